@@ -1,0 +1,2 @@
+//! tests/verify
+fn main() {}
