@@ -1,1 +1,14 @@
-//! crates/txmgr
+//! The pure core of Signpost: from a request to a signed transaction, and from a signed transaction
+//! to one true outcome.
+//!
+//! Here live the rules and nothing that touches the world. There is no tokio, no AWS, no HTTP, no
+//! clock and no chance in this crate: `now` is an argument, and what must be asked of the world goes
+//! through the traits of [`ports`].
+//!
+//! Read in this order: [`units`], [`tx`], [`signature`], [`request`], [`policy`], [`account`],
+//! [`record`], [`machine`], [`fees`], [`wire`], [`item`], [`ports`], [`signer`], [`broadcaster`].
+//!
+//! **Architecture invariant:** [`machine`] imports nothing from [`ports`]; nothing here imports an
+//! adapter.
+
+pub mod units;
