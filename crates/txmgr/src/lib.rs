@@ -11,4 +11,12 @@
 //! **Architecture invariant:** [`machine`] imports nothing from [`ports`]; nothing here imports an
 //! adapter.
 
+pub mod account;
+pub mod fees;
+pub mod machine;
+pub mod ports;
+pub mod record;
+pub mod signature;
+pub mod tx;
 pub mod units;
+pub mod wire;

@@ -67,10 +67,9 @@ fn hex_bytes<const N: usize>(text: &str) -> Result<[u8; N], ParseUnitError> {
     let mut out = [0; N];
     hex::decode_to_slice(digits, &mut out).map_err(|error| match error {
         hex::FromHexError::InvalidHexCharacter { .. } => ParseUnitError::NotHex,
-        hex::FromHexError::OddLength | hex::FromHexError::InvalidStringLength => ParseUnitError::Length {
-            expected: N,
-            found: digits.len().div_ceil(2),
-        },
+        hex::FromHexError::OddLength | hex::FromHexError::InvalidStringLength => {
+            ParseUnitError::Length { expected: N, found: digits.len().div_ceil(2) }
+        }
     })?;
     Ok(out)
 }

@@ -1,0 +1,76 @@
+//! An account and its lane: one KMS key on one chain, and its nonces in order.
+//!
+//! The head is the account's one hot item: reservations are conditional on it. It never says how a
+//! request stands; that is the record's word. Read next: [`crate::record`].
+
+use crate::record::Record;
+use crate::units::{AccountKey, AccountName, KmsKeyId, Millis, Nonce, Wei};
+
+/// The state of an account that reservations are conditional on.
+///
+/// Invariant: `lowest_open_nonce <= next_nonce`; every slot below `lowest_open_nonce` is closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Chain and address.
+    pub account: AccountKey,
+    /// The name callers use.
+    pub name: AccountName,
+    /// The KMS key that signs for it.
+    pub kms_key_id: KmsKeyId,
+    /// The nonce the next reservation gets.
+    pub next_nonce: Nonce,
+    /// The lowest slot that is not closed; equals `next_nonce` when none is open.
+    pub lowest_open_nonce: Nonce,
+    /// Paused accounts get no reservation and no signature (I14).
+    pub paused: bool,
+    /// When it was registered.
+    pub registered_at: Millis,
+    /// The network's price as the broadcaster last saw it.
+    pub fee: Option<SeenFee>,
+}
+
+impl Head {
+    /// Slots reserved and not yet left behind.
+    #[must_use]
+    pub fn open_slots(&self) -> u64 {
+        self.next_nonce.since(self.lowest_open_nonce)
+    }
+}
+
+/// A price seen on the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeenFee {
+    /// Wei per gas.
+    pub gas_price: Wei,
+    /// When it was seen.
+    pub observed_at: Millis,
+}
+
+/// The claim of the next slots of one lane for a group of requests, all or nothing.
+///
+/// `records[i]` claims nonce `head.next_nonce + i` (I4).
+#[derive(Debug, Clone)]
+pub struct Reservation {
+    /// The head as it was read; the claim holds only while its `next_nonce` stands and it is not paused.
+    pub head: Head,
+    /// The requests, at most [`Reservation::MAX_RECORDS`] and [`Reservation::MAX_BYTES`] of calldata.
+    pub records: Vec<Record>,
+}
+
+impl Reservation {
+    /// Requests of one group: two items each and the head stay under DynamoDB's 100 items.
+    pub const MAX_RECORDS: usize = 40;
+    /// Calldata of one group in bytes: leaves room for the other attributes under DynamoDB's 4 MB.
+    pub const MAX_BYTES: usize = 3_000_000;
+
+    /// Checks I1 and I4 before the write.
+    pub fn assert_contiguous(&self) {
+        let mut nonce = self.head.next_nonce;
+        for record in &self.records {
+            assert_eq!(record.nonce, nonce, "I4: reserved nonces are contiguous");
+            assert_eq!(record.account, self.head.account, "I1: a slot belongs to its account");
+            nonce = nonce.plus(1);
+        }
+        assert!(self.records.len() <= Self::MAX_RECORDS, "a group stays within DynamoDB's limits");
+    }
+}

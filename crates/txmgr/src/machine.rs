@@ -1,0 +1,527 @@
+//! The record machine: what may happen to a record ([`apply`]) and what to do next ([`next_action`]).
+//!
+//! Two total functions without I/O, clock or chance. Effects are derived from the record, not
+//! stored beside it: "settled but not published" is a state whose next action is Publish, so
+//! recovery is the ordinary path.
+//!
+//! **Architecture invariant:** nothing of `crate::ports` is imported here.
+//!
+//! ## Guarantees
+//! * An attempt is added only with the next number, at a legal bump, and after a cancel only cancels (I2).
+//! * An outcome is set once, only from a finalized receipt of one of our attempts, or from a foreign
+//!   transaction (I6, G3).
+//!
+//! ## Does not guarantee
+//! * That a receipt is truthful, or final: the caller says so with [`Event::Finalized`].
+//!
+//! Read next: [`crate::ports`].
+
+use crate::fees;
+use crate::record::{
+    Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Phase, Receipt, Record, Revert, SendAnswer, SendClass, Sent,
+    Settlement, Verdict,
+};
+use crate::tx::Fee;
+use crate::units::{BlockNumber, Millis, Nonce, TxHash, Wei};
+
+/// Something that happened to a record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// An attempt was signed; `number` is its place among the record's attempts.
+    Signed {
+        /// Place among the attempts, from 0.
+        number: usize,
+        /// The signed transaction.
+        attempt: Attempt,
+    },
+    /// Bytes of a stored attempt were handed to a node.
+    Sent {
+        /// Which attempt.
+        number: usize,
+        /// What the node said.
+        answer: SendAnswer,
+    },
+    /// Someone or something wants the slot cancelled. The first cause stays.
+    CancelAsked(CancelCause),
+    /// A receipt of one of the attempts was seen.
+    Mined(Receipt),
+    /// The block of the receipt is no longer canonical.
+    Unmined,
+    /// The receipt's block is finalized and canonical.
+    Finalized {
+        /// The receipt, read again after finality.
+        receipt: Receipt,
+        /// Why it reverted, if it did and a node could say.
+        revert: Option<Revert>,
+    },
+    /// A foreign transaction with this nonce is in a finalized block.
+    Displaced(Foreign),
+    /// The outcome was published.
+    Published {
+        /// When the item may be deleted.
+        expires_at: Millis,
+    },
+}
+
+/// An event that may not happen to a record in this phase.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IllegalTransition {
+    /// The phase does not take this event.
+    #[error("{event} is not possible in phase {phase}")]
+    Phase {
+        /// The phase's name.
+        phase: &'static str,
+        /// The event's name.
+        event: &'static str,
+    },
+    /// An attempt's number is not the next one.
+    #[error("attempt {found} stored where attempt {expected} is next")]
+    Number {
+        /// The next number.
+        expected: usize,
+        /// The number given.
+        found: usize,
+    },
+    /// An attempt's kind is not the one wanted.
+    #[error("an attempt to {found:?} where the slot is to {expected:?}")]
+    Kind {
+        /// Wanted.
+        expected: AttemptKind,
+        /// Given.
+        found: AttemptKind,
+    },
+    /// A replacement is not priced 10 % above the attempt before it.
+    #[error("the price is no legal bump over the attempt before")]
+    Price,
+    /// The slot has as many attempts as allowed.
+    #[error("the slot already has the most attempts allowed")]
+    TooMany,
+    /// The hash belongs to none of the attempts, or to one of them where a foreign one is claimed.
+    #[error("transaction {0} does not fit the attempts of this slot")]
+    Hash(TxHash),
+}
+
+/// The record after `event`, at time `now`.
+pub fn apply(record: &Record, event: &Event, now: Millis) -> Result<Record, IllegalTransition> {
+    let mut next = record.clone();
+    next.updated_at = now;
+    next.version = record.version.saturating_add(1);
+    match (&record.phase, event) {
+        (Phase::Reserved, Event::Signed { number, attempt }) => {
+            add_attempt(&mut next, *number, attempt)?;
+            next.phase = Phase::Signed;
+        }
+        // A replacement of bytes that may be out there; the phase stays, the new attempt is unsent.
+        (Phase::Signed | Phase::Sent, Event::Signed { number, attempt }) => add_attempt(&mut next, *number, attempt)?,
+        (Phase::Signed | Phase::Sent, Event::Sent { number, answer }) => {
+            let found = next.attempts.get_mut(*number);
+            let attempt = found.ok_or(IllegalTransition::Number { expected: record.attempts.len(), found: *number })?;
+            let at = attempt.sent.as_ref().map_or(now, |sent| sent.at);
+            attempt.sent = Some(Sent { at, answer: answer.clone() });
+            next.phase = Phase::Sent;
+        }
+        (Phase::Reserved | Phase::Signed | Phase::Sent | Phase::Mined(_), Event::CancelAsked(cause)) => {
+            next.cancel.get_or_insert_with(|| cause.clone());
+        }
+        // A crash may have lost the note that it was sent, so Signed is mined too.
+        (Phase::Signed | Phase::Sent | Phase::Mined(_), Event::Mined(receipt)) => {
+            own_hash(record, receipt.tx_hash)?;
+            next.phase = Phase::Mined(*receipt);
+        }
+        (Phase::Mined(_), Event::Unmined) => next.phase = Phase::Sent,
+        (Phase::Signed | Phase::Sent | Phase::Mined(_), Event::Finalized { receipt, revert }) => {
+            let attempt = own_hash(record, receipt.tx_hash)?;
+            next.phase = settled(verdict(attempt.kind, *receipt, revert.clone()), now);
+        }
+        (Phase::Reserved | Phase::Signed | Phase::Sent | Phase::Mined(_), Event::Displaced(foreign)) => {
+            if record.attempt_of(foreign.tx_hash).is_some() {
+                return Err(IllegalTransition::Hash(foreign.tx_hash));
+            }
+            next.phase = settled(Verdict::Displaced(*foreign), now);
+        }
+        (Phase::Settled(settlement), Event::Published { expires_at }) if settlement.published_at.is_none() => {
+            next.phase = Phase::Settled(Settlement {
+                published_at: Some(now),
+                expires_at: Some(*expires_at),
+                ..settlement.clone()
+            });
+        }
+        (Phase::Reserved, Event::Sent { .. } | Event::Mined(_) | Event::Finalized { .. })
+        | (Phase::Reserved | Phase::Signed | Phase::Sent, Event::Unmined)
+        | (Phase::Reserved | Phase::Signed | Phase::Sent | Phase::Mined(_), Event::Published { .. })
+        | (Phase::Mined(_), Event::Signed { .. } | Event::Sent { .. })
+        | (
+            Phase::Settled(_),
+            Event::Signed { .. }
+            | Event::Sent { .. }
+            | Event::CancelAsked(_)
+            | Event::Mined(_)
+            | Event::Unmined
+            | Event::Finalized { .. }
+            | Event::Displaced(_)
+            | Event::Published { .. },
+        ) => return Err(IllegalTransition::Phase { phase: record.phase.name(), event: event.name() }),
+    }
+    Ok(next)
+}
+
+fn add_attempt(next: &mut Record, number: usize, attempt: &Attempt) -> Result<(), IllegalTransition> {
+    let expected = next.attempts.len();
+    if number != expected {
+        return Err(IllegalTransition::Number { expected, found: number });
+    }
+    if expected >= Record::MAX_ATTEMPTS {
+        return Err(IllegalTransition::TooMany);
+    }
+    if attempt.kind != next.next_kind() {
+        return Err(IllegalTransition::Kind { expected: next.next_kind(), found: attempt.kind });
+    }
+    if let Some(last) = next.attempts.last()
+        && !fees::is_legal_bump(last.fee, attempt.fee)
+    {
+        return Err(IllegalTransition::Price);
+    }
+    next.attempts.push(attempt.clone());
+    Ok(())
+}
+
+fn own_hash(record: &Record, tx_hash: TxHash) -> Result<&Attempt, IllegalTransition> {
+    record.attempt_of(tx_hash).ok_or(IllegalTransition::Hash(tx_hash))
+}
+
+fn verdict(kind: AttemptKind, receipt: Receipt, revert: Option<Revert>) -> Verdict {
+    match (kind, receipt.succeeded) {
+        (AttemptKind::Cancel, _) => Verdict::Cancelled(receipt),
+        (AttemptKind::Execute, true) => Verdict::Confirmed(receipt),
+        (AttemptKind::Execute, false) => Verdict::Reverted(receipt, revert),
+    }
+}
+
+fn settled(verdict: Verdict, now: Millis) -> Phase {
+    Phase::Settled(Settlement { verdict, settled_at: now, published_at: None, expires_at: None })
+}
+
+/// What the chain and the lane say about one slot, as one round saw it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SlotView {
+    /// What the chain says; `None` while no node answers: unknown, still watching.
+    pub chain: Option<ChainSlot>,
+    /// It is the lowest slot of the lane that is not mined.
+    pub is_lane_head: bool,
+    /// Since when it is the lane's head, as far as this pass knows.
+    pub head_since: Millis,
+    /// Every lower slot was sent.
+    pub predecessors_sent: bool,
+    /// When this pass last handed the newest attempt to a node.
+    pub last_sent_at: Option<Millis>,
+    /// When this pass last asked the signer for an attempt of this slot.
+    pub last_asked_at: Option<Millis>,
+}
+
+/// The chain's word about one slot.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChainSlot {
+    /// Transaction count at the newest block seen; a high-water mark.
+    pub latest_nonce: Nonce,
+    /// Transaction count at the finalized block; a high-water mark.
+    pub finalized_nonce: Nonce,
+    /// Height of the newest finalized block seen; a high-water mark.
+    pub finalized: BlockNumber,
+    /// A receipt of one of the attempts.
+    pub receipt: ReceiptView,
+    /// The canonical block at the height of the receipt this round saw, or of the one the record holds.
+    pub canonical: Option<BlockRef>,
+    /// The network's price, in wei per gas.
+    pub price: Option<Wei>,
+}
+
+/// What a node says when asked for the receipts of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReceiptView {
+    /// One of the attempts is in a block.
+    Found(Receipt),
+    /// The node knows none. Says nothing about other nodes.
+    Absent,
+    /// Not asked, or no usable answer.
+    Unknown,
+}
+
+/// The knobs of [`next_action`], in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuning {
+    /// An unmined head of the lane is sent again after this.
+    pub rebroadcast_after_ms: u64,
+    /// The head is bumped this long after it was sent and became head: over one proposer turn of 7.2 s.
+    pub bump_after_ms: u64,
+    /// A missing signature is asked for (again) after this.
+    pub ask_again_after_ms: u64,
+}
+
+impl Tuning {
+    /// The design's defaults.
+    pub const BSC: Self = Self { rebroadcast_after_ms: 3_000, bump_after_ms: 10_000, ask_again_after_ms: 5_000 };
+}
+
+/// The next thing to do for a record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Nothing now.
+    Wait,
+    /// Ask the signer for attempt `number`.
+    AskSigner(SignerAsk),
+    /// Hand the bytes of attempt `number` to a node.
+    Send {
+        /// Which attempt.
+        number: usize,
+    },
+    /// Note that a cancel is wanted.
+    NoteCancel(CancelCause),
+    /// Note a receipt.
+    NoteMined(Receipt),
+    /// Note that the receipt's block is gone.
+    NoteUnmined,
+    /// Decide the outcome by this finalized receipt.
+    Settle(Receipt),
+    /// The slot was passed without us: search the foreign transaction.
+    ProveDisplaced,
+    /// Stop the account: it is misconfigured.
+    PauseAccount,
+    /// Publish the outcome.
+    Publish,
+    /// Closed: the lane may leave the slot behind.
+    Leave,
+}
+
+/// What the signer is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignerAsk {
+    /// The attempt's number.
+    pub number: usize,
+    /// Its kind.
+    pub kind: AttemptKind,
+    /// Its price; `None` leaves it to the record (attempt 0).
+    pub fee: Option<Fee>,
+}
+
+/// What to do next for `record`, given what this round saw.
+#[must_use]
+pub fn next_action(record: &Record, view: &SlotView, tuning: &Tuning, now: Millis) -> Action {
+    match &record.phase {
+        Phase::Settled(settlement) if settlement.published_at.is_some() => Action::Leave,
+        Phase::Settled(_) => Action::Publish,
+        Phase::Mined(mined) => next_when_mined(mined, view),
+        Phase::Reserved | Phase::Signed | Phase::Sent => {
+            if let Some(action) = next_by_chain(record, view) {
+                return action;
+            }
+            if record.cancel.is_none() && record.deadline.is_some_and(|deadline| now >= deadline) {
+                return Action::NoteCancel(CancelCause::Deadline);
+            }
+            match record.attempts.last() {
+                None => ask(record, None, view, tuning, now),
+                Some(newest) => next_when_signed(record, newest, view, tuning, now),
+            }
+        }
+    }
+}
+
+/// A mined record is only compared with the chain.
+fn next_when_mined(mined: &Receipt, view: &SlotView) -> Action {
+    let Some(chain) = &view.chain else { return Action::Wait };
+    if let ReceiptView::Found(receipt) = chain.receipt {
+        if is_final(chain, &receipt) {
+            return Action::Settle(receipt);
+        }
+        if receipt.block != mined.block {
+            return Action::NoteMined(receipt);
+        }
+    }
+    // Only another block at the same height is evidence; a missing receipt says nothing.
+    match chain.canonical {
+        Some(canonical) if canonical.number == mined.block.number && canonical.hash != mined.block.hash => {
+            Action::NoteUnmined
+        }
+        Some(_) | None => Action::Wait,
+    }
+}
+
+fn next_by_chain(record: &Record, view: &SlotView) -> Option<Action> {
+    let chain = view.chain.as_ref()?;
+    match chain.receipt {
+        ReceiptView::Found(receipt) if is_final(chain, &receipt) => Some(Action::Settle(receipt)),
+        ReceiptView::Found(receipt) => Some(Action::NoteMined(receipt)),
+        ReceiptView::Absent if record.nonce < chain.finalized_nonce => Some(Action::ProveDisplaced),
+        ReceiptView::Absent | ReceiptView::Unknown => None,
+    }
+}
+
+fn is_final(chain: &ChainSlot, receipt: &Receipt) -> bool {
+    receipt.block.number <= chain.finalized && chain.canonical == Some(receipt.block)
+}
+
+fn next_when_signed(record: &Record, newest: &Attempt, view: &SlotView, tuning: &Tuning, now: Millis) -> Action {
+    let number = record.attempts.len().saturating_sub(1);
+    let wants_cancel = record.cancel.is_some() && newest.kind == AttemptKind::Execute;
+    let Some(sent) = &newest.sent else {
+        // Nothing above an unsent slot goes out: a gap would only sit in the node's queue.
+        return if wants_cancel {
+            ask(record, next_fee(newest, view, None), view, tuning, now)
+        } else if view.predecessors_sent {
+            Action::Send { number }
+        } else {
+            Action::Wait
+        };
+    };
+    if wants_cancel {
+        return ask(record, next_fee(newest, view, None), view, tuning, now);
+    }
+    // The chain counts past the slot: it is mined somewhere, and the receipt will come.
+    if view.chain.as_ref().is_some_and(|chain| record.nonce < chain.latest_nonce) {
+        return Action::Wait;
+    }
+    match sent.answer.class {
+        SendClass::Refused if record.cancel.is_none() => {
+            return Action::NoteCancel(CancelCause::Refused(sent.answer.message.clone()));
+        }
+        SendClass::Misconfigured => return Action::PauseAccount,
+        SendClass::Refused
+        | SendClass::Accepted
+        | SendClass::AlreadyKnown
+        | SendClass::NonceTooLow
+        | SendClass::Retry
+        | SendClass::Underpriced(_)
+        | SendClass::Funds
+        | SendClass::Unknown => {}
+    }
+    if let Some(action) = bump(record, newest, sent, view, tuning, now) {
+        return action;
+    }
+    resend(number, view, tuning, now)
+}
+
+/// The head of the lane is sent again from stored bytes, others when a node has not taken them yet.
+fn resend(number: usize, view: &SlotView, tuning: &Tuning, now: Millis) -> Action {
+    let due = view.last_sent_at.is_none_or(|at| now.since(at) >= tuning.rebroadcast_after_ms);
+    if due && view.predecessors_sent && view.is_lane_head { Action::Send { number } } else { Action::Wait }
+}
+
+/// A bump of the lane's head, if it is due, possible and the chain can be seen.
+fn bump(
+    record: &Record,
+    newest: &Attempt,
+    sent: &Sent,
+    view: &SlotView,
+    tuning: &Tuning,
+    now: Millis,
+) -> Option<Action> {
+    let chain = view.chain.as_ref()?;
+    if !view.is_lane_head || record.attempts.len() >= Record::MAX_ATTEMPTS {
+        return None;
+    }
+    let since = sent.at.max(view.head_since);
+    let (due, least) = match sent.answer.class {
+        SendClass::Underpriced(least) => (true, least),
+        // Waiting for money is not a matter of price.
+        SendClass::Funds => (false, None),
+        SendClass::Accepted
+        | SendClass::AlreadyKnown
+        | SendClass::NonceTooLow
+        | SendClass::Retry
+        | SendClass::Refused
+        | SendClass::Misconfigured
+        | SendClass::Unknown => (now.since(since) >= tuning.bump_after_ms, None),
+    };
+    if !due {
+        return None;
+    }
+    let fee = fees::bump(newest.fee, chain.price.max(least), record.fee_cap)?;
+    // Asked a moment ago: meanwhile the old attempt goes on being sent.
+    asked_due(record, view, tuning, now).then(|| Action::AskSigner(next_ask(record, Some(fee))))
+}
+
+/// The price of a replacement: a legal bump that follows the network, within what the slot may pay.
+fn next_fee(newest: &Attempt, view: &SlotView, least: Option<Wei>) -> Option<Fee> {
+    let price = view.chain.as_ref().and_then(|chain| chain.price);
+    // A cancel may go above the request's own cap; the signer holds it to the policy's.
+    fees::bump(newest.fee, price.max(least), Wei(crate::units::U256::MAX))
+}
+
+fn ask(record: &Record, fee: Option<Fee>, view: &SlotView, tuning: &Tuning, now: Millis) -> Action {
+    if asked_due(record, view, tuning, now) { Action::AskSigner(next_ask(record, fee)) } else { Action::Wait }
+}
+
+/// A fresh reservation is being signed by the worker that made it, and an ask takes a moment.
+fn asked_due(record: &Record, view: &SlotView, tuning: &Tuning, now: Millis) -> bool {
+    let since = match view.last_asked_at {
+        Some(asked) => asked,
+        None if record.attempts.is_empty() => record.updated_at,
+        None => return true,
+    };
+    now.since(since) >= tuning.ask_again_after_ms
+}
+
+fn next_ask(record: &Record, fee: Option<Fee>) -> SignerAsk {
+    SignerAsk { number: record.attempts.len(), kind: record.next_kind(), fee }
+}
+
+impl Phase {
+    /// The phase's name: the record's `status` up to `mined`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Reserved => "reserved",
+            Self::Signed => "signed",
+            Self::Sent => "sent",
+            Self::Mined(_) => "mined",
+            Self::Settled(settlement) => settlement.verdict.name(),
+        }
+    }
+}
+
+impl Verdict {
+    /// The outcome's name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Confirmed(_) => "confirmed",
+            Self::Reverted(..) => "reverted",
+            Self::Cancelled(_) => "cancelled",
+            Self::Displaced(_) => "displaced",
+        }
+    }
+
+    /// The transaction that decided it.
+    #[must_use]
+    pub fn tx_hash(&self) -> TxHash {
+        match self {
+            Self::Confirmed(receipt) | Self::Reverted(receipt, _) | Self::Cancelled(receipt) => receipt.tx_hash,
+            Self::Displaced(foreign) => foreign.tx_hash,
+        }
+    }
+
+    /// The finalized block it is in.
+    #[must_use]
+    pub fn block(&self) -> BlockRef {
+        match self {
+            Self::Confirmed(receipt) | Self::Reverted(receipt, _) | Self::Cancelled(receipt) => receipt.block,
+            Self::Displaced(foreign) => foreign.block,
+        }
+    }
+}
+
+impl Event {
+    /// The event's name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Signed { .. } => "Signed",
+            Self::Sent { .. } => "Sent",
+            Self::CancelAsked(_) => "CancelAsked",
+            Self::Mined(_) => "Mined",
+            Self::Unmined => "Unmined",
+            Self::Finalized { .. } => "Finalized",
+            Self::Displaced(_) => "Displaced",
+            Self::Published { .. } => "Published",
+        }
+    }
+}

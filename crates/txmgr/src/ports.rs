@@ -1,0 +1,268 @@
+//! What the core asks of the world: a store, a key service, queues, a topic, a chain.
+//!
+//! A port has the calls we make and no more. Each says what completion means and what a lost reply
+//! leaves behind. Every error first answers **did it happen: no, yes, unknown**; retry follows from
+//! that, never from text. Adapters bound and repeat by themselves what surely did not happen
+//! (throttling, conflicts); what comes back here is past that.
+//!
+//! The in-memory worlds that keep the same promises are in `crate::fake` (feature `fake`).
+//! Read next: [`crate::signer`], [`crate::broadcaster`].
+
+use std::error::Error;
+use std::future::Future;
+
+use crate::account::{Head, Reservation, SeenFee};
+use crate::machine::ReceiptView;
+use crate::record::{BlockRef, Foreign, Record, Rejected, SendAnswer, Stored};
+use crate::tx::{Intent, RawTx};
+use crate::units::{
+    AccountKey, Address, BlockNumber, ChainId, KmsKeyId, Millis, Nonce, RequestId, SigningHash, TxHash, Wei,
+};
+use crate::wire::{LanePoke, OutcomeMessage, SignerPoke};
+
+/// Did the call take effect?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Happened {
+    /// Surely not.
+    No,
+    /// Surely.
+    Yes,
+    /// It may have: the reply was lost.
+    Unknown,
+}
+
+/// A port's call that did not complete.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} did not complete (took effect: {happened:?})")]
+pub struct PortError {
+    /// The call, by its name in the service's API.
+    pub operation: &'static str,
+    /// Whether it took effect.
+    pub happened: Happened,
+    /// The service asked us to slow down.
+    pub throttled: bool,
+    /// What the adapter met.
+    #[source]
+    pub source: Box<dyn Error + Send + Sync>,
+}
+
+/// The two tables. All reads are strongly consistent unless they say otherwise.
+pub trait Store: Send + Sync {
+    /// Every registered account, without reading slots.
+    fn accounts(&self) -> impl Future<Output = Result<Vec<Head>, PortError>> + Send;
+
+    /// The head of one account.
+    fn head(&self, account: &AccountKey) -> impl Future<Output = Result<Option<Head>, PortError>> + Send;
+
+    /// Registers an account. A lost reply: the account may be registered; registering again says [`RegisterVerdict::Exists`].
+    fn register(&self, head: &Head) -> impl Future<Output = Result<RegisterVerdict, PortError>> + Send;
+
+    /// Pauses or resumes an account. Repeating it changes nothing.
+    fn set_paused(&self, account: &AccountKey, paused: bool) -> impl Future<Output = Result<(), PortError>> + Send;
+
+    /// Notes the network's price on the head.
+    fn observe_fee(&self, account: &AccountKey, fee: &SeenFee) -> impl Future<Output = Result<(), PortError>> + Send;
+
+    /// Moves `next_nonce` from `from` to `to` when no slot is open, both marks together. `false`: the
+    /// head has moved meanwhile, nothing changed.
+    fn fast_forward(
+        &self,
+        account: &AccountKey,
+        from: Nonce,
+        to: Nonce,
+    ) -> impl Future<Output = Result<bool, PortError>> + Send;
+
+    /// Claims slots for a group of requests in one transaction, all or nothing. A lost reply: it may
+    /// hold; reserving again answers with the ids as known.
+    fn reserve(&self, group: &Reservation) -> impl Future<Output = Result<ReserveVerdict, PortError>> + Send;
+
+    /// The records under these ids, those that exist, in no order. Any number of ids.
+    fn load(&self, ids: &[RequestId]) -> impl Future<Output = Result<Vec<Stored>, PortError>> + Send;
+
+    /// Writes a rejection where nothing, or another rejection, is stored. A lost reply: it may be
+    /// stored; writing it again is the same.
+    fn reject(&self, rejected: &Rejected) -> impl Future<Output = Result<RejectVerdict, PortError>> + Send;
+
+    /// Writes `record` if the stored version is `record.version - 1`. A lost reply: the write may
+    /// hold; writing again then says [`UpdateVerdict::Stale`] with our own record.
+    fn update(&self, record: &Record) -> impl Future<Output = Result<UpdateVerdict, PortError>> + Send;
+
+    /// The slots of a lane from `from` on, in order of nonce, at most `limit`.
+    fn slots(
+        &self,
+        account: &AccountKey,
+        from: Nonce,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<(Nonce, RequestId)>, PortError>> + Send;
+
+    /// Leaves the closed slots `from..to` behind: moves `lowest_open_nonce` from `from` to `to`, and lets
+    /// the slot items expire. `false`: it was moved meanwhile, nothing changed.
+    fn leave_slots(
+        &self,
+        account: &AccountKey,
+        from: Nonce,
+        to: Nonce,
+        expires_at: Millis,
+    ) -> impl Future<Output = Result<bool, PortError>> + Send;
+}
+
+/// What came of a registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegisterVerdict {
+    /// It is registered now.
+    Registered,
+    /// It was already; this is how.
+    Exists(Head),
+    /// Another account has the name.
+    NameTaken,
+}
+
+/// What came of a reservation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReserveVerdict {
+    /// Every request has its slot.
+    Reserved,
+    /// Nothing was claimed, for at least one of these reasons.
+    NotReserved {
+        /// The head is no longer as read: nonce moved, paused, or gone.
+        head_changed: bool,
+        /// Requests that have a record already.
+        known: Vec<RequestId>,
+        /// A slot exists where the head says none does: read the head again.
+        slot_taken: bool,
+        /// Another transaction was in the way, more often than the adapter repeats it.
+        contended: bool,
+    },
+}
+
+/// What came of writing a rejection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RejectVerdict {
+    /// It is stored.
+    Stored,
+    /// A request with a slot has this id; nothing changed.
+    Occupied,
+}
+
+/// What came of a conditional write.
+#[derive(Debug, Clone, PartialEq)]
+pub enum UpdateVerdict {
+    /// It is stored.
+    Stored,
+    /// Another write came first; this is what is stored now.
+    Stale(Box<Record>),
+    /// There is no such record any more.
+    Gone,
+}
+
+/// The key service. Signing twice gives two different signatures: KMS is not deterministic.
+pub trait Keys: Send + Sync {
+    /// The key's `SubjectPublicKeyInfo` in DER (`GetPublicKey`).
+    fn public_key(&self, key: &KmsKeyId) -> impl Future<Output = Result<Vec<u8>, PortError>> + Send;
+
+    /// An ECDSA signature of the hash in DER (`Sign`, `ECDSA_SHA_256`, `DIGEST`); `s` may be high.
+    /// A lost reply leaves nothing behind but the audit trail.
+    fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> impl Future<Output = Result<Vec<u8>, PortError>> + Send;
+}
+
+/// The way from the signer to the broadcaster.
+pub trait BroadcastQueue: Send + Sync {
+    /// Says "look at these lanes". A lost poke is made good by the sweep, a repeated one is harmless.
+    fn poke_lanes(&self, pokes: &[LanePoke]) -> impl Future<Output = Result<(), PortError>> + Send;
+}
+
+/// The way from the broadcaster to the signer.
+pub trait ResignQueue: Send + Sync {
+    /// Says "look at these requests". Lost and repeated pokes are harmless.
+    fn poke_signer(&self, pokes: &[SignerPoke]) -> impl Future<Output = Result<(), PortError>> + Send;
+}
+
+/// The outcome topic.
+pub trait OutcomeTopic: Send + Sync {
+    /// Publishes outcomes; one answer each, in order. A lost reply: it may be out; publishing again
+    /// sends a copy with the same `eventId`.
+    fn publish(&self, outcomes: &[OutcomeMessage]) -> impl Future<Output = Vec<Result<(), PortError>>> + Send;
+}
+
+/// The chain, through one or more nodes.
+pub trait Chain: Send + Sync {
+    /// `eth_chainId`.
+    fn chain_id(&self) -> impl Future<Output = Result<ChainId, PortError>> + Send;
+
+    /// One round's view of an account and its open slots, all from one node.
+    fn view(&self, query: &ViewQuery) -> impl Future<Output = Result<ChainView, PortError>> + Send;
+
+    /// Hands raw bytes to the configured nodes. Never an error: an unknown result is
+    /// [`crate::record::SendClass::Unknown`], and unknown counts as sent.
+    fn send(&self, raw: &RawTx) -> impl Future<Output = SendAnswer> + Send;
+
+    /// Hands several transactions of one lane over, lowest nonce first; one answer each.
+    fn send_all(&self, raws: &[RawTx]) -> impl Future<Output = Vec<SendAnswer>> + Send {
+        async move {
+            let mut answers = Vec::with_capacity(raws.len());
+            for raw in raws {
+                answers.push(self.send(raw).await);
+            }
+            answers
+        }
+    }
+
+    /// Replays a reverted transaction (`eth_call` at its block); the raw revert data if the node gives any.
+    fn revert_bytes(
+        &self,
+        from: Address,
+        intent: &Intent,
+        block: BlockRef,
+    ) -> impl Future<Output = Result<Option<Vec<u8>>, PortError>> + Send;
+
+    /// The transaction that used `nonce`, if it is found in a block up to `finalized`: searches the
+    /// block where the account's count steps over the nonce, then its transactions.
+    fn nonce_use(
+        &self,
+        address: Address,
+        nonce: Nonce,
+        finalized: BlockNumber,
+    ) -> impl Future<Output = Result<Option<Foreign>, PortError>> + Send;
+
+    /// Whether the address has code (an EIP-7702 delegation, for a key's address).
+    fn has_code(&self, address: Address) -> impl Future<Output = Result<bool, PortError>> + Send;
+
+    /// The balance at the newest block.
+    fn balance(&self, address: Address) -> impl Future<Output = Result<Wei, PortError>> + Send;
+
+    /// Transaction count at the newest block.
+    fn latest_nonce(&self, address: Address) -> impl Future<Output = Result<Nonce, PortError>> + Send;
+}
+
+/// What one round asks of the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ViewQuery {
+    /// The account's address.
+    pub address: Address,
+    /// The signed, open slots in order: the nonce and the hashes of its attempts.
+    pub slots: Vec<(Nonce, Vec<TxHash>)>,
+    /// Look for receipts of slots below this count too, whatever this node's own count is.
+    pub latest_seen: Nonce,
+    /// Heights whose canonical block is wanted: those of the receipts we hold.
+    pub heights: Vec<BlockNumber>,
+}
+
+/// What one node said in one round.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChainView {
+    /// The newest block.
+    pub latest: BlockRef,
+    /// The newest finalized block.
+    pub finalized: BlockRef,
+    /// Transaction count at the newest block.
+    pub latest_nonce: Nonce,
+    /// Transaction count at the finalized block.
+    pub finalized_nonce: Nonce,
+    /// For every slot below the counts: its receipt. Slots not asked about are missing.
+    pub receipts: Vec<(Nonce, ReceiptView)>,
+    /// The canonical blocks at the heights asked for and at those of the receipts found; a height
+    /// the node could not tell is missing.
+    pub canonical: Vec<BlockRef>,
+    /// The network's price in wei per gas, when the adapter follows it.
+    pub price: Option<Wei>,
+}
