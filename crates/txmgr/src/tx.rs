@@ -235,7 +235,7 @@ impl UnsignedTx<'_> {
             None => stream.append_empty_data(),
         };
         append_wei(stream, *value);
-        append_bytes(stream, data);
+        stream.append(&&data[..]);
     }
 }
 
@@ -274,10 +274,9 @@ fn fingerprint(bytes: &[u8]) -> String {
 
 /// How many bytes are zero, and how many are not.
 fn count_bytes(data: &[u8]) -> (u64, u64) {
-    let zero = data.iter().filter(|byte| **byte == 0).count();
-    let nonzero = data.len().saturating_sub(zero);
-    let wide = |count| u64::try_from(count).unwrap_or(u64::MAX);
-    (wide(zero), wide(nonzero))
+    let zero = data.iter().map(|byte| u64::from(*byte == 0)).sum();
+    let all = u64::try_from(data.len()).unwrap_or(u64::MAX);
+    (zero, all.saturating_sub(zero))
 }
 
 /// `v` of EIP-155. No chain id overflows it.
@@ -297,20 +296,4 @@ fn append_wei(stream: &mut RlpStream, amount: Wei) {
 fn append_integer(stream: &mut RlpStream, big_endian: &[u8]) {
     let start = big_endian.iter().position(|byte| *byte != 0).unwrap_or(big_endian.len());
     stream.append(&&big_endian[start..]);
-}
-
-/// Long strings are copied at once: the encoder of `rlp` goes byte by byte, which at 128 KiB costs
-/// as much as hashing.
-fn append_bytes(stream: &mut RlpStream, bytes: &[u8]) {
-    if bytes.len() <= 55 {
-        stream.append(&bytes);
-        return;
-    }
-    let len = bytes.len().to_be_bytes();
-    let start = len.iter().position(|byte| *byte != 0).unwrap_or(len.len());
-    let len = &len[start..];
-    let width = u8::try_from(len.len()).expect("a length has at most eight bytes");
-    stream.append_raw(&[0xb7_u8.saturating_add(width)], 0);
-    stream.append_raw(len, 0);
-    stream.append_raw(bytes, 1);
 }
