@@ -1,0 +1,84 @@
+//! What signing costs us besides KMS, against the unit everyone knows: one ECDSA verification.
+//!
+//! `cargo bench -p signpost-txmgr --bench signing`; the goal is a ratio of at most 1.3.
+
+#![allow(missing_docs, reason = "criterion's macros write functions without documentation")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use k256::ecdsa::signature::hazmat::PrehashVerifier as _;
+use k256::ecdsa::{Signature, VerifyingKey};
+use signpost_txmgr::signature::LocalKey;
+use signpost_txmgr::tx::{Fee, Intent, UnsignedTx};
+use signpost_txmgr::units::{Address, ChainId, Gas, Nonce, U256, Wei};
+
+/// As many transactions as are measured in turn, half of them with a high s.
+const VARIANTS: u64 = 64;
+
+/// A token transfer: the commonest call.
+fn intent() -> Intent {
+    let mut data = vec![0xa9, 0x05, 0x9c, 0xbb];
+    data.resize(68, 0x11);
+    Intent {
+        chain_id: ChainId(56),
+        to: Some(Address([0x55; 20])),
+        value: Wei(U256::zero()),
+        data: Arc::from(data),
+        gas: Gas(60_000),
+    }
+}
+
+fn signing(criterion: &mut Criterion) {
+    let key = LocalKey::new([0x46; 32]);
+    let public = key.public_key();
+    let intent = intent();
+    let unsigned =
+        |nonce| UnsignedTx { intent: &intent, nonce: Nonce(nonce), fee: Fee::Legacy { gas_price: Wei::from_gwei(1) } };
+    let mut group = criterion.benchmark_group("signing");
+
+    let verifying = VerifyingKey::from_sec1_bytes(&key.spki()[23..]).expect("the SPKI ends with the point");
+    let signed: Vec<_> = (0..VARIANTS)
+        .map(|nonce| {
+            let hash = unsigned(nonce).signing_hash();
+            let signature = Signature::from_der(&key.sign_der(&hash, false)).expect("just signed");
+            (hash, signature)
+        })
+        .collect();
+    let mut turn = signed.iter().cycle();
+    group.bench_function("k256_verify_prehash", |bencher| {
+        bencher.iter_batched(
+            || turn.next().expect("a cycle does not end"),
+            |(hash, signature)| black_box(&verifying).verify_prehash(&hash.0, signature),
+            BatchSize::SmallInput,
+        );
+    });
+
+    let returned: Vec<_> =
+        (0..VARIANTS).map(|nonce| (nonce, key.sign_der(&unsigned(nonce).signing_hash(), nonce % 2 == 1))).collect();
+    let mut turn = returned.iter().cycle();
+    group.bench_function("hash_der_low_s_parity_encode", |bencher| {
+        bencher.iter_batched(
+            || turn.next().expect("a cycle does not end"),
+            |(nonce, der)| {
+                let tx = black_box(unsigned(*nonce));
+                let hash = tx.signing_hash();
+                let signature = black_box(&public).signature(&hash, der).expect("signed by this key");
+                tx.sign(&signature)
+            },
+            BatchSize::SmallInput,
+        );
+    });
+
+    group.bench_function("hash_and_encode_alone", |bencher| {
+        let (nonce, der) = returned.first().expect("there are many");
+        let tx = unsigned(*nonce);
+        let signature = public.signature(&tx.signing_hash(), der).expect("signed by this key");
+        bencher.iter(|| (black_box(&tx).signing_hash(), tx.sign(&signature)));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, signing);
+criterion_main!(benches);
