@@ -2,7 +2,7 @@
 //!
 //! [`Message::parse`] turns a queue message's body into a [`SigningRequest`] or a cancel, or into a
 //! [`Refused`] with a stable code and a text that names the field, the problem and the way out.
-//! [`accept`] then holds a request against its account, its policy and the network's rules, and
+//! [`accept()`] then holds a request against its account, its policy and the network's rules, and
 //! prices it.
 //!
 //! Reading is strict because a signature is for ever: a field we do not know, a name given twice, a
