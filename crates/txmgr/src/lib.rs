@@ -14,8 +14,10 @@
 pub mod account;
 pub mod fees;
 pub mod machine;
+pub mod policy;
 pub mod ports;
 pub mod record;
+pub mod request;
 pub mod signature;
 pub mod tx;
 pub mod units;

@@ -1,0 +1,297 @@
+//! A JSON document as a request needs it: numbers as written, no name twice, bounded.
+//!
+//! `serde_json` reads the text; the tree is our own, because `serde_json::Value` keeps the last of
+//! two fields of one name without a word. The whole body is walked before anything is judged, so
+//! that a secret anywhere in it is what the refusal is about.
+//!
+//! Read next: [`super::fields`].
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+
+use super::names::{self, shown};
+use super::refused::{Code, Refused};
+
+/// Most bytes of a body: what SQS takes.
+pub const MAX_BODY_BYTES: usize = 1_048_576;
+
+/// Most levels of objects and lists, the body itself being the first.
+pub const MAX_DEPTH: usize = 16;
+
+/// Under this name `serde_json` hands over the text of a number that is no 64-bit integer.
+const NUMBER: &str = "$serde_json::private::Number";
+
+/// No name may start so: read back as JSON, the field would turn into something else.
+const RESERVED: &str = "$serde_json::private::";
+
+/// A value of a document.
+#[derive(Debug, PartialEq)]
+pub(super) enum Json<'a> {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// A number, as written.
+    Number(String),
+    /// A string.
+    Text(Cow<'a, str>),
+    /// A list.
+    List(Vec<Json<'a>>),
+    /// An object.
+    Object(Object<'a>),
+}
+
+/// An object, its names sorted.
+pub(super) type Object<'a> = BTreeMap<Cow<'a, str>, Json<'a>>;
+
+impl Json<'_> {
+    /// What it is, for a refusal.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "true or false",
+            Self::Number(_) => "a number",
+            Self::Text(_) => "a string",
+            Self::List(_) => "a list",
+            Self::Object(_) => "an object",
+        }
+    }
+
+    /// The same as `serde_json` has it.
+    pub(super) fn to_value(&self) -> Value {
+        match self {
+            Self::Null => Value::Null,
+            Self::Bool(bool) => Value::Bool(*bool),
+            Self::Number(text) => text.parse().map_or(Value::Null, Value::Number),
+            Self::Text(text) => Value::String(text.clone().into_owned()),
+            Self::List(items) => Value::Array(items.iter().map(Self::to_value).collect()),
+            Self::Object(fields) => Value::Object(
+                fields.iter().map(|(name, value)| (name.clone().into_owned(), value.to_value())).collect(),
+            ),
+        }
+    }
+}
+
+/// A body, read: the tree if there is one, and what was noticed on the way.
+#[derive(Debug)]
+pub(super) struct Document<'a> {
+    root: Result<Json<'a>, Position>,
+    notes: Notes,
+    too_large: bool,
+}
+
+#[derive(Debug)]
+struct Position {
+    line: usize,
+    column: usize,
+}
+
+/// What the walk notices. It goes on to the end of the body, or to the first broken place.
+#[derive(Debug, Default)]
+struct Notes {
+    secret: Option<&'static str>,
+    duplicate: Option<String>,
+    reserved: bool,
+    too_deep: bool,
+    request_id: Option<String>,
+    request_ids: u32,
+}
+
+impl<'a> Document<'a> {
+    /// Reads `body` to its end.
+    pub(super) fn read(body: &'a str) -> Self {
+        let mut notes = Notes { reserved: body.contains(RESERVED), ..Notes::default() };
+        if body.len() > MAX_BODY_BYTES {
+            return Self { root: Ok(Json::Null), notes, too_large: true };
+        }
+        let mut deserializer = serde_json::Deserializer::from_str(body);
+        let root = Node { notes: &mut notes, depth: 1 }
+            .deserialize(&mut deserializer)
+            .and_then(|root| deserializer.end().map(|()| root))
+            .map_err(|error| Position { line: error.line(), column: error.column() });
+        Self { root, notes, too_large: false }
+    }
+
+    /// The body's fields, if it is an object and nothing in it is out of order.
+    pub(super) fn object(&self) -> Result<&Object<'a>, Refused> {
+        if self.too_large {
+            let message = format!("the message is larger than {MAX_BODY_BYTES} bytes");
+            return Err(Refused::whole(Code::TooLarge, message));
+        }
+        if let Some(secret) = self.notes.secret {
+            let message = format!(
+                "the message has a field named like `{secret}`; never send keys or phrases, treat this one as disclosed"
+            );
+            return Err(Refused::field(Code::SecretField, secret, message));
+        }
+        let root = self.root.as_ref().map_err(|at| {
+            let message = format!("the message is not JSON: see line {} column {}", at.line, at.column);
+            Refused::whole(Code::NotJson, message)
+        })?;
+        let Json::Object(fields) = root else {
+            let message = format!("the message is {}; send a JSON object", root.kind());
+            return Err(Refused::whole(Code::NotAnObject, message));
+        };
+        if self.notes.too_deep {
+            let message = format!("the message is nested more than {MAX_DEPTH} levels deep");
+            return Err(Refused::whole(Code::TooDeep, message));
+        }
+        if self.notes.reserved {
+            let message = format!("names starting with `{RESERVED}` are reserved; rename the field");
+            return Err(Refused::whole(Code::UnknownField, message));
+        }
+        if let Some(name) = &self.notes.duplicate {
+            let name = shown(name).unwrap_or("a field");
+            let message = format!("`{name}` is given twice; give it once");
+            return Err(Refused::field(Code::DuplicateField, name, message));
+        }
+        Ok(fields)
+    }
+
+    /// The text of the one `requestId` of the body, even if the rest is broken.
+    pub(super) fn request_id(&self) -> Option<&str> {
+        (self.notes.request_ids == 1).then_some(self.notes.request_id.as_deref()).flatten()
+    }
+}
+
+/// Reads one value at its depth.
+struct Node<'n> {
+    notes: &'n mut Notes,
+    depth: usize,
+}
+
+impl Node<'_> {
+    fn below(&mut self) -> Node<'_> {
+        Node { notes: self.notes, depth: self.depth.saturating_add(1) }
+    }
+
+    fn notice_depth(&mut self) {
+        self.notes.too_deep |= self.depth > MAX_DEPTH;
+    }
+
+    fn notice_name(&mut self, name: &str) {
+        let at_top = self.depth == 1;
+        if at_top && name == "requestId" {
+            self.notes.request_ids = self.notes.request_ids.saturating_add(1);
+        }
+        if at_top && names::KNOWN.contains(&name) {
+            return;
+        }
+        self.notes.secret = self.notes.secret.or_else(|| names::secret_like(name));
+        self.notes.reserved |= name.starts_with(RESERVED);
+    }
+
+    /// Takes in a field, the name of which was noticed before its value was read.
+    fn insert<'de>(&mut self, fields: &mut Object<'de>, name: Cow<'de, str>, value: Json<'de>) {
+        if self.depth == 1
+            && name == "requestId"
+            && let Json::Text(text) = &value
+        {
+            self.notes.request_id = Some(text.clone().into_owned());
+        }
+        match fields.entry(name) {
+            Entry::Vacant(place) => {
+                place.insert(value);
+            }
+            Entry::Occupied(first) => {
+                self.notes.duplicate.get_or_insert_with(|| first.key().clone().into_owned());
+            }
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Node<'_> {
+    type Value = Json<'de>;
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Node<'_> {
+    type Value = Json<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_bool<E>(self, bool: bool) -> Result<Self::Value, E> {
+        Ok(Json::Bool(bool))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Json::Number(number.to_string()))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Json::Number(number.to_string()))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Json::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Json::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<Self::Value, A::Error> {
+        self.notice_depth();
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element_seed(self.below())? {
+            items.push(item);
+        }
+        Ok(Json::List(items))
+    }
+
+    /// An object, or a number: with `arbitrary_precision`, `serde_json` hands a number that is no
+    /// 64-bit integer over as an object of one field named [`NUMBER`]. A body that spells out that name is marked as reserved
+    /// beforehand, and one that escapes it does not arrive here as borrowed text.
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Object::new();
+        while let Some(name) = map.next_key_seed(Name)? {
+            if !self.notes.reserved && matches!(name, Cow::Borrowed(NUMBER)) {
+                return map.next_value().map(Json::Number);
+            }
+            self.notice_depth();
+            self.notice_name(&name);
+            let value = map.next_value_seed(self.below())?;
+            self.insert(&mut fields, name, value);
+        }
+        Ok(Json::Object(fields))
+    }
+}
+
+/// Reads a field's name, borrowed from the body unless it has escapes in it.
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = Cow<'de, str>;
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(text.to_owned()))
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(text))
+    }
+}

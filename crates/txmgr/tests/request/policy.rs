@@ -1,0 +1,216 @@
+//! The policy file, and each of its rules.
+
+use signpost_txmgr::policy::{AccountPolicy, Policies, PolicyFacts};
+use signpost_txmgr::request::{Code, Refused};
+use signpost_txmgr::tx::{Fee, Intent};
+use signpost_txmgr::units::{Address, ChainId, Gas, Millis, Wei};
+
+use crate::TO;
+
+const OTHER: &str = "0x9858effd232b4033e47d90003d41ec34ecaeda94";
+const CAP: &str = "max_gas_price_wei = 10\n";
+const NOW: Millis = Millis(1_780_000_000_000);
+
+/// The policy of an account with the cap 10 and these rules.
+fn policy(rules: &str) -> AccountPolicy {
+    let file = format!("[account.a]\n{CAP}{rules}");
+    let policies = Policies::from_toml(&file).unwrap();
+    policies.of(&"a".parse().unwrap()).unwrap().clone()
+}
+
+fn problems(file: &str) -> Vec<String> {
+    Policies::from_toml(file).unwrap_err().problems
+}
+
+/// A call that passes an open policy; each test changes one thing.
+struct Call {
+    to: Option<&'static str>,
+    value: u64,
+    data: &'static [u8],
+    gas: u64,
+    fee: Fee,
+    sender: Option<&'static str>,
+    deadline: Option<Millis>,
+}
+
+const CALL: Call =
+    Call { to: Some(TO), value: 1, data: &[], gas: 21_000, fee: legacy(5), sender: None, deadline: None };
+
+const fn legacy(wei: u64) -> Fee {
+    Fee::Legacy { gas_price: Wei(signpost_txmgr::units::U256([wei, 0, 0, 0])) }
+}
+
+fn check(policy: &AccountPolicy, call: &Call) -> Result<(), Refused> {
+    let intent = Intent {
+        chain_id: ChainId(97),
+        to: call.to.map(|to| to.parse().unwrap()),
+        value: Wei::from(call.value),
+        data: call.data.into(),
+        gas: Gas(call.gas),
+    };
+    policy.check(&PolicyFacts {
+        intent: &intent,
+        fee: call.fee,
+        sender: call.sender,
+        deadline: call.deadline,
+        now: NOW,
+    })
+}
+
+/// The rule lets `good` pass and refuses `bad` with this code, naming itself and `value`.
+fn rule(rules: &str, good: &Call, bad: &Call, code: Code, value: &str) {
+    let policy = policy(rules);
+    let name = rules.split([' ', '.', '[', ']']).find(|word| word.contains('_')).unwrap();
+    assert_eq!(check(&policy, good), Ok(()), "{rules}");
+    let refused = check(&policy, bad).unwrap_err();
+    assert_eq!(refused.code, code, "{rules}: {refused}");
+    assert!(refused.message.contains(name) && refused.message.contains(value), "{rules}: {refused}");
+}
+
+#[test]
+fn amounts_above_their_limit_are_refused() {
+    let bad = Call { value: 4, ..CALL };
+    rule("max_value_wei = \"3\"", &Call { value: 3, ..CALL }, &bad, Code::ValueTooHigh, "3: `value` 4");
+    let bad = Call { gas: 30_001, ..CALL };
+    rule("max_gas = 30000", &Call { gas: 30_000, ..CALL }, &bad, Code::GasTooHigh, "30001");
+    let bad = Call { data: &[1, 2, 3], ..CALL };
+    rule("max_data_bytes = 2", &Call { data: &[1, 2], ..CALL }, &bad, Code::DataTooLarge, "3 bytes");
+}
+
+#[test]
+fn every_limit_holds_when_there_are_several() {
+    let policy = policy("max_value_wei = 3\nmax_gas = 30000\nmax_data_bytes = 2");
+    for (call, code) in [
+        (Call { value: 4, ..CALL }, Code::ValueTooHigh),
+        (Call { gas: 30_001, ..CALL }, Code::GasTooHigh),
+        (Call { data: &[1, 2, 3], ..CALL }, Code::DataTooLarge),
+    ] {
+        assert_eq!(check(&policy, &call).unwrap_err().code, code);
+    }
+}
+
+#[test]
+fn a_price_outside_floor_and_cap_is_refused() {
+    rule(
+        "min_gas_price_wei = 4",
+        &Call { fee: legacy(4), ..CALL },
+        &Call { fee: legacy(3), ..CALL },
+        Code::FeeTooLow,
+        "3",
+    );
+    let refused = check(&policy(""), &Call { fee: legacy(11), ..CALL }).unwrap_err();
+    assert_eq!(refused.code, Code::FeeTooHigh);
+    assert!(refused.message.contains("max_gas_price_wei is 10: `gasPrice` 11"), "{refused}");
+    let fee = Fee::Dynamic { max_fee_per_gas: Wei::from(11), max_priority_fee_per_gas: Wei::from(1) };
+    assert_eq!(check(&policy(""), &Call { fee, ..CALL }).unwrap_err().field.as_deref(), Some("maxFeePerGas"));
+}
+
+#[test]
+fn recipients_are_allowed_and_denied() {
+    let other = Call { to: Some(OTHER), ..CALL };
+    let checksummed = OTHER.parse::<Address>().unwrap().to_string();
+    rule(&format!("allow_to = [\"{TO}\"]"), &CALL, &other, Code::ToNotAllowed, &checksummed);
+    rule(&format!("deny_to = [\"{OTHER}\"]"), &CALL, &other, Code::ToNotAllowed, &checksummed);
+    let both = policy(&format!("allow_to = [\"{TO}\"]\ndeny_to = [\"{TO}\"]"));
+    assert_eq!(check(&both, &CALL).unwrap_err().code, Code::ToNotAllowed);
+    assert_eq!(check(&policy("allow_to = []"), &CALL).unwrap_err().code, Code::ToNotAllowed);
+}
+
+#[test]
+fn creation_is_forbidden_by_default() {
+    let creation = Call { to: None, data: &[0], ..CALL };
+    assert_eq!(check(&policy(""), &creation).unwrap_err().code, Code::CreationNotAllowed);
+    assert_eq!(check(&policy("allow_creation = true"), &creation), Ok(()));
+    assert_eq!(check(&policy("allow_creation = true\nallow_to = []"), &creation), Ok(()));
+}
+
+#[test]
+fn a_listed_contract_has_only_its_listed_functions() {
+    let rules = format!("[account.a.allow_selectors]\n\"{TO}\" = [\"0xA9059cbb\"]");
+    let transfer = Call { data: &[0xa9, 0x05, 0x9c, 0xbb, 1], ..CALL };
+    let approve = Call { data: &[0x09, 0x5e, 0xa7, 0xb3, 1], ..CALL };
+    rule(&rules, &transfer, &approve, Code::SelectorNotAllowed, "0x095ea7b3");
+    rule(&rules, &Call { to: Some(OTHER), ..approve }, &CALL, Code::SelectorNotAllowed, "without one");
+    rule(&rules, &transfer, &Call { data: &[0xa9, 0x05, 0x9c], ..CALL }, Code::SelectorNotAllowed, "without one");
+}
+
+#[test]
+fn senders_match_exactly_or_by_their_beginning() {
+    let rules = "allow_senders = [\"AIDA1\", \"AROA2:*\"]";
+    let sender = |sender| Call { sender, ..CALL };
+    rule(rules, &sender(Some("AIDA1")), &sender(Some("AIDA12")), Code::SenderNotAllowed, "AIDA12");
+    rule(rules, &sender(Some("AROA2:lambda")), &sender(Some("AROA2")), Code::SenderNotAllowed, "AROA2");
+    rule(rules, &sender(Some("AROA2:")), &sender(None), Code::SenderNotAllowed, "not known");
+}
+
+#[test]
+fn a_limit_on_deadlines_asks_for_one() {
+    let deadline = |seconds: u64| Call { deadline: Some(NOW.plus(seconds * 1_000)), ..CALL };
+    rule("max_deadline_s = 60", &deadline(60), &deadline(61), Code::DeadlineTooFar, "60: `deadline` is 61 s away");
+    rule("max_deadline_s = 60", &deadline(1), &CALL, Code::DeadlineTooFar, "has none");
+}
+
+#[test]
+fn an_account_without_rules_signs_nothing_unless_there_are_default_ones() {
+    let name = "b".parse().unwrap();
+    let strict = Policies::from_toml(&format!("[account.a]\n{CAP}")).unwrap();
+    assert_eq!(strict.of(&name).unwrap_err().code, Code::NoPolicy);
+    assert_eq!(strict.accounts().count(), 1);
+    let open = Policies::from_toml(&format!("[account.a]\n{CAP}[default]\nmax_gas_price_wei = \"0x20\"")).unwrap();
+    assert_eq!(open.of(&name).unwrap().max_gas_price, Wei::from(32));
+    assert_eq!(open.of(&"a".parse().unwrap()).unwrap().max_gas_price, Wei::from(10));
+    assert_eq!(Policies::from_toml("").unwrap().of(&name).unwrap_err().code, Code::NoPolicy);
+}
+
+#[test]
+fn all_problems_of_a_file_are_reported_together() {
+    let problems = problems(&format!(
+        r#"
+        [acount.a]
+        [account.a]
+        max_gas_prize_wei = 1
+        max_gas = -1
+        allow_creation = "yes"
+        allow_to = ["0x12", 7]
+        deny_to = "{TO}"
+        allow_senders = ["a*b", "*"]
+        max_value_wei = 1.5
+        spend_limit_wei = 1
+        [account.a.allow_selectors]
+        "{TO}" = ["transfer"]
+        [account.b]
+        max_gas_price_wei = 10
+        min_gas_price_wei = 11
+        gas_price_wei = 12
+        [account."not a name"]
+        {CAP}"#
+    ));
+    let expected = [
+        "acount is not known; did you mean account?",
+        "account.a.max_gas_prize_wei is not known; did you mean max_gas_price_wei?",
+        "account.a.spend_limit_wei is not known; there are max_gas_price_wei, ",
+        "account.a.max_gas_price_wei is missing",
+        "account.a.max_gas must be a whole number",
+        "account.a.allow_creation must be true or false",
+        "account.a.allow_to[0] must be 20 bytes long, not 1",
+        "account.a.allow_to[1] must be a string",
+        "account.a.deny_to must be a list",
+        "account.a.allow_senders[0] may have one *",
+        "account.a.allow_senders[1] is empty or matches everyone",
+        "account.a.max_value_wei is not a number",
+        "account.a.allow_selectors.0x55d398326f99059ff775485246999027b3197955[0] must be a function's selector",
+        "account.b.min_gas_price_wei is above max_gas_price_wei",
+        "account.b.gas_price_wei is above max_gas_price_wei",
+        "account.?.: the name must be 1 to 64 characters",
+    ];
+    for expected in expected {
+        assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{expected}\nnot in {problems:#?}");
+    }
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+}
+
+#[test]
+fn a_file_that_is_not_toml_says_where() {
+    let problems = problems("[account.a]\nmax_gas_price_wei = \n");
+    assert!(problems[0].contains("line 2"), "{problems:?}");
+}
