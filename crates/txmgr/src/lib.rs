@@ -6,7 +6,7 @@
 //! through the traits of [`ports`].
 //!
 //! Read in this order: [`units`], [`tx`], [`signature`], [`request`], [`policy`], [`account`],
-//! [`record`], [`machine`], [`fees`], [`wire`], [`item`], [`ports`], [`signer`], [`broadcaster`].
+//! [`record`], [`revert`], [`machine`], [`fees`], [`wire`], [`item`], [`ports`], [`signer`], [`broadcaster`].
 //!
 //! **Architecture invariant:** [`machine`] imports nothing from [`ports`]; nothing here imports an
 //! adapter.
@@ -16,6 +16,7 @@ pub mod fees;
 pub mod machine;
 pub mod ports;
 pub mod record;
+pub mod revert;
 pub mod signature;
 pub mod tx;
 pub mod units;
