@@ -6,7 +6,7 @@
 //! through the traits of [`ports`].
 //!
 //! Read in this order: [`units`], [`tx`], [`signature`], [`request`], [`policy`], [`account`],
-//! [`record`], [`machine`], [`fees`], [`wire`], [`item`], [`ports`], [`signer`], [`broadcaster`].
+//! [`record`], [`revert`], [`machine`], [`fees`], [`wire`], [`ports`], [`signer`], [`broadcaster`].
 //!
 //! **Architecture invariant:** [`machine`] imports nothing from [`ports`]; nothing here imports an
 //! adapter.
@@ -18,6 +18,7 @@ pub mod policy;
 pub mod ports;
 pub mod record;
 pub mod request;
+pub mod revert;
 pub mod signature;
 pub mod tx;
 pub mod units;
