@@ -12,6 +12,7 @@
 //! adapter.
 
 pub mod account;
+pub mod broadcaster;
 pub mod fees;
 pub mod machine;
 pub mod policy;
@@ -20,6 +21,7 @@ pub mod record;
 pub mod request;
 pub mod revert;
 pub mod signature;
+pub mod signer;
 pub mod tx;
 pub mod units;
 pub mod wire;

@@ -284,8 +284,6 @@ pub enum Action {
     Settle(Receipt),
     /// The slot was passed without us: search the foreign transaction.
     ProveDisplaced,
-    /// Stop the account: it is misconfigured.
-    PauseAccount,
     /// Publish the outcome.
     Publish,
     /// Closed: the lane may leave the slot behind.
@@ -383,8 +381,9 @@ fn next_when_signed(record: &Record, newest: &Attempt, view: &SlotView, tuning: 
         SendClass::Refused if record.cancel.is_none() => {
             return Action::NoteCancel(CancelCause::Refused(sent.answer.message.clone()));
         }
-        SendClass::Misconfigured => return Action::PauseAccount,
-        SendClass::Refused
+        // The account was paused when a node said so; sending again shows when it is mended.
+        SendClass::Misconfigured
+        | SendClass::Refused
         | SendClass::Accepted
         | SendClass::AlreadyKnown
         | SendClass::NonceTooLow

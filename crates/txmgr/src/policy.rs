@@ -153,7 +153,8 @@ impl AccountPolicy {
         self.check_deadline(facts.deadline, facts.now)
     }
 
-    fn check_sender(&self, sender: Option<&str>) -> Result<(), Refused> {
+    /// Whether messages of this SQS sender are taken for the account at all.
+    pub fn check_sender(&self, sender: Option<&str>) -> Result<(), Refused> {
         let Some(allowed) = &self.allow_senders else {
             return Ok(());
         };

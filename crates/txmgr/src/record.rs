@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 /// What the requests table holds under one request id.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "both are read once and matched at once")]
 pub enum Stored {
     /// It has a slot.
     Record(Box<Record>),

@@ -1,0 +1,275 @@
+//! The broadcaster's driver: from stored signatures to finalized transactions and published outcomes.
+//!
+//! One [`Lane`] at a time, in rounds: look at the records and the chain, ask
+//! [`crate::machine::next_action`] for each slot, do it, store what happened. The host decides when
+//! the next round is (about once per block while something moves); `now` is an argument.
+//!
+//! ## Guarantees
+//! * Only stored bytes are sent, lowest nonce first, and never above a slot that was not sent.
+//! * An outcome is stored before it is published, and published before the slot is left.
+//! * A failing or silent node changes no record.
+//!
+//! ## Does not guarantee
+//! * That one lane is worked by one pass only: the FIFO group sees to that, and conditional writes
+//!   keep it correct without.
+//!
+//! Read next: `crates/cli` and the Lambda functions, which host it.
+
+mod lane;
+mod perform;
+
+use std::collections::BTreeMap;
+
+use crate::account::{Head, SeenFee};
+use crate::machine::{Action, Tuning, next_action};
+use crate::ports::{Chain, ChainView, OutcomeTopic, PortError, ResignQueue, Store, ViewQuery};
+use crate::record::{Phase, Record, Stored};
+use crate::units::{AccountKey, Millis, Nonce};
+use crate::wire::LanePoke;
+
+pub use self::lane::Lane;
+
+/// What a broadcaster is configured with.
+#[derive(Debug, Clone)]
+pub struct BroadcasterConfig {
+    /// When to send again, bump and ask again.
+    pub tuning: Tuning,
+    /// Slots worked on above the chain's count: BSC's pool keeps 200 per account, half is safe.
+    pub window: u64,
+    /// How long a closed record is kept, in milliseconds.
+    pub retention_ms: u64,
+    /// Store writes at once.
+    pub write_concurrency: usize,
+}
+
+impl BroadcasterConfig {
+    /// Slots above the chain's count that are open at once, by default.
+    pub const WINDOW: u64 = 100;
+    /// Most slots looked at in one round, whatever waits for finality.
+    pub const MAX_SLOTS: u64 = 1_000;
+}
+
+/// The broadcaster over its ports.
+#[derive(Debug)]
+pub struct Broadcaster<S, C, R, O> {
+    store: S,
+    chain: C,
+    resign: R,
+    topic: O,
+    config: BroadcasterConfig,
+}
+
+/// What a round found and did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Round {
+    /// Slots of the lane that are not closed.
+    pub open: u64,
+    /// Records that changed.
+    pub changed: usize,
+    /// A node answered.
+    pub chain_seen: bool,
+}
+
+impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O> {
+    /// Most times the decisions of one round are taken again after what they changed.
+    const MAX_TURNS: usize = 4;
+
+    /// A broadcaster over these ports.
+    pub fn new(store: S, chain: C, resign: R, topic: O, config: BroadcasterConfig) -> Self {
+        Self { store, chain, resign, topic, config }
+    }
+
+    /// One round over a lane. An error means that the store did not answer; nothing is lost, the next
+    /// round takes it up.
+    pub async fn round(&self, lane: &mut Lane, now: Millis) -> Result<Round, PortError> {
+        let Some(mut head) = self.store.head(&lane.account).await? else {
+            tracing::warn!(account = %lane.account, "a lane was named that is not registered");
+            return Ok(Round { open: 0, changed: 0, chain_seen: false });
+        };
+        self.load(lane, &head).await?;
+        // What was never sent needs no look at the chain first.
+        let mut changed = self.send_unsent(lane, now).await?;
+        let seen = self.look(lane, now).await;
+        if let Some(view) = &seen {
+            lane.saw(view, now);
+            self.note_fee(&mut head, view, now).await;
+        }
+        for _ in 0..Self::MAX_TURNS {
+            let turn = self.turn(lane, seen.as_ref(), now).await?;
+            changed = changed.saturating_add(turn);
+            if turn == 0 {
+                break;
+            }
+        }
+        self.leave_closed(lane, &mut head, now).await?;
+        self.fast_forward(lane, &head).await?;
+        Ok(Round { open: head.open_slots(), changed, chain_seen: seen.is_some() })
+    }
+
+    /// The lanes with open slots, as pokes: what a sweep sends in place of lost ones.
+    pub async fn sweep(&self, now: Millis) -> Result<Vec<LanePoke>, PortError> {
+        let heads = self.store.accounts().await?;
+        let open = heads.into_iter().filter(|head| head.open_slots() > 0);
+        Ok(open.map(|head| LanePoke { account: head.account.to_string(), cause: format!("sweep at {now}") }).collect())
+    }
+
+    /// Reads the open slots of the window and their records.
+    async fn load(&self, lane: &mut Lane, head: &Head) -> Result<(), PortError> {
+        let from = head.lowest_open_nonce;
+        lane.records.retain(|nonce, _| *nonce >= from);
+        let limit = lane.limit(from, self.config.window).min(head.open_slots());
+        if limit == 0 {
+            return Ok(());
+        }
+        let known_to = lane.contiguous_from(from);
+        let missing = limit.saturating_sub(known_to.since(from));
+        if missing > 0 {
+            let limit = usize::try_from(missing).unwrap_or(usize::MAX);
+            for (nonce, id) in self.store.slots(&lane.account, known_to, limit).await? {
+                lane.ids.insert(nonce, id);
+            }
+        }
+        lane.ids.retain(|nonce, _| *nonce >= from);
+        let ids: Vec<_> = lane
+            .ids
+            .iter()
+            .filter(|(nonce, _)| lane.records.get(nonce).is_none_or(|record| !record.is_closed()))
+            .map(|(_, id)| id.clone())
+            .collect();
+        for stored in self.store.load(&ids).await? {
+            match stored {
+                Stored::Record(record) => lane.keep(*record),
+                Stored::Rejected(rejected) => {
+                    tracing::error!(request_id = %rejected.request_id, "I1: a slot names a request that has none");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the chain about every signed slot that is not settled; `None` while no node answers.
+    async fn look(&self, lane: &Lane, _now: Millis) -> Option<ChainView> {
+        let open = || lane.records.values().filter(|record| record.phase.settlement().is_none());
+        if lane.records.values().next().is_some() && open().next().is_none() {
+            return None;
+        }
+        let query = ViewQuery {
+            address: lane.account.address,
+            slots: open()
+                .filter(|record| !record.attempts.is_empty())
+                .map(|record| (record.nonce, record.attempts.iter().rev().map(|attempt| attempt.tx_hash).collect()))
+                .collect(),
+            latest_seen: lane.high.as_ref().map_or(Nonce(0), |high| high.latest_nonce),
+            heights: open().filter_map(|record| record.phase.receipt()).map(|receipt| receipt.block.number).collect(),
+        };
+        match self.chain.view(&query).await {
+            Ok(view) => Some(view),
+            Err(error) => {
+                tracing::warn!(%error, account = %lane.account, "no node answers: unknown, still watching");
+                None
+            }
+        }
+    }
+
+    /// Sends what was signed and never sent, before asking the chain anything.
+    async fn send_unsent(&self, lane: &mut Lane, now: Millis) -> Result<usize, PortError> {
+        if !lane.records.values().any(|record| record.phase == Phase::Signed) {
+            return Ok(0);
+        }
+        let sends = self
+            .decide(lane, None, now)
+            .into_iter()
+            .filter(|(_, action)| matches!(action, Action::Send { .. }))
+            .collect();
+        self.perform(lane, sends, now).await
+    }
+
+    /// Decides for every slot and does it; how many records changed.
+    async fn turn(&self, lane: &mut Lane, seen: Option<&ChainView>, now: Millis) -> Result<usize, PortError> {
+        let actions = self.decide(lane, seen, now);
+        self.perform(lane, actions, now).await
+    }
+
+    /// The next action of every slot, in order of nonce; waits are left out.
+    fn decide(&self, lane: &Lane, seen: Option<&ChainView>, now: Millis) -> Vec<(Nonce, Action)> {
+        let receipts: BTreeMap<_, _> = seen.map(|view| view.receipts.iter().copied().collect()).unwrap_or_default();
+        let mut actions = Vec::new();
+        let mut predecessors_sent = true;
+        let mut head_taken = false;
+        for (nonce, record) in &lane.records {
+            let mined = matches!(record.phase, Phase::Mined(_) | Phase::Settled(_));
+            let is_lane_head = !mined && !head_taken;
+            let view = lane.slot_view(record, seen, &receipts, is_lane_head, predecessors_sent);
+            let action = next_action(record, &view, &self.config.tuning, now);
+            head_taken = head_taken || !mined;
+            let sends = matches!(action, Action::Send { .. });
+            predecessors_sent = predecessors_sent && (mined || sends || was_sent(record));
+            match action {
+                Action::Wait | Action::Leave => {}
+                action @ (Action::AskSigner(_)
+                | Action::Send { .. }
+                | Action::NoteCancel(_)
+                | Action::NoteMined(_)
+                | Action::NoteUnmined
+                | Action::Settle(_)
+                | Action::ProveDisplaced
+                | Action::Publish) => actions.push((*nonce, action)),
+            }
+        }
+        actions
+    }
+
+    /// Leaves the closed slots at the lane's low end behind: one write per round (design, Closing).
+    async fn leave_closed(&self, lane: &mut Lane, head: &mut Head, now: Millis) -> Result<(), PortError> {
+        let from = head.lowest_open_nonce;
+        let to = lane.closed_to(from).min(head.next_nonce);
+        if to == from {
+            return Ok(());
+        }
+        let expires_at = now.plus(self.config.retention_ms);
+        if self.store.leave_slots(&lane.account, from, to, expires_at).await? {
+            head.lowest_open_nonce = to;
+            lane.leave(to);
+        }
+        Ok(())
+    }
+
+    /// A lane without open slots whose account was used by somebody else takes up the chain's count.
+    async fn fast_forward(&self, lane: &Lane, head: &Head) -> Result<(), PortError> {
+        let Some(high) = &lane.high else { return Ok(()) };
+        if head.open_slots() > 0 || high.finalized_nonce <= head.next_nonce {
+            return Ok(());
+        }
+        if self.store.fast_forward(&lane.account, head.next_nonce, high.finalized_nonce).await? {
+            tracing::warn!(account = %lane.account, from = %head.next_nonce, to = %high.finalized_nonce,
+                "another program used this account's nonces; the lane goes on after them");
+        }
+        Ok(())
+    }
+
+    /// Tells the signer the network's price, for requests that name none.
+    async fn note_fee(&self, head: &mut Head, view: &ChainView, now: Millis) {
+        let Some(gas_price) = view.price else { return };
+        let fresh = head.fee.is_some_and(|seen| {
+            seen.gas_price == gas_price && now.since(seen.observed_at) < 10 * 60 * 1_000
+                || now.since(seen.observed_at) < 15 * 1_000
+        });
+        if fresh {
+            return;
+        }
+        let fee = SeenFee { gas_price, observed_at: now };
+        match self.store.observe_fee(&head.account, &fee).await {
+            Ok(()) => head.fee = Some(fee),
+            Err(error) => tracing::warn!(%error, account = %head.account, "the network's price was not noted"),
+        }
+    }
+}
+
+fn was_sent(record: &Record) -> bool {
+    record.attempts.iter().any(|attempt| attempt.sent.is_some())
+}
+
+/// Reads an account key as it travels in a poke.
+pub fn account_of(poke: &LanePoke) -> Option<AccountKey> {
+    poke.account.parse().ok()
+}

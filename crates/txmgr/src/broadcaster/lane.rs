@@ -1,0 +1,177 @@
+//! What a pass remembers of a lane between rounds. All of it can be lost: it is read again, or seen
+//! again.
+
+use std::collections::BTreeMap;
+
+use crate::machine::{ChainSlot, ReceiptView, SlotView};
+use crate::ports::ChainView;
+use crate::record::{Phase, Receipt, Record};
+use crate::units::{AccountKey, BlockNumber, Millis, Nonce, RequestId};
+
+use super::BroadcasterConfig;
+
+/// One account's lane as a pass knows it.
+#[derive(Debug)]
+pub struct Lane {
+    pub(super) account: AccountKey,
+    /// Slots read so far.
+    pub(super) ids: BTreeMap<Nonce, RequestId>,
+    /// Their records as last read or written.
+    pub(super) records: BTreeMap<Nonce, Record>,
+    /// The highest the chain was ever seen: a node that answers lower is behind, not right.
+    pub(super) high: Option<HighWater>,
+    /// The lane's head and since when it is.
+    pub(super) head_since: Option<(Nonce, Millis)>,
+    /// When bytes of a slot were last handed to a node.
+    pub(super) sent_at: BTreeMap<Nonce, Millis>,
+    /// When the signer was last asked for an attempt of a slot.
+    pub(super) asked_at: BTreeMap<Nonce, Millis>,
+    started_at: Millis,
+}
+
+/// High-water marks of one account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct HighWater {
+    pub(super) latest_nonce: Nonce,
+    pub(super) finalized_nonce: Nonce,
+    pub(super) finalized: BlockNumber,
+}
+
+impl Lane {
+    /// A lane nothing is known of yet.
+    #[must_use]
+    pub fn new(account: AccountKey, now: Millis) -> Self {
+        Self {
+            account,
+            ids: BTreeMap::new(),
+            records: BTreeMap::new(),
+            high: None,
+            head_since: None,
+            sent_at: BTreeMap::new(),
+            asked_at: BTreeMap::new(),
+            started_at: now,
+        }
+    }
+
+    /// The account.
+    #[must_use]
+    pub fn account(&self) -> &AccountKey {
+        &self.account
+    }
+
+    /// Raises the high-water marks.
+    pub(super) fn saw(&mut self, view: &ChainView, now: Millis) {
+        let seen = HighWater {
+            latest_nonce: view.latest_nonce,
+            finalized_nonce: view.finalized_nonce,
+            finalized: view.finalized.number,
+        };
+        let high = self.high.get_or_insert(seen);
+        high.latest_nonce = high.latest_nonce.max(seen.latest_nonce);
+        high.finalized_nonce = high.finalized_nonce.max(seen.finalized_nonce);
+        high.finalized = high.finalized.max(seen.finalized);
+        let head = self
+            .records
+            .iter()
+            .find(|(_, record)| !matches!(record.phase, Phase::Mined(_) | Phase::Settled(_)))
+            .map(|(nonce, _)| *nonce);
+        match (head, self.head_since) {
+            (Some(head), Some((known, _))) if head == known => {}
+            (Some(head), _) => self.head_since = Some((head, now)),
+            (None, _) => self.head_since = None,
+        }
+    }
+
+    /// How many slots from `from` on are worked on: the window above the chain's count, and what
+    /// waits below it for finality.
+    pub(super) fn limit(&self, from: Nonce, window: u64) -> u64 {
+        let below = self.high.map_or(0, |high| high.latest_nonce.since(from));
+        window.saturating_add(below).min(BroadcasterConfig::MAX_SLOTS)
+    }
+
+    /// The first nonce from `from` on whose slot was not read yet.
+    pub(super) fn contiguous_from(&self, from: Nonce) -> Nonce {
+        let mut next = from;
+        for nonce in self.ids.range(from..).map(|(nonce, _)| *nonce) {
+            if nonce != next {
+                break;
+            }
+            next = next.plus(1);
+        }
+        next
+    }
+
+    /// Keeps a record as read or written, unless a later version is known.
+    pub(super) fn keep(&mut self, record: Record) {
+        let newer = self.records.get(&record.nonce).is_none_or(|known| known.version <= record.version);
+        if newer {
+            if self.records.get(&record.nonce).is_some_and(|known| known.attempts.len() < record.attempts.len()) {
+                self.asked_at.remove(&record.nonce);
+            }
+            self.records.insert(record.nonce, record);
+        }
+    }
+
+    /// The first nonce from `from` on that is not closed.
+    pub(super) fn closed_to(&self, from: Nonce) -> Nonce {
+        let mut next = from;
+        for (nonce, record) in self.records.range(from..) {
+            if *nonce != next || !record.is_closed() {
+                break;
+            }
+            next = next.plus(1);
+        }
+        next
+    }
+
+    /// Forgets everything below `to`.
+    pub(super) fn leave(&mut self, to: Nonce) {
+        self.ids.retain(|nonce, _| *nonce >= to);
+        self.records.retain(|nonce, _| *nonce >= to);
+        self.sent_at.retain(|nonce, _| *nonce >= to);
+        self.asked_at.retain(|nonce, _| *nonce >= to);
+    }
+
+    /// What the machine is told about one slot.
+    pub(super) fn slot_view(
+        &self,
+        record: &Record,
+        seen: Option<&ChainView>,
+        receipts: &BTreeMap<Nonce, ReceiptView>,
+        is_lane_head: bool,
+        predecessors_sent: bool,
+    ) -> SlotView {
+        let chain = seen.zip(self.high).map(|(view, high)| {
+            let receipt = match receipts.get(&record.nonce) {
+                Some(receipt) => *receipt,
+                // Nothing of ours can be mined where nothing was signed.
+                None if record.attempts.is_empty() => ReceiptView::Absent,
+                None => ReceiptView::Unknown,
+            };
+            let height = match receipt {
+                ReceiptView::Found(Receipt { block, .. }) => Some(block.number),
+                ReceiptView::Absent | ReceiptView::Unknown => record.phase.receipt().map(|mined| mined.block.number),
+            };
+            ChainSlot {
+                latest_nonce: high.latest_nonce,
+                finalized_nonce: high.finalized_nonce,
+                finalized: high.finalized,
+                receipt,
+                canonical: height
+                    .and_then(|height| view.canonical.iter().find(|block| block.number == height).copied()),
+                price: view.price,
+            }
+        });
+        SlotView {
+            chain,
+            is_lane_head,
+            head_since: match self.head_since {
+                Some((nonce, since)) if nonce == record.nonce => since,
+                Some(_) | None => self.started_at,
+            },
+            predecessors_sent,
+            last_sent_at: self.sent_at.get(&record.nonce).copied(),
+            last_asked_at: self.asked_at.get(&record.nonce).copied(),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Doing what the machine decided, and storing what came of it.
+
+use futures_util::stream::{self, StreamExt};
+
+use crate::machine::{Action, Event, SignerAsk, apply};
+use crate::ports::{Chain, OutcomeTopic, PortError, ResignQueue, Store, UpdateVerdict};
+use crate::record::{AttemptKind, Receipt, Record, Revert, SendAnswer, SendClass};
+use crate::revert;
+use crate::tx::RawTx;
+use crate::units::{Millis, Nonce};
+use crate::wire::{OutcomeMessage, SignerPoke, WireFee};
+
+use super::{Broadcaster, Lane};
+
+/// A slot, which of its attempts goes out, and its bytes.
+struct Outgoing {
+    nonce: Nonce,
+    number: usize,
+    raw: RawTx,
+}
+
+impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O> {
+    /// Does the actions of one turn; how many records changed.
+    pub(super) async fn perform(
+        &self,
+        lane: &mut Lane,
+        actions: Vec<(Nonce, Action)>,
+        now: Millis,
+    ) -> Result<usize, PortError> {
+        let mut events: Vec<(Nonce, Event)> = Vec::new();
+        let mut sends: Vec<Outgoing> = Vec::new();
+        let mut asks: Vec<SignerPoke> = Vec::new();
+        let mut outcomes: Vec<(Nonce, OutcomeMessage)> = Vec::new();
+        for (nonce, action) in actions {
+            let Some(record) = lane.records.get(&nonce) else { continue };
+            match action {
+                Action::Wait | Action::Leave => {}
+                Action::NoteCancel(cause) => events.push((nonce, Event::CancelAsked(cause))),
+                Action::NoteMined(receipt) => events.push((nonce, Event::Mined(receipt))),
+                Action::NoteUnmined => events.push((nonce, Event::Unmined)),
+                Action::Settle(receipt) => {
+                    let revert = self.replay(record, &receipt).await;
+                    events.push((nonce, Event::Finalized { receipt, revert }));
+                }
+                Action::ProveDisplaced => events.extend(self.prove_displaced(lane, record).await.map(|e| (nonce, e))),
+                Action::Send { number } => sends.extend(outgoing(record, number)),
+                Action::AskSigner(ask) => asks.push(poke_of(record, &ask, now)),
+                Action::Publish => outcomes.extend(OutcomeMessage::of_record(record).map(|outcome| (nonce, outcome))),
+            }
+        }
+        events.extend(self.send(lane, sends, now).await);
+        events.extend(self.publish(outcomes, now).await);
+        self.ask(lane, &asks, now).await;
+        self.store_all(lane, events, now).await
+    }
+
+    /// Hands bytes to the nodes, lowest nonce first. What comes back is noted only when it is news.
+    async fn send(&self, lane: &mut Lane, sends: Vec<Outgoing>, now: Millis) -> Vec<(Nonce, Event)> {
+        if sends.is_empty() {
+            return Vec::new();
+        }
+        let raws: Vec<RawTx> = sends.iter().map(|send| send.raw.clone()).collect();
+        let answers = self.chain.send_all(&raws).await;
+        let mut events = Vec::new();
+        for (send, answer) in sends.into_iter().zip(answers) {
+            lane.sent_at.insert(send.nonce, now);
+            let Some(record) = lane.records.get(&send.nonce) else { continue };
+            tracing::debug!(request_id = %record.request_id, nonce = %send.nonce, attempt = send.number, tx_hash = %send.raw.hash, answer = answer.class.name(), "sent");
+            if answer.class == SendClass::Misconfigured {
+                self.pause(record, &answer).await;
+            }
+            if is_news(record, send.number, &answer) {
+                events.push((send.nonce, Event::Sent { number: send.number, answer }));
+            }
+        }
+        events
+    }
+
+    /// Publishes outcomes; those that went out become events.
+    async fn publish(&self, outcomes: Vec<(Nonce, OutcomeMessage)>, now: Millis) -> Vec<(Nonce, Event)> {
+        if outcomes.is_empty() {
+            return Vec::new();
+        }
+        let expires_at = now.plus(self.config.retention_ms);
+        let (nonces, messages): (Vec<_>, Vec<_>) = outcomes.into_iter().unzip();
+        let answers = self.topic.publish(&messages).await;
+        let mut events = Vec::new();
+        for ((nonce, message), answer) in nonces.into_iter().zip(&messages).zip(answers) {
+            match answer {
+                Ok(()) => {
+                    tracing::info!(request_id = %message.request_id, nonce = %nonce, status = message.status.as_str(), "outcome published");
+                    events.push((nonce, Event::Published { expires_at }));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, request_id = %message.request_id, "outcome not published; it will be");
+                }
+            }
+        }
+        events
+    }
+
+    async fn ask(&self, lane: &mut Lane, asks: &[SignerPoke], now: Millis) {
+        if asks.is_empty() {
+            return;
+        }
+        match self.resign.poke_signer(asks).await {
+            Ok(()) => {
+                for record in lane.records.values() {
+                    if asks.iter().any(|ask| ask.request_id == record.request_id.as_str()) {
+                        lane.asked_at.insert(record.nonce, now);
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, account = %lane.account, "the signer was not asked; it will be"),
+        }
+    }
+
+    /// Applies and stores the events, several at once; a lost race leaves what is stored now.
+    async fn store_all(&self, lane: &mut Lane, events: Vec<(Nonce, Event)>, now: Millis) -> Result<usize, PortError> {
+        let mut nexts = Vec::with_capacity(events.len());
+        for (nonce, event) in events {
+            let Some(record) = lane.records.get(&nonce) else { continue };
+            match apply(record, &event, now) {
+                Ok(next) => nexts.push(next),
+                Err(error) => {
+                    tracing::error!(%error, request_id = %record.request_id, "the machine decided what it does not allow");
+                }
+            }
+        }
+        let writes = nexts.into_iter().map(|next| async move {
+            let verdict = self.store.update(&next).await;
+            (next, verdict)
+        });
+        let mut writing = stream::iter(writes).buffer_unordered(self.config.write_concurrency.max(1));
+        let (mut changed, mut failed) = (0_usize, None);
+        while let Some((next, verdict)) = writing.next().await {
+            match verdict {
+                Ok(UpdateVerdict::Stored) => {
+                    tracing::info!(request_id = %next.request_id, account = %next.account, nonce = %next.nonce, status = next.phase.name(), "stored");
+                    changed = changed.saturating_add(1);
+                    lane.keep(next);
+                }
+                Ok(UpdateVerdict::Stale(theirs)) => {
+                    changed = changed.saturating_add(1);
+                    lane.keep(*theirs);
+                }
+                Ok(UpdateVerdict::Gone) => {
+                    tracing::error!(request_id = %next.request_id, "an open record is gone");
+                    lane.records.remove(&next.nonce);
+                }
+                // It may be stored: the next round reads it again.
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(changed), Err)
+    }
+
+    /// Why a final transaction reverted, if a node can still say.
+    async fn replay(&self, record: &Record, receipt: &Receipt) -> Option<Revert> {
+        let attempt = record.attempt_of(receipt.tx_hash)?;
+        if receipt.succeeded || attempt.kind == AttemptKind::Cancel {
+            return None;
+        }
+        match self.chain.revert_bytes(record.account.address, &record.intent, receipt.block).await {
+            Ok(bytes) => bytes.map(|bytes| revert::decode(&bytes)),
+            Err(error) => {
+                tracing::warn!(%error, request_id = %record.request_id, "the revert cannot be replayed; the outcome goes without its reason");
+                None
+            }
+        }
+    }
+
+    /// Searches the foreign transaction that used a slot's nonce. Without it there is no verdict.
+    async fn prove_displaced(&self, lane: &Lane, record: &Record) -> Option<Event> {
+        let finalized = lane.high.as_ref()?.finalized;
+        match self.chain.nonce_use(record.account.address, record.nonce, finalized).await {
+            Ok(Some(foreign)) if record.attempt_of(foreign.tx_hash).is_none() => {
+                tracing::warn!(request_id = %record.request_id, nonce = %record.nonce, foreign = %foreign.tx_hash,
+                    "displaced: a transaction not signed here used the nonce");
+                Some(Event::Displaced(foreign))
+            }
+            // Our own: a node kept its receipt from us, and will give it.
+            Ok(Some(_) | None) => None,
+            Err(error) => {
+                tracing::warn!(%error, request_id = %record.request_id, "the nonce's use cannot be searched; no verdict");
+                None
+            }
+        }
+    }
+
+    /// A node says that what we sign is wrong in itself: nothing more is signed until someone looked.
+    async fn pause(&self, record: &Record, answer: &SendAnswer) {
+        tracing::error!(account = %record.account, request_id = %record.request_id, words = %answer.message,
+            "the node says we are misconfigured; the account is paused");
+        if let Err(error) = self.store.set_paused(&record.account, true).await {
+            tracing::error!(%error, account = %record.account, "the account could not be paused; the next send will try again");
+        }
+    }
+}
+
+fn outgoing(record: &Record, number: usize) -> Option<Outgoing> {
+    let attempt = record.attempts.get(number)?;
+    let raw = record.raw(attempt);
+    if raw.is_none() {
+        tracing::error!(request_id = %record.request_id, attempt = number, "I3: the stored bytes do not hash to the stored hash; not sent");
+    }
+    raw.map(|raw| Outgoing { nonce: record.nonce, number, raw })
+}
+
+/// A first answer, or one that means something else than the last.
+fn is_news(record: &Record, number: usize, answer: &SendAnswer) -> bool {
+    use SendClass::{Accepted, AlreadyKnown, NonceTooLow, Retry, Unknown};
+    let Some(attempt) = record.attempts.get(number) else { return false };
+    let Some(sent) = &attempt.sent else { return true };
+    let quiet = |class| matches!(class, Accepted | AlreadyKnown | NonceTooLow | Retry | Unknown);
+    sent.answer.class != answer.class && !(quiet(sent.answer.class) && quiet(answer.class))
+}
+
+fn poke_of(record: &Record, ask: &SignerAsk, now: Millis) -> SignerPoke {
+    SignerPoke {
+        account: record.account.to_string(),
+        request_id: record.request_id.to_string(),
+        attempt: ask.number,
+        kind: ask.kind.into(),
+        fee: ask.fee.as_ref().map(WireFee::from),
+        cause: format!("asked at {now}"),
+    }
+}

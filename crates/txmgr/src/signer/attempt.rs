@@ -1,0 +1,250 @@
+//! One attempt: policy again, KMS, and the conditional write that makes it the attempt.
+
+use crate::account::Head;
+use crate::fees;
+use crate::machine::{Event, IllegalTransition, apply};
+use crate::policy::PolicyFacts;
+use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, Store, UpdateVerdict};
+use crate::record::{Attempt, AttemptKind, CancelCause, Phase, Reason, Record, Stored};
+use crate::request::Refused;
+use crate::signature::{KeyError, PublicKey, SignatureError};
+use crate::tx::{Fee, UnsignedTx};
+use crate::units::{KmsKeyId, Millis, Wei};
+use crate::wire::{LanePoke, SignerPoke};
+
+use super::{Disposition, Signer};
+
+/// Why an attempt was not signed. The record stays as it is, and the work is resumed.
+#[derive(Debug, thiserror::Error)]
+pub enum AttemptError {
+    /// The store did not answer.
+    #[error("the attempt could not be stored or read")]
+    Store(#[source] PortError),
+    /// The key service did not sign.
+    #[error("the key service did not sign")]
+    Keys(#[source] PortError),
+    /// The key is not one that can sign for a BSC account.
+    #[error("the account's KMS key cannot be used")]
+    Key(#[source] KeyError),
+    /// The key belongs to another address than the account's.
+    #[error("the KMS key belongs to {found}, not to the account {expected}")]
+    WrongKey {
+        /// The account's address.
+        expected: crate::units::Address,
+        /// The key's address.
+        found: crate::units::Address,
+    },
+    /// What the key service returned is no signature of ours.
+    #[error("the key service returned a signature that does not verify")]
+    Signature(#[source] SignatureError),
+    /// The machine refused the step: a defect.
+    #[error("the record does not take the attempt")]
+    Machine(#[source] IllegalTransition),
+    /// Lost the race for the record more often than it is run again.
+    #[error("the record changed again and again")]
+    Contended,
+    /// The record is gone.
+    #[error("the record is gone")]
+    Gone,
+}
+
+impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
+    /// Gives a reserved record its attempt 0; a record that has one is returned as it is.
+    pub(super) async fn first_attempt(
+        &self,
+        mut record: Record,
+        head: &Head,
+        now: Millis,
+    ) -> Result<Record, AttemptError> {
+        for _ in 0..Self::MAX_TRIES {
+            // A paused account signs nothing (I14); the slot is asked for again when it is resumed.
+            if record.phase != Phase::Reserved || head.paused {
+                return Ok(record);
+            }
+            if let Some(cause) = self.refusal_before_signing(&record, now) {
+                record = self.write(&record, &Event::CancelAsked(cause), now).await?.into_record();
+                continue;
+            }
+            let fee = record.fee;
+            record = match self.sign_and_store(&record, head, fee, now).await? {
+                Written::Ours(record) => return Ok(record),
+                // Another worker was first, or a cancel came: go on with what is stored.
+                Written::Theirs(record) => record,
+            };
+        }
+        Err(AttemptError::Contended)
+    }
+
+    /// Policy and deadline may refuse now what they allowed at the reservation (I9).
+    fn refusal_before_signing(&self, record: &Record, now: Millis) -> Option<CancelCause> {
+        if record.cancel.is_some() {
+            return None;
+        }
+        if record.deadline.is_some_and(|deadline| now >= deadline) {
+            return Some(CancelCause::Deadline);
+        }
+        self.policy_refuses(record, record.fee, now).map(|refused| {
+            tracing::warn!(request_id = %record.request_id, code = %refused.code, "policy refuses what it allowed at the reservation; the slot is cancelled");
+            CancelCause::Policy(Reason {
+                code: refused.code.as_str().to_owned(),
+                message: refused.message,
+                revert: None,
+            })
+        })
+    }
+
+    fn policy_refuses(&self, record: &Record, fee: Fee, now: Millis) -> Option<Refused> {
+        let facts = PolicyFacts {
+            intent: &record.intent,
+            fee,
+            sender: record.sender.as_deref(),
+            deadline: record.deadline,
+            now,
+        };
+        self.config.policies.of(&record.name).and_then(|policy| policy.check(&facts)).err()
+    }
+
+    /// One KMS signature, checked, and stored if no other came first (G6).
+    async fn sign_and_store(
+        &self,
+        record: &Record,
+        head: &Head,
+        fee: Fee,
+        now: Millis,
+    ) -> Result<Written, AttemptError> {
+        let key = self.public_key(&head.kms_key_id).await?;
+        if key.address() != record.account.address {
+            return Err(AttemptError::WrongKey { expected: record.account.address, found: key.address() });
+        }
+        let kind = record.next_kind();
+        let intent = record.intent_of(kind);
+        let unsigned = UnsignedTx { intent: &intent, nonce: record.nonce, fee };
+        let hash = unsigned.signing_hash();
+        let der = self.keys.sign(&head.kms_key_id, &hash).await.map_err(AttemptError::Keys)?;
+        let signature = key.signature(&hash, &der).map_err(AttemptError::Signature)?;
+        let attempt =
+            Attempt { kind, fee, signature, tx_hash: unsigned.sign(&signature).hash, signed_at: now, sent: None };
+        let number = record.attempts.len();
+        let written = self.write(record, &Event::Signed { number, attempt }, now).await?;
+        if let Written::Ours(record) = &written {
+            let tx_hash = record.attempts.last().map(|attempt| attempt.tx_hash.to_string());
+            tracing::info!(request_id = %record.request_id, account = %record.account, nonce = %record.nonce, attempt = number, ?kind, tx_hash, "signed");
+        }
+        Ok(written)
+    }
+
+    /// The public key, read once per process (G6).
+    pub(super) async fn public_key(&self, id: &KmsKeyId) -> Result<PublicKey, AttemptError> {
+        let cached = self.public_keys.lock().expect("no code panics while holding the keys").get(id).cloned();
+        if let Some(key) = cached {
+            return Ok(key);
+        }
+        let der = self.keys.public_key(id).await.map_err(AttemptError::Keys)?;
+        let key = PublicKey::from_spki(&der).map_err(AttemptError::Key)?;
+        self.public_keys.lock().expect("no code panics while holding the keys").insert(id.clone(), key.clone());
+        Ok(key)
+    }
+
+    /// Applies an event and stores the result if the record is still as it was read.
+    pub(super) async fn write(&self, record: &Record, event: &Event, now: Millis) -> Result<Written, AttemptError> {
+        let next = apply(record, event, now).map_err(AttemptError::Machine)?;
+        match self.store.update(&next).await.map_err(AttemptError::Store)? {
+            UpdateVerdict::Stored => Ok(Written::Ours(next)),
+            UpdateVerdict::Stale(theirs) => Ok(Written::Theirs(*theirs)),
+            UpdateVerdict::Gone => Err(AttemptError::Gone),
+        }
+    }
+
+    /// Handles a batch of the resign queue: "look at this request".
+    pub async fn handle_asks(&self, asks: &[SignerPoke], now: Millis) -> Vec<Disposition> {
+        let mut out = Vec::with_capacity(asks.len());
+        let mut pokes = Vec::new();
+        for ask in asks {
+            match self.answer_ask(ask, now).await {
+                Ok(touched) => {
+                    if touched {
+                        let cause = format!("attempt {} of {} at {now}", ask.attempt, ask.request_id);
+                        pokes.push(LanePoke { account: ask.account.clone(), cause });
+                    }
+                    out.push(Disposition::Done);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, request_id = %ask.request_id, "ask not answered; it stays on the queue");
+                    out.push(Disposition::Retry);
+                }
+            }
+        }
+        self.send_pokes(&pokes).await;
+        out
+    }
+
+    /// Signs the attempt asked for, if the record still wants exactly it. Whether the lane should look.
+    async fn answer_ask(&self, ask: &SignerPoke, now: Millis) -> Result<bool, AttemptError> {
+        let Ok(id) = ask.request_id.parse() else { return Ok(false) };
+        let stored = self.store.load(&[id]).await.map_err(AttemptError::Store)?;
+        let Some(Stored::Record(record)) = stored.into_iter().next() else { return Ok(false) };
+        let Some(head) = self.store.head(&record.account).await.map_err(AttemptError::Store)? else {
+            return Ok(false);
+        };
+        if head.paused || record.attempts.len() != ask.attempt || record.next_kind() != AttemptKind::from(ask.kind) {
+            // Answered before, or no longer wanted.
+            return Ok(!record.is_closed());
+        }
+        match record.phase {
+            Phase::Reserved => self.first_attempt(*record, &head, now).await.map(|_| true),
+            Phase::Signed | Phase::Sent => {
+                let Some(fee) = ask.fee.as_ref().and_then(crate::wire::WireFee::fee) else { return Ok(false) };
+                if !self.may_replace(&record, fee, now) {
+                    return Ok(false);
+                }
+                self.sign_and_store(&record, &head, fee, now).await.map(|_| true)
+            }
+            Phase::Mined(_) | Phase::Settled(_) => Ok(true),
+        }
+    }
+
+    /// The signer's own check of a replacement: the rule of the pool, and the caps (I9).
+    fn may_replace(&self, record: &Record, fee: Fee, now: Millis) -> bool {
+        let legal = record.attempts.last().is_some_and(|last| fees::is_legal_bump(last.fee, fee));
+        let allowed = match record.next_kind() {
+            AttemptKind::Execute => fee.price() <= record.fee_cap && self.policy_refuses(record, fee, now).is_none(),
+            AttemptKind::Cancel => fee.price() <= self.cancel_cap(record),
+        };
+        if !(legal && allowed) {
+            tracing::warn!(request_id = %record.request_id, legal, allowed, "a replacement was asked for that rule or policy refuses");
+        }
+        legal && allowed
+    }
+
+    fn cancel_cap(&self, record: &Record) -> Wei {
+        self.config.policies.of(&record.name).map_or(Wei::ZERO, |policy| policy.max_gas_price)
+    }
+
+    /// Reads the public key of every registered account once, so that a wrong key stops the start
+    /// and not the first request.
+    pub async fn warm_up(&self) -> Result<(), AttemptError> {
+        for head in self.refresh_registry().await.map_err(AttemptError::Store)? {
+            let key = self.public_key(&head.kms_key_id).await?;
+            if key.address() != head.account.address {
+                return Err(AttemptError::WrongKey { expected: head.account.address, found: key.address() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whose write the stored record is.
+pub(super) enum Written {
+    /// Ours, as stored.
+    Ours(Record),
+    /// Another came first: what is stored now.
+    Theirs(Record),
+}
+
+impl Written {
+    pub(super) fn into_record(self) -> Record {
+        match self {
+            Self::Ours(record) | Self::Theirs(record) => record,
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Reserving slots: per account, in message order, in groups of one transaction.
+
+use std::collections::BTreeMap;
+
+use crate::account::{Head, Reservation};
+use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, ReserveVerdict, Store};
+use crate::record::{Phase, Record, Stored};
+use crate::request::{Accepted, Code, Refused};
+use crate::units::{AccountKey, Millis, RequestId};
+
+use super::rejection::conflict;
+use super::{Batch, Heads, Refusal, Resolved, Signer};
+
+/// An accepted request that waits for its slot.
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
+    /// Its delivery.
+    pub(super) at: usize,
+    pub(super) id: RequestId,
+    pub(super) account: AccountKey,
+    pub(super) accepted: Accepted,
+    pub(super) sender: Option<String>,
+    pub(super) trace: Option<String>,
+}
+
+/// What the reservation of one account came to.
+#[derive(Default)]
+struct Lane {
+    /// Records by request id: reserved now or known from before.
+    records: BTreeMap<RequestId, Record>,
+    /// The account is paused or gone.
+    closed: bool,
+}
+
+impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
+    /// Reserves slots for every candidate; the records found or made, with the deliveries they answer.
+    pub(super) async fn reserve_all(
+        &self,
+        batch: &mut Batch<'_>,
+        candidates: &[Candidate],
+        heads: Heads,
+        now: Millis,
+    ) -> Vec<Resolved> {
+        let mut by_account: BTreeMap<AccountKey, Vec<&Candidate>> = BTreeMap::new();
+        for candidate in candidates {
+            by_account.entry(candidate.account).or_default().push(candidate);
+        }
+        let mut resolved = Vec::new();
+        for (account, candidates) in by_account {
+            let Some(mut head) = heads.get(&account).cloned() else { continue };
+            let lane = self.reserve_lane(&mut head, &candidates, now).await;
+            self.answer(batch, &head, &candidates, lane, &mut resolved, now).await;
+        }
+        resolved
+    }
+
+    /// Finds the record that answers each candidate; what has none is refused, or retried.
+    async fn answer(
+        &self,
+        batch: &mut Batch<'_>,
+        head: &Head,
+        candidates: &[&Candidate],
+        mut lane: Lane,
+        resolved: &mut Vec<Resolved>,
+        now: Millis,
+    ) {
+        let mut by: BTreeMap<RequestId, Vec<usize>> = BTreeMap::new();
+        let mut conflicts = Vec::new();
+        let mut paused = Vec::new();
+        for candidate in candidates {
+            match lane.records.get(&candidate.id) {
+                Some(record) if record.digest == candidate.accepted.digest => {
+                    by.entry(candidate.id.clone()).or_default().push(candidate.at);
+                }
+                Some(_) => {
+                    let metadata = candidate.accepted.metadata.clone();
+                    let digest = candidate.accepted.digest;
+                    conflicts.push((candidate.at, conflict(candidate.id.clone(), candidate.account, digest, metadata)));
+                }
+                None if lane.closed => paused.push(candidate.at),
+                None => batch.retry(&[candidate.at]),
+            }
+        }
+        self.publish_conflicts(batch, conflicts, now).await;
+        self.refuse_paused(batch, candidates, &paused, now).await;
+        for (id, by) in by {
+            if let Some(record) = lane.records.remove(&id) {
+                resolved.push(Resolved { record, head: head.clone(), by });
+            }
+        }
+    }
+
+    async fn refuse_paused(&self, batch: &mut Batch<'_>, candidates: &[&Candidate], paused: &[usize], now: Millis) {
+        let refusals = candidates.iter().filter(|candidate| paused.contains(&candidate.at)).map(|candidate| {
+            let refused = Refused {
+                metadata: candidate.accepted.metadata.clone().map(Box::new),
+                ..Refused::field(
+                    Code::AccountPaused,
+                    "account",
+                    "is paused; send the request again, under the same id, when it is resumed",
+                )
+            };
+            let refusal = Refusal {
+                id: candidate.id.clone(),
+                account: Some(candidate.account),
+                digest: Some(candidate.accepted.digest),
+                refused,
+            };
+            (candidate.at, refusal)
+        });
+        self.settle_refusals(batch, refusals.collect(), now).await;
+    }
+
+    /// Claims slots in message order until every candidate has a record, the account is closed, or
+    /// the store cannot say. `head` is brought up to date.
+    async fn reserve_lane(&self, head: &mut Head, candidates: &[&Candidate], now: Millis) -> Lane {
+        let mut lane = Lane { records: BTreeMap::new(), closed: head.paused };
+        let mut tries = 0_usize;
+        if lane.closed {
+            // What was reserved before the pause still answers its repeats.
+            self.find_known(&mut lane, candidates).await;
+            return lane;
+        }
+        while tries < Self::MAX_TRIES {
+            let group = next_group(head, candidates, &lane, now);
+            if group.records.is_empty() {
+                break;
+            }
+            group.assert_contiguous();
+            match self.store.reserve(&group).await {
+                Ok(ReserveVerdict::Reserved) => {
+                    let count = u64::try_from(group.records.len()).unwrap_or(u64::MAX);
+                    head.next_nonce = head.next_nonce.plus(count);
+                    for record in group.records {
+                        tracing::info!(request_id = %record.request_id, account = %record.account, nonce = %record.nonce, "reserved");
+                        lane.records.insert(record.request_id.clone(), record);
+                    }
+                    continue;
+                }
+                Ok(verdict) => {
+                    if let Err(error) = self.after_lost_race(head, &mut lane, verdict).await {
+                        tracing::warn!(%error, account = %head.account, "reservation cannot be read again");
+                        break;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, account = %head.account, "reservation did not complete");
+                    // It may hold: what is known then answers. Otherwise the messages stay.
+                    self.find_known(&mut lane, candidates).await;
+                    break;
+                }
+            }
+            if lane.closed {
+                self.find_known(&mut lane, candidates).await;
+                break;
+            }
+            tries = tries.saturating_add(1);
+        }
+        lane
+    }
+
+    async fn after_lost_race(
+        &self,
+        head: &mut Head,
+        lane: &mut Lane,
+        verdict: ReserveVerdict,
+    ) -> Result<(), PortError> {
+        let ReserveVerdict::NotReserved { head_changed, known, slot_taken, contended } = verdict else {
+            return Ok(());
+        };
+        tracing::debug!(account = %head.account, head_changed, slot_taken, contended, known = known.len(), "not reserved");
+        if !known.is_empty() {
+            for stored in self.store.load(&known).await? {
+                keep_record(lane, stored);
+            }
+        }
+        if head_changed || slot_taken {
+            match self.store.head(&head.account).await? {
+                Some(fresh) => {
+                    lane.closed = fresh.paused;
+                    *head = fresh;
+                }
+                None => lane.closed = true,
+            }
+        }
+        Ok(())
+    }
+
+    async fn find_known(&self, lane: &mut Lane, candidates: &[&Candidate]) {
+        let ids: Vec<_> = candidates
+            .iter()
+            .filter(|candidate| !lane.records.contains_key(&candidate.id))
+            .map(|candidate| candidate.id.clone())
+            .collect();
+        if ids.is_empty() {
+            return;
+        }
+        match self.store.load(&ids).await {
+            Ok(stored) => stored.into_iter().for_each(|stored| keep_record(lane, stored)),
+            Err(error) => {
+                tracing::warn!(%error, "records cannot be read; their messages stay on the queue");
+                // Without them a paused account's repeats would be told apart wrongly.
+                lane.closed = false;
+            }
+        }
+    }
+}
+
+fn keep_record(lane: &mut Lane, stored: Stored) {
+    if let Stored::Record(record) = stored {
+        lane.records.insert(record.request_id.clone(), *record);
+    }
+}
+
+/// The next candidates without a record, each id once, as many as one transaction takes.
+fn next_group(head: &Head, candidates: &[&Candidate], lane: &Lane, now: Millis) -> Reservation {
+    let mut records: Vec<Record> = Vec::new();
+    let mut bytes = 0_usize;
+    for candidate in candidates {
+        let again = records.iter().any(|record| record.request_id == candidate.id);
+        if again || lane.records.contains_key(&candidate.id) {
+            continue;
+        }
+        bytes = bytes.saturating_add(candidate.accepted.intent.data.len());
+        if records.len() == Reservation::MAX_RECORDS || (bytes > Reservation::MAX_BYTES && !records.is_empty()) {
+            break;
+        }
+        let place = u64::try_from(records.len()).unwrap_or(u64::MAX);
+        records.push(reserved(candidate, head, place, now));
+    }
+    Reservation { head: head.clone(), records }
+}
+
+fn reserved(candidate: &Candidate, head: &Head, place: u64, now: Millis) -> Record {
+    let accepted = &candidate.accepted;
+    Record {
+        request_id: candidate.id.clone(),
+        digest: accepted.digest,
+        version: 0,
+        account: head.account,
+        name: head.name.clone(),
+        nonce: head.next_nonce.plus(place),
+        intent: accepted.intent.clone(),
+        fee: accepted.fee,
+        fee_cap: accepted.fee_cap,
+        deadline: accepted.deadline,
+        metadata: accepted.metadata.clone(),
+        sender: candidate.sender.clone(),
+        trace: candidate.trace.clone(),
+        attempts: Vec::new(),
+        cancel: None,
+        phase: Phase::Reserved,
+        created_at: now,
+        updated_at: now,
+    }
+}
