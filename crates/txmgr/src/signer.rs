@@ -188,7 +188,11 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         let registry = self.registry.lock().expect("no code panics while holding the registry");
         let unknown = || {
             let known = registry.keys().map(String::as_str).take(8).collect::<Vec<_>>().join(", ");
-            Refused::field(Code::UnknownAccount, "account", format!("is not registered here; registered: {known}"))
+            Refused::field(
+                Code::UnknownAccount,
+                "account",
+                format!("`account` is not registered here; registered: {known}"),
+            )
         };
         let by_key = |key: &AccountKey| registry.values().find(|known| *known == key).copied().ok_or_else(unknown);
         match asked {
@@ -197,7 +201,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             None => Err(Refused::field(
                 Code::AccountRequired,
                 "account",
-                "must be given: several accounts are registered".to_owned(),
+                "`account` must be given: several accounts are registered",
             )),
             Some(AccountRef::Name(name)) => registry.get(name.as_str()).copied().ok_or_else(unknown),
             Some(AccountRef::Key(key)) => by_key(key),
@@ -230,7 +234,9 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             }
         };
         let resolved = self.resolve(request.account.as_ref()).and_then(|key| {
-            heads.get(&key).ok_or_else(|| Refused::field(Code::UnknownAccount, "account", "is not registered here"))
+            heads
+                .get(&key)
+                .ok_or_else(|| Refused::field(Code::UnknownAccount, "account", "`account` is not registered here"))
         });
         match resolved {
             Ok(head) => self.judge_request(at, delivery, request, head, now),

@@ -49,7 +49,8 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             // A rejected request has its outcome already, and nothing of it was ever signed.
             Some(Stored::Rejected(_)) => return Ok(Noted::Done(None)),
             None => {
-                let text = "names a request that is not known; cancel takes the requestId of a request sent before";
+                let text =
+                    "`cancel` names a request that is not known; it takes the requestId of a request sent before";
                 return refuse(None, Refused::field(Code::UnknownRequest, "cancel", text));
             }
         };

@@ -129,7 +129,7 @@ pub(super) fn conflict(
 fn reused(id: &RequestId) -> Reason {
     Reason {
         code: Code::RequestIdReused.as_str().to_owned(),
-        message: format!("requestId {id} was used before with other contents; the first request is untouched"),
+        message: format!("`requestId` {id} was used before with other contents; the first request is untouched"),
         revert: None,
     }
 }

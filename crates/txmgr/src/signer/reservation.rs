@@ -97,7 +97,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 ..Refused::field(
                     Code::AccountPaused,
                     "account",
-                    "is paused; send the request again, under the same id, when it is resumed",
+                    "`account` is paused; send the request again, under the same id, when it is resumed",
                 )
             };
             let refusal = Refusal {

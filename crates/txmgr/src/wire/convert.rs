@@ -1,0 +1,274 @@
+//! From records to what travels. Read next: [`super`] for the shapes.
+
+use crate::record::{Attempt, AttemptKind, Phase, Reason, Record, Rejected, SendClass, Stored};
+use crate::tx::Fee;
+use crate::units::{AccountKey, Digest, Millis, RequestId, TxHash, sha256};
+
+use super::{OutcomeMessage, RequestStatus, Status, WireAttempt, WireFee, WireKind, WireReason, WireRevert};
+
+impl From<&Fee> for WireFee {
+    fn from(fee: &Fee) -> Self {
+        match fee {
+            Fee::Legacy { gas_price } => Self::Legacy { gas_price: gas_price.to_string() },
+            Fee::Dynamic { max_fee_per_gas, max_priority_fee_per_gas } => Self::Dynamic {
+                max_fee_per_gas: max_fee_per_gas.to_string(),
+                max_priority_fee_per_gas: max_priority_fee_per_gas.to_string(),
+            },
+        }
+    }
+}
+
+impl WireFee {
+    /// The price, if its numbers are decimal wei.
+    #[must_use]
+    pub fn fee(&self) -> Option<Fee> {
+        Some(match self {
+            Self::Legacy { gas_price } => Fee::Legacy { gas_price: gas_price.parse().ok()? },
+            Self::Dynamic { max_fee_per_gas, max_priority_fee_per_gas } => Fee::Dynamic {
+                max_fee_per_gas: max_fee_per_gas.parse().ok()?,
+                max_priority_fee_per_gas: max_priority_fee_per_gas.parse().ok()?,
+            },
+        })
+    }
+}
+
+impl From<AttemptKind> for WireKind {
+    fn from(kind: AttemptKind) -> Self {
+        match kind {
+            AttemptKind::Execute => Self::Execute,
+            AttemptKind::Cancel => Self::Cancel,
+        }
+    }
+}
+
+impl From<WireKind> for AttemptKind {
+    fn from(kind: WireKind) -> Self {
+        match kind {
+            WireKind::Execute => Self::Execute,
+            WireKind::Cancel => Self::Cancel,
+        }
+    }
+}
+
+impl From<&Reason> for WireReason {
+    fn from(reason: &Reason) -> Self {
+        Self {
+            code: reason.code.clone(),
+            message: reason.message.clone(),
+            revert: reason
+                .revert
+                .as_ref()
+                .map(|revert| WireRevert { text: revert.text.clone(), raw: format!("0x{}", hex::encode(&revert.raw)) }),
+        }
+    }
+}
+
+/// `sha256(requestId, status, txHash)`, the parts parted by a zero byte, in hex.
+#[must_use]
+pub fn event_id(request_id: &RequestId, status: Status, tx_hash: Option<TxHash>) -> String {
+    let tx_hash = tx_hash.map(|hash| hash.to_string()).unwrap_or_default();
+    hex::encode(sha256(format!("{request_id}\0{}\0{tx_hash}", status.as_str()).as_bytes()))
+}
+
+impl OutcomeMessage {
+    /// The `schema` of every outcome.
+    pub const SCHEMA: &'static str = "outcome.v1";
+
+    /// The outcome of a settled record; `None` while it is not settled.
+    #[must_use]
+    pub fn of_record(record: &Record) -> Option<Self> {
+        let Phase::Settled(settlement) = &record.phase else { return None };
+        let status = Status::of(&record.phase);
+        let tx_hash = settlement.verdict.tx_hash();
+        let shown = RequestStatus::of_record(record);
+        Some(Self {
+            schema: Self::SCHEMA.to_owned(),
+            event_id: event_id(&record.request_id, status, Some(tx_hash)),
+            request_id: shown.request_id,
+            status,
+            digest: shown.digest,
+            account: shown.account,
+            chain_id: shown.chain_id,
+            from: shown.from,
+            nonce: shown.nonce,
+            tx_hash: Some(tx_hash.to_string()),
+            block_number: shown.block_number,
+            block_hash: shown.block_hash,
+            gas_used: shown.gas_used,
+            effective_gas_price: shown.effective_gas_price,
+            contract_address: shown.contract_address,
+            reason: shown.reason,
+            metadata: shown.metadata,
+            settled_at: settlement.settled_at.0,
+        })
+    }
+
+    /// The outcome of a rejection.
+    #[must_use]
+    pub fn of_rejected(rejected: &Rejected) -> Self {
+        Self {
+            schema: Self::SCHEMA.to_owned(),
+            event_id: event_id(&rejected.request_id, Status::Rejected, None),
+            request_id: rejected.request_id.to_string(),
+            status: Status::Rejected,
+            digest: rejected.digest.map(|digest| hex_digest(&digest)),
+            account: rejected.account.as_ref().map(ToString::to_string),
+            chain_id: rejected.account.map(|account| account.chain_id.0),
+            from: rejected.account.map(|account| account.address.to_string()),
+            nonce: None,
+            tx_hash: None,
+            block_number: None,
+            block_hash: None,
+            gas_used: None,
+            effective_gas_price: None,
+            contract_address: None,
+            reason: Some(WireReason::from(&rejected.reason)),
+            metadata: rejected.metadata.clone(),
+            settled_at: rejected.created_at.0,
+        }
+    }
+}
+
+/// A digest as 64 hex digits.
+#[must_use]
+pub fn hex_digest(digest: &Digest) -> String {
+    hex::encode(digest.0)
+}
+
+impl RequestStatus {
+    /// How a stored request stands.
+    #[must_use]
+    pub fn of(stored: &Stored) -> Self {
+        match stored {
+            Stored::Record(record) => Self::of_record(record),
+            Stored::Rejected(rejected) => Self::of_rejected(rejected),
+        }
+    }
+
+    /// How a record stands.
+    #[must_use]
+    pub fn of_record(record: &Record) -> Self {
+        let (gas_price, max_fee, max_priority) = match record.fee {
+            Fee::Legacy { gas_price } => (Some(gas_price.to_string()), None, None),
+            Fee::Dynamic { max_fee_per_gas, max_priority_fee_per_gas } => {
+                (None, Some(max_fee_per_gas.to_string()), Some(max_priority_fee_per_gas.to_string()))
+            }
+        };
+        let receipt = record.phase.receipt();
+        let settlement = record.phase.settlement();
+        let block = settlement.map(|settlement| settlement.verdict.block()).or(receipt.map(|receipt| receipt.block));
+        let tx_hash = settlement
+            .map(|settlement| settlement.verdict.tx_hash())
+            .or(receipt.map(|receipt| receipt.tx_hash))
+            .or(record.attempts.last().map(|attempt| attempt.tx_hash));
+        Self {
+            request_id: record.request_id.to_string(),
+            status: Status::of(&record.phase),
+            version: record.version,
+            digest: Some(hex_digest(&record.digest)),
+            account: Some(record.account.to_string()),
+            chain_id: Some(record.account.chain_id.0),
+            from: Some(record.account.address.to_string()),
+            nonce: Some(record.nonce.0),
+            to: record.intent.to.map(|to| to.to_string()),
+            value: Some(record.intent.value.to_string()),
+            data: Some(format!("0x{}", hex::encode(&record.intent.data))),
+            gas: Some(record.intent.gas.0),
+            gas_price,
+            max_fee_per_gas: max_fee,
+            max_priority_fee_per_gas: max_priority,
+            fee_cap: Some(record.fee_cap.to_string()),
+            deadline: record.deadline.map(|deadline| deadline.0 / 1_000),
+            metadata: record.metadata.clone(),
+            sender: record.sender.clone(),
+            attempts: record.attempts.iter().map(WireAttempt::from).collect(),
+            tx_hash: tx_hash.map(|hash| hash.to_string()),
+            block_number: block.map(|block| block.number.0),
+            block_hash: block.map(|block| block.hash.to_string()),
+            gas_used: receipt.map(|receipt| receipt.gas_used.0),
+            effective_gas_price: receipt.map(|receipt| receipt.effective_gas_price.to_string()),
+            contract_address: receipt.and_then(|receipt| receipt.contract).map(|contract| contract.to_string()),
+            reason: record.reason().as_ref().map(WireReason::from),
+            created_at: record.created_at.0,
+            updated_at: record.updated_at.0,
+            settled_at: settlement.map(|settlement| settlement.settled_at.0),
+            published_at: settlement.and_then(|settlement| settlement.published_at).map(|at| at.0),
+            expires_at: settlement.and_then(|settlement| settlement.expires_at).map(seconds),
+        }
+    }
+
+    /// How a rejection stands.
+    #[must_use]
+    pub fn of_rejected(rejected: &Rejected) -> Self {
+        Self {
+            request_id: rejected.request_id.to_string(),
+            status: Status::Rejected,
+            version: 0,
+            digest: rejected.digest.map(|digest| hex_digest(&digest)),
+            account: rejected.account.as_ref().map(AccountKey::to_string),
+            chain_id: rejected.account.map(|account| account.chain_id.0),
+            from: rejected.account.map(|account| account.address.to_string()),
+            nonce: None,
+            to: None,
+            value: None,
+            data: None,
+            gas: None,
+            gas_price: None,
+            max_fee_per_gas: None,
+            max_priority_fee_per_gas: None,
+            fee_cap: None,
+            deadline: None,
+            metadata: rejected.metadata.clone(),
+            sender: rejected.sender.clone(),
+            attempts: Vec::new(),
+            tx_hash: None,
+            block_number: None,
+            block_hash: None,
+            gas_used: None,
+            effective_gas_price: None,
+            contract_address: None,
+            reason: Some(WireReason::from(&rejected.reason)),
+            created_at: rejected.created_at.0,
+            updated_at: rejected.published_at.unwrap_or(rejected.created_at).0,
+            settled_at: Some(rejected.created_at.0),
+            published_at: rejected.published_at.map(|at| at.0),
+            expires_at: rejected.expires_at.map(seconds),
+        }
+    }
+}
+
+fn seconds(at: Millis) -> u64 {
+    at.0 / 1_000
+}
+
+impl From<&Attempt> for WireAttempt {
+    fn from(attempt: &Attempt) -> Self {
+        Self {
+            kind: attempt.kind.into(),
+            fee: WireFee::from(&attempt.fee),
+            tx_hash: attempt.tx_hash.to_string(),
+            signed_at: attempt.signed_at.0,
+            sent_at: attempt.sent.as_ref().map(|sent| sent.at.0),
+            answer: attempt.sent.as_ref().map(|sent| sent.answer.class.name().to_owned()),
+            answer_message: attempt.sent.as_ref().map(|sent| sent.answer.message.clone()),
+        }
+    }
+}
+
+impl SendClass {
+    /// The class's stable name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::AlreadyKnown => "alreadyKnown",
+            Self::NonceTooLow => "nonceTooLow",
+            Self::Retry => "retry",
+            Self::Underpriced(_) => "underpriced",
+            Self::Funds => "funds",
+            Self::Refused => "refused",
+            Self::Misconfigured => "misconfigured",
+            Self::Unknown => "unknown",
+        }
+    }
+}

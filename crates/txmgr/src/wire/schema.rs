@@ -1,0 +1,125 @@
+//! The JSON Schemas (draft 2020-12) of what travels and is read: the files in `schemas/`.
+//!
+//! The status and the outcome are generated from the types they are written with. The signing
+//! request has a hand-written parser with better errors than a derive gives; the type here names the
+//! same fields, and a test holds both against the same examples.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
+use serde_json::Value;
+
+use super::{OutcomeMessage, RequestStatus};
+
+/// A JSON integer, a decimal string or a 0x-hex string. Integers above 2^53 are exact here, but many
+/// JSON writers round them: prefer strings for wei.
+#[derive(Debug)]
+pub struct Quantity;
+
+impl JsonSchema for Quantity {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Quantity".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A JSON integer, a decimal string or a 0x-hex string. Prefer strings for wei: many JSON writers round integers above 2^53.",
+            "anyOf": [
+                { "type": "integer", "minimum": 0 },
+                { "type": "string", "pattern": "^([0-9]{1,78}|0x[0-9a-fA-F]{1,64})$" }
+            ]
+        })
+    }
+}
+
+/// `0x` + 40 hex digits; mixed case must carry an EIP-55 checksum. Explicit null creates a contract.
+#[derive(Debug)]
+pub struct Recipient;
+
+impl JsonSchema for Recipient {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Recipient".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "0x + 40 hex digits; mixed case must carry an EIP-55 checksum. Explicit null creates a contract, if policy allows it.",
+            "anyOf": [{ "type": "string", "pattern": "^0x[0-9a-fA-F]{40}$" }, { "type": "null" }]
+        })
+    }
+}
+
+/// The body of a message on the signing queue.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields, title = "signing-request.v1")]
+pub struct SigningRequestV1 {
+    /// Your name for the request and its idempotency key. The same id with the same contents is answered by
+    /// the first; with other contents it is refused.
+    #[schemars(regex(pattern = "^[A-Za-z0-9_.:-]{1,128}$"))]
+    pub request_id: String,
+    /// The account's name, its key `97:0x…` or its address. May be left out when one account is registered.
+    #[schemars(length(min = 1))]
+    pub account: Option<String>,
+    /// Recipient or contract; null creates a contract.
+    pub to: Recipient,
+    /// Wei to move; 0 when left out.
+    pub value: Option<Quantity>,
+    /// Calldata as 0x-hex; empty when left out.
+    #[schemars(regex(pattern = "^0x([0-9a-fA-F]{2})*$"))]
+    pub data: Option<String>,
+    /// Gas limit, at most 16,777,216 (EIP-7825).
+    pub gas: Quantity,
+    /// Wei per gas, legacy transaction. The account's configured price when no fee is given.
+    pub gas_price: Option<Quantity>,
+    /// Wei per gas, type 2; together with maxPriorityFeePerGas.
+    pub max_fee_per_gas: Option<Quantity>,
+    /// Wei per gas, type 2; together with maxFeePerGas.
+    pub max_priority_fee_per_gas: Option<Quantity>,
+    /// Wei per gas: no attempt is priced above it.
+    pub max_gas_price: Option<Quantity>,
+    /// Unix seconds: cancelled unless mined by then.
+    pub deadline: Option<Quantity>,
+    /// Refused unless it is the account's chain.
+    pub chain_id: Option<Quantity>,
+    /// At most 2,048 bytes; echoed in the outcome.
+    pub metadata: Option<serde_json::Map<String, Value>>,
+}
+
+/// The published schemas by file name in `schemas/`.
+#[must_use]
+pub fn schemas() -> Vec<(&'static str, Value)> {
+    vec![
+        ("signing-request.v1.json", schema_of::<SigningRequestV1>(true)),
+        ("request-status.v1.json", schema_of::<RequestStatus>(false)),
+        ("outcome.v1.json", schema_of::<OutcomeMessage>(false)),
+    ]
+}
+
+fn schema_of<T: JsonSchema>(input: bool) -> Value {
+    let settings = SchemaSettings::draft2020_12();
+    let settings = if input { settings.for_deserialize() } else { settings.for_serialize() };
+    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
+    // An optional field is left out, never null: `to` alone takes null.
+    drop_null_types(&mut schema);
+    schema
+}
+
+fn drop_null_types(schema: &mut Value) {
+    let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
+    for property in properties.values_mut() {
+        let Some(property) = property.as_object_mut() else { continue };
+        if let Some(types) = property.get_mut("type").and_then(Value::as_array_mut) {
+            types.retain(|kind| kind != "null");
+            if let [only] = types.as_slice() {
+                let only = only.clone();
+                property.insert("type".to_owned(), only);
+            }
+        }
+        if let Some(any) = property.get_mut("anyOf").and_then(Value::as_array_mut) {
+            any.retain(|kind| kind.get("type").is_none_or(|kind| kind != "null"));
+            if let [only] = any.as_slice() {
+                let only = only.as_object().cloned().unwrap_or_default();
+                property.remove("anyOf");
+                property.extend(only);
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The repository's own rules, as tests.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use signpost_tidy::{rendered, root};
+use signpost_txmgr::request::Message;
+use signpost_txmgr::wire::schema::schemas;
+
+/// Lines of a source file without its tests; past that, look for the missing noun (style, Shape).
+const MAX_LINES: usize = 600;
+
+fn rust_files(dir: &Path, out: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("the repository can be read") {
+        let path = entry.expect("an entry can be read").path();
+        if path.is_dir() {
+            rust_files(&path, out);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            out.push(path);
+        }
+    }
+}
+
+fn all_rust_files() -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for dir in ["crates", "tests"] {
+        rust_files(&root().join(dir), &mut files);
+    }
+    assert!(files.len() > 20, "the sources are found");
+    files
+}
+
+#[test]
+fn source_files_stay_small() {
+    let long: Vec<_> = all_rust_files()
+        .into_iter()
+        .filter_map(|path| {
+            let text = fs::read_to_string(&path).expect("a source file is text");
+            let lines = text.lines().take_while(|line| *line != "#[cfg(test)]").count();
+            (lines > MAX_LINES).then(|| format!("{} ({lines})", path.display()))
+        })
+        .collect();
+    assert!(long.is_empty(), "over {MAX_LINES} lines: {long:?}");
+}
+
+#[test]
+fn the_machine_imports_no_port() {
+    let machine = fs::read_to_string(root().join("crates/txmgr/src/machine.rs")).expect("machine.rs is there");
+    let imports = machine.lines().filter(|line| line.trim_start().starts_with("use "));
+    assert!(imports.clone().count() > 0, "its imports are found");
+    let ports: Vec<_> = imports.filter(|line| line.contains("ports")).collect();
+    assert!(ports.is_empty(), "{ports:?}");
+}
+
+#[test]
+fn nothing_unfinished_is_left_in_the_sources() {
+    let marks = ["todo", "unimplemented"].map(|word| format!("{word}!("));
+    let ignored = format!("#[{}", "ignore");
+    let mut found = Vec::new();
+    for path in all_rust_files() {
+        let text = fs::read_to_string(&path).expect("a source file is text");
+        if marks.iter().chain([&ignored]).any(|mark| text.contains(mark.as_str())) {
+            found.push(path);
+        }
+    }
+    assert!(found.is_empty(), "{found:?}");
+}
+
+/// Workspace packages a package depends on, not counting tests' dependencies.
+fn workspace_dependencies(metadata: &Value, package: &str) -> BTreeSet<String> {
+    let packages = metadata["packages"].as_array().expect("cargo metadata lists packages");
+    let package = packages.iter().find(|found| found["name"] == package).expect("the package is in the workspace");
+    package["dependencies"]
+        .as_array()
+        .expect("a package lists dependencies")
+        .iter()
+        .filter(|dependency| dependency["kind"].is_null() && dependency["path"].is_string())
+        .map(|dependency| dependency["name"].as_str().expect("a dependency has a name").to_owned())
+        .collect()
+}
+
+fn metadata() -> Value {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON")
+}
+
+#[test]
+fn dependencies_point_from_adapters_to_the_core() {
+    let metadata = metadata();
+    assert!(workspace_dependencies(&metadata, "signpost-txmgr").is_empty(), "the core depends on no crate of ours");
+    for adapter in ["signpost-aws", "signpost-bsc"] {
+        let core = BTreeSet::from(["signpost-txmgr".to_owned()]);
+        assert_eq!(workspace_dependencies(&metadata, adapter), core, "{adapter} depends on the core alone");
+    }
+}
+
+#[test]
+fn the_core_links_no_runtime_and_no_network() {
+    let metadata = metadata();
+    let packages = metadata["packages"].as_array().expect("cargo metadata lists packages");
+    let core = packages.iter().find(|package| package["name"] == "signpost-txmgr").expect("the core is there");
+    let banned = ["tokio", "reqwest", "hyper", "aws-config", "rand", "chrono", "time"];
+    for dependency in core["dependencies"].as_array().expect("a package lists dependencies") {
+        let name = dependency["name"].as_str().expect("a dependency has a name");
+        assert!(!dependency["kind"].is_null() || !banned.contains(&name), "the core must not depend on {name}");
+    }
+}
+
+#[test]
+fn schemas_are_what_the_code_says() {
+    for (name, schema) in schemas() {
+        let path = root().join("schemas").join(name);
+        let written = fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(written, rendered(&schema), "schemas/{name} is stale; run: cargo run -p signpost-tidy");
+    }
+}
+
+#[test]
+fn examples_validate_and_parse_alike() {
+    let schemas = schemas();
+    for (name, schema) in &schemas {
+        let validator = jsonschema::validator_for(schema).expect("a schema is a schema");
+        let examples = root().join("schemas/examples").join(name.trim_end_matches(".json"));
+        let mut count = 0;
+        for entry in fs::read_dir(&examples).unwrap_or_else(|_| panic!("{} holds examples", examples.display())) {
+            let path = entry.expect("an entry can be read").path();
+            let text = fs::read_to_string(&path).expect("an example is text");
+            let example: Value = serde_json::from_str(&text).expect("an example is JSON");
+            let bad = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("bad-"));
+            assert_eq!(validator.is_valid(&example), !bad, "{}", path.display());
+            if name.starts_with("signing-request") {
+                assert_eq!(Message::parse(&text).is_ok(), !bad, "the parser on {}", path.display());
+            }
+            count += 1;
+        }
+        assert!(count > 1, "{name} has examples");
+    }
+}
