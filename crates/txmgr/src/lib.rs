@@ -13,6 +13,8 @@
 
 pub mod account;
 pub mod broadcaster;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
 pub mod fees;
 pub mod machine;
 pub mod policy;

@@ -1,0 +1,301 @@
+//! A chain in memory that mines: a pool per account with replacement rules and gaps, blocks with
+//! hashes, finality two blocks behind, reorganisations, foreign and reverting transactions.
+//!
+//! Raw bytes are decoded and their sender recovered as a node does it, so wrong bytes, a high `s` and
+//! a wrong parity are noticed. Blocks come only by [`MemoryChain::mine`]. A call whose data begins
+//! with [`REVERT_SELECTOR`] or [`PANIC_SELECTOR`] reverts, with that data as its revert data.
+//! Nothing is executed. Read next: [`super::journal`].
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+
+use super::decode::decode;
+use super::gate::{Fate, Gate};
+use super::journal::{Entry, Journal};
+use super::world::{PoolTx, World};
+use crate::machine::ReceiptView;
+use crate::ports::{Chain, ChainView, Happened, PortError, ViewQuery};
+use crate::record::{BlockRef, Foreign, Receipt, SendAnswer, SendClass};
+use crate::signature::recover;
+use crate::tx::{Intent, RawTx};
+use crate::units::{Address, BlockNumber, ChainId, Nonce, TxHash, U256, Wei};
+
+pub use super::world::{Mined, Orphans, PANIC_SELECTOR, REVERT_SELECTOR};
+
+/// Senders that were recovered before, by transaction hash: shared by simulations that would
+/// otherwise recover the same ones again.
+pub type SenderCache = Arc<Mutex<HashMap<TxHash, Option<Address>>>>;
+
+/// How the node in front of the chain is disposed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NodeMood {
+    /// It is so many blocks behind.
+    pub lag: u64,
+    /// It answers every receipt with null.
+    pub hides_receipts: bool,
+    /// It cannot tell blocks by height.
+    pub hides_blocks: bool,
+    /// It says yes to every send and keeps none.
+    pub drops_sends: bool,
+}
+
+/// A chain in memory, seen through one node.
+#[derive(Debug, Clone)]
+pub struct MemoryChain {
+    world: Arc<Mutex<World>>,
+    senders: SenderCache,
+    trusted: Option<Address>,
+    gate: Gate,
+    journal: Journal,
+}
+
+impl MemoryChain {
+    /// A chain with its genesis block alone; every address is rich.
+    #[must_use]
+    pub fn new(chain_id: ChainId, gate: Gate, journal: Journal) -> Self {
+        let world = Arc::new(Mutex::new(World::new(chain_id)));
+        Self { world, senders: SenderCache::default(), trusted: None, gate, journal }
+    }
+
+    /// The same chain, taking senders it recovered before from `senders`.
+    #[must_use]
+    pub fn with_senders(mut self, senders: SenderCache) -> Self {
+        self.senders = senders;
+        self
+    }
+
+    /// The same chain, taking every transaction as this sender's without a look at the signature: for
+    /// benchmarks of something else.
+    #[must_use]
+    pub fn trusting(mut self, sender: Address) -> Self {
+        self.trusted = Some(sender);
+        self
+    }
+
+    /// The same chain behind another gate.
+    #[must_use]
+    pub fn behind(&self, gate: Gate) -> Self {
+        Self { gate, ..self.clone() }
+    }
+
+    /// Mines a block of everything in the pool that can go; its height.
+    pub fn mine(&self) -> BlockNumber {
+        BlockNumber(self.world().mine())
+    }
+
+    /// Replaces the newest blocks, at most `depth` and never a finalized one, by as many empty ones.
+    /// Gives how many it were.
+    pub fn reorg(&self, depth: u64, orphans: Orphans) -> u64 {
+        self.world().reorg(depth, orphans)
+    }
+
+    /// Drops a transaction from the pool.
+    pub fn evict(&self, hash: TxHash) -> bool {
+        self.world().evict(hash)
+    }
+
+    /// Drops everything from the pool.
+    pub fn evict_all(&self) {
+        self.world().pool.clear();
+    }
+
+    /// The hashes in the pool, by sender and nonce.
+    #[must_use]
+    pub fn pool(&self) -> Vec<TxHash> {
+        self.world().pool.values().map(|tx| tx.hash).collect()
+    }
+
+    /// Puts a transaction that was not signed here into the pool, over whatever has the nonce.
+    pub fn foreign(&self, sender: Address, nonce: Nonce) -> TxHash {
+        self.world().put_foreign(sender, nonce)
+    }
+
+    /// Sets the count of an address that has no transaction yet.
+    pub fn set_nonce(&self, address: Address, nonce: Nonce) {
+        self.world().account(address).start(nonce.0);
+    }
+
+    /// Sets a balance.
+    pub fn set_balance(&self, address: Address, balance: Wei) {
+        self.world().account(address).balance = balance.0;
+    }
+
+    /// Gives an address code (a delegation), or takes it away.
+    pub fn set_code(&self, address: Address, has_code: bool) {
+        self.world().account(address).has_code = has_code;
+    }
+
+    /// Sets the least price the pool takes.
+    pub fn set_least_price(&self, price: Wei) {
+        self.world().least_price = price;
+    }
+
+    /// Sets the price the node suggests.
+    pub fn set_price(&self, price: Option<Wei>) {
+        self.world().price = price;
+    }
+
+    /// Sets how the node is disposed.
+    pub fn set_mood(&self, mood: NodeMood) {
+        self.world().mood = mood;
+    }
+
+    /// Everything in canonical blocks, in order.
+    #[must_use]
+    pub fn mined(&self) -> Vec<Mined> {
+        self.world().blocks.iter().flat_map(|block| block.txs.iter().cloned()).collect()
+    }
+
+    /// The canonical block at a height.
+    #[must_use]
+    pub fn block(&self, number: BlockNumber) -> Option<BlockRef> {
+        self.world().block_ref(number.0)
+    }
+
+    /// The true newest block.
+    #[must_use]
+    pub fn head(&self) -> BlockRef {
+        let world = self.world();
+        world.block_ref(world.height()).expect("the genesis block is always there")
+    }
+
+    /// The true height of the newest finalized block.
+    #[must_use]
+    pub fn finalized(&self) -> BlockNumber {
+        BlockNumber(self.world().finalized)
+    }
+
+    /// Where a transaction is mined, truly.
+    #[must_use]
+    pub fn receipt(&self, hash: TxHash) -> Option<Receipt> {
+        let world = self.world();
+        world.receipt(hash, world.height())
+    }
+
+    fn world(&self) -> std::sync::MutexGuard<'_, World> {
+        self.world.lock().unwrap()
+    }
+
+    fn sender_of(&self, raw: &RawTx, signing_hash: impl FnOnce() -> Option<Address>) -> Option<Address> {
+        if self.trusted.is_some() {
+            return self.trusted;
+        }
+        *self.senders.lock().unwrap().entry(raw.hash).or_insert_with(signing_hash)
+    }
+
+    /// What a node does with raw bytes.
+    fn take(&self, raw: &RawTx, keeps: bool) -> SendAnswer {
+        let Ok(decoded) = decode(&raw.bytes) else {
+            return SendAnswer::new(SendClass::Refused, "rlp: value size exceeds available input length");
+        };
+        let recovered = || recover(&decoded.signing_hash(), &decoded.signature);
+        let Some(sender) = self.sender_of(raw, recovered) else {
+            return SendAnswer::new(SendClass::Misconfigured, "invalid transaction v, r, s values");
+        };
+        let tx = PoolTx::new(raw.hash, sender, decoded.nonce, decoded.intent, decoded.fee);
+        self.world().submit(tx, keeps)
+    }
+}
+
+impl Chain for MemoryChain {
+    async fn chain_id(&self) -> Result<ChainId, PortError> {
+        let pass = self.gate.enter("eth_chainId").await?;
+        let chain_id = self.world().chain_id;
+        pass.reply(chain_id).await
+    }
+
+    async fn view(&self, query: &ViewQuery) -> Result<ChainView, PortError> {
+        let pass = self.gate.enter("view").await?;
+        let view = view(&self.world(), query);
+        pass.reply(view).await
+    }
+
+    async fn send(&self, raw: &RawTx) -> SendAnswer {
+        self.journal.note(|| Entry::Sent(raw.clone()));
+        let unknown = || SendAnswer::new(SendClass::Unknown, "no answer from the node");
+        let pass = match self.gate.enter("eth_sendRawTransaction").await {
+            Ok(pass) => pass,
+            Err(error) if error.happened == Happened::Unknown => return unknown(),
+            Err(_) => return SendAnswer::new(SendClass::Retry, "txpool is full"),
+        };
+        let keeps = pass.fate() != Fate::Swallow;
+        let answer = self.take(raw, keeps);
+        pass.reply(answer).await.unwrap_or_else(|_| unknown())
+    }
+
+    async fn revert_bytes(
+        &self,
+        _from: Address,
+        intent: &Intent,
+        _block: BlockRef,
+    ) -> Result<Option<Vec<u8>>, PortError> {
+        let pass = self.gate.enter("eth_call").await?;
+        let bytes = super::world::reverts(intent).then(|| intent.data.to_vec());
+        pass.reply(bytes).await
+    }
+
+    async fn nonce_use(
+        &self,
+        address: Address,
+        nonce: Nonce,
+        finalized: BlockNumber,
+    ) -> Result<Option<Foreign>, PortError> {
+        let pass = self.gate.enter("nonce_use").await?;
+        let found = {
+            let world = self.world();
+            let upto = finalized.0.min(world.seen_height());
+            let used = world.by_nonce.get(&(address, nonce)).and_then(|hash| world.receipt(*hash, upto));
+            used.map(|receipt| Foreign { tx_hash: receipt.tx_hash, block: receipt.block })
+        };
+        pass.reply(found).await
+    }
+
+    async fn has_code(&self, address: Address) -> Result<bool, PortError> {
+        let pass = self.gate.enter("eth_getCode").await?;
+        let has_code = self.world().account(address).has_code;
+        pass.reply(has_code).await
+    }
+
+    async fn balance(&self, address: Address) -> Result<Wei, PortError> {
+        let pass = self.gate.enter("eth_getBalance").await?;
+        let balance: U256 = self.world().account(address).balance;
+        pass.reply(Wei(balance)).await
+    }
+
+    async fn latest_nonce(&self, address: Address) -> Result<Nonce, PortError> {
+        let pass = self.gate.enter("eth_getTransactionCount").await?;
+        let nonce = {
+            let world = self.world();
+            world.count_at(address, world.seen_height())
+        };
+        pass.reply(nonce).await
+    }
+}
+
+fn view(world: &World, query: &ViewQuery) -> ChainView {
+    let height = world.seen_height();
+    let finalized = world.seen_finalized();
+    let known = |number| world.block_ref(number).expect("no higher than the newest block");
+    let latest_nonce = world.count_at(query.address, height);
+    let below = latest_nonce.max(query.latest_seen);
+    let mut receipts = Vec::new();
+    let mut heights: BTreeSet<u64> = query.heights.iter().map(|number| number.0).collect();
+    for (nonce, hashes) in query.slots.iter().filter(|(nonce, _)| *nonce < below) {
+        let found = hashes.iter().find_map(|hash| world.receipt(*hash, height));
+        let found = found.filter(|_| !world.mood.hides_receipts);
+        if let Some(receipt) = found {
+            heights.insert(receipt.block.number.0);
+        }
+        receipts.push((*nonce, found.map_or(ReceiptView::Absent, ReceiptView::Found)));
+    }
+    let told = heights.iter().filter(|number| **number <= height && !world.mood.hides_blocks);
+    ChainView {
+        latest: known(height),
+        finalized: known(finalized),
+        latest_nonce,
+        finalized_nonce: world.count_at(query.address, finalized),
+        receipts,
+        canonical: told.filter_map(|number| world.block_ref(*number)).collect(),
+        price: world.price,
+    }
+}

@@ -1,0 +1,154 @@
+//! The key service in memory: keys that, like KMS, never sign the same way twice and leave `s` high
+//! half of the time.
+//!
+//! The k of a signature is derived from the key, the hash and how often that hash was signed before,
+//! so a simulation repeats and two signatures of one hash still differ. Secrets are for tests only.
+//! Read next: [`super::queue`].
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use k256::ecdsa::Signature;
+use k256::elliptic_curve::ops::{Invert as _, Reduce as _};
+use k256::elliptic_curve::point::AffineCoordinates as _;
+use k256::{FieldBytes, NonZeroScalar, ProjectivePoint, Scalar};
+
+use super::gate::{FakeFault, Gate, refused};
+use super::journal::{Entry, Journal};
+use crate::ports::{Keys, PortError};
+use crate::signature::LocalKey;
+use crate::units::{Address, KmsKeyId, SigningHash, sha256};
+
+/// Signatures that were made before, by secret, hash and count: shared by simulations that would
+/// otherwise make the same ones again.
+pub type SignatureCache = Arc<Mutex<HashMap<([u8; 32], SigningHash, u32), Vec<u8>>>>;
+
+/// A key service in memory.
+#[derive(Clone, Default)]
+pub struct MemoryKeys {
+    ring: Arc<Mutex<Ring>>,
+    cache: Option<SignatureCache>,
+    gate: Gate,
+    journal: Journal,
+}
+
+#[derive(Default)]
+struct Ring {
+    keys: BTreeMap<KmsKeyId, Key>,
+    signed: HashMap<(KmsKeyId, SigningHash), u32>,
+    sign_calls: u64,
+    public_key_calls: u64,
+}
+
+struct Key {
+    secret: [u8; 32],
+    local: LocalKey,
+    disabled: bool,
+}
+
+impl fmt::Debug for MemoryKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryKeys").finish_non_exhaustive()
+    }
+}
+
+impl MemoryKeys {
+    /// A service without keys behind this gate that tells this journal.
+    #[must_use]
+    pub fn new(gate: Gate, journal: Journal) -> Self {
+        Self { ring: Arc::default(), cache: None, gate, journal }
+    }
+
+    /// The same service, taking signatures it made before from `cache`.
+    #[must_use]
+    pub fn with_cache(mut self, cache: SignatureCache) -> Self {
+        self.cache = Some(cache);
+        self
+    }
+
+    /// Adds a key and gives its address. The secret is 32 bytes, big endian, from 1 to the order less 1.
+    pub fn add(&self, id: &KmsKeyId, secret: [u8; 32]) -> Address {
+        let local = LocalKey::new(secret);
+        let address = local.public_key().address();
+        self.ring.lock().unwrap().keys.insert(id.clone(), Key { secret, local, disabled: false });
+        address
+    }
+
+    /// Disables or enables a key.
+    pub fn set_disabled(&self, id: &KmsKeyId, disabled: bool) {
+        if let Some(key) = self.ring.lock().unwrap().keys.get_mut(id) {
+            key.disabled = disabled;
+        }
+    }
+
+    /// How often `Sign` was answered.
+    #[must_use]
+    pub fn sign_calls(&self) -> u64 {
+        self.ring.lock().unwrap().sign_calls
+    }
+
+    /// How often `GetPublicKey` was answered.
+    #[must_use]
+    pub fn public_key_calls(&self) -> u64 {
+        self.ring.lock().unwrap().public_key_calls
+    }
+
+    fn sign_now(&self, id: &KmsKeyId, hash: &SigningHash) -> Result<Vec<u8>, FakeFault> {
+        let mut ring = self.ring.lock().unwrap();
+        let key = ring.keys.get(id).ok_or(FakeFault::NoKey)?;
+        if key.disabled {
+            return Err(FakeFault::KeyDisabled);
+        }
+        let secret = key.secret;
+        let count = ring.signed.entry((id.clone(), *hash)).or_default();
+        let nth = *count;
+        *count += 1;
+        ring.sign_calls += 1;
+        drop(ring);
+        self.journal.note(|| Entry::KmsSigned(id.clone(), *hash));
+        let Some(cache) = &self.cache else { return Ok(sign_der(&secret, hash, nth)) };
+        let mut cache = cache.lock().unwrap();
+        Ok(cache.entry((secret, *hash, nth)).or_insert_with(|| sign_der(&secret, hash, nth)).clone())
+    }
+}
+
+impl Keys for MemoryKeys {
+    async fn public_key(&self, key: &KmsKeyId) -> Result<Vec<u8>, PortError> {
+        let pass = self.gate.enter("GetPublicKey").await?;
+        let found = {
+            let mut ring = self.ring.lock().unwrap();
+            ring.public_key_calls += 1;
+            match ring.keys.get(key) {
+                None => Err(FakeFault::NoKey),
+                Some(key) if key.disabled => Err(FakeFault::KeyDisabled),
+                Some(key) => Ok(key.local.spki()),
+            }
+        };
+        let spki = found.map_err(|fault| refused("GetPublicKey", fault))?;
+        pass.reply(spki).await
+    }
+
+    async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<Vec<u8>, PortError> {
+        let pass = self.gate.enter("Sign").await?;
+        let der = self.sign_now(key, hash).map_err(|fault| refused("Sign", fault))?;
+        pass.reply(der).await
+    }
+}
+
+/// ECDSA by hand (SEC 1, 4.1.3) with a k of our choice; `s` is left as it falls.
+fn sign_der(secret: &[u8; 32], hash: &SigningHash, nth: u32) -> Vec<u8> {
+    let mut seed = secret.to_vec();
+    seed.extend_from_slice(&hash.0);
+    seed.extend_from_slice(&nth.to_be_bytes());
+    let ephemeral = scalar(&sha256(&seed));
+    let r = Scalar::reduce(&ProjectivePoint::mul_by_generator(&ephemeral).to_affine().x());
+    let message = Scalar::reduce(&FieldBytes::from(hash.0));
+    let s = *ephemeral.invert_vartime() * (message + r * *scalar(secret));
+    let signature = Signature::from_scalars(r, s).expect("zero comes up once in 2^256");
+    signature.to_der().as_bytes().to_vec()
+}
+
+fn scalar(bytes: &[u8; 32]) -> NonZeroScalar {
+    NonZeroScalar::new(Scalar::reduce(&FieldBytes::from(*bytes))).into_option().expect("zero comes up once in 2^256")
+}

@@ -1,0 +1,448 @@
+//! SQS in memory: group locks, visibility timeouts in simulated time, receive counts, a dead-letter
+//! queue and deduplication on FIFO queues; repeats and disorder on standard ones.
+//!
+//! Bodies are opaque here. A message is gone only when it is deleted, or too often received.
+//! Read next: [`super::topic`].
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use super::SimClock;
+use super::gate::{FakeFault, Gate, refused};
+use super::journal::{Entry, Journal};
+use crate::ports::{BroadcastQueue, PortError, ResignQueue};
+use crate::wire::{LanePoke, SignerPoke};
+
+/// SQS's deduplication interval, in milliseconds.
+pub(super) const DEDUP_MS: u64 = 300_000;
+/// How far a standard queue's disorder looks, in messages.
+const DISORDER: u64 = 8;
+
+/// How a queue behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueRules {
+    /// FIFO, or standard.
+    pub fifo: bool,
+    /// How long a received message is hidden.
+    pub visibility_ms: u64,
+    /// After so many receives a message goes to the dead-letter queue.
+    pub max_receives: u32,
+    /// Standard queue: one message in so many comes twice (0: none), and the order is shuffled by this seed.
+    pub repeat_one_in: u64,
+    /// Seed of the disorder of a standard queue; 0 keeps the order.
+    pub disorder_seed: u64,
+}
+
+impl QueueRules {
+    /// FIFO, 30 s, and five receives before the dead-letter queue.
+    pub const FIFO: Self =
+        Self { fifo: true, visibility_ms: 30_000, max_receives: 5, repeat_one_in: 0, disorder_seed: 0 };
+    /// Standard without repeats.
+    pub const STANDARD: Self = Self { fifo: false, ..Self::FIFO };
+}
+
+/// A received message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// SQS `MessageId`; the same on every delivery.
+    pub message_id: String,
+    /// SQS `ReceiptHandle`; another one on every delivery.
+    pub handle: u64,
+    /// The body.
+    pub body: String,
+    /// The message group, on a FIFO queue.
+    pub group: Option<String>,
+    /// SQS `SenderId`.
+    pub sender: Option<String>,
+    /// How often it was received, this time included.
+    pub receive_count: u32,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    message_id: String,
+    body: String,
+    group: Option<String>,
+    sender: Option<String>,
+    received: u32,
+}
+
+/// Messages by place (order of sending); a group has one message in flight per place it received.
+#[derive(Debug, Default)]
+struct Shelf {
+    waiting: BTreeMap<u64, Waiting>,
+    /// Places of each group that are not in flight.
+    groups: BTreeMap<String, VecDeque<u64>>,
+    /// Groups that may be received from, by their first place.
+    ready: BTreeSet<(u64, String)>,
+    /// Standard: places that are not in flight.
+    loose: BTreeSet<u64>,
+    /// In flight: handle to (visible again at, place).
+    in_flight: BTreeMap<u64, (u64, u64)>,
+    timeouts: BTreeSet<(u64, u64)>,
+    locked: BTreeMap<String, usize>,
+    dead: Vec<Waiting>,
+    dedup: BTreeMap<String, u64>,
+    dedup_order: VecDeque<(u64, String)>,
+    next_place: u64,
+    next_handle: u64,
+    random: u64,
+}
+
+/// A queue in memory.
+#[derive(Debug, Clone)]
+pub struct MemoryQueue {
+    name: &'static str,
+    rules: QueueRules,
+    state: Arc<Mutex<Shelf>>,
+    clock: SimClock,
+    gate: Gate,
+    journal: Journal,
+}
+
+impl MemoryQueue {
+    /// An empty queue.
+    #[must_use]
+    pub fn new(name: &'static str, rules: QueueRules, clock: SimClock, gate: Gate, journal: Journal) -> Self {
+        let state = Shelf { random: rules.disorder_seed, ..Shelf::default() };
+        Self { name, rules, state: Arc::new(Mutex::new(state)), clock, gate, journal }
+    }
+
+    /// Puts a message in, past the gate, and gives its id. `dedup` is the deduplication id of a FIFO
+    /// queue; what it drops gets the id of a message nobody sees.
+    pub fn put(&self, body: &str, group: Option<&str>, dedup: Option<&str>, sender: Option<&str>) -> String {
+        let now = self.clock.now().0;
+        let mut state = self.state.lock().unwrap();
+        let message_id = format!("{}-{}", self.name, state.next_place);
+        let dropped = self.rules.fifo && dedup.is_some_and(|id| state.is_repeat(id, now));
+        let copies = if dropped { 0 } else { 1 + usize::from(state.one_in(self.rules.repeat_one_in)) };
+        state.next_place += 1;
+        for _ in 0..copies {
+            let place = state.next_place;
+            state.next_place += 1;
+            let group = group.filter(|_| self.rules.fifo).map(str::to_owned);
+            let waiting = Waiting {
+                message_id: message_id.clone(),
+                body: body.to_owned(),
+                group,
+                sender: sender.map(str::to_owned),
+                received: 0,
+            };
+            state.waiting.insert(place, waiting);
+            state.shelve(place);
+        }
+        message_id
+    }
+
+    /// Takes up to `max` messages and hides them (`ReceiveMessage`).
+    pub async fn receive(&self, max: usize) -> Result<Vec<Message>, PortError> {
+        let pass = self.gate.enter("ReceiveMessage").await?;
+        let now = self.clock.now().0;
+        let messages = {
+            let mut state = self.state.lock().unwrap();
+            state.time_out(now);
+            let mut messages = Vec::new();
+            while messages.len() < max {
+                let Some(place) = state.pick(&self.rules, messages.as_slice()) else { break };
+                if let Some(message) = state.take(place, now + self.rules.visibility_ms, self.rules.max_receives) {
+                    messages.push(message);
+                }
+            }
+            messages
+        };
+        pass.reply(messages).await
+    }
+
+    /// Acknowledges a message (`DeleteMessage`). `false`: the handle is from an older delivery and
+    /// nothing was deleted.
+    pub async fn delete(&self, handle: u64) -> Result<bool, PortError> {
+        let pass = self.gate.enter("DeleteMessage").await?;
+        let gone = {
+            let mut state = self.state.lock().unwrap();
+            state.time_out(self.clock.now().0);
+            state.land(handle).and_then(|place| {
+                let gone = state.waiting.remove(&place);
+                state.unlock(gone.as_ref().and_then(|gone| gone.group.clone()));
+                gone
+            })
+        };
+        if let Some(gone) = &gone {
+            self.journal.note(|| Entry::Deleted(self.name, gone.message_id.clone(), gone.body.clone()));
+        }
+        pass.reply(gone.is_some()).await
+    }
+
+    /// Makes a message visible again at once (`ChangeMessageVisibility` with 0).
+    pub async fn release(&self, handle: u64) -> Result<bool, PortError> {
+        let pass = self.gate.enter("ChangeMessageVisibility").await?;
+        let released = self.state.lock().unwrap().give_back(handle);
+        pass.reply(released).await
+    }
+
+    /// Hides a message for `visibility_ms` from now on (`ChangeMessageVisibility`: the heartbeat).
+    pub async fn extend(&self, handle: u64, visibility_ms: u64) -> Result<bool, PortError> {
+        let pass = self.gate.enter("ChangeMessageVisibility").await?;
+        let now = self.clock.now().0;
+        let extended = {
+            let mut state = self.state.lock().unwrap();
+            state.time_out(now);
+            state.extend(handle, now + visibility_ms)
+        };
+        pass.reply(extended).await
+    }
+
+    /// Makes every message in flight visible again, as when their timeouts passed.
+    pub fn release_all(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.time_out(u64::MAX);
+    }
+
+    /// Messages that are not deleted, in flight or not, without the dead letters.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.state.lock().unwrap().waiting.len()
+    }
+
+    /// Nothing is left but dead letters.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bodies in the dead-letter queue.
+    #[must_use]
+    pub fn dead_letters(&self) -> Vec<String> {
+        self.state.lock().unwrap().dead.iter().map(|dead| dead.body.clone()).collect()
+    }
+
+    /// Puts the dead letters back (`StartMessageMoveTask`).
+    pub fn redrive(&self) {
+        let mut state = self.state.lock().unwrap();
+        for dead in std::mem::take(&mut state.dead) {
+            let place = state.next_place;
+            state.next_place += 1;
+            state.waiting.insert(place, Waiting { received: 0, ..dead });
+            state.shelve(place);
+        }
+    }
+
+    /// Whether a message can be received now.
+    #[must_use]
+    pub fn has_visible(&self) -> bool {
+        let mut state = self.state.lock().unwrap();
+        state.time_out(self.clock.now().0);
+        !state.ready.is_empty() || !state.loose.is_empty()
+    }
+
+    /// When the next message in flight becomes visible again, in Unix milliseconds.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<u64> {
+        self.state.lock().unwrap().timeouts.first().map(|(at, _)| *at)
+    }
+
+    async fn send_batch(
+        &self,
+        entries: impl Iterator<Item = (String, String)> + Send,
+        noted: impl FnOnce() -> Entry + Send,
+    ) -> Result<(), PortError> {
+        let pass = self.gate.enter("SendMessageBatch").await?;
+        for (group, body) in entries {
+            if group.is_empty() {
+                return Err(refused("SendMessageBatch", FakeFault::Validation("MessageGroupId is missing")));
+            }
+            // Content-based deduplication, as the queues of the stack have it.
+            self.put(&body, Some(&group), Some(&body), None);
+        }
+        self.journal.note(noted);
+        pass.reply(()).await
+    }
+}
+
+impl Shelf {
+    fn is_repeat(&mut self, id: &str, now: u64) -> bool {
+        while let Some((at, _)) = self.dedup_order.front()
+            && *at <= now
+        {
+            if let Some((_, old)) = self.dedup_order.pop_front() {
+                self.dedup.remove(&old);
+            }
+        }
+        if self.dedup.contains_key(id) {
+            return true;
+        }
+        self.dedup.insert(id.to_owned(), now + DEDUP_MS);
+        self.dedup_order.push_back((now + DEDUP_MS, id.to_owned()));
+        false
+    }
+
+    /// One step of `SplitMix64`.
+    fn draw(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn one_in(&mut self, chance: u64) -> bool {
+        chance != 0 && self.draw().is_multiple_of(chance)
+    }
+
+    /// Puts a place where it can be received from.
+    fn shelve(&mut self, place: u64) {
+        let Some(group) = self.waiting.get(&place).and_then(|waiting| waiting.group.clone()) else {
+            self.loose.insert(place);
+            return;
+        };
+        let places = self.groups.entry(group.clone()).or_default();
+        let old = places.front().copied();
+        let at = places.partition_point(|other| *other < place);
+        places.insert(at, place);
+        let first = places.front().copied();
+        if old != first {
+            if let Some(old) = old {
+                self.ready.remove(&(old, group.clone()));
+            }
+            self.make_ready(&group);
+        }
+    }
+
+    fn make_ready(&mut self, group: &str) {
+        if self.locked.contains_key(group) {
+            return;
+        }
+        if let Some(first) = self.groups.get(group).and_then(VecDeque::front) {
+            self.ready.insert((*first, group.to_owned()));
+        }
+    }
+
+    /// The next place to receive, and takes it off its state. Within one call a group goes on giving.
+    fn pick(&mut self, rules: &QueueRules, taken: &[Message]) -> Option<u64> {
+        if rules.fifo {
+            let mine = taken.last().and_then(|message| message.group.clone());
+            let group = match mine.filter(|group| self.groups.get(group).is_some_and(|places| !places.is_empty())) {
+                Some(group) => group,
+                None => self.ready.first()?.1.clone(),
+            };
+            let place = self.groups.get_mut(&group)?.pop_front()?;
+            self.ready.remove(&(place, group.clone()));
+            *self.locked.entry(group).or_default() += 1;
+            return Some(place);
+        }
+        let skip = if rules.disorder_seed == 0 { 0 } else { self.draw() % DISORDER };
+        let skip = usize::try_from(skip).unwrap_or(0).min(self.loose.len().saturating_sub(1));
+        let place = self.loose.iter().nth(skip).copied()?;
+        self.loose.remove(&place);
+        Some(place)
+    }
+
+    /// Puts a picked message in flight, or among the dead if it was received too often.
+    fn take(&mut self, place: u64, visible_at: u64, max_receives: u32) -> Option<Message> {
+        if self.waiting.get(&place)?.received >= max_receives {
+            let dead = self.waiting.remove(&place)?;
+            self.unlock(dead.group.clone());
+            self.dead.push(dead);
+            return None;
+        }
+        let handle = self.next_handle;
+        self.next_handle += 1;
+        self.in_flight.insert(handle, (visible_at, place));
+        self.timeouts.insert((visible_at, handle));
+        let waiting = self.waiting.get_mut(&place)?;
+        waiting.received += 1;
+        Some(Message {
+            message_id: waiting.message_id.clone(),
+            handle,
+            body: waiting.body.clone(),
+            group: waiting.group.clone(),
+            sender: waiting.sender.clone(),
+            receive_count: waiting.received,
+        })
+    }
+
+    /// Ends a delivery; the place it was of.
+    fn land(&mut self, handle: u64) -> Option<u64> {
+        let (visible_at, place) = self.in_flight.remove(&handle)?;
+        self.timeouts.remove(&(visible_at, handle));
+        Some(place)
+    }
+
+    fn give_back(&mut self, handle: u64) -> bool {
+        let Some(place) = self.land(handle) else { return false };
+        let group = self.waiting.get(&place).and_then(|waiting| waiting.group.clone());
+        self.shelve(place);
+        self.unlock(group);
+        true
+    }
+
+    fn extend(&mut self, handle: u64, visible_at: u64) -> bool {
+        let Some(place) = self.land(handle) else { return false };
+        self.in_flight.insert(handle, (visible_at, place));
+        self.timeouts.insert((visible_at, handle));
+        true
+    }
+
+    fn unlock(&mut self, group: Option<String>) {
+        let Some(group) = group else { return };
+        if let Some(held) = self.locked.get_mut(&group) {
+            *held -= 1;
+            if *held == 0 {
+                self.locked.remove(&group);
+            }
+        }
+        self.make_ready(&group);
+        if self.groups.get(&group).is_some_and(VecDeque::is_empty) {
+            self.groups.remove(&group);
+        }
+    }
+
+    fn time_out(&mut self, now: u64) {
+        while let Some((at, handle)) = self.timeouts.first().copied()
+            && at <= now
+        {
+            self.give_back(handle);
+        }
+    }
+}
+
+/// The three queues of one deployment.
+#[derive(Debug, Clone)]
+pub struct MemoryQueues {
+    /// Requests of the backends.
+    pub signing: MemoryQueue,
+    /// Pokes for lanes.
+    pub broadcast: MemoryQueue,
+    /// Pokes for the signer.
+    pub resign: MemoryQueue,
+}
+
+impl MemoryQueues {
+    /// The signing queue by `signing`, the two others FIFO.
+    #[must_use]
+    pub fn new(signing: QueueRules, clock: &SimClock, gate: &Gate, journal: &Journal) -> Self {
+        let queue = |name, rules| MemoryQueue::new(name, rules, clock.clone(), gate.clone(), journal.clone());
+        Self {
+            signing: queue("signing", signing),
+            broadcast: queue("broadcast", QueueRules::FIFO),
+            resign: queue("resign", QueueRules::FIFO),
+        }
+    }
+}
+
+impl BroadcastQueue for MemoryQueues {
+    async fn poke_lanes(&self, pokes: &[LanePoke]) -> Result<(), PortError> {
+        let entries = pokes.iter().map(|poke| (poke.account.clone(), json(poke)));
+        self.broadcast.send_batch(entries, || Entry::PokedLanes(pokes.to_vec())).await
+    }
+}
+
+impl ResignQueue for MemoryQueues {
+    async fn poke_signer(&self, pokes: &[SignerPoke]) -> Result<(), PortError> {
+        let entries = pokes.iter().map(|poke| (poke.account.clone(), json(poke)));
+        self.resign.send_batch(entries, || Entry::PokedSigner(pokes.to_vec())).await
+    }
+}
+
+fn json(poke: &impl serde::Serialize) -> String {
+    serde_json::to_string(poke).expect("a poke has nothing JSON lacks")
+}

@@ -1,0 +1,287 @@
+//! The two tables in memory, with the conditions of the real ones.
+//!
+//! Every call holds one lock while it reads its conditions and writes, as a DynamoDB transaction or
+//! conditional write does; no call's work grows with the open slots of a lane. Nothing expires by
+//! itself: [`MemoryStore::expire`] is the TTL. Read next: [`super::keys`].
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex};
+
+use super::gate::{FakeFault, Gate, refused};
+use super::journal::{Entry, Journal};
+use crate::account::{Head, Reservation, SeenFee};
+use crate::ports::{PortError, RegisterVerdict, RejectVerdict, ReserveVerdict, Store, UpdateVerdict};
+use crate::record::{Record, Rejected, Stored};
+use crate::units::{AccountKey, AccountName, Millis, Nonce, RequestId};
+
+/// The items of the two tables.
+#[derive(Debug, Default)]
+pub struct Tables {
+    /// `requests`.
+    pub requests: BTreeMap<RequestId, Stored>,
+    /// `accounts`, the heads.
+    pub heads: BTreeMap<AccountKey, Head>,
+    /// `accounts`, the directory of names.
+    pub names: BTreeMap<AccountName, AccountKey>,
+    /// `accounts`, the slots.
+    pub slots: BTreeMap<(AccountKey, Nonce), Slot>,
+}
+
+/// A slot item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// Whose it is.
+    pub request_id: RequestId,
+    /// When it may be deleted.
+    pub expires_at: Option<Millis>,
+}
+
+/// A store in memory.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryStore {
+    tables: Arc<Mutex<Tables>>,
+    gate: Gate,
+    journal: Journal,
+}
+
+impl MemoryStore {
+    /// An empty store behind this gate that tells this journal.
+    #[must_use]
+    pub fn new(gate: Gate, journal: Journal) -> Self {
+        Self { tables: Arc::default(), gate, journal }
+    }
+
+    /// The same tables behind another gate: for a look from outside that meets no weather.
+    #[must_use]
+    pub fn behind(&self, gate: Gate) -> Self {
+        Self { tables: Arc::clone(&self.tables), gate, journal: self.journal.clone() }
+    }
+
+    /// Looks into the tables, or bends them, past every condition.
+    pub fn with_tables<T>(&self, look: impl FnOnce(&mut Tables) -> T) -> T {
+        look(&mut self.tables.lock().unwrap())
+    }
+
+    /// One item of the requests table.
+    #[must_use]
+    pub fn stored(&self, id: &RequestId) -> Option<Stored> {
+        self.with_tables(|tables| tables.requests.get(id).cloned())
+    }
+
+    /// Deletes what may be deleted at `now`, as DynamoDB's TTL does some time later.
+    pub fn expire(&self, now: Millis) {
+        self.with_tables(|tables| {
+            tables.requests.retain(|_, stored| !expired(stored, now));
+            tables.slots.retain(|_, slot| slot.expires_at.is_none_or(|at| at > now));
+        });
+    }
+}
+
+fn expired(stored: &Stored, now: Millis) -> bool {
+    let expires_at = match stored {
+        Stored::Record(record) => record.phase.settlement().and_then(|settlement| settlement.expires_at),
+        Stored::Rejected(rejected) => rejected.expires_at,
+    };
+    expires_at.is_some_and(|at| at <= now)
+}
+
+impl Store for MemoryStore {
+    async fn accounts(&self) -> Result<Vec<Head>, PortError> {
+        let pass = self.gate.enter("Scan").await?;
+        let heads = self.with_tables(|tables| tables.heads.values().cloned().collect());
+        pass.reply(heads).await
+    }
+
+    async fn head(&self, account: &AccountKey) -> Result<Option<Head>, PortError> {
+        let pass = self.gate.enter("GetItem").await?;
+        let head = self.with_tables(|tables| tables.heads.get(account).cloned());
+        pass.reply(head).await
+    }
+
+    async fn register(&self, head: &Head) -> Result<RegisterVerdict, PortError> {
+        let pass = self.gate.enter("TransactWriteItems").await?;
+        let verdict = self.with_tables(|tables| {
+            if let Some(existing) = tables.heads.get(&head.account) {
+                return RegisterVerdict::Exists(existing.clone());
+            }
+            if tables.names.contains_key(&head.name) {
+                return RegisterVerdict::NameTaken;
+            }
+            tables.names.insert(head.name.clone(), head.account);
+            tables.heads.insert(head.account, head.clone());
+            self.journal.note(|| Entry::Registered(Box::new(head.clone())));
+            RegisterVerdict::Registered
+        });
+        pass.reply(verdict).await
+    }
+
+    async fn set_paused(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
+        let pass = self.gate.enter("UpdateItem").await?;
+        let known = self.with_tables(|tables| {
+            let head = tables.heads.get_mut(account)?;
+            head.paused = paused;
+            self.journal.note(|| Entry::Paused(*account, paused));
+            Some(())
+        });
+        if known.is_none() {
+            return Err(refused("UpdateItem", FakeFault::Validation("the account is not registered")));
+        }
+        pass.reply(()).await
+    }
+
+    async fn observe_fee(&self, account: &AccountKey, fee: &SeenFee) -> Result<(), PortError> {
+        let pass = self.gate.enter("UpdateItem").await?;
+        let known =
+            self.with_tables(|tables| tables.heads.get_mut(account).map(|head| head.fee = Some(*fee)).is_some());
+        if !known {
+            return Err(refused("UpdateItem", FakeFault::Validation("the account is not registered")));
+        }
+        pass.reply(()).await
+    }
+
+    async fn fast_forward(&self, account: &AccountKey, from: Nonce, to: Nonce) -> Result<bool, PortError> {
+        let pass = self.gate.enter("UpdateItem").await?;
+        let moved = self.with_tables(|tables| match tables.heads.get_mut(account) {
+            Some(head) if head.next_nonce == from && head.lowest_open_nonce == from && to >= from => {
+                head.next_nonce = to;
+                head.lowest_open_nonce = to;
+                self.journal.note(|| Entry::FastForwarded(*account, from, to));
+                true
+            }
+            Some(_) | None => false,
+        });
+        pass.reply(moved).await
+    }
+
+    async fn reserve(&self, group: &Reservation) -> Result<ReserveVerdict, PortError> {
+        let pass = self.gate.enter("TransactWriteItems").await?;
+        within_limits(group).map_err(|what| refused("TransactWriteItems", FakeFault::Validation(what)))?;
+        let verdict = self.with_tables(|tables| {
+            let verdict = reserve_verdict(tables, group);
+            if verdict == ReserveVerdict::Reserved {
+                put_reservation(tables, group);
+                self.journal.note(|| Entry::Reserved(group.records.clone()));
+            }
+            verdict
+        });
+        pass.reply(verdict).await
+    }
+
+    async fn load(&self, ids: &[RequestId]) -> Result<Vec<Stored>, PortError> {
+        let pass = self.gate.enter("BatchGetItem").await?;
+        let found = self.with_tables(|tables| ids.iter().filter_map(|id| tables.requests.get(id).cloned()).collect());
+        pass.reply(found).await
+    }
+
+    async fn reject(&self, rejected: &Rejected) -> Result<RejectVerdict, PortError> {
+        let pass = self.gate.enter("PutItem").await?;
+        let verdict = self.with_tables(|tables| match tables.requests.get(&rejected.request_id) {
+            Some(stored @ Stored::Record(_)) if !expired(stored, rejected.created_at) => RejectVerdict::Occupied,
+            Some(_) | None => {
+                tables.requests.insert(rejected.request_id.clone(), Stored::Rejected(rejected.clone()));
+                self.journal.note(|| Entry::Rejected(Box::new(rejected.clone())));
+                RejectVerdict::Stored
+            }
+        });
+        pass.reply(verdict).await
+    }
+
+    async fn update(&self, record: &Record) -> Result<UpdateVerdict, PortError> {
+        let pass = self.gate.enter("UpdateItem").await?;
+        let verdict = self.with_tables(|tables| match tables.requests.get_mut(&record.request_id) {
+            Some(Stored::Record(current)) if current.version.checked_add(1) == Some(record.version) => {
+                **current = record.clone();
+                self.journal.note(|| Entry::Updated(Box::new(record.clone())));
+                UpdateVerdict::Stored
+            }
+            Some(Stored::Record(current)) => UpdateVerdict::Stale(current.clone()),
+            Some(Stored::Rejected(_)) | None => UpdateVerdict::Gone,
+        });
+        pass.reply(verdict).await
+    }
+
+    async fn slots(
+        &self,
+        account: &AccountKey,
+        from: Nonce,
+        limit: usize,
+    ) -> Result<Vec<(Nonce, RequestId)>, PortError> {
+        let pass = self.gate.enter("Query").await?;
+        let range = (Bound::Included((*account, from)), Bound::Included((*account, Nonce(u64::MAX))));
+        let found = self.with_tables(|tables| {
+            let lane = tables.slots.range(range).take(limit);
+            lane.map(|((_, nonce), slot)| (*nonce, slot.request_id.clone())).collect()
+        });
+        pass.reply(found).await
+    }
+
+    async fn leave_slots(
+        &self,
+        account: &AccountKey,
+        from: Nonce,
+        to: Nonce,
+        expires_at: Millis,
+    ) -> Result<bool, PortError> {
+        let pass = self.gate.enter("UpdateItem").await?;
+        let moved = self.with_tables(|tables| {
+            match tables.heads.get_mut(account) {
+                Some(head) if head.lowest_open_nonce == from && from <= to && to <= head.next_nonce => {
+                    head.lowest_open_nonce = to;
+                }
+                Some(_) | None => return false,
+            }
+            for (_, slot) in tables.slots.range_mut((*account, from)..(*account, to)) {
+                slot.expires_at = Some(expires_at);
+            }
+            self.journal.note(|| Entry::LeftSlots(*account, from, to));
+            true
+        });
+        pass.reply(moved).await
+    }
+}
+
+/// What DynamoDB refuses before it looks at a condition.
+fn within_limits(group: &Reservation) -> Result<(), &'static str> {
+    let mut ids: Vec<_> = group.records.iter().map(|record| &record.request_id).collect();
+    ids.sort_unstable();
+    if ids.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err("a transaction cannot write one item twice");
+    }
+    if group.records.len() * 2 + 1 > 100 {
+        return Err("a transaction has at most 100 items");
+    }
+    if group.records.iter().map(|record| record.intent.data.len()).sum::<usize>() > 4 << 20 {
+        return Err("a transaction has at most 4 MB");
+    }
+    Ok(())
+}
+
+fn reserve_verdict(tables: &Tables, group: &Reservation) -> ReserveVerdict {
+    let account = group.head.account;
+    let head = tables.heads.get(&account);
+    let head_changed = head.is_none_or(|head| head.paused || head.next_nonce != group.head.next_nonce);
+    let is_known = |record: &&Record| match tables.requests.get(&record.request_id) {
+        // TTL deletes late, so the condition compares the time too.
+        Some(stored @ Stored::Record(_)) => !expired(stored, record.created_at),
+        Some(Stored::Rejected(_)) | None => false,
+    };
+    let known: Vec<_> = group.records.iter().filter(is_known).map(|record| record.request_id.clone()).collect();
+    let slot_taken = group.records.iter().any(|record| tables.slots.contains_key(&(account, record.nonce)));
+    if head_changed || slot_taken || !known.is_empty() {
+        return ReserveVerdict::NotReserved { head_changed, known, slot_taken, contended: false };
+    }
+    ReserveVerdict::Reserved
+}
+
+fn put_reservation(tables: &mut Tables, group: &Reservation) {
+    let account = group.head.account;
+    for record in &group.records {
+        let slot = Slot { request_id: record.request_id.clone(), expires_at: None };
+        tables.slots.insert((account, record.nonce), slot);
+        tables.requests.insert(record.request_id.clone(), Stored::Record(Box::new(record.clone())));
+    }
+    if let (Some(head), Some(last)) = (tables.heads.get_mut(&account), group.records.last()) {
+        head.next_nonce = last.nonce.plus(1);
+    }
+}

@@ -1,0 +1,343 @@
+//! Claims about the fakes that the contract suite, which also runs on the real things, cannot make.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use super::chain::{MemoryChain, NodeMood, Orphans};
+use super::gate::Gate;
+use super::journal::{Entry, Journal};
+use super::keys::MemoryKeys;
+use super::queue::{MemoryQueue, QueueRules};
+use super::store::MemoryStore;
+use super::{SimClock, chain};
+use crate::account::{Head, Reservation};
+use crate::ports::{Chain, Keys, ReserveVerdict, Store, UpdateVerdict, ViewQuery};
+use crate::record::{Phase, Record, SendClass};
+use crate::signature::PublicKey;
+use crate::tx::{Fee, Intent, RawTx, Signature, UnsignedTx};
+use crate::units::{AccountKey, Address, ChainId, Digest, Gas, KmsKeyId, Millis, Nonce, SigningHash, Wei};
+
+/// Without a weather no fake ever waits.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("a fake without weather completes at once"),
+    }
+}
+
+fn key() -> (MemoryKeys, KmsKeyId, Address) {
+    let keys = MemoryKeys::new(Gate::default(), Journal::kept());
+    let id: KmsKeyId = "key-1".parse().unwrap();
+    let address = keys.add(&id, [7; 32]);
+    (keys, id, address)
+}
+
+fn intent(data: &[u8]) -> Intent {
+    Intent {
+        chain_id: ChainId(97),
+        to: Some(Address([9; 20])),
+        value: Wei::from(5),
+        data: data.into(),
+        gas: Gas(90_000),
+    }
+}
+
+fn legacy(gwei: u64) -> Fee {
+    Fee::Legacy { gas_price: Wei::from_gwei(gwei) }
+}
+
+struct Sender(MemoryKeys, KmsKeyId, Address, PublicKey);
+
+impl Sender {
+    fn new() -> Self {
+        let (keys, id, address) = key();
+        let public = PublicKey::from_spki(&now(keys.public_key(&id)).unwrap()).unwrap();
+        Self(keys, id, address, public)
+    }
+
+    fn tx(&self, nonce: u64, fee: Fee, data: &[u8]) -> RawTx {
+        let intent = intent(data);
+        let unsigned = UnsignedTx { intent: &intent, nonce: Nonce(nonce), fee };
+        let hash = unsigned.signing_hash();
+        let der = now(self.0.sign(&self.1, &hash)).unwrap();
+        unsigned.sign(&self.3.signature(&hash, &der).unwrap())
+    }
+}
+
+fn chain() -> MemoryChain {
+    MemoryChain::new(ChainId(97), Gate::default(), Journal::default())
+}
+
+fn query(address: Address, slots: &[(u64, &RawTx)]) -> ViewQuery {
+    ViewQuery {
+        address,
+        slots: slots.iter().map(|(nonce, raw)| (Nonce(*nonce), vec![raw.hash])).collect(),
+        latest_seen: Nonce(0),
+        heights: Vec::new(),
+    }
+}
+
+#[test]
+fn two_signatures_of_one_hash_differ_and_both_verify_and_half_have_high_s() {
+    let sender = Sender::new();
+    let hash = SigningHash([3; 32]);
+    let ders: Vec<_> = (0..64).map(|_| now(sender.0.sign(&sender.1, &hash)).unwrap()).collect();
+    let low: Vec<Signature> = ders.iter().map(|der| sender.3.signature(&hash, der).unwrap()).collect();
+    assert!(low.windows(2).all(|pair| pair[0].r != pair[1].r));
+    let high = ders.iter().zip(&low).filter(|(der, low)| !der.ends_with(&low.s)).count();
+    assert!((16..48).contains(&high), "{high} of 64 had high s");
+}
+
+#[test]
+fn a_disabled_key_signs_nothing() {
+    let sender = Sender::new();
+    sender.0.set_disabled(&sender.1, true);
+    assert!(now(sender.0.sign(&sender.1, &SigningHash([3; 32]))).is_err());
+    assert_eq!(sender.0.sign_calls(), 0);
+}
+
+#[test]
+fn the_chain_mines_a_lane_in_order_and_keeps_what_lies_behind_a_gap() {
+    let (sender, chain) = (Sender::new(), chain());
+    let txs: Vec<_> = (0..3).map(|nonce| sender.tx(nonce, legacy(1), b"")).collect();
+    assert_eq!(now(chain.send(&txs[2])).class, SendClass::Accepted);
+    assert_eq!(now(chain.send(&txs[0])).class, SendClass::Accepted);
+    chain.mine();
+    assert!(chain.receipt(txs[0].hash).is_some() && chain.receipt(txs[2].hash).is_none());
+    now(chain.send(&txs[1]));
+    chain.mine();
+    let view = now(chain.view(&query(sender.2, &[(1, &txs[1]), (2, &txs[2])]))).unwrap();
+    assert_eq!((view.latest_nonce, view.finalized_nonce), (Nonce(3), Nonce(0)));
+    assert_eq!(view.receipts.len(), 2);
+    assert_eq!(view.canonical, vec![view.latest]);
+    assert_eq!(now(chain.send(&txs[1])).class, SendClass::NonceTooLow);
+}
+
+#[test]
+fn a_replacement_needs_ten_per_cent() {
+    let (sender, chain) = (Sender::new(), chain());
+    let first = sender.tx(0, legacy(100), b"");
+    now(chain.send(&first));
+    assert_eq!(now(chain.send(&first)).class, SendClass::AlreadyKnown);
+    assert_eq!(now(chain.send(&sender.tx(0, legacy(109), b""))).class, SendClass::Underpriced(None));
+    let dynamic = Fee::Dynamic { max_fee_per_gas: Wei::from_gwei(110), max_priority_fee_per_gas: Wei::from_gwei(110) };
+    assert_eq!(now(chain.send(&sender.tx(0, dynamic, b""))).class, SendClass::Accepted);
+    assert_eq!(chain.pool().len(), 1);
+}
+
+#[test]
+fn a_reorganisation_gives_back_nonces_balances_and_hashes() {
+    let (sender, chain) = (Sender::new(), chain());
+    let raw = sender.tx(0, legacy(1), b"");
+    let before = now(chain.balance(sender.2)).unwrap();
+    now(chain.send(&raw));
+    let height = chain.mine();
+    let old = chain.block(height);
+    assert!(now(chain.balance(sender.2)).unwrap() < before);
+    assert_eq!(chain.reorg(1, Orphans::Return), 1);
+    assert_ne!(chain.block(height), old);
+    assert_eq!(chain.receipt(raw.hash), None);
+    assert_eq!(now(chain.balance(sender.2)).unwrap(), before);
+    assert_eq!(now(chain.latest_nonce(sender.2)).unwrap(), Nonce(0));
+    chain.mine();
+    assert!(chain.receipt(raw.hash).is_some());
+}
+
+#[test]
+fn a_finalized_block_is_never_replaced() {
+    let chain = chain();
+    for _ in 0..5 {
+        chain.mine();
+    }
+    assert_eq!(chain.reorg(100, Orphans::Lose), 2);
+}
+
+#[test]
+fn a_call_with_revert_data_reverts_with_it() {
+    let (sender, chain) = (Sender::new(), chain());
+    let raw = sender.tx(0, legacy(1), &chain::REVERT_SELECTOR);
+    now(chain.send(&raw));
+    chain.mine();
+    let receipt = chain.receipt(raw.hash).unwrap();
+    assert!(!receipt.succeeded);
+    let bytes = now(chain.revert_bytes(sender.2, &intent(&chain::REVERT_SELECTOR), receipt.block)).unwrap();
+    assert_eq!(bytes, Some(chain::REVERT_SELECTOR.to_vec()));
+}
+
+#[test]
+fn high_s_and_foreign_chain_ids_are_refused_as_misconfigured() {
+    let (sender, chain) = (Sender::new(), chain());
+    let intent = intent(b"");
+    let unsigned = UnsignedTx { intent: &intent, nonce: Nonce(0), fee: legacy(1) };
+    let hash = unsigned.signing_hash();
+    let low = sender.3.signature(&hash, &now(sender.0.sign(&sender.1, &hash)).unwrap()).unwrap();
+    let order =
+        crate::units::U256::from_str_radix("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141", 16);
+    let high = (order.unwrap() - crate::units::U256::from_big_endian(&low.s)).to_big_endian();
+    let raw = unsigned.sign(&Signature { s: high, y_odd: !low.y_odd, ..low });
+    assert_eq!(now(chain.send(&raw)).class, SendClass::Misconfigured);
+    let other = MemoryChain::new(ChainId(56), Gate::default(), Journal::default());
+    assert_eq!(now(other.send(&sender.tx(0, legacy(1), b""))).class, SendClass::Misconfigured);
+}
+
+#[test]
+fn a_node_that_lags_tells_an_older_truth() {
+    let (sender, chain) = (Sender::new(), chain());
+    let raw = sender.tx(0, legacy(1), b"");
+    now(chain.send(&raw));
+    chain.mine();
+    chain.set_mood(NodeMood { lag: 1, ..NodeMood::default() });
+    assert_eq!(now(chain.latest_nonce(sender.2)).unwrap(), Nonce(0));
+    assert!(now(chain.view(&query(sender.2, &[(0, &raw)]))).unwrap().receipts.is_empty());
+}
+
+#[test]
+fn a_foreign_transaction_is_found_by_its_nonce() {
+    let (sender, chain) = (Sender::new(), chain());
+    let hash = chain.foreign(sender.2, Nonce(0));
+    let height = chain.mine();
+    let found = now(chain.nonce_use(sender.2, Nonce(0), height)).unwrap().unwrap();
+    assert_eq!(found.tx_hash, hash);
+    assert!(chain.mined()[0].is_foreign);
+}
+
+fn queue(rules: QueueRules) -> (MemoryQueue, SimClock) {
+    let clock = SimClock::at(Millis(1_000));
+    (MemoryQueue::new("signing", rules, clock.clone(), Gate::default(), Journal::default()), clock)
+}
+
+#[test]
+fn a_fifo_group_is_locked_while_one_of_its_messages_is_in_flight() {
+    let (queue, clock) = queue(QueueRules::FIFO);
+    for (body, group) in [("a1", "a"), ("a2", "a"), ("b1", "b")] {
+        queue.put(body, Some(group), Some(body), None);
+    }
+    let first = now(queue.receive(1)).unwrap();
+    let second = now(queue.receive(10)).unwrap();
+    assert_eq!((first[0].body.as_str(), second.len(), second[0].body.as_str()), ("a1", 1, "b1"));
+    clock.advance(QueueRules::FIFO.visibility_ms);
+    let again = now(queue.receive(10)).unwrap();
+    let bodies: Vec<_> = again.iter().map(|message| message.body.as_str()).collect();
+    assert_eq!(bodies, ["a1", "a2", "b1"]);
+    assert_eq!(again[0].receive_count, 2);
+    assert!(!now(queue.delete(first[0].handle)).unwrap(), "a stale handle deletes nothing");
+}
+
+#[test]
+fn a_fifo_queue_drops_repeats_for_five_minutes() {
+    let (queue, clock) = queue(QueueRules::FIFO);
+    queue.put("a", Some("g"), Some("one"), None);
+    queue.put("a", Some("g"), Some("one"), None);
+    assert_eq!(queue.len(), 1);
+    clock.advance(super::queue::DEDUP_MS);
+    queue.put("a", Some("g"), Some("one"), None);
+    assert_eq!(queue.len(), 2);
+}
+
+#[test]
+fn what_is_received_too_often_becomes_a_dead_letter() {
+    let (queue, _) = queue(QueueRules { max_receives: 2, ..QueueRules::FIFO });
+    queue.put("a", Some("g"), None, None);
+    queue.put("b", Some("g"), None, None);
+    for _ in 0..2 {
+        let message = &now(queue.receive(1)).unwrap()[0];
+        assert_eq!(message.body, "a");
+        now(queue.release(message.handle)).unwrap();
+    }
+    assert_eq!(now(queue.receive(1)).unwrap()[0].body, "b");
+    assert_eq!(queue.dead_letters(), ["a"]);
+}
+
+#[test]
+fn a_standard_queue_repeats_and_reorders_by_its_seed() {
+    let rules = QueueRules { repeat_one_in: 2, disorder_seed: 5, ..QueueRules::STANDARD };
+    let (queue, _) = queue(rules);
+    for n in 0..20 {
+        queue.put(&format!("{n:02}"), None, None, None);
+    }
+    let bodies: Vec<_> = now(queue.receive(100)).unwrap().into_iter().map(|message| message.body).collect();
+    assert!(bodies.len() > 20);
+    assert!(bodies.windows(2).any(|pair| pair[0] > pair[1]));
+}
+
+fn head(account: AccountKey) -> Head {
+    Head {
+        account,
+        name: "hot".parse().unwrap(),
+        kms_key_id: "key-1".parse().unwrap(),
+        next_nonce: Nonce(0),
+        lowest_open_nonce: Nonce(0),
+        paused: false,
+        registered_at: Millis(0),
+        fee: None,
+    }
+}
+
+fn record(account: AccountKey, id: &str, nonce: u64) -> Record {
+    Record {
+        request_id: id.parse().unwrap(),
+        digest: Digest([1; 32]),
+        version: 1,
+        account,
+        name: "hot".parse().unwrap(),
+        nonce: Nonce(nonce),
+        intent: intent(b""),
+        fee: legacy(1),
+        fee_cap: Wei::from_gwei(20),
+        deadline: None,
+        metadata: None,
+        sender: None,
+        trace: None,
+        attempts: Vec::new(),
+        cancel: None,
+        phase: Phase::Reserved,
+        created_at: Millis(0),
+        updated_at: Millis(0),
+    }
+}
+
+#[test]
+fn a_reservation_is_all_or_nothing_and_names_every_reason() {
+    let journal = Journal::kept();
+    let store = MemoryStore::new(Gate::default(), journal.clone());
+    let account = AccountKey { chain_id: ChainId(97), address: Address([4; 20]) };
+    now(store.register(&head(account))).unwrap();
+    let group = |ids: &[&str], from: u64| Reservation {
+        head: Head { next_nonce: Nonce(from), ..head(account) },
+        records: ids.iter().zip(from..).map(|(id, nonce)| record(account, id, nonce)).collect(),
+    };
+    assert_eq!(now(store.reserve(&group(&["a", "b"], 0))).unwrap(), ReserveVerdict::Reserved);
+    let verdict = now(store.reserve(&group(&["b", "c"], 1))).unwrap();
+    let known = vec!["b".parse().unwrap()];
+    assert_eq!(verdict, ReserveVerdict::NotReserved { head_changed: true, known, slot_taken: true, contended: false });
+    assert_eq!(store.stored(&"c".parse().unwrap()), None);
+    assert!(now(store.reserve(&group(&["c", "c"], 2))).is_err(), "one item cannot be written twice");
+    now(store.set_paused(&account, true)).unwrap();
+    assert_ne!(now(store.reserve(&group(&["c"], 2))).unwrap(), ReserveVerdict::Reserved);
+    let reserved = journal.drain().into_iter().filter(|entry| matches!(entry, Entry::Reserved(_))).count();
+    assert_eq!(reserved, 1);
+}
+
+#[test]
+fn a_stale_write_is_answered_with_what_is_stored() {
+    let store = MemoryStore::default();
+    let account = AccountKey { chain_id: ChainId(97), address: Address([4; 20]) };
+    now(store.register(&head(account))).unwrap();
+    let group = Reservation { head: head(account), records: vec![record(account, "a", 0)] };
+    now(store.reserve(&group)).unwrap();
+    let next = Record { version: 2, ..record(account, "a", 0) };
+    assert_eq!(now(store.update(&next)).unwrap(), UpdateVerdict::Stored);
+    assert_eq!(now(store.update(&next)).unwrap(), UpdateVerdict::Stale(Box::new(next)));
+    let gone = Record { version: 2, ..record(account, "z", 0) };
+    assert_eq!(now(store.update(&gone)).unwrap(), UpdateVerdict::Gone);
+}
+
+#[test]
+fn handles_of_one_fake_share_its_world() {
+    let store = MemoryStore::default();
+    let other = store.clone();
+    let account = AccountKey { chain_id: ChainId(97), address: Address([4; 20]) };
+    now(store.register(&head(account))).unwrap();
+    assert!(now(other.head(&account)).unwrap().is_some());
+}

@@ -1,0 +1,70 @@
+//! The outcome topic in memory: keeps every copy in order.
+//!
+//! Delivers to nobody. Read next: [`super::queue`].
+
+use std::sync::{Arc, Mutex};
+
+use super::gate::{Fate, Gate, failed};
+use super::journal::{Entry, Journal};
+use crate::ports::{Happened, OutcomeTopic, PortError};
+use crate::wire::OutcomeMessage;
+
+const PUBLISH: &str = "PublishBatch";
+
+/// An outcome topic in memory.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryTopic {
+    copies: Arc<Mutex<Vec<OutcomeMessage>>>,
+    gate: Gate,
+    journal: Journal,
+}
+
+impl MemoryTopic {
+    /// A topic behind this gate that tells this journal.
+    #[must_use]
+    pub fn new(gate: Gate, journal: Journal) -> Self {
+        Self { copies: Arc::default(), gate, journal }
+    }
+
+    /// Everything published, copies included, in order.
+    #[must_use]
+    pub fn copies(&self) -> Vec<OutcomeMessage> {
+        self.copies.lock().unwrap().clone()
+    }
+
+    /// Puts one copy out, past the gate.
+    pub fn put(&self, outcome: &OutcomeMessage) {
+        self.journal.note(|| Entry::Published(Box::new(outcome.clone())));
+        self.copies.lock().unwrap().push(outcome.clone());
+    }
+}
+
+impl OutcomeTopic for MemoryTopic {
+    async fn publish(&self, outcomes: &[OutcomeMessage]) -> Vec<Result<(), PortError>> {
+        let pass = match self.gate.enter(PUBLISH).await {
+            Ok(pass) => pass,
+            Err(error) => {
+                let (happened, throttled) = (error.happened, error.throttled);
+                return outcomes.iter().map(|_| Err(failed(PUBLISH, happened, throttled))).collect();
+            }
+        };
+        let mut answers = Vec::with_capacity(outcomes.len());
+        for outcome in outcomes {
+            answers.push(match self.gate.entry(PUBLISH) {
+                Fate::Fail { happened, throttled } => Err(failed(PUBLISH, happened, throttled)),
+                Fate::LoseReply => {
+                    self.put(outcome);
+                    Err(failed(PUBLISH, Happened::Unknown, false))
+                }
+                Fate::Pass | Fate::Swallow | Fate::DieBefore | Fate::DieAfter => {
+                    self.put(outcome);
+                    Ok(())
+                }
+            });
+        }
+        match pass.reply(answers).await {
+            Ok(answers) => answers,
+            Err(_) => outcomes.iter().map(|_| Err(failed(PUBLISH, Happened::Unknown, false))).collect(),
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! The state of the chain in memory, without a node in front of it.
+//!
+//! Pure bookkeeping under the lock of [`super::chain::MemoryChain`]. Read next: [`super::chain`].
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::chain::NodeMood;
+use crate::record::{BlockRef, Receipt, SendAnswer, SendClass};
+use crate::tx::{Fee, Intent, MAX_TX_GAS, floor_gas, intrinsic_gas};
+use crate::units::{Address, BlockHash, BlockNumber, ChainId, Gas, Nonce, TxHash, U256, Wei, keccak256};
+
+/// `Error(string)`: calldata that begins with it reverts with itself.
+pub const REVERT_SELECTOR: [u8; 4] = [0x08, 0xc3, 0x79, 0xa0];
+/// `Panic(uint256)`: calldata that begins with it reverts with itself.
+pub const PANIC_SELECTOR: [u8; 4] = [0x4e, 0x48, 0x7b, 0x71];
+
+/// Blocks between the newest and the finalized one (BEP-126: justified, then finalized).
+const FINALITY_BLOCKS: u64 = 2;
+
+/// What becomes of the transactions of a replaced block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Orphans {
+    /// They go back to the pool.
+    Return,
+    /// They are forgotten.
+    Lose,
+}
+
+/// A transaction in a canonical block.
+#[derive(Debug, Clone)]
+pub struct Mined {
+    /// Who sent it.
+    pub sender: Address,
+    /// Its place in the sender's lane.
+    pub nonce: Nonce,
+    /// What it says.
+    pub intent: Intent,
+    /// It was not signed here.
+    pub is_foreign: bool,
+    /// How it went.
+    pub receipt: Receipt,
+    tx: Arc<PoolTx>,
+    debit: U256,
+}
+
+/// A transaction as the pool holds it.
+#[derive(Debug)]
+pub(super) struct PoolTx {
+    pub(super) hash: TxHash,
+    sender: Address,
+    nonce: Nonce,
+    intent: Intent,
+    fee: Fee,
+    is_foreign: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    /// Transaction count after each block that changed it, by height.
+    history: Vec<(u64, u64)>,
+    pub(super) balance: U256,
+    pub(super) has_code: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Block {
+    hash: BlockHash,
+    pub(super) txs: Vec<Mined>,
+}
+
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) chain_id: ChainId,
+    pub(super) blocks: Vec<Block>,
+    pub(super) finalized: u64,
+    pub(super) pool: BTreeMap<(Address, Nonce), Arc<PoolTx>>,
+    pub(super) by_nonce: BTreeMap<(Address, Nonce), TxHash>,
+    pub(super) mood: NodeMood,
+    pub(super) least_price: Wei,
+    pub(super) price: Option<Wei>,
+    receipts: HashMap<TxHash, Receipt>,
+    accounts: BTreeMap<Address, Account>,
+    /// Makes the hash of a replacing block another one.
+    forks: u64,
+    foreigners: u64,
+}
+
+impl PoolTx {
+    pub(super) fn new(hash: TxHash, sender: Address, nonce: Nonce, intent: Intent, fee: Fee) -> Self {
+        Self { hash, sender, nonce, intent, fee, is_foreign: false }
+    }
+
+    /// Most wei per gas, and wei per gas for the validator.
+    fn prices(&self) -> (U256, U256) {
+        match self.fee {
+            Fee::Legacy { gas_price } => (gas_price.0, gas_price.0),
+            Fee::Dynamic { max_fee_per_gas, max_priority_fee_per_gas } => {
+                (max_fee_per_gas.0, max_priority_fee_per_gas.0)
+            }
+        }
+    }
+
+    fn cost(&self) -> U256 {
+        self.prices().0.saturating_mul(U256::from(self.intent.gas.0)).saturating_add(self.intent.value.0)
+    }
+}
+
+impl Account {
+    pub(super) fn start(&mut self, count: u64) {
+        self.history = vec![(0, count)];
+    }
+
+    fn count(&self) -> u64 {
+        self.history.last().map_or(0, |(_, count)| *count)
+    }
+}
+
+impl World {
+    pub(super) fn new(chain_id: ChainId) -> Self {
+        let genesis = Block { hash: BlockHash(keccak256(b"genesis")), txs: Vec::new() };
+        Self {
+            chain_id,
+            blocks: vec![genesis],
+            finalized: 0,
+            pool: BTreeMap::new(),
+            by_nonce: BTreeMap::new(),
+            mood: NodeMood::default(),
+            least_price: Wei(U256::from(50_000_000)),
+            price: None,
+            receipts: HashMap::new(),
+            accounts: BTreeMap::new(),
+            forks: 0,
+            foreigners: 0,
+        }
+    }
+
+    pub(super) fn height(&self) -> u64 {
+        u64::try_from(self.blocks.len() - 1).unwrap()
+    }
+
+    /// The newest block the node has.
+    pub(super) fn seen_height(&self) -> u64 {
+        self.height().saturating_sub(self.mood.lag)
+    }
+
+    /// The newest block the node knows to be finalized.
+    pub(super) fn seen_finalized(&self) -> u64 {
+        self.finalized.saturating_sub(self.mood.lag)
+    }
+
+    pub(super) fn block_ref(&self, number: u64) -> Option<BlockRef> {
+        let block = self.blocks.get(usize::try_from(number).ok()?)?;
+        Some(BlockRef { number: BlockNumber(number), hash: block.hash })
+    }
+
+    pub(super) fn receipt(&self, hash: TxHash, upto: u64) -> Option<Receipt> {
+        self.receipts.get(&hash).filter(|receipt| receipt.block.number.0 <= upto).copied()
+    }
+
+    pub(super) fn account(&mut self, address: Address) -> &mut Account {
+        let rich = || Account { balance: U256::MAX >> 1, ..Account::default() };
+        self.accounts.entry(address).or_insert_with(rich)
+    }
+
+    /// Transaction count after the block at `height`.
+    pub(super) fn count_at(&self, address: Address, height: u64) -> Nonce {
+        let Some(account) = self.accounts.get(&address) else { return Nonce(0) };
+        let after = account.history.partition_point(|(at, _)| *at <= height);
+        Nonce(after.checked_sub(1).and_then(|at| account.history.get(at)).map_or(0, |(_, count)| *count))
+    }
+
+    /// What a node of BSC checks, in its order and its words.
+    pub(super) fn submit(&mut self, tx: PoolTx, keeps: bool) -> SendAnswer {
+        if let Err((class, words)) = self.judge(&tx) {
+            return SendAnswer::new(class, words);
+        }
+        if keeps && !self.mood.drops_sends {
+            self.pool.insert((tx.sender, tx.nonce), Arc::new(tx));
+        }
+        SendAnswer::new(SendClass::Accepted, "")
+    }
+
+    fn judge(&mut self, tx: &PoolTx) -> Result<(), (SendClass, &'static str)> {
+        if tx.intent.chain_id != self.chain_id {
+            return Err((SendClass::Misconfigured, "invalid chain id for signer"));
+        }
+        let place = (tx.sender, tx.nonce);
+        if self.pool.get(&place).is_some_and(|old| old.hash == tx.hash) {
+            return Err((SendClass::AlreadyKnown, "already known"));
+        }
+        if tx.intent.gas.0 > MAX_TX_GAS {
+            return Err((SendClass::Refused, "transaction gas limit too high"));
+        }
+        if tx.intent.gas.0 < intrinsic_gas(&tx.intent) {
+            return Err((SendClass::Refused, "intrinsic gas too low"));
+        }
+        if tx.intent.gas.0 < floor_gas(&tx.intent) {
+            return Err((SendClass::Refused, "insufficient gas for floor data gas cost"));
+        }
+        let (price, tip) = tx.prices();
+        if tip > price {
+            return Err((SendClass::Refused, "max priority fee per gas higher than max fee per gas"));
+        }
+        if tip < self.least_price.0 {
+            return Err((SendClass::Underpriced(Some(self.least_price)), "transaction underpriced"));
+        }
+        let account = self.account(tx.sender);
+        if tx.nonce.0 < account.count() {
+            return Err((SendClass::NonceTooLow, "nonce too low"));
+        }
+        if account.balance < tx.cost() {
+            return Err((SendClass::Funds, "insufficient funds for gas * price + value"));
+        }
+        if let Some(old) = self.pool.get(&place) {
+            let (old_price, old_tip) = old.prices();
+            let raised = |old: U256, new: U256| new > old && new * 100 >= old * 110;
+            if old.is_foreign || !raised(old_price, price) || !raised(old_tip, tip) {
+                return Err((SendClass::Underpriced(None), "replacement transaction underpriced"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn put_foreign(&mut self, sender: Address, nonce: Nonce) -> TxHash {
+        self.foreigners += 1;
+        let hash = TxHash(keccak256(format!("foreign {}", self.foreigners).as_bytes()));
+        let intent = Intent {
+            chain_id: self.chain_id,
+            to: Some(sender),
+            value: Wei::ZERO,
+            data: Arc::from([]),
+            gas: Gas(21_000),
+        };
+        let fee = Fee::Legacy { gas_price: self.least_price };
+        self.pool.insert((sender, nonce), Arc::new(PoolTx { hash, sender, nonce, intent, fee, is_foreign: true }));
+        hash
+    }
+
+    pub(super) fn evict(&mut self, hash: TxHash) -> bool {
+        let before = self.pool.len();
+        self.pool.retain(|_, tx| tx.hash != hash);
+        self.pool.len() < before
+    }
+
+    pub(super) fn mine(&mut self) -> u64 {
+        let number = self.open_block();
+        let mut senders: Vec<Address> = Vec::new();
+        let mut from = Address([0; 20]);
+        while let Some(((sender, _), _)) = self.pool.range((from, Nonce(0))..).next() {
+            senders.push(*sender);
+            let Some(next) = successor(*sender) else { break };
+            from = next;
+        }
+        for sender in senders {
+            self.mine_lane(sender, number);
+        }
+        number
+    }
+
+    fn mine_lane(&mut self, sender: Address, number: u64) {
+        let first = self.account(sender).count();
+        let mut count = first;
+        while let Some(tx) = self.pool.get(&(sender, Nonce(count))).cloned() {
+            if self.account(sender).balance < tx.cost() {
+                break;
+            }
+            self.pool.remove(&(sender, Nonce(count)));
+            self.include(tx, number);
+            count += 1;
+        }
+        if count > first {
+            self.account(sender).history.push((number, count));
+        }
+    }
+
+    fn open_block(&mut self) -> u64 {
+        let number = self.height() + 1;
+        let parent = self.blocks.last().map_or([0; 32], |block| block.hash.0);
+        let mut seed = parent.to_vec();
+        seed.extend_from_slice(&number.to_be_bytes());
+        seed.extend_from_slice(&self.forks.to_be_bytes());
+        self.blocks.push(Block { hash: BlockHash(keccak256(&seed)), txs: Vec::new() });
+        self.finalized = self.finalized.max(number.saturating_sub(FINALITY_BLOCKS));
+        number
+    }
+
+    fn include(&mut self, tx: Arc<PoolTx>, number: u64) {
+        let succeeded = !reverts(&tx.intent);
+        let gas_used = intrinsic_gas(&tx.intent).max(floor_gas(&tx.intent));
+        let price = tx.prices().1;
+        let moved = if succeeded { tx.intent.value.0 } else { U256::zero() };
+        let debit = price * U256::from(gas_used) + moved;
+        let block = self.block_ref(number).expect("the block was opened");
+        let receipt = Receipt {
+            tx_hash: tx.hash,
+            block,
+            succeeded,
+            gas_used: Gas(gas_used),
+            effective_gas_price: Wei(price),
+            contract: (tx.intent.to.is_none() && succeeded).then(|| created(tx.sender, tx.nonce)),
+        };
+        let sender = self.account(tx.sender);
+        sender.balance -= debit;
+        if let Some(to) = tx.intent.to {
+            let to = self.account(to);
+            to.balance = to.balance.saturating_add(moved);
+        }
+        self.receipts.insert(tx.hash, receipt);
+        self.by_nonce.insert((tx.sender, tx.nonce), tx.hash);
+        let mined = Mined {
+            sender: tx.sender,
+            nonce: tx.nonce,
+            intent: tx.intent.clone(),
+            is_foreign: tx.is_foreign,
+            receipt,
+            tx,
+            debit,
+        };
+        if let Some(block) = self.blocks.last_mut() {
+            block.txs.push(mined);
+        }
+    }
+
+    pub(super) fn reorg(&mut self, depth: u64, orphans: Orphans) -> u64 {
+        let depth = depth.min(self.height() - self.finalized);
+        self.forks += 1;
+        let mut orphaned = Vec::new();
+        for _ in 0..depth {
+            let height = self.height();
+            let Some(block) = self.blocks.pop() else { break };
+            for mined in block.txs.into_iter().rev() {
+                self.receipts.remove(&mined.tx.hash);
+                self.by_nonce.remove(&(mined.sender, mined.nonce));
+                let sender = self.account(mined.sender);
+                sender.balance += mined.debit;
+                if sender.history.last().is_some_and(|(at, _)| *at == height) {
+                    sender.history.pop();
+                }
+                if let (Some(to), true) = (mined.intent.to, mined.receipt.succeeded) {
+                    self.account(to).balance -= mined.intent.value.0;
+                }
+                orphaned.push(mined.tx);
+            }
+        }
+        for _ in 0..depth {
+            self.open_block();
+        }
+        if orphans == Orphans::Return {
+            for tx in orphaned {
+                self.pool.entry((tx.sender, tx.nonce)).or_insert(tx);
+            }
+        }
+        depth
+    }
+}
+
+/// Whether the chain reverts it.
+pub(super) fn reverts(intent: &Intent) -> bool {
+    intent.to.is_some() && (intent.data.starts_with(&REVERT_SELECTOR) || intent.data.starts_with(&PANIC_SELECTOR))
+}
+
+fn created(sender: Address, nonce: Nonce) -> Address {
+    let mut stream = rlp::RlpStream::new_list(2);
+    stream.append(&sender.0.as_slice()).append(&nonce.0);
+    let hash = keccak256(stream.as_raw());
+    let mut address = [0; 20];
+    address.copy_from_slice(&hash[12..]);
+    Address(address)
+}
+
+fn successor(address: Address) -> Option<Address> {
+    let mut bytes = address.0;
+    for byte in bytes.iter_mut().rev() {
+        let (next, wrapped) = byte.overflowing_add(1);
+        *byte = next;
+        if !wrapped {
+            return Some(Address(bytes));
+        }
+    }
+    None
+}
