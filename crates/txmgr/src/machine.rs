@@ -22,7 +22,7 @@ use crate::record::{
     Settlement, Verdict,
 };
 use crate::tx::Fee;
-use crate::units::{BlockNumber, Millis, Nonce, TxHash, Wei};
+use crate::units::{BlockNumber, Millis, Nonce, TxHash, U256, Wei};
 
 /// Something that happened to a record.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,6 +93,9 @@ pub enum IllegalTransition {
     /// A replacement is not priced 10 % above the attempt before it.
     #[error("the price is no legal bump over the attempt before")]
     Price,
+    /// An attempt that executes the request is priced above the record's cap.
+    #[error("the price is above the request's cap")]
+    Cap,
     /// The slot has as many attempts as allowed.
     #[error("the slot already has the most attempts allowed")]
     TooMany,
@@ -170,16 +173,19 @@ fn add_attempt(next: &mut Record, number: usize, attempt: &Attempt) -> Result<()
     if number != expected {
         return Err(IllegalTransition::Number { expected, found: number });
     }
-    if expected >= Record::MAX_ATTEMPTS {
-        return Err(IllegalTransition::TooMany);
-    }
     if attempt.kind != next.next_kind() {
         return Err(IllegalTransition::Kind { expected: next.next_kind(), found: attempt.kind });
+    }
+    if expected >= Record::max_attempts(attempt.kind) {
+        return Err(IllegalTransition::TooMany);
     }
     if let Some(last) = next.attempts.last()
         && !fees::is_legal_bump(last.fee, attempt.fee)
     {
         return Err(IllegalTransition::Price);
+    }
+    if attempt.kind == AttemptKind::Execute && attempt.fee.price() > next.fee_cap {
+        return Err(IllegalTransition::Cap);
     }
     next.attempts.push(attempt.clone());
     Ok(())
@@ -221,11 +227,13 @@ pub struct SlotView {
 /// The chain's word about one slot.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChainSlot {
-    /// Transaction count at the newest block seen; a high-water mark.
+    /// Transaction count at the newest block of this round's node. No high-water mark: a reorg lowers it,
+    /// and a slot it counts past is only waited for.
     pub latest_nonce: Nonce,
     /// Transaction count at the finalized block; a high-water mark.
     pub finalized_nonce: Nonce,
-    /// Height of the newest finalized block seen; a high-water mark.
+    /// Height of the newest finalized block by this round's node, the one that told the receipt and the
+    /// canonical block. Never a mark from another node: a node on a dead fork would be believed.
     pub finalized: BlockNumber,
     /// A receipt of one of the attempts.
     pub receipt: ReceiptView,
@@ -330,7 +338,7 @@ fn next_when_mined(mined: &Receipt, view: &SlotView) -> Action {
         if is_final(chain, &receipt) {
             return Action::Settle(receipt);
         }
-        if receipt.block != mined.block {
+        if receipt.block != mined.block && !is_contradicted(chain, &receipt) {
             return Action::NoteMined(receipt);
         }
     }
@@ -347,15 +355,32 @@ fn next_by_chain(record: &Record, view: &SlotView) -> Option<Action> {
     let chain = view.chain.as_ref()?;
     match chain.receipt {
         ReceiptView::Found(receipt) if is_final(chain, &receipt) => Some(Action::Settle(receipt)),
-        ReceiptView::Found(receipt) => Some(Action::NoteMined(receipt)),
+        ReceiptView::Found(receipt) if !is_contradicted(chain, &receipt) => Some(Action::NoteMined(receipt)),
         ReceiptView::Absent if record.nonce < chain.finalized_nonce => Some(Action::ProveDisplaced),
-        ReceiptView::Absent | ReceiptView::Unknown => None,
+        // Without an attempt there is no receipt to ask for.
+        ReceiptView::Unknown if record.attempts.is_empty() && record.nonce < chain.finalized_nonce => {
+            Some(Action::ProveDisplaced)
+        }
+        // The slot is used: the receipt will come, or at finality the proof that it is not ours.
+        ReceiptView::Found(_) | ReceiptView::Absent | ReceiptView::Unknown => {
+            (record.nonce < chain.latest_nonce).then_some(Action::Wait)
+        }
     }
+}
+
+/// The same view names another block at the receipt's height: a node between two forks.
+fn is_contradicted(chain: &ChainSlot, receipt: &Receipt) -> bool {
+    chain
+        .canonical
+        .is_some_and(|canonical| canonical.number == receipt.block.number && canonical.hash != receipt.block.hash)
 }
 
 fn is_final(chain: &ChainSlot, receipt: &Receipt) -> bool {
     receipt.block.number <= chain.finalized && chain.canonical == Some(receipt.block)
 }
+
+/// A cancel may go above the request's own cap; the signer holds it to the policy's.
+const CANCEL_FEE_CAP: Wei = Wei(U256::MAX);
 
 fn next_when_signed(record: &Record, newest: &Attempt, view: &SlotView, tuning: &Tuning, now: Millis) -> Action {
     let number = record.attempts.len().saturating_sub(1);
@@ -373,17 +398,13 @@ fn next_when_signed(record: &Record, newest: &Attempt, view: &SlotView, tuning: 
     if wants_cancel {
         return ask(record, next_fee(newest, view, None), view, tuning, now);
     }
-    // The chain counts past the slot: it is mined somewhere, and the receipt will come.
-    if view.chain.as_ref().is_some_and(|chain| record.nonce < chain.latest_nonce) {
-        return Action::Wait;
-    }
     match sent.answer.class {
         SendClass::Refused if record.cancel.is_none() => {
             return Action::NoteCancel(CancelCause::Refused(sent.answer.message.clone()));
         }
         // The account was paused when a node said so; sending again shows when it is mended.
-        SendClass::Misconfigured
-        | SendClass::Refused
+        SendClass::Misconfigured => return resend(number, sent, view, tuning, now),
+        SendClass::Refused
         | SendClass::Accepted
         | SendClass::AlreadyKnown
         | SendClass::NonceTooLow
@@ -395,13 +416,24 @@ fn next_when_signed(record: &Record, newest: &Attempt, view: &SlotView, tuning: 
     if let Some(action) = bump(record, newest, sent, view, tuning, now) {
         return action;
     }
-    resend(number, view, tuning, now)
+    resend(number, sent, view, tuning, now)
 }
 
-/// The head of the lane is sent again from stored bytes, others when a node has not taken them yet.
-fn resend(number: usize, view: &SlotView, tuning: &Tuning, now: Millis) -> Action {
+/// The head of the lane is sent again from stored bytes, others when a node may not have taken them yet.
+fn resend(number: usize, sent: &Sent, view: &SlotView, tuning: &Tuning, now: Millis) -> Action {
     let due = view.last_sent_at.is_none_or(|at| now.since(at) >= tuning.rebroadcast_after_ms);
-    if due && view.predecessors_sent && view.is_lane_head { Action::Send { number } } else { Action::Wait }
+    let wanted = view.is_lane_head
+        || match sent.answer.class {
+            SendClass::Retry | SendClass::Unknown => true,
+            SendClass::Accepted
+            | SendClass::AlreadyKnown
+            | SendClass::NonceTooLow
+            | SendClass::Underpriced(_)
+            | SendClass::Funds
+            | SendClass::Refused
+            | SendClass::Misconfigured => false,
+        };
+    if due && view.predecessors_sent && wanted { Action::Send { number } } else { Action::Wait }
 }
 
 /// A bump of the lane's head, if it is due, possible and the chain can be seen.
@@ -414,7 +446,7 @@ fn bump(
     now: Millis,
 ) -> Option<Action> {
     let chain = view.chain.as_ref()?;
-    if !view.is_lane_head || record.attempts.len() >= Record::MAX_ATTEMPTS {
+    if !view.is_lane_head || record.attempts.len() >= Record::max_attempts(record.next_kind()) {
         return None;
     }
     let since = sent.at.max(view.head_since);
@@ -433,7 +465,11 @@ fn bump(
     if !due {
         return None;
     }
-    let fee = fees::bump(newest.fee, chain.price.max(least), record.fee_cap)?;
+    let cap = match record.next_kind() {
+        AttemptKind::Execute => record.fee_cap,
+        AttemptKind::Cancel => CANCEL_FEE_CAP,
+    };
+    let fee = fees::bump(newest.fee, chain.price.max(least), cap)?;
     // Asked a moment ago: meanwhile the old attempt goes on being sent.
     asked_due(record, view, tuning, now).then(|| Action::AskSigner(next_ask(record, Some(fee))))
 }
@@ -441,8 +477,7 @@ fn bump(
 /// The price of a replacement: a legal bump that follows the network, within what the slot may pay.
 fn next_fee(newest: &Attempt, view: &SlotView, least: Option<Wei>) -> Option<Fee> {
     let price = view.chain.as_ref().and_then(|chain| chain.price);
-    // A cancel may go above the request's own cap; the signer holds it to the policy's.
-    fees::bump(newest.fee, price.max(least), Wei(crate::units::U256::MAX))
+    fees::bump(newest.fee, price.max(least), CANCEL_FEE_CAP)
 }
 
 fn ask(record: &Record, fee: Option<Fee>, view: &SlotView, tuning: &Tuning, now: Millis) -> Action {

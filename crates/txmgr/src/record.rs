@@ -289,8 +289,20 @@ pub enum CancelCause {
 }
 
 impl Record {
-    /// Most attempts of one slot: bumps of 10 % from the floor of 0.05 gwei reach 20 gwei in 63.
-    pub const MAX_ATTEMPTS: usize = 64;
+    /// Most attempts of one slot: bumps of 10 % from the floor of 0.05 gwei reach 20 gwei in 63, and a
+    /// cancel has the rest.
+    pub const MAX_ATTEMPTS: usize = 80;
+    /// Places among them kept for a cancel and its bumps, so that bumps never make a slot uncancellable.
+    pub const CANCEL_ATTEMPTS: usize = 16;
+
+    /// How many attempts a slot may hold once one of this kind is the newest.
+    #[must_use]
+    pub const fn max_attempts(kind: AttemptKind) -> usize {
+        match kind {
+            AttemptKind::Execute => Self::MAX_ATTEMPTS.saturating_sub(Self::CANCEL_ATTEMPTS),
+            AttemptKind::Cancel => Self::MAX_ATTEMPTS,
+        }
+    }
 
     /// The intent of an attempt: the request's own, or a zero-value self-transfer (I2).
     #[must_use]

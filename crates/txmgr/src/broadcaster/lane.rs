@@ -153,9 +153,9 @@ impl Lane {
                 ReceiptView::Absent | ReceiptView::Unknown => record.phase.receipt().map(|mined| mined.block.number),
             };
             ChainSlot {
-                latest_nonce: high.latest_nonce,
+                latest_nonce: view.latest_nonce,
                 finalized_nonce: high.finalized_nonce,
-                finalized: high.finalized,
+                finalized: view.finalized.number,
                 receipt,
                 canonical: height
                     .and_then(|height| view.canonical.iter().find(|block| block.number == height).copied()),
