@@ -18,19 +18,13 @@ pub struct Target {
 
 /// Reads the environment and makes the configuration all AWS clients share.
 pub async fn connect(target: &Target) -> SdkConfig {
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .build_https();
+    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
     let endpoint = target.endpoint.clone().or_else(|| set("AWS_ENDPOINT_URL"));
     let loopback = endpoint.as_deref().is_some_and(is_loopback);
     if let Some(region) = &target.region {
         loader = loader.region(Region::new(region.clone()));
-    } else if loopback
-        && set("AWS_REGION")
-            .or_else(|| set("AWS_DEFAULT_REGION"))
-            .is_none()
-    {
+    } else if loopback && set("AWS_REGION").or_else(|| set("AWS_DEFAULT_REGION")).is_none() {
         loader = loader.region(Region::new(LOOPBACK_REGION));
     }
     if loopback && set("AWS_ACCESS_KEY_ID").is_none() && set("AWS_PROFILE").is_none() {
@@ -51,16 +45,10 @@ fn is_loopback(endpoint: &str) -> bool {
     let Ok(url) = reqwest::Url::parse(endpoint) else {
         return false;
     };
-    let host = url
-        .host_str()
-        .unwrap_or_default()
-        .trim_start_matches('[')
-        .trim_end_matches(']');
+    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     host == "localhost"
         || host.ends_with(".localhost")
-        || host
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -69,20 +57,10 @@ mod tests {
 
     #[test]
     fn only_this_machine_is_loopback() {
-        for endpoint in [
-            "http://127.0.0.1:4566",
-            "http://localhost:4566",
-            "http://[::1]:1",
-            "http://sqs.localhost",
-        ] {
+        for endpoint in ["http://127.0.0.1:4566", "http://localhost:4566", "http://[::1]:1", "http://sqs.localhost"] {
             assert!(is_loopback(endpoint), "{endpoint}");
         }
-        for endpoint in [
-            "https://sqs.eu-west-1.amazonaws.com",
-            "http://10.0.0.1",
-            "http://localhost.example",
-            "x",
-        ] {
+        for endpoint in ["https://sqs.eu-west-1.amazonaws.com", "http://10.0.0.1", "http://localhost.example", "x"] {
             assert!(!is_loopback(endpoint), "{endpoint}");
         }
     }

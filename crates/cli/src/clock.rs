@@ -5,10 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Milliseconds since 1970, by the wall clock.
 #[must_use]
 pub fn now_ms() -> u64 {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the marked place where this binary reads the wall clock"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the marked place where this binary reads the wall clock")]
     let now = SystemTime::now();
     let since = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -22,10 +19,7 @@ impl Stopwatch {
     /// Starts to measure.
     #[must_use]
     pub fn start() -> Self {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the marked place where this binary reads the monotonic clock"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "the marked place where this binary reads the monotonic clock")]
         let now = Instant::now();
         Self(now)
     }

@@ -40,19 +40,13 @@ impl Step {
         let mut err = io::stderr().lock();
         let _ = write!(err, "  {label:.<52} ");
         let _ = err.flush();
-        Self {
-            since: Stopwatch::start(),
-        }
+        Self { since: Stopwatch::start() }
     }
 
     /// Says how it ended.
     pub fn end(self, well: bool) {
         let seconds = self.since.elapsed().as_secs_f64();
-        let _ = writeln!(
-            io::stderr().lock(),
-            "{} {seconds:.1} s",
-            if well { "done" } else { "FAILED" }
-        );
+        let _ = writeln!(io::stderr().lock(), "{} {seconds:.1} s", if well { "done" } else { "FAILED" });
     }
 }
 

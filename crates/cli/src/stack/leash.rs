@@ -64,13 +64,7 @@ impl Leashed {
     /// Starts a server; its output goes to `<name>.log` in its directory. Must be called in a tokio
     /// runtime.
     pub fn start(server: Server<'_>) -> Result<Self, StackError> {
-        let Server {
-            name,
-            program,
-            arguments,
-            environment,
-            directory,
-        } = server;
+        let Server { name, program, arguments, environment, directory } = server;
         let log = directory.join(format!("{name}.log"));
         let out = File::create(&log).map_err(file(&log))?;
         let err = out.try_clone().map_err(file(&log))?;
@@ -86,16 +80,8 @@ impl Leashed {
             .stderr(err)
             .spawn()
             .map_err(|source| StackError::Start { name, source })?;
-        let leash = supervisor
-            .stdin
-            .take()
-            .expect("stdin was asked to be a pipe");
-        Ok(Self {
-            name,
-            log,
-            supervisor,
-            leash,
-        })
+        let leash = supervisor.stdin.take().expect("stdin was asked to be a pipe");
+        Ok(Self { name, log, supervisor, leash })
     }
 
     /// The name it was started with.
@@ -121,11 +107,7 @@ impl Leashed {
 
     /// Ends it and waits until it is gone: five seconds and a bit at most.
     pub async fn stop(self) {
-        let Self {
-            mut supervisor,
-            leash,
-            ..
-        } = self;
+        let Self { mut supervisor, leash, .. } = self;
         drop(leash);
         let _ = supervisor.wait().await;
     }

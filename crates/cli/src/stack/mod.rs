@@ -20,9 +20,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum StackError {
     /// There is no directory to install into.
-    #[error(
-        "no place for the local stack: set CARGO_TARGET_DIR, run inside the workspace, or set HOME"
-    )]
+    #[error("no place for the local stack: set CARGO_TARGET_DIR, run inside the workspace, or set HOME")]
     NoPlace,
     /// A file or directory of the local stack could not be written or read.
     #[error("cannot use {path}; see that it is writable and has room", path = path.display())]
@@ -67,9 +65,7 @@ pub enum StackError {
         log: PathBuf,
     },
     /// anvil is not published for this kind of machine.
-    #[error(
-        "anvil is not published for {os} on {arch}; start a node yourself and give it with --rpc-url"
-    )]
+    #[error("anvil is not published for {os} on {arch}; start a node yourself and give it with --rpc-url")]
     NoAnvil {
         /// Operating system.
         os: &'static str,
@@ -86,9 +82,7 @@ pub enum StackError {
         source: std::io::Error,
     },
     /// The port asked for is taken.
-    #[error(
-        "port {port} for {name} is taken; stop what listens there, or choose another with {option}"
-    )]
+    #[error("port {port} for {name} is taken; stop what listens there, or choose another with {option}")]
     PortTaken {
         /// The server.
         name: &'static str,

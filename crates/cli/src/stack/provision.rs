@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata};
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
-    ProjectionType, ScalarAttributeType, TimeToLiveSpecification,
+    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
+    ScalarAttributeType, TimeToLiveSpecification,
 };
 use aws_sdk_kms::types::{KeySpec, KeyUsageType};
 use aws_sdk_sqs::types::QueueAttributeName;
@@ -31,10 +31,7 @@ pub struct Wanted {
 
 impl Default for Wanted {
     fn default() -> Self {
-        Self {
-            prefix: "signpost".to_owned(),
-            fifo: true,
-        }
+        Self { prefix: "signpost".to_owned(), fifo: true }
     }
 }
 
@@ -63,21 +60,14 @@ pub async fn make(sdk: &SdkConfig, wanted: &Wanted) -> Result<Resources, StackEr
     let name = |part: &str| format!("{}-{part}", wanted.prefix);
     let (requests_table, accounts_table) = (name("requests"), name("accounts"));
     let (signing_url, resign_url, broadcast_url, outcomes_arn, (), ()) = tokio::try_join!(
-        queue(&sqs, name("signing"), wanted.fifo, 60),
-        queue(&sqs, name("resign"), true, 30),
-        queue(&sqs, name("broadcast"), true, 30),
-        topic(&sns, name("outcomes")),
-        table_of_requests(&dynamodb, &requests_table),
-        table_of_accounts(&dynamodb, &accounts_table),
+        Box::pin(queue(&sqs, name("signing"), wanted.fifo, 60)),
+        Box::pin(queue(&sqs, name("resign"), true, 30)),
+        Box::pin(queue(&sqs, name("broadcast"), true, 30)),
+        Box::pin(topic(&sns, name("outcomes"))),
+        Box::pin(table_of_requests(&dynamodb, &requests_table)),
+        Box::pin(table_of_accounts(&dynamodb, &accounts_table)),
     )?;
-    Ok(Resources {
-        signing_url,
-        resign_url,
-        broadcast_url,
-        requests_table,
-        accounts_table,
-        outcomes_arn,
-    })
+    Ok(Resources { signing_url, resign_url, broadcast_url, requests_table, accounts_table, outcomes_arn })
 }
 
 /// The id of a secp256k1 signing key under an alias; makes key and alias if there is none.
@@ -115,54 +105,27 @@ pub async fn key(sdk: &SdkConfig, alias: &str) -> Result<String, StackError> {
     Ok(id)
 }
 
-async fn queue(
-    sqs: &aws_sdk_sqs::Client,
-    name: String,
-    fifo: bool,
-    visibility_s: u32,
-) -> Result<String, StackError> {
-    let (dead, name) = if fifo {
-        (format!("{name}-dlq.fifo"), format!("{name}.fifo"))
-    } else {
-        (format!("{name}-dlq"), name)
-    };
-    let mut attributes = HashMap::from([(
-        QueueAttributeName::MessageRetentionPeriod,
-        DEAD_LETTER_RETENTION_S.to_owned(),
-    )]);
+async fn queue(sqs: &aws_sdk_sqs::Client, name: String, fifo: bool, visibility_s: u32) -> Result<String, StackError> {
+    let (dead, name) =
+        if fifo { (format!("{name}-dlq.fifo"), format!("{name}.fifo")) } else { (format!("{name}-dlq"), name) };
+    let mut attributes =
+        HashMap::from([(QueueAttributeName::MessageRetentionPeriod, DEAD_LETTER_RETENTION_S.to_owned())]);
     if fifo {
         // Of 300 calls a second per queue this makes as many per group, which is per account.
         attributes.extend([
             (QueueAttributeName::FifoQueue, "true".to_owned()),
-            (
-                QueueAttributeName::ContentBasedDeduplication,
-                "true".to_owned(),
-            ),
-            (
-                QueueAttributeName::DeduplicationScope,
-                "messageGroup".to_owned(),
-            ),
-            (
-                QueueAttributeName::FifoThroughputLimit,
-                "perMessageGroupId".to_owned(),
-            ),
+            (QueueAttributeName::ContentBasedDeduplication, "true".to_owned()),
+            (QueueAttributeName::DeduplicationScope, "messageGroup".to_owned()),
+            (QueueAttributeName::FifoThroughputLimit, "perMessageGroupId".to_owned()),
         ]);
     }
     let dead_url = create_queue(sqs, &dead, attributes.clone()).await?;
     let dead_arn = queue_arn(sqs, &dead, &dead_url).await?;
-    let redrive =
-        serde_json::json!({ "deadLetterTargetArn": dead_arn, "maxReceiveCount": MAX_RECEIVES })
-            .to_string();
+    let redrive = serde_json::json!({ "deadLetterTargetArn": dead_arn, "maxReceiveCount": MAX_RECEIVES }).to_string();
     attributes.extend([
         (QueueAttributeName::RedrivePolicy, redrive),
-        (
-            QueueAttributeName::VisibilityTimeout,
-            visibility_s.to_string(),
-        ),
-        (
-            QueueAttributeName::ReceiveMessageWaitTimeSeconds,
-            "20".to_owned(),
-        ),
+        (QueueAttributeName::VisibilityTimeout, visibility_s.to_string()),
+        (QueueAttributeName::ReceiveMessageWaitTimeSeconds, "20".to_owned()),
     ]);
     create_queue(sqs, &name, attributes).await
 }
@@ -172,41 +135,21 @@ async fn create_queue(
     name: &str,
     attributes: HashMap<QueueAttributeName, String>,
 ) -> Result<String, StackError> {
-    let made = sqs
-        .create_queue()
-        .queue_name(name)
-        .set_attributes(Some(attributes))
-        .send()
-        .await;
+    let made = sqs.create_queue().queue_name(name).set_attributes(Some(attributes)).send().await;
     made.map_err(|error| aws("CreateQueue", name, shown(&error)))?
         .queue_url
         .ok_or_else(|| aws("CreateQueue", name, "the answer has no URL".to_owned()))
 }
 
 /// The ARN of a queue.
-pub async fn queue_arn(
-    sqs: &aws_sdk_sqs::Client,
-    name: &str,
-    url: &str,
-) -> Result<String, StackError> {
+pub async fn queue_arn(sqs: &aws_sdk_sqs::Client, name: &str, url: &str) -> Result<String, StackError> {
     let arn = QueueAttributeName::QueueArn;
-    let answer = sqs
-        .get_queue_attributes()
-        .queue_url(url)
-        .attribute_names(arn.clone())
-        .send()
-        .await;
+    let answer = sqs.get_queue_attributes().queue_url(url).attribute_names(arn.clone()).send().await;
     answer
         .map_err(|error| aws("GetQueueAttributes", name, shown(&error)))?
         .attributes
         .and_then(|mut attributes| attributes.remove(&arn))
-        .ok_or_else(|| {
-            aws(
-                "GetQueueAttributes",
-                name,
-                "the answer has no ARN".to_owned(),
-            )
-        })
+        .ok_or_else(|| aws("GetQueueAttributes", name, "the answer has no ARN".to_owned()))
 }
 
 async fn topic(sns: &aws_sdk_sns::Client, name: String) -> Result<String, StackError> {
@@ -216,19 +159,12 @@ async fn topic(sns: &aws_sdk_sns::Client, name: String) -> Result<String, StackE
         .ok_or_else(|| aws("CreateTopic", &name, "the answer has no ARN".to_owned()))
 }
 
-async fn table_of_requests(
-    dynamodb: &aws_sdk_dynamodb::Client,
-    name: &str,
-) -> Result<(), StackError> {
+async fn table_of_requests(dynamodb: &aws_sdk_dynamodb::Client, name: &str) -> Result<(), StackError> {
     let by_account = GlobalSecondaryIndex::builder()
         .index_name("byAccount")
         .key_schema(key_part("account", KeyType::Hash))
         .key_schema(key_part("createdAt", KeyType::Range))
-        .projection(
-            Projection::builder()
-                .projection_type(ProjectionType::KeysOnly)
-                .build(),
-        )
+        .projection(Projection::builder().projection_type(ProjectionType::KeysOnly).build())
         .build()
         .expect("name, key and projection are set");
     let made = dynamodb
@@ -243,17 +179,12 @@ async fn table_of_requests(
         .send()
         .await;
     match made {
-        Err(error) if error.code() != Some("ResourceInUseException") => {
-            Err(aws("CreateTable", name, shown(&error)))
-        }
+        Err(error) if error.code() != Some("ResourceInUseException") => Err(aws("CreateTable", name, shown(&error))),
         Ok(_) | Err(_) => expire(dynamodb, name).await,
     }
 }
 
-async fn table_of_accounts(
-    dynamodb: &aws_sdk_dynamodb::Client,
-    name: &str,
-) -> Result<(), StackError> {
+async fn table_of_accounts(dynamodb: &aws_sdk_dynamodb::Client, name: &str) -> Result<(), StackError> {
     let made = dynamodb
         .create_table()
         .table_name(name)
@@ -265,9 +196,7 @@ async fn table_of_accounts(
         .send()
         .await;
     match made {
-        Err(error) if error.code() != Some("ResourceInUseException") => {
-            Err(aws("CreateTable", name, shown(&error)))
-        }
+        Err(error) if error.code() != Some("ResourceInUseException") => Err(aws("CreateTable", name, shown(&error))),
         Ok(_) | Err(_) => expire(dynamodb, name).await,
     }
 }
@@ -277,57 +206,24 @@ async fn expire(dynamodb: &aws_sdk_dynamodb::Client, table: &str) -> Result<(), 
     use aws_sdk_dynamodb::client::Waiters as _;
 
     let patience = std::time::Duration::from_mins(1);
-    let ready = dynamodb
-        .wait_until_table_exists()
-        .table_name(table)
-        .wait(patience)
-        .await;
-    ready.map_err(|error| {
-        aws(
-            "DescribeTable",
-            table,
-            DisplayErrorContext(&error).to_string(),
-        )
-    })?;
-    let ttl = TimeToLiveSpecification::builder()
-        .attribute_name("expiresAt")
-        .enabled(true)
-        .build()
-        .expect("both are set");
-    match dynamodb
-        .update_time_to_live()
-        .table_name(table)
-        .time_to_live_specification(ttl)
-        .send()
-        .await
-    {
+    let ready = dynamodb.wait_until_table_exists().table_name(table).wait(patience).await;
+    ready.map_err(|error| aws("DescribeTable", table, DisplayErrorContext(&error).to_string()))?;
+    let ttl =
+        TimeToLiveSpecification::builder().attribute_name("expiresAt").enabled(true).build().expect("both are set");
+    match dynamodb.update_time_to_live().table_name(table).time_to_live_specification(ttl).send().await {
         // It is already as we want it.
-        Err(error)
-            if error
-                .message()
-                .is_some_and(|text| text.contains("already enabled")) =>
-        {
-            Ok(())
-        }
+        Err(error) if error.message().is_some_and(|text| text.contains("already enabled")) => Ok(()),
         Err(error) => Err(aws("UpdateTimeToLive", table, shown(&error))),
         Ok(_) => Ok(()),
     }
 }
 
 fn attribute(name: &str, kind: ScalarAttributeType) -> AttributeDefinition {
-    AttributeDefinition::builder()
-        .attribute_name(name)
-        .attribute_type(kind)
-        .build()
-        .expect("both are set")
+    AttributeDefinition::builder().attribute_name(name).attribute_type(kind).build().expect("both are set")
 }
 
 fn key_part(name: &str, kind: KeyType) -> KeySchemaElement {
-    KeySchemaElement::builder()
-        .attribute_name(name)
-        .key_type(kind)
-        .build()
-        .expect("both are set")
+    KeySchemaElement::builder().attribute_name(name).key_type(kind).build().expect("both are set")
 }
 
 /// What AWS answered, or why it did not.
@@ -339,9 +235,5 @@ fn shown<E: ProvideErrorMetadata + std::error::Error>(error: &E) -> String {
 }
 
 fn aws(operation: &'static str, name: &str, reason: String) -> StackError {
-    StackError::Aws {
-        operation,
-        name: name.to_owned(),
-        reason,
-    }
+    StackError::Aws { operation, name: name.to_owned(), reason }
 }

@@ -31,7 +31,8 @@ const OLD_RUNS_KEPT: usize = 5;
 
 /// ministack's own entry, with its KMS service told to log each signature: the count of signatures
 /// is then what the emulator did, not what we believe we asked for.
-const MINISTACK: &str = "import logging; logging.getLogger('kms').setLevel(logging.DEBUG); from ministack.app import main; main()";
+const MINISTACK: &str =
+    "import logging; logging.getLogger('kms').setLevel(logging.DEBUG); from ministack.app import main; main()";
 /// How that log line reads.
 const SIGNED: &str = "Signed ";
 
@@ -68,19 +69,10 @@ impl LocalStack {
         let http = http_client()?;
         let (directory, in_use) = run_directory(&tools.directory)?;
         let aws = async {
-            start_on_port(
-                "ministack",
-                "--aws-port",
-                AWS_PORT,
-                options.aws_port,
-                async |port| {
-                    let server = ministack(tools, &directory, port)?;
-                    await_ready(server, || {
-                        get(&http, format!("http://127.0.0.1:{port}/_ministack/health"))
-                    })
-                    .await
-                },
-            )
+            start_on_port("ministack", "--aws-port", AWS_PORT, options.aws_port, async |port| {
+                let server = ministack(tools, &directory, port)?;
+                await_ready(server, || get(&http, format!("http://127.0.0.1:{port}/_ministack/health"))).await
+            })
             .await
         };
         let rpc = async {
@@ -89,22 +81,12 @@ impl LocalStack {
                     let height = call(&http, url, "eth_blockNumber", json!([])).await;
                     height.map(|_| (None, url.clone()))
                 }
-                None => start_on_port(
-                    "anvil",
-                    "--rpc-port",
-                    RPC_PORT,
-                    options.rpc_port,
-                    async |port| {
-                        let server = anvil(tools, &directory, port)?;
-                        let url = format!("http://127.0.0.1:{port}");
-                        await_ready(server, || async {
-                            call(&http, &url, "eth_blockNumber", json!([]))
-                                .await
-                                .is_ok()
-                        })
+                None => start_on_port("anvil", "--rpc-port", RPC_PORT, options.rpc_port, async |port| {
+                    let server = anvil(tools, &directory, port)?;
+                    let url = format!("http://127.0.0.1:{port}");
+                    await_ready(server, || async { call(&http, &url, "eth_blockNumber", json!([])).await.is_ok() })
                         .await
-                    },
-                )
+                })
                 .await
                 .map(|(server, port)| (Some(server), format!("http://127.0.0.1:{port}"))),
             }
@@ -114,15 +96,7 @@ impl LocalStack {
         progress.end(started.is_ok());
         let ((ministack, aws_port), (anvil, rpc_url)) = started?;
         let aws_endpoint = format!("http://127.0.0.1:{aws_port}");
-        Ok(Self {
-            directory,
-            aws_endpoint,
-            rpc_url,
-            ministack,
-            anvil,
-            http,
-            _in_use: in_use,
-        })
+        Ok(Self { directory, aws_endpoint, rpc_url, ministack, anvil, http, _in_use: in_use })
     }
 
     /// Ends both and waits until they are gone.
@@ -147,11 +121,7 @@ impl LocalStack {
             self.ministack.name()
         };
         let log = self.directory.join(format!("{name}.log"));
-        StackError::NotReady {
-            name,
-            what: "ended by itself".to_owned(),
-            log,
-        }
+        StackError::NotReady { name, what: "ended by itself".to_owned(), log }
     }
 
     /// One JSON-RPC call to the node.
@@ -161,20 +131,14 @@ impl LocalStack {
 
     /// Gives an account `wei` (a decimal or 0x-hex number), by the development nodes' `anvil_setBalance`.
     pub async fn fund(&self, address: &str, wei: &str) -> Result<(), StackError> {
-        self.rpc("anvil_setBalance", json!([address, wei]))
-            .await
-            .map(|_| ())
+        self.rpc("anvil_setBalance", json!([address, wei])).await.map(|_| ())
     }
 
     /// How many signatures the emulator's KMS made since it started, by its own log.
     pub fn kms_signatures(&self) -> Result<u64, StackError> {
         let log = File::open(self.ministack.log()).map_err(file(self.ministack.log()))?;
         let signed = |line: &String| line.contains("kms") && line.contains(SIGNED);
-        let count = BufReader::new(log)
-            .lines()
-            .map_while(Result::ok)
-            .filter(signed)
-            .count();
+        let count = BufReader::new(log).lines().map_while(Result::ok).filter(signed).count();
         Ok(u64::try_from(count).unwrap_or(u64::MAX))
     }
 }
@@ -203,17 +167,8 @@ fn anvil(tools: &Tools, directory: &Path, port: u16) -> Result<Leashed, StackErr
         --enable-tx-gas-limit --slots-in-an-epoch 1 --block-time 0.45 --order fees -q";
     let mut arguments: Vec<String> = flags.split_whitespace().map(str::to_owned).collect();
     arguments.extend(["--port".to_owned(), port.to_string()]);
-    arguments.extend([
-        "--cache-path".to_owned(),
-        directory.join("anvil").display().to_string(),
-    ]);
-    Leashed::start(Server {
-        name: "anvil",
-        program: &tools.anvil,
-        arguments,
-        environment: vec![],
-        directory,
-    })
+    arguments.extend(["--cache-path".to_owned(), directory.join("anvil").display().to_string()]);
+    Leashed::start(Server { name: "anvil", program: &tools.anvil, arguments, environment: vec![], directory })
 }
 
 /// Starts a server on the port asked for, or on its usual one, or on a free one.
@@ -230,11 +185,7 @@ async fn start_on_port(
         }
         return start(port).await.map(|server| (server, port));
     }
-    let mut port = if is_free(usual) {
-        usual
-    } else {
-        any_free(name)?
-    };
+    let mut port = if is_free(usual) { usual } else { any_free(name)? };
     for _ in 1..PORT_TRIES {
         match start(port).await {
             Ok(server) => return Ok((server, port)),
@@ -250,12 +201,8 @@ fn is_free(port: u16) -> bool {
 }
 
 fn any_free(name: &'static str) -> Result<u16, StackError> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .map_err(|source| StackError::Start { name, source })?;
-    listener
-        .local_addr()
-        .map(|address| address.port())
-        .map_err(|source| StackError::Start { name, source })
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|source| StackError::Start { name, source })?;
+    listener.local_addr().map(|address| address.port()).map_err(|source| StackError::Start { name, source })
 }
 
 /// Asks until the server answers, it ends, or its time is over.
@@ -267,11 +214,7 @@ async fn await_ready<F: Future<Output = bool>>(
     loop {
         if let Some(status) = server.ended() {
             let what = format!("did not start ({status})");
-            return Err(StackError::NotReady {
-                name: server.name(),
-                what,
-                log: server.log().to_path_buf(),
-            });
+            return Err(StackError::NotReady { name: server.name(), what, log: server.log().to_path_buf() });
         }
         if ask().await {
             return Ok(server);
@@ -290,42 +233,18 @@ async fn await_ready<F: Future<Output = bool>>(
 fn http_client() -> Result<reqwest::Client, StackError> {
     // Only the first call in a process counts; every caller installs the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
-        .no_proxy()
-        .timeout(Duration::from_secs(10))
-        .build()
-        .map_err(StackError::Http)
+    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().map_err(StackError::Http)
 }
 
 async fn get(http: &reqwest::Client, url: String) -> bool {
-    http.get(url)
-        .send()
-        .await
-        .is_ok_and(|response| response.status().is_success())
+    http.get(url).send().await.is_ok_and(|response| response.status().is_success())
 }
 
-async fn call(
-    http: &reqwest::Client,
-    url: &str,
-    method: &'static str,
-    params: Value,
-) -> Result<Value, StackError> {
-    let refused = |reason: String| StackError::Node {
-        url: url.to_owned(),
-        method,
-        reason,
-    };
+async fn call(http: &reqwest::Client, url: &str, method: &'static str, params: Value) -> Result<Value, StackError> {
+    let refused = |reason: String| StackError::Node { url: url.to_owned(), method, reason };
     let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
-    let response = http
-        .post(url)
-        .json(&body)
-        .send()
-        .await
-        .map_err(|error| refused(error.to_string()))?;
-    let mut answer: Value = response
-        .json()
-        .await
-        .map_err(|error| refused(error.to_string()))?;
+    let response = http.post(url).json(&body).send().await.map_err(|error| refused(error.to_string()))?;
+    let mut answer: Value = response.json().await.map_err(|error| refused(error.to_string()))?;
     match answer.get_mut("result") {
         Some(result) => Ok(result.take()),
         None => Err(refused(answer.get("error").unwrap_or(&answer).to_string())),
@@ -343,10 +262,7 @@ fn run_directory(stack: &Path) -> Result<(PathBuf, File), StackError> {
     fs::create_dir_all(&directory).map_err(file(&directory))?;
     let marker = directory.join("in-use");
     let in_use = File::create(&marker).map_err(file(&marker))?;
-    in_use.try_lock().map_err(|error| StackError::File {
-        path: marker,
-        source: error.into(),
-    })?;
+    in_use.try_lock().map_err(|error| StackError::File { path: marker, source: error.into() })?;
     Ok((directory, in_use))
 }
 
@@ -358,9 +274,7 @@ fn remove_old_runs(stack: &Path) {
     let mut ended: Vec<_> = entries
         .flatten()
         .filter(|entry| entry.file_name().to_string_lossy().starts_with("run-"))
-        .filter(|entry| {
-            File::open(entry.path().join("in-use")).map_or(true, |marker| marker.try_lock().is_ok())
-        })
+        .filter(|entry| File::open(entry.path().join("in-use")).map_or(true, |marker| marker.try_lock().is_ok()))
         .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
         .collect();
     ended.sort();

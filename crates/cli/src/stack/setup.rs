@@ -43,10 +43,7 @@ fn install_in(directory: &Path) -> Result<Tools, StackError> {
     if complete && tools.python.exists() && tools.anvil.exists() {
         return Ok(tools);
     }
-    terminal::remark(format!(
-        "Setting up the local stack in {}",
-        directory.display()
-    ));
+    terminal::remark(format!("Setting up the local stack in {}", directory.display()));
     // From here to the last line the directory is incomplete, and says so.
     let _ = fs::remove_file(&stamp);
     let python = find_python()?;
@@ -69,20 +66,13 @@ fn tools_in(directory: &Path) -> Result<Tools, StackError> {
     Ok(Tools {
         directory: directory.to_path_buf(),
         python: directory.join("venv/bin/python"),
-        anvil: directory.join(format!(
-            "node/node_modules/@foundry-rs/anvil-{platform}/bin/anvil"
-        )),
+        anvil: directory.join(format!("node/node_modules/@foundry-rs/anvil-{platform}/bin/anvil")),
     })
 }
 
 /// Waits for the other run that holds it. The lock goes with its holder, also if that one is killed.
 pub(super) fn lock(path: &Path) -> Result<File, StackError> {
-    let lock = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(file(path))?;
+    let lock = File::options().create(true).truncate(false).write(true).open(path).map_err(file(path))?;
     if lock.try_lock().is_err() {
         terminal::remark("Waiting for another run that is setting up the local stack ...");
         lock.lock().map_err(file(path))?;
@@ -92,18 +82,12 @@ pub(super) fn lock(path: &Path) -> Result<File, StackError> {
 
 fn find_python() -> Result<PathBuf, StackError> {
     let ask = "import sys; print('%d.%d' % sys.version_info[:2]); print(sys.executable)";
-    let answer = output("python3", &["-c", ask]).ok_or(StackError::Missing {
-        program: "python3",
-        hint: PYTHON_HINT,
-    })?;
+    let answer =
+        output("python3", &["-c", ask]).ok_or(StackError::Missing { program: "python3", hint: PYTHON_HINT })?;
     let mut lines = answer.lines();
     let version = lines.next().unwrap_or_default().trim().to_owned();
     if !at_least(&version, (3, 10)) {
-        return Err(StackError::TooOld {
-            program: "python3",
-            found: version,
-            hint: PYTHON_HINT,
-        });
+        return Err(StackError::TooOld { program: "python3", found: version, hint: PYTHON_HINT });
     }
     let program = PathBuf::from(lines.next().unwrap_or("python3").trim());
     output("python3", &["-c", "import venv, ensurepip"]).ok_or(StackError::NoVenv)?;
@@ -111,71 +95,36 @@ fn find_python() -> Result<PathBuf, StackError> {
 }
 
 fn find_npm() -> Result<(), StackError> {
-    let node = output("node", &["--version"]).ok_or(StackError::Missing {
-        program: "node",
-        hint: NODE_HINT,
-    })?;
+    let node = output("node", &["--version"]).ok_or(StackError::Missing { program: "node", hint: NODE_HINT })?;
     let version = node.trim().trim_start_matches('v').to_owned();
     if !at_least(&version, (18, 0)) {
-        return Err(StackError::TooOld {
-            program: "node",
-            found: version,
-            hint: NODE_HINT,
-        });
+        return Err(StackError::TooOld { program: "node", found: version, hint: NODE_HINT });
     }
-    output("npm", &["--version"]).ok_or(StackError::Missing {
-        program: "npm",
-        hint: NODE_HINT,
-    })?;
+    output("npm", &["--version"]).ok_or(StackError::Missing { program: "npm", hint: NODE_HINT })?;
     Ok(())
 }
 
 fn at_least(version: &str, wanted: (u32, u32)) -> bool {
-    let mut parts = version
-        .split('.')
-        .map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= wanted
 }
 
 /// What a program prints, or nothing if it is not there or does not end well.
 fn output(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn install_python(directory: &Path, python: &Path, inside: &Path) -> Result<(), StackError> {
     let environment = directory.join("venv");
     terminal::step("making a Python environment", || {
-        run(
-            directory,
-            "the Python environment",
-            Command::new(python)
-                .args(["-m", "venv", "--clear"])
-                .arg(&environment),
-        )
+        run(directory, "the Python environment", Command::new(python).args(["-m", "venv", "--clear"]).arg(&environment))
     })?;
     let requirements = directory.join("requirements.txt");
     fs::write(&requirements, REQUIREMENTS).map_err(file(&requirements))?;
     terminal::step("installing ministack, boto3 and pytest", || {
         let mut pip = Command::new(inside);
-        pip.args([
-            "-m",
-            "pip",
-            "install",
-            "--no-input",
-            "--disable-pip-version-check",
-            "--progress-bar",
-            "off",
-            "-r",
-        ]);
+        pip.args(["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off", "-r"]);
         run(directory, "pip", pip.arg(&requirements))
     })
 }
@@ -186,33 +135,15 @@ fn install_anvil(directory: &Path) -> Result<(), StackError> {
     terminal::step("installing anvil", || {
         let mut npm = Command::new("npm");
         // Install scripts stay off: the platform's package has the program itself.
-        npm.args([
-            "install",
-            "--ignore-scripts",
-            "--no-audit",
-            "--no-fund",
-            "--no-save",
-            "--prefix",
-        ]);
-        run(
-            directory,
-            "npm",
-            npm.arg(&prefix).arg(format!("@foundry-rs/anvil@{ANVIL}")),
-        )
+        npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--prefix"]);
+        run(directory, "npm", npm.arg(&prefix).arg(format!("@foundry-rs/anvil@{ANVIL}")))
     })?;
     let anvil = tools_in(directory)?.anvil;
     if anvil.exists() {
         return Ok(());
     }
-    let reason = format!(
-        "the package came without {}; see that npm installs optional packages",
-        anvil.display()
-    );
-    Err(StackError::Install {
-        what: "npm",
-        reason,
-        log: directory.join("setup.log"),
-    })
+    let reason = format!("the package came without {}; see that npm installs optional packages", anvil.display());
+    Err(StackError::Install { what: "npm", reason, log: directory.join("setup.log") })
 }
 
 fn run(directory: &Path, what: &'static str, command: &mut Command) -> Result<(), StackError> {
@@ -225,37 +156,20 @@ fn run(directory: &Path, what: &'static str, command: &mut Command) -> Result<()
         .stdout(out)
         .stderr(err)
         .status()
-        .map_err(|error| StackError::Install {
-            what,
-            reason: error.to_string(),
-            log: log.clone(),
-        })?;
+        .map_err(|error| StackError::Install { what, reason: error.to_string(), log: log.clone() })?;
     if status.success() {
         return Ok(());
     }
     let written = fs::read_to_string(&log).unwrap_or_default();
-    Err(StackError::Install {
-        what,
-        reason: telling_line(&written),
-        log,
-    })
+    Err(StackError::Install { what, reason: telling_line(&written), log })
 }
 
 /// The line of an installer's output that says what went wrong: the last that calls itself an error,
 /// else the last.
 fn telling_line(written: &str) -> String {
-    let lines = || {
-        written
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-    };
+    let lines = || written.lines().map(str::trim).filter(|line| !line.is_empty());
     let is_error = |line: &&str| line.to_ascii_lowercase().contains("error");
-    lines()
-        .rfind(is_error)
-        .or_else(|| lines().next_back())
-        .unwrap_or("it said nothing")
-        .to_owned()
+    lines().rfind(is_error).or_else(|| lines().next_back()).unwrap_or("it said nothing").to_owned()
 }
 
 pub(super) fn file(path: &Path) -> impl FnOnce(std::io::Error) -> StackError {
