@@ -2,6 +2,7 @@
 //! AWS tool does, and on a loopback endpoint the ones an emulator takes when none are set.
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
 /// The region of an emulator, when none is named.
@@ -34,6 +35,26 @@ pub async fn connect(target: &Target) -> SdkConfig {
         loader = loader.endpoint_url(endpoint);
     }
     loader.load().await
+}
+
+/// What AWS answered, or why there was no answer, in one line.
+pub fn reason<E, R>(error: &SdkError<E, R>) -> String
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug,
+{
+    if let (Some(code), Some(message)) = (error.code(), error.message()) {
+        return format!("{code}: {message}");
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    if matches!(error, SdkError::DispatchFailure(_)) {
+        let way_out = "see AWS_ENDPOINT_URL and that it runs (`signpost dev` starts a local one)";
+        return format!("no connection ({cause}); {way_out}");
+    }
+    cause.to_string()
 }
 
 fn set(name: &str) -> Option<String> {

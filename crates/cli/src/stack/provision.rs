@@ -14,6 +14,7 @@ use aws_sdk_kms::types::{KeySpec, KeyUsageType};
 use aws_sdk_sqs::types::QueueAttributeName;
 
 use super::StackError;
+use crate::aws::reason;
 
 /// Two weeks, the longest SQS keeps a message: what went wrong must still be there after a holiday.
 const DEAD_LETTER_RETENTION_S: &str = "1209600";
@@ -82,7 +83,7 @@ pub async fn key(sdk: &SdkConfig, alias: &str) -> Result<String, StackError> {
                 .ok_or_else(|| aws("DescribeKey", &alias, "the answer has no key".to_owned()));
         }
         Err(error) if error.code() == Some("NotFoundException") => {}
-        Err(error) => return Err(aws("DescribeKey", &alias, shown(&error))),
+        Err(error) => return Err(aws("DescribeKey", &alias, reason(&error))),
     }
     let made = kms
         .create_key()
@@ -91,7 +92,7 @@ pub async fn key(sdk: &SdkConfig, alias: &str) -> Result<String, StackError> {
         .description("Signpost account")
         .send()
         .await
-        .map_err(|error| aws("CreateKey", &alias, shown(&error)))?;
+        .map_err(|error| aws("CreateKey", &alias, reason(&error)))?;
     let id = made
         .key_metadata
         .map(|key| key.key_id)
@@ -101,7 +102,7 @@ pub async fn key(sdk: &SdkConfig, alias: &str) -> Result<String, StackError> {
         .target_key_id(&id)
         .send()
         .await
-        .map_err(|error| aws("CreateAlias", &alias, shown(&error)))?;
+        .map_err(|error| aws("CreateAlias", &alias, reason(&error)))?;
     Ok(id)
 }
 
@@ -136,7 +137,7 @@ async fn create_queue(
     attributes: HashMap<QueueAttributeName, String>,
 ) -> Result<String, StackError> {
     let made = sqs.create_queue().queue_name(name).set_attributes(Some(attributes)).send().await;
-    made.map_err(|error| aws("CreateQueue", name, shown(&error)))?
+    made.map_err(|error| aws("CreateQueue", name, reason(&error)))?
         .queue_url
         .ok_or_else(|| aws("CreateQueue", name, "the answer has no URL".to_owned()))
 }
@@ -146,7 +147,7 @@ pub async fn queue_arn(sqs: &aws_sdk_sqs::Client, name: &str, url: &str) -> Resu
     let arn = QueueAttributeName::QueueArn;
     let answer = sqs.get_queue_attributes().queue_url(url).attribute_names(arn.clone()).send().await;
     answer
-        .map_err(|error| aws("GetQueueAttributes", name, shown(&error)))?
+        .map_err(|error| aws("GetQueueAttributes", name, reason(&error)))?
         .attributes
         .and_then(|mut attributes| attributes.remove(&arn))
         .ok_or_else(|| aws("GetQueueAttributes", name, "the answer has no ARN".to_owned()))
@@ -154,7 +155,7 @@ pub async fn queue_arn(sqs: &aws_sdk_sqs::Client, name: &str, url: &str) -> Resu
 
 async fn topic(sns: &aws_sdk_sns::Client, name: String) -> Result<String, StackError> {
     let made = sns.create_topic().name(&name).send().await;
-    made.map_err(|error| aws("CreateTopic", &name, shown(&error)))?
+    made.map_err(|error| aws("CreateTopic", &name, reason(&error)))?
         .topic_arn
         .ok_or_else(|| aws("CreateTopic", &name, "the answer has no ARN".to_owned()))
 }
@@ -179,7 +180,7 @@ async fn table_of_requests(dynamodb: &aws_sdk_dynamodb::Client, name: &str) -> R
         .send()
         .await;
     match made {
-        Err(error) if error.code() != Some("ResourceInUseException") => Err(aws("CreateTable", name, shown(&error))),
+        Err(error) if error.code() != Some("ResourceInUseException") => Err(aws("CreateTable", name, reason(&error))),
         Ok(_) | Err(_) => expire(dynamodb, name).await,
     }
 }
@@ -196,7 +197,7 @@ async fn table_of_accounts(dynamodb: &aws_sdk_dynamodb::Client, name: &str) -> R
         .send()
         .await;
     match made {
-        Err(error) if error.code() != Some("ResourceInUseException") => Err(aws("CreateTable", name, shown(&error))),
+        Err(error) if error.code() != Some("ResourceInUseException") => Err(aws("CreateTable", name, reason(&error))),
         Ok(_) | Err(_) => expire(dynamodb, name).await,
     }
 }
@@ -213,7 +214,7 @@ async fn expire(dynamodb: &aws_sdk_dynamodb::Client, table: &str) -> Result<(), 
     match dynamodb.update_time_to_live().table_name(table).time_to_live_specification(ttl).send().await {
         // It is already as we want it.
         Err(error) if error.message().is_some_and(|text| text.contains("already enabled")) => Ok(()),
-        Err(error) => Err(aws("UpdateTimeToLive", table, shown(&error))),
+        Err(error) => Err(aws("UpdateTimeToLive", table, reason(&error))),
         Ok(_) => Ok(()),
     }
 }
@@ -224,14 +225,6 @@ fn attribute(name: &str, kind: ScalarAttributeType) -> AttributeDefinition {
 
 fn key_part(name: &str, kind: KeyType) -> KeySchemaElement {
     KeySchemaElement::builder().attribute_name(name).key_type(kind).build().expect("both are set")
-}
-
-/// What AWS answered, or why it did not.
-fn shown<E: ProvideErrorMetadata + std::error::Error>(error: &E) -> String {
-    match (error.code(), error.message()) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        _ => DisplayErrorContext(error).to_string(),
-    }
 }
 
 fn aws(operation: &'static str, name: &str, reason: String) -> StackError {

@@ -67,6 +67,11 @@ impl LocalStack {
     /// Starts ministack and anvil, side by side, and waits until both answer.
     pub async fn start(tools: &Tools, options: &Options) -> Result<Self, StackError> {
         let http = http_client()?;
+        // One stack starts at a time: two at once would take the same free port, and one could be
+        // taken for ready because the other's server answers.
+        let stacks = tools.directory.join("start.lock");
+        let waited = tokio::task::spawn_blocking(move || lock(&stacks, None)).await;
+        let _turn = waited.map_err(|error| StackError::Start { name: "the stack", source: error.into() })??;
         let (directory, in_use) = run_directory(&tools.directory)?;
         let aws = async {
             start_on_port("ministack", "--aws-port", AWS_PORT, options.aws_port, async |port| {
@@ -251,10 +256,9 @@ async fn call(http: &reqwest::Client, url: &str, method: &'static str, params: V
     }
 }
 
-/// Makes the directory of this run and removes those of runs that ended long ago.
+/// Makes the directory of this run, under the lock of [`LocalStack::start`], and removes those of runs that ended long ago.
 fn run_directory(stack: &Path) -> Result<(PathBuf, File), StackError> {
     static RUNS: AtomicU32 = AtomicU32::new(0);
-    let _lock = lock(&stack.join("runs.lock"))?;
     remove_old_runs(stack);
     let count = RUNS.fetch_add(1, Ordering::Relaxed);
     let directory = stack.join(format!("run-{}-{count}", std::process::id()));

@@ -35,7 +35,8 @@ pub fn install() -> Result<Tools, StackError> {
 
 fn install_in(directory: &Path) -> Result<Tools, StackError> {
     fs::create_dir_all(directory).map_err(file(directory))?;
-    let _lock = lock(&directory.join("setup.lock"))?;
+    let _lock =
+        lock(&directory.join("setup.lock"), Some("Waiting for another run that is setting up the local stack ..."))?;
     let tools = tools_in(directory)?;
     let stamp = directory.join("installed.txt");
     let wanted = format!("{REQUIREMENTS}anvil {ANVIL}\n");
@@ -70,11 +71,11 @@ fn tools_in(directory: &Path) -> Result<Tools, StackError> {
     })
 }
 
-/// Waits for the other run that holds it. The lock goes with its holder, also if that one is killed.
-pub(super) fn lock(path: &Path) -> Result<File, StackError> {
+/// Takes a lock, waiting for the other run that holds it, with a remark if it must. The lock goes with its holder, also if that one is killed.
+pub(super) fn lock(path: &Path, remark: Option<&str>) -> Result<File, StackError> {
     let lock = File::options().create(true).truncate(false).write(true).open(path).map_err(file(path))?;
     if lock.try_lock().is_err() {
-        terminal::remark("Waiting for another run that is setting up the local stack ...");
+        remark.into_iter().for_each(terminal::remark);
         lock.lock().map_err(file(path))?;
     }
     Ok(lock)
