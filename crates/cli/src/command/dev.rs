@@ -23,6 +23,12 @@ const CHAIN_ID: u64 = 97;
 const FUNDS_WEI: &str = "0x21e19e0c9bab2400000";
 const RETENTION_DAYS: u64 = 90;
 const CONCURRENCY: u64 = 8;
+/// Chapel's: 0.1 gwei.
+const FEE_FLOOR_WEI: u64 = 100_000_000;
+/// A local node costs nothing to ask: twice per block and a bit.
+const POLL_MS: u64 = 200;
+/// A worker that is killed here is looked at by somebody who waits for it.
+const VISIBILITY_S: u64 = 5;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -176,7 +182,12 @@ fn config(stack: &LocalStack, made: &Resources, policy_file: PathBuf) -> Config 
     Config {
         region: Some(LOOPBACK_REGION.to_owned()),
         endpoint: Some(stack.aws_endpoint.clone()),
-        chain: Chain { chain_id: CHAIN_ID, rpc_urls: vec![stack.rpc_url.clone()], send_to: SendTo::All },
+        chain: Chain {
+            chain_id: CHAIN_ID,
+            rpc_urls: vec![stack.rpc_url.clone()],
+            send_to: SendTo::All,
+            fee_floor_wei: FEE_FLOOR_WEI,
+        },
         queues: Queues {
             signing_url: made.signing_url.clone(),
             resign_url: made.resign_url.clone(),
@@ -186,8 +197,12 @@ fn config(stack: &LocalStack, made: &Resources, policy_file: PathBuf) -> Config 
         outcomes_arn: made.outcomes_arn.clone(),
         policy_file,
         retention_days: RETENTION_DAYS,
-        timing: Timing::default(),
-        worker: Worker { signer_concurrency: CONCURRENCY, broadcaster_concurrency: CONCURRENCY },
+        timing: Timing { poll_ms: Some(POLL_MS), ..Timing::default() },
+        worker: Worker {
+            signer_concurrency: CONCURRENCY,
+            broadcaster_concurrency: CONCURRENCY,
+            visibility_s: VISIBILITY_S,
+        },
     }
 }
 

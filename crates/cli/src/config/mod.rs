@@ -22,6 +22,11 @@ const RETENTION_DAYS: u64 = 90;
 /// Lanes one process works on at once; more than there are accounts changes nothing.
 const CONCURRENCY: u64 = 8;
 const CONCURRENCY_MAX: u64 = 256;
+/// Half a minute is a crash nobody notices, and three renewals within it.
+const VISIBILITY_S: u64 = 30;
+const VISIBILITY_MIN_S: u64 = 3;
+/// Twelve hours, SQS's own limit.
+const VISIBILITY_MAX_S: u64 = 43_200;
 /// Above a day a knob in milliseconds is surely meant to be something else.
 const TIMING_MAX_MS: u64 = 86_400_000;
 
@@ -59,6 +64,8 @@ pub struct Chain {
     pub rpc_urls: Vec<String>,
     /// Which of them get a transaction.
     pub send_to: SendTo,
+    /// Wei per gas below which no validator takes a transaction: it would be stuck, not refused.
+    pub fee_floor_wei: u64,
 }
 
 /// Which nodes get a transaction.
@@ -110,6 +117,9 @@ pub struct Worker {
     pub signer_concurrency: u64,
     /// Lanes the broadcaster works on at once.
     pub broadcaster_concurrency: u64,
+    /// Seconds a message is held for while it is worked on; renewed until it is done. After a crash
+    /// its lane waits so long.
+    pub visibility_s: u64,
 }
 
 /// Why there is no configuration. The program ends with exit code 2.
@@ -164,7 +174,7 @@ fn read(file: &toml::Table, here: &Path, problems: &mut Vec<String>) -> Option<C
     root.only(&["region", "endpoint", "chain", "queues", "tables", "topic", "policy", "retention", "timing", "worker"]);
     let region = root.optional_text("region");
     let endpoint = root.optional_url("endpoint");
-    let chain = read_chain(&mut root.required_section("chain", &["chain_id", "rpc_urls", "send_to"]));
+    let chain = read_chain(&mut root.required_section("chain", &["chain_id", "rpc_urls", "send_to", "fee_floor_wei"]));
     let queues = read_queues(&mut root.required_section("queues", &["signing_url", "resign_url", "broadcast_url"]));
     let mut tables = root.required_section("tables", &["requests", "accounts"]);
     let (requests, accounts) = (tables.text("requests"), tables.text("accounts"));
@@ -174,7 +184,8 @@ fn read(file: &toml::Table, here: &Path, problems: &mut Vec<String>) -> Option<C
         root.section("retention", &["days"]).within("days", RETENTION_DAYS_MIN, 36_500).or(Some(RETENTION_DAYS));
     let timing =
         read_timing(&mut root.section("timing", &["bump_after_ms", "rebroadcast_after_ms", "poll_ms", "sweep_ms"]));
-    let worker = read_worker(&mut root.section("worker", &["signer_concurrency", "broadcaster_concurrency"]));
+    let worker =
+        read_worker(&mut root.section("worker", &["signer_concurrency", "broadcaster_concurrency", "visibility_s"]));
     Some(Config {
         region,
         endpoint,
@@ -201,7 +212,8 @@ fn read_chain(section: &mut Section<'_, '_>) -> Option<Chain> {
         }
         None => None,
     };
-    Some(Chain { chain_id: chain_id?, rpc_urls: rpc_urls?, send_to: send_to? })
+    let fee_floor_wei = section.whole("fee_floor_wei", 0, u64::MAX);
+    Some(Chain { chain_id: chain_id?, rpc_urls: rpc_urls?, send_to: send_to?, fee_floor_wei: fee_floor_wei? })
 }
 
 fn read_queues(section: &mut Section<'_, '_>) -> Option<Queues> {
@@ -232,6 +244,7 @@ fn read_worker(section: &mut Section<'_, '_>) -> Worker {
     Worker {
         signer_concurrency: at_once("signer_concurrency"),
         broadcaster_concurrency: at_once("broadcaster_concurrency"),
+        visibility_s: section.within("visibility_s", VISIBILITY_MIN_S, VISIBILITY_MAX_S).unwrap_or(VISIBILITY_S),
     }
 }
 
@@ -250,6 +263,7 @@ region = "eu-central-1"
 chain_id = 97
 rpc_urls = ["https://one.example", "https://two.example/path"]
 send_to = "all"
+fee_floor_wei = 100000000
 [queues]
 signing_url = "https://sqs.example/1/signing"
 resign_url = "https://sqs.example/1/resign.fifo"

@@ -37,6 +37,7 @@ impl Config {
                     ("chain_id", number(self.chain.chain_id)),
                     ("rpc_urls", Value::Array(self.chain.rpc_urls.iter().map(|url| text(url)).collect())),
                     ("send_to", text(send_to)),
+                    ("fee_floor_wei", number(self.chain.fee_floor_wei)),
                 ],
             ),
             (
@@ -57,6 +58,7 @@ impl Config {
                 vec![
                     ("signer_concurrency", number(self.worker.signer_concurrency)),
                     ("broadcaster_concurrency", number(self.worker.broadcaster_concurrency)),
+                    ("visibility_s", number(self.worker.visibility_s)),
                 ],
             ),
         ];
