@@ -1,2 +1,174 @@
-//! tests/verify
-fn main() {}
+//! What `cargo verify` runs: sets up the local stack, runs every Rust test and every end-to-end test,
+//! shows what they write as they write it, and ends with one line, `N passed, N failed`.
+//!
+//! The numbers are the runners' own, never counted by us. A runner that ends badly without naming a
+//! failed test counts as one failed test, and so does each test that was skipped: a test that needs a
+//! thing gets it or fails. Nothing run at all is a failure, too.
+//!
+//! Read next: [`tally`], and `.ci/run`, which calls this last.
+
+mod tally;
+
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use signpost_cli::stack::setup::{self, Tools};
+use signpost_cli::terminal::{remark, say};
+use tally::{Tally, of_cargo, of_pytest};
+
+const HELP: &str = "\
+Sets everything up under the target directory and runs every test.
+
+Usage: cargo verify [--rust-only | --e2e-only] [FILTER]
+
+  --rust-only   only `cargo test --workspace`
+  --e2e-only    only `pytest tests/e2e`, on the local stack
+  FILTER        only tests whose name contains it, in both
+
+The last line is `N passed, N failed`; the exit code is 0 only if tests ran and none failed.
+
+Example: cargo verify --rust-only same_id";
+
+/// What was asked for.
+#[derive(Debug, Default)]
+struct Options {
+    rust_only: bool,
+    e2e_only: bool,
+    filter: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let options = match options(std::env::args().skip(1)) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            say(HELP);
+            return ExitCode::SUCCESS;
+        }
+        Err(problem) => {
+            remark(format!("{problem}\n\n{HELP}"));
+            return ExitCode::from(2);
+        }
+    };
+    let total = verify(&options).unwrap_or_else(|problem| {
+        remark(problem);
+        Tally::broken()
+    });
+    say(format!("{} passed, {} failed", total.passed, total.failed));
+    if total.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn options(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
+    let mut options = Options::default();
+    for argument in arguments {
+        match argument.as_str() {
+            "--help" | "-h" => return Ok(None),
+            "--rust-only" => options.rust_only = true,
+            "--e2e-only" => options.e2e_only = true,
+            other if other.starts_with('-') => return Err(format!("unknown option {other}")),
+            other if options.filter.is_none() => options.filter = Some(other.to_owned()),
+            other => return Err(format!("one filter at most; {other} is a second")),
+        }
+    }
+    if options.rust_only && options.e2e_only {
+        return Err("--rust-only and --e2e-only leave nothing to run".to_owned());
+    }
+    Ok(Some(options))
+}
+
+/// An error's message with those of its causes.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+fn verify(options: &Options) -> Result<Tally, String> {
+    let root = workspace()?;
+    let tools = setup::install().map_err(|error| told(&error))?;
+    let program = program(&root, &tools)?;
+    let environment = [
+        ("SIGNPOST_TOOLS", tools.directory.as_os_str()),
+        ("SIGNPOST_BIN", program.as_os_str()),
+        ("PYTHONDONTWRITEBYTECODE", "1".as_ref()),
+    ];
+    let mut total = Tally::default();
+    if !options.e2e_only {
+        remark("Running the Rust tests");
+        let mut tests = cargo();
+        tests.args(["test", "--workspace", "--no-fail-fast"]).envs(environment);
+        tests.args(options.filter.as_slice());
+        total = total.and(run(tests.current_dir(&root), of_cargo, |_| false)?);
+    }
+    if !options.rust_only {
+        remark("Running the end-to-end tests");
+        let mut tests = Command::new(&tools.python);
+        tests.args(["-m", "pytest", "-p", "no:cacheprovider", "--color=no", "-v", "tests/e2e"]).envs(environment);
+        if let Some(filter) = &options.filter {
+            tests.args(["-k", filter]);
+        }
+        // pytest's 5: no test has a name with the filter in it. The other runner may have some.
+        let none_matched = |code| code == 5 && options.filter.is_some();
+        total = total.and(run(tests.current_dir(&root), of_pytest, none_matched)?);
+    }
+    Ok(total)
+}
+
+/// The workspace: cargo says where this package is, also when the build directory is shared.
+fn workspace() -> Result<PathBuf, String> {
+    let package =
+        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    let root = package.ancestors().nth(2).ok_or("this package is not in its workspace; run `cargo verify` there")?;
+    Ok(root.to_path_buf())
+}
+
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Builds the `signpost` command, which the end-to-end tests run, and says where it is.
+fn program(root: &Path, tools: &Tools) -> Result<PathBuf, String> {
+    remark("Building signpost");
+    let built = cargo()
+        .args(["build", "--quiet", "--package", "signpost", "--bin", "signpost"])
+        .current_dir(root)
+        .status()
+        .map_err(|error| format!("cannot run cargo: {error}"))?;
+    if !built.success() {
+        return Err("signpost does not build".to_owned());
+    }
+    let target = tools.directory.parent().ok_or("the local stack is not in a target directory")?;
+    Ok(target.join("debug/signpost"))
+}
+
+/// Runs a test runner, passes its output on line by line, and reads its summary lines.
+fn run(
+    command: &mut Command,
+    read: fn(&str) -> Option<Tally>,
+    harmless: impl Fn(i32) -> bool,
+) -> Result<Tally, String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let mut runner = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("cannot run {name}: {error}"))?;
+    let output = runner.stdout.take().ok_or("the runner has no output")?;
+    let mut tally = Tally::default();
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line.map_err(|error| format!("cannot read the output of {name}: {error}"))?;
+        let line = String::from_utf8_lossy(&line);
+        let _ = writeln!(io::stdout().lock(), "{line}");
+        tally = tally.and(read(&line).unwrap_or_default());
+    }
+    let status = runner.wait().map_err(|error| format!("cannot wait for {name}: {error}"))?;
+    if !status.success() && tally.failed == 0 && !status.code().is_some_and(harmless) {
+        remark(format!("{name} ended badly ({status}) without naming a failed test"));
+        tally = tally.and(Tally::broken());
+    }
+    Ok(tally)
+}

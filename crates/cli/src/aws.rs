@@ -1,0 +1,88 @@
+//! How a client of ours finds AWS: the endpoint, region and credentials of the environment, as every
+//! AWS tool does, and on a loopback endpoint the ones an emulator takes when none are set.
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+
+/// The region of an emulator, when none is named.
+pub const LOOPBACK_REGION: &str = "us-east-1";
+
+/// What to connect to, where it is known better than by the environment.
+#[derive(Debug, Clone, Default)]
+pub struct Target {
+    /// Endpoint of all services. Else `AWS_ENDPOINT_URL`, else AWS.
+    pub endpoint: Option<String>,
+    /// Region. Else that of the environment.
+    pub region: Option<String>,
+}
+
+/// Reads the environment and makes the configuration all AWS clients share.
+pub async fn connect(target: &Target) -> SdkConfig {
+    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
+    let endpoint = target.endpoint.clone().or_else(|| set("AWS_ENDPOINT_URL"));
+    let loopback = endpoint.as_deref().is_some_and(is_loopback);
+    if let Some(region) = &target.region {
+        loader = loader.region(Region::new(region.clone()));
+    } else if loopback && set("AWS_REGION").or_else(|| set("AWS_DEFAULT_REGION")).is_none() {
+        loader = loader.region(Region::new(LOOPBACK_REGION));
+    }
+    if loopback && set("AWS_ACCESS_KEY_ID").is_none() && set("AWS_PROFILE").is_none() {
+        loader = loader.test_credentials();
+    }
+    if let Some(endpoint) = endpoint {
+        loader = loader.endpoint_url(endpoint);
+    }
+    loader.load().await
+}
+
+/// What AWS answered, or why there was no answer, in one line.
+pub fn reason<E, R>(error: &SdkError<E, R>) -> String
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug,
+{
+    if let (Some(code), Some(message)) = (error.code(), error.message()) {
+        return format!("{code}: {message}");
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    if matches!(error, SdkError::DispatchFailure(_)) {
+        let way_out = "see AWS_ENDPOINT_URL and that it runs (`signpost dev` starts a local one)";
+        return format!("no connection ({cause}); {way_out}");
+    }
+    cause.to_string()
+}
+
+fn set(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Whether an endpoint is on this machine.
+fn is_loopback(endpoint: &str) -> bool {
+    let Ok(url) = reqwest::Url::parse(endpoint) else {
+        return false;
+    };
+    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        for endpoint in ["http://127.0.0.1:4566", "http://localhost:4566", "http://[::1]:1", "http://sqs.localhost"] {
+            assert!(is_loopback(endpoint), "{endpoint}");
+        }
+        for endpoint in ["https://sqs.eu-west-1.amazonaws.com", "http://10.0.0.1", "http://localhost.example", "x"] {
+            assert!(!is_loopback(endpoint), "{endpoint}");
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The one place of this program where time is read. Everywhere else it is an argument.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since 1970, by the wall clock.
+#[must_use]
+pub fn now_ms() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "the marked place where this binary reads the wall clock")]
+    let now = SystemTime::now();
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Measures how long a thing takes; never used to decide what is true.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts to measure.
+    #[must_use]
+    pub fn start() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the marked place where this binary reads the monotonic clock")]
+        let now = Instant::now();
+        Self(now)
+    }
+
+    /// Time since the start.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}

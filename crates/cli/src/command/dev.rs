@@ -1,0 +1,271 @@
+//! `signpost dev`: the local stack, running until Ctrl-C, for any AWS client to talk to.
+//!
+//! Guarantees that no process is left behind, however it ends. Keeps nothing: the next start is empty.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use aws_config::SdkConfig;
+use serde_json::json;
+use signpost_txmgr::signature::PublicKey;
+
+use super::{CommandError, asked_to_stop, told};
+use crate::aws::{self, LOOPBACK_REGION, Target};
+use crate::config::{self, Chain, Config, Queues, SendTo, Tables, Timing, Worker};
+use crate::stack::provision::{self, Resources, Wanted};
+use crate::stack::servers::{LocalStack, Options};
+use crate::stack::setup;
+use crate::terminal::{Step, remark, say};
+
+/// Chapel's, BSC's test network.
+const CHAIN_ID: u64 = 97;
+/// What each account gets to begin with: 10,000 BNB.
+const FUNDS_WEI: &str = "0x21e19e0c9bab2400000";
+const RETENTION_DAYS: u64 = 90;
+const CONCURRENCY: u64 = 8;
+/// Chapel's: 0.1 gwei.
+const FEE_FLOOR_WEI: u64 = 100_000_000;
+/// A local node costs nothing to ask: twice per block and a bit.
+const POLL_MS: u64 = 200;
+/// A worker that is killed here is looked at by somebody who waits for it.
+const VISIBILITY_S: u64 = 5;
+
+const EXAMPLES: &str = "\
+Examples:
+  signpost dev
+  signpost dev --account hot --account treasury --aws-port 14566
+  signpost dev --rpc-url http://127.0.0.1:8545
+  signpost dev --json | head -1 | jq -r .signingQueueUrl
+
+While it runs, the other commands find it by themselves. Any AWS client does with
+AWS_ENDPOINT_URL, AWS_REGION=us-east-1 and any credentials.";
+
+/// `signpost dev`
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Name of an account to make, fund and register; may be repeated
+    #[arg(long, value_name = "NAME", default_value = "hot")]
+    account: Vec<String>,
+    /// Use a node that runs already instead of starting anvil
+    #[arg(long, value_name = "URL", conflicts_with = "rpc_port")]
+    rpc_url: Option<String>,
+    /// Start the stack alone; run `signpost worker` yourself
+    #[arg(long)]
+    no_worker: bool,
+    /// Make the signing queue a standard one
+    #[arg(long)]
+    standard_queue: bool,
+    /// Port for AWS; else 4566, or a free one
+    #[arg(long, value_name = "PORT")]
+    aws_port: Option<u16>,
+    /// Port for the chain; else 8545, or a free one
+    #[arg(long, value_name = "PORT")]
+    rpc_port: Option<u16>,
+    /// One JSON line on stdout when it is ready
+    #[arg(long)]
+    json: bool,
+}
+
+/// A provisioned local stack.
+#[derive(Debug)]
+pub struct Ready {
+    /// Queues, tables, topic.
+    pub resources: Resources,
+    /// Name, KMS key id and address of each account.
+    pub accounts: Vec<Account>,
+    /// The configuration of a worker for it.
+    pub config: Config,
+    /// Where that is written.
+    pub config_file: PathBuf,
+    /// What AWS clients are made of.
+    pub sdk: SdkConfig,
+}
+
+/// An account of the local stack.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// The name requests use.
+    pub name: String,
+    /// Its key.
+    pub kms_key_id: String,
+    /// Its address, EIP-55.
+    pub address: String,
+}
+
+/// Runs the command.
+pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
+    let options =
+        Options { aws_port: arguments.aws_port, rpc_port: arguments.rpc_port, rpc_url: arguments.rpc_url.clone() };
+    let mut stack = start(&options).await?;
+    let running = async {
+        let wanted = Wanted { fifo: !arguments.standard_queue, ..Wanted::default() };
+        let ready = prepare(&stack, &wanted, &arguments.account).await?;
+        publish_config(&ready)?;
+        announce(&stack, &ready, arguments.json);
+        Err::<ExitCode, CommandError>(stack.ended().await.into())
+    };
+    let ended = tokio::select! {
+        ended = running => ended,
+        stopped = asked_to_stop() => stopped.map(|()| ExitCode::SUCCESS),
+    };
+    withdraw_config(&stack.directory);
+    remark("Stopping");
+    stack.stop().await;
+    ended
+}
+
+/// Installs and starts the servers.
+pub async fn start(options: &Options) -> Result<LocalStack, CommandError> {
+    let installed = tokio::task::spawn_blocking(setup::install).await;
+    let tools = installed.map_err(|error| CommandError::Input(format!("the set-up was interrupted: {error}")))??;
+    Ok(LocalStack::start(&tools, options).await?)
+}
+
+/// Makes queues, tables, topic and keys, funds the accounts, and writes the files a worker reads.
+pub async fn prepare(stack: &LocalStack, wanted: &Wanted, names: &[String]) -> Result<Ready, CommandError> {
+    let step = Step::begin("making queues, tables, topic and keys");
+    let prepared = Box::pin(prepare_quietly(stack, wanted, names)).await;
+    step.end(prepared.is_ok());
+    prepared
+}
+
+async fn prepare_quietly(stack: &LocalStack, wanted: &Wanted, names: &[String]) -> Result<Ready, CommandError> {
+    let target = Target { endpoint: Some(stack.aws_endpoint.clone()), region: Some(LOOPBACK_REGION.to_owned()) };
+    let sdk = aws::connect(&target).await;
+    let resources = provision::make(&sdk, wanted).await?;
+    let mut accounts = Vec::with_capacity(names.len());
+    for name in names {
+        let account = make_account(&sdk, &wanted.prefix, name).await?;
+        if let Err(error) = stack.fund(&account.address, FUNDS_WEI).await {
+            remark(format!("{}\n  {} has no funds until you send it some", told(&error), account.address));
+        }
+        accounts.push(account);
+    }
+    let policy_file = stack.directory.join("policy.toml");
+    write(&policy_file, &policy(names))?;
+    let config = config(stack, &resources, policy_file);
+    let config_file = stack.directory.join("signpost.toml");
+    write(&config_file, &config.to_toml())?;
+    Ok(Ready { resources, accounts, config, config_file, sdk })
+}
+
+/// A key of its own for an account, and the address that follows from it.
+async fn make_account(sdk: &SdkConfig, prefix: &str, name: &str) -> Result<Account, CommandError> {
+    let kms_key_id = provision::key(sdk, &format!("{prefix}-{name}")).await?;
+    let answer = aws_sdk_kms::Client::new(sdk).get_public_key().key_id(&kms_key_id).send().await;
+    let failed = |reason| CommandError::Aws { operation: "GetPublicKey", reason };
+    let der = answer
+        .map_err(|error| failed(aws::reason(&error)))?
+        .public_key
+        .ok_or_else(|| failed("the answer has no key".to_owned()))?;
+    let key = PublicKey::from_spki(der.as_ref()).map_err(|error| failed(error.to_string()))?;
+    Ok(Account { name: name.to_owned(), kms_key_id, address: key.address().to_string() })
+}
+
+/// Rules that show what rules look like, and are in nobody's way.
+fn policy(names: &[String]) -> String {
+    let rules = names.iter().map(|name| {
+        format!(
+            "\n[account.{name}]\nmax_gas_price_wei = \"3000000000\"\ngas_price_wei = \"100000000\"\n\
+             allow_creation = true\ndeny_to = [\"{DENIED}\"]\n"
+        )
+    });
+    let title = "# The rules of the local stack's accounts. A worker reads them when it starts.\n".to_owned();
+    std::iter::once(title).chain(rules).collect()
+}
+
+/// The recipient the local policy forbids, to see what a refusal looks like.
+pub const DENIED: &str = "0x000000000000000000000000000000000000dead";
+
+fn config(stack: &LocalStack, made: &Resources, policy_file: PathBuf) -> Config {
+    Config {
+        region: Some(LOOPBACK_REGION.to_owned()),
+        endpoint: Some(stack.aws_endpoint.clone()),
+        chain: Chain {
+            chain_id: CHAIN_ID,
+            rpc_urls: vec![stack.rpc_url.clone()],
+            send_to: SendTo::All,
+            fee_floor_wei: FEE_FLOOR_WEI,
+        },
+        queues: Queues {
+            signing_url: made.signing_url.clone(),
+            resign_url: made.resign_url.clone(),
+            broadcast_url: made.broadcast_url.clone(),
+        },
+        tables: Tables { requests: made.requests_table.clone(), accounts: made.accounts_table.clone() },
+        outcomes_arn: made.outcomes_arn.clone(),
+        policy_file,
+        retention_days: RETENTION_DAYS,
+        timing: Timing { poll_ms: Some(POLL_MS), ..Timing::default() },
+        worker: Worker {
+            signer_concurrency: CONCURRENCY,
+            broadcaster_concurrency: CONCURRENCY,
+            visibility_s: VISIBILITY_S,
+        },
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), CommandError> {
+    std::fs::write(path, text).map_err(|source| CommandError::File { path: path.to_path_buf(), source })
+}
+
+/// Leaves the configuration where the other commands look for it.
+fn publish_config(ready: &Ready) -> Result<(), CommandError> {
+    match config::current() {
+        Some(current) => write(&current, &ready.config.to_toml()),
+        None => Ok(()),
+    }
+}
+
+/// Takes it away again, unless another stack has put its own there.
+fn withdraw_config(directory: &Path) {
+    let Some(current) = config::current() else { return };
+    let ours = Config::load(&current).is_ok_and(|config| config.policy_file.starts_with(directory));
+    if ours {
+        let _ = std::fs::remove_file(current);
+    }
+}
+
+fn announce(stack: &LocalStack, ready: &Ready, as_json: bool) {
+    let made = &ready.resources;
+    if as_json {
+        let accounts = ready.accounts.iter().map(|account| json!({ "name": account.name, "address": account.address }));
+        say(json!({
+            "awsEndpoint": stack.aws_endpoint,
+            "region": LOOPBACK_REGION,
+            "signingQueueUrl": made.signing_url,
+            "requestsTable": made.requests_table,
+            "accountsTable": made.accounts_table,
+            "outcomeTopicArn": made.outcomes_arn,
+            "rpcUrl": stack.rpc_url,
+            "configFile": ready.config_file,
+            "accounts": accounts.collect::<Vec<_>>(),
+        })
+        .to_string());
+        return;
+    }
+    say("\nReady. Ctrl-C stops everything.\n");
+    let lines = [
+        ("AWS endpoint", stack.aws_endpoint.as_str()),
+        ("region", LOOPBACK_REGION),
+        ("signing queue", &made.signing_url),
+        ("requests table", &made.requests_table),
+        ("accounts table", &made.accounts_table),
+        ("outcome topic", &made.outcomes_arn),
+        ("chain 97 at", &stack.rpc_url),
+        ("configuration", &ready.config_file.display().to_string()),
+        ("logs", &stack.directory.display().to_string()),
+    ];
+    for (name, value) in lines {
+        say(format!("  {name:<16}{value}"));
+    }
+    for account in &ready.accounts {
+        say(format!("  {:<16}{} {}", "account", account.address, account.name));
+    }
+    say("\nIn another terminal:");
+    say(format!("  export AWS_ENDPOINT_URL={} AWS_REGION={LOOPBACK_REGION}", stack.aws_endpoint));
+    say("  export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test");
+    say("  signpost submit --id first --to 0x00000000000000000000000000000000000000aa --value 1 --gas 21000");
+    say("  signpost status first --watch");
+}

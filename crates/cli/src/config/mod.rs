@@ -1,0 +1,337 @@
+//! The configuration file of a worker and of the commands beside it: one TOML file, read once into
+//! one struct, every problem reported together.
+//!
+//! Nothing that touches safety has a default: chain, nodes, queues, tables, topic and policy must be
+//! named. A key that is not known is a problem, not a remark, since it may be a misspelt rule.
+//!
+//! Never reads a clock, never connects. Read next: [`reader`], [`find`].
+
+mod find;
+mod reader;
+mod write;
+
+use std::path::{Path, PathBuf};
+
+pub use find::{current, find};
+use reader::Section;
+
+/// The floor of [`Config::retention_days`]: a request must outlive every possible redelivery, 14 days
+/// in a queue and 14 in its dead-letter queue.
+pub const RETENTION_DAYS_MIN: u64 = 30;
+const RETENTION_DAYS: u64 = 90;
+/// Lanes one process works on at once; more than there are accounts changes nothing.
+const CONCURRENCY: u64 = 8;
+const CONCURRENCY_MAX: u64 = 256;
+/// Half a minute is a crash nobody notices, and three renewals within it.
+const VISIBILITY_S: u64 = 30;
+const VISIBILITY_MIN_S: u64 = 3;
+/// Twelve hours, SQS's own limit.
+const VISIBILITY_MAX_S: u64 = 43_200;
+/// Above a day a knob in milliseconds is surely meant to be something else.
+const TIMING_MAX_MS: u64 = 86_400_000;
+
+/// Everything a worker must know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// AWS region; else that of the environment.
+    pub region: Option<String>,
+    /// AWS endpoint, for an emulator; `AWS_ENDPOINT_URL` overrides it.
+    pub endpoint: Option<String>,
+    /// The chain and its nodes.
+    pub chain: Chain,
+    /// The three queues.
+    pub queues: Queues,
+    /// The two tables.
+    pub tables: Tables,
+    /// ARN of the outcome topic.
+    pub outcomes_arn: String,
+    /// The policy file, absolute or relative to the current directory.
+    pub policy_file: PathBuf,
+    /// How long a closed request is kept, in days. At least [`RETENTION_DAYS_MIN`].
+    pub retention_days: u64,
+    /// Knobs left out keep the drivers' own values.
+    pub timing: Timing,
+    /// How much at once.
+    pub worker: Worker,
+}
+
+/// `[chain]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    /// EIP-155 chain id.
+    pub chain_id: u64,
+    /// JSON-RPC endpoints, at least one.
+    pub rpc_urls: Vec<String>,
+    /// Which of them get a transaction.
+    pub send_to: SendTo,
+    /// Wei per gas below which no validator takes a transaction: it would be stuck, not refused.
+    pub fee_floor_wei: u64,
+}
+
+/// Which nodes get a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendTo {
+    /// All of them.
+    All,
+    /// The first that is well.
+    First,
+}
+
+/// `[queues]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queues {
+    /// Requests come in here. FIFO or standard.
+    pub signing_url: String,
+    /// From the broadcaster to the signer. FIFO.
+    pub resign_url: String,
+    /// From the signer to the broadcaster. FIFO.
+    pub broadcast_url: String,
+}
+
+/// `[tables]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tables {
+    /// Requests.
+    pub requests: String,
+    /// Accounts and slots.
+    pub accounts: String,
+}
+
+/// `[timing]`, in milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// Age of a lane's head before its price is raised.
+    pub bump_after_ms: Option<u64>,
+    /// Age of a lane's head before it is sent again.
+    pub rebroadcast_after_ms: Option<u64>,
+    /// Between two looks at a lane that moves.
+    pub poll_ms: Option<u64>,
+    /// Between two sweeps over all lanes.
+    pub sweep_ms: Option<u64>,
+}
+
+/// `[worker]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Worker {
+    /// Batches the signer works on at once.
+    pub signer_concurrency: u64,
+    /// Lanes the broadcaster works on at once.
+    pub broadcaster_concurrency: u64,
+    /// Seconds a message is held for while it is worked on; renewed until it is done. After a crash
+    /// its lane waits so long.
+    pub visibility_s: u64,
+}
+
+/// Why there is no configuration. The program ends with exit code 2.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("cannot read {path}", path = path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is there, and wrong.
+    #[error("{path} has {count} problem(s):\n  {list}", path = path.display(), count = problems.len(), list = problems.join("\n  "))]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// One line each.
+        problems: Vec<String>,
+    },
+    /// No file was named, and no local stack runs.
+    #[error("no configuration: give --config FILE, set SIGNPOST_CONFIG, or start a local stack with `signpost dev`")]
+    NotFound,
+}
+
+impl Config {
+    /// Reads a file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_path_buf(), source })?;
+        let here = path.parent().unwrap_or(Path::new(""));
+        Self::from_toml(&text, here).map_err(|problems| ConfigError::Wrong { path: path.to_path_buf(), problems })
+    }
+
+    /// Reads the text of a file that lies in `here`. All problems at once.
+    pub fn from_toml(text: &str, here: &Path) -> Result<Self, Vec<String>> {
+        let file: toml::Table = text.parse().map_err(|error: toml::de::Error| vec![error.to_string()])?;
+        let mut problems = Vec::new();
+        let read = read(&file, here, &mut problems);
+        match read {
+            Some(config) if problems.is_empty() => Ok(config),
+            _ => Err(problems),
+        }
+    }
+}
+
+/// Every section is looked at, whatever was wrong with the ones before it.
+fn read(file: &toml::Table, here: &Path, problems: &mut Vec<String>) -> Option<Config> {
+    let mut root = Section::root(file, problems);
+    root.only(&["region", "endpoint", "chain", "queues", "tables", "topic", "policy", "retention", "timing", "worker"]);
+    let region = root.optional_text("region");
+    let endpoint = root.optional_url("endpoint");
+    let chain = read_chain(&mut root.required_section("chain", &["chain_id", "rpc_urls", "send_to", "fee_floor_wei"]));
+    let queues = read_queues(&mut root.required_section("queues", &["signing_url", "resign_url", "broadcast_url"]));
+    let mut tables = root.required_section("tables", &["requests", "accounts"]);
+    let (requests, accounts) = (tables.text("requests"), tables.text("accounts"));
+    let outcomes_arn = root.required_section("topic", &["outcomes_arn"]).text("outcomes_arn");
+    let policy_file = root.required_section("policy", &["file"]).text("file");
+    let retention_days =
+        root.section("retention", &["days"]).within("days", RETENTION_DAYS_MIN, 36_500).or(Some(RETENTION_DAYS));
+    let timing =
+        read_timing(&mut root.section("timing", &["bump_after_ms", "rebroadcast_after_ms", "poll_ms", "sweep_ms"]));
+    let worker =
+        read_worker(&mut root.section("worker", &["signer_concurrency", "broadcaster_concurrency", "visibility_s"]));
+    Some(Config {
+        region,
+        endpoint,
+        chain: chain?,
+        queues: queues?,
+        tables: Tables { requests: requests?, accounts: accounts? },
+        outcomes_arn: outcomes_arn?,
+        policy_file: here.join(policy_file?),
+        retention_days: retention_days?,
+        timing,
+        worker,
+    })
+}
+
+fn read_chain(section: &mut Section<'_, '_>) -> Option<Chain> {
+    let chain_id = section.whole("chain_id", 1, u64::MAX);
+    let rpc_urls = section.urls("rpc_urls");
+    let send_to = match section.text("send_to").as_deref() {
+        Some("all") => Some(SendTo::All),
+        Some("first") => Some(SendTo::First),
+        Some(_) => {
+            section.problem("send_to", "must be \"all\" (every node gets each transaction) or \"first\"");
+            None
+        }
+        None => None,
+    };
+    let fee_floor_wei = section.whole("fee_floor_wei", 0, u64::MAX);
+    Some(Chain { chain_id: chain_id?, rpc_urls: rpc_urls?, send_to: send_to?, fee_floor_wei: fee_floor_wei? })
+}
+
+fn read_queues(section: &mut Section<'_, '_>) -> Option<Queues> {
+    let signing_url = section.url("signing_url");
+    let mut fifo = |key: &str| {
+        let url = section.url(key)?;
+        if !is_fifo(&url) {
+            section
+                .problem(key, "must be a FIFO queue: its message groups are what keeps a lane to one pass at a time");
+        }
+        Some(url)
+    };
+    let (resign_url, broadcast_url) = (fifo("resign_url"), fifo("broadcast_url"));
+    Some(Queues { signing_url: signing_url?, resign_url: resign_url?, broadcast_url: broadcast_url? })
+}
+
+fn read_timing(section: &mut Section<'_, '_>) -> Timing {
+    Timing {
+        bump_after_ms: section.within("bump_after_ms", 1, TIMING_MAX_MS),
+        rebroadcast_after_ms: section.within("rebroadcast_after_ms", 1, TIMING_MAX_MS),
+        poll_ms: section.within("poll_ms", 1, TIMING_MAX_MS),
+        sweep_ms: section.within("sweep_ms", 1, TIMING_MAX_MS),
+    }
+}
+
+fn read_worker(section: &mut Section<'_, '_>) -> Worker {
+    let mut at_once = |key: &str| section.within(key, 1, CONCURRENCY_MAX).unwrap_or(CONCURRENCY);
+    Worker {
+        signer_concurrency: at_once("signer_concurrency"),
+        broadcaster_concurrency: at_once("broadcaster_concurrency"),
+        visibility_s: section.within("visibility_s", VISIBILITY_MIN_S, VISIBILITY_MAX_S).unwrap_or(VISIBILITY_S),
+    }
+}
+
+/// Whether a queue is FIFO: SQS wants their names to say so.
+pub fn is_fifo(queue_url: &str) -> bool {
+    queue_url.strip_suffix(".fifo").is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+region = "eu-central-1"
+[chain]
+chain_id = 97
+rpc_urls = ["https://one.example", "https://two.example/path"]
+send_to = "all"
+fee_floor_wei = 100000000
+[queues]
+signing_url = "https://sqs.example/1/signing"
+resign_url = "https://sqs.example/1/resign.fifo"
+broadcast_url = "https://sqs.example/1/broadcast.fifo"
+[tables]
+requests = "requests"
+accounts = "accounts"
+[topic]
+outcomes_arn = "arn:aws:sns:eu-central-1:1:outcomes"
+[policy]
+file = "policy.toml"
+"#;
+
+    fn problems(text: &str) -> String {
+        Config::from_toml(text, Path::new("/etc/signpost")).unwrap_err().join("\n")
+    }
+
+    #[test]
+    fn a_whole_file_is_read() {
+        let config = Config::from_toml(GOOD, Path::new("/etc/signpost")).unwrap();
+        assert_eq!(config.policy_file, Path::new("/etc/signpost/policy.toml"));
+        assert_eq!(config.chain.send_to, SendTo::All);
+        assert_eq!(config.retention_days, 90);
+        assert_eq!(config.timing, Timing::default());
+    }
+
+    #[test]
+    fn what_is_written_is_what_was_read() {
+        let mut config = Config::from_toml(GOOD, Path::new("/etc/signpost")).unwrap();
+        config.endpoint = Some("http://127.0.0.1:4566".to_owned());
+        config.timing.poll_ms = Some(100);
+        let again = Config::from_toml(&config.to_toml(), Path::new("/elsewhere")).unwrap();
+        assert_eq!(again, config);
+    }
+
+    #[test]
+    fn every_problem_is_reported_at_once() {
+        let bad = GOOD
+            .replace("chain_id = 97", "chain_id = \"97\"")
+            .replace("send_to = \"all\"", "send_too = \"all\"")
+            .replace("/1/resign.fifo", "/1/resign")
+            .replace("[tables]", "[tables]\nregion = \"x\"")
+            .replace("accounts = \"accounts\"", "");
+        let told = problems(&format!("{bad}[retention]\ndays = 3\n"));
+        for expected in [
+            "chain.chain_id",
+            "chain.send_to",
+            "chain.send_too",
+            "queues.resign_url",
+            "tables.region",
+            "tables.accounts",
+            "retention.days",
+        ] {
+            assert!(told.contains(expected), "{expected} is not in:\n{told}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_touches_safety_has_a_default() {
+        let told = problems("");
+        for section in ["chain", "queues", "tables", "topic", "policy"] {
+            assert!(told.contains(&format!("[{section}] is missing")), "{section} is not in:\n{told}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_key_is_answered_with_the_right_one() {
+        let told = problems(&GOOD.replace("chain_id", "chain_di"));
+        assert!(told.contains("chain.chain_di is not known; did you mean chain_id?"), "{told}");
+    }
+}

@@ -1,0 +1,159 @@
+//! One section of the configuration file while it is read. A value that is wrong becomes a problem
+//! and reads as missing, so that the rest is looked at too.
+
+use toml::{Table, Value};
+
+/// A table of the file, present or not.
+#[derive(Debug)]
+pub(super) struct Section<'t, 'p> {
+    /// How problems name it, with a dot at the end; empty for the root.
+    place: String,
+    table: Option<&'t Table>,
+    problems: &'p mut Vec<String>,
+}
+
+impl<'t, 'p> Section<'t, 'p> {
+    pub(super) fn root(table: &'t Table, problems: &'p mut Vec<String>) -> Self {
+        Self { place: String::new(), table: Some(table), problems }
+    }
+
+    /// A section that may be left out.
+    pub(super) fn section(&mut self, name: &str, keys: &[&str]) -> Section<'t, '_> {
+        let value = self.table.and_then(|table| table.get(name));
+        let table = value.and_then(Value::as_table);
+        if value.is_some() && table.is_none() {
+            self.problem(name, &format!("must be a section, [{name}]"));
+        }
+        let mut section = Section { place: format!("{name}."), table, problems: self.problems };
+        section.only(keys);
+        section
+    }
+
+    /// A section that must be there.
+    pub(super) fn required_section(&mut self, name: &str, keys: &[&str]) -> Section<'t, '_> {
+        if self.table.is_none_or(|table| !table.contains_key(name)) {
+            self.problems.push(format!("[{name}] is missing; it holds {}", keys.join(", ")));
+        }
+        self.section(name, keys)
+    }
+
+    pub(super) fn problem(&mut self, key: &str, problem: &str) {
+        self.problems.push(format!("{}{key} {problem}", self.place));
+    }
+
+    /// Reports the keys that are none of these.
+    pub(super) fn only(&mut self, known: &[&str]) {
+        let table = self.table;
+        for key in table.into_iter().flat_map(Table::keys).filter(|key| !known.contains(&key.as_str())) {
+            let advice = match known.iter().find(|known| is_near(key, known)) {
+                Some(meant) => format!("is not known; did you mean {meant}?"),
+                None => format!("is not known; there are {}", known.join(", ")),
+            };
+            self.problem(key, &advice);
+        }
+    }
+
+    /// A value that must be there. Of a missing section only the section itself is reported.
+    fn required(&mut self, key: &str) -> Option<&'t Value> {
+        let table = self.table?;
+        let value = table.get(key);
+        if value.is_none() {
+            self.problem(key, "is missing");
+        }
+        value
+    }
+
+    pub(super) fn text(&mut self, key: &str) -> Option<String> {
+        let value = self.required(key)?;
+        self.as_text(key, value)
+    }
+
+    pub(super) fn optional_text(&mut self, key: &str) -> Option<String> {
+        let value = self.table?.get(key)?;
+        self.as_text(key, value)
+    }
+
+    pub(super) fn url(&mut self, key: &str) -> Option<String> {
+        let text = self.text(key)?;
+        self.as_url(key, text)
+    }
+
+    pub(super) fn optional_url(&mut self, key: &str) -> Option<String> {
+        let text = self.optional_text(key)?;
+        self.as_url(key, text)
+    }
+
+    pub(super) fn urls(&mut self, key: &str) -> Option<Vec<String>> {
+        let value = self.required(key)?;
+        let Some(list) = value.as_array().filter(|list| !list.is_empty()) else {
+            self.problem(key, "must be a list of one or more URLs, [\"https://…\"]");
+            return None;
+        };
+        let mut urls = Vec::with_capacity(list.len());
+        for entry in list {
+            let text = self.as_text(key, entry)?;
+            urls.push(self.as_url(key, text)?);
+        }
+        Some(urls)
+    }
+
+    /// A whole number that must be there.
+    pub(super) fn whole(&mut self, key: &str, least: u64, most: u64) -> Option<u64> {
+        self.required(key)?;
+        self.within(key, least, most)
+    }
+
+    /// A whole number that may be left out.
+    pub(super) fn within(&mut self, key: &str, least: u64, most: u64) -> Option<u64> {
+        let value = self.table?.get(key)?;
+        let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
+        let number = number.filter(|number| (least..=most).contains(number));
+        if number.is_none() {
+            let most = if most == u64::MAX { "up".to_owned() } else { format!("to {most}") };
+            self.problem(key, &format!("must be a whole number from {least} {most}"));
+        }
+        number
+    }
+
+    fn as_text(&mut self, key: &str, value: &Value) -> Option<String> {
+        let text = value.as_str().filter(|text| !text.trim().is_empty());
+        if text.is_none() {
+            self.problem(key, "must be a text, \"…\"");
+        }
+        text.map(str::to_owned)
+    }
+
+    fn as_url(&mut self, key: &str, text: String) -> Option<String> {
+        let url = reqwest::Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        if url.is_none_or(|url| !url.has_host()) {
+            // The value may carry a provider's key in its path: it is not shown.
+            self.problem(key, "must be a URL that begins with http:// or https://");
+            return None;
+        }
+        Some(text)
+    }
+}
+
+/// Whether one word is the other with a slip: a letter more, less, other, or two exchanged.
+fn is_near(found: &str, known: &str) -> bool {
+    let (found, known): (Vec<char>, Vec<char>) = (found.chars().collect(), known.chars().collect());
+    let same_start = found.iter().zip(&known).take_while(|(a, b)| a == b).count();
+    let same_end = found.iter().rev().zip(known.iter().rev()).take_while(|(a, b)| a == b).count();
+    let longest = found.len().max(known.len());
+    longest.saturating_sub(same_start.saturating_add(same_end)) <= 2
+        && found.len().abs_diff(known.len()) <= 1
+        && longest > 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_near;
+
+    #[test]
+    fn a_slip_is_near_and_another_word_is_not() {
+        assert!(is_near("chain_di", "chain_id"));
+        assert!(is_near("rpc_url", "rpc_urls"));
+        assert!(is_near("send_too", "send_to"));
+        assert!(!is_near("region", "requests"));
+    }
+}

@@ -1,0 +1,289 @@
+//! The two servers of the local stack, started with everything that keeps them on loopback and inside
+//! their own directory, and waited for until they answer.
+//!
+//! Does not guarantee more than the stand-ins do: ministack keeps nothing after it stops, and anvil
+//! accepts transactions that BSC refuses.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::StackError;
+use super::leash::{Leashed, Server};
+use super::setup::{Tools, file, lock};
+use crate::clock::Stopwatch;
+use crate::terminal::Step;
+
+const AWS_PORT: u16 = 4566;
+const RPC_PORT: u16 = 8545;
+/// Cold start of either is below three seconds on two busy cores; a minute means that it hangs.
+const READY_WITHIN: Duration = Duration::from_mins(1);
+const POLL_EVERY: Duration = Duration::from_millis(50);
+/// Another program may take a free port between our look and the server's bind; more often is no chance.
+const PORT_TRIES: u32 = 3;
+/// Logs of runs that ended, kept to look into.
+const OLD_RUNS_KEPT: usize = 5;
+
+/// ministack's own entry, with its KMS service told to log each signature: the count of signatures
+/// is then what the emulator did, not what we believe we asked for.
+const MINISTACK: &str =
+    "import logging; logging.getLogger('kms').setLevel(logging.DEBUG); from ministack.app import main; main()";
+/// How that log line reads.
+const SIGNED: &str = "Signed ";
+
+/// What to start, and where.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Port of ministack; else 4566, or a free one.
+    pub aws_port: Option<u16>,
+    /// Port of anvil; else 8545, or a free one.
+    pub rpc_port: Option<u16>,
+    /// A node that runs already; anvil is then not started.
+    pub rpc_url: Option<String>,
+}
+
+/// The running servers. They end with this value, and with this program.
+#[derive(Debug)]
+pub struct LocalStack {
+    /// Directory of this run: logs and whatever the servers write.
+    pub directory: PathBuf,
+    /// Endpoint of every AWS service.
+    pub aws_endpoint: String,
+    /// Endpoint of the node.
+    pub rpc_url: String,
+    ministack: Leashed,
+    anvil: Option<Leashed>,
+    http: reqwest::Client,
+    /// Held as long as the servers run; tells later runs that the directory is in use.
+    _in_use: File,
+}
+
+impl LocalStack {
+    /// Starts ministack and anvil, side by side, and waits until both answer.
+    pub async fn start(tools: &Tools, options: &Options) -> Result<Self, StackError> {
+        let http = http_client()?;
+        // One stack starts at a time: two at once would take the same free port, and one could be
+        // taken for ready because the other's server answers.
+        let stacks = tools.directory.join("start.lock");
+        let waited = tokio::task::spawn_blocking(move || lock(&stacks, None)).await;
+        let _turn = waited.map_err(|error| StackError::Start { name: "the stack", source: error.into() })??;
+        let (directory, in_use) = run_directory(&tools.directory)?;
+        let aws = async {
+            start_on_port("ministack", "--aws-port", AWS_PORT, options.aws_port, async |port| {
+                let server = ministack(tools, &directory, port)?;
+                await_ready(server, || get(&http, format!("http://127.0.0.1:{port}/_ministack/health"))).await
+            })
+            .await
+        };
+        let rpc = async {
+            match &options.rpc_url {
+                Some(url) => {
+                    let height = call(&http, url, "eth_blockNumber", json!([])).await;
+                    height.map(|_| (None, url.clone()))
+                }
+                None => start_on_port("anvil", "--rpc-port", RPC_PORT, options.rpc_port, async |port| {
+                    let server = anvil(tools, &directory, port)?;
+                    let url = format!("http://127.0.0.1:{port}");
+                    await_ready(server, || async { call(&http, &url, "eth_blockNumber", json!([])).await.is_ok() })
+                        .await
+                })
+                .await
+                .map(|(server, port)| (Some(server), format!("http://127.0.0.1:{port}"))),
+            }
+        };
+        let progress = Step::begin("starting ministack and anvil");
+        let started = tokio::try_join!(aws, rpc);
+        progress.end(started.is_ok());
+        let ((ministack, aws_port), (anvil, rpc_url)) = started?;
+        let aws_endpoint = format!("http://127.0.0.1:{aws_port}");
+        Ok(Self { directory, aws_endpoint, rpc_url, ministack, anvil, http, _in_use: in_use })
+    }
+
+    /// Ends both and waits until they are gone.
+    pub async fn stop(self) {
+        let anvil = async {
+            if let Some(anvil) = self.anvil {
+                anvil.stop().await;
+            }
+        };
+        tokio::join!(self.ministack.stop(), anvil);
+    }
+
+    /// Waits until a server ends by itself, and says which.
+    pub async fn ended(&mut self) -> StackError {
+        let name = if let Some(anvil) = &mut self.anvil {
+            tokio::select! {
+                () = self.ministack.wait() => self.ministack.name(),
+                () = anvil.wait() => anvil.name(),
+            }
+        } else {
+            self.ministack.wait().await;
+            self.ministack.name()
+        };
+        let log = self.directory.join(format!("{name}.log"));
+        StackError::NotReady { name, what: "ended by itself".to_owned(), log }
+    }
+
+    /// One JSON-RPC call to the node.
+    pub async fn rpc(&self, method: &'static str, params: Value) -> Result<Value, StackError> {
+        call(&self.http, &self.rpc_url, method, params).await
+    }
+
+    /// Gives an account `wei` (a decimal or 0x-hex number), by the development nodes' `anvil_setBalance`.
+    pub async fn fund(&self, address: &str, wei: &str) -> Result<(), StackError> {
+        self.rpc("anvil_setBalance", json!([address, wei])).await.map(|_| ())
+    }
+
+    /// How many signatures the emulator's KMS made since it started, by its own log.
+    pub fn kms_signatures(&self) -> Result<u64, StackError> {
+        let log = File::open(self.ministack.log()).map_err(file(self.ministack.log()))?;
+        let signed = |line: &String| line.contains("kms") && line.contains(SIGNED);
+        let count = BufReader::new(log).lines().map_while(Result::ok).filter(signed).count();
+        Ok(u64::try_from(count).unwrap_or(u64::MAX))
+    }
+}
+
+fn ministack(tools: &Tools, directory: &Path, port: u16) -> Result<Leashed, StackError> {
+    let inside = |name: &str| directory.join(name).display().to_string();
+    Leashed::start(Server {
+        name: "ministack",
+        program: &tools.python,
+        arguments: vec!["-c".to_owned(), MINISTACK.to_owned()],
+        environment: vec![
+            ("BIND_HOST", "127.0.0.1".to_owned()),
+            ("IOT_MTLS_ENABLED", "0".to_owned()),
+            ("GATEWAY_PORT", port.to_string()),
+            ("STATE_DIR", inside("state")),
+            ("S3_DATA_DIR", inside("s3")),
+            ("TMPDIR", directory.display().to_string()),
+            ("PYTHONUNBUFFERED", "1".to_owned()),
+        ],
+        directory,
+    })
+}
+
+fn anvil(tools: &Tools, directory: &Path, port: u16) -> Result<Leashed, StackError> {
+    let flags = "--host 127.0.0.1 --chain-id 97 --accounts 0 --base-fee 0 --gas-limit 55000000 --hardfork osaka \
+        --enable-tx-gas-limit --slots-in-an-epoch 1 --block-time 0.45 --order fees -q";
+    let mut arguments: Vec<String> = flags.split_whitespace().map(str::to_owned).collect();
+    arguments.extend(["--port".to_owned(), port.to_string()]);
+    arguments.extend(["--cache-path".to_owned(), directory.join("anvil").display().to_string()]);
+    Leashed::start(Server { name: "anvil", program: &tools.anvil, arguments, environment: vec![], directory })
+}
+
+/// Starts a server on the port asked for, or on its usual one, or on a free one.
+async fn start_on_port(
+    name: &'static str,
+    option: &'static str,
+    usual: u16,
+    asked: Option<u16>,
+    start: impl AsyncFn(u16) -> Result<Leashed, StackError>,
+) -> Result<(Leashed, u16), StackError> {
+    if let Some(port) = asked {
+        if !is_free(port) {
+            return Err(StackError::PortTaken { name, port, option });
+        }
+        return start(port).await.map(|server| (server, port));
+    }
+    let mut port = if is_free(usual) { usual } else { any_free(name)? };
+    for _ in 1..PORT_TRIES {
+        match start(port).await {
+            Ok(server) => return Ok((server, port)),
+            Err(StackError::NotReady { .. }) => port = any_free(name)?,
+            Err(other) => return Err(other),
+        }
+    }
+    start(port).await.map(|server| (server, port))
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+fn any_free(name: &'static str) -> Result<u16, StackError> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|source| StackError::Start { name, source })?;
+    listener.local_addr().map(|address| address.port()).map_err(|source| StackError::Start { name, source })
+}
+
+/// Asks until the server answers, it ends, or its time is over.
+async fn await_ready<F: Future<Output = bool>>(
+    mut server: Leashed,
+    ask: impl Fn() -> F,
+) -> Result<Leashed, StackError> {
+    let waiting = Stopwatch::start();
+    loop {
+        if let Some(status) = server.ended() {
+            let what = format!("did not start ({status})");
+            return Err(StackError::NotReady { name: server.name(), what, log: server.log().to_path_buf() });
+        }
+        if ask().await {
+            return Ok(server);
+        }
+        if waiting.elapsed() > READY_WITHIN {
+            let what = format!("did not answer within {} s", READY_WITHIN.as_secs());
+            let (name, log) = (server.name(), server.log().to_path_buf());
+            server.stop().await;
+            return Err(StackError::NotReady { name, what, log });
+        }
+        tokio::time::sleep(POLL_EVERY).await;
+    }
+}
+
+/// An HTTP client with a short patience, for servers on this machine.
+fn http_client() -> Result<reqwest::Client, StackError> {
+    // Only the first call in a process counts; every caller installs the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().map_err(StackError::Http)
+}
+
+async fn get(http: &reqwest::Client, url: String) -> bool {
+    http.get(url).send().await.is_ok_and(|response| response.status().is_success())
+}
+
+async fn call(http: &reqwest::Client, url: &str, method: &'static str, params: Value) -> Result<Value, StackError> {
+    let refused = |reason: String| StackError::Node { url: url.to_owned(), method, reason };
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+    let response = http.post(url).json(&body).send().await.map_err(|error| refused(error.to_string()))?;
+    let mut answer: Value = response.json().await.map_err(|error| refused(error.to_string()))?;
+    match answer.get_mut("result") {
+        Some(result) => Ok(result.take()),
+        None => Err(refused(answer.get("error").unwrap_or(&answer).to_string())),
+    }
+}
+
+/// Makes the directory of this run, under the lock of [`LocalStack::start`], and removes those of runs that ended long ago.
+fn run_directory(stack: &Path) -> Result<(PathBuf, File), StackError> {
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    remove_old_runs(stack);
+    let count = RUNS.fetch_add(1, Ordering::Relaxed);
+    let directory = stack.join(format!("run-{}-{count}", std::process::id()));
+    let _ = fs::remove_dir_all(&directory);
+    fs::create_dir_all(&directory).map_err(file(&directory))?;
+    let marker = directory.join("in-use");
+    let in_use = File::create(&marker).map_err(file(&marker))?;
+    in_use.try_lock().map_err(|error| StackError::File { path: marker, source: error.into() })?;
+    Ok((directory, in_use))
+}
+
+/// Best effort: what cannot be looked at or removed stays.
+fn remove_old_runs(stack: &Path) {
+    let Ok(entries) = fs::read_dir(stack) else {
+        return;
+    };
+    let mut ended: Vec<_> = entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("run-"))
+        .filter(|entry| File::open(entry.path().join("in-use")).map_or(true, |marker| marker.try_lock().is_ok()))
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    ended.sort();
+    let excess = ended.len().saturating_sub(OLD_RUNS_KEPT);
+    for (_, directory) in ended.into_iter().take(excess) {
+        let _ = fs::remove_dir_all(directory);
+    }
+}

@@ -1,0 +1,206 @@
+//! Installs what the local stack runs on, pinned, into its own directory: a Python environment with
+//! ministack (and what the end-to-end tests need), and anvil. Touches nothing else on the machine. A
+//! second run reads one stamp file and returns.
+//!
+//! Two runs at once wait for each other by a lock file; a run that was killed half-way leaves no stamp,
+//! so the next one begins again.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::{StackError, place};
+use crate::terminal;
+
+const REQUIREMENTS: &str = include_str!("requirements.txt");
+const ANVIL: &str = "1.7.1";
+const PYTHON_HINT: &str = "Python 3.10 or newer (python3, with its venv module)";
+const NODE_HINT: &str = "Node.js 18 or newer (it brings npm)";
+
+/// The tools of the local stack, installed.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    /// Where all of it lives.
+    pub directory: PathBuf,
+    /// Python of the environment, with ministack, boto3 and pytest.
+    pub python: PathBuf,
+    /// anvil itself, not npm's wrapper around it.
+    pub anvil: PathBuf,
+}
+
+/// Installs what is missing, with one line of progress per step on stderr, and says where it is.
+pub fn install() -> Result<Tools, StackError> {
+    install_in(&place::directory()?)
+}
+
+fn install_in(directory: &Path) -> Result<Tools, StackError> {
+    fs::create_dir_all(directory).map_err(file(directory))?;
+    let _lock =
+        lock(&directory.join("setup.lock"), Some("Waiting for another run that is setting up the local stack ..."))?;
+    let tools = tools_in(directory)?;
+    let stamp = directory.join("installed.txt");
+    let wanted = format!("{REQUIREMENTS}anvil {ANVIL}\n");
+    let complete = fs::read_to_string(&stamp).is_ok_and(|found| found == wanted);
+    if complete && tools.python.exists() && tools.anvil.exists() {
+        return Ok(tools);
+    }
+    terminal::remark(format!("Setting up the local stack in {}", directory.display()));
+    // From here to the last line the directory is incomplete, and says so.
+    let _ = fs::remove_file(&stamp);
+    let python = find_python()?;
+    find_npm()?;
+    install_python(directory, &python, &tools.python)?;
+    install_anvil(directory)?;
+    fs::write(&stamp, wanted).map_err(file(&stamp))?;
+    Ok(tools)
+}
+
+fn tools_in(directory: &Path) -> Result<Tools, StackError> {
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    let platform = match (os, arch) {
+        ("linux", "x86_64") => "linux-amd64",
+        ("linux", "aarch64") => "linux-arm64",
+        ("macos", "x86_64") => "darwin-amd64",
+        ("macos", "aarch64") => "darwin-arm64",
+        _ => return Err(StackError::NoAnvil { os, arch }),
+    };
+    Ok(Tools {
+        directory: directory.to_path_buf(),
+        python: directory.join("venv/bin/python"),
+        anvil: directory.join(format!("node/node_modules/@foundry-rs/anvil-{platform}/bin/anvil")),
+    })
+}
+
+/// Takes a lock, waiting for the other run that holds it, with a remark if it must. The lock goes with its holder, also if that one is killed.
+pub(super) fn lock(path: &Path, remark: Option<&str>) -> Result<File, StackError> {
+    let lock = File::options().create(true).truncate(false).write(true).open(path).map_err(file(path))?;
+    if lock.try_lock().is_err() {
+        remark.into_iter().for_each(terminal::remark);
+        lock.lock().map_err(file(path))?;
+    }
+    Ok(lock)
+}
+
+fn find_python() -> Result<PathBuf, StackError> {
+    let ask = "import sys; print('%d.%d' % sys.version_info[:2]); print(sys.executable)";
+    let answer =
+        output("python3", &["-c", ask]).ok_or(StackError::Missing { program: "python3", hint: PYTHON_HINT })?;
+    let mut lines = answer.lines();
+    let version = lines.next().unwrap_or_default().trim().to_owned();
+    if !at_least(&version, (3, 10)) {
+        return Err(StackError::TooOld { program: "python3", found: version, hint: PYTHON_HINT });
+    }
+    let program = PathBuf::from(lines.next().unwrap_or("python3").trim());
+    output("python3", &["-c", "import venv, ensurepip"]).ok_or(StackError::NoVenv)?;
+    Ok(program)
+}
+
+fn find_npm() -> Result<(), StackError> {
+    let node = output("node", &["--version"]).ok_or(StackError::Missing { program: "node", hint: NODE_HINT })?;
+    let version = node.trim().trim_start_matches('v').to_owned();
+    if !at_least(&version, (18, 0)) {
+        return Err(StackError::TooOld { program: "node", found: version, hint: NODE_HINT });
+    }
+    output("npm", &["--version"]).ok_or(StackError::Missing { program: "npm", hint: NODE_HINT })?;
+    Ok(())
+}
+
+fn at_least(version: &str, wanted: (u32, u32)) -> bool {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= wanted
+}
+
+/// What a program prints, or nothing if it is not there or does not end well.
+fn output(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn install_python(directory: &Path, python: &Path, inside: &Path) -> Result<(), StackError> {
+    let environment = directory.join("venv");
+    terminal::step("making a Python environment", || {
+        run(directory, "the Python environment", Command::new(python).args(["-m", "venv", "--clear"]).arg(&environment))
+    })?;
+    let requirements = directory.join("requirements.txt");
+    fs::write(&requirements, REQUIREMENTS).map_err(file(&requirements))?;
+    terminal::step("installing ministack, boto3 and pytest", || {
+        let mut pip = Command::new(inside);
+        pip.args(["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off", "-r"]);
+        run(directory, "pip", pip.arg(&requirements))
+    })
+}
+
+fn install_anvil(directory: &Path) -> Result<(), StackError> {
+    let prefix = directory.join("node");
+    fs::create_dir_all(&prefix).map_err(file(&prefix))?;
+    terminal::step("installing anvil", || {
+        let mut npm = Command::new("npm");
+        // Install scripts stay off: the platform's package has the program itself.
+        npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--prefix"]);
+        run(directory, "npm", npm.arg(&prefix).arg(format!("@foundry-rs/anvil@{ANVIL}")))
+    })?;
+    let anvil = tools_in(directory)?.anvil;
+    if anvil.exists() {
+        return Ok(());
+    }
+    let reason = format!("the package came without {}; see that npm installs optional packages", anvil.display());
+    Err(StackError::Install { what: "npm", reason, log: directory.join("setup.log") })
+}
+
+fn run(directory: &Path, what: &'static str, command: &mut Command) -> Result<(), StackError> {
+    let log = directory.join("setup.log");
+    let out = File::create(&log).map_err(file(&log))?;
+    let err = out.try_clone().map_err(file(&log))?;
+    let status = command
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(err)
+        .status()
+        .map_err(|error| StackError::Install { what, reason: error.to_string(), log: log.clone() })?;
+    if status.success() {
+        return Ok(());
+    }
+    let written = fs::read_to_string(&log).unwrap_or_default();
+    Err(StackError::Install { what, reason: telling_line(&written), log })
+}
+
+/// The line of an installer's output that says what went wrong: the last that calls itself an error,
+/// else the last.
+fn telling_line(written: &str) -> String {
+    let lines = || written.lines().map(str::trim).filter(|line| !line.is_empty());
+    let is_error = |line: &&str| line.to_ascii_lowercase().contains("error");
+    lines().rfind(is_error).or_else(|| lines().next_back()).unwrap_or("it said nothing").to_owned()
+}
+
+pub(super) fn file(path: &Path) -> impl FnOnce(std::io::Error) -> StackError {
+    let path = path.to_path_buf();
+    move |source| StackError::File { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert!(at_least("3.11", (3, 10)));
+        assert!(at_least("20.20.2", (18, 0)));
+        assert!(!at_least("3.9", (3, 10)));
+        assert!(!at_least("nonsense", (3, 10)));
+    }
+
+    #[test]
+    fn the_line_that_names_the_error_is_shown() {
+        let pip = "Collecting x\nERROR: Could not find a version\n\nnotice: a new release\n";
+        assert_eq!(telling_line(pip), "ERROR: Could not find a version");
+        assert_eq!(telling_line("only this\n"), "only this");
+    }
+
+    #[test]
+    fn every_python_package_is_pinned() {
+        for line in REQUIREMENTS.lines().filter(|line| !line.starts_with('#')) {
+            assert!(line.contains("=="), "{line}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What a person sees. Results go to stdout, progress and remarks to stderr, so that `--json` output
+//! can be piped; colour only where a person looks. A reader that went away (`signpost watch | head`)
+//! ends the output, not the program.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use crate::clock::Stopwatch;
+
+/// Writes one line to stdout.
+pub fn say(line: impl AsRef<str>) {
+    let mut out = io::stdout().lock();
+    // A closed pipe is the reader's decision; there is nobody left to tell.
+    let _ = writeln!(out, "{}", line.as_ref());
+    let _ = out.flush();
+}
+
+/// Writes one line to stderr.
+pub fn remark(line: impl AsRef<str>) {
+    let _ = writeln!(io::stderr().lock(), "{}", line.as_ref());
+}
+
+/// One line per step on stderr: what is being done, and, when it is done, how long it took.
+pub fn step<T, E>(label: &str, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    let running = Step::begin(label);
+    let result = work();
+    running.end(result.is_ok());
+    result
+}
+
+/// A step that is being done; see [`step`].
+#[derive(Debug)]
+pub struct Step {
+    since: Stopwatch,
+}
+
+impl Step {
+    /// Names the step.
+    #[must_use]
+    pub fn begin(label: &str) -> Self {
+        let mut err = io::stderr().lock();
+        let _ = write!(err, "  {label:.<52} ");
+        let _ = err.flush();
+        Self { since: Stopwatch::start() }
+    }
+
+    /// Says how it ended.
+    pub fn end(self, well: bool) {
+        let seconds = self.since.elapsed().as_secs_f64();
+        let _ = writeln!(io::stderr().lock(), "{} {seconds:.1} s", if well { "done" } else { "FAILED" });
+    }
+}
+
+/// A colour of the sixteen every terminal knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colour {
+    /// Went well.
+    Green,
+    /// Did not.
+    Red,
+    /// Look here.
+    Yellow,
+    /// Of less weight.
+    Grey,
+}
+
+/// `text` in `colour` if stdout is a terminal and `NO_COLOR` is not set, else as it is.
+#[must_use]
+pub fn paint(colour: Colour, text: &str) -> String {
+    if !io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some() {
+        return text.to_owned();
+    }
+    let code = match colour {
+        Colour::Green => 32,
+        Colour::Red => 31,
+        Colour::Yellow => 33,
+        Colour::Grey => 90,
+    };
+    format!("\u{1b}[{code}m{text}\u{1b}[0m")
+}

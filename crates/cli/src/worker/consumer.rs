@@ -1,0 +1,271 @@
+//! Takes messages from a queue and gives them to a handler: bounded in number, held as long as the
+//! handler works, deleted only when it says so, and given back when the program is asked to stop.
+//!
+//! Guarantees that a message is deleted only after its handler called it done (I13), and that at a
+//! stop everything in hand is finished or given back before [`consume`] returns.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use signpost_txmgr::signer::Disposition;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::inbox::{Inbox, Incoming};
+
+/// A queue that failed is asked again after this.
+const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
+/// The longest a message that could not be handled stays away before it is tried again.
+const RETRY_AFTER_MAX_S: u32 = 60;
+
+/// The order to stop, seen by everything that runs.
+pub type Stop = watch::Receiver<bool>;
+
+/// Waits for the order to stop.
+pub async fn stopped(stop: &Stop) {
+    let mut stop = stop.clone();
+    // An error means that nobody is left to give the order: the program ends.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// What is done with messages.
+pub trait Handler: Send + Sync + 'static {
+    /// Handles messages that came together; one disposition each, in order. A handler that works for
+    /// long looks at `stop`.
+    fn handle(&self, messages: &[Incoming], stop: &Stop) -> impl Future<Output = Vec<Disposition>> + Send;
+}
+
+/// How a queue is consumed.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Handlers at once.
+    pub at_once: usize,
+    /// Seconds messages are held for, and renewed at a third of it.
+    pub held_s: u32,
+    /// Whether messages of different groups are handled apart.
+    pub by_group: bool,
+}
+
+/// Consumes a queue until the order to stop; then finishes or gives back what is in hand.
+pub async fn consume<I: Inbox, H: Handler>(inbox: Arc<I>, handler: Arc<H>, limits: Limits, stop: Stop) {
+    let permits = Arc::new(Semaphore::new(limits.at_once));
+    let mut work = JoinSet::new();
+    loop {
+        while let Some(ended) = work.try_join_next() {
+            report(ended);
+        }
+        // A message is received only when somebody can work on it.
+        let received = tokio::select! {
+            biased;
+            () = stopped(&stop) => break,
+            received = async {
+                drop(permits.acquire().await);
+                inbox.receive().await
+            } => received,
+        };
+        let messages = match received {
+            Ok(messages) => messages,
+            Err(error) => {
+                tracing::warn!(%error, "the queue cannot be read; it is asked again");
+                tokio::select! {
+                    () = stopped(&stop) => break,
+                    () = tokio::time::sleep(PAUSE_AFTER_FAULT) => continue,
+                }
+            }
+        };
+        for batch in split(messages, limits.by_group) {
+            let (inbox, handler) = (Arc::clone(&inbox), Arc::clone(&handler));
+            let (permits, stop) = (Arc::clone(&permits), stop.clone());
+            work.spawn(async move { work_on(&*inbox, &*handler, &permits, &batch, limits.held_s, &stop).await });
+        }
+    }
+    while let Some(ended) = work.join_next().await {
+        report(ended);
+    }
+}
+
+/// A handler that broke an assertion leaves its messages to the queue, which delivers them again.
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a handler broke; its messages will be delivered again");
+    }
+}
+
+fn split(messages: Vec<Incoming>, by_group: bool) -> Vec<Vec<Incoming>> {
+    if !by_group {
+        return if messages.is_empty() { Vec::new() } else { vec![messages] };
+    }
+    let mut groups: BTreeMap<Option<String>, Vec<Incoming>> = BTreeMap::new();
+    for message in messages {
+        groups.entry(message.group.clone()).or_default().push(message);
+    }
+    groups.into_values().collect()
+}
+
+async fn work_on<I: Inbox, H: Handler>(
+    inbox: &I,
+    handler: &H,
+    permits: &Semaphore,
+    batch: &[Incoming],
+    held_s: u32,
+    stop: &Stop,
+) {
+    let work = async {
+        let _permit = permits.acquire().await;
+        if *stop.borrow() {
+            return vec![Disposition::Retry; batch.len()];
+        }
+        handler.handle(batch, stop).await
+    };
+    let dispositions = holding(inbox, batch, held_s, work).await;
+    assert_eq!(dispositions.len(), batch.len(), "a handler answers for every message it got");
+    let (mut done, mut again) = (Vec::new(), Vec::new());
+    for (message, disposition) in batch.iter().zip(dispositions) {
+        match disposition {
+            Disposition::Done => done.push(message.receipt.clone()),
+            Disposition::Retry if *stop.borrow() => again.push((message.receipt.clone(), 0)),
+            Disposition::Retry => again.push((message.receipt.clone(), retry_after_s(message.receives))),
+        }
+    }
+    if let Err(error) = inbox.delete(&done).await {
+        tracing::warn!(%error, "handled messages were not deleted; they come again, which is harmless");
+    }
+    if let Err(error) = inbox.hold(&again).await {
+        tracing::warn!(%error, "messages were not given back; they come again when their time is over");
+    }
+}
+
+/// 1, 2, 4 … seconds by the number of deliveries.
+fn retry_after_s(receives: u32) -> u32 {
+    1_u32.checked_shl(receives.saturating_sub(1)).map_or(RETRY_AFTER_MAX_S, |seconds| seconds.min(RETRY_AFTER_MAX_S))
+}
+
+/// Awaits `work` and meanwhile renews the hold on its messages.
+async fn holding<I: Inbox, T>(inbox: &I, batch: &[Incoming], held_s: u32, work: impl Future<Output = T>) -> T {
+    let receipts: Vec<_> = batch.iter().map(|message| (message.receipt.clone(), held_s)).collect();
+    let every = Duration::from_secs(u64::from(held_s)).checked_div(3).unwrap_or(PAUSE_AFTER_FAULT);
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            result = &mut work => return result,
+            () = tokio::time::sleep(every) => {
+                // Without the renewal another worker may get them too: correct, only more work.
+                if let Err(error) = inbox.hold(&receipts).await {
+                    tracing::warn!(%error, "the hold on messages was not renewed");
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    use super::super::inbox::InboxError;
+    use super::*;
+
+    /// A queue that gives what it was filled with, then waits for ever, and notes what is done.
+    #[derive(Default)]
+    struct Filled {
+        batches: Mutex<VecDeque<Result<Vec<Incoming>, InboxError>>>,
+        deleted: Mutex<Vec<String>>,
+        held: Mutex<Vec<(String, u32)>>,
+        changed: tokio::sync::Notify,
+    }
+
+    impl Inbox for Filled {
+        async fn receive(&self) -> Result<Vec<Incoming>, InboxError> {
+            let next = self.batches.lock().unwrap().pop_front();
+            if let Some(batch) = next { batch } else { std::future::pending().await }
+        }
+
+        async fn delete(&self, receipts: &[String]) -> Result<(), InboxError> {
+            self.deleted.lock().unwrap().extend_from_slice(receipts);
+            self.changed.notify_one();
+            Ok(())
+        }
+
+        async fn hold(&self, receipts: &[(String, u32)]) -> Result<(), InboxError> {
+            self.held.lock().unwrap().extend_from_slice(receipts);
+            Ok(())
+        }
+    }
+
+    /// Done, unless the body says otherwise.
+    struct AsTheBodySays;
+
+    impl Handler for AsTheBodySays {
+        async fn handle(&self, messages: &[Incoming], stop: &Stop) -> Vec<Disposition> {
+            let mut dispositions = Vec::new();
+            for message in messages {
+                match message.body.as_str() {
+                    "break" => panic!("asked to"),
+                    "until stopped" => {
+                        stopped(stop).await;
+                        dispositions.push(Disposition::Retry);
+                    }
+                    "retry" => dispositions.push(Disposition::Retry),
+                    _ => dispositions.push(Disposition::Done),
+                }
+            }
+            dispositions
+        }
+    }
+
+    fn message(group: &str, body: &str, receives: u32) -> Incoming {
+        Incoming {
+            receipt: format!("{group}/{body}"),
+            message_id: String::new(),
+            group: Some(group.to_owned()),
+            sender: None,
+            trace: None,
+            receives,
+            body: body.to_owned(),
+        }
+    }
+
+    /// Consumes until so many messages are deleted, then stops.
+    async fn consumed(batches: Vec<Result<Vec<Incoming>, InboxError>>, deletions: usize) -> Arc<Filled> {
+        let inbox = Arc::new(Filled { batches: Mutex::new(batches.into()), ..Filled::default() });
+        let (order, stop) = watch::channel(false);
+        let limits = Limits { at_once: 2, held_s: 30, by_group: true };
+        let consuming = consume(Arc::clone(&inbox), Arc::new(AsTheBodySays), limits, stop);
+        let stopping = async {
+            while inbox.deleted.lock().unwrap().len() < deletions {
+                inbox.changed.notified().await;
+            }
+            order.send(true).unwrap();
+        };
+        tokio::join!(consuming, stopping);
+        inbox
+    }
+
+    #[tokio::test]
+    async fn what_is_done_is_deleted_and_the_rest_comes_again_later_and_later() {
+        let batch = vec![message("a", "one", 1), message("b", "two", 1), message("c", "until stopped", 3)];
+        let inbox = consumed(vec![Ok(batch)], 2).await;
+        let mut deleted = inbox.deleted.lock().unwrap().clone();
+        deleted.sort();
+        assert_eq!(deleted, ["a/one", "b/two"]);
+        assert_eq!(*inbox.held.lock().unwrap(), [("c/until stopped".to_owned(), 0)], "given back at the stop");
+        assert_eq!([1, 2, 4, 100].map(retry_after_s), [1, 2, 8, 60]);
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_breaks_takes_nothing_with_it() {
+        let batches = vec![Ok(vec![message("a", "break", 1)]), Ok(vec![message("b", "one", 1)])];
+        let inbox = consumed(batches, 1).await;
+        assert_eq!(*inbox.deleted.lock().unwrap(), ["b/one"]);
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_fails_is_asked_again() {
+        let fault = InboxError { operation: "ReceiveMessage", reason: "gone".to_owned() };
+        let inbox = consumed(vec![Err(fault), Ok(vec![message("a", "one", 1)])], 1).await;
+        assert_eq!(*inbox.deleted.lock().unwrap(), ["a/one"]);
+    }
+}

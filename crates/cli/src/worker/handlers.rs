@@ -1,0 +1,190 @@
+//! What a worker does with the messages of each queue: the two drivers, hosted.
+//!
+//! Decides nothing about a request; only how long a lane is looked at and how often.
+
+use std::time::Duration;
+
+use signpost_txmgr::broadcaster::{Broadcaster, Lane, account_of};
+use signpost_txmgr::ports::{BroadcastQueue, Chain, Keys, OutcomeTopic, ResignQueue, Store};
+use signpost_txmgr::signer::{Delivery, Disposition, Signer};
+use signpost_txmgr::units::{AccountKey, Millis};
+use signpost_txmgr::wire::{LanePoke, SignerPoke};
+
+use super::consumer::{Handler, Stop, stopped};
+use super::inbox::Incoming;
+use crate::clock::{self, Stopwatch};
+
+/// The longest pause between two looks at a lane on which nothing moves.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A pass ends after this and asks for the next one, so that no lane keeps others waiting.
+const PASS_MAX: Duration = Duration::from_mins(2);
+
+fn now() -> Millis {
+    Millis(clock::now_ms())
+}
+
+/// The signing queue's.
+#[derive(Debug)]
+pub struct Signing<S, K, B, O>(pub std::sync::Arc<Signer<S, K, B, O>>);
+
+impl<S, K, B, O> Handler for Signing<S, K, B, O>
+where
+    S: Store + 'static,
+    K: Keys + 'static,
+    B: BroadcastQueue + 'static,
+    O: OutcomeTopic + 'static,
+{
+    async fn handle(&self, messages: &[Incoming], _stop: &Stop) -> Vec<Disposition> {
+        let deliveries: Vec<_> = messages
+            .iter()
+            .map(|message| Delivery {
+                message_id: message.message_id.clone(),
+                group: message.group.clone(),
+                sender: message.sender.clone(),
+                trace: message.trace.clone(),
+                body: message.body.clone(),
+            })
+            .collect();
+        self.0.handle(&deliveries, now()).await
+    }
+}
+
+/// The resign queue's.
+#[derive(Debug)]
+pub struct Resigning<S, K, B, O>(pub std::sync::Arc<Signer<S, K, B, O>>);
+
+impl<S, K, B, O> Handler for Resigning<S, K, B, O>
+where
+    S: Store + 'static,
+    K: Keys + 'static,
+    B: BroadcastQueue + 'static,
+    O: OutcomeTopic + 'static,
+{
+    async fn handle(&self, messages: &[Incoming], _stop: &Stop) -> Vec<Disposition> {
+        let mut dispositions = vec![Disposition::Done; messages.len()];
+        let (mut places, mut asks) = (Vec::new(), Vec::new());
+        for (at, message) in messages.iter().enumerate() {
+            match serde_json::from_str::<SignerPoke>(&message.body) {
+                Ok(ask) => {
+                    places.push(at);
+                    asks.push(ask);
+                }
+                // Only we write to this queue. A poke that cannot be read is replaced by the sweep's.
+                Err(error) => tracing::error!(%error, message_id = %message.message_id, "not a poke; dropped"),
+            }
+        }
+        for (at, disposition) in places.into_iter().zip(self.0.handle_asks(&asks, now()).await) {
+            if let Some(slot) = dispositions.get_mut(at) {
+                *slot = disposition;
+            }
+        }
+        dispositions
+    }
+}
+
+/// The broadcast queue's: a pass over a lane, while its messages are held as the lease.
+#[derive(Debug)]
+pub struct Lanes<S, C, R, O, B> {
+    /// The driver.
+    pub broadcaster: Broadcaster<S, C, R, O>,
+    /// Where a pass that ends early asks for the next.
+    pub queue: B,
+    /// Between two looks at a lane that moves.
+    pub poll: Duration,
+}
+
+impl<S, C, R, O, B> Handler for Lanes<S, C, R, O, B>
+where
+    S: Store + 'static,
+    C: Chain + 'static,
+    R: ResignQueue + 'static,
+    O: OutcomeTopic + 'static,
+    B: BroadcastQueue + 'static,
+{
+    async fn handle(&self, messages: &[Incoming], stop: &Stop) -> Vec<Disposition> {
+        let mut accounts: Vec<AccountKey> = Vec::new();
+        let mut by_account = Vec::with_capacity(messages.len());
+        for message in messages {
+            let poke = serde_json::from_str::<LanePoke>(&message.body).ok();
+            let account = poke.as_ref().and_then(account_of);
+            if account.is_none() {
+                tracing::error!(message_id = %message.message_id, "not a poke; dropped");
+            }
+            accounts.extend(account.filter(|account| !accounts.contains(account)));
+            by_account.push(account);
+        }
+        let mut left = Vec::new();
+        for account in accounts {
+            if self.pass(account, stop).await == Disposition::Retry {
+                left.push(account);
+            }
+        }
+        let disposition = |account: Option<AccountKey>| {
+            if account.is_some_and(|account| left.contains(&account)) { Disposition::Retry } else { Disposition::Done }
+        };
+        by_account.into_iter().map(disposition).collect()
+    }
+}
+
+impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lanes<S, C, R, O, B> {
+    /// Looks at a lane, about once per block while something moves and less often while nothing does,
+    /// until no slot is open. At a stop the rest is left to whoever comes next.
+    async fn pass(&self, account: AccountKey, stop: &Stop) -> Disposition {
+        let mut lane = Lane::new(account, now());
+        let begun = Stopwatch::start();
+        let mut pause = self.poll;
+        loop {
+            match self.broadcaster.round(&mut lane, now()).await {
+                Ok(round) if round.open == 0 => return Disposition::Done,
+                Ok(round) if round.changed > 0 => pause = self.poll,
+                Ok(_) => pause = longer(pause),
+                Err(error) => {
+                    tracing::warn!(%error, %account, "the store did not answer; the lane is looked at again");
+                    pause = longer(pause);
+                }
+            }
+            if begun.elapsed() > PASS_MAX {
+                return self.hand_on(account).await;
+            }
+            tokio::select! {
+                () = stopped(stop) => return Disposition::Retry,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Asks for the next pass. The messages of this one are done once that is on the queue.
+    async fn hand_on(&self, account: AccountKey) -> Disposition {
+        let poke = LanePoke { account: account.to_string(), cause: format!("next pass at {}", now()) };
+        match self.queue.poke_lanes(&[poke]).await {
+            Ok(()) => Disposition::Done,
+            Err(error) => {
+                tracing::warn!(%error, %account, "the next pass was not asked for; this one's message comes again");
+                Disposition::Retry
+            }
+        }
+    }
+
+    /// Pokes every lane with open slots, now and then again, in place of pokes that were lost.
+    pub async fn sweep(&self, every: Duration, stop: &Stop) {
+        loop {
+            match self.broadcaster.sweep(now()).await {
+                Ok(pokes) if pokes.is_empty() => {}
+                Ok(pokes) => {
+                    if let Err(error) = self.queue.poke_lanes(&pokes).await {
+                        tracing::warn!(%error, "lanes were not poked; the next sweep will");
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "the accounts cannot be read; the next sweep will"),
+            }
+            tokio::select! {
+                () = stopped(stop) => return,
+                () = tokio::time::sleep(every) => {}
+            }
+        }
+    }
+}
+
+fn longer(pause: Duration) -> Duration {
+    pause.saturating_mul(3).checked_div(2).unwrap_or(PAUSE_MAX).min(PAUSE_MAX)
+}
