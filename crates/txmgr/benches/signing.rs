@@ -10,9 +10,11 @@ use std::sync::Arc;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use k256::ecdsa::signature::hazmat::PrehashVerifier as _;
 use k256::ecdsa::{Signature, VerifyingKey};
+use signpost_txmgr::policy::AccountPolicy;
+use signpost_txmgr::request::{Message, NetworkRules, accept};
 use signpost_txmgr::signature::LocalKey;
 use signpost_txmgr::tx::{Fee, Intent, UnsignedTx};
-use signpost_txmgr::units::{Address, ChainId, Gas, Nonce, U256, Wei};
+use signpost_txmgr::units::{AccountKey, Address, ChainId, Gas, Millis, Nonce, U256, Wei};
 
 /// As many transactions as are measured in turn, half of them with a high s.
 const VARIANTS: u64 = 64;
@@ -77,7 +79,41 @@ fn signing(criterion: &mut Criterion) {
         let signature = public.signature(&tx.signing_hash(), der).expect("signed by this key");
         bencher.iter(|| (black_box(&tx).signing_hash(), tx.sign(&signature)));
     });
+    let (account, policy, network) = accepting(public.address());
+    let bodies: Vec<_> = returned.iter().map(|(nonce, der)| (*nonce, body(*nonce), der)).collect();
+    let mut turn = bodies.iter().cycle();
+    group.bench_function("message_to_raw_without_kms", |bencher| {
+        bencher.iter_batched(
+            || turn.next().expect("a cycle does not end"),
+            |(nonce, body, der)| {
+                let Ok(Message::Sign(request)) = Message::parse(black_box(body)) else {
+                    unreachable!("the body is a signing request")
+                };
+                let accepted =
+                    accept(&request, &account, &policy, &network, None, None, NOW).expect("within the policy");
+                let tx = UnsignedTx { intent: &accepted.intent, nonce: Nonce(*nonce), fee: accepted.fee };
+                let signature = public.signature(&tx.signing_hash(), der).expect("signed by this key");
+                tx.sign(&signature)
+            },
+            BatchSize::SmallInput,
+        );
+    });
     group.finish();
+}
+
+const NOW: Millis = Millis(1_795_348_800_000);
+
+/// The request that asks for [`intent`].
+fn body(nonce: u64) -> String {
+    let data = hex::encode(&intent().data);
+    format!(
+        r#"{{"requestId":"payout-{nonce}","account":"payouts","to":"0x5555555555555555555555555555555555555555","data":"0x{data}","gas":60000,"gasPrice":"1000000000","metadata":{{"batch":17}}}}"#
+    )
+}
+
+fn accepting(address: Address) -> (AccountKey, AccountPolicy, NetworkRules) {
+    let account = AccountKey { chain_id: ChainId(56), address };
+    (account, AccountPolicy::capped(Wei::from_gwei(5)), NetworkRules { fee_floor: Wei::from(50_000_000) })
 }
 
 criterion_group!(benches, signing);

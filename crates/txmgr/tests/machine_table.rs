@@ -82,8 +82,8 @@ fn cancel(id: u8, gas_price: u64) -> Attempt {
     attempt(AttemptKind::Cancel, id, gas_price)
 }
 
-fn answered(attempt: Attempt, class: SendClass) -> Attempt {
-    Attempt { sent: Some(Sent { at: START, answer: SendAnswer::new(class, "said") }), ..attempt }
+fn answered(attempt: &Attempt, class: SendClass) -> Attempt {
+    Attempt { sent: Some(Sent { at: START, answer: SendAnswer::new(class, "said") }), ..attempt.clone() }
 }
 
 fn block(number: u64, fork: u8) -> BlockRef {
@@ -114,15 +114,15 @@ fn signed() -> Record {
 }
 
 fn sent(class: SendClass) -> Record {
-    in_phase(Phase::Sent, vec![answered(execute(1, 100), class)])
+    in_phase(Phase::Sent, vec![answered(&execute(1, 100), class)])
 }
 
 fn bumped() -> Record {
-    in_phase(Phase::Sent, vec![answered(execute(1, 100), SendClass::Accepted), execute(2, 110)])
+    in_phase(Phase::Sent, vec![answered(&execute(1, 100), SendClass::Accepted), execute(2, 110)])
 }
 
 fn cancel_signed() -> Record {
-    wanting_cancel(in_phase(Phase::Sent, vec![answered(execute(1, 100), SendClass::Accepted), cancel(2, 110)]))
+    wanting_cancel(in_phase(Phase::Sent, vec![answered(&execute(1, 100), SendClass::Accepted), cancel(2, 110)]))
 }
 
 fn mined() -> Record {
@@ -395,10 +395,10 @@ fn next_records() -> Vec<(&'static str, Record)> {
         ("sent, funds", sent(SendClass::Funds)),
         ("sent, refused", sent(SendClass::Refused)),
         ("sent, misconfigured", sent(SendClass::Misconfigured)),
-        ("sent at the cap", in_phase(Phase::Sent, vec![answered(execute(1, 190), SendClass::Accepted)])),
+        ("sent at the cap", in_phase(Phase::Sent, vec![answered(&execute(1, 190), SendClass::Accepted)])),
         ("cancel sent, refused", {
             let mut record = cancel_signed();
-            record.attempts[1] = answered(cancel(2, 110), SendClass::Refused);
+            record.attempts[1] = answered(&cancel(2, 110), SendClass::Refused);
             record
         }),
     ]);
@@ -498,7 +498,7 @@ fn a_reservation_whose_slot_a_foreign_transaction_used_needs_no_signature_to_be_
 #[test]
 fn a_cancel_above_the_requests_cap_is_still_bumped() {
     let mut record = cancel_signed();
-    record.attempts[1] = answered(cancel(2, 300), SendClass::Underpriced(None));
+    record.attempts[1] = answered(&cancel(2, 300), SendClass::Underpriced(None));
     let wanted = SignerAsk { number: 2, kind: AttemptKind::Cancel, fee: Some(price(330)) };
     assert_eq!(next_action(&record, &seen(chain()), &Tuning::BSC, NOW), Action::AskSigner(wanted));
 }
@@ -519,7 +519,7 @@ fn bumps_leave_room_for_a_cancel() {
         fee = fees::bump(fee, None, record.fee_cap).unwrap();
     }
     for attempt in &mut record.attempts {
-        attempt.sent = answered(execute(1, 0), SendClass::Accepted).sent;
+        attempt.sent = answered(&execute(1, 0), SendClass::Accepted).sent;
     }
     let number = record.attempts.len();
     let long_head = SlotView { head_since: START, ..seen(chain()) };

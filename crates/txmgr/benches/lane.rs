@@ -1,0 +1,96 @@
+//! From a message to a stored signature over in-memory ports, by the number of open slots of the lane.
+//!
+//! `cargo bench -p signpost-txmgr --bench lane`; one account, batches of 10, one thread. The in-memory
+//! key service really signs (about one more `k256` signature per request than a Signpost on KMS pays).
+//! The goals: 3,000 requests a second, and a time that does not grow with the open slots.
+
+#![allow(missing_docs, reason = "criterion's macros write functions without documentation")]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use futures_util::FutureExt as _;
+use signpost_txmgr::account::Head;
+use signpost_txmgr::fake::{Gate, Journal, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock};
+use signpost_txmgr::policy::Policies;
+use signpost_txmgr::ports::Store as _;
+use signpost_txmgr::request::NetworkRules;
+use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
+use signpost_txmgr::units::{AccountKey, ChainId, KmsKeyId, Millis, Nonce, Wei};
+
+/// SQS's largest batch.
+const BATCH: u64 = 10;
+const NOW: Millis = Millis(1_795_348_800_000);
+
+type MemorySigner = Signer<MemoryStore, MemoryKeys, MemoryQueues, MemoryTopic>;
+
+/// A signer with one registered account.
+fn signer() -> MemorySigner {
+    let (gate, journal) = (Gate::default(), Journal::default());
+    let keys = MemoryKeys::new(gate.clone(), journal.clone());
+    let key_id: KmsKeyId = "bench".parse().expect("a key id");
+    let address = keys.add(&key_id, [0x46; 32]);
+    let store = MemoryStore::new(gate.clone(), journal.clone());
+    let head = Head {
+        account: AccountKey { chain_id: ChainId(97), address },
+        name: "payouts".parse().expect("a name"),
+        kms_key_id: key_id,
+        next_nonce: Nonce(0),
+        lowest_open_nonce: Nonce(0),
+        paused: false,
+        registered_at: NOW,
+        fee: None,
+    };
+    store.register(&head).now_or_never().expect("without weather every call completes").expect("registered");
+    let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &gate, &journal);
+    let policies = "[account.payouts]\nmax_gas_price_wei = \"5000000000\"\ngas_price_wei = \"100000000\"\n";
+    let config = SignerConfig {
+        chain_id: ChainId(97),
+        policies: Policies::from_toml(policies).expect("a policy"),
+        network: NetworkRules { fee_floor: Wei::from(50_000_000) },
+        retention_ms: 1,
+        sign_concurrency: 16,
+    };
+    Signer::new(store, keys, queues, MemoryTopic::new(gate, journal), config)
+}
+
+/// The next `BATCH` requests nobody sent before.
+fn batch(next: &AtomicU64) -> Vec<Delivery> {
+    (0..BATCH)
+        .map(|_| {
+            let id = next.fetch_add(1, Ordering::Relaxed);
+            Delivery {
+                message_id: format!("m-{id}"),
+                group: Some("payouts".to_owned()),
+                sender: Some("AIDAEXAMPLE".to_owned()),
+                trace: None,
+                body: format!(
+                    r#"{{"requestId":"r-{id}","account":"payouts","to":"0x55d398326f99059fF775485246999027B3197955","value":"1000000000000000","gas":21000}}"#
+                ),
+            }
+        })
+        .collect()
+}
+
+fn run(signer: &MemorySigner, deliveries: &[Delivery]) {
+    let dispositions = signer.handle(deliveries, NOW).now_or_never().expect("without weather every call completes");
+    assert!(dispositions.iter().all(|disposition| *disposition == Disposition::Done));
+}
+
+fn lane(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("message_to_stored_signature");
+    group.throughput(Throughput::Elements(BATCH)).sample_size(50);
+    for open in [10_u64, 1_000, 10_000] {
+        let (signer, next) = (signer(), AtomicU64::new(0));
+        for _ in 0..open / BATCH {
+            run(&signer, &batch(&next));
+        }
+        group.bench_function(BenchmarkId::new("open_slots", open), |bencher| {
+            bencher.iter_batched(|| batch(&next), |deliveries| run(&signer, &deliveries), BatchSize::SmallInput);
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, lane);
+criterion_main!(benches);
