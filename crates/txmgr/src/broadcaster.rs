@@ -26,12 +26,15 @@ use crate::ports::{Chain, ChainView, OutcomeTopic, PortError, ResignQueue, Store
 use crate::record::{Phase, Record, Stored};
 use crate::units::{AccountKey, Millis, Nonce};
 use crate::wire::LanePoke;
+use crate::{fees, meters};
 
 pub use self::lane::Lane;
 
 /// What a broadcaster is configured with.
 #[derive(Debug, Clone)]
 pub struct BroadcasterConfig {
+    /// What counts as final.
+    pub finality: Finality,
     /// When to send again, bump and ask again.
     pub tuning: Tuning,
     /// Slots worked on above the chain's count: BSC's pool keeps 200 per account, half is safe.
@@ -40,6 +43,16 @@ pub struct BroadcasterConfig {
     pub retention_ms: u64,
     /// Store writes at once.
     pub write_concurrency: usize,
+}
+
+/// What counts as final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finality {
+    /// BEP-126 fast finality: the node's `finalized` block.
+    Finalized,
+    /// The node's `finalized` block, or this many blocks on top of the receipt's. For chains and nodes
+    /// without fast finality; a deeper reorg then makes an outcome untrue.
+    Confirmations(u64),
 }
 
 impl BroadcasterConfig {
@@ -73,6 +86,8 @@ pub struct Round {
 impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O> {
     /// Most times the decisions of one round are taken again after what they changed.
     const MAX_TURNS: usize = 4;
+    /// An address is looked at for code this often.
+    const CODE_EVERY_MS: u64 = 10 * 60 * 1_000;
 
     /// A broadcaster over these ports.
     pub fn new(store: S, chain: C, resign: R, topic: O, config: BroadcasterConfig) -> Self {
@@ -93,6 +108,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         if let Some(view) = &seen {
             lane.saw(view, now);
             self.note_fee(&mut head, view, now).await;
+            self.look_for_code(lane, now).await;
         }
         for _ in 0..Self::MAX_TURNS {
             let turn = self.turn(lane, seen.as_ref(), now).await?;
@@ -103,14 +119,22 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         }
         self.leave_closed(lane, &mut head, now).await?;
         self.fast_forward(lane, &head).await?;
+        self.watch_head(lane, &head, now);
         Ok(Round { open: head.open_slots(), changed, chain_seen: seen.is_some() })
     }
 
-    /// The lanes with open slots, as pokes: what a sweep sends in place of lost ones.
+    /// The lanes with open slots, as pokes: what a sweep sends in place of lost ones. Idle lanes get
+    /// their one round here, which takes up nonces another program used.
     pub async fn sweep(&self, now: Millis) -> Result<Vec<LanePoke>, PortError> {
-        let heads = self.store.accounts().await?;
-        let open = heads.into_iter().filter(|head| head.open_slots() > 0);
-        Ok(open.map(|head| LanePoke { account: head.account.to_string(), cause: format!("sweep at {now}") }).collect())
+        let mut pokes = Vec::new();
+        for head in self.store.accounts().await? {
+            if head.open_slots() > 0 {
+                pokes.push(LanePoke { account: head.account.to_string(), cause: format!("sweep at {now}") });
+            } else if let Err(error) = self.round(&mut Lane::new(head.account, now), now).await {
+                tracing::warn!(%error, account = %head.account, "an idle lane could not be looked at");
+            }
+        }
+        Ok(pokes)
     }
 
     /// Reads the open slots of the window and their records.
@@ -165,6 +189,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         match self.chain.view(&query).await {
             Ok(view) => Some(view),
             Err(error) => {
+                metrics::counter!(meters::NO_CHAIN).increment(1);
                 tracing::warn!(%error, account = %lane.account, "no node answers: unknown, still watching");
                 None
             }
@@ -199,7 +224,8 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         for (nonce, record) in &lane.records {
             let mined = matches!(record.phase, Phase::Mined(_) | Phase::Settled(_));
             let is_lane_head = !mined && !head_taken;
-            let view = lane.slot_view(record, seen, &receipts, is_lane_head, predecessors_sent);
+            let chain = lane.chain_slot(record, seen, &receipts, self.config.finality);
+            let view = lane.slot_view(record, chain, is_lane_head, predecessors_sent);
             let action = next_action(record, &view, &self.config.tuning, now);
             head_taken = head_taken || !mined;
             let sends = matches!(action, Action::Send { .. });
@@ -241,10 +267,50 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             return Ok(());
         }
         if self.store.fast_forward(&lane.account, head.next_nonce, high.finalized_nonce).await? {
+            metrics::counter!(meters::FAST_FORWARDS).increment(1);
             tracing::warn!(account = %lane.account, from = %head.next_nonce, to = %high.finalized_nonce,
                 "another program used this account's nonces; the lane goes on after them");
         }
         Ok(())
+    }
+
+    /// Says so when the lane's head is stuck and may not be priced higher.
+    fn watch_head(&self, lane: &mut Lane, head: &Head, now: Millis) {
+        let account = head.account.to_string();
+        let gauge = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        let age_ms = lane.head_since.map_or(0, |(_, since)| now.since(since));
+        metrics::gauge!(meters::LANE_OPEN_SLOTS, "account" => account.clone()).set(gauge(head.open_slots()));
+        metrics::gauge!(meters::LANE_HEAD_AGE, "account" => account.clone()).set(gauge(age_ms));
+        let Some((nonce, _)) = lane.head_since.filter(|_| age_ms >= self.config.tuning.bump_after_ms) else { return };
+        let capped = |record: &Record| {
+            let last = record.attempts.last()?;
+            let stuck = record.cancel.is_none() && fees::bump(last.fee, None, record.fee_cap).is_none();
+            stuck.then(|| (record.request_id.clone(), record.fee_cap))
+        };
+        let Some((request_id, fee_cap)) = lane.records.get(&nonce).and_then(capped) else { return };
+        if lane.may_warn(now) {
+            metrics::counter!(meters::AT_CAP, "account" => account).increment(1);
+            tracing::warn!(account = %head.account, %request_id, %nonce, age_ms, %fee_cap,
+                "the lane's head is not mined and its price is at the cap; it goes on being sent");
+        }
+    }
+
+    /// An account whose address has code (EIP-7702) may have one transaction in flight on BSC.
+    async fn look_for_code(&self, lane: &mut Lane, now: Millis) {
+        if lane.code_seen_at.is_some_and(|at| now.since(at) < Self::CODE_EVERY_MS) {
+            return;
+        }
+        match self.chain.has_code(lane.account.address).await {
+            Ok(has_code) => {
+                lane.code_seen_at = Some(now);
+                if has_code {
+                    metrics::counter!(meters::DELEGATED, "account" => lane.account.to_string()).increment(1);
+                    tracing::warn!(account = %lane.account,
+                        "the account's address has code (EIP-7702): BSC takes one transaction of it at a time; remove the delegation");
+                }
+            }
+            Err(error) => tracing::debug!(%error, account = %lane.account, "the account's code cannot be read"),
+        }
     }
 
     /// Tells the signer the network's price, for requests that name none.

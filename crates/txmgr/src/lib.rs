@@ -17,6 +17,7 @@ pub mod broadcaster;
 pub mod fake;
 pub mod fees;
 pub mod machine;
+pub mod meters;
 pub mod policy;
 pub mod ports;
 pub mod record;

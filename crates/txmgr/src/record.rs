@@ -223,6 +223,17 @@ pub enum AttemptKind {
     Cancel,
 }
 
+impl AttemptKind {
+    /// The kind's stable name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Execute => "execute",
+            Self::Cancel => "cancel",
+        }
+    }
+}
+
 /// That bytes were handed to a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sent {
@@ -286,6 +297,19 @@ pub enum CancelCause {
     Refused(String),
     /// The policy was tightened after the reservation; what it says.
     Policy(Reason),
+}
+
+impl CancelCause {
+    /// The cause's stable name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Deadline => "deadline",
+            Self::Refused(_) => "refused",
+            Self::Policy(_) => "policy",
+        }
+    }
 }
 
 impl Record {

@@ -26,6 +26,7 @@ use futures_util::stream::{self, StreamExt};
 use serde_json::Value;
 
 use crate::account::Head;
+use crate::meters;
 use crate::policy::Policies;
 use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, Store};
 use crate::record::Record;
@@ -135,12 +136,18 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 return vec![Disposition::Retry; deliveries.len()];
             }
         };
-        let (mut candidates, mut refusals, mut cancels) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut candidates, mut refusals, mut cancels) = (Vec::<Candidate>::new(), Vec::new(), Vec::new());
         for (at, (delivery, message)) in deliveries.iter().zip(parsed).enumerate() {
             match self.judge(at, delivery, message, &heads, now) {
                 Work::Candidate(candidate) => candidates.push(*candidate),
                 Work::Refused(refusal) => refusals.push((at, *refusal)),
-                Work::Cancel(id) => cancels.push((at, id)),
+                Work::Cancel(id) => {
+                    // Not reserved yet: it gets no slot at all. If it has one from before, its record
+                    // answers, and the cancel finds it there.
+                    let cancelled = candidates.extract_if(.., |candidate| candidate.id == id);
+                    refusals.extend(cancelled.map(Candidate::cancelled));
+                    cancels.push((at, id));
+                }
             }
         }
         self.settle_refusals(&mut batch, refusals, now).await;
@@ -286,6 +293,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                     batch.done(&by);
                 }
                 Err(error) => {
+                    metrics::counter!(meters::NOT_SIGNED).increment(1);
                     tracing::warn!(%error, "not signed; the message stays on the queue, the slot stays reserved");
                     batch.retry(&by);
                 }

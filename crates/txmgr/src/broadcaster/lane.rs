@@ -8,7 +8,7 @@ use crate::ports::ChainView;
 use crate::record::{Phase, Receipt, Record};
 use crate::units::{AccountKey, BlockNumber, Millis, Nonce, RequestId};
 
-use super::BroadcasterConfig;
+use super::{BroadcasterConfig, Finality};
 
 /// One account's lane as a pass knows it.
 #[derive(Debug)]
@@ -26,6 +26,9 @@ pub struct Lane {
     pub(super) sent_at: BTreeMap<Nonce, Millis>,
     /// When the signer was last asked for an attempt of a slot.
     pub(super) asked_at: BTreeMap<Nonce, Millis>,
+    /// When the address was last looked at for code.
+    pub(super) code_seen_at: Option<Millis>,
+    warned_at: Option<Millis>,
     started_at: Millis,
 }
 
@@ -49,6 +52,8 @@ impl Lane {
             head_since: None,
             sent_at: BTreeMap::new(),
             asked_at: BTreeMap::new(),
+            code_seen_at: None,
+            warned_at: None,
             started_at: now,
         }
     }
@@ -132,16 +137,30 @@ impl Lane {
         self.asked_at.retain(|nonce, _| *nonce >= to);
     }
 
-    /// What the machine is told about one slot.
-    pub(super) fn slot_view(
+    /// Whether a standing problem may be said again: once a minute.
+    pub(super) fn may_warn(&mut self, now: Millis) -> bool {
+        let may = self.warned_at.is_none_or(|at| now.since(at) >= 60_000);
+        if may {
+            self.warned_at = Some(now);
+        }
+        may
+    }
+
+    /// The chain's word about one slot, of one node and one round.
+    pub(super) fn chain_slot(
         &self,
         record: &Record,
         seen: Option<&ChainView>,
         receipts: &BTreeMap<Nonce, ReceiptView>,
-        is_lane_head: bool,
-        predecessors_sent: bool,
-    ) -> SlotView {
-        let chain = seen.zip(self.high).map(|(view, high)| {
+        finality: Finality,
+    ) -> Option<ChainSlot> {
+        seen.zip(self.high).map(|(view, high)| {
+            let finalized = match finality {
+                Finality::Finalized => view.finalized.number,
+                Finality::Confirmations(count) => {
+                    view.finalized.number.max(BlockNumber(view.latest.number.0.saturating_sub(count)))
+                }
+            };
             let receipt = match receipts.get(&record.nonce) {
                 Some(receipt) => *receipt,
                 // Nothing of ours can be mined where nothing was signed.
@@ -155,13 +174,23 @@ impl Lane {
             ChainSlot {
                 latest_nonce: view.latest_nonce,
                 finalized_nonce: high.finalized_nonce,
-                finalized: view.finalized.number,
+                finalized,
                 receipt,
                 canonical: height
                     .and_then(|height| view.canonical.iter().find(|block| block.number == height).copied()),
                 price: view.price,
             }
-        });
+        })
+    }
+
+    /// What the machine is told about one slot.
+    pub(super) fn slot_view(
+        &self,
+        record: &Record,
+        chain: Option<ChainSlot>,
+        is_lane_head: bool,
+        predecessors_sent: bool,
+    ) -> SlotView {
         SlotView {
             chain,
             is_lane_head,

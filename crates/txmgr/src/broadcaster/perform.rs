@@ -3,8 +3,9 @@
 use futures_util::stream::{self, StreamExt};
 
 use crate::machine::{Action, Event, SignerAsk, apply};
+use crate::meters;
 use crate::ports::{Chain, OutcomeTopic, PortError, ResignQueue, Store, UpdateVerdict};
-use crate::record::{AttemptKind, Receipt, Record, Revert, SendAnswer, SendClass};
+use crate::record::{AttemptKind, Phase, Receipt, Record, Revert, SendAnswer, SendClass};
 use crate::revert;
 use crate::tx::RawTx;
 use crate::units::{Millis, Nonce};
@@ -35,7 +36,10 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             let Some(record) = lane.records.get(&nonce) else { continue };
             match action {
                 Action::Wait | Action::Leave => {}
-                Action::NoteCancel(cause) => events.push((nonce, Event::CancelAsked(cause))),
+                Action::NoteCancel(cause) => {
+                    metrics::counter!(meters::CANCELS, "cause" => cause.name()).increment(1);
+                    events.push((nonce, Event::CancelAsked(cause)));
+                }
                 Action::NoteMined(receipt) => events.push((nonce, Event::Mined(receipt))),
                 Action::NoteUnmined => events.push((nonce, Event::Unmined)),
                 Action::Settle(receipt) => {
@@ -44,7 +48,12 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                 }
                 Action::ProveDisplaced => events.extend(self.prove_displaced(lane, record).await.map(|e| (nonce, e))),
                 Action::Send { number } => sends.extend(outgoing(record, number)),
-                Action::AskSigner(ask) => asks.push(poke_of(record, &ask, now)),
+                Action::AskSigner(ask) => {
+                    if ask.number > 0 && ask.kind == AttemptKind::Execute {
+                        metrics::counter!(meters::BUMPS).increment(1);
+                    }
+                    asks.push(poke_of(record, &ask, now));
+                }
                 Action::Publish => outcomes.extend(OutcomeMessage::of_record(record).map(|outcome| (nonce, outcome))),
             }
         }
@@ -66,8 +75,21 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             lane.sent_at.insert(send.nonce, now);
             let Some(record) = lane.records.get(&send.nonce) else { continue };
             tracing::debug!(request_id = %record.request_id, nonce = %send.nonce, attempt = send.number, tx_hash = %send.raw.hash, answer = answer.class.name(), "sent");
-            if answer.class == SendClass::Misconfigured {
-                self.pause(record, &answer).await;
+            metrics::counter!(meters::SENDS, "class" => answer.class.name()).increment(1);
+            match answer.class {
+                SendClass::Misconfigured => self.pause(record, &answer).await,
+                SendClass::Funds => {
+                    metrics::counter!(meters::FUNDS, "account" => record.account.to_string()).increment(1);
+                    tracing::warn!(account = %record.account, request_id = %record.request_id, words = %answer.message,
+                        "the account cannot pay; the lane waits and goes on by itself when it is funded");
+                }
+                SendClass::Accepted
+                | SendClass::AlreadyKnown
+                | SendClass::NonceTooLow
+                | SendClass::Retry
+                | SendClass::Underpriced(_)
+                | SendClass::Refused
+                | SendClass::Unknown => {}
             }
             if is_news(record, send.number, &answer) {
                 events.push((send.nonce, Event::Sent { number: send.number, answer }));
@@ -88,10 +110,12 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         for ((nonce, message), answer) in nonces.into_iter().zip(&messages).zip(answers) {
             match answer {
                 Ok(()) => {
+                    metrics::counter!(meters::PUBLISHED).increment(1);
                     tracing::info!(request_id = %message.request_id, nonce = %nonce, status = message.status.as_str(), "outcome published");
                     events.push((nonce, Event::Published { expires_at }));
                 }
                 Err(error) => {
+                    metrics::counter!(meters::NOT_PUBLISHED).increment(1);
                     tracing::warn!(%error, request_id = %message.request_id, "outcome not published; it will be");
                 }
             }
@@ -138,6 +162,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                 Ok(UpdateVerdict::Stored) => {
                     tracing::info!(request_id = %next.request_id, account = %next.account, nonce = %next.nonce, status = next.phase.name(), "stored");
                     changed = changed.saturating_add(1);
+                    measure(&next);
                     lane.keep(next);
                 }
                 Ok(UpdateVerdict::Stale(theirs)) => {
@@ -175,6 +200,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         let finalized = lane.high.as_ref()?.finalized;
         match self.chain.nonce_use(record.account.address, record.nonce, finalized).await {
             Ok(Some(foreign)) if record.attempt_of(foreign.tx_hash).is_none() => {
+                metrics::counter!(meters::DISPLACED).increment(1);
                 tracing::warn!(request_id = %record.request_id, nonce = %record.nonce, foreign = %foreign.tx_hash,
                     "displaced: a transaction not signed here used the nonce");
                 Some(Event::Displaced(foreign))
@@ -190,11 +216,25 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
 
     /// A node says that what we sign is wrong in itself: nothing more is signed until someone looked.
     async fn pause(&self, record: &Record, answer: &SendAnswer) {
+        metrics::counter!(meters::PAUSED).increment(1);
         tracing::error!(account = %record.account, request_id = %record.request_id, words = %answer.message,
             "the node says we are misconfigured; the account is paused");
         if let Err(error) = self.store.set_paused(&record.account, true).await {
             tracing::error!(%error, account = %record.account, "the account could not be paused; the next send will try again");
         }
+    }
+}
+
+/// Counts what a stored change means for the request.
+fn measure(record: &Record) {
+    let age = || f64::from(u32::try_from(record.updated_at.since(record.created_at)).unwrap_or(u32::MAX));
+    match &record.phase {
+        Phase::Mined(_) => metrics::histogram!(meters::MINED_AFTER).record(age()),
+        Phase::Settled(settlement) if settlement.published_at.is_none() => {
+            metrics::counter!(meters::SETTLED, "status" => settlement.verdict.name()).increment(1);
+            metrics::histogram!(meters::FINAL_AFTER).record(age());
+        }
+        Phase::Reserved | Phase::Signed | Phase::Sent | Phase::Settled(_) => {}
     }
 }
 

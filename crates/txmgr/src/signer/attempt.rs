@@ -3,6 +3,7 @@
 use crate::account::Head;
 use crate::fees;
 use crate::machine::{Event, IllegalTransition, apply};
+use crate::meters;
 use crate::policy::PolicyFacts;
 use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, Store, UpdateVerdict};
 use crate::record::{Attempt, AttemptKind, CancelCause, Phase, Reason, Record, Stored};
@@ -127,6 +128,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         let number = record.attempts.len();
         let written = self.write(record, &Event::Signed { number, attempt }, now).await?;
         if let Written::Ours(record) = &written {
+            metrics::counter!(meters::SIGNED, "kind" => kind.name()).increment(1);
             let tx_hash = record.attempts.last().map(|attempt| attempt.tx_hash.to_string());
             tracing::info!(request_id = %record.request_id, account = %record.account, nonce = %record.nonce, attempt = number, ?kind, tx_hash, "signed");
         }

@@ -1,5 +1,6 @@
 //! What becomes of a message that gets no slot: recorded, published, marked published.
 
+use crate::meters;
 use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, RejectVerdict, Store};
 use crate::record::{Reason, Rejected, Stored};
 use crate::request::{Code, Refused};
@@ -52,6 +53,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         sender: Option<String>,
         now: Millis,
     ) -> Result<Recorded, PortError> {
+        metrics::counter!(meters::REJECTED, "code" => refusal.refused.code.as_str()).increment(1);
         tracing::info!(request_id = %refusal.id, code = %refusal.refused.code, "rejected");
         let rejected = rejection(refusal, sender, now);
         if self.store.reject(&rejected).await? == RejectVerdict::Stored {
@@ -96,6 +98,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             .collect();
         let published = publish_each(&self.topic, &outcomes).await;
         for ((at, refusal), published) in conflicts.iter().zip(published) {
+            metrics::counter!(meters::REJECTED, "code" => refusal.refused.code.as_str()).increment(1);
             tracing::info!(request_id = %refusal.id, "rejected: the id was used with other contents");
             if published { batch.done(&[*at]) } else { batch.retry(&[*at]) }
         }

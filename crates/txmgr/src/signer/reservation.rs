@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::account::{Head, Reservation};
+use crate::meters;
 use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, ReserveVerdict, Store};
 use crate::record::{Phase, Record, Stored};
 use crate::request::{Accepted, Code, Refused};
@@ -21,6 +22,22 @@ pub(super) struct Candidate {
     pub(super) accepted: Accepted,
     pub(super) sender: Option<String>,
     pub(super) trace: Option<String>,
+}
+
+impl Candidate {
+    /// Its refusal because a cancel came with it.
+    pub(super) fn cancelled(self) -> (usize, Refusal) {
+        let text = "`cancel` for this request came before it had a nonce; nothing was signed";
+        let refused = self.refused(Refused::field(Code::Cancelled, "cancel", text));
+        (self.at, refused)
+    }
+
+    /// Its refusal for this reason.
+    fn refused(&self, refused: Refused) -> Refusal {
+        let refused = Refused { metadata: self.accepted.metadata.clone().map(Box::new), ..refused };
+        let digest = Some(self.accepted.digest);
+        Refusal { id: self.id.clone(), account: Some(self.account), digest, refused }
+    }
 }
 
 /// What the reservation of one account came to.
@@ -92,20 +109,8 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
 
     async fn refuse_paused(&self, batch: &mut Batch<'_>, candidates: &[&Candidate], paused: &[usize], now: Millis) {
         let refusals = candidates.iter().filter(|candidate| paused.contains(&candidate.at)).map(|candidate| {
-            let refused = Refused {
-                metadata: candidate.accepted.metadata.clone().map(Box::new),
-                ..Refused::field(
-                    Code::AccountPaused,
-                    "account",
-                    "`account` is paused; send the request again, under the same id, when it is resumed",
-                )
-            };
-            let refusal = Refusal {
-                id: candidate.id.clone(),
-                account: Some(candidate.account),
-                digest: Some(candidate.accepted.digest),
-                refused,
-            };
+            let text = "`account` is paused; send the request again, under the same id, when it is resumed";
+            let refusal = candidate.refused(Refused::field(Code::AccountPaused, "account", text));
             (candidate.at, refusal)
         });
         self.settle_refusals(batch, refusals.collect(), now).await;
@@ -132,6 +137,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                     let count = u64::try_from(group.records.len()).unwrap_or(u64::MAX);
                     head.next_nonce = head.next_nonce.plus(count);
                     for record in group.records {
+                        metrics::counter!(meters::ACCEPTED).increment(1);
                         tracing::info!(request_id = %record.request_id, account = %record.account, nonce = %record.nonce, "reserved");
                         lane.records.insert(record.request_id.clone(), record);
                     }
