@@ -160,7 +160,8 @@ pub(crate) fn kind<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -
             match answer.err().code().and_then(kind_of_code) {
                 Some(kind) => kind,
                 None if status.as_u16() == 429 => Kind::Throttled,
-                None if status.is_server_error() => Kind::Lost,
+                // The service failed, or its answer could not be read to the end.
+                None if !status.is_client_error() => Kind::Lost,
                 None => Kind::Final,
             }
         }
