@@ -1,0 +1,251 @@
+//! What went wrong in a call to AWS, and the two questions it answers: **did it happen**, and is it
+//! worth another try. Decided by the service's error code and the kind of failure, never by text.
+//!
+//! Read next: [`crate::repeat`].
+
+use std::error::Error;
+
+use aws_smithy_runtime_api::client::dns::ResolveDnsError;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::{ConnectorError, SdkError};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use signpost_txmgr::ports::{Happened, PortError};
+
+/// What an adapter met: the source of a [`PortError`].
+#[derive(Debug, thiserror::Error)]
+pub enum AwsError {
+    /// The service answered with an error.
+    #[error("HTTP {status} {code}: {message} (AWS request {request_id})")]
+    Answer {
+        /// HTTP status.
+        status: u16,
+        /// The service's code.
+        code: String,
+        /// The service's words.
+        message: String,
+        /// What AWS's support asks for.
+        request_id: String,
+    },
+    /// No connection was made, so nothing was sent.
+    #[error("no connection to the service")]
+    NotConnected(#[source] Box<dyn Error + Send + Sync>),
+    /// The request was sent, or may have been, and no usable answer came.
+    #[error("the reply was lost")]
+    Lost(#[source] Box<dyn Error + Send + Sync>),
+    /// The request could not even be built.
+    #[error("the request could not be built")]
+    NotBuilt(#[source] Box<dyn Error + Send + Sync>),
+    /// One entry of a batch was not taken, the others may have been.
+    #[error("an entry of the batch was not taken, {code}: {message}")]
+    Entry {
+        /// The service's code.
+        code: String,
+        /// The service's words.
+        message: String,
+    },
+    /// An answer lacks what the service always sends.
+    #[error("the answer has no {0}")]
+    Incomplete(&'static str),
+    /// The service returned part of what was asked for, more often than we ask again.
+    #[error("{0} keys were left unprocessed")]
+    Unprocessed(usize),
+    /// A transaction was cancelled for a reason that is no verdict.
+    #[error("the transaction was cancelled, {code}: {message}")]
+    Cancelled {
+        /// Code of the cancellation reason.
+        code: String,
+        /// The service's words.
+        message: String,
+    },
+    /// The account is not registered.
+    #[error("account {0} is not registered; register it with `signpost account register`")]
+    NotRegistered(String),
+    /// A stored item does not have the shape it should have.
+    #[cfg(feature = "dynamodb")]
+    #[error("a stored item cannot be read")]
+    Item(#[source] crate::item::ItemError),
+    /// What befell all entries of a batch.
+    #[cfg(any(feature = "sqs", feature = "sns"))]
+    #[error(transparent)]
+    Shared(std::sync::Arc<AwsError>),
+    /// A key cannot be used.
+    #[cfg(feature = "kms")]
+    #[error(transparent)]
+    Key(crate::kms::KeyProblem),
+}
+
+/// Whether another try helps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The service asked us to slow down: nothing happened, try later.
+    Throttled,
+    /// Another write to the same item was in the way: nothing happened, try at once.
+    Conflict,
+    /// No connection: nothing happened, try again.
+    NotConnected,
+    /// The reply was lost, or the service failed: it may have happened, trying again is up to the
+    /// call, and all of ours may be repeated.
+    Lost,
+    /// The service's considered answer: the same call gets the same.
+    Final,
+}
+
+impl Kind {
+    /// Whether a call that ended so took effect.
+    #[must_use]
+    pub fn happened(self) -> Happened {
+        match self {
+            Self::Throttled | Self::Conflict | Self::NotConnected | Self::Final => Happened::No,
+            Self::Lost => Happened::Unknown,
+        }
+    }
+
+    /// Its name in metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Throttled => "throttled",
+            Self::Conflict => "conflict",
+            Self::NotConnected => "notConnected",
+            Self::Lost => "lost",
+            Self::Final => "final",
+        }
+    }
+}
+
+/// The codes by which DynamoDB, KMS, SQS and SNS say "too fast"; `...Error` and the bare ones come in
+/// cancellation reasons and batch entries.
+const THROTTLES: [&str; 14] = [
+    "ThrottlingException",
+    "ThrottlingError",
+    "Throttling",
+    "ThrottledException",
+    "ProvisionedThroughputExceededException",
+    "ProvisionedThroughputExceeded",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "TooManyRequestsException",
+    "SlowDown",
+    // SQS: too many messages in flight. SQS and SNS: the KMS key of an encrypted queue or topic.
+    "OverLimit",
+    "KmsThrottled",
+    "KMSThrottlingException",
+];
+
+/// The codes by which DynamoDB says that another call holds the item.
+const CONFLICTS: [&str; 2] = ["TransactionConflictException", "TransactionConflict"];
+
+/// What an error code alone says; `None` leaves it to the HTTP status.
+pub(crate) fn kind_of_code(code: &str) -> Option<Kind> {
+    // SQS's JSON protocol prefixes its query codes.
+    let code = code.strip_prefix("AWS.SimpleQueueService.").unwrap_or(code);
+    if THROTTLES.contains(&code) {
+        Some(Kind::Throttled)
+    } else if CONFLICTS.contains(&code) {
+        Some(Kind::Conflict)
+    } else if code == "TransactionInProgressException" {
+        // An earlier try with the same token is not decided yet.
+        Some(Kind::Lost)
+    } else {
+        None
+    }
+}
+
+/// What an error says about another try.
+#[expect(clippy::match_same_arms, reason = "the SDK's enum is open: what we do not know may have happened")]
+pub(crate) fn kind<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Kind {
+    match error {
+        SdkError::ServiceError(answer) => {
+            let status = answer.raw().status();
+            match answer.err().code().and_then(kind_of_code) {
+                Some(kind) => kind,
+                None if status.as_u16() == 429 => Kind::Throttled,
+                // The service failed, or its answer could not be read to the end.
+                None if !status.is_client_error() => Kind::Lost,
+                None => Kind::Final,
+            }
+        }
+        SdkError::ConstructionFailure(_) => Kind::Final,
+        SdkError::DispatchFailure(failure) if failure.is_user() => Kind::Final,
+        SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
+            Some(error) if never_connected(error) => Kind::NotConnected,
+            Some(_) | None => Kind::Lost,
+        },
+        SdkError::TimeoutError(_) | SdkError::ResponseError(_) => Kind::Lost,
+        _ => Kind::Lost,
+    }
+}
+
+/// The failure was before the first byte: refused, unreachable, or no address. A time-out while
+/// connecting is not told apart from a later one and counts as lost, which is the safe side.
+fn never_connected(error: &ConnectorError) -> bool {
+    use std::io::ErrorKind;
+
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if error.is::<ResolveDnsError>() {
+            return true;
+        }
+        if let Some(io) = error.downcast_ref::<std::io::Error>()
+            && matches!(
+                io.kind(),
+                ErrorKind::ConnectionRefused
+                    | ErrorKind::HostUnreachable
+                    | ErrorKind::NetworkUnreachable
+                    | ErrorKind::AddrNotAvailable
+            )
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+impl AwsError {
+    /// What the SDK reports, without its layers.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the SDK's enum is open: what we do not know may have happened")]
+    pub(crate) fn of<E>(error: SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    {
+        match error {
+            SdkError::ServiceError(answer) => {
+                let raw = answer.raw();
+                let id = ["x-amzn-requestid", "x-amz-request-id"].iter().find_map(|name| raw.headers().get(*name));
+                Self::Answer {
+                    status: raw.status().as_u16(),
+                    code: answer.err().code().unwrap_or("(no code)").to_owned(),
+                    message: answer.err().message().unwrap_or("(no message)").to_owned(),
+                    request_id: id.unwrap_or("unknown").to_owned(),
+                }
+            }
+            SdkError::ConstructionFailure(_) => Self::NotBuilt(error.into_source().unwrap_or_else(Box::from)),
+            SdkError::DispatchFailure(ref failure) => {
+                let not_built = failure.is_user();
+                let not_connected = failure.as_connector_error().is_some_and(never_connected);
+                let source = error.into_source().unwrap_or_else(Box::from);
+                if not_built {
+                    Self::NotBuilt(source)
+                } else if not_connected {
+                    Self::NotConnected(source)
+                } else {
+                    Self::Lost(source)
+                }
+            }
+            error => Self::Lost(error.into_source().unwrap_or_else(Box::from)),
+        }
+    }
+
+    #[cfg(feature = "dynamodb")]
+    /// A call that did not take effect for this reason.
+    pub(crate) fn did_not_happen(self, operation: &'static str) -> PortError {
+        PortError { operation, happened: Happened::No, throttled: false, source: Box::new(self) }
+    }
+
+    #[cfg(feature = "kms")]
+    /// A call that took effect, but whose answer cannot be used for this reason.
+    pub(crate) fn unusable(self, operation: &'static str) -> PortError {
+        PortError { operation, happened: Happened::Yes, throttled: false, source: Box::new(self) }
+    }
+}

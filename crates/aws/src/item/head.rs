@@ -1,0 +1,109 @@
+//! Items of the accounts table: heads, slots, and the directory of names.
+//!
+//! | `account` | `item` | holds |
+//! |---|---|---|
+//! | `97:0xabc…` | `head` | the lane's marks, the key, the name |
+//! | `97:0xabc…` | `nonce#000000000042` | the request id of a slot |
+//! | `directory` | the account's name | its key: makes names unique, and lists accounts without a scan |
+
+use signpost_txmgr::account::{Head, SeenFee};
+use signpost_txmgr::units::{AccountKey, AccountName, Nonce, RequestId};
+
+use super::reader::{ItemError, Problem, Reader};
+use super::{AttributeValue, Item, VERSION, item, map, n, s, set};
+
+/// `item` of an account's head.
+pub const HEAD: &str = "head";
+/// `account` of the directory.
+pub const DIRECTORY: &str = "directory";
+/// How `item` of a slot begins.
+const SLOT: &str = "nonce#";
+/// The highest nonce with the twelve digits of a slot's key; a lane of one transaction per
+/// millisecond gets there in thirty years.
+pub const MAX_SLOT: Nonce = Nonce(999_999_999_999);
+
+/// Key of an item of the accounts table.
+#[must_use]
+pub fn key(account: &AccountKey, at: &str) -> Item {
+    item([("account", s(account)), ("item", s(at))])
+}
+
+/// `item` of a slot: its nonce in twelve digits, so that text order is number order.
+#[must_use]
+pub fn slot_name(nonce: Nonce) -> String {
+    format!("{SLOT}{:012}", nonce.0)
+}
+
+/// A slot as an item.
+#[must_use]
+pub fn encode_slot(account: &AccountKey, nonce: Nonce, request_id: &RequestId) -> Item {
+    let mut slot = key(account, &slot_name(nonce));
+    slot.extend(item([("requestId", s(request_id)), ("itemVersion", n(VERSION))]));
+    slot
+}
+
+/// Reads a slot.
+pub fn decode_slot(slot: &Item) -> Result<(Nonce, RequestId), ItemError> {
+    let reader = Reader::new(slot);
+    let nonce = reader.text("item")?.strip_prefix(SLOT).and_then(|digits| digits.parse().ok());
+    let nonce = nonce.ok_or_else(|| reader.error("item", Problem::Value("is no slot's key".to_owned())))?;
+    Ok((Nonce(nonce), reader.parsed("requestId")?))
+}
+
+/// The entry of the directory that holds an account's name.
+#[must_use]
+pub fn encode_name(name: &AccountName, account: &AccountKey) -> Item {
+    item([("account", s(DIRECTORY)), ("item", s(name)), ("accountKey", s(account)), ("itemVersion", n(VERSION))])
+}
+
+/// The account an entry of the directory names.
+pub fn decode_name(entry: &Item) -> Result<AccountKey, ItemError> {
+    Reader::new(entry).parsed("accountKey")
+}
+
+/// A head as an item.
+#[must_use]
+pub fn encode_head(head: &Head) -> Item {
+    let mut entry = key(&head.account, HEAD);
+    entry.extend(item([
+        ("itemVersion", n(VERSION)),
+        ("name", s(&head.name)),
+        ("kmsKeyId", s(&head.kms_key_id)),
+        ("nextNonce", n(head.next_nonce.0)),
+        ("lowestOpenNonce", n(head.lowest_open_nonce.0)),
+        ("paused", AttributeValue::Bool(head.paused)),
+        ("registeredAt", n(head.registered_at.0)),
+    ]));
+    set(&mut entry, "fee", head.fee.as_ref().map(encode_seen_fee));
+    entry
+}
+
+/// The price on a head.
+#[must_use]
+pub fn encode_seen_fee(fee: &SeenFee) -> AttributeValue {
+    map([("gasPrice", s(fee.gas_price)), ("observedAt", n(fee.observed_at.0))])
+}
+
+/// Reads a head.
+pub fn decode_head(entry: &Item) -> Result<Head, ItemError> {
+    let reader = Reader::new(entry);
+    reader.version()?;
+    let fee = match reader.map_if("fee")? {
+        None => None,
+        Some(fee) => Some(SeenFee { gas_price: fee.parsed("gasPrice")?, observed_at: fee.millis("observedAt")? }),
+    };
+    let head = Head {
+        account: reader.parsed("account")?,
+        name: reader.parsed("name")?,
+        kms_key_id: reader.parsed("kmsKeyId")?,
+        next_nonce: Nonce(reader.number("nextNonce")?),
+        lowest_open_nonce: Nonce(reader.number("lowestOpenNonce")?),
+        paused: reader.flag("paused")?,
+        registered_at: reader.millis("registeredAt")?,
+        fee,
+    };
+    if head.lowest_open_nonce > head.next_nonce {
+        return Err(reader.error("lowestOpenNonce", Problem::Contradicts("nextNonce")));
+    }
+    Ok(head)
+}

@@ -1,0 +1,97 @@
+//! The stored shape: records, rejections, heads and slots as DynamoDB items.
+//!
+//! The requests table is public to readers, so its attributes have the names of
+//! [`signpost_txmgr::wire::RequestStatus`]; what only we need (`cancel`, `trace`, `succeeded`, the
+//! attempts' `signature`) stands beside them. Amounts of wei are decimal strings, times are Unix milliseconds
+//! but for `deadline` and `expiresAt`, which are whole Unix seconds.
+//!
+//! Only shapes, no decisions. Every item carries `itemVersion`; every version ever stored loads forever
+//! (goldens in `tests/vectors/items`). Reading checks what can be checked cheaply: the newest attempt's
+//! bytes are rebuilt and must hash to what is stored.
+//!
+//! Read in this order: [`encode`](encode_record), [`decode`], [`head`]. Then [`crate::store`].
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+
+mod attempt;
+pub mod head;
+mod reader;
+mod record;
+mod rejected;
+
+pub use reader::{ItemError, Problem};
+pub(crate) use record::encode_mutable;
+pub use record::{MUTABLE, encode_record};
+pub use rejected::encode_rejected;
+
+use reader::Reader;
+use signpost_txmgr::record::{Record, Stored};
+use signpost_txmgr::units::Millis;
+
+/// The stored shape written today.
+pub const VERSION: u64 = 1;
+
+/// An item as the SDK has it.
+pub type Item = HashMap<String, AttributeValue>;
+
+/// What the requests table holds, as an item.
+#[must_use]
+pub fn encode(stored: &Stored) -> Item {
+    match stored {
+        Stored::Record(record) => encode_record(record),
+        Stored::Rejected(rejected) => encode_rejected(rejected),
+    }
+}
+
+/// Reads an item of the requests table.
+pub fn decode(item: &Item) -> Result<Stored, ItemError> {
+    let reader = Reader::new(item);
+    reader.version()?;
+    match reader.text("status")? {
+        "rejected" => rejected::decode(&reader).map(Stored::Rejected),
+        _ => record::decode(&reader).map(|record| Stored::Record(Box::new(record))),
+    }
+}
+
+/// Reads an item that must be a record: `None` if it is a rejection.
+pub fn decode_record(item: &Item) -> Result<Option<Box<Record>>, ItemError> {
+    decode(item).map(|stored| match stored {
+        Stored::Record(record) => Some(record),
+        Stored::Rejected(_) => None,
+    })
+}
+
+/// A text attribute.
+#[expect(clippy::needless_pass_by_value, reason = "values and references alike, also as a function for `Option::map`")]
+pub(crate) fn s(text: impl ToString) -> AttributeValue {
+    AttributeValue::S(text.to_string())
+}
+
+/// A number attribute.
+pub(crate) fn n(number: u64) -> AttributeValue {
+    AttributeValue::N(number.to_string())
+}
+
+/// Whole Unix seconds, as DynamoDB's TTL wants them.
+pub(crate) fn seconds(at: Millis) -> AttributeValue {
+    n(at.0 / 1_000)
+}
+
+/// A map attribute.
+pub(crate) fn map<const N: usize>(entries: [(&str, AttributeValue); N]) -> AttributeValue {
+    AttributeValue::M(item(entries))
+}
+
+/// An item of these attributes.
+pub(crate) fn item<const N: usize>(entries: [(&str, AttributeValue); N]) -> Item {
+    entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Sets an attribute if there is a value.
+pub(crate) fn set(item: &mut Item, name: &str, value: Option<AttributeValue>) {
+    if let Some(value) = value {
+        item.insert(name.to_owned(), value);
+    }
+}

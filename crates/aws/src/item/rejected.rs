@@ -1,0 +1,52 @@
+//! A request that never had a slot.
+
+use signpost_txmgr::record::Rejected;
+use signpost_txmgr::wire::{Status, hex_digest};
+
+use super::attempt;
+use super::reader::{ItemError, Problem, Reader};
+use super::record::{decode_account, decode_digest};
+use super::{Item, VERSION, item, n, s, seconds, set};
+
+/// A rejection as an item. `expiresAt` is cut to whole seconds.
+#[must_use]
+pub fn encode_rejected(rejected: &Rejected) -> Item {
+    let mut entry = item([
+        ("requestId", s(&rejected.request_id)),
+        ("itemVersion", n(VERSION)),
+        ("status", s(Status::Rejected.as_str())),
+        ("version", n(0)),
+        ("reason", attempt::encode_reason(&rejected.reason)),
+        ("createdAt", n(rejected.created_at.0)),
+        ("settledAt", n(rejected.created_at.0)),
+        ("updatedAt", n(rejected.published_at.unwrap_or(rejected.created_at).0)),
+    ]);
+    if let Some(account) = rejected.account {
+        entry.extend(item([("account", s(account)), ("chainId", n(account.chain_id.0)), ("from", s(account.address))]));
+    }
+    set(&mut entry, "digest", rejected.digest.map(|digest| s(hex_digest(&digest))));
+    set(&mut entry, "metadata", rejected.metadata.as_ref().map(s));
+    set(&mut entry, "sender", rejected.sender.as_ref().map(s));
+    set(&mut entry, "publishedAt", rejected.published_at.map(|at| n(at.0)));
+    set(&mut entry, "expiresAt", rejected.expires_at.map(seconds));
+    entry
+}
+
+pub(crate) fn decode(reader: &Reader<'_>) -> Result<Rejected, ItemError> {
+    // I7: what was rejected was never signed.
+    if reader.has("attempts") || reader.has("nonce") {
+        return Err(reader.error("status", Problem::Contradicts("attempts")));
+    }
+    let account = reader.parsed_if("account")?;
+    Ok(Rejected {
+        request_id: reader.parsed("requestId")?,
+        digest: decode_digest(reader)?,
+        account: account.map(|account| decode_account(reader, account)).transpose()?,
+        reason: attempt::decode_reason(&reader.map("reason")?)?,
+        metadata: reader.json_if("metadata")?,
+        sender: reader.text_if("sender")?.map(str::to_owned),
+        created_at: reader.millis("createdAt")?,
+        published_at: reader.millis_if("publishedAt")?,
+        expires_at: reader.seconds_if("expiresAt")?,
+    })
+}

@@ -1,0 +1,156 @@
+//! The key service: AWS KMS.
+//!
+//! Asks for a key's public half (`GetPublicKey`, once per process is enough) and for signatures
+//! (`Sign`). Signs digests that it is given; what may be signed is decided before. Never holds a secret.
+//!
+//! IAM actions: `kms:GetPublicKey`, `kms:Sign`. Key spec `ECC_SECG_P256K1`, usage `SIGN_VERIFY`.
+//! Read next: [`crate::sqs`].
+
+use std::error::Error;
+
+use aws_config::SdkConfig;
+use aws_sdk_kms::Client;
+use aws_sdk_kms::primitives::Blob;
+use aws_sdk_kms::types::{KeySpec, KeyUsageType, MessageType, SigningAlgorithmSpec};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use signpost_txmgr::ports::{Keys, PortError};
+use signpost_txmgr::units::{KmsKeyId, SigningHash};
+
+use crate::clients;
+use crate::fault::AwsError;
+use crate::repeat::{Backoff, Failure, repeat};
+
+/// Why a key cannot be used, and the way out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyProblem {
+    /// `DisabledException`.
+    #[error("KMS key {key} is disabled; enable it (aws kms enable-key --key-id {key})")]
+    Disabled {
+        /// The key.
+        key: String,
+    },
+    /// `KMSInvalidStateException`: pending deletion, pending import, unavailable.
+    #[error("KMS key {key} is in a state in which it cannot be used: {message}")]
+    State {
+        /// The key.
+        key: String,
+        /// The service's words: they name the state.
+        message: String,
+    },
+    /// `NotFoundException`.
+    #[error("KMS key {key} does not exist in this AWS account and region; see the account's kmsKeyId")]
+    NotFound {
+        /// The key.
+        key: String,
+    },
+    /// `AccessDeniedException`.
+    #[error("KMS key {key} may not be used with these credentials; allow {action} on it")]
+    Denied {
+        /// The key.
+        key: String,
+        /// The IAM action.
+        action: &'static str,
+    },
+    /// `InvalidKeyUsageException`, or `GetPublicKey` says so.
+    #[error("KMS key {key} is for {found}; make one with key usage SIGN_VERIFY")]
+    Usage {
+        /// The key.
+        key: String,
+        /// Its usage.
+        found: String,
+    },
+    /// Another curve, or RSA.
+    #[error("KMS key {key} has key spec {found}; make one with key spec ECC_SECG_P256K1")]
+    Spec {
+        /// The key.
+        key: String,
+        /// Its spec.
+        found: String,
+    },
+}
+
+/// Keys in AWS KMS. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct KmsKeys {
+    client: Client,
+    backoff: Backoff,
+}
+
+impl KmsKeys {
+    /// Keys with their own patience: retries and time-outs of `sdk` are not used.
+    #[must_use]
+    pub fn new(sdk: &SdkConfig) -> Self {
+        let config = aws_sdk_kms::config::Builder::from(sdk)
+            .retry_config(clients::no_retries())
+            .timeout_config(clients::timeouts(std::time::Duration::ZERO))
+            .build();
+        Self::with_client(Client::from_conf(config), Backoff::STANDARD)
+    }
+
+    /// Keys on a client that does not retry by itself.
+    #[must_use]
+    pub fn with_client(client: Client, backoff: Backoff) -> Self {
+        Self { client, backoff }
+    }
+}
+
+impl Keys for KmsKeys {
+    async fn public_key(&self, key: &KmsKeyId) -> Result<Vec<u8>, PortError> {
+        const OPERATION: &str = "GetPublicKey";
+        let request = self.client.get_public_key().key_id(key.as_str());
+        let answer = repeat(&self.backoff, OPERATION, || request.clone().send())
+            .await
+            .map_err(|failure| told(failure, OPERATION, key, "kms:GetPublicKey"))?;
+        let unfit = |problem| Err(AwsError::Key(problem).unusable(OPERATION));
+        let name = key.to_string();
+        match answer.key_spec() {
+            Some(KeySpec::EccSecgP256K1) => {}
+            Some(spec) => return unfit(KeyProblem::Spec { key: name, found: spec.to_string() }),
+            None => return Err(AwsError::Incomplete("KeySpec").unusable(OPERATION)),
+        }
+        match answer.key_usage() {
+            Some(KeyUsageType::SignVerify) => {}
+            Some(usage) => return unfit(KeyProblem::Usage { key: name, found: usage.to_string() }),
+            None => return Err(AwsError::Incomplete("KeyUsage").unusable(OPERATION)),
+        }
+        let spki = answer.public_key.ok_or_else(|| AwsError::Incomplete("PublicKey").unusable(OPERATION))?;
+        Ok(spki.into_inner())
+    }
+
+    async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<Vec<u8>, PortError> {
+        const OPERATION: &str = "Sign";
+        let request = self
+            .client
+            .sign()
+            .key_id(key.as_str())
+            .message(Blob::new(hash.0))
+            // The hash is signed as it is; RAW would hash it again.
+            .message_type(MessageType::Digest)
+            .signing_algorithm(SigningAlgorithmSpec::EcdsaSha256);
+        let answer = repeat(&self.backoff, OPERATION, || request.clone().send())
+            .await
+            .map_err(|failure| told(failure, OPERATION, key, "kms:Sign"))?;
+        metrics::counter!("signpost_kms_signatures_total").increment(1);
+        let der = answer.signature.ok_or_else(|| AwsError::Incomplete("Signature").unusable(OPERATION))?;
+        Ok(der.into_inner())
+    }
+}
+
+/// The error, with a problem of the key told by name.
+fn told<E>(failure: Failure<E>, operation: &'static str, key: &KmsKeyId, action: &'static str) -> PortError
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    let name = key.to_string();
+    let words = failure.service().and_then(ProvideErrorMetadata::message).unwrap_or_default().to_owned();
+    let problem = match failure.service().and_then(ProvideErrorMetadata::code) {
+        Some("DisabledException") => KeyProblem::Disabled { key: name },
+        Some("KMSInvalidStateException") => KeyProblem::State { key: name, message: words },
+        Some("NotFoundException") => KeyProblem::NotFound { key: name },
+        Some("AccessDeniedException") => KeyProblem::Denied { key: name, action },
+        Some("InvalidKeyUsageException") => KeyProblem::Usage { key: name, found: words },
+        Some(_) | None => return failure.into_port(operation),
+    };
+    let told = failure.into_port(operation);
+    PortError { source: Box::new(AwsError::Key(problem)), ..told }
+}

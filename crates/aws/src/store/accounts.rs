@@ -1,0 +1,162 @@
+//! Accounts: their heads, and the directory of their names.
+
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, CancellationReason, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+};
+use signpost_txmgr::account::{Head, SeenFee};
+use signpost_txmgr::ports::{PortError, RegisterVerdict};
+use signpost_txmgr::units::AccountKey;
+
+use super::reserve::judge;
+use super::{DynamoStore, names, read};
+use crate::fault::AwsError;
+use crate::item::{Item, head, n, s};
+use crate::repeat::{repeat, repeat_if};
+
+impl DynamoStore {
+    /// See [`signpost_txmgr::ports::Store::accounts`]. In order of their names.
+    pub(super) async fn read_accounts(&self) -> Result<Vec<Head>, PortError> {
+        const OPERATION: &str = "Query";
+        let mut keys = Vec::new();
+        let mut start = None;
+        loop {
+            let request = self
+                .client
+                .query()
+                .table_name(&self.tables.accounts)
+                .key_condition_expression("#account = :directory")
+                .set_expression_attribute_names(Some(names(&["account"])))
+                .expression_attribute_values(":directory", s(head::DIRECTORY))
+                .consistent_read(true)
+                .set_exclusive_start_key(start.take());
+            let answer = repeat(&self.backoff, OPERATION, || request.clone().send())
+                .await
+                .map_err(|failure| failure.into_port(OPERATION))?;
+            for entry in answer.items.unwrap_or_default() {
+                keys.push(head::key(&read(OPERATION, &entry, head::decode_name)?, head::HEAD));
+            }
+            start = answer.last_evaluated_key.filter(|key| !key.is_empty());
+            if start.is_none() {
+                break;
+            }
+        }
+        let items = self.get_all(&self.tables.accounts, keys).await?;
+        let heads: Result<Vec<Head>, PortError> =
+            items.iter().map(|entry| read("BatchGetItem", entry, head::decode_head)).collect();
+        let mut heads = heads?;
+        heads.sort_by(|left, right| left.name.cmp(&right.name));
+        Ok(heads)
+    }
+
+    /// See [`signpost_txmgr::ports::Store::head`].
+    pub(super) async fn read_head(&self, account: &AccountKey) -> Result<Option<Head>, PortError> {
+        const OPERATION: &str = "GetItem";
+        let request = self
+            .client
+            .get_item()
+            .table_name(&self.tables.accounts)
+            .set_key(Some(head::key(account, head::HEAD)))
+            .consistent_read(true);
+        let answer = repeat(&self.backoff, OPERATION, || request.clone().send())
+            .await
+            .map_err(|failure| failure.into_port(OPERATION))?;
+        answer.item.map(|entry| read(OPERATION, &entry, head::decode_head)).transpose()
+    }
+
+    /// See [`signpost_txmgr::ports::Store::register`].
+    pub(super) async fn write_account(&self, head: &Head) -> Result<RegisterVerdict, PortError> {
+        const OPERATION: &str = "TransactWriteItems";
+        let put = |entry: Item| {
+            let put = Put::builder()
+                .table_name(&self.tables.accounts)
+                .set_item(Some(entry))
+                .condition_expression("attribute_not_exists(#account)")
+                .set_expression_attribute_names(Some(names(&["account"])))
+                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+                .build()
+                .expect("table and item are set");
+            TransactWriteItem::builder().put(put).build()
+        };
+        let request = self
+            .client
+            .transact_write_items()
+            .transact_items(put(head::encode_head(head)))
+            .transact_items(put(head::encode_name(&head.name, &head.account)));
+        let Err(failure) = repeat_if(&self.backoff, OPERATION, judge, || request.clone().send()).await else {
+            return Ok(RegisterVerdict::Registered);
+        };
+        let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = failure.service() else {
+            return Err(failure.into_port(OPERATION));
+        };
+        let failed = |reason: &&CancellationReason| reason.code() == Some("ConditionalCheckFailed");
+        let reasons = cancelled.cancellation_reasons();
+        if reasons.first().as_ref().is_some_and(failed) {
+            // An emulator may leave the item out.
+            return match reasons.first().and_then(CancellationReason::item) {
+                Some(stored) => read(OPERATION, stored, head::decode_head).map(RegisterVerdict::Exists),
+                None => match self.read_head(&head.account).await? {
+                    Some(stored) => Ok(RegisterVerdict::Exists(stored)),
+                    None => Err(failure.into_port(OPERATION)),
+                },
+            };
+        }
+        if reasons.get(1).as_ref().is_some_and(failed) {
+            return Ok(RegisterVerdict::NameTaken);
+        }
+        Err(failure.into_port(OPERATION))
+    }
+
+    /// See [`signpost_txmgr::ports::Store::set_paused`].
+    pub(super) async fn write_paused(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
+        const OPERATION: &str = "UpdateItem";
+        let request = self
+            .client
+            .update_item()
+            .table_name(&self.tables.accounts)
+            .set_key(Some(head::key(account, head::HEAD)))
+            .update_expression("SET #paused = :paused")
+            .condition_expression("attribute_exists(#account)")
+            .set_expression_attribute_names(Some(names(&["account", "paused"])))
+            .expression_attribute_values(":paused", AttributeValue::Bool(paused));
+        let Err(failure) = repeat(&self.backoff, OPERATION, || request.clone().send()).await else {
+            return Ok(());
+        };
+        match failure.service() {
+            Some(UpdateItemError::ConditionalCheckFailedException(_)) => {
+                Err(AwsError::NotRegistered(account.to_string()).did_not_happen(OPERATION))
+            }
+            Some(_) | None => Err(failure.into_port(OPERATION)),
+        }
+    }
+
+    /// See [`signpost_txmgr::ports::Store::observe_fee`]. An older price does not replace a newer one.
+    pub(super) async fn write_seen_fee(&self, account: &AccountKey, fee: &SeenFee) -> Result<(), PortError> {
+        const OPERATION: &str = "UpdateItem";
+        let request = self
+            .client
+            .update_item()
+            .table_name(&self.tables.accounts)
+            .set_key(Some(head::key(account, head::HEAD)))
+            .update_expression("SET #fee = :fee")
+            .condition_expression(
+                "attribute_exists(#account) AND (attribute_not_exists(#fee) OR #fee.#observedAt <= :at)",
+            )
+            .set_expression_attribute_names(Some(names(&["account", "fee", "observedAt"])))
+            .expression_attribute_values(":fee", head::encode_seen_fee(fee))
+            .expression_attribute_values(":at", n(fee.observed_at.0))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let Err(failure) = repeat(&self.backoff, OPERATION, || request.clone().send()).await else {
+            return Ok(());
+        };
+        match failure.service() {
+            Some(UpdateItemError::ConditionalCheckFailedException(refused)) => match refused.item() {
+                // It has a newer one.
+                Some(_) => Ok(()),
+                None => Err(AwsError::NotRegistered(account.to_string()).did_not_happen(OPERATION)),
+            },
+            Some(_) | None => Err(failure.into_port(OPERATION)),
+        }
+    }
+}

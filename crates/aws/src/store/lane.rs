@@ -1,0 +1,190 @@
+//! An account's lane: its slots in order, and the two marks of its head.
+
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::{PutRequest, ReturnValuesOnConditionCheckFailure, WriteRequest};
+use signpost_txmgr::account::Head;
+use signpost_txmgr::ports::{Happened, PortError};
+use signpost_txmgr::units::{AccountKey, Millis, Nonce, RequestId};
+
+use super::{DynamoStore, names, read};
+use crate::fault::AwsError;
+use crate::item::{Item, head, n, s, seconds};
+use crate::repeat::repeat;
+
+/// Items of one `BatchWriteItem`.
+const WRITE_ITEMS_MAX: usize = 25;
+/// Slots whose expiry is set in one go: a lane that closes more at once reads them in pages of this.
+const EXPIRE_PAGE: usize = 500;
+/// Items of a page of a query: a slot has about 200 bytes, so that a page is far below 1 MB.
+const PAGE_MAX: usize = 1_000;
+
+impl DynamoStore {
+    /// See [`signpost_txmgr::ports::Store::slots`].
+    pub(super) async fn read_slots(
+        &self,
+        account: &AccountKey,
+        from: Nonce,
+        limit: usize,
+    ) -> Result<Vec<(Nonce, RequestId)>, PortError> {
+        let slots = self.read_slot_items(account, from, head::MAX_SLOT, limit).await?;
+        slots.iter().map(|slot| read("Query", slot, head::decode_slot)).collect()
+    }
+
+    async fn read_slot_items(
+        &self,
+        account: &AccountKey,
+        from: Nonce,
+        to: Nonce,
+        limit: usize,
+    ) -> Result<Vec<Item>, PortError> {
+        const OPERATION: &str = "Query";
+        let mut slots = Vec::new();
+        let mut start = None;
+        // BETWEEN with its bounds the wrong way round is an error.
+        while slots.len() < limit && from <= to {
+            let page = limit.saturating_sub(slots.len()).min(PAGE_MAX);
+            let request = self
+                .client
+                .query()
+                .table_name(&self.tables.accounts)
+                .key_condition_expression("#account = :account AND #item BETWEEN :from AND :to")
+                .set_expression_attribute_names(Some(names(&["account", "item"])))
+                .expression_attribute_values(":account", s(account))
+                .expression_attribute_values(":from", s(head::slot_name(from)))
+                .expression_attribute_values(":to", s(head::slot_name(to)))
+                .consistent_read(true)
+                .limit(i32::try_from(page).unwrap_or(i32::MAX))
+                .set_exclusive_start_key(start.take());
+            let answer = repeat(&self.backoff, OPERATION, || request.clone().send())
+                .await
+                .map_err(|failure| failure.into_port(OPERATION))?;
+            slots.extend(answer.items.unwrap_or_default());
+            start = answer.last_evaluated_key.filter(|key| !key.is_empty());
+            if start.is_none() {
+                break;
+            }
+        }
+        Ok(slots)
+    }
+
+    /// See [`signpost_txmgr::ports::Store::fast_forward`].
+    pub(super) async fn skip_nonces(&self, account: &AccountKey, from: Nonce, to: Nonce) -> Result<bool, PortError> {
+        assert!(from <= to, "I4: a lane only goes forward");
+        let request = self
+            .update_head(account)
+            .update_expression("SET #nextNonce = :to, #lowestOpenNonce = :to")
+            .condition_expression("#nextNonce = :from AND #lowestOpenNonce = :from")
+            .set_expression_attribute_names(Some(names(&["nextNonce", "lowestOpenNonce"])))
+            .expression_attribute_values(":from", n(from.0))
+            .expression_attribute_values(":to", n(to.0));
+        self.move_head(request, |head| head.next_nonce == to && head.lowest_open_nonce == to).await
+    }
+
+    /// See [`signpost_txmgr::ports::Store::leave_slots`]. The head first: slots that expire below a mark
+    /// that did not move would be missed by whoever reads the lane.
+    pub(super) async fn move_mark(
+        &self,
+        account: &AccountKey,
+        from: Nonce,
+        to: Nonce,
+        expires_at: Millis,
+    ) -> Result<bool, PortError> {
+        assert!(from <= to, "I4: a lane only goes forward");
+        let request = self
+            .update_head(account)
+            .update_expression("SET #lowestOpenNonce = :to")
+            .condition_expression("#lowestOpenNonce = :from AND #nextNonce >= :to")
+            .set_expression_attribute_names(Some(names(&["nextNonce", "lowestOpenNonce"])))
+            .expression_attribute_values(":from", n(from.0))
+            .expression_attribute_values(":to", n(to.0));
+        if !self.move_head(request, |head| head.lowest_open_nonce == to).await? {
+            return Ok(false);
+        }
+        if let Err(error) = self.expire_slots(account, from, to, expires_at).await {
+            tracing::warn!(%account, %from, %to, %error, "slots left behind keep no expiry and stay");
+        }
+        Ok(true)
+    }
+
+    fn update_head(&self, account: &AccountKey) -> UpdateItemFluentBuilder {
+        self.client
+            .update_item()
+            .table_name(&self.tables.accounts)
+            .set_key(Some(head::key(account, head::HEAD)))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+    }
+
+    /// Writes to a head under a condition. A refused write may be our own earlier try whose reply was
+    /// lost: then `done` says so of what is stored.
+    async fn move_head(
+        &self,
+        request: UpdateItemFluentBuilder,
+        done: impl Fn(&Head) -> bool,
+    ) -> Result<bool, PortError> {
+        const OPERATION: &str = "UpdateItem";
+        let Err(failure) = repeat(&self.backoff, OPERATION, || request.clone().send()).await else {
+            return Ok(true);
+        };
+        match failure.service() {
+            Some(UpdateItemError::ConditionalCheckFailedException(refused)) => match refused.item() {
+                Some(stored) if failure.uncertain => Ok(done(&read(OPERATION, stored, head::decode_head)?)),
+                Some(_) | None => Ok(false),
+            },
+            Some(_) | None => Err(failure.into_port(OPERATION)),
+        }
+    }
+
+    /// Sets the expiry of the slots `from..to`. Slots are written once and never change otherwise, so
+    /// that writing them whole needs no condition.
+    async fn expire_slots(
+        &self,
+        account: &AccountKey,
+        from: Nonce,
+        to: Nonce,
+        expires_at: Millis,
+    ) -> Result<(), PortError> {
+        let mut next = from;
+        while next < to {
+            let last = next.plus(u64::try_from(EXPIRE_PAGE).unwrap_or(u64::MAX)).min(to);
+            let top = Nonce(last.0.saturating_sub(1));
+            let mut slots = self.read_slot_items(account, next, top, EXPIRE_PAGE).await?;
+            for slot in &mut slots {
+                slot.insert("expiresAt".to_owned(), seconds(expires_at));
+            }
+            for chunk in slots.chunks(WRITE_ITEMS_MAX) {
+                self.put_all(chunk).await?;
+            }
+            next = last;
+        }
+        Ok(())
+    }
+
+    async fn put_all(&self, items: &[Item]) -> Result<(), PortError> {
+        const OPERATION: &str = "BatchWriteItem";
+        let write = |entry: &Item| {
+            let put = PutRequest::builder().set_item(Some(entry.clone())).build().expect("the item is set");
+            WriteRequest::builder().put_request(put).build()
+        };
+        let mut left: Vec<WriteRequest> = items.iter().map(write).collect();
+        let mut tried = 1;
+        loop {
+            let request = self.client.batch_write_item().request_items(&self.tables.accounts, left);
+            let answer = repeat(&self.backoff, OPERATION, || request.clone().send())
+                .await
+                .map_err(|failure| failure.into_port(OPERATION))?;
+            left = answer
+                .unprocessed_items
+                .and_then(|mut tables| tables.remove(&self.tables.accounts))
+                .unwrap_or_default();
+            if left.is_empty() {
+                return Ok(());
+            }
+            if !self.backoff.pause(tried).await {
+                let source = Box::new(AwsError::Unprocessed(left.len()));
+                return Err(PortError { operation: OPERATION, happened: Happened::Unknown, throttled: true, source });
+            }
+            tried = u32::saturating_add(tried, 1);
+        }
+    }
+}

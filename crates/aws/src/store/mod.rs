@@ -1,0 +1,147 @@
+//! The store on DynamoDB: the requests table and the accounts table.
+//!
+//! All reads are strongly consistent. A transaction is used only where two items must change together
+//! (registration, reservation); everything after is one conditional write of one item.
+//!
+//! ## Guarantees
+//! * A verdict is DynamoDB's answer to a condition, never a guess from an error.
+//! * A write whose reply was lost and that is found to hold is reported as done.
+//!
+//! ## Does not guarantee
+//! * That slots left behind expire: their expiry is set after the head moved, and a crash between the
+//!   two leaves slot items behind. They cost storage and nothing else.
+//!
+//! IAM actions: `GetItem`, `BatchGetItem`, `Query`, `PutItem`, `UpdateItem`, `BatchWriteItem` and, for
+//! transactions, `ConditionCheckItem`.
+//!
+//! Read in this order: [`reserve`], [`records`], [`lane`], [`accounts`]; then [`crate::kms`].
+
+use std::collections::HashMap;
+
+use aws_config::SdkConfig;
+use aws_sdk_dynamodb::Client;
+use signpost_txmgr::account::{Head, Reservation, SeenFee};
+use signpost_txmgr::ports::{PortError, RegisterVerdict, RejectVerdict, ReserveVerdict, Store, UpdateVerdict};
+use signpost_txmgr::record::{Record, Rejected, Stored};
+use signpost_txmgr::units::{AccountKey, Millis, Nonce, RequestId};
+
+use crate::clients;
+use crate::fault::AwsError;
+use crate::item::{Item, ItemError};
+use crate::repeat::Backoff;
+
+pub mod accounts;
+pub mod lane;
+pub mod records;
+pub mod reserve;
+
+/// Names of the two tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tables {
+    /// Key `requestId` (S).
+    pub requests: String,
+    /// Key `account` (S), sort key `item` (S).
+    pub accounts: String,
+}
+
+/// The store on DynamoDB. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct DynamoStore {
+    client: Client,
+    tables: Tables,
+    backoff: Backoff,
+}
+
+impl DynamoStore {
+    /// A store with its own patience: retries and time-outs of `sdk` are not used.
+    #[must_use]
+    pub fn new(sdk: &SdkConfig, tables: Tables) -> Self {
+        let config = aws_sdk_dynamodb::config::Builder::from(sdk)
+            .retry_config(clients::no_retries())
+            .timeout_config(clients::timeouts(std::time::Duration::ZERO))
+            .build();
+        Self::with_client(Client::from_conf(config), tables, Backoff::STANDARD)
+    }
+
+    /// A store on a client that does not retry by itself.
+    #[must_use]
+    pub fn with_client(client: Client, tables: Tables, backoff: Backoff) -> Self {
+        Self { client, tables, backoff }
+    }
+}
+
+impl Store for DynamoStore {
+    async fn accounts(&self) -> Result<Vec<Head>, PortError> {
+        self.read_accounts().await
+    }
+
+    async fn head(&self, account: &AccountKey) -> Result<Option<Head>, PortError> {
+        self.read_head(account).await
+    }
+
+    async fn register(&self, head: &Head) -> Result<RegisterVerdict, PortError> {
+        self.write_account(head).await
+    }
+
+    async fn set_paused(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
+        self.write_paused(account, paused).await
+    }
+
+    async fn observe_fee(&self, account: &AccountKey, fee: &SeenFee) -> Result<(), PortError> {
+        self.write_seen_fee(account, fee).await
+    }
+
+    async fn fast_forward(&self, account: &AccountKey, from: Nonce, to: Nonce) -> Result<bool, PortError> {
+        self.skip_nonces(account, from, to).await
+    }
+
+    async fn reserve(&self, group: &Reservation) -> Result<ReserveVerdict, PortError> {
+        self.claim(group).await
+    }
+
+    async fn load(&self, ids: &[RequestId]) -> Result<Vec<Stored>, PortError> {
+        self.read_requests(ids).await
+    }
+
+    async fn reject(&self, rejected: &Rejected) -> Result<RejectVerdict, PortError> {
+        self.write_rejected(rejected).await
+    }
+
+    async fn update(&self, record: &Record) -> Result<UpdateVerdict, PortError> {
+        self.write_record(record).await
+    }
+
+    async fn slots(
+        &self,
+        account: &AccountKey,
+        from: Nonce,
+        limit: usize,
+    ) -> Result<Vec<(Nonce, RequestId)>, PortError> {
+        self.read_slots(account, from, limit).await
+    }
+
+    async fn leave_slots(
+        &self,
+        account: &AccountKey,
+        from: Nonce,
+        to: Nonce,
+        expires_at: Millis,
+    ) -> Result<bool, PortError> {
+        self.move_mark(account, from, to, expires_at).await
+    }
+}
+
+/// Placeholders for attribute names, `#name` for each: half of our names are words reserved in
+/// DynamoDB's expressions.
+fn names(attributes: &[&str]) -> HashMap<String, String> {
+    attributes.iter().map(|name| (format!("#{name}"), (*name).to_owned())).collect()
+}
+
+/// Reads what `operation` returned.
+fn read<T>(
+    operation: &'static str,
+    item: &Item,
+    decode: impl Fn(&Item) -> Result<T, ItemError>,
+) -> Result<T, PortError> {
+    decode(item).map_err(|error| AwsError::Item(error).did_not_happen(operation))
+}

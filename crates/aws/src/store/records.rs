@@ -1,0 +1,154 @@
+//! Requests: reading many, writing a rejection, and the conditional write every change of a record is.
+
+use std::collections::{HashMap, HashSet};
+
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::{KeysAndAttributes, ReturnValuesOnConditionCheckFailure};
+use signpost_txmgr::ports::{Happened, PortError, RejectVerdict, UpdateVerdict};
+use signpost_txmgr::record::{Record, Rejected, Stored};
+use signpost_txmgr::units::RequestId;
+use signpost_txmgr::wire::hex_digest;
+
+use super::{DynamoStore, names, read};
+use crate::fault::AwsError;
+use crate::item::{self, Item, MUTABLE, encode_rejected, n, s, seconds};
+use crate::repeat::repeat;
+
+/// Keys of one `BatchGetItem`.
+const GET_KEYS_MAX: usize = 100;
+const GET: &str = "BatchGetItem";
+
+/// When a request id may be taken: nothing is stored, or a rejection (it never held a nonce), or an item
+/// that is past its time and only waits for DynamoDB to delete it.
+pub(super) const FREE: &str = "attribute_not_exists(#requestId) OR #status = :rejected OR #expiresAt < :now";
+
+impl DynamoStore {
+    /// See [`signpost_txmgr::ports::Store::load`].
+    pub(super) async fn read_requests(&self, ids: &[RequestId]) -> Result<Vec<Stored>, PortError> {
+        let mut seen = HashSet::new();
+        let keys = ids.iter().filter(|id| seen.insert(*id)).map(|id| item::item([("requestId", s(id))])).collect();
+        let items = self.get_all(&self.tables.requests, keys).await?;
+        items.iter().map(|found| read(GET, found, item::decode)).collect()
+    }
+
+    /// Reads the items under these keys, those that exist.
+    ///
+    /// An answer holds at most 16 MB, and a throttled table gives part of what was asked for: the rest
+    /// is asked for again. Only rounds that bring nothing count as tries.
+    pub(super) async fn get_all(&self, table: &str, keys: Vec<Item>) -> Result<Vec<Item>, PortError> {
+        let mut found = Vec::with_capacity(keys.len());
+        for chunk in keys.chunks(GET_KEYS_MAX) {
+            let mut left = chunk.to_vec();
+            let mut fruitless = 0;
+            while !left.is_empty() {
+                let wanted = KeysAndAttributes::builder()
+                    .set_keys(Some(left.clone()))
+                    .consistent_read(true)
+                    .build()
+                    .expect("keys are set");
+                let request = self.client.batch_get_item().request_items(table, wanted);
+                let answer = repeat(&self.backoff, GET, || request.clone().send())
+                    .await
+                    .map_err(|failure| failure.into_port(GET))?;
+                let before = found.len();
+                found.extend(answer.responses.and_then(|mut tables| tables.remove(table)).unwrap_or_default());
+                left = answer
+                    .unprocessed_keys
+                    .and_then(|mut tables| tables.remove(table))
+                    .map_or_else(Vec::new, |rest| rest.keys);
+                if found.len() > before {
+                    fruitless = 0;
+                } else if !left.is_empty() {
+                    fruitless = u32::saturating_add(fruitless, 1);
+                    if !self.backoff.pause(fruitless).await {
+                        return Err(PortError {
+                            operation: GET,
+                            happened: Happened::No,
+                            throttled: true,
+                            source: Box::new(AwsError::Unprocessed(left.len())),
+                        });
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// See [`signpost_txmgr::ports::Store::reject`].
+    pub(super) async fn write_rejected(&self, rejected: &Rejected) -> Result<RejectVerdict, PortError> {
+        const OPERATION: &str = "PutItem";
+        let request = self
+            .client
+            .put_item()
+            .table_name(&self.tables.requests)
+            .set_item(Some(encode_rejected(rejected)))
+            .condition_expression(FREE)
+            .set_expression_attribute_names(Some(names(&["requestId", "status", "expiresAt"])))
+            .expression_attribute_values(":rejected", s("rejected"))
+            .expression_attribute_values(":now", seconds(rejected.created_at));
+        match repeat(&self.backoff, OPERATION, || request.clone().send()).await {
+            Ok(_) => Ok(RejectVerdict::Stored),
+            Err(failure) => match failure.service() {
+                Some(PutItemError::ConditionalCheckFailedException(_)) => Ok(RejectVerdict::Occupied),
+                Some(_) | None => Err(failure.into_port(OPERATION)),
+            },
+        }
+    }
+
+    /// See [`signpost_txmgr::ports::Store::update`]. Sends what can change, never the calldata.
+    pub(super) async fn write_record(&self, record: &Record) -> Result<UpdateVerdict, PortError> {
+        const OPERATION: &str = "UpdateItem";
+        let before = record.version.checked_sub(1).expect("apply counts the version up before every write");
+        let changing = item::encode_mutable(record);
+        let (expression, values) = assignments(&changing);
+        let mut placeholders = names(&MUTABLE);
+        placeholders.extend(names(&["digest", "nonce"]));
+        let request = self
+            .client
+            .update_item()
+            .table_name(&self.tables.requests)
+            .key("requestId", s(&record.request_id))
+            .update_expression(expression)
+            .condition_expression("#version = :before AND #digest = :digest AND #nonce = :nonce")
+            .set_expression_attribute_names(Some(placeholders))
+            .set_expression_attribute_values(Some(values))
+            .expression_attribute_values(":before", n(before))
+            .expression_attribute_values(":digest", s(hex_digest(&record.digest)))
+            .expression_attribute_values(":nonce", n(record.nonce.0))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let Err(failure) = repeat(&self.backoff, OPERATION, || request.clone().send()).await else {
+            return Ok(UpdateVerdict::Stored);
+        };
+        let Some(UpdateItemError::ConditionalCheckFailedException(refused)) = failure.service() else {
+            return Err(failure.into_port(OPERATION));
+        };
+        let Some(stored) = refused.item() else {
+            return Ok(UpdateVerdict::Gone);
+        };
+        let Some(found) = read(OPERATION, stored, item::decode_record)? else {
+            return Ok(UpdateVerdict::Gone);
+        };
+        if found.digest != record.digest || found.nonce != record.nonce {
+            // The id was given to another request after this one's time was over.
+            return Ok(UpdateVerdict::Gone);
+        }
+        // Our own write, whose reply was lost.
+        let ours = MUTABLE.iter().all(|name| stored.get(*name) == changing.get(*name));
+        Ok(if ours { UpdateVerdict::Stored } else { UpdateVerdict::Stale(found) })
+    }
+}
+
+/// `SET` for the attributes a record has now, `REMOVE` for those it has not.
+fn assignments(changing: &Item) -> (String, HashMap<String, aws_sdk_dynamodb::types::AttributeValue>) {
+    let (set, remove): (Vec<&str>, Vec<&str>) = MUTABLE.iter().partition(|name| changing.contains_key(**name));
+    let set: Vec<String> = set.iter().map(|name| format!("#{name} = :{name}")).collect();
+    let remove: Vec<String> = remove.iter().map(|name| format!("#{name}")).collect();
+    let values = changing.iter().map(|(name, value)| (format!(":{name}"), value.clone())).collect();
+    let mut expression = format!("SET {}", set.join(", "));
+    if !remove.is_empty() {
+        expression.push_str(" REMOVE ");
+        expression.push_str(&remove.join(", "));
+    }
+    (expression, values)
+}

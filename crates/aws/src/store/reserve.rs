@@ -1,0 +1,186 @@
+//! The claim of slots: one transaction for a group of requests of one account.
+//!
+//! The head moves from n to n + k only if it still stands at n and is not paused; each request is put
+//! only where none is, or a rejection, or one whose time is over; each slot only where none is. Either
+//! all of it holds or nothing does. DynamoDB says for each item why not.
+
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, Put, TransactWriteItem, Update};
+use signpost_txmgr::account::Reservation;
+use signpost_txmgr::ports::{Happened, PortError, ReserveVerdict};
+use signpost_txmgr::record::Record;
+use signpost_txmgr::units::{Digest, sha256};
+
+use super::{DynamoStore, names};
+use crate::fault::{self, AwsError, Kind};
+use crate::item::{encode_record, head, n, s, seconds};
+use crate::repeat::{Failure, repeat_if};
+
+const OPERATION: &str = "TransactWriteItems";
+/// Part of every token, to be changed with the shape of the transaction: the same token with another
+/// request is refused by DynamoDB for ten minutes.
+const TOKEN_VERSION: &str = "reserve.v1";
+/// `Code` of a cancellation reason whose item was not to blame.
+const NOT_TO_BLAME: &str = "None";
+/// `Code` of a cancellation reason that is a verdict.
+const CONDITION: &str = "ConditionalCheckFailed";
+/// `Code` of a cancellation reason: another write held the item.
+const CONFLICT: &str = "TransactionConflict";
+
+impl DynamoStore {
+    /// See [`signpost_txmgr::ports::Store::reserve`]. Repeating the same group within ten minutes says
+    /// that it is reserved, later that its ids are known.
+    pub(super) async fn claim(&self, group: &Reservation) -> Result<ReserveVerdict, PortError> {
+        group.assert_contiguous();
+        if group.records.is_empty() {
+            return Ok(ReserveVerdict::Reserved);
+        }
+        let mut writes = vec![self.head_write(group)];
+        for record in &group.records {
+            writes.push(self.request_write(record));
+            writes.push(self.slot_write(record));
+        }
+        let request =
+            self.client.transact_write_items().client_request_token(token(group)).set_transact_items(Some(writes));
+        match repeat_if(&self.backoff, OPERATION, judge, || request.clone().send()).await {
+            Ok(_) => Ok(ReserveVerdict::Reserved),
+            Err(failure) => verdict(group, failure),
+        }
+    }
+
+    fn head_write(&self, group: &Reservation) -> TransactWriteItem {
+        let from = group.head.next_nonce;
+        let count = u64::try_from(group.records.len()).expect("a group has at most 40 records");
+        let update = Update::builder()
+            .table_name(&self.tables.accounts)
+            .set_key(Some(head::key(&group.head.account, head::HEAD)))
+            .update_expression("SET #nextNonce = :to")
+            .condition_expression("attribute_exists(#account) AND #nextNonce = :from AND #paused = :false")
+            .set_expression_attribute_names(Some(names(&["account", "nextNonce", "paused"])))
+            .expression_attribute_values(":from", n(from.0))
+            .expression_attribute_values(":to", n(from.plus(count).0))
+            .expression_attribute_values(":false", AttributeValue::Bool(false))
+            .build()
+            .expect("table, key and expression are set");
+        TransactWriteItem::builder().update(update).build()
+    }
+
+    fn request_write(&self, record: &Record) -> TransactWriteItem {
+        let put = Put::builder()
+            .table_name(&self.tables.requests)
+            .set_item(Some(encode_record(record)))
+            .condition_expression(super::records::FREE)
+            .set_expression_attribute_names(Some(names(&["requestId", "status", "expiresAt"])))
+            .expression_attribute_values(":rejected", s("rejected"))
+            .expression_attribute_values(":now", seconds(record.created_at))
+            .build()
+            .expect("table and item are set");
+        TransactWriteItem::builder().put(put).build()
+    }
+
+    fn slot_write(&self, record: &Record) -> TransactWriteItem {
+        let put = Put::builder()
+            .table_name(&self.tables.accounts)
+            .set_item(Some(head::encode_slot(&record.account, record.nonce, &record.request_id)))
+            .condition_expression("attribute_not_exists(#account)")
+            .set_expression_attribute_names(Some(names(&["account"])))
+            .build()
+            .expect("table and item are set");
+        TransactWriteItem::builder().put(put).build()
+    }
+}
+
+/// The same group has the same token, another group another: a try whose reply was lost is answered
+/// with what became of it. 32 of at most 36 characters. The calldata is in it by its fingerprint and by
+/// the request's digest.
+fn token(group: &Reservation) -> String {
+    let Reservation { head, records } = group;
+    let text = format!("{TOKEN_VERSION}|{}|{}|{records:?}", head.account, head.next_nonce);
+    let hash = Digest(sha256(text.as_bytes())).to_string();
+    hash.chars().skip(2).take(32).collect()
+}
+
+/// Whether a cancelled transaction is worth another try. A failed condition is a verdict, whatever
+/// else was in the way; then come the reasons that no repetition mends.
+pub(super) fn judge(error: &TransactWriteItemsError) -> Option<Kind> {
+    let TransactWriteItemsError::TransactionCanceledException(cancelled) = error else {
+        return None;
+    };
+    let kinds: Vec<Kind> = blamed(cancelled.cancellation_reasons()).map(kind_of_reason).collect();
+    [Kind::Final, Kind::Throttled, Kind::Conflict].into_iter().find(|kind| kinds.contains(kind)).or(Some(Kind::Final))
+}
+
+fn kind_of_reason(reason: &CancellationReason) -> Kind {
+    reason.code().and_then(fault::kind_of_code).unwrap_or(Kind::Final)
+}
+
+/// The reasons that say something.
+fn blamed(reasons: &[CancellationReason]) -> impl Iterator<Item = &CancellationReason> {
+    reasons.iter().filter(|reason| reason.code().is_some_and(|code| code != NOT_TO_BLAME))
+}
+
+/// What the reasons of a cancelled transaction mean, item by item in the order they were written: the
+/// head, then request and slot of each record.
+fn verdict(group: &Reservation, failure: Failure<TransactWriteItemsError>) -> Result<ReserveVerdict, PortError> {
+    let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = failure.service() else {
+        return Err(failure.into_port(OPERATION));
+    };
+    let reasons = cancelled.cancellation_reasons();
+    let failed = |reason: &CancellationReason| reason.code() == Some(CONDITION);
+    let contended = reasons.iter().any(|reason| reason.code() == Some(CONFLICT));
+    let (head, pairs) = reasons.split_first().map_or((false, [].as_slice()), |(head, rest)| (failed(head), rest));
+    let mut known = Vec::new();
+    let mut slot_taken = false;
+    for (record, pair) in group.records.iter().zip(pairs.chunks(2)) {
+        if pair.first().is_some_and(failed) {
+            known.push(record.request_id.clone());
+        }
+        slot_taken |= pair.get(1).is_some_and(failed);
+    }
+    let decided = head || slot_taken || !known.is_empty();
+    let other = blamed(reasons).find(|reason| ![Some(CONDITION), Some(CONFLICT)].contains(&reason.code()));
+    match other {
+        // Neither a condition nor a conflict: too fast, or something repetition does not mend.
+        Some(reason) if !decided => {
+            let source = AwsError::Cancelled {
+                code: reason.code().unwrap_or_default().to_owned(),
+                message: reason.message().unwrap_or_default().to_owned(),
+            };
+            Err(PortError {
+                operation: OPERATION,
+                happened: if failure.uncertain { Happened::Unknown } else { Happened::No },
+                throttled: failure.kind == Kind::Throttled,
+                source: Box::new(source),
+            })
+        }
+        Some(_) | None if decided || contended => {
+            Ok(ReserveVerdict::NotReserved { head_changed: head, known, slot_taken, contended })
+        }
+        // Cancelled without a reason: not a verdict.
+        Some(_) | None => Err(failure.into_port(OPERATION)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(code: &str) -> CancellationReason {
+        CancellationReason::builder().code(code).build()
+    }
+
+    fn cancelled(codes: &[&str]) -> TransactWriteItemsError {
+        let reasons = codes.iter().map(|code| reason(code)).collect();
+        let error = aws_sdk_dynamodb::types::error::TransactionCanceledException::builder();
+        TransactWriteItemsError::TransactionCanceledException(error.set_cancellation_reasons(Some(reasons)).build())
+    }
+
+    #[test]
+    fn a_failed_condition_outweighs_conflict_and_throttle() {
+        assert_eq!(judge(&cancelled(&["ConditionalCheckFailed", "TransactionConflict", "None"])), Some(Kind::Final));
+        assert_eq!(judge(&cancelled(&["None", "TransactionConflict", "ThrottlingError"])), Some(Kind::Throttled));
+        assert_eq!(judge(&cancelled(&["None", "TransactionConflict"])), Some(Kind::Conflict));
+        assert_eq!(judge(&cancelled(&["None", "ItemCollectionSizeLimitExceeded"])), Some(Kind::Final));
+        assert_eq!(judge(&cancelled(&[])), Some(Kind::Final));
+    }
+}

@@ -1,0 +1,86 @@
+//! KMS: a key that cannot be used says why, and throttling is waited out.
+
+use serde_json::json;
+use signpost_aws::kms::KmsKeys;
+use signpost_txmgr::ports::{Happened, Keys as _};
+use signpost_txmgr::units::{KmsKeyId, SigningHash};
+
+use crate::script::{IMPATIENT, Script, Step};
+
+fn keys(script: &Script) -> KmsKeys {
+    KmsKeys::with_client(aws_sdk_kms::Client::new(&script.sdk()), IMPATIENT)
+}
+
+fn key() -> KmsKeyId {
+    "alias/hot".parse().unwrap()
+}
+
+fn signature() -> Step {
+    Step::ok(json!({ "KeyId": "k", "Signature": "MAYCAQECAQE=", "SigningAlgorithm": "ECDSA_SHA_256" }))
+}
+
+#[tokio::test]
+async fn a_hash_is_signed_as_a_digest_and_once() {
+    let script = Script::new([signature()]);
+    let der = keys(&script).sign(&key(), &SigningHash([0xff; 32])).await.unwrap();
+    assert_eq!(der, [0x30, 6, 2, 1, 1, 2, 1, 1]);
+    let asked = script.asked();
+    let body = asked[0].json();
+    assert_eq!(body["MessageType"], "DIGEST");
+    assert_eq!(body["SigningAlgorithm"], "ECDSA_SHA_256");
+    assert_eq!(body["Message"], "//////////////////////////////////////////8=");
+}
+
+#[tokio::test]
+async fn a_throttled_signature_is_waited_for() {
+    let throttled = || Step::error(400, "ThrottlingException");
+    let script = Script::new([throttled(), throttled(), signature()]);
+    keys(&script).sign(&key(), &SigningHash([1; 32])).await.unwrap();
+    let script = Script::new([throttled(), throttled(), throttled()]);
+    let error = keys(&script).sign(&key(), &SigningHash([1; 32])).await.unwrap_err();
+    assert_eq!((error.happened, error.throttled, error.operation), (Happened::No, true, "Sign"));
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_used_says_why_and_is_not_asked_again() {
+    for (code, words) in [
+        ("DisabledException", "KMS key alias/hot is disabled; enable it"),
+        ("KMSInvalidStateException", "in a state in which it cannot be used: KMSInvalidStateException!"),
+        ("NotFoundException", "does not exist in this AWS account and region"),
+        ("AccessDeniedException", "allow kms:Sign on it"),
+        ("InvalidKeyUsageException", "make one with key usage SIGN_VERIFY"),
+    ] {
+        let script = Script::new([Step::error(400, code)]);
+        let error = keys(&script).sign(&key(), &SigningHash([1; 32])).await.unwrap_err();
+        assert_eq!((error.happened, error.throttled), (Happened::No, false), "{code}");
+        assert!(error.source.to_string().contains(words), "{}", error.source);
+        script.asked();
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_fails_is_asked_again() {
+    for code in ["KMSInternalException", "DependencyTimeoutException", "KeyUnavailableException"] {
+        let script = Script::new([Step::error(500, code), signature()]);
+        keys(&script).sign(&key(), &SigningHash([1; 32])).await.unwrap();
+        script.asked();
+    }
+}
+
+#[tokio::test]
+async fn a_public_key_of_another_kind_is_refused_by_name() {
+    let answer = |spec: &str, usage: &str| {
+        Step::ok(json!({ "KeyId": "k", "PublicKey": "AQID", "KeySpec": spec, "KeyUsage": usage }))
+    };
+    let script = Script::new([answer("ECC_SECG_P256K1", "SIGN_VERIFY")]);
+    assert_eq!(keys(&script).public_key(&key()).await.unwrap(), [1, 2, 3]);
+    for (spec, usage, words) in [
+        ("ECC_NIST_P256", "SIGN_VERIFY", "has key spec ECC_NIST_P256; make one with key spec ECC_SECG_P256K1"),
+        ("RSA_2048", "SIGN_VERIFY", "has key spec RSA_2048"),
+        ("ECC_SECG_P256K1", "KEY_AGREEMENT", "is for KEY_AGREEMENT; make one with key usage SIGN_VERIFY"),
+    ] {
+        let script = Script::new([answer(spec, usage)]);
+        let error = keys(&script).public_key(&key()).await.unwrap_err();
+        assert!(error.source.to_string().contains(words), "{}", error.source);
+    }
+}

@@ -1,0 +1,117 @@
+//! The two marks of a head, slots in pages, and what is observed.
+
+use serde_json::{Value, json};
+use signpost_aws::item::head;
+use signpost_txmgr::account::SeenFee;
+use signpost_txmgr::ports::{Happened, Store as _};
+use signpost_txmgr::units::{Millis, Nonce, Wei};
+
+use crate::script::{Script, Step};
+use crate::world::{self, NOW, json_of};
+
+fn refused_by(next_nonce: u64) -> Step {
+    let body = json!({
+        "__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException",
+        "Item": json_of(&head::encode_head(&world::head(next_nonce))),
+    });
+    Step::Answer(400, body.to_string())
+}
+
+fn slots(nonces: std::ops::Range<u64>, more: bool) -> Step {
+    let account = world::head(0).account;
+    let last = nonces.end;
+    let id = "r-0".parse().unwrap();
+    let items: Vec<Value> = nonces.map(|nonce| json_of(&head::encode_slot(&account, Nonce(nonce), &id))).collect();
+    let mut body = json!({ "Items": items, "Count": items.len() });
+    if more {
+        body["LastEvaluatedKey"] = json_of(&head::key(&account, &head::slot_name(Nonce(last))));
+    }
+    Step::ok(body)
+}
+
+#[tokio::test]
+async fn a_head_that_moved_meanwhile_is_left_alone() {
+    let account = world::head(0).account;
+    let script = Script::new([refused_by(9), refused_by(9)]);
+    let store = world::store(&script);
+    assert!(!store.fast_forward(&account, Nonce(5), Nonce(9)).await.unwrap(), "another's move is not ours");
+    assert!(!store.leave_slots(&account, Nonce(5), Nonce(9), NOW).await.unwrap());
+    script.asked();
+}
+
+#[tokio::test]
+async fn our_own_move_whose_reply_was_lost_is_ours() {
+    let account = world::head(0).account;
+    let script = Script::new([Step::TimedOut, refused_by(9)]);
+    assert!(world::store(&script).fast_forward(&account, Nonce(5), Nonce(9)).await.unwrap());
+    let script = Script::new([Step::TimedOut, refused_by(7)]);
+    assert!(!world::store(&script).fast_forward(&account, Nonce(5), Nonce(9)).await.unwrap());
+}
+
+#[tokio::test]
+async fn slots_are_read_in_pages_up_to_the_limit() {
+    let account = world::head(0).account;
+    let script = Script::new([slots(5..8, true), slots(8..9, true), slots(9..10, false)]);
+    let found = world::store(&script).slots(&account, Nonce(5), 100).await.unwrap();
+    assert_eq!(found.iter().map(|(nonce, _)| nonce.0).collect::<Vec<_>>(), [5, 6, 7, 8, 9]);
+    assert!(script.asked()[1].body.contains("nonce#000000000008"), "the second page starts where the first ended");
+
+    let script = Script::new([slots(5..8, true)]);
+    assert_eq!(world::store(&script).slots(&account, Nonce(5), 3).await.unwrap().len(), 3);
+    assert_eq!(script.asked()[0].json()["Limit"], json!(3));
+}
+
+#[tokio::test]
+async fn slots_left_behind_expire_after_the_head_moved() {
+    let account = world::head(0).account;
+    let left = json!({ "UnprocessedItems": { "accounts": [{ "PutRequest": { "Item": {
+        "account": { "S": "x" }, "item": { "S": "nonce#000000000007" } } } }] } });
+    let done = json!({ "UnprocessedItems": {} });
+    let script = Script::new([Step::ok("{}"), slots(5..45, false), Step::ok(left), Step::ok(&done), Step::ok(done)]);
+    assert!(world::store(&script).leave_slots(&account, Nonce(5), Nonce(45), Millis(8_000)).await.unwrap());
+    let asked = script.asked();
+    let operations: Vec<&str> = asked.iter().map(|asked| asked.operation.as_str()).collect();
+    assert_eq!(operations, ["UpdateItem", "Query", "BatchWriteItem", "BatchWriteItem", "BatchWriteItem"]);
+    let written = |at: usize| asked[at].json()["RequestItems"]["accounts"].as_array().unwrap().len();
+    assert_eq!([written(2), written(3), written(4)], [25, 1, 15]);
+    assert!(asked[2].body.contains(r#""expiresAt":{"N":"8"}"#), "{}", asked[2].body);
+}
+
+#[tokio::test]
+async fn an_expiry_that_cannot_be_set_does_not_undo_the_move() {
+    let account = world::head(0).account;
+    let denied = Step::error(400, "AccessDeniedException");
+    let script = Script::new([Step::ok("{}"), denied]);
+    assert!(world::store(&script).leave_slots(&account, Nonce(5), Nonce(6), NOW).await.unwrap());
+    script.asked();
+}
+
+#[tokio::test]
+async fn an_older_price_is_no_error_and_an_unknown_account_is() {
+    let account = world::head(0).account;
+    let fee = SeenFee { gas_price: Wei::from_gwei(1), observed_at: NOW };
+    let unknown = || Step::error(400, "ConditionalCheckFailedException");
+    let script = Script::new([refused_by(1), unknown(), unknown()]);
+    let store = world::store(&script);
+    store.observe_fee(&account, &fee).await.unwrap();
+    let error = store.observe_fee(&account, &fee).await.unwrap_err();
+    assert!(error.source.to_string().contains("not registered"), "{}", error.source);
+    let error = store.set_paused(&account, true).await.unwrap_err();
+    assert_eq!(error.happened, Happened::No);
+    assert!(error.source.to_string().contains("not registered"), "{}", error.source);
+}
+
+#[tokio::test]
+async fn accounts_are_found_by_the_directory_over_all_its_pages() {
+    let (hot, mut cold) = (world::head(3), world::head(0));
+    cold.name = "cold".parse().unwrap();
+    cold.account.chain_id.0 = 56;
+    let entry = |account: &signpost_txmgr::account::Head| json_of(&head::encode_name(&account.name, &account.account));
+    let first = json!({ "Items": [entry(&cold)], "LastEvaluatedKey": entry(&cold) });
+    let second = json!({ "Items": [entry(&hot)] });
+    let heads = [json_of(&head::encode_head(&hot)), json_of(&head::encode_head(&cold))];
+    let both = json!({ "Responses": { "accounts": heads }, "UnprocessedKeys": {} });
+    let script = Script::new([Step::ok(first), Step::ok(second), Step::ok(both)]);
+    assert_eq!(world::store(&script).accounts().await.unwrap(), [cold, hot]);
+    script.asked();
+}

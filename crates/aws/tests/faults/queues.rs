@@ -1,0 +1,267 @@
+//! Batches of SQS and SNS: limits, partial failures, and what a received message holds.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use signpost_aws::receiver::Receiver;
+use signpost_aws::sns::SnsOutcomeTopic;
+use signpost_aws::sqs::{SqsBroadcastQueue, SqsResignQueue};
+use signpost_txmgr::ports::{BroadcastQueue as _, Happened, OutcomeTopic as _, ResignQueue as _};
+use signpost_txmgr::wire::{LanePoke, OutcomeMessage, SignerPoke, Status, WireKind};
+
+use crate::script::{Asked, IMPATIENT, Script, Step};
+
+const URL: &str = "https://sqs.eu-central-1.amazonaws.com/1/broadcast.fifo";
+
+fn lanes(count: usize) -> Vec<LanePoke> {
+    (0..count).map(|at| LanePoke { account: format!("97:0x{at:040x}"), cause: "signed".to_owned() }).collect()
+}
+
+fn queue(script: &Script, url: &str) -> SqsBroadcastQueue {
+    SqsBroadcastQueue::with_client(aws_sdk_sqs::Client::new(&script.sdk()), url, IMPATIENT)
+}
+
+/// All entries were taken but those: id, code, whose fault.
+fn taken_but(failed: &[(&str, &str, bool)]) -> Step {
+    let failed: Vec<Value> = failed
+        .iter()
+        .map(|(id, code, ours)| json!({ "Id": id, "Code": code, "SenderFault": ours, "Message": "no" }))
+        .collect();
+    Step::ok(json!({ "Successful": [], "Failed": failed }))
+}
+
+fn bodies(asked: &Asked) -> Vec<String> {
+    let entries = asked.json()["Entries"].clone();
+    entries.as_array().unwrap().iter().map(|entry| entry["MessageBody"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn pokes_go_ten_at_a_time_grouped_by_account() {
+    let script = Script::new([taken_but(&[]), taken_but(&[]), taken_but(&[])]);
+    queue(&script, URL).poke_lanes(&lanes(23)).await.unwrap();
+    let asked = script.asked();
+    assert_eq!(asked.iter().map(|asked| bodies(asked).len()).collect::<Vec<_>>(), [10, 10, 3]);
+    let entry = asked[0].json()["Entries"][1].clone();
+    assert_eq!(entry["MessageGroupId"], format!("97:0x{:040x}", 1));
+    assert_eq!(entry["MessageDeduplicationId"].as_str().unwrap().len(), 64);
+}
+
+#[tokio::test]
+async fn pokes_that_differ_in_their_cause_are_not_taken_for_one() {
+    let script = Script::new([taken_but(&[])]);
+    let poke = |cause: &str| SignerPoke {
+        account: "97:0x00".to_owned(),
+        request_id: "r-1".to_owned(),
+        attempt: 0,
+        kind: WireKind::Execute,
+        fee: None,
+        cause: cause.to_owned(),
+    };
+    let client = aws_sdk_sqs::Client::new(&script.sdk());
+    let queue = SqsResignQueue::with_client(client, URL, IMPATIENT);
+    queue.poke_signer(&[poke("a"), poke("b"), poke("a")]).await.unwrap();
+    let entries = script.asked()[0].json()["Entries"].clone();
+    let id = |at: usize| entries[at]["MessageDeduplicationId"].clone();
+    assert_ne!(id(0), id(1));
+    assert_eq!(id(0), id(2));
+}
+
+#[tokio::test]
+async fn a_standard_queue_gets_no_group() {
+    let script = Script::new([taken_but(&[])]);
+    queue(&script, "https://sqs.eu-central-1.amazonaws.com/1/broadcast").poke_lanes(&lanes(1)).await.unwrap();
+    let entry = script.asked()[0].json()["Entries"][0].clone();
+    assert_eq!((&entry["MessageGroupId"], &entry["MessageDeduplicationId"]), (&Value::Null, &Value::Null));
+}
+
+#[tokio::test]
+async fn no_pokes_ask_nothing() {
+    let script = Script::new([]);
+    queue(&script, URL).poke_lanes(&[]).await.unwrap();
+    assert!(script.asked().is_empty());
+}
+
+#[tokio::test]
+async fn only_the_entries_that_were_not_taken_are_sent_again() {
+    let script = Script::new([
+        taken_but(&[("0", "InternalError", false), ("3", "ThrottlingException", true)]),
+        taken_but(&[("1", "InternalError", false)]),
+        taken_but(&[]),
+    ]);
+    queue(&script, URL).poke_lanes(&lanes(4)).await.unwrap();
+    let asked = script.asked();
+    let first = bodies(&asked[0]);
+    assert_eq!(bodies(&asked[1]), [first[0].clone(), first[3].clone()]);
+    assert_eq!(bodies(&asked[2]), [first[3].clone()]);
+}
+
+#[tokio::test]
+async fn an_entry_that_is_our_fault_is_not_sent_again() {
+    let script = Script::new([taken_but(&[("1", "InvalidMessageContents", true)])]);
+    let error = queue(&script, URL).poke_lanes(&lanes(2)).await.unwrap_err();
+    assert_eq!((error.happened, error.throttled), (Happened::No, false));
+    assert!(error.source.to_string().contains("InvalidMessageContents"), "{}", error.source);
+    script.asked();
+}
+
+#[tokio::test]
+async fn a_batch_that_is_never_taken_is_an_error_after_bounded_tries() {
+    let script = Script::new([Step::Lost, Step::Refused, Step::Refused]);
+    let error = queue(&script, URL).poke_lanes(&lanes(2)).await.unwrap_err();
+    assert_eq!((error.happened, error.operation), (Happened::Unknown, "SendMessageBatch"));
+    let throttled = || Step::error(400, "RequestThrottled");
+    let script = Script::new([throttled(), throttled(), throttled()]);
+    let error = queue(&script, URL).poke_lanes(&lanes(2)).await.unwrap_err();
+    assert_eq!((error.happened, error.throttled), (Happened::No, true));
+}
+
+#[tokio::test]
+async fn a_received_message_tells_who_sent_it_and_shows_no_body_in_logs() {
+    let message = json!({
+        "MessageId": "m-1", "ReceiptHandle": "h-1", "Body": "{\"privateKey\":\"0x1\"}",
+        "Attributes": {
+            "SenderId": "AIDA", "MessageGroupId": "g", "ApproximateReceiveCount": "3", "AWSTraceHeader": "Root=1-2",
+        },
+        "MessageAttributes": { "traceparent": { "StringValue": "00-1", "DataType": "String" } },
+    });
+    let script = Script::new([Step::ok(json!({ "Messages": [message] }))]);
+    let receiver = Receiver::with_client(aws_sdk_sqs::Client::new(&script.sdk()), URL, IMPATIENT);
+    let received = receiver.receive(10, Duration::from_mins(1), Some(Duration::from_secs(30))).await.unwrap();
+    let message = &received[0];
+    assert_eq!((message.sender.as_deref(), message.group.as_deref()), (Some("AIDA"), Some("g")));
+    assert_eq!((message.receive_count, message.trace.as_deref()), (3, Some("Root=1-2")));
+    assert!(!format!("{message:?}").contains("privateKey"));
+    let asked = script.asked();
+    let body = asked[0].json();
+    assert_eq!((&body["WaitTimeSeconds"], &body["VisibilityTimeout"]), (&json!(20), &json!(30)));
+    assert_eq!(body["ReceiveRequestAttemptId"].as_str().unwrap().len(), 32);
+}
+
+#[tokio::test]
+async fn a_receive_on_a_fifo_queue_is_repeated_under_the_same_attempt_id() {
+    let script = Script::new([Step::Lost, Step::ok("{}"), Step::ok("{}")]);
+    let receiver = Receiver::with_client(aws_sdk_sqs::Client::new(&script.sdk()), URL, IMPATIENT);
+    assert!(receiver.receive(1, Duration::ZERO, None).await.unwrap().is_empty());
+    assert!(receiver.receive(1, Duration::ZERO, None).await.unwrap().is_empty());
+    let ids: Vec<Value> = script.asked().iter().map(|asked| asked.json()["ReceiveRequestAttemptId"].clone()).collect();
+    assert_eq!(ids[0], ids[1]);
+    assert_ne!(ids[1], ids[2]);
+}
+
+#[tokio::test]
+async fn acknowledgements_are_answered_one_by_one() {
+    let script = Script::new([taken_but(&[("1", "ReceiptHandleIsInvalid", true)]), taken_but(&[])]);
+    let receiver = Receiver::with_client(aws_sdk_sqs::Client::new(&script.sdk()), URL, IMPATIENT);
+    let answers = receiver.delete(&["a", "b", "c"]).await;
+    assert_eq!(answers.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+    let answers = receiver.set_visibility(&["a"], Duration::ZERO).await;
+    assert!(answers[0].is_ok());
+    assert_eq!(script.asked()[1].json()["Entries"][0]["VisibilityTimeout"], json!(0));
+}
+
+fn outcome(at: usize, account: Option<&str>, bytes: usize) -> OutcomeMessage {
+    OutcomeMessage {
+        schema: OutcomeMessage::SCHEMA.to_owned(),
+        event_id: format!("event-{at}"),
+        request_id: format!("r-{at}"),
+        status: Status::Confirmed,
+        digest: None,
+        account: account.map(str::to_owned),
+        chain_id: account.map(|_| 97),
+        from: None,
+        nonce: None,
+        tx_hash: None,
+        block_number: None,
+        block_hash: None,
+        gas_used: None,
+        effective_gas_price: None,
+        contract_address: None,
+        reason: None,
+        metadata: Some(json!("x".repeat(bytes))),
+        settled_at: 1,
+    }
+}
+
+fn topic(script: &Script, arn: &str) -> SnsOutcomeTopic {
+    SnsOutcomeTopic::with_client(aws_sdk_sns::Client::new(&script.sdk()), arn, IMPATIENT)
+}
+
+/// SNS speaks XML.
+fn published_but(failed: &[(&str, &str, bool)]) -> Step {
+    let failed: String = failed
+        .iter()
+        .map(|(id, code, ours)| {
+            format!("<member><Id>{id}</Id><Code>{code}</Code><Message>no</Message><SenderFault>{ours}</SenderFault></member>")
+        })
+        .collect();
+    Step::ok(format!(
+        "<PublishBatchResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><PublishBatchResult>\
+         <Successful/><Failed>{failed}</Failed></PublishBatchResult></PublishBatchResponse>"
+    ))
+}
+
+fn count(asked: &Asked) -> usize {
+    asked.body.matches(".Message=").count()
+}
+
+#[tokio::test]
+async fn outcomes_carry_the_attributes_that_subscribers_filter_by() {
+    let script = Script::new([published_but(&[])]);
+    let answers =
+        topic(&script, "arn:aws:sns:eu-central-1:1:outcomes.fifo").publish(&[outcome(1, Some("97:0x0a"), 1)]).await;
+    assert!(answers[0].is_ok());
+    let body = &script.asked()[0].body;
+    for part in [
+        "Name=status&",
+        "DataType=String&PublishBatchRequestEntries.member.1.MessageAttributes",
+        "StringValue=confirmed",
+        "DataType=Number",
+        "StringValue=97&",
+        "StringValue=97%3A0x0a",
+        "MessageGroupId=97%3A0x0a",
+        "MessageDeduplicationId=event-1",
+    ] {
+        let anywhere = part.strip_prefix("DataType=String&").is_some() || body.contains(part.trim_end_matches('&'));
+        assert!(anywhere, "{part} in {body}");
+    }
+}
+
+#[tokio::test]
+async fn an_outcome_without_an_account_has_a_group_of_its_own_and_a_standard_topic_none() {
+    let script = Script::new([published_but(&[]), published_but(&[])]);
+    topic(&script, "arn:aws:sns:eu-central-1:1:outcomes.fifo").publish(&[outcome(7, None, 1)]).await.remove(0).unwrap();
+    topic(&script, "arn:aws:sns:eu-central-1:1:outcomes").publish(&[outcome(7, None, 1)]).await.remove(0).unwrap();
+    let asked = script.asked();
+    assert!(asked[0].body.contains("MessageGroupId=r-7"));
+    assert!(!asked[0].body.contains("chainId%22%2C") && !asked[0].body.contains("Name=chainId"));
+    assert!(!asked[1].body.contains("MessageGroupId"));
+}
+
+#[tokio::test]
+async fn outcomes_go_ten_at_a_time_and_within_256_kib() {
+    let script = Script::new((0..3).map(|_| published_but(&[])));
+    let small: Vec<OutcomeMessage> = (0..23).map(|at| outcome(at, None, 10)).collect();
+    let answers = topic(&script, "arn:aws:sns:eu-central-1:1:outcomes").publish(&small).await;
+    assert_eq!((answers.len(), answers.iter().filter(|answer| answer.is_ok()).count()), (23, 23));
+    assert_eq!(script.asked().iter().map(count).collect::<Vec<_>>(), [10, 10, 3]);
+
+    let script = Script::new((0..3).map(|_| published_but(&[])));
+    let large: Vec<OutcomeMessage> = (0..5).map(|at| outcome(at, None, 100_000)).collect();
+    topic(&script, "arn:aws:sns:eu-central-1:1:outcomes").publish(&large).await;
+    assert_eq!(script.asked().iter().map(count).collect::<Vec<_>>(), [2, 2, 1]);
+}
+
+#[tokio::test]
+async fn each_outcome_has_its_own_answer() {
+    let script = Script::new([
+        published_but(&[("0", "InternalError", false), ("2", "InvalidParameter", true)]),
+        published_but(&[("0", "InternalError", false)]),
+        published_but(&[("0", "InternalError", false)]),
+    ]);
+    let outcomes: Vec<OutcomeMessage> = (0..3).map(|at| outcome(at, None, 10)).collect();
+    let answers = topic(&script, "arn:aws:sns:eu-central-1:1:outcomes").publish(&outcomes).await;
+    assert_eq!(answers[0].as_ref().unwrap_err().happened, Happened::Unknown);
+    assert!(answers[1].is_ok());
+    assert_eq!(answers[2].as_ref().unwrap_err().happened, Happened::No);
+    assert_eq!(script.asked().iter().map(count).collect::<Vec<_>>(), [3, 1, 1]);
+}

@@ -1,0 +1,174 @@
+//! The conditional write of a record, rejections, and reading many.
+
+use serde_json::{Value, json};
+use signpost_aws::item::{self, MUTABLE};
+use signpost_txmgr::ports::{Happened, RejectVerdict, Store as _, UpdateVerdict};
+use signpost_txmgr::record::{Reason, Record, Rejected, Stored};
+use signpost_txmgr::units::{Digest, RequestId};
+
+use crate::script::{Script, Step};
+use crate::world::{self, NOW, json_of};
+
+fn refused_by(stored: Option<&Stored>) -> Step {
+    let mut body = json!({
+        "__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException",
+        "message": "The conditional request failed",
+    });
+    if let Some(stored) = stored {
+        body["Item"] = json_of(&item::encode(stored));
+    }
+    Step::Answer(400, body.to_string())
+}
+
+fn stored(record: &Record) -> Stored {
+    Stored::Record(Box::new(record.clone()))
+}
+
+fn rejected() -> Rejected {
+    Rejected {
+        request_id: "r-0".parse().unwrap(),
+        digest: None,
+        account: None,
+        reason: Reason { code: "notJson".to_owned(), message: "the body is not JSON".to_owned(), revert: None },
+        metadata: None,
+        sender: None,
+        created_at: NOW,
+        published_at: None,
+        expires_at: None,
+    }
+}
+
+#[tokio::test]
+async fn an_update_sends_what_changes_and_never_the_calldata() {
+    let script = Script::new([Step::ok("{}")]);
+    let record = world::signed(&world::group(1).records[0]);
+    assert_eq!(world::store(&script).update(&record).await.unwrap(), UpdateVerdict::Stored);
+    let asked = script.asked();
+    let body = asked[0].json();
+    let names: Vec<&str> =
+        body["ExpressionAttributeNames"].as_object().unwrap().values().map(|name| name.as_str().unwrap()).collect();
+    for written_once in ["data", "to", "value", "account", "createdAt", "requestId"] {
+        assert!(!names.contains(&written_once), "{written_once}");
+    }
+    assert_eq!(body["ExpressionAttributeValues"][":before"], json!({ "N": "1" }));
+    let expression = body["UpdateExpression"].as_str().unwrap();
+    let (set, remove) = expression.split_once(" REMOVE ").unwrap();
+    for name in MUTABLE {
+        let wants = if item::encode_record(&record).contains_key(name) { set } else { remove };
+        assert!(wants.contains(&format!("#{name}")), "{name} in {expression}");
+    }
+}
+
+#[tokio::test]
+async fn a_stale_write_learns_what_is_stored_without_another_read() {
+    let ours = world::signed(&world::group(1).records[0]);
+    let mut theirs = ours.clone();
+    theirs.attempts[0].signed_at = world::NOW;
+    theirs.updated_at.0 += 1;
+    let script = Script::new([refused_by(Some(&stored(&theirs)))]);
+    let verdict = world::store(&script).update(&ours).await.unwrap();
+    assert_eq!(verdict, UpdateVerdict::Stale(Box::new(theirs)));
+    assert_eq!(script.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn our_own_write_whose_reply_was_lost_is_stored() {
+    let ours = world::signed(&world::group(1).records[0]);
+    let script = Script::new([Step::Lost, refused_by(Some(&stored(&ours)))]);
+    assert_eq!(world::store(&script).update(&ours).await.unwrap(), UpdateVerdict::Stored);
+    script.asked();
+}
+
+#[tokio::test]
+async fn a_record_that_is_gone_or_another_is_gone() {
+    let ours = world::signed(&world::group(1).records[0]);
+    let mut other = ours.clone();
+    other.digest = Digest([1; 32]);
+    let rejection = Stored::Rejected(rejected());
+    for found in [None, Some(&stored(&other)), Some(&rejection)] {
+        let script = Script::new([refused_by(found)]);
+        assert_eq!(world::store(&script).update(&ours).await.unwrap(), UpdateVerdict::Gone);
+    }
+}
+
+#[tokio::test]
+async fn a_write_waits_for_the_transaction_that_holds_the_item() {
+    let ours = world::signed(&world::group(1).records[0]);
+    let script = Script::new([Step::error(400, "TransactionConflictException"), Step::ok("{}")]);
+    assert_eq!(world::store(&script).update(&ours).await.unwrap(), UpdateVerdict::Stored);
+    let conflict = || Step::error(400, "TransactionConflictException");
+    let script = Script::new([conflict(), conflict(), conflict()]);
+    let error = world::store(&script).update(&ours).await.unwrap_err();
+    assert_eq!((error.happened, error.throttled), (Happened::No, false));
+}
+
+#[tokio::test]
+async fn a_rejection_does_not_replace_a_request_with_a_slot() {
+    let script = Script::new([refused_by(None), Step::ok("{}")]);
+    let store = world::store(&script);
+    assert_eq!(store.reject(&rejected()).await.unwrap(), RejectVerdict::Occupied);
+    assert_eq!(store.reject(&rejected()).await.unwrap(), RejectVerdict::Stored);
+    script.asked();
+}
+
+fn answer(found: &[&Record], left: &[&str]) -> Step {
+    let items: Vec<Value> = found.iter().map(|record| json_of(&item::encode_record(record))).collect();
+    let keys: Vec<Value> = left.iter().map(|id| json!({ "requestId": { "S": id } })).collect();
+    let unprocessed = if keys.is_empty() { json!({}) } else { json!({ "requests": { "Keys": keys } }) };
+    Step::ok(json!({ "Responses": { "requests": items }, "UnprocessedKeys": unprocessed }))
+}
+
+fn ids(count: u64) -> Vec<RequestId> {
+    (0..count).map(|at| format!("r-{at}").parse().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn keys_left_unprocessed_are_asked_for_again() {
+    let records = world::group(3).records;
+    let script = Script::new([
+        answer(&[&records[0]], &["r-1", "r-2"]),
+        answer(&[], &["r-1", "r-2"]),
+        answer(&[&records[1]], &["r-2"]),
+        answer(&[], &["r-2"]),
+        answer(&[], &["r-2"]),
+        answer(&[&records[2]], &[]),
+    ]);
+    let found = world::store(&script).load(&ids(3)).await.unwrap();
+    assert_eq!(found, records.iter().map(stored).collect::<Vec<_>>());
+    let asked = script.asked();
+    assert_eq!(asked[5].json()["RequestItems"]["requests"]["Keys"], json!([{ "requestId": { "S": "r-2" } }]));
+    assert_eq!(asked[5].json()["RequestItems"]["requests"]["ConsistentRead"], json!(true));
+}
+
+#[tokio::test]
+async fn keys_left_unprocessed_for_good_are_throttling() {
+    let nothing = || answer(&[], &["r-0"]);
+    let script = Script::new([nothing(), nothing(), nothing()]);
+    let error = world::store(&script).load(&ids(1)).await.unwrap_err();
+    assert!(error.throttled);
+    script.asked();
+}
+
+#[tokio::test]
+async fn any_number_of_ids_is_read_a_hundred_at_a_time_each_once() {
+    let script = Script::new([answer(&[], &[]), answer(&[], &[]), answer(&[], &[])]);
+    let mut wanted = ids(250);
+    wanted.extend(ids(100));
+    assert!(world::store(&script).load(&wanted).await.unwrap().is_empty());
+    let sizes: Vec<usize> = script
+        .asked()
+        .iter()
+        .map(|asked| asked.json()["RequestItems"]["requests"]["Keys"].as_array().unwrap().len())
+        .collect();
+    assert_eq!(sizes, [100, 100, 50]);
+}
+
+#[tokio::test]
+async fn a_broken_item_is_an_error_and_names_the_attribute() {
+    let mut broken = json_of(&item::encode_record(&world::group(1).records[0]));
+    broken["gas"] = json!({ "S": "many" });
+    let script = Script::new([Step::ok(json!({ "Responses": { "requests": [broken] }, "UnprocessedKeys": {} }))]);
+    let error = world::store(&script).load(&ids(1)).await.unwrap_err();
+    let cause = error.source.source().map(ToString::to_string);
+    assert_eq!(cause.as_deref(), Some("attribute gas is not a number"));
+}

@@ -1,0 +1,114 @@
+//! An account and its requests, and a store on a scripted network.
+
+use std::sync::Arc;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde_json::{Value, json};
+use signpost_aws::item::Item;
+use signpost_aws::store::{DynamoStore, Tables};
+use signpost_txmgr::account::{Head, Reservation};
+use signpost_txmgr::machine::{Event, apply};
+use signpost_txmgr::record::{Attempt, AttemptKind, Phase, Record};
+use signpost_txmgr::signature::LocalKey;
+use signpost_txmgr::tx::{Fee, Intent, UnsignedTx};
+use signpost_txmgr::units::{AccountKey, ChainId, Digest, Gas, Millis, Nonce, Wei, sha256};
+
+use crate::script::{IMPATIENT, Script};
+
+/// The time everything happens at.
+pub(crate) const NOW: Millis = Millis(1_790_000_000_000);
+
+pub(crate) fn store(script: &Script) -> DynamoStore {
+    let client = aws_sdk_dynamodb::Client::new(&script.sdk());
+    DynamoStore::with_client(
+        client,
+        Tables { requests: "requests".to_owned(), accounts: "accounts".to_owned() },
+        IMPATIENT,
+    )
+}
+
+pub(crate) fn head(next_nonce: u64) -> Head {
+    Head {
+        account: AccountKey { chain_id: ChainId(97), address: key().public_key().address() },
+        name: "hot".parse().unwrap(),
+        kms_key_id: "key-1".parse().unwrap(),
+        next_nonce: Nonce(next_nonce),
+        lowest_open_nonce: Nonce(next_nonce),
+        paused: false,
+        registered_at: NOW,
+        fee: None,
+    }
+}
+
+/// `r-0`, `r-1`, … from nonce 5 on.
+pub(crate) fn group(count: u64) -> Reservation {
+    let head = head(5);
+    let records = (0..count).map(|at| record(&head, at)).collect();
+    Reservation { head, records }
+}
+
+fn record(head: &Head, at: u64) -> Record {
+    let id = format!("r-{at}");
+    Record {
+        digest: Digest(sha256(id.as_bytes())),
+        request_id: id.parse().unwrap(),
+        version: 1,
+        account: head.account,
+        name: head.name.clone(),
+        nonce: head.next_nonce.plus(at),
+        intent: Intent {
+            chain_id: head.account.chain_id,
+            to: Some(head.account.address),
+            value: Wei::from(at),
+            data: Arc::from([1, 2, 3]),
+            gas: Gas(30_000),
+        },
+        fee: Fee::Legacy { gas_price: Wei::from_gwei(1) },
+        fee_cap: Wei::from_gwei(5),
+        deadline: None,
+        metadata: None,
+        sender: None,
+        trace: None,
+        attempts: Vec::new(),
+        cancel: None,
+        phase: Phase::Reserved,
+        created_at: NOW,
+        updated_at: NOW,
+    }
+}
+
+pub(crate) fn signed(record: &Record) -> Record {
+    let unsigned = UnsignedTx { intent: &record.intent, nonce: record.nonce, fee: record.fee };
+    let hash = unsigned.signing_hash();
+    let signature = key().public_key().signature(&hash, &key().sign_der(&hash, false)).unwrap();
+    let attempt = Attempt {
+        kind: AttemptKind::Execute,
+        fee: record.fee,
+        signature,
+        tx_hash: unsigned.sign(&signature).hash,
+        signed_at: NOW,
+        sent: None,
+    };
+    apply(record, &Event::Signed { number: 0, attempt }, NOW).unwrap()
+}
+
+fn key() -> LocalKey {
+    LocalKey::new([3; 32])
+}
+
+/// An item as DynamoDB's answers have it.
+pub(crate) fn json_of(item: &Item) -> Value {
+    item.iter().map(|(name, value)| (name.clone(), attribute(value))).collect()
+}
+
+fn attribute(value: &AttributeValue) -> Value {
+    match value {
+        AttributeValue::S(text) => json!({ "S": text }),
+        AttributeValue::N(digits) => json!({ "N": digits }),
+        AttributeValue::Bool(flag) => json!({ "BOOL": flag }),
+        AttributeValue::B(bytes) => json!({ "B": aws_smithy_types::base64::encode(bytes) }),
+        AttributeValue::L(list) => json!({ "L": list.iter().map(attribute).collect::<Vec<_>>() }),
+        AttributeValue::M(item) => json!({ "M": json_of(item) }),
+        other => panic!("we never store {other:?}"),
+    }
+}

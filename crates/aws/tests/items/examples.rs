@@ -1,0 +1,192 @@
+//! One request in every state, with real signatures by a test key; and a head, a slot, a name.
+
+use std::sync::Arc;
+
+use signpost_aws::item::{self, Item, head};
+use signpost_txmgr::account::{Head, SeenFee};
+use signpost_txmgr::machine::{Event, apply};
+use signpost_txmgr::record::{
+    Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Phase, Reason, Receipt, Record, Rejected, Revert, SendAnswer,
+    SendClass, Stored,
+};
+use signpost_txmgr::signature::LocalKey;
+use signpost_txmgr::tx::{Fee, Intent, UnsignedTx};
+use signpost_txmgr::units::{
+    AccountKey, Address, BlockHash, BlockNumber, ChainId, Digest, Gas, Millis, Nonce, RequestId, TxHash, Wei,
+};
+
+/// The name each golden has, and the item.
+pub(crate) fn items() -> Vec<(String, Item)> {
+    let account = head();
+    let mut all: Vec<(String, Item)> =
+        requests().iter().map(|(name, stored)| (format!("{name}.v1"), item::encode(stored))).collect();
+    let id: RequestId = "order-4711".parse().unwrap();
+    all.push(("head.v1".to_owned(), head::encode_head(&account)));
+    all.push(("head-new.v1".to_owned(), head::encode_head(&Head { fee: None, paused: true, ..account.clone() })));
+    all.push(("slot.v1".to_owned(), head::encode_slot(&account.account, Nonce(42), &id)));
+    all.push(("name.v1".to_owned(), head::encode_name(&account.name, &account.account)));
+    all
+}
+
+pub(crate) fn head() -> Head {
+    Head {
+        account: account(),
+        name: "hot".parse().unwrap(),
+        kms_key_id: "arn:aws:kms:eu-central-1:111122223333:key/0a1b2c3d".parse().unwrap(),
+        next_nonce: Nonce(43),
+        lowest_open_nonce: Nonce(40),
+        paused: false,
+        registered_at: Millis(1_789_000_000_123),
+        fee: Some(SeenFee { gas_price: Wei::from(50_000_000), observed_at: Millis(1_790_000_000_456) }),
+    }
+}
+
+/// Every state with its name.
+pub(crate) fn requests() -> Vec<(&'static str, Stored)> {
+    let record = |name, record| (name, Stored::Record(Box::new(record)));
+    let signed = signed(&reserved(), gwei(1));
+    let sent = sent(&signed, 0, SendClass::Underpriced(Some(Wei::from(1_200_000_000))));
+    let bumped = self::sent(&self::signed(&sent, gwei(2)), 1, SendClass::AlreadyKnown);
+    let mined = after(&bumped, &Event::Mined(receipt(&bumped, 1, true)));
+    let cancel = |cause| after(&bumped, &Event::CancelAsked(cause));
+    let policy = Reason { code: "toNotAllowed".to_owned(), message: "to is not on the list".to_owned(), revert: None };
+    let cancelled = self::signed(&cancel(CancelCause::Policy(policy)), gwei(3));
+    let revert = Revert { text: "ERC20: transfer amount exceeds balance".to_owned(), raw: vec![8, 0xc3, 0x79, 0xa0] };
+    let foreign = Foreign { tx_hash: TxHash([0xf0; 32]), block: block(900) };
+    let confirmed = finalized(&mined, receipt(&mined, 1, true), None);
+    vec![
+        record("reserved", reserved()),
+        record("reserved-creation", creation()),
+        record("signed", signed.clone()),
+        record("sent-bumped", bumped.clone()),
+        record("sent-deadline", cancel(CancelCause::Deadline)),
+        record("sent-refused", cancel(CancelCause::Refused("exceeds block gas limit".to_owned()))),
+        record("mined", mined.clone()),
+        record("confirmed", confirmed.clone()),
+        record("confirmed-closed", after(&confirmed, &Event::Published { expires_at: Millis(1_797_777_777_000) })),
+        record("reverted", finalized(&mined, receipt(&mined, 0, false), Some(revert))),
+        record("cancelled", finalized(&cancelled, receipt(&cancelled, 2, true), None)),
+        record("displaced", after(&bumped, &Event::Displaced(foreign))),
+        ("rejected", Stored::Rejected(rejected())),
+        ("rejected-unknown", Stored::Rejected(unknown())),
+    ]
+}
+
+fn account() -> AccountKey {
+    AccountKey { chain_id: ChainId(97), address: key().public_key().address() }
+}
+
+fn key() -> LocalKey {
+    LocalKey::new([7; 32])
+}
+
+fn gwei(gwei: u64) -> Fee {
+    Fee::Legacy { gas_price: Wei::from_gwei(gwei) }
+}
+
+fn block(number: u64) -> BlockRef {
+    BlockRef { number: BlockNumber(number), hash: BlockHash([9; 32]) }
+}
+
+fn reserved() -> Record {
+    let to: Address = "0x00000000000000000000000000000000000000aa".parse().unwrap();
+    Record {
+        request_id: "order-4711".parse().unwrap(),
+        digest: Digest([0xd1; 32]),
+        version: 1,
+        account: account(),
+        name: "hot".parse().unwrap(),
+        nonce: Nonce(42),
+        intent: Intent {
+            chain_id: ChainId(97),
+            to: Some(to),
+            value: "1000000000000000000000".parse().unwrap(),
+            data: Arc::from([0xa9, 0x05, 0x9c, 0xbb, 0x00]),
+            gas: Gas(60_000),
+        },
+        fee: gwei(1),
+        fee_cap: Wei::from_gwei(5),
+        deadline: Some(Millis(1_790_000_600_000)),
+        metadata: Some(serde_json::json!({ "order": 4711, "price": 0.1, "tags": ["a", null, true] })),
+        sender: Some("AIDAEXAMPLE".to_owned()),
+        trace: Some("Root=1-67891233-abcdef012345678912345678".to_owned()),
+        attempts: Vec::new(),
+        cancel: None,
+        phase: Phase::Reserved,
+        created_at: Millis(1_790_000_000_001),
+        updated_at: Millis(1_790_000_000_001),
+    }
+}
+
+fn creation() -> Record {
+    let intent = Intent { to: None, value: Wei::ZERO, data: Arc::from([]), ..reserved().intent };
+    let fee = Fee::Dynamic { max_fee_per_gas: Wei::from_gwei(2), max_priority_fee_per_gas: Wei::from_gwei(1) };
+    Record { intent, fee, deadline: None, metadata: None, sender: None, trace: None, ..reserved() }
+}
+
+fn signed(record: &Record, fee: Fee) -> Record {
+    let kind = record.next_kind();
+    let intent = record.intent_of(kind);
+    let unsigned = UnsignedTx { intent: &intent, nonce: record.nonce, fee };
+    let hash = unsigned.signing_hash();
+    let signature = key().public_key().signature(&hash, &key().sign_der(&hash, true)).unwrap();
+    let tx_hash = unsigned.sign(&signature).hash;
+    let attempt = Attempt { kind, fee, signature, tx_hash, signed_at: Millis(1_790_000_000_100), sent: None };
+    assert!(attempt.kind == AttemptKind::Execute || record.cancel.is_some());
+    after(record, &Event::Signed { number: record.attempts.len(), attempt })
+}
+
+fn sent(record: &Record, number: usize, class: SendClass) -> Record {
+    after(record, &Event::Sent { number, answer: SendAnswer::new(class, "the node's words") })
+}
+
+fn receipt(record: &Record, attempt: usize, succeeded: bool) -> Receipt {
+    Receipt {
+        tx_hash: record.attempts[attempt].tx_hash,
+        block: block(800),
+        succeeded,
+        gas_used: Gas(52_001),
+        effective_gas_price: Wei::from_gwei(1),
+        contract: succeeded.then_some(Address([0xcc; 20])),
+    }
+}
+
+fn finalized(record: &Record, receipt: Receipt, revert: Option<Revert>) -> Record {
+    after(record, &Event::Finalized { receipt, revert })
+}
+
+fn after(record: &Record, event: &Event) -> Record {
+    apply(record, event, Millis(record.updated_at.0 + 1_250)).unwrap()
+}
+
+fn rejected() -> Rejected {
+    Rejected {
+        request_id: "order-4712".parse().unwrap(),
+        digest: Some(Digest([0xd2; 32])),
+        account: Some(account()),
+        reason: Reason {
+            code: "requestIdReused".to_owned(),
+            message: "requestId was used for another request".to_owned(),
+            revert: None,
+        },
+        metadata: Some(serde_json::json!("plain")),
+        sender: Some("AIDAEXAMPLE".to_owned()),
+        created_at: Millis(1_790_000_000_001),
+        published_at: Some(Millis(1_790_000_000_777)),
+        expires_at: Some(Millis(1_797_777_777_000)),
+    }
+}
+
+fn unknown() -> Rejected {
+    Rejected {
+        request_id: "sqs:5fea7756-0ea4-451a-a703-a558b933e274".parse().unwrap(),
+        digest: None,
+        account: None,
+        metadata: None,
+        sender: None,
+        published_at: None,
+        expires_at: None,
+        reason: Reason { code: "notJson".to_owned(), message: "the body is not JSON".to_owned(), revert: None },
+        ..rejected()
+    }
+}
