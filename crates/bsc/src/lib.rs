@@ -4,6 +4,17 @@
 //! Holds no key and decides no outcome: it asks, sends, and says what nodes said. URLs may carry
 //! secrets, so nothing here prints more of them than the host.
 //!
-//! Read in this order: [`classify`].
+//! Read in this order: [`classify`], [`rpc`], [`endpoints`], [`chain`].
 
+pub mod chain;
 pub mod classify;
+pub mod endpoints;
+mod price;
+mod quantity;
+pub mod rpc;
+mod search;
+mod send;
+mod view;
+
+pub use chain::{BscChain, BscConfig, ConfigError};
+pub use endpoints::SendTo;

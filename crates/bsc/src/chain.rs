@@ -1,0 +1,299 @@
+//! [`BscChain`]: the chain port on the JSON-RPC of one or more endpoints.
+//!
+//! A round's view comes from one endpoint in two or three requests, so that its parts fit together;
+//! what a node does not say is "unknown" there, never "absent". Holds no high-water marks: whoever
+//! asks compares rounds.
+//!
+//! Read next: [`crate::view`], [`crate::send`], [`crate::search`].
+
+use std::error::Error as _;
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use signpost_txmgr::ports::{Chain, ChainView, PortError, ViewQuery};
+use signpost_txmgr::record::{BlockRef, Foreign, SendAnswer, SendClass};
+use signpost_txmgr::tx::{Intent, RawTx};
+use signpost_txmgr::units::{Address, BlockNumber, ChainId, Nonce, Wei};
+
+use crate::endpoints::{Endpoint, EndpointFailure, Endpoints, SendTo};
+use crate::price::PriceSeen;
+use crate::quantity;
+use crate::rpc::{Answer, ClientError, Failure, NodeError, RpcClient};
+
+/// The configuration of [`BscChain`]. `Debug` gives no URLs.
+#[derive(Clone)]
+pub struct BscConfig {
+    /// The chain every endpoint must be of.
+    pub chain_id: ChainId,
+    /// URLs, the best first; `http` or `https`. May hold keys.
+    pub endpoints: Vec<String>,
+    /// To whom transactions are handed.
+    pub send_to: SendTo,
+    /// Longest wait for one HTTP answer.
+    pub timeout_ms: u64,
+    /// Most calls in one batch.
+    pub batch_items: usize,
+    /// An endpoint this many blocks behind another is read from last.
+    pub max_lag_blocks: u64,
+    /// How often endpoints are asked for their height, if there are several.
+    pub probe_every_ms: u64,
+    /// How often the network's price is asked for.
+    pub price_every_ms: u64,
+}
+
+impl BscConfig {
+    /// The defaults: every endpoint is sent to; 5 s for an answer, some blocks' time even for a busy
+    /// node; batches of 20, the least a known provider allows; 10 blocks (4.5 s) of lag; heights
+    /// every 10 s; the price every 3 s, about half a proposer's turn.
+    #[must_use]
+    pub fn new(chain_id: ChainId, endpoints: Vec<String>) -> Self {
+        Self {
+            chain_id,
+            endpoints,
+            send_to: SendTo::All,
+            timeout_ms: 5_000,
+            batch_items: 20,
+            max_lag_blocks: 10,
+            probe_every_ms: 10_000,
+            price_every_ms: 3_000,
+        }
+    }
+}
+
+impl fmt::Debug for BscConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BscConfig")
+            .field("chain_id", &self.chain_id)
+            .field("endpoints", &self.endpoints.len())
+            .field("send_to", &self.send_to)
+            .field("timeout_ms", &self.timeout_ms)
+            .field("batch_items", &self.batch_items)
+            .field("max_lag_blocks", &self.max_lag_blocks)
+            .field("probe_every_ms", &self.probe_every_ms)
+            .field("price_every_ms", &self.price_every_ms)
+            .finish()
+    }
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// There is no endpoint.
+    #[error("at least one RPC endpoint is needed")]
+    NoEndpoint,
+    /// An endpoint cannot be used. Named by its place, for its URL may hold a key.
+    #[error("RPC endpoint {position} of the list cannot be used")]
+    Endpoint {
+        /// Its place in the list, from 1.
+        position: usize,
+        /// Why.
+        #[source]
+        source: ClientError,
+    },
+}
+
+/// The chain port. Cheap to share by reference; keeps connections and the endpoints' health.
+#[derive(Debug)]
+pub struct BscChain {
+    pub(crate) endpoints: Endpoints,
+    price: PriceSeen,
+}
+
+impl BscChain {
+    /// Checks the configuration. Nothing is sent yet.
+    pub fn new(config: &BscConfig) -> Result<Self, ConfigError> {
+        if config.endpoints.is_empty() {
+            return Err(ConfigError::NoEndpoint);
+        }
+        let timeout = Duration::from_millis(config.timeout_ms);
+        let clients = config.endpoints.iter().zip(1..).map(|(url, position)| {
+            RpcClient::new(url, timeout, config.batch_items)
+                .map_err(|source| ConfigError::Endpoint { position, source })
+        });
+        let endpoints = Endpoints::new(
+            clients.collect::<Result<_, _>>()?,
+            config.chain_id,
+            config.send_to,
+            config.max_lag_blocks,
+            Duration::from_millis(config.probe_every_ms),
+        );
+        Ok(Self { endpoints, price: PriceSeen::new(Duration::from_millis(config.price_every_ms)) })
+    }
+
+    /// One call whose answer is a single value.
+    async fn ask<T: Send>(
+        &self,
+        method: &'static str,
+        params: Value,
+        read: impl Fn(&Value) -> Option<T> + Send + Sync,
+    ) -> Result<T, PortError> {
+        let (params, read) = (&params, &read);
+        self.endpoints
+            .read(method, |endpoint| async move { need(endpoint.call(method, params.clone()).await, method, read) })
+            .await
+    }
+}
+
+impl Chain for BscChain {
+    async fn chain_id(&self) -> Result<ChainId, PortError> {
+        const METHOD: &str = "eth_chainId";
+        self.endpoints
+            .read_unverified(METHOD, |endpoint| async move {
+                need(endpoint.call(METHOD, json!([])).await, METHOD, quantity::number).map(ChainId)
+            })
+            .await
+    }
+
+    async fn view(&self, query: &ViewQuery) -> Result<ChainView, PortError> {
+        self.endpoints.read("view", |endpoint| crate::view::view(endpoint, query, &self.price)).await
+    }
+
+    async fn send(&self, raw: &RawTx) -> SendAnswer {
+        let answers = crate::send::send_all(&self.endpoints, std::slice::from_ref(raw)).await;
+        answers.into_iter().next().unwrap_or_else(|| SendAnswer::new(SendClass::Unknown, "no answer"))
+    }
+
+    async fn send_all(&self, raws: &[RawTx]) -> Vec<SendAnswer> {
+        crate::send::send_all(&self.endpoints, raws).await
+    }
+
+    async fn revert_bytes(
+        &self,
+        from: Address,
+        intent: &Intent,
+        block: BlockRef,
+    ) -> Result<Option<Vec<u8>>, PortError> {
+        const METHOD: &str = "eth_call";
+        let mut call = json!({
+            "from": from.lower(),
+            "value": quantity::hex_wei(intent.value),
+            "gas": quantity::hex_number(intent.gas.0),
+            "data": quantity::hex_bytes(&intent.data),
+        });
+        if let (Some(to), Some(fields)) = (intent.to, call.as_object_mut()) {
+            fields.insert("to".to_owned(), json!(to.lower()));
+        }
+        let params = &json!([call, quantity::hex_number(block.number.0)]);
+        let replayed = self
+            .endpoints
+            .read(METHOD, |endpoint| async move { reverted(endpoint.call(METHOD, params.clone()).await) })
+            .await;
+        match replayed {
+            // The node did answer: it has no revert data, or no state of that block any more.
+            Err(error) if answered_with_an_error(&error) => Ok(None),
+            replayed => replayed,
+        }
+    }
+
+    async fn nonce_use(
+        &self,
+        address: Address,
+        nonce: Nonce,
+        finalized: BlockNumber,
+    ) -> Result<Option<Foreign>, PortError> {
+        self.endpoints.read("nonce_use", |endpoint| crate::search::nonce_use(endpoint, address, nonce, finalized)).await
+    }
+
+    async fn has_code(&self, address: Address) -> Result<bool, PortError> {
+        let code = self.ask("eth_getCode", json!([address.lower(), "latest"]), quantity::bytes).await?;
+        Ok(!code.is_empty())
+    }
+
+    async fn balance(&self, address: Address) -> Result<Wei, PortError> {
+        self.ask("eth_getBalance", json!([address.lower(), "latest"]), quantity::wei).await
+    }
+
+    async fn latest_nonce(&self, address: Address) -> Result<Nonce, PortError> {
+        let count = self.ask("eth_getTransactionCount", json!([address.lower(), "latest"]), quantity::number).await?;
+        Ok(Nonce(count))
+    }
+}
+
+/// The answer as what it must be.
+pub(crate) fn need<T>(
+    answer: Answer,
+    method: &'static str,
+    read: impl FnOnce(&Value) -> Option<T>,
+) -> Result<T, Failure> {
+    answer.and_then(|value| read(&value).ok_or(Failure::Nonsense(method)))
+}
+
+/// The transaction count of an address at a block or tag.
+pub(crate) async fn count_at(endpoint: &Endpoint, address: Address, block: Value) -> Result<u64, Failure> {
+    const METHOD: &str = "eth_getTransactionCount";
+    need(endpoint.call(METHOD, json!([address.lower(), block])).await, METHOD, quantity::number)
+}
+
+/// The revert data of a replay; `None` if it does not revert now.
+fn reverted(answer: Answer) -> Result<Option<Vec<u8>>, Failure> {
+    match answer {
+        Ok(_) => Ok(None),
+        Err(Failure::Node(error)) => match revert_data(&error) {
+            Some(data) => Ok(Some(data)),
+            None => Err(Failure::Node(error)),
+        },
+        Err(failure) => Err(failure),
+    }
+}
+
+/// The revert data where clients put it: `error.data` (geth, BSC, reth, anvil, Besu), after a word
+/// (`Reverted 0x…`), or inside an object (`data.data` hardhat, `data.result` ganache).
+fn revert_data(error: &NodeError) -> Option<Vec<u8>> {
+    let data = error.data.as_ref()?;
+    let nested = ["data", "result"].iter().find_map(|name| data.get(name).filter(|value| value.is_string()));
+    let text = nested.unwrap_or(data).as_str()?;
+    let at = text.find("0x")?;
+    quantity::bytes(&Value::String(text.get(at..)?.to_owned()))
+}
+
+fn answered_with_an_error(error: &PortError) -> bool {
+    let failure = error.source().and_then(|source| source.downcast_ref::<EndpointFailure>());
+    !error.throttled && failure.is_some_and(|it| matches!(it.failure, Failure::Node(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node_error(data: Value) -> NodeError {
+        NodeError { code: 3, message: "execution reverted".to_owned(), data: Some(data) }
+    }
+
+    #[test]
+    fn revert_data_is_found_wherever_a_client_puts_it() {
+        for data in [
+            json!("0xdeadbeef"),
+            json!("Reverted 0xdeadbeef"),
+            json!({"message": "reverted", "data": "0xdeadbeef"}),
+            json!({"hash": "0x11", "result": "0xdeadbeef", "reason": null}),
+        ] {
+            assert_eq!(revert_data(&node_error(data.clone())), Some(vec![0xde, 0xad, 0xbe, 0xef]), "{data}");
+        }
+        assert_eq!(revert_data(&node_error(json!("0x"))), Some(Vec::new()));
+        for data in [json!("nothing"), json!(7), json!({}), json!("0xzz")] {
+            assert_eq!(revert_data(&node_error(data.clone())), None, "{data}");
+        }
+    }
+
+    #[test]
+    fn configuration_says_what_is_wrong_without_the_url() {
+        let config = BscConfig::new(ChainId(97), Vec::new());
+        assert!(matches!(BscChain::new(&config), Err(ConfigError::NoEndpoint)));
+        for wrong in ["ftp://user:topsecret@host/", "topsecret", "http://"] {
+            let config = BscConfig::new(ChainId(97), vec!["http://127.0.0.1:1".to_owned(), wrong.to_owned()]);
+            let error = BscChain::new(&config).unwrap_err();
+            assert_eq!(error.to_string(), "RPC endpoint 2 of the list cannot be used");
+            assert!(!format!("{error:?} {config:?}").contains("topsecret"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_named_by_its_host_alone() {
+        let url = "https://user:topsecret@node.example:8443/v3/topsecret?key=topsecret";
+        let config = BscConfig::new(ChainId(56), vec![url.to_owned()]);
+        let chain = BscChain::new(&config).unwrap();
+        let text = format!("{chain:?} {config:?}");
+        assert!(text.contains("node.example:8443") && !text.contains("topsecret"), "{text}");
+    }
+}

@@ -1,0 +1,188 @@
+//! Handing signed transactions to the endpoints, and making one answer of several.
+//!
+//! Each endpoint gets the transactions once, in the order of their nonces, in batches where it takes
+//! them. Nothing is repeated here: whoever asks sends again, and the same bytes do no harm.
+//!
+//! **One answer of several.** Endpoints that were surely not reached count only if none was reached. Of the
+//! others the first in this order speaks for all: accepted, already known, nonce too low (someone saw
+//! it used), underpriced (at the least price named), funds, unknown, retry, misconfigured, refused. So
+//! a refusal is told only if every endpoint that was reached refuses, and none of them may have it.
+
+use std::cmp::Reverse;
+use std::error::Error;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use signpost_txmgr::ports::Happened;
+use signpost_txmgr::record::{SendAnswer, SendClass};
+use signpost_txmgr::tx::RawTx;
+
+use crate::classify::classify;
+use crate::endpoints::{Endpoint, Endpoints, SendTo};
+use crate::quantity;
+use crate::rpc::{Answer, Call, Failure};
+
+/// One endpoint's answer.
+#[derive(Debug, Clone)]
+struct Heard {
+    answer: SendAnswer,
+    /// The transaction got there, or may have.
+    reached: bool,
+}
+
+/// One answer for each transaction.
+pub(crate) async fn send_all(endpoints: &Endpoints, raws: &[RawTx]) -> Vec<SendAnswer> {
+    if raws.is_empty() {
+        return Vec::new();
+    }
+    let targets = endpoints.to_send().await;
+    let mut heard: Vec<Vec<Heard>> = Vec::new();
+    match endpoints.send_to() {
+        SendTo::All => heard.extend(join_all(targets.iter().map(|(it, ready)| hand_over(it, ready, raws))).await),
+        SendTo::First => {
+            for (endpoint, ready) in &targets {
+                let answers = hand_over(endpoint, ready, raws).await;
+                let reached = answers.iter().any(|heard| heard.reached);
+                heard.push(answers);
+                if reached {
+                    break;
+                }
+            }
+        }
+    }
+    (0..raws.len()).map(|at| combine(heard.iter().filter_map(|answers| answers.get(at)))).collect()
+}
+
+async fn hand_over(endpoint: &Endpoint, ready: &Result<(), Failure>, raws: &[RawTx]) -> Vec<Heard> {
+    let answers = match ready {
+        Ok(()) => {
+            let call = |raw: &RawTx| Call::new("eth_sendRawTransaction", json!([quantity::hex_bytes(&raw.bytes)]));
+            endpoint.batch(&raws.iter().map(call).collect::<Vec<_>>()).await
+        }
+        // Asking for the chain id failed: nothing was sent.
+        Err(failure) => return raws.iter().map(|_| not_ready(endpoint, failure)).collect(),
+    };
+    raws.iter().zip(answers).map(|(raw, answer)| hear(endpoint, raw, answer)).collect()
+}
+
+fn not_ready(endpoint: &Endpoint, failure: &Failure) -> Heard {
+    let class = match failure {
+        Failure::WrongChain { .. } => SendClass::Misconfigured,
+        Failure::Node(_)
+        | Failure::Unreachable(_)
+        | Failure::TimedOut
+        | Failure::Broken(_)
+        | Failure::RateLimited { .. }
+        | Failure::Status { .. }
+        | Failure::NotJsonRpc
+        | Failure::TooLong
+        | Failure::BatchRefused(_)
+        | Failure::Unanswered
+        | Failure::NotAsked
+        | Failure::Nonsense(_) => SendClass::Retry,
+    };
+    Heard { answer: SendAnswer::new(class, &format!("{}: {failure}", endpoint.host())), reached: false }
+}
+
+fn hear(endpoint: &Endpoint, raw: &RawTx, answer: Answer) -> Heard {
+    let heard = match answer {
+        Ok(result) if quantity::tx_hash(&result) == Some(raw.hash) => {
+            Heard { answer: SendAnswer::new(SendClass::Accepted, ""), reached: true }
+        }
+        Ok(result) => Heard { answer: another_hash(&result), reached: true },
+        Err(Failure::Node(error)) => {
+            let failure = Failure::Node(error.clone());
+            let class = classify(error.code, &error.message);
+            Heard { answer: SendAnswer::new(class, &error.message), reached: !failure.is_rate_limit() }
+        }
+        Err(failure) => {
+            let reached = failure.happened() != Happened::No;
+            let class = if reached { SendClass::Unknown } else { SendClass::Retry };
+            let error: &dyn Error = &failure;
+            tracing::warn!(host = endpoint.host(), tx_hash = %raw.hash, error, "a send without an answer");
+            Heard { answer: SendAnswer::new(class, &format!("{}: {failure}", endpoint.host())), reached }
+        }
+    };
+    tracing::debug!(
+        host = endpoint.host(),
+        tx_hash = %raw.hash,
+        class = ?heard.answer.class,
+        words = heard.answer.message,
+        "sent"
+    );
+    heard
+}
+
+/// The node took something else than what we handed over, or says so.
+fn another_hash(result: &Value) -> SendAnswer {
+    let words = format!("the node returned another hash: {}", result.as_str().unwrap_or("not a text"));
+    SendAnswer::new(SendClass::Unknown, &words)
+}
+
+fn combine<'a>(heard: impl Iterator<Item = &'a Heard> + Clone) -> SendAnswer {
+    let best = heard.min_by_key(|heard| (Reverse(heard.reached), rank(heard.answer.class), heard.answer.class));
+    best.map_or_else(
+        || SendAnswer::new(SendClass::Retry, "every endpoint limits our rate at the moment"),
+        |heard| heard.answer.clone(),
+    )
+}
+
+/// Place in the order of the module's description.
+fn rank(class: SendClass) -> u8 {
+    match class {
+        SendClass::Accepted => 0,
+        SendClass::AlreadyKnown => 1,
+        SendClass::NonceTooLow => 2,
+        SendClass::Underpriced(_) => 3,
+        SendClass::Funds => 4,
+        SendClass::Unknown => 5,
+        SendClass::Retry => 6,
+        SendClass::Misconfigured => 7,
+        SendClass::Refused => 8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use signpost_txmgr::units::Wei;
+
+    use super::*;
+
+    fn combined(classes: &[(SendClass, bool)]) -> SendClass {
+        let heard: Vec<Heard> = classes
+            .iter()
+            .map(|(class, reached)| Heard { answer: SendAnswer::new(*class, ""), reached: *reached })
+            .collect();
+        combine(heard.iter()).class
+    }
+
+    #[test]
+    fn one_endpoint_that_took_it_is_enough() {
+        for other in [SendClass::Refused, SendClass::Misconfigured, SendClass::Unknown, SendClass::NonceTooLow] {
+            assert_eq!(combined(&[(other, true), (SendClass::Accepted, true)]), SendClass::Accepted);
+            assert_eq!(combined(&[(other, true), (SendClass::AlreadyKnown, true)]), SendClass::AlreadyKnown);
+        }
+    }
+
+    #[test]
+    fn a_refusal_counts_only_if_all_that_were_reached_refuse() {
+        assert_eq!(combined(&[(SendClass::Refused, true), (SendClass::Unknown, true)]), SendClass::Unknown);
+        assert_eq!(combined(&[(SendClass::Refused, true), (SendClass::Retry, true)]), SendClass::Retry);
+        assert_eq!(combined(&[(SendClass::Refused, true), (SendClass::Funds, true)]), SendClass::Funds);
+        assert_eq!(combined(&[(SendClass::Refused, true), (SendClass::Refused, true)]), SendClass::Refused);
+        assert_eq!(combined(&[(SendClass::Refused, true), (SendClass::Retry, false)]), SendClass::Refused);
+        assert_eq!(combined(&[(SendClass::Refused, true), (SendClass::Misconfigured, true)]), SendClass::Misconfigured);
+    }
+
+    #[test]
+    fn the_least_price_named_speaks_for_all() {
+        let (low, high) = (Some(Wei::from(5)), Some(Wei::from(9)));
+        let classes = [(SendClass::Underpriced(high), true), (SendClass::Underpriced(low), true)];
+        assert_eq!(combined(&classes), SendClass::Underpriced(low));
+    }
+
+    #[test]
+    fn nobody_to_send_to_is_a_retry() {
+        assert_eq!(combined(&[]), SendClass::Retry);
+    }
+}

@@ -1,0 +1,385 @@
+//! What a node's answers mean: the view of a round, the search for a nonce's use, the replay of a
+//! revert.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    missing_docs,
+    unreachable_pub,
+    reason = "test code"
+)]
+#![allow(dead_code, reason = "each test file uses its part of the stub")]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{ADDRESS, Stub, block, block_hash, chain, error, height, tx};
+use serde_json::{Value, json};
+use signpost_txmgr::machine::ReceiptView;
+use signpost_txmgr::ports::{Chain, ViewQuery};
+use signpost_txmgr::record::{BlockRef, Foreign, Receipt};
+use signpost_txmgr::tx::Intent;
+use signpost_txmgr::units::{Address, BlockHash, BlockNumber, Gas, Nonce, TxHash, U256, Wei};
+
+const LATEST: u64 = 100;
+const FINALIZED: u64 = 98;
+
+fn block_ref(height: u64) -> BlockRef {
+    BlockRef { number: BlockNumber(height), hash: BlockHash(U256::from(height).to_big_endian()) }
+}
+
+fn receipt_json(hash: TxHash, at: u64) -> Value {
+    json!({
+        "transactionHash": hash.to_string(), "from": ADDRESS.lower(), "status": "0x1",
+        "blockNumber": format!("0x{at:x}"), "blockHash": block_hash(at), "gasUsed": "0x5208",
+        "effectiveGasPrice": "0x3b9aca00", "contractAddress": null, "logs": [],
+    })
+}
+
+fn receipt(hash: TxHash, at: u64) -> ReceiptView {
+    ReceiptView::Found(Receipt {
+        tx_hash: hash,
+        block: block_ref(at),
+        succeeded: true,
+        gas_used: Gas(21_000),
+        effective_gas_price: Wei::from_gwei(1),
+        contract: None,
+    })
+}
+
+/// A node at [`LATEST`] with 10 transactions of the account mined, 8 of them final; receipts are
+/// what `receipts` says.
+async fn node(receipts: impl Fn(TxHash) -> Result<Value, Value> + Send + Sync + 'static) -> Stub {
+    Stub::calls(move |method, params| match (method, params[1].as_str(), params[0].as_str()) {
+        ("eth_getTransactionCount", Some("latest"), _) => Ok(json!("0xa")),
+        ("eth_getTransactionCount", Some("finalized"), _) => Ok(json!("0x8")),
+        ("eth_getBlockByNumber", _, Some("latest")) => Ok(block(LATEST)),
+        ("eth_getBlockByNumber", _, Some("finalized")) => Ok(block(FINALIZED)),
+        ("eth_getBlockByNumber", _, Some(_)) => Ok(block(height(&params[0]))),
+        ("eth_getTransactionReceipt", _, Some(hash)) => receipts(hash.parse().unwrap()),
+        ("eth_gasPrice", ..) => Ok(json!("0x5")),
+        ("eth_feeHistory", ..) => Ok(json!({"reward": [["0x0"], ["0x7"]], "baseFeePerGas": ["0x0", "0x0", "0x0"]})),
+        _ => Err(error(-32601, "the method does not exist/is not available")),
+    })
+    .await
+}
+
+fn query(slots: &[(u64, &[u8])], heights: &[u64]) -> ViewQuery {
+    let slot = |(nonce, bytes): &(u64, &[u8])| (Nonce(*nonce), bytes.iter().map(|byte| tx(*byte).hash).collect());
+    ViewQuery {
+        address: ADDRESS,
+        slots: slots.iter().map(slot).collect(),
+        latest_seen: Nonce(0),
+        heights: heights.iter().copied().map(BlockNumber).collect(),
+    }
+}
+
+#[tokio::test]
+async fn a_view_tells_heads_counts_and_receipts_of_passed_slots() {
+    let stub = node(|hash| Ok(if hash == tx(9).hash { receipt_json(hash, 99) } else { Value::Null })).await;
+    let chain = chain(&[&stub]);
+    let view = chain.view(&query(&[(8, &[7, 8]), (9, &[9]), (10, &[10])], &[95, 100])).await.unwrap();
+    assert_eq!((view.latest, view.finalized), (block_ref(LATEST), block_ref(FINALIZED)));
+    assert_eq!((view.latest_nonce, view.finalized_nonce), (Nonce(10), Nonce(8)));
+    assert_eq!(view.receipts, [(Nonce(8), ReceiptView::Absent), (Nonce(9), receipt(tx(9).hash, 99))]);
+    assert_eq!(view.canonical, [block_ref(100), block_ref(95)]);
+    assert_eq!(view.price, Some(Wei::from(7)));
+    // The chain id once, heads and counts, receipts and blocks.
+    assert_eq!(stub.requests(), 3);
+    // The slot above the count is not asked about.
+    assert_eq!(stub.asked_for("eth_getTransactionReceipt"), 3);
+}
+
+#[tokio::test]
+async fn a_view_without_slots_is_one_request() {
+    let stub = node(|_| Ok(Value::Null)).await;
+    let chain = chain(&[&stub]);
+    let view = chain.view(&query(&[], &[])).await.unwrap();
+    assert!(view.receipts.is_empty() && view.canonical.is_empty());
+    chain.view(&query(&[(10, &[1])], &[])).await.unwrap();
+    assert_eq!(stub.requests(), 3);
+}
+
+#[tokio::test]
+async fn the_price_is_not_asked_for_in_every_round() {
+    let stub = node(|_| Ok(Value::Null)).await;
+    let chain = chain(&[&stub]);
+    for _ in 0..3 {
+        assert_eq!(chain.view(&query(&[], &[])).await.unwrap().price, Some(Wei::from(7)));
+    }
+    assert_eq!((stub.asked_for("eth_gasPrice"), stub.asked_for("eth_feeHistory")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_finalized_receipt_comes_with_its_canonical_block() {
+    let stub = node(|hash| Ok(receipt_json(hash, if hash == tx(6).hash { 97 } else { 99 }))).await;
+    let chain = chain(&[&stub]);
+    let view = chain.view(&query(&[(6, &[6]), (9, &[9])], &[])).await.unwrap();
+    assert_eq!(view.canonical, [block_ref(97)]);
+    // Asked for anyway: no third request.
+    let requests = stub.requests();
+    let view = chain.view(&query(&[(6, &[6])], &[97])).await.unwrap();
+    assert_eq!(view.canonical, [block_ref(97)]);
+    assert_eq!(stub.requests() - requests, 2);
+}
+
+#[tokio::test]
+async fn slots_below_what_was_seen_elsewhere_are_asked_about() {
+    let stub = node(|_| Ok(Value::Null)).await;
+    let mut query = query(&[(10, &[1]), (12, &[2])], &[]);
+    query.latest_seen = Nonce(12);
+    let view = chain(&[&stub]).view(&query).await.unwrap();
+    assert_eq!(view.receipts, [(Nonce(10), ReceiptView::Absent)]);
+}
+
+#[tokio::test]
+async fn an_error_about_a_receipt_is_not_an_absent_receipt() {
+    for message in ["transaction indexing is in progress", "internal error", "missing trie node"] {
+        let stub = node(move |hash| match hash == tx(1).hash {
+            true => Err(error(-32000, message)),
+            false => Ok(Value::Null),
+        })
+        .await;
+        let view = chain(&[&stub]).view(&query(&[(5, &[1, 2]), (6, &[3])], &[])).await.unwrap();
+        let expected = [(Nonce(5), ReceiptView::Unknown), (Nonce(6), ReceiptView::Absent)];
+        assert_eq!(view.receipts, expected, "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_receipt_found_counts_whatever_the_other_attempts_say() {
+    let stub = node(|hash| match hash == tx(2).hash {
+        true => Ok(receipt_json(hash, 97)),
+        false => Err(error(-32000, "transaction indexing is in progress")),
+    })
+    .await;
+    let view = chain(&[&stub]).view(&query(&[(5, &[1, 2, 3])], &[])).await.unwrap();
+    assert_eq!(view.receipts, [(Nonce(5), receipt(tx(2).hash, 97))]);
+}
+
+#[tokio::test]
+async fn of_two_receipts_the_canonical_one_counts() {
+    let stub = node(|hash| {
+        let mut receipt = receipt_json(hash, 97);
+        if hash == tx(1).hash {
+            receipt["blockHash"] = json!(block_hash(7_777));
+        }
+        Ok(receipt)
+    })
+    .await;
+    let view = chain(&[&stub]).view(&query(&[(5, &[1, 2])], &[])).await.unwrap();
+    assert_eq!(view.receipts, [(Nonce(5), receipt(tx(2).hash, 97))]);
+}
+
+#[tokio::test]
+async fn a_receipt_of_something_else_is_no_receipt() {
+    let spoils: [(&str, Value); 9] = [
+        ("transactionHash", json!(tx(9).hash.to_string())),
+        ("from", json!(Address([1; 20]).lower())),
+        ("blockHash", Value::Null),
+        ("blockNumber", Value::Null),
+        ("status", json!("0x2")),
+        ("status", Value::Null),
+        ("gasUsed", json!(21_000)),
+        ("effectiveGasPrice", Value::Null),
+        ("contractAddress", json!("0x12")),
+    ];
+    for (field, value) in spoils {
+        let of = value.clone();
+        let stub = node(move |hash| {
+            let mut receipt = receipt_json(hash, 97);
+            receipt[field] = of.clone();
+            Ok(receipt)
+        })
+        .await;
+        let view = chain(&[&stub]).view(&query(&[(5, &[1])], &[])).await.unwrap();
+        assert_eq!(view.receipts, [(Nonce(5), ReceiptView::Unknown)], "{field} {value}");
+    }
+}
+
+#[tokio::test]
+async fn status_and_contract_of_a_receipt_are_told() {
+    let stub = node(|hash| {
+        let mut receipt = receipt_json(hash, 97);
+        receipt["status"] = json!("0x0");
+        receipt["contractAddress"] = json!(Address([0xcc; 20]).to_string());
+        Ok(receipt)
+    })
+    .await;
+    let view = chain(&[&stub]).view(&query(&[(5, &[1])], &[])).await.unwrap();
+    let ReceiptView::Found(receipt) = view.receipts[0].1 else { panic!("{view:?}") };
+    assert_eq!((receipt.succeeded, receipt.contract), (false, Some(Address([0xcc; 20]))));
+}
+
+#[tokio::test]
+async fn a_height_the_node_does_not_tell_is_missing() {
+    let stub = Stub::calls(|method, params| match (method, params[0].as_str()) {
+        ("eth_getTransactionCount", _) => Ok(json!("0x0")),
+        ("eth_getBlockByNumber", Some("latest")) => Ok(block(LATEST)),
+        ("eth_getBlockByNumber", Some("finalized")) => Ok(block(FINALIZED)),
+        // 90: not known; 91: an error; 92: another one than asked for.
+        ("eth_getBlockByNumber", Some("0x5a")) => Ok(Value::Null),
+        ("eth_getBlockByNumber", Some("0x5b")) => Err(error(-32000, "header not found")),
+        ("eth_getBlockByNumber", Some("0x5c")) => Ok(block(93)),
+        ("eth_getBlockByNumber", Some(_)) => Ok(block(height(&params[0]))),
+        _ => Err(error(-32601, "the method does not exist/is not available")),
+    })
+    .await;
+    let view = chain(&[&stub]).view(&query(&[], &[90, 91, 92, 94, 94, 500])).await.unwrap();
+    assert_eq!(view.canonical, [block_ref(94)]);
+    assert_eq!(view.price, None);
+}
+
+#[tokio::test]
+async fn a_view_comes_from_one_endpoint() {
+    // The first one tells heads and fails on receipts: nothing of it may be in the view.
+    let first = Stub::raw(|body| match body[0]["method"].as_str() {
+        Some("eth_getTransactionReceipt") => common::Reply::Http(502, &[], String::new()),
+        _ => common::Reply::Json(common::each(body, &|method, params| match (method, params[0].as_str()) {
+            ("eth_getTransactionCount", _) => Ok(json!("0xff")),
+            ("eth_blockNumber", _) => Ok(json!("0x64")),
+            _ => Ok(block(LATEST)),
+        })),
+    })
+    .await;
+    let second = node(|hash| Ok(receipt_json(hash, 97))).await;
+    let view = chain(&[&first, &second]).view(&query(&[(5, &[1, 2])], &[])).await.unwrap();
+    assert_eq!(view.latest_nonce, Nonce(10));
+    assert_eq!(view.receipts, [(Nonce(5), receipt(tx(1).hash, 97))]);
+}
+
+#[tokio::test]
+async fn many_slots_are_asked_about_in_small_batches() {
+    let stub = node(|hash| Ok(receipt_json(hash, 97))).await;
+    let slots: Vec<(Nonce, Vec<TxHash>)> =
+        (0..10).map(|nonce| (Nonce(nonce), (0..5).map(|at| TxHash([nonce as u8 * 5 + at; 32])).collect())).collect();
+    let query = ViewQuery { address: ADDRESS, slots: slots.clone(), latest_seen: Nonce(0), heights: Vec::new() };
+    let view = chain(&[&stub]).view(&query).await.unwrap();
+    for ((nonce, hashes), (told, found)) in slots.iter().zip(&view.receipts) {
+        assert_eq!((nonce, *found), (told, receipt(hashes[0], 97)));
+    }
+    // The chain id, heads, 20 + 20 + 10 receipts, one block.
+    assert_eq!(stub.requests(), 6);
+}
+
+/// A node whose account stepped over nonce 7 in block `at`; counts below `oldest_state` are gone.
+async fn history(at: u64, oldest_state: u64, txs: Value) -> Stub {
+    let txs = Arc::new(txs);
+    Stub::calls(move |method, params| match method {
+        "eth_getTransactionCount" if height(&params[1]) < oldest_state => Err(error(-32000, "missing trie node")),
+        "eth_getTransactionCount" => Ok(json!(if height(&params[1]) >= at { "0x9" } else { "0x6" })),
+        "eth_getBlockByNumber" => {
+            let height = height(&params[0]);
+            let mut block = block(height);
+            if height == at && params[1] == true {
+                block["transactions"] = (*txs).clone();
+            }
+            Ok(block)
+        }
+        _ => Err(error(-32601, "the method does not exist/is not available")),
+    })
+    .await
+}
+
+fn foreign_txs() -> Value {
+    json!([
+        {"hash": tx(1).hash.to_string(), "from": Address([1; 20]).lower(), "nonce": "0x7"},
+        {"hash": tx(2).hash.to_string(), "from": ADDRESS.lower(), "nonce": "0x6"},
+        {"hash": tx(3).hash.to_string(), "from": ADDRESS.to_string(), "nonce": "0x7"},
+        {"hash": tx(4).hash.to_string(), "from": ADDRESS.lower(), "nonce": "0x8"},
+    ])
+}
+
+async fn nonce_use(stub: &Stub, finalized: u64) -> Option<Foreign> {
+    chain(&[stub]).nonce_use(ADDRESS, Nonce(7), BlockNumber(finalized)).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_use_of_a_nonce_is_found_in_its_block() {
+    for at in [1, 2, 500, 998, 999, 1_000] {
+        let stub = history(at, 0, foreign_txs()).await;
+        let found = nonce_use(&stub, 1_000).await;
+        assert_eq!(found, Some(Foreign { tx_hash: tx(3).hash, block: block_ref(at) }), "{at}");
+        assert!(stub.requests() < 26, "{} requests", stub.requests());
+    }
+}
+
+#[tokio::test]
+async fn the_use_of_a_nonce_is_not_looked_for_above_the_finalized_block() {
+    let stub = history(1_001, 0, foreign_txs()).await;
+    assert_eq!(nonce_use(&stub, 1_000).await, None);
+    assert_eq!(stub.asked_for("eth_getBlockByNumber"), 0);
+}
+
+#[tokio::test]
+async fn where_counts_are_gone_blocks_are_read() {
+    let stub = history(800, 900, foreign_txs()).await;
+    assert_eq!(nonce_use(&stub, 1_000).await, Some(Foreign { tx_hash: tx(3).hash, block: block_ref(800) }));
+    let stub = history(100, 900, foreign_txs()).await;
+    assert_eq!(nonce_use(&stub, 1_000).await, None, "too far away");
+    assert_eq!(stub.asked_for("eth_getBlockByNumber"), 512);
+}
+
+#[tokio::test]
+async fn a_count_that_steps_without_a_transaction_proves_nothing() {
+    let stub = history(500, 0, json!([])).await;
+    assert_eq!(nonce_use(&stub, 1_000).await, None);
+    let stub = history(0, 0, json!([])).await;
+    assert_eq!(nonce_use(&stub, 1_000).await, None, "an account that began above the nonce");
+}
+
+#[tokio::test]
+async fn a_block_of_another_height_is_no_evidence() {
+    let stub = Stub::calls(|method, params| match method {
+        "eth_getTransactionCount" => Ok(json!(if height(&params[1]) >= 500 { "0x9" } else { "0x6" })),
+        _ => {
+            let mut block = block(501);
+            block["transactions"] = foreign_txs();
+            Ok(block)
+        }
+    })
+    .await;
+    let chain = chain(&[&stub]);
+    chain.nonce_use(ADDRESS, Nonce(7), BlockNumber(1_000)).await.unwrap_err();
+}
+
+fn intent(to: Option<Address>) -> Intent {
+    Intent { chain_id: common::CHAIN, to, value: Wei::from(5), data: Arc::from([1, 2]), gas: Gas(50_000) }
+}
+
+#[tokio::test]
+async fn a_revert_is_replayed_at_its_block() {
+    let stub = Stub::calls(|_, _| Err(json!({"code": 3, "message": "execution reverted", "data": "0xdeadbeef"}))).await;
+    let chain = chain(&[&stub]);
+    let bytes = chain.revert_bytes(ADDRESS, &intent(Some(Address([2; 20]))), block_ref(97)).await.unwrap();
+    assert_eq!(bytes, Some(vec![0xde, 0xad, 0xbe, 0xef]));
+    let call = json!({
+        "from": ADDRESS.lower(), "to": Address([2; 20]).lower(), "value": "0x5", "data": "0x0102", "gas": "0xc350",
+    });
+    assert_eq!(stub.asked()[1], ("eth_call".to_owned(), json!([call, "0x61"])));
+    chain.revert_bytes(ADDRESS, &intent(None), block_ref(97)).await.unwrap();
+    assert!(stub.asked()[2].1[0].get("to").is_none(), "a creation has no recipient");
+}
+
+#[tokio::test]
+async fn a_replay_without_revert_data_gives_none() {
+    let answers = [Ok(json!("0x")), Err(error(-32000, "missing trie node")), Err(error(-32000, "out of gas"))];
+    for answer in answers {
+        let of = answer.clone();
+        let stub = Stub::calls(move |_, _| of.clone()).await;
+        let bytes = chain(&[&stub]).revert_bytes(ADDRESS, &intent(None), block_ref(97)).await.unwrap();
+        assert_eq!(bytes, None, "{answer:?}");
+    }
+    let stub = Stub::calls(|_, _| Err(error(429, "slow down"))).await;
+    chain(&[&stub]).revert_bytes(ADDRESS, &intent(None), block_ref(97)).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn another_endpoint_may_still_have_the_state_for_a_replay() {
+    let pruned = Stub::calls(|_, _| Err(error(-32000, "missing trie node"))).await;
+    let archive = Stub::calls(|_, _| Err(json!({"code": 3, "message": "execution reverted", "data": "0x01"}))).await;
+    let bytes = chain(&[&pruned, &archive]).revert_bytes(ADDRESS, &intent(None), block_ref(97)).await.unwrap();
+    assert_eq!(bytes, Some(vec![1]));
+}
