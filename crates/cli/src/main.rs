@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use signpost_cli::command::{CommandError, dev, submit, told, watch};
+use signpost_cli::command::{CommandError, account, demo, dev, status, submit, told, watch, worker};
 use signpost_cli::terminal::remark;
 
 /// Signs BNB Smart Chain transactions with AWS KMS and posts them, driven by SQS
@@ -18,20 +18,32 @@ struct Program {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run AWS and a chain on this machine until Ctrl-C
+    /// Show all of it at work on this machine
+    Demo(demo::Arguments),
+    /// Run AWS, a chain and a worker on this machine until Ctrl-C
     Dev(dev::Arguments),
+    /// Accept, sign, post and watch, until SIGTERM
+    Worker(worker::Arguments),
     /// Send requests to the signing queue
     Submit(Box<submit::Arguments>),
+    /// Show how a request stands
+    Status(status::Arguments),
     /// Show outcomes as they are published
     Watch(watch::Arguments),
+    /// Register and show accounts
+    Account(account::Arguments),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let ended = match Program::parse().command {
+        Command::Demo(arguments) => Box::pin(demo::run(arguments)).await,
         Command::Dev(arguments) => Box::pin(dev::run(arguments)).await,
+        Command::Worker(arguments) => Box::pin(worker::run(arguments)).await,
         Command::Submit(arguments) => Box::pin(submit::run(*arguments)).await,
+        Command::Status(arguments) => Box::pin(status::run(arguments)).await,
         Command::Watch(arguments) => Box::pin(watch::run(arguments)).await,
+        Command::Account(arguments) => Box::pin(account::run(arguments)).await,
     };
     ended.unwrap_or_else(|error: CommandError| {
         remark(format!("error: {}", told(&error)));

@@ -40,10 +40,10 @@ async fn a_stack_answers_counts_signatures_and_leaves_nothing_behind() {
 
     let address = "0x00000000000000000000000000000000000000aa";
     stack.fund(address, "0x64").await.unwrap();
-    let balance = stack.rpc("eth_getBalance", serde_json::json!([address, "latest"])).await.unwrap();
+    let balance = stack.rpc.call("eth_getBalance", serde_json::json!([address, "latest"])).await.unwrap();
     assert_eq!(balance, "0x64");
 
-    let (aws_endpoint, rpc_url) = (stack.aws_endpoint.clone(), stack.rpc_url.clone());
+    let (aws_endpoint, rpc_url) = (stack.aws_endpoint.clone(), stack.rpc.url().to_owned());
     stack.stop().await;
     for endpoint in [aws_endpoint, rpc_url] {
         let address = endpoint.trim_start_matches("http://");

@@ -4,24 +4,35 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use aws_config::SdkConfig;
 use serde_json::json;
 use signpost_txmgr::signature::PublicKey;
+use signpost_txmgr::units::ChainId;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
-use super::{CommandError, asked_to_stop, told};
+use super::account::{Asked, register};
+use super::worker::log_to_file;
+use super::{CommandError, Session, asked_to_stop, told};
 use crate::aws::{self, LOOPBACK_REGION, Target};
 use crate::config::{self, Chain, Config, Queues, SendTo, Tables, Timing, Worker};
 use crate::stack::provision::{self, Resources, Wanted};
 use crate::stack::servers::{LocalStack, Options};
 use crate::stack::setup;
 use crate::terminal::{Step, remark, say};
+use crate::worker::Stage;
+use crate::worker::consumer::Stop;
+use crate::world;
 
 /// Chapel's, BSC's test network.
 const CHAIN_ID: u64 = 97;
 /// What each account gets to begin with: 10,000 BNB.
 const FUNDS_WEI: &str = "0x21e19e0c9bab2400000";
 const RETENTION_DAYS: u64 = 90;
+/// For what a worker has in hand at Ctrl-C.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
 const CONCURRENCY: u64 = 8;
 /// Chapel's: 0.1 gwei.
 const FEE_FLOOR_WEI: u64 = 100_000_000;
@@ -98,9 +109,14 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let options =
         Options { aws_port: arguments.aws_port, rpc_port: arguments.rpc_port, rpc_url: arguments.rpc_url.clone() };
     let mut stack = start(&options).await?;
+    let (order, stop) = watch::channel(false);
+    let mut working = None;
     let running = async {
         let wanted = Wanted { fifo: !arguments.standard_queue, ..Wanted::default() };
         let ready = prepare(&stack, &wanted, &arguments.account).await?;
+        if !arguments.no_worker {
+            working = Some(start_worker(&stack, &ready, stop).await?);
+        }
         publish_config(&ready)?;
         announce(&stack, &ready, arguments.json);
         Err::<ExitCode, CommandError>(stack.ended().await.into())
@@ -111,8 +127,28 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     };
     withdraw_config(&stack.directory);
     remark("Stopping");
+    let _ = order.send(true);
+    if let Some(working) = working {
+        finish(working).await;
+    }
     stack.stop().await;
     ended
+}
+
+/// Starts a worker in this process, with its log beside the servers'.
+pub async fn start_worker(stack: &LocalStack, ready: &Ready, stop: Stop) -> Result<JoinHandle<()>, CommandError> {
+    log_to_file(stack.directory.join("worker.log"))?;
+    let session = Session { config: ready.config.clone(), sdk: ready.sdk.clone() };
+    let worker = Box::pin(crate::worker::Worker::new(session, Stage::All)).await?;
+    Ok(tokio::spawn(worker.run(stop)))
+}
+
+/// Waits for a worker that was told to stop, but not longer than a person would.
+pub async fn finish(mut working: JoinHandle<()>) {
+    if tokio::time::timeout(STOP_PATIENCE, &mut working).await.is_err() {
+        // Its messages are given back by time, and the stack goes with it anyway.
+        working.abort();
+    }
 }
 
 /// Installs and starts the servers.
@@ -147,7 +183,18 @@ async fn prepare_quietly(stack: &LocalStack, wanted: &Wanted, names: &[String]) 
     let config = config(stack, &resources, policy_file);
     let config_file = stack.directory.join("signpost.toml");
     write(&config_file, &config.to_toml())?;
+    register_all(&Session { config: config.clone(), sdk: sdk.clone() }, &accounts).await?;
     Ok(Ready { resources, accounts, config, config_file, sdk })
+}
+
+async fn register_all(session: &Session, accounts: &[Account]) -> Result<(), CommandError> {
+    let (store, keys, chain) = (world::store(session), world::keys(session), world::chain(session)?);
+    for account in accounts {
+        let chain_id = ChainId(session.config.chain.chain_id);
+        let asked = Asked { name: &account.name, key: &account.kms_key_id, chain_id, nonce: None };
+        register(&store, &keys, &chain, asked).await?;
+    }
+    Ok(())
 }
 
 /// A key of its own for an account, and the address that follows from it.
@@ -184,7 +231,7 @@ fn config(stack: &LocalStack, made: &Resources, policy_file: PathBuf) -> Config 
         endpoint: Some(stack.aws_endpoint.clone()),
         chain: Chain {
             chain_id: CHAIN_ID,
-            rpc_urls: vec![stack.rpc_url.clone()],
+            rpc_urls: vec![stack.rpc.url().to_owned()],
             send_to: SendTo::All,
             fee_floor_wei: FEE_FLOOR_WEI,
         },
@@ -238,7 +285,7 @@ fn announce(stack: &LocalStack, ready: &Ready, as_json: bool) {
             "requestsTable": made.requests_table,
             "accountsTable": made.accounts_table,
             "outcomeTopicArn": made.outcomes_arn,
-            "rpcUrl": stack.rpc_url,
+            "rpcUrl": stack.rpc.url(),
             "configFile": ready.config_file,
             "accounts": accounts.collect::<Vec<_>>(),
         })
@@ -253,9 +300,9 @@ fn announce(stack: &LocalStack, ready: &Ready, as_json: bool) {
         ("requests table", &made.requests_table),
         ("accounts table", &made.accounts_table),
         ("outcome topic", &made.outcomes_arn),
-        ("chain 97 at", &stack.rpc_url),
+        ("chain 97 at", stack.rpc.url()),
         ("configuration", &ready.config_file.display().to_string()),
-        ("logs", &stack.directory.display().to_string()),
+        ("logs in", &stack.directory.display().to_string()),
     ];
     for (name, value) in lines {
         say(format!("  {name:<16}{value}"));

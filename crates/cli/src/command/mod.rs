@@ -1,15 +1,20 @@
 //! What each command does. A module per command: its options, its help with an example, and its work.
 //!
-//! Read next: [`dev`], [`submit`], [`watch`].
+//! Read next: [`demo`], which uses all of it, or [`worker`].
 
+pub mod account;
+pub mod demo;
 pub mod dev;
+pub mod status;
 pub mod submit;
 pub mod watch;
+pub mod worker;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use aws_config::SdkConfig;
+use signpost_txmgr::ports::PortError;
 
 use crate::aws::{self, Target};
 use crate::config::{self, Config, ConfigError};
@@ -47,6 +52,26 @@ pub enum CommandError {
         /// What AWS said, or why it did not.
         reason: String,
     },
+    /// A port did not answer.
+    #[error("it did not work out; see AWS_ENDPOINT_URL, the credentials and the nodes")]
+    Port(#[from] PortError),
+    /// What was asked about is not there.
+    #[error("{0}")]
+    Unknown(String),
+    /// The policy file cannot be used.
+    #[error("policy {path} cannot be used: {reason}", path = path.display())]
+    Policy {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The registered accounts cannot be worked for.
+    #[error("the registered accounts cannot be signed for: {0}")]
+    Accounts(String),
+    /// The demonstration did not end as it should.
+    #[error("{0}")]
+    Demo(String),
     /// Signals of the operating system cannot be received.
     #[error("cannot wait for signals")]
     Signals(#[source] std::io::Error),
@@ -56,8 +81,15 @@ impl CommandError {
     /// What the program ends with.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::Input(_) => ExitCode::from(MISUSE),
-            Self::Stack(_) | Self::File { .. } | Self::Aws { .. } | Self::Signals(_) => ExitCode::FAILURE,
+            Self::Config(_) | Self::Input(_) | Self::Policy { .. } => ExitCode::from(MISUSE),
+            Self::Stack(_)
+            | Self::File { .. }
+            | Self::Aws { .. }
+            | Self::Port(_)
+            | Self::Unknown(_)
+            | Self::Accounts(_)
+            | Self::Demo(_)
+            | Self::Signals(_) => ExitCode::FAILURE,
         }
     }
 }
@@ -71,7 +103,7 @@ pub struct ConfigOption {
 }
 
 /// A configuration, and AWS as it says.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Session {
     /// The configuration.
     pub config: Config,

@@ -10,6 +10,7 @@ mod find;
 mod reader;
 mod write;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use find::{current, find};
@@ -55,8 +56,8 @@ pub struct Config {
     pub worker: Worker,
 }
 
-/// `[chain]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// `[chain]`. `Debug` gives no URLs: they may hold keys.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Chain {
     /// EIP-155 chain id.
     pub chain_id: u64,
@@ -66,6 +67,17 @@ pub struct Chain {
     pub send_to: SendTo,
     /// Wei per gas below which no validator takes a transaction: it would be stuck, not refused.
     pub fee_floor_wei: u64,
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chain")
+            .field("chain_id", &self.chain_id)
+            .field("rpc_urls", &self.rpc_urls.len())
+            .field("send_to", &self.send_to)
+            .field("fee_floor_wei", &self.fee_floor_wei)
+            .finish()
+    }
 }
 
 /// Which nodes get a transaction.

@@ -2,7 +2,8 @@
 //!
 //! The leash is a pipe. Each server runs under a small shell whose standard input is a pipe that only
 //! we hold open; whatever ends us closes it, `kill -9` included, and the shell then ends the server and
-//! all of its process group: politely first, for good after five seconds. The group is its own, so that
+//! all of its process group: politely first, for good after a second: nothing
+//! it has is worth keeping. The group is its own, so that
 //! a Ctrl-C in the terminal reaches only us, and we choose the order in which things stop.
 
 use std::fs::File;
@@ -25,7 +26,7 @@ trap '' TERM INT HUP
     read -r _ <&3
     kill -TERM 0
     tries=0
-    while kill -0 "$server" && [ "$tries" -lt 50 ]; do
+    while kill -0 "$server" && [ "$tries" -lt 10 ]; do
         sleep 0.1
         tries=$((tries + 1))
     done
@@ -105,7 +106,7 @@ impl Leashed {
         let _ = self.supervisor.wait().await;
     }
 
-    /// Ends it and waits until it is gone: five seconds and a bit at most.
+    /// Ends it and waits until it is gone: a second and a bit at most.
     pub async fn stop(self) {
         let Self { mut supervisor, leash, .. } = self;
         drop(leash);

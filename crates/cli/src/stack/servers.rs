@@ -54,11 +54,10 @@ pub struct LocalStack {
     pub directory: PathBuf,
     /// Endpoint of every AWS service.
     pub aws_endpoint: String,
-    /// Endpoint of the node.
-    pub rpc_url: String,
+    /// The node.
+    pub rpc: Rpc,
     ministack: Leashed,
     anvil: Option<Leashed>,
-    http: reqwest::Client,
     /// Held as long as the servers run; tells later runs that the directory is in use.
     _in_use: File,
 }
@@ -81,27 +80,25 @@ impl LocalStack {
             .await
         };
         let rpc = async {
-            match &options.rpc_url {
-                Some(url) => {
-                    let height = call(&http, url, "eth_blockNumber", json!([])).await;
-                    height.map(|_| (None, url.clone()))
-                }
-                None => start_on_port("anvil", "--rpc-port", RPC_PORT, options.rpc_port, async |port| {
-                    let server = anvil(tools, &directory, port)?;
-                    let url = format!("http://127.0.0.1:{port}");
-                    await_ready(server, || async { call(&http, &url, "eth_blockNumber", json!([])).await.is_ok() })
-                        .await
+            if let Some(url) = &options.rpc_url {
+                let rpc = Rpc { http: http.clone(), url: url.clone() };
+                rpc.call("eth_blockNumber", json!([])).await.map(|_| (None, rpc))
+            } else {
+                let at = |port| Rpc { http: http.clone(), url: format!("http://127.0.0.1:{port}") };
+                start_on_port("anvil", "--rpc-port", RPC_PORT, options.rpc_port, async |port| {
+                    let (server, rpc) = (anvil(tools, &directory, port)?, at(port));
+                    await_ready(server, || async { rpc.call("eth_blockNumber", json!([])).await.is_ok() }).await
                 })
                 .await
-                .map(|(server, port)| (Some(server), format!("http://127.0.0.1:{port}"))),
+                .map(|(server, port)| (Some(server), at(port)))
             }
         };
         let progress = Step::begin("starting ministack and anvil");
         let started = tokio::try_join!(aws, rpc);
         progress.end(started.is_ok());
-        let ((ministack, aws_port), (anvil, rpc_url)) = started?;
+        let ((ministack, aws_port), (anvil, rpc)) = started?;
         let aws_endpoint = format!("http://127.0.0.1:{aws_port}");
-        Ok(Self { directory, aws_endpoint, rpc_url, ministack, anvil, http, _in_use: in_use })
+        Ok(Self { directory, aws_endpoint, rpc, ministack, anvil, _in_use: in_use })
     }
 
     /// Ends both and waits until they are gone.
@@ -129,14 +126,9 @@ impl LocalStack {
         StackError::NotReady { name, what: "ended by itself".to_owned(), log }
     }
 
-    /// One JSON-RPC call to the node.
-    pub async fn rpc(&self, method: &'static str, params: Value) -> Result<Value, StackError> {
-        call(&self.http, &self.rpc_url, method, params).await
-    }
-
     /// Gives an account `wei` (a decimal or 0x-hex number), by the development nodes' `anvil_setBalance`.
     pub async fn fund(&self, address: &str, wei: &str) -> Result<(), StackError> {
-        self.rpc("anvil_setBalance", json!([address, wei])).await.map(|_| ())
+        self.rpc.call("anvil_setBalance", json!([address, wei])).await.map(|_| ())
     }
 
     /// How many signatures the emulator's KMS made since it started, by its own log.
@@ -245,14 +237,30 @@ async fn get(http: &reqwest::Client, url: String) -> bool {
     http.get(url).send().await.is_ok_and(|response| response.status().is_success())
 }
 
-async fn call(http: &reqwest::Client, url: &str, method: &'static str, params: Value) -> Result<Value, StackError> {
-    let refused = |reason: String| StackError::Node { url: url.to_owned(), method, reason };
-    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
-    let response = http.post(url).json(&body).send().await.map_err(|error| refused(error.to_string()))?;
-    let mut answer: Value = response.json().await.map_err(|error| refused(error.to_string()))?;
-    match answer.get_mut("result") {
-        Some(result) => Ok(result.take()),
-        None => Err(refused(answer.get("error").unwrap_or(&answer).to_string())),
+/// A node of the local stack. Production code asks nodes through `crates/bsc`.
+#[derive(Debug, Clone)]
+pub struct Rpc {
+    http: reqwest::Client,
+    url: String,
+}
+
+impl Rpc {
+    /// Where it is.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// One JSON-RPC call.
+    pub async fn call(&self, method: &'static str, params: Value) -> Result<Value, StackError> {
+        let refused = |reason: String| StackError::Node { url: self.url.clone(), method, reason };
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        let response =
+            self.http.post(&self.url).json(&body).send().await.map_err(|error| refused(error.to_string()))?;
+        let mut answer: Value = response.json().await.map_err(|error| refused(error.to_string()))?;
+        match answer.get_mut("result") {
+            Some(result) => Ok(result.take()),
+            None => Err(refused(answer.get("error").unwrap_or(&answer).to_string())),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use super::inbox::{Inbox, Incoming};
 /// A queue that failed is asked again after this.
 const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
 /// The longest a message that could not be handled stays away before it is tried again.
-const RETRY_AFTER_MAX_S: u32 = 60;
+const RETRY_AFTER_MAX_S: u64 = 60;
 
 /// The order to stop, seen by everything that runs.
 pub type Stop = watch::Receiver<bool>;
@@ -42,8 +42,8 @@ pub trait Handler: Send + Sync + 'static {
 pub struct Limits {
     /// Handlers at once.
     pub at_once: usize,
-    /// Seconds messages are held for, and renewed at a third of it.
-    pub held_s: u32,
+    /// Messages are held for so long, and the hold is renewed at a third of it.
+    pub held: Duration,
     /// Whether messages of different groups are handled apart.
     pub by_group: bool,
 }
@@ -78,7 +78,7 @@ pub async fn consume<I: Inbox, H: Handler>(inbox: Arc<I>, handler: Arc<H>, limit
         for batch in split(messages, limits.by_group) {
             let (inbox, handler) = (Arc::clone(&inbox), Arc::clone(&handler));
             let (permits, stop) = (Arc::clone(&permits), stop.clone());
-            work.spawn(async move { work_on(&*inbox, &*handler, &permits, &batch, limits.held_s, &stop).await });
+            work.spawn(async move { work_on(&*inbox, &*handler, &permits, &batch, limits.held, &stop).await });
         }
     }
     while let Some(ended) = work.join_next().await {
@@ -109,7 +109,7 @@ async fn work_on<I: Inbox, H: Handler>(
     handler: &H,
     permits: &Semaphore,
     batch: &[Incoming],
-    held_s: u32,
+    held: Duration,
     stop: &Stop,
 ) {
     let work = async {
@@ -119,40 +119,47 @@ async fn work_on<I: Inbox, H: Handler>(
         }
         handler.handle(batch, stop).await
     };
-    let dispositions = holding(inbox, batch, held_s, work).await;
+    let dispositions = holding(inbox, batch, held, work).await;
     assert_eq!(dispositions.len(), batch.len(), "a handler answers for every message it got");
-    let (mut done, mut again) = (Vec::new(), Vec::new());
+    let mut done = Vec::new();
+    let mut again: BTreeMap<Duration, Vec<&str>> = BTreeMap::new();
     for (message, disposition) in batch.iter().zip(dispositions) {
+        let receipt = message.receipt.as_str();
         match disposition {
-            Disposition::Done => done.push(message.receipt.clone()),
-            Disposition::Retry if *stop.borrow() => again.push((message.receipt.clone(), 0)),
-            Disposition::Retry => again.push((message.receipt.clone(), retry_after_s(message.receives))),
+            Disposition::Done => done.push(receipt),
+            Disposition::Retry if *stop.borrow() => again.entry(Duration::ZERO).or_default().push(receipt),
+            Disposition::Retry => again.entry(retry_after(message.receives)).or_default().push(receipt),
         }
     }
-    if let Err(error) = inbox.delete(&done).await {
+    if !done.is_empty()
+        && let Err(error) = inbox.delete(&done).await
+    {
         tracing::warn!(%error, "handled messages were not deleted; they come again, which is harmless");
     }
-    if let Err(error) = inbox.hold(&again).await {
-        tracing::warn!(%error, "messages were not given back; they come again when their time is over");
+    for (after, receipts) in again {
+        if let Err(error) = inbox.hold(&receipts, after).await {
+            tracing::warn!(%error, "messages were not given back; they come again when their time is over");
+        }
     }
 }
 
 /// 1, 2, 4 … seconds by the number of deliveries.
-fn retry_after_s(receives: u32) -> u32 {
-    1_u32.checked_shl(receives.saturating_sub(1)).map_or(RETRY_AFTER_MAX_S, |seconds| seconds.min(RETRY_AFTER_MAX_S))
+fn retry_after(receives: u32) -> Duration {
+    let seconds = 1_u64.checked_shl(receives.saturating_sub(1)).unwrap_or(RETRY_AFTER_MAX_S);
+    Duration::from_secs(seconds.min(RETRY_AFTER_MAX_S))
 }
 
 /// Awaits `work` and meanwhile renews the hold on its messages.
-async fn holding<I: Inbox, T>(inbox: &I, batch: &[Incoming], held_s: u32, work: impl Future<Output = T>) -> T {
-    let receipts: Vec<_> = batch.iter().map(|message| (message.receipt.clone(), held_s)).collect();
-    let every = Duration::from_secs(u64::from(held_s)).checked_div(3).unwrap_or(PAUSE_AFTER_FAULT);
+async fn holding<I: Inbox, T>(inbox: &I, batch: &[Incoming], held: Duration, work: impl Future<Output = T>) -> T {
+    let receipts: Vec<_> = batch.iter().map(|message| message.receipt.as_str()).collect();
+    let every = held.checked_div(3).unwrap_or(PAUSE_AFTER_FAULT);
     let mut work = pin!(work);
     loop {
         tokio::select! {
             result = &mut work => return result,
             () = tokio::time::sleep(every) => {
                 // Without the renewal another worker may get them too: correct, only more work.
-                if let Err(error) = inbox.hold(&receipts).await {
+                if let Err(error) = inbox.hold(&receipts, held).await {
                     tracing::warn!(%error, "the hold on messages was not renewed");
                 }
             }
@@ -165,32 +172,33 @@ mod tests {
     use std::collections::VecDeque;
     use std::sync::Mutex;
 
-    use super::super::inbox::InboxError;
+    use signpost_txmgr::ports::{Happened, PortError};
+
     use super::*;
 
     /// A queue that gives what it was filled with, then waits for ever, and notes what is done.
     #[derive(Default)]
     struct Filled {
-        batches: Mutex<VecDeque<Result<Vec<Incoming>, InboxError>>>,
+        batches: Mutex<VecDeque<Result<Vec<Incoming>, PortError>>>,
         deleted: Mutex<Vec<String>>,
-        held: Mutex<Vec<(String, u32)>>,
+        held: Mutex<Vec<(String, Duration)>>,
         changed: tokio::sync::Notify,
     }
 
     impl Inbox for Filled {
-        async fn receive(&self) -> Result<Vec<Incoming>, InboxError> {
+        async fn receive(&self) -> Result<Vec<Incoming>, PortError> {
             let next = self.batches.lock().unwrap().pop_front();
             if let Some(batch) = next { batch } else { std::future::pending().await }
         }
 
-        async fn delete(&self, receipts: &[String]) -> Result<(), InboxError> {
-            self.deleted.lock().unwrap().extend_from_slice(receipts);
+        async fn delete(&self, receipts: &[&str]) -> Result<(), PortError> {
+            self.deleted.lock().unwrap().extend(receipts.iter().map(ToString::to_string));
             self.changed.notify_one();
             Ok(())
         }
 
-        async fn hold(&self, receipts: &[(String, u32)]) -> Result<(), InboxError> {
-            self.held.lock().unwrap().extend_from_slice(receipts);
+        async fn hold(&self, receipts: &[&str], time: Duration) -> Result<(), PortError> {
+            self.held.lock().unwrap().extend(receipts.iter().map(|receipt| (receipt.to_string(), time)));
             Ok(())
         }
     }
@@ -229,10 +237,10 @@ mod tests {
     }
 
     /// Consumes until so many messages are deleted, then stops.
-    async fn consumed(batches: Vec<Result<Vec<Incoming>, InboxError>>, deletions: usize) -> Arc<Filled> {
+    async fn consumed(batches: Vec<Result<Vec<Incoming>, PortError>>, deletions: usize) -> Arc<Filled> {
         let inbox = Arc::new(Filled { batches: Mutex::new(batches.into()), ..Filled::default() });
         let (order, stop) = watch::channel(false);
-        let limits = Limits { at_once: 2, held_s: 30, by_group: true };
+        let limits = Limits { at_once: 2, held: Duration::from_secs(30), by_group: true };
         let consuming = consume(Arc::clone(&inbox), Arc::new(AsTheBodySays), limits, stop);
         let stopping = async {
             while inbox.deleted.lock().unwrap().len() < deletions {
@@ -251,8 +259,12 @@ mod tests {
         let mut deleted = inbox.deleted.lock().unwrap().clone();
         deleted.sort();
         assert_eq!(deleted, ["a/one", "b/two"]);
-        assert_eq!(*inbox.held.lock().unwrap(), [("c/until stopped".to_owned(), 0)], "given back at the stop");
-        assert_eq!([1, 2, 4, 100].map(retry_after_s), [1, 2, 8, 60]);
+        assert_eq!(
+            *inbox.held.lock().unwrap(),
+            [("c/until stopped".to_owned(), Duration::ZERO)],
+            "given back at the stop"
+        );
+        assert_eq!([1, 2, 4, 100].map(retry_after), [1, 2, 8, 60].map(Duration::from_secs));
     }
 
     #[tokio::test]
@@ -264,7 +276,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_queue_that_fails_is_asked_again() {
-        let fault = InboxError { operation: "ReceiveMessage", reason: "gone".to_owned() };
+        let fault =
+            PortError { operation: "ReceiveMessage", happened: Happened::No, throttled: false, source: "gone".into() };
         let inbox = consumed(vec![Err(fault), Ok(vec![message("a", "one", 1)])], 1).await;
         assert_eq!(*inbox.deleted.lock().unwrap(), ["a/one"]);
     }

@@ -14,6 +14,8 @@ use super::consumer::{Handler, Stop, stopped};
 use super::inbox::Incoming;
 use crate::clock::{self, Stopwatch};
 
+/// Looks without a change before they become rarer: between mined and final there are several.
+const STILL_AFTER: u32 = 8;
 /// The longest pause between two looks at a lane on which nothing moves.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A pass ends after this and asks for the next one, so that no lane keeps others waiting.
@@ -132,16 +134,19 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
     async fn pass(&self, account: AccountKey, stop: &Stop) -> Disposition {
         let mut lane = Lane::new(account, now());
         let begun = Stopwatch::start();
-        let mut pause = self.poll;
+        let (mut pause, mut unchanged) = (self.poll, 0_u32);
         loop {
             match self.broadcaster.round(&mut lane, now()).await {
                 Ok(round) if round.open == 0 => return Disposition::Done,
-                Ok(round) if round.changed > 0 => pause = self.poll,
-                Ok(_) => pause = longer(pause),
+                Ok(round) if round.changed > 0 => (pause, unchanged) = (self.poll, 0),
+                Ok(_) => unchanged = unchanged.saturating_add(1),
                 Err(error) => {
                     tracing::warn!(%error, %account, "the store did not answer; the lane is looked at again");
-                    pause = longer(pause);
+                    unchanged = unchanged.saturating_add(1);
                 }
+            }
+            if unchanged > STILL_AFTER {
+                pause = longer(pause);
             }
             if begun.elapsed() > PASS_MAX {
                 return self.hand_on(account).await;

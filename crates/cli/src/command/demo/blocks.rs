@@ -1,0 +1,102 @@
+//! What the chain itself says: which transactions of an account are in which block, how they went,
+//! and when each block was first seen here.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::clock;
+use crate::stack::StackError;
+use crate::stack::servers::Rpc;
+
+/// A block comes every 450 ms; this is how exact the times are.
+const LOOK_EVERY: Duration = Duration::from_millis(30);
+
+/// One transaction of the account on the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OnChain {
+    pub(super) nonce: u64,
+    pub(super) block: u64,
+    /// It did not revert.
+    pub(super) succeeded: bool,
+}
+
+/// When each block was seen first, Unix milliseconds.
+pub(super) type Seen = BTreeMap<u64, u64>;
+
+/// Watches the chain grow until dropped; what it saw is in `seen`.
+pub(super) async fn watch(rpc: &Rpc, seen: &mut Seen) -> StackError {
+    loop {
+        match height(rpc).await {
+            Ok(height) => {
+                let now = clock::now_ms();
+                let from = seen.last_key_value().map_or(height, |(last, _)| last.saturating_add(1));
+                for block in from..=height {
+                    seen.entry(block).or_insert(now);
+                }
+            }
+            Err(error) => return error,
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The number of the newest block.
+pub(super) async fn height(rpc: &Rpc) -> Result<u64, StackError> {
+    let answer = rpc.call("eth_blockNumber", json!([])).await?;
+    number(rpc, "eth_blockNumber", &answer)
+}
+
+/// All transactions of an account, by hash, in the blocks up to `to`.
+pub(super) async fn transactions(
+    rpc: &Rpc,
+    address: &str,
+    from: u64,
+    to: u64,
+) -> Result<BTreeMap<String, OnChain>, StackError> {
+    let mut found = BTreeMap::new();
+    for block in from..=to {
+        let height = format!("{block:#x}");
+        let body = rpc.call("eth_getBlockByNumber", json!([height, true])).await?;
+        let sent = body.get("transactions").and_then(Value::as_array).cloned().unwrap_or_default();
+        let ours = |transaction: &&Value| text(transaction, "from").eq_ignore_ascii_case(address);
+        if !sent.iter().any(|transaction| ours(&transaction)) {
+            continue;
+        }
+        let receipts = rpc.call("eth_getBlockReceipts", json!([height])).await?;
+        let went_well: BTreeMap<String, bool> = receipts
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|receipt| (text(receipt, "transactionHash"), text(receipt, "status") == "0x1"))
+            .collect();
+        for transaction in sent.iter().filter(ours) {
+            let hash = text(transaction, "hash");
+            let nonce = transaction.get("nonce").unwrap_or(&Value::Null);
+            let nonce = number(rpc, "eth_getBlockByNumber", nonce)?;
+            let succeeded = went_well.get(&hash).copied().unwrap_or(false);
+            found.insert(hash, OnChain { nonce, block, succeeded });
+        }
+    }
+    Ok(found)
+}
+
+/// The number in slot 0 of a contract.
+pub(super) async fn counter(rpc: &Rpc, contract: &str) -> Result<u64, StackError> {
+    let answer = rpc.call("eth_getStorageAt", json!([contract, "0x0", "latest"])).await?;
+    number(rpc, "eth_getStorageAt", &answer)
+}
+
+fn text(value: &Value, field: &str) -> String {
+    value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn number(rpc: &Rpc, method: &'static str, value: &Value) -> Result<u64, StackError> {
+    let digits = value.as_str().and_then(|text| text.strip_prefix("0x"));
+    digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).ok_or_else(|| StackError::Node {
+        url: rpc.url().to_owned(),
+        method,
+        reason: format!("{value} is no number"),
+    })
+}

@@ -1,0 +1,187 @@
+//! `signpost demo`: everything at once on this machine, from an empty directory to a summary that is
+//! counted, not claimed.
+//!
+//! Read next: [`plan`] (what is asked for), [`blocks`] (what the chain says), [`summary`].
+
+mod blocks;
+mod follow;
+mod outcomes;
+mod plan;
+mod summary;
+
+use std::process::ExitCode;
+
+use signpost_txmgr::ports::Store as _;
+use signpost_txmgr::units::Nonce;
+use tokio::sync::watch;
+
+use super::dev::{Ready, finish, prepare, start, start_worker};
+use super::submit::{batches, send};
+use super::watch::Tail;
+use super::{CommandError, Session, asked_to_stop};
+use crate::stack::provision::Wanted;
+use crate::stack::servers::{LocalStack, Options};
+use crate::terminal::{Colour, paint, remark, say};
+use crate::{clock, world};
+
+use self::blocks::Seen;
+use self::follow::Following;
+use self::plan::{Asked, COUNT_MIN};
+use self::summary::Facts;
+
+const ACCOUNT: &str = "hot";
+
+const EXAMPLES: &str = "\
+Examples:
+  signpost demo
+  signpost demo --count 300
+  signpost demo --json | tail -1 | jq .p50FinalMs
+
+The totals are counted from the chain, the table and the emulator's KMS: `duplicates` are transactions
+on the chain that belong to no request, `nonceGaps` nonces that were handed out and never used. The
+exit code is 0 only if every request ended as it should.";
+
+/// `signpost demo`
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Requests to send, at least 8
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    count: usize,
+    /// Totals as one JSON object, the last line of stdout
+    #[arg(long)]
+    json: bool,
+    /// Use a node that runs already instead of starting anvil
+    #[arg(long, value_name = "URL", conflicts_with = "rpc_port")]
+    rpc_url: Option<String>,
+    /// Port for AWS; else 4566, or a free one
+    #[arg(long, value_name = "PORT")]
+    aws_port: Option<u16>,
+    /// Port for the chain; else 8545, or a free one
+    #[arg(long, value_name = "PORT")]
+    rpc_port: Option<u16>,
+}
+
+/// Runs the command.
+pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
+    if arguments.count < COUNT_MIN {
+        return Err(CommandError::Input(format!("--count is {COUNT_MIN} at least, to show something of everything")));
+    }
+    let options =
+        Options { aws_port: arguments.aws_port, rpc_port: arguments.rpc_port, rpc_url: arguments.rpc_url.clone() };
+    let stack = start(&options).await?;
+    let (order, stop) = watch::channel(false);
+    let mut working = None;
+    let ended = tokio::select! {
+        ended = async {
+            let ready = prepare(&stack, &Wanted::default(), &[ACCOUNT.to_owned()]).await?;
+            working = Some(start_worker(&stack, &ready, stop).await?);
+            demonstrate(&stack, &ready, &arguments).await
+        } => ended,
+        stopped = asked_to_stop() => stopped.map(|()| ExitCode::FAILURE),
+    };
+    let _ = order.send(true);
+    if let Some(working) = working {
+        finish(working).await;
+    }
+    if ended.is_err() {
+        remark(format!("logs are in {}", stack.directory.display()));
+    }
+    stack.stop().await;
+    ended
+}
+
+async fn demonstrate(stack: &LocalStack, ready: &Ready, arguments: &Arguments) -> Result<ExitCode, CommandError> {
+    let session = Session { config: ready.config.clone(), sdk: ready.sdk.clone() };
+    let first_block = blocks::height(&stack.rpc).await?;
+    let first_nonce = next_nonce(&session).await?;
+    let mut seen = Seen::new();
+    let mut following = Following::new(world::store(&session), arguments.json);
+    let tail = Tail::open(&session.sdk, &session.config.outcomes_arn, &[]).await?;
+    let worked = tokio::select! {
+        worked = work(&session, &mut following, arguments.count) => worked,
+        fault = blocks::watch(&stack.rpc, &mut seen) => Err(fault.into()),
+    };
+    let (asked, contract) = worked?;
+    let account = ready.accounts.first().ok_or_else(|| CommandError::Demo("no account was made".to_owned()))?;
+    let last_block = blocks::height(&stack.rpc).await?;
+    let facts = Facts {
+        table: following.table().await?,
+        chain: blocks::transactions(&stack.rpc, &account.address, first_block, last_block).await?,
+        seen,
+        sent_at: following.sent_at(),
+        first_nonce: first_nonce.0,
+        next_nonce: next_nonce(&session).await?.0,
+        outcomes: outcomes::gather(&tail, asked.len().saturating_add(1)).await?,
+        kms_signs: stack.kms_signatures()?,
+    };
+    tail.remove().await;
+    let mut problems = facts.problems(&asked);
+    let counted = blocks::counter(&stack.rpc, &contract).await?;
+    if counted != plan::CALLS_THAT_COUNT {
+        problems.push(format!("the contract counted {counted} calls, not {}", plan::CALLS_THAT_COUNT));
+    }
+    show(&facts, &asked, &problems, arguments.json);
+    if problems.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(CommandError::Demo("not as it should be".to_owned())) }
+}
+
+/// Sends both waves and follows them to their outcomes; all that was asked, and the contract.
+async fn work(
+    session: &Session,
+    following: &mut Following,
+    count: usize,
+) -> Result<(Vec<Asked>, String), CommandError> {
+    let first = plan::first_wave(ACCOUNT, count);
+    submit(session, following, &first).await?;
+    send_all(session, &plan::repeats(ACCOUNT)).await?;
+    let contract = following.contract(plan::creation_id()).await?;
+    let second = plan::second_wave(ACCOUNT, &contract);
+    submit(session, following, &second).await?;
+    following.until_published().await?;
+    Ok(([first, second].concat(), contract))
+}
+
+async fn submit(session: &Session, following: &mut Following, asked: &[Asked]) -> Result<(), CommandError> {
+    let bodies: Vec<String> = asked.iter().map(|asked| asked.body.clone()).collect();
+    let mut ids = asked.iter();
+    for batch in batches(&bodies) {
+        let now = clock::now_ms();
+        ids.by_ref().take(batch.len()).for_each(|asked| following.add(&asked.id, now));
+        send_all(session, batch).await?;
+    }
+    Ok(())
+}
+
+async fn send_all(session: &Session, bodies: &[String]) -> Result<(), CommandError> {
+    let sqs = aws_sdk_sqs::Client::new(&session.sdk);
+    for batch in batches(bodies) {
+        for sent in send(&sqs, &session.config.queues.signing_url, batch).await? {
+            sent.map_err(|reason| CommandError::Aws { operation: "SendMessageBatch", reason })?;
+        }
+    }
+    Ok(())
+}
+
+async fn next_nonce(session: &Session) -> Result<Nonce, CommandError> {
+    let heads = world::store(session).accounts().await?;
+    let head = heads.into_iter().find(|head| head.name.as_str() == ACCOUNT);
+    head.map(|head| head.next_nonce)
+        .ok_or_else(|| CommandError::Unknown(format!("account {ACCOUNT} is not registered")))
+}
+
+fn show(facts: &Facts, asked: &[Asked], problems: &[String], as_json: bool) {
+    let totals = facts.totals();
+    let show = |line: String| if as_json { remark(line) } else { say(line) };
+    show(String::new());
+    facts.lines(asked).into_iter().for_each(show);
+    show(String::new());
+    totals.lines().into_iter().for_each(show);
+    for problem in problems {
+        show(paint(Colour::Red, problem));
+    }
+    if as_json {
+        say(totals.json().to_string());
+    } else if problems.is_empty() {
+        say(paint(Colour::Green, "Every request ended as it should."));
+    }
+}
