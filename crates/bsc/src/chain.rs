@@ -4,7 +4,7 @@
 //! what a node does not say is "unknown" there, never "absent". Holds no high-water marks: whoever
 //! asks compares rounds.
 //!
-//! Read next: [`crate::view`], [`crate::send`], [`crate::search`].
+//! Read next: `view.rs`, `send.rs`, `search.rs`.
 
 use std::error::Error as _;
 use std::fmt;

@@ -2,9 +2,9 @@
 //! [`SendClass`].
 //!
 //! Nodes of one chain agree on words and not on codes (`-32003` is "rejected" here and "response too
-//! large" there), so words decide, and a code alone only where every client means the same by it. The first row whose words occur in the
-//! message wins; words are never anchored at the end, for most nodes go on with details. No row: the
-//! node may or may not have taken it, [`SendClass::Unknown`].
+//! large" there), so words decide, and a code alone only where every client means the same by it.
+//! The first row whose words occur in the message wins; words are never anchored at the end, for most
+//! nodes go on with details. No row: the node may or may not have taken it, [`SendClass::Unknown`].
 //!
 //! Never decides what to do about it. Every row is held against real messages in
 //! `tests/vectors/node-errors`. Read next: [`crate::rpc`].

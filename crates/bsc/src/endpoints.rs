@@ -7,7 +7,7 @@
 //!
 //! ## Guarantees
 //! * No endpoint is used before it said that it is of our chain.
-//! * A read tries at most [`READ_TRIES`] endpoints, a send each endpoint once.
+//! * A read tries at most three endpoints, a send each endpoint once.
 //!
 //! Read next: [`crate::chain`].
 

@@ -4,7 +4,8 @@
 //! Holds no key and decides no outcome: it asks, sends, and says what nodes said. URLs may carry
 //! secrets, so nothing here prints more of them than the host.
 //!
-//! Read in this order: [`classify`], [`rpc`], [`endpoints`], [`chain`].
+//! Read in this order: [`classify`], [`rpc`], [`endpoints`], [`chain`]; behind it `view.rs`, `price.rs`,
+//! `send.rs` and `search.rs`.
 
 pub mod chain;
 pub mod classify;

@@ -5,6 +5,7 @@
     clippy::unwrap_used,
     clippy::arithmetic_side_effects,
     clippy::as_conversions,
+    clippy::unnecessary_wraps,
     missing_docs,
     unreachable_pub,
     reason = "test code"
@@ -137,11 +138,8 @@ async fn slots_below_what_was_seen_elsewhere_are_asked_about() {
 #[tokio::test]
 async fn an_error_about_a_receipt_is_not_an_absent_receipt() {
     for message in ["transaction indexing is in progress", "internal error", "missing trie node"] {
-        let stub = node(move |hash| match hash == tx(1).hash {
-            true => Err(error(-32000, message)),
-            false => Ok(Value::Null),
-        })
-        .await;
+        let stub =
+            node(move |hash| if hash == tx(1).hash { Err(error(-32000, message)) } else { Ok(Value::Null) }).await;
         let view = chain(&[&stub]).view(&query(&[(5, &[1, 2]), (6, &[3])], &[])).await.unwrap();
         let expected = [(Nonce(5), ReceiptView::Unknown), (Nonce(6), ReceiptView::Absent)];
         assert_eq!(view.receipts, expected, "{message}");
@@ -150,9 +148,12 @@ async fn an_error_about_a_receipt_is_not_an_absent_receipt() {
 
 #[tokio::test]
 async fn a_receipt_found_counts_whatever_the_other_attempts_say() {
-    let stub = node(|hash| match hash == tx(2).hash {
-        true => Ok(receipt_json(hash, 97)),
-        false => Err(error(-32000, "transaction indexing is in progress")),
+    let stub = node(|hash| {
+        if hash == tx(2).hash {
+            Ok(receipt_json(hash, 97))
+        } else {
+            Err(error(-32000, "transaction indexing is in progress"))
+        }
     })
     .await;
     let view = chain(&[&stub]).view(&query(&[(5, &[1, 2, 3])], &[])).await.unwrap();
@@ -254,7 +255,7 @@ async fn a_view_comes_from_one_endpoint() {
 async fn many_slots_are_asked_about_in_small_batches() {
     let stub = node(|hash| Ok(receipt_json(hash, 97))).await;
     let slots: Vec<(Nonce, Vec<TxHash>)> =
-        (0..10).map(|nonce| (Nonce(nonce), (0..5).map(|at| TxHash([nonce as u8 * 5 + at; 32])).collect())).collect();
+        (0..10).map(|nonce| (Nonce(nonce.into()), (0..5).map(|at| TxHash([nonce * 5 + at; 32])).collect())).collect();
     let query = ViewQuery { address: ADDRESS, slots: slots.clone(), latest_seen: Nonce(0), heights: Vec::new() };
     let view = chain(&[&stub]).view(&query).await.unwrap();
     for ((nonce, hashes), (told, found)) in slots.iter().zip(&view.receipts) {
@@ -332,13 +333,13 @@ async fn a_count_that_steps_without_a_transaction_proves_nothing() {
 
 #[tokio::test]
 async fn a_block_of_another_height_is_no_evidence() {
-    let stub = Stub::calls(|method, params| match method {
-        "eth_getTransactionCount" => Ok(json!(if height(&params[1]) >= 500 { "0x9" } else { "0x6" })),
-        _ => {
-            let mut block = block(501);
-            block["transactions"] = foreign_txs();
-            Ok(block)
+    let stub = Stub::calls(|method, params| {
+        if method == "eth_getTransactionCount" {
+            return Ok(json!(if height(&params[1]) >= 500 { "0x9" } else { "0x6" }));
         }
+        let mut block = block(501);
+        block["transactions"] = foreign_txs();
+        Ok(block)
     })
     .await;
     let chain = chain(&[&stub]);

@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::arithmetic_side_effects,
     clippy::as_conversions,
+    clippy::unnecessary_wraps,
     missing_docs,
     unreachable_pub,
     reason = "test code"
@@ -277,11 +278,8 @@ async fn a_provider_without_batches_gets_single_calls() {
         |_| json!([{"jsonrpc": "2.0", "id": null, "error": error(-32600, "batch too large")}]),
     ];
     for refusal in refusals {
-        let stub = faulty(move |body| match body {
-            Value::Array(_) => Reply::Json(refusal(body)),
-            _ => Reply::Json(each(body, &take)),
-        })
-        .await;
+        let stub =
+            faulty(move |body| Reply::Json(if body.is_array() { refusal(body) } else { each(body, &take) })).await;
         let chain = chain(&[&stub]);
         let raws: Vec<_> = (1..=5).map(tx).collect();
         assert_eq!(classes(&chain.send_all(&raws).await), [SendClass::Accepted; 5]);

@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::arithmetic_side_effects,
     clippy::as_conversions,
+    clippy::unnecessary_wraps,
     missing_docs,
     unreachable_pub,
     reason = "test code"
