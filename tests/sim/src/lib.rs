@@ -1,1 +1,2 @@
 //! tests/sim
+pub mod explorer;

@@ -1,0 +1,377 @@
+//! The real machine behind small numbers: every record that ever occurs is kept once and named by a
+//! [`RecordId`], and what [`apply`] and [`next_action`] say is asked once and remembered.
+//!
+//! So a state stays a hundred bytes, two records are equal exactly when their numbers are, and the
+//! machine under exploration is the one that ships. Nothing here decides anything.
+//!
+//! Read next: [`super::moves`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use signpost_txmgr::fees;
+use signpost_txmgr::machine::{Action, ChainSlot, Event, ReceiptView, SlotView, Tuning, apply, next_action};
+use signpost_txmgr::record::{
+    Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Phase, Receipt, Record, SendAnswer, SendClass, Verdict,
+};
+use signpost_txmgr::tx::{Fee, Intent, Signature};
+use signpost_txmgr::units::{
+    AccountKey, Address, BlockHash, BlockNumber, ChainId, Digest, Gas, Millis, Nonce, TxHash, Wei,
+};
+use signpost_txmgr::wire::OutcomeMessage;
+
+use super::ledger::{Seen, Tx};
+use super::search::FastHash;
+use super::world::{Act, Class, RecordId, World};
+
+/// When everything is written down.
+const WRITTEN: Millis = Millis(1_000_000);
+/// When the next action is asked for: every wait that was begun at [`WRITTEN`] is over.
+const ASKED: Millis = Millis(9_000_000);
+
+/// An event of the machine, small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Happening {
+    /// The attempt was signed, as this transaction.
+    Signed(Tx),
+    /// The attempt was handed over.
+    Sent(u8, Class),
+    /// A receipt.
+    Mined(Seen),
+    /// The block is gone.
+    Unmined,
+    /// A receipt that is called final.
+    Finalized(Seen),
+    /// A foreign transaction.
+    Displaced(Seen),
+    /// The deadline passed.
+    CancelByDeadline,
+    /// The outcome is out.
+    Published,
+}
+
+/// What a broadcaster sees of a slot, small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct View {
+    /// Count at the newest block.
+    pub latest_nonce: u8,
+    /// Count at the finalized block.
+    pub finalized_nonce: u8,
+    /// Height of the finalized block.
+    pub finalized: u8,
+    /// The receipt of one of the record's attempts.
+    pub receipt: Option<Seen>,
+    /// The canonical block at the receipt's height, or the record's: height and fork.
+    pub canonical: Option<(u8, u8)>,
+    /// The lane's head.
+    pub is_lane_head: bool,
+    /// Every lower slot was sent.
+    pub predecessors_sent: bool,
+}
+
+/// What of a record the moves and checks look at.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Counts the writes.
+    pub version: u64,
+    /// The request id.
+    pub request: u8,
+    /// What it asks for.
+    pub content: u8,
+    /// Its slot.
+    pub nonce: u8,
+    /// Its attempts.
+    pub attempts: Vec<Tx>,
+    /// What was said last about each.
+    pub answers: Vec<Option<SendClass>>,
+    /// Which kind comes next.
+    pub next_kind: AttemptKind,
+    /// It takes another attempt.
+    pub takes_attempt: bool,
+    /// A receipt was seen, or it is settled.
+    pub mined: bool,
+    /// The receipt it holds.
+    pub receipt: Option<Seen>,
+    /// The outcome, by its number in the book; 0 while it is open.
+    pub outcome: u8,
+    /// The outcome is `displaced`.
+    pub displaced: bool,
+    /// The outcome is `cancelled`.
+    pub cancelled: bool,
+    /// The outcome is noted as published.
+    pub closed: bool,
+    /// The newest attempt was handed over, or is mined.
+    pub sent: bool,
+}
+
+/// Every record that occurred, and every answer of the machine.
+#[derive(Debug)]
+pub struct Book {
+    bumps: bool,
+    deadlines: bool,
+    asks: bool,
+    reverting: [bool; 4],
+    records: Vec<(Record, Facts)>,
+    outcomes: Vec<OutcomeMessage>,
+    applied: HashMap<(RecordId, Happening), Result<RecordId, String>, FastHash>,
+    decided: HashMap<(RecordId, View), Arc<[Act]>, FastHash>,
+}
+
+impl Book {
+    /// An empty book for a world.
+    #[must_use]
+    pub fn new(world: &World) -> Self {
+        let mut reverting = [false; 4];
+        for ask in &world.messages {
+            reverting[usize::from(ask.content)] |= ask.reverts;
+        }
+        Self {
+            bumps: world.bumps,
+            deadlines: world.deadlines,
+            asks: world.asks,
+            reverting,
+            records: Vec::new(),
+            outcomes: Vec::new(),
+            applied: HashMap::default(),
+            decided: HashMap::default(),
+        }
+    }
+
+    /// The facts of a record.
+    #[must_use]
+    pub fn facts(&self, record: RecordId) -> &Facts {
+        &self.records[usize::from(record.0) - 1].1
+    }
+
+    /// The record itself.
+    #[must_use]
+    pub fn record(&self, record: RecordId) -> &Record {
+        &self.records[usize::from(record.0) - 1].0
+    }
+
+    /// Every record that occurred.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter().map(|(record, _)| record)
+    }
+
+    /// A record as a reservation writes it.
+    pub fn reserved(&mut self, request: u8, content: u8, nonce: u8) -> RecordId {
+        let account = AccountKey { chain_id: ChainId(97), address: Address([0xaa; 20]) };
+        let record = Record {
+            request_id: format!("request-{request}").parse().unwrap(),
+            digest: Digest([content; 32]),
+            version: 1,
+            account,
+            name: "lane".parse().unwrap(),
+            nonce: Nonce(u64::from(nonce)),
+            intent: Intent {
+                chain_id: account.chain_id,
+                to: Some(Address([0xbb; 20])),
+                value: Wei::from(u64::from(content)),
+                data: Arc::from([]),
+                gas: Gas(21_000),
+            },
+            fee: fee_of(0),
+            fee_cap: Wei::from_gwei(1),
+            deadline: self.deadlines.then_some(ASKED),
+            metadata: None,
+            sender: None,
+            trace: None,
+            attempts: Vec::new(),
+            cancel: None,
+            phase: Phase::Reserved,
+            created_at: WRITTEN,
+            updated_at: WRITTEN,
+        };
+        self.keep(record)
+    }
+
+    /// What [`apply`] makes of it, or its words why not.
+    pub fn apply(&mut self, id: RecordId, happening: Happening) -> Result<RecordId, String> {
+        if let Some(known) = self.applied.get(&(id, happening)) {
+            return known.clone();
+        }
+        let event = self.event(happening);
+        let result = match apply(self.record(id), &event, WRITTEN) {
+            Ok(next) => Ok(self.keep(next)),
+            Err(illegal) => Err(illegal.to_string()),
+        };
+        self.applied.insert((id, happening), result.clone());
+        result
+    }
+
+    /// What [`next_action`] says, for every way the clock may stand; waiting is left out.
+    pub fn decide(&mut self, id: RecordId, view: View) -> Arc<[Act]> {
+        if let Some(known) = self.decided.get(&(id, view)) {
+            return Arc::clone(known);
+        }
+        let mut acts = Vec::new();
+        let choices = |possible: bool| if possible { &[false, true][..] } else { &[false][..] };
+        for ask_due in choices(self.asks) {
+            for bump_due in choices(self.bumps) {
+                for late in choices(self.deadlines) {
+                    let act = self.decide_at(id, view, *ask_due, *bump_due, *late);
+                    if act != Act::None && !acts.contains(&act) {
+                        acts.push(act);
+                    }
+                }
+            }
+        }
+        let acts: Arc<[Act]> = acts.into();
+        self.decided.insert((id, view), Arc::clone(&acts));
+        acts
+    }
+
+    fn decide_at(&self, id: RecordId, view: View, ask_due: bool, bump_due: bool, late: bool) -> Act {
+        let record = self.record(id);
+        let now = if late { ASKED } else { Millis(ASKED.0 - 1) };
+        let receipt = match view.receipt {
+            Some(seen) => ReceiptView::Found(self.receipt(seen)),
+            // Nobody asks for the receipts of a slot without attempts.
+            None if record.attempts.is_empty() => ReceiptView::Unknown,
+            None => ReceiptView::Absent,
+        };
+        let slot = SlotView {
+            chain: Some(ChainSlot {
+                latest_nonce: Nonce(u64::from(view.latest_nonce)),
+                finalized_nonce: Nonce(u64::from(view.finalized_nonce)),
+                finalized: BlockNumber(u64::from(view.finalized)),
+                receipt,
+                canonical: view.canonical.map(|(height, fork)| block(height, fork)),
+                price: None,
+            }),
+            is_lane_head: view.is_lane_head,
+            head_since: if bump_due { WRITTEN } else { now },
+            predecessors_sent: view.predecessors_sent,
+            last_sent_at: None,
+            last_asked_at: (!ask_due).then_some(now),
+        };
+        match next_action(record, &slot, &Tuning::BSC, now) {
+            Action::Wait => Act::None,
+            Action::AskSigner(ask) => Act::Ask { number: ask.number as u8, cancel: ask.kind == AttemptKind::Cancel },
+            Action::Send { number } => Act::Send(number as u8),
+            Action::NoteCancel(CancelCause::Deadline) => Act::CancelByDeadline,
+            Action::NoteCancel(CancelCause::Asked | CancelCause::Refused(_) | CancelCause::Policy(_)) => {
+                unreachable!("no node of this world refuses for good")
+            }
+            Action::NoteMined(receipt) => Act::Mined(seen(&receipt)),
+            Action::NoteUnmined => Act::Unmined,
+            Action::Settle(receipt) => Act::Settle(seen(&receipt)),
+            Action::ProveDisplaced => Act::ProveDisplaced,
+            Action::Publish => Act::Publish,
+            Action::Leave => Act::Leave,
+        }
+    }
+
+    fn event(&self, happening: Happening) -> Event {
+        match happening {
+            Happening::Signed(tx) => Event::Signed {
+                number: usize::from(tx.number()),
+                attempt: Attempt {
+                    kind: tx.kind(),
+                    fee: fee_of(tx.number()),
+                    signature: Signature { r: hash(tx), s: [1; 32], y_odd: false },
+                    tx_hash: TxHash(hash(tx)),
+                    signed_at: WRITTEN,
+                    sent: None,
+                },
+            },
+            Happening::Sent(number, class) => {
+                Event::Sent { number: usize::from(number), answer: SendAnswer::new(class.real(), "") }
+            }
+            Happening::Mined(seen) => Event::Mined(self.receipt(seen)),
+            Happening::Unmined => Event::Unmined,
+            Happening::Finalized(seen) => Event::Finalized { receipt: self.receipt(seen), revert: None },
+            Happening::Displaced(seen) => {
+                Event::Displaced(Foreign { tx_hash: TxHash(hash(seen.tx)), block: block(seen.height, seen.fork) })
+            }
+            Happening::CancelByDeadline => Event::CancelAsked(CancelCause::Deadline),
+            Happening::Published => Event::Published { expires_at: ASKED },
+        }
+    }
+
+    fn receipt(&self, seen: Seen) -> Receipt {
+        let executes = seen.tx.kind() == AttemptKind::Execute;
+        Receipt {
+            tx_hash: TxHash(hash(seen.tx)),
+            block: block(seen.height, seen.fork),
+            succeeded: !(executes && self.reverting[usize::from(seen.tx.content())]),
+            gas_used: Gas(21_000),
+            effective_gas_price: Wei::from(1),
+            contract: None,
+        }
+    }
+
+    fn keep(&mut self, record: Record) -> RecordId {
+        if let Some(at) = self.records.iter().position(|(known, _)| *known == record) {
+            return RecordId(at as u16 + 1);
+        }
+        let facts = self.look_at(&record);
+        self.records.push((record, facts));
+        RecordId(self.records.len() as u16)
+    }
+
+    fn look_at(&mut self, record: &Record) -> Facts {
+        let outcome = OutcomeMessage::of_record(record).map_or(0, |outcome| self.outcome(outcome));
+        let verdict = record.phase.settlement().map(|settlement| &settlement.verdict);
+        let answers: Vec<_> =
+            record.attempts.iter().map(|attempt| attempt.sent.as_ref().map(|sent| sent.answer.class)).collect();
+        let mined = matches!(record.phase, Phase::Mined(_) | Phase::Settled(_));
+        Facts {
+            version: record.version,
+            request: record.request_id.as_str().bytes().last().unwrap() - b'0',
+            content: record.digest.0[0],
+            nonce: record.nonce.0 as u8,
+            attempts: record.attempts.iter().map(|attempt| tx_of(&attempt.tx_hash)).collect(),
+            sent: mined || answers.last().is_some_and(Option::is_some),
+            answers,
+            next_kind: record.next_kind(),
+            takes_attempt: !mined,
+            mined,
+            receipt: record.phase.receipt().map(seen),
+            outcome,
+            displaced: matches!(verdict, Some(Verdict::Displaced(_))),
+            cancelled: matches!(verdict, Some(Verdict::Cancelled(_))),
+            closed: record.is_closed(),
+        }
+    }
+
+    fn outcome(&mut self, outcome: OutcomeMessage) -> u8 {
+        let known = self.outcomes.iter().position(|known| *known == outcome);
+        let at = known.unwrap_or_else(|| {
+            self.outcomes.push(outcome);
+            self.outcomes.len() - 1
+        });
+        at as u8 + 1
+    }
+}
+
+/// The price of an attempt: the least legal bump over the one before.
+fn fee_of(number: u8) -> Fee {
+    let mut fee = Fee::Legacy { gas_price: Wei::from(100) };
+    for _ in 0..number {
+        fee = fees::bump(fee, None, Wei::from_gwei(1)).unwrap();
+    }
+    fee
+}
+
+fn hash(tx: Tx) -> [u8; 32] {
+    let mut hash = [0x5a; 32];
+    hash[..2].copy_from_slice(&tx.0.to_be_bytes());
+    hash
+}
+
+fn tx_of(hash: &TxHash) -> Tx {
+    Tx(u16::from_be_bytes([hash.0[0], hash.0[1]]))
+}
+
+fn block(height: u8, fork: u8) -> BlockRef {
+    let mut hash = [0xb1; 32];
+    hash[..2].copy_from_slice(&[height, fork]);
+    BlockRef { number: BlockNumber(u64::from(height)), hash: BlockHash(hash) }
+}
+
+fn seen(receipt: &Receipt) -> Seen {
+    let [height, fork, ..] = receipt.block.hash.0;
+    Seen { tx: tx_of(&receipt.tx_hash), height, fork }
+}

@@ -1,0 +1,179 @@
+//! The invariants of the design, as questions to one state. Nothing here looks at how a driver works,
+//! only at what is in the tables, on the queues, at the nodes and on the topic.
+//!
+//! I6 and I11 are also judged at the write and the publication themselves (see [`super::moves`]); I10
+//! needs real signatures and is the simulation's; I14 comes with pausing.
+//!
+//! Read next: [`super::search`].
+
+use std::fmt;
+
+use signpost_txmgr::record::AttemptKind;
+
+use super::book::{Book, Facts};
+use super::ledger::Tx;
+use super::world::{Ask, Broadcaster, BroadcasterStep, Delivery, Item, NONCES, SignerStep, State, World};
+
+/// A broken invariant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// Its number in the design.
+    pub invariant: &'static str,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl Broken {
+    /// What is wrong with which.
+    #[must_use]
+    pub fn new(invariant: &'static str, what: impl Into<String>) -> Self {
+        Self { invariant, what: what.into() }
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.what)
+    }
+}
+
+/// The first broken invariant of a state.
+#[must_use]
+pub fn check(world: &World, book: &Book, state: &State) -> Option<Broken> {
+    slots(book, state)
+        .or_else(|| transactions(book, state))
+        .or_else(|| outcomes(book, state))
+        .or_else(|| messages(world, book, state))
+}
+
+/// Everything is done: each message has its one outcome, and nobody has anything in hand.
+#[must_use]
+pub fn is_finished(world: &World, book: &Book, state: &State) -> bool {
+    state.next_nonce == state.lowest_open
+        && state.signers.iter().all(|signer| signer.step == SignerStep::Idle)
+        && state.broadcasters.iter().all(is_idle)
+        && state.records().all(|record| {
+            let facts = book.facts(record);
+            facts.closed && state.outcomes[usize::from(facts.request)] == facts.outcome
+        })
+        && world.messages.iter().enumerate().all(|(at, ask)| is_answered(book, state, at, *ask))
+}
+
+fn is_idle(broadcaster: &Broadcaster) -> bool {
+    broadcaster.step == BroadcasterStep::Idle && !broadcaster.holds_poke
+}
+
+/// A message has its outcome: its request's, or a rejection of its own.
+fn is_answered(book: &Book, state: &State, at: usize, ask: Ask) -> bool {
+    let item = state.table[usize::from(ask.request)];
+    match state.messages[at].state {
+        Delivery::AckedAsRequest => matches!(item, Item::Record(id) if book.facts(id).content == ask.content),
+        Delivery::AckedAsRejected => state.rejections[at] != 0 && item != Item::Rejected { published: false },
+        Delivery::None | Delivery::Ready | Delivery::Taken => false,
+    }
+}
+
+/// I1 and I4: the lane.
+fn slots(book: &Book, state: &State) -> Option<Broken> {
+    for nonce in 0..NONCES as u8 {
+        let slot = state.slots[usize::from(nonce)];
+        if (nonce < state.next_nonce) != (slot != 0) {
+            return Some(Broken::new("I4", format!("next nonce is {}, slot {nonce} is {slot}", state.next_nonce)));
+        }
+        if state.signed[usize::from(nonce)].count_ones() > 1 {
+            return Some(Broken::new("I1", format!("two requests are signed for nonce {nonce}")));
+        }
+        if slot != 0 && state.record_at(nonce).is_none_or(|id| book.facts(id).nonce != nonce) {
+            return Some(Broken::new("I1", format!("slot {nonce} and its request do not name each other")));
+        }
+        if nonce < state.lowest_open && state.record_at(nonce).is_none_or(|id| !book.facts(id).closed) {
+            return Some(Broken::new("I12", format!("slot {nonce} is left behind and not closed")));
+        }
+    }
+    None
+}
+
+/// I2, I3 and I5: what nodes hold, and what is mined.
+fn transactions(book: &Book, state: &State) -> Option<Broken> {
+    let mined = || state.chain.blocks().iter().map(|block| block.tx).filter(|tx| tx.is_some());
+    for tx in state.pool.iter().copied().filter(|tx| tx.is_some()).chain(mined()).filter(|tx| !tx.is_foreign()) {
+        let stored = state.records().find(|record| book.facts(*record).attempts.contains(&tx));
+        let Some(record) = stored else {
+            return Some(Broken::new("I3", format!("a node has {tx:?}, which is not stored")));
+        };
+        let Facts { content, nonce, .. } = *book.facts(record);
+        if tx.content() != content || tx.nonce() != nonce {
+            return Some(Broken::new("I2", format!("{tx:?} is not what request asks for at nonce {nonce}")));
+        }
+    }
+    let executes = |tx: Tx| !tx.is_foreign() && tx.kind() == AttemptKind::Execute;
+    for (at, tx) in mined().enumerate() {
+        let twice = |other: Tx| {
+            other.nonce() == tx.nonce() || executes(tx) && executes(other) && other.content() == tx.content()
+        };
+        if mined().skip(at + 1).any(twice) {
+            return Some(Broken::new("I5", format!("{tx:?} is mined, and its nonce or its request once more")));
+        }
+    }
+    None
+}
+
+/// I6 and G3: a decided outcome is what the chain says, now and for good.
+fn outcomes(book: &Book, state: &State) -> Option<Broken> {
+    for facts in state.records().map(|record| book.facts(record)).filter(|facts| facts.outcome != 0) {
+        let on_chain = state.chain.find(|tx| tx.nonce() == facts.nonce);
+        let told = match facts.receipt {
+            Some(receipt) => on_chain == Some(receipt),
+            None => on_chain.is_some_and(|seen| seen.tx.is_foreign()),
+        };
+        if !told {
+            let truth = on_chain.map_or("nothing".to_owned(), |seen| format!("{:?}", seen.tx));
+            return Some(Broken::new(
+                "I6",
+                format!(
+                    "the outcome of request {} is decided by what is not on chain: there is {truth}",
+                    facts.request
+                ),
+            ));
+        }
+    }
+    None
+}
+
+/// I7, I8, I9 and I13: what becomes of messages.
+fn messages(world: &World, book: &Book, state: &State) -> Option<Broken> {
+    for (at, ask) in world.messages.iter().enumerate() {
+        let item = state.table[usize::from(ask.request)];
+        let facts = match item {
+            Item::Record(record) => Some(book.facts(record)),
+            Item::Vacant | Item::Rejected { .. } => None,
+        };
+        let is_signed = state.signed.iter().any(|contents| contents >> ask.content & 1 == 1);
+        let wanted = world.messages.iter().any(|other| other.content == ask.content && !other.refused);
+        if is_signed && !wanted {
+            return Some(Broken::new("I9", format!("message {at} is refused by policy, and signed")));
+        }
+        if is_signed && matches!(item, Item::Rejected { .. }) {
+            return Some(Broken::new("I7", format!("request {} is rejected, and signed", ask.request)));
+        }
+        if is_signed && facts.is_some_and(|facts| facts.content != ask.content) {
+            return Some(Broken::new(
+                "I8",
+                format!("message {at} conflicts with request {}, and is signed", ask.request),
+            ));
+        }
+        if state.messages[at].state == Delivery::AckedAsRequest {
+            let Some(facts) = facts else {
+                return Some(Broken::new("I13", format!("message {at} is acknowledged, and nothing is stored")));
+            };
+            if facts.attempts.is_empty() && facts.outcome == 0 {
+                return Some(Broken::new("I13", format!("message {at} is acknowledged, and no signature is stored")));
+            }
+            if facts.content != ask.content {
+                let what = format!("message {at} is taken for request {}, which asks for something else", ask.request);
+                return Some(Broken::new("I8", what));
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,167 @@
+//! The chain of the small world: transactions in 16 bits, blocks, and what a node tells of them.
+//!
+//! Read next: [`super::world`].
+
+use std::fmt;
+
+use signpost_txmgr::record::AttemptKind;
+
+/// Most blocks.
+pub const BLOCKS: usize = 6;
+
+/// A signed transaction in 16 bits: content, nonce, attempt, kind, and a salt that tells two signatures
+/// of the same apart. Its hash is these bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tx(pub u16);
+
+/// A block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Block {
+    /// After how many reorgs it was made.
+    pub fork: u8,
+    /// The one transaction of the account in it, if any.
+    pub tx: Tx,
+}
+
+/// A chain as a node sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Chain {
+    /// The blocks from height 1.
+    pub blocks: [Block; BLOCKS],
+    /// Its length.
+    pub height: u8,
+    /// Blocks up to here are final.
+    pub finalized: u8,
+}
+
+/// A transaction in a block, as a node tells it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Seen {
+    /// The transaction.
+    pub tx: Tx,
+    /// The block's height.
+    pub height: u8,
+    /// Which of the blocks of that height.
+    pub fork: u8,
+}
+
+impl Tx {
+    /// No transaction.
+    pub const NONE: Self = Self(0);
+    /// Signatures of one attempt that can be in the world at once.
+    pub const SALTS: u8 = 8;
+    const FOREIGN: u16 = 0x4000;
+
+    /// One of ours.
+    #[must_use]
+    pub fn ours(content: u8, nonce: u8, number: u8, kind: AttemptKind, salt: u8) -> Self {
+        assert!(content < 4 && nonce < 4 && number < 8 && salt < Self::SALTS, "the world is small");
+        let cancel = u16::from(kind == AttemptKind::Cancel);
+        let bits = u16::from(content) | u16::from(nonce) << 2 | u16::from(number) << 4 | cancel << 7;
+        Self(0x8000 | bits | u16::from(salt) << 8)
+    }
+
+    /// One that was signed elsewhere.
+    #[must_use]
+    pub fn foreign(nonce: u8) -> Self {
+        Self(0x8000 | Self::FOREIGN | u16::from(nonce) << 2)
+    }
+
+    /// It was signed elsewhere.
+    #[must_use]
+    pub fn is_foreign(self) -> bool {
+        self.0 & Self::FOREIGN != 0
+    }
+
+    /// There is one.
+    #[must_use]
+    pub fn is_some(self) -> bool {
+        self != Self::NONE
+    }
+
+    /// What it asks for.
+    #[must_use]
+    pub fn content(self) -> u8 {
+        (self.0 & 3) as u8
+    }
+
+    /// Its nonce.
+    #[must_use]
+    pub fn nonce(self) -> u8 {
+        (self.0 >> 2 & 3) as u8
+    }
+
+    /// Its attempt.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        (self.0 >> 4 & 7) as u8
+    }
+
+    /// Whether it executes the request.
+    #[must_use]
+    pub fn kind(self) -> AttemptKind {
+        if self.0 & 0x80 == 0 { AttemptKind::Execute } else { AttemptKind::Cancel }
+    }
+
+    fn salt(self) -> u8 {
+        (self.0 >> 8 & 7) as u8
+    }
+}
+
+impl Chain {
+    /// No block yet.
+    pub const EMPTY: Self = Self { blocks: [Block { fork: 0, tx: Tx::NONE }; BLOCKS], height: 0, finalized: 0 };
+
+    /// The blocks there are.
+    #[must_use]
+    pub fn blocks(&self) -> &[Block] {
+        &self.blocks[..usize::from(self.height)]
+    }
+
+    /// The account's transaction count at the newest block.
+    #[must_use]
+    pub fn latest_nonce(&self) -> u8 {
+        self.blocks().iter().filter(|block| block.tx.is_some()).count() as u8
+    }
+
+    /// The account's transaction count at the finalized block.
+    #[must_use]
+    pub fn finalized_nonce(&self) -> u8 {
+        self.blocks()[..usize::from(self.finalized)].iter().filter(|block| block.tx.is_some()).count() as u8
+    }
+
+    /// Where a transaction is.
+    #[must_use]
+    pub fn find(&self, wanted: impl Fn(Tx) -> bool) -> Option<Seen> {
+        let at = self.blocks().iter().position(|block| block.tx.is_some() && wanted(block.tx))?;
+        let block = self.blocks[at];
+        Some(Seen { tx: block.tx, height: at as u8 + 1, fork: block.fork })
+    }
+
+    /// The block of a height, by its fork.
+    #[must_use]
+    pub fn fork_at(&self, height: u8) -> Option<u8> {
+        self.blocks().get(usize::from(height).checked_sub(1)?).map(|block| block.fork)
+    }
+}
+
+impl fmt::Debug for Tx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.is_some() {
+            return f.write_str("none");
+        }
+        if self.is_foreign() {
+            return write!(f, "foreign tx of nonce {}", self.nonce());
+        }
+        let cancel = if self.kind() == AttemptKind::Cancel { "cancel " } else { "" };
+        let content = char::from(b'A' + self.content());
+        write!(f, "{cancel}tx {content}{}.{}.{}", self.nonce(), self.number(), self.salt())
+    }
+}
+
+impl fmt::Debug for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} in block {}", self.tx, self.height)?;
+        f.write_str(&"'".repeat(usize::from(self.fork)))
+    }
+}

@@ -1,0 +1,91 @@
+//! The chain and the nodes' pool: mining, finality, reorgs, evictions, and a key used elsewhere.
+
+use super::Moves;
+use crate::explorer::ledger::{BLOCKS, Block, Tx};
+use crate::explorer::world::{Class, NONCES, State};
+
+/// Everything the chain may do by itself.
+pub(super) fn moves(state: &State, out: &mut Moves<'_>) {
+    let chain = state.chain;
+    let latest = usize::from(chain.latest_nonce());
+    if latest < NONCES && state.pool[latest].is_some() {
+        let tx = state.pool[latest];
+        out.step(mine(state, tx), || format!("mines {tx:?} at height {}", chain.height + 1));
+    }
+    if chain.finalized < chain.height {
+        let mut after = *state;
+        after.chain.finalized += 1;
+        out.step(after, || format!("finalizes height {}", after.chain.finalized));
+    }
+    if state.faults.foreign > 0 && latest < NONCES {
+        let mut after = mine(state, Tx::foreign(latest as u8));
+        after.faults.foreign -= 1;
+        out.fault(after, || format!("mines a transaction signed elsewhere, of nonce {latest}"));
+    }
+    if state.faults.evictions > 0 {
+        for (nonce, tx) in state.pool.iter().enumerate().filter(|(_, tx)| tx.is_some()) {
+            let mut after = *state;
+            after.pool[nonce] = Tx::NONE;
+            after.faults.evictions -= 1;
+            out.fault(after, || format!("forgets {tx:?} (evicted from the pool)"));
+        }
+    }
+    if state.faults.reorgs > 0 {
+        for from in chain.finalized..chain.height {
+            if chain.blocks()[usize::from(from)..].iter().any(|block| block.tx.is_some()) {
+                for back_to_pool in [true, false] {
+                    let end = if back_to_pool { "its transactions are back in the pool" } else { "they are lost" };
+                    out.fault(reorg(state, from, back_to_pool), || {
+                        format!("replaces its blocks from height {} on (reorg); {end}", from + 1)
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn mine(state: &State, tx: Tx) -> State {
+    let mut after = *state;
+    let at = usize::from(state.chain.height);
+    assert!(at < BLOCKS, "the world is too small for its reorgs");
+    after.chain.blocks[at] = Block { fork: state.fork, tx };
+    after.chain.height += 1;
+    after.pool[usize::from(tx.nonce())] = Tx::NONE;
+    after
+}
+
+/// The blocks above `from` give way to empty ones of another fork.
+fn reorg(state: &State, from: u8, back_to_pool: bool) -> State {
+    let mut after = *state;
+    after.fork += 1;
+    after.faults.reorgs -= 1;
+    if state.faults.stale_views > 0 {
+        after.stale = state.chain;
+    }
+    for at in usize::from(from)..usize::from(state.chain.height) {
+        let tx = state.chain.blocks[at].tx;
+        if back_to_pool && tx.is_some() && !tx.is_foreign() {
+            after.pool[usize::from(tx.nonce())] = tx;
+        }
+        after.chain.blocks[at] = Block { fork: after.fork, tx: Tx::NONE };
+    }
+    after
+}
+
+/// Hands a transaction to a node.
+pub(super) fn send(state: &State, tx: Tx) -> (State, Class) {
+    let nonce = usize::from(tx.nonce());
+    let mut after = *state;
+    if tx.nonce() < state.chain.latest_nonce() {
+        return (after, Class::NonceTooLow);
+    }
+    let there = state.pool[nonce];
+    if there == tx {
+        return (after, Class::AlreadyKnown);
+    }
+    if there.is_some() && there.number() >= tx.number() {
+        return (after, Class::Underpriced);
+    }
+    after.pool[nonce] = tx;
+    (after, Class::Accepted)
+}

@@ -1,0 +1,185 @@
+//! What can happen next: every move of every worker, of the queues and of the chain.
+//!
+//! A worker's move is one port call. A crash drops what a worker knows, and what it held is delivered
+//! again; a lost reply means that the call took effect and the worker repeats it. Faults are moves with
+//! a budget ([`super::world::Faults`]).
+//!
+//! The workers here are a model of the drivers, not the drivers: they call the real
+//! `apply` and `next_action` through [`Book`] and nothing else of them. A broadcaster's pass is cut
+//! into rounds of one slot, which gives more interleavings than the real pass, not fewer.
+//!
+//! Read next: [`super::check`].
+
+mod broadcaster;
+mod chain;
+mod signer;
+
+use std::fmt;
+
+use super::book::{Book, Happening};
+use super::check::Broken;
+use super::mutants::Mutant;
+use super::world::{Item, RecordId, State, World};
+
+/// A world in motion.
+#[derive(Debug)]
+pub struct Explorer<'w> {
+    world: &'w World,
+    mutant: Option<Mutant>,
+    book: Book,
+}
+
+/// A move and where it leads.
+#[derive(Debug)]
+pub struct Next {
+    /// Where it leads. Workers keep their places: see [`State::canonical`].
+    pub state: State,
+    /// What it is called.
+    pub label: Label,
+    /// It is a fault, which nobody may count on.
+    pub fault: bool,
+    /// The move itself breaks an invariant.
+    pub broken: Option<Broken>,
+}
+
+/// A move in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label {
+    who: Who,
+    what: String,
+}
+
+/// Who moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Who {
+    Signer(usize),
+    Broadcaster(usize),
+    Queue,
+    Chain,
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.who {
+            Who::Signer(at) => write!(f, "signer {at} ", at = at + 1)?,
+            Who::Broadcaster(at) => write!(f, "broadcaster {at} ", at = at + 1)?,
+            Who::Queue => f.write_str("signing queue ")?,
+            Who::Chain => f.write_str("chain ")?,
+        }
+        f.write_str(&self.what)
+    }
+}
+
+/// What came of a conditional write.
+enum Written {
+    /// It is stored, as this.
+    Stored(State, RecordId),
+    /// Another write came first.
+    Stale,
+}
+
+/// Collects the moves of one state. Texts are made only when a trace is told.
+pub(super) struct Moves<'o> {
+    out: &'o mut Vec<Next>,
+    who: Who,
+    told: bool,
+}
+
+impl Moves<'_> {
+    fn push(&mut self, state: State, fault: bool, broken: Option<Broken>, what: impl FnOnce() -> String) {
+        let what = if self.told || broken.is_some() { what() } else { String::new() };
+        self.out.push(Next { state, label: Label { who: self.who, what }, fault, broken });
+    }
+
+    /// A step.
+    fn step(&mut self, state: State, what: impl FnOnce() -> String) {
+        self.push(state, false, None, what);
+    }
+
+    /// A fault.
+    fn fault(&mut self, state: State, what: impl FnOnce() -> String) {
+        self.push(state, true, None, what);
+    }
+
+    /// A step that breaks an invariant by itself.
+    fn broken(&mut self, state: State, broken: Broken, what: impl FnOnce() -> String) {
+        self.push(state, false, Some(broken), what);
+    }
+
+    /// A step that may break an invariant by itself.
+    fn judged(&mut self, state: State, broken: Option<Broken>, what: impl FnOnce() -> String) {
+        self.push(state, false, broken, what);
+    }
+}
+
+impl<'w> Explorer<'w> {
+    /// Nothing has happened yet.
+    #[must_use]
+    pub fn new(world: &'w World, mutant: Option<Mutant>) -> Self {
+        Self { world, mutant, book: Book::new(world) }
+    }
+
+    /// The records so far.
+    #[must_use]
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// The bug that is switched on.
+    #[must_use]
+    pub fn mutant(&self) -> Option<Mutant> {
+        self.mutant
+    }
+
+    /// Every move from `state`, without words.
+    pub fn moves(&mut self, state: &State, out: &mut Vec<Next>) {
+        self.all_moves(state, out, false);
+    }
+
+    /// Every move from `state`, in the same order, with its words.
+    pub fn told_moves(&mut self, state: &State, out: &mut Vec<Next>) {
+        self.all_moves(state, out, true);
+    }
+
+    fn all_moves(&mut self, state: &State, out: &mut Vec<Next>, told: bool) {
+        for at in 0..self.world.signers {
+            // Two workers in the same position are interchangeable.
+            if !state.signers[..at].contains(&state.signers[at]) {
+                self.signer_moves(state, at, &mut Moves { out, who: Who::Signer(at), told });
+            }
+        }
+        for at in 0..self.world.broadcasters {
+            if !state.broadcasters[..at].contains(&state.broadcasters[at]) {
+                self.broadcaster_moves(state, at, &mut Moves { out, who: Who::Broadcaster(at), told });
+            }
+        }
+        self.redeliveries(state, &mut Moves { out, who: Who::Queue, told });
+        chain::moves(state, &mut Moves { out, who: Who::Chain, told });
+    }
+
+    fn is(&self, mutant: Mutant) -> bool {
+        self.mutant == Some(mutant)
+    }
+
+    /// The conditional write of the requests table: the event applied to the record as the worker knows
+    /// it, stored only over the version before.
+    fn write(&mut self, state: &State, known: RecordId, happening: Happening) -> Result<Written, Broken> {
+        let next = self
+            .book
+            .apply(known, happening)
+            .map_err(|illegal| Broken::new("apply", format!("the machine refuses {happening:?}: {illegal}")))?;
+        let facts = self.book.facts(next);
+        let request = usize::from(facts.request);
+        let Item::Record(stored) = state.table[request] else { return Ok(Written::Stale) };
+        let before = self.book.facts(stored);
+        if before.version + 1 != facts.version {
+            return Ok(Written::Stale);
+        }
+        if before.outcome != 0 && before.outcome != facts.outcome {
+            return Err(Broken::new("I6", format!("the outcome of request {request} changes")));
+        }
+        let mut after = *state;
+        after.table[request] = Item::Record(next);
+        Ok(Written::Stored(after, next))
+    }
+}

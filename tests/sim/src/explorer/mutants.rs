@@ -1,0 +1,131 @@
+//! Known design bugs, switched on one at a time. The explorer must find each: a checker that has never
+//! found anything shows nothing.
+//!
+//! A mutant changes the model of a driver, never the record machine or a check. Where it is switched
+//! on is found by its name in [`super::moves`].
+
+use std::fmt;
+
+/// A design bug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mutant {
+    /// After a send with a lost reply the slot is given to the next request.
+    NonceHandedOn,
+    /// The signer hands bytes to a node before they are stored.
+    SendBeforeStore,
+    /// A receipt settles before its block is final.
+    OutcomeAtMined,
+    /// `next_nonce` moves in a write of its own, after the slot is put.
+    CounterApart,
+    /// The message of a rejected request is deleted before its outcome is published.
+    AckBeforePublish,
+    /// The record is marked published before its outcome is.
+    MarkBeforePublish,
+    /// A signature is stored without looking at the version.
+    SecondSignatureOverwrites,
+    /// The same id with other contents is taken for a repetition.
+    ConflictAsSame,
+    /// A message is deleted when its slot is reserved, before a signature is stored.
+    AckBeforeStore,
+    /// A conflict's rejection carries the time of its delivery, not of its message.
+    RejectionDatedByDelivery,
+    /// A rejection that is stored again is taken for unpublished.
+    RejectionStartsOver,
+    /// The event id of a rejection is made of the request id alone, not of the contents rejected.
+    RejectionsShareAnEvent,
+    /// A receipt is held against the finalized height that another node told.
+    FinalityByHighWaterMark,
+}
+
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::NonceHandedOn,
+        Self::SendBeforeStore,
+        Self::OutcomeAtMined,
+        Self::CounterApart,
+        Self::AckBeforePublish,
+        Self::MarkBeforePublish,
+        Self::SecondSignatureOverwrites,
+        Self::ConflictAsSame,
+        Self::AckBeforeStore,
+        Self::RejectionDatedByDelivery,
+        Self::RejectionStartsOver,
+        Self::RejectionsShareAnEvent,
+        Self::FinalityByHighWaterMark,
+    ];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NonceHandedOn => "nonce-handed-on",
+            Self::SendBeforeStore => "send-before-store",
+            Self::OutcomeAtMined => "outcome-at-mined",
+            Self::CounterApart => "counter-apart",
+            Self::AckBeforePublish => "ack-before-publish",
+            Self::MarkBeforePublish => "mark-before-publish",
+            Self::SecondSignatureOverwrites => "second-signature-overwrites",
+            Self::ConflictAsSame => "conflict-as-same",
+            Self::AckBeforeStore => "ack-before-store",
+            Self::RejectionDatedByDelivery => "rejection-dated-by-delivery",
+            Self::RejectionStartsOver => "rejection-starts-over",
+            Self::RejectionsShareAnEvent => "rejections-share-an-event",
+            Self::FinalityByHighWaterMark => "finality-by-high-water-mark",
+        }
+    }
+
+    /// The world that shows it.
+    #[must_use]
+    pub fn world(self) -> &'static str {
+        match self {
+            Self::OutcomeAtMined => "reorg",
+            Self::MarkBeforePublish => "asks",
+            Self::SecondSignatureOverwrites => "duplicates",
+            Self::RejectionStartsOver => "refused",
+            Self::RejectionsShareAnEvent => "conflicts",
+            Self::FinalityByHighWaterMark => "nodes",
+            Self::AckBeforePublish | Self::ConflictAsSame | Self::RejectionDatedByDelivery => "conflict",
+            Self::NonceHandedOn | Self::SendBeforeStore | Self::CounterApart | Self::AckBeforeStore => "base",
+        }
+    }
+
+    /// The invariant it breaks.
+    #[must_use]
+    pub fn breaks(self) -> &'static str {
+        match self {
+            Self::NonceHandedOn => "I1",
+            Self::SendBeforeStore | Self::SecondSignatureOverwrites => "I3",
+            Self::OutcomeAtMined | Self::FinalityByHighWaterMark => "I6",
+            Self::CounterApart => "I4",
+            Self::AckBeforePublish | Self::MarkBeforePublish | Self::RejectionStartsOver => "I12",
+            Self::ConflictAsSame => "I8",
+            Self::AckBeforeStore => "I13",
+            Self::RejectionDatedByDelivery | Self::RejectionsShareAnEvent => "I11",
+        }
+    }
+}
+
+impl Mutant {
+    /// The length of its shortest trace.
+    #[must_use]
+    pub fn moves(self) -> usize {
+        match self {
+            Self::CounterApart | Self::AckBeforeStore => 3,
+            Self::SendBeforeStore => 5,
+            Self::AckBeforePublish | Self::RejectionStartsOver => 9,
+            Self::ConflictAsSame => 10,
+            Self::RejectionDatedByDelivery => 12,
+            Self::NonceHandedOn => 13,
+            Self::OutcomeAtMined | Self::SecondSignatureOverwrites | Self::RejectionsShareAnEvent => 14,
+            Self::FinalityByHighWaterMark => 15,
+            Self::MarkBeforePublish => 19,
+        }
+    }
+}
+
+impl fmt::Display for Mutant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,421 @@
+//! The state of the small world: plain, compact and comparable, so that millions of them fit.
+//!
+//! A [`World`] says what there is and which faults may happen; a [`State`] is one moment of it. Sizes
+//! are fixed: a state is copied and hashed for every move. Two states that differ only in which of
+//! two equal workers does something are one ([`State::canonical`]).
+//!
+//! Read next: [`super::worlds`], [`super::moves`].
+
+use signpost_txmgr::record::{AttemptKind, SendClass};
+
+use super::book::Facts;
+use super::ledger::{Chain, Seen, Tx};
+
+/// Most messages of a world.
+pub const MESSAGES: usize = 3;
+/// Most request ids.
+pub const REQUESTS: usize = 2;
+/// Most workers of one kind.
+pub const WORKERS: usize = 2;
+/// Nonces that can be reserved, mined and handed on.
+pub const NONCES: usize = 3;
+
+/// What there is, and which faults may happen how often.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+    /// The messages on the signing queue.
+    pub messages: Vec<Ask>,
+    /// Signers, at most [`WORKERS`].
+    pub signers: usize,
+    /// Broadcasters, at most [`WORKERS`].
+    pub broadcasters: usize,
+    /// How many faults of each kind.
+    pub faults: Faults,
+    /// The minute's sweep makes good for lost pokes. Without it pokes are followed one by one.
+    pub sweep: bool,
+    /// The broadcaster asks the signer for missing signatures.
+    pub asks: bool,
+    /// Bumps may be due.
+    pub bumps: bool,
+    /// The requests have a deadline, which may pass.
+    pub deadlines: bool,
+}
+
+/// A message on the signing queue: a request id with contents.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask {
+    /// The request id.
+    pub request: u8,
+    /// What it asks for; its digest. At most 4 different.
+    pub content: u8,
+    /// Policy refuses it.
+    pub refused: bool,
+    /// The chain reverts it.
+    pub reverts: bool,
+}
+
+/// How many faults of each kind may still happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Faults {
+    /// A worker dies; what it held is delivered again.
+    pub crashes: u8,
+    /// A call takes effect, or a send does not, and its reply is lost.
+    pub lost_replies: u8,
+    /// A message is delivered again while its worker is still at it.
+    pub redeliveries: u8,
+    /// Blocks that are not final are replaced by empty ones.
+    pub reorgs: u8,
+    /// The pool forgets a transaction.
+    pub evictions: u8,
+    /// A transaction that was not signed here takes the next nonce of the account.
+    pub foreign: u8,
+    /// A view comes from a node that still follows the blocks of before the last reorg.
+    pub stale_views: u8,
+}
+
+/// One moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct State {
+    /// The signing queue.
+    pub messages: [Message; MESSAGES],
+    /// The resign queue: one ask per request.
+    pub resign: [Resign; REQUESTS],
+    /// A poke is on the broadcast queue. Not followed where the sweep runs.
+    pub poke: bool,
+    /// The workers with the right to use KMS.
+    pub signers: [Signer; WORKERS],
+    /// The workers with the right to use a node.
+    pub broadcasters: [Broadcaster; WORKERS],
+    /// The requests table.
+    pub table: [Item; REQUESTS],
+    /// The head: the nonce the next reservation gets.
+    pub next_nonce: u8,
+    /// The head: the lowest slot not left behind.
+    pub lowest_open: u8,
+    /// The slots: request id and 1, or 0.
+    pub slots: [u8; NONCES],
+    /// What the nodes hold unmined, by nonce.
+    pub pool: [Tx; NONCES],
+    /// The chain.
+    pub chain: Chain,
+    /// The chain as it was before the last reorg: what a stale node still believes. Kept only where such
+    /// a node may be asked.
+    pub stale: Chain,
+    /// Reorgs so far: tells the blocks of one height apart.
+    pub fork: u8,
+    /// Faults that may still happen.
+    pub faults: Faults,
+    /// For the checks only: the contents ever signed for a nonce, as a set of bits.
+    pub signed: [u8; NONCES],
+    /// For the checks only: the outcome published for a request, by its number in the book.
+    pub outcomes: [u8; REQUESTS],
+    /// For the checks only: the rejection published for a message, by its stamp and 1.
+    pub rejections: [u8; MESSAGES],
+    /// For the checks only: the contents whose rejection carries an event id that names none, and 1.
+    pub nameless_events: [u8; REQUESTS],
+}
+
+/// A message of the signing queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Message {
+    /// Where it is.
+    pub state: Delivery,
+    /// How often it was delivered; counted only by the mutant that looks at it.
+    pub deliveries: u8,
+}
+
+/// Where a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Delivery {
+    /// There is no such message.
+    None,
+    /// On the queue.
+    Ready,
+    /// In a worker's hands.
+    Taken,
+    /// Deleted because its request is on its way.
+    AckedAsRequest,
+    /// Deleted because it was rejected.
+    AckedAsRejected,
+}
+
+/// An ask on the resign queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Resign {
+    /// Where it is: `None`, `Ready` or `Taken`.
+    pub state: Delivery,
+    /// The attempt asked for.
+    pub number: u8,
+    /// Its kind.
+    pub cancel: bool,
+}
+
+/// What a signer has in hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Signer {
+    /// Its next step.
+    pub step: SignerStep,
+    /// The message it works for.
+    pub job: Job,
+    /// The record as it knows it.
+    pub record: RecordId,
+    /// The nonce it read from the head.
+    pub nonce: u8,
+    /// The signature it holds.
+    pub tx: Tx,
+}
+
+/// What a signer works for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Job {
+    /// Nothing.
+    None,
+    /// A message of the signing queue.
+    Message(u8),
+    /// An ask for a request.
+    Resign(u8),
+}
+
+/// The next port call of a signer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SignerStep {
+    /// Receive.
+    Idle,
+    /// Read the account's head.
+    ReadHead,
+    /// Claim the slot: one transaction.
+    Reserve,
+    /// Mutant: move the counter in a write of its own.
+    MoveCounter,
+    /// Load the record that was there already.
+    Load,
+    /// KMS.
+    Sign,
+    /// Mutant: hand the bytes to a node before they are stored.
+    SendUnstored,
+    /// The conditional write.
+    Store,
+    /// Poke the broadcaster.
+    Poke,
+    /// Delete the message.
+    Ack,
+    /// Store a rejection.
+    Reject,
+    /// Publish a rejection.
+    PublishRejection,
+    /// Note its publication on the stored rejection.
+    MarkRejection,
+    /// Delete the rejected message.
+    AckRejection,
+    /// Mutant: publish the rejection of a message that is deleted already.
+    PublishAcked,
+}
+
+/// What a broadcaster has in hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Broadcaster {
+    /// Its next step.
+    pub step: BroadcasterStep,
+    /// It holds a poke. Not followed where the sweep runs.
+    pub holds_poke: bool,
+    /// The record it loaded.
+    pub record: RecordId,
+    /// The slot is the lane's head, by what was loaded.
+    pub is_lane_head: bool,
+    /// Every lower slot was sent, by what was loaded.
+    pub predecessors_sent: bool,
+    /// What it is about to do.
+    pub act: Act,
+}
+
+/// The next port call of a broadcaster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BroadcasterStep {
+    /// Load a slot and its record.
+    Idle,
+    /// Ask the chain.
+    View,
+    /// Do what was decided, or write down what came of it.
+    Do,
+}
+
+/// What a broadcaster does: the machine's action, or the event that came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Act {
+    /// Nothing.
+    None,
+    /// Hand over an attempt.
+    Send(u8),
+    /// Write down the answer.
+    Sent(u8, Class),
+    /// Write down a receipt.
+    Mined(Seen),
+    /// Write down that the block is gone.
+    Unmined,
+    /// Settle by a receipt.
+    Settle(Seen),
+    /// Search the foreign transaction.
+    ProveDisplaced,
+    /// Settle by a foreign transaction.
+    Displaced(Seen),
+    /// Publish the outcome.
+    Publish,
+    /// Write down that it is published.
+    Published,
+    /// Leave the slot behind.
+    Leave,
+    /// Ask the signer for an attempt.
+    Ask {
+        /// Its number.
+        number: u8,
+        /// Whether it is a cancel.
+        cancel: bool,
+    },
+    /// Write down that the deadline passed.
+    CancelByDeadline,
+}
+
+/// The answers the modelled nodes give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// Taken.
+    Accepted,
+    /// There already.
+    AlreadyKnown,
+    /// The nonce is used.
+    NonceTooLow,
+    /// Another of this nonce is there and pays as much.
+    Underpriced,
+    /// The reply was lost.
+    Unknown,
+}
+
+/// What stands under a request id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Item {
+    /// Nothing.
+    Vacant,
+    /// A rejection that never had a slot.
+    Rejected {
+        /// Its publication is noted.
+        published: bool,
+    },
+    /// A record.
+    Record(RecordId),
+}
+
+/// A record, by its number in the [`super::book::Book`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RecordId(pub u16);
+
+impl RecordId {
+    /// No record.
+    pub const NONE: Self = Self(0);
+}
+
+impl Class {
+    /// The machine's word for it.
+    #[must_use]
+    pub fn real(self) -> SendClass {
+        match self {
+            Self::Accepted => SendClass::Accepted,
+            Self::AlreadyKnown => SendClass::AlreadyKnown,
+            Self::NonceTooLow => SendClass::NonceTooLow,
+            Self::Underpriced => SendClass::Underpriced(None),
+            Self::Unknown => SendClass::Unknown,
+        }
+    }
+}
+
+impl Signer {
+    /// Nothing in hand.
+    pub const IDLE: Self =
+        Self { step: SignerStep::Idle, job: Job::None, record: RecordId::NONE, nonce: 0, tx: Tx::NONE };
+}
+
+impl Resign {
+    /// No ask.
+    pub const NONE: Self = Self { state: Delivery::None, number: 0, cancel: false };
+
+    /// The attempt asked for is the one a record lacks.
+    #[must_use]
+    pub fn asks_for(self, facts: &Facts) -> bool {
+        usize::from(self.number) == facts.attempts.len() && self.cancel == (facts.next_kind == AttemptKind::Cancel)
+    }
+}
+
+impl Broadcaster {
+    /// Nothing in hand.
+    pub const IDLE: Self = Self {
+        step: BroadcasterStep::Idle,
+        holds_poke: false,
+        record: RecordId::NONE,
+        is_lane_head: false,
+        predecessors_sent: false,
+        act: Act::None,
+    };
+
+    /// The round is over; the pass may go on.
+    #[must_use]
+    pub fn rested(self) -> Self {
+        Self { holds_poke: self.holds_poke, ..Self::IDLE }
+    }
+}
+
+impl State {
+    /// The messages are on the queue and nothing has happened.
+    #[must_use]
+    pub fn first(world: &World) -> Self {
+        let delivered = |at| if at < world.messages.len() { Delivery::Ready } else { Delivery::None };
+        Self {
+            messages: std::array::from_fn(|at| Message { state: delivered(at), deliveries: 0 }),
+            resign: [Resign::NONE; REQUESTS],
+            poke: false,
+            signers: [Signer::IDLE; WORKERS],
+            broadcasters: [Broadcaster::IDLE; WORKERS],
+            table: [Item::Vacant; REQUESTS],
+            next_nonce: 0,
+            lowest_open: 0,
+            slots: [0; NONCES],
+            pool: [Tx::NONE; NONCES],
+            chain: Chain::EMPTY,
+            stale: Chain::EMPTY,
+            fork: 0,
+            faults: world.faults,
+            signed: [0; NONCES],
+            outcomes: [0; REQUESTS],
+            rejections: [0; MESSAGES],
+            nameless_events: [0; REQUESTS],
+        }
+    }
+
+    /// The same with equal workers in a fixed order, the busy ones first.
+    #[must_use]
+    pub fn canonical(mut self) -> Self {
+        self.signers.sort_unstable_by(|a, b| b.cmp(a));
+        self.broadcasters.sort_unstable_by(|a, b| b.cmp(a));
+        self
+    }
+
+    /// The record of a slot, when it is there.
+    #[must_use]
+    pub fn record_at(&self, nonce: u8) -> Option<RecordId> {
+        let request = self.slots.get(usize::from(nonce))?.checked_sub(1)?;
+        match self.table[usize::from(request)] {
+            Item::Record(record) => Some(record),
+            Item::Vacant | Item::Rejected { .. } => None,
+        }
+    }
+
+    /// The records of the table.
+    pub fn records(&self) -> impl Iterator<Item = RecordId> + '_ {
+        self.table.iter().filter_map(|item| match item {
+            Item::Record(record) => Some(*record),
+            Item::Vacant | Item::Rejected { .. } => None,
+        })
+    }
+}

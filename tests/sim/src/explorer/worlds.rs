@@ -1,0 +1,160 @@
+//! The worlds that are explored, by name.
+
+use super::world::{Ask, Faults, World};
+
+/// A plain request.
+const fn ask(request: u8, content: u8) -> Ask {
+    Ask { request, content, refused: false, reverts: false }
+}
+
+const NO_FAULTS: Faults =
+    Faults { crashes: 0, lost_replies: 0, redeliveries: 0, reorgs: 0, evictions: 0, foreign: 0, stale_views: 0 };
+
+/// Every world, small enough for each push.
+#[must_use]
+pub fn all() -> Vec<World> {
+    let base = World {
+        name: "base",
+        about: "two requests, two signers, one broadcaster; a crash and a lost reply",
+        messages: vec![ask(0, 0), ask(1, 1)],
+        signers: 2,
+        broadcasters: 1,
+        faults: Faults { crashes: 1, lost_replies: 1, ..NO_FAULTS },
+        sweep: true,
+        asks: false,
+        bumps: false,
+        deadlines: false,
+    };
+    let mut worlds = vec![
+        World { name: "calm", about: "the base world without faults", faults: NO_FAULTS, ..base.clone() },
+        World {
+            name: "duplicates",
+            about: "one request in two messages, and one of them comes again while it is worked on",
+            messages: vec![ask(0, 0), ask(0, 0)],
+            faults: Faults { crashes: 1, lost_replies: 1, redeliveries: 1, ..NO_FAULTS },
+            ..base.clone()
+        },
+        World {
+            name: "conflict",
+            about: "one id with two contents; a crash, a lost reply and a second delivery",
+            messages: vec![ask(0, 0), ask(0, 1)],
+            faults: Faults { crashes: 1, lost_replies: 1, redeliveries: 1, ..NO_FAULTS },
+            ..base.clone()
+        },
+        World {
+            name: "conflicts",
+            about: "one id with three contents",
+            messages: vec![ask(0, 0), ask(0, 1), ask(0, 2)],
+            faults: NO_FAULTS,
+            ..base.clone()
+        },
+        World {
+            name: "refused",
+            about: "one request is refused by policy, the other is reverted by the chain",
+            messages: vec![Ask { refused: true, ..ask(0, 0) }, Ask { reverts: true, ..ask(1, 1) }],
+            faults: Faults { crashes: 1, lost_replies: 1, redeliveries: 1, ..NO_FAULTS },
+            ..base.clone()
+        },
+    ];
+    worlds.extend(restless(&base));
+    worlds.push(base);
+    worlds
+}
+
+/// The worlds in which the chain, the lane or the clock does not stand still.
+fn restless(base: &World) -> Vec<World> {
+    vec![
+        World {
+            name: "reorg",
+            about: "blocks are replaced, and the pool forgets",
+            signers: 1,
+            faults: Faults { reorgs: 1, evictions: 1, ..NO_FAULTS },
+            ..base.clone()
+        },
+        World {
+            name: "nodes",
+            about: "a node still follows the blocks that a reorg replaced",
+            messages: vec![ask(0, 0)],
+            signers: 1,
+            faults: Faults { crashes: 1, reorgs: 1, evictions: 1, stale_views: 2, ..NO_FAULTS },
+            ..base.clone()
+        },
+        World {
+            name: "pokes",
+            about: "no sweep: pokes alone keep the lane going, over a crash",
+            signers: 1,
+            sweep: false,
+            faults: Faults { crashes: 1, ..NO_FAULTS },
+            ..base.clone()
+        },
+        World {
+            name: "passes",
+            about: "two broadcasters at one lane, as if the queue's group lock did not exist",
+            messages: vec![ask(0, 0)],
+            signers: 1,
+            broadcasters: 2,
+            faults: Faults { crashes: 1, reorgs: 1, evictions: 1, ..NO_FAULTS },
+            ..base.clone()
+        },
+        World {
+            name: "asks",
+            about: "the broadcaster asks the signer for signatures that a crash may have lost",
+            messages: vec![ask(0, 0)],
+            faults: Faults { crashes: 2, lost_replies: 1, ..NO_FAULTS },
+            asks: true,
+            ..base.clone()
+        },
+        World {
+            name: "bumps",
+            about: "the head of the lane is replaced at a higher price, while blocks and the pool change",
+            messages: vec![ask(0, 0)],
+            signers: 1,
+            asks: true,
+            bumps: true,
+            faults: Faults { crashes: 1, reorgs: 1, evictions: 1, ..NO_FAULTS },
+            ..base.clone()
+        },
+        World {
+            name: "deadlines",
+            about: "a deadline passes at any moment, and the slot is cancelled",
+            messages: vec![ask(0, 0)],
+            signers: 1,
+            asks: true,
+            deadlines: true,
+            faults: Faults { crashes: 1, reorgs: 1, evictions: 1, ..NO_FAULTS },
+            ..base.clone()
+        },
+        World {
+            name: "foreign",
+            about: "the key is used elsewhere too, and a block with that is replaced",
+            signers: 1,
+            faults: Faults { reorgs: 1, foreign: 1, ..NO_FAULTS },
+            ..base.clone()
+        },
+    ]
+}
+
+/// A world by its name.
+#[must_use]
+pub fn named(name: &str) -> Option<World> {
+    all().into_iter().find(|world| world.name == name)
+}
+
+/// The same world with more faults: minutes, not seconds.
+#[must_use]
+pub fn deeper(world: World) -> World {
+    let faults = world.faults;
+    let more = |count: u8| if count == 0 { 0 } else { count + 1 };
+    World {
+        faults: Faults {
+            crashes: faults.crashes + 1,
+            lost_replies: more(faults.lost_replies),
+            redeliveries: faults.redeliveries,
+            reorgs: faults.reorgs,
+            evictions: faults.evictions,
+            foreign: faults.foreign,
+            stale_views: more(faults.stale_views),
+        },
+        ..world
+    }
+}
