@@ -170,7 +170,8 @@ pub struct WireRevert {
 pub struct OutcomeMessage {
     /// Always `outcome.v1`.
     pub schema: String,
-    /// `sha256(requestId, status, txHash)` as 64 hex digits: drop what you have seen.
+    /// 64 hex digits, the same on every copy of an outcome: drop what you have seen. SHA-256 of request id,
+    /// status and the deciding transaction's hash (for `rejected`: of what is said).
     pub event_id: String,
     /// The caller's id, or `sqs:<message id>` for a message that had none.
     pub request_id: String,
@@ -215,8 +216,10 @@ pub struct OutcomeMessage {
     /// The caller's metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<serde_json::Value>,
-    /// Unix milliseconds: when the outcome was decided.
-    pub settled_at: u64,
+    /// Unix milliseconds: when the outcome was decided. Missing for `rejected`: a message that is
+    /// delivered again is rejected again, and its copies are equal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled_at: Option<u64>,
 }
 
 /// The item of the requests table as JSON, without `data`'s bytes being anything but hex.

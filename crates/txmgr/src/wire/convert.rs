@@ -2,7 +2,7 @@
 
 use crate::record::{Attempt, AttemptKind, Phase, Reason, Record, Rejected, SendClass, Stored};
 use crate::tx::Fee;
-use crate::units::{AccountKey, Digest, Millis, RequestId, TxHash, sha256};
+use crate::units::{AccountKey, Digest, Millis, RequestId, sha256};
 
 use super::{OutcomeMessage, RequestStatus, Status, WireAttempt, WireFee, WireKind, WireReason, WireRevert};
 
@@ -63,11 +63,20 @@ impl From<&Reason> for WireReason {
     }
 }
 
-/// `sha256(requestId, status, txHash)`, the parts parted by a zero byte, in hex.
+/// `sha256(requestId, status, evidence)`, the parts parted by a zero byte, in hex.
+///
+/// The evidence is the deciding transaction's hash. A rejection has none, and one id may be rejected
+/// more than once, with other contents or for other reasons: there the evidence is a hash of what the
+/// outcome says, so that two outcomes with one `eventId` are always equal.
 #[must_use]
-pub fn event_id(request_id: &RequestId, status: Status, tx_hash: Option<TxHash>) -> String {
-    let tx_hash = tx_hash.map(|hash| hash.to_string()).unwrap_or_default();
-    hex::encode(sha256(format!("{request_id}\0{}\0{tx_hash}", status.as_str()).as_bytes()))
+pub fn event_id(request_id: &RequestId, status: Status, evidence: &str) -> String {
+    hex::encode(sha256(format!("{request_id}\0{}\0{evidence}", status.as_str()).as_bytes()))
+}
+
+fn evidence_of(rejected: &Rejected) -> String {
+    let Rejected { digest, account, reason, metadata, .. } = rejected;
+    let said = format!("{digest:?}\0{account:?}\0{}\0{}\0{metadata:?}", reason.code, reason.message);
+    hex::encode(sha256(said.as_bytes()))
 }
 
 impl OutcomeMessage {
@@ -83,7 +92,7 @@ impl OutcomeMessage {
         let shown = RequestStatus::of_record(record);
         Some(Self {
             schema: Self::SCHEMA.to_owned(),
-            event_id: event_id(&record.request_id, status, Some(tx_hash)),
+            event_id: event_id(&record.request_id, status, &tx_hash.to_string()),
             request_id: shown.request_id,
             status,
             digest: shown.digest,
@@ -99,7 +108,7 @@ impl OutcomeMessage {
             contract_address: shown.contract_address,
             reason: shown.reason,
             metadata: shown.metadata,
-            settled_at: settlement.settled_at.0,
+            settled_at: Some(settlement.settled_at.0),
         })
     }
 
@@ -108,7 +117,7 @@ impl OutcomeMessage {
     pub fn of_rejected(rejected: &Rejected) -> Self {
         Self {
             schema: Self::SCHEMA.to_owned(),
-            event_id: event_id(&rejected.request_id, Status::Rejected, None),
+            event_id: event_id(&rejected.request_id, Status::Rejected, &evidence_of(rejected)),
             request_id: rejected.request_id.to_string(),
             status: Status::Rejected,
             digest: rejected.digest.map(|digest| hex_digest(&digest)),
@@ -124,7 +133,7 @@ impl OutcomeMessage {
             contract_address: None,
             reason: Some(WireReason::from(&rejected.reason)),
             metadata: rejected.metadata.clone(),
-            settled_at: rejected.created_at.0,
+            settled_at: None,
         }
     }
 }
