@@ -52,13 +52,21 @@ def plain(value: Any) -> Any:
     return "0x" + bytes(value).hex()
 
 
+def read(item: Json) -> Json:
+    """An item as DynamoDB gives it, as the JSON of the schema. Metadata is kept as text: numbers as written."""
+    read_value = TypeDeserializer().deserialize
+    fields = {name: plain(read_value(value)) for name, value in item.items()}
+    if "metadata" in fields:
+        fields["metadata"] = json.loads(fields["metadata"])
+    return fields
+
+
 def get(stack: Stack, id: str) -> Json | None:
     """What a backend reads to see how a request stands: one item."""
     table = stack.ready["requestsTable"]
     key = {"requestId": {"S": id}}
     found = stack.aws("dynamodb").get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
-    read = TypeDeserializer().deserialize
-    return {name: plain(read(value)) for name, value in found.items()} if found else None
+    return read(found) if found else None
 
 
 def published(stack: Stack, id: str, status: str | None = None, within_s: float = 60) -> Json:
@@ -82,10 +90,8 @@ def deploy(stack: Stack, backend: Backend) -> tuple[list[Sent], str]:
 
 def scan(stack: Stack, table: str) -> list[Json]:
     """Every item of a table."""
-    read = TypeDeserializer().deserialize
     pages = stack.aws("dynamodb").get_paginator("scan").paginate(TableName=stack.ready[table], ConsistentRead=True)
-    items = (item for page in pages for item in page["Items"])
-    return [{name: plain(read(value)) for name, value in item.items()} for item in items]
+    return [read(item) for page in pages for item in page["Items"]]
 
 
 @dataclass(frozen=True)
