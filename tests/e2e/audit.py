@@ -193,8 +193,10 @@ def heads(stack: Stack) -> list[Json]:
 class Audit:
     """What is there, held against what was sent."""
 
-    def __init__(self, stack: Stack, sent: list[Sent], subscribers: list[Subscriber], in_order: bool) -> None:
-        self.stack, self.subscribers, self.in_order = stack, subscribers, in_order
+    def __init__(
+        self, stack: Stack, sent: list[Sent], subscribers: list[Subscriber], in_order: bool, crashed: bool = False
+    ) -> None:
+        self.stack, self.subscribers, self.in_order, self.crashed = stack, subscribers, in_order, crashed
         self.problems: list[str] = []
         self.by_id: dict[str, list[Sent]] = defaultdict(list)
         for message in sent:
@@ -386,5 +388,6 @@ class Audit:
         self.expect(left == 0, f"{left} message(s) are left in the signing queue")
         dead = [url for url in sqs.list_queues()["QueueUrls"] if "-dlq" in url]
         self.expect(len(dead) == 3, f"there are dead-letter queues {dead}, not one per queue")
-        for url in dead:
+        # A poke that outlived many workers may be set aside: the sweep replaces it, and nothing is in it.
+        for url in (url for url in dead if "signing" in url or not self.crashed):
             self.expect(queue_depth(sqs, url) == 0, f"{url} is not empty")

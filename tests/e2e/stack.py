@@ -64,7 +64,7 @@ def anvil_program() -> Path:
 def environment(**more: str) -> dict[str, str]:
     """Ours without what would lead the program to somebody's real AWS, or to another local stack."""
     ours = {k: v for k, v in os.environ.items() if not k.startswith("AWS_") and k != "SIGNPOST_CONFIG"}
-    return {**ours, "RUST_LOG": os.environ.get("RUST_LOG", "info"), **more}
+    return {**ours, **more}
 
 
 class Program:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from audit import OUTCOME, STATUS, published
+from audit import OUTCOME, STATUS, get, published
 from conftest import show_logs_if_failed
 from scenario import DENIED
 from stack import Program, Ran, Stack, run, start_stack, wait_for
@@ -38,7 +39,8 @@ def beside(stack: Stack, *arguments: str, stdin: str | None = None) -> Ran:
 
 
 def submit(stack: Stack, id: str, *more: str) -> None:
-    sent = beside(stack, "submit", "--id", id, "--gas", "21000", *more)
+    account = () if "--account" in more else ("--account", "hot")
+    sent = beside(stack, "submit", "--id", id, "--gas", "21000", *account, *more)
     assert sent.code == 0, sent.err
     assert id in sent.out
 
@@ -64,15 +66,15 @@ def test_a_request_made_of_options_is_executed_as_written(stack: Stack) -> None:
 
 
 def test_a_request_without_an_id_gets_one(stack: Stack) -> None:
-    sent = beside(stack, "submit", "--to", TO, "--gas", "21000", "--json")
+    sent = beside(stack, "submit", "--account", "hot", "--to", TO, "--gas", "21000", "--json")
     assert published(stack, sent.line()["requestId"])["status"] == "confirmed"
 
 
 def test_requests_come_from_a_file_or_as_lines(stack: Stack, tmp_path: Path) -> None:
     file = tmp_path / "request.json"
-    file.write_text(json.dumps({"requestId": "file-1", "to": TO, "gas": 21_000}, indent=2))
+    file.write_text(json.dumps({"requestId": "file-1", "account": "hot", "to": TO, "gas": 21_000}, indent=2))
     assert beside(stack, "submit", "--file", str(file)).code == 0
-    bodies = [{"requestId": f"line-{at}", "to": TO, "gas": 21_000} for at in range(12)]
+    bodies = [{"requestId": f"line-{at}", "account": "hot", "to": TO, "gas": 21_000} for at in range(12)]
     sent = beside(stack, "submit", "--json", stdin="\n".join(map(json.dumps, bodies)))
     assert [line["requestId"] for line in sent.lines()] == [body["requestId"] for body in bodies]
     ids = ["file-1", *(f"line-{at}" for at in range(12))]
@@ -142,15 +144,25 @@ def test_accounts_are_registered_once_and_shown(stack: Stack) -> None:
 
     again = beside(stack, "account", "register", "extra", "--create-key", "--json")
     assert again.code == 0 and again.line()["address"] == made.line()["address"]
-    taken = beside(stack, "account", "register", "extra", "--kms-key", listed["hot"]["kmsKeyId"])
+    taken = beside(stack, "account", "register", "another", "--kms-key", listed["hot"]["kmsKeyId"])
     assert taken.code == 2, taken.err
     assert "registered already, as hot" in taken.err, taken.err
     unknown = beside(stack, "account", "show", "nobody")
     assert unknown.code == 1 and "account list" in unknown.err, unknown.err
 
-    # An account that nobody wrote rules for signs nothing, also when it came after the worker.
-    submit(stack, "extra-1", "--account", "extra", "--to", TO)
-    assert published(stack, "extra-1")["reason"]["code"] == "noPolicy"
+
+def test_a_new_account_signs_at_once_and_waits_for_its_funds(stack: Stack) -> None:
+    made = beside(stack, "account", "register", "poor", "--create-key", "--json").line()
+    submit(stack, "poor-1", "--account", "poor", "--to", TO)
+    refused = wait_for("a node wants funds", lambda: is_unpaid(get(stack, "poor-1")), 30)
+    assert "publishedAt" not in refused, "an account without funds is no verdict"
+    stack.rpc.call("anvil_setBalance", made["address"], hex(10**18))
+    funded = published(stack, "poor-1")
+    assert (funded["status"], len(funded["attempts"])) == ("confirmed", 1)
+
+
+def is_unpaid(item: dict[str, Any] | None) -> dict[str, Any] | None:
+    return item if item and any(attempt.get("answer") == "funds" for attempt in item.get("attempts", [])) else None
 
 
 def test_commands_find_the_running_stack(stack: Stack) -> None:

@@ -64,4 +64,4 @@ def test_killed_workers_lose_and_double_nothing(dev: StartStack, rng: random.Ran
     stack.start_worker(config=config)
     took = settle(stack, sent, subscribers, within_s=120)
     print(f"{len(stack.workers)} workers; the last one took {took:.1f} s")
-    Audit(stack, sent, subscribers, in_order=True).run()
+    Audit(stack, sent, subscribers, in_order=True, crashed=True).run()
