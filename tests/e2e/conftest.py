@@ -1,0 +1,62 @@
+"""Fixtures: local stacks that are stopped whatever happens, their logs when a test fails, the seed."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from stack import Stack, start_stack
+
+LOG_LINES = 60
+
+StartStack = Callable[..., Stack]
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
+
+
+@pytest.fixture
+def dev(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[StartStack]:
+    """Starts `signpost dev` with the options given; stops it at the end of the test."""
+    stacks: list[Stack] = []
+
+    def start(*options: str) -> Stack:
+        directory = tmp_path / f"stack-{len(stacks)}"
+        directory.mkdir()
+        stacks.append(start_stack(directory, *options))
+        return stacks[-1]
+
+    yield start
+    for stack in stacks:
+        show_logs_if_failed(stack, request.node)
+        stack.stop()
+
+
+def show_logs_if_failed(stack: Stack, test: pytest.Item) -> None:
+    if test.stash.get(FAILED, False):
+        for name, log in stack.logs():
+            print(f"--- the end of {name}'s log", *log.splitlines()[-LOG_LINES:], sep="\n")
+
+
+@pytest.fixture
+def seed() -> int:
+    """What a run's randomness follows from: SIGNPOST_SEED, or one of its own, which a failure shows."""
+    seed = int(os.environ.get("SIGNPOST_SEED") or secrets.randbelow(2**32))
+    print(f"SIGNPOST_SEED={seed}")
+    return seed
+
+
+@pytest.fixture
+def rng(seed: int) -> random.Random:
+    return random.Random(seed)

@@ -1,0 +1,302 @@
+"""The product as a user runs it: `signpost dev` and `signpost worker` as processes, plain AWS clients
+beside them, and JSON-RPC by hand.
+
+Knows nothing about requests. Read next: scenario.py (what is sent), audit.py (what must come of it).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import boto3
+from botocore.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+CHAIN_ID = 97
+# A first start installs everything; verify does that before, so this is for a busy machine.
+READY_WITHIN_S = 120.0
+ENDED_WITHIN_S = 20.0
+POLL_S = 0.1
+
+T = TypeVar("T")
+
+
+def wait_for(what: str, look: Callable[[], T | None], within_s: float, every_s: float = POLL_S) -> T:
+    """Looks until there is an answer that is not None or False. The deadline is the only clock."""
+    deadline = time.monotonic() + within_s
+    while True:
+        found = look()
+        if found is not None and found is not False:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {within_s:g} s")
+        time.sleep(every_s)
+
+
+def binary() -> Path:
+    """The program under test: what `cargo verify` built, or what SIGNPOST_BIN names."""
+    named = os.environ.get("SIGNPOST_BIN")
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    path = Path(named) if named else target / "debug" / "signpost"
+    assert path.is_file(), f"{path} is missing; run `cargo verify --e2e-only`, or `cargo build -p signpost` first"
+    return path
+
+
+def anvil_program() -> Path:
+    """The anvil that the set-up installed."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    tools = Path(os.environ.get("SIGNPOST_TOOLS", target / "local-stack"))
+    found = sorted(tools.glob("node/node_modules/@foundry-rs/anvil-*/bin/anvil"))
+    assert found, f"no anvil in {tools}; run `cargo verify --e2e-only`"
+    return found[0]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Ours without what would lead the program to somebody's real AWS, or to another local stack."""
+    ours = {k: v for k, v in os.environ.items() if not k.startswith("AWS_") and k != "SIGNPOST_CONFIG"}
+    return {**ours, **more}
+
+
+class Program:
+    """A running `signpost`, with its output in files."""
+
+    def __init__(self, directory: Path, name: str, arguments: Iterable[str]) -> None:
+        self.name = name
+        self.out, self.err = directory / f"{name}.out", directory / f"{name}.err"
+        with self.out.open("wb") as out, self.err.open("wb") as err:
+            self.process = subprocess.Popen(
+                [str(binary()), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=environment(),
+                cwd=directory,
+                # A Ctrl-C at pytest is pytest's; its fixtures then stop us.
+                start_new_session=True,
+            )
+
+    @property
+    def ended(self) -> int | None:
+        return self.process.poll()
+
+    def log(self) -> str:
+        return self.err.read_text(errors="replace")
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, within_s: float = ENDED_WITHIN_S) -> int:
+        return self.process.wait(timeout=within_s)
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM, and for good if that does not help."""
+        if self.ended is None:
+            self.send(signal.SIGTERM)
+        try:
+            return self.wait()
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+
+@dataclass
+class Stack:
+    """A ready local stack, and clients for it."""
+
+    program: Program
+    ready: dict[str, Any]
+    workers: list[Program] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.rpc = Rpc(self.ready["rpcUrl"])
+        self.config_file = Path(self.ready["configFile"])
+        self.signing_queue: str = self.ready["signingQueueUrl"]
+        self.addresses: dict[str, str] = {entry["name"]: entry["address"] for entry in self.ready["accounts"]}
+
+    def aws(self, service: str) -> Any:
+        """A plain AWS client, as any backend has it."""
+        return boto3.client(
+            service,
+            endpoint_url=self.ready["awsEndpoint"],
+            region_name=self.ready["region"],
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+            config=Config(retries={"mode": "standard"}, max_pool_connections=4),
+        )
+
+    def start_worker(self, *options: str, config: Path | None = None) -> Program:
+        """`signpost worker`, a process of its own."""
+        name = f"worker-{len(self.workers)}"
+        arguments = ["worker", "--config", str(config or self.config_file), *options]
+        worker = Program(self.program.out.parent, name, arguments)
+        self.workers.append(worker)
+        return worker
+
+    def kms_signatures(self) -> int:
+        """Signatures the emulator's KMS made since it started, by its own log."""
+        log = self.config_file.with_name("ministack.log").read_text(errors="replace")
+        return sum("Signed " in line for line in log.splitlines() if "kms" in line)
+
+    def stop(self) -> None:
+        for worker in self.workers:
+            if worker.ended is None:
+                worker.stop()
+        if self.program.ended is None:
+            self.program.stop()
+
+    def logs(self) -> Iterator[tuple[str, str]]:
+        """Every log there is, by name."""
+        for program in [self.program, *self.workers]:
+            yield program.name, program.log()
+        for part in ("worker", "anvil", "ministack"):
+            log = self.config_file.with_name(f"{part}.log")
+            if log.is_file():
+                yield f"dev's {part}", log.read_text(errors="replace")
+
+
+def start_stack(directory: Path, *options: str) -> Stack:
+    """`signpost dev --json`, ready. Its ports are its own: the usual ones, or free ones."""
+    program = Program(directory, "dev", ["dev", "--json", *options])
+    try:
+        return Stack(program, wait_for("dev is ready", lambda: ready_line(program), READY_WITHIN_S))
+    except BaseException:
+        print(program.log())
+        if program.ended is None:
+            program.stop()
+        raise
+
+
+def ready_line(program: Program) -> dict[str, Any] | None:
+    """The one JSON line of stdout, once it is whole."""
+    line, newline, _ = program.out.read_text().partition("\n")
+    if newline:
+        ready: dict[str, Any] = json.loads(line)
+        return ready
+    assert program.ended is None, f"dev ended with {program.ended}"
+    return None
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    def line(self) -> Any:
+        (only,) = self.lines()
+        return only
+
+
+def run(*arguments: str, stdin: str | None = None, within_s: float = 60.0, **more: str) -> Ran:
+    """A `signpost` command, to its end."""
+    done = subprocess.run(
+        [str(binary()), *arguments],
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        capture_output=True,
+        text=True,
+        env=environment(**more),
+        timeout=within_s,
+        check=False,
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+class Rpc:
+    """A node, asked by hand."""
+
+    BATCH = 100
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def call(self, method: str, *params: Any) -> Any:
+        (answer,) = self.calls([(method, list(params))])
+        return answer
+
+    def calls(self, calls: list[tuple[str, list[Any]]]) -> list[Any]:
+        """Many calls in few requests; the answers in order."""
+        answers: list[Any] = []
+        for start in range(0, len(calls), self.BATCH):
+            part = calls[start : start + self.BATCH]
+            batch = [{"jsonrpc": "2.0", "id": at, "method": m, "params": p} for at, (m, p) in enumerate(part)]
+            request = urllib.request.Request(
+                self.url, json.dumps(batch).encode(), {"Content-Type": "application/json"}
+            )
+            with urllib.request.urlopen(request, timeout=30) as response:
+                found = {answer["id"]: answer for answer in json.load(response)}
+            for at in range(len(part)):
+                assert "result" in found[at], f"{part[at]}: {found[at]}"
+                answers.append(found[at]["result"])
+        return answers
+
+    def blocks(self) -> list[dict[str, Any]]:
+        """Every block with its transactions, from the first to the newest."""
+        newest = int(self.call("eth_blockNumber"), 16)
+        return self.calls([("eth_getBlockByNumber", [hex(number), True]) for number in range(newest + 1)])
+
+
+def processes() -> dict[int, tuple[int, str]]:
+    """Every process of this machine: its id, its parent's, its command. Dead ones left out."""
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat=,command="], capture_output=True, text=True, check=True)
+    found = {}
+    for line in listed.stdout.splitlines():
+        pid, parent, state, command = line.split(None, 3)
+        if not state.startswith("Z"):
+            found[int(pid)] = (int(parent), command)
+    return found
+
+
+def family(of: int) -> dict[int, str]:
+    """A process and all that descend from it, with their commands."""
+    everyone = processes()
+    members = {of: everyone[of][1]}
+    while True:
+        more = {pid: command for pid, (parent, command) in everyone.items() if parent in members and pid not in members}
+        if not more:
+            return members
+        members.update(more)
+
+
+@contextmanager
+def own_anvil(directory: Path, port: int) -> Iterator[str]:
+    """A node that somebody else started; its URL."""
+    arguments = ["--port", str(port), "--chain-id", "97", "--accounts", "0", "--base-fee", "0", "-q"]
+    arguments += ["--block-time", "0.45", "--slots-in-an-epoch", "1", "--cache-path", str(directory)]
+    node = subprocess.Popen([str(anvil_program()), *arguments], stdin=subprocess.DEVNULL)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_for("the own anvil answers", lambda: answers(url), READY_WITHIN_S)
+        yield url
+        assert node.poll() is None, "the own anvil was ended by somebody else"
+    finally:
+        node.kill()
+        node.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        Rpc(url).call("eth_blockNumber")
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,115 @@
+"""`signpost dev` as a process: whatever ends it, nothing is left; and it says what is in its way."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from audit import published
+from conftest import StartStack
+from stack import Rpc, Stack, family, own_anvil, processes, run, wait_for
+
+# A second start installs nothing. Starting both servers takes two or three seconds on two idle cores.
+SECOND_START_S = 20.0
+
+
+@contextmanager
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def free_port() -> int:
+    with taken_port() as port:
+        return port
+
+
+def is_open(url: str) -> bool:
+    parts = urllib.parse.urlsplit(url)
+    with socket.socket() as probe:
+        return probe.connect_ex((parts.hostname, parts.port)) == 0
+
+
+def servers(stack: Stack) -> list[str]:
+    return [stack.ready["awsEndpoint"], stack.ready["rpcUrl"]]
+
+
+def left_of(members: dict[int, str]) -> dict[int, str]:
+    """Those that still run."""
+    now = processes()
+    return {pid: command for pid, command in members.items() if now.get(pid, (0, ""))[1] == command}
+
+
+def nothing_is_left(members: dict[int, str], urls: list[str]) -> bool:
+    return not left_of(members) and not any(is_open(url) for url in urls)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_behind(dev: StartStack, number: signal.Signals) -> None:
+    stack = dev()
+    members = family(stack.program.process.pid)
+    assert len(members) >= 3, f"anvil and ministack are not among {members}"
+    assert all(is_open(url) for url in servers(stack))
+    stack.program.send(number)
+    code = stack.program.wait()
+    if number != signal.SIGKILL:
+        assert code == 0, f"a stop that was asked for ended with {code}"
+        assert nothing_is_left(members, servers(stack)), f"{left_of(members)} outlived dev"
+    wait_for("all of it is gone", lambda: nothing_is_left(members, servers(stack)), 20)
+
+
+def test_a_second_start_takes_seconds_and_is_empty(dev: StartStack) -> None:
+    first = dev()
+    first.stop()
+    begun = time.monotonic()
+    second = dev()
+    took = time.monotonic() - begun
+    print(f"the second start took {took:.1f} s")
+    assert took < SECOND_START_S
+    assert second.aws("dynamodb").scan(TableName=second.ready["requestsTable"])["Items"] == []
+
+
+def test_two_stacks_live_side_by_side(dev: StartStack) -> None:
+    one, two = dev("--no-worker"), dev("--no-worker", "--account", "a", "--account", "b")
+    assert not set(servers(one)) & set(servers(two))
+    assert sorted(two.addresses) == ["a", "b"]
+    one.stop()
+    assert all(is_open(url) for url in servers(two))
+
+
+def test_an_own_node_is_used_and_left_alone(dev: StartStack, tmp_path: Path) -> None:
+    with own_anvil(tmp_path, free_port()) as url:
+        stack = dev("--rpc-url", url)
+        assert stack.ready["rpcUrl"] == url
+        assert not any("anvil" in command for command in family(stack.program.process.pid).values())
+        sent = run("submit", "--id", "own-1", "--to", "0x" + "aa" * 20, "--value", "7", "--gas", "21000",
+                   "--config", str(stack.config_file))  # fmt: skip
+        assert sent.code == 0, sent.err
+        item = published(stack, "own-1")
+        assert item["status"] == "confirmed"
+        assert Rpc(url).call("eth_getTransactionByHash", item["txHash"])["value"] == "0x7"
+        stack.stop()
+        assert is_open(url)
+
+
+@pytest.mark.parametrize("option", ["--aws-port", "--rpc-port"])
+def test_a_taken_port_is_named_with_the_way_out(option: str) -> None:
+    with taken_port() as port:
+        ended = run("dev", "--no-worker", option, str(port))
+    assert ended.code == 1
+    assert f"port {port}" in ended.err and "taken" in ended.err and option in ended.err, ended.err
+
+
+def test_a_node_that_is_not_there_is_named() -> None:
+    url, aws_port = f"http://127.0.0.1:{free_port()}", free_port()
+    ended = run("dev", "--no-worker", "--rpc-url", url, "--aws-port", str(aws_port))
+    assert ended.code == 1
+    assert url in ended.err, ended.err
+    wait_for("ministack is gone", lambda: not is_open(f"http://127.0.0.1:{aws_port}"), 20)
