@@ -1,0 +1,67 @@
+"""The README's three steps, as they stand there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import StartStack
+from stack import Stack, binary, environment
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def block(language: str) -> str:
+    found = re.findall(rf"^```{language} three-steps\n(.*?)^```$", (ROOT / "README.md").read_text(), re.S | re.M)
+    assert len(found) == 1, f"the README shows the three steps in {language} once"
+    return found[0]
+
+
+def variables(stack: Stack) -> dict[str, str]:
+    ready = stack.ready
+    return environment(
+        AWS_ENDPOINT_URL=ready["awsEndpoint"],
+        AWS_REGION=ready["region"],
+        AWS_DEFAULT_REGION=ready["region"],
+        AWS_ACCESS_KEY_ID="test",
+        AWS_SECRET_ACCESS_KEY="test",
+        SIGNING_QUEUE_URL=ready["signingQueueUrl"],
+        REQUESTS_TABLE=ready["requestsTable"],
+        OUTCOME_TOPIC_ARN=ready["outcomeTopicArn"],
+        SIGNPOST_CONFIG=ready["configFile"],
+        PATH=f"{binary().parent}{os.pathsep}{os.environ['PATH']}",
+    )
+
+
+def run(stack: Stack, *command: str) -> str:
+    ran = subprocess.run(command, env=variables(stack), cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+@pytest.fixture
+def stack(dev: StartStack) -> Stack:
+    return dev()
+
+
+def test_the_three_steps_in_python_do_what_they_say(stack: Stack) -> None:
+    printed = run(stack, sys.executable, "-c", block("python")).split()
+    assert printed[0] == printed[2] == "confirmed"
+    assert re.fullmatch("0x[0-9a-f]{64}", printed[1])
+
+
+def test_the_three_steps_in_the_shell_do_what_they_say(stack: Stack) -> None:
+    printed = run(stack, "sh", "-euc", block("sh"))
+    assert '"status":"confirmed"' in printed.replace(" ", "")
+
+
+def test_the_three_steps_in_rust_do_what_they_say(stack: Stack) -> None:
+    source = ROOT / "crates/cli/examples/three_steps.rs"
+    assert block("rust") == source.read_text(), "the README shows the example as it is built"
+    printed = run(stack, str(binary().parent / "examples/three_steps"))
+    assert '"status":"confirmed"' in printed
