@@ -179,7 +179,9 @@ fn add_attempt(next: &mut Record, number: usize, attempt: &Attempt) -> Result<()
     if expected >= Record::max_attempts(attempt.kind) {
         return Err(IllegalTransition::TooMany);
     }
+    // A first cancel may cost less than a bump: at the cap it is better than none.
     if let Some(last) = next.attempts.last()
+        && last.kind == attempt.kind
         && !fees::is_legal_bump(last.fee, attempt.fee)
     {
         return Err(IllegalTransition::Price);

@@ -1,2 +1,27 @@
-//! tests/sim
+//! Trials of the record machine and its drivers on the in-memory ports.
+//!
+//! * [`simulation`]: the real drivers under seeded faults, then without; [`auditor`] judges I1–I14 of
+//!   every write and send, and whether everything finished.
+//! * [`crash`]: one scenario, and one fault at each of its port calls in turn.
+//! * [`explorer`]: every interleaving of small worlds around the record machine.
+//! * [`mutants`]: known design bugs, to prove that the auditor can fail.
+//!
+//! Nothing here is part of a program. No wall clock decides anything: a seed repeats exactly.
+//! Read next: [`simulation`].
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    reason = "trials: a broken assumption is to stop the trial"
+)]
+
+pub mod auditor;
+pub mod crash;
 pub mod explorer;
+pub mod host;
+pub mod mutants;
+pub mod random;
+pub mod simulation;
+pub mod source;
+pub mod stage;
+pub mod weather;
+pub mod world;

@@ -28,6 +28,7 @@ pub type SenderCache = Arc<Mutex<HashMap<TxHash, Option<Address>>>>;
 
 /// How the node in front of the chain is disposed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "faults that come each for itself or together")]
 pub struct NodeMood {
     /// It is so many blocks behind.
     pub lag: u64,
@@ -35,6 +36,8 @@ pub struct NodeMood {
     pub hides_receipts: bool,
     /// It cannot tell blocks by height.
     pub hides_blocks: bool,
+    /// It still shows the blocks the last reorganisation replaced.
+    pub on_old_branch: bool,
     /// It says yes to every send and keeps none.
     pub drops_sends: bool,
 }
@@ -165,6 +168,12 @@ impl MemoryChain {
         BlockNumber(self.world().finalized)
     }
 
+    /// The transaction that truly used a nonce, in a canonical block.
+    #[must_use]
+    pub fn used_by(&self, sender: Address, nonce: Nonce) -> Option<TxHash> {
+        self.world().by_nonce.get(&(sender, nonce)).copied()
+    }
+
     /// Where a transaction is mined, truly.
     #[must_use]
     pub fn receipt(&self, hash: TxHash) -> Option<Receipt> {
@@ -243,7 +252,8 @@ impl Chain for MemoryChain {
         let pass = self.gate.enter("nonce_use").await?;
         let found = {
             let world = self.world();
-            let upto = finalized.0.min(world.seen_height());
+            // Of what is not final to the node itself it cannot say that it is.
+            let upto = finalized.0.min(world.seen_finalized());
             let used = world.by_nonce.get(&(address, nonce)).and_then(|hash| world.receipt(*hash, upto));
             used.map(|receipt| Foreign { tx_hash: receipt.tx_hash, block: receipt.block })
         };
@@ -266,7 +276,7 @@ impl Chain for MemoryChain {
         let pass = self.gate.enter("eth_getTransactionCount").await?;
         let nonce = {
             let world = self.world();
-            world.count_at(address, world.seen_height())
+            world.seen_count(address, world.seen_height())
         };
         pass.reply(nonce).await
     }
@@ -275,13 +285,13 @@ impl Chain for MemoryChain {
 fn view(world: &World, query: &ViewQuery) -> ChainView {
     let height = world.seen_height();
     let finalized = world.seen_finalized();
-    let known = |number| world.block_ref(number).expect("no higher than the newest block");
-    let latest_nonce = world.count_at(query.address, height);
+    let known = |number| world.seen_block(number).expect("no higher than the newest block");
+    let latest_nonce = world.seen_count(query.address, height);
     let below = latest_nonce.max(query.latest_seen);
     let mut receipts = Vec::new();
     let mut heights: BTreeSet<u64> = query.heights.iter().map(|number| number.0).collect();
     for (nonce, hashes) in query.slots.iter().filter(|(nonce, _)| *nonce < below) {
-        let found = hashes.iter().find_map(|hash| world.receipt(*hash, height));
+        let found = hashes.iter().find_map(|hash| world.seen_receipt(*hash, height));
         let found = found.filter(|_| !world.mood.hides_receipts);
         if let Some(receipt) = found {
             heights.insert(receipt.block.number.0);
@@ -293,9 +303,9 @@ fn view(world: &World, query: &ViewQuery) -> ChainView {
         latest: known(height),
         finalized: known(finalized),
         latest_nonce,
-        finalized_nonce: world.count_at(query.address, finalized),
+        finalized_nonce: world.seen_count(query.address, finalized),
         receipts,
-        canonical: told.filter_map(|number| world.block_ref(*number)).collect(),
+        canonical: told.filter_map(|number| world.seen_block(*number)).collect(),
         price: world.price,
     }
 }

@@ -12,6 +12,7 @@ use super::queue::{MemoryQueue, QueueRules};
 use super::store::MemoryStore;
 use super::{SimClock, chain};
 use crate::account::{Head, Reservation};
+use crate::machine::ReceiptView;
 use crate::ports::{Chain, Keys, ReserveVerdict, Store, UpdateVerdict, ViewQuery};
 use crate::record::{Phase, Record, SendClass};
 use crate::signature::PublicKey;
@@ -193,10 +194,33 @@ fn a_node_that_lags_tells_an_older_truth() {
 }
 
 #[test]
+fn a_node_on_the_old_branch_shows_its_blocks_and_does_not_call_them_final() {
+    let (sender, chain) = (Sender::new(), chain());
+    chain.mine();
+    let raw = sender.tx(0, legacy(1), b"");
+    now(chain.send(&raw));
+    let height = chain.mine();
+    let old = chain.receipt(raw.hash);
+    chain.reorg(1, Orphans::Lose);
+    for _ in 0..4 {
+        chain.mine();
+    }
+    chain.set_mood(NodeMood { on_old_branch: true, ..NodeMood::default() });
+    let view = now(chain.view(&query(sender.2, &[(0, &raw)]))).unwrap();
+    assert_eq!((view.latest.number, view.latest_nonce), (height, Nonce(1)));
+    assert_eq!(view.receipts, vec![(Nonce(0), old.map_or(ReceiptView::Absent, ReceiptView::Found))]);
+    assert!(view.finalized.number < height && chain.finalized() > height);
+    assert_ne!(view.canonical.first().copied(), chain.block(height));
+}
+
+#[test]
 fn a_foreign_transaction_is_found_by_its_nonce() {
     let (sender, chain) = (Sender::new(), chain());
     let hash = chain.foreign(sender.2, Nonce(0));
     let height = chain.mine();
+    assert_eq!(now(chain.nonce_use(sender.2, Nonce(0), height)).unwrap(), None);
+    chain.mine();
+    chain.mine();
     let found = now(chain.nonce_use(sender.2, Nonce(0), height)).unwrap().unwrap();
     assert_eq!(found.tx_hash, hash);
     assert!(chain.mined()[0].is_foreign);

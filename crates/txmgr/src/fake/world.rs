@@ -84,6 +84,18 @@ pub(super) struct World {
     /// Makes the hash of a replacing block another one.
     forks: u64,
     foreigners: u64,
+    /// The branch the last reorganisation replaced.
+    stale: Option<Stale>,
+}
+
+/// A branch that is no longer canonical, as a node that did not notice yet still shows it.
+#[derive(Debug)]
+struct Stale {
+    /// The last block in common.
+    base: u64,
+    /// What was finalized then.
+    finalized: u64,
+    blocks: Vec<Block>,
 }
 
 impl PoolTx {
@@ -132,6 +144,7 @@ impl World {
             accounts: BTreeMap::new(),
             forks: 0,
             foreigners: 0,
+            stale: None,
         }
     }
 
@@ -139,14 +152,48 @@ impl World {
         u64::try_from(self.blocks.len() - 1).unwrap()
     }
 
+    /// The branch the node shows, if it did not notice the last reorganisation.
+    fn branch(&self) -> Option<&Stale> {
+        self.stale.as_ref().filter(|_| self.mood.on_old_branch)
+    }
+
     /// The newest block the node has.
     pub(super) fn seen_height(&self) -> u64 {
-        self.height().saturating_sub(self.mood.lag)
+        let lagging = self.height().saturating_sub(self.mood.lag);
+        self.branch().map_or(lagging, |stale| stale.base + u64::try_from(stale.blocks.len()).unwrap())
     }
 
     /// The newest block the node knows to be finalized.
     pub(super) fn seen_finalized(&self) -> u64 {
-        self.finalized.saturating_sub(self.mood.lag)
+        self.branch().map_or(self.finalized.saturating_sub(self.mood.lag), |stale| stale.finalized)
+    }
+
+    /// The block the node has at a height it has.
+    pub(super) fn seen_block(&self, number: u64) -> Option<BlockRef> {
+        let old = self
+            .branch()
+            .and_then(|stale| stale.blocks.get(usize::try_from(number.checked_sub(stale.base + 1)?).ok()?));
+        match old {
+            Some(block) => Some(BlockRef { number: BlockNumber(number), hash: block.hash }),
+            None => self.block_ref(number),
+        }
+    }
+
+    /// The receipt the node has of a transaction in a block up to `upto`.
+    pub(super) fn seen_receipt(&self, hash: TxHash, upto: u64) -> Option<Receipt> {
+        let Some(stale) = self.branch() else { return self.receipt(hash, upto) };
+        let mut old = stale.blocks.iter().flat_map(|block| &block.txs).map(|mined| mined.receipt);
+        let old = old.find(|receipt| receipt.tx_hash == hash && receipt.block.number.0 <= upto);
+        old.or_else(|| self.receipt(hash, upto.min(stale.base)))
+    }
+
+    /// The count the node has of an address after the block at `height`.
+    pub(super) fn seen_count(&self, address: Address, height: u64) -> Nonce {
+        let Some(stale) = self.branch() else { return self.count_at(address, height) };
+        let old = stale.blocks.iter().flat_map(|block| &block.txs).rev();
+        let mut mine = old.filter(|mined| mined.sender == address && mined.receipt.block.number.0 <= height);
+        let known = self.count_at(address, height.min(stale.base));
+        mine.next().map_or(known, |last| last.nonce.plus(1))
     }
 
     pub(super) fn block_ref(&self, number: u64) -> Option<BlockRef> {
@@ -324,12 +371,16 @@ impl World {
 
     pub(super) fn reorg(&mut self, depth: u64, orphans: Orphans) -> u64 {
         let depth = depth.min(self.height() - self.finalized);
+        if depth == 0 {
+            return 0;
+        }
         self.forks += 1;
         let mut orphaned = Vec::new();
+        let mut replaced = Vec::new();
         for _ in 0..depth {
             let height = self.height();
             let Some(block) = self.blocks.pop() else { break };
-            for mined in block.txs.into_iter().rev() {
+            for mined in block.txs.iter().rev() {
                 self.receipts.remove(&mined.tx.hash);
                 self.by_nonce.remove(&(mined.sender, mined.nonce));
                 let sender = self.account(mined.sender);
@@ -340,9 +391,12 @@ impl World {
                 if let (Some(to), true) = (mined.intent.to, mined.receipt.succeeded) {
                     self.account(to).balance -= mined.intent.value.0;
                 }
-                orphaned.push(mined.tx);
+                orphaned.push(Arc::clone(&mined.tx));
             }
+            replaced.push(block);
         }
+        replaced.reverse();
+        self.stale = Some(Stale { base: self.height(), finalized: self.finalized, blocks: replaced });
         for _ in 0..depth {
             self.open_block();
         }

@@ -196,6 +196,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             Phase::Reserved => self.first_attempt(*record, &head, now).await.map(|_| true),
             Phase::Signed | Phase::Sent => {
                 let Some(fee) = ask.fee.as_ref().and_then(crate::wire::WireFee::fee) else { return Ok(false) };
+                let fee = self.within_cap(&record, fee);
                 if !self.may_replace(&record, fee, now) {
                     return Ok(false);
                 }
@@ -207,7 +208,10 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
 
     /// The signer's own check of a replacement: the rule of the pool, and the caps (I9).
     fn may_replace(&self, record: &Record, fee: Fee, now: Millis) -> bool {
-        let legal = record.attempts.last().is_some_and(|last| fees::is_legal_bump(last.fee, fee));
+        let legal = record.attempts.last().is_some_and(|last| {
+            // The first cancel may go at the price it can have: see `within_cap`.
+            last.kind != record.next_kind() || fees::is_legal_bump(last.fee, fee)
+        });
         let allowed = match record.next_kind() {
             AttemptKind::Execute => fee.price() <= record.fee_cap && self.policy_refuses(record, fee, now).is_none(),
             AttemptKind::Cancel => fee.price() <= self.cancel_cap(record),
@@ -216,6 +220,24 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             tracing::warn!(request_id = %record.request_id, legal, allowed, "a replacement was asked for that rule or policy refuses");
         }
         legal && allowed
+    }
+
+    /// The first cancel is offered at the cap where a legal bump would be above it. If a node holds
+    /// what it is to replace, that will be mined; if none does, the cancel is: either way the slot ends.
+    fn within_cap(&self, record: &Record, fee: Fee) -> Fee {
+        let is_first_cancel = record.next_kind() == AttemptKind::Cancel
+            && record.attempts.last().is_some_and(|last| last.kind == AttemptKind::Execute);
+        if !is_first_cancel {
+            return fee;
+        }
+        let cap = self.cancel_cap(record);
+        match fee {
+            Fee::Legacy { gas_price } => Fee::Legacy { gas_price: gas_price.min(cap) },
+            Fee::Dynamic { max_fee_per_gas, max_priority_fee_per_gas } => Fee::Dynamic {
+                max_fee_per_gas: max_fee_per_gas.min(cap),
+                max_priority_fee_per_gas: max_priority_fee_per_gas.min(cap),
+            },
+        }
     }
 
     fn cancel_cap(&self, record: &Record) -> Wei {

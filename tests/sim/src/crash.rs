@@ -1,0 +1,208 @@
+//! Crash and repeat: one scenario from messages to closed records, and one fault at one of its port
+//! calls; then whoever died starts anew with everything redelivered, until all is quiet.
+//!
+//! The scenario is small and its order is fixed, so every call can be tried in turn with every
+//! fault. Chance has no part in it. Read next: [`crate::auditor`].
+
+use std::sync::Arc;
+
+use signpost_txmgr::broadcaster::Lane;
+use signpost_txmgr::fake::{Fate, QueueRules, SimClock};
+use signpost_txmgr::ports::{BroadcastQueue, Happened};
+use signpost_txmgr::wire::LanePoke;
+
+use crate::auditor::{Auditor, Violation};
+use crate::host;
+use crate::mutants::Mutant;
+use crate::source::{Variant, body};
+use crate::stage::{Prompter, run_alone};
+use crate::weather::ScriptedWeather;
+use crate::world::{NAMES, START, Setting, TrialBroadcaster, TrialSigner, World};
+
+/// Passes until everything must be quiet. Without faults it takes about ten.
+const PASSES_MAX: u64 = 120;
+/// Simulated time of a pass, in milliseconds.
+const PASS_MS: u64 = 1_500;
+/// A sweep comes every so many passes.
+const SWEEP_PASSES: u64 = 6;
+
+/// Every way one call can go wrong.
+pub const FATES: [Fate; 6] = [
+    Fate::DieBefore,
+    Fate::DieAfter,
+    Fate::Fail { happened: Happened::No, throttled: false },
+    Fate::Fail { happened: Happened::No, throttled: true },
+    Fate::Fail { happened: Happened::Unknown, throttled: false },
+    Fate::LoseReply,
+];
+
+/// How one run ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Port calls made.
+    pub calls: u64,
+    /// Passes until all was quiet.
+    pub passes: u64,
+    /// What did not hold.
+    pub violations: Vec<Violation>,
+}
+
+/// One fault at one call.
+#[derive(Debug, Clone, Copy)]
+pub struct Fault {
+    /// Which call, counted from 0; none if it is beyond the last.
+    pub at: u64,
+    /// What becomes of it.
+    pub fate: Fate,
+}
+
+impl Fault {
+    /// No fault at all.
+    pub const NONE: Self = Self { at: u64::MAX, fate: Fate::Pass };
+}
+
+/// A world with one account whose drivers take turns.
+#[derive(Debug)]
+pub struct Scenario {
+    /// The fakes.
+    pub world: World,
+    /// Hears of everything.
+    pub auditor: Auditor,
+    weather: Arc<ScriptedWeather>,
+    signer: TrialSigner,
+    broadcaster: TrialBroadcaster,
+    lane: Option<Lane>,
+    passes: u64,
+}
+
+/// The usual scenario under one fault; `twice`: every message is delivered twice.
+#[must_use]
+pub fn run(fault: Fault, twice: bool, mutant: Option<Mutant>) -> Ended {
+    let mut scenario = Scenario::new(fault, twice, mutant);
+    scenario.ask_the_usual();
+    let passes = scenario.to_quiet();
+    scenario.auditor.finish(&scenario.world);
+    let violations = scenario.auditor.violations().to_vec();
+    Ended { calls: scenario.weather.calls(), passes, violations }
+}
+
+impl Scenario {
+    /// A world in which nothing happened yet.
+    #[must_use]
+    pub fn new(fault: Fault, twice: bool, mutant: Option<Mutant>) -> Self {
+        let clock = SimClock::at(START);
+        let prompter = Prompter::new(clock.clone());
+        let weather = Arc::new(ScriptedWeather::new(fault.at, fault.fate, prompter.clone()));
+        let signing = if twice { QueueRules { repeat_one_in: 1, ..QueueRules::STANDARD } } else { QueueRules::FIFO };
+        let world = World::new(Setting { accounts: 1, signing, mutant }, clock, prompter, weather.clone());
+        Self {
+            auditor: Auditor::new(world.accounts.clone()),
+            signer: world.signer(),
+            broadcaster: world.broadcaster(),
+            lane: None,
+            passes: 0,
+            weather,
+            world,
+        }
+    }
+
+    /// Three requests, one of which reverts, a duplicate, a conflict, a bad one, and a cancel.
+    fn ask_the_usual(&mut self) {
+        let good = |number| body(number, NAMES[0], Variant::Good, None);
+        self.put(&good(0));
+        self.put(&good(3));
+        self.put(&good(5));
+        self.put(&good(0));
+        self.put(&body(5, NAMES[0], Variant::Other, None));
+        self.put(&body(7, NAMES[0], Variant::Forbidden, None));
+        self.put("{\"cancel\":\"r-5\"}");
+    }
+
+    /// Puts a message on the signing queue.
+    pub fn put(&mut self, body: &str) {
+        let id = self.world.queues.signing.put(body, Some(NAMES[0]), None, Some("backend"));
+        self.auditor.asked(&id, body);
+    }
+
+    /// Passes until nothing is waiting; how many it took.
+    pub fn to_quiet(&mut self) -> u64 {
+        for pass in 0..PASSES_MAX {
+            self.pass();
+            if self.world.is_quiet() {
+                return pass;
+            }
+        }
+        PASSES_MAX
+    }
+
+    /// The signer has a turn, then the broadcaster, then the chain.
+    pub fn pass(&mut self) {
+        self.signer_turn();
+        self.broadcaster_turn();
+        self.world.chain.inner.mine();
+        self.world.clock.advance(PASS_MS);
+        self.audit();
+    }
+
+    /// One batch of each of the signer's queues.
+    pub fn signer_turn(&mut self) {
+        let (world, signer) = (self.world.clone(), &self.signer);
+        let done = run_alone(&world.prompter, &world.clock, async {
+            host::serve_signing(&world, signer).await;
+            host::serve_resign(&world, signer).await;
+        });
+        if done.is_none() {
+            self.restart();
+        }
+        self.audit();
+    }
+
+    /// One round of the lane, if it was poked; at times a sweep pokes it.
+    pub fn broadcaster_turn(&mut self) {
+        let sweeps = self.passes.is_multiple_of(SWEEP_PASSES);
+        self.passes += 1;
+        let (world, broadcaster, lane) = (self.world.clone(), &self.broadcaster, &mut self.lane);
+        let done = run_alone(&world.prompter, &world.clock, async {
+            if sweeps {
+                host::sweep(&world, broadcaster).await;
+            }
+            serve_round(&world, broadcaster, lane).await;
+        });
+        if done.is_none() {
+            self.restart();
+        }
+        self.audit();
+    }
+
+    /// The process is gone: nothing is remembered, what it held is delivered again.
+    fn restart(&mut self) {
+        self.signer = self.world.signer();
+        self.broadcaster = self.world.broadcaster();
+        self.lane = None;
+        self.world.queues.signing.release_all();
+        self.world.queues.resign.release_all();
+        self.world.queues.broadcast.release_all();
+    }
+
+    fn audit(&mut self) {
+        let now = self.world.clock.now();
+        for entry in self.world.journal.drain() {
+            self.auditor.note(&entry, &self.world.chain.inner, now);
+        }
+    }
+}
+
+/// One message of the broadcast queue and one round; the lane pokes itself while it is open.
+async fn serve_round(world: &World, broadcaster: &TrialBroadcaster, lane: &mut Option<Lane>) {
+    let Ok(messages) = world.queues.broadcast.receive(1).await else { return };
+    let Some(message) = messages.first() else { return };
+    let account = *world.accounts.keys().next().expect("one account is registered");
+    let now = world.clock.now();
+    let lane = lane.get_or_insert_with(|| Lane::new(account, now));
+    let open = broadcaster.round(lane, now).await.map_or(1, |round| round.open);
+    if open > 0 {
+        let again = LanePoke { account: account.to_string(), cause: format!("goes on at {now}") };
+        let _ = world.queues.poke_lanes(&[again]).await;
+    }
+    let _ = world.queues.broadcast.delete(message.handle).await;
+}

@@ -1,0 +1,304 @@
+//! Known design bugs, switched on one at a time around the fakes: each must be found.
+//!
+//! Without a mutant the wrappers here pass everything through. Read next: [`crate::auditor`].
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use signpost_txmgr::account::{Head, Reservation, SeenFee};
+use signpost_txmgr::fake::{MemoryChain, MemoryStore, MemoryTopic};
+use signpost_txmgr::ports::{
+    Chain, ChainView, OutcomeTopic, PortError, RegisterVerdict, RejectVerdict, ReserveVerdict, Store, UpdateVerdict,
+    ViewQuery,
+};
+use signpost_txmgr::record::{BlockRef, Foreign, Phase, Record, Rejected, SendAnswer, SendClass, Stored};
+use signpost_txmgr::tx::{Intent, RawTx};
+use signpost_txmgr::units::{AccountKey, Address, BlockNumber, ChainId, Digest, Millis, Nonce, RequestId, TxHash, Wei};
+use signpost_txmgr::wire::OutcomeMessage;
+
+/// One planted bug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// A write does not look at the version: a second signature overwrites the first.
+    OverwritesSignature,
+    /// The same id with other contents is taken for the same request.
+    ConflictIsSame,
+    /// The outcome goes out before it is stored.
+    PublishesBeforeSettled,
+    /// The message is deleted before it is handled.
+    AcknowledgesBeforeEffect,
+    /// The counter of the lane is moved in one write and the slots are put in another.
+    CounterApartFromSlot,
+    /// A block is taken for final when it is mined.
+    MinedIsFinal,
+    /// The bytes are sent before they are stored.
+    SendsBeforeStore,
+    /// A publication that may have failed is noted as done.
+    NotesUnpublished,
+    /// The nonce of an ambiguous send is handed on.
+    HandsNonceOn,
+}
+
+impl Mutant {
+    /// All of them, each with the invariants it may break first.
+    pub const ALL: [(Self, &'static [&'static str]); 9] = [
+        (Self::OverwritesSignature, &["I2"]),
+        (Self::ConflictIsSame, &["I8", "I13"]),
+        (Self::PublishesBeforeSettled, &["I6"]),
+        (Self::AcknowledgesBeforeEffect, &["I13"]),
+        (Self::CounterApartFromSlot, &["I4"]),
+        (Self::MinedIsFinal, &["I6"]),
+        (Self::SendsBeforeStore, &["I3"]),
+        (Self::NotesUnpublished, &["I11", "I13"]),
+        (Self::HandsNonceOn, &["I1", "I4"]),
+    ];
+}
+
+/// The store, or a bent one.
+#[derive(Debug, Clone)]
+pub struct BentStore {
+    /// What is bent.
+    pub inner: MemoryStore,
+    /// How.
+    pub mutant: Option<Mutant>,
+    /// For the mutants that do things in the wrong order.
+    pub chain: MemoryChain,
+    /// For the mutants that do things in the wrong order.
+    pub topic: MemoryTopic,
+    /// The contents each id was last to be reserved with.
+    pub asked: Arc<Mutex<BTreeMap<RequestId, Digest>>>,
+}
+
+impl BentStore {
+    async fn reserve_apart(&self, group: &Reservation) -> Result<ReserveVerdict, PortError> {
+        let count = u64::try_from(group.records.len()).unwrap();
+        let ahead = group.head.next_nonce.plus(count);
+        let known = |id: &RequestId| matches!(self.inner.stored(id), Some(Stored::Record(_)));
+        if group.records.iter().any(|record| known(&record.request_id)) {
+            return self.inner.reserve(group).await;
+        }
+        let moved = self.inner.with_tables(|tables| match tables.heads.get_mut(&group.head.account) {
+            Some(head) if head.next_nonce == group.head.next_nonce && !head.paused => {
+                head.next_nonce = ahead;
+                true
+            }
+            Some(_) | None => false,
+        });
+        if !moved {
+            return self.inner.reserve(group).await;
+        }
+        let head = Head { next_nonce: ahead, ..group.head.clone() };
+        self.inner.reserve(&Reservation { head, records: group.records.clone() }).await
+    }
+
+    async fn before_update(&self, record: &Record) {
+        let outcome = OutcomeMessage::of_record(record);
+        match (self.mutant, &record.phase) {
+            (Some(Mutant::PublishesBeforeSettled), Phase::Settled(settlement)) if settlement.published_at.is_none() => {
+                let _ = self.topic.publish(outcome.as_slice()).await;
+            }
+            (Some(Mutant::SendsBeforeStore), Phase::Signed) => {
+                if let Some(raw) = record.attempts.last().and_then(|attempt| record.raw(attempt)) {
+                    self.chain.send(&raw).await;
+                }
+            }
+            (_, _) => {}
+        }
+    }
+}
+
+impl Store for BentStore {
+    async fn accounts(&self) -> Result<Vec<Head>, PortError> {
+        self.inner.accounts().await
+    }
+
+    async fn head(&self, account: &AccountKey) -> Result<Option<Head>, PortError> {
+        self.inner.head(account).await
+    }
+
+    async fn register(&self, head: &Head) -> Result<RegisterVerdict, PortError> {
+        self.inner.register(head).await
+    }
+
+    async fn set_paused(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
+        self.inner.set_paused(account, paused).await
+    }
+
+    async fn observe_fee(&self, account: &AccountKey, fee: &SeenFee) -> Result<(), PortError> {
+        self.inner.observe_fee(account, fee).await
+    }
+
+    async fn fast_forward(&self, account: &AccountKey, from: Nonce, to: Nonce) -> Result<bool, PortError> {
+        self.inner.fast_forward(account, from, to).await
+    }
+
+    async fn reserve(&self, group: &Reservation) -> Result<ReserveVerdict, PortError> {
+        if self.mutant == Some(Mutant::ConflictIsSame) {
+            let asked = group.records.iter().map(|record| (record.request_id.clone(), record.digest));
+            self.asked.lock().unwrap().extend(asked);
+        }
+        if self.mutant == Some(Mutant::CounterApartFromSlot) {
+            return self.reserve_apart(group).await;
+        }
+        self.inner.reserve(group).await
+    }
+
+    async fn load(&self, ids: &[RequestId]) -> Result<Vec<Stored>, PortError> {
+        let mut found = self.inner.load(ids).await?;
+        if self.mutant == Some(Mutant::ConflictIsSame) {
+            let asked = self.asked.lock().unwrap();
+            for stored in &mut found {
+                if let Stored::Record(record) = stored
+                    && let Some(digest) = asked.get(&record.request_id)
+                {
+                    record.digest = *digest;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn reject(&self, rejected: &Rejected) -> Result<RejectVerdict, PortError> {
+        self.inner.reject(rejected).await
+    }
+
+    async fn update(&self, record: &Record) -> Result<UpdateVerdict, PortError> {
+        self.before_update(record).await;
+        match self.inner.update(record).await? {
+            UpdateVerdict::Stale(current)
+                if self.mutant == Some(Mutant::OverwritesSignature)
+                    && current.attempts.len() == record.attempts.len()
+                    && newest(&current) != newest(record) =>
+            {
+                let over = Record { version: current.version + 1, ..record.clone() };
+                self.inner.update(&over).await
+            }
+            verdict @ (UpdateVerdict::Stored | UpdateVerdict::Stale(_) | UpdateVerdict::Gone) => Ok(verdict),
+        }
+    }
+
+    async fn slots(
+        &self,
+        account: &AccountKey,
+        from: Nonce,
+        limit: usize,
+    ) -> Result<Vec<(Nonce, RequestId)>, PortError> {
+        self.inner.slots(account, from, limit).await
+    }
+
+    async fn leave_slots(
+        &self,
+        account: &AccountKey,
+        from: Nonce,
+        to: Nonce,
+        expires_at: Millis,
+    ) -> Result<bool, PortError> {
+        self.inner.leave_slots(account, from, to, expires_at).await
+    }
+}
+
+fn newest(record: &Record) -> Option<TxHash> {
+    record.attempts.last().map(|attempt| attempt.tx_hash)
+}
+
+/// The topic, or a bent one.
+#[derive(Debug, Clone)]
+pub struct BentTopic {
+    /// What is bent.
+    pub inner: MemoryTopic,
+    /// How.
+    pub mutant: Option<Mutant>,
+}
+
+impl OutcomeTopic for BentTopic {
+    async fn publish(&self, outcomes: &[OutcomeMessage]) -> Vec<Result<(), PortError>> {
+        let answers = self.inner.publish(outcomes).await;
+        if self.mutant == Some(Mutant::NotesUnpublished) {
+            return answers.iter().map(|_| Ok(())).collect();
+        }
+        answers
+    }
+}
+
+/// The chain, or a bent view of it.
+#[derive(Debug, Clone)]
+pub struct BentChain {
+    /// What is bent.
+    pub inner: MemoryChain,
+    /// How.
+    pub mutant: Option<Mutant>,
+    /// For the mutant that hands nonces on.
+    pub store: MemoryStore,
+}
+
+impl BentChain {
+    /// Gives the newest slot back if these are its bytes.
+    fn hand_on(&self, raw: &RawTx) {
+        self.store.with_tables(|tables| {
+            for head in tables.heads.values_mut() {
+                let Some(last) = head.next_nonce.0.checked_sub(1).map(Nonce) else { continue };
+                let Some(slot) = tables.slots.get(&(head.account, last)) else { continue };
+                let ours = match tables.requests.get(&slot.request_id) {
+                    Some(Stored::Record(record)) => record.attempt_of(raw.hash).is_some(),
+                    Some(Stored::Rejected(_)) | None => false,
+                };
+                if ours && head.lowest_open_nonce <= last {
+                    tables.slots.remove(&(head.account, last));
+                    head.next_nonce = last;
+                }
+            }
+        });
+    }
+}
+
+impl Chain for BentChain {
+    async fn chain_id(&self) -> Result<ChainId, PortError> {
+        self.inner.chain_id().await
+    }
+
+    async fn view(&self, query: &ViewQuery) -> Result<ChainView, PortError> {
+        let view = self.inner.view(query).await?;
+        if self.mutant == Some(Mutant::MinedIsFinal) {
+            return Ok(ChainView { finalized: view.latest, finalized_nonce: view.latest_nonce, ..view });
+        }
+        Ok(view)
+    }
+
+    async fn send(&self, raw: &RawTx) -> SendAnswer {
+        let answer = self.inner.send(raw).await;
+        if self.mutant == Some(Mutant::HandsNonceOn) && answer.class == SendClass::Unknown {
+            self.hand_on(raw);
+        }
+        answer
+    }
+
+    async fn revert_bytes(
+        &self,
+        from: Address,
+        intent: &Intent,
+        block: BlockRef,
+    ) -> Result<Option<Vec<u8>>, PortError> {
+        self.inner.revert_bytes(from, intent, block).await
+    }
+
+    async fn nonce_use(
+        &self,
+        address: Address,
+        nonce: Nonce,
+        finalized: BlockNumber,
+    ) -> Result<Option<Foreign>, PortError> {
+        self.inner.nonce_use(address, nonce, finalized).await
+    }
+
+    async fn has_code(&self, address: Address) -> Result<bool, PortError> {
+        self.inner.has_code(address).await
+    }
+
+    async fn balance(&self, address: Address) -> Result<Wei, PortError> {
+        self.inner.balance(address).await
+    }
+
+    async fn latest_nonce(&self, address: Address) -> Result<Nonce, PortError> {
+        self.inner.latest_nonce(address).await
+    }
+}

@@ -1,0 +1,173 @@
+//! The weather of a simulation: faults by chance at every port call, or one fault at one call.
+//!
+//! Read next: [`crate::world`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use signpost_txmgr::fake::{Fate, Weather};
+use signpost_txmgr::ports::Happened;
+
+use crate::random::Random;
+use crate::stage::Prompter;
+
+/// How often what goes wrong, per mille of the calls.
+#[derive(Debug, Clone, Copy)]
+pub struct Rates {
+    /// It surely did not happen.
+    pub fails: u64,
+    /// It surely did not happen, and we are to slow down.
+    pub throttles: u64,
+    /// It did not happen and nobody knows.
+    pub vanishes: u64,
+    /// It happened and nobody knows.
+    pub loses_reply: u64,
+    /// The worker dies, before or after.
+    pub dies: u64,
+    /// A node takes a transaction and forgets it.
+    pub swallows: u64,
+}
+
+impl Rates {
+    /// Nothing goes wrong.
+    pub const CALM: Self = Self { fails: 0, throttles: 0, vanishes: 0, loses_reply: 0, dies: 0, swallows: 0 };
+
+    /// What one seed has: from mild to rough, each fault for itself.
+    pub fn drawn(random: &mut Random) -> Self {
+        let mut up_to = |most: u64| random.below(4) * most / 3;
+        Self {
+            fails: up_to(30),
+            throttles: up_to(20),
+            vanishes: up_to(20),
+            loses_reply: up_to(30),
+            dies: up_to(12),
+            swallows: up_to(60),
+        }
+    }
+}
+
+/// Faults by chance.
+pub struct SeededWeather {
+    random: Mutex<Random>,
+    rates: Rates,
+    is_on: AtomicBool,
+    faults: Mutex<BTreeMap<&'static str, u64>>,
+    prompter: Prompter,
+    traces: bool,
+}
+
+impl fmt::Debug for SeededWeather {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SeededWeather").field("rates", &self.rates).finish_non_exhaustive()
+    }
+}
+
+impl SeededWeather {
+    /// Weather that is on.
+    #[must_use]
+    pub fn new(random: Random, rates: Rates, prompter: Prompter, traces: bool) -> Self {
+        let is_on = AtomicBool::new(true);
+        Self { random: Mutex::new(random), rates, is_on, faults: Mutex::default(), prompter, traces }
+    }
+
+    /// From now on nothing goes wrong.
+    pub fn calm_down(&self) {
+        self.is_on.store(false, Ordering::Relaxed);
+    }
+
+    /// How often each fault came.
+    #[must_use]
+    pub fn faults(&self) -> BTreeMap<&'static str, u64> {
+        self.faults.lock().unwrap().clone()
+    }
+
+    fn chosen(&self, operation: &'static str) -> (Fate, &'static str) {
+        let mut random = self.random.lock().unwrap();
+        let point = random.below(1_000);
+        let mut below = 0_u64;
+        let rates = &self.rates;
+        let swallows = if operation == "eth_sendRawTransaction" { rates.swallows } else { 0 };
+        let faults = [
+            (rates.fails, Fate::Fail { happened: Happened::No, throttled: false }, "failed"),
+            (rates.throttles, Fate::Fail { happened: Happened::No, throttled: true }, "throttled"),
+            (rates.vanishes, Fate::Fail { happened: Happened::Unknown, throttled: false }, "vanished"),
+            (rates.loses_reply, Fate::LoseReply, "reply lost"),
+            (rates.dies, Fate::DieBefore, "died before"),
+            (rates.dies, Fate::DieAfter, "died after"),
+            (swallows, Fate::Swallow, "send swallowed"),
+        ];
+        let hit = faults.into_iter().find(|(rate, ..)| {
+            below += rate;
+            point < below
+        });
+        hit.map_or((Fate::Pass, ""), |(_, fate, name)| (fate, name))
+    }
+}
+
+impl Weather for SeededWeather {
+    fn fate(&self, operation: &'static str) -> Fate {
+        if !self.is_on.load(Ordering::Relaxed) {
+            return Fate::Pass;
+        }
+        let (fate, name) = self.chosen(operation);
+        if fate == Fate::Pass {
+            return fate;
+        }
+        *self.faults.lock().unwrap().entry(name).or_default() += 1;
+        if self.traces {
+            crate::world::say(&format!("          ~ {operation}: {name}"));
+        }
+        if matches!(fate, Fate::DieBefore | Fate::DieAfter) {
+            self.prompter.doom();
+        }
+        fate
+    }
+
+    fn entry_fate(&self, operation: &'static str) -> Fate {
+        match self.fate(operation) {
+            // A batch that passed as a whole kills nobody for one entry.
+            Fate::DieBefore | Fate::DieAfter => {
+                self.prompter.take_doom();
+                Fate::LoseReply
+            }
+            fate @ (Fate::Pass | Fate::Fail { .. } | Fate::LoseReply | Fate::Swallow) => fate,
+        }
+    }
+}
+
+/// One fault at one call, counted from 0.
+#[derive(Debug)]
+pub struct ScriptedWeather {
+    at: u64,
+    fate: Fate,
+    calls: AtomicU64,
+    prompter: Prompter,
+}
+
+impl ScriptedWeather {
+    /// `fate` for call number `at`, every other call passes.
+    #[must_use]
+    pub fn new(at: u64, fate: Fate, prompter: Prompter) -> Self {
+        Self { at, fate, calls: AtomicU64::new(0), prompter }
+    }
+
+    /// Calls made so far.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+}
+
+impl Weather for ScriptedWeather {
+    fn fate(&self, _operation: &'static str) -> Fate {
+        if self.calls.fetch_add(1, Ordering::Relaxed) != self.at {
+            return Fate::Pass;
+        }
+        if matches!(self.fate, Fate::DieBefore | Fate::DieAfter) {
+            self.prompter.doom();
+        }
+        self.fate
+    }
+}

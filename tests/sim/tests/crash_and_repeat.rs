@@ -1,0 +1,49 @@
+//! Nothing is lost, doubled or left behind when any one port call of the way fails, loses its reply
+//! or is the worker's last.
+#![allow(clippy::print_stdout, reason = "a test tells how much it tried")]
+
+use signpost_sim::crash::{FATES, Fault, run};
+use signpost_sim::mutants::Mutant;
+use signpost_txmgr::fake::Fate;
+
+fn try_every_call(twice: bool) {
+    let clean = run(Fault::NONE, twice, None);
+    assert_eq!(clean.violations, [], "without a fault");
+    assert!(clean.calls > 40, "the scenario makes {} calls only", clean.calls);
+    let mut longest = clean.passes;
+    for fate in FATES {
+        for at in 0..clean.calls {
+            let ended = run(Fault { at, fate }, twice, None);
+            assert_eq!(ended.violations, [], "{fate:?} at call {at}, twice: {twice}");
+            longest = longest.max(ended.passes);
+        }
+    }
+    println!(
+        "{} calls × {} faults, twice: {twice}; {} passes, at most {longest}",
+        clean.calls,
+        FATES.len(),
+        clean.passes
+    );
+}
+
+#[test]
+fn a_fault_at_any_call_loses_nothing_and_doubles_nothing() {
+    try_every_call(false);
+}
+
+#[test]
+fn every_message_delivered_twice_and_a_fault_at_any_call_loses_nothing_and_doubles_nothing() {
+    try_every_call(true);
+}
+
+#[test]
+fn a_worker_that_acknowledges_before_the_effect_is_found_by_killing_it() {
+    let mutant = Some(Mutant::AcknowledgesBeforeEffect);
+    let calls = run(Fault::NONE, false, mutant).calls;
+    let fatal = (0..calls).find(|at| {
+        let ended = run(Fault { at: *at, fate: Fate::DieBefore }, false, mutant);
+        ended.violations.iter().any(|violation| violation.invariant == "I12")
+    });
+    println!("killed before call {fatal:?}, a message is lost for good");
+    assert!(fatal.is_some());
+}

@@ -1,0 +1,70 @@
+//! Claims about the drivers that a seed of the simulation once showed to be false.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use signpost_sim::crash::{Fault, Scenario};
+use signpost_sim::source::{Variant, body};
+use signpost_sim::world::NAMES;
+use signpost_txmgr::record::{AttemptKind, Record, Stored};
+use signpost_txmgr::units::Wei;
+use signpost_txmgr::wire::Status;
+
+fn scenario() -> Scenario {
+    Scenario::new(Fault::NONE, false, None)
+}
+
+fn record(scenario: &Scenario, id: &str) -> Record {
+    match scenario.world.store.inner.stored(&id.parse().unwrap()) {
+        Some(Stored::Record(record)) => *record,
+        other => panic!("{id} is {other:?}"),
+    }
+}
+
+fn assert_clean(mut scenario: Scenario) {
+    scenario.auditor.finish(&scenario.world);
+    assert_eq!(scenario.auditor.violations(), []);
+}
+
+#[test]
+fn a_bad_message_under_the_id_of_a_live_request_is_not_taken_for_its_rejection() {
+    let mut scenario = scenario();
+    scenario.put(&body(0, NAMES[0], Variant::Good, None));
+    scenario.signer_turn();
+    scenario.put("{\"requestId\":\"r-0\",\"gas\":1}");
+    scenario.to_quiet();
+    let rejected =
+        scenario.world.topic.inner.copies().into_iter().find(|copy| copy.status == Status::Rejected).unwrap();
+    let reason = rejected.reason.unwrap();
+    assert_eq!((rejected.request_id.as_str(), reason.code.as_str()), ("r-0", "requestIdReused"));
+    assert!(reason.message.contains("untouched") && reason.message.contains("`to`"), "{}", reason.message);
+    assert_eq!(record(&scenario, "r-0").phase.name(), "confirmed");
+    assert_clean(scenario);
+}
+
+#[test]
+fn a_cancel_of_a_request_priced_at_the_cap_ends_the_slot() {
+    let mut scenario = scenario();
+    scenario.put(&body(4, NAMES[0], Variant::Good, None));
+    scenario.signer_turn();
+    scenario.put("{\"cancel\":\"r-4\"}");
+    scenario.to_quiet();
+    let record = record(&scenario, "r-4");
+    assert_eq!(record.phase.name(), "cancelled");
+    let [execute, cancel] = record.attempts.as_slice() else { panic!("{:?}", record.attempts) };
+    assert_eq!((execute.kind, cancel.kind), (AttemptKind::Execute, AttemptKind::Cancel));
+    assert_eq!(cancel.fee.price(), Wei::from_gwei(signpost_sim::world::CAP_GWEI), "no cancel goes above the cap (I9)");
+    assert_clean(scenario);
+}
+
+#[test]
+fn a_cancel_at_the_cap_that_a_node_will_not_take_leaves_the_request_to_be_mined() {
+    let mut scenario = scenario();
+    scenario.put(&body(4, NAMES[0], Variant::Good, None));
+    scenario.signer_turn();
+    scenario.broadcaster_turn();
+    assert_eq!(scenario.world.chain.inner.pool().len(), 1);
+    scenario.put("{\"cancel\":\"r-4\"}");
+    scenario.signer_turn();
+    scenario.to_quiet();
+    assert_eq!(record(&scenario, "r-4").phase.name(), "confirmed");
+    assert_clean(scenario);
+}
