@@ -51,6 +51,7 @@ struct Lane {
 
 impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     /// Reserves slots for every candidate; the records found or made, with the deliveries they answer.
+    /// An id that is asked for with two accounts is the first one's: the other comes after all lanes.
     pub(super) async fn reserve_all(
         &self,
         batch: &mut Batch<'_>,
@@ -58,12 +59,15 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         heads: Heads,
         now: Millis,
     ) -> Vec<Resolved> {
-        let mut by_account: BTreeMap<AccountKey, Vec<&Candidate>> = BTreeMap::new();
+        let mut owners: BTreeMap<&RequestId, AccountKey> = BTreeMap::new();
+        let (mut owning, mut others) = (BTreeMap::new(), BTreeMap::new());
         for candidate in candidates {
-            by_account.entry(candidate.account).or_default().push(candidate);
+            let owner = *owners.entry(&candidate.id).or_insert(candidate.account);
+            let turn = if owner == candidate.account { &mut owning } else { &mut others };
+            turn.entry(candidate.account).or_insert_with(Vec::new).push(candidate);
         }
         let mut resolved = Vec::new();
-        for (account, candidates) in by_account {
+        for (account, candidates) in owning.into_iter().chain(others) {
             let Some(mut head) = heads.get(&account).cloned() else { continue };
             let lane = self.reserve_lane(&mut head, &candidates, now).await;
             self.answer(batch, &head, &candidates, lane, &mut resolved, now).await;
