@@ -11,20 +11,17 @@ use std::time::Duration;
 use serde_json::Value;
 
 const SIGNPOST: &str = env!("CARGO_BIN_EXE_signpost");
+const RECIPIENT: &str = "0x00000000000000000000000000000000000a11ce";
 
 struct Dev {
     process: Child,
     ready: Value,
 }
 
-/// Starts the stack alone and waits for its one line.
+/// Starts the stack and waits for its one line.
 fn dev(options: &[&str]) -> Dev {
-    let mut process = Command::new(SIGNPOST)
-        .args(["dev", "--no-worker", "--json"])
-        .args(options)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut process =
+        Command::new(SIGNPOST).args(["dev", "--json"]).args(options).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let ready = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
@@ -58,7 +55,7 @@ fn assert_gone(server: &str) {
 
 #[test]
 fn a_killed_dev_leaves_no_server_behind() {
-    let mut dev = dev(&[]);
+    let mut dev = dev(&["--no-worker"]);
     let servers = dev.servers();
     for server in &servers {
         TcpStream::connect(server).unwrap();
@@ -73,7 +70,7 @@ fn a_killed_dev_leaves_no_server_behind() {
 #[test]
 fn a_dev_asked_to_stop_stops_its_servers_first() {
     for signal in ["-INT", "-TERM", "-HUP"] {
-        let mut dev = dev(&[]);
+        let mut dev = dev(&["--no-worker"]);
         dev.signal(signal);
         assert!(dev.process.wait().unwrap().success(), "{signal}");
         for server in dev.servers() {
@@ -84,7 +81,7 @@ fn a_dev_asked_to_stop_stops_its_servers_first() {
 
 #[test]
 fn a_dev_whose_server_dies_says_so_and_ends() {
-    let mut dev = dev(&[]);
+    let mut dev = dev(&["--no-worker"]);
     let port = dev.text("rpcUrl").rsplit(':').next().unwrap().to_owned();
     let found =
         Command::new("pgrep").args(["-f", &format!("anvil --host 127.0.0.1 .*--port {port}")]).output().unwrap();
@@ -96,14 +93,27 @@ fn a_dev_whose_server_dies_says_so_and_ends() {
 
 #[test]
 fn a_request_goes_from_the_command_line_into_the_queue() {
-    let mut dev = dev(&["--account", "hot", "--account", "cold"]);
+    let mut dev = dev(&["--no-worker", "--account", "hot", "--account", "cold"]);
     let names: Vec<&str> =
         dev.ready["accounts"].as_array().unwrap().iter().map(|account| account["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["hot", "cold"]);
 
     let config = dev.text("configFile");
     let sent = Command::new(SIGNPOST)
-        .args(["submit", "--config", &config, "--id", "a-1", "--account", "hot", "--to", "0xaa", "--json"])
+        .args([
+            "submit",
+            "--config",
+            &config,
+            "--id",
+            "a-1",
+            "--account",
+            "hot",
+            "--to",
+            RECIPIENT,
+            "--gas",
+            "21000",
+            "--json",
+        ])
         .env_remove("AWS_ENDPOINT_URL")
         .output()
         .unwrap();
@@ -112,7 +122,7 @@ fn a_request_goes_from_the_command_line_into_the_queue() {
     assert_eq!(line["requestId"], "a-1");
 
     let mut piped = Command::new(SIGNPOST)
-        .args(["submit", "--config", &config])
+        .args(["submit", "--unchecked", "--config", &config])
         .env_remove("AWS_ENDPOINT_URL")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -127,10 +137,133 @@ fn a_request_goes_from_the_command_line_into_the_queue() {
     assert!(dev.process.wait().unwrap().success());
 }
 
+/// Runs a command to its end.
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(SIGNPOST).args(arguments).env_remove("AWS_ENDPOINT_URL").output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_submitted_request_is_confirmed_shown_and_watched() {
+    let mut dev = dev(&[]);
+    let config = dev.text("configFile");
+    let mut watching = Command::new(SIGNPOST)
+        .args(["watch", "--config", &config, "--count", "1", "--json", "--status", "confirmed"])
+        .env_remove("AWS_ENDPOINT_URL")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It says when it is subscribed.
+    let mut remark = String::new();
+    BufReader::new(watching.stderr.take().unwrap()).read_line(&mut remark).unwrap();
+    assert!(remark.starts_with("Watching"), "{remark}");
+
+    let asked = ["submit", "--config", &config, "--id", "a-1", "--to", RECIPIENT, "--value", "7", "--gas", "21000"];
+    assert_eq!(run(&asked).0, Some(0));
+    let (code, _, told) = run(&["status", "a-1", "--watch", "--config", &config]);
+    assert_eq!(code, Some(0), "{told}");
+    let (_, line, _) = run(&["status", "a-1", "--json", "--config", &config]);
+    let status: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&status["status"], &status["nonce"], &status["value"]), (&"confirmed".into(), &0.into(), &"7".into()));
+
+    let published = watching.wait_with_output().unwrap();
+    let outcome: Value = serde_json::from_slice(&published.stdout).unwrap();
+    assert_eq!((&outcome["requestId"], &outcome["txHash"]), (&status["requestId"], &status["txHash"]));
+
+    let (code, _, told) = run(&["status", "never-sent", "--config", &config]);
+    assert_eq!(code, Some(1));
+    assert!(told.contains("no request never-sent"), "{told}");
+    dev.signal("-TERM");
+    assert!(dev.process.wait().unwrap().success());
+}
+
+#[test]
+fn accounts_are_registered_listed_and_shown() {
+    let mut dev = dev(&["--no-worker"]);
+    let config = dev.text("configFile");
+    let (code, line, told) = run(&["account", "register", "cold", "--create-key", "--json", "--config", &config]);
+    assert_eq!(code, Some(0), "{told}");
+    let cold: Value = serde_json::from_str(&line).unwrap();
+    let again = run(&["account", "register", "cold", "--create-key", "--json", "--config", &config]);
+    assert_eq!(serde_json::from_str::<Value>(&again.1).unwrap(), cold, "asking twice is harmless");
+    let (code, _, told) =
+        run(&["account", "register", "other", "--kms-key", "alias/signpost-cold", "--config", &config]);
+    assert_eq!(code, Some(2));
+    assert!(told.contains("registered already, as cold"), "{told}");
+
+    assert_eq!(run(&["account", "list", "--json", "--config", &config]).1.lines().count(), 2);
+    let (_, line, _) = run(&["account", "show", "hot", "--json", "--config", &config]);
+    let hot: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(hot["balanceWei"], "10000000000000000000000");
+    let (code, _, told) = run(&["account", "show", "nobody", "--config", &config]);
+    assert_eq!(code, Some(1));
+    assert!(told.contains("signpost account list"), "{told}");
+    dev.signal("-TERM");
+    assert!(dev.process.wait().unwrap().success());
+}
+
+#[test]
+fn a_worker_stops_when_asked_and_refuses_a_wrong_configuration() {
+    let mut dev = dev(&["--no-worker"]);
+    let config = dev.text("configFile");
+    let mut worker = Command::new(SIGNPOST)
+        .args(["worker", "--config", &config])
+        .env_remove("AWS_ENDPOINT_URL")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Its log, one JSON object per line, tells when it takes orders.
+    let mut log = BufReader::new(worker.stderr.take().unwrap()).lines();
+    assert!(log.any(|line| line.unwrap().contains("\"working\"")));
+    let stopped = Command::new("kill").args(["-TERM", &worker.id().to_string()]).status().unwrap();
+    assert!(stopped.success());
+    assert!(worker.wait().unwrap().success());
+
+    let text = std::fs::read_to_string(&config).unwrap();
+    let wrong = format!("{config}.wrong");
+    for (change, code, expected) in [
+        (text.replace("chain_id = 97", "chain_id = 56"), 2, "chain.chain_id is 56, and the node is of chain 97"),
+        (text.replace("chain_id = 97\n", ""), 2, "chain.chain_id is missing"),
+        (text.replace("policy.toml", "none.toml"), 2, "none.toml cannot be used"),
+    ] {
+        std::fs::write(&wrong, change).unwrap();
+        let (found, _, told) = run(&["worker", "--config", &wrong]);
+        assert!(told.contains(expected), "{expected} is not in {told}");
+        assert_eq!(found, Some(code), "{told}");
+    }
+    dev.signal("-TERM");
+    assert!(dev.process.wait().unwrap().success());
+}
+
+#[test]
+fn the_demonstration_ends_with_totals_counted_from_the_chain() {
+    let (code, stdout, told) = run(&["demo", "--count", "12", "--json"]);
+    assert_eq!(code, Some(0), "{told}");
+    let totals: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    let expected = [
+        ("submitted", 12),
+        ("confirmed", 9),
+        ("reverted", 1),
+        ("rejected", 2),
+        ("duplicates", 0),
+        ("kmsSigns", 10),
+        ("nonceGaps", 0),
+    ];
+    for (key, value) in expected {
+        assert_eq!(totals[key], value, "{key} in {totals}");
+    }
+    for key in ["p50MinedMs", "p99MinedMs", "p50FinalMs", "p99FinalMs"] {
+        assert!(totals[key].as_u64().is_some_and(|ms| ms > 0), "{key} in {totals}");
+    }
+    assert_eq!(totals.as_object().unwrap().len(), 11);
+}
+
 #[test]
 fn a_command_without_a_stack_names_the_way_out() {
     let nothing = Command::new(SIGNPOST)
-        .args(["submit", "--to", "0xaa", "--config", "/nonexistent/signpost.toml"])
+        .args(["submit", "--to", RECIPIENT, "--gas", "21000", "--config", "/nonexistent/signpost.toml"])
         .output()
         .unwrap();
     assert_eq!(nothing.status.code(), Some(2));

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use serde_json::json;
+use signpost_txmgr::broadcaster::Finality;
 use signpost_txmgr::signature::PublicKey;
 use signpost_txmgr::units::ChainId;
 use tokio::sync::watch;
@@ -109,6 +110,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let options =
         Options { aws_port: arguments.aws_port, rpc_port: arguments.rpc_port, rpc_url: arguments.rpc_url.clone() };
     let mut stack = start(&options).await?;
+    let asked = asked_to_stop()?;
     let (order, stop) = watch::channel(false);
     let mut working = None;
     let running = async {
@@ -123,7 +125,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     };
     let ended = tokio::select! {
         ended = running => ended,
-        stopped = asked_to_stop() => stopped.map(|()| ExitCode::SUCCESS),
+        () = asked => Ok(ExitCode::SUCCESS),
     };
     withdraw_config(&stack.directory);
     remark("Stopping");
@@ -234,6 +236,7 @@ fn config(stack: &LocalStack, made: &Resources, policy_file: PathBuf) -> Config 
             rpc_urls: vec![stack.rpc.url().to_owned()],
             send_to: SendTo::All,
             fee_floor_wei: FEE_FLOOR_WEI,
+            finality: Finality::Finalized,
         },
         queues: Queues {
             signing_url: made.signing_url.clone(),
@@ -315,4 +318,18 @@ fn announce(stack: &LocalStack, ready: &Ready, as_json: bool) {
     say("  export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test");
     say("  signpost submit --id first --to 0x00000000000000000000000000000000000000aa --value 1 --gas 21000");
     say("  signpost status first --watch");
+}
+
+#[cfg(test)]
+mod tests {
+    use signpost_txmgr::policy::Policies;
+
+    #[test]
+    fn the_local_policy_has_rules_for_the_accounts_it_was_made_for() {
+        let policies = Policies::from_toml(&super::policy(&["hot".to_owned(), "cold".to_owned()])).unwrap();
+        for name in ["hot", "cold"] {
+            assert!(policies.of(&name.parse().unwrap()).is_ok(), "{name}");
+        }
+        assert!(policies.of(&"another".parse().unwrap()).is_err(), "no rules, no signature");
+    }
 }

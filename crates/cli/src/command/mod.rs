@@ -126,19 +126,20 @@ pub async fn connect(config: &Config) -> SdkConfig {
     aws::connect(&Target { endpoint, region: config.region.clone() }).await
 }
 
-/// Waits for Ctrl-C, SIGTERM or a closed terminal.
-pub async fn asked_to_stop() -> Result<(), CommandError> {
+/// From now on Ctrl-C, SIGTERM and a closed terminal do not end the program, but what is returned.
+pub fn asked_to_stop() -> Result<impl Future<Output = ()>, CommandError> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CommandError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(CommandError::Signals)?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(CommandError::Signals)?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hang_up.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hang_up.recv() => {}
+        }
+    })
 }
 
 /// An error's message with those of its causes.

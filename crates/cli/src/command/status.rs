@@ -50,9 +50,10 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let session = arguments.config.open().await?;
     let store = world::store(&session);
     if arguments.watch {
+        let asked = asked_to_stop()?;
         return tokio::select! {
             followed = follow(&store, &id, arguments.json) => followed,
-            stopped = asked_to_stop() => stopped.map(|()| ExitCode::FAILURE),
+            () = asked => Ok(ExitCode::FAILURE),
         };
     }
     let Some(status) = read(&store, &id).await? else {

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use serde_json::{Map, Value, json};
+use signpost_txmgr::request::Message;
 use signpost_txmgr::units::sha256;
 
 use super::{CommandError, ConfigOption};
@@ -82,6 +83,9 @@ pub struct Arguments {
     /// A file with the request as JSON, instead of options
     #[arg(long, value_name = "FILE", conflicts_with_all = ["to", "create", "value", "data", "gas"])]
     file: Option<PathBuf>,
+    /// Send what the signer would refuse by its form, to see how it does
+    #[arg(long)]
+    unchecked: bool,
     /// One JSON line per request on stdout
     #[arg(long)]
     json: bool,
@@ -92,6 +96,9 @@ pub struct Arguments {
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let bodies = bodies(&arguments)?;
+    if !arguments.unchecked {
+        check(&bodies)?;
+    }
     let session = arguments.config.open().await?;
     let sqs = aws_sdk_sqs::Client::new(&session.sdk);
     let queue = &session.config.queues.signing_url;
@@ -113,6 +120,24 @@ fn show(body: &str, sent: &Result<String, String>, as_json: bool) {
         Err(reason) if as_json => say(json!({ "requestId": id, "error": reason }).to_string()),
         Err(reason) => remark(format!("not sent {id}: {reason}")),
     }
+}
+
+/// Reads the requests as the signer will. If it would refuse one, none is sent: what was mistyped
+/// needs no round trip, and what looks like a secret does not get into a queue.
+fn check(bodies: &[String]) -> Result<(), CommandError> {
+    let problems: Vec<String> = bodies
+        .iter()
+        .zip(1_usize..)
+        .filter_map(|(body, place)| {
+            let refused = Message::parse(body).err()?;
+            Some(format!("request {place}: {}: {refused}", refused.code.as_str()))
+        })
+        .collect();
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let way_out = "nothing was sent; mend it, or send it all the same with --unchecked";
+    Err(CommandError::Input(format!("{}\n{way_out}", problems.join("\n"))))
 }
 
 /// The bodies of the messages, by options, file or stdin.
@@ -261,6 +286,16 @@ mod tests {
     #[test]
     fn metadata_that_is_not_json_is_an_error() {
         assert!(body_of(&parsed(&["--to", "0xaa", "--metadata", "{"]).unwrap()).is_err());
+    }
+
+    #[test]
+    fn what_the_signer_would_refuse_is_not_sent() {
+        let good =
+            body_of(&parsed(&["--id", "a-1", "--to", &format!("0x{:040}", 1), "--gas", "21000"]).unwrap()).unwrap();
+        assert!(check(std::slice::from_ref(&good)).is_ok());
+        let told = check(&[good, "{\"privateKey\":\"0xabc\"}".to_owned()]).unwrap_err().to_string();
+        assert!(told.contains("request 2:") && told.contains("--unchecked"), "{told}");
+        assert!(!told.contains("0xabc"), "{told}");
     }
 
     #[test]

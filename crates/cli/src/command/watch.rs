@@ -58,11 +58,12 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     }
     let session = arguments.config.open().await?;
     let topic = &session.config.outcomes_arn;
+    let asked = asked_to_stop()?;
     let tail = Tail::open(&session.sdk, topic, &arguments.status).await?;
     remark(format!("Watching {topic}; Ctrl-C ends it"));
     let watched = tokio::select! {
         watched = follow(&tail, &arguments) => watched,
-        stopped = asked_to_stop() => stopped,
+        () = asked => Ok(()),
     };
     tail.remove().await;
     watched.map(|()| ExitCode::SUCCESS)

@@ -42,16 +42,17 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let worker = Worker::new(session, arguments.stage).await?;
     let (order, stop) = watch::channel(false);
     let working = worker.run(stop);
+    let asked = asked_to_stop()?;
+    tracing::info!("working");
     let stopping = async {
-        let asked = asked_to_stop().await;
+        asked.await;
         tracing::info!("stopping: what is in hand is finished or given back");
         // The worker holds the other end until it returns.
         let _ = order.send(true);
-        asked
     };
-    let ((), asked) = tokio::join!(working, stopping);
+    tokio::join!(working, stopping);
     tracing::info!("stopped");
-    asked.map(|()| ExitCode::SUCCESS)
+    Ok(ExitCode::SUCCESS)
 }
 
 fn filter() -> EnvFilter {

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use find::{current, find};
 use reader::Section;
+use signpost_txmgr::broadcaster::Finality;
 
 /// The floor of [`Config::retention_days`]: a request must outlive every possible redelivery, 14 days
 /// in a queue and 14 in its dead-letter queue.
@@ -28,6 +29,8 @@ const VISIBILITY_S: u64 = 30;
 const VISIBILITY_MIN_S: u64 = 3;
 /// Twelve hours, SQS's own limit.
 const VISIBILITY_MAX_S: u64 = 43_200;
+/// More blocks than any reorganisation BSC can have before it is told to stop.
+const CONFIRMATIONS_MAX: u64 = 10_000;
 /// Above a day a knob in milliseconds is surely meant to be something else.
 const TIMING_MAX_MS: u64 = 86_400_000;
 
@@ -67,6 +70,8 @@ pub struct Chain {
     pub send_to: SendTo,
     /// Wei per gas below which no validator takes a transaction: it would be stuck, not refused.
     pub fee_floor_wei: u64,
+    /// What counts as final: `"finalized"`, the node's own word, or a number of confirmations.
+    pub finality: Finality,
 }
 
 impl fmt::Debug for Chain {
@@ -76,6 +81,7 @@ impl fmt::Debug for Chain {
             .field("rpc_urls", &self.rpc_urls.len())
             .field("send_to", &self.send_to)
             .field("fee_floor_wei", &self.fee_floor_wei)
+            .field("finality", &self.finality)
             .finish()
     }
 }
@@ -186,7 +192,9 @@ fn read(file: &toml::Table, here: &Path, problems: &mut Vec<String>) -> Option<C
     root.only(&["region", "endpoint", "chain", "queues", "tables", "topic", "policy", "retention", "timing", "worker"]);
     let region = root.optional_text("region");
     let endpoint = root.optional_url("endpoint");
-    let chain = read_chain(&mut root.required_section("chain", &["chain_id", "rpc_urls", "send_to", "fee_floor_wei"]));
+    let chain = read_chain(
+        &mut root.required_section("chain", &["chain_id", "rpc_urls", "send_to", "fee_floor_wei", "finality"]),
+    );
     let queues = read_queues(&mut root.required_section("queues", &["signing_url", "resign_url", "broadcast_url"]));
     let mut tables = root.required_section("tables", &["requests", "accounts"]);
     let (requests, accounts) = (tables.text("requests"), tables.text("accounts"));
@@ -225,7 +233,15 @@ fn read_chain(section: &mut Section<'_, '_>) -> Option<Chain> {
         None => None,
     };
     let fee_floor_wei = section.whole("fee_floor_wei", 0, u64::MAX);
-    Some(Chain { chain_id: chain_id?, rpc_urls: rpc_urls?, send_to: send_to?, fee_floor_wei: fee_floor_wei? })
+    let finality =
+        section.word_or("finality", ("finalized", Finality::Finalized), CONFIRMATIONS_MAX, Finality::Confirmations);
+    Some(Chain {
+        chain_id: chain_id?,
+        rpc_urls: rpc_urls?,
+        send_to: send_to?,
+        fee_floor_wei: fee_floor_wei?,
+        finality: finality?,
+    })
 }
 
 fn read_queues(section: &mut Section<'_, '_>) -> Option<Queues> {
@@ -276,6 +292,7 @@ chain_id = 97
 rpc_urls = ["https://one.example", "https://two.example/path"]
 send_to = "all"
 fee_floor_wei = 100000000
+finality = "finalized"
 [queues]
 signing_url = "https://sqs.example/1/signing"
 resign_url = "https://sqs.example/1/resign.fifo"
@@ -309,6 +326,17 @@ file = "policy.toml"
         config.timing.poll_ms = Some(100);
         let again = Config::from_toml(&config.to_toml(), Path::new("/elsewhere")).unwrap();
         assert_eq!(again, config);
+    }
+
+    #[test]
+    fn finality_is_the_nodes_word_or_a_number_of_blocks() {
+        let read = |text: &str| Config::from_toml(&GOOD.replace("\"finalized\"", text), Path::new(""));
+        assert_eq!(read("\"finalized\"").unwrap().chain.finality, Finality::Finalized);
+        assert_eq!(read("15").unwrap().chain.finality, Finality::Confirmations(15));
+        for wrong in ["0", "\"latest\"", "true"] {
+            assert!(read(wrong).unwrap_err().concat().contains("chain.finality must be"), "{wrong}");
+        }
+        assert!(problems(&GOOD.replace("finality", "finalty")).contains("chain.finality is missing"));
     }
 
     #[test]

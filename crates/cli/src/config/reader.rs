@@ -115,6 +115,20 @@ impl<'t, 'p> Section<'t, 'p> {
         number
     }
 
+    /// A word that stands for a value, or a whole number from 1.
+    pub(super) fn word_or<T>(&mut self, key: &str, word: (&str, T), most: u64, of: impl Fn(u64) -> T) -> Option<T> {
+        let value = self.required(key)?;
+        if value.as_str() == Some(word.0) {
+            return Some(word.1);
+        }
+        let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
+        let number = number.filter(|number| (1..=most).contains(number));
+        if number.is_none() {
+            self.problem(key, &format!("must be \"{}\" or a whole number from 1 to {most}", word.0));
+        }
+        number.map(of)
+    }
+
     fn as_text(&mut self, key: &str, value: &Value) -> Option<String> {
         let text = value.as_str().filter(|text| !text.trim().is_empty());
         if text.is_none() {

@@ -1,5 +1,6 @@
 //! Writes a configuration file that reads back as the same configuration.
 
+use signpost_txmgr::broadcaster::Finality;
 use toml::{Table, Value};
 
 use super::{Config, SendTo};
@@ -24,6 +25,10 @@ impl Config {
             SendTo::All => "all",
             SendTo::First => "first",
         };
+        let finality = match self.chain.finality {
+            Finality::Finalized => text("finalized"),
+            Finality::Confirmations(blocks) => number(blocks),
+        };
         let timing = [
             ("bump_after_ms", self.timing.bump_after_ms),
             ("rebroadcast_after_ms", self.timing.rebroadcast_after_ms),
@@ -38,6 +43,7 @@ impl Config {
                     ("rpc_urls", Value::Array(self.chain.rpc_urls.iter().map(|url| text(url)).collect())),
                     ("send_to", text(send_to)),
                     ("fee_floor_wei", number(self.chain.fee_floor_wei)),
+                    ("finality", finality),
                 ],
             ),
             (

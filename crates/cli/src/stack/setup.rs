@@ -1,6 +1,6 @@
 //! Installs what the local stack runs on, pinned, into its own directory: a Python environment with
 //! ministack (and what the end-to-end tests need), and anvil. Touches nothing else on the machine. A
-//! second run reads one stamp file and returns.
+//! second run reads two stamp files and returns.
 //!
 //! Two runs at once wait for each other by a lock file; a run that was killed half-way leaves no stamp,
 //! so the next one begins again.
@@ -8,6 +8,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use signpost_txmgr::units::sha256;
 
 use super::{StackError, place};
 use crate::terminal;
@@ -37,38 +39,54 @@ fn install_in(directory: &Path) -> Result<Tools, StackError> {
     fs::create_dir_all(directory).map_err(file(directory))?;
     let _lock =
         lock(&directory.join("setup.lock"), Some("Waiting for another run that is setting up the local stack ..."))?;
-    let tools = tools_in(directory)?;
-    let stamp = directory.join("installed.txt");
-    let wanted = format!("{REQUIREMENTS}anvil {ANVIL}\n");
-    let complete = fs::read_to_string(&stamp).is_ok_and(|found| found == wanted);
-    if complete && tools.python.exists() && tools.anvil.exists() {
-        return Ok(tools);
+    // Another version of the requirements has another directory: what runs from the old one goes on.
+    let version = hex::encode(sha256(REQUIREMENTS.as_bytes()));
+    let environment = directory.join(format!("python-{}", version.get(..8).unwrap_or_default()));
+    let node = directory.join("node");
+    let tools = Tools {
+        directory: directory.to_path_buf(),
+        python: environment.join("bin/python"),
+        anvil: node.join(format!("node_modules/@foundry-rs/anvil-{}/bin/anvil", platform()?)),
+    };
+    let parts: [(PathBuf, &str, &Path, Install); 2] = [
+        (environment.join("installed"), &version, &tools.python, &|| install_python(directory, &environment)),
+        (node.join("installed"), ANVIL, &tools.anvil, &|| install_anvil(directory, &node, &tools.anvil)),
+    ];
+    let is_missing = |stamp: &Path, version: &str, program: &Path| {
+        !(program.exists() && fs::read_to_string(stamp).is_ok_and(|found| found == version))
+    };
+    let mut announced = false;
+    for (stamp, version, program, install) in parts {
+        if is_missing(&stamp, version, program) {
+            if !announced {
+                terminal::remark(format!("Setting up the local stack in {}", directory.display()));
+                // What is missing is said before anything takes time.
+                find_python()?;
+                find_npm()?;
+                announced = true;
+            }
+            // From here to the stamp it is incomplete, and says so.
+            let _ = fs::remove_file(&stamp);
+            install()?;
+            fs::write(&stamp, version).map_err(file(&stamp))?;
+        }
     }
-    terminal::remark(format!("Setting up the local stack in {}", directory.display()));
-    // From here to the last line the directory is incomplete, and says so.
-    let _ = fs::remove_file(&stamp);
-    let python = find_python()?;
-    find_npm()?;
-    install_python(directory, &python, &tools.python)?;
-    install_anvil(directory)?;
-    fs::write(&stamp, wanted).map_err(file(&stamp))?;
     Ok(tools)
 }
 
-fn tools_in(directory: &Path) -> Result<Tools, StackError> {
+/// One part of the set-up.
+type Install<'a> = &'a dyn Fn() -> Result<(), StackError>;
+
+/// This machine, as anvil's packages name it.
+fn platform() -> Result<&'static str, StackError> {
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
-    let platform = match (os, arch) {
-        ("linux", "x86_64") => "linux-amd64",
-        ("linux", "aarch64") => "linux-arm64",
-        ("macos", "x86_64") => "darwin-amd64",
-        ("macos", "aarch64") => "darwin-arm64",
-        _ => return Err(StackError::NoAnvil { os, arch }),
-    };
-    Ok(Tools {
-        directory: directory.to_path_buf(),
-        python: directory.join("venv/bin/python"),
-        anvil: directory.join(format!("node/node_modules/@foundry-rs/anvil-{platform}/bin/anvil")),
-    })
+    match (os, arch) {
+        ("linux", "x86_64") => Ok("linux-amd64"),
+        ("linux", "aarch64") => Ok("linux-arm64"),
+        ("macos", "x86_64") => Ok("darwin-amd64"),
+        ("macos", "aarch64") => Ok("darwin-arm64"),
+        _ => Err(StackError::NoAnvil { os, arch }),
+    }
 }
 
 /// Takes a lock, waiting for the other run that holds it, with a remark if it must. The lock goes with its holder, also if that one is killed.
@@ -116,30 +134,28 @@ fn output(program: &str, arguments: &[&str]) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn install_python(directory: &Path, python: &Path, inside: &Path) -> Result<(), StackError> {
-    let environment = directory.join("venv");
+fn install_python(directory: &Path, environment: &Path) -> Result<(), StackError> {
+    let python = find_python()?;
     terminal::step("making a Python environment", || {
-        run(directory, "the Python environment", Command::new(python).args(["-m", "venv", "--clear"]).arg(&environment))
+        run(directory, "the Python environment", Command::new(python).args(["-m", "venv", "--clear"]).arg(environment))
     })?;
-    let requirements = directory.join("requirements.txt");
+    let requirements = environment.join("requirements.txt");
     fs::write(&requirements, REQUIREMENTS).map_err(file(&requirements))?;
     terminal::step("installing ministack, boto3 and pytest", || {
-        let mut pip = Command::new(inside);
+        let mut pip = Command::new(environment.join("bin/python"));
         pip.args(["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off", "-r"]);
         run(directory, "pip", pip.arg(&requirements))
     })
 }
 
-fn install_anvil(directory: &Path) -> Result<(), StackError> {
-    let prefix = directory.join("node");
-    fs::create_dir_all(&prefix).map_err(file(&prefix))?;
+fn install_anvil(directory: &Path, prefix: &Path, anvil: &Path) -> Result<(), StackError> {
+    fs::create_dir_all(prefix).map_err(file(prefix))?;
     terminal::step("installing anvil", || {
         let mut npm = Command::new("npm");
         // Install scripts stay off: the platform's package has the program itself.
         npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--prefix"]);
-        run(directory, "npm", npm.arg(&prefix).arg(format!("@foundry-rs/anvil@{ANVIL}")))
+        run(directory, "npm", npm.arg(prefix).arg(format!("@foundry-rs/anvil@{ANVIL}")))
     })?;
-    let anvil = tools_in(directory)?.anvil;
     if anvil.exists() {
         return Ok(());
     }

@@ -144,7 +144,7 @@ async fn lanes(session: &Session) -> Result<RealLanes, CommandError> {
         ..Tuning::BSC
     };
     let config = BroadcasterConfig {
-        finality: signpost_txmgr::broadcaster::Finality::Finalized,
+        finality: session.config.chain.finality,
         tuning,
         window: BroadcasterConfig::WINDOW,
         retention_ms: retention_ms(&session.config),

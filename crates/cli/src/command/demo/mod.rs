@@ -70,6 +70,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let options =
         Options { aws_port: arguments.aws_port, rpc_port: arguments.rpc_port, rpc_url: arguments.rpc_url.clone() };
     let stack = start(&options).await?;
+    let asked = asked_to_stop()?;
     let (order, stop) = watch::channel(false);
     let mut working = None;
     let ended = tokio::select! {
@@ -78,7 +79,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
             working = Some(start_worker(&stack, &ready, stop).await?);
             demonstrate(&stack, &ready, &arguments).await
         } => ended,
-        stopped = asked_to_stop() => stopped.map(|()| ExitCode::FAILURE),
+        () = asked => Ok(ExitCode::FAILURE),
     };
     let _ = order.send(true);
     if let Some(working) = working {
