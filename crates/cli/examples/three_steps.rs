@@ -28,13 +28,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .await?;
 
     // 2. Ask. The id is yours, and makes it safe to send again.
-    let body = r#"{"requestId":"rust-1","to":"0x55d398326f99059fF775485246999027B3197955","value":"1000000000","gas":21000}"#;
-    sqs.send_message()
-        .queue_url(var("SIGNING_QUEUE_URL")?)
-        .message_group_id("hot")
-        .message_body(body)
-        .send()
-        .await?;
+    let body =
+        r#"{"requestId":"rust-1","to":"0x55d398326f99059fF775485246999027B3197955","value":"1000000000","gas":21000}"#;
+    sqs.send_message().queue_url(var("SIGNING_QUEUE_URL")?).message_group_id("hot").message_body(body).send().await?;
 
     // 3. Get the outcome, or look whenever you like.
     let received = sqs.receive_message().queue_url(queue_url).wait_time_seconds(20).send().await?;

@@ -59,12 +59,23 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         metrics::counter!(meters::REJECTED, "code" => refusal.refused.code.as_str()).increment(1);
         tracing::info!(request_id = %refusal.id, code = %refusal.refused.code, "rejected");
         let rejected = rejection(refusal, sender, now);
-        if self.store.reject(&rejected).await? == RejectVerdict::Stored {
-            return Ok(Recorded::Stored(Box::new(rejected)));
+        let mut stored = self.store.load(std::slice::from_ref(&refusal.id)).await?;
+        match stored.first() {
+            // The message came again. What is stored stays as it is: writing it anew would undo the
+            // mark that it was published, and a crash then would leave an item that says it was not.
+            Some(Stored::Rejected(earlier)) if says_the_same(earlier, &rejected) => {
+                return Ok(Recorded::Stored(Box::new(earlier.clone())));
+            }
+            Some(Stored::Rejected(_)) | None => {
+                if self.store.reject(&rejected).await? == RejectVerdict::Stored {
+                    return Ok(Recorded::Stored(Box::new(rejected)));
+                }
+                stored = self.store.load(std::slice::from_ref(&refusal.id)).await?;
+            }
+            Some(Stored::Record(_)) => {}
         }
         // The id has a slot. A repeat of that very request is answered by its record, whatever
         // policy says today; anything else is refused beside it.
-        let stored = self.store.load(std::slice::from_ref(&refusal.id)).await?;
         let known = stored.into_iter().find_map(|stored| match stored {
             Stored::Record(record) => Some(record.digest),
             Stored::Rejected(_) => None,
@@ -83,6 +94,9 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     }
 
     async fn mark_rejection_published(&self, rejected: Rejected, now: Millis) -> bool {
+        if rejected.published_at.is_some() {
+            return true;
+        }
         let id = rejected.request_id.clone();
         let published =
             Rejected { published_at: Some(now), expires_at: Some(now.plus(self.config.retention_ms)), ..rejected };
@@ -121,6 +135,11 @@ impl Recorded {
             Self::Known | Self::CameMeanwhile => None,
         }
     }
+}
+
+/// Their outcomes are equal, so they are copies of one.
+fn says_the_same(one: &Rejected, other: &Rejected) -> bool {
+    OutcomeMessage::of_rejected(one) == OutcomeMessage::of_rejected(other)
 }
 
 /// The refusal of a request whose id is taken.
