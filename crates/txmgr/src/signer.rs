@@ -52,6 +52,15 @@ pub struct Delivery {
     pub body: String,
 }
 
+impl Delivery {
+    /// The id under which a message is answered that has none, or is not to be answered under the one it names.
+    fn id_of_its_own(&self) -> RequestId {
+        format!("sqs:{}", self.message_id)
+            .parse()
+            .expect("an SQS message id is short and made of letters, digits and dashes")
+    }
+}
+
 /// What to do with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
@@ -227,16 +236,11 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         heads: &Heads,
         now: Millis,
     ) -> Work {
-        let fallback = || {
-            format!("sqs:{}", delivery.message_id)
-                .parse()
-                .expect("an SQS message id is short and made of letters, digits and dashes")
-        };
         let request = match message {
             Ok(Message::Sign(request)) => request,
             Ok(Message::Cancel(id)) => return Work::Cancel(id),
             Err(refused) => {
-                let id = refused.request_id.clone().unwrap_or_else(fallback);
+                let id = refused.request_id.clone().unwrap_or_else(|| delivery.id_of_its_own());
                 return Work::Refused(Box::new(Refusal { id, account: None, digest: None, refused }));
             }
         };

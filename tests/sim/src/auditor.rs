@@ -50,7 +50,8 @@ struct Asked {
 #[derive(Debug)]
 enum Ask {
     Sign(RequestId, Option<(AccountKey, Digest)>),
-    Cancel(RequestId),
+    /// The request it names, and its own id.
+    Cancel(RequestId, RequestId),
     Bad(RequestId),
 }
 

@@ -41,6 +41,21 @@ fn a_bad_message_under_the_id_of_a_live_request_is_not_taken_for_its_rejection()
 }
 
 #[test]
+fn a_cancel_that_comes_before_its_request_is_not_taken_for_its_rejection() {
+    let mut scenario = scenario();
+    scenario.put("{\"cancel\":\"r-0\"}");
+    scenario.signer_turn();
+    scenario.put(&body(0, NAMES[0], Variant::Good, None));
+    scenario.to_quiet();
+    let rejected =
+        scenario.world.topic.inner.copies().into_iter().find(|copy| copy.status == Status::Rejected).unwrap();
+    assert_eq!(rejected.request_id, "sqs:signing-0");
+    assert!(rejected.reason.unwrap().message.contains("r-0"));
+    assert_eq!(record(&scenario, "r-0").phase.name(), "confirmed");
+    assert_clean(scenario);
+}
+
+#[test]
 fn a_cancel_of_a_request_priced_at_the_cap_ends_the_slot() {
     let mut scenario = scenario();
     scenario.put(&body(4, NAMES[0], Variant::Good, None));

@@ -7,7 +7,7 @@ use crate::request::{Code, Refused};
 use crate::units::{Millis, RequestId};
 
 use super::attempt::{AttemptError, Written};
-use super::{Batch, Refusal, Signer};
+use super::{Batch, Delivery, Refusal, Signer};
 
 /// What a cancel came to.
 enum Noted {
@@ -22,8 +22,8 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     pub(super) async fn carry_cancels(&self, batch: &mut Batch<'_>, cancels: Vec<(usize, RequestId)>, now: Millis) {
         let mut refusals = Vec::new();
         for (at, id) in cancels {
-            let sender = batch.deliveries.get(at).and_then(|delivery| delivery.sender.clone());
-            match self.note_cancel(&id, sender.as_deref(), now).await {
+            let Some(delivery) = batch.deliveries.get(at) else { continue };
+            match self.note_cancel(&id, delivery, now).await {
                 Ok(Noted::Done(account)) => {
                     if let Some(account) = account {
                         batch.touch(account);
@@ -40,22 +40,29 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         self.settle_refusals(batch, refusals, now).await;
     }
 
-    async fn note_cancel(&self, id: &RequestId, sender: Option<&str>, now: Millis) -> Result<Noted, AttemptError> {
+    async fn note_cancel(&self, id: &RequestId, delivery: &Delivery, now: Millis) -> Result<Noted, AttemptError> {
         let stored = self.store.load(std::slice::from_ref(id)).await.map_err(AttemptError::Store)?;
-        let refuse =
-            |account, refused| Ok(Noted::Refused(Box::new(Refusal { id: id.clone(), account, digest: None, refused })));
+        // Under the message's own id: a refused cancel must not be taken for the rejection of the
+        // request it names, which may be on its way (I7).
+        let refuse = |account, refused| {
+            let id = delivery.id_of_its_own();
+            Ok(Noted::Refused(Box::new(Refusal { id, account, digest: None, refused })))
+        };
         let mut record = match stored.into_iter().next() {
             Some(Stored::Record(record)) => *record,
             // A rejected request has its outcome already, and nothing of it was ever signed.
             Some(Stored::Rejected(_)) => return Ok(Noted::Done(None)),
             None => {
-                let text =
-                    "`cancel` names a request that is not known; it takes the requestId of a request sent before";
+                let text = format!(
+                    "`cancel` names {id}, a request that is not known; it takes the requestId of a request sent before"
+                );
                 return refuse(None, Refused::field(Code::UnknownRequest, "cancel", text));
             }
         };
+        let sender = delivery.sender.as_deref();
         if let Err(refused) = self.config.policies.of(&record.name).and_then(|policy| policy.check_sender(sender)) {
-            return refuse(Some(record.account), refused);
+            let message = format!("the cancel of {id} is refused: {}", refused.message);
+            return refuse(Some(record.account), Refused { message, ..refused });
         }
         for _ in 0..Self::MAX_TRIES {
             let settled = matches!(record.phase, Phase::Settled(_));

@@ -17,8 +17,6 @@ enum Recorded {
     Beside(Box<Rejected>),
     /// The request is the stored one after all: it was accepted before, and its record goes on.
     Known,
-    /// A cancel of a request that was not known a moment ago and is now: to be looked at again.
-    CameMeanwhile,
 }
 
 impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
@@ -40,7 +38,6 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         for (at, recorded) in out {
             let done = match recorded {
                 Recorded::Known => true,
-                Recorded::CameMeanwhile => false,
                 Recorded::Beside(_) => published.next().unwrap_or(false),
                 Recorded::Stored(rejected) => {
                     published.next().unwrap_or(false) && self.mark_rejection_published(*rejected, now).await
@@ -83,7 +80,6 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         Ok(match (known, refusal.digest) {
             (Some(known), Some(digest)) if known == digest => Recorded::Known,
             (Some(_), Some(_)) => Recorded::Beside(Box::new(Rejected { reason: reused(&refusal.id), ..rejected })),
-            (Some(_), None) if refusal.refused.code == Code::UnknownRequest => Recorded::CameMeanwhile,
             // Whatever is wrong with this message, the outcome must not be taken for the first request's (I7).
             (Some(_), None) => {
                 let reason = beside(&refusal.id, &refusal.refused.message);
@@ -132,7 +128,7 @@ impl Recorded {
     fn outcome(&self) -> Option<OutcomeMessage> {
         match self {
             Self::Stored(rejected) | Self::Beside(rejected) => Some(OutcomeMessage::of_rejected(rejected)),
-            Self::Known | Self::CameMeanwhile => None,
+            Self::Known => None,
         }
     }
 }

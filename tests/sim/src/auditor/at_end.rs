@@ -46,7 +46,7 @@ impl Auditor {
         for asked in &self.asked {
             let (id, answered) = match &asked.what {
                 Ask::Sign(id, digest) => (id, self.carries(id, digest.map(|(_, digest)| digest))),
-                Ask::Cancel(id) => (id, self.records.contains_key(id) || self.rejected.contains_key(id)),
+                Ask::Cancel(id, own) => (id, self.carries_cancel(id, own)),
                 Ask::Bad(id) => (id, self.was_refused(id, None)),
             };
             if !answered {

@@ -15,7 +15,7 @@ impl Auditor {
     }
 
     fn understood(&self, message_id: &str, body: &str) -> Ask {
-        let fallback = || format!("sqs:{message_id}").parse().expect("made of characters an id may have");
+        let own = || format!("sqs:{message_id}").parse().expect("made of characters an id may have");
         match Message::parse(body) {
             Ok(Message::Sign(request)) => {
                 let key = self.accounts.iter().find_map(|(key, name)| match &request.account {
@@ -25,18 +25,15 @@ impl Auditor {
                 let digest = key.map(|key: AccountKey| (key, request.digest(&key)));
                 Ask::Sign(request.id, digest)
             }
-            Ok(Message::Cancel(id)) => Ask::Cancel(id),
-            Err(refused) => Ask::Bad(refused.request_id.unwrap_or_else(fallback)),
+            Ok(Message::Cancel(id)) => Ask::Cancel(id, own()),
+            Err(refused) => Ask::Bad(refused.request_id.unwrap_or_else(own)),
         }
     }
 
     pub(super) fn acknowledged(&mut self, message_id: &str, body: &str) {
         let carried = match self.understood(message_id, body) {
             Ask::Sign(id, digest) => self.carries(&id, digest.map(|(_, digest)| digest)),
-            Ask::Cancel(id) => match self.records.get(&id) {
-                Some(record) => record.cancel.is_some() || matches!(record.phase, Phase::Settled(_)),
-                None => self.rejected.contains_key(&id) || self.was_refused(&id, None),
-            },
+            Ask::Cancel(id, own) => self.carries_cancel(&id, &own),
             Ask::Bad(id) => self.was_refused(&id, None),
         };
         self.check(carried, "I13", || {
@@ -48,6 +45,13 @@ impl Auditor {
     pub(super) fn carries(&self, id: &RequestId, digest: Option<Digest>) -> bool {
         let same = self.records.get(id).is_some_and(|record| Some(record.digest) == digest);
         same || self.was_refused(id, digest)
+    }
+
+    /// The wish is noted, or there is nothing to cancel any more, or the refusal is out.
+    pub(super) fn carries_cancel(&self, id: &RequestId, own: &RequestId) -> bool {
+        let record = self.records.get(id);
+        let noted = record.is_some_and(|record| record.cancel.is_some() || matches!(record.phase, Phase::Settled(_)));
+        noted || self.rejected.contains_key(id) || self.was_refused(own, None)
     }
 
     /// A rejected outcome is out for this id and these contents.
@@ -73,7 +77,7 @@ impl Auditor {
             });
         }
         let copies = self.published.entry(id.clone()).or_default();
-        let first = copies.iter().find(|copy| copy.event_id == outcome.event_id && copy.status != Status::Rejected);
+        let first = copies.iter().find(|copy| copy.event_id == outcome.event_id);
         let equal = first.is_none_or(|first| first == outcome);
         copies.push(outcome.clone());
         self.check(equal, "I11", || format!("two copies of the outcome of {id} differ"));
