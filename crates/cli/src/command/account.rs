@@ -94,7 +94,9 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
             let asked = Asked { name: &name, key: &key, chain_id: ChainId(session.config.chain.chain_id), nonce };
             let head = register(&store, &keys, &chain, asked).await?;
             let policy = session.config.policy_file.display();
-            remark(format!("it may sign what [account.{name}] in {policy} allows; a worker reads that when it starts"));
+            remark(format!(
+                "it may sign what [account.{name}] or [default] in {policy} allows, which a worker reads when it starts"
+            ));
             show(&head, json, None);
         }
         Action::List { json, config } => {
