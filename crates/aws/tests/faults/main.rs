@@ -17,4 +17,5 @@ mod queues;
 mod requests;
 mod reserving;
 mod script;
+mod sockets;
 mod world;
