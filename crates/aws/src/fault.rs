@@ -176,25 +176,14 @@ pub(crate) fn kind<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -
     }
 }
 
-/// The failure was before the first byte: refused, unreachable, or no address. A time-out while
-/// connecting is not told apart from a later one and counts as lost, which is the safe side.
+/// The failure was before the first byte of the request: no address, refused, no handshake, no time.
 fn never_connected(error: &ConnectorError) -> bool {
-    use std::io::ErrorKind;
-
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = next {
-        if error.is::<ResolveDnsError>() {
-            return true;
-        }
-        if let Some(io) = error.downcast_ref::<std::io::Error>()
-            && matches!(
-                io.kind(),
-                ErrorKind::ConnectionRefused
-                    | ErrorKind::HostUnreachable
-                    | ErrorKind::NetworkUnreachable
-                    | ErrorKind::AddrNotAvailable
-            )
-        {
+        let connecting = error.downcast_ref().is_some_and(hyper_util::client::legacy::Error::is_connect);
+        let refused =
+            error.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused);
+        if connecting || refused || error.is::<ResolveDnsError>() {
             return true;
         }
         next = error.source();

@@ -16,6 +16,11 @@
 //! Read in this order: [`clients`], [`fault`], [`repeat`], [`item`], [`store`], [`kms`], [`sqs`],
 //! [`receiver`], [`sns`].
 
+#![cfg_attr(
+    not(all(feature = "dynamodb", feature = "kms", feature = "sns", feature = "sqs")),
+    allow(dead_code, unused_imports, reason = "one feature alone uses only a part of what they share")
+)]
+
 #[cfg(any(feature = "sqs", feature = "sns"))]
 mod batch;
 pub mod clients;

@@ -128,3 +128,21 @@ where
         tried = tried.saturating_add(1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_are_spread() {
+        let backoff = Backoff { tries: 9, first_ms: 100, max_ms: 1_000 };
+        for (tried, step_ms) in [(1, 100), (2, 200), (3, 400), (4, 800), (5, 1_000), (40, 1_000)] {
+            for _ in 0..50 {
+                let wait_ms = backoff.wait(tried).as_millis();
+                assert!((step_ms / 2..=step_ms).contains(&wait_ms), "{wait_ms} ms after try {tried}");
+            }
+        }
+        let waits: std::collections::HashSet<Duration> = (0..50).map(|_| backoff.wait(5)).collect();
+        assert!(waits.len() > 5, "workers that met once would meet again: {waits:?}");
+    }
+}

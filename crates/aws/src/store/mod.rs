@@ -11,8 +11,8 @@
 //! * That slots left behind expire: their expiry is set after the head moved, and a crash between the
 //!   two leaves slot items behind. They cost storage and nothing else.
 //!
-//! IAM actions: `GetItem`, `BatchGetItem`, `Query`, `PutItem`, `UpdateItem`, `BatchWriteItem` and, for
-//! transactions, `ConditionCheckItem`.
+//! IAM actions, each under `dynamodb:` and on both tables: `GetItem`, `BatchGetItem`, `Query`, `PutItem`,
+//! `UpdateItem`, `BatchWriteItem`. A transaction needs those of its parts.
 //!
 //! Read in this order: [`reserve`], [`records`], [`lane`], [`accounts`]; then [`crate::kms`].
 

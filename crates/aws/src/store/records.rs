@@ -21,7 +21,7 @@ const GET: &str = "BatchGetItem";
 
 /// When a request id may be taken: nothing is stored, or a rejection (it never held a nonce), or an item
 /// that is past its time and only waits for DynamoDB to delete it.
-pub(super) const FREE: &str = "attribute_not_exists(#requestId) OR #status = :rejected OR #expiresAt < :now";
+pub(super) const FREE: &str = "attribute_not_exists(#requestId) OR #status = :rejected OR #expiresAt <= :now";
 
 impl DynamoStore {
     /// See [`signpost_txmgr::ports::Store::load`].

@@ -1,7 +1,15 @@
 //! What no emulator shows and AWS does: conflicts on a hot item, throttling, partial answers, replies that are
 //! lost. The clients are the real ones; their network is a script.
 
-#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a test ends at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    clippy::wildcard_enum_match_arm,
+    clippy::needless_pass_by_value,
+    clippy::format_collect,
+    clippy::similar_names,
+    reason = "a test ends at the first surprise, and its helpers are few and small"
+)]
 
 mod keys;
 mod lane;
@@ -9,4 +17,5 @@ mod queues;
 mod requests;
 mod reserving;
 mod script;
+mod sockets;
 mod world;

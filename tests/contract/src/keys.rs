@@ -1,0 +1,82 @@
+//! Claims about the key service.
+
+use futures_util::future::join_all;
+use signpost_txmgr::ports::{Happened, Keys};
+use signpost_txmgr::signature::PublicKey;
+use signpost_txmgr::units::{KmsKeyId, SigningHash, sha256};
+
+/// A key service with two keys.
+#[derive(Debug, Clone)]
+pub struct KeyRing<K> {
+    /// The service.
+    pub keys: K,
+    /// A key that signs.
+    pub able: KmsKeyId,
+    /// A key that is disabled.
+    pub disabled: KmsKeyId,
+}
+
+/// Calls `$each!` with the suite and all its claims.
+#[macro_export]
+macro_rules! keys_claims {
+    ($each:ident) => {
+        $each! { keys:
+            what_a_key_signs_verifies_under_its_public_key,
+            signing_twice_gives_two_signatures,
+            s_is_high_about_half_of_the_time,
+            a_disabled_key_signs_nothing,
+            an_unknown_key_is_an_error,
+        }
+    };
+}
+
+async fn public_key(ring: &KeyRing<impl Keys>) -> PublicKey {
+    PublicKey::from_spki(&ring.keys.public_key(&ring.able).await.unwrap()).unwrap()
+}
+
+/// The hash is signed as it is, not hashed again.
+pub async fn what_a_key_signs_verifies_under_its_public_key(ring: &KeyRing<impl Keys>) {
+    let public_key = public_key(ring).await;
+    let hashes: Vec<SigningHash> = (0..16_u8).map(|at| SigningHash(sha256(&[at]))).collect();
+    let signatures = join_all(hashes.iter().map(|hash| ring.keys.sign(&ring.able, hash))).await;
+    for (hash, der) in hashes.iter().zip(signatures) {
+        let signature = public_key.signature(hash, &der.unwrap()).expect("a signature of this hash");
+        assert!(public_key.verifies(hash, &signature), "I10");
+    }
+}
+
+/// So a signature must be stored before its bytes are sent.
+pub async fn signing_twice_gives_two_signatures(ring: &KeyRing<impl Keys>) {
+    let hash = SigningHash([0x5a; 32]);
+    let first = ring.keys.sign(&ring.able, &hash).await.unwrap();
+    let second = ring.keys.sign(&ring.able, &hash).await.unwrap();
+    assert_ne!(first, second);
+}
+
+/// A chance of one in 2^47 to fail.
+pub async fn s_is_high_about_half_of_the_time(ring: &KeyRing<impl Keys>) {
+    let public_key = public_key(ring).await;
+    let mut high = 0;
+    for at in 0..48_u8 {
+        let hash = SigningHash(sha256(&[at, 1]));
+        let der = ring.keys.sign(&ring.able, &hash).await.unwrap();
+        let low_s = public_key.signature(&hash, &der).unwrap().s;
+        // The last 32 bytes of the DER are s, unless it begins with zeros; low s stands there as it is.
+        high += u32::from(!der.ends_with(&low_s[1..]));
+    }
+    assert!((1..48).contains(&high), "{high} of 48");
+}
+
+/// And says so at once.
+pub async fn a_disabled_key_signs_nothing(ring: &KeyRing<impl Keys>) {
+    let error = ring.keys.sign(&ring.disabled, &SigningHash([1; 32])).await.unwrap_err();
+    assert_eq!((error.happened, error.throttled, error.operation), (Happened::No, false, "Sign"));
+    assert!(error.source.to_string().contains("disabled"), "{}", error.source);
+}
+
+/// For both calls.
+pub async fn an_unknown_key_is_an_error(ring: &KeyRing<impl Keys>) {
+    let nobody: KmsKeyId = "alias/nobody".parse().unwrap();
+    assert_eq!(ring.keys.sign(&nobody, &SigningHash([1; 32])).await.unwrap_err().happened, Happened::No);
+    assert_eq!(ring.keys.public_key(&nobody).await.unwrap_err().happened, Happened::No);
+}

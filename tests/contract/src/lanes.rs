@@ -1,0 +1,154 @@
+//! Claims about accounts and their lanes: registration, slots in order, the two marks.
+
+use futures_util::future::join_all;
+use signpost_txmgr::account::{Head, SeenFee};
+use signpost_txmgr::ports::{Happened, RegisterVerdict, ReserveVerdict, Store};
+use signpost_txmgr::units::{Millis, Nonce, Wei};
+
+use crate::lane::{Lane, NOW};
+
+/// Calls `$each!` with the suite and all its claims.
+#[macro_export]
+macro_rules! lanes_claims {
+    ($each:ident) => {
+        $each! { lanes:
+            a_registered_account_is_found_by_its_key_and_in_the_list,
+            registering_again_says_how_it_is_registered,
+            a_name_belongs_to_one_account,
+            of_registrations_at_once_one_registers,
+            an_account_that_is_not_registered_has_no_head,
+            slots_come_in_order_of_nonce_up_to_the_limit,
+            slots_are_left_behind_once,
+            slots_that_are_not_reserved_are_not_left_behind,
+            nonces_are_skipped_only_while_no_slot_is_open,
+            a_price_seen_is_noted_on_the_head,
+        }
+    };
+}
+
+/// Also among others.
+pub async fn a_registered_account_is_found_by_its_key_and_in_the_list(store: &impl Store) {
+    let (hot, cold) = (Lane::new("listed-hot"), Lane::new("listed-cold"));
+    let heads = [hot.register(store).await, cold.register(store).await];
+    assert_eq!(store.head(&hot.account()).await.unwrap().as_ref(), Some(&heads[0]));
+    let accounts = store.accounts().await.unwrap();
+    for head in &heads {
+        assert_eq!(accounts.iter().filter(|found| *found == head).count(), 1);
+    }
+}
+
+/// The head as it is now, not as it was asked for.
+pub async fn registering_again_says_how_it_is_registered(store: &impl Store) {
+    let lane = Lane::new("registered-again");
+    let first = lane.register(store).await;
+    assert_eq!(store.register(&first).await.unwrap(), RegisterVerdict::Exists(first.clone()));
+    assert_eq!(store.reserve(&lane.group(&first, 0, 2)).await.unwrap(), ReserveVerdict::Reserved);
+    let another = Head { name: "registered-again-2".parse().unwrap(), next_nonce: Nonce(7), ..first.clone() };
+    let moved = Head { next_nonce: Nonce(2), ..first };
+    assert_eq!(store.register(&another).await.unwrap(), RegisterVerdict::Exists(moved.clone()));
+    assert_eq!(lane.stored_head(store).await, moved);
+}
+
+/// Callers address accounts by name.
+pub async fn a_name_belongs_to_one_account(store: &impl Store) {
+    let (first, second) = (Lane::new("named"), Lane::new("named-too"));
+    first.register(store).await;
+    let thief = Head { name: "named".parse().unwrap(), ..second.head() };
+    assert_eq!(store.register(&thief).await.unwrap(), RegisterVerdict::NameTaken);
+    assert_eq!(store.head(&second.account()).await.unwrap(), None, "nothing of it is kept");
+    second.register(store).await;
+}
+
+/// Two operators, one account.
+pub async fn of_registrations_at_once_one_registers(store: &impl Store) {
+    let lane = Lane::new("registered-at-once");
+    let heads: Vec<Head> = (0..4).map(|at| Head { registered_at: Millis(NOW.0 + at), ..lane.head() }).collect();
+    let verdicts: Vec<RegisterVerdict> =
+        join_all(heads.iter().map(|head| store.register(head))).await.into_iter().map(Result::unwrap).collect();
+    let stored = lane.stored_head(store).await;
+    for (head, verdict) in heads.iter().zip(verdicts) {
+        let expected =
+            if *head == stored { RegisterVerdict::Registered } else { RegisterVerdict::Exists(stored.clone()) };
+        assert_eq!(verdict, expected);
+    }
+}
+
+/// Nothing registers by the way.
+pub async fn an_account_that_is_not_registered_has_no_head(store: &impl Store) {
+    let lane = Lane::new("nobody");
+    let account = lane.account();
+    assert_eq!(store.head(&account).await.unwrap(), None);
+    assert_eq!(store.set_paused(&account, true).await.unwrap_err().happened, Happened::No);
+    let fee = SeenFee { gas_price: Wei::from_gwei(1), observed_at: NOW };
+    assert_eq!(store.observe_fee(&account, &fee).await.unwrap_err().happened, Happened::No);
+    assert!(!store.fast_forward(&account, Nonce(0), Nonce(1)).await.unwrap());
+    assert!(!store.leave_slots(&account, Nonce(0), Nonce(1), NOW).await.unwrap());
+    assert!(store.slots(&account, Nonce(0), 10).await.unwrap().is_empty());
+    assert_eq!(store.head(&account).await.unwrap(), None);
+}
+
+/// From any nonce, over digits and pages.
+pub async fn slots_come_in_order_of_nonce_up_to_the_limit(store: &impl Store) {
+    let lane = Lane::new("pages");
+    lane.reserved(store, 110).await;
+    let account = lane.account();
+    let slots = store.slots(&account, Nonce(0), 1_000).await.unwrap();
+    assert_eq!(slots, (0..110).map(|at| (Nonce(at), lane.id(at))).collect::<Vec<_>>());
+    assert_eq!(store.slots(&account, Nonce(8), 3).await.unwrap(), slots[8..11]);
+    assert_eq!(store.slots(&account, Nonce(98), 4).await.unwrap(), slots[98..102]);
+    assert!(store.slots(&account, Nonce(110), 10).await.unwrap().is_empty());
+    assert!(store.slots(&account, Nonce(0), 0).await.unwrap().is_empty());
+}
+
+/// A pass that was overtaken moves nothing.
+pub async fn slots_are_left_behind_once(store: &impl Store) {
+    let lane = Lane::new("left");
+    lane.reserved(store, 40).await;
+    let account = lane.account();
+    let expires_at = Millis(NOW.0 + 86_400_000);
+    assert!(store.leave_slots(&account, Nonce(0), Nonce(30), expires_at).await.unwrap());
+    assert!(!store.leave_slots(&account, Nonce(0), Nonce(35), expires_at).await.unwrap(), "it has moved meanwhile");
+    let head = lane.stored_head(store).await;
+    assert_eq!((head.lowest_open_nonce, head.next_nonce), (Nonce(30), Nonce(40)));
+    let open = store.slots(&account, head.lowest_open_nonce, 100).await.unwrap();
+    assert_eq!(open, (30..40).map(|at| (Nonce(at), lane.id(at))).collect::<Vec<_>>());
+    assert!(store.leave_slots(&account, Nonce(30), Nonce(40), expires_at).await.unwrap());
+    assert_eq!(lane.stored_head(store).await.open_slots(), 0);
+}
+
+/// The mark never passes the next nonce.
+pub async fn slots_that_are_not_reserved_are_not_left_behind(store: &impl Store) {
+    let lane = Lane::new("left-too-far");
+    lane.reserved(store, 2).await;
+    assert!(!store.leave_slots(&lane.account(), Nonce(0), Nonce(3), NOW).await.unwrap());
+    assert_eq!(lane.stored_head(store).await.lowest_open_nonce, Nonce(0));
+}
+
+/// I4: a recorded fast-forward is the only gap there is.
+pub async fn nonces_are_skipped_only_while_no_slot_is_open(store: &impl Store) {
+    let lane = Lane::new("skipped");
+    let account = lane.account();
+    let head = lane.register(store).await;
+    assert!(store.fast_forward(&account, Nonce(0), Nonce(5)).await.unwrap());
+    assert!(!store.fast_forward(&account, Nonce(0), Nonce(6)).await.unwrap(), "it has moved meanwhile");
+    let moved = Head { next_nonce: Nonce(5), lowest_open_nonce: Nonce(5), ..head };
+    assert_eq!(lane.stored_head(store).await, moved);
+    assert_eq!(store.reserve(&lane.group(&moved, 0, 1)).await.unwrap(), ReserveVerdict::Reserved);
+    assert!(!store.fast_forward(&account, Nonce(6), Nonce(9)).await.unwrap(), "slot 5 is open");
+    assert!(!store.fast_forward(&account, Nonce(5), Nonce(9)).await.unwrap(), "slot 5 is open");
+    assert_eq!(lane.stored_head(store).await.next_nonce, Nonce(6));
+}
+
+/// And it is in nobody's way.
+pub async fn a_price_seen_is_noted_on_the_head(store: &impl Store) {
+    let lane = Lane::new("priced");
+    let head = lane.register(store).await;
+    for gwei in [3, 2] {
+        let observed_at = Millis(NOW.0 + 10 - gwei);
+        let fee = SeenFee { gas_price: Wei::from_gwei(gwei), observed_at };
+        store.observe_fee(&lane.account(), &fee).await.unwrap();
+        assert_eq!(lane.stored_head(store).await, Head { fee: Some(fee), ..head.clone() });
+    }
+    assert_eq!(store.reserve(&lane.group(&head, 0, 1)).await.unwrap(), ReserveVerdict::Reserved);
+    assert!(lane.stored_head(store).await.fee.is_some());
+}

@@ -1,0 +1,375 @@
+//! Claims about requests: reservation, conditional writes, rejections, reading. Lanes and accounts are
+//! [`crate::lanes`].
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use signpost_txmgr::account::Reservation;
+use signpost_txmgr::machine::Event;
+use signpost_txmgr::ports::{RejectVerdict, ReserveVerdict, Store, UpdateVerdict};
+use signpost_txmgr::record::{CancelCause, Foreign, Phase, Record, Revert, SendClass, Stored};
+use signpost_txmgr::units::{Digest, Millis, Nonce, RequestId, TxHash};
+
+use crate::lane::{Lane, NOW, after, load_one, receipt, sent};
+
+/// Calls `$each!` with the suite and all its claims.
+#[macro_export]
+macro_rules! store_claims {
+    ($each:ident) => {
+        $each! { store:
+            a_reservation_claims_slots_requests_and_head,
+            a_group_as_large_as_may_be_is_reserved,
+            the_largest_calldata_is_reserved_and_read_back,
+            sixteen_reservations_at_once_leave_contiguous_nonces,
+            a_stale_head_reserves_nothing,
+            a_paused_account_reserves_nothing_until_it_is_resumed,
+            an_unregistered_account_reserves_nothing,
+            a_known_id_stops_the_group_and_is_named,
+            the_same_group_again_changes_nothing,
+            a_rejected_id_can_be_reserved,
+            an_id_is_free_once_its_record_is_past_its_time,
+            every_state_is_read_back_as_it_was_written,
+            a_stale_update_learns_what_is_stored,
+            the_same_update_again_finds_itself_stored,
+            of_updates_at_once_one_is_stored_and_the_others_see_it,
+            an_update_of_nothing_is_gone,
+            a_rejection_is_stored_and_replaced_by_another,
+            a_rejection_leaves_a_request_with_a_slot_alone,
+            any_number_of_ids_is_read_at_once,
+        }
+    };
+}
+
+fn stored(record: &Record) -> Stored {
+    Stored::Record(Box::new(record.clone()))
+}
+
+/// All of it or nothing, and I4.
+pub async fn a_reservation_claims_slots_requests_and_head(store: &impl Store) {
+    let lane = Lane::new("reserve");
+    let records = lane.reserved(store, 3).await;
+    let head = lane.stored_head(store).await;
+    assert_eq!((head.next_nonce, head.lowest_open_nonce, head.open_slots()), (Nonce(3), Nonce(0), 3));
+    let slots = store.slots(&lane.account(), Nonce(0), 10).await.unwrap();
+    assert_eq!(slots, [(Nonce(0), lane.id(0)), (Nonce(1), lane.id(1)), (Nonce(2), lane.id(2))]);
+    for record in &records {
+        assert_eq!(load_one(store, &record.request_id).await, Some(stored(record)));
+    }
+}
+
+/// 40 requests are 81 items of a transaction.
+pub async fn a_group_as_large_as_may_be_is_reserved(store: &impl Store) {
+    let lane = Lane::new("full-group");
+    let records = lane.reserved(store, 40).await;
+    assert_eq!(records.len(), Reservation::MAX_RECORDS);
+    assert_eq!(store.slots(&lane.account(), Nonce(0), 100).await.unwrap().len(), 40);
+}
+
+/// As much calldata as a pool takes, and as much as a group may have.
+pub async fn the_largest_calldata_is_reserved_and_read_back(store: &impl Store) {
+    const CALLDATA_BYTES: usize = 128_000;
+    let lane = Lane::new("large");
+    let head = lane.register(store).await;
+    let count = u64::try_from(Reservation::MAX_BYTES / CALLDATA_BYTES).unwrap();
+    let mut group = lane.group(&head, 0, count);
+    for record in &mut group.records {
+        record.intent.data = (0..CALLDATA_BYTES).map(|at| u8::try_from(at % 251).unwrap()).collect::<Arc<[u8]>>();
+    }
+    assert_eq!(store.reserve(&group).await.unwrap(), ReserveVerdict::Reserved);
+    let signed = lane.signed(&group.records[7], 1);
+    assert_eq!(store.update(&signed).await.unwrap(), UpdateVerdict::Stored);
+    let ids: Vec<RequestId> = group.records.iter().map(|record| record.request_id.clone()).collect();
+    let mut found = store.load(&ids).await.unwrap();
+    found.sort_by_key(nonce_of);
+    group.records[7] = signed;
+    assert!(found == group.records.iter().map(stored).collect::<Vec<_>>(), "calldata is not as it was written");
+}
+
+fn nonce_of(stored: &Stored) -> Nonce {
+    match stored {
+        Stored::Record(record) => record.nonce,
+        Stored::Rejected(_) => panic!("no rejection was stored"),
+    }
+}
+
+/// I1 and I4, whoever comes first.
+pub async fn sixteen_reservations_at_once_leave_contiguous_nonces(store: &impl Store) {
+    const WORKERS: u64 = 16;
+    let lane = Lane::new("crowd");
+    lane.register(store).await;
+    let lane = &lane;
+    let worker = async |at: u64| {
+        // A worker loses at most once to each of the others, but for conflicts.
+        for _ in 0..WORKERS * 20 {
+            let head = lane.stored_head(store).await;
+            match store.reserve(&lane.group(&head, at, 1)).await.unwrap() {
+                ReserveVerdict::Reserved => return head.next_nonce,
+                ReserveVerdict::NotReserved { head_changed, known, contended, slot_taken } => {
+                    assert!(known.is_empty(), "nobody else has this id: {known:?}");
+                    assert!(head_changed || contended, "a lost race is a moved head, not a slot ({slot_taken})");
+                }
+            }
+        }
+        panic!("worker {at} never got a slot");
+    };
+    let mut nonces = join_all((0..WORKERS).map(worker)).await;
+    nonces.sort_unstable();
+    assert_eq!(nonces, (0..WORKERS).map(Nonce).collect::<Vec<_>>());
+    assert_eq!(lane.stored_head(store).await.next_nonce, Nonce(WORKERS));
+    let slots = store.slots(&lane.account(), Nonce(0), 100).await.unwrap();
+    assert_eq!(slots.iter().map(|(nonce, _)| *nonce).collect::<Vec<_>>(), nonces);
+    for (nonce, id) in slots {
+        assert_eq!(nonce_of(&load_one(store, &id).await.unwrap()), nonce, "slot and record agree");
+    }
+}
+
+/// A head that was read and moved since.
+pub async fn a_stale_head_reserves_nothing(store: &impl Store) {
+    let lane = Lane::new("stale-head");
+    let old = lane.register(store).await;
+    assert_eq!(store.reserve(&lane.group(&old, 0, 2)).await.unwrap(), ReserveVerdict::Reserved);
+    let verdict = store.reserve(&lane.group(&old, 10, 2)).await.unwrap();
+    assert!(matches!(&verdict, ReserveVerdict::NotReserved { head_changed: true, known, .. } if known.is_empty()));
+    assert_eq!(load_one(store, &lane.id(10)).await, None);
+    assert_eq!(store.slots(&lane.account(), Nonce(0), 10).await.unwrap().len(), 2);
+}
+
+/// I14, also when the head was read before the pause.
+pub async fn a_paused_account_reserves_nothing_until_it_is_resumed(store: &impl Store) {
+    let lane = Lane::new("paused");
+    let head = lane.register(store).await;
+    store.set_paused(&lane.account(), true).await.unwrap();
+    store.set_paused(&lane.account(), true).await.unwrap();
+    let verdict = store.reserve(&lane.group(&head, 0, 1)).await.unwrap();
+    assert!(matches!(verdict, ReserveVerdict::NotReserved { head_changed: true, .. }), "{verdict:?}");
+    assert!(lane.stored_head(store).await.paused);
+    assert_eq!(load_one(store, &lane.id(0)).await, None);
+    store.set_paused(&lane.account(), false).await.unwrap();
+    assert_eq!(store.reserve(&lane.group(&head, 0, 1)).await.unwrap(), ReserveVerdict::Reserved);
+}
+
+/// I14.
+pub async fn an_unregistered_account_reserves_nothing(store: &impl Store) {
+    let lane = Lane::new("unregistered");
+    let verdict = store.reserve(&lane.group(&lane.head(), 0, 1)).await.unwrap();
+    assert!(matches!(verdict, ReserveVerdict::NotReserved { head_changed: true, .. }), "{verdict:?}");
+    assert_eq!(load_one(store, &lane.id(0)).await, None);
+    assert_eq!(store.head(&lane.account()).await.unwrap(), None, "a reservation registers nothing");
+}
+
+/// I8: whatever its digest, a known id gets no second slot.
+pub async fn a_known_id_stops_the_group_and_is_named(store: &impl Store) {
+    let lane = Lane::new("known");
+    let first = lane.reserved(store, 1).await;
+    let head = lane.stored_head(store).await;
+    let mut group = lane.group(&head, 5, 3);
+    group.records[1].request_id = lane.id(0);
+    group.records[1].digest = Digest([9; 32]);
+    let known = vec![lane.id(0)];
+    let verdict = store.reserve(&group).await.unwrap();
+    assert_eq!(
+        verdict,
+        ReserveVerdict::NotReserved { head_changed: false, known, slot_taken: false, contended: false }
+    );
+    assert_eq!(lane.stored_head(store).await, head);
+    assert_eq!(load_one(store, &lane.id(0)).await, Some(stored(&first[0])), "the first request is untouched");
+    assert_eq!(load_one(store, &lane.id(5)).await, None, "all or nothing");
+}
+
+/// As after a lost reply: the group is told to be reserved, or its ids to be known.
+pub async fn the_same_group_again_changes_nothing(store: &impl Store) {
+    let lane = Lane::new("again");
+    let head = lane.register(store).await;
+    let group = lane.group(&head, 0, 2);
+    assert_eq!(store.reserve(&group).await.unwrap(), ReserveVerdict::Reserved);
+    let signed = lane.signed(&group.records[0], 1);
+    assert_eq!(store.update(&signed).await.unwrap(), UpdateVerdict::Stored);
+    match store.reserve(&group).await.unwrap() {
+        ReserveVerdict::Reserved => {}
+        ReserveVerdict::NotReserved { known, .. } => assert_eq!(known, [lane.id(0), lane.id(1)]),
+    }
+    assert_eq!(lane.stored_head(store).await.next_nonce, Nonce(2));
+    assert_eq!(load_one(store, &lane.id(0)).await, Some(stored(&signed)), "what happened since is kept");
+}
+
+/// A rejection never held a nonce.
+pub async fn a_rejected_id_can_be_reserved(store: &impl Store) {
+    let lane = Lane::new("mended");
+    let head = lane.register(store).await;
+    assert_eq!(store.reject(&lane.rejected(0)).await.unwrap(), RejectVerdict::Stored);
+    let group = lane.group(&head, 0, 1);
+    assert_eq!(store.reserve(&group).await.unwrap(), ReserveVerdict::Reserved);
+    assert_eq!(load_one(store, &lane.id(0)).await, Some(stored(&group.records[0])));
+}
+
+/// TTL deletes late: until then the time decides, not the deletion.
+pub async fn an_id_is_free_once_its_record_is_past_its_time(store: &impl Store) {
+    let lane = Lane::new("expiring");
+    let mut records = lane.reserved(store, 2).await;
+    let expires_at = Millis(NOW.0 + 86_400_000);
+    for record in &mut records {
+        for next in closed(&lane, record, expires_at) {
+            assert_eq!(store.update(&next).await.unwrap(), UpdateVerdict::Stored);
+        }
+    }
+    let head = lane.stored_head(store).await;
+    let mut group = lane.group(&head, 0, 1);
+    group.records[0].created_at = Millis(expires_at.0 - 1_000);
+    let known = vec![lane.id(0)];
+    let verdict = store.reserve(&group).await.unwrap();
+    assert_eq!(
+        verdict,
+        ReserveVerdict::NotReserved { head_changed: false, known, slot_taken: false, contended: false }
+    );
+    let mut rejected = lane.rejected(1);
+    rejected.created_at = Millis(expires_at.0 - 1_000);
+    assert_eq!(store.reject(&rejected).await.unwrap(), RejectVerdict::Occupied);
+
+    group.records[0].created_at = Millis(expires_at.0 + 1_000);
+    assert_eq!(store.reserve(&group).await.unwrap(), ReserveVerdict::Reserved);
+    assert_eq!(load_one(store, &lane.id(0)).await, Some(stored(&group.records[0])));
+    rejected.created_at = Millis(expires_at.0 + 1_000);
+    assert_eq!(store.reject(&rejected).await.unwrap(), RejectVerdict::Stored);
+}
+
+/// From signature to close, one event after the other.
+fn closed(lane: &Lane, record: &Record, expires_at: Millis) -> Vec<Record> {
+    let signed = lane.signed(record, 1);
+    let sent = sent(&signed, SendClass::Accepted);
+    let settled = after(&sent, &Event::Finalized { receipt: receipt(&sent, 8, true), revert: None });
+    let published = after(&settled, &Event::Published { expires_at });
+    vec![signed, sent, settled, published]
+}
+
+/// Every phase, verdict, cause and answer goes in and comes out the same.
+pub async fn every_state_is_read_back_as_it_was_written(store: &impl Store) {
+    let lane = Lane::new("states");
+    let records = lane.reserved(store, 5).await;
+    let expires_at = Millis(NOW.0 + 86_400_000);
+
+    let signed = lane.signed(&records[0], 1);
+    let first_sent = sent(&signed, SendClass::Underpriced(None));
+    let second = lane.signed(&first_sent, 2);
+    let bumped = sent(&second, SendClass::AlreadyKnown);
+    let mined = after(&bumped, &Event::Mined(receipt(&bumped, 7, true)));
+    let unmined = after(&mined, &Event::Unmined);
+    let mined_again = after(&unmined, &Event::Mined(receipt(&bumped, 9, true)));
+    let settled = after(&mined_again, &Event::Finalized { receipt: receipt(&bumped, 9, true), revert: None });
+    let published = after(&settled, &Event::Published { expires_at });
+    let confirmed = vec![signed, first_sent, second, bumped, mined, unmined, mined_again, settled, published];
+
+    let signed = lane.signed(&records[1], 1);
+    let revert = Some(Revert { text: "too late".to_owned(), raw: vec![1, 2, 3] });
+    let reverted = after(&signed, &Event::Finalized { receipt: receipt(&signed, 9, false), revert });
+
+    let refused = after(&lane.signed(&records[2], 1), &Event::CancelAsked(CancelCause::Refused("no".to_owned())));
+    let cancelled = lane.signed(&refused, 2);
+    let cancelled = [
+        lane.signed(&records[2], 1),
+        refused,
+        cancelled.clone(),
+        after(&cancelled, &Event::Finalized { receipt: receipt(&cancelled, 9, true), revert: None }),
+    ];
+
+    let block = receipt(&confirmed[0], 9, true).block;
+    let foreign = Event::Displaced(Foreign { tx_hash: TxHash([5; 32]), block });
+    let asked = after(&records[4], &Event::CancelAsked(CancelCause::Deadline));
+    let stories =
+        [confirmed, vec![signed, reverted], cancelled.to_vec(), vec![after(&records[3], &foreign)], vec![asked]];
+    for state in stories.into_iter().flatten() {
+        assert_eq!(store.update(&state).await.unwrap(), UpdateVerdict::Stored, "version {}", state.version);
+        assert_eq!(load_one(store, &state.request_id).await, Some(stored(&state)));
+    }
+}
+
+/// The loser of a race goes on with what the winner wrote.
+pub async fn a_stale_update_learns_what_is_stored(store: &impl Store) {
+    let lane = Lane::new("stale-update");
+    let records = lane.reserved(store, 1).await;
+    let winner = lane.signed(&records[0], 1);
+    let loser = lane.signed(&records[0], 2);
+    assert_eq!(store.update(&winner).await.unwrap(), UpdateVerdict::Stored);
+    assert_eq!(store.update(&loser).await.unwrap(), UpdateVerdict::Stale(Box::new(winner.clone())));
+    let ahead = sent(&sent(&winner, SendClass::Accepted), SendClass::AlreadyKnown);
+    assert_eq!(
+        store.update(&ahead).await.unwrap(),
+        UpdateVerdict::Stale(Box::new(winner.clone())),
+        "no version is skipped"
+    );
+    assert_eq!(load_one(store, &lane.id(0)).await, Some(stored(&winner)));
+}
+
+/// As after a lost reply.
+pub async fn the_same_update_again_finds_itself_stored(store: &impl Store) {
+    let lane = Lane::new("update-again");
+    let records = lane.reserved(store, 1).await;
+    let signed = lane.signed(&records[0], 1);
+    assert_eq!(store.update(&signed).await.unwrap(), UpdateVerdict::Stored);
+    match store.update(&signed).await.unwrap() {
+        UpdateVerdict::Stored => {}
+        UpdateVerdict::Stale(found) => assert_eq!(*found, signed),
+        UpdateVerdict::Gone => panic!("it was stored a moment ago"),
+    }
+    assert_eq!(load_one(store, &lane.id(0)).await, Some(stored(&signed)));
+}
+
+/// Two workers may sign the same attempt; KMS gives each another signature.
+pub async fn of_updates_at_once_one_is_stored_and_the_others_see_it(store: &impl Store) {
+    let lane = Lane::new("update-crowd");
+    let records = lane.reserved(store, 1).await;
+    let candidates: Vec<Record> = (1..6).map(|gwei| lane.signed(&records[0], gwei)).collect();
+    let verdicts = join_all(candidates.iter().map(|candidate| store.update(candidate))).await;
+    let Some(Stored::Record(winner)) = load_one(store, &lane.id(0)).await else { panic!("the record is there") };
+    for (candidate, verdict) in candidates.iter().zip(verdicts) {
+        let expected = if *candidate == *winner { UpdateVerdict::Stored } else { UpdateVerdict::Stale(winner.clone()) };
+        assert_eq!(verdict.unwrap(), expected);
+    }
+}
+
+/// Nothing is made by an update.
+pub async fn an_update_of_nothing_is_gone(store: &impl Store) {
+    let lane = Lane::new("gone");
+    let signed = lane.signed(&lane.record(0, Nonce(0)), 1);
+    assert_eq!(store.update(&signed).await.unwrap(), UpdateVerdict::Gone);
+    assert_eq!(load_one(store, &lane.id(0)).await, None);
+    store.reject(&lane.rejected(0)).await.unwrap();
+    assert_eq!(store.update(&signed).await.unwrap(), UpdateVerdict::Gone);
+    assert_eq!(load_one(store, &lane.id(0)).await, Some(Stored::Rejected(lane.rejected(0))));
+}
+
+/// A repeat, and the note that it was published.
+pub async fn a_rejection_is_stored_and_replaced_by_another(store: &impl Store) {
+    let lane = Lane::new("rejected");
+    let first = lane.rejected(0);
+    let mut second = first.clone();
+    second.published_at = Some(Millis(NOW.0 + 5));
+    second.expires_at = Some(Millis(NOW.0 + 86_400_000));
+    for rejected in [&first, &first, &second] {
+        assert_eq!(store.reject(rejected).await.unwrap(), RejectVerdict::Stored);
+        assert_eq!(load_one(store, &lane.id(0)).await, Some(Stored::Rejected(rejected.clone())));
+    }
+    let mut without_account = lane.rejected(1);
+    without_account.account = None;
+    assert_eq!(store.reject(&without_account).await.unwrap(), RejectVerdict::Stored);
+    assert_eq!(load_one(store, &lane.id(1)).await, Some(Stored::Rejected(without_account)));
+}
+
+/// I7 and I8.
+pub async fn a_rejection_leaves_a_request_with_a_slot_alone(store: &impl Store) {
+    let lane = Lane::new("occupied");
+    let records = lane.reserved(store, 1).await;
+    assert_eq!(store.reject(&lane.rejected(0)).await.unwrap(), RejectVerdict::Occupied);
+    assert_eq!(load_one(store, &lane.id(0)).await, Some(stored(&records[0])));
+    assert_eq!(records[0].phase, Phase::Reserved);
+}
+
+/// More than one call of DynamoDB reads, and ids that are not there.
+pub async fn any_number_of_ids_is_read_at_once(store: &impl Store) {
+    let lane = Lane::new("many");
+    let records = lane.reserved(store, 120).await;
+    let ids: Vec<RequestId> = (0..250).map(|at| lane.id(at)).collect();
+    let mut found = store.load(&ids).await.unwrap();
+    found.sort_by_key(nonce_of);
+    assert_eq!(found, records.iter().map(stored).collect::<Vec<_>>());
+    assert!(store.load(&[]).await.unwrap().is_empty());
+}

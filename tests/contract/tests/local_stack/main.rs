@@ -1,0 +1,29 @@
+//! The real ports keep the contract, on ministack. The stack is installed and started once for all claims, and
+//! ends with this program.
+
+#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a test ends at the first surprise")]
+
+mod topics;
+mod world;
+
+macro_rules! on_the_stack {
+    ($suite:ident: $($claim:ident),* $(,)?) => {
+        mod $suite {
+            $(
+                #[test]
+                fn $claim() {
+                    crate::world::run(async {
+                        let port = crate::world::$suite(stringify!($claim)).await;
+                        signpost_contract::$suite::$claim(&port).await;
+                    });
+                }
+            )*
+        }
+    };
+}
+
+signpost_contract::store_claims!(on_the_stack);
+signpost_contract::lanes_claims!(on_the_stack);
+signpost_contract::keys_claims!(on_the_stack);
+signpost_contract::queue_claims!(on_the_stack);
+signpost_contract::topic_claims!(on_the_stack);

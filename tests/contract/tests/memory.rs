@@ -1,0 +1,76 @@
+//! The worlds in memory keep the contract: what is proven on them is proven of what the core may rely on.
+
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+use signpost_contract::keys::KeyRing;
+use signpost_contract::queue::Pipe;
+use signpost_contract::topic::{Channel, Subscriber};
+use signpost_txmgr::fake::{
+    Gate, Journal, MemoryKeys, MemoryQueue, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
+};
+use signpost_txmgr::wire::OutcomeMessage;
+
+macro_rules! in_memory {
+    ($suite:ident: $($claim:ident),* $(,)?) => {
+        mod $suite {
+            $(
+                #[tokio::test]
+                async fn $claim() {
+                    signpost_contract::$suite::$claim(&super::world::$suite(stringify!($claim))).await;
+                }
+            )*
+        }
+    };
+}
+
+signpost_contract::store_claims!(in_memory);
+signpost_contract::lanes_claims!(in_memory);
+signpost_contract::keys_claims!(in_memory);
+signpost_contract::queue_claims!(in_memory);
+signpost_contract::topic_claims!(in_memory);
+
+/// All that was ever published.
+struct Copies(MemoryTopic);
+
+impl Subscriber for Copies {
+    async fn take_all(&self) -> Vec<OutcomeMessage> {
+        self.0.copies()
+    }
+}
+
+/// A fresh world for each claim.
+mod world {
+    use super::*;
+
+    pub(crate) fn store(_: &str) -> MemoryStore {
+        MemoryStore::default()
+    }
+
+    pub(crate) fn lanes(claim: &str) -> MemoryStore {
+        store(claim)
+    }
+
+    pub(crate) fn keys(_: &str) -> KeyRing<MemoryKeys> {
+        let ring = KeyRing {
+            keys: MemoryKeys::default(),
+            able: "alias/able".parse().unwrap(),
+            disabled: "alias/disabled".parse().unwrap(),
+        };
+        ring.keys.add(&ring.able, [7; 32]);
+        ring.keys.add(&ring.disabled, [8; 32]);
+        ring.keys.set_disabled(&ring.disabled, true);
+        ring
+    }
+
+    pub(crate) fn queue(claim: &str) -> Pipe<MemoryQueues, MemoryQueue> {
+        let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::default(), &Gate::default(), &Journal::default());
+        let resign = claim == "every_request_poked_arrives_as_it_was_sent";
+        let inbox = if resign { queues.resign.clone() } else { queues.broadcast.clone() };
+        Pipe { queue: queues, inbox }
+    }
+
+    pub(crate) fn topic(_: &str) -> Channel<MemoryTopic, Copies> {
+        let topic = MemoryTopic::default();
+        Channel { topic: topic.clone(), subscriber: Copies(topic) }
+    }
+}
