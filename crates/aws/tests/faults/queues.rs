@@ -178,7 +178,7 @@ fn outcome(at: usize, account: Option<&str>, bytes: usize) -> OutcomeMessage {
         contract_address: None,
         reason: None,
         metadata: Some(json!("x".repeat(bytes))),
-        settled_at: 1,
+        settled_at: Some(1),
     }
 }
 
