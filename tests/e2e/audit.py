@@ -142,7 +142,6 @@ class Subscriber:
             entries = [{"Id": str(at), "ReceiptHandle": m["ReceiptHandle"]} for at, m in enumerate(messages)]
             self.sqs.delete_message_batch(QueueUrl=self.url, Entries=entries)
 
-
     def receive_until(self, count: int, within_s: float = 60) -> list[Json]:
         """The outcomes, once there are so many copies."""
 
@@ -281,7 +280,9 @@ class Audit:
         by_hash = {tx["hash"]: tx for tx in self.transactions}
         self.expect(len(by_hash) == len(self.transactions), "a transaction is in two blocks")
         claimed = Counter(item["txHash"] for item in self.items.values() if "txHash" in item)
-        self.expect(set(claimed) == set(by_hash), f"other transactions are mined than told of: {set(claimed) ^ set(by_hash)}")
+        self.expect(
+            set(claimed) == set(by_hash), f"other transactions are mined than told of: {set(claimed) ^ set(by_hash)}"
+        )
         self.expect(all(count == 1 for count in claimed.values()), "two requests claim one transaction")
         self.expect(len(by_hash) == len(self.signed), f"{len(by_hash)} transactions for {len(self.signed)} requests")
         for name, address in self.stack.addresses.items():
@@ -329,7 +330,11 @@ class Audit:
                 slots[entry["account"]][int(nonce)] = entry["requestId"]
         for head in heads(self.stack):
             account = head["account"]
-            ids = {item["nonce"]: id for id, item in self.items.items() if item.get("account") == account and "nonce" in item}
+            ids = {
+                item["nonce"]: id
+                for id, item in self.items.items()
+                if item.get("account") == account and "nonce" in item
+            }
             self.expect(slots[account] == ids, f"the slots of {account} are not those of its requests")
             for mark in ("nextNonce", "lowestOpenNonce"):
                 self.expect(head[mark] == len(ids), f"{mark} of {account} is {head[mark]}, not {len(ids)}")

@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import count, islice
 from typing import Any
 
 from stack import CHAIN_ID
@@ -211,32 +212,29 @@ def interleaved(rng: random.Random, threads: list[list[Message]]) -> list[Messag
     return [next(left[turn]) for turn in turns]
 
 
-def mixed(backend: Backend, count: int, contract: str) -> list[Message]:
+def mixed(backend: Backend, messages: int, contract: str) -> list[Message]:
     """So many messages: of a hundred 55 requests, 20 copies, 10 conflicts, 11 bad ones, 4 against policy."""
     rng = backend.rng
-    counts = {"copy": count * 20 // 100, "conflict": count * 10 // 100}
-    bad, policy = count * 11 // 100, count * 4 // 100
+    copies, conflicts, bad, against = (messages * percent // 100 for percent in (20, 10, 11, 4))
     threads: list[list[Message]] = []
-    for _ in range(count - sum(counts.values()) - bad - policy):
+    for _ in range(messages - copies - conflicts - bad - against):
         kind = rng.choices(["transfer", "call", "revert"], [70, 22, 8])[0]
-        ask = {
-            "transfer": backend.transfer,
-            "call": lambda: backend.call(contract),
-            "revert": lambda: backend.reverting_call(contract),
-        }[kind]()
+        if kind == "transfer":
+            ask = backend.transfer()
+        else:
+            ask = backend.call(contract) if kind == "call" else backend.reverting_call(contract)
         threads.append([backend.request(backend.new_id(), ask)])
-    refused = [backend.bad(), backend.against_policy()]
-    wrong = [[next(refused[0])] for _ in range(bad)] + [[next(refused[1])] for _ in range(policy)]
+    refused = [*islice(backend.bad(), bad), *islice(backend.against_policy(), against)]
     # A conflict differs from the first in one way only: an id has two contents at most.
-    for thread in rng.sample(threads, counts["conflict"]):
+    for thread in rng.sample(threads, conflicts):
         first = thread[0]
         assert first.ask and first.id
         thread.append(backend.request(first.id, backend.another(first.ask), first.group))
-    for thread in rng.choices(threads, k=counts["copy"]):
+    for thread in rng.choices(threads, k=copies):
         copied = rng.choice(thread)
         assert copied.ask and copied.id
         thread.append(backend.request(copied.id, copied.ask, copied.group))
-    return interleaved(rng, threads + wrong)
+    return interleaved(rng, [*threads, *([message] for message in refused)])
 
 
 def send(sqs: Any, queue: str, messages: Iterable[Message], times: int = 1) -> list[Sent]:
@@ -249,7 +247,7 @@ def send(sqs: Any, queue: str, messages: Iterable[Message], times: int = 1) -> l
         if queue.endswith(".fifo"):
             for entry, message in zip(entries, part, strict=True):
                 entry["MessageGroupId"] = message.group
-                entry["MessageDeduplicationId"] = next(DEDUPLICATION)
+                entry["MessageDeduplicationId"] = f"sending-{next(DEDUPLICATION)}"
         answer = sqs.send_message_batch(QueueUrl=queue, Entries=entries)
         assert not answer.get("Failed"), answer["Failed"]
         ids = {entry["Id"]: entry["MessageId"] for entry in answer["Successful"]}
@@ -257,14 +255,8 @@ def send(sqs: Any, queue: str, messages: Iterable[Message], times: int = 1) -> l
     return sent
 
 
-def deduplication_ids() -> Iterator[str]:
-    at = 0
-    while True:
-        at += 1
-        yield f"delivery-{at}"
-
-
-DEDUPLICATION = deduplication_ids()
+# Never twice the same, so that a FIFO queue takes every sending.
+DEDUPLICATION = count(1)
 
 
 def push(*values: int | bytes) -> bytes:
@@ -278,8 +270,8 @@ def push(*values: int | bytes) -> bytes:
 
 # A contract that keeps the word it is called with, and reverts with a reason when called with none.
 REASON = "a word, please"
-_CALLDATASIZE, _JUMPI, _JUMPDEST, _CALLDATALOAD = b"\x36", b"\x57", b"\x5b", b"\x35"
-_SSTORE, _MSTORE, _CODECOPY, _DUP1, _STOP, _RETURN, _REVERT = b"\x55", b"\x52", b"\x39", b"\x80", b"\x00", b"\xf3", b"\xfd"
+_STOP, _CALLDATALOAD, _CALLDATASIZE, _CODECOPY, _MSTORE = b"\x00", b"\x35", b"\x36", b"\x39", b"\x52"
+_SSTORE, _JUMPI, _JUMPDEST, _DUP1, _RETURN, _REVERT = b"\x55", b"\x57", b"\x5b", b"\x80", b"\xf3", b"\xfd"
 _ERROR = (
     push(bytes.fromhex("08c379a0").ljust(32, b"\0"), 0) + _MSTORE  # Error(string)
     + push(0x20, 4) + _MSTORE

@@ -240,9 +240,7 @@ class Rpc:
         for start in range(0, len(calls), self.BATCH):
             part = calls[start : start + self.BATCH]
             batch = [{"jsonrpc": "2.0", "id": at, "method": m, "params": p} for at, (m, p) in enumerate(part)]
-            request = urllib.request.Request(
-                self.url, json.dumps(batch).encode(), {"Content-Type": "application/json"}
-            )
+            request = urllib.request.Request(self.url, json.dumps(batch).encode(), {"Content-Type": "application/json"})
             with urllib.request.urlopen(request, timeout=30) as response:
                 found = {answer["id"]: answer for answer in json.load(response)}
             for at in range(len(part)):

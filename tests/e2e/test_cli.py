@@ -53,14 +53,16 @@ def test_every_command_helps_with_an_example(command: str) -> None:
 
 
 def test_a_request_made_of_options_is_executed_as_written(stack: Stack) -> None:
-    sent = beside(stack, "submit", "--id", "options-1", "--account", "hot", "--to", TO, "--value", "0x10", "--gas", "30000",
-                  "--data", "0x", "--max-fee-per-gas", "300000000", "--max-priority-fee-per-gas", "200000000",
-                  "--max-gas-price", "400000000", "--chain-id", "97", "--metadata", '{"order": 7}', "--json")  # fmt: skip
+    sent = beside(stack, "submit", "--id", "options-1", "--account", "hot", "--to", TO, "--value", "0x10",
+                  "--gas", "30000", "--data", "0x", "--chain-id", "97", "--max-fee-per-gas", "300000000",
+                  "--max-priority-fee-per-gas", "200000000", "--max-gas-price", "400000000",
+                  "--metadata", '{"order": 7}', "--json")  # fmt: skip
     assert sent.code == 0, sent.err
     assert sent.line()["requestId"] == "options-1" and sent.line()["messageId"]
     item = published(stack, "options-1")
     assert item["status"] == "confirmed"
-    assert (item["value"], item["gas"], item["maxFeePerGas"], item["metadata"]) == ("16", 30_000, "300000000", {"order": 7})
+    written = {"value": "16", "gas": 30_000, "maxFeePerGas": "300000000", "metadata": {"order": 7}}
+    assert {name: item[name] for name in written} == written
     transaction = stack.rpc.call("eth_getTransactionByHash", item["txHash"])
     assert int(transaction["maxPriorityFeePerGas"], 16) == 200_000_000
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from pathlib import Path
 
 from audit import ON_CHAIN, Audit, Subscriber, scan, settle
@@ -34,8 +35,9 @@ def progress(stack: Stack) -> int:
     return sum(item["version"] + 1 + ("publishedAt" in item) for item in scan(stack, "requestsTable"))
 
 
-def live_and_die(stack: Stack, config: Path, rng: random.Random) -> None:
-    """A worker's life: it begins, mostly gets something done, and is killed in the middle of the next."""
+def live_and_die(stack: Stack, config: Path, rng: random.Random) -> Counter[str]:
+    """A worker's life: it begins, mostly gets something done, and is killed in the middle of the next.
+    What it leaves unfinished, by status."""
     before = progress(stack)
     worker = stack.start_worker(config=config)
     if rng.random() >= STILLBORN:
@@ -43,6 +45,7 @@ def live_and_die(stack: Stack, config: Path, rng: random.Random) -> None:
     time.sleep(rng.uniform(0, 1))  # The random moment.
     assert worker.ended is None, f"{worker.name} ended by itself with {worker.ended}"
     worker.kill()
+    return Counter(item["status"] for item in scan(stack, "requestsTable") if "publishedAt" not in item)
 
 
 def test_killed_workers_lose_and_double_nothing(dev: StartStack, rng: random.Random, tmp_path: Path) -> None:
@@ -54,14 +57,15 @@ def test_killed_workers_lose_and_double_nothing(dev: StartStack, rng: random.Ran
     requests: list[Message] = [backend.request(id, ask) for id, ask in asks]
     sqs = stack.aws("sqs")
     sent = []
+    left: Counter[str] = Counter()
     for life in range(KILLS):
         # New requests in every life, so that each kill meets some in every phase.
         sent += send(sqs, stack.signing_queue, requests[life * REQUESTS // KILLS : (life + 1) * REQUESTS // KILLS])
-        live_and_die(stack, config, rng)
+        left += live_and_die(stack, config, rng)
     # Asking again is harmless, and some backends do.
     again = rng.sample(asks, REQUESTS // 10)
     sent += send(sqs, stack.signing_queue, [backend.request(id, ask) for id, ask in again])
     stack.start_worker(config=config)
     took = settle(stack, sent, subscribers, within_s=120)
-    print(f"{len(stack.workers)} workers; the last one took {took:.1f} s")
+    print(f"{KILLS} workers left behind {dict(left)}; the last one finished in {took:.1f} s")
     Audit(stack, sent, subscribers, in_order=True, crashed=True).run()

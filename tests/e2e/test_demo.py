@@ -1,0 +1,22 @@
+"""`signpost demo`, as the README shows it."""
+
+from __future__ import annotations
+
+import json
+
+from stack import run
+
+COUNT = 12
+
+
+def test_the_demo_counts_what_came_of_it() -> None:
+    ran = run("demo", "--count", str(COUNT), "--json", within_s=120)
+    assert ran.code == 0, ran.err
+    totals = json.loads(ran.out.splitlines()[-1])
+    assert totals["submitted"] == COUNT
+    assert totals["confirmed"] + totals["reverted"] + totals["rejected"] == COUNT
+    assert totals["kmsSigns"] == totals["confirmed"] + totals["reverted"]
+    assert (totals["duplicates"], totals["nonceGaps"]) == (0, 0)
+    assert min(totals["confirmed"], totals["reverted"], totals["rejected"]) > 0, "it shows one of each"
+    for name in ("MinedMs", "FinalMs"):
+        assert 0 < totals[f"p50{name}"] <= totals[f"p99{name}"]
