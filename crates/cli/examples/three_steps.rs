@@ -1,4 +1,5 @@
 //! The three things a backend does, with the plain AWS SDK: the README shows this file.
+#![allow(clippy::print_stdout, reason = "an example prints what it got")]
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use std::env::var;
