@@ -27,8 +27,6 @@ use crate::worker::Stage;
 use crate::worker::consumer::Stop;
 use crate::world;
 
-/// Chapel's, BSC's test network.
-const CHAIN_ID: u64 = 97;
 /// What each account gets to begin with: 10,000 BNB.
 const FUNDS_WEI: &str = "0x21e19e0c9bab2400000";
 const RETENTION_DAYS: u64 = 90;
@@ -182,7 +180,7 @@ async fn prepare_quietly(stack: &LocalStack, wanted: &Wanted, names: &[String]) 
     }
     let policy_file = stack.directory.join("policy.toml");
     write(&policy_file, &policy(names))?;
-    let config = config(stack, &resources, policy_file);
+    let config = config(stack, &resources, policy_file, stack.rpc.chain_id().await?);
     let config_file = stack.directory.join("signpost.toml");
     write(&config_file, &config.to_toml())?;
     register_all(&Session { config: config.clone(), sdk: sdk.clone() }, &accounts).await?;
@@ -228,12 +226,12 @@ fn policy(names: &[String]) -> String {
 /// The recipient the local policy forbids, to see what a refusal looks like.
 pub const DENIED: &str = "0x000000000000000000000000000000000000dead";
 
-fn config(stack: &LocalStack, made: &Resources, policy_file: PathBuf) -> Config {
+fn config(stack: &LocalStack, made: &Resources, policy_file: PathBuf, chain_id: u64) -> Config {
     Config {
         region: Some(LOOPBACK_REGION.to_owned()),
         endpoint: Some(stack.aws_endpoint.clone()),
         chain: Chain {
-            chain_id: CHAIN_ID,
+            chain_id,
             rpc_urls: vec![stack.rpc.url().to_owned()],
             send_to: SendTo::All,
             fee_floor_wei: FEE_FLOOR_WEI,
@@ -304,7 +302,8 @@ fn announce(stack: &LocalStack, ready: &Ready, as_json: bool) {
         ("requests table", &made.requests_table),
         ("accounts table", &made.accounts_table),
         ("outcome topic", &made.outcomes_arn),
-        ("chain 97 at", stack.rpc.url()),
+        ("chain", stack.rpc.url()),
+        ("chain id", &ready.config.chain.chain_id.to_string()),
         ("configuration", &ready.config_file.display().to_string()),
         ("logs in", &stack.directory.display().to_string()),
     ];
@@ -317,8 +316,9 @@ fn announce(stack: &LocalStack, ready: &Ready, as_json: bool) {
     say("\nIn another terminal:");
     say(format!("  export AWS_ENDPOINT_URL={} AWS_REGION={LOOPBACK_REGION}", stack.aws_endpoint));
     say("  export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test");
-    say("  signpost submit --id first --to 0x00000000000000000000000000000000000000aa --value 1 --gas 21000");
-    say("  signpost status first --watch");
+    let us = std::env::args().next().unwrap_or_else(|| "signpost".to_owned());
+    say(format!("  {us} submit --id first --to 0x00000000000000000000000000000000000000aa --value 1 --gas 21000"));
+    say(format!("  {us} status first --watch"));
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::setup::file;
 
 /// `wait` in the foreground reports the server's own end; the watcher in the background reads the pipe,
 /// whose end is the order to stop. The server gets neither the pipe nor the signals meant for it.
-const SUPERVISOR: &str = r#"
+pub(super) const SUPERVISOR: &str = r#"
 exec 3<&0
 "$@" </dev/null 3<&- &
 server=$!

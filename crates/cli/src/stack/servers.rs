@@ -250,6 +250,22 @@ impl Rpc {
         &self.url
     }
 
+    /// The chain it is of.
+    pub async fn chain_id(&self) -> Result<u64, StackError> {
+        let answer = self.call("eth_chainId", json!([])).await?;
+        self.number("eth_chainId", &answer)
+    }
+
+    /// Reads a quantity, 0x-hex, from the answer to a method.
+    pub fn number(&self, method: &'static str, value: &Value) -> Result<u64, StackError> {
+        let digits = value.as_str().and_then(|text| text.strip_prefix("0x"));
+        digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).ok_or_else(|| StackError::Node {
+            url: self.url.clone(),
+            method,
+            reason: format!("{value} is no number"),
+        })
+    }
+
     /// One JSON-RPC call.
     pub async fn call(&self, method: &'static str, params: Value) -> Result<Value, StackError> {
         let refused = |reason: String| StackError::Node { url: self.url.clone(), method, reason };

@@ -6,11 +6,13 @@
 //! so the next one begins again.
 
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use signpost_txmgr::units::sha256;
 
+use super::leash::SUPERVISOR;
 use super::{StackError, place};
 use crate::terminal;
 
@@ -163,17 +165,27 @@ fn install_anvil(directory: &Path, prefix: &Path, anvil: &Path) -> Result<(), St
     Err(StackError::Install { what: "npm", reason, log: directory.join("setup.log") })
 }
 
-fn run(directory: &Path, what: &'static str, command: &mut Command) -> Result<(), StackError> {
+/// Runs an installer to its end; its output goes to a file.
+fn run(directory: &Path, what: &'static str, command: &Command) -> Result<(), StackError> {
     let log = directory.join("setup.log");
     let out = File::create(&log).map_err(file(&log))?;
     let err = out.try_clone().map_err(file(&log))?;
-    let status = command
+    let failed = |error: std::io::Error| StackError::Install { what, reason: error.to_string(), log: log.clone() };
+    let mut running = Command::new("sh")
+        .args(["-c", SUPERVISOR, "setup"])
+        .arg(command.get_program())
+        .args(command.get_args())
         .current_dir(directory)
-        .stdin(Stdio::null())
+        .process_group(0)
+        .stdin(Stdio::piped())
         .stdout(out)
         .stderr(err)
-        .status()
-        .map_err(|error| StackError::Install { what, reason: error.to_string(), log: log.clone() })?;
+        .spawn()
+        .map_err(failed)?;
+    // An installer is on a leash too: one that outlived us would write where the next run begins anew.
+    let leash = running.stdin.take();
+    let status = running.wait().map_err(failed)?;
+    drop(leash);
     if status.success() {
         return Ok(());
     }

@@ -274,7 +274,17 @@ mod tests {
         assert_eq!(*inbox.deleted.lock().unwrap(), ["b/one"]);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
+    async fn messages_are_held_as_long_as_they_are_worked_on() {
+        let inbox = Filled::default();
+        let batch = [message("a", "one", 1)];
+        let work = tokio::time::sleep(Duration::from_secs(35));
+        holding(&inbox, &batch, Duration::from_secs(30), work).await;
+        let renewed = ("a/one".to_owned(), Duration::from_secs(30));
+        assert_eq!(*inbox.held.lock().unwrap(), vec![renewed; 3], "at 10, 20 and 30 seconds");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_queue_that_fails_is_asked_again() {
         let fault =
             PortError { operation: "ReceiveMessage", happened: Happened::No, throttled: false, source: "gone".into() };

@@ -45,7 +45,7 @@ pub(super) async fn watch(rpc: &Rpc, seen: &mut Seen) -> StackError {
 /// The number of the newest block.
 pub(super) async fn height(rpc: &Rpc) -> Result<u64, StackError> {
     let answer = rpc.call("eth_blockNumber", json!([])).await?;
-    number(rpc, "eth_blockNumber", &answer)
+    rpc.number("eth_blockNumber", &answer)
 }
 
 /// All transactions of an account, by hash, in the blocks up to `to`.
@@ -74,7 +74,7 @@ pub(super) async fn transactions(
         for transaction in sent.iter().filter(ours) {
             let hash = text(transaction, "hash");
             let nonce = transaction.get("nonce").unwrap_or(&Value::Null);
-            let nonce = number(rpc, "eth_getBlockByNumber", nonce)?;
+            let nonce = rpc.number("eth_getBlockByNumber", nonce)?;
             let succeeded = went_well.get(&hash).copied().unwrap_or(false);
             found.insert(hash, OnChain { nonce, block, succeeded });
         }
@@ -85,18 +85,9 @@ pub(super) async fn transactions(
 /// The number in slot 0 of a contract.
 pub(super) async fn counter(rpc: &Rpc, contract: &str) -> Result<u64, StackError> {
     let answer = rpc.call("eth_getStorageAt", json!([contract, "0x0", "latest"])).await?;
-    number(rpc, "eth_getStorageAt", &answer)
+    rpc.number("eth_getStorageAt", &answer)
 }
 
 fn text(value: &Value, field: &str) -> String {
     value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
-}
-
-fn number(rpc: &Rpc, method: &'static str, value: &Value) -> Result<u64, StackError> {
-    let digits = value.as_str().and_then(|text| text.strip_prefix("0x"));
-    digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).ok_or_else(|| StackError::Node {
-        url: rpc.url().to_owned(),
-        method,
-        reason: format!("{value} is no number"),
-    })
 }
