@@ -16,7 +16,7 @@ from stack import Program, Ran, Stack, run, start_stack, wait_for
 from test_dev import free_port
 
 TO = "0x" + "aa" * 20
-COMMANDS = ["demo", "dev", "worker", "submit", "status", "watch", "account"]
+COMMANDS = ["demo", "dev", "worker", "submit", "status", "cancel", "watch", "account"]
 BESIDE = [["submit", "--to", TO, "--gas", "21000"], ["status", "x"], ["watch"], ["account", "list"]]
 
 

@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use signpost_cli::command::{CommandError, account, demo, dev, status, submit, told, watch, worker};
+use signpost_cli::command::{CommandError, account, cancel, demo, dev, status, submit, told, watch, worker};
 use signpost_cli::terminal::remark;
 
 /// Signs BNB Smart Chain transactions with AWS KMS and posts them, driven by SQS
@@ -28,6 +28,8 @@ enum Command {
     Submit(Box<submit::Arguments>),
     /// Show how a request stands
     Status(status::Arguments),
+    /// Ask for a request not to be executed
+    Cancel(cancel::Arguments),
     /// Show outcomes as they are published
     Watch(watch::Arguments),
     /// Register and show accounts
@@ -42,6 +44,7 @@ async fn main() -> ExitCode {
         Command::Worker(arguments) => Box::pin(worker::run(arguments)).await,
         Command::Submit(arguments) => Box::pin(submit::run(*arguments)).await,
         Command::Status(arguments) => Box::pin(status::run(arguments)).await,
+        Command::Cancel(arguments) => Box::pin(cancel::run(arguments)).await,
         Command::Watch(arguments) => Box::pin(watch::run(arguments)).await,
         Command::Account(arguments) => Box::pin(account::run(arguments)).await,
     };

@@ -218,13 +218,23 @@ pub async fn send(
     queue: &str,
     batch: &[String],
 ) -> Result<Vec<Result<String, String>>, CommandError> {
+    send_in(sqs, queue, batch, None).await
+}
+
+/// Sends one batch, in this FIFO group where the bodies name none.
+pub async fn send_in(
+    sqs: &aws_sdk_sqs::Client,
+    queue: &str,
+    batch: &[String],
+    group: Option<&str>,
+) -> Result<Vec<Result<String, String>>, CommandError> {
     let mut call = sqs.send_message_batch().queue_url(queue);
     for (at, body) in batch.iter().enumerate() {
         let mut entry = SendMessageBatchRequestEntry::builder().id(at.to_string()).message_body(body);
         if is_fifo(queue) {
             // The same body within five minutes is the same message; the request id guards beyond.
             entry = entry
-                .message_group_id(field(body, "account").unwrap_or_else(|| NO_ACCOUNT.to_owned()))
+                .message_group_id(field(body, "account").unwrap_or_else(|| group.unwrap_or(NO_ACCOUNT).to_owned()))
                 .message_deduplication_id(hex::encode(sha256(body.as_bytes())));
         }
         call = call.entries(entry.build().expect("id and body are set"));

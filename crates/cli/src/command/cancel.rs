@@ -1,0 +1,63 @@
+//! `signpost cancel`: asks for a cancel, by the same message any backend sends.
+//!
+//! Promises nothing: the outcome is whichever transaction of the slot is finalized.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+use signpost_txmgr::ports::Store as _;
+use signpost_txmgr::record::Stored;
+use signpost_txmgr::units::RequestId;
+
+use super::{CommandError, ConfigOption, submit};
+use crate::terminal::say;
+use crate::world;
+
+const EXAMPLES: &str = "\
+Examples:
+  signpost cancel invoice-4711
+  signpost cancel invoice-4711 --json && signpost status invoice-4711 --watch
+
+A request that has no nonce yet is rejected with the code `cancelled`. One that has gets a cancel
+transaction (nothing, to itself) in its place; if the request is mined first, it is executed.";
+
+/// `signpost cancel`
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// The request's id
+    #[arg(value_name = "ID")]
+    id: String,
+    /// One JSON line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigOption,
+}
+
+/// Runs the command.
+pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
+    let id: RequestId = arguments
+        .id
+        .parse()
+        .map_err(|error| CommandError::Input(format!("{} is no request id: it {error}", arguments.id)))?;
+    let session = arguments.config.open().await?;
+    // In the group of its request a cancel does not overtake it on a FIFO queue.
+    let stored = world::store(&session).load(std::slice::from_ref(&id)).await?;
+    let group = stored.first().and_then(|stored| match stored {
+        Stored::Record(record) => Some(record.name.to_string()),
+        Stored::Rejected(_) => None,
+    });
+    let sqs = aws_sdk_sqs::Client::new(&session.sdk);
+    let body = json!({ "cancel": id.as_str() }).to_string();
+    let sent = submit::send_in(&sqs, &session.config.queues.signing_url, &[body], group.as_deref()).await?;
+    for answer in sent {
+        let message_id = answer.map_err(|reason| CommandError::Aws { operation: "SendMessageBatch", reason })?;
+        if arguments.json {
+            say(json!({ "requestId": id.as_str(), "messageId": message_id }).to_string());
+        } else {
+            say(format!("asked to cancel {id}; see: signpost status {id} --watch"));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,80 @@
+"""What is stuck gets free: bumps and cancels, on the local stack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audit import get, published
+from conftest import show_logs_if_failed
+from stack import Stack, run, start_stack, wait_for
+
+TO = "0x" + "aa" * 20
+BLOCK_S = 1  # anvil takes whole seconds here
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = start_stack(tmp_path_factory.mktemp("lifecycle"))
+    yield stack
+    stack.stop()
+
+
+@pytest.fixture
+def stack(shared: Stack, request: pytest.FixtureRequest) -> Iterator[Stack]:
+    yield shared
+    show_logs_if_failed(shared, request.node)
+
+
+def beside(stack: Stack, *arguments: str) -> str:
+    ran = run(*arguments, "--config", str(stack.config_file))
+    assert ran.code == 0, ran.err
+    return ran.out
+
+
+def attempts(item: dict[str, Any] | None) -> list[dict[str, Any]]:
+    return item.get("attempts", []) if item else []
+
+
+def test_a_request_nobody_mines_is_bumped_and_the_outcome_names_the_mined_attempt(stack: Stack) -> None:
+    stack.rpc.call("evm_setIntervalMining", 0)
+    beside(stack, "submit", "--id", "stuck-1", "--account", "hot", "--to", TO, "--gas", "21000")
+    bumped = wait_for("a bump", lambda: (a := attempts(get(stack, "stuck-1"))) and len(a) > 1 and a, 40)
+    first, second = (int(attempt["fee"]["gasPrice"]) for attempt in bumped[:2])
+    assert second >= first + (first + 9) // 10
+    stack.rpc.call("evm_setIntervalMining", BLOCK_S)
+    item = published(stack, "stuck-1")
+    assert item["status"] == "confirmed"
+    assert item["txHash"] in {attempt["txHash"] for attempt in item["attempts"]}
+    shown = beside(stack, "status", "stuck-1")
+    for attempt in item["attempts"]:
+        assert attempt["txHash"] in shown, shown
+        assert attempt["fee"]["gasPrice"] in shown.replace(",", ""), shown
+    assert "accepted" in shown, shown
+
+
+def test_a_cancel_takes_the_nonce_and_the_lane_goes_on(stack: Stack) -> None:
+    made = run("account", "register", "poor", "--create-key", "--json", "--config", str(stack.config_file)).line()
+    beside(stack, "submit", "--id", "unwanted-1", "--account", "poor", "--to", TO, "--gas", "21000")
+    wait_for("it was sent", lambda: any("sentAt" in attempt for attempt in attempts(get(stack, "unwanted-1"))), 30)
+    beside(stack, "cancel", "unwanted-1")
+    wait_for("a cancel attempt", lambda: attempts(get(stack, "unwanted-1"))[-1:] and
+             attempts(get(stack, "unwanted-1"))[-1]["kind"] == "cancel", 40)  # fmt: skip
+    stack.rpc.call("anvil_setBalance", made["address"], hex(10**18))
+    item = published(stack, "unwanted-1")
+    assert (item["status"], item["reason"]["code"]) == ("cancelled", "cancelled")
+    mined = stack.rpc.call("eth_getTransactionByHash", item["txHash"])
+    assert mined["to"].lower() == made["address"].lower() and int(mined["value"], 16) == 0
+    beside(stack, "submit", "--id", "wanted-1", "--account", "poor", "--to", TO, "--gas", "21000")
+    after = published(stack, "wanted-1")
+    assert (after["status"], after["nonce"]) == ("confirmed", item["nonce"] + 1)
+
+
+def test_a_cancel_for_an_unknown_id_is_answered_and_leaves_that_id_alone(stack: Stack) -> None:
+    beside(stack, "cancel", "never-sent-1")
+    beside(stack, "submit", "--id", "after-1", "--account", "hot", "--to", TO, "--gas", "21000")
+    published(stack, "after-1")
+    assert get(stack, "never-sent-1") is None
