@@ -60,3 +60,18 @@ def seed() -> int:
 @pytest.fixture
 def rng(seed: int) -> random.Random:
     return random.Random(seed)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One running stack for all tests of a module; each uses ids of its own."""
+    stack = start_stack(tmp_path_factory.mktemp("shared"))
+    yield stack
+    stack.stop()
+
+
+@pytest.fixture
+def stack(shared: Stack, request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """The module's stack, with its logs shown when a test fails."""
+    yield shared
+    show_logs_if_failed(shared, request.node)

@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from audit import OUTCOME, STATUS, get, published
-from conftest import show_logs_if_failed
 from scenario import DENIED
-from stack import Program, Ran, Stack, run, start_stack, wait_for
+from stack import Program, Ran, Stack, run, wait_for
 from test_dev import free_port
 
 TO = "0x" + "aa" * 20
 COMMANDS = ["demo", "dev", "worker", "submit", "status", "cancel", "watch", "account"]
 BESIDE = [["submit", "--to", TO, "--gas", "21000"], ["status", "x"], ["watch"], ["account", "list"]]
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = start_stack(tmp_path_factory.mktemp("cli"))
-    yield stack
-    stack.stop()
-
-
-@pytest.fixture
-def stack(shared: Stack, request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """One running stack for all tests here; each uses ids of its own."""
-    yield shared
-    show_logs_if_failed(shared, request.node)
 
 
 def beside(stack: Stack, *arguments: str, stdin: str | None = None) -> Ran:

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from audit import get, published
-from conftest import show_logs_if_failed
-from stack import Stack, run, start_stack, wait_for
+from stack import Stack, run, wait_for
 
 TO = "0x" + "aa" * 20
 BLOCK_S = 1  # anvil takes whole seconds here
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = start_stack(tmp_path_factory.mktemp("lifecycle"))
-    yield stack
-    stack.stop()
-
-
-@pytest.fixture
-def stack(shared: Stack, request: pytest.FixtureRequest) -> Iterator[Stack]:
-    yield shared
-    show_logs_if_failed(shared, request.node)
 
 
 def beside(stack: Stack, *arguments: str) -> str:

@@ -8,9 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from conftest import StartStack
 from stack import Stack, binary, environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,11 +39,6 @@ def run(stack: Stack, *command: str) -> str:
     ran = subprocess.run(command, env=variables(stack), cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
-
-
-@pytest.fixture
-def stack(dev: StartStack) -> Stack:
-    return dev()
 
 
 def test_the_three_steps_in_python_do_what_they_say(stack: Stack) -> None:

@@ -7,9 +7,8 @@ use std::process::ExitCode;
 use serde_json::json;
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::Stored;
-use signpost_txmgr::units::RequestId;
 
-use super::{CommandError, ConfigOption, submit};
+use super::{CommandError, ConfigOption, request_id, submit};
 use crate::terminal::say;
 use crate::world;
 
@@ -37,10 +36,7 @@ pub struct Arguments {
 
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
-    let id: RequestId = arguments
-        .id
-        .parse()
-        .map_err(|error| CommandError::Input(format!("{} is no request id: it {error}", arguments.id)))?;
+    let id = request_id(&arguments.id)?;
     let session = arguments.config.open().await?;
     // In the group of its request a cancel does not overtake it on a FIFO queue.
     let stored = world::store(&session).load(std::slice::from_ref(&id)).await?;

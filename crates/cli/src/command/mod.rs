@@ -16,6 +16,7 @@ use std::process::ExitCode;
 
 use aws_config::SdkConfig;
 use signpost_txmgr::ports::PortError;
+use signpost_txmgr::units::RequestId;
 
 use crate::aws::{self, Target};
 use crate::config::{self, Config, ConfigError};
@@ -101,6 +102,11 @@ pub struct ConfigOption {
     /// Configuration file; else that of $`SIGNPOST_CONFIG`, else that of the running `signpost dev`
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+/// Reads the id a command is about.
+pub fn request_id(text: &str) -> Result<RequestId, CommandError> {
+    text.parse().map_err(|error| CommandError::Input(format!("{text} is no request id: it {error}")))
 }
 
 /// A configuration, and AWS as it says.

@@ -9,7 +9,7 @@ use signpost_txmgr::ports::Store;
 use signpost_txmgr::units::RequestId;
 use signpost_txmgr::wire::{RequestStatus, Status, WireAttempt, WireFee};
 
-use super::{CommandError, ConfigOption, asked_to_stop, told};
+use super::{CommandError, ConfigOption, asked_to_stop, request_id, told};
 use crate::terminal::{Colour, paint, remark, say};
 use crate::{clock, world};
 
@@ -43,10 +43,7 @@ pub struct Arguments {
 
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
-    let id: RequestId = arguments
-        .id
-        .parse()
-        .map_err(|error| CommandError::Input(format!("{} is no request id: it {error}", arguments.id)))?;
+    let id = request_id(&arguments.id)?;
     let session = arguments.config.open().await?;
     let store = world::store(&session);
     if arguments.watch {
