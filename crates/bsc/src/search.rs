@@ -6,7 +6,8 @@
 //! [`SCAN_BLOCKS`] of them at most.
 //!
 //! ## Guarantees
-//! * What it returns was read from the block it names, with this sender and nonce.
+//! * What it returns was read from the block it names, with this sender and nonce, and the node that told
+//!   it calls that block final itself.
 //!
 //! ## Does not guarantee
 //! * To find it: `None` proves nothing.
@@ -44,11 +45,17 @@ pub(crate) async fn nonce_use(
     nonce: Nonce,
     finalized: BlockNumber,
 ) -> Result<Option<Foreign>, Failure> {
-    match step(endpoint, address, nonce, finalized.0).await? {
-        Step::At(height) => in_blocks(endpoint, address, nonce, &[height]).await,
-        Step::Below(height) => scan(endpoint, address, nonce, height).await,
-        Step::Nowhere => Ok(None),
-    }
+    let found = match step(endpoint, address, nonce, finalized.0).await? {
+        Step::At(height) => in_blocks(endpoint, address, nonce, &[height]).await?,
+        Step::Below(height) => scan(endpoint, address, nonce, height).await?,
+        Step::Nowhere => None,
+    };
+    let Some(foreign) = found else { return Ok(None) };
+    // The height may be another node's word. A node on a dead fork has blocks of that height too, but
+    // does not call them final.
+    let own = endpoint.call(METHOD, json!(["finalized", false])).await;
+    let own = need(own, METHOD, |block| quantity::block_ref(block, "number", "hash"))?;
+    Ok((foreign.block.number <= own.number).then_some(foreign))
 }
 
 /// Strides that double go down from the finalized block until the count is not past the nonce; then bisection.

@@ -267,10 +267,16 @@ async fn many_slots_are_asked_about_in_small_batches() {
 
 /// A node whose account stepped over nonce 7 in block `at`; counts below `oldest_state` are gone.
 async fn history(at: u64, oldest_state: u64, txs: Value) -> Stub {
+    history_final_to(1_000, at, oldest_state, txs).await
+}
+
+/// The same, by a node that calls the blocks up to `finalized` final.
+async fn history_final_to(finalized: u64, at: u64, oldest_state: u64, txs: Value) -> Stub {
     let txs = Arc::new(txs);
     Stub::calls(move |method, params| match method {
         "eth_getTransactionCount" if height(&params[1]) < oldest_state => Err(error(-32000, "missing trie node")),
         "eth_getTransactionCount" => Ok(json!(if height(&params[1]) >= at { "0x9" } else { "0x6" })),
+        "eth_getBlockByNumber" if params[0] == "finalized" => Ok(block(finalized)),
         "eth_getBlockByNumber" => {
             let height = height(&params[0]);
             let mut block = block(height);
@@ -312,6 +318,13 @@ async fn the_use_of_a_nonce_is_not_looked_for_above_the_finalized_block() {
     let stub = history(1_001, 0, foreign_txs()).await;
     assert_eq!(nonce_use(&stub, 1_000).await, None);
     assert_eq!(stub.asked_for("eth_getBlockByNumber"), 0);
+}
+
+#[tokio::test]
+async fn a_use_in_a_block_that_its_node_does_not_call_final_is_no_evidence() {
+    // Another node calls block 1,000 final; this one follows a fork that died after 998.
+    let stub = history_final_to(998, 999, 0, foreign_txs()).await;
+    assert_eq!(nonce_use(&stub, 1_000).await, None);
 }
 
 #[tokio::test]

@@ -215,8 +215,9 @@ pub trait Chain: Send + Sync {
         block: BlockRef,
     ) -> impl Future<Output = Result<Option<Vec<u8>>, PortError>> + Send;
 
-    /// The transaction that used `nonce`, if it is found in a block up to `finalized`: searches the
-    /// block where the account's count steps over the nonce, then its transactions.
+    /// The transaction that used `nonce`, if it is found in a block up to `finalized` that the node asked
+    /// calls final itself: searches the block where the account's count steps over the nonce, then its
+    /// transactions.
     fn nonce_use(
         &self,
         address: Address,

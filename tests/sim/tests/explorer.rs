@@ -99,8 +99,37 @@ fn bumps_and_cancels_keep_the_slot_and_the_truth() {
 }
 
 #[test]
+fn a_cancel_at_any_moment_ends_in_one_true_outcome() {
+    holds("cancels", &["confirmed", "cancelled"]);
+    holds("cancel-lane", &["confirmed", "cancelled"]);
+    holds("stray-cancel", &[]);
+}
+
+#[test]
+fn an_older_attempt_may_be_mined_and_is_told_so() {
+    holds("cap", &["confirmed", "cancelled"]);
+    holds("second-node", &["confirmed", "cancelled"]);
+}
+
+#[test]
+fn what_a_node_refuses_for_good_ends_as_the_chain_has_it() {
+    holds("refusals", &["confirmed", "cancelled"]);
+}
+
+#[test]
+fn only_the_head_of_the_lane_is_bumped() {
+    holds("bump-lane", &["confirmed"]);
+}
+
+#[test]
+fn silent_nodes_and_missing_receipts_are_no_verdict() {
+    holds("outage", &["mined", "confirmed"]);
+}
+
+#[test]
 fn a_key_used_elsewhere_displaces_truly() {
     holds("foreign", &["confirmed", "displaced"]);
+    holds("forks", &["confirmed", "displaced"]);
 }
 
 #[test]
@@ -120,6 +149,15 @@ fn every_world_is_among_the_claims() {
         "bumps",
         "deadlines",
         "foreign",
+        "cancels",
+        "cancel-lane",
+        "stray-cancel",
+        "cap",
+        "second-node",
+        "refusals",
+        "bump-lane",
+        "outage",
+        "forks",
     ];
     for world in worlds::all() {
         assert!(claimed.contains(&world.name), "{} is explored by no test", world.name);

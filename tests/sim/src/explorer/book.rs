@@ -46,6 +46,10 @@ pub enum Happening {
     Displaced(Seen),
     /// The deadline passed.
     CancelByDeadline,
+    /// A node refuses it for good.
+    CancelByRefusal,
+    /// A cancel was asked for.
+    CancelAsked,
     /// The outcome is out.
     Published,
 }
@@ -53,6 +57,8 @@ pub enum Happening {
 /// What a broadcaster sees of a slot, small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct View {
+    /// A node answered; if not, the rest says nothing.
+    pub answers: bool,
     /// Count at the newest block.
     pub latest_nonce: u8,
     /// Count at the finalized block.
@@ -93,7 +99,9 @@ pub struct Facts {
     /// The receipt it holds.
     pub receipt: Option<Seen>,
     /// The outcome, by its number in the book; 0 while it is open.
-    pub outcome: u8,
+    pub outcome: u16,
+    /// A cancel is wanted.
+    pub cancel: bool,
     /// The outcome is `displaced`.
     pub displaced: bool,
     /// The outcome is `cancelled`.
@@ -110,6 +118,7 @@ pub struct Book {
     bumps: bool,
     deadlines: bool,
     asks: bool,
+    cheap_cancels: bool,
     reverting: [bool; 4],
     records: Vec<(Record, Facts)>,
     outcomes: Vec<OutcomeMessage>,
@@ -129,6 +138,7 @@ impl Book {
             bumps: world.bumps,
             deadlines: world.deadlines,
             asks: world.asks,
+            cheap_cancels: world.cheap_cancels,
             reverting,
             records: Vec::new(),
             outcomes: Vec::new(),
@@ -232,7 +242,7 @@ impl Book {
             None => ReceiptView::Absent,
         };
         let slot = SlotView {
-            chain: Some(ChainSlot {
+            chain: view.answers.then_some(ChainSlot {
                 latest_nonce: Nonce(u64::from(view.latest_nonce)),
                 finalized_nonce: Nonce(u64::from(view.finalized_nonce)),
                 finalized: BlockNumber(u64::from(view.finalized)),
@@ -251,8 +261,9 @@ impl Book {
             Action::AskSigner(ask) => Act::Ask { number: ask.number as u8, cancel: ask.kind == AttemptKind::Cancel },
             Action::Send { number } => Act::Send(number as u8),
             Action::NoteCancel(CancelCause::Deadline) => Act::CancelByDeadline,
-            Action::NoteCancel(CancelCause::Asked | CancelCause::Refused(_) | CancelCause::Policy(_)) => {
-                unreachable!("no node of this world refuses for good")
+            Action::NoteCancel(CancelCause::Refused(_)) => Act::CancelByRefusal,
+            Action::NoteCancel(CancelCause::Asked | CancelCause::Policy(_)) => {
+                unreachable!("these are the signer's to note")
             }
             Action::NoteMined(receipt) => Act::Mined(seen(&receipt)),
             Action::NoteUnmined => Act::Unmined,
@@ -269,7 +280,7 @@ impl Book {
                 number: usize::from(tx.number()),
                 attempt: Attempt {
                     kind: tx.kind(),
-                    fee: fee_of(tx.number()),
+                    fee: fee_of(tx.level(self.cheap_cancels)),
                     signature: Signature { r: hash(tx), s: [1; 32], y_odd: false },
                     tx_hash: TxHash(hash(tx)),
                     signed_at: WRITTEN,
@@ -286,6 +297,8 @@ impl Book {
                 Event::Displaced(Foreign { tx_hash: TxHash(hash(seen.tx)), block: block(seen.height, seen.fork) })
             }
             Happening::CancelByDeadline => Event::CancelAsked(CancelCause::Deadline),
+            Happening::CancelByRefusal => Event::CancelAsked(CancelCause::Refused(String::new())),
+            Happening::CancelAsked => Event::CancelAsked(CancelCause::Asked),
             Happening::Published => Event::Published { expires_at: ASKED },
         }
     }
@@ -330,26 +343,27 @@ impl Book {
             mined,
             receipt: record.phase.receipt().map(seen),
             outcome,
+            cancel: record.cancel.is_some(),
             displaced: matches!(verdict, Some(Verdict::Displaced(_))),
             cancelled: matches!(verdict, Some(Verdict::Cancelled(_))),
             closed: record.is_closed(),
         }
     }
 
-    fn outcome(&mut self, outcome: OutcomeMessage) -> u8 {
+    fn outcome(&mut self, outcome: OutcomeMessage) -> u16 {
         let known = self.outcomes.iter().position(|known| *known == outcome);
         let at = known.unwrap_or_else(|| {
             self.outcomes.push(outcome);
             self.outcomes.len() - 1
         });
-        at as u8 + 1
+        at as u16 + 1
     }
 }
 
-/// The price of an attempt: the least legal bump over the one before.
-fn fee_of(number: u8) -> Fee {
+/// The price of a level: the least legal bump over the one before.
+fn fee_of(level: u8) -> Fee {
     let mut fee = Fee::Legacy { gas_price: Wei::from(100) };
-    for _ in 0..number {
+    for _ in 0..level {
         fee = fees::bump(fee, None, Wei::from_gwei(1)).unwrap();
     }
     fee

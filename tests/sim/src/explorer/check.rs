@@ -2,7 +2,9 @@
 //! only at what is in the tables, on the queues, at the nodes and on the topic.
 //!
 //! I6 and I11 are also judged at the write and the publication themselves (see [`super::moves`]); I10
-//! needs real signatures and is the simulation's; I14 comes with pausing.
+//! needs real signatures and I14 a pause: both are the simulation's. `head-only` is no invariant but the
+//! rule that only the lane's head is bumped, judged when the signer is asked: a bump above an unmined slot
+//! costs more and mines nothing sooner, and breaks nothing else.
 //!
 //! Read next: [`super::search`].
 
@@ -67,7 +69,13 @@ fn is_idle(broadcaster: &Broadcaster) -> bool {
 fn is_answered(book: &Book, state: &State, at: usize, ask: Ask) -> bool {
     let item = state.table[usize::from(ask.request)];
     match state.messages[at].state {
+        Delivery::AckedAsRequest if ask.cancels => matches!(item, Item::Record(_)),
         Delivery::AckedAsRequest => matches!(item, Item::Record(id) if book.facts(id).content == ask.content),
+        // The request it names is rejected itself, or it has a refusal of its own.
+        Delivery::AckedAsRejected if ask.cancels => match item {
+            Item::Rejected { published } => published,
+            Item::Vacant | Item::Record(_) => state.rejections[at] != 0,
+        },
         Delivery::AckedAsRejected => state.rejections[at] != 0 && item != Item::Rejected { published: false },
         Delivery::None | Delivery::Ready | Delivery::Taken => false,
     }
@@ -77,7 +85,11 @@ fn is_answered(book: &Book, state: &State, at: usize, ask: Ask) -> bool {
 fn slots(book: &Book, state: &State) -> Option<Broken> {
     for nonce in 0..NONCES as u8 {
         let slot = state.slots[usize::from(nonce)];
-        if (nonce < state.next_nonce) != (slot != 0) {
+        let skipped = state.skipped >> nonce & 1 == 1;
+        if skipped && !state.chain.find(|tx| tx.nonce() == nonce).is_some_and(|seen| seen.tx.is_foreign()) {
+            return Some(Broken::new("I4", format!("nonce {nonce} is left out, and nobody else used it")));
+        }
+        if (nonce < state.next_nonce) != (slot != 0 || skipped) {
             return Some(Broken::new("I4", format!("next nonce is {}, slot {nonce} is {slot}", state.next_nonce)));
         }
         if state.signed[usize::from(nonce)].count_ones() > 1 {
@@ -86,7 +98,7 @@ fn slots(book: &Book, state: &State) -> Option<Broken> {
         if slot != 0 && state.record_at(nonce).is_none_or(|id| book.facts(id).nonce != nonce) {
             return Some(Broken::new("I1", format!("slot {nonce} and its request do not name each other")));
         }
-        if nonce < state.lowest_open && state.record_at(nonce).is_none_or(|id| !book.facts(id).closed) {
+        if nonce < state.lowest_open && !skipped && state.record_at(nonce).is_none_or(|id| !book.facts(id).closed) {
             return Some(Broken::new("I12", format!("slot {nonce} is left behind and not closed")));
         }
     }
@@ -96,7 +108,8 @@ fn slots(book: &Book, state: &State) -> Option<Broken> {
 /// I2, I3 and I5: what nodes hold, and what is mined.
 fn transactions(book: &Book, state: &State) -> Option<Broken> {
     let mined = || state.chain.blocks().iter().map(|block| block.tx).filter(|tx| tx.is_some());
-    for tx in state.pool.iter().copied().filter(|tx| tx.is_some()).chain(mined()).filter(|tx| !tx.is_foreign()) {
+    let held = || state.pool.iter().chain(&state.other).copied();
+    for tx in held().filter(|tx| tx.is_some()).chain(mined()).filter(|tx| !tx.is_foreign()) {
         let stored = state.records().find(|record| book.facts(*record).attempts.contains(&tx));
         let Some(record) = stored else {
             return Some(Broken::new("I3", format!("a node has {tx:?}, which is not stored")));
@@ -148,8 +161,16 @@ fn messages(world: &World, book: &Book, state: &State) -> Option<Broken> {
             Item::Record(record) => Some(book.facts(record)),
             Item::Vacant | Item::Rejected { .. } => None,
         };
+        if ask.cancels {
+            let carried = facts.is_some_and(|facts| facts.cancel || facts.outcome != 0);
+            if state.messages[at].state == Delivery::AckedAsRequest && !carried {
+                return Some(Broken::new("I13", format!("cancel {at} is acknowledged, and its request knows nothing")));
+            }
+            continue;
+        }
         let is_signed = state.signed.iter().any(|contents| contents >> ask.content & 1 == 1);
-        let wanted = world.messages.iter().any(|other| other.content == ask.content && !other.refused);
+        let wanted =
+            world.messages.iter().any(|other| !other.cancels && other.content == ask.content && !other.refused);
         if is_signed && !wanted {
             return Some(Broken::new("I9", format!("message {at} is refused by policy, and signed")));
         }

@@ -103,6 +103,13 @@ impl Tx {
         if self.0 & 0x80 == 0 { AttemptKind::Execute } else { AttemptKind::Cancel }
     }
 
+    /// Its price, in legal bumps over attempt 0. At the cap a cancel has the price of what it is to replace.
+    #[must_use]
+    pub fn level(self, cheap_cancels: bool) -> u8 {
+        let cheap = cheap_cancels && self.kind() == AttemptKind::Cancel;
+        self.number().saturating_sub(u8::from(cheap))
+    }
+
     fn salt(self) -> u8 {
         (self.0 >> 8 & 7) as u8
     }

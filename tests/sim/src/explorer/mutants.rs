@@ -35,11 +35,27 @@ pub enum Mutant {
     RejectionsShareAnEvent,
     /// A receipt is held against the finalized height that another node told.
     FinalityByHighWaterMark,
+    /// A slot that was passed without a receipt of ours is called displaced, without the foreign transaction.
+    DisplacedWithoutProof,
+    /// The foreign transaction is searched up to the finalized height that another node told.
+    DisplacedByHighWaterMark,
+    /// A cancelled request gives its nonce to the next one.
+    CancelHandsNonceOn,
+    /// The refusal of a cancel is stored under the id it names, and a repeat takes it for the request's own.
+    CancelRefusedAsRequest,
+    /// `cancelled` is said when a node took the cancel, while the original can still be mined.
+    CancelledWhenSent,
+    /// A replacement goes to a node before it is stored.
+    BumpSentBeforeStored,
+    /// A slot is bumped while a lower one is not mined.
+    BumpOfNonHead,
+    /// The lane takes up the chain's count though a slot is open.
+    FastForwardOverOpenSlot,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 21] = [
         Self::NonceHandedOn,
         Self::SendBeforeStore,
         Self::OutcomeAtMined,
@@ -53,6 +69,14 @@ impl Mutant {
         Self::RejectionStartsOver,
         Self::RejectionsShareAnEvent,
         Self::FinalityByHighWaterMark,
+        Self::DisplacedWithoutProof,
+        Self::DisplacedByHighWaterMark,
+        Self::CancelHandsNonceOn,
+        Self::CancelRefusedAsRequest,
+        Self::CancelledWhenSent,
+        Self::BumpSentBeforeStored,
+        Self::BumpOfNonHead,
+        Self::FastForwardOverOpenSlot,
     ];
 
     /// Its name on the command line.
@@ -72,6 +96,14 @@ impl Mutant {
             Self::RejectionStartsOver => "rejection-starts-over",
             Self::RejectionsShareAnEvent => "rejections-share-an-event",
             Self::FinalityByHighWaterMark => "finality-by-high-water-mark",
+            Self::DisplacedWithoutProof => "displaced-without-proof",
+            Self::DisplacedByHighWaterMark => "displaced-by-high-water-mark",
+            Self::CancelHandsNonceOn => "cancel-hands-nonce-on",
+            Self::CancelRefusedAsRequest => "cancel-refused-as-request",
+            Self::CancelledWhenSent => "cancelled-when-sent",
+            Self::BumpSentBeforeStored => "bump-sent-before-stored",
+            Self::BumpOfNonHead => "bump-of-non-head",
+            Self::FastForwardOverOpenSlot => "fast-forward-over-open-slot",
         }
     }
 
@@ -85,6 +117,14 @@ impl Mutant {
             Self::RejectionStartsOver => "refused",
             Self::RejectionsShareAnEvent => "conflicts",
             Self::FinalityByHighWaterMark => "nodes",
+            Self::DisplacedWithoutProof => "outage",
+            Self::DisplacedByHighWaterMark => "forks",
+            Self::CancelHandsNonceOn => "cancel-lane",
+            Self::CancelRefusedAsRequest => "stray-cancel",
+            Self::CancelledWhenSent => "refusals",
+            Self::BumpSentBeforeStored => "bumps",
+            Self::BumpOfNonHead => "bump-lane",
+            Self::FastForwardOverOpenSlot => "foreign",
             Self::AckBeforePublish | Self::ConflictAsSame | Self::RejectionDatedByDelivery => "conflict",
             Self::NonceHandedOn | Self::SendBeforeStore | Self::CounterApart | Self::AckBeforeStore => "base",
         }
@@ -94,11 +134,20 @@ impl Mutant {
     #[must_use]
     pub fn breaks(self) -> &'static str {
         match self {
-            Self::NonceHandedOn => "I1",
-            Self::SendBeforeStore | Self::SecondSignatureOverwrites => "I3",
-            Self::OutcomeAtMined | Self::FinalityByHighWaterMark => "I6",
+            Self::NonceHandedOn | Self::CancelHandsNonceOn => "I1",
+            Self::SendBeforeStore | Self::SecondSignatureOverwrites | Self::BumpSentBeforeStored => "I3",
+            Self::OutcomeAtMined
+            | Self::FinalityByHighWaterMark
+            | Self::DisplacedWithoutProof
+            | Self::DisplacedByHighWaterMark
+            | Self::CancelledWhenSent => "I6",
+            Self::BumpOfNonHead => "head-only",
             Self::CounterApart => "I4",
-            Self::AckBeforePublish | Self::MarkBeforePublish | Self::RejectionStartsOver => "I12",
+            Self::AckBeforePublish
+            | Self::MarkBeforePublish
+            | Self::RejectionStartsOver
+            | Self::CancelRefusedAsRequest
+            | Self::FastForwardOverOpenSlot => "I12",
             Self::ConflictAsSame => "I8",
             Self::AckBeforeStore => "I13",
             Self::RejectionDatedByDelivery | Self::RejectionsShareAnEvent => "I11",
@@ -112,14 +161,22 @@ impl Mutant {
     pub fn moves(self) -> usize {
         match self {
             Self::CounterApart | Self::AckBeforeStore => 3,
+            Self::CancelRefusedAsRequest => 4,
             Self::SendBeforeStore => 5,
             Self::AckBeforePublish | Self::RejectionStartsOver => 9,
             Self::ConflictAsSame => 10,
             Self::RejectionDatedByDelivery => 12,
             Self::NonceHandedOn => 13,
-            Self::OutcomeAtMined | Self::SecondSignatureOverwrites | Self::RejectionsShareAnEvent => 14,
-            Self::FinalityByHighWaterMark => 15,
+            Self::OutcomeAtMined
+            | Self::SecondSignatureOverwrites
+            | Self::RejectionsShareAnEvent
+            | Self::CancelHandsNonceOn => 14,
+            Self::FinalityByHighWaterMark | Self::DisplacedWithoutProof | Self::FastForwardOverOpenSlot => 15,
+            Self::BumpSentBeforeStored => 17,
+            Self::DisplacedByHighWaterMark => 18,
             Self::MarkBeforePublish => 19,
+            Self::BumpOfNonHead => 22,
+            Self::CancelledWhenSent => 24,
         }
     }
 }

@@ -43,6 +43,10 @@ pub struct World {
     pub bumps: bool,
     /// The requests have a deadline, which may pass.
     pub deadlines: bool,
+    /// A first cancel is priced at the cap, below a legal bump over what it is to replace.
+    pub cheap_cancels: bool,
+    /// The highest attempt that is asked for, so that bumps come to an end; a cancel may be one more.
+    pub attempts_max: u8,
 }
 
 /// A message on the signing queue: a request id with contents.
@@ -56,6 +60,8 @@ pub struct Ask {
     pub refused: bool,
     /// The chain reverts it.
     pub reverts: bool,
+    /// It asks to cancel the request.
+    pub cancels: bool,
 }
 
 /// How many faults of each kind may still happen.
@@ -75,6 +81,14 @@ pub struct Faults {
     pub foreign: u8,
     /// A view comes from a node that still follows the blocks of before the last reorg.
     pub stale_views: u8,
+    /// One node forgets a transaction, and another keeps it: an older attempt that can still be mined.
+    pub splits: u8,
+    /// A node refuses an attempt that executes a request, for good.
+    pub refusals: u8,
+    /// No node answers a round's questions.
+    pub outages: u8,
+    /// A node tells the counts, and no receipt.
+    pub null_receipts: u8,
 }
 
 /// One moment.
@@ -100,6 +114,8 @@ pub struct State {
     pub slots: [u8; NONCES],
     /// What the nodes hold unmined, by nonce.
     pub pool: [Tx; NONCES],
+    /// What a second node still holds, that nobody sends to any more.
+    pub other: [Tx; NONCES],
     /// The chain.
     pub chain: Chain,
     /// The chain as it was before the last reorg: what a stale node still believes. Kept only where such
@@ -112,7 +128,9 @@ pub struct State {
     /// For the checks only: the contents ever signed for a nonce, as a set of bits.
     pub signed: [u8; NONCES],
     /// For the checks only: the outcome published for a request, by its number in the book.
-    pub outcomes: [u8; REQUESTS],
+    pub outcomes: [u16; REQUESTS],
+    /// For the checks only: the nonces a fast-forward left out, as a set of bits.
+    pub skipped: u8,
     /// For the checks only: the rejection published for a message, by its stamp and 1.
     pub rejections: [u8; MESSAGES],
     /// For the checks only: the contents whose rejection carries an event id that names none, and 1.
@@ -213,6 +231,10 @@ pub enum SignerStep {
     AckRejection,
     /// Mutant: publish the rejection of a message that is deleted already.
     PublishAcked,
+    /// Load the record that is to be cancelled.
+    LoadCancel,
+    /// Note on it that a cancel is asked for.
+    NoteCancel,
 }
 
 /// What a broadcaster has in hand.
@@ -277,6 +299,15 @@ pub enum Act {
     },
     /// Write down that the deadline passed.
     CancelByDeadline,
+    /// Write down that a node refuses it for good.
+    CancelByRefusal,
+    /// Take up the chain's count for a lane without open slots.
+    FastForward {
+        /// The next nonce as it was read.
+        from: u8,
+        /// The count at the finalized block.
+        to: u8,
+    },
 }
 
 /// The answers the modelled nodes give.
@@ -290,6 +321,8 @@ pub enum Class {
     NonceTooLow,
     /// Another of this nonce is there and pays as much.
     Underpriced,
+    /// Refused for good.
+    Refused,
     /// The reply was lost.
     Unknown,
 }
@@ -326,6 +359,7 @@ impl Class {
             Self::AlreadyKnown => SendClass::AlreadyKnown,
             Self::NonceTooLow => SendClass::NonceTooLow,
             Self::Underpriced => SendClass::Underpriced(None),
+            Self::Refused => SendClass::Refused,
             Self::Unknown => SendClass::Unknown,
         }
     }
@@ -382,12 +416,14 @@ impl State {
             lowest_open: 0,
             slots: [0; NONCES],
             pool: [Tx::NONE; NONCES],
+            other: [Tx::NONE; NONCES],
             chain: Chain::EMPTY,
             stale: Chain::EMPTY,
             fork: 0,
             faults: world.faults,
             signed: [0; NONCES],
             outcomes: [0; REQUESTS],
+            skipped: 0,
             rejections: [0; MESSAGES],
             nameless_events: [0; REQUESTS],
         }

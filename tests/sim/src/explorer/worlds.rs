@@ -4,11 +4,27 @@ use super::world::{Ask, Faults, World};
 
 /// A plain request.
 const fn ask(request: u8, content: u8) -> Ask {
-    Ask { request, content, refused: false, reverts: false }
+    Ask { request, content, refused: false, reverts: false, cancels: false }
 }
 
-const NO_FAULTS: Faults =
-    Faults { crashes: 0, lost_replies: 0, redeliveries: 0, reorgs: 0, evictions: 0, foreign: 0, stale_views: 0 };
+/// A cancel of a request.
+const fn cancel(request: u8) -> Ask {
+    Ask { cancels: true, ..ask(request, request) }
+}
+
+const NO_FAULTS: Faults = Faults {
+    crashes: 0,
+    lost_replies: 0,
+    redeliveries: 0,
+    reorgs: 0,
+    evictions: 0,
+    foreign: 0,
+    stale_views: 0,
+    splits: 0,
+    refusals: 0,
+    outages: 0,
+    null_receipts: 0,
+};
 
 /// Every world, small enough for each push.
 #[must_use]
@@ -24,6 +40,8 @@ pub fn all() -> Vec<World> {
         asks: false,
         bumps: false,
         deadlines: false,
+        cheap_cancels: false,
+        attempts_max: 2,
     };
     let mut worlds = vec![
         World { name: "calm", about: "the base world without faults", faults: NO_FAULTS, ..base.clone() },
@@ -57,6 +75,8 @@ pub fn all() -> Vec<World> {
         },
     ];
     worlds.extend(restless(&base));
+    worlds.extend(cancelling(&base));
+    worlds.extend(blind(&base));
     worlds.push(base);
     worlds
 }
@@ -134,6 +154,92 @@ fn restless(base: &World) -> Vec<World> {
     ]
 }
 
+/// The worlds in which requests are cancelled, and older attempts live on.
+fn cancelling(base: &World) -> Vec<World> {
+    let one = World { messages: vec![ask(0, 0)], signers: 1, asks: true, attempts_max: 1, ..base.clone() };
+    vec![
+        World {
+            name: "cancels",
+            about: "a cancel is asked for at any moment, before the request has a nonce and up to its outcome",
+            messages: vec![ask(0, 0), cancel(0)],
+            signers: 2,
+            faults: Faults { crashes: 1, lost_replies: 1, ..NO_FAULTS },
+            ..one.clone()
+        },
+        World {
+            name: "stray-cancel",
+            about: "a cancel of a request that nobody sent",
+            messages: vec![cancel(0)],
+            signers: 2,
+            faults: Faults { crashes: 1, lost_replies: 1, redeliveries: 1, ..NO_FAULTS },
+            ..one.clone()
+        },
+        World {
+            name: "cancel-lane",
+            about: "a request is cancelled while another goes its way",
+            messages: vec![ask(0, 0), ask(1, 1), cancel(0)],
+            faults: NO_FAULTS,
+            ..one.clone()
+        },
+        World {
+            name: "cap",
+            about: "a cancel at the cap pays no more than what it is to replace, which a second node may hold",
+            messages: vec![ask(0, 0), cancel(0)],
+            bumps: true,
+            cheap_cancels: true,
+            faults: Faults { evictions: 1, splits: 1, ..NO_FAULTS },
+            ..one.clone()
+        },
+        World {
+            name: "refusals",
+            about: "a node refuses for good what another took, and the slot is cancelled",
+            faults: Faults { crashes: 1, refusals: 1, splits: 1, evictions: 1, ..NO_FAULTS },
+            ..one.clone()
+        },
+        World {
+            name: "second-node",
+            about: "a second node still holds an older attempt when it is bumped, or the deadline passes",
+            bumps: true,
+            deadlines: true,
+            faults: Faults { splits: 1, reorgs: 1, ..NO_FAULTS },
+            ..one.clone()
+        },
+        World {
+            name: "bump-lane",
+            about: "two requests, of which only the lane's head may be bumped",
+            messages: vec![ask(0, 0), ask(1, 1)],
+            bumps: true,
+            faults: NO_FAULTS,
+            ..one
+        },
+    ]
+}
+
+/// The worlds in which nodes do not answer, or not the truth.
+fn blind(base: &World) -> Vec<World> {
+    vec![
+        World {
+            name: "outage",
+            about: "no node answers, or one tells the counts and no receipt, while blocks are replaced",
+            messages: vec![ask(0, 0)],
+            signers: 1,
+            asks: true,
+            bumps: true,
+            attempts_max: 1,
+            faults: Faults { outages: 1, null_receipts: 2, reorgs: 1, ..NO_FAULTS },
+            ..base.clone()
+        },
+        World {
+            name: "forks",
+            about: "the key is used elsewhere in a block that is replaced, and a node still follows it",
+            messages: vec![ask(0, 0)],
+            signers: 1,
+            faults: Faults { foreign: 1, reorgs: 1, stale_views: 2, ..NO_FAULTS },
+            ..base.clone()
+        },
+    ]
+}
+
 /// A world by its name.
 #[must_use]
 pub fn named(name: &str) -> Option<World> {
@@ -154,6 +260,10 @@ pub fn deeper(world: World) -> World {
             evictions: faults.evictions,
             foreign: faults.foreign,
             stale_views: more(faults.stale_views),
+            splits: faults.splits,
+            refusals: faults.refusals,
+            outages: more(faults.outages),
+            null_receipts: more(faults.null_receipts),
         },
         ..world
     }

@@ -1,16 +1,13 @@
 //! The broadcaster's rounds: load a slot, ask the chain, do what the machine says, write it down.
 
-use signpost_txmgr::record::SendClass;
+use signpost_txmgr::record::{AttemptKind, SendClass};
 
 use super::{Explorer, Moves, Written, chain};
 use crate::explorer::book::{Happening, View};
 use crate::explorer::check::Broken;
-use crate::explorer::ledger::{Chain, Seen};
+use crate::explorer::ledger::{Chain, Seen, Tx};
 use crate::explorer::mutants::Mutant;
-use crate::explorer::world::{Act, Broadcaster, BroadcasterStep, Class, Delivery, RecordId, Resign, State};
-
-/// The highest attempt that is asked for, so that bumps come to an end.
-const ATTEMPTS_MAX: u8 = 2;
+use crate::explorer::world::{Act, Broadcaster, BroadcasterStep, Class, Delivery, NONCES, Resign, State};
 
 impl Explorer<'_> {
     pub(super) fn broadcaster_moves(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
@@ -44,11 +41,18 @@ impl Explorer<'_> {
             let Some(record) = state.record_at(nonce) else { continue };
             let facts = self.book.facts(record);
             let step = BroadcasterStep::View;
-            let head = is_lane_head && !facts.mined;
+            let head = (is_lane_head || self.is(Mutant::BumpOfNonHead)) && !facts.mined;
             let after = with(state, at, Broadcaster { step, record, is_lane_head: head, predecessors_sent, ..me });
             out.step(after, || format!("loads slot {nonce}: {}", self.book.record(record).phase.name()));
             is_lane_head &= facts.mined;
             predecessors_sent &= facts.sent;
+        }
+        let (from, to) = (state.next_nonce, state.chain.finalized_nonce());
+        let is_idle = state.lowest_open == from || self.is(Mutant::FastForwardOverOpenSlot);
+        if is_idle && to > from {
+            let act = Act::FastForward { from, to };
+            let after = with(state, at, Broadcaster { step: BroadcasterStep::Do, act, ..me });
+            out.step(after, || format!("finds that the chain counts {to} where the lane's next nonce is {from}"));
         }
         if me.holds_poke {
             let open = state.lowest_open < state.next_nonce;
@@ -60,13 +64,28 @@ impl Explorer<'_> {
 
     fn view(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.broadcasters[at];
-        let view = self.see(me, &state.chain);
+        let view = self.see(state, me, &state.chain);
         for after in self.decide(state, at, view) {
             let act = after.broadcasters[at].act;
             out.step(after, || format!("asks the chain, and decides: {act:?}"));
         }
+        if state.faults.outages > 0 {
+            for mut after in self.decide(state, at, View { answers: false, ..view }) {
+                let act = after.broadcasters[at].act;
+                after.faults.outages -= 1;
+                out.fault(after, || format!("asks the chain, and no node answers; decides: {act:?}"));
+            }
+        }
+        if state.faults.null_receipts > 0 && view.receipt.is_some() {
+            let blind = self.see_without_receipt(state, me);
+            for mut after in self.decide(state, at, blind) {
+                let act = after.broadcasters[at].act;
+                after.faults.null_receipts -= 1;
+                out.fault(after, || format!("asks a node that tells no receipt, and decides: {act:?}"));
+            }
+        }
         if state.faults.stale_views > 0 && state.stale != Chain::EMPTY {
-            let mut view = self.see(me, &state.stale);
+            let mut view = self.see(state, me, &state.stale);
             if self.is(Mutant::FinalityByHighWaterMark) {
                 view.finalized = state.chain.finalized;
             }
@@ -81,14 +100,25 @@ impl Explorer<'_> {
         }
     }
 
-    /// What a node that follows `chain` says about the slot in hand.
-    fn see(&self, me: Broadcaster, chain: &Chain) -> View {
+    /// What a node that follows `chain` says about the slot in hand. The count at the finalized block is the
+    /// highest any node has told the pass.
+    fn see(&self, state: &State, me: Broadcaster, chain: &Chain) -> View {
         let facts = self.book.facts(me.record);
         let receipt = chain.find(|tx| facts.attempts.contains(&tx));
-        let held = receipt.or(facts.receipt).map(|seen| seen.height);
+        Self::view_of(state, me, chain, receipt, receipt.or(facts.receipt))
+    }
+
+    /// The same by a node that tells no receipt ("transaction indexing is in progress").
+    fn see_without_receipt(&self, state: &State, me: Broadcaster) -> View {
+        Self::view_of(state, me, &state.chain, None, self.book.facts(me.record).receipt)
+    }
+
+    fn view_of(state: &State, me: Broadcaster, chain: &Chain, receipt: Option<Seen>, held: Option<Seen>) -> View {
+        let held = held.map(|seen| seen.height);
         View {
+            answers: true,
             latest_nonce: chain.latest_nonce(),
-            finalized_nonce: chain.finalized_nonce(),
+            finalized_nonce: chain.finalized_nonce().max(state.chain.finalized_nonce()),
             finalized: chain.finalized,
             receipt,
             canonical: held.and_then(|height| chain.fork_at(height).map(|fork| (height, fork))),
@@ -122,8 +152,13 @@ impl Explorer<'_> {
         match me.act {
             Act::Send(number) => self.send(state, at, number, out),
             Act::Sent(number, Class::Unknown) if self.is(Mutant::NonceHandedOn) => {
-                let after = self.hand_on(state, me.record);
+                let after = Self::hand_on(state, self.book.facts(me.record).nonce);
                 out.step(with(&after, at, me.rested()), || format!("gives the nonce of attempt {number} away"));
+            }
+            Act::Sent(number, Class::Accepted) if self.is(Mutant::CancelledWhenSent) && self.is_cancel(me, number) => {
+                let tx = self.book.facts(me.record).attempts[usize::from(number)];
+                let made_up = Seen { tx, height: state.chain.height.max(1), fork: state.fork };
+                self.note(state, at, Happening::Finalized(made_up), out);
             }
             Act::Sent(number, class) => self.note(state, at, Happening::Sent(number, class), out),
             Act::Mined(seen) => self.note(state, at, Happening::Mined(seen), out),
@@ -131,6 +166,8 @@ impl Explorer<'_> {
             Act::Settle(seen) => self.note(state, at, Happening::Finalized(seen), out),
             Act::Displaced(seen) => self.note(state, at, Happening::Displaced(seen), out),
             Act::CancelByDeadline => self.note(state, at, Happening::CancelByDeadline, out),
+            Act::CancelByRefusal => self.note(state, at, Happening::CancelByRefusal, out),
+            Act::FastForward { from, to } => self.fast_forward(state, at, from, to, out),
             Act::Published => self.note(state, at, Happening::Published, out),
             Act::ProveDisplaced => self.prove(state, at, out),
             Act::Publish => self.publish(state, at, out),
@@ -142,16 +179,25 @@ impl Explorer<'_> {
                 }
                 out.step(after, || format!("leaves slot {nonce} behind"));
             }
-            Act::Ask { number, .. } if number > ATTEMPTS_MAX => {
+            Act::Ask { number, cancel } if number > self.world.attempts_max + u8::from(cancel) => {
                 out.step(with(state, at, me.rested()), || format!("leaves attempt {number} out: the world is small"));
             }
             Act::Ask { number, cancel } => {
                 let mut after = with(state, at, me.rested());
-                let request = usize::from(self.book.facts(me.record).request);
+                let facts = self.book.facts(me.record);
+                let request = usize::from(facts.request);
+                let below = (state.lowest_open..facts.nonce).filter_map(|nonce| state.record_at(nonce));
+                let is_bump = number > 0 && !cancel;
+                let broken = (is_bump && below.into_iter().any(|record| !self.book.facts(record).mined)).then(|| {
+                    Broken::new(
+                        "head-only",
+                        format!("a bump of slot {} is asked for, which is not the lane's head", facts.nonce),
+                    )
+                });
                 if after.resign[request].state == Delivery::None {
                     after.resign[request] = Resign { state: Delivery::Ready, number, cancel };
                 }
-                out.step(after, || format!("asks the signer for attempt {number} of request {request}"));
+                out.judged(after, broken, || format!("asks the signer for attempt {number} of request {request}"));
             }
             Act::None => unreachable!("waiting is left out"),
         }
@@ -168,8 +214,13 @@ impl Explorer<'_> {
                 said == Some(class.real()) || said == Some(SendClass::Accepted) && class == Class::AlreadyKnown;
             if old_news { me.rested() } else { Broadcaster { act: Act::Sent(number, class), ..me } }
         };
-        let (after, class) = chain::send(state, tx);
+        let (after, class) = chain::send(self.world, state, tx);
         out.step(with(&after, at, noted(class)), || format!("sends {tx:?}: {class:?}"));
+        if state.faults.refusals > 0 && tx.kind() == AttemptKind::Execute && class == Class::Accepted {
+            let mut after = with(state, at, noted(Class::Refused));
+            after.faults.refusals -= 1;
+            out.fault(after, || format!("sends {tx:?}: refused for good"));
+        }
         if state.faults.lost_replies > 0 {
             for (reached, text) in [(after, "and the reply is lost"), (*state, "which never arrives, and is not told")]
             {
@@ -201,13 +252,55 @@ impl Explorer<'_> {
     fn prove(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.broadcasters[at];
         let facts = self.book.facts(me.record);
-        let user: Option<Seen> = state.chain.find(|tx| tx.nonce() == facts.nonce);
-        let proof = user.filter(|seen| seen.height <= state.chain.finalized && !facts.attempts.contains(&seen.tx));
-        let then = proof.map_or(me.rested(), |seen| Broadcaster { act: Act::Displaced(seen), ..me });
-        out.step(with(state, at, then), || match proof {
+        if self.is(Mutant::DisplacedWithoutProof) {
+            let height = state.chain.finalized;
+            let fork = state.chain.fork_at(height).unwrap_or_default();
+            let act = Act::Displaced(Seen { tx: Tx::foreign(facts.nonce), height, fork });
+            out.step(with(state, at, Broadcaster { act, ..me }), || "takes the slot for displaced".to_owned());
+            return;
+        }
+        // A node looks up to the block that it calls final itself.
+        let found = |chain: &Chain, finalized: u8| {
+            let user: Option<Seen> = chain.find(|tx| tx.nonce() == facts.nonce);
+            let proof = user.filter(|seen| seen.height <= finalized && !facts.attempts.contains(&seen.tx));
+            let then = proof.map_or(me.rested(), |seen| Broadcaster { act: Act::Displaced(seen), ..me });
+            (with(state, at, then), proof)
+        };
+        let told = |proof: Option<Seen>| match proof {
             Some(seen) => format!("finds {seen:?} in the slot's place"),
             None => "finds no foreign transaction".to_owned(),
-        });
+        };
+        let (after, proof) = found(&state.chain, state.chain.finalized);
+        out.step(after, || told(proof));
+        if state.faults.stale_views > 0 && state.stale != Chain::EMPTY {
+            let by_mark = self.is(Mutant::DisplacedByHighWaterMark);
+            let finalized = if by_mark { state.chain.finalized } else { state.stale.finalized };
+            let (mut after, proof) = found(&state.stale, finalized);
+            after.faults.stale_views -= 1;
+            if after.faults.stale_views == 0 {
+                after.stale = Chain::EMPTY;
+            }
+            out.fault(after, || format!("asks a node of the dead fork, and {}", told(proof)));
+        }
+    }
+
+    fn is_cancel(&self, me: Broadcaster, number: u8) -> bool {
+        self.book.facts(me.record).attempts[usize::from(number)].kind() == AttemptKind::Cancel
+    }
+
+    /// One conditional write: both marks move to the chain's count, if the lane is still as it was read.
+    fn fast_forward(&self, state: &State, at: usize, from: u8, to: u8, out: &mut Moves<'_>) {
+        let me = state.broadcasters[at];
+        let mut after = with(state, at, me.rested());
+        let is_idle = state.lowest_open == from || self.is(Mutant::FastForwardOverOpenSlot);
+        if state.next_nonce == from && is_idle {
+            assert!(usize::from(to) <= NONCES, "the chain counts no further than the world");
+            (after.next_nonce, after.lowest_open) = (to, to);
+            after.skipped |= (from..to).fold(0, |bits, nonce| bits | 1 << nonce);
+            out.step(after, || format!("moves the lane from nonce {from} to {to}"));
+        } else {
+            out.step(after, || "moves the lane: it has changed meanwhile".to_owned());
+        }
     }
 
     fn publish(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
@@ -231,17 +324,6 @@ impl Explorer<'_> {
             after.faults.lost_replies -= 1;
             out.fault(after, || format!("publishes that request {request} is {name}, and the reply is lost"));
         }
-    }
-
-    /// The mutant: an unknown send is taken for a failed one, and the slot goes to the next request.
-    fn hand_on(&self, state: &State, record: RecordId) -> State {
-        let nonce = self.book.facts(record).nonce;
-        let mut after = *state;
-        if after.next_nonce == nonce + 1 {
-            after.next_nonce = nonce;
-            after.slots[usize::from(nonce)] = 0;
-        }
-        after
     }
 }
 

@@ -2,15 +2,22 @@
 
 use super::Moves;
 use crate::explorer::ledger::{BLOCKS, Block, Tx};
-use crate::explorer::world::{Class, NONCES, State};
+use crate::explorer::world::{Class, NONCES, State, World};
 
 /// Everything the chain may do by itself.
 pub(super) fn moves(state: &State, out: &mut Moves<'_>) {
     let chain = state.chain;
     let latest = usize::from(chain.latest_nonce());
-    if latest < NONCES && state.pool[latest].is_some() {
-        let tx = state.pool[latest];
-        out.step(mine(state, tx), || format!("mines {tx:?} at height {}", chain.height + 1));
+    if latest < NONCES {
+        let (tx, other) = (state.pool[latest], state.other[latest]);
+        if tx.is_some() {
+            out.step(mine(state, tx), || format!("mines {tx:?} at height {}", chain.height + 1));
+        }
+        if other.is_some() && other != tx {
+            out.step(mine(state, other), || {
+                format!("mines {other:?} of the second node at height {}", chain.height + 1)
+            });
+        }
     }
     if chain.finalized < chain.height {
         let mut after = *state;
@@ -28,6 +35,15 @@ pub(super) fn moves(state: &State, out: &mut Moves<'_>) {
             after.pool[nonce] = Tx::NONE;
             after.faults.evictions -= 1;
             out.fault(after, || format!("forgets {tx:?} (evicted from the pool)"));
+        }
+    }
+    if state.faults.splits > 0 {
+        for (nonce, tx) in state.pool.iter().enumerate().filter(|(_, tx)| tx.is_some()) {
+            let mut after = *state;
+            after.other[nonce] = *tx;
+            after.pool[nonce] = Tx::NONE;
+            after.faults.splits -= 1;
+            out.fault(after, || format!("forgets {tx:?}, but a second node keeps it"));
         }
     }
     if state.faults.reorgs > 0 {
@@ -51,6 +67,7 @@ fn mine(state: &State, tx: Tx) -> State {
     after.chain.blocks[at] = Block { fork: state.fork, tx };
     after.chain.height += 1;
     after.pool[usize::from(tx.nonce())] = Tx::NONE;
+    after.other[usize::from(tx.nonce())] = Tx::NONE;
     after
 }
 
@@ -73,7 +90,7 @@ fn reorg(state: &State, from: u8, back_to_pool: bool) -> State {
 }
 
 /// Hands a transaction to a node.
-pub(super) fn send(state: &State, tx: Tx) -> (State, Class) {
+pub(super) fn send(world: &World, state: &State, tx: Tx) -> (State, Class) {
     let nonce = usize::from(tx.nonce());
     let mut after = *state;
     if tx.nonce() < state.chain.latest_nonce() {
@@ -83,7 +100,8 @@ pub(super) fn send(state: &State, tx: Tx) -> (State, Class) {
     if there == tx {
         return (after, Class::AlreadyKnown);
     }
-    if there.is_some() && there.number() >= tx.number() {
+    let level = |tx: Tx| tx.level(world.cheap_cancels);
+    if there.is_some() && level(there) >= level(tx) {
         return (after, Class::Underpriced);
     }
     after.pool[nonce] = tx;

@@ -161,6 +161,16 @@ impl<'w> Explorer<'w> {
         self.mutant == Some(mutant)
     }
 
+    /// A mutant's: the slot's nonce is free for the next request.
+    fn hand_on(state: &State, nonce: u8) -> State {
+        let mut after = *state;
+        if after.next_nonce == nonce + 1 {
+            after.next_nonce = nonce;
+            after.slots[usize::from(nonce)] = 0;
+        }
+        after
+    }
+
     /// The conditional write of the requests table: the event applied to the record as the worker knows
     /// it, stored only over the version before.
     fn write(&mut self, state: &State, known: RecordId, happening: Happening) -> Result<Written, Broken> {

@@ -28,7 +28,7 @@ impl Explorer<'_> {
             SignerStep::Load => self.load(state, at, out),
             SignerStep::Sign => self.sign(state, at, out),
             SignerStep::SendUnstored => {
-                let (after, class) = chain::send(state, me.tx);
+                let (after, class) = chain::send(self.world, state, me.tx);
                 let after = with(&after, at, Signer { step: SignerStep::Store, ..me });
                 out.step(after, || format!("hands {:?} to a node before it is stored: {class:?}", me.tx));
             }
@@ -49,6 +49,8 @@ impl Explorer<'_> {
                 }
                 out.step(after, || "notes that the rejection is published".to_owned());
             }
+            SignerStep::LoadCancel => self.load_cancel(state, at, out),
+            SignerStep::NoteCancel => self.note_cancel(state, at, out),
             SignerStep::AckRejection => {
                 let then = if self.is(Mutant::AckBeforePublish) {
                     Signer { step: SignerStep::PublishAcked, ..me }
@@ -101,14 +103,22 @@ impl Explorer<'_> {
             if state.messages[message].state != Delivery::Ready {
                 continue;
             }
-            let step = if ask.refused { SignerStep::Reject } else { SignerStep::ReadHead };
+            let step = match ask {
+                Ask { cancels: true, .. } => SignerStep::LoadCancel,
+                Ask { refused: true, .. } => SignerStep::Reject,
+                Ask { .. } => SignerStep::ReadHead,
+            };
             let mut after = with(state, at, Signer { step, job: Job::Message(message as u8), ..Signer::IDLE });
             after.messages[message].state = Delivery::Taken;
             if self.is(Mutant::RejectionDatedByDelivery) {
                 after.messages[message].deliveries += 1;
             }
-            let contents = char::from(b'A' + ask.content);
-            out.step(after, || format!("receives message {message} (request {}, contents {contents})", ask.request));
+            let what = if ask.cancels {
+                "a cancel".to_owned()
+            } else {
+                format!("contents {}", char::from(b'A' + ask.content))
+            };
+            out.step(after, || format!("receives message {message} (request {}, {what})", ask.request));
         }
         for (request, resign) in state.resign.iter().enumerate() {
             if resign.state == Delivery::Ready {
@@ -196,7 +206,8 @@ impl Explorer<'_> {
         let facts = self.book.facts(me.record);
         let (content, nonce, number) = (facts.content, facts.nonce, facts.attempts.len() as u8);
         let tx = self.fresh(state, content, nonce, number, facts.next_kind);
-        let step = if self.is(Mutant::SendBeforeStore) { SignerStep::SendUnstored } else { SignerStep::Store };
+        let unstored = self.is(Mutant::SendBeforeStore) || number > 0 && self.is(Mutant::BumpSentBeforeStored);
+        let step = if unstored { SignerStep::SendUnstored } else { SignerStep::Store };
         let mut after = with(state, at, Signer { step, tx, ..me });
         after.signed[usize::from(nonce)] |= 1 << content;
         out.step(after, || format!("has {tx:?} signed"));
@@ -207,6 +218,7 @@ impl Explorer<'_> {
         let is_known = |tx: Tx| {
             let in_record = |id: RecordId| id != RecordId::NONE && self.book.facts(id).attempts.contains(&tx);
             state.pool.contains(&tx)
+                || state.other.contains(&tx)
                 || [state.chain, state.stale].iter().any(|chain| chain.find(|mined| mined == tx).is_some())
                 || state.records().any(in_record)
                 || state.signers.iter().any(|signer| signer.tx == tx || in_record(signer.record))
@@ -248,6 +260,60 @@ impl Explorer<'_> {
         }
     }
 
+    /// Looks at the request that is to be cancelled.
+    fn load_cancel(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
+        let me = state.signers[at];
+        let request = self.ask(me).request;
+        match state.table[usize::from(request)] {
+            // Its refusal is stored under an id of its own, where nobody else looks: that write is left out.
+            Item::Vacant => {
+                let as_request = self.is(Mutant::CancelRefusedAsRequest);
+                let step = if as_request { SignerStep::Reject } else { SignerStep::PublishRejection };
+                let after = with(state, at, Signer { step, ..me });
+                out.step(after, || format!("loads request {request} to cancel it: there is none"));
+            }
+            Item::Rejected { .. } => {
+                let after = acked(with(state, at, Signer::IDLE), me.job, Delivery::AckedAsRejected);
+                out.step(after, || format!("loads request {request} to cancel it: it is rejected; deletes the cancel"));
+            }
+            Item::Record(record) => {
+                let facts = self.book.facts(record);
+                let needless = facts.cancel || facts.outcome != 0;
+                let then = if needless {
+                    Signer { step: self.after_store(), ..me }
+                } else {
+                    Signer { step: SignerStep::NoteCancel, record, ..me }
+                };
+                out.step(with(state, at, then), || {
+                    format!("loads request {request} to cancel it: it is {}", self.book.record(record).phase.name())
+                });
+            }
+        }
+    }
+
+    /// One conditional write: a cancel is wanted.
+    fn note_cancel(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
+        let me = state.signers[at];
+        match self.write(state, me.record, Happening::CancelAsked) {
+            Err(broken) => out.broken(*state, broken, || "notes that a cancel is asked for".to_owned()),
+            Ok(Written::Stored(mut after, record)) => {
+                if self.is(Mutant::CancelHandsNonceOn) {
+                    after = Self::hand_on(&after, self.book.facts(record).nonce);
+                }
+                let done = Signer { step: self.after_store(), record: RecordId::NONE, ..me };
+                out.step(with(&after, at, done), || "notes that a cancel is asked for".to_owned());
+                if state.faults.lost_replies > 0 {
+                    after.faults.lost_replies -= 1;
+                    out.fault(after, || "notes that a cancel is asked for, and the reply is lost".to_owned());
+                }
+            }
+            Ok(Written::Stale) => {
+                let after = with(state, at, Signer { step: SignerStep::LoadCancel, record: RecordId::NONE, ..me });
+                out.step(after, || "notes that a cancel is asked for: another write came first".to_owned());
+            }
+        }
+    }
+
     /// Where the sweep runs, a poke adds nothing, and is left out.
     fn after_store(&self) -> SignerStep {
         if self.world.sweep { SignerStep::Ack } else { SignerStep::Poke }
@@ -258,6 +324,13 @@ impl Explorer<'_> {
         let me = state.signers[at];
         let Ask { request, .. } = self.ask(me);
         let item = state.table[usize::from(request)];
+        if matches!(item, Item::Record(_)) && self.ask(me).cancels {
+            let after = released(with(state, at, Signer::IDLE), me.job);
+            out.step(after, || {
+                format!("stores a rejection: request {request} came meanwhile; leaves the cancel on the queue")
+            });
+            return;
+        }
         if matches!(item, Item::Record(_)) {
             let after = with(state, at, Signer { step: SignerStep::Load, ..me });
             out.step(after, || format!("stores a rejection: request {request} has a slot"));
@@ -296,7 +369,7 @@ impl Explorer<'_> {
         }
         let then = if me.step == SignerStep::PublishAcked {
             Signer::IDLE
-        } else if self.ask(me).refused {
+        } else if self.ask(me).refused || self.is(Mutant::CancelRefusedAsRequest) {
             Signer { step: SignerStep::MarkRejection, ..me }
         } else {
             Signer { step: SignerStep::AckRejection, ..me }
