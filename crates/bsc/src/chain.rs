@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use signpost_txmgr::ports::{Chain, ChainView, PortError, ViewQuery};
 use signpost_txmgr::record::{BlockRef, Foreign, SendAnswer, SendClass};
 use signpost_txmgr::tx::{Intent, RawTx};
-use signpost_txmgr::units::{Address, BlockNumber, ChainId, Nonce, Wei};
+use signpost_txmgr::units::{Address, BlockNumber, ChainId, Nonce, U256, Wei};
 
 use crate::endpoints::{Endpoint, EndpointFailure, Endpoints, SendTo};
 use crate::price::PriceSeen;
@@ -40,12 +40,16 @@ pub struct BscConfig {
     pub probe_every_ms: u64,
     /// How often the network's price is asked for.
     pub price_every_ms: u64,
+    /// The price is never told below this: what is offered for less, no validator takes.
+    pub fee_floor: Wei,
+    /// The price is never told above this, in wei per gas, whatever blocks paid.
+    pub fee_ceiling: Wei,
 }
 
 impl BscConfig {
     /// The defaults: every endpoint is sent to; 5 s for an answer, some blocks' time even for a busy
     /// node; batches of 20, the least a known provider allows; 10 blocks (4.5 s) of lag; heights
-    /// every 10 s; the price every 3 s, about half a proposer's turn.
+    /// every 10 s; the price every 3 s, about half a proposer's turn, as blocks paid it.
     #[must_use]
     pub fn new(chain_id: ChainId, endpoints: Vec<String>) -> Self {
         Self {
@@ -57,6 +61,8 @@ impl BscConfig {
             max_lag_blocks: 10,
             probe_every_ms: 10_000,
             price_every_ms: 3_000,
+            fee_floor: Wei::ZERO,
+            fee_ceiling: Wei(U256::MAX),
         }
     }
 }
@@ -72,6 +78,8 @@ impl fmt::Debug for BscConfig {
             .field("max_lag_blocks", &self.max_lag_blocks)
             .field("probe_every_ms", &self.probe_every_ms)
             .field("price_every_ms", &self.price_every_ms)
+            .field("fee_floor", &self.fee_floor)
+            .field("fee_ceiling", &self.fee_ceiling)
             .finish()
     }
 }
@@ -118,7 +126,8 @@ impl BscChain {
             config.max_lag_blocks,
             Duration::from_millis(config.probe_every_ms),
         );
-        Ok(Self { endpoints, price: PriceSeen::new(Duration::from_millis(config.price_every_ms)) })
+        let every = Duration::from_millis(config.price_every_ms);
+        Ok(Self { endpoints, price: PriceSeen::new(every, config.fee_floor, config.fee_ceiling) })
     }
 
     /// One call whose answer is a single value.
