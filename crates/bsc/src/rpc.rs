@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 use serde_json::{Value, json};
 use signpost_txmgr::ports::Happened;
@@ -187,6 +187,7 @@ pub struct RpcClient {
     http: reqwest::Client,
     url: Url,
     host: String,
+    authorization: Option<HeaderValue>,
     next_id: AtomicU64,
     /// Calls per batch; goes down when the endpoint refuses batches.
     batch_items: AtomicUsize,
@@ -220,7 +221,13 @@ impl RpcClient {
         let builder = if loopback { builder.no_proxy() } else { builder };
         let http = builder.build().map_err(|error| ClientError::Client(error.without_url()))?;
         let batch_items = AtomicUsize::new(batch_items.max(1));
-        Ok(Self { http, url, host, next_id: AtomicU64::new(1), batch_items })
+        Ok(Self { http, url, host, authorization: None, next_id: AtomicU64::new(1), batch_items })
+    }
+
+    /// The same, with this header on every request.
+    #[must_use]
+    pub fn with_authorization(self, authorization: Option<HeaderValue>) -> Self {
+        Self { authorization, ..self }
     }
 
     /// Host and port, without what may be secret.
@@ -291,6 +298,10 @@ impl RpcClient {
 
     async fn round_trip(&self, body: Vec<u8>, ids: u64, count: usize) -> Result<Vec<Answer>, Failure> {
         let request = self.http.post(self.url.clone()).header(CONTENT_TYPE, "application/json").body(body);
+        let request = match &self.authorization {
+            Some(value) => request.header(AUTHORIZATION, value.clone()),
+            None => request,
+        };
         let mut response = request.send().await.map_err(failure_of)?;
         let status = response.status();
         let retry_after = retry_after(response.headers());
@@ -332,14 +343,13 @@ fn failure_of(error: reqwest::Error) -> Failure {
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let asked = text(RETRY_AFTER)?;
-    let wait = match asked.parse().ok() {
-        Some(seconds) => Duration::from_secs(seconds),
+    let wait = if let Ok(seconds) = asked.parse() {
+        Duration::from_secs(seconds)
+    } else {
         // The form with a date is meant by the endpoint's clock, which its `Date` tells. A date that is
         // over, or no date to count from, asks for nothing.
-        None => {
-            let (until, now) = (httpdate::parse_http_date(asked).ok()?, text(DATE)?);
-            until.duration_since(httpdate::parse_http_date(now).ok()?).ok()?
-        }
+        let (until, now) = (httpdate::parse_http_date(asked).ok()?, text(DATE)?);
+        until.duration_since(httpdate::parse_http_date(now).ok()?).ok()?
     };
     Some(wait.min(RETRY_AFTER_MAX))
 }
@@ -412,8 +422,6 @@ fn node_error(item: &Value) -> Option<NodeError> {
 
 #[cfg(test)]
 mod tests {
-    use reqwest::header::HeaderValue;
-
     use super::*;
 
     fn wait(asked: &'static str, date: Option<&'static str>) -> Option<Duration> {
