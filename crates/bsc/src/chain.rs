@@ -14,12 +14,14 @@ use serde_json::{Value, json};
 use signpost_txmgr::ports::{Chain, ChainView, PortError, ViewQuery};
 use signpost_txmgr::record::{BlockRef, Foreign, SendAnswer, SendClass};
 use signpost_txmgr::tx::{Intent, RawTx};
-use signpost_txmgr::units::{Address, BlockNumber, ChainId, Nonce, Wei};
+use signpost_txmgr::units::{Address, BlockNumber, ChainId, Nonce, U256, Wei};
 
 use crate::endpoints::{Endpoint, EndpointFailure, Endpoints, SendTo};
 use crate::price::PriceSeen;
+use crate::private::{Authorization, EndpointKind, PrivateEndpoint};
 use crate::quantity;
 use crate::rpc::{Answer, ClientError, Failure, NodeError, RpcClient};
+use crate::send::{Privacy, SentOnce};
 
 /// The configuration of [`BscChain`]. `Debug` gives no URLs.
 #[derive(Clone)]
@@ -28,7 +30,12 @@ pub struct BscConfig {
     pub chain_id: ChainId,
     /// URLs, the best first; `http` or `https`. May hold keys.
     pub endpoints: Vec<String>,
-    /// To whom transactions are handed.
+    /// Endpoints that are only sent to. If there are any, transactions go to them first.
+    pub private: Vec<PrivateEndpoint>,
+    /// Transactions never go to the public endpoints. Else one goes there too when it is sent again, or when no
+    /// private endpoint was reached. Means nothing without private endpoints.
+    pub private_only: bool,
+    /// To whom of these, and of those, transactions are handed.
     pub send_to: SendTo,
     /// Longest wait for one HTTP answer.
     pub timeout_ms: u64,
@@ -40,23 +47,31 @@ pub struct BscConfig {
     pub probe_every_ms: u64,
     /// How often the network's price is asked for.
     pub price_every_ms: u64,
+    /// The price is never told below this: what is offered for less, no validator takes.
+    pub fee_floor: Wei,
+    /// The price is never told above this, in wei per gas, whatever blocks paid.
+    pub fee_ceiling: Wei,
 }
 
 impl BscConfig {
     /// The defaults: every endpoint is sent to; 5 s for an answer, some blocks' time even for a busy
     /// node; batches of 20, the least a known provider allows; 10 blocks (4.5 s) of lag; heights
-    /// every 10 s; the price every 3 s, about half a proposer's turn.
+    /// every 10 s; the price every 3 s, about half a proposer's turn, as blocks paid it.
     #[must_use]
     pub fn new(chain_id: ChainId, endpoints: Vec<String>) -> Self {
         Self {
             chain_id,
             endpoints,
+            private: Vec::new(),
+            private_only: true,
             send_to: SendTo::All,
             timeout_ms: 5_000,
             batch_items: 20,
             max_lag_blocks: 10,
             probe_every_ms: 10_000,
             price_every_ms: 3_000,
+            fee_floor: Wei::ZERO,
+            fee_ceiling: Wei(U256::MAX),
         }
     }
 }
@@ -66,12 +81,16 @@ impl fmt::Debug for BscConfig {
         f.debug_struct("BscConfig")
             .field("chain_id", &self.chain_id)
             .field("endpoints", &self.endpoints.len())
+            .field("private", &self.private)
+            .field("private_only", &self.private_only)
             .field("send_to", &self.send_to)
             .field("timeout_ms", &self.timeout_ms)
             .field("batch_items", &self.batch_items)
             .field("max_lag_blocks", &self.max_lag_blocks)
             .field("probe_every_ms", &self.probe_every_ms)
             .field("price_every_ms", &self.price_every_ms)
+            .field("fee_floor", &self.fee_floor)
+            .field("fee_ceiling", &self.fee_ceiling)
             .finish()
     }
 }
@@ -91,6 +110,15 @@ pub enum ConfigError {
         #[source]
         source: ClientError,
     },
+    /// A private endpoint cannot be used.
+    #[error("private endpoint {position} cannot be used")]
+    Private {
+        /// Its place in the list, from 1.
+        position: usize,
+        /// Why.
+        #[source]
+        source: ClientError,
+    },
 }
 
 /// The chain port. Cheap to share by reference; keeps connections and the endpoints' health.
@@ -98,6 +126,7 @@ pub enum ConfigError {
 pub struct BscChain {
     pub(crate) endpoints: Endpoints,
     price: PriceSeen,
+    privacy: Privacy,
 }
 
 impl BscChain {
@@ -118,7 +147,22 @@ impl BscChain {
             config.max_lag_blocks,
             Duration::from_millis(config.probe_every_ms),
         );
-        Ok(Self { endpoints, price: PriceSeen::new(Duration::from_millis(config.price_every_ms)) })
+        let private = config.private.iter().zip(1..).map(|(endpoint, position)| {
+            // One transaction a request: no provider documents more.
+            let client = RpcClient::new(&endpoint.url, timeout, 1);
+            let client = client.map_err(|source| ConfigError::Private { position, source })?;
+            let authorization = endpoint.authorization.as_ref().map(Authorization::header);
+            let kind = EndpointKind::Private(endpoint.shape.clone());
+            Ok(Endpoint::new(client.with_authorization(authorization), kind))
+        });
+        let endpoints = endpoints.with_private(private.collect::<Result<_, _>>()?);
+        let privacy = match (config.private.is_empty(), config.private_only) {
+            (true, _) => Privacy::None,
+            (false, true) => Privacy::Always,
+            (false, false) => Privacy::First(SentOnce::default()),
+        };
+        let every = Duration::from_millis(config.price_every_ms);
+        Ok(Self { endpoints, price: PriceSeen::new(every, config.fee_floor, config.fee_ceiling), privacy })
     }
 
     /// One call whose answer is a single value.
@@ -150,12 +194,12 @@ impl Chain for BscChain {
     }
 
     async fn send(&self, raw: &RawTx) -> SendAnswer {
-        let answers = crate::send::send_all(&self.endpoints, std::slice::from_ref(raw)).await;
+        let answers = self.send_all(std::slice::from_ref(raw)).await;
         answers.into_iter().next().unwrap_or_else(|| SendAnswer::new(SendClass::Unknown, "no answer"))
     }
 
     async fn send_all(&self, raws: &[RawTx]) -> Vec<SendAnswer> {
-        crate::send::send_all(&self.endpoints, raws).await
+        crate::send::send_all(&self.endpoints, &self.privacy, raws).await
     }
 
     async fn revert_bytes(

@@ -2,12 +2,16 @@
 //! leave in peace for a while.
 //!
 //! An endpoint that failed is left alone for twice as long each time; one that limits our rate for
-//! as long as it says. One whose newest block is behind the others' is read from only when no
-//! better one is left. Never decides what an answer means for a transaction.
+//! as long as it says. When none is well, every call first asks those that failed whether they are
+//! back, and goes on with the first that is: the end of an outage is seen by the next call. One whose
+//! newest block is behind the others' is read from only when no better one is left. Private endpoints
+//! are sent to and never read from. Never decides what an answer means for a transaction.
 //!
 //! ## Guarantees
-//! * No endpoint is used before it said that it is of our chain.
+//! * No public endpoint is used before it said that it is of our chain. Private ones cannot be asked; a
+//!   transaction names its chain itself (EIP-155).
 //! * A read tries at most three endpoints, a send each endpoint once.
+//! * An endpoint that limits our rate is left alone until it said, even if no other is left.
 //!
 //! Read next: [`crate::chain`].
 
@@ -16,11 +20,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use serde_json::json;
 use signpost_txmgr::ports::{Happened, PortError};
 use signpost_txmgr::units::ChainId;
 use tokio::time::Instant;
 
+use crate::private::EndpointKind;
 use crate::quantity;
 use crate::rpc::{Answer, Call, Failure, RpcClient};
 
@@ -37,7 +43,7 @@ const COOL_DOWN_MAX: Duration = Duration::from_secs(10);
 /// Time of leaving an endpoint alone that limits our rate and does not say for how long.
 const RATE_LIMIT_PAUSE: Duration = Duration::from_secs(1);
 
-/// An answer to the question for the height that comes later is not waited for.
+/// An answer to the question for the height, or whether one is back, that comes later is not waited for.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// To whom a transaction is handed.
@@ -53,6 +59,7 @@ pub enum SendTo {
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     rpc: RpcClient,
+    kind: EndpointKind,
     health: Mutex<Health>,
 }
 
@@ -81,6 +88,14 @@ impl Health {
 }
 
 impl Endpoint {
+    pub(crate) fn new(rpc: RpcClient, kind: EndpointKind) -> Self {
+        Self { rpc, kind, health: Mutex::default() }
+    }
+
+    pub(crate) fn kind(&self) -> &EndpointKind {
+        &self.kind
+    }
+
     pub(crate) fn host(&self) -> &str {
         self.rpc.host()
     }
@@ -144,11 +159,17 @@ impl Endpoint {
         tracing::warn!(host = self.host(), failures, pause_ms = pause.as_millis(), error, "the endpoint failed");
     }
 
+    fn failure(&self, failure: Failure) -> EndpointFailure {
+        EndpointFailure { host: self.host().to_owned(), failure }
+    }
+
     /// Asks once whether the endpoint is of our chain.
     async fn verify(&self, chain_id: ChainId) -> Result<(), Failure> {
-        if self.health().verified {
-            return Ok(());
-        }
+        let verified = self.health().verified;
+        if verified { Ok(()) } else { self.ask_chain(chain_id).await }
+    }
+
+    async fn ask_chain(&self, chain_id: ChainId) -> Result<(), Failure> {
         let answer = self.call("eth_chainId", json!([])).await?;
         let found = quantity::number(&answer).ok_or(Failure::Nonsense("eth_chainId"))?;
         if found != chain_id.0 {
@@ -198,12 +219,16 @@ pub struct AllLimited;
 /// The endpoints, in the order of the configuration.
 #[derive(Debug)]
 pub(crate) struct Endpoints {
+    /// The public ones.
     list: Vec<Endpoint>,
+    private: Vec<Endpoint>,
     chain_id: ChainId,
     send_to: SendTo,
     max_lag_blocks: u64,
     probe_every: Duration,
     probed_at: Mutex<Option<Instant>>,
+    /// When it was last asked who is back. One asks, those that come meanwhile wait.
+    revived_at: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl Endpoints {
@@ -214,8 +239,21 @@ impl Endpoints {
         max_lag_blocks: u64,
         probe_every: Duration,
     ) -> Self {
-        let list = clients.into_iter().map(|rpc| Endpoint { rpc, health: Mutex::default() }).collect();
-        Self { list, chain_id, send_to, max_lag_blocks, probe_every, probed_at: Mutex::default() }
+        Self {
+            list: clients.into_iter().map(|rpc| Endpoint::new(rpc, EndpointKind::Public)).collect(),
+            private: Vec::new(),
+            chain_id,
+            send_to,
+            max_lag_blocks,
+            probe_every,
+            probed_at: Mutex::default(),
+            revived_at: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The same, with private endpoints beside them.
+    pub(crate) fn with_private(self, private: Vec<Endpoint>) -> Self {
+        Self { private, ..self }
     }
 
     /// Asks the best endpoint, then the next ones, until `ask` has an answer.
@@ -225,64 +263,71 @@ impl Endpoints {
         A: Future<Output = Result<T, Failure>> + Send,
         T: Send,
     {
-        self.read_unverified(operation, |endpoint| {
-            let ask = &ask;
-            async move {
-                endpoint.verify(self.chain_id).await?;
-                ask(endpoint).await
-            }
-        })
-        .await
+        self.probe().await;
+        let mut candidates = self.to_read(Instant::now());
+        if candidates.is_empty() {
+            self.revive().await.map_err(|failures| {
+                let named = |(endpoint, failure): (&Endpoint, _)| endpoint.failure(failure);
+                port_error(operation, failures.into_iter().map(named).collect())
+            })?;
+            candidates = self.to_read(Instant::now());
+        }
+        let ask = &ask;
+        let verified = |endpoint: &'a Endpoint| async move {
+            endpoint.verify(self.chain_id).await?;
+            ask(endpoint).await
+        };
+        ask_in_turn(operation, candidates, verified).await
     }
 
-    /// The same, of whatever chain the endpoint is.
+    /// The same, of whatever chain the endpoint is; if none is well, of the one that will be soonest.
     pub(crate) async fn read_unverified<'a, T, F, A>(&'a self, operation: &'static str, ask: F) -> Result<T, PortError>
     where
         F: Fn(&'a Endpoint) -> A + Send + Sync,
         A: Future<Output = Result<T, Failure>> + Send,
         T: Send,
     {
-        self.probe().await;
-        let candidates = self.to_read(Instant::now());
-        let alone = if candidates.len() == 1 { candidates.first().copied() } else { None };
-        let mut failures = Vec::new();
-        for endpoint in candidates.into_iter().chain(alone).take(READ_TRIES) {
-            if endpoint.health().is_limited(Instant::now()) {
-                continue;
-            }
-            match ask(endpoint).await {
-                Ok(answer) => return Ok(answer),
-                Err(failure) => {
-                    endpoint.note_failure(&failure);
-                    failures.push(EndpointFailure { host: endpoint.host().to_owned(), failure });
-                }
-            }
+        let mut candidates = self.to_read(Instant::now());
+        if candidates.is_empty() {
+            candidates.extend(self.soonest(Instant::now()));
         }
-        Err(port_error(operation, failures))
+        ask_in_turn(operation, candidates, ask).await
     }
 
     /// The endpoints to send to now, in order, each verified or with the reason why not.
     pub(crate) async fn to_send(&self) -> Vec<(&Endpoint, Result<(), Failure>)> {
-        let now = Instant::now();
-        let mut candidates: Vec<&Endpoint> = self.list.iter().filter(|it| it.health().is_well(now)).collect();
+        let mut candidates = self.well(Instant::now());
         if candidates.is_empty() {
-            candidates.extend(self.soonest(now));
+            if let Err(failures) = self.revive().await {
+                return failures.into_iter().map(|(endpoint, failure)| (endpoint, Err(failure))).collect();
+            }
+            candidates = self.well(Instant::now());
         }
         let verified = join_all(candidates.iter().map(|endpoint| endpoint.verify(self.chain_id))).await;
         candidates.into_iter().zip(verified).collect()
+    }
+
+    /// The private endpoints to send to now, in order. Nothing can be asked of them but to take a transaction,
+    /// so when none is well those that failed are asked that.
+    pub(crate) fn to_send_privately(&self) -> Vec<(&Endpoint, Result<(), Failure>)> {
+        let now = Instant::now();
+        let not_limited = self.private.iter().filter(|endpoint| !endpoint.health().is_limited(now));
+        let (well, failed): (Vec<_>, Vec<_>) = not_limited.partition(|endpoint| endpoint.health().is_well(now));
+        let targets = if well.is_empty() { failed } else { well };
+        targets.into_iter().map(|endpoint| (endpoint, Ok(()))).collect()
     }
 
     pub(crate) fn send_to(&self) -> SendTo {
         self.send_to
     }
 
-    /// Those that are well and not behind; then those behind; if none is well, the one that will be
-    /// asked again soonest, for asking it is the only way to learn that it is back.
+    fn well(&self, now: Instant) -> Vec<&Endpoint> {
+        self.list.iter().filter(|endpoint| endpoint.health().is_well(now)).collect()
+    }
+
+    /// Those that are well: the ones that are not behind, then the others.
     fn to_read(&self, now: Instant) -> Vec<&Endpoint> {
-        let well: Vec<&Endpoint> = self.list.iter().filter(|it| it.health().is_well(now)).collect();
-        if well.is_empty() {
-            return self.soonest(now).into_iter().collect();
-        }
+        let well = self.well(now);
         let best = well.iter().map(|it| it.health().height).max().unwrap_or(0);
         let (fresh, behind): (Vec<_>, Vec<_>) =
             well.into_iter().partition(|endpoint| best.saturating_sub(endpoint.health().height) <= self.max_lag_blocks);
@@ -292,6 +337,39 @@ impl Endpoints {
     fn soonest(&self, now: Instant) -> Option<&Endpoint> {
         let candidates = self.list.iter().filter(|endpoint| !endpoint.health().is_limited(now));
         candidates.min_by_key(|endpoint| endpoint.health().cooling_until)
+    }
+
+    /// Asks all that failed, at once, whether they are back; the first that says so is well again. The error
+    /// holds why not; nothing if every endpoint limits our rate.
+    ///
+    /// Silence is no new failure: one that is slow is asked with its whole time when its pause is over.
+    async fn revive(&self) -> Result<(), Vec<(&Endpoint, Failure)>> {
+        let came = Instant::now();
+        let mut revived_at = self.revived_at.lock().await;
+        let now = Instant::now();
+        if !self.well(now).is_empty() {
+            return Ok(());
+        }
+        let failed = self.list.iter().filter(|endpoint| !endpoint.health().is_limited(now));
+        if revived_at.is_some_and(|at| at > came) {
+            // While we waited for our turn: this is the answer to us too.
+            return Err(failed.map(|endpoint| (endpoint, Failure::NotAsked)).collect());
+        }
+        let mut asked: FuturesUnordered<_> = failed
+            .map(|endpoint| async move {
+                let said = tokio::time::timeout(PROBE_TIMEOUT, endpoint.ask_chain(self.chain_id)).await;
+                (endpoint, said.unwrap_or(Err(Failure::TimedOut)))
+            })
+            .collect();
+        let mut failures = Vec::new();
+        while let Some((endpoint, said)) = asked.next().await {
+            match said {
+                Ok(()) => return Ok(()),
+                Err(failure) => failures.push((endpoint, failure)),
+            }
+        }
+        *revived_at = Some(Instant::now());
+        Err(failures)
     }
 
     /// Asks all for their height, once in a while: an endpoint that fell behind does not say so.
@@ -321,6 +399,34 @@ impl Endpoints {
         }))
         .await;
     }
+}
+
+/// Asks the endpoints in turn; an only one twice.
+async fn ask_in_turn<'a, T, F, A>(
+    operation: &'static str,
+    candidates: Vec<&'a Endpoint>,
+    ask: F,
+) -> Result<T, PortError>
+where
+    F: Fn(&'a Endpoint) -> A + Send + Sync,
+    A: Future<Output = Result<T, Failure>> + Send,
+    T: Send,
+{
+    let alone = if candidates.len() == 1 { candidates.first().copied() } else { None };
+    let mut failures = Vec::new();
+    for endpoint in candidates.into_iter().chain(alone).take(READ_TRIES) {
+        if endpoint.health().is_limited(Instant::now()) {
+            continue;
+        }
+        match ask(endpoint).await {
+            Ok(answer) => return Ok(answer),
+            Err(failure) => {
+                endpoint.note_failure(&failure);
+                failures.push(endpoint.failure(failure));
+            }
+        }
+    }
+    Err(port_error(operation, failures))
 }
 
 fn port_error(operation: &'static str, failures: Vec<EndpointFailure>) -> PortError {
@@ -378,17 +484,6 @@ mod tests {
         endpoint.note(&[Ok(json!(1)), Err(Failure::RateLimited { retry_after: None })]);
         tokio::time::advance(RATE_LIMIT_PAUSE).await;
         assert_eq!(readable(&endpoints).len(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn when_none_is_well_the_one_that_will_be_soonest_is_asked() {
-        let endpoints = endpoints(3);
-        for (endpoint, failures) in endpoints.list.iter().zip([3, 1, 2]) {
-            for _ in 0..failures {
-                endpoint.note(&[Err(Failure::TimedOut)]);
-            }
-        }
-        assert_eq!(readable(&endpoints), ["node1.example"]);
     }
 
     #[tokio::test(start_paused = true)]

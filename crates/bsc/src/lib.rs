@@ -5,12 +5,13 @@
 //! secrets, so nothing here prints more of them than the host.
 //!
 //! Read in this order: [`classify`], [`rpc`], [`endpoints`], [`chain`]; behind it `view.rs`, `price.rs`,
-//! `send.rs` and `search.rs`.
+//! `send.rs` and `search.rs`; [`private`] for endpoints that are only sent to.
 
 pub mod chain;
 pub mod classify;
 pub mod endpoints;
 mod price;
+pub mod private;
 mod quantity;
 pub mod rpc;
 mod search;

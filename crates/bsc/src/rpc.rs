@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 use serde_json::{Value, json};
 use signpost_txmgr::ports::Happened;
@@ -187,6 +187,7 @@ pub struct RpcClient {
     http: reqwest::Client,
     url: Url,
     host: String,
+    authorization: Option<HeaderValue>,
     next_id: AtomicU64,
     /// Calls per batch; goes down when the endpoint refuses batches.
     batch_items: AtomicUsize,
@@ -220,7 +221,13 @@ impl RpcClient {
         let builder = if loopback { builder.no_proxy() } else { builder };
         let http = builder.build().map_err(|error| ClientError::Client(error.without_url()))?;
         let batch_items = AtomicUsize::new(batch_items.max(1));
-        Ok(Self { http, url, host, next_id: AtomicU64::new(1), batch_items })
+        Ok(Self { http, url, host, authorization: None, next_id: AtomicU64::new(1), batch_items })
+    }
+
+    /// The same, with this header on every request.
+    #[must_use]
+    pub fn with_authorization(self, authorization: Option<HeaderValue>) -> Self {
+        Self { authorization, ..self }
     }
 
     /// Host and port, without what may be secret.
@@ -291,9 +298,13 @@ impl RpcClient {
 
     async fn round_trip(&self, body: Vec<u8>, ids: u64, count: usize) -> Result<Vec<Answer>, Failure> {
         let request = self.http.post(self.url.clone()).header(CONTENT_TYPE, "application/json").body(body);
+        let request = match &self.authorization {
+            Some(value) => request.header(AUTHORIZATION, value.clone()),
+            None => request,
+        };
         let mut response = request.send().await.map_err(failure_of)?;
         let status = response.status();
-        let retry_after = retry_after(&response);
+        let retry_after = retry_after(response.headers());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failure_of)? {
             if body.len().saturating_add(chunk.len()) > MAX_RESPONSE_BYTES {
@@ -328,10 +339,19 @@ fn failure_of(error: reqwest::Error) -> Failure {
     }
 }
 
-/// Seconds to wait; the form with a date is not worth a clock.
-fn retry_after(response: &reqwest::Response) -> Option<Duration> {
-    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
+/// What the endpoint wants us to wait, at most [`RETRY_AFTER_MAX`].
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let asked = text(RETRY_AFTER)?;
+    let wait = if let Ok(seconds) = asked.parse() {
+        Duration::from_secs(seconds)
+    } else {
+        // The form with a date is meant by the endpoint's clock, which its `Date` tells. A date that is
+        // over, or no date to count from, asks for nothing.
+        let (until, now) = (httpdate::parse_http_date(asked).ok()?, text(DATE)?);
+        until.duration_since(httpdate::parse_http_date(now).ok()?).ok()?
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
 }
 
 /// Puts the answers in the order of the calls: they may come reordered, twice, not at all, or
@@ -398,4 +418,38 @@ fn node_error(item: &Value) -> Option<NodeError> {
     let code = code.and_then(|code| code.as_i64().or_else(|| code.as_str()?.parse().ok())).unwrap_or(0);
     let message = error.get("message").and_then(Value::as_str).unwrap_or_default().to_owned();
     Some(NodeError { code, message, data: error.get("data").filter(|data| !data.is_null()).cloned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(asked: &'static str, date: Option<&'static str>) -> Option<Duration> {
+        let mut headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(asked))]);
+        headers.extend(date.map(|date| (DATE, HeaderValue::from_static(date))));
+        retry_after(&headers)
+    }
+
+    #[test]
+    fn a_wait_is_asked_for_in_seconds_or_by_a_date() {
+        const DATE: Option<&str> = Some("Sun, 06 Nov 1994 08:49:37 GMT");
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(wait("7", None), seconds(7));
+        assert_eq!(wait(" 7 ", DATE), seconds(7));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:44 GMT", DATE), seconds(7));
+        assert_eq!(wait("Sunday, 06-Nov-94 08:49:44 GMT", DATE), seconds(7));
+        assert_eq!(wait("Mon, 07 Nov 1994 08:49:37 GMT", DATE), Some(RETRY_AFTER_MAX));
+        assert_eq!(wait("86400", DATE), Some(RETRY_AFTER_MAX));
+    }
+
+    #[test]
+    fn a_wait_that_cannot_be_told_is_none() {
+        const DATE: Option<&str> = Some("Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:30 GMT", DATE), None, "it is over");
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:44 GMT", None), None, "from when?");
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:44 GMT", Some("now")), None);
+        for asked in ["soon", "-7", "7.5", ""] {
+            assert_eq!(wait(asked, DATE), None, "{asked}");
+        }
+    }
 }

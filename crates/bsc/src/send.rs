@@ -3,23 +3,30 @@
 //! Each endpoint gets the transactions once, in the order of their nonces, in batches where it takes
 //! them. Nothing is repeated here: whoever asks sends again, and the same bytes do no harm.
 //!
+//! **Privacy.** Where there are private endpoints, a transaction goes to them. If the configuration allows
+//! it, the public ones get it too: when it is sent again, since then the private way did not get it into
+//! a block, and when no private endpoint was reached. What was sent before is remembered by the process,
+//! not stored: another process begins with the private ones again.
+//!
 //! **One answer of several.** Endpoints that were surely not reached count only if none was reached. Of the
 //! others the first in this order speaks for all: accepted, already known, nonce too low (someone saw
 //! it used), underpriced (at the least price named), funds, unknown, retry, misconfigured, refused. So
 //! a refusal is told only if every endpoint that was reached refuses, and none of them may have it.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::error::Error;
+use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::join_all;
-use serde_json::{Value, json};
+use serde_json::Value;
 use signpost_txmgr::ports::Happened;
 use signpost_txmgr::record::{SendAnswer, SendClass};
 use signpost_txmgr::tx::RawTx;
+use signpost_txmgr::units::TxHash;
 
 use crate::classify::classify;
 use crate::endpoints::{Endpoint, Endpoints, SendTo};
-use crate::quantity;
 use crate::rpc::{Answer, Call, Failure};
 
 /// One endpoint's answer.
@@ -30,34 +37,98 @@ struct Heard {
     reached: bool,
 }
 
+/// Who may see a transaction before it is in a block.
+#[derive(Debug)]
+pub(crate) enum Privacy {
+    /// There are no private endpoints.
+    None,
+    /// Only private endpoints.
+    Always,
+    /// Private endpoints the first time, all of them later.
+    First(SentOnce),
+}
+
+/// The transactions that were sent before: at least the last [`SentOnce::GENERATION`] of them.
+#[derive(Debug, Default)]
+pub(crate) struct SentOnce(Mutex<[HashSet<TxHash>; 2]>);
+
+impl SentOnce {
+    /// More than all lanes of a process have open at once.
+    const GENERATION: usize = 10_000;
+
+    /// Notes a transaction; whether it was known.
+    fn note(&self, hash: TxHash) -> bool {
+        let mut sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = sent.iter().any(|generation| generation.contains(&hash));
+        let [young, old] = &mut *sent;
+        young.insert(hash);
+        if young.len() >= Self::GENERATION {
+            *old = std::mem::take(young);
+        }
+        known
+    }
+}
+
 /// One answer for each transaction.
-pub(crate) async fn send_all(endpoints: &Endpoints, raws: &[RawTx]) -> Vec<SendAnswer> {
+pub(crate) async fn send_all(endpoints: &Endpoints, privacy: &Privacy, raws: &[RawTx]) -> Vec<SendAnswer> {
     if raws.is_empty() {
         return Vec::new();
     }
-    let targets = endpoints.to_send().await;
-    let mut heard: Vec<Vec<Heard>> = Vec::new();
-    match endpoints.send_to() {
-        SendTo::All => heard.extend(join_all(targets.iter().map(|(it, ready)| hand_over(it, ready, raws))).await),
+    let mut heard: Vec<Vec<Heard>> = vec![Vec::new(); raws.len()];
+    if !matches!(privacy, Privacy::None) {
+        let all: Vec<usize> = (0..raws.len()).collect();
+        hand_out(endpoints.send_to(), endpoints.to_send_privately(), raws, &all, &mut heard).await;
+    }
+    let is_public = |at: &usize| match privacy {
+        Privacy::None => true,
+        Privacy::Always => false,
+        Privacy::First(sent) => {
+            let again = raws.get(*at).is_some_and(|raw| sent.note(raw.hash));
+            again || !heard.get(*at).is_some_and(|heard| heard.iter().any(|heard| heard.reached))
+        }
+    };
+    let public: Vec<usize> = (0..raws.len()).filter(is_public).collect();
+    if !public.is_empty() {
+        hand_out(endpoints.send_to(), endpoints.to_send().await, raws, &public, &mut heard).await;
+    }
+    heard.iter().map(|heard| combine(heard.iter())).collect()
+}
+
+/// Hands the transactions at these places to the targets, and notes what each target said of each.
+async fn hand_out(
+    send_to: SendTo,
+    targets: Vec<(&Endpoint, Result<(), Failure>)>,
+    raws: &[RawTx],
+    places: &[usize],
+    heard: &mut [Vec<Heard>],
+) {
+    let raws: Vec<&RawTx> = places.iter().filter_map(|at| raws.get(*at)).collect();
+    let mut by_target: Vec<Vec<Heard>> = Vec::new();
+    match send_to {
+        SendTo::All => by_target.extend(join_all(targets.iter().map(|(it, ready)| hand_over(it, ready, &raws))).await),
         SendTo::First => {
             for (endpoint, ready) in &targets {
-                let answers = hand_over(endpoint, ready, raws).await;
+                let answers = hand_over(endpoint, ready, &raws).await;
                 let reached = answers.iter().any(|heard| heard.reached);
-                heard.push(answers);
+                by_target.push(answers);
                 if reached {
                     break;
                 }
             }
         }
     }
-    (0..raws.len()).map(|at| combine(heard.iter().filter_map(|answers| answers.get(at)))).collect()
+    for answers in by_target {
+        for (at, answer) in places.iter().zip(answers) {
+            heard.get_mut(*at).into_iter().for_each(|heard| heard.push(answer.clone()));
+        }
+    }
 }
 
-async fn hand_over(endpoint: &Endpoint, ready: &Result<(), Failure>, raws: &[RawTx]) -> Vec<Heard> {
+async fn hand_over(endpoint: &Endpoint, ready: &Result<(), Failure>, raws: &[&RawTx]) -> Vec<Heard> {
     let answers = match ready {
         Ok(()) => {
-            let call = |raw: &RawTx| Call::new("eth_sendRawTransaction", json!([quantity::hex_bytes(&raw.bytes)]));
-            endpoint.batch(&raws.iter().map(call).collect::<Vec<_>>()).await
+            let calls: Vec<Call> = raws.iter().map(|raw| endpoint.kind().send_call(raw)).collect();
+            endpoint.batch(&calls).await
         }
         // Asking for the chain id failed: nothing was sent.
         Err(failure) => return raws.iter().map(|_| not_ready(endpoint, failure)).collect(),
@@ -86,7 +157,7 @@ fn not_ready(endpoint: &Endpoint, failure: &Failure) -> Heard {
 
 fn hear(endpoint: &Endpoint, raw: &RawTx, answer: Answer) -> Heard {
     let heard = match answer {
-        Ok(result) if quantity::tx_hash(&result) == Some(raw.hash) => {
+        Ok(result) if endpoint.kind().taken(&result) == Some(raw.hash) => {
             Heard { answer: SendAnswer::new(SendClass::Accepted, ""), reached: true }
         }
         Ok(result) => Heard { answer: another_hash(&result), reached: true },
@@ -179,6 +250,21 @@ mod tests {
         let (low, high) = (Some(Wei::from(5)), Some(Wei::from(9)));
         let classes = [(SendClass::Underpriced(high), true), (SendClass::Underpriced(low), true)];
         assert_eq!(combined(&classes), SendClass::Underpriced(low));
+    }
+
+    #[test]
+    fn what_was_sent_is_remembered_for_a_while() {
+        let sent = SentOnce::default();
+        let hash = |at: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&at.to_be_bytes());
+            TxHash(bytes)
+        };
+        for at in 0..SentOnce::GENERATION * 3 {
+            assert!(!sent.note(hash(at)), "{at}");
+            assert!(sent.note(hash(at)) && sent.note(hash(at.saturating_sub(SentOnce::GENERATION / 2))), "{at}");
+            assert!(sent.0.lock().unwrap().iter().all(|generation| generation.len() <= SentOnce::GENERATION));
+        }
     }
 
     #[test]

@@ -10,11 +10,12 @@ use signpost_aws::sqs::{SqsBroadcastQueue, SqsResignQueue};
 use signpost_aws::store::{DynamoStore, Tables};
 use signpost_bsc::chain::{BscChain, BscConfig};
 use signpost_bsc::endpoints::SendTo as SendToEndpoints;
+use signpost_bsc::private::{Authorization, PrivateEndpoint, PrivateShape};
 use signpost_txmgr::ports::PortError;
-use signpost_txmgr::units::ChainId;
+use signpost_txmgr::units::{ChainId, U256, Wei};
 
 use crate::command::{CommandError, Session, told};
-use crate::config::SendTo;
+use crate::config::{self, SendTo};
 use crate::worker::inbox::{Inbox, Incoming};
 
 /// Requests, accounts and slots.
@@ -53,8 +54,30 @@ pub fn chain(session: &Session) -> Result<BscChain, CommandError> {
         SendTo::All => SendToEndpoints::All,
         SendTo::First => SendToEndpoints::First,
     };
-    let config = BscConfig { send_to, ..BscConfig::new(ChainId(chain.chain_id), chain.rpc_urls.clone()) };
-    BscChain::new(&config).map_err(|error| CommandError::Input(format!("chain.rpc_urls: {}", told(&error))))
+    let endpoints = chain.private.iter().flat_map(|private| &private.endpoints).zip(1..);
+    let config = BscConfig {
+        private: endpoints.map(|(endpoint, number)| private_endpoint(endpoint, number)).collect::<Result<_, _>>()?,
+        private_only: chain.private.as_ref().is_none_or(|private| private.only),
+        send_to,
+        fee_floor: Wei::from(chain.fee_floor_wei),
+        fee_ceiling: chain.fee_ceiling_wei.map_or(Wei(U256::MAX), Wei::from),
+        ..BscConfig::new(ChainId(chain.chain_id), chain.rpc_urls.clone())
+    };
+    BscChain::new(&config).map_err(|error| CommandError::Input(format!("[chain]: {}", told(&error))))
+}
+
+/// A private endpoint with its secret, which is in the environment and nowhere else.
+fn private_endpoint(endpoint: &config::PrivateEndpoint, number: usize) -> Result<PrivateEndpoint, CommandError> {
+    let wrong = |problem: &str| {
+        let place = format!("chain.private[{number}]: the environment variable of authorization_env");
+        CommandError::Input(format!("{place} {problem}"))
+    };
+    let value = std::env::var(&endpoint.authorization_env).map_err(|_| wrong("is not set"))?;
+    let authorization = Authorization::new(&value).map_err(|error| wrong(&error.to_string()))?;
+    let shape = match endpoint.shape {
+        config::PrivateShape::Bloxroute => PrivateShape::Bloxroute { mev_builders: endpoint.mev_builders.clone() },
+    };
+    Ok(PrivateEndpoint { url: endpoint.url.clone(), shape, authorization: Some(authorization) })
 }
 
 /// The consumer's side of a queue on SQS; received messages are ours for so long.

@@ -81,6 +81,8 @@ pub struct Round {
     pub changed: usize,
     /// A node answered.
     pub chain_seen: bool,
+    /// Nodes were asked, and none answered.
+    pub chain_silent: bool,
 }
 
 impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O> {
@@ -99,12 +101,13 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     pub async fn round(&self, lane: &mut Lane, now: Millis) -> Result<Round, PortError> {
         let Some(mut head) = self.store.head(&lane.account).await? else {
             tracing::warn!(account = %lane.account, "a lane was named that is not registered");
-            return Ok(Round { open: 0, changed: 0, chain_seen: false });
+            return Ok(Round { open: 0, changed: 0, chain_seen: false, chain_silent: false });
         };
         self.load(lane, &head).await?;
         // What was never sent needs no look at the chain first.
         let mut changed = self.send_unsent(lane, now).await?;
-        let seen = self.look(lane, now).await;
+        let asked = asks_chain(lane);
+        let seen = if asked { self.look(lane).await } else { None };
         if let Some(view) = &seen {
             lane.saw(view, now);
             self.note_fee(&mut head, view, now).await;
@@ -120,7 +123,8 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         self.leave_closed(lane, &mut head, now).await?;
         self.fast_forward(lane, &head).await?;
         self.watch_head(lane, &head, now);
-        Ok(Round { open: head.open_slots(), changed, chain_seen: seen.is_some() })
+        let chain_seen = seen.is_some();
+        Ok(Round { open: head.open_slots(), changed, chain_seen, chain_silent: asked && !chain_seen })
     }
 
     /// The lanes with open slots, as pokes: what a sweep sends in place of lost ones. Idle lanes get
@@ -172,11 +176,8 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     }
 
     /// Asks the chain about every signed slot that is not settled; `None` while no node answers.
-    async fn look(&self, lane: &Lane, _now: Millis) -> Option<ChainView> {
+    async fn look(&self, lane: &Lane) -> Option<ChainView> {
         let open = || lane.records.values().filter(|record| record.phase.settlement().is_none());
-        if lane.records.values().next().is_some() && open().next().is_none() {
-            return None;
-        }
         let query = ViewQuery {
             address: lane.account.address,
             slots: open()
@@ -329,6 +330,11 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             Err(error) => tracing::warn!(%error, account = %head.account, "the network's price was not noted"),
         }
     }
+}
+
+/// The chain is asked about what is not settled, and about an idle lane's account.
+fn asks_chain(lane: &Lane) -> bool {
+    lane.records.is_empty() || lane.records.values().any(|record| record.phase.settlement().is_none())
 }
 
 fn was_sent(record: &Record) -> bool {

@@ -4,7 +4,8 @@
 use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 use signpost_bsc::{BscChain, BscConfig};
@@ -27,14 +28,17 @@ pub enum Reply {
 pub struct Stub {
     pub url: String,
     bodies: Arc<Mutex<Vec<Value>>>,
+    authorizations: Arc<Mutex<Vec<Option<String>>>>,
 }
 
 impl Stub {
     /// Answers every HTTP request with what `answer` makes of its body.
     pub async fn raw(answer: impl Fn(&Value) -> Reply + Send + Sync + 'static) -> Self {
         let bodies: Arc<Mutex<Vec<Value>>> = Arc::default();
-        let (seen, answer) = (Arc::clone(&bodies), Arc::new(answer));
-        let handler = axum::routing::post(move |body: Bytes| {
+        let authorizations: Arc<Mutex<Vec<Option<String>>>> = Arc::default();
+        let (seen, shown, answer) = (Arc::clone(&bodies), Arc::clone(&authorizations), Arc::new(answer));
+        let handler = axum::routing::post(move |headers: HeaderMap, body: Bytes| {
+            shown.lock().unwrap().push(headers.get(AUTHORIZATION).map(|it| it.to_str().unwrap().to_owned()));
             let body: Value = serde_json::from_slice(&body).unwrap();
             seen.lock().unwrap().push(body.clone());
             let answer = Arc::clone(&answer);
@@ -50,7 +54,7 @@ impl Stub {
         let url = format!("http://{}/{SECRET}", listener.local_addr().unwrap());
         let app = axum::Router::new().route("/{key}", handler).layer(axum::extract::DefaultBodyLimit::disable());
         tokio::spawn(async move { axum::serve(listener, app).await });
-        Self { url, bodies }
+        Self { url, bodies, authorizations }
     }
 
     /// Answers every call with what `answer` makes of its method and parameters; `eth_chainId` with ours.
@@ -67,6 +71,11 @@ impl Stub {
 
     pub fn asked_for(&self, method: &str) -> usize {
         self.asked().iter().filter(|(asked, _)| asked == method).count()
+    }
+
+    /// The `Authorization` header of each HTTP request received.
+    pub fn authorizations(&self) -> Vec<Option<String>> {
+        self.authorizations.lock().unwrap().clone()
     }
 
     /// HTTP requests received.

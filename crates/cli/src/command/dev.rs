@@ -235,6 +235,8 @@ fn config(stack: &LocalStack, made: &Resources, policy_file: PathBuf, chain_id: 
             rpc_urls: vec![stack.rpc.url().to_owned()],
             send_to: SendTo::All,
             fee_floor_wei: FEE_FLOOR_WEI,
+            fee_ceiling_wei: None,
+            private: None,
             finality: Finality::Finalized,
         },
         queues: Queues {

@@ -5,6 +5,31 @@
 //! named. A key that is not known is a problem, not a remark, since it may be a misspelt rule.
 //!
 //! Never reads a clock, never connects. Read next: [`reader`], [`find`].
+//!
+//! ## `[chain]`
+//!
+//! | key | value |
+//! |---|---|
+//! | `chain_id` | EIP-155 chain id: 56, or 97 for the test network. A node of another chain is not used |
+//! | `rpc_urls` | the nodes, the best first: `http` or `https`, may hold a provider's key. Read from the first that is well and not behind |
+//! | `send_to` | `"all"`: every node that is well gets each transaction; `"first"`: the first that is well, the next only if it surely did not get there |
+//! | `fee_floor_wei` | wei per gas below which no validator takes a transaction; nothing is signed, and no price is told, below it |
+//! | `fee_ceiling_wei` | optional: the network's price is never taken to be higher, whatever blocks paid. Holds what is seen, and so what a bump follows; what may be paid is the policy's matter |
+//! | `finality` | `"finalized"`, or a number of confirmations |
+//! | `private_only` | needed with private endpoints: `true`, transactions never go to `rpc_urls`; `false`, they go there too when they are sent again (3 s later, while not mined) or when no private endpoint was reached |
+//!
+//! Each `[[chain.private]]` is an endpoint that transactions go to in place of the nodes, and that nothing
+//! is read from. `send_to` holds among them too.
+//!
+//! | key | value |
+//! |---|---|
+//! | `url` | `http` or `https` |
+//! | `shape` | optional: `"bloxroute"`, the request `bsc_private_tx`, is the only one so far |
+//! | `authorization_env` | name of the environment variable that holds the value of the `Authorization` header; the secret itself is never in the file |
+//! | `mev_builders` | optional list: `bloxroute`, `48club`, `blockrazor`, `jetbldr`, `nodereal` or `all`; left out, bloXroute takes its own |
+//!
+//! The network's price is the highest of the last blocks' 60th percentiles (`eth_feeHistory`), held between
+//! floor and ceiling; `eth_gasPrice`, a constant on BSC, counts only if those blocks say nothing.
 
 mod find;
 mod reader;
@@ -33,6 +58,9 @@ const VISIBILITY_MAX_S: u64 = 43_200;
 const CONFIRMATIONS_MAX: u64 = 10_000;
 /// Above a day a knob in milliseconds is surely meant to be something else.
 const TIMING_MAX_MS: u64 = 86_400_000;
+
+const CHAIN_KEYS: &[&str] =
+    &["chain_id", "rpc_urls", "send_to", "fee_floor_wei", "finality", "fee_ceiling_wei", "private_only", "private"];
 
 /// Everything a worker must know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +98,10 @@ pub struct Chain {
     pub send_to: SendTo,
     /// Wei per gas below which no validator takes a transaction: it would be stuck, not refused.
     pub fee_floor_wei: u64,
+    /// Wei per gas above which the network's price is never taken to be.
+    pub fee_ceiling_wei: Option<u64>,
+    /// Endpoints that are only sent to.
+    pub private: Option<Private>,
     /// What counts as final: `"finalized"`, the node's own word, or a number of confirmations.
     pub finality: Finality,
 }
@@ -81,9 +113,49 @@ impl fmt::Debug for Chain {
             .field("rpc_urls", &self.rpc_urls.len())
             .field("send_to", &self.send_to)
             .field("fee_floor_wei", &self.fee_floor_wei)
+            .field("fee_ceiling_wei", &self.fee_ceiling_wei)
+            .field("private", &self.private)
             .field("finality", &self.finality)
             .finish()
     }
+}
+
+/// `[[chain.private]]`, with the rule for all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Private {
+    /// `private_only`: transactions never go to the nodes.
+    pub only: bool,
+    /// At least one.
+    pub endpoints: Vec<PrivateEndpoint>,
+}
+
+/// One private endpoint. `Debug` gives no URL.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PrivateEndpoint {
+    /// May hold a key.
+    pub url: String,
+    /// Its request.
+    pub shape: PrivateShape,
+    /// The environment variable that holds the `Authorization` header.
+    pub authorization_env: String,
+    /// Builders to name in the request; none leaves it to the provider.
+    pub mev_builders: Vec<String>,
+}
+
+impl fmt::Debug for PrivateEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PrivateEndpoint")
+            .field("shape", &self.shape)
+            .field("mev_builders", &self.mev_builders)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The request of a private endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PrivateShape {
+    /// bloXroute's `bsc_private_tx`.
+    Bloxroute,
 }
 
 /// Which nodes get a transaction.
@@ -192,9 +264,7 @@ fn read(file: &toml::Table, here: &Path, problems: &mut Vec<String>) -> Option<C
     root.only(&["region", "endpoint", "chain", "queues", "tables", "topic", "policy", "retention", "timing", "worker"]);
     let region = root.optional_text("region");
     let endpoint = root.optional_url("endpoint");
-    let chain = read_chain(
-        &mut root.required_section("chain", &["chain_id", "rpc_urls", "send_to", "fee_floor_wei", "finality"]),
-    );
+    let chain = read_chain(&mut root.required_section("chain", CHAIN_KEYS));
     let queues = read_queues(&mut root.required_section("queues", &["signing_url", "resign_url", "broadcast_url"]));
     let mut tables = root.required_section("tables", &["requests", "accounts"]);
     let (requests, accounts) = (tables.text("requests"), tables.text("accounts"));
@@ -233,6 +303,11 @@ fn read_chain(section: &mut Section<'_, '_>) -> Option<Chain> {
         None => None,
     };
     let fee_floor_wei = section.whole("fee_floor_wei", 0, u64::MAX);
+    let fee_ceiling_wei = section.within("fee_ceiling_wei", 1, u64::MAX);
+    if fee_ceiling_wei.zip(fee_floor_wei).is_some_and(|(ceiling, floor)| ceiling < floor) {
+        section.problem("fee_ceiling_wei", "is below fee_floor_wei");
+    }
+    let private = read_private(section);
     let finality =
         section.word_or("finality", ("finalized", Finality::Finalized), CONFIRMATIONS_MAX, Finality::Confirmations);
     Some(Chain {
@@ -240,8 +315,45 @@ fn read_chain(section: &mut Section<'_, '_>) -> Option<Chain> {
         rpc_urls: rpc_urls?,
         send_to: send_to?,
         fee_floor_wei: fee_floor_wei?,
+        fee_ceiling_wei,
+        private,
         finality: finality?,
     })
+}
+
+/// Without an answer to `private_only` there are no private endpoints to use: whom a transaction may be
+/// shown to has no default.
+fn read_private(section: &mut Section<'_, '_>) -> Option<Private> {
+    let keys = &["url", "shape", "authorization_env", "mev_builders"];
+    let endpoints = section.each("private", keys, read_private_endpoint)?;
+    if endpoints.is_empty() {
+        if section.optional_flag("private_only").is_some() {
+            section.problem("private_only", "is about private endpoints, and there is no [[chain.private]]");
+        }
+        return None;
+    }
+    Some(Private { only: section.flag("private_only")?, endpoints })
+}
+
+fn read_private_endpoint(section: &mut Section<'_, '_>) -> Option<PrivateEndpoint> {
+    let url = section.url("url");
+    let shape = match section.optional_text("shape").as_deref() {
+        None | Some("bloxroute") => PrivateShape::Bloxroute,
+        Some(_) => {
+            section.problem("shape", "must be \"bloxroute\"");
+            return None;
+        }
+    };
+    let authorization_env = section.text("authorization_env").filter(|name| {
+        let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if !is_name {
+            // It may be the secret itself: it is not shown.
+            section.problem("authorization_env", "must be the name of an environment variable, not its value");
+        }
+        is_name
+    });
+    let mev_builders = section.optional_texts("mev_builders")?;
+    Some(PrivateEndpoint { url: url?, shape, authorization_env: authorization_env?, mev_builders })
 }
 
 fn read_queues(section: &mut Section<'_, '_>) -> Option<Queues> {
@@ -337,6 +449,70 @@ file = "policy.toml"
             assert!(read(wrong).unwrap_err().concat().contains("chain.finality must be"), "{wrong}");
         }
         assert!(problems(&GOOD.replace("finality", "finalty")).contains("chain.finality is missing"));
+    }
+
+    const PRIVATE: &str = r#"fee_ceiling_wei = 5000000000
+private_only = true
+[[chain.private]]
+url = "https://door.example/topsecret"
+shape = "bloxroute"
+authorization_env = "DOOR_AUTHORIZATION"
+mev_builders = ["bloxroute", "48club"]
+[[chain.private]]
+url = "https://other.example"
+authorization_env = "OTHER"
+[queues]
+"#;
+
+    fn with_private(text: &str) -> String {
+        GOOD.replace("[queues]\n", text)
+    }
+
+    #[test]
+    fn private_endpoints_and_the_ceiling_are_read_and_written() {
+        let config = Config::from_toml(&with_private(PRIVATE), Path::new("/etc/signpost")).unwrap();
+        assert_eq!(config.chain.fee_ceiling_wei, Some(5_000_000_000));
+        let private = config.chain.private.as_ref().unwrap();
+        assert!(private.only);
+        assert_eq!(private.endpoints[0].authorization_env, "DOOR_AUTHORIZATION");
+        assert_eq!(private.endpoints[0].mev_builders, ["bloxroute", "48club"]);
+        assert_eq!(private.endpoints[1].shape, PrivateShape::Bloxroute);
+        assert!(private.endpoints[1].mev_builders.is_empty());
+        assert_eq!(Config::from_toml(&config.to_toml(), Path::new("")).unwrap(), config);
+        assert!(!format!("{config:?}").contains("topsecret"), "{config:?}");
+    }
+
+    #[test]
+    fn who_may_see_a_transaction_has_no_default() {
+        let told = problems(&with_private(&PRIVATE.replace("private_only = true\n", "")));
+        assert_eq!(told, "chain.private_only is missing");
+        let told = problems(&with_private("private_only = false\n[queues]\n"));
+        assert!(told.contains("there is no [[chain.private]]"), "{told}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_private_endpoint_is_told_with_its_place_and_without_its_secrets() {
+        for (right, wrong, expected) in [
+            ("https://other.example", "topsecret", "chain.private[2].url must be a URL"),
+            ("\"OTHER\"", "\"topsecret=\"", "chain.private[2].authorization_env must be the name"),
+            ("authorization_env = \"OTHER\"", "", "chain.private[2].authorization_env is missing"),
+            ("\"bloxroute\"\n", "\"topsecret\"\n", "chain.private[1].shape must be"),
+            (
+                "authorization_env = \"OTHER\"",
+                "authorization = \"topsecret\"",
+                "chain.private[2].authorization is not known",
+            ),
+            ("[\"bloxroute\", \"48club\"]", "\"topsecret\"", "chain.private[1].mev_builders must be a list"),
+            ("private_only = true", "private_only = \"topsecret\"", "chain.private_only must be true or false"),
+            ("5000000000", "99999999", "chain.fee_ceiling_wei is below fee_floor_wei"),
+        ] {
+            let told = problems(&with_private(&PRIVATE.replace(right, wrong)));
+            assert!(told.contains(expected), "{expected} is not in:\n{told}");
+            assert!(!told.contains("topsecret"), "{told}");
+        }
+        assert!(
+            problems(&with_private("private = 5\n[queues]\n")).contains("chain.private must be one or more sections")
+        );
     }
 
     #[test]

@@ -37,6 +37,34 @@ impl<'t, 'p> Section<'t, 'p> {
         self.section(name, keys)
     }
 
+    /// Sections of one name, `[[name]]`; none is well too. `None` if one of them is wrong.
+    pub(super) fn each<T>(
+        &mut self,
+        name: &str,
+        keys: &[&str],
+        read: impl Fn(&mut Section<'t, '_>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let Some(value) = self.table.and_then(|table| table.get(name)) else { return Some(Vec::new()) };
+        let list = value.as_array().and_then(|list| list.iter().map(Value::as_table).collect::<Option<Vec<_>>>());
+        let Some(tables) = list else {
+            self.problem(name, &format!("must be one or more sections, [[{}{name}]]", self.place.clone()));
+            return None;
+        };
+        let place = self.place.clone();
+        // Every one is looked at, whatever was wrong with the ones before it.
+        let read: Vec<Option<T>> = tables
+            .into_iter()
+            .zip(1..)
+            .map(|(table, number)| {
+                let place = format!("{place}{name}[{number}].");
+                let mut section = Section { place, table: Some(table), problems: self.problems };
+                section.only(keys);
+                read(&mut section)
+            })
+            .collect();
+        read.into_iter().collect()
+    }
+
     pub(super) fn problem(&mut self, key: &str, problem: &str) {
         self.problems.push(format!("{}{key} {problem}", self.place));
     }
@@ -95,6 +123,32 @@ impl<'t, 'p> Section<'t, 'p> {
             urls.push(self.as_url(key, text)?);
         }
         Some(urls)
+    }
+
+    /// Texts in a list that may be left out or empty.
+    pub(super) fn optional_texts(&mut self, key: &str) -> Option<Vec<String>> {
+        let Some(value) = self.table?.get(key) else { return Some(Vec::new()) };
+        let list = value.as_array().map(|list| list.iter().map(Value::as_str).map(|text| text.map(str::to_owned)));
+        let texts = list.and_then(Iterator::collect::<Option<Vec<String>>>);
+        if texts.is_none() {
+            self.problem(key, "must be a list of texts, [\"…\"]");
+        }
+        texts
+    }
+
+    /// A yes or no that must be there.
+    pub(super) fn flag(&mut self, key: &str) -> Option<bool> {
+        self.required(key)?;
+        self.optional_flag(key)
+    }
+
+    /// A yes or no that may be left out.
+    pub(super) fn optional_flag(&mut self, key: &str) -> Option<bool> {
+        let value = self.table?.get(key)?.as_bool();
+        if value.is_none() {
+            self.problem(key, "must be true or false");
+        }
+        value
     }
 
     /// A whole number that must be there.

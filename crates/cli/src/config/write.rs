@@ -3,17 +3,12 @@
 use signpost_txmgr::broadcaster::Finality;
 use toml::{Table, Value};
 
-use super::{Config, SendTo};
+use super::{Chain, Config, PrivateShape, SendTo};
 
 impl Config {
     /// The text of a configuration file.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        let text = |text: &str| Value::String(text.to_owned());
-        let number = |number: u64| Value::Integer(i64::try_from(number).unwrap_or(i64::MAX));
-        let section = |entries: Vec<(&str, Value)>| {
-            Value::Table(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
-        };
         let mut file = Table::new();
         if let Some(region) = &self.region {
             file.insert("region".to_owned(), text(region));
@@ -21,14 +16,6 @@ impl Config {
         if let Some(endpoint) = &self.endpoint {
             file.insert("endpoint".to_owned(), text(endpoint));
         }
-        let send_to = match self.chain.send_to {
-            SendTo::All => "all",
-            SendTo::First => "first",
-        };
-        let finality = match self.chain.finality {
-            Finality::Finalized => text("finalized"),
-            Finality::Confirmations(blocks) => number(blocks),
-        };
         let timing = [
             ("bump_after_ms", self.timing.bump_after_ms),
             ("rebroadcast_after_ms", self.timing.rebroadcast_after_ms),
@@ -36,16 +23,7 @@ impl Config {
             ("sweep_ms", self.timing.sweep_ms),
         ];
         let sections = [
-            (
-                "chain",
-                vec![
-                    ("chain_id", number(self.chain.chain_id)),
-                    ("rpc_urls", Value::Array(self.chain.rpc_urls.iter().map(|url| text(url)).collect())),
-                    ("send_to", text(send_to)),
-                    ("fee_floor_wei", number(self.chain.fee_floor_wei)),
-                    ("finality", finality),
-                ],
-            ),
+            ("chain", chain(&self.chain)),
             (
                 "queues",
                 vec![
@@ -73,4 +51,55 @@ impl Config {
         }
         file.to_string()
     }
+}
+
+fn chain(chain: &Chain) -> Vec<(&'static str, Value)> {
+    let send_to = match chain.send_to {
+        SendTo::All => "all",
+        SendTo::First => "first",
+    };
+    let finality = match chain.finality {
+        Finality::Finalized => text("finalized"),
+        Finality::Confirmations(blocks) => number(blocks),
+    };
+    let mut entries = vec![
+        ("chain_id", number(chain.chain_id)),
+        ("rpc_urls", texts(&chain.rpc_urls)),
+        ("send_to", text(send_to)),
+        ("fee_floor_wei", number(chain.fee_floor_wei)),
+        ("finality", finality),
+    ];
+    entries.extend(chain.fee_ceiling_wei.map(|ceiling| ("fee_ceiling_wei", number(ceiling))));
+    if let Some(private) = &chain.private {
+        let endpoints = private.endpoints.iter().map(|endpoint| {
+            let shape = match endpoint.shape {
+                PrivateShape::Bloxroute => "bloxroute",
+            };
+            section(vec![
+                ("url", text(&endpoint.url)),
+                ("shape", text(shape)),
+                ("authorization_env", text(&endpoint.authorization_env)),
+                ("mev_builders", texts(&endpoint.mev_builders)),
+            ])
+        });
+        entries.push(("private", Value::Array(endpoints.collect())));
+        entries.push(("private_only", Value::Boolean(private.only)));
+    }
+    entries
+}
+
+fn section(entries: Vec<(&str, Value)>) -> Value {
+    Value::Table(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+fn text(text: &str) -> Value {
+    Value::String(text.to_owned())
+}
+
+fn texts(list: &[String]) -> Value {
+    Value::Array(list.iter().map(|entry| text(entry)).collect())
+}
+
+fn number(number: u64) -> Value {
+    Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
 }

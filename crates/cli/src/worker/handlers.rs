@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use signpost_txmgr::broadcaster::{Broadcaster, Lane, account_of};
+use signpost_txmgr::broadcaster::{Broadcaster, Lane, Round, account_of};
 use signpost_txmgr::ports::{BroadcastQueue, Chain, Keys, OutcomeTopic, ResignQueue, Store};
 use signpost_txmgr::signer::{Delivery, Disposition, Signer};
 use signpost_txmgr::units::{AccountKey, Millis};
@@ -129,31 +129,26 @@ where
 }
 
 impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lanes<S, C, R, O, B> {
-    /// Looks at a lane, about once per block while something moves and less often while nothing does,
-    /// until no slot is open. At a stop the rest is left to whoever comes next.
+    /// Looks at a lane, at its [`Pace`], until no slot is open. At a stop the rest is left to whoever comes next.
     async fn pass(&self, account: AccountKey, stop: &Stop) -> Disposition {
         let mut lane = Lane::new(account, now());
         let begun = Stopwatch::start();
-        let (mut pause, mut unchanged) = (self.poll, 0_u32);
+        let mut pace = Pace::new(self.poll);
         loop {
             match self.broadcaster.round(&mut lane, now()).await {
                 Ok(round) if round.open == 0 => return Disposition::Done,
-                Ok(round) if round.changed > 0 => (pause, unchanged) = (self.poll, 0),
-                Ok(_) => unchanged = unchanged.saturating_add(1),
+                Ok(round) => pace.after(&round),
                 Err(error) => {
                     tracing::warn!(%error, %account, "the store did not answer; the lane is looked at again");
-                    unchanged = unchanged.saturating_add(1);
+                    pace.slower();
                 }
-            }
-            if unchanged > STILL_AFTER {
-                pause = longer(pause);
             }
             if begun.elapsed() > PASS_MAX {
                 return self.hand_on(account).await;
             }
             tokio::select! {
                 () = stopped(stop) => return Disposition::Retry,
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(pace.pause) => {}
             }
         }
     }
@@ -190,6 +185,71 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
     }
 }
 
-fn longer(pause: Duration) -> Duration {
-    pause.saturating_mul(3).checked_div(2).unwrap_or(PAUSE_MAX).min(PAUSE_MAX)
+/// How long to wait for the next look at a lane: about a block while something moves, or while no node
+/// answers, so that their return is seen within a block; longer while nothing moves.
+#[derive(Debug)]
+struct Pace {
+    poll: Duration,
+    pause: Duration,
+    unchanged: u32,
+}
+
+impl Pace {
+    fn new(poll: Duration) -> Self {
+        Self { poll, pause: poll, unchanged: 0 }
+    }
+
+    fn after(&mut self, round: &Round) {
+        if round.changed > 0 || round.chain_silent {
+            *self = Self::new(self.poll);
+        } else {
+            self.slower();
+        }
+    }
+
+    fn slower(&mut self) {
+        self.unchanged = self.unchanged.saturating_add(1);
+        if self.unchanged > STILL_AFTER {
+            self.pause = self.pause.saturating_mul(3).checked_div(2).unwrap_or(PAUSE_MAX).min(PAUSE_MAX);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLL: Duration = Duration::from_millis(450);
+    const STILL: Round = Round { open: 1, changed: 0, chain_seen: true, chain_silent: false };
+
+    fn after(pace: &mut Pace, rounds: usize, round: Round) -> Duration {
+        (0..rounds).for_each(|_| pace.after(&round));
+        pace.pause
+    }
+
+    #[test]
+    fn a_lane_that_stands_still_is_looked_at_more_rarely_and_one_that_moves_at_once() {
+        let mut pace = Pace::new(POLL);
+        assert_eq!(after(&mut pace, 8, STILL), POLL);
+        assert!(after(&mut pace, 1, STILL) > POLL);
+        assert_eq!(after(&mut pace, 100, STILL), PAUSE_MAX);
+        assert_eq!(after(&mut pace, 1, Round { changed: 1, ..STILL }), POLL);
+    }
+
+    #[test]
+    fn while_no_node_answers_the_next_look_is_a_block_away() {
+        let mut pace = Pace::new(POLL);
+        after(&mut pace, 100, STILL);
+        let silent = Round { chain_seen: false, chain_silent: true, ..STILL };
+        for _ in 0..100 {
+            assert_eq!(after(&mut pace, 1, silent), POLL);
+        }
+    }
+
+    #[test]
+    fn what_only_waits_to_be_published_is_no_silence_of_the_nodes() {
+        let mut pace = Pace::new(POLL);
+        let settled = Round { chain_seen: false, ..STILL };
+        assert_eq!(after(&mut pace, 100, settled), PAUSE_MAX);
+    }
 }

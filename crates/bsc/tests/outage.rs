@@ -1,0 +1,200 @@
+//! When no endpoint answers: nothing is concluded, limits are respected, and the next call after their
+//! return sees it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::unnecessary_wraps,
+    missing_docs,
+    unreachable_pub,
+    reason = "test code"
+)]
+#![allow(dead_code, reason = "each test file uses its part of the stub")]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use common::{ADDRESS, Reply, Stub, chain, config, each, error, tx};
+use serde_json::{Value, json};
+use signpost_bsc::BscChain;
+use signpost_txmgr::machine::ReceiptView;
+use signpost_txmgr::ports::{Chain, ViewQuery};
+use signpost_txmgr::record::SendClass;
+use signpost_txmgr::units::{Nonce, Wei};
+
+/// The time of a block, and the pause between two rounds while no node answers.
+const BLOCK: Duration = Duration::from_millis(450);
+
+const UP: u8 = 0;
+const DOWN: u8 = 1;
+const MUTE: u8 = 2;
+const LIMITED: u8 = 3;
+
+/// A node that goes down, comes back, and counts what it was asked.
+struct Node {
+    stub: Stub,
+    state: Arc<AtomicU8>,
+}
+
+impl Node {
+    async fn new(state: u8) -> Self {
+        let state = Arc::new(AtomicU8::new(state));
+        let now = Arc::clone(&state);
+        let stub = Stub::raw(move |body| match now.load(Ordering::SeqCst) {
+            UP => Reply::Json(each(body, &answer)),
+            DOWN => Reply::Http(503, &[], "<html>no</html>".to_owned()),
+            LIMITED => Reply::Http(429, &[("retry-after", "20")], String::new()),
+            _ => Reply::Never,
+        })
+        .await;
+        Self { stub, state }
+    }
+
+    fn set(&self, state: u8) {
+        self.state.store(state, Ordering::SeqCst);
+    }
+}
+
+fn answer(method: &str, params: &Value) -> Result<Value, Value> {
+    match method {
+        "eth_blockNumber" => Ok(json!("0x64")),
+        "eth_getBalance" => Ok(json!("0x5")),
+        "eth_getTransactionCount" => Ok(json!("0x7")),
+        "eth_getBlockByNumber" => Ok(common::block(100)),
+        "eth_getTransactionReceipt" => Ok(Value::Null),
+        "eth_feeHistory" => Ok(json!({"reward": [["0x7"]]})),
+        "eth_sendRawTransaction" => Ok(json!(format!("0x{}", params[0].as_str().unwrap()[2..4].repeat(32)))),
+        _ => Err(error(-32601, "the method does not exist/is not available")),
+    }
+}
+
+/// While this lives, paused time goes on only when a test says so, however long a socket takes.
+fn hold_time() -> std::sync::mpsc::Sender<()> {
+    let (sender, receiver) = std::sync::mpsc::channel::<()>();
+    tokio::task::spawn_blocking(move || receiver.recv());
+    sender
+}
+
+/// Rounds at a worker's pace, all in vain.
+async fn rounds_in_vain(chain: &BscChain, rounds: usize) {
+    for round in 0..rounds {
+        assert!(chain.balance(ADDRESS).await.is_err(), "{round}");
+        tokio::time::advance(BLOCK).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_round_after_their_return_sees_it() {
+    let _time = hold_time();
+    for back in 0..3 {
+        let nodes = [Node::new(DOWN).await, Node::new(DOWN).await, Node::new(DOWN).await];
+        let chain = chain(&nodes.each_ref().map(|node| &node.stub));
+        // Long enough for pauses of 10 s each.
+        rounds_in_vain(&chain, 60).await;
+        nodes[back].set(UP);
+        assert_eq!(chain.balance(ADDRESS).await.unwrap(), Wei::from(5), "{back}");
+        assert_eq!(chain.send(&tx(1)).await.class, SendClass::Accepted, "{back}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_send_finds_a_node_that_is_back_by_itself() {
+    let _time = hold_time();
+    let nodes = [Node::new(DOWN).await, Node::new(DOWN).await];
+    let chain = chain(&nodes.each_ref().map(|node| &node.stub));
+    for _ in 0..30 {
+        assert_eq!(chain.send(&tx(1)).await.class, SendClass::Retry, "surely not sent");
+        tokio::time::advance(BLOCK).await;
+    }
+    assert_eq!(nodes[0].stub.asked_for("eth_sendRawTransaction"), 0);
+    nodes[1].set(UP);
+    assert_eq!(chain.send(&tx(1)).await.class, SendClass::Accepted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_gives_no_view_at_all() {
+    let _time = hold_time();
+    let node = Node::new(UP).await;
+    let chain = chain(&[&node.stub]);
+    let query = ViewQuery {
+        address: ADDRESS,
+        slots: vec![(Nonce(5), vec![tx(1).hash])],
+        latest_seen: Nonce(7),
+        heights: Vec::new(),
+    };
+    let view = chain.view(&query).await.unwrap();
+    assert_eq!((view.receipts, view.price), (vec![(Nonce(5), ReceiptView::Absent)], Some(Wei::from(7))));
+    node.set(DOWN);
+    for _ in 0..30 {
+        chain.view(&query).await.unwrap_err();
+        tokio::time::advance(BLOCK).await;
+    }
+    node.set(UP);
+    chain.view(&query).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_is_respected_when_no_other_is_left() {
+    let _time = hold_time();
+    let (limited, down) = (Node::new(LIMITED).await, Node::new(DOWN).await);
+    let chain = chain(&[&limited.stub, &down.stub]);
+    chain.balance(ADDRESS).await.unwrap_err();
+    let asked = limited.stub.requests();
+    limited.set(UP);
+    // 19.8 of the 20 s it asked for.
+    rounds_in_vain(&chain, 44).await;
+    assert_eq!(limited.stub.requests(), asked);
+    tokio::time::advance(BLOCK).await;
+    assert_eq!(chain.balance(ADDRESS).await.unwrap(), Wei::from(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_limited_is_said_without_asking_any() {
+    let _time = hold_time();
+    let nodes = [Node::new(LIMITED).await, Node::new(LIMITED).await];
+    let chain = chain(&nodes.each_ref().map(|node| &node.stub));
+    assert!(chain.balance(ADDRESS).await.unwrap_err().throttled);
+    let asked = nodes.each_ref().map(|node| node.stub.requests());
+    let failure = chain.balance(ADDRESS).await.unwrap_err();
+    assert!(failure.throttled, "{failure}");
+    assert_eq!(chain.send(&tx(1)).await.class, SendClass::Retry);
+    assert_eq!(nodes.each_ref().map(|node| node.stub.requests()), asked);
+}
+
+#[tokio::test]
+async fn a_mute_node_does_not_hide_that_another_is_back() {
+    let (mute, down) = (Node::new(MUTE).await, Node::new(DOWN).await);
+    let mut config = config(&[&mute.stub, &down.stub]);
+    config.timeout_ms = 60_000;
+    // Nobody asks the mute one for its height meanwhile.
+    config.probe_every_ms = 600_000;
+    mute.set(DOWN);
+    let chain = BscChain::new(&config).unwrap();
+    chain.balance(ADDRESS).await.unwrap_err();
+    mute.set(MUTE);
+    down.set(UP);
+    let answer = tokio::time::timeout(Duration::from_secs(30), chain.balance(ADDRESS)).await;
+    assert_eq!(answer.unwrap().unwrap(), Wei::from(5));
+}
+
+#[tokio::test]
+async fn lanes_that_wait_together_ask_once() {
+    let node = Node::new(DOWN).await;
+    let chain = chain(&[&node.stub]);
+    for _ in 0..6 {
+        chain.balance(ADDRESS).await.unwrap_err();
+    }
+    let asked = node.stub.requests();
+    let lanes = futures_util::future::join_all((0..20).map(|_| chain.balance(ADDRESS))).await;
+    assert!(lanes.iter().all(Result::is_err));
+    assert_eq!(node.stub.requests() - asked, 1, "one answer is for all");
+    node.set(UP);
+    let asked = node.stub.asked_for("eth_chainId");
+    let lanes = futures_util::future::join_all((0..20).map(|_| chain.balance(ADDRESS))).await;
+    assert!(lanes.iter().all(Result::is_ok));
+    assert_eq!(node.stub.asked_for("eth_chainId") - asked, 1);
+}
