@@ -153,8 +153,12 @@ class Subscriber:
         return [copy.json for copy in self.copies]
 
 
-def queue_depth(sqs: Any, url: str) -> int:
-    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+WAITING, IN_HAND = "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"
+
+
+def queue_depth(sqs: Any, url: str, *states: str) -> int:
+    """Messages in a queue: those that wait, those that somebody holds, by default both."""
+    names = list(states or (WAITING, IN_HAND))
     attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
     return sum(int(attributes[name]) for name in names)
 

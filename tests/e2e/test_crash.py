@@ -10,7 +10,7 @@ from pathlib import Path
 from audit import ON_CHAIN, Audit, Subscriber, scan, settle
 from conftest import StartStack
 from scenario import Backend, Message, send
-from stack import Stack, wait_for
+from stack import Program, Stack, wait_for
 
 REQUESTS = 300
 KILLS = 20
@@ -35,13 +35,19 @@ def progress(stack: Stack) -> int:
     return sum(item["version"] + 1 + ("publishedAt" in item) for item in scan(stack, "requestsTable"))
 
 
+def start_and_get_on(stack: Stack, config: Path | None = None) -> Program:
+    """A worker that has stored something."""
+    before = progress(stack)
+    worker = stack.start_worker(config=config)
+    wait_for("the worker gets on", lambda: progress(stack) > before, 60, every_s=0.05)
+    return worker
+
+
 def live_and_die(stack: Stack, config: Path, rng: random.Random) -> Counter[str]:
     """A worker's life: it begins, mostly gets something done, and is killed in the middle of the next.
     What it leaves unfinished, by status."""
-    before = progress(stack)
-    worker = stack.start_worker(config=config)
-    if rng.random() >= STILLBORN:
-        wait_for("the worker gets on", lambda: progress(stack) > before, 60, every_s=0.05)
+    stillborn = rng.random() < STILLBORN
+    worker = stack.start_worker(config=config) if stillborn else start_and_get_on(stack, config)
     time.sleep(rng.uniform(0, 1))  # The random moment.
     assert worker.ended is None, f"{worker.name} ended by itself with {worker.ended}"
     worker.kill()
