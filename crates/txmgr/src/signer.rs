@@ -145,18 +145,12 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 return vec![Disposition::Retry; deliveries.len()];
             }
         };
-        let (mut candidates, mut refusals, mut cancels) = (Vec::<Candidate>::new(), Vec::new(), Vec::new());
+        let (mut candidates, mut refusals, mut cancels) = (Vec::new(), Vec::new(), Vec::new());
         for (at, (delivery, message)) in deliveries.iter().zip(parsed).enumerate() {
             match self.judge(at, delivery, message, &heads, now) {
                 Work::Candidate(candidate) => candidates.push(*candidate),
                 Work::Refused(refusal) => refusals.push((at, *refusal)),
-                Work::Cancel(id) => {
-                    // Not reserved yet: it gets no slot at all. If it has one from before, its record
-                    // answers, and the cancel finds it there.
-                    let cancelled = candidates.extract_if(.., |candidate| candidate.id == id);
-                    refusals.extend(cancelled.map(Candidate::cancelled));
-                    cancels.push((at, id));
-                }
+                Work::Cancel(id) => cancels.push((at, id)),
             }
         }
         self.settle_refusals(&mut batch, refusals, now).await;

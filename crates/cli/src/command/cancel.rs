@@ -17,8 +17,8 @@ Examples:
   signpost cancel invoice-4711
   signpost cancel invoice-4711 --json && signpost status invoice-4711 --watch
 
-A request that has no nonce yet is rejected with the code `cancelled`. One that has gets a cancel
-transaction (nothing, to itself) in its place; if the request is mined first, it is executed.";
+A cancel transaction (nothing, from the account to itself) takes the request's nonce; if the request is
+mined first, it is executed. An id that nobody knows is answered with the code `unknownRequest`.";
 
 /// `signpost cancel`
 #[derive(Debug, clap::Args)]

@@ -25,13 +25,6 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// Its refusal because a cancel came with it.
-    pub(super) fn cancelled(self) -> (usize, Refusal) {
-        let text = "`cancel` for this request came before it had a nonce; nothing was signed";
-        let refused = self.refused(Refused::field(Code::Cancelled, "cancel", text));
-        (self.at, refused)
-    }
-
     /// Its refusal for this reason.
     fn refused(&self, refused: Refused) -> Refusal {
         let refused = Refused { metadata: self.accepted.metadata.clone().map(Box::new), ..refused };
