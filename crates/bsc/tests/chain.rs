@@ -137,7 +137,7 @@ async fn slots_below_what_was_seen_elsewhere_are_asked_about() {
 
 #[tokio::test]
 async fn an_error_about_a_receipt_is_not_an_absent_receipt() {
-    for message in ["transaction indexing is in progress", "internal error", "missing trie node"] {
+    for message in ["transaction indexing is in progress", "internal error", "missing trie node", "too many requests"] {
         let stub =
             node(move |hash| if hash == tx(1).hash { Err(error(-32000, message)) } else { Ok(Value::Null) }).await;
         let view = chain(&[&stub]).view(&query(&[(5, &[1, 2]), (6, &[3])], &[])).await.unwrap();
