@@ -32,11 +32,11 @@ T = TypeVar("T")
 
 
 def wait_for(what: str, look: Callable[[], T | None], within_s: float, every_s: float = POLL_S) -> T:
-    """Looks until there is an answer that is not None or False. The deadline is the only clock."""
+    """Looks until there is an answer with something in it. The deadline is the only clock."""
     deadline = time.monotonic() + within_s
     while True:
         found = look()
-        if found is not None and found is not False:
+        if found:
             return found
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: not within {within_s:g} s")
