@@ -71,3 +71,22 @@ async fn a_taken_port_is_named_with_the_option_that_chooses_another() {
     let error = servers::LocalStack::start(&tools, &options).await.unwrap_err().to_string();
     assert!(error.contains(&port.to_string()) && error.contains("--rpc-port"), "{error}");
 }
+
+#[tokio::test]
+async fn stacks_of_different_directories_started_at_once_have_servers_of_their_own() {
+    let tools = tokio::task::spawn_blocking(setup::install).await.unwrap().unwrap();
+    let start = async |name: &str| {
+        let directory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::create_dir_all(&directory).unwrap();
+        let tools = setup::Tools { directory, ..tools.clone() };
+        servers::LocalStack::start(&tools, &servers::Options::default()).await.unwrap()
+    };
+    let (one, two, three) = tokio::join!(start("one"), start("two"), start("three"));
+    let stacks = [one, two, three];
+    let endpoint = |stack: &servers::LocalStack| [stack.aws_endpoint.clone(), stack.rpc.url().to_owned()];
+    let endpoints: std::collections::BTreeSet<_> = stacks.iter().flat_map(endpoint).collect();
+    assert_eq!(endpoints.len(), 6, "{endpoints:?}");
+    for stack in stacks {
+        stack.stop().await;
+    }
+}

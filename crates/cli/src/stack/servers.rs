@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::StackError;
 use super::leash::{Leashed, Server};
-use super::setup::{Tools, file, lock};
+use super::setup::{Tools, file};
 use crate::clock::Stopwatch;
 use crate::terminal::Step;
 
@@ -66,16 +66,20 @@ impl LocalStack {
     /// Starts ministack and anvil, side by side, and waits until both answer.
     pub async fn start(tools: &Tools, options: &Options) -> Result<Self, StackError> {
         let http = http_client()?;
-        // One stack starts at a time: two at once would take the same free port, and one could be
-        // taken for ready because the other's server answers.
-        let stacks = tools.directory.join("start.lock");
-        let waited = tokio::task::spawn_blocking(move || lock(&stacks, None)).await;
-        let _turn = waited.map_err(|error| StackError::Start { name: "the stack", source: error.into() })??;
+        // One stack starts at a time on a machine: two at once would take the same free port, and one
+        // could be taken for ready because the other's server answers.
+        let waited = tokio::task::spawn_blocking(turn_to_start).await;
+        let _turn = waited.map_err(|error| StackError::Start { name: "the stack", source: error.into() })?;
         let (directory, in_use) = run_directory(&tools.directory)?;
         let aws = async {
             start_on_port("ministack", "--aws-port", AWS_PORT, options.aws_port, async |port| {
                 let server = ministack(tools, &directory, port)?;
-                await_ready(server, || get(&http, format!("http://127.0.0.1:{port}/_ministack/health"))).await
+                let log = server.log().to_path_buf();
+                // That somebody answers is not enough: it must be ours that has the port.
+                let ours = format!("Running on http://127.0.0.1:{port}");
+                let is_ours = || fs::read_to_string(&log).is_ok_and(|log| log.contains(&ours));
+                let health = format!("http://127.0.0.1:{port}/_ministack/health");
+                await_ready(server, async || is_ours() && get(&http, &health).await).await
             })
             .await
         };
@@ -87,7 +91,7 @@ impl LocalStack {
                 let at = |port| Rpc { http: http.clone(), url: format!("http://127.0.0.1:{port}") };
                 start_on_port("anvil", "--rpc-port", RPC_PORT, options.rpc_port, async |port| {
                     let (server, rpc) = (anvil(tools, &directory, port)?, at(port));
-                    await_ready(server, || async { rpc.call("eth_blockNumber", json!([])).await.is_ok() }).await
+                    await_ready(server, async || rpc.call("eth_blockNumber", json!([])).await.is_ok()).await
                 })
                 .await
                 .map(|(server, port)| (Some(server), at(port)))
@@ -203,10 +207,7 @@ fn any_free(name: &'static str) -> Result<u16, StackError> {
 }
 
 /// Asks until the server answers, it ends, or its time is over.
-async fn await_ready<F: Future<Output = bool>>(
-    mut server: Leashed,
-    ask: impl Fn() -> F,
-) -> Result<Leashed, StackError> {
+async fn await_ready(mut server: Leashed, ask: impl AsyncFn() -> bool) -> Result<Leashed, StackError> {
     let waiting = Stopwatch::start();
     loop {
         if let Some(status) = server.ended() {
@@ -233,7 +234,7 @@ fn http_client() -> Result<reqwest::Client, StackError> {
     reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().map_err(StackError::Http)
 }
 
-async fn get(http: &reqwest::Client, url: String) -> bool {
+async fn get(http: &reqwest::Client, url: &str) -> bool {
     http.get(url).send().await.is_ok_and(|response| response.status().is_success())
 }
 
@@ -278,6 +279,16 @@ impl Rpc {
             None => Err(refused(answer.get("error").unwrap_or(&answer).to_string())),
         }
     }
+}
+
+/// Waits for the turn to start servers, which lasts as long as the file is held. A machine on which
+/// such a file cannot be had has no turns; ports are then a matter of luck.
+fn turn_to_start() -> Option<File> {
+    let path = std::env::temp_dir().join("signpost-start.lock");
+    // That of another user can be opened for reading, which is enough to lock it.
+    let turn = File::options().create(true).append(true).open(&path).or_else(|_| File::open(&path)).ok()?;
+    turn.lock().ok()?;
+    Some(turn)
 }
 
 /// Makes the directory of this run, under the lock of [`LocalStack::start`], and removes those of runs that ended long ago.

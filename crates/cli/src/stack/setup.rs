@@ -39,8 +39,7 @@ pub fn install() -> Result<Tools, StackError> {
 
 fn install_in(directory: &Path) -> Result<Tools, StackError> {
     fs::create_dir_all(directory).map_err(file(directory))?;
-    let _lock =
-        lock(&directory.join("setup.lock"), Some("Waiting for another run that is setting up the local stack ..."))?;
+    let _lock = lock(&directory.join("setup.lock"))?;
     // Another version of the requirements has another directory: what runs from the old one goes on.
     let version = hex::encode(sha256(REQUIREMENTS.as_bytes()));
     let environment = directory.join(format!("python-{}", version.get(..8).unwrap_or_default()));
@@ -91,11 +90,11 @@ fn platform() -> Result<&'static str, StackError> {
     }
 }
 
-/// Takes a lock, waiting for the other run that holds it, with a remark if it must. The lock goes with its holder, also if that one is killed.
-pub(super) fn lock(path: &Path, remark: Option<&str>) -> Result<File, StackError> {
+/// Waits for another run that is setting up. The lock goes with its holder, also if that is killed.
+fn lock(path: &Path) -> Result<File, StackError> {
     let lock = File::options().create(true).truncate(false).write(true).open(path).map_err(file(path))?;
     if lock.try_lock().is_err() {
-        remark.into_iter().for_each(terminal::remark);
+        terminal::remark("Waiting for another run that is setting up the local stack ...");
         lock.lock().map_err(file(path))?;
     }
     Ok(lock)
