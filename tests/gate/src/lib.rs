@@ -7,7 +7,7 @@
 //! Faults come by [`script`]: rules that are handed in in process, or by `POST /_gate/script` from
 //! another one; `GET /_gate/stats` counts what passed and what was injected.
 //!
-//! Read in this order: [`script`] (when a fault fires), [`stats`], [`control`], [`http`] (a server
+//! Read in this order: [`script`] (when a fault fires), [`stats`], [`control`], `http` (a server
 //! that can cut a connection without an answer), [`bsc`], [`aws`].
 
 pub mod aws;

@@ -7,8 +7,8 @@
 //! a call that was begun is ended even if the caller goes away, but for a long poll. Does not guarantee:
 //! signatures (nobody checks them), TLS.
 //!
-//! Read in this order: [`operation`] (which call it is), [`fault`] (what can befall it), [`wire`] (how
-//! errors are written), [`duplicate`].
+//! Read in this order: `operation` (which call it is), `fault` (what can befall it), `wire` (how
+//! errors are written), `duplicate`.
 
 mod duplicate;
 mod fault;

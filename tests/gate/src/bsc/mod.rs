@@ -6,9 +6,9 @@
 //! only by their scripts. Does not guarantee: blob transactions (type 3 is refused), the limits of a
 //! full pool (`txpool is full` comes by script), `txpool_*` answers that include what waits in the gate.
 //!
-//! Read in this order: [`words`] (what a node says), [`decode`], [`rules`] and [`pool`] (why),
-//! [`chain`] (a send), [`view`] (a read), [`market`] and [`reorg`] (what anvil lacks), [`fault`],
-//! [`node`] (the listener).
+//! Read in this order: `words` (what a node says), `decode`, `rules` and `pool` (why),
+//! `chain` (a send), `view` (a read), `market` and `reorg` (what anvil lacks), `fault`,
+//! `node` (the listener).
 #![expect(
     clippy::result_large_err,
     reason = "a refusal carries the amounts of its message; it is made once for a refused send"
