@@ -1,0 +1,181 @@
+//! Sends through the pool's rules to the node behind, one after the other: the gate's nodes share one
+//! pool as they share one chain.
+//!
+//! The view of the pool follows the chain: a nonce the chain has used leaves it, and before anything
+//! is refused because of a pooled transaction, the node behind must still have that one.
+//! Read next: [`super::reorg`], [`super::market`], [`super::node`].
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use signpost_txmgr::units::{Address, TxHash};
+use tokio::sync::Mutex;
+
+use super::decode::{Tx, decode};
+use super::pool::{Account, Move, Pool, Pooled};
+use super::rules::Limits;
+use super::upstream::{Failure, Upstream};
+use super::words::Refusal;
+
+/// What all nodes of a gate share.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    pub(crate) limits: Limits,
+    pub(crate) upstream: Upstream,
+    pub(crate) pool: Mutex<Pool>,
+}
+
+/// What a node does with a transaction it has nothing against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// Keeps it.
+    Take,
+    /// Says that it did.
+    Pretend,
+}
+
+impl Chain {
+    pub(crate) fn new(limits: Limits, upstream: Upstream) -> Self {
+        Self { limits, upstream, pool: Mutex::default() }
+    }
+
+    /// `eth_sendRawTransaction`.
+    pub(crate) async fn send(&self, raw: &[u8], then: Then) -> Result<TxHash, Failure> {
+        let tx = decode(raw)?;
+        self.limits.check_over_rpc(&tx)?;
+        let mut pool = self.pool.lock().await;
+        if self.is_pooled(&mut pool, &tx.hash).await? {
+            return Err(Refusal::AlreadyKnown.into());
+        }
+        let sender = self.limits.sender(&tx)?;
+        self.limits.check_without_state(&tx, sender)?;
+        let account = self.account(&mut pool, sender).await?;
+        if let Err(refusal) = pool.admits(&self.limits, account, &tx, sender) {
+            if !self.forget_lost(&mut pool, sender).await? {
+                return Err(refusal.into());
+            }
+            pool.admits(&self.limits, account, &tx, sender)?;
+        }
+        match then {
+            Then::Take => self.take(&mut pool, account, tx, sender).await,
+            Then::Pretend => Ok(tx.hash),
+        }
+    }
+
+    async fn take(&self, pool: &mut Pool, account: Account, tx: Tx, sender: Address) -> Result<TxHash, Failure> {
+        let (hash, nonce, cost) = (tx.hash, tx.nonce, tx.cost());
+        let replaced = pool.at(sender, nonce).cloned();
+        let inserted = pool.insert(&self.limits, account.next, Pooled { tx, sender, handed: false });
+        if inserted.dropped == Some(hash) {
+            return Ok(hash);
+        }
+        let Err(failure) = self.settle(pool, sender, account.next, Some(hash)).await else {
+            return Ok(hash);
+        };
+        // The node behind has the last word. Its words are not BSC's.
+        let Failure::Refused(Refusal::Upstream { code, message }) = failure else {
+            pool.remove(&hash);
+            return Err(failure);
+        };
+        let words = message.to_lowercase();
+        if words.contains("already imported") {
+            pool.set_handed(&hash, true);
+            return Err(Refusal::AlreadyKnown.into());
+        }
+        pool.remove(&hash);
+        if let Some(replaced) = replaced {
+            pool.insert(&self.limits, account.next, replaced);
+        }
+        Err(if words.contains("nonce too low") {
+            Refusal::NonceTooLow { next: self.upstream.count(sender).await?, nonce }
+        } else if words.contains("replacement transaction underpriced") {
+            Refusal::ReplacementUnderpriced
+        } else if words.contains("insufficient funds") {
+            let balance = self.upstream.balance(sender).await?;
+            Refusal::Funds { balance, cost, overshot: cost.saturating_sub(balance) }
+        } else {
+            Refusal::Upstream { code, message }
+        }
+        .into())
+    }
+
+    /// Brings the node behind up to date with a sender's transactions. What it refuses is an error
+    /// only for `sent`; others leave the pool, as a BSC node's do when they cannot be executed.
+    pub(crate) async fn settle(
+        &self,
+        pool: &mut Pool,
+        sender: Address,
+        next: u64,
+        sent: Option<TxHash>,
+    ) -> Result<(), Failure> {
+        for next_move in pool.moves(sender, next) {
+            match next_move {
+                Move::TakeBack(hash) => {
+                    let taken = self.upstream.call("anvil_dropTransaction", json!([hash.to_string()])).await?;
+                    // Null: it was mined just now, and leaves the view with its nonce, or it is gone.
+                    if !taken.is_null() || self.upstream.knows(&[hash]).await? == [false] {
+                        pool.set_handed(&hash, false);
+                    }
+                }
+                Move::Hand(hash, raw) => match self.upstream.call("eth_sendRawTransaction", json!([raw])).await {
+                    Ok(_) => pool.set_handed(&hash, true),
+                    Err(Failure::Refused(refusal)) if sent != Some(hash) => {
+                        tracing::debug!(%hash, %refusal, "the node behind did not take a pooled transaction");
+                        pool.remove(&hash);
+                    }
+                    Err(failure) => return Err(failure),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands on what became executable without a send: a gap that was filled around the gate.
+    pub(crate) async fn settle_all(&self) -> Result<(), Failure> {
+        let mut pool = self.pool.lock().await;
+        let waiting: BTreeSet<_> = pool.all().filter(|pooled| !pooled.handed).map(|pooled| pooled.sender).collect();
+        for sender in waiting {
+            let next = self.upstream.count(sender).await?;
+            pool.prune(sender, next);
+            self.settle(&mut pool, sender, next, None).await?;
+        }
+        Ok(())
+    }
+
+    /// What the chain says of a sender. The count is read last: a block in between makes the answer
+    /// milder, never stricter.
+    async fn account(&self, pool: &mut Pool, sender: Address) -> Result<Account, Failure> {
+        let has_code = self.upstream.has_code(sender).await?;
+        let balance = self.upstream.balance(sender).await?;
+        let next = self.upstream.count(sender).await?;
+        pool.prune(sender, next);
+        Ok(Account { next, balance, has_code })
+    }
+
+    /// Whether a transaction is in the pool, and not only in our view of it.
+    async fn is_pooled(&self, pool: &mut Pool, hash: &TxHash) -> Result<bool, Failure> {
+        let Some((sender, handed)) = pool.find(hash).map(|pooled| (pooled.sender, pooled.handed)) else {
+            return Ok(false);
+        };
+        pool.prune(sender, self.upstream.count(sender).await?);
+        if pool.find(hash).is_none() {
+            return Ok(false);
+        }
+        if !handed || self.upstream.knows(&[*hash]).await? == [true] {
+            return Ok(true);
+        }
+        pool.remove(hash);
+        Ok(false)
+    }
+
+    /// Forgets those of a sender that the node behind dropped; says whether there were any.
+    async fn forget_lost(&self, pool: &mut Pool, sender: Address) -> Result<bool, Failure> {
+        let handed_on: Vec<_> = pool.of(sender).filter(|pooled| pooled.handed).map(|pooled| pooled.tx.hash).collect();
+        let known = self.upstream.knows(&handed_on).await?;
+        let mut any = false;
+        for (hash, known) in handed_on.iter().zip(known) {
+            any |= !known && pool.remove(hash);
+        }
+        Ok(any)
+    }
+}

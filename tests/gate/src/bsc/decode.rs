@@ -1,0 +1,324 @@
+//! From raw bytes to a transaction, as strict as the node's own decoder, which names the field that
+//! is wrong (geth's `rlp` and `core/types`). Written apart from the encoder it is used against.
+//!
+//! Types 0, 1, 2 and 4. Checks the form alone; what a pool then makes of it is in [`super::rules`].
+
+use rlp::{DecoderError, Rlp, RlpStream};
+use signpost_txmgr::units::{Address, SigningHash, TxHash, U256, keccak256};
+
+use super::words::Refusal;
+
+/// A decoded transaction.
+#[derive(Debug, Clone)]
+pub(crate) struct Tx {
+    /// 0, 1, 2 or 4.
+    pub(crate) kind: u8,
+    /// `None`: a legacy transaction without replay protection.
+    pub(crate) chain_id: Option<U256>,
+    pub(crate) nonce: u64,
+    /// Most wei per gas; the same as the tip for types 0 and 1.
+    pub(crate) fee_cap: Wide,
+    pub(crate) tip_cap: Wide,
+    pub(crate) gas: u64,
+    pub(crate) to: Option<Address>,
+    pub(crate) value: Wide,
+    pub(crate) data: Vec<u8>,
+    /// Addresses and storage keys of the access list.
+    pub(crate) access: (u64, u64),
+    /// Authorizations of a type 4.
+    pub(crate) authorizations: Option<u64>,
+    /// Parity of y, if `v` says one.
+    pub(crate) y_odd: Option<bool>,
+    pub(crate) r: Wide,
+    pub(crate) s: Wide,
+    pub(crate) signing_hash: SigningHash,
+    pub(crate) hash: TxHash,
+    pub(crate) raw: Vec<u8>,
+}
+
+/// An integer of any width, as RLP allows it; saturated at 2^256 - 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wide {
+    pub(crate) number: U256,
+    pub(crate) fits: bool,
+}
+
+impl Tx {
+    /// What it can cost at most: gas × fee cap + value.
+    pub(crate) fn cost(&self) -> U256 {
+        self.fee_cap.number.saturating_mul(U256::from(self.gas)).saturating_add(self.value.number)
+    }
+}
+
+/// Decodes what `eth_sendRawTransaction` was given.
+pub(crate) fn decode(raw: &[u8]) -> Result<Tx, Refusal> {
+    let (kind, fields) = match raw {
+        [first, ..] if *first > 0x7f => (0, Fields::of(raw, "types.LegacyTx")?),
+        [] | [_] => return Err(Refusal::TypedTooShort),
+        [1, list @ ..] => (1, Fields::of(list, "types.AccessListTx")?),
+        [2, list @ ..] => (2, Fields::of(list, "types.DynamicFeeTx")?),
+        [4, list @ ..] => (4, Fields::of(list, "types.SetCodeTx")?),
+        _ => return Err(Refusal::TypeNotSupported),
+    };
+    let mut tx = read(kind, fields)?;
+    tx.hash = TxHash(keccak256(raw));
+    tx.raw = raw.to_vec();
+    Ok(tx)
+}
+
+fn read(kind: u8, mut fields: Fields<'_>) -> Result<Tx, Refusal> {
+    let typed_chain_id = if kind == 0 { None } else { Some(fields.wide("ChainID")?) };
+    let nonce = fields.small("Nonce")?;
+    let (tip_cap, fee_cap) = if matches!(kind, 0 | 1) {
+        let price = fields.wide("GasPrice")?;
+        (price, price)
+    } else {
+        (fields.wide("GasTipCap")?, fields.wide("GasFeeCap")?)
+    };
+    let gas = fields.small("Gas")?;
+    let to = fields.address("To", kind != 4)?;
+    let value = fields.wide("Value")?;
+    let data = fields.data("Data", "[]uint8")?.to_vec();
+    let access = if kind == 0 { (0, 0) } else { access_list(&fields.list("AccessList", "types.AccessList")?)? };
+    let authorizations =
+        if kind == 4 { Some(count(fields.list("AuthList", "[]types.SetCodeAuthorization")?.len())) } else { None };
+    let unsigned = fields.taken.clone();
+    let (v, r, s) = (fields.wide("V")?, fields.wide("R")?, fields.wide("S")?);
+    fields.end()?;
+    let (chain_id, y_odd) = match typed_chain_id {
+        Some(chain_id) => (Some(chain_id.number), parity(v.number)),
+        None => legacy_v(v.number),
+    };
+    let signing_hash = signing_hash(kind, &unsigned, chain_id);
+    Ok(Tx {
+        kind,
+        chain_id,
+        nonce,
+        fee_cap,
+        tip_cap,
+        gas,
+        to,
+        value,
+        data,
+        access,
+        authorizations,
+        y_odd,
+        r,
+        s,
+        signing_hash,
+        hash: TxHash([0; 32]),
+        raw: Vec::new(),
+    })
+}
+
+/// What was signed: the fields before the signature, as they stood.
+fn signing_hash(kind: u8, unsigned: &[&[u8]], chain_id: Option<U256>) -> SigningHash {
+    let protected = kind == 0 && chain_id.is_some();
+    let mut stream = RlpStream::new();
+    if kind != 0 {
+        stream.append_raw(&[kind], 0);
+    }
+    stream.begin_list(unsigned.len().saturating_add(if protected { 3 } else { 0 }));
+    for field in unsigned {
+        stream.append_raw(field, 1);
+    }
+    if let (true, Some(chain_id)) = (protected, chain_id) {
+        let bytes = chain_id.to_big_endian();
+        let start = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len());
+        stream.append(&&bytes[start..]).append_empty_data().append_empty_data();
+    }
+    SigningHash(keccak256(stream.as_raw()))
+}
+
+/// Chain id and parity of a legacy `v`. 0, 1, 27 and 28 are without protection; below 35 the node's
+/// subtraction wraps, and so it finds a strange chain id there.
+fn legacy_v(v: U256) -> (Option<U256>, Option<bool>) {
+    let small = u64::try_from(v).ok();
+    match small {
+        Some(0 | 1) => (None, parity(v)),
+        Some(27 | 28) => (None, Some(v == U256::from(28))),
+        Some(small) => {
+            let doubled = small.wrapping_sub(35);
+            (Some(U256::from(doubled / 2)), Some(doubled % 2 == 1))
+        }
+        None => {
+            let doubled = v.saturating_sub(U256::from(35));
+            (doubled.checked_div(U256::from(2)), Some(doubled.bit(0)))
+        }
+    }
+}
+
+fn parity(v: U256) -> Option<bool> {
+    if v > U256::one() { None } else { Some(!v.is_zero()) }
+}
+
+/// Addresses and keys of an access list.
+fn access_list(tuples: &[Item<'_>]) -> Result<(u64, u64), Refusal> {
+    let (mut addresses, mut keys) = (0_u64, 0_u64);
+    for tuple in tuples {
+        let mut fields = Fields::of_item(tuple, "types.AccessTuple")?;
+        fields.address("Address", false)?;
+        for key in fields.list("StorageKeys", "[]common.Hash")? {
+            if key.is_list || key.payload.len() != 32 {
+                return Err(rlp("input string too short for common.Hash"));
+            }
+            keys = keys.saturating_add(1);
+        }
+        fields.end()?;
+        addresses = addresses.saturating_add(1);
+    }
+    Ok((addresses, keys))
+}
+
+/// One RLP item.
+#[derive(Debug, Clone, Copy)]
+struct Item<'a> {
+    is_list: bool,
+    payload: &'a [u8],
+    raw: &'a [u8],
+}
+
+/// The fields of a Go struct, read in order.
+#[derive(Debug)]
+struct Fields<'a> {
+    target: &'static str,
+    rest: &'a [u8],
+    /// What stands behind the list.
+    after: &'a [u8],
+    /// The raw items read so far.
+    taken: Vec<&'a [u8]>,
+}
+
+impl<'a> Fields<'a> {
+    fn of(bytes: &'a [u8], target: &'static str) -> Result<Self, Refusal> {
+        let (item, after) = take(bytes, "value size exceeds available input length", || format!(" for {target}"))?;
+        let fields = Self::of_item(&item, target)?;
+        Ok(Self { after, ..fields })
+    }
+
+    fn of_item(item: &Item<'a>, target: &'static str) -> Result<Self, Refusal> {
+        if !item.is_list {
+            return Err(rlp(format!("expected input list for {target}")));
+        }
+        Ok(Self { target, rest: item.payload, after: &[], taken: Vec::new() })
+    }
+
+    fn next(&mut self, field: &'static str, go_type: &'static str) -> Result<Item<'a>, Refusal> {
+        if self.rest.is_empty() {
+            return Err(rlp(format!("too few elements for {}", self.target)));
+        }
+        let context = || self.context(field, go_type);
+        let (item, rest) = take(self.rest, "element is larger than containing list", context)?;
+        self.rest = rest;
+        self.taken.push(item.raw);
+        Ok(item)
+    }
+
+    fn context(&self, field: &str, go_type: &str) -> String {
+        format!(" for {go_type}, decoding into ({}).{field}", self.target)
+    }
+
+    fn data(&mut self, field: &'static str, go_type: &'static str) -> Result<&'a [u8], Refusal> {
+        let item = self.next(field, go_type)?;
+        if item.is_list {
+            return Err(rlp(format!("expected input string or byte{}", self.context(field, go_type))));
+        }
+        Ok(item.payload)
+    }
+
+    fn list(&mut self, field: &'static str, go_type: &'static str) -> Result<Vec<Item<'a>>, Refusal> {
+        let item = self.next(field, go_type)?;
+        if !item.is_list {
+            return Err(rlp(format!("expected input list{}", self.context(field, go_type))));
+        }
+        let mut items = Vec::new();
+        let mut rest = item.payload;
+        while !rest.is_empty() {
+            let (item, after) = take(rest, "element is larger than containing list", || self.context(field, go_type))?;
+            items.push(item);
+            rest = after;
+        }
+        Ok(items)
+    }
+
+    fn integer(&mut self, field: &'static str, go_type: &'static str) -> Result<&'a [u8], Refusal> {
+        let bytes = self.data(field, go_type)?;
+        if bytes.first() == Some(&0) {
+            let context = self.context(field, go_type);
+            return Err(rlp(format!("non-canonical integer (leading zero bytes){context}")));
+        }
+        Ok(bytes)
+    }
+
+    fn wide(&mut self, field: &'static str) -> Result<Wide, Refusal> {
+        let bytes = self.integer(field, "*big.Int")?;
+        let fits = bytes.len() <= 32;
+        Ok(Wide { number: if fits { U256::from_big_endian(bytes) } else { U256::MAX }, fits })
+    }
+
+    fn small(&mut self, field: &'static str) -> Result<u64, Refusal> {
+        let bytes = self.integer(field, "uint64")?;
+        if bytes.len() > 8 {
+            return Err(rlp(format!("input string too long{}", self.context(field, "uint64"))));
+        }
+        Ok(bytes.iter().fold(0, |number, byte| (number << 8) | u64::from(*byte)))
+    }
+
+    fn address(&mut self, field: &'static str, or_none: bool) -> Result<Option<Address>, Refusal> {
+        let bytes = self.data(field, "common.Address")?;
+        if bytes.is_empty() && or_none {
+            return Ok(None);
+        }
+        let length = if bytes.len() > 20 { "long" } else { "short" };
+        let wrong = || rlp(format!("input string too {length}{}", self.context(field, "common.Address")));
+        Ok(Some(Address(bytes.try_into().map_err(|_| wrong())?)))
+    }
+
+    fn end(self) -> Result<(), Refusal> {
+        if !self.rest.is_empty() {
+            return Err(rlp(format!("input list has too many elements for {}", self.target)));
+        }
+        if !self.after.is_empty() {
+            return Err(rlp("input contains more than one value"));
+        }
+        Ok(())
+    }
+}
+
+/// The first item of `bytes`, and the rest.
+fn take<'a>(
+    bytes: &'a [u8],
+    too_large: &'static str,
+    context: impl Fn() -> String,
+) -> Result<(Item<'a>, &'a [u8]), Refusal> {
+    let not_canonical = || rlp(format!("non-canonical size information{}", context()));
+    let info = Rlp::new(bytes).payload_info().map_err(|error| match error {
+        DecoderError::RlpInvalidIndirection
+        | DecoderError::RlpDataLenWithZeroPrefix
+        | DecoderError::RlpListLenWithZeroPrefix => not_canonical(),
+        DecoderError::RlpIsTooBig
+        | DecoderError::RlpIsTooShort
+        | DecoderError::RlpExpectedToBeList
+        | DecoderError::RlpExpectedToBeData
+        | DecoderError::RlpIncorrectListLen
+        | DecoderError::RlpInconsistentLengthAndData
+        | DecoderError::RlpInvalidLength
+        | DecoderError::Custom(_) => rlp(too_large),
+    })?;
+    let (raw, rest) = bytes.split_at_checked(info.total()).ok_or_else(|| rlp(too_large))?;
+    let (header, payload) = raw.split_at_checked(info.header_len).ok_or_else(|| rlp(too_large))?;
+    // A byte below 0x80 stands for itself.
+    if header == [0x81] && payload.first().is_some_and(|byte| *byte < 0x80) {
+        return Err(not_canonical());
+    }
+    let is_list = raw.first().is_some_and(|first| *first >= 0xc0);
+    Ok((Item { is_list, payload, raw }, rest))
+}
+
+fn rlp(message: impl Into<String>) -> Refusal {
+    Refusal::Rlp(message.into())
+}
+
+fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,186 @@
+//! The BSC gate: a JSON-RPC proxy that makes anvil answer as BSC v1.7.3 does, rules, words and codes,
+//! and that injects the faults of providers and nodes by script.
+//!
+//! Guarantees: what the gate takes is handed to the node behind as it came, once it could be mined
+//! next (a gap waits in the gate: anvil cannot be made to drop a queued transaction); what it refuses reaches nobody; several nodes of one gate share one pool and one chain, and differ
+//! only by their scripts. Does not guarantee: blob transactions (type 3 is refused), the limits of a
+//! full pool (`txpool is full` comes by script), `txpool_*` answers that include what waits in the gate.
+//!
+//! Read in this order: `words` (what a node says), `decode`, `rules` and `pool` (why),
+//! `chain` (a send), `view` (a read), `market` and `reorg` (what anvil lacks), `fault`,
+//! `node` (the listener).
+#![expect(
+    clippy::result_large_err,
+    reason = "a refusal carries the amounts of its message; it is made once for a refused send"
+)]
+
+mod chain;
+mod decode;
+mod fault;
+mod market;
+mod node;
+mod pool;
+mod reorg;
+mod rules;
+mod upstream;
+mod view;
+mod words;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use axum::Router;
+use serde_json::Value;
+use signpost_txmgr::units::Wei;
+use tokio::task::JoinHandle;
+
+use chain::Chain;
+pub use fault::BscFault;
+use node::Node;
+use reorg::Watch;
+pub use rules::Limits;
+use upstream::{Failure, Upstream};
+pub use words::Refusal;
+
+use crate::control::Control;
+use crate::http::{GateError, Served, client};
+use crate::script::Script;
+
+/// How a gate is made.
+#[derive(Debug, Clone)]
+pub struct BscGateConfig {
+    /// JSON-RPC of the node behind.
+    pub upstream: String,
+    /// One node of the gate for each. Port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// The numbers of the chain and its nodes.
+    pub limits: Limits,
+    /// Send orphaned transactions again after a reorg, as BSC's nodes do up to 64 blocks.
+    pub reinject: bool,
+    /// Seed of the scripts' chance; each further node has the next.
+    pub seed: u64,
+}
+
+impl BscGateConfig {
+    /// One node on a free port of loopback, with the numbers of BSC.
+    #[must_use]
+    pub fn new(upstream: &str, chain_id: u64) -> Self {
+        Self {
+            upstream: upstream.to_owned(),
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+            limits: Limits::of_chain(chain_id),
+            reinject: false,
+            seed: 0,
+        }
+    }
+
+    /// So many nodes, on free ports of loopback.
+    #[must_use]
+    pub fn nodes(mut self, nodes: usize) -> Self {
+        self.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); nodes];
+        self
+    }
+}
+
+/// The gate did not reach the node behind, or did not understand it.
+#[derive(Debug, thiserror::Error)]
+#[error("the node behind the gate failed: {0}")]
+pub struct UpstreamError(String);
+
+/// A running gate. Stops when dropped.
+#[derive(Debug)]
+pub struct BscGate {
+    chain: Arc<Chain>,
+    watch: Arc<Watch>,
+    nodes: Vec<(Served, Control<BscFault>)>,
+    watching: JoinHandle<()>,
+}
+
+impl BscGate {
+    /// Listens.
+    pub async fn start(config: BscGateConfig) -> Result<Self, GateError> {
+        let BscGateConfig { upstream, listen, limits, reinject, seed } = config;
+        let chain = Arc::new(Chain::new(limits, Upstream::new(client()?, upstream)));
+        let mut nodes = Vec::with_capacity(listen.len());
+        for (address, seed) in listen.into_iter().zip(seed..) {
+            let control = Control::new(seed);
+            let node = Arc::new(Node { chain: chain.clone(), control: control.clone() });
+            let router = Router::new().fallback(node::handle).with_state(node);
+            nodes.push((Served::start(address, router).await?, control));
+        }
+        let watch = Arc::new(Watch::default());
+        let watching = {
+            let (watch, chain) = (watch.clone(), chain.clone());
+            tokio::spawn(async move { watch.run(&chain, reinject).await })
+        };
+        Ok(Self { chain, watch, nodes, watching })
+    }
+
+    /// JSON-RPC of the first node.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.urls().swap_remove(0)
+    }
+
+    /// JSON-RPC of every node.
+    #[must_use]
+    pub fn urls(&self) -> Vec<String> {
+        self.nodes.iter().map(|(served, _)| served.url()).collect()
+    }
+
+    /// Script and counts of the first node.
+    #[must_use]
+    pub fn control(&self) -> Control<BscFault> {
+        self.control_of(0)
+    }
+
+    /// Script and counts of a node, counted from 0.
+    #[must_use]
+    pub fn control_of(&self, node: usize) -> Control<BscFault> {
+        self.nodes.get(node).expect("the gate has this node").1.clone()
+    }
+
+    /// The same script for every node, each with its own chance.
+    pub fn set_all(&self, script: &Script<BscFault>) {
+        for ((_, control), step) in self.nodes.iter().zip(0_u64..) {
+            let seed = script.seed.map(|seed| seed.wrapping_add(step));
+            control.set(Script { seed, rules: script.rules.clone() });
+        }
+    }
+
+    /// Moves the price below which validators mine nothing. What is cheaper stays known and pending.
+    pub async fn set_mining_floor(&self, floor: Wei) -> Result<(), UpstreamError> {
+        self.chain.set_mining_floor(floor.0).await.map_err(UpstreamError::from)
+    }
+
+    /// The price, and how many transactions are pooled and held back.
+    pub async fn pool(&self) -> Result<Value, UpstreamError> {
+        self.chain.show().await.map_err(UpstreamError::from)
+    }
+
+    /// Looks at the chain now, and sends orphaned transactions again; says how many. With `reinject`
+    /// this happens by itself.
+    pub async fn look_for_reorg(&self) -> Result<usize, UpstreamError> {
+        self.watch.look(&self.chain).await.map_err(UpstreamError::from)
+    }
+
+    /// Stops listening; open connections end.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for BscGate {
+    fn drop(&mut self) {
+        self.watching.abort();
+    }
+}
+
+impl From<Failure> for UpstreamError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(refusal) => Self(refusal.to_string()),
+            Failure::Down(reason) => Self(reason),
+        }
+    }
+}

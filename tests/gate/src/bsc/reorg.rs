@@ -1,0 +1,134 @@
+//! After a reorg a BSC node puts the orphaned transactions back into its pool, if the reorg is not
+//! deeper than 64 blocks (`legacypool.reset`). anvil forgets them, pending ones included; here they are sent again.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use signpost_txmgr::units::TxHash;
+use tokio::sync::Mutex;
+
+use super::chain::Chain;
+use super::pool::Pooled;
+use super::upstream::{Failure, number, quantity};
+
+/// Blocks a node looks back.
+const DEPTH: usize = 64;
+/// About three blocks.
+const LOOKS_AFTER: u8 = 10;
+/// A third of a block.
+const LOOK_EVERY: Duration = Duration::from_millis(150);
+
+/// A block the gate saw.
+#[derive(Debug)]
+struct Seen {
+    number: u64,
+    hash: Value,
+    transactions: Vec<TxHash>,
+}
+
+/// The last blocks, to notice that they are gone.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    seen: VecDeque<Seen>,
+    /// Looks still to take after a reorg: the node behind may lose what was pending a block later.
+    looks_after: u8,
+}
+
+impl Watch {
+    /// Looks for ever: hands on what has become executable, and puts orphans back if it should.
+    pub(crate) async fn run(&self, chain: &Chain, reinject: bool) {
+        loop {
+            let mut looked = chain.settle_all().await;
+            if reinject {
+                looked = looked.and(self.look(chain).await.map(|_| ()));
+            }
+            if let Err(failure) = looked {
+                tracing::debug!(?failure, "the gate could not look at the chain");
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Reads the blocks that are new, and sends again what was in those that are gone. Says how many
+    /// transactions that were.
+    pub(crate) async fn look(&self, chain: &Chain) -> Result<usize, Failure> {
+        let mut memory = self.memory.lock().await;
+        let Memory { seen, looks_after } = &mut *memory;
+        let mut orphaned = Vec::new();
+        while let Some(newest) = seen.back() {
+            if block(chain, newest.number).await?.is_some_and(|block| block["hash"] == newest.hash) {
+                break;
+            }
+            orphaned.extend(seen.pop_back());
+        }
+        let gone = !orphaned.is_empty();
+        let head = chain.upstream.call("eth_blockNumber", json!([])).await?;
+        let head = number(&head).unwrap_or(0);
+        let from = seen.back().map_or(head, |newest| newest.number.saturating_add(1));
+        for at in from..=head {
+            let Some(block) = block(chain, at).await? else { break };
+            let transactions = block["transactions"].as_array().into_iter().flatten();
+            let transactions = transactions.filter_map(|hash| hash.as_str()?.parse().ok()).collect();
+            seen.push_back(Seen { number: at, hash: block["hash"].clone(), transactions });
+        }
+        while seen.len() > DEPTH {
+            seen.pop_front();
+        }
+        if gone {
+            *looks_after = LOOKS_AFTER;
+        } else if *looks_after == 0 {
+            return Ok(0);
+        }
+        *looks_after = looks_after.saturating_sub(1);
+        let oldest_first = orphaned.into_iter().rev().flat_map(|block| block.transactions).collect();
+        reinject(chain, oldest_first).await
+    }
+}
+
+async fn block(chain: &Chain, number: u64) -> Result<Option<Value>, Failure> {
+    let block = chain.upstream.call("eth_getBlockByNumber", json!([quantity(number), false])).await?;
+    Ok(Some(block).filter(|block| !block.is_null()))
+}
+
+/// Puts back what was in the blocks that are gone and what the node behind lost with them, then hands
+/// on in order; says how many transactions that were.
+async fn reinject(chain: &Chain, orphaned: Vec<TxHash>) -> Result<usize, Failure> {
+    let mut pool = chain.pool.lock().await;
+    let mut back: Vec<Pooled> = orphaned.iter().filter_map(|hash| pool.recall(hash).cloned()).collect();
+    let pending = pool.all().filter(|pooled| pooled.handed && !orphaned.contains(&pooled.tx.hash));
+    back.extend(pending.cloned().collect::<Vec<_>>());
+    let hashes: Vec<_> = back.iter().map(|pooled| pooled.tx.hash).collect();
+    let known = chain.upstream.knows(&hashes).await?;
+    let mut next_of = BTreeMap::new();
+    for pooled in &back {
+        next_of.insert(pooled.sender, chain.upstream.count(pooled.sender).await?);
+    }
+    let is_next = |pooled: &Pooled| next_of.get(&pooled.sender).is_some_and(|next| pooled.tx.nonce >= *next);
+    let (known, lost): (Vec<_>, Vec<_>) =
+        back.into_iter().zip(known).filter(|(pooled, _)| is_next(pooled)).partition(|(_, known)| *known);
+    let unlucky: BTreeSet<_> = lost.iter().map(|(pooled, _)| pooled.sender).collect();
+    let mut count = 0_usize;
+    for (pooled, known) in known.into_iter().chain(lost) {
+        let displaced = pool.at(pooled.sender, pooled.tx.nonce).is_some_and(|other| other.tx.hash != pooled.tx.hash);
+        if displaced || !unlucky.contains(&pooled.sender) {
+            continue;
+        }
+        if known {
+            // anvil would execute it before what comes before it, and throw it away.
+            chain.upstream.call("anvil_dropTransaction", json!([pooled.tx.hash.to_string()])).await?;
+        }
+        count = count.saturating_add(1);
+        let next = next_of.get(&pooled.sender).copied().unwrap_or(0);
+        pool.insert(&chain.limits, next, Pooled { handed: false, ..pooled });
+    }
+    for (sender, next) in next_of {
+        chain.settle(&mut pool, sender, next, None).await?;
+    }
+    Ok(count)
+}

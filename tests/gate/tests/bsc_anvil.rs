@@ -1,0 +1,208 @@
+//! The BSC gate in front of a real anvil, which each test starts for itself and which ends with it.
+//! Blocks are mined when the test says so.
+#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "test code")]
+
+mod support;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use signpost_cli::stack::leash::{Leashed, Server};
+use signpost_cli::stack::setup;
+use signpost_gate::bsc::{BscFault, BscGate, BscGateConfig, Limits};
+use signpost_gate::script::Rule;
+use signpost_txmgr::units::Wei;
+use support::{Ask, CHAIN, FLOOR, Rpc, address, ask, bytes, dynamic, forged, legacy, number};
+
+const FLAGS: &str = "--host 127.0.0.1 --chain-id 97 --accounts 0 --base-fee 0 --gas-limit 55000000 --hardfork osaka \
+    --enable-tx-gas-limit --slots-in-an-epoch 1 --no-mining --order fees -q";
+
+/// anvil with a rich account, and the gate in front of it.
+struct World {
+    gate: BscGate,
+    /// Through the gate.
+    rpc: Rpc,
+    /// Around it.
+    anvil: Rpc,
+    _process: Leashed,
+}
+
+impl World {
+    async fn start(name: &str, limits: Limits) -> Self {
+        let tools = tokio::task::spawn_blocking(setup::install).await.unwrap().unwrap();
+        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::create_dir_all(&directory).unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut arguments: Vec<String> = FLAGS.split_whitespace().map(str::to_owned).collect();
+        arguments.extend(["--port".to_owned(), free.to_string()]);
+        arguments.extend(["--cache-path".to_owned(), directory.join("cache").display().to_string()]);
+        let server =
+            Server { name: "anvil", program: &tools.anvil, arguments, environment: vec![], directory: &directory };
+        let mut process = Leashed::start(server).unwrap();
+        let anvil = Rpc::new(&format!("http://127.0.0.1:{free}"));
+        let mut looks = tokio::time::interval(Duration::from_millis(20));
+        while anvil.post(&json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": [] })).await.is_err() {
+            assert_eq!(process.ended(), None, "anvil runs");
+            looks.tick().await;
+        }
+        anvil.call("anvil_setBalance", json!([address(0x11).lower(), "0x8ac7230489e80000"])).await;
+        let mut config = BscGateConfig::new(&anvil.url, CHAIN);
+        config.limits = limits;
+        let gate = BscGate::start(config).await.unwrap();
+        let rpc = Rpc::new(&gate.url());
+        Self { gate, rpc, anvil, _process: process }
+    }
+
+    async fn mine(&self, blocks: u64) {
+        for _ in 0..blocks {
+            self.rpc.call("evm_mine", json!([])).await;
+        }
+    }
+
+    async fn receipt(&self, ask: &Ask) -> Value {
+        self.rpc.call("eth_getTransactionReceipt", json!([ask.signed().hash.to_string()])).await
+    }
+}
+
+fn refused(message: &str) -> Result<String, (i64, String)> {
+    Err((-32000, message.to_owned()))
+}
+
+#[tokio::test]
+async fn what_anvil_takes_and_bsc_does_not_stops_at_the_gate() {
+    let world = World::start("strict", Limits::of_chain(CHAIN)).await;
+    let good = Ask { fee: dynamic(FLOOR + 5, FLOOR + 5), ..ask(0) };
+    assert_eq!(world.rpc.send(&good.raw()).await, Ok(good.signed().hash.to_string()));
+    let unprotected = [number(1), number(FLOOR), number(21_000), bytes(&[0x77; 20]), number(1), bytes(&[])];
+    let one_wei_more = Ask { fee: dynamic(FLOOR + 6, FLOOR + 6), ..ask(0) };
+    for (raw, words) in [
+        (ask(1).high_s(), "invalid transaction v, r, s values"),
+        (forged(0, &unprotected), "only replay-protected (EIP-155) transactions allowed over RPC"),
+        (Ask { chain: 98, fee: legacy(FLOOR), ..ask(1) }.raw(), "invalid chain id for signer: have 98 want 97"),
+        (one_wei_more.raw(), "replacement transaction underpriced"),
+        (format!("{}00", ask(1).raw()), "rlp: input contains more than one value"),
+        (
+            Ask { fee: dynamic(1, 1), ..ask(1) }.raw(),
+            "transaction gas price below minimum: gas tip cap 1, minimum needed 100000000",
+        ),
+        (
+            Ask { data: vec![1; 1_000], gas: 37_010, ..ask(1) }.raw(),
+            "insufficient gas for floor data gas cost: gas 37010, minimum needed 61000",
+        ),
+    ] {
+        assert_eq!(world.rpc.send(&raw).await, refused(words));
+    }
+    assert_eq!(world.anvil.call("txpool_status", json!([])).await["pending"], "0x1");
+    assert_eq!(world.rpc.send(&good.raw()).await, refused("already known"));
+    world.mine(1).await;
+    assert_eq!(world.receipt(&good).await["status"], "0x1");
+    assert_eq!(world.rpc.send(&good.raw()).await, refused("nonce too low: next nonce 1, tx nonce 0"));
+    let bumped = Ask { fee: dynamic(2 * FLOOR, 2 * FLOOR), ..ask(1) };
+    assert!(world.rpc.send(&ask(1).raw()).await.is_ok());
+    assert!(world.rpc.send(&bumped.raw()).await.is_ok());
+    world.mine(1).await;
+    assert_eq!(world.receipt(&bumped).await["status"], "0x1");
+    assert_eq!(world.receipt(&ask(1)).await, Value::Null);
+}
+
+#[tokio::test]
+async fn after_a_reorg_orphans_are_back_in_the_pool() {
+    let world = World::start("reorg", Limits::of_chain(CHAIN)).await;
+    world.mine(3).await;
+    assert_eq!(world.gate.look_for_reorg().await.unwrap(), 0);
+    for nonce in 0..2 {
+        assert!(world.rpc.send(&ask(nonce).raw()).await.is_ok());
+        world.mine(1).await;
+    }
+    assert!(world.rpc.send(&ask(2).raw()).await.is_ok(), "pending when it happens");
+    assert_eq!(world.gate.look_for_reorg().await.unwrap(), 0);
+    world.anvil.call("anvil_reorg", json!([2, []])).await;
+    assert_eq!(world.receipt(&ask(0)).await, Value::Null);
+    // anvil has forgotten two and will throw the third away, whose turn it is not; a BSC node has all.
+    assert_eq!(world.gate.look_for_reorg().await.unwrap(), 3);
+    assert_eq!(world.rpc.send(&ask(1).raw()).await, refused("already known"));
+    world.mine(1).await;
+    for nonce in 0..3 {
+        assert_eq!(world.receipt(&ask(nonce)).await["status"], "0x1", "{nonce}");
+    }
+    assert_eq!(world.gate.look_for_reorg().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn what_a_reorg_or_a_drop_took_can_be_sent_again() {
+    let world = World::start("again", Limits::of_chain(CHAIN)).await;
+    world.mine(3).await;
+    assert!(world.rpc.send(&ask(0).raw()).await.is_ok());
+    world.mine(1).await;
+    world.anvil.call("anvil_reorg", json!([2, []])).await;
+    assert!(world.rpc.send(&ask(0).raw()).await.is_ok(), "the same bytes");
+    let hash = ask(0).signed().hash.to_string();
+    world.anvil.call("anvil_dropTransaction", json!([hash])).await;
+    assert!(world.rpc.send(&ask(0).raw()).await.is_ok(), "and again");
+    world.rpc.call("anvil_dropTransaction", json!([hash])).await;
+    assert!(world.rpc.send(&ask(0).raw()).await.is_ok(), "and again");
+    world.mine(1).await;
+    assert_eq!(world.receipt(&ask(0)).await["status"], "0x1");
+}
+
+#[tokio::test]
+async fn finality_and_milliseconds_are_as_on_bsc() {
+    let world = World::start("finality", Limits::of_chain(CHAIN)).await;
+    world.mine(5).await;
+    let latest = world.rpc.call("eth_getBlockByNumber", json!(["latest", false])).await;
+    assert_eq!(latest["number"], "0x5");
+    let seconds = u64::from_str_radix(&latest["timestamp"].as_str().unwrap()[2..], 16).unwrap();
+    assert_eq!(latest["milliTimestamp"], format!("{:#x}", seconds * 1_000));
+    let header = world.rpc.call("eth_getFinalizedHeader", json!([-2])).await;
+    assert_eq!(header["number"], "0x3");
+    let block = world.rpc.call("eth_getBlockByNumber", json!(["finalized", false])).await;
+    assert_eq!(block["hash"], header["hash"]);
+    world.gate.control().set(Rule::new(BscFault::Stale).blocks(2));
+    assert_eq!(world.rpc.call("eth_getFinalizedHeader", json!([-2])).await["number"], "0x1");
+    assert_eq!(world.rpc.call("eth_getBlockByNumber", json!(["latest", false])).await["number"], "0x3");
+    let count = json!([address(0x11).lower(), "latest"]);
+    assert_eq!(world.rpc.call("eth_getTransactionCount", count).await, "0x0");
+}
+
+#[tokio::test]
+async fn below_the_price_of_validators_nothing_is_mined() {
+    let world = World::start("market", Limits::of_chain(CHAIN)).await;
+    for nonce in 0..2 {
+        assert!(world.rpc.send(&ask(nonce).raw()).await.is_ok());
+    }
+    world.gate.set_mining_floor(Wei::from(3 * FLOOR)).await.unwrap();
+    world.mine(2).await;
+    assert_eq!(world.receipt(&ask(0)).await, Value::Null);
+    let hash = ask(0).signed().hash.to_string();
+    assert_eq!(world.rpc.call("eth_getTransactionByHash", json!([hash])).await["blockNumber"], Value::Null);
+    let dear = Ask { fee: dynamic(3 * FLOOR, 3 * FLOOR), ..ask(0) };
+    assert!(world.rpc.send(&dear.raw()).await.is_ok());
+    world.mine(1).await;
+    assert_eq!(world.receipt(&dear).await["status"], "0x1");
+    assert_eq!(world.receipt(&ask(1)).await, Value::Null, "its turn, and too cheap");
+    world.gate.set_mining_floor(Wei::from(FLOOR)).await.unwrap();
+    world.mine(1).await;
+    assert_eq!(world.receipt(&ask(1)).await["status"], "0x1");
+    assert_eq!(world.gate.pool().await.unwrap(), json!({ "miningFloorWei": "100000000", "pooled": 0, "held": 0 }));
+}
+
+#[tokio::test]
+async fn the_queue_of_an_account_is_short_and_silent() {
+    let world = World::start("queue", Limits { account_queue: 2, ..Limits::of_chain(CHAIN) }).await;
+    for nonce in [5, 6, 7, 1] {
+        assert!(world.rpc.send(&ask(nonce).raw()).await.is_ok(), "{nonce}");
+    }
+    let known = async |nonce| {
+        let hash = ask(nonce).signed().hash.to_string();
+        !world.rpc.call("eth_getTransactionByHash", json!([hash])).await.is_null()
+    };
+    let kept = [known(1).await, known(5).await, known(6).await, known(7).await];
+    assert_eq!(kept, [true, true, false, false]);
+    for nonce in [4, 3, 2, 0] {
+        assert!(world.rpc.send(&ask(nonce).raw()).await.is_ok(), "{nonce}");
+    }
+    world.mine(1).await;
+    let count = json!([address(0x11).lower(), "latest"]);
+    assert_eq!(world.rpc.call("eth_getTransactionCount", count).await, "0x3", "0 to 2: 3, 4 and 5 were pushed out");
+}
