@@ -390,7 +390,7 @@ fn next_when_signed(record: &Record, newest: &Attempt, view: &SlotView, tuning: 
     let Some(sent) = &newest.sent else {
         // Nothing above an unsent slot goes out: a gap would only sit in the node's queue.
         return if wants_cancel {
-            ask(record, next_fee(newest, view, None), view, tuning, now)
+            ask(record, next_fee(newest, view), view, tuning, now)
         } else if view.predecessors_sent {
             Action::Send { number }
         } else {
@@ -398,7 +398,7 @@ fn next_when_signed(record: &Record, newest: &Attempt, view: &SlotView, tuning: 
         };
     };
     if wants_cancel {
-        return ask(record, next_fee(newest, view, None), view, tuning, now);
+        return ask(record, next_fee(newest, view), view, tuning, now);
     }
     match sent.answer.class {
         SendClass::Refused if record.cancel.is_none() => {
@@ -476,10 +476,10 @@ fn bump(
     asked_due(record, view, tuning, now).then(|| Action::AskSigner(next_ask(record, Some(fee))))
 }
 
-/// The price of a replacement: a legal bump that follows the network, within what the slot may pay.
-fn next_fee(newest: &Attempt, view: &SlotView, least: Option<Wei>) -> Option<Fee> {
+/// The price of a cancel that replaces an executing attempt: a legal bump that follows the network.
+fn next_fee(newest: &Attempt, view: &SlotView) -> Option<Fee> {
     let price = view.chain.as_ref().and_then(|chain| chain.price);
-    fees::bump(newest.fee, price.max(least), CANCEL_FEE_CAP)
+    fees::bump(newest.fee, price, CANCEL_FEE_CAP)
 }
 
 fn ask(record: &Record, fee: Option<Fee>, view: &SlotView, tuning: &Tuning, now: Millis) -> Action {
