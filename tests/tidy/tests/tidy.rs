@@ -103,6 +103,30 @@ fn dependencies_point_from_adapters_to_the_core() {
 }
 
 #[test]
+fn the_signer_knows_no_node_and_the_broadcaster_no_key() {
+    let metadata = metadata();
+    let ours = |package: &str| workspace_dependencies(&metadata, package);
+    let named = |names: &[&str]| names.iter().map(|name| format!("signpost-{name}")).collect::<BTreeSet<_>>();
+    assert_eq!(ours("signpost-host"), named(&["aws", "txmgr"]));
+    assert_eq!(ours("signpost-signer"), named(&["aws", "host", "txmgr"]));
+    assert_eq!(ours("signpost-broadcaster"), named(&["aws", "bsc", "host", "txmgr"]));
+    for package in ["signpost-host", "signpost-broadcaster"] {
+        let features = features_asked_for(&metadata, package, "signpost-aws");
+        assert!(features.len() > 1 && !features.contains("kms"), "{package} asks for {features:?}");
+    }
+}
+
+/// What a package asks of a dependency.
+fn features_asked_for(metadata: &Value, package: &str, dependency: &str) -> BTreeSet<String> {
+    let packages = metadata["packages"].as_array().expect("cargo metadata lists packages");
+    let package = packages.iter().find(|found| found["name"] == package).expect("the package is in the workspace");
+    let dependencies = package["dependencies"].as_array().expect("a package lists dependencies");
+    let found = dependencies.iter().find(|found| found["name"] == dependency).expect("it has this dependency");
+    let features = found["features"].as_array().expect("a dependency lists features");
+    features.iter().map(|feature| feature.as_str().expect("a feature has a name").to_owned()).collect()
+}
+
+#[test]
 fn the_core_links_no_runtime_and_no_network() {
     let metadata = metadata();
     let packages = metadata["packages"].as_array().expect("cargo metadata lists packages");

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use serde_json::json;
+use signpost_host::consumer::Stop;
 use signpost_txmgr::broadcaster::Finality;
 use signpost_txmgr::signature::PublicKey;
 use signpost_txmgr::units::ChainId;
@@ -18,13 +19,13 @@ use super::account::{Asked, register};
 use super::worker::log_to_file;
 use super::{CommandError, Session, asked_to_stop, told};
 use crate::aws::{self, LOOPBACK_REGION, Target};
-use crate::config::{self, Chain, Config, Queues, SendTo, Tables, Timing, Worker};
+use crate::config::{Chain, Config, Queues, SendTo, Tables, Timing, Worker};
+use crate::find;
 use crate::stack::provision::{self, Resources, Wanted};
 use crate::stack::servers::{LocalStack, Options};
 use crate::stack::setup;
 use crate::terminal::{Step, remark, say};
 use crate::worker::Stage;
-use crate::worker::consumer::Stop;
 use crate::world;
 
 /// What each account gets to begin with: 10,000 BNB.
@@ -263,7 +264,7 @@ fn write(path: &Path, text: &str) -> Result<(), CommandError> {
 
 /// Leaves the configuration where the other commands look for it.
 fn publish_config(ready: &Ready) -> Result<(), CommandError> {
-    match config::current() {
+    match find::current() {
         Some(current) => write(&current, &ready.config.to_toml()),
         None => Ok(()),
     }
@@ -271,7 +272,7 @@ fn publish_config(ready: &Ready) -> Result<(), CommandError> {
 
 /// Takes it away again, unless another stack has put its own there.
 fn withdraw_config(directory: &Path) {
-    let Some(current) = config::current() else { return };
+    let Some(current) = find::current() else { return };
     let ours = Config::load(&current).is_ok_and(|config| config.policy_file.starts_with(directory));
     if ours {
         let _ = std::fs::remove_file(current);

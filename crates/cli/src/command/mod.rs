@@ -14,12 +14,14 @@ pub mod worker;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use aws_config::SdkConfig;
+pub use signpost_host::session::{Session, connect};
+use signpost_host::start::StartError;
+pub use signpost_host::told;
 use signpost_txmgr::ports::PortError;
 use signpost_txmgr::units::RequestId;
 
-use crate::aws::{self, Target};
-use crate::config::{self, Config, ConfigError};
+use crate::config::{Config, ConfigError};
+use crate::find::find;
 use crate::stack::StackError;
 
 /// The exit code of a fault in what was asked for: options, files, configuration.
@@ -60,17 +62,9 @@ pub enum CommandError {
     /// What was asked about is not there.
     #[error("{0}")]
     Unknown(String),
-    /// The policy file cannot be used.
-    #[error("policy {path} cannot be used: {reason}", path = path.display())]
-    Policy {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// The registered accounts cannot be worked for.
-    #[error("the registered accounts cannot be signed for: {0}")]
-    Accounts(String),
+    /// A stage cannot start.
+    #[error(transparent)]
+    Start(#[from] StartError),
     /// The demonstration did not end as it should.
     #[error("{0}")]
     Demo(String),
@@ -83,13 +77,17 @@ impl CommandError {
     /// What the program ends with.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::Input(_) | Self::Policy { .. } => ExitCode::from(MISUSE),
+            Self::Config(_)
+            | Self::Input(_)
+            | Self::Start(StartError::Policy { .. } | StartError::WrongChain { .. } | StartError::Chain(_)) => {
+                ExitCode::from(MISUSE)
+            }
             Self::Stack(_)
             | Self::File { .. }
             | Self::Aws { .. }
             | Self::Port(_)
             | Self::Unknown(_)
-            | Self::Accounts(_)
+            | Self::Start(StartError::Accounts(_))
             | Self::Demo(_)
             | Self::Signals(_) => ExitCode::FAILURE,
         }
@@ -109,28 +107,11 @@ pub fn request_id(text: &str) -> Result<RequestId, CommandError> {
     text.parse().map_err(|error| CommandError::Input(format!("{text} is no request id: it {error}")))
 }
 
-/// A configuration, and AWS as it says.
-#[derive(Debug, Clone)]
-pub struct Session {
-    /// The configuration.
-    pub config: Config,
-    /// What AWS clients are made of.
-    pub sdk: SdkConfig,
-}
-
 impl ConfigOption {
     /// Reads the configuration and the environment. Connects to nothing yet.
     pub async fn open(&self) -> Result<Session, CommandError> {
-        let config = Config::load(&config::find(self.config.as_deref())?)?;
-        Ok(Session { sdk: connect(&config).await, config })
+        Ok(Session::new(Config::load(&find(self.config.as_deref())?)?).await)
     }
-}
-
-/// AWS as the configuration says; `AWS_ENDPOINT_URL` overrides its endpoint.
-pub async fn connect(config: &Config) -> SdkConfig {
-    let overridden = std::env::var_os("AWS_ENDPOINT_URL").is_some_and(|url| !url.is_empty());
-    let endpoint = if overridden { None } else { config.endpoint.clone() };
-    aws::connect(&Target { endpoint, region: config.region.clone() }).await
 }
 
 /// From now on Ctrl-C, SIGTERM and a closed terminal do not end the program, but what is returned.
@@ -147,15 +128,4 @@ pub fn asked_to_stop() -> Result<impl Future<Output = ()>, CommandError> {
             _ = hang_up.recv() => {}
         }
     })
-}
-
-/// An error's message with those of its causes.
-pub fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

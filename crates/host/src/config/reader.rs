@@ -192,7 +192,7 @@ impl<'t, 'p> Section<'t, 'p> {
     }
 
     fn as_url(&mut self, key: &str, text: String) -> Option<String> {
-        let url = reqwest::Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let url = url::Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         if url.is_none_or(|url| !url.has_host()) {
             // The value may carry a provider's key in its path: it is not shown.
             self.problem(key, "must be a URL that begins with http:// or https://");

@@ -1,18 +1,17 @@
-//! What a worker does with the messages of each queue: the two drivers, hosted.
+//! What is done with the messages of the broadcast queue: passes over lanes.
 //!
 //! Decides nothing about a request; only how long a lane is looked at and how often.
 
 use std::time::Duration;
 
+use signpost_host::clock::{Stopwatch, now};
+use signpost_host::consumer::{Handler, Stop, stopped};
+use signpost_host::inbox::Incoming;
 use signpost_txmgr::broadcaster::{Broadcaster, Lane, Round, account_of};
-use signpost_txmgr::ports::{BroadcastQueue, Chain, Keys, OutcomeTopic, ResignQueue, Store};
-use signpost_txmgr::signer::{Delivery, Disposition, Signer};
-use signpost_txmgr::units::{AccountKey, Millis};
-use signpost_txmgr::wire::{LanePoke, SignerPoke};
-
-use super::consumer::{Handler, Stop, stopped};
-use super::inbox::Incoming;
-use crate::clock::{self, Stopwatch};
+use signpost_txmgr::ports::{BroadcastQueue, Chain, OutcomeTopic, ResignQueue, Store};
+use signpost_txmgr::signer::Disposition;
+use signpost_txmgr::units::AccountKey;
+use signpost_txmgr::wire::LanePoke;
 
 /// Looks without a change before they become rarer: between mined and final there are several.
 const STILL_AFTER: u32 = 8;
@@ -20,69 +19,6 @@ const STILL_AFTER: u32 = 8;
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A pass ends after this and asks for the next one, so that no lane keeps others waiting.
 const PASS_MAX: Duration = Duration::from_mins(2);
-
-fn now() -> Millis {
-    Millis(clock::now_ms())
-}
-
-/// The signing queue's.
-#[derive(Debug)]
-pub struct Signing<S, K, B, O>(pub std::sync::Arc<Signer<S, K, B, O>>);
-
-impl<S, K, B, O> Handler for Signing<S, K, B, O>
-where
-    S: Store + 'static,
-    K: Keys + 'static,
-    B: BroadcastQueue + 'static,
-    O: OutcomeTopic + 'static,
-{
-    async fn handle(&self, messages: &[Incoming], _stop: &Stop) -> Vec<Disposition> {
-        let deliveries: Vec<_> = messages
-            .iter()
-            .map(|message| Delivery {
-                message_id: message.message_id.clone(),
-                group: message.group.clone(),
-                sender: message.sender.clone(),
-                trace: message.trace.clone(),
-                body: message.body.clone(),
-            })
-            .collect();
-        self.0.handle(&deliveries, now()).await
-    }
-}
-
-/// The resign queue's.
-#[derive(Debug)]
-pub struct Resigning<S, K, B, O>(pub std::sync::Arc<Signer<S, K, B, O>>);
-
-impl<S, K, B, O> Handler for Resigning<S, K, B, O>
-where
-    S: Store + 'static,
-    K: Keys + 'static,
-    B: BroadcastQueue + 'static,
-    O: OutcomeTopic + 'static,
-{
-    async fn handle(&self, messages: &[Incoming], _stop: &Stop) -> Vec<Disposition> {
-        let mut dispositions = vec![Disposition::Done; messages.len()];
-        let (mut places, mut asks) = (Vec::new(), Vec::new());
-        for (at, message) in messages.iter().enumerate() {
-            match serde_json::from_str::<SignerPoke>(&message.body) {
-                Ok(ask) => {
-                    places.push(at);
-                    asks.push(ask);
-                }
-                // Only we write to this queue. A poke that cannot be read is replaced by the sweep's.
-                Err(error) => tracing::error!(%error, message_id = %message.message_id, "not a poke; dropped"),
-            }
-        }
-        for (at, disposition) in places.into_iter().zip(self.0.handle_asks(&asks, now()).await) {
-            if let Some(slot) = dispositions.get_mut(at) {
-                *slot = disposition;
-            }
-        }
-        dispositions
-    }
-}
 
 /// The broadcast queue's: a pass over a lane, while its messages are held as the lease.
 #[derive(Debug)]

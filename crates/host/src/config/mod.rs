@@ -4,7 +4,7 @@
 //! Nothing that touches safety has a default: chain, nodes, queues, tables, topic and policy must be
 //! named. A key that is not known is a problem, not a remark, since it may be a misspelt rule.
 //!
-//! Never reads a clock, never connects. Read next: [`reader`], [`find`].
+//! Never reads a clock, never connects. Read next: [`reader`].
 //!
 //! ## `[chain]`
 //!
@@ -31,14 +31,12 @@
 //! The network's price is the highest of the last blocks' 60th percentiles (`eth_feeHistory`), held between
 //! floor and ceiling; `eth_gasPrice`, a constant on BSC, counts only if those blocks say nothing.
 
-mod find;
 mod reader;
 mod write;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-pub use find::{current, find};
 use reader::Section;
 use signpost_txmgr::broadcaster::Finality;
 

@@ -1,6 +1,14 @@
-//! The one place of this program where time is read. Everywhere else it is an argument.
+//! The one place of our programs where time is read. Everywhere else it is an argument.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use signpost_txmgr::units::Millis;
+
+/// The wall clock's time, as the drivers take it.
+#[must_use]
+pub fn now() -> Millis {
+    Millis(now_ms())
+}
 
 /// Milliseconds since 1970, by the wall clock.
 #[must_use]

@@ -13,7 +13,7 @@ use signpost_txmgr::signer::Disposition;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::inbox::{Inbox, Incoming};
+use crate::inbox::{Inbox, Incoming};
 
 /// A queue that failed is asked again after this.
 const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);

@@ -63,7 +63,7 @@ fn set(name: &str) -> Option<String> {
 
 /// Whether an endpoint is on this machine.
 fn is_loopback(endpoint: &str) -> bool {
-    let Ok(url) = reqwest::Url::parse(endpoint) else {
+    let Ok(url) = url::Url::parse(endpoint) else {
         return false;
     };
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::ConfigError;
+use crate::config::ConfigError;
 use crate::stack::place;
 
 /// Where `signpost dev` leaves the configuration of the stack it runs, for the commands beside it.

@@ -1,0 +1,44 @@
+//! The chain port as the configuration says: which nodes, private endpoints, price limits.
+
+use signpost_bsc::chain::{BscChain, BscConfig};
+use signpost_bsc::endpoints::SendTo as SendToEndpoints;
+use signpost_bsc::private::{Authorization, PrivateEndpoint, PrivateShape};
+use signpost_host::config::{self, SendTo};
+use signpost_host::session::Session;
+use signpost_host::start::StartError;
+use signpost_host::told;
+use signpost_txmgr::units::{ChainId, U256, Wei};
+
+/// The chain. Connects to nothing yet.
+pub fn chain(session: &Session) -> Result<BscChain, StartError> {
+    // Only the first call in a process counts; every caller installs the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let chain = &session.config.chain;
+    let send_to = match chain.send_to {
+        SendTo::All => SendToEndpoints::All,
+        SendTo::First => SendToEndpoints::First,
+    };
+    let endpoints = chain.private.iter().flat_map(|private| &private.endpoints).zip(1..);
+    let config = BscConfig {
+        private: endpoints.map(|(endpoint, number)| private_endpoint(endpoint, number)).collect::<Result<_, _>>()?,
+        private_only: chain.private.as_ref().is_none_or(|private| private.only),
+        send_to,
+        fee_floor: Wei::from(chain.fee_floor_wei),
+        fee_ceiling: chain.fee_ceiling_wei.map_or(Wei(U256::MAX), Wei::from),
+        ..BscConfig::new(ChainId(chain.chain_id), chain.rpc_urls.clone())
+    };
+    BscChain::new(&config).map_err(|error| StartError::Chain(told(&error)))
+}
+
+/// A private endpoint with its secret, which is in the environment and nowhere else.
+fn private_endpoint(endpoint: &config::PrivateEndpoint, number: usize) -> Result<PrivateEndpoint, StartError> {
+    let wrong = |problem: &str| {
+        StartError::Chain(format!("private[{number}]: the environment variable of authorization_env {problem}"))
+    };
+    let value = std::env::var(&endpoint.authorization_env).map_err(|_| wrong("is not set"))?;
+    let authorization = Authorization::new(&value).map_err(|error| wrong(&error.to_string()))?;
+    let shape = match endpoint.shape {
+        config::PrivateShape::Bloxroute => PrivateShape::Bloxroute { mev_builders: endpoint.mev_builders.clone() },
+    };
+    Ok(PrivateEndpoint { url: endpoint.url.clone(), shape, authorization: Some(authorization) })
+}

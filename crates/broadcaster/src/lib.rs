@@ -1,0 +1,65 @@
+//! The broadcasting stage on AWS and BSC nodes: send, watch, settle, publish, sweep.
+//!
+//! Takes pokes and changes records through the driver in `signpost_txmgr::broadcaster`. Never signs.
+//!
+//! Read in this order: [`chain`](mod@chain), [`lanes`], and the driver itself.
+//!
+//! **Architecture invariant:** does not depend on KMS.
+
+pub mod chain;
+pub mod lanes;
+
+use std::time::Duration;
+
+use signpost_aws::sns::SnsOutcomeTopic;
+use signpost_aws::sqs::{SqsBroadcastQueue, SqsResignQueue};
+use signpost_aws::store::DynamoStore;
+use signpost_bsc::chain::BscChain;
+use signpost_host::session::Session;
+use signpost_host::start::{StartError, retention_ms};
+use signpost_host::{told, world};
+use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig};
+use signpost_txmgr::machine::Tuning;
+use signpost_txmgr::ports::Chain as _;
+
+pub use self::chain::chain;
+use self::lanes::Lanes;
+
+/// BSC's block time: nothing new can be seen sooner.
+const POLL_MS: u64 = 450;
+/// Store writes at once within one round over a lane.
+const WRITE_CONCURRENCY: usize = 16;
+
+/// The stage over the real ports.
+pub type RealLanes = Lanes<DynamoStore, BscChain, SqsResignQueue, SnsOutcomeTopic, SqsBroadcastQueue>;
+
+/// Makes the stage and checks what can be checked before the first message: the chain of the nodes.
+pub async fn lanes(session: &Session) -> Result<RealLanes, StartError> {
+    let chain = chain(session)?;
+    let wanted = session.config.chain.chain_id;
+    match chain.chain_id().await {
+        Ok(found) if found.0 != wanted => return Err(StartError::WrongChain { wanted, found }),
+        Ok(_) => {}
+        // Nodes come and go; the chain is asked again before a node is used.
+        Err(error) => tracing::warn!(error = told(&error), "no node says which chain it is of; they are asked again"),
+    }
+    let timing = session.config.timing;
+    let tuning = Tuning {
+        rebroadcast_after_ms: timing.rebroadcast_after_ms.unwrap_or(Tuning::BSC.rebroadcast_after_ms),
+        bump_after_ms: timing.bump_after_ms.unwrap_or(Tuning::BSC.bump_after_ms),
+        ..Tuning::BSC
+    };
+    let config = BroadcasterConfig {
+        finality: session.config.chain.finality,
+        tuning,
+        window: BroadcasterConfig::WINDOW,
+        retention_ms: retention_ms(&session.config),
+        write_concurrency: WRITE_CONCURRENCY,
+    };
+    let (store, topic) = (world::store(session), world::topic(session));
+    Ok(Lanes {
+        broadcaster: Broadcaster::new(store, chain, world::resign_queue(session), topic, config),
+        queue: world::broadcast_queue(session),
+        poll: Duration::from_millis(timing.poll_ms.unwrap_or(POLL_MS)),
+    })
+}

@@ -1,0 +1,89 @@
+//! The worker: the two drivers, hosted in one process or in two, fed by SQS.
+//!
+//! Guarantees: bounded concurrency; messages are held while they are worked on; at a stop what is in
+//! hand is finished or given back. A crash at any moment loses nothing: what was not deleted comes
+//! again, and what was stored is resumed.
+//!
+//! Read next: `signpost_host::consumer`, `signpost_signer::handlers`, `signpost_broadcaster::lanes`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use signpost_broadcaster::RealLanes;
+use signpost_host::consumer::{Limits, Stop, consume};
+use signpost_host::session::Session;
+use signpost_host::start::{StartError, policies};
+use signpost_signer::RealSigner;
+use signpost_signer::handlers::{Resigning, Signing};
+
+use crate::config::Config;
+use crate::world;
+
+/// Once a minute, as the design has it.
+const SWEEP_MS: u64 = 60_000;
+/// Which half of the way a process works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Stage {
+    /// Accepts and signs. Talks to no node.
+    Signer,
+    /// Sends, watches, settles, publishes. Talks to no KMS.
+    Broadcaster,
+    /// Both.
+    All,
+}
+
+/// A worker that was checked and has not begun.
+#[derive(Debug)]
+pub struct Worker {
+    session: Session,
+    signer: Option<Arc<RealSigner>>,
+    lanes: Option<Arc<RealLanes>>,
+}
+
+impl Worker {
+    /// Checks what can be checked before the first message: the policy, the accounts' keys, the chain
+    /// of the nodes.
+    pub async fn new(session: Session, stage: Stage) -> Result<Self, StartError> {
+        let signer = match stage {
+            Stage::Signer | Stage::All => {
+                let policies = policies(&session.config.policy_file)?;
+                Some(Arc::new(signpost_signer::signer(&session, policies).await?))
+            }
+            Stage::Broadcaster => None,
+        };
+        let lanes = match stage {
+            Stage::Broadcaster | Stage::All => Some(Arc::new(signpost_broadcaster::lanes(&session).await?)),
+            Stage::Signer => None,
+        };
+        Ok(Self { session, signer, lanes })
+    }
+
+    /// Works until the order to stop; returns when everything in hand is finished or given back.
+    pub async fn run(self, stop: Stop) {
+        let Config { queues, worker, timing, .. } = &self.session.config;
+        let held = Duration::from_secs(worker.visibility_s);
+        let limits = |at_once: u64, by_group| Limits { at_once: whole(at_once), held, by_group };
+        let inbox = |url: &str| Arc::new(world::inbox(&self.session, url));
+        let signing = async {
+            let Some(signer) = &self.signer else { return };
+            let at_once = worker.signer_concurrency;
+            let (requests, asks) = (Signing(Arc::clone(signer)), Resigning(Arc::clone(signer)));
+            let requests =
+                consume(inbox(&queues.signing_url), Arc::new(requests), limits(at_once, false), stop.clone());
+            let asks = consume(inbox(&queues.resign_url), Arc::new(asks), limits(at_once, false), stop.clone());
+            tokio::join!(requests, asks);
+        };
+        let broadcasting = async {
+            let Some(lanes) = &self.lanes else { return };
+            let limits = limits(worker.broadcaster_concurrency, true);
+            let passes = consume(inbox(&queues.broadcast_url), Arc::clone(lanes), limits, stop.clone());
+            let every = Duration::from_millis(timing.sweep_ms.unwrap_or(SWEEP_MS));
+            tokio::join!(passes, lanes.sweep(every, &stop));
+        };
+        tokio::join!(signing, broadcasting);
+    }
+}
+
+fn whole(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,31 @@
+//! What every program around the drivers shares: the configuration, the clock, the connection to AWS,
+//! and how a queue is consumed. The worker, the Lambda functions and the command line are made of it.
+//!
+//! Never signs and never talks to a node: it links neither KMS nor JSON-RPC, so that the signer's
+//! program has no way to a node and the broadcaster's none to a key.
+//!
+//! Read in this order: [`config`], [`aws`] and [`session`], [`world`] (the real ports), [`inbox`] and
+//! [`consumer`] (a queue, consumed), [`start`], [`clock`].
+//!
+//! **Architecture invariant:** depends on neither `signpost-bsc` nor the `kms` feature of
+//! `signpost-aws`.
+
+pub mod aws;
+pub mod clock;
+pub mod config;
+pub mod consumer;
+pub mod inbox;
+pub mod session;
+pub mod start;
+pub mod world;
+
+/// An error's message with those of its causes.
+pub fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,49 @@
+//! What keeps a stage from starting, and the limits every host of a stage shares.
+
+use std::path::{Path, PathBuf};
+
+use signpost_txmgr::policy::Policies;
+use signpost_txmgr::units::ChainId;
+
+use crate::config::Config;
+
+const DAY_MS: u64 = 86_400_000;
+
+/// Why a stage does not start. Each message names the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The policy cannot be used.
+    #[error("policy {path} cannot be used: {reason}", path = path.display())]
+    Policy {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The registered accounts cannot be worked for.
+    #[error("the registered accounts cannot be signed for: {0}")]
+    Accounts(String),
+    /// The nodes are of another chain.
+    #[error("chain.chain_id is {wanted}, and the node is of chain {found}; correct one of them")]
+    WrongChain {
+        /// As configured.
+        wanted: u64,
+        /// As the node says.
+        found: ChainId,
+    },
+    /// The nodes cannot be used as configured.
+    #[error("[chain]: {0}")]
+    Chain(String),
+}
+
+/// Reads a policy file.
+pub fn policies(path: &Path) -> Result<Policies, StartError> {
+    let wrong = |reason: String| StartError::Policy { path: path.to_path_buf(), reason };
+    let text = std::fs::read_to_string(path).map_err(|source| wrong(source.to_string()))?;
+    Policies::from_toml(&text).map_err(|error| wrong(error.to_string()))
+}
+
+/// How long closed requests are kept, in milliseconds.
+pub fn retention_ms(config: &Config) -> u64 {
+    config.retention_days.saturating_mul(DAY_MS)
+}

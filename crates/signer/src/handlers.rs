@@ -1,0 +1,71 @@
+//! What is done with the messages of the signing and the resign queue.
+//!
+//! Decides nothing about a request; the driver does.
+
+use std::sync::Arc;
+
+use signpost_host::clock::now;
+use signpost_host::consumer::{Handler, Stop};
+use signpost_host::inbox::Incoming;
+use signpost_txmgr::ports::{BroadcastQueue, Keys, OutcomeTopic, Store};
+use signpost_txmgr::signer::{Delivery, Disposition, Signer};
+use signpost_txmgr::wire::SignerPoke;
+
+/// The signing queue's.
+#[derive(Debug)]
+pub struct Signing<S, K, B, O>(pub Arc<Signer<S, K, B, O>>);
+
+impl<S, K, B, O> Handler for Signing<S, K, B, O>
+where
+    S: Store + 'static,
+    K: Keys + 'static,
+    B: BroadcastQueue + 'static,
+    O: OutcomeTopic + 'static,
+{
+    async fn handle(&self, messages: &[Incoming], _stop: &Stop) -> Vec<Disposition> {
+        let deliveries: Vec<_> = messages
+            .iter()
+            .map(|message| Delivery {
+                message_id: message.message_id.clone(),
+                group: message.group.clone(),
+                sender: message.sender.clone(),
+                trace: message.trace.clone(),
+                body: message.body.clone(),
+            })
+            .collect();
+        self.0.handle(&deliveries, now()).await
+    }
+}
+
+/// The resign queue's.
+#[derive(Debug)]
+pub struct Resigning<S, K, B, O>(pub Arc<Signer<S, K, B, O>>);
+
+impl<S, K, B, O> Handler for Resigning<S, K, B, O>
+where
+    S: Store + 'static,
+    K: Keys + 'static,
+    B: BroadcastQueue + 'static,
+    O: OutcomeTopic + 'static,
+{
+    async fn handle(&self, messages: &[Incoming], _stop: &Stop) -> Vec<Disposition> {
+        let mut dispositions = vec![Disposition::Done; messages.len()];
+        let (mut places, mut asks) = (Vec::new(), Vec::new());
+        for (at, message) in messages.iter().enumerate() {
+            match serde_json::from_str::<SignerPoke>(&message.body) {
+                Ok(ask) => {
+                    places.push(at);
+                    asks.push(ask);
+                }
+                // Only we write to this queue. A poke that cannot be read is replaced by the sweep's.
+                Err(error) => tracing::error!(%error, message_id = %message.message_id, "not a poke; dropped"),
+            }
+        }
+        for (at, disposition) in places.into_iter().zip(self.0.handle_asks(&asks, now()).await) {
+            if let Some(slot) = dispositions.get_mut(at) {
+                *slot = disposition;
+            }
+        }
+        dispositions
+    }
+}
