@@ -101,17 +101,26 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
         }
     }
 
-    /// Pokes every lane with open slots, now and then again, in place of pokes that were lost.
+    /// Pokes every lane with open slots in place of pokes that were lost, then looks at some idle ones.
+    pub async fn sweep_once(&self) {
+        let sweep = match self.broadcaster.sweep(now()).await {
+            Ok(sweep) => sweep,
+            Err(error) => return tracing::warn!(%error, "the accounts cannot be read; the next sweep will"),
+        };
+        if !sweep.pokes.is_empty()
+            && let Err(error) = self.queue.poke_lanes(&sweep.pokes).await
+        {
+            tracing::warn!(%error, "lanes were not poked; the next sweep will");
+        }
+        self.broadcaster.look_at_idle(&sweep.idle, now()).await;
+    }
+
+    /// Sweeps now and then again, until the order to stop.
     pub async fn sweep(&self, every: Duration, stop: &Stop) {
         loop {
-            match self.broadcaster.sweep(now()).await {
-                Ok(pokes) if pokes.is_empty() => {}
-                Ok(pokes) => {
-                    if let Err(error) = self.queue.poke_lanes(&pokes).await {
-                        tracing::warn!(%error, "lanes were not poked; the next sweep will");
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "the accounts cannot be read; the next sweep will"),
+            tokio::select! {
+                () = stopped(stop) => return,
+                () = self.sweep_once() => {}
             }
             tokio::select! {
                 () = stopped(stop) => return,

@@ -20,6 +20,8 @@ mod perform;
 
 use std::collections::BTreeMap;
 
+use futures_util::stream::{self, StreamExt as _};
+
 use crate::account::{Head, SeenFee};
 use crate::machine::{Action, Tuning, next_action};
 use crate::ports::{Chain, ChainView, OutcomeTopic, PortError, ResignQueue, Store, ViewQuery};
@@ -85,9 +87,26 @@ pub struct Round {
     pub chain_silent: bool,
 }
 
+/// What a sweep has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sweep {
+    /// The lanes with open slots: sent in place of pokes that were lost, before anything else.
+    pub pokes: Vec<LanePoke>,
+    /// Idle lanes whose turn it is.
+    pub idle: Vec<AccountKey>,
+}
+
+impl Sweep {
+    /// Idle lanes looked at in one sweep: a node is asked four things about each, and public ones allow
+    /// 10,000 calls in five minutes. More idle lanes than these take turns.
+    pub const IDLE_LOOKS: usize = 100;
+}
+
 impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O> {
     /// Most times the decisions of one round are taken again after what they changed.
     const MAX_TURNS: usize = 4;
+    /// Idle lanes looked at at once.
+    const IDLE_LOOKS_AT_ONCE: usize = 8;
     /// An address is looked at for code this often.
     const CODE_EVERY_MS: u64 = 10 * 60 * 1_000;
 
@@ -127,18 +146,28 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         Ok(Round { open: head.open_slots(), changed, chain_seen, chain_silent: asked && !chain_seen })
     }
 
-    /// The lanes with open slots, as pokes: what a sweep sends in place of lost ones. Idle lanes get
-    /// their one round here, which takes up nonces another program used.
-    pub async fn sweep(&self, now: Millis) -> Result<Vec<LanePoke>, PortError> {
-        let mut pokes = Vec::new();
-        for head in self.store.accounts().await? {
-            if head.open_slots() > 0 {
-                pokes.push(LanePoke { account: head.account.to_string(), cause: format!("sweep at {now}") });
-            } else if let Err(error) = self.round(&mut Lane::new(head.account, now), now).await {
-                tracing::warn!(%error, account = %head.account, "an idle lane could not be looked at");
+    /// What a sweep has to do: every lane with open slots is to be poked, and some of the idle ones are to
+    /// be looked at by [`Self::look_at_idle`], in turn.
+    pub async fn sweep(&self, now: Millis) -> Result<Sweep, PortError> {
+        let (open, mut idle): (Vec<_>, Vec<_>) =
+            self.store.accounts().await?.into_iter().partition(|head| head.open_slots() > 0);
+        let poke = |head: &Head| LanePoke { account: head.account.to_string(), cause: format!("sweep at {now}") };
+        idle.sort_unstable_by_key(|head| head.account);
+        let begin = turn_of(now, idle.len());
+        idle.rotate_left(begin);
+        idle.truncate(Sweep::IDLE_LOOKS);
+        let idle = idle.into_iter().map(|head| head.account).collect();
+        Ok(Sweep { pokes: open.iter().map(poke).collect(), idle })
+    }
+
+    /// Gives idle lanes their one round each, which takes up nonces another program used.
+    pub async fn look_at_idle(&self, idle: &[AccountKey], now: Millis) {
+        let looks = idle.iter().copied().map(|account| async move {
+            if let Err(error) = self.round(&mut Lane::new(account, now), now).await {
+                tracing::warn!(%error, %account, "an idle lane could not be looked at");
             }
-        }
-        Ok(pokes)
+        });
+        stream::iter(looks).buffer_unordered(Self::IDLE_LOOKS_AT_ONCE).collect::<()>().await;
     }
 
     /// Reads the open slots of the window and their records.
@@ -335,6 +364,14 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
 /// The chain is asked about what is not settled, and about an idle lane's account.
 fn asks_chain(lane: &Lane) -> bool {
     lane.records.is_empty() || lane.records.values().any(|record| record.phase.settlement().is_none())
+}
+
+/// Where among so many idle lanes the sweep of this minute begins.
+fn turn_of(now: Millis, idle: usize) -> usize {
+    let (Ok(looks), Ok(idle)) = (u64::try_from(Sweep::IDLE_LOOKS), u64::try_from(idle)) else { return 0 };
+    let minute = now.0.checked_div(60_000).unwrap_or(0);
+    let begin = minute.wrapping_mul(looks).checked_rem(idle).unwrap_or(0);
+    usize::try_from(begin).unwrap_or(0)
 }
 
 fn was_sent(record: &Record) -> bool {

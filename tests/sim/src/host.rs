@@ -108,11 +108,11 @@ async fn pass(world: &World, broadcaster: &TrialBroadcaster, account: AccountKey
     }
 }
 
-/// One sweep: pokes for every lane with open slots.
+/// One sweep: pokes for every lane with open slots, then a look at the idle ones.
 pub async fn sweep(world: &World, broadcaster: &TrialBroadcaster) {
-    if let Ok(pokes) = broadcaster.sweep(world.clock.now()).await
-        && !pokes.is_empty()
-    {
-        let _ = world.queues.poke_lanes(&pokes).await;
+    let Ok(sweep) = broadcaster.sweep(world.clock.now()).await else { return };
+    if !sweep.pokes.is_empty() {
+        let _ = world.queues.poke_lanes(&sweep.pokes).await;
     }
+    broadcaster.look_at_idle(&sweep.idle, world.clock.now()).await;
 }

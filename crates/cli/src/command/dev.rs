@@ -19,7 +19,9 @@ use super::account::{Asked, register};
 use super::worker::log_to_file;
 use super::{CommandError, Session, asked_to_stop, told};
 use crate::aws::{self, LOOPBACK_REGION, Target};
-use crate::config::{Chain, Config, Queues, SendTo, Tables, Timing, Worker};
+use crate::config::{
+    BROADCASTER_CONCURRENCY, Chain, Config, Queues, SIGNER_CONCURRENCY, SendTo, Tables, Timing, Worker,
+};
 use crate::find;
 use crate::stack::provision::{self, Resources, Wanted};
 use crate::stack::servers::{LocalStack, Options};
@@ -33,7 +35,6 @@ const FUNDS_WEI: &str = "0x21e19e0c9bab2400000";
 const RETENTION_DAYS: u64 = 90;
 /// For what a worker has in hand at Ctrl-C.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
-const CONCURRENCY: u64 = 8;
 /// Chapel's: 0.1 gwei.
 const FEE_FLOOR_WEI: u64 = 100_000_000;
 /// A local node costs nothing to ask: twice per block and a bit.
@@ -251,8 +252,8 @@ fn config(stack: &LocalStack, made: &Resources, policy_file: PathBuf, chain_id: 
         retention_days: RETENTION_DAYS,
         timing: Timing { poll_ms: Some(POLL_MS), ..Timing::default() },
         worker: Worker {
-            signer_concurrency: CONCURRENCY,
-            broadcaster_concurrency: CONCURRENCY,
+            signer_concurrency: SIGNER_CONCURRENCY,
+            broadcaster_concurrency: BROADCASTER_CONCURRENCY,
             visibility_s: VISIBILITY_S,
         },
     }

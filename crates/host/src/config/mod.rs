@@ -44,9 +44,12 @@ use signpost_txmgr::broadcaster::Finality;
 /// in a queue and 14 in its dead-letter queue.
 pub const RETENTION_DAYS_MIN: u64 = 30;
 const RETENTION_DAYS: u64 = 90;
-/// Lanes one process works on at once; more than there are accounts changes nothing.
-const CONCURRENCY: u64 = 8;
-const CONCURRENCY_MAX: u64 = 256;
+/// Batches the signer works on at once.
+pub const SIGNER_CONCURRENCY: u64 = 8;
+/// Lanes one process works on at once. A pass mostly waits for the next block, and a lane that must wait
+/// for another's pass to end waits up to two minutes: rather too many than too few.
+pub const BROADCASTER_CONCURRENCY: u64 = 200;
+const CONCURRENCY_MAX: u64 = 4_096;
 /// Half a minute is a crash nobody notices, and three renewals within it.
 const VISIBILITY_S: u64 = 30;
 const VISIBILITY_MIN_S: u64 = 3;
@@ -378,10 +381,10 @@ fn read_timing(section: &mut Section<'_, '_>) -> Timing {
 }
 
 fn read_worker(section: &mut Section<'_, '_>) -> Worker {
-    let mut at_once = |key: &str| section.within(key, 1, CONCURRENCY_MAX).unwrap_or(CONCURRENCY);
+    let mut at_once = |key: &str, usual| section.within(key, 1, CONCURRENCY_MAX).unwrap_or(usual);
     Worker {
-        signer_concurrency: at_once("signer_concurrency"),
-        broadcaster_concurrency: at_once("broadcaster_concurrency"),
+        signer_concurrency: at_once("signer_concurrency", SIGNER_CONCURRENCY),
+        broadcaster_concurrency: at_once("broadcaster_concurrency", BROADCASTER_CONCURRENCY),
         visibility_s: section.within("visibility_s", VISIBILITY_MIN_S, VISIBILITY_MAX_S).unwrap_or(VISIBILITY_S),
     }
 }
