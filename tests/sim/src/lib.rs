@@ -5,6 +5,7 @@
 //! * [`crash`]: one scenario, and one fault at each of its port calls in turn.
 //! * [`explorer`]: every interleaving of small worlds around the record machine.
 //! * [`mutants`]: known design bugs, to prove that the auditor can fail.
+//! * [`scale`]: how the time per request grows with everything that can grow.
 //!
 //! Nothing here is part of a program. No wall clock decides anything: a seed repeats exactly.
 //! Read next: [`simulation`].
@@ -20,6 +21,7 @@ pub mod explorer;
 pub mod host;
 pub mod mutants;
 pub mod random;
+pub mod scale;
 pub mod simulation;
 pub mod source;
 pub mod stage;
