@@ -5,7 +5,8 @@
 //! program has no way to a node and the broadcaster's none to a key.
 //!
 //! Read in this order: [`config`], [`aws`] and [`session`], [`world`] (the real ports), [`inbox`] and
-//! [`consumer`] (a queue, consumed), [`start`], [`clock`].
+//! [`consumer`] (a queue, consumed), [`start`], [`clock`]; `lambda` (feature `lambda`) hosts a stage as a
+//! function.
 //!
 //! **Architecture invariant:** depends on neither `signpost-bsc` nor the `kms` feature of
 //! `signpost-aws`.
@@ -15,6 +16,8 @@ pub mod clock;
 pub mod config;
 pub mod consumer;
 pub mod inbox;
+#[cfg(feature = "lambda")]
+pub mod lambda;
 pub mod session;
 pub mod start;
 pub mod world;

@@ -3,16 +3,18 @@
 //! Takes requests and pokes and changes records through the driver in `signpost_txmgr::signer`. Never
 //! talks to a node.
 //!
-//! Read in this order: [`handlers`], and the driver itself.
+//! Read in this order: [`handlers`], the driver itself, and [`function`], which hosts it in Lambda.
 //!
 //! **Architecture invariant:** does not depend on `signpost-bsc`.
 
+pub mod function;
 pub mod handlers;
 
 use signpost_aws::kms::KmsKeys;
 use signpost_aws::sns::SnsOutcomeTopic;
 use signpost_aws::sqs::SqsBroadcastQueue;
 use signpost_aws::store::DynamoStore;
+use signpost_host::config::Shared;
 use signpost_host::session::Session;
 use signpost_host::start::{StartError, retention_ms};
 use signpost_host::{told, world};
@@ -29,12 +31,12 @@ pub type RealSigner = Signer<DynamoStore, KmsKeys, SqsBroadcastQueue, SnsOutcome
 
 /// Makes the stage and checks what can be checked before the first message: the accounts' keys, each
 /// read once.
-pub async fn signer(session: &Session, policies: Policies) -> Result<RealSigner, StartError> {
+pub async fn signer(session: &Session<impl Shared>, policies: Policies) -> Result<RealSigner, StartError> {
     let config = &session.config;
     let config = SignerConfig {
-        chain_id: ChainId(config.chain.chain_id),
+        chain_id: ChainId(config.chain_id()),
         policies,
-        network: NetworkRules { fee_floor: Wei::from(config.chain.fee_floor_wei) },
+        network: NetworkRules { fee_floor: Wei::from(config.fee_floor_wei()) },
         retention_ms: retention_ms(config),
         sign_concurrency: SIGN_CONCURRENCY,
     };
@@ -45,6 +47,6 @@ pub async fn signer(session: &Session, policies: Policies) -> Result<RealSigner,
 }
 
 /// The accounts' keys.
-pub fn keys(session: &Session) -> KmsKeys {
+pub fn keys<C>(session: &Session<C>) -> KmsKeys {
     KmsKeys::new(&session.sdk)
 }

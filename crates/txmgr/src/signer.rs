@@ -185,12 +185,18 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         Ok(heads)
     }
 
-    async fn refresh_registry(&self) -> Result<Vec<Head>, PortError> {
-        let mut heads = self.store.accounts().await?;
-        heads.retain(|head| head.account.chain_id == self.config.chain_id);
-        let names = heads.iter().map(|head| (head.name.to_string(), head.account)).collect();
+    async fn refresh_registry(&self) -> Result<(), PortError> {
+        self.note_accounts(&self.store.accounts().await?);
+        Ok(())
+    }
+
+    /// Takes up the accounts of our chain.
+    fn note_accounts(&self, registered: &[Head]) -> Vec<Head> {
+        let ours: Vec<_> =
+            registered.iter().filter(|head| head.account.chain_id == self.config.chain_id).cloned().collect();
+        let names = ours.iter().map(|head| (head.name.to_string(), head.account)).collect();
         *self.registry.lock().expect("no code panics while holding the registry") = names;
-        Ok(heads)
+        ours
     }
 
     /// Which account a request means, as far as the registry knows.

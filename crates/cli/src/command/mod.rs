@@ -79,15 +79,18 @@ impl CommandError {
         match self {
             Self::Config(_)
             | Self::Input(_)
-            | Self::Start(StartError::Policy { .. } | StartError::WrongChain { .. } | StartError::Chain(_)) => {
-                ExitCode::from(MISUSE)
-            }
+            | Self::Start(
+                StartError::Configuration(_)
+                | StartError::Policy { .. }
+                | StartError::WrongChain { .. }
+                | StartError::Chain(_),
+            ) => ExitCode::from(MISUSE),
             Self::Stack(_)
             | Self::File { .. }
             | Self::Aws { .. }
             | Self::Port(_)
             | Self::Unknown(_)
-            | Self::Start(StartError::Accounts(_))
+            | Self::Start(StartError::Accounts(_) | StartError::Secret(_))
             | Self::Demo(_)
             | Self::Signals(_) => ExitCode::FAILURE,
         }

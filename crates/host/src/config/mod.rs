@@ -4,7 +4,8 @@
 //! Nothing that touches safety has a default: chain, nodes, queues, tables, topic and policy must be
 //! named. A key that is not known is a problem, not a remark, since it may be a misspelt rule.
 //!
-//! Never reads a clock, never connects. Read next: [`reader`].
+//! Never reads a clock, never connects. Read next: [`reader`], and [`environment`], which is how a Lambda
+//! function is told the same.
 //!
 //! ## `[chain]`
 //!
@@ -31,7 +32,9 @@
 //! The network's price is the highest of the last blocks' 60th percentiles (`eth_feeHistory`), held between
 //! floor and ceiling; `eth_gasPrice`, a constant on BSC, counts only if those blocks say nothing.
 
+pub mod environment;
 mod reader;
+mod shared;
 mod write;
 
 use std::fmt;
@@ -39,6 +42,8 @@ use std::path::{Path, PathBuf};
 
 use reader::Section;
 use signpost_txmgr::broadcaster::Finality;
+
+pub use self::shared::{Shared, Watched};
 
 /// The floor of [`Config::retention_days`]: a request must outlive every possible redelivery, 14 days
 /// in a queue and 14 in its dead-letter queue.
@@ -62,6 +67,7 @@ const TIMING_MAX_MS: u64 = 86_400_000;
 
 const CHAIN_KEYS: &[&str] =
     &["chain_id", "rpc_urls", "send_to", "fee_floor_wei", "finality", "fee_ceiling_wei", "private_only", "private"];
+const PRIVATE_KEYS: &[&str] = &["url", "shape", "authorization_env", "mev_builders"];
 
 /// Everything a worker must know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,8 +143,8 @@ pub struct PrivateEndpoint {
     pub url: String,
     /// Its request.
     pub shape: PrivateShape,
-    /// The environment variable that holds the `Authorization` header.
-    pub authorization_env: String,
+    /// Its secret.
+    pub authorization: Authorization,
     /// Builders to name in the request; none leaves it to the provider.
     pub mev_builders: Vec<String>,
 }
@@ -149,6 +155,24 @@ impl fmt::Debug for PrivateEndpoint {
             .field("shape", &self.shape)
             .field("mev_builders", &self.mev_builders)
             .finish_non_exhaustive()
+    }
+}
+
+/// Where the `Authorization` header of a private endpoint is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Authorization {
+    /// In this environment variable.
+    Variable(String),
+    /// Here: it came with the endpoint, from a secret. `Debug` does not show it.
+    Value(String),
+}
+
+impl fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Variable(name) => f.debug_tuple("Variable").field(name).finish(),
+            Self::Value(_) => f.debug_tuple("Value").finish_non_exhaustive(),
+        }
     }
 }
 
@@ -233,6 +257,12 @@ pub enum ConfigError {
         /// One line each.
         problems: Vec<String>,
     },
+    /// The environment of a Lambda function, or the secret it names, is wrong.
+    #[error("the configuration has {count} problem(s):\n  {list}", count = problems.len(), list = problems.join("\n  "))]
+    Environment {
+        /// One line each.
+        problems: Vec<String>,
+    },
     /// No file was named, and no local stack runs.
     #[error("no configuration: give --config FILE, set SIGNPOST_CONFIG, or start a local stack with `signpost dev`")]
     NotFound,
@@ -294,21 +324,13 @@ fn read(file: &toml::Table, here: &Path, problems: &mut Vec<String>) -> Option<C
 fn read_chain(section: &mut Section<'_, '_>) -> Option<Chain> {
     let chain_id = section.whole("chain_id", 1, u64::MAX);
     let rpc_urls = section.urls("rpc_urls");
-    let send_to = match section.text("send_to").as_deref() {
-        Some("all") => Some(SendTo::All),
-        Some("first") => Some(SendTo::First),
-        Some(_) => {
-            section.problem("send_to", "must be \"all\" (every node gets each transaction) or \"first\"");
-            None
-        }
-        None => None,
-    };
+    let send_to = read_send_to(section, "send_to");
     let fee_floor_wei = section.whole("fee_floor_wei", 0, u64::MAX);
     let fee_ceiling_wei = section.within("fee_ceiling_wei", 1, u64::MAX);
     if fee_ceiling_wei.zip(fee_floor_wei).is_some_and(|(ceiling, floor)| ceiling < floor) {
         section.problem("fee_ceiling_wei", "is below fee_floor_wei");
     }
-    let private = read_private(section);
+    let private = read_private(section, PRIVATE_KEYS);
     let finality =
         section.word_or("finality", ("finalized", Finality::Finalized), CONFIRMATIONS_MAX, Finality::Confirmations);
     Some(Chain {
@@ -322,10 +344,20 @@ fn read_chain(section: &mut Section<'_, '_>) -> Option<Chain> {
     })
 }
 
+fn read_send_to(section: &mut Section<'_, '_>, key: &str) -> Option<SendTo> {
+    match section.text(key)?.as_str() {
+        "all" => Some(SendTo::All),
+        "first" => Some(SendTo::First),
+        _ => {
+            section.problem(key, "must be \"all\" (every node gets each transaction) or \"first\"");
+            None
+        }
+    }
+}
+
 /// Without an answer to `private_only` there are no private endpoints to use: whom a transaction may be
 /// shown to has no default.
-fn read_private(section: &mut Section<'_, '_>) -> Option<Private> {
-    let keys = &["url", "shape", "authorization_env", "mev_builders"];
+fn read_private(section: &mut Section<'_, '_>, keys: &[&str]) -> Option<Private> {
     let endpoints = section.each("private", keys, read_private_endpoint)?;
     if endpoints.is_empty() {
         if section.optional_flag("private_only").is_some() {
@@ -345,30 +377,38 @@ fn read_private_endpoint(section: &mut Section<'_, '_>) -> Option<PrivateEndpoin
             return None;
         }
     };
-    let authorization_env = section.text("authorization_env").filter(|name| {
-        let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        if !is_name {
-            // It may be the secret itself: it is not shown.
-            section.problem("authorization_env", "must be the name of an environment variable, not its value");
-        }
-        is_name
-    });
+    let authorization = read_authorization(section);
     let mev_builders = section.optional_texts("mev_builders")?;
-    Some(PrivateEndpoint { url: url?, shape, authorization_env: authorization_env?, mev_builders })
+    Some(PrivateEndpoint { url: url?, shape, authorization: authorization?, mev_builders })
+}
+
+/// A key `authorization` is known only in a secret; in a file it has been reported by now.
+fn read_authorization(section: &mut Section<'_, '_>) -> Option<Authorization> {
+    if section.has("authorization") {
+        return section.text("authorization").map(Authorization::Value);
+    }
+    let name = section.text("authorization_env")?;
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        return Some(Authorization::Variable(name));
+    }
+    // It may be the secret itself: it is not shown.
+    section.problem("authorization_env", "must be the name of an environment variable, not its value");
+    None
 }
 
 fn read_queues(section: &mut Section<'_, '_>) -> Option<Queues> {
     let signing_url = section.url("signing_url");
-    let mut fifo = |key: &str| {
-        let url = section.url(key)?;
-        if !is_fifo(&url) {
-            section
-                .problem(key, "must be a FIFO queue: its message groups are what keeps a lane to one pass at a time");
-        }
-        Some(url)
-    };
-    let (resign_url, broadcast_url) = (fifo("resign_url"), fifo("broadcast_url"));
+    let (resign_url, broadcast_url) = (must_be_fifo(section, "resign_url"), must_be_fifo(section, "broadcast_url"));
     Some(Queues { signing_url: signing_url?, resign_url: resign_url?, broadcast_url: broadcast_url? })
+}
+
+/// The URL of a queue between the stages.
+fn must_be_fifo(section: &mut Section<'_, '_>, key: &str) -> Option<String> {
+    let url = section.url(key)?;
+    if !is_fifo(&url) {
+        section.problem(key, "must be a FIFO queue: its message groups are what keeps a lane to one pass at a time");
+    }
+    Some(url)
 }
 
 fn read_timing(section: &mut Section<'_, '_>) -> Timing {
@@ -475,7 +515,7 @@ authorization_env = "OTHER"
         assert_eq!(config.chain.fee_ceiling_wei, Some(5_000_000_000));
         let private = config.chain.private.as_ref().unwrap();
         assert!(private.only);
-        assert_eq!(private.endpoints[0].authorization_env, "DOOR_AUTHORIZATION");
+        assert_eq!(private.endpoints[0].authorization, Authorization::Variable("DOOR_AUTHORIZATION".to_owned()));
         assert_eq!(private.endpoints[0].mev_builders, ["bloxroute", "48club"]);
         assert_eq!(private.endpoints[1].shape, PrivateShape::Bloxroute);
         assert!(private.endpoints[1].mev_builders.is_empty());

@@ -81,6 +81,10 @@ impl<'t, 'p> Section<'t, 'p> {
         }
     }
 
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
     /// A value that must be there. Of a missing section only the section itself is reported.
     fn required(&mut self, key: &str) -> Option<&'t Value> {
         let table = self.table?;
@@ -203,7 +207,7 @@ impl<'t, 'p> Section<'t, 'p> {
 }
 
 /// Whether one word is the other with a slip: a letter more, less, other, or two exchanged.
-fn is_near(found: &str, known: &str) -> bool {
+pub(super) fn is_near(found: &str, known: &str) -> bool {
     let (found, known): (Vec<char>, Vec<char>) = (found.chars().collect(), known.chars().collect());
     let same_start = found.iter().zip(&known).take_while(|(a, b)| a == b).count();
     let same_end = found.iter().rev().zip(known.iter().rev()).take_while(|(a, b)| a == b).count();

@@ -3,7 +3,7 @@
 use signpost_txmgr::broadcaster::Finality;
 use toml::{Table, Value};
 
-use super::{Chain, Config, PrivateShape, SendTo};
+use super::{Authorization, Chain, Config, PrivateShape, SendTo};
 
 impl Config {
     /// The text of a configuration file.
@@ -75,12 +75,17 @@ fn chain(chain: &Chain) -> Vec<(&'static str, Value)> {
             let shape = match endpoint.shape {
                 PrivateShape::Bloxroute => "bloxroute",
             };
-            section(vec![
+            let mut entries = vec![
                 ("url", text(&endpoint.url)),
                 ("shape", text(shape)),
-                ("authorization_env", text(&endpoint.authorization_env)),
                 ("mev_builders", texts(&endpoint.mev_builders)),
-            ])
+            ];
+            match &endpoint.authorization {
+                Authorization::Variable(name) => entries.push(("authorization_env", text(name))),
+                // It belongs to a secret, not into a file.
+                Authorization::Value(_) => {}
+            }
+            section(entries)
         });
         entries.push(("private", Value::Array(endpoints.collect())));
         entries.push(("private_only", Value::Boolean(private.only)));

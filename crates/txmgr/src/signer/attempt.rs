@@ -10,7 +10,7 @@ use crate::record::{Attempt, AttemptKind, CancelCause, Phase, Reason, Record, St
 use crate::request::Refused;
 use crate::signature::{KeyError, PublicKey, SignatureError};
 use crate::tx::{Fee, UnsignedTx};
-use crate::units::{KmsKeyId, Millis, Wei};
+use crate::units::{Address, ChainId, KmsKeyId, Millis, Wei};
 use crate::wire::{LanePoke, SignerPoke};
 
 use super::{Disposition, Signer};
@@ -31,9 +31,17 @@ pub enum AttemptError {
     #[error("the KMS key belongs to {found}, not to the account {expected}")]
     WrongKey {
         /// The account's address.
-        expected: crate::units::Address,
+        expected: Address,
         /// The key's address.
-        found: crate::units::Address,
+        found: Address,
+    },
+    /// Accounts are registered, and none is of the chain the signer is for.
+    #[error("the registered accounts are of chain {found}, and this signer is for chain {wanted}")]
+    WrongChain {
+        /// As configured.
+        wanted: ChainId,
+        /// As registered.
+        found: ChainId,
     },
     /// What the key service returned is no signature of ours.
     #[error("the key service returned a signature that does not verify")]
@@ -247,13 +255,23 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     /// Reads the public key of every registered account once, so that a wrong key stops the start
     /// and not the first request.
     pub async fn warm_up(&self) -> Result<(), AttemptError> {
-        for head in self.refresh_registry().await.map_err(AttemptError::Store)? {
-            let key = self.public_key(&head.kms_key_id).await?;
-            if key.address() != head.account.address {
-                return Err(AttemptError::WrongKey { expected: head.account.address, found: key.address() });
-            }
+        let registered = self.store.accounts().await.map_err(AttemptError::Store)?;
+        let ours = self.note_accounts(&registered);
+        if let (true, Some(other)) = (ours.is_empty(), registered.first()) {
+            // Each request would be rejected, and that is an outcome: better none at all.
+            let (wanted, found) = (self.config.chain_id, other.account.chain_id);
+            return Err(AttemptError::WrongChain { wanted, found });
+        }
+        for head in ours {
+            self.check_key(&head.kms_key_id, head.account.address).await?;
         }
         Ok(())
+    }
+
+    /// Whether a key is the one of this address. Reads it at most once per process.
+    pub async fn check_key(&self, id: &KmsKeyId, expected: Address) -> Result<(), AttemptError> {
+        let found = self.public_key(id).await?.address();
+        if found == expected { Ok(()) } else { Err(AttemptError::WrongKey { expected, found }) }
     }
 }
 
