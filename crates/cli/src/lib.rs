@@ -8,6 +8,7 @@
 //! crate.
 
 pub mod command;
+pub mod figures;
 pub mod find;
 pub mod stack;
 pub mod terminal;

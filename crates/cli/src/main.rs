@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use signpost_cli::command::{CommandError, account, cancel, demo, dev, status, submit, told, watch, worker};
+use signpost_cli::command::{CommandError, account, bench, cancel, demo, dev, status, submit, told, watch, worker};
 use signpost_cli::terminal::remark;
 
 /// Signs BNB Smart Chain transactions with AWS KMS and posts them, driven by SQS
@@ -34,6 +34,8 @@ enum Command {
     Watch(watch::Arguments),
     /// Register and show accounts
     Account(account::Arguments),
+    /// Load a Signpost and measure it
+    Bench(Box<bench::Arguments>),
 }
 
 #[tokio::main]
@@ -47,6 +49,7 @@ async fn main() -> ExitCode {
         Command::Cancel(arguments) => Box::pin(cancel::run(arguments)).await,
         Command::Watch(arguments) => Box::pin(watch::run(arguments)).await,
         Command::Account(arguments) => Box::pin(account::run(arguments)).await,
+        Command::Bench(arguments) => Box::pin(bench::run(*arguments)).await,
     };
     ended.unwrap_or_else(|error: CommandError| {
         remark(format!("error: {}", told(&error)));

@@ -3,6 +3,7 @@
 //! Read next: [`demo`], which uses all of it, or [`worker`].
 
 pub mod account;
+pub mod bench;
 pub mod cancel;
 pub mod demo;
 pub mod dev;

@@ -246,6 +246,11 @@ pub struct Rpc {
 }
 
 impl Rpc {
+    /// A node at a URL. Connects to nothing yet.
+    pub fn at(url: &str) -> Result<Self, StackError> {
+        Ok(Self { http: http_client()?, url: url.to_owned() })
+    }
+
     /// Where it is.
     pub fn url(&self) -> &str {
         &self.url

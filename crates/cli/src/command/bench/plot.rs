@@ -1,0 +1,68 @@
+//! Draws what several runs came to: latency over load, and throughput over accounts.
+
+use plotters::prelude::*;
+
+use super::load::Load;
+use super::report::Report;
+
+const SIZE: (u32, u32) = (960, 420);
+
+/// The drawing, in SVG.
+pub(super) fn draw(reports: &[Report]) -> String {
+    let mut svg = String::new();
+    let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+    let (left, right) = area.split_horizontally(SIZE.0 / 2);
+    let latency = |percent: usize| -> Vec<(f64, f64)> {
+        reports.iter().filter_map(|report| Some((load(report), number(report.mined().at(percent)?)))).collect()
+    };
+    let outcome: Vec<(f64, f64)> =
+        reports.iter().filter_map(|report| Some((load(report), number(report.published().at(50)?)))).collect();
+    let lines = [("mined, p50", latency(50)), ("mined, p99", latency(99)), ("outcome, p50", outcome)];
+    let drawn = area
+        .fill(&WHITE)
+        .and_then(|()| chart(&left, "ms after the message, by load", &lines))
+        .and_then(|()| chart(&right, "finalized per second, by accounts", &[("finalized/s", throughput(reports))]))
+        .and_then(|()| area.present());
+    drawn.expect("writing to a string does not fail");
+    drop((left, right, area));
+    svg
+}
+
+fn load(report: &Report) -> f64 {
+    match report.load {
+        Load::Open { per_second } => per_second,
+        Load::Closed { clients } => f64::from(u32::try_from(clients).unwrap_or(u32::MAX)),
+    }
+}
+
+fn throughput(reports: &[Report]) -> Vec<(f64, f64)> {
+    let accounts = |report: &Report| f64::from(u32::try_from(report.accounts).unwrap_or(u32::MAX));
+    reports.iter().filter_map(|report| Some((accounts(report), report.final_per_second()?))).collect()
+}
+
+fn number(ms: u64) -> f64 {
+    f64::from(u32::try_from(ms).unwrap_or(u32::MAX))
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+type Drawn<'a> = Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>>;
+
+fn chart<'a>(area: &Area<'a>, title: &str, lines: &[(&str, Vec<(f64, f64)>)]) -> Drawn<'a> {
+    let all = || lines.iter().flat_map(|(_, points)| points);
+    let most = |pick: fn(&(f64, f64)) -> f64| all().map(pick).fold(1.0, f64::max) * 1.05;
+    let mut chart = ChartBuilder::on(area)
+        .caption(title, ("sans-serif", 15))
+        .margin(12)
+        .x_label_area_size(30)
+        .y_label_area_size(50)
+        .build_cartesian_2d(0.0..most(|point| point.0), 0.0..most(|point| point.1))?;
+    chart.configure_mesh().light_line_style(WHITE).draw()?;
+    for (at, (name, points)) in lines.iter().enumerate() {
+        let style = Palette99::pick(at).stroke_width(2);
+        chart
+            .draw_series(LineSeries::new(points.iter().copied(), style).point_size(3))?
+            .label(*name)
+            .legend(move |(x, y)| PathElement::new(vec![(x, y), (x.saturating_add(16), y)], style));
+    }
+    chart.configure_series_labels().position(SeriesLabelPosition::UpperLeft).background_style(WHITE).draw()
+}
