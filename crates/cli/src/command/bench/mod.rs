@@ -12,6 +12,7 @@ mod local;
 mod plot;
 mod report;
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::world;
 
 use self::load::{Load, Payload, Sent};
 use self::local::Local;
-use self::report::{Cost, Report};
+use self::report::{Cost, Memory, Report};
 
 /// More than a request of ours ever waits; a run that does not end in it has found something.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -35,6 +36,7 @@ Examples:
   signpost bench --local --count 500 --rate 40
   signpost bench --local --accounts 1,3,10 --clients 100 --count 1000 --plot accounts.svg
   signpost bench --local --rate 10,20,40,80 --plot load.svg
+  signpost bench --local --rate 10 --count 18000 --plot soak.svg
   signpost bench --account hot --rate 5 --count 100 --json
 
 Open loop (--rate): so many requests a second, whatever comes back. Closed loop (--clients): so many
@@ -141,11 +143,27 @@ async fn names(session: &Session, asked: &[String]) -> Result<Vec<String>, Comma
 /// A run on the local stack, with what each of its stages cost.
 async fn local_run(local: &Local, load: Load, arguments: &Arguments) -> Result<Report, CommandError> {
     let before = local.costs();
-    let mut report = measure(local.session(), load, &local.names(), arguments).await?;
+    let mut memory = Memory::default();
+    let names = local.names();
+    let measured = tokio::select! {
+        measured = measure(local.session(), load, &names, arguments) => measured,
+        never = watch_memory(local, &mut memory) => match never {},
+    };
+    let mut report = measured?;
+    report.memory = memory;
     report.costs =
         local.costs().into_iter().zip(before).map(|(after, before)| Cost::between(&before, &after)).collect();
     report.accounts = local.names().len();
     Ok(report)
+}
+
+/// Looks at the stages' memory until dropped.
+async fn watch_memory(local: &Local, memory: &mut Memory) -> Infallible {
+    for second in (0_u32..).step_by(2) {
+        memory.add(second, &local.costs());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    std::future::pending().await
 }
 
 /// One run: sends, waits for every outcome, and counts.

@@ -1,17 +1,19 @@
-//! Draws what several runs came to: latency over load, and throughput over accounts.
+//! Draws what several runs came to: latency over load, throughput over accounts, and memory over the time
+//! of the last run.
 
 use plotters::prelude::*;
 
 use super::load::Load;
 use super::report::Report;
 
-const SIZE: (u32, u32) = (960, 420);
+const SIZE: (u32, u32) = (1_320, 400);
 
 /// The drawing, in SVG.
 pub(super) fn draw(reports: &[Report]) -> String {
     let mut svg = String::new();
     let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-    let (left, right) = area.split_horizontally(SIZE.0 / 2);
+    let parts = area.split_evenly((1, 3));
+    let [left, middle, right] = parts.as_slice() else { unreachable!("it was split into three") };
     let latency = |percent: usize| -> Vec<(f64, f64)> {
         reports.iter().filter_map(|report| Some((load(report), number(report.mined().at(percent)?)))).collect()
     };
@@ -20,11 +22,12 @@ pub(super) fn draw(reports: &[Report]) -> String {
     let lines = [("mined, p50", latency(50)), ("mined, p99", latency(99)), ("outcome, p50", outcome)];
     let drawn = area
         .fill(&WHITE)
-        .and_then(|()| chart(&left, "ms after the message, by load", &lines))
-        .and_then(|()| chart(&right, "finalized per second, by accounts", &[("finalized/s", throughput(reports))]))
+        .and_then(|()| chart(left, "ms after the message, by load", &lines))
+        .and_then(|()| chart(middle, "finalized per second, by accounts", &[("finalized/s", throughput(reports))]))
+        .and_then(|()| chart(right, "MiB resident, by seconds of the last run", &memory(reports)))
         .and_then(|()| area.present());
     drawn.expect("writing to a string does not fail");
-    drop((left, right, area));
+    drop((parts, area));
     svg
 }
 
@@ -38,6 +41,21 @@ fn load(report: &Report) -> f64 {
 fn throughput(reports: &[Report]) -> Vec<(f64, f64)> {
     let accounts = |report: &Report| f64::from(u32::try_from(report.accounts).unwrap_or(u32::MAX));
     reports.iter().filter_map(|report| Some((accounts(report), report.final_per_second()?))).collect()
+}
+
+/// A line for each stage.
+fn memory(reports: &[Report]) -> Vec<(&'static str, Vec<(f64, f64)>)> {
+    let mut lines: Vec<(&'static str, Vec<(f64, f64)>)> = Vec::new();
+    for (second, stages) in reports.last().into_iter().flat_map(|report| &report.memory.looks) {
+        for (stage, kib) in stages {
+            let point = (f64::from(*second), number(*kib) / 1_024.0);
+            match lines.iter_mut().find(|(name, _)| name == stage) {
+                Some((_, points)) => points.push(point),
+                None => lines.push((stage, vec![point])),
+            }
+        }
+    }
+    lines
 }
 
 fn number(ms: u64) -> f64 {
@@ -60,7 +78,11 @@ fn chart<'a>(area: &Area<'a>, title: &str, lines: &[(&str, Vec<(f64, f64)>)]) ->
     for (at, (name, points)) in lines.iter().enumerate() {
         let style = Palette99::pick(at).stroke_width(2);
         chart
-            .draw_series(LineSeries::new(points.iter().copied(), style).point_size(3))?
+            .draw_series(LineSeries::new(points.iter().copied(), style).point_size(if points.len() > 50 {
+                0
+            } else {
+                3
+            }))?
             .label(*name)
             .legend(move |(x, y)| PathElement::new(vec![(x, y), (x.saturating_add(16), y)], style));
     }

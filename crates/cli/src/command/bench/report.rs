@@ -20,6 +20,28 @@ pub(super) struct Cost {
     stage: &'static str,
     cpu_ms: u64,
     peak_kib: u64,
+    resident_kib: u64,
+}
+
+/// Resident memory of the stages, looked at now and then.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Memory {
+    /// Seconds since the run began, and KiB of each stage.
+    pub(super) looks: Vec<(u32, Vec<(&'static str, u64)>)>,
+}
+
+impl Memory {
+    /// Adds a look.
+    pub(super) fn add(&mut self, second: u32, costs: &[Cost]) {
+        self.looks.push((second, costs.iter().map(|cost| (cost.stage, cost.resident_kib)).collect()));
+    }
+
+    /// How much each stage grew from the end of the run's first tenth, when caches are filled, to its end.
+    fn growth(&self) -> Vec<(&'static str, u64, u64)> {
+        let settled = self.looks.get(self.looks.len().div_ceil(10)).or(self.looks.first());
+        let (Some((_, then)), Some((_, now))) = (settled, self.looks.last()) else { return Vec::new() };
+        then.iter().zip(now).map(|((stage, then), (_, now))| (*stage, *then, *now)).collect()
+    }
 }
 
 /// One run.
@@ -28,6 +50,7 @@ pub(super) struct Report {
     pub(super) load: Load,
     pub(super) accounts: usize,
     pub(super) costs: Vec<Cost>,
+    pub(super) memory: Memory,
     sent: usize,
     executed: usize,
     ended: Vec<(&'static str, usize)>,
@@ -81,6 +104,7 @@ impl Report {
             load,
             accounts,
             costs: Vec::new(),
+            memory: Memory::default(),
             sent: sent.at.len(),
             executed: sent.closed.values().filter(executed).count(),
             ended: ended(sent),
@@ -143,6 +167,7 @@ impl Report {
             "finalAfterMs": self.finalized.json(),
             "publishedAfterMs": self.published.json(),
             "stages": stages.collect::<Vec<_>>(),
+            "rssKib": self.memory.growth().iter().map(|(stage, then, now)| json!({ "stage": stage, "afterWarmUp": then, "atEnd": now })).collect::<Vec<_>>(),
         })
     }
 
@@ -172,6 +197,9 @@ impl Report {
             let each = self.per_request(cost.cpu_ms).map_or("-".to_owned(), |ms| format!("{ms} ms CPU"));
             let peak = cost.peak_kib.checked_div(1_024).unwrap_or(0);
             lines.push(format!("  {:<22}{each} per request, {peak} MiB at most", cost.stage));
+        }
+        for (stage, then, now) in self.memory.growth() {
+            lines.push(format!("  {stage:<22}{then} KiB resident when warm, {now} KiB at the end"));
         }
         lines
     }
@@ -208,7 +236,7 @@ fn ended(sent: &Sent) -> Vec<(&'static str, usize)> {
 impl Cost {
     /// What the processes of a group cost so far; nothing where the system has no `/proc`.
     pub(super) fn of_group(stage: &'static str, group: Option<u32>) -> Self {
-        let mut cost = Self { stage, cpu_ms: 0, peak_kib: 0 };
+        let mut cost = Self { stage, ..Self::default() };
         let (Some(group), Ok(processes)) = (group, std::fs::read_dir("/proc")) else { return cost };
         for process in processes.flatten() {
             let Ok(stat) = std::fs::read_to_string(process.path().join("stat")) else { continue };
@@ -216,7 +244,8 @@ impl Cost {
             if ours == group {
                 cost.cpu_ms = cost.cpu_ms.saturating_add(ticks.saturating_mul(TICK_MS));
                 let status = std::fs::read_to_string(process.path().join("status")).unwrap_or_default();
-                cost.peak_kib = cost.peak_kib.max(peak_of(&status).unwrap_or(0));
+                cost.peak_kib = cost.peak_kib.max(kib_of(&status, "VmHWM:").unwrap_or(0));
+                cost.resident_kib = cost.resident_kib.max(kib_of(&status, "VmRSS:").unwrap_or(0));
             }
         }
         cost
@@ -237,9 +266,9 @@ fn group_and_ticks(stat: &str) -> Option<(u32, u64)> {
     Some((u32::try_from(number(2)?).ok()?, ticks))
 }
 
-/// `VmHWM` of `/proc/PID/status`, in KiB.
-fn peak_of(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+/// A size of `/proc/PID/status`, in KiB.
+fn kib_of(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
@@ -251,7 +280,9 @@ mod tests {
     fn what_the_kernel_says_of_a_process_is_read() {
         let stat = "12 (a (b) c) S 1 77 77 0 -1 4194560 1 2 3 4 150 25 0 0 20 0 9 0";
         assert_eq!(group_and_ticks(stat), Some((77, 175)));
-        assert_eq!(peak_of("Name:\tx\nVmHWM:\t   18324 kB\nVmRSS:\t 1 kB\n"), Some(18_324));
+        let status = "Name:\tx\nVmHWM:\t   18324 kB\nVmRSS:\t 1 kB\n";
+        assert_eq!((kib_of(status, "VmHWM:"), kib_of(status, "VmRSS:")), (Some(18_324), Some(1)));
+        assert_eq!(kib_of("Name:\tx\n", "VmRSS:"), None);
         assert_eq!(group_and_ticks("nonsense"), None);
     }
 
