@@ -23,7 +23,7 @@ Sets everything up under the target directory and runs every test.
 Usage: cargo verify [--rust-only | --e2e-only] [FILTER]
 
   --rust-only   only `cargo test --workspace`
-  --e2e-only    only `pytest tests/e2e`, on the local stack
+  --e2e-only    only `pytest tests/infra tests/e2e`: the template, and the local stack
   FILTER        only tests whose name contains it, in both
 
 The last line is `N passed, N failed`; the exit code is 0 only if tests ran and none failed.
@@ -107,7 +107,8 @@ fn verify(options: &Options) -> Result<Tally, String> {
     if !options.rust_only {
         remark("Running the end-to-end tests");
         let mut tests = Command::new(&tools.python);
-        tests.args(["-m", "pytest", "-p", "no:cacheprovider", "--color=no", "-v", "tests/e2e"]).envs(environment);
+        tests.args(["-m", "pytest", "-p", "no:cacheprovider", "--color=no", "-v", "tests/infra", "tests/e2e"]);
+        tests.envs(environment);
         if let Some(filter) = &options.filter {
             tests.args(["-k", filter]);
         }
