@@ -33,6 +33,8 @@ FUNCTIONS = (
     ("broadcaster", "signpost-broadcaster", False),
     ("sign-direct", "signpost-signer", True),
 )
+# Cargo.toml's profile for them: release, but small.
+PROFILE = "function"
 # A cold start reads the zip first. Lambda itself would take 50 MB.
 ZIP_BYTES_MAX = 4_000_000
 # The C library of provided.al2023. A program that asks for a newer one does not start there.
@@ -108,14 +110,14 @@ def build_here(wanted: list[Function], target_directory: Path) -> dict[str, Path
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "AMD64"):
         give_up(f"this machine is {sys.platform} {platform.machine()}; build on x86_64 Linux, or with --arch arm64")
     for package in sorted({function.package for function in wanted}):
-        run("cargo", "build", "--release", "--locked", "--package", package, "--bins")
-    return {function.name: target_directory / "release" / function.name for function in wanted}
+        run("cargo", "build", "--profile", PROFILE, "--locked", "--package", package, "--bins")
+    return {function.name: target_directory / PROFILE / function.name for function in wanted}
 
 
 def build_across(wanted: list[Function], target_directory: Path) -> dict[str, Path]:
     """cargo-lambda with zig, for Graviton.
 
-    Two of its habits matter. Where the release profile is silent it adds `panic=abort`, which would let one bad
+    Two of its habits matter. Where the profile is silent it adds `panic=abort`, which would let one bad
     record end the whole batch, and for x86_64 `target-cpu=haswell`: so the profile says `panic = "unwind"`, and
     x86_64 is built by plain cargo. And its --target-dir is broken: what it builds there it does not find
     again, so its own directory, target/lambda, it is.
@@ -134,8 +136,8 @@ def build_across(wanted: list[Function], target_directory: Path) -> dict[str, Pa
         run(tools / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *CROSS_TOOLS)
     env = {**os.environ, "PATH": f"{tools / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
     for package in sorted({function.package for function in wanted}):
-        run(tools / "bin" / "cargo-lambda", "lambda", "build", "--release", "--arm64", "--locked",
-            "--package", package, env=env)  # fmt: skip
+        run(tools / "bin" / "cargo-lambda", "lambda", "build", "--profile", PROFILE, "--arm64",
+            "--locked", "--package", package, env=env)  # fmt: skip
     return {function.name: target_directory / "lambda" / function.name / "bootstrap" for function in wanted}
 
 

@@ -30,6 +30,9 @@ The last line is `N passed, N failed`; the exit code is 0 only if tests ran and 
 
 Example: cargo verify --rust-only same_id";
 
+/// Packages whose programs the end-to-end tests run.
+const PROGRAMS: &[&str] = &["signpost", "signpost-signer", "signpost-broadcaster"];
+
 /// What was asked for.
 #[derive(Debug, Default)]
 struct Options {
@@ -131,16 +134,17 @@ fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// Builds the `signpost` command, which the end-to-end tests run, and says where it is.
+/// Builds the programs that the end-to-end tests run, and says where `signpost` is; the functions are beside it.
 fn program(root: &Path, tools: &Tools) -> Result<PathBuf, String> {
     remark("Building signpost");
     let built = cargo()
-        .args(["build", "--quiet", "--package", "signpost", "--bin", "signpost"])
+        .args(["build", "--quiet", "--bins"])
+        .args(PROGRAMS.iter().flat_map(|package| ["--package", package]))
         .current_dir(root)
         .status()
         .map_err(|error| format!("cannot run cargo: {error}"))?;
     if !built.success() {
-        return Err("signpost does not build".to_owned());
+        return Err("the programs do not build".to_owned());
     }
     let target = tools.directory.parent().ok_or("the local stack is not in a target directory")?;
     Ok(target.join("debug/signpost"))

@@ -25,7 +25,8 @@ use aws_lambda_events::event::sqs::SqsBatchResponse;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use signpost_txmgr::signer::Disposition;
 use tokio::sync::watch;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
 
 use self::event::{Event, Unusable};
 use self::time::TimeLeft;
@@ -119,11 +120,20 @@ where
 
 /// The one place where a function's logs begin, and where a recorder of its `metrics` is installed: once,
 /// before anything is counted. One JSON object per line, on stderr.
+///
+/// `RUST_LOG` is read as `LEVEL` and `MODULE=LEVEL`, separated by commas; spans and fields cannot be chosen by,
+/// which would cost a regular expression engine in the package.
 fn observe() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter);
+    let level = std::env::var("RUST_LOG").unwrap_or_default();
+    let filter = level.parse::<Targets>().ok().filter(|_| !level.is_empty());
+    let unreadable = filter.is_none() && !level.is_empty();
+    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
+    let filter = filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
     // A second subscriber is refused: the first one stays, as in a test that runs two functions.
-    let _ = lines.with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
+    if unreadable {
+        tracing::warn!("RUST_LOG cannot be read; the level is info");
+    }
 }
 
 /// Serves until the process is asked to end.
