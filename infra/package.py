@@ -33,8 +33,6 @@ FUNCTIONS = (
     ("broadcaster", "signpost-broadcaster", False),
     ("sign-direct", "signpost-signer", True),
 )
-# Cargo.toml's profile for them: release, but small.
-PROFILE = "function"
 # A cold start reads the zip first. Lambda itself would take 50 MB.
 ZIP_BYTES_MAX = 4_000_000
 # The C library of provided.al2023. A program that asks for a newer one does not start there.
@@ -110,8 +108,8 @@ def build_here(wanted: list[Function], target_directory: Path) -> dict[str, Path
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "AMD64"):
         give_up(f"this machine is {sys.platform} {platform.machine()}; build on x86_64 Linux, or with --arch arm64")
     for package in sorted({function.package for function in wanted}):
-        run("cargo", "build", "--profile", PROFILE, "--locked", "--package", package, "--bins")
-    return {function.name: target_directory / PROFILE / function.name for function in wanted}
+        run("cargo", "build", "--release", "--locked", "--package", package, "--bins")
+    return {function.name: target_directory / "release" / function.name for function in wanted}
 
 
 def build_across(wanted: list[Function], target_directory: Path) -> dict[str, Path]:
@@ -136,7 +134,7 @@ def build_across(wanted: list[Function], target_directory: Path) -> dict[str, Pa
         run(tools / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *CROSS_TOOLS)
     env = {**os.environ, "PATH": f"{tools / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
     for package in sorted({function.package for function in wanted}):
-        run(tools / "bin" / "cargo-lambda", "lambda", "build", "--profile", PROFILE, "--arm64",
+        run(tools / "bin" / "cargo-lambda", "lambda", "build", "--release", "--arm64",
             "--locked", "--package", package, env=env)  # fmt: skip
     return {function.name: target_directory / "lambda" / function.name / "bootstrap" for function in wanted}
 

@@ -41,7 +41,9 @@ pub async fn lanes(session: &Session<impl Watched>) -> Result<RealLanes, StartEr
     let chain = chain(session)?;
     let wanted = session.config.chain_id();
     match chain.chain_id().await {
-        Ok(found) if found.0 != wanted => return Err(StartError::WrongChain { wanted, found }),
+        Ok(found) if found.0 != wanted => {
+            return Err(StartError::WrongChain { wanted, whose: "the node is", found });
+        }
         Ok(_) => {}
         // Nodes come and go; the chain is asked again before a node is used.
         Err(error) => tracing::warn!(error = told(&error), "no node says which chain it is of; they are asked again"),

@@ -29,14 +29,16 @@ pub enum StartError {
     /// The registered accounts cannot be worked for.
     #[error("the registered accounts cannot be signed for: {0}")]
     Accounts(String),
-    /// The nodes are of another chain.
+    /// The nodes, or the registered accounts, are of another chain.
     #[error(
-        "chain.chain_id is {wanted}, and the node is of chain {found}; correct one of them (in Lambda, SIGNPOST_CHAIN_ID)"
+        "chain.chain_id is {wanted}, and {whose} of chain {found}; correct one of them (in Lambda, SIGNPOST_CHAIN_ID)"
     )]
     WrongChain {
         /// As configured.
         wanted: u64,
-        /// As the node says.
+        /// Who is of the other chain, with its verb.
+        whose: &'static str,
+        /// The other chain.
         found: ChainId,
     },
     /// The nodes cannot be used as configured.

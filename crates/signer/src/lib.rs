@@ -20,7 +20,7 @@ use signpost_host::start::{StartError, retention_ms};
 use signpost_host::{told, world};
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{Signer, SignerConfig};
+use signpost_txmgr::signer::{AttemptError, Signer, SignerConfig};
 use signpost_txmgr::units::{ChainId, Wei};
 
 /// Signatures asked for at once within one batch of ten; KMS takes 10 ms and allows hundreds a second.
@@ -42,7 +42,13 @@ pub async fn signer(session: &Session<impl Shared>, policies: Policies) -> Resul
     };
     let (store, keys) = (world::store(session), keys(session));
     let signer = Signer::new(store, keys, world::broadcast_queue(session), world::topic(session), config);
-    signer.warm_up().await.map_err(|error| StartError::Accounts(told(&error)))?;
+    signer.warm_up().await.map_err(|error| {
+        if let AttemptError::WrongChain { wanted, found } = error {
+            StartError::WrongChain { wanted: wanted.0, whose: "the registered accounts are", found }
+        } else {
+            StartError::Accounts(told(&error))
+        }
+    })?;
     Ok(signer)
 }
 

@@ -35,6 +35,7 @@ use crate::signature::PublicKey;
 use crate::units::{AccountKey, ChainId, Digest, KmsKeyId, Millis, RequestId};
 use crate::wire::{LanePoke, OutcomeMessage};
 
+pub use self::attempt::AttemptError;
 use self::reservation::Candidate;
 
 /// One message of the signing queue.
