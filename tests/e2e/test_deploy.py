@@ -1,4 +1,5 @@
-"""The shipped template, deployed to a local AWS: it makes what it says, and keeps what it must keep when it goes.
+"""The shipped template, deployed to a local AWS: it makes what it says, keeps what it must keep when it goes,
+and with the real functions in it every message ends in one true outcome.
 
 Known of the stand-in: from a template it applies neither TTL nor point-in-time recovery nor a topic's
 encryption, and it has no DNS names for a network's endpoints. tests/infra looks at those in the template.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import socket
 import subprocess
 import sys
@@ -21,8 +23,10 @@ from typing import Any
 
 import pytest
 
-from scenario import DENIED
-from stack import READY_WITHIN_S, ROOT, Program, Stack, environment, wait_for
+from audit import ON_CHAIN, Audit, Subscriber, deploy, settle
+from conftest import FAILED, show_logs_if_failed
+from scenario import DENIED, Backend, mixed, send
+from stack import READY_WITHIN_S, ROOT, Program, Stack, environment, own_anvil, run, wait_for
 
 TEMPLATE = ROOT / "infra/template.yaml"
 BUCKET = "releases"
@@ -30,6 +34,10 @@ ZIPS = ("signer", "broadcaster", "sign-direct")
 REGION = "us-east-1"
 AWS_ACCOUNT = "000000000000"
 CREATED_WITHIN_S = 60.0
+# A stand-in's functions take one batch of a queue at a time, whatever its groups.
+SETTLED_WITHIN_S = 300.0
+MESSAGES = 200
+PURSE_WEI = hex(10**21)
 
 # ministack's own entry, with its KMS service told to log each signature.
 MINISTACK = "import logging; logging.getLogger('kms').setLevel(logging.DEBUG); from ministack.app import main; main()"
@@ -247,3 +255,64 @@ def test_keys_and_tables_outlive_the_stack(empty: Stack) -> None:
     assert empty.aws("kms").describe_key(KeyId=outputs["KeyArn"])["KeyMetadata"]["KeyState"] == "Enabled"
     tables = empty.aws("dynamodb").list_tables()["TableNames"]
     assert {"gone-requests", "gone-accounts"} <= set(tables)
+
+
+def register(stack: Stack, name: str, key: str) -> str:
+    """Registers an account as an operator does, funds it, and says its address."""
+    options = ("--kms-key", key, "--config", str(stack.config_file), "--json")
+    registered = run("account", "register", name, *options)
+    assert registered.code == 0, registered.err
+    address: str = registered.line()["address"]
+    stack.rpc.call("anvil_setBalance", address, PURSE_WEI)
+    return address
+
+
+def test_every_message_ends_in_one_true_outcome_through_the_functions(
+    packages: Path, rng: random.Random, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    zips = {path.stem: path.read_bytes() for path in packages.glob("*.zip")}
+    with own_anvil(tmp_path, free_port()) as rpc_url, own_aws(tmp_path) as aws:
+        stack = stack_of(aws, rpc_url)
+        try:
+            through_the_functions(stack, zips, rng)
+        except BaseException:
+            request.node.stash[FAILED] = True
+            raise
+        finally:
+            show_logs_if_failed(stack, request.node)
+
+
+def through_the_functions(stack: Stack, zips: dict[str, bytes], rng: random.Random) -> None:
+    upload(stack, zips)
+    own = stack.aws("kms").create_key(KeySpec="ECC_SECG_P256K1", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["Arn"]
+    nodes = json.dumps({"rpc_urls": [stack.rpc.url]})
+    secret = stack.aws("secretsmanager").create_secret(Name="nodes", SecretString=nodes)["ARN"]
+    # The zips are packed without a policy: it goes with the stack.
+    values = {"RpcSecretArn": secret, "KmsKeyArns": own, "Policy": POLICY}
+    outputs = deployed(stack, "real", **values)
+
+    toml = outputs["SignpostToml"]
+    public = next(line for line in toml.splitlines() if line.startswith("rpc_urls"))
+    toml = f'endpoint = "{stack.ready["awsEndpoint"]}"\n' + toml.replace(public, f'rpc_urls = ["{stack.rpc.url}"]')
+    stack.config_file.write_text(toml)
+    keys = {"hot": outputs["KeyArn"], "cold": own}
+    stack.addresses = {name: register(stack, name, key) for name, key in keys.items()}
+    accounts = ",".join(f"{name}={stack.addresses[name]}={key}" for name, key in keys.items())
+    again = deployed(stack, "real", update=True, Accounts=accounts, **values)
+    assert again == outputs, "an update makes nothing anew"
+
+    stack.signing_queue = outputs["SigningQueueUrl"]
+    stack.ready |= {
+        "requestsTable": outputs["RequestsTable"],
+        "accountsTable": outputs["RequestsTable"].replace("requests", "accounts"),
+        "outcomeTopicArn": outputs["OutcomeTopicArn"],
+    }
+    subscribers = [Subscriber(stack, "executed", ON_CHAIN), Subscriber(stack, "refused", ["rejected"])]
+    backend = Backend(rng, stack.addresses, "pay")
+    sent, contract = deploy(stack, backend)
+    sent += send(stack.aws("sqs"), stack.signing_queue, mixed(backend, MESSAGES - len(sent), contract))
+    took = settle(stack, sent, subscribers, within_s=SETTLED_WITHIN_S)
+    print(f"{len(sent)} messages settled through the functions in {took:.1f} s")
+    audit = Audit(stack, sent, subscribers, in_order=True)
+    audit.run()
+    assert stack.kms_signatures() == len(audit.transactions), "KMS signed more often than there are transactions"

@@ -232,7 +232,7 @@ impl AwsError {
         PortError { operation, happened: Happened::No, throttled: false, source: Box::new(self) }
     }
 
-    #[cfg(feature = "kms")]
+    #[cfg(any(feature = "kms", feature = "secrets"))]
     /// A call that took effect, but whose answer cannot be used for this reason.
     pub(crate) fn unusable(self, operation: &'static str) -> PortError {
         PortError { operation, happened: Happened::Yes, throttled: false, source: Box::new(self) }
