@@ -109,6 +109,8 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     const IDLE_LOOKS_AT_ONCE: usize = 8;
     /// An address is looked at for code this often.
     const CODE_EVERY_MS: u64 = 10 * 60 * 1_000;
+    /// How long an outcome waits for the reason of its revert while no node can be asked.
+    pub(crate) const REPLAY_PATIENCE_MS: u64 = 15_000;
 
     /// A broadcaster over these ports.
     pub fn new(store: S, chain: C, resign: R, topic: O, config: BroadcasterConfig) -> Self {

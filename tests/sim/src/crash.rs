@@ -106,8 +106,14 @@ impl Scenario {
         }
     }
 
+    /// Port calls made so far.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.weather.calls()
+    }
+
     /// Three requests, one of which reverts, a duplicate, a conflict, a bad one, and a cancel.
-    fn ask_the_usual(&mut self) {
+    pub fn ask_the_usual(&mut self) {
         let good = |number| body(number, NAMES[0], Variant::Good, None);
         self.put(&good(0));
         self.put(&good(3));

@@ -1,10 +1,10 @@
 //! Claims about the drivers that a seed of the simulation once showed to be false.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
-use signpost_sim::crash::{Fault, Scenario};
+use signpost_sim::crash::{FATES, Fault, Scenario};
 use signpost_sim::source::{Variant, body};
 use signpost_sim::world::NAMES;
-use signpost_txmgr::record::{AttemptKind, Record, Stored};
+use signpost_txmgr::record::{AttemptKind, Phase, Record, Stored, Verdict};
 use signpost_txmgr::units::Wei;
 use signpost_txmgr::wire::Status;
 
@@ -82,4 +82,28 @@ fn a_cancel_at_the_cap_that_a_node_will_not_take_leaves_the_request_to_be_mined(
     scenario.to_quiet();
     assert_eq!(record(&scenario, "r-4").phase.name(), "confirmed");
     assert_clean(scenario);
+}
+
+/// Seen behind the gates: a node that failed at the moment of finality cost the outcome its reason.
+#[test]
+fn a_revert_is_told_with_its_reason_whatever_one_call_goes_wrong() {
+    let mut at = 0;
+    loop {
+        let mut calls = 0;
+        for fate in FATES {
+            let mut scenario = Scenario::new(Fault { at, fate }, false, None);
+            scenario.ask_the_usual();
+            scenario.to_quiet();
+            let record = record(&scenario, "r-3");
+            let Phase::Settled(settled) = &record.phase else { panic!("{:?} at call {at}: {:?}", fate, record.phase) };
+            let told = matches!(&settled.verdict, Verdict::Reverted(_, Some(_)));
+            assert!(told, "{fate:?} at call {at}: {:?}", settled.verdict);
+            calls = calls.max(scenario.calls());
+        }
+        at += 1;
+        if at >= calls {
+            break;
+        }
+    }
+    assert!(at > 50, "only {at} calls were tried");
 }

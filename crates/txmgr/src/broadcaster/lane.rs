@@ -26,6 +26,8 @@ pub struct Lane {
     pub(super) sent_at: BTreeMap<Nonce, Millis>,
     /// When the signer was last asked for an attempt of a slot.
     pub(super) asked_at: BTreeMap<Nonce, Millis>,
+    /// Since when the revert of a slot's final transaction is asked for.
+    pub(super) replaying_since: BTreeMap<Nonce, Millis>,
     /// When the address was last looked at for code.
     pub(super) code_seen_at: Option<Millis>,
     warned_at: Option<Millis>,
@@ -52,6 +54,7 @@ impl Lane {
             head_since: None,
             sent_at: BTreeMap::new(),
             asked_at: BTreeMap::new(),
+            replaying_since: BTreeMap::new(),
             code_seen_at: None,
             warned_at: None,
             started_at: now,
@@ -135,6 +138,7 @@ impl Lane {
         self.records.retain(|nonce, _| *nonce >= to);
         self.sent_at.retain(|nonce, _| *nonce >= to);
         self.asked_at.retain(|nonce, _| *nonce >= to);
+        self.replaying_since.retain(|nonce, _| *nonce >= to);
     }
 
     /// Whether a standing problem may be said again: once a minute.

@@ -5,7 +5,7 @@ use futures_util::stream::{self, StreamExt};
 use crate::machine::{Action, Event, SignerAsk, apply};
 use crate::meters;
 use crate::ports::{Chain, OutcomeTopic, PortError, ResignQueue, Store, UpdateVerdict};
-use crate::record::{AttemptKind, Phase, Receipt, Record, Revert, SendAnswer, SendClass};
+use crate::record::{Attempt, AttemptKind, Phase, Receipt, Record, Revert, SendAnswer, SendClass};
 use crate::revert;
 use crate::tx::RawTx;
 use crate::units::{Millis, Nonce};
@@ -43,8 +43,9 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                 Action::NoteMined(receipt) => events.push((nonce, Event::Mined(receipt))),
                 Action::NoteUnmined => events.push((nonce, Event::Unmined)),
                 Action::Settle(receipt) => {
-                    let revert = self.replay(record, &receipt).await;
-                    events.push((nonce, Event::Finalized { receipt, revert }));
+                    let since = *lane.replaying_since.entry(nonce).or_insert(now);
+                    let replayed = self.replay(record, &receipt, now.since(since)).await;
+                    events.extend(replayed.map(|revert| (nonce, Event::Finalized { receipt, revert })));
                 }
                 Action::ProveDisplaced => events.extend(self.prove_displaced(lane, record).await.map(|e| (nonce, e))),
                 Action::Send { number } => sends.extend(outgoing(record, number)),
@@ -180,17 +181,22 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         failed.map_or(Ok(changed), Err)
     }
 
-    /// Why a final transaction reverted, if a node can still say.
-    async fn replay(&self, record: &Record, receipt: &Receipt) -> Option<Revert> {
-        let attempt = record.attempt_of(receipt.tx_hash)?;
-        if receipt.succeeded || attempt.kind == AttemptKind::Cancel {
-            return None;
+    /// Why a final transaction reverted, if a node can still say. `None`: not now; the block is final, so
+    /// the outcome can wait for its reason, but not for ever.
+    async fn replay(&self, record: &Record, receipt: &Receipt, waited_ms: u64) -> Option<Option<Revert>> {
+        let execute = |attempt: &Attempt| attempt.kind == AttemptKind::Execute;
+        if receipt.succeeded || !record.attempt_of(receipt.tx_hash).is_some_and(execute) {
+            return Some(None);
         }
         match self.chain.revert_bytes(record.account.address, &record.intent, receipt.block).await {
-            Ok(bytes) => bytes.map(|bytes| revert::decode(&bytes)),
+            Ok(bytes) => Some(bytes.map(|bytes| revert::decode(&bytes))),
+            Err(error) if waited_ms < Self::REPLAY_PATIENCE_MS => {
+                tracing::debug!(%error, request_id = %record.request_id, "the revert cannot be replayed now");
+                None
+            }
             Err(error) => {
                 tracing::warn!(%error, request_id = %record.request_id, "the revert cannot be replayed; the outcome goes without its reason");
-                None
+                Some(None)
             }
         }
     }
