@@ -92,6 +92,20 @@ def test_each_alarm_has_a_runbook() -> None:
     assert entries == slugs
 
 
+def test_the_readmes_deploy_with_parameters_there_are() -> None:
+    template = read.load()
+    for page in ("README.md", "infra/README.md"):
+        contents = (read.ROOT / page).read_text()
+        [command] = re.findall(r"--parameter-overrides \\\n(.*)$", contents, re.M)
+        given = set(re.findall(r"(\w+)=", command))
+        needed = {name for name, parameter in template["Parameters"].items() if "Default" not in parameter}
+        assert needed <= given <= template["Parameters"].keys(), f"{page}: {given}"
+        assert "Outputs[?OutputKey=='SignpostToml']" in contents and "SignpostToml" in template["Outputs"]
+        block = next(b for b in re.findall(r"```sh\n(.*?)```", contents, re.S) if "cloudformation deploy" in b)
+        commands = block.replace("\\\n", " ").strip().splitlines()
+        assert len(commands) <= 5, f"{page}: deploying takes {len(commands)} commands"
+
+
 def lint(path: Path) -> list[Finding]:
     """cfn-lint's findings, its informational ones too: the rule, and of what it says what."""
     program = Path(sys.executable).with_name("cfn-lint")
