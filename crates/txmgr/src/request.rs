@@ -104,6 +104,24 @@ pub enum AccountRef {
     Address(Address),
 }
 
+impl From<AccountName> for AccountRef {
+    fn from(name: AccountName) -> Self {
+        Self::Name(name)
+    }
+}
+
+impl From<AccountKey> for AccountRef {
+    fn from(key: AccountKey) -> Self {
+        Self::Key(key)
+    }
+}
+
+impl From<Address> for AccountRef {
+    fn from(address: Address) -> Self {
+        Self::Address(address)
+    }
+}
+
 /// What a request offers for a unit of gas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FeeAsk {

@@ -116,6 +116,15 @@ fn the_signer_knows_no_node_and_the_broadcaster_no_key() {
     }
 }
 
+#[test]
+fn a_client_knows_no_key_and_no_node() {
+    let metadata = metadata();
+    let known = workspace_dependencies(&metadata, "signpost-client");
+    assert_eq!(known, BTreeSet::from(["signpost-aws".to_owned(), "signpost-txmgr".to_owned()]));
+    let features = features_asked_for(&metadata, "signpost-client", "signpost-aws");
+    assert_eq!(features, BTreeSet::from(["dynamodb".to_owned()]), "the stored shapes alone");
+}
+
 /// What a package asks of a dependency.
 fn features_asked_for(metadata: &Value, package: &str, dependency: &str) -> BTreeSet<String> {
     let packages = metadata["packages"].as_array().expect("cargo metadata lists packages");
