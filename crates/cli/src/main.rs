@@ -5,7 +5,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use signpost_cli::command::{CommandError, account, bench, cancel, demo, dev, status, submit, told, watch, worker};
+use signpost_cli::command::{
+    CommandError, account, bench, cancel, console, demo, dev, status, submit, told, watch, worker,
+};
 use signpost_cli::terminal::remark;
 
 /// Signs BNB Smart Chain transactions with AWS KMS and posts them, driven by SQS
@@ -34,6 +36,8 @@ enum Command {
     Watch(watch::Arguments),
     /// Register and show accounts
     Account(account::Arguments),
+    /// Show accounts, lanes and requests on a local web page
+    Console(console::Arguments),
     /// Load a Signpost and measure it
     Bench(Box<bench::Arguments>),
 }
@@ -49,6 +53,7 @@ async fn main() -> ExitCode {
         Command::Cancel(arguments) => Box::pin(cancel::run(arguments)).await,
         Command::Watch(arguments) => Box::pin(watch::run(arguments)).await,
         Command::Account(arguments) => Box::pin(account::run(arguments)).await,
+        Command::Console(arguments) => Box::pin(console::run(arguments)).await,
         Command::Bench(arguments) => Box::pin(bench::run(*arguments)).await,
     };
     ended.unwrap_or_else(|error: CommandError| {

@@ -8,6 +8,7 @@
 //! Read next: [`tally`], and `.ci/run`, which calls this last.
 
 mod tally;
+mod tools;
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -109,9 +110,11 @@ fn verify(options: &Options) -> Result<Tally, String> {
     }
     if !options.rust_only {
         remark("Running the end-to-end tests");
+        let more = tools::install(&tools)?;
         let mut tests = Command::new(&tools.python);
         tests.args(["-m", "pytest", "-p", "no:cacheprovider", "--color=no", "-v", "tests/infra", "tests/e2e"]);
         tests.envs(environment);
+        tests.env("SIGNPOST_NODE_TOOLS", &more.node).env("SIGNPOST_CHROMIUM", &more.chromium);
         if let Some(filter) = &options.filter {
             tests.args(["-k", filter]);
         }

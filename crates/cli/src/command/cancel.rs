@@ -5,10 +5,11 @@
 use std::process::ExitCode;
 
 use serde_json::json;
+use signpost_client::Body;
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::Stored;
 
-use super::{CommandError, ConfigOption, request_id, submit};
+use super::{CommandError, ConfigOption, request_id};
 use crate::terminal::say;
 use crate::world;
 
@@ -44,16 +45,16 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Stored::Record(record) => Some(record.name.to_string()),
         Stored::Rejected(_) => None,
     });
-    let sqs = aws_sdk_sqs::Client::new(&session.sdk);
-    let body = json!({ "cancel": id.as_str() }).to_string();
-    let sent = submit::send_in(&sqs, &session.config.queues.signing_url, &[body], group.as_deref()).await?;
-    for answer in sent {
-        let message_id = answer.map_err(|reason| CommandError::Aws { operation: "SendMessageBatch", reason })?;
-        if arguments.json {
-            say(json!({ "requestId": id.as_str(), "messageId": message_id }).to_string());
-        } else {
-            say(format!("asked to cancel {id}; see: signpost status {id} --watch"));
-        }
+    let body = Body::cancel(&id);
+    let body = match group {
+        Some(account) => body.in_group(account),
+        None => body,
+    };
+    let message_id = world::client(&session).send(&body).await?;
+    if arguments.json {
+        say(json!({ "requestId": id.as_str(), "messageId": message_id }).to_string());
+    } else {
+        say(format!("asked to cancel {id}; see: signpost status {id} --watch"));
     }
     Ok(ExitCode::SUCCESS)
 }

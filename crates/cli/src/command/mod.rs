@@ -5,6 +5,7 @@
 pub mod account;
 pub mod bench;
 pub mod cancel;
+pub mod console;
 pub mod demo;
 pub mod dev;
 pub mod status;
@@ -15,12 +16,14 @@ pub mod worker;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use signpost_client::{NotSent, ReadError};
 pub use signpost_host::session::{Session, connect};
 use signpost_host::start::StartError;
 pub use signpost_host::told;
 use signpost_txmgr::ports::PortError;
 use signpost_txmgr::units::RequestId;
 
+use crate::aws;
 use crate::config::{Config, ConfigError};
 use crate::find::find;
 use crate::stack::StackError;
@@ -72,6 +75,26 @@ pub enum CommandError {
     /// Signals of the operating system cannot be received.
     #[error("cannot wait for signals")]
     Signals(#[source] std::io::Error),
+}
+
+impl From<NotSent> for CommandError {
+    fn from(error: NotSent) -> Self {
+        let reason = match error {
+            NotSent::Call(error) => aws::reason(&error),
+            NotSent::Refused { .. } | NotSent::Unanswered | NotSent::NotTried => error.to_string(),
+        };
+        Self::Aws { operation: "SendMessageBatch", reason }
+    }
+}
+
+impl From<ReadError> for CommandError {
+    fn from(error: ReadError) -> Self {
+        let reason = match error {
+            ReadError::Call(error) => aws::reason(&error),
+            ReadError::Item(error) => told(&error),
+        };
+        Self::Aws { operation: "GetItem", reason }
+    }
 }
 
 impl CommandError {

@@ -3,18 +3,14 @@
 //! Any backend does the same with `GetItem`; this only prints it for people.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
-use signpost_txmgr::ports::Store;
+use signpost_client::Client;
 use signpost_txmgr::units::RequestId;
 use signpost_txmgr::wire::{RequestStatus, Status, WireAttempt, WireFee};
 
 use super::{CommandError, ConfigOption, asked_to_stop, request_id, told};
 use crate::terminal::{Colour, paint, remark, say};
 use crate::{clock, world};
-
-/// Between two reads while watching: a phase takes longer than a block, 450 ms on BSC.
-const READ_EVERY: Duration = Duration::from_millis(200);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -45,15 +41,15 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let id = request_id(&arguments.id)?;
     let session = arguments.config.open().await?;
-    let store = world::store(&session);
+    let client = world::client(&session);
     if arguments.watch {
         let asked = asked_to_stop()?;
         return tokio::select! {
-            followed = follow(&store, &id, arguments.json) => followed,
+            followed = follow(&client, &id, arguments.json) => followed,
             () = asked => Ok(ExitCode::FAILURE),
         };
     }
-    let Some(status) = read(&store, &id).await? else {
+    let Some(status) = client.status(&id).await? else {
         let table = &session.config.tables.requests;
         let way_out = "it may still be in the signing queue; --watch waits for it";
         return Err(CommandError::Unknown(format!("no request {id} in table {table}; {way_out}")));
@@ -66,32 +62,21 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn read(store: &impl Store, id: &RequestId) -> Result<Option<RequestStatus>, CommandError> {
-    let found = store.load(std::slice::from_ref(id)).await?;
-    Ok(found.first().map(RequestStatus::of))
-}
-
-async fn follow(store: &impl Store, id: &RequestId, json: bool) -> Result<ExitCode, CommandError> {
-    let mut version = None;
+async fn follow(client: &Client, id: &RequestId, json: bool) -> Result<ExitCode, CommandError> {
+    let mut changes = client.follow(id);
     loop {
-        match read(store, id).await {
-            Ok(Some(status)) if version != Some((status.version, status.published_at)) => {
-                version = Some((status.version, status.published_at));
+        match changes.next().await {
+            Ok(Some(status)) => {
                 say(if json { as_json(&status)? } else { step_line(&status) });
                 if status.published_at.is_some() {
                     let confirmed = status.status == Status::Confirmed;
                     return Ok(if confirmed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
                 }
             }
-            Ok(None) if version.is_none() => {
-                version = Some((0, None));
-                remark(format!("{id} is not in the table yet"));
-            }
-            Ok(Some(_) | None) => {}
+            Ok(None) => remark(format!("{id} is not in the table yet")),
             // A read that failed says nothing about the request; the next may succeed.
-            Err(error) => remark(told(&error)),
+            Err(error) => remark(told(&CommandError::from(error))),
         }
-        tokio::time::sleep(READ_EVERY).await;
     }
 }
 

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::json;
+use signpost_client::{Body, Client, NotSent};
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::units::RequestId;
 use signpost_txmgr::wire::RequestStatus;
 use tokio::task::JoinSet;
 
 use crate::clock::{self, Stopwatch};
-use crate::command::submit::{batches, send};
 use crate::command::{CommandError, Session};
 use crate::world;
 
@@ -83,7 +83,7 @@ impl Load {
         sent: &mut Sent,
     ) -> Result<(), CommandError> {
         let run = clock::now_ms();
-        let watch = Stopwatch::start();
+        let (client, watch) = (world::client(session), Stopwatch::start());
         let mut next = 0_usize;
         let mut sending: JoinSet<Result<Vec<String>, CommandError>> = JoinSet::new();
         while next < count {
@@ -101,8 +101,8 @@ impl Load {
             }
             next = due.max(next);
             for bodies in by_account.into_values() {
-                let (sqs, queue) = (aws_sdk_sqs::Client::new(&session.sdk), session.config.queues.signing_url.clone());
-                sending.spawn(async move { send_all(&sqs, &queue, &bodies).await });
+                let bodies = bodies.into_iter().map(Body::unchecked).collect();
+                sending.spawn(send_all(client.clone(), bodies));
             }
             while let Some(done) = sending.try_join_next() {
                 sent.errors.extend(joined(done)?);
@@ -139,10 +139,13 @@ fn due(per_second: f64, elapsed: Duration) -> usize {
     ((per_second * elapsed.as_secs_f64()) as usize).saturating_add(1)
 }
 
-async fn send_all(sqs: &aws_sdk_sqs::Client, queue: &str, bodies: &[String]) -> Result<Vec<String>, CommandError> {
-    let mut errors = Vec::new();
-    for batch in batches(bodies) {
-        errors.extend(send(sqs, queue, batch).await?.into_iter().filter_map(Result::err));
+async fn send_all(client: Client, bodies: Vec<Body>) -> Result<Vec<String>, CommandError> {
+    let (mut errors, sent) = (Vec::new(), client.send_all(&bodies).await);
+    for error in sent.into_iter().filter_map(Result::err) {
+        match error {
+            NotSent::Refused { .. } | NotSent::Unanswered => errors.push(error.to_string()),
+            NotSent::Call(_) | NotSent::NotTried => return Err(error.into()),
+        }
     }
     Ok(errors)
 }
