@@ -87,6 +87,12 @@ impl KmsKeys {
         Self::with_client(Client::from_conf(config), Backoff::STANDARD)
     }
 
+    /// The same keys with another patience, for a caller that waits for the answer itself.
+    #[must_use]
+    pub fn with_backoff(self, backoff: Backoff) -> Self {
+        Self { backoff, ..self }
+    }
+
     /// Keys on a client that does not retry by itself.
     #[must_use]
     pub fn with_client(client: Client, backoff: Backoff) -> Self {

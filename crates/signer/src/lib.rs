@@ -4,9 +4,11 @@
 //! talks to a node.
 //!
 //! Read in this order: [`handlers`], the driver itself, and [`function`], which hosts it in Lambda.
+//! [`direct`] is another program: a signature and nothing else.
 //!
 //! **Architecture invariant:** does not depend on `signpost-bsc`.
 
+pub mod direct;
 pub mod function;
 pub mod handlers;
 

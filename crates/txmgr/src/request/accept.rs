@@ -115,7 +115,7 @@ fn check_account(request: &SigningRequest, account: &AccountKey) -> Result<(), R
     }
 }
 
-fn check_gas(intent: &Intent) -> Result<(), Refused> {
+pub(super) fn check_gas(intent: &Intent) -> Result<(), Refused> {
     let gas = intent.gas.0;
     let (least, rule) = match (intrinsic_gas(intent), floor_gas(intent)) {
         (intrinsic, floor) if floor > intrinsic => (floor, "the calldata floor of EIP-7623"),
@@ -132,7 +132,7 @@ fn check_gas(intent: &Intent) -> Result<(), Refused> {
     Ok(())
 }
 
-fn check_size(intent: &Intent, fee: Fee, fee_cap: Wei) -> Result<(), Refused> {
+pub(super) fn check_size(intent: &Intent, fee: Fee, fee_cap: Wei) -> Result<(), Refused> {
     let data = intent.data.len();
     if intent.to.is_none() && data == 0 {
         let message = "`data` is empty, but a creation needs init code; give it, or an address in `to`";

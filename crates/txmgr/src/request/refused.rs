@@ -63,6 +63,8 @@ codes! {
     BadData = "badData",
     /// Not a Unix time in seconds.
     BadDeadline = "badDeadline",
+    /// `sign-direct` has no such operation.
+    UnknownOperation = "unknownOperation",
     /// Metadata that is not an object.
     BadMetadata = "badMetadata",
     /// Metadata above the limit.
