@@ -3,6 +3,7 @@
 //!
 //! Read next: [`signpost_signer::direct`].
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -60,7 +61,9 @@ fn observe(level: Level) {
 }
 
 async fn start() -> Result<SignDirect<KmsKeys>, String> {
-    let config = DirectConfig::read(variable).map_err(|error| told(&error))?;
+    let program = std::env::current_exe().map_err(|error| format!("the program's directory is not known: {error}"))?;
+    let directory = program.parent().unwrap_or(Path::new("/"));
+    let config = DirectConfig::read(variable, directory).map_err(|error| told(&error))?;
     let keys = KmsKeys::new(&connect(&Target::default()).await).with_backoff(BACKOFF);
     let function = SignDirect::start(keys, config).await.map_err(|error| told(&error))?;
     tracing::info!(address = %function.address(), "ready");

@@ -7,11 +7,13 @@
 //! | `ETH_NETWORK` | `bsc` or `bsc-mainnet` (56), `bsc-testnet` or `chapel` (97), in any case |
 //! | `CHAIN_ID` | decimal; goes before the network's. One of the two must be given: no chain is a default |
 //! | `LOG_LEVEL` | `DEBUG`, `INFO`, `WARNING` (the default), `ERROR` or `CRITICAL`, in any case |
-//! | `SIGNPOST_POLICY`, or `SIGNPOST_POLICY_FILE` | optional: the policy's text, or the file it is in. `[account.sign-direct]` is what applies, else `[default]` |
+//! | `SIGNPOST_POLICY`, or `SIGNPOST_POLICY_FILE` | the policy's text, or where it is: `policy.toml` beside the program, if there is one and neither is set. `[account.sign-direct]` is what applies, else `[default]` |
 //!
 //! An empty variable is one that is not set. Read next: [`super`].
 
 use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
 
 use signpost_txmgr::policy::{AccountPolicy, Policies};
 use signpost_txmgr::tx::MAX_CHAIN_ID;
@@ -24,6 +26,9 @@ const CHAIN: &str = "CHAIN_ID";
 const LOG_LEVEL: &str = "LOG_LEVEL";
 const POLICY: &str = "SIGNPOST_POLICY";
 const POLICY_FILE: &str = "SIGNPOST_POLICY_FILE";
+
+/// The policy in the function's package.
+const PACKAGED: &str = "policy.toml";
 
 /// The function's name in the policy.
 pub const ACCOUNT: &str = "sign-direct";
@@ -51,13 +56,14 @@ pub struct DirectConfigError {
 }
 
 impl DirectConfig {
-    /// Reads the variables that `lookup` finds, and the policy file if one is named.
-    pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, DirectConfigError> {
+    /// Reads the variables that `lookup` finds, and the policy file if one is named, or is in the
+    /// program's directory.
+    pub fn read(lookup: impl Fn(&str) -> Option<String>, program: &Path) -> Result<Self, DirectConfigError> {
         let set = |name: &str| lookup(name).filter(|value| !value.is_empty());
         let mut problems = Vec::new();
         let key = noted(&mut problems, key(set(KEY)));
         let chain_id = noted(&mut problems, chain_id(set(NETWORK).as_deref(), set(CHAIN).as_deref()));
-        let policy = noted(&mut problems, policy(set(POLICY), set(POLICY_FILE)));
+        let policy = noted(&mut problems, policy(set(POLICY), set(POLICY_FILE), &program.join(PACKAGED)));
         noted(&mut problems, level(set(LOG_LEVEL).as_deref()));
         match (key, chain_id, policy) {
             (Some(key), Some(chain_id), Some(policy)) if problems.is_empty() => Ok(Self { key, chain_id, policy }),
@@ -99,9 +105,14 @@ fn chain_id(network: Option<&str>, chain: Option<&str>) -> Result<ChainId, Strin
     id.map(ChainId).ok_or_else(|| format!("{CHAIN} is not a chain id: a decimal number from 1 to {MAX_CHAIN_ID}"))
 }
 
-fn policy(text: Option<String>, file: Option<String>) -> Result<Option<AccountPolicy>, String> {
+fn policy(text: Option<String>, file: Option<String>, packaged: &Path) -> Result<Option<AccountPolicy>, String> {
     let (variable, text) = match (text, file) {
-        (None, None) => return Ok(None),
+        // Only a file that is surely not there is none: one that cannot be read must not mean "no rules".
+        (None, None) => match fs::read_to_string(packaged) {
+            Ok(text) => (PACKAGED, text),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(format!("{PACKAGED} in the package cannot be read: {error}")),
+        },
         (Some(_), Some(_)) => return Err(format!("{POLICY} and {POLICY_FILE} are both set; set one of them")),
         (Some(text), None) => (POLICY, text),
         (None, Some(file)) => {
@@ -142,7 +153,7 @@ mod tests {
             let found = pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
             found.or_else(|| (name == KEY).then(|| "alias/hot".to_owned()))
         };
-        DirectConfig::read(lookup).map_err(|error| error.problems)
+        DirectConfig::read(lookup, Path::new("/nowhere")).map_err(|error| error.problems)
     }
 
     #[test]
@@ -197,6 +208,27 @@ mod tests {
         let text = format!("[default]\nmax_gas_price_wei = 1\n{RULES}");
         let policy = read(&[(NETWORK, "bsc"), (POLICY, &text)]).unwrap().policy.unwrap();
         assert_eq!(policy.max_gas_price.to_string(), "5");
+    }
+
+    #[test]
+    fn a_policy_in_the_package_applies_unless_another_is_named() {
+        let package = std::env::temp_dir().join(format!("sign-direct-{}", std::process::id()));
+        fs::create_dir_all(&package).unwrap();
+        fs::write(package.join(PACKAGED), RULES).unwrap();
+        let read = |policy: Option<&str>| {
+            let lookup = |name: &str| match name {
+                KEY => Some("alias/hot".to_owned()),
+                CHAIN => Some("97".to_owned()),
+                POLICY => policy.map(str::to_owned),
+                _ => None,
+            };
+            DirectConfig::read(lookup, &package).map(|config| config.policy.unwrap().max_gas_price.to_string())
+        };
+        assert_eq!(read(None).as_deref(), Ok("5"));
+        assert_eq!(read(Some("[default]\nmax_gas_price_wei = 7")).as_deref(), Ok("7"));
+        fs::write(package.join(PACKAGED), "max_gas").unwrap();
+        assert!(read(None).unwrap_err().to_string().contains(PACKAGED));
+        fs::remove_dir_all(package).unwrap();
     }
 
     #[test]

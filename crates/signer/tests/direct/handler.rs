@@ -1,5 +1,6 @@
 //! The handler in process, with keys in memory.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -64,7 +65,7 @@ fn config(env: &[(&str, &str)]) -> Result<DirectConfig, String> {
         let found = env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         found.or_else(|| (name == "KMS_KEY_ID").then(|| KEY_ID.to_owned()))
     };
-    DirectConfig::read(lookup).map_err(|error| error.to_string())
+    DirectConfig::read(lookup, Path::new("/nowhere")).map_err(|error| error.to_string())
 }
 
 pub(crate) async fn answer(function: &SignDirect<TestKeys>, payload: &str) -> Value {

@@ -2,6 +2,7 @@
 //! Lambda starts, between a Runtime API and a KMS of our own.
 
 #![expect(clippy::unwrap_used, reason = "a test may end at the first surprise")]
+#![expect(clippy::arithmetic_side_effects, reason = "an overflow fails the test, as it should")]
 
 mod cases;
 mod handler;
