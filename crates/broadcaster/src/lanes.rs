@@ -7,6 +7,7 @@ use std::time::Duration;
 use signpost_host::clock::{Stopwatch, now};
 use signpost_host::consumer::{Handler, Stop, stopped};
 use signpost_host::inbox::Incoming;
+use signpost_host::told;
 use signpost_txmgr::broadcaster::{Broadcaster, Lane, Round, account_of};
 use signpost_txmgr::ports::{BroadcastQueue, Chain, OutcomeTopic, PortError, ResignQueue, Store};
 use signpost_txmgr::signer::Disposition;
@@ -107,7 +108,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
                 Ok(round) if round.open == 0 => return Disposition::Done,
                 Ok(round) => pace.after(&round),
                 Err(error) => {
-                    tracing::warn!(%error, %account, "the store did not answer; the lane is looked at again");
+                    tracing::warn!(error = told(&error), %account, "the store did not answer; the lane is looked at again");
                     pace.slower();
                 }
             }
@@ -128,7 +129,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
         match self.queue.poke_lanes(&[poke]).await {
             Ok(()) => Disposition::Done,
             Err(error) => {
-                tracing::warn!(%error, %account, "the next pass was not asked for; this one's message comes again");
+                tracing::warn!(error = told(&error), %account, "the next pass was not asked for; this one's message comes again");
                 Disposition::Retry
             }
         }
@@ -138,7 +139,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
     pub async fn sweep_once(&self) {
         match self.poke_open().await {
             Ok((_, idle)) => self.look_at_idle(&idle).await,
-            Err(error) => tracing::warn!(%error, "lanes were not poked; the next sweep will"),
+            Err(error) => tracing::warn!(error = told(&error), "lanes were not poked; the next sweep will"),
         }
     }
 

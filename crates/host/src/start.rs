@@ -41,6 +41,21 @@ pub enum StartError {
         /// The other chain.
         found: ChainId,
     },
+    /// Logs cannot be written.
+    #[error("cannot write {path}", path = path.display())]
+    LogFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Metrics cannot be served.
+    #[error("[metrics]: {0}")]
+    Metrics(String),
+    /// Spans cannot be sent.
+    #[error("[traces]: {0}")]
+    Traces(String),
     /// The nodes cannot be used as configured.
     #[error("[chain]: {0}")]
     Chain(String),

@@ -28,7 +28,7 @@ use crate::ports::{Chain, ChainView, OutcomeTopic, PortError, ResignQueue, Store
 use crate::record::{Phase, Record, Stored};
 use crate::units::{AccountKey, Millis, Nonce};
 use crate::wire::LanePoke;
-use crate::{fees, meters};
+use crate::{fees, meters, told};
 
 pub use self::lane::Lane;
 
@@ -97,7 +97,7 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// Idle lanes looked at in one sweep: a node is asked four things about each, and public ones allow
+    /// Idle lanes looked at in one sweep: a node is asked five things about each, and public ones allow
     /// 10,000 calls in five minutes. More idle lanes than these take turns.
     pub const IDLE_LOOKS: usize = 100;
 }
@@ -107,8 +107,8 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     const MAX_TURNS: usize = 4;
     /// Idle lanes looked at at once.
     const IDLE_LOOKS_AT_ONCE: usize = 8;
-    /// An address is looked at for code this often.
-    const CODE_EVERY_MS: u64 = 10 * 60 * 1_000;
+    /// An address is looked at for code and funds this often.
+    const ACCOUNT_EVERY_MS: u64 = 10 * 60 * 1_000;
     /// How long an outcome waits for the reason of its revert while no node can be asked.
     pub(crate) const REPLAY_PATIENCE_MS: u64 = 15_000;
 
@@ -132,7 +132,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         if let Some(view) = &seen {
             lane.saw(view, now);
             self.note_fee(&mut head, view, now).await;
-            self.look_for_code(lane, now).await;
+            self.look_at_account(lane, now).await;
         }
         for _ in 0..Self::MAX_TURNS {
             let turn = self.turn(lane, seen.as_ref(), now).await?;
@@ -166,7 +166,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     pub async fn look_at_idle(&self, idle: &[AccountKey], now: Millis) {
         let looks = idle.iter().copied().map(|account| async move {
             if let Err(error) = self.round(&mut Lane::new(account, now), now).await {
-                tracing::warn!(%error, %account, "an idle lane could not be looked at");
+                tracing::warn!(error = told(&error), %account, "an idle lane could not be looked at");
             }
         });
         stream::iter(looks).buffer_unordered(Self::IDLE_LOOKS_AT_ONCE).collect::<()>().await;
@@ -222,7 +222,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             Ok(view) => Some(view),
             Err(error) => {
                 metrics::counter!(meters::NO_CHAIN).increment(1);
-                tracing::warn!(%error, account = %lane.account, "no node answers: unknown, still watching");
+                tracing::warn!(error = told(&error), account = %lane.account, "no node answers: unknown, still watching");
                 None
             }
         }
@@ -309,7 +309,6 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     /// Says so when the lane's head is stuck and may not be priced higher.
     fn watch_head(&self, lane: &mut Lane, head: &Head, now: Millis) {
         let account = head.account.to_string();
-        let gauge = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
         let age_ms = lane.head_since.map_or(0, |(_, since)| now.since(since));
         metrics::gauge!(meters::LANE_OPEN_SLOTS, "account" => account.clone()).set(gauge(head.open_slots()));
         metrics::gauge!(meters::LANE_HEAD_AGE, "account" => account.clone()).set(gauge(age_ms));
@@ -327,9 +326,10 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         }
     }
 
-    /// An account whose address has code (EIP-7702) may have one transaction in flight on BSC.
-    async fn look_for_code(&self, lane: &mut Lane, now: Millis) {
-        if lane.code_seen_at.is_some_and(|at| now.since(at) < Self::CODE_EVERY_MS) {
+    /// An account whose address has code (EIP-7702) may have one transaction in flight on BSC; and one
+    /// that runs out of funds is better seen before it has.
+    async fn look_at_account(&self, lane: &mut Lane, now: Millis) {
+        if lane.code_seen_at.is_some_and(|at| now.since(at) < Self::ACCOUNT_EVERY_MS) {
             return;
         }
         match self.chain.has_code(lane.account.address).await {
@@ -341,7 +341,19 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                         "the account's address has code (EIP-7702): BSC takes one transaction of it at a time; remove the delegation");
                 }
             }
-            Err(error) => tracing::debug!(%error, account = %lane.account, "the account's code cannot be read"),
+            Err(error) => {
+                tracing::debug!(error = told(&error), account = %lane.account, "the account's code cannot be read");
+            }
+        }
+        match self.chain.balance(lane.account.address).await {
+            Ok(balance) => {
+                let gwei = balance.0.checked_div(WEI_PER_GWEI.into()).unwrap_or_default();
+                let gwei = u64::try_from(gwei).unwrap_or(u64::MAX);
+                metrics::gauge!(meters::BALANCE, "account" => lane.account.to_string()).set(gauge(gwei));
+            }
+            Err(error) => {
+                tracing::debug!(error = told(&error), account = %lane.account, "the account's funds cannot be read");
+            }
         }
     }
 
@@ -358,7 +370,9 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         let fee = SeenFee { gas_price, observed_at: now };
         match self.store.observe_fee(&head.account, &fee).await {
             Ok(()) => head.fee = Some(fee),
-            Err(error) => tracing::warn!(%error, account = %head.account, "the network's price was not noted"),
+            Err(error) => {
+                tracing::warn!(error = told(&error), account = %head.account, "the network's price was not noted");
+            }
         }
     }
 }
@@ -374,6 +388,14 @@ fn turn_of(now: Millis, idle: usize) -> usize {
     let minute = now.0.checked_div(60_000).unwrap_or(0);
     let begin = minute.wrapping_mul(looks).checked_rem(idle).unwrap_or(0);
     usize::try_from(begin).unwrap_or(0)
+}
+
+const WEI_PER_GWEI: u64 = 1_000_000_000;
+
+/// As gauges take it; exact up to 2⁵³.
+fn gauge(number: u64) -> f64 {
+    let half = |bits: u64| f64::from(u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX));
+    half(number >> 32) * 4_294_967_296.0 + half(number)
 }
 
 fn was_sent(record: &Record) -> bool {

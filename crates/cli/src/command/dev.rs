@@ -9,6 +9,7 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use serde_json::json;
 use signpost_host::consumer::Stop;
+use signpost_host::observe::{self, Logs};
 use signpost_txmgr::broadcaster::Finality;
 use signpost_txmgr::signature::PublicKey;
 use signpost_txmgr::units::ChainId;
@@ -16,11 +17,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::account::{Asked, register};
-use super::worker::log_to_file;
 use super::{CommandError, Session, asked_to_stop, told};
 use crate::aws::{self, LOOPBACK_REGION, Target};
 use crate::config::{
-    BROADCASTER_CONCURRENCY, Chain, Config, Queues, SIGNER_CONCURRENCY, SendTo, Tables, Timing, Worker,
+    BROADCASTER_CONCURRENCY, Chain, Config, Observe, Queues, SIGNER_CONCURRENCY, SendTo, Tables, Timing, Worker,
 };
 use crate::find;
 use crate::stack::gates::Scripts;
@@ -174,10 +174,13 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
 
 /// Starts a worker in this process, with its log beside the servers'.
 pub async fn start_worker(stack: &LocalStack, ready: &Ready, stop: Stop) -> Result<JoinHandle<()>, CommandError> {
-    log_to_file(stack.directory.join("worker.log"))?;
+    let observing = observe::start(&ready.config.observe, Logs::File(stack.directory.join("worker.log")))?;
     let session = Session { config: ready.config.clone(), sdk: ready.sdk.clone() };
     let worker = Box::pin(crate::worker::Worker::new(session, Stage::All)).await?;
-    Ok(tokio::spawn(worker.run(stop)))
+    Ok(tokio::spawn(async move {
+        worker.run(stop).await;
+        observing.end().await;
+    }))
 }
 
 /// Waits for a worker that was told to stop, but not longer than a person would.
@@ -291,6 +294,7 @@ fn config(stack: &LocalStack, made: &Resources, policy_file: PathBuf, chain_id: 
             broadcaster_concurrency: BROADCASTER_CONCURRENCY,
             visibility_s: VISIBILITY_S,
         },
+        observe: Observe::default(),
     }
 }
 

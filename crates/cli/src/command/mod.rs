@@ -107,6 +107,8 @@ impl CommandError {
                 StartError::Configuration(_)
                 | StartError::Policy { .. }
                 | StartError::WrongChain { .. }
+                | StartError::Metrics(_)
+                | StartError::Traces(_)
                 | StartError::Chain(_),
             ) => ExitCode::from(MISUSE),
             Self::Stack(_)
@@ -114,7 +116,7 @@ impl CommandError {
             | Self::Aws { .. }
             | Self::Port(_)
             | Self::Unknown(_)
-            | Self::Start(StartError::Accounts(_) | StartError::Secret(_))
+            | Self::Start(StartError::Accounts(_) | StartError::Secret(_) | StartError::LogFile { .. })
             | Self::Demo(_)
             | Self::Signals(_) => ExitCode::FAILURE,
         }

@@ -29,6 +29,15 @@
 //! | `authorization_env` | name of the environment variable that holds the value of the `Authorization` header; the secret itself is never in the file |
 //! | `mev_builders` | optional list: `bloxroute`, `48club`, `blockrazor`, `jetbldr`, `nodereal` or `all`; left out, bloXroute takes its own |
 //!
+//! ## `[metrics]` and `[traces]`
+//!
+//! | key | value |
+//! |---|---|
+//! | `listen` in `[metrics]` | optional: where a worker answers Prometheus, `"127.0.0.1:9464"`. Without it nothing listens |
+//! | `otlp_endpoint` in `[traces]` | optional: a collector for OpenTelemetry traces over OTLP/HTTP, `"http://127.0.0.1:4318"`. `OTEL_EXPORTER_OTLP_ENDPOINT` overrides it |
+//!
+//! ## The network's price
+//!
 //! The network's price is the highest of the last blocks' 60th percentiles (`eth_feeHistory`), held between
 //! floor and ceiling; `eth_gasPrice`, a constant on BSC, counts only if those blocks say nothing.
 
@@ -38,6 +47,7 @@ mod shared;
 mod write;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use reader::Section;
@@ -65,6 +75,20 @@ const CONFIRMATIONS_MAX: u64 = 10_000;
 /// Above a day a knob in milliseconds is surely meant to be something else.
 const TIMING_MAX_MS: u64 = 86_400_000;
 
+const ROOT_KEYS: &[&str] = &[
+    "region",
+    "endpoint",
+    "chain",
+    "queues",
+    "tables",
+    "topic",
+    "policy",
+    "retention",
+    "timing",
+    "worker",
+    "metrics",
+    "traces",
+];
 const CHAIN_KEYS: &[&str] =
     &["chain_id", "rpc_urls", "send_to", "fee_floor_wei", "finality", "fee_ceiling_wei", "private_only", "private"];
 const PRIVATE_KEYS: &[&str] = &["url", "shape", "authorization_env", "mev_builders"];
@@ -92,6 +116,8 @@ pub struct Config {
     pub timing: Timing,
     /// How much at once.
     pub worker: Worker,
+    /// What a worker shows of itself.
+    pub observe: Observe,
 }
 
 /// `[chain]`. `Debug` gives no URLs: they may hold keys.
@@ -237,6 +263,22 @@ pub struct Worker {
     pub visibility_s: u64,
 }
 
+/// `[metrics]` and `[traces]`. `Debug` does not give the collector: its URL may hold a key.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Observe {
+    /// `metrics.listen`: where a worker answers Prometheus.
+    pub metrics_listen: Option<SocketAddr>,
+    /// `traces.otlp_endpoint`: where spans are sent to, without `/v1/traces`.
+    pub otlp_endpoint: Option<String>,
+}
+
+impl fmt::Debug for Observe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Observe");
+        shown.field("metrics_listen", &self.metrics_listen).field("traces", &self.otlp_endpoint.is_some()).finish()
+    }
+}
+
 /// Why there is no configuration. The program ends with exit code 2.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -292,7 +334,7 @@ impl Config {
 /// Every section is looked at, whatever was wrong with the ones before it.
 fn read(file: &toml::Table, here: &Path, problems: &mut Vec<String>) -> Option<Config> {
     let mut root = Section::root(file, problems);
-    root.only(&["region", "endpoint", "chain", "queues", "tables", "topic", "policy", "retention", "timing", "worker"]);
+    root.only(ROOT_KEYS);
     let region = root.optional_text("region");
     let endpoint = root.optional_url("endpoint");
     let chain = read_chain(&mut root.required_section("chain", CHAIN_KEYS));
@@ -307,6 +349,10 @@ fn read(file: &toml::Table, here: &Path, problems: &mut Vec<String>) -> Option<C
         read_timing(&mut root.section("timing", &["bump_after_ms", "rebroadcast_after_ms", "poll_ms", "sweep_ms"]));
     let worker =
         read_worker(&mut root.section("worker", &["signer_concurrency", "broadcaster_concurrency", "visibility_s"]));
+    let observe = Observe {
+        metrics_listen: root.section("metrics", &["listen"]).optional_address("listen"),
+        otlp_endpoint: root.section("traces", &["otlp_endpoint"]).optional_url("otlp_endpoint"),
+    };
     Some(Config {
         region,
         endpoint,
@@ -318,6 +364,7 @@ fn read(file: &toml::Table, here: &Path, problems: &mut Vec<String>) -> Option<C
         retention_days: retention_days?,
         timing,
         worker,
+        observe,
     })
 }
 
@@ -576,6 +623,19 @@ authorization_env = "OTHER"
         ] {
             assert!(told.contains(expected), "{expected} is not in:\n{told}");
         }
+    }
+
+    #[test]
+    fn what_a_worker_shows_is_configured_and_the_collectors_url_is_never_told() {
+        let shown = "[metrics]\nlisten = \"127.0.0.1:9464\"\n[traces]\notlp_endpoint = \"http://key@collector\"\n";
+        let config = Config::from_toml(&format!("{GOOD}{shown}"), Path::new("")).unwrap();
+        assert_eq!(config.observe.metrics_listen, Some(([127, 0, 0, 1], 9464).into()));
+        assert!(config.observe.otlp_endpoint.is_some() && !format!("{config:?}").contains("key@"), "{config:?}");
+        assert_eq!(Config::from_toml(&config.to_toml(), Path::new("")).unwrap(), config);
+        let told = problems(&format!("{GOOD}{}", shown.replace(":9464", "").replace("http", "ftp")));
+        assert!(told.contains("metrics.listen must be an address") && told.contains("traces.otlp_endpoint"), "{told}");
+        assert!(!told.contains("key@"), "{told}");
+        assert!(problems(&format!("{GOOD}[metrics]\nlisten_on = \"x\"\n")).contains("metrics.listen_on is not known"));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! One section of the configuration file while it is read. A value that is wrong becomes a problem
 //! and reads as missing, so that the rest is looked at too.
 
+use std::net::SocketAddr;
+
 use toml::{Table, Value};
 
 /// A table of the file, present or not.
@@ -127,6 +129,16 @@ impl<'t, 'p> Section<'t, 'p> {
             urls.push(self.as_url(key, text)?);
         }
         Some(urls)
+    }
+
+    /// An address to listen on, which may be left out.
+    pub(super) fn optional_address(&mut self, key: &str) -> Option<SocketAddr> {
+        let text = self.optional_text(key)?;
+        let address = text.parse().ok();
+        if address.is_none() {
+            self.problem(key, "must be an address with a port, \"127.0.0.1:9464\"");
+        }
+        address
     }
 
     /// Texts in a list that may be left out or empty.

@@ -46,7 +46,12 @@ impl Config {
                 ],
             ),
         ];
-        for (name, entries) in sections {
+        let shown = [
+            ("metrics", "listen", self.observe.metrics_listen.map(|address| address.to_string())),
+            ("traces", "otlp_endpoint", self.observe.otlp_endpoint.clone()),
+        ];
+        let shown = shown.into_iter().filter_map(|(name, key, value)| Some((name, vec![(key, text(&value?))])));
+        for (name, entries) in sections.into_iter().chain(shown) {
             file.insert(name.to_owned(), section(entries));
         }
         file.to_string()

@@ -85,7 +85,8 @@ fn incoming(record: SqsMessage, fifo: bool, position: usize) -> Result<Incoming,
         // On a standard queue a group only shares the queue fairly; it orders nothing.
         group: attributes.remove("MessageGroupId").filter(|_| fifo),
         sender: attributes.remove("SenderId"),
-        trace: attributes.remove("AWSTraceHeader").or(trace_parent),
+        // What the sender said itself comes before what AWS put there for it.
+        trace: trace_parent.or_else(|| attributes.remove("AWSTraceHeader")),
         receives: receives.unwrap_or(1),
         body: record.body.unwrap_or_default(),
     })

@@ -25,13 +25,14 @@ use aws_lambda_events::event::sqs::SqsBatchResponse;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use signpost_txmgr::signer::Disposition;
 use tokio::sync::watch;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::prelude::*;
 
 use self::event::{Event, Unusable};
 use self::time::TimeLeft;
+use crate::clock::now_ms;
 use crate::consumer::Stop;
 use crate::inbox::Incoming;
+use crate::observe;
+use crate::observe::emf::Emf;
 use crate::start::StartError;
 use crate::told;
 
@@ -90,7 +91,7 @@ where
     F: Function,
     S: Future<Output = Result<F, StartError>>,
 {
-    observe();
+    let emf = observe::lambda();
     if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_none() {
         tracing::error!("this program is started by AWS Lambda; outside of it run `signpost worker`");
         return ExitCode::FAILURE;
@@ -107,7 +108,7 @@ where
         // The extension only brings the signal at the end, so it is not waited for before the start.
         let (extension, function) = tokio::join!(runtime_api::register_extension(), start());
         match function {
-            Ok(function) => serve(Arc::new(function), extension).await,
+            Ok(function) => serve(Arc::new(function), extension, emf).await,
             Err(error) => {
                 let message = told(&error);
                 tracing::error!(error = message, "the function does not start");
@@ -118,34 +119,18 @@ where
     })
 }
 
-/// The one place where a function's logs begin, and where a recorder of its `metrics` is installed: once,
-/// before anything is counted. One JSON object per line, on stderr.
-///
-/// `RUST_LOG` is read as `LEVEL` and `MODULE=LEVEL`, separated by commas; spans and fields cannot be chosen by,
-/// which would cost a regular expression engine in the package.
-fn observe() {
-    let level = std::env::var("RUST_LOG").unwrap_or_default();
-    let filter = level.parse::<Targets>().ok().filter(|_| !level.is_empty());
-    let unreadable = filter.is_none() && !level.is_empty();
-    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
-    let filter = filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
-    // A second subscriber is refused: the first one stays, as in a test that runs two functions.
-    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
-    if unreadable {
-        tracing::warn!("RUST_LOG cannot be read; the level is info");
-    }
-}
-
 /// Serves until the process is asked to end.
-async fn serve<F: Function>(function: Arc<F>, extension: Option<runtime_api::Extension>) -> ExitCode {
+async fn serve<F: Function>(function: Arc<F>, extension: Option<runtime_api::Extension>, emf: Emf) -> ExitCode {
     let (order, stop) = watch::channel(false);
     let busy = watch::Sender::new(false);
     let serving = lambda_runtime::run(service_fn(|event: LambdaEvent<Event>| {
-        let (function, stop, busy) = (Arc::clone(&function), stop.clone(), busy.clone());
+        let (function, stop, busy, emf) = (Arc::clone(&function), stop.clone(), busy.clone(), emf.clone());
         async move {
             busy.send_replace(true);
             let time = TimeLeft::until(event.context.deadline);
             let answer = invoke(&*function, event.payload, time, &stop).await;
+            // Printed before the answer: after it the process may be frozen.
+            emf.flush(now_ms());
             busy.send_replace(false);
             answer
         }

@@ -1,9 +1,9 @@
 //! One attempt: policy again, KMS, and the conditional write that makes it the attempt.
 
+use tracing::Instrument as _;
+
 use crate::account::Head;
-use crate::fees;
 use crate::machine::{Event, IllegalTransition, apply};
-use crate::meters;
 use crate::policy::PolicyFacts;
 use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, Store, UpdateVerdict};
 use crate::record::{Attempt, AttemptKind, CancelCause, Phase, Reason, Record, Stored};
@@ -12,6 +12,7 @@ use crate::signature::{KeyError, PublicKey, SignatureError};
 use crate::tx::{Fee, UnsignedTx};
 use crate::units::{Address, ChainId, KmsKeyId, Millis, Wei};
 use crate::wire::{LanePoke, SignerPoke};
+use crate::{fees, meters, told, trace};
 
 use super::{Disposition, Signer};
 
@@ -121,6 +122,18 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         fee: Fee,
         now: Millis,
     ) -> Result<Written, AttemptError> {
+        let span = trace::step!("sign", record);
+        span.record("attempt", record.attempts.len());
+        self.sign_and_store_in_its_span(record, head, fee, now).instrument(span).await
+    }
+
+    async fn sign_and_store_in_its_span(
+        &self,
+        record: &Record,
+        head: &Head,
+        fee: Fee,
+        now: Millis,
+    ) -> Result<Written, AttemptError> {
         let key = self.public_key(&head.kms_key_id).await?;
         if key.address() != record.account.address {
             return Err(AttemptError::WrongKey { expected: record.account.address, found: key.address() });
@@ -137,8 +150,10 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         let written = self.write(record, &Event::Signed { number, attempt }, now).await?;
         if let Written::Ours(record) = &written {
             metrics::counter!(meters::SIGNED, "kind" => kind.name()).increment(1);
-            let tx_hash = record.attempts.last().map(|attempt| attempt.tx_hash.to_string());
-            tracing::info!(request_id = %record.request_id, account = %record.account, nonce = %record.nonce, attempt = number, ?kind, tx_hash, "signed");
+            if let Some(attempt) = record.attempts.last() {
+                tracing::Span::current().record("tx_hash", tracing::field::display(attempt.tx_hash));
+            }
+            tracing::info!(kind = kind.name(), "signed");
         }
         Ok(written)
     }
@@ -179,7 +194,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                     out.push(Disposition::Done);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, request_id = %ask.request_id, "ask not answered; it stays on the queue");
+                    tracing::warn!(error = told(&error), request_id = %ask.request_id, "ask not answered; it stays on the queue");
                     out.push(Disposition::Retry);
                 }
             }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use tracing::Span;
+
 use crate::account::{Head, Reservation};
-use crate::meters;
 use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, ReserveVerdict, Store};
 use crate::record::{Phase, Record, Stored};
 use crate::request::{Accepted, Code, Refused};
 use crate::units::{AccountKey, Millis, RequestId};
+use crate::{meters, told};
 
 use super::rejection::conflict;
 use super::{Batch, Heads, Refusal, Resolved, Signer};
@@ -22,6 +24,8 @@ pub(super) struct Candidate {
     pub(super) accepted: Accepted,
     pub(super) sender: Option<String>,
     pub(super) trace: Option<String>,
+    /// In which it is accepted; ends when it has its slot.
+    pub(super) span: Span,
 }
 
 impl Candidate {
@@ -135,19 +139,19 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                     head.next_nonce = head.next_nonce.plus(count);
                     for record in group.records {
                         metrics::counter!(meters::ACCEPTED).increment(1);
-                        tracing::info!(request_id = %record.request_id, account = %record.account, nonce = %record.nonce, "reserved");
+                        note_reserved(&record, candidates);
                         lane.records.insert(record.request_id.clone(), record);
                     }
                     continue;
                 }
                 Ok(verdict) => {
                     if let Err(error) = self.after_lost_race(head, &mut lane, verdict).await {
-                        tracing::warn!(%error, account = %head.account, "reservation cannot be read again");
+                        tracing::warn!(error = told(&error), account = %head.account, "reservation cannot be read again");
                         break;
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, account = %head.account, "reservation did not complete");
+                    tracing::warn!(error = told(&error), account = %head.account, "reservation did not complete");
                     // It may hold: what is known then answers. Otherwise the messages stay.
                     self.find_known(&mut lane, candidates).await;
                     break;
@@ -201,12 +205,22 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         match self.store.load(&ids).await {
             Ok(stored) => stored.into_iter().for_each(|stored| keep_record(lane, stored)),
             Err(error) => {
-                tracing::warn!(%error, "records cannot be read; their messages stay on the queue");
+                tracing::warn!(error = told(&error), "records cannot be read; their messages stay on the queue");
                 // Without them a paused account's repeats would be told apart wrongly.
                 lane.closed = false;
             }
         }
     }
+}
+
+fn note_reserved(record: &Record, candidates: &[&Candidate]) {
+    let span = candidates.iter().find(|candidate| candidate.id == record.request_id).map(|candidate| &candidate.span);
+    let span = span.cloned().unwrap_or_else(Span::none);
+    span.record("account", tracing::field::display(record.account));
+    span.record("nonce", record.nonce.0);
+    span.in_scope(|| {
+        tracing::info!(request_id = %record.request_id, account = %record.account, nonce = %record.nonce, "reserved");
+    });
 }
 
 fn keep_record(lane: &mut Lane, stored: Stored) {
