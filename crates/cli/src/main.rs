@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use signpost_cli::command::{
-    CommandError, account, bench, cancel, console, demo, dev, status, submit, told, watch, worker,
+    CommandError, account, bench, cancel, console, demo, dev, policy, status, submit, told, watch, worker,
 };
 use signpost_cli::terminal::remark;
 
@@ -38,6 +38,8 @@ enum Command {
     Account(account::Arguments),
     /// Show accounts, lanes and requests on a local web page
     Console(console::Arguments),
+    /// Say what a policy would do with a request
+    Policy(policy::Arguments),
     /// Load a Signpost and measure it
     Bench(Box<bench::Arguments>),
 }
@@ -54,6 +56,7 @@ async fn main() -> ExitCode {
         Command::Watch(arguments) => Box::pin(watch::run(arguments)).await,
         Command::Account(arguments) => Box::pin(account::run(arguments)).await,
         Command::Console(arguments) => Box::pin(console::run(arguments)).await,
+        Command::Policy(arguments) => Box::pin(policy::run(arguments)).await,
         Command::Bench(arguments) => Box::pin(bench::run(*arguments)).await,
     };
     ended.unwrap_or_else(|error: CommandError| {

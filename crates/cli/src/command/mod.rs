@@ -8,6 +8,7 @@ pub mod cancel;
 pub mod console;
 pub mod demo;
 pub mod dev;
+pub mod policy;
 pub mod status;
 pub mod submit;
 pub mod watch;
