@@ -27,6 +27,8 @@ pub struct Head {
     pub registered_at: Millis,
     /// The network's price as the broadcaster last saw it.
     pub fee: Option<SeenFee>,
+    /// Since when the newest answers of nodes say that it cannot pay. Requests for a pool go to others.
+    pub unfunded_since: Option<Millis>,
     /// What the newest spend window took, where policy limits spending. Changes only in a reservation,
     /// together with `next_nonce`: the condition on that holds for this too.
     pub spend: Option<Spend>,
@@ -51,6 +53,7 @@ impl Head {
             paused: false,
             registered_at,
             fee: None,
+            unfunded_since: None,
             spend: None,
         }
     }

@@ -75,6 +75,7 @@ pub fn encode_head(head: &Head) -> Item {
         ("registeredAt", n(head.registered_at.0)),
     ]));
     set(&mut entry, "fee", head.fee.as_ref().map(encode_seen_fee));
+    set(&mut entry, "unfundedSince", head.unfunded_since.map(|since| n(since.0)));
     set(&mut entry, "spend", head.spend.as_ref().map(encode_spend));
     entry
 }
@@ -112,6 +113,7 @@ pub fn decode_head(entry: &Item) -> Result<Head, ItemError> {
         paused: reader.flag("paused")?,
         registered_at: reader.millis("registeredAt")?,
         fee,
+        unfunded_since: reader.millis_if("unfundedSince")?,
         spend,
     };
     if head.lowest_open_nonce > head.next_nonce {

@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::types::{
 };
 use signpost_txmgr::account::{Head, SeenFee};
 use signpost_txmgr::ports::{PortError, RegisterVerdict};
-use signpost_txmgr::units::AccountKey;
+use signpost_txmgr::units::{AccountKey, Millis};
 
 use super::reserve::judge;
 use super::{DynamoStore, names, read};
@@ -110,16 +110,37 @@ impl DynamoStore {
 
     /// See [`signpost_txmgr::ports::Store::set_paused`].
     pub(super) async fn write_paused(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
+        let paused = AttributeValue::Bool(paused);
+        self.note_on_head(account, "SET #noted = :noted", "paused", Some(paused)).await
+    }
+
+    /// See [`signpost_txmgr::ports::Store::set_unfunded`].
+    pub(super) async fn write_unfunded(&self, account: &AccountKey, since: Option<Millis>) -> Result<(), PortError> {
+        let change = if since.is_some() { "SET #noted = :noted" } else { "REMOVE #noted" };
+        self.note_on_head(account, change, "unfundedSince", since.map(|since| n(since.0))).await
+    }
+
+    /// Changes one attribute of a registered account's head, whatever it was.
+    async fn note_on_head(
+        &self,
+        account: &AccountKey,
+        change: &str,
+        attribute: &str,
+        value: Option<AttributeValue>,
+    ) -> Result<(), PortError> {
         const OPERATION: &str = "UpdateItem";
-        let request = self
+        let mut request = self
             .client
             .update_item()
             .table_name(&self.tables.accounts)
             .set_key(Some(head::key(account, head::HEAD)))
-            .update_expression("SET #paused = :paused")
+            .update_expression(change)
             .condition_expression("attribute_exists(#account)")
-            .set_expression_attribute_names(Some(names(&["account", "paused"])))
-            .expression_attribute_values(":paused", AttributeValue::Bool(paused));
+            .set_expression_attribute_names(Some(names(&["account"])))
+            .expression_attribute_names("#noted", attribute);
+        if let Some(value) = value {
+            request = request.expression_attribute_values(":noted", value);
+        }
         let Err(failure) = repeat(&self.backoff, OPERATION, || request.clone().send()).await else {
             return Ok(());
         };
