@@ -56,7 +56,7 @@ async fn main() -> ExitCode {
         Command::Watch(arguments) => Box::pin(watch::run(arguments)).await,
         Command::Account(arguments) => Box::pin(account::run(arguments)).await,
         Command::Console(arguments) => Box::pin(console::run(arguments)).await,
-        Command::Policy(arguments) => Box::pin(policy::run(arguments)).await,
+        Command::Policy(arguments) => policy::run(arguments),
         Command::Bench(arguments) => Box::pin(bench::run(*arguments)).await,
     };
     ended.unwrap_or_else(|error: CommandError| {

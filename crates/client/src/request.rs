@@ -126,6 +126,7 @@ fn written(request: &SigningRequest) -> Value {
             AccountRef::Name(name) => name.to_string(),
             AccountRef::Key(key) => key.to_string(),
             AccountRef::Address(address) => address.to_string(),
+            AccountRef::Pool(name) => format!("pool:{name}"),
         };
         put("account", Value::String(account));
     }

@@ -318,7 +318,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         match self.store.set_unfunded(&lane.account, since).await {
             Ok(()) => head.unfunded_since = since,
             Err(error) => {
-                tracing::warn!(%error, account = %lane.account, "whether the account can pay is not noted; the next round does");
+                tracing::warn!(error = told(&error), account = %lane.account, "whether the account can pay is not noted; the next round does");
             }
         }
     }

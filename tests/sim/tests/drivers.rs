@@ -133,8 +133,8 @@ fn a_repeat_finds_its_slot_while_its_account_of_the_pool_is_paused() {
         for _ in 0..3 {
             scenario.signer_turn();
         }
-        for number in 0..8 {
-            assert_eq!(record(&scenario, &format!("r-{number}")).account, accounts[number], "died: {died}");
+        for (number, account) in accounts.iter().enumerate() {
+            assert_eq!(record(&scenario, &format!("r-{number}")).account, *account, "died: {died}");
             let later = record(&scenario, &format!("r-{}", number + 20));
             assert_ne!(later.account, paused, "what comes while it is paused goes to the other");
         }

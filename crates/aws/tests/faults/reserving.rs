@@ -56,7 +56,7 @@ async fn what_is_spent_is_set_in_the_same_write_as_the_nonce_and_is_part_of_the_
         let group = Reservation { spend, ..world::group(1) };
         assert_eq!(world::store(&script).reserve(&group).await.unwrap(), ReserveVerdict::Reserved);
     }
-    let asked: Vec<Value> = script.asked().iter().map(|asked| asked.json()).collect();
+    let asked: Vec<Value> = script.asked().iter().map(crate::script::Asked::json).collect();
     let update = |at: usize| &asked[at]["TransactItems"][0]["Update"];
     assert_eq!(update(0)["UpdateExpression"], "SET #nextNonce = :to");
     assert_eq!(update(1)["UpdateExpression"], "SET #nextNonce = :to, #spend = :spend");

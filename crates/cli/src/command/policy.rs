@@ -71,7 +71,7 @@ pub struct Check {
 }
 
 /// Runs the command.
-pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
+pub fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let Action::Check(asked) = arguments.action;
     let policies = policies(&asked.policy)?;
     let body = read(&asked.request)?;
@@ -151,14 +151,11 @@ impl Check {
             return Ok(name.clone());
         }
         let mut named = policies.accounts().map(|(name, _)| name);
-        match (named.next(), named.next()) {
-            (Some(only), None) => Ok(only.clone()),
-            (None, _) | (Some(_), Some(_)) => {
-                let text =
-                    "the request does not name its account, and the policy does not name just one; give --account";
-                Err(CommandError::Input(text.to_owned()))
-            }
+        if let (Some(only), None) = (named.next(), named.next()) {
+            return Ok(only.clone());
         }
+        let text = "the request does not name its account, and the policy does not name just one; give --account";
+        Err(CommandError::Input(text.to_owned()))
     }
 }
 

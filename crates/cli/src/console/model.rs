@@ -239,16 +239,13 @@ mod tests {
     fn head(lowest: u64, next: u64) -> Head {
         Head {
             lowest_open_nonce: Nonce(lowest),
-            ..Head {
-                account: format!("97:0x{:040}", 1).parse().unwrap(),
-                name: "hot".parse().unwrap(),
-                kms_key_id: "key".parse().unwrap(),
-                next_nonce: Nonce(next),
-                lowest_open_nonce: Nonce(0),
-                paused: false,
-                registered_at: signpost_txmgr::units::Millis(0),
-                fee: None,
-            }
+            ..Head::new(
+                format!("97:0x{:040}", 1).parse().unwrap(),
+                "hot".parse().unwrap(),
+                "key".parse().unwrap(),
+                Nonce(next),
+                signpost_txmgr::units::Millis(0),
+            )
         }
     }
 

@@ -125,7 +125,7 @@ fn policy(text: Option<String>, file: Option<String>, packaged: &Path) -> Result
     let policy = policies.of(&account).map_err(|refused| format!("{variable}: {refused}"))?;
     if let Some(rule) = policy.unfit_for_direct() {
         return Err(format!(
-            "{variable}: {rule} would refuse every request, since none has what it looks at; \
+            "{variable}: {rule} cannot be held: a request has no sender and no deadline here, and nothing is counted; \
              give sign-direct rules of its own in [account.{ACCOUNT}]"
         ));
     }

@@ -121,7 +121,8 @@ impl DirectRequest {
         let Some(policy) = policy else { return Ok(()) };
         // There is no deadline that the time could be held against.
         let now = Millis(0);
-        policy.check(&PolicyFacts { intent: &self.intent, fee: self.fee, sender: None, deadline: None, now })
+        let (fee, fee_cap) = (self.fee, self.fee.price());
+        policy.check(&PolicyFacts { intent: &self.intent, fee, fee_cap, sender: None, deadline: None, now })
     }
 
     /// What is signed.
@@ -132,13 +133,15 @@ impl DirectRequest {
 }
 
 impl AccountPolicy {
-    /// The first rule by which `sign-direct` could sign nothing at all.
+    /// The first rule that `sign-direct` has nothing to hold against: it knows no sender and no deadline, and
+    /// counts nothing.
     #[must_use]
     pub fn unfit_for_direct(&self) -> Option<&'static str> {
-        match (&self.allow_senders, self.max_deadline_ms) {
-            (Some(_), _) => Some("allow_senders"),
-            (None, Some(_)) => Some("max_deadline_s"),
-            (None, None) => None,
+        match (&self.allow_senders, self.max_deadline_ms, self.spend_limit) {
+            (Some(_), _, _) => Some("allow_senders"),
+            (None, Some(_), _) => Some("max_deadline_s"),
+            (None, None, Some(_)) => Some("spend_limit_wei"),
+            (None, None, None) => None,
         }
     }
 }

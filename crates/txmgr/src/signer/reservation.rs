@@ -113,7 +113,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 Ok(Some(head)) => resolved.push(Resolved { record, head, by }),
                 Ok(None) => batch.retry(&by),
                 Err(error) => {
-                    tracing::warn!(%error, request_id = %id, "the account of its slot cannot be read; the message stays");
+                    tracing::warn!(error = told(&error), request_id = %id, "the account of its slot cannot be read; the message stays");
                     batch.retry(&by);
                 }
             }
