@@ -6,14 +6,13 @@
 use std::sync::Arc;
 
 use signpost_aws::secrets;
-use signpost_host::aws::{self, Target};
 use signpost_host::config::environment::{BroadcasterConfig, BroadcasterEnvironment, Variables};
 use signpost_host::config::{Shared as _, Watched as _};
 use signpost_host::consumer::{Handler, Stop};
 use signpost_host::inbox::Incoming;
 use signpost_host::lambda::event::is_queue;
 use signpost_host::lambda::time::TimeLeft;
-use signpost_host::lambda::{Failed, Function, Swept, batch};
+use signpost_host::lambda::{Failed, Function, Swept, batch, sdk};
 use signpost_host::session::Session;
 use signpost_host::start::StartError;
 use signpost_host::told;
@@ -35,7 +34,7 @@ pub struct BroadcastingFunction {
 /// Reads the environment and the nodes' secret, and checks the nodes' chain.
 pub async fn start() -> Result<BroadcastingFunction, StartError> {
     let environment = BroadcasterEnvironment::read(&Variables::of_process()).map_err(StartError::Configuration)?;
-    let sdk = aws::connect(&Target::default()).await;
+    let sdk = sdk::from_environment().map_err(StartError::Configuration)?;
     let secret = match environment.secret_arn() {
         Some(arn) => Some(secrets::text(&sdk, arn).await.map_err(|error| StartError::Secret(told(&error)))?),
         None => None,

@@ -6,14 +6,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use signpost_host::aws::{self, Target};
 use signpost_host::config::Shared as _;
 use signpost_host::config::environment::{ConfiguredAccount, Deployed, PolicyFrom, SignerEnvironment, Variables};
 use signpost_host::consumer::Stop;
 use signpost_host::inbox::Incoming;
 use signpost_host::lambda::event::is_queue;
 use signpost_host::lambda::time::TimeLeft;
-use signpost_host::lambda::{Failed, Function, Swept, batch};
+use signpost_host::lambda::{Failed, Function, Swept, batch, sdk};
 use signpost_host::session::Session;
 use signpost_host::start::{self, StartError};
 use signpost_host::told;
@@ -39,7 +38,7 @@ pub async fn start() -> Result<SigningFunction, StartError> {
     let SignerEnvironment { deployed, policy, accounts } =
         SignerEnvironment::read(&Variables::of_process()).map_err(StartError::Configuration)?;
     let policies = policies(policy)?;
-    let session = Session { sdk: aws::connect(&Target::default()).await, config: deployed };
+    let session = Session { sdk: sdk::from_environment().map_err(StartError::Configuration)?, config: deployed };
     let signer = crate::signer(&session, policies).await?;
     for account in &accounts {
         check(&signer, account).await?;

@@ -11,11 +11,12 @@
 //! Messages are not held longer while they are worked on, as a worker does; the function's timeout is
 //! the bound, and the queue's visibility timeout must be longer.
 //!
-//! Read in this order: [`event`], [`batch`], [`time`], [`runtime_api`].
+//! Read in this order: [`sdk`], [`event`], [`batch`], [`time`], [`runtime_api`].
 
 pub mod batch;
 pub mod event;
 pub mod runtime_api;
+pub mod sdk;
 pub mod time;
 
 use std::process::ExitCode;
