@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use signpost_gate::aws::{AwsFault, AwsGate, AwsGateConfig};
 use signpost_gate::bsc::{BscFault, BscGate, BscGateConfig};
 use signpost_gate::script::{Fault, Script};
+use signpost_gate::stats::Stats;
 
 use super::StackError;
 use super::setup::file;
@@ -82,6 +83,16 @@ impl Gates {
     pub fn inject(&self, scripts: &Scripts) {
         self.bsc.set_all(&scripts.bsc);
         self.aws.control().set(scripts.aws.clone());
+    }
+
+    /// What passed the gate of AWS, as counts.
+    pub fn aws_stats(&self) -> Stats {
+        self.aws.control().stats()
+    }
+
+    /// The emulator itself, behind its gate.
+    pub fn aws_upstream(&self) -> &str {
+        &self.aws_upstream
     }
 
     /// Endpoint of every AWS service.

@@ -3,9 +3,11 @@
 
 use std::path::Path;
 
-use super::report::Cost;
+use super::report::{Calls, Cost};
+use crate::aws::{self, LOOPBACK_REGION, Target};
 use crate::command::dev::{self, Ready};
 use crate::command::{CommandError, Session};
+use crate::stack::gates::Gates;
 use crate::stack::leash::{Leashed, Server};
 use crate::stack::provision::Wanted;
 use crate::stack::servers::{LocalStack, Options};
@@ -23,9 +25,13 @@ pub(super) struct Local {
 }
 
 impl Local {
-    /// Starts everything on free ports.
-    pub(super) async fn start(accounts: usize) -> Result<Self, CommandError> {
-        let stack = dev::start(&Options::default()).await?;
+    /// Starts everything on free ports. To count calls, the stages reach AWS through a gate; the
+    /// benchmark itself never does.
+    pub(super) async fn start(accounts: usize, count_calls: bool) -> Result<Self, CommandError> {
+        let mut stack = dev::start(&Options::default()).await?;
+        if count_calls {
+            stack.put_gates(1).await?;
+        }
         let names: Vec<_> = (1..=accounts).map(|number| format!("a{number}")).collect();
         let ready = dev::prepare(&stack, &Wanted::default(), &names).await?;
         let program =
@@ -38,7 +44,14 @@ impl Local {
             let directory = &stack.directory;
             stages.push(Leashed::start(Server { name: stage, program: &program, arguments, environment, directory })?);
         }
-        let session = Session { config: ready.config.clone(), sdk: ready.sdk.clone() };
+        let sdk = match &stack.gates {
+            Some(gates) => {
+                let endpoint = Some(gates.aws_upstream().to_owned());
+                aws::connect(&Target { endpoint, region: Some(LOOPBACK_REGION.to_owned()) }).await
+            }
+            None => ready.sdk.clone(),
+        };
+        let session = Session { config: ready.config.clone(), sdk };
         Ok(Self { stack, session, ready, stages })
     }
 
@@ -52,6 +65,13 @@ impl Local {
 
     pub(super) fn directory(&self) -> &Path {
         &self.stack.directory
+    }
+
+    /// Calls of the stages to AWS so far, and their bytes, by name.
+    pub(super) fn calls(&self) -> Calls {
+        let stats = self.stack.gates.as_ref().map(Gates::aws_stats).unwrap_or_default();
+        let bytes = |name: &str| stats.bytes.get(name).copied().unwrap_or(0);
+        stats.calls.iter().map(|(name, count)| (name.clone(), (*count, bytes(name)))).collect()
     }
 
     /// What each stage cost so far.

@@ -26,7 +26,7 @@ use crate::world;
 
 use self::load::{Load, Payload, Sent};
 use self::local::Local;
-use self::report::{Cost, Memory, Report};
+use self::report::{Calls, Cost, Memory, Report};
 
 /// More than a request of ours ever waits; a run that does not end in it has found something.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -36,6 +36,7 @@ Examples:
   signpost bench --local --count 500 --rate 40
   signpost bench --local --accounts 1,3,10 --clients 100 --count 1000 --plot accounts.svg
   signpost bench --local --rate 10,20,40,80 --plot load.svg
+  signpost bench --local --rate 20 --count-calls --json | jq .callsPerRequest
   signpost bench --local --rate 10 --count 18000 --plot soak.svg
   signpost bench --account hot --rate 5 --count 100 --json
 
@@ -75,6 +76,9 @@ pub struct Arguments {
     /// Recipient; calldata is ignored by an address without code
     #[arg(long, value_name = "ADDRESS", default_value = "0x00000000000000000000000000000000000000aa")]
     to: String,
+    /// With --local: count the stages' calls to AWS, and their bytes
+    #[arg(long, requires = "local")]
+    count_calls: bool,
     /// One JSON object per run
     #[arg(long)]
     json: bool,
@@ -89,7 +93,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let mut reports = Vec::new();
     if arguments.local {
         for accounts in &arguments.accounts {
-            let local = Box::pin(Local::start(*accounts)).await?;
+            let local = Box::pin(Local::start(*accounts, arguments.count_calls)).await?;
             for load in &loads {
                 let measured = local_run(&local, *load, &arguments).await;
                 if measured.is_err() {
@@ -142,7 +146,7 @@ async fn names(session: &Session, asked: &[String]) -> Result<Vec<String>, Comma
 
 /// A run on the local stack, with what each of its stages cost.
 async fn local_run(local: &Local, load: Load, arguments: &Arguments) -> Result<Report, CommandError> {
-    let before = local.costs();
+    let (before, calls_before) = (local.costs(), local.calls());
     let mut memory = Memory::default();
     let names = local.names();
     let measured = tokio::select! {
@@ -151,10 +155,19 @@ async fn local_run(local: &Local, load: Load, arguments: &Arguments) -> Result<R
     };
     let mut report = measured?;
     report.memory = memory;
+    report.calls = between(&calls_before, &local.calls());
     report.costs =
         local.costs().into_iter().zip(before).map(|(after, before)| Cost::between(&before, &after)).collect();
     report.accounts = local.names().len();
     Ok(report)
+}
+
+fn between(before: &Calls, after: &Calls) -> Calls {
+    let since = |name: &String, (count, bytes): &(u64, u64)| {
+        let (count_before, bytes_before) = before.get(name).copied().unwrap_or_default();
+        (count.saturating_sub(count_before), bytes.saturating_sub(bytes_before))
+    };
+    after.iter().map(|(name, sums)| (name.clone(), since(name, sums))).filter(|(_, (count, _))| *count > 0).collect()
 }
 
 /// Looks at the stages' memory until dropped.

@@ -1,6 +1,8 @@
 //! What a run came to: rates, percentiles, costs.
 
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
 use signpost_txmgr::wire::{RequestStatus, Status};
 
 use super::blocks::Seen;
@@ -22,6 +24,9 @@ pub(super) struct Cost {
     peak_kib: u64,
     resident_kib: u64,
 }
+
+/// Calls to AWS and bytes of their bodies, by `service:Operation`.
+pub(super) type Calls = BTreeMap<String, (u64, u64)>;
 
 /// Resident memory of the stages, looked at now and then.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +56,7 @@ pub(super) struct Report {
     pub(super) accounts: usize,
     pub(super) costs: Vec<Cost>,
     pub(super) memory: Memory,
+    pub(super) calls: Calls,
     sent: usize,
     executed: usize,
     ended: Vec<(&'static str, usize)>,
@@ -105,6 +111,7 @@ impl Report {
             accounts,
             costs: Vec::new(),
             memory: Memory::default(),
+            calls: Calls::new(),
             sent: sent.at.len(),
             executed: sent.closed.values().filter(executed).count(),
             ended: ended(sent),
@@ -156,7 +163,7 @@ impl Report {
             kind: size,
             "accounts": self.accounts,
             "sent": self.sent,
-            "ended": self.ended.iter().map(|(status, count)| ((*status).to_owned(), json!(count))).collect::<serde_json::Map<_, _>>(),
+            "ended": self.ended.iter().map(|(status, count)| ((*status).to_owned(), json!(count))).collect::<Map<_, _>>(),
             "withoutOutcome": self.open,
             "errors": self.errors,
             "acceptedPerSecond": accepted,
@@ -166,6 +173,8 @@ impl Report {
             "minedAfterMs": self.mined.json(),
             "finalAfterMs": self.finalized.json(),
             "publishedAfterMs": self.published.json(),
+            "callsPerRequest": self.calls.iter().map(|(name, (count, _))| (name.clone(), json!(self.per_request(*count)))).collect::<Map<_, _>>(),
+            "bytesPerRequest": self.calls.iter().map(|(name, (_, bytes))| (name.clone(), json!(self.per_request(*bytes)))).collect::<Map<_, _>>(),
             "stages": stages.collect::<Vec<_>>(),
             "rssKib": self.memory.growth().iter().map(|(stage, then, now)| json!({ "stage": stage, "afterWarmUp": then, "atEnd": now })).collect::<Vec<_>>(),
         })
@@ -197,6 +206,11 @@ impl Report {
             let each = self.per_request(cost.cpu_ms).map_or("-".to_owned(), |ms| format!("{ms} ms CPU"));
             let peak = cost.peak_kib.checked_div(1_024).unwrap_or(0);
             lines.push(format!("  {:<22}{each} per request, {peak} MiB at most", cost.stage));
+        }
+        for (name, (count, bytes)) in &self.calls {
+            if let (Some(count), Some(bytes)) = (self.per_request(*count), self.per_request(*bytes)) {
+                lines.push(format!("  {name:<32}{count:>6} calls, {bytes:.0} bytes per request"));
+            }
         }
         for (stage, then, now) in self.memory.growth() {
             lines.push(format!("  {stage:<22}{then} KiB resident when warm, {now} KiB at the end"));
