@@ -25,7 +25,7 @@ use futures_util::stream::{self, StreamExt as _};
 use crate::account::{Head, SeenFee};
 use crate::machine::{Action, Tuning, next_action};
 use crate::ports::{Chain, ChainView, OutcomeTopic, PortError, ResignQueue, Store, ViewQuery};
-use crate::record::{Phase, Record, Stored};
+use crate::record::{Phase, Record, SendClass, Stored};
 use crate::units::{AccountKey, Millis, Nonce};
 use crate::wire::LanePoke;
 use crate::{fees, meters, told};
@@ -228,15 +228,19 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         }
     }
 
-    /// Sends what was signed and never sent, before asking the chain anything.
+    /// Sends what was signed and never sent, or surely not taken, before asking the chain anything: where
+    /// a node limits our rate, what it allows goes to sends first. Else reads would use it up, and a
+    /// transaction no node ever had would be bumped.
     async fn send_unsent(&self, lane: &mut Lane, now: Millis) -> Result<usize, PortError> {
-        if !lane.records.values().any(|record| record.phase == Phase::Signed) {
+        if !lane.records.values().any(is_nowhere) {
             return Ok(0);
         }
         let sends = self
             .decide(lane, None, now)
             .into_iter()
-            .filter(|(_, action)| matches!(action, Action::Send { .. }))
+            .filter(|(nonce, action)| {
+                matches!(action, Action::Send { .. }) && lane.records.get(nonce).is_some_and(is_nowhere)
+            })
             .collect();
         self.perform(lane, sends, now).await
     }
@@ -396,6 +400,18 @@ const WEI_PER_GWEI: u64 = 1_000_000_000;
 fn gauge(number: u64) -> f64 {
     let half = |bits: u64| f64::from(u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX));
     half(number >> 32) * 4_294_967_296.0 + half(number)
+}
+
+/// Whether no node has its newest attempt, as far as is known.
+fn is_nowhere(record: &Record) -> bool {
+    match record.phase {
+        Phase::Signed => true,
+        Phase::Sent => {
+            let sent = record.attempts.last().and_then(|attempt| attempt.sent.as_ref());
+            sent.is_some_and(|sent| sent.answer.class == SendClass::Retry)
+        }
+        Phase::Reserved | Phase::Mined(_) | Phase::Settled(_) => false,
+    }
 }
 
 fn was_sent(record: &Record) -> bool {

@@ -1,9 +1,17 @@
 //! Claims about the drivers that a seed of the simulation once showed to be false.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use signpost_sim::crash::{FATES, Fault, Scenario};
+use signpost_sim::host;
 use signpost_sim::source::{Variant, body};
-use signpost_sim::world::NAMES;
+use signpost_sim::stage::{Prompter, run_alone};
+use signpost_sim::world::{NAMES, START, Setting, World};
+use signpost_txmgr::broadcaster::Lane;
+use signpost_txmgr::fake::{Fate, QueueRules, SimClock, Weather};
+use signpost_txmgr::ports::Happened;
 use signpost_txmgr::record::{AttemptKind, Phase, Record, Stored, Verdict};
 use signpost_txmgr::units::Wei;
 use signpost_txmgr::wire::Status;
@@ -106,4 +114,42 @@ fn a_revert_is_told_with_its_reason_whatever_one_call_goes_wrong() {
         }
     }
     assert!(at > 50, "only {at} calls were tried");
+}
+
+/// A provider that takes so many calls and refuses the rest.
+#[derive(Debug, Default)]
+struct Allowance(AtomicU32);
+
+impl Weather for Allowance {
+    fn fate(&self, operation: &'static str) -> Fate {
+        let is_chain = operation == "view" || operation.starts_with("eth_");
+        let taken = |left: u32| left.checked_sub(1);
+        if !is_chain || self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok() {
+            return Fate::Pass;
+        }
+        Fate::Fail { happened: Happened::No, throttled: true }
+    }
+}
+
+/// Seen behind the gates: reads used up what two rate-limited nodes allowed, and a transaction that no
+/// node ever had was bumped four times.
+#[test]
+fn what_no_node_took_is_sent_before_the_chain_is_asked() {
+    let clock = SimClock::at(START);
+    let (prompter, allowance) = (Prompter::new(clock.clone()), Arc::new(Allowance::default()));
+    let setting = Setting { accounts: 1, signing: QueueRules::FIFO, mutant: None };
+    let world = World::new(setting, clock, prompter, allowance.clone());
+    world.queues.signing.put(&body(0, NAMES[0], Variant::Good, None), Some(NAMES[0]), None, Some("backend"));
+    let signer = world.signer();
+    run_alone(&world.prompter, &world.clock, host::serve_signing(&world, &signer)).unwrap();
+    let (broadcaster, account) = (world.broadcaster(), *world.accounts.keys().next().unwrap());
+    let mut lane = Lane::new(account, world.clock.now());
+    for calls in [0, 1] {
+        assert_eq!(world.chain.inner.pool().len(), 0, "no node took it yet");
+        allowance.0.store(calls, Ordering::Relaxed);
+        let now = world.clock.now();
+        run_alone(&world.prompter, &world.clock, broadcaster.round(&mut lane, now)).unwrap().unwrap();
+        world.clock.advance(3_500);
+    }
+    assert_eq!(world.chain.inner.pool().len(), 1, "the one call that was allowed was its send");
 }
