@@ -4,9 +4,10 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use signpost_cli::command::{
-    CommandError, account, bench, cancel, console, demo, dev, status, submit, told, watch, worker,
+    CommandError, account, audit, bench, bump, cancel, completions, console, demo, dev, doctor, export, redrive,
+    republish, requests, status, submit, told, watch, worker,
 };
 use signpost_cli::terminal::remark;
 
@@ -30,6 +31,8 @@ enum Command {
     Submit(Box<submit::Arguments>),
     /// Show how a request stands
     Status(status::Arguments),
+    /// List requests
+    Requests(requests::Arguments),
     /// Ask for a request not to be executed
     Cancel(cancel::Arguments),
     /// Show outcomes as they are published
@@ -38,6 +41,20 @@ enum Command {
     Account(account::Arguments),
     /// Show accounts, lanes and requests on a local web page
     Console(console::Arguments),
+    /// Publish an outcome once more
+    Republish(republish::Arguments),
+    /// Have a stuck request signed again at a higher price
+    Bump(bump::Arguments),
+    /// Hold tables and chain against the promises
+    Audit(audit::Arguments),
+    /// Look at everything this stands on, and say what to do
+    Doctor(doctor::Arguments),
+    /// Put messages of the dead-letter queues back
+    Redrive(redrive::Arguments),
+    /// Print the audit trail as JSON lines
+    Export(export::Arguments),
+    /// Print a script that completes commands in your shell
+    Completions(completions::Arguments),
     /// Load a Signpost and measure it
     Bench(Box<bench::Arguments>),
 }
@@ -50,10 +67,18 @@ async fn main() -> ExitCode {
         Command::Worker(arguments) => Box::pin(worker::run(arguments)).await,
         Command::Submit(arguments) => Box::pin(submit::run(*arguments)).await,
         Command::Status(arguments) => Box::pin(status::run(arguments)).await,
+        Command::Requests(arguments) => Box::pin(requests::run(arguments)).await,
+        Command::Republish(arguments) => Box::pin(republish::run(arguments)).await,
+        Command::Bump(arguments) => Box::pin(bump::run(arguments)).await,
+        Command::Audit(arguments) => Box::pin(audit::run(arguments)).await,
+        Command::Doctor(arguments) => Box::pin(doctor::run(arguments)).await,
+        Command::Redrive(arguments) => Box::pin(redrive::run(arguments)).await,
+        Command::Export(arguments) => Box::pin(export::run(arguments)).await,
         Command::Cancel(arguments) => Box::pin(cancel::run(arguments)).await,
         Command::Watch(arguments) => Box::pin(watch::run(arguments)).await,
         Command::Account(arguments) => Box::pin(account::run(arguments)).await,
         Command::Console(arguments) => Box::pin(console::run(arguments)).await,
+        Command::Completions(arguments) => completions::run(&arguments, &mut Program::command()),
         Command::Bench(arguments) => Box::pin(bench::run(*arguments)).await,
     };
     ended.unwrap_or_else(|error: CommandError| {

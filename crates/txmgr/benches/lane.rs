@@ -39,6 +39,7 @@ fn signer() -> MemorySigner {
         lowest_open_nonce: Nonce(0),
         paused: false,
         registered_at: NOW,
+        retired_at: None,
         fee: None,
     };
     store.register(&head).now_or_never().expect("without weather every call completes").expect("registered");

@@ -25,6 +25,8 @@ pub struct Head {
     pub paused: bool,
     /// When it was registered.
     pub registered_at: Millis,
+    /// When it was retired: paused for good. Nothing takes it back.
+    pub retired_at: Option<Millis>,
     /// The network's price as the broadcaster last saw it.
     pub fee: Option<SeenFee>,
 }

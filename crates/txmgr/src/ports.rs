@@ -57,7 +57,7 @@ pub trait Store: Send + Sync {
     /// Registers an account. A lost reply: the account may be registered; registering again says [`RegisterVerdict::Exists`].
     fn register(&self, head: &Head) -> impl Future<Output = Result<RegisterVerdict, PortError>> + Send;
 
-    /// Pauses or resumes an account. Repeating it changes nothing.
+    /// Pauses or resumes an account. Repeating it changes nothing. A retired account is not resumed: an error.
     fn set_paused(&self, account: &AccountKey, paused: bool) -> impl Future<Output = Result<(), PortError>> + Send;
 
     /// Notes the network's price on the head.

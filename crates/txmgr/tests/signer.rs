@@ -38,6 +38,7 @@ fn world() -> World {
             lowest_open_nonce: Nonce(0),
             paused: false,
             registered_at: NOW,
+            retired_at: None,
             fee: None,
         };
         store.register(&head).now_or_never().unwrap().unwrap();

@@ -51,6 +51,7 @@ fn register(store: &MemoryStore, number: u16, open: u64) -> AccountKey {
         lowest_open_nonce: Nonce(0),
         paused: false,
         registered_at: NOW,
+        retired_at: None,
         fee: None,
     };
     store.register(&head).now_or_never().unwrap().unwrap();

@@ -54,6 +54,7 @@ impl Lane {
             lowest_open_nonce: Nonce(0),
             paused: false,
             registered_at: NOW,
+            retired_at: None,
             fee: None,
         }
     }

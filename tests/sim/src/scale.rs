@@ -285,6 +285,7 @@ fn register(store: &MemoryStore, keys: &MemoryKeys, number: usize) -> AccountKey
         lowest_open_nonce: Nonce(0),
         paused: false,
         registered_at: START,
+        retired_at: None,
         fee: None,
     };
     store.register(&head).now_or_never().unwrap().unwrap();

@@ -183,6 +183,7 @@ fn head(keys: &MemoryKeys, name: &str, number: u8) -> Head {
         lowest_open_nonce: start,
         paused: false,
         registered_at: START,
+        retired_at: None,
         fee: None,
     }
 }

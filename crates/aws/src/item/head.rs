@@ -74,6 +74,7 @@ pub fn encode_head(head: &Head) -> Item {
         ("paused", AttributeValue::Bool(head.paused)),
         ("registeredAt", n(head.registered_at.0)),
     ]));
+    set(&mut entry, "retiredAt", head.retired_at.map(|at| n(at.0)));
     set(&mut entry, "fee", head.fee.as_ref().map(encode_seen_fee));
     entry
 }
@@ -100,8 +101,12 @@ pub fn decode_head(entry: &Item) -> Result<Head, ItemError> {
         lowest_open_nonce: Nonce(reader.number("lowestOpenNonce")?),
         paused: reader.flag("paused")?,
         registered_at: reader.millis("registeredAt")?,
+        retired_at: reader.millis_if("retiredAt")?,
         fee,
     };
+    if head.retired_at.is_some() && !head.paused {
+        return Err(reader.error("retiredAt", Problem::Contradicts("paused")));
+    }
     if head.lowest_open_nonce > head.next_nonce {
         return Err(reader.error("lowestOpenNonce", Problem::Contradicts("nextNonce")));
     }

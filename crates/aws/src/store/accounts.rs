@@ -111,22 +111,32 @@ impl DynamoStore {
     /// See [`signpost_txmgr::ports::Store::set_paused`].
     pub(super) async fn write_paused(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
         const OPERATION: &str = "UpdateItem";
+        let condition = if paused {
+            "attribute_exists(#account)"
+        } else {
+            "attribute_exists(#account) AND attribute_not_exists(#retiredAt)"
+        };
+        let placeholders =
+            if paused { names(&["account", "paused"]) } else { names(&["account", "paused", "retiredAt"]) };
         let request = self
             .client
             .update_item()
             .table_name(&self.tables.accounts)
             .set_key(Some(head::key(account, head::HEAD)))
             .update_expression("SET #paused = :paused")
-            .condition_expression("attribute_exists(#account)")
-            .set_expression_attribute_names(Some(names(&["account", "paused"])))
-            .expression_attribute_values(":paused", AttributeValue::Bool(paused));
+            .condition_expression(condition)
+            .set_expression_attribute_names(Some(placeholders))
+            .expression_attribute_values(":paused", AttributeValue::Bool(paused))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let Err(failure) = repeat(&self.backoff, OPERATION, || request.clone().send()).await else {
             return Ok(());
         };
         match failure.service() {
-            Some(UpdateItemError::ConditionalCheckFailedException(_)) => {
-                Err(AwsError::NotRegistered(account.to_string()).did_not_happen(OPERATION))
+            Some(UpdateItemError::ConditionalCheckFailedException(refused)) => Err(match refused.item() {
+                Some(_) => AwsError::Retired(account.to_string()),
+                None => AwsError::NotRegistered(account.to_string()),
             }
+            .did_not_happen(OPERATION)),
             Some(_) | None => Err(failure.into_port(OPERATION)),
         }
     }

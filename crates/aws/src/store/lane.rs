@@ -32,7 +32,7 @@ impl DynamoStore {
         slots.iter().map(|slot| read("Query", slot, head::decode_slot)).collect()
     }
 
-    async fn read_slot_items(
+    pub(super) async fn read_slot_items(
         &self,
         account: &AccountKey,
         from: Nonce,

@@ -12,9 +12,10 @@
 //!   two leaves slot items behind. They cost storage and nothing else.
 //!
 //! IAM actions, each under `dynamodb:` and on both tables: `GetItem`, `BatchGetItem`, `Query`, `PutItem`,
-//! `UpdateItem`, `BatchWriteItem`. A transaction needs those of its parts.
+//! `UpdateItem`, `BatchWriteItem`. A transaction needs those of its parts. What an operator lists is read with
+//! `Query` on the index `byAccount`, and with `Scan` only where all of a table is asked for.
 //!
-//! Read in this order: [`reserve`], [`records`], [`lane`], [`accounts`]; then [`crate::kms`].
+//! Read in this order: [`reserve`], [`records`], [`lane`], [`accounts`], [`operator`]; then [`crate::kms`].
 
 use std::collections::HashMap;
 
@@ -32,6 +33,7 @@ use crate::repeat::Backoff;
 
 pub mod accounts;
 pub mod lane;
+pub mod operator;
 pub mod records;
 pub mod reserve;
 

@@ -36,6 +36,7 @@ pub(crate) fn head(next_nonce: u64) -> Head {
         lowest_open_nonce: Nonce(next_nonce),
         paused: false,
         registered_at: NOW,
+        retired_at: None,
         fee: None,
     }
 }

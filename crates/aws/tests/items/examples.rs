@@ -23,6 +23,8 @@ pub(crate) fn items() -> Vec<(String, Item)> {
     let id: RequestId = "order-4711".parse().unwrap();
     all.push(("head.v1".to_owned(), head::encode_head(&account)));
     all.push(("head-new.v1".to_owned(), head::encode_head(&Head { fee: None, paused: true, ..account.clone() })));
+    let retired = Head { paused: true, retired_at: Some(Millis(1_790_000_000_999)), ..account.clone() };
+    all.push(("head-retired.v1".to_owned(), head::encode_head(&Head { lowest_open_nonce: Nonce(43), ..retired })));
     all.push(("slot.v1".to_owned(), head::encode_slot(&account.account, Nonce(42), &id)));
     all.push(("name.v1".to_owned(), head::encode_name(&account.name, &account.account)));
     all
@@ -37,6 +39,7 @@ pub(crate) fn head() -> Head {
         lowest_open_nonce: Nonce(40),
         paused: false,
         registered_at: Millis(1_789_000_000_123),
+        retired_at: None,
         fee: Some(SeenFee { gas_price: Wei::from(50_000_000), observed_at: Millis(1_790_000_000_456) }),
     }
 }

@@ -9,6 +9,7 @@ use signpost_client::Body;
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::Stored;
 
+use super::confirm::Yes;
 use super::{CommandError, ConfigOption, request_id};
 use crate::terminal::say;
 use crate::world;
@@ -16,7 +17,7 @@ use crate::world;
 const EXAMPLES: &str = "\
 Examples:
   signpost cancel invoice-4711
-  signpost cancel invoice-4711 --json && signpost status invoice-4711 --watch
+  signpost cancel invoice-4711 --yes --json && signpost status invoice-4711 --watch
 
 A cancel transaction (nothing, from the account to itself) takes the request's nonce; if the request is
 mined first, it is executed. An id that nobody knows is answered with the code `unknownRequest`.";
@@ -28,6 +29,8 @@ pub struct Arguments {
     /// The request's id
     #[arg(value_name = "ID")]
     id: String,
+    #[command(flatten)]
+    yes: Yes,
     /// One JSON line
     #[arg(long)]
     json: bool,
@@ -39,6 +42,7 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let id = request_id(&arguments.id)?;
     let session = arguments.config.open().await?;
+    arguments.yes.or_ask(&format!("{id} is not to be executed any more; a cancel cannot be taken back."))?;
     // In the group of its request a cancel does not overtake it on a FIFO queue.
     let stored = world::store(&session).load(std::slice::from_ref(&id)).await?;
     let group = stored.first().and_then(|stored| match stored {

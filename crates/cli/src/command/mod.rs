@@ -3,14 +3,24 @@
 //! Read next: [`demo`], which uses all of it, or [`worker`].
 
 pub mod account;
+pub mod audit;
 pub mod bench;
+pub mod bump;
 pub mod cancel;
+pub mod completions;
+pub mod confirm;
 pub mod console;
 pub mod demo;
 pub mod dev;
+pub mod doctor;
+pub mod export;
+pub mod redrive;
+pub mod republish;
+pub mod requests;
 pub mod status;
 pub mod submit;
 pub mod watch;
+pub mod when;
 pub mod worker;
 
 use std::path::PathBuf;

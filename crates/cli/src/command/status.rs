@@ -5,10 +5,10 @@
 use std::process::ExitCode;
 
 use signpost_client::Client;
-use signpost_txmgr::units::RequestId;
-use signpost_txmgr::wire::{RequestStatus, Status, WireAttempt, WireFee};
+use signpost_txmgr::units::{Millis, RequestId};
+use signpost_txmgr::wire::{RequestStatus, Status, WireAttempt, WireFee, WireKind};
 
-use super::{CommandError, ConfigOption, asked_to_stop, request_id, told};
+use super::{CommandError, ConfigOption, asked_to_stop, request_id, told, when};
 use crate::terminal::{Colour, paint, remark, say};
 use crate::{clock, world};
 
@@ -111,9 +111,24 @@ fn seconds(ms: u64) -> String {
     format!("{}.{:03} s", ms / 1_000, ms % 1_000)
 }
 
+/// All that is known: the request, then what happened to it, in order.
 fn lines(status: &RequestStatus, now: u64) -> Vec<String> {
-    let after = |at: u64| format!("{} after it was accepted", seconds(at.saturating_sub(status.created_at)));
-    let mut rows: Vec<(&str, Option<String>)> = vec![
+    let mut lines = facts(status);
+    lines.push(format!(
+        "{:<14}{} ({} ago)",
+        "accepted",
+        when::date(Millis(status.created_at)),
+        when::span(now.saturating_sub(status.created_at))
+    ));
+    if status.status != Status::Rejected {
+        lines.push(String::new());
+        lines.extend(timeline(status));
+    }
+    lines
+}
+
+fn facts(status: &RequestStatus) -> Vec<String> {
+    let rows: Vec<(&str, Option<String>)> = vec![
         ("request", Some(status.request_id.clone())),
         ("status", Some(paint(colour(status.status), status.status.as_str()))),
         ("reason", status.reason.as_ref().map(|reason| format!("{}: {}", reason.code, reason.message))),
@@ -134,24 +149,86 @@ fn lines(status: &RequestStatus, now: u64) -> Vec<String> {
         ("gas used", status.gas_used.map(|gas| gas.to_string())),
         ("contract", status.contract_address.clone()),
     ];
-    for attempt in &status.attempts {
-        rows.push(("attempt", Some(attempt_line(attempt))));
-    }
-    rows.push(("accepted", Some(format!("{} ago", seconds(now.saturating_sub(status.created_at))))));
-    rows.push(("settled", status.settled_at.map(after)));
-    rows.push(("published", status.published_at.map(after)));
     rows.into_iter().filter_map(|(name, value)| Some(format!("{name:<14}{}", value?))).collect()
 }
 
-fn attempt_line(attempt: &WireAttempt) -> String {
-    let kind = serde_json::to_value(attempt.kind).ok();
-    let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default();
-    let price = match &attempt.fee {
-        WireFee::Legacy { gas_price } => gas_price,
-        WireFee::Dynamic { max_fee_per_gas, .. } => max_fee_per_gas,
+/// What happened, when, counted from when it was accepted. An attempt's answer is the last that was news.
+fn timeline(status: &RequestStatus) -> Vec<String> {
+    let mut steps =
+        vec![(status.created_at, "reserved".to_owned(), status.nonce.map(|nonce| format!("nonce {nonce}")))];
+    for (number, attempt) in status.attempts.iter().enumerate() {
+        let kind = match attempt.kind {
+            WireKind::Execute if number == 0 => "signed",
+            WireKind::Execute => "bumped",
+            WireKind::Cancel => "cancel signed",
+        };
+        steps.push((
+            attempt.signed_at,
+            kind.to_owned(),
+            Some(format!("attempt {number}: {}, {}", attempt.tx_hash, price(attempt))),
+        ));
+        if let Some(at) = attempt.sent_at {
+            steps.push((at, "sent".to_owned(), Some(format!("attempt {number}: {}", answer(attempt)))));
+        }
+    }
+    steps.extend(status.settled_at.map(|at| {
+        (
+            at,
+            status.status.as_str().to_owned(),
+            status.block_number.map(|block| format!("in block {block}, which is final")),
+        )
+    }));
+    steps.extend(status.published_at.map(|at| (at, "published".to_owned(), None)));
+    steps.sort_by_key(|(at, ..)| *at);
+    if status.status == Status::Mined {
+        steps.push((
+            status.updated_at,
+            "mined".to_owned(),
+            status.block_number.map(|block| format!("in block {block}, not final yet")),
+        ));
+    }
+    let line = |(at, name, more): (u64, String, Option<String>)| {
+        let since = seconds(at.saturating_sub(status.created_at));
+        format!("{:>12}  {name:<14}{}", format!("+{since}"), more.unwrap_or_default()).trim_end().to_owned()
     };
-    let answer = attempt.answer.as_deref().unwrap_or("not sent");
-    format!("{kind} {} at {price} wei, {answer}", attempt.tx_hash)
+    let mut lines: Vec<String> = steps.into_iter().map(line).collect();
+    lines.extend(
+        status
+            .attempts
+            .iter()
+            .enumerate()
+            .filter(|(_, attempt)| attempt.sent_at.is_none())
+            .map(|(number, _)| format!("{:>12}  {:<14}attempt {number}", "", "not sent yet")),
+    );
+    lines
+}
+
+fn price(attempt: &WireAttempt) -> String {
+    match &attempt.fee {
+        WireFee::Legacy { gas_price } => format!("{gas_price} wei per gas"),
+        WireFee::Dynamic { max_fee_per_gas, max_priority_fee_per_gas } => {
+            format!("{max_fee_per_gas} wei per gas, priority {max_priority_fee_per_gas}")
+        }
+    }
+}
+
+/// What the node's words meant, and the words.
+fn answer(attempt: &WireAttempt) -> String {
+    let meaning = match attempt.answer.as_deref().unwrap_or_default() {
+        "accepted" => "a node took it",
+        "alreadyKnown" => "a node had it already",
+        "nonceTooLow" => "a node says the nonce is used",
+        "retry" => "a node wants it later",
+        "underpriced" => "a node wants a higher price",
+        "funds" => "the account cannot pay; it waits",
+        "refused" => "a node refuses it for good; it is cancelled",
+        "misconfigured" => "a node says we are misconfigured; the account is paused",
+        _ => "no usable answer: it may be out there",
+    };
+    match attempt.answer_message.as_deref().filter(|words| !words.is_empty() && !words.starts_with("0x")) {
+        Some(words) => format!("{meaning} (\"{words}\")"),
+        None => meaning.to_owned(),
+    }
 }
 
 /// Calldata may be 128 KiB; a screen is not.

@@ -247,6 +247,7 @@ mod tests {
                 lowest_open_nonce: Nonce(0),
                 paused: false,
                 registered_at: signpost_txmgr::units::Millis(0),
+                retired_at: None,
                 fee: None,
             }
         }

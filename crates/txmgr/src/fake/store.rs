@@ -119,13 +119,13 @@ impl Store for MemoryStore {
     async fn set_paused(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
         let pass = self.gate.enter("UpdateItem").await?;
         let known = self.with_tables(|tables| {
-            let head = tables.heads.get_mut(account)?;
+            let head = tables.heads.get_mut(account).filter(|head| paused || head.retired_at.is_none())?;
             head.paused = paused;
             self.journal.note(|| Entry::Paused(*account, paused));
             Some(())
         });
         if known.is_none() {
-            return Err(refused("UpdateItem", FakeFault::Validation("the account is not registered")));
+            return Err(refused("UpdateItem", FakeFault::Validation("the account is not registered, or retired")));
         }
         pass.reply(()).await
     }

@@ -294,6 +294,7 @@ fn head(account: AccountKey) -> Head {
         lowest_open_nonce: Nonce(0),
         paused: false,
         registered_at: Millis(0),
+        retired_at: None,
         fee: None,
     }
 }
