@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use signpost_cli::command::{
-    CommandError, account, audit, bench, bump, cancel, completions, console, demo, dev, doctor, export, redrive,
-    republish, requests, status, submit, told, watch, worker,
+    CommandError, account, audit, bench, bump, cancel, completions, console, demo, dev, doctor, export, policy,
+    redrive, republish, requests, status, submit, told, watch, worker,
 };
 use signpost_cli::terminal::remark;
 
@@ -55,6 +55,8 @@ enum Command {
     Export(export::Arguments),
     /// Print a script that completes commands in your shell
     Completions(completions::Arguments),
+    /// Say what a policy would do with a request
+    Policy(policy::Arguments),
     /// Load a Signpost and measure it
     Bench(Box<bench::Arguments>),
 }
@@ -79,6 +81,7 @@ async fn main() -> ExitCode {
         Command::Account(arguments) => Box::pin(account::run(arguments)).await,
         Command::Console(arguments) => Box::pin(console::run(arguments)).await,
         Command::Completions(arguments) => completions::run(&arguments, &mut Program::command()),
+        Command::Policy(arguments) => Box::pin(policy::run(arguments)).await,
         Command::Bench(arguments) => Box::pin(bench::run(*arguments)).await,
     };
     ended.unwrap_or_else(|error: CommandError| {

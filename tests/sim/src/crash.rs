@@ -23,6 +23,9 @@ use crate::world::{NAMES, START, Setting, TrialBroadcaster, TrialSigner, World};
 const PASSES_MAX: u64 = 120;
 /// Simulated time of a pass, in milliseconds.
 const PASS_MS: u64 = 1_500;
+/// Longer than a run takes: what the three requests count is all there is, and counted twice it would
+/// leave one of them out.
+const SPEND_WINDOW_S: u64 = 3_600;
 /// A sweep comes every so many passes.
 const SWEEP_PASSES: u64 = 6;
 
@@ -43,6 +46,8 @@ pub struct Ended {
     pub calls: u64,
     /// Passes until all was quiet.
     pub passes: u64,
+    /// Requests that got a slot.
+    pub slots: usize,
     /// What did not hold.
     pub violations: Vec<Violation>,
 }
@@ -83,7 +88,8 @@ pub fn run(fault: Fault, twice: bool, mutant: Option<Mutant>) -> Ended {
     let passes = scenario.to_quiet();
     scenario.auditor.finish(&scenario.world);
     let violations = scenario.auditor.violations().to_vec();
-    Ended { calls: scenario.weather.calls(), passes, violations }
+    let slots = scenario.auditor.records().count();
+    Ended { calls: scenario.weather.calls(), passes, slots, violations }
 }
 
 impl Scenario {
@@ -94,9 +100,10 @@ impl Scenario {
         let prompter = Prompter::new(clock.clone());
         let weather = Arc::new(ScriptedWeather::new(fault.at, fault.fate, prompter.clone()));
         let signing = if twice { QueueRules { repeat_one_in: 1, ..QueueRules::STANDARD } } else { QueueRules::FIFO };
-        let world = World::new(Setting { accounts: 1, signing, mutant }, clock, prompter, weather.clone());
+        let setting = Setting { accounts: 1, signing, mutant, spend_window_s: Some(SPEND_WINDOW_S) };
+        let world = World::new(setting, clock, prompter, weather.clone());
         Self {
-            auditor: Auditor::new(world.accounts.clone()),
+            auditor: Auditor::new(world.accounts.clone(), setting.spend_window_s),
             signer: world.signer(),
             broadcaster: world.broadcaster(),
             lane: None,

@@ -37,11 +37,13 @@ pub enum Mutant {
     NotesUnpublished,
     /// The nonce of an ambiguous send is handed on.
     HandsNonceOn,
+    /// What a window took is written after the slots, in a write of its own.
+    SpendApartFromSlot,
 }
 
 impl Mutant {
     /// All of them, each with the invariants it may break first.
-    pub const ALL: [(Self, &'static [&'static str]); 9] = [
+    pub const ALL: [(Self, &'static [&'static str]); 10] = [
         (Self::OverwritesSignature, &["I2"]),
         (Self::ConflictIsSame, &["I8", "I13"]),
         (Self::PublishesBeforeSettled, &["I6"]),
@@ -51,6 +53,7 @@ impl Mutant {
         (Self::SendsBeforeStore, &["I3"]),
         (Self::NotesUnpublished, &["I11", "I13"]),
         (Self::HandsNonceOn, &["I1", "I4"]),
+        (Self::SpendApartFromSlot, &["I9"]),
     ];
 }
 
@@ -88,7 +91,21 @@ impl BentStore {
             return self.inner.reserve(group).await;
         }
         let head = Head { next_nonce: ahead, ..group.head.clone() };
-        self.inner.reserve(&Reservation { head, records: group.records.clone() }).await
+        self.inner.reserve(&Reservation { head, ..group.clone() }).await
+    }
+
+    async fn spend_apart(&self, group: &Reservation) -> Result<ReserveVerdict, PortError> {
+        let verdict = self.inner.reserve(&Reservation { spend: None, ..group.clone() }).await?;
+        if verdict == ReserveVerdict::Reserved {
+            // A call of its own: others may come between, and this worker may never make it.
+            let _ = self.inner.head(&group.head.account).await;
+            self.inner.with_tables(|tables| {
+                if let Some(head) = tables.heads.get_mut(&group.head.account) {
+                    head.spend = group.spend.or(head.spend);
+                }
+            });
+        }
+        Ok(verdict)
     }
 
     async fn before_update(&self, record: &Record) {
@@ -139,6 +156,9 @@ impl Store for BentStore {
         }
         if self.mutant == Some(Mutant::CounterApartFromSlot) {
             return self.reserve_apart(group).await;
+        }
+        if self.mutant == Some(Mutant::SpendApartFromSlot) {
+            return self.spend_apart(group).await;
         }
         self.inner.reserve(group).await
     }

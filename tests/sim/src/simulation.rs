@@ -27,6 +27,8 @@ const SPAN_MS: u64 = 25_000;
 const FAULTS_MS: u64 = 45_000;
 /// Without faults everything finishes within so long: 20 passes of the longest.
 const CALM_MS: u64 = 400_000;
+/// A spend window, in every fourth seed: short, so that many begin and each is full at times.
+const SPEND_WINDOW_S: u64 = 6;
 /// More polls than any seed needs: a livelock ends.
 const POLLS_MAX: u64 = 400_000;
 
@@ -102,9 +104,10 @@ pub fn run(seed: u64, options: Options) -> Report {
     let prompter = Prompter::new(clock.clone());
     let rates = Rates::drawn(&mut random);
     let weather = Arc::new(SeededWeather::new(random.fork(), rates, prompter.clone(), options.trace));
-    let setting = setting(&mut random, options.mutant);
+    let mut setting = setting(&mut random, options.mutant);
+    setting.spend_window_s = (seed % 4 == 3).then_some(SPEND_WINDOW_S);
     let world = World::new(setting, clock.clone(), prompter.clone(), weather.clone());
-    let auditor = Arc::new(Mutex::new(Auditor::new(world.accounts.clone())));
+    let auditor = Arc::new(Mutex::new(Auditor::new(world.accounts.clone(), setting.spend_window_s)));
     let plan = source::plan(&mut random, options.requests, setting.accounts, SPAN_MS);
     let mut stage = Stage::new(prompter, clock, random.fork());
     cast(&mut stage, &world, &auditor, plan, &mut random);
@@ -126,7 +129,7 @@ fn setting(random: &mut Random, mutant: Option<Mutant>) -> Setting {
         repeat_one_in: if fifo { 0 } else { 3 },
         disorder_seed: if fifo { 0 } else { random.draw() | 1 },
     };
-    Setting { accounts: 1 + usize::from(random.per_mille(300)), signing, mutant }
+    Setting { accounts: 1 + usize::from(random.per_mille(300)), signing, mutant, spend_window_s: None }
 }
 
 /// Who plays: two of each worker, the sweep, the backends, the miner and, at times, an operator.

@@ -72,8 +72,9 @@ fn requests_are_read_back_as_they_were_written() {
     for (name, stored) in examples::requests() {
         assert_eq!(item::decode(&item::encode(&stored)), Ok(stored), "{name}");
     }
-    let account = examples::head();
-    assert_eq!(head::decode_head(&head::encode_head(&account)), Ok(account));
+    for account in [examples::head(), examples::spending()] {
+        assert_eq!(head::decode_head(&head::encode_head(&account)), Ok(account));
+    }
 }
 
 #[test]

@@ -281,17 +281,8 @@ pub async fn register(
         Some(nonce) => nonce,
         None => chain.latest_nonce(address).await?,
     };
-    let head = Head {
-        account: AccountKey { chain_id: asked.chain_id, address },
-        name,
-        kms_key_id,
-        next_nonce: nonce,
-        lowest_open_nonce: nonce,
-        paused: false,
-        registered_at: Millis(clock::now_ms()),
-        retired_at: None,
-        fee: None,
-    };
+    let account = AccountKey { chain_id: asked.chain_id, address };
+    let head = Head::new(account, name, kms_key_id, nonce, Millis(clock::now_ms()));
     match store.register(&head).await? {
         RegisterVerdict::Registered => Ok(head),
         RegisterVerdict::Exists(existing) if existing.name == head.name => Ok(existing),

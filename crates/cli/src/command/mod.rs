@@ -14,6 +14,7 @@ pub mod demo;
 pub mod dev;
 pub mod doctor;
 pub mod export;
+pub mod policy;
 pub mod redrive;
 pub mod republish;
 pub mod requests;

@@ -283,5 +283,6 @@ fn put_reservation(tables: &mut Tables, group: &Reservation) {
     }
     if let (Some(head), Some(last)) = (tables.heads.get_mut(&account), group.records.last()) {
         head.next_nonce = last.nonce.plus(1);
+        head.spend = group.spend.or(head.spend);
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{AccountPolicy, Policies, PolicyError, Selector, SenderPattern};
+use super::{AccountPolicy, Policies, PolicyError, Selector, SenderPattern, SpendLimit};
 use crate::request::{nearest, shown, u256};
 use crate::units::{AccountName, Address, Wei};
 
@@ -41,7 +41,7 @@ impl Policies {
 }
 
 /// The keys of an account's table.
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "max_gas_price_wei",
     "gas_price_wei",
     "min_gas_price_wei",
@@ -50,6 +50,8 @@ const KEYS: &[&str] = &[
     "allow_creation",
     "max_gas",
     "max_value_wei",
+    "spend_limit_wei",
+    "spend_window_s",
     "max_data_bytes",
     "max_deadline_s",
     "allow_selectors",
@@ -81,6 +83,7 @@ impl<'t> Rules<'t, '_> {
             allow_creation: self.flag("allow_creation").unwrap_or(false),
             max_gas: self.count("max_gas"),
             max_value: self.wei("max_value_wei"),
+            spend_limit: self.spend_limit(),
             max_data_bytes: self.count("max_data_bytes"),
             max_deadline_ms: self.count("max_deadline_s").map(|seconds| seconds.saturating_mul(1_000)),
             allow_selectors: self.selectors("allow_selectors"),
@@ -97,6 +100,24 @@ impl<'t> Rules<'t, '_> {
             self.problem("gas_price_wei", "is below min_gas_price_wei; raise it or lower the floor");
         }
         Some(policy)
+    }
+
+    fn spend_limit(&mut self) -> Option<SpendLimit> {
+        let (limit, window_s) = (self.wei("spend_limit_wei"), self.count("spend_window_s"));
+        let has = |key| self.table.contains_key(key);
+        match (has("spend_limit_wei"), has("spend_window_s")) {
+            (true, false) => {
+                self.problem("spend_window_s", "is missing beside spend_limit_wei; set for how many seconds it holds")
+            }
+            (false, true) => {
+                self.problem("spend_limit_wei", "is missing beside spend_window_s; set how many wei may be spent in it")
+            }
+            (true, true) | (false, false) => {}
+        }
+        if window_s == Some(0) {
+            self.problem("spend_window_s", "is 0, a window of no time; set a number of seconds");
+        }
+        Some(SpendLimit { limit: limit?, window_ms: window_s?.saturating_mul(1_000) })
     }
 
     fn problem(&mut self, key: &str, problem: &str) {

@@ -69,7 +69,7 @@ pub fn accept(
         let fee = price(request, policy, network, observed_price, fee_cap)?;
         check_size(&intent, fee, fee_cap)?;
         check_deadline(request.deadline, now)?;
-        policy.check(&PolicyFacts { intent: &intent, fee, sender, deadline: request.deadline, now })?;
+        policy.check(&PolicyFacts { intent: &intent, fee, fee_cap, sender, deadline: request.deadline, now })?;
         Ok((intent, fee, fee_cap))
     };
     let (intent, fee, fee_cap) = priced().map_err(|refused: Refused| Refused {

@@ -107,6 +107,8 @@ codes! {
     SenderNotAllowed = "senderNotAllowed",
     /// More coins than policy allows.
     ValueTooHigh = "valueTooHigh",
+    /// More coins than policy lets the account spend in a window of time.
+    SpendLimitReached = "spendLimitReached",
     /// More calldata than policy allows.
     DataTooLarge = "dataTooLarge",
     /// The request id was used before, with other contents.

@@ -75,7 +75,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 record = self.write(&record, &Event::CancelAsked(cause), now).await?.into_record();
                 continue;
             }
-            let fee = record.fee;
+            let fee = self.first_fee(&record);
             record = match self.sign_and_store(&record, head, fee, now).await? {
                 Written::Ours(record) => return Ok(record),
                 // Another worker was first, or a cancel came: go on with what is stored.
@@ -103,10 +103,20 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         })
     }
 
+    /// The price of attempt 0. A cancel replaces nothing here, so it keeps to a cap that was lowered since;
+    /// without rules at all it goes at the price they once allowed, because the slot must end.
+    fn first_fee(&self, record: &Record) -> Fee {
+        match (record.next_kind(), self.config.policies.of(&record.name)) {
+            (AttemptKind::Cancel, Ok(policy)) => at_most(record.fee, policy.max_gas_price),
+            (AttemptKind::Cancel, Err(_)) | (AttemptKind::Execute, _) => record.fee,
+        }
+    }
+
     fn policy_refuses(&self, record: &Record, fee: Fee, now: Millis) -> Option<Refused> {
         let facts = PolicyFacts {
             intent: &record.intent,
             fee,
+            fee_cap: record.fee_cap,
             sender: record.sender.as_deref(),
             deadline: record.deadline,
             now,
@@ -253,14 +263,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         if !is_first_cancel {
             return fee;
         }
-        let cap = self.cancel_cap(record);
-        match fee {
-            Fee::Legacy { gas_price } => Fee::Legacy { gas_price: gas_price.min(cap) },
-            Fee::Dynamic { max_fee_per_gas, max_priority_fee_per_gas } => Fee::Dynamic {
-                max_fee_per_gas: max_fee_per_gas.min(cap),
-                max_priority_fee_per_gas: max_priority_fee_per_gas.min(cap),
-            },
-        }
+        at_most(fee, self.cancel_cap(record))
     }
 
     fn cancel_cap(&self, record: &Record) -> Wei {
@@ -287,6 +290,16 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     pub async fn check_key(&self, id: &KmsKeyId, expected: Address) -> Result<(), AttemptError> {
         let found = self.public_key(id).await?.address();
         if found == expected { Ok(()) } else { Err(AttemptError::WrongKey { expected, found }) }
+    }
+}
+
+fn at_most(fee: Fee, cap: Wei) -> Fee {
+    match fee {
+        Fee::Legacy { gas_price } => Fee::Legacy { gas_price: gas_price.min(cap) },
+        Fee::Dynamic { max_fee_per_gas, max_priority_fee_per_gas } => Fee::Dynamic {
+            max_fee_per_gas: max_fee_per_gas.min(cap),
+            max_priority_fee_per_gas: max_priority_fee_per_gas.min(cap),
+        },
     }
 }
 
