@@ -29,6 +29,8 @@ pub struct Head {
     pub retired_at: Option<Millis>,
     /// The network's price as the broadcaster last saw it.
     pub fee: Option<SeenFee>,
+    /// Since when the newest answers of nodes say that it cannot pay. Requests for a pool go to others.
+    pub unfunded_since: Option<Millis>,
     /// What the newest spend window took, where policy limits spending. Changes only in a reservation,
     /// together with `next_nonce`: the condition on that holds for this too.
     pub spend: Option<Spend>,
@@ -54,6 +56,7 @@ impl Head {
             registered_at,
             fee: None,
             retired_at: None,
+            unfunded_since: None,
             spend: None,
         }
     }

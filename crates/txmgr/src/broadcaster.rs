@@ -143,6 +143,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         }
         self.leave_closed(lane, &mut head, now).await?;
         self.fast_forward(lane, &head).await?;
+        self.note_funds(lane, &mut head, now).await;
         self.watch_head(lane, &head, now);
         let chain_seen = seen.is_some();
         Ok(Round { open: head.open_slots(), changed, chain_seen, chain_silent: asked && !chain_seen })
@@ -308,6 +309,22 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                 "another program used this account's nonces; the lane goes on after them");
         }
         Ok(())
+    }
+
+    /// Keeps the mark that the account cannot pay as the newest answers say: set while an open slot's newest
+    /// attempt was refused for it, cleared when none is any more.
+    async fn note_funds(&self, lane: &Lane, head: &mut Head, now: Millis) {
+        let since = match (lane.is_short_of_funds(), head.unfunded_since) {
+            (true, None) => Some(now),
+            (false, Some(_)) => None,
+            (true, Some(_)) | (false, None) => return,
+        };
+        match self.store.set_unfunded(&lane.account, since).await {
+            Ok(()) => head.unfunded_since = since,
+            Err(error) => {
+                tracing::warn!(%error, account = %lane.account, "whether the account can pay is not noted; the next round does");
+            }
+        }
     }
 
     /// Says so when the lane's head is stuck and may not be priced higher.

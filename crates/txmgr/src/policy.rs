@@ -18,6 +18,9 @@
 //! [account.treasury.allow_selectors]     # for these contracts, these functions and no others
 //! "0x55d398326f99059ff775485246999027b3197955" = ["0xa9059cbb"]
 //!
+//! [pool.payouts]                         # requests for `pool:payouts` are shared among these
+//! accounts = ["treasury", "treasury-2"]
+//!
 //! [default]                              # for accounts not named; without it they may sign nothing
 //! max_gas_price_wei = "3000000000"
 //! ```
@@ -50,6 +53,7 @@ pub type Selector = [u8; 4];
 pub struct Policies {
     accounts: BTreeMap<AccountName, AccountPolicy>,
     default: Option<AccountPolicy>,
+    pools: BTreeMap<AccountName, Vec<AccountName>>,
 }
 
 /// The rules of one account. `None` means that there is no such rule.
@@ -125,6 +129,15 @@ impl Policies {
                 "the policy has no rules for account {account}, so it may sign nothing; add [account.{account}]"
             );
             Refused::field(Code::NoPolicy, "account", message)
+        })
+    }
+
+    /// The accounts of a pool, in the order of the file.
+    pub fn pool(&self, name: &AccountName) -> Result<&[AccountName], Refused> {
+        self.pools.get(name).map(Vec::as_slice).ok_or_else(|| {
+            let message =
+                format!("`account` pool:{name} is no pool of the policy; add [pool.{name}] with its accounts");
+            Refused::field(Code::UnknownPool, "account", message)
         })
     }
 

@@ -106,6 +106,8 @@ pub enum AccountRef {
     Key(AccountKey),
     /// By its address alone.
     Address(Address),
+    /// One of a pool's, `pool:NAME`: which one is decided when it gets its slot.
+    Pool(AccountName),
 }
 
 impl From<AccountName> for AccountRef {

@@ -16,6 +16,7 @@
 
 mod attempt;
 mod cancel;
+mod pool;
 mod rejection;
 mod reservation;
 
@@ -174,12 +175,11 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 Ok(Message::Cancel(_)) | Err(_) => None,
             })
         };
-        if asked().any(|account| self.resolve(account).is_err()) {
+        if asked().any(|account| self.candidates(account).is_none()) {
             self.refresh_registry().await?;
         }
         let mut heads = Heads::new();
-        for account in asked() {
-            let Ok(key) = self.resolve(account) else { continue };
+        for key in asked().flat_map(|account| self.known_candidates(account)) {
             if let std::collections::btree_map::Entry::Vacant(vacant) = heads.entry(key)
                 && let Some(head) = self.store.head(&key).await?
             {
@@ -224,6 +224,8 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 "`account` must be given: several accounts are registered",
             )),
             Some(AccountRef::Name(name)) => registry.get(name.as_str()).copied().ok_or_else(unknown),
+            // Which of its accounts is decided where their heads are known.
+            Some(AccountRef::Pool(_)) => Err(unknown()),
             Some(AccountRef::Key(key)) => by_key(key),
             Some(AccountRef::Address(address)) => {
                 by_key(&AccountKey { chain_id: self.config.chain_id, address: *address })
@@ -248,11 +250,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 return Work::Refused(Box::new(Refusal { id, account: None, digest: None, refused }));
             }
         };
-        let resolved = self.resolve(request.account.as_ref()).and_then(|key| {
-            heads
-                .get(&key)
-                .ok_or_else(|| Refused::field(Code::UnknownAccount, "account", "`account` is not registered here"))
-        });
+        let resolved = self.head_of(&request, heads);
         match resolved {
             Ok(head) => self.judge_request(at, delivery, request, head, now),
             Err(refused) => {

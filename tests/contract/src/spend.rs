@@ -3,15 +3,13 @@
 
 use futures_util::future::join_all;
 use signpost_txmgr::account::{Head, Reservation, Spend};
-use signpost_txmgr::fake::{Gate, Journal, MemoryKeys, MemoryQueues, MemoryTopic, QueueRules, SimClock};
-use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::{ReserveVerdict, Store};
 use signpost_txmgr::record::Stored;
-use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
-use signpost_txmgr::units::{ChainId, Millis, Nonce, Wei};
+use signpost_txmgr::signer::Delivery;
+use signpost_txmgr::units::{Millis, Nonce, Wei};
 
 use crate::lane::{Lane, NOW, load_one};
+use crate::signer::{LaneSigner, RULES, SIGNERS, handle_all, signer, transfer};
 
 /// Calls `$each!` with the suite and all its claims.
 #[macro_export]
@@ -26,56 +24,18 @@ macro_rules! spend_claims {
     };
 }
 
-/// Signers at once, each a process of its own.
-const SIGNERS: u64 = 16;
 /// What one of the requests here may cost at most: 1,000 wei and 21,000 gas at the cap of 2 wei.
 const COST: u64 = 43_000;
 /// Requests that the limit takes, and a half.
 const FIT: u64 = 9;
 
-fn signer<S: Store>(store: S, lane: &Lane) -> Signer<S, MemoryKeys, MemoryQueues, MemoryTopic> {
-    let (gate, journal) = (Gate::default(), Journal::default());
-    let keys = MemoryKeys::new(gate.clone(), journal.clone());
-    keys.add(&lane.head().kms_key_id, lane.secret());
+fn limited<S: Store>(store: S, lane: &Lane) -> LaneSigner<S> {
     let limit = COST * FIT + COST / 2;
-    let policy = format!(
-        "[default]\nmax_gas_price_wei = 2\ngas_price_wei = 1\nspend_limit_wei = {limit}\nspend_window_s = 3600\n"
-    );
-    let config = SignerConfig {
-        chain_id: ChainId(97),
-        policies: Policies::from_toml(&policy).unwrap(),
-        network: NetworkRules { fee_floor: Wei::from(1) },
-        retention_ms: 86_400_000,
-        sign_concurrency: 4,
-    };
-    let queues = MemoryQueues::new(QueueRules::STANDARD, &SimClock::at(NOW), &gate, &journal);
-    Signer::new(store, keys, queues, MemoryTopic::new(gate, journal), config)
+    signer(store, &[lane], &format!("{RULES}spend_limit_wei = {limit}\nspend_window_s = 3600\n"))
 }
 
-fn transfer(lane: &Lane, at: u64) -> Delivery {
-    let to = "0x55d398326f99059fF775485246999027B3197955";
-    let (id, account) = (lane.id(at), lane.account());
-    Delivery {
-        message_id: format!("m-{at}"),
-        group: None,
-        sender: None,
-        trace: None,
-        body: format!(r#"{{"requestId":"{id}","account":"{account}","to":"{to}","value":1000,"gas":21000}}"#),
-    }
-}
-
-/// Hands a batch to a signer until every message is done.
-async fn handle_all<S: Store>(signer: &Signer<S, MemoryKeys, MemoryQueues, MemoryTopic>, mut batch: Vec<Delivery>) {
-    // Each of the others is in the way once per message at most, and a turn has several tries.
-    for _ in 0..SIGNERS * 20 {
-        let dispositions = signer.handle(&batch, NOW).await;
-        let mut left = dispositions.iter();
-        batch.retain(|_| left.next() == Some(&Disposition::Retry));
-        if batch.is_empty() {
-            return;
-        }
-    }
-    panic!("{} messages never got an answer", batch.len());
+fn ask(lane: &Lane, at: u64) -> Delivery {
+    transfer(&lane.id(at), &lane.account().to_string())
 }
 
 /// How many of the requests `0..count` have a slot, and how many are refused for the limit.
@@ -138,8 +98,8 @@ pub async fn sixteen_signers_at_once_never_pass_the_limit(store: &(impl Store + 
     let lane = registered(store, "spend-crowd").await;
     let lane = &lane;
     join_all((0..SIGNERS).map(|at| async move {
-        let batch = vec![transfer(lane, at * 2), transfer(lane, at * 2 + 1)];
-        handle_all(&signer(store.clone(), lane), batch).await;
+        let batch = vec![ask(lane, at * 2), ask(lane, at * 2 + 1)];
+        handle_all(&limited(store.clone(), lane), batch).await;
     }))
     .await;
     assert_eq!(told(store, lane, SIGNERS * 2).await, (FIT, SIGNERS * 2 - FIT));
@@ -152,7 +112,7 @@ pub async fn the_same_batch_by_sixteen_signers_counts_once(store: &(impl Store +
     let lane = registered(store, "spend-repeated").await;
     let lane = &lane;
     join_all((0..SIGNERS).map(|_| async move {
-        handle_all(&signer(store.clone(), lane), (0..FIT).map(|at| transfer(lane, at)).collect()).await;
+        handle_all(&limited(store.clone(), lane), (0..FIT).map(|at| ask(lane, at)).collect()).await;
     }))
     .await;
     assert_eq!(told(store, lane, FIT).await, (FIT, 0));

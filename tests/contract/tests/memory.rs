@@ -26,6 +26,7 @@ macro_rules! in_memory {
 signpost_contract::store_claims!(in_memory);
 signpost_contract::lanes_claims!(in_memory);
 signpost_contract::spend_claims!(in_memory);
+signpost_contract::pool_claims!(in_memory);
 signpost_contract::keys_claims!(in_memory);
 signpost_contract::queue_claims!(in_memory);
 signpost_contract::topic_claims!(in_memory);
@@ -48,6 +49,10 @@ mod world {
     }
 
     pub(crate) fn lanes(claim: &str) -> MemoryStore {
+        store(claim)
+    }
+
+    pub(crate) fn pool(claim: &str) -> MemoryStore {
         store(claim)
     }
 

@@ -53,7 +53,8 @@ struct Asked {
 
 #[derive(Debug)]
 enum Ask {
-    Sign(RequestId, Option<(AccountKey, Digest)>),
+    /// With the account it names, none if any of a pool will do, and its digest.
+    Sign(RequestId, Option<(Option<AccountKey>, Digest)>),
     /// The request it names, and its own id.
     Cancel(RequestId, RequestId),
     Bad(RequestId),
@@ -189,7 +190,7 @@ impl Auditor {
         let fresh = record.phase == Phase::Reserved && record.attempts.is_empty();
         self.check(fresh, "I7", || format!("{id} does not begin as reserved"));
         let asked = self.asked.iter().any(|asked| {
-            matches!(&asked.what, Ask::Sign(asked, Some((of, digest))) if asked == id && *of == account && *digest == record.digest)
+            matches!(&asked.what, Ask::Sign(asked, Some((of, digest))) if asked == id && of.is_none_or(|of| of == account) && *digest == record.digest)
         });
         self.check(asked, "I8", || format!("nobody asked for {id} with this digest"));
         self.count_spending(record);

@@ -39,11 +39,13 @@ pub enum Mutant {
     HandsNonceOn,
     /// What a window took is written after the slots, in a write of its own.
     SpendApartFromSlot,
+    /// A request for a pool that is sent again gets a slot with whichever account it is assigned to now.
+    ReassignedOnRepeat,
 }
 
 impl Mutant {
     /// All of them, each with the invariants it may break first.
-    pub const ALL: [(Self, &'static [&'static str]); 10] = [
+    pub const ALL: [(Self, &'static [&'static str]); 11] = [
         (Self::OverwritesSignature, &["I2"]),
         (Self::ConflictIsSame, &["I8", "I13"]),
         (Self::PublishesBeforeSettled, &["I6"]),
@@ -54,6 +56,7 @@ impl Mutant {
         (Self::NotesUnpublished, &["I11", "I13"]),
         (Self::HandsNonceOn, &["I1", "I4"]),
         (Self::SpendApartFromSlot, &["I9"]),
+        (Self::ReassignedOnRepeat, &["I8"]),
     ];
 }
 
@@ -108,6 +111,24 @@ impl BentStore {
         Ok(verdict)
     }
 
+    /// As if the condition on a request's id were one on its id and its account.
+    async fn reassign(&self, group: &Reservation) -> Result<ReserveVerdict, PortError> {
+        let account = group.head.account;
+        let stands = |head: &Head| head.next_nonce == group.head.next_nonce && !head.paused;
+        self.inner.with_tables(|tables| {
+            if tables.heads.get(&account).is_some_and(stands) {
+                let elsewhere = |id: &RequestId| match tables.requests.get(id) {
+                    Some(Stored::Record(record)) => record.account != account,
+                    Some(Stored::Rejected(_)) | None => false,
+                };
+                let ids = group.records.iter().map(|record| &record.request_id);
+                let taken: Vec<_> = ids.filter(|id| elsewhere(id)).cloned().collect();
+                tables.requests.retain(|id, _| !taken.contains(id));
+            }
+        });
+        self.inner.reserve(group).await
+    }
+
     async fn before_update(&self, record: &Record) {
         let outcome = OutcomeMessage::of_record(record);
         match (self.mutant, &record.phase) {
@@ -141,6 +162,10 @@ impl Store for BentStore {
         self.inner.set_paused(account, paused).await
     }
 
+    async fn set_unfunded(&self, account: &AccountKey, since: Option<Millis>) -> Result<(), PortError> {
+        self.inner.set_unfunded(account, since).await
+    }
+
     async fn observe_fee(&self, account: &AccountKey, fee: &SeenFee) -> Result<(), PortError> {
         self.inner.observe_fee(account, fee).await
     }
@@ -156,6 +181,9 @@ impl Store for BentStore {
         }
         if self.mutant == Some(Mutant::CounterApartFromSlot) {
             return self.reserve_apart(group).await;
+        }
+        if self.mutant == Some(Mutant::ReassignedOnRepeat) {
+            return self.reassign(group).await;
         }
         if self.mutant == Some(Mutant::SpendApartFromSlot) {
             return self.spend_apart(group).await;

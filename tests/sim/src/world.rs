@@ -30,6 +30,8 @@ pub const RETENTION_MS: u64 = 90 * 24 * 3_600 * 1_000;
 pub const START: Millis = Millis(1_700_000_000_000);
 /// Names of the accounts; a trial registers the first so many.
 pub const NAMES: [&str; 2] = ["hot", "cold"];
+/// What requests name as their account that are for any of them.
+pub const POOL: &str = "pool:all";
 /// The only recipients policy allows.
 pub const ALLOWED: [Address; 3] = [Address([0x11; 20]), Address([0x22; 20]), Address([0x33; 20])];
 /// Most wei per gas policy allows.
@@ -154,10 +156,15 @@ impl World {
 
     /// Pauses or resumes every account, past the weather.
     pub fn set_paused(&self, paused: bool) {
-        let calm = self.store.inner.behind(Gate::default());
         for account in self.accounts.keys() {
-            run_alone(&self.prompter, &self.clock, calm.set_paused(account, paused)).unwrap().unwrap();
+            self.set_paused_one(*account, paused);
         }
+    }
+
+    /// Pauses or resumes one account, past the weather.
+    pub fn set_paused_one(&self, account: AccountKey, paused: bool) {
+        let calm = self.store.inner.behind(Gate::default());
+        run_alone(&self.prompter, &self.clock, calm.set_paused(&account, paused)).unwrap().unwrap();
     }
 
     /// The heads as they are.
@@ -193,7 +200,8 @@ fn policies(spend_window_s: Option<u64>) -> Policies {
         "max_gas_price_wei = \"{CAP_GWEI}000000000\"\ngas_price_wei = \"1000000000\"\nallow_creation = true\nallow_to = [{}]\n{spend}",
         allowed.join(", ")
     );
-    Policies::from_toml(&format!("[default]\n{rules}")).unwrap()
+    let pool = NAMES.map(|name| format!("\"{name}\"")).join(", ");
+    Policies::from_toml(&format!("[default]\n{rules}[pool.all]\naccounts = [{pool}]\n")).unwrap()
 }
 
 /// What trials of one process would otherwise compute again and again: same keys, same requests.

@@ -76,6 +76,7 @@ pub fn encode_head(head: &Head) -> Item {
     ]));
     set(&mut entry, "retiredAt", head.retired_at.map(|at| n(at.0)));
     set(&mut entry, "fee", head.fee.as_ref().map(encode_seen_fee));
+    set(&mut entry, "unfundedSince", head.unfunded_since.map(|since| n(since.0)));
     set(&mut entry, "spend", head.spend.as_ref().map(encode_spend));
     entry
 }
@@ -114,6 +115,7 @@ pub fn decode_head(entry: &Item) -> Result<Head, ItemError> {
         registered_at: reader.millis("registeredAt")?,
         retired_at: reader.millis_if("retiredAt")?,
         fee,
+        unfunded_since: reader.millis_if("unfundedSince")?,
         spend,
     };
     if head.retired_at.is_some() && !head.paused {

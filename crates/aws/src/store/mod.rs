@@ -89,6 +89,10 @@ impl Store for DynamoStore {
         self.write_paused(account, paused).await
     }
 
+    async fn set_unfunded(&self, account: &AccountKey, since: Option<Millis>) -> Result<(), PortError> {
+        self.write_unfunded(account, since).await
+    }
+
     async fn observe_fee(&self, account: &AccountKey, fee: &SeenFee) -> Result<(), PortError> {
         self.write_seen_fee(account, fee).await
     }

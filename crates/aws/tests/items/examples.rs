@@ -26,6 +26,8 @@ pub(crate) fn items() -> Vec<(String, Item)> {
     let retired = Head { paused: true, retired_at: Some(Millis(1_790_000_000_999)), ..account.clone() };
     all.push(("head-retired.v1".to_owned(), head::encode_head(&Head { lowest_open_nonce: Nonce(43), ..retired })));
     all.push(("head-spend.v1".to_owned(), head::encode_head(&spending())));
+    let unfunded = Head { unfunded_since: Some(Millis(1_790_000_001_234)), ..account.clone() };
+    all.push(("head-unfunded.v1".to_owned(), head::encode_head(&unfunded)));
     all.push(("slot.v1".to_owned(), head::encode_slot(&account.account, Nonce(42), &id)));
     all.push(("name.v1".to_owned(), head::encode_name(&account.name, &account.account)));
     all
@@ -42,6 +44,7 @@ pub(crate) fn head() -> Head {
         registered_at: Millis(1_789_000_000_123),
         retired_at: None,
         fee: Some(SeenFee { gas_price: Wei::from(50_000_000), observed_at: Millis(1_790_000_000_456) }),
+        unfunded_since: None,
         spend: None,
     }
 }

@@ -168,7 +168,7 @@ fn account_key(request: &SigningRequest) -> AccountKey {
     match &request.account {
         Some(AccountRef::Key(key)) => *key,
         Some(AccountRef::Address(address)) => AccountKey { chain_id, address: *address },
-        Some(AccountRef::Name(_)) | None => AccountKey { chain_id, address: Address([0; 20]) },
+        Some(AccountRef::Name(_) | AccountRef::Pool(_)) | None => AccountKey { chain_id, address: Address([0; 20]) },
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::machine::{ChainSlot, ReceiptView, SlotView};
 use crate::ports::ChainView;
-use crate::record::{Phase, Receipt, Record};
+use crate::record::{Phase, Receipt, Record, SendClass};
 use crate::units::{AccountKey, BlockNumber, Millis, Nonce, RequestId};
 
 use super::{BroadcasterConfig, Finality};
@@ -130,6 +130,14 @@ impl Lane {
             next = next.plus(1);
         }
         next
+    }
+
+    /// Whether a slot waits because a node said that the account cannot pay for it.
+    pub(super) fn is_short_of_funds(&self) -> bool {
+        self.records.values().any(|record| {
+            let answer = record.attempts.last().and_then(|attempt| attempt.sent.as_ref()).map(|sent| sent.answer.class);
+            record.phase == Phase::Sent && answer == Some(SendClass::Funds)
+        })
     }
 
     /// Forgets everything below `to`.

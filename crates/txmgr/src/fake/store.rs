@@ -130,6 +130,16 @@ impl Store for MemoryStore {
         pass.reply(()).await
     }
 
+    async fn set_unfunded(&self, account: &AccountKey, since: Option<Millis>) -> Result<(), PortError> {
+        let pass = self.gate.enter("UpdateItem").await?;
+        let known =
+            self.with_tables(|tables| tables.heads.get_mut(account).map(|head| head.unfunded_since = since).is_some());
+        if !known {
+            return Err(refused("UpdateItem", FakeFault::Validation("the account is not registered")));
+        }
+        pass.reply(()).await
+    }
+
     async fn observe_fee(&self, account: &AccountKey, fee: &SeenFee) -> Result<(), PortError> {
         let pass = self.gate.enter("UpdateItem").await?;
         let known =

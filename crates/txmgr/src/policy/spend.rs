@@ -66,8 +66,8 @@ impl AccountPolicy {
         let Some(limit) = self.spend_limit else { return Ok(None) };
         self.check_cost(intent, fee_cap)?;
         let (cost, before) = (self.cost(intent, fee_cap), limit.current(spend, now));
-        let spent = Wei(before.spent.0.saturating_add(cost.0));
-        if limit.is_over(spent) {
+        let total = Wei(before.spent.0.saturating_add(cost.0));
+        if limit.is_over(total) {
             let left = limit.limit.0.saturating_sub(before.spent.0);
             let end_s = before.window_start.plus(limit.window_ms).0.div_ceil(1_000);
             let message = format!(
@@ -76,7 +76,7 @@ impl AccountPolicy {
             );
             return Err(Refused::whole(Code::SpendLimitReached, message));
         }
-        Ok(Some(Spend { spent, ..before }))
+        Ok(Some(Spend { spent: total, ..before }))
     }
 
     /// A request that is above the limit alone fits into no window.

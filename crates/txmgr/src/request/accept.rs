@@ -107,7 +107,7 @@ fn check_account(request: &SigningRequest, account: &AccountKey) -> Result<(), R
         Some(AccountRef::Key(key)) if key.chain_id != ours => {
             return Err(wrong_chain("account", key.chain_id));
         }
-        Some(AccountRef::Key(_) | AccountRef::Address(_) | AccountRef::Name(_)) | None => {}
+        Some(AccountRef::Key(_) | AccountRef::Address(_) | AccountRef::Name(_) | AccountRef::Pool(_)) | None => {}
     }
     match request.chain_id {
         Some(asked) if asked != ours => Err(wrong_chain("chainId", asked)),

@@ -99,6 +99,10 @@ impl<'f> Fields<'f> {
             return Ok(None);
         };
         let text = text(Code::BadAccount, "account", json)?;
+        if let Some(name) = text.strip_prefix("pool:") {
+            let name = name.parse().map_err(|error| bad_unit(Code::BadAccount, "account", &error, ACCOUNT_HELP))?;
+            return Ok(Some(AccountRef::Pool(name)));
+        }
         if text.contains(':') {
             let key = text.parse().map_err(|error| bad_unit(Code::BadAccount, "account", &error, ACCOUNT_HELP))?;
             return Ok(Some(AccountRef::Key(key)));
@@ -260,7 +264,7 @@ impl<'f> Fields<'f> {
     }
 }
 
-const ACCOUNT_HELP: &str = "give the account's name, its address, or its key such as 97:0x… with both";
+const ACCOUNT_HELP: &str = "give the account's name, its address, its key such as 97:0x… with both, or pool:NAME";
 
 /// The id of a refused body, if it has one that a record could be kept under.
 pub(super) fn salvaged_id(document: &Document<'_>) -> Option<RequestId> {

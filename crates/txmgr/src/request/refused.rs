@@ -75,6 +75,8 @@ codes! {
     WrongChain = "wrongChain",
     /// No such account is registered.
     UnknownAccount = "unknownAccount",
+    /// Policy names no such pool of accounts.
+    UnknownPool = "unknownPool",
     /// Several accounts are registered and the request names none.
     AccountRequired = "accountRequired",
     /// The account is paused.

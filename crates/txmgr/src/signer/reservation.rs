@@ -108,8 +108,14 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         self.publish_conflicts(batch, conflicts, now).await;
         self.settle_refusals(batch, refusals, now).await;
         for (id, by) in by {
-            if let Some(record) = lane.records.remove(&id) {
-                resolved.push(Resolved { record, head: head.clone(), by });
+            let Some(record) = lane.records.remove(&id) else { continue };
+            match self.head_for(&record, head).await {
+                Ok(Some(head)) => resolved.push(Resolved { record, head, by }),
+                Ok(None) => batch.retry(&by),
+                Err(error) => {
+                    tracing::warn!(%error, request_id = %id, "the account of its slot cannot be read; the message stays");
+                    batch.retry(&by);
+                }
             }
         }
     }
@@ -208,7 +214,9 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         }
         match self.store.load(&ids).await {
             Ok(stored) => {
-                stored.into_iter().for_each(|stored| keep_record(lane, stored));
+                for stored in stored {
+                    keep_record(lane, stored);
+                }
                 true
             }
             Err(error) => {

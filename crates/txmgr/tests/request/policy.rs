@@ -205,6 +205,16 @@ fn an_account_without_rules_signs_nothing_unless_there_are_default_ones() {
 }
 
 #[test]
+fn a_pool_is_its_accounts_in_order() {
+    let policies = Policies::from_toml("[pool.hot]\naccounts = [\"b\", \"a\"]").unwrap();
+    let names = policies.pool(&"hot".parse().unwrap()).unwrap();
+    assert_eq!(names, ["b".parse().unwrap(), "a".parse().unwrap()]);
+    let refused = policies.pool(&"cold".parse().unwrap()).unwrap_err();
+    assert_eq!((refused.code, refused.field.as_deref()), (Code::UnknownPool, Some("account")));
+    assert!(refused.message.contains("[pool.cold]"), "{refused}");
+}
+
+#[test]
 fn all_problems_of_a_file_are_reported_together() {
     let problems = problems(&format!(
         r#"
@@ -231,7 +241,14 @@ fn all_problems_of_a_file_are_reported_together() {
         max_gas_price_wei = 10
         spend_window_s = 60
         [account."not a name"]
-        {CAP}"#
+        {CAP}
+        [pool.none]
+        accounts = []
+        [pool.twice]
+        accounts = ["a", "a"]
+        member = 1
+        [pool."not a name"]
+        accounts = ["a b"]"#
     ));
     let expected = [
         "acount is not known; did you mean account?",
@@ -253,6 +270,10 @@ fn all_problems_of_a_file_are_reported_together() {
         "account.b.spend_window_s is 0",
         "account.c.spend_limit_wei is missing beside spend_window_s",
         "account.?.: the name must be 1 to 64 characters",
+        "pool.none.accounts is missing or empty",
+        "pool.twice.accounts names an account twice",
+        "pool.twice.member is not known; there are accounts",
+        "pool.?.: the name must be 1 to 64 characters",
     ];
     for expected in expected {
         assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{expected}\nnot in {problems:#?}");
