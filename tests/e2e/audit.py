@@ -11,7 +11,7 @@ import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -24,6 +24,8 @@ from stack import CHAIN_ID, ROOT, Stack, wait_for
 Json = dict[str, Any]
 
 ON_CHAIN = ("confirmed", "reverted")
+# What can only be said once a finalized block has the slot.
+SETTLED = (*ON_CHAIN, "cancelled", "displaced")
 REUSED = "requestIdReused"
 # Half of the curve's order: a signature whose s is above it is refused by nodes (EIP-2).
 HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
@@ -197,9 +199,17 @@ class Audit:
     """What is there, held against what was sent."""
 
     def __init__(
-        self, stack: Stack, sent: list[Sent], subscribers: list[Subscriber], in_order: bool, crashed: bool = False
+        self,
+        stack: Stack,
+        sent: list[Sent],
+        subscribers: list[Subscriber],
+        in_order: bool,
+        crashed: bool = False,
+        unwanted: Iterable[str] = (),
     ) -> None:
         self.stack, self.subscribers, self.in_order, self.crashed = stack, subscribers, in_order, crashed
+        # Somebody asked for these to be cancelled: they are, or it came too late.
+        self.unwanted = set(unwanted)
         self.problems: list[str] = []
         self.by_id: dict[str, list[Sent]] = defaultdict(list)
         for message in sent:
@@ -254,16 +264,30 @@ class Audit:
             self.expect(code == message.code, f"{id}: is rejected as {code}, not {message.code}")
             self.expect("nonce" not in item, f"{id}: is rejected and has a nonce")
             return
+        if item["status"] == "rejected" and message.ask.deadline is not None:
+            # It waited in the queue for too long: nothing was reserved.
+            code = item.get("reason", {}).get("code")
+            self.expect(code == "deadlinePassed" and "nonce" not in item, f"{id}: is rejected as {code}")
+            return
         asked = list(dict.fromkeys(sent.message.ask for sent in self.by_id[id] if sent.message.ask))
         won = [ask for ask in (asked[:1] if self.in_order else asked) if self.is_of(item, ask)]
         self.expect(len(won) == 1, f"{id}: {item} is not what was asked: {asked}")
         for ask in won:
             self.signed[id] = ask
             reason = item.get("reason", {})
+            if item["status"] == "cancelled":
+                causes = self.causes(id, ask)
+                self.expect(reason.get("code") in causes, f"{id}: is cancelled, not {ask.ends}: {reason}, not {causes}")
+                continue
             self.expect(item["status"] == ask.ends, f"{id}: is {item['status']}, not {ask.ends}: {reason}")
             if ask.ends == "reverted":
                 text = reason.get("revert", {}).get("text", "")
                 self.expect(REASON in text, f"{id}: the revert is told as {reason}, not as {REASON}")
+
+    def causes(self, id: str, ask: Ask) -> list[str]:
+        """The reasons for which a request may be cancelled."""
+        asked = ["cancelled"] if id in self.unwanted else []
+        return asked + (["deadlinePassed"] if ask.deadline is not None else [])
 
     def is_of(self, item: Json, ask: Ask) -> bool:
         """Whether an item is of these contents."""
@@ -275,6 +299,7 @@ class Audit:
             and item.get("value") == str(ask.value)
             and item.get("data") == ask.data
             and item.get("gas") == ask.gas
+            and item.get("deadline") == ask.deadline
             and stored == {name: str(fee[name]) if name in fee else None for name in stored}
             and item.get("metadata") == (json.loads(ask.metadata) if ask.metadata else None)
         )
@@ -299,6 +324,9 @@ class Audit:
 
     def judge_transaction(self, id: str, ask: Ask, tx: Json) -> None:
         item, receipt = self.items[id], tx["receipt"]
+        if item["status"] == "cancelled":
+            # Nothing of what was asked for: a transfer of nothing to itself, in the same slot.
+            ask = replace(ask, to=item["from"].lower(), value=0, data="0x", gas=21_000, ends="confirmed")
         fee = dict(ask.fee) or {"gasPrice": CONFIGURED_WEI}
         bumped = len(item["attempts"]) > 1
         facts = [
@@ -390,7 +418,7 @@ class Audit:
         same = ["status", "digest", "account", "chainId", "from", "nonce", "txHash", "blockNumber", "blockHash"]
         same += ["gasUsed", "effectiveGasPrice", "contractAddress", "reason", "metadata"]
         # A message that comes again is refused again: the time would tell the copies apart.
-        same += ["settledAt"] if outcome["status"] in ON_CHAIN else []
+        same += ["settledAt"] if outcome["status"] in SETTLED else []
         for name in same:
             self.expect(
                 outcome.get(name) == item.get(name),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from functions import Place, package
 from stack import Stack, start_stack
 
 LOG_LINES = 60
@@ -75,3 +76,26 @@ def stack(shared: Stack, request: pytest.FixtureRequest) -> Iterator[Stack]:
     """The module's stack, with its logs shown when a test fails."""
     yield shared
     show_logs_if_failed(shared, request.node)
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack without a worker: what is done, the functions do."""
+    stack = start_stack(tmp_path_factory.mktemp("bare"), "--no-worker", "--account", "hot", "--account", "cold")
+    yield stack
+    stack.stop()
+
+
+@pytest.fixture
+def place(bare: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Place]:
+    """That stack as a deployment of functions sees it."""
+    yield Place(bare, tmp_path)
+    show_logs_if_failed(bare, request.node)
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory with the functions' real zips, built as the README says."""
+    out = tmp_path_factory.mktemp("packages")
+    package(out)
+    return out

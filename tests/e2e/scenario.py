@@ -37,7 +37,11 @@ class Ask:
     fee: tuple[tuple[str, int], ...] = ()
     # JSON, names sorted, or empty.
     metadata: str = ""
-    # How it ends on the chain.
+    # Unix seconds; after it, the request is cancelled if it is not mined. None: at any time.
+    deadline: int | None = None
+    # No attempt is priced above it, wei. None: the account's cap.
+    max_price: int | None = None
+    # How it ends on the chain, unless it is cancelled first.
     ends: str = "confirmed"
 
     def fields(self) -> dict[str, Any]:
@@ -49,6 +53,10 @@ class Ask:
             fields["data"] = self.data
         if self.metadata:
             fields["metadata"] = json.loads(self.metadata)
+        if self.deadline is not None:
+            fields["deadline"] = self.deadline
+        if self.max_price is not None:
+            fields["maxGasPrice"] = self.max_price
         return fields
 
 
@@ -87,6 +95,8 @@ class Backend:
     rng: random.Random
     addresses: Mapping[str, str]
     prefix: str
+    # The most a request of it offers, wei per gas.
+    dearest: int = CAP_WEI
     made: int = field(default=0)
 
     def new_id(self) -> str:
@@ -98,7 +108,7 @@ class Backend:
 
     def fee(self) -> tuple[tuple[str, int], ...]:
         """A price of each kind, or none."""
-        price = self.rng.randrange(CONFIGURED_WEI, CAP_WEI + 1)
+        price = self.rng.randrange(CONFIGURED_WEI, self.dearest + 1)
         tip = self.rng.randrange(CONFIGURED_WEI, price + 1)
         kinds: list[tuple[tuple[str, int], ...]] = [
             (),

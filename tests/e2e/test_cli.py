@@ -14,7 +14,8 @@ from stack import Program, Ran, Stack, run, wait_for
 from test_dev import free_port
 
 TO = "0x" + "aa" * 20
-COMMANDS = ["demo", "dev", "worker", "submit", "status", "cancel", "watch", "account"]
+COMMANDS = ["demo", "dev", "worker", "submit", "status", "requests", "cancel", "bump", "watch", "account", "republish",
+            "audit", "doctor", "redrive", "export", "completions"]  # fmt: skip
 BESIDE = [["submit", "--to", TO, "--gas", "21000"], ["status", "x"], ["watch"], ["account", "list"]]
 
 

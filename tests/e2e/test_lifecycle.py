@@ -42,7 +42,7 @@ def test_a_cancel_takes_the_nonce_and_the_lane_goes_on(stack: Stack) -> None:
     made = run("account", "register", "poor", "--create-key", "--json", "--config", str(stack.config_file)).line()
     beside(stack, "submit", "--id", "unwanted-1", "--account", "poor", "--to", TO, "--gas", "21000")
     wait_for("it was sent", lambda: any("sentAt" in attempt for attempt in attempts(get(stack, "unwanted-1"))), 30)
-    beside(stack, "cancel", "unwanted-1")
+    beside(stack, "cancel", "unwanted-1", "--yes")
     wait_for("a cancel attempt", lambda: attempts(get(stack, "unwanted-1"))[-1:] and
              attempts(get(stack, "unwanted-1"))[-1]["kind"] == "cancel", 40)  # fmt: skip
     stack.rpc.call("anvil_setBalance", made["address"], hex(10**18))
@@ -56,7 +56,7 @@ def test_a_cancel_takes_the_nonce_and_the_lane_goes_on(stack: Stack) -> None:
 
 
 def test_a_cancel_for_an_unknown_id_is_answered_and_leaves_that_id_alone(stack: Stack) -> None:
-    beside(stack, "cancel", "never-sent-1")
+    beside(stack, "cancel", "never-sent-1", "--yes")
     beside(stack, "submit", "--id", "after-1", "--account", "hot", "--to", TO, "--gas", "21000")
     published(stack, "after-1")
     assert get(stack, "never-sent-1") is None

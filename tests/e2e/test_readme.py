@@ -35,8 +35,8 @@ def variables(stack: Stack) -> dict[str, str]:
     )
 
 
-def run(stack: Stack, *command: str) -> str:
-    ran = subprocess.run(command, env=variables(stack), cwd=ROOT, capture_output=True, text=True, timeout=60)
+def run(stack: Stack, *command: str, cwd: Path = ROOT) -> str:
+    ran = subprocess.run(command, env=variables(stack), cwd=cwd, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
 
@@ -53,7 +53,25 @@ def test_the_three_steps_in_the_shell_do_what_they_say(stack: Stack) -> None:
 
 
 def test_the_three_steps_in_rust_do_what_they_say(stack: Stack) -> None:
-    source = ROOT / "crates/cli/examples/three_steps.rs"
+    source = ROOT / "crates/client/examples/three_steps.rs"
     assert block("rust") == source.read_text(), "the README shows the example as it is built"
     printed = run(stack, str(binary().parent / "examples/three_steps"))
-    assert '"status":"confirmed"' in printed
+    assert re.fullmatch("rust-1 confirmed\nconfirmed 0x[0-9a-f]{64}\n", printed), printed
+
+
+def test_the_three_steps_in_typescript_are_typed_and_do_what_they_say(stack: Stack, tmp_path: Path) -> None:
+    packages = Path(os.environ["SIGNPOST_NODE_TOOLS"]) / "node_modules"
+    (tmp_path / "node_modules").symlink_to(packages)
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    (tmp_path / "three-steps.ts").write_text(block("ts"))
+    for name in ("outcome.v1", "signing-request.v1"):
+        run(stack, str(packages / ".bin/json2ts"), "-i", str(ROOT / f"schemas/{name}.json"), "-o", str(tmp_path / f"{name}.d.ts"))
+    strict = ["--strict", "--target", "es2022", "--module", "nodenext", "--skipLibCheck", "--types", "node"]
+    run(stack, str(packages / ".bin/tsc"), *strict, str(tmp_path / "three-steps.ts"), cwd=tmp_path)
+    printed = run(stack, "node", str(tmp_path / "three-steps.js")).split()
+    assert printed[0] == printed[2] == "confirmed"
+    assert re.fullmatch("0x[0-9a-f]{64}", printed[1])
+    # The types are worth something: a field nobody knows is an error.
+    (tmp_path / "three-steps.ts").write_text(block("ts").replace("gas: 21000", "gasLimit: 21000"))
+    wrong = subprocess.run([str(packages / ".bin/tsc"), "--noEmit", *strict, "three-steps.ts"], cwd=tmp_path, capture_output=True, text=True)
+    assert wrong.returncode != 0 and "gasLimit" in wrong.stdout

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use signpost_txmgr::meters;
 use signpost_txmgr::ports::{Happened, PortError};
 
 use crate::fault::{self, AwsError, Kind};
@@ -141,7 +142,7 @@ where
         if entries.iter().all(|entry| entry.answer.is_some()) || !backoff.pause(tried).await {
             break;
         }
-        metrics::counter!("signpost_aws_repeats_total", "operation" => operation, "cause" => "batch").increment(1);
+        metrics::counter!(meters::AWS_REPEATS, "operation" => operation, "cause" => "batch").increment(1);
         tried = u32::saturating_add(tried, 1);
     }
     entries.into_iter().map(|entry| entry.answer.expect("the last try answers every entry")).collect()

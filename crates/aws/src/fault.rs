@@ -60,6 +60,9 @@ pub enum AwsError {
     /// The account is not registered.
     #[error("account {0} is not registered; register it with `signpost account register`")]
     NotRegistered(String),
+    /// The account is retired, and that is for good.
+    #[error("account {0} is retired, which is for good; register another key under another name")]
+    Retired(String),
     /// A stored item does not have the shape it should have.
     #[cfg(feature = "dynamodb")]
     #[error("a stored item cannot be read")]
@@ -232,7 +235,7 @@ impl AwsError {
         PortError { operation, happened: Happened::No, throttled: false, source: Box::new(self) }
     }
 
-    #[cfg(feature = "kms")]
+    #[cfg(any(feature = "kms", feature = "secrets"))]
     /// A call that took effect, but whose answer cannot be used for this reason.
     pub(crate) fn unusable(self, operation: &'static str) -> PortError {
         PortError { operation, happened: Happened::Yes, throttled: false, source: Box::new(self) }

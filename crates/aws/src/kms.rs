@@ -13,8 +13,10 @@ use aws_sdk_kms::Client;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeySpec, KeyUsageType, MessageType, SigningAlgorithmSpec};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use signpost_txmgr::meters;
 use signpost_txmgr::ports::{Keys, PortError};
 use signpost_txmgr::units::{KmsKeyId, SigningHash};
+use tokio::time::Instant;
 
 use crate::clients;
 use crate::fault::AwsError;
@@ -87,6 +89,12 @@ impl KmsKeys {
         Self::with_client(Client::from_conf(config), Backoff::STANDARD)
     }
 
+    /// The same keys with another patience, for a caller that waits for the answer itself.
+    #[must_use]
+    pub fn with_backoff(self, backoff: Backoff) -> Self {
+        Self { backoff, ..self }
+    }
+
     /// Keys on a client that does not retry by itself.
     #[must_use]
     pub fn with_client(client: Client, backoff: Backoff) -> Self {
@@ -127,10 +135,12 @@ impl Keys for KmsKeys {
             // The hash is signed as it is; RAW would hash it again.
             .message_type(MessageType::Digest)
             .signing_algorithm(SigningAlgorithmSpec::EcdsaSha256);
+        let begun = Instant::now();
         let answer = repeat(&self.backoff, OPERATION, || request.clone().send())
             .await
             .map_err(|failure| told(failure, OPERATION, key, "kms:Sign"))?;
-        metrics::counter!("signpost_kms_signatures_total").increment(1);
+        metrics::histogram!(meters::KMS_SIGN).record(begun.elapsed().as_secs_f64() * 1_000.0);
+        metrics::counter!(meters::KMS_SIGNATURES).increment(1);
         let der = answer.signature.ok_or_else(|| AwsError::Incomplete("Signature").unusable(OPERATION))?;
         Ok(der.into_inner())
     }

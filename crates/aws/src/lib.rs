@@ -14,7 +14,7 @@
 //! * That a message is delivered once, or a poke at all.
 //!
 //! Read in this order: [`clients`], [`fault`], [`repeat`], [`item`], [`store`], [`kms`], [`sqs`],
-//! [`receiver`], [`sns`].
+//! [`receiver`], [`sns`], [`secrets`].
 
 #![cfg_attr(
     not(all(feature = "dynamodb", feature = "kms", feature = "sns", feature = "sqs")),
@@ -32,6 +32,8 @@ pub mod kms;
 #[cfg(feature = "sqs")]
 pub mod receiver;
 pub mod repeat;
+#[cfg(feature = "secrets")]
+pub mod secrets;
 #[cfg(feature = "sns")]
 pub mod sns;
 #[cfg(feature = "sqs")]

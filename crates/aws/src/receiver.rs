@@ -47,7 +47,7 @@ pub struct Received {
     pub sender: Option<String>,
     /// Deliveries so far, about; this one is counted.
     pub receive_count: u32,
-    /// `AWSTraceHeader`, or the message attribute `traceparent`.
+    /// The message attribute `traceparent`, or `AWSTraceHeader`.
     pub trace: Option<String>,
 }
 
@@ -181,7 +181,8 @@ fn received(message: Message) -> Option<Received> {
         group: attribute(MessageSystemAttributeName::MessageGroupId),
         sender: attribute(MessageSystemAttributeName::SenderId),
         receive_count: count.and_then(|count| count.parse().ok()).unwrap_or(1),
-        trace: attribute(MessageSystemAttributeName::AwsTraceHeader).or(trace_parent),
+        // What the sender said itself comes before what AWS put there for it.
+        trace: trace_parent.or_else(|| attribute(MessageSystemAttributeName::AwsTraceHeader)),
     })
 }
 

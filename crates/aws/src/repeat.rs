@@ -10,6 +10,7 @@ use std::time::Duration;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use signpost_txmgr::meters;
 use signpost_txmgr::ports::{Happened, PortError};
 
 use crate::fault::{self, AwsError, Kind};
@@ -120,7 +121,7 @@ where
         if kind == Kind::Final {
             return Err(Failure { error, kind, uncertain });
         }
-        metrics::counter!("signpost_aws_repeats_total", "operation" => operation, "cause" => kind.name()).increment(1);
+        metrics::counter!(meters::AWS_REPEATS, "operation" => operation, "cause" => kind.name()).increment(1);
         tracing::debug!(operation, tried, cause = kind.name(), "call to AWS did not work");
         if !backoff.pause(tried).await {
             return Err(Failure { error, kind, uncertain });

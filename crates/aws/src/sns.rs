@@ -1,7 +1,7 @@
 //! The outcome topic: SNS, standard or FIFO.
 //!
 //! An outcome is its JSON, with the attributes `status`, `account` and `chainId` for subscribers' filter
-//! policies. On a FIFO topic the group is the account and the deduplication id is the `eventId`. Never
+//! policies, and `traceparent` if the request came with a trace. On a FIFO topic the group is the account and the deduplication id is the `eventId`. Never
 //! decides what an outcome is.
 //!
 //! IAM action: `sns:Publish`.
@@ -84,6 +84,9 @@ fn entry(id: usize, message: &Message<'_>, fifo: bool) -> PublishBatchRequestEnt
     }
     if let Some(chain_id) = outcome.chain_id {
         entry = entry.message_attributes("chainId", attribute("Number", &chain_id.to_string()));
+    }
+    if let Some(trace) = &outcome.trace {
+        entry = entry.message_attributes("traceparent", attribute("String", trace));
     }
     if fifo {
         // A request whose account was never known stands in no order with others.

@@ -3,17 +3,17 @@
 use signpost_bsc::chain::{BscChain, BscConfig};
 use signpost_bsc::endpoints::SendTo as SendToEndpoints;
 use signpost_bsc::private::{Authorization, PrivateEndpoint, PrivateShape};
-use signpost_host::config::{self, SendTo};
+use signpost_host::config::{self, SendTo, Watched};
 use signpost_host::session::Session;
 use signpost_host::start::StartError;
 use signpost_host::told;
 use signpost_txmgr::units::{ChainId, U256, Wei};
 
 /// The chain. Connects to nothing yet.
-pub fn chain(session: &Session) -> Result<BscChain, StartError> {
+pub fn chain(session: &Session<impl Watched>) -> Result<BscChain, StartError> {
     // Only the first call in a process counts; every caller installs the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let chain = &session.config.chain;
+    let chain = session.config.chain();
     let send_to = match chain.send_to {
         SendTo::All => SendToEndpoints::All,
         SendTo::First => SendToEndpoints::First,
@@ -32,10 +32,14 @@ pub fn chain(session: &Session) -> Result<BscChain, StartError> {
 
 /// A private endpoint with its secret, which is in the environment and nowhere else.
 fn private_endpoint(endpoint: &config::PrivateEndpoint, number: usize) -> Result<PrivateEndpoint, StartError> {
-    let wrong = |problem: &str| {
-        StartError::Chain(format!("private[{number}]: the environment variable of authorization_env {problem}"))
+    let (place, value) = match &endpoint.authorization {
+        config::Authorization::Variable(name) => {
+            ("the environment variable of authorization_env", std::env::var(name).ok())
+        }
+        config::Authorization::Value(value) => ("authorization", Some(value.clone())),
     };
-    let value = std::env::var(&endpoint.authorization_env).map_err(|_| wrong("is not set"))?;
+    let wrong = |problem: &str| StartError::Chain(format!("private[{number}]: {place} {problem}"));
+    let value = value.ok_or_else(|| wrong("is not set"))?;
     let authorization = Authorization::new(&value).map_err(|error| wrong(&error.to_string()))?;
     let shape = match endpoint.shape {
         config::PrivateShape::Bloxroute => PrivateShape::Bloxroute { mev_builders: endpoint.mev_builders.clone() },

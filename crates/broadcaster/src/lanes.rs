@@ -7,8 +7,9 @@ use std::time::Duration;
 use signpost_host::clock::{Stopwatch, now};
 use signpost_host::consumer::{Handler, Stop, stopped};
 use signpost_host::inbox::Incoming;
+use signpost_host::told;
 use signpost_txmgr::broadcaster::{Broadcaster, Lane, Round, account_of};
-use signpost_txmgr::ports::{BroadcastQueue, Chain, OutcomeTopic, ResignQueue, Store};
+use signpost_txmgr::ports::{BroadcastQueue, Chain, OutcomeTopic, PortError, ResignQueue, Store};
 use signpost_txmgr::signer::Disposition;
 use signpost_txmgr::units::AccountKey;
 use signpost_txmgr::wire::LanePoke;
@@ -19,6 +20,20 @@ const STILL_AFTER: u32 = 8;
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A pass ends after this and asks for the next one, so that no lane keeps others waiting.
 const PASS_MAX: Duration = Duration::from_mins(2);
+
+/// How long a pass may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// After this it asks for the next one. At most [`PASS_MAX`].
+    pub hand_on: Duration,
+    /// After this a round that still runs is broken off, as by a crash, and the next pass asked for.
+    pub break_off: Option<Duration>,
+}
+
+impl Bounds {
+    /// Those of a worker, whose time is its own.
+    pub const WORKER: Self = Self { hand_on: PASS_MAX, break_off: None };
+}
 
 /// The broadcast queue's: a pass over a lane, while its messages are held as the lease.
 #[derive(Debug)]
@@ -40,6 +55,13 @@ where
     B: BroadcastQueue + 'static,
 {
     async fn handle(&self, messages: &[Incoming], stop: &Stop) -> Vec<Disposition> {
+        self.passes(messages, Bounds::WORKER, stop).await
+    }
+}
+
+impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lanes<S, C, R, O, B> {
+    /// A pass over each lane that is poked; one disposition per message, in order.
+    pub async fn passes(&self, messages: &[Incoming], bounds: Bounds, stop: &Stop) -> Vec<Disposition> {
         let mut accounts: Vec<AccountKey> = Vec::new();
         let mut by_account = Vec::with_capacity(messages.len());
         for message in messages {
@@ -51,9 +73,10 @@ where
             accounts.extend(account.filter(|account| !accounts.contains(account)));
             by_account.push(account);
         }
+        let begun = Stopwatch::start();
         let mut left = Vec::new();
         for account in accounts {
-            if self.pass(account, stop).await == Disposition::Retry {
+            if self.pass(account, bounds, begun, stop).await == Disposition::Retry {
                 left.push(account);
             }
         }
@@ -62,29 +85,40 @@ where
         };
         by_account.into_iter().map(disposition).collect()
     }
-}
 
-impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lanes<S, C, R, O, B> {
-    /// Looks at a lane, at its [`Pace`], until no slot is open. At a stop the rest is left to whoever comes next.
-    async fn pass(&self, account: AccountKey, stop: &Stop) -> Disposition {
+    /// Looks at a lane, at its [`Pace`], until no slot is open or the time is over. At a stop the rest is
+    /// left to whoever comes next.
+    async fn pass(&self, account: AccountKey, bounds: Bounds, begun: Stopwatch, stop: &Stop) -> Disposition {
         let mut lane = Lane::new(account, now());
-        let begun = Stopwatch::start();
         let mut pace = Pace::new(self.poll);
+        let until = |bound: Duration| bound.saturating_sub(begun.elapsed());
         loop {
-            match self.broadcaster.round(&mut lane, now()).await {
+            let round = self.broadcaster.round(&mut lane, now());
+            let round = match bounds.break_off {
+                None => round.await,
+                Some(bound) => match tokio::time::timeout(until(bound), round).await {
+                    Ok(round) => round,
+                    Err(_elapsed) => {
+                        tracing::warn!(%account, "a round took longer than there was time; the next pass repeats it");
+                        return self.hand_on(account).await;
+                    }
+                },
+            };
+            match round {
                 Ok(round) if round.open == 0 => return Disposition::Done,
                 Ok(round) => pace.after(&round),
                 Err(error) => {
-                    tracing::warn!(%error, %account, "the store did not answer; the lane is looked at again");
+                    tracing::warn!(error = told(&error), %account, "the store did not answer; the lane is looked at again");
                     pace.slower();
                 }
             }
-            if begun.elapsed() > PASS_MAX {
+            let left = until(bounds.hand_on);
+            if left.is_zero() {
                 return self.hand_on(account).await;
             }
             tokio::select! {
                 () = stopped(stop) => return Disposition::Retry,
-                () = tokio::time::sleep(pace.pause) => {}
+                () = tokio::time::sleep(pace.pause.min(left)) => {}
             }
         }
     }
@@ -95,7 +129,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
         match self.queue.poke_lanes(&[poke]).await {
             Ok(()) => Disposition::Done,
             Err(error) => {
-                tracing::warn!(%error, %account, "the next pass was not asked for; this one's message comes again");
+                tracing::warn!(error = told(&error), %account, "the next pass was not asked for; this one's message comes again");
                 Disposition::Retry
             }
         }
@@ -103,16 +137,25 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
 
     /// Pokes every lane with open slots in place of pokes that were lost, then looks at some idle ones.
     pub async fn sweep_once(&self) {
-        let sweep = match self.broadcaster.sweep(now()).await {
-            Ok(sweep) => sweep,
-            Err(error) => return tracing::warn!(%error, "the accounts cannot be read; the next sweep will"),
-        };
-        if !sweep.pokes.is_empty()
-            && let Err(error) = self.queue.poke_lanes(&sweep.pokes).await
-        {
-            tracing::warn!(%error, "lanes were not poked; the next sweep will");
+        match self.poke_open().await {
+            Ok((_, idle)) => self.look_at_idle(&idle).await,
+            Err(error) => tracing::warn!(error = told(&error), "lanes were not poked; the next sweep will"),
         }
-        self.broadcaster.look_at_idle(&sweep.idle, now()).await;
+    }
+
+    /// The first half of a sweep, which others wait for: how many lanes were poked, and which idle ones
+    /// are to be looked at.
+    pub async fn poke_open(&self) -> Result<(usize, Vec<AccountKey>), PortError> {
+        let sweep = self.broadcaster.sweep(now()).await?;
+        if !sweep.pokes.is_empty() {
+            self.queue.poke_lanes(&sweep.pokes).await?;
+        }
+        Ok((sweep.pokes.len(), sweep.idle))
+    }
+
+    /// The second half. May be broken off.
+    pub async fn look_at_idle(&self, idle: &[AccountKey]) {
+        self.broadcaster.look_at_idle(idle, now()).await;
     }
 
     /// Sweeps now and then again, until the order to stop.

@@ -2,11 +2,13 @@
 //!
 //! Takes pokes and changes records through the driver in `signpost_txmgr::broadcaster`. Never signs.
 //!
-//! Read in this order: [`chain`](mod@chain), [`lanes`], and the driver itself.
+//! Read in this order: [`chain`](mod@chain), [`lanes`], the driver itself, and [`function`], which
+//! hosts it in Lambda.
 //!
 //! **Architecture invariant:** does not depend on KMS.
 
 pub mod chain;
+pub mod function;
 pub mod lanes;
 
 use std::time::Duration;
@@ -15,6 +17,7 @@ use signpost_aws::sns::SnsOutcomeTopic;
 use signpost_aws::sqs::{SqsBroadcastQueue, SqsResignQueue};
 use signpost_aws::store::DynamoStore;
 use signpost_bsc::chain::BscChain;
+use signpost_host::config::Watched;
 use signpost_host::session::Session;
 use signpost_host::start::{StartError, retention_ms};
 use signpost_host::{told, world};
@@ -34,23 +37,25 @@ const WRITE_CONCURRENCY: usize = 16;
 pub type RealLanes = Lanes<DynamoStore, BscChain, SqsResignQueue, SnsOutcomeTopic, SqsBroadcastQueue>;
 
 /// Makes the stage and checks what can be checked before the first message: the chain of the nodes.
-pub async fn lanes(session: &Session) -> Result<RealLanes, StartError> {
+pub async fn lanes(session: &Session<impl Watched>) -> Result<RealLanes, StartError> {
     let chain = chain(session)?;
-    let wanted = session.config.chain.chain_id;
+    let wanted = session.config.chain_id();
     match chain.chain_id().await {
-        Ok(found) if found.0 != wanted => return Err(StartError::WrongChain { wanted, found }),
+        Ok(found) if found.0 != wanted => {
+            return Err(StartError::WrongChain { wanted, whose: "the node is", found });
+        }
         Ok(_) => {}
         // Nodes come and go; the chain is asked again before a node is used.
         Err(error) => tracing::warn!(error = told(&error), "no node says which chain it is of; they are asked again"),
     }
-    let timing = session.config.timing;
+    let timing = session.config.timing();
     let tuning = Tuning {
         rebroadcast_after_ms: timing.rebroadcast_after_ms.unwrap_or(Tuning::BSC.rebroadcast_after_ms),
         bump_after_ms: timing.bump_after_ms.unwrap_or(Tuning::BSC.bump_after_ms),
         ..Tuning::BSC
     };
     let config = BroadcasterConfig {
-        finality: session.config.chain.finality,
+        finality: session.config.chain().finality,
         tuning,
         window: BroadcasterConfig::WINDOW,
         retention_ms: retention_ms(&session.config),

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use signpost_txmgr::ports::{Chain, ChainView, PortError, ViewQuery};
 use signpost_txmgr::record::{BlockRef, Foreign, SendAnswer, SendClass};
 use signpost_txmgr::tx::{Intent, RawTx};
-use signpost_txmgr::units::{Address, BlockNumber, ChainId, Nonce, U256, Wei};
+use signpost_txmgr::units::{Address, BlockNumber, ChainId, Nonce, TxHash, U256, Wei};
 
 use crate::endpoints::{Endpoint, EndpointFailure, Endpoints, SendTo};
 use crate::price::PriceSeen;
@@ -251,6 +251,22 @@ impl Chain for BscChain {
     async fn latest_nonce(&self, address: Address) -> Result<Nonce, PortError> {
         let count = self.ask("eth_getTransactionCount", json!([address.lower(), "latest"]), quantity::number).await?;
         Ok(Nonce(count))
+    }
+}
+
+impl BscChain {
+    /// Whose transaction this is and which nonce it has, pending or mined; `None` if the node asked knows
+    /// none. For people who search: a node that knows nothing says nothing.
+    pub async fn sender_of(&self, hash: TxHash) -> Result<Option<(Address, Nonce)>, PortError> {
+        self.ask("eth_getTransactionByHash", json!([hash.to_string()]), |answer| {
+            if answer.is_null() {
+                return Some(None);
+            }
+            let from = answer.get("from").and_then(quantity::address)?;
+            let nonce = answer.get("nonce").and_then(quantity::number)?;
+            Some(Some((from, Nonce(nonce))))
+        })
+        .await
     }
 }
 

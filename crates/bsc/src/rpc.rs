@@ -18,6 +18,7 @@ use std::time::Duration;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 use serde_json::{Value, json};
+use signpost_txmgr::meters;
 use signpost_txmgr::ports::Happened;
 
 use crate::classify;
@@ -291,8 +292,7 @@ impl RpcClient {
             Err(failure) if failure.is_rate_limit() => "limited",
             Err(_) => "failed",
         };
-        metrics::counter!("signpost_rpc_requests_total", "host" => self.host.clone(), "outcome" => outcome)
-            .increment(1);
+        metrics::counter!(meters::RPC_REQUESTS, "host" => self.host.clone(), "outcome" => outcome).increment(1);
         answers
     }
 

@@ -397,3 +397,18 @@ async fn another_endpoint_may_still_have_the_state_for_a_replay() {
     let bytes = chain(&[&pruned, &archive]).revert_bytes(ADDRESS, &intent(None), block_ref(97)).await.unwrap();
     assert_eq!(bytes, Some(vec![1]));
 }
+
+#[tokio::test]
+async fn a_transaction_names_its_sender_and_nonce_and_an_unknown_one_nothing() {
+    let known = json!({"hash": tx(7).hash.to_string(), "from": ADDRESS.lower(), "nonce": "0x9", "blockNumber": null});
+    let stub = Stub::calls(move |method, params| match (method, params[0].as_str()) {
+        ("eth_chainId", _) => Ok(json!("0x61")),
+        ("eth_getTransactionByHash", Some(hash)) if hash == tx(7).hash.to_string() => Ok(known.clone()),
+        ("eth_getTransactionByHash", Some(_)) => Ok(Value::Null),
+        _ => Err(error(-32601, "the method does not exist/is not available")),
+    })
+    .await;
+    let chain = chain(&[&stub]);
+    assert_eq!(chain.sender_of(tx(7).hash).await.unwrap(), Some((ADDRESS, Nonce(9))));
+    assert_eq!(chain.sender_of(tx(8).hash).await.unwrap(), None);
+}

@@ -2,12 +2,14 @@
 //! does. The binary only reads its arguments and calls in here; `tests/verify` uses the same set-up.
 //!
 //! Read in this order: [`stack`] (ministack and anvil on this machine), [`aws`] (how a client finds
-//! its endpoint), [`config`] (the one file) and [`find`](mod@find), [`command`] (what each command does), [`worker`] (the drivers, hosted), [`world`] (the real ports), [`terminal`] and [`clock`] (the two ways out of the program besides the network).
+//! its endpoint), [`config`] (the one file) and [`find`](mod@find), [`command`] (what each command does), [`console`] (the page for operators), [`worker`] (the drivers, hosted), [`world`] (the real ports), [`terminal`] and [`clock`] (the two ways out of the program besides the network).
 //!
 //! **Architecture invariant:** nothing in `crates/txmgr`, `crates/aws` or `crates/bsc` knows this
 //! crate.
 
 pub mod command;
+pub mod console;
+pub mod figures;
 pub mod find;
 pub mod stack;
 pub mod terminal;

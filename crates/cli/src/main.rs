@@ -4,8 +4,11 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use signpost_cli::command::{CommandError, account, cancel, demo, dev, status, submit, told, watch, worker};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use signpost_cli::command::{
+    CommandError, account, audit, bench, bump, cancel, completions, console, demo, dev, doctor, export, policy,
+    redrive, republish, requests, status, submit, told, watch, worker,
+};
 use signpost_cli::terminal::remark;
 
 /// Signs BNB Smart Chain transactions with AWS KMS and posts them, driven by SQS
@@ -28,12 +31,34 @@ enum Command {
     Submit(Box<submit::Arguments>),
     /// Show how a request stands
     Status(status::Arguments),
+    /// List requests
+    Requests(requests::Arguments),
     /// Ask for a request not to be executed
     Cancel(cancel::Arguments),
     /// Show outcomes as they are published
     Watch(watch::Arguments),
     /// Register and show accounts
     Account(account::Arguments),
+    /// Show accounts, lanes and requests on a local web page
+    Console(console::Arguments),
+    /// Publish an outcome once more
+    Republish(republish::Arguments),
+    /// Have a stuck request signed again at a higher price
+    Bump(bump::Arguments),
+    /// Hold tables and chain against the promises
+    Audit(audit::Arguments),
+    /// Look at everything this stands on, and say what to do
+    Doctor(doctor::Arguments),
+    /// Put messages of the dead-letter queues back
+    Redrive(redrive::Arguments),
+    /// Print the audit trail as JSON lines
+    Export(export::Arguments),
+    /// Print a script that completes commands in your shell
+    Completions(completions::Arguments),
+    /// Say what a policy would do with a request
+    Policy(policy::Arguments),
+    /// Load a Signpost and measure it
+    Bench(Box<bench::Arguments>),
 }
 
 #[tokio::main]
@@ -44,9 +69,20 @@ async fn main() -> ExitCode {
         Command::Worker(arguments) => Box::pin(worker::run(arguments)).await,
         Command::Submit(arguments) => Box::pin(submit::run(*arguments)).await,
         Command::Status(arguments) => Box::pin(status::run(arguments)).await,
+        Command::Requests(arguments) => Box::pin(requests::run(arguments)).await,
+        Command::Republish(arguments) => Box::pin(republish::run(arguments)).await,
+        Command::Bump(arguments) => Box::pin(bump::run(arguments)).await,
+        Command::Audit(arguments) => Box::pin(audit::run(arguments)).await,
+        Command::Doctor(arguments) => Box::pin(doctor::run(arguments)).await,
+        Command::Redrive(arguments) => Box::pin(redrive::run(arguments)).await,
+        Command::Export(arguments) => Box::pin(export::run(arguments)).await,
         Command::Cancel(arguments) => Box::pin(cancel::run(arguments)).await,
         Command::Watch(arguments) => Box::pin(watch::run(arguments)).await,
         Command::Account(arguments) => Box::pin(account::run(arguments)).await,
+        Command::Console(arguments) => Box::pin(console::run(arguments)).await,
+        Command::Completions(arguments) => completions::run(&arguments, &mut Program::command()),
+        Command::Policy(arguments) => policy::run(arguments),
+        Command::Bench(arguments) => Box::pin(bench::run(*arguments)).await,
     };
     ended.unwrap_or_else(|error: CommandError| {
         remark(format!("error: {}", told(&error)));

@@ -223,15 +223,17 @@ fn a_worker_stops_when_asked_and_refuses_a_wrong_configuration() {
 
     let text = std::fs::read_to_string(&config).unwrap();
     let wrong = format!("{config}.wrong");
-    for (change, code, expected) in [
-        (text.replace("chain_id = 97", "chain_id = 56"), 2, "chain.chain_id is 56, and the node is of chain 97"),
-        (text.replace("chain_id = 97\n", ""), 2, "chain.chain_id is missing"),
-        (text.replace("policy.toml", "none.toml"), 2, "none.toml cannot be used"),
+    let elsewhere = text.replace("chain_id = 97", "chain_id = 56");
+    for (change, stage, expected) in [
+        (elsewhere.clone(), "broadcaster", "chain.chain_id is 56, and the node is of chain 97"),
+        (elsewhere, "signer", "chain.chain_id is 56, and the registered accounts are of chain 97"),
+        (text.replace("chain_id = 97\n", ""), "all", "chain.chain_id is missing"),
+        (text.replace("policy.toml", "none.toml"), "all", "none.toml cannot be used"),
     ] {
         std::fs::write(&wrong, change).unwrap();
-        let (found, _, told) = run(&["worker", "--config", &wrong]);
+        let (code, _, told) = run(&["worker", "--config", &wrong, "--stage", stage]);
         assert!(told.contains(expected), "{expected} is not in {told}");
-        assert_eq!(found, Some(code), "{told}");
+        assert_eq!(code, Some(2), "{told}");
     }
     dev.signal("-TERM");
     assert!(dev.process.wait().unwrap().success());

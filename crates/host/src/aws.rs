@@ -21,8 +21,7 @@ pub struct Target {
 pub async fn connect(target: &Target) -> SdkConfig {
     let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
-    let endpoint = target.endpoint.clone().or_else(|| set("AWS_ENDPOINT_URL"));
-    let loopback = endpoint.as_deref().is_some_and(is_loopback);
+    let loopback = target.endpoint.clone().or_else(|| set("AWS_ENDPOINT_URL")).is_some_and(|url| is_loopback(&url));
     if let Some(region) = &target.region {
         loader = loader.region(Region::new(region.clone()));
     } else if loopback && set("AWS_REGION").or_else(|| set("AWS_DEFAULT_REGION")).is_none() {
@@ -31,7 +30,8 @@ pub async fn connect(target: &Target) -> SdkConfig {
     if loopback && set("AWS_ACCESS_KEY_ID").is_none() && set("AWS_PROFILE").is_none() {
         loader = loader.test_credentials();
     }
-    if let Some(endpoint) = endpoint {
+    // The environment's endpoints are left to the SDK: it knows those of one service, AWS_ENDPOINT_URL_SQS, too.
+    if let Some(endpoint) = &target.endpoint {
         loader = loader.endpoint_url(endpoint);
     }
     loader.load().await

@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::inbox::{Inbox, Incoming};
+use crate::told;
 
 /// A queue that failed is asked again after this.
 const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
@@ -68,7 +69,7 @@ pub async fn consume<I: Inbox, H: Handler>(inbox: Arc<I>, handler: Arc<H>, limit
         let messages = match received {
             Ok(messages) => messages,
             Err(error) => {
-                tracing::warn!(%error, "the queue cannot be read; it is asked again");
+                tracing::warn!(error = told(&error), "the queue cannot be read; it is asked again");
                 tokio::select! {
                     () = stopped(&stop) => break,
                     () = tokio::time::sleep(PAUSE_AFTER_FAULT) => continue,
@@ -134,11 +135,14 @@ async fn work_on<I: Inbox, H: Handler>(
     if !done.is_empty()
         && let Err(error) = inbox.delete(&done).await
     {
-        tracing::warn!(%error, "handled messages were not deleted; they come again, which is harmless");
+        tracing::warn!(error = told(&error), "handled messages were not deleted; they come again, which is harmless");
     }
     for (after, receipts) in again {
         if let Err(error) = inbox.hold(&receipts, after).await {
-            tracing::warn!(%error, "messages were not given back; they come again when their time is over");
+            tracing::warn!(
+                error = told(&error),
+                "messages were not given back; they come again when their time is over"
+            );
         }
     }
 }
@@ -160,7 +164,7 @@ async fn holding<I: Inbox, T>(inbox: &I, batch: &[Incoming], held: Duration, wor
             () = tokio::time::sleep(every) => {
                 // Without the renewal another worker may get them too: correct, only more work.
                 if let Err(error) = inbox.hold(&receipts, held).await {
-                    tracing::warn!(%error, "the hold on messages was not renewed");
+                    tracing::warn!(error = told(&error), "the hold on messages was not renewed");
                 }
             }
         }

@@ -5,7 +5,8 @@
 //! program has no way to a node and the broadcaster's none to a key.
 //!
 //! Read in this order: [`config`], [`aws`] and [`session`], [`world`] (the real ports), [`inbox`] and
-//! [`consumer`] (a queue, consumed), [`start`], [`clock`].
+//! [`consumer`] (a queue, consumed), [`start`], [`clock`]; `observe` is what a program shows of itself, and
+//! `lambda` (feature `lambda`) hosts a stage as a function.
 //!
 //! **Architecture invariant:** depends on neither `signpost-bsc` nor the `kms` feature of
 //! `signpost-aws`.
@@ -15,17 +16,12 @@ pub mod clock;
 pub mod config;
 pub mod consumer;
 pub mod inbox;
+#[cfg(feature = "lambda")]
+pub mod lambda;
+#[cfg(any(feature = "exporters", feature = "lambda"))]
+pub mod observe;
 pub mod session;
 pub mod start;
 pub mod world;
 
-/// An error's message with those of its causes.
-pub fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
+pub use signpost_txmgr::told;

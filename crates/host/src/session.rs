@@ -5,11 +5,11 @@ use aws_config::SdkConfig;
 use crate::aws::{self, Target};
 use crate::config::Config;
 
-/// A configuration, and AWS as it says.
+/// A configuration, a file's or a function's, and AWS as it says.
 #[derive(Debug, Clone)]
-pub struct Session {
+pub struct Session<C = Config> {
     /// The configuration.
-    pub config: Config,
+    pub config: C,
     /// What AWS clients are made of.
     pub sdk: SdkConfig,
 }

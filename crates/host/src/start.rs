@@ -5,13 +5,19 @@ use std::path::{Path, PathBuf};
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::units::ChainId;
 
-use crate::config::Config;
+use crate::config::{ConfigError, Shared};
 
 const DAY_MS: u64 = 86_400_000;
 
 /// Why a stage does not start. Each message names the way out.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// There is no usable configuration.
+    #[error(transparent)]
+    Configuration(ConfigError),
+    /// The nodes' secret cannot be read.
+    #[error("SIGNPOST_RPC_SECRET_ARN: the secret cannot be read: {0}")]
+    Secret(String),
     /// The policy cannot be used.
     #[error("policy {path} cannot be used: {reason}", path = path.display())]
     Policy {
@@ -23,14 +29,33 @@ pub enum StartError {
     /// The registered accounts cannot be worked for.
     #[error("the registered accounts cannot be signed for: {0}")]
     Accounts(String),
-    /// The nodes are of another chain.
-    #[error("chain.chain_id is {wanted}, and the node is of chain {found}; correct one of them")]
+    /// The nodes, or the registered accounts, are of another chain.
+    #[error(
+        "chain.chain_id is {wanted}, and {whose} of chain {found}; correct one of them (in Lambda, SIGNPOST_CHAIN_ID)"
+    )]
     WrongChain {
         /// As configured.
         wanted: u64,
-        /// As the node says.
+        /// Who is of the other chain, with its verb.
+        whose: &'static str,
+        /// The other chain.
         found: ChainId,
     },
+    /// Logs cannot be written.
+    #[error("cannot write {path}", path = path.display())]
+    LogFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Metrics cannot be served.
+    #[error("[metrics]: {0}")]
+    Metrics(String),
+    /// Spans cannot be sent.
+    #[error("[traces]: {0}")]
+    Traces(String),
     /// The nodes cannot be used as configured.
     #[error("[chain]: {0}")]
     Chain(String),
@@ -44,6 +69,6 @@ pub fn policies(path: &Path) -> Result<Policies, StartError> {
 }
 
 /// How long closed requests are kept, in milliseconds.
-pub fn retention_ms(config: &Config) -> u64 {
-    config.retention_days.saturating_mul(DAY_MS)
+pub fn retention_ms(config: &impl Shared) -> u64 {
+    config.retention_days().saturating_mul(DAY_MS)
 }

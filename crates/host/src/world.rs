@@ -9,29 +9,30 @@ use signpost_aws::sqs::{SqsBroadcastQueue, SqsResignQueue};
 use signpost_aws::store::{DynamoStore, Tables};
 use signpost_txmgr::ports::PortError;
 
+use crate::config::Shared;
 use crate::inbox::{Inbox, Incoming};
 use crate::session::Session;
 
 /// Requests, accounts and slots.
-pub fn store(session: &Session) -> DynamoStore {
-    let tables = &session.config.tables;
+pub fn store(session: &Session<impl Shared>) -> DynamoStore {
+    let tables = session.config.tables();
     let tables = Tables { requests: tables.requests.clone(), accounts: tables.accounts.clone() };
     DynamoStore::new(&session.sdk, tables)
 }
 
 /// From the signer to the broadcaster.
-pub fn broadcast_queue(session: &Session) -> SqsBroadcastQueue {
-    SqsBroadcastQueue::new(&session.sdk, &session.config.queues.broadcast_url)
+pub fn broadcast_queue(session: &Session<impl Shared>) -> SqsBroadcastQueue {
+    SqsBroadcastQueue::new(&session.sdk, &session.config.queues().broadcast_url)
 }
 
 /// From the broadcaster to the signer.
-pub fn resign_queue(session: &Session) -> SqsResignQueue {
-    SqsResignQueue::new(&session.sdk, &session.config.queues.resign_url)
+pub fn resign_queue(session: &Session<impl Shared>) -> SqsResignQueue {
+    SqsResignQueue::new(&session.sdk, &session.config.queues().resign_url)
 }
 
 /// Where outcomes go.
-pub fn topic(session: &Session) -> SnsOutcomeTopic {
-    SnsOutcomeTopic::new(&session.sdk, &session.config.outcomes_arn)
+pub fn topic(session: &Session<impl Shared>) -> SnsOutcomeTopic {
+    SnsOutcomeTopic::new(&session.sdk, session.config.outcomes_arn())
 }
 
 /// The consumer's side of a queue on SQS; received messages are ours for so long.

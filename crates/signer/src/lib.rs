@@ -3,22 +3,26 @@
 //! Takes requests and pokes and changes records through the driver in `signpost_txmgr::signer`. Never
 //! talks to a node.
 //!
-//! Read in this order: [`handlers`], and the driver itself.
+//! Read in this order: [`handlers`], the driver itself, and [`function`], which hosts it in Lambda.
+//! [`direct`] is another program: a signature and nothing else.
 //!
 //! **Architecture invariant:** does not depend on `signpost-bsc`.
 
+pub mod direct;
+pub mod function;
 pub mod handlers;
 
 use signpost_aws::kms::KmsKeys;
 use signpost_aws::sns::SnsOutcomeTopic;
 use signpost_aws::sqs::SqsBroadcastQueue;
 use signpost_aws::store::DynamoStore;
+use signpost_host::config::Shared;
 use signpost_host::session::Session;
 use signpost_host::start::{StartError, retention_ms};
 use signpost_host::{told, world};
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{Signer, SignerConfig};
+use signpost_txmgr::signer::{AttemptError, Signer, SignerConfig};
 use signpost_txmgr::units::{ChainId, Wei};
 
 /// Signatures asked for at once within one batch of ten; KMS takes 10 ms and allows hundreds a second.
@@ -29,22 +33,28 @@ pub type RealSigner = Signer<DynamoStore, KmsKeys, SqsBroadcastQueue, SnsOutcome
 
 /// Makes the stage and checks what can be checked before the first message: the accounts' keys, each
 /// read once.
-pub async fn signer(session: &Session, policies: Policies) -> Result<RealSigner, StartError> {
+pub async fn signer(session: &Session<impl Shared>, policies: Policies) -> Result<RealSigner, StartError> {
     let config = &session.config;
     let config = SignerConfig {
-        chain_id: ChainId(config.chain.chain_id),
+        chain_id: ChainId(config.chain_id()),
         policies,
-        network: NetworkRules { fee_floor: Wei::from(config.chain.fee_floor_wei) },
+        network: NetworkRules { fee_floor: Wei::from(config.fee_floor_wei()) },
         retention_ms: retention_ms(config),
         sign_concurrency: SIGN_CONCURRENCY,
     };
     let (store, keys) = (world::store(session), keys(session));
     let signer = Signer::new(store, keys, world::broadcast_queue(session), world::topic(session), config);
-    signer.warm_up().await.map_err(|error| StartError::Accounts(told(&error)))?;
+    signer.warm_up().await.map_err(|error| {
+        if let AttemptError::WrongChain { wanted, found } = error {
+            StartError::WrongChain { wanted: wanted.0, whose: "the registered accounts are", found }
+        } else {
+            StartError::Accounts(told(&error))
+        }
+    })?;
     Ok(signer)
 }
 
 /// The accounts' keys.
-pub fn keys(session: &Session) -> KmsKeys {
+pub fn keys<C>(session: &Session<C>) -> KmsKeys {
     KmsKeys::new(&session.sdk)
 }

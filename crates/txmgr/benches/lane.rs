@@ -31,16 +31,8 @@ fn signer() -> MemorySigner {
     let key_id: KmsKeyId = "bench".parse().expect("a key id");
     let address = keys.add(&key_id, [0x46; 32]);
     let store = MemoryStore::new(gate.clone(), journal.clone());
-    let head = Head {
-        account: AccountKey { chain_id: ChainId(97), address },
-        name: "payouts".parse().expect("a name"),
-        kms_key_id: key_id,
-        next_nonce: Nonce(0),
-        lowest_open_nonce: Nonce(0),
-        paused: false,
-        registered_at: NOW,
-        fee: None,
-    };
+    let account = AccountKey { chain_id: ChainId(97), address };
+    let head = Head::new(account, "payouts".parse().expect("a name"), key_id, Nonce(0), NOW);
     store.register(&head).now_or_never().expect("without weather every call completes").expect("registered");
     let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &gate, &journal);
     let policies = "[account.payouts]\nmax_gas_price_wei = \"5000000000\"\ngas_price_wei = \"100000000\"\n";

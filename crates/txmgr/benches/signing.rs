@@ -1,12 +1,17 @@
-//! What signing costs us besides KMS, against the unit everyone knows: one ECDSA verification.
+//! What signing costs us besides KMS, by stage and whole, against the unit everyone knows, one ECDSA
+//! verification, and against alloy doing the same work.
 //!
-//! `cargo bench -p signpost-txmgr --bench signing`; the goal is a ratio of at most 1.3.
+//! `cargo bench -p signpost-txmgr --bench signing`; the goal is a ratio of at most 1.3 to one verification.
+//! alloy's way from a KMS signature to a transaction is that of its own AWS signer: DER, low s, and trying
+//! both parities until the recovered address is the account's.
 
 #![allow(missing_docs, reason = "criterion's macros write functions without documentation")]
 
 use std::hint::black_box;
 use std::sync::Arc;
 
+use alloy_consensus::{SignableTransaction as _, TxLegacy};
+use alloy_primitives::TxKind;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use k256::ecdsa::signature::hazmat::PrehashVerifier as _;
 use k256::ecdsa::{Signature, VerifyingKey};
@@ -73,6 +78,23 @@ fn signing(criterion: &mut Criterion) {
         );
     });
 
+    let mut turn = returned.iter().cycle();
+    group.bench_function("alloy_hash_der_low_s_parity_encode", |bencher| {
+        bencher.iter_batched(
+            || turn.next().expect("a cycle does not end"),
+            |(nonce, der)| alloy_signs(black_box(*nonce), der, public.address()),
+            BatchSize::SmallInput,
+        );
+    });
+    let (nonce, der) = returned.first().expect("there are many");
+    assert_eq!(
+        alloy_signs(*nonce, der, public.address()),
+        unsigned(*nonce)
+            .sign(&public.signature(&unsigned(*nonce).signing_hash(), der).expect("signed by this key"))
+            .bytes,
+        "both make the same bytes"
+    );
+
     group.bench_function("hash_and_encode_alone", |bencher| {
         let (nonce, der) = returned.first().expect("there are many");
         let tx = unsigned(*nonce);
@@ -99,6 +121,33 @@ fn signing(criterion: &mut Criterion) {
         );
     });
     group.finish();
+}
+
+/// The transaction of [`intent`] at one gwei, from KMS's signature to its bytes, by alloy.
+fn alloy_signs(nonce: u64, der: &[u8], signer: Address) -> Vec<u8> {
+    let intent = intent();
+    let tx = TxLegacy {
+        chain_id: Some(intent.chain_id.0),
+        nonce,
+        gas_price: 1_000_000_000,
+        gas_limit: intent.gas.0,
+        to: TxKind::Call(alloy_primitives::Address::new(intent.to.expect("a call").0)),
+        value: alloy_primitives::U256::ZERO,
+        input: intent.data.to_vec().into(),
+    };
+    let hash = tx.signature_hash();
+    let signature = Signature::from_der(der).expect("KMS returns DER");
+    let scalar = |bytes: &[u8]| alloy_primitives::U256::from_be_slice(bytes);
+    let (r, s) = signature.split_bytes();
+    let even = alloy_primitives::Signature::new(scalar(&r), scalar(&s), false);
+    let even = even.normalize_s().unwrap_or(even).with_parity(false);
+    let is_ours = |candidate: &alloy_primitives::Signature| {
+        candidate.recover_address_from_prehash(&hash).is_ok_and(|found| found.as_slice() == signer.0)
+    };
+    let found = [even, even.with_parity(true)].into_iter().find(is_ours).expect("signed by this key");
+    let mut bytes = Vec::new();
+    tx.into_signed(found).rlp_encode(&mut bytes);
+    bytes
 }
 
 const NOW: Millis = Millis(1_795_348_800_000);

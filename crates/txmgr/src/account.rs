@@ -25,11 +25,42 @@ pub struct Head {
     pub paused: bool,
     /// When it was registered.
     pub registered_at: Millis,
+    /// When it was retired: paused for good. Nothing takes it back.
+    pub retired_at: Option<Millis>,
     /// The network's price as the broadcaster last saw it.
     pub fee: Option<SeenFee>,
+    /// Since when the newest answers of nodes say that it cannot pay. Requests for a pool go to others.
+    pub unfunded_since: Option<Millis>,
+    /// What the newest spend window took, where policy limits spending. Changes only in a reservation,
+    /// together with `next_nonce`: the condition on that holds for this too.
+    pub spend: Option<Spend>,
 }
 
 impl Head {
+    /// The head of an account that is being registered, with `next_nonce` as its first.
+    #[must_use]
+    pub fn new(
+        account: AccountKey,
+        name: AccountName,
+        kms_key_id: KmsKeyId,
+        next_nonce: Nonce,
+        registered_at: Millis,
+    ) -> Self {
+        Self {
+            account,
+            name,
+            kms_key_id,
+            next_nonce,
+            lowest_open_nonce: next_nonce,
+            paused: false,
+            registered_at,
+            fee: None,
+            retired_at: None,
+            unfunded_since: None,
+            spend: None,
+        }
+    }
+
     /// Slots reserved and not yet left behind.
     #[must_use]
     pub fn open_slots(&self) -> u64 {
@@ -46,6 +77,15 @@ pub struct SeenFee {
     pub observed_at: Millis,
 }
 
+/// What the requests that got a slot in one window may cost at most, all together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spend {
+    /// When the window began: with the first request after the one before had ended.
+    pub window_start: Millis,
+    /// Wei counted in it.
+    pub spent: Wei,
+}
+
 /// The claim of the next slots of one lane for a group of requests, all or nothing.
 ///
 /// `records[i]` claims nonce `head.next_nonce + i` (I4).
@@ -55,6 +95,8 @@ pub struct Reservation {
     pub head: Head,
     /// The requests, at most [`Reservation::MAX_RECORDS`] and [`Reservation::MAX_BYTES`] of calldata.
     pub records: Vec<Record>,
+    /// What the head's spend becomes in the same transaction; `None` leaves it as it is.
+    pub spend: Option<Spend>,
 }
 
 impl Reservation {
@@ -63,13 +105,17 @@ impl Reservation {
     /// Calldata of one group in bytes: leaves room for the other attributes under DynamoDB's 4 MB.
     pub const MAX_BYTES: usize = 3_000_000;
 
-    /// Checks I1 and I4 before the write.
+    /// Checks I1, I4 and the count of I9 before the write.
     pub fn assert_contiguous(&self) {
         let mut nonce = self.head.next_nonce;
         for record in &self.records {
             assert_eq!(record.nonce, nonce, "I4: reserved nonces are contiguous");
             assert_eq!(record.account, self.head.account, "I1: a slot belongs to its account");
             nonce = nonce.plus(1);
+        }
+        if let (Some(before), Some(after)) = (self.head.spend, self.spend) {
+            let counts_on = after.window_start > before.window_start || after.spent >= before.spent;
+            assert!(counts_on, "I9: what was spent in a window is never forgotten");
         }
         assert!(self.records.len() <= Self::MAX_RECORDS, "a group stays within DynamoDB's limits");
     }

@@ -25,10 +25,10 @@ use futures_util::stream::{self, StreamExt as _};
 use crate::account::{Head, SeenFee};
 use crate::machine::{Action, Tuning, next_action};
 use crate::ports::{Chain, ChainView, OutcomeTopic, PortError, ResignQueue, Store, ViewQuery};
-use crate::record::{Phase, Record, Stored};
+use crate::record::{Phase, Record, SendClass, Stored};
 use crate::units::{AccountKey, Millis, Nonce};
 use crate::wire::LanePoke;
-use crate::{fees, meters};
+use crate::{fees, meters, told};
 
 pub use self::lane::Lane;
 
@@ -97,7 +97,7 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// Idle lanes looked at in one sweep: a node is asked four things about each, and public ones allow
+    /// Idle lanes looked at in one sweep: a node is asked five things about each, and public ones allow
     /// 10,000 calls in five minutes. More idle lanes than these take turns.
     pub const IDLE_LOOKS: usize = 100;
 }
@@ -107,8 +107,10 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     const MAX_TURNS: usize = 4;
     /// Idle lanes looked at at once.
     const IDLE_LOOKS_AT_ONCE: usize = 8;
-    /// An address is looked at for code this often.
-    const CODE_EVERY_MS: u64 = 10 * 60 * 1_000;
+    /// An address is looked at for code and funds this often.
+    const ACCOUNT_EVERY_MS: u64 = 10 * 60 * 1_000;
+    /// How long an outcome waits for the reason of its revert while no node can be asked.
+    pub(crate) const REPLAY_PATIENCE_MS: u64 = 15_000;
 
     /// A broadcaster over these ports.
     pub fn new(store: S, chain: C, resign: R, topic: O, config: BroadcasterConfig) -> Self {
@@ -130,7 +132,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         if let Some(view) = &seen {
             lane.saw(view, now);
             self.note_fee(&mut head, view, now).await;
-            self.look_for_code(lane, now).await;
+            self.look_at_account(lane, now).await;
         }
         for _ in 0..Self::MAX_TURNS {
             let turn = self.turn(lane, seen.as_ref(), now).await?;
@@ -141,6 +143,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         }
         self.leave_closed(lane, &mut head, now).await?;
         self.fast_forward(lane, &head).await?;
+        self.note_funds(lane, &mut head, now).await;
         self.watch_head(lane, &head, now);
         let chain_seen = seen.is_some();
         Ok(Round { open: head.open_slots(), changed, chain_seen, chain_silent: asked && !chain_seen })
@@ -164,7 +167,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     pub async fn look_at_idle(&self, idle: &[AccountKey], now: Millis) {
         let looks = idle.iter().copied().map(|account| async move {
             if let Err(error) = self.round(&mut Lane::new(account, now), now).await {
-                tracing::warn!(%error, %account, "an idle lane could not be looked at");
+                tracing::warn!(error = told(&error), %account, "an idle lane could not be looked at");
             }
         });
         stream::iter(looks).buffer_unordered(Self::IDLE_LOOKS_AT_ONCE).collect::<()>().await;
@@ -220,21 +223,25 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             Ok(view) => Some(view),
             Err(error) => {
                 metrics::counter!(meters::NO_CHAIN).increment(1);
-                tracing::warn!(%error, account = %lane.account, "no node answers: unknown, still watching");
+                tracing::warn!(error = told(&error), account = %lane.account, "no node answers: unknown, still watching");
                 None
             }
         }
     }
 
-    /// Sends what was signed and never sent, before asking the chain anything.
+    /// Sends what was signed and never sent, or surely not taken, before asking the chain anything: where
+    /// a node limits our rate, what it allows goes to sends first. Else reads would use it up, and a
+    /// transaction no node ever had would be bumped.
     async fn send_unsent(&self, lane: &mut Lane, now: Millis) -> Result<usize, PortError> {
-        if !lane.records.values().any(|record| record.phase == Phase::Signed) {
+        if !lane.records.values().any(is_nowhere) {
             return Ok(0);
         }
         let sends = self
             .decide(lane, None, now)
             .into_iter()
-            .filter(|(_, action)| matches!(action, Action::Send { .. }))
+            .filter(|(nonce, action)| {
+                matches!(action, Action::Send { .. }) && lane.records.get(nonce).is_some_and(is_nowhere)
+            })
             .collect();
         self.perform(lane, sends, now).await
     }
@@ -304,10 +311,25 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         Ok(())
     }
 
+    /// Keeps the mark that the account cannot pay as the newest answers say: set while an open slot's newest
+    /// attempt was refused for it, cleared when none is any more.
+    async fn note_funds(&self, lane: &Lane, head: &mut Head, now: Millis) {
+        let since = match (lane.is_short_of_funds(), head.unfunded_since) {
+            (true, None) => Some(now),
+            (false, Some(_)) => None,
+            (true, Some(_)) | (false, None) => return,
+        };
+        match self.store.set_unfunded(&lane.account, since).await {
+            Ok(()) => head.unfunded_since = since,
+            Err(error) => {
+                tracing::warn!(error = told(&error), account = %lane.account, "whether the account can pay is not noted; the next round does");
+            }
+        }
+    }
+
     /// Says so when the lane's head is stuck and may not be priced higher.
     fn watch_head(&self, lane: &mut Lane, head: &Head, now: Millis) {
         let account = head.account.to_string();
-        let gauge = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
         let age_ms = lane.head_since.map_or(0, |(_, since)| now.since(since));
         metrics::gauge!(meters::LANE_OPEN_SLOTS, "account" => account.clone()).set(gauge(head.open_slots()));
         metrics::gauge!(meters::LANE_HEAD_AGE, "account" => account.clone()).set(gauge(age_ms));
@@ -325,9 +347,10 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         }
     }
 
-    /// An account whose address has code (EIP-7702) may have one transaction in flight on BSC.
-    async fn look_for_code(&self, lane: &mut Lane, now: Millis) {
-        if lane.code_seen_at.is_some_and(|at| now.since(at) < Self::CODE_EVERY_MS) {
+    /// An account whose address has code (EIP-7702) may have one transaction in flight on BSC; and one
+    /// that runs out of funds is better seen before it has.
+    async fn look_at_account(&self, lane: &mut Lane, now: Millis) {
+        if lane.code_seen_at.is_some_and(|at| now.since(at) < Self::ACCOUNT_EVERY_MS) {
             return;
         }
         match self.chain.has_code(lane.account.address).await {
@@ -339,7 +362,19 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                         "the account's address has code (EIP-7702): BSC takes one transaction of it at a time; remove the delegation");
                 }
             }
-            Err(error) => tracing::debug!(%error, account = %lane.account, "the account's code cannot be read"),
+            Err(error) => {
+                tracing::debug!(error = told(&error), account = %lane.account, "the account's code cannot be read");
+            }
+        }
+        match self.chain.balance(lane.account.address).await {
+            Ok(balance) => {
+                let gwei = balance.0.checked_div(WEI_PER_GWEI.into()).unwrap_or_default();
+                let gwei = u64::try_from(gwei).unwrap_or(u64::MAX);
+                metrics::gauge!(meters::BALANCE, "account" => lane.account.to_string()).set(gauge(gwei));
+            }
+            Err(error) => {
+                tracing::debug!(error = told(&error), account = %lane.account, "the account's funds cannot be read");
+            }
         }
     }
 
@@ -356,7 +391,9 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         let fee = SeenFee { gas_price, observed_at: now };
         match self.store.observe_fee(&head.account, &fee).await {
             Ok(()) => head.fee = Some(fee),
-            Err(error) => tracing::warn!(%error, account = %head.account, "the network's price was not noted"),
+            Err(error) => {
+                tracing::warn!(error = told(&error), account = %head.account, "the network's price was not noted");
+            }
         }
     }
 }
@@ -372,6 +409,26 @@ fn turn_of(now: Millis, idle: usize) -> usize {
     let minute = now.0.checked_div(60_000).unwrap_or(0);
     let begin = minute.wrapping_mul(looks).checked_rem(idle).unwrap_or(0);
     usize::try_from(begin).unwrap_or(0)
+}
+
+const WEI_PER_GWEI: u64 = 1_000_000_000;
+
+/// As gauges take it; exact up to 2⁵³.
+fn gauge(number: u64) -> f64 {
+    let half = |bits: u64| f64::from(u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX));
+    half(number >> 32) * 4_294_967_296.0 + half(number)
+}
+
+/// Whether no node has its newest attempt, as far as is known.
+fn is_nowhere(record: &Record) -> bool {
+    match record.phase {
+        Phase::Signed => true,
+        Phase::Sent => {
+            let sent = record.attempts.last().and_then(|attempt| attempt.sent.as_ref());
+            sent.is_some_and(|sent| sent.answer.class == SendClass::Retry)
+        }
+        Phase::Reserved | Phase::Mined(_) | Phase::Settled(_) => false,
+    }
 }
 
 fn was_sent(record: &Record) -> bool {

@@ -25,6 +25,18 @@ pub mod request;
 pub mod revert;
 pub mod signature;
 pub mod signer;
+pub mod trace;
 pub mod tx;
 pub mod units;
 pub mod wire;
+
+/// An error's message with those of its causes, as logs say it.
+pub fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -14,13 +14,40 @@ pub enum Kind {
     Histogram,
 }
 
+/// What a meter counts or measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Things or events.
+    Count,
+    /// Milliseconds.
+    Milliseconds,
+    /// 10⁹ wei.
+    Gwei,
+}
+
+impl Unit {
+    /// Its name in the documentation.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Milliseconds => "ms",
+            Self::Gwei => "gwei",
+        }
+    }
+}
+
 /// One thing that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meter {
-    /// The name, in Prometheus' style with the unit last.
+    /// The name, in Prometheus' style.
     pub name: &'static str,
     /// How it moves.
     pub kind: Kind,
+    /// What it counts.
+    pub unit: Unit,
+    /// Its labels. Each has few values: names of ours, registered accounts, configured nodes.
+    pub labels: &'static [&'static str],
     /// What it says.
     pub meaning: &'static str,
     /// When someone should look; empty when never by itself.
@@ -28,36 +55,43 @@ pub struct Meter {
 }
 
 macro_rules! meters {
-    ($($constant:ident: $kind:ident $name:literal, $meaning:literal, alarm $alarm:literal;)+) => {
+    ($($constant:ident: $kind:ident($unit:ident) $name:literal by [$($label:literal),*], $meaning:literal, alarm $alarm:literal;)+) => {
         $(#[doc = $meaning] pub const $constant: &str = $name;)+
 
         /// Every meter there is.
-        pub const ALL: &[Meter] = &[$(Meter { name: $name, kind: Kind::$kind, meaning: $meaning, alarm: $alarm },)+];
+        pub const ALL: &[Meter] = &[$(Meter {
+            name: $name, kind: Kind::$kind, unit: Unit::$unit, labels: &[$($label),*], meaning: $meaning, alarm: $alarm,
+        },)+];
     };
 }
 
 meters! {
-    ACCEPTED: Counter "signpost_accepted_total", "Requests that got a slot.", alarm "";
-    REJECTED: Counter "signpost_rejected_total", "Messages refused, by `code`.", alarm "a sudden rise";
-    SIGNED: Counter "signpost_signed_total", "Attempts signed and stored, by `kind`.", alarm "";
-    NOT_SIGNED: Counter "signpost_not_signed_total", "Attempts that could not be signed or stored now.", alarm "above zero for minutes: KMS or DynamoDB";
-    SENDS: Counter "signpost_sends_total", "Transactions handed to nodes, by the `class` of the answer.", alarm "any `refused` or `misconfigured`";
-    BUMPS: Counter "signpost_bumps_total", "Replacements at a higher price asked for.", alarm "";
-    CANCELS: Counter "signpost_cancels_total", "Cancels asked for, by `cause`.", alarm "any `refused`";
-    LANE_OPEN_SLOTS: Gauge "signpost_lane_open_slots", "Slots reserved and not closed, by `account`.", alarm "grows without end";
-    LANE_HEAD_AGE: Gauge "signpost_lane_head_age_ms", "How long the lowest unmined slot has been the lane's head, by `account`.", alarm "above a minute: the lane is stuck";
-    AT_CAP: Counter "signpost_at_cap_total", "Times a stuck head could not be bumped because of its cap, by `account`.", alarm "any";
-    FUNDS: Counter "signpost_funds_low_total", "Sends answered with insufficient funds, by `account`.", alarm "any";
-    PAUSED: Counter "signpost_paused_total", "Times an account was paused because a node called us misconfigured.", alarm "any";
-    DELEGATED: Counter "signpost_delegated_total", "Times an account's address was found to have code (EIP-7702), by `account`.", alarm "any";
-    DISPLACED: Counter "signpost_displaced_total", "Requests displaced by a transaction not signed here.", alarm "any: the key is used elsewhere";
-    FAST_FORWARDS: Counter "signpost_fast_forwards_total", "Times an idle lane took up the chain's count.", alarm "any: the key is used elsewhere";
-    SETTLED: Counter "signpost_settled_total", "Requests settled, by `status`.", alarm "";
-    MINED_AFTER: Histogram "signpost_mined_after_ms", "From the reservation to the first receipt seen.", alarm "";
-    FINAL_AFTER: Histogram "signpost_final_after_ms", "From the reservation to the settlement.", alarm "";
-    PUBLISHED: Counter "signpost_published_total", "Outcomes published.", alarm "";
-    NOT_PUBLISHED: Counter "signpost_not_published_total", "Outcomes that could not be published now.", alarm "above zero for minutes: SNS";
-    NO_CHAIN: Counter "signpost_no_chain_total", "Rounds in which no node answered.", alarm "above zero for a minute";
+    ACCEPTED: Counter(Count) "signpost_accepted_total" by [], "Requests that got a slot.", alarm "";
+    REJECTED: Counter(Count) "signpost_rejected_total" by ["code"], "Messages refused.", alarm "a sudden rise";
+    SIGNED: Counter(Count) "signpost_signed_total" by ["kind"], "Attempts signed and stored.", alarm "";
+    NOT_SIGNED: Counter(Count) "signpost_not_signed_total" by [], "Attempts that could not be signed or stored now.", alarm "above zero for minutes: KMS or DynamoDB";
+    KMS_SIGNATURES: Counter(Count) "signpost_kms_signatures_total" by [], "Signatures KMS made: one per attempt, more only when workers race.", alarm "well above `signpost_signed_total`";
+    KMS_SIGN: Histogram(Milliseconds) "signpost_kms_sign_ms" by [], "One `Sign` as it was waited for, repeats included.", alarm "p99 above a second";
+    AWS_REPEATS: Counter(Count) "signpost_aws_repeats_total" by ["operation", "cause"], "Calls to AWS tried again; KMS throttling is operation `Sign`, cause `throttled`.", alarm "`throttled` for minutes: ask for a higher quota";
+    SENDS: Counter(Count) "signpost_sends_total" by ["class"], "Transactions handed to nodes, by what the answer means.", alarm "any `refused` or `misconfigured`";
+    BUMPS: Counter(Count) "signpost_bumps_total" by [], "Replacements at a higher price asked for.", alarm "";
+    CANCELS: Counter(Count) "signpost_cancels_total" by ["cause"], "Cancels wanted.", alarm "any `refused`";
+    LANE_OPEN_SLOTS: Gauge(Count) "signpost_lane_open_slots" by ["account"], "Slots reserved and not closed.", alarm "grows without end";
+    LANE_HEAD_AGE: Gauge(Milliseconds) "signpost_lane_head_age_ms" by ["account"], "How long the lowest unmined slot has been the lane's head.", alarm "above a minute: the lane is stuck";
+    AT_CAP: Counter(Count) "signpost_at_cap_total" by ["account"], "Times a stuck head could not be bumped because of its cap.", alarm "any";
+    BALANCE: Gauge(Gwei) "signpost_account_balance_gwei" by ["account"], "The account's funds at the newest block, read when a lane is taken up and every ten minutes.", alarm "below what a day costs";
+    FUNDS: Counter(Count) "signpost_funds_low_total" by ["account"], "Sends answered with insufficient funds.", alarm "any";
+    PAUSED: Counter(Count) "signpost_paused_total" by [], "Times an account was paused because a node called us misconfigured.", alarm "any";
+    DELEGATED: Counter(Count) "signpost_delegated_total" by ["account"], "Times an account's address was found to have code (EIP-7702).", alarm "any";
+    DISPLACED: Counter(Count) "signpost_displaced_total" by [], "Requests displaced by a transaction not signed here.", alarm "any: the key is used elsewhere";
+    FAST_FORWARDS: Counter(Count) "signpost_fast_forwards_total" by [], "Times an idle lane took up the chain's count.", alarm "any: the key is used elsewhere";
+    SETTLED: Counter(Count) "signpost_settled_total" by ["status"], "Requests settled.", alarm "";
+    MINED_AFTER: Histogram(Milliseconds) "signpost_mined_after_ms" by [], "From the reservation to the first receipt seen.", alarm "p99 above a minute";
+    FINAL_AFTER: Histogram(Milliseconds) "signpost_final_after_ms" by [], "From the reservation to the settlement.", alarm "p99 above a minute";
+    PUBLISHED: Counter(Count) "signpost_published_total" by [], "Outcomes published.", alarm "";
+    NOT_PUBLISHED: Counter(Count) "signpost_not_published_total" by [], "Outcomes that could not be published now.", alarm "above zero for minutes: SNS";
+    NO_CHAIN: Counter(Count) "signpost_no_chain_total" by [], "Rounds in which no node answered.", alarm "above zero for a minute";
+    RPC_REQUESTS: Counter(Count) "signpost_rpc_requests_total" by ["host", "outcome"], "HTTP requests to nodes, by host and port alone: `answered`, `limited` or `failed`.", alarm "`limited` or `failed` of one host for minutes";
 }
 
 #[cfg(test)]
@@ -65,18 +99,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_unique_and_end_with_their_unit() {
+    fn names_are_unique_and_say_kind_and_unit() {
         let mut names: Vec<_> = ALL.iter().map(|meter| meter.name).collect();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), ALL.len());
         for meter in ALL {
-            let fits = match meter.kind {
-                Kind::Counter => meter.name.ends_with("_total"),
-                Kind::Gauge => true,
-                Kind::Histogram => meter.name.ends_with("_ms"),
+            let ending = match (meter.kind, meter.unit) {
+                (Kind::Counter, Unit::Count) => "_total",
+                (_, Unit::Milliseconds) => "_ms",
+                (_, Unit::Gwei) => "_gwei",
+                (Kind::Gauge | Kind::Histogram, Unit::Count) => "",
             };
-            assert!(fits, "{}", meter.name);
+            assert!(meter.name.starts_with("signpost_") && meter.name.ends_with(ending), "{}", meter.name);
         }
     }
 }

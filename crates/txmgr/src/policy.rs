@@ -11,10 +11,15 @@
 //! max_gas = 500000
 //! max_value_wei = "1000000000000000000"
 //! max_data_bytes = 4096
+//! spend_limit_wei = "5000000000000000000" # of all requests together, per...
+//! spend_window_s = 86400
 //! max_deadline_s = 3600                  # and every request must have a deadline
 //! allow_senders = ["AIDAEXAMPLE", "AROAEXAMPLE:*"]
 //! [account.treasury.allow_selectors]     # for these contracts, these functions and no others
 //! "0x55d398326f99059ff775485246999027b3197955" = ["0xa9059cbb"]
+//!
+//! [pool.payouts]                         # requests for `pool:payouts` are shared among these
+//! accounts = ["treasury", "treasury-2"]
 //!
 //! [default]                              # for accounts not named; without it they may sign nothing
 //! max_gas_price_wei = "3000000000"
@@ -24,10 +29,12 @@
 //! fault at all gives no policy. **Does not guarantee** anything about a rule left out: only the
 //! cap of the price must be there, and only creation is forbidden unless allowed.
 //!
-//! The rules are held against a request when it is accepted and again before it is signed. Never
-//! reads a file or a clock. Read next: [`crate::account`].
+//! The rules are held against a request when it is accepted and again before it is signed; what a
+//! window has left is counted when the slot is reserved, in the same transaction. Never reads a file
+//! or a clock. Read next: [`spend`], [`crate::account`].
 
 mod file;
+mod spend;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,6 +42,8 @@ use crate::fees::priority_price;
 use crate::request::{Code, Refused, shown};
 use crate::tx::{Fee, Intent};
 use crate::units::{AccountName, Address, Millis, Wei};
+
+pub use spend::SpendLimit;
 
 /// The first four bytes of calldata, which choose the function.
 pub type Selector = [u8; 4];
@@ -44,6 +53,7 @@ pub type Selector = [u8; 4];
 pub struct Policies {
     accounts: BTreeMap<AccountName, AccountPolicy>,
     default: Option<AccountPolicy>,
+    pools: BTreeMap<AccountName, Vec<AccountName>>,
 }
 
 /// The rules of one account. `None` means that there is no such rule.
@@ -65,6 +75,8 @@ pub struct AccountPolicy {
     pub max_gas: Option<u64>,
     /// Most wei of value.
     pub max_value: Option<Wei>,
+    /// Most wei that all requests of a window may cost together.
+    pub spend_limit: Option<SpendLimit>,
     /// Most bytes of calldata or init code.
     pub max_data_bytes: Option<u64>,
     /// How far a deadline may be away, in milliseconds; a request without one is refused.
@@ -91,6 +103,8 @@ pub struct PolicyFacts<'a> {
     pub intent: &'a Intent,
     /// At which price.
     pub fee: Fee,
+    /// The most any attempt may pay for a unit of gas.
+    pub fee_cap: Wei,
     /// Who sent the request, in SQS's own words.
     pub sender: Option<&'a str>,
     /// When the request is worth nothing any more.
@@ -118,6 +132,28 @@ impl Policies {
         })
     }
 
+    /// The accounts of a pool, in the order of the file.
+    pub fn pool(&self, name: &AccountName) -> Result<&[AccountName], Refused> {
+        self.pools.get(name).map(Vec::as_slice).ok_or_else(|| {
+            let message =
+                format!("`account` pool:{name} is no pool of the policy; add [pool.{name}] with its accounts");
+            Refused::field(Code::UnknownPool, "account", message)
+        })
+    }
+
+    /// The names of all rules.
+    #[must_use]
+    pub fn rules() -> &'static [&'static str] {
+        file::KEYS
+    }
+
+    /// The rule that a refusal's text names, if policy is what refuses.
+    #[must_use]
+    pub fn rule_named(message: &str) -> Option<&'static str> {
+        let word = |c: char| c.is_ascii_lowercase() || c == '_';
+        message.split(|c| !word(c)).find_map(|name| Self::rules().iter().find(|key| **key == name).copied())
+    }
+
     /// The accounts named in the file.
     pub fn accounts(&self) -> impl Iterator<Item = (&AccountName, &AccountPolicy)> {
         self.accounts.iter()
@@ -137,6 +173,7 @@ impl AccountPolicy {
             allow_creation: false,
             max_gas: None,
             max_value: None,
+            spend_limit: None,
             max_data_bytes: None,
             max_deadline_ms: None,
             allow_selectors: BTreeMap::new(),
@@ -150,6 +187,7 @@ impl AccountPolicy {
         self.check_recipient(facts.intent)?;
         self.check_sizes(facts.intent)?;
         self.check_fee(facts.fee)?;
+        self.check_cost(facts.intent, facts.fee_cap)?;
         self.check_deadline(facts.deadline, facts.now)
     }
 

@@ -57,8 +57,15 @@ pub trait Store: Send + Sync {
     /// Registers an account. A lost reply: the account may be registered; registering again says [`RegisterVerdict::Exists`].
     fn register(&self, head: &Head) -> impl Future<Output = Result<RegisterVerdict, PortError>> + Send;
 
-    /// Pauses or resumes an account. Repeating it changes nothing.
+    /// Pauses or resumes an account. Repeating it changes nothing. A retired account is not resumed: an error.
     fn set_paused(&self, account: &AccountKey, paused: bool) -> impl Future<Output = Result<(), PortError>> + Send;
+
+    /// Notes on the head since when the account cannot pay, or that it can. Repeating it changes nothing.
+    fn set_unfunded(
+        &self,
+        account: &AccountKey,
+        since: Option<Millis>,
+    ) -> impl Future<Output = Result<(), PortError>> + Send;
 
     /// Notes the network's price on the head.
     fn observe_fee(&self, account: &AccountKey, fee: &SeenFee) -> impl Future<Output = Result<(), PortError>> + Send;
@@ -107,6 +114,7 @@ pub trait Store: Send + Sync {
 }
 
 /// What came of a registration.
+#[expect(clippy::large_enum_variant, reason = "a registration is rare and its verdict is not kept")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RegisterVerdict {
     /// It is registered now.

@@ -3,7 +3,7 @@
 //! A [`Record`] has a slot from its first moment. What never got a slot is [`Rejected`]. Records
 //! change only through [`crate::machine::apply`]. Read next: [`crate::machine`].
 
-use crate::tx::{Fee, Intent, RawTx, Signature, UnsignedTx};
+use crate::tx::{Fee, Intent, RawTx, Signature, TRANSFER_GAS, UnsignedTx};
 use crate::units::{
     AccountKey, AccountName, Address, BlockHash, BlockNumber, Digest, Gas, Millis, Nonce, RequestId, TxHash, Wei,
 };
@@ -338,7 +338,7 @@ impl Record {
                 to: Some(self.account.address),
                 value: Wei::ZERO,
                 data: Arc::from([]),
-                gas: Gas(21_000),
+                gas: TRANSFER_GAS,
             },
         }
     }

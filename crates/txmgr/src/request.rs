@@ -9,10 +9,13 @@
 //! number with a fraction, an address with a wrong checksum are all refused. Names that look like a
 //! key or a mnemonic are refused before anything else, and no refusal repeats a value it should not.
 //!
+//! `sign-direct` takes another shape, read by the same readers: [`Direct::parse`].
+//!
 //! Never reads a clock, never looks anything up, never signs. Read next: [`crate::policy`].
 
 mod accept;
 mod digest;
+mod direct;
 mod fields;
 mod json;
 mod names;
@@ -24,6 +27,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub use accept::{Accepted, NetworkRules, accept};
+pub use direct::{Direct, DirectRequest};
 pub use fields::{MAX_METADATA_BYTES, RESERVED_ID_PREFIX};
 pub use json::{MAX_BODY_BYTES, MAX_DEPTH};
 pub use refused::{Code, Refused};
@@ -102,6 +106,26 @@ pub enum AccountRef {
     Key(AccountKey),
     /// By its address alone.
     Address(Address),
+    /// One of a pool's, `pool:NAME`: which one is decided when it gets its slot.
+    Pool(AccountName),
+}
+
+impl From<AccountName> for AccountRef {
+    fn from(name: AccountName) -> Self {
+        Self::Name(name)
+    }
+}
+
+impl From<AccountKey> for AccountRef {
+    fn from(key: AccountKey) -> Self {
+        Self::Key(key)
+    }
+}
+
+impl From<Address> for AccountRef {
+    fn from(address: Address) -> Self {
+        Self::Address(address)
+    }
 }
 
 /// What a request offers for a unit of gas.

@@ -16,6 +16,7 @@
 
 mod attempt;
 mod cancel;
+mod pool;
 mod rejection;
 mod reservation;
 
@@ -24,9 +25,9 @@ use std::sync::Mutex;
 
 use futures_util::stream::{self, StreamExt};
 use serde_json::Value;
+use tracing::Span;
 
 use crate::account::Head;
-use crate::meters;
 use crate::policy::Policies;
 use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, Store};
 use crate::record::Record;
@@ -34,7 +35,9 @@ use crate::request::{AccountRef, Code, Message, NetworkRules, Refused, SigningRe
 use crate::signature::PublicKey;
 use crate::units::{AccountKey, ChainId, Digest, KmsKeyId, Millis, RequestId};
 use crate::wire::{LanePoke, OutcomeMessage};
+use crate::{meters, told, trace};
 
+pub use self::attempt::AttemptError;
 use self::reservation::Candidate;
 
 /// One message of the signing queue.
@@ -141,12 +144,14 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         let heads = match self.heads_for(&parsed).await {
             Ok(heads) => heads,
             Err(error) => {
-                tracing::warn!(%error, "accounts cannot be read; the batch stays on the queue");
+                tracing::warn!(error = told(&error), "accounts cannot be read; the batch stays on the queue");
                 return vec![Disposition::Retry; deliveries.len()];
             }
         };
         let (mut candidates, mut refusals, mut cancels) = (Vec::new(), Vec::new(), Vec::new());
         for (at, (delivery, message)) in deliveries.iter().zip(parsed).enumerate() {
+            let span = accepting(delivery, message.as_ref());
+            let _in_span = span.enter();
             match self.judge(at, delivery, message, &heads, now) {
                 Work::Candidate(candidate) => candidates.push(*candidate),
                 Work::Refused(refusal) => refusals.push((at, *refusal)),
@@ -170,12 +175,11 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 Ok(Message::Cancel(_)) | Err(_) => None,
             })
         };
-        if asked().any(|account| self.resolve(account).is_err()) {
+        if asked().any(|account| self.candidates(account).is_none()) {
             self.refresh_registry().await?;
         }
         let mut heads = Heads::new();
-        for account in asked() {
-            let Ok(key) = self.resolve(account) else { continue };
+        for key in asked().flat_map(|account| self.known_candidates(account)) {
             if let std::collections::btree_map::Entry::Vacant(vacant) = heads.entry(key)
                 && let Some(head) = self.store.head(&key).await?
             {
@@ -185,12 +189,18 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         Ok(heads)
     }
 
-    async fn refresh_registry(&self) -> Result<Vec<Head>, PortError> {
-        let mut heads = self.store.accounts().await?;
-        heads.retain(|head| head.account.chain_id == self.config.chain_id);
-        let names = heads.iter().map(|head| (head.name.to_string(), head.account)).collect();
+    async fn refresh_registry(&self) -> Result<(), PortError> {
+        self.note_accounts(&self.store.accounts().await?);
+        Ok(())
+    }
+
+    /// Takes up the accounts of our chain.
+    fn note_accounts(&self, registered: &[Head]) -> Vec<Head> {
+        let ours: Vec<_> =
+            registered.iter().filter(|head| head.account.chain_id == self.config.chain_id).cloned().collect();
+        let names = ours.iter().map(|head| (head.name.to_string(), head.account)).collect();
         *self.registry.lock().expect("no code panics while holding the registry") = names;
-        Ok(heads)
+        ours
     }
 
     /// Which account a request means, as far as the registry knows.
@@ -214,6 +224,8 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 "`account` must be given: several accounts are registered",
             )),
             Some(AccountRef::Name(name)) => registry.get(name.as_str()).copied().ok_or_else(unknown),
+            // Which of its accounts is decided where their heads are known.
+            Some(AccountRef::Pool(_)) => Err(unknown()),
             Some(AccountRef::Key(key)) => by_key(key),
             Some(AccountRef::Address(address)) => {
                 by_key(&AccountKey { chain_id: self.config.chain_id, address: *address })
@@ -238,11 +250,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 return Work::Refused(Box::new(Refusal { id, account: None, digest: None, refused }));
             }
         };
-        let resolved = self.resolve(request.account.as_ref()).and_then(|key| {
-            heads
-                .get(&key)
-                .ok_or_else(|| Refused::field(Code::UnknownAccount, "account", "`account` is not registered here"))
-        });
+        let resolved = self.head_of(&request, heads);
         match resolved {
             Ok(head) => self.judge_request(at, delivery, request, head, now),
             Err(refused) => {
@@ -259,14 +267,18 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             accept(&request, &head.account, policy, &self.config.network, price, sender, now)
         });
         match verdict {
-            Ok(accepted) => Work::Candidate(Box::new(Candidate {
-                at,
-                id: request.id,
-                account: head.account,
-                accepted,
-                sender: delivery.sender.clone(),
-                trace: delivery.trace.clone(),
-            })),
+            Ok(accepted) => {
+                let span = Span::current();
+                Work::Candidate(Box::new(Candidate {
+                    at,
+                    id: request.id,
+                    account: head.account,
+                    accepted,
+                    sender: delivery.sender.clone(),
+                    trace: trace::kept(&span, delivery.trace.as_deref()),
+                    span,
+                }))
+            }
             Err(refused) => {
                 let digest = Some(request.digest(&head.account));
                 let refused = Refused { metadata: request.metadata.map(Box::new), ..refused };
@@ -278,11 +290,12 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     /// Signs what has no signature yet, several at once.
     async fn sign_all(&self, batch: &mut Batch<'_>, resolved: Vec<Resolved>, now: Millis) {
         let unsigned = resolved.into_iter().map(|Resolved { record, head, by }| async move {
+            let request_id = record.request_id.clone();
             let signed = self.first_attempt(record, &head, now).await;
-            (by, signed)
+            (by, request_id, signed)
         });
         let mut signing = stream::iter(unsigned).buffer_unordered(self.config.sign_concurrency.max(1));
-        while let Some((by, signed)) = signing.next().await {
+        while let Some((by, request_id, signed)) = signing.next().await {
             match signed {
                 Ok(record) => {
                     if !record.is_closed() {
@@ -292,7 +305,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 }
                 Err(error) => {
                     metrics::counter!(meters::NOT_SIGNED).increment(1);
-                    tracing::warn!(%error, "not signed; the message stays on the queue, the slot stays reserved");
+                    tracing::warn!(error = told(&error), %request_id, "not signed; the message stays on the queue, the slot stays reserved");
                     batch.retry(&by);
                 }
             }
@@ -315,7 +328,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             return;
         }
         if let Err(error) = self.lanes.poke_lanes(pokes).await {
-            tracing::warn!(%error, "the broadcaster was not poked; the sweep will");
+            tracing::warn!(error = told(&error), "the broadcaster was not poked; the sweep will");
         }
     }
 }
@@ -340,6 +353,12 @@ struct Batch<'a> {
 impl<'a> Batch<'a> {
     fn new(deliveries: &'a [Delivery]) -> Self {
         Self { deliveries, outcome: vec![None; deliveries.len()], touched: BTreeSet::new() }
+    }
+
+    /// The outcome of a message that got no slot, in the trace its sender named.
+    fn in_trace(&self, at: usize, outcome: OutcomeMessage) -> OutcomeMessage {
+        let trace = self.deliveries.get(at).and_then(|delivery| trace::told(delivery.trace.as_deref()));
+        OutcomeMessage { trace, ..outcome }
     }
 
     fn touch(&mut self, account: AccountKey) {
@@ -392,13 +411,38 @@ async fn publish_each<O: OutcomeTopic>(topic: &O, outcomes: &[OutcomeMessage]) -
         .into_iter()
         .zip(outcomes)
         .map(|(answer, outcome)| match answer {
-            Ok(()) => true,
+            Ok(()) => {
+                metrics::counter!(meters::PUBLISHED).increment(1);
+                true
+            }
             Err(error) => {
-                tracing::warn!(%error, request_id = %outcome.request_id, "outcome not published; it will be");
+                metrics::counter!(meters::NOT_PUBLISHED).increment(1);
+                tracing::warn!(error = told(&error), request_id = %outcome.request_id, "outcome not published; it will be");
                 false
             }
         })
         .collect()
+}
+
+/// The span in which a message is read, judged and given its slot, in the trace its sender named.
+fn accepting(delivery: &Delivery, message: Result<&Message, &Refused>) -> Span {
+    let span = tracing::info_span!(
+        "accept",
+        message_id = %delivery.message_id,
+        request_id = tracing::field::Empty,
+        account = tracing::field::Empty,
+        nonce = tracing::field::Empty,
+    );
+    let id = match message {
+        Ok(Message::Sign(request)) => Some(&request.id),
+        Ok(Message::Cancel(id)) => Some(id),
+        Err(refused) => refused.request_id.as_ref(),
+    };
+    if let Some(id) = id {
+        span.record("request_id", tracing::field::display(id));
+    }
+    trace::join(&span, delivery.trace.as_deref());
+    span
 }
 
 fn metadata_of(refused: &Refused) -> Option<Value> {

@@ -26,6 +26,9 @@ pub const MAX_INIT_CODE_BYTES: usize = 49_152;
 /// bound for whoever reads a chain id from outside.
 pub const MAX_CHAIN_ID: u64 = 9_223_372_036_854_775_771;
 
+/// Gas limit of a plain transfer, and so of a cancel.
+pub const TRANSFER_GAS: Gas = Gas(GAS_BASE);
+
 /// Gas of any transaction (`G_transaction`, Yellow Paper appendix G).
 const GAS_BASE: u64 = 21_000;
 /// Gas of creating a contract, on top (EIP-2).

@@ -220,6 +220,9 @@ pub struct OutcomeMessage {
     /// delivered again is rejected again, and its copies are equal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled_at: Option<u64>,
+    /// The request's trace as a `traceparent`: an attribute of the message, not of its body.
+    #[serde(skip)]
+    pub trace: Option<String>,
 }
 
 /// The item of the requests table as JSON, without `data`'s bytes being anything but hex.

@@ -166,6 +166,9 @@ fn an_account_is_named_by_name_key_or_address() {
     assert_eq!(named(&address.to_string()), AccountRef::Address(address));
     assert_eq!(named(&address.lower()), AccountRef::Address(address));
     assert_eq!(named("0.x"), AccountRef::Name("0.x".parse().unwrap()));
+    assert_eq!(named("pool:0.x"), AccountRef::Pool("0.x".parse().unwrap()));
+    let refused = Message::parse(&body(json!({ "account": "pool:" }))).unwrap_err();
+    assert_eq!((refused.code, refused.field.as_deref()), (Code::BadAccount, Some("account")));
 }
 
 #[test]

@@ -18,11 +18,19 @@ const NOW: Millis = Millis(1_795_348_800_000);
 struct World {
     signer: Signer<MemoryStore, MemoryKeys, MemoryQueues, MemoryTopic>,
     store: MemoryStore,
+    keys: MemoryKeys,
     topic: MemoryTopic,
 }
 
+const RULES: &str = "[default]\nmax_gas_price_wei = 9\ngas_price_wei = 9\n";
+
 /// A signer with the accounts `one` and `two`.
 fn world() -> World {
+    world_with(RULES)
+}
+
+/// A signer with this policy.
+fn world_with(policy: &str) -> World {
     let (gate, journal) = (Gate::default(), Journal::default());
     let keys = MemoryKeys::new(gate.clone(), journal.clone());
     let store = MemoryStore::new(gate.clone(), journal.clone());
@@ -30,28 +38,20 @@ fn world() -> World {
     for (seed, name) in [(1, "one"), (2, "two")] {
         let kms_key_id: KmsKeyId = name.parse().unwrap();
         let address = keys.add(&kms_key_id, [seed; 32]);
-        let head = Head {
-            account: AccountKey { chain_id: ChainId(97), address },
-            name: name.parse().unwrap(),
-            kms_key_id,
-            next_nonce: Nonce(0),
-            lowest_open_nonce: Nonce(0),
-            paused: false,
-            registered_at: NOW,
-            fee: None,
-        };
+        let account = AccountKey { chain_id: ChainId(97), address };
+        let head = Head::new(account, name.parse().unwrap(), kms_key_id, Nonce(0), NOW);
         store.register(&head).now_or_never().unwrap().unwrap();
     }
     let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &gate, &journal);
     let config = SignerConfig {
         chain_id: ChainId(97),
-        policies: Policies::from_toml("[default]\nmax_gas_price_wei = 9\ngas_price_wei = 9\n").unwrap(),
+        policies: Policies::from_toml(policy).unwrap(),
         network: NetworkRules { fee_floor: Wei::from(1) },
         retention_ms: 1,
         sign_concurrency: 4,
     };
-    let signer = Signer::new(store.clone(), keys, queues, topic.clone(), config);
-    World { signer, store, topic }
+    let signer = Signer::new(store.clone(), keys.clone(), queues, topic.clone(), config);
+    World { signer, store, keys, topic }
 }
 
 fn transfer(at: usize, id: &str, account: &str) -> Delivery {
@@ -84,4 +84,66 @@ fn an_id_asked_for_with_two_accounts_in_one_batch_is_the_first_one_s() {
         let told: Vec<_> = copies.iter().map(|outcome| outcome.reason.as_ref().unwrap().code.as_str()).collect();
         assert_eq!(told, ["requestIdReused"]);
     }
+}
+
+fn paying(at: usize, id: &str, value: u64) -> Delivery {
+    let message = transfer(at, id, "one");
+    Delivery { body: message.body.replace("\"gas\"", &format!("\"value\":{value},\"gas\"")), ..message }
+}
+
+/// The nonce of a request, or the code it was refused with.
+fn told(world: &World, id: &str) -> Result<u64, String> {
+    match world.store.stored(&id.parse().unwrap()).unwrap() {
+        Stored::Record(record) => {
+            assert_eq!(record.attempts.len(), 1, "{id} is signed");
+            Ok(record.nonce.0)
+        }
+        Stored::Rejected(rejected) => Err(rejected.reason.code),
+    }
+}
+
+#[test]
+fn of_a_batch_above_the_spend_limit_what_fits_gets_slots_in_order_and_the_rest_is_refused() {
+    // Two requests of 21,000 gas at the cap of 9, and 100 wei.
+    let world = world_with(&format!("{RULES}spend_limit_wei = 378100\nspend_window_s = 60\n"));
+    let over = || Err("spendLimitReached".to_owned());
+    let batch = [paying(0, "a", 60), paying(1, "b", 50), paying(2, "c", 40), paying(3, "d", 0), paying(4, "a", 60)];
+    let dispositions = world.signer.handle(&batch, NOW).now_or_never().unwrap();
+    assert_eq!(dispositions, [Disposition::Done; 5]);
+    let all = ["a", "b", "c", "d"].map(|id| told(&world, id));
+    assert_eq!(all, [Ok(0), over(), Ok(1), over()], "a later, cheaper one fits");
+
+    // What comes again costs nothing, full as the window is; what was refused is still refused.
+    let dispositions = world.signer.handle(&batch, NOW.plus(59_999)).now_or_never().unwrap();
+    assert_eq!(dispositions, [Disposition::Done; 5]);
+    assert_eq!(["a", "b", "c", "d"].map(|id| told(&world, id)), all);
+
+    // The next window takes it under the same id.
+    world.signer.handle(&batch, NOW.plus(60_000)).now_or_never().unwrap();
+    assert_eq!(["a", "b", "c", "d"].map(|id| told(&world, id)), [Ok(0), Ok(2), Ok(1), Ok(3)]);
+}
+
+#[test]
+fn what_was_reserved_and_not_signed_is_signed_when_it_comes_again_though_it_filled_the_window() {
+    let world = world_with(&format!("{RULES}spend_limit_wei = 189000\nspend_window_s = 60\n"));
+    world.keys.set_disabled(&"one".parse().unwrap(), true);
+    let batch = [paying(0, "a", 0)];
+    assert_eq!(world.signer.handle(&batch, NOW).now_or_never().unwrap(), [Disposition::Retry]);
+    world.keys.set_disabled(&"one".parse().unwrap(), false);
+    assert_eq!(world.signer.handle(&batch, NOW).now_or_never().unwrap(), [Disposition::Done]);
+    assert_eq!(told(&world, "a"), Ok(0));
+    let heads = world.store.accounts().now_or_never().unwrap().unwrap();
+    let spent = heads.iter().find_map(|head| head.spend).unwrap().spent;
+    assert_eq!(spent, Wei::from(189_000), "counted once");
+}
+
+#[test]
+fn an_id_that_is_left_out_is_not_taken_by_other_contents_of_the_same_batch() {
+    let world = world_with(&format!("{RULES}spend_limit_wei = 378000\nspend_window_s = 60\n"));
+    let batch = [paying(0, "first", 0), paying(1, "a", 1), paying(2, "a", 0)];
+    let dispositions = world.signer.handle(&batch, NOW).now_or_never().unwrap();
+    assert_eq!(dispositions, [Disposition::Done, Disposition::Done, Disposition::Retry]);
+    assert_eq!(told(&world, "a"), Err("spendLimitReached".to_owned()), "the first has its answer");
+    world.signer.handle(&batch[2..], NOW).now_or_never().unwrap();
+    assert_eq!(told(&world, "a"), Ok(1), "then the other is a request of its own");
 }

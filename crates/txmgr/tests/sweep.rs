@@ -43,16 +43,9 @@ fn register(store: &MemoryStore, number: u16, open: u64) -> AccountKey {
     let mut address = [0; 20];
     address[18..].copy_from_slice(&number.to_be_bytes());
     let account = AccountKey { chain_id: CHAIN, address: Address(address) };
-    let head = Head {
-        account,
-        name: format!("a{number}").parse().unwrap(),
-        kms_key_id: format!("key-{number}").parse().unwrap(),
-        next_nonce: Nonce(open),
-        lowest_open_nonce: Nonce(0),
-        paused: false,
-        registered_at: NOW,
-        fee: None,
-    };
+    let name = format!("a{number}").parse().unwrap();
+    let head = Head::new(account, name, format!("key-{number}").parse().unwrap(), Nonce(open), NOW);
+    let head = Head { lowest_open_nonce: Nonce(0), ..head };
     store.register(&head).now_or_never().unwrap().unwrap();
     account
 }

@@ -31,6 +31,12 @@ impl Lane {
         Self { name, key: LocalKey::new(sha256(name.as_bytes())) }
     }
 
+    /// The secret of its key.
+    #[must_use]
+    pub fn secret(&self) -> [u8; 32] {
+        sha256(self.name.as_bytes())
+    }
+
     /// Its key in the accounts table.
     #[must_use]
     pub fn account(&self) -> AccountKey {
@@ -46,16 +52,8 @@ impl Lane {
     /// Its head when it is registered, at nonce 0.
     #[must_use]
     pub fn head(&self) -> Head {
-        Head {
-            account: self.account(),
-            name: self.name.parse().unwrap(),
-            kms_key_id: format!("alias/{}", self.name).parse().unwrap(),
-            next_nonce: Nonce(0),
-            lowest_open_nonce: Nonce(0),
-            paused: false,
-            registered_at: NOW,
-            fee: None,
-        }
+        let kms_key_id = format!("alias/{}", self.name).parse().unwrap();
+        Head::new(self.account(), self.name.parse().unwrap(), kms_key_id, Nonce(0), NOW)
     }
 
     /// Registers it.
@@ -106,7 +104,7 @@ impl Lane {
     #[must_use]
     pub fn group(&self, head: &Head, from: u64, count: u64) -> Reservation {
         let records = (0..count).map(|at| self.record(from + at, head.next_nonce.plus(at))).collect();
-        Reservation { head: head.clone(), records }
+        Reservation { head: head.clone(), records, spend: None }
     }
 
     /// Registers the lane and reserves requests `0..count`, in groups as large as may be.

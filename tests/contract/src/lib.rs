@@ -6,7 +6,7 @@
 //! all claims of a suite; `tests/memory.rs` and `tests/local_stack` run them.
 //!
 //! Says nothing about throttling and lost replies: no emulator shows them (see the tests of
-//! `signpost-aws`). Read in this order: [`lane`], [`store`], [`lanes`], [`keys`], [`queue`], [`topic`].
+//! `signpost-aws`). Read in this order: [`lane`], [`store`], [`lanes`], [`spend`], [`pool`], [`keys`], [`queue`], [`topic`].
 #![allow(
     clippy::unwrap_used,
     clippy::arithmetic_side_effects,
@@ -17,6 +17,9 @@
 pub mod keys;
 pub mod lane;
 pub mod lanes;
+pub mod pool;
 pub mod queue;
+pub mod signer;
+pub mod spend;
 pub mod store;
 pub mod topic;

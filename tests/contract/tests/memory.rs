@@ -25,6 +25,8 @@ macro_rules! in_memory {
 
 signpost_contract::store_claims!(in_memory);
 signpost_contract::lanes_claims!(in_memory);
+signpost_contract::spend_claims!(in_memory);
+signpost_contract::pool_claims!(in_memory);
 signpost_contract::keys_claims!(in_memory);
 signpost_contract::queue_claims!(in_memory);
 signpost_contract::topic_claims!(in_memory);
@@ -47,6 +49,14 @@ mod world {
     }
 
     pub(crate) fn lanes(claim: &str) -> MemoryStore {
+        store(claim)
+    }
+
+    pub(crate) fn pool(claim: &str) -> MemoryStore {
+        store(claim)
+    }
+
+    pub(crate) fn spend(claim: &str) -> MemoryStore {
         store(claim)
     }
 

@@ -16,6 +16,8 @@ pub struct Stats {
     pub calls: Counts,
     /// Calls that took effect upstream: answered there without an error, whatever the caller was told.
     pub succeeded: Counts,
+    /// AWS gate: bytes of the bodies of both directions, by call.
+    pub bytes: Counts,
     /// Faults injected, by name.
     pub faults: Counts,
     /// BSC gate: transactions taken.
@@ -43,6 +45,14 @@ impl Tally {
 
     pub(crate) fn succeeded(&self, method: &str) {
         self.change(|stats| add(&mut stats.succeeded, method));
+    }
+
+    pub(crate) fn bytes(&self, method: &str, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.change(|stats| {
+            let sum = stats.bytes.entry(method.to_owned()).or_default();
+            *sum = sum.saturating_add(bytes);
+        });
     }
 
     pub(crate) fn fault(&self, name: &str) {

@@ -206,3 +206,18 @@ async fn the_queue_of_an_account_is_short_and_silent() {
     let count = json!([address(0x11).lower(), "latest"]);
     assert_eq!(world.rpc.call("eth_getTransactionCount", count).await, "0x3", "0 to 2: 3, 4 and 5 were pushed out");
 }
+
+#[tokio::test]
+async fn a_revert_keeps_the_data_that_tells_its_reason() {
+    let world = World::start("revert-data", Limits::of_chain(CHAIN)).await;
+    // Init code that reverts with the word 42.
+    let call = json!([{ "from": address(0x11).lower(), "data": "0x602a60005260206000fd" }, "latest"]);
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_call", "params": call });
+    let mut said = Vec::new();
+    for rpc in [&world.rpc, &world.anvil] {
+        let answer: Value = rpc.post(&body).await.unwrap().json().await.unwrap();
+        said.push(answer["error"].clone());
+    }
+    assert_eq!(said[0]["data"], json!(format!("0x{:064x}", 42)));
+    assert_eq!(said[0], said[1], "in the node's own words");
+}

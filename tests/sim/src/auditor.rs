@@ -6,6 +6,7 @@
 mod at_end;
 mod attempts;
 mod messages;
+mod spending;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -14,6 +15,8 @@ use signpost_txmgr::fake::{Entry, MemoryChain};
 use signpost_txmgr::record::{AttemptKind, Phase, Record, Rejected, Settlement, Verdict};
 use signpost_txmgr::units::{AccountKey, Digest, Millis, Nonce, RequestId, SigningHash, TxHash};
 use signpost_txmgr::wire::{OutcomeMessage, Status};
+
+use self::spending::Spending;
 
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +39,7 @@ struct LaneModel {
     next: Nonce,
     lowest_open: Nonce,
     paused_at: Option<Millis>,
+    spending: Option<Spending>,
     /// Moved on past nonces somebody else used.
     skipped: Vec<(Nonce, Nonce)>,
 }
@@ -49,7 +53,8 @@ struct Asked {
 
 #[derive(Debug)]
 enum Ask {
-    Sign(RequestId, Option<(AccountKey, Digest)>),
+    /// With the account it names, none if any of a pool will do, and its digest.
+    Sign(RequestId, Option<(Option<AccountKey>, Digest)>),
     /// The request it names, and its own id.
     Cancel(RequestId, RequestId),
     Bad(RequestId),
@@ -59,6 +64,7 @@ enum Ask {
 #[derive(Debug)]
 pub struct Auditor {
     accounts: BTreeMap<AccountKey, &'static str>,
+    spend_window_s: Option<u64>,
     lanes: BTreeMap<AccountKey, LaneModel>,
     records: BTreeMap<RequestId, Record>,
     rejected: BTreeMap<RequestId, Vec<Rejected>>,
@@ -77,11 +83,12 @@ impl Auditor {
     /// How long after a pause a signature may still come that was asked for before it.
     const PAUSE_GRACE_MS: u64 = 15_000;
 
-    /// An auditor that knows these accounts and their names.
+    /// An auditor that knows these accounts and their names, and how long a spend window is.
     #[must_use]
-    pub fn new(accounts: BTreeMap<AccountKey, &'static str>) -> Self {
+    pub fn new(accounts: BTreeMap<AccountKey, &'static str>, spend_window_s: Option<u64>) -> Self {
         Self {
             accounts,
+            spend_window_s,
             lanes: BTreeMap::new(),
             records: BTreeMap::new(),
             rejected: BTreeMap::new(),
@@ -129,6 +136,7 @@ impl Auditor {
                     next: head.next_nonce,
                     lowest_open: head.lowest_open_nonce,
                     paused_at: None,
+                    spending: None,
                     skipped: Vec::new(),
                 };
                 self.lanes.insert(head.account, lane);
@@ -182,9 +190,10 @@ impl Auditor {
         let fresh = record.phase == Phase::Reserved && record.attempts.is_empty();
         self.check(fresh, "I7", || format!("{id} does not begin as reserved"));
         let asked = self.asked.iter().any(|asked| {
-            matches!(&asked.what, Ask::Sign(asked, Some((of, digest))) if asked == id && *of == account && *digest == record.digest)
+            matches!(&asked.what, Ask::Sign(asked, Some((of, digest))) if asked == id && of.is_none_or(|of| of == account) && *digest == record.digest)
         });
         self.check(asked, "I8", || format!("nobody asked for {id} with this digest"));
+        self.count_spending(record);
         for kind in [AttemptKind::Execute, AttemptKind::Cancel] {
             self.allow(record, kind, record.fee);
         }

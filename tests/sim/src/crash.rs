@@ -4,11 +4,13 @@
 //! The scenario is small and its order is fixed, so every call can be tried in turn with every
 //! fault. Chance has no part in it. Read next: [`crate::auditor`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use signpost_txmgr::broadcaster::Lane;
+use signpost_txmgr::broadcaster::{Lane, account_of};
 use signpost_txmgr::fake::{Fate, QueueRules, SimClock};
 use signpost_txmgr::ports::{BroadcastQueue, Happened};
+use signpost_txmgr::units::AccountKey;
 use signpost_txmgr::wire::LanePoke;
 
 use crate::auditor::{Auditor, Violation};
@@ -23,6 +25,9 @@ use crate::world::{NAMES, START, Setting, TrialBroadcaster, TrialSigner, World};
 const PASSES_MAX: u64 = 120;
 /// Simulated time of a pass, in milliseconds.
 const PASS_MS: u64 = 1_500;
+/// Longer than a run takes: what the three requests count is all there is, and counted twice it would
+/// leave one of them out.
+const SPEND_WINDOW_S: u64 = 3_600;
 /// A sweep comes every so many passes.
 const SWEEP_PASSES: u64 = 6;
 
@@ -43,6 +48,8 @@ pub struct Ended {
     pub calls: u64,
     /// Passes until all was quiet.
     pub passes: u64,
+    /// Requests that got a slot.
+    pub slots: usize,
     /// What did not hold.
     pub violations: Vec<Violation>,
 }
@@ -71,7 +78,7 @@ pub struct Scenario {
     weather: Arc<ScriptedWeather>,
     signer: TrialSigner,
     broadcaster: TrialBroadcaster,
-    lane: Option<Lane>,
+    lanes: BTreeMap<AccountKey, Lane>,
     passes: u64,
 }
 
@@ -83,7 +90,8 @@ pub fn run(fault: Fault, twice: bool, mutant: Option<Mutant>) -> Ended {
     let passes = scenario.to_quiet();
     scenario.auditor.finish(&scenario.world);
     let violations = scenario.auditor.violations().to_vec();
-    Ended { calls: scenario.weather.calls(), passes, violations }
+    let slots = scenario.auditor.records().count();
+    Ended { calls: scenario.weather.calls(), passes, slots, violations }
 }
 
 impl Scenario {
@@ -94,20 +102,41 @@ impl Scenario {
         let prompter = Prompter::new(clock.clone());
         let weather = Arc::new(ScriptedWeather::new(fault.at, fault.fate, prompter.clone()));
         let signing = if twice { QueueRules { repeat_one_in: 1, ..QueueRules::STANDARD } } else { QueueRules::FIFO };
-        let world = World::new(Setting { accounts: 1, signing, mutant }, clock, prompter, weather.clone());
+        let setting = Setting { accounts: 1, signing, mutant, spend_window_s: Some(SPEND_WINDOW_S) };
+        Self::in_setting(setting, clock, prompter, weather)
+    }
+
+    /// A calm world with so many accounts and no limit of spending.
+    #[must_use]
+    pub fn with_accounts(accounts: usize) -> Self {
+        let clock = SimClock::at(START);
+        let prompter = Prompter::new(clock.clone());
+        let weather = Arc::new(ScriptedWeather::new(Fault::NONE.at, Fault::NONE.fate, prompter.clone()));
+        let setting = Setting { accounts, signing: QueueRules::FIFO, mutant: None, spend_window_s: None };
+        Self::in_setting(setting, clock, prompter, weather)
+    }
+
+    fn in_setting(setting: Setting, clock: SimClock, prompter: Prompter, weather: Arc<ScriptedWeather>) -> Self {
+        let world = World::new(setting, clock, prompter, weather.clone());
         Self {
-            auditor: Auditor::new(world.accounts.clone()),
+            auditor: Auditor::new(world.accounts.clone(), setting.spend_window_s),
             signer: world.signer(),
             broadcaster: world.broadcaster(),
-            lane: None,
+            lanes: BTreeMap::new(),
             passes: 0,
             weather,
             world,
         }
     }
 
+    /// Port calls made so far.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.weather.calls()
+    }
+
     /// Three requests, one of which reverts, a duplicate, a conflict, a bad one, and a cancel.
-    fn ask_the_usual(&mut self) {
+    pub fn ask_the_usual(&mut self) {
         let good = |number| body(number, NAMES[0], Variant::Good, None);
         self.put(&good(0));
         self.put(&good(3));
@@ -161,12 +190,14 @@ impl Scenario {
     pub fn broadcaster_turn(&mut self) {
         let sweeps = self.passes.is_multiple_of(SWEEP_PASSES);
         self.passes += 1;
-        let (world, broadcaster, lane) = (self.world.clone(), &self.broadcaster, &mut self.lane);
+        let (world, broadcaster, lanes) = (self.world.clone(), &self.broadcaster, &mut self.lanes);
         let done = run_alone(&world.prompter, &world.clock, async {
             if sweeps {
                 host::sweep(&world, broadcaster).await;
             }
-            serve_round(&world, broadcaster, lane).await;
+            for _ in 0..world.accounts.len() {
+                serve_round(&world, broadcaster, lanes).await;
+            }
         });
         if done.is_none() {
             self.restart();
@@ -178,7 +209,7 @@ impl Scenario {
     fn restart(&mut self) {
         self.signer = self.world.signer();
         self.broadcaster = self.world.broadcaster();
-        self.lane = None;
+        self.lanes.clear();
         self.world.queues.signing.release_all();
         self.world.queues.resign.release_all();
         self.world.queues.broadcast.release_all();
@@ -193,12 +224,13 @@ impl Scenario {
 }
 
 /// One message of the broadcast queue and one round; the lane pokes itself while it is open.
-async fn serve_round(world: &World, broadcaster: &TrialBroadcaster, lane: &mut Option<Lane>) {
+async fn serve_round(world: &World, broadcaster: &TrialBroadcaster, lanes: &mut BTreeMap<AccountKey, Lane>) {
     let Ok(messages) = world.queues.broadcast.receive(1).await else { return };
     let Some(message) = messages.first() else { return };
-    let account = *world.accounts.keys().next().expect("one account is registered");
+    let poke: LanePoke = serde_json::from_str(&message.body).expect("only our own pokes");
+    let account = account_of(&poke).expect("only our own pokes");
     let now = world.clock.now();
-    let lane = lane.get_or_insert_with(|| Lane::new(account, now));
+    let lane = lanes.entry(account).or_insert_with(|| Lane::new(account, now));
     let open = broadcaster.round(lane, now).await.map_or(1, |round| round.open);
     if open > 0 {
         let again = LanePoke { account: account.to_string(), cause: format!("goes on at {now}") };

@@ -37,11 +37,15 @@ pub enum Mutant {
     NotesUnpublished,
     /// The nonce of an ambiguous send is handed on.
     HandsNonceOn,
+    /// What a window took is written after the slots, in a write of its own.
+    SpendApartFromSlot,
+    /// A request for a pool that is sent again gets a slot with whichever account it is assigned to now.
+    ReassignedOnRepeat,
 }
 
 impl Mutant {
     /// All of them, each with the invariants it may break first.
-    pub const ALL: [(Self, &'static [&'static str]); 9] = [
+    pub const ALL: [(Self, &'static [&'static str]); 11] = [
         (Self::OverwritesSignature, &["I2"]),
         (Self::ConflictIsSame, &["I8", "I13"]),
         (Self::PublishesBeforeSettled, &["I6"]),
@@ -51,6 +55,8 @@ impl Mutant {
         (Self::SendsBeforeStore, &["I3"]),
         (Self::NotesUnpublished, &["I11", "I13"]),
         (Self::HandsNonceOn, &["I1", "I4"]),
+        (Self::SpendApartFromSlot, &["I9"]),
+        (Self::ReassignedOnRepeat, &["I8"]),
     ];
 }
 
@@ -88,7 +94,39 @@ impl BentStore {
             return self.inner.reserve(group).await;
         }
         let head = Head { next_nonce: ahead, ..group.head.clone() };
-        self.inner.reserve(&Reservation { head, records: group.records.clone() }).await
+        self.inner.reserve(&Reservation { head, ..group.clone() }).await
+    }
+
+    async fn spend_apart(&self, group: &Reservation) -> Result<ReserveVerdict, PortError> {
+        let verdict = self.inner.reserve(&Reservation { spend: None, ..group.clone() }).await?;
+        if verdict == ReserveVerdict::Reserved {
+            // A call of its own: others may come between, and this worker may never make it.
+            let _ = self.inner.head(&group.head.account).await;
+            self.inner.with_tables(|tables| {
+                if let Some(head) = tables.heads.get_mut(&group.head.account) {
+                    head.spend = group.spend.or(head.spend);
+                }
+            });
+        }
+        Ok(verdict)
+    }
+
+    /// As if the condition on a request's id were one on its id and its account.
+    async fn reassign(&self, group: &Reservation) -> Result<ReserveVerdict, PortError> {
+        let account = group.head.account;
+        let stands = |head: &Head| head.next_nonce == group.head.next_nonce && !head.paused;
+        self.inner.with_tables(|tables| {
+            if tables.heads.get(&account).is_some_and(stands) {
+                let elsewhere = |id: &RequestId| match tables.requests.get(id) {
+                    Some(Stored::Record(record)) => record.account != account,
+                    Some(Stored::Rejected(_)) | None => false,
+                };
+                let ids = group.records.iter().map(|record| &record.request_id);
+                let taken: Vec<_> = ids.filter(|id| elsewhere(id)).cloned().collect();
+                tables.requests.retain(|id, _| !taken.contains(id));
+            }
+        });
+        self.inner.reserve(group).await
     }
 
     async fn before_update(&self, record: &Record) {
@@ -124,6 +162,10 @@ impl Store for BentStore {
         self.inner.set_paused(account, paused).await
     }
 
+    async fn set_unfunded(&self, account: &AccountKey, since: Option<Millis>) -> Result<(), PortError> {
+        self.inner.set_unfunded(account, since).await
+    }
+
     async fn observe_fee(&self, account: &AccountKey, fee: &SeenFee) -> Result<(), PortError> {
         self.inner.observe_fee(account, fee).await
     }
@@ -139,6 +181,12 @@ impl Store for BentStore {
         }
         if self.mutant == Some(Mutant::CounterApartFromSlot) {
             return self.reserve_apart(group).await;
+        }
+        if self.mutant == Some(Mutant::ReassignedOnRepeat) {
+            return self.reassign(group).await;
+        }
+        if self.mutant == Some(Mutant::SpendApartFromSlot) {
+            return self.spend_apart(group).await;
         }
         self.inner.reserve(group).await
     }

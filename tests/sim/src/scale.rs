@@ -277,16 +277,7 @@ fn register(store: &MemoryStore, keys: &MemoryKeys, number: usize) -> AccountKey
     let mut secret = [0x11; 32];
     secret[24..].copy_from_slice(&u64::try_from(number + 1).unwrap().to_be_bytes());
     let account = AccountKey { chain_id: CHAIN, address: keys.add(&kms_key_id, secret) };
-    let head = Head {
-        account,
-        name: format!("a{number}").parse().unwrap(),
-        kms_key_id,
-        next_nonce: Nonce(0),
-        lowest_open_nonce: Nonce(0),
-        paused: false,
-        registered_at: START,
-        fee: None,
-    };
+    let head = Head::new(account, format!("a{number}").parse().unwrap(), kms_key_id, Nonce(0), START);
     store.register(&head).now_or_never().unwrap().unwrap();
     account
 }

@@ -19,7 +19,7 @@ use crate::random::Random;
 use crate::source::{self, Planned};
 use crate::stage::{Prompter, Stage};
 use crate::weather::{Rates, SeededWeather};
-use crate::world::{START, Setting, World, say};
+use crate::world::{NAMES, POOL, START, Setting, World, say};
 
 /// Messages come over so long.
 const SPAN_MS: u64 = 25_000;
@@ -27,6 +27,8 @@ const SPAN_MS: u64 = 25_000;
 const FAULTS_MS: u64 = 45_000;
 /// Without faults everything finishes within so long: 20 passes of the longest.
 const CALM_MS: u64 = 400_000;
+/// A spend window, in every fourth seed: short, so that many begin and each is full at times.
+const SPEND_WINDOW_S: u64 = 6;
 /// More polls than any seed needs: a livelock ends.
 const POLLS_MAX: u64 = 400_000;
 
@@ -102,12 +104,21 @@ pub fn run(seed: u64, options: Options) -> Report {
     let prompter = Prompter::new(clock.clone());
     let rates = Rates::drawn(&mut random);
     let weather = Arc::new(SeededWeather::new(random.fork(), rates, prompter.clone(), options.trace));
-    let setting = setting(&mut random, options.mutant);
+    let mut setting = setting(&mut random, options.mutant);
+    setting.spend_window_s = (seed % 4 == 3).then_some(SPEND_WINDOW_S);
+    // In every fourth seed requests are for a pool, whose accounts are paused one at a time.
+    let pool = seed % 4 == 2;
+    setting.accounts = if pool { NAMES.len() } else { setting.accounts };
     let world = World::new(setting, clock.clone(), prompter.clone(), weather.clone());
-    let auditor = Arc::new(Mutex::new(Auditor::new(world.accounts.clone())));
-    let plan = source::plan(&mut random, options.requests, setting.accounts, SPAN_MS);
+    let auditor = Arc::new(Mutex::new(Auditor::new(world.accounts.clone(), setting.spend_window_s)));
+    let names = if pool { &[POOL][..] } else { &NAMES[..setting.accounts] };
+    let plan = source::plan(&mut random, options.requests, names, SPAN_MS);
     let mut stage = Stage::new(prompter, clock, random.fork());
     cast(&mut stage, &world, &auditor, plan, &mut random);
+    if pool {
+        let (paused, luck) = (world.clone(), random.fork());
+        stage.add("pool's operator", Box::new(move || Box::pin(pool_operator(paused.clone(), luck.clone()))));
+    }
     if options.trace {
         say(&format!("seed {seed}: {rates:?} {setting:?}"));
     }
@@ -126,7 +137,7 @@ fn setting(random: &mut Random, mutant: Option<Mutant>) -> Setting {
         repeat_one_in: if fifo { 0 } else { 3 },
         disorder_seed: if fifo { 0 } else { random.draw() | 1 },
     };
-    Setting { accounts: 1 + usize::from(random.per_mille(300)), signing, mutant }
+    Setting { accounts: 1 + usize::from(random.per_mille(300)), signing, mutant, spend_window_s: None }
 }
 
 /// Who plays: two of each worker, the sweep, the backends, the miner and, at times, an operator.
@@ -246,6 +257,18 @@ async fn operator(world: World, mut random: Random) {
     world.set_paused(true);
     world.prompter.sleep(5_000 + random.below(30_000)).await;
     world.set_paused(false);
+}
+
+/// Pauses one account of the pool after another, so that what is sent again is assigned elsewhere.
+async fn pool_operator(world: World, mut random: Random) {
+    while world.clock.now().since(START) < FAULTS_MS {
+        let accounts: Vec<_> = world.accounts.keys().copied().collect();
+        let account = accounts[random.place(accounts.len())];
+        world.set_paused_one(account, true);
+        world.prompter.sleep(500 + random.below(4_000)).await;
+        world.set_paused_one(account, false);
+        world.prompter.sleep(random.below(2_000)).await;
+    }
 }
 
 struct Trial {

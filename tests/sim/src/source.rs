@@ -6,7 +6,7 @@
 use signpost_txmgr::fake::chain::{PANIC_SELECTOR, REVERT_SELECTOR};
 
 use crate::random::Random;
-use crate::world::{ALLOWED, NAMES};
+use crate::world::ALLOWED;
 
 /// One message and when it is sent.
 #[derive(Debug, Clone)]
@@ -19,13 +19,13 @@ pub struct Planned {
     pub group: &'static str,
 }
 
-/// `requests` requests over `span_ms`, with everything that comes along, in order of time.
+/// `requests` requests for these accounts over `span_ms`, with everything that comes along, in order of time.
 #[must_use]
-pub fn plan(random: &mut Random, requests: usize, accounts: usize, span_ms: u64) -> Vec<Planned> {
+pub fn plan(random: &mut Random, requests: usize, accounts: &[&'static str], span_ms: u64) -> Vec<Planned> {
     let mut planned = Vec::new();
     for number in 0..requests {
         let at_ms = random.below(span_ms);
-        let account = NAMES[random.place(accounts)];
+        let account = accounts[random.place(accounts.len())];
         let mut later = |body: String, random: &mut Random| {
             planned.push(Planned { at_ms: at_ms + random.below(8_000), body, group: account });
         };

@@ -30,10 +30,16 @@ pub const RETENTION_MS: u64 = 90 * 24 * 3_600 * 1_000;
 pub const START: Millis = Millis(1_700_000_000_000);
 /// Names of the accounts; a trial registers the first so many.
 pub const NAMES: [&str; 2] = ["hot", "cold"];
+/// What requests name as their account that are for any of them.
+pub const POOL: &str = "pool:all";
 /// The only recipients policy allows.
 pub const ALLOWED: [Address; 3] = [Address([0x11; 20]), Address([0x22; 20]), Address([0x33; 20])];
 /// Most wei per gas policy allows.
 pub const CAP_GWEI: u64 = 5;
+
+/// Most wei of a window where spending is limited: three of the requests of [`crate::source`], at 90,000
+/// gas and the cap each, and their values.
+pub const SPEND_LIMIT_WEI: u64 = 3 * 90_000 * CAP_GWEI * 1_000_000_000 + 30_000;
 
 /// The signer of a trial.
 pub type TrialSigner = Signer<BentStore, MemoryKeys, MemoryQueues, BentTopic>;
@@ -75,6 +81,8 @@ pub struct Setting {
     pub signing: QueueRules,
     /// The planted bug.
     pub mutant: Option<Mutant>,
+    /// Seconds of a window in which [`SPEND_LIMIT_WEI`] may be spent; no limit if there is none.
+    pub spend_window_s: Option<u64>,
 }
 
 impl World {
@@ -116,7 +124,7 @@ impl World {
             chain: BentChain { inner: chain, mutant, store },
             accounts,
             mutant,
-            policies: policies(),
+            policies: policies(setting.spend_window_s),
         }
     }
 
@@ -148,10 +156,15 @@ impl World {
 
     /// Pauses or resumes every account, past the weather.
     pub fn set_paused(&self, paused: bool) {
-        let calm = self.store.inner.behind(Gate::default());
         for account in self.accounts.keys() {
-            run_alone(&self.prompter, &self.clock, calm.set_paused(account, paused)).unwrap().unwrap();
+            self.set_paused_one(*account, paused);
         }
+    }
+
+    /// Pauses or resumes one account, past the weather.
+    pub fn set_paused_one(&self, account: AccountKey, paused: bool) {
+        let calm = self.store.inner.behind(Gate::default());
+        run_alone(&self.prompter, &self.clock, calm.set_paused(&account, paused)).unwrap().unwrap();
     }
 
     /// The heads as they are.
@@ -175,25 +188,20 @@ fn head(keys: &MemoryKeys, name: &str, number: u8) -> Head {
     let kms_key_id: KmsKeyId = format!("key-{name}").parse().unwrap();
     let address = keys.add(&kms_key_id, [number; 32]);
     let start = Nonce(u64::from(number) * 10);
-    Head {
-        account: AccountKey { chain_id: CHAIN, address },
-        name: name.parse().unwrap(),
-        kms_key_id,
-        next_nonce: start,
-        lowest_open_nonce: start,
-        paused: false,
-        registered_at: START,
-        fee: None,
-    }
+    Head::new(AccountKey { chain_id: CHAIN, address }, name.parse().unwrap(), kms_key_id, start, START)
 }
 
-fn policies() -> Policies {
+fn policies(spend_window_s: Option<u64>) -> Policies {
     let allowed: Vec<_> = ALLOWED.iter().map(|address| format!("\"{}\"", address.lower())).collect();
+    let spend = spend_window_s.map_or(String::new(), |window_s| {
+        format!("spend_limit_wei = {SPEND_LIMIT_WEI}\nspend_window_s = {window_s}\n")
+    });
     let rules = format!(
-        "max_gas_price_wei = \"{CAP_GWEI}000000000\"\ngas_price_wei = \"1000000000\"\nallow_creation = true\nallow_to = [{}]\n",
+        "max_gas_price_wei = \"{CAP_GWEI}000000000\"\ngas_price_wei = \"1000000000\"\nallow_creation = true\nallow_to = [{}]\n{spend}",
         allowed.join(", ")
     );
-    Policies::from_toml(&format!("[default]\n{rules}")).unwrap()
+    let pool = NAMES.map(|name| format!("\"{name}\"")).join(", ");
+    Policies::from_toml(&format!("[default]\n{rules}[pool.all]\naccounts = [{pool}]\n")).unwrap()
 }
 
 /// What trials of one process would otherwise compute again and again: same keys, same requests.

@@ -9,12 +9,14 @@ use signpost_txmgr::fake::Fate;
 fn try_every_call(twice: bool) {
     let clean = run(Fault::NONE, twice, None);
     assert_eq!(clean.violations, [], "without a fault");
+    assert_eq!(clean.slots, 3, "the spend limit takes exactly the three requests");
     assert!(clean.calls > 40, "the scenario makes {} calls only", clean.calls);
     let mut longest = clean.passes;
     for fate in FATES {
         for at in 0..clean.calls {
             let ended = run(Fault { at, fate }, twice, None);
             assert_eq!(ended.violations, [], "{fate:?} at call {at}, twice: {twice}");
+            assert_eq!(ended.slots, 3, "{fate:?} at call {at}, twice: {twice}: no request counts twice");
             longest = longest.max(ended.passes);
         }
     }

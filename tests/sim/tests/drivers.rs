@@ -1,10 +1,18 @@
 //! Claims about the drivers that a seed of the simulation once showed to be false.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
-use signpost_sim::crash::{Fault, Scenario};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use signpost_sim::crash::{FATES, Fault, Scenario};
+use signpost_sim::host;
 use signpost_sim::source::{Variant, body};
-use signpost_sim::world::NAMES;
-use signpost_txmgr::record::{AttemptKind, Record, Stored};
+use signpost_sim::stage::{Prompter, run_alone};
+use signpost_sim::world::{NAMES, POOL, START, Setting, World};
+use signpost_txmgr::broadcaster::Lane;
+use signpost_txmgr::fake::{Fate, QueueRules, SimClock, Weather};
+use signpost_txmgr::ports::Happened;
+use signpost_txmgr::record::{AttemptKind, Phase, Record, Stored, Verdict};
 use signpost_txmgr::units::Wei;
 use signpost_txmgr::wire::Status;
 
@@ -81,5 +89,129 @@ fn a_cancel_at_the_cap_that_a_node_will_not_take_leaves_the_request_to_be_mined(
     scenario.signer_turn();
     scenario.to_quiet();
     assert_eq!(record(&scenario, "r-4").phase.name(), "confirmed");
+    assert_clean(scenario);
+}
+
+/// Seen behind the gates: a node that failed at the moment of finality cost the outcome its reason.
+#[test]
+fn a_revert_is_told_with_its_reason_whatever_one_call_goes_wrong() {
+    let mut at = 0;
+    loop {
+        let mut calls = 0;
+        for fate in FATES {
+            let mut scenario = Scenario::new(Fault { at, fate }, false, None);
+            scenario.ask_the_usual();
+            scenario.to_quiet();
+            let record = record(&scenario, "r-3");
+            let Phase::Settled(settled) = &record.phase else { panic!("{:?} at call {at}: {:?}", fate, record.phase) };
+            let told = matches!(&settled.verdict, Verdict::Reverted(_, Some(_)));
+            assert!(told, "{fate:?} at call {at}: {:?}", settled.verdict);
+            calls = calls.max(scenario.calls());
+        }
+        at += 1;
+        if at >= calls {
+            break;
+        }
+    }
+    assert!(at > 50, "only {at} calls were tried");
+}
+
+/// A provider that takes so many calls and refuses the rest.
+#[derive(Debug, Default)]
+struct Allowance(AtomicU32);
+
+impl Weather for Allowance {
+    fn fate(&self, operation: &'static str) -> Fate {
+        let is_chain = operation == "view" || operation.starts_with("eth_");
+        let taken = |left: u32| left.checked_sub(1);
+        if !is_chain || self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok() {
+            return Fate::Pass;
+        }
+        Fate::Fail { happened: Happened::No, throttled: true }
+    }
+}
+
+/// Seen behind the gates: reads used up what two rate-limited nodes allowed, and a transaction that no
+/// node ever had was bumped four times.
+#[test]
+fn what_no_node_took_is_sent_before_the_chain_is_asked() {
+    let clock = SimClock::at(START);
+    let (prompter, allowance) = (Prompter::new(clock.clone()), Arc::new(Allowance::default()));
+    let setting = Setting { accounts: 1, signing: QueueRules::FIFO, mutant: None, spend_window_s: None };
+    let world = World::new(setting, clock, prompter, allowance.clone());
+    world.queues.signing.put(&body(0, NAMES[0], Variant::Good, None), Some(NAMES[0]), None, Some("backend"));
+    let signer = world.signer();
+    run_alone(&world.prompter, &world.clock, host::serve_signing(&world, &signer)).unwrap();
+    let (broadcaster, account) = (world.broadcaster(), *world.accounts.keys().next().unwrap());
+    let mut lane = Lane::new(account, world.clock.now());
+    for calls in [0, 1] {
+        assert_eq!(world.chain.inner.pool().len(), 0, "no node took it yet");
+        allowance.0.store(calls, Ordering::Relaxed);
+        let now = world.clock.now();
+        run_alone(&world.prompter, &world.clock, broadcaster.round(&mut lane, now)).unwrap().unwrap();
+        world.clock.advance(3_500);
+    }
+    assert_eq!(world.chain.inner.pool().len(), 1, "the one call that was allowed was its send");
+}
+
+#[test]
+fn a_repeat_finds_its_slot_while_its_account_of_the_pool_is_paused() {
+    for died in [false, true] {
+        let mut scenario = Scenario::with_accounts(NAMES.len());
+        for number in 0..8 {
+            scenario.put(&body(number, POOL, Variant::Good, None));
+        }
+        // Reserved; and if it died then, not signed yet.
+        scenario.world.keys.set_disabled(&"key-hot".parse().unwrap(), died);
+        scenario.world.keys.set_disabled(&"key-cold".parse().unwrap(), died);
+        scenario.signer_turn();
+        scenario.world.keys.set_disabled(&"key-hot".parse().unwrap(), false);
+        scenario.world.keys.set_disabled(&"key-cold".parse().unwrap(), false);
+        let accounts: Vec<_> = (0..8).map(|number| record(&scenario, &format!("r-{number}")).account).collect();
+        let paused = accounts[0];
+        assert!(accounts.iter().any(|account| *account != paused), "the pool's accounts share the requests");
+
+        scenario.world.set_paused_one(paused, true);
+        for number in 0..8 {
+            scenario.put(&body(number, POOL, Variant::Good, None));
+            scenario.put(&body(number + 20, POOL, Variant::Good, None));
+        }
+        for _ in 0..3 {
+            scenario.signer_turn();
+        }
+        for (number, account) in accounts.iter().enumerate() {
+            assert_eq!(record(&scenario, &format!("r-{number}")).account, *account, "died: {died}");
+            let later = record(&scenario, &format!("r-{}", number + 20));
+            assert_ne!(later.account, paused, "what comes while it is paused goes to the other");
+        }
+        scenario.world.set_paused_one(paused, false);
+        scenario.to_quiet();
+        assert_clean(scenario);
+    }
+}
+
+#[test]
+fn an_account_that_cannot_pay_is_marked_until_it_can_and_a_pool_leaves_it_out_meanwhile() {
+    let mut scenario = Scenario::with_accounts(NAMES.len());
+    let poor = *scenario.world.accounts.keys().next().unwrap();
+    let marked = |scenario: &Scenario| {
+        let heads = scenario.world.heads();
+        heads.iter().filter(|head| head.unfunded_since.is_some()).map(|head| head.account).collect::<Vec<_>>()
+    };
+    scenario.world.chain.inner.set_balance(poor.address, Wei::ZERO);
+    scenario.put(&body(0, scenario.world.accounts[&poor], Variant::Good, None));
+    scenario.pass();
+    assert_eq!(marked(&scenario), [poor], "its first answer says so");
+    for number in 20..28 {
+        scenario.put(&body(number, POOL, Variant::Good, None));
+    }
+    scenario.signer_turn();
+    for number in 20..28 {
+        assert_ne!(record(&scenario, &format!("r-{number}")).account, poor);
+    }
+    scenario.world.chain.inner.set_balance(poor.address, Wei::from_gwei(1_000_000_000));
+    scenario.to_quiet();
+    assert_eq!(marked(&scenario), [], "the lane has moved");
+    assert_eq!(record(&scenario, "r-0").phase.name(), "confirmed");
     assert_clean(scenario);
 }

@@ -1,9 +1,11 @@
 //! Checks of the repository itself, run as tests: dependency direction, file sizes, what
-//! `machine.rs` imports, and that `schemas/` is what the code says.
+//! `machine.rs` imports, and that `schemas/` and the page about the metrics are what the code says.
 //!
-//! `cargo run -p signpost-tidy` writes the schemas anew.
+//! `cargo run -p signpost-tidy` writes the schemas and that page anew.
 
 use std::path::{Path, PathBuf};
+
+use signpost_txmgr::meters::{self, Kind, Meter};
 
 /// The repository's root.
 #[must_use]
@@ -16,3 +18,30 @@ pub fn root() -> PathBuf {
 pub fn rendered(schema: &serde_json::Value) -> String {
     format!("{schema:#}\n")
 }
+
+/// The page about the metrics, from the one list of them.
+#[must_use]
+pub fn metrics_page() -> String {
+    let rows = meters::ALL.iter().map(|meter| {
+        let kind = match meter.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let labels = meter.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+        let Meter { name, unit, meaning, alarm, .. } = meter;
+        format!("| `{name}` | {kind} | {} | {labels} | {meaning} | {alarm} |\n", unit.name())
+    });
+    std::iter::once(METRICS_HEAD.to_owned()).chain(rows).collect()
+}
+
+const METRICS_HEAD: &str = "\
+# Metrics
+
+One list for both ways out: the worker's Prometheus endpoint (`[metrics] listen`), and the Lambda functions'
+CloudWatch embedded metric format (namespace `Signpost`; labels are dimensions). A metric is never evidence:
+verdicts come from the requests table. Written by `cargo run -p signpost-tidy` from `crates/txmgr/src/meters.rs`.
+
+| name | kind | unit | labels | meaning | look when |
+|---|---|---|---|---|---|
+";

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use signpost_tidy::{rendered, root};
+use signpost_tidy::{metrics_page, rendered, root};
 use signpost_txmgr::request::Message;
 use signpost_txmgr::wire::schema::schemas;
 
@@ -116,6 +116,15 @@ fn the_signer_knows_no_node_and_the_broadcaster_no_key() {
     }
 }
 
+#[test]
+fn a_client_knows_no_key_and_no_node() {
+    let metadata = metadata();
+    let known = workspace_dependencies(&metadata, "signpost-client");
+    assert_eq!(known, BTreeSet::from(["signpost-aws".to_owned(), "signpost-txmgr".to_owned()]));
+    let features = features_asked_for(&metadata, "signpost-client", "signpost-aws");
+    assert_eq!(features, BTreeSet::from(["dynamodb".to_owned()]), "the stored shapes alone");
+}
+
 /// What a package asks of a dependency.
 fn features_asked_for(metadata: &Value, package: &str, dependency: &str) -> BTreeSet<String> {
     let packages = metadata["packages"].as_array().expect("cargo metadata lists packages");
@@ -145,6 +154,28 @@ fn schemas_are_what_the_code_says() {
         let written = fs::read_to_string(&path).unwrap_or_default();
         assert_eq!(written, rendered(&schema), "schemas/{name} is stale; run: cargo run -p signpost-tidy");
     }
+}
+
+#[test]
+fn the_page_about_the_metrics_is_what_the_code_says() {
+    let written = fs::read_to_string(root().join("infra/metrics.md")).unwrap_or_default();
+    assert_eq!(written, metrics_page(), "infra/metrics.md is stale; run: cargo run -p signpost-tidy");
+}
+
+/// Names that the code counts under are the list's: a literal at a counter would be measured and told nobody.
+#[test]
+fn nothing_is_measured_that_is_not_on_the_list() {
+    let mut found = Vec::new();
+    for path in all_rust_files().into_iter().filter(|path| path.starts_with(root().join("crates"))) {
+        let text = fs::read_to_string(&path).expect("a source file is text");
+        for kind in ["counter", "gauge", "histogram"] {
+            let by_literal = format!("metrics::{kind}!(\"");
+            if text.contains(&by_literal) {
+                found.push(path.clone());
+            }
+        }
+    }
+    assert!(found.is_empty(), "{found:?}");
 }
 
 #[test]

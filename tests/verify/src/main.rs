@@ -8,6 +8,7 @@
 //! Read next: [`tally`], and `.ci/run`, which calls this last.
 
 mod tally;
+mod tools;
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -23,12 +24,15 @@ Sets everything up under the target directory and runs every test.
 Usage: cargo verify [--rust-only | --e2e-only] [FILTER]
 
   --rust-only   only `cargo test --workspace`
-  --e2e-only    only `pytest tests/e2e`, on the local stack
+  --e2e-only    only `pytest tests/infra tests/e2e`: the template, and the local stack
   FILTER        only tests whose name contains it, in both
 
 The last line is `N passed, N failed`; the exit code is 0 only if tests ran and none failed.
 
 Example: cargo verify --rust-only same_id";
+
+/// Packages whose programs the end-to-end tests run.
+const PROGRAMS: &[&str] = &["signpost", "signpost-signer", "signpost-broadcaster"];
 
 /// What was asked for.
 #[derive(Debug, Default)]
@@ -106,8 +110,11 @@ fn verify(options: &Options) -> Result<Tally, String> {
     }
     if !options.rust_only {
         remark("Running the end-to-end tests");
+        let more = tools::install(&tools)?;
         let mut tests = Command::new(&tools.python);
-        tests.args(["-m", "pytest", "-p", "no:cacheprovider", "--color=no", "-v", "tests/e2e"]).envs(environment);
+        tests.args(["-m", "pytest", "-p", "no:cacheprovider", "--color=no", "-v", "tests/infra", "tests/e2e"]);
+        tests.envs(environment);
+        tests.env("SIGNPOST_NODE_TOOLS", &more.node).env("SIGNPOST_CHROMIUM", &more.chromium);
         if let Some(filter) = &options.filter {
             tests.args(["-k", filter]);
         }
@@ -130,16 +137,17 @@ fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// Builds the `signpost` command, which the end-to-end tests run, and says where it is.
+/// Builds the programs that the end-to-end tests run, and says where `signpost` is; the functions are beside it.
 fn program(root: &Path, tools: &Tools) -> Result<PathBuf, String> {
     remark("Building signpost");
     let built = cargo()
-        .args(["build", "--quiet", "--package", "signpost", "--bin", "signpost"])
+        .args(["build", "--quiet", "--bins"])
+        .args(PROGRAMS.iter().flat_map(|package| ["--package", package]))
         .current_dir(root)
         .status()
         .map_err(|error| format!("cannot run cargo: {error}"))?;
     if !built.success() {
-        return Err("signpost does not build".to_owned());
+        return Err("the programs do not build".to_owned());
     }
     let target = tools.directory.parent().ok_or("the local stack is not in a target directory")?;
     Ok(target.join("debug/signpost"))

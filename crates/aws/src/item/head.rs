@@ -6,7 +6,7 @@
 //! | `97:0xabc…` | `nonce#000000000042` | the request id of a slot |
 //! | `directory` | the account's name | its key: makes names unique, and lists accounts without a scan |
 
-use signpost_txmgr::account::{Head, SeenFee};
+use signpost_txmgr::account::{Head, SeenFee, Spend};
 use signpost_txmgr::units::{AccountKey, AccountName, Nonce, RequestId};
 
 use super::reader::{ItemError, Problem, Reader};
@@ -74,7 +74,10 @@ pub fn encode_head(head: &Head) -> Item {
         ("paused", AttributeValue::Bool(head.paused)),
         ("registeredAt", n(head.registered_at.0)),
     ]));
+    set(&mut entry, "retiredAt", head.retired_at.map(|at| n(at.0)));
     set(&mut entry, "fee", head.fee.as_ref().map(encode_seen_fee));
+    set(&mut entry, "unfundedSince", head.unfunded_since.map(|since| n(since.0)));
+    set(&mut entry, "spend", head.spend.as_ref().map(encode_spend));
     entry
 }
 
@@ -82,6 +85,12 @@ pub fn encode_head(head: &Head) -> Item {
 #[must_use]
 pub fn encode_seen_fee(fee: &SeenFee) -> AttributeValue {
     map([("gasPrice", s(fee.gas_price)), ("observedAt", n(fee.observed_at.0))])
+}
+
+/// What a head's spend window took.
+#[must_use]
+pub fn encode_spend(spend: &Spend) -> AttributeValue {
+    map([("windowStart", n(spend.window_start.0)), ("spent", s(spend.spent))])
 }
 
 /// Reads a head.
@@ -92,6 +101,10 @@ pub fn decode_head(entry: &Item) -> Result<Head, ItemError> {
         None => None,
         Some(fee) => Some(SeenFee { gas_price: fee.parsed("gasPrice")?, observed_at: fee.millis("observedAt")? }),
     };
+    let spend = match reader.map_if("spend")? {
+        None => None,
+        Some(spend) => Some(Spend { window_start: spend.millis("windowStart")?, spent: spend.parsed("spent")? }),
+    };
     let head = Head {
         account: reader.parsed("account")?,
         name: reader.parsed("name")?,
@@ -100,8 +113,14 @@ pub fn decode_head(entry: &Item) -> Result<Head, ItemError> {
         lowest_open_nonce: Nonce(reader.number("lowestOpenNonce")?),
         paused: reader.flag("paused")?,
         registered_at: reader.millis("registeredAt")?,
+        retired_at: reader.millis_if("retiredAt")?,
         fee,
+        unfunded_since: reader.millis_if("unfundedSince")?,
+        spend,
     };
+    if head.retired_at.is_some() && !head.paused {
+        return Err(reader.error("retiredAt", Problem::Contradicts("paused")));
+    }
     if head.lowest_open_nonce > head.next_nonce {
         return Err(reader.error("lowestOpenNonce", Problem::Contradicts("nextNonce")));
     }

@@ -28,7 +28,7 @@ pub use rejected::encode_rejected;
 
 use reader::Reader;
 use signpost_txmgr::record::{Record, Stored};
-use signpost_txmgr::units::Millis;
+use signpost_txmgr::units::{Millis, RequestId};
 
 /// The stored shape written today.
 pub const VERSION: u64 = 1;
@@ -61,6 +61,17 @@ pub fn decode_record(item: &Item) -> Result<Option<Box<Record>>, ItemError> {
         Stored::Record(record) => Some(record),
         Stored::Rejected(_) => None,
     })
+}
+
+/// The id and the time of a key of the index `byAccount`.
+pub(crate) fn decode_index_key(key: &Item) -> Result<(RequestId, Millis), ItemError> {
+    let reader = Reader::new(key);
+    Ok((reader.parsed("requestId")?, reader.millis("createdAt")?))
+}
+
+/// When an item may be deleted, read without reading the rest.
+pub(crate) fn expiry(item: &Item) -> Option<Millis> {
+    Reader::new(item).seconds_if("expiresAt").ok().flatten()
 }
 
 /// A text attribute.

@@ -7,13 +7,16 @@ use aws_sdk_dynamodb::types::{
 };
 use signpost_txmgr::account::{Head, SeenFee};
 use signpost_txmgr::ports::{PortError, RegisterVerdict};
-use signpost_txmgr::units::AccountKey;
+use signpost_txmgr::units::{AccountKey, Millis};
 
 use super::reserve::judge;
 use super::{DynamoStore, names, read};
 use crate::fault::AwsError;
 use crate::item::{Item, head, n, s};
 use crate::repeat::{repeat, repeat_if};
+
+const REGISTERED: &str = "attribute_exists(#account)";
+const REGISTERED_AND_NOT_RETIRED: &str = "attribute_exists(#account) AND attribute_not_exists(retiredAt)";
 
 impl DynamoStore {
     /// See [`signpost_txmgr::ports::Store::accounts`]. In order of their names.
@@ -110,23 +113,50 @@ impl DynamoStore {
 
     /// See [`signpost_txmgr::ports::Store::set_paused`].
     pub(super) async fn write_paused(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
+        // What was retired stays paused.
+        let condition = if paused { REGISTERED } else { REGISTERED_AND_NOT_RETIRED };
+        let paused = AttributeValue::Bool(paused);
+        self.note_on_head(account, condition, "SET #noted = :noted", "paused", Some(paused)).await
+    }
+
+    /// See [`signpost_txmgr::ports::Store::set_unfunded`].
+    pub(super) async fn write_unfunded(&self, account: &AccountKey, since: Option<Millis>) -> Result<(), PortError> {
+        let change = if since.is_some() { "SET #noted = :noted" } else { "REMOVE #noted" };
+        self.note_on_head(account, REGISTERED, change, "unfundedSince", since.map(|since| n(since.0))).await
+    }
+
+    /// Changes one attribute of a head, whatever it was.
+    async fn note_on_head(
+        &self,
+        account: &AccountKey,
+        condition: &str,
+        change: &str,
+        attribute: &str,
+        value: Option<AttributeValue>,
+    ) -> Result<(), PortError> {
         const OPERATION: &str = "UpdateItem";
-        let request = self
+        let mut request = self
             .client
             .update_item()
             .table_name(&self.tables.accounts)
             .set_key(Some(head::key(account, head::HEAD)))
-            .update_expression("SET #paused = :paused")
-            .condition_expression("attribute_exists(#account)")
-            .set_expression_attribute_names(Some(names(&["account", "paused"])))
-            .expression_attribute_values(":paused", AttributeValue::Bool(paused));
+            .update_expression(change)
+            .condition_expression(condition)
+            .set_expression_attribute_names(Some(names(&["account"])))
+            .expression_attribute_names("#noted", attribute)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        if let Some(value) = value {
+            request = request.expression_attribute_values(":noted", value);
+        }
         let Err(failure) = repeat(&self.backoff, OPERATION, || request.clone().send()).await else {
             return Ok(());
         };
         match failure.service() {
-            Some(UpdateItemError::ConditionalCheckFailedException(_)) => {
-                Err(AwsError::NotRegistered(account.to_string()).did_not_happen(OPERATION))
+            Some(UpdateItemError::ConditionalCheckFailedException(refused)) => Err(match refused.item() {
+                Some(_) => AwsError::Retired(account.to_string()),
+                None => AwsError::NotRegistered(account.to_string()),
             }
+            .did_not_happen(OPERATION)),
             Some(_) | None => Err(failure.into_port(OPERATION)),
         }
     }

@@ -5,6 +5,7 @@ use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{PutRequest, ReturnValuesOnConditionCheckFailure, WriteRequest};
 use signpost_txmgr::account::Head;
 use signpost_txmgr::ports::{Happened, PortError};
+use signpost_txmgr::told;
 use signpost_txmgr::units::{AccountKey, Millis, Nonce, RequestId};
 
 use super::{DynamoStore, names, read};
@@ -31,7 +32,7 @@ impl DynamoStore {
         slots.iter().map(|slot| read("Query", slot, head::decode_slot)).collect()
     }
 
-    async fn read_slot_items(
+    pub(super) async fn read_slot_items(
         &self,
         account: &AccountKey,
         from: Nonce,
@@ -102,7 +103,7 @@ impl DynamoStore {
             return Ok(false);
         }
         if let Err(error) = self.expire_slots(account, from, to, expires_at).await {
-            tracing::warn!(%account, %from, %to, %error, "slots left behind keep no expiry and stay");
+            tracing::warn!(%account, %from, %to, error = told(&error), "slots left behind keep no expiry and stay");
         }
         Ok(true)
     }

@@ -12,9 +12,10 @@
 //!   two leaves slot items behind. They cost storage and nothing else.
 //!
 //! IAM actions, each under `dynamodb:` and on both tables: `GetItem`, `BatchGetItem`, `Query`, `PutItem`,
-//! `UpdateItem`, `BatchWriteItem`. A transaction needs those of its parts.
+//! `UpdateItem`, `BatchWriteItem`. A transaction needs those of its parts. What an operator lists is read with
+//! `Query` on the index `byAccount`, and with `Scan` only where all of a table is asked for.
 //!
-//! Read in this order: [`reserve`], [`records`], [`lane`], [`accounts`]; then [`crate::kms`].
+//! Read in this order: [`reserve`], [`records`], [`lane`], [`accounts`], [`operator`]; then [`crate::kms`].
 
 use std::collections::HashMap;
 
@@ -32,6 +33,7 @@ use crate::repeat::Backoff;
 
 pub mod accounts;
 pub mod lane;
+pub mod operator;
 pub mod records;
 pub mod reserve;
 
@@ -85,6 +87,10 @@ impl Store for DynamoStore {
 
     async fn set_paused(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
         self.write_paused(account, paused).await
+    }
+
+    async fn set_unfunded(&self, account: &AccountKey, since: Option<Millis>) -> Result<(), PortError> {
+        self.write_unfunded(account, since).await
     }
 
     async fn observe_fee(&self, account: &AccountKey, fee: &SeenFee) -> Result<(), PortError> {

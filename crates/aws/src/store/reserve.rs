@@ -1,7 +1,8 @@
 //! The claim of slots: one transaction for a group of requests of one account.
 //!
 //! The head moves from n to n + k only if it still stands at n and is not paused; each request is put
-//! only where none is, or a rejection, or one whose time is over; each slot only where none is. Either
+//! only where none is, or a rejection, or one whose time is over; each slot only where none is. What
+//! the account has spent is set with the nonce: it was computed from the head that stood at n. Either
 //! all of it holds or nothing does. DynamoDB says for each item why not.
 
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
@@ -19,7 +20,7 @@ use crate::repeat::{Failure, repeat_if};
 const OPERATION: &str = "TransactWriteItems";
 /// Part of every token, to be changed with the shape of the transaction: the same token with another
 /// request is refused by DynamoDB for ten minutes.
-const TOKEN_VERSION: &str = "reserve.v1";
+const TOKEN_VERSION: &str = "reserve.v2";
 /// `Code` of a cancellation reason whose item was not to blame.
 const NOT_TO_BLAME: &str = "None";
 /// `Code` of a cancellation reason that is a verdict.
@@ -51,17 +52,23 @@ impl DynamoStore {
     fn head_write(&self, group: &Reservation) -> TransactWriteItem {
         let from = group.head.next_nonce;
         let count = u64::try_from(group.records.len()).expect("a group has at most 40 records");
-        let update = Update::builder()
+        let (change, named): (_, &[&str]) = match group.spend {
+            None => ("SET #nextNonce = :to", &["account", "nextNonce", "paused"]),
+            Some(_) => ("SET #nextNonce = :to, #spend = :spend", &["account", "nextNonce", "paused", "spend"]),
+        };
+        let mut update = Update::builder()
             .table_name(&self.tables.accounts)
             .set_key(Some(head::key(&group.head.account, head::HEAD)))
-            .update_expression("SET #nextNonce = :to")
+            .update_expression(change)
             .condition_expression("attribute_exists(#account) AND #nextNonce = :from AND #paused = :false")
-            .set_expression_attribute_names(Some(names(&["account", "nextNonce", "paused"])))
+            .set_expression_attribute_names(Some(names(named)))
             .expression_attribute_values(":from", n(from.0))
             .expression_attribute_values(":to", n(from.plus(count).0))
-            .expression_attribute_values(":false", AttributeValue::Bool(false))
-            .build()
-            .expect("table, key and expression are set");
+            .expression_attribute_values(":false", AttributeValue::Bool(false));
+        if let Some(spend) = &group.spend {
+            update = update.expression_attribute_values(":spend", head::encode_spend(spend));
+        }
+        let update = update.build().expect("table, key and expression are set");
         TransactWriteItem::builder().update(update).build()
     }
 
@@ -94,8 +101,8 @@ impl DynamoStore {
 /// with what became of it. 32 of at most 36 characters. The calldata is in it by its fingerprint and by
 /// the request's digest.
 fn token(group: &Reservation) -> String {
-    let Reservation { head, records } = group;
-    let text = format!("{TOKEN_VERSION}|{}|{}|{records:?}", head.account, head.next_nonce);
+    let Reservation { head, records, spend } = group;
+    let text = format!("{TOKEN_VERSION}|{}|{}|{spend:?}|{records:?}", head.account, head.next_nonce);
     let hash = Digest(sha256(text.as_bytes())).to_string();
     hash.chars().skip(2).take(32).collect()
 }

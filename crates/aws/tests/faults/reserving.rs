@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 use signpost_aws::item::head;
+use signpost_txmgr::account::{Reservation, Spend};
 use signpost_txmgr::ports::{Happened, PortError, RegisterVerdict, ReserveVerdict, Store as _};
+use signpost_txmgr::units::{Millis, Wei};
 
 use crate::script::{Script, Step};
 use crate::world::{self, json_of};
@@ -44,6 +46,25 @@ async fn one_transaction_claims_head_requests_and_slots() {
     assert_eq!(writes[0]["Update"]["ExpressionAttributeValues"][":to"], json!({ "N": "7" }));
     assert_eq!(writes[1]["Put"]["Item"]["requestId"], json!({ "S": "r-0" }));
     assert_eq!(writes[4]["Put"]["Item"]["item"], json!({ "S": "nonce#000000000006" }));
+}
+
+#[tokio::test]
+async fn what_is_spent_is_set_in_the_same_write_as_the_nonce_and_is_part_of_the_token() {
+    let spend = |spent: u64| Some(Spend { window_start: Millis(7), spent: Wei::from(spent) });
+    let script = Script::new([Step::ok("{}"), Step::ok("{}"), Step::ok("{}")]);
+    for spend in [None, spend(10), spend(11)] {
+        let group = Reservation { spend, ..world::group(1) };
+        assert_eq!(world::store(&script).reserve(&group).await.unwrap(), ReserveVerdict::Reserved);
+    }
+    let asked: Vec<Value> = script.asked().iter().map(crate::script::Asked::json).collect();
+    let update = |at: usize| &asked[at]["TransactItems"][0]["Update"];
+    assert_eq!(update(0)["UpdateExpression"], "SET #nextNonce = :to");
+    assert_eq!(update(1)["UpdateExpression"], "SET #nextNonce = :to, #spend = :spend");
+    let written = json!({ "M": { "windowStart": { "N": "7" }, "spent": { "S": "10" } } });
+    assert_eq!(update(1)["ExpressionAttributeValues"][":spend"], written);
+    assert_eq!(update(1)["ConditionExpression"], update(0)["ConditionExpression"], "the nonce stands for both");
+    let tokens: Vec<&Value> = asked.iter().map(|asked| &asked["ClientRequestToken"]).collect();
+    assert!(tokens[0] != tokens[1] && tokens[1] != tokens[2], "{tokens:?}");
 }
 
 #[tokio::test]

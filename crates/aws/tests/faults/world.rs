@@ -28,23 +28,15 @@ pub(crate) fn store(script: &Script) -> DynamoStore {
 }
 
 pub(crate) fn head(next_nonce: u64) -> Head {
-    Head {
-        account: AccountKey { chain_id: ChainId(97), address: key().public_key().address() },
-        name: "hot".parse().unwrap(),
-        kms_key_id: "key-1".parse().unwrap(),
-        next_nonce: Nonce(next_nonce),
-        lowest_open_nonce: Nonce(next_nonce),
-        paused: false,
-        registered_at: NOW,
-        fee: None,
-    }
+    let account = AccountKey { chain_id: ChainId(97), address: key().public_key().address() };
+    Head::new(account, "hot".parse().unwrap(), "key-1".parse().unwrap(), Nonce(next_nonce), NOW)
 }
 
 /// `r-0`, `r-1`, … from nonce 5 on.
 pub(crate) fn group(count: u64) -> Reservation {
     let head = head(5);
     let records = (0..count).map(|at| record(&head, at)).collect();
-    Reservation { head, records }
+    Reservation { head, records, spend: None }
 }
 
 fn record(head: &Head, at: u64) -> Record {

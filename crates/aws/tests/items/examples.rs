@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use signpost_aws::item::{self, Item, head};
-use signpost_txmgr::account::{Head, SeenFee};
+use signpost_txmgr::account::{Head, SeenFee, Spend};
 use signpost_txmgr::machine::{Event, apply};
 use signpost_txmgr::record::{
     Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Phase, Reason, Receipt, Record, Rejected, Revert, SendAnswer,
@@ -23,6 +23,11 @@ pub(crate) fn items() -> Vec<(String, Item)> {
     let id: RequestId = "order-4711".parse().unwrap();
     all.push(("head.v1".to_owned(), head::encode_head(&account)));
     all.push(("head-new.v1".to_owned(), head::encode_head(&Head { fee: None, paused: true, ..account.clone() })));
+    let retired = Head { paused: true, retired_at: Some(Millis(1_790_000_000_999)), ..account.clone() };
+    all.push(("head-retired.v1".to_owned(), head::encode_head(&Head { lowest_open_nonce: Nonce(43), ..retired })));
+    all.push(("head-spend.v1".to_owned(), head::encode_head(&spending())));
+    let unfunded = Head { unfunded_since: Some(Millis(1_790_000_001_234)), ..account.clone() };
+    all.push(("head-unfunded.v1".to_owned(), head::encode_head(&unfunded)));
     all.push(("slot.v1".to_owned(), head::encode_slot(&account.account, Nonce(42), &id)));
     all.push(("name.v1".to_owned(), head::encode_name(&account.name, &account.account)));
     all
@@ -37,8 +42,18 @@ pub(crate) fn head() -> Head {
         lowest_open_nonce: Nonce(40),
         paused: false,
         registered_at: Millis(1_789_000_000_123),
+        retired_at: None,
         fee: Some(SeenFee { gas_price: Wei::from(50_000_000), observed_at: Millis(1_790_000_000_456) }),
+        unfunded_since: None,
+        spend: None,
     }
+}
+
+/// Spending is limited.
+pub(crate) fn spending() -> Head {
+    let spend =
+        Spend { window_start: Millis(1_790_000_000_789), spent: "123456789012345678901234567890".parse().unwrap() };
+    Head { spend: Some(spend), ..head() }
 }
 
 /// Every state with its name.

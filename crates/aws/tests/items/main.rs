@@ -21,7 +21,9 @@ use std::path::PathBuf;
 use aws_sdk_dynamodb::types::AttributeValue;
 use proptest::prelude::*;
 use signpost_aws::item::{self, Item, MUTABLE, Problem, head};
+use signpost_txmgr::account::Head;
 use signpost_txmgr::record::Stored;
+use signpost_txmgr::units::Millis;
 use signpost_txmgr::wire::RequestStatus;
 
 fn goldens() -> BTreeMap<String, Item> {
@@ -72,8 +74,10 @@ fn requests_are_read_back_as_they_were_written() {
     for (name, stored) in examples::requests() {
         assert_eq!(item::decode(&item::encode(&stored)), Ok(stored), "{name}");
     }
-    let account = examples::head();
-    assert_eq!(head::decode_head(&head::encode_head(&account)), Ok(account));
+    let unfunded = Head { unfunded_since: Some(Millis(7)), ..examples::head() };
+    for account in [examples::head(), examples::spending(), unfunded] {
+        assert_eq!(head::decode_head(&head::encode_head(&account)), Ok(account));
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use serde_json::json;
 use signpost_host::consumer::Stop;
+use signpost_host::observe::{self, Logs};
 use signpost_txmgr::broadcaster::Finality;
 use signpost_txmgr::signature::PublicKey;
 use signpost_txmgr::units::ChainId;
@@ -16,13 +17,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::account::{Asked, register};
-use super::worker::log_to_file;
 use super::{CommandError, Session, asked_to_stop, told};
 use crate::aws::{self, LOOPBACK_REGION, Target};
 use crate::config::{
-    BROADCASTER_CONCURRENCY, Chain, Config, Queues, SIGNER_CONCURRENCY, SendTo, Tables, Timing, Worker,
+    BROADCASTER_CONCURRENCY, Chain, Config, Observe, Queues, SIGNER_CONCURRENCY, SendTo, Tables, Timing, Worker,
 };
 use crate::find;
+use crate::stack::gates::Scripts;
 use crate::stack::provision::{self, Resources, Wanted};
 use crate::stack::servers::{LocalStack, Options};
 use crate::stack::setup;
@@ -48,9 +49,16 @@ Examples:
   signpost dev --account hot --account treasury --aws-port 14566
   signpost dev --rpc-url http://127.0.0.1:8545
   signpost dev --json | head -1 | jq -r .signingQueueUrl
+  signpost dev --gate                                   # as strict as BSC
+  signpost dev --gate --gate-nodes 3 --gate-faults all --gate-seed 7
 
 While it runs, the other commands find it by themselves. Any AWS client does with
-AWS_ENDPOINT_URL, AWS_REGION=us-east-1 and any credentials.";
+AWS_ENDPOINT_URL, AWS_REGION=us-east-1 and any credentials.
+
+With --gate, workers and clients reach both servers through proxies: the chain's applies BSC's rules
+in BSC's words (what anvil takes and BSC refuses), and either can be told to fail, by a script:
+  {\"bsc\": [{\"fault\": \"silentDrop\", \"probability\": 0.1}], \"aws\": {\"faults\": \"all\"}}
+POST a script to URL/_gate/script while it runs (`[]` ends all faults); GET URL/_gate/stats counts.";
 
 /// `signpost dev`
 #[derive(Debug, clap::Args)]
@@ -74,9 +82,28 @@ pub struct Arguments {
     /// Port for the chain; else 8545, or a free one
     #[arg(long, value_name = "PORT")]
     rpc_port: Option<u16>,
+    #[command(flatten)]
+    gates: GateOptions,
     /// One JSON line on stdout when it is ready
     #[arg(long)]
     json: bool,
+}
+
+// What stands in front of the servers.
+#[derive(Debug, clap::Args)]
+struct GateOptions {
+    /// Put gates in front: BSC's rules on the chain, and faults if asked for
+    #[arg(long)]
+    gate: bool,
+    /// Nodes of the chain's gate, each with faults of its own
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "gate", value_parser = clap::value_parser!(u8).range(1..=16))]
+    gate_nodes: u8,
+    /// `none`, `all`, or a file with a script, in force once the stack is ready
+    #[arg(long, value_name = "FAULTS", default_value = "none", requires = "gate")]
+    gate_faults: String,
+    /// Seed of the faults' chance
+    #[arg(long, value_name = "SEED", default_value_t = 0, requires = "gate")]
+    gate_seed: u64,
 }
 
 /// A provisioned local stack.
@@ -109,17 +136,25 @@ pub struct Account {
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let options =
         Options { aws_port: arguments.aws_port, rpc_port: arguments.rpc_port, rpc_url: arguments.rpc_url.clone() };
+    // Read before anything takes time.
+    let scripts = Scripts::read(&arguments.gates.gate_faults, arguments.gates.gate_seed)?;
     let mut stack = start(&options).await?;
     let asked = asked_to_stop()?;
     let (order, stop) = watch::channel(false);
     let mut working = None;
     let running = async {
+        if arguments.gates.gate {
+            stack.put_gates(arguments.gates.gate_nodes.into()).await?;
+        }
         let wanted = Wanted { fifo: !arguments.standard_queue, ..Wanted::default() };
         let ready = prepare(&stack, &wanted, &arguments.account).await?;
         if !arguments.no_worker {
             working = Some(start_worker(&stack, &ready, stop).await?);
         }
         publish_config(&ready)?;
+        if let Some(gates) = &stack.gates {
+            gates.inject(&scripts);
+        }
         announce(&stack, &ready, arguments.json);
         Err::<ExitCode, CommandError>(stack.ended().await.into())
     };
@@ -139,10 +174,13 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
 
 /// Starts a worker in this process, with its log beside the servers'.
 pub async fn start_worker(stack: &LocalStack, ready: &Ready, stop: Stop) -> Result<JoinHandle<()>, CommandError> {
-    log_to_file(stack.directory.join("worker.log"))?;
+    let observing = observe::start(&ready.config.observe, Logs::File(stack.directory.join("worker.log")))?;
     let session = Session { config: ready.config.clone(), sdk: ready.sdk.clone() };
     let worker = Box::pin(crate::worker::Worker::new(session, Stage::All)).await?;
-    Ok(tokio::spawn(worker.run(stop)))
+    Ok(tokio::spawn(async move {
+        worker.run(stop).await;
+        observing.end().await;
+    }))
 }
 
 /// Waits for a worker that was told to stop, but not longer than a person would.
@@ -234,7 +272,7 @@ fn config(stack: &LocalStack, made: &Resources, policy_file: PathBuf, chain_id: 
         endpoint: Some(stack.aws_endpoint.clone()),
         chain: Chain {
             chain_id,
-            rpc_urls: vec![stack.rpc.url().to_owned()],
+            rpc_urls: stack.rpc_urls.clone(),
             send_to: SendTo::All,
             fee_floor_wei: FEE_FLOOR_WEI,
             fee_ceiling_wei: None,
@@ -256,6 +294,7 @@ fn config(stack: &LocalStack, made: &Resources, policy_file: PathBuf, chain_id: 
             broadcaster_concurrency: BROADCASTER_CONCURRENCY,
             visibility_s: VISIBILITY_S,
         },
+        observe: Observe::default(),
     }
 }
 
@@ -284,18 +323,21 @@ fn announce(stack: &LocalStack, ready: &Ready, as_json: bool) {
     let made = &ready.resources;
     if as_json {
         let accounts = ready.accounts.iter().map(|account| json!({ "name": account.name, "address": account.address }));
-        say(json!({
+        let mut line = json!({
             "awsEndpoint": stack.aws_endpoint,
             "region": LOOPBACK_REGION,
             "signingQueueUrl": made.signing_url,
             "requestsTable": made.requests_table,
             "accountsTable": made.accounts_table,
             "outcomeTopicArn": made.outcomes_arn,
-            "rpcUrl": stack.rpc.url(),
+            "rpcUrl": stack.rpc_urls.first(),
             "configFile": ready.config_file,
             "accounts": accounts.collect::<Vec<_>>(),
-        })
-        .to_string());
+        });
+        if let Some(gates) = &stack.gates {
+            line["gate"] = gates.shown();
+        }
+        say(line.to_string());
         return;
     }
     say("\nReady. Ctrl-C stops everything.\n");
@@ -306,7 +348,7 @@ fn announce(stack: &LocalStack, ready: &Ready, as_json: bool) {
         ("requests table", &made.requests_table),
         ("accounts table", &made.accounts_table),
         ("outcome topic", &made.outcomes_arn),
-        ("chain", stack.rpc.url()),
+        ("chain", &stack.rpc_urls.join(" ")),
         ("chain id", &ready.config.chain.chain_id.to_string()),
         ("configuration", &ready.config_file.display().to_string()),
         ("logs in", &stack.directory.display().to_string()),

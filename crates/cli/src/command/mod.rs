@@ -3,23 +3,38 @@
 //! Read next: [`demo`], which uses all of it, or [`worker`].
 
 pub mod account;
+pub mod audit;
+pub mod bench;
+pub mod bump;
 pub mod cancel;
+pub mod completions;
+pub mod confirm;
+pub mod console;
 pub mod demo;
 pub mod dev;
+pub mod doctor;
+pub mod export;
+pub mod policy;
+pub mod redrive;
+pub mod republish;
+pub mod requests;
 pub mod status;
 pub mod submit;
 pub mod watch;
+pub mod when;
 pub mod worker;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use signpost_client::{NotSent, ReadError};
 pub use signpost_host::session::{Session, connect};
 use signpost_host::start::StartError;
 pub use signpost_host::told;
 use signpost_txmgr::ports::PortError;
 use signpost_txmgr::units::RequestId;
 
+use crate::aws;
 use crate::config::{Config, ConfigError};
 use crate::find::find;
 use crate::stack::StackError;
@@ -73,21 +88,46 @@ pub enum CommandError {
     Signals(#[source] std::io::Error),
 }
 
+impl From<NotSent> for CommandError {
+    fn from(error: NotSent) -> Self {
+        let reason = match error {
+            NotSent::Call(error) => aws::reason(&error),
+            NotSent::Refused { .. } | NotSent::Unanswered | NotSent::NotTried => error.to_string(),
+        };
+        Self::Aws { operation: "SendMessageBatch", reason }
+    }
+}
+
+impl From<ReadError> for CommandError {
+    fn from(error: ReadError) -> Self {
+        let reason = match error {
+            ReadError::Call(error) => aws::reason(&error),
+            ReadError::Item(error) => told(&error),
+        };
+        Self::Aws { operation: "GetItem", reason }
+    }
+}
+
 impl CommandError {
     /// What the program ends with.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(_)
             | Self::Input(_)
-            | Self::Start(StartError::Policy { .. } | StartError::WrongChain { .. } | StartError::Chain(_)) => {
-                ExitCode::from(MISUSE)
-            }
+            | Self::Start(
+                StartError::Configuration(_)
+                | StartError::Policy { .. }
+                | StartError::WrongChain { .. }
+                | StartError::Metrics(_)
+                | StartError::Traces(_)
+                | StartError::Chain(_),
+            ) => ExitCode::from(MISUSE),
             Self::Stack(_)
             | Self::File { .. }
             | Self::Aws { .. }
             | Self::Port(_)
             | Self::Unknown(_)
-            | Self::Start(StartError::Accounts(_))
+            | Self::Start(StartError::Accounts(_) | StartError::Secret(_) | StartError::LogFile { .. })
             | Self::Demo(_)
             | Self::Signals(_) => ExitCode::FAILURE,
         }

@@ -3,18 +3,14 @@
 //! Any backend does the same with `GetItem`; this only prints it for people.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
-use signpost_txmgr::ports::Store;
-use signpost_txmgr::units::RequestId;
-use signpost_txmgr::wire::{RequestStatus, Status, WireAttempt, WireFee};
+use signpost_client::Client;
+use signpost_txmgr::units::{Millis, RequestId};
+use signpost_txmgr::wire::{RequestStatus, Status, WireAttempt, WireFee, WireKind};
 
-use super::{CommandError, ConfigOption, asked_to_stop, request_id, told};
+use super::{CommandError, ConfigOption, asked_to_stop, request_id, told, when};
 use crate::terminal::{Colour, paint, remark, say};
 use crate::{clock, world};
-
-/// Between two reads while watching: a phase takes longer than a block, 450 ms on BSC.
-const READ_EVERY: Duration = Duration::from_millis(200);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -45,15 +41,15 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let id = request_id(&arguments.id)?;
     let session = arguments.config.open().await?;
-    let store = world::store(&session);
+    let client = world::client(&session);
     if arguments.watch {
         let asked = asked_to_stop()?;
         return tokio::select! {
-            followed = follow(&store, &id, arguments.json) => followed,
+            followed = follow(&client, &id, arguments.json) => followed,
             () = asked => Ok(ExitCode::FAILURE),
         };
     }
-    let Some(status) = read(&store, &id).await? else {
+    let Some(status) = client.status(&id).await? else {
         let table = &session.config.tables.requests;
         let way_out = "it may still be in the signing queue; --watch waits for it";
         return Err(CommandError::Unknown(format!("no request {id} in table {table}; {way_out}")));
@@ -66,32 +62,21 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn read(store: &impl Store, id: &RequestId) -> Result<Option<RequestStatus>, CommandError> {
-    let found = store.load(std::slice::from_ref(id)).await?;
-    Ok(found.first().map(RequestStatus::of))
-}
-
-async fn follow(store: &impl Store, id: &RequestId, json: bool) -> Result<ExitCode, CommandError> {
-    let mut version = None;
+async fn follow(client: &Client, id: &RequestId, json: bool) -> Result<ExitCode, CommandError> {
+    let mut changes = client.follow(id);
     loop {
-        match read(store, id).await {
-            Ok(Some(status)) if version != Some((status.version, status.published_at)) => {
-                version = Some((status.version, status.published_at));
+        match changes.next().await {
+            Ok(Some(status)) => {
                 say(if json { as_json(&status)? } else { step_line(&status) });
                 if status.published_at.is_some() {
                     let confirmed = status.status == Status::Confirmed;
                     return Ok(if confirmed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
                 }
             }
-            Ok(None) if version.is_none() => {
-                version = Some((0, None));
-                remark(format!("{id} is not in the table yet"));
-            }
-            Ok(Some(_) | None) => {}
+            Ok(None) => remark(format!("{id} is not in the table yet")),
             // A read that failed says nothing about the request; the next may succeed.
-            Err(error) => remark(told(&error)),
+            Err(error) => remark(told(&CommandError::from(error))),
         }
-        tokio::time::sleep(READ_EVERY).await;
     }
 }
 
@@ -126,9 +111,24 @@ fn seconds(ms: u64) -> String {
     format!("{}.{:03} s", ms / 1_000, ms % 1_000)
 }
 
+/// All that is known: the request, then what happened to it, in order.
 fn lines(status: &RequestStatus, now: u64) -> Vec<String> {
-    let after = |at: u64| format!("{} after it was accepted", seconds(at.saturating_sub(status.created_at)));
-    let mut rows: Vec<(&str, Option<String>)> = vec![
+    let mut lines = facts(status);
+    lines.push(format!(
+        "{:<14}{} ({} ago)",
+        "accepted",
+        when::date(Millis(status.created_at)),
+        when::span(now.saturating_sub(status.created_at))
+    ));
+    if status.status != Status::Rejected {
+        lines.push(String::new());
+        lines.extend(timeline(status));
+    }
+    lines
+}
+
+fn facts(status: &RequestStatus) -> Vec<String> {
+    let rows: Vec<(&str, Option<String>)> = vec![
         ("request", Some(status.request_id.clone())),
         ("status", Some(paint(colour(status.status), status.status.as_str()))),
         ("reason", status.reason.as_ref().map(|reason| format!("{}: {}", reason.code, reason.message))),
@@ -149,24 +149,86 @@ fn lines(status: &RequestStatus, now: u64) -> Vec<String> {
         ("gas used", status.gas_used.map(|gas| gas.to_string())),
         ("contract", status.contract_address.clone()),
     ];
-    for attempt in &status.attempts {
-        rows.push(("attempt", Some(attempt_line(attempt))));
-    }
-    rows.push(("accepted", Some(format!("{} ago", seconds(now.saturating_sub(status.created_at))))));
-    rows.push(("settled", status.settled_at.map(after)));
-    rows.push(("published", status.published_at.map(after)));
     rows.into_iter().filter_map(|(name, value)| Some(format!("{name:<14}{}", value?))).collect()
 }
 
-fn attempt_line(attempt: &WireAttempt) -> String {
-    let kind = serde_json::to_value(attempt.kind).ok();
-    let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default();
-    let price = match &attempt.fee {
-        WireFee::Legacy { gas_price } => gas_price,
-        WireFee::Dynamic { max_fee_per_gas, .. } => max_fee_per_gas,
+/// What happened, when, counted from when it was accepted. An attempt's answer is the last that was news.
+fn timeline(status: &RequestStatus) -> Vec<String> {
+    let mut steps =
+        vec![(status.created_at, "reserved".to_owned(), status.nonce.map(|nonce| format!("nonce {nonce}")))];
+    for (number, attempt) in status.attempts.iter().enumerate() {
+        let kind = match attempt.kind {
+            WireKind::Execute if number == 0 => "signed",
+            WireKind::Execute => "bumped",
+            WireKind::Cancel => "cancel signed",
+        };
+        steps.push((
+            attempt.signed_at,
+            kind.to_owned(),
+            Some(format!("attempt {number}: {}, {}", attempt.tx_hash, price(attempt))),
+        ));
+        if let Some(at) = attempt.sent_at {
+            steps.push((at, "sent".to_owned(), Some(format!("attempt {number}: {}", answer(attempt)))));
+        }
+    }
+    steps.extend(status.settled_at.map(|at| {
+        (
+            at,
+            status.status.as_str().to_owned(),
+            status.block_number.map(|block| format!("in block {block}, which is final")),
+        )
+    }));
+    steps.extend(status.published_at.map(|at| (at, "published".to_owned(), None)));
+    steps.sort_by_key(|(at, ..)| *at);
+    if status.status == Status::Mined {
+        steps.push((
+            status.updated_at,
+            "mined".to_owned(),
+            status.block_number.map(|block| format!("in block {block}, not final yet")),
+        ));
+    }
+    let line = |(at, name, more): (u64, String, Option<String>)| {
+        let since = seconds(at.saturating_sub(status.created_at));
+        format!("{:>12}  {name:<14}{}", format!("+{since}"), more.unwrap_or_default()).trim_end().to_owned()
     };
-    let answer = attempt.answer.as_deref().unwrap_or("not sent");
-    format!("{kind} {} at {price} wei, {answer}", attempt.tx_hash)
+    let mut lines: Vec<String> = steps.into_iter().map(line).collect();
+    lines.extend(
+        status
+            .attempts
+            .iter()
+            .enumerate()
+            .filter(|(_, attempt)| attempt.sent_at.is_none())
+            .map(|(number, _)| format!("{:>12}  {:<14}attempt {number}", "", "not sent yet")),
+    );
+    lines
+}
+
+fn price(attempt: &WireAttempt) -> String {
+    match &attempt.fee {
+        WireFee::Legacy { gas_price } => format!("{gas_price} wei per gas"),
+        WireFee::Dynamic { max_fee_per_gas, max_priority_fee_per_gas } => {
+            format!("{max_fee_per_gas} wei per gas, priority {max_priority_fee_per_gas}")
+        }
+    }
+}
+
+/// What the node's words meant, and the words.
+fn answer(attempt: &WireAttempt) -> String {
+    let meaning = match attempt.answer.as_deref().unwrap_or_default() {
+        "accepted" => "a node took it",
+        "alreadyKnown" => "a node had it already",
+        "nonceTooLow" => "a node says the nonce is used",
+        "retry" => "a node wants it later",
+        "underpriced" => "a node wants a higher price",
+        "funds" => "the account cannot pay; it waits",
+        "refused" => "a node refuses it for good; it is cancelled",
+        "misconfigured" => "a node says we are misconfigured; the account is paused",
+        _ => "no usable answer: it may be out there",
+    };
+    match attempt.answer_message.as_deref().filter(|words| !words.is_empty() && !words.starts_with("0x")) {
+        Some(words) => format!("{meaning} (\"{words}\")"),
+        None => meaning.to_owned(),
+    }
 }
 
 /// Calldata may be 128 KiB; a screen is not.

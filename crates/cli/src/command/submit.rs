@@ -7,22 +7,12 @@ use std::io::{self, BufRead as _, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use serde_json::{Map, Value, json};
-use signpost_txmgr::request::Message;
-use signpost_txmgr::units::sha256;
+use signpost_client::{Body, NotSent};
 
 use super::{CommandError, ConfigOption};
-use crate::config::is_fifo;
 use crate::terminal::{remark, say};
-use crate::{aws, clock};
-
-/// Messages of one `SendMessageBatch`, the most SQS takes.
-const BATCH_MAX: usize = 10;
-/// Bytes of one `SendMessageBatch` that every SQS takes.
-const BATCH_BYTES_MAX: usize = 262_144;
-/// Group of requests that name no account: they all mean the same one.
-const NO_ACCOUNT: &str = "-";
+use crate::{aws, clock, world};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -95,46 +85,42 @@ pub struct Arguments {
 
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
-    let bodies = bodies(&arguments)?;
-    if !arguments.unchecked {
-        check(&bodies)?;
-    }
+    let texts = bodies(&arguments)?;
+    let bodies = if arguments.unchecked { texts.into_iter().map(Body::unchecked).collect() } else { checked(texts)? };
     let session = arguments.config.open().await?;
-    let sqs = aws_sdk_sqs::Client::new(&session.sdk);
-    let queue = &session.config.queues.signing_url;
-    let mut refused = false;
-    for batch in batches(&bodies) {
-        for (body, sent) in batch.iter().zip(send(&sqs, queue, batch).await?) {
-            refused |= sent.is_err();
-            show(body, &sent, arguments.json);
-        }
+    let sent = world::client(&session).send_all(&bodies).await;
+    for (body, sent) in bodies.iter().zip(&sent) {
+        show(body, sent, arguments.json);
     }
-    Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if sent.iter().all(Result::is_ok) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn show(body: &str, sent: &Result<String, String>, as_json: bool) {
-    let id = field(body, "requestId").unwrap_or_else(|| "(without id)".to_owned());
+fn show(body: &Body, sent: &Result<String, NotSent>, as_json: bool) {
+    let id = body.id().unwrap_or("(without id)");
+    let reason = |error: &NotSent| match error {
+        NotSent::Call(error) => aws::reason(error),
+        NotSent::Refused { .. } | NotSent::Unanswered | NotSent::NotTried => error.to_string(),
+    };
     match sent {
         Ok(message_id) if as_json => say(json!({ "requestId": id, "messageId": message_id }).to_string()),
         Ok(_) => say(format!("sent {id}")),
-        Err(reason) if as_json => say(json!({ "requestId": id, "error": reason }).to_string()),
-        Err(reason) => remark(format!("not sent {id}: {reason}")),
+        Err(error) if as_json => say(json!({ "requestId": id, "error": reason(error) }).to_string()),
+        Err(error) => remark(format!("not sent {id}: {}", reason(error))),
     }
 }
 
 /// Reads the requests as the signer will. If it would refuse one, none is sent: what was mistyped
 /// needs no round trip, and what looks like a secret does not get into a queue.
-fn check(bodies: &[String]) -> Result<(), CommandError> {
-    let problems: Vec<String> = bodies
-        .iter()
-        .zip(1_usize..)
-        .filter_map(|(body, place)| {
-            let refused = Message::parse(body).err()?;
-            Some(format!("request {place}: {}: {refused}", refused.code.as_str()))
-        })
-        .collect();
+fn checked(texts: Vec<String>) -> Result<Vec<Body>, CommandError> {
+    let (mut bodies, mut problems) = (Vec::new(), Vec::new());
+    for (text, place) in texts.into_iter().zip(1_usize..) {
+        match Body::parse(text) {
+            Ok(body) => bodies.push(body),
+            Err(refused) => problems.push(format!("request {place}: {}: {refused}", refused.code.as_str())),
+        }
+    }
     if problems.is_empty() {
-        return Ok(());
+        return Ok(bodies);
     }
     let way_out = "nothing was sent; mend it, or send it all the same with --unchecked";
     Err(CommandError::Input(format!("{}\n{way_out}", problems.join("\n"))))
@@ -194,77 +180,6 @@ fn body_of(arguments: &Arguments) -> Result<String, CommandError> {
     Ok(Value::Object(body).to_string())
 }
 
-/// Splits messages into what one call takes, keeping their order.
-pub fn batches(bodies: &[String]) -> Vec<&[String]> {
-    let mut batches = Vec::new();
-    let mut rest = bodies;
-    while !rest.is_empty() {
-        let mut bytes = 0_usize;
-        let fitting = rest.iter().take(BATCH_MAX).take_while(|body| {
-            bytes = bytes.saturating_add(body.len());
-            bytes <= BATCH_BYTES_MAX
-        });
-        // A message that is too large by itself goes alone: SQS will say so.
-        let (batch, after) = rest.split_at(fitting.count().max(1));
-        batches.push(batch);
-        rest = after;
-    }
-    batches
-}
-
-/// Sends one batch; for each message its id, or why SQS did not take it.
-pub async fn send(
-    sqs: &aws_sdk_sqs::Client,
-    queue: &str,
-    batch: &[String],
-) -> Result<Vec<Result<String, String>>, CommandError> {
-    send_in(sqs, queue, batch, None).await
-}
-
-/// Sends one batch, in this FIFO group where the bodies name none.
-pub async fn send_in(
-    sqs: &aws_sdk_sqs::Client,
-    queue: &str,
-    batch: &[String],
-    group: Option<&str>,
-) -> Result<Vec<Result<String, String>>, CommandError> {
-    let mut call = sqs.send_message_batch().queue_url(queue);
-    for (at, body) in batch.iter().enumerate() {
-        let mut entry = SendMessageBatchRequestEntry::builder().id(at.to_string()).message_body(body);
-        if is_fifo(queue) {
-            // The same body within five minutes is the same message; the request id guards beyond.
-            entry = entry
-                .message_group_id(field(body, "account").unwrap_or_else(|| group.unwrap_or(NO_ACCOUNT).to_owned()))
-                .message_deduplication_id(hex::encode(sha256(body.as_bytes())));
-        }
-        call = call.entries(entry.build().expect("id and body are set"));
-    }
-    let answer = call
-        .send()
-        .await
-        .map_err(|error| CommandError::Aws { operation: "SendMessageBatch", reason: aws::reason(&error) })?;
-    let lost = || Err("SQS said nothing about it; send it again".to_owned());
-    let mut sent: Vec<Result<String, String>> = batch.iter().map(|_| lost()).collect();
-    let mut note = |id: &str, result: Result<String, String>| {
-        if let Some(slot) = id.parse().ok().and_then(|at: usize| sent.get_mut(at)) {
-            *slot = result;
-        }
-    };
-    for entry in answer.successful {
-        note(&entry.id, Ok(entry.message_id));
-    }
-    for entry in answer.failed {
-        note(&entry.id, Err(format!("{}: {}", entry.code, entry.message.unwrap_or_default())));
-    }
-    Ok(sent)
-}
-
-/// A text field of a body, if the body is a JSON object that has it.
-fn field(body: &str, name: &str) -> Option<String> {
-    let body: Value = serde_json::from_str(body).ok()?;
-    body.get(name)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
-}
-
 #[cfg(test)]
 mod tests {
     use clap::{Args as _, FromArgMatches as _};
@@ -302,22 +217,9 @@ mod tests {
     fn what_the_signer_would_refuse_is_not_sent() {
         let good =
             body_of(&parsed(&["--id", "a-1", "--to", &format!("0x{:040}", 1), "--gas", "21000"]).unwrap()).unwrap();
-        assert!(check(std::slice::from_ref(&good)).is_ok());
-        let told = check(&[good, "{\"privateKey\":\"0xabc\"}".to_owned()]).unwrap_err().to_string();
+        assert!(checked(vec![good.clone()]).is_ok());
+        let told = checked(vec![good, "{\"privateKey\":\"0xabc\"}".to_owned()]).unwrap_err().to_string();
         assert!(told.contains("request 2:") && told.contains("--unchecked"), "{told}");
         assert!(!told.contains("0xabc"), "{told}");
-    }
-
-    #[test]
-    fn batches_keep_the_order_and_the_limits() {
-        let small: Vec<String> = (0..25).map(|at| at.to_string()).collect();
-        let sizes: Vec<usize> = batches(&small).iter().map(|batch| batch.len()).collect();
-        assert_eq!(sizes, [10, 10, 5]);
-        assert_eq!(batches(&small).concat(), small);
-
-        let large = vec!["x".repeat(200_000), "y".repeat(100_000), "z".repeat(300_000), "1".to_owned()];
-        let sizes: Vec<usize> = batches(&large).iter().map(|batch| batch.len()).collect();
-        assert_eq!(sizes, [1, 1, 1, 1]);
-        assert_eq!(batches(&large).concat(), large);
     }
 }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message, QueueAttributeName};
 use serde_json::{Value, json};
+use signpost_client::outcome;
 use signpost_txmgr::wire::{OutcomeMessage, Status};
 
 use super::{CommandError, ConfigOption, asked_to_stop};
@@ -84,7 +85,7 @@ async fn follow(tail: &Tail, arguments: &Arguments) -> Result<(), CommandError> 
 }
 
 fn show(body: &str, as_json: bool) {
-    match serde_json::from_str::<OutcomeMessage>(body) {
+    match outcome::parse(body) {
         Ok(outcome) if !as_json => say(line(&outcome)),
         Ok(_) | Err(_) => say(body),
     }

@@ -90,6 +90,11 @@ impl Leashed {
         self.name
     }
 
+    /// The process group it runs in, with its supervisor; `None` once it is gone.
+    pub fn group(&self) -> Option<u32> {
+        self.supervisor.id()
+    }
+
     /// Where its output goes.
     pub fn log(&self) -> &Path {
         &self.log

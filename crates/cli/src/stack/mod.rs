@@ -6,8 +6,10 @@
 //! is stopped: every start is a fresh, empty AWS account and a fresh chain.
 //!
 //! Read in this order: [`place`] (where), [`setup`] (what is installed), [`leash`] (processes that die
-//! with us), [`servers`] (ministack and anvil), [`provision`] (queues, tables, topic, key).
+//! with us), [`servers`] (ministack and anvil), [`gates`] (what stands before them if asked for),
+//! [`provision`] (queues, tables, topic, key).
 
+pub mod gates;
 pub mod leash;
 pub mod place;
 pub mod provision;
@@ -101,6 +103,17 @@ pub enum StackError {
         /// Its log.
         log: PathBuf,
     },
+    /// The gates' faults cannot be read.
+    #[error("{path} is no script of faults for the gates: {reason}", path = path.display())]
+    Script {
+        /// The file, or the word in its place.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A gate could not be put up.
+    #[error("cannot put up a gate")]
+    Gate(#[from] signpost_gate::GateError),
     /// The HTTP client could not be built.
     #[error("cannot make an HTTP client")]
     Http(#[source] reqwest::Error),

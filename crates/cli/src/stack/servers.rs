@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::StackError;
+use super::gates::Gates;
 use super::leash::{Leashed, Server};
 use super::setup::{Tools, file};
 use crate::clock::Stopwatch;
@@ -52,10 +53,14 @@ pub struct Options {
 pub struct LocalStack {
     /// Directory of this run: logs and whatever the servers write.
     pub directory: PathBuf,
-    /// Endpoint of every AWS service.
+    /// Endpoint of every AWS service, as clients are to use it.
     pub aws_endpoint: String,
-    /// The node.
+    /// The nodes, as clients are to use them.
+    pub rpc_urls: Vec<String>,
+    /// The node itself.
     pub rpc: Rpc,
+    /// What stands before both, if anything does.
+    pub gates: Option<Gates>,
     ministack: Leashed,
     anvil: Option<Leashed>,
     /// Held as long as the servers run; tells later runs that the directory is in use.
@@ -102,7 +107,18 @@ impl LocalStack {
         progress.end(started.is_ok());
         let ((ministack, aws_port), (anvil, rpc)) = started?;
         let aws_endpoint = format!("http://127.0.0.1:{aws_port}");
-        Ok(Self { directory, aws_endpoint, rpc, ministack, anvil, _in_use: in_use })
+        let rpc_urls = vec![rpc.url.clone()];
+        Ok(Self { directory, aws_endpoint, rpc_urls, rpc, gates: None, ministack, anvil, _in_use: in_use })
+    }
+
+    /// Puts gates in front of both, with so many nodes. Whoever asks for the endpoints from now on is
+    /// led through them.
+    pub async fn put_gates(&mut self, nodes: usize) -> Result<(), StackError> {
+        let gates = Gates::start(&self.aws_endpoint, &self.rpc.url, self.rpc.chain_id().await?, nodes).await?;
+        self.aws_endpoint = gates.aws_endpoint();
+        self.rpc_urls = gates.rpc_urls();
+        self.gates = Some(gates);
+        Ok(())
     }
 
     /// Ends both and waits until they are gone.
@@ -246,6 +262,11 @@ pub struct Rpc {
 }
 
 impl Rpc {
+    /// A node at a URL. Connects to nothing yet.
+    pub fn at(url: &str) -> Result<Self, StackError> {
+        Ok(Self { http: http_client()?, url: url.to_owned() })
+    }
+
     /// Where it is.
     pub fn url(&self) -> &str {
         &self.url

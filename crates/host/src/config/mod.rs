@@ -4,7 +4,8 @@
 //! Nothing that touches safety has a default: chain, nodes, queues, tables, topic and policy must be
 //! named. A key that is not known is a problem, not a remark, since it may be a misspelt rule.
 //!
-//! Never reads a clock, never connects. Read next: [`reader`].
+//! Never reads a clock, never connects. Read next: [`reader`], and [`environment`], which is how a Lambda
+//! function is told the same.
 //!
 //! ## `[chain]`
 //!
@@ -28,17 +29,31 @@
 //! | `authorization_env` | name of the environment variable that holds the value of the `Authorization` header; the secret itself is never in the file |
 //! | `mev_builders` | optional list: `bloxroute`, `48club`, `blockrazor`, `jetbldr`, `nodereal` or `all`; left out, bloXroute takes its own |
 //!
+//! ## `[metrics]` and `[traces]`
+//!
+//! | key | value |
+//! |---|---|
+//! | `listen` in `[metrics]` | optional: where a worker answers Prometheus, `"127.0.0.1:9464"`. Without it nothing listens |
+//! | `otlp_endpoint` in `[traces]` | optional: a collector for OpenTelemetry traces over OTLP/HTTP, `"http://127.0.0.1:4318"`. `OTEL_EXPORTER_OTLP_ENDPOINT` overrides it |
+//!
+//! ## The network's price
+//!
 //! The network's price is the highest of the last blocks' 60th percentiles (`eth_feeHistory`), held between
 //! floor and ceiling; `eth_gasPrice`, a constant on BSC, counts only if those blocks say nothing.
 
+pub mod environment;
 mod reader;
+mod shared;
 mod write;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use reader::Section;
 use signpost_txmgr::broadcaster::Finality;
+
+pub use self::shared::{Shared, Watched};
 
 /// The floor of [`Config::retention_days`]: a request must outlive every possible redelivery, 14 days
 /// in a queue and 14 in its dead-letter queue.
@@ -60,8 +75,23 @@ const CONFIRMATIONS_MAX: u64 = 10_000;
 /// Above a day a knob in milliseconds is surely meant to be something else.
 const TIMING_MAX_MS: u64 = 86_400_000;
 
+const ROOT_KEYS: &[&str] = &[
+    "region",
+    "endpoint",
+    "chain",
+    "queues",
+    "tables",
+    "topic",
+    "policy",
+    "retention",
+    "timing",
+    "worker",
+    "metrics",
+    "traces",
+];
 const CHAIN_KEYS: &[&str] =
     &["chain_id", "rpc_urls", "send_to", "fee_floor_wei", "finality", "fee_ceiling_wei", "private_only", "private"];
+const PRIVATE_KEYS: &[&str] = &["url", "shape", "authorization_env", "mev_builders"];
 
 /// Everything a worker must know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +116,8 @@ pub struct Config {
     pub timing: Timing,
     /// How much at once.
     pub worker: Worker,
+    /// What a worker shows of itself.
+    pub observe: Observe,
 }
 
 /// `[chain]`. `Debug` gives no URLs: they may hold keys.
@@ -137,8 +169,8 @@ pub struct PrivateEndpoint {
     pub url: String,
     /// Its request.
     pub shape: PrivateShape,
-    /// The environment variable that holds the `Authorization` header.
-    pub authorization_env: String,
+    /// Its secret.
+    pub authorization: Authorization,
     /// Builders to name in the request; none leaves it to the provider.
     pub mev_builders: Vec<String>,
 }
@@ -149,6 +181,24 @@ impl fmt::Debug for PrivateEndpoint {
             .field("shape", &self.shape)
             .field("mev_builders", &self.mev_builders)
             .finish_non_exhaustive()
+    }
+}
+
+/// Where the `Authorization` header of a private endpoint is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Authorization {
+    /// In this environment variable.
+    Variable(String),
+    /// Here: it came with the endpoint, from a secret. `Debug` does not show it.
+    Value(String),
+}
+
+impl fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Variable(name) => f.debug_tuple("Variable").field(name).finish(),
+            Self::Value(_) => f.debug_tuple("Value").finish_non_exhaustive(),
+        }
     }
 }
 
@@ -213,6 +263,22 @@ pub struct Worker {
     pub visibility_s: u64,
 }
 
+/// `[metrics]` and `[traces]`. `Debug` does not give the collector: its URL may hold a key.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Observe {
+    /// `metrics.listen`: where a worker answers Prometheus.
+    pub metrics_listen: Option<SocketAddr>,
+    /// `traces.otlp_endpoint`: where spans are sent to, without `/v1/traces`.
+    pub otlp_endpoint: Option<String>,
+}
+
+impl fmt::Debug for Observe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Observe");
+        shown.field("metrics_listen", &self.metrics_listen).field("traces", &self.otlp_endpoint.is_some()).finish()
+    }
+}
+
 /// Why there is no configuration. The program ends with exit code 2.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -230,6 +296,12 @@ pub enum ConfigError {
     Wrong {
         /// The file.
         path: PathBuf,
+        /// One line each.
+        problems: Vec<String>,
+    },
+    /// The environment of a Lambda function, or the secret it names, is wrong.
+    #[error("the configuration has {count} problem(s):\n  {list}", count = problems.len(), list = problems.join("\n  "))]
+    Environment {
         /// One line each.
         problems: Vec<String>,
     },
@@ -262,7 +334,7 @@ impl Config {
 /// Every section is looked at, whatever was wrong with the ones before it.
 fn read(file: &toml::Table, here: &Path, problems: &mut Vec<String>) -> Option<Config> {
     let mut root = Section::root(file, problems);
-    root.only(&["region", "endpoint", "chain", "queues", "tables", "topic", "policy", "retention", "timing", "worker"]);
+    root.only(ROOT_KEYS);
     let region = root.optional_text("region");
     let endpoint = root.optional_url("endpoint");
     let chain = read_chain(&mut root.required_section("chain", CHAIN_KEYS));
@@ -277,6 +349,10 @@ fn read(file: &toml::Table, here: &Path, problems: &mut Vec<String>) -> Option<C
         read_timing(&mut root.section("timing", &["bump_after_ms", "rebroadcast_after_ms", "poll_ms", "sweep_ms"]));
     let worker =
         read_worker(&mut root.section("worker", &["signer_concurrency", "broadcaster_concurrency", "visibility_s"]));
+    let observe = Observe {
+        metrics_listen: root.section("metrics", &["listen"]).optional_address("listen"),
+        otlp_endpoint: root.section("traces", &["otlp_endpoint"]).optional_url("otlp_endpoint"),
+    };
     Some(Config {
         region,
         endpoint,
@@ -288,27 +364,20 @@ fn read(file: &toml::Table, here: &Path, problems: &mut Vec<String>) -> Option<C
         retention_days: retention_days?,
         timing,
         worker,
+        observe,
     })
 }
 
 fn read_chain(section: &mut Section<'_, '_>) -> Option<Chain> {
     let chain_id = section.whole("chain_id", 1, u64::MAX);
     let rpc_urls = section.urls("rpc_urls");
-    let send_to = match section.text("send_to").as_deref() {
-        Some("all") => Some(SendTo::All),
-        Some("first") => Some(SendTo::First),
-        Some(_) => {
-            section.problem("send_to", "must be \"all\" (every node gets each transaction) or \"first\"");
-            None
-        }
-        None => None,
-    };
+    let send_to = read_send_to(section, "send_to");
     let fee_floor_wei = section.whole("fee_floor_wei", 0, u64::MAX);
     let fee_ceiling_wei = section.within("fee_ceiling_wei", 1, u64::MAX);
     if fee_ceiling_wei.zip(fee_floor_wei).is_some_and(|(ceiling, floor)| ceiling < floor) {
         section.problem("fee_ceiling_wei", "is below fee_floor_wei");
     }
-    let private = read_private(section);
+    let private = read_private(section, PRIVATE_KEYS);
     let finality =
         section.word_or("finality", ("finalized", Finality::Finalized), CONFIRMATIONS_MAX, Finality::Confirmations);
     Some(Chain {
@@ -322,10 +391,20 @@ fn read_chain(section: &mut Section<'_, '_>) -> Option<Chain> {
     })
 }
 
+fn read_send_to(section: &mut Section<'_, '_>, key: &str) -> Option<SendTo> {
+    match section.text(key)?.as_str() {
+        "all" => Some(SendTo::All),
+        "first" => Some(SendTo::First),
+        _ => {
+            section.problem(key, "must be \"all\" (every node gets each transaction) or \"first\"");
+            None
+        }
+    }
+}
+
 /// Without an answer to `private_only` there are no private endpoints to use: whom a transaction may be
 /// shown to has no default.
-fn read_private(section: &mut Section<'_, '_>) -> Option<Private> {
-    let keys = &["url", "shape", "authorization_env", "mev_builders"];
+fn read_private(section: &mut Section<'_, '_>, keys: &[&str]) -> Option<Private> {
     let endpoints = section.each("private", keys, read_private_endpoint)?;
     if endpoints.is_empty() {
         if section.optional_flag("private_only").is_some() {
@@ -345,30 +424,38 @@ fn read_private_endpoint(section: &mut Section<'_, '_>) -> Option<PrivateEndpoin
             return None;
         }
     };
-    let authorization_env = section.text("authorization_env").filter(|name| {
-        let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        if !is_name {
-            // It may be the secret itself: it is not shown.
-            section.problem("authorization_env", "must be the name of an environment variable, not its value");
-        }
-        is_name
-    });
+    let authorization = read_authorization(section);
     let mev_builders = section.optional_texts("mev_builders")?;
-    Some(PrivateEndpoint { url: url?, shape, authorization_env: authorization_env?, mev_builders })
+    Some(PrivateEndpoint { url: url?, shape, authorization: authorization?, mev_builders })
+}
+
+/// A key `authorization` is known only in a secret; in a file it has been reported by now.
+fn read_authorization(section: &mut Section<'_, '_>) -> Option<Authorization> {
+    if section.has("authorization") {
+        return section.text("authorization").map(Authorization::Value);
+    }
+    let name = section.text("authorization_env")?;
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        return Some(Authorization::Variable(name));
+    }
+    // It may be the secret itself: it is not shown.
+    section.problem("authorization_env", "must be the name of an environment variable, not its value");
+    None
 }
 
 fn read_queues(section: &mut Section<'_, '_>) -> Option<Queues> {
     let signing_url = section.url("signing_url");
-    let mut fifo = |key: &str| {
-        let url = section.url(key)?;
-        if !is_fifo(&url) {
-            section
-                .problem(key, "must be a FIFO queue: its message groups are what keeps a lane to one pass at a time");
-        }
-        Some(url)
-    };
-    let (resign_url, broadcast_url) = (fifo("resign_url"), fifo("broadcast_url"));
+    let (resign_url, broadcast_url) = (must_be_fifo(section, "resign_url"), must_be_fifo(section, "broadcast_url"));
     Some(Queues { signing_url: signing_url?, resign_url: resign_url?, broadcast_url: broadcast_url? })
+}
+
+/// The URL of a queue between the stages.
+fn must_be_fifo(section: &mut Section<'_, '_>, key: &str) -> Option<String> {
+    let url = section.url(key)?;
+    if !is_fifo(&url) {
+        section.problem(key, "must be a FIFO queue: its message groups are what keeps a lane to one pass at a time");
+    }
+    Some(url)
 }
 
 fn read_timing(section: &mut Section<'_, '_>) -> Timing {
@@ -475,7 +562,7 @@ authorization_env = "OTHER"
         assert_eq!(config.chain.fee_ceiling_wei, Some(5_000_000_000));
         let private = config.chain.private.as_ref().unwrap();
         assert!(private.only);
-        assert_eq!(private.endpoints[0].authorization_env, "DOOR_AUTHORIZATION");
+        assert_eq!(private.endpoints[0].authorization, Authorization::Variable("DOOR_AUTHORIZATION".to_owned()));
         assert_eq!(private.endpoints[0].mev_builders, ["bloxroute", "48club"]);
         assert_eq!(private.endpoints[1].shape, PrivateShape::Bloxroute);
         assert!(private.endpoints[1].mev_builders.is_empty());
@@ -536,6 +623,19 @@ authorization_env = "OTHER"
         ] {
             assert!(told.contains(expected), "{expected} is not in:\n{told}");
         }
+    }
+
+    #[test]
+    fn what_a_worker_shows_is_configured_and_the_collectors_url_is_never_told() {
+        let shown = "[metrics]\nlisten = \"127.0.0.1:9464\"\n[traces]\notlp_endpoint = \"http://key@collector\"\n";
+        let config = Config::from_toml(&format!("{GOOD}{shown}"), Path::new("")).unwrap();
+        assert_eq!(config.observe.metrics_listen, Some(([127, 0, 0, 1], 9464).into()));
+        assert!(config.observe.otlp_endpoint.is_some() && !format!("{config:?}").contains("key@"), "{config:?}");
+        assert_eq!(Config::from_toml(&config.to_toml(), Path::new("")).unwrap(), config);
+        let told = problems(&format!("{GOOD}{}", shown.replace(":9464", "").replace("http", "ftp")));
+        assert!(told.contains("metrics.listen must be an address") && told.contains("traces.otlp_endpoint"), "{told}");
+        assert!(!told.contains("key@"), "{told}");
+        assert!(problems(&format!("{GOOD}[metrics]\nlisten_on = \"x\"\n")).contains("metrics.listen_on is not known"));
     }
 
     #[test]

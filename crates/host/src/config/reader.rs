@@ -1,6 +1,8 @@
 //! One section of the configuration file while it is read. A value that is wrong becomes a problem
 //! and reads as missing, so that the rest is looked at too.
 
+use std::net::SocketAddr;
+
 use toml::{Table, Value};
 
 /// A table of the file, present or not.
@@ -81,6 +83,10 @@ impl<'t, 'p> Section<'t, 'p> {
         }
     }
 
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
     /// A value that must be there. Of a missing section only the section itself is reported.
     fn required(&mut self, key: &str) -> Option<&'t Value> {
         let table = self.table?;
@@ -123,6 +129,16 @@ impl<'t, 'p> Section<'t, 'p> {
             urls.push(self.as_url(key, text)?);
         }
         Some(urls)
+    }
+
+    /// An address to listen on, which may be left out.
+    pub(super) fn optional_address(&mut self, key: &str) -> Option<SocketAddr> {
+        let text = self.optional_text(key)?;
+        let address = text.parse().ok();
+        if address.is_none() {
+            self.problem(key, "must be an address with a port, \"127.0.0.1:9464\"");
+        }
+        address
     }
 
     /// Texts in a list that may be left out or empty.
@@ -203,7 +219,7 @@ impl<'t, 'p> Section<'t, 'p> {
 }
 
 /// Whether one word is the other with a slip: a letter more, less, other, or two exchanged.
-fn is_near(found: &str, known: &str) -> bool {
+pub(super) fn is_near(found: &str, known: &str) -> bool {
     let (found, known): (Vec<char>, Vec<char>) = (found.chars().collect(), known.chars().collect());
     let same_start = found.iter().zip(&known).take_while(|(a, b)| a == b).count();
     let same_end = found.iter().rev().zip(known.iter().rev()).take_while(|(a, b)| a == b).count();

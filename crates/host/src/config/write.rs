@@ -3,7 +3,7 @@
 use signpost_txmgr::broadcaster::Finality;
 use toml::{Table, Value};
 
-use super::{Chain, Config, PrivateShape, SendTo};
+use super::{Authorization, Chain, Config, PrivateShape, SendTo};
 
 impl Config {
     /// The text of a configuration file.
@@ -46,7 +46,12 @@ impl Config {
                 ],
             ),
         ];
-        for (name, entries) in sections {
+        let shown = [
+            ("metrics", "listen", self.observe.metrics_listen.map(|address| address.to_string())),
+            ("traces", "otlp_endpoint", self.observe.otlp_endpoint.clone()),
+        ];
+        let shown = shown.into_iter().filter_map(|(name, key, value)| Some((name, vec![(key, text(&value?))])));
+        for (name, entries) in sections.into_iter().chain(shown) {
             file.insert(name.to_owned(), section(entries));
         }
         file.to_string()
@@ -75,12 +80,17 @@ fn chain(chain: &Chain) -> Vec<(&'static str, Value)> {
             let shape = match endpoint.shape {
                 PrivateShape::Bloxroute => "bloxroute",
             };
-            section(vec![
+            let mut entries = vec![
                 ("url", text(&endpoint.url)),
                 ("shape", text(shape)),
-                ("authorization_env", text(&endpoint.authorization_env)),
                 ("mev_builders", texts(&endpoint.mev_builders)),
-            ])
+            ];
+            match &endpoint.authorization {
+                Authorization::Variable(name) => entries.push(("authorization_env", text(name))),
+                // It belongs to a secret, not into a file.
+                Authorization::Value(_) => {}
+            }
+            section(entries)
         });
         entries.push(("private", Value::Array(endpoints.collect())));
         entries.push(("private_only", Value::Boolean(private.only)));

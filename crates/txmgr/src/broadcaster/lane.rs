@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::machine::{ChainSlot, ReceiptView, SlotView};
 use crate::ports::ChainView;
-use crate::record::{Phase, Receipt, Record};
+use crate::record::{Phase, Receipt, Record, SendClass};
 use crate::units::{AccountKey, BlockNumber, Millis, Nonce, RequestId};
 
 use super::{BroadcasterConfig, Finality};
@@ -26,6 +26,8 @@ pub struct Lane {
     pub(super) sent_at: BTreeMap<Nonce, Millis>,
     /// When the signer was last asked for an attempt of a slot.
     pub(super) asked_at: BTreeMap<Nonce, Millis>,
+    /// Since when the revert of a slot's final transaction is asked for.
+    pub(super) replaying_since: BTreeMap<Nonce, Millis>,
     /// When the address was last looked at for code.
     pub(super) code_seen_at: Option<Millis>,
     warned_at: Option<Millis>,
@@ -52,6 +54,7 @@ impl Lane {
             head_since: None,
             sent_at: BTreeMap::new(),
             asked_at: BTreeMap::new(),
+            replaying_since: BTreeMap::new(),
             code_seen_at: None,
             warned_at: None,
             started_at: now,
@@ -129,12 +132,21 @@ impl Lane {
         next
     }
 
+    /// Whether a slot waits because a node said that the account cannot pay for it.
+    pub(super) fn is_short_of_funds(&self) -> bool {
+        self.records.values().any(|record| {
+            let answer = record.attempts.last().and_then(|attempt| attempt.sent.as_ref()).map(|sent| sent.answer.class);
+            record.phase == Phase::Sent && answer == Some(SendClass::Funds)
+        })
+    }
+
     /// Forgets everything below `to`.
     pub(super) fn leave(&mut self, to: Nonce) {
         self.ids.retain(|nonce, _| *nonce >= to);
         self.records.retain(|nonce, _| *nonce >= to);
         self.sent_at.retain(|nonce, _| *nonce >= to);
         self.asked_at.retain(|nonce, _| *nonce >= to);
+        self.replaying_since.retain(|nonce, _| *nonce >= to);
     }
 
     /// Whether a standing problem may be said again: once a minute.

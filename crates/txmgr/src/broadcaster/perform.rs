@@ -1,15 +1,15 @@
 //! Doing what the machine decided, and storing what came of it.
 
 use futures_util::stream::{self, StreamExt};
+use tracing::{Instrument as _, Span, field};
 
 use crate::machine::{Action, Event, SignerAsk, apply};
-use crate::meters;
 use crate::ports::{Chain, OutcomeTopic, PortError, ResignQueue, Store, UpdateVerdict};
-use crate::record::{AttemptKind, Phase, Receipt, Record, Revert, SendAnswer, SendClass};
-use crate::revert;
+use crate::record::{Attempt, AttemptKind, Phase, Receipt, Record, Revert, SendAnswer, SendClass};
 use crate::tx::RawTx;
 use crate::units::{Millis, Nonce};
 use crate::wire::{OutcomeMessage, SignerPoke, WireFee};
+use crate::{meters, revert, told, trace};
 
 use super::{Broadcaster, Lane};
 
@@ -43,8 +43,9 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                 Action::NoteMined(receipt) => events.push((nonce, Event::Mined(receipt))),
                 Action::NoteUnmined => events.push((nonce, Event::Unmined)),
                 Action::Settle(receipt) => {
-                    let revert = self.replay(record, &receipt).await;
-                    events.push((nonce, Event::Finalized { receipt, revert }));
+                    let since = *lane.replaying_since.entry(nonce).or_insert(now);
+                    let replayed = self.replay(record, &receipt, now.since(since)).await;
+                    events.extend(replayed.map(|revert| (nonce, Event::Finalized { receipt, revert })));
                 }
                 Action::ProveDisplaced => events.extend(self.prove_displaced(lane, record).await.map(|e| (nonce, e))),
                 Action::Send { number } => sends.extend(outgoing(record, number)),
@@ -58,7 +59,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             }
         }
         events.extend(self.send(lane, sends, now).await);
-        events.extend(self.publish(outcomes, now).await);
+        events.extend(self.publish(lane, outcomes, now).await);
         self.ask(lane, &asks, now).await;
         self.store_all(lane, events, now).await
     }
@@ -69,12 +70,14 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             return Vec::new();
         }
         let raws: Vec<RawTx> = sends.iter().map(|send| send.raw.clone()).collect();
+        let spans: Vec<Span> = sends.iter().map(|send| sending(lane, send)).collect();
         let answers = self.chain.send_all(&raws).await;
         let mut events = Vec::new();
-        for (send, answer) in sends.into_iter().zip(answers) {
+        for ((send, span), answer) in sends.into_iter().zip(spans).zip(answers) {
             lane.sent_at.insert(send.nonce, now);
             let Some(record) = lane.records.get(&send.nonce) else { continue };
-            tracing::debug!(request_id = %record.request_id, nonce = %send.nonce, attempt = send.number, tx_hash = %send.raw.hash, answer = answer.class.name(), "sent");
+            span.record("answer", answer.class.name());
+            span.in_scope(|| tracing::debug!("sent"));
             metrics::counter!(meters::SENDS, "class" => answer.class.name()).increment(1);
             match answer.class {
                 SendClass::Misconfigured => self.pause(record, &answer).await,
@@ -99,24 +102,26 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     }
 
     /// Publishes outcomes; those that went out become events.
-    async fn publish(&self, outcomes: Vec<(Nonce, OutcomeMessage)>, now: Millis) -> Vec<(Nonce, Event)> {
+    async fn publish(&self, lane: &Lane, outcomes: Vec<(Nonce, OutcomeMessage)>, now: Millis) -> Vec<(Nonce, Event)> {
         if outcomes.is_empty() {
             return Vec::new();
         }
         let expires_at = now.plus(self.config.retention_ms);
+        let spans: Vec<Span> = outcomes.iter().map(|(nonce, outcome)| publishing(lane, *nonce, outcome)).collect();
         let (nonces, messages): (Vec<_>, Vec<_>) = outcomes.into_iter().unzip();
         let answers = self.topic.publish(&messages).await;
         let mut events = Vec::new();
-        for ((nonce, message), answer) in nonces.into_iter().zip(&messages).zip(answers) {
+        for (((nonce, message), span), answer) in nonces.into_iter().zip(&messages).zip(spans).zip(answers) {
+            let _in_span = span.enter();
             match answer {
                 Ok(()) => {
                     metrics::counter!(meters::PUBLISHED).increment(1);
-                    tracing::info!(request_id = %message.request_id, nonce = %nonce, status = message.status.as_str(), "outcome published");
+                    tracing::info!("outcome published");
                     events.push((nonce, Event::Published { expires_at }));
                 }
                 Err(error) => {
                     metrics::counter!(meters::NOT_PUBLISHED).increment(1);
-                    tracing::warn!(%error, request_id = %message.request_id, "outcome not published; it will be");
+                    tracing::warn!(error = told(&error), request_id = %message.request_id, "outcome not published; it will be");
                 }
             }
         }
@@ -135,7 +140,9 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                     }
                 }
             }
-            Err(error) => tracing::warn!(%error, account = %lane.account, "the signer was not asked; it will be"),
+            Err(error) => {
+                tracing::warn!(error = told(&error), account = %lane.account, "the signer was not asked; it will be");
+            }
         }
     }
 
@@ -147,20 +154,30 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             match apply(record, &event, now) {
                 Ok(next) => nexts.push(next),
                 Err(error) => {
-                    tracing::error!(%error, request_id = %record.request_id, "the machine decided what it does not allow");
+                    tracing::error!(error = told(&error), request_id = %record.request_id, "the machine decided what it does not allow");
                 }
             }
         }
-        let writes = nexts.into_iter().map(|next| async move {
-            let verdict = self.store.update(&next).await;
-            (next, verdict)
+        let writes = nexts.into_iter().map(|next| {
+            let span = trace::step!("store", &next);
+            span.record("status", next.phase.name());
+            if let Some(tx_hash) = next.phase.receipt().map(|receipt| receipt.tx_hash) {
+                span.record("tx_hash", field::display(tx_hash));
+            }
+            let in_span = span.clone();
+            async move {
+                let verdict = self.store.update(&next).await;
+                (next, span, verdict)
+            }
+            .instrument(in_span)
         });
         let mut writing = stream::iter(writes).buffer_unordered(self.config.write_concurrency.max(1));
         let (mut changed, mut failed) = (0_usize, None);
-        while let Some((next, verdict)) = writing.next().await {
+        while let Some((next, span, verdict)) = writing.next().await {
+            let _in_span = span.enter();
             match verdict {
                 Ok(UpdateVerdict::Stored) => {
-                    tracing::info!(request_id = %next.request_id, account = %next.account, nonce = %next.nonce, status = next.phase.name(), "stored");
+                    tracing::info!("stored");
                     changed = changed.saturating_add(1);
                     measure(&next);
                     lane.keep(next);
@@ -180,17 +197,22 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         failed.map_or(Ok(changed), Err)
     }
 
-    /// Why a final transaction reverted, if a node can still say.
-    async fn replay(&self, record: &Record, receipt: &Receipt) -> Option<Revert> {
-        let attempt = record.attempt_of(receipt.tx_hash)?;
-        if receipt.succeeded || attempt.kind == AttemptKind::Cancel {
-            return None;
+    /// Why a final transaction reverted, if a node can still say. `None`: not now; the block is final, so
+    /// the outcome can wait for its reason, but not for ever.
+    async fn replay(&self, record: &Record, receipt: &Receipt, waited_ms: u64) -> Option<Option<Revert>> {
+        let execute = |attempt: &Attempt| attempt.kind == AttemptKind::Execute;
+        if receipt.succeeded || !record.attempt_of(receipt.tx_hash).is_some_and(execute) {
+            return Some(None);
         }
         match self.chain.revert_bytes(record.account.address, &record.intent, receipt.block).await {
-            Ok(bytes) => bytes.map(|bytes| revert::decode(&bytes)),
-            Err(error) => {
-                tracing::warn!(%error, request_id = %record.request_id, "the revert cannot be replayed; the outcome goes without its reason");
+            Ok(bytes) => Some(bytes.map(|bytes| revert::decode(&bytes))),
+            Err(error) if waited_ms < Self::REPLAY_PATIENCE_MS => {
+                tracing::debug!(error = told(&error), request_id = %record.request_id, "the revert cannot be replayed now");
                 None
+            }
+            Err(error) => {
+                tracing::warn!(error = told(&error), request_id = %record.request_id, "the revert cannot be replayed; the outcome goes without its reason");
+                Some(None)
             }
         }
     }
@@ -208,7 +230,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             // Our own: a node kept its receipt from us, and will give it.
             Ok(Some(_) | None) => None,
             Err(error) => {
-                tracing::warn!(%error, request_id = %record.request_id, "the nonce's use cannot be searched; no verdict");
+                tracing::warn!(error = told(&error), request_id = %record.request_id, "the nonce's use cannot be searched; no verdict");
                 None
             }
         }
@@ -220,9 +242,27 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         tracing::error!(account = %record.account, request_id = %record.request_id, words = %answer.message,
             "the node says we are misconfigured; the account is paused");
         if let Err(error) = self.store.set_paused(&record.account, true).await {
-            tracing::error!(%error, account = %record.account, "the account could not be paused; the next send will try again");
+            tracing::error!(error = told(&error), account = %record.account, "the account could not be paused; the next send will try again");
         }
     }
+}
+
+fn sending(lane: &Lane, send: &Outgoing) -> Span {
+    let Some(record) = lane.records.get(&send.nonce) else { return Span::none() };
+    let span = trace::step!("send", record);
+    span.record("attempt", send.number);
+    span.record("tx_hash", field::display(send.raw.hash));
+    span
+}
+
+fn publishing(lane: &Lane, nonce: Nonce, outcome: &OutcomeMessage) -> Span {
+    let Some(record) = lane.records.get(&nonce) else { return Span::none() };
+    let span = trace::step!("publish", record);
+    span.record("status", outcome.status.as_str());
+    if let Some(tx_hash) = &outcome.tx_hash {
+        span.record("tx_hash", tx_hash.as_str());
+    }
+    span
 }
 
 /// Counts what a stored change means for the request.

@@ -119,12 +119,22 @@ impl Store for MemoryStore {
     async fn set_paused(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
         let pass = self.gate.enter("UpdateItem").await?;
         let known = self.with_tables(|tables| {
-            let head = tables.heads.get_mut(account)?;
+            let head = tables.heads.get_mut(account).filter(|head| paused || head.retired_at.is_none())?;
             head.paused = paused;
             self.journal.note(|| Entry::Paused(*account, paused));
             Some(())
         });
         if known.is_none() {
+            return Err(refused("UpdateItem", FakeFault::Validation("the account is not registered, or retired")));
+        }
+        pass.reply(()).await
+    }
+
+    async fn set_unfunded(&self, account: &AccountKey, since: Option<Millis>) -> Result<(), PortError> {
+        let pass = self.gate.enter("UpdateItem").await?;
+        let known =
+            self.with_tables(|tables| tables.heads.get_mut(account).map(|head| head.unfunded_since = since).is_some());
+        if !known {
             return Err(refused("UpdateItem", FakeFault::Validation("the account is not registered")));
         }
         pass.reply(()).await
@@ -283,5 +293,6 @@ fn put_reservation(tables: &mut Tables, group: &Reservation) {
     }
     if let (Some(head), Some(last)) = (tables.heads.get_mut(&account), group.records.last()) {
         head.next_nonce = last.nonce.plus(1);
+        head.spend = group.spend.or(head.spend);
     }
 }

@@ -286,16 +286,7 @@ fn a_standard_queue_repeats_and_reorders_by_its_seed() {
 }
 
 fn head(account: AccountKey) -> Head {
-    Head {
-        account,
-        name: "hot".parse().unwrap(),
-        kms_key_id: "key-1".parse().unwrap(),
-        next_nonce: Nonce(0),
-        lowest_open_nonce: Nonce(0),
-        paused: false,
-        registered_at: Millis(0),
-        fee: None,
-    }
+    Head::new(account, "hot".parse().unwrap(), "key-1".parse().unwrap(), Nonce(0), Millis(0))
 }
 
 fn record(account: AccountKey, id: &str, nonce: u64) -> Record {
@@ -330,6 +321,7 @@ fn a_reservation_is_all_or_nothing_and_names_every_reason() {
     let group = |ids: &[&str], from: u64| Reservation {
         head: Head { next_nonce: Nonce(from), ..head(account) },
         records: ids.iter().zip(from..).map(|(id, nonce)| record(account, id, nonce)).collect(),
+        spend: None,
     };
     assert_eq!(now(store.reserve(&group(&["a", "b"], 0))).unwrap(), ReserveVerdict::Reserved);
     let verdict = now(store.reserve(&group(&["b", "c"], 1))).unwrap();
@@ -348,7 +340,7 @@ fn a_stale_write_is_answered_with_what_is_stored() {
     let store = MemoryStore::default();
     let account = AccountKey { chain_id: ChainId(97), address: Address([4; 20]) };
     now(store.register(&head(account))).unwrap();
-    let group = Reservation { head: head(account), records: vec![record(account, "a", 0)] };
+    let group = Reservation { head: head(account), records: vec![record(account, "a", 0)], spend: None };
     now(store.reserve(&group)).unwrap();
     let next = Record { version: 2, ..record(account, "a", 0) };
     assert_eq!(now(store.update(&next)).unwrap(), UpdateVerdict::Stored);

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{AccountPolicy, Policies, PolicyError, Selector, SenderPattern};
+use super::{AccountPolicy, Policies, PolicyError, Selector, SenderPattern, SpendLimit};
 use crate::request::{nearest, shown, u256};
 use crate::units::{AccountName, Address, Wei};
 
@@ -16,8 +16,9 @@ impl Policies {
         })?;
         let mut problems = Vec::new();
         let mut root = Rules { place: String::new(), table: &file, problems: &mut problems };
-        root.refuse_unknown(&["account", "default"]);
+        root.refuse_unknown(&["account", "default", "pool"]);
         let named = root.table_at("account");
+        let pooled = root.table_at("pool");
         let default = root.table_at("default");
         let default =
             default.and_then(|table| Rules { place: "default.".to_owned(), table, problems: &mut problems }.policy());
@@ -36,12 +37,31 @@ impl Policies {
                 }
             }
         }
-        if problems.is_empty() { Ok(Self { accounts, default }) } else { Err(PolicyError { problems }) }
+        let pools = pools(pooled, &mut problems);
+        if problems.is_empty() { Ok(Self { accounts, default, pools }) } else { Err(PolicyError { problems }) }
     }
 }
 
+/// Most accounts of a pool: each is looked at when a request for the pool comes.
+const POOL_MAX: usize = 100;
+
+fn pools(pooled: Option<&toml::Table>, problems: &mut Vec<String>) -> BTreeMap<AccountName, Vec<AccountName>> {
+    let mut pools = BTreeMap::new();
+    for (name, rules) in pooled.into_iter().flatten() {
+        let place = format!("pool.{}.", shown(name).unwrap_or("?"));
+        match (name.parse::<AccountName>(), rules.as_table()) {
+            (Err(error), _) => problems.push(format!("{place}: the name {error}")),
+            (Ok(_), None) => problems.push(format!("{place} must be a table, [pool.NAME]")),
+            (Ok(name), Some(table)) => {
+                pools.insert(name, Rules { place, table, problems }.pool());
+            }
+        }
+    }
+    pools
+}
+
 /// The keys of an account's table.
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "max_gas_price_wei",
     "gas_price_wei",
     "min_gas_price_wei",
@@ -50,6 +70,8 @@ const KEYS: &[&str] = &[
     "allow_creation",
     "max_gas",
     "max_value_wei",
+    "spend_limit_wei",
+    "spend_window_s",
     "max_data_bytes",
     "max_deadline_s",
     "allow_selectors",
@@ -81,6 +103,7 @@ impl<'t> Rules<'t, '_> {
             allow_creation: self.flag("allow_creation").unwrap_or(false),
             max_gas: self.count("max_gas"),
             max_value: self.wei("max_value_wei"),
+            spend_limit: self.spend_limit(),
             max_data_bytes: self.count("max_data_bytes"),
             max_deadline_ms: self.count("max_deadline_s").map(|seconds| seconds.saturating_mul(1_000)),
             allow_selectors: self.selectors("allow_selectors"),
@@ -97,6 +120,43 @@ impl<'t> Rules<'t, '_> {
             self.problem("gas_price_wei", "is below min_gas_price_wei; raise it or lower the floor");
         }
         Some(policy)
+    }
+
+    fn pool(mut self) -> Vec<AccountName> {
+        self.refuse_unknown(&["accounts"]);
+        let name = |text: &str| text.parse::<AccountName>().map_err(|error| format!("{error}; give account names"));
+        let names = self.table.get("accounts").map(|value| self.list("accounts", value, name)).unwrap_or_default();
+        let distinct: BTreeSet<_> = names.iter().collect();
+        match names.len() {
+            0 => self.problem("accounts", "is missing or empty; list the accounts that share the pool's requests"),
+            count if count > POOL_MAX => {
+                self.problem("accounts", &format!("has {count} names, at most {POOL_MAX} share a pool"));
+            }
+            count if distinct.len() < count => self.problem("accounts", "names an account twice"),
+            _ => {}
+        }
+        names
+    }
+
+    fn spend_limit(&mut self) -> Option<SpendLimit> {
+        let (limit, window_s) = (self.wei("spend_limit_wei"), self.count("spend_window_s"));
+        let has = |key| self.table.contains_key(key);
+        match (has("spend_limit_wei"), has("spend_window_s")) {
+            (true, false) => {
+                self.problem("spend_window_s", "is missing beside spend_limit_wei; set for how many seconds it holds");
+            }
+            (false, true) => {
+                self.problem(
+                    "spend_limit_wei",
+                    "is missing beside spend_window_s; set how many wei may be spent in it",
+                );
+            }
+            (true, true) | (false, false) => {}
+        }
+        if window_s == Some(0) {
+            self.problem("spend_window_s", "is 0, a window of no time; set a number of seconds");
+        }
+        Some(SpendLimit { limit: limit?, window_ms: window_s?.saturating_mul(1_000) })
     }
 
     fn problem(&mut self, key: &str, problem: &str) {

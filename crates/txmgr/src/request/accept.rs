@@ -69,7 +69,7 @@ pub fn accept(
         let fee = price(request, policy, network, observed_price, fee_cap)?;
         check_size(&intent, fee, fee_cap)?;
         check_deadline(request.deadline, now)?;
-        policy.check(&PolicyFacts { intent: &intent, fee, sender, deadline: request.deadline, now })?;
+        policy.check(&PolicyFacts { intent: &intent, fee, fee_cap, sender, deadline: request.deadline, now })?;
         Ok((intent, fee, fee_cap))
     };
     let (intent, fee, fee_cap) = priced().map_err(|refused: Refused| Refused {
@@ -107,7 +107,7 @@ fn check_account(request: &SigningRequest, account: &AccountKey) -> Result<(), R
         Some(AccountRef::Key(key)) if key.chain_id != ours => {
             return Err(wrong_chain("account", key.chain_id));
         }
-        Some(AccountRef::Key(_) | AccountRef::Address(_) | AccountRef::Name(_)) | None => {}
+        Some(AccountRef::Key(_) | AccountRef::Address(_) | AccountRef::Name(_) | AccountRef::Pool(_)) | None => {}
     }
     match request.chain_id {
         Some(asked) if asked != ours => Err(wrong_chain("chainId", asked)),
@@ -115,7 +115,7 @@ fn check_account(request: &SigningRequest, account: &AccountKey) -> Result<(), R
     }
 }
 
-fn check_gas(intent: &Intent) -> Result<(), Refused> {
+pub(super) fn check_gas(intent: &Intent) -> Result<(), Refused> {
     let gas = intent.gas.0;
     let (least, rule) = match (intrinsic_gas(intent), floor_gas(intent)) {
         (intrinsic, floor) if floor > intrinsic => (floor, "the calldata floor of EIP-7623"),
@@ -132,7 +132,7 @@ fn check_gas(intent: &Intent) -> Result<(), Refused> {
     Ok(())
 }
 
-fn check_size(intent: &Intent, fee: Fee, fee_cap: Wei) -> Result<(), Refused> {
+pub(super) fn check_size(intent: &Intent, fee: Fee, fee_cap: Wei) -> Result<(), Refused> {
     let data = intent.data.len();
     if intent.to.is_none() && data == 0 {
         let message = "`data` is empty, but a creation needs init code; give it, or an address in `to`";

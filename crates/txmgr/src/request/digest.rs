@@ -2,11 +2,12 @@
 //!
 //! It is taken over what was understood, never over how it was written: `1`, `"1"` and `"0x1"`,
 //! the order of the fields, and whether the account was named, addressed or left out make no
-//! difference. The request id is not part of it: digests are only compared under one id.
+//! difference. Of a request for a pool it is the pool's name that counts, not the account it was assigned
+//! to: that may be another one when the message comes again. The request id is not part of it: digests are only compared under one id.
 //!
 //! The encoding is for ever, because a stored digest is compared with one computed later by a newer
 //! version. It is the text [`VERSION`] and then, in this order, account address, chain id, to,
-//! value, data, gas, fee, max gas price, deadline, metadata; each is one byte of kind (0 absent),
+//! value, data, gas, fee, max gas price, deadline, metadata; each is one byte of kind (0 absent, 4 a pool's name),
 //! and where present the length of the bytes as 4 bytes and the bytes. Integers are big endian: 8
 //! bytes for chain id, gas and deadline (in milliseconds), 32 for wei. A type 2 fee is its maximum
 //! followed by its priority fee. Metadata is JSON without blanks, names sorted by their UTF-8 bytes, numbers
@@ -17,7 +18,7 @@
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{FeeAsk, SigningRequest};
+use super::{AccountRef, FeeAsk, SigningRequest};
 use crate::tx::Fee;
 use crate::units::{AccountKey, Digest, Wei};
 
@@ -28,13 +29,19 @@ const ABSENT: u8 = 0;
 const PRESENT: u8 = 1;
 const LEGACY: u8 = 2;
 const DYNAMIC: u8 = 3;
+const POOL: u8 = 4;
 
 impl SigningRequest {
     /// SHA-256 of the request as it was understood, for the account it resolved to.
     #[must_use]
     pub fn digest(&self, account: &AccountKey) -> Digest {
         let mut encoding = Encoding::new();
-        encoding.put(PRESENT, &account.address.0);
+        match &self.account {
+            Some(AccountRef::Pool(name)) => encoding.put(POOL, name.as_str().as_bytes()),
+            Some(AccountRef::Name(_) | AccountRef::Key(_) | AccountRef::Address(_)) | None => {
+                encoding.put(PRESENT, &account.address.0);
+            }
+        }
         encoding.put(PRESENT, &account.chain_id.0.to_be_bytes());
         encoding.maybe(self.to.map(|to| to.0));
         encoding.put(PRESENT, &wei(self.value));

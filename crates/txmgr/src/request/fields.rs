@@ -13,7 +13,7 @@ use super::names::{self, shown};
 use super::refused::{Code, Refused};
 use super::{AccountRef, FeeAsk};
 use crate::tx::{Fee, MAX_CHAIN_ID};
-use crate::units::{Address, ChainId, Gas, Millis, ParseUnitError, RequestId, U256, Wei};
+use crate::units::{Address, ChainId, Gas, Millis, Nonce, ParseUnitError, RequestId, U256, Wei};
 
 /// Most bytes of metadata, written compactly with sorted names.
 pub const MAX_METADATA_BYTES: usize = 2_048;
@@ -68,11 +68,11 @@ impl<'f> Fields<'f> {
             return Ok(());
         };
         if let Some(name) = shown(name) {
-            let advice = names::advice(name);
+            let advice = names::advice(name, names::KNOWN);
             let message = format!("`{name}` is not a field of a request; {advice}");
             return Err(Refused::field(Code::UnknownField, name, message));
         }
-        let advice = names::advice("");
+        let advice = names::advice("", names::KNOWN);
         let message = format!("the request has a field we do not know; {advice}");
         Err(Refused::whole(Code::UnknownField, message))
     }
@@ -99,6 +99,10 @@ impl<'f> Fields<'f> {
             return Ok(None);
         };
         let text = text(Code::BadAccount, "account", json)?;
+        if let Some(name) = text.strip_prefix("pool:") {
+            let name = name.parse().map_err(|error| bad_unit(Code::BadAccount, "account", &error, ACCOUNT_HELP))?;
+            return Ok(Some(AccountRef::Pool(name)));
+        }
         if text.contains(':') {
             let key = text.parse().map_err(|error| bad_unit(Code::BadAccount, "account", &error, ACCOUNT_HELP))?;
             return Ok(Some(AccountRef::Key(key)));
@@ -145,6 +149,18 @@ impl<'f> Fields<'f> {
         u64::try_from(gas).map(Gas).map_err(|_| {
             let message = "`gas` does not fit in 64 bits; the network takes at most 16777216";
             Refused::field(Code::GasTooHigh, "gas", message)
+        })
+    }
+
+    /// A nonce that the caller chose (`sign-direct`). EIP-2681 ends them at 2^64 - 2.
+    pub(super) fn nonce(self) -> Result<Nonce, Refused> {
+        let Some(nonce) = self.number("nonce")? else {
+            let message = "`nonce` is missing; give the transaction's place among the sender's";
+            return Err(Refused::field(Code::MissingField, "nonce", message));
+        };
+        u64::try_from(nonce).ok().filter(|nonce| *nonce != u64::MAX).map(Nonce).ok_or_else(|| {
+            let message = "`nonce` is above 2^64 - 2, the last there is (EIP-2681)";
+            Refused::field(Code::BadNumber, "nonce", message)
         })
     }
 
@@ -241,14 +257,14 @@ impl<'f> Fields<'f> {
             let written = written.map(|text| format!(" {text}")).unwrap_or_default();
             let message = format!(
                 "`{name}`{written} {problem}; send an integer as 21000, \"21000\" or \"0x5208\"{unit}",
-                unit = if name == "gas" || name == "chainId" { "" } else { ", in wei" },
+                unit = if ["gas", "chainId", "nonce"].contains(&name) { "" } else { ", in wei" },
             );
             Refused::field(Code::BadNumber, name, message)
         })
     }
 }
 
-const ACCOUNT_HELP: &str = "give the account's name, its address, or its key such as 97:0x… with both";
+const ACCOUNT_HELP: &str = "give the account's name, its address, its key such as 97:0x… with both, or pool:NAME";
 
 /// The id of a refused body, if it has one that a record could be kept under.
 pub(super) fn salvaged_id(document: &Document<'_>) -> Option<RequestId> {

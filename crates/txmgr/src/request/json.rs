@@ -95,6 +95,7 @@ struct Position {
 #[derive(Debug, Default)]
 struct Notes {
     secret: Option<&'static str>,
+    secret_as_sent: Option<String>,
     duplicate: Option<String>,
     reserved: bool,
     too_deep: bool,
@@ -153,6 +154,12 @@ impl<'a> Document<'a> {
         Ok(fields)
     }
 
+    /// The first name in the body that looks like a secret's: as it was sent where that can be
+    /// repeated, else our word for it.
+    pub(super) fn secret_name(&self) -> Option<&str> {
+        self.notes.secret_as_sent.as_deref().or(self.notes.secret)
+    }
+
     /// The text of the one `requestId` of the body, even if the rest is broken.
     pub(super) fn request_id(&self) -> Option<&str> {
         (self.notes.request_ids == 1).then_some(self.notes.request_id.as_deref()).flatten()
@@ -182,7 +189,12 @@ impl Node<'_> {
         if at_top && names::KNOWN.contains(&name) {
             return;
         }
-        self.notes.secret = self.notes.secret.or_else(|| names::secret_like(name));
+        if self.notes.secret.is_none()
+            && let Some(secret) = names::secret_like(name)
+        {
+            self.notes.secret = Some(secret);
+            self.notes.secret_as_sent = shown(name).map(str::to_owned);
+        }
         self.notes.reserved |= name.starts_with(RESERVED);
     }
 

@@ -56,15 +56,19 @@ pub(super) fn secret_like(name: &str) -> Option<&'static str> {
     whole.or_else(|| SECRET_PARTS.iter().find(|part| letters.contains(**part))).copied()
 }
 
-/// What to say about a field we do not know.
-pub(super) fn advice(name: &str) -> String {
+/// What to say about a field that is not one of `known`.
+pub(super) fn advice(name: &str, known: &[&str]) -> String {
     let letters = letters(name);
-    if let Some((_, advice)) = FOREIGN.iter().find(|(foreign, _)| *foreign == letters) {
+    let fits = |advice: &str| {
+        let named = advice.strip_prefix("use `").and_then(|rest| rest.strip_suffix('`'));
+        named.is_none_or(|field| known.contains(&field))
+    };
+    if let Some((_, advice)) = FOREIGN.iter().find(|(foreign, advice)| *foreign == letters && fits(advice)) {
         return (*advice).to_owned();
     }
-    match nearest(name, KNOWN) {
+    match nearest(name, known) {
         Some(known) => format!("did you mean `{known}`?"),
-        None => format!("the fields are {}", KNOWN.join(", ")),
+        None => format!("the fields are {}", known.join(", ")),
     }
 }
 

@@ -63,6 +63,8 @@ codes! {
     BadData = "badData",
     /// Not a Unix time in seconds.
     BadDeadline = "badDeadline",
+    /// `sign-direct` has no such operation.
+    UnknownOperation = "unknownOperation",
     /// Metadata that is not an object.
     BadMetadata = "badMetadata",
     /// Metadata above the limit.
@@ -73,6 +75,8 @@ codes! {
     WrongChain = "wrongChain",
     /// No such account is registered.
     UnknownAccount = "unknownAccount",
+    /// Policy names no such pool of accounts.
+    UnknownPool = "unknownPool",
     /// Several accounts are registered and the request names none.
     AccountRequired = "accountRequired",
     /// The account is paused.
@@ -105,6 +109,8 @@ codes! {
     SenderNotAllowed = "senderNotAllowed",
     /// More coins than policy allows.
     ValueTooHigh = "valueTooHigh",
+    /// More coins than policy lets the account spend in a window of time.
+    SpendLimitReached = "spendLimitReached",
     /// More calldata than policy allows.
     DataTooLarge = "dataTooLarge",
     /// The request id was used before, with other contents.

@@ -1,17 +1,18 @@
 //! One attempt: policy again, KMS, and the conditional write that makes it the attempt.
 
+use tracing::Instrument as _;
+
 use crate::account::Head;
-use crate::fees;
 use crate::machine::{Event, IllegalTransition, apply};
-use crate::meters;
 use crate::policy::PolicyFacts;
 use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, Store, UpdateVerdict};
 use crate::record::{Attempt, AttemptKind, CancelCause, Phase, Reason, Record, Stored};
 use crate::request::Refused;
 use crate::signature::{KeyError, PublicKey, SignatureError};
 use crate::tx::{Fee, UnsignedTx};
-use crate::units::{KmsKeyId, Millis, Wei};
+use crate::units::{Address, ChainId, KmsKeyId, Millis, Wei};
 use crate::wire::{LanePoke, SignerPoke};
+use crate::{fees, meters, told, trace};
 
 use super::{Disposition, Signer};
 
@@ -31,9 +32,17 @@ pub enum AttemptError {
     #[error("the KMS key belongs to {found}, not to the account {expected}")]
     WrongKey {
         /// The account's address.
-        expected: crate::units::Address,
+        expected: Address,
         /// The key's address.
-        found: crate::units::Address,
+        found: Address,
+    },
+    /// Accounts are registered, and none is of the chain the signer is for.
+    #[error("the registered accounts are of chain {found}, and this signer is for chain {wanted}")]
+    WrongChain {
+        /// As configured.
+        wanted: ChainId,
+        /// As registered.
+        found: ChainId,
     },
     /// What the key service returned is no signature of ours.
     #[error("the key service returned a signature that does not verify")]
@@ -66,7 +75,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 record = self.write(&record, &Event::CancelAsked(cause), now).await?.into_record();
                 continue;
             }
-            let fee = record.fee;
+            let fee = self.first_fee(&record);
             record = match self.sign_and_store(&record, head, fee, now).await? {
                 Written::Ours(record) => return Ok(record),
                 // Another worker was first, or a cancel came: go on with what is stored.
@@ -94,10 +103,20 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         })
     }
 
+    /// The price of attempt 0. A cancel replaces nothing here, so it keeps to a cap that was lowered since;
+    /// without rules at all it goes at the price they once allowed, because the slot must end.
+    fn first_fee(&self, record: &Record) -> Fee {
+        match (record.next_kind(), self.config.policies.of(&record.name)) {
+            (AttemptKind::Cancel, Ok(policy)) => at_most(record.fee, policy.max_gas_price),
+            (AttemptKind::Cancel, Err(_)) | (AttemptKind::Execute, _) => record.fee,
+        }
+    }
+
     fn policy_refuses(&self, record: &Record, fee: Fee, now: Millis) -> Option<Refused> {
         let facts = PolicyFacts {
             intent: &record.intent,
             fee,
+            fee_cap: record.fee_cap,
             sender: record.sender.as_deref(),
             deadline: record.deadline,
             now,
@@ -107,6 +126,18 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
 
     /// One KMS signature, checked, and stored if no other came first (G6).
     async fn sign_and_store(
+        &self,
+        record: &Record,
+        head: &Head,
+        fee: Fee,
+        now: Millis,
+    ) -> Result<Written, AttemptError> {
+        let span = trace::step!("sign", record);
+        span.record("attempt", record.attempts.len());
+        self.sign_and_store_in_its_span(record, head, fee, now).instrument(span).await
+    }
+
+    async fn sign_and_store_in_its_span(
         &self,
         record: &Record,
         head: &Head,
@@ -129,8 +160,10 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         let written = self.write(record, &Event::Signed { number, attempt }, now).await?;
         if let Written::Ours(record) = &written {
             metrics::counter!(meters::SIGNED, "kind" => kind.name()).increment(1);
-            let tx_hash = record.attempts.last().map(|attempt| attempt.tx_hash.to_string());
-            tracing::info!(request_id = %record.request_id, account = %record.account, nonce = %record.nonce, attempt = number, ?kind, tx_hash, "signed");
+            if let Some(attempt) = record.attempts.last() {
+                tracing::Span::current().record("tx_hash", tracing::field::display(attempt.tx_hash));
+            }
+            tracing::info!(kind = kind.name(), "signed");
         }
         Ok(written)
     }
@@ -171,7 +204,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                     out.push(Disposition::Done);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, request_id = %ask.request_id, "ask not answered; it stays on the queue");
+                    tracing::warn!(error = told(&error), request_id = %ask.request_id, "ask not answered; it stays on the queue");
                     out.push(Disposition::Retry);
                 }
             }
@@ -230,14 +263,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         if !is_first_cancel {
             return fee;
         }
-        let cap = self.cancel_cap(record);
-        match fee {
-            Fee::Legacy { gas_price } => Fee::Legacy { gas_price: gas_price.min(cap) },
-            Fee::Dynamic { max_fee_per_gas, max_priority_fee_per_gas } => Fee::Dynamic {
-                max_fee_per_gas: max_fee_per_gas.min(cap),
-                max_priority_fee_per_gas: max_priority_fee_per_gas.min(cap),
-            },
-        }
+        at_most(fee, self.cancel_cap(record))
     }
 
     fn cancel_cap(&self, record: &Record) -> Wei {
@@ -247,13 +273,33 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     /// Reads the public key of every registered account once, so that a wrong key stops the start
     /// and not the first request.
     pub async fn warm_up(&self) -> Result<(), AttemptError> {
-        for head in self.refresh_registry().await.map_err(AttemptError::Store)? {
-            let key = self.public_key(&head.kms_key_id).await?;
-            if key.address() != head.account.address {
-                return Err(AttemptError::WrongKey { expected: head.account.address, found: key.address() });
-            }
+        let registered = self.store.accounts().await.map_err(AttemptError::Store)?;
+        let ours = self.note_accounts(&registered);
+        if let (true, Some(other)) = (ours.is_empty(), registered.first()) {
+            // Each request would be rejected, and that is an outcome: better none at all.
+            let (wanted, found) = (self.config.chain_id, other.account.chain_id);
+            return Err(AttemptError::WrongChain { wanted, found });
+        }
+        for head in ours {
+            self.check_key(&head.kms_key_id, head.account.address).await?;
         }
         Ok(())
+    }
+
+    /// Whether a key is the one of this address. Reads it at most once per process.
+    pub async fn check_key(&self, id: &KmsKeyId, expected: Address) -> Result<(), AttemptError> {
+        let found = self.public_key(id).await?.address();
+        if found == expected { Ok(()) } else { Err(AttemptError::WrongKey { expected, found }) }
+    }
+}
+
+fn at_most(fee: Fee, cap: Wei) -> Fee {
+    match fee {
+        Fee::Legacy { gas_price } => Fee::Legacy { gas_price: gas_price.min(cap) },
+        Fee::Dynamic { max_fee_per_gas, max_priority_fee_per_gas } => Fee::Dynamic {
+            max_fee_per_gas: max_fee_per_gas.min(cap),
+            max_priority_fee_per_gas: max_priority_fee_per_gas.min(cap),
+        },
     }
 }
 

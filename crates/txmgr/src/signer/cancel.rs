@@ -4,6 +4,7 @@ use crate::machine::Event;
 use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, Store};
 use crate::record::{CancelCause, Phase, Stored};
 use crate::request::{Code, Refused};
+use crate::told;
 use crate::units::{Millis, RequestId};
 
 use super::attempt::{AttemptError, Written};
@@ -32,7 +33,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 }
                 Ok(Noted::Refused(refusal)) => refusals.push((at, *refusal)),
                 Err(error) => {
-                    tracing::warn!(%error, request_id = %id, "cancel not noted; the message stays on the queue");
+                    tracing::warn!(error = told(&error), request_id = %id, "cancel not noted; the message stays on the queue");
                     batch.retry(&[at]);
                 }
             }

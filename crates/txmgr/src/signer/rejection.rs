@@ -1,11 +1,11 @@
 //! What becomes of a message that gets no slot: recorded, published, marked published.
 
-use crate::meters;
 use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, RejectVerdict, Store};
 use crate::record::{Reason, Rejected, Stored};
 use crate::request::{Code, Refused};
 use crate::units::{Digest, Millis, RequestId};
 use crate::wire::OutcomeMessage;
+use crate::{meters, told};
 
 use super::{Batch, Refusal, Signer, metadata_of, publish_each};
 
@@ -28,12 +28,13 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             match self.record_refusal(&refusal, sender, now).await {
                 Ok(recorded) => out.push((at, recorded)),
                 Err(error) => {
-                    tracing::warn!(%error, request_id = %refusal.id, "rejection not stored; the message stays");
+                    tracing::warn!(error = told(&error), request_id = %refusal.id, "rejection not stored; the message stays");
                     batch.retry(&[at]);
                 }
             }
         }
-        let outcomes: Vec<_> = out.iter().filter_map(|(_, recorded)| recorded.outcome()).collect();
+        let outcomes: Vec<_> =
+            out.iter().filter_map(|(at, recorded)| Some(batch.in_trace(*at, recorded.outcome()?))).collect();
         let mut published = publish_each(&self.topic, &outcomes).await.into_iter();
         for (at, recorded) in out {
             let done = match recorded {
@@ -99,7 +100,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         match self.store.reject(&published).await {
             Ok(RejectVerdict::Stored | RejectVerdict::Occupied) => true,
             Err(error) => {
-                tracing::warn!(%error, request_id = %id, "rejection published but not marked; it will be again");
+                tracing::warn!(error = told(&error), request_id = %id, "rejection published but not marked; it will be again");
                 false
             }
         }
@@ -112,7 +113,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             .iter()
             .map(|(at, refusal)| {
                 let sender = batch.deliveries.get(*at).and_then(|delivery| delivery.sender.clone());
-                OutcomeMessage::of_rejected(&rejection(refusal, sender, now))
+                batch.in_trace(*at, OutcomeMessage::of_rejected(&rejection(refusal, sender, now)))
             })
             .collect();
         let published = publish_each(&self.topic, &outcomes).await;

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use tracing::Span;
+
 use crate::account::{Head, Reservation};
-use crate::meters;
+use crate::policy::AccountPolicy;
 use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, ReserveVerdict, Store};
 use crate::record::{Phase, Record, Stored};
 use crate::request::{Accepted, Code, Refused};
 use crate::units::{AccountKey, Millis, RequestId};
+use crate::{meters, told};
 
 use super::rejection::conflict;
 use super::{Batch, Heads, Refusal, Resolved, Signer};
@@ -22,6 +25,8 @@ pub(super) struct Candidate {
     pub(super) accepted: Accepted,
     pub(super) sender: Option<String>,
     pub(super) trace: Option<String>,
+    /// In which it is accepted; ends when it has its slot.
+    pub(super) span: Span,
 }
 
 impl Candidate {
@@ -38,6 +43,8 @@ impl Candidate {
 struct Lane {
     /// Records by request id: reserved now or known from before.
     records: BTreeMap<RequestId, Record>,
+    /// Why deliveries get no slot now: the account has spent what it may.
+    over: BTreeMap<usize, Refused>,
     /// The account is paused or gone.
     closed: bool,
 }
@@ -80,7 +87,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     ) {
         let mut by: BTreeMap<RequestId, Vec<usize>> = BTreeMap::new();
         let mut conflicts = Vec::new();
-        let mut paused = Vec::new();
+        let mut refusals = Vec::new();
         for candidate in candidates {
             match lane.records.get(&candidate.id) {
                 Some(record) if record.digest == candidate.accepted.digest => {
@@ -91,32 +98,33 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                     let digest = candidate.accepted.digest;
                     conflicts.push((candidate.at, conflict(candidate.id.clone(), candidate.account, digest, metadata)));
                 }
-                None if lane.closed => paused.push(candidate.at),
-                None => batch.retry(&[candidate.at]),
+                None if lane.closed => refusals.push((candidate.at, candidate.refused(paused()))),
+                None => match lane.over.get(&candidate.at) {
+                    Some(refused) => refusals.push((candidate.at, candidate.refused(refused.clone()))),
+                    None => batch.retry(&[candidate.at]),
+                },
             }
         }
         self.publish_conflicts(batch, conflicts, now).await;
-        self.refuse_paused(batch, candidates, &paused, now).await;
+        self.settle_refusals(batch, refusals, now).await;
         for (id, by) in by {
-            if let Some(record) = lane.records.remove(&id) {
-                resolved.push(Resolved { record, head: head.clone(), by });
+            let Some(record) = lane.records.remove(&id) else { continue };
+            match self.head_for(&record, head).await {
+                Ok(Some(head)) => resolved.push(Resolved { record, head, by }),
+                Ok(None) => batch.retry(&by),
+                Err(error) => {
+                    tracing::warn!(error = told(&error), request_id = %id, "the account of its slot cannot be read; the message stays");
+                    batch.retry(&by);
+                }
             }
         }
-    }
-
-    async fn refuse_paused(&self, batch: &mut Batch<'_>, candidates: &[&Candidate], paused: &[usize], now: Millis) {
-        let refusals = candidates.iter().filter(|candidate| paused.contains(&candidate.at)).map(|candidate| {
-            let text = "`account` is paused; send the request again, under the same id, when it is resumed";
-            let refusal = candidate.refused(Refused::field(Code::AccountPaused, "account", text));
-            (candidate.at, refusal)
-        });
-        self.settle_refusals(batch, refusals.collect(), now).await;
     }
 
     /// Claims slots in message order until every candidate has a record, the account is closed, or
     /// the store cannot say. `head` is brought up to date.
     async fn reserve_lane(&self, head: &mut Head, candidates: &[&Candidate], now: Millis) -> Lane {
-        let mut lane = Lane { records: BTreeMap::new(), closed: head.paused };
+        let mut lane = Lane { closed: head.paused, ..Lane::default() };
+        let policy = self.config.policies.of(&head.name).ok();
         let mut tries = 0_usize;
         if lane.closed {
             // What was reserved before the pause still answers its repeats.
@@ -124,8 +132,12 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             return lane;
         }
         while tries < Self::MAX_TRIES {
-            let group = next_group(head, candidates, &lane, now);
+            let (group, over) = next_group(head, policy, candidates, &lane, now);
             if group.records.is_empty() {
+                // What has a slot already counts no more, and its repeat must find it.
+                if !over.is_empty() && self.find_known(&mut lane, candidates).await {
+                    lane.over = over;
+                }
                 break;
             }
             group.assert_contiguous();
@@ -133,21 +145,22 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 Ok(ReserveVerdict::Reserved) => {
                     let count = u64::try_from(group.records.len()).unwrap_or(u64::MAX);
                     head.next_nonce = head.next_nonce.plus(count);
+                    head.spend = group.spend.or(head.spend);
                     for record in group.records {
                         metrics::counter!(meters::ACCEPTED).increment(1);
-                        tracing::info!(request_id = %record.request_id, account = %record.account, nonce = %record.nonce, "reserved");
+                        note_reserved(&record, candidates);
                         lane.records.insert(record.request_id.clone(), record);
                     }
                     continue;
                 }
                 Ok(verdict) => {
                     if let Err(error) = self.after_lost_race(head, &mut lane, verdict).await {
-                        tracing::warn!(%error, account = %head.account, "reservation cannot be read again");
+                        tracing::warn!(error = told(&error), account = %head.account, "reservation cannot be read again");
                         break;
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, account = %head.account, "reservation did not complete");
+                    tracing::warn!(error = told(&error), account = %head.account, "reservation did not complete");
                     // It may hold: what is known then answers. Otherwise the messages stay.
                     self.find_known(&mut lane, candidates).await;
                     break;
@@ -189,24 +202,41 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         Ok(())
     }
 
-    async fn find_known(&self, lane: &mut Lane, candidates: &[&Candidate]) {
+    /// Reads the records that candidates have from before; whether that could be told.
+    async fn find_known(&self, lane: &mut Lane, candidates: &[&Candidate]) -> bool {
         let ids: Vec<_> = candidates
             .iter()
             .filter(|candidate| !lane.records.contains_key(&candidate.id))
             .map(|candidate| candidate.id.clone())
             .collect();
         if ids.is_empty() {
-            return;
+            return true;
         }
         match self.store.load(&ids).await {
-            Ok(stored) => stored.into_iter().for_each(|stored| keep_record(lane, stored)),
+            Ok(stored) => {
+                for stored in stored {
+                    keep_record(lane, stored);
+                }
+                true
+            }
             Err(error) => {
-                tracing::warn!(%error, "records cannot be read; their messages stay on the queue");
+                tracing::warn!(error = told(&error), "records cannot be read; their messages stay on the queue");
                 // Without them a paused account's repeats would be told apart wrongly.
                 lane.closed = false;
+                false
             }
         }
     }
+}
+
+fn note_reserved(record: &Record, candidates: &[&Candidate]) {
+    let span = candidates.iter().find(|candidate| candidate.id == record.request_id).map(|candidate| &candidate.span);
+    let span = span.cloned().unwrap_or_else(Span::none);
+    span.record("account", tracing::field::display(record.account));
+    span.record("nonce", record.nonce.0);
+    span.in_scope(|| {
+        tracing::info!(request_id = %record.request_id, account = %record.account, nonce = %record.nonce, "reserved");
+    });
 }
 
 fn keep_record(lane: &mut Lane, stored: Stored) {
@@ -215,23 +245,53 @@ fn keep_record(lane: &mut Lane, stored: Stored) {
     }
 }
 
-/// The next candidates without a record, each id once, as many as one transaction takes.
-fn next_group(head: &Head, candidates: &[&Candidate], lane: &Lane, now: Millis) -> Reservation {
-    let mut records: Vec<Record> = Vec::new();
+/// The next candidates without a record, each id once, as many as one transaction takes; and those
+/// that the spend limit leaves out. A later, cheaper one may still fit.
+fn next_group(
+    head: &Head,
+    policy: Option<&AccountPolicy>,
+    candidates: &[&Candidate],
+    lane: &Lane,
+    now: Millis,
+) -> (Reservation, BTreeMap<usize, Refused>) {
+    let mut group = Reservation { head: head.clone(), records: Vec::new(), spend: None };
+    let mut over: BTreeMap<usize, Refused> = BTreeMap::new();
     let mut bytes = 0_usize;
     for candidate in candidates {
-        let again = records.iter().any(|record| record.request_id == candidate.id);
-        if again || lane.records.contains_key(&candidate.id) {
+        let again = group.records.iter().any(|record| record.request_id == candidate.id);
+        // An id that is left out is not taken by other contents of the same batch: they come again.
+        let after_other = candidates.iter().any(|other| {
+            over.contains_key(&other.at)
+                && other.id == candidate.id
+                && other.accepted.digest != candidate.accepted.digest
+        });
+        if again || after_other || lane.records.contains_key(&candidate.id) {
             continue;
         }
-        bytes = bytes.saturating_add(candidate.accepted.intent.data.len());
-        if records.len() == Reservation::MAX_RECORDS || (bytes > Reservation::MAX_BYTES && !records.is_empty()) {
+        let Accepted { intent, fee_cap, .. } = &candidate.accepted;
+        let before = group.spend.or(head.spend);
+        let spend = match policy.map_or(Ok(None), |policy| policy.spend(before, intent, *fee_cap, now)) {
+            Ok(spend) => spend,
+            Err(refused) => {
+                over.insert(candidate.at, refused);
+                continue;
+            }
+        };
+        bytes = bytes.saturating_add(intent.data.len());
+        let is_full = group.records.len() == Reservation::MAX_RECORDS;
+        if is_full || (bytes > Reservation::MAX_BYTES && !group.records.is_empty()) {
             break;
         }
-        let place = u64::try_from(records.len()).unwrap_or(u64::MAX);
-        records.push(reserved(candidate, head, place, now));
+        let place = u64::try_from(group.records.len()).unwrap_or(u64::MAX);
+        group.records.push(reserved(candidate, head, place, now));
+        group.spend = spend;
     }
-    Reservation { head: head.clone(), records }
+    (group, over)
+}
+
+fn paused() -> Refused {
+    let text = "`account` is paused; send the request again, under the same id, when it is resumed";
+    Refused::field(Code::AccountPaused, "account", text)
 }
 
 fn reserved(candidate: &Candidate, head: &Head, place: u64, now: Millis) -> Record {

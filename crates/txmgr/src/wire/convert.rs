@@ -1,6 +1,7 @@
 //! From records to what travels. Read next: [`super`] for the shapes.
 
 use crate::record::{Attempt, AttemptKind, Phase, Reason, Record, Rejected, SendClass, Stored};
+use crate::trace;
 use crate::tx::Fee;
 use crate::units::{AccountKey, Digest, Millis, RequestId, sha256};
 
@@ -109,6 +110,7 @@ impl OutcomeMessage {
             reason: shown.reason,
             metadata: shown.metadata,
             settled_at: Some(settlement.settled_at.0),
+            trace: trace::told(record.trace.as_deref()),
         })
     }
 
@@ -134,6 +136,7 @@ impl OutcomeMessage {
             reason: Some(WireReason::from(&rejected.reason)),
             metadata: rejected.metadata.clone(),
             settled_at: None,
+            trace: None,
         }
     }
 }

@@ -55,7 +55,7 @@ pub struct SigningRequestV1 {
     /// the first; with other contents it is refused.
     #[schemars(regex(pattern = "^[A-Za-z0-9_.:-]{1,128}$"))]
     pub request_id: String,
-    /// The account's name, its key `97:0x…` or its address. May be left out when one account is registered.
+    /// The account's name, its key `97:0x…` or its address, or `pool:NAME` for one of a pool's. May be left out when one account is registered.
     #[schemars(length(min = 1))]
     pub account: Option<String>,
     /// Recipient or contract; null creates a contract.

@@ -1,5 +1,6 @@
 //! The policy file, and each of its rules.
 
+use signpost_txmgr::account::Spend;
 use signpost_txmgr::policy::{AccountPolicy, Policies, PolicyFacts};
 use signpost_txmgr::request::{Code, Refused};
 use signpost_txmgr::tx::{Fee, Intent};
@@ -51,6 +52,7 @@ fn check(policy: &AccountPolicy, call: &Call) -> Result<(), Refused> {
     policy.check(&PolicyFacts {
         intent: &intent,
         fee: call.fee,
+        fee_cap: Wei::from(10),
         sender: call.sender,
         deadline: call.deadline,
         now: NOW,
@@ -151,6 +153,46 @@ fn a_limit_on_deadlines_asks_for_one() {
 }
 
 #[test]
+fn what_a_request_may_cost_at_most_is_held_against_a_whole_window() {
+    // 1 wei and 21,000 gas at the cap of 10.
+    let rules = "spend_limit_wei = 210001\nspend_window_s = 60";
+    rule(rules, &CALL, &Call { value: 2, ..CALL }, Code::SpendLimitReached, "210001 per spend_window_s of 60");
+    rule(rules, &CALL, &Call { gas: 21_001, value: 0, ..CALL }, Code::SpendLimitReached, "may cost 210010 wei");
+}
+
+#[test]
+fn a_window_takes_no_more_than_its_limit_and_ends() {
+    let policy = policy("spend_limit_wei = 500000\nspend_window_s = 60");
+    let intent = |value: u64| Intent {
+        chain_id: ChainId(97),
+        to: Some(TO.parse().unwrap()),
+        value: Wei::from(value),
+        data: [].into(),
+        gas: Gas(21_000),
+    };
+    let cap = Wei::from(10);
+    let first = policy.spend(None, &intent(0), cap, NOW).unwrap().unwrap();
+    assert_eq!(first, Spend { window_start: NOW, spent: Wei::from(210_000) });
+    // What a cheaper cap of its own would save, a cancel may still cost.
+    let second = policy.spend(Some(first), &intent(0), Wei::from(3), NOW.plus(59_999)).unwrap().unwrap();
+    assert_eq!(second, Spend { window_start: NOW, spent: Wei::from(420_000) });
+    let refused = policy.spend(Some(second), &intent(0), cap, NOW.plus(59_999)).unwrap_err();
+    assert_eq!(refused.code, Code::SpendLimitReached);
+    let end_s = (NOW.0 + 60_000) / 1_000;
+    let told = format!(
+        "policy spend_limit_wei is 500000 per spend_window_s of 60: the request may cost 210000 wei, 80000 are left until {end_s}"
+    );
+    assert!(refused.message.starts_with(&told), "{refused}");
+    let behind = policy.spend(Some(second), &intent(0), cap, Millis(NOW.0 - 1)).unwrap_err();
+    assert_eq!(behind.code, Code::SpendLimitReached, "a clock that is behind opens no window of its own");
+    let next = policy.spend(Some(second), &intent(0), cap, NOW.plus(60_000)).unwrap().unwrap();
+    assert_eq!(next, Spend { window_start: NOW.plus(60_000), spent: Wei::from(210_000) });
+    let most = Intent { value: Wei(signpost_txmgr::units::U256::MAX), ..intent(0) };
+    assert_eq!(policy.spend(None, &most, cap, NOW).unwrap_err().code, Code::SpendLimitReached);
+    assert_eq!(self::policy("").spend(Some(second), &most, cap, NOW), Ok(None), "no rule, no count");
+}
+
+#[test]
 fn an_account_without_rules_signs_nothing_unless_there_are_default_ones() {
     let name = "b".parse().unwrap();
     let strict = Policies::from_toml(&format!("[account.a]\n{CAP}")).unwrap();
@@ -160,6 +202,16 @@ fn an_account_without_rules_signs_nothing_unless_there_are_default_ones() {
     assert_eq!(open.of(&name).unwrap().max_gas_price, Wei::from(32));
     assert_eq!(open.of(&"a".parse().unwrap()).unwrap().max_gas_price, Wei::from(10));
     assert_eq!(Policies::from_toml("").unwrap().of(&name).unwrap_err().code, Code::NoPolicy);
+}
+
+#[test]
+fn a_pool_is_its_accounts_in_order() {
+    let policies = Policies::from_toml("[pool.hot]\naccounts = [\"b\", \"a\"]").unwrap();
+    let names = policies.pool(&"hot".parse().unwrap()).unwrap();
+    assert_eq!(names, ["b".parse().unwrap(), "a".parse().unwrap()]);
+    let refused = policies.pool(&"cold".parse().unwrap()).unwrap_err();
+    assert_eq!((refused.code, refused.field.as_deref()), (Code::UnknownPool, Some("account")));
+    assert!(refused.message.contains("[pool.cold]"), "{refused}");
 }
 
 #[test]
@@ -176,19 +228,33 @@ fn all_problems_of_a_file_are_reported_together() {
         allow_senders = ["a*b", "*"]
         max_value_wei = 1.5
         spend_limit_wei = 1
+        spend_windows_s = 60
         [account.a.allow_selectors]
         "{TO}" = ["transfer"]
         [account.b]
         max_gas_price_wei = 10
         min_gas_price_wei = 11
         gas_price_wei = 12
+        spend_limit_wei = 1
+        spend_window_s = 0
+        [account.c]
+        max_gas_price_wei = 10
+        spend_window_s = 60
         [account."not a name"]
-        {CAP}"#
+        {CAP}
+        [pool.none]
+        accounts = []
+        [pool.twice]
+        accounts = ["a", "a"]
+        member = 1
+        [pool."not a name"]
+        accounts = ["a b"]"#
     ));
     let expected = [
         "acount is not known; did you mean account?",
         "account.a.max_gas_prize_wei is not known; did you mean max_gas_price_wei?",
-        "account.a.spend_limit_wei is not known; there are max_gas_price_wei, ",
+        "account.a.spend_windows_s is not known; did you mean spend_window_s?",
+        "account.a.spend_window_s is missing beside spend_limit_wei",
         "account.a.max_gas_price_wei is missing",
         "account.a.max_gas must be a whole number",
         "account.a.allow_creation must be true or false",
@@ -201,7 +267,13 @@ fn all_problems_of_a_file_are_reported_together() {
         "account.a.allow_selectors.0x55d398326f99059ff775485246999027b3197955[0] must be a function's selector",
         "account.b.min_gas_price_wei is above max_gas_price_wei",
         "account.b.gas_price_wei is above max_gas_price_wei",
+        "account.b.spend_window_s is 0",
+        "account.c.spend_limit_wei is missing beside spend_window_s",
         "account.?.: the name must be 1 to 64 characters",
+        "pool.none.accounts is missing or empty",
+        "pool.twice.accounts names an account twice",
+        "pool.twice.member is not known; there are accounts",
+        "pool.?.: the name must be 1 to 64 characters",
     ];
     for expected in expected {
         assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{expected}\nnot in {problems:#?}");
@@ -213,4 +285,36 @@ fn all_problems_of_a_file_are_reported_together() {
 fn a_file_that_is_not_toml_says_where() {
     let problems = problems("[account.a]\nmax_gas_price_wei = \n");
     assert!(problems[0].contains("line 2"), "{problems:?}");
+}
+
+/// The README, which shows every rule and lists every code.
+fn readme() -> String {
+    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")).unwrap()
+}
+
+#[test]
+fn the_readme_shows_every_rule_in_a_policy_that_is_taken() {
+    let readme = readme();
+    let example = readme.split("```toml policy\n").nth(1).unwrap().split("```").next().unwrap();
+    Policies::from_toml(example).unwrap();
+    for rule in Policies::rules() {
+        assert!(example.lines().any(|line| line.starts_with(&format!("{rule} = "))), "{rule} is not shown");
+    }
+}
+
+#[test]
+fn the_readme_lists_every_code_with_its_meaning() {
+    let readme = readme();
+    let section = readme.split("### Why a request is refused").nth(1).unwrap().split("\n## ").next().unwrap();
+    let told: Vec<&str> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .map(|line| line.split("` | ").next().unwrap())
+        .collect();
+    let all: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    assert_eq!(told, all);
+    assert!(
+        section.lines().filter(|line| line.starts_with("| `")).all(|line| line.len() > 20),
+        "a code has no meaning"
+    );
 }

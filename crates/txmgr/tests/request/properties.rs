@@ -304,7 +304,8 @@ proptest! {
             chain_id: account().chain_id, to: request.to, value: request.value, data: request.data.clone(), gas: request.gas,
         };
         let fee = accepted.as_ref().map_or(Fee::Legacy { gas_price: gwei(price) }, |accepted| accepted.fee);
-        let facts = PolicyFacts { intent: &intent, fee, sender, deadline: request.deadline, now: NOW };
+        let fee_cap = own_cap.map_or(policy.max_gas_price, |cap| gwei(cap).min(policy.max_gas_price));
+        let facts = PolicyFacts { intent: &intent, fee, fee_cap, sender, deadline: request.deadline, now: NOW };
         let judged = policy.check(&facts);
         if fixed && judged.is_err() {
             prop_assert!(accepted.is_err());

@@ -24,6 +24,8 @@ macro_rules! on_the_stack {
 
 signpost_contract::store_claims!(on_the_stack);
 signpost_contract::lanes_claims!(on_the_stack);
+signpost_contract::spend_claims!(on_the_stack);
+signpost_contract::pool_claims!(on_the_stack);
 signpost_contract::keys_claims!(on_the_stack);
 signpost_contract::queue_claims!(on_the_stack);
 signpost_contract::topic_claims!(on_the_stack);

@@ -69,6 +69,14 @@ pub(crate) async fn lanes(claim: &str) -> DynamoStore {
     store(claim).await
 }
 
+pub(crate) async fn pool(claim: &str) -> DynamoStore {
+    store(claim).await
+}
+
+pub(crate) async fn spend(claim: &str) -> DynamoStore {
+    store(claim).await
+}
+
 pub(crate) async fn keys(_: &str) -> KeyRing<KmsKeys> {
     KeyRing {
         keys: KmsKeys::new(&STACK.sdk),

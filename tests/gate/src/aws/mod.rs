@@ -199,6 +199,8 @@ impl Proxy {
         if answered.status.is_success() {
             self.control.tally.succeeded(&asked.operation.name);
         }
+        let bytes = asked.body.len().saturating_add(answered.body.len());
+        self.control.tally.bytes(&asked.operation.name, bytes);
         if asked.operation.service != Service::Sqs {
             return Ok(answered);
         }

@@ -73,7 +73,7 @@ impl Chain {
             return Ok(hash);
         };
         // The node behind has the last word. Its words are not BSC's.
-        let Failure::Refused(Refusal::Upstream { code, message }) = failure else {
+        let Failure::Refused(Refusal::Upstream { code, message, data }) = failure else {
             pool.remove(&hash);
             return Err(failure);
         };
@@ -94,7 +94,7 @@ impl Chain {
             let balance = self.upstream.balance(sender).await?;
             Refusal::Funds { balance, cost, overshot: cost.saturating_sub(balance) }
         } else {
-            Refusal::Upstream { code, message }
+            Refusal::Upstream { code, message, data }
         }
         .into())
     }

@@ -93,7 +93,7 @@ fn result(mut answer: Value) -> Result<Value, Failure> {
     let (Some(code), Some(message)) = (error["code"].as_i64(), error["message"].as_str()) else {
         return Err(Failure::Down(format!("neither result nor error: {answer}")));
     };
-    Err(Refusal::Upstream { code, message: message.to_owned() }.into())
+    Err(Refusal::Upstream { code, message: message.to_owned(), data: error.get("data").cloned() }.into())
 }
 
 fn strange(method: &str, answer: &Value) -> Failure {

@@ -222,6 +222,8 @@ pub enum Refusal {
         code: i64,
         /// Its words.
         message: String,
+        /// What it added, as a revert's data.
+        data: Option<Value>,
     },
 }
 
@@ -275,6 +277,10 @@ impl Refusal {
     /// The `error` member of an answer.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        json!({ "code": self.code(), "message": self.to_string() })
+        let mut error = json!({ "code": self.code(), "message": self.to_string() });
+        if let Self::Upstream { data: Some(data), .. } = self {
+            error["data"] = data.clone();
+        }
+        error
     }
 }

@@ -16,6 +16,7 @@ impl Auditor {
         self.judge_records();
         self.judge_messages();
         self.judge_lanes(world);
+        self.judge_spending(world);
         self.judge_chain(&world.chain.inner);
     }
 

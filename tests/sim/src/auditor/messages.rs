@@ -18,11 +18,13 @@ impl Auditor {
         let own = || format!("sqs:{message_id}").parse().expect("made of characters an id may have");
         match Message::parse(body) {
             Ok(Message::Sign(request)) => {
+                let is_pool = matches!(request.account, Some(AccountRef::Pool(_)));
                 let key = self.accounts.iter().find_map(|(key, name)| match &request.account {
                     Some(AccountRef::Name(asked)) if asked.as_str() == *name => Some(*key),
+                    Some(AccountRef::Pool(_)) => Some(*key),
                     Some(_) | None => None,
                 });
-                let digest = key.map(|key: AccountKey| (key, request.digest(&key)));
+                let digest = key.map(|key: AccountKey| ((!is_pool).then_some(key), request.digest(&key)));
                 Ask::Sign(request.id, digest)
             }
             Ok(Message::Cancel(id)) => Ask::Cancel(id, own()),

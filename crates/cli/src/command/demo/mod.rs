@@ -9,16 +9,18 @@ mod outcomes;
 mod plan;
 mod summary;
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
+use signpost_client::{Body, NotSent};
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::units::Nonce;
 use tokio::sync::watch;
 
 use super::dev::{Ready, finish, prepare, start, start_worker};
-use super::submit::{batches, send};
 use super::watch::Tail;
-use super::{CommandError, Session, asked_to_stop};
+use super::{CommandError, Session, asked_to_stop, console};
+use crate::console::{Console, Guard};
 use crate::stack::provision::Wanted;
 use crate::stack::servers::{LocalStack, Options};
 use crate::terminal::{Colour, paint, remark, say};
@@ -30,11 +32,16 @@ use self::plan::{Asked, COUNT_MIN};
 use self::summary::Facts;
 
 const ACCOUNT: &str = "hot";
+/// Where the console is, if the port is free.
+const CONSOLE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
+/// Requests noted as sent at the same time: what one call to SQS takes.
+const WAVE: usize = 10;
 
 const EXAMPLES: &str = "\
 Examples:
   signpost demo
   signpost demo --count 300
+  signpost demo --console
   signpost demo --json | tail -1 | jq .p50FinalMs
 
 The totals are counted from the chain, the table and the emulator's KMS: `duplicates` are transactions
@@ -60,6 +67,9 @@ pub struct Arguments {
     /// Port for the chain; else 8545, or a free one
     #[arg(long, value_name = "PORT")]
     rpc_port: Option<u16>,
+    /// Show it on a web page too, and leave all of it running until Ctrl-C
+    #[arg(long)]
+    console: bool,
 }
 
 /// Runs the command.
@@ -77,7 +87,11 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         ended = async {
             let ready = prepare(&stack, &Wanted::default(), &[ACCOUNT.to_owned()]).await?;
             working = Some(start_worker(&stack, &ready, stop).await?);
-            demonstrate(&stack, &ready, &arguments).await
+            if arguments.console {
+                Box::pin(with_console(&stack, &ready, &arguments)).await
+            } else {
+                demonstrate(&stack, &ready, &arguments).await
+            }
         } => ended,
         () = asked => Ok(ExitCode::FAILURE),
     };
@@ -90,6 +104,29 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     }
     stack.stop().await;
     ended
+}
+
+/// The demonstration with a page beside it. The page stays when it is over, until Ctrl-C.
+async fn with_console(stack: &LocalStack, ready: &Ready, arguments: &Arguments) -> Result<ExitCode, CommandError> {
+    let session = Session { config: ready.config.clone(), sdk: ready.sdk.clone() };
+    let listener = match console::listen(CONSOLE).await {
+        Ok(listener) => listener,
+        Err(_) => console::listen(SocketAddr::new(CONSOLE.ip(), 0)).await?,
+    };
+    let url = console::url(&listener)?;
+    remark(format!("See it at {url}"));
+    let page = Console::new(&session)?;
+    let shown = async {
+        demonstrate(stack, ready, arguments).await?;
+        remark(format!("The console is at {url} until Ctrl-C"));
+        std::future::pending::<Result<ExitCode, CommandError>>().await
+    };
+    tokio::select! {
+        shown = shown => shown,
+        served = page.serve(listener, Guard::new(None, &[])) => {
+            Err(CommandError::Demo(format!("the console ended: {served:?}")))
+        }
+    }
 }
 
 async fn demonstrate(stack: &LocalStack, ready: &Ready, arguments: &Arguments) -> Result<ExitCode, CommandError> {
@@ -144,23 +181,21 @@ async fn work(
 
 async fn submit(session: &Session, following: &mut Following, asked: &[Asked]) -> Result<(), CommandError> {
     let bodies: Vec<String> = asked.iter().map(|asked| asked.body.clone()).collect();
-    let mut ids = asked.iter();
-    for batch in batches(&bodies) {
+    for (asked, bodies) in asked.chunks(WAVE).zip(bodies.chunks(WAVE)) {
         let now = clock::now_ms();
-        ids.by_ref().take(batch.len()).for_each(|asked| following.add(&asked.id, now));
-        send_all(session, batch).await?;
+        for asked in asked {
+            following.add(&asked.id, now);
+        }
+        send_all(session, bodies).await?;
     }
     Ok(())
 }
 
+/// Sends bodies as they are: some are meant to be refused.
 async fn send_all(session: &Session, bodies: &[String]) -> Result<(), CommandError> {
-    let sqs = aws_sdk_sqs::Client::new(&session.sdk);
-    for batch in batches(bodies) {
-        for sent in send(&sqs, &session.config.queues.signing_url, batch).await? {
-            sent.map_err(|reason| CommandError::Aws { operation: "SendMessageBatch", reason })?;
-        }
-    }
-    Ok(())
+    let bodies: Vec<Body> = bodies.iter().map(Body::unchecked).collect();
+    let sent: Result<Vec<String>, NotSent> = world::client(session).send_all(&bodies).await.into_iter().collect();
+    sent.map(drop).map_err(CommandError::from)
 }
 
 async fn next_nonce(session: &Session) -> Result<Nonce, CommandError> {

@@ -9,6 +9,7 @@ use signpost_txmgr::wire::{OutcomeMessage, RequestStatus, Status};
 use super::blocks::{OnChain, Seen};
 use super::plan::{Asked, transfer_id};
 use crate::command::status::colour;
+use crate::figures::percentile;
 use crate::terminal::{Colour, paint};
 
 /// All there is to count.
@@ -212,24 +213,5 @@ impl Totals {
             format!("mined after   {}", took(&self.mined_ms)),
             format!("final after   {}", took(&self.final_ms)),
         ]
-    }
-}
-
-/// The smallest value that so many of a hundred do not exceed.
-fn percentile(sorted: &[u64], percent: usize) -> Option<u64> {
-    let rank = sorted.len().saturating_mul(percent).div_ceil(100);
-    sorted.get(rank.saturating_sub(1)).copied()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::percentile;
-
-    #[test]
-    fn percentiles_are_values_that_were_measured() {
-        let hundred: Vec<u64> = (1..=100).collect();
-        assert_eq!((percentile(&hundred, 50), percentile(&hundred, 99)), (Some(50), Some(99)));
-        assert_eq!((percentile(&[7], 50), percentile(&[7], 99)), (Some(7), Some(7)));
-        assert_eq!(percentile(&[], 50), None);
     }
 }

@@ -1,8 +1,11 @@
-//! The three things a backend does, with the plain AWS SDK: the README shows this file.
+//! The three things a backend does: the README shows this file.
 #![allow(clippy::print_stdout, reason = "an example prints what it got")]
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use std::env::var;
+use std::time::Duration;
+
+use signpost_client::outcome::{self, Seen};
+use signpost_client::{Client, Request, RequestId, Wei};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -13,6 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build_https();
     let aws = aws_config::from_env().http_client(http).load().await;
     let (sqs, sns) = (aws_sdk_sqs::Client::new(&aws), aws_sdk_sns::Client::new(&aws));
+    let signpost = Client::new(&aws, var("SIGNING_QUEUE_URL")?, var("REQUESTS_TABLE")?);
 
     // 1. Subscribe once: a queue of yours gets the outcomes you care about.
     let queue = sqs.create_queue().queue_name("my-outcomes-rust").send().await?;
@@ -24,25 +28,26 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .protocol("sqs")
         .endpoint(arn)
         .attributes("FilterPolicy", r#"{"status":["confirmed","reverted"]}"#)
-        .attributes("RawMessageDelivery", "true")
         .send()
         .await?;
 
-    // 2. Ask. The id is yours, and makes it safe to send again.
-    let body =
-        r#"{"requestId":"rust-1","to":"0x55d398326f99059fF775485246999027B3197955","value":"1000000000","gas":21000}"#;
-    sqs.send_message().queue_url(var("SIGNING_QUEUE_URL")?).message_group_id("hot").message_body(body).send().await?;
+    // 2. Ask. The id is yours, and makes it safe to send again; what the service would refuse by its form
+    //    is refused here.
+    let id: RequestId = "rust-1".parse()?;
+    let to = "0x55d398326f99059fF775485246999027B3197955".parse()?;
+    let request = Request::call(id.clone(), to, 21_000).value(Wei::from(1_000_000_000)).build()?;
+    signpost.send(&request).await?;
 
-    // 3. Get the outcome, or look whenever you like.
+    // 3. Get the outcome, or look whenever you like, or wait.
+    let mut seen = Seen::new(10_000);
     let received = sqs.receive_message().queue_url(queue_url).wait_time_seconds(20).send().await?;
-    let outcome = received.messages().first().and_then(|message| message.body()).ok_or("no outcome in 20 s")?;
-    println!("{outcome}");
-    let item = aws_sdk_dynamodb::Client::new(&aws)
-        .get_item()
-        .table_name(var("REQUESTS_TABLE")?)
-        .key("requestId", AttributeValue::S("rust-1".to_owned()))
-        .send()
-        .await?;
-    println!("{:?}", item.item().and_then(|item| item.get("status")));
+    for message in received.messages() {
+        let outcome = outcome::parse(message.body().unwrap_or_default())?;
+        if seen.is_first(&outcome) {
+            println!("{} {}", outcome.request_id, outcome.status.as_str());
+        }
+    }
+    let settled = signpost.wait(&id, Duration::from_secs(20)).await?;
+    println!("{} {}", settled.status.as_str(), settled.tx_hash.unwrap_or_default());
     Ok(())
 }

@@ -1,0 +1,123 @@
+//! The stage as a Lambda function: passes over lanes, and the sweep as a schedule's task.
+//!
+//! A pass ends before the function's time does and asks for the next one on the queue; a message is done
+//! when that is asked for. Read next: [`signpost_host::lambda`].
+
+use std::sync::Arc;
+
+use signpost_aws::secrets;
+use signpost_host::config::environment::{BroadcasterConfig, BroadcasterEnvironment, Variables};
+use signpost_host::config::{Shared as _, Watched as _};
+use signpost_host::consumer::{Handler, Stop};
+use signpost_host::inbox::Incoming;
+use signpost_host::lambda::event::is_queue;
+use signpost_host::lambda::time::TimeLeft;
+use signpost_host::lambda::{Failed, Function, Swept, batch, sdk};
+use signpost_host::session::Session;
+use signpost_host::start::StartError;
+use signpost_host::told;
+use signpost_txmgr::signer::Disposition;
+
+use crate::RealLanes;
+use crate::lanes::Bounds;
+
+/// The task of the schedule, `{"signpost": "sweep"}`.
+const SWEEP: &str = "sweep";
+
+/// The function, ready for records and for its schedule.
+#[derive(Debug)]
+pub struct BroadcastingFunction {
+    config: BroadcasterConfig,
+    lanes: Arc<RealLanes>,
+}
+
+/// Reads the environment and the nodes' secret, and checks the nodes' chain.
+pub async fn start() -> Result<BroadcastingFunction, StartError> {
+    let environment = BroadcasterEnvironment::read(&Variables::of_process()).map_err(StartError::Configuration)?;
+    let sdk = sdk::from_environment().map_err(StartError::Configuration)?;
+    let secret = match environment.secret_arn() {
+        Some(arn) => Some(secrets::text(&sdk, arn).await.map_err(|error| StartError::Secret(told(&error)))?),
+        None => None,
+    };
+    let config = environment.with_nodes(secret.as_deref()).map_err(StartError::Configuration)?;
+    let session = Session { config, sdk };
+    let lanes = crate::lanes(&session).await?;
+    let Session { config, .. } = session;
+    tracing::info!(chain_id = config.chain_id(), chain = ?config.chain(), "the broadcaster is ready");
+    Ok(BroadcastingFunction { config, lanes: Arc::new(lanes) })
+}
+
+/// Passes within the time of one invocation.
+#[derive(Debug)]
+struct Passes {
+    lanes: Arc<RealLanes>,
+    bounds: Bounds,
+}
+
+impl Handler for Passes {
+    async fn handle(&self, messages: &[Incoming], stop: &Stop) -> Vec<Disposition> {
+        self.lanes.passes(messages, self.bounds, stop).await
+    }
+}
+
+impl Function for BroadcastingFunction {
+    async fn batch(&self, queue_arn: &str, messages: Vec<Incoming>, time: TimeLeft, stop: &Stop) -> Vec<Disposition> {
+        if !is_queue(queue_arn, &self.config.queues().broadcast_url) {
+            tracing::error!(
+                queue_arn,
+                "records of a queue that is not SIGNPOST_BROADCAST_QUEUE_URL; they are returned"
+            );
+            return vec![Disposition::Retry; messages.len()];
+        }
+        let handler = Arc::new(Passes { lanes: Arc::clone(&self.lanes), bounds: bounds(time) });
+        batch::handle(&handler, &messages, true, time, stop).await
+    }
+
+    async fn scheduled(&self, task: &str, time: TimeLeft) -> Option<Result<Swept, Failed>> {
+        (task == SWEEP).then_some(())?;
+        Some(self.sweep(time).await)
+    }
+}
+
+/// A round is broken off while there is still time to ask for the next pass, which is one message.
+fn bounds(time: TimeLeft) -> Bounds {
+    let (finish, break_off) = (time.to_finish(), time.to_break_off());
+    Bounds {
+        hand_on: finish.min(Bounds::WORKER.hand_on),
+        break_off: Some(finish.saturating_add(break_off.saturating_sub(finish).checked_div(2).unwrap_or_default())),
+    }
+}
+
+impl BroadcastingFunction {
+    /// First the pokes, which others wait for; then idle lanes, for as long as there is time.
+    async fn sweep(&self, time: TimeLeft) -> Result<Swept, Failed> {
+        let poking = tokio::time::timeout(time.to_break_off(), self.lanes.poke_open());
+        let (poked, idle) = match poking.await {
+            Ok(Ok(swept)) => swept,
+            Ok(Err(error)) => return Err(Failed::Task(told(&error))),
+            Err(_elapsed) => return Err(Failed::Task("the accounts were not read in time".to_owned())),
+        };
+        if tokio::time::timeout(time.to_finish(), self.lanes.look_at_idle(&idle)).await.is_err() {
+            tracing::warn!("not every idle lane was looked at; the next sweep will");
+        }
+        Ok(Swept { poked })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_pass_asks_for_the_next_one_before_its_time_is_over() {
+        for total_s in [1, 10, 60, 900] {
+            let time = TimeLeft::of(Duration::from_secs(total_s));
+            let Bounds { hand_on, break_off } = bounds(time);
+            let break_off = break_off.unwrap();
+            assert!(hand_on < break_off, "{hand_on:?} {break_off:?}");
+            assert!(break_off < time.to_break_off(), "{break_off:?} of {total_s} s");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! A local stack for a benchmark: signer and broadcaster as two processes, so that the operating system
+//! can say what each costs.
+
+use std::path::Path;
+
+use super::report::{Calls, Cost};
+use crate::aws::{self, LOOPBACK_REGION, Target};
+use crate::command::dev::{self, Ready};
+use crate::command::{CommandError, Session};
+use crate::stack::gates::Gates;
+use crate::stack::leash::{Leashed, Server};
+use crate::stack::provision::Wanted;
+use crate::stack::servers::{LocalStack, Options};
+
+/// The stages, by the option of `signpost worker`.
+const STAGES: [&str; 2] = ["signer", "broadcaster"];
+
+/// A stack that runs.
+#[derive(Debug)]
+pub(super) struct Local {
+    stack: LocalStack,
+    session: Session,
+    ready: Ready,
+    stages: Vec<Leashed>,
+}
+
+impl Local {
+    /// Starts everything on free ports. To count calls, the stages reach AWS through a gate; the
+    /// benchmark itself never does.
+    pub(super) async fn start(accounts: usize, count_calls: bool) -> Result<Self, CommandError> {
+        let mut stack = dev::start(&Options::default()).await?;
+        if count_calls {
+            stack.put_gates(1).await?;
+        }
+        let names: Vec<_> = (1..=accounts).map(|number| format!("a{number}")).collect();
+        let ready = dev::prepare(&stack, &Wanted::default(), &names).await?;
+        let program =
+            std::env::current_exe().map_err(|source| CommandError::File { path: "signpost".into(), source })?;
+        let mut stages = Vec::new();
+        for stage in STAGES {
+            let config = ready.config_file.display().to_string();
+            let arguments = ["worker", "--config", &config, "--stage", stage].map(ToOwned::to_owned).to_vec();
+            let environment = vec![("RUST_LOG", "warn".to_owned())];
+            let directory = &stack.directory;
+            stages.push(Leashed::start(Server { name: stage, program: &program, arguments, environment, directory })?);
+        }
+        let sdk = match &stack.gates {
+            Some(gates) => {
+                let endpoint = Some(gates.aws_upstream().to_owned());
+                aws::connect(&Target { endpoint, region: Some(LOOPBACK_REGION.to_owned()) }).await
+            }
+            None => ready.sdk.clone(),
+        };
+        let session = Session { config: ready.config.clone(), sdk };
+        Ok(Self { stack, session, ready, stages })
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        self.ready.accounts.iter().map(|account| account.name.clone()).collect()
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.stack.directory
+    }
+
+    /// Calls of the stages to AWS so far, and their bytes, by name.
+    pub(super) fn calls(&self) -> Calls {
+        let stats = self.stack.gates.as_ref().map(Gates::aws_stats).unwrap_or_default();
+        let bytes = |name: &str| stats.bytes.get(name).copied().unwrap_or(0);
+        stats.calls.iter().map(|(name, count)| (name.clone(), (*count, bytes(name)))).collect()
+    }
+
+    /// What each stage cost so far.
+    pub(super) fn costs(&self) -> Vec<Cost> {
+        self.stages.iter().map(|stage| Cost::of_group(stage.name(), stage.group())).collect()
+    }
+
+    pub(super) async fn stop(self) {
+        for stage in self.stages {
+            stage.stop().await;
+        }
+        self.stack.stop().await;
+    }
+}

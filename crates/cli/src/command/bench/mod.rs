@@ -1,0 +1,213 @@
+//! `signpost bench`: loads a Signpost, and says what it took and how long each step was.
+//!
+//! What is reported comes from the records (when the signature was stored), from the chain (in which
+//! block it was mined, and when that block was there and final) and, on a local stack, from the operating
+//! system (what each stage cost). Only the moment of sending is our own clock's.
+//!
+//! Read next: [`load`] (who sends when), [`blocks`] (when each block was there), [`report`].
+
+mod blocks;
+mod load;
+mod local;
+mod plot;
+mod report;
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use signpost_txmgr::ports::Store as _;
+
+use super::{CommandError, ConfigOption, Session};
+use crate::stack::servers::Rpc;
+use crate::terminal::{remark, say};
+use crate::world;
+
+use self::load::{Load, Payload, Sent};
+use self::local::Local;
+use self::report::{Calls, Cost, Memory, Report};
+
+/// More than a request of ours ever waits; a run that does not end in it has found something.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+const EXAMPLES: &str = "\
+Examples:
+  signpost bench --local --count 500 --rate 40
+  signpost bench --local --accounts 1,3,10 --clients 100 --count 1000 --plot accounts.svg
+  signpost bench --local --rate 10,20,40,80 --plot load.svg
+  signpost bench --local --rate 20 --count-calls --json | jq .callsPerRequest
+  signpost bench --local --rate 10 --count 18000 --plot soak.svg
+  signpost bench --account hot --rate 5 --count 100 --json
+
+Open loop (--rate): so many requests a second, whatever comes back. Closed loop (--clients): so many
+callers, each sending its next request when the last one's outcome is final. Several numbers make
+several runs, drawn by --plot. With --local a stack of its own is started, and its two stages run as
+two processes that are measured; without, the Signpost of the configuration is loaded with real
+transactions, which cost what transactions cost.";
+
+/// `signpost bench`
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    #[command(flatten)]
+    config: ConfigOption,
+    /// Start a local stack for it
+    #[arg(long, conflicts_with = "config")]
+    local: bool,
+    /// With --local: how many accounts; several numbers make several runs
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1", requires = "local")]
+    accounts: Vec<usize>,
+    /// Without --local: an account to load; may be repeated; else every registered one
+    #[arg(long, value_name = "NAME", conflicts_with = "local")]
+    account: Vec<String>,
+    /// Open loop: requests a second; several numbers make several runs
+    #[arg(long, value_name = "PER_SECOND", value_delimiter = ',', conflicts_with = "clients")]
+    rate: Vec<f64>,
+    /// Closed loop: callers; several numbers make several runs
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    clients: Vec<usize>,
+    /// Requests of each run
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    count: usize,
+    /// Bytes of calldata; several numbers are taken in turn
+    #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "0")]
+    data: Vec<usize>,
+    /// Recipient; calldata is ignored by an address without code
+    #[arg(long, value_name = "ADDRESS", default_value = "0x00000000000000000000000000000000000000aa")]
+    to: String,
+    /// With --local: count the stages' calls to AWS, and their bytes
+    #[arg(long, requires = "local")]
+    count_calls: bool,
+    /// One JSON object per run
+    #[arg(long)]
+    json: bool,
+    /// Draw the runs into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
+    let loads = loads(&arguments)?;
+    let mut reports = Vec::new();
+    if arguments.local {
+        for accounts in &arguments.accounts {
+            let local = Box::pin(Local::start(*accounts, arguments.count_calls)).await?;
+            for load in &loads {
+                let measured = local_run(&local, *load, &arguments).await;
+                if measured.is_err() {
+                    remark(format!("logs are in {}", local.directory().display()));
+                }
+                reports.push(measured?);
+                tell(reports.last(), arguments.json);
+            }
+            local.stop().await;
+        }
+    } else {
+        let session = arguments.config.open().await?;
+        let names = names(&session, &arguments.account).await?;
+        for load in &loads {
+            reports.push(measure(&session, *load, &names, &arguments).await?);
+            tell(reports.last(), arguments.json);
+        }
+    }
+    if let Some(path) = &arguments.plot {
+        std::fs::write(path, plot::draw(&reports))
+            .map_err(|source| CommandError::File { path: path.clone(), source })?;
+    }
+    let clean = reports.iter().all(Report::is_clean);
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn loads(arguments: &Arguments) -> Result<Vec<Load>, CommandError> {
+    let wrong = |problem: &str| Err(CommandError::Input(problem.to_owned()));
+    if arguments.rate.iter().any(|rate| !rate.is_finite() || *rate <= 0.0 || *rate > 10_000.0) {
+        return wrong("--rate is above 0 and at most 10000 requests a second");
+    }
+    if arguments.clients.iter().chain(&arguments.accounts).chain([&arguments.count]).any(|number| *number == 0) {
+        return wrong("--clients, --accounts and --count are 1 at least");
+    }
+    let open = arguments.rate.iter().map(|rate| Load::Open { per_second: *rate });
+    let closed = arguments.clients.iter().map(|clients| Load::Closed { clients: *clients });
+    let loads: Vec<_> = open.chain(closed).collect();
+    if loads.is_empty() { wrong("give --rate for an open loop, or --clients for a closed one") } else { Ok(loads) }
+}
+
+async fn names(session: &Session, asked: &[String]) -> Result<Vec<String>, CommandError> {
+    let known: Vec<_> = world::store(session).accounts().await?.into_iter().map(|head| head.name.to_string()).collect();
+    match asked.iter().find(|name| !known.contains(name)) {
+        Some(unknown) => Err(CommandError::Unknown(format!("account {unknown} is not registered; see account list"))),
+        None if known.is_empty() => Err(CommandError::Unknown("no account is registered".to_owned())),
+        None if asked.is_empty() => Ok(known),
+        None => Ok(asked.to_vec()),
+    }
+}
+
+/// A run on the local stack, with what each of its stages cost.
+async fn local_run(local: &Local, load: Load, arguments: &Arguments) -> Result<Report, CommandError> {
+    let (before, calls_before) = (local.costs(), local.calls());
+    let mut memory = Memory::default();
+    let names = local.names();
+    let measured = tokio::select! {
+        measured = measure(local.session(), load, &names, arguments) => measured,
+        never = watch_memory(local, &mut memory) => match never {},
+    };
+    let mut report = measured?;
+    report.memory = memory;
+    report.calls = between(&calls_before, &local.calls());
+    report.costs =
+        local.costs().into_iter().zip(before).map(|(after, before)| Cost::between(&before, &after)).collect();
+    report.accounts = local.names().len();
+    Ok(report)
+}
+
+fn between(before: &Calls, after: &Calls) -> Calls {
+    let since = |name: &String, (count, bytes): &(u64, u64)| {
+        let (count_before, bytes_before) = before.get(name).copied().unwrap_or_default();
+        (count.saturating_sub(count_before), bytes.saturating_sub(bytes_before))
+    };
+    after.iter().map(|(name, sums)| (name.clone(), since(name, sums))).filter(|(_, (count, _))| *count > 0).collect()
+}
+
+/// Looks at the stages' memory until dropped.
+async fn watch_memory(local: &Local, memory: &mut Memory) -> Infallible {
+    for second in (0_u32..).step_by(2) {
+        memory.add(second, &local.costs());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    std::future::pending().await
+}
+
+/// One run: sends, waits for every outcome, and counts.
+async fn measure(
+    session: &Session,
+    load: Load,
+    names: &[String],
+    arguments: &Arguments,
+) -> Result<Report, CommandError> {
+    let url = session.config.chain.rpc_urls.first().cloned().unwrap_or_default();
+    let rpc = Rpc::at(&url)?;
+    let payload = Payload { to: arguments.to.clone(), accounts: names.to_vec(), data_bytes: arguments.data.clone() };
+    let mut sent = Sent::default();
+    let mut seen = blocks::Seen::default();
+    let working = async {
+        load.run(session, &payload, arguments.count, &mut sent).await?;
+        tokio::time::timeout(PATIENCE, sent.until_closed(session)).await.unwrap_or(Ok(()))
+    };
+    tokio::select! {
+        worked = working => worked?,
+        fault = blocks::watch(&rpc, &mut seen) => return Err(fault.into()),
+    }
+    // The last blocks' finality may be a look away.
+    Ok(Report::of(load, names.len(), &sent, &seen))
+}
+
+fn tell(report: Option<&Report>, as_json: bool) {
+    let Some(report) = report else { return };
+    if as_json {
+        say(report.json().to_string());
+    } else {
+        report.lines().into_iter().for_each(say);
+    }
+}

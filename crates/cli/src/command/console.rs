@@ -1,0 +1,109 @@
+//! `signpost console`: a web page on this machine for whoever operates it. Looks, never acts.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use tokio::net::TcpListener;
+
+use super::{CommandError, ConfigOption, asked_to_stop};
+use crate::console::{Console, Guard};
+use crate::terminal::{remark, say};
+
+/// Shortest token that is taken: 16 characters of a random one cannot be guessed over a network.
+const TOKEN_MIN_CHARS: usize = 16;
+
+const EXAMPLES: &str = "\
+Examples:
+  signpost console
+  signpost console --listen 127.0.0.1:0
+  SIGNPOST_CONSOLE_TOKEN=$(openssl rand -hex 16) signpost console --listen 0.0.0.0:7070 --host-name ops.example
+
+The page shows accounts, lanes, requests and outcomes and changes nothing: it needs GetItem, BatchGetItem
+and Query on the two tables, and a node. Without a token it listens on this machine alone. It speaks HTTP:
+put TLS in front of it where others share the network.";
+
+/// `signpost console`
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Address and port; port 0 takes a free one. Another than this machine's own needs a token
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7070")]
+    listen: SocketAddr,
+    /// What a browser must know, at least 16 characters; better given by the environment
+    #[arg(long, value_name = "TOKEN", env = "SIGNPOST_CONSOLE_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// A name the page may be reached by, besides localhost and IP addresses; may be repeated
+    #[arg(long, value_name = "NAME")]
+    host_name: Vec<String>,
+    #[command(flatten)]
+    config: ConfigOption,
+}
+
+impl std::fmt::Debug for Arguments {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Arguments").field("listen", &self.listen).finish_non_exhaustive()
+    }
+}
+
+/// Runs the command.
+pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
+    let token = arguments.token.filter(|token| !token.is_empty());
+    check(arguments.listen, token.as_deref()).map_err(CommandError::Input)?;
+    let session = arguments.config.open().await?;
+    let listener = listen(arguments.listen).await?;
+    let console = Console::new(&session)?;
+    let asked = asked_to_stop()?;
+    say(url(&listener)?);
+    remark("The console is there; Ctrl-C ends it");
+    let guard = Guard::new(token.as_deref(), &arguments.host_name);
+    tokio::select! {
+        served = console.serve(listener, guard) => served.map_err(|error| broken(&error))?,
+        () = asked => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What makes a page open to others than the people at this machine needs a token.
+fn check(listen: SocketAddr, token: Option<&str>) -> Result<(), String> {
+    match token {
+        None if !listen.ip().is_loopback() => Err(format!(
+            "{listen} can be reached from other machines: give --token, better SIGNPOST_CONSOLE_TOKEN, or listen on 127.0.0.1"
+        )),
+        Some(token) if token.chars().count() < TOKEN_MIN_CHARS => Err(format!(
+            "the token has less than {TOKEN_MIN_CHARS} characters; `openssl rand -hex 16` makes a good one"
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Takes the port.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, CommandError> {
+    let taken = |error: std::io::Error| CommandError::Input(format!("cannot listen on {address}: {error}"));
+    TcpListener::bind(address).await.map_err(taken)
+}
+
+/// Where a browser finds it.
+pub fn url(listener: &TcpListener) -> Result<String, CommandError> {
+    listener.local_addr().map(|address| format!("http://{address}/")).map_err(|error| broken(&error))
+}
+
+fn broken(error: &std::io::Error) -> CommandError {
+    CommandError::Input(format!("the console cannot listen any more: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_needs_no_token() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        assert!(check(at("127.0.0.1:7070"), None).is_ok());
+        assert!(check(at("[::1]:7070"), None).is_ok());
+        for open in ["0.0.0.0:7070", "192.0.2.1:1", "[::]:1"] {
+            assert!(check(at(open), None).is_err(), "{open}");
+            assert!(check(at(open), Some("0123456789abcdef")).is_ok(), "{open}");
+        }
+        assert!(check(at("127.0.0.1:1"), Some("short")).is_err());
+    }
+}

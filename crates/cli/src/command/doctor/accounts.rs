@@ -1,0 +1,149 @@
+//! The accounts: their keys, rules, coins, code, and whether somebody else uses them.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_kms::types::{KeySpec, KeyState, KeyUsageType};
+use signpost_host::start::policies;
+use signpost_txmgr::account::Head;
+use signpost_txmgr::policy::Policies;
+use signpost_txmgr::ports::{Chain, Keys as _, Store as _};
+use signpost_txmgr::signature::PublicKey;
+use signpost_txmgr::units::Wei;
+
+use super::Checks;
+use crate::aws::reason;
+use crate::command::{Session, told};
+use crate::world;
+
+/// Every registered account.
+pub(super) async fn check(session: &Session, checks: &mut Checks) {
+    let rules = match policies(&session.config.policy_file) {
+        Ok(rules) => {
+            checks.ok("policy file", session.config.policy_file.display().to_string());
+            Some(rules)
+        }
+        Err(error) => {
+            checks.problem("policy file", told(&error), "correct it: a worker does not start without");
+            None
+        }
+    };
+    let heads = match world::store(session).accounts().await {
+        Ok(heads) => heads,
+        Err(error) => {
+            checks.problem("accounts", told(&error), "see the accounts table");
+            return;
+        }
+    };
+    if heads.is_empty() {
+        checks.problem("accounts", "none is registered", "`signpost account register NAME --kms-key KEY`");
+    }
+    let Ok(nodes) = world::chain(session) else { return };
+    let mut keys: BTreeMap<&str, &Head> = BTreeMap::new();
+    for head in &heads {
+        if let Some(other) = keys.insert(head.kms_key_id.as_str(), head) {
+            let found = format!("{} and {} have one key", other.name, head.name);
+            checks.look(format!("{}: key", head.name), found, "fine only on different chains");
+        }
+        one(session, head, rules.as_ref(), &nodes, checks).await;
+    }
+}
+
+async fn one(session: &Session, head: &Head, rules: Option<&Policies>, nodes: &impl Chain, checks: &mut Checks) {
+    let what = |part: &str| format!("{}: {part}", head.name);
+    if let Some(at) = head.retired_at {
+        checks.ok(what("state"), format!("retired {}", crate::command::when::date(at)));
+        return;
+    }
+    if head.account.chain_id.0 != session.config.chain.chain_id {
+        let found = format!("of chain {}, which this configuration does not serve", head.account.chain_id);
+        checks.look(what("chain"), found, "another Signpost must");
+        return;
+    }
+    if head.paused {
+        checks.look(what("state"), "paused: requests are rejected", "`signpost account resume` when it may sign again");
+    }
+    if let Some(Err(refused)) = rules.map(|rules| rules.of(&head.name)) {
+        let todo = format!("add [account.{}] or [default] with max_gas_price_wei to the policy file", head.name);
+        checks.problem(what("policy"), refused.message, todo);
+    }
+    key(session, head, checks).await;
+    on_chain(head, nodes, checks).await;
+}
+
+async fn key(session: &Session, head: &Head, checks: &mut Checks) {
+    let what = format!("{}: key", head.name);
+    let kms = aws_sdk_kms::Client::new(&session.sdk);
+    let id = head.kms_key_id.as_str();
+    let described = match kms.describe_key().key_id(id).send().await {
+        Ok(answer) => answer.key_metadata,
+        Err(error) => {
+            checks.problem(what, reason(&error), "see that the key is there and the rights to it");
+            return;
+        }
+    };
+    if let Some(key) = described {
+        let right =
+            key.key_spec() == Some(&KeySpec::EccSecgP256K1) && key.key_usage() == Some(&KeyUsageType::SignVerify);
+        let enabled = key.key_state() == Some(&KeyState::Enabled);
+        let name = |text: Option<&str>| text.unwrap_or("?").to_owned();
+        let found = format!(
+            "{id}, {}, {}",
+            name(key.key_spec().map(KeySpec::as_str)),
+            name(key.key_state().map(KeyState::as_str))
+        );
+        checks.expect(
+            right && enabled,
+            what.clone(),
+            found,
+            "it must be ECC_SECG_P256K1, SIGN_VERIFY and Enabled: nothing can be signed",
+        );
+    }
+    match world::keys(session).public_key(&head.kms_key_id).await {
+        Ok(der) => match PublicKey::from_spki(&der) {
+            Ok(public) => checks.expect(
+                public.address() == head.account.address,
+                format!("{}: address", head.name),
+                format!("{}", head.account.address),
+                format!("the key's address is {}: correct the alias, or nothing is signed", public.address()),
+            ),
+            Err(error) => checks.problem(what, told(&error), "another kind of key was put in its place"),
+        },
+        Err(error) => checks.problem(what, told(&error), "see the right kms:GetPublicKey"),
+    }
+}
+
+async fn on_chain(head: &Head, nodes: &impl Chain, checks: &mut Checks) {
+    let what = |part: &str| format!("{}: {part}", head.name);
+    let address = head.account.address;
+    let unknown = "no node could say";
+    match nodes.balance(address).await {
+        Ok(balance) if balance == Wei::ZERO => {
+            checks.look(what("balance"), "0 wei", format!("send BNB to {address}: nothing of it is mined before"));
+        }
+        Ok(balance) => checks.ok(what("balance"), format!("{balance} wei")),
+        Err(error) => checks.look(what("balance"), told(&error), unknown),
+    }
+    match nodes.has_code(address).await {
+        Ok(false) => checks.ok(what("code"), "none"),
+        Ok(true) => checks.problem(
+            what("code"),
+            "the address has code (an EIP-7702 delegation)",
+            "nodes keep one transaction of it at a time: undo the delegation, or use another key",
+        ),
+        Err(error) => checks.look(what("code"), told(&error), unknown),
+    }
+    match nodes.latest_nonce(address).await {
+        Ok(used) if used > head.next_nonce => checks.problem(
+            what("nonces"),
+            format!("the chain has used {used}, the lane goes on at {}", head.next_nonce),
+            "another program uses the key: its requests get displaced. Give each its own key",
+        ),
+        Ok(used) => {
+            checks.ok(
+                what("nonces"),
+                format!("{used} used, next {}, {} slot(s) open", head.next_nonce, head.open_slots()),
+            );
+        }
+        Err(error) => checks.look(what("nonces"), told(&error), unknown),
+    }
+}

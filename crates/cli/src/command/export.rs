@@ -1,0 +1,142 @@
+//! `signpost export`: the audit trail as JSON lines: who asked, what policy said, every attempt with its key,
+//! and the outcome.
+//!
+//! Read from the records as they are now. Calldata and signatures stay out: the trail names their hashes.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+use signpost_txmgr::account::Head;
+use signpost_txmgr::ports::Store as _;
+use signpost_txmgr::record::{CancelCause, Record, Rejected, Stored};
+use signpost_txmgr::units::{Millis, keccak256};
+use signpost_txmgr::wire::{OutcomeMessage, RequestStatus};
+
+use super::account::named;
+use super::requests::each_of;
+use super::{CommandError, ConfigOption, told, when};
+use crate::terminal::{remark, say};
+use crate::{clock, world};
+
+const EXAMPLES: &str = "\
+Examples:
+  signpost export --since 24h > trail.jsonl
+  signpost export --since 2026-11-01T00:00:00Z --account hot | jq 'select(.policy.verdict == \"refused\")'
+  signpost export --since 30d --scan > everything.jsonl
+
+One JSON line a request, newest first within an account. Messages whose account was never known (no JSON, an
+unknown account) are only in a --scan, which reads the whole table. Calldata is given as its Keccak-256 hash.
+What is past its retention is gone: export more often than that.";
+
+/// `signpost export`
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Requests made since: 30m, 24h, 7d, 2026-11-24T08:00:00Z, or Unix seconds
+    #[arg(long, value_name = "WHEN")]
+    since: String,
+    /// Only this account's
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+    /// Read the whole table instead of the index: slow, and paid by its size
+    #[arg(long, conflicts_with = "account")]
+    scan: bool,
+    /// Accepted for the sake of habit: the output is JSON lines anyway
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigOption,
+}
+
+/// Runs the command.
+pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
+    let since = when::since(&arguments.since, clock::now())?;
+    let session = arguments.config.open().await?;
+    let store = world::store(&session);
+    let heads = match &arguments.account {
+        Some(name) => vec![named(&store, name).await?],
+        None => store.accounts().await?,
+    };
+    let mut count = 0_usize;
+    let mut unreadable = 0_usize;
+    if arguments.scan {
+        store
+            .find_all(|found| match found.stored {
+                Ok(stored) if made_at(&stored) >= since => {
+                    count = count.saturating_add(1);
+                    say(line(&stored, &heads).to_string());
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    unreadable = unreadable.saturating_add(1);
+                    remark(format!("{} cannot be read ({}); see `signpost audit`", found.id, told(&error)));
+                }
+            })
+            .await?;
+    } else {
+        for head in &heads {
+            each_of(&store, head, since, |stored| {
+                count = count.saturating_add(1);
+                say(line(&stored, &heads).to_string());
+                true
+            })
+            .await?;
+        }
+    }
+    remark(format!("{count} request(s) since {}", when::date(since)));
+    Ok(if unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn made_at(stored: &Stored) -> Millis {
+    match stored {
+        Stored::Record(record) => record.created_at,
+        Stored::Rejected(rejected) => rejected.created_at,
+    }
+}
+
+fn line(stored: &Stored, heads: &[Head]) -> Value {
+    let status = RequestStatus::of(stored);
+    let (policy, outcome) = match stored {
+        Stored::Record(record) => (policy_of(record), OutcomeMessage::of_record(record)),
+        Stored::Rejected(rejected) => (refusal(rejected), Some(OutcomeMessage::of_rejected(rejected))),
+    };
+    let head = heads.iter().find(|head| Some(head.account.to_string()) == status.account);
+    let data_hash = match stored {
+        Stored::Record(record) => Some(format!("0x{}", hex::encode(keccak256(&record.intent.data)))),
+        Stored::Rejected(_) => None,
+    };
+    json!({
+        "requestId": status.request_id,
+        "asked": {
+            "at": status.created_at, "sender": status.sender, "digest": status.digest, "account": status.account,
+            "name": head.map(|head| head.name.as_str()), "to": status.to, "value": status.value, "gas": status.gas,
+            "gasPrice": status.gas_price, "maxFeePerGas": status.max_fee_per_gas,
+            "maxPriorityFeePerGas": status.max_priority_fee_per_gas, "feeCap": status.fee_cap,
+            "deadline": status.deadline, "dataHash": data_hash, "metadata": status.metadata,
+        },
+        "policy": policy,
+        "nonce": status.nonce,
+        "kmsKeyId": head.filter(|_| !status.attempts.is_empty()).map(|head| head.kms_key_id.as_str()),
+        "attempts": status.attempts,
+        "status": status.status,
+        "outcome": outcome,
+        "publishedAt": status.published_at,
+    })
+}
+
+/// A request with a slot was allowed when it was accepted; it may have been refused before it was signed.
+fn policy_of(record: &Record) -> Value {
+    match &record.cancel {
+        Some(CancelCause::Policy(reason)) => json!({
+            "verdict": "allowedThenRefused", "code": reason.code, "message": reason.message,
+        }),
+        Some(CancelCause::Asked | CancelCause::Deadline | CancelCause::Refused(_)) | None => {
+            json!({ "verdict": "allowed" })
+        }
+    }
+}
+
+/// A rejection may be the policy's word or the parser's: its code says which.
+fn refusal(rejected: &Rejected) -> Value {
+    json!({ "verdict": "refused", "code": rejected.reason.code, "message": rejected.reason.message })
+}

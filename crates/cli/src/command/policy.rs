@@ -1,0 +1,273 @@
+//! `signpost policy`: what a policy file would do with a request, before either is deployed.
+//!
+//! Reads two files and nothing else: no AWS, no chain. So it does not know which accounts are registered,
+//! what a spend window has left, or the network's price.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::json;
+use signpost_host::start::policies;
+use signpost_txmgr::policy::{AccountPolicy, Policies};
+use signpost_txmgr::request::{AccountRef, Code, Message, NetworkRules, Refused, SigningRequest, accept};
+use signpost_txmgr::units::{AccountKey, AccountName, Address, ChainId, Millis, Wei};
+
+use super::CommandError;
+use crate::clock;
+use crate::terminal::say;
+
+const EXAMPLES: &str = "\
+Examples:
+  signpost policy check --policy policy.toml --request request.json
+  signpost policy check --policy policy.toml --request request.json --account hot --sender AIDAEXAMPLE
+  echo '{\"requestId\":\"a\",\"account\":\"hot\",\"to\":null,\"data\":\"0x00\",\"gas\":60000}' |
+    signpost policy check --policy policy.toml --request - --json
+
+Exit code 0: the policy allows it; 1: it is refused, with code and rule; 2: asked for wrongly, or the policy
+file has problems. The request is read as the service reads it, so its own faults are refusals too. What a
+spend window has left is known only to the service: here a request is held against a whole window.";
+
+/// `signpost policy`
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Say whether a request would be taken, and which rule decides
+    #[command(after_help = EXAMPLES)]
+    Check(Check),
+}
+
+/// `signpost policy check`
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    /// The policy
+    #[arg(long, value_name = "FILE")]
+    policy: PathBuf,
+    /// A message of the signing queue as JSON; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    request: PathBuf,
+    /// The name its account is registered with; else the one the request gives, else the only one in the policy
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+    /// The sender's id as SQS tells it; else it is not known
+    #[arg(long, value_name = "ID")]
+    sender: Option<String>,
+    /// The network's price, for a request and an account that name none
+    #[arg(long, value_name = "WEI")]
+    network_price: Option<Wei>,
+    /// Least wei per gas that is mined, as `chain.fee_floor_wei`
+    #[arg(long, value_name = "WEI", default_value = "50000000")]
+    fee_floor: Wei,
+    /// One JSON line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
+    let Action::Check(asked) = arguments.action;
+    let policies = policies(&asked.policy)?;
+    let body = read(&asked.request)?;
+    let verdict = asked.judge(&policies, &body, Millis(clock::now_ms()))?;
+    say(if asked.json { verdict.as_json() } else { verdict.as_text() });
+    Ok(if verdict.refused.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn read(path: &PathBuf) -> Result<String, CommandError> {
+    let mut text = String::new();
+    let read = if path.as_os_str() == "-" {
+        std::io::stdin().read_to_string(&mut text).map(|_| ())
+    } else {
+        std::fs::read_to_string(path).map(|found| text = found)
+    };
+    // Not `File`, whose exit code would say that the request is refused.
+    read.map_err(|error| CommandError::Input(format!("cannot read {}: {error}", path.display())))?;
+    Ok(text)
+}
+
+/// What the policy does with a request.
+#[derive(Debug, Default)]
+struct Verdict {
+    request_id: Option<String>,
+    account: Option<String>,
+    refused: Option<Refused>,
+    /// Wei per gas of the first attempt and of any, and the most it may cost.
+    priced: Option<(Wei, Wei, Wei)>,
+    /// Most wei of a window and its seconds.
+    window: Option<(Wei, u64)>,
+}
+
+impl Check {
+    fn judge(&self, policies: &Policies, body: &str, now: Millis) -> Result<Verdict, CommandError> {
+        let sender = self.sender.as_deref();
+        let (request, id) = match Message::parse(body) {
+            Err(refused) => {
+                let request_id = refused.request_id.as_ref().map(ToString::to_string);
+                return Ok(Verdict { request_id, refused: Some(refused), ..Verdict::default() });
+            }
+            Ok(Message::Sign(request)) => (Some(request.clone()), request.id),
+            Ok(Message::Cancel(id)) => (None, id),
+        };
+        let name = self.account_name(request.as_ref(), policies)?;
+        let mut verdict =
+            Verdict { request_id: Some(id.to_string()), account: Some(name.to_string()), ..Verdict::default() };
+        let judged = policies.of(&name).and_then(|policy| match &request {
+            None => policy.check_sender(sender),
+            Some(request) => {
+                let accepted = self.accept(request, policy, now)?;
+                let cost = policy.cost(&accepted.intent, accepted.fee_cap);
+                verdict.priced = Some((accepted.fee.price(), accepted.fee_cap, cost));
+                verdict.window = policy.spend_limit.map(|limit| (limit.limit, limit.window_ms / 1_000));
+                Ok(())
+            }
+        });
+        verdict.refused = judged.err();
+        Ok(verdict)
+    }
+
+    fn accept(
+        &self,
+        request: &SigningRequest,
+        policy: &AccountPolicy,
+        now: Millis,
+    ) -> Result<signpost_txmgr::request::Accepted, Refused> {
+        let network = NetworkRules { fee_floor: self.fee_floor };
+        accept(request, &account_key(request), policy, &network, self.network_price, self.sender.as_deref(), now)
+    }
+
+    /// The name whose rules count.
+    fn account_name(&self, request: Option<&SigningRequest>, policies: &Policies) -> Result<AccountName, CommandError> {
+        if let Some(name) = &self.account {
+            return name.parse().map_err(|error| CommandError::Input(format!("{name} is no account name: it {error}")));
+        }
+        if let Some(AccountRef::Name(name)) = request.and_then(|request| request.account.as_ref()) {
+            return Ok(name.clone());
+        }
+        let mut named = policies.accounts().map(|(name, _)| name);
+        if let (Some(only), None) = (named.next(), named.next()) {
+            return Ok(only.clone());
+        }
+        let text = "the request does not name its account, and the policy does not name just one; give --account";
+        Err(CommandError::Input(text.to_owned()))
+    }
+}
+
+/// An account the request may be for: which one is registered is not known here.
+fn account_key(request: &SigningRequest) -> AccountKey {
+    let chain_id = request.chain_id.unwrap_or(ChainId(56));
+    match &request.account {
+        Some(AccountRef::Key(key)) => *key,
+        Some(AccountRef::Address(address)) => AccountKey { chain_id, address: *address },
+        Some(AccountRef::Name(_) | AccountRef::Pool(_)) | None => AccountKey { chain_id, address: Address([0; 20]) },
+    }
+}
+
+impl Verdict {
+    fn as_text(&self) -> String {
+        let id = self.request_id.as_deref().unwrap_or("the request");
+        let account = self.account.as_deref().map(|name| format!(" with account {name}")).unwrap_or_default();
+        if let Some(refused) = &self.refused {
+            let rule = Policies::rule_named(&refused.message).map(|rule| format!(" by {rule}")).unwrap_or_default();
+            return format!("refused: {id}{account}\n  {}{rule}: {refused}", refused.code);
+        }
+        let mut lines = vec![format!("allowed: {id}{account}")];
+        if let Some((price, cap, cost)) = self.priced {
+            lines.push(format!("  {price} wei per gas at first, {cap} at most; it may cost {cost} wei"));
+        }
+        if let Some((limit, window_s)) = self.window {
+            lines.push(format!("  if the window of {window_s} s has as much left: spend_limit_wei is {limit}"));
+        }
+        lines.join("\n")
+    }
+
+    fn as_json(&self) -> String {
+        let refused = self.refused.as_ref();
+        let mut line = json!({
+            "verdict": if refused.is_some() { "refused" } else { "allowed" },
+            "requestId": self.request_id,
+            "account": self.account,
+            "code": refused.map(|refused| refused.code).map(Code::as_str),
+            "rule": refused.and_then(|refused| Policies::rule_named(&refused.message)),
+            "field": refused.and_then(|refused| refused.field.as_deref()),
+            "message": refused.map(ToString::to_string),
+        });
+        if let (Some((price, cap, cost)), Some(fields)) = (self.priced, line.as_object_mut()) {
+            fields.insert("gasPrice".to_owned(), json!(price.to_string()));
+            fields.insert("gasPriceAtMost".to_owned(), json!(cap.to_string()));
+            fields.insert("costAtMost".to_owned(), json!(cost.to_string()));
+        }
+        line.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Millis = Millis(1_795_348_800_000);
+    const POLICY: &str = "[account.hot]\nmax_gas_price_wei = \"3000000000\"\ngas_price_wei = \"100000000\"\n\
+        max_value_wei = 10\nspend_limit_wei = \"100000000000000\"\nspend_window_s = 60\nallow_senders = [\"AIDA1\", \"AROA2:job-*\"]\n";
+
+    fn judged(body: &str, sender: Option<&str>) -> Verdict {
+        let asked = Check {
+            policy: PathBuf::new(),
+            request: PathBuf::new(),
+            account: None,
+            sender: sender.map(str::to_owned),
+            network_price: None,
+            fee_floor: Wei::from(50_000_000),
+            json: false,
+        };
+        asked.judge(&Policies::from_toml(POLICY).expect("it is a policy"), body, NOW).expect("it names an account")
+    }
+
+    fn transfer(value: u64) -> String {
+        let to = "0x55d398326f99059fF775485246999027B3197955";
+        format!(r#"{{"requestId":"r-1","to":"{to}","value":{value},"gas":21000}}"#)
+    }
+
+    #[test]
+    fn what_is_allowed_is_told_with_its_price_and_what_it_may_cost() {
+        let verdict = judged(&transfer(10), Some("AIDA1"));
+        assert_eq!(
+            verdict.as_text(),
+            "allowed: r-1 with account hot\n  100000000 wei per gas at first, 3000000000 at most; it may cost 63000000000010 wei\n  \
+             if the window of 60 s has as much left: spend_limit_wei is 100000000000000"
+        );
+        let line: serde_json::Value = serde_json::from_str(&verdict.as_json()).expect("JSON");
+        assert_eq!((&line["verdict"], &line["costAtMost"]), (&json!("allowed"), &json!("63000000000010")));
+    }
+
+    #[test]
+    fn what_is_refused_is_told_with_code_and_rule() {
+        for (body, sender, code, rule) in [
+            (transfer(11), "AIDA1", "valueTooHigh", Some("max_value_wei")),
+            (transfer(1), "AIDA2", "senderNotAllowed", Some("allow_senders")),
+            (transfer(1).replace("21000", "60000"), "AROA2:job-7", "spendLimitReached", Some("spend_limit_wei")),
+            (transfer(1).replace("21000", "1"), "AIDA1", "gasTooLow", None),
+            (transfer(1).replace("gas", "gass"), "AIDA1", "unknownField", None),
+            ("{\"cancel\":\"r-1\"}".to_owned(), "AROA2:other", "senderNotAllowed", Some("allow_senders")),
+        ] {
+            let line: serde_json::Value = serde_json::from_str(&judged(&body, Some(sender)).as_json()).expect("JSON");
+            assert_eq!((&line["verdict"], &line["code"]), (&json!("refused"), &json!(code)), "{body}");
+            assert_eq!(line["rule"], json!(rule), "{body}");
+        }
+        let text = judged(&transfer(11), None).as_text();
+        assert!(
+            text.starts_with("refused: r-1 with account hot\n  senderNotAllowed by allow_senders: policy"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_cancel_is_held_against_its_sender_alone() {
+        assert!(judged("{\"cancel\":\"r-1\"}", Some("AROA2:job-7")).refused.is_none());
+    }
+}

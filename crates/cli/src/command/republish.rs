@@ -1,0 +1,82 @@
+//! `signpost republish`: publishes the outcome of a request once more, rebuilt from its record.
+//!
+//! A copy: same contents, same `eventId`. Changes no record. Only of what has an outcome: it never says one
+//! that is not decided.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+use signpost_txmgr::ports::{OutcomeTopic as _, Store as _};
+use signpost_txmgr::record::Stored;
+use signpost_txmgr::wire::{OutcomeMessage, RequestStatus};
+
+use super::{CommandError, ConfigOption, request_id};
+use crate::terminal::{remark, say};
+use crate::world;
+
+const EXAMPLES: &str = "\
+Examples:
+  signpost republish invoice-4711
+  signpost requests list --since 2h --status confirmed --limit 1000 --json | jq -r .requestId | xargs signpost republish
+
+Every subscriber whose filter matches gets the copy; one that has seen its `eventId` drops it. A FIFO topic drops it
+by itself within five minutes of the first. Only a request with an outcome is published.";
+
+/// `signpost republish`
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// The requests' ids
+    #[arg(value_name = "ID", required = true)]
+    ids: Vec<String>,
+    /// One JSON line each
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigOption,
+}
+
+/// Runs the command.
+pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
+    let ids = arguments.ids.iter().map(|id| request_id(id)).collect::<Result<Vec<_>, _>>()?;
+    let session = arguments.config.open().await?;
+    let stored = world::store(&session).load(&ids).await?;
+    let mut outcomes = Vec::new();
+    let mut well = true;
+    for id in &ids {
+        let found = stored.iter().find(|stored| stored.request_id() == id);
+        if let Some(outcome) = found.and_then(outcome_of) {
+            outcomes.push(outcome);
+            continue;
+        }
+        well = false;
+        match found.map(|found| RequestStatus::of(found).status.as_str()) {
+            Some(status) => {
+                remark(format!("{id}: is {status} and has no outcome yet; see `signpost status {id} --watch`"));
+            }
+            None => remark(format!("{id}: no such request")),
+        }
+    }
+    let answers = world::topic(&session).publish(&outcomes).await;
+    for (outcome, answer) in outcomes.iter().zip(answers) {
+        let OutcomeMessage { request_id, status, event_id, .. } = outcome;
+        match answer {
+            Ok(()) if arguments.json => {
+                say(json!({ "requestId": request_id, "status": status, "eventId": event_id }).to_string());
+            }
+            Ok(()) => say(format!("{request_id}: published again as {}, eventId {event_id}", status.as_str())),
+            Err(error) => {
+                well = false;
+                remark(format!("{request_id}: not published: {}", super::told(&error)));
+            }
+        }
+    }
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn outcome_of(stored: &Stored) -> Option<OutcomeMessage> {
+    match stored {
+        Stored::Record(record) => OutcomeMessage::of_record(record),
+        Stored::Rejected(rejected) => Some(OutcomeMessage::of_rejected(rejected)),
+    }
+}

@@ -1,0 +1,178 @@
+//! The console: a page for whoever operates a Signpost, served from this program alone. No file, no
+//! network but the tables and the node: it works where there is no way to the internet.
+//!
+//! ## Guarantees
+//! * Changes nothing: it has no call that writes, and takes no request but GET (and the login form).
+//! * What it reads is bounded ([`read`]), and it reads only while somebody looks.
+//!
+//! ## Does not guarantee
+//! * That it shows every step: it looks once a second.
+//!
+//! Read in this order: [`guard`] (who may see it), [`read`], [`model`] (what is shown), then
+//! `assets/console/` (how).
+
+mod guard;
+mod model;
+mod read;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, RawQuery, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{MethodRouter, get};
+use axum::{Json, Router, middleware};
+use futures_util::stream::{self, Stream};
+use serde_json::{Value, json};
+use signpost_txmgr::ports::PortError;
+use signpost_txmgr::wire::RequestStatus;
+use tokio::net::TcpListener;
+use tokio::sync::{RwLock, watch};
+
+pub use guard::Guard;
+use read::{Found, Reader};
+
+use crate::command::{CommandError, Session, told};
+use crate::{clock, world};
+
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Characters of calldata shown: the selector and two arguments.
+const DATA_SHOWN: usize = 138;
+
+/// A console that is not listening yet.
+#[derive(Debug)]
+pub struct Console {
+    reader: Reader,
+}
+
+/// What the handlers share.
+#[derive(Debug, Clone)]
+struct Shared {
+    reader: Arc<RwLock<Reader>>,
+    /// The newest snapshot as JSON; empty before the first.
+    newest: watch::Sender<Arc<str>>,
+}
+
+impl Console {
+    /// A console of the Signpost of this configuration. Connects to nothing yet.
+    pub fn new(session: &Session) -> Result<Self, CommandError> {
+        Ok(Self { reader: Reader::new(session, world::chain(session)?) })
+    }
+
+    /// Serves the page until it is dropped.
+    pub async fn serve(self, listener: TcpListener, guard: Guard) -> std::io::Result<()> {
+        let (newest, _) = watch::channel(Arc::from(""));
+        let shared = Shared { reader: Arc::new(RwLock::new(self.reader)), newest };
+        let router = Router::new()
+            .route("/", asset("text/html; charset=utf-8", include_str!("../../assets/console/index.html")))
+            .route("/console.css", asset("text/css; charset=utf-8", include_str!("../../assets/console/console.css")))
+            .route(
+                "/console.js",
+                asset("text/javascript; charset=utf-8", include_str!("../../assets/console/console.js")),
+            )
+            .route(
+                "/charts.js",
+                asset("text/javascript; charset=utf-8", include_str!("../../assets/console/charts.js")),
+            )
+            .route("/icon.svg", asset("image/svg+xml", include_str!("../../assets/console/icon.svg")))
+            .route("/api/live", get(live))
+            .route("/api/snapshot", get(snapshot))
+            .route("/api/search", get(search))
+            .route("/api/requests/{id}", get(request))
+            .layer(middleware::from_fn_with_state(guard, guard::stand))
+            .with_state(shared.clone());
+        tokio::select! {
+            served = async { axum::serve(listener, router).await } => served,
+            () = look(shared) => Ok(()),
+        }
+    }
+}
+
+/// Reads while somebody listens.
+async fn look(shared: Shared) {
+    loop {
+        if shared.newest.receiver_count() > 0 {
+            let text = written(&shared).await;
+            shared.newest.send_replace(text);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn written(shared: &Shared) -> Arc<str> {
+    let snapshot = shared.reader.write().await.snapshot(clock::now_ms()).await;
+    serde_json::to_string(&snapshot).expect("a snapshot has only text, numbers and lists").into()
+}
+
+/// A file of the page.
+fn asset(kind: &'static str, text: &'static str) -> MethodRouter<Shared> {
+    get(move || async move { ([(CONTENT_TYPE, kind)], text) })
+}
+
+/// Every snapshot as a server-sent event, beginning with the newest there is.
+async fn live(State(shared): State<Shared>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let mut receiver = shared.newest.subscribe();
+    receiver.mark_changed();
+    let events = stream::unfold(receiver, |mut receiver| async move {
+        loop {
+            receiver.changed().await.ok()?;
+            let text = Arc::clone(&receiver.borrow_and_update());
+            if !text.is_empty() {
+                return Some((Ok(Event::default().event("snapshot").data(&*text)), receiver));
+            }
+        }
+    });
+    Sse::new(events).keep_alive(KeepAlive::default())
+}
+
+/// One snapshot, for programs.
+async fn snapshot(State(shared): State<Shared>) -> Response {
+    ([(CONTENT_TYPE, "application/json")], written(&shared).await.to_string()).into_response()
+}
+
+async fn search(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Response {
+    let query = query.unwrap_or_default();
+    let field = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "q");
+    let text = field.map(|(_, value)| value.trim().to_owned()).unwrap_or_default();
+    let found = shared.reader.read().await.search(&text).await;
+    match found {
+        Ok(Found::Request(id)) => Json(json!({ "requestId": id })).into_response(),
+        Ok(Found::Nothing(why)) => (StatusCode::NOT_FOUND, Json(json!({ "error": why }))).into_response(),
+        Err(error) => unread(&error),
+    }
+}
+
+async fn request(State(shared): State<Shared>, Path(id): Path<String>) -> Response {
+    let Ok(id) = id.parse() else {
+        return (StatusCode::NOT_FOUND, Json(json!({ "error": "this is no request id" }))).into_response();
+    };
+    let found = shared.reader.read().await.request(&id).await;
+    match found {
+        Ok(Some(status)) => Json(shortened(&status)).into_response(),
+        Ok(None) => {
+            (StatusCode::NOT_FOUND, Json(json!({ "error": "no such request is in the table" }))).into_response()
+        }
+        Err(error) => unread(&error),
+    }
+}
+
+fn unread(error: &PortError) -> Response {
+    (StatusCode::BAD_GATEWAY, Json(json!({ "error": told(error) }))).into_response()
+}
+
+/// The item as JSON, with the beginning of long calldata only.
+fn shortened(status: &RequestStatus) -> Value {
+    let mut json = serde_json::to_value(status).unwrap_or_default();
+    if let (Some(data), Some(fields)) = (&status.data, json.as_object_mut()) {
+        fields.insert("dataBytes".to_owned(), json!(data.len().saturating_sub(2) / 2));
+        if let Some(start) = data.get(..DATA_SHOWN) {
+            fields.insert("data".to_owned(), json!(format!("{start}…")));
+        }
+    }
+    json
+}

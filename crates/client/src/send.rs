@@ -1,0 +1,156 @@
+//! Sending: as few calls as SQS allows, and an answer for every request.
+//!
+//! On a FIFO queue the message group is the account as the body names it (`-` where it names none: then
+//! only one is registered), so that requests of one account are accepted in the order they were sent in.
+//! The deduplication id is the hash of the body: SQS drops a copy that comes within five minutes, the
+//! request id guards for as long as the record is kept. A request that was refused and is sent again
+//! unchanged within these five minutes is therefore dropped too.
+
+use std::sync::Arc;
+
+use aws_sdk_sqs::error::SdkError;
+use aws_sdk_sqs::operation::send_message_batch::SendMessageBatchError;
+use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use signpost_txmgr::units::sha256;
+
+use crate::{Body, Client};
+
+/// Messages of one `SendMessageBatch`, the most SQS takes.
+const BATCH_MAX: usize = 10;
+/// Bytes of one `SendMessageBatch` that every SQS takes.
+const BATCH_BYTES_MAX: usize = 262_144;
+/// Group of requests that name no account: they all mean the same one.
+const NO_ACCOUNT: &str = "-";
+
+/// Why a request is not known to be in the queue. Sending it again is safe in every case.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum NotSent {
+    /// SQS refused this message; it is not in the queue.
+    #[error("{code}: {message}")]
+    Refused {
+        /// SQS's code.
+        code: String,
+        /// SQS's words.
+        message: String,
+    },
+    /// SQS answered, but not about this message: it may be in the queue.
+    #[error("SQS said nothing about it; send it again")]
+    Unanswered,
+    /// The call failed: unless SQS refused the call as a whole, it may be in the queue.
+    #[error("SendMessageBatch failed")]
+    Call(#[source] Arc<SdkError<SendMessageBatchError>>),
+    /// An earlier call failed, and what follows it was not sent to keep the order.
+    #[error("not tried, because an earlier message could not be sent; send it again")]
+    NotTried,
+}
+
+impl NotSent {
+    /// Whether the message may be in the queue all the same.
+    #[must_use]
+    pub fn may_have_arrived(&self) -> bool {
+        match self {
+            Self::Refused { .. } | Self::NotTried => false,
+            Self::Unanswered => true,
+            Self::Call(error) => {
+                !matches!(error.as_ref(), SdkError::ServiceError(_) | SdkError::ConstructionFailure(_))
+            }
+        }
+    }
+}
+
+impl Client {
+    /// Sends one request; SQS's id of the message.
+    pub async fn send(&self, body: &Body) -> Result<String, NotSent> {
+        self.send_all(std::slice::from_ref(body)).await.pop().unwrap_or(Err(NotSent::Unanswered))
+    }
+
+    /// Sends many, in order; for each SQS's id of its message, or why it is not known to be sent.
+    ///
+    /// One message that SQS refuses does not keep the others back. A call that fails does: what comes
+    /// after it could overtake it.
+    pub async fn send_all(&self, bodies: &[Body]) -> Vec<Result<String, NotSent>> {
+        let mut sent = Vec::with_capacity(bodies.len());
+        for batch in batches(bodies) {
+            match self.send_batch(batch).await {
+                Ok(answers) => sent.extend(answers),
+                Err(error) => {
+                    let error = Arc::new(error);
+                    sent.extend(batch.iter().map(|_| Err(NotSent::Call(Arc::clone(&error)))));
+                    break;
+                }
+            }
+        }
+        sent.resize_with(bodies.len(), || Err(NotSent::NotTried));
+        sent
+    }
+
+    async fn send_batch(
+        &self,
+        batch: &[Body],
+    ) -> Result<Vec<Result<String, NotSent>>, SdkError<SendMessageBatchError>> {
+        let is_fifo = self.signing_queue_url.strip_suffix(".fifo").is_some();
+        let entries = batch.iter().enumerate().map(|(at, body)| {
+            let entry = SendMessageBatchRequestEntry::builder().id(at.to_string()).message_body(body.text());
+            let entry = if is_fifo {
+                entry
+                    .message_group_id(body.group().unwrap_or(NO_ACCOUNT))
+                    .message_deduplication_id(hex::encode(sha256(body.text().as_bytes())))
+            } else {
+                entry
+            };
+            entry.build().expect("id and body are set")
+        });
+        let call = self.sqs.send_message_batch().queue_url(&self.signing_queue_url);
+        let answer = call.set_entries(Some(entries.collect())).send().await?;
+        let mut sent: Vec<_> = batch.iter().map(|_| Err(NotSent::Unanswered)).collect();
+        let mut note = |id: &str, result: Result<String, NotSent>| {
+            if let Some(place) = id.parse().ok().and_then(|at: usize| sent.get_mut(at)) {
+                *place = result;
+            }
+        };
+        for entry in answer.successful {
+            note(&entry.id, Ok(entry.message_id));
+        }
+        for entry in answer.failed {
+            note(&entry.id, Err(NotSent::Refused { code: entry.code, message: entry.message.unwrap_or_default() }));
+        }
+        Ok(sent)
+    }
+}
+
+/// Splits messages into what one call takes, keeping their order.
+fn batches(bodies: &[Body]) -> Vec<&[Body]> {
+    let mut batches = Vec::new();
+    let mut rest = bodies;
+    while !rest.is_empty() {
+        let mut bytes = 0_usize;
+        let fitting = rest.iter().take(BATCH_MAX).take_while(|body| {
+            bytes = bytes.saturating_add(body.text().len());
+            bytes <= BATCH_BYTES_MAX
+        });
+        // A message that is too large by itself goes alone: SQS will say so.
+        let (batch, after) = rest.split_at(fitting.count().max(1));
+        batches.push(batch);
+        rest = after;
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_keep_the_order_and_the_limits() {
+        let small: Vec<Body> = (0..25).map(|at| Body::unchecked(at.to_string())).collect();
+        let sizes: Vec<usize> = batches(&small).iter().map(|batch| batch.len()).collect();
+        assert_eq!(sizes, [10, 10, 5]);
+        assert_eq!(batches(&small).concat(), small);
+
+        let large = [("x", 200_000), ("y", 100_000), ("z", 300_000), ("1", 1)];
+        let large: Vec<Body> = large.iter().map(|(text, times)| Body::unchecked(text.repeat(*times))).collect();
+        let sizes: Vec<usize> = batches(&large).iter().map(|batch| batch.len()).collect();
+        assert_eq!(sizes, [1, 1, 1, 1]);
+        assert_eq!(batches(&large).concat(), large);
+    }
+}

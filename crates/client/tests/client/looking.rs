@@ -1,0 +1,72 @@
+//! How a request stands, and waiting for it. The items are the goldens every version reads.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use signpost_client::{ReadError, Status};
+
+use crate::script::{Script, Step};
+
+/// Longer than any wait in here takes.
+const PATIENT: Duration = Duration::from_mins(1);
+
+/// An item as it is stored, in DynamoDB's JSON.
+fn stored(name: &str) -> Step {
+    let path = format!("{}/../../tests/vectors/items/{name}.v1.json", env!("CARGO_MANIFEST_DIR"));
+    let item: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    Step::Answer(200, json!({ "Item": item }))
+}
+
+fn nothing() -> Step {
+    Step::Answer(200, json!({}))
+}
+
+fn id() -> signpost_client::RequestId {
+    "invoice-4711".parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_request_is_read_by_one_consistent_get() {
+    let script = Script::new([stored("mined"), nothing()]);
+    let client = script.client("signing");
+    let status = client.status(&id()).await.unwrap().unwrap();
+    assert_eq!(status.status, Status::Mined);
+    assert!(client.status(&id()).await.unwrap().is_none());
+    let asked = script.asked();
+    assert_eq!(asked[0]["Key"], json!({ "requestId": { "S": "invoice-4711" } }));
+    assert_eq!(asked[0]["ConsistentRead"], true);
+}
+
+#[tokio::test]
+async fn waiting_ends_with_the_outcome_and_outlasts_failed_reads() {
+    let script = Script::new([nothing(), Step::Lost, stored("mined"), stored("confirmed")]);
+    let settled = script.client("signing").wait(&id(), PATIENT).await.unwrap();
+    assert_eq!(settled.status, Status::Confirmed);
+    script.asked();
+}
+
+#[tokio::test]
+async fn patience_that_runs_out_is_no_verdict() {
+    let script = Script::new([stored("mined")]);
+    let not_yet = script.client("signing").wait(&id(), Duration::from_millis(100)).await.unwrap_err();
+    assert_eq!(not_yet.last.unwrap().status, Status::Mined);
+    assert!(not_yet.trouble.is_none());
+
+    let script = Script::new([Step::Lost]);
+    let not_yet = script.client("signing").wait(&id(), Duration::from_millis(100)).await.unwrap_err();
+    assert!(not_yet.last.is_none());
+    assert!(matches!(not_yet.trouble, Some(ReadError::Call(_))));
+}
+
+#[tokio::test]
+async fn following_tells_each_change_once() {
+    let script = Script::new([nothing(), nothing(), stored("mined"), stored("mined"), stored("confirmed")]);
+    let (client, id) = (script.client("signing"), id());
+    let mut changes = client.follow(&id);
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        seen.push(changes.next().await.unwrap().map(|status| status.status));
+    }
+    assert_eq!(seen, [None, Some(Status::Mined), Some(Status::Confirmed)]);
+    script.asked();
+}

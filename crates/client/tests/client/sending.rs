@@ -1,0 +1,90 @@
+//! Every request gets an answer of its own.
+
+use serde_json::{Value, json};
+use signpost_client::{Body, NotSent};
+
+use crate::script::{Script, Step};
+
+fn bodies(count: usize) -> Vec<Body> {
+    (0..count)
+        .map(|at| Body::unchecked(json!({ "requestId": format!("r-{at}"), "account": "hot" }).to_string()))
+        .collect()
+}
+
+fn all_taken(count: usize) -> Step {
+    let entry = |at: usize| json!({ "Id": at.to_string(), "MessageId": format!("m-{at}") });
+    Step::Answer(200, json!({ "Successful": (0..count).map(entry).collect::<Vec<_>>() }))
+}
+
+#[tokio::test]
+async fn many_go_in_batches_of_ten_in_their_order() {
+    let script = Script::new([all_taken(10), all_taken(10), all_taken(3)]);
+    let sent = script.client("signing.fifo").send_all(&bodies(23)).await;
+    assert_eq!(sent.len(), 23);
+    assert!(sent.iter().all(Result::is_ok));
+    let asked = script.asked();
+    let entries: Vec<&Value> = asked.iter().flat_map(|call| call["Entries"].as_array().unwrap()).collect();
+    let ids: Vec<String> = entries
+        .iter()
+        .map(|entry| Body::unchecked(entry["MessageBody"].as_str().unwrap()).id().unwrap().to_owned())
+        .collect();
+    assert_eq!(ids, (0..23).map(|at| format!("r-{at}")).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn one_that_is_refused_keeps_no_other_back() {
+    let answer = json!({
+        "Successful": [{ "Id": "0", "MessageId": "m-0" }],
+        "Failed": [{ "Id": "1", "Code": "InvalidMessageContents", "Message": "no", "SenderFault": true }],
+    });
+    let script = Script::new([Step::Answer(200, answer)]);
+    let sent = script.client("signing").send_all(&bodies(3)).await;
+    assert_eq!(sent[0].as_ref().unwrap(), "m-0");
+    let refused = sent[1].as_ref().unwrap_err();
+    assert!(matches!(refused, NotSent::Refused { code, .. } if code == "InvalidMessageContents"));
+    assert!(!refused.may_have_arrived());
+    // About the third SQS said nothing at all.
+    assert!(matches!(&sent[2], Err(unanswered @ NotSent::Unanswered) if unanswered.may_have_arrived()));
+    script.asked();
+}
+
+#[tokio::test]
+async fn after_a_lost_call_nothing_overtakes_what_it_held() {
+    let script = Script::new([all_taken(10), Step::Lost]);
+    let sent = script.client("signing.fifo").send_all(&bodies(25)).await;
+    assert!(sent[..10].iter().all(Result::is_ok));
+    assert!(sent[10..20].iter().all(|one| matches!(one, Err(lost @ NotSent::Call(_)) if lost.may_have_arrived())));
+    assert!(sent[20..].iter().all(|one| matches!(one, Err(not @ NotSent::NotTried) if !not.may_have_arrived())));
+    script.asked();
+}
+
+#[tokio::test]
+async fn a_call_that_sqs_refuses_left_nothing_behind() {
+    let no_queue = json!({ "__type": "com.amazonaws.sqs#QueueDoesNotExist", "message": "no queue" });
+    let script = Script::new([Step::Answer(400, no_queue)]);
+    let refused = script.client("signing").send(&bodies(1)[0]).await.unwrap_err();
+    assert!(matches!(refused, NotSent::Call(_)) && !refused.may_have_arrived());
+}
+
+#[tokio::test]
+async fn on_a_fifo_queue_the_account_is_the_group_and_the_body_its_own_copy() {
+    let script = Script::new([all_taken(4), all_taken(1)]);
+    let id = "r-0".parse().unwrap();
+    let same = r#"{"requestId":"r-0","account":"hot"}"#;
+    let bodies = [
+        Body::unchecked(same),
+        Body::unchecked(same),
+        Body::unchecked(r#"{"requestId":"r-1"}"#),
+        Body::cancel(&id).in_group("hot"),
+    ];
+    script.client("signing.fifo").send_all(&bodies).await;
+    script.client("signing").send(&bodies[0]).await.unwrap();
+    let asked = script.asked();
+    let entry = |call: usize, at: usize, name: &str| asked[call]["Entries"][at][name].clone();
+    let groups: Vec<Value> = (0..4).map(|at| entry(0, at, "MessageGroupId")).collect();
+    assert_eq!(groups, ["hot", "hot", "-", "hot"]);
+    assert_eq!(entry(0, 0, "MessageDeduplicationId"), entry(0, 1, "MessageDeduplicationId"));
+    assert_ne!(entry(0, 0, "MessageDeduplicationId"), entry(0, 2, "MessageDeduplicationId"));
+    // A standard queue takes neither.
+    assert_eq!((entry(1, 0, "MessageGroupId"), entry(1, 0, "MessageDeduplicationId")), (Value::Null, Value::Null));
+}

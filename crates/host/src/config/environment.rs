@@ -1,0 +1,539 @@
+//! The configuration of a Lambda function: variables of its environment, read once, every problem reported
+//! together and by the variable's name. The rules are those of the file (see [`super`]).
+//!
+//! | variable | stage | value |
+//! |---|---|---|
+//! | `SIGNPOST_CHAIN_ID`, `SIGNPOST_FEE_FLOOR_WEI` | both | as `chain_id`, `fee_floor_wei` |
+//! | `SIGNPOST_SIGNING_QUEUE_URL`, `SIGNPOST_RESIGN_QUEUE_URL`, `SIGNPOST_BROADCAST_QUEUE_URL` | both | the queues |
+//! | `SIGNPOST_REQUESTS_TABLE`, `SIGNPOST_ACCOUNTS_TABLE`, `SIGNPOST_OUTCOME_TOPIC_ARN` | both | the tables, the topic |
+//! | `SIGNPOST_RETENTION_DAYS` | both | optional |
+//! | `SIGNPOST_POLICY`, or `SIGNPOST_POLICY_FILE` | signer | the policy's text, or where it is: `policy.toml` beside the program if neither is set |
+//! | `SIGNPOST_ACCOUNTS` | signer | optional: `NAME=0xADDRESS=KMS_KEY_ID`, separated by commas. Each key must have its address, or the function does not start |
+//! | `SIGNPOST_RPC_SECRET_ARN`, or `SIGNPOST_RPC_URLS` | broadcaster | a secret of Secrets Manager (below), or the nodes' URLs, separated by commas |
+//! | `SIGNPOST_SEND_TO`, `SIGNPOST_FINALITY` | broadcaster | as `send_to`, `finality` |
+//! | `SIGNPOST_FEE_CEILING_WEI`, `SIGNPOST_BUMP_AFTER_MS`, `SIGNPOST_REBROADCAST_AFTER_MS`, `SIGNPOST_POLL_MS` | broadcaster | optional |
+//!
+//! The secret is a JSON object with `rpc_urls` and, as in the file, `private` and `private_only`; in place of
+//! `authorization_env` an endpoint may have `authorization`, the header's value itself. No value of the secret
+//! or of a URL is ever part of a problem's text.
+
+use std::path::PathBuf;
+
+use toml::{Table, Value};
+
+use super::reader::{Section, is_near};
+use super::{
+    CONFIRMATIONS_MAX, RETENTION_DAYS, RETENTION_DAYS_MIN, TIMING_MAX_MS, must_be_fifo, read_private, read_send_to,
+};
+use super::{Chain, ConfigError, Private, Queues, Shared, Tables, Timing, Watched};
+use signpost_txmgr::broadcaster::Finality;
+
+const CHAIN_ID: &str = "SIGNPOST_CHAIN_ID";
+const FEE_FLOOR: &str = "SIGNPOST_FEE_FLOOR_WEI";
+const SIGNING_QUEUE: &str = "SIGNPOST_SIGNING_QUEUE_URL";
+const RESIGN_QUEUE: &str = "SIGNPOST_RESIGN_QUEUE_URL";
+const BROADCAST_QUEUE: &str = "SIGNPOST_BROADCAST_QUEUE_URL";
+const REQUESTS: &str = "SIGNPOST_REQUESTS_TABLE";
+const ACCOUNTS_TABLE: &str = "SIGNPOST_ACCOUNTS_TABLE";
+const TOPIC: &str = "SIGNPOST_OUTCOME_TOPIC_ARN";
+const RETENTION: &str = "SIGNPOST_RETENTION_DAYS";
+const POLICY: &str = "SIGNPOST_POLICY";
+const POLICY_FILE: &str = "SIGNPOST_POLICY_FILE";
+const ACCOUNTS: &str = "SIGNPOST_ACCOUNTS";
+const RPC_SECRET: &str = "SIGNPOST_RPC_SECRET_ARN";
+const RPC_URLS: &str = "SIGNPOST_RPC_URLS";
+const SEND_TO: &str = "SIGNPOST_SEND_TO";
+const FINALITY: &str = "SIGNPOST_FINALITY";
+const FEE_CEILING: &str = "SIGNPOST_FEE_CEILING_WEI";
+const BUMP_AFTER: &str = "SIGNPOST_BUMP_AFTER_MS";
+const REBROADCAST_AFTER: &str = "SIGNPOST_REBROADCAST_AFTER_MS";
+const POLL: &str = "SIGNPOST_POLL_MS";
+
+/// How the text of a variable is read.
+enum Kind {
+    Text,
+    Whole,
+    List,
+}
+
+const KNOWN: &[(&str, Kind)] = &[
+    (CHAIN_ID, Kind::Whole),
+    (FEE_FLOOR, Kind::Whole),
+    (SIGNING_QUEUE, Kind::Text),
+    (RESIGN_QUEUE, Kind::Text),
+    (BROADCAST_QUEUE, Kind::Text),
+    (REQUESTS, Kind::Text),
+    (ACCOUNTS_TABLE, Kind::Text),
+    (TOPIC, Kind::Text),
+    (RETENTION, Kind::Whole),
+    (POLICY, Kind::Text),
+    (POLICY_FILE, Kind::Text),
+    (ACCOUNTS, Kind::List),
+    (RPC_SECRET, Kind::Text),
+    (RPC_URLS, Kind::List),
+    (SEND_TO, Kind::Text),
+    (FINALITY, Kind::Whole),
+    (FEE_CEILING, Kind::Whole),
+    (BUMP_AFTER, Kind::Whole),
+    (REBROADCAST_AFTER, Kind::Whole),
+    (POLL, Kind::Whole),
+];
+
+/// Keys of the secret, and of its private endpoints.
+const SECRET_KEYS: &[&str] = &["rpc_urls", "private", "private_only"];
+const SECRET_PRIVATE_KEYS: &[&str] = &["url", "shape", "authorization_env", "authorization", "mev_builders"];
+
+/// Our variables as a table, so that they are read by the rules of the file.
+#[derive(Clone)]
+pub struct Variables {
+    table: Table,
+    problems: Vec<String>,
+}
+
+impl std::fmt::Debug for Variables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.table.keys()).finish()
+    }
+}
+
+impl Variables {
+    /// Those of this process.
+    pub fn of_process() -> Self {
+        Self::of(
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        )
+    }
+
+    /// These. An empty one counts as not set, as it is when a template leaves a parameter empty.
+    pub fn of(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
+        let (mut table, mut problems) = (Table::new(), Vec::new());
+        for (name, text) in pairs {
+            if text.trim().is_empty() || !name.starts_with("SIGNPOST_") {
+                continue;
+            }
+            if let Some((_, kind)) = KNOWN.iter().find(|(known, _)| *known == name) {
+                table.insert(name, value(text.trim(), kind));
+            } else if let Some((meant, _)) = KNOWN.iter().find(|(known, _)| is_near(&name, known)) {
+                problems.push(format!("{name} is not known; did you mean {meant}?"));
+            }
+        }
+        Self { table, problems }
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&mut Section<'_, '_>) -> Option<T>) -> Result<T, ConfigError> {
+        let mut problems = self.problems.clone();
+        let read = read(&mut Section::root(&self.table, &mut problems));
+        read.filter(|_| problems.is_empty()).ok_or(ConfigError::Environment { problems })
+    }
+}
+
+fn value(text: &str, kind: &Kind) -> Value {
+    match kind {
+        Kind::Text => Value::String(text.to_owned()),
+        Kind::Whole => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer),
+        Kind::List => {
+            let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+            Value::Array(entries.map(|entry| Value::String(entry.to_owned())).collect())
+        }
+    }
+}
+
+/// What both functions must know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deployed {
+    chain_id: u64,
+    fee_floor_wei: u64,
+    queues: Queues,
+    tables: Tables,
+    outcomes_arn: String,
+    retention_days: u64,
+}
+
+impl Deployed {
+    fn read(root: &mut Section<'_, '_>) -> Option<Self> {
+        let chain_id = root.whole(CHAIN_ID, 1, u64::MAX);
+        let fee_floor_wei = root.whole(FEE_FLOOR, 0, u64::MAX);
+        let signing_url = root.url(SIGNING_QUEUE);
+        let (resign_url, broadcast_url) = (must_be_fifo(root, RESIGN_QUEUE), must_be_fifo(root, BROADCAST_QUEUE));
+        let (requests, accounts) = (root.text(REQUESTS), root.text(ACCOUNTS_TABLE));
+        let outcomes_arn = root.text(TOPIC);
+        let retention_days = root.within(RETENTION, RETENTION_DAYS_MIN, 36_500).unwrap_or(RETENTION_DAYS);
+        Some(Self {
+            chain_id: chain_id?,
+            fee_floor_wei: fee_floor_wei?,
+            queues: Queues { signing_url: signing_url?, resign_url: resign_url?, broadcast_url: broadcast_url? },
+            tables: Tables { requests: requests?, accounts: accounts? },
+            outcomes_arn: outcomes_arn?,
+            retention_days,
+        })
+    }
+}
+
+impl Shared for Deployed {
+    fn chain_id(&self) -> u64 {
+        self.chain_id
+    }
+
+    fn fee_floor_wei(&self) -> u64 {
+        self.fee_floor_wei
+    }
+
+    fn queues(&self) -> &Queues {
+        &self.queues
+    }
+
+    fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    fn outcomes_arn(&self) -> &str {
+        &self.outcomes_arn
+    }
+
+    fn retention_days(&self) -> u64 {
+        self.retention_days
+    }
+}
+
+/// Where the policy is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PolicyFrom {
+    /// Its text.
+    Text(String),
+    /// A file.
+    File(PathBuf),
+    /// Beside the program.
+    Package,
+}
+
+/// An account that the function must be able to sign for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfiguredAccount {
+    /// Its name.
+    pub name: String,
+    /// Its address, as written.
+    pub address: String,
+    /// Its KMS key.
+    pub kms_key_id: String,
+}
+
+/// The signer's environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignerEnvironment {
+    /// What both must know.
+    pub deployed: Deployed,
+    /// Where the policy is.
+    pub policy: PolicyFrom,
+    /// `SIGNPOST_ACCOUNTS`.
+    pub accounts: Vec<ConfiguredAccount>,
+}
+
+impl SignerEnvironment {
+    /// Reads it. All problems at once.
+    pub fn read(variables: &Variables) -> Result<Self, ConfigError> {
+        variables.read(|root| {
+            let deployed = Deployed::read(root);
+            let policy = match (root.optional_text(POLICY), root.optional_text(POLICY_FILE)) {
+                (Some(text), None) => Some(PolicyFrom::Text(text)),
+                (None, Some(path)) => Some(PolicyFrom::File(path.into())),
+                (None, None) => Some(PolicyFrom::Package),
+                (Some(_), Some(_)) => {
+                    root.problem(POLICY_FILE, &format!("and {POLICY} are both set; set one of them"));
+                    None
+                }
+            };
+            let accounts = root.optional_texts(ACCOUNTS).and_then(|entries| {
+                let accounts: Option<Vec<_>> = entries.iter().map(|entry| account(entry)).collect();
+                if accounts.is_none() {
+                    root.problem(ACCOUNTS, "must be a list NAME=0xADDRESS=KMS_KEY_ID, separated by commas");
+                }
+                accounts
+            });
+            Some(Self { deployed: deployed?, policy: policy?, accounts: accounts? })
+        })
+    }
+}
+
+fn account(entry: &str) -> Option<ConfiguredAccount> {
+    let mut parts = entry.splitn(3, '=').map(str::trim).map(str::to_owned);
+    let account = ConfiguredAccount { name: parts.next()?, address: parts.next()?, kms_key_id: parts.next()? };
+    let whole = [&account.name, &account.address, &account.kms_key_id].iter().all(|part| !part.is_empty());
+    whole.then_some(account)
+}
+
+/// The broadcaster's environment. `Debug` gives no URLs: they may hold keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BroadcasterEnvironment {
+    deployed: Deployed,
+    /// Without nodes if they are in a secret.
+    chain: Chain,
+    timing: Timing,
+    secret_arn: Option<String>,
+}
+
+impl BroadcasterEnvironment {
+    /// Reads it. All problems at once.
+    pub fn read(variables: &Variables) -> Result<Self, ConfigError> {
+        variables.read(|root| {
+            let deployed = Deployed::read(root);
+            let secret_arn = root.optional_text(RPC_SECRET);
+            let rpc_urls = match (&secret_arn, root.has(RPC_URLS)) {
+                (None, true) => root.urls(RPC_URLS),
+                (Some(_), false) => Some(Vec::new()),
+                (None, false) => {
+                    root.problem(RPC_SECRET, &format!("is missing (or {RPC_URLS}, where the URLs hold no keys)"));
+                    None
+                }
+                (Some(_), true) => {
+                    root.problem(RPC_URLS, &format!("and {RPC_SECRET} are both set; set one of them"));
+                    None
+                }
+            };
+            let send_to = read_send_to(root, SEND_TO);
+            let finality = ("finalized", Finality::Finalized);
+            let finality = root.word_or(FINALITY, finality, CONFIRMATIONS_MAX, Finality::Confirmations);
+            let fee_ceiling_wei = root.within(FEE_CEILING, 1, u64::MAX);
+            let floor = deployed.as_ref().map(|deployed| deployed.fee_floor_wei);
+            if fee_ceiling_wei.zip(floor).is_some_and(|(ceiling, floor)| ceiling < floor) {
+                root.problem(FEE_CEILING, &format!("is below {FEE_FLOOR}"));
+            }
+            let timing = Timing {
+                bump_after_ms: root.within(BUMP_AFTER, 1, TIMING_MAX_MS),
+                rebroadcast_after_ms: root.within(REBROADCAST_AFTER, 1, TIMING_MAX_MS),
+                poll_ms: root.within(POLL, 1, TIMING_MAX_MS),
+                // The schedule's matter.
+                sweep_ms: None,
+            };
+            let deployed = deployed?;
+            let chain = Chain {
+                chain_id: deployed.chain_id,
+                rpc_urls: rpc_urls?,
+                send_to: send_to?,
+                fee_floor_wei: deployed.fee_floor_wei,
+                fee_ceiling_wei,
+                private: None,
+                finality: finality?,
+            };
+            Some(Self { deployed, chain, timing, secret_arn })
+        })
+    }
+
+    /// The secret to read for [`Self::with_nodes`].
+    pub fn secret_arn(&self) -> Option<&str> {
+        self.secret_arn.as_deref()
+    }
+
+    /// The whole configuration; `secret` is the text of the secret, where there is one.
+    pub fn with_nodes(self, secret: Option<&str>) -> Result<BroadcasterConfig, ConfigError> {
+        let Self { deployed, mut chain, timing, secret_arn: _ } = self;
+        if let Some(secret) = secret {
+            (chain.rpc_urls, chain.private) = nodes(secret)?;
+        }
+        assert!(!chain.rpc_urls.is_empty(), "nodes come from one of two places, and both have been looked at");
+        Ok(BroadcasterConfig { deployed, chain, timing })
+    }
+}
+
+/// Reads the secret's text. No part of it is ever in a problem.
+fn nodes(secret: &str) -> Result<(Vec<String>, Option<Private>), ConfigError> {
+    let mut problems = Vec::new();
+    let read = serde_json::from_str::<Table>(secret).map_err(|error| {
+        // The error's own words may quote the text.
+        format!("is no JSON object with rpc_urls (see line {}, column {})", error.line(), error.column())
+    });
+    let read = match &read {
+        Ok(table) => {
+            let mut root = Section::root(table, &mut problems);
+            root.only(SECRET_KEYS);
+            let rpc_urls = root.urls("rpc_urls");
+            let private = read_private(&mut root, SECRET_PRIVATE_KEYS);
+            rpc_urls.map(|urls| (urls, private))
+        }
+        Err(problem) => {
+            problems.push(problem.clone());
+            None
+        }
+    };
+    let place = |problem: &String| format!("the secret of {RPC_SECRET}: {problem}");
+    read.filter(|_| problems.is_empty())
+        .ok_or_else(|| ConfigError::Environment { problems: problems.iter().map(place).collect() })
+}
+
+/// What the broadcaster is configured with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BroadcasterConfig {
+    deployed: Deployed,
+    chain: Chain,
+    timing: Timing,
+}
+
+impl Shared for BroadcasterConfig {
+    fn chain_id(&self) -> u64 {
+        self.deployed.chain_id()
+    }
+
+    fn fee_floor_wei(&self) -> u64 {
+        self.deployed.fee_floor_wei()
+    }
+
+    fn queues(&self) -> &Queues {
+        self.deployed.queues()
+    }
+
+    fn tables(&self) -> &Tables {
+        self.deployed.tables()
+    }
+
+    fn outcomes_arn(&self) -> &str {
+        self.deployed.outcomes_arn()
+    }
+
+    fn retention_days(&self) -> u64 {
+        self.deployed.retention_days()
+    }
+}
+
+impl Watched for BroadcasterConfig {
+    fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    fn timing(&self) -> Timing {
+        self.timing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SendTo;
+    use super::*;
+
+    const BOTH: &[(&str, &str)] = &[
+        (CHAIN_ID, "97"),
+        (FEE_FLOOR, "100000000"),
+        (SIGNING_QUEUE, "https://sqs.example/1/signing.fifo"),
+        (RESIGN_QUEUE, "https://sqs.example/1/resign.fifo"),
+        (BROADCAST_QUEUE, "https://sqs.example/1/broadcast.fifo"),
+        (REQUESTS, "requests"),
+        (ACCOUNTS_TABLE, "accounts"),
+        (TOPIC, "arn:aws:sns:eu-central-1:1:outcomes"),
+    ];
+    const NODES: &[(&str, &str)] =
+        &[(RPC_URLS, "https://one.example/topsecret, https://two.example"), (SEND_TO, "all"), (FINALITY, "finalized")];
+    const SECRET: &[(&str, &str)] = &[(RPC_SECRET, "arn:secret"), (SEND_TO, "first"), (FINALITY, "15")];
+
+    fn variables(parts: &[&[(&str, &str)]]) -> Variables {
+        Variables::of(parts.concat().iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    }
+
+    fn signer(more: &[(&str, &str)]) -> Result<SignerEnvironment, String> {
+        SignerEnvironment::read(&variables(&[BOTH, more])).map_err(|error| error.to_string())
+    }
+
+    fn broadcaster(more: &[&[(&str, &str)]]) -> Result<BroadcasterEnvironment, String> {
+        BroadcasterEnvironment::read(&variables(&[&[BOTH], more].concat())).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_signer_is_not_asked_for_nodes() {
+        let read = signer(&[]).unwrap();
+        assert_eq!((read.deployed.chain_id, read.deployed.retention_days), (97, 90));
+        assert_eq!((read.policy, read.accounts), (PolicyFrom::Package, Vec::new()));
+    }
+
+    #[test]
+    fn the_policy_is_a_text_or_a_file_and_not_both() {
+        let policy = |more: &[(&str, &str)]| signer(more).map(|read| read.policy);
+        assert_eq!(policy(&[(POLICY, "[account.hot]")]), Ok(PolicyFrom::Text("[account.hot]".to_owned())));
+        assert_eq!(policy(&[(POLICY_FILE, "p.toml")]), Ok(PolicyFrom::File("p.toml".into())));
+        assert!(policy(&[(POLICY, "x"), (POLICY_FILE, "y")]).unwrap_err().contains("set one of them"));
+    }
+
+    #[test]
+    fn accounts_are_a_name_an_address_and_a_key_each() {
+        let read = signer(&[(ACCOUNTS, "hot=0xab=arn:aws:kms:eu-central-1:1:key/k, cold=0xcd=alias/cold")]).unwrap();
+        let told: Vec<_> = read.accounts.iter().map(|a| (&*a.name, &*a.address, &*a.kms_key_id)).collect();
+        assert_eq!(told, [("hot", "0xab", "arn:aws:kms:eu-central-1:1:key/k"), ("cold", "0xcd", "alias/cold")]);
+        for wrong in ["hot", "hot=0xab", "hot=0xab=", "=0xab=key"] {
+            assert!(signer(&[(ACCOUNTS, wrong)]).unwrap_err().contains("SIGNPOST_ACCOUNTS must be"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_problem_is_reported_at_once_by_its_variable() {
+        let told = BroadcasterEnvironment::read(&variables(&[&[
+            (CHAIN_ID, "0x61"),
+            (RESIGN_QUEUE, "https://sqs.example/1/resign"),
+            (SEND_TO, "some"),
+            (FINALITY, "latest"),
+            (REQUESTS, " "),
+            ("SIGNPOST_REQUEST_TABLE", "x"),
+        ]]))
+        .unwrap_err()
+        .to_string();
+        for expected in [
+            "SIGNPOST_CHAIN_ID must be a whole number",
+            "SIGNPOST_FEE_FLOOR_WEI is missing",
+            "SIGNPOST_SIGNING_QUEUE_URL is missing",
+            "SIGNPOST_RESIGN_QUEUE_URL must be a FIFO queue",
+            "SIGNPOST_BROADCAST_QUEUE_URL is missing",
+            "SIGNPOST_REQUESTS_TABLE is missing",
+            "SIGNPOST_REQUEST_TABLE is not known; did you mean SIGNPOST_REQUESTS_TABLE?",
+            "SIGNPOST_ACCOUNTS_TABLE is missing",
+            "SIGNPOST_OUTCOME_TOPIC_ARN is missing",
+            "SIGNPOST_RPC_SECRET_ARN is missing",
+            "SIGNPOST_SEND_TO must be",
+            "SIGNPOST_FINALITY must be",
+        ] {
+            assert!(told.contains(expected), "{expected} is not in:\n{told}");
+        }
+    }
+
+    #[test]
+    fn nodes_are_urls_or_in_a_secret_and_not_both() {
+        let read = broadcaster(&[NODES]).unwrap();
+        assert_eq!(read.secret_arn(), None);
+        let config = read.with_nodes(None).unwrap();
+        assert_eq!(config.chain().rpc_urls, ["https://one.example/topsecret", "https://two.example"]);
+        assert_eq!((config.chain().send_to, config.chain().finality), (SendTo::All, Finality::Finalized));
+
+        let read = broadcaster(&[SECRET]).unwrap();
+        assert_eq!(read.secret_arn(), Some("arn:secret"));
+        let secret = r#"{"rpc_urls": ["https://three.example"], "private_only": true, "private":
+            [{"url": "https://door.example", "authorization": "Bearer topsecret", "mev_builders": ["all"]}]}"#;
+        let config = read.with_nodes(Some(secret)).unwrap();
+        assert_eq!(config.chain().rpc_urls, ["https://three.example"]);
+        assert_eq!((config.chain().send_to, config.chain().finality), (SendTo::First, Finality::Confirmations(15)));
+        assert!(config.chain().private.as_ref().unwrap().only);
+        assert!(!format!("{config:?}").contains("topsecret"), "{config:?}");
+
+        assert!(broadcaster(&[NODES, SECRET]).unwrap_err().contains("set one of them"));
+    }
+
+    #[test]
+    fn no_problem_shows_a_secret() {
+        let told = broadcaster(&[&[(RPC_URLS, "topsecret"), (SEND_TO, "all"), (FINALITY, "finalized")]]).unwrap_err();
+        assert!(told.contains("SIGNPOST_RPC_URLS must be") && !told.contains("topsecret"), "{told}");
+        for secret in [
+            "topsecret",
+            "\"topsecret\"",
+            "[\"topsecret\"]",
+            r#"{"rpc_urls": "https://topsecret"}"#,
+            r#"{"rpc_urls": ["topsecret"]}"#,
+            r#"{"rpc_urls": []}"#,
+            r#"{"urls": ["https://topsecret"]}"#,
+            r#"{"rpc_urls": ["https://a"], "private": [{"url": "https://b", "authorization": 5, "shape": "topsecret"}]}"#,
+            r#"{"rpc_urls": ["https://a"], "private": [{"url": "https://b"}], "private_only": true}"#,
+        ] {
+            let told = broadcaster(&[SECRET]).unwrap().with_nodes(Some(secret)).unwrap_err().to_string();
+            assert!(told.contains("the secret of SIGNPOST_RPC_SECRET_ARN: "), "{secret}: {told}");
+            assert!(!told.contains("topsecret"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_ceiling_below_the_floor_is_a_problem() {
+        let told = broadcaster(&[NODES, &[(FEE_CEILING, "99999999")]]).unwrap_err();
+        assert!(told.contains("SIGNPOST_FEE_CEILING_WEI is below SIGNPOST_FEE_FLOOR_WEI"), "{told}");
+    }
+}

@@ -1,0 +1,64 @@
+//! What a stage asks of its configuration, wherever that was read: a worker's file, or the environment of
+//! a Lambda function. A stage that is not told of the nodes cannot ask for them.
+
+use super::{Chain, Config, Queues, Tables, Timing};
+
+/// What both stages must know.
+pub trait Shared {
+    /// EIP-155 chain id.
+    fn chain_id(&self) -> u64;
+    /// Wei per gas below which no validator takes a transaction.
+    fn fee_floor_wei(&self) -> u64;
+    /// The three queues.
+    fn queues(&self) -> &Queues;
+    /// The two tables.
+    fn tables(&self) -> &Tables;
+    /// ARN of the outcome topic.
+    fn outcomes_arn(&self) -> &str;
+    /// How long a closed request is kept, in days.
+    fn retention_days(&self) -> u64;
+}
+
+/// What the broadcaster must know besides.
+pub trait Watched: Shared {
+    /// The chain and its nodes.
+    fn chain(&self) -> &Chain;
+    /// Knobs left out keep the driver's own values.
+    fn timing(&self) -> Timing;
+}
+
+impl Shared for Config {
+    fn chain_id(&self) -> u64 {
+        self.chain.chain_id
+    }
+
+    fn fee_floor_wei(&self) -> u64 {
+        self.chain.fee_floor_wei
+    }
+
+    fn queues(&self) -> &Queues {
+        &self.queues
+    }
+
+    fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    fn outcomes_arn(&self) -> &str {
+        &self.outcomes_arn
+    }
+
+    fn retention_days(&self) -> u64 {
+        self.retention_days
+    }
+}
+
+impl Watched for Config {
+    fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    fn timing(&self) -> Timing {
+        self.timing
+    }
+}

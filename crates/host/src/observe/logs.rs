@@ -1,0 +1,137 @@
+//! Logs: which lines are written, and in which shape.
+//!
+//! `RUST_LOG` chooses, as targets with levels: `info`, `warn,signpost_bsc=debug`; spans and fields cannot be
+//! chosen by, which would cost a regular expression engine in the functions' packages. INFO is a phase
+//! change, WARN wants somebody to look, ERROR is an invariant or money.
+//!
+//! ## Guarantees
+//! * Whatever `RUST_LOG` says, nothing of other people's code is written below INFO: at finer levels the AWS
+//!   SDK and the HTTP client write whole requests and answers, with calldata, and signatures before they
+//!   are stored.
+
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{FilterExt as _, FilterFn, Targets, filter_fn};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::Filter;
+use tracing_subscriber::registry::LookupSpan;
+
+/// A layer of whatever kind.
+pub(super) type AnyLayer<S> = Box<dyn Layer<S> + Send + Sync>;
+
+/// One JSON object per line, with the spans it is within.
+pub(super) fn json<S, W>(writer: W) -> AnyLayer<S>
+where
+    S: Subscriber + for<'s> LookupSpan<'s> + Send + Sync,
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let layer =
+        tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false).with_writer(writer);
+    layer.with_filter(filter(std::env::var("RUST_LOG").ok().as_deref())).boxed()
+}
+
+/// Lines for a person.
+#[cfg(feature = "exporters")]
+pub(super) fn text<S, W>(writer: W, colours: bool) -> AnyLayer<S>
+where
+    S: Subscriber + for<'s> LookupSpan<'s> + Send + Sync,
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let layer = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(writer);
+    layer.with_filter(filter(std::env::var("RUST_LOG").ok().as_deref())).boxed()
+}
+
+/// What `RUST_LOG` asks for, as far as it is given; `info` if it asks for nothing or cannot be read.
+fn filter<S>(asked: Option<&str>) -> impl Filter<S> + Send + Sync + 'static
+where
+    S: Subscriber + 'static,
+{
+    let asked: Option<Targets> = asked.filter(|asked| !asked.trim().is_empty()).and_then(|asked| asked.parse().ok());
+    let asked = asked.unwrap_or_else(|| Targets::new().with_default(Level::INFO));
+    asked.and(discreet())
+}
+
+/// Says so if `RUST_LOG` is none that we can read; once logs are written.
+pub(super) fn warn_if_unreadable() {
+    let asked = std::env::var("RUST_LOG").unwrap_or_default();
+    if !asked.trim().is_empty() && asked.parse::<Targets>().is_err() {
+        tracing::warn!("RUST_LOG cannot be read; the level is info");
+    }
+}
+
+fn discreet() -> FilterFn {
+    filter_fn(is_discreet)
+}
+
+fn is_discreet(of: &Metadata<'_>) -> bool {
+    *of.level() <= Level::INFO || is_ours(of)
+}
+
+/// Whether something is said by code of this repository.
+pub(super) fn is_ours(of: &Metadata<'_>) -> bool {
+    of.target() == "signpost" || of.target().starts_with("signpost_")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is written while `RUST_LOG` says this.
+    fn written(asked: Option<&str>) -> String {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
+        let layer = layer.with_writer(move || writer.clone()).with_filter(filter(asked));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::trace!(target: "aws_smithy_runtime::client", "a request with its body");
+            tracing::info!(target: "hyper_util", "theirs, important");
+            let _span = tracing::info_span!(target: "signpost_txmgr::signer", "sign", request_id = "r-1").entered();
+            tracing::debug!(target: "signpost_txmgr::signer", "ours, fine");
+            tracing::info!(target: "signpost_txmgr::signer", "ours");
+        });
+        let bytes = kept.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn finest_level_shows_ours_and_never_theirs() {
+        let all = written(Some("trace"));
+        assert!(all.contains("ours, fine") && all.contains("theirs, important"), "{all}");
+        assert!(!all.contains("with its body"), "{all}");
+        assert!(!written(Some("aws_smithy_runtime=trace,info")).contains("with its body"));
+    }
+
+    #[test]
+    fn without_a_word_or_with_one_that_cannot_be_read_it_is_info() {
+        for asked in [None, Some(""), Some("signpost[{=x"), Some("info")] {
+            let lines = written(asked);
+            assert!(lines.contains("\"ours\"") && !lines.contains("ours, fine"), "{asked:?}: {lines}");
+        }
+    }
+
+    #[test]
+    fn a_line_carries_the_fields_of_its_request() {
+        let lines = written(None);
+        let line = lines.lines().find(|line| line.contains("\"ours\"")).unwrap();
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["spans"][0]["request_id"], "r-1");
+    }
+}

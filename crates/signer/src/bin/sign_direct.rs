@@ -1,0 +1,101 @@
+//! `sign-direct` as an AWS Lambda function: reads its environment and its public key, then signs what it
+//! is invoked with.
+//!
+//! Read next: [`signpost_signer::direct`].
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use lambda_runtime::tower::util::MapRequestLayer;
+use lambda_runtime::{LambdaEvent, LambdaInvocation, Runtime, service_fn};
+use signpost_aws::kms::KmsKeys;
+use signpost_aws::repeat::Backoff;
+use signpost_host::aws::{Target, connect};
+use signpost_host::lambda::runtime_api::report_init_error;
+use signpost_host::lambda::time::TimeLeft;
+use signpost_host::told;
+use signpost_signer::direct::SignDirect;
+use signpost_signer::direct::answer::Answer;
+use signpost_signer::direct::config::{DirectConfig, log_level};
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// At most 0.6 s of waiting: a caller stands by, and asks again better than we do.
+const BACKOFF: Backoff = Backoff { tries: 5, first_ms: 40, max_ms: 320 };
+
+fn main() -> ExitCode {
+    observe(log_level(variable));
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        tracing::error!("no runtime for tasks");
+        return ExitCode::FAILURE;
+    };
+    runtime.block_on(async {
+        let in_lambda = variable("AWS_LAMBDA_RUNTIME_API").is_some();
+        match start().await {
+            Ok(_) if !in_lambda => {
+                tracing::error!("this program is started by AWS Lambda");
+                ExitCode::FAILURE
+            }
+            Ok(function) => serve(Arc::new(function)).await,
+            Err(message) => {
+                tracing::error!(error = message, "the function does not start");
+                if in_lambda {
+                    report_init_error(&message).await;
+                }
+                ExitCode::FAILURE
+            }
+        }
+    })
+}
+
+/// Where logs begin: one JSON object per line, on stderr. The level is that of our own words; what others
+/// say below a warning may hold a whole answer of KMS, and with it a signature.
+fn observe(level: Level) {
+    let ours = ["signpost", "sign_direct"].map(|name| (name, level));
+    let filter = Targets::new().with_default(level.min(Level::WARN)).with_targets(ours);
+    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(lines).with(filter).init();
+}
+
+async fn start() -> Result<SignDirect<KmsKeys>, String> {
+    let program = std::env::current_exe().map_err(|error| format!("the program's directory is not known: {error}"))?;
+    let directory = program.parent().unwrap_or(Path::new("/"));
+    let config = DirectConfig::read(variable, directory).map_err(|error| told(&error))?;
+    let keys = KmsKeys::new(&connect(&Target::default()).await).with_backoff(BACKOFF);
+    let function = SignDirect::start(keys, config).await.map_err(|error| told(&error))?;
+    tracing::info!(address = %function.address(), "ready");
+    Ok(function)
+}
+
+/// Answers invocations until Lambda ends the process. Between two of them there is nothing to lose.
+async fn serve(function: Arc<SignDirect<KmsKeys>>) -> ExitCode {
+    let runtime = Runtime::new(service_fn(|event: LambdaEvent<String>| {
+        let function = Arc::clone(&function);
+        async move {
+            let time = TimeLeft::until(event.context.deadline);
+            let answer = function.answer(&event.payload, time.to_break_off()).await;
+            Ok::<Answer, std::convert::Infallible>(answer)
+        }
+    }));
+    match runtime.layer(MapRequestLayer::new(as_text)).run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the Runtime API cannot be talked to");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Has the payload reach our parser as it was sent, whatever it is: read by the runtime, two fields of one
+/// name would be one, and what is no JSON would be the function's failure.
+fn as_text(invocation: LambdaInvocation) -> LambdaInvocation {
+    let text = serde_json::Value::from(String::from_utf8_lossy(&invocation.body)).to_string();
+    LambdaInvocation { body: text.into(), ..invocation }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

@@ -1,0 +1,10 @@
+//! The signing stage as an AWS Lambda function: reads the environment, checks keys, serves the signing and
+//! the resign queue.
+//!
+//! Read next: [`signpost_signer::function`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    signpost_host::lambda::run(signpost_signer::function::start)
+}

@@ -1,0 +1,66 @@
+//! The contract's cases, and what an answer is held against.
+
+use serde_json::Value;
+
+/// The key of the cases.
+pub(crate) const SECRET: [u8; 32] = [0x46; 32];
+/// Its id, as the function is configured.
+pub(crate) const KEY_ID: &str = "11111111-2222-3333-4444-555555555555";
+
+/// One case.
+pub(crate) struct Case {
+    pub(crate) id: String,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) request: String,
+    expect: Value,
+}
+
+pub(crate) fn all() -> Vec<Case> {
+    let file: Value = serde_json::from_str(include_str!("../../../../tests/vectors/sign-direct.json")).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let cases: Vec<_> = file["cases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|case| Case {
+            id: text(&case["id"]),
+            env: case["env"].as_object().unwrap().iter().map(|(name, value)| (name.clone(), text(value))).collect(),
+            request: text(&case["request"]),
+            expect: case["expect"].clone(),
+        })
+        .collect();
+    assert_eq!(cases.len(), 60, "the file changed: say here how many cases it has");
+    cases
+}
+
+impl Case {
+    pub(crate) fn refuses_to_start(&self) -> bool {
+        self.expect["kind"] == "configError"
+    }
+
+    /// The variable that must be named when the function refuses to start.
+    pub(crate) fn variable(&self) -> &'static str {
+        if self.id.contains("chain_id") { "CHAIN_ID" } else { "ETH_NETWORK" }
+    }
+
+    /// The answer, byte for byte where the case gives it.
+    pub(crate) fn judge(&self, answer: &Value) {
+        if self.expect["kind"] == "signed" {
+            assert_eq!(*answer, serde_json::json!({ "signed_tx": self.expect["signed_tx"] }), "{}", self.id);
+            return;
+        }
+        assert_eq!(self.expect["kind"], "error", "{}", self.id);
+        let (text, code) = error(answer);
+        assert!(!text.is_empty() && !code.is_empty(), "{}: {answer}", self.id);
+        if let Some(expected) = self.expect["error"].as_str() {
+            assert_eq!(text, expected, "{}", self.id);
+        }
+    }
+}
+
+/// Text and code of an answer that is an error and nothing else.
+pub(crate) fn error(answer: &Value) -> (&str, &str) {
+    let fields = answer.as_object().unwrap();
+    assert_eq!(fields.keys().collect::<Vec<_>>(), ["code", "error"], "{answer}");
+    (answer["error"].as_str().unwrap(), answer["code"].as_str().unwrap())
+}

@@ -1,0 +1,208 @@
+//! The program Lambda starts, as Lambda starts it.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt as _;
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+use crate::cases::{self, Case, KEY_ID, error};
+use crate::kms::{Kms, Mood};
+use crate::runtime_api::{Heard, RuntimeApi};
+
+/// What Lambda gives a function at most.
+const AMPLE_MS: u64 = 900_000;
+
+/// A running program. Ends when dropped.
+struct Program {
+    child: Child,
+    api: RuntimeApi,
+    log: JoinHandle<String>,
+}
+
+impl Program {
+    async fn start<'e>(kms: &Kms, env: impl IntoIterator<Item = (&'e str, &'e str)>) -> Self {
+        let api = RuntimeApi::start().await;
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sign-direct"))
+            .env_clear()
+            .env("AWS_LAMBDA_RUNTIME_API", &api.address)
+            .env("AWS_LAMBDA_FUNCTION_NAME", "sign-direct")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
+            .env("AWS_ENDPOINT_URL", &kms.url)
+            .env("KMS_KEY_ID", KEY_ID)
+            .envs(env)
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let log = tokio::spawn(async move {
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).await.unwrap();
+            text
+        });
+        Self { child, api, log }
+    }
+
+    /// What the program says next.
+    async fn heard(&mut self) -> Heard {
+        tokio::select! {
+            biased;
+            heard = self.api.heard.recv() => heard.unwrap(),
+            ended = self.child.wait() => panic!("the program ended and said nothing: {ended:?}"),
+        }
+    }
+
+    async fn invoke(&mut self, payload: &str, time_ms: u64) -> Value {
+        self.api.hand_out(payload, time_ms).await;
+        match self.heard().await {
+            Heard::Response(body) => serde_json::from_str(&body).unwrap(),
+            heard @ (Heard::Failure(_) | Heard::InitError(_)) => panic!("no normal response to {payload}: {heard:?}"),
+        }
+    }
+
+    /// Why the program does not start; it has ended by itself.
+    async fn refusal(mut self) -> String {
+        let Heard::InitError(told) = self.heard().await else { panic!("it started") };
+        assert!(!self.child.wait().await.unwrap().success());
+        let told: Value = serde_json::from_str(&told).unwrap();
+        let message = told["errorMessage"].as_str().unwrap().to_owned();
+        assert!(self.log.await.unwrap().contains("does not start"), "the log says so too");
+        message
+    }
+
+    /// Everything it logged.
+    async fn end(mut self) -> String {
+        self.child.kill().await.unwrap();
+        self.log.await.unwrap()
+    }
+}
+
+fn pairs(env: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
+    env.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+}
+
+const TESTNET: [(&str, &str); 1] = [("ETH_NETWORK", "bsc-testnet")];
+
+fn transfer() -> String {
+    let request = json!({ "to": "0x3535353535353535353535353535353535353535", "nonce": 3, "gas": 100_000,
+        "gasPrice": 10_000_000_000_u64, "data": "0xa9059cbb5ca1ab1e" });
+    request.to_string()
+}
+
+#[tokio::test]
+async fn every_case_of_the_contract_holds_in_the_real_program() {
+    let kms = Kms::start(Mood::HighS).await;
+    let mut by_env = BTreeMap::<_, Vec<Case>>::new();
+    for case in cases::all() {
+        by_env.entry(case.env.clone()).or_default().push(case);
+    }
+    for (env, cases) in by_env {
+        let mut program = Program::start(&kms, pairs(&env)).await;
+        if let [case] = &cases[..]
+            && case.refuses_to_start()
+        {
+            let message = program.refusal().await;
+            assert!(message.contains(case.variable()), "{}: {message}", case.id);
+            continue;
+        }
+        for case in cases {
+            case.judge(&program.invoke(&case.request, AMPLE_MS).await);
+        }
+    }
+}
+
+#[tokio::test]
+async fn any_payload_at_all_gets_a_normal_response() {
+    let kms = Kms::start(Mood::LowS).await;
+    let mut program = Program::start(&kms, TESTNET).await;
+    let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+    let large = format!(r#"{{"data":"0x{}"}}"#, "00".repeat(2_000_000));
+    let number = format!(r#"{{"nonce":1e{}}}"#, "9".repeat(400));
+    for payload in [
+        "[]",
+        "\"\"",
+        "true",
+        "-1.5e300",
+        " {} ",
+        "[[{}]]",
+        "",
+        "{",
+        "gas=1",
+        "{\"\\u0000\":1}",
+        &deep,
+        &large,
+        &number,
+    ] {
+        error(&program.invoke(payload, AMPLE_MS).await);
+    }
+    assert_eq!(kms.calls("Sign"), 0);
+    assert!(program.invoke(&transfer(), AMPLE_MS).await["signed_tx"].is_object(), "it is still there");
+}
+
+#[tokio::test]
+async fn the_public_key_is_read_once_and_a_request_is_one_signature() {
+    let kms = Kms::start(Mood::LowS).await;
+    let mut program = Program::start(&kms, TESTNET).await;
+    for _ in 0..5 {
+        program.invoke(&transfer(), AMPLE_MS).await;
+    }
+    assert_eq!((kms.calls("GetPublicKey"), kms.calls("Sign")), (1, 5));
+}
+
+#[tokio::test]
+async fn what_kms_refuses_is_told_and_the_next_request_is_signed() {
+    let kms = Kms::start(Mood::LowS).await;
+    let mut program = Program::start(&kms, TESTNET).await;
+    for (mood, time_ms, code) in [
+        (Mood::Throttles, AMPLE_MS, "throttled"),
+        (Mood::Disabled, AMPLE_MS, "keyDisabled"),
+        (Mood::Silent, 300, "kmsTimeout"),
+    ] {
+        kms.set(mood);
+        assert_eq!(error(&program.invoke(&transfer(), time_ms).await).1, code);
+    }
+    kms.set(Mood::Throttles);
+    let before = kms.calls("Sign");
+    program.invoke(&transfer(), AMPLE_MS).await;
+    assert_eq!(kms.calls("Sign") - before, 5, "throttling is waited out within bounds");
+    kms.set(Mood::ThrottlesOnce);
+    assert!(program.invoke(&transfer(), AMPLE_MS).await["signed_tx"].is_object());
+}
+
+#[tokio::test]
+async fn a_key_of_another_spec_keeps_the_function_from_starting() {
+    let kms = Kms::start(Mood::OtherSpec).await;
+    let message = Program::start(&kms, TESTNET).await.refusal().await;
+    assert!(message.contains("KMS_KEY_ID") && message.contains("ECC_SECG_P256K1"), "{message}");
+}
+
+#[tokio::test]
+async fn the_most_talkative_log_holds_no_calldata_and_no_signature() {
+    let kms = Kms::start(Mood::LowS).await;
+    let mut program = Program::start(&kms, [("CHAIN_ID", "97"), ("LOG_LEVEL", "debug")]).await;
+    let answer = program.invoke(&transfer(), AMPLE_MS).await;
+    let signed = &answer["signed_tx"];
+    error(&program.invoke(r#"{"private_key":"0xdeadbeef","data":"0x5ca1ab1e"}"#, AMPLE_MS).await);
+    let log = program.end().await;
+    assert!(log.contains(signed["hash"].as_str().unwrap()), "it tells what was signed: {log}");
+    for hidden in ["5ca1ab1e", "deadbeef"] {
+        assert!(!log.contains(hidden), "{hidden} in {log}");
+    }
+    for hidden in ["r", "s", "rawTransaction"] {
+        let digits = signed[hidden].as_str().unwrap().trim_start_matches("0x");
+        assert!(!log.to_lowercase().contains(digits), "{hidden} in {log}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_is_silent_by_default_while_all_is_well() {
+    let kms = Kms::start(Mood::LowS).await;
+    let mut program = Program::start(&kms, TESTNET).await;
+    program.invoke(&transfer(), AMPLE_MS).await;
+    program.invoke("null", AMPLE_MS).await;
+    assert_eq!(program.end().await, "");
+}

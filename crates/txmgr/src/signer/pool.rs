@@ -1,0 +1,81 @@
+//! Which account a request is for: the one it names, or one of a pool's.
+//!
+//! Each account of a pool has a rank for each request, a hash of both; the request goes to the highest
+//! that is registered, not paused and can pay. So every signer chooses alike, requests are shared evenly, and an
+//! account that leaves or comes moves its own share and no other.
+//!
+//! ## Guarantees
+//! * The choice counts only if the slot is reserved: a request that has a record keeps its account, since
+//!   the reservation is conditional on the request's id and its digest names the pool.
+//!
+//! ## Does not guarantee
+//! * Order within a pool. A pool whose accounts all wait for funds takes requests all the same; one whose accounts
+//!   are all paused refuses them.
+//!
+//! Read next: [`super::reservation`].
+
+use std::cmp::Reverse;
+
+use crate::account::Head;
+use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, Store};
+use crate::record::Record;
+use crate::request::{AccountRef, Code, Refused, SigningRequest};
+use crate::units::{AccountKey, AccountName, RequestId, sha256};
+
+use super::{Heads, Signer};
+
+impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
+    /// The accounts whose heads decide about a request that names its account so; `None` if the registry
+    /// does not know one of them.
+    pub(super) fn candidates(&self, asked: Option<&AccountRef>) -> Option<Vec<AccountKey>> {
+        self.named_by(asked).iter().map(|named| self.resolve(named.as_ref()).ok()).collect()
+    }
+
+    /// Those of them that the registry knows.
+    pub(super) fn known_candidates(&self, asked: Option<&AccountRef>) -> Vec<AccountKey> {
+        self.named_by(asked).iter().filter_map(|named| self.resolve(named.as_ref()).ok()).collect()
+    }
+
+    /// A pool's accounts by their names; else what was asked for. None of a pool that policy does not know.
+    fn named_by(&self, asked: Option<&AccountRef>) -> Vec<Option<AccountRef>> {
+        match asked {
+            Some(AccountRef::Pool(pool)) => {
+                let names = self.config.policies.pool(pool).unwrap_or_default();
+                names.iter().map(|name| Some(AccountRef::Name(name.clone()))).collect()
+            }
+            Some(AccountRef::Name(_) | AccountRef::Key(_) | AccountRef::Address(_)) | None => vec![asked.cloned()],
+        }
+    }
+
+    /// The head of the account that a request is for.
+    pub(super) fn head_of<'h>(&self, request: &SigningRequest, heads: &'h Heads) -> Result<&'h Head, Refused> {
+        let Some(AccountRef::Pool(pool)) = &request.account else {
+            let unknown = || Refused::field(Code::UnknownAccount, "account", "`account` is not registered here");
+            return self.resolve(request.account.as_ref()).and_then(|key| heads.get(&key).ok_or_else(unknown));
+        };
+        let named = self.config.policies.pool(pool)?;
+        let registered = named.iter().filter_map(|name| heads.values().find(|head| head.name == *name));
+        // One that waits for funds goes on by itself; one that is paused gives no slot at all.
+        let usable = |head: &Head| (!head.paused, head.unfunded_since.is_none());
+        let best = registered.max_by_key(|head| (usable(head), Reverse(rank(&head.name, &request.id))));
+        best.ok_or_else(|| {
+            let message = format!("`account` pool:{pool} has no account that is registered here");
+            Refused::field(Code::UnknownAccount, "account", message)
+        })
+    }
+
+    /// The head of the account a record has its slot with: of a pool, it may be another one than the
+    /// message would be assigned to today.
+    pub(super) async fn head_for(&self, record: &Record, head: &Head) -> Result<Option<Head>, PortError> {
+        if record.account == head.account {
+            return Ok(Some(head.clone()));
+        }
+        self.store.head(&record.account).await
+    }
+}
+
+/// The place of an account among a pool's for one request, lowest first. Signers of two versions should choose alike, so
+/// it is not to be changed without need; if they do not, the first to reserve decides.
+fn rank(account: &AccountName, request: &RequestId) -> [u8; 32] {
+    sha256(format!("{account}\0{request}").as_bytes())
+}

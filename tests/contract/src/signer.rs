@@ -1,0 +1,65 @@
+//! The real signer over the store under test; its keys, queues and topic are in memory. Read next: [`crate::spend`],
+//! [`crate::pool`].
+
+use signpost_txmgr::fake::{Gate, Journal, MemoryKeys, MemoryQueues, MemoryTopic, QueueRules, SimClock};
+use signpost_txmgr::policy::Policies;
+use signpost_txmgr::ports::Store;
+use signpost_txmgr::request::NetworkRules;
+use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
+use signpost_txmgr::units::{ChainId, RequestId, Wei};
+
+use crate::lane::{Lane, NOW};
+
+/// Signers at once, each a process of its own.
+pub const SIGNERS: u64 = 16;
+/// How a policy begins: rules for every account.
+pub const RULES: &str = "[default]\nmax_gas_price_wei = 2\ngas_price_wei = 1\n";
+
+/// A signer of a claim.
+pub type LaneSigner<S> = Signer<S, MemoryKeys, MemoryQueues, MemoryTopic>;
+
+/// A signer that has just started, with the keys of these lanes.
+#[must_use]
+pub fn signer<S: Store>(store: S, lanes: &[&Lane], policy: &str) -> LaneSigner<S> {
+    let (gate, journal) = (Gate::default(), Journal::default());
+    let keys = MemoryKeys::new(gate.clone(), journal.clone());
+    for lane in lanes {
+        keys.add(&lane.head().kms_key_id, lane.secret());
+    }
+    let config = SignerConfig {
+        chain_id: ChainId(97),
+        policies: Policies::from_toml(policy).unwrap(),
+        network: NetworkRules { fee_floor: Wei::from(1) },
+        retention_ms: 86_400_000,
+        sign_concurrency: 4,
+    };
+    let queues = MemoryQueues::new(QueueRules::STANDARD, &SimClock::at(NOW), &gate, &journal);
+    Signer::new(store, keys, queues, MemoryTopic::new(gate, journal), config)
+}
+
+/// A transfer of 1,000 wei with 21,000 gas.
+#[must_use]
+pub fn transfer(id: &RequestId, account: &str) -> Delivery {
+    let to = "0x55d398326f99059fF775485246999027B3197955";
+    Delivery {
+        message_id: id.as_str().replace(':', "-"),
+        group: None,
+        sender: None,
+        trace: None,
+        body: format!(r#"{{"requestId":"{id}","account":"{account}","to":"{to}","value":1000,"gas":21000}}"#),
+    }
+}
+
+/// Hands a batch to a signer until every message is done.
+pub async fn handle_all<S: Store>(signer: &LaneSigner<S>, mut batch: Vec<Delivery>) {
+    // Each of the others is in the way once per message at most, and a turn has several tries.
+    for _ in 0..SIGNERS * 20 {
+        let dispositions = signer.handle(&batch, NOW).await;
+        let mut left = dispositions.iter();
+        batch.retain(|_| left.next() == Some(&Disposition::Retry));
+        if batch.is_empty() {
+            return;
+        }
+    }
+    panic!("{} messages never got an answer", batch.len());
+}

@@ -1,0 +1,116 @@
+"""What a reader wants to know of a run, counted on chain, in the table and from the topic.
+
+Counts anew, from what is there; uses none of the audit's judgements.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+
+from audit import ON_CHAIN, SETTLED, Audit, Json
+
+# Sender, recipient, wei, calldata: what a transaction does.
+Contents = tuple[str, str, int, str]
+
+
+def of_transaction(tx: Json) -> Contents:
+    return tx["from"].lower(), (tx["to"] or "").lower(), int(tx["value"], 16), tx["input"]
+
+
+def of_request(item: Json) -> Contents:
+    return item["from"].lower(), (item.get("to") or "").lower(), int(item["value"]), item["data"]
+
+
+def executions(audit: Audit) -> dict[str, int]:
+    """How often what a request asks for is on chain, by id: anywhere, whoever signed it, if no other
+    request asks for the same; else by the hashes of its attempts."""
+    mined: dict[Contents, set[str]] = defaultdict(set)
+    for tx in audit.transactions:
+        mined[of_transaction(tx)].add(tx["hash"])
+    reserved = {id: item for id, item in audit.items.items() if "nonce" in item}
+    asking = Counter(of_request(item) for item in reserved.values())
+    counted = dict.fromkeys(audit.items, 0)
+    for id, item in reserved.items():
+        same = mined[of_request(item)]
+        own = {attempt["txHash"] for attempt in item["attempts"] if attempt["kind"] == "execute"}
+        counted[id] = len(same if asking[of_request(item)] == 1 else same & own)
+    return counted
+
+
+def gaps(audit: Audit) -> int:
+    """Nonces that nothing used below the highest that something used."""
+    missing = 0
+    for address in audit.stack.addresses.values():
+        used = {int(tx["nonce"], 16) for tx in audit.transactions if tx["from"].lower() == address.lower()}
+        missing += len(set(range(max(used, default=-1) + 1)) - used)
+    return missing
+
+
+def is_true(audit: Audit, outcome: Json, count: int) -> bool:
+    """Whether the chain says the same as an outcome."""
+    if outcome["status"] == "rejected":
+        # Of the message: what was refused was not executed, or was a second one under a taken id.
+        return "txHash" not in outcome and (count == 0 or outcome["reason"]["code"] == "requestIdReused")
+    found = [tx for tx in audit.transactions if tx["hash"] == outcome["txHash"]]
+    if len(found) != 1 or found[0]["receipt"]["blockHash"] != outcome["blockHash"]:
+        return False
+    succeeded = found[0]["receipt"]["status"] == "0x1"
+    by_status: Mapping[str, bool] = {
+        "confirmed": count == 1 and succeeded,
+        "reverted": count == 1 and not succeeded,
+        "cancelled": count == 0 and succeeded and found[0]["to"].lower() == outcome["from"].lower(),
+        # Nobody but us has these keys.
+        "displaced": False,
+    }
+    return by_status[outcome["status"]]
+
+
+def figures(audit: Audit) -> dict[str, int]:
+    """The table of a run."""
+    counted = executions(audit)
+    copies: dict[str, set[str]] = defaultdict(set)
+    told: set[tuple[str, str]] = set()
+    false = received = 0
+    for copy in (copy for subscriber in audit.subscribers for copy in subscriber.copies):
+        outcome, received = copy.json, received + 1
+        copies[outcome["eventId"]].add(copy.body)
+        told.add((outcome["requestId"], outcome["status"]))
+        false += not is_true(audit, outcome, counted.get(outcome["requestId"], 0))
+    wanted = {(id, item["status"]) for id, item in audit.items.items()}
+    wanted |= {(id, "rejected") for id in audit.by_id if audit.has_conflict(id)}
+    statuses = Counter(item["status"] for item in audit.items.values())
+    attempts = [item["attempts"] for item in audit.items.values() if "attempts" in item]
+    return {
+        "ids sent": len(audit.by_id),
+        "executed exactly once": sum(count == 1 for count in counted.values()),
+        "executed more than once": sum(count > 1 for count in counted.values()),
+        "not executed, and told so": sum(
+            count == 0 and audit.items[id]["status"] not in ON_CHAIN for id, count in counted.items()
+        ),
+        **{status: statuses[status] for status in (*SETTLED, "rejected")},
+        "transactions on chain": len(audit.transactions),
+        "bumped attempts": sum(attempt["kind"] == "execute" for each in attempts for attempt in each[1:]),
+        "cancel attempts": sum(attempt["kind"] == "cancel" for each in attempts for attempt in each),
+        "copies of outcomes received": received,
+        "nonce gaps": gaps(audit),
+        "verdicts that disagree with the chain": false,
+        "outcomes missing": len(wanted - told) + len(set(audit.by_id) - set(audit.items)),
+        "outcome copies that differ": sum(len(bodies) > 1 for bodies in copies.values()),
+    }
+
+
+# What must be 0, whatever happened.
+NEVER = (
+    "executed more than once",
+    "displaced",
+    "nonce gaps",
+    "verdicts that disagree with the chain",
+    "outcomes missing",
+    "outcome copies that differ",
+)
+
+
+def table(rows: Iterable[tuple[str, object]]) -> str:
+    """As Markdown has it."""
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {figure} |" for name, figure in rows)])

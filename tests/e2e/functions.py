@@ -1,0 +1,108 @@
+"""The functions on a local stack, as a deployment has them: their environment, their programs, their queues.
+
+Read next: test_functions.py.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from audit import get, scan
+from runtime_api import Function, record
+from stack import CHAIN_ID, ROOT, Stack, binary
+
+TO = "0x55d398326f99059fF775485246999027B3197955"
+
+
+class Place:
+    """The stack as a deployment of functions sees it."""
+
+    def __init__(self, stack: Stack, directory: Path) -> None:
+        self.stack, self.directory = stack, directory
+        self.name = directory.name
+        self.signing = stack.signing_queue
+        self.resign, self.broadcast = (stack.signing_queue.replace("signing", name) for name in ("resign", "broadcast"))
+        self.key_ids = {item["name"]: item["kmsKeyId"] for item in scan(stack, "accountsTable") if "kmsKeyId" in item}
+
+    def both(self) -> dict[str, str]:
+        ready = self.stack.ready
+        return {
+            "AWS_ENDPOINT_URL": ready["awsEndpoint"],
+            "AWS_REGION": ready["region"],
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "SIGNPOST_CHAIN_ID": str(CHAIN_ID),
+            "SIGNPOST_FEE_FLOOR_WEI": "100000000",
+            "SIGNPOST_SIGNING_QUEUE_URL": self.signing,
+            "SIGNPOST_RESIGN_QUEUE_URL": self.resign,
+            "SIGNPOST_BROADCAST_QUEUE_URL": self.broadcast,
+            "SIGNPOST_REQUESTS_TABLE": ready["requestsTable"],
+            "SIGNPOST_ACCOUNTS_TABLE": ready["accountsTable"],
+            "SIGNPOST_OUTCOME_TOPIC_ARN": ready["outcomeTopicArn"],
+        }
+
+    def function(self, program: str | Path, environment: dict[str, str]) -> Function:
+        """A program of this build, or one from elsewhere by its path."""
+        path = Path(program) if isinstance(program, Path) else binary().with_name(program)
+        return Function(path, environment, self.directory / f"{path.name}.log")
+
+    def signer(self, program: str | Path = "signer", **more: str) -> Function:
+        policy = {"SIGNPOST_POLICY_FILE": str(self.stack.config_file.with_name("policy.toml"))}
+        return self.function(program, {**self.both(), **policy, **more})
+
+    def broadcaster(self, program: str | Path = "broadcaster", **more: str) -> Function:
+        nodes = {"SIGNPOST_SEND_TO": "all", "SIGNPOST_FINALITY": "finalized", "SIGNPOST_POLL_MS": "100"}
+        if "SIGNPOST_RPC_SECRET_ARN" not in more:
+            nodes["SIGNPOST_RPC_URLS"] = self.stack.ready["rpcUrl"]
+        return self.function(program, {**self.both(), **nodes, **more})
+
+    def ask(self, id: str, account: str = "hot", **fields: Any) -> dict[str, Any]:
+        """A record of the signing queue, with its id as the message's too."""
+        body = {"requestId": f"{self.name}-{id}", "account": account, "to": TO, "value": "1", "gas": 21_000, **fields}
+        return record(body, arn(self.signing), id, account)
+
+    def item(self, id: str) -> dict[str, Any]:
+        found = get(self.stack, f"{self.name}-{id}")
+        assert found is not None, f"{id} is not in the table"
+        return found
+
+    def poke(self, account: str = "hot", message_id: str = "poke") -> dict[str, Any]:
+        """A record of the broadcast queue."""
+        key = f"{CHAIN_ID}:{self.stack.addresses[account].lower()}"
+        return record({"account": key, "cause": message_id}, arn(self.broadcast), message_id, key)
+
+    def pokes(self) -> list[dict[str, Any]]:
+        """Takes the messages that wait on the broadcast queue."""
+        sqs = self.stack.aws("sqs")
+        taken = []
+        while messages := sqs.receive_message(QueueUrl=self.broadcast, MaxNumberOfMessages=10).get("Messages"):
+            for message in messages:
+                taken.append(json.loads(message["Body"]))
+                sqs.delete_message(QueueUrl=self.broadcast, ReceiptHandle=message["ReceiptHandle"])
+        return taken
+
+    @contextmanager
+    def no_blocks(self) -> Iterator[None]:
+        """While this lasts, nothing is mined."""
+        self.stack.rpc.call("evm_setIntervalMining", 0)
+        try:
+            yield
+        finally:
+            self.stack.rpc.call("evm_setIntervalMining", 1)
+
+
+def arn(queue_url: str) -> str:
+    return "arn:aws:sqs:us-east-1:" + ":".join(queue_url.split("/")[-2:])
+
+
+def package(out: Path, *options: str) -> list[Path]:
+    """Builds the functions' zips into a directory by the one command there is."""
+    command = [sys.executable, str(ROOT / "infra" / "package.py"), "--out", str(out), *options]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    return sorted(out.glob("*.zip"))

@@ -1,0 +1,318 @@
+"""The shipped template, deployed to a local AWS: it makes what it says, keeps what it must keep when it goes,
+and with the real functions in it every message ends in one true outcome.
+
+Known of the stand-in: from a template it applies neither TTL nor point-in-time recovery nor a topic's
+encryption, and it has no DNS names for a network's endpoints. tests/infra looks at those in the template.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audit import ON_CHAIN, Audit, Subscriber, deploy, settle
+from conftest import FAILED, show_logs_if_failed
+from scenario import DENIED, Backend, mixed, send
+from stack import READY_WITHIN_S, ROOT, Program, Stack, environment, own_anvil, run, wait_for
+
+TEMPLATE = ROOT / "infra/template.yaml"
+BUCKET = "releases"
+ZIPS = ("signer", "broadcaster", "sign-direct")
+REGION = "us-east-1"
+AWS_ACCOUNT = "000000000000"
+CREATED_WITHIN_S = 60.0
+# A stand-in's functions take one batch of a queue at a time, whatever its groups.
+SETTLED_WITHIN_S = 300.0
+MESSAGES = 200
+PURSE_WEI = hex(10**21)
+
+# ministack's own entry, with its KMS service told to log each signature.
+MINISTACK = "import logging; logging.getLogger('kms').setLevel(logging.DEBUG); from ministack.app import main; main()"
+POLICY = "".join(
+    f'[account.{name}]\nmax_gas_price_wei = "3000000000"\ngas_price_wei = "100000000"\nallow_creation = true\n'
+    f'deny_to = ["{DENIED}"]\n'
+    for name in ("hot", "cold")
+)
+
+
+class Aws(Program):
+    """A ministack of this test's own: its functions are told where it is, so that they call it."""
+
+    def __init__(self, directory: Path, port: int) -> None:
+        self.name = "ministack"
+        self.out = self.err = directory / "ministack.log"
+        self.endpoint = f"http://127.0.0.1:{port}"
+        settings = {"BIND_HOST": "127.0.0.1", "IOT_MTLS_ENABLED": "0", "GATEWAY_PORT": str(port)}
+        # Functions are unpacked beside its other files, and not left in the machine's.
+        settings |= {"AWS_ENDPOINT_URL": self.endpoint, "TMPDIR": str(directory)}
+        with self.out.open("wb") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", MINISTACK],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=environment(**settings),
+                cwd=directory,
+                start_new_session=True,
+            )
+
+    def is_ready(self) -> bool:
+        assert self.ended is None, f"ministack ended with {self.ended}"
+        if f"Running on {self.endpoint}" not in self.log():
+            return False
+        try:
+            with urllib.request.urlopen(f"{self.endpoint}/_ministack/health", timeout=5) as answer:
+                return answer.status == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def own_aws(directory: Path) -> Iterator[Aws]:
+    aws = Aws(directory, free_port())
+    try:
+        wait_for("the own ministack answers", aws.is_ready, READY_WITHIN_S)
+        yield aws
+    finally:
+        aws.stop()
+
+
+def stack_of(aws: Aws, rpc_url: str = "http://127.0.0.1:1") -> Stack:
+    """Clients for a local AWS; what the template makes is named in `ready` when it is there."""
+    ready = {"awsEndpoint": aws.endpoint, "region": REGION, "rpcUrl": rpc_url, "signingQueueUrl": "", "accounts": []}
+    return Stack(aws, {**ready, "configFile": str(aws.out.with_name("signpost.toml"))})
+
+
+def upload(stack: Stack, zips: dict[str, bytes]) -> None:
+    s3 = stack.aws("s3")
+    s3.create_bucket(Bucket=BUCKET)
+    for name, content in zips.items():
+        s3.put_object(Bucket=BUCKET, Key=f"one/{name}.zip", Body=content)
+
+
+def parameters(values: dict[str, str]) -> list[dict[str, str]]:
+    return [{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()]
+
+
+def deployed(stack: Stack, name: str, update: bool = False, **values: str) -> dict[str, str]:
+    """The template as it is shipped, as a stack of this name; its outputs."""
+    cloudformation = stack.aws("cloudformation")
+    values = {"NamePrefix": name, "Network": "bsc-testnet", "CodeBucket": BUCKET, "CodePrefix": "one", **values}
+    ask = cloudformation.update_stack if update else cloudformation.create_stack
+    ask(
+        StackName=name,
+        TemplateBody=TEMPLATE.read_text(),
+        Parameters=parameters(values),
+        Capabilities=["CAPABILITY_NAMED_IAM"],
+    )
+
+    def done() -> Any:
+        [found] = cloudformation.describe_stacks(StackName=name)["Stacks"]
+        return None if found["StackStatus"].endswith("IN_PROGRESS") else found
+
+    found = wait_for(f"the stack {name} is there", done, CREATED_WITHIN_S)
+    events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
+    failed = [event for event in events if event["ResourceStatus"].endswith("FAILED")]
+    wanted = "UPDATE_COMPLETE" if update else "CREATE_COMPLETE"
+    assert found["StackStatus"] == wanted, [found.get("StackStatusReason"), *failed]
+    return {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A local AWS with zips that hold no function."""
+    nothing = io.BytesIO()
+    with zipfile.ZipFile(nothing, "w") as archive:
+        archive.writestr("bootstrap", "#!/bin/sh\nexit 1\n")
+    with own_aws(tmp_path_factory.mktemp("aws")) as aws:
+        stack = stack_of(aws)
+        upload(stack, dict.fromkeys(ZIPS, nothing.getvalue()))
+        yield stack
+
+
+def test_the_template_makes_what_it_says(empty: Stack) -> None:
+    outputs = deployed(empty, "made", RpcUrls="http://127.0.0.1:1")
+    sqs, dynamodb = empty.aws("sqs"), empty.aws("dynamodb")
+    held = {"signing": ("180", "10", "1209600"), "resign": ("30", "40", "900"), "broadcast": ("60", "20", "900")}
+    for queue, (visibility, deliveries, kept) in held.items():
+        url = sqs.get_queue_url(QueueName=f"made-{queue}.fifo")["QueueUrl"]
+        found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        redrive = json.loads(found["RedrivePolicy"])
+        assert (found["VisibilityTimeout"], str(redrive["maxReceiveCount"]), found["MessageRetentionPeriod"]) == (
+            visibility,
+            deliveries,
+            kept,
+        )
+        assert redrive["deadLetterTargetArn"].endswith(f":made-{queue}-dlq.fifo")
+        names = ("FifoQueue", "ContentBasedDeduplication", "SqsManagedSseEnabled")
+        assert [found[name] for name in names] == ["true"] * 3
+        assert (found["DeduplicationScope"], found["FifoThroughputLimit"]) == ("messageGroup", "perMessageGroupId")
+        assert json.loads(found["Policy"])["Statement"][0]["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert outputs["SigningQueueUrl"].endswith("/made-signing.fifo")
+
+    requests = dynamodb.describe_table(TableName="made-requests")["Table"]
+    assert [part["AttributeName"] for part in requests["KeySchema"]] == ["requestId"]
+    [index] = requests["GlobalSecondaryIndexes"]
+    assert (index["IndexName"], index["Projection"]) == ("byAccount", {"ProjectionType": "KEYS_ONLY"})
+    accounts = dynamodb.describe_table(TableName="made-accounts")["Table"]
+    assert [part["AttributeName"] for part in accounts["KeySchema"]] == ["account", "item"]
+    for table in (requests, accounts):
+        assert table["DeletionProtectionEnabled"]
+        assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
+
+    assert outputs["OutcomeTopicArn"] == f"arn:aws:sns:{REGION}:{AWS_ACCOUNT}:made-outcomes"
+    assert len(empty.aws("cloudwatch").describe_alarms(AlarmNamePrefix="made-")["MetricAlarms"]) == 13
+    [rule] = empty.aws("events").list_rules(NamePrefix="made-sweep")["Rules"]
+    assert (rule["ScheduleExpression"], rule["State"]) == ("rate(1 minute)", "ENABLED")
+
+
+def test_the_key_is_for_the_signer_only(empty: Stack) -> None:
+    deployed(empty, "keyed", RpcUrls="http://127.0.0.1:1")
+    kms = empty.aws("kms")
+    key = kms.describe_key(KeyId="alias/keyed")["KeyMetadata"]
+    assert (key["KeySpec"], key["KeyUsage"]) == ("ECC_SECG_P256K1", "SIGN_VERIFY")
+    policy = json.loads(kms.get_key_policy(KeyId=key["KeyId"], PolicyName="default")["Policy"])
+    signer = f"arn:aws:iam::{AWS_ACCOUNT}:role/keyed-signer-{REGION}"
+    signing = [statement for statement in policy["Statement"] if "kms:Sign" in statement["Action"]]
+    assert [(statement["Effect"], statement["Principal"]["AWS"]) for statement in signing] == [
+        ("Allow", signer),
+        ("Deny", "*"),
+    ]
+    assert empty.aws("iam").get_role(RoleName=f"keyed-signer-{REGION}")["Role"]["Arn"] == signer
+    functions = empty.aws("lambda")
+    assert functions.get_function_configuration(FunctionName="keyed-signer")["Role"] == signer
+    sources = functions.list_event_source_mappings(FunctionName="keyed-signer")["EventSourceMappings"]
+    sources += functions.list_event_source_mappings(FunctionName="keyed-broadcaster")["EventSourceMappings"]
+    assert len(sources) == 3
+    for source in sources:
+        assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert (source["BatchSize"], source.get("MaximumBatchingWindowInSeconds", 0)) == (10, 0)
+
+
+def test_every_option_can_be_deployed(empty: Stack) -> None:
+    own = empty.aws("kms").create_key(KeySpec="ECC_SECG_P256K1", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["Arn"]
+    secret = empty.aws("secretsmanager").create_secret(Name="nodes", SecretString='{"rpc_urls":["http://127.0.0.1:1"]}')
+    outputs = deployed(
+        empty,
+        "full",
+        CreateKey="false",
+        KmsKeyArns=f"{own},{own}",
+        RpcSecretArn=secret["ARN"],
+        OperatorArn=f"arn:aws:iam::{AWS_ACCOUNT}:role/Operator",
+        FifoTopic="true",
+        SignDirect="true",
+        AlarmEmail="somebody@example.com",
+        Policy=POLICY,
+        Finality="15",
+        FeeFloorWei="1",
+        FeeCeilingWei="5",
+        SignerConcurrency="2",
+    )
+    assert outputs["OutcomeTopicArn"].endswith(":full-outcomes.fifo")
+    assert "KeyArn" not in outputs
+    config = empty.aws("lambda").get_function_configuration
+    broadcaster = config(FunctionName="full-broadcaster")["Environment"]["Variables"]
+    assert broadcaster["SIGNPOST_RPC_SECRET_ARN"] == secret["ARN"]
+    assert "SIGNPOST_RPC_URLS" not in broadcaster
+    assert config(FunctionName="full-signer")["Environment"]["Variables"]["SIGNPOST_POLICY"] == POLICY
+    direct = config(FunctionName=outputs["SignDirectFunctionName"])["Environment"]["Variables"]
+    assert direct["KMS_KEY_ID"] != own
+    topics = [f"arn:aws:sns:{REGION}:{AWS_ACCOUNT}:full-alarms"]
+    told = [empty.aws("sns").list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"] for topic in topics]
+    assert [sub["Endpoint"] for sub in told[0]] == ["somebody@example.com"]
+
+
+def test_keys_and_tables_outlive_the_stack(empty: Stack) -> None:
+    outputs = deployed(empty, "gone", RpcUrls="http://127.0.0.1:1")
+    cloudformation = empty.aws("cloudformation")
+    cloudformation.delete_stack(StackName="gone")
+
+    def is_gone() -> bool:
+        summaries = cloudformation.list_stacks()["StackSummaries"]
+        return any(s["StackName"] == "gone" and s["StackStatus"] == "DELETE_COMPLETE" for s in summaries)
+
+    wait_for("the stack is gone", is_gone, CREATED_WITHIN_S)
+    assert not empty.aws("sqs").list_queues(QueueNamePrefix="gone-").get("QueueUrls")
+    assert empty.aws("kms").describe_key(KeyId=outputs["KeyArn"])["KeyMetadata"]["KeyState"] == "Enabled"
+    tables = empty.aws("dynamodb").list_tables()["TableNames"]
+    assert {"gone-requests", "gone-accounts"} <= set(tables)
+
+
+def register(stack: Stack, name: str, key: str) -> str:
+    """Registers an account as an operator does, funds it, and says its address."""
+    options = ("--kms-key", key, "--config", str(stack.config_file), "--json")
+    registered = run("account", "register", name, *options)
+    assert registered.code == 0, registered.err
+    address: str = registered.line()["address"]
+    stack.rpc.call("anvil_setBalance", address, PURSE_WEI)
+    return address
+
+
+def test_every_message_ends_in_one_true_outcome_through_the_functions(
+    packages: Path, rng: random.Random, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    zips = {path.stem: path.read_bytes() for path in packages.glob("*.zip")}
+    with own_anvil(tmp_path, free_port()) as rpc_url, own_aws(tmp_path) as aws:
+        stack = stack_of(aws, rpc_url)
+        try:
+            through_the_functions(stack, zips, rng)
+        except BaseException:
+            request.node.stash[FAILED] = True
+            raise
+        finally:
+            show_logs_if_failed(stack, request.node)
+
+
+def through_the_functions(stack: Stack, zips: dict[str, bytes], rng: random.Random) -> None:
+    upload(stack, zips)
+    own = stack.aws("kms").create_key(KeySpec="ECC_SECG_P256K1", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["Arn"]
+    nodes = json.dumps({"rpc_urls": [stack.rpc.url]})
+    secret = stack.aws("secretsmanager").create_secret(Name="nodes", SecretString=nodes)["ARN"]
+    # The zips are packed without a policy: it goes with the stack.
+    values = {"RpcSecretArn": secret, "KmsKeyArns": own, "Policy": POLICY}
+    outputs = deployed(stack, "real", **values)
+
+    toml = outputs["SignpostToml"]
+    public = next(line for line in toml.splitlines() if line.startswith("rpc_urls"))
+    toml = f'endpoint = "{stack.ready["awsEndpoint"]}"\n' + toml.replace(public, f'rpc_urls = ["{stack.rpc.url}"]')
+    stack.config_file.write_text(toml)
+    keys = {"hot": outputs["KeyArn"], "cold": own}
+    stack.addresses = {name: register(stack, name, key) for name, key in keys.items()}
+    accounts = ",".join(f"{name}={stack.addresses[name]}={key}" for name, key in keys.items())
+    again = deployed(stack, "real", update=True, Accounts=accounts, **values)
+    assert again == outputs, "an update makes nothing anew"
+
+    stack.signing_queue = outputs["SigningQueueUrl"]
+    stack.ready |= {
+        "requestsTable": outputs["RequestsTable"],
+        "accountsTable": outputs["RequestsTable"].replace("requests", "accounts"),
+        "outcomeTopicArn": outputs["OutcomeTopicArn"],
+    }
+    subscribers = [Subscriber(stack, "executed", ON_CHAIN), Subscriber(stack, "refused", ["rejected"])]
+    backend = Backend(rng, stack.addresses, "pay")
+    sent, contract = deploy(stack, backend)
+    sent += send(stack.aws("sqs"), stack.signing_queue, mixed(backend, MESSAGES - len(sent), contract))
+    took = settle(stack, sent, subscribers, within_s=SETTLED_WITHIN_S)
+    print(f"{len(sent)} messages settled through the functions in {took:.1f} s")
+    audit = Audit(stack, sent, subscribers, in_order=True)
+    audit.run()
+    assert stack.kms_signatures() == len(audit.transactions), "KMS signed more often than there are transactions"

@@ -1,0 +1,145 @@
+"""`signpost dev --gate`: BSC's rules on the local stack, and a whole worker under one fault at a time."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audit import SETTLED, Audit, Subscriber, deploy, published, settle
+from conftest import StartStack, show_logs_if_failed
+from figures import NEVER, figures
+from gates import Gates, ask, behind
+from scenario import Backend, send
+from stack import Stack, run, start_stack
+
+# What a node and a cloud can do wrong, each often enough to be met by a handful of requests.
+OFTEN = 0.3
+# These befall one call of a batch, and with it the view that the batch is of.
+OF_ONE_CALL = {"rpc429InBatch": 0.06, "code32005": 0.06, "error": 0.06}
+CHAIN_FAULTS = [
+    "http429", "rpc429InBatch", "code32005", "http503", "html", "plainText", "error", "slow", "timeoutAfterForward",
+    "resetBeforeForward", "resetAfterForward", "silentDrop", "nullReceipts", "indexing", "stale", "finalizedBack",
+    "reorderBatch", "duplicateAnswers",
+]  # fmt: skip
+CLOUD_FAULTS = [
+    "transactionConflict", "throttle", "noCapacity", "http500", "http503", "slow", "resetBeforeForward",
+    "replyLost", "http500AfterForward", "timeoutAfterForward",
+]  # fmt: skip
+# One of these keeps a caller waiting: shorter than patience, and rarer.
+HANGS = {"probability": 0.05, "delayMs": 1_500}
+# So many of each, chosen by the seed: all of them take two minutes.
+CHAIN_FAULTS_PER_RUN, CLOUD_FAULTS_PER_RUN = 7, 4
+REQUESTS_PER_FAULT = 4
+
+
+def raw(url: str, method: str, *params: Any) -> dict[str, Any]:
+    """One JSON-RPC call, its error too."""
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        answer: dict[str, Any] = json.load(response)
+    return answer
+
+
+@pytest.fixture(scope="module")
+def shared_gated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = start_stack(tmp_path_factory.mktemp("gated"), "--gate", "--gate-nodes", "2")
+    yield stack
+    stack.stop()
+
+
+@pytest.fixture
+def gated(shared_gated: Stack, request: pytest.FixtureRequest) -> Iterator[Stack]:
+    yield shared_gated
+    show_logs_if_failed(shared_gated, request.node)
+
+
+def test_the_ready_line_leads_through_the_gates(gated: Stack) -> None:
+    gate = gated.ready["gate"]
+    assert gated.ready["rpcUrl"] == gate["rpcUrls"][0] and len(gate["rpcUrls"]) == 2
+    assert gated.ready["awsEndpoint"] != gate["awsUpstream"]
+    config = gated.config_file.read_text()
+    assert all(url in config for url in gate["rpcUrls"]) and gate["rpcUpstream"] not in config
+
+
+def test_the_chain_is_as_strict_as_bsc_and_the_node_behind_is_not(gated: Stack) -> None:
+    finalized = raw(gated.ready["rpcUrl"], "eth_getFinalizedHeader", -2)
+    assert "milliTimestamp" in finalized["result"]
+    garbage = raw(gated.ready["rpcUrl"], "eth_sendRawTransaction", "0x02")
+    assert garbage["error"] == {"code": -32000, "message": "typed transaction too short"}
+    assert raw(gated.ready["gate"]["rpcUpstream"], "eth_sendRawTransaction", "0x02") != garbage
+
+
+def test_commands_go_through_the_gates_too(gated: Stack) -> None:
+    sent = run("submit", "--id", "gated-1", "--to", "0x" + "aa" * 20, "--gas", "21000", "--config",
+               str(gated.config_file))  # fmt: skip
+    assert sent.code == 0, sent.err
+    assert published(behind(gated), "gated-1")["status"] == "confirmed"
+    assert ask(gated.ready["awsEndpoint"], "stats")["succeeded"]["kms:Sign"] >= 1
+    counted = [ask(node, "stats")["calls"].get("eth_sendRawTransaction", 0) for node in gated.ready["gate"]["rpcUrls"]]
+    assert all(counted), "every node was sent to"
+
+
+def test_a_worker_gets_everything_done_under_each_single_fault(dev: StartStack, rng: random.Random) -> None:
+    stack = dev("--gate", "--gate-nodes", "2", "--account", "hot", "--account", "cold")
+    truth, gates = behind(stack), Gates(stack)
+    subscribers = [Subscriber(truth, "everything", [*SETTLED, "rejected"])]
+    backend = Backend(rng, stack.addresses, "single")
+    sent, contract = deploy(truth, backend)
+    took: dict[str, float] = {}
+    chain, cloud = rng.sample(CHAIN_FAULTS, CHAIN_FAULTS_PER_RUN), rng.sample(CLOUD_FAULTS, CLOUD_FAULTS_PER_RUN)
+    for place, faults in (("chain", chain), ("AWS", cloud)):
+        for fault in faults:
+            rule = {"fault": fault, "probability": OF_ONE_CALL.get(fault, OFTEN), **(HANGS if "timeout" in fault else {})}
+            script = {"seed": rng.randrange(2**32), "rules": [rule]}
+            if place == "chain":
+                for node in range(len(gates.nodes)):
+                    gates.node(node, script)
+            else:
+                gates.cloud(script)
+            asks = [backend.call(contract), backend.reverting_call(contract)]
+            asks += [backend.transfer() for _ in range(REQUESTS_PER_FAULT - len(asks))]
+            messages = [backend.request(backend.new_id(), each) for each in asks]
+            started = time.monotonic()
+            part = send(truth.aws("sqs"), truth.signing_queue, messages)
+            for one in part:
+                published(truth, one.id, within_s=60)
+            took[f"{place}: {fault}"] = time.monotonic() - started
+            gates.calm()
+            sent += part
+    settle(truth, sent, subscribers, within_s=60)
+    injected = gates.faults()
+    for name, seconds in took.items():
+        print(f"{name}: {REQUESTS_PER_FAULT} requests in {seconds:.1f} s")
+    print(f"injected: {dict(injected)}")
+    audit = Audit(truth, sent, subscribers, in_order=True)
+    counted = figures(audit)
+    audit.run()
+    assert not [name for name in NEVER if counted[name]], counted
+    assert {*chain, *cloud} <= set(injected), "every fault was met"
+
+
+def test_faults_of_a_script_begin_when_the_stack_is_ready(dev: StartStack, tmp_path: Path) -> None:
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps({"bsc": [{"fault": "html", "status": 200}]}))
+    stack = dev("--no-worker", "--gate", "--gate-faults", str(script))
+    with pytest.raises(json.JSONDecodeError):
+        raw(stack.ready["rpcUrl"], "eth_blockNumber")
+    Gates(stack).calm()
+    assert "result" in raw(stack.ready["rpcUrl"], "eth_blockNumber")
+
+
+def test_a_wrong_script_is_named_before_anything_starts(tmp_path: Path) -> None:
+    script = tmp_path / "script.json"
+    script.write_text('{"bnb": []}')
+    ended = run("dev", "--no-worker", "--gate", "--gate-faults", str(script), within_s=20)
+    assert ended.code == 1 and str(script) in ended.err and "bnb" in ended.err, ended.err
+    ended = run("dev", "--no-worker", "--gate-faults", "all", within_s=20)
+    assert ended.code == 2 and "--gate" in ended.err, ended.err

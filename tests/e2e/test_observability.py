@@ -1,0 +1,327 @@
+"""What a Signpost shows of itself: one trace per request, the metrics and their dashboard, and logs that tell
+everything but what nobody may read.
+
+One run for all: a signer and a broadcaster, each a process of its own, at the finest log level.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import re
+import socket
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from audit import deploy, published, scan
+from collector import Collector, Span, collecting
+from scenario import Backend, mixed, send
+from stack import ROOT, Program, Stack, start_stack, wait_for
+
+MESSAGES = 60
+TO = "0x" + "aa" * 20
+TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+XRAY, XRAY_CALLER = "1bf7651916cd43dd8448eb211c80319c", "c7ad6b7169203332"
+REFUSED = "2cf7651916cd43dd8448eb211c80319c"
+# What somebody sends by mistake; none of it may be seen again.
+KEY = "4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318"
+PHRASE = "legal winner thank year wave sausage worth useful legal winner thank yellow"
+MISTAKES: list[dict[str, Any]] = [
+    {"privateKey": KEY},
+    {"private_key": f"0x{KEY}"},
+    {"mnemonic": PHRASE},
+    {"metadata": {"deep": [{"Seed": PHRASE}]}},
+    {"metadata": {"skeys": [KEY]}},
+    {"secret": KEY, "metadata": {"note": "x"}},
+    {"to": KEY},
+    {"data": f"{KEY}zz"},
+    {"gas": PHRASE},
+    {"deadline": KEY},
+]
+
+
+@dataclass
+class Run:
+    """What is left of the run."""
+
+    collector: Collector
+    outcomes: dict[str, dict[str, Any]]
+    scrapes: dict[str, str]
+    items: list[dict[str, Any]]
+    bodies: list[str]
+    logs: dict[str, str]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def showing(stack: Stack, directory: Path, name: str, collector: Collector) -> tuple[Path, str]:
+    """The stack's configuration, with metrics and traces; and where the metrics are."""
+    address = f"127.0.0.1:{free_port()}"
+    more = f'\n[metrics]\nlisten = "{address}"\n\n[traces]\notlp_endpoint = "{collector.url}"\n'
+    config = directory / f"{name}.toml"
+    config.write_text(stack.config_file.read_text() + more)
+    return config, f"http://{address}/metrics"
+
+
+def submit(stack: Stack, body: dict[str, Any] | str, key: str, **more: Any) -> str:
+    text = body if isinstance(body, str) else json.dumps(body)
+    stack.aws("sqs").send_message(
+        QueueUrl=stack.signing_queue, MessageBody=text, MessageGroupId="hot", MessageDeduplicationId=key, **more
+    )
+    return text
+
+
+def text(value: str) -> dict[str, Any]:
+    return {"DataType": "String", "StringValue": value}
+
+
+def ask(id: str, **more: Any) -> dict[str, Any]:
+    return {"requestId": id, "account": "hot", "to": TO, "gas": 21_000, **more}
+
+
+def scrape(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        found: str = answer.read().decode()
+        return found
+
+
+def subscribed(stack: Stack) -> str:
+    """A queue of the backend's that gets every outcome, as it was published."""
+    sqs = stack.aws("sqs")
+    url: str = sqs.create_queue(QueueName="observed")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    stack.aws("sns").subscribe(
+        TopicArn=stack.ready["outcomeTopicArn"], Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"}
+    )
+    return url
+
+
+def received(stack: Stack, url: str, wanted: set[str]) -> dict[str, dict[str, Any]]:
+    """The messages of outcomes by request id, once these are there."""
+    sqs = stack.aws("sqs")
+    found: dict[str, dict[str, Any]] = {}
+
+    def look() -> bool:
+        got = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], WaitTimeSeconds=1)
+        found.update({json.loads(each["Body"])["requestId"]: each for each in got.get("Messages", [])})
+        return wanted <= found.keys()
+
+    wait_for("the outcomes arrive", look, 60)
+    return found
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    directory = tmp_path_factory.mktemp("observed")
+    stack = start_stack(directory, "--no-worker", "--account", "hot", "--account", "cold")
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setenv("RUST_LOG", "trace")
+    try:
+        with collecting() as collector:
+            yield observed(stack, directory, collector)
+    finally:
+        monkeypatch.undo()
+        stack.stop()
+
+
+def observed(stack: Stack, directory: Path, collector: Collector) -> Run:
+    workers: dict[str, Program] = {}
+    metrics: dict[str, str] = {}
+    for stage in ("signer", "broadcaster"):
+        config, metrics[stage] = showing(stack, directory, stage, collector)
+        workers[stage] = stack.start_worker("--stage", stage, config=config)
+    outcomes = subscribed(stack)
+    caller = {"traceparent": text(f"00-{TRACE}-{CALLER}-01")}
+    bodies = [submit(stack, ask("traced"), "traced", MessageAttributes=caller)]
+    xray = f"Root=1-{XRAY[:8]}-{XRAY[8:]};Parent={XRAY_CALLER};Sampled=1"
+    bodies.append(submit(stack, ask("xray"), "xray", MessageSystemAttributes={"AWSTraceHeader": text(xray)}))
+    refused = {"traceparent": text(f"00-{REFUSED}-{CALLER}-01")}
+    bodies.append(submit(stack, ask("refused", gas=1), "refused", MessageAttributes=refused))
+    for at, mistake in enumerate(MISTAKES):
+        bodies.append(submit(stack, {**ask(f"mistake-{at}"), **mistake}, f"mistake-{at}"))
+    backend = Backend(random.Random(7), stack.addresses, "observed")
+    created, contract = deploy(stack, backend)
+    sent = created + send(stack.aws("sqs"), stack.signing_queue, mixed(backend, MESSAGES, contract))
+    bodies += [each.message.body for each in sent]
+    ids = {each.message.id for each in sent if each.message.id}
+    for id in sorted(ids | {"traced", "xray", "refused", *(f"mistake-{at}" for at in range(len(MISTAKES)))}):
+        published(stack, id)
+    arrived = received(stack, outcomes, {"traced", "xray", "refused"})
+    scrapes = {stage: scrape(url) for stage, url in metrics.items()}
+    # What waits is sent before a worker ends.
+    assert [worker.stop() for worker in workers.values()] == [0, 0]
+    items = scan(stack, "requestsTable")
+    logs = {stage: worker.log() for stage, worker in workers.items()}
+    return Run(collector, arrived, scrapes, items, bodies, logs)
+
+
+def names(spans: list[Span]) -> set[str]:
+    return {span.name for span in spans}
+
+
+@pytest.mark.parametrize(("id", "trace", "caller"), [("traced", TRACE, CALLER), ("xray", XRAY, XRAY_CALLER)])
+def test_one_trace_leads_from_the_backends_message_to_the_outcome(run: Run, id: str, trace: str, caller: str) -> None:
+    spans = run.collector.trace(trace)
+    assert names(spans) == {"accept", "sign", "send", "store", "publish"}
+    (accept,) = [span for span in spans if span.name == "accept"]
+    assert accept.parent_id == caller
+    # The signer's and, after two queues, the broadcaster's: all under the span that accepted the request.
+    assert {span.parent_id for span in spans if span is not accept} == {accept.span_id}
+    assert {span.fields["request_id"] for span in spans} == {id}
+    assert {span.fields["nonce"] for span in spans} == {accept.fields["nonce"]}
+    (sign,) = [span for span in spans if span.name == "sign"]
+    sends = [span for span in spans if span.name == "send"]
+    assert sign.fields["tx_hash"] and {span.fields["tx_hash"] for span in sends} == {sign.fields["tx_hash"]}
+    assert {span.fields["attempt"] for span in sends} == {0}
+    attributes = run.outcomes[id]["MessageAttributes"]
+    assert attributes["traceparent"]["StringValue"] == f"00-{trace}-{accept.span_id}-01"
+    assert "trace" not in json.loads(run.outcomes[id]["Body"])
+
+
+def test_the_outcome_of_a_refused_message_is_in_its_senders_trace(run: Run) -> None:
+    assert names(run.collector.trace(REFUSED)) == {"accept"}
+    attributes = run.outcomes["refused"]["MessageAttributes"]
+    assert attributes["traceparent"]["StringValue"] == f"00-{REFUSED}-{CALLER}-01"
+
+
+def test_requests_without_a_trace_have_one_each(run: Run) -> None:
+    assert run.collector.paths == {"/v1/traces"}
+    by_trace: dict[str, set[Any]] = {}
+    for span in run.collector.spans:
+        if span.name == "publish":
+            by_trace.setdefault(span.trace_id, set()).add(span.fields["request_id"])
+    assert len(by_trace) > MESSAGES // 3
+    assert all(len(ids) == 1 for ids in by_trace.values()), by_trace
+
+
+def listed() -> dict[str, set[str]]:
+    """The metrics of the documentation, with their labels."""
+    table = (ROOT / "infra" / "metrics.md").read_text()
+    rows = [row.split("|") for row in table.splitlines() if row.startswith("| `")]
+    return {row[1].strip(" `"): set(re.findall(r"`(\w+)`", row[4])) for row in rows}
+
+
+def scraped(run: Run) -> dict[str, set[str]]:
+    """Every sample's name in both scrapes, with the labels it has. A scrape that Prometheus could not read fails."""
+    found: dict[str, set[str]] = {}
+    for scrape in run.scrapes.values():
+        for family in text_string_to_metric_families(scrape):
+            assert family.documentation, f"{family.name} does not say what it means"
+            for sample in family.samples:
+                found.setdefault(sample.name, set()).update(sample.labels)
+    return found
+
+
+def test_every_metric_is_documented_with_its_labels(run: Run) -> None:
+    documented, found = listed(), scraped(run)
+    for name, labels in found.items():
+        base = re.sub(r"_(bucket|sum|count)$", "", name)
+        assert base in documented, f"{name} is not in infra/metrics.md"
+        assert labels - {"le"} <= documented[base], f"{name} has labels {labels}"
+    for metric in ("accepted_total", "signed_total", "kms_sign_ms_count", "sends_total", "published_total"):
+        values = [
+            sample.value
+            for scrape in run.scrapes.values()
+            for family in text_string_to_metric_families(scrape)
+            for sample in family.samples
+            if sample.name == f"signpost_{metric}"
+        ]
+        assert sum(values) > MESSAGES // 3, f"{metric}: {values}"
+
+
+def test_what_the_dashboard_asks_for_is_there(run: Run) -> None:
+    dashboard = json.loads((ROOT / "infra" / "grafana-dashboard.json").read_text())
+    documented, found = listed(), scraped(run)
+    asked: set[str] = set()
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", []):
+            query = target["expr"]
+            (metric,) = re.findall(r"signpost_\w+", query)
+            base = re.sub(r"_(bucket|sum|count)$", "", metric)
+            asked.add(base)
+            labels = {label.strip() for group in re.findall(r"by \(([^)]*)\)", query) for label in group.split(",")}
+            assert labels - {"le"} <= documented[base], query
+            assert ("le" in labels) == metric.endswith("_bucket"), query
+            # What has labels appears with its first event; what has none is there from the start.
+            if not documented[base]:
+                assert metric in found, query
+                assert labels <= found[metric], query
+            assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= labels, query
+    assert asked == documented.keys(), "the dashboard shows every metric"
+
+
+def test_no_label_shows_more_of_a_node_than_its_host(run: Run) -> None:
+    hosts = re.findall(r'host="([^"]*)"', run.scrapes["broadcaster"])
+    assert hosts and all(re.fullmatch(r"127\.0\.0\.1:\d+", host) for host in hosts), hosts
+
+
+def unreadable(run: Run) -> Iterator[tuple[str, str]]:
+    """What no log may show, by its name."""
+    for at, word in enumerate([KEY, PHRASE]):
+        yield f"secret {at}", word
+    for body in run.bodies:
+        data = re.search(r'"data"\s*:\s*"0[xX]([0-9a-fA-F]{16,})"', body)
+        if data:
+            yield from spelled("calldata", bytes.fromhex(data[1]))
+    for item in run.items:
+        data = item.get("data")
+        if isinstance(data, str) and len(data) > 16:
+            yield from spelled("calldata", bytes.fromhex(data[2:]))
+        for attempt in item.get("attempts", []):
+            signature = bytes.fromhex(attempt["signature"][2:])
+            yield from spelled("signature's r", signature[:32])
+            yield from spelled("signature's s", signature[32:64])
+
+
+def spelled(name: str, data: bytes) -> Iterator[tuple[str, str]]:
+    """The ways bytes get into text."""
+    yield f"{name} as hex", data.hex()
+    # Within longer base64 the bytes stand at any of three places.
+    for shift in range(3):
+        inner = base64.b64encode(bytes(shift) + data).decode().rstrip("=")
+        yield f"{name} as base64", inner[4:-4]
+    yield f"{name} as a list", ", ".join(str(byte) for byte in data)
+    yield f"{name} as escapes", "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def test_no_log_shows_calldata_a_signature_or_a_secret(run: Run) -> None:
+    looked_for = set(unreadable(run))
+    kinds = {name.split(" as ")[0] for name, _ in looked_for}
+    assert kinds == {"calldata", "secret 0", "secret 1", "signature's r", "signature's s"}, kinds
+    for stage, log in run.logs.items():
+        assert len(log.splitlines()) > MESSAGES // 2, f"{stage} says little: {log}"
+        small = log.lower()
+        for name, value in looked_for:
+            assert len(value) > 7, name
+            assert value not in log and value.lower() not in small, f"{stage}'s log shows {name}"
+
+
+def test_every_log_line_is_json_and_a_requests_lines_name_it(run: Run) -> None:
+    needed = {
+        "reserved": {"request_id", "account", "nonce"},
+        "signed": {"request_id", "account", "nonce", "attempt", "tx_hash"},
+        "sent": {"request_id", "account", "nonce", "attempt", "tx_hash", "answer"},
+        "stored": {"request_id", "account", "nonce", "status"},
+        "outcome published": {"request_id", "account", "nonce", "tx_hash", "status"},
+    }
+    seen: set[str] = set()
+    for stage, log in run.logs.items():
+        for line in log.splitlines():
+            said = json.loads(line)
+            told = set(said) | {key for span in said.get("spans", []) for key in span}
+            missing = needed.get(said.get("message", ""), set()) - told
+            assert not missing, f"{stage}: {line} lacks {missing}"
+            seen.add(said.get("message", ""))
+    assert seen >= needed.keys()

@@ -1,0 +1,143 @@
+"""The policy on the way of a message: who sent it, and what `signpost policy check` says beforehand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from audit import get, published
+from stack import Stack, run
+
+TO = "0x" + "aa" * 20
+OURS = "000000000000"
+THEIRS = "111122223333"
+
+RULES = """
+[account.hot]
+max_gas_price_wei = "3000000000"
+gas_price_wei = "100000000"
+max_value_wei = 10
+spend_limit_wei = "1000000000000000"
+spend_window_s = 3600
+allow_senders = ["{senders}"]
+"""
+
+
+def sqs_of(stack: Stack, account: str) -> Any:
+    """A client with the credentials of another AWS account: the emulator's `SenderId` is the account's number."""
+    return boto3.client("sqs", endpoint_url=stack.ready["awsEndpoint"], region_name=stack.ready["region"],
+                        aws_access_key_id=account, aws_secret_access_key="test")  # fmt: skip
+
+
+def send(sqs: Any, stack: Stack, body: dict[str, Any]) -> None:
+    sqs.send_message(QueueUrl=stack.signing_queue, MessageGroupId="hot", MessageBody=json.dumps(body),
+                     MessageDeduplicationId=json.dumps(body))  # fmt: skip
+
+
+def let_in(stack: Stack, account: str) -> None:
+    """The queue's own policy lets an account send, so that ours is what refuses."""
+    sqs = stack.aws("sqs")
+    arn = sqs.get_queue_attributes(QueueUrl=stack.signing_queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    statement = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{account}:root"}, "Resource": arn,
+                 "Action": ["sqs:SendMessage", "sqs:GetQueueUrl"]}  # fmt: skip
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    sqs.set_queue_attributes(QueueUrl=stack.signing_queue, Attributes={"Policy": policy})
+
+
+def with_rules(stack: Stack, directory: Path, senders: str) -> Path:
+    """A configuration with rules of our own."""
+    policy = directory / "policy.toml"
+    policy.write_text(RULES.format(senders=senders))
+    lines = stack.config_file.read_text().splitlines()
+    config = directory / "signpost.toml"
+    config.write_text("\n".join(f"file = {json.dumps(str(policy))}" if line.startswith("file = ") else line
+                                for line in lines))  # fmt: skip
+    assert str(policy) in config.read_text()
+    return config
+
+
+def transfer(id: str, value: int) -> dict[str, Any]:
+    return {"requestId": id, "account": "hot", "to": TO, "value": value, "gas": 21_000}
+
+
+def test_a_message_from_a_sender_who_is_not_listed_is_refused(dev: Any, tmp_path: Path) -> None:
+    stack = dev("--account", "hot", "--no-worker")
+    let_in(stack, THEIRS)
+    stack.start_worker(config=with_rules(stack, tmp_path, OURS))
+    ours, theirs = sqs_of(stack, OURS), sqs_of(stack, THEIRS)
+
+    send(theirs, stack, transfer("theirs-1", 1))
+    refused = published(stack, "theirs-1")
+    assert (refused["status"], refused["reason"]["code"]) == ("rejected", "senderNotAllowed")
+    assert "allow_senders" in refused["reason"]["message"] and THEIRS in refused["reason"]["message"]
+    assert refused["sender"] == THEIRS
+    send(ours, stack, transfer("ours-1", 1))
+    assert published(stack, "ours-1")["status"] == "confirmed"
+
+    # They cannot cancel what is not theirs either.
+    send(theirs, stack, {"cancel": "ours-1"})
+    send(ours, stack, transfer("ours-2", 1))
+    assert published(stack, "ours-2")["status"] == "confirmed"
+    assert get(stack, "ours-1")["status"] == "confirmed"
+    assert stack.kms_signatures() == 2, "something of theirs was signed"
+
+
+def test_a_window_of_spending_is_full_for_what_comes_after(dev: Any, tmp_path: Path) -> None:
+    stack = dev("--account", "hot", "--no-worker")
+    stack.start_worker(config=with_rules(stack, tmp_path, OURS))
+    # Each may cost 21,000 gas at the cap, 63,000 gwei; fifteen are below the limit of a million gwei.
+    for number in range(20):
+        send(stack.aws("sqs"), stack, transfer(f"pay-{number}", 1))
+    ended = [published(stack, f"pay-{number}") for number in range(20)]
+    assert [item["status"] for item in ended] == ["confirmed"] * 15 + ["rejected"] * 5
+    assert {item["reason"]["code"] for item in ended[15:]} == {"spendLimitReached"}
+    message = ended[15]["reason"]["message"]
+    assert "spend_limit_wei is 1000000000000000 per spend_window_s of 3600" in message, message
+    # A repeat of what has a slot costs nothing and is no refusal.
+    sqs = stack.aws("sqs")
+    sqs.send_message(QueueUrl=stack.signing_queue, MessageGroupId="hot", MessageDeduplicationId="again",
+                     MessageBody=json.dumps(transfer("pay-3", 1)))  # fmt: skip
+    send(sqs, stack, transfer("pay-20", 2))
+    assert published(stack, "pay-20")["status"] == "rejected"
+    assert get(stack, "pay-3")["status"] == "confirmed"
+
+
+@pytest.mark.parametrize(
+    ("body", "sender", "code", "told"),
+    [
+        (transfer("a", 10), OURS, 0, "allowed: a with account hot"),
+        (transfer("a", 11), OURS, 1, "valueTooHigh by max_value_wei: policy max_value_wei is 10: `value` 11"),
+        (transfer("a", 1), THEIRS, 1, "senderNotAllowed by allow_senders"),
+        ({**transfer("a", 1), "nonce": 7}, OURS, 1, "nonceNotAllowed: `nonce` cannot be chosen"),
+        ({"requestId": "a", "to": TO, "gas": 400_000}, OURS, 1, "spendLimitReached by spend_limit_wei"),
+    ],
+)
+def test_policy_check_says_what_the_service_would(
+    body: dict[str, Any], sender: str, code: int, told: str, tmp_path: Path
+) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text(RULES.format(senders=OURS))
+    request = tmp_path / "request.json"
+    request.write_text(json.dumps(body))
+    asked = ("policy", "check", "--policy", str(policy), "--request", str(request), "--sender", sender)
+    checked = run(*asked)
+    assert checked.code == code and told in checked.out, (checked.out, checked.err)
+    line = run(*asked[:5], "-", "--sender", sender, "--json", stdin=json.dumps(body)).line()
+    assert line["verdict"] == ("refused" if code else "allowed")
+    assert line["code"] == (None if code == 0 else told.split(":")[0].split(" ")[0])
+
+
+def test_policy_check_tells_misuse_from_a_refusal(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text("[account.hot]\nmax_gas_prize_wei = 1\nspend_limit_wei = 1\n")
+    request = tmp_path / "request.json"
+    request.write_text(json.dumps(transfer("a", 1)))
+    checked = run("policy", "check", "--policy", str(policy), "--request", str(request))
+    assert checked.code == 2
+    assert "did you mean max_gas_price_wei?" in checked.err and "spend_window_s is missing" in checked.err
+    missing = run("policy", "check", "--policy", str(policy), "--request", str(tmp_path / "none.json"))
+    assert missing.code == 2

@@ -1,0 +1,718 @@
+"""The rules that infra/template.yaml keeps, and for each how it could be broken.
+
+A rule is a function from the template to its problems. Beside it stand breaks: changes to the template
+that it must call a problem. A rule that no break proves is a rule that does not look.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from template import (
+    ROOT,
+    Json,
+    actions,
+    changed,
+    either,
+    names,
+    of_type,
+    policies,
+    principals,
+    properties,
+    ref,
+    resources,
+    statements,
+)
+
+Check = Callable[[Json], Iterator[str]]
+Break = Callable[[Json], Json]
+
+QUEUES = {"SigningQueue": "SignerFunction", "ResignQueue": "SignerFunction", "BroadcastQueue": "BroadcasterFunction"}
+# What is in them: of a request there is one, of a poke as many as you like.
+POKES = ("ResignQueue", "BroadcastQueue")
+FUNCTIONS = {"SignerFunction": "signer", "BroadcasterFunction": "broadcaster", "SignDirectFunction": "sign-direct"}
+KEYS = {"Key": "SignerRole", "SignDirectKey": "SignDirectRole"}
+DAY_S = 86_400
+
+LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
+RECEIVE = {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"}
+# Everything a role may do, on what. The adapters' documentation names the calls.
+GRANTS: dict[str, dict[str, set[str]]] = {
+    "SignerRights": {
+        "Key": {"kms:Sign", "kms:GetPublicKey"},
+        "KmsKeyArns": {"kms:Sign", "kms:GetPublicKey"},
+        "RequestsTable": {"dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
+        "AccountsTable": {
+            "dynamodb:BatchGetItem",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:Query",
+            "dynamodb:UpdateItem",
+        },
+        "SigningQueue": RECEIVE,
+        "ResignQueue": RECEIVE,
+        "BroadcastQueue": {"sqs:SendMessage"},
+        "OutcomeTopic": {"sns:Publish"},
+        "SignerLogs": LOGS,
+        "*": {
+            "ec2:AssignPrivateIpAddresses",
+            "ec2:CreateNetworkInterface",
+            "ec2:DeleteNetworkInterface",
+            "ec2:DescribeNetworkInterfaces",
+            "ec2:DescribeSubnets",
+            "ec2:UnassignPrivateIpAddresses",
+        },
+    },
+    "BroadcasterRights": {
+        "RequestsTable": {"dynamodb:BatchGetItem", "dynamodb:UpdateItem"},
+        "AccountsTable": {
+            "dynamodb:BatchGetItem",
+            "dynamodb:BatchWriteItem",
+            "dynamodb:GetItem",
+            "dynamodb:Query",
+            "dynamodb:UpdateItem",
+        },
+        "BroadcastQueue": RECEIVE | {"sqs:SendMessage"},
+        "ResignQueue": {"sqs:SendMessage"},
+        "OutcomeTopic": {"sns:Publish"},
+        "BroadcasterLogs": LOGS,
+        "RpcSecretArn": {"secretsmanager:GetSecretValue"},
+    },
+    "SignDirectRights": {
+        "SignDirectKey": {"kms:Sign", "kms:GetPublicKey"},
+        "SignDirectKeyArn": {"kms:Sign", "kms:GetPublicKey"},
+        "SignDirectLogs": LOGS,
+    },
+    "SignpostClient": {
+        "SigningQueue": {"sqs:SendMessage"},
+        "RequestsTable": {"dynamodb:GetItem"},
+        "OutcomeTopic": {"sns:Subscribe"},
+    },
+}
+SIGNING_CONDITION = {"StringEquals": {"kms:SigningAlgorithm": "ECDSA_SHA_256", "kms:MessageType": "DIGEST"}}
+
+SHARED = {
+    "SIGNPOST_CHAIN_ID",
+    "SIGNPOST_SIGNING_QUEUE_URL",
+    "SIGNPOST_RESIGN_QUEUE_URL",
+    "SIGNPOST_BROADCAST_QUEUE_URL",
+    "SIGNPOST_REQUESTS_TABLE",
+    "SIGNPOST_ACCOUNTS_TABLE",
+    "SIGNPOST_OUTCOME_TOPIC_ARN",
+    "SIGNPOST_FEE_FLOOR_WEI",
+    "RUST_LOG",
+}
+# What the functions read, exactly.
+ENVIRONMENT = {
+    "SignerFunction": SHARED | {"SIGNPOST_POLICY", "SIGNPOST_ACCOUNTS", "AWS_ENDPOINT_URL_DYNAMODB"},
+    "BroadcasterFunction": SHARED
+    | {
+        "SIGNPOST_RPC_SECRET_ARN",
+        "SIGNPOST_RPC_URLS",
+        "SIGNPOST_SEND_TO",
+        "SIGNPOST_FINALITY",
+        "SIGNPOST_FEE_CEILING_WEI",
+    },
+    "SignDirectFunction": {"KMS_KEY_ID", "ETH_NETWORK", "LOG_LEVEL", "SIGNPOST_POLICY"},
+}
+# What must ring, by the name a runbook entry has in infra/README.md.
+ALARMS = {
+    "dead-letters-signing": ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
+    "dead-letters-resign": ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
+    "dead-letters-broadcast": ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
+    "signing-age": ("AWS/SQS", "ApproximateAgeOfOldestMessage"),
+    "head-stuck": ("Signpost", "lane_head_age_ms"),
+    "funds-low": ("Signpost", "funds_low"),
+    "account-paused": ("Signpost", "paused"),
+    "displaced": ("Signpost", "displaced"),
+    "kms-throttles": ("Signpost", "kms_throttles"),
+    "stalled": ("Signpost", "stalled"),
+    "no-node": ("Signpost", "no_node"),
+    "signer-errors": ("AWS/Lambda", "Errors"),
+    "broadcaster-errors": ("AWS/Lambda", "Errors"),
+    "sign-direct-errors": ("AWS/Lambda", "Errors"),
+}
+
+
+@dataclass
+class Rule:
+    """What the template keeps, and how it could be broken."""
+
+    name: str
+    check: Check
+    breaks: list[Break] = field(default_factory=list)
+
+
+RULES: list[Rule] = []
+
+
+def rule(*breaks: Break) -> Callable[[Check], Check]:
+    def keep(check: Check) -> Check:
+        RULES.append(Rule(check.__name__, check, list(breaks)))
+        return check
+
+    return keep
+
+
+def sets(path: str, value: Any = None) -> Break:
+    """Another value at a path of the template's resources; without one, none."""
+    return lambda template: changed(template, f"Resources/{path}", value)
+
+
+def adds(name: str, kind: str, **members: Any) -> Break:
+    return lambda template: changed(template, f"Resources/{name}", {"Type": kind, "Properties": members})
+
+
+def grants(place: str, document: str, statement: Json) -> Break:
+    """One more statement in a policy."""
+
+    def add(template: Json) -> Json:
+        at = len(properties(template, place)[document]["Statement"])
+        return changed(template, f"Resources/{place}/Properties/{document}/Statement/{at}", statement)
+
+    return add
+
+
+def allow(action: Any, resource: Any, **more: Any) -> Json:
+    return {"Sid": "New", "Effect": "Allow", "Action": action, "Resource": resource, **more}
+
+
+@rule(sets("Key/DeletionPolicy"), sets("RequestsTable/UpdateReplacePolicy", "Delete"), sets("SignDirectKey/DeletionPolicy", "Delete"))
+def keys_and_tables_outlive_the_stack(template: Json) -> Iterator[str]:
+    for kind in ("AWS::KMS::Key", "AWS::DynamoDB::Table"):
+        for name, body in of_type(template, kind).items():
+            for policy in ("DeletionPolicy", "UpdateReplacePolicy"):
+                if body.get(policy) != "Retain":
+                    yield f"{name} has {policy} {body.get(policy)}"
+
+
+@rule(
+    sets("Key/Properties/KeySpec", "ECC_NIST_P256"),
+    sets("SignDirectKey/Properties/KeyUsage", "ENCRYPT_DECRYPT"),
+    sets("Key/Properties/PendingWindowInDays", 7),
+    sets("KeyAlias/Properties/TargetKeyId", {"Ref": "SignDirectKey"}),
+)
+def a_key_is_for_this_curve_and_slow_to_delete(template: Json) -> Iterator[str]:
+    for name in KEYS:
+        wanted = {"KeySpec": "ECC_SECG_P256K1", "KeyUsage": "SIGN_VERIFY"}
+        for what, value in wanted.items():
+            if properties(template, name).get(what) != value:
+                yield f"{what} of {name} is not {value}"
+        if properties(template, name).get("PendingWindowInDays", 30) != 30:
+            yield f"{name} is gone before a month is over"
+    if ref(properties(template, "KeyAlias")["TargetKeyId"]) != "Key":
+        yield "the alias is not the key's"
+
+
+ROOT_ARN = {"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}}
+
+
+@rule(
+    grants("Key", "KeyPolicy", allow("kms:Sign", "*", Principal=ROOT_ARN)),
+    grants("Key", "KeyPolicy", allow("kms:*", "*", Principal=ROOT_ARN)),
+    grants("Key", "KeyPolicy", allow("kms:CreateGrant", "*", Principal=ROOT_ARN)),
+    grants("Key", "KeyPolicy", allow("kms:GetPublicKey", "*", Principal=ROOT_ARN)),
+    grants("Key", "KeyPolicy", allow("kms:Sign", "*", Principal={"AWS": {"Fn::GetAtt": ["BroadcasterRole", "Arn"]}})),
+    grants("SignDirectKey", "KeyPolicy", allow("kms:Sign", "*", Principal={"AWS": {"Fn::GetAtt": ["SignerRole", "Arn"]}})),
+    sets("Key/Properties/KeyPolicy/Statement/0"),
+    sets("Key/Properties/KeyPolicy/Statement/1/Condition"),
+    sets("Key/Properties/KeyPolicy/Statement/1/Condition/StringEquals/kms:MessageType", "RAW"),
+    sets("Key/Properties/KeyPolicy/Statement/2"),
+    sets("SignDirectKey/Properties/KeyPolicy/Statement/2/Effect", "Allow"),
+    sets("Key/Properties/KeyPolicy/Statement/2/Condition/ArnNotEquals/aws:PrincipalArn", "*"),
+)
+def the_account_administers_a_key_and_one_role_signs_with_it(template: Json) -> Iterator[str]:
+    for key, role in KEYS.items():
+        administers, signs, denied = False, False, False
+        for statement in statements(properties(template, key)["KeyPolicy"]):
+            who, what = principals(statement), actions(statement)
+            if statement["Effect"] == "Deny":
+                only = names(statement.get("Condition", {}).get("ArnNotEquals", {}).get("aws:PrincipalArn", []))
+                denied |= {"kms:Sign", "kms:CreateGrant"} <= what and only == {role} and who == {'"*"'}
+                continue
+            if any("*" in action for action in what):
+                yield f"{key}: {sorted(what)} has a wildcard"
+            if "kms:PutKeyPolicy" in what and who == {f'{{"Fn::Sub": "{ROOT_ARN["AWS"]["Fn::Sub"]}"}}'}:
+                administers = True
+            if what & {"kms:Sign", "kms:CreateGrant"}:
+                good = who == {role} and what == {"kms:Sign"} and statement.get("Condition") == SIGNING_CONDITION
+                signs |= good
+                if not good:
+                    yield f"{key}: {sorted(what)} is allowed to {sorted(who)} under {statement.get('Condition')}"
+            if "kms:GetPublicKey" in what and not who <= {role, "OperatorArn"}:
+                yield f"{key}: its public key may be read by {sorted(who)}"
+        if not administers:
+            yield f"{key}: nobody may administer it"
+        if not signs:
+            yield f"{key}: {role} may not sign"
+        if not denied:
+            yield f"{key}: others than {role} are not denied to sign"
+
+
+# Where AWS takes nothing narrower.
+WILDCARDS = {
+    ("SignerRights", "AttachToTheNetwork", "*"): "the names of network interfaces are not known before",
+}
+
+
+@rule(
+    grants("SignerRights", "PolicyDocument", allow("dynamodb:*", {"Fn::GetAtt": ["RequestsTable", "Arn"]})),
+    grants("BroadcasterRights", "PolicyDocument", allow("sqs:SendMessage", "*")),
+    grants("SignpostClient", "PolicyDocument", allow("sns:Subscribe", {"Fn::Sub": "arn:aws:sns:*:*:x"})),
+    sets("KmsEndpoint/Properties/PolicyDocument/Statement/0/Resource", "*"),
+    sets("SignerRights/Properties/PolicyDocument/Statement/0/NotAction", "kms:Decrypt"),
+    adds("Other", "AWS::IAM::User", Policies=[]),
+    sets("SignerRole/Properties/ManagedPolicyArns", ["arn:aws:iam::aws:policy/AdministratorAccess"]),
+    sets("SignDirectRole/Properties/Policies", [{"PolicyName": "more"}]),
+)
+def no_right_is_a_wildcard(template: Json) -> Iterator[str]:
+    for name, statement in policies(template):
+        if "NotAction" in statement or "NotResource" in statement or "NotPrincipal" in statement:
+            yield f"{name}: {statement} says what is not meant"
+        if statement["Effect"] != "Allow" or template["Resources"][name]["Type"] == "AWS::KMS::Key":
+            # In a key's policy "*" is the key; its actions have a rule of their own.
+            continue
+        for value in [*either(statement["Action"]), *either(statement["Resource"])]:
+            if "*" in str(value) and (name, statement.get("Sid"), str(value)) not in WILDCARDS:
+                yield f"{name}: {value}"
+    for name, body in template["Resources"].items():
+        if body["Type"] in ("AWS::IAM::User", "AWS::IAM::Group", "AWS::IAM::AccessKey"):
+            yield f"{name} is a {body['Type']}"
+        more = {"ManagedPolicyArns", "Policies"} & set(body["Properties"])
+        if body["Type"] == "AWS::IAM::Role" and more:
+            yield f"{name} has rights that stand elsewhere: {more}"
+
+
+@rule(
+    grants("BroadcasterRights", "PolicyDocument", allow("kms:Sign", {"Fn::GetAtt": ["Key", "Arn"]})),
+    grants("SignerRights", "PolicyDocument", allow("secretsmanager:GetSecretValue", {"Ref": "RpcSecretArn"})),
+    grants("SignpostClient", "PolicyDocument", allow("dynamodb:Query", {"Fn::GetAtt": ["RequestsTable", "Arn"]})),
+    grants("SignDirectRights", "PolicyDocument", allow("kms:Sign", {"Fn::GetAtt": ["Key", "Arn"]}, Condition=SIGNING_CONDITION)),
+    sets("BroadcasterRights/Properties/PolicyDocument/Statement/0"),
+    sets("SignerRights/Properties/PolicyDocument/Statement/0/Condition"),
+    sets("SignerRights/Properties/Roles", [{"Ref": "BroadcasterRole"}]),
+    adds("More", "AWS::IAM::Policy", PolicyName="more", Roles=[], PolicyDocument={"Statement": [allow("kms:Sign", "x")]}),
+    sets("SignerRole/Properties/AssumeRolePolicyDocument/Statement/0/Principal", {"AWS": "*"}),
+    sets("SignerFunction/Properties/Role", {"Fn::GetAtt": ["BroadcasterRole", "Arn"]}),
+)
+def each_role_may_do_what_its_stage_does_and_nothing_else(template: Json) -> Iterator[str]:
+    found: dict[str, dict[str, set[str]]] = {}
+    for name, statement in policies(template, "AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"):
+        if statement["Effect"] != "Allow":
+            continue
+        for resource in resources(statement):
+            found.setdefault(name, {}).setdefault(resource, set()).update(actions(statement))
+        if "kms:Sign" in actions(statement) and statement.get("Condition") != SIGNING_CONDITION:
+            yield f"{name}: kms:Sign under {statement.get('Condition')}"
+    for name in found.keys() | GRANTS.keys():
+        for resource in found.get(name, {}).keys() | GRANTS.get(name, {}).keys():
+            is_, wanted = found.get(name, {}).get(resource, set()), GRANTS.get(name, {}).get(resource, set())
+            if is_ != wanted:
+                yield f"{name} on {resource}: too much {sorted(is_ - wanted)}, too little {sorted(wanted - is_)}"
+    for function, stage in FUNCTIONS.items():
+        part = function.removesuffix("Function")
+        if names(properties(template, f"{part}Rights")["Roles"]) != {f"{part}Role"}:
+            yield f"the rights of the {stage} are not its role's"
+        if ref(properties(template, function)["Role"]) != f"{part}Role":
+            yield f"{function} runs in another's role"
+        trust = properties(template, f"{part}Role")["AssumeRolePolicyDocument"]["Statement"]
+        if [statement["Principal"] for statement in trust] != [{"Service": "lambda.amazonaws.com"}]:
+            yield f"{part}Role may be taken by {trust}"
+
+
+# How the adapters spell what IAM allows; a transaction needs the rights of its parts.
+CALLS = {
+    "get_item": "GetItem",
+    "batch_get_item": "BatchGetItem",
+    "query": "Query",
+    "put_item": "PutItem",
+    "update_item": "UpdateItem",
+    "batch_write_item": "BatchWriteItem",
+    "delete_item": "DeleteItem",
+    "scan": "Scan",
+}
+
+
+@rule(
+    sets("BroadcasterRights/Properties/PolicyDocument/Statement/1/Action", ["dynamodb:GetItem", "dynamodb:Query"]),
+    grants("SignerRights", "PolicyDocument", allow("dynamodb:Scan", {"Fn::GetAtt": ["RequestsTable", "Arn"]})),
+)
+def the_store_may_make_the_calls_it_makes_and_no_other(template: Json) -> Iterator[str]:
+    code = "".join(file.read_text() for file in sorted((ROOT / "crates/aws/src/store").glob("*.rs")))
+    made = {f"dynamodb:{action}" for call, action in CALLS.items() if re.search(rf"\.{call}\(\)", code)}
+    allowed = {
+        action
+        for name, statement in policies(template, "AWS::IAM::Policy")
+        if statement["Effect"] == "Allow"
+        for action in actions(statement)
+        if action.startswith("dynamodb:")
+    }
+    if made != allowed:
+        yield f"calls without a right: {sorted(made - allowed)}, rights without a call: {sorted(allowed - made)}"
+
+
+@rule(
+    sets("SigningQueue/Properties/FifoQueue", False),
+    sets("SigningQueue/Properties/DeduplicationScope", "queue"),
+    sets("ResignQueue/Properties/FifoThroughputLimit", "perQueue"),
+    sets("BroadcastQueue/Properties/ContentBasedDeduplication"),
+    sets("SigningQueue/Properties/SqsManagedSseEnabled"),
+    sets("BroadcastDeadLetters/Properties/SqsManagedSseEnabled", False),
+    sets("ResignDeadLetters/Properties/FifoQueue"),
+    sets("SigningQueue/Properties/RedrivePolicy"),
+    sets("SigningQueue/Properties/RedrivePolicy/maxReceiveCount", 4),
+    sets("ResignQueue/Properties/RedrivePolicy/deadLetterTargetArn", {"Fn::GetAtt": ["SigningDeadLetters", "Arn"]}),
+    sets("SigningDeadLetters/Properties/MessageRetentionPeriod", 345_600),
+    sets("SigningQueue/Properties/MessageRetentionPeriod", 345_600),
+    sets("BroadcastDeadLetters"),
+)
+def every_queue_is_fifo_encrypted_and_has_a_dead_letter_queue(template: Json) -> Iterator[str]:
+    queues = of_type(template, "AWS::SQS::Queue")
+    dead = {queue: f"{queue.removesuffix('Queue')}DeadLetters" for queue in QUEUES}
+    if queues.keys() != {*dead, *dead.values()}:
+        yield f"the queues are {sorted(queues)}"
+    for name, body in queues.items():
+        for what in ("FifoQueue", "SqsManagedSseEnabled"):
+            if body["Properties"].get(what) is not True:
+                yield f"{name} has no {what}"
+        if name not in POKES and body["Properties"].get("MessageRetentionPeriod") != 14 * DAY_S:
+            yield f"{name} does not keep its messages as long as can be"
+    for queue, letters in dead.items():
+        body = properties(template, queue)
+        wanted = {"DeduplicationScope": "messageGroup", "FifoThroughputLimit": "perMessageGroupId", "ContentBasedDeduplication": True}
+        for what, value in wanted.items():
+            if body.get(what) != value:
+                yield f"{what} of {queue} is {body.get(what)}"
+        redrive = body.get("RedrivePolicy", {})
+        if ref(redrive.get("deadLetterTargetArn")) != letters:
+            yield f"{queue} gives up into {redrive.get('deadLetterTargetArn')}"
+        if redrive.get("maxReceiveCount", 0) < 5:
+            yield f"{queue} gives up after {redrive.get('maxReceiveCount')} deliveries"
+
+
+@rule(
+    sets("SigningQueue/Properties/VisibilityTimeout", 60),
+    sets("SignerFunction/Properties/Timeout", 60),
+    sets("BroadcastQueue/Properties/VisibilityTimeout", 360),
+    sets("ResignQueue/Properties/VisibilityTimeout", 20),
+    sets("BroadcasterFunction/Properties/Timeout", 300),
+    sets("BroadcastQueue/Properties/RedrivePolicy/maxReceiveCount", 10),
+    sets("ResignQueue/Properties/MessageRetentionPeriod", 1_209_600),
+)
+def requests_are_held_long_and_pokes_briefly(template: Json) -> Iterator[str]:
+    for queue, function in QUEUES.items():
+        body = properties(template, queue)
+        timeout, held = properties(template, function)["Timeout"], body["VisibilityTimeout"]
+        if queue not in POKES:
+            if held < 6 * timeout:
+                yield f"{queue} holds requests for {held} s, less than six times {timeout} s"
+            continue
+        if held != timeout:
+            yield f"{queue} holds pokes for {held} s: Lambda takes no less than {timeout} s, and more locks a lane"
+        if held > 60:
+            yield f"a pass that crashes locks its lane for {held} s"
+        deliveries = body["MessageRetentionPeriod"] // held
+        if body["RedrivePolicy"]["maxReceiveCount"] <= deliveries:
+            yield f"an outage puts the pokes of {queue} into the dead-letter queue, after {deliveries} deliveries"
+
+
+SECURE = {"Bool": {"aws:SecureTransport": "false"}}
+
+
+@rule(
+    sets("QueuePolicy/Properties/PolicyDocument/Statement/0"),
+    sets("QueuePolicy/Properties/PolicyDocument/Statement/0/Effect", "Allow"),
+    sets("QueuePolicy/Properties/PolicyDocument/Statement/0/Condition/Bool/aws:SecureTransport", "true"),
+    sets("QueuePolicy/Properties/PolicyDocument/Statement/0/Resource/1"),
+    sets("QueuePolicy/Properties/Queues/3"),
+    sets("OutcomeTopicPolicy/Properties/PolicyDocument/Statement/0"),
+)
+def queues_and_topic_are_reached_by_tls_only(template: Json) -> Iterator[str]:
+    queues = set(of_type(template, "AWS::SQS::Queue"))
+    covered: set[str] = set()
+    for name in of_type(template, "AWS::SQS::QueuePolicy"):
+        attached = names(properties(template, name)["Queues"])
+        for statement in statements(properties(template, name)["PolicyDocument"]):
+            if is_tls_only(statement) and "sqs:*" in actions(statement):
+                covered |= resources(statement) & attached
+    if covered != queues:
+        yield f"without TLS these can be reached: {sorted(queues - covered)}"
+    for statement in statements(properties(template, "OutcomeTopicPolicy")["PolicyDocument"]):
+        if is_tls_only(statement) and {"sns:Publish", "sns:Subscribe"} <= actions(statement):
+            return
+    yield "without TLS the topic can be reached"
+
+
+def is_tls_only(statement: Json) -> bool:
+    return statement["Effect"] == "Deny" and statement["Principal"] == "*" and statement["Condition"] == SECURE
+
+
+@rule(
+    sets("QueuePolicy/Properties/PolicyDocument/Statement/1"),
+    sets("QueuePolicy/Properties/PolicyDocument/Statement/2/Condition/ArnNotEquals/aws:PrincipalArn/2", "*"),
+    sets("QueuePolicy/Properties/PolicyDocument/Statement/1/Condition/ArnNotEquals/aws:PrincipalArn/0", {"Ref": "SignpostClient"}),
+    sets("OutcomeTopicPolicy/Properties/PolicyDocument/Statement/1/Effect", "Allow"),
+)
+def only_the_stages_speak_on_the_ways_between_them(template: Json) -> Iterator[str]:
+    senders = {
+        ("QueuePolicy", "sqs:SendMessage", "ResignQueue"): {"BroadcasterRole", "OperatorArn"},
+        ("QueuePolicy", "sqs:SendMessage", "BroadcastQueue"): {"SignerRole", "BroadcasterRole", "OperatorArn"},
+        ("OutcomeTopicPolicy", "sns:Publish", "OutcomeTopic"): {"SignerRole", "BroadcasterRole"},
+    }
+    for (policy, action, target), wanted in senders.items():
+        found = [
+            names(statement["Condition"]["ArnNotEquals"]["aws:PrincipalArn"])
+            for statement in statements(properties(template, policy)["PolicyDocument"])
+            if statement["Effect"] == "Deny" and "ArnNotEquals" in statement["Condition"]
+            if actions(statement) == {action} and resources(statement) == {target}
+        ]
+        if found != [wanted]:
+            yield f"{action} on {target} is left to {found}, not to {sorted(wanted)}"
+
+
+@rule(
+    sets("SigningSource/Properties/FunctionResponseTypes"),
+    sets("ResignSource/Properties/FunctionResponseTypes", []),
+    sets("SigningSource/Properties/BatchSize", 1),
+    sets("BroadcastSource/Properties/ScalingConfig"),
+    sets("SigningSource/Properties/MaximumBatchingWindowInSeconds", 5),
+    sets("ResignSource"),
+    sets("ResignSource/Properties/FunctionName", {"Ref": "BroadcasterFunction"}),
+    sets("SignerFunction/Properties/ReservedConcurrentExecutions", 1),
+)
+def every_event_source_gives_batches_and_takes_partial_answers(template: Json) -> Iterator[str]:
+    sources = of_type(template, "AWS::Lambda::EventSourceMapping")
+    found = {ref(body["Properties"]["EventSourceArn"]): ref(body["Properties"]["FunctionName"]) for body in sources.values()}
+    if found != QUEUES or len(sources) != len(QUEUES):
+        yield f"queues and their functions are {found}"
+    for name, body in sources.items():
+        members = body["Properties"]
+        if members.get("FunctionResponseTypes") != ["ReportBatchItemFailures"]:
+            yield f"{name} repeats a whole batch for one message"
+        if members.get("BatchSize") != 10:
+            yield f"{name} gives batches of {members.get('BatchSize')}"
+        if "MaximumConcurrency" not in members.get("ScalingConfig", {}):
+            yield f"{name} has no bound"
+        if "MaximumBatchingWindowInSeconds" in members:
+            yield f"{name} has a window, which FIFO has not"
+    for name in FUNCTIONS:
+        if "ReservedConcurrentExecutions" in properties(template, name):
+            yield f"{name}: batches refused for a reservation count as received"
+
+
+KEY_SCHEMAS = {"RequestsTable": ["requestId"], "AccountsTable": ["account", "item"]}
+
+
+@rule(
+    sets("RequestsTable/Properties/BillingMode", "PROVISIONED"),
+    sets("AccountsTable/Properties/DeletionProtectionEnabled", False),
+    sets("RequestsTable/Properties/PointInTimeRecoverySpecification"),
+    sets("AccountsTable/Properties/TimeToLiveSpecification/AttributeName", "ttl"),
+    sets("RequestsTable/Properties/GlobalSecondaryIndexes/0/Projection/ProjectionType", "ALL"),
+    sets("AccountsTable/Properties/KeySchema/1"),
+)
+def tables_are_on_demand_recoverable_and_protected(template: Json) -> Iterator[str]:
+    wanted = {
+        "BillingMode": "PAY_PER_REQUEST",
+        "DeletionProtectionEnabled": True,
+        "PointInTimeRecoverySpecification": {"PointInTimeRecoveryEnabled": True},
+        "TimeToLiveSpecification": {"AttributeName": "expiresAt", "Enabled": True},
+    }
+    for name, key in KEY_SCHEMAS.items():
+        body = properties(template, name)
+        for what, value in wanted.items():
+            if body.get(what) != value:
+                yield f"{what} of {name} is {body.get(what)}"
+        if [part["AttributeName"] for part in body["KeySchema"]] != key:
+            yield f"the key of {name} is {body['KeySchema']}"
+    [index] = properties(template, "RequestsTable")["GlobalSecondaryIndexes"]
+    if [part["AttributeName"] for part in index["KeySchema"]] != ["account", "createdAt"]:
+        yield f"byAccount is over {index['KeySchema']}"
+    if index["Projection"] != {"ProjectionType": "KEYS_ONLY"}:
+        yield "byAccount is written again whenever a request changes"
+
+
+@rule(sets("OutcomeTopic/Properties/KmsMasterKeyId"), sets("OutcomeTopic/Properties/FifoTopic"))
+def the_topic_is_encrypted_and_fifo_when_asked(template: Json) -> Iterator[str]:
+    body = properties(template, "OutcomeTopic")
+    if body.get("KmsMasterKeyId") != "alias/aws/sns":
+        yield f"the topic is encrypted with {body.get('KmsMasterKeyId')}"
+    if body.get("FifoTopic", {}).get("Fn::If", [None])[0] != "HasFifoTopic":
+        yield "nobody can have a FIFO topic"
+
+
+@rule(
+    sets("SignerFunction/Properties/Runtime", "provided.al2"),
+    sets("SignerFunction/Properties/Environment/Variables/SIGNPOST_RPC_URLS", {"Ref": "RpcUrls"}),
+    sets("BroadcasterFunction/Properties/Environment/Variables/SIGNPOST_FINALITY"),
+    sets("BroadcasterFunction/Properties/Environment/Variables/SIGNPOST_RPC_URLS", {"Fn::Sub": "{{resolve:secretsmanager:${RpcSecretArn}}}"}),
+    sets("SignDirectFunction/Properties/LoggingConfig"),
+    sets("BroadcasterLogs/Properties/RetentionInDays"),
+    sets("SignDirectFunction/Properties/Environment/Variables/KMS_KEY_ID", {"Fn::GetAtt": ["Key", "Arn"]}),
+)
+def functions_get_their_contract_and_no_secret(template: Json) -> Iterator[str]:
+    for name, stage in FUNCTIONS.items():
+        body = properties(template, name)
+        if (body["Runtime"], body["Handler"]) != ("provided.al2023", "bootstrap"):
+            yield f"{name} runs as {body['Runtime']}, {body['Handler']}"
+        if body["Code"].get("S3Key") != {"Fn::Sub": f"${{CodePrefix}}/{stage}.zip"}:
+            yield f"{name} runs {body['Code']}"
+        variables = body["Environment"]["Variables"]
+        if set(variables) != ENVIRONMENT[name]:
+            yield f"{name} gets other variables than it reads: {set(variables) ^ ENVIRONMENT[name]}"
+        if "resolve:" in str(variables):
+            yield f"{name} has a secret in its environment"
+        logs = ref(body.get("LoggingConfig", {}).get("LogGroup"))
+        if logs != name.replace("Function", "Logs") or "RetentionInDays" not in properties(template, logs):
+            yield f"the logs of {name} are kept for ever, or elsewhere"
+    direct = names(properties(template, "SignDirectFunction")["Environment"]["Variables"]["KMS_KEY_ID"])
+    if direct != {"SignDirectKey", "SignDirectKeyArn"}:
+        yield f"the direct signer signs with {direct}: two counts of one account's nonces"
+
+
+# What would be a way out.
+GATEWAYS = ("AWS::EC2::InternetGateway", "AWS::EC2::NatGateway", "AWS::EC2::Route", "AWS::EC2::TransitGateway")
+INSIDE = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "10.64.0.0/24"}
+
+
+@rule(
+    adds("Way", "AWS::EC2::InternetGateway"),
+    adds("Way", "AWS::EC2::VPCPeeringConnection"),
+    adds("Way", "AWS::EC2::NatGateway"),
+    sets("SecurityGroup/Properties/SecurityGroupEgress/0/CidrIp", "0.0.0.0/0"),
+    sets("SecurityGroup/Properties/SecurityGroupEgress"),
+    sets("KmsEndpoint/Properties/PolicyDocument"),
+    sets("DynamoDbEndpoint/Properties/VpcEndpointType", "Gateway"),
+    sets("SqsEndpoint/Properties/PolicyDocument/Statement/0/Condition"),
+    sets("SnsEndpoint"),
+    sets("BroadcasterFunction/Properties/VpcConfig", {"SubnetIds": []}),
+    sets("SignerFunction/Properties/VpcConfig"),
+    sets("SignerRights/Properties/PolicyDocument/Statement/9"),
+)
+def the_signers_network_has_no_way_to_a_node(template: Json) -> Iterator[str]:
+    for name, body in template["Resources"].items():
+        if body["Type"].startswith((*GATEWAYS, "AWS::EC2::VPCPeering", "AWS::EC2::VPN", "AWS::EC2::EIP")):
+            yield f"{name} is a way out"
+    services = set()
+    for name, body in of_type(template, "AWS::EC2::VPCEndpoint").items():
+        members = body["Properties"]
+        services.add(members["ServiceName"]["Fn::Sub"].rsplit(".", 1)[-1])
+        if members["VpcEndpointType"] != "Interface":
+            yield f"{name} is a {members['VpcEndpointType']}"
+        allowed = members.get("PolicyDocument", {}).get("Statement", [{}])
+        if any(s.get("Condition") != {"ArnEquals": {"aws:PrincipalArn": {"Fn::GetAtt": ["SignerRole", "Arn"]}}} for s in allowed):
+            yield f"{name} is open to others than the signer"
+    if services != {"kms", "dynamodb", "sqs", "sns"}:
+        yield f"the signer reaches {sorted(services)}"
+    for direction in ("SecurityGroupIngress", "SecurityGroupEgress"):
+        rules = properties(template, "SecurityGroup").get(direction, [])
+        if [{k: v for k, v in one.items() if k != "Description"} for one in rules] != [INSIDE]:
+            yield f"{direction} is {rules}"
+    if "Fn::If" not in properties(template, "SignerFunction").get("VpcConfig", {}):
+        yield "the signer cannot be put there"
+    if "VpcConfig" in properties(template, "BroadcasterFunction"):
+        yield "the broadcaster is in a network without nodes"
+    denied = [s for s in statements(properties(template, "SignerRights")["PolicyDocument"]) if s["Effect"] == "Deny"]
+    if not any("lambda:SourceFunctionArn" in s["Condition"].get("ArnEquals", {}) and actions(s) == {"ec2:*"} for s in denied):
+        yield "the signer's own code may make network interfaces"
+
+
+@rule(
+    sets("Sweep/Properties/ScheduleExpression", "rate(1 hour)"),
+    sets("Sweep/Properties/Targets/0/Input", "{}"),
+    sets("Sweep/Properties/Targets/0/Arn", {"Fn::GetAtt": ["SignerFunction", "Arn"]}),
+    sets("SweepPermission/Properties/SourceArn"),
+    sets("SweepOnce"),
+)
+def the_sweep_runs_every_minute(template: Json) -> Iterator[str]:
+    sweep = properties(template, "Sweep")
+    [target] = sweep["Targets"]
+    if sweep["ScheduleExpression"] != "rate(1 minute)":
+        yield f"it runs at {sweep['ScheduleExpression']}"
+    if target["Input"] != '{"signpost":"sweep"}' or ref(target["Arn"]) != "BroadcasterFunction":
+        yield f"it asks {target}"
+    permission = properties(template, "SweepPermission")
+    if permission.get("SourceArn") != {"Fn::GetAtt": ["Sweep", "Arn"]}:
+        yield "anybody's schedule may start the broadcaster"
+    if template["Resources"].get("SweepOnce", {}).get("Properties", {}).get("MaximumRetryAttempts") != 0:
+        yield "a sweep that failed is repeated, beside the next"
+
+
+@rule(
+    *(sets(name) for name in ("SigningDeadLettersAlarm", "SigningAgeAlarm", "HeadStuckAlarm", "KmsThrottlesAlarm", "SignerErrorsAlarm")),
+    sets("FundsLowAlarm/Properties/AlarmActions"),
+    sets("PausedAlarm/Properties/MetricName", "pauses"),
+    sets("DisplacedFilter/Properties/FilterPattern", "{$.signpost_displaced > 0}"),
+    sets("NoNodeFilter"),
+    sets("NotSignedFilter/Properties/LogGroupName", {"Ref": "SignDirectLogs"}),
+    sets("BroadcasterErrorsAlarm/Properties/TreatMissingData", "breaching"),
+    sets("Dashboard"),
+)
+def what_can_go_wrong_rings(template: Json) -> Iterator[str]:
+    meters = set(re.findall(r'"(signpost_\w+)"', (ROOT / "crates/txmgr/src/meters.rs").read_text()))
+    meters |= set(re.findall(r'"(signpost_aws_\w+)"', (ROOT / "crates/aws/src/repeat.rs").read_text()))
+    filtered = set()
+    for name, body in of_type(template, "AWS::Logs::MetricFilter").items():
+        [made] = body["Properties"]["MetricTransformations"]
+        filtered.add(made["MetricName"])
+        for meter in re.findall(r"\$\.(signpost_\w+)", body["Properties"]["FilterPattern"]):
+            if meter not in meters:
+                yield f"{name} looks for {meter}, which nothing measures"
+        if ref(body["Properties"]["LogGroupName"]) not in ("SignerLogs", "BroadcasterLogs"):
+            yield f"{name} looks elsewhere"
+    found = {}
+    for name, body in of_type(template, "AWS::CloudWatch::Alarm").items():
+        members = body["Properties"]
+        namespace = members["Namespace"]
+        ours = namespace == {"Fn::Sub": "Signpost/${NamePrefix}"}
+        slug = members["AlarmName"]["Fn::Sub"].removeprefix("${NamePrefix}-")
+        found[slug] = ("Signpost" if ours else namespace, members["MetricName"])
+        if ours and members["MetricName"] not in filtered:
+            yield f"{name} watches {members['MetricName']}, which nothing makes"
+        if not ours and len(members.get("Dimensions", [])) != 1:
+            yield f"{name} watches everybody's {members['MetricName']}"
+        if names(members.get("AlarmActions", [])) != {"AlarmTopic"} or members["TreatMissingData"] != "notBreaching":
+            yield f"{name} does not ring, or rings for nothing"
+    if found != ALARMS:
+        yield f"alarms missing {ALARMS.keys() - found.keys()}, unknown {found.keys() - ALARMS.keys()}, other {found}"
+    if not of_type(template, "AWS::CloudWatch::Dashboard"):
+        yield "there is no dashboard"
+
+
+@rule(
+    lambda template: {**template, "Transform": "AWS::Serverless-2016-10-31"},
+    adds("Magic", "AWS::CloudFormation::CustomResource"),
+    adds("Magic", "Custom::Thing"),
+    adds("Nested", "AWS::CloudFormation::Stack"),
+)
+def it_is_plain_cloudformation(template: Json) -> Iterator[str]:
+    if "Transform" in template:
+        yield f"it needs {template['Transform']}"
+    for name, body in template["Resources"].items():
+        if body["Type"].startswith(("Custom::", "AWS::CloudFormation::")):
+            yield f"{name} is a {body['Type']}"
+
+
+@rule(
+    lambda template: changed(template, "Parameters/Network/Default", "bsc"),
+    lambda template: changed(template, "Parameters/KmsKeyArns"),
+    lambda template: changed(template, "Rules/NodesAreGiven"),
+    lambda template: changed(template, "Mappings/Networks/bsc/ChainId", "97"),
+)
+def what_touches_safety_must_be_said(template: Json) -> Iterator[str]:
+    parameters = template["Parameters"]
+    for name in ("Network", "CodeBucket"):
+        if "Default" in parameters[name]:
+            yield f"{name} has a default"
+    wanted = {"NamePrefix", "Accounts", "KmsKeyArns", "SignerConcurrency", "BroadcasterConcurrency", "AlarmEmail"}
+    wanted |= {"RpcSecretArn", "FifoTopic", "SignerInVpc", "CodePrefix", "Architecture"}
+    if not wanted <= parameters.keys():
+        yield f"parameters are missing: {wanted - parameters.keys()}"
+    if template["Rules"].keys() != {"AKeyIsGiven", "NodesAreGiven"}:
+        yield f"a stack without key or nodes is taken: {sorted(template['Rules'])}"
+    chains = {name: network["ChainId"] for name, network in template["Mappings"]["Networks"].items()}
+    if chains != {"bsc": "56", "bsc-testnet": "97"}:
+        yield f"the chains are {chains}"

@@ -1,0 +1,148 @@
+"""infra/template.yaml, read as CloudFormation reads it, and the questions that rules ask of it.
+
+Knows no rule: those are in rules.py.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+PATH = ROOT / "infra/template.yaml"
+
+Json = dict[str, Any]
+
+
+class Loader(yaml.SafeLoader):
+    """YAML with CloudFormation's short forms, as their long ones."""
+
+
+def long_form(loader: Loader, suffix: str, node: yaml.Node) -> Json:
+    if isinstance(node, yaml.ScalarNode):
+        value: Any = loader.construct_scalar(node)
+        if suffix == "GetAtt":
+            value = value.split(".", 1)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    else:
+        assert isinstance(node, yaml.MappingNode)
+        value = loader.construct_mapping(node, deep=True)
+    return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
+
+
+Loader.add_multi_constructor("!", long_form)
+
+
+def text() -> str:
+    return PATH.read_text()
+
+
+def load() -> Json:
+    """A template of one's own: who changes it changes no other's."""
+    loaded: Json = yaml.load(text(), Loader)
+    return loaded
+
+
+def as_json(template: Json) -> str:
+    return json.dumps(template)
+
+
+def changed(template: Json, path: str, value: Any = None) -> Json:
+    """A copy with another value at a path of names and places, `Resources.Key.Type`; without one, without it."""
+    copied = copy.deepcopy(template)
+    *way, last = [int(name) if name.isdigit() else name for name in path.split("/")]
+    place: Any = copied
+    for name in way:
+        place = place[name]
+    if value is None:
+        del place[last]
+    elif isinstance(place, list) and last == len(place):
+        place.append(value)
+    else:
+        place[last] = value
+    return copied
+
+
+def of_type(template: Json, kind: str) -> dict[str, Json]:
+    return {name: body for name, body in template["Resources"].items() if body["Type"] == kind}
+
+
+def properties(template: Json, name: str) -> Json:
+    found: Json = template["Resources"][name]["Properties"]
+    return found
+
+
+def ref(value: Any) -> str:
+    """The resource or parameter a value names: of `!Ref X`, `!GetAtt X.Arn`."""
+    if isinstance(value, dict) and "Ref" in value:
+        return str(value["Ref"])
+    if isinstance(value, dict) and "Fn::GetAtt" in value:
+        return str(value["Fn::GetAtt"][0])
+    return ""
+
+
+def either(value: Any) -> Iterator[Any]:
+    """What a value may come to, whatever the conditions are; lists become their members, nothing stays nothing."""
+    if isinstance(value, list):
+        for member in value:
+            yield from either(member)
+    elif isinstance(value, dict) and "Fn::If" in value:
+        yield from either(value["Fn::If"][1:])
+    elif isinstance(value, dict) and "Fn::Split" in value:
+        yield from either(value["Fn::Split"][1])
+    elif value != {"Ref": "AWS::NoValue"}:
+        yield value
+
+
+def statements(document: Json) -> list[Json]:
+    return list(either(document["Statement"]))
+
+
+POLICIES = {
+    "AWS::KMS::Key": "KeyPolicy",
+    "AWS::IAM::Policy": "PolicyDocument",
+    "AWS::IAM::ManagedPolicy": "PolicyDocument",
+    "AWS::SQS::QueuePolicy": "PolicyDocument",
+    "AWS::SNS::TopicPolicy": "PolicyDocument",
+    "AWS::EC2::VPCEndpoint": "PolicyDocument",
+}
+
+
+def policies(template: Json, *kinds: str) -> Iterator[tuple[str, Json]]:
+    """Every statement of the policies of these resource types, with the name of its resource."""
+    for name, body in template["Resources"].items():
+        if body["Type"] in (kinds or POLICIES) and body["Type"] in POLICIES:
+            for statement in statements(body["Properties"][POLICIES[body["Type"]]]):
+                yield name, statement
+
+
+def actions(statement: Json) -> set[str]:
+    return set(either(statement["Action"]))
+
+
+def resources(statement: Json) -> set[str]:
+    """The names of what a statement is about; `*` is everything, and what is no name stands as it is."""
+    found = set()
+    for value in either(statement["Resource"]):
+        if isinstance(value, dict) and "Fn::Sub" in value:
+            found |= {name for name in ("Key", "KmsKeyArns") if f"${{{name}" in str(value["Fn::Sub"])} or {str(value)}
+        else:
+            found.add(ref(value) or str(value))
+    return found
+
+
+def principals(statement: Json) -> set[str]:
+    who = statement["Principal"]
+    named = either(who["AWS"] if isinstance(who, dict) and "AWS" in who else who)
+    return {ref(value) or json.dumps(value) for value in named}
+
+
+def names(value: Any) -> set[str]:
+    """The names a condition's value gives."""
+    return {ref(member) or str(member) for member in either(value)}

@@ -1,0 +1,162 @@
+"""infra/template.yaml keeps every rule, two linters find nothing in it that is not explained here, and
+each of these checks fails on a template that is broken.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cloudformation_validate import CompositeEngine, TemplateContent
+
+import template as read
+from rules import RULES, Break, Rule, sets
+from template import Json
+
+# What AWS takes with a request, without a bucket in between.
+BODY_BYTES_MAX = 51_200
+
+LEFT = "a message left when the stack goes has nobody to take it; keys and tables are retained"
+# What cfn-lint finds and we leave, and why: the rule, and a part of where it is or of what it says.
+LINT_EXPLAINED = {
+    ("I3011", "Queue"): LEFT,
+    ("I3011", "DeadLetters"): LEFT,
+    ("I3011", "Logs"): "logs go with what wrote them",
+    ("W1030", "SignDirectKeyArn"): "its default is empty; a condition uses it only when it is given",
+    ("W1033", "Fn::Split"): "the default of KmsKeyArns is empty; a rule wants it given when no key is made",
+}
+# What cloudformation-validate finds and we leave, and why.
+VALIDATE_EXPLAINED = {
+    ("W2509", "RpcSecretArn"): "it is the secret's name, not the secret",
+    ("I3011", "Queue"): LEFT,
+    ("I3011", "DeadLetters"): LEFT,
+    ("I3011", "Logs"): "logs go with what wrote them",
+    ("I4010", ""): "a description for other programs; the comments are for people",
+    ("I9001", ""): "says what a change would replace: names are given so that policies can name them",
+    ("I9040", ""): "tags are the user's: `aws cloudformation deploy --tags` puts them on every resource",
+}
+
+Finding = tuple[str, str]
+BREAKS = [(rule, number) for rule in RULES for number in range(len(rule.breaks))]
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Json:
+    return read.load()
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_the_template_keeps(rule: Rule, shipped: Json) -> None:
+    assert list(rule.check(shipped)) == []
+    assert rule.breaks, "a rule that nothing shows to look may not look"
+
+
+@pytest.mark.parametrize(("rule", "number"), BREAKS, ids=[f"{rule.name}-{number}" for rule, number in BREAKS])
+def test_a_broken_template_is_caught(rule: Rule, number: int, shipped: Json) -> None:
+    broken = rule.breaks[number](shipped)
+    assert broken != shipped, "the break changes nothing"
+    try:
+        problems = list(rule.check(broken))
+    except (KeyError, ValueError):
+        # What the rule asks about is gone.
+        return
+    assert problems, "nothing is found"
+
+
+def test_it_can_be_sent_without_a_bucket() -> None:
+    assert len(read.text().encode()) <= BODY_BYTES_MAX
+
+
+def test_every_wildcard_has_its_reason_beside_it() -> None:
+    lines = read.text().splitlines()
+    inside_key_policy = False
+    for at, line in enumerate(lines):
+        if re.match(r"    \w|  \w", line):
+            inside_key_policy = False
+        if "KeyPolicy:" in line:
+            # In a key's policy it is the key.
+            inside_key_policy = True
+        if re.search(r"(Action|Resource): '?[\w:]*\*'?$", line) and not inside_key_policy:
+            nearby = lines[max(0, at - 3) : at + 1]
+            assert any("#" in near for near in nearby) or "Deny" in "".join(nearby), f"line {at + 1}: {line.strip()}"
+
+
+def test_each_alarm_has_a_runbook() -> None:
+    entries = set(re.findall(r"^### `([a-z-]+)`$", (read.ROOT / "infra/README.md").read_text(), re.M))
+    alarms = read.of_type(read.load(), "AWS::CloudWatch::Alarm").values()
+    slugs = {alarm["Properties"]["AlarmName"]["Fn::Sub"].removeprefix("${NamePrefix}-") for alarm in alarms}
+    assert entries == slugs
+
+
+def test_the_readmes_deploy_with_parameters_there_are() -> None:
+    template = read.load()
+    for page in ("README.md", "infra/README.md"):
+        contents = (read.ROOT / page).read_text()
+        [command] = re.findall(r"--parameter-overrides \\\n(.*)$", contents, re.M)
+        given = set(re.findall(r"(\w+)=", command))
+        needed = {name for name, parameter in template["Parameters"].items() if "Default" not in parameter}
+        assert needed <= given <= template["Parameters"].keys(), f"{page}: {given}"
+        assert "Outputs[?OutputKey=='SignpostToml']" in contents and "SignpostToml" in template["Outputs"]
+        block = next(b for b in re.findall(r"```sh\n(.*?)```", contents, re.S) if "cloudformation deploy" in b)
+        commands = block.replace("\\\n", " ").strip().splitlines()
+        assert len(commands) <= 5, f"{page}: deploying takes {len(commands)} commands"
+
+
+def lint(path: Path) -> list[Finding]:
+    """cfn-lint's findings, its informational ones too: the rule, and of what it says what."""
+    program = Path(sys.executable).with_name("cfn-lint")
+    command = [str(program), "--include-checks", "I", "--format", "json", "--", str(path)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.stdout.strip(), ran.stderr
+    place = [".".join(map(str, found["Location"]["Path"] or [])) for found in json.loads(ran.stdout)]
+    return [(found["Rule"]["Id"], f"{at}: {found['Message']}") for at, found in zip(place, json.loads(ran.stdout), strict=True)]
+
+
+def validate(contents: str) -> list[Finding]:
+    """cloudformation-validate's findings: the rule, and the part of the template."""
+    report = CompositeEngine().validate_template(TemplateContent(contents, read.PATH.name))
+    return [(found.rule_id, found.entity.logical_id or "" if found.entity else "") for found in report.diagnostics]
+
+
+def unexplained(findings: list[Finding], explained: dict[Finding, str]) -> list[Finding]:
+    def is_explained(finding: Finding) -> bool:
+        return any(finding[0] == rule and part in finding[1] for rule, part in explained)
+
+    return [finding for finding in findings if not is_explained(finding)]
+
+
+def unused(findings: list[Finding], explained: dict[Finding, str]) -> list[Finding]:
+    return [(rule, part) for rule, part in explained if not any(f[0] == rule and part in f[1] for f in findings)]
+
+
+def test_cfn_lint_finds_nothing_unexplained() -> None:
+    findings = lint(read.PATH)
+    assert unexplained(findings, LINT_EXPLAINED) == []
+    assert unused(findings, LINT_EXPLAINED) == [], "an explanation of nothing"
+
+
+def test_cloudformation_validate_finds_nothing_unexplained() -> None:
+    findings = validate(read.text())
+    assert unexplained(findings, VALIDATE_EXPLAINED) == []
+    assert unused(findings, VALIDATE_EXPLAINED) == [], "an explanation of nothing"
+
+
+# Errors of the kind linters are for.
+MISTAKES: dict[str, Break] = {
+    "a property that is not one": sets("SigningQueue/Properties/VisibilityTimeOut", 180),
+    "a value that is not allowed": sets("Key/Properties/KeySpec", "ECC_SECG_P256R1"),
+    "a name of nothing": sets("KeyAlias/Properties/TargetKeyId", {"Ref": "Keys"}),
+    "a number as a word": sets("SignerFunction/Properties/Timeout", "soon"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_the_linters_catch(mistake: str, shipped: Json, tmp_path: Path) -> None:
+    broken = tmp_path / "template.json"
+    broken.write_text(read.as_json(MISTAKES[mistake](shipped)))
+    assert unexplained(lint(broken), LINT_EXPLAINED), "cfn-lint finds nothing"
+    assert unexplained(validate(broken.read_text()), VALIDATE_EXPLAINED), "cloudformation-validate finds nothing"

@@ -1,0 +1,45 @@
+//! What may be spent in a window: I9.
+
+use signpost_txmgr::record::Record;
+use signpost_txmgr::units::{Millis, U256};
+
+use super::Auditor;
+use crate::world::{SPEND_LIMIT_WEI, World};
+
+/// The newest window of one lane, as its slots make it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Spending {
+    since: Millis,
+    wei: U256,
+}
+
+impl Auditor {
+    /// Every slot counts once, in the order the slots were written, whoever wrote them.
+    pub(super) fn count_spending(&mut self, record: &Record) {
+        let Some(window_s) = self.spend_window_s else { return };
+        let Some(lane) = self.lanes.get_mut(&record.account) else { return };
+        let cost = record.intent.value.0 + record.fee_cap.0 * U256::from(record.intent.gas.0);
+        let window = match lane.spending {
+            Some(window) if record.created_at.since(window.since) < window_s * 1_000 => {
+                Spending { wei: window.wei + cost, ..window }
+            }
+            Some(_) | None => Spending { since: record.created_at, wei: cost },
+        };
+        lane.spending = Some(window);
+        let id = &record.request_id;
+        self.check(window.wei <= U256::from(SPEND_LIMIT_WEI), "I9", || {
+            format!("{id} makes {} wei in one window of {window_s} s, {SPEND_LIMIT_WEI} is the limit", window.wei)
+        });
+    }
+
+    /// The heads say what the slots say.
+    pub(super) fn judge_spending(&mut self, world: &World) {
+        for head in world.heads() {
+            let told = head.spend.map(|spend| Spending { since: spend.window_start, wei: spend.spent.0 });
+            let counted = self.lanes.get(&head.account).and_then(|lane| lane.spending);
+            self.check(told == counted, "I9", || {
+                format!("{}: the head says {told:?} is spent, the slots say {counted:?}", head.account)
+            });
+        }
+    }
+}

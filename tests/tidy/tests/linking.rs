@@ -1,0 +1,153 @@
+//! What a function cannot do because it does not link it: the signer has no way to a node, the broadcaster
+//! none to a key. Asked of cargo; `tests/e2e/test_packages.py` asks the built programs.
+//!
+//! Every feature of another package's dependency counts as on, ours as each package asks for them: what is
+//! not found here is not linked when the package is built by itself, as `infra/package.py` does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use serde_json::Value;
+use signpost_tidy::root;
+
+/// The packages of a build and who depends on whom.
+struct Graph {
+    /// By id: the manifest's part of `cargo metadata`, and the resolved dependencies.
+    packages: BTreeMap<String, (Value, Value)>,
+}
+
+impl Graph {
+    fn read() -> Self {
+        let output = Command::new(env!("CARGO"))
+            .args(["metadata", "--format-version", "1", "--offline"])
+            .current_dir(root())
+            .output()
+            .expect("cargo runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON");
+        let by_id = |list: &Value| -> BTreeMap<String, Value> {
+            list.as_array()
+                .expect("a list")
+                .iter()
+                .map(|entry| (text(&entry["id"]).to_owned(), entry.clone()))
+                .collect()
+        };
+        let mut nodes = by_id(&metadata["resolve"]["nodes"]);
+        let packages = by_id(&metadata["packages"]).into_iter().map(|(id, package)| {
+            let node = nodes.remove(&id).expect("a package is resolved");
+            (id, (package, node))
+        });
+        Self { packages: packages.collect() }
+    }
+
+    /// The names of all packages that a package of ours links.
+    fn linked(&self, name: &str) -> BTreeSet<String> {
+        let start = self.packages.iter().find(|(_, (package, _))| package["name"] == name).expect("it is ours").0;
+        let mut features = BTreeMap::from([(start.clone(), BTreeSet::from(["default".to_owned()]))]);
+        let mut open = vec![start.clone()];
+        while let Some(id) = open.pop() {
+            let asked = features.get(&id).cloned().unwrap_or_default();
+            for (dependency, wanted) in self.dependencies(&id, &asked) {
+                let known = features.contains_key(&dependency);
+                let all = features.entry(dependency.clone()).or_default();
+                let before = all.len();
+                all.extend(wanted);
+                if !known || all.len() > before {
+                    open.push(dependency);
+                }
+            }
+        }
+        features.keys().filter_map(|id| Some(text(&self.packages.get(id)?.0["name"]).to_owned())).collect()
+    }
+
+    /// What a package links directly with these features of its own, and the features it asks of each.
+    fn dependencies(&self, id: &str, features: &BTreeSet<String>) -> Vec<(String, BTreeSet<String>)> {
+        let (package, node) = self.packages.get(id).expect("a dependency is a package");
+        let is_ours = package["source"].is_null();
+        let enabled = enabled(&package["features"], features);
+        let mut found = Vec::new();
+        for resolved in list(&node["deps"]) {
+            let links = list(&resolved["dep_kinds"]).iter().any(|kind| kind["kind"].is_null());
+            let target = text(&resolved["pkg"]);
+            let name = self.packages.get(target).map(|(package, _)| text(&package["name"])).expect("it is a package");
+            let declared = list(&package["dependencies"]).iter();
+            let declared = declared.filter(|declared| declared["name"] == name && declared["kind"].is_null());
+            let declared: Vec<_> =
+                declared.filter(|d| !is_ours || d["optional"] == false || enabled.contains(name)).collect();
+            if !links || declared.is_empty() {
+                continue;
+            }
+            let mut wanted: BTreeSet<_> =
+                declared.iter().flat_map(|declared| list(&declared["features"])).map(|f| text(f).to_owned()).collect();
+            wanted.extend(declared.iter().any(|d| d["uses_default_features"] == true).then(|| "default".to_owned()));
+            found.push((target.to_owned(), wanted));
+        }
+        found
+    }
+}
+
+/// The optional dependencies that these features switch on.
+fn enabled(declared: &Value, features: &BTreeSet<String>) -> BTreeSet<String> {
+    let mut seen = BTreeSet::new();
+    let mut open: Vec<_> = features.iter().cloned().collect();
+    let mut on = BTreeSet::new();
+    while let Some(feature) = open.pop() {
+        if let Some(dependency) = feature.strip_prefix("dep:") {
+            on.insert(dependency.to_owned());
+        } else if seen.insert(feature.clone()) {
+            open.extend(declared[&feature].as_array().into_iter().flatten().map(|next| text(next).to_owned()));
+        }
+    }
+    on
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().expect("a list")
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a text")
+}
+
+/// Each function, what it must link, and what it must not.
+const FUNCTIONS: [(&str, &[&str], &[&str]); 2] = [
+    ("signpost-signer", &["aws-sdk-kms", "aws-sdk-dynamodb"], &["signpost-bsc", "reqwest", "aws-sdk-secretsmanager"]),
+    ("signpost-broadcaster", &["signpost-bsc", "reqwest", "aws-sdk-secretsmanager"], &["aws-sdk-kms"]),
+];
+
+#[test]
+fn the_signer_links_no_way_to_a_node_and_the_broadcaster_none_to_a_key() {
+    let graph = Graph::read();
+    for (function, needed, banned) in FUNCTIONS {
+        let linked = graph.linked(function);
+        for name in needed {
+            assert!(linked.contains(*name), "{function} is found to link {name}");
+        }
+        for name in banned {
+            assert!(!linked.contains(*name), "{function} must not link {name}");
+        }
+    }
+}
+
+#[test]
+fn tls_is_one_library_and_it_is_ring() {
+    let graph = Graph::read();
+    for (function, _, _) in FUNCTIONS {
+        let linked = graph.linked(function);
+        assert!(linked.contains("ring"), "{function} links ring");
+        for other in ["aws-lc-rs", "aws-lc-sys", "openssl-sys", "native-tls"] {
+            assert!(!linked.contains(other), "{function} links {other}");
+        }
+    }
+}
+
+#[test]
+fn what_is_linked_follows_the_features_that_a_package_asks_for() {
+    let graph = Graph::read();
+    // The command line is both stages; what hosts share is neither.
+    let all = graph.linked("signpost");
+    assert!(all.contains("aws-sdk-kms") && all.contains("reqwest"), "the command line links both");
+    let shared = graph.linked("signpost-host");
+    assert!(!shared.contains("aws-sdk-kms") && !shared.contains("reqwest"), "what hosts share links neither");
+    assert!(!shared.contains("lambda_runtime"), "a feature that nobody asked for is off");
+}
