@@ -341,7 +341,9 @@ CALLS = {
     grants("SignerRights", "PolicyDocument", allow("dynamodb:Scan", {"Fn::GetAtt": ["RequestsTable", "Arn"]})),
 )
 def the_store_may_make_the_calls_it_makes_and_no_other(template: Json) -> Iterator[str]:
-    code = "".join(file.read_text() for file in sorted((ROOT / "crates/aws/src/store").glob("*.rs")))
+    # What operator.rs asks runs with an operator's own credentials, in no function.
+    files = (file for file in sorted((ROOT / "crates/aws/src/store").glob("*.rs")) if file.name != "operator.rs")
+    code = "".join(file.read_text() for file in files)
     made = {f"dynamodb:{action}" for call, action in CALLS.items() if re.search(rf"\.{call}\(\)", code)}
     allowed = {
         action

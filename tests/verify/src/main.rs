@@ -14,8 +14,7 @@ use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use signpost_cli::stack::setup::{self, Tools};
-use signpost_cli::terminal::{remark, say};
+use serde_json::Value;
 use tally::{Tally, of_cargo, of_pytest};
 
 const HELP: &str = "\
@@ -30,9 +29,6 @@ Usage: cargo verify [--rust-only | --e2e-only] [FILTER]
 The last line is `N passed, N failed`; the exit code is 0 only if tests ran and none failed.
 
 Example: cargo verify --rust-only same_id";
-
-/// Packages whose programs the end-to-end tests run.
-const PROGRAMS: &[&str] = &["signpost", "signpost-signer", "signpost-broadcaster"];
 
 /// What was asked for.
 #[derive(Debug, Default)]
@@ -80,21 +76,20 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, S
     Ok(Some(options))
 }
 
-/// An error's message with those of its causes.
-fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+/// Writes one line to stdout.
+fn say(line: impl AsRef<str>) {
+    let _ = writeln!(io::stdout().lock(), "{}", line.as_ref());
+}
+
+/// Writes one line to stderr.
+fn remark(line: impl AsRef<str>) {
+    let _ = writeln!(io::stderr().lock(), "{}", line.as_ref());
 }
 
 fn verify(options: &Options) -> Result<Tally, String> {
     let root = workspace()?;
-    let tools = setup::install().map_err(|error| told(&error))?;
-    let program = program(&root, &tools)?;
+    let program = program(&root)?;
+    let tools = tools::of_stack(&program)?;
     let environment = [
         ("SIGNPOST_TOOLS", tools.directory.as_os_str()),
         ("SIGNPOST_BIN", program.as_os_str()),
@@ -133,24 +128,40 @@ fn workspace() -> Result<PathBuf, String> {
     Ok(root.to_path_buf())
 }
 
+/// Cargo, without what the cargo that runs us told us of this package: build scripts of dependencies watch
+/// some of it (ring's does) and would run again each time.
 fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_package)) {
+        cargo.env_remove(name);
+    }
+    cargo
 }
 
-/// Builds the programs that the end-to-end tests run, and says where `signpost` is; the functions are beside it.
-fn program(root: &Path, tools: &Tools) -> Result<PathBuf, String> {
-    remark("Building signpost");
-    let built = cargo()
-        .args(["build", "--quiet", "--bins"])
-        .args(PROGRAMS.iter().flat_map(|package| ["--package", package]))
+/// Builds the programs that the tests run, and says where `signpost` is; the others are beside it. All of
+/// the workspace with its examples, or cargo would choose other features than for the tests and build
+/// everything twice.
+fn program(root: &Path) -> Result<PathBuf, String> {
+    remark("Building");
+    let mut build = cargo();
+    build.args(["build", "--workspace", "--bins", "--examples", "--message-format=json-render-diagnostics"]);
+    let built = build
         .current_dir(root)
-        .status()
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
         .map_err(|error| format!("cannot run cargo: {error}"))?;
-    if !built.success() {
+    if !built.status.success() {
         return Err("the programs do not build".to_owned());
     }
-    let target = tools.directory.parent().ok_or("the local stack is not in a target directory")?;
-    Ok(target.join("debug/signpost"))
+    // Cargo says where it put each program: the target directory may be anywhere.
+    String::from_utf8_lossy(&built.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
+        .find(|program| program.file_stem().is_some_and(|name| name == "signpost"))
+        .ok_or_else(|| "cargo built no signpost".to_owned())
 }
 
 /// Runs a test runner, passes its output on line by line, and reads its summary lines.

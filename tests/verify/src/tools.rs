@@ -7,11 +7,37 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use signpost_cli::stack::setup::Tools;
-use signpost_cli::terminal::remark;
+use serde_json::Value;
+
+use crate::remark;
 
 const PACKAGES: &str = include_str!("../../e2e/node/package.json");
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+
+/// What `signpost` itself runs the local stack on.
+#[derive(Debug)]
+pub(crate) struct Tools {
+    /// Where all of it lives.
+    pub(crate) directory: PathBuf,
+    /// Python of the environment, with pytest.
+    pub(crate) python: PathBuf,
+}
+
+/// Lets `signpost` install it; it shows its progress by itself.
+pub(crate) fn of_stack(program: &Path) -> Result<Tools, String> {
+    let asked = Command::new(program)
+        .args(["dev", "--install-only", "--json"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cannot run {}: {error}", program.display()))?;
+    if !asked.status.success() {
+        return Err("the local stack cannot be set up".to_owned());
+    }
+    let told: Value = serde_json::from_slice(&asked.stdout).map_err(|error| format!("the set-up's answer: {error}"))?;
+    let path = |name: &str| told.get(name).and_then(Value::as_str).map(PathBuf::from).ok_or("the set-up named no path");
+    Ok(Tools { directory: path("directory")?, python: path("python")? })
+}
 
 /// Where they are.
 #[derive(Debug)]

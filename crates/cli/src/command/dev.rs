@@ -26,7 +26,7 @@ use crate::find;
 use crate::stack::gates::Scripts;
 use crate::stack::provision::{self, Resources, Wanted};
 use crate::stack::servers::{LocalStack, Options};
-use crate::stack::setup;
+use crate::stack::setup::{self, Tools};
 use crate::terminal::{Step, remark, say};
 use crate::worker::Stage;
 use crate::world;
@@ -84,6 +84,9 @@ pub struct Arguments {
     rpc_port: Option<u16>,
     #[command(flatten)]
     gates: GateOptions,
+    /// Only install what the stack runs on, and say where it is
+    #[arg(long)]
+    install_only: bool,
     /// One JSON line on stdout when it is ready
     #[arg(long)]
     json: bool,
@@ -136,6 +139,9 @@ pub struct Account {
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let options =
         Options { aws_port: arguments.aws_port, rpc_port: arguments.rpc_port, rpc_url: arguments.rpc_url.clone() };
+    if arguments.install_only {
+        return install_only(arguments.json).await;
+    }
     // Read before anything takes time.
     let scripts = Scripts::read(&arguments.gates.gate_faults, arguments.gates.gate_seed)?;
     let mut stack = start(&options).await?;
@@ -193,9 +199,22 @@ pub async fn finish(mut working: JoinHandle<()>) {
 
 /// Installs and starts the servers.
 pub async fn start(options: &Options) -> Result<LocalStack, CommandError> {
+    Ok(LocalStack::start(&install().await?, options).await?)
+}
+
+async fn install() -> Result<Tools, CommandError> {
     let installed = tokio::task::spawn_blocking(setup::install).await;
-    let tools = installed.map_err(|error| CommandError::Input(format!("the set-up was interrupted: {error}")))??;
-    Ok(LocalStack::start(&tools, options).await?)
+    Ok(installed.map_err(|error| CommandError::Input(format!("the set-up was interrupted: {error}")))??)
+}
+
+async fn install_only(as_json: bool) -> Result<ExitCode, CommandError> {
+    let tools = install().await?;
+    if as_json {
+        say(json!({ "directory": tools.directory, "python": tools.python, "anvil": tools.anvil }).to_string());
+    } else {
+        say(format!("The local stack is installed in {}", tools.directory.display()));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Makes queues, tables, topic and keys, funds the accounts, and writes the files a worker reads.

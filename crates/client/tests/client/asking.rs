@@ -6,6 +6,9 @@ use signpost_client::{AccountKey, AccountName, AccountRef, Address, Body, Fee, R
 use signpost_txmgr::request::{Code, FeeAsk, Message, SigningRequest};
 use signpost_txmgr::units::{ChainId, Gas, Millis, U256};
 
+/// Unix seconds that the service takes as a deadline: neither a duration nor milliseconds.
+const DEADLINES: std::ops::RangeInclusive<u64> = 1_000_000_000..=100_000_000_000;
+
 fn read(body: &Body) -> SigningRequest {
     match Message::parse(body.text()).unwrap() {
         Message::Sign(request) => request,
@@ -56,7 +59,7 @@ prop_compose! {
         gas in any::<u64>(),
         fee in prop::option::of(fee()),
         cap in prop::option::of(wei()),
-        deadline in prop::option::of(1_u64..100_000_000_000),
+        deadline in prop::option::of(DEADLINES),
         chain in prop::option::of(1_u64..4_000_000_000),
         metadata in prop::option::of(metadata()),
     ) -> SigningRequest {
