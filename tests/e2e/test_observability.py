@@ -184,7 +184,7 @@ def test_one_trace_leads_from_the_backends_message_to_the_outcome(run: Run, id: 
     (sign,) = [span for span in spans if span.name == "sign"]
     sends = [span for span in spans if span.name == "send"]
     assert sign.fields["tx_hash"] and {span.fields["tx_hash"] for span in sends} == {sign.fields["tx_hash"]}
-    assert {span.fields["attempt"] for span in sends} == {0}
+    assert {span.fields["attempt"] for span in sends} == {"0"}
     attributes = run.outcomes[id]["MessageAttributes"]
     assert attributes["traceparent"]["StringValue"] == f"00-{trace}-{accept.span_id}-01"
     assert "trace" not in json.loads(run.outcomes[id]["Body"])

@@ -179,7 +179,7 @@ fn hear(endpoint: &Endpoint, raw: &RawTx, answer: Answer) -> Heard {
         tx_hash = %raw.hash,
         class = ?heard.answer.class,
         words = heard.answer.message,
-        "sent"
+        "a node answered a send"
     );
     heard
 }

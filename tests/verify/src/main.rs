@@ -144,9 +144,9 @@ fn cargo() -> Command {
 /// everything twice.
 fn program(root: &Path) -> Result<PathBuf, String> {
     remark("Building");
-    let mut build = cargo();
-    build.args(["build", "--workspace", "--bins", "--examples", "--message-format=json-render-diagnostics"]);
-    let built = build
+    let mut command = cargo();
+    command.args(["build", "--workspace", "--bins", "--examples", "--message-format=json-render-diagnostics"]);
+    let built = command
         .current_dir(root)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
