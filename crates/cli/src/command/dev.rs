@@ -84,6 +84,13 @@ pub struct Arguments {
     rpc_port: Option<u16>,
     #[command(flatten)]
     gates: GateOptions,
+    #[command(flatten)]
+    ending: EndingOptions,
+}
+
+// What it tells, and whether it goes on.
+#[derive(Debug, clap::Args)]
+struct EndingOptions {
     /// Only install what the stack runs on, and say where it is
     #[arg(long)]
     install_only: bool,
@@ -139,8 +146,8 @@ pub struct Account {
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let options =
         Options { aws_port: arguments.aws_port, rpc_port: arguments.rpc_port, rpc_url: arguments.rpc_url.clone() };
-    if arguments.install_only {
-        return install_only(arguments.json).await;
+    if arguments.ending.install_only {
+        return install_only(arguments.ending.json).await;
     }
     // Read before anything takes time.
     let scripts = Scripts::read(&arguments.gates.gate_faults, arguments.gates.gate_seed)?;
@@ -161,7 +168,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         if let Some(gates) = &stack.gates {
             gates.inject(&scripts);
         }
-        announce(&stack, &ready, arguments.json);
+        announce(&stack, &ready, arguments.ending.json);
         Err::<ExitCode, CommandError>(stack.ended().await.into())
     };
     let ended = tokio::select! {
