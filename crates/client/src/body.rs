@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 use signpost_txmgr::request::{Message, Refused};
 use signpost_txmgr::units::RequestId;
 
+/// Before a pool's name, where a request names its account.
+const POOL: &str = "pool:";
+
 /// A message's body. Made by [`crate::Request::build`] or from JSON of your own.
 ///
 /// `Debug` gives the length of the text, never the text: it may hold calldata, or what looks like a secret.
@@ -30,7 +33,10 @@ impl Body {
         let text = text.into();
         let json: Value = serde_json::from_str(&text).unwrap_or_default();
         let field = |name| json.get(name).and_then(Value::as_str).filter(|found| !found.is_empty()).map(str::to_owned);
-        let (id, group) = (field("requestId"), field("account"));
+        let (id, account) = (field("requestId"), field("account"));
+        // One group for a pool would pass its requests on one batch at a time, as if it were one account.
+        let is_pool = |account: &String| account.starts_with(POOL);
+        let group = if account.as_ref().is_some_and(is_pool) { id.clone() } else { account };
         Self { text, id, group }
     }
 

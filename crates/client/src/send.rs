@@ -2,6 +2,7 @@
 //!
 //! On a FIFO queue the message group is the account as the body names it (`-` where it names none: then
 //! only one is registered), so that requests of one account are accepted in the order they were sent in.
+//! For a pool it is the request's id: there is no order to keep, and one group would be one lane's pace.
 //! The deduplication id is the hash of the body: SQS drops a copy that comes within five minutes, the
 //! request id guards for as long as the record is kept. A request that was refused and is sent again
 //! unchanged within these five minutes is therefore dropped too.

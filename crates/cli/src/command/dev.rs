@@ -286,8 +286,13 @@ fn policy(names: &[String]) -> String {
         )
     });
     let title = "# The rules of the local stack's accounts. A worker reads them when it starts.\n".to_owned();
-    std::iter::once(title).chain(rules).collect()
+    let members: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    let pool = format!("\n[pool.{POOL}]\naccounts = [{}]\n", members.join(", "));
+    std::iter::once(title).chain(rules).chain([pool]).collect()
 }
+
+/// The pool of all accounts that the local stack begins with.
+pub const POOL: &str = "all";
 
 /// The recipient the local policy forbids, to see what a refusal looks like.
 pub const DENIED: &str = "0x000000000000000000000000000000000000dead";

@@ -68,7 +68,7 @@ async fn a_call_that_sqs_refuses_left_nothing_behind() {
 
 #[tokio::test]
 async fn on_a_fifo_queue_the_account_is_the_group_and_the_body_its_own_copy() {
-    let script = Script::new([all_taken(4), all_taken(1)]);
+    let script = Script::new([all_taken(5), all_taken(1)]);
     let id = "r-0".parse().unwrap();
     let same = r#"{"requestId":"r-0","account":"hot"}"#;
     let bodies = [
@@ -76,13 +76,15 @@ async fn on_a_fifo_queue_the_account_is_the_group_and_the_body_its_own_copy() {
         Body::unchecked(same),
         Body::unchecked(r#"{"requestId":"r-1"}"#),
         Body::cancel(&id).in_group("hot"),
+        Body::unchecked(r#"{"requestId":"r-2","account":"pool:payouts"}"#),
     ];
     script.client("signing.fifo").send_all(&bodies).await;
     script.client("signing").send(&bodies[0]).await.unwrap();
     let asked = script.asked();
     let entry = |call: usize, at: usize, name: &str| asked[call]["Entries"][at][name].clone();
-    let groups: Vec<Value> = (0..4).map(|at| entry(0, at, "MessageGroupId")).collect();
-    assert_eq!(groups, ["hot", "hot", "-", "hot"]);
+    let groups: Vec<Value> = (0..5).map(|at| entry(0, at, "MessageGroupId")).collect();
+    // No order within a pool: each of its requests is a group of its own.
+    assert_eq!(groups, ["hot", "hot", "-", "hot", "r-2"]);
     assert_eq!(entry(0, 0, "MessageDeduplicationId"), entry(0, 1, "MessageDeduplicationId"));
     assert_ne!(entry(0, 0, "MessageDeduplicationId"), entry(0, 2, "MessageDeduplicationId"));
     // A standard queue takes neither.

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use signpost_txmgr::ports::Store as _;
 
-use super::{CommandError, ConfigOption, Session};
+use super::{CommandError, ConfigOption, Session, dev};
 use crate::stack::servers::Rpc;
 use crate::terminal::{remark, say};
 use crate::world;
@@ -35,6 +35,7 @@ const EXAMPLES: &str = "\
 Examples:
   signpost bench --local --count 500 --rate 40
   signpost bench --local --accounts 1,3,10 --clients 100 --count 1000 --plot accounts.svg
+  signpost bench --local --accounts 1,3,10 --pool --clients 100 --count 1000
   signpost bench --local --rate 10,20,40,80 --plot load.svg
   signpost bench --local --rate 20 --count-calls --json | jq .callsPerRequest
   signpost bench --local --rate 10 --count 18000 --plot soak.svg
@@ -52,12 +53,8 @@ transactions, which cost what transactions cost.";
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigOption,
-    /// Start a local stack for it
-    #[arg(long, conflicts_with = "config")]
-    local: bool,
-    /// With --local: how many accounts; several numbers make several runs
-    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1", requires = "local")]
-    accounts: Vec<usize>,
+    #[command(flatten)]
+    stack: StackOptions,
     /// Without --local: an account to load; may be repeated; else every registered one
     #[arg(long, value_name = "NAME", conflicts_with = "local")]
     account: Vec<String>,
@@ -76,9 +73,6 @@ pub struct Arguments {
     /// Recipient; calldata is ignored by an address without code
     #[arg(long, value_name = "ADDRESS", default_value = "0x00000000000000000000000000000000000000aa")]
     to: String,
-    /// With --local: count the stages' calls to AWS, and their bytes
-    #[arg(long, requires = "local")]
-    count_calls: bool,
     /// One JSON object per run
     #[arg(long)]
     json: bool,
@@ -87,13 +81,30 @@ pub struct Arguments {
     plot: Option<PathBuf>,
 }
 
+// A stack of its own.
+#[derive(Debug, clap::Args)]
+struct StackOptions {
+    /// Start a local stack for it
+    #[arg(long, conflicts_with = "config")]
+    local: bool,
+    /// With --local: how many accounts; several numbers make several runs
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1", requires = "local")]
+    accounts: Vec<usize>,
+    /// With --local: leave it to Signpost which account takes which request, by asking a pool of them
+    #[arg(long, requires = "local")]
+    pool: bool,
+    /// With --local: count the stages' calls to AWS, and their bytes
+    #[arg(long, requires = "local")]
+    count_calls: bool,
+}
+
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let loads = loads(&arguments)?;
     let mut reports = Vec::new();
-    if arguments.local {
-        for accounts in &arguments.accounts {
-            let local = Box::pin(Local::start(*accounts, arguments.count_calls)).await?;
+    if arguments.stack.local {
+        for accounts in &arguments.stack.accounts {
+            let local = Box::pin(Local::start(*accounts, arguments.stack.count_calls)).await?;
             for load in &loads {
                 let measured = local_run(&local, *load, &arguments).await;
                 if measured.is_err() {
@@ -125,7 +136,7 @@ fn loads(arguments: &Arguments) -> Result<Vec<Load>, CommandError> {
     if arguments.rate.iter().any(|rate| !rate.is_finite() || *rate <= 0.0 || *rate > 10_000.0) {
         return wrong("--rate is above 0 and at most 10000 requests a second");
     }
-    if arguments.clients.iter().chain(&arguments.accounts).chain([&arguments.count]).any(|number| *number == 0) {
+    if arguments.clients.iter().chain(&arguments.stack.accounts).chain([&arguments.count]).any(|number| *number == 0) {
         return wrong("--clients, --accounts and --count are 1 at least");
     }
     let open = arguments.rate.iter().map(|rate| Load::Open { per_second: *rate });
@@ -148,7 +159,7 @@ async fn names(session: &Session, asked: &[String]) -> Result<Vec<String>, Comma
 async fn local_run(local: &Local, load: Load, arguments: &Arguments) -> Result<Report, CommandError> {
     let (before, calls_before) = (local.costs(), local.calls());
     let mut memory = Memory::default();
-    let names = local.names();
+    let names = if arguments.stack.pool { vec![format!("pool:{}", dev::POOL)] } else { local.names() };
     let measured = tokio::select! {
         measured = measure(local.session(), load, &names, arguments) => measured,
         never = watch_memory(local, &mut memory) => match never {},
