@@ -273,6 +273,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                     at,
                     id: request.id,
                     account: head.account,
+                    is_pooled: matches!(request.account, Some(AccountRef::Pool(_))),
                     accepted,
                     sender: delivery.sender.clone(),
                     trace: trace::kept(&span, delivery.trace.as_deref()),

@@ -3,9 +3,14 @@
 #![allow(missing_docs, reason = "a test binary has no reader of its documentation")]
 #![expect(clippy::unwrap_used, reason = "a test may end at the first surprise")]
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
 use futures_util::FutureExt as _;
 use signpost_txmgr::account::Head;
-use signpost_txmgr::fake::{Gate, Journal, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock};
+use signpost_txmgr::fake::{
+    Fate, Gate, Journal, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, Weather,
+};
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::Stored;
@@ -31,6 +36,11 @@ fn world() -> World {
 
 /// A signer with this policy.
 fn world_with(policy: &str) -> World {
+    world_behind(policy, |_| Gate::default())
+}
+
+/// The same, whose calls of the store pass this gate.
+fn world_behind(policy: &str, gate_of: impl FnOnce(&MemoryStore) -> Gate) -> World {
     let (gate, journal) = (Gate::default(), Journal::default());
     let keys = MemoryKeys::new(gate.clone(), journal.clone());
     let store = MemoryStore::new(gate.clone(), journal.clone());
@@ -50,7 +60,7 @@ fn world_with(policy: &str) -> World {
         retention_ms: 1,
         sign_concurrency: 4,
     };
-    let signer = Signer::new(store.clone(), keys.clone(), queues, topic.clone(), config);
+    let signer = Signer::new(store.behind(gate_of(&store)), keys.clone(), queues, topic.clone(), config);
     World { signer, store, keys, topic }
 }
 
@@ -146,4 +156,74 @@ fn an_id_that_is_left_out_is_not_taken_by_other_contents_of_the_same_batch() {
     assert_eq!(told(&world, "a"), Err("spendLimitReached".to_owned()), "the first has its answer");
     world.signer.handle(&batch[2..], NOW).now_or_never().unwrap();
     assert_eq!(told(&world, "a"), Ok(1), "then the other is a request of its own");
+}
+
+const POOLED: &str =
+    "[default]\nmax_gas_price_wei = 9\ngas_price_wei = 9\n[pool.both]\naccounts = [\"one\", \"two\"]\n";
+
+/// Pauses an account while its slot is being reserved.
+#[derive(Debug)]
+struct PausedMeanwhile(MemoryStore, AccountKey);
+
+impl Weather for PausedMeanwhile {
+    fn fate(&self, operation: &'static str) -> Fate {
+        if operation == "TransactWriteItems" {
+            self.0.set_paused(&self.1, true).now_or_never().unwrap().unwrap();
+        }
+        Fate::Pass
+    }
+}
+
+/// Handles a batch in a world whose calls yield.
+fn handle(world: &World, batch: &[Delivery]) -> Vec<Disposition> {
+    let mut handling = pin!(world.signer.handle(batch, NOW));
+    let mut context = Context::from_waker(Waker::noop());
+    for _ in 0..1_000 {
+        if let Poll::Ready(dispositions) = handling.as_mut().poll(&mut context) {
+            return dispositions;
+        }
+    }
+    panic!("a batch takes a few calls")
+}
+
+fn account_of(world: &World, id: &str) -> AccountKey {
+    let Some(Stored::Record(record)) = world.store.stored(&id.parse().unwrap()) else { panic!("{id} has no slot") };
+    record.account
+}
+
+#[test]
+fn a_request_whose_account_of_a_pool_is_paused_meanwhile_is_not_refused_and_goes_to_another() {
+    let batch = [transfer(0, "r-1", "pool:both")];
+    let calm = world_with(POOLED);
+    assert_eq!(handle(&calm, &batch), [Disposition::Done]);
+    let first = account_of(&calm, "r-1");
+
+    let world = world_behind(POOLED, |store| {
+        let meanwhile = PausedMeanwhile(store.clone(), first);
+        Gate::with(std::sync::Arc::new(meanwhile))
+    });
+    assert_eq!(handle(&world, &batch), [Disposition::Retry], "another account is open");
+    assert_eq!(world.topic.copies(), [], "so that it is refused is not said");
+    assert_eq!(handle(&world, &batch), [Disposition::Done]);
+    assert_ne!(account_of(&world, "r-1"), first);
+    assert_eq!(told(&world, "r-1"), Ok(0));
+}
+
+#[test]
+fn a_request_for_a_pool_that_is_paused_is_refused_in_one_account_s_name_whichever_can_pay() {
+    let world = world_with(POOLED);
+    let heads = world.store.accounts().now_or_never().unwrap().unwrap();
+    let set = |unfunded: bool, head: &Head| {
+        world.store.set_paused(&head.account, true).now_or_never().unwrap().unwrap();
+        world.store.set_unfunded(&head.account, unfunded.then_some(NOW)).now_or_never().unwrap().unwrap();
+    };
+    let batch = [transfer(0, "r-1", "pool:both")];
+    for unfunded in [[false, false], [true, false], [false, true], [true, true]] {
+        heads.iter().zip(unfunded).for_each(|(head, unfunded)| set(unfunded, head));
+        assert_eq!(handle(&world, &batch), [Disposition::Done]);
+    }
+    let copies = world.topic.copies();
+    assert_eq!(copies.len(), 4);
+    assert_eq!(copies[0].reason.as_ref().unwrap().code, "accountPaused");
+    assert!(copies.iter().all(|copy| *copy == copies[0]), "{copies:?}");
 }

@@ -133,6 +133,18 @@ fn a_key_used_elsewhere_displaces_truly() {
 }
 
 #[test]
+fn a_request_for_a_pool_keeps_the_account_it_was_reserved_with() {
+    holds("pool", &["reserved", "confirmed"]);
+    holds("pool-lanes", &["reserved", "confirmed"]);
+}
+
+#[test]
+fn a_pool_refuses_only_in_one_name_and_takes_up_what_is_resumed() {
+    holds("pool-paused", &["reserved", "confirmed"]);
+    holds("pool-short", &["reserved", "confirmed"]);
+}
+
+#[test]
 fn every_world_is_among_the_claims() {
     let claimed = [
         "calm",
@@ -158,6 +170,10 @@ fn every_world_is_among_the_claims() {
         "bump-lane",
         "outage",
         "forks",
+        "pool",
+        "pool-paused",
+        "pool-short",
+        "pool-lanes",
     ];
     for world in worlds::all() {
         assert!(claimed.contains(&world.name), "{} is explored by no test", world.name);

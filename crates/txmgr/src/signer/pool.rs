@@ -7,6 +7,8 @@
 //! ## Guarantees
 //! * The choice counts only if the slot is reserved: a request that has a record keeps its account, since
 //!   the reservation is conditional on the request's id and its digest names the pool.
+//! * A request is refused only if every account of its pool was paused when it was chosen. What loses its account
+//!   to a pause after that stays on the queue, and is assigned anew.
 //!
 //! ## Does not guarantee
 //! * Order within a pool. A pool whose accounts all wait for funds takes requests all the same; one whose accounts
@@ -55,8 +57,9 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         };
         let named = self.config.policies.pool(pool)?;
         let registered = named.iter().filter_map(|name| heads.values().find(|head| head.name == *name));
-        // One that waits for funds goes on by itself; one that is paused gives no slot at all.
-        let usable = |head: &Head| (!head.paused, head.unfunded_since.is_none());
+        // One that waits for funds goes on by itself; one that is paused gives no slot at all, whatever it has:
+        // while all are, the request is refused in the same one's name, so that its outcomes are equal.
+        let usable = |head: &Head| (!head.paused, !head.paused && head.unfunded_since.is_none());
         let best = registered.max_by_key(|head| (usable(head), Reverse(rank(&head.name, &request.id))));
         best.ok_or_else(|| {
             let message = format!("`account` pool:{pool} has no account that is registered here");

@@ -22,6 +22,8 @@ pub(super) struct Candidate {
     pub(super) at: usize,
     pub(super) id: RequestId,
     pub(super) account: AccountKey,
+    /// The account is one of a pool's, and another would do.
+    pub(super) is_pooled: bool,
     pub(super) accepted: Accepted,
     pub(super) sender: Option<String>,
     pub(super) trace: Option<String>,
@@ -47,6 +49,8 @@ struct Lane {
     over: BTreeMap<usize, Refused>,
     /// The account is paused or gone.
     closed: bool,
+    /// And was neither when the requests were assigned to it.
+    closed_since: bool,
 }
 
 impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
@@ -98,6 +102,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                     let digest = candidate.accepted.digest;
                     conflicts.push((candidate.at, conflict(candidate.id.clone(), candidate.account, digest, metadata)));
                 }
+                None if lane.closed_since && candidate.is_pooled => batch.retry(&[candidate.at]),
                 None if lane.closed => refusals.push((candidate.at, candidate.refused(paused()))),
                 None => match lane.over.get(&candidate.at) {
                     Some(refused) => refusals.push((candidate.at, candidate.refused(refused.clone()))),
@@ -167,6 +172,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 }
             }
             if lane.closed {
+                lane.closed_since = true;
                 self.find_known(&mut lane, candidates).await;
                 break;
             }

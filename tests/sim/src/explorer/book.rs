@@ -14,13 +14,16 @@ use signpost_txmgr::machine::{Action, ChainSlot, Event, ReceiptView, SlotView, T
 use signpost_txmgr::record::{
     Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Phase, Receipt, Record, SendAnswer, SendClass, Verdict,
 };
+use signpost_txmgr::request::Message;
 use signpost_txmgr::tx::{Fee, Intent, Signature};
 use signpost_txmgr::units::{
     AccountKey, Address, BlockHash, BlockNumber, ChainId, Digest, Gas, Millis, Nonce, TxHash, Wei,
 };
 use signpost_txmgr::wire::OutcomeMessage;
 
+use super::lane::ACCOUNTS;
 use super::ledger::{Seen, Tx};
+use super::mutants::Mutant;
 use super::search::FastHash;
 use super::world::{Act, Class, RecordId, World};
 
@@ -84,6 +87,8 @@ pub struct Facts {
     pub request: u8,
     /// What it asks for.
     pub content: u8,
+    /// The account of its slot: its place among the pool's.
+    pub account: u8,
     /// Its slot.
     pub nonce: u8,
     /// Its attempts.
@@ -120,6 +125,7 @@ pub struct Book {
     asks: bool,
     cheap_cancels: bool,
     reverting: [bool; 4],
+    digests: [[Digest; ACCOUNTS]; 4],
     records: Vec<(Record, Facts)>,
     outcomes: Vec<OutcomeMessage>,
     applied: HashMap<(RecordId, Happening), Result<RecordId, String>, FastHash>,
@@ -129,7 +135,7 @@ pub struct Book {
 impl Book {
     /// An empty book for a world.
     #[must_use]
-    pub fn new(world: &World) -> Self {
+    pub fn new(world: &World, mutant: Option<Mutant>) -> Self {
         let mut reverting = [false; 4];
         for ask in &world.messages {
             reverting[usize::from(ask.content)] |= ask.reverts;
@@ -140,6 +146,7 @@ impl Book {
             asks: world.asks,
             cheap_cancels: world.cheap_cancels,
             reverting,
+            digests: digests(world.accounts > 1 && mutant != Some(Mutant::DigestOfAssigned)),
             records: Vec::new(),
             outcomes: Vec::new(),
             applied: HashMap::default(),
@@ -164,12 +171,19 @@ impl Book {
         self.records.iter().map(|(record, _)| record)
     }
 
+    /// The digest of a request with these contents that is assigned to this account.
+    #[must_use]
+    pub fn digest(&self, content: u8, account: u8) -> Digest {
+        self.digests[usize::from(content)][usize::from(account)]
+    }
+
     /// A record as a reservation writes it.
-    pub fn reserved(&mut self, request: u8, content: u8, nonce: u8) -> RecordId {
-        let account = AccountKey { chain_id: ChainId(97), address: Address([0xaa; 20]) };
+    pub fn reserved(&mut self, request: u8, content: u8, account: u8, nonce: u8) -> RecordId {
+        let digest = self.digest(content, account);
+        let account = key(account);
         let record = Record {
             request_id: format!("request-{request}").parse().unwrap(),
-            digest: Digest([content; 32]),
+            digest,
             version: 1,
             account,
             name: "lane".parse().unwrap(),
@@ -333,7 +347,8 @@ impl Book {
         Facts {
             version: record.version,
             request: record.request_id.as_str().bytes().last().unwrap() - b'0',
-            content: record.digest.0[0],
+            content: record.intent.value.to_string().parse().unwrap(),
+            account: record.account.address.0[0] - key(0).address.0[0],
             nonce: record.nonce.0 as u8,
             attempts: record.attempts.iter().map(|attempt| tx_of(&attempt.tx_hash)).collect(),
             sent: mined || answers.last().is_some_and(Option::is_some),
@@ -358,6 +373,28 @@ impl Book {
         });
         at as u16 + 1
     }
+}
+
+/// The account of a place in the pool.
+fn key(account: u8) -> AccountKey {
+    AccountKey { chain_id: ChainId(97), address: Address([0xaa + account; 20]) }
+}
+
+/// What the real request says its digest is, by contents and account; of requests for a pool, or for the account.
+fn digests(pooled: bool) -> [[Digest; ACCOUNTS]; 4] {
+    let digest = |content: usize, account: usize| {
+        let key = key(account as u8);
+        let named = if pooled { "pool:both".to_owned() } else { key.to_string() };
+        let to = Address([0xbb; 20]);
+        let body = format!(
+            r#"{{"requestId":"request","account":"{named}","to":"{to}","value":"{content}","data":"0x","gas":21000}}"#
+        );
+        match Message::parse(&body) {
+            Ok(Message::Sign(request)) => request.digest(&key),
+            Ok(Message::Cancel(_)) | Err(_) => unreachable!("it is a request: {body}"),
+        }
+    };
+    std::array::from_fn(|content| std::array::from_fn(|account| digest(content, account)))
 }
 
 /// The price of a level: the least legal bump over the one before.

@@ -1,8 +1,8 @@
 //! The invariants of the design, as questions to one state. Nothing here looks at how a driver works,
 //! only at what is in the tables, on the queues, at the nodes and on the topic.
 //!
-//! I6 and I11 are also judged at the write and the publication themselves (see [`super::moves`]); I10
-//! needs real signatures and I14 a pause: both are the simulation's. `head-only` is no invariant but the
+//! I6, I8, I11 and I14 are also judged at the write and the publication themselves (see [`super::moves`]);
+//! I10 needs real signatures, and is the simulation's, as is that a paused account signs nothing. `head-only` is no invariant but the
 //! rule that only the lane's head is bumped, judged when the signer is asked: a bump above an unmined slot
 //! costs more and mines nothing sooner, and breaks nothing else.
 //!
@@ -13,8 +13,9 @@ use std::fmt;
 use signpost_txmgr::record::AttemptKind;
 
 use super::book::{Book, Facts};
+use super::lane::NONCES;
 use super::ledger::Tx;
-use super::world::{Ask, Broadcaster, BroadcasterStep, Delivery, Item, NONCES, SignerStep, State, World};
+use super::world::{Ask, Broadcaster, BroadcasterStep, Delivery, Item, SignerStep, State, World};
 
 /// A broken invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +43,8 @@ impl fmt::Display for Broken {
 /// The first broken invariant of a state.
 #[must_use]
 pub fn check(world: &World, book: &Book, state: &State) -> Option<Broken> {
-    slots(book, state)
+    assignments(book, state)
+        .or_else(|| (0..world.accounts as u8).find_map(|account| slots(book, state, account)))
         .or_else(|| transactions(book, state))
         .or_else(|| outcomes(book, state))
         .or_else(|| messages(world, book, state))
@@ -51,7 +53,7 @@ pub fn check(world: &World, book: &Book, state: &State) -> Option<Broken> {
 /// Everything is done: each message has its one outcome, and nobody has anything in hand.
 #[must_use]
 pub fn is_finished(world: &World, book: &Book, state: &State) -> bool {
-    state.next_nonce == state.lowest_open
+    state.lanes.iter().all(|lane| lane.next_nonce == lane.lowest_open)
         && state.signers.iter().all(|signer| signer.step == SignerStep::Idle)
         && state.broadcasters.iter().all(is_idle)
         && state.records().all(|record| {
@@ -81,24 +83,48 @@ fn is_answered(book: &Book, state: &State, at: usize, ask: Ask) -> bool {
     }
 }
 
-/// I1 and I4: the lane.
-fn slots(book: &Book, state: &State) -> Option<Broken> {
+/// I8 for a pool: a request is one account's, the one it was reserved with first.
+fn assignments(book: &Book, state: &State) -> Option<Broken> {
+    for facts in state.records().map(|record| book.facts(record)) {
+        let Facts { request, content, account, .. } = *facts;
+        if state.assigned[usize::from(request)] != account + 1 {
+            return Some(Broken::new("I8", format!("the account of request {request} has changed")));
+        }
+        let elsewhere = state.lanes.iter().enumerate().filter(|(at, _)| *at != usize::from(account));
+        for (at, lane) in elsewhere {
+            if lane.slots.contains(&(request + 1)) {
+                return Some(Broken::new("I8", format!("request {request} has a slot with account {at} too")));
+            }
+            if lane.signed.iter().any(|contents| contents >> content & 1 == 1) {
+                let what =
+                    format!("request {request} is signed with the key of account {at}, and is account {account}'s");
+                return Some(Broken::new("I8", what));
+            }
+        }
+    }
+    None
+}
+
+/// I1 and I4: an account's lane.
+fn slots(book: &Book, state: &State, account: u8) -> Option<Broken> {
+    let lane = state.lane(account);
     for nonce in 0..NONCES as u8 {
-        let slot = state.slots[usize::from(nonce)];
-        let skipped = state.skipped >> nonce & 1 == 1;
-        if skipped && !state.chain.find(|tx| tx.nonce() == nonce).is_some_and(|seen| seen.tx.is_foreign()) {
+        let slot = lane.slots[usize::from(nonce)];
+        let skipped = lane.skipped >> nonce & 1 == 1;
+        let record = state.record_at(account, nonce).map(|id| book.facts(id));
+        if skipped && !state.chain.find(|tx| tx.is_at(account, nonce)).is_some_and(|seen| seen.tx.is_foreign()) {
             return Some(Broken::new("I4", format!("nonce {nonce} is left out, and nobody else used it")));
         }
-        if (nonce < state.next_nonce) != (slot != 0 || skipped) {
-            return Some(Broken::new("I4", format!("next nonce is {}, slot {nonce} is {slot}", state.next_nonce)));
+        if (nonce < lane.next_nonce) != (slot != 0 || skipped) {
+            return Some(Broken::new("I4", format!("next nonce is {}, slot {nonce} is {slot}", lane.next_nonce)));
         }
-        if state.signed[usize::from(nonce)].count_ones() > 1 {
+        if lane.signed[usize::from(nonce)].count_ones() > 1 {
             return Some(Broken::new("I1", format!("two requests are signed for nonce {nonce}")));
         }
-        if slot != 0 && state.record_at(nonce).is_none_or(|id| book.facts(id).nonce != nonce) {
+        if slot != 0 && record.is_none_or(|facts| facts.nonce != nonce || facts.account != account) {
             return Some(Broken::new("I1", format!("slot {nonce} and its request do not name each other")));
         }
-        if nonce < state.lowest_open && !skipped && state.record_at(nonce).is_none_or(|id| !book.facts(id).closed) {
+        if nonce < lane.lowest_open && !skipped && record.is_none_or(|facts| !facts.closed) {
             return Some(Broken::new("I12", format!("slot {nonce} is left behind and not closed")));
         }
     }
@@ -108,21 +134,21 @@ fn slots(book: &Book, state: &State) -> Option<Broken> {
 /// I2, I3 and I5: what nodes hold, and what is mined.
 fn transactions(book: &Book, state: &State) -> Option<Broken> {
     let mined = || state.chain.blocks().iter().map(|block| block.tx).filter(|tx| tx.is_some());
-    let held = || state.pool.iter().chain(&state.other).copied();
+    let held = || state.lanes.iter().flat_map(|lane| lane.pool.iter().chain(&lane.other)).copied();
     for tx in held().filter(|tx| tx.is_some()).chain(mined()).filter(|tx| !tx.is_foreign()) {
         let stored = state.records().find(|record| book.facts(*record).attempts.contains(&tx));
         let Some(record) = stored else {
             return Some(Broken::new("I3", format!("a node has {tx:?}, which is not stored")));
         };
-        let Facts { content, nonce, .. } = *book.facts(record);
-        if tx.content() != content || tx.nonce() != nonce {
+        let Facts { content, account, nonce, .. } = *book.facts(record);
+        if tx.content() != content || !tx.is_at(account, nonce) {
             return Some(Broken::new("I2", format!("{tx:?} is not what request asks for at nonce {nonce}")));
         }
     }
     let executes = |tx: Tx| !tx.is_foreign() && tx.kind() == AttemptKind::Execute;
     for (at, tx) in mined().enumerate() {
         let twice = |other: Tx| {
-            other.nonce() == tx.nonce() || executes(tx) && executes(other) && other.content() == tx.content()
+            other.is_at(tx.account(), tx.nonce()) || executes(tx) && executes(other) && other.content() == tx.content()
         };
         if mined().skip(at + 1).any(twice) {
             return Some(Broken::new("I5", format!("{tx:?} is mined, and its nonce or its request once more")));
@@ -134,7 +160,7 @@ fn transactions(book: &Book, state: &State) -> Option<Broken> {
 /// I6 and G3: a decided outcome is what the chain says, now and for good.
 fn outcomes(book: &Book, state: &State) -> Option<Broken> {
     for facts in state.records().map(|record| book.facts(record)).filter(|facts| facts.outcome != 0) {
-        let on_chain = state.chain.find(|tx| tx.nonce() == facts.nonce);
+        let on_chain = state.chain.find(|tx| tx.is_at(facts.account, facts.nonce));
         let told = match facts.receipt {
             Some(receipt) => on_chain == Some(receipt),
             None => on_chain.is_some_and(|seen| seen.tx.is_foreign()),
@@ -168,7 +194,8 @@ fn messages(world: &World, book: &Book, state: &State) -> Option<Broken> {
             }
             continue;
         }
-        let is_signed = state.signed.iter().any(|contents| contents >> ask.content & 1 == 1);
+        let signed = state.lanes.iter().flat_map(|lane| lane.signed);
+        let is_signed = signed.into_iter().any(|contents| contents >> ask.content & 1 == 1);
         let wanted =
             world.messages.iter().any(|other| !other.cancels && other.content == ask.content && !other.refused);
         if is_signed && !wanted {
@@ -187,7 +214,8 @@ fn messages(world: &World, book: &Book, state: &State) -> Option<Broken> {
             let Some(facts) = facts else {
                 return Some(Broken::new("I13", format!("message {at} is acknowledged, and nothing is stored")));
             };
-            if facts.attempts.is_empty() && facts.outcome == 0 {
+            // What is reserved with a paused account is asked for again when that is resumed.
+            if facts.attempts.is_empty() && facts.outcome == 0 && world.faults.pauses == 0 {
                 return Some(Broken::new("I13", format!("message {at} is acknowledged, and no signature is stored")));
             }
             if facts.content != ask.content {

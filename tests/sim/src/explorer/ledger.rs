@@ -1,6 +1,6 @@
 //! The chain of the small world: transactions in 16 bits, blocks, and what a node tells of them.
 //!
-//! Read next: [`super::world`].
+//! Read next: [`super::lane`].
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ use signpost_txmgr::record::AttemptKind;
 /// Most blocks.
 pub const BLOCKS: usize = 6;
 
-/// A signed transaction in 16 bits: content, nonce, attempt, kind, and a salt that tells two signatures
-/// of the same apart. Its hash is these bits.
+/// A signed transaction in 16 bits: account, content, nonce, attempt, kind, and a salt that tells two
+/// signatures of the same apart. Its hash is these bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tx(pub u16);
 
@@ -19,7 +19,7 @@ pub struct Tx(pub u16);
 pub struct Block {
     /// After how many reorgs it was made.
     pub fork: u8,
-    /// The one transaction of the account in it, if any.
+    /// The one transaction of ours in it, if any.
     pub tx: Tx,
 }
 
@@ -54,17 +54,17 @@ impl Tx {
 
     /// One of ours.
     #[must_use]
-    pub fn ours(content: u8, nonce: u8, number: u8, kind: AttemptKind, salt: u8) -> Self {
-        assert!(content < 4 && nonce < 4 && number < 8 && salt < Self::SALTS, "the world is small");
+    pub fn ours(content: u8, account: u8, nonce: u8, number: u8, kind: AttemptKind, salt: u8) -> Self {
+        assert!(content < 4 && account < 2 && nonce < 4 && number < 8 && salt < Self::SALTS, "the world is small");
         let cancel = u16::from(kind == AttemptKind::Cancel);
         let bits = u16::from(content) | u16::from(nonce) << 2 | u16::from(number) << 4 | cancel << 7;
-        Self(0x8000 | bits | u16::from(salt) << 8)
+        Self(0x8000 | bits | u16::from(salt) << 8 | u16::from(account) << 11)
     }
 
     /// One that was signed elsewhere.
     #[must_use]
-    pub fn foreign(nonce: u8) -> Self {
-        Self(0x8000 | Self::FOREIGN | u16::from(nonce) << 2)
+    pub fn foreign(account: u8, nonce: u8) -> Self {
+        Self(0x8000 | Self::FOREIGN | u16::from(nonce) << 2 | u16::from(account) << 11)
     }
 
     /// It was signed elsewhere.
@@ -83,6 +83,18 @@ impl Tx {
     #[must_use]
     pub fn content(self) -> u8 {
         (self.0 & 3) as u8
+    }
+
+    /// The account that signed it.
+    #[must_use]
+    pub fn account(self) -> u8 {
+        (self.0 >> 11 & 1) as u8
+    }
+
+    /// It is of this account and nonce.
+    #[must_use]
+    pub fn is_at(self, account: u8, nonce: u8) -> bool {
+        self.account() == account && self.nonce() == nonce
     }
 
     /// Its nonce.
@@ -125,16 +137,16 @@ impl Chain {
         &self.blocks[..usize::from(self.height)]
     }
 
-    /// The account's transaction count at the newest block.
+    /// An account's transaction count at the newest block.
     #[must_use]
-    pub fn latest_nonce(&self) -> u8 {
-        self.blocks().iter().filter(|block| block.tx.is_some()).count() as u8
+    pub fn latest_nonce(&self, account: u8) -> u8 {
+        count(self.blocks(), account)
     }
 
-    /// The account's transaction count at the finalized block.
+    /// An account's transaction count at the finalized block.
     #[must_use]
-    pub fn finalized_nonce(&self) -> u8 {
-        self.blocks()[..usize::from(self.finalized)].iter().filter(|block| block.tx.is_some()).count() as u8
+    pub fn finalized_nonce(&self, account: u8) -> u8 {
+        count(&self.blocks()[..usize::from(self.finalized)], account)
     }
 
     /// Where a transaction is.
@@ -152,6 +164,10 @@ impl Chain {
     }
 }
 
+fn count(blocks: &[Block], account: u8) -> u8 {
+    blocks.iter().filter(|block| block.tx.is_some() && block.tx.account() == account).count() as u8
+}
+
 impl fmt::Debug for Tx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.is_some() {
@@ -162,7 +178,8 @@ impl fmt::Debug for Tx {
         }
         let cancel = if self.kind() == AttemptKind::Cancel { "cancel " } else { "" };
         let content = char::from(b'A' + self.content());
-        write!(f, "{cancel}tx {content}{}.{}.{}", self.nonce(), self.number(), self.salt())
+        let whose = if self.account() == 0 { "" } else { " of the second account" };
+        write!(f, "{cancel}tx {content}{}.{}.{}{whose}", self.nonce(), self.number(), self.salt())
     }
 }
 

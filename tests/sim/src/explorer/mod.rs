@@ -10,7 +10,7 @@
 //! It does not follow a driver's code (that is the simulation's part), and knows no clock: whether a
 //! wait is over is a choice, and both are taken.
 //!
-//! Read in this order: [`ledger`], [`world`], [`worlds`], [`book`], [`moves`], [`check`], [`search`], [`mutants`].
+//! Read in this order: [`ledger`], [`lane`], [`world`], [`worlds`], [`book`], [`moves`], [`check`], [`search`], [`mutants`].
 
 #![allow(
     clippy::unwrap_used,
@@ -24,6 +24,7 @@
 
 pub mod book;
 pub mod check;
+pub mod lane;
 pub mod ledger;
 pub mod moves;
 pub mod mutants;

@@ -51,11 +51,23 @@ pub enum Mutant {
     BumpOfNonHead,
     /// The lane takes up the chain's count though a slot is open.
     FastForwardOverOpenSlot,
+    /// A request for a pool that comes again gets a slot with whichever account it is assigned to now.
+    ReassignedOnRepeat,
+    /// A request for a pool is signed by the account it is assigned to now, not by the one in its record.
+    SignedByAssigned,
+    /// The digest of a request for a pool is taken over the account it is assigned to.
+    DigestOfAssigned,
+    /// A reservation looks at the nonce of the head and not at the pause.
+    ReservedWhilePaused,
+    /// A request for a pool is refused in the name of an account that was paused after it was chosen.
+    RefusedByLostRace,
+    /// While all accounts of a pool are paused, one that could pay is chosen for the refusal.
+    RefusedByFunds,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 27] = [
         Self::NonceHandedOn,
         Self::SendBeforeStore,
         Self::OutcomeAtMined,
@@ -77,6 +89,12 @@ impl Mutant {
         Self::BumpSentBeforeStored,
         Self::BumpOfNonHead,
         Self::FastForwardOverOpenSlot,
+        Self::ReassignedOnRepeat,
+        Self::SignedByAssigned,
+        Self::DigestOfAssigned,
+        Self::ReservedWhilePaused,
+        Self::RefusedByLostRace,
+        Self::RefusedByFunds,
     ];
 
     /// Its name on the command line.
@@ -104,6 +122,12 @@ impl Mutant {
             Self::BumpSentBeforeStored => "bump-sent-before-stored",
             Self::BumpOfNonHead => "bump-of-non-head",
             Self::FastForwardOverOpenSlot => "fast-forward-over-open-slot",
+            Self::ReassignedOnRepeat => "reassigned-on-repeat",
+            Self::SignedByAssigned => "signed-by-assigned",
+            Self::DigestOfAssigned => "digest-of-assigned",
+            Self::ReservedWhilePaused => "reserved-while-paused",
+            Self::RefusedByLostRace => "refused-by-lost-race",
+            Self::RefusedByFunds => "refused-by-funds",
         }
     }
 
@@ -125,6 +149,9 @@ impl Mutant {
             Self::BumpSentBeforeStored => "bumps",
             Self::BumpOfNonHead => "bump-lane",
             Self::FastForwardOverOpenSlot => "foreign",
+            Self::ReassignedOnRepeat | Self::SignedByAssigned | Self::DigestOfAssigned => "pool",
+            Self::ReservedWhilePaused | Self::RefusedByLostRace => "pool-paused",
+            Self::RefusedByFunds => "pool-short",
             Self::AckBeforePublish | Self::ConflictAsSame | Self::RejectionDatedByDelivery => "conflict",
             Self::NonceHandedOn | Self::SendBeforeStore | Self::CounterApart | Self::AckBeforeStore => "base",
         }
@@ -148,9 +175,13 @@ impl Mutant {
             | Self::RejectionStartsOver
             | Self::CancelRefusedAsRequest
             | Self::FastForwardOverOpenSlot => "I12",
-            Self::ConflictAsSame => "I8",
+            Self::ConflictAsSame | Self::ReassignedOnRepeat | Self::SignedByAssigned | Self::DigestOfAssigned => "I8",
+            Self::ReservedWhilePaused => "I14",
             Self::AckBeforeStore => "I13",
-            Self::RejectionDatedByDelivery | Self::RejectionsShareAnEvent => "I11",
+            Self::RejectionDatedByDelivery
+            | Self::RejectionsShareAnEvent
+            | Self::RefusedByLostRace
+            | Self::RefusedByFunds => "I11",
         }
     }
 }
@@ -162,9 +193,10 @@ impl Mutant {
         match self {
             Self::CounterApart | Self::AckBeforeStore => 3,
             Self::CancelRefusedAsRequest => 4,
-            Self::SendBeforeStore => 5,
-            Self::AckBeforePublish | Self::RejectionStartsOver => 9,
+            Self::SendBeforeStore | Self::ReservedWhilePaused => 5,
+            Self::AckBeforePublish | Self::RejectionStartsOver | Self::ReassignedOnRepeat => 9,
             Self::ConflictAsSame => 10,
+            Self::SignedByAssigned | Self::DigestOfAssigned => 11,
             Self::RejectionDatedByDelivery => 12,
             Self::NonceHandedOn => 13,
             Self::OutcomeAtMined
@@ -172,11 +204,12 @@ impl Mutant {
             | Self::RejectionsShareAnEvent
             | Self::CancelHandsNonceOn => 14,
             Self::FinalityByHighWaterMark | Self::DisplacedWithoutProof | Self::FastForwardOverOpenSlot => 15,
-            Self::BumpSentBeforeStored => 17,
+            Self::BumpSentBeforeStored | Self::RefusedByLostRace => 17,
             Self::DisplacedByHighWaterMark => 18,
             Self::MarkBeforePublish => 19,
             Self::BumpOfNonHead => 22,
             Self::CancelledWhenSent => 24,
+            Self::RefusedByFunds => 16,
         }
     }
 }

@@ -9,6 +9,7 @@
 use signpost_txmgr::record::{AttemptKind, SendClass};
 
 use super::book::Facts;
+use super::lane::{ACCOUNTS, Claim, Lane};
 use super::ledger::{Chain, Seen, Tx};
 
 /// Most messages of a world.
@@ -17,8 +18,6 @@ pub const MESSAGES: usize = 3;
 pub const REQUESTS: usize = 2;
 /// Most workers of one kind.
 pub const WORKERS: usize = 2;
-/// Nonces that can be reserved, mined and handed on.
-pub const NONCES: usize = 3;
 
 /// What there is, and which faults may happen how often.
 #[derive(Debug, Clone)]
@@ -29,6 +28,8 @@ pub struct World {
     pub about: &'static str,
     /// The messages on the signing queue.
     pub messages: Vec<Ask>,
+    /// The accounts the requests may go to, at most [`ACCOUNTS`]: the one they name, or a pool's.
+    pub accounts: usize,
     /// Signers, at most [`WORKERS`].
     pub signers: usize,
     /// Broadcasters, at most [`WORKERS`].
@@ -89,6 +90,10 @@ pub struct Faults {
     pub outages: u8,
     /// A node tells the counts, and no receipt.
     pub null_receipts: u8,
+    /// An operator pauses an account; he resumes it when he likes.
+    pub pauses: u8,
+    /// An account cannot pay, until it is given funds.
+    pub shortages: u8,
 }
 
 /// One moment.
@@ -106,16 +111,8 @@ pub struct State {
     pub broadcasters: [Broadcaster; WORKERS],
     /// The requests table.
     pub table: [Item; REQUESTS],
-    /// The head: the nonce the next reservation gets.
-    pub next_nonce: u8,
-    /// The head: the lowest slot not left behind.
-    pub lowest_open: u8,
-    /// The slots: request id and 1, or 0.
-    pub slots: [u8; NONCES],
-    /// What the nodes hold unmined, by nonce.
-    pub pool: [Tx; NONCES],
-    /// What a second node still holds, that nobody sends to any more.
-    pub other: [Tx; NONCES],
+    /// The accounts' lanes.
+    pub lanes: [Lane; ACCOUNTS],
     /// The chain.
     pub chain: Chain,
     /// The chain as it was before the last reorg: what a stale node still believes. Kept only where such
@@ -125,12 +122,10 @@ pub struct State {
     pub fork: u8,
     /// Faults that may still happen.
     pub faults: Faults,
-    /// For the checks only: the contents ever signed for a nonce, as a set of bits.
-    pub signed: [u8; NONCES],
     /// For the checks only: the outcome published for a request, by its number in the book.
     pub outcomes: [u16; REQUESTS],
-    /// For the checks only: the nonces a fast-forward left out, as a set of bits.
-    pub skipped: u8,
+    /// For the checks only: the account a request was reserved with first, and 1.
+    pub assigned: [u8; REQUESTS],
     /// For the checks only: the rejection published for a message, by its stamp and 1.
     pub rejections: [u8; MESSAGES],
     /// For the checks only: the contents whose rejection carries an event id that names none, and 1.
@@ -181,8 +176,8 @@ pub struct Signer {
     pub job: Job,
     /// The record as it knows it.
     pub record: RecordId,
-    /// The nonce it read from the head.
-    pub nonce: u8,
+    /// The account it works with.
+    pub claim: Claim,
     /// The signature it holds.
     pub tx: Tx,
 }
@@ -203,8 +198,12 @@ pub enum Job {
 pub enum SignerStep {
     /// Receive.
     Idle,
+    /// Read the head of one more account of the pool; after the last, choose.
+    Choose,
     /// Read the account's head.
     ReadHead,
+    /// Read the head of the account the record has its slot with.
+    ReadItsHead,
     /// Claim the slot: one transaction.
     Reserve,
     /// Mutant: move the counter in a write of its own.
@@ -303,6 +302,8 @@ pub enum Act {
     CancelByRefusal,
     /// Take up the chain's count for a lane without open slots.
     FastForward {
+        /// The account.
+        account: u8,
         /// The next nonce as it was read.
         from: u8,
         /// The count at the finalized block.
@@ -368,7 +369,7 @@ impl Class {
 impl Signer {
     /// Nothing in hand.
     pub const IDLE: Self =
-        Self { step: SignerStep::Idle, job: Job::None, record: RecordId::NONE, nonce: 0, tx: Tx::NONE };
+        Self { step: SignerStep::Idle, job: Job::None, record: RecordId::NONE, claim: Claim::NONE, tx: Tx::NONE };
 }
 
 impl Resign {
@@ -412,18 +413,13 @@ impl State {
             signers: [Signer::IDLE; WORKERS],
             broadcasters: [Broadcaster::IDLE; WORKERS],
             table: [Item::Vacant; REQUESTS],
-            next_nonce: 0,
-            lowest_open: 0,
-            slots: [0; NONCES],
-            pool: [Tx::NONE; NONCES],
-            other: [Tx::NONE; NONCES],
+            lanes: [Lane::NEW; ACCOUNTS],
             chain: Chain::EMPTY,
             stale: Chain::EMPTY,
             fork: 0,
             faults: world.faults,
-            signed: [0; NONCES],
             outcomes: [0; REQUESTS],
-            skipped: 0,
+            assigned: [0; REQUESTS],
             rejections: [0; MESSAGES],
             nameless_events: [0; REQUESTS],
         }
@@ -437,10 +433,21 @@ impl State {
         self
     }
 
+    /// An account's lane.
+    #[must_use]
+    pub fn lane(&self, account: u8) -> &Lane {
+        &self.lanes[usize::from(account)]
+    }
+
+    /// The same, to change it.
+    pub fn lane_mut(&mut self, account: u8) -> &mut Lane {
+        &mut self.lanes[usize::from(account)]
+    }
+
     /// The record of a slot, when it is there.
     #[must_use]
-    pub fn record_at(&self, nonce: u8) -> Option<RecordId> {
-        let request = self.slots.get(usize::from(nonce))?.checked_sub(1)?;
+    pub fn record_at(&self, account: u8, nonce: u8) -> Option<RecordId> {
+        let request = self.lane(account).slots.get(usize::from(nonce))?.checked_sub(1)?;
         match self.table[usize::from(request)] {
             Item::Record(record) => Some(record),
             Item::Vacant | Item::Rejected { .. } => None,

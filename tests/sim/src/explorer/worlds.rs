@@ -24,6 +24,8 @@ const NO_FAULTS: Faults = Faults {
     refusals: 0,
     outages: 0,
     null_receipts: 0,
+    pauses: 0,
+    shortages: 0,
 };
 
 /// Every world, small enough for each push.
@@ -33,6 +35,7 @@ pub fn all() -> Vec<World> {
         name: "base",
         about: "two requests, two signers, one broadcaster; a crash and a lost reply",
         messages: vec![ask(0, 0), ask(1, 1)],
+        accounts: 1,
         signers: 2,
         broadcasters: 1,
         faults: Faults { crashes: 1, lost_replies: 1, ..NO_FAULTS },
@@ -77,6 +80,7 @@ pub fn all() -> Vec<World> {
     worlds.extend(restless(&base));
     worlds.extend(cancelling(&base));
     worlds.extend(blind(&base));
+    worlds.extend(pooled(&base));
     worlds.push(base);
     worlds
 }
@@ -240,6 +244,42 @@ fn blind(base: &World) -> Vec<World> {
     ]
 }
 
+/// The worlds in which requests are for a pool of two accounts.
+fn pooled(base: &World) -> Vec<World> {
+    let pool = World { accounts: 2, asks: true, attempts_max: 1, ..base.clone() };
+    vec![
+        World {
+            name: "pool",
+            about: "one request for a pool in two messages, while its accounts are paused and resumed",
+            messages: vec![ask(0, 0), ask(0, 0)],
+            faults: Faults { crashes: 1, pauses: 1, ..NO_FAULTS },
+            ..pool.clone()
+        },
+        World {
+            name: "pool-paused",
+            about: "one message for a pool comes again while it is worked on, and its accounts are paused",
+            messages: vec![ask(0, 0)],
+            faults: Faults { redeliveries: 1, pauses: 2, ..NO_FAULTS },
+            ..pool.clone()
+        },
+        World {
+            name: "pool-short",
+            about: "one message for a pool comes again after a crash, while accounts are paused or cannot pay",
+            messages: vec![ask(0, 0)],
+            signers: 1,
+            faults: Faults { crashes: 1, pauses: 2, shortages: 1, ..NO_FAULTS },
+            ..pool.clone()
+        },
+        World {
+            name: "pool-lanes",
+            about: "two requests share a pool, and one of its accounts cannot pay",
+            asks: false,
+            faults: Faults { shortages: 1, ..NO_FAULTS },
+            ..pool
+        },
+    ]
+}
+
 /// A world by its name.
 #[must_use]
 pub fn named(name: &str) -> Option<World> {
@@ -264,6 +304,8 @@ pub fn deeper(world: World) -> World {
             refusals: faults.refusals,
             outages: more(faults.outages),
             null_receipts: more(faults.null_receipts),
+            pauses: faults.pauses,
+            shortages: faults.shortages,
         },
         ..world
     }

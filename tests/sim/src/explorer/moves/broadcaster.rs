@@ -3,11 +3,12 @@
 use signpost_txmgr::record::{AttemptKind, SendClass};
 
 use super::{Explorer, Moves, Written, chain};
-use crate::explorer::book::{Happening, View};
+use crate::explorer::book::{Facts, Happening, View};
 use crate::explorer::check::Broken;
+use crate::explorer::lane::NONCES;
 use crate::explorer::ledger::{Chain, Seen, Tx};
 use crate::explorer::mutants::Mutant;
-use crate::explorer::world::{Act, Broadcaster, BroadcasterStep, Class, Delivery, NONCES, Resign, State};
+use crate::explorer::world::{Act, Broadcaster, BroadcasterStep, Class, Delivery, Resign, State};
 
 impl Explorer<'_> {
     pub(super) fn broadcaster_moves(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
@@ -36,9 +37,24 @@ impl Explorer<'_> {
             }
             return;
         }
+        for account in 0..self.world.accounts as u8 {
+            self.look_at_lane(state, at, account, out);
+        }
+        if me.holds_poke {
+            let open = state.lanes.iter().any(|lane| lane.lowest_open < lane.next_nonce);
+            let mut after = with(state, at, Broadcaster::IDLE);
+            after.poke |= open;
+            out.step(after, || if open { "pokes itself and ends".to_owned() } else { "ends its pass".to_owned() });
+        }
+    }
+
+    /// Begins a round at one of the account's open slots, or at its idle lane.
+    fn look_at_lane(&self, state: &State, at: usize, account: u8, out: &mut Moves<'_>) {
+        let me = state.broadcasters[at];
+        let lane = state.lane(account);
         let (mut is_lane_head, mut predecessors_sent) = (true, true);
-        for nonce in state.lowest_open..state.next_nonce {
-            let Some(record) = state.record_at(nonce) else { continue };
+        for nonce in lane.lowest_open..lane.next_nonce {
+            let Some(record) = state.record_at(account, nonce) else { continue };
             let facts = self.book.facts(record);
             let step = BroadcasterStep::View;
             let head = (is_lane_head || self.is(Mutant::BumpOfNonHead)) && !facts.mined;
@@ -47,18 +63,12 @@ impl Explorer<'_> {
             is_lane_head &= facts.mined;
             predecessors_sent &= facts.sent;
         }
-        let (from, to) = (state.next_nonce, state.chain.finalized_nonce());
-        let is_idle = state.lowest_open == from || self.is(Mutant::FastForwardOverOpenSlot);
+        let (from, to) = (lane.next_nonce, state.chain.finalized_nonce(account));
+        let is_idle = lane.lowest_open == from || self.is(Mutant::FastForwardOverOpenSlot);
         if is_idle && to > from {
-            let act = Act::FastForward { from, to };
+            let act = Act::FastForward { account, from, to };
             let after = with(state, at, Broadcaster { step: BroadcasterStep::Do, act, ..me });
             out.step(after, || format!("finds that the chain counts {to} where the lane's next nonce is {from}"));
-        }
-        if me.holds_poke {
-            let open = state.lowest_open < state.next_nonce;
-            let mut after = with(state, at, Broadcaster::IDLE);
-            after.poke |= open;
-            out.step(after, || if open { "pokes itself and ends".to_owned() } else { "ends its pass".to_owned() });
         }
     }
 
@@ -105,20 +115,28 @@ impl Explorer<'_> {
     fn see(&self, state: &State, me: Broadcaster, chain: &Chain) -> View {
         let facts = self.book.facts(me.record);
         let receipt = chain.find(|tx| facts.attempts.contains(&tx));
-        Self::view_of(state, me, chain, receipt, receipt.or(facts.receipt))
+        self.view_of(state, me, chain, receipt, receipt.or(facts.receipt))
     }
 
     /// The same by a node that tells no receipt ("transaction indexing is in progress").
     fn see_without_receipt(&self, state: &State, me: Broadcaster) -> View {
-        Self::view_of(state, me, &state.chain, None, self.book.facts(me.record).receipt)
+        self.view_of(state, me, &state.chain, None, self.book.facts(me.record).receipt)
     }
 
-    fn view_of(state: &State, me: Broadcaster, chain: &Chain, receipt: Option<Seen>, held: Option<Seen>) -> View {
+    fn view_of(
+        &self,
+        state: &State,
+        me: Broadcaster,
+        chain: &Chain,
+        receipt: Option<Seen>,
+        held: Option<Seen>,
+    ) -> View {
         let held = held.map(|seen| seen.height);
+        let account = self.book.facts(me.record).account;
         View {
             answers: true,
-            latest_nonce: chain.latest_nonce(),
-            finalized_nonce: chain.finalized_nonce().max(state.chain.finalized_nonce()),
+            latest_nonce: chain.latest_nonce(account),
+            finalized_nonce: chain.finalized_nonce(account).max(state.chain.finalized_nonce(account)),
             finalized: chain.finalized,
             receipt,
             canonical: held.and_then(|height| chain.fork_at(height).map(|fork| (height, fork))),
@@ -152,7 +170,7 @@ impl Explorer<'_> {
         match me.act {
             Act::Send(number) => self.send(state, at, number, out),
             Act::Sent(number, Class::Unknown) if self.is(Mutant::NonceHandedOn) => {
-                let after = Self::hand_on(state, self.book.facts(me.record).nonce);
+                let after = Self::hand_on(state, self.book.facts(me.record));
                 out.step(with(&after, at, me.rested()), || format!("gives the nonce of attempt {number} away"));
             }
             Act::Sent(number, Class::Accepted) if self.is(Mutant::CancelledWhenSent) && self.is_cancel(me, number) => {
@@ -167,15 +185,16 @@ impl Explorer<'_> {
             Act::Displaced(seen) => self.note(state, at, Happening::Displaced(seen), out),
             Act::CancelByDeadline => self.note(state, at, Happening::CancelByDeadline, out),
             Act::CancelByRefusal => self.note(state, at, Happening::CancelByRefusal, out),
-            Act::FastForward { from, to } => self.fast_forward(state, at, from, to, out),
+            Act::FastForward { account, from, to } => self.fast_forward(state, at, account, (from, to), out),
             Act::Published => self.note(state, at, Happening::Published, out),
             Act::ProveDisplaced => self.prove(state, at, out),
             Act::Publish => self.publish(state, at, out),
             Act::Leave => {
-                let nonce = self.book.facts(me.record).nonce;
+                let Facts { account, nonce, .. } = *self.book.facts(me.record);
                 let mut after = with(state, at, me.rested());
-                if after.lowest_open == nonce {
-                    after.lowest_open += 1;
+                let lane = after.lane_mut(account);
+                if lane.lowest_open == nonce {
+                    lane.lowest_open += 1;
                 }
                 out.step(after, || format!("leaves slot {nonce} behind"));
             }
@@ -186,7 +205,9 @@ impl Explorer<'_> {
                 let mut after = with(state, at, me.rested());
                 let facts = self.book.facts(me.record);
                 let request = usize::from(facts.request);
-                let below = (state.lowest_open..facts.nonce).filter_map(|nonce| state.record_at(nonce));
+                let account = facts.account;
+                let below = state.lane(account).lowest_open..facts.nonce;
+                let below = below.filter_map(|nonce| state.record_at(account, nonce));
                 let is_bump = number > 0 && !cancel;
                 let broken = (is_bump && below.into_iter().any(|record| !self.book.facts(record).mined)).then(|| {
                     Broken::new(
@@ -255,13 +276,13 @@ impl Explorer<'_> {
         if self.is(Mutant::DisplacedWithoutProof) {
             let height = state.chain.finalized;
             let fork = state.chain.fork_at(height).unwrap_or_default();
-            let act = Act::Displaced(Seen { tx: Tx::foreign(facts.nonce), height, fork });
+            let act = Act::Displaced(Seen { tx: Tx::foreign(facts.account, facts.nonce), height, fork });
             out.step(with(state, at, Broadcaster { act, ..me }), || "takes the slot for displaced".to_owned());
             return;
         }
         // A node looks up to the block that it calls final itself.
         let found = |chain: &Chain, finalized: u8| {
-            let user: Option<Seen> = chain.find(|tx| tx.nonce() == facts.nonce);
+            let user: Option<Seen> = chain.find(|tx| tx.is_at(facts.account, facts.nonce));
             let proof = user.filter(|seen| seen.height <= finalized && !facts.attempts.contains(&seen.tx));
             let then = proof.map_or(me.rested(), |seen| Broadcaster { act: Act::Displaced(seen), ..me });
             (with(state, at, then), proof)
@@ -289,14 +310,15 @@ impl Explorer<'_> {
     }
 
     /// One conditional write: both marks move to the chain's count, if the lane is still as it was read.
-    fn fast_forward(&self, state: &State, at: usize, from: u8, to: u8, out: &mut Moves<'_>) {
+    fn fast_forward(&self, state: &State, at: usize, account: u8, (from, to): (u8, u8), out: &mut Moves<'_>) {
         let me = state.broadcasters[at];
         let mut after = with(state, at, me.rested());
-        let is_idle = state.lowest_open == from || self.is(Mutant::FastForwardOverOpenSlot);
-        if state.next_nonce == from && is_idle {
+        let lane = after.lane_mut(account);
+        let is_idle = lane.lowest_open == from || self.is(Mutant::FastForwardOverOpenSlot);
+        if lane.next_nonce == from && is_idle {
             assert!(usize::from(to) <= NONCES, "the chain counts no further than the world");
-            (after.next_nonce, after.lowest_open) = (to, to);
-            after.skipped |= (from..to).fold(0, |bits, nonce| bits | 1 << nonce);
+            (lane.next_nonce, lane.lowest_open) = (to, to);
+            lane.skipped |= (from..to).fold(0, |bits, nonce| bits | 1 << nonce);
             out.step(after, || format!("moves the lane from nonce {from} to {to}"));
         } else {
             out.step(after, || "moves the lane: it has changed meanwhile".to_owned());

@@ -12,11 +12,12 @@
 
 mod broadcaster;
 mod chain;
+mod pool;
 mod signer;
 
 use std::fmt;
 
-use super::book::{Book, Happening};
+use super::book::{Book, Facts, Happening};
 use super::check::Broken;
 use super::mutants::Mutant;
 use super::world::{Item, RecordId, State, World};
@@ -56,6 +57,7 @@ pub(super) enum Who {
     Broadcaster(usize),
     Queue,
     Chain,
+    Operator,
 }
 
 impl fmt::Display for Label {
@@ -65,6 +67,7 @@ impl fmt::Display for Label {
             Who::Broadcaster(at) => write!(f, "broadcaster {at} ", at = at + 1)?,
             Who::Queue => f.write_str("signing queue ")?,
             Who::Chain => f.write_str("chain ")?,
+            Who::Operator => f.write_str("operator ")?,
         }
         f.write_str(&self.what)
     }
@@ -116,7 +119,7 @@ impl<'w> Explorer<'w> {
     /// Nothing has happened yet.
     #[must_use]
     pub fn new(world: &'w World, mutant: Option<Mutant>) -> Self {
-        Self { world, mutant, book: Book::new(world) }
+        Self { world, mutant, book: Book::new(world, mutant) }
     }
 
     /// The records so far.
@@ -154,7 +157,8 @@ impl<'w> Explorer<'w> {
             }
         }
         self.redeliveries(state, &mut Moves { out, who: Who::Queue, told });
-        chain::moves(state, &mut Moves { out, who: Who::Chain, told });
+        chain::moves(self.world, state, &mut Moves { out, who: Who::Chain, told });
+        pool::operator_moves(self.world, state, &mut Moves { out, who: Who::Operator, told });
     }
 
     fn is(&self, mutant: Mutant) -> bool {
@@ -162,11 +166,12 @@ impl<'w> Explorer<'w> {
     }
 
     /// A mutant's: the slot's nonce is free for the next request.
-    fn hand_on(state: &State, nonce: u8) -> State {
+    fn hand_on(state: &State, &Facts { account, nonce, .. }: &Facts) -> State {
         let mut after = *state;
-        if after.next_nonce == nonce + 1 {
-            after.next_nonce = nonce;
-            after.slots[usize::from(nonce)] = 0;
+        let lane = after.lane_mut(account);
+        if lane.next_nonce == nonce + 1 {
+            lane.next_nonce = nonce;
+            lane.slots[usize::from(nonce)] = 0;
         }
         after
     }

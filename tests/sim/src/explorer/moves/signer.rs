@@ -1,29 +1,28 @@
 //! The signer's steps: receive, reserve, sign, store, poke, acknowledge; and the rejections.
 
-use signpost_txmgr::record::AttemptKind;
-
 use super::{Explorer, Moves, Written, chain};
-use crate::explorer::book::Happening;
+use crate::explorer::book::{Facts, Happening};
 use crate::explorer::check::Broken;
+use crate::explorer::lane::{Claim, NONCES, Standing};
 use crate::explorer::ledger::Tx;
 use crate::explorer::mutants::Mutant;
-use crate::explorer::world::{Ask, Delivery, Item, Job, NONCES, RecordId, Resign, Signer, SignerStep, State};
+use crate::explorer::world::{Ask, Delivery, Item, Job, RecordId, Resign, Signer, SignerStep, State};
 
 impl Explorer<'_> {
     pub(super) fn signer_moves(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         match me.step {
             SignerStep::Idle => self.receive(state, at, out),
-            SignerStep::ReadHead => {
-                let nonce = state.next_nonce;
-                let after = with(state, at, Signer { step: SignerStep::Reserve, nonce, ..me });
-                out.step(after, || format!("reads the head: next nonce is {nonce}"));
-            }
+            SignerStep::Choose => self.choose(state, at, out),
+            SignerStep::ReadHead => self.read_head(state, at, out),
+            SignerStep::ReadItsHead => self.read_its_head(state, at, out),
             SignerStep::Reserve => self.reserve(state, at, out),
             SignerStep::MoveCounter => {
                 let mut after = with(state, at, Signer { step: SignerStep::Sign, ..me });
-                after.next_nonce = after.next_nonce.max(me.nonce + 1);
-                out.step(after, || format!("moves next nonce to {}", me.nonce + 1));
+                let Claim { account, nonce, .. } = me.claim;
+                let lane = after.lane_mut(account);
+                lane.next_nonce = lane.next_nonce.max(nonce + 1);
+                out.step(after, || format!("moves next nonce to {}", nonce + 1));
             }
             SignerStep::Load => self.load(state, at, out),
             SignerStep::Sign => self.sign(state, at, out),
@@ -83,7 +82,7 @@ impl Explorer<'_> {
         }
     }
 
-    fn ask(&self, me: Signer) -> Ask {
+    pub(super) fn ask(&self, me: Signer) -> Ask {
         match me.job {
             Job::Message(message) => self.world.messages[usize::from(message)],
             Job::Resign(_) | Job::None => unreachable!("only messages are reserved and rejected"),
@@ -106,7 +105,7 @@ impl Explorer<'_> {
             let step = match ask {
                 Ask { cancels: true, .. } => SignerStep::LoadCancel,
                 Ask { refused: true, .. } => SignerStep::Reject,
-                Ask { .. } => SignerStep::ReadHead,
+                Ask { .. } => self.first_read(),
             };
             let mut after = with(state, at, Signer { step, job: Job::Message(message as u8), ..Signer::IDLE });
             after.messages[message].state = Delivery::Taken;
@@ -134,34 +133,50 @@ impl Explorer<'_> {
     fn reserve(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let Ask { request, content, .. } = self.ask(me);
-        if matches!(state.table[usize::from(request)], Item::Record(_)) {
-            let after = with(state, at, Signer { step: SignerStep::Load, nonce: 0, ..me });
+        let Claim { account, nonce, .. } = me.claim;
+        let claim = Claim::on(account);
+        let known = match state.table[usize::from(request)] {
+            Item::Record(record) => Some(self.book.facts(record).account),
+            Item::Vacant | Item::Rejected { .. } => None,
+        };
+        let assigned_anew = self.is(Mutant::ReassignedOnRepeat) && known != Some(account);
+        if known.is_some() && !assigned_anew {
+            let after = with(state, at, Signer { step: SignerStep::Load, claim, ..me });
             out.step(after, || format!("reserves: request {request} is known"));
             return;
         }
-        let slot = usize::from(me.nonce);
+        let lane = state.lane(account);
+        let slot = usize::from(nonce);
         let apart = self.is(Mutant::CounterApart);
-        let head_moved = state.next_nonce != me.nonce && !apart;
-        if head_moved || slot >= NONCES || state.slots[slot] != 0 {
-            let after = with(state, at, Signer { step: SignerStep::ReadHead, nonce: 0, ..me });
+        let paused = lane.paused && !self.is(Mutant::ReservedWhilePaused);
+        let head_moved = (lane.next_nonce != nonce || paused) && !apart;
+        if head_moved || slot >= NONCES || lane.slots[slot] != 0 {
+            let after = with(state, at, Signer { step: SignerStep::ReadHead, claim, ..me });
             out.step(after, || "reserves: the head has moved".to_owned());
             return;
         }
-        let record = self.book.reserved(request, content, me.nonce);
+        let broken =
+            lane.paused.then(|| Broken::new("I14", format!("request {request} gets a slot with a paused account")));
+        let record = self.book.reserved(request, content, account, nonce);
         let mut after = *state;
         after.table[usize::from(request)] = Item::Record(record);
-        after.slots[slot] = request + 1;
+        if after.assigned[usize::from(request)] == 0 {
+            after.assigned[usize::from(request)] = account + 1;
+        }
+        let lane = after.lane_mut(account);
+        lane.slots[slot] = request + 1;
         if !apart {
-            after.next_nonce += 1;
+            lane.next_nonce += 1;
         }
         let step = if apart { SignerStep::MoveCounter } else { SignerStep::Sign };
-        let nonce = if apart { me.nonce } else { 0 };
-        let mut done = with(&after, at, Signer { step, record, nonce, ..me });
+        let claim = if apart { me.claim } else { claim };
+        let mut done = with(&after, at, Signer { step, record, claim, ..me });
         if self.is(Mutant::AckBeforeStore) {
             done = acked(done, me.job, Delivery::AckedAsRequest);
         }
         let deletes = if self.is(Mutant::AckBeforeStore) { ", and deletes its message" } else { "" };
-        out.step(done, || format!("reserves nonce {slot} for request {request}{deletes}"));
+        let of = if self.world.accounts > 1 { format!(" of account {account}") } else { String::new() };
+        out.judged(done, broken, || format!("reserves nonce {slot}{of} for request {request}{deletes}"));
         if state.faults.lost_replies > 0 {
             after.faults.lost_replies -= 1;
             out.fault(after, || format!("reserves nonce {slot} for request {request}, and the reply is lost"));
@@ -173,13 +188,23 @@ impl Explorer<'_> {
         let me = state.signers[at];
         let request = self.request(me);
         let Item::Record(record) = state.table[usize::from(request)] else {
-            let after = with(state, at, Signer { step: SignerStep::ReadHead, record: RecordId::NONE, ..me });
-            out.step(after, || format!("loads request {request}: there is none"));
+            let (then, what) = match me.claim.standing {
+                Standing::Unfunded | Standing::Open => (SignerStep::ReadHead, ""),
+                Standing::Paused | Standing::PausedUnfunded => (SignerStep::Reject, ", and its account is paused"),
+                Standing::PausedSince => (SignerStep::Idle, "; leaves the message on the queue"),
+            };
+            let after = if then == SignerStep::Idle {
+                released(with(state, at, Signer::IDLE), me.job)
+            } else {
+                with(state, at, Signer { step: then, record: RecordId::NONE, ..me })
+            };
+            out.step(after, || format!("loads request {request}: there is none{what}"));
             return;
         };
         let facts = self.book.facts(record);
+        let differs = |ask: Ask| self.book.digest(ask.content, me.claim.account) != self.book.record(record).digest;
         let (step, why) = match me.job {
-            Job::Message(_) if facts.content != self.ask(me).content && !self.is(Mutant::ConflictAsSame) => {
+            Job::Message(_) if differs(self.ask(me)) && !self.is(Mutant::ConflictAsSame) => {
                 let first = if self.is(Mutant::AckBeforePublish) {
                     SignerStep::AckRejection
                 } else {
@@ -187,16 +212,17 @@ impl Explorer<'_> {
                 };
                 (first, "another request has this id")
             }
-            Job::Message(_) if facts.attempts.is_empty() && facts.takes_attempt => {
-                (SignerStep::Sign, "it is reserved and not signed")
-            }
+            Job::Message(_) if facts.attempts.is_empty() && facts.takes_attempt => self.before_signing(me, facts),
             Job::Resign(_) if facts.takes_attempt && state.resign[usize::from(request)].asks_for(facts) => {
-                (SignerStep::Sign, "the attempt is missing")
+                self.before_signing(me, facts)
             }
             Job::Message(_) | Job::Resign(_) | Job::None => (self.after_store(), "it is signed already"),
         };
-        let record = if step == SignerStep::Sign { record } else { RecordId::NONE };
-        let after = with(state, at, Signer { step, record, tx: Tx::NONE, ..me });
+        let signs = step == SignerStep::Sign;
+        let record = if signs || step == SignerStep::ReadItsHead { record } else { RecordId::NONE };
+        let account = if self.is(Mutant::SignedByAssigned) { me.claim.account } else { facts.account };
+        let claim = if signs { Claim::on(account) } else { Claim::NONE };
+        let after = with(state, at, Signer { step, record, claim, tx: Tx::NONE, ..me });
         out.step(after, || format!("loads request {request}: {why}"));
     }
 
@@ -204,33 +230,34 @@ impl Explorer<'_> {
     fn sign(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let facts = self.book.facts(me.record);
-        let (content, nonce, number) = (facts.content, facts.nonce, facts.attempts.len() as u8);
-        let tx = self.fresh(state, content, nonce, number, facts.next_kind);
+        let Facts { content, nonce, .. } = *facts;
+        let number = facts.attempts.len() as u8;
+        let tx = self.fresh(state, me.claim.account, facts);
         let unstored = self.is(Mutant::SendBeforeStore) || number > 0 && self.is(Mutant::BumpSentBeforeStored);
         let step = if unstored { SignerStep::SendUnstored } else { SignerStep::Store };
         let mut after = with(state, at, Signer { step, tx, ..me });
-        after.signed[usize::from(nonce)] |= 1 << content;
+        after.lane_mut(tx.account()).signed[usize::from(nonce)] |= 1 << content;
         out.step(after, || format!("has {tx:?} signed"));
     }
 
     /// A signature that nobody holds or has stored.
-    fn fresh(&self, state: &State, content: u8, nonce: u8, number: u8, kind: AttemptKind) -> Tx {
+    fn fresh(&self, state: &State, account: u8, facts: &Facts) -> Tx {
+        let (number, kind) = (facts.attempts.len() as u8, facts.next_kind);
         let is_known = |tx: Tx| {
             let in_record = |id: RecordId| id != RecordId::NONE && self.book.facts(id).attempts.contains(&tx);
-            state.pool.contains(&tx)
-                || state.other.contains(&tx)
+            state.lanes.iter().any(|lane| lane.pool.contains(&tx) || lane.other.contains(&tx))
                 || [state.chain, state.stale].iter().any(|chain| chain.find(|mined| mined == tx).is_some())
                 || state.records().any(in_record)
                 || state.signers.iter().any(|signer| signer.tx == tx || in_record(signer.record))
                 || state.broadcasters.iter().any(|broadcaster| in_record(broadcaster.record))
         };
-        let mut salts = (0..Tx::SALTS).map(|salt| Tx::ours(content, nonce, number, kind, salt));
+        let mut salts = (0..Tx::SALTS).map(|salt| Tx::ours(facts.content, account, facts.nonce, number, kind, salt));
         salts.find(|tx| !is_known(*tx)).expect("fewer signatures are in the world than salts")
     }
 
     fn store(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
-        let done = Signer { step: self.after_store(), record: RecordId::NONE, tx: Tx::NONE, ..me };
+        let done = Signer { step: self.after_store(), record: RecordId::NONE, claim: Claim::NONE, tx: Tx::NONE, ..me };
         match self.write(state, me.record, Happening::Signed(me.tx)) {
             Err(broken) => out.broken(*state, broken, || format!("stores {:?}", me.tx)),
             Ok(Written::Stored(mut after, _)) => {
@@ -298,7 +325,7 @@ impl Explorer<'_> {
             Err(broken) => out.broken(*state, broken, || "notes that a cancel is asked for".to_owned()),
             Ok(Written::Stored(mut after, record)) => {
                 if self.is(Mutant::CancelHandsNonceOn) {
-                    after = Self::hand_on(&after, self.book.facts(record).nonce);
+                    after = Self::hand_on(&after, self.book.facts(record));
                 }
                 let done = Signer { step: self.after_store(), record: RecordId::NONE, ..me };
                 out.step(with(&after, at, done), || "notes that a cancel is asked for".to_owned());
@@ -315,7 +342,7 @@ impl Explorer<'_> {
     }
 
     /// Where the sweep runs, a poke adds nothing, and is left out.
-    fn after_store(&self) -> SignerStep {
+    pub(super) fn after_store(&self) -> SignerStep {
         if self.world.sweep { SignerStep::Ack } else { SignerStep::Poke }
     }
 
@@ -329,6 +356,16 @@ impl Explorer<'_> {
             out.step(after, || {
                 format!("stores a rejection: request {request} came meanwhile; leaves the cancel on the queue")
             });
+            return;
+        }
+        if let Item::Record(record) = item
+            && me.claim.is_closed()
+        {
+            // It came meanwhile, and its record goes on; or the id is another's.
+            let same = self.book.record(record).digest == self.book.digest(self.ask(me).content, me.claim.account);
+            let step = if same { self.after_store() } else { SignerStep::PublishRejection };
+            let after = with(state, at, Signer { step, claim: Claim::NONE, ..me });
+            out.step(after, || format!("stores a rejection: request {request} has a slot meanwhile"));
             return;
         }
         if matches!(item, Item::Record(_)) {
@@ -352,10 +389,12 @@ impl Explorer<'_> {
         let me = state.signers[at];
         let Job::Message(message) = me.job else { unreachable!("only messages are rejected") };
         let message = usize::from(message);
-        let stamp = 1 + state.messages[message].deliveries;
+        // A refusal names the account that is paused.
+        let stamp = 1 + state.messages[message].deliveries + me.claim.account;
         let before = state.rejections[message];
         let mut broken = (before != 0 && before != stamp)
             .then(|| Broken::new("I11", format!("two copies of the rejection of message {message} differ")));
+        broken = broken.or_else(|| self.false_conflict(state, me));
         let mut after = *state;
         after.rejections[message] = stamp;
         if self.is(Mutant::RejectionsShareAnEvent) {
@@ -369,7 +408,7 @@ impl Explorer<'_> {
         }
         let then = if me.step == SignerStep::PublishAcked {
             Signer::IDLE
-        } else if self.ask(me).refused || self.is(Mutant::CancelRefusedAsRequest) {
+        } else if self.ask(me).refused || me.claim.is_closed() || self.is(Mutant::CancelRefusedAsRequest) {
             Signer { step: SignerStep::MarkRejection, ..me }
         } else {
             Signer { step: SignerStep::AckRejection, ..me }
@@ -388,7 +427,7 @@ fn acknowledge(state: &State, at: usize, out: &mut Moves<'_>) {
     out.step(after, || format!("deletes {}", job(me.job)));
 }
 
-fn with(state: &State, at: usize, signer: Signer) -> State {
+pub(super) fn with(state: &State, at: usize, signer: Signer) -> State {
     let mut after = *state;
     after.signers[at] = signer;
     after

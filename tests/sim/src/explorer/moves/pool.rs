@@ -1,0 +1,138 @@
+//! A request's account: chosen among a pool's by what their heads say, and kept by its record. And the
+//! operator, who pauses accounts and gives them funds.
+//!
+//! Each request has a home in the pool, which the real hash draws; here request 0 has the first account,
+//! request 1 the second.
+
+use super::signer::with;
+use super::{Explorer, Moves};
+use crate::explorer::book::Facts;
+use crate::explorer::check::Broken;
+use crate::explorer::lane::{Claim, Lane, Standing};
+use crate::explorer::mutants::Mutant;
+use crate::explorer::world::{Ask, Item, Job, RecordId, Signer, SignerStep, State, World};
+
+impl Explorer<'_> {
+    /// What a request begins with: its account's head, or those of the pool it is for.
+    pub(super) fn first_read(&self) -> SignerStep {
+        if self.world.accounts > 1 { SignerStep::Choose } else { SignerStep::ReadHead }
+    }
+
+    /// Reads the head of the next account of the pool. After the last the request goes to the best: as it
+    /// stood when it was read, which may be over by now.
+    pub(super) fn choose(&self, state: &State, at: usize, out: &mut Moves<'_>) {
+        let me = state.signers[at];
+        let (account, read) = (me.claim.read, me.claim.read + 1);
+        let lane = state.lane(account);
+        let home = self.ask(me).request;
+        let worth = |claim: Claim| (claim.standing, claim.account == home);
+        let seen = Claim { account, nonce: lane.next_nonce, standing: self.standing(lane), read };
+        let best = if account == 0 || worth(seen) > worth(me.claim) { seen } else { Claim { read, ..me.claim } };
+        let chosen = match best.standing {
+            Standing::Paused | Standing::PausedSince | Standing::PausedUnfunded => {
+                Claim { standing: Standing::Paused, read: 0, ..Claim::on(best.account) }
+            }
+            Standing::Unfunded | Standing::Open => Claim { standing: Standing::Open, read: 0, ..best },
+        };
+        let (step, claim) = match (usize::from(read) < self.world.accounts, chosen.is_closed()) {
+            (true, _) => (SignerStep::Choose, best),
+            (false, true) => (SignerStep::Load, chosen),
+            (false, false) => (SignerStep::Reserve, chosen),
+        };
+        out.step(with(state, at, Signer { step, claim, ..me }), || {
+            let end = if step == SignerStep::Choose { "" } else { ", and chooses" };
+            let chosen = if step == SignerStep::Choose { String::new() } else { format!(" account {}", claim.account) };
+            format!("reads the head of account {account}: {:?}{end}{chosen}", lane.standing())
+        });
+    }
+
+    /// How an account stands among the pool's. Of a paused one it does not count whether it could pay.
+    fn standing(&self, lane: &Lane) -> Standing {
+        if self.is(Mutant::RefusedByFunds) && lane.paused && lane.unfunded {
+            return Standing::PausedUnfunded;
+        }
+        lane.standing()
+    }
+
+    /// Reads the head of the account that the request is assigned to.
+    pub(super) fn read_head(&self, state: &State, at: usize, out: &mut Moves<'_>) {
+        let me = state.signers[at];
+        let lane = state.lane(me.claim.account);
+        if lane.paused {
+            // A pool may have another account, which the message finds when it comes again.
+            let elsewhere = self.world.accounts > 1 && !self.is(Mutant::RefusedByLostRace);
+            let standing = if elsewhere { Standing::PausedSince } else { Standing::Paused };
+            let claim = Claim { standing, ..Claim::on(me.claim.account) };
+            out.step(with(state, at, Signer { step: SignerStep::Load, claim, ..me }), || {
+                format!("reads the head: account {} is paused", claim.account)
+            });
+            return;
+        }
+        let claim = Claim { nonce: lane.next_nonce, ..me.claim };
+        let after = with(state, at, Signer { step: SignerStep::Reserve, claim, ..me });
+        out.step(after, || format!("reads the head: next nonce is {}", claim.nonce));
+    }
+
+    /// What comes before a signature: the account's head, unless it is in hand. Of an account that is
+    /// never paused it says nothing more, and is left out.
+    pub(super) fn before_signing(&self, me: Signer, facts: &Facts) -> (SignerStep, &'static str) {
+        let has_head = match me.job {
+            Job::Message(_) => me.claim.account == facts.account || self.is(Mutant::SignedByAssigned),
+            Job::Resign(_) | Job::None => false,
+        };
+        match (self.world.accounts > 1, has_head, me.claim.is_closed()) {
+            (false, _, _) | (true, true, false) => (SignerStep::Sign, "it is reserved and not signed"),
+            (true, true, true) => (self.after_store(), "it is reserved, and its account is paused"),
+            (true, false, _) => (SignerStep::ReadItsHead, "it is not signed, and has an account of its own"),
+        }
+    }
+
+    /// Reads the head of the record's own account: a paused one signs nothing, and is asked again.
+    pub(super) fn read_its_head(&self, state: &State, at: usize, out: &mut Moves<'_>) {
+        let me = state.signers[at];
+        let account = self.book.facts(me.record).account;
+        let then = if state.lane(account).paused {
+            Signer { step: self.after_store(), record: RecordId::NONE, claim: Claim::NONE, ..me }
+        } else {
+            Signer { step: SignerStep::Sign, claim: Claim::on(account), ..me }
+        };
+        out.step(with(state, at, then), || {
+            format!("reads the head of account {account}, which has its slot: {:?}", state.lane(account).standing())
+        });
+    }
+
+    /// A message is about to be told that its id is another request's, which is its own.
+    pub(super) fn false_conflict(&self, state: &State, me: Signer) -> Option<Broken> {
+        let Ask { request, content, refused, cancels, .. } = self.ask(me);
+        let Item::Record(record) = state.table[usize::from(request)] else { return None };
+        let as_conflict = !refused && !cancels && !me.claim.is_closed();
+        (as_conflict && self.book.facts(record).content == content)
+            .then(|| Broken::new("I8", format!("a repeat of request {request} is told that its id is used")))
+    }
+}
+
+/// Everything the operator may do. Only what he mends may be counted on.
+pub(super) fn operator_moves(world: &World, state: &State, out: &mut Moves<'_>) {
+    for account in 0..world.accounts as u8 {
+        let mut after = *state;
+        let lane = after.lane_mut(account);
+        if lane.paused {
+            lane.paused = false;
+            out.step(after, || format!("resumes account {account}"));
+        } else if state.faults.pauses > 0 {
+            lane.paused = true;
+            after.faults.pauses -= 1;
+            out.fault(after, || format!("pauses account {account}"));
+        }
+        let mut after = *state;
+        let lane = after.lane_mut(account);
+        if lane.unfunded {
+            lane.unfunded = false;
+            out.step(after, || format!("gives account {account} funds"));
+        } else if state.faults.shortages > 0 {
+            lane.unfunded = true;
+            after.faults.shortages -= 1;
+            out.fault(after, || format!("finds that account {account} cannot pay"));
+        }
+    }
+}
