@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 import urllib.request
@@ -41,6 +42,14 @@ def wait_for(what: str, look: Callable[[], T | None], within_s: float, every_s: 
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: not within {within_s:g} s")
         time.sleep(every_s)
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def binary() -> Path:

@@ -10,12 +10,11 @@ import pytest
 
 from audit import OUTCOME, STATUS, get, published
 from scenario import DENIED
-from stack import Program, Ran, Stack, run, wait_for
-from test_dev import free_port
+from stack import Program, Ran, Stack, free_port, run, wait_for
 
 TO = "0x" + "aa" * 20
 COMMANDS = ["demo", "dev", "worker", "submit", "status", "requests", "cancel", "bump", "watch", "account", "republish",
-            "audit", "doctor", "redrive", "export", "completions"]  # fmt: skip
+            "audit", "doctor", "redrive", "export", "policy", "console", "bench", "completions"]  # fmt: skip
 BESIDE = [["submit", "--to", TO, "--gas", "21000"], ["status", "x"], ["watch"], ["account", "list"]]
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import random
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -26,7 +25,7 @@ import pytest
 from audit import ON_CHAIN, Audit, Subscriber, deploy, settle
 from conftest import FAILED, show_logs_if_failed
 from scenario import DENIED, Backend, mixed, send
-from stack import READY_WITHIN_S, ROOT, Program, Stack, environment, own_anvil, run, wait_for
+from stack import READY_WITHIN_S, ROOT, Program, Stack, environment, free_port, own_anvil, run, wait_for
 
 TEMPLATE = ROOT / "infra/template.yaml"
 BUCKET = "releases"
@@ -78,12 +77,6 @@ class Aws(Program):
                 return answer.status == 200
         except (urllib.error.URLError, OSError):
             return False
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

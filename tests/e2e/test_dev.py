@@ -14,7 +14,7 @@ import pytest
 
 from audit import published
 from conftest import StartStack
-from stack import Rpc, Stack, family, own_anvil, processes, run, wait_for
+from stack import Rpc, Stack, family, free_port, own_anvil, processes, run, wait_for
 
 # A second start installs nothing. Starting both servers takes two or three seconds on two idle cores.
 SECOND_START_S = 20.0
@@ -24,11 +24,6 @@ SECOND_START_S = 20.0
 def taken_port() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
-
-
-def free_port() -> int:
-    with taken_port() as port:
-        return port
 
 
 def is_open(url: str) -> bool:

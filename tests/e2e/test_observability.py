@@ -10,20 +10,22 @@ import base64
 import json
 import random
 import re
-import socket
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from audit import deploy, published, scan
 from collector import Collector, Span, collecting
+from prometheus import Prometheus, scraping
 from scenario import Backend, mixed, send
-from stack import ROOT, Program, Stack, start_stack, wait_for
+from stack import ROOT, Program, Stack, free_port, start_stack, wait_for
 
 MESSAGES = 60
 TO = "0x" + "aa" * 20
@@ -54,16 +56,10 @@ class Run:
     collector: Collector
     outcomes: dict[str, dict[str, Any]]
     scrapes: dict[str, str]
+    panels: dict[str, list[dict[str, Any]]]
     items: list[dict[str, Any]]
     bodies: list[str]
     logs: dict[str, str]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def showing(stack: Stack, directory: Path, name: str, collector: Collector) -> tuple[Path, str]:
@@ -142,6 +138,13 @@ def observed(stack: Stack, directory: Path, collector: Collector) -> Run:
     for stage in ("signer", "broadcaster"):
         config, metrics[stage] = showing(stack, directory, stage, collector)
         workers[stage] = stack.start_worker("--stage", stage, config=config)
+    with scraping(directory, [urlsplit(url).netloc for url in metrics.values()]) as prometheus:
+        return watched(stack, collector, workers, metrics, prometheus)
+
+
+def watched(
+    stack: Stack, collector: Collector, workers: dict[str, Program], metrics: dict[str, str], prometheus: Prometheus
+) -> Run:
     outcomes = subscribed(stack)
     caller = {"traceparent": text(f"00-{TRACE}-{CALLER}-01")}
     bodies = [submit(stack, ask("traced"), "traced", MessageAttributes=caller)]
@@ -160,11 +163,14 @@ def observed(stack: Stack, directory: Path, collector: Collector) -> Run:
         published(stack, id)
     arrived = received(stack, outcomes, {"traced", "xray", "refused"})
     scrapes = {stage: scrape(url) for stage, url in metrics.items()}
+    told = sum(each.value for scrape in scrapes.values() for each in samples_of(scrape, "signpost_published_total"))
+    wait_for("Prometheus has what was told", lambda: prometheus.value("sum(signpost_published_total)") == told, 30)
+    panels = {query: prometheus.query(query.replace("$__rate_interval", "1m")) for query, _ in queries()}
     # What waits is sent before a worker ends.
     assert [worker.stop() for worker in workers.values()] == [0, 0]
     items = scan(stack, "requestsTable")
     logs = {stage: worker.log() for stage, worker in workers.items()}
-    return Run(collector, arrived, scrapes, items, bodies, logs)
+    return Run(collector, arrived, scrapes, panels, items, bodies, logs)
 
 
 def names(spans: list[Span]) -> set[str]:
@@ -213,6 +219,20 @@ def listed() -> dict[str, set[str]]:
     return {row[1].strip(" `"): set(re.findall(r"`(\w+)`", row[4])) for row in rows}
 
 
+def samples_of(scrape: str, name: str) -> list[Sample]:
+    """The samples of this name in a scrape."""
+    families = text_string_to_metric_families(scrape)
+    return [sample for family in families for sample in family.samples if sample.name == name]
+
+
+def queries() -> Iterator[tuple[str, str]]:
+    """What the dashboard asks Prometheus, each with its legend."""
+    dashboard = json.loads((ROOT / "infra" / "grafana-dashboard.json").read_text())
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", []):
+            yield target["expr"], target["legendFormat"]
+
+
 def scraped(run: Run) -> dict[str, set[str]]:
     """Every sample's name in both scrapes, with the labels it has. A scrape that Prometheus could not read fails."""
     found: dict[str, set[str]] = {}
@@ -231,34 +251,29 @@ def test_every_metric_is_documented_with_its_labels(run: Run) -> None:
         assert base in documented, f"{name} is not in infra/metrics.md"
         assert labels - {"le"} <= documented[base], f"{name} has labels {labels}"
     for metric in ("accepted_total", "signed_total", "kms_sign_ms_count", "sends_total", "published_total"):
-        values = [
-            sample.value
-            for scrape in run.scrapes.values()
-            for family in text_string_to_metric_families(scrape)
-            for sample in family.samples
-            if sample.name == f"signpost_{metric}"
-        ]
+        found_in = (samples_of(scrape, f"signpost_{metric}") for scrape in run.scrapes.values())
+        values = [sample.value for samples in found_in for sample in samples]
         assert sum(values) > MESSAGES // 3, f"{metric}: {values}"
 
 
 def test_what_the_dashboard_asks_for_is_there(run: Run) -> None:
-    dashboard = json.loads((ROOT / "infra" / "grafana-dashboard.json").read_text())
     documented, found = listed(), scraped(run)
     asked: set[str] = set()
-    for panel in dashboard["panels"]:
-        for target in panel.get("targets", []):
-            query = target["expr"]
-            (metric,) = re.findall(r"signpost_\w+", query)
-            base = re.sub(r"_(bucket|sum|count)$", "", metric)
-            asked.add(base)
-            labels = {label.strip() for group in re.findall(r"by \(([^)]*)\)", query) for label in group.split(",")}
-            assert labels - {"le"} <= documented[base], query
-            assert ("le" in labels) == metric.endswith("_bucket"), query
-            # What has labels appears with its first event; what has none is there from the start.
-            if not documented[base]:
-                assert metric in found, query
-                assert labels <= found[metric], query
-            assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= labels, query
+    for query, legend in queries():
+        (metric,) = re.findall(r"signpost_\w+", query)
+        base = re.sub(r"_(bucket|sum|count)$", "", metric)
+        asked.add(base)
+        labels = {label.strip() for group in re.findall(r"by \(([^)]*)\)", query) for label in group.split(",")}
+        assert labels - {"le"} <= documented[base], query
+        assert ("le" in labels) == metric.endswith("_bucket"), query
+        # What has labels appears with its first event; what has none is there from the start.
+        if not documented[base]:
+            assert metric in found, query
+        # A real Prometheus, which scraped both workers, has an answer for every metric they have.
+        answer = run.panels[query]
+        assert bool(answer) == (metric in found), (query, answer)
+        assert all(labels - {"le"} == sample["metric"].keys() - {"__name__"} for sample in answer), (query, answer)
+        assert set(re.findall(r"\{\{(\w+)\}\}", legend)) <= labels, query
     assert asked == documented.keys(), "the dashboard shows every metric"
 
 

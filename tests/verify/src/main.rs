@@ -110,6 +110,7 @@ fn verify(options: &Options) -> Result<Tally, String> {
         tests.args(["-m", "pytest", "-p", "no:cacheprovider", "--color=no", "-v", "tests/infra", "tests/e2e"]);
         tests.envs(environment);
         tests.env("SIGNPOST_NODE_TOOLS", &more.node).env("SIGNPOST_CHROMIUM", &more.chromium);
+        tests.env("SIGNPOST_PROMETHEUS", &more.prometheus);
         if let Some(filter) = &options.filter {
             tests.args(["-k", filter]);
         }

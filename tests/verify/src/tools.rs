@@ -1,5 +1,5 @@
 //! What only the tests need, and `signpost` does not: npm packages (a browser's driver, TypeScript and
-//! the AWS SDK for it), pinned in `tests/e2e/node/package.json`, and Chromium from the system.
+//! the AWS SDK for it), pinned in `tests/e2e/node/package.json`, and Chromium and Prometheus from the system.
 //!
 //! Installs them or fails: a test that needs a thing gets it.
 
@@ -12,7 +12,21 @@ use serde_json::Value;
 use crate::remark;
 
 const PACKAGES: &str = include_str!("../../e2e/node/package.json");
-const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+/// From the system: what it is for, its names, and Debian's packages of it.
+const CHROMIUM: System = System {
+    wanted_by: "the console's tests need Chromium",
+    names: &["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"],
+    packages: &["chromium", "fonts-dejavu-core"],
+};
+const PROMETHEUS: System =
+    System { wanted_by: "the dashboard's test needs Prometheus", names: &["prometheus"], packages: &["prometheus"] };
+
+/// A program of the system's packages.
+struct System {
+    wanted_by: &'static str,
+    names: &'static [&'static str],
+    packages: &'static [&'static str],
+}
 
 /// What `signpost` itself runs the local stack on.
 #[derive(Debug)]
@@ -46,6 +60,8 @@ pub(crate) struct TestTools {
     pub(crate) node: PathBuf,
     /// The browser.
     pub(crate) chromium: PathBuf,
+    /// What scrapes metrics.
+    pub(crate) prometheus: PathBuf,
 }
 
 /// Installs what is missing.
@@ -62,27 +78,31 @@ pub(crate) fn install(tools: &Tools) -> Result<TestTools, String> {
         run(npm.current_dir(&node))?;
         fs::write(&stamp, PACKAGES).map_err(|error| format!("cannot write {}: {error}", stamp.display()))?;
     }
-    Ok(TestTools { node, chromium: chromium()? })
+    Ok(TestTools { node, chromium: CHROMIUM.install()?, prometheus: PROMETHEUS.install()? })
 }
 
-fn chromium() -> Result<PathBuf, String> {
-    if let Some(found) = on_path() {
-        return Ok(found);
+impl System {
+    fn install(&self) -> Result<PathBuf, String> {
+        if let Some(found) = self.on_path() {
+            return Ok(found);
+        }
+        let way_out = format!("{}: install it, then run again", self.wanted_by);
+        if Path::new("/usr/bin/apt-get").exists() {
+            remark(format!("Installing {} with apt-get", self.packages.join(", ")));
+            let mut apt = Command::new("apt-get");
+            apt.env("DEBIAN_FRONTEND", "noninteractive");
+            apt.args(["install", "-y", "-qq", "--no-install-recommends"]).args(self.packages);
+            let installed = run(Command::new("apt-get").args(["update", "-qq"])).and_then(|()| run(&mut apt));
+            installed.map_err(|error| format!("{error}; {way_out}"))?;
+        }
+        self.on_path().ok_or(way_out)
     }
-    if Path::new("/usr/bin/apt-get").exists() {
-        remark("Installing chromium with apt-get");
-        let mut apt = Command::new("apt-get");
-        apt.args(["install", "-y", "-qq", "--no-install-recommends", "chromium", "fonts-dejavu-core"]);
-        let installed = run(Command::new("apt-get").args(["update", "-qq"])).and_then(|()| run(&mut apt));
-        installed.map_err(|error| format!("{error}; the console's tests need Chromium: install it, then run again"))?;
-    }
-    on_path().ok_or_else(|| "the console's tests need Chromium on PATH: install it, then run again".to_owned())
-}
 
-fn on_path() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    BROWSERS.iter().flat_map(|name| directories.iter().map(move |dir| dir.join(name))).find(|file| file.is_file())
+    fn on_path(&self) -> Option<PathBuf> {
+        let path = std::env::var_os("PATH")?;
+        let directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
+        self.names.iter().flat_map(|name| directories.iter().map(move |dir| dir.join(name))).find(|file| file.is_file())
+    }
 }
 
 fn run(command: &mut Command) -> Result<(), String> {
