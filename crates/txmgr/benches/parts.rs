@@ -48,19 +48,24 @@ fn request() -> SigningRequest {
     }
 }
 
-fn accepted(request: &SigningRequest, policy: &AccountPolicy) -> Accepted {
-    let account = AccountKey { chain_id: ChainId(56), address: LocalKey::new([0x46; 32]).public_key().address() };
+fn account() -> AccountKey {
+    AccountKey { chain_id: ChainId(56), address: LocalKey::new([0x46; 32]).public_key().address() }
+}
+
+fn accepted(request: &SigningRequest, account: &AccountKey, policy: &AccountPolicy) -> Accepted {
     let network = NetworkRules { fee_floor: Wei::from(50_000_000) };
-    accept(request, &account, policy, &network, None, Some("AROAEXAMPLE:i-0abc"), NOW).expect("within the policy")
+    accept(request, account, policy, &network, None, Some("AROAEXAMPLE:i-0abc"), NOW).expect("within the policy")
 }
 
 fn reading(criterion: &mut Criterion) {
     let policies = Policies::from_toml(POLICY).expect("a policy");
     let policy = policies.of(&"payouts".parse().expect("a name")).expect("it has rules");
-    let (body, request) = (body(), request());
+    let (body, request, account) = (body(), request(), account());
     let mut group = criterion.benchmark_group("parts");
     group.bench_function("parse", |bencher| bencher.iter(|| Message::parse(black_box(&body))));
-    group.bench_function("checks_policy_digest", |bencher| bencher.iter(|| accepted(black_box(&request), policy)));
+    group.bench_function("checks_policy_digest", |bencher| {
+        bencher.iter(|| accepted(black_box(&request), &account, policy));
+    });
     group.finish();
 }
 
@@ -69,7 +74,7 @@ fn sent() -> Record {
     let policies = Policies::from_toml(POLICY).expect("a policy");
     let policy = policies.of(&"payouts".parse().expect("a name")).expect("it has rules");
     let key = LocalKey::new([0x46; 32]);
-    let accepted = accepted(&request(), policy);
+    let accepted = accepted(&request(), &account(), policy);
     let reserved = Record {
         request_id: "payout-1".parse().expect("an id"),
         digest: accepted.digest,
