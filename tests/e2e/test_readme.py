@@ -41,10 +41,22 @@ def run(stack: Stack, *command: str, cwd: Path = ROOT) -> str:
     return ran.stdout
 
 
-def test_the_three_steps_in_python_do_what_they_say(stack: Stack) -> None:
-    printed = run(stack, sys.executable, "-c", block("python")).split()
+def test_the_three_steps_in_python_are_typed_and_do_what_they_say(stack: Stack, tmp_path: Path) -> None:
+    tools = Path(sys.executable).parent
+    for name in ("outcome", "signing-request"):
+        run(stack, str(tools / "datamodel-codegen"), "--input", str(ROOT / f"schemas/{name}.v1.json"), "--input-file-type", "jsonschema",
+            "--output-model-type", "typing.TypedDict", "--output", str(tmp_path / f"{name.replace('-', '_')}_v1.py"))  # fmt: skip
+    steps = tmp_path / "three_steps.py"
+    steps.write_text(block("python"))
+    mypy = [str(tools / "mypy"), "--strict", "--ignore-missing-imports", "--cache-dir", str(tmp_path / "mypy"), str(steps)]
+    run(stack, *mypy, cwd=tmp_path)
+    printed = run(stack, sys.executable, str(steps), cwd=tmp_path).split()
     assert printed[0] == printed[2] == "confirmed"
     assert re.fullmatch("0x[0-9a-f]{64}", printed[1])
+    # The types are worth something: a field nobody knows is an error.
+    steps.write_text(block("python").replace('"gas": 21000', '"gasLimit": 21000'))
+    wrong = subprocess.run(mypy, cwd=tmp_path, capture_output=True, text=True)
+    assert wrong.returncode != 0 and "gasLimit" in wrong.stdout
 
 
 def test_the_three_steps_in_the_shell_do_what_they_say(stack: Stack) -> None:

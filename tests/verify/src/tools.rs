@@ -1,5 +1,6 @@
 //! What only the tests need, and `signpost` does not: npm packages (a browser's driver, TypeScript and
-//! the AWS SDK for it), pinned in `tests/e2e/node/package.json`, and Chromium and Prometheus from the system.
+//! the AWS SDK for it), pinned in `tests/e2e/node/package.json`; Python packages that make types of schemas and
+//! check them, pinned in `tests/e2e/python/requirements.txt`; Chromium and Prometheus from the system.
 //!
 //! Installs them or fails: a test that needs a thing gets it.
 
@@ -12,6 +13,7 @@ use serde_json::Value;
 use crate::remark;
 
 const PACKAGES: &str = include_str!("../../e2e/node/package.json");
+const REQUIREMENTS: &str = include_str!("../../e2e/python/requirements.txt");
 /// From the system: what it is for, its names, and Debian's packages of it.
 const CHROMIUM: System = System {
     wanted_by: "the console's tests need Chromium",
@@ -67,8 +69,7 @@ pub(crate) struct TestTools {
 /// Installs what is missing.
 pub(crate) fn install(tools: &Tools) -> Result<TestTools, String> {
     let node = tools.directory.join("node-tests");
-    let stamp = node.join("installed");
-    if fs::read_to_string(&stamp).ok().as_deref() != Some(PACKAGES) {
+    if !is_installed(&node, PACKAGES) {
         remark("Installing what the browser's and the TypeScript tests need");
         let written = fs::create_dir_all(&node).and_then(|()| fs::write(node.join("package.json"), PACKAGES));
         written.map_err(|error| format!("cannot write {}: {error}", node.display()))?;
@@ -76,9 +77,31 @@ pub(crate) fn install(tools: &Tools) -> Result<TestTools, String> {
         let mut npm = Command::new("npm");
         npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"]);
         run(npm.current_dir(&node))?;
-        fs::write(&stamp, PACKAGES).map_err(|error| format!("cannot write {}: {error}", stamp.display()))?;
+        stamp(&node, PACKAGES)?;
+    }
+    // Into the stack's environment: the stamp is in it, and goes with it.
+    let python = tools.python.parent().ok_or("the Python environment has no directory")?;
+    if !is_installed(python, REQUIREMENTS) {
+        remark("Installing what the Python tests need");
+        let list = tools.directory.join("python-tests.txt");
+        fs::write(&list, REQUIREMENTS).map_err(|error| format!("cannot write {}: {error}", list.display()))?;
+        let mut pip = Command::new(&tools.python);
+        pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "-r"]).arg(&list);
+        run(&mut pip)?;
+        stamp(python, REQUIREMENTS)?;
     }
     Ok(TestTools { node, chromium: CHROMIUM.install()?, prometheus: PROMETHEUS.install()? })
+}
+
+const STAMP: &str = "installed-for-tests";
+
+fn is_installed(directory: &Path, wanted: &str) -> bool {
+    fs::read_to_string(directory.join(STAMP)).is_ok_and(|found| found == wanted)
+}
+
+fn stamp(directory: &Path, wanted: &str) -> Result<(), String> {
+    let path = directory.join(STAMP);
+    fs::write(&path, wanted).map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
 impl System {
