@@ -1,6 +1,6 @@
 //! Items of the requests table: encoded, and decoded, one request in every state.
 //!
-//! `cargo bench -p signpost-aws --all-features --bench items`.
+//! `cargo bench -p signpost-aws --features dynamodb --bench items`.
 
 #![allow(
     missing_docs,
