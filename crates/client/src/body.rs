@@ -3,11 +3,8 @@
 use std::fmt;
 
 use serde_json::{Value, json};
-use signpost_txmgr::request::{Message, Refused};
+use signpost_txmgr::request::{AccountRef, Message, Refused};
 use signpost_txmgr::units::RequestId;
-
-/// Before a pool's name, where a request names its account.
-const POOL: &str = "pool:";
 
 /// A message's body. Made by [`crate::Request::build`] or from JSON of your own.
 ///
@@ -35,7 +32,7 @@ impl Body {
         let field = |name| json.get(name).and_then(Value::as_str).filter(|found| !found.is_empty()).map(str::to_owned);
         let (id, account) = (field("requestId"), field("account"));
         // One group for a pool would pass its requests on one batch at a time, as if it were one account.
-        let is_pool = |account: &String| account.starts_with(POOL);
+        let is_pool = |account: &String| account.starts_with(AccountRef::POOL);
         let group = if account.as_ref().is_some_and(is_pool) { id.clone() } else { account };
         Self { text, id, group }
     }

@@ -122,13 +122,7 @@ fn written(request: &SigningRequest) -> Value {
     let mut put = |name: &str, value: Value| body.insert(name.to_owned(), value);
     put("requestId", json!(request.id.as_str()));
     if let Some(account) = &request.account {
-        let account = match account {
-            AccountRef::Name(name) => name.to_string(),
-            AccountRef::Key(key) => key.to_string(),
-            AccountRef::Address(address) => address.to_string(),
-            AccountRef::Pool(name) => format!("pool:{name}"),
-        };
-        put("account", Value::String(account));
+        put("account", Value::String(account.to_string()));
     }
     put("to", request.to.map_or(Value::Null, |to| Value::String(to.to_string())));
     put("value", json!(request.value.to_string()));

@@ -110,6 +110,23 @@ pub enum AccountRef {
     Pool(AccountName),
 }
 
+impl AccountRef {
+    /// Before a pool's name, where a request names its account.
+    pub const POOL: &str = "pool:";
+}
+
+/// As a request spells it.
+impl fmt::Display for AccountRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Key(key) => key.fmt(f),
+            Self::Address(address) => address.fmt(f),
+            Self::Pool(name) => write!(f, "{}{name}", Self::POOL),
+        }
+    }
+}
+
 impl From<AccountName> for AccountRef {
     fn from(name: AccountName) -> Self {
         Self::Name(name)

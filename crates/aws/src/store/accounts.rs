@@ -2,6 +2,7 @@
 
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{
     AttributeValue, CancellationReason, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
@@ -15,8 +16,21 @@ use crate::fault::AwsError;
 use crate::item::{Item, head, n, s};
 use crate::repeat::{repeat, repeat_if};
 
+/// What errors call a change of a head.
+const UPDATE: &str = "UpdateItem";
 const REGISTERED: &str = "attribute_exists(#account)";
 const REGISTERED_AND_NOT_RETIRED: &str = "attribute_exists(#account) AND attribute_not_exists(retiredAt)";
+
+/// What became of a conditional change of a head.
+#[derive(Debug)]
+pub(super) enum HeadChange {
+    /// It is stored.
+    Made,
+    /// The condition does not hold for the head that is stored.
+    Refused(Box<Item>),
+    /// No such account is registered.
+    NoHead,
+}
 
 impl DynamoStore {
     /// See [`signpost_txmgr::ports::Store::accounts`]. In order of their names.
@@ -134,59 +148,66 @@ impl DynamoStore {
         attribute: &str,
         value: Option<AttributeValue>,
     ) -> Result<(), PortError> {
-        const OPERATION: &str = "UpdateItem";
-        let mut request = self
-            .client
-            .update_item()
-            .table_name(&self.tables.accounts)
-            .set_key(Some(head::key(account, head::HEAD)))
-            .update_expression(change)
-            .condition_expression(condition)
-            .set_expression_attribute_names(Some(names(&["account"])))
-            .expression_attribute_names("#noted", attribute)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        if let Some(value) = value {
-            request = request.expression_attribute_values(":noted", value);
-        }
-        let Err(failure) = repeat(&self.backoff, OPERATION, || request.clone().send()).await else {
-            return Ok(());
-        };
-        match failure.service() {
-            Some(UpdateItemError::ConditionalCheckFailedException(refused)) => Err(match refused.item() {
-                Some(_) => AwsError::Retired(account.to_string()),
-                None => AwsError::NotRegistered(account.to_string()),
+        let changed = self.change_head(account, |request| {
+            let request = request
+                .update_expression(change)
+                .condition_expression(condition)
+                .set_expression_attribute_names(Some(names(&["account"])))
+                .expression_attribute_names("#noted", attribute);
+            match value {
+                Some(value) => request.expression_attribute_values(":noted", value),
+                None => request,
             }
-            .did_not_happen(OPERATION)),
-            Some(_) | None => Err(failure.into_port(OPERATION)),
+        });
+        Err(match changed.await? {
+            HeadChange::Made => return Ok(()),
+            HeadChange::Refused(_) => AwsError::Retired(account.to_string()),
+            HeadChange::NoHead => AwsError::NotRegistered(account.to_string()),
         }
+        .did_not_happen(UPDATE))
     }
 
     /// See [`signpost_txmgr::ports::Store::observe_fee`]. An older price does not replace a newer one.
     pub(super) async fn write_seen_fee(&self, account: &AccountKey, fee: &SeenFee) -> Result<(), PortError> {
-        const OPERATION: &str = "UpdateItem";
+        let changed = self.change_head(account, |request| {
+            request
+                .update_expression("SET #fee = :fee")
+                .condition_expression(
+                    "attribute_exists(#account) AND (attribute_not_exists(#fee) OR #fee.#observedAt <= :at)",
+                )
+                .set_expression_attribute_names(Some(names(&["account", "fee", "observedAt"])))
+                .expression_attribute_values(":fee", head::encode_seen_fee(fee))
+                .expression_attribute_values(":at", n(fee.observed_at.0))
+        });
+        match changed.await? {
+            // Refused: it has a newer one.
+            HeadChange::Made | HeadChange::Refused(_) => Ok(()),
+            HeadChange::NoHead => Err(AwsError::NotRegistered(account.to_string()).did_not_happen(UPDATE)),
+        }
+    }
+
+    /// Makes a conditional change of an account's head.
+    pub(super) async fn change_head(
+        &self,
+        account: &AccountKey,
+        change: impl FnOnce(UpdateItemFluentBuilder) -> UpdateItemFluentBuilder,
+    ) -> Result<HeadChange, PortError> {
         let request = self
             .client
             .update_item()
             .table_name(&self.tables.accounts)
             .set_key(Some(head::key(account, head::HEAD)))
-            .update_expression("SET #fee = :fee")
-            .condition_expression(
-                "attribute_exists(#account) AND (attribute_not_exists(#fee) OR #fee.#observedAt <= :at)",
-            )
-            .set_expression_attribute_names(Some(names(&["account", "fee", "observedAt"])))
-            .expression_attribute_values(":fee", head::encode_seen_fee(fee))
-            .expression_attribute_values(":at", n(fee.observed_at.0))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let Err(failure) = repeat(&self.backoff, OPERATION, || request.clone().send()).await else {
-            return Ok(());
+        let request = change(request);
+        let Err(failure) = repeat(&self.backoff, UPDATE, || request.clone().send()).await else {
+            return Ok(HeadChange::Made);
         };
         match failure.service() {
             Some(UpdateItemError::ConditionalCheckFailedException(refused)) => match refused.item() {
-                // It has a newer one.
-                Some(_) => Ok(()),
-                None => Err(AwsError::NotRegistered(account.to_string()).did_not_happen(OPERATION)),
+                Some(stored) => Ok(HeadChange::Refused(Box::new(stored.clone()))),
+                None => Ok(HeadChange::NoHead),
             },
-            Some(_) | None => Err(failure.into_port(OPERATION)),
+            Some(_) | None => Err(failure.into_port(UPDATE)),
         }
     }
 }

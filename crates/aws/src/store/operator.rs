@@ -4,13 +4,13 @@
 //! Reads an index, which lags by a moment, or a whole table, which costs its size: only on demand. Writes
 //! nothing but the one mark of a retired account.
 
-use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::AttributeValue;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::ports::PortError;
 use signpost_txmgr::record::Stored;
 use signpost_txmgr::units::{AccountKey, Millis, Nonce, RequestId};
 
+use super::accounts::HeadChange;
 use super::{DynamoStore, names, read};
 use crate::item::{self, Item, ItemError, head, n, s};
 use crate::repeat::repeat;
@@ -129,37 +129,22 @@ impl DynamoStore {
     /// Retires an account: paused for good. Only when no slot is open, in the same write, so that no
     /// reservation comes between.
     pub async fn retire(&self, account: &AccountKey, now: Millis) -> Result<RetireVerdict, PortError> {
-        const OPERATION: &str = "UpdateItem";
-        let request = self
-            .client
-            .update_item()
-            .table_name(&self.tables.accounts)
-            .set_key(Some(head::key(account, head::HEAD)))
-            .update_expression("SET #paused = :paused, #retiredAt = if_not_exists(#retiredAt, :now)")
-            .condition_expression("attribute_exists(#account) AND #nextNonce = #lowestOpenNonce")
-            .set_expression_attribute_names(Some(names(&[
-                "account",
-                "paused",
-                "retiredAt",
-                "nextNonce",
-                "lowestOpenNonce",
-            ])))
-            .expression_attribute_values(":paused", AttributeValue::Bool(true))
-            .expression_attribute_values(":now", n(now.0))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let Err(failure) = repeat(&self.backoff, OPERATION, || request.clone().send()).await else {
-            return Ok(RetireVerdict::Retired);
-        };
-        match failure.service() {
-            Some(UpdateItemError::ConditionalCheckFailedException(refused)) => match refused.item() {
-                Some(stored) => {
-                    let head = read(OPERATION, stored, head::decode_head)?;
-                    Ok(RetireVerdict::Open(Box::new(head)))
-                }
-                None => Ok(RetireVerdict::NotRegistered),
-            },
-            Some(_) | None => Err(failure.into_port(OPERATION)),
-        }
+        let changed = self.change_head(account, |request| {
+            let named = ["account", "paused", "retiredAt", "nextNonce", "lowestOpenNonce"];
+            request
+                .update_expression("SET #paused = :paused, #retiredAt = if_not_exists(#retiredAt, :now)")
+                .condition_expression("attribute_exists(#account) AND #nextNonce = #lowestOpenNonce")
+                .set_expression_attribute_names(Some(names(&named)))
+                .expression_attribute_values(":paused", AttributeValue::Bool(true))
+                .expression_attribute_values(":now", n(now.0))
+        });
+        Ok(match changed.await? {
+            HeadChange::Made => RetireVerdict::Retired,
+            HeadChange::Refused(stored) => {
+                RetireVerdict::Open(Box::new(read("UpdateItem", &stored, head::decode_head)?))
+            }
+            HeadChange::NoHead => RetireVerdict::NotRegistered,
+        })
     }
 }
 

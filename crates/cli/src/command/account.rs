@@ -92,16 +92,7 @@ enum Action {
     },
     /// Show one account, with its balance and transaction count on the chain
     #[command(after_help = EXAMPLES)]
-    Show {
-        /// The name it was registered with
-        #[arg(value_name = "NAME")]
-        name: String,
-        /// One JSON line
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        config: ConfigOption,
-    },
+    Show(One),
     /// Sign nothing more for an account until it is resumed
     #[command(after_help = PAUSE)]
     Pause(One),
@@ -161,7 +152,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
                 show(head, json, None);
             }
         }
-        Action::Show { name, json, config } => {
+        Action::Show(One { name, json, config }) => {
             let session = config.open().await?;
             let head = named(&world::store(&session), &name).await?;
             let chain = world::chain(&session)?;

@@ -21,11 +21,12 @@ use std::path::PathBuf;
 
 use toml::{Table, Value};
 
+use super::parse::{must_be_fifo, read_private, read_send_to};
 use super::reader::{Section, is_near};
 use super::{
-    CONFIRMATIONS_MAX, RETENTION_DAYS, RETENTION_DAYS_MIN, TIMING_MAX_MS, must_be_fifo, read_private, read_send_to,
+    CONFIRMATIONS_MAX, Chain, ConfigError, Private, Queues, RETENTION_DAYS, RETENTION_DAYS_MIN, Shared, TIMING_MAX_MS,
+    Tables, Timing, Watched,
 };
-use super::{Chain, ConfigError, Private, Queues, Shared, Tables, Timing, Watched};
 use signpost_txmgr::broadcaster::Finality;
 
 const CHAIN_ID: &str = "SIGNPOST_CHAIN_ID";

@@ -99,7 +99,7 @@ impl<'f> Fields<'f> {
             return Ok(None);
         };
         let text = text(Code::BadAccount, "account", json)?;
-        if let Some(name) = text.strip_prefix("pool:") {
+        if let Some(name) = text.strip_prefix(AccountRef::POOL) {
             let name = name.parse().map_err(|error| bad_unit(Code::BadAccount, "account", &error, ACCOUNT_HELP))?;
             return Ok(Some(AccountRef::Pool(name)));
         }

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use signpost_txmgr::ports::Store as _;
+use signpost_txmgr::request::AccountRef;
 
 use super::{CommandError, ConfigOption, Session, dev};
 use crate::stack::servers::Rpc;
@@ -159,7 +160,7 @@ async fn names(session: &Session, asked: &[String]) -> Result<Vec<String>, Comma
 async fn local_run(local: &Local, load: Load, arguments: &Arguments) -> Result<Report, CommandError> {
     let (before, calls_before) = (local.costs(), local.calls());
     let mut memory = Memory::default();
-    let names = if arguments.stack.pool { vec![format!("pool:{}", dev::POOL)] } else { local.names() };
+    let names = if arguments.stack.pool { vec![format!("{}{}", AccountRef::POOL, dev::POOL)] } else { local.names() };
     let measured = tokio::select! {
         measured = measure(local.session(), load, &names, arguments) => measured,
         never = watch_memory(local, &mut memory) => match never {},

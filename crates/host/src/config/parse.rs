@@ -1,0 +1,183 @@
+//! Reads the configuration file, section by section.
+//!
+//! Read next: [`super::reader`], which reads one section.
+
+use std::path::Path;
+
+use signpost_txmgr::broadcaster::Finality;
+
+use super::reader::Section;
+use super::{
+    Authorization, BROADCASTER_CONCURRENCY, CONFIRMATIONS_MAX, Chain, Config, Observe, Private, PrivateEndpoint,
+    PrivateShape, Queues, RETENTION_DAYS, RETENTION_DAYS_MIN, SIGNER_CONCURRENCY, SendTo, TIMING_MAX_MS, Tables,
+    Timing, Worker, is_fifo,
+};
+
+const CONCURRENCY_MAX: u64 = 4_096;
+/// Half a minute is a crash nobody notices, and three renewals within it.
+const VISIBILITY_S: u64 = 30;
+const VISIBILITY_MIN_S: u64 = 3;
+/// Twelve hours, SQS's own limit.
+const VISIBILITY_MAX_S: u64 = 43_200;
+const ROOT_KEYS: &[&str] = &[
+    "region",
+    "endpoint",
+    "chain",
+    "queues",
+    "tables",
+    "topic",
+    "policy",
+    "retention",
+    "timing",
+    "worker",
+    "metrics",
+    "traces",
+];
+const CHAIN_KEYS: &[&str] =
+    &["chain_id", "rpc_urls", "send_to", "fee_floor_wei", "finality", "fee_ceiling_wei", "private_only", "private"];
+const PRIVATE_KEYS: &[&str] = &["url", "shape", "authorization_env", "mev_builders"];
+
+/// Every section is looked at, whatever was wrong with the ones before it.
+pub(super) fn read(file: &toml::Table, here: &Path, problems: &mut Vec<String>) -> Option<Config> {
+    let mut root = Section::root(file, problems);
+    root.only(ROOT_KEYS);
+    let region = root.optional_text("region");
+    let endpoint = root.optional_url("endpoint");
+    let chain = read_chain(&mut root.required_section("chain", CHAIN_KEYS));
+    let queues = read_queues(&mut root.required_section("queues", &["signing_url", "resign_url", "broadcast_url"]));
+    let mut tables = root.required_section("tables", &["requests", "accounts"]);
+    let (requests, accounts) = (tables.text("requests"), tables.text("accounts"));
+    let outcomes_arn = root.required_section("topic", &["outcomes_arn"]).text("outcomes_arn");
+    let policy_file = root.required_section("policy", &["file"]).text("file");
+    let retention_days =
+        root.section("retention", &["days"]).within("days", RETENTION_DAYS_MIN, 36_500).or(Some(RETENTION_DAYS));
+    let timing =
+        read_timing(&mut root.section("timing", &["bump_after_ms", "rebroadcast_after_ms", "poll_ms", "sweep_ms"]));
+    let worker =
+        read_worker(&mut root.section("worker", &["signer_concurrency", "broadcaster_concurrency", "visibility_s"]));
+    let observe = Observe {
+        metrics_listen: root.section("metrics", &["listen"]).optional_address("listen"),
+        otlp_endpoint: root.section("traces", &["otlp_endpoint"]).optional_url("otlp_endpoint"),
+    };
+    Some(Config {
+        region,
+        endpoint,
+        chain: chain?,
+        queues: queues?,
+        tables: Tables { requests: requests?, accounts: accounts? },
+        outcomes_arn: outcomes_arn?,
+        policy_file: here.join(policy_file?),
+        retention_days: retention_days?,
+        timing,
+        worker,
+        observe,
+    })
+}
+
+fn read_chain(section: &mut Section<'_, '_>) -> Option<Chain> {
+    let chain_id = section.whole("chain_id", 1, u64::MAX);
+    let rpc_urls = section.urls("rpc_urls");
+    let send_to = read_send_to(section, "send_to");
+    let fee_floor_wei = section.whole("fee_floor_wei", 0, u64::MAX);
+    let fee_ceiling_wei = section.within("fee_ceiling_wei", 1, u64::MAX);
+    if fee_ceiling_wei.zip(fee_floor_wei).is_some_and(|(ceiling, floor)| ceiling < floor) {
+        section.problem("fee_ceiling_wei", "is below fee_floor_wei");
+    }
+    let private = read_private(section, PRIVATE_KEYS);
+    let finality =
+        section.word_or("finality", ("finalized", Finality::Finalized), CONFIRMATIONS_MAX, Finality::Confirmations);
+    Some(Chain {
+        chain_id: chain_id?,
+        rpc_urls: rpc_urls?,
+        send_to: send_to?,
+        fee_floor_wei: fee_floor_wei?,
+        fee_ceiling_wei,
+        private,
+        finality: finality?,
+    })
+}
+
+pub(super) fn read_send_to(section: &mut Section<'_, '_>, key: &str) -> Option<SendTo> {
+    match section.text(key)?.as_str() {
+        "all" => Some(SendTo::All),
+        "first" => Some(SendTo::First),
+        _ => {
+            section.problem(key, "must be \"all\" (every node gets each transaction) or \"first\"");
+            None
+        }
+    }
+}
+
+/// Without an answer to `private_only` there are no private endpoints to use: whom a transaction may be
+/// shown to has no default.
+pub(super) fn read_private(section: &mut Section<'_, '_>, keys: &[&str]) -> Option<Private> {
+    let endpoints = section.each("private", keys, read_private_endpoint)?;
+    if endpoints.is_empty() {
+        if section.optional_flag("private_only").is_some() {
+            section.problem("private_only", "is about private endpoints, and there is no [[chain.private]]");
+        }
+        return None;
+    }
+    Some(Private { only: section.flag("private_only")?, endpoints })
+}
+
+fn read_private_endpoint(section: &mut Section<'_, '_>) -> Option<PrivateEndpoint> {
+    let url = section.url("url");
+    let shape = match section.optional_text("shape").as_deref() {
+        None | Some("bloxroute") => PrivateShape::Bloxroute,
+        Some(_) => {
+            section.problem("shape", "must be \"bloxroute\"");
+            return None;
+        }
+    };
+    let authorization = read_authorization(section);
+    let mev_builders = section.optional_texts("mev_builders")?;
+    Some(PrivateEndpoint { url: url?, shape, authorization: authorization?, mev_builders })
+}
+
+/// A key `authorization` is known only in a secret; in a file it has been reported by now.
+fn read_authorization(section: &mut Section<'_, '_>) -> Option<Authorization> {
+    if section.has("authorization") {
+        return section.text("authorization").map(Authorization::Value);
+    }
+    let name = section.text("authorization_env")?;
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        return Some(Authorization::Variable(name));
+    }
+    // It may be the secret itself: it is not shown.
+    section.problem("authorization_env", "must be the name of an environment variable, not its value");
+    None
+}
+
+fn read_queues(section: &mut Section<'_, '_>) -> Option<Queues> {
+    let signing_url = section.url("signing_url");
+    let (resign_url, broadcast_url) = (must_be_fifo(section, "resign_url"), must_be_fifo(section, "broadcast_url"));
+    Some(Queues { signing_url: signing_url?, resign_url: resign_url?, broadcast_url: broadcast_url? })
+}
+
+/// The URL of a queue between the stages.
+pub(super) fn must_be_fifo(section: &mut Section<'_, '_>, key: &str) -> Option<String> {
+    let url = section.url(key)?;
+    if !is_fifo(&url) {
+        section.problem(key, "must be a FIFO queue: its message groups are what keeps a lane to one pass at a time");
+    }
+    Some(url)
+}
+
+fn read_timing(section: &mut Section<'_, '_>) -> Timing {
+    Timing {
+        bump_after_ms: section.within("bump_after_ms", 1, TIMING_MAX_MS),
+        rebroadcast_after_ms: section.within("rebroadcast_after_ms", 1, TIMING_MAX_MS),
+        poll_ms: section.within("poll_ms", 1, TIMING_MAX_MS),
+        sweep_ms: section.within("sweep_ms", 1, TIMING_MAX_MS),
+    }
+}
+
+fn read_worker(section: &mut Section<'_, '_>) -> Worker {
+    let mut at_once = |key: &str, usual| section.within(key, 1, CONCURRENCY_MAX).unwrap_or(usual);
+    Worker {
+        signer_concurrency: at_once("signer_concurrency", SIGNER_CONCURRENCY),
+        broadcaster_concurrency: at_once("broadcaster_concurrency", BROADCASTER_CONCURRENCY),
+        visibility_s: section.within("visibility_s", VISIBILITY_MIN_S, VISIBILITY_MAX_S).unwrap_or(VISIBILITY_S),
+    }
+}
