@@ -145,6 +145,19 @@ fn a_pool_refuses_only_in_one_name_and_takes_up_what_is_resumed() {
 }
 
 #[test]
+fn a_message_keeps_its_answer_whatever_the_rule_says_later() {
+    holds("rules", &["reserved", "confirmed"]);
+    holds("resubmitted", &["reserved", "confirmed"]);
+    holds("corrected", &["reserved", "confirmed"]);
+    holds("late-request", &["confirmed", "cancelled"]);
+}
+
+#[test]
+fn two_chains_on_the_same_tables_do_not_touch_each_other() {
+    holds("chains", &["confirmed", "displaced"]);
+}
+
+#[test]
 fn every_world_is_among_the_claims() {
     let claimed = [
         "calm",
@@ -174,6 +187,11 @@ fn every_world_is_among_the_claims() {
         "pool-paused",
         "pool-short",
         "pool-lanes",
+        "rules",
+        "resubmitted",
+        "corrected",
+        "late-request",
+        "chains",
     ];
     for world in worlds::all() {
         assert!(claimed.contains(&world.name), "{} is explored by no test", world.name);

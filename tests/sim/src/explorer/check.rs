@@ -48,6 +48,7 @@ pub fn check(world: &World, book: &Book, state: &State) -> Option<Broken> {
         .or_else(|| transactions(book, state))
         .or_else(|| outcomes(book, state))
         .or_else(|| messages(world, book, state))
+        .or_else(|| answers(world, state))
 }
 
 /// Everything is done: each message has its one outcome, and nobody has anything in hand.
@@ -75,10 +76,12 @@ fn is_answered(book: &Book, state: &State, at: usize, ask: Ask) -> bool {
         Delivery::AckedAsRequest => matches!(item, Item::Record(id) if book.facts(id).content == ask.content),
         // The request it names is rejected itself, or it has a refusal of its own.
         Delivery::AckedAsRejected if ask.cancels => match item {
-            Item::Rejected { published } => published,
+            Item::Rejected { published, .. } => published,
             Item::Vacant | Item::Record(_) => state.rejections[at] != 0,
         },
-        Delivery::AckedAsRejected => state.rejections[at] != 0 && item != Item::Rejected { published: false },
+        Delivery::AckedAsRejected => {
+            state.rejections[at] != 0 && item != Item::Rejected { published: false, by: at as u8 }
+        }
         Delivery::None | Delivery::Ready | Delivery::Taken => false,
     }
 }
@@ -174,6 +177,19 @@ fn outcomes(book: &Book, state: &State) -> Option<Broken> {
                     facts.request
                 ),
             ));
+        }
+    }
+    None
+}
+
+/// I15: a message that is refused is refused in all its deliveries.
+fn answers(world: &World, state: &State) -> Option<Broken> {
+    for (at, ask) in world.messages.iter().enumerate().filter(|(at, _)| state.rejections[*at] != 0) {
+        let request = usize::from(ask.request);
+        let taken_up = if ask.cancels { state.cancelled_by[request] } else { state.reserved_by[request] };
+        if usize::from(taken_up) == at + 1 {
+            let what = if ask.cancels { "carried out" } else { "executed" };
+            return Some(Broken::new("I15", format!("message {at} is rejected, and {what}")));
         }
     }
     None

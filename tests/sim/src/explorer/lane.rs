@@ -99,7 +99,7 @@ impl Claim {
     /// The account takes no requests.
     #[must_use]
     pub fn is_closed(self) -> bool {
-        matches!(self.standing, Standing::PausedSince | Standing::PausedUnfunded | Standing::Paused)
+        matches!(self.standing, Standing::PausedSince | Standing::Paused)
     }
 }
 
@@ -108,8 +108,6 @@ impl Claim {
 pub enum Standing {
     /// It was open when it was chosen, and is paused since.
     PausedSince,
-    /// Mutant: it takes no requests, and could not pay either.
-    PausedUnfunded,
     /// It takes no requests.
     Paused,
     /// It waits for funds.

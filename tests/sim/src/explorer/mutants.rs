@@ -27,12 +27,20 @@ pub enum Mutant {
     ConflictAsSame,
     /// A message is deleted when its slot is reserved, before a signature is stored.
     AckBeforeStore,
-    /// A conflict's rejection carries the time of its delivery, not of its message.
-    RejectionDatedByDelivery,
     /// A rejection that is stored again is taken for unpublished.
     RejectionStartsOver,
-    /// The event id of a rejection is made of the request id alone, not of the contents rejected.
+    /// The event id of a rejection is made of the request id alone, and not of its message.
     RejectionsShareAnEvent,
+    /// A message that is delivered again is judged again, whatever was answered to it.
+    JudgedAnew,
+    /// A refusal is stored and published under the message's id before the request id is locked by it.
+    AnsweredBeforeLocked,
+    /// A refusal is stored under the request id and under the message's own in two writes.
+    AnswerApart,
+    /// A reservation replaces any rejection, not only the one that was read.
+    ReservedOverAnswer,
+    /// A broadcaster works on the lanes of every chain.
+    LaneOfAnotherChain,
     /// A receipt is held against the finalized height that another node told.
     FinalityByHighWaterMark,
     /// A slot that was passed without a receipt of ours is called displaced, without the foreign transaction.
@@ -59,15 +67,11 @@ pub enum Mutant {
     DigestOfAssigned,
     /// A reservation looks at the nonce of the head and not at the pause.
     ReservedWhilePaused,
-    /// A request for a pool is refused in the name of an account that was paused after it was chosen.
-    RefusedByLostRace,
-    /// While all accounts of a pool are paused, one that could pay is chosen for the refusal.
-    RefusedByFunds,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::NonceHandedOn,
         Self::SendBeforeStore,
         Self::OutcomeAtMined,
@@ -77,9 +81,13 @@ impl Mutant {
         Self::SecondSignatureOverwrites,
         Self::ConflictAsSame,
         Self::AckBeforeStore,
-        Self::RejectionDatedByDelivery,
         Self::RejectionStartsOver,
         Self::RejectionsShareAnEvent,
+        Self::JudgedAnew,
+        Self::AnsweredBeforeLocked,
+        Self::AnswerApart,
+        Self::ReservedOverAnswer,
+        Self::LaneOfAnotherChain,
         Self::FinalityByHighWaterMark,
         Self::DisplacedWithoutProof,
         Self::DisplacedByHighWaterMark,
@@ -93,8 +101,6 @@ impl Mutant {
         Self::SignedByAssigned,
         Self::DigestOfAssigned,
         Self::ReservedWhilePaused,
-        Self::RefusedByLostRace,
-        Self::RefusedByFunds,
     ];
 
     /// Its name on the command line.
@@ -110,9 +116,13 @@ impl Mutant {
             Self::SecondSignatureOverwrites => "second-signature-overwrites",
             Self::ConflictAsSame => "conflict-as-same",
             Self::AckBeforeStore => "ack-before-store",
-            Self::RejectionDatedByDelivery => "rejection-dated-by-delivery",
             Self::RejectionStartsOver => "rejection-starts-over",
             Self::RejectionsShareAnEvent => "rejections-share-an-event",
+            Self::JudgedAnew => "judged-anew",
+            Self::AnsweredBeforeLocked => "answered-before-locked",
+            Self::AnswerApart => "answer-apart",
+            Self::ReservedOverAnswer => "reserved-over-answer",
+            Self::LaneOfAnotherChain => "lane-of-another-chain",
             Self::FinalityByHighWaterMark => "finality-by-high-water-mark",
             Self::DisplacedWithoutProof => "displaced-without-proof",
             Self::DisplacedByHighWaterMark => "displaced-by-high-water-mark",
@@ -126,8 +136,6 @@ impl Mutant {
             Self::SignedByAssigned => "signed-by-assigned",
             Self::DigestOfAssigned => "digest-of-assigned",
             Self::ReservedWhilePaused => "reserved-while-paused",
-            Self::RefusedByLostRace => "refused-by-lost-race",
-            Self::RefusedByFunds => "refused-by-funds",
         }
     }
 
@@ -139,7 +147,9 @@ impl Mutant {
             Self::MarkBeforePublish => "asks",
             Self::SecondSignatureOverwrites => "duplicates",
             Self::RejectionStartsOver => "refused",
-            Self::RejectionsShareAnEvent => "conflicts",
+            Self::RejectionsShareAnEvent | Self::AnswerApart => "resubmitted",
+            Self::JudgedAnew | Self::AnsweredBeforeLocked | Self::ReservedOverAnswer => "rules",
+            Self::LaneOfAnotherChain => "chains",
             Self::FinalityByHighWaterMark => "nodes",
             Self::DisplacedWithoutProof => "outage",
             Self::DisplacedByHighWaterMark => "forks",
@@ -150,9 +160,8 @@ impl Mutant {
             Self::BumpOfNonHead => "bump-lane",
             Self::FastForwardOverOpenSlot => "foreign",
             Self::ReassignedOnRepeat | Self::SignedByAssigned | Self::DigestOfAssigned => "pool",
-            Self::ReservedWhilePaused | Self::RefusedByLostRace => "pool-paused",
-            Self::RefusedByFunds => "pool-short",
-            Self::AckBeforePublish | Self::ConflictAsSame | Self::RejectionDatedByDelivery => "conflict",
+            Self::ReservedWhilePaused => "pool-paused",
+            Self::AckBeforePublish | Self::ConflictAsSame => "conflict",
             Self::NonceHandedOn | Self::SendBeforeStore | Self::CounterApart | Self::AckBeforeStore => "base",
         }
     }
@@ -161,7 +170,7 @@ impl Mutant {
     #[must_use]
     pub fn breaks(self) -> &'static str {
         match self {
-            Self::NonceHandedOn | Self::CancelHandsNonceOn => "I1",
+            Self::CancelHandsNonceOn => "I1",
             Self::SendBeforeStore | Self::SecondSignatureOverwrites | Self::BumpSentBeforeStored => "I3",
             Self::OutcomeAtMined
             | Self::FinalityByHighWaterMark
@@ -169,7 +178,6 @@ impl Mutant {
             | Self::DisplacedByHighWaterMark
             | Self::CancelledWhenSent => "I6",
             Self::BumpOfNonHead => "head-only",
-            Self::CounterApart => "I4",
             Self::AckBeforePublish
             | Self::MarkBeforePublish
             | Self::RejectionStartsOver
@@ -178,10 +186,12 @@ impl Mutant {
             Self::ConflictAsSame | Self::ReassignedOnRepeat | Self::SignedByAssigned | Self::DigestOfAssigned => "I8",
             Self::ReservedWhilePaused => "I14",
             Self::AckBeforeStore => "I13",
-            Self::RejectionDatedByDelivery
-            | Self::RejectionsShareAnEvent
-            | Self::RefusedByLostRace
-            | Self::RefusedByFunds => "I11",
+            Self::RejectionsShareAnEvent
+            | Self::JudgedAnew
+            | Self::AnsweredBeforeLocked
+            | Self::AnswerApart
+            | Self::ReservedOverAnswer => "I15",
+            Self::NonceHandedOn | Self::CounterApart | Self::LaneOfAnotherChain => "I4",
         }
     }
 }
@@ -191,25 +201,25 @@ impl Mutant {
     #[must_use]
     pub fn moves(self) -> usize {
         match self {
-            Self::CounterApart | Self::AckBeforeStore => 3,
-            Self::CancelRefusedAsRequest => 4,
-            Self::SendBeforeStore | Self::ReservedWhilePaused => 5,
-            Self::AckBeforePublish | Self::RejectionStartsOver | Self::ReassignedOnRepeat => 9,
-            Self::ConflictAsSame => 10,
-            Self::SignedByAssigned | Self::DigestOfAssigned => 11,
-            Self::RejectionDatedByDelivery => 12,
-            Self::NonceHandedOn => 13,
-            Self::OutcomeAtMined
-            | Self::SecondSignatureOverwrites
-            | Self::RejectionsShareAnEvent
-            | Self::CancelHandsNonceOn => 14,
-            Self::FinalityByHighWaterMark | Self::DisplacedWithoutProof | Self::FastForwardOverOpenSlot => 15,
-            Self::BumpSentBeforeStored | Self::RefusedByLostRace => 17,
-            Self::DisplacedByHighWaterMark => 18,
-            Self::MarkBeforePublish => 19,
-            Self::BumpOfNonHead => 22,
-            Self::CancelledWhenSent => 24,
-            Self::RefusedByFunds => 16,
+            Self::CounterApart | Self::AckBeforeStore | Self::LaneOfAnotherChain => 4,
+            Self::SendBeforeStore | Self::ReservedWhilePaused => 6,
+            Self::RejectionsShareAnEvent => 8,
+            Self::CancelRefusedAsRequest => 9,
+            Self::AckBeforePublish
+            | Self::ConflictAsSame
+            | Self::SignedByAssigned
+            | Self::AnsweredBeforeLocked
+            | Self::ReservedOverAnswer => 10,
+            Self::RejectionStartsOver | Self::ReassignedOnRepeat | Self::DigestOfAssigned | Self::JudgedAnew => 11,
+            Self::AnswerApart => 12,
+            Self::NonceHandedOn | Self::SecondSignatureOverwrites => 14,
+            Self::OutcomeAtMined => 15,
+            Self::FinalityByHighWaterMark | Self::DisplacedWithoutProof | Self::FastForwardOverOpenSlot => 16,
+            Self::BumpSentBeforeStored | Self::CancelHandsNonceOn => 18,
+            Self::DisplacedByHighWaterMark => 19,
+            Self::MarkBeforePublish => 20,
+            Self::BumpOfNonHead => 24,
+            Self::CancelledWhenSent => 25,
         }
     }
 }

@@ -83,7 +83,7 @@ const FAULT: u32 = 1 << 31;
 impl<'w> Search<'w> {
     fn new(world: &'w World, mutant: Option<Mutant>, limit: usize) -> Self {
         let mut seen = Seen::new();
-        let (_, fresh) = seen.insert(State::first(world).canonical());
+        let (_, fresh) = seen.insert(State::first(world).canonical(world));
         assert!(fresh, "the first state is new");
         Self {
             world,
@@ -142,7 +142,7 @@ impl<'w> Search<'w> {
             if let Some(broken) = broken {
                 return Some(self.broken_move(at, broken));
             }
-            let (to, fresh) = self.seen.insert(state.canonical());
+            let (to, fresh) = self.seen.insert(state.canonical(self.world));
             self.targets.push(to | if fault { FAULT } else { 0 });
             if fresh {
                 self.parents.push(at as u32);
@@ -222,7 +222,7 @@ impl<'w> Search<'w> {
             next.clear();
             self.explorer.told_moves(&state, &mut next);
             let wanted = self.seen.states[at];
-            let taken = next.iter().find(|next| next.state.canonical() == wanted).unwrap();
+            let taken = next.iter().find(|next| next.state.canonical(self.world) == wanted).unwrap();
             trace.push(taken.label.to_string());
             state = taken.state;
         }

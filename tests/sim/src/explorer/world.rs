@@ -30,6 +30,9 @@ pub struct World {
     pub messages: Vec<Ask>,
     /// The accounts the requests may go to, at most [`ACCOUNTS`]: the one they name, or a pool's.
     pub accounts: usize,
+    /// Each account is of a chain of its own, on the same tables: signer and broadcaster `n` are configured
+    /// for the chain of account `n`.
+    pub chains: bool,
     /// Signers, at most [`WORKERS`].
     pub signers: usize,
     /// Broadcasters, at most [`WORKERS`].
@@ -59,10 +62,14 @@ pub struct Ask {
     pub content: u8,
     /// Policy refuses it.
     pub refused: bool,
+    /// Policy refuses it while the rule is tight: see [`State::tight`].
+    pub by_rule: bool,
     /// The chain reverts it.
     pub reverts: bool,
     /// It asks to cancel the request.
     pub cancels: bool,
+    /// The account it names. Of no meaning for a pool.
+    pub account: u8,
 }
 
 /// How many faults of each kind may still happen.
@@ -94,6 +101,10 @@ pub struct Faults {
     pub pauses: u8,
     /// An account cannot pay, until it is given funds.
     pub shortages: u8,
+    /// The policy's rule becomes tight, or stops being so.
+    pub rule_changes: u8,
+    /// A message that has its answer is delivered again: its deletion is lost, or its FIFO group holds it back.
+    pub held_back: u8,
 }
 
 /// One moment.
@@ -122,14 +133,21 @@ pub struct State {
     pub fork: u8,
     /// Faults that may still happen.
     pub faults: Faults,
+    /// The policy's rule is tight. Any refusal that changes with time is modelled by it: a spend window, a price,
+    /// a pause, another policy, another registry.
+    pub tight: bool,
+    /// The stored answer of each refused message, by its stamp; 0 while there is none.
+    pub answers: [u8; MESSAGES],
+    /// The message that each record was reserved for, and 1: the record's message id.
+    pub reserved_by: [u8; REQUESTS],
+    /// The message that a record's cancel was noted for, and 1. For the checks only.
+    pub cancelled_by: [u8; REQUESTS],
     /// For the checks only: the outcome published for a request, by its number in the book.
     pub outcomes: [u16; REQUESTS],
     /// For the checks only: the account a request was reserved with first, and 1.
     pub assigned: [u8; REQUESTS],
     /// For the checks only: the rejection published for a message, by its stamp and 1.
     pub rejections: [u8; MESSAGES],
-    /// For the checks only: the contents whose rejection carries an event id that names none, and 1.
-    pub nameless_events: [u8; REQUESTS],
 }
 
 /// A message of the signing queue.
@@ -137,8 +155,6 @@ pub struct State {
 pub struct Message {
     /// Where it is.
     pub state: Delivery,
-    /// How often it was delivered; counted only by the mutant that looks at it.
-    pub deliveries: u8,
 }
 
 /// Where a message is.
@@ -180,6 +196,10 @@ pub struct Signer {
     pub claim: Claim,
     /// The signature it holds.
     pub tx: Tx,
+    /// What stood under the request id when it was read: 0 for nothing, the message of a rejection and 1.
+    pub read: u8,
+    /// The answer it is about to give: what is refused, and how.
+    pub stamp: u8,
 }
 
 /// What a signer works for.
@@ -198,6 +218,10 @@ pub enum Job {
 pub enum SignerStep {
     /// Receive.
     Idle,
+    /// Read what is stored under the request id and under the message's own.
+    ReadAnswers,
+    /// Read what is stored under the message's own id once more, and judge.
+    ReadAgain,
     /// Read the head of one more account of the pool; after the last, choose.
     Choose,
     /// Read the account's head.
@@ -220,8 +244,10 @@ pub enum SignerStep {
     Poke,
     /// Delete the message.
     Ack,
-    /// Store a rejection.
+    /// Store a rejection under the request id and under the message's own: one transaction.
     Reject,
+    /// Store an answer under the message's own id alone.
+    StoreAnswer,
     /// Publish a rejection.
     PublishRejection,
     /// Note its publication on the stored rejection.
@@ -232,6 +258,8 @@ pub enum SignerStep {
     PublishAcked,
     /// Load the record that is to be cancelled.
     LoadCancel,
+    /// Store under the message's own id that its cancel is carried out.
+    ClaimCancel,
     /// Note on it that a cancel is asked for.
     NoteCancel,
 }
@@ -337,6 +365,8 @@ pub enum Item {
     Rejected {
         /// Its publication is noted.
         published: bool,
+        /// The message that it answers.
+        by: u8,
     },
     /// A record.
     Record(RecordId),
@@ -368,8 +398,15 @@ impl Class {
 
 impl Signer {
     /// Nothing in hand.
-    pub const IDLE: Self =
-        Self { step: SignerStep::Idle, job: Job::None, record: RecordId::NONE, claim: Claim::NONE, tx: Tx::NONE };
+    pub const IDLE: Self = Self {
+        step: SignerStep::Idle,
+        job: Job::None,
+        record: RecordId::NONE,
+        claim: Claim::NONE,
+        tx: Tx::NONE,
+        read: 0,
+        stamp: 0,
+    };
 }
 
 impl Resign {
@@ -401,13 +438,38 @@ impl Broadcaster {
     }
 }
 
+impl World {
+    /// Requests are for a pool of all accounts.
+    #[must_use]
+    pub fn is_pool(&self) -> bool {
+        self.accounts > 1 && !self.chains
+    }
+
+    /// The workers of the chain of account `at`, by their place; all of them where there is one chain.
+    #[must_use]
+    pub fn works_for(&self, worker: usize, account: u8) -> bool {
+        !self.chains || worker == usize::from(account)
+    }
+}
+
+impl Item {
+    /// What a reader remembers of it: 0 for nothing, the message of a rejection and 1.
+    #[must_use]
+    pub fn read(self) -> u8 {
+        match self {
+            Self::Rejected { by, .. } => by + 1,
+            Self::Vacant | Self::Record(_) => 0,
+        }
+    }
+}
+
 impl State {
     /// The messages are on the queue and nothing has happened.
     #[must_use]
     pub fn first(world: &World) -> Self {
         let delivered = |at| if at < world.messages.len() { Delivery::Ready } else { Delivery::None };
         Self {
-            messages: std::array::from_fn(|at| Message { state: delivered(at), deliveries: 0 }),
+            messages: std::array::from_fn(|at| Message { state: delivered(at) }),
             resign: [Resign::NONE; REQUESTS],
             poke: false,
             signers: [Signer::IDLE; WORKERS],
@@ -418,16 +480,22 @@ impl State {
             stale: Chain::EMPTY,
             fork: 0,
             faults: world.faults,
+            tight: world.messages.iter().any(|ask| ask.by_rule),
+            answers: [0; MESSAGES],
+            reserved_by: [0; REQUESTS],
+            cancelled_by: [0; REQUESTS],
             outcomes: [0; REQUESTS],
             assigned: [0; REQUESTS],
             rejections: [0; MESSAGES],
-            nameless_events: [0; REQUESTS],
         }
     }
 
-    /// The same with equal workers in a fixed order, the busy ones first.
+    /// The same with equal workers in a fixed order, the busy ones first. Workers of two chains are not equal.
     #[must_use]
-    pub fn canonical(mut self) -> Self {
+    pub fn canonical(mut self, world: &World) -> Self {
+        if world.chains {
+            return self;
+        }
         self.signers.sort_unstable_by(|a, b| b.cmp(a));
         self.broadcasters.sort_unstable_by(|a, b| b.cmp(a));
         self

@@ -4,7 +4,7 @@ use super::world::{Ask, Faults, World};
 
 /// A plain request.
 const fn ask(request: u8, content: u8) -> Ask {
-    Ask { request, content, refused: false, reverts: false, cancels: false }
+    Ask { request, content, refused: false, by_rule: false, reverts: false, cancels: false, account: 0 }
 }
 
 /// A cancel of a request.
@@ -26,6 +26,8 @@ const NO_FAULTS: Faults = Faults {
     null_receipts: 0,
     pauses: 0,
     shortages: 0,
+    rule_changes: 0,
+    held_back: 0,
 };
 
 /// Every world, small enough for each push.
@@ -36,6 +38,7 @@ pub fn all() -> Vec<World> {
         about: "two requests, two signers, one broadcaster; a crash and a lost reply",
         messages: vec![ask(0, 0), ask(1, 1)],
         accounts: 1,
+        chains: false,
         signers: 2,
         broadcasters: 1,
         faults: Faults { crashes: 1, lost_replies: 1, ..NO_FAULTS },
@@ -81,6 +84,8 @@ pub fn all() -> Vec<World> {
     worlds.extend(cancelling(&base));
     worlds.extend(blind(&base));
     worlds.extend(pooled(&base));
+    worlds.extend(answered(&base));
+    worlds.push(two_chains(&base));
     worlds.push(base);
     worlds
 }
@@ -280,6 +285,58 @@ fn pooled(base: &World) -> Vec<World> {
     ]
 }
 
+/// The worlds in which a refusal depends on a rule that changes, and a refused message is delivered again.
+fn answered(base: &World) -> Vec<World> {
+    let by_rule = |request, content| Ask { by_rule: true, ..ask(request, content) };
+    let one = World { messages: vec![by_rule(0, 0)], signers: 2, attempts_max: 1, ..base.clone() };
+    vec![
+        World {
+            name: "rules",
+            about: "a refused message is held back in its group and delivered again, while the rule changes",
+            faults: Faults { crashes: 1, lost_replies: 1, redeliveries: 1, rule_changes: 2, held_back: 1, ..NO_FAULTS },
+            ..one.clone()
+        },
+        World {
+            name: "resubmitted",
+            about: "a refused request is sent again in a second message, and the first is delivered again",
+            messages: vec![by_rule(0, 0), by_rule(0, 0)],
+            faults: Faults { redeliveries: 1, rule_changes: 2, held_back: 1, ..NO_FAULTS },
+            ..one.clone()
+        },
+        World {
+            name: "corrected",
+            about: "a refused request is sent again with other contents under its id, and the first is delivered again",
+            messages: vec![Ask { refused: true, ..ask(0, 0) }, ask(0, 1)],
+            faults: Faults { crashes: 1, redeliveries: 1, held_back: 1, ..NO_FAULTS },
+            ..one.clone()
+        },
+        World {
+            name: "late-request",
+            about: "a cancel is refused since its request is not there, and is delivered again when it is",
+            messages: vec![ask(0, 0), cancel(0)],
+            asks: true,
+            faults: Faults { redeliveries: 1, held_back: 1, ..NO_FAULTS },
+            ..one
+        },
+    ]
+}
+
+/// The world of two Signposts for two chains on the same tables, with one address on both.
+fn two_chains(base: &World) -> World {
+    World {
+        name: "chains",
+        about: "two Signposts of two chains share their tables, and the key is used elsewhere on one of them",
+        messages: vec![ask(0, 0)],
+        accounts: 2,
+        chains: true,
+        signers: 2,
+        broadcasters: 2,
+        attempts_max: 1,
+        faults: Faults { foreign: 1, ..NO_FAULTS },
+        ..base.clone()
+    }
+}
+
 /// A world by its name.
 #[must_use]
 pub fn named(name: &str) -> Option<World> {
@@ -306,6 +363,8 @@ pub fn deeper(world: World) -> World {
             null_receipts: more(faults.null_receipts),
             pauses: faults.pauses,
             shortages: faults.shortages,
+            rule_changes: faults.rule_changes,
+            held_back: faults.held_back,
         },
         ..world
     }

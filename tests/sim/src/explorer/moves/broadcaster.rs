@@ -38,7 +38,9 @@ impl Explorer<'_> {
             return;
         }
         for account in 0..self.world.accounts as u8 {
-            self.look_at_lane(state, at, account, out);
+            if self.world.works_for(at, account) || self.is(Mutant::LaneOfAnotherChain) {
+                self.look_at_lane(state, at, account, out);
+            }
         }
         if me.holds_poke {
             let open = state.lanes.iter().any(|lane| lane.lowest_open < lane.next_nonce);
@@ -63,7 +65,7 @@ impl Explorer<'_> {
             is_lane_head &= facts.mined;
             predecessors_sent &= facts.sent;
         }
-        let (from, to) = (lane.next_nonce, state.chain.finalized_nonce(account));
+        let (from, to) = (lane.next_nonce, state.chain.finalized_nonce(self.seen_as(at, account)));
         let is_idle = lane.lowest_open == from || self.is(Mutant::FastForwardOverOpenSlot);
         if is_idle && to > from {
             let act = Act::FastForward { account, from, to };
@@ -72,9 +74,14 @@ impl Explorer<'_> {
         }
     }
 
+    /// Whose history the nodes of a broadcaster show for an account's address: where each account has a chain of
+    /// its own, they know the address as that of their own chain.
+    fn seen_as(&self, at: usize, account: u8) -> u8 {
+        if self.world.chains { at as u8 } else { account }
+    }
+
     fn view(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
-        let me = state.broadcasters[at];
-        let view = self.see(state, me, &state.chain);
+        let view = self.see(state, at, &state.chain);
         for after in self.decide(state, at, view) {
             let act = after.broadcasters[at].act;
             out.step(after, || format!("asks the chain, and decides: {act:?}"));
@@ -87,7 +94,7 @@ impl Explorer<'_> {
             }
         }
         if state.faults.null_receipts > 0 && view.receipt.is_some() {
-            let blind = self.see_without_receipt(state, me);
+            let blind = self.see_without_receipt(state, at);
             for mut after in self.decide(state, at, blind) {
                 let act = after.broadcasters[at].act;
                 after.faults.null_receipts -= 1;
@@ -95,7 +102,7 @@ impl Explorer<'_> {
             }
         }
         if state.faults.stale_views > 0 && state.stale != Chain::EMPTY {
-            let mut view = self.see(state, me, &state.stale);
+            let mut view = self.see(state, at, &state.stale);
             if self.is(Mutant::FinalityByHighWaterMark) {
                 view.finalized = state.chain.finalized;
             }
@@ -112,27 +119,22 @@ impl Explorer<'_> {
 
     /// What a node that follows `chain` says about the slot in hand. The count at the finalized block is the
     /// highest any node has told the pass.
-    fn see(&self, state: &State, me: Broadcaster, chain: &Chain) -> View {
-        let facts = self.book.facts(me.record);
-        let receipt = chain.find(|tx| facts.attempts.contains(&tx));
-        self.view_of(state, me, chain, receipt, receipt.or(facts.receipt))
+    fn see(&self, state: &State, at: usize, chain: &Chain) -> View {
+        let facts = self.book.facts(state.broadcasters[at].record);
+        let receipt = chain.find(|tx| facts.attempts.contains(&tx) && tx.account() == self.seen_as(at, tx.account()));
+        self.view_of(state, at, chain, receipt, receipt.or(facts.receipt))
     }
 
     /// The same by a node that tells no receipt ("transaction indexing is in progress").
-    fn see_without_receipt(&self, state: &State, me: Broadcaster) -> View {
-        self.view_of(state, me, &state.chain, None, self.book.facts(me.record).receipt)
+    fn see_without_receipt(&self, state: &State, at: usize) -> View {
+        let receipt = self.book.facts(state.broadcasters[at].record).receipt;
+        self.view_of(state, at, &state.chain, None, receipt)
     }
 
-    fn view_of(
-        &self,
-        state: &State,
-        me: Broadcaster,
-        chain: &Chain,
-        receipt: Option<Seen>,
-        held: Option<Seen>,
-    ) -> View {
+    fn view_of(&self, state: &State, at: usize, chain: &Chain, receipt: Option<Seen>, held: Option<Seen>) -> View {
+        let me = state.broadcasters[at];
         let held = held.map(|seen| seen.height);
-        let account = self.book.facts(me.record).account;
+        let account = self.seen_as(at, self.book.facts(me.record).account);
         View {
             answers: true,
             latest_nonce: chain.latest_nonce(account),
@@ -235,7 +237,11 @@ impl Explorer<'_> {
                 said == Some(class.real()) || said == Some(SendClass::Accepted) && class == Class::AlreadyKnown;
             if old_news { me.rested() } else { Broadcaster { act: Act::Sent(number, class), ..me } }
         };
-        let (after, class) = chain::send(self.world, state, tx);
+        let (after, class) = if self.world.works_for(at, tx.account()) {
+            chain::send(self.world, state, tx)
+        } else {
+            (*state, Class::Refused)
+        };
         out.step(with(&after, at, noted(class)), || format!("sends {tx:?}: {class:?}"));
         if state.faults.refusals > 0 && tx.kind() == AttemptKind::Execute && class == Class::Accepted {
             let mut after = with(state, at, noted(Class::Refused));
@@ -282,7 +288,7 @@ impl Explorer<'_> {
         }
         // A node looks up to the block that it calls final itself.
         let found = |chain: &Chain, finalized: u8| {
-            let user: Option<Seen> = chain.find(|tx| tx.is_at(facts.account, facts.nonce));
+            let user: Option<Seen> = chain.find(|tx| tx.is_at(self.seen_as(at, facts.account), facts.nonce));
             let proof = user.filter(|seen| seen.height <= finalized && !facts.attempts.contains(&seen.tx));
             let then = proof.map_or(me.rested(), |seen| Broadcaster { act: Act::Displaced(seen), ..me });
             (with(state, at, then), proof)

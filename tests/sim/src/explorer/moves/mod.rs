@@ -10,6 +10,7 @@
 //!
 //! Read next: [`super::check`].
 
+mod answers;
 mod broadcaster;
 mod chain;
 mod pool;
@@ -74,6 +75,7 @@ impl fmt::Display for Label {
 }
 
 /// What came of a conditional write.
+#[expect(clippy::large_enum_variant, reason = "it is matched at once, and a box would cost an allocation a move")]
 enum Written {
     /// It is stored, as this.
     Stored(State, RecordId),

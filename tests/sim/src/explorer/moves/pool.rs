@@ -4,18 +4,19 @@
 //! Each request has a home in the pool, which the real hash draws; here request 0 has the first account,
 //! request 1 the second.
 
+use super::answers::BESIDE;
 use super::signer::with;
 use super::{Explorer, Moves};
 use crate::explorer::book::Facts;
 use crate::explorer::check::Broken;
-use crate::explorer::lane::{Claim, Lane, Standing};
+use crate::explorer::lane::{Claim, Standing};
 use crate::explorer::mutants::Mutant;
 use crate::explorer::world::{Ask, Item, Job, RecordId, Signer, SignerStep, State, World};
 
 impl Explorer<'_> {
     /// What a request begins with: its account's head, or those of the pool it is for.
     pub(super) fn first_read(&self) -> SignerStep {
-        if self.world.accounts > 1 { SignerStep::Choose } else { SignerStep::ReadHead }
+        if self.world.is_pool() { SignerStep::Choose } else { SignerStep::ReadHead }
     }
 
     /// Reads the head of the next account of the pool. After the last the request goes to the best: as it
@@ -26,10 +27,10 @@ impl Explorer<'_> {
         let lane = state.lane(account);
         let home = self.ask(me).request;
         let worth = |claim: Claim| (claim.standing, claim.account == home);
-        let seen = Claim { account, nonce: lane.next_nonce, standing: self.standing(lane), read };
+        let seen = Claim { account, nonce: lane.next_nonce, standing: lane.standing(), read };
         let best = if account == 0 || worth(seen) > worth(me.claim) { seen } else { Claim { read, ..me.claim } };
         let chosen = match best.standing {
-            Standing::Paused | Standing::PausedSince | Standing::PausedUnfunded => {
+            Standing::Paused | Standing::PausedSince => {
                 Claim { standing: Standing::Paused, read: 0, ..Claim::on(best.account) }
             }
             Standing::Unfunded | Standing::Open => Claim { standing: Standing::Open, read: 0, ..best },
@@ -46,22 +47,13 @@ impl Explorer<'_> {
         });
     }
 
-    /// How an account stands among the pool's. Of a paused one it does not count whether it could pay.
-    fn standing(&self, lane: &Lane) -> Standing {
-        if self.is(Mutant::RefusedByFunds) && lane.paused && lane.unfunded {
-            return Standing::PausedUnfunded;
-        }
-        lane.standing()
-    }
-
     /// Reads the head of the account that the request is assigned to.
     pub(super) fn read_head(&self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let lane = state.lane(me.claim.account);
         if lane.paused {
             // A pool may have another account, which the message finds when it comes again.
-            let elsewhere = self.world.accounts > 1 && !self.is(Mutant::RefusedByLostRace);
-            let standing = if elsewhere { Standing::PausedSince } else { Standing::Paused };
+            let standing = if self.world.is_pool() { Standing::PausedSince } else { Standing::Paused };
             let claim = Claim { standing, ..Claim::on(me.claim.account) };
             out.step(with(state, at, Signer { step: SignerStep::Load, claim, ..me }), || {
                 format!("reads the head: account {} is paused", claim.account)
@@ -80,7 +72,7 @@ impl Explorer<'_> {
             Job::Message(_) => me.claim.account == facts.account || self.is(Mutant::SignedByAssigned),
             Job::Resign(_) | Job::None => false,
         };
-        match (self.world.accounts > 1, has_head, me.claim.is_closed()) {
+        match (self.world.is_pool(), has_head, me.claim.is_closed()) {
             (false, _, _) | (true, true, false) => (SignerStep::Sign, "it is reserved and not signed"),
             (true, true, true) => (self.after_store(), "it is reserved, and its account is paused"),
             (true, false, _) => (SignerStep::ReadItsHead, "it is not signed, and has an account of its own"),
@@ -105,14 +97,20 @@ impl Explorer<'_> {
     pub(super) fn false_conflict(&self, state: &State, me: Signer) -> Option<Broken> {
         let Ask { request, content, refused, cancels, .. } = self.ask(me);
         let Item::Record(record) = state.table[usize::from(request)] else { return None };
-        let as_conflict = !refused && !cancels && !me.claim.is_closed();
+        let as_conflict = me.stamp >= BESIDE && !refused && !cancels && !me.claim.is_closed();
         (as_conflict && self.book.facts(record).content == content)
             .then(|| Broken::new("I8", format!("a repeat of request {request} is told that its id is used")))
     }
 }
 
-/// Everything the operator may do. Only what he mends may be counted on.
+/// Everything the operator may do. Only what repairs something may be counted on.
 pub(super) fn operator_moves(world: &World, state: &State, out: &mut Moves<'_>) {
+    if state.faults.rule_changes > 0 {
+        let mut after = *state;
+        after.tight = !state.tight;
+        after.faults.rule_changes -= 1;
+        out.fault(after, || if state.tight { "opens the rule".to_owned() } else { "tightens the rule".to_owned() });
+    }
     for account in 0..world.accounts as u8 {
         let mut after = *state;
         let lane = after.lane_mut(account);

@@ -1,4 +1,4 @@
-//! The signer's steps: receive, reserve, sign, store, poke, acknowledge; and the rejections.
+//! The signer's steps: receive, reserve, sign, store, poke, acknowledge. Read next: [`super::answers`].
 
 use super::{Explorer, Moves, Written, chain};
 use crate::explorer::book::{Facts, Happening};
@@ -13,6 +13,8 @@ impl Explorer<'_> {
         let me = state.signers[at];
         match me.step {
             SignerStep::Idle => self.receive(state, at, out),
+            SignerStep::ReadAnswers => self.read_answers(state, at, out),
+            SignerStep::ReadAgain => self.read_again(state, at, out),
             SignerStep::Choose => self.choose(state, at, out),
             SignerStep::ReadHead => self.read_head(state, at, out),
             SignerStep::ReadItsHead => self.read_its_head(state, at, out),
@@ -39,26 +41,13 @@ impl Explorer<'_> {
             }
             SignerStep::Ack => acknowledge(state, at, out),
             SignerStep::Reject => self.reject(state, at, out),
+            SignerStep::StoreAnswer => self.store_answer(state, at, out),
             SignerStep::PublishRejection | SignerStep::PublishAcked => self.publish_rejection(state, at, out),
-            SignerStep::MarkRejection => {
-                let mut after = with(state, at, Signer { step: SignerStep::AckRejection, ..me });
-                let item = &mut after.table[usize::from(self.ask(me).request)];
-                if matches!(item, Item::Rejected { .. }) {
-                    *item = Item::Rejected { published: true };
-                }
-                out.step(after, || "notes that the rejection is published".to_owned());
-            }
+            SignerStep::MarkRejection => self.mark_rejection(state, at, out),
             SignerStep::LoadCancel => self.load_cancel(state, at, out),
+            SignerStep::ClaimCancel => self.claim_cancel(state, at, out),
             SignerStep::NoteCancel => self.note_cancel(state, at, out),
-            SignerStep::AckRejection => {
-                let then = if self.is(Mutant::AckBeforePublish) {
-                    Signer { step: SignerStep::PublishAcked, ..me }
-                } else {
-                    Signer::IDLE
-                };
-                let after = acked(with(state, at, then), me.job, Delivery::AckedAsRejected);
-                out.step(after, || format!("deletes the rejected {}", job(me.job)));
-            }
+            SignerStep::AckRejection => self.acknowledge_rejection(state, at, out),
         }
         if me.step != SignerStep::Idle && state.faults.crashes > 0 {
             let mut after = released(with(state, at, Signer::IDLE), me.job);
@@ -102,16 +91,13 @@ impl Explorer<'_> {
             if state.messages[message].state != Delivery::Ready {
                 continue;
             }
-            let step = match ask {
-                Ask { cancels: true, .. } => SignerStep::LoadCancel,
-                Ask { refused: true, .. } => SignerStep::Reject,
-                Ask { .. } => self.first_read(),
-            };
-            let mut after = with(state, at, Signer { step, job: Job::Message(message as u8), ..Signer::IDLE });
-            after.messages[message].state = Delivery::Taken;
-            if self.is(Mutant::RejectionDatedByDelivery) {
-                after.messages[message].deliveries += 1;
+            if !self.world.works_for(at, ask.account) {
+                continue;
             }
+            let claim = if self.world.chains { Claim::on(ask.account) } else { Claim::NONE };
+            let job = Job::Message(message as u8);
+            let mut after = with(state, at, Signer { step: SignerStep::ReadAnswers, job, claim, ..Signer::IDLE });
+            after.messages[message].state = Delivery::Taken;
             let what = if ask.cancels {
                 "a cancel".to_owned()
             } else {
@@ -120,7 +106,7 @@ impl Explorer<'_> {
             out.step(after, || format!("receives message {message} (request {}, {what})", ask.request));
         }
         for (request, resign) in state.resign.iter().enumerate() {
-            if resign.state == Delivery::Ready {
+            if resign.state == Delivery::Ready && self.is_asked(state, at, request) {
                 let job = Job::Resign(request as u8);
                 let mut after = with(state, at, Signer { step: SignerStep::Load, job, ..Signer::IDLE });
                 after.resign[request].state = Delivery::Taken;
@@ -129,7 +115,13 @@ impl Explorer<'_> {
         }
     }
 
-    /// One transaction: the head as it was read, no record under the id, no slot under the nonce.
+    /// The asks of each chain are on a queue of their own.
+    fn is_asked(&self, state: &State, at: usize, request: usize) -> bool {
+        let Item::Record(record) = state.table[request] else { return true };
+        self.world.works_for(at, self.book.facts(record).account)
+    }
+
+    /// One transaction: the head as it was read, what was read under the id, no slot under the nonce.
     fn reserve(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let Ask { request, content, .. } = self.ask(me);
@@ -143,6 +135,12 @@ impl Explorer<'_> {
         if known.is_some() && !assigned_anew {
             let after = with(state, at, Signer { step: SignerStep::Load, claim, ..me });
             out.step(after, || format!("reserves: request {request} is known"));
+            return;
+        }
+        let item = state.table[usize::from(request)];
+        if known.is_none() && item.read() != me.read && !self.is(Mutant::ReservedOverAnswer) {
+            let after = with(state, at, Signer { step: SignerStep::ReadAnswers, claim, ..me });
+            out.step(after, || format!("reserves: request {request} is rejected meanwhile"));
             return;
         }
         let lane = state.lane(account);
@@ -160,6 +158,9 @@ impl Explorer<'_> {
         let record = self.book.reserved(request, content, account, nonce);
         let mut after = *state;
         after.table[usize::from(request)] = Item::Record(record);
+        if let Job::Message(message) = me.job {
+            after.reserved_by[usize::from(request)] = message + 1;
+        }
         if after.assigned[usize::from(request)] == 0 {
             after.assigned[usize::from(request)] = account + 1;
         }
@@ -190,7 +191,7 @@ impl Explorer<'_> {
         let Item::Record(record) = state.table[usize::from(request)] else {
             let (then, what) = match me.claim.standing {
                 Standing::Unfunded | Standing::Open => (SignerStep::ReadHead, ""),
-                Standing::Paused | Standing::PausedUnfunded => (SignerStep::Reject, ", and its account is paused"),
+                Standing::Paused => (SignerStep::Reject, ", and its account is paused"),
                 Standing::PausedSince => (SignerStep::Idle, "; leaves the message on the queue"),
             };
             let after = if then == SignerStep::Idle {
@@ -205,12 +206,7 @@ impl Explorer<'_> {
         let differs = |ask: Ask| self.book.digest(ask.content, me.claim.account) != self.book.record(record).digest;
         let (step, why) = match me.job {
             Job::Message(_) if differs(self.ask(me)) && !self.is(Mutant::ConflictAsSame) => {
-                let first = if self.is(Mutant::AckBeforePublish) {
-                    SignerStep::AckRejection
-                } else {
-                    SignerStep::PublishRejection
-                };
-                (first, "another request has this id")
+                (SignerStep::StoreAnswer, "another request has this id")
             }
             Job::Message(_) if facts.attempts.is_empty() && facts.takes_attempt => self.before_signing(me, facts),
             Job::Resign(_) if facts.takes_attempt && state.resign[usize::from(request)].asks_for(facts) => {
@@ -222,6 +218,7 @@ impl Explorer<'_> {
         let record = if signs || step == SignerStep::ReadItsHead { record } else { RecordId::NONE };
         let account = if self.is(Mutant::SignedByAssigned) { me.claim.account } else { facts.account };
         let claim = if signs { Claim::on(account) } else { Claim::NONE };
+        let me = if step == SignerStep::StoreAnswer { self.beside(me) } else { me };
         let after = with(state, at, Signer { step, record, claim, tx: Tx::NONE, ..me });
         out.step(after, || format!("loads request {request}: {why}"));
     }
@@ -292,11 +289,11 @@ impl Explorer<'_> {
         let me = state.signers[at];
         let request = self.ask(me).request;
         match state.table[usize::from(request)] {
-            // Its refusal is stored under an id of its own, where nobody else looks: that write is left out.
             Item::Vacant => {
                 let as_request = self.is(Mutant::CancelRefusedAsRequest);
-                let step = if as_request { SignerStep::Reject } else { SignerStep::PublishRejection };
-                let after = with(state, at, Signer { step, ..me });
+                let refused = self.beside(me);
+                let step = if as_request { SignerStep::Reject } else { refused.step };
+                let after = with(state, at, Signer { step, ..refused });
                 out.step(after, || format!("loads request {request} to cancel it: there is none"));
             }
             Item::Rejected { .. } => {
@@ -309,7 +306,7 @@ impl Explorer<'_> {
                 let then = if needless {
                     Signer { step: self.after_store(), ..me }
                 } else {
-                    Signer { step: SignerStep::NoteCancel, record, ..me }
+                    Signer { step: SignerStep::ClaimCancel, record, ..me }
                 };
                 out.step(with(state, at, then), || {
                     format!("loads request {request} to cancel it: it is {}", self.book.record(record).phase.name())
@@ -326,6 +323,9 @@ impl Explorer<'_> {
             Ok(Written::Stored(mut after, record)) => {
                 if self.is(Mutant::CancelHandsNonceOn) {
                     after = Self::hand_on(&after, self.book.facts(record));
+                }
+                if let Job::Message(message) = me.job {
+                    after.cancelled_by[usize::from(self.ask(me).request)] = message + 1;
                 }
                 let done = Signer { step: self.after_store(), record: RecordId::NONE, ..me };
                 out.step(with(&after, at, done), || "notes that a cancel is asked for".to_owned());
@@ -345,80 +345,6 @@ impl Explorer<'_> {
     pub(super) fn after_store(&self) -> SignerStep {
         if self.world.sweep { SignerStep::Ack } else { SignerStep::Poke }
     }
-
-    /// Stores a rejection where nothing, or another rejection, is stored.
-    fn reject(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
-        let me = state.signers[at];
-        let Ask { request, .. } = self.ask(me);
-        let item = state.table[usize::from(request)];
-        if matches!(item, Item::Record(_)) && self.ask(me).cancels {
-            let after = released(with(state, at, Signer::IDLE), me.job);
-            out.step(after, || {
-                format!("stores a rejection: request {request} came meanwhile; leaves the cancel on the queue")
-            });
-            return;
-        }
-        if let Item::Record(record) = item
-            && me.claim.is_closed()
-        {
-            // It came meanwhile, and its record goes on; or the id is another's.
-            let same = self.book.record(record).digest == self.book.digest(self.ask(me).content, me.claim.account);
-            let step = if same { self.after_store() } else { SignerStep::PublishRejection };
-            let after = with(state, at, Signer { step, claim: Claim::NONE, ..me });
-            out.step(after, || format!("stores a rejection: request {request} has a slot meanwhile"));
-            return;
-        }
-        if matches!(item, Item::Record(_)) {
-            let after = with(state, at, Signer { step: SignerStep::Load, ..me });
-            out.step(after, || format!("stores a rejection: request {request} has a slot"));
-            return;
-        }
-        let mut after = *state;
-        if item == Item::Vacant || self.is(Mutant::RejectionStartsOver) {
-            after.table[usize::from(request)] = Item::Rejected { published: false };
-        }
-        let done = with(&after, at, Signer { step: SignerStep::PublishRejection, ..me });
-        out.step(done, || format!("stores that request {request} is rejected"));
-        if state.faults.lost_replies > 0 {
-            after.faults.lost_replies -= 1;
-            out.fault(after, || format!("stores that request {request} is rejected, and the reply is lost"));
-        }
-    }
-
-    fn publish_rejection(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
-        let me = state.signers[at];
-        let Job::Message(message) = me.job else { unreachable!("only messages are rejected") };
-        let message = usize::from(message);
-        // A refusal names the account that is paused.
-        let stamp = 1 + state.messages[message].deliveries + me.claim.account;
-        let before = state.rejections[message];
-        let mut broken = (before != 0 && before != stamp)
-            .then(|| Broken::new("I11", format!("two copies of the rejection of message {message} differ")));
-        broken = broken.or_else(|| self.false_conflict(state, me));
-        let mut after = *state;
-        after.rejections[message] = stamp;
-        if self.is(Mutant::RejectionsShareAnEvent) {
-            let Ask { request, content, .. } = self.ask(me);
-            let event = &mut after.nameless_events[usize::from(request)];
-            if *event != 0 && *event != content + 1 {
-                let what = format!("two rejections of request {request} share an event id, and differ");
-                broken = Some(Broken::new("I11", what));
-            }
-            *event = content + 1;
-        }
-        let then = if me.step == SignerStep::PublishAcked {
-            Signer::IDLE
-        } else if self.ask(me).refused || me.claim.is_closed() || self.is(Mutant::CancelRefusedAsRequest) {
-            Signer { step: SignerStep::MarkRejection, ..me }
-        } else {
-            Signer { step: SignerStep::AckRejection, ..me }
-        };
-        out.judged(with(&after, at, then), broken, || format!("publishes the rejection of message {message}"));
-        if state.faults.lost_replies > 0 {
-            after.faults.lost_replies -= 1;
-            out.fault(after, || format!("publishes the rejection of message {message}, and the reply is lost"));
-        }
-    }
 }
 
 fn acknowledge(state: &State, at: usize, out: &mut Moves<'_>) {
@@ -433,7 +359,7 @@ pub(super) fn with(state: &State, at: usize, signer: Signer) -> State {
     after
 }
 
-fn acked(mut state: State, job: Job, how: Delivery) -> State {
+pub(super) fn acked(mut state: State, job: Job, how: Delivery) -> State {
     match job {
         Job::Message(message) => state.messages[usize::from(message)].state = how,
         Job::Resign(request) => state.resign[usize::from(request)] = Resign::NONE,
@@ -442,7 +368,7 @@ fn acked(mut state: State, job: Job, how: Delivery) -> State {
     state
 }
 
-fn released(mut state: State, job: Job) -> State {
+pub(super) fn released(mut state: State, job: Job) -> State {
     let held = match job {
         Job::Message(message) => &mut state.messages[usize::from(message)].state,
         Job::Resign(request) => &mut state.resign[usize::from(request)].state,
