@@ -88,6 +88,7 @@ fn sent() -> Record {
         deadline: None,
         metadata: None,
         sender: None,
+        message_id: None,
         trace: None,
         attempts: Vec::new(),
         cancel: None,

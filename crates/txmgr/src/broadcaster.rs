@@ -124,7 +124,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             tracing::warn!(account = %lane.account, "a lane was named that is not registered");
             return Ok(Round { open: 0, changed: 0, chain_seen: false, chain_silent: false });
         };
-        self.load(lane, &head).await?;
+        self.load(lane, &head, now).await?;
         // What was never sent needs no look at the chain first.
         let mut changed = self.send_unsent(lane, now).await?;
         let asked = asks_chain(lane);
@@ -174,7 +174,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     }
 
     /// Reads the open slots of the window and their records.
-    async fn load(&self, lane: &mut Lane, head: &Head) -> Result<(), PortError> {
+    async fn load(&self, lane: &mut Lane, head: &Head, now: Millis) -> Result<(), PortError> {
         let from = head.lowest_open_nonce;
         lane.records.retain(|nonce, _| *nonce >= from);
         let limit = lane.limit(from, self.config.window).min(head.open_slots());
@@ -196,7 +196,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             .filter(|(nonce, _)| lane.records.get(nonce).is_none_or(|record| !record.is_closed()))
             .map(|(_, id)| id.clone())
             .collect();
-        for stored in self.store.load(&ids).await? {
+        for stored in self.store.load(&ids, now).await? {
             match stored {
                 Stored::Record(record) => lane.keep(*record),
                 Stored::Rejected(rejected) => {

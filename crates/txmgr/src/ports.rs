@@ -83,8 +83,9 @@ pub trait Store: Send + Sync {
     /// hold; reserving again answers with the ids as known.
     fn reserve(&self, group: &Reservation) -> impl Future<Output = Result<ReserveVerdict, PortError>> + Send;
 
-    /// The records under these ids, those that exist, in no order. Any number of ids.
-    fn load(&self, ids: &[RequestId]) -> impl Future<Output = Result<Vec<Stored>, PortError>> + Send;
+    /// The records under these ids, those that exist, in no order. Any number of ids. An item whose time is over
+    /// at `now` does not exist, whether or not it is deleted yet: DynamoDB deletes late.
+    fn load(&self, ids: &[RequestId], now: Millis) -> impl Future<Output = Result<Vec<Stored>, PortError>> + Send;
 
     /// Writes a rejection where nothing, or another rejection, is stored. A lost reply: it may be
     /// stored; writing it again is the same.

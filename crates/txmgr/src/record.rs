@@ -19,6 +19,14 @@ pub enum Stored {
     Rejected(Rejected),
 }
 
+impl Rejected {
+    /// The id its outcome is published under.
+    #[must_use]
+    pub fn outcome_id(&self) -> &RequestId {
+        self.said_as.as_ref().unwrap_or(&self.request_id)
+    }
+}
+
 impl Stored {
     /// The key.
     #[must_use]
@@ -46,6 +54,11 @@ pub struct Rejected {
     pub metadata: Option<serde_json::Value>,
     /// SQS `SenderId` of the message.
     pub sender: Option<String>,
+    /// The SQS message that was refused; `None` in items of before message ids were kept.
+    pub message_id: Option<String>,
+    /// The id its outcome is published under, where that is not the key: this is the copy that is kept under
+    /// `sqs:<message id>` when the refusal is said under the caller's own id.
+    pub said_as: Option<RequestId>,
     /// When it was refused.
     pub created_at: Millis,
     /// When its outcome was published.
@@ -63,6 +76,8 @@ pub struct Reason {
     pub message: String,
     /// Decoded revert data of a reverted transaction.
     pub revert: Option<Revert>,
+    /// The id that a message named which is answered under `sqs:<message id>`, because the id is not its own.
+    pub request_id: Option<RequestId>,
 }
 
 /// Why the chain reverted a transaction.
@@ -106,6 +121,8 @@ pub struct Record {
     pub metadata: Option<serde_json::Value>,
     /// SQS `SenderId` of the message.
     pub sender: Option<String>,
+    /// The SQS message that got the slot; `None` in items of before message ids were kept.
+    pub message_id: Option<String>,
     /// Trace context of the message (`AWSTraceHeader` or `traceparent`).
     pub trace: Option<String>,
     /// The signed transactions of the slot, in order.
@@ -375,13 +392,15 @@ impl Record {
     /// Why it ended, or why a cancel is wanted; `None` for a request that goes its way.
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
-        let plain = |code: &str, message: String| Some(Reason { code: code.to_owned(), message, revert: None });
+        let plain = |code: &str, message: String| {
+            Some(Reason { code: code.to_owned(), message, revert: None, request_id: None })
+        };
         match self.phase.settlement().map(|settlement| &settlement.verdict) {
             Some(Verdict::Confirmed(_)) => None,
             Some(Verdict::Reverted(_, revert)) => {
                 let text = revert.as_ref().map_or("no revert data could be read", |revert| revert.text.as_str());
                 let message = format!("the transaction reverted: {text}");
-                Some(Reason { code: "reverted".to_owned(), message, revert: revert.clone() })
+                Some(Reason { code: "reverted".to_owned(), message, revert: revert.clone(), request_id: None })
             }
             Some(Verdict::Displaced(foreign)) => plain(
                 "displaced",

@@ -276,6 +276,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                     is_pooled: matches!(request.account, Some(AccountRef::Pool(_))),
                     accepted,
                     sender: delivery.sender.clone(),
+                    message_id: delivery.message_id.clone(),
                     trace: trace::kept(&span, delivery.trace.as_deref()),
                     span,
                 }))

@@ -149,6 +149,9 @@ pub struct WireReason {
     /// Revert data of a reverted transaction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revert: Option<WireRevert>,
+    /// The id that a message named which is answered under `sqs:<message id>`, because the id is not its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
 }
 
 /// Why the chain reverted it.
@@ -216,6 +219,12 @@ pub struct OutcomeMessage {
     /// The caller's metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<serde_json::Value>,
+    /// SQS `SenderId` of the message this answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
+    /// The SQS message this answers; missing where it was stored before message ids were kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
     /// Unix milliseconds: when the outcome was decided. Missing for `rejected`: a message that is
     /// delivered again is rejected again, and its copies are equal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -285,6 +294,9 @@ pub struct RequestStatus {
     /// SQS `SenderId` of the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender: Option<String>,
+    /// The SQS message it is from; missing where it was stored before message ids were kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
     /// The signed transactions of the slot.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<WireAttempt>,

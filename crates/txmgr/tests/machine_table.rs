@@ -49,6 +49,7 @@ fn reserved() -> Record {
         deadline: None,
         metadata: None,
         sender: None,
+        message_id: None,
         trace: None,
         attempts: vec![],
         cancel: None,
@@ -542,7 +543,12 @@ fn what_a_node_may_not_have_taken_is_sent_again_though_it_is_not_the_head() {
 
 #[test]
 fn the_first_cause_of_a_cancel_stays() {
-    let policy = CancelCause::Policy(Reason { code: "denied".to_owned(), message: String::new(), revert: None });
+    let policy = CancelCause::Policy(Reason {
+        code: "denied".to_owned(),
+        message: String::new(),
+        revert: None,
+        request_id: None,
+    });
     let once = apply(&signed(), &Event::CancelAsked(policy.clone()), NOW).unwrap();
     let twice = apply(&once, &Event::CancelAsked(CancelCause::Asked), NOW).unwrap();
     assert_eq!(twice.cancel, Some(policy));

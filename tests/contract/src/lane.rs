@@ -91,6 +91,7 @@ impl Lane {
             deadline: Some(Millis(NOW.0 + 600_000)),
             metadata: Some(serde_json::json!({ "order": at, "of": self.name })),
             sender: Some("AIDAEXAMPLE".to_owned()),
+            message_id: Some(format!("m-{at}")),
             trace: None,
             attempts: Vec::new(),
             cancel: None,
@@ -145,9 +146,12 @@ impl Lane {
                 code: "feeAboveCap".to_owned(),
                 message: "gasPrice is above the cap".to_owned(),
                 revert: None,
+                request_id: None,
             },
             metadata: None,
             sender: None,
+            message_id: Some(format!("m-{at}")),
+            said_as: None,
             created_at: NOW,
             published_at: None,
             expires_at: None,
@@ -183,7 +187,7 @@ pub fn receipt(record: &Record, number: u64, succeeded: bool) -> Receipt {
 
 /// The record under an id.
 pub async fn load_one(store: &impl Store, id: &RequestId) -> Option<Stored> {
-    let mut found = store.load(std::slice::from_ref(id)).await.unwrap();
+    let mut found = store.load(std::slice::from_ref(id), NOW).await.unwrap();
     assert!(found.len() <= 1);
     found.pop()
 }

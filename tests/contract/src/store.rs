@@ -79,7 +79,7 @@ pub async fn the_largest_calldata_is_reserved_and_read_back(store: &impl Store) 
     let signed = lane.signed(&group.records[7], 1);
     assert_eq!(store.update(&signed).await.unwrap(), UpdateVerdict::Stored);
     let ids: Vec<RequestId> = group.records.iter().map(|record| record.request_id.clone()).collect();
-    let mut found = store.load(&ids).await.unwrap();
+    let mut found = store.load(&ids, NOW).await.unwrap();
     found.sort_by_key(nonce_of);
     group.records[7] = signed;
     assert!(found == group.records.iter().map(stored).collect::<Vec<_>>(), "calldata is not as it was written");
@@ -368,8 +368,8 @@ pub async fn any_number_of_ids_is_read_at_once(store: &impl Store) {
     let lane = Lane::new("many");
     let records = lane.reserved(store, 120).await;
     let ids: Vec<RequestId> = (0..250).map(|at| lane.id(at)).collect();
-    let mut found = store.load(&ids).await.unwrap();
+    let mut found = store.load(&ids, NOW).await.unwrap();
     found.sort_by_key(nonce_of);
     assert_eq!(found, records.iter().map(stored).collect::<Vec<_>>());
-    assert!(store.load(&[]).await.unwrap().is_empty());
+    assert!(store.load(&[], NOW).await.unwrap().is_empty());
 }

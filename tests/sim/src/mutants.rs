@@ -191,8 +191,8 @@ impl Store for BentStore {
         self.inner.reserve(group).await
     }
 
-    async fn load(&self, ids: &[RequestId]) -> Result<Vec<Stored>, PortError> {
-        let mut found = self.inner.load(ids).await?;
+    async fn load(&self, ids: &[RequestId], now: Millis) -> Result<Vec<Stored>, PortError> {
+        let mut found = self.inner.load(ids, now).await?;
         if self.mutant == Some(Mutant::ConflictIsSame) {
             let asked = self.asked.lock().unwrap();
             for stored in &mut found {

@@ -126,6 +126,7 @@ pub(crate) fn encode_reason(reason: &Reason) -> AttributeValue {
     let mut entry = item([("code", s(&reason.code)), ("message", s(&reason.message))]);
     let revert = reason.revert.as_ref();
     set(&mut entry, "revert", revert.map(encode_revert));
+    set(&mut entry, "requestId", reason.request_id.as_ref().map(s));
     AttributeValue::M(entry)
 }
 
@@ -134,6 +135,7 @@ pub(crate) fn decode_reason(entry: &Reader<'_>) -> Result<Reason, ItemError> {
         code: entry.text("code")?.to_owned(),
         message: entry.text("message")?.to_owned(),
         revert: entry.map_if("revert")?.as_ref().map(decode_revert).transpose()?,
+        request_id: entry.parsed_if("requestId")?,
     })
 }
 

@@ -64,6 +64,7 @@ fn encode_fixed(record: &Record) -> Item {
     set(&mut fixed, "deadline", record.deadline.map(seconds));
     set(&mut fixed, "metadata", record.metadata.as_ref().map(s));
     set(&mut fixed, "sender", record.sender.as_ref().map(s));
+    set(&mut fixed, "messageId", record.message_id.as_ref().map(s));
     set(&mut fixed, "trace", record.trace.as_ref().map(s));
     fixed
 }
@@ -131,6 +132,7 @@ pub(crate) fn decode(reader: &Reader<'_>) -> Result<Record, ItemError> {
         deadline: reader.seconds_if("deadline")?,
         metadata: reader.json_if("metadata")?,
         sender: reader.text_if("sender")?.map(str::to_owned),
+        message_id: reader.text_if("messageId")?.map(str::to_owned),
         trace: reader.text_if("trace")?.map(str::to_owned),
         attempts: reader.maps("attempts")?.iter().map(attempt::decode).collect::<Result<_, _>>()?,
         cancel: reader.map_if("cancel")?.as_ref().map(attempt::decode_cancel).transpose()?,

@@ -1,6 +1,7 @@
 //! A request that never had a slot.
 
 use signpost_txmgr::record::Rejected;
+use signpost_txmgr::units::{AccountKey, ChainId};
 use signpost_txmgr::wire::{Status, hex_digest};
 
 use super::attempt;
@@ -22,11 +23,15 @@ pub fn encode_rejected(rejected: &Rejected) -> Item {
         ("updatedAt", n(rejected.published_at.unwrap_or(rejected.created_at).0)),
     ]);
     if let Some(account) = rejected.account {
-        entry.extend(item([("account", s(account)), ("chainId", n(account.chain_id.0)), ("from", s(account.address))]));
+        entry.extend(item([("chainId", n(account.chain_id.0)), ("from", s(account.address))]));
+        // The copy kept by message id stays out of the index `byAccount`: there the request stands under its own id.
+        set(&mut entry, "account", rejected.said_as.is_none().then(|| s(account)));
     }
     set(&mut entry, "digest", rejected.digest.map(|digest| s(hex_digest(&digest))));
     set(&mut entry, "metadata", rejected.metadata.as_ref().map(s));
     set(&mut entry, "sender", rejected.sender.as_ref().map(s));
+    set(&mut entry, "messageId", rejected.message_id.as_ref().map(s));
+    set(&mut entry, "saidAs", rejected.said_as.as_ref().map(s));
     set(&mut entry, "publishedAt", rejected.published_at.map(|at| n(at.0)));
     set(&mut entry, "expiresAt", rejected.expires_at.map(seconds));
     entry
@@ -37,16 +42,28 @@ pub(crate) fn decode(reader: &Reader<'_>) -> Result<Rejected, ItemError> {
     if reader.has("attempts") || reader.has("nonce") {
         return Err(reader.error("status", Problem::Contradicts("attempts")));
     }
-    let account = reader.parsed_if("account")?;
     Ok(Rejected {
         request_id: reader.parsed("requestId")?,
         digest: decode_digest(reader)?,
-        account: account.map(|account| decode_account(reader, account)).transpose()?,
+        account: decode_account_if(reader)?,
         reason: attempt::decode_reason(&reader.map("reason")?)?,
         metadata: reader.json_if("metadata")?,
         sender: reader.text_if("sender")?.map(str::to_owned),
+        message_id: reader.text_if("messageId")?.map(str::to_owned),
+        said_as: reader.parsed_if("saidAs")?,
         created_at: reader.millis("createdAt")?,
         published_at: reader.millis_if("publishedAt")?,
         expires_at: reader.seconds_if("expiresAt")?,
     })
+}
+
+/// The account, if it was known: by its key, or, in a copy kept by message id, by its parts.
+fn decode_account_if(reader: &Reader<'_>) -> Result<Option<AccountKey>, ItemError> {
+    match reader.parsed_if("account")? {
+        Some(account) => decode_account(reader, account).map(Some),
+        None if reader.has("saidAs") && reader.has("chainId") => {
+            Ok(Some(AccountKey { chain_id: ChainId(reader.number("chainId")?), address: reader.parsed("from")? }))
+        }
+        None => Ok(None),
+    }
 }

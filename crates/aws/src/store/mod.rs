@@ -105,8 +105,8 @@ impl Store for DynamoStore {
         self.claim(group).await
     }
 
-    async fn load(&self, ids: &[RequestId]) -> Result<Vec<Stored>, PortError> {
-        self.read_requests(ids).await
+    async fn load(&self, ids: &[RequestId], now: Millis) -> Result<Vec<Stored>, PortError> {
+        self.read_requests(ids, now).await
     }
 
     async fn reject(&self, rejected: &Rejected) -> Result<RejectVerdict, PortError> {

@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{KeysAndAttributes, ReturnValuesOnConditionCheckFailure};
 use signpost_txmgr::ports::{Happened, PortError, RejectVerdict, UpdateVerdict};
 use signpost_txmgr::record::{Record, Rejected, Stored};
-use signpost_txmgr::units::RequestId;
+use signpost_txmgr::units::{Millis, RequestId};
 use signpost_txmgr::wire::hex_digest;
 
 use super::{DynamoStore, names, read};
@@ -25,11 +25,12 @@ pub(super) const FREE: &str = "attribute_not_exists(#requestId) OR #status = :re
 
 impl DynamoStore {
     /// See [`signpost_txmgr::ports::Store::load`].
-    pub(super) async fn read_requests(&self, ids: &[RequestId]) -> Result<Vec<Stored>, PortError> {
+    pub(super) async fn read_requests(&self, ids: &[RequestId], now: Millis) -> Result<Vec<Stored>, PortError> {
         let mut seen = HashSet::new();
         let keys = ids.iter().filter(|id| seen.insert(*id)).map(|id| item::item([("requestId", s(id))])).collect();
         let items = self.get_all(&self.tables.requests, keys).await?;
-        items.iter().map(|found| read(GET, found, item::decode)).collect()
+        let current = items.iter().filter(|found| item::expiry(found).is_none_or(|at| at > now));
+        current.map(|found| read(GET, found, item::decode)).collect()
     }
 
     /// Reads the items under these keys, those that exist.

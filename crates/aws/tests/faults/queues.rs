@@ -178,6 +178,8 @@ fn outcome(at: usize, account: Option<&str>, bytes: usize) -> OutcomeMessage {
         contract_address: None,
         reason: None,
         metadata: Some(json!("x".repeat(bytes))),
+        sender: None,
+        message_id: None,
         settled_at: Some(1),
         trace: None,
     }

@@ -29,9 +29,16 @@ fn rejected() -> Rejected {
         request_id: "r-0".parse().unwrap(),
         digest: None,
         account: None,
-        reason: Reason { code: "notJson".to_owned(), message: "the body is not JSON".to_owned(), revert: None },
+        reason: Reason {
+            code: "notJson".to_owned(),
+            message: "the body is not JSON".to_owned(),
+            revert: None,
+            request_id: None,
+        },
         metadata: None,
         sender: None,
+        message_id: Some("m-1".to_owned()),
+        said_as: None,
         created_at: NOW,
         published_at: None,
         expires_at: None,
@@ -133,7 +140,7 @@ async fn keys_left_unprocessed_are_asked_for_again() {
         answer(&[], &["r-2"]),
         answer(&[&records[2]], &[]),
     ]);
-    let found = world::store(&script).load(&ids(3)).await.unwrap();
+    let found = world::store(&script).load(&ids(3), NOW).await.unwrap();
     assert_eq!(found, records.iter().map(stored).collect::<Vec<_>>());
     let asked = script.asked();
     assert_eq!(asked[5].json()["RequestItems"]["requests"]["Keys"], json!([{ "requestId": { "S": "r-2" } }]));
@@ -144,7 +151,7 @@ async fn keys_left_unprocessed_are_asked_for_again() {
 async fn keys_left_unprocessed_for_good_are_throttling() {
     let nothing = || answer(&[], &["r-0"]);
     let script = Script::new([nothing(), nothing(), nothing()]);
-    let error = world::store(&script).load(&ids(1)).await.unwrap_err();
+    let error = world::store(&script).load(&ids(1), NOW).await.unwrap_err();
     assert!(error.throttled);
     script.asked();
 }
@@ -154,7 +161,7 @@ async fn any_number_of_ids_is_read_a_hundred_at_a_time_each_once() {
     let script = Script::new([answer(&[], &[]), answer(&[], &[]), answer(&[], &[])]);
     let mut wanted = ids(250);
     wanted.extend(ids(100));
-    assert!(world::store(&script).load(&wanted).await.unwrap().is_empty());
+    assert!(world::store(&script).load(&wanted, NOW).await.unwrap().is_empty());
     let sizes: Vec<usize> = script
         .asked()
         .iter()
@@ -168,7 +175,7 @@ async fn a_broken_item_is_an_error_and_names_the_attribute() {
     let mut broken = json_of(&item::encode_record(&world::group(1).records[0]));
     broken["gas"] = json!({ "S": "many" });
     let script = Script::new([Step::ok(json!({ "Responses": { "requests": [broken] }, "UnprocessedKeys": {} }))]);
-    let error = world::store(&script).load(&ids(1)).await.unwrap_err();
+    let error = world::store(&script).load(&ids(1), NOW).await.unwrap_err();
     let cause = error.source.source().map(ToString::to_string);
     assert_eq!(cause.as_deref(), Some("attribute gas is not a number"));
 }

@@ -60,6 +60,7 @@ fn record(head: &Head, at: u64) -> Record {
         deadline: None,
         metadata: None,
         sender: None,
+        message_id: Some("m-1".to_owned()),
         trace: None,
         attempts: Vec::new(),
         cancel: None,

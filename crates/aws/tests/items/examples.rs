@@ -64,7 +64,12 @@ pub(crate) fn requests() -> Vec<(&'static str, Stored)> {
     let bumped = self::sent(&self::signed(&sent, gwei(2)), 1, SendClass::AlreadyKnown);
     let mined = after(&bumped, &Event::Mined(receipt(&bumped, 1, true)));
     let cancel = |cause| after(&bumped, &Event::CancelAsked(cause));
-    let policy = Reason { code: "toNotAllowed".to_owned(), message: "to is not on the list".to_owned(), revert: None };
+    let policy = Reason {
+        code: "toNotAllowed".to_owned(),
+        message: "to is not on the list".to_owned(),
+        revert: None,
+        request_id: None,
+    };
     let cancelled = self::signed(&cancel(CancelCause::Policy(policy)), gwei(3));
     let revert = Revert { text: "ERC20: transfer amount exceeds balance".to_owned(), raw: vec![8, 0xc3, 0x79, 0xa0] };
     let foreign = Foreign { tx_hash: TxHash([0xf0; 32]), block: block(900) };
@@ -84,8 +89,15 @@ pub(crate) fn requests() -> Vec<(&'static str, Stored)> {
         record("displaced", after(&bumped, &Event::Displaced(foreign))),
         ("rejected", Stored::Rejected(rejected())),
         ("rejected-unknown", Stored::Rejected(unknown())),
+        record("reserved-message", Record { message_id: Some(MESSAGE.to_owned()), ..reserved() }),
+        ("rejected-message", Stored::Rejected(by_message())),
+        ("rejected-copy", Stored::Rejected(copy())),
+        ("rejected-beside", Stored::Rejected(beside())),
     ]
 }
+
+/// The id of an SQS message.
+const MESSAGE: &str = "5fea7756-0ea4-451a-a703-a558b933e274";
 
 fn account() -> AccountKey {
     AccountKey { chain_id: ChainId(97), address: key().public_key().address() }
@@ -124,6 +136,7 @@ fn reserved() -> Record {
         deadline: Some(Millis(1_790_000_600_000)),
         metadata: Some(serde_json::json!({ "order": 4711, "price": 0.1, "tags": ["a", null, true] })),
         sender: Some("AIDAEXAMPLE".to_owned()),
+        message_id: None,
         trace: Some("Root=1-67891233-abcdef012345678912345678".to_owned()),
         attempts: Vec::new(),
         cancel: None,
@@ -183,9 +196,12 @@ fn rejected() -> Rejected {
             code: "requestIdReused".to_owned(),
             message: "requestId was used for another request".to_owned(),
             revert: None,
+            request_id: None,
         },
         metadata: Some(serde_json::json!("plain")),
         sender: Some("AIDAEXAMPLE".to_owned()),
+        message_id: None,
+        said_as: None,
         created_at: Millis(1_790_000_000_001),
         published_at: Some(Millis(1_790_000_000_777)),
         expires_at: Some(Millis(1_797_777_777_000)),
@@ -201,7 +217,37 @@ fn unknown() -> Rejected {
         sender: None,
         published_at: None,
         expires_at: None,
-        reason: Reason { code: "notJson".to_owned(), message: "the body is not JSON".to_owned(), revert: None },
+        reason: Reason {
+            code: "notJson".to_owned(),
+            message: "the body is not JSON".to_owned(),
+            revert: None,
+            request_id: None,
+        },
         ..rejected()
+    }
+}
+
+/// Refused under the caller's id.
+fn by_message() -> Rejected {
+    Rejected { message_id: Some(MESSAGE.to_owned()), ..rejected() }
+}
+
+/// The same refusal as it is kept by message id.
+fn copy() -> Rejected {
+    Rejected {
+        request_id: format!("sqs:{MESSAGE}").parse().unwrap(),
+        said_as: Some(by_message().request_id),
+        published_at: None,
+        ..by_message()
+    }
+}
+
+/// Refused under the message's id, because the id it names is another's.
+fn beside() -> Rejected {
+    let named = by_message().request_id;
+    Rejected {
+        request_id: format!("sqs:{MESSAGE}").parse().unwrap(),
+        reason: Reason { request_id: Some(named), ..rejected().reason },
+        ..by_message()
     }
 }

@@ -86,6 +86,10 @@ fn readers_find_every_field_of_the_status_as_an_attribute() {
         let written = item::encode(&stored);
         let status = serde_json::to_value(RequestStatus::of(&stored)).unwrap();
         for (field, shown) in status.as_object().unwrap() {
+            if name == "rejected-copy" && field == "account" {
+                // Not in the index: see `item::encode_rejected`.
+                continue;
+            }
             let Some(attribute) = written.get(field) else {
                 // An empty list is left out of the JSON and kept in the item, never the other way round.
                 panic!("{name}: {field} is no attribute");

@@ -11,7 +11,7 @@ use signpost_txmgr::record::{
 };
 use signpost_txmgr::tx::{Fee, Intent, Signature, UnsignedTx};
 use signpost_txmgr::units::{
-    AccountKey, Address, BlockHash, BlockNumber, ChainId, Digest, Gas, Millis, Nonce, TxHash, U256, Wei,
+    AccountKey, Address, BlockHash, BlockNumber, ChainId, Digest, Gas, Millis, Nonce, RequestId, TxHash, U256, Wei,
 };
 
 fn wei() -> impl Strategy<Value = Wei> {
@@ -57,9 +57,18 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
     ]
 }
 
+fn id() -> impl Strategy<Value = RequestId> {
+    "[-_.:A-Za-z0-9]{1,128}".prop_map(|text| text.parse().unwrap())
+}
+
 fn reason() -> impl Strategy<Value = Reason> {
     let revert = (words(), vec(any::<u8>(), 0..70)).prop_map(|(text, raw)| Revert { text, raw });
-    (words(), words(), option::of(revert)).prop_map(|(code, message, revert)| Reason { code, message, revert })
+    (words(), words(), option::of(revert), option::of(id())).prop_map(|(code, message, revert, request_id)| Reason {
+        code,
+        message,
+        revert,
+        request_id,
+    })
 }
 
 fn cancel() -> impl Strategy<Value = CancelCause> {
@@ -161,7 +170,8 @@ prop_compose! {
         account in account(),
         intent in intent(),
         (fee, fee_cap, deadline) in (fee(), wei(), option::of(whole_seconds())),
-        (metadata, sender, trace) in (option::of(json()), option::of(words()), option::of(words())),
+        (metadata, sender, message_id, trace) in
+            (option::of(json()), option::of(words()), option::of(words()), option::of(words())),
         (attempts, cancel, phase) in (vec(attempt(), 1..4), option::of(cancel()), phase()),
         (created_at, updated_at) in (millis(), millis()),
     ) -> Record {
@@ -173,7 +183,7 @@ prop_compose! {
             name: name.parse().unwrap(),
             nonce: Nonce(nonce),
             intent: Intent { chain_id: account.chain_id, ..intent },
-            fee, fee_cap, deadline, metadata, sender, trace, attempts, cancel, phase, created_at, updated_at,
+            fee, fee_cap, deadline, metadata, sender, message_id, trace, attempts, cancel, phase, created_at, updated_at,
         };
         hang_together(&mut record);
         record
@@ -217,12 +227,13 @@ prop_compose! {
         account in option::of(account()),
         reason in reason(),
         (metadata, sender) in (option::of(json()), option::of(words())),
+        (message_id, said_as) in (option::of(words()), option::of(id())),
         (created_at, published_at, expires_at) in (millis(), option::of(millis()), option::of(whole_seconds())),
     ) -> Rejected {
         Rejected {
             request_id: request_id.parse().unwrap(),
             digest: digest.map(Digest),
-            account, reason, metadata, sender, created_at, published_at, expires_at,
+            account, reason, metadata, sender, message_id, said_as, created_at, published_at, expires_at,
         }
     }
 }

@@ -112,7 +112,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
 }
 
 async fn load(store: &DynamoStore, id: &RequestId) -> Result<Record, CommandError> {
-    match store.load(std::slice::from_ref(id)).await?.into_iter().next() {
+    match store.load(std::slice::from_ref(id), clock::now()).await?.into_iter().next() {
         Some(Stored::Record(record)) => Ok(*record),
         Some(Stored::Rejected(_)) => {
             Err(CommandError::Input(format!("{id} was rejected: nothing of it was signed; see `signpost status {id}`")))

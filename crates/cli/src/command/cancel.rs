@@ -12,7 +12,7 @@ use signpost_txmgr::record::Stored;
 use super::confirm::Yes;
 use super::{CommandError, ConfigOption, request_id};
 use crate::terminal::say;
-use crate::world;
+use crate::{clock, world};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,7 +44,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let session = arguments.config.open().await?;
     arguments.yes.or_ask(&format!("{id} is not to be executed any more; a cancel cannot be taken back."))?;
     // In the group of its request a cancel does not overtake it on a FIFO queue.
-    let stored = world::store(&session).load(std::slice::from_ref(&id)).await?;
+    let stored = world::store(&session).load(std::slice::from_ref(&id), clock::now()).await?;
     let group = stored.first().and_then(|stored| match stored {
         Stored::Record(record) => Some(record.name.to_string()),
         Stored::Rejected(_) => None,

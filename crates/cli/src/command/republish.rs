@@ -12,7 +12,7 @@ use signpost_txmgr::wire::{OutcomeMessage, RequestStatus};
 
 use super::{CommandError, ConfigOption, request_id};
 use crate::terminal::{remark, say};
-use crate::world;
+use crate::{clock, world};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,7 +40,7 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let ids = arguments.ids.iter().map(|id| request_id(id)).collect::<Result<Vec<_>, _>>()?;
     let session = arguments.config.open().await?;
-    let stored = world::store(&session).load(&ids).await?;
+    let stored = world::store(&session).load(&ids, clock::now()).await?;
     let mut outcomes = Vec::new();
     let mut well = true;
     for id in &ids {

@@ -16,6 +16,7 @@ use signpost_txmgr::wire::RequestStatus;
 
 use super::model::{self, AccountView, Lane, Snapshot};
 use crate::aws;
+use crate::clock;
 use crate::command::{Session, told};
 use crate::world;
 
@@ -119,7 +120,7 @@ impl Reader {
 
     /// One request with everything that is stored of it.
     pub(super) async fn request(&self, id: &RequestId) -> Result<Option<RequestStatus>, PortError> {
-        let found = self.store.load(std::slice::from_ref(id)).await?;
+        let found = self.store.load(std::slice::from_ref(id), clock::now()).await?;
         Ok(found.first().map(RequestStatus::of))
     }
 
@@ -196,7 +197,7 @@ impl Reader {
         self.closed.retain(|id, _| wanted.contains(id));
         let unknown: Vec<RequestId> = wanted.iter().filter(|id| !self.closed.contains_key(id)).cloned().collect();
         let mut requests = self.closed.clone();
-        for stored in self.store.load(&unknown).await? {
+        for stored in self.store.load(&unknown, clock::now()).await? {
             let mut status = RequestStatus::of(&stored);
             // 128 KiB for each would be kept for nothing.
             status.data = None;

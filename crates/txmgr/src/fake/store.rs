@@ -178,9 +178,12 @@ impl Store for MemoryStore {
         pass.reply(verdict).await
     }
 
-    async fn load(&self, ids: &[RequestId]) -> Result<Vec<Stored>, PortError> {
+    async fn load(&self, ids: &[RequestId], now: Millis) -> Result<Vec<Stored>, PortError> {
         let pass = self.gate.enter("BatchGetItem").await?;
-        let found = self.with_tables(|tables| ids.iter().filter_map(|id| tables.requests.get(id).cloned()).collect());
+        let found = self.with_tables(|tables| {
+            let stored = ids.iter().filter_map(|id| tables.requests.get(id));
+            stored.filter(|stored| !expired(stored, now)).cloned().collect()
+        });
         pass.reply(found).await
     }
 

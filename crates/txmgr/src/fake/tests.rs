@@ -303,6 +303,7 @@ fn record(account: AccountKey, id: &str, nonce: u64) -> Record {
         deadline: None,
         metadata: None,
         sender: None,
+        message_id: None,
         trace: None,
         attempts: Vec::new(),
         cancel: None,

@@ -99,6 +99,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 code: refused.code.as_str().to_owned(),
                 message: refused.message,
                 revert: None,
+                request_id: None,
             })
         })
     }
@@ -216,7 +217,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     /// Signs the attempt asked for, if the record still wants exactly it. Whether the lane should look.
     async fn answer_ask(&self, ask: &SignerPoke, now: Millis) -> Result<bool, AttemptError> {
         let Ok(id) = ask.request_id.parse() else { return Ok(false) };
-        let stored = self.store.load(&[id]).await.map_err(AttemptError::Store)?;
+        let stored = self.store.load(&[id], now).await.map_err(AttemptError::Store)?;
         let Some(Stored::Record(record)) = stored.into_iter().next() else { return Ok(false) };
         let Some(head) = self.store.head(&record.account).await.map_err(AttemptError::Store)? else {
             return Ok(false);

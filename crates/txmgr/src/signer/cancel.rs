@@ -42,7 +42,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     }
 
     async fn note_cancel(&self, id: &RequestId, delivery: &Delivery, now: Millis) -> Result<Noted, AttemptError> {
-        let stored = self.store.load(std::slice::from_ref(id)).await.map_err(AttemptError::Store)?;
+        let stored = self.store.load(std::slice::from_ref(id), now).await.map_err(AttemptError::Store)?;
         // Under the message's own id: a refused cancel must not be taken for the rejection of the
         // request it names, which may be on its way (I7).
         let refuse = |account, refused| {

@@ -57,7 +57,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         metrics::counter!(meters::REJECTED, "code" => refusal.refused.code.as_str()).increment(1);
         tracing::info!(request_id = %refusal.id, code = %refusal.refused.code, "rejected");
         let rejected = rejection(refusal, sender, now);
-        let mut stored = self.store.load(std::slice::from_ref(&refusal.id)).await?;
+        let mut stored = self.store.load(std::slice::from_ref(&refusal.id), now).await?;
         match stored.first() {
             // The message came again. What is stored stays as it is: writing it anew would undo the
             // mark that it was published, and a crash then would leave an item that says it was not.
@@ -68,7 +68,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 if self.store.reject(&rejected).await? == RejectVerdict::Stored {
                     return Ok(Recorded::Stored(Box::new(rejected)));
                 }
-                stored = self.store.load(std::slice::from_ref(&refusal.id)).await?;
+                stored = self.store.load(std::slice::from_ref(&refusal.id), now).await?;
             }
             Some(Stored::Record(_)) => {}
         }
@@ -159,6 +159,7 @@ fn reused(id: &RequestId) -> Reason {
         code: Code::RequestIdReused.as_str().to_owned(),
         message: format!("`requestId` {id} was used before with other contents; the first request is untouched"),
         revert: None,
+        request_id: None,
     }
 }
 
@@ -170,6 +171,7 @@ fn beside(id: &RequestId, problem: &str) -> Reason {
             "`requestId` {id} belongs to a request sent before, which is untouched; this message is refused: {problem}"
         ),
         revert: None,
+        request_id: None,
     }
 }
 
@@ -182,9 +184,12 @@ fn rejection(refusal: &Refusal, sender: Option<String>, now: Millis) -> Rejected
             code: refusal.refused.code.as_str().to_owned(),
             message: refusal.refused.message.clone(),
             revert: None,
+            request_id: None,
         },
         metadata: metadata_of(&refusal.refused),
         sender,
+        message_id: None,
+        said_as: None,
         created_at: now,
         published_at: None,
         expires_at: None,

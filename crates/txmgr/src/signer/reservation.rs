@@ -26,6 +26,7 @@ pub(super) struct Candidate {
     pub(super) is_pooled: bool,
     pub(super) accepted: Accepted,
     pub(super) sender: Option<String>,
+    pub(super) message_id: String,
     pub(super) trace: Option<String>,
     /// In which it is accepted; ends when it has its slot.
     pub(super) span: Span,
@@ -133,14 +134,14 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         let mut tries = 0_usize;
         if lane.closed {
             // What was reserved before the pause still answers its repeats.
-            self.find_known(&mut lane, candidates).await;
+            self.find_known(&mut lane, candidates, now).await;
             return lane;
         }
         while tries < Self::MAX_TRIES {
             let (group, over) = next_group(head, policy, candidates, &lane, now);
             if group.records.is_empty() {
                 // What has a slot already counts no more, and its repeat must find it.
-                if !over.is_empty() && self.find_known(&mut lane, candidates).await {
+                if !over.is_empty() && self.find_known(&mut lane, candidates, now).await {
                     lane.over = over;
                 }
                 break;
@@ -159,7 +160,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                     continue;
                 }
                 Ok(verdict) => {
-                    if let Err(error) = self.after_lost_race(head, &mut lane, verdict).await {
+                    if let Err(error) = self.after_lost_race(head, &mut lane, verdict, now).await {
                         tracing::warn!(error = told(&error), account = %head.account, "reservation cannot be read again");
                         break;
                     }
@@ -167,13 +168,13 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 Err(error) => {
                     tracing::warn!(error = told(&error), account = %head.account, "reservation did not complete");
                     // It may hold: what is known then answers. Otherwise the messages stay.
-                    self.find_known(&mut lane, candidates).await;
+                    self.find_known(&mut lane, candidates, now).await;
                     break;
                 }
             }
             if lane.closed {
                 lane.closed_since = true;
-                self.find_known(&mut lane, candidates).await;
+                self.find_known(&mut lane, candidates, now).await;
                 break;
             }
             tries = tries.saturating_add(1);
@@ -186,13 +187,14 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         head: &mut Head,
         lane: &mut Lane,
         verdict: ReserveVerdict,
+        now: Millis,
     ) -> Result<(), PortError> {
         let ReserveVerdict::NotReserved { head_changed, known, slot_taken, contended } = verdict else {
             return Ok(());
         };
         tracing::debug!(account = %head.account, head_changed, slot_taken, contended, known = known.len(), "not reserved");
         if !known.is_empty() {
-            for stored in self.store.load(&known).await? {
+            for stored in self.store.load(&known, now).await? {
                 keep_record(lane, stored);
             }
         }
@@ -209,7 +211,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     }
 
     /// Reads the records that candidates have from before; whether that could be told.
-    async fn find_known(&self, lane: &mut Lane, candidates: &[&Candidate]) -> bool {
+    async fn find_known(&self, lane: &mut Lane, candidates: &[&Candidate], now: Millis) -> bool {
         let ids: Vec<_> = candidates
             .iter()
             .filter(|candidate| !lane.records.contains_key(&candidate.id))
@@ -218,7 +220,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         if ids.is_empty() {
             return true;
         }
-        match self.store.load(&ids).await {
+        match self.store.load(&ids, now).await {
             Ok(stored) => {
                 for stored in stored {
                     keep_record(lane, stored);
@@ -315,6 +317,7 @@ fn reserved(candidate: &Candidate, head: &Head, place: u64, now: Millis) -> Reco
         deadline: accepted.deadline,
         metadata: accepted.metadata.clone(),
         sender: candidate.sender.clone(),
+        message_id: Some(candidate.message_id.clone()),
         trace: candidate.trace.clone(),
         attempts: Vec::new(),
         cancel: None,

@@ -60,6 +60,7 @@ impl From<&Reason> for WireReason {
                 .revert
                 .as_ref()
                 .map(|revert| WireRevert { text: revert.text.clone(), raw: format!("0x{}", hex::encode(&revert.raw)) }),
+            request_id: reason.request_id.as_ref().map(ToString::to_string),
         }
     }
 }
@@ -109,6 +110,8 @@ impl OutcomeMessage {
             contract_address: shown.contract_address,
             reason: shown.reason,
             metadata: shown.metadata,
+            sender: shown.sender,
+            message_id: shown.message_id,
             settled_at: Some(settlement.settled_at.0),
             trace: trace::told(record.trace.as_deref()),
         })
@@ -119,8 +122,8 @@ impl OutcomeMessage {
     pub fn of_rejected(rejected: &Rejected) -> Self {
         Self {
             schema: Self::SCHEMA.to_owned(),
-            event_id: event_id(&rejected.request_id, Status::Rejected, &evidence_of(rejected)),
-            request_id: rejected.request_id.to_string(),
+            event_id: event_id(rejected.outcome_id(), Status::Rejected, &evidence_of(rejected)),
+            request_id: rejected.outcome_id().to_string(),
             status: Status::Rejected,
             digest: rejected.digest.map(|digest| hex_digest(&digest)),
             account: rejected.account.as_ref().map(ToString::to_string),
@@ -135,6 +138,8 @@ impl OutcomeMessage {
             contract_address: None,
             reason: Some(WireReason::from(&rejected.reason)),
             metadata: rejected.metadata.clone(),
+            sender: rejected.sender.clone(),
+            message_id: rejected.message_id.clone(),
             settled_at: None,
             trace: None,
         }
@@ -193,6 +198,7 @@ impl RequestStatus {
             deadline: record.deadline.map(|deadline| deadline.0 / 1_000),
             metadata: record.metadata.clone(),
             sender: record.sender.clone(),
+            message_id: record.message_id.clone(),
             attempts: record.attempts.iter().map(WireAttempt::from).collect(),
             tx_hash: tx_hash.map(|hash| hash.to_string()),
             block_number: block.map(|block| block.number.0),
@@ -232,6 +238,7 @@ impl RequestStatus {
             deadline: None,
             metadata: rejected.metadata.clone(),
             sender: rejected.sender.clone(),
+            message_id: rejected.message_id.clone(),
             attempts: Vec::new(),
             tx_hash: None,
             block_number: None,

@@ -200,6 +200,7 @@ impl Book {
             deadline: self.deadlines.then_some(ASKED),
             metadata: None,
             sender: None,
+            message_id: None,
             trace: None,
             attempts: Vec::new(),
             cancel: None,

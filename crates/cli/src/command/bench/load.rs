@@ -163,7 +163,7 @@ impl Sent {
     /// Reads how the open ones stand.
     async fn look(&mut self, session: &Session) -> Result<(), CommandError> {
         let ids: Vec<RequestId> = self.open.iter().filter_map(|id| id.parse().ok()).collect();
-        for stored in world::store(session).load(&ids).await? {
+        for stored in world::store(session).load(&ids, clock::now()).await? {
             let status = RequestStatus::of(&stored);
             if status.published_at.is_some() {
                 self.open.remove(&status.request_id);

@@ -101,7 +101,7 @@ impl Following {
 
     async fn read(&self, ids: &BTreeSet<String>) -> Result<Vec<RequestStatus>, CommandError> {
         let ids: Vec<RequestId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
-        let mut found: Vec<_> = self.store.load(&ids).await?.iter().map(RequestStatus::of).collect();
+        let mut found: Vec<_> = self.store.load(&ids, clock::now()).await?.iter().map(RequestStatus::of).collect();
         found.sort_by(|a, b| (a.nonce, &a.request_id).cmp(&(b.nonce, &b.request_id)));
         Ok(found)
     }
