@@ -80,7 +80,8 @@ fn is_answered(book: &Book, state: &State, at: usize, ask: Ask) -> bool {
             Item::Vacant | Item::Record(_) => state.rejections[at] != 0,
         },
         Delivery::AckedAsRejected => {
-            state.rejections[at] != 0 && item != Item::Rejected { published: false, by: at as u8 }
+            let unmarked = matches!(item, Item::Rejected { published: false, by, .. } if usize::from(by) == at);
+            state.rejections[at] != 0 && !unmarked
         }
         Delivery::None | Delivery::Ready | Delivery::Taken => false,
     }

@@ -27,16 +27,16 @@ pub enum Mutant {
     ConflictAsSame,
     /// A message is deleted when its slot is reserved, before a signature is stored.
     AckBeforeStore,
-    /// A rejection that is stored again is taken for unpublished.
-    RejectionStartsOver,
     /// The event id of a rejection is made of the request id alone, and not of its message.
     RejectionsShareAnEvent,
     /// A message that is delivered again is judged again, whatever was answered to it.
     JudgedAnew,
     /// A refusal is stored and published under the message's id before the request id is locked by it.
     AnsweredBeforeLocked,
-    /// A refusal is stored under the request id and under the message's own in two writes.
-    AnswerApart,
+    /// A rejection is replaced under the request id before a copy of it is kept.
+    CopyNotKept,
+    /// What is stored for a message is read once, in any order.
+    ReadOnce,
     /// A reservation replaces any rejection, not only the one that was read.
     ReservedOverAnswer,
     /// A broadcaster works on the lanes of every chain.
@@ -81,11 +81,11 @@ impl Mutant {
         Self::SecondSignatureOverwrites,
         Self::ConflictAsSame,
         Self::AckBeforeStore,
-        Self::RejectionStartsOver,
         Self::RejectionsShareAnEvent,
         Self::JudgedAnew,
         Self::AnsweredBeforeLocked,
-        Self::AnswerApart,
+        Self::CopyNotKept,
+        Self::ReadOnce,
         Self::ReservedOverAnswer,
         Self::LaneOfAnotherChain,
         Self::FinalityByHighWaterMark,
@@ -116,11 +116,11 @@ impl Mutant {
             Self::SecondSignatureOverwrites => "second-signature-overwrites",
             Self::ConflictAsSame => "conflict-as-same",
             Self::AckBeforeStore => "ack-before-store",
-            Self::RejectionStartsOver => "rejection-starts-over",
             Self::RejectionsShareAnEvent => "rejections-share-an-event",
             Self::JudgedAnew => "judged-anew",
             Self::AnsweredBeforeLocked => "answered-before-locked",
-            Self::AnswerApart => "answer-apart",
+            Self::CopyNotKept => "copy-not-kept",
+            Self::ReadOnce => "read-once",
             Self::ReservedOverAnswer => "reserved-over-answer",
             Self::LaneOfAnotherChain => "lane-of-another-chain",
             Self::FinalityByHighWaterMark => "finality-by-high-water-mark",
@@ -146,8 +146,7 @@ impl Mutant {
             Self::OutcomeAtMined => "reorg",
             Self::MarkBeforePublish => "asks",
             Self::SecondSignatureOverwrites => "duplicates",
-            Self::RejectionStartsOver => "refused",
-            Self::RejectionsShareAnEvent | Self::AnswerApart => "resubmitted",
+            Self::RejectionsShareAnEvent | Self::CopyNotKept | Self::ReadOnce => "resubmitted",
             Self::JudgedAnew | Self::AnsweredBeforeLocked | Self::ReservedOverAnswer => "rules",
             Self::LaneOfAnotherChain => "chains",
             Self::FinalityByHighWaterMark => "nodes",
@@ -180,7 +179,6 @@ impl Mutant {
             Self::BumpOfNonHead => "head-only",
             Self::AckBeforePublish
             | Self::MarkBeforePublish
-            | Self::RejectionStartsOver
             | Self::CancelRefusedAsRequest
             | Self::FastForwardOverOpenSlot => "I12",
             Self::ConflictAsSame | Self::ReassignedOnRepeat | Self::SignedByAssigned | Self::DigestOfAssigned => "I8",
@@ -189,7 +187,8 @@ impl Mutant {
             Self::RejectionsShareAnEvent
             | Self::JudgedAnew
             | Self::AnsweredBeforeLocked
-            | Self::AnswerApart
+            | Self::CopyNotKept
+            | Self::ReadOnce
             | Self::ReservedOverAnswer => "I15",
             Self::NonceHandedOn | Self::CounterApart | Self::LaneOfAnotherChain => "I4",
         }
@@ -201,25 +200,21 @@ impl Mutant {
     #[must_use]
     pub fn moves(self) -> usize {
         match self {
-            Self::CounterApart | Self::AckBeforeStore | Self::LaneOfAnotherChain => 4,
-            Self::SendBeforeStore | Self::ReservedWhilePaused => 6,
-            Self::RejectionsShareAnEvent => 8,
-            Self::CancelRefusedAsRequest => 9,
-            Self::AckBeforePublish
-            | Self::ConflictAsSame
-            | Self::SignedByAssigned
-            | Self::AnsweredBeforeLocked
-            | Self::ReservedOverAnswer => 10,
-            Self::RejectionStartsOver | Self::ReassignedOnRepeat | Self::DigestOfAssigned | Self::JudgedAnew => 11,
-            Self::AnswerApart => 12,
-            Self::NonceHandedOn | Self::SecondSignatureOverwrites => 14,
-            Self::OutcomeAtMined => 15,
-            Self::FinalityByHighWaterMark | Self::DisplacedWithoutProof | Self::FastForwardOverOpenSlot => 16,
-            Self::BumpSentBeforeStored | Self::CancelHandsNonceOn => 18,
-            Self::DisplacedByHighWaterMark => 19,
-            Self::MarkBeforePublish => 20,
-            Self::BumpOfNonHead => 24,
-            Self::CancelledWhenSent => 25,
+            Self::LaneOfAnotherChain => 4,
+            Self::CounterApart | Self::AckBeforeStore => 5,
+            Self::SendBeforeStore | Self::ReservedWhilePaused => 7,
+            Self::CancelRefusedAsRequest => 11,
+            Self::AckBeforePublish | Self::ConflictAsSame | Self::SignedByAssigned | Self::AnsweredBeforeLocked => 12,
+            Self::ReservedOverAnswer | Self::ReassignedOnRepeat | Self::DigestOfAssigned => 13,
+            Self::RejectionsShareAnEvent => 14,
+            Self::NonceHandedOn | Self::JudgedAnew => 15,
+            Self::SecondSignatureOverwrites | Self::OutcomeAtMined => 16,
+            Self::FinalityByHighWaterMark | Self::DisplacedWithoutProof | Self::FastForwardOverOpenSlot => 17,
+            Self::BumpSentBeforeStored => 19,
+            Self::DisplacedByHighWaterMark | Self::CancelHandsNonceOn => 20,
+            Self::MarkBeforePublish | Self::ReadOnce => 21,
+            Self::CopyNotKept => 23,
+            Self::BumpOfNonHead | Self::CancelledWhenSent => 26,
         }
     }
 }

@@ -218,7 +218,9 @@ pub enum Job {
 pub enum SignerStep {
     /// Receive.
     Idle,
-    /// Read what is stored under the request id and under the message's own.
+    /// Read what is stored under the message's own id.
+    ReadOwn,
+    /// Read what is stored under the request id.
     ReadAnswers,
     /// Read what is stored under the message's own id once more, and judge.
     ReadAgain,
@@ -244,9 +246,13 @@ pub enum SignerStep {
     Poke,
     /// Delete the message.
     Ack,
-    /// Store a rejection under the request id and under the message's own: one transaction.
+    /// Keep a copy of the rejection that is about to be replaced; then replace it by a rejection.
+    CopyThenReject,
+    /// Keep a copy of the rejection that is about to be replaced; then replace it by a record.
+    CopyThenReserve,
+    /// Store a rejection under the request id.
     Reject,
-    /// Store an answer under the message's own id alone.
+    /// Store the answer under the message's own id.
     StoreAnswer,
     /// Publish a rejection.
     PublishRejection,
@@ -258,8 +264,6 @@ pub enum SignerStep {
     PublishAcked,
     /// Load the record that is to be cancelled.
     LoadCancel,
-    /// Store under the message's own id that its cancel is carried out.
-    ClaimCancel,
     /// Note on it that a cancel is asked for.
     NoteCancel,
 }
@@ -367,6 +371,8 @@ pub enum Item {
         published: bool,
         /// The message that it answers.
         by: u8,
+        /// What it says.
+        stamp: u8,
     },
     /// A record.
     Record(RecordId),

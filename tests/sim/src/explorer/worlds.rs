@@ -314,8 +314,9 @@ fn answered(base: &World) -> Vec<World> {
             name: "late-request",
             about: "a cancel is refused since its request is not there, and is delivered again when it is",
             messages: vec![ask(0, 0), cancel(0)],
+            signers: 1,
             asks: true,
-            faults: Faults { redeliveries: 1, held_back: 1, ..NO_FAULTS },
+            faults: Faults { crashes: 1, held_back: 1, ..NO_FAULTS },
             ..one
         },
     ]

@@ -1,16 +1,16 @@
 //! The signer's answers to messages that get no slot: read first, judged once, stored, then published.
 //!
-//! What is refused is stored twice, in one transaction: under the request id, over nothing or over another
-//! rejection, and under the message's own id, where it stays when another message takes the request id. A
-//! reservation is conditional on what was read under the request id, so two judgements of one message cannot both
-//! hold. What is refused beside the request that has the id is stored under the message's own id alone.
+//! A refusal is stored under the request id first, over nothing or over exactly the rejection that was read: the item
+//! locks the id. A copy is kept under the message's own id at once, and again before another message's rejection or
+//! record takes the item's place. What is refused beside the request that has the id is stored under the message's own
+//! id alone.
 
 use super::signer::{acked, released, with};
 use super::{Explorer, Moves};
 use crate::explorer::check::Broken;
 use crate::explorer::lane::Claim;
 use crate::explorer::mutants::Mutant;
-use crate::explorer::world::{Ask, Delivery, Item, Job, RecordId, Signer, SignerStep, State};
+use crate::explorer::world::{Ask, Delivery, Item, Job, Signer, SignerStep, State};
 
 /// A refusal under the request id, in the name of the first account; the second has the next number.
 const REFUSED: u8 = 1;
@@ -18,54 +18,59 @@ const REFUSED: u8 = 1;
 pub(super) const BESIDE: u8 = 3;
 /// A refusal of a cancel.
 const NO_REQUEST: u8 = 4;
-/// No refusal: the message's cancel is carried out.
-const CANCELS: u8 = 5;
 
 impl Explorer<'_> {
-    /// Reads what is stored for a message. It is judged only if it has no answer yet.
+    /// Reads what is stored under the message's own id. The request id is read at the same time, which may be later.
+    pub(super) fn read_own(&self, state: &State, at: usize, out: &mut Moves<'_>) {
+        let me = state.signers[at];
+        let message = message_of(me);
+        let stamp = if self.is(Mutant::JudgedAnew) { 0 } else { state.answers[message] };
+        let then = Signer { step: SignerStep::ReadAnswers, stamp, ..me };
+        out.step(with(state, at, then), || format!("reads what is stored for message {message}: answer {stamp}"));
+    }
+
+    /// Reads what is stored under the request id. The message is judged only if it has no answer yet.
     pub(super) fn read_answers(&self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let message = message_of(me);
         let ask = self.ask(me);
         let item = state.table[usize::from(ask.request)];
         let reserved_for_it = state.reserved_by[usize::from(ask.request)] == message as u8 + 1;
-        let is_record = matches!(item, Item::Record(_));
         let me = Signer { read: item.read(), ..me };
-        let (then, what) = if is_record && reserved_for_it && !ask.cancels {
-            (Signer { step: SignerStep::Load, ..me }, "it has its record")
-        } else if let Some(answered) = self.answered(state, me) {
-            answered
-        } else if ask.cancels {
-            (Signer { step: SignerStep::LoadCancel, ..me }, "it has no answer")
-        } else if is_record {
-            (Signer { step: SignerStep::Load, ..me }, "the request id has a record")
-        } else if me.read != 0 {
-            // The answer may have been stored after it was read, and before the rejection was.
-            (Signer { step: SignerStep::ReadAgain, ..me }, "another message's rejection has the request id")
-        } else {
-            self.judged(state, me)
+        let publishes = |stamp| Signer { step: SignerStep::PublishRejection, stamp, ..me };
+        let (then, what) = match item {
+            Item::Record(_) if reserved_for_it && !ask.cancels => {
+                (Signer { step: SignerStep::Load, stamp: 0, ..me }, "it has its record")
+            }
+            Item::Rejected { by, stamp, .. } if usize::from(by) == message && !self.is(Mutant::JudgedAnew) => {
+                (publishes(stamp), "it is refused")
+            }
+            Item::Record(_) | Item::Rejected { .. } | Item::Vacant if me.stamp != 0 => {
+                (publishes(me.stamp), "it has its answer")
+            }
+            Item::Record(_) | Item::Rejected { .. } | Item::Vacant if ask.cancels => {
+                (Signer { step: SignerStep::LoadCancel, ..me }, "it has no answer")
+            }
+            Item::Record(_) => (Signer { step: SignerStep::Load, ..me }, "the request id has a record"),
+            Item::Rejected { .. } if !self.is(Mutant::ReadOnce) => {
+                (Signer { step: SignerStep::ReadAgain, ..me }, "another message's rejection has the request id")
+            }
+            Item::Rejected { .. } | Item::Vacant => self.judged(state, me),
         };
-        out.step(with(state, at, then), || format!("reads what is stored for message {message}: {what}"));
+        out.step(with(state, at, then), || format!("reads request {}: {what}", ask.request));
     }
 
-    /// Reads the message's own answer after the rejection that another message left under the request id.
+    /// Reads the message's own answer once more, after the rejection that another message left under the request id:
+    /// a copy may have been kept since the first time, before that rejection took the place.
     pub(super) fn read_again(&self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
-        let (then, what) = self.answered(state, me).unwrap_or_else(|| self.judged(state, me));
-        out.step(with(state, at, then), || format!("reads the answer once more: {what}"));
-    }
-
-    /// What follows from the stored answer, if there is one.
-    fn answered(&self, state: &State, me: Signer) -> Option<(Signer, &'static str)> {
-        let stamp = state.answers[message_of(me)];
-        if stamp == 0 || self.is(Mutant::JudgedAnew) {
-            return None;
-        }
-        Some(if stamp == CANCELS {
-            (Signer { step: SignerStep::LoadCancel, ..me }, "its cancel is carried out")
+        let stamp = if self.is(Mutant::JudgedAnew) { 0 } else { state.answers[message_of(me)] };
+        let (then, what) = if stamp == 0 {
+            self.judged(state, me)
         } else {
             (Signer { step: SignerStep::PublishRejection, stamp, ..me }, "it has its answer")
-        })
+        };
+        out.step(with(state, at, then), || format!("reads its own answer once more: {what}"));
     }
 
     /// By today's rule, which the signer knows.
@@ -76,12 +81,30 @@ impl Explorer<'_> {
             return (Signer { step: self.first_read(), ..me }, "it is new, and accepted");
         }
         let stamp = REFUSED + me.claim.account;
-        let step = if self.is(Mutant::AnsweredBeforeLocked) { SignerStep::StoreAnswer } else { SignerStep::Reject };
+        let step =
+            if self.is(Mutant::AnsweredBeforeLocked) { SignerStep::StoreAnswer } else { self.before_rejecting(me) };
         (Signer { step, stamp, ..me }, "it is new, and refused")
     }
 
-    /// One transaction: the rejection under the request id, where nothing or another rejection is stored, and the
-    /// answer under the message's own id, where none is.
+    /// A rejection that replaces another keeps a copy of it first.
+    pub(super) fn before_rejecting(&self, me: Signer) -> SignerStep {
+        if me.read == 0 || self.is(Mutant::CopyNotKept) { SignerStep::Reject } else { SignerStep::CopyThenReject }
+    }
+
+    /// Keeps the rejection that was read under its message's own id, if it still stands.
+    pub(super) fn keep_copy(&self, state: &State, at: usize, then: SignerStep, out: &mut Moves<'_>) {
+        let me = state.signers[at];
+        let mut after = with(state, at, Signer { step: then, ..me });
+        if let Item::Rejected { by, stamp, .. } = state.table[usize::from(self.ask(me).request)]
+            && by + 1 == me.read
+            && after.answers[usize::from(by)] == 0
+        {
+            after.answers[usize::from(by)] = stamp;
+        }
+        out.step(after, || format!("keeps a copy of the rejection of message {}", me.read - 1));
+    }
+
+    /// Stores a rejection under the request id, over what was read there.
     pub(super) fn reject(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let Ask { request, cancels, .. } = self.ask(me);
@@ -108,31 +131,19 @@ impl Explorer<'_> {
             out.step(after, || format!("stores a rejection: request {request} has a slot"));
             return;
         }
-        let message = message_of(me);
-        let stored = state.answers[message];
-        let apart = self.is(Mutant::AnsweredBeforeLocked) || self.is(Mutant::AnswerApart);
-        let overwrites = self.is(Mutant::RejectionStartsOver) || self.is(Mutant::JudgedAnew);
-        if stored != 0 && !apart && !overwrites {
-            let after = with(state, at, Signer { step: SignerStep::PublishRejection, stamp: stored, ..me });
-            out.step(after, || format!("stores a rejection: message {message} has its answer"));
+        if item.read() != me.read {
+            let after = with(state, at, Signer { step: SignerStep::ReadOwn, stamp: 0, ..me });
+            out.step(after, || format!("stores a rejection: another message has request {request} meanwhile"));
             return;
         }
+        let by = message_of(me) as u8;
         let stamp = if me.stamp == 0 { REFUSED + me.claim.account } else { me.stamp };
         let mut after = *state;
-        after.table[usize::from(request)] = Item::Rejected { published: false, by: message as u8 };
-        let step = if self.is(Mutant::AnsweredBeforeLocked) {
-            SignerStep::MarkRejection
-        } else if self.is(Mutant::AnswerApart) {
-            SignerStep::StoreAnswer
-        } else if self.is(Mutant::AckBeforePublish) {
-            after.answers[message] = stamp;
-            SignerStep::AckRejection
-        } else {
-            after.answers[message] = stamp;
-            SignerStep::PublishRejection
-        };
+        after.table[usize::from(request)] = Item::Rejected { published: false, by, stamp };
+        let step =
+            if self.is(Mutant::AnsweredBeforeLocked) { SignerStep::MarkRejection } else { SignerStep::StoreAnswer };
         let done = with(&after, at, Signer { step, stamp, ..me });
-        out.step(done, || format!("stores that request {request} is rejected, as the answer to message {message}"));
+        out.step(done, || format!("stores that request {request} is rejected"));
         if state.faults.lost_replies > 0 {
             after.faults.lost_replies -= 1;
             out.fault(after, || format!("stores that request {request} is rejected, and the reply is lost"));
@@ -154,34 +165,13 @@ impl Explorer<'_> {
             after.answers[message] = me.stamp;
         }
         let stamp = after.answers[message];
-        let step = if stamp == CANCELS {
-            SignerStep::LoadCancel
-        } else if self.is(Mutant::AckBeforePublish) {
-            SignerStep::AckRejection
-        } else {
-            SignerStep::PublishRejection
-        };
+        let step =
+            if self.is(Mutant::AckBeforePublish) { SignerStep::AckRejection } else { SignerStep::PublishRejection };
         out.step(with(&after, at, Signer { step, stamp, ..me }), || format!("stores the answer to message {message}"));
         if state.faults.lost_replies > 0 {
             after.faults.lost_replies -= 1;
             out.fault(after, || format!("stores the answer to message {message}, and the reply is lost"));
         }
-    }
-
-    /// Stores that a cancel is carried out, unless it is refused already: the first answer stands.
-    pub(super) fn claim_cancel(&self, state: &State, at: usize, out: &mut Moves<'_>) {
-        let me = state.signers[at];
-        let message = message_of(me);
-        let mut after = *state;
-        let stored = after.answers[message];
-        if stored != 0 && stored != CANCELS && !self.is(Mutant::JudgedAnew) {
-            let then = Signer { step: SignerStep::PublishRejection, stamp: stored, record: RecordId::NONE, ..me };
-            out.step(with(&after, at, then), || format!("claims message {message}: it is refused meanwhile"));
-            return;
-        }
-        after.answers[message] = CANCELS;
-        let done = with(&after, at, Signer { step: SignerStep::NoteCancel, ..me });
-        out.step(done, || format!("stores that the cancel of message {message} is carried out"));
     }
 
     /// Publishes the stored answer, word by word.
@@ -231,8 +221,10 @@ impl Explorer<'_> {
         let mut after = with(state, at, Signer { step: SignerStep::AckRejection, ..me });
         let by = message_of(me) as u8;
         let item = &mut after.table[usize::from(self.ask(me).request)];
-        if matches!(item, Item::Rejected { by: owner, .. } if *owner == by) {
-            *item = Item::Rejected { published: true, by };
+        if let Item::Rejected { by: owner, published, .. } = item
+            && *owner == by
+        {
+            *published = true;
         }
         out.step(after, || "notes that the rejection is published".to_owned());
     }

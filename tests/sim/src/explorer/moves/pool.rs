@@ -38,7 +38,7 @@ impl Explorer<'_> {
         let (step, claim) = match (usize::from(read) < self.world.accounts, chosen.is_closed()) {
             (true, _) => (SignerStep::Choose, best),
             (false, true) => (SignerStep::Load, chosen),
-            (false, false) => (SignerStep::Reserve, chosen),
+            (false, false) => (self.before_reserving(me), chosen),
         };
         out.step(with(state, at, Signer { step, claim, ..me }), || {
             let end = if step == SignerStep::Choose { "" } else { ", and chooses" };
@@ -61,8 +61,13 @@ impl Explorer<'_> {
             return;
         }
         let claim = Claim { nonce: lane.next_nonce, ..me.claim };
-        let after = with(state, at, Signer { step: SignerStep::Reserve, claim, ..me });
+        let after = with(state, at, Signer { step: self.before_reserving(me), claim, ..me });
         out.step(after, || format!("reads the head: next nonce is {}", claim.nonce));
+    }
+
+    /// A reservation that replaces a rejection keeps a copy of it first.
+    fn before_reserving(&self, me: Signer) -> SignerStep {
+        if me.read == 0 || self.is(Mutant::CopyNotKept) { SignerStep::Reserve } else { SignerStep::CopyThenReserve }
     }
 
     /// What comes before a signature: the account's head, unless it is in hand. Of an account that is

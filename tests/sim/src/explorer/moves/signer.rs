@@ -13,6 +13,7 @@ impl Explorer<'_> {
         let me = state.signers[at];
         match me.step {
             SignerStep::Idle => self.receive(state, at, out),
+            SignerStep::ReadOwn => self.read_own(state, at, out),
             SignerStep::ReadAnswers => self.read_answers(state, at, out),
             SignerStep::ReadAgain => self.read_again(state, at, out),
             SignerStep::Choose => self.choose(state, at, out),
@@ -40,12 +41,13 @@ impl Explorer<'_> {
                 out.step(after, || "pokes the broadcaster".to_owned());
             }
             SignerStep::Ack => acknowledge(state, at, out),
+            SignerStep::CopyThenReject => self.keep_copy(state, at, SignerStep::Reject, out),
+            SignerStep::CopyThenReserve => self.keep_copy(state, at, SignerStep::Reserve, out),
             SignerStep::Reject => self.reject(state, at, out),
             SignerStep::StoreAnswer => self.store_answer(state, at, out),
             SignerStep::PublishRejection | SignerStep::PublishAcked => self.publish_rejection(state, at, out),
             SignerStep::MarkRejection => self.mark_rejection(state, at, out),
             SignerStep::LoadCancel => self.load_cancel(state, at, out),
-            SignerStep::ClaimCancel => self.claim_cancel(state, at, out),
             SignerStep::NoteCancel => self.note_cancel(state, at, out),
             SignerStep::AckRejection => self.acknowledge_rejection(state, at, out),
         }
@@ -96,7 +98,7 @@ impl Explorer<'_> {
             }
             let claim = if self.world.chains { Claim::on(ask.account) } else { Claim::NONE };
             let job = Job::Message(message as u8);
-            let mut after = with(state, at, Signer { step: SignerStep::ReadAnswers, job, claim, ..Signer::IDLE });
+            let mut after = with(state, at, Signer { step: SignerStep::ReadOwn, job, claim, ..Signer::IDLE });
             after.messages[message].state = Delivery::Taken;
             let what = if ask.cancels {
                 "a cancel".to_owned()
@@ -139,7 +141,7 @@ impl Explorer<'_> {
         }
         let item = state.table[usize::from(request)];
         if known.is_none() && item.read() != me.read && !self.is(Mutant::ReservedOverAnswer) {
-            let after = with(state, at, Signer { step: SignerStep::ReadAnswers, claim, ..me });
+            let after = with(state, at, Signer { step: SignerStep::ReadOwn, claim, ..me });
             out.step(after, || format!("reserves: request {request} is rejected meanwhile"));
             return;
         }
@@ -191,7 +193,7 @@ impl Explorer<'_> {
         let Item::Record(record) = state.table[usize::from(request)] else {
             let (then, what) = match me.claim.standing {
                 Standing::Unfunded | Standing::Open => (SignerStep::ReadHead, ""),
-                Standing::Paused => (SignerStep::Reject, ", and its account is paused"),
+                Standing::Paused => (self.before_rejecting(me), ", and its account is paused"),
                 Standing::PausedSince => (SignerStep::Idle, "; leaves the message on the queue"),
             };
             let after = if then == SignerStep::Idle {
@@ -306,7 +308,7 @@ impl Explorer<'_> {
                 let then = if needless {
                     Signer { step: self.after_store(), ..me }
                 } else {
-                    Signer { step: SignerStep::ClaimCancel, record, ..me }
+                    Signer { step: SignerStep::NoteCancel, record, ..me }
                 };
                 out.step(with(state, at, then), || {
                     format!("loads request {request} to cancel it: it is {}", self.book.record(record).phase.name())
