@@ -177,7 +177,9 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         let mut batch = Batch::new(deliveries);
         for part in batch::parts(deliveries) {
             let (held, part): (Vec<_>, Vec<_>) = part.into_iter().partition(|inbound| batch.is_held(inbound));
-            held.iter().for_each(|inbound| batch.retry(inbound.at));
+            for inbound in held {
+                batch.retry(inbound.at);
+            }
             self.handle_part(&mut batch, part, now).await;
         }
         self.poke(&batch, now).await;
@@ -197,7 +199,9 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                     error = told(&error),
                     "what answers these messages cannot be read; they stay on the queue"
                 );
-                part.iter().for_each(|inbound| batch.retry(inbound.at));
+                for inbound in part {
+                    batch.retry(inbound.at);
+                }
                 return;
             }
         };

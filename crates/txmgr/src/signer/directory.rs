@@ -120,7 +120,9 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     fn note_unknown(&self, asked: &[Option<&AccountRef>], now: Millis) {
         let missing = self.missing(asked);
         let mut unknown = self.unknown.lock().expect("no code panics while holding the unknown");
-        missing.into_iter().for_each(|reference| unknown.note(reference, now));
+        for reference in missing {
+            unknown.note(reference, now);
+        }
     }
 
     /// What the registry cannot resolve, as it is spelt in requests; nothing where the account was left out.

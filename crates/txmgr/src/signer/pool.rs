@@ -47,9 +47,11 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     /// The head of the account that a request is for.
     pub(super) fn head_of<'h>(&self, request: &SigningRequest, heads: &'h Heads) -> Result<&'h Head, Unresolved> {
         let refused = |refused| Unresolved::Refused(Box::new(refused));
-        let unknown = |text: String| match heads.directory_unread {
-            true => Unresolved::Unread,
-            false => refused(Refused::field(Code::UnknownAccount, "account", text)),
+        let unknown = |text: String| {
+            if heads.directory_unread {
+                return Unresolved::Unread;
+            }
+            refused(Refused::field(Code::UnknownAccount, "account", text))
         };
         let Some(AccountRef::Pool(pool)) = &request.account else {
             let key = match self.resolve(request.account.as_ref()) {
