@@ -8,5 +8,6 @@ mod cancels;
 mod directory;
 mod event_ids;
 mod owners;
+mod races;
 mod redelivery;
 mod world;

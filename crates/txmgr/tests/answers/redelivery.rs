@@ -4,7 +4,7 @@ use futures_util::FutureExt as _;
 use signpost_txmgr::account::SeenFee;
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::{Phase, Rejected, Settlement, Stored};
-use signpost_txmgr::signer::Disposition;
+use signpost_txmgr::signer::{Delivery, Disposition};
 use signpost_txmgr::units::{Digest, RequestId, Wei};
 
 use crate::world::{NOW, RULES, bad, from, handle, handle_all, message, transfer, world};
@@ -163,18 +163,18 @@ fn refusal_of_a_deadline_is_equal_at_every_time() {
 #[test]
 fn refusal_of_a_spend_does_not_say_what_is_left() {
     let world = world(&["one"]);
-    // Three transfers, and a fourth and a fifth with more left of the window.
-    let signer = world.signer(&format!("{RULES}spend_limit_wei = 70000000000000\nspend_window_s = 60\n"));
-    let all: Vec<_> = (0..5).map(|at| transfer(at, &format!("r-{at}"), Some("one"))).collect();
-    handle_all(&signer, &all, NOW);
-    let refused = |at: usize| world.rejected(&format!("r-{at}")).reason.message;
-    assert_eq!(refused(3), refused(4));
-    handle_all(
-        &world.signer(&format!("{RULES}spend_limit_wei = 70000000000000\nspend_window_s = 60\n")),
-        &[transfer(5, "r-5", Some("one"))],
-        NOW.plus(59_000),
-    );
-    assert_eq!(refused(3), refused(5), "nor when the window ends");
+    let signer = world.signer(&format!("{RULES}spend_limit_wei = 50000000000000\nspend_window_s = 60\n"));
+    // A transfer may cost 21,000 gwei, and this 31,000.
+    let dear = |at: usize, id: &str| {
+        let plain = transfer(at, id, Some("one"));
+        Delivery { body: plain.body.replace("\"gas\"", "\"value\":10000000000000,\"gas\""), ..plain }
+    };
+    let refused = |id: &str| world.rejected(id).reason.message;
+    handle_all(&signer, &[transfer(0, "a", Some("one")), dear(1, "b"), transfer(2, "c", Some("one"))], NOW);
+    handle_all(&signer, &[dear(3, "d")], NOW.plus(1_000));
+    assert_eq!(refused("b"), refused("d"), "29,000 gwei are left, and then 8,000");
+    handle_all(&signer, &[transfer(4, "e", Some("one")), dear(5, "f")], NOW.plus(60_000));
+    assert_eq!(refused("b"), refused("f"), "nor until when");
 }
 
 #[test]
