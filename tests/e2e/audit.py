@@ -215,8 +215,11 @@ class Audit:
         for message in sent:
             self.by_id[message.id].append(message)
         found = scan(stack, "requestsTable")
-        self.items = {item["requestId"]: item for item in found}
-        self.expect(len(found) == len(self.items), "an id has two items")
+        # Refusals by the message they answer; what stands under the id it names is told apart.
+        self.refusals = {item["messageId"]: item for item in found if item["requestId"].startswith("sqs:")}
+        kept = {item["requestId"] for item in self.refusals.values()} - set(self.by_id)
+        self.items = {item["requestId"]: item for item in found if item["requestId"] not in kept}
+        self.expect(len(found) == len(self.items) + len(kept), "an id has two items")
         self.transactions = self.read_chain()
         # What each request that was signed asks for.
         self.signed: dict[str, Ask] = {}
@@ -372,26 +375,41 @@ class Audit:
                 self.expect(head[mark] == len(ids), f"{mark} of {account} is {head[mark]}, not {len(ids)}")
 
     def judge_outcomes(self) -> None:
-        """One outcome per request, one more per conflict; all copies equal, each where it was asked for."""
+        """One outcome per message, but for those that another message's record answers; all copies equal, each where
+        it was asked for."""
         events: dict[str, set[str]] = defaultdict(set)
         for subscriber in self.subscribers:
             for copy in subscriber.copies:
                 outcome = copy.json
                 self.judge_copy(subscriber, copy, outcome)
                 events[outcome["eventId"]].add(copy.body)
-        told: Counter[tuple[str, str]] = Counter()
+        told: dict[str, list[Json]] = defaultdict(list)
         for bodies in events.values():
             outcome = json.loads(next(iter(bodies)))
-            id = outcome["requestId"]
-            self.expect(len(bodies) == 1, f"{id}: copies of one outcome differ: {bodies}")
-            told[id, outcome["status"]] += 1
-            self.judge_outcome(id, outcome)
-        wanted = Counter((id, item["status"]) for id, item in self.items.items())
-        wanted.update((id, "rejected") for id in self.by_id if self.has_conflict(id))
-        self.expect(told == wanted, f"outcomes too many: {told - wanted}, too few: {wanted - told}")
+            self.expect(len(bodies) == 1, f"{outcome['requestId']}: copies of one outcome differ: {bodies}")
+            told[outcome["messageId"]].append(outcome)
+            self.judge_outcome(outcome)
+        for id, messages in self.by_id.items():
+            for sent in messages:
+                self.judge_message(id, sent, told.pop(sent.message_id, []))
+        self.expect(not told, f"outcomes of messages that nobody sent: {dict(told)}")
 
-    def has_conflict(self, id: str) -> bool:
-        return len({sent.message.ask for sent in self.by_id[id]}) > 1
+    def judge_message(self, id: str, sent: Sent, outcomes: list[Json]) -> None:
+        """The outcome of one message: its record's, its refusal, or none where another's record is what it asks for."""
+        item = self.items.get(id, {})
+        found = [(outcome["status"], outcome["requestId"]) for outcome in outcomes]
+        if item.get("status") != "rejected" and item.get("messageId") == sent.message_id:
+            self.expect(found == [(item["status"], id)], f"{id}: {sent.message_id} is told as {found}")
+        elif item.get("status") != "rejected" and not outcomes:
+            same = sent.message.ask is not None and self.signed.get(id) == sent.message.ask
+            self.expect(same, f"{id}: {sent.message_id} has no outcome, and is not what the record is of")
+        else:
+            own = f"sqs:{sent.message_id}"
+            self.expect(found in ([("rejected", id)], [("rejected", own)]), f"{id}: {sent.message_id} is told as {found}")
+        if [where for _, where in found if where != id]:
+            reason = outcomes[0]["reason"]
+            conflict = (reason["code"], reason.get("requestId"), item.get("status") != "rejected")
+            self.expect(conflict == (REUSED, id, True), f"{id}: {sent.message_id} is told beside it: {reason}")
 
     def judge_copy(self, subscriber: Subscriber, copy: Copy, outcome: Json) -> None:
         id = outcome["requestId"]
@@ -402,23 +420,26 @@ class Audit:
         self.expect(copy.attributes == about, f"{id}: the message attributes are {copy.attributes}, not {about}")
         if "txHash" in outcome:
             words = "\0".join([id, outcome["status"], outcome["txHash"]])
-            event_id = hashlib.sha256(words.encode()).hexdigest()
-            self.expect(outcome["eventId"] == event_id, f"{id}: the event id is not {event_id}")
+        else:
+            words = f"outcome.v1\nrequestId={id}\nstatus=rejected\nmessage={outcome['messageId']}"
+        event_id = hashlib.sha256(words.encode()).hexdigest()
+        self.expect(outcome["eventId"] == event_id, f"{id}: the event id is not {event_id}")
 
-    def judge_outcome(self, id: str, outcome: Json) -> None:
-        item = self.items.get(id)
+    def judge_outcome(self, outcome: Json) -> None:
+        """What is told is what is stored: of a refusal, by its message, whatever has its id by now."""
+        id = outcome["requestId"]
+        same = ["status", "digest", "chainId", "from", "nonce", "txHash", "blockNumber", "blockHash", "gasUsed"]
+        same += ["effectiveGasPrice", "contractAddress", "reason", "metadata", "sender", "messageId"]
+        if outcome["status"] == "rejected":
+            item = self.refusals.get(outcome["messageId"])
+            said_as = item and item.get("saidAs", item["requestId"])
+            self.expect(said_as == id, f"{id}: is told as rejected, and kept as {said_as}")
+        else:
+            item = self.items.get(id)
+            same += ["settledAt", "account"]
         if item is None:
+            self.problems.append(f"{id}: an outcome is out of what is not stored: {outcome}")
             return
-        if outcome["status"] == "rejected" and item["status"] != "rejected":
-            code = outcome["reason"]["code"]
-            self.expect(code == REUSED, f"{id}: the conflict is refused as {code}")
-            self.expect(outcome.get("digest") != item["digest"], f"{id}: the conflict has the digest of the first")
-            self.expect("txHash" not in outcome, f"{id}: the conflict has a transaction")
-            return
-        same = ["status", "digest", "account", "chainId", "from", "nonce", "txHash", "blockNumber", "blockHash"]
-        same += ["gasUsed", "effectiveGasPrice", "contractAddress", "reason", "metadata"]
-        # A message that comes again is refused again: the time would tell the copies apart.
-        same += ["settledAt"] if outcome["status"] in SETTLED else []
         for name in same:
             self.expect(
                 outcome.get(name) == item.get(name),

@@ -78,7 +78,7 @@ def figures(audit: Audit) -> dict[str, int]:
         told.add((outcome["requestId"], outcome["status"]))
         false += not is_true(audit, outcome, counted.get(outcome["requestId"], 0))
     wanted = {(id, item["status"]) for id, item in audit.items.items()}
-    wanted |= {(id, "rejected") for id in audit.by_id if audit.has_conflict(id)}
+    wanted |= {(item.get("saidAs", item["requestId"]), "rejected") for item in audit.refusals.values()}
     statuses = Counter(item["status"] for item in audit.items.values())
     attempts = [item["attempts"] for item in audit.items.values() if "attempts" in item]
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from audit import get, published
@@ -56,7 +57,12 @@ def test_a_cancel_takes_the_nonce_and_the_lane_goes_on(stack: Stack) -> None:
 
 
 def test_a_cancel_for_an_unknown_id_is_answered_and_leaves_that_id_alone(stack: Stack) -> None:
-    beside(stack, "cancel", "never-sent-1", "--yes")
+    sent = stack.aws("sqs").send_message(QueueUrl=stack.signing_queue, MessageGroupId="hot",
+                                         MessageBody=json.dumps({"cancel": "never-sent-1"}))  # fmt: skip
+    answer = published(stack, f"sqs:{sent['MessageId']}")
+    assert (answer["reason"]["code"], answer["reason"]["requestId"]) == ("unknownRequest", "never-sent-1")
+    unknown = run("cancel", "never-sent-1", "--yes", "--config", str(stack.config_file))
+    assert unknown.code == 1 and "no request never-sent-1" in unknown.err, unknown
     beside(stack, "submit", "--id", "after-1", "--account", "hot", "--to", TO, "--gas", "21000")
     published(stack, "after-1")
     assert get(stack, "never-sent-1") is None

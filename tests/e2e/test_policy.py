@@ -33,9 +33,11 @@ def sqs_of(stack: Stack, account: str) -> Any:
                         aws_access_key_id=account, aws_secret_access_key="test")  # fmt: skip
 
 
-def send(sqs: Any, stack: Stack, body: dict[str, Any]) -> None:
-    sqs.send_message(QueueUrl=stack.signing_queue, MessageGroupId="hot", MessageBody=json.dumps(body),
-                     MessageDeduplicationId=json.dumps(body))  # fmt: skip
+def send(sqs: Any, stack: Stack, body: dict[str, Any]) -> str:
+    """Sends a message; under which id it is answered if it may not be under the one it names."""
+    sent = sqs.send_message(QueueUrl=stack.signing_queue, MessageGroupId="hot", MessageBody=json.dumps(body),
+                            MessageDeduplicationId=json.dumps(body))  # fmt: skip
+    return f"sqs:{sent['MessageId']}"
 
 
 def let_in(stack: Stack, account: str) -> None:
@@ -70,16 +72,18 @@ def test_a_message_from_a_sender_who_is_not_listed_is_refused(dev: Any, tmp_path
     stack.start_worker(config=with_rules(stack, tmp_path, OURS))
     ours, theirs = sqs_of(stack, OURS), sqs_of(stack, THEIRS)
 
-    send(theirs, stack, transfer("theirs-1", 1))
-    refused = published(stack, "theirs-1")
+    own = send(theirs, stack, transfer("ours-1", 1))
+    refused = published(stack, own)
     assert (refused["status"], refused["reason"]["code"]) == ("rejected", "senderNotAllowed")
     assert "allow_senders" in refused["reason"]["message"] and THEIRS in refused["reason"]["message"]
-    assert refused["sender"] == THEIRS
+    assert (refused["sender"], refused["messageId"]) == (THEIRS, own.removeprefix("sqs:"))
+    assert refused["reason"]["requestId"] == "ours-1" and get(stack, "ours-1") is None, "nothing is said under it"
     send(ours, stack, transfer("ours-1", 1))
     assert published(stack, "ours-1")["status"] == "confirmed"
 
     # They cannot cancel what is not theirs either.
-    send(theirs, stack, {"cancel": "ours-1"})
+    cancel = published(stack, send(theirs, stack, {"cancel": "ours-1"}))
+    assert (cancel["status"], cancel["reason"]["code"]) == ("rejected", "cancelNotAllowed")
     send(ours, stack, transfer("ours-2", 1))
     assert published(stack, "ours-2")["status"] == "confirmed"
     assert get(stack, "ours-1")["status"] == "confirmed"

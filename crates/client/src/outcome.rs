@@ -3,6 +3,10 @@
 //! An outcome is published at least once, so a copy may come at any time, from any publisher; all copies
 //! have the same `eventId`. [`Seen`] remembers those of one process. A backend whose work must not be
 //! done twice keeps them where its work is kept, in the same transaction.
+//!
+//! `message_id` is the id that [`crate::Client::send`] returned for the message an outcome answers. A `rejected`
+//! outcome of another message says nothing about yours, and one whose reason has a `request_id` is about a message
+//! that named an id which is not its own.
 
 use std::collections::{HashSet, VecDeque};
 

@@ -3,8 +3,10 @@
 //! The head is the account's one hot item: reservations are conditional on it. It never says how a
 //! request stands; that is the record's word. Read next: [`crate::record`].
 
-use crate::record::Record;
-use crate::units::{AccountKey, AccountName, KmsKeyId, Millis, Nonce, Wei};
+use std::collections::BTreeMap;
+
+use crate::record::{Record, Vacancy};
+use crate::units::{AccountKey, AccountName, KmsKeyId, Millis, Nonce, RequestId, Wei};
 
 /// The state of an account that reservations are conditional on.
 ///
@@ -97,6 +99,9 @@ pub struct Reservation {
     pub records: Vec<Record>,
     /// What the head's spend becomes in the same transaction; `None` leaves it as it is.
     pub spend: Option<Spend>,
+    /// The requests whose id holds a rejection, with the message it refused: the claim holds only while exactly
+    /// that stands, so that what refuses this very message meanwhile is not written over. Every other id is free.
+    pub replaces: BTreeMap<RequestId, Option<String>>,
 }
 
 impl Reservation {
@@ -104,6 +109,12 @@ impl Reservation {
     pub const MAX_RECORDS: usize = 40;
     /// Calldata of one group in bytes: leaves room for the other attributes under DynamoDB's 4 MB.
     pub const MAX_BYTES: usize = 3_000_000;
+
+    /// What the claim expects under a request's id.
+    #[must_use]
+    pub fn vacancy(&self, id: &RequestId) -> Vacancy {
+        self.replaces.get(id).map_or(Vacancy::Free, |message_id| Vacancy::Rejected(message_id.clone()))
+    }
 
     /// Checks I1, I4 and the count of I9 before the write.
     pub fn assert_contiguous(&self) {

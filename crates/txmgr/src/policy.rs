@@ -15,6 +15,7 @@
 //! spend_window_s = 86400
 //! max_deadline_s = 3600                  # and every request must have a deadline
 //! allow_senders = ["AIDAEXAMPLE", "AROAEXAMPLE:*"]
+//! cancel_senders = ["AROADESK:*"]        # may cancel any request, besides who sent it
 //! [account.treasury.allow_selectors]     # for these contracts, these functions and no others
 //! "0x55d398326f99059ff775485246999027b3197955" = ["0xa9059cbb"]
 //!
@@ -85,6 +86,8 @@ pub struct AccountPolicy {
     pub allow_selectors: BTreeMap<Address, BTreeSet<Selector>>,
     /// The only senders: SQS's own `SenderId`, which a sender cannot forge.
     pub allow_senders: Option<Vec<SenderPattern>>,
+    /// Senders whose cancels are taken, besides the sender of the request.
+    pub cancel_senders: Vec<SenderPattern>,
 }
 
 /// A sender, or all whose id begins alike.
@@ -130,6 +133,12 @@ impl Policies {
             );
             Refused::field(Code::NoPolicy, "account", message)
         })
+    }
+
+    /// Whether any rules at all take messages of this SQS sender.
+    #[must_use]
+    pub fn take(&self, sender: Option<&str>) -> bool {
+        self.accounts.values().chain(&self.default).any(|policy| policy.check_sender(sender).is_ok())
     }
 
     /// The accounts of a pool, in the order of the file.
@@ -178,6 +187,7 @@ impl AccountPolicy {
             max_deadline_ms: None,
             allow_selectors: BTreeMap::new(),
             allow_senders: None,
+            cancel_senders: Vec::new(),
         }
     }
 
@@ -204,6 +214,12 @@ impl AccountPolicy {
             Some(sender) => format!("sender {}", shown(sender).unwrap_or("(of that id)")),
         };
         Err(Refused::whole(Code::SenderNotAllowed, format!("policy allow_senders does not list {who}")))
+    }
+
+    /// Whether this SQS sender may cancel every request of the account.
+    #[must_use]
+    pub fn takes_cancels_of(&self, sender: Option<&str>) -> bool {
+        sender.is_some_and(|sender| self.cancel_senders.iter().any(|pattern| pattern.matches(sender)))
     }
 
     fn check_recipient(&self, intent: &Intent) -> Result<(), Refused> {
@@ -278,9 +294,7 @@ impl AccountPolicy {
         };
         let problem = match deadline {
             None => "the request has none".to_owned(),
-            Some(deadline) if deadline.since(now) > limit => {
-                format!("`deadline` is {} s away", deadline.since(now).div_ceil(1_000))
-            }
+            Some(deadline) if deadline.since(now) > limit => "`deadline` is further away".to_owned(),
             Some(_) => return Ok(()),
         };
         let message = format!("policy max_deadline_s is {}: {problem}; give a nearer one", limit / 1_000);

@@ -13,7 +13,7 @@ use std::future::Future;
 
 use crate::account::{Head, Reservation, SeenFee};
 use crate::machine::ReceiptView;
-use crate::record::{BlockRef, Foreign, Record, Rejected, SendAnswer, Stored};
+use crate::record::{BlockRef, Foreign, Record, Rejected, SendAnswer, Stored, Vacancy};
 use crate::tx::{Intent, RawTx};
 use crate::units::{
     AccountKey, Address, BlockNumber, ChainId, KmsKeyId, Millis, Nonce, RequestId, SigningHash, TxHash, Wei,
@@ -87,9 +87,13 @@ pub trait Store: Send + Sync {
     /// at `now` does not exist, whether or not it is deleted yet: DynamoDB deletes late.
     fn load(&self, ids: &[RequestId], now: Millis) -> impl Future<Output = Result<Vec<Stored>, PortError>> + Send;
 
-    /// Writes a rejection where nothing, or another rejection, is stored. A lost reply: it may be
-    /// stored; writing it again is the same.
-    fn reject(&self, rejected: &Rejected) -> impl Future<Output = Result<RejectVerdict, PortError>> + Send;
+    /// Writes a rejection where `over` is what is stored: nothing, or the rejection of that message. A lost reply:
+    /// it may be stored; writing it again where nothing was says [`RejectVerdict::Occupied`] then.
+    fn reject(
+        &self,
+        rejected: &Rejected,
+        over: &Vacancy,
+    ) -> impl Future<Output = Result<RejectVerdict, PortError>> + Send;
 
     /// Writes `record` if the stored version is `record.version - 1`. A lost reply: the write may
     /// hold; writing again then says [`UpdateVerdict::Stale`] with our own record.
@@ -135,7 +139,7 @@ pub enum ReserveVerdict {
     NotReserved {
         /// The head is no longer as read: nonce moved, paused, or gone.
         head_changed: bool,
-        /// Requests that have a record already.
+        /// Requests whose id is not as the group expects: it has a record, or another rejection. Read it again.
         known: Vec<RequestId>,
         /// A slot exists where the head says none does: read the head again.
         slot_taken: bool,
@@ -149,7 +153,7 @@ pub enum ReserveVerdict {
 pub enum RejectVerdict {
     /// It is stored.
     Stored,
-    /// A request with a slot has this id; nothing changed.
+    /// Something else is stored under the id, a record or another rejection; nothing changed.
     Occupied,
 }
 

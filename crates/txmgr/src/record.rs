@@ -67,6 +67,23 @@ pub struct Rejected {
     pub expires_at: Option<Millis>,
 }
 
+/// What was found under an id that is to be written: the write holds only while that still stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Vacancy {
+    /// Nothing, or an item whose time is over.
+    Free,
+    /// The rejection of this message; `None`: one of before message ids were kept.
+    Rejected(Option<String>),
+}
+
+impl Vacancy {
+    /// What a rejection that was found, or nothing, leaves to a write.
+    #[must_use]
+    pub fn of(found: Option<&Rejected>) -> Self {
+        found.map_or(Self::Free, |rejected| Self::Rejected(rejected.message_id.clone()))
+    }
+}
+
 /// A stable code with a text for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {

@@ -36,7 +36,7 @@ pub(crate) use fields::u256;
 pub(crate) use names::{nearest, shown};
 
 use crate::tx::Fee;
-use crate::units::{AccountKey, AccountName, Address, ChainId, Gas, Millis, RequestId, Wei};
+use crate::units::{AccountKey, AccountName, Address, ChainId, Gas, Millis, ParseUnitError, RequestId, Wei};
 use fields::Fields;
 use json::Document;
 
@@ -152,6 +152,14 @@ pub enum FeeAsk {
     Configured,
     /// Named in the request.
     Fixed(Fee),
+}
+
+impl RequestId {
+    /// The id under which a message is answered that has none it may use, `sqs:<message id>`. No request may take
+    /// such an id. An error if the message id is none of SQS's, which are short and made of letters, digits and dashes.
+    pub fn of_message(message_id: &str) -> Result<Self, ParseUnitError> {
+        format!("{RESERVED_ID_PREFIX}{message_id}").parse()
+    }
 }
 
 impl Message {

@@ -8,36 +8,48 @@
 //!   effect (I13).
 //! * For one attempt only the first stored signature counts; the loser of a race forgets its own.
 //! * Nothing policy refuses reaches the key service, now or when resumed (I9).
+//! * A message is judged once (G2): what answered it is stored with its message id, and answers it again.
+//! * Nothing is said under an id that the message does not own. The owner of an id is the first allowed sender whose
+//!   request got a record.
 //!
 //! ## Does not guarantee
 //! * That a poke arrives: the sweep replaces lost ones.
 //!
 //! Read next: [`crate::broadcaster`].
 
+mod answer;
 mod attempt;
+mod batch;
 mod cancel;
+mod directory;
 mod pool;
 mod rejection;
 mod reservation;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
+use futures_util::future::join;
 use futures_util::stream::{self, StreamExt};
-use serde_json::Value;
 use tracing::Span;
 
 use crate::account::Head;
 use crate::policy::Policies;
-use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, Store};
-use crate::record::Record;
+use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, Store};
+use crate::record::{Phase, Record, Rejected};
 use crate::request::{AccountRef, Code, Message, NetworkRules, Refused, SigningRequest, accept};
 use crate::signature::PublicKey;
-use crate::units::{AccountKey, ChainId, Digest, KmsKeyId, Millis, RequestId};
+use crate::units::{AccountKey, AccountName, ChainId, KmsKeyId, Millis, RequestId};
 use crate::wire::{LanePoke, OutcomeMessage};
 use crate::{meters, told, trace};
 
+use self::answer::{Found, Standing};
 pub use self::attempt::AttemptError;
+use self::batch::{Batch, Inbound};
+use self::cancel::Cancel;
+use self::directory::{Heads, Unknown};
+use self::pool::Unresolved;
+use self::rejection::{Place, Refusal, reused};
 use self::reservation::Candidate;
 
 /// One message of the signing queue.
@@ -58,8 +70,7 @@ pub struct Delivery {
 impl Delivery {
     /// The id under which a message is answered that has none, or is not to be answered under the one it names.
     fn id_of_its_own(&self) -> RequestId {
-        format!("sqs:{}", self.message_id)
-            .parse()
+        RequestId::of_message(&self.message_id)
             .expect("an SQS message id is short and made of letters, digits and dashes")
     }
 }
@@ -98,6 +109,8 @@ pub struct Signer<S, K, B, O> {
     config: SignerConfig,
     /// Accounts by name as last read; a name that is missing is looked up again.
     registry: Mutex<BTreeMap<String, AccountKey>>,
+    /// What the directory did not have a moment ago.
+    unknown: Mutex<Unknown>,
     /// Public keys never change: read once per process (G6).
     public_keys: Mutex<HashMap<KmsKeyId, PublicKey>>,
 }
@@ -106,18 +119,39 @@ pub struct Signer<S, K, B, O> {
 enum Work {
     /// Waits for its slot.
     Candidate(Box<Candidate>),
+    /// Was answered before by this record.
+    Accepted(Box<Record>),
+    /// Was answered before by this refusal.
+    Answered(Box<Rejected>),
     /// Has an outcome without a slot.
     Refused(Box<Refusal>),
     /// Asks to cancel a request.
-    Cancel(RequestId),
+    Cancel(Cancel),
+    /// Cannot be judged now.
+    Retry,
 }
 
-/// A refused message: what is recorded and published.
-struct Refusal {
-    id: RequestId,
-    account: Option<AccountKey>,
-    digest: Option<Digest>,
-    refused: Refused,
+/// The messages of a part of a batch, by what is to be done with them.
+#[derive(Default)]
+struct Sorted {
+    candidates: Vec<Candidate>,
+    accepted: Vec<(usize, Record)>,
+    answered: Vec<(usize, Rejected)>,
+    refusals: Vec<Refusal>,
+    cancels: Vec<Cancel>,
+}
+
+impl Sorted {
+    fn put(&mut self, at: usize, work: Work, batch: &mut Batch<'_>) {
+        match work {
+            Work::Candidate(candidate) => self.candidates.push(*candidate),
+            Work::Accepted(record) => self.accepted.push((at, *record)),
+            Work::Answered(rejected) => self.answered.push((at, *rejected)),
+            Work::Refused(refusal) => self.refusals.push(*refusal),
+            Work::Cancel(cancel) => self.cancels.push(cancel),
+            Work::Retry => batch.retry(at),
+        }
+    }
 }
 
 impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
@@ -133,6 +167,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             topic,
             config,
             registry: Mutex::new(BTreeMap::new()),
+            unknown: Mutex::new(Unknown::default()),
             public_keys: Mutex::new(HashMap::new()),
         }
     }
@@ -140,58 +175,66 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     /// Handles a batch of the signing queue; one disposition per delivery, in order.
     pub async fn handle(&self, deliveries: &[Delivery], now: Millis) -> Vec<Disposition> {
         let mut batch = Batch::new(deliveries);
-        let parsed: Vec<_> = deliveries.iter().map(|delivery| Message::parse(&delivery.body)).collect();
-        let heads = match self.heads_for(&parsed).await {
-            Ok(heads) => heads,
-            Err(error) => {
-                tracing::warn!(error = told(&error), "accounts cannot be read; the batch stays on the queue");
-                return vec![Disposition::Retry; deliveries.len()];
+        for part in batch::parts(deliveries) {
+            let (held, part): (Vec<_>, Vec<_>) = part.into_iter().partition(|inbound| batch.is_held(inbound));
+            for inbound in held {
+                batch.retry(inbound.at);
             }
-        };
-        let (mut candidates, mut refusals, mut cancels) = (Vec::new(), Vec::new(), Vec::new());
-        for (at, (delivery, message)) in deliveries.iter().zip(parsed).enumerate() {
-            let span = accepting(delivery, message.as_ref());
-            let _in_span = span.enter();
-            match self.judge(at, delivery, message, &heads, now) {
-                Work::Candidate(candidate) => candidates.push(*candidate),
-                Work::Refused(refusal) => refusals.push((at, *refusal)),
-                Work::Cancel(id) => cancels.push((at, id)),
-            }
+            self.handle_part(&mut batch, part, now).await;
         }
-        self.settle_refusals(&mut batch, refusals, now).await;
-        let records = self.reserve_all(&mut batch, &candidates, heads, now).await;
-        // A cancel meets the requests of its own batch before they are signed.
-        self.carry_cancels(&mut batch, cancels, now).await;
-        self.sign_all(&mut batch, records, now).await;
         self.poke(&batch, now).await;
         batch.dispositions()
     }
 
-    /// Reads the heads of the accounts a batch names, each once.
-    async fn heads_for(&self, parsed: &[Result<Message, Refused>]) -> Result<Heads, PortError> {
-        let asked = || {
-            parsed.iter().filter_map(|message| match message {
-                Ok(Message::Sign(request)) => Some(request.account.as_ref()),
-                Ok(Message::Cancel(_)) | Err(_) => None,
-            })
-        };
-        if asked().any(|account| self.candidates(account).is_none()) {
-            self.refresh_registry().await?;
+    /// Handles messages of which each names another id.
+    async fn handle_part(&self, batch: &mut Batch<'_>, part: Vec<Inbound<'_>>, now: Millis) {
+        if part.is_empty() {
+            return;
         }
-        let mut heads = Heads::new();
-        for key in asked().flat_map(|account| self.known_candidates(account)) {
-            if let std::collections::btree_map::Entry::Vacant(vacant) = heads.entry(key)
-                && let Some(head) = self.store.head(&key).await?
-            {
-                vacant.insert(head);
+        let (found, heads) = join(self.find_answers(&part, now), self.heads_for(&part, now)).await;
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(
+                    error = told(&error),
+                    "what answers these messages cannot be read; they stay on the queue"
+                );
+                for inbound in part {
+                    batch.retry(inbound.at);
+                }
+                return;
             }
+        };
+        let mut sorted = Sorted::default();
+        for inbound in part {
+            let (at, span) = (inbound.at, accepting(&inbound));
+            let _in_span = span.enter();
+            sorted.put(at, self.judge(inbound, &found, &heads, now), batch);
         }
-        Ok(heads)
+        let Sorted { candidates, accepted, answered, refusals, cancels } = sorted;
+        self.publish_answers(batch, answered, now).await;
+        self.settle_refusals(batch, refusals, now).await;
+        let mut resolved = self.resume(batch, accepted, &heads).await;
+        resolved.extend(self.reserve_all(batch, &candidates, &heads, now).await);
+        self.carry_cancels(batch, cancels, now).await;
+        self.sign_all(batch, resolved, now).await;
     }
 
-    async fn refresh_registry(&self) -> Result<(), PortError> {
-        self.note_accounts(&self.store.accounts().await?);
-        Ok(())
+    /// Messages that have their records: what is not signed yet is to be.
+    async fn resume(&self, batch: &mut Batch<'_>, accepted: Vec<(usize, Record)>, heads: &Heads) -> Vec<Resolved> {
+        let mut resolved = Vec::new();
+        for (at, record) in accepted {
+            if record.phase == Phase::Reserved {
+                let head = heads.get(&record.account);
+                resolved.extend(self.resolved(batch, record, head, at).await);
+                continue;
+            }
+            if !record.is_closed() {
+                batch.touch(record.account);
+            }
+            batch.done(at);
+        }
+        resolved
     }
 
     /// Takes up the accounts of our chain.
@@ -206,14 +249,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     /// Which account a request means, as far as the registry knows.
     fn resolve(&self, asked: Option<&AccountRef>) -> Result<AccountKey, Refused> {
         let registry = self.registry.lock().expect("no code panics while holding the registry");
-        let unknown = || {
-            let known = registry.keys().map(String::as_str).take(8).collect::<Vec<_>>().join(", ");
-            Refused::field(
-                Code::UnknownAccount,
-                "account",
-                format!("`account` is not registered here; registered: {known}"),
-            )
-        };
+        let unknown = || Refused::field(Code::UnknownAccount, "account", "`account` is not registered here");
         let by_key = |key: &AccountKey| registry.values().find(|known| *known == key).copied().ok_or_else(unknown);
         match asked {
             None if registry.len() == 1 => registry.values().next().copied().ok_or_else(unknown),
@@ -233,36 +269,60 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         }
     }
 
-    /// Static checks and policy for one message.
-    fn judge(
-        &self,
-        at: usize,
-        delivery: &Delivery,
-        message: Result<Message, Refused>,
-        heads: &Heads,
-        now: Millis,
-    ) -> Work {
-        let request = match message {
-            Ok(Message::Sign(request)) => request,
-            Ok(Message::Cancel(id)) => return Work::Cancel(id),
+    /// What is to be done with one message: what answered it before, or static checks and policy.
+    fn judge(&self, inbound: Inbound<'_>, found: &Found, heads: &Heads, now: Millis) -> Work {
+        let (at, delivery, named) = (inbound.at, inbound.delivery, inbound.named().cloned());
+        let request = match inbound.message {
+            Ok(Message::Sign(request)) => Ok(request),
+            Ok(Message::Cancel(id)) => {
+                if let Some(rejected) = found.refusal_of(delivery) {
+                    return Work::Answered(Box::new(rejected.clone()));
+                }
+                let record = found.record(&id).cloned().map(Box::new);
+                return Work::Cancel(Cancel { at, id, record });
+            }
+            Err(refused) => Err(refused),
+        };
+        let standing = found.standing(delivery, named.as_ref(), request.as_ref().ok(), self.config.chain_id);
+        let replaces = match standing {
+            Standing::Record(record) => return Work::Accepted(record),
+            Standing::Refused(rejected) => return Work::Answered(rejected),
+            Standing::Taken => return Work::Refused(Box::new(self.conflict(at, request, named, heads))),
+            Standing::New(replaces) => replaces,
+        };
+        let request = match request {
+            Ok(request) => request,
             Err(refused) => {
-                let id = refused.request_id.clone().unwrap_or_else(|| delivery.id_of_its_own());
-                return Work::Refused(Box::new(Refusal { id, account: None, digest: None, refused }));
+                let place = self.place(named, replaces, None, delivery);
+                let refusal = Refusal { at, place, request: None, account: None, digest: None, refused };
+                return Work::Refused(Box::new(refusal));
             }
         };
-        let resolved = self.head_of(&request, heads);
-        match resolved {
-            Ok(head) => self.judge_request(at, delivery, request, head, now),
-            Err(refused) => {
-                let refused = Refused { metadata: request.metadata.clone().map(Box::new), ..refused };
-                Work::Refused(Box::new(Refusal { id: request.id, account: None, digest: None, refused }))
+        match self.head_of(&request, heads) {
+            Ok(head) => self.judge_request(at, delivery, request, replaces, head, now),
+            Err(Unresolved::Unread) => Work::Retry,
+            Err(Unresolved::Refused(refused)) => {
+                let refused = Refused { metadata: request.metadata.clone().map(Box::new), ..*refused };
+                let place = self.place(named, replaces, None, delivery);
+                let request = Some(Box::new(request));
+                Work::Refused(Box::new(Refusal { at, place, request, account: None, digest: None, refused }))
             }
         }
     }
 
-    fn judge_request(&self, at: usize, delivery: &Delivery, request: SigningRequest, head: &Head, now: Millis) -> Work {
+    fn judge_request(
+        &self,
+        at: usize,
+        delivery: &Delivery,
+        request: SigningRequest,
+        replaces: Option<Box<Rejected>>,
+        head: &Head,
+        now: Millis,
+    ) -> Work {
         let sender = delivery.sender.as_deref();
         let verdict = self.config.policies.of(&head.name).and_then(|policy| {
+            // First, so that a sender whom policy does not take learns nothing else.
+            policy.check_sender(sender)?;
             let price = head.fee.map(|fee| fee.gas_price);
             accept(&request, &head.account, policy, &self.config.network, price, sender, now)
         });
@@ -271,44 +331,89 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 let span = Span::current();
                 Work::Candidate(Box::new(Candidate {
                     at,
-                    id: request.id,
+                    delivery: delivery.clone(),
+                    request,
                     account: head.account,
-                    is_pooled: matches!(request.account, Some(AccountRef::Pool(_))),
                     accepted,
-                    sender: delivery.sender.clone(),
-                    message_id: delivery.message_id.clone(),
+                    replaces,
                     trace: trace::kept(&span, delivery.trace.as_deref()),
                     span,
                 }))
             }
             Err(refused) => {
-                let digest = Some(request.digest(&head.account));
-                let refused = Refused { metadata: request.metadata.map(Box::new), ..refused };
-                Work::Refused(Box::new(Refusal { id: request.id, account: Some(head.account), digest, refused }))
+                let (account, digest) = (Some(head.account), Some(request.digest(&head.account)));
+                let refused = Refused { metadata: request.metadata.clone().map(Box::new), ..refused };
+                let place = self.place(Some(request.id.clone()), replaces, Some(&head.name), delivery);
+                let request = Some(Box::new(request));
+                Work::Refused(Box::new(Refusal { at, place, request, account, digest, refused }))
             }
+        }
+    }
+
+    /// The refusal of a message whose id has the record of another request.
+    fn conflict(
+        &self,
+        at: usize,
+        request: Result<SigningRequest, Refused>,
+        named: Option<RequestId>,
+        heads: &Heads,
+    ) -> Refusal {
+        let (request, problem, metadata) = match request {
+            Ok(request) => {
+                let metadata = request.metadata.clone().map(Box::new);
+                (Some(Box::new(request)), None, metadata)
+            }
+            Err(refused) => (None, Some(refused.message), refused.metadata),
+        };
+        let head = request.as_ref().and_then(|request| self.head_of(request, heads).ok());
+        let account = head.map(|head| head.account);
+        let digest = request.as_ref().and_then(|request| Some(request.digest(&account?)));
+        let id = named.as_ref().map_or("", RequestId::as_str);
+        let refused = reused(id, problem.as_deref(), metadata);
+        Refusal { at, place: Place::Own(named), request, account, digest, refused }
+    }
+
+    /// Where the refusal of a message is said: under the id it names only if policy takes its sender at all.
+    /// `account` is the one the request is for, if that is known.
+    fn place(
+        &self,
+        named: Option<RequestId>,
+        replaces: Option<Box<Rejected>>,
+        account: Option<&AccountName>,
+        delivery: &Delivery,
+    ) -> Place {
+        let sender = delivery.sender.as_deref();
+        let policies = &self.config.policies;
+        let is_taken = match account.map(|account| policies.of(account)) {
+            Some(Ok(policy)) => policy.check_sender(sender).is_ok(),
+            Some(Err(_)) | None => policies.take(sender),
+        };
+        match named {
+            Some(id) if is_taken => Place::Named(id, replaces),
+            Some(_) | None => Place::Own(named),
         }
     }
 
     /// Signs what has no signature yet, several at once.
     async fn sign_all(&self, batch: &mut Batch<'_>, resolved: Vec<Resolved>, now: Millis) {
-        let unsigned = resolved.into_iter().map(|Resolved { record, head, by }| async move {
+        let unsigned = resolved.into_iter().map(|Resolved { record, head, at }| async move {
             let request_id = record.request_id.clone();
             let signed = self.first_attempt(record, &head, now).await;
-            (by, request_id, signed)
+            (at, request_id, signed)
         });
         let mut signing = stream::iter(unsigned).buffer_unordered(self.config.sign_concurrency.max(1));
-        while let Some((by, request_id, signed)) = signing.next().await {
+        while let Some((at, request_id, signed)) = signing.next().await {
             match signed {
                 Ok(record) => {
                     if !record.is_closed() {
                         batch.touch(record.account);
                     }
-                    batch.done(&by);
+                    batch.done(at);
                 }
                 Err(error) => {
                     metrics::counter!(meters::NOT_SIGNED).increment(1);
                     tracing::warn!(error = told(&error), %request_id, "not signed; the message stays on the queue, the slot stays reserved");
-                    batch.retry(&by);
+                    batch.retry(at);
                 }
             }
         }
@@ -335,72 +440,12 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     }
 }
 
-pub(crate) type Heads = BTreeMap<AccountKey, Head>;
-
-/// A record that answers one or more messages of the batch.
+/// A record that answers a message of the batch.
 struct Resolved {
     record: Record,
     head: Head,
-    /// The deliveries it answers.
-    by: Vec<usize>,
-}
-
-/// The state of one batch: what becomes of each message, and which lanes were touched.
-struct Batch<'a> {
-    deliveries: &'a [Delivery],
-    outcome: Vec<Option<Disposition>>,
-    touched: BTreeSet<AccountKey>,
-}
-
-impl<'a> Batch<'a> {
-    fn new(deliveries: &'a [Delivery]) -> Self {
-        Self { deliveries, outcome: vec![None; deliveries.len()], touched: BTreeSet::new() }
-    }
-
-    /// The outcome of a message that got no slot, in the trace its sender named.
-    fn in_trace(&self, at: usize, outcome: OutcomeMessage) -> OutcomeMessage {
-        let trace = self.deliveries.get(at).and_then(|delivery| trace::told(delivery.trace.as_deref()));
-        OutcomeMessage { trace, ..outcome }
-    }
-
-    fn touch(&mut self, account: AccountKey) {
-        self.touched.insert(account);
-    }
-
-    fn done(&mut self, by: &[usize]) {
-        self.set(by, Disposition::Done);
-    }
-
-    fn retry(&mut self, by: &[usize]) {
-        self.set(by, Disposition::Retry);
-    }
-
-    fn set(&mut self, by: &[usize], disposition: Disposition) {
-        for at in by {
-            if let Some(slot) = self.outcome.get_mut(*at) {
-                *slot = Some(disposition);
-            }
-        }
-    }
-
-    /// On FIFO, what follows a retried message in its group is retried too, so that order is kept.
-    fn dispositions(self) -> Vec<Disposition> {
-        let mut held: Vec<&str> = Vec::new();
-        let mut out = Vec::with_capacity(self.deliveries.len());
-        for (delivery, outcome) in self.deliveries.iter().zip(self.outcome) {
-            // A message nobody answered for is not done.
-            let mut disposition = outcome.unwrap_or(Disposition::Retry);
-            if let Some(group) = delivery.group.as_deref() {
-                if held.contains(&group) {
-                    disposition = Disposition::Retry;
-                } else if disposition == Disposition::Retry {
-                    held.push(group);
-                }
-            }
-            out.push(disposition);
-        }
-        out
-    }
+    /// The delivery it answers.
+    at: usize,
 }
 
 /// Publishes and says which went out; every failure is logged.
@@ -427,26 +472,17 @@ async fn publish_each<O: OutcomeTopic>(topic: &O, outcomes: &[OutcomeMessage]) -
 }
 
 /// The span in which a message is read, judged and given its slot, in the trace its sender named.
-fn accepting(delivery: &Delivery, message: Result<&Message, &Refused>) -> Span {
+fn accepting(inbound: &Inbound<'_>) -> Span {
     let span = tracing::info_span!(
         "accept",
-        message_id = %delivery.message_id,
+        message_id = %inbound.delivery.message_id,
         request_id = tracing::field::Empty,
         account = tracing::field::Empty,
         nonce = tracing::field::Empty,
     );
-    let id = match message {
-        Ok(Message::Sign(request)) => Some(&request.id),
-        Ok(Message::Cancel(id)) => Some(id),
-        Err(refused) => refused.request_id.as_ref(),
-    };
-    if let Some(id) = id {
+    if let Some(id) = inbound.named() {
         span.record("request_id", tracing::field::display(id));
     }
-    trace::join(&span, delivery.trace.as_deref());
+    trace::join(&span, inbound.delivery.trace.as_deref());
     span
-}
-
-fn metadata_of(refused: &Refused) -> Option<Value> {
-    refused.metadata.as_deref().cloned()
 }

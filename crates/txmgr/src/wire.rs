@@ -10,7 +10,7 @@ mod convert;
 #[cfg(feature = "schema")]
 pub mod schema;
 
-pub use self::convert::{event_id, hex_digest};
+pub use self::convert::{event_id, event_id_of_rejected, hex_digest};
 
 use serde::{Deserialize, Serialize};
 
@@ -174,9 +174,9 @@ pub struct OutcomeMessage {
     /// Always `outcome.v1`.
     pub schema: String,
     /// 64 hex digits, the same on every copy of an outcome: drop what you have seen. SHA-256 of request id,
-    /// status and the deciding transaction's hash (for `rejected`: of what is said).
+    /// status and the deciding transaction's hash (for `rejected`: the refused message's id).
     pub event_id: String,
-    /// The caller's id, or `sqs:<message id>` for a message that had none.
+    /// The caller's id, or `sqs:<message id>` for a message that had none, or named one that is not its own.
     pub request_id: String,
     /// `confirmed`, `reverted`, `cancelled`, `displaced` or `rejected`.
     pub status: Status,

@@ -1,5 +1,6 @@
 //! An account with a key of its own, and requests in every state. Read next: [`crate::store`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use signpost_txmgr::account::{Head, Reservation};
@@ -105,7 +106,7 @@ impl Lane {
     #[must_use]
     pub fn group(&self, head: &Head, from: u64, count: u64) -> Reservation {
         let records = (0..count).map(|at| self.record(from + at, head.next_nonce.plus(at))).collect();
-        Reservation { head: head.clone(), records, spend: None }
+        Reservation { head: head.clone(), records, spend: None, replaces: BTreeMap::new() }
     }
 
     /// Registers the lane and reserves requests `0..count`, in groups as large as may be.

@@ -7,7 +7,9 @@ use futures_util::future::join_all;
 use signpost_txmgr::account::Reservation;
 use signpost_txmgr::machine::Event;
 use signpost_txmgr::ports::{RejectVerdict, ReserveVerdict, Store, UpdateVerdict};
-use signpost_txmgr::record::{CancelCause, Foreign, Phase, Record, Revert, SendClass, Stored};
+use signpost_txmgr::record::{
+    CancelCause, Foreign, Phase, Reason, Record, Rejected, Revert, SendClass, Stored, Vacancy,
+};
 use signpost_txmgr::units::{Digest, Millis, Nonce, RequestId, TxHash};
 
 use crate::lane::{Lane, NOW, after, load_one, receipt, sent};
@@ -27,6 +29,10 @@ macro_rules! store_claims {
             a_known_id_stops_the_group_and_is_named,
             the_same_group_again_changes_nothing,
             a_rejected_id_can_be_reserved,
+            a_slot_replaces_only_the_rejection_that_was_read,
+            a_rejection_replaces_only_the_one_that_was_read,
+            an_answer_is_kept_by_message,
+            an_item_past_its_time_is_absent,
             an_id_is_free_once_its_record_is_past_its_time,
             every_state_is_read_back_as_it_was_written,
             a_stale_update_learns_what_is_stored,
@@ -196,10 +202,103 @@ pub async fn the_same_group_again_changes_nothing(store: &impl Store) {
 pub async fn a_rejected_id_can_be_reserved(store: &impl Store) {
     let lane = Lane::new("mended");
     let head = lane.register(store).await;
-    assert_eq!(store.reject(&lane.rejected(0)).await.unwrap(), RejectVerdict::Stored);
-    let group = lane.group(&head, 0, 1);
+    let rejected = lane.rejected(0);
+    assert_eq!(store.reject(&rejected, &Vacancy::Free).await.unwrap(), RejectVerdict::Stored);
+    let mut group = lane.group(&head, 0, 1);
+    group.replaces.insert(lane.id(0), rejected.message_id);
     assert_eq!(store.reserve(&group).await.unwrap(), ReserveVerdict::Reserved);
     assert_eq!(load_one(store, &lane.id(0)).await, Some(stored(&group.records[0])));
+}
+
+/// Of a refusal and a slot for one message one wins: a slot replaces the rejection that was read and no other.
+pub async fn a_slot_replaces_only_the_rejection_that_was_read(store: &impl Store) {
+    let lane = Lane::new("replaced");
+    let head = lane.register(store).await;
+    let by = |message_id: Option<&str>| Rejected { message_id: message_id.map(str::to_owned), ..lane.rejected(1) };
+    let mut over = Vacancy::Free;
+    for found in [Some("m-1"), None, Some("m-2")] {
+        let rejected = by(found);
+        assert_eq!(store.reject(&rejected, &over).await.unwrap(), RejectVerdict::Stored);
+        over = Vacancy::of(Some(&rejected));
+        for read in [None, Some(Some("m-1")), Some(None), Some(Some("m-2"))] {
+            // With another request beside it, which gets no slot either.
+            let mut group = lane.group(&head, 0, 2);
+            group.replaces.extend(read.map(|message_id| (lane.id(1), message_id.map(str::to_owned))));
+            if read == Some(found) {
+                continue;
+            }
+            let known = vec![lane.id(1)];
+            assert_eq!(
+                store.reserve(&group).await.unwrap(),
+                ReserveVerdict::NotReserved { head_changed: false, known, slot_taken: false, contended: false },
+                "found {found:?}, read {read:?}"
+            );
+            assert_eq!(load_one(store, &lane.id(1)).await, Some(Stored::Rejected(rejected.clone())));
+            assert_eq!(load_one(store, &lane.id(0)).await, None);
+        }
+    }
+    let mut group = lane.group(&head, 0, 2);
+    group.replaces.insert(lane.id(1), Some("m-2".to_owned()));
+    assert_eq!(store.reserve(&group).await.unwrap(), ReserveVerdict::Reserved);
+    assert_eq!(load_one(store, &lane.id(1)).await, Some(stored(&group.records[1])));
+}
+
+/// The same of two refusals.
+pub async fn a_rejection_replaces_only_the_one_that_was_read(store: &impl Store) {
+    let lane = Lane::new("rejections");
+    let by = |message_id: Option<&str>| Rejected { message_id: message_id.map(str::to_owned), ..lane.rejected(0) };
+    let messages = [Some("m-1"), None, Some("m-2")];
+    let mut over = Vacancy::Free;
+    for found in messages {
+        let rejected = by(found);
+        assert_eq!(store.reject(&rejected, &over).await.unwrap(), RejectVerdict::Stored);
+        over = Vacancy::of(Some(&rejected));
+        let others = messages.iter().filter(|other| **other != found).map(|other| Vacancy::of(Some(&by(*other))));
+        for other in others.chain([Vacancy::Free]) {
+            let verdict = store.reject(&by(Some("m-3")), &other).await.unwrap();
+            assert_eq!(verdict, RejectVerdict::Occupied, "found {found:?}, expected {other:?}");
+            assert_eq!(load_one(store, &lane.id(0)).await, Some(Stored::Rejected(rejected.clone())));
+        }
+    }
+}
+
+/// The answer of a message is kept beside the rejection under the id it named, and outlives it.
+pub async fn an_answer_is_kept_by_message(store: &impl Store) {
+    let lane = Lane::new("answers");
+    let named = lane.rejected(0);
+    let kept = Rejected {
+        request_id: RequestId::of_message(&format!("{}-m-0", lane.id(0)).replace(':', "-")).unwrap(),
+        said_as: Some(lane.id(0)),
+        ..named.clone()
+    };
+    let beside = Rejected {
+        request_id: RequestId::of_message("answers-m-1").unwrap(),
+        reason: Reason { request_id: Some(lane.id(0)), ..named.reason.clone() },
+        account: None,
+        ..named.clone()
+    };
+    for rejected in [&named, &kept, &beside] {
+        assert_eq!(store.reject(rejected, &Vacancy::Free).await.unwrap(), RejectVerdict::Stored);
+        assert_eq!(load_one(store, &rejected.request_id).await, Some(Stored::Rejected(rejected.clone())));
+        assert_eq!(store.reject(rejected, &Vacancy::Free).await.unwrap(), RejectVerdict::Occupied, "it is kept once");
+    }
+    let other = Rejected { message_id: Some("m-7".to_owned()), ..named.clone() };
+    let over = Vacancy::of(Some(&named));
+    assert_eq!(store.reject(&other, &over).await.unwrap(), RejectVerdict::Stored);
+    assert_eq!(load_one(store, &kept.request_id).await, Some(Stored::Rejected(kept)));
+}
+
+/// TTL deletes late: until then an item past its time is as good as deleted.
+pub async fn an_item_past_its_time_is_absent(store: &impl Store) {
+    let lane = Lane::new("absent");
+    let expires_at = Millis(NOW.0 + 60_000);
+    let rejected = Rejected { expires_at: Some(expires_at), ..lane.rejected(0) };
+    assert_eq!(store.reject(&rejected, &Vacancy::Free).await.unwrap(), RejectVerdict::Stored);
+    let ids = [lane.id(0)];
+    assert_eq!(store.load(&ids, Millis(expires_at.0 - 1)).await.unwrap().len(), 1);
+    assert_eq!(store.load(&ids, expires_at).await.unwrap(), []);
+    let later = Rejected { message_id: Some("m-9".to_owned()), created_at: expires_at, ..lane.rejected(0) };
+    assert_eq!(store.reject(&later, &Vacancy::Free).await.unwrap(), RejectVerdict::Stored);
 }
 
 /// TTL deletes late: until then the time decides, not the deletion.
@@ -223,13 +322,13 @@ pub async fn an_id_is_free_once_its_record_is_past_its_time(store: &impl Store) 
     );
     let mut rejected = lane.rejected(1);
     rejected.created_at = Millis(expires_at.0 - 1_000);
-    assert_eq!(store.reject(&rejected).await.unwrap(), RejectVerdict::Occupied);
+    assert_eq!(store.reject(&rejected, &Vacancy::Free).await.unwrap(), RejectVerdict::Occupied);
 
     group.records[0].created_at = Millis(expires_at.0 + 1_000);
     assert_eq!(store.reserve(&group).await.unwrap(), ReserveVerdict::Reserved);
     assert_eq!(load_one(store, &lane.id(0)).await, Some(stored(&group.records[0])));
     rejected.created_at = Millis(expires_at.0 + 1_000);
-    assert_eq!(store.reject(&rejected).await.unwrap(), RejectVerdict::Stored);
+    assert_eq!(store.reject(&rejected, &Vacancy::Free).await.unwrap(), RejectVerdict::Stored);
 }
 
 /// From signature to close, one event after the other.
@@ -332,7 +431,7 @@ pub async fn an_update_of_nothing_is_gone(store: &impl Store) {
     let signed = lane.signed(&lane.record(0, Nonce(0)), 1);
     assert_eq!(store.update(&signed).await.unwrap(), UpdateVerdict::Gone);
     assert_eq!(load_one(store, &lane.id(0)).await, None);
-    store.reject(&lane.rejected(0)).await.unwrap();
+    store.reject(&lane.rejected(0), &Vacancy::Free).await.unwrap();
     assert_eq!(store.update(&signed).await.unwrap(), UpdateVerdict::Gone);
     assert_eq!(load_one(store, &lane.id(0)).await, Some(Stored::Rejected(lane.rejected(0))));
 }
@@ -344,13 +443,14 @@ pub async fn a_rejection_is_stored_and_replaced_by_another(store: &impl Store) {
     let mut second = first.clone();
     second.published_at = Some(Millis(NOW.0 + 5));
     second.expires_at = Some(Millis(NOW.0 + 86_400_000));
-    for rejected in [&first, &first, &second] {
-        assert_eq!(store.reject(rejected).await.unwrap(), RejectVerdict::Stored);
+    let own = Vacancy::of(Some(&first));
+    for (rejected, over) in [(&first, &Vacancy::Free), (&first, &own), (&second, &own)] {
+        assert_eq!(store.reject(rejected, over).await.unwrap(), RejectVerdict::Stored);
         assert_eq!(load_one(store, &lane.id(0)).await, Some(Stored::Rejected(rejected.clone())));
     }
     let mut without_account = lane.rejected(1);
     without_account.account = None;
-    assert_eq!(store.reject(&without_account).await.unwrap(), RejectVerdict::Stored);
+    assert_eq!(store.reject(&without_account, &Vacancy::Free).await.unwrap(), RejectVerdict::Stored);
     assert_eq!(load_one(store, &lane.id(1)).await, Some(Stored::Rejected(without_account)));
 }
 
@@ -358,7 +458,7 @@ pub async fn a_rejection_is_stored_and_replaced_by_another(store: &impl Store) {
 pub async fn a_rejection_leaves_a_request_with_a_slot_alone(store: &impl Store) {
     let lane = Lane::new("occupied");
     let records = lane.reserved(store, 1).await;
-    assert_eq!(store.reject(&lane.rejected(0)).await.unwrap(), RejectVerdict::Occupied);
+    assert_eq!(store.reject(&lane.rejected(0), &Vacancy::Free).await.unwrap(), RejectVerdict::Occupied);
     assert_eq!(load_one(store, &lane.id(0)).await, Some(stored(&records[0])));
     assert_eq!(records[0].phase, Phase::Reserved);
 }

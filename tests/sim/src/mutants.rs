@@ -2,18 +2,15 @@
 //!
 //! Without a mutant the wrappers here pass everything through. Read next: [`crate::auditor`].
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-
 use signpost_txmgr::account::{Head, Reservation, SeenFee};
 use signpost_txmgr::fake::{MemoryChain, MemoryStore, MemoryTopic};
 use signpost_txmgr::ports::{
     Chain, ChainView, OutcomeTopic, PortError, RegisterVerdict, RejectVerdict, ReserveVerdict, Store, UpdateVerdict,
     ViewQuery,
 };
-use signpost_txmgr::record::{BlockRef, Foreign, Phase, Record, Rejected, SendAnswer, SendClass, Stored};
+use signpost_txmgr::record::{BlockRef, Foreign, Phase, Record, Rejected, SendAnswer, SendClass, Stored, Vacancy};
 use signpost_txmgr::tx::{Intent, RawTx};
-use signpost_txmgr::units::{AccountKey, Address, BlockNumber, ChainId, Digest, Millis, Nonce, RequestId, TxHash, Wei};
+use signpost_txmgr::units::{AccountKey, Address, BlockNumber, ChainId, Millis, Nonce, RequestId, TxHash, Wei};
 use signpost_txmgr::wire::OutcomeMessage;
 
 /// One planted bug.
@@ -71,8 +68,6 @@ pub struct BentStore {
     pub chain: MemoryChain,
     /// For the mutants that do things in the wrong order.
     pub topic: MemoryTopic,
-    /// The contents each id was last to be reserved with.
-    pub asked: Arc<Mutex<BTreeMap<RequestId, Digest>>>,
 }
 
 impl BentStore {
@@ -175,10 +170,6 @@ impl Store for BentStore {
     }
 
     async fn reserve(&self, group: &Reservation) -> Result<ReserveVerdict, PortError> {
-        if self.mutant == Some(Mutant::ConflictIsSame) {
-            let asked = group.records.iter().map(|record| (record.request_id.clone(), record.digest));
-            self.asked.lock().unwrap().extend(asked);
-        }
         if self.mutant == Some(Mutant::CounterApartFromSlot) {
             return self.reserve_apart(group).await;
         }
@@ -194,20 +185,33 @@ impl Store for BentStore {
     async fn load(&self, ids: &[RequestId], now: Millis) -> Result<Vec<Stored>, PortError> {
         let mut found = self.inner.load(ids, now).await?;
         if self.mutant == Some(Mutant::ConflictIsSame) {
-            let asked = self.asked.lock().unwrap();
-            for stored in &mut found {
-                if let Stored::Record(record) = stored
-                    && let Some(digest) = asked.get(&record.request_id)
-                {
-                    record.digest = *digest;
+            // A signer asks for the id a message names and then for the message's own: as if each record were that
+            // message's.
+            for pair in ids.windows(2) {
+                let Some(message_id) = pair[1].as_str().strip_prefix("sqs:") else { continue };
+                for stored in &mut found {
+                    if let Stored::Record(record) = stored
+                        && record.request_id == pair[0]
+                    {
+                        record.message_id = Some(message_id.to_owned());
+                    }
                 }
             }
+        }
+        if self.mutant == Some(Mutant::ReassignedOnRepeat) {
+            // As if a repeat were judged anew while its account is paused.
+            self.inner.with_tables(|tables| {
+                found.retain(|stored| match stored {
+                    Stored::Record(record) => !tables.heads.get(&record.account).is_some_and(|head| head.paused),
+                    Stored::Rejected(_) => true,
+                });
+            });
         }
         Ok(found)
     }
 
-    async fn reject(&self, rejected: &Rejected) -> Result<RejectVerdict, PortError> {
-        self.inner.reject(rejected).await
+    async fn reject(&self, rejected: &Rejected, over: &Vacancy) -> Result<RejectVerdict, PortError> {
+        self.inner.reject(rejected, over).await
     }
 
     async fn update(&self, record: &Record) -> Result<UpdateVerdict, PortError> {

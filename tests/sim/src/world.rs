@@ -106,13 +106,7 @@ impl World {
             let calm = store.behind(Gate::default());
             run_alone(&prompter, &clock, calm.register(&head)).unwrap().unwrap();
         }
-        let bent = BentStore {
-            inner: store.clone(),
-            mutant,
-            chain: chain.clone(),
-            topic: topic.clone(),
-            asked: Arc::default(),
-        };
+        let bent = BentStore { inner: store.clone(), mutant, chain: chain.clone(), topic: topic.clone() };
         Self {
             clock,
             prompter,

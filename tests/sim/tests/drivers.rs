@@ -42,7 +42,9 @@ fn a_bad_message_under_the_id_of_a_live_request_is_not_taken_for_its_rejection()
     let rejected =
         scenario.world.topic.inner.copies().into_iter().find(|copy| copy.status == Status::Rejected).unwrap();
     let reason = rejected.reason.unwrap();
-    assert_eq!((rejected.request_id.as_str(), reason.code.as_str()), ("r-0", "requestIdReused"));
+    let named = reason.request_id.as_deref();
+    assert_eq!((rejected.request_id, named), (format!("sqs:{}", rejected.message_id.unwrap()), Some("r-0")));
+    assert_eq!(reason.code, "requestIdReused");
     assert!(reason.message.contains("untouched") && reason.message.contains("`to`"), "{}", reason.message);
     assert_eq!(record(&scenario, "r-0").phase.name(), "confirmed");
     assert_clean(scenario);

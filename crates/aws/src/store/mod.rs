@@ -23,7 +23,7 @@ use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
 use signpost_txmgr::account::{Head, Reservation, SeenFee};
 use signpost_txmgr::ports::{PortError, RegisterVerdict, RejectVerdict, ReserveVerdict, Store, UpdateVerdict};
-use signpost_txmgr::record::{Record, Rejected, Stored};
+use signpost_txmgr::record::{Record, Rejected, Stored, Vacancy};
 use signpost_txmgr::units::{AccountKey, Millis, Nonce, RequestId};
 
 use crate::clients;
@@ -109,8 +109,8 @@ impl Store for DynamoStore {
         self.read_requests(ids, now).await
     }
 
-    async fn reject(&self, rejected: &Rejected) -> Result<RejectVerdict, PortError> {
-        self.write_rejected(rejected).await
+    async fn reject(&self, rejected: &Rejected, over: &Vacancy) -> Result<RejectVerdict, PortError> {
+        self.write_rejected(rejected, over).await
     }
 
     async fn update(&self, record: &Record) -> Result<UpdateVerdict, PortError> {

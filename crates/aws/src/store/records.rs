@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use aws_sdk_dynamodb::types::{KeysAndAttributes, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnValuesOnConditionCheckFailure};
 use signpost_txmgr::ports::{Happened, PortError, RejectVerdict, UpdateVerdict};
-use signpost_txmgr::record::{Record, Rejected, Stored};
+use signpost_txmgr::record::{Record, Rejected, Stored, Vacancy};
 use signpost_txmgr::units::{Millis, RequestId};
 use signpost_txmgr::wire::hex_digest;
 
@@ -19,9 +19,39 @@ use crate::repeat::repeat;
 const GET_KEYS_MAX: usize = 100;
 const GET: &str = "BatchGetItem";
 
-/// When a request id may be taken: nothing is stored, or a rejection (it never held a nonce), or an item
-/// that is past its time and only waits for DynamoDB to delete it.
-pub(super) const FREE: &str = "attribute_not_exists(#requestId) OR #status = :rejected OR #expiresAt <= :now";
+/// When a request id is free: nothing is stored, or an item that is past its time and only waits for DynamoDB to
+/// delete it.
+const FREE: &str = "attribute_not_exists(#requestId) OR #expiresAt <= :now";
+
+/// The condition that an id is as a write expects, with the attributes it names and the values it has.
+pub(super) struct Expects {
+    pub(super) condition: String,
+    pub(super) names: HashMap<String, String>,
+    pub(super) values: HashMap<String, AttributeValue>,
+}
+
+impl Expects {
+    /// At this time.
+    pub(super) fn new(vacancy: &Vacancy, now: Millis) -> Self {
+        let mut values = HashMap::from([(":now".to_owned(), seconds(now))]);
+        let (condition, named): (_, &[&str]) = match vacancy {
+            Vacancy::Free => (FREE.to_owned(), &["requestId", "expiresAt"]),
+            Vacancy::Rejected(message_id) => {
+                values.insert(":rejected".to_owned(), s("rejected"));
+                let of_it = match message_id {
+                    Some(message_id) => {
+                        values.insert(":messageId".to_owned(), s(message_id));
+                        "#messageId = :messageId"
+                    }
+                    None => "attribute_not_exists(#messageId)",
+                };
+                let condition = format!("{FREE} OR (#status = :rejected AND {of_it})");
+                (condition, &["requestId", "expiresAt", "status", "messageId"])
+            }
+        };
+        Self { condition, names: names(named), values }
+    }
+}
 
 impl DynamoStore {
     /// See [`signpost_txmgr::ports::Store::load`].
@@ -77,17 +107,17 @@ impl DynamoStore {
     }
 
     /// See [`signpost_txmgr::ports::Store::reject`].
-    pub(super) async fn write_rejected(&self, rejected: &Rejected) -> Result<RejectVerdict, PortError> {
+    pub(super) async fn write_rejected(&self, rejected: &Rejected, over: &Vacancy) -> Result<RejectVerdict, PortError> {
         const OPERATION: &str = "PutItem";
+        let Expects { condition, names, values } = Expects::new(over, rejected.created_at);
         let request = self
             .client
             .put_item()
             .table_name(&self.tables.requests)
             .set_item(Some(encode_rejected(rejected)))
-            .condition_expression(FREE)
-            .set_expression_attribute_names(Some(names(&["requestId", "status", "expiresAt"])))
-            .expression_attribute_values(":rejected", s("rejected"))
-            .expression_attribute_values(":now", seconds(rejected.created_at));
+            .condition_expression(condition)
+            .set_expression_attribute_names(Some(names))
+            .set_expression_attribute_values(Some(values));
         match repeat(&self.backoff, OPERATION, || request.clone().send()).await {
             Ok(_) => Ok(RejectVerdict::Stored),
             Err(failure) => match failure.service() {
@@ -141,7 +171,7 @@ impl DynamoStore {
 }
 
 /// `SET` for the attributes a record has now, `REMOVE` for those it has not.
-fn assignments(changing: &Item) -> (String, HashMap<String, aws_sdk_dynamodb::types::AttributeValue>) {
+fn assignments(changing: &Item) -> (String, HashMap<String, AttributeValue>) {
     let (set, remove): (Vec<&str>, Vec<&str>) = MUTABLE.iter().partition(|name| changing.contains_key(**name));
     let set: Vec<String> = set.iter().map(|name| format!("#{name} = :{name}")).collect();
     let remove: Vec<String> = remove.iter().map(|name| format!("#{name}")).collect();

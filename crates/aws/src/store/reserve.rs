@@ -1,7 +1,7 @@
 //! The claim of slots: one transaction for a group of requests of one account.
 //!
 //! The head moves from n to n + k only if it still stands at n and is not paused; each request is put
-//! only where none is, or a rejection, or one whose time is over; each slot only where none is. What
+//! only where none is, or one whose time is over, or exactly the rejection that was read; each slot only where none is. What
 //! the account has spent is set with the nonce: it was computed from the head that stood at n. Either
 //! all of it holds or nothing does. DynamoDB says for each item why not.
 
@@ -9,18 +9,19 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, Put, TransactWriteItem, Update};
 use signpost_txmgr::account::Reservation;
 use signpost_txmgr::ports::{Happened, PortError, ReserveVerdict};
-use signpost_txmgr::record::Record;
+use signpost_txmgr::record::{Record, Vacancy};
 use signpost_txmgr::units::{Digest, sha256};
 
+use super::records::Expects;
 use super::{DynamoStore, names};
 use crate::fault::{self, AwsError, Kind};
-use crate::item::{encode_record, head, n, s, seconds};
+use crate::item::{encode_record, head, n};
 use crate::repeat::{Failure, repeat_if};
 
 const OPERATION: &str = "TransactWriteItems";
 /// Part of every token, to be changed with the shape of the transaction: the same token with another
 /// request is refused by DynamoDB for ten minutes.
-const TOKEN_VERSION: &str = "reserve.v2";
+const TOKEN_VERSION: &str = "reserve.v3";
 /// `Code` of a cancellation reason whose item was not to blame.
 const NOT_TO_BLAME: &str = "None";
 /// `Code` of a cancellation reason that is a verdict.
@@ -38,7 +39,7 @@ impl DynamoStore {
         }
         let mut writes = vec![self.head_write(group)];
         for record in &group.records {
-            writes.push(self.request_write(record));
+            writes.push(self.request_write(record, &group.vacancy(&record.request_id)));
             writes.push(self.slot_write(record));
         }
         let request =
@@ -72,14 +73,14 @@ impl DynamoStore {
         TransactWriteItem::builder().update(update).build()
     }
 
-    fn request_write(&self, record: &Record) -> TransactWriteItem {
+    fn request_write(&self, record: &Record, vacancy: &Vacancy) -> TransactWriteItem {
+        let Expects { condition, names, values } = Expects::new(vacancy, record.created_at);
         let put = Put::builder()
             .table_name(&self.tables.requests)
             .set_item(Some(encode_record(record)))
-            .condition_expression(super::records::FREE)
-            .set_expression_attribute_names(Some(names(&["requestId", "status", "expiresAt"])))
-            .expression_attribute_values(":rejected", s("rejected"))
-            .expression_attribute_values(":now", seconds(record.created_at))
+            .condition_expression(condition)
+            .set_expression_attribute_names(Some(names))
+            .set_expression_attribute_values(Some(values))
             .build()
             .expect("table and item are set");
         TransactWriteItem::builder().put(put).build()
@@ -101,8 +102,8 @@ impl DynamoStore {
 /// with what became of it. 32 of at most 36 characters. The calldata is in it by its fingerprint and by
 /// the request's digest.
 fn token(group: &Reservation) -> String {
-    let Reservation { head, records, spend } = group;
-    let text = format!("{TOKEN_VERSION}|{}|{}|{spend:?}|{records:?}", head.account, head.next_nonce);
+    let Reservation { head, records, spend, replaces } = group;
+    let text = format!("{TOKEN_VERSION}|{}|{}|{spend:?}|{replaces:?}|{records:?}", head.account, head.next_nonce);
     let hash = Digest(sha256(text.as_bytes())).to_string();
     hash.chars().skip(2).take(32).collect()
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use signpost_aws::item::{self, MUTABLE};
-use signpost_txmgr::ports::{Happened, RejectVerdict, Store as _, UpdateVerdict};
-use signpost_txmgr::record::{Reason, Record, Rejected, Stored};
+use signpost_txmgr::ports::{Happened, RejectVerdict, ReserveVerdict, Store as _, UpdateVerdict};
+use signpost_txmgr::record::{Reason, Record, Rejected, Stored, Vacancy};
 use signpost_txmgr::units::{Digest, RequestId};
 
 use crate::script::{Script, Step};
@@ -113,8 +113,67 @@ async fn a_write_waits_for_the_transaction_that_holds_the_item() {
 async fn a_rejection_does_not_replace_a_request_with_a_slot() {
     let script = Script::new([refused_by(None), Step::ok("{}")]);
     let store = world::store(&script);
-    assert_eq!(store.reject(&rejected()).await.unwrap(), RejectVerdict::Occupied);
-    assert_eq!(store.reject(&rejected()).await.unwrap(), RejectVerdict::Stored);
+    assert_eq!(store.reject(&rejected(), &Vacancy::Free).await.unwrap(), RejectVerdict::Occupied);
+    assert_eq!(store.reject(&rejected(), &Vacancy::Free).await.unwrap(), RejectVerdict::Stored);
+    script.asked();
+}
+
+#[tokio::test]
+async fn a_rejection_replaces_only_the_one_that_was_read() {
+    let free = "attribute_not_exists(#requestId) OR #expiresAt <= :now";
+    let of_message = format!("{free} OR (#status = :rejected AND #messageId = :messageId)");
+    let of_none = format!("{free} OR (#status = :rejected AND attribute_not_exists(#messageId))");
+    let expected: [(Vacancy, &str, &[&str], &[&str]); 3] = [
+        (Vacancy::Free, free, &["requestId", "expiresAt"], &[":now"]),
+        (
+            Vacancy::Rejected(Some("m-9".to_owned())),
+            &of_message,
+            &["requestId", "expiresAt", "status", "messageId"],
+            &[":now", ":rejected", ":messageId"],
+        ),
+        (Vacancy::Rejected(None), &of_none, &["requestId", "expiresAt", "status", "messageId"], &[":now", ":rejected"]),
+    ];
+    for (vacancy, condition, names, values) in expected {
+        let script = Script::new([Step::ok("{}"), Step::ok("{}")]);
+        let store = world::store(&script);
+        assert_eq!(store.reject(&rejected(), &vacancy).await.unwrap(), RejectVerdict::Stored);
+        let mut group = world::group(1);
+        if let Vacancy::Rejected(message_id) = &vacancy {
+            group.replaces.insert(group.records[0].request_id.clone(), message_id.clone());
+        }
+        assert_eq!(store.reserve(&group).await.unwrap(), ReserveVerdict::Reserved);
+        let asked = script.asked();
+        let put = &asked[1].json()["TransactItems"][1]["Put"];
+        for asked in [&asked[0].json(), put] {
+            assert_eq!(asked["ConditionExpression"], condition);
+            // DynamoDB refuses a name or a value that no expression uses.
+            assert_eq!(keys(&asked["ExpressionAttributeNames"]), sorted(names.iter().map(|name| format!("#{name}"))));
+            assert_eq!(keys(&asked["ExpressionAttributeValues"]), sorted(values.iter().map(ToString::to_string)));
+        }
+    }
+}
+
+fn keys(object: &Value) -> Vec<String> {
+    sorted(object.as_object().unwrap().keys().cloned())
+}
+
+fn sorted(texts: impl Iterator<Item = String>) -> Vec<String> {
+    let mut texts: Vec<_> = texts.collect();
+    texts.sort();
+    texts
+}
+
+#[tokio::test]
+async fn an_item_past_its_time_is_not_read() {
+    let old = |seconds: u64| {
+        let mut item = json_of(&item::encode_rejected(&rejected()));
+        item["expiresAt"] = json!({ "N": seconds.to_string() });
+        Step::ok(json!({ "Responses": { "requests": [item] }, "UnprocessedKeys": {} }))
+    };
+    let script = Script::new([old(NOW.0 / 1_000), old(NOW.0 / 1_000 + 1)]);
+    let store = world::store(&script);
+    assert_eq!(store.load(&ids(1), NOW).await.unwrap().len(), 0);
+    assert_eq!(store.load(&ids(1), NOW).await.unwrap().len(), 1);
     script.asked();
 }
 

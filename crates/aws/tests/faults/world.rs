@@ -1,5 +1,6 @@
 //! An account and its requests, and a store on a scripted network.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -36,7 +37,7 @@ pub(crate) fn head(next_nonce: u64) -> Head {
 pub(crate) fn group(count: u64) -> Reservation {
     let head = head(5);
     let records = (0..count).map(|at| record(&head, at)).collect();
-    Reservation { head, records, spend: None }
+    Reservation { head, records, spend: None, replaces: BTreeMap::new() }
 }
 
 fn record(head: &Head, at: u64) -> Record {

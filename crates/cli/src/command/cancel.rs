@@ -1,18 +1,26 @@
-//! `signpost cancel`: asks for a cancel, by the same message any backend sends.
+//! `signpost cancel`: has a request not executed, as an operator.
 //!
-//! Promises nothing: the outcome is whichever transaction of the slot is finalized.
+//! Notes the wish on the record, as the signer does for a backend's message, and pokes the lane: who may write the
+//! table is an operator, whoever sent the request. Promises nothing: the outcome is whichever transaction of the slot
+//! is finalized.
 
 use std::process::ExitCode;
 
 use serde_json::json;
-use signpost_client::Body;
-use signpost_txmgr::ports::Store as _;
-use signpost_txmgr::record::Stored;
+use signpost_aws::store::DynamoStore;
+use signpost_txmgr::machine::{Event, apply};
+use signpost_txmgr::ports::{BroadcastQueue as _, Store as _, UpdateVerdict};
+use signpost_txmgr::record::{CancelCause, Phase, Record, Stored};
+use signpost_txmgr::units::RequestId;
+use signpost_txmgr::wire::LanePoke;
 
 use super::confirm::Yes;
-use super::{CommandError, ConfigOption, request_id};
-use crate::terminal::say;
+use super::{CommandError, ConfigOption, request_id, told};
+use crate::terminal::{remark, say};
 use crate::{clock, world};
+
+/// A record that is being sent and watched changes under us; it stops changing between two rounds.
+const TRIES: usize = 10;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,7 +28,8 @@ Examples:
   signpost cancel invoice-4711 --yes --json && signpost status invoice-4711 --watch
 
 A cancel transaction (nothing, from the account to itself) takes the request's nonce; if the request is
-mined first, it is executed. An id that nobody knows is answered with the code `unknownRequest`.";
+mined first, it is executed. It needs the right to write the requests table, and no message: a backend
+cancels its own requests by a message `{\"cancel\": \"ID\"}` on the signing queue.";
 
 /// `signpost cancel`
 #[derive(Debug, clap::Args)]
@@ -43,22 +52,54 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let id = request_id(&arguments.id)?;
     let session = arguments.config.open().await?;
     arguments.yes.or_ask(&format!("{id} is not to be executed any more; a cancel cannot be taken back."))?;
-    // In the group of its request a cancel does not overtake it on a FIFO queue.
-    let stored = world::store(&session).load(std::slice::from_ref(&id), clock::now()).await?;
-    let group = stored.first().and_then(|stored| match stored {
-        Stored::Record(record) => Some(record.name.to_string()),
-        Stored::Rejected(_) => None,
-    });
-    let body = Body::cancel(&id);
-    let body = match group {
-        Some(account) => body.in_group(account),
-        None => body,
+    let store = world::store(&session);
+    let record = load(&store, &id).await?;
+    let record = note(&store, record).await?;
+    let poke = LanePoke {
+        account: record.account.to_string(),
+        cause: format!("an operator cancelled {id} at {}", clock::now()),
     };
-    let message_id = world::client(&session).send(&body).await?;
+    if let Err(error) = world::broadcast_queue(&session).poke_lanes(&[poke]).await {
+        remark(format!("the cancel is noted, but the lane was not poked ({}); the next sweep does it", told(&error)));
+    }
     if arguments.json {
-        say(json!({ "requestId": id.as_str(), "messageId": message_id }).to_string());
+        let line = json!({ "requestId": id.as_str(), "status": record.phase.name(), "nonce": record.nonce.0 });
+        say(line.to_string());
     } else {
-        say(format!("asked to cancel {id}; see: signpost status {id} --watch"));
+        say(format!("{id} is to be cancelled; see: signpost status {id} --watch"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn load(store: &DynamoStore, id: &RequestId) -> Result<Record, CommandError> {
+    match store.load(std::slice::from_ref(id), clock::now()).await?.into_iter().next() {
+        Some(Stored::Record(record)) => Ok(*record),
+        Some(Stored::Rejected(_)) => {
+            Err(CommandError::Input(format!("{id} was rejected: nothing of it was signed; see `signpost status {id}`")))
+        }
+        None => Err(CommandError::Unknown(format!(
+            "no request {id}: if it is still in the signing queue, try again; see `signpost requests list`"
+        ))),
+    }
+}
+
+/// The record with the wish on it.
+async fn note(store: &DynamoStore, mut record: Record) -> Result<Record, CommandError> {
+    let id = record.request_id.clone();
+    for _ in 0..TRIES {
+        if let Phase::Settled(_) = record.phase {
+            return Err(CommandError::Input(format!("{id} has its outcome: {}", record.phase.name())));
+        }
+        if record.cancel.is_some() {
+            return Ok(record);
+        }
+        let next = apply(&record, &Event::CancelAsked(CancelCause::Asked), clock::now())
+            .map_err(|error| CommandError::Input(format!("{id} cannot be cancelled: {error}")))?;
+        match store.update(&next).await? {
+            UpdateVerdict::Stored => return Ok(next),
+            UpdateVerdict::Stale(theirs) => record = *theirs,
+            UpdateVerdict::Gone => return Err(CommandError::Unknown(format!("the record of {id} is gone"))),
+        }
+    }
+    Err(CommandError::Unknown(format!("{id} changed again and again meanwhile; try again")))
 }

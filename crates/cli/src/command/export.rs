@@ -108,7 +108,7 @@ fn line(stored: &Stored, heads: &[Head]) -> Value {
     json!({
         "requestId": status.request_id,
         "asked": {
-            "at": status.created_at, "sender": status.sender, "digest": status.digest, "account": status.account,
+            "at": status.created_at, "sender": status.sender, "messageId": status.message_id, "digest": status.digest, "account": status.account,
             "name": head.map(|head| head.name.as_str()), "to": status.to, "value": status.value, "gas": status.gas,
             "gasPrice": status.gas_price, "maxFeePerGas": status.max_fee_per_gas,
             "maxPriorityFeePerGas": status.max_priority_fee_per_gas, "feeCap": status.fee_cap,

@@ -104,6 +104,15 @@ struct Verdict {
     window: Option<(Wei, u64)>,
 }
 
+/// A cancel is taken from the sender of the request, who may be any that may send requests, and from those listed.
+fn cancel(policy: &AccountPolicy, sender: Option<&str>) -> Result<(), Refused> {
+    if policy.takes_cancels_of(sender) || policy.check_sender(sender).is_ok() {
+        return Ok(());
+    }
+    let text = "policy cancel_senders does not list the sender, and allow_senders takes no requests from it";
+    Err(Refused::field(Code::CancelNotAllowed, "cancel", text))
+}
+
 impl Check {
     fn judge(&self, policies: &Policies, body: &str, now: Millis) -> Result<Verdict, CommandError> {
         let sender = self.sender.as_deref();
@@ -119,7 +128,7 @@ impl Check {
         let mut verdict =
             Verdict { request_id: Some(id.to_string()), account: Some(name.to_string()), ..Verdict::default() };
         let judged = policies.of(&name).and_then(|policy| match &request {
-            None => policy.check_sender(sender),
+            None => cancel(policy, sender),
             Some(request) => {
                 let accepted = self.accept(request, policy, now)?;
                 let cost = policy.cost(&accepted.intent, accepted.fee_cap);
@@ -213,7 +222,7 @@ mod tests {
 
     const NOW: Millis = Millis(1_795_348_800_000);
     const POLICY: &str = "[account.hot]\nmax_gas_price_wei = \"3000000000\"\ngas_price_wei = \"100000000\"\n\
-        max_value_wei = 10\nspend_limit_wei = \"100000000000000\"\nspend_window_s = 60\nallow_senders = [\"AIDA1\", \"AROA2:job-*\"]\n";
+        max_value_wei = 10\nspend_limit_wei = \"100000000000000\"\nspend_window_s = 60\nallow_senders = [\"AIDA1\", \"AROA2:job-*\"]\ncancel_senders = [\"AIDADESK\"]\n";
 
     fn judged(body: &str, sender: Option<&str>) -> Verdict {
         let asked = Check {
@@ -253,7 +262,7 @@ mod tests {
             (transfer(1).replace("21000", "60000"), "AROA2:job-7", "spendLimitReached", Some("spend_limit_wei")),
             (transfer(1).replace("21000", "1"), "AIDA1", "gasTooLow", None),
             (transfer(1).replace("gas", "gass"), "AIDA1", "unknownField", None),
-            ("{\"cancel\":\"r-1\"}".to_owned(), "AROA2:other", "senderNotAllowed", Some("allow_senders")),
+            ("{\"cancel\":\"r-1\"}".to_owned(), "AROA2:other", "cancelNotAllowed", Some("cancel_senders")),
         ] {
             let line: serde_json::Value = serde_json::from_str(&judged(&body, Some(sender)).as_json()).expect("JSON");
             assert_eq!((&line["verdict"], &line["code"]), (&json!("refused"), &json!(code)), "{body}");
@@ -268,6 +277,8 @@ mod tests {
 
     #[test]
     fn a_cancel_is_held_against_its_sender_alone() {
-        assert!(judged("{\"cancel\":\"r-1\"}", Some("AROA2:job-7")).refused.is_none());
+        for sender in ["AROA2:job-7", "AIDADESK"] {
+            assert!(judged("{\"cancel\":\"r-1\"}", Some(sender)).refused.is_none(), "{sender}");
+        }
     }
 }

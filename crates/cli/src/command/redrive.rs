@@ -7,8 +7,10 @@
 //! the deduplication id of a message that may have come within five minutes, and be dropped; and it shows
 //! nothing. Never shows a body: it may hold calldata or a secret sent by mistake.
 //!
-//! One thing changes on the way: SQS's `SenderId` becomes that of whoever runs the command. A policy with
-//! `allow_senders` must allow it, or refuses the request: see `--queue`.
+//! Two things change on the way: SQS's `SenderId` becomes that of whoever runs the command, and the message gets
+//! another message id. A policy with `allow_senders` must allow the sender, or refuses the request: see `--queue`. And the
+//! copy is another message: what has a record is answered by it whoever sends it again, but what was refused is judged
+//! for itself, and so is a cancel.
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -43,8 +45,9 @@ Examples:
 
 Mend what sent them there first: a message comes back after ten more deliveries. Up to 500 are moved at a time. A
 FIFO queue shows ten of a group before the others; with a yes these follow, and are shown as they go.
-SQS names you as their sender from then on: with `allow_senders` in the policy, requests are refused unless you
-are allowed, so let the backend send those again instead.";
+SQS names you as their sender from then on: with `allow_senders` in the policy, requests that have no record are
+refused unless you are allowed, so let the backend send those again instead. A cancel is refused unless
+`cancel_senders` lists you: use `signpost cancel`.";
 
 /// `signpost redrive`
 #[derive(Debug, clap::Args)]

@@ -200,6 +200,8 @@ async fn scan(
     let mut count = 0_usize;
     store
         .find_all(|found| match found.stored {
+            // The refusal stands under the id it names too.
+            Ok(Stored::Rejected(rejected)) if rejected.said_as.is_some() => {}
             Ok(stored) => {
                 let status = RequestStatus::of(&stored);
                 if status.created_at >= since.0 && is_wanted(&status, wanted) {
@@ -241,7 +243,10 @@ fn table(found: &[RequestStatus], heads: &[Head], now: Millis) -> Vec<String> {
         let age = when::span(now.0.saturating_sub(status.created_at));
         let shown = paint(colour(status.status), &format!("{:<11}", status.status.as_str()));
         let end = match (&status.reason, &status.tx_hash) {
-            (Some(reason), _) => reason.code.clone(),
+            (Some(reason), _) => match &reason.request_id {
+                Some(named) => format!("{} (of {named})", reason.code),
+                None => reason.code.clone(),
+            },
             (None, Some(hash)) => hash.clone(),
             (None, None) => String::new(),
         };

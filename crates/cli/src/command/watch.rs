@@ -102,6 +102,7 @@ fn line(outcome: &OutcomeMessage) -> String {
     parts.extend(outcome.tx_hash.clone());
     parts.extend(outcome.block_number.map(|block| format!("block {block}")));
     parts.extend(outcome.reason.as_ref().map(|reason| format!("{}: {}", reason.code, reason.message)));
+    parts.extend(outcome.message_id.as_ref().map(|id| format!("message {id}")));
     parts.join("  ")
 }
 

@@ -12,7 +12,7 @@ use super::gate::{FakeFault, Gate, refused};
 use super::journal::{Entry, Journal};
 use crate::account::{Head, Reservation, SeenFee};
 use crate::ports::{PortError, RegisterVerdict, RejectVerdict, ReserveVerdict, Store, UpdateVerdict};
-use crate::record::{Record, Rejected, Stored};
+use crate::record::{Record, Rejected, Stored, Vacancy};
 use crate::units::{AccountKey, AccountName, Millis, Nonce, RequestId};
 
 /// The items of the two tables.
@@ -84,6 +84,15 @@ fn expired(stored: &Stored, now: Millis) -> bool {
         Stored::Rejected(rejected) => rejected.expires_at,
     };
     expires_at.is_some_and(|at| at <= now)
+}
+
+/// Whether what is stored under an id is what a write expects. TTL deletes late, so the time is compared too.
+fn is_vacant(tables: &Tables, id: &RequestId, vacancy: &Vacancy, now: Millis) -> bool {
+    match tables.requests.get(id).filter(|stored| !expired(stored, now)) {
+        None => true,
+        Some(Stored::Record(_)) => false,
+        Some(Stored::Rejected(rejected)) => *vacancy == Vacancy::of(Some(rejected)),
+    }
 }
 
 impl Store for MemoryStore {
@@ -187,15 +196,15 @@ impl Store for MemoryStore {
         pass.reply(found).await
     }
 
-    async fn reject(&self, rejected: &Rejected) -> Result<RejectVerdict, PortError> {
+    async fn reject(&self, rejected: &Rejected, over: &Vacancy) -> Result<RejectVerdict, PortError> {
         let pass = self.gate.enter("PutItem").await?;
-        let verdict = self.with_tables(|tables| match tables.requests.get(&rejected.request_id) {
-            Some(stored @ Stored::Record(_)) if !expired(stored, rejected.created_at) => RejectVerdict::Occupied,
-            Some(_) | None => {
-                tables.requests.insert(rejected.request_id.clone(), Stored::Rejected(rejected.clone()));
-                self.journal.note(|| Entry::Rejected(Box::new(rejected.clone())));
-                RejectVerdict::Stored
+        let verdict = self.with_tables(|tables| {
+            if !is_vacant(tables, &rejected.request_id, over, rejected.created_at) {
+                return RejectVerdict::Occupied;
             }
+            tables.requests.insert(rejected.request_id.clone(), Stored::Rejected(rejected.clone()));
+            self.journal.note(|| Entry::Rejected(Box::new(rejected.clone())));
+            RejectVerdict::Stored
         });
         pass.reply(verdict).await
     }
@@ -274,10 +283,9 @@ fn reserve_verdict(tables: &Tables, group: &Reservation) -> ReserveVerdict {
     let account = group.head.account;
     let head = tables.heads.get(&account);
     let head_changed = head.is_none_or(|head| head.paused || head.next_nonce != group.head.next_nonce);
-    let is_known = |record: &&Record| match tables.requests.get(&record.request_id) {
-        // TTL deletes late, so the condition compares the time too.
-        Some(stored @ Stored::Record(_)) => !expired(stored, record.created_at),
-        Some(Stored::Rejected(_)) | None => false,
+    let is_known = |record: &&Record| {
+        let vacancy = group.vacancy(&record.request_id);
+        !is_vacant(tables, &record.request_id, &vacancy, record.created_at)
     };
     let known: Vec<_> = group.records.iter().filter(is_known).map(|record| record.request_id.clone()).collect();
     let slot_taken = group.records.iter().any(|record| tables.slots.contains_key(&(account, record.nonce)));

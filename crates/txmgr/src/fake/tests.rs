@@ -1,5 +1,6 @@
 //! Claims about the fakes that the contract suite, which also runs on the real things, cannot make.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -323,6 +324,7 @@ fn a_reservation_is_all_or_nothing_and_names_every_reason() {
         head: Head { next_nonce: Nonce(from), ..head(account) },
         records: ids.iter().zip(from..).map(|(id, nonce)| record(account, id, nonce)).collect(),
         spend: None,
+        replaces: BTreeMap::new(),
     };
     assert_eq!(now(store.reserve(&group(&["a", "b"], 0))).unwrap(), ReserveVerdict::Reserved);
     let verdict = now(store.reserve(&group(&["b", "c"], 1))).unwrap();
@@ -341,7 +343,12 @@ fn a_stale_write_is_answered_with_what_is_stored() {
     let store = MemoryStore::default();
     let account = AccountKey { chain_id: ChainId(97), address: Address([4; 20]) };
     now(store.register(&head(account))).unwrap();
-    let group = Reservation { head: head(account), records: vec![record(account, "a", 0)], spend: None };
+    let group = Reservation {
+        head: head(account),
+        records: vec![record(account, "a", 0)],
+        spend: None,
+        replaces: BTreeMap::new(),
+    };
     now(store.reserve(&group)).unwrap();
     let next = Record { version: 2, ..record(account, "a", 0) };
     assert_eq!(now(store.update(&next)).unwrap(), UpdateVerdict::Stored);

@@ -76,6 +76,7 @@ pub(super) const KEYS: &[&str] = &[
     "max_deadline_s",
     "allow_selectors",
     "allow_senders",
+    "cancel_senders",
 ];
 
 /// One table of the file while it is read. A value that is wrong becomes a problem and reads as
@@ -108,6 +109,7 @@ impl<'t> Rules<'t, '_> {
             max_deadline_ms: self.count("max_deadline_s").map(|seconds| seconds.saturating_mul(1_000)),
             allow_selectors: self.selectors("allow_selectors"),
             allow_senders: self.senders("allow_senders"),
+            cancel_senders: self.senders("cancel_senders").unwrap_or_default(),
         };
         let cap = max_gas_price?;
         if policy.min_gas_price.is_some_and(|floor| floor > cap) {
@@ -242,7 +244,7 @@ impl<'t> Rules<'t, '_> {
         let value = self.table.get(key)?;
         Some(self.list(key, value, |text| match text.strip_suffix('*').unwrap_or(text) {
             start if start.contains('*') => Err("may have one * and only at its end".to_owned()),
-            "" => Err("is empty or matches everyone; leave allow_senders out instead".to_owned()),
+            "" => Err("is empty or matches everyone; leave it out instead".to_owned()),
             exact if exact.len() == text.len() => Ok(SenderPattern::Exact(exact.to_owned())),
             prefix => Ok(SenderPattern::Prefix(prefix.to_owned())),
         }))

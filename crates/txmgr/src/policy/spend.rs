@@ -68,10 +68,9 @@ impl AccountPolicy {
         let (cost, before) = (self.cost(intent, fee_cap), limit.current(spend, now));
         let total = Wei(before.spent.0.saturating_add(cost.0));
         if limit.is_over(total) {
-            let left = limit.limit.0.saturating_sub(before.spent.0);
-            let end_s = before.window_start.plus(limit.window_ms).0.div_ceil(1_000);
+            // Neither what is left nor until when: a refusal's text does not depend on the time.
             let message = format!(
-                "{}: the request may cost {cost} wei, {left} are left until {end_s} (Unix time); send it again after that, under the same id",
+                "{}: the request may cost {cost} wei, more than this window has left; send it again in a later one, under the same id",
                 limit.told()
             );
             return Err(Refused::whole(Code::SpendLimitReached, message));

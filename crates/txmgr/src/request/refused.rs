@@ -117,6 +117,8 @@ codes! {
     RequestIdReused = "requestIdReused",
     /// A cancel for a request nobody knows.
     UnknownRequest = "unknownRequest",
+    /// A cancel by one who neither sent the request nor is listed in policy.
+    CancelNotAllowed = "cancelNotAllowed",
     /// The request was cancelled before anything was signed.
     Cancelled = "cancelled",
 }

@@ -1,83 +1,129 @@
 //! `{"cancel": "ID"}` on the signing queue: the wish is noted on the record; the lane does the rest.
+//!
+//! A cancel is taken from the sender of the request, and from those whom policy lists in `cancel_senders`. An
+//! operator needs no message: `signpost cancel` notes the wish on the record, with its own right to write it.
+//!
+//! ## Guarantees
+//! * A cancel that is refused stays refused: the answer is stored under `sqs:<message id>`, so that it does not
+//!   cancel a request that comes later.
+//! * A cancel that was noted is never refused: of a request that is being cancelled because somebody asked, no
+//!   message about it is refused, whoever sent it.
+//!
+//! Read next: [`super::attempt`].
 
 use crate::machine::Event;
 use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, Store};
-use crate::record::{CancelCause, Phase, Stored};
+use crate::record::{CancelCause, Phase, Record};
 use crate::request::{Code, Refused};
 use crate::told;
 use crate::units::{Millis, RequestId};
 
 use super::attempt::{AttemptError, Written};
-use super::{Batch, Delivery, Refusal, Signer};
+use super::batch::Batch;
+use super::rejection::{Place, Refusal};
+use super::{Delivery, Signer};
 
-/// What a cancel came to.
-enum Noted {
-    /// The record carries the wish, or needs none any more.
-    Done(Option<crate::units::AccountKey>),
-    /// It is refused, with an outcome of its own.
-    Refused(Box<Refusal>),
+/// A message that asks for a cancel.
+pub(super) struct Cancel {
+    /// Its delivery.
+    pub(super) at: usize,
+    /// The request it names.
+    pub(super) id: RequestId,
+    /// Its record, as it was read.
+    pub(super) record: Option<Box<Record>>,
 }
 
 impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     /// Notes the cancels of a batch on their records.
-    pub(super) async fn carry_cancels(&self, batch: &mut Batch<'_>, cancels: Vec<(usize, RequestId)>, now: Millis) {
+    pub(super) async fn carry_cancels(&self, batch: &mut Batch<'_>, cancels: Vec<Cancel>, now: Millis) {
         let mut refusals = Vec::new();
-        for (at, id) in cancels {
-            let Some(delivery) = batch.deliveries.get(at) else { continue };
-            match self.note_cancel(&id, delivery, now).await {
-                Ok(Noted::Done(account)) => {
-                    if let Some(account) = account {
+        for cancel in cancels {
+            let Some(delivery) = batch.deliveries.get(cancel.at) else { continue };
+            let (at, id) = (cancel.at, cancel.id.clone());
+            let (account, record) = match self.allowed(cancel, delivery) {
+                Ok(record) => (record.account, record),
+                Err(refusal) => {
+                    refusals.push(*refusal);
+                    continue;
+                }
+            };
+            match self.note_cancel(record, now).await {
+                Ok(is_open) => {
+                    if is_open {
                         batch.touch(account);
                     }
-                    batch.done(&[at]);
+                    batch.done(at);
                 }
-                Ok(Noted::Refused(refusal)) => refusals.push((at, *refusal)),
                 Err(error) => {
                     tracing::warn!(error = told(&error), request_id = %id, "cancel not noted; the message stays on the queue");
-                    batch.retry(&[at]);
+                    batch.retry(at);
                 }
             }
         }
         self.settle_refusals(batch, refusals, now).await;
     }
 
-    async fn note_cancel(&self, id: &RequestId, delivery: &Delivery, now: Millis) -> Result<Noted, AttemptError> {
-        let stored = self.store.load(std::slice::from_ref(id), now).await.map_err(AttemptError::Store)?;
-        // Under the message's own id: a refused cancel must not be taken for the rejection of the
-        // request it names, which may be on its way (I7).
-        let refuse = |account, refused| {
-            let id = delivery.id_of_its_own();
-            Ok(Noted::Refused(Box::new(Refusal { id, account, digest: None, refused })))
+    /// The record to cancel, or why this message does not cancel it.
+    fn allowed(&self, cancel: Cancel, delivery: &Delivery) -> Result<Record, Box<Refusal>> {
+        let Cancel { at, id, record } = cancel;
+        let (account, refused) = match record {
+            Some(record) if self.may_cancel(&record, delivery.sender.as_deref()) => return Ok(*record),
+            Some(record) => (Some(record.account), not_allowed(&id)),
+            None => (None, unknown(&id)),
         };
-        let mut record = match stored.into_iter().next() {
-            Some(Stored::Record(record)) => *record,
-            // A rejected request has its outcome already, and nothing of it was ever signed.
-            Some(Stored::Rejected(_)) => return Ok(Noted::Done(None)),
-            None => {
-                let text = format!(
-                    "`cancel` names {id}, a request that is not known; it takes the requestId of a request sent before"
-                );
-                return refuse(None, Refused::field(Code::UnknownRequest, "cancel", text));
-            }
-        };
-        let sender = delivery.sender.as_deref();
-        if let Err(refused) = self.config.policies.of(&record.name).and_then(|policy| policy.check_sender(sender)) {
-            let message = format!("the cancel of {id} is refused: {}", refused.message);
-            return refuse(Some(record.account), Refused { message, ..refused });
+        // Never under the request's id: it must not be taken for the request's rejection (I7).
+        let place = Place::Own(Some(id));
+        Err(Box::new(Refusal { at, place, request: None, account, digest: None, refused }))
+    }
+
+    fn may_cancel(&self, record: &Record, sender: Option<&str>) -> bool {
+        if record.cancel == Some(CancelCause::Asked) {
+            return true;
         }
+        let policy = self.config.policies.of(&record.name).ok();
+        let is_listed = policy.is_some_and(|policy| policy.takes_cancels_of(sender));
+        match &record.sender {
+            Some(own) => is_listed || sender.is_some_and(|sender| principal(sender) == principal(own)),
+            // Stored without its sender: whoever may send requests for the account.
+            None => is_listed || policy.is_some_and(|policy| policy.check_sender(sender).is_ok()),
+        }
+    }
+
+    /// Notes the wish; whether the slot is still open.
+    async fn note_cancel(&self, mut record: Record, now: Millis) -> Result<bool, AttemptError> {
         for _ in 0..Self::MAX_TRIES {
             let settled = matches!(record.phase, Phase::Settled(_));
             if settled || record.cancel.is_some() {
-                return Ok(Noted::Done((!settled).then_some(record.account)));
+                return Ok(!settled);
             }
             match self.write(&record, &Event::CancelAsked(CancelCause::Asked), now).await? {
                 Written::Ours(record) => {
                     tracing::info!(request_id = %record.request_id, nonce = %record.nonce, "cancel noted");
-                    return Ok(Noted::Done(Some(record.account)));
+                    return Ok(true);
                 }
                 Written::Theirs(theirs) => record = theirs,
             }
         }
         Err(AttemptError::Contended)
     }
+}
+
+/// Who a sender is, without the name of its session: `AROAEXAMPLE:task-7` and `AROAEXAMPLE:task-8` are two
+/// tasks of one service. Whoever assumes a role chooses the session's name, so it says nothing.
+fn principal(sender: &str) -> &str {
+    sender.split_once(':').map_or(sender, |(principal, _)| principal)
+}
+
+fn unknown(id: &RequestId) -> Refused {
+    let text = format!(
+        "`cancel` names {id}, a request that has no slot; it takes the requestId of a request that was accepted"
+    );
+    Refused::field(Code::UnknownRequest, "cancel", text)
+}
+
+fn not_allowed(id: &RequestId) -> Refused {
+    let text = format!(
+        "the cancel of {id} is refused: it is taken from the sender of the request and from those in policy cancel_senders"
+    );
+    Refused::field(Code::CancelNotAllowed, "cancel", text)
 }

@@ -24,22 +24,17 @@ use crate::record::Record;
 use crate::request::{AccountRef, Code, Refused, SigningRequest};
 use crate::units::{AccountKey, AccountName, RequestId, sha256};
 
-use super::{Heads, Signer};
+use super::Signer;
+use super::directory::Heads;
 
 impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
-    /// The accounts whose heads decide about a request that names its account so; `None` if the registry
-    /// does not know one of them.
-    pub(super) fn candidates(&self, asked: Option<&AccountRef>) -> Option<Vec<AccountKey>> {
-        self.named_by(asked).iter().map(|named| self.resolve(named.as_ref()).ok()).collect()
-    }
-
-    /// Those of them that the registry knows.
+    /// The accounts whose heads decide about a request that names its account so: those that the registry knows.
     pub(super) fn known_candidates(&self, asked: Option<&AccountRef>) -> Vec<AccountKey> {
         self.named_by(asked).iter().filter_map(|named| self.resolve(named.as_ref()).ok()).collect()
     }
 
     /// A pool's accounts by their names; else what was asked for. None of a pool that policy does not know.
-    fn named_by(&self, asked: Option<&AccountRef>) -> Vec<Option<AccountRef>> {
+    pub(super) fn named_by(&self, asked: Option<&AccountRef>) -> Vec<Option<AccountRef>> {
         match asked {
             Some(AccountRef::Pool(pool)) => {
                 let names = self.config.policies.pool(pool).unwrap_or_default();
@@ -50,31 +45,56 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     }
 
     /// The head of the account that a request is for.
-    pub(super) fn head_of<'h>(&self, request: &SigningRequest, heads: &'h Heads) -> Result<&'h Head, Refused> {
-        let Some(AccountRef::Pool(pool)) = &request.account else {
-            let unknown = || Refused::field(Code::UnknownAccount, "account", "`account` is not registered here");
-            return self.resolve(request.account.as_ref()).and_then(|key| heads.get(&key).ok_or_else(unknown));
+    pub(super) fn head_of<'h>(&self, request: &SigningRequest, heads: &'h Heads) -> Result<&'h Head, Unresolved> {
+        let refused = |refused| Unresolved::Refused(Box::new(refused));
+        let unknown = |text: String| {
+            if heads.directory_unread {
+                return Unresolved::Unread;
+            }
+            refused(Refused::field(Code::UnknownAccount, "account", text))
         };
-        let named = self.config.policies.pool(pool)?;
+        let Some(AccountRef::Pool(pool)) = &request.account else {
+            let key = match self.resolve(request.account.as_ref()) {
+                Ok(key) => key,
+                Err(_) if heads.directory_unread => return Err(Unresolved::Unread),
+                Err(why) => return Err(refused(why)),
+            };
+            if heads.is_unread(&key) {
+                return Err(Unresolved::Unread);
+            }
+            return heads.get(&key).ok_or_else(|| unknown("`account` is not registered here".to_owned()));
+        };
+        let named = self.config.policies.pool(pool).map_err(refused)?;
         let registered = named.iter().filter_map(|name| heads.values().find(|head| head.name == *name));
         // One that waits for funds goes on by itself; one that is paused gives no slot at all, whatever it has:
         // while all are, the request is refused in the same one's name, so that its outcomes are equal.
         let usable = |head: &Head| (!head.paused, !head.paused && head.unfunded_since.is_none());
         let best = registered.max_by_key(|head| (usable(head), Reverse(rank(&head.name, &request.id))));
-        best.ok_or_else(|| {
-            let message = format!("`account` pool:{pool} has no account that is registered here");
-            Refused::field(Code::UnknownAccount, "account", message)
-        })
+        let is_unread = self.known_candidates(request.account.as_ref()).iter().any(|key| heads.is_unread(key));
+        match best {
+            // Another of the pool may be open, if it could be read.
+            Some(head) if !head.paused || !is_unread => Ok(head),
+            Some(_) | None if is_unread => Err(Unresolved::Unread),
+            Some(_) | None => Err(unknown(format!("`account` pool:{pool} has no account that is registered here"))),
+        }
     }
 
     /// The head of the account a record has its slot with: of a pool, it may be another one than the
     /// message would be assigned to today.
-    pub(super) async fn head_for(&self, record: &Record, head: &Head) -> Result<Option<Head>, PortError> {
-        if record.account == head.account {
-            return Ok(Some(head.clone()));
+    pub(super) async fn head_for(&self, record: &Record, head: Option<&Head>) -> Result<Option<Head>, PortError> {
+        match head {
+            Some(head) if record.account == head.account => Ok(Some(head.clone())),
+            Some(_) | None => self.store.head(&record.account).await,
         }
-        self.store.head(&record.account).await
     }
+}
+
+/// Why a request has no account.
+pub(super) enum Unresolved {
+    /// There is none for it.
+    Refused(Box<Refused>),
+    /// Its account could not be read.
+    Unread,
 }
 
 /// The place of an account among a pool's for one request, lowest first. Signers of two versions should choose alike, so

@@ -1,103 +1,179 @@
-//! What becomes of a message that gets no slot: recorded, published, marked published.
+//! What becomes of a message that gets no slot: its refusal is stored, published, and marked published.
+//!
+//! ## Guarantees
+//! * What is published of a message is stored before, and what is stored once is what is said on every delivery,
+//!   equal in every byte.
+//! * A refusal said under the id that the message names is a [`Rejected`] item under that id first: the item is the
+//!   lock, so that of two workers that judge one message differently one wins. A copy is kept under
+//!   `sqs:<message id>` at once, and before another message's record or rejection takes the item's place.
+//! * Under an id that is not the message's own nothing is said: not under one that has a record, not by a sender
+//!   whom no policy takes, not of a cancel. That is answered under `sqs:<message id>`, and names the id.
+//!
+//! ## Does not guarantee
+//! * The lock where the answer is under `sqs:<message id>` alone: of two workers with different policies that judge
+//!   the same delivery of a message at the same moment, one may refuse its sender and the other give it a slot.
+//! * One answer for a message that is sent again, by hand or by `signpost redrive`: the copy has another message id
+//!   and is another message. It can do nothing a second time, since a request that has a record is answered by it.
+//!
+//! Read next: [`super::reservation`].
 
 use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, RejectVerdict, Store};
-use crate::record::{Reason, Rejected, Stored};
-use crate::request::{Code, Refused};
-use crate::units::{Digest, Millis, RequestId};
+use crate::record::{Reason, Record, Rejected, Vacancy};
+use crate::request::{Code, Refused, SigningRequest};
+use crate::units::{AccountKey, Digest, Millis, RequestId};
 use crate::wire::OutcomeMessage;
 use crate::{meters, told};
 
-use super::{Batch, Refusal, Signer, metadata_of, publish_each};
+use super::answer::Standing;
+use super::attempt::AttemptError;
+use super::batch::Batch;
+use super::{Delivery, Signer, publish_each};
 
-/// How the recording of a refusal went.
-enum Recorded {
-    /// It is stored as the request's record.
-    Stored(Box<Rejected>),
-    /// The id belongs to a request with a slot: published, not stored.
-    Beside(Box<Rejected>),
-    /// The request is the stored one after all: it was accepted before, and its record goes on.
-    Known,
+/// A refused message: what is stored and published.
+pub(super) struct Refusal {
+    /// Its delivery.
+    pub(super) at: usize,
+    pub(super) place: Place,
+    /// What it asks for, if it could be read: it may turn out to have a record after all.
+    pub(super) request: Option<Box<SigningRequest>>,
+    pub(super) account: Option<AccountKey>,
+    pub(super) digest: Option<Digest>,
+    pub(super) refused: Refused,
+}
+
+/// Under which id a refusal is said.
+pub(super) enum Place {
+    /// Under the one that the message names, in place of this rejection of another message.
+    Named(RequestId, Option<Box<Rejected>>),
+    /// Under the message's own, with the id it named.
+    Own(Option<RequestId>),
+}
+
+/// What answers a refused message.
+enum Kept {
+    /// This, which is stored.
+    Answer(Box<Rejected>),
+    /// It was accepted meanwhile: its record.
+    Record(Box<Record>),
 }
 
 impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
-    /// Records and publishes every refusal of the batch.
-    pub(super) async fn settle_refusals(&self, batch: &mut Batch<'_>, refusals: Vec<(usize, Refusal)>, now: Millis) {
-        let mut out: Vec<(usize, Recorded)> = Vec::new();
-        for (at, refusal) in refusals {
-            let sender = batch.deliveries.get(at).and_then(|delivery| delivery.sender.clone());
-            match self.record_refusal(&refusal, sender, now).await {
-                Ok(recorded) => out.push((at, recorded)),
+    /// Stores refusals and publishes them.
+    pub(super) async fn settle_refusals(&self, batch: &mut Batch<'_>, refusals: Vec<Refusal>, now: Millis) {
+        let mut answers = Vec::new();
+        for refusal in refusals {
+            let (at, deliveries) = (refusal.at, batch.deliveries);
+            let Some(delivery) = deliveries.get(at) else { continue };
+            metrics::counter!(meters::REJECTED, "code" => refusal.refused.code.as_str()).increment(1);
+            tracing::info!(request_id = %refusal.place.id(delivery), code = %refusal.refused.code, "rejected");
+            match self.keep(delivery, refusal, now).await {
+                Ok(Kept::Answer(rejected)) => answers.push((at, *rejected)),
+                Ok(Kept::Record(record)) => {
+                    if !record.is_closed() {
+                        batch.touch(record.account);
+                    }
+                    batch.done(at);
+                }
                 Err(error) => {
-                    tracing::warn!(error = told(&error), request_id = %refusal.id, "rejection not stored; the message stays");
-                    batch.retry(&[at]);
+                    tracing::warn!(error = told(&error), message_id = %delivery.message_id, "rejection not stored; the message stays");
+                    batch.retry(at);
                 }
             }
         }
+        self.publish_answers(batch, answers, now).await;
+    }
+
+    /// Publishes stored refusals, each as it was stored.
+    pub(super) async fn publish_answers(&self, batch: &mut Batch<'_>, answers: Vec<(usize, Rejected)>, now: Millis) {
         let outcomes: Vec<_> =
-            out.iter().filter_map(|(at, recorded)| Some(batch.in_trace(*at, recorded.outcome()?))).collect();
-        let mut published = publish_each(&self.topic, &outcomes).await.into_iter();
-        for (at, recorded) in out {
-            let done = match recorded {
-                Recorded::Known => true,
-                Recorded::Beside(_) => published.next().unwrap_or(false),
-                Recorded::Stored(rejected) => {
-                    published.next().unwrap_or(false) && self.mark_rejection_published(*rejected, now).await
-                }
-            };
-            if done { batch.done(&[at]) } else { batch.retry(&[at]) }
+            answers.iter().map(|(at, rejected)| batch.in_trace(*at, OutcomeMessage::of_rejected(rejected))).collect();
+        let published = publish_each(&self.topic, &outcomes).await;
+        for ((at, rejected), published) in answers.into_iter().zip(published) {
+            if published && self.mark_published(rejected, now).await { batch.done(at) } else { batch.retry(at) }
         }
     }
 
-    async fn record_refusal(
-        &self,
-        refusal: &Refusal,
-        sender: Option<String>,
-        now: Millis,
-    ) -> Result<Recorded, PortError> {
-        metrics::counter!(meters::REJECTED, "code" => refusal.refused.code.as_str()).increment(1);
-        tracing::info!(request_id = %refusal.id, code = %refusal.refused.code, "rejected");
-        let rejected = rejection(refusal, sender, now);
-        let mut stored = self.store.load(std::slice::from_ref(&refusal.id), now).await?;
-        match stored.first() {
-            // The message came again. What is stored stays as it is: writing it anew would undo the
-            // mark that it was published, and a crash then would leave an item that says it was not.
-            Some(Stored::Rejected(earlier)) if says_the_same(earlier, &rejected) => {
-                return Ok(Recorded::Stored(Box::new(earlier.clone())));
+    async fn keep(&self, delivery: &Delivery, refusal: Refusal, now: Millis) -> Result<Kept, AttemptError> {
+        let (id, mut replaced) = match &refusal.place {
+            Place::Named(id, replaced) => (id.clone(), replaced.clone()),
+            Place::Own(_) => return self.keep_own(delivery, &refusal, now).await,
+        };
+        let rejected = self.rejection(delivery, &refusal, now);
+        for _ in 0..Self::MAX_TRIES {
+            if let Some(replaced) = &replaced {
+                self.keep_copy(replaced).await.map_err(AttemptError::Store)?;
             }
-            Some(Stored::Rejected(_)) | None => {
-                if self.store.reject(&rejected).await? == RejectVerdict::Stored {
-                    return Ok(Recorded::Stored(Box::new(rejected)));
-                }
-                stored = self.store.load(std::slice::from_ref(&refusal.id), now).await?;
+            let over = Vacancy::of(replaced.as_deref());
+            if self.store.reject(&rejected, &over).await.map_err(AttemptError::Store)? == RejectVerdict::Stored {
+                self.keep_copy(&rejected).await.map_err(AttemptError::Store)?;
+                return Ok(Kept::Answer(Box::new(rejected)));
             }
-            Some(Stored::Record(_)) => {}
+            let ids = [id.clone(), delivery.id_of_its_own()];
+            let found = self.find(&ids, now).await.map_err(AttemptError::Store)?;
+            match found.standing(delivery, Some(&id), refusal.request.as_deref(), self.config.chain_id) {
+                Standing::Record(record) => return Ok(Kept::Record(record)),
+                Standing::Refused(rejected) => return Ok(Kept::Answer(rejected)),
+                Standing::Taken => return self.keep_own(delivery, &refusal.beside(id), now).await,
+                Standing::New(other) => replaced = other,
+            }
         }
-        // The id has a slot. A repeat of that very request is answered by its record, whatever
-        // policy says today; anything else is refused beside it.
-        let known = stored.into_iter().find_map(|stored| match stored {
-            Stored::Record(record) => Some(record.digest),
-            Stored::Rejected(_) => None,
-        });
-        Ok(match (known, refusal.digest) {
-            (Some(known), Some(digest)) if known == digest => Recorded::Known,
-            (Some(_), Some(_)) => Recorded::Beside(Box::new(Rejected { reason: reused(&refusal.id), ..rejected })),
-            // Whatever is wrong with this message, the outcome must not be taken for the first request's (I7).
-            (Some(_), None) => {
-                let reason = beside(&refusal.id, &refusal.refused.message);
-                Recorded::Beside(Box::new(Rejected { reason, ..rejected }))
-            }
-            (None, _) => Recorded::Beside(Box::new(rejected)),
-        })
+        Err(AttemptError::Contended)
     }
 
-    async fn mark_rejection_published(&self, rejected: Rejected, now: Millis) -> bool {
+    /// Stores a refusal under the message's own id, unless one is there.
+    async fn keep_own(&self, delivery: &Delivery, refusal: &Refusal, now: Millis) -> Result<Kept, AttemptError> {
+        let rejected = self.rejection(delivery, refusal, now);
+        if self.store.reject(&rejected, &Vacancy::Free).await.map_err(AttemptError::Store)? == RejectVerdict::Stored {
+            return Ok(Kept::Answer(Box::new(rejected)));
+        }
+        let found = self.find(&[delivery.id_of_its_own()], now).await.map_err(AttemptError::Store)?;
+        let first = found.refusal_of(delivery).ok_or(AttemptError::Contended)?;
+        Ok(Kept::Answer(Box::new(first.clone())))
+    }
+
+    /// Keeps a rejection under its message's id, so that it outlives its place under the id it names.
+    pub(super) async fn keep_copy(&self, rejected: &Rejected) -> Result<(), PortError> {
+        // One of before message ids were kept has no place of its own.
+        let kept_as = rejected.message_id.as_deref().and_then(|message_id| RequestId::of_message(message_id).ok());
+        let Some(request_id) = kept_as else { return Ok(()) };
+        let copy = Rejected { request_id, said_as: Some(rejected.request_id.clone()), ..rejected.clone() };
+        // Occupied: it is kept already.
+        self.store.reject(&copy, &Vacancy::Free).await.map(|_| ())
+    }
+
+    fn rejection(&self, delivery: &Delivery, refusal: &Refusal, now: Millis) -> Rejected {
+        let (request_id, named) = match &refusal.place {
+            Place::Named(id, _) => (id.clone(), None),
+            Place::Own(named) => (delivery.id_of_its_own(), named.clone()),
+        };
+        Rejected {
+            request_id,
+            digest: refusal.digest,
+            account: refusal.account,
+            reason: Reason {
+                code: refusal.refused.code.as_str().to_owned(),
+                message: refusal.refused.message.clone(),
+                revert: None,
+                request_id: named,
+            },
+            metadata: refusal.refused.metadata.as_deref().cloned(),
+            sender: delivery.sender.clone(),
+            message_id: Some(delivery.message_id.clone()),
+            said_as: None,
+            created_at: now,
+            published_at: None,
+            expires_at: Some(now.plus(self.config.retention_ms)),
+        }
+    }
+
+    async fn mark_published(&self, rejected: Rejected, now: Millis) -> bool {
         if rejected.published_at.is_some() {
             return true;
         }
-        let id = rejected.request_id.clone();
-        let published =
-            Rejected { published_at: Some(now), expires_at: Some(now.plus(self.config.retention_ms)), ..rejected };
-        match self.store.reject(&published).await {
+        let (id, over) = (rejected.request_id.clone(), Vacancy::of(Some(&rejected)));
+        let published = Rejected { published_at: Some(now), ..rejected };
+        match self.store.reject(&published, &over).await {
+            // Occupied: another message has taken its place, and the copy of it stands.
             Ok(RejectVerdict::Stored | RejectVerdict::Occupied) => true,
             Err(error) => {
                 tracing::warn!(error = told(&error), request_id = %id, "rejection published but not marked; it will be again");
@@ -105,93 +181,40 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             }
         }
     }
-
-    /// Publishes that an id is taken by another request. Nothing is stored: the first request stays
-    /// untouched.
-    pub(super) async fn publish_conflicts(&self, batch: &mut Batch<'_>, conflicts: Vec<(usize, Refusal)>, now: Millis) {
-        let outcomes: Vec<_> = conflicts
-            .iter()
-            .map(|(at, refusal)| {
-                let sender = batch.deliveries.get(*at).and_then(|delivery| delivery.sender.clone());
-                batch.in_trace(*at, OutcomeMessage::of_rejected(&rejection(refusal, sender, now)))
-            })
-            .collect();
-        let published = publish_each(&self.topic, &outcomes).await;
-        for ((at, refusal), published) in conflicts.iter().zip(published) {
-            metrics::counter!(meters::REJECTED, "code" => refusal.refused.code.as_str()).increment(1);
-            tracing::info!(request_id = %refusal.id, "rejected: the id was used with other contents");
-            if published { batch.done(&[*at]) } else { batch.retry(&[*at]) }
-        }
-    }
 }
 
-impl Recorded {
-    fn outcome(&self) -> Option<OutcomeMessage> {
+impl Place {
+    fn id(&self, delivery: &Delivery) -> RequestId {
         match self {
-            Self::Stored(rejected) | Self::Beside(rejected) => Some(OutcomeMessage::of_rejected(rejected)),
-            Self::Known => None,
+            Self::Named(id, _) => id.clone(),
+            Self::Own(_) => delivery.id_of_its_own(),
         }
     }
 }
 
-/// Their outcomes are equal, so they are copies of one.
-fn says_the_same(one: &Rejected, other: &Rejected) -> bool {
-    OutcomeMessage::of_rejected(one) == OutcomeMessage::of_rejected(other)
-}
-
-/// The refusal of a request whose id is taken.
-pub(super) fn conflict(
-    id: RequestId,
-    account: crate::units::AccountKey,
-    digest: Digest,
-    metadata: Option<serde_json::Value>,
-) -> Refusal {
-    let reason = reused(&id);
-    let refused = Refused {
-        metadata: metadata.map(Box::new),
-        ..Refused::field(Code::RequestIdReused, "requestId", reason.message)
-    };
-    Refusal { id, account: Some(account), digest: Some(digest), refused }
-}
-
-fn reused(id: &RequestId) -> Reason {
-    Reason {
-        code: Code::RequestIdReused.as_str().to_owned(),
-        message: format!("`requestId` {id} was used before with other contents; the first request is untouched"),
-        revert: None,
-        request_id: None,
+impl Refusal {
+    /// The same of a message whose id has the record of another request. Whatever is wrong with it, the outcome
+    /// must not be taken for that request's (I7).
+    fn beside(self, id: RequestId) -> Self {
+        let problem = match &self.request {
+            Some(_) => None,
+            None => Some(self.refused.message.as_str()),
+        };
+        Self {
+            refused: reused(id.as_str(), problem, self.refused.metadata.clone()),
+            place: Place::Own(Some(id)),
+            ..self
+        }
     }
 }
 
-/// The reason of a bad message under an id that another request has.
-fn beside(id: &RequestId, problem: &str) -> Reason {
-    Reason {
-        code: Code::RequestIdReused.as_str().to_owned(),
-        message: format!(
+/// The refusal of a message whose id belongs to another request; `problem` is what is wrong with it besides.
+pub(super) fn reused(id: &str, problem: Option<&str>, metadata: Option<Box<serde_json::Value>>) -> Refused {
+    let message = match problem {
+        None => format!("`requestId` {id} was used before with other contents; the first request is untouched"),
+        Some(problem) => format!(
             "`requestId` {id} belongs to a request sent before, which is untouched; this message is refused: {problem}"
         ),
-        revert: None,
-        request_id: None,
-    }
-}
-
-fn rejection(refusal: &Refusal, sender: Option<String>, now: Millis) -> Rejected {
-    Rejected {
-        request_id: refusal.id.clone(),
-        digest: refusal.digest,
-        account: refusal.account,
-        reason: Reason {
-            code: refusal.refused.code.as_str().to_owned(),
-            message: refusal.refused.message.clone(),
-            revert: None,
-            request_id: None,
-        },
-        metadata: metadata_of(&refusal.refused),
-        sender,
-        message_id: None,
-        said_as: None,
-        created_at: now,
-        published_at: None,
-        expires_at: None,
-    }
+    };
+    Refused { metadata, ..Refused::field(Code::RequestIdReused, "requestId", message) }
 }

@@ -1,51 +1,80 @@
 //! Reserving slots: per account, in message order, in groups of one transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::Span;
 
 use crate::account::{Head, Reservation};
 use crate::policy::AccountPolicy;
 use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, ReserveVerdict, Store};
-use crate::record::{Phase, Record, Stored};
-use crate::request::{Accepted, Code, Refused};
+use crate::record::{Phase, Record, Rejected};
+use crate::request::{Accepted, AccountRef, Code, Refused, SigningRequest};
 use crate::units::{AccountKey, Millis, RequestId};
 use crate::{meters, told};
 
-use super::rejection::conflict;
-use super::{Batch, Heads, Refusal, Resolved, Signer};
+use super::answer::Standing;
+use super::batch::Batch;
+use super::directory::Heads;
+use super::rejection::{Place, Refusal, reused};
+use super::{Delivery, Resolved, Signer};
 
-/// An accepted request that waits for its slot.
+/// An accepted request that waits for its slot. In one part of a batch no id comes twice.
 #[derive(Debug, Clone)]
 pub(super) struct Candidate {
-    /// Its delivery.
+    /// Its place in the batch.
     pub(super) at: usize,
-    pub(super) id: RequestId,
+    pub(super) delivery: Delivery,
+    pub(super) request: SigningRequest,
     pub(super) account: AccountKey,
-    /// The account is one of a pool's, and another would do.
-    pub(super) is_pooled: bool,
     pub(super) accepted: Accepted,
-    pub(super) sender: Option<String>,
-    pub(super) message_id: String,
+    /// The rejection of another message that its id holds.
+    pub(super) replaces: Option<Box<Rejected>>,
     pub(super) trace: Option<String>,
     /// In which it is accepted; ends when it has its slot.
     pub(super) span: Span,
 }
 
 impl Candidate {
-    /// Its refusal for this reason.
+    fn id(&self) -> &RequestId {
+        &self.request.id
+    }
+
+    /// The account is one of a pool's, and another would do.
+    fn is_pooled(&self) -> bool {
+        matches!(self.request.account, Some(AccountRef::Pool(_)))
+    }
+
+    /// Its refusal for this reason, under its id.
     fn refused(&self, refused: Refused) -> Refusal {
+        let place = Place::Named(self.id().clone(), self.replaces.clone());
+        self.refused_at(place, refused)
+    }
+
+    /// Its refusal because its id is another request's.
+    fn conflict(&self) -> Refusal {
+        let id = self.id().clone();
+        self.refused_at(Place::Own(Some(id.clone())), reused(id.as_str(), None, None))
+    }
+
+    fn refused_at(&self, place: Place, refused: Refused) -> Refusal {
         let refused = Refused { metadata: self.accepted.metadata.clone().map(Box::new), ..refused };
-        let digest = Some(self.accepted.digest);
-        Refusal { id: self.id.clone(), account: Some(self.account), digest, refused }
+        let request = Some(Box::new(self.request.clone()));
+        let (account, digest) = (Some(self.account), Some(self.accepted.digest));
+        Refusal { at: self.at, place, request, account, digest, refused }
     }
 }
 
 /// What the reservation of one account came to.
 #[derive(Default)]
 struct Lane {
-    /// Records by request id: reserved now or known from before.
+    /// Records by request id: reserved now or by another worker.
     records: BTreeMap<RequestId, Record>,
+    /// What refused candidates' messages meanwhile, by request id.
+    refused: BTreeMap<RequestId, Rejected>,
+    /// Candidates whose id has another request's record.
+    taken: BTreeSet<RequestId>,
+    /// The rejections of other messages that candidates' ids hold.
+    replaced: BTreeMap<RequestId, Rejected>,
     /// Why deliveries get no slot now: the account has spent what it may.
     over: BTreeMap<usize, Refused>,
     /// The account is paused or gone.
@@ -54,25 +83,57 @@ struct Lane {
     closed_since: bool,
 }
 
+impl Lane {
+    fn new(head: &Head, candidates: &[&Candidate]) -> Self {
+        let replaced = candidates.iter().filter_map(|candidate| {
+            let rejected = candidate.replaces.as_deref()?;
+            Some((candidate.id().clone(), rejected.clone()))
+        });
+        Self { closed: head.paused, replaced: replaced.collect(), ..Self::default() }
+    }
+
+    /// Notes how a candidate stands by now.
+    fn note(&mut self, id: &RequestId, standing: Standing) {
+        match standing {
+            Standing::Record(record) => {
+                self.records.insert(id.clone(), *record);
+            }
+            Standing::Refused(rejected) => {
+                self.refused.insert(id.clone(), *rejected);
+            }
+            Standing::Taken => {
+                self.taken.insert(id.clone());
+            }
+            Standing::New(Some(rejected)) => {
+                self.replaced.insert(id.clone(), *rejected);
+            }
+            Standing::New(None) => {
+                self.replaced.remove(id);
+            }
+        }
+    }
+
+    /// Whether a candidate needs no slot any more.
+    fn is_answered(&self, id: &RequestId) -> bool {
+        self.records.contains_key(id) || self.refused.contains_key(id) || self.taken.contains(id)
+    }
+}
+
 impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     /// Reserves slots for every candidate; the records found or made, with the deliveries they answer.
-    /// An id that is asked for with two accounts is the first one's: the other comes after all lanes.
     pub(super) async fn reserve_all(
         &self,
         batch: &mut Batch<'_>,
         candidates: &[Candidate],
-        heads: Heads,
+        heads: &Heads,
         now: Millis,
     ) -> Vec<Resolved> {
-        let mut owners: BTreeMap<&RequestId, AccountKey> = BTreeMap::new();
-        let (mut owning, mut others) = (BTreeMap::new(), BTreeMap::new());
+        let mut lanes: BTreeMap<AccountKey, Vec<&Candidate>> = BTreeMap::new();
         for candidate in candidates {
-            let owner = *owners.entry(&candidate.id).or_insert(candidate.account);
-            let turn = if owner == candidate.account { &mut owning } else { &mut others };
-            turn.entry(candidate.account).or_insert_with(Vec::new).push(candidate);
+            lanes.entry(candidate.account).or_default().push(candidate);
         }
         let mut resolved = Vec::new();
-        for (account, candidates) in owning.into_iter().chain(others) {
+        for (account, candidates) in lanes {
             let Some(mut head) = heads.get(&account).cloned() else { continue };
             let lane = self.reserve_lane(&mut head, &candidates, now).await;
             self.answer(batch, &head, &candidates, lane, &mut resolved, now).await;
@@ -80,7 +141,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         resolved
     }
 
-    /// Finds the record that answers each candidate; what has none is refused, or retried.
+    /// Finds what answers each candidate; what has nothing is refused, or retried.
     async fn answer(
         &self,
         batch: &mut Batch<'_>,
@@ -90,64 +151,60 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         resolved: &mut Vec<Resolved>,
         now: Millis,
     ) {
-        let mut by: BTreeMap<RequestId, Vec<usize>> = BTreeMap::new();
-        let mut conflicts = Vec::new();
-        let mut refusals = Vec::new();
+        let (mut answers, mut refusals) = (Vec::new(), Vec::new());
         for candidate in candidates {
-            match lane.records.get(&candidate.id) {
-                Some(record) if record.digest == candidate.accepted.digest => {
-                    by.entry(candidate.id.clone()).or_default().push(candidate.at);
-                }
-                Some(_) => {
-                    let metadata = candidate.accepted.metadata.clone();
-                    let digest = candidate.accepted.digest;
-                    conflicts.push((candidate.at, conflict(candidate.id.clone(), candidate.account, digest, metadata)));
-                }
-                None if lane.closed_since && candidate.is_pooled => batch.retry(&[candidate.at]),
-                None if lane.closed => refusals.push((candidate.at, candidate.refused(paused()))),
-                None => match lane.over.get(&candidate.at) {
-                    Some(refused) => refusals.push((candidate.at, candidate.refused(refused.clone()))),
-                    None => batch.retry(&[candidate.at]),
-                },
+            let (at, id) = (candidate.at, candidate.id());
+            if let Some(record) = lane.records.remove(id) {
+                resolved.extend(self.resolved(batch, record, Some(head), at).await);
+            } else if let Some(rejected) = lane.refused.remove(id) {
+                answers.push((at, rejected));
+            } else if lane.taken.contains(id) {
+                refusals.push(candidate.conflict());
+            } else if lane.closed && !(lane.closed_since && candidate.is_pooled()) {
+                refusals.push(candidate.refused(paused()));
+            } else if let Some(refused) = lane.over.remove(&at) {
+                refusals.push(candidate.refused(refused));
+            } else {
+                batch.retry(at);
             }
         }
-        self.publish_conflicts(batch, conflicts, now).await;
+        self.publish_answers(batch, answers, now).await;
         self.settle_refusals(batch, refusals, now).await;
-        for (id, by) in by {
-            let Some(record) = lane.records.remove(&id) else { continue };
-            match self.head_for(&record, head).await {
-                Ok(Some(head)) => resolved.push(Resolved { record, head, by }),
-                Ok(None) => batch.retry(&by),
-                Err(error) => {
-                    tracing::warn!(error = told(&error), request_id = %id, "the account of its slot cannot be read; the message stays");
-                    batch.retry(&by);
-                }
-            }
-        }
     }
 
-    /// Claims slots in message order until every candidate has a record, the account is closed, or
+    /// A record together with the head that signs for it; without one, its message is retried.
+    pub(super) async fn resolved(
+        &self,
+        batch: &mut Batch<'_>,
+        record: Record,
+        head: Option<&Head>,
+        at: usize,
+    ) -> Option<Resolved> {
+        match self.head_for(&record, head).await {
+            Ok(Some(head)) => return Some(Resolved { record, head, at }),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(error = told(&error), request_id = %record.request_id, "the account of its slot cannot be read; the message stays");
+            }
+        }
+        batch.retry(at);
+        None
+    }
+
+    /// Claims slots in message order until every candidate is answered, the account is closed, or
     /// the store cannot say. `head` is brought up to date.
     async fn reserve_lane(&self, head: &mut Head, candidates: &[&Candidate], now: Millis) -> Lane {
-        let mut lane = Lane { closed: head.paused, ..Lane::default() };
+        let mut lane = Lane::new(head, candidates);
         let policy = self.config.policies.of(&head.name).ok();
         let mut tries = 0_usize;
-        if lane.closed {
-            // What was reserved before the pause still answers its repeats.
-            self.find_known(&mut lane, candidates, now).await;
-            return lane;
-        }
-        while tries < Self::MAX_TRIES {
+        while tries < Self::MAX_TRIES && !lane.closed {
             let (group, over) = next_group(head, policy, candidates, &lane, now);
             if group.records.is_empty() {
-                // What has a slot already counts no more, and its repeat must find it.
-                if !over.is_empty() && self.find_known(&mut lane, candidates, now).await {
-                    lane.over = over;
-                }
+                lane.over = over;
                 break;
             }
             group.assert_contiguous();
-            match self.store.reserve(&group).await {
+            match self.claim(&group, &lane).await {
                 Ok(ReserveVerdict::Reserved) => {
                     let count = u64::try_from(group.records.len()).unwrap_or(u64::MAX);
                     head.next_nonce = head.next_nonce.plus(count);
@@ -160,7 +217,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                     continue;
                 }
                 Ok(verdict) => {
-                    if let Err(error) = self.after_lost_race(head, &mut lane, verdict, now).await {
+                    if let Err(error) = self.after_lost_race(head, &mut lane, candidates, verdict, now).await {
                         tracing::warn!(error = told(&error), account = %head.account, "reservation cannot be read again");
                         break;
                     }
@@ -168,24 +225,36 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 Err(error) => {
                     tracing::warn!(error = told(&error), account = %head.account, "reservation did not complete");
                     // It may hold: what is known then answers. Otherwise the messages stay.
-                    self.find_known(&mut lane, candidates, now).await;
+                    let ids: Vec<_> = group.records.into_iter().map(|record| record.request_id).collect();
+                    if let Err(error) = self.find_known(&mut lane, candidates, &ids, now).await {
+                        tracing::warn!(
+                            error = told(&error),
+                            "records cannot be read; their messages stay on the queue"
+                        );
+                    }
                     break;
                 }
-            }
-            if lane.closed {
-                lane.closed_since = true;
-                self.find_known(&mut lane, candidates, now).await;
-                break;
             }
             tries = tries.saturating_add(1);
         }
         lane
     }
 
+    /// Reserves a group. What it replaces is kept elsewhere before.
+    async fn claim(&self, group: &Reservation, lane: &Lane) -> Result<ReserveVerdict, PortError> {
+        for id in group.replaces.keys() {
+            if let Some(rejected) = lane.replaced.get(id) {
+                self.keep_copy(rejected).await?;
+            }
+        }
+        self.store.reserve(group).await
+    }
+
     async fn after_lost_race(
         &self,
         head: &mut Head,
         lane: &mut Lane,
+        candidates: &[&Candidate],
         verdict: ReserveVerdict,
         now: Millis,
     ) -> Result<(), PortError> {
@@ -193,11 +262,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             return Ok(());
         };
         tracing::debug!(account = %head.account, head_changed, slot_taken, contended, known = known.len(), "not reserved");
-        if !known.is_empty() {
-            for stored in self.store.load(&known, now).await? {
-                keep_record(lane, stored);
-            }
-        }
+        self.find_known(lane, candidates, &known, now).await?;
         if head_changed || slot_taken {
             match self.store.head(&head.account).await? {
                 Some(fresh) => {
@@ -206,39 +271,39 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 }
                 None => lane.closed = true,
             }
+            lane.closed_since = lane.closed;
         }
         Ok(())
     }
 
-    /// Reads the records that candidates have from before; whether that could be told.
-    async fn find_known(&self, lane: &mut Lane, candidates: &[&Candidate], now: Millis) -> bool {
-        let ids: Vec<_> = candidates
-            .iter()
-            .filter(|candidate| !lane.records.contains_key(&candidate.id))
-            .map(|candidate| candidate.id.clone())
-            .collect();
-        if ids.is_empty() {
-            return true;
+    /// Reads what other workers have stored under these ids since they were read.
+    async fn find_known(
+        &self,
+        lane: &mut Lane,
+        candidates: &[&Candidate],
+        ids: &[RequestId],
+        now: Millis,
+    ) -> Result<(), PortError> {
+        let candidates: Vec<_> = candidates.iter().filter(|candidate| ids.contains(candidate.id())).collect();
+        if candidates.is_empty() {
+            return Ok(());
         }
-        match self.store.load(&ids, now).await {
-            Ok(stored) => {
-                for stored in stored {
-                    keep_record(lane, stored);
-                }
-                true
-            }
-            Err(error) => {
-                tracing::warn!(error = told(&error), "records cannot be read; their messages stay on the queue");
-                // Without them a paused account's repeats would be told apart wrongly.
-                lane.closed = false;
-                false
-            }
+        let pairs = candidates.iter().map(|candidate| [candidate.id().clone(), candidate.delivery.id_of_its_own()]);
+        let ids: Vec<_> = pairs.flatten().collect();
+        let found = self.find(&ids, now).await?;
+        for candidate in candidates {
+            let id = candidate.id();
+            let request = Some(&candidate.request);
+            let standing = found.standing(&candidate.delivery, Some(id), request, self.config.chain_id);
+            lane.note(id, standing);
         }
+        Ok(())
     }
 }
 
 fn note_reserved(record: &Record, candidates: &[&Candidate]) {
-    let span = candidates.iter().find(|candidate| candidate.id == record.request_id).map(|candidate| &candidate.span);
+    let span =
+        candidates.iter().find(|candidate| *candidate.id() == record.request_id).map(|candidate| &candidate.span);
     let span = span.cloned().unwrap_or_else(Span::none);
     span.record("account", tracing::field::display(record.account));
     span.record("nonce", record.nonce.0);
@@ -247,13 +312,7 @@ fn note_reserved(record: &Record, candidates: &[&Candidate]) {
     });
 }
 
-fn keep_record(lane: &mut Lane, stored: Stored) {
-    if let Stored::Record(record) = stored {
-        lane.records.insert(record.request_id.clone(), *record);
-    }
-}
-
-/// The next candidates without a record, each id once, as many as one transaction takes; and those
+/// The next candidates without an answer, as many as one transaction takes; and those
 /// that the spend limit leaves out. A later, cheaper one may still fit.
 fn next_group(
     head: &Head,
@@ -262,18 +321,11 @@ fn next_group(
     lane: &Lane,
     now: Millis,
 ) -> (Reservation, BTreeMap<usize, Refused>) {
-    let mut group = Reservation { head: head.clone(), records: Vec::new(), spend: None };
+    let mut group = Reservation { head: head.clone(), records: Vec::new(), spend: None, replaces: BTreeMap::new() };
     let mut over: BTreeMap<usize, Refused> = BTreeMap::new();
     let mut bytes = 0_usize;
     for candidate in candidates {
-        let again = group.records.iter().any(|record| record.request_id == candidate.id);
-        // An id that is left out is not taken by other contents of the same batch: they come again.
-        let after_other = candidates.iter().any(|other| {
-            over.contains_key(&other.at)
-                && other.id == candidate.id
-                && other.accepted.digest != candidate.accepted.digest
-        });
-        if again || after_other || lane.records.contains_key(&candidate.id) {
+        if lane.is_answered(candidate.id()) {
             continue;
         }
         let Accepted { intent, fee_cap, .. } = &candidate.accepted;
@@ -292,6 +344,9 @@ fn next_group(
         }
         let place = u64::try_from(group.records.len()).unwrap_or(u64::MAX);
         group.records.push(reserved(candidate, head, place, now));
+        if let Some(rejected) = lane.replaced.get(candidate.id()) {
+            group.replaces.insert(candidate.id().clone(), rejected.message_id.clone());
+        }
         group.spend = spend;
     }
     (group, over)
@@ -305,7 +360,7 @@ fn paused() -> Refused {
 fn reserved(candidate: &Candidate, head: &Head, place: u64, now: Millis) -> Record {
     let accepted = &candidate.accepted;
     Record {
-        request_id: candidate.id.clone(),
+        request_id: candidate.id().clone(),
         digest: accepted.digest,
         version: 0,
         account: head.account,
@@ -316,8 +371,8 @@ fn reserved(candidate: &Candidate, head: &Head, place: u64, now: Millis) -> Reco
         fee_cap: accepted.fee_cap,
         deadline: accepted.deadline,
         metadata: accepted.metadata.clone(),
-        sender: candidate.sender.clone(),
-        message_id: Some(candidate.message_id.clone()),
+        sender: candidate.delivery.sender.clone(),
+        message_id: Some(candidate.delivery.message_id.clone()),
         trace: candidate.trace.clone(),
         attempts: Vec::new(),
         cancel: None,

@@ -3,7 +3,7 @@
 use crate::record::{Attempt, AttemptKind, Phase, Reason, Record, Rejected, SendClass, Stored};
 use crate::trace;
 use crate::tx::Fee;
-use crate::units::{AccountKey, Digest, Millis, RequestId, sha256};
+use crate::units::{AccountKey, Digest, Millis, RequestId, TxHash, sha256};
 
 use super::{OutcomeMessage, RequestStatus, Status, WireAttempt, WireFee, WireKind, WireReason, WireRevert};
 
@@ -65,20 +65,27 @@ impl From<&Reason> for WireReason {
     }
 }
 
-/// `sha256(requestId, status, evidence)`, the parts parted by a zero byte, in hex.
-///
-/// The evidence is the deciding transaction's hash. A rejection has none, and one id may be rejected
-/// more than once, with other contents or for other reasons: there the evidence is a hash of what the
-/// outcome says, so that two outcomes with one `eventId` are always equal.
+/// The `eventId` of what a transaction decided: SHA-256 of request id, status and the transaction's hash, parted by
+/// zero bytes, in hex. It is that of the first version, so that what was published before an upgrade and is published
+/// again after it has the same.
 #[must_use]
-pub fn event_id(request_id: &RequestId, status: Status, evidence: &str) -> String {
-    hex::encode(sha256(format!("{request_id}\0{}\0{evidence}", status.as_str()).as_bytes()))
+pub fn event_id(request_id: &RequestId, status: Status, tx_hash: &TxHash) -> String {
+    hex::encode(sha256(format!("{request_id}\0{}\0{tx_hash}", status.as_str()).as_bytes()))
 }
 
-fn evidence_of(rejected: &Rejected) -> String {
-    let Rejected { digest, account, reason, metadata, .. } = rejected;
-    let said = format!("{digest:?}\0{account:?}\0{}\0{}\0{metadata:?}", reason.code, reason.message);
-    hex::encode(sha256(said.as_bytes()))
+/// The `eventId` of a rejection: SHA-256, in hex, of lines that each name a part. What is said is no part of it, since
+/// a message has one outcome.
+///
+/// A rejection that was stored before message ids were kept is told by the time it was refused at. Published again by
+/// hand after the upgrade, it has another `eventId` than before: the old one was made of debug output.
+#[must_use]
+pub fn event_id_of_rejected(rejected: &Rejected) -> String {
+    let evidence = match &rejected.message_id {
+        Some(message_id) => format!("message={message_id}"),
+        None => format!("rejectedAt={}", rejected.created_at.0),
+    };
+    let (schema, id, status) = (OutcomeMessage::SCHEMA, rejected.outcome_id(), Status::Rejected.as_str());
+    hex::encode(sha256(format!("{schema}\nrequestId={id}\nstatus={status}\n{evidence}").as_bytes()))
 }
 
 impl OutcomeMessage {
@@ -94,7 +101,7 @@ impl OutcomeMessage {
         let shown = RequestStatus::of_record(record);
         Some(Self {
             schema: Self::SCHEMA.to_owned(),
-            event_id: event_id(&record.request_id, status, &tx_hash.to_string()),
+            event_id: event_id(&record.request_id, status, &tx_hash),
             request_id: shown.request_id,
             status,
             digest: shown.digest,
@@ -122,7 +129,7 @@ impl OutcomeMessage {
     pub fn of_rejected(rejected: &Rejected) -> Self {
         Self {
             schema: Self::SCHEMA.to_owned(),
-            event_id: event_id(rejected.outcome_id(), Status::Rejected, &evidence_of(rejected)),
+            event_id: event_id_of_rejected(rejected),
             request_id: rejected.outcome_id().to_string(),
             status: Status::Rejected,
             digest: rejected.digest.map(|digest| hex_digest(&digest)),

@@ -148,7 +148,7 @@ fn senders_match_exactly_or_by_their_beginning() {
 #[test]
 fn a_limit_on_deadlines_asks_for_one() {
     let deadline = |seconds: u64| Call { deadline: Some(NOW.plus(seconds * 1_000)), ..CALL };
-    rule("max_deadline_s = 60", &deadline(60), &deadline(61), Code::DeadlineTooFar, "60: `deadline` is 61 s away");
+    rule("max_deadline_s = 60", &deadline(60), &deadline(61), Code::DeadlineTooFar, "60: `deadline` is further away");
     rule("max_deadline_s = 60", &deadline(1), &CALL, Code::DeadlineTooFar, "has none");
 }
 
@@ -178,11 +178,8 @@ fn a_window_takes_no_more_than_its_limit_and_ends() {
     assert_eq!(second, Spend { window_start: NOW, spent: Wei::from(420_000) });
     let refused = policy.spend(Some(second), &intent(0), cap, NOW.plus(59_999)).unwrap_err();
     assert_eq!(refused.code, Code::SpendLimitReached);
-    let end_s = (NOW.0 + 60_000) / 1_000;
-    let told = format!(
-        "policy spend_limit_wei is 500000 per spend_window_s of 60: the request may cost 210000 wei, 80000 are left until {end_s}"
-    );
-    assert!(refused.message.starts_with(&told), "{refused}");
+    let told = "policy spend_limit_wei is 500000 per spend_window_s of 60: the request may cost 210000 wei, more than this window";
+    assert!(refused.message.starts_with(told), "{refused}");
     let behind = policy.spend(Some(second), &intent(0), cap, Millis(NOW.0 - 1)).unwrap_err();
     assert_eq!(behind.code, Code::SpendLimitReached, "a clock that is behind opens no window of its own");
     let next = policy.spend(Some(second), &intent(0), cap, NOW.plus(60_000)).unwrap().unwrap();

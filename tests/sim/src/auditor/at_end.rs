@@ -46,9 +46,9 @@ impl Auditor {
         let mut found = Vec::new();
         for asked in &self.asked {
             let (id, answered) = match &asked.what {
-                Ask::Sign(id, digest) => (id, self.carries(id, digest.map(|(_, digest)| digest))),
+                Ask::Sign(id, digest) => (id, self.carries(id, &asked.message_id, digest.map(|(_, digest)| digest))),
                 Ask::Cancel(id, own) => (id, self.carries_cancel(id, own)),
-                Ask::Bad(id) => (id, self.was_refused(id, None)),
+                Ask::Bad(id) => (id, self.was_refused_by_message(id, &asked.message_id, None)),
             };
             if !answered {
                 let text = format!("message {} about {id} has no outcome", asked.message_id);

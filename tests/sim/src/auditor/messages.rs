@@ -1,6 +1,6 @@
 //! What was asked, acknowledged and published: I7, I8, I11, I13.
 
-use signpost_txmgr::record::{Phase, Record};
+use signpost_txmgr::record::Phase;
 use signpost_txmgr::request::{AccountRef, Message};
 use signpost_txmgr::units::{AccountKey, Digest, RequestId};
 use signpost_txmgr::wire::{OutcomeMessage, Status, hex_digest};
@@ -15,7 +15,7 @@ impl Auditor {
     }
 
     fn understood(&self, message_id: &str, body: &str) -> Ask {
-        let own = || format!("sqs:{message_id}").parse().expect("made of characters an id may have");
+        let own = || own_id(message_id);
         match Message::parse(body) {
             Ok(Message::Sign(request)) => {
                 let is_pool = matches!(request.account, Some(AccountRef::Pool(_)));
@@ -34,9 +34,9 @@ impl Auditor {
 
     pub(super) fn acknowledged(&mut self, message_id: &str, body: &str) {
         let carried = match self.understood(message_id, body) {
-            Ask::Sign(id, digest) => self.carries(&id, digest.map(|(_, digest)| digest)),
+            Ask::Sign(id, digest) => self.carries(&id, message_id, digest.map(|(_, digest)| digest)),
             Ask::Cancel(id, own) => self.carries_cancel(&id, &own),
-            Ask::Bad(id) => self.was_refused(&id, None),
+            Ask::Bad(id) => self.was_refused_by_message(&id, message_id, None),
         };
         self.check(carried, "I13", || {
             format!("message {message_id} was deleted and nothing carries its effect: {body}")
@@ -44,9 +44,14 @@ impl Auditor {
     }
 
     /// The record has the effect of this request, or its refusal is out.
-    pub(super) fn carries(&self, id: &RequestId, digest: Option<Digest>) -> bool {
+    pub(super) fn carries(&self, id: &RequestId, message_id: &str, digest: Option<Digest>) -> bool {
         let same = self.records.get(id).is_some_and(|record| Some(record.digest) == digest);
-        same || self.was_refused(id, digest)
+        same || self.was_refused_by_message(id, message_id, digest)
+    }
+
+    /// The same, or under the message's own id, because the id it names is another's.
+    pub(super) fn was_refused_by_message(&self, id: &RequestId, message_id: &str, digest: Option<Digest>) -> bool {
+        self.was_refused(id, digest) || self.was_refused(&own_id(message_id), digest)
     }
 
     /// The wish is noted, or there is nothing to cancel any more, or the refusal is out.
@@ -85,7 +90,7 @@ impl Auditor {
         self.check(equal, "I11", || format!("two copies of the outcome of {id} differ"));
     }
 
-    /// A rejection is said only of what never had a slot, or as "this id is taken".
+    /// A rejection is said only of what never had a slot.
     fn judge_rejection(&mut self, id: &RequestId, outcome: &OutcomeMessage) {
         let code = outcome.reason.as_ref().map(|reason| reason.code.as_str()).unwrap_or_default();
         let stored = self.rejected.get(id).is_some_and(|all| {
@@ -93,10 +98,11 @@ impl Auditor {
                 rejected.reason.code == code && rejected.digest.map(|digest| hex_digest(&digest)) == outcome.digest
             })
         });
-        let record: Option<&Record> = self.records.get(id);
-        let taken = record.is_some_and(|record| {
-            code == "requestIdReused" && outcome.digest.as_ref() != Some(&hex_digest(&record.digest))
-        });
-        self.check(stored || taken, "I7", || format!("{id} was published as rejected ({code}) and is not stored so"));
+        self.check(stored, "I7", || format!("{id} was published as rejected ({code}) and is not stored so"));
     }
+}
+
+/// Under which a message is answered that has no id of its own.
+fn own_id(message_id: &str) -> RequestId {
+    format!("sqs:{message_id}").parse().expect("made of characters an id may have")
 }

@@ -134,9 +134,12 @@ impl Facts {
         format!("{id:<28}{status}{nonce:>6}  {hash:<68}{block:>6}{mined:>10}{finalized:>10}{reason}")
     }
 
-    /// The rejections published under the id of a request that has a record.
+    /// The refusals of messages that named this id, which is another request's.
     fn refusals(&self, id: &str) -> impl Iterator<Item = &OutcomeMessage> {
-        self.outcomes.iter().filter(move |outcome| outcome.request_id == id && outcome.status == Status::Rejected)
+        self.outcomes.iter().filter(move |outcome| {
+            let named = outcome.reason.as_ref().and_then(|reason| reason.request_id.as_deref());
+            named == Some(id) && outcome.status == Status::Rejected
+        })
     }
 
     /// What is not as it should be; empty if all is well.

@@ -1,0 +1,127 @@
+//! A batch of deliveries: in which turns its messages are judged, and what becomes of each.
+//!
+//! ## Guarantees
+//! * Messages that name one id end in one batch as they would in batches of their own: a batch is cut before each
+//!   message whose id came before, and a part is judged when the one before it is done.
+//! * In a FIFO group nothing is judged behind a message that has to be retried, if it is not of the same part: it
+//!   is retried too, unanswered. Within a part order needs no such rule, since slots of an account are given in
+//!   message order and all or nothing.
+//! * What follows a retried message of its group is retried even where it has its answer. Lambda asks for that on
+//!   FIFO queues, and it costs a second copy of the answer: what is answered is never judged again.
+//!
+//! Read next: [`super::answer`].
+
+use std::collections::{BTreeSet, HashSet};
+
+use crate::request::{Message, Refused};
+use crate::trace;
+use crate::units::{AccountKey, RequestId};
+use crate::wire::OutcomeMessage;
+
+use super::{Delivery, Disposition};
+
+/// One message of a batch, read.
+pub(super) struct Inbound<'d> {
+    /// Its place in the batch.
+    pub(super) at: usize,
+    pub(super) delivery: &'d Delivery,
+    pub(super) message: Result<Message, Refused>,
+}
+
+impl<'d> Inbound<'d> {
+    fn read(at: usize, delivery: &'d Delivery) -> Self {
+        Self { at, delivery, message: Message::parse(&delivery.body) }
+    }
+
+    /// The id it names, if it can be used.
+    pub(super) fn named(&self) -> Option<&RequestId> {
+        match &self.message {
+            Ok(Message::Sign(request)) => Some(&request.id),
+            Ok(Message::Cancel(id)) => Some(id),
+            Err(refused) => refused.request_id.as_ref(),
+        }
+    }
+}
+
+/// The parts of a batch, in order: in none does an id come twice.
+pub(super) fn parts(deliveries: &[Delivery]) -> Vec<Vec<Inbound<'_>>> {
+    let (mut parts, mut part) = (Vec::new(), Vec::new());
+    let mut ids = HashSet::new();
+    for (at, delivery) in deliveries.iter().enumerate() {
+        let inbound = Inbound::read(at, delivery);
+        let id = inbound.named().cloned().unwrap_or_else(|| delivery.id_of_its_own());
+        if ids.contains(&id) {
+            parts.push(std::mem::take(&mut part));
+            ids.clear();
+        }
+        ids.insert(id);
+        part.push(inbound);
+    }
+    parts.push(part);
+    parts
+}
+
+/// The state of one batch: what becomes of each message, and which lanes were touched.
+pub(super) struct Batch<'d> {
+    pub(super) deliveries: &'d [Delivery],
+    outcome: Vec<Option<Disposition>>,
+    pub(super) touched: BTreeSet<AccountKey>,
+}
+
+impl<'d> Batch<'d> {
+    pub(super) fn new(deliveries: &'d [Delivery]) -> Self {
+        Self { deliveries, outcome: vec![None; deliveries.len()], touched: BTreeSet::new() }
+    }
+
+    /// The outcome of a message that got no slot, in the trace its sender named.
+    pub(super) fn in_trace(&self, at: usize, outcome: OutcomeMessage) -> OutcomeMessage {
+        let trace = self.deliveries.get(at).and_then(|delivery| trace::told(delivery.trace.as_deref()));
+        OutcomeMessage { trace, ..outcome }
+    }
+
+    pub(super) fn touch(&mut self, account: AccountKey) {
+        self.touched.insert(account);
+    }
+
+    pub(super) fn done(&mut self, at: usize) {
+        self.set(at, Disposition::Done);
+    }
+
+    pub(super) fn retry(&mut self, at: usize) {
+        self.set(at, Disposition::Retry);
+    }
+
+    fn set(&mut self, at: usize, disposition: Disposition) {
+        if let Some(slot) = self.outcome.get_mut(at) {
+            *slot = Some(disposition);
+        }
+    }
+
+    /// Whether a message of an earlier part, in the same FIFO group, has to be retried.
+    pub(super) fn is_held(&self, inbound: &Inbound<'_>) -> bool {
+        let Some(group) = inbound.delivery.group.as_deref() else { return false };
+        let earlier = self.deliveries.iter().zip(&self.outcome).take(inbound.at);
+        earlier
+            .filter(|(delivery, _)| delivery.group.as_deref() == Some(group))
+            .any(|(_, outcome)| *outcome == Some(Disposition::Retry))
+    }
+
+    /// On FIFO, what follows a retried message in its group is retried too.
+    pub(super) fn dispositions(self) -> Vec<Disposition> {
+        let mut held: Vec<&str> = Vec::new();
+        let mut out = Vec::with_capacity(self.deliveries.len());
+        for (delivery, outcome) in self.deliveries.iter().zip(self.outcome) {
+            // A message nobody answered for is not done.
+            let mut disposition = outcome.unwrap_or(Disposition::Retry);
+            if let Some(group) = delivery.group.as_deref() {
+                if held.contains(&group) {
+                    disposition = Disposition::Retry;
+                } else if disposition == Disposition::Retry {
+                    held.push(group);
+                }
+            }
+            out.push(disposition);
+        }
+        out
+    }
+}

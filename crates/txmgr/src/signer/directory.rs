@@ -1,0 +1,139 @@
+//! Looking up the accounts that a batch names, each once.
+//!
+//! ## Guarantees
+//! * An account that cannot be read holds up the messages that name it, and no others.
+//! * Names that nobody has cost no reading of the directory per batch: what was unknown a moment ago still is.
+//!
+//! ## Does not guarantee
+//! * That an account is known the moment it is registered, if its name was asked for within the
+//!   [`Unknown::KEPT_MS`] before. An account that nobody asked for is.
+//!
+//! Read next: [`super::pool`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::account::Head;
+use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, Store};
+use crate::request::{AccountRef, Message};
+use crate::told;
+use crate::units::{AccountKey, Millis};
+
+use super::Signer;
+use super::batch::Inbound;
+
+/// The heads of the accounts that a batch names.
+#[derive(Default)]
+pub(super) struct Heads {
+    by_key: BTreeMap<AccountKey, Head>,
+    /// Those that could not be read.
+    unread: BTreeSet<AccountKey>,
+    /// The directory could not be read: who is not in the registry may be registered all the same.
+    pub(super) directory_unread: bool,
+}
+
+impl Heads {
+    pub(super) fn get(&self, account: &AccountKey) -> Option<&Head> {
+        self.by_key.get(account)
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &Head> {
+        self.by_key.values()
+    }
+
+    pub(super) fn is_unread(&self, account: &AccountKey) -> bool {
+        self.unread.contains(account)
+    }
+}
+
+/// References to accounts that the directory did not have when it was last read for them.
+#[derive(Debug, Default)]
+pub(super) struct Unknown(BTreeMap<String, Millis>);
+
+impl Unknown {
+    /// For so long what was unknown stays so without another look.
+    pub(super) const KEPT_MS: u64 = 10_000;
+    /// Most references kept. When so many are fresh, the directory is not read for others either: it was read within
+    /// [`Self::KEPT_MS`], and a flood of names nobody has must not have it read once per batch.
+    const KEPT_MAX: usize = 64;
+
+    /// Whether the directory is to be read for this reference.
+    fn wants_look(&mut self, reference: &str, now: Millis) -> bool {
+        self.0.retain(|_, looked_at| now.since(*looked_at) < Self::KEPT_MS);
+        self.0.len() < Self::KEPT_MAX && !self.0.contains_key(reference)
+    }
+
+    fn note(&mut self, reference: String, now: Millis) {
+        if self.0.len() < Self::KEPT_MAX {
+            self.0.insert(reference, now);
+        }
+    }
+}
+
+impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
+    /// Reads the heads of the accounts that these messages name.
+    pub(super) async fn heads_for(&self, part: &[Inbound<'_>], now: Millis) -> Heads {
+        let asked: Vec<Option<&AccountRef>> = part
+            .iter()
+            .filter_map(|inbound| match &inbound.message {
+                Ok(Message::Sign(request)) => Some(request.account.as_ref()),
+                Ok(Message::Cancel(_)) | Err(_) => None,
+            })
+            .collect();
+        let mut heads = Heads::default();
+        if self.wants_directory(&asked, now) {
+            match self.refresh_registry().await {
+                Ok(()) => self.note_unknown(&asked, now),
+                Err(error) => {
+                    tracing::warn!(
+                        error = told(&error),
+                        "accounts cannot be read; messages that name new ones stay on the queue"
+                    );
+                    heads.directory_unread = true;
+                }
+            }
+        }
+        let named: BTreeSet<AccountKey> =
+            asked.into_iter().flat_map(|account| self.known_candidates(account)).collect();
+        for account in named {
+            match self.store.head(&account).await {
+                Ok(Some(head)) => {
+                    heads.by_key.insert(account, head);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(error = told(&error), %account, "the account cannot be read; its messages stay on the queue");
+                    heads.unread.insert(account);
+                }
+            }
+        }
+        heads
+    }
+
+    fn wants_directory(&self, asked: &[Option<&AccountRef>], now: Millis) -> bool {
+        let missing = self.missing(asked);
+        // With no account at all the directory is next to nothing, and the first is awaited.
+        let is_empty = self.registry.lock().expect("no code panics while holding the registry").is_empty();
+        let mut unknown = self.unknown.lock().expect("no code panics while holding the unknown");
+        missing.iter().any(|reference| is_empty || unknown.wants_look(reference, now))
+    }
+
+    fn note_unknown(&self, asked: &[Option<&AccountRef>], now: Millis) {
+        let missing = self.missing(asked);
+        let mut unknown = self.unknown.lock().expect("no code panics while holding the unknown");
+        for reference in missing {
+            unknown.note(reference, now);
+        }
+    }
+
+    /// What the registry cannot resolve, as it is spelt in requests; nothing where the account was left out.
+    fn missing(&self, asked: &[Option<&AccountRef>]) -> BTreeSet<String> {
+        let named = asked.iter().flat_map(|account| self.named_by(*account));
+        let missing = named.filter(|account| self.resolve(account.as_ref()).is_err());
+        missing.map(|account| account.map(|account| account.to_string()).unwrap_or_default()).collect()
+    }
+
+    async fn refresh_registry(&self) -> Result<(), PortError> {
+        self.note_accounts(&self.store.accounts().await?);
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! What looking for an account costs, and what it costs others when it cannot be found.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use signpost_txmgr::fake::{Fate, Gate, Weather};
+use signpost_txmgr::ports::Happened;
+use signpost_txmgr::signer::Disposition;
+
+use crate::world::{NOW, RULES, handle, handle_all, transfer, ungrouped, world};
+
+/// Counts calls of the store by their names, and lets those fail that it is told.
+#[derive(Debug, Default)]
+struct Counting {
+    calls: Mutex<BTreeMap<&'static str, usize>>,
+    failing: Mutex<Option<&'static str>>,
+}
+
+impl Counting {
+    fn calls(&self, operation: &str) -> usize {
+        self.calls.lock().unwrap().get(operation).copied().unwrap_or_default()
+    }
+
+    fn fail(&self, operation: Option<&'static str>) {
+        *self.failing.lock().unwrap() = operation;
+    }
+}
+
+impl Weather for Counting {
+    fn fate(&self, operation: &'static str) -> Fate {
+        let mut calls = self.calls.lock().unwrap();
+        let count = calls.entry(operation).or_default();
+        *count = count.saturating_add(1);
+        drop(calls);
+        match *self.failing.lock().unwrap() {
+            Some(failing) if failing == operation => Fate::Fail { happened: Happened::No, throttled: true },
+            Some(_) | None => Fate::Pass,
+        }
+    }
+}
+
+#[test]
+fn unknown_accounts_do_not_read_the_directory_per_batch() {
+    let (world, count) = (world(&["one", "two"]), Arc::new(Counting::default()));
+    let signer = world.signer_behind(RULES, Gate::with(count.clone()));
+    for at in 0..20 {
+        let account = (at % 2 == 0).then_some("nobody");
+        handle_all(&signer, &[transfer(at, &format!("u-{at}"), account)], NOW.plus(u64::try_from(at).unwrap()));
+    }
+    assert_eq!(count.calls("Scan"), 2, "once for the name, once for none");
+    for at in 20..420 {
+        handle_all(&signer, &[transfer(at, &format!("u-{at}"), Some(&format!("nobody-{at}")))], NOW);
+    }
+    assert!(count.calls("Scan") < 70, "a flood of names is bounded: {}", count.calls("Scan"));
+}
+
+#[test]
+fn an_account_registered_after_its_name_was_unknown_is_found() {
+    let world = world(&["one"]);
+    let signer = world.signer(RULES);
+    handle_all(&signer, &[transfer(0, "a", Some("two"))], NOW);
+    world.register("two");
+    handle_all(&signer, &[transfer(1, "b", Some("two"))], NOW.plus(10_000));
+    assert_eq!((world.status("a"), world.status("b")), ("rejected", "signed"));
+}
+
+#[test]
+fn an_account_registered_since_is_found_at_once() {
+    let world = world(&["one"]);
+    let signer = world.signer(RULES);
+    handle_all(&signer, &[transfer(0, "a", Some("one"))], NOW);
+    world.register("two");
+    handle_all(&signer, &[transfer(1, "b", Some("two"))], NOW);
+    assert_eq!(world.status("b"), "signed");
+}
+
+#[test]
+fn an_unreadable_directory_holds_up_no_known_account() {
+    let (world, count) = (world(&["one"]), Arc::new(Counting::default()));
+    let signer = world.signer_behind(RULES, Gate::with(count.clone()));
+    handle_all(&signer, &[transfer(0, "a", Some("one"))], NOW);
+    world.register("two");
+    count.fail(Some("Scan"));
+    let batch = [transfer(1, "b", Some("two")), transfer(2, "c", Some("one"))].map(ungrouped);
+    assert_eq!(handle(&signer, &batch, NOW), [Disposition::Retry, Disposition::Done]);
+    assert_eq!((world.status("b"), world.status("c")), ("unknown", "signed"));
+    world.assert_told(&[]);
+    count.fail(None);
+    handle_all(&signer, &batch, NOW);
+    assert_eq!(world.status("b"), "signed");
+}
+
+#[test]
+fn unreadable_answers_leave_a_batch_on_the_queue() {
+    let (world, count) = (world(&["one"]), Arc::new(Counting::default()));
+    let signer = world.signer_behind(RULES, Gate::with(count.clone()));
+    count.fail(Some("BatchGetItem"));
+    assert_eq!(handle(&signer, &[transfer(0, "a", Some("one"))], NOW), [Disposition::Retry]);
+    assert_eq!(world.status("a"), "unknown", "nothing is judged before it is known how it stands");
+}
+
+#[test]
+fn a_good_batch_is_read_once_and_written_as_ever() {
+    let (world, count) = (world(&["one"]), Arc::new(Counting::default()));
+    let signer = world.signer_behind(RULES, Gate::with(count.clone()));
+    let batch: Vec<_> = (0..10).map(|at| transfer(at, &format!("r-{at}"), Some("one"))).collect();
+    handle_all(&signer, &batch, NOW);
+    let calls = ["BatchGetItem", "TransactWriteItems", "PutItem", "UpdateItem"].map(|call| count.calls(call));
+    assert_eq!((calls, world.keys.sign_calls()), ([1, 1, 0, 10], 10));
+    handle_all(&signer, &batch, NOW);
+    let calls = ["BatchGetItem", "TransactWriteItems", "PutItem", "UpdateItem"].map(|call| count.calls(call));
+    assert_eq!((calls, world.keys.sign_calls()), ([2, 1, 0, 10], 10), "a repeat only reads");
+}
