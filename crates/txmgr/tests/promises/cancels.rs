@@ -41,6 +41,22 @@ fn a_cancel_of_the_requests_own_sender_is_taken() {
 }
 
 #[test]
+fn a_repeated_cancel_pokes_the_lane_again_until_the_request_is_settled() {
+    let mut world = World::new();
+    world.take(request("r-1", "one", ""), NOW);
+    world.lane_pokes();
+    for number in 0..2 {
+        world.take("{\"cancel\":\"r-1\"}".to_owned(), NOW.plus(number));
+        assert_eq!(world.lane_pokes().len(), 1, "cancel {number}: the poke before may be lost");
+    }
+    world.finish("one", NOW.plus(100));
+    assert_eq!(world.outcome("r-1").status, Status::Cancelled);
+    world.lane_pokes();
+    world.take("{\"cancel\":\"r-1\"}".to_owned(), NOW.plus(60_000));
+    assert_eq!(world.lane_pokes(), [], "nothing is left to do");
+}
+
+#[test]
 fn a_cancel_moves_nothing_and_goes_to_the_account_itself() {
     let mut world = World::new();
     let more = ",\"value\":5,\"data\":\"0x01020304\"";

@@ -99,6 +99,25 @@ fn a_stuck_head_is_asked_for_signed_and_sent_at_a_higher_price() {
 }
 
 #[test]
+fn a_price_that_a_node_refuses_is_raised_at_once() {
+    let mut world = World::new();
+    world.forget_sends(true);
+    world.take(request("r-1", "one", ""), NOW);
+    world.round("one", NOW);
+    world.mine_many();
+    world.round("one", NOW.plus(10_000));
+    let asks = world.asks();
+    world.answer_asks(&asks, NOW.plus(10_001));
+    world.chain.set_least_price(Wei::from_gwei(2));
+    // The bump goes out and is refused; that the signer was asked a moment ago is no reason to wait.
+    world.round("one", NOW.plus(10_002));
+    world.round("one", NOW.plus(10_003));
+    let asks = world.asks();
+    let [ask] = asks.as_slice() else { panic!("{asks:?}") };
+    assert_eq!((ask.attempt, ask.fee.as_ref().and_then(WireFee::fee)), (2, Some(legacy(2 * GWEI))));
+}
+
+#[test]
 fn the_signer_signs_no_bump_that_a_node_would_not_take() {
     let more = ",\"maxFeePerGas\":\"2000000000\",\"maxPriorityFeePerGas\":\"1000000000\"";
     for fee in

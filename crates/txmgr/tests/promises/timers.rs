@@ -1,12 +1,13 @@
 //! Every timer of a lane at its limit, a millisecond before it and a millisecond after, with the numbers of the
 //! documentation written out: a timer that is longer, shorter or counted from elsewhere is another promise.
 
+use signpost_txmgr::meters;
 use signpost_txmgr::record::{AttemptKind, CancelCause};
 use signpost_txmgr::signer::Disposition;
 use signpost_txmgr::units::{Millis, Wei};
 use signpost_txmgr::wire::WireKind;
 
-use super::world::{NOW, World, request};
+use super::world::{Counters, NOW, World, request};
 
 /// The three times around a limit, and whether what it limits is due.
 fn around(limit_ms: u64) -> [(u64, bool); 3] {
@@ -95,6 +96,30 @@ fn the_head_is_bumped_10_s_after_it_became_the_head() {
         world.round("one", NOW.plus(8_000 + after));
         let asked: Vec<_> = world.asks().into_iter().map(|ask| ask.request_id).collect();
         assert_eq!(asked, ["r-1"].repeat(usize::from(due)), "{after} ms after it became the head");
+    }
+}
+
+#[test]
+fn a_head_that_is_stuck_at_its_cap_rings_after_10_s_and_then_once_a_minute() {
+    let rang = |times: &[u64]| {
+        let counters = Counters::default();
+        metrics::with_local_recorder(&counters, || {
+            let mut world = World::new();
+            world.forget_sends(true);
+            world.take(request("r-1", "one", ",\"gasPrice\":\"5000000000\""), NOW);
+            world.round("one", NOW);
+            for after in times {
+                world.round("one", NOW.plus(*after));
+            }
+            assert_eq!(world.asks(), [], "it is at the cap");
+        });
+        counters.of(meters::AT_CAP)
+    };
+    for (after, due) in around(10_000) {
+        assert_eq!(rang(&[after]), u64::from(due), "after {after} ms");
+    }
+    for (after, due) in around(60_000) {
+        assert_eq!(rang(&[10_000, 10_000 + after]), 1 + u64::from(due), "{after} ms after it rang");
     }
 }
 
