@@ -27,6 +27,8 @@ ON_CHAIN = ("confirmed", "reverted")
 # What can only be said once a finalized block has the slot.
 SETTLED = (*ON_CHAIN, "cancelled", "displaced")
 REUSED = "requestIdReused"
+# How long a closed request and its slot are kept: the configuration of the local stack and of the template.
+RETENTION_MS = 90 * 24 * 3_600 * 1_000
 # Half of the curve's order: a signature whose s is above it is refused by nodes (EIP-2).
 HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 
@@ -260,6 +262,7 @@ class Audit:
             self.problems.append(f"{id}: the item is not request-status.v1: {error.json_path} {error.message}")
         for name in ("publishedAt", "settledAt", "expiresAt"):
             self.expect(name in item, f"{id}: {item['status']} without {name}")
+        self.judge_expiry(id, item)
         message = self.by_id[id][0].message
         if message.ask is None:
             self.expect(item["status"] == "rejected", f"{id}: is {item['status']}, not rejected")
@@ -286,6 +289,18 @@ class Audit:
             if ask.ends == "reverted":
                 text = reason.get("revert", {}).get("text", "")
                 self.expect(REASON in text, f"{id}: the revert is told as {reason}, not as {REASON}")
+
+    def judge_expiry(self, id: str, item: Json) -> None:
+        """It is kept for the whole retention after its outcome was published, a rejection at least from when it
+        was made; in whole seconds, which are what DynamoDB's TTL takes."""
+        if not {"publishedAt", "expiresAt"} <= item.keys():
+            return
+        latest = (item["publishedAt"] + RETENTION_MS) // 1000
+        earliest = (item["createdAt"] + RETENTION_MS) // 1000 if item["status"] == "rejected" else latest
+        self.expect(
+            earliest <= item["expiresAt"] <= latest,
+            f"{id}: is kept until {item['expiresAt']}, not from {earliest} to {latest}",
+        )
 
     def causes(self, id: str, ask: Ask) -> list[str]:
         """The reasons for which a request may be cancelled."""
@@ -363,6 +378,7 @@ class Audit:
             kind, _, nonce = entry["item"].partition("#")
             if kind == "nonce":
                 slots[entry["account"]][int(nonce)] = entry["requestId"]
+                self.judge_slot_expiry(entry)
         for head in heads(self.stack):
             account = head["account"]
             ids = {
@@ -373,6 +389,19 @@ class Audit:
             self.expect(slots[account] == ids, f"the slots of {account} are not those of its requests")
             for mark in ("nextNonce", "lowestOpenNonce"):
                 self.expect(head[mark] == len(ids), f"{mark} of {account} is {head[mark]}, not {len(ids)}")
+
+    def judge_slot_expiry(self, slot: Json) -> None:
+        """A slot is kept as long as its request, and not for ever: only a crash between two writes may leave it."""
+        id = slot["requestId"]
+        if "expiresAt" not in slot:
+            self.expect(self.crashed, f"the slot of {id} never expires")
+            return
+        kept_until = self.items.get(id, {}).get("expiresAt", 0)
+        latest = (time.time_ns() // 1_000_000 + RETENTION_MS) // 1000
+        self.expect(
+            kept_until <= slot["expiresAt"] <= latest,
+            f"the slot of {id} is kept until {slot['expiresAt']}, not from {kept_until} to {latest}",
+        )
 
     def judge_outcomes(self) -> None:
         """One outcome per message, but for those that another message's record answers; all copies equal, each where

@@ -17,6 +17,12 @@ LOG_LINES = 60
 
 StartStack = Callable[..., Stack]
 FAILED = pytest.StashKey[bool]()
+# What the randomness of a whole run follows from: the same number gives every test the same messages.
+SEED = int(os.environ.get("SIGNPOST_SEED") or secrets.randbelow(2**32))
+
+
+def pytest_report_header() -> str:
+    return f"SIGNPOST_SEED={SEED} replays the randomness of this run"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -52,10 +58,9 @@ def show_logs_if_failed(stack: Stack, test: pytest.Item) -> None:
 
 @pytest.fixture
 def seed() -> int:
-    """What a run's randomness follows from: SIGNPOST_SEED, or one of its own, which a failure shows."""
-    seed = int(os.environ.get("SIGNPOST_SEED") or secrets.randbelow(2**32))
-    print(f"SIGNPOST_SEED={seed}")
-    return seed
+    """What a test's randomness follows from; shown with its failure, too."""
+    print(f"SIGNPOST_SEED={SEED}")
+    return SEED
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ Knows nothing about requests. Read next: scenario.py (what is sent), audit.py (w
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -44,12 +45,27 @@ def wait_for(what: str, look: Callable[[], T | None], within_s: float, every_s: 
         time.sleep(every_s)
 
 
+# Below the ports that Linux (32768), macOS and Windows (49152) give to whoever asks for any, and to connections
+# that go out: nobody gets one of these by chance.
+PORTS = range(20_000, 30_000)
+PORTS_EACH = 100
+_given = itertools.count(os.getpid() * PORTS_EACH)
+
+
 def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of loopback that nobody listens on, and that this process gives to nobody else. A test process has
+    a part of the range of its own, so that two at once do not meet."""
+    for _ in PORTS:
+        port = PORTS[next(_given) % len(PORTS)]
+        with socket.socket() as probe:
+            # As servers do: a port whose last connections are still being forgotten is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError(f"every port from {PORTS.start} to {PORTS.stop} is taken")
 
 
 def binary() -> Path:

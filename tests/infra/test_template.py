@@ -59,12 +59,8 @@ def test_the_template_keeps(rule: Rule, shipped: Json) -> None:
 def test_a_broken_template_is_caught(rule: Rule, number: int, shipped: Json) -> None:
     broken = rule.breaks[number](shipped)
     assert broken != shipped, "the break changes nothing"
-    try:
-        problems = list(rule.check(broken))
-    except (KeyError, ValueError):
-        # What the rule asks about is gone.
-        return
-    assert problems, "nothing is found"
+    # A rule that only crashes would crash on other templates too, and says nothing of what is wrong.
+    assert list(rule.check(broken)), "nothing is found"
 
 
 def test_it_can_be_sent_without_a_bucket() -> None:

@@ -32,7 +32,7 @@
 //!
 //! The rules are held against a request when it is accepted and again before it is signed; what a
 //! window has left is counted when the slot is reserved, in the same transaction. Never reads a file
-//! or a clock. Read next: [`spend`], [`crate::account`].
+//! or a clock. Read next: [`SpendLimit`], [`crate::account`].
 
 mod file;
 mod spend;

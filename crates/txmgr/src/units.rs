@@ -2,7 +2,7 @@
 //!
 //! Each is a type of its own whose constructor is the check, so that a nonce is never taken for a
 //! block number nor milliseconds for seconds. Nothing here is serialisable: the wire and the stored
-//! forms live in [`crate::wire`] and [`crate::item`].
+//! forms live in [`crate::wire`] and, stored, in `signpost-aws`.
 //!
 //! Read next: [`crate::tx`], [`crate::request`].
 

@@ -215,6 +215,16 @@ fn kind(kind: AttemptKind) -> &'static str {
     }
 }
 
+/// One field, or both as `most/priority`.
+fn shown(fee: Fee) -> String {
+    match fee {
+        Fee::Legacy { gas_price } => gas_price.to_string(),
+        Fee::Dynamic { max_fee_per_gas, max_priority_fee_per_gas } => {
+            format!("{max_fee_per_gas}/{max_priority_fee_per_gas}")
+        }
+    }
+}
+
 fn place(receipt: &Receipt) -> String {
     format!("tx {} in block {}/{}", receipt.tx_hash.0[0], receipt.block.number, receipt.block.hash.0[0])
 }
@@ -238,7 +248,7 @@ fn describe(record: &Record) -> String {
     }
     for (number, attempt) in record.attempts.iter().enumerate() {
         let said = attempt.sent.as_ref().map_or("unsent", |sent| sent.answer.class.name());
-        write!(text, " | #{number} {} at {} {said}", kind(attempt.kind), attempt.fee.price()).unwrap();
+        write!(text, " | #{number} {} at {} {said}", kind(attempt.kind), shown(attempt.fee)).unwrap();
     }
     if let Some(wanted) = &record.cancel {
         write!(text, " | cancel {}", cause(wanted)).unwrap();
@@ -250,7 +260,7 @@ fn describe_action(action: &Action) -> String {
     match action {
         Action::Wait => "wait".to_owned(),
         Action::AskSigner(SignerAsk { number, kind: wanted, fee }) => {
-            let price = fee.map_or("the record's price".to_owned(), |fee| fee.price().to_string());
+            let price = fee.map_or("the record's price".to_owned(), shown);
             format!("ask for #{number} {} at {price}", kind(*wanted))
         }
         Action::Send { number } => format!("send #{number}"),
@@ -417,6 +427,34 @@ fn every_record_and_view_has_its_next_action() {
         }
     }
     insta::assert_snapshot!("next_action", table);
+}
+
+/// Fees of two fields: what is asked for in place of each, and which of both is raised by how much.
+#[test]
+fn both_fields_of_a_dynamic_fee_are_raised() {
+    let dynamic = |most: u64, priority: u64| Fee::Dynamic {
+        max_fee_per_gas: Wei::from(most),
+        max_priority_fee_per_gas: Wei::from(priority),
+    };
+    let sent = |fee, class| in_phase(Phase::Sent, vec![answered(&Attempt { fee, ..execute(1, 0) }, class)]);
+    let records = [
+        ("accepted", sent(dynamic(100, 40), SendClass::Accepted)),
+        ("rounded up", sent(dynamic(101, 41), SendClass::Accepted)),
+        ("underpriced", sent(dynamic(100, 40), SendClass::Underpriced(None))),
+        ("underpriced, 150 wanted", sent(dynamic(100, 40), SendClass::Underpriced(Some(Wei::from(150))))),
+        ("near the cap of 200", sent(dynamic(181, 40), SendClass::Accepted)),
+        ("at the cap of 200", sent(dynamic(182, 40), SendClass::Accepted)),
+        ("cancel wanted", wanting_cancel(sent(dynamic(100, 40), SendClass::Accepted))),
+    ];
+    let mut table = String::from("record | view | next action\n");
+    for (name, record) in records {
+        writeln!(table, "\n{name}: {}", describe(&record)).unwrap();
+        for (view_name, view) in views().into_iter().filter(|(name, _)| name.starts_with("not mined, head")) {
+            let action = describe_action(&next_action(&record, &view, &Tuning::BSC, NOW));
+            writeln!(table, "  {name} | {view_name} | {action}").unwrap();
+        }
+    }
+    insta::assert_snapshot!("dynamic_fees", table);
 }
 
 /// Whatever is to be done for a record may happen to it: the two functions agree.

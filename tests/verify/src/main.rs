@@ -99,7 +99,7 @@ fn verify(options: &Options) -> Result<Tally, String> {
     if !options.e2e_only {
         remark("Running the Rust tests");
         let mut tests = cargo();
-        tests.args(["test", "--workspace", "--no-fail-fast"]).envs(environment);
+        tests.args(["test", "--locked", "--workspace", "--no-fail-fast"]).envs(environment);
         tests.args(options.filter.as_slice());
         total = total.and(run(tests.current_dir(&root), of_cargo, |_| false)?);
     }
@@ -146,7 +146,14 @@ fn cargo() -> Command {
 fn program(root: &Path) -> Result<PathBuf, String> {
     remark("Building");
     let mut command = cargo();
-    command.args(["build", "--workspace", "--bins", "--examples", "--message-format=json-render-diagnostics"]);
+    command.args([
+        "build",
+        "--locked",
+        "--workspace",
+        "--bins",
+        "--examples",
+        "--message-format=json-render-diagnostics",
+    ]);
     let built = command
         .current_dir(root)
         .stdin(Stdio::null())

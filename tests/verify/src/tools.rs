@@ -1,5 +1,5 @@
 //! What only the tests need, and `signpost` does not: npm packages (a browser's driver, TypeScript and
-//! the AWS SDK for it), pinned in `tests/e2e/node/package.json`; Python packages that make types of schemas and
+//! the AWS SDK for it), pinned in `tests/e2e/node/package-lock.json`; Python packages that make types of schemas and
 //! check them, pinned in `tests/e2e/python/requirements.txt`; Chromium and Prometheus from the system.
 //!
 //! Installs them or fails: a test that needs a thing gets it.
@@ -13,6 +13,9 @@ use serde_json::Value;
 use crate::remark;
 
 const PACKAGES: &str = include_str!("../../e2e/node/package.json");
+/// Their versions and digests with all that comes along. Made by `npm install --package-lock-only
+/// --omit-lockfile-registry-resolved`: which registry gives them is the machine's own matter.
+const LOCK: &str = include_str!("../../e2e/node/package-lock.json");
 const REQUIREMENTS: &str = include_str!("../../e2e/python/requirements.txt");
 /// From the system: what it is for, its names, and Debian's packages of it.
 const CHROMIUM: System = System {
@@ -69,15 +72,17 @@ pub(crate) struct TestTools {
 /// Installs what is missing.
 pub(crate) fn install(tools: &Tools) -> Result<TestTools, String> {
     let node = tools.directory.join("node-tests");
-    if !is_installed(&node, PACKAGES) {
+    if !is_installed(&node, LOCK) {
         remark("Installing what the browser's and the TypeScript tests need");
-        let written = fs::create_dir_all(&node).and_then(|()| fs::write(node.join("package.json"), PACKAGES));
+        let written = fs::create_dir_all(&node)
+            .and_then(|()| fs::write(node.join("package.json"), PACKAGES))
+            .and_then(|()| fs::write(node.join("package-lock.json"), LOCK));
         written.map_err(|error| format!("cannot write {}: {error}", node.display()))?;
         // Install scripts stay off: they would fetch browsers.
         let mut npm = Command::new("npm");
-        npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"]);
+        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
         run(npm.current_dir(&node))?;
-        stamp(&node, PACKAGES)?;
+        stamp(&node, LOCK)?;
     }
     // Into the stack's environment: the stamp is in it, and goes with it.
     let python = tools.python.parent().ok_or("the Python environment has no directory")?;

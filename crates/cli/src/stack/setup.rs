@@ -17,7 +17,12 @@ use super::{StackError, place};
 use crate::terminal;
 
 const REQUIREMENTS: &str = include_str!("requirements.txt");
-const ANVIL: &str = "1.7.1";
+/// anvil and what comes along, by version and digest. Made by `npm install --package-lock-only
+/// --omit-lockfile-registry-resolved`: which registry gives them is the machine's own matter.
+const NODE_PACKAGES: [(&str, &str); 2] = [
+    ("package.json", include_str!("anvil/package.json")),
+    ("package-lock.json", include_str!("anvil/package-lock.json")),
+];
 const PYTHON_HINT: &str = "Python 3.10 or newer (python3, with its venv module)";
 const NODE_HINT: &str = "Node.js 18 or newer (it brings npm)";
 
@@ -44,6 +49,7 @@ fn install_in(directory: &Path) -> Result<Tools, StackError> {
     let version = hex::encode(sha256(REQUIREMENTS.as_bytes()));
     let environment = directory.join(format!("python-{}", version.get(..8).unwrap_or_default()));
     let node = directory.join("node");
+    let locked = hex::encode(sha256(NODE_PACKAGES.map(|(_, contents)| contents).concat().as_bytes()));
     let tools = Tools {
         directory: directory.to_path_buf(),
         python: environment.join("bin/python"),
@@ -51,7 +57,7 @@ fn install_in(directory: &Path) -> Result<Tools, StackError> {
     };
     let parts: [(PathBuf, &str, &Path, Install); 2] = [
         (environment.join("installed"), &version, &tools.python, &|| install_python(directory, &environment)),
-        (node.join("installed"), ANVIL, &tools.anvil, &|| install_anvil(directory, &node, &tools.anvil)),
+        (node.join("installed"), &locked, &tools.anvil, &|| install_anvil(directory, &node, &tools.anvil)),
     ];
     let is_missing = |stamp: &Path, version: &str, program: &Path| {
         !(program.exists() && fs::read_to_string(stamp).is_ok_and(|found| found == version))
@@ -151,11 +157,15 @@ fn install_python(directory: &Path, environment: &Path) -> Result<(), StackError
 
 fn install_anvil(directory: &Path, prefix: &Path, anvil: &Path) -> Result<(), StackError> {
     fs::create_dir_all(prefix).map_err(file(prefix))?;
+    for (name, contents) in NODE_PACKAGES {
+        let path = prefix.join(name);
+        fs::write(&path, contents).map_err(file(&path))?;
+    }
     terminal::step("installing anvil", || {
         let mut npm = Command::new("npm");
         // Install scripts stay off: the platform's package has the program itself.
-        npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--prefix"]);
-        run(directory, "npm", npm.arg(prefix).arg(format!("@foundry-rs/anvil@{ANVIL}")))
+        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"]);
+        run(directory, "npm", npm.arg(prefix))
     })?;
     if anvil.exists() {
         return Ok(());
@@ -228,6 +238,20 @@ mod tests {
     fn every_python_package_is_pinned() {
         for line in REQUIREMENTS.lines().filter(|line| !line.starts_with('#')) {
             assert!(line.contains("=="), "{line}");
+        }
+    }
+
+    #[test]
+    fn every_node_package_is_pinned_by_its_digest_and_no_registry_is_named() {
+        let [(_, package), (_, lock)] = NODE_PACKAGES.map(|(name, contents)| {
+            (name, serde_json::from_str::<serde_json::Value>(contents).expect("npm's files are JSON"))
+        });
+        let locked = lock["packages"].as_object().expect("a lock lists packages");
+        assert_eq!(locked[""]["dependencies"], package["dependencies"], "the lock is stale");
+        assert!(locked.len() > 2, "{locked:?}");
+        for (name, entry) in locked.iter().filter(|(name, _)| !name.is_empty()) {
+            assert!(entry["integrity"].is_string(), "{name}");
+            assert!(entry["resolved"].is_null(), "{name}");
         }
     }
 }

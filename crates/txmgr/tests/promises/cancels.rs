@@ -1,0 +1,95 @@
+//! Who may cancel, and what a cancel is.
+
+use signpost_txmgr::record::{AttemptKind, CancelCause};
+use signpost_txmgr::signer::{Delivery, Disposition};
+use signpost_txmgr::units::{Gas, Nonce, Wei};
+use signpost_txmgr::wire::Status;
+
+use super::world::{NOW, RULES, World, request};
+
+fn only_backend() -> World {
+    let mut world = World::with_rules(&format!("{RULES}allow_senders = [\"backend\"]\n"));
+    world.take(request("r-1", "one", ",\"value\":5"), NOW);
+    world
+}
+
+#[test]
+fn a_cancel_of_a_sender_who_is_not_allowed_is_refused() {
+    for stranger in [Some("stranger"), None] {
+        let mut world = only_backend();
+        let cancel = world.message("{\"cancel\":\"r-1\"}".to_owned());
+        let cancel = Delivery { sender: stranger.map(str::to_owned), ..cancel };
+        assert_eq!(world.handle(&[cancel], NOW), [Disposition::Done]);
+        assert_eq!(world.record("r-1").cancel, None, "{stranger:?}");
+        let refusals = world.refusals();
+        let [refusal] = refusals.as_slice() else { panic!("{refusals:?}") };
+        assert_eq!(refusal.request_id, "sqs:m-2", "not under the id of the request it names");
+        assert!(refusal.reason.as_ref().unwrap().code.ends_with("NotAllowed"), "{refusal:?}");
+
+        world.finish("one", NOW.plus(100));
+        assert_eq!(world.outcome("r-1").status, Status::Confirmed);
+        assert_eq!(world.keys.sign_calls(), 1, "nothing but the request was signed");
+    }
+}
+
+#[test]
+fn a_cancel_of_the_requests_own_sender_is_taken() {
+    let mut world = only_backend();
+    world.take("{\"cancel\":\"r-1\"}".to_owned(), NOW);
+    assert_eq!(world.record("r-1").cancel, Some(CancelCause::Asked));
+    assert_eq!(world.refusals(), []);
+}
+
+#[test]
+fn a_repeated_cancel_pokes_the_lane_again_until_the_request_is_settled() {
+    let mut world = World::new();
+    world.take(request("r-1", "one", ""), NOW);
+    world.lane_pokes();
+    for number in 0..2 {
+        world.take("{\"cancel\":\"r-1\"}".to_owned(), NOW.plus(number));
+        assert_eq!(world.lane_pokes().len(), 1, "cancel {number}: the poke before may be lost");
+    }
+    world.finish("one", NOW.plus(100));
+    assert_eq!(world.outcome("r-1").status, Status::Cancelled);
+    world.lane_pokes();
+    world.take("{\"cancel\":\"r-1\"}".to_owned(), NOW.plus(60_000));
+    assert_eq!(world.lane_pokes(), [], "nothing is left to do");
+}
+
+#[test]
+fn a_cancel_moves_nothing_and_goes_to_the_account_itself() {
+    let mut world = World::new();
+    let more = ",\"value\":5,\"data\":\"0x01020304\"";
+    world.take(request("r-1", "one", more), NOW);
+    world.take("{\"cancel\":\"r-1\"}".to_owned(), NOW);
+    world.finish("one", NOW.plus(100));
+
+    assert_eq!(world.outcome("r-1").status, Status::Cancelled);
+    let mined = world.chain.mined();
+    let [cancel] = mined.as_slice() else { panic!("{mined:?}") };
+    let own = world.account("one").address;
+    assert_eq!((cancel.sender, cancel.nonce, cancel.intent.to), (own, Nonce(0), Some(own)));
+    assert_eq!((cancel.intent.value, cancel.intent.gas), (Wei::ZERO, Gas(21_000)));
+    assert!(cancel.intent.data.is_empty(), "{:?}", cancel.intent.data);
+}
+
+#[test]
+fn a_cancel_replaces_what_was_sent_in_its_own_slot() {
+    let mut world = World::new();
+    world.take(request("r-1", "one", ""), NOW);
+    world.round("one", NOW);
+    assert_eq!(world.chain.pool().len(), 1, "it is in the pool");
+    world.take("{\"cancel\":\"r-1\"}".to_owned(), NOW);
+    world.round("one", NOW.plus(1));
+    let asks = world.asks();
+    assert_eq!(asks.len(), 1);
+    world.answer_asks(&asks, NOW.plus(2));
+    let record = world.record("r-1");
+    let [execute, cancel] = record.attempts.as_slice() else { panic!("{:?}", record.attempts) };
+    assert_eq!((execute.kind, cancel.kind), (AttemptKind::Execute, AttemptKind::Cancel));
+    assert_eq!(cancel.fee.price(), Wei::from(1_100_000_000_u64), "a tenth above what it replaces");
+    world.finish("one", NOW.plus(3));
+    let outcome = world.outcome("r-1");
+    assert_eq!((outcome.status, outcome.tx_hash), (Status::Cancelled, Some(cancel.tx_hash.to_string())));
+    assert_eq!(outcome.reason.unwrap().code, "cancelled");
+}

@@ -1,0 +1,187 @@
+//! What is sent, in which order, and how much of it at once.
+
+use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Finality, Lane};
+use signpost_txmgr::fake::{Fate, Gate, Journal, MemoryChain, MemoryQueues, QueueRules, SimClock};
+use signpost_txmgr::machine::Tuning;
+use signpost_txmgr::ports::Happened;
+use signpost_txmgr::signer::{Delivery, Disposition};
+use signpost_txmgr::units::{ChainId, TxHash};
+use signpost_txmgr::wire::WireKind;
+
+use super::world::{NOW, RETENTION_MS, RULES, World, done, request};
+
+/// Signs these requests of account `one`, one batch each.
+fn signed(world: &mut World, ids: &[&str]) {
+    for id in ids {
+        world.take(request(id, "one", ""), NOW);
+    }
+}
+
+/// The hashes of the first attempts.
+fn hashes(world: &World, ids: &[&str]) -> Vec<TxHash> {
+    ids.iter().map(|id| world.record(id).attempts[0].tx_hash).collect()
+}
+
+fn sent_hashes(world: &World) -> Vec<TxHash> {
+    world.sent().into_iter().map(|raw| raw.hash).collect()
+}
+
+/// `r-0` has its slot and no signature; `r-1` and `r-2` above it are signed.
+fn with_a_gap() -> World {
+    let mut world = World::new();
+    world.set_key_disabled("one", true);
+    let first = world.message(request("r-0", "one", ""));
+    assert_eq!(world.handle(&[first], NOW), [Disposition::Retry], "reserved, and not signed");
+    world.set_key_disabled("one", false);
+    signed(&mut world, &["r-1", "r-2"]);
+    assert_eq!(world.record("r-0").attempts, []);
+    world
+}
+
+#[test]
+fn nothing_is_sent_above_a_slot_that_was_not_sent() {
+    let mut world = with_a_gap();
+    world.round("one", NOW.plus(1));
+    assert_eq!(world.sent(), [], "the lowest slot is not signed");
+    world.round("one", NOW.plus(6_000));
+    assert_eq!(world.sent(), [], "nor after a while");
+
+    let asks = world.asks();
+    assert_eq!((asks[0].request_id.as_str(), asks[0].attempt), ("r-0", 0), "the missing one is asked for");
+    world.answer_asks(&asks[..1], NOW.plus(6_001));
+    world.round("one", NOW.plus(6_002));
+    assert_eq!(sent_hashes(&world), hashes(&world, &["r-0", "r-1", "r-2"]), "then all, lowest nonce first");
+}
+
+#[test]
+fn a_slot_is_sent_once_though_all_below_it_were() {
+    let mut world = World::new();
+    signed(&mut world, &["r-0", "r-1", "r-2"]);
+    world.round("one", NOW);
+    assert_eq!(sent_hashes(&world), hashes(&world, &["r-0", "r-1", "r-2"]));
+    world.round("one", NOW.plus(1));
+    assert_eq!(world.sent(), []);
+    signed(&mut world, &["r-3"]);
+    world.round("one", NOW.plus(2));
+    assert_eq!(sent_hashes(&world), hashes(&world, &["r-3"]));
+}
+
+#[test]
+fn what_is_mined_holds_nothing_back_though_its_sending_was_not_noted() {
+    let mut world = World::new();
+    signed(&mut world, &["r-0"]);
+    // It goes out, and the note of it is lost with the pass.
+    world.set_fate("UpdateItem", Some(Fate::Fail { happened: Happened::No, throttled: false }));
+    let mut lane = Lane::new(world.account("one"), NOW);
+    assert!(done(world.broadcaster.round(&mut lane, NOW)).is_err());
+    world.set_fate("UpdateItem", None);
+    assert_eq!(sent_hashes(&world), hashes(&world, &["r-0"]));
+    world.chain.mine();
+    // A cancel keeps it from being sent again, which would note it.
+    world.take("{\"cancel\":\"r-0\"}".to_owned(), NOW.plus(1));
+    signed(&mut world, &["r-1"]);
+    assert_eq!(world.record("r-0").attempts[0].sent, None);
+    world.round("one", NOW.plus(2));
+    assert_eq!(sent_hashes(&world), hashes(&world, &["r-1"]));
+}
+
+#[test]
+fn only_the_head_of_the_lane_is_sent_again_and_bumped() {
+    let mut world = World::new();
+    world.forget_sends(true);
+    signed(&mut world, &["r-0", "r-1", "r-2"]);
+    world.round("one", NOW);
+    world.sent();
+    world.mine_many();
+    world.round("one", NOW.plus(4_000));
+    assert_eq!(sent_hashes(&world), hashes(&world, &["r-0"]));
+    world.mine_many();
+    world.round("one", NOW.plus(11_000));
+    let asked: Vec<_> = world.asks().into_iter().map(|ask| (ask.request_id, ask.attempt, ask.kind)).collect();
+    assert_eq!(asked, [("r-0".to_owned(), 1, WireKind::Execute)]);
+}
+
+#[test]
+fn what_follows_a_mined_slot_is_the_head() {
+    let mut world = World::new();
+    signed(&mut world, &["r-0"]);
+    world.round("one", NOW);
+    world.chain.mine();
+    world.forget_sends(true);
+    signed(&mut world, &["r-1", "r-2"]);
+    world.round("one", NOW.plus(1));
+    world.sent();
+    world.round("one", NOW.plus(4_000));
+    assert_eq!(sent_hashes(&world), hashes(&world, &["r-1"]), "r-0 is mined and not final yet");
+}
+
+#[test]
+fn no_more_slots_than_the_window_are_in_flight() {
+    let ids = ["r-0", "r-1", "r-2", "r-3", "r-4", "r-5", "r-6"];
+    let mut world = World::with(RULES, 3);
+    signed(&mut world, &ids);
+    world.round("one", NOW);
+    assert_eq!(sent_hashes(&world), hashes(&world, &ids[..3]));
+    world.round("one", NOW.plus(500));
+    assert_eq!(world.sent(), [], "nothing was mined");
+
+    world.chain.mine();
+    // The first round sees that it was mined, the second looks further.
+    for at in [1_000, 1_500] {
+        world.round("one", NOW.plus(at));
+    }
+    assert_eq!(sent_hashes(&world), hashes(&world, &ids[3..6]));
+    world.finish("one", NOW.plus(2_000));
+    assert_eq!(world.chain.mined().len(), ids.len());
+}
+
+#[test]
+fn an_account_is_paused_when_a_node_says_that_we_are_misconfigured() {
+    let mut world = World::new();
+    signed(&mut world, &["r-0"]);
+    world.take(request("t-0", "two", ""), NOW);
+
+    // The node is one of another chain, whatever we believe.
+    let (gate, journal) = (Gate::default(), Journal::default());
+    let chain = MemoryChain::new(ChainId(56), gate.clone(), journal.clone());
+    let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &gate, &journal);
+    let config = BroadcasterConfig {
+        finality: Finality::Finalized,
+        tuning: Tuning::BSC,
+        window: BroadcasterConfig::WINDOW,
+        retention_ms: RETENTION_MS,
+        write_concurrency: 1,
+    };
+    let astray = Broadcaster::new(world.store.clone(), chain.clone(), queues, world.topic.clone(), config);
+    let mut lane = Lane::new(world.account("one"), NOW);
+    done(astray.round(&mut lane, NOW)).unwrap();
+
+    assert!(world.head("one").paused, "nothing more is to be signed for it until someone looked");
+    assert!(!world.head("two").paused, "another account is another matter");
+    assert_eq!(world.record("r-0").attempts[0].sent.as_ref().unwrap().answer.message, "invalid chain id for signer");
+    let before = world.keys.sign_calls();
+    world.take(request("r-1", "one", ""), NOW.plus(1));
+    assert_eq!(world.rejected("r-1").reason.code, "accountPaused");
+    assert_eq!(world.keys.sign_calls(), before, "I14");
+}
+
+#[test]
+fn on_fifo_what_follows_a_retried_message_in_its_group_stays_too() {
+    let mut world = World::new();
+    world.set_key_disabled("one", true);
+    let mut batch: Vec<Delivery> = Vec::new();
+    for (id, account, group) in [
+        ("a", "two", Some("g")),
+        ("b", "one", Some("g")),
+        ("c", "two", Some("g")),
+        ("d", "two", Some("other")),
+        ("e", "two", None),
+    ] {
+        let message = world.message(request(id, account, ""));
+        batch.push(Delivery { group: group.map(str::to_owned), ..message });
+    }
+    assert_eq!(
+        world.handle(&batch, NOW),
+        [Disposition::Done, Disposition::Retry, Disposition::Retry, Disposition::Done, Disposition::Done]
+    );
+}

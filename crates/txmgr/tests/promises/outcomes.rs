@@ -1,0 +1,149 @@
+//! What an outcome carries, and how long what stands behind it is kept.
+
+use signpost_txmgr::record::Phase;
+use signpost_txmgr::signer::Disposition;
+use signpost_txmgr::units::{Millis, Nonce};
+use signpost_txmgr::wire::Status;
+
+use super::world::{NOW, RETENTION_MS, RULES, World, done, request};
+
+const METADATA: &str = ",\"metadata\":{\"order\":17,\"tags\":[\"a\"]}";
+
+fn assert_metadata(world: &World, id: &str, code: &str) {
+    let outcome = world.outcome(id);
+    assert_eq!(outcome.status, Status::Rejected);
+    assert_eq!(outcome.reason.unwrap().code, code);
+    assert_eq!(outcome.metadata, Some(serde_json::json!({"order": 17, "tags": ["a"]})), "{code}");
+}
+
+#[test]
+fn a_rejection_carries_the_callers_metadata() {
+    let mut world = World::with_rules(&format!("{RULES}max_value_wei = 9\n"));
+    world.take(request("policy", "one", &format!(",\"value\":10{METADATA}")), NOW);
+    assert_metadata(&world, "policy", "valueTooHigh");
+
+    world.take(request("account", "three", METADATA), NOW);
+    assert_metadata(&world, "account", "unknownAccount");
+
+    let account = world.account("two");
+    done(signpost_txmgr::ports::Store::set_paused(&world.store, &account, true)).unwrap();
+    world.take(request("paused", "two", METADATA), NOW);
+    assert_metadata(&world, "paused", "accountPaused");
+
+    world.take(request("field", "one", &format!(",\"colour\":1{METADATA}")), NOW);
+    assert_metadata(&world, "field", "unknownField");
+}
+
+#[test]
+fn a_refusal_by_the_spend_limit_carries_the_callers_metadata() {
+    // One request of 60,000 gas at the cap of 5 gwei.
+    let rules = format!("{RULES}spend_limit_wei = \"300000000000000\"\nspend_window_s = 60\n");
+    let mut world = World::with_rules(&rules);
+    world.take(request("first", "one", ""), NOW);
+    world.take(request("second", "one", METADATA), NOW);
+    assert_metadata(&world, "second", "spendLimitReached");
+}
+
+#[test]
+fn a_confirmed_outcome_carries_the_callers_metadata() {
+    let mut world = World::new();
+    world.take(request("r-1", "one", METADATA), NOW);
+    world.finish("one", NOW);
+    let outcome = world.outcome("r-1");
+    assert_eq!((outcome.status, outcome.reason), (Status::Confirmed, None));
+    assert_eq!(outcome.metadata, Some(serde_json::json!({"order": 17, "tags": ["a"]})));
+}
+
+#[test]
+fn a_reverted_outcome_says_why() {
+    let mut world = World::new();
+    // Error("no funds"), which the chain in memory reverts with.
+    let data = concat!(
+        "0x08c379a0",
+        "0000000000000000000000000000000000000000000000000000000000000020",
+        "0000000000000000000000000000000000000000000000000000000000000008",
+        "6e6f2066756e6473000000000000000000000000000000000000000000000000"
+    );
+    world.take(request("r-1", "one", &format!(",\"data\":\"{data}\"")), NOW);
+    world.finish("one", NOW);
+    let outcome = world.outcome("r-1");
+    assert_eq!(outcome.status, Status::Reverted);
+    let reason = outcome.reason.unwrap();
+    assert_eq!(reason.code, "reverted");
+    assert!(reason.message.contains("no funds"), "{reason:?}");
+    assert_eq!(reason.revert.unwrap().raw, data);
+}
+
+#[test]
+fn a_displaced_outcome_names_the_foreign_transaction() {
+    let mut world = World::new();
+    world.take(request("r-1", "one", ""), NOW);
+    let foreign = world.chain.foreign(world.account("one").address, Nonce(0));
+    world.chain.mine();
+    world.mine_many();
+    world.finish("one", NOW.plus(60_000));
+    let outcome = world.outcome("r-1");
+    assert_eq!((outcome.status, outcome.tx_hash), (Status::Displaced, Some(foreign.to_string())));
+    let reason = outcome.reason.unwrap();
+    assert_eq!(reason.code, "displaced");
+    assert!(reason.message.contains(&foreign.to_string()), "{reason:?}");
+}
+
+#[test]
+fn an_outcome_of_a_passed_deadline_says_so() {
+    let mut world = World::new();
+    let deadline_s = NOW.0 / 1_000 + 10;
+    world.take(request("r-1", "one", &format!(",\"deadline\":{deadline_s}")), NOW);
+    world.finish("one", NOW.plus(10_000));
+    let outcome = world.outcome("r-1");
+    assert_eq!((outcome.status, outcome.reason.unwrap().code.as_str()), (Status::Cancelled, "deadlinePassed"));
+}
+
+#[test]
+fn a_rejection_is_kept_for_the_whole_retention() {
+    let mut world = World::new();
+    world.take(request("r-1", "three", ""), NOW);
+    assert_eq!(world.rejected("r-1").expires_at, Some(NOW.plus(RETENTION_MS)));
+
+    world.store.expire(NOW.plus(RETENTION_MS - 1));
+    assert_eq!(world.rejected("r-1").reason.code, "unknownAccount");
+    world.store.expire(NOW.plus(RETENTION_MS));
+    assert_eq!(world.store.stored(&"r-1".parse().unwrap()), None);
+}
+
+#[test]
+fn a_request_and_its_slot_are_kept_for_the_whole_retention() {
+    let mut world = World::new();
+    world.take(request("r-1", "one", ""), NOW);
+    assert_eq!(slot_expiry(&world), [None], "an open slot never expires");
+    let closed_at = world.finish("one", NOW.plus(100));
+    let Phase::Settled(settlement) = world.record("r-1").phase else { panic!("settled") };
+    let published_at = settlement.published_at.unwrap();
+    assert!(published_at > NOW.plus(100) && published_at <= closed_at, "{published_at:?}");
+    assert_eq!(settlement.expires_at, Some(published_at.plus(RETENTION_MS)));
+    let expiries = slot_expiry(&world);
+    let [Some(slot)] = expiries.as_slice() else { panic!("{expiries:?}") };
+    assert!(*slot >= published_at.plus(RETENTION_MS) && *slot <= closed_at.plus(RETENTION_MS), "{slot:?}");
+}
+
+fn slot_expiry(world: &World) -> Vec<Option<Millis>> {
+    world.store.with_tables(|tables| tables.slots.values().map(|slot| slot.expires_at).collect())
+}
+
+#[test]
+fn an_id_is_protected_until_its_record_expires() {
+    let mut world = World::new();
+    world.take(request("r-1", "one", ""), NOW);
+    world.finish("one", NOW.plus(100));
+    let Phase::Settled(settlement) = world.record("r-1").phase else { panic!("settled") };
+    let expires_at = settlement.expires_at.unwrap();
+
+    let other = world.message(request("r-1", "one", ",\"value\":7"));
+    assert_eq!(world.handle(&[other], Millis(expires_at.0 - 1)), [Disposition::Done]);
+    assert_eq!(world.refusals().len(), 1, "the id was used with other contents");
+    assert_eq!(world.head("one").next_nonce, Nonce(1));
+
+    let later = world.message(request("r-1", "one", ",\"value\":7"));
+    assert_eq!(world.handle(&[later], expires_at), [Disposition::Done]);
+    assert_eq!(world.record("r-1").nonce, Nonce(1), "past its expiry the id is free, deleted or not");
+}

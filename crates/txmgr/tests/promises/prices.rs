@@ -1,0 +1,154 @@
+//! Replacements: at which price they are asked for, signed and refused, of both kinds of fee.
+
+use signpost_txmgr::fees;
+use signpost_txmgr::record::AttemptKind;
+use signpost_txmgr::tx::Fee;
+use signpost_txmgr::units::Wei;
+use signpost_txmgr::wire::{SignerPoke, Status, WireFee, WireKind};
+
+use super::world::{NOW, World, request};
+
+const GWEI: u64 = 1_000_000_000;
+
+fn dynamic(max: u64, priority: u64) -> Fee {
+    Fee::Dynamic { max_fee_per_gas: Wei::from(max), max_priority_fee_per_gas: Wei::from(priority) }
+}
+
+fn legacy(price: u64) -> Fee {
+    Fee::Legacy { gas_price: Wei::from(price) }
+}
+
+#[test]
+fn a_bump_raises_both_fields_of_a_dynamic_fee() {
+    let old = dynamic(1_000, 100);
+    for (new, legal) in [
+        ((1_100, 110), true),
+        ((1_100, 109), false),
+        ((1_099, 110), false),
+        ((1_100, 100), false),
+        ((1_000, 110), false),
+        ((5_000, 100), false),
+        ((1_000, 1_000), false),
+        ((1_100, 1_100), true),
+        ((1_100, 1_101), false),
+    ] {
+        assert_eq!(fees::is_legal_bump(old, dynamic(new.0, new.1)), legal, "{new:?}");
+    }
+}
+
+#[test]
+fn the_next_price_of_a_dynamic_fee_keeps_both_fields_within_the_cap() {
+    let cap = Wei::from(2_000);
+    for (old, network, next) in [
+        (dynamic(1_000, 100), None, Some(dynamic(1_100, 110))),
+        (dynamic(1_001, 101), None, Some(dynamic(1_102, 112))),
+        (dynamic(1_000, 100), Some(1_500), Some(dynamic(1_500, 1_500))),
+        (dynamic(1_000, 100), Some(9_000), Some(dynamic(2_000, 2_000))),
+        (dynamic(1_818, 100), None, Some(dynamic(2_000, 110))),
+        (dynamic(1_819, 100), None, None),
+    ] {
+        assert_eq!(fees::bump(old, network.map(Wei::from), cap), next, "{old:?} {network:?}");
+    }
+}
+
+/// A lane whose head was sent, is not mined, and is due for a bump.
+fn stuck(more: &str) -> World {
+    let mut world = World::new();
+    world.forget_sends(true);
+    world.take(request("r-1", "one", more), NOW);
+    world.round("one", NOW);
+    world.mine_many();
+    world.round("one", NOW.plus(11_000));
+    world
+}
+
+#[test]
+fn a_stuck_head_is_asked_for_signed_and_sent_at_a_higher_price() {
+    for (more, wanted) in [
+        (",\"gasPrice\":\"1000000000\"", legacy(1_100_000_000)),
+        (
+            ",\"maxFeePerGas\":\"2000000000\",\"maxPriorityFeePerGas\":\"1000000000\"",
+            dynamic(2_200_000_000, 1_100_000_000),
+        ),
+    ] {
+        let mut world = stuck(more);
+        let asks = world.asks();
+        let [ask] = asks.as_slice() else { panic!("{asks:?}") };
+        assert_eq!((ask.request_id.as_str(), ask.attempt, ask.kind), ("r-1", 1, WireKind::Execute));
+        assert_eq!(ask.fee.as_ref().and_then(WireFee::fee), Some(wanted));
+
+        world.answer_asks(&asks, NOW.plus(11_001));
+        let record = world.record("r-1");
+        let [first, bump] = record.attempts.as_slice() else { panic!("{:?}", record.attempts) };
+        assert_eq!((bump.kind, bump.fee), (AttemptKind::Execute, wanted));
+        assert_ne!(first.tx_hash, bump.tx_hash);
+
+        world.sent();
+        world.forget_sends(false);
+        world.round("one", NOW.plus(11_002));
+        assert_eq!(world.sent().iter().map(|raw| raw.hash).collect::<Vec<_>>(), [bump.tx_hash]);
+        world.finish("one", NOW.plus(12_000));
+        let outcome = world.outcome("r-1");
+        assert_eq!((outcome.status, outcome.tx_hash), (Status::Confirmed, Some(bump.tx_hash.to_string())));
+        let paid = match wanted {
+            Fee::Legacy { gas_price } => gas_price,
+            Fee::Dynamic { max_priority_fee_per_gas, .. } => max_priority_fee_per_gas,
+        };
+        assert_eq!(outcome.effective_gas_price, Some(paid.to_string()));
+    }
+}
+
+#[test]
+fn a_price_that_a_node_refuses_is_raised_at_once() {
+    let mut world = World::new();
+    world.forget_sends(true);
+    world.take(request("r-1", "one", ""), NOW);
+    world.round("one", NOW);
+    world.mine_many();
+    world.round("one", NOW.plus(10_000));
+    let asks = world.asks();
+    world.answer_asks(&asks, NOW.plus(10_001));
+    world.chain.set_least_price(Wei::from_gwei(2));
+    // The bump goes out and is refused; that the signer was asked a moment ago is no reason to wait.
+    world.round("one", NOW.plus(10_002));
+    world.round("one", NOW.plus(10_003));
+    let asks = world.asks();
+    let [ask] = asks.as_slice() else { panic!("{asks:?}") };
+    assert_eq!((ask.attempt, ask.fee.as_ref().and_then(WireFee::fee)), (2, Some(legacy(2 * GWEI))));
+}
+
+#[test]
+fn the_signer_signs_no_bump_that_a_node_would_not_take() {
+    let more = ",\"maxFeePerGas\":\"2000000000\",\"maxPriorityFeePerGas\":\"1000000000\"";
+    for fee in
+        [dynamic(22 * GWEI / 10, GWEI), dynamic(2 * GWEI, 11 * GWEI / 10), dynamic(4 * GWEI, GWEI), legacy(3 * GWEI)]
+    {
+        let world = stuck(more);
+        let ask = SignerPoke { fee: Some(WireFee::from(&fee)), ..world.asks().remove(0) };
+        world.answer_asks(&[ask], NOW.plus(11_001));
+        assert_eq!(world.record("r-1").attempts.len(), 1, "{fee:?}");
+        assert_eq!(world.keys.sign_calls(), 1, "{fee:?}");
+    }
+}
+
+#[test]
+fn the_signer_signs_no_bump_above_the_cap() {
+    let world = stuck("");
+    let asks = world.asks();
+    let at = |price| SignerPoke { fee: Some(WireFee::from(&legacy(price))), ..asks[0].clone() };
+    world.answer_asks(&[at(5 * GWEI + 1)], NOW.plus(11_001));
+    assert!(
+        world.record("r-1").attempts.iter().all(|attempt| attempt.fee.price() <= Wei::from_gwei(5)),
+        "nothing is priced above the cap of 5 gwei"
+    );
+    let world = stuck("");
+    world.answer_asks(&[at(5 * GWEI)], NOW.plus(11_001));
+    assert_eq!(world.record("r-1").attempts.len(), 2, "the cap itself is allowed");
+}
+
+#[test]
+fn a_request_without_a_price_gets_the_accounts_own() {
+    let mut world = World::new();
+    world.take(request("r-1", "one", ""), NOW);
+    assert_eq!(world.record("r-1").attempts[0].fee, legacy(GWEI));
+}

@@ -1,0 +1,225 @@
+//! Every timer of a lane at its limit, a millisecond before it and a millisecond after, with the numbers of the
+//! documentation written out: a timer that is longer, shorter or counted from elsewhere is another promise.
+
+use signpost_txmgr::meters;
+use signpost_txmgr::record::{AttemptKind, CancelCause};
+use signpost_txmgr::signer::Disposition;
+use signpost_txmgr::units::{Millis, Wei};
+use signpost_txmgr::wire::WireKind;
+
+use super::world::{Counters, NOW, World, request};
+
+/// The three times around a limit, and whether what it limits is due.
+fn around(limit_ms: u64) -> [(u64, bool); 3] {
+    [(limit_ms - 1, false), (limit_ms, true), (limit_ms + 1, true)]
+}
+
+/// A lane whose only slot was sent at `NOW`; the node has forgotten it, and many blocks passed.
+fn sent_and_forgotten() -> World {
+    let mut world = World::new();
+    world.forget_sends(true);
+    world.take(request("r-1", "one", ""), NOW);
+    world.round("one", NOW);
+    assert_eq!(world.sent().len(), 1);
+    world.mine_many();
+    world
+}
+
+/// A lane whose only slot was reserved at `NOW` and could not be signed.
+fn reserved() -> World {
+    let mut world = World::new();
+    world.set_key_disabled("one", true);
+    let message = world.message(request("r-1", "one", ""));
+    assert_eq!(world.handle(&[message], NOW), [Disposition::Retry]);
+    world
+}
+
+#[test]
+fn the_head_is_sent_again_after_3_s() {
+    for (after, due) in around(3_000) {
+        let mut world = sent_and_forgotten();
+        world.round("one", NOW.plus(after));
+        assert_eq!(world.sent().len(), usize::from(due), "after {after} ms");
+        // Then counted from the last send.
+        if due {
+            world.round("one", NOW.plus(after + 2_999));
+            assert_eq!(world.sent().len(), 0, "{after} and 2,999 ms");
+            world.round("one", NOW.plus(after + 3_000));
+            assert_eq!(world.sent().len(), 1, "{after} and 3,000 ms");
+        }
+    }
+}
+
+#[test]
+fn the_head_is_bumped_10_s_after_it_was_sent() {
+    for (after, due) in around(10_000) {
+        let mut world = sent_and_forgotten();
+        world.round("one", NOW.plus(after));
+        let asks = world.asks();
+        assert_eq!(asks.len(), usize::from(due), "after {after} ms");
+        assert!(asks.iter().all(|ask| (ask.attempt, ask.kind) == (1, WireKind::Execute)), "{asks:?}");
+    }
+}
+
+#[test]
+fn a_head_that_was_signed_late_is_bumped_10_s_after_it_was_sent() {
+    for (after, due) in around(10_000) {
+        let mut world = reserved();
+        world.round("one", NOW.plus(6_000));
+        let asks = world.asks();
+        world.set_key_disabled("one", false);
+        world.answer_asks(&asks, NOW.plus(7_000));
+        world.forget_sends(true);
+        world.round("one", NOW.plus(8_000));
+        assert_eq!(world.sent().len(), 1, "the head for 2 s, and sent now");
+        world.mine_many();
+        world.round("one", NOW.plus(8_000 + after));
+        assert_eq!(world.asks().len(), usize::from(due), "{after} ms after it was sent");
+    }
+}
+
+#[test]
+fn the_head_is_bumped_10_s_after_it_became_the_head() {
+    for (after, due) in around(10_000) {
+        let mut world = World::new();
+        world.take(request("r-0", "one", ""), NOW);
+        world.round("one", NOW);
+        world.forget_sends(true);
+        world.take(request("r-1", "one", ""), NOW);
+        world.round("one", NOW);
+        // At 8 s the slot below is mined, so the one above becomes the head.
+        world.mine_many();
+        world.round("one", NOW.plus(8_000));
+        world.round("one", NOW.plus(8_000));
+        world.asks();
+        world.mine_many();
+        world.round("one", NOW.plus(8_000 + after));
+        let asked: Vec<_> = world.asks().into_iter().map(|ask| ask.request_id).collect();
+        assert_eq!(asked, ["r-1"].repeat(usize::from(due)), "{after} ms after it became the head");
+    }
+}
+
+#[test]
+fn a_head_that_is_stuck_at_its_cap_rings_after_10_s_and_then_once_a_minute() {
+    let rang = |times: &[u64]| {
+        let counters = Counters::default();
+        metrics::with_local_recorder(&counters, || {
+            let mut world = World::new();
+            world.forget_sends(true);
+            world.take(request("r-1", "one", ",\"gasPrice\":\"5000000000\""), NOW);
+            world.round("one", NOW);
+            for after in times {
+                world.round("one", NOW.plus(*after));
+            }
+            assert_eq!(world.asks(), [], "it is at the cap");
+        });
+        counters.of(meters::AT_CAP)
+    };
+    for (after, due) in around(10_000) {
+        assert_eq!(rang(&[after]), u64::from(due), "after {after} ms");
+    }
+    for (after, due) in around(60_000) {
+        assert_eq!(rang(&[10_000, 10_000 + after]), 1 + u64::from(due), "{after} ms after it rang");
+    }
+}
+
+#[test]
+fn a_missing_signature_is_asked_for_after_5_s_and_again_every_5_s() {
+    for (after, due) in around(5_000) {
+        let mut world = reserved();
+        world.round("one", NOW.plus(after));
+        let asks = world.asks();
+        assert_eq!(asks.len(), usize::from(due), "after {after} ms");
+        assert!(asks.iter().all(|ask| (ask.attempt, ask.kind) == (0, WireKind::Execute)), "{asks:?}");
+    }
+    for (after, due) in around(5_000) {
+        let mut world = reserved();
+        world.round("one", NOW.plus(20_000));
+        assert_eq!(world.asks().len(), 1);
+        world.round("one", NOW.plus(20_000 + after));
+        assert_eq!(world.asks().len(), usize::from(due), "{after} ms after it was asked for");
+    }
+}
+
+#[test]
+fn a_bump_that_nobody_answers_is_asked_for_again_after_5_s() {
+    for (after, due) in around(5_000) {
+        let mut world = sent_and_forgotten();
+        world.round("one", NOW.plus(10_000));
+        assert_eq!(world.asks().len(), 1);
+        world.mine_many();
+        world.round("one", NOW.plus(10_000 + after));
+        assert_eq!(world.asks().len(), usize::from(due), "{after} ms after it was asked for");
+    }
+}
+
+#[test]
+fn a_cancel_is_wanted_from_the_deadline_on() {
+    let deadline_s = NOW.0 / 1_000 + 60;
+    for (at, due) in [(Millis(deadline_s * 1_000 - 1), false), (Millis(deadline_s * 1_000), true)] {
+        let mut world = World::new();
+        world.forget_sends(true);
+        world.take(request("r-1", "one", &format!(",\"deadline\":{deadline_s}")), NOW);
+        world.round("one", NOW);
+        world.round("one", at);
+        assert_eq!(world.record("r-1").cancel, due.then_some(CancelCause::Deadline), "at {at}");
+    }
+}
+
+#[test]
+fn what_is_past_its_deadline_is_never_signed() {
+    let deadline_s = NOW.0 / 1_000 + 60;
+    for (at, kind) in
+        [(Millis(deadline_s * 1_000 - 1), AttemptKind::Execute), (Millis(deadline_s * 1_000), AttemptKind::Cancel)]
+    {
+        let mut world = World::new();
+        world.set_key_disabled("one", true);
+        let message = world.message(request("r-1", "one", &format!(",\"deadline\":{deadline_s}")));
+        assert_eq!(world.handle(&[message], NOW), [Disposition::Retry]);
+        world.round("one", NOW.plus(6_000));
+        let asks = world.asks();
+        assert_eq!(asks.len(), 1);
+        // The ask comes as late as this.
+        world.set_key_disabled("one", false);
+        world.answer_asks(&asks, at);
+        let kinds: Vec<_> = world.record("r-1").attempts.iter().map(|attempt| attempt.kind).collect();
+        assert_eq!(kinds, [kind], "at {at}");
+    }
+}
+
+#[test]
+fn the_networks_price_is_noted_at_most_every_15_s_and_at_least_every_10_minutes() {
+    let gwei = Wei::from_gwei;
+    let noted = |changed: bool, after: u64| {
+        let mut world = World::new();
+        world.forget_sends(true);
+        world.chain.set_price(Some(gwei(1)));
+        world.take(request("r-1", "one", ""), NOW);
+        world.round("one", NOW);
+        assert_eq!(world.head("one").fee.map(|fee| (fee.gas_price, fee.observed_at)), Some((gwei(1), NOW)));
+        world.chain.set_price(Some(gwei(if changed { 2 } else { 1 })));
+        world.round("one", NOW.plus(after));
+        world.head("one").fee.unwrap().observed_at != NOW
+    };
+    for (after, due) in around(15_000) {
+        assert_eq!(noted(true, after), due, "another price after {after} ms");
+    }
+    for (after, due) in around(600_000) {
+        assert_eq!(noted(false, after), due, "the same price after {after} ms");
+    }
+}
+
+#[test]
+fn an_accounts_funds_are_looked_at_every_10_minutes() {
+    for (after, due) in around(600_000) {
+        let mut world = sent_and_forgotten();
+        assert_eq!((world.calls_of("eth_getCode"), world.calls_of("eth_getBalance")), (1, 1));
+        world.round("one", NOW.plus(after));
+        let looks = 1 + usize::from(due);
+        assert_eq!(
+            (world.calls_of("eth_getCode"), world.calls_of("eth_getBalance")),
+            (looks, looks),
+            "after {after} ms"
+        );
+    }
+}
