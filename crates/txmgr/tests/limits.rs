@@ -304,3 +304,24 @@ fn what_no_legal_bump_replaces_is_sent_unchanged_and_seldom_asked_for() {
         assert!(node.sends() >= 150, "sent {} times in ten minutes", node.sends());
     }
 }
+
+#[test]
+fn slots_once_limited_and_then_accepted_are_not_sent_on() {
+    let world = World::new();
+    let signer = world.signer(RULES);
+    for tens in 0..10 {
+        let batch: Vec<_> = (tens * 10..tens * 10 + 10).map(|at| request(at, &format!("r-{at}"))).collect();
+        handle(&signer, &batch, NOW);
+    }
+    let node = Node::new(&world.chain, 1);
+    let broadcaster = world.broadcaster(node.clone());
+    let mut lane = Lane::new(world.account, NOW);
+    for at in 1..=60_000 / BLOCK_MS {
+        // A new pass remembers nothing that is not stored.
+        if at == 60 {
+            lane = Lane::new(world.account, NOW.plus(at * BLOCK_MS));
+        }
+        round(&broadcaster, &mut lane, NOW.plus(at * BLOCK_MS));
+    }
+    assert!((200..300).contains(&node.sends()), "{} sends of 100 slots in a minute", node.sends());
+}
