@@ -28,7 +28,7 @@ use crate::ports::{Chain, ChainView, OutcomeTopic, PortError, ResignQueue, Store
 use crate::record::{Phase, Record, SendClass, Stored};
 use crate::units::{AccountKey, Millis, Nonce};
 use crate::wire::LanePoke;
-use crate::{meters, told};
+use crate::{meters, poke, told};
 
 pub use self::lane::Lane;
 use self::lane::Stuck;
@@ -78,7 +78,8 @@ pub struct Broadcaster<S, C, R, O> {
 /// What a round found and did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Round {
-    /// Slots of the lane that are not closed.
+    /// Slots of the lane that are not closed. 0 only if the head says so that was read after everything
+    /// the round wrote to it: a pass may end then.
     pub open: u64,
     /// Records that changed.
     pub changed: usize,
@@ -155,7 +156,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     pub async fn sweep(&self, now: Millis) -> Result<Sweep, PortError> {
         let (open, mut idle): (Vec<_>, Vec<_>) =
             self.store.accounts().await?.into_iter().partition(|head| head.open_slots() > 0);
-        let poke = |head: &Head| LanePoke { account: head.account.to_string(), cause: format!("sweep at {now}") };
+        let poke = |head: &Head| poke::once(&head.account.to_string(), "sweep", now);
         idle.sort_unstable_by_key(|head| head.account);
         let begin = turn_of(now, idle.len());
         idle.rotate_left(begin);
@@ -294,6 +295,12 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         if self.store.leave_slots(&lane.account, from, to, expires_at).await? {
             head.lowest_open_nonce = to;
             lane.leave(to);
+        }
+        // Slots reserved meanwhile may have been poked for in vain: see `poke`.
+        if head.open_slots() == 0
+            && let Some(fresh) = self.store.head(&lane.account).await?
+        {
+            *head = fresh;
         }
         Ok(())
     }

@@ -33,9 +33,9 @@ use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, Store};
 use crate::record::Record;
 use crate::request::{AccountRef, Code, Message, NetworkRules, Refused, SigningRequest, accept};
 use crate::signature::PublicKey;
-use crate::units::{AccountKey, ChainId, Digest, KmsKeyId, Millis, RequestId};
+use crate::units::{AccountKey, ChainId, Digest, KmsKeyId, Millis, Nonce, RequestId};
 use crate::wire::{LanePoke, OutcomeMessage};
-use crate::{meters, told, trace};
+use crate::{meters, poke, told, trace};
 
 pub use self::attempt::AttemptError;
 use self::reservation::Candidate;
@@ -291,6 +291,9 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
 
     /// Signs what has no signature yet, several at once.
     async fn sign_all(&self, batch: &mut Batch<'_>, resolved: Vec<Resolved>, now: Millis) {
+        for Resolved { record, .. } in &resolved {
+            batch.note_nonce(record);
+        }
         let unsigned = resolved.into_iter().map(|Resolved { record, head, by }| async move {
             let request_id = record.request_id.clone();
             let signed = self.first_attempt(record, &head, now).await;
@@ -314,14 +317,20 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         }
     }
 
-    /// One poke per lane touched. A poke that cannot be sent is the sweep's business.
+    /// One poke per lane touched, by its head as it is after everything was stored ([`poke`]). A poke that cannot be
+    /// sent is the sweep's business.
     async fn poke(&self, batch: &Batch<'_>, now: Millis) {
-        let cause = batch.deliveries.first().map_or("", |delivery| delivery.message_id.as_str());
-        let pokes: Vec<_> = batch
-            .touched
-            .iter()
-            .map(|account| LanePoke { account: account.to_string(), cause: format!("signed {cause} at {now}") })
-            .collect();
+        let id = batch.deliveries.first().map_or("", |delivery| delivery.message_id.as_str());
+        let cause = format!("signed {id}");
+        let mut pokes = Vec::with_capacity(batch.touched.len());
+        for account in &batch.touched {
+            let head = self.store.head(account).await.unwrap_or_else(|error| {
+                tracing::debug!(error = told(&error), %account, "whether the lane was open is not known");
+                None
+            });
+            let lowest = batch.lowest.get(account).copied();
+            pokes.push(poke::after_storing(account, lowest, head.as_ref(), &cause, now));
+        }
         self.send_pokes(&pokes).await;
     }
 
@@ -350,11 +359,14 @@ struct Batch<'a> {
     deliveries: &'a [Delivery],
     outcome: Vec<Option<Disposition>>,
     touched: BTreeSet<AccountKey>,
+    /// The lowest nonce of each lane among the records of the batch.
+    lowest: BTreeMap<AccountKey, Nonce>,
 }
 
 impl<'a> Batch<'a> {
     fn new(deliveries: &'a [Delivery]) -> Self {
-        Self { deliveries, outcome: vec![None; deliveries.len()], touched: BTreeSet::new() }
+        let outcome = vec![None; deliveries.len()];
+        Self { deliveries, outcome, touched: BTreeSet::new(), lowest: BTreeMap::new() }
     }
 
     /// The outcome of a message that got no slot, in the trace its sender named.
@@ -365,6 +377,11 @@ impl<'a> Batch<'a> {
 
     fn touch(&mut self, account: AccountKey) {
         self.touched.insert(account);
+    }
+
+    fn note_nonce(&mut self, record: &Record) {
+        let lowest = self.lowest.entry(record.account).or_insert(record.nonce);
+        *lowest = record.nonce.min(*lowest);
     }
 
     fn done(&mut self, by: &[usize]) {

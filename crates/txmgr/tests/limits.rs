@@ -5,17 +5,22 @@
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a test may end at the first surprise")]
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 
 use futures_util::FutureExt as _;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Finality, Lane, Round};
 use signpost_txmgr::fake::{
-    Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
+    Fate, Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, Weather,
 };
 use signpost_txmgr::machine::Tuning;
+use signpost_txmgr::poke;
 use signpost_txmgr::policy::Policies;
-use signpost_txmgr::ports::{Chain, ChainView, PortError, Store as _, ViewQuery};
+use signpost_txmgr::ports::{BroadcastQueue as _, Chain, ChainView, PortError, Store as _, ViewQuery};
 use signpost_txmgr::record::{BlockRef, Foreign, Record, SendAnswer, SendClass, Stored};
 use signpost_txmgr::request::NetworkRules;
 use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
@@ -35,6 +40,7 @@ type MemorySigner = Signer<MemoryStore, MemoryKeys, MemoryQueues, MemoryTopic>;
 type MemoryBroadcaster<C> = Broadcaster<MemoryStore, C, MemoryQueues, MemoryTopic>;
 
 /// One account, `one`, and everything around it.
+#[derive(Clone)]
 struct World {
     keys: MemoryKeys,
     store: MemoryStore,
@@ -324,4 +330,91 @@ fn slots_once_limited_and_then_accepted_are_not_sent_on() {
         round(&broadcaster, &mut lane, NOW.plus(at * BLOCK_MS));
     }
     assert!((200..300).contains(&node.sends()), "{} sends of 100 slots in a minute", node.sends());
+}
+
+#[test]
+fn a_busy_lane_has_few_pokes_on_its_queue() {
+    let world = World::new();
+    let signer = world.signer(RULES);
+    for at in 0..300 {
+        world.clock.advance(100);
+        let now = world.clock.now();
+        assert_eq!(handle(&signer, &[request(at, &format!("r-{at}"))], now), [Disposition::Done]);
+        // A signature asked for again is no reason for another one.
+        signer.handle_asks(&[ask(&world, &format!("r-{at}"), 0, WireKind::Execute, None)], now).now_or_never().unwrap();
+    }
+    let pokes = world.queues.broadcast.len();
+    assert!((2..=3).contains(&pokes), "{pokes} pokes of 300 batches in 30 s: the first, and one a minute");
+}
+
+#[test]
+fn every_request_for_an_idle_lane_pokes_it() {
+    let world = World::new();
+    let signer = world.signer(RULES);
+    let broadcaster = world.broadcaster(world.chain.clone());
+    for at in 0..5 {
+        world.clock.advance(1);
+        handle(&signer, &[request(at, &format!("r-{at}"))], world.clock.now());
+        let pokes = world.queues.broadcast.receive(10).now_or_never().unwrap().unwrap();
+        assert_eq!(pokes.len(), 1, "request {at}, in the same minute");
+        let mut lane = Lane::new(world.account, world.clock.now());
+        while round(&broadcaster, &mut lane, world.clock.now()).open > 0 {
+            world.chain.mine();
+            world.clock.advance(BLOCK_MS);
+        }
+        world.queues.broadcast.delete(pokes[0].handle).now_or_never().unwrap().unwrap();
+    }
+    assert_eq!(world.topic.copies().len(), 5);
+}
+
+/// Takes in request `b` just before the mark of the lane is moved over `a`.
+struct RequestWhileLeaving {
+    world: World,
+    signer: MemorySigner,
+    came: AtomicBool,
+}
+
+impl fmt::Debug for RequestWhileLeaving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RequestWhileLeaving")
+    }
+}
+
+impl Weather for RequestWhileLeaving {
+    fn fate(&self, operation: &'static str) -> Fate {
+        if operation == "UpdateItem" && self.world.record("a").is_closed() && !self.came.swap(true, Ordering::SeqCst) {
+            assert_eq!(handle(&self.signer, &[request(1, "b")], self.world.clock.now()), [Disposition::Done]);
+        }
+        Fate::Pass
+    }
+}
+
+#[test]
+fn a_request_whose_poke_was_dropped_as_the_pass_ended_is_seen() {
+    let world = World::new();
+    let signer = world.signer(RULES);
+    handle(&signer, &[request(0, "a")], NOW);
+    // A poke of this minute was taken before.
+    world.queues.poke_lanes(&[poke::again(&world.account.to_string(), NOW)]).now_or_never().unwrap().unwrap();
+    let waiting = world.queues.broadcast.len();
+    let meanwhile = RequestWhileLeaving { signer, world: world.clone(), came: AtomicBool::new(false) };
+    let store = world.store.behind(Gate::with(Arc::new(meanwhile)));
+    let broadcaster = World { store, ..world.clone() }.broadcaster(world.chain.clone());
+    let mut lane = Lane::new(world.account, NOW);
+    for block in 1..40 {
+        let mut rounding = pin!(broadcaster.round(&mut lane, NOW.plus(block * BLOCK_MS)));
+        let mut context = Context::from_waker(Waker::noop());
+        let round = loop {
+            if let Poll::Ready(round) = rounding.as_mut().poll(&mut context) {
+                break round.unwrap();
+            }
+        };
+        world.chain.mine();
+        // As a pass does.
+        if round.open == 0 {
+            break;
+        }
+    }
+    assert_eq!(world.queues.broadcast.len(), waiting, "its poke was dropped");
+    assert!(world.record("b").is_closed(), "{}", world.record("b").phase.name());
 }

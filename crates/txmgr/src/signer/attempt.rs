@@ -11,8 +11,8 @@ use crate::request::Refused;
 use crate::signature::{KeyError, PublicKey, SignatureError};
 use crate::tx::{Fee, UnsignedTx};
 use crate::units::{Address, ChainId, KmsKeyId, Millis, Wei};
-use crate::wire::{LanePoke, SignerPoke};
-use crate::{fees, meters, told, trace};
+use crate::wire::SignerPoke;
+use crate::{fees, meters, poke, told, trace};
 
 use super::{Disposition, Signer};
 
@@ -197,10 +197,9 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         for ask in asks {
             match self.answer_ask(ask, now).await {
                 Ok(touched) => {
-                    if touched {
-                        let cause = format!("attempt {} of {} at {now}", ask.attempt, ask.request_id);
-                        pokes.push(LanePoke { account: ask.account.clone(), cause });
-                    }
+                    let poke = touched.then(|| poke::again(&ask.account, now));
+                    // Its slot is open, so the lane is watched.
+                    pokes.extend(poke.filter(|poke| !pokes.contains(poke)));
                     out.push(Disposition::Done);
                 }
                 Err(error) => {
