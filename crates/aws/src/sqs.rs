@@ -2,7 +2,8 @@
 //!
 //! A poke's body is its JSON. On a FIFO queue the group is the account, so that one lane is looked at by
 //! one worker at a time, and the deduplication id is the hash of the body: the same poke within five
-//! minutes is one message, a poke with another cause is another. Never carries a request.
+//! minutes is one message, also when it was handled and deleted meanwhile; a poke with another cause is another.
+//! Which pokes are the same on purpose, and why none is missed: [`signpost_txmgr::poke`]. Never carries a request.
 //!
 //! IAM action: `sqs:SendMessage`. Read next: [`crate::receiver`].
 

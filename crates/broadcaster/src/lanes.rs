@@ -9,6 +9,7 @@ use signpost_host::consumer::{Handler, Stop, stopped};
 use signpost_host::inbox::Incoming;
 use signpost_host::told;
 use signpost_txmgr::broadcaster::{Broadcaster, Lane, Round, account_of};
+use signpost_txmgr::poke;
 use signpost_txmgr::ports::{BroadcastQueue, Chain, OutcomeTopic, PortError, ResignQueue, Store};
 use signpost_txmgr::signer::Disposition;
 use signpost_txmgr::units::AccountKey;
@@ -125,7 +126,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
 
     /// Asks for the next pass. The messages of this one are done once that is on the queue.
     async fn hand_on(&self, account: AccountKey) -> Disposition {
-        let poke = LanePoke { account: account.to_string(), cause: format!("next pass at {}", now()) };
+        let poke = poke::once(&account.to_string(), "next pass", now());
         match self.queue.poke_lanes(&[poke]).await {
             Ok(()) => Disposition::Done,
             Err(error) => {

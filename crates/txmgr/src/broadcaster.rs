@@ -28,9 +28,10 @@ use crate::ports::{Chain, ChainView, OutcomeTopic, PortError, ResignQueue, Store
 use crate::record::{Phase, Record, SendClass, Stored};
 use crate::units::{AccountKey, Millis, Nonce};
 use crate::wire::LanePoke;
-use crate::{fees, meters, told};
+use crate::{meters, poke, told};
 
 pub use self::lane::Lane;
+use self::lane::Stuck;
 
 /// What a broadcaster is configured with.
 #[derive(Debug, Clone)]
@@ -77,7 +78,8 @@ pub struct Broadcaster<S, C, R, O> {
 /// What a round found and did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Round {
-    /// Slots of the lane that are not closed.
+    /// Slots of the lane that are not closed. 0 only if the head says so that was read after everything
+    /// the round wrote to it: a pass may end then.
     pub open: u64,
     /// Records that changed.
     pub changed: usize,
@@ -154,7 +156,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     pub async fn sweep(&self, now: Millis) -> Result<Sweep, PortError> {
         let (open, mut idle): (Vec<_>, Vec<_>) =
             self.store.accounts().await?.into_iter().partition(|head| head.open_slots() > 0);
-        let poke = |head: &Head| LanePoke { account: head.account.to_string(), cause: format!("sweep at {now}") };
+        let poke = |head: &Head| poke::once(&head.account.to_string(), "sweep", now);
         idle.sort_unstable_by_key(|head| head.account);
         let begin = turn_of(now, idle.len());
         idle.rotate_left(begin);
@@ -294,6 +296,12 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             head.lowest_open_nonce = to;
             lane.leave(to);
         }
+        // Slots reserved meanwhile may have been poked for in vain: see `poke`.
+        if head.open_slots() == 0
+            && let Some(fresh) = self.store.head(&lane.account).await?
+        {
+            *head = fresh;
+        }
         Ok(())
     }
 
@@ -327,23 +335,27 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         }
     }
 
-    /// Says so when the lane's head is stuck and may not be priced higher.
+    /// Says so when the lane's head is stuck and is not priced higher.
     fn watch_head(&self, lane: &mut Lane, head: &Head, now: Millis) {
         let account = head.account.to_string();
         let age_ms = lane.head_since.map_or(0, |(_, since)| now.since(since));
         metrics::gauge!(meters::LANE_OPEN_SLOTS, "account" => account.clone()).set(gauge(head.open_slots()));
         metrics::gauge!(meters::LANE_HEAD_AGE, "account" => account.clone()).set(gauge(age_ms));
         let Some((nonce, _)) = lane.head_since.filter(|_| age_ms >= self.config.tuning.bump_after_ms) else { return };
-        let capped = |record: &Record| {
-            let last = record.attempts.last()?;
-            let stuck = record.cancel.is_none() && fees::bump(last.fee, None, record.fee_cap).is_none();
-            stuck.then(|| (record.request_id.clone(), record.fee_cap))
-        };
-        let Some((request_id, fee_cap)) = lane.records.get(&nonce).and_then(capped) else { return };
-        if lane.may_warn(now) {
-            metrics::counter!(meters::AT_CAP, "account" => account).increment(1);
-            tracing::warn!(account = %head.account, %request_id, %nonce, age_ms, %fee_cap,
-                "the lane's head is not mined and its price is at the cap; it goes on being sent");
+        let Some((request_id, stuck)) = lane.stuck_head(nonce, &self.config.tuning, now) else { return };
+        if !lane.may_warn(now) {
+            return;
+        }
+        metrics::counter!(meters::AT_CAP, "account" => account).increment(1);
+        match stuck {
+            Stuck::AtCap(fee_cap) => {
+                tracing::warn!(account = %head.account, %request_id, %nonce, age_ms, %fee_cap,
+                    "the lane's head is not mined and its price is at the cap; it continues to be sent");
+            }
+            Stuck::NotReplaced(price) => {
+                tracing::warn!(account = %head.account, %request_id, %nonce, age_ms, %price,
+                    "the lane's head is not mined and the signer gives no replacement: its price is at the policy's cap, or the account is paused; it continues to be sent");
+            }
         }
     }
 

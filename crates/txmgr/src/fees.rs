@@ -63,6 +63,35 @@ pub fn is_legal_bump(old: Fee, new: Fee) -> bool {
     }
 }
 
+/// `fee` with no field above `cap`.
+#[must_use]
+pub fn at_most(fee: Fee, cap: Wei) -> Fee {
+    match fee {
+        Fee::Legacy { gas_price } => Fee::Legacy { gas_price: gas_price.min(cap) },
+        Fee::Dynamic { max_fee_per_gas, max_priority_fee_per_gas } => Fee::Dynamic {
+            max_fee_per_gas: max_fee_per_gas.min(cap),
+            max_priority_fee_per_gas: max_priority_fee_per_gas.min(cap),
+        },
+    }
+}
+
+/// The price at which an attempt at `old` is replaced when `wanted` is asked for and `cap` is the most that is
+/// allowed today: `wanted`, or less. `None` when that is no legal bump: the old attempt stays the newest.
+#[must_use]
+pub fn replacement(old: Fee, wanted: Fee, cap: Wei) -> Option<Fee> {
+    let fee = at_most(wanted, cap);
+    is_legal_bump(old, fee).then_some(fee)
+}
+
+/// The price of the first cancel of a signed slot: as asked for, or today's cap if that is less, also where no
+/// legal bump fits below it. If a node holds the executing attempt, that is mined; if none does, the
+/// cancel is: either way the slot ends. `None` rather than 0 wei, which no validator takes.
+#[must_use]
+pub fn first_cancel(wanted: Fee, cap: Wei) -> Option<Fee> {
+    let fee = at_most(wanted, cap);
+    (priority_price(fee) > Wei::ZERO).then_some(fee)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -130,6 +159,43 @@ mod tests {
                     prop_assert!(!is_legal_bump(old, old));
                 }
                 None => prop_assert!(least_bump(old.price()).is_none_or(|least| least > cap)),
+            }
+        }
+
+        #[test]
+        fn a_replacement_is_a_legal_bump_within_the_cap_or_none(old in fee(), wanted in fee(), cap in wei()) {
+            match replacement(old, wanted, cap) {
+                Some(new) => {
+                    prop_assert!(is_legal_bump(old, new));
+                    prop_assert!(new.price() <= cap && new.price() <= wanted.price());
+                    prop_assert!(priority_price(new) > Wei::ZERO);
+                    // Nothing is given away: below the cap it is what was asked for.
+                    prop_assert!(new == wanted || new.price() == cap || priority_price(new) == cap);
+                }
+                None => prop_assert!(!is_legal_bump(old, wanted) || wanted.price() > cap),
+            }
+        }
+
+        #[test]
+        fn what_the_broadcaster_asks_for_is_replaced_whenever_the_least_bump_fits(
+            old in fee(),
+            network in proptest::option::of(wei()),
+            cap in wei(),
+        ) {
+            let no_cap = Wei(U256::MAX);
+            if let Some(wanted) = bump(old, network, no_cap) {
+                prop_assert_eq!(replacement(old, wanted, cap).is_some(), bump(old, None, cap).is_some());
+            }
+        }
+
+        #[test]
+        fn a_first_cancel_is_within_the_cap_and_never_free(wanted in fee(), cap in wei()) {
+            match first_cancel(wanted, cap) {
+                Some(fee) => {
+                    prop_assert!(fee.price() <= cap && fee.price() <= wanted.price());
+                    prop_assert!(priority_price(fee) > Wei::ZERO);
+                }
+                None => prop_assert!(cap == Wei::ZERO || priority_price(wanted) == Wei::ZERO),
             }
         }
 

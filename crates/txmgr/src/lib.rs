@@ -6,7 +6,8 @@
 //! through the traits of [`ports`].
 //!
 //! Read in this order: [`units`], [`tx`], [`signature`], [`request`], [`policy`], [`account`],
-//! [`record`], [`revert`], [`machine`], [`fees`], [`wire`], [`ports`], [`signer`], [`broadcaster`].
+//! [`record`], [`revert`], [`machine`], [`fees`], [`wire`], [`poke`], [`ports`], [`signer`],
+//! [`broadcaster`].
 //!
 //! **Architecture invariant:** [`machine`] imports nothing from [`ports`]; nothing here imports an
 //! adapter.
@@ -18,6 +19,7 @@ pub mod fake;
 pub mod fees;
 pub mod machine;
 pub mod meters;
+pub mod poke;
 pub mod policy;
 pub mod ports;
 pub mod record;

@@ -263,9 +263,15 @@ pub struct Tuning {
     pub rebroadcast_after_ms: u64,
     /// The head is bumped this long after it was sent and became head: over one proposer turn of 7.2 s.
     pub bump_after_ms: u64,
-    /// A missing signature is asked for (again) after this.
+    /// A missing signature is asked for (again) after this; later, while the signer gives none, less and less
+    /// often ([`ASK_AGAIN_MAX_MS`]).
     pub ask_again_after_ms: u64,
 }
+
+/// A signature that does not come is asked for this often at the least. The signer cannot always give one: the
+/// account is paused, its key is away, or no legal replacement fits below today's cap, and only an operator
+/// changes that. So this is how late a raised cap is noticed at most.
+pub const ASK_AGAIN_MAX_MS: u64 = 5 * 60 * 1_000;
 
 impl Tuning {
     /// The design's defaults.
@@ -381,7 +387,8 @@ fn is_final(chain: &ChainSlot, receipt: &Receipt) -> bool {
     receipt.block.number <= chain.finalized && chain.canonical == Some(receipt.block)
 }
 
-/// A cancel may go above the request's own cap; the signer holds it to the policy's.
+/// A cancel may go above the request's own cap. The policy's is not known here: the signer lowers what is asked
+/// for to today's, for a bump too.
 const CANCEL_FEE_CAP: Wei = Wei(U256::MAX);
 
 fn next_when_signed(record: &Record, newest: &Attempt, view: &SlotView, tuning: &Tuning, now: Millis) -> Action {
@@ -486,14 +493,18 @@ fn ask(record: &Record, fee: Option<Fee>, view: &SlotView, tuning: &Tuning, now:
     if asked_due(record, view, tuning, now) { Action::AskSigner(next_ask(record, fee)) } else { Action::Wait }
 }
 
-/// A fresh reservation is being signed by the worker that made it, and an ask takes a moment.
+/// A fresh reservation is being signed by the worker that made it, and an ask takes a moment. Each ask that
+/// changes nothing doubles the time to the next.
 fn asked_due(record: &Record, view: &SlotView, tuning: &Tuning, now: Millis) -> bool {
-    let since = match view.last_asked_at {
-        Some(asked) => asked,
-        None if record.attempts.is_empty() => record.updated_at,
+    let (since, after_ms) = match view.last_asked_at {
+        Some(asked) => {
+            let in_vain_ms = asked.since(record.updated_at).min(ASK_AGAIN_MAX_MS);
+            (asked, in_vain_ms.max(tuning.ask_again_after_ms))
+        }
+        None if record.attempts.is_empty() => (record.updated_at, tuning.ask_again_after_ms),
         None => return true,
     };
-    now.since(since) >= tuning.ask_again_after_ms
+    now.since(since) >= after_ms
 }
 
 fn next_ask(record: &Record, fee: Option<Fee>) -> SignerAsk {

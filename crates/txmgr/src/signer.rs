@@ -41,7 +41,7 @@ use crate::request::{AccountRef, Code, Message, NetworkRules, Refused, SigningRe
 use crate::signature::PublicKey;
 use crate::units::{AccountKey, AccountName, ChainId, KmsKeyId, Millis, RequestId};
 use crate::wire::{LanePoke, OutcomeMessage};
-use crate::{meters, told, trace};
+use crate::{meters, poke, told, trace};
 
 use self::answer::{Found, Standing};
 pub use self::attempt::AttemptError;
@@ -396,6 +396,9 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
 
     /// Signs what has no signature yet, several at once.
     async fn sign_all(&self, batch: &mut Batch<'_>, resolved: Vec<Resolved>, now: Millis) {
+        for Resolved { record, .. } in &resolved {
+            batch.note_nonce(record);
+        }
         let unsigned = resolved.into_iter().map(|Resolved { record, head, at }| async move {
             let request_id = record.request_id.clone();
             let signed = self.first_attempt(record, &head, now).await;
@@ -419,14 +422,20 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         }
     }
 
-    /// One poke per lane touched. A poke that cannot be sent is the sweep's business.
+    /// One poke per lane touched, by its head as it is after everything was stored ([`poke`]). A poke that cannot be
+    /// sent is the sweep's business.
     async fn poke(&self, batch: &Batch<'_>, now: Millis) {
-        let cause = batch.deliveries.first().map_or("", |delivery| delivery.message_id.as_str());
-        let pokes: Vec<_> = batch
-            .touched
-            .iter()
-            .map(|account| LanePoke { account: account.to_string(), cause: format!("signed {cause} at {now}") })
-            .collect();
+        let id = batch.deliveries.first().map_or("", |delivery| delivery.message_id.as_str());
+        let cause = format!("signed {id}");
+        let mut pokes = Vec::with_capacity(batch.touched.len());
+        for account in &batch.touched {
+            let head = self.store.head(account).await.unwrap_or_else(|error| {
+                tracing::debug!(error = told(&error), %account, "whether the lane was open is not known");
+                None
+            });
+            let lowest = batch.lowest.get(account).copied();
+            pokes.push(poke::after_storing(account, lowest, head.as_ref(), &cause, now));
+        }
         self.send_pokes(&pokes).await;
     }
 

@@ -22,7 +22,8 @@ use crate::record::{Phase, Verdict};
 pub struct LanePoke {
     /// The account's key, `97:0xabc…`; also the message group.
     pub account: String,
-    /// Why: told in logs, and keeps the queue's deduplication from dropping a new poke as an old one.
+    /// Why: told in logs, and decides with the account which pokes are one message to the queue's
+    /// deduplication ([`crate::poke`]).
     pub cause: String,
 }
 

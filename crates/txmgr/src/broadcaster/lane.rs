@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::machine::{ChainSlot, ReceiptView, SlotView};
+use crate::fees;
+use crate::machine::{ChainSlot, ReceiptView, SlotView, Tuning};
 use crate::ports::ChainView;
-use crate::record::{Phase, Receipt, Record, SendClass};
-use crate::units::{AccountKey, BlockNumber, Millis, Nonce, RequestId};
+use crate::record::{AttemptKind, Phase, Receipt, Record, SendClass};
+use crate::units::{AccountKey, BlockNumber, Millis, Nonce, RequestId, Wei};
 
 use super::{BroadcasterConfig, Finality};
 
@@ -32,6 +33,15 @@ pub struct Lane {
     pub(super) code_seen_at: Option<Millis>,
     warned_at: Option<Millis>,
     started_at: Millis,
+}
+
+/// Why the lane's head gets no higher price.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stuck {
+    /// The request's own cap leaves no legal bump.
+    AtCap(Wei),
+    /// The signer was asked and gives none; the price of the newest attempt.
+    NotReplaced(Wei),
 }
 
 /// High-water marks of one account.
@@ -138,6 +148,23 @@ impl Lane {
             let answer = record.attempts.last().and_then(|attempt| attempt.sent.as_ref()).map(|sent| sent.answer.class);
             record.phase == Phase::Sent && answer == Some(SendClass::Funds)
         })
+    }
+
+    /// Why the head at `nonce` gets no higher price, if it gets none. What the policy allows is known to the
+    /// signer alone: here it shows as an ask that stays without an answer.
+    pub(super) fn stuck_head(&self, nonce: Nonce, tuning: &Tuning, now: Millis) -> Option<(RequestId, Stuck)> {
+        let record = self.records.get(&nonce)?;
+        let newest = record.attempts.last()?;
+        let kind = record.next_kind();
+        let stuck = if kind == AttemptKind::Execute && fees::bump(newest.fee, None, record.fee_cap).is_none() {
+            Stuck::AtCap(record.fee_cap)
+        } else {
+            let is_late = |asked: &Millis| now.since(*asked) >= tuning.ask_again_after_ms;
+            // A first cancel is no matter of price.
+            let in_vain = kind == newest.kind && self.asked_at.get(&nonce).is_some_and(is_late);
+            in_vain.then(|| Stuck::NotReplaced(newest.fee.price()))?
+        };
+        Some((record.request_id.clone(), stuck))
     }
 
     /// Forgets everything below `to`.

@@ -287,13 +287,26 @@ fn outgoing(record: &Record, number: usize) -> Option<Outgoing> {
     raw.map(|raw| Outgoing { nonce: record.nonce, number, raw })
 }
 
-/// A first answer, or one that means something else than the last.
+/// A first answer, or one that means something else than the last. That a node has it is news where none was known
+/// to; that another one, later, limits our rate or stays silent is not: the node that has it still does. So of these
+/// classes at most two are stored per attempt, and the stored one says whether it must be sent again.
 fn is_news(record: &Record, number: usize, answer: &SendAnswer) -> bool {
-    use SendClass::{Accepted, AlreadyKnown, NonceTooLow, Retry, Unknown};
     let Some(attempt) = record.attempts.get(number) else { return false };
     let Some(sent) = &attempt.sent else { return true };
-    let quiet = |class| matches!(class, Accepted | AlreadyKnown | NonceTooLow | Retry | Unknown);
-    sent.answer.class != answer.class && !(quiet(sent.answer.class) && quiet(answer.class))
+    match (reach(sent.answer.class), reach(answer.class)) {
+        (Some(before), Some(now)) => now && !before,
+        (None, _) | (_, None) => sent.answer.class != answer.class,
+    }
+}
+
+/// Whether a node has the transaction, as far as answers of this class tell: not known, or so. `None` for those that
+/// say that the transaction itself is not taken.
+fn reach(class: SendClass) -> Option<bool> {
+    match class {
+        SendClass::Retry | SendClass::Unknown => Some(false),
+        SendClass::Accepted | SendClass::AlreadyKnown | SendClass::NonceTooLow => Some(true),
+        SendClass::Underpriced(_) | SendClass::Funds | SendClass::Refused | SendClass::Misconfigured => None,
+    }
 }
 
 fn poke_of(record: &Record, ask: &SignerAsk, now: Millis) -> SignerPoke {

@@ -11,8 +11,8 @@ use crate::request::Refused;
 use crate::signature::{KeyError, PublicKey, SignatureError};
 use crate::tx::{Fee, UnsignedTx};
 use crate::units::{Address, ChainId, KmsKeyId, Millis, Wei};
-use crate::wire::{LanePoke, SignerPoke};
-use crate::{fees, meters, told, trace};
+use crate::wire::SignerPoke;
+use crate::{fees, meters, poke, told, trace};
 
 use super::{Disposition, Signer};
 
@@ -104,12 +104,11 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         })
     }
 
-    /// The price of attempt 0. A cancel replaces nothing here, so it keeps to a cap that was lowered since;
-    /// without rules at all it goes at the price they once allowed, because the slot must end.
+    /// The price of attempt 0. A cancel replaces nothing here, so it keeps to a cap that was lowered since.
     fn first_fee(&self, record: &Record) -> Fee {
-        match (record.next_kind(), self.config.policies.of(&record.name)) {
-            (AttemptKind::Cancel, Ok(policy)) => at_most(record.fee, policy.max_gas_price),
-            (AttemptKind::Cancel, Err(_)) | (AttemptKind::Execute, _) => record.fee,
+        match record.next_kind() {
+            AttemptKind::Cancel => fees::at_most(record.fee, self.cancel_cap(record)),
+            AttemptKind::Execute => record.fee,
         }
     }
 
@@ -198,10 +197,9 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         for ask in asks {
             match self.answer_ask(ask, now).await {
                 Ok(touched) => {
-                    if touched {
-                        let cause = format!("attempt {} of {} at {now}", ask.attempt, ask.request_id);
-                        pokes.push(LanePoke { account: ask.account.clone(), cause });
-                    }
+                    let poke = touched.then(|| poke::again(&ask.account, now));
+                    // Its slot is open, so the lane is watched.
+                    pokes.extend(poke.filter(|poke| !pokes.contains(poke)));
                     out.push(Disposition::Done);
                 }
                 Err(error) => {
@@ -230,45 +228,53 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             Phase::Reserved => self.first_attempt(*record, &head, now).await.map(|_| true),
             Phase::Signed | Phase::Sent => {
                 let Some(fee) = ask.fee.as_ref().and_then(crate::wire::WireFee::fee) else { return Ok(false) };
-                let fee = self.within_cap(&record, fee);
-                if !self.may_replace(&record, fee, now) {
-                    return Ok(false);
-                }
+                let Some(fee) = self.replacement(&record, fee, now) else { return Ok(false) };
                 self.sign_and_store(&record, &head, fee, now).await.map(|_| true)
             }
             Phase::Mined(_) | Phase::Settled(_) => Ok(true),
         }
     }
 
-    /// The signer's own check of a replacement: the rule of the pool, and the caps (I9).
-    fn may_replace(&self, record: &Record, fee: Fee, now: Millis) -> bool {
-        let legal = record.attempts.last().is_some_and(|last| {
-            // The first cancel may go at the price it can have: see `within_cap`.
-            last.kind != record.next_kind() || fees::is_legal_bump(last.fee, fee)
-        });
-        let allowed = match record.next_kind() {
-            AttemptKind::Execute => fee.price() <= record.fee_cap && self.policy_refuses(record, fee, now).is_none(),
-            AttemptKind::Cancel => fee.price() <= self.cancel_cap(record),
+    /// The price of the replacement asked for, held to today's caps and the rule of the pool (I9). `None` when
+    /// today nothing replaces the newest attempt: it stays, and the broadcaster keeps sending it.
+    fn replacement(&self, record: &Record, wanted: Fee, now: Millis) -> Option<Fee> {
+        let newest = record.attempts.last()?;
+        let (cap, fee) = match record.next_kind() {
+            AttemptKind::Execute => {
+                let allowed = self.config.policies.of(&record.name).map_or(Wei::ZERO, |policy| policy.max_gas_price);
+                let cap = allowed.min(record.fee_cap);
+                (cap, fees::replacement(newest.fee, wanted, cap))
+            }
+            AttemptKind::Cancel => {
+                let cap = self.cancel_cap(record);
+                let fee = match newest.kind {
+                    AttemptKind::Execute => fees::first_cancel(wanted, cap),
+                    AttemptKind::Cancel => fees::replacement(newest.fee, wanted, cap),
+                };
+                (cap, fee)
+            }
         };
-        if !(legal && allowed) {
-            tracing::warn!(request_id = %record.request_id, legal, allowed, "a replacement was asked for that rule or policy refuses");
+        let Some(fee) = fee else {
+            tracing::warn!(request_id = %record.request_id, newest = %newest.fee.price(), wanted = %wanted.price(), %cap,
+                "no legal replacement within today's cap; the newest attempt stays");
+            return None;
+        };
+        if record.next_kind() == AttemptKind::Execute
+            && let Some(refused) = self.policy_refuses(record, fee, now)
+        {
+            tracing::warn!(request_id = %record.request_id, code = %refused.code, "policy refuses to replace what it allowed; the newest attempt stays");
+            return None;
         }
-        legal && allowed
+        Some(fee)
     }
 
-    /// The first cancel is offered at the cap where a legal bump would be above it. If a node holds
-    /// what it is to replace, that will be mined; if none does, the cancel is: either way the slot ends.
-    fn within_cap(&self, record: &Record, fee: Fee) -> Fee {
-        let is_first_cancel = record.next_kind() == AttemptKind::Cancel
-            && record.attempts.last().is_some_and(|last| last.kind == AttemptKind::Execute);
-        if !is_first_cancel {
-            return fee;
-        }
-        at_most(fee, self.cancel_cap(record))
-    }
-
+    /// The most a cancel may pay: today's cap. Where nothing is allowed any more (no rules, or a cap of 0) it is
+    /// the price signed last, or that of the request, which was allowed once: a slot must end, and nothing at a
+    /// higher price is signed for it.
     fn cancel_cap(&self, record: &Record) -> Wei {
-        self.config.policies.of(&record.name).map_or(Wei::ZERO, |policy| policy.max_gas_price)
+        let signed = record.attempts.last().map_or(record.fee, |newest| newest.fee).price();
+        let today = self.config.policies.of(&record.name).map_or(Wei::ZERO, |policy| policy.max_gas_price);
+        if today == Wei::ZERO { signed } else { today }
     }
 
     /// Reads the public key of every registered account once, so that a wrong key stops the start
@@ -291,16 +297,6 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     pub async fn check_key(&self, id: &KmsKeyId, expected: Address) -> Result<(), AttemptError> {
         let found = self.public_key(id).await?.address();
         if found == expected { Ok(()) } else { Err(AttemptError::WrongKey { expected, found }) }
-    }
-}
-
-fn at_most(fee: Fee, cap: Wei) -> Fee {
-    match fee {
-        Fee::Legacy { gas_price } => Fee::Legacy { gas_price: gas_price.min(cap) },
-        Fee::Dynamic { max_fee_per_gas, max_priority_fee_per_gas } => Fee::Dynamic {
-            max_fee_per_gas: max_fee_per_gas.min(cap),
-            max_priority_fee_per_gas: max_priority_fee_per_gas.min(cap),
-        },
     }
 }
 

@@ -11,11 +11,12 @@
 //!
 //! Read next: [`super::answer`].
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use crate::record::Record;
 use crate::request::{Message, Refused};
 use crate::trace;
-use crate::units::{AccountKey, RequestId};
+use crate::units::{AccountKey, Nonce, RequestId};
 use crate::wire::OutcomeMessage;
 
 use super::{Delivery, Disposition};
@@ -66,11 +67,14 @@ pub(super) struct Batch<'d> {
     pub(super) deliveries: &'d [Delivery],
     outcome: Vec<Option<Disposition>>,
     pub(super) touched: BTreeSet<AccountKey>,
+    /// The lowest nonce of each lane among the records of the batch.
+    pub(super) lowest: BTreeMap<AccountKey, Nonce>,
 }
 
 impl<'d> Batch<'d> {
     pub(super) fn new(deliveries: &'d [Delivery]) -> Self {
-        Self { deliveries, outcome: vec![None; deliveries.len()], touched: BTreeSet::new() }
+        let outcome = vec![None; deliveries.len()];
+        Self { deliveries, outcome, touched: BTreeSet::new(), lowest: BTreeMap::new() }
     }
 
     /// The outcome of a message that got no slot, in the trace its sender named.
@@ -81,6 +85,11 @@ impl<'d> Batch<'d> {
 
     pub(super) fn touch(&mut self, account: AccountKey) {
         self.touched.insert(account);
+    }
+
+    pub(super) fn note_nonce(&mut self, record: &Record) {
+        let lowest = self.lowest.entry(record.account).or_insert(record.nonce);
+        *lowest = record.nonce.min(*lowest);
     }
 
     pub(super) fn done(&mut self, at: usize) {

@@ -1,0 +1,449 @@
+//! Both drivers over in-memory ports, at their limits: a price above today's cap, a node that limits our
+//! rate, a lane that is poked all the time.
+
+#![allow(missing_docs, reason = "a test binary has no reader of its documentation")]
+#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a test may end at the first surprise")]
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use futures_util::FutureExt as _;
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use signpost_txmgr::account::Head;
+use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Finality, Lane, Round};
+use signpost_txmgr::fake::{
+    Fate, Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, Weather,
+};
+use signpost_txmgr::machine::Tuning;
+use signpost_txmgr::meters;
+use signpost_txmgr::poke;
+use signpost_txmgr::policy::Policies;
+use signpost_txmgr::ports::{BroadcastQueue as _, Chain, ChainView, PortError, Store as _, ViewQuery};
+use signpost_txmgr::record::{BlockRef, Foreign, Record, SendAnswer, SendClass, Stored};
+use signpost_txmgr::request::NetworkRules;
+use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
+use signpost_txmgr::tx::{Intent, RawTx};
+use signpost_txmgr::units::{AccountKey, Address, BlockNumber, ChainId, KmsKeyId, Millis, Nonce, TxHash, Wei};
+use signpost_txmgr::wire::{SignerPoke, WireFee, WireKind};
+
+const NOW: Millis = Millis(1_795_348_800_000);
+const BLOCK_MS: u64 = 450;
+const GWEI: u64 = 1_000_000_000;
+/// Requests go at 0.1 gwei, and no attempt above 1.
+const RULES: &str = "[default]\nmax_gas_price_wei = 1000000000\ngas_price_wei = 100000000\n";
+/// Rules for another account only.
+const NO_RULES: &str = "[account.other]\nmax_gas_price_wei = 5\n";
+
+type MemorySigner = Signer<MemoryStore, MemoryKeys, MemoryQueues, MemoryTopic>;
+type MemoryBroadcaster<C> = Broadcaster<MemoryStore, C, MemoryQueues, MemoryTopic>;
+
+/// One account, `one`, and everything around it.
+#[derive(Clone)]
+struct World {
+    keys: MemoryKeys,
+    store: MemoryStore,
+    topic: MemoryTopic,
+    queues: MemoryQueues,
+    chain: MemoryChain,
+    clock: SimClock,
+    account: AccountKey,
+}
+
+impl World {
+    fn new() -> Self {
+        let (gate, journal, clock) = (Gate::default(), Journal::default(), SimClock::at(NOW));
+        let keys = MemoryKeys::new(gate.clone(), journal.clone());
+        let store = MemoryStore::new(gate.clone(), journal.clone());
+        let topic = MemoryTopic::new(gate.clone(), journal.clone());
+        let queues = MemoryQueues::new(QueueRules::FIFO, &clock, &gate, &journal);
+        let chain = MemoryChain::new(ChainId(97), gate, journal);
+        let address = keys.add(&key(), [1; 32]);
+        let account = AccountKey { chain_id: ChainId(97), address };
+        let head = Head::new(account, "one".parse().unwrap(), key(), Nonce(0), NOW);
+        store.register(&head).now_or_never().unwrap().unwrap();
+        Self { keys, store, topic, queues, chain, clock, account }
+    }
+
+    fn signer(&self, policy: &str) -> MemorySigner {
+        let config = SignerConfig {
+            chain_id: ChainId(97),
+            policies: Policies::from_toml(policy).unwrap(),
+            network: NetworkRules { fee_floor: Wei::from(1) },
+            retention_ms: 1_000_000_000,
+            sign_concurrency: 4,
+        };
+        Signer::new(self.store.clone(), self.keys.clone(), self.queues.clone(), self.topic.clone(), config)
+    }
+
+    fn broadcaster<C: Chain>(&self, chain: C) -> MemoryBroadcaster<C> {
+        let config = BroadcasterConfig {
+            finality: Finality::Finalized,
+            tuning: Tuning::BSC,
+            window: BroadcasterConfig::WINDOW,
+            retention_ms: 1_000_000_000,
+            write_concurrency: 8,
+        };
+        Broadcaster::new(self.store.clone(), chain, self.queues.clone(), self.topic.clone(), config)
+    }
+
+    fn record(&self, id: &str) -> Record {
+        match self.store.stored(&id.parse().unwrap()) {
+            Some(Stored::Record(record)) => *record,
+            other => panic!("{id}: {other:?}"),
+        }
+    }
+
+    /// The prices of a request's attempts, in wei per gas.
+    fn prices(&self, id: &str) -> Vec<Wei> {
+        self.record(id).attempts.iter().map(|attempt| attempt.fee.price()).collect()
+    }
+
+    /// Gives the signer every ask that waits; how many it were.
+    fn answer_asks(&self, signer: &MemorySigner, now: Millis) -> usize {
+        let mut answered = 0;
+        loop {
+            let messages = self.queues.resign.receive(10).now_or_never().unwrap().unwrap();
+            if messages.is_empty() {
+                return answered;
+            }
+            let asks: Vec<SignerPoke> = messages.iter().map(|it| serde_json::from_str(&it.body).unwrap()).collect();
+            answered += asks.len();
+            assert!(signer.handle_asks(&asks, now).now_or_never().unwrap().iter().all(|it| *it == Disposition::Done));
+            for message in messages {
+                self.queues.resign.delete(message.handle).now_or_never().unwrap().unwrap();
+            }
+        }
+    }
+
+    /// Rounds once per block for so long, with a signer that answers at once; how often it was asked.
+    fn run<C: Chain>(&self, chain: C, signer: &MemorySigner, from: Millis, seconds: u64) -> usize {
+        let broadcaster = self.broadcaster(chain);
+        let mut lane = Lane::new(self.account, from);
+        let mut asked = 0;
+        for block in 1..=seconds * 1_000 / BLOCK_MS {
+            let now = from.plus(block * BLOCK_MS);
+            self.clock.advance(BLOCK_MS);
+            round(&broadcaster, &mut lane, now);
+            asked += self.answer_asks(signer, now);
+            self.chain.mine();
+        }
+        asked
+    }
+}
+
+fn key() -> KmsKeyId {
+    "one".parse().unwrap()
+}
+
+fn round<C: Chain>(broadcaster: &MemoryBroadcaster<C>, lane: &mut Lane, now: Millis) -> Round {
+    broadcaster.round(lane, now).now_or_never().unwrap().unwrap()
+}
+
+fn message(at: usize, body: String) -> Delivery {
+    Delivery { message_id: format!("m-{at}"), group: Some("all".to_owned()), sender: None, trace: None, body }
+}
+
+fn request(at: usize, id: &str) -> Delivery {
+    let to = "0x55d398326f99059fF775485246999027B3197955";
+    message(at, format!(r#"{{"requestId":"{id}","account":"one","to":"{to}","gas":21000}}"#))
+}
+
+fn cancel(at: usize, id: &str) -> Delivery {
+    message(at, format!(r#"{{"cancel":"{id}"}}"#))
+}
+
+fn handle(signer: &MemorySigner, batch: &[Delivery], now: Millis) -> Vec<Disposition> {
+    signer.handle(batch, now).now_or_never().unwrap()
+}
+
+fn ask(world: &World, id: &str, attempt: usize, kind: WireKind, price: Option<u64>) -> SignerPoke {
+    SignerPoke {
+        account: world.account.to_string(),
+        request_id: id.to_owned(),
+        attempt,
+        kind,
+        fee: price.map(|price| WireFee::Legacy { gas_price: price.to_string() }),
+        cause: "a test".to_owned(),
+    }
+}
+
+fn wei(prices: &[u64]) -> Vec<Wei> {
+    prices.iter().copied().map(Wei::from).collect()
+}
+
+#[test]
+fn a_cancel_without_rules_keeps_the_price_signed_under_them() {
+    let world = World::new();
+    let signer = world.signer(RULES);
+    handle(&signer, &[request(0, "a"), cancel(1, "a")], NOW);
+    handle(&signer, &[request(2, "b")], NOW);
+    handle(&signer, &[cancel(3, "b")], NOW);
+    // One cancel before anything was signed, one after.
+    assert_eq!(world.prices("b"), wei(&[GWEI / 10]));
+    let bare = world.signer(NO_RULES);
+    let asks = [ask(&world, "b", 1, WireKind::Cancel, Some(GWEI / 10 + GWEI / 100))];
+    bare.handle_asks(&asks, NOW).now_or_never().unwrap();
+    assert_eq!(world.prices("b"), wei(&[GWEI / 10, GWEI / 10]), "neither 0 wei nor more than was allowed once");
+    // Nothing dearer is signed without rules.
+    let again = [ask(&world, "b", 2, WireKind::Cancel, Some(GWEI))];
+    bare.handle_asks(&again, NOW).now_or_never().unwrap();
+    assert_eq!(world.prices("b").len(), 2);
+}
+
+/// A cancel that is attempt 0, at 0.1 gwei: the key was away when its request came.
+fn cancel_at_a_tenth(world: &World, signer: &MemorySigner) {
+    world.keys.set_disabled(&key(), true);
+    assert_eq!(handle(signer, &[request(0, "a")], NOW), [Disposition::Retry]);
+    world.keys.set_disabled(&key(), false);
+    handle(signer, &[cancel(1, "a")], NOW);
+    signer.handle_asks(&[ask(world, "a", 0, WireKind::Cancel, None)], NOW).now_or_never().unwrap();
+    assert_eq!(world.prices("a"), wei(&[GWEI / 10]));
+}
+
+#[test]
+fn a_cancel_is_bumped_to_the_cap_while_the_network_is_above_it() {
+    let world = World::new();
+    let signer = world.signer(RULES);
+    cancel_at_a_tenth(&world, &signer);
+    world.chain.set_price(Some(Wei::from(3 * GWEI)));
+    // What is mined is within the cap.
+    world.chain.set_least_price(Wei::from(GWEI / 2));
+    world.run(world.chain.clone(), &signer, NOW, 60);
+    assert_eq!((world.record("a").phase.name(), world.prices("a")), ("cancelled", wei(&[GWEI / 10, GWEI])));
+}
+
+#[test]
+fn a_replacement_keeps_to_a_cap_that_was_lowered() {
+    let world = World::new();
+    handle(&world.signer(RULES), &[request(0, "a")], NOW);
+    assert_eq!(world.record("a").fee_cap, Wei::from(GWEI));
+    let lowered = world.signer("[default]\nmax_gas_price_wei = 300000000\n");
+    world.chain.set_price(Some(Wei::from(3 * GWEI)));
+    world.chain.set_least_price(Wei::from(GWEI / 4));
+    world.run(world.chain.clone(), &lowered, NOW, 60);
+    assert_eq!((world.record("a").phase.name(), world.prices("a")), ("confirmed", wei(&[GWEI / 10, 3 * GWEI / 10])));
+}
+
+/// Counts what is handed to the node.
+#[derive(Clone)]
+struct Node {
+    chain: MemoryChain,
+    sends: Arc<Mutex<BTreeMap<TxHash, usize>>>,
+    /// This many sends of each transaction are refused for our rate.
+    limits: usize,
+}
+
+impl Node {
+    fn new(chain: &MemoryChain, limits: usize) -> Self {
+        Self { chain: chain.clone(), sends: Arc::default(), limits }
+    }
+
+    fn sends(&self) -> usize {
+        self.sends.lock().unwrap().values().sum()
+    }
+}
+
+impl Chain for Node {
+    async fn chain_id(&self) -> Result<ChainId, PortError> {
+        self.chain.chain_id().await
+    }
+
+    async fn view(&self, query: &ViewQuery) -> Result<ChainView, PortError> {
+        self.chain.view(query).await
+    }
+
+    async fn send(&self, raw: &RawTx) -> SendAnswer {
+        let sent = {
+            let mut sends = self.sends.lock().unwrap();
+            let sent = sends.entry(raw.hash).or_default();
+            *sent += 1;
+            *sent
+        };
+        if sent <= self.limits {
+            return SendAnswer::new(SendClass::Retry, "limit exceeded");
+        }
+        self.chain.send(raw).await
+    }
+
+    async fn revert_bytes(&self, from: Address, it: &Intent, at: BlockRef) -> Result<Option<Vec<u8>>, PortError> {
+        self.chain.revert_bytes(from, it, at).await
+    }
+
+    async fn nonce_use(&self, of: Address, nonce: Nonce, by: BlockNumber) -> Result<Option<Foreign>, PortError> {
+        self.chain.nonce_use(of, nonce, by).await
+    }
+
+    async fn has_code(&self, address: Address) -> Result<bool, PortError> {
+        self.chain.has_code(address).await
+    }
+
+    async fn balance(&self, address: Address) -> Result<Wei, PortError> {
+        self.chain.balance(address).await
+    }
+
+    async fn latest_nonce(&self, address: Address) -> Result<Nonce, PortError> {
+        self.chain.latest_nonce(address).await
+    }
+}
+
+/// Counts how often it is said that a lane's head is stuck at its cap.
+#[derive(Default)]
+struct SaidAtCap(Arc<AtomicU64>);
+
+impl Recorder for SaidAtCap {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        if key.name() == meters::AT_CAP { Counter::from_arc(Arc::clone(&self.0)) } else { Counter::noop() }
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+#[test]
+fn what_no_legal_bump_replaces_is_sent_unchanged_and_seldom_asked_for() {
+    // Lowered to less than a tenth above what was signed; and a cancel whose price is at the cap.
+    for cancelled in [false, true] {
+        let world = World::new();
+        handle(&world.signer(RULES), &[request(0, "a")], NOW);
+        let lowered = world.signer("[default]\nmax_gas_price_wei = 105000000\n");
+        if cancelled {
+            handle(&lowered, &[cancel(1, "a")], NOW);
+            lowered.handle_asks(&[ask(&world, "a", 1, WireKind::Cancel, Some(GWEI))], NOW).now_or_never().unwrap();
+        }
+        let before = world.prices("a");
+        world.chain.set_price(Some(Wei::from(3 * GWEI)));
+        // The pool has it, and no block takes it.
+        world.chain.set_least_price(Wei::from(GWEI));
+        let node = Node::new(&world.chain, 0);
+        let said = SaidAtCap::default();
+        let asked = metrics::with_local_recorder(&said, || world.run(node.clone(), &lowered, NOW, 600));
+        assert_eq!(world.prices("a"), before, "cancelled: {cancelled}");
+        let said = said.0.load(Ordering::SeqCst);
+        assert!((8..=10).contains(&said), "said {said} times in ten minutes; cancelled: {cancelled}");
+        assert!((1..=10).contains(&asked), "asked {asked} times in ten minutes, not every five seconds");
+        assert!(node.sends() >= 150, "sent {} times in ten minutes", node.sends());
+    }
+}
+
+#[test]
+fn slots_once_limited_and_then_accepted_are_not_sent_on() {
+    let world = World::new();
+    let signer = world.signer(RULES);
+    for tens in 0..10 {
+        let batch: Vec<_> = (tens * 10..tens * 10 + 10).map(|at| request(at, &format!("r-{at}"))).collect();
+        handle(&signer, &batch, NOW);
+    }
+    let node = Node::new(&world.chain, 1);
+    let broadcaster = world.broadcaster(node.clone());
+    let mut lane = Lane::new(world.account, NOW);
+    for at in 1..=60_000 / BLOCK_MS {
+        // A new pass remembers nothing that is not stored.
+        if at == 60 {
+            lane = Lane::new(world.account, NOW.plus(at * BLOCK_MS));
+        }
+        round(&broadcaster, &mut lane, NOW.plus(at * BLOCK_MS));
+    }
+    assert!((200..300).contains(&node.sends()), "{} sends of 100 slots in a minute", node.sends());
+}
+
+#[test]
+fn a_busy_lane_has_few_pokes_on_its_queue() {
+    let world = World::new();
+    let signer = world.signer(RULES);
+    for at in 0..300 {
+        world.clock.advance(100);
+        let now = world.clock.now();
+        assert_eq!(handle(&signer, &[request(at, &format!("r-{at}"))], now), [Disposition::Done]);
+        // A signature asked for again is no reason for another one.
+        signer.handle_asks(&[ask(&world, &format!("r-{at}"), 0, WireKind::Execute, None)], now).now_or_never().unwrap();
+    }
+    let pokes = world.queues.broadcast.len();
+    assert!((2..=3).contains(&pokes), "{pokes} pokes of 300 batches in 30 s: the first, and one a minute");
+}
+
+#[test]
+fn every_request_for_an_idle_lane_pokes_it() {
+    let world = World::new();
+    let signer = world.signer(RULES);
+    let broadcaster = world.broadcaster(world.chain.clone());
+    for at in 0..5 {
+        world.clock.advance(1);
+        handle(&signer, &[request(at, &format!("r-{at}"))], world.clock.now());
+        let pokes = world.queues.broadcast.receive(10).now_or_never().unwrap().unwrap();
+        assert_eq!(pokes.len(), 1, "request {at}, in the same minute");
+        let mut lane = Lane::new(world.account, world.clock.now());
+        while round(&broadcaster, &mut lane, world.clock.now()).open > 0 {
+            world.chain.mine();
+            world.clock.advance(BLOCK_MS);
+        }
+        world.queues.broadcast.delete(pokes[0].handle).now_or_never().unwrap().unwrap();
+    }
+    assert_eq!(world.topic.copies().len(), 5);
+}
+
+/// Takes in request `b` just before the mark of the lane is moved over `a`.
+struct RequestWhileLeaving {
+    world: World,
+    signer: MemorySigner,
+    came: AtomicBool,
+}
+
+impl fmt::Debug for RequestWhileLeaving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RequestWhileLeaving")
+    }
+}
+
+impl Weather for RequestWhileLeaving {
+    fn fate(&self, operation: &'static str) -> Fate {
+        if operation == "UpdateItem" && self.world.record("a").is_closed() && !self.came.swap(true, Ordering::SeqCst) {
+            assert_eq!(handle(&self.signer, &[request(1, "b")], self.world.clock.now()), [Disposition::Done]);
+        }
+        Fate::Pass
+    }
+}
+
+#[test]
+fn a_request_whose_poke_was_dropped_as_the_pass_ended_is_seen() {
+    let world = World::new();
+    let signer = world.signer(RULES);
+    handle(&signer, &[request(0, "a")], NOW);
+    // A poke of this minute was taken before.
+    world.queues.poke_lanes(&[poke::again(&world.account.to_string(), NOW)]).now_or_never().unwrap().unwrap();
+    let waiting = world.queues.broadcast.len();
+    let meanwhile = RequestWhileLeaving { signer, world: world.clone(), came: AtomicBool::new(false) };
+    let store = world.store.behind(Gate::with(Arc::new(meanwhile)));
+    let broadcaster = World { store, ..world.clone() }.broadcaster(world.chain.clone());
+    let mut lane = Lane::new(world.account, NOW);
+    for block in 1..40 {
+        let mut rounding = pin!(broadcaster.round(&mut lane, NOW.plus(block * BLOCK_MS)));
+        let mut context = Context::from_waker(Waker::noop());
+        let round = loop {
+            if let Poll::Ready(round) = rounding.as_mut().poll(&mut context) {
+                break round.unwrap();
+            }
+        };
+        world.chain.mine();
+        // As a pass does.
+        if round.open == 0 {
+            break;
+        }
+    }
+    assert_eq!(world.queues.broadcast.len(), waiting, "its poke was dropped");
+    assert!(world.record("b").is_closed(), "{}", world.record("b").phase.name());
+}
