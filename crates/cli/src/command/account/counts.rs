@@ -87,13 +87,15 @@ pub fn before(counts: &Counts, nonce: Nonce) -> Result<Option<String>, Unfit> {
     let (free, last) = (pending.max(used), nonce.0.saturating_sub(1));
     if nonce > free {
         return Ok(Some(format!(
-            "there is a gap below {nonce}: nothing of this account is mined before other transactions have used the              nonces {free} to {last}, and Signpost makes none for them"
+            "there is a gap below {nonce}: nothing of this account is mined before other transactions have used the \
+             nonces {free} to {last}, and Signpost makes none for them"
         )));
     }
     let sure = finalized.unwrap_or(latest);
     Ok((sure < nonce).then(|| {
         format!(
-            "the nonces {sure} to {last} are used by transactions that are not final: if one of them is dropped, nothing              of this account is mined until another takes its place"
+            "the nonces {sure} to {last} are used by transactions that are not final: if one of them is dropped, nothing \
+             of this account is mined until another takes its place"
         )
     }))
 }

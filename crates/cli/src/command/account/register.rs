@@ -75,7 +75,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     };
     let asked = Asked { name: &name, key: &key, chain_id: ChainId(session.config.chain.chain_id), first };
     let Registered { head, key_id, is_new } = register(&store, &keys, &chain, asked).await?;
-    if key_id.as_str() != key {
+    // A key's id stands in its ARN, an alias does not.
+    if !key_id.as_str().ends_with(&key) {
         remark(format!("{key} is {key_id}"));
     }
     if is_new {

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use clap::ArgGroup;
 use futures_util::{StreamExt as _, stream};
 use signpost_txmgr::account::Head;
 use signpost_txmgr::ports::{PortError, Store};
@@ -35,12 +36,13 @@ resumes those that were paused before, by somebody or by Signpost itself; it nam
 
 /// The options.
 #[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("which").required(true).args(["name", "all"]))]
 pub(super) struct Arguments {
     /// The name it was registered with
-    #[arg(value_name = "NAME", required_unless_present = "all")]
+    #[arg(value_name = "NAME")]
     name: Option<String>,
     /// Every account of this chain that is not retired; asks first
-    #[arg(long, conflicts_with = "name")]
+    #[arg(long)]
     all: bool,
     #[command(flatten)]
     yes: Yes,
