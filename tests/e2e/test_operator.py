@@ -343,6 +343,25 @@ def test_dead_letters_are_shown_without_their_data_and_go_back_in_order(stack: S
     assert "no message" in well(beside(stack, "redrive", "--yes")).err
 
 
+def test_a_dead_letter_that_was_refused_before_is_answered_again_and_not_put_back(stack: Stack) -> None:
+    sqs, dead = stack.aws("sqs"), dead_letters(stack)
+    bad = sqs.send_message(QueueUrl=stack.signing_queue, MessageGroupId="hot", MessageBody="{ no JSON either")["MessageId"]
+    item = published(stack, f"sqs:{bad}")
+    # As if the message that was answered had gone there afterwards, held back behind one that failed.
+    body = json.dumps({"requestId": "refused-before", "account": "hot", "to": TO, "gas": 60_000})
+    held = sqs.send_message(QueueUrl=dead, MessageGroupId="hot", MessageDeduplicationId=bad, MessageBody=body)["MessageId"]
+    dynamodb, table = stack.aws("dynamodb"), stack.ready["requestsTable"]
+    answer = dynamodb.get_item(TableName=table, Key={"requestId": {"S": f"sqs:{bad}"}})["Item"]
+    dynamodb.put_item(TableName=table, Item={**answer, "requestId": {"S": f"sqs:{held}"}})
+    subscriber = Subscriber(stack, "answered-again", ["rejected"])
+    moved = well(beside(stack, "redrive", "--queue", "signing", "--yes"))
+    assert "1 message(s) had been refused before" in moved.err and "0 message(s) are back" in moved.err, moved.err
+    wait_for("the outcome again", lambda: subscriber.receive() or copies(subscriber, f"sqs:{held}"), 30)
+    [copy] = copies(subscriber, f"sqs:{held}")
+    assert json.loads(copy)["reason"]["code"] == item["reason"]["code"] == "notJson"
+    assert queue_depth(sqs, dead) == 0 and get(stack, "refused-before") is None
+
+
 # The shell
 
 

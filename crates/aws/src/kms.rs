@@ -14,7 +14,7 @@ use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeySpec, KeyUsageType, MessageType, SigningAlgorithmSpec};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use signpost_txmgr::meters;
-use signpost_txmgr::ports::{Keys, PortError};
+use signpost_txmgr::ports::{KeyAnswer, Keys, PortError};
 use signpost_txmgr::units::{KmsKeyId, SigningHash};
 use tokio::time::Instant;
 
@@ -103,7 +103,7 @@ impl KmsKeys {
 }
 
 impl Keys for KmsKeys {
-    async fn public_key(&self, key: &KmsKeyId) -> Result<Vec<u8>, PortError> {
+    async fn public_key(&self, key: &KmsKeyId) -> Result<KeyAnswer, PortError> {
         const OPERATION: &str = "GetPublicKey";
         let request = self.client.get_public_key().key_id(key.as_str());
         let answer = repeat(&self.backoff, OPERATION, || request.clone().send())
@@ -121,8 +121,10 @@ impl Keys for KmsKeys {
             Some(usage) => return unfit(KeyProblem::Usage { key: name, found: usage.to_string() }),
             None => return Err(AwsError::Incomplete("KeyUsage").unusable(OPERATION)),
         }
+        let id = answer.key_id.and_then(|id| id.parse().ok());
+        let id = id.ok_or_else(|| AwsError::Incomplete("KeyId").unusable(OPERATION))?;
         let spki = answer.public_key.ok_or_else(|| AwsError::Incomplete("PublicKey").unusable(OPERATION))?;
-        Ok(spki.into_inner())
+        Ok(KeyAnswer { id, spki: spki.into_inner() })
     }
 
     async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<Vec<u8>, PortError> {

@@ -11,7 +11,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use signpost_txmgr::ports::{Chain, ChainView, PortError, ViewQuery};
+use signpost_txmgr::ports::{Chain, ChainView, Counts, PortError, ViewQuery};
 use signpost_txmgr::record::{BlockRef, Foreign, SendAnswer, SendClass};
 use signpost_txmgr::tx::{Intent, RawTx};
 use signpost_txmgr::units::{Address, BlockNumber, ChainId, Nonce, TxHash, U256, Wei};
@@ -248,9 +248,8 @@ impl Chain for BscChain {
         self.ask("eth_getBalance", json!([address.lower(), "latest"]), quantity::wei).await
     }
 
-    async fn latest_nonce(&self, address: Address) -> Result<Nonce, PortError> {
-        let count = self.ask("eth_getTransactionCount", json!([address.lower(), "latest"]), quantity::number).await?;
-        Ok(Nonce(count))
+    async fn counts(&self, address: Address) -> Result<Counts, PortError> {
+        self.endpoints.read("eth_getTransactionCount", |endpoint| crate::view::counts(endpoint, address)).await
     }
 }
 

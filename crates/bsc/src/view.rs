@@ -8,7 +8,7 @@
 
 use serde_json::{Value, json};
 use signpost_txmgr::machine::ReceiptView;
-use signpost_txmgr::ports::{ChainView, ViewQuery};
+use signpost_txmgr::ports::{ChainView, Counts, ViewQuery};
 use signpost_txmgr::record::{BlockRef, Receipt};
 use signpost_txmgr::units::{Address, BlockNumber, Gas, Nonce, TxHash};
 
@@ -77,6 +77,20 @@ async fn heads(endpoint: &Endpoint, address: Address, price: &PriceSeen) -> Resu
         price.learn(next().ok().as_ref(), next().ok().as_ref());
     }
     Ok(Heads { latest, finalized, latest_nonce, finalized_nonce })
+}
+
+/// The counts of an address, in one request. A node that does not know the finalized block gives the other two.
+pub(crate) async fn counts(endpoint: &Endpoint, address: Address) -> Result<Counts, Failure> {
+    let call = |tag| Call::new(COUNT, json!([address.lower(), tag]));
+    let calls = [call("finalized"), call("latest"), call("pending")];
+    let mut answers = whole_request(endpoint.batch(&calls).await)?.into_iter();
+    let mut next = || need(answers.next().unwrap_or(Err(Failure::Unanswered)), COUNT, quantity::number).map(Nonce);
+    let finalized = match next() {
+        Ok(finalized) => Some(finalized),
+        Err(Failure::Node(_)) => None,
+        Err(failure) => return Err(failure),
+    };
+    Ok(Counts { finalized, latest: next()?, pending: next()? })
 }
 
 /// For each slot what was said of each of its attempts; and the blocks at the heights wanted.

@@ -16,7 +16,7 @@ mod common;
 use common::{ADDRESS, Reply, SECRET, Stub, chain, config, each, error, tx, whole};
 use serde_json::{Value, json};
 use signpost_bsc::{BscChain, BscConfig};
-use signpost_txmgr::ports::{Chain, Happened, PortError};
+use signpost_txmgr::ports::{Chain, Counts, Happened, PortError};
 use signpost_txmgr::record::{SendAnswer, SendClass};
 use signpost_txmgr::units::{Nonce, Wei};
 
@@ -41,17 +41,41 @@ async fn send_and_read(stub: &Stub) -> (SendAnswer, PortError) {
 async fn an_answer_is_read() {
     let stub = Stub::calls(|method, params| match method {
         "eth_getBalance" => Ok(json!("0x3b9aca00")),
-        "eth_getTransactionCount" => Ok(json!("0x7")),
+        "eth_getTransactionCount" => match params[1].as_str() {
+            Some("finalized") => Ok(json!("0x5")),
+            Some("latest") => Ok(json!("0x7")),
+            Some("pending") => Ok(json!("0x9")),
+            _ => Err(error(-32602, "invalid block")),
+        },
         "eth_getCode" => Ok(json!(if params[0] == ADDRESS.lower() { "0x" } else { "0xef0100" })),
         _ => Err(error(-32601, "the method does not exist/is not available")),
     })
     .await;
     let chain = chain(&[&stub]);
     assert_eq!(chain.balance(ADDRESS).await.unwrap(), Wei::from_gwei(1));
-    assert_eq!(chain.latest_nonce(ADDRESS).await.unwrap(), Nonce(7));
+    let counts = Counts { latest: Nonce(7), pending: Nonce(9), finalized: Some(Nonce(5)) };
+    assert_eq!(chain.counts(ADDRESS).await.unwrap(), counts);
     assert!(!chain.has_code(ADDRESS).await.unwrap());
     assert!(chain.has_code(signpost_txmgr::units::Address([1; 20])).await.unwrap());
     assert_eq!(chain.chain_id().await.unwrap(), common::CHAIN);
+}
+
+#[tokio::test]
+async fn counts_are_of_one_request_and_need_no_finalized_one() {
+    let stub = Stub::calls(|method, params| match (method, params[1].as_str()) {
+        ("eth_getTransactionCount", Some("latest")) => Ok(json!("0x7")),
+        ("eth_getTransactionCount", Some("pending")) => Ok(json!("0x8")),
+        _ => Err(error(-32000, "finalized block not found")),
+    })
+    .await;
+    let counts = Counts { latest: Nonce(7), pending: Nonce(8), finalized: None };
+    let chain = chain(&[&stub]);
+    assert_eq!(chain.counts(ADDRESS).await.unwrap(), counts);
+    let before = stub.requests();
+    assert_eq!(chain.counts(ADDRESS).await.unwrap(), counts);
+    assert_eq!(stub.requests() - before, 1, "one request");
+    let silent = Stub::calls(|_, _| Err(error(-32000, "header not found"))).await;
+    common::chain(&[&silent]).counts(ADDRESS).await.unwrap_err();
 }
 
 #[tokio::test]

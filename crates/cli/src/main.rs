@@ -37,7 +37,7 @@ enum Command {
     Cancel(cancel::Arguments),
     /// Show outcomes as they are published
     Watch(watch::Arguments),
-    /// Register and show accounts
+    /// Register, show, pause and end accounts
     Account(account::Arguments),
     /// Show accounts, lanes and requests on a local web page
     Console(console::Arguments),

@@ -68,7 +68,36 @@ impl Head {
     pub fn open_slots(&self) -> u64 {
         self.next_nonce.since(self.lowest_open_nonce)
     }
+
+    /// Why the account cannot be unregistered, if it must have been retired at `retired_until` or earlier.
+    #[must_use]
+    pub fn stays_registered(&self, retired_until: Millis) -> Option<StaysRegistered> {
+        if self.open_slots() > 0 {
+            return Some(StaysRegistered::Open(self.open_slots()));
+        }
+        match self.retired_at {
+            None => Some(StaysRegistered::NotRetired),
+            Some(at) if at > retired_until => Some(StaysRegistered::RetiredAt(at)),
+            Some(_) => None,
+        }
+    }
 }
+
+/// Why an account stays registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StaysRegistered {
+    /// It has this number of open slots.
+    Open(u64),
+    /// It is not retired.
+    NotRetired,
+    /// It was retired at this time, which is too short ago.
+    RetiredAt(Millis),
+}
+
+/// How long a retired account stays registered, in milliseconds: a message that names it may wait 14 days in a queue
+/// and 14 more in a dead-letter queue, and must still find the account it was sent for, not another one under
+/// its name.
+pub const UNREGISTER_AFTER_MS: u64 = 30 * 86_400_000;
 
 /// A price seen on the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

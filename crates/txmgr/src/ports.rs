@@ -11,12 +11,13 @@
 use std::error::Error;
 use std::future::Future;
 
-use crate::account::{Head, Reservation, SeenFee};
+use crate::account::{Head, Reservation, SeenFee, StaysRegistered};
 use crate::machine::ReceiptView;
 use crate::record::{BlockRef, Foreign, Record, Rejected, SendAnswer, Stored, Vacancy};
 use crate::tx::{Intent, RawTx};
 use crate::units::{
-    AccountKey, Address, BlockNumber, ChainId, KmsKeyId, Millis, Nonce, RequestId, SigningHash, TxHash, Wei,
+    AccountKey, AccountName, Address, BlockNumber, ChainId, KmsKeyId, Millis, Nonce, RequestId, SigningHash, TxHash,
+    Wei,
 };
 use crate::wire::{LanePoke, OutcomeMessage, SignerPoke};
 
@@ -79,6 +80,32 @@ pub trait Store: Send + Sync {
         to: Nonce,
     ) -> impl Future<Output = Result<bool, PortError>> + Send;
 
+    /// Sets both marks of a lane to `to`, also backwards, while both are at `from`: then no slot is open. For an
+    /// operator; drivers only use [`Self::fast_forward`]. `false`: the head is not as it was read, nothing changed.
+    fn set_nonce(
+        &self,
+        account: &AccountKey,
+        from: Nonce,
+        to: Nonce,
+    ) -> impl Future<Output = Result<bool, PortError>> + Send;
+
+    /// Pauses an account for good, while no slot is open. Repeating it keeps the first time.
+    fn retire(
+        &self,
+        account: &AccountKey,
+        now: Millis,
+    ) -> impl Future<Output = Result<RetireVerdict, PortError>> + Send;
+
+    /// Removes the head and the name of an account that was retired at `retired_until` or earlier and has no open
+    /// slot. Its records and slots stay until they expire. A lost reply: it may be removed; removing it again says
+    /// [`UnregisterVerdict::NotRegistered`].
+    fn unregister(
+        &self,
+        account: &AccountKey,
+        name: &AccountName,
+        retired_until: Millis,
+    ) -> impl Future<Output = Result<UnregisterVerdict, PortError>> + Send;
+
     /// Claims slots for a group of requests in one transaction, all or nothing. A lost reply: it may
     /// hold; reserving again answers with the ids as known.
     fn reserve(&self, group: &Reservation) -> impl Future<Output = Result<ReserveVerdict, PortError>> + Send;
@@ -130,6 +157,28 @@ pub enum RegisterVerdict {
     NameTaken,
 }
 
+/// What came of retiring an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RetireVerdict {
+    /// It is retired, now or since before.
+    Retired,
+    /// Slots are open; this is the head as stored.
+    Open(Box<Head>),
+    /// It is not registered.
+    NotRegistered,
+}
+
+/// What came of removing an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnregisterVerdict {
+    /// It is not registered any more.
+    Unregistered,
+    /// It stays, for this reason.
+    Stays(StaysRegistered),
+    /// No account is registered with this key and name.
+    NotRegistered,
+}
+
 /// What came of a reservation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReserveVerdict {
@@ -168,10 +217,19 @@ pub enum UpdateVerdict {
     Gone,
 }
 
+/// A key's public half.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyAnswer {
+    /// The key itself: its ARN, also when it was asked for by an alias, which may be moved to another key.
+    pub id: KmsKeyId,
+    /// Its `SubjectPublicKeyInfo` in DER.
+    pub spki: Vec<u8>,
+}
+
 /// The key service. Signing twice gives two different signatures: KMS is not deterministic.
 pub trait Keys: Send + Sync {
-    /// The key's `SubjectPublicKeyInfo` in DER (`GetPublicKey`).
-    fn public_key(&self, key: &KmsKeyId) -> impl Future<Output = Result<Vec<u8>, PortError>> + Send;
+    /// The key's public half (`GetPublicKey`).
+    fn public_key(&self, key: &KmsKeyId) -> impl Future<Output = Result<KeyAnswer, PortError>> + Send;
 
     /// An ECDSA signature of the hash in DER (`Sign`, `ECDSA_SHA_256`, `DIGEST`); `s` may be high.
     /// A lost reply leaves nothing behind but the audit trail.
@@ -244,8 +302,19 @@ pub trait Chain: Send + Sync {
     /// The balance at the newest block.
     fn balance(&self, address: Address) -> impl Future<Output = Result<Wei, PortError>> + Send;
 
-    /// Transaction count at the newest block.
-    fn latest_nonce(&self, address: Address) -> impl Future<Output = Result<Nonce, PortError>> + Send;
+    /// The address's transaction counts, all from one node in one request.
+    fn counts(&self, address: Address) -> impl Future<Output = Result<Counts, PortError>> + Send;
+}
+
+/// Transaction counts of one address, as one node gives them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// At the newest block.
+    pub latest: Nonce,
+    /// With what the node's pool could put into the next block.
+    pub pending: Nonce,
+    /// At the finalized block; `None` where the node does not give it.
+    pub finalized: Option<Nonce>,
 }
 
 /// What one round asks of the chain.

@@ -10,7 +10,7 @@ use signpost_txmgr::units::{KmsKeyId, SigningHash, sha256};
 pub struct KeyRing<K> {
     /// The service.
     pub keys: K,
-    /// A key that signs.
+    /// A key that signs, by an alias.
     pub able: KmsKeyId,
     /// A key that is disabled.
     pub disabled: KmsKeyId,
@@ -26,12 +26,13 @@ macro_rules! keys_claims {
             s_is_high_about_half_of_the_time,
             a_disabled_key_signs_nothing,
             an_unknown_key_is_an_error,
+            a_key_asked_for_by_its_alias_is_named_by_itself,
         }
     };
 }
 
 async fn public_key(ring: &KeyRing<impl Keys>) -> PublicKey {
-    PublicKey::from_spki(&ring.keys.public_key(&ring.able).await.unwrap()).unwrap()
+    PublicKey::from_spki(&ring.keys.public_key(&ring.able).await.unwrap().spki).unwrap()
 }
 
 /// The hash is signed as it is, not hashed again.
@@ -72,6 +73,16 @@ pub async fn a_disabled_key_signs_nothing(ring: &KeyRing<impl Keys>) {
     let error = ring.keys.sign(&ring.disabled, &SigningHash([1; 32])).await.unwrap_err();
     assert_eq!((error.happened, error.throttled, error.operation), (Happened::No, false, "Sign"));
     assert!(error.source.to_string().contains("disabled"), "{}", error.source);
+}
+
+/// An alias may be moved to another key; what it resolved to cannot.
+pub async fn a_key_asked_for_by_its_alias_is_named_by_itself(ring: &KeyRing<impl Keys>) {
+    let by_alias = ring.keys.public_key(&ring.able).await.unwrap();
+    assert_ne!(by_alias.id, ring.able);
+    assert!(by_alias.id.as_str().starts_with("arn:aws:kms:"), "{}", by_alias.id);
+    let by_itself = ring.keys.public_key(&by_alias.id).await.unwrap();
+    assert_eq!(by_itself, by_alias);
+    ring.keys.sign(&by_alias.id, &SigningHash([2; 32])).await.unwrap();
 }
 
 /// For both calls.

@@ -25,6 +25,7 @@ macro_rules! in_memory {
 
 signpost_contract::store_claims!(in_memory);
 signpost_contract::lanes_claims!(in_memory);
+signpost_contract::registry_claims!(in_memory);
 signpost_contract::spend_claims!(in_memory);
 signpost_contract::pool_claims!(in_memory);
 signpost_contract::keys_claims!(in_memory);
@@ -52,6 +53,10 @@ mod world {
         store(claim)
     }
 
+    pub(crate) fn registry(claim: &str) -> MemoryStore {
+        store(claim)
+    }
+
     pub(crate) fn pool(claim: &str) -> MemoryStore {
         store(claim)
     }
@@ -66,7 +71,9 @@ mod world {
             able: "alias/able".parse().unwrap(),
             disabled: "alias/disabled".parse().unwrap(),
         };
-        ring.keys.add(&ring.able, [7; 32]);
+        let able = "arn:aws:kms:eu-west-1:000000000000:key/able".parse().unwrap();
+        ring.keys.add(&able, [7; 32]);
+        ring.keys.set_alias(&ring.able, &able);
         ring.keys.add(&ring.disabled, [8; 32]);
         ring.keys.set_disabled(&ring.disabled, true);
         ring

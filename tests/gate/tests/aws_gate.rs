@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
 use aws_sdk_kms::operation::sign::SignError;
 use aws_sdk_kms::primitives::Blob;
-use aws_sdk_kms::types::{MessageType, SigningAlgorithmSpec};
+use aws_sdk_kms::types::{KeySpec, KeyUsageType, MessageType, SigningAlgorithmSpec};
 use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::types::QueueAttributeName;
 use axum::Router;
@@ -349,5 +349,25 @@ async fn ministack_works_through_the_gate_and_delivers_twice_on_order() {
     assert!(receive(&fifo).await.is_some());
     assert!(receive(&fifo).await.is_none());
     assert_eq!(gate.control().stats().faults["duplicateDelivery"], 1);
+    stack.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_enabled_gives_no_public_key() {
+    let (stack, _gate, clients) = ministack().await;
+    let kms = &clients.kms;
+    let made = kms.create_key().key_spec(KeySpec::EccSecgP256K1).key_usage(KeyUsageType::SignVerify).send().await;
+    let key = made.unwrap().key_metadata.unwrap().key_id;
+    let code = async || {
+        let answer = kms.get_public_key().key_id(&key).send().await;
+        answer.map(|_| ()).map_err(|error| error.code().unwrap_or_default().to_owned())
+    };
+    assert_eq!(code().await, Ok(()));
+    kms.disable_key().key_id(&key).send().await.unwrap();
+    assert_eq!(code().await, Err("DisabledException".to_owned()));
+    kms.enable_key().key_id(&key).send().await.unwrap();
+    assert_eq!(code().await, Ok(()));
+    kms.schedule_key_deletion().key_id(&key).pending_window_in_days(7).send().await.unwrap();
+    assert_eq!(code().await, Err("KMSInvalidStateException".to_owned()));
     stack.stop().await;
 }

@@ -146,6 +146,20 @@ impl Auditor {
                     lane.paused_at = paused.then_some(lane.paused_at.unwrap_or(now));
                 }
             }
+            Entry::Retired(account) => {
+                if let Some(lane) = self.lanes.get_mut(account) {
+                    lane.paused_at = Some(lane.paused_at.unwrap_or(now));
+                }
+            }
+            Entry::Unregistered(account) => {
+                self.lanes.remove(account);
+            }
+            Entry::NonceSet(account, from, to) => {
+                if let Some(lane) = self.lanes.get_mut(account) {
+                    (lane.next, lane.lowest_open) = (*to, *to);
+                    lane.skipped.push((*from, *to));
+                }
+            }
             Entry::FastForwarded(account, from, to) => self.fast_forwarded(*account, *from, *to, chain),
             Entry::Reserved(records) => records.iter().for_each(|record| self.reserved(record)),
             Entry::Rejected(rejected) => self.note_rejected(rejected),

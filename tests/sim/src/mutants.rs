@@ -5,12 +5,14 @@
 use signpost_txmgr::account::{Head, Reservation, SeenFee};
 use signpost_txmgr::fake::{MemoryChain, MemoryStore, MemoryTopic};
 use signpost_txmgr::ports::{
-    Chain, ChainView, OutcomeTopic, PortError, RegisterVerdict, RejectVerdict, ReserveVerdict, Store, UpdateVerdict,
-    ViewQuery,
+    Chain, ChainView, Counts, OutcomeTopic, PortError, RegisterVerdict, RejectVerdict, ReserveVerdict, RetireVerdict,
+    Store, UnregisterVerdict, UpdateVerdict, ViewQuery,
 };
 use signpost_txmgr::record::{BlockRef, Foreign, Phase, Record, Rejected, SendAnswer, SendClass, Stored, Vacancy};
 use signpost_txmgr::tx::{Intent, RawTx};
-use signpost_txmgr::units::{AccountKey, Address, BlockNumber, ChainId, Millis, Nonce, RequestId, TxHash, Wei};
+use signpost_txmgr::units::{
+    AccountKey, AccountName, Address, BlockNumber, ChainId, Millis, Nonce, RequestId, TxHash, Wei,
+};
 use signpost_txmgr::wire::OutcomeMessage;
 
 /// One planted bug.
@@ -167,6 +169,23 @@ impl Store for BentStore {
 
     async fn fast_forward(&self, account: &AccountKey, from: Nonce, to: Nonce) -> Result<bool, PortError> {
         self.inner.fast_forward(account, from, to).await
+    }
+
+    async fn set_nonce(&self, account: &AccountKey, from: Nonce, to: Nonce) -> Result<bool, PortError> {
+        self.inner.set_nonce(account, from, to).await
+    }
+
+    async fn retire(&self, account: &AccountKey, now: Millis) -> Result<RetireVerdict, PortError> {
+        self.inner.retire(account, now).await
+    }
+
+    async fn unregister(
+        &self,
+        account: &AccountKey,
+        name: &AccountName,
+        retired_until: Millis,
+    ) -> Result<UnregisterVerdict, PortError> {
+        self.inner.unregister(account, name, retired_until).await
     }
 
     async fn reserve(&self, group: &Reservation) -> Result<ReserveVerdict, PortError> {
@@ -350,7 +369,7 @@ impl Chain for BentChain {
         self.inner.balance(address).await
     }
 
-    async fn latest_nonce(&self, address: Address) -> Result<Nonce, PortError> {
-        self.inner.latest_nonce(address).await
+    async fn counts(&self, address: Address) -> Result<Counts, PortError> {
+        self.inner.counts(address).await
     }
 }

@@ -347,6 +347,9 @@ pub fn told(entry: &Entry) -> String {
         Entry::Registered(head) => format!("registered {}", head.account),
         Entry::Paused(account, paused) => format!("paused {account}: {paused}"),
         Entry::FastForwarded(account, from, to) => format!("fast-forwarded {account}: {from} to {to}"),
+        Entry::NonceSet(account, from, to) => format!("set the nonce of {account}: {from} to {to}"),
+        Entry::Retired(account) => format!("retired {account}"),
+        Entry::Unregistered(account) => format!("unregistered {account}"),
         Entry::Reserved(records) => {
             let all: Vec<_> = records.iter().map(|record| format!("{}@{}", record.request_id, record.nonce)).collect();
             format!("reserved {}", all.join(" "))

@@ -72,6 +72,11 @@ impl DynamoStore {
     /// See [`signpost_txmgr::ports::Store::fast_forward`].
     pub(super) async fn skip_nonces(&self, account: &AccountKey, from: Nonce, to: Nonce) -> Result<bool, PortError> {
         assert!(from <= to, "I4: a lane only goes forward");
+        self.move_marks(account, from, to).await
+    }
+
+    /// See [`signpost_txmgr::ports::Store::set_nonce`].
+    pub(super) async fn move_marks(&self, account: &AccountKey, from: Nonce, to: Nonce) -> Result<bool, PortError> {
         let request = self
             .update_head(account)
             .update_expression("SET #nextNonce = :to, #lowestOpenNonce = :to")

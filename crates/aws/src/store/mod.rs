@@ -1,7 +1,7 @@
 //! The store on DynamoDB: the requests table and the accounts table.
 //!
 //! All reads are strongly consistent. A transaction is used only where two items must change together
-//! (registration, reservation); everything after is one conditional write of one item.
+//! (registration and its end, reservation); everything after is one conditional write of one item.
 //!
 //! ## Guarantees
 //! * A verdict is DynamoDB's answer to a condition, never a guess from an error.
@@ -13,7 +13,8 @@
 //!
 //! IAM actions, each under `dynamodb:` and on both tables: `GetItem`, `BatchGetItem`, `Query`, `PutItem`,
 //! `UpdateItem`, `BatchWriteItem`. A transaction needs those of its parts. What an operator lists is read with
-//! `Query` on the index `byAccount`, and with `Scan` only where all of a table is asked for.
+//! `Query` on the index `byAccount`, and with `Scan` only where all of a table is asked for; to unregister an account
+//! takes `DeleteItem` on the accounts table, which no stage needs.
 //!
 //! Read in this order: [`reserve`], [`records`], [`lane`], [`accounts`], [`operator`]; then [`crate::kms`].
 
@@ -22,9 +23,11 @@ use std::collections::HashMap;
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
 use signpost_txmgr::account::{Head, Reservation, SeenFee};
-use signpost_txmgr::ports::{PortError, RegisterVerdict, RejectVerdict, ReserveVerdict, Store, UpdateVerdict};
+use signpost_txmgr::ports::{
+    PortError, RegisterVerdict, RejectVerdict, ReserveVerdict, RetireVerdict, Store, UnregisterVerdict, UpdateVerdict,
+};
 use signpost_txmgr::record::{Record, Rejected, Stored, Vacancy};
-use signpost_txmgr::units::{AccountKey, Millis, Nonce, RequestId};
+use signpost_txmgr::units::{AccountKey, AccountName, Millis, Nonce, RequestId};
 
 use crate::clients;
 use crate::fault::AwsError;
@@ -99,6 +102,23 @@ impl Store for DynamoStore {
 
     async fn fast_forward(&self, account: &AccountKey, from: Nonce, to: Nonce) -> Result<bool, PortError> {
         self.skip_nonces(account, from, to).await
+    }
+
+    async fn set_nonce(&self, account: &AccountKey, from: Nonce, to: Nonce) -> Result<bool, PortError> {
+        self.move_marks(account, from, to).await
+    }
+
+    async fn retire(&self, account: &AccountKey, now: Millis) -> Result<RetireVerdict, PortError> {
+        self.write_retired(account, now).await
+    }
+
+    async fn unregister(
+        &self,
+        account: &AccountKey,
+        name: &AccountName,
+        retired_until: Millis,
+    ) -> Result<UnregisterVerdict, PortError> {
+        self.delete_account(account, name, retired_until).await
     }
 
     async fn reserve(&self, group: &Reservation) -> Result<ReserveVerdict, PortError> {

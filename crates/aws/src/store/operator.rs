@@ -1,19 +1,23 @@
-//! What an operator asks of the tables and no driver does: lists, whole reads for an audit, and retiring
-//! an account. Beside the port, so that the port keeps only the calls the drivers make.
+//! What an operator asks of the tables and no driver does: lists, whole reads for an audit, and the end of an
+//! account. The reads stand beside the port, so that the port keeps only the calls that are made of a store in
+//! memory, too.
 //!
 //! Reads an index, which lags by a moment, or a whole table, which costs its size: only on demand. Writes
-//! nothing but the one mark of a retired account.
+//! only the mark of a retired account, and deletes the two items of one that is unregistered.
 
-use aws_sdk_dynamodb::types::AttributeValue;
-use signpost_txmgr::account::Head;
-use signpost_txmgr::ports::PortError;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, CancellationReason, Delete, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+};
+use signpost_txmgr::ports::{PortError, RetireVerdict, UnregisterVerdict};
 use signpost_txmgr::record::Stored;
-use signpost_txmgr::units::{AccountKey, Millis, Nonce, RequestId};
+use signpost_txmgr::units::{AccountKey, AccountName, Millis, Nonce, RequestId};
 
 use super::accounts::HeadChange;
+use super::reserve::judge;
 use super::{DynamoStore, names, read};
 use crate::item::{self, Item, ItemError, head, n, s};
-use crate::repeat::repeat;
+use crate::repeat::{repeat, repeat_if};
 
 /// The index over requests by account and time; keys only.
 const BY_ACCOUNT: &str = "byAccount";
@@ -49,17 +53,6 @@ pub struct Page {
     pub ids: Vec<(RequestId, Millis)>,
     /// Where the next page begins; `None` at the end.
     pub next: Option<Item>,
-}
-
-/// What came of retiring an account.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RetireVerdict {
-    /// It is retired, now or since before.
-    Retired,
-    /// Slots are open; this is the head as stored.
-    Open(Box<Head>),
-    /// It is not registered.
-    NotRegistered,
 }
 
 impl DynamoStore {
@@ -126,9 +119,9 @@ impl DynamoStore {
         slots.iter().map(found).collect()
     }
 
-    /// Retires an account: paused for good. Only when no slot is open, in the same write, so that no
+    /// See [`signpost_txmgr::ports::Store::retire`]. That no slot is open is a condition of the write, so that no
     /// reservation comes between.
-    pub async fn retire(&self, account: &AccountKey, now: Millis) -> Result<RetireVerdict, PortError> {
+    pub(super) async fn write_retired(&self, account: &AccountKey, now: Millis) -> Result<RetireVerdict, PortError> {
         let changed = self.change_head(account, |request| {
             let named = ["account", "paused", "retiredAt", "nextNonce", "lowestOpenNonce"];
             request
@@ -145,6 +138,64 @@ impl DynamoStore {
             }
             HeadChange::NoHead => RetireVerdict::NotRegistered,
         })
+    }
+
+    /// See [`signpost_txmgr::ports::Store::unregister`]. Head and name go in one transaction: a name without a head
+    /// could not be registered again, a head without a name is in no list.
+    pub(super) async fn delete_account(
+        &self,
+        account: &AccountKey,
+        name: &AccountName,
+        retired_until: Millis,
+    ) -> Result<UnregisterVerdict, PortError> {
+        const OPERATION: &str = "TransactWriteItems";
+        let head = Delete::builder()
+            .table_name(&self.tables.accounts)
+            .set_key(Some(head::key(account, head::HEAD)))
+            .condition_expression("#name = :name AND #retiredAt <= :until AND #nextNonce = #lowestOpenNonce")
+            .set_expression_attribute_names(Some(names(&["name", "retiredAt", "nextNonce", "lowestOpenNonce"])))
+            .expression_attribute_values(":name", s(name))
+            .expression_attribute_values(":until", n(retired_until.0))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()
+            .expect("table and key are set");
+        let entry = Delete::builder()
+            .table_name(&self.tables.accounts)
+            .set_key(Some(item::item([("account", s(head::DIRECTORY)), ("item", s(name))])))
+            .condition_expression("attribute_not_exists(#accountKey) OR #accountKey = :account")
+            .set_expression_attribute_names(Some(names(&["accountKey"])))
+            .expression_attribute_values(":account", s(account))
+            .build()
+            .expect("table and key are set");
+        let request = self
+            .client
+            .transact_write_items()
+            .transact_items(TransactWriteItem::builder().delete(head).build())
+            .transact_items(TransactWriteItem::builder().delete(entry).build());
+        let Err(failure) = repeat_if(&self.backoff, OPERATION, judge, || request.clone().send()).await else {
+            return Ok(UnregisterVerdict::Unregistered);
+        };
+        let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = failure.service() else {
+            return Err(failure.into_port(OPERATION));
+        };
+        let of_head = cancelled.cancellation_reasons().first();
+        if of_head.and_then(CancellationReason::code) != Some("ConditionalCheckFailed") {
+            return Err(failure.into_port(OPERATION));
+        }
+        // An emulator may leave the item out.
+        let stored = match of_head.and_then(CancellationReason::item) {
+            Some(stored) => Some(read(OPERATION, stored, head::decode_head)?),
+            None => self.read_head(account).await?,
+        };
+        match stored.filter(|head| head.name == *name) {
+            // An earlier try whose reply was lost was the one that removed it.
+            None if failure.uncertain => Ok(UnregisterVerdict::Unregistered),
+            None => Ok(UnregisterVerdict::NotRegistered),
+            Some(head) => match head.stays_registered(retired_until) {
+                Some(why) => Ok(UnregisterVerdict::Stays(why)),
+                None => Err(failure.into_port(OPERATION)),
+            },
+        }
     }
 }
 

@@ -15,6 +15,8 @@ fn key() -> KmsKeyId {
     "alias/hot".parse().unwrap()
 }
 
+const ARN: &str = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+
 fn signature() -> Step {
     Step::ok(json!({ "KeyId": "k", "Signature": "MAYCAQECAQE=", "SigningAlgorithm": "ECDSA_SHA_256" }))
 }
@@ -70,10 +72,11 @@ async fn a_service_that_fails_is_asked_again() {
 #[tokio::test]
 async fn a_public_key_of_another_kind_is_refused_by_name() {
     let answer = |spec: &str, usage: &str| {
-        Step::ok(json!({ "KeyId": "k", "PublicKey": "AQID", "KeySpec": spec, "KeyUsage": usage }))
+        Step::ok(json!({ "KeyId": ARN, "PublicKey": "AQID", "KeySpec": spec, "KeyUsage": usage }))
     };
     let script = Script::new([answer("ECC_SECG_P256K1", "SIGN_VERIFY")]);
-    assert_eq!(keys(&script).public_key(&key()).await.unwrap(), [1, 2, 3]);
+    let found = keys(&script).public_key(&key()).await.unwrap();
+    assert_eq!((found.id.as_str(), found.spki.as_slice()), (ARN, [1, 2, 3].as_slice()), "the key, not its alias");
     for (spec, usage, words) in [
         ("ECC_NIST_P256", "SIGN_VERIFY", "has key spec ECC_NIST_P256; make one with key spec ECC_SECG_P256K1"),
         ("RSA_2048", "SIGN_VERIFY", "has key spec RSA_2048"),

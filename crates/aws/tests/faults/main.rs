@@ -14,6 +14,7 @@
 mod keys;
 mod lane;
 mod queues;
+mod registry;
 mod requests;
 mod reserving;
 mod script;

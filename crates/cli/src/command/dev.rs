@@ -16,7 +16,7 @@ use signpost_txmgr::units::ChainId;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::account::{Asked, register};
+use super::account::register::{Asked, First, register};
 use super::{CommandError, Session, asked_to_stop, told};
 use crate::aws::{self, LOOPBACK_REGION, Target};
 use crate::config::{
@@ -257,7 +257,8 @@ async fn register_all(session: &Session, accounts: &[Account]) -> Result<(), Com
     let (store, keys, chain) = (world::store(session), world::keys(session), world::chain(session)?);
     for account in accounts {
         let chain_id = ChainId(session.config.chain.chain_id);
-        let asked = Asked { name: &account.name, key: &account.kms_key_id, chain_id, nonce: None };
+        let first = First::WhenSettled;
+        let asked = Asked { name: &account.name, key: &account.kms_key_id, chain_id, first };
         register(&store, &keys, &chain, asked).await?;
     }
     Ok(())

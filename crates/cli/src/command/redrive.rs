@@ -3,9 +3,12 @@
 //!
 //! Each message is sent to its queue first and deleted from the dead-letter queue after, in its old group and in
 //! the order received: a crash between the two leaves a copy behind, which is harmless, since every message of
-//! Signpost is safe to repeat. It is not SQS's own `StartMessageMoveTask` for two reasons: on a FIFO queue the copy would keep
-//! the deduplication id of a message that may have come within five minutes, and be dropped; and it shows
-//! nothing. Never shows a body: it may hold calldata or a secret sent by mistake.
+//! Signpost is safe to repeat while the record of its request is kept. SQS's own `StartMessageMoveTask` does the same
+//! (in a FIFO dead-letter queue the message id has replaced the deduplication id, so that nothing is dropped), but it
+//! shows nothing, and it repeats what was refused before: here that is answered again as it was and goes back to no
+//! queue. Either way the copy is a new message to SQS:
+//! another message id, and the whole retention of the queue again. Never shows a body: it may hold calldata or a secret
+//! sent by mistake.
 //!
 //! Two things change on the way: SQS's `SenderId` becomes that of whoever runs the command, and the message gets
 //! another message id. A policy with `allow_senders` must allow the sender, or refuses the request: see `--queue`. And the
@@ -21,13 +24,17 @@ use aws_sdk_sqs::types::{
     MessageSystemAttributeNameForSends, MessageSystemAttributeValue, QueueAttributeName,
 };
 use serde_json::{Value, json};
-use signpost_txmgr::units::sha256;
+use signpost_aws::store::operator::Found;
+use signpost_txmgr::ports::OutcomeTopic as _;
+use signpost_txmgr::record::Stored;
+use signpost_txmgr::units::{RequestId, sha256};
+use signpost_txmgr::wire::OutcomeMessage;
 
 use super::confirm::Yes;
-use super::{CommandError, ConfigOption, when};
+use super::{CommandError, ConfigOption, Session, when};
 use crate::config::{Config, is_fifo};
 use crate::terminal::{remark, say};
-use crate::{aws, clock};
+use crate::{aws, clock, world};
 
 /// Messages are ours for so long: time to read the list and to type yes.
 const HELD_S: i32 = 300;
@@ -36,6 +43,9 @@ const MESSAGES_MAX: usize = 500;
 /// A dead-letter queue is looked at until it gives nothing so many times in a row: one receive asks only some
 /// of the servers that hold a queue.
 const EMPTY_LOOKS: usize = 2;
+
+/// The queue with requests.
+const SIGNING: &str = "signing";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -47,7 +57,9 @@ Mend what sent them there first: a message comes back after ten more deliveries.
 FIFO queue shows ten of a group before the others; with a yes these follow, and are shown as they go.
 SQS names you as their sender from then on: with `allow_senders` in the policy, requests that have no record are
 refused unless you are allowed, so let the backend send those again instead. A cancel is refused unless
-`cancel_senders` lists you: use `signpost cancel`.";
+`cancel_senders` lists you: use `signpost cancel`. What was refused before it got there is not put back: its outcome
+is published again. A message that goes back is a new one to SQS and may wait as long again; do not put back what was
+first sent longer ago than requests are kept (90 days by default).";
 
 /// `signpost redrive`
 #[derive(Debug, clap::Args)]
@@ -107,55 +119,115 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         }
         return agreed.map(|()| ExitCode::SUCCESS);
     }
-    let (mut moved, mut failed) = (0_usize, None);
+    let (mut done, mut failed) = (Done::default(), None);
     for (way, messages) in held {
         if failed.is_some() {
             give_back(&sqs, &way.dead_url, &messages).await;
             continue;
         }
-        let (count, result) = move_all(&sqs, &way, messages, arguments.json).await;
-        moved = moved.saturating_add(count);
-        failed = result.err();
+        failed = move_all(&session, &sqs, &way, messages, arguments.json, &mut done).await.err();
     }
-    remark(format!("{moved} message(s) are back in their queues"));
+    if done.answered > 0 {
+        remark(format!("{} message(s) had been refused before; their outcomes are published again", done.answered));
+    }
+    remark(format!("{} message(s) are back in their queues", done.moved));
     failed.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
-/// Moves what was received, then what a FIFO queue held back meanwhile; how many, and what went wrong.
+/// What became of the messages.
+#[derive(Debug, Default)]
+struct Done {
+    /// Back in their queues.
+    moved: usize,
+    /// Answered again as they were answered before.
+    answered: usize,
+}
+
+/// Moves what was received, then what a FIFO queue held back meanwhile.
 async fn move_all(
+    session: &Session,
     sqs: &Client,
     way: &Way,
     mut messages: Vec<Message>,
     as_json: bool,
-) -> (usize, Result<(), CommandError>) {
-    let mut moved = 0_usize;
+    done: &mut Done,
+) -> Result<(), CommandError> {
+    let mut seen = 0_usize;
     loop {
+        let answers = match answers(session, way, &messages).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                give_back(sqs, &way.dead_url, &messages).await;
+                return Err(error);
+            }
+        };
         for (at, message) in messages.iter().enumerate() {
-            if let Err(error) = move_back(sqs, way, message).await {
+            let answer = message.message_id.as_ref().and_then(|id| answers.get(id));
+            let result = match answer {
+                Some(outcome) => answer_again(session, sqs, way, message, outcome).await,
+                None => move_back(sqs, way, message).await,
+            };
+            if let Err(error) = result {
                 // In its group nothing may overtake it: what follows stays where it is.
                 give_back(sqs, &way.dead_url, messages.get(at..).unwrap_or_default()).await;
-                return (moved, Err(error));
+                return Err(error);
             }
-            moved = moved.saturating_add(1);
+            let counted = if answer.is_some() { &mut done.answered } else { &mut done.moved };
+            *counted = counted.saturating_add(1);
         }
-        if moved >= MESSAGES_MAX {
-            return (moved, Ok(()));
+        seen = seen.saturating_add(messages.len());
+        if seen >= MESSAGES_MAX {
+            return Ok(());
         }
-        messages = match receive(sqs, &way.dead_url).await {
-            Ok(messages) if messages.is_empty() => return (moved, Ok(())),
-            Ok(messages) => messages,
-            Err(error) => return (moved, Err(error)),
-        };
+        messages = receive(sqs, &way.dead_url).await?;
+        if messages.is_empty() {
+            return Ok(());
+        }
         for message in &messages {
             show(way, message, as_json);
         }
     }
 }
 
+/// The outcomes of those messages that were refused before they got here, by message id. Back in its queue such a
+/// message would be a new one to SQS, would be judged anew, and could end in a second outcome.
+async fn answers(
+    session: &Session,
+    way: &Way,
+    messages: &[Message],
+) -> Result<HashMap<String, OutcomeMessage>, CommandError> {
+    if way.name != SIGNING {
+        return Ok(HashMap::new());
+    }
+    let ids = messages.iter().filter_map(|message| format!("sqs:{}", message.message_id.as_ref()?).parse().ok());
+    let found = world::store(session).find(&ids.collect::<Vec<RequestId>>()).await?;
+    let outcome = |found: Found| match found.stored {
+        Ok(Stored::Rejected(rejected)) => {
+            Some((found.id.strip_prefix("sqs:")?.to_owned(), OutcomeMessage::of_rejected(&rejected)))
+        }
+        Ok(Stored::Record(_)) | Err(_) => None,
+    };
+    Ok(found.into_iter().filter_map(outcome).collect())
+}
+
+/// Publishes it first, deletes it after.
+async fn answer_again(
+    session: &Session,
+    sqs: &Client,
+    way: &Way,
+    message: &Message,
+    outcome: &OutcomeMessage,
+) -> Result<(), CommandError> {
+    for published in world::topic(session).publish(std::slice::from_ref(outcome)).await {
+        published?;
+    }
+    delete(sqs, way, message).await
+}
+
 /// The queues that have a dead-letter queue, as their redrive policy names it.
 async fn ways(sqs: &Client, config: &Config, only: Option<&str>) -> Result<Vec<Way>, CommandError> {
     let queues = &config.queues;
-    let all = [("signing", &queues.signing_url), ("resign", &queues.resign_url), ("broadcast", &queues.broadcast_url)];
+    let all = [(SIGNING, &queues.signing_url), ("resign", &queues.resign_url), ("broadcast", &queues.broadcast_url)];
     let mut ways = Vec::new();
     for (name, url) in all.into_iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
         let asked = sqs.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::RedrivePolicy);
@@ -243,6 +315,10 @@ async fn move_back(sqs: &Client, way: &Way, message: &Message) -> Result<(), Com
         send = send.message_group_id(group).message_deduplication_id(hex::encode(sha256(once.as_bytes())));
     }
     send.send().await.map_err(|error| failed("SendMessage", aws::reason(&error)))?;
+    delete(sqs, way, message).await
+}
+
+async fn delete(sqs: &Client, way: &Way, message: &Message) -> Result<(), CommandError> {
     let handle = message.receipt_handle.clone().unwrap_or_default();
     let deleted = sqs.delete_message().queue_url(&way.dead_url).receipt_handle(handle).send().await;
     deleted.map(|_| ()).map_err(|error| failed("DeleteMessage", aws::reason(&error)))

@@ -51,8 +51,8 @@ impl<K: Keys> SignDirect<K> {
     /// Reads the public key, once for all invocations.
     pub async fn start(keys: K, config: DirectConfig) -> Result<Self, DirectStartError> {
         let DirectConfig { key, chain_id, policy } = config;
-        let spki = keys.public_key(&key).await.map_err(DirectStartError::PublicKey)?;
-        let public_key = PublicKey::from_spki(&spki).map_err(DirectStartError::Key)?;
+        let answer = keys.public_key(&key).await.map_err(DirectStartError::PublicKey)?;
+        let public_key = PublicKey::from_spki(&answer.spki).map_err(DirectStartError::Key)?;
         Ok(Self { keys, key, public_key, chain_id, policy })
     }
 

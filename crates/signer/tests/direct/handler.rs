@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use signpost_signer::direct::SignDirect;
 use signpost_signer::direct::config::DirectConfig;
-use signpost_txmgr::ports::{Happened, Keys, PortError};
+use signpost_txmgr::ports::{Happened, KeyAnswer, Keys, PortError};
 use signpost_txmgr::signature::LocalKey;
 use signpost_txmgr::units::{KmsKeyId, SigningHash};
 
@@ -34,8 +34,8 @@ pub(crate) struct TestKeys {
 }
 
 impl Keys for TestKeys {
-    async fn public_key(&self, _key: &KmsKeyId) -> Result<Vec<u8>, PortError> {
-        Ok(LocalKey::new(SECRET).spki())
+    async fn public_key(&self, key: &KmsKeyId) -> Result<KeyAnswer, PortError> {
+        Ok(KeyAnswer { id: key.clone(), spki: LocalKey::new(SECRET).spki() })
     }
 
     async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<Vec<u8>, PortError> {

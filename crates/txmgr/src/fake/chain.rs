@@ -14,7 +14,7 @@ use super::gate::{Fate, Gate};
 use super::journal::{Entry, Journal};
 use super::world::{PoolTx, World};
 use crate::machine::ReceiptView;
-use crate::ports::{Chain, ChainView, Happened, PortError, ViewQuery};
+use crate::ports::{Chain, ChainView, Counts, Happened, PortError, ViewQuery};
 use crate::record::{BlockRef, Foreign, Receipt, SendAnswer, SendClass};
 use crate::signature::recover;
 use crate::tx::{Intent, RawTx};
@@ -272,13 +272,19 @@ impl Chain for MemoryChain {
         pass.reply(Wei(balance)).await
     }
 
-    async fn latest_nonce(&self, address: Address) -> Result<Nonce, PortError> {
+    async fn counts(&self, address: Address) -> Result<Counts, PortError> {
         let pass = self.gate.enter("eth_getTransactionCount").await?;
-        let nonce = {
+        let counts = {
             let world = self.world();
-            world.seen_count(address, world.seen_height())
+            let latest = world.seen_count(address, world.seen_height());
+            let executable = (latest.0..).take_while(|nonce| world.pool.contains_key(&(address, Nonce(*nonce))));
+            Counts {
+                latest,
+                pending: executable.last().map_or(latest, |last| Nonce(last).plus(1)),
+                finalized: Some(world.seen_count(address, world.seen_finalized())),
+            }
         };
-        pass.reply(nonce).await
+        pass.reply(counts).await
     }
 }
 

@@ -19,6 +19,12 @@ pub enum Entry {
     Paused(AccountKey, bool),
     /// A lane without open slots was moved on.
     FastForwarded(AccountKey, Nonce, Nonce),
+    /// An operator set the marks of a lane without open slots.
+    NonceSet(AccountKey, Nonce, Nonce),
+    /// An account was retired.
+    Retired(AccountKey),
+    /// An account was removed.
+    Unregistered(AccountKey),
     /// Slots were claimed for these records.
     Reserved(Vec<Record>),
     /// A rejection was written.

@@ -16,7 +16,7 @@ use k256::{FieldBytes, NonZeroScalar, ProjectivePoint, Scalar};
 
 use super::gate::{FakeFault, Gate, refused};
 use super::journal::{Entry, Journal};
-use crate::ports::{Keys, PortError};
+use crate::ports::{KeyAnswer, Keys, PortError};
 use crate::signature::LocalKey;
 use crate::units::{Address, KmsKeyId, SigningHash, sha256};
 
@@ -36,9 +36,17 @@ pub struct MemoryKeys {
 #[derive(Default)]
 struct Ring {
     keys: BTreeMap<KmsKeyId, Key>,
+    aliases: BTreeMap<KmsKeyId, KmsKeyId>,
     signed: HashMap<(KmsKeyId, SigningHash), u32>,
     sign_calls: u64,
     public_key_calls: u64,
+}
+
+impl Ring {
+    /// The key behind a name.
+    fn key_of(&self, id: &KmsKeyId) -> KmsKeyId {
+        self.aliases.get(id).unwrap_or(id).clone()
+    }
 }
 
 struct Key {
@@ -75,6 +83,11 @@ impl MemoryKeys {
         address
     }
 
+    /// Points an alias to a key, also one that pointed to another.
+    pub fn set_alias(&self, alias: &KmsKeyId, id: &KmsKeyId) {
+        self.ring.lock().unwrap().aliases.insert(alias.clone(), id.clone());
+    }
+
     /// Disables or enables a key.
     pub fn set_disabled(&self, id: &KmsKeyId, disabled: bool) {
         if let Some(key) = self.ring.lock().unwrap().keys.get_mut(id) {
@@ -96,6 +109,7 @@ impl MemoryKeys {
 
     fn sign_now(&self, id: &KmsKeyId, hash: &SigningHash) -> Result<Vec<u8>, FakeFault> {
         let mut ring = self.ring.lock().unwrap();
+        let id = &ring.key_of(id);
         let key = ring.keys.get(id).ok_or(FakeFault::NoKey)?;
         if key.disabled {
             return Err(FakeFault::KeyDisabled);
@@ -114,19 +128,20 @@ impl MemoryKeys {
 }
 
 impl Keys for MemoryKeys {
-    async fn public_key(&self, key: &KmsKeyId) -> Result<Vec<u8>, PortError> {
+    async fn public_key(&self, key: &KmsKeyId) -> Result<KeyAnswer, PortError> {
         let pass = self.gate.enter("GetPublicKey").await?;
         let found = {
             let mut ring = self.ring.lock().unwrap();
             ring.public_key_calls += 1;
-            match ring.keys.get(key) {
+            let id = ring.key_of(key);
+            match ring.keys.get(&id) {
                 None => Err(FakeFault::NoKey),
                 Some(key) if key.disabled => Err(FakeFault::KeyDisabled),
-                Some(key) => Ok(key.local.spki()),
+                Some(key) => Ok(KeyAnswer { id, spki: key.local.spki() }),
             }
         };
-        let spki = found.map_err(|fault| refused("GetPublicKey", fault))?;
-        pass.reply(spki).await
+        let answer = found.map_err(|fault| refused("GetPublicKey", fault))?;
+        pass.reply(answer).await
     }
 
     async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<Vec<u8>, PortError> {

@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex};
 use super::gate::{FakeFault, Gate, refused};
 use super::journal::{Entry, Journal};
 use crate::account::{Head, Reservation, SeenFee};
-use crate::ports::{PortError, RegisterVerdict, RejectVerdict, ReserveVerdict, Store, UpdateVerdict};
+use crate::ports::{
+    PortError, RegisterVerdict, RejectVerdict, ReserveVerdict, RetireVerdict, Store, UnregisterVerdict, UpdateVerdict,
+};
 use crate::record::{Record, Rejected, Stored, Vacancy};
 use crate::units::{AccountKey, AccountName, Millis, Nonce, RequestId};
 
@@ -171,6 +173,57 @@ impl Store for MemoryStore {
             Some(_) | None => false,
         });
         pass.reply(moved).await
+    }
+
+    async fn set_nonce(&self, account: &AccountKey, from: Nonce, to: Nonce) -> Result<bool, PortError> {
+        let pass = self.gate.enter("UpdateItem").await?;
+        let is_set = self.with_tables(|tables| match tables.heads.get_mut(account) {
+            Some(head) if head.next_nonce == from && head.lowest_open_nonce == from => {
+                head.next_nonce = to;
+                head.lowest_open_nonce = to;
+                self.journal.note(|| Entry::NonceSet(*account, from, to));
+                true
+            }
+            Some(_) | None => false,
+        });
+        pass.reply(is_set).await
+    }
+
+    async fn retire(&self, account: &AccountKey, now: Millis) -> Result<RetireVerdict, PortError> {
+        let pass = self.gate.enter("UpdateItem").await?;
+        let verdict = self.with_tables(|tables| match tables.heads.get_mut(account) {
+            None => RetireVerdict::NotRegistered,
+            Some(head) if head.open_slots() > 0 => RetireVerdict::Open(Box::new(head.clone())),
+            Some(head) => {
+                head.paused = true;
+                head.retired_at = head.retired_at.or(Some(now));
+                self.journal.note(|| Entry::Retired(*account));
+                RetireVerdict::Retired
+            }
+        });
+        pass.reply(verdict).await
+    }
+
+    async fn unregister(
+        &self,
+        account: &AccountKey,
+        name: &AccountName,
+        retired_until: Millis,
+    ) -> Result<UnregisterVerdict, PortError> {
+        let pass = self.gate.enter("TransactWriteItems").await?;
+        let verdict = self.with_tables(|tables| {
+            let Some(head) = tables.heads.get(account).filter(|head| head.name == *name) else {
+                return UnregisterVerdict::NotRegistered;
+            };
+            if let Some(why) = head.stays_registered(retired_until) {
+                return UnregisterVerdict::Stays(why);
+            }
+            tables.heads.remove(account);
+            tables.names.remove(name);
+            self.journal.note(|| Entry::Unregistered(*account));
+            UnregisterVerdict::Unregistered
+        });
+        pass.reply(verdict).await
     }
 
     async fn reserve(&self, group: &Reservation) -> Result<ReserveVerdict, PortError> {

@@ -54,7 +54,7 @@ struct Sender(MemoryKeys, KmsKeyId, Address, PublicKey);
 impl Sender {
     fn new() -> Self {
         let (keys, id, address) = key();
-        let public = PublicKey::from_spki(&now(keys.public_key(&id)).unwrap()).unwrap();
+        let public = PublicKey::from_spki(&now(keys.public_key(&id)).unwrap().spki).unwrap();
         Self(keys, id, address, public)
     }
 
@@ -141,7 +141,7 @@ fn a_reorganisation_gives_back_nonces_balances_and_hashes() {
     assert_ne!(chain.block(height), old);
     assert_eq!(chain.receipt(raw.hash), None);
     assert_eq!(now(chain.balance(sender.2)).unwrap(), before);
-    assert_eq!(now(chain.latest_nonce(sender.2)).unwrap(), Nonce(0));
+    assert_eq!(now(chain.counts(sender.2)).unwrap().latest, Nonce(0));
     chain.mine();
     assert!(chain.receipt(raw.hash).is_some());
 }
@@ -190,7 +190,7 @@ fn a_node_that_lags_tells_an_older_truth() {
     now(chain.send(&raw));
     chain.mine();
     chain.set_mood(NodeMood { lag: 1, ..NodeMood::default() });
-    assert_eq!(now(chain.latest_nonce(sender.2)).unwrap(), Nonce(0));
+    assert_eq!(now(chain.counts(sender.2)).unwrap().latest, Nonce(0));
     assert!(now(chain.view(&query(sender.2, &[(0, &raw)]))).unwrap().receipts.is_empty());
 }
 

@@ -174,8 +174,8 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         if let Some(key) = cached {
             return Ok(key);
         }
-        let der = self.keys.public_key(id).await.map_err(AttemptError::Keys)?;
-        let key = PublicKey::from_spki(&der).map_err(AttemptError::Key)?;
+        let answer = self.keys.public_key(id).await.map_err(AttemptError::Keys)?;
+        let key = PublicKey::from_spki(&answer.spki).map_err(AttemptError::Key)?;
         self.public_keys.lock().expect("no code panics while holding the keys").insert(id.clone(), key.clone());
         Ok(key)
     }

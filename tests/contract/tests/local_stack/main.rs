@@ -24,6 +24,7 @@ macro_rules! on_the_stack {
 
 signpost_contract::store_claims!(on_the_stack);
 signpost_contract::lanes_claims!(on_the_stack);
+signpost_contract::registry_claims!(on_the_stack);
 signpost_contract::spend_claims!(on_the_stack);
 signpost_contract::pool_claims!(on_the_stack);
 signpost_contract::keys_claims!(on_the_stack);

@@ -69,6 +69,10 @@ pub(crate) async fn lanes(claim: &str) -> DynamoStore {
     store(claim).await
 }
 
+pub(crate) async fn registry(claim: &str) -> DynamoStore {
+    store(claim).await
+}
+
 pub(crate) async fn pool(claim: &str) -> DynamoStore {
     store(claim).await
 }

@@ -2,16 +2,18 @@
 //! conflicts, throttling in each service's own words, replies lost after the call took effect, and
 //! messages delivered twice.
 //!
-//! Guarantees: without a rule that fires, requests and answers pass byte for byte, `Host` included
+//! Guarantees: without a rule that fires, requests and answers pass byte for byte (but for the public key of a key
+//! that is not enabled, which KMS refuses and ministack does not), `Host` included
 //! (queue URLs that the emulator derives from it then point at the gate; it accepts them with any host);
 //! a call that was begun is ended even if the caller goes away, but for a long poll. Does not guarantee:
 //! signatures (nobody checks them), TLS.
 //!
 //! Read in this order: `operation` (which call it is), `fault` (what can befall it), `wire` (how
-//! errors are written), `duplicate`.
+//! errors are written), `duplicate`, `keys`.
 
 mod duplicate;
 mod fault;
+mod keys;
 mod operation;
 mod wire;
 
@@ -169,6 +171,9 @@ impl Proxy {
         if let Some(rule) = befalls(AwsFault::Slow) {
             wait(rule.delay_ms.unwrap_or(USUAL_SLOWNESS_MS)).await;
         }
+        if let Some(refused) = self.key_refused(&asked).await {
+            return refused.respond(&operation);
+        }
         let answered = if operation.is("sqs:ReceiveMessage") {
             // A caller that goes away must not leave a poll behind that takes messages for nobody.
             self.pass(&asked).await
@@ -191,6 +196,15 @@ impl Proxy {
             return WireError::internal(operation.service).respond(&operation);
         }
         answered.into_response()
+    }
+
+    /// KMS's refusal of a public key, by the state of the key.
+    async fn key_refused(&self, asked: &Asked) -> Option<WireError> {
+        if !asked.operation.is("kms:GetPublicKey") {
+            return None;
+        }
+        let described = self.forward(&keys::asking_for_state(&asked.head), asked.body.clone()).await.ok()?;
+        keys::refusal(&serde_json::from_slice(&described.body).ok()?)
     }
 
     /// Hands a request on and brings the answer back, put right where duplicates were made.

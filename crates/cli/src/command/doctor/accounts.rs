@@ -6,9 +6,9 @@ use aws_sdk_kms::types::{KeySpec, KeyState, KeyUsageType};
 use signpost_host::start::policies;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::policy::Policies;
-use signpost_txmgr::ports::{Chain, Keys as _, Store as _};
+use signpost_txmgr::ports::{Chain, Counts, Keys as _, Store as _};
 use signpost_txmgr::signature::PublicKey;
-use signpost_txmgr::units::Wei;
+use signpost_txmgr::units::{Millis, Wei};
 
 use super::Checks;
 use crate::aws::reason;
@@ -51,7 +51,7 @@ pub(super) async fn check(session: &Session, checks: &mut Checks) {
 async fn one(session: &Session, head: &Head, rules: Option<&Policies>, nodes: &impl Chain, checks: &mut Checks) {
     let what = |part: &str| format!("{}: {part}", head.name);
     if let Some(at) = head.retired_at {
-        checks.ok(what("state"), format!("retired {}", crate::command::when::date(at)));
+        retired(session, head, at, checks).await;
         return;
     }
     if head.account.chain_id.0 != session.config.chain.chain_id {
@@ -68,6 +68,15 @@ async fn one(session: &Session, head: &Head, rules: Option<&Policies>, nodes: &i
     }
     key(session, head, checks).await;
     on_chain(head, nodes, checks).await;
+}
+
+/// A retired account signs nothing: whatever became of its key, it is told and no problem.
+async fn retired(session: &Session, head: &Head, at: Millis, checks: &mut Checks) {
+    let key = match world::keys(session).public_key(&head.kms_key_id).await {
+        Ok(_) => "its key can still be read".to_owned(),
+        Err(error) => format!("its key cannot be used any more: {}", told(&error)),
+    };
+    checks.ok(format!("{}: state", head.name), format!("retired {}; {key}", crate::command::when::date(at)));
 }
 
 async fn key(session: &Session, head: &Head, checks: &mut Checks) {
@@ -99,7 +108,7 @@ async fn key(session: &Session, head: &Head, checks: &mut Checks) {
         );
     }
     match world::keys(session).public_key(&head.kms_key_id).await {
-        Ok(der) => match PublicKey::from_spki(&der) {
+        Ok(answer) => match PublicKey::from_spki(&answer.spki) {
             Ok(public) => checks.expect(
                 public.address() == head.account.address,
                 format!("{}: address", head.name),
@@ -132,18 +141,35 @@ async fn on_chain(head: &Head, nodes: &impl Chain, checks: &mut Checks) {
         ),
         Err(error) => checks.look(what("code"), told(&error), unknown),
     }
-    match nodes.latest_nonce(address).await {
-        Ok(used) if used > head.next_nonce => checks.problem(
-            what("nonces"),
-            format!("the chain has used {used}, the lane goes on at {}", head.next_nonce),
-            "another program uses the key: its requests get displaced. Give each its own key",
-        ),
-        Ok(used) => {
-            checks.ok(
-                what("nonces"),
-                format!("{used} used, next {}, {} slot(s) open", head.next_nonce, head.open_slots()),
-            );
-        }
+    match nodes.counts(address).await {
+        Ok(counts) => nonces(head, &counts, checks),
         Err(error) => checks.look(what("nonces"), told(&error), unknown),
+    }
+}
+
+/// The lane's place against the chain's.
+fn nonces(head: &Head, counts: &Counts, checks: &mut Checks) {
+    let what = format!("{}: nonces", head.name);
+    let (next, used) = (head.next_nonce, counts.latest);
+    if used > next {
+        checks.problem(
+            what,
+            format!("the chain has used {used}, the lane goes on at {next}"),
+            "another program uses the key: its requests get displaced. Give each its own key",
+        );
+    } else if counts.pending > next {
+        checks.problem(
+            what,
+            format!("the pool has transactions up to {}, the lane goes on at {next}", counts.pending),
+            "another program uses the key: one replaces the other's transactions. Give each its own key",
+        );
+    } else if head.open_slots() == 0 && used < next {
+        checks.problem(
+            what,
+            format!("the chain takes {used} next, the lane goes on at {next}: nothing of it is mined"),
+            format!("if the node is not behind: `signpost account set-nonce {} {used}`", head.name),
+        );
+    } else {
+        checks.ok(what, format!("{used} used, next {next}, {} slot(s) open", head.open_slots()));
     }
 }

@@ -1,11 +1,12 @@
 //! `signpost doctor`: looks at everything a Signpost stands on and says what is not as it should be, and what to
 //! do about it. Asks only; changes nothing and sends nothing.
 //!
-//! Read next: `aws`, `accounts`, `nodes`.
+//! Read next: `aws`, `accounts`, `nodes`, `start`.
 
 mod accounts;
 mod aws;
 mod nodes;
+mod start;
 
 use std::process::ExitCode;
 
@@ -103,6 +104,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     aws::topic(&session, &mut checks).await;
     nodes::check(&session, &mut checks).await;
     accounts::check(&session, &mut checks).await;
+    start::check(&session, &mut checks).await;
     let problems = checks.0.iter().filter(|check| check.state == State::Problem).count();
     let width = checks.0.iter().map(|check| check.what.chars().count()).max().unwrap_or(0);
     for Check { what, state, found, todo } in &checks.0 {

@@ -1,0 +1,211 @@
+//! `signpost account`: which names may sign, with which key, from which address.
+//!
+//! Registering reads the key's public half and the chain's transaction counts once; from then on the
+//! count in the table is the only one that hands out nonces. A paused account reserves and signs nothing;
+//! what it has signed is watched to its end. A retired one is paused for good, and one that is unregistered is
+//! gone from the table.
+//!
+//! Read next: [`register`], [`counts`], then the commands.
+
+pub mod counts;
+pub mod register;
+
+mod nonce;
+mod retire;
+mod switch;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+use signpost_txmgr::account::Head;
+use signpost_txmgr::ports::{Chain as _, Counts, Store};
+use signpost_txmgr::units::{AccountKey, ChainId};
+
+use super::{CommandError, ConfigOption, Session, when};
+use crate::terminal::{Colour, paint, remark, say};
+use crate::world;
+
+const EXAMPLES: &str = "\
+Examples:
+  signpost account register hot --kms-key alias/hot
+  signpost account register hot --create-key
+  signpost account list
+  signpost account show hot --json
+  signpost account pause hot
+  signpost account pause --all
+  signpost account resume hot
+  signpost account set-nonce hot 42
+  signpost account retire old-hot
+  signpost account unregister old-hot";
+
+/// `signpost account`
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Register a name with a KMS key
+    #[command(after_help = register::HELP)]
+    Register(register::Arguments),
+    /// Show all accounts
+    #[command(after_help = EXAMPLES)]
+    List {
+        /// One JSON line each
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        config: ConfigOption,
+    },
+    /// Show one account, with its balance and transaction counts on the chain
+    #[command(after_help = EXAMPLES)]
+    Show(One),
+    /// Sign nothing more for an account, or for all, until it is resumed
+    #[command(after_help = switch::HELP)]
+    Pause(switch::Arguments),
+    /// Sign for a paused account again, or for all
+    #[command(after_help = switch::HELP)]
+    Resume(switch::Arguments),
+    /// Set the next nonce of an account without open slots
+    #[command(after_help = nonce::HELP)]
+    SetNonce(nonce::Arguments),
+    /// Pause an account for good
+    #[command(after_help = retire::RETIRE_HELP)]
+    Retire(retire::Arguments),
+    /// Remove an account that was retired at least 30 days ago
+    #[command(after_help = retire::UNREGISTER_HELP)]
+    Unregister(retire::Arguments),
+}
+
+/// One account.
+#[derive(Debug, clap::Args)]
+struct One {
+    /// The name it was registered with
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// One JSON line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigOption,
+}
+
+/// Runs the command.
+pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
+    match arguments.action {
+        Action::Register(asked) => register::run(asked).await?,
+        Action::List { json, config } => {
+            let session = config.open().await?;
+            let heads = world::store(&session).accounts().await?;
+            if heads.is_empty() {
+                remark("no account is registered; see `signpost account register --help`");
+            }
+            for head in &heads {
+                show(head, json);
+            }
+        }
+        Action::Show(one) => show_with_chain(one).await?,
+        Action::Pause(asked) => return switch::run(asked, true).await,
+        Action::Resume(asked) => return switch::run(asked, false).await,
+        Action::SetNonce(asked) => nonce::run(asked).await?,
+        Action::Retire(asked) => retire::retire(asked).await?,
+        Action::Unregister(asked) => retire::unregister(asked).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show_with_chain(One { name, json, config }: One) -> Result<(), CommandError> {
+    let session = config.open().await?;
+    let head = named(&world::store(&session), &name).await?;
+    if ours(&session, head.account).is_err() {
+        show(&head, json);
+        remark(format!(
+            "its balance and counts are those of chain {}, which this configuration does not serve",
+            head.account.chain_id
+        ));
+        return Ok(());
+    }
+    let chain = world::chain(&session)?;
+    let address = head.account.address;
+    let (balance, counts) = tokio::try_join!(chain.balance(address), chain.counts(address))?;
+    if !json {
+        show(&head, json);
+        say(format!("{:<16}balance {balance} wei, transaction count {}", "", counts::told(&counts)));
+        return Ok(());
+    }
+    let mut line = as_json(&head);
+    if let Some(fields) = line.as_object_mut() {
+        fields.insert("balanceWei".to_owned(), json!(balance.to_string()));
+        fields.extend(counts_as_json(&counts));
+    }
+    say(line.to_string());
+    Ok(())
+}
+
+/// Whether an account is of the chain this configuration serves: the nodes can say nothing about others.
+fn ours(session: &Session, account: AccountKey) -> Result<(), CommandError> {
+    let served = ChainId(session.config.chain.chain_id);
+    if account.chain_id == served {
+        return Ok(());
+    }
+    let text = format!("{account} is of chain {}, this configuration serves chain {served}", account.chain_id);
+    Err(CommandError::Input(format!("{text}; use the configuration of its Signpost")))
+}
+
+/// The account with a name; what `signpost account list` calls it, or its key, or its address.
+pub async fn named(store: &impl Store, name: &str) -> Result<Head, CommandError> {
+    let is = |head: &Head| {
+        let account = head.account;
+        head.name.as_str() == name
+            || account.to_string() == name
+            || account.address.to_string().eq_ignore_ascii_case(name)
+    };
+    let way_out = "`signpost account list` shows those that are";
+    let unknown = || CommandError::Unknown(format!("no account is registered as {name}; {way_out}"));
+    store.accounts().await?.into_iter().find(is).ok_or_else(unknown)
+}
+
+fn as_json(head: &Head) -> Value {
+    let mut line = json!({
+        "name": head.name.as_str(),
+        "address": head.account.address.to_string(),
+        "account": head.account.to_string(),
+        "chainId": head.account.chain_id.0,
+        "kmsKeyId": head.kms_key_id.as_str(),
+        "nextNonce": head.next_nonce.0,
+        "openSlots": head.open_slots(),
+        "paused": head.paused,
+        "registeredAt": head.registered_at.0,
+    });
+    if let (Some(at), Some(fields)) = (head.retired_at, line.as_object_mut()) {
+        fields.insert("retiredAt".to_owned(), json!(at.0));
+    }
+    line
+}
+
+fn counts_as_json(counts: &Counts) -> [(String, Value); 3] {
+    [
+        ("transactionCount".to_owned(), json!(counts.latest.0)),
+        ("pendingCount".to_owned(), json!(counts.pending.0)),
+        ("finalizedCount".to_owned(), json!(counts.finalized.map(|count| count.0))),
+    ]
+}
+
+fn show(head: &Head, json: bool) {
+    if json {
+        say(as_json(head).to_string());
+        return;
+    }
+    let state = match head.retired_at {
+        Some(at) => format!("  {}", paint(Colour::Grey, &format!("retired {}", when::date(at)))),
+        None if head.paused => format!("  {}", paint(Colour::Yellow, "paused")),
+        None => String::new(),
+    };
+    let (address, chain_id) = (head.account.address, head.account.chain_id);
+    say(format!("{:<16}{address}  chain {chain_id}  key {}{state}", head.name.as_str(), head.kms_key_id.as_str()));
+    say(format!("{:<16}next nonce {}, {} slot(s) open", "", head.next_nonce, head.open_slots()));
+}

@@ -1,0 +1,106 @@
+//! `signpost account retire` and `unregister`: the end of an account, in two steps a month apart.
+
+use serde_json::json;
+use signpost_txmgr::account::{StaysRegistered, UNREGISTER_AFTER_MS};
+use signpost_txmgr::ports::{RetireVerdict, Store as _, UnregisterVerdict};
+use signpost_txmgr::units::{AccountName, Millis, Nonce};
+
+use super::{named, show};
+use crate::command::confirm::Yes;
+use crate::command::{CommandError, when};
+use crate::terminal::say;
+use crate::{clock, world};
+
+pub(super) const RETIRE_HELP: &str = "\
+Examples:
+  signpost account pause old-hot
+  signpost account retire old-hot
+
+An account that is retired is paused for good: `resume` refuses it, and its name and its address are not given
+out again until it is unregistered. It is refused while a slot is open; pause it and wait for its requests, or cancel
+them first. Its records, slots and KMS key stay, for `audit` and `export`. Move its coins with a last request first: no
+request of it is signed any more.";
+
+pub(super) const UNREGISTER_HELP: &str = "\
+Examples:
+  signpost account retire old-hot
+  signpost account unregister old-hot
+
+Removes a retired account from the table; its name and its key can be registered again. It is refused until it has
+been retired for 30 days: a message that names it may wait 14 days in a queue and 14 more in a dead-letter queue, and
+would be taken for another account of that name. Its requests stay until they expire, but `export` and `audit`
+find them by the account no more: export them first. Needs the right dynamodb:DeleteItem on the accounts table.";
+
+/// The options.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    one: super::One,
+    #[command(flatten)]
+    yes: Yes,
+}
+
+pub(super) async fn retire(Arguments { one, yes }: Arguments) -> Result<(), CommandError> {
+    let session = one.config.open().await?;
+    let store = world::store(&session);
+    let head = named(&store, &one.name).await?;
+    let (name, address) = (&head.name, head.account.address);
+    yes.or_ask(&format!("{name} ({address}) will never sign again; this cannot be undone."))?;
+    match store.retire(&head.account, clock::now()).await? {
+        RetireVerdict::Retired => {
+            show(&named(&store, &one.name).await?, one.json);
+            Ok(())
+        }
+        RetireVerdict::Open(head) => Err(open(&head.name, head.open_slots(), head.lowest_open_nonce)),
+        RetireVerdict::NotRegistered => Err(CommandError::Unknown(format!("{name} is not registered any more"))),
+    }
+}
+
+pub(super) async fn unregister(Arguments { one, yes }: Arguments) -> Result<(), CommandError> {
+    let session = one.config.open().await?;
+    let store = world::store(&session);
+    let head = named(&store, &one.name).await?;
+    let (name, account) = (&head.name, head.account);
+    let until = Millis(clock::now_ms().saturating_sub(UNREGISTER_AFTER_MS));
+    if let Some(why) = head.stays_registered(until) {
+        return Err(stays(name, why, head.lowest_open_nonce));
+    }
+    yes.or_ask(&format!(
+        "{name} ({}) is removed from the accounts table: `export` and `audit` find its requests no more.",
+        account.address
+    ))?;
+    match store.unregister(&account, name, until).await? {
+        UnregisterVerdict::Unregistered => {
+            if one.json {
+                let line = json!({ "name": name.as_str(), "account": account.to_string(), "unregistered": true });
+                say(line.to_string());
+            } else {
+                say(format!("{name:<16}{}  chain {}  unregistered", account.address, account.chain_id));
+            }
+            Ok(())
+        }
+        UnregisterVerdict::Stays(why) => Err(stays(name, why, head.lowest_open_nonce)),
+        UnregisterVerdict::NotRegistered => Err(CommandError::Unknown(format!("{name} is not registered any more"))),
+    }
+}
+
+fn stays(name: &AccountName, why: StaysRegistered, lowest: Nonce) -> CommandError {
+    match why {
+        StaysRegistered::Open(count) => open(name, count, lowest),
+        StaysRegistered::NotRetired => CommandError::Input(format!(
+            "{name} is not retired; `signpost account retire {name}`, and unregister it 30 days later"
+        )),
+        StaysRegistered::RetiredAt(at) => {
+            let (since, from) = (when::date(at), when::date(Millis(at.0.saturating_add(UNREGISTER_AFTER_MS))));
+            CommandError::Input(format!(
+                "{name} was retired {since}; unregister it after {from}: until then a message that names it may come \
+                 out of a queue"
+            ))
+        }
+    }
+}
+
+fn open(name: &AccountName, count: u64, from: Nonce) -> CommandError {
+    let way_out = format!("see `signpost requests list --account {name} --open`, and wait for them or cancel them");
+    CommandError::Input(format!("{name} has {count} open slot(s) from nonce {from} on; {way_out}"))
+}

@@ -1,0 +1,213 @@
+//! `signpost account pause` and `resume`: one account, or all of this chain at once.
+
+use std::process::ExitCode;
+
+use clap::ArgGroup;
+use futures_util::{StreamExt as _, stream};
+use signpost_txmgr::account::Head;
+use signpost_txmgr::ports::{PortError, Store};
+use signpost_txmgr::units::ChainId;
+
+use super::{named, show};
+use crate::command::confirm::Yes;
+use crate::command::{CommandError, ConfigOption, told};
+use crate::terminal::remark;
+use crate::world;
+
+/// Accounts switched at once: a thousand take seconds, and the table is not throttled by it.
+const AT_ONCE: usize = 16;
+/// Names told when all are asked for; more are counted.
+const NAMES_TOLD: usize = 20;
+
+pub(super) const HELP: &str = "\
+Examples:
+  signpost account pause hot
+  signpost account resume hot
+  signpost account pause --all --yes
+  signpost account resume --all
+
+From the next batch on nothing is reserved or signed for it: no request, no bump, no cancel. Requests that
+arrive meanwhile are rejected with `accountPaused` and may be sent again, under the same id, once it is resumed.
+What was signed before is sent and watched to its end.
+
+--all is the kill switch: every account of this chain that is not retired. It goes on past an account that fails, and
+ends with exit code 1 then; repeating it is harmless. Accounts registered later are not paused. `resume --all` also
+resumes those that were paused before, by somebody or by Signpost itself; it names them and asks first.";
+
+/// The options.
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("which").required(true).args(["name", "all"]))]
+pub(super) struct Arguments {
+    /// The name it was registered with
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+    /// Every account of this chain that is not retired; asks first
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    yes: Yes,
+    /// One JSON line an account
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigOption,
+}
+
+pub(super) async fn run(arguments: Arguments, paused: bool) -> Result<ExitCode, CommandError> {
+    let Arguments { name, all: _, yes, json, config } = arguments;
+    let session = config.open().await?;
+    let store = world::store(&session);
+    match name {
+        Some(name) => one(&store, &name, paused, json).await.map(|()| ExitCode::SUCCESS),
+        None => all(&store, ChainId(session.config.chain.chain_id), paused, yes, json).await,
+    }
+}
+
+async fn one(store: &impl Store, name: &str, paused: bool, json: bool) -> Result<(), CommandError> {
+    let head = named(store, name).await?;
+    if !paused && head.retired_at.is_some() {
+        return Err(CommandError::Input(format!("{} is retired, and that is for good", head.name)));
+    }
+    store.set_paused(&head.account, paused).await?;
+    // Read again: what is shown is what is stored.
+    let head = named(store, name).await?;
+    show(&head, json);
+    if paused && head.open_slots() > 0 {
+        let open = head.open_slots();
+        remark(format!("{open} slot(s) are open: what is signed of them is still sent and watched; the rest waits"));
+    } else if !paused && head.open_slots() > 0 {
+        remark("what waits for a signature is signed within a minute");
+    }
+    Ok(())
+}
+
+async fn all(
+    store: &impl Store,
+    chain_id: ChainId,
+    paused: bool,
+    yes: Yes,
+    json: bool,
+) -> Result<ExitCode, CommandError> {
+    let heads = to_switch(store.accounts().await?, chain_id, paused);
+    if heads.is_empty() {
+        let none = if paused { "no account that is not retired is registered" } else { "no account is paused" };
+        remark(format!("{none} for chain {chain_id}"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (count, names) = (heads.len(), told_names(&heads));
+    yes.or_ask(&if paused {
+        format!("Nothing more is signed for these {count} account(s) of chain {chain_id} until they are resumed: {names}.")
+    } else {
+        format!("These {count} account(s) of chain {chain_id} sign again, also those that were paused for a reason of their own: {names}.")
+    })?;
+    let switched = switch(store, &heads, paused).await;
+    for (head, result) in &switched {
+        match result {
+            Ok(head) => show(head, json),
+            Err(error) => {
+                let wanted = if paused { "paused" } else { "resumed" };
+                remark(format!("error: {} is not {wanted}: {}", head.name, told(error)));
+            }
+        }
+    }
+    let failed = switched.iter().filter(|(_, result)| result.is_err()).count();
+    let done = if paused { "paused" } else { "resumed" };
+    if failed == 0 {
+        remark(format!("{count} account(s) {done}"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    remark(format!("{} account(s) {done}, {failed} not; repeat the command for those", count.saturating_sub(failed)));
+    Ok(ExitCode::FAILURE)
+}
+
+/// The accounts that `--all` means: to pause, all that are not retired, again for those that are paused; to
+/// resume, those that are paused.
+fn to_switch(heads: Vec<Head>, chain_id: ChainId, paused: bool) -> Vec<Head> {
+    let is_meant =
+        |head: &Head| head.account.chain_id == chain_id && head.retired_at.is_none() && (paused || head.paused);
+    heads.into_iter().filter(is_meant).collect()
+}
+
+fn told_names(heads: &[Head]) -> String {
+    let mut names: Vec<&str> = heads.iter().take(NAMES_TOLD).map(|head| head.name.as_str()).collect();
+    let more = heads.len().saturating_sub(NAMES_TOLD);
+    let more = format!("and {more} more");
+    if heads.len() > NAMES_TOLD {
+        names.push(&more);
+    }
+    names.join(", ")
+}
+
+/// Switches each of them, whatever becomes of the others; each as it is stored then.
+async fn switch<'a>(store: &impl Store, heads: &'a [Head], paused: bool) -> Vec<(&'a Head, Result<Head, PortError>)> {
+    let each = heads.iter().map(|head| async move {
+        let switched = match store.set_paused(&head.account, paused).await {
+            Ok(()) => store.head(&head.account).await.map(|stored| stored.unwrap_or_else(|| head.clone())),
+            Err(error) => Err(error),
+        };
+        (head, switched)
+    });
+    stream::iter(each).buffered(AT_ONCE).collect().await
+}
+
+#[cfg(test)]
+mod tests {
+    use signpost_txmgr::fake::MemoryStore;
+    use signpost_txmgr::units::{AccountKey, Address, Millis, Nonce};
+
+    use super::*;
+
+    const OURS: ChainId = ChainId(97);
+
+    fn head(chain_id: ChainId, name: &str) -> Head {
+        let account = AccountKey { chain_id, address: Address([name.as_bytes()[0]; 20]) };
+        Head::new(account, name.parse().unwrap(), "key-1".parse().unwrap(), Nonce(0), Millis(1))
+    }
+
+    /// `a` and `b` of ours, `c` of ours and retired, `d` of another chain.
+    async fn registered() -> MemoryStore {
+        let store = MemoryStore::default();
+        for head in [head(OURS, "a"), head(OURS, "b"), head(OURS, "c"), head(ChainId(56), "d")] {
+            store.register(&head).await.unwrap();
+        }
+        store.retire(&head(OURS, "c").account, Millis(2)).await.unwrap();
+        store
+    }
+
+    async fn meant(store: &MemoryStore, paused: bool) -> Vec<String> {
+        let heads = to_switch(store.accounts().await.unwrap(), OURS, paused);
+        heads.iter().map(|head| head.name.to_string()).collect()
+    }
+
+    #[tokio::test]
+    async fn all_are_those_of_this_chain_that_are_not_retired() {
+        let store = registered().await;
+        assert_eq!(meant(&store, true).await, ["a", "b"]);
+        assert!(meant(&store, false).await.is_empty(), "none is paused");
+        let heads = to_switch(store.accounts().await.unwrap(), OURS, true);
+        let switched = switch(&store, &heads, true).await;
+        assert!(switched.iter().all(|(_, stored)| stored.as_ref().is_ok_and(|head| head.paused)));
+        assert_eq!(meant(&store, false).await, ["a", "b"], "the retired one stays as it is");
+        assert!(!store.head(&head(ChainId(56), "d").account).await.unwrap().unwrap().paused, "another's");
+    }
+
+    #[tokio::test]
+    async fn one_that_fails_does_not_keep_the_others_from_being_paused() {
+        let store = registered().await;
+        // Not registered: its write is refused.
+        let heads = [head(OURS, "x"), head(OURS, "a"), head(OURS, "b")];
+        let switched = switch(&store, &heads, true).await;
+        let paused: Vec<bool> = switched.iter().map(|(_, stored)| stored.is_ok()).collect();
+        assert_eq!(paused, [false, true, true]);
+        for name in ["a", "b"] {
+            assert!(store.head(&head(OURS, name).account).await.unwrap().unwrap().paused, "{name}");
+        }
+    }
+
+    #[test]
+    fn many_names_are_counted() {
+        let heads: Vec<Head> = (0..23).map(|at| head(OURS, &format!("n{at}"))).collect();
+        assert!(told_names(&heads).ends_with("n19, and 3 more"), "{}", told_names(&heads));
+        assert_eq!(told_names(&heads[..2]), "n0, n1");
+    }
+}

@@ -1,0 +1,27 @@
+//! What KMS does and ministack does not: a key that is disabled or pending deletion gives no public key either.
+
+use axum::http::HeaderValue;
+use axum::http::request::Parts;
+use serde_json::Value;
+
+use super::wire::WireError;
+
+/// The same request, asking for the state of the key.
+pub(super) fn asking_for_state(head: &Parts) -> Parts {
+    let mut head = head.clone();
+    head.headers.insert("x-amz-target", HeaderValue::from_static("TrentService.DescribeKey"));
+    head
+}
+
+/// KMS's refusal, if the key that is described is in a state in which it is not used.
+pub(super) fn refusal(described: &Value) -> Option<WireError> {
+    let key = &described["KeyMetadata"];
+    let arn = key["Arn"].as_str()?;
+    match key["KeyState"].as_str()? {
+        "Disabled" => Some(WireError::new(400, "DisabledException", &format!("{arn} is disabled."))),
+        "PendingDeletion" => {
+            Some(WireError::new(400, "KMSInvalidStateException", &format!("{arn} is pending deletion.")))
+        }
+        _ => None,
+    }
+}
