@@ -22,7 +22,7 @@ use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::meters;
 use signpost_txmgr::poke;
 use signpost_txmgr::policy::Policies;
-use signpost_txmgr::ports::{BroadcastQueue as _, Chain, ChainView, PortError, Store as _, ViewQuery};
+use signpost_txmgr::ports::{BroadcastQueue as _, Chain, ChainView, Counts, PortError, Store as _, ViewQuery};
 use signpost_txmgr::record::{BlockRef, Foreign, Record, SendAnswer, SendClass, Stored};
 use signpost_txmgr::request::NetworkRules;
 use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
@@ -285,8 +285,8 @@ impl Chain for Node {
         self.chain.balance(address).await
     }
 
-    async fn latest_nonce(&self, address: Address) -> Result<Nonce, PortError> {
-        self.chain.latest_nonce(address).await
+    async fn counts(&self, address: Address) -> Result<Counts, PortError> {
+        self.chain.counts(address).await
     }
 }
 
