@@ -330,7 +330,7 @@ pub struct RequestStatus {
     /// Unix milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published_at: Option<u64>,
-    /// Unix **seconds** (DynamoDB's TTL); set only when closed.
+    /// Unix **seconds** (DynamoDB's TTL); set only when closed, for `rejected` at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<u64>,
 }
