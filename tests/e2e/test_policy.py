@@ -72,7 +72,7 @@ def test_a_message_from_a_sender_who_is_not_listed_is_refused(dev: Any, tmp_path
     stack.start_worker(config=with_rules(stack, tmp_path, OURS))
     ours, theirs = sqs_of(stack, OURS), sqs_of(stack, THEIRS)
 
-    own = send(theirs, stack, transfer("ours-1", 1))
+    own = send(theirs, stack, transfer("ours-1", 2))
     refused = published(stack, own)
     assert (refused["status"], refused["reason"]["code"]) == ("rejected", "senderNotAllowed")
     assert "allow_senders" in refused["reason"]["message"] and THEIRS in refused["reason"]["message"]

@@ -61,9 +61,9 @@ pub struct Rejected {
     pub said_as: Option<RequestId>,
     /// When it was refused.
     pub created_at: Millis,
-    /// When its outcome was published.
+    /// When its outcome was published. A copy that is kept by message id has none as long as the other stands.
     pub published_at: Option<Millis>,
-    /// When the item may be deleted; set when published.
+    /// When the item may be deleted; set when it is made.
     pub expires_at: Option<Millis>,
 }
 

@@ -116,9 +116,9 @@ pub struct Signer<S, K, B, O> {
 }
 
 /// One message on its way through the batch.
-enum Work {
+enum Work<'d> {
     /// Waits for its slot.
-    Candidate(Box<Candidate>),
+    Candidate(Box<Candidate<'d>>),
     /// Was answered before by this record.
     Accepted(Box<Record>),
     /// Was answered before by this refusal.
@@ -133,16 +133,16 @@ enum Work {
 
 /// The messages of a part of a batch, by what is to be done with them.
 #[derive(Default)]
-struct Sorted {
-    candidates: Vec<Candidate>,
+struct Sorted<'d> {
+    candidates: Vec<Candidate<'d>>,
     accepted: Vec<(usize, Record)>,
     answered: Vec<(usize, Rejected)>,
     refusals: Vec<Refusal>,
     cancels: Vec<Cancel>,
 }
 
-impl Sorted {
-    fn put(&mut self, at: usize, work: Work, batch: &mut Batch<'_>) {
+impl<'d> Sorted<'d> {
+    fn put(&mut self, at: usize, work: Work<'d>, batch: &mut Batch<'_>) {
         match work {
             Work::Candidate(candidate) => self.candidates.push(*candidate),
             Work::Accepted(record) => self.accepted.push((at, *record)),
@@ -270,7 +270,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     }
 
     /// What is to be done with one message: what answered it before, or static checks and policy.
-    fn judge(&self, inbound: Inbound<'_>, found: &Found, heads: &Heads, now: Millis) -> Work {
+    fn judge<'d>(&self, inbound: Inbound<'d>, found: &Found, heads: &Heads, now: Millis) -> Work<'d> {
         let (at, delivery, named) = (inbound.at, inbound.delivery, inbound.named().cloned());
         let request = match inbound.message {
             Ok(Message::Sign(request)) => Ok(request),
@@ -278,7 +278,9 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 if let Some(rejected) = found.refusal_of(delivery) {
                     return Work::Answered(Box::new(rejected.clone()));
                 }
-                let record = found.record(&id).cloned().map(Box::new);
+                // A request of another Signpost on the same tables is none of this one's.
+                let ours = |record: &&Record| record.account.chain_id == self.config.chain_id;
+                let record = found.record(&id).filter(ours).cloned().map(Box::new);
                 return Work::Cancel(Cancel { at, id, record });
             }
             Err(refused) => Err(refused),
@@ -310,15 +312,15 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         }
     }
 
-    fn judge_request(
+    fn judge_request<'d>(
         &self,
         at: usize,
-        delivery: &Delivery,
+        delivery: &'d Delivery,
         request: SigningRequest,
         replaces: Option<Box<Rejected>>,
         head: &Head,
         now: Millis,
-    ) -> Work {
+    ) -> Work<'d> {
         let sender = delivery.sender.as_deref();
         let verdict = self.config.policies.of(&head.name).and_then(|policy| {
             // First, so that a sender whom policy does not take learns nothing else.
@@ -331,7 +333,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 let span = Span::current();
                 Work::Candidate(Box::new(Candidate {
                     at,
-                    delivery: delivery.clone(),
+                    delivery,
                     request,
                     account: head.account,
                     accepted,

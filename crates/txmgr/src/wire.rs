@@ -226,8 +226,7 @@ pub struct OutcomeMessage {
     /// The SQS message this answers; missing where it was stored before message ids were kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
-    /// Unix milliseconds: when the outcome was decided. Missing for `rejected`: a message that is
-    /// delivered again is rejected again, and its copies are equal.
+    /// Unix milliseconds: when the outcome was decided. Missing for `rejected`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled_at: Option<u64>,
     /// The request's trace as a `traceparent`: an attribute of the message, not of its body.
@@ -332,7 +331,7 @@ pub struct RequestStatus {
     /// Unix milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published_at: Option<u64>,
-    /// Unix **seconds** (DynamoDB's TTL); set only when closed.
+    /// Unix **seconds** (DynamoDB's TTL); set only when closed, for `rejected` at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<u64>,
 }

@@ -20,10 +20,10 @@ use super::{Delivery, Resolved, Signer};
 
 /// An accepted request that waits for its slot. In one part of a batch no id comes twice.
 #[derive(Debug, Clone)]
-pub(super) struct Candidate {
+pub(super) struct Candidate<'d> {
     /// Its place in the batch.
     pub(super) at: usize,
-    pub(super) delivery: Delivery,
+    pub(super) delivery: &'d Delivery,
     pub(super) request: SigningRequest,
     pub(super) account: AccountKey,
     pub(super) accepted: Accepted,
@@ -34,7 +34,7 @@ pub(super) struct Candidate {
     pub(super) span: Span,
 }
 
-impl Candidate {
+impl Candidate<'_> {
     fn id(&self) -> &RequestId {
         &self.request.id
     }
@@ -84,7 +84,7 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(head: &Head, candidates: &[&Candidate]) -> Self {
+    fn new(head: &Head, candidates: &[&Candidate<'_>]) -> Self {
         let replaced = candidates.iter().filter_map(|candidate| {
             let rejected = candidate.replaces.as_deref()?;
             Some((candidate.id().clone(), rejected.clone()))
@@ -124,11 +124,11 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     pub(super) async fn reserve_all(
         &self,
         batch: &mut Batch<'_>,
-        candidates: &[Candidate],
+        candidates: &[Candidate<'_>],
         heads: &Heads,
         now: Millis,
     ) -> Vec<Resolved> {
-        let mut lanes: BTreeMap<AccountKey, Vec<&Candidate>> = BTreeMap::new();
+        let mut lanes: BTreeMap<AccountKey, Vec<&Candidate<'_>>> = BTreeMap::new();
         for candidate in candidates {
             lanes.entry(candidate.account).or_default().push(candidate);
         }
@@ -146,7 +146,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         &self,
         batch: &mut Batch<'_>,
         head: &Head,
-        candidates: &[&Candidate],
+        candidates: &[&Candidate<'_>],
         mut lane: Lane,
         resolved: &mut Vec<Resolved>,
         now: Millis,
@@ -193,7 +193,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
 
     /// Claims slots in message order until every candidate is answered, the account is closed, or
     /// the store cannot say. `head` is brought up to date.
-    async fn reserve_lane(&self, head: &mut Head, candidates: &[&Candidate], now: Millis) -> Lane {
+    async fn reserve_lane(&self, head: &mut Head, candidates: &[&Candidate<'_>], now: Millis) -> Lane {
         let mut lane = Lane::new(head, candidates);
         let policy = self.config.policies.of(&head.name).ok();
         let mut tries = 0_usize;
@@ -254,7 +254,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         &self,
         head: &mut Head,
         lane: &mut Lane,
-        candidates: &[&Candidate],
+        candidates: &[&Candidate<'_>],
         verdict: ReserveVerdict,
         now: Millis,
     ) -> Result<(), PortError> {
@@ -280,7 +280,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     async fn find_known(
         &self,
         lane: &mut Lane,
-        candidates: &[&Candidate],
+        candidates: &[&Candidate<'_>],
         ids: &[RequestId],
         now: Millis,
     ) -> Result<(), PortError> {
@@ -294,14 +294,14 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         for candidate in candidates {
             let id = candidate.id();
             let request = Some(&candidate.request);
-            let standing = found.standing(&candidate.delivery, Some(id), request, self.config.chain_id);
+            let standing = found.standing(candidate.delivery, Some(id), request, self.config.chain_id);
             lane.note(id, standing);
         }
         Ok(())
     }
 }
 
-fn note_reserved(record: &Record, candidates: &[&Candidate]) {
+fn note_reserved(record: &Record, candidates: &[&Candidate<'_>]) {
     let span =
         candidates.iter().find(|candidate| *candidate.id() == record.request_id).map(|candidate| &candidate.span);
     let span = span.cloned().unwrap_or_else(Span::none);
@@ -317,7 +317,7 @@ fn note_reserved(record: &Record, candidates: &[&Candidate]) {
 fn next_group(
     head: &Head,
     policy: Option<&AccountPolicy>,
-    candidates: &[&Candidate],
+    candidates: &[&Candidate<'_>],
     lane: &Lane,
     now: Millis,
 ) -> (Reservation, BTreeMap<usize, Refused>) {
@@ -357,7 +357,7 @@ fn paused() -> Refused {
     Refused::field(Code::AccountPaused, "account", text)
 }
 
-fn reserved(candidate: &Candidate, head: &Head, place: u64, now: Millis) -> Record {
+fn reserved(candidate: &Candidate<'_>, head: &Head, place: u64, now: Millis) -> Record {
     let accepted = &candidate.accepted;
     Record {
         request_id: candidate.id().clone(),

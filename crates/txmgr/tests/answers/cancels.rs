@@ -1,6 +1,7 @@
 //! From whom a cancel is taken.
 
 use signpost_txmgr::record::{CancelCause, Stored};
+use signpost_txmgr::units::ChainId;
 
 use crate::world::{NOW, RULES, World, cancel, from, handle_all, transfer, world};
 
@@ -68,6 +69,21 @@ fn of_a_request_without_sender_allowed_senders_cancel() {
         handle_all(&world.signer(&policy), &[from(sender, cancel(1, "x"))], NOW);
         assert_eq!(is_cancelled(&world), taken, "{sender}");
     }
+}
+
+#[test]
+fn a_request_of_another_chain_is_not_cancelled() {
+    // Two Signposts on the same tables.
+    let world = accepted(RULES, Some(OWNER));
+    world.store.with_tables(|tables| {
+        let Some(Stored::Record(record)) = tables.requests.get_mut(&"x".parse().unwrap()) else {
+            panic!("it has a slot")
+        };
+        record.account.chain_id = ChainId(56);
+    });
+    handle_all(&world.signer(RULES), &[from(OWNER, cancel(1, "x"))], NOW);
+    assert!(!is_cancelled(&world));
+    world.assert_told(&[("sqs:m-1", "unknownRequest", "m-1")]);
 }
 
 #[test]

@@ -4,8 +4,9 @@ use futures_util::FutureExt as _;
 use signpost_txmgr::account::SeenFee;
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::{Phase, Rejected, Settlement, Stored};
+use signpost_txmgr::request::Message;
 use signpost_txmgr::signer::{Delivery, Disposition};
-use signpost_txmgr::units::{Digest, RequestId, Wei};
+use signpost_txmgr::units::{AccountKey, ChainId, Digest, RequestId, Wei};
 
 use crate::world::{NOW, RULES, bad, from, handle, handle_all, message, transfer, world};
 
@@ -70,6 +71,23 @@ fn same_contents_for_another_account_are_a_conflict() {
     }
     let conflicts = ["m-1", "m-2", "m-3"].map(|by| (format!("sqs:{by}"), "requestIdReused".to_owned(), by.to_owned()));
     assert_eq!(world.told(), conflicts);
+}
+
+#[test]
+fn same_contents_on_another_chain_are_a_conflict() {
+    // Two Signposts on the same tables: the request of one is not done by the record of the other.
+    let world = world(&["one"]);
+    let signer = world.signer(RULES);
+    handle_all(&signer, &[transfer(0, "r-1", None)], NOW);
+    world.store.with_tables(|tables| {
+        let Some(Stored::Record(record)) = tables.requests.get_mut(&id("r-1")) else { panic!("it was reserved") };
+        let there = AccountKey { chain_id: ChainId(56), ..record.account };
+        record.account = there;
+        let Ok(Message::Sign(request)) = Message::parse(&transfer(0, "r-1", None).body) else { panic!("it is one") };
+        record.digest = request.digest(&there);
+    });
+    handle_all(&signer, &[transfer(1, "r-1", None)], NOW);
+    world.assert_told(&[("sqs:m-1", "requestIdReused", "m-1")]);
 }
 
 /// The first message waits for KMS and holds the second back, which is refused.
