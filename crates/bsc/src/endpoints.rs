@@ -2,10 +2,11 @@
 //! leave in peace for a while.
 //!
 //! An endpoint that failed is left alone for twice as long each time; one that limits our rate for
-//! as long as it says. When none is well, every call first asks those that failed whether they are
-//! back, and goes on with the first that is: the end of an outage is seen by the next call. One whose
-//! newest block is behind the others' is read from only when no better one is left. Private endpoints
-//! are sent to and never read from. Never decides what an answer means for a transaction.
+//! as long as it says, and longer if it does so again at once (`limit.rs`). When none is well, every
+//! call first asks those that failed whether they are back, and goes on with the first that is: the
+//! end of an outage is seen by the next call. One whose newest block is behind the others' is read
+//! from only when no better one is left. Private endpoints are sent to and never read from. Never
+//! decides what an answer means for a transaction.
 //!
 //! ## Guarantees
 //! * No public endpoint is used before it said that it is of our chain. Private ones cannot be asked; a
@@ -26,6 +27,7 @@ use signpost_txmgr::ports::{Happened, PortError};
 use signpost_txmgr::units::ChainId;
 use tokio::time::Instant;
 
+use crate::limit::RateLimit;
 use crate::private::EndpointKind;
 use crate::quantity;
 use crate::rpc::{Answer, Call, Failure, RpcClient};
@@ -39,9 +41,6 @@ const COOL_DOWN_MIN: Duration = Duration::from_millis(500);
 
 /// Longest time of leaving a failed endpoint alone: about the bump interval.
 const COOL_DOWN_MAX: Duration = Duration::from_secs(10);
-
-/// Time of leaving an endpoint alone that limits our rate and does not say for how long.
-const RATE_LIMIT_PAUSE: Duration = Duration::from_secs(1);
 
 /// An answer to the question for the height, or whether one is back, that comes later is not waited for.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -71,8 +70,8 @@ struct Health {
     failures: u32,
     /// Left alone until then, for failures.
     cooling_until: Option<Instant>,
-    /// Left alone until then, for its rate limit.
-    limited_until: Option<Instant>,
+    /// Left alone for its rate limit.
+    limit: RateLimit,
     /// Height of the newest block it was seen to have.
     height: u64,
 }
@@ -83,7 +82,7 @@ impl Health {
     }
 
     fn is_limited(&self, now: Instant) -> bool {
-        self.limited_until.is_some_and(|until| until > now)
+        self.limit.holds(now)
     }
 }
 
@@ -134,8 +133,7 @@ impl Endpoint {
         let failures = || answers.iter().filter_map(|answer| answer.as_ref().err());
         let now = Instant::now();
         if let Some(limit) = failures().find(|failure| failure.is_rate_limit()) {
-            let pause = asked_pause(limit).unwrap_or(RATE_LIMIT_PAUSE);
-            self.health().limited_until = now.checked_add(pause);
+            let pause = self.health().limit.note(asked_pause(limit), now);
             tracing::warn!(host = self.host(), pause_ms = pause.as_millis(), "the endpoint limits our rate");
         } else if let Some(failure) = failures().find(|failure| !matches!(failure, Failure::Node(_))) {
             self.fail(failure);
@@ -481,8 +479,11 @@ mod tests {
         assert!(readable(&endpoints).is_empty(), "not even when no other is left");
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(readable(&endpoints).len(), 1);
+        // Again at once, for a part of a batch.
         endpoint.note(&[Ok(json!(1)), Err(Failure::RateLimited { retry_after: None })]);
-        tokio::time::advance(RATE_LIMIT_PAUSE).await;
+        tokio::time::advance(Duration::from_millis(1_999)).await;
+        assert!(readable(&endpoints).is_empty(), "twice as long as the first time");
+        tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(readable(&endpoints).len(), 1);
     }
 

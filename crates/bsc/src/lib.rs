@@ -4,12 +4,13 @@
 //! Holds no key and decides no outcome: it asks, sends, and says what nodes said. URLs may carry
 //! secrets, so nothing here prints more of them than the host.
 //!
-//! Read in this order: [`classify`], [`rpc`], [`endpoints`], [`chain`]; behind it `view.rs`, `price.rs`,
-//! `send.rs` and `search.rs`; [`private`] for endpoints that are only sent to.
+//! Read in this order: [`classify`], [`rpc`], [`endpoints`], [`chain`]; behind it `limit.rs`, `view.rs`,
+//! `price.rs`, `send.rs` and `search.rs`; [`private`] for endpoints that are only sent to.
 
 pub mod chain;
 pub mod classify;
 pub mod endpoints;
+mod limit;
 mod price;
 pub mod private;
 mod quantity;

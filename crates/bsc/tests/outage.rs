@@ -33,6 +33,7 @@ const UP: u8 = 0;
 const DOWN: u8 = 1;
 const MUTE: u8 = 2;
 const LIMITED: u8 = 3;
+const ALWAYS_A_SECOND: u8 = 4;
 
 /// A node that goes down, comes back, and counts what it was asked.
 struct Node {
@@ -48,6 +49,7 @@ impl Node {
             UP => Reply::Json(each(body, &answer)),
             DOWN => Reply::Http(503, &[], "<html>no</html>".to_owned()),
             LIMITED => Reply::Http(429, &[("retry-after", "20")], String::new()),
+            ALWAYS_A_SECOND => Reply::Http(429, &[("retry-after", "1")], String::new()),
             _ => Reply::Never,
         })
         .await;
@@ -163,6 +165,29 @@ async fn all_limited_is_said_without_asking_any() {
     assert!(failure.throttled, "{failure}");
     assert_eq!(chain.send(&tx(1)).await.class, SendClass::Retry);
     assert_eq!(nodes.each_ref().map(|node| node.stub.requests()), asked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sends_to_a_node_that_keeps_limiting_us_back_off() {
+    let _time = hold_time();
+    let node = Node::new(UP).await;
+    let chain = chain(&[&node.stub]);
+    assert_eq!(chain.send(&tx(0)).await.class, SendClass::Accepted);
+    node.set(ALWAYS_A_SECOND);
+    let raws: Vec<_> = (1..=100).map(tx).collect();
+    let before = node.stub.requests();
+    // A minute of rounds, each with 100 transactions that no node has.
+    for _ in 0..60_000 / 450 {
+        let answers = chain.send_all(&raws).await;
+        assert!(answers.iter().all(|answer| answer.class == SendClass::Retry));
+        tokio::time::advance(BLOCK).await;
+    }
+    let asked = node.stub.requests() - before;
+    assert!((5..=8).contains(&asked), "{asked} requests in a minute, after 1, 2, 4, 8 and then 16 s");
+    node.set(UP);
+    tokio::time::advance(Duration::from_secs(16)).await;
+    let answers = chain.send_all(&raws).await;
+    assert!(answers.iter().all(|answer| answer.class == SendClass::Accepted), "bounded");
 }
 
 #[tokio::test]
