@@ -198,7 +198,8 @@ def test_the_key_is_for_the_signer_only(empty: Stack) -> None:
     assert len(sources) == 3
     for source in sources:
         assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-        assert (source["BatchSize"], source.get("MaximumBatchingWindowInSeconds", 0)) == (10, 0)
+        size = 1 if "-broadcast" in source["EventSourceArn"] else 10
+        assert (source["BatchSize"], source.get("MaximumBatchingWindowInSeconds", 0)) == (size, 0)
 
 
 def test_every_option_can_be_deployed(empty: Stack) -> None:
