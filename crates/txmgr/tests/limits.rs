@@ -7,17 +7,19 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use futures_util::FutureExt as _;
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use signpost_txmgr::account::Head;
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Finality, Lane, Round};
 use signpost_txmgr::fake::{
     Fate, Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, Weather,
 };
 use signpost_txmgr::machine::Tuning;
+use signpost_txmgr::meters;
 use signpost_txmgr::poke;
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::{BroadcastQueue as _, Chain, ChainView, PortError, Store as _, ViewQuery};
@@ -288,6 +290,30 @@ impl Chain for Node {
     }
 }
 
+/// Counts how often it is said that a lane's head is stuck at its cap.
+#[derive(Default)]
+struct SaidAtCap(Arc<AtomicU64>);
+
+impl Recorder for SaidAtCap {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        if key.name() == meters::AT_CAP { Counter::from_arc(Arc::clone(&self.0)) } else { Counter::noop() }
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
 #[test]
 fn what_no_legal_bump_replaces_is_sent_unchanged_and_seldom_asked_for() {
     // Lowered to less than a tenth above what was signed; and a cancel whose price is at the cap.
@@ -304,8 +330,11 @@ fn what_no_legal_bump_replaces_is_sent_unchanged_and_seldom_asked_for() {
         // The pool has it, and no block takes it.
         world.chain.set_least_price(Wei::from(GWEI));
         let node = Node::new(&world.chain, 0);
-        let asked = world.run(node.clone(), &lowered, NOW, 600);
+        let said = SaidAtCap::default();
+        let asked = metrics::with_local_recorder(&said, || world.run(node.clone(), &lowered, NOW, 600));
         assert_eq!(world.prices("a"), before, "cancelled: {cancelled}");
+        let said = said.0.load(Ordering::SeqCst);
+        assert!((8..=10).contains(&said), "said {said} times in ten minutes; cancelled: {cancelled}");
         assert!((1..=10).contains(&asked), "asked {asked} times in ten minutes, not every five seconds");
         assert!(node.sends() >= 150, "sent {} times in ten minutes", node.sends());
     }
