@@ -2,10 +2,11 @@
 //! leave in peace for a while.
 //!
 //! An endpoint that failed is left alone for twice as long each time; one that limits our rate for
-//! as long as it says, and longer if it does so again at once ([`crate::limit`]). When none is well, every call first asks those that failed whether they are
-//! back, and goes on with the first that is: the end of an outage is seen by the next call. One whose
-//! newest block is behind the others' is read from only when no better one is left. Private endpoints
-//! are sent to and never read from. Never decides what an answer means for a transaction.
+//! as long as it says, and longer if it does so again at once (`limit.rs`). When none is well, every
+//! call first asks those that failed whether they are back, and goes on with the first that is: the
+//! end of an outage is seen by the next call. One whose newest block is behind the others' is read
+//! from only when no better one is left. Private endpoints are sent to and never read from. Never
+//! decides what an answer means for a transaction.
 //!
 //! ## Guarantees
 //! * No public endpoint is used before it said that it is of our chain. Private ones cannot be asked; a

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use signpost_broadcaster::RealLanes;
-use signpost_host::consumer::{Limits, Stop, consume};
+use signpost_host::consumer::{Limits, RetryAfter, Stop, consume};
 use signpost_host::session::Session;
 use signpost_host::start::{StartError, policies};
 use signpost_signer::RealSigner;
@@ -62,20 +62,20 @@ impl Worker {
     pub async fn run(self, stop: Stop) {
         let Config { queues, worker, timing, .. } = &self.session.config;
         let held = Duration::from_secs(worker.visibility_s);
-        let limits = |at_once: u64, by_group| Limits { at_once: whole(at_once), held, by_group };
+        let limits = |at_once: u64, retry_after| Limits { at_once: whole(at_once), held, by_group: false, retry_after };
         let inbox = |url: &str| Arc::new(world::inbox(&self.session, url));
         let signing = async {
             let Some(signer) = &self.signer else { return };
             let at_once = worker.signer_concurrency;
             let (requests, asks) = (Signing(Arc::clone(signer)), Resigning(Arc::clone(signer)));
-            let requests =
-                consume(inbox(&queues.signing_url), Arc::new(requests), limits(at_once, false), stop.clone());
-            let asks = consume(inbox(&queues.resign_url), Arc::new(asks), limits(at_once, false), stop.clone());
+            let [as_requests, as_pokes] = [RetryAfter::REQUESTS, RetryAfter::POKES].map(|it| limits(at_once, it));
+            let requests = consume(inbox(&queues.signing_url), Arc::new(requests), as_requests, stop.clone());
+            let asks = consume(inbox(&queues.resign_url), Arc::new(asks), as_pokes, stop.clone());
             tokio::join!(requests, asks);
         };
         let broadcasting = async {
             let Some(lanes) = &self.lanes else { return };
-            let limits = limits(worker.broadcaster_concurrency, true);
+            let limits = Limits { by_group: true, ..limits(worker.broadcaster_concurrency, RetryAfter::POKES) };
             let passes = consume(inbox(&queues.broadcast_url), Arc::clone(lanes), limits, stop.clone());
             let every = Duration::from_millis(timing.sweep_ms.unwrap_or(SWEEP_MS));
             tokio::join!(passes, lanes.sweep(every, &stop));

@@ -18,9 +18,6 @@ use crate::told;
 
 /// A queue that failed is asked again after this.
 const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
-/// The longest a message that could not be handled stays away before it is tried again.
-const RETRY_AFTER_MAX_S: u64 = 60;
-
 /// The order to stop, seen by everything that runs.
 pub type Stop = watch::Receiver<bool>;
 
@@ -38,6 +35,30 @@ pub trait Handler: Send + Sync + 'static {
     fn handle(&self, messages: &[Incoming], stop: &Stop) -> impl Future<Output = Vec<Disposition>> + Send;
 }
 
+/// How long a message that could not be handled stays invisible: a second after the first delivery, then `factor`
+/// times as long after each, up to a bound. Meanwhile it holds back its FIFO group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryAfter {
+    factor: u64,
+    max_s: u64,
+}
+
+impl RetryAfter {
+    /// For requests, which go to the dead-letter queue after ten deliveries and then need somebody: 1, 5, 25, 125
+    /// and then 330 s. What is wrong for seconds holds its group back for seconds, and the ten deliveries last for
+    /// half an hour without KMS or DynamoDB, as in Lambda, which has 180 s between all of them.
+    pub const REQUESTS: Self = Self { factor: 5, max_s: 330 };
+    /// For pokes, which are repeated until they are obsolete, and expire before they are dead letters: 1, 2, 4 …
+    /// 60 s. None holds its lane back for longer than the sweep needs to poke it.
+    pub const POKES: Self = Self { factor: 2, max_s: 60 };
+
+    /// After a message was received this many times.
+    fn receives(self, receives: u32) -> Duration {
+        let seconds = self.factor.checked_pow(receives.saturating_sub(1)).unwrap_or(self.max_s);
+        Duration::from_secs(seconds.min(self.max_s))
+    }
+}
+
 /// How a queue is consumed.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -47,6 +68,8 @@ pub struct Limits {
     pub held: Duration,
     /// Whether messages of different groups are handled apart.
     pub by_group: bool,
+    /// When a message that could not be handled is delivered again.
+    pub retry_after: RetryAfter,
 }
 
 /// Consumes a queue until the order to stop; then finishes or gives back what is in hand.
@@ -79,7 +102,7 @@ pub async fn consume<I: Inbox, H: Handler>(inbox: Arc<I>, handler: Arc<H>, limit
         for batch in split(messages, limits.by_group) {
             let (inbox, handler) = (Arc::clone(&inbox), Arc::clone(&handler));
             let (permits, stop) = (Arc::clone(&permits), stop.clone());
-            work.spawn(async move { work_on(&*inbox, &*handler, &permits, &batch, limits.held, &stop).await });
+            work.spawn(async move { work_on(&*inbox, &*handler, &permits, &batch, limits, &stop).await });
         }
     }
     while let Some(ended) = work.join_next().await {
@@ -110,7 +133,7 @@ async fn work_on<I: Inbox, H: Handler>(
     handler: &H,
     permits: &Semaphore,
     batch: &[Incoming],
-    held: Duration,
+    limits: Limits,
     stop: &Stop,
 ) {
     let work = async {
@@ -120,7 +143,7 @@ async fn work_on<I: Inbox, H: Handler>(
         }
         handler.handle(batch, stop).await
     };
-    let dispositions = holding(inbox, batch, held, work).await;
+    let dispositions = holding(inbox, batch, limits.held, work).await;
     assert_eq!(dispositions.len(), batch.len(), "a handler answers for every message it got");
     let mut done = Vec::new();
     let mut again: BTreeMap<Duration, Vec<&str>> = BTreeMap::new();
@@ -129,7 +152,9 @@ async fn work_on<I: Inbox, H: Handler>(
         match disposition {
             Disposition::Done => done.push(receipt),
             Disposition::Retry if *stop.borrow() => again.entry(Duration::ZERO).or_default().push(receipt),
-            Disposition::Retry => again.entry(retry_after(message.receives)).or_default().push(receipt),
+            Disposition::Retry => {
+                again.entry(limits.retry_after.receives(message.receives)).or_default().push(receipt);
+            }
         }
     }
     if !done.is_empty()
@@ -145,12 +170,6 @@ async fn work_on<I: Inbox, H: Handler>(
             );
         }
     }
-}
-
-/// 1, 2, 4 … seconds by the number of deliveries.
-fn retry_after(receives: u32) -> Duration {
-    let seconds = 1_u64.checked_shl(receives.saturating_sub(1)).unwrap_or(RETRY_AFTER_MAX_S);
-    Duration::from_secs(seconds.min(RETRY_AFTER_MAX_S))
 }
 
 /// Awaits `work` and meanwhile renews the hold on its messages.
@@ -244,7 +263,8 @@ mod tests {
     async fn consumed(batches: Vec<Result<Vec<Incoming>, PortError>>, deletions: usize) -> Arc<Filled> {
         let inbox = Arc::new(Filled { batches: Mutex::new(batches.into()), ..Filled::default() });
         let (order, stop) = watch::channel(false);
-        let limits = Limits { at_once: 2, held: Duration::from_secs(30), by_group: true };
+        let limits =
+            Limits { at_once: 2, held: Duration::from_secs(30), by_group: true, retry_after: RetryAfter::REQUESTS };
         let consuming = consume(Arc::clone(&inbox), Arc::new(AsTheBodySays), limits, stop);
         let stopping = async {
             while inbox.deleted.lock().unwrap().len() < deletions {
@@ -268,7 +288,44 @@ mod tests {
             [("c/until stopped".to_owned(), Duration::ZERO)],
             "given back at the stop"
         );
-        assert_eq!([1, 2, 4, 100].map(retry_after), [1, 2, 8, 60].map(Duration::from_secs));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_handled_is_held_by_its_deliveries() {
+        let batch = vec![message("a", "retry", 3), message("b", "retry", 1), message("c", "one", 1)];
+        let inbox = consumed(vec![Ok(batch)], 1).await;
+        let held = [("a/retry", 25), ("b/retry", 1)].map(|(it, s)| (it.to_owned(), Duration::from_secs(s)));
+        assert_eq!(*inbox.held.lock().unwrap(), held);
+    }
+
+    /// Seconds from the first delivery to each of so many.
+    fn deliveries(retry_after: RetryAfter, count: u32) -> Vec<u64> {
+        let mut at = 0;
+        let delivery = |receives| {
+            at += if receives == 0 { 0 } else { retry_after.receives(receives).as_secs() };
+            at
+        };
+        (0..count).map(delivery).collect()
+    }
+
+    #[test]
+    fn deliveries_of_a_request_outlast_half_an_hour() {
+        let template = include_str!("../../../infra/template.yaml");
+        let queue =
+            template.split_once("  SigningQueue:\n").unwrap().1.split_once("  SigningDeadLetters:\n").unwrap().0;
+        let receives = queue.split_once("maxReceiveCount: ").unwrap().1.lines().next().unwrap().parse().unwrap();
+        let requests = deliveries(RetryAfter::REQUESTS, receives);
+        assert_eq!(requests[..5], [0, 1, 6, 31, 156], "quick at first: a message that is held holds back its group");
+        assert!(*requests.last().unwrap() >= 30 * 60, "the last of {receives} deliveries is at {requests:?} s");
+        let gaps = requests.windows(2).map(|pair| pair[1] - pair[0]);
+        assert!(gaps.max().unwrap() <= 6 * 60, "how long a group waits after the outage: {requests:?}");
+    }
+
+    #[test]
+    fn pokes_are_delivered_again_within_a_minute() {
+        assert_eq!(deliveries(RetryAfter::POKES, 9), [0, 1, 3, 7, 15, 31, 63, 123, 183]);
+        assert_eq!(RetryAfter::POKES.receives(u32::MAX), Duration::from_secs(60));
+        assert_eq!(RetryAfter::REQUESTS.receives(u32::MAX), Duration::from_secs(330));
     }
 
     #[tokio::test]
