@@ -40,7 +40,7 @@ mod short {
 }
 
 #[cfg(feature = "exporters")]
-pub use self::long::{Logs, Observing, start};
+pub use self::long::{Logs, Observing, check_traces, start};
 
 #[cfg(feature = "exporters")]
 mod long {
@@ -75,6 +75,11 @@ mod long {
                 traces.end().await;
             }
         }
+    }
+
+    /// Whether [`start`] would find a way to the endpoint of the traces. Installs and sends nothing.
+    pub fn check_traces(observe: &Observe) -> Result<(), StartError> {
+        traces::endpoint(observe).map(|endpoint| traces::exporter(&endpoint)).transpose().map(drop)
     }
 
     /// Installs what the configuration asks for; `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` and

@@ -63,14 +63,19 @@ fn chosen(of_traces: Option<String>, of_all: Option<&str>, configured: Option<&s
     of_traces.or_else(|| of_all.or(configured).map(with_path))
 }
 
-/// The layer that makes spans of ours into OpenTelemetry's.
-pub(super) fn install(endpoint: &str) -> Result<(AnyLayer<Registry>, Traces), StartError> {
+/// The way to the endpoint; nothing is sent by making it.
+pub(super) fn exporter(endpoint: &str) -> Result<SpanExporter, StartError> {
     // The URL may hold a key: it is not shown.
     let wrong = |problem: &str| StartError::Traces(problem.to_owned());
     let url = Url::parse(endpoint).map_err(|_| wrong("the endpoint is no URL"))?;
     let client = Client::new(&url).map_err(|_| wrong("the HTTP client cannot be set up"))?;
     let exporter = SpanExporter::builder().with_http().with_http_client(client).with_endpoint(endpoint);
-    let exporter = exporter.build().map_err(|_| wrong("the endpoint or an OTEL_ variable cannot be used"))?;
+    exporter.build().map_err(|_| wrong("the endpoint or an OTEL_ variable cannot be used"))
+}
+
+/// The layer that makes spans of ours into OpenTelemetry's.
+pub(super) fn install(endpoint: &str) -> Result<(AnyLayer<Registry>, Traces), StartError> {
+    let exporter = exporter(endpoint)?;
     let named = std::env::var_os("OTEL_SERVICE_NAME").is_some_and(|name| !name.is_empty());
     let resource = Resource::builder();
     let resource = if named { resource } else { resource.with_service_name(SERVICE) };

@@ -156,7 +156,7 @@ fn ours(session: &Session, account: AccountKey) -> Result<(), CommandError> {
     Err(CommandError::Input(format!("{text}; use the configuration of its Signpost")))
 }
 
-/// The account with a name; what `signpost account list` calls it, or its key, or its address.
+/// The account with a name; what `signpost account list` calls it, or its key, or its address, if only one chain has it.
 pub async fn named(store: &impl Store, name: &str) -> Result<Head, CommandError> {
     let is = |head: &Head| {
         let account = head.account;
@@ -164,9 +164,19 @@ pub async fn named(store: &impl Store, name: &str) -> Result<Head, CommandError>
             || account.to_string() == name
             || account.address.to_string().eq_ignore_ascii_case(name)
     };
-    let way_out = "`signpost account list` shows those that are";
-    let unknown = || CommandError::Unknown(format!("no account is registered as {name}; {way_out}"));
-    store.accounts().await?.into_iter().find(is).ok_or_else(unknown)
+    let mut found: Vec<Head> = store.accounts().await?.into_iter().filter(is).collect();
+    match (found.pop(), found.as_slice()) {
+        (Some(head), []) => Ok(head),
+        (Some(head), others) => {
+            let names: Vec<&str> = others.iter().chain([&head]).map(|head| head.name.as_str()).collect();
+            let text = format!("{name} is the address of {}; say which by its name", names.join(" and "));
+            Err(CommandError::Input(text))
+        }
+        (None, _) => {
+            let way_out = "`signpost account list` shows those that are";
+            Err(CommandError::Unknown(format!("no account is registered as {name}; {way_out}")))
+        }
+    }
 }
 
 fn as_json(head: &Head) -> Value {
