@@ -314,30 +314,6 @@ impl Recorder for SaidAtCap {
     }
 }
 
-/// Counts how often it is said that a lane's head is stuck at its cap.
-#[derive(Default)]
-struct SaidAtCap(Arc<AtomicU64>);
-
-impl Recorder for SaidAtCap {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        if key.name() == meters::AT_CAP { Counter::from_arc(Arc::clone(&self.0)) } else { Counter::noop() }
-    }
-
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
-    }
-
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::noop()
-    }
-}
-
 #[test]
 fn what_no_legal_bump_replaces_is_sent_unchanged_and_seldom_asked_for() {
     // Lowered to less than a tenth above what was signed; and a cancel whose price is at the cap.

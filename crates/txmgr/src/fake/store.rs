@@ -4,7 +4,7 @@
 //! conditional write does; no call's work grows with the open slots of a lane. Nothing expires by
 //! itself: [`MemoryStore::expire`] is the TTL. Read next: [`super::keys`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
@@ -28,6 +28,8 @@ pub struct Tables {
     pub names: BTreeMap<AccountName, AccountKey>,
     /// `accounts`, the slots.
     pub slots: BTreeMap<(AccountKey, Nonce), Slot>,
+    /// What the next batch read misses.
+    pub missed: BTreeSet<RequestId>,
 }
 
 /// A slot item.
@@ -63,6 +65,12 @@ impl MemoryStore {
     /// Looks into the tables, or bends them, past every condition.
     pub fn with_tables<T>(&self, look: impl FnOnce(&mut Tables) -> T) -> T {
         look(&mut self.tables.lock().unwrap())
+    }
+
+    /// Lets the next batch read miss an item, as if it were written just after it was read and before the others
+    /// were: a batch read is not one moment.
+    pub fn miss_once(&self, id: &RequestId) {
+        self.with_tables(|tables| tables.missed.insert(id.clone()));
     }
 
     /// One item of the requests table.
@@ -243,7 +251,8 @@ impl Store for MemoryStore {
     async fn load(&self, ids: &[RequestId], now: Millis) -> Result<Vec<Stored>, PortError> {
         let pass = self.gate.enter("BatchGetItem").await?;
         let found = self.with_tables(|tables| {
-            let stored = ids.iter().filter_map(|id| tables.requests.get(id));
+            let missed = std::mem::take(&mut tables.missed);
+            let stored = ids.iter().filter(|id| !missed.contains(id)).filter_map(|id| tables.requests.get(id));
             stored.filter(|stored| !expired(stored, now)).cloned().collect()
         });
         pass.reply(found).await

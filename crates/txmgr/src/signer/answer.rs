@@ -6,7 +6,7 @@
 //!
 //! Reading this costs one `BatchGetItem` per batch, together with the heads: one read unit (strongly consistent,
 //! 4 KB) for each id named and one for each message's own, so two a message; and it saves the reservation that
-//! would only say that an id is known.
+//! would only say that an id is known. Where another message's rejection has the id, the message's own is read twice.
 //!
 //! Read next: [`super::rejection`].
 
@@ -44,7 +44,12 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             ids.extend(inbound.named().cloned());
             ids.push(inbound.delivery.id_of_its_own());
         }
-        self.find(&ids, now).await
+        let mut found = self.find(&ids, now).await?;
+        let unsure = found.unsure(part);
+        if !unsure.is_empty() {
+            found.0.extend(self.find(&unsure, now).await?.0);
+        }
+        Ok(found)
     }
 
     /// Reads what is stored under these ids.
@@ -55,6 +60,18 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
 }
 
 impl Found {
+    /// The messages' own ids that are to be read once more. One batch read is not one moment: where another message's
+    /// rejection has the id that a message names, the copy of this message's refusal may have been stored after its
+    /// own id was read and before that rejection took the place.
+    fn unsure(&self, part: &[Inbound<'_>]) -> Vec<RequestId> {
+        let replaced = |inbound: &&Inbound<'_>| {
+            let named = inbound.named().and_then(|id| self.0.get(id));
+            matches!(named, Some(Stored::Rejected(rejected)) if !is_of(rejected.message_id.as_deref(), inbound.delivery))
+        };
+        let own = part.iter().filter(replaced).map(|inbound| inbound.delivery.id_of_its_own());
+        own.filter(|id| !self.0.contains_key(id)).collect()
+    }
+
     /// How a message stands that names this id and, if it could be read, asks for this.
     pub(super) fn standing(
         &self,

@@ -119,3 +119,19 @@ fn of_two_refusals_of_one_message_one_is_said() {
     world.assert_told(&[("a", "toNotAllowed", "m-0")]);
     assert_eq!(world.topic.copies().len(), 2, "both say it");
 }
+
+/// A batch read is not one moment: the message's own id is read before its refusal is copied there, and the id it names
+/// after another message's refusal took the place.
+#[test]
+fn a_copy_stored_between_the_reads_of_a_batch_is_found() {
+    let world = world(&["one"]);
+    let batch = vec![transfer(0, "a", Some("one"))];
+    handle_all(&world.signer(&strict()), &batch, NOW);
+    handle_all(&world.signer(RULES), &[bad(9, "a", Some("one"))], NOW);
+    let told = world.told();
+    world.store.miss_once(&"sqs:m-0".parse().unwrap());
+    handle_all(&world.signer(RULES), &batch, NOW);
+    assert_eq!(world.told(), told, "the stored answer is said again");
+    assert_eq!(world.topic.copies().len(), told.len() + 1);
+    assert_eq!(world.keys.sign_calls(), 0, "I15: it was refused");
+}
