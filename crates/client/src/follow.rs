@@ -73,7 +73,8 @@ impl Client {
     /// are tried again until then.
     ///
     /// The outcome of an id that was `rejected` and has been sent again is at first still the old one:
-    /// tell them apart by `digest` or `createdAt`.
+    /// tell them apart by `message_id`. A message that may not be answered under the id it names, because the id is
+    /// another's or its sender is not allowed, has its answer under [`RequestId::of_message`].
     pub async fn wait(&self, id: &RequestId, patience: Duration) -> Result<RequestStatus, NotSettled> {
         let (mut last, mut trouble) = (None, None);
         let mut changes = self.follow(id);
