@@ -34,7 +34,7 @@ async fn a_head_that_cannot_be_read_is_reported_beside_the_others() {
 
 #[tokio::test]
 async fn many_heads_are_read_in_several_calls_at_once() {
-    let heads: Vec<_> = (0..250_u8).map(|number| {
+    let heads = (0..250_u8).map(|number| {
         let mut head = world::head(0);
         head.account.address.0[0] = number;
         head.name = format!("a{number:03}").parse().unwrap();
