@@ -148,7 +148,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             (Err(trouble), _) => match trouble.fault() {
                 Some(fault) => head.unusable = Some(self.mark(head, fault, mark.call, now).await),
                 None => {
-                    tracing::warn!(error = told(&trouble), account = %head.account, "the key service does not answer")
+                    tracing::warn!(error = told(&trouble), account = %head.account, "the key service does not answer");
                 }
             },
         }
