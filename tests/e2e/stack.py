@@ -302,9 +302,9 @@ def family(of: int) -> dict[int, str]:
 
 
 @contextmanager
-def own_anvil(directory: Path, port: int) -> Iterator[str]:
+def own_anvil(directory: Path, port: int, chain_id: int = CHAIN_ID) -> Iterator[str]:
     """A node that somebody else started; its URL."""
-    arguments = ["--port", str(port), "--chain-id", "97", "--accounts", "0", "--base-fee", "0", "-q"]
+    arguments = ["--port", str(port), "--chain-id", str(chain_id), "--accounts", "0", "--base-fee", "0", "-q"]
     arguments += ["--block-time", "0.45", "--slots-in-an-epoch", "1", "--cache-path", str(directory)]
     node = subprocess.Popen([str(anvil_program()), *arguments], stdin=subprocess.DEVNULL)
     try:

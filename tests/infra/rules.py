@@ -127,6 +127,7 @@ ALARMS = {
     "head-stuck": ("Signpost", "lane_head_age_ms"),
     "funds-low": ("Signpost", "funds_low"),
     "account-paused": ("Signpost", "paused"),
+    "account-unusable": ("Signpost", "account_unusable"),
     "displaced": ("Signpost", "displaced"),
     "kms-throttles": ("Signpost", "kms_throttles"),
     "stalled": ("Signpost", "stalled"),

@@ -14,8 +14,9 @@ use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeySpec, KeyUsageType, MessageType, SigningAlgorithmSpec};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use signpost_txmgr::meters;
-use signpost_txmgr::ports::{KeyAnswer, Keys, PortError};
+use signpost_txmgr::ports::{KeyAnswer, KeyCallError, Keys, PortError};
 use signpost_txmgr::units::{KmsKeyId, SigningHash};
+use signpost_txmgr::unusable::KeyFault;
 use tokio::time::Instant;
 
 use crate::clients;
@@ -31,7 +32,13 @@ pub enum KeyProblem {
         /// The key.
         key: String,
     },
-    /// `KMSInvalidStateException`: pending deletion, pending import, unavailable.
+    /// `KMSInvalidStateException` that says so.
+    #[error("KMS key {key} is pending deletion; cancel it (aws kms cancel-key-deletion --key-id {key}) and enable it")]
+    PendingDeletion {
+        /// The key.
+        key: String,
+    },
+    /// `KMSInvalidStateException` otherwise: pending import, unavailable.
     #[error("KMS key {key} is in a state in which it cannot be used: {message}")]
     State {
         /// The key.
@@ -71,6 +78,26 @@ pub enum KeyProblem {
     },
 }
 
+impl KeyProblem {
+    /// What it means for the account.
+    #[must_use]
+    pub fn fault(&self) -> KeyFault {
+        match self {
+            Self::Disabled { .. } => KeyFault::Disabled,
+            Self::PendingDeletion { .. } => KeyFault::PendingDeletion,
+            Self::State { .. } => KeyFault::Unavailable,
+            Self::NotFound { .. } => KeyFault::NotFound,
+            Self::Denied { .. } => KeyFault::Denied,
+            Self::Usage { .. } | Self::Spec { .. } => KeyFault::Unfit,
+        }
+    }
+}
+
+/// How KMS ends the message of `KMSInvalidStateException` for a key that is scheduled for deletion, as in
+/// `arn:aws:kms:eu-central-1:111122223333:key/… is pending deletion.` There is no code of its own, and asking for
+/// the state takes another right. Should the words change, the account is waited for before it is refused.
+const PENDING_DELETION: &str = "is pending deletion";
+
 /// Keys in AWS KMS. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct KmsKeys {
@@ -103,31 +130,35 @@ impl KmsKeys {
 }
 
 impl Keys for KmsKeys {
-    async fn public_key(&self, key: &KmsKeyId) -> Result<KeyAnswer, PortError> {
+    async fn public_key(&self, key: &KmsKeyId) -> Result<KeyAnswer, KeyCallError> {
         const OPERATION: &str = "GetPublicKey";
         let request = self.client.get_public_key().key_id(key.as_str());
         let answer = repeat(&self.backoff, OPERATION, || request.clone().send())
             .await
             .map_err(|failure| told(failure, OPERATION, key, "kms:GetPublicKey"))?;
-        let unfit = |problem| Err(AwsError::Key(problem).unusable(OPERATION));
+        let incomplete = |what| unanswered(AwsError::Incomplete(what).unusable(OPERATION));
+        let unfit = |problem: KeyProblem| {
+            let fault = Some(problem.fault());
+            Err(KeyCallError { fault, call: AwsError::Key(problem).unusable(OPERATION) })
+        };
         let name = key.to_string();
         match answer.key_spec() {
             Some(KeySpec::EccSecgP256K1) => {}
             Some(spec) => return unfit(KeyProblem::Spec { key: name, found: spec.to_string() }),
-            None => return Err(AwsError::Incomplete("KeySpec").unusable(OPERATION)),
+            None => return Err(incomplete("KeySpec")),
         }
         match answer.key_usage() {
             Some(KeyUsageType::SignVerify) => {}
             Some(usage) => return unfit(KeyProblem::Usage { key: name, found: usage.to_string() }),
-            None => return Err(AwsError::Incomplete("KeyUsage").unusable(OPERATION)),
+            None => return Err(incomplete("KeyUsage")),
         }
         let id = answer.key_id.and_then(|id| id.parse().ok());
-        let id = id.ok_or_else(|| AwsError::Incomplete("KeyId").unusable(OPERATION))?;
-        let spki = answer.public_key.ok_or_else(|| AwsError::Incomplete("PublicKey").unusable(OPERATION))?;
+        let id = id.ok_or_else(|| incomplete("KeyId"))?;
+        let spki = answer.public_key.ok_or_else(|| incomplete("PublicKey"))?;
         Ok(KeyAnswer { id, spki: spki.into_inner() })
     }
 
-    async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<Vec<u8>, PortError> {
+    async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<Vec<u8>, KeyCallError> {
         const OPERATION: &str = "Sign";
         let request = self
             .client
@@ -143,13 +174,19 @@ impl Keys for KmsKeys {
             .map_err(|failure| told(failure, OPERATION, key, "kms:Sign"))?;
         metrics::histogram!(meters::KMS_SIGN).record(begun.elapsed().as_secs_f64() * 1_000.0);
         metrics::counter!(meters::KMS_SIGNATURES).increment(1);
-        let der = answer.signature.ok_or_else(|| AwsError::Incomplete("Signature").unusable(OPERATION))?;
+        let incomplete = || unanswered(AwsError::Incomplete("Signature").unusable(OPERATION));
+        let der = answer.signature.ok_or_else(incomplete)?;
         Ok(der.into_inner())
     }
 }
 
+/// A call that says nothing about the key.
+fn unanswered(call: PortError) -> KeyCallError {
+    KeyCallError { fault: None, call }
+}
+
 /// The error, with a problem of the key told by name.
-fn told<E>(failure: Failure<E>, operation: &'static str, key: &KmsKeyId, action: &'static str) -> PortError
+fn told<E>(failure: Failure<E>, operation: &'static str, key: &KmsKeyId, action: &'static str) -> KeyCallError
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
@@ -157,12 +194,15 @@ where
     let words = failure.service().and_then(ProvideErrorMetadata::message).unwrap_or_default().to_owned();
     let problem = match failure.service().and_then(ProvideErrorMetadata::code) {
         Some("DisabledException") => KeyProblem::Disabled { key: name },
+        Some("KMSInvalidStateException") if words.contains(PENDING_DELETION) => {
+            KeyProblem::PendingDeletion { key: name }
+        }
         Some("KMSInvalidStateException") => KeyProblem::State { key: name, message: words },
         Some("NotFoundException") => KeyProblem::NotFound { key: name },
         Some("AccessDeniedException") => KeyProblem::Denied { key: name, action },
         Some("InvalidKeyUsageException") => KeyProblem::Usage { key: name, found: words },
-        Some(_) | None => return failure.into_port(operation),
+        Some(_) | None => return unanswered(failure.into_port(operation)),
     };
-    let told = failure.into_port(operation);
-    PortError { source: Box::new(AwsError::Key(problem)), ..told }
+    let (fault, call) = (Some(problem.fault()), failure.into_port(operation));
+    KeyCallError { fault, call: PortError { source: Box::new(AwsError::Key(problem)), ..call } }
 }

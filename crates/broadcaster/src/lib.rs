@@ -24,6 +24,7 @@ use signpost_host::{told, world};
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig};
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::ports::Chain as _;
+use signpost_txmgr::units::ChainId;
 
 pub use self::chain::chain;
 use self::lanes::Lanes;
@@ -36,7 +37,8 @@ const WRITE_CONCURRENCY: usize = 16;
 /// The stage over the real ports.
 pub type RealLanes = Lanes<DynamoStore, BscChain, SqsResignQueue, SnsOutcomeTopic, SqsBroadcastQueue>;
 
-/// Makes the stage and checks what can be checked before the first message: the chain of the nodes.
+/// Makes the stage and checks what can be checked before the first message: the chain of the nodes, and that of
+/// the registered accounts.
 pub async fn lanes(session: &Session<impl Watched>) -> Result<RealLanes, StartError> {
     let chain = chain(session)?;
     let wanted = session.config.chain_id();
@@ -55,6 +57,7 @@ pub async fn lanes(session: &Session<impl Watched>) -> Result<RealLanes, StartEr
         ..Tuning::BSC
     };
     let config = BroadcasterConfig {
+        chain_id: ChainId(wanted),
         finality: session.config.chain().finality,
         tuning,
         window: BroadcasterConfig::WINDOW,
@@ -62,8 +65,10 @@ pub async fn lanes(session: &Session<impl Watched>) -> Result<RealLanes, StartEr
         write_concurrency: WRITE_CONCURRENCY,
     };
     let (store, topic) = (world::store(session), world::topic(session));
+    let broadcaster = Broadcaster::new(store, chain, world::resign_queue(session), topic, config);
+    broadcaster.check_accounts().await?;
     Ok(Lanes {
-        broadcaster: Broadcaster::new(store, chain, world::resign_queue(session), topic, config),
+        broadcaster,
         queue: world::broadcast_queue(session),
         poll: Duration::from_millis(timing.poll_ms.unwrap_or(POLL_MS)),
     })

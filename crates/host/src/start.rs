@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use signpost_txmgr::policy::Policies;
+use signpost_txmgr::start::StartRefused;
+use signpost_txmgr::told;
 use signpost_txmgr::units::ChainId;
 
 use crate::config::{ConfigError, Shared};
@@ -27,7 +29,7 @@ pub enum StartError {
         reason: String,
     },
     /// The registered accounts cannot be worked for.
-    #[error("the registered accounts cannot be signed for: {0}")]
+    #[error("the registered accounts cannot be worked for: {0}")]
     Accounts(String),
     /// The nodes, or the registered accounts, are of another chain.
     #[error(
@@ -59,6 +61,17 @@ pub enum StartError {
     /// The nodes cannot be used as configured.
     #[error("[chain]: {0}")]
     Chain(String),
+}
+
+impl From<StartRefused> for StartError {
+    fn from(refused: StartRefused) -> Self {
+        match refused {
+            StartRefused::WrongChain { wanted, found } => {
+                Self::WrongChain { wanted: wanted.0, whose: "the registered accounts are", found }
+            }
+            StartRefused::Accounts(_) => Self::Accounts(told(&refused)),
+        }
+    }
 }
 
 /// Reads a policy file.

@@ -1,7 +1,7 @@
 //! The stage as a Lambda function: one for the signing and the resign queue.
 //!
-//! The start reads each account's public key once, which is also where the connections to KMS and DynamoDB
-//! are made. Read next: [`signpost_host::lambda`].
+//! The start reads the accounts' public keys, which is also where the connections to KMS and DynamoDB are made.
+//! A key that cannot be used stops its own account and not the function. Read next: [`signpost_host::lambda`].
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -60,12 +60,16 @@ fn policies(from: PolicyFrom) -> Result<Policies, StartError> {
     }
 }
 
-/// Whether the KMS key of an account in `SIGNPOST_ACCOUNTS` has the address given there.
+/// Whether the KMS key of an account in `SIGNPOST_ACCOUNTS` has the address given there. An entry that cannot be
+/// read is a fault of the configuration; a key that is not the account's is its own account's fault alone.
 async fn check(signer: &RealSigner, account: &ConfiguredAccount) -> Result<(), StartError> {
     let wrong = |problem: &str| StartError::Accounts(format!("SIGNPOST_ACCOUNTS: {}: {problem}", account.name));
     let address: Address = account.address.parse().map_err(|error| wrong(&told(&error)))?;
     let key: KmsKeyId = account.kms_key_id.parse().map_err(|error| wrong(&told(&error)))?;
-    signer.check_key(&key, address).await.map_err(|error| wrong(&told(&error)))
+    if let Err(trouble) = signer.check_key(&key, address).await {
+        tracing::warn!(error = told(&trouble), name = account.name, %address, "SIGNPOST_ACCOUNTS: this account's key cannot be used; all others can");
+    }
+    Ok(())
 }
 
 impl Function for SigningFunction {

@@ -12,17 +12,20 @@ pub mod direct;
 pub mod function;
 pub mod handlers;
 
+use std::time::Duration;
+
 use signpost_aws::kms::KmsKeys;
 use signpost_aws::sns::SnsOutcomeTopic;
 use signpost_aws::sqs::SqsBroadcastQueue;
 use signpost_aws::store::DynamoStore;
+use signpost_host::clock::now;
 use signpost_host::config::Shared;
 use signpost_host::session::Session;
 use signpost_host::start::{StartError, retention_ms};
-use signpost_host::{told, world};
+use signpost_host::world;
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{AttemptError, Signer, SignerConfig};
+use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::units::{ChainId, Wei};
 
 /// Signatures asked for at once within one batch of ten; KMS takes 10 ms and allows hundreds a second.
@@ -31,8 +34,12 @@ const SIGN_CONCURRENCY: usize = 10;
 /// The driver over the real ports.
 pub type RealSigner = Signer<DynamoStore, KmsKeys, SqsBroadcastQueue, SnsOutcomeTopic>;
 
-/// Makes the stage and checks what can be checked before the first message: the accounts' keys, each
-/// read once.
+/// The keys are read within this before the first message; what is left is read with the first requests. Lambda
+/// gives a start ten seconds, which also read the accounts.
+const WARM_UP_MAX: Duration = Duration::from_secs(4);
+
+/// Makes the stage and checks what can be checked before the first message: that accounts of its chain are
+/// registered, and their keys. A key that cannot be used stops its own account and not the start.
 pub async fn signer(session: &Session<impl Shared>, policies: Policies) -> Result<RealSigner, StartError> {
     let config = &session.config;
     let config = SignerConfig {
@@ -44,13 +51,10 @@ pub async fn signer(session: &Session<impl Shared>, policies: Policies) -> Resul
     };
     let (store, keys) = (world::store(session), keys(session));
     let signer = Signer::new(store, keys, world::broadcast_queue(session), world::topic(session), config);
-    signer.warm_up().await.map_err(|error| {
-        if let AttemptError::WrongChain { wanted, found } = error {
-            StartError::WrongChain { wanted: wanted.0, whose: "the registered accounts are", found }
-        } else {
-            StartError::Accounts(told(&error))
-        }
-    })?;
+    let (at, accounts) = (now(), signer.take_up_accounts().await?);
+    if tokio::time::timeout(WARM_UP_MAX, signer.warm_keys(accounts, at)).await.is_err() {
+        tracing::warn!("not every account's key was read in time; the others are read with their first requests");
+    }
     Ok(signer)
 }
 

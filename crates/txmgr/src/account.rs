@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::record::{Record, Vacancy};
 use crate::units::{AccountKey, AccountName, KmsKeyId, Millis, Nonce, RequestId, Wei};
+use crate::unusable::Unusable;
 
 /// The state of an account that reservations are conditional on.
 ///
@@ -33,6 +34,8 @@ pub struct Head {
     pub fee: Option<SeenFee>,
     /// Since when the newest answers of nodes say that it cannot pay. Requests for a pool go to others.
     pub unfunded_since: Option<Millis>,
+    /// Its key cannot be used, as the signer found last. Nothing is reserved, and pools use other accounts.
+    pub unusable: Option<Unusable>,
     /// What the newest spend window took, where policy limits spending. Changes only in a reservation,
     /// together with `next_nonce`: the condition on that holds for this too.
     pub spend: Option<Spend>,
@@ -59,6 +62,7 @@ impl Head {
             fee: None,
             retired_at: None,
             unfunded_since: None,
+            unusable: None,
             spend: None,
         }
     }
@@ -98,6 +102,27 @@ pub enum StaysRegistered {
 /// and 14 more in a dead-letter queue, and must still find the account it was sent for, not another one under
 /// its name.
 pub const UNREGISTER_AFTER_MS: u64 = 30 * 86_400_000;
+
+/// Every registered account, of every chain.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Accounts {
+    /// Those that can be read.
+    pub heads: Vec<Head>,
+    /// Those that cannot. They concern nobody else.
+    pub unreadable: Vec<UnreadableHead>,
+}
+
+/// A registered account whose head, or entry in the directory, cannot be read: it was written by a later
+/// version, or by hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadableHead {
+    /// The name it is registered with.
+    pub name: String,
+    /// Its key, where the directory says it.
+    pub account: Option<AccountKey>,
+    /// What is wrong with the item; shows no value of it.
+    pub problem: String,
+}
 
 /// A price seen on the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -26,7 +26,8 @@ use crate::account::{Head, SeenFee};
 use crate::machine::{Action, Tuning, next_action};
 use crate::ports::{Chain, ChainView, OutcomeTopic, PortError, ResignQueue, Store, ViewQuery};
 use crate::record::{Phase, Record, SendClass, Stored};
-use crate::units::{AccountKey, Millis, Nonce};
+use crate::start::{self, OfChain, StartRefused};
+use crate::units::{AccountKey, ChainId, Millis, Nonce};
 use crate::wire::LanePoke;
 use crate::{meters, poke, told};
 
@@ -36,6 +37,8 @@ use self::lane::Stuck;
 /// What a broadcaster is configured with.
 #[derive(Debug, Clone)]
 pub struct BroadcasterConfig {
+    /// Lanes of other chains are another Signpost's and are not touched (I16).
+    pub chain_id: ChainId,
     /// What counts as final.
     pub finality: Finality,
     /// When to send again, bump and ask again.
@@ -119,12 +122,25 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         Self { store, chain, resign, topic, config }
     }
 
-    /// One round over a lane. An error means that the store did not answer; nothing is lost, the next
+    /// Checks at the start that there are accounts of its chain, if there are any.
+    pub async fn check_accounts(&self) -> Result<(), StartRefused> {
+        start::accounts_of_chain(&self.store, self.config.chain_id).await?.warn_of_unreadable();
+        Ok(())
+    }
+
+    /// One round over a lane. A lane of another chain is left alone, and nothing of it is open here. An error means that the store did not answer; nothing is lost, the next
     /// round takes it up.
     pub async fn round(&self, lane: &mut Lane, now: Millis) -> Result<Round, PortError> {
+        const NOTHING: Round = Round { open: 0, changed: 0, chain_seen: false, chain_silent: false };
+        if lane.account.chain_id != self.config.chain_id {
+            metrics::counter!(meters::OTHER_CHAIN, "message" => "poke").increment(1);
+            tracing::warn!(account = %lane.account, chain_id = %self.config.chain_id,
+                "a poke for an account of another chain is dropped; two Signposts share the broadcast queue");
+            return Ok(NOTHING);
+        }
         let Some(mut head) = self.store.head(&lane.account).await? else {
             tracing::warn!(account = %lane.account, "a lane was named that is not registered");
-            return Ok(Round { open: 0, changed: 0, chain_seen: false, chain_silent: false });
+            return Ok(NOTHING);
         };
         self.load(lane, &head, now).await?;
         // What was never sent needs no look at the chain first.
@@ -151,11 +167,12 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         Ok(Round { open: head.open_slots(), changed, chain_seen, chain_silent: asked && !chain_seen })
     }
 
-    /// What a sweep has to do: every lane with open slots is to be poked, and some of the idle ones are to
+    /// What a sweep of this chain's accounts has to do: every lane with open slots is to be poked, and some of the idle ones are to
     /// be looked at by [`Self::look_at_idle`], in turn.
     pub async fn sweep(&self, now: Millis) -> Result<Sweep, PortError> {
-        let (open, mut idle): (Vec<_>, Vec<_>) =
-            self.store.accounts().await?.into_iter().partition(|head| head.open_slots() > 0);
+        let ours = OfChain::of(self.store.accounts().await?, self.config.chain_id);
+        ours.warn_of_unreadable();
+        let (open, mut idle): (Vec<_>, Vec<_>) = ours.heads.into_iter().partition(|head| head.open_slots() > 0);
         let poke = |head: &Head| poke::once(&head.account.to_string(), "sweep", now);
         idle.sort_unstable_by_key(|head| head.account);
         let begin = turn_of(now, idle.len());

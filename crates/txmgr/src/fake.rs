@@ -36,7 +36,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub use chain::{MemoryChain, NodeMood};
 pub use gate::{FakeFault, Fate, Gate, Weather};
 pub use journal::{Entry, Journal};
-pub use keys::MemoryKeys;
+pub use keys::{KeyState, MemoryKeys};
 pub use queue::{MemoryQueue, MemoryQueues, Message, QueueRules};
 pub use store::MemoryStore;
 pub use topic::MemoryTopic;

@@ -6,7 +6,7 @@
 //! through the traits of [`ports`].
 //!
 //! Read in this order: [`units`], [`tx`], [`signature`], [`request`], [`policy`], [`account`],
-//! [`record`], [`revert`], [`machine`], [`fees`], [`wire`], [`poke`], [`ports`], [`signer`],
+//! [`unusable`], [`record`], [`revert`], [`machine`], [`fees`], [`wire`], [`poke`], [`ports`], [`start`], [`signer`],
 //! [`broadcaster`].
 //!
 //! **Architecture invariant:** [`machine`] imports nothing from [`ports`]; nothing here imports an
@@ -27,9 +27,11 @@ pub mod request;
 pub mod revert;
 pub mod signature;
 pub mod signer;
+pub mod start;
 pub mod trace;
 pub mod tx;
 pub mod units;
+pub mod unusable;
 pub mod wire;
 
 /// An error's message with those of its causes, as logs say it.

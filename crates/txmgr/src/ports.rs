@@ -9,9 +9,10 @@
 //! Read next: [`crate::signer`], [`crate::broadcaster`].
 
 use std::error::Error;
+use std::fmt;
 use std::future::Future;
 
-use crate::account::{Head, Reservation, SeenFee, StaysRegistered};
+use crate::account::{Accounts, Head, Reservation, SeenFee, StaysRegistered};
 use crate::machine::ReceiptView;
 use crate::record::{BlockRef, Foreign, Record, Rejected, SendAnswer, Stored, Vacancy};
 use crate::tx::{Intent, RawTx};
@@ -19,6 +20,7 @@ use crate::units::{
     AccountKey, AccountName, Address, BlockNumber, ChainId, KmsKeyId, Millis, Nonce, RequestId, SigningHash, TxHash,
     Wei,
 };
+use crate::unusable::{KeyFault, Unusable};
 use crate::wire::{LanePoke, OutcomeMessage, SignerPoke};
 
 /// Did the call take effect?
@@ -49,8 +51,9 @@ pub struct PortError {
 
 /// The two tables. All reads are strongly consistent unless they say otherwise.
 pub trait Store: Send + Sync {
-    /// Every registered account, without reading slots.
-    fn accounts(&self) -> impl Future<Output = Result<Vec<Head>, PortError>> + Send;
+    /// Every registered account of every chain, without reading slots. An item that cannot be read is reported
+    /// beside the others.
+    fn accounts(&self) -> impl Future<Output = Result<Accounts, PortError>> + Send;
 
     /// The head of one account.
     fn head(&self, account: &AccountKey) -> impl Future<Output = Result<Option<Head>, PortError>> + Send;
@@ -66,6 +69,13 @@ pub trait Store: Send + Sync {
         &self,
         account: &AccountKey,
         since: Option<Millis>,
+    ) -> impl Future<Output = Result<(), PortError>> + Send;
+
+    /// Notes on the head that the account's key cannot be used, or that it can. Repeating it changes nothing.
+    fn set_unusable(
+        &self,
+        account: &AccountKey,
+        unusable: Option<Unusable>,
     ) -> impl Future<Output = Result<(), PortError>> + Send;
 
     /// Notes the network's price on the head.
@@ -229,11 +239,32 @@ pub struct KeyAnswer {
 /// The key service. Signing twice gives two different signatures: KMS is not deterministic.
 pub trait Keys: Send + Sync {
     /// The key's public half (`GetPublicKey`).
-    fn public_key(&self, key: &KmsKeyId) -> impl Future<Output = Result<KeyAnswer, PortError>> + Send;
+    fn public_key(&self, key: &KmsKeyId) -> impl Future<Output = Result<KeyAnswer, KeyCallError>> + Send;
 
     /// An ECDSA signature of the hash in DER (`Sign`, `ECDSA_SHA_256`, `DIGEST`); `s` may be high.
     /// A lost reply leaves nothing behind but the audit trail.
-    fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> impl Future<Output = Result<Vec<u8>, PortError>> + Send;
+    fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> impl Future<Output = Result<Vec<u8>, KeyCallError>> + Send;
+}
+
+/// A call to the key service that brought no answer.
+#[derive(Debug)]
+pub struct KeyCallError {
+    /// What is wrong with the key; `None` when the service did not answer, which says nothing about the key.
+    pub fault: Option<KeyFault>,
+    /// The call.
+    pub call: PortError,
+}
+
+impl fmt::Display for KeyCallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.call.fmt(f)
+    }
+}
+
+impl Error for KeyCallError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.call.source()
+    }
 }
 
 /// The way from the signer to the broadcaster.

@@ -25,6 +25,7 @@ mod directory;
 mod pool;
 mod rejection;
 mod reservation;
+mod standing;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
@@ -39,6 +40,7 @@ use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, Store};
 use crate::record::{Phase, Record, Rejected};
 use crate::request::{AccountRef, Code, Message, NetworkRules, Refused, SigningRequest, accept};
 use crate::signature::PublicKey;
+use crate::start::OfChain;
 use crate::units::{AccountKey, AccountName, ChainId, KmsKeyId, Millis, RequestId};
 use crate::wire::{LanePoke, OutcomeMessage};
 use crate::{meters, poke, told, trace};
@@ -51,6 +53,7 @@ use self::directory::{Heads, Unknown};
 use self::pool::Unresolved;
 use self::rejection::{Place, Refusal, reused};
 use self::reservation::Candidate;
+use self::standing::Marked;
 
 /// One message of the signing queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +116,8 @@ pub struct Signer<S, K, B, O> {
     unknown: Mutex<Unknown>,
     /// Public keys never change: read once per process (G6).
     public_keys: Mutex<HashMap<KmsKeyId, PublicKey>>,
+    /// Accounts whose keys could not be used, as last looked at.
+    marks: Mutex<HashMap<AccountKey, Marked>>,
 }
 
 /// One message on its way through the batch.
@@ -169,6 +174,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             registry: Mutex::new(BTreeMap::new()),
             unknown: Mutex::new(Unknown::default()),
             public_keys: Mutex::new(HashMap::new()),
+            marks: Mutex::new(HashMap::new()),
         }
     }
 
@@ -191,7 +197,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         if part.is_empty() {
             return;
         }
-        let (found, heads) = join(self.find_answers(&part, now), self.heads_for(&part, now)).await;
+        let (found, mut heads) = join(self.find_answers(&part, now), self.heads_for(&part, now)).await;
         let found = match found {
             Ok(found) => found,
             Err(error) => {
@@ -205,6 +211,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 return;
             }
         };
+        self.refresh_all(&mut heads, now).await;
         let mut sorted = Sorted::default();
         for inbound in part {
             let (at, span) = (inbound.at, accepting(&inbound));
@@ -237,13 +244,12 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         resolved
     }
 
-    /// Takes up the accounts of our chain.
-    fn note_accounts(&self, registered: &[Head]) -> Vec<Head> {
-        let ours: Vec<_> =
-            registered.iter().filter(|head| head.account.chain_id == self.config.chain_id).cloned().collect();
-        let names = ours.iter().map(|head| (head.name.to_string(), head.account)).collect();
+    /// Takes up the accounts of our chain; also those that cannot be read, which are not unknown.
+    fn note_accounts(&self, ours: &OfChain) {
+        let readable = ours.heads.iter().map(|head| (head.name.to_string(), head.account));
+        let unreadable = ours.unreadable.iter().filter_map(|entry| Some((entry.name.clone(), entry.account?)));
+        let names = readable.chain(unreadable).collect();
         *self.registry.lock().expect("no code panics while holding the registry") = names;
-        ours
     }
 
     /// Which account a request means, as far as the registry knows.

@@ -16,7 +16,8 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, Share
 use signpost_txmgr::account::Head;
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Finality, Lane, Round};
 use signpost_txmgr::fake::{
-    Fate, Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, Weather,
+    Fate, Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules,
+    SimClock, Weather,
 };
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::meters;
@@ -81,6 +82,7 @@ impl World {
 
     fn broadcaster<C: Chain>(&self, chain: C) -> MemoryBroadcaster<C> {
         let config = BroadcasterConfig {
+            chain_id: ChainId(97),
             finality: Finality::Finalized,
             tuning: Tuning::BSC,
             window: BroadcasterConfig::WINDOW,
@@ -196,9 +198,9 @@ fn a_cancel_without_rules_keeps_the_price_signed_under_them() {
 
 /// A cancel that is attempt 0, at 0.1 gwei: the key was away when its request came.
 fn cancel_at_a_tenth(world: &World, signer: &MemorySigner) {
-    world.keys.set_disabled(&key(), true);
+    world.keys.set_state(&key(), KeyState::SignFails);
     assert_eq!(handle(signer, &[request(0, "a")], NOW), [Disposition::Retry]);
-    world.keys.set_disabled(&key(), false);
+    world.keys.set_state(&key(), KeyState::Enabled);
     handle(signer, &[cancel(1, "a")], NOW);
     signer.handle_asks(&[ask(world, "a", 0, WireKind::Cancel, None)], NOW).now_or_never().unwrap();
     assert_eq!(world.prices("a"), wei(&[GWEI / 10]));

@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use proptest::prelude::*;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::fake::{
-    Entry, Gate, Journal, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
+    Entry, Gate, Journal, KeyState, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
 };
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::Store as _;
@@ -260,7 +260,8 @@ proptest! {
     ) {
         let world = World::new();
         let batch: Vec<_> = requests.iter().enumerate().map(|(at, asked)| asked.delivery(at)).collect();
-        world.keys.set_disabled(&world.key, !signed_at_once);
+        let state = if signed_at_once { KeyState::Enabled } else { KeyState::SignFails };
+        world.keys.set_state(&world.key, state);
         let first = world.signer(&before).handle(&batch, NOW).now_or_never().unwrap();
         for (number, kind, price) in world.signed() {
             prop_assert!(kind == AttemptKind::Execute && before.allow(&requests[number], price, before.cap, NOW));
@@ -273,7 +274,7 @@ proptest! {
 
         // The rules are other ones now, and time has passed; what was not done comes again.
         let now = NOW.plus(later_s * 1_000);
-        world.keys.set_disabled(&world.key, false);
+        world.keys.set_state(&world.key, KeyState::Enabled);
         let signer = world.signer(&after);
         let mut left = first.iter();
         let again: Vec<_> = batch.into_iter().filter(|_| left.next() == Some(&Disposition::Retry)).collect();

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use futures_util::FutureExt as _;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::fake::{
-    Fate, Gate, Journal, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, Weather,
+    Fate, Gate, Journal, KeyState, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, Weather,
 };
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::Store as _;
@@ -84,7 +84,7 @@ fn an_id_asked_for_with_two_accounts_in_one_batch_is_the_first_one_s() {
         let dispositions = world.signer.handle(&batch, NOW).now_or_never().unwrap();
         assert_eq!(dispositions, [Disposition::Done; 3]);
 
-        let heads = world.store.accounts().now_or_never().unwrap().unwrap();
+        let heads = world.store.accounts().now_or_never().unwrap().unwrap().heads;
         let account = |name: &str| heads.iter().find(|head| head.name.as_str() == name).unwrap().account;
         for (id, owner) in [("r-1", first), ("r-2", second)] {
             let Some(Stored::Record(record)) = world.store.stored(&id.parse().unwrap()) else { panic!("{id}") };
@@ -139,13 +139,13 @@ fn of_a_batch_above_the_spend_limit_what_fits_gets_slots_in_order_and_the_rest_i
 #[test]
 fn what_was_reserved_and_not_signed_is_signed_when_it_comes_again_though_it_filled_the_window() {
     let world = world_with(&format!("{RULES}spend_limit_wei = 189000\nspend_window_s = 60\n"));
-    world.keys.set_disabled(&"one".parse().unwrap(), true);
+    world.keys.set_state(&"one".parse().unwrap(), KeyState::SignFails);
     let batch = [paying(0, "a", 0)];
     assert_eq!(world.signer.handle(&batch, NOW).now_or_never().unwrap(), [Disposition::Retry]);
-    world.keys.set_disabled(&"one".parse().unwrap(), false);
+    world.keys.set_state(&"one".parse().unwrap(), KeyState::Enabled);
     assert_eq!(world.signer.handle(&batch, NOW).now_or_never().unwrap(), [Disposition::Done]);
     assert_eq!(told(&world, "a"), Ok(0));
-    let heads = world.store.accounts().now_or_never().unwrap().unwrap();
+    let heads = world.store.accounts().now_or_never().unwrap().unwrap().heads;
     let spent = heads.iter().find_map(|head| head.spend).unwrap().spent;
     assert_eq!(spent, Wei::from(189_000), "counted once");
 }
@@ -216,7 +216,7 @@ fn a_request_whose_account_of_a_pool_is_paused_meanwhile_is_not_refused_and_goes
 #[test]
 fn a_request_for_a_pool_that_is_paused_is_refused_in_one_account_s_name_whichever_can_pay() {
     let world = world_with(POOLED);
-    let heads = world.store.accounts().now_or_never().unwrap().unwrap();
+    let heads = world.store.accounts().now_or_never().unwrap().unwrap().heads;
     let set = |unfunded: bool, head: &Head| {
         world.store.set_paused(&head.account, true).now_or_never().unwrap().unwrap();
         world.store.set_unfunded(&head.account, unfunded.then_some(NOW)).now_or_never().unwrap().unwrap();

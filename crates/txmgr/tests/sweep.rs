@@ -28,6 +28,7 @@ fn town() -> (MemoryStore, MemoryChain, MemoryBroadcaster) {
     let chain = MemoryChain::new(CHAIN, gate.clone(), journal.clone());
     let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &gate, &journal);
     let config = BroadcasterConfig {
+        chain_id: CHAIN,
         finality: Finality::Finalized,
         tuning: Tuning::BSC,
         window: BroadcasterConfig::WINDOW,

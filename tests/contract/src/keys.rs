@@ -4,6 +4,7 @@ use futures_util::future::join_all;
 use signpost_txmgr::ports::{Happened, Keys};
 use signpost_txmgr::signature::PublicKey;
 use signpost_txmgr::units::{KmsKeyId, SigningHash, sha256};
+use signpost_txmgr::unusable::KeyFault;
 
 /// A key service with two keys.
 #[derive(Debug, Clone)]
@@ -71,8 +72,9 @@ pub async fn s_is_high_about_half_of_the_time(ring: &KeyRing<impl Keys>) {
 /// And says so at once.
 pub async fn a_disabled_key_signs_nothing(ring: &KeyRing<impl Keys>) {
     let error = ring.keys.sign(&ring.disabled, &SigningHash([1; 32])).await.unwrap_err();
-    assert_eq!((error.happened, error.throttled, error.operation), (Happened::No, false, "Sign"));
-    assert!(error.source.to_string().contains("disabled"), "{}", error.source);
+    assert_eq!((error.call.happened, error.call.throttled, error.call.operation), (Happened::No, false, "Sign"));
+    assert!(error.call.source.to_string().contains("disabled"), "{}", error.call.source);
+    assert_eq!(error.fault, Some(KeyFault::Disabled));
 }
 
 /// An alias may be moved to another key; what it resolved to cannot.
@@ -88,6 +90,9 @@ pub async fn a_key_asked_for_by_its_alias_is_named_by_itself(ring: &KeyRing<impl
 /// For both calls.
 pub async fn an_unknown_key_is_an_error(ring: &KeyRing<impl Keys>) {
     let nobody: KmsKeyId = "alias/nobody".parse().unwrap();
-    assert_eq!(ring.keys.sign(&nobody, &SigningHash([1; 32])).await.unwrap_err().happened, Happened::No);
-    assert_eq!(ring.keys.public_key(&nobody).await.unwrap_err().happened, Happened::No);
+    let signing = ring.keys.sign(&nobody, &SigningHash([1; 32])).await.unwrap_err();
+    let reading = ring.keys.public_key(&nobody).await.unwrap_err();
+    for error in [signing, reading] {
+        assert_eq!((error.call.happened, error.fault), (Happened::No, Some(KeyFault::NotFound)));
+    }
 }

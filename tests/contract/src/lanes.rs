@@ -4,6 +4,7 @@ use futures_util::future::join_all;
 use signpost_txmgr::account::{Head, SeenFee};
 use signpost_txmgr::ports::{Happened, RegisterVerdict, ReserveVerdict, Store};
 use signpost_txmgr::units::{Millis, Nonce, Wei};
+use signpost_txmgr::unusable::{KeyCall, KeyFault, Unusable};
 
 use crate::lane::{Lane, NOW};
 
@@ -22,6 +23,7 @@ macro_rules! lanes_claims {
             slots_that_are_not_reserved_are_not_left_behind,
             nonces_are_skipped_only_while_no_slot_is_open,
             a_price_seen_is_noted_on_the_head,
+            an_account_whose_key_cannot_be_used_is_marked,
         }
     };
 }
@@ -33,7 +35,7 @@ pub async fn a_registered_account_is_found_by_its_key_and_in_the_list(store: &im
     assert_eq!(store.head(&hot.account()).await.unwrap().as_ref(), Some(&heads[0]));
     let accounts = store.accounts().await.unwrap();
     for head in &heads {
-        assert_eq!(accounts.iter().filter(|found| *found == head).count(), 1);
+        assert_eq!(accounts.heads.iter().filter(|found| *found == head).count(), 1);
     }
 }
 
@@ -79,6 +81,8 @@ pub async fn an_account_that_is_not_registered_has_no_head(store: &impl Store) {
     let account = lane.account();
     assert_eq!(store.head(&account).await.unwrap(), None);
     assert_eq!(store.set_paused(&account, true).await.unwrap_err().happened, Happened::No);
+    let mark = Unusable { since: NOW, fault: KeyFault::Disabled, call: KeyCall::Read };
+    assert_eq!(store.set_unusable(&account, Some(mark)).await.unwrap_err().happened, Happened::No);
     let fee = SeenFee { gas_price: Wei::from_gwei(1), observed_at: NOW };
     assert_eq!(store.observe_fee(&account, &fee).await.unwrap_err().happened, Happened::No);
     assert!(!store.fast_forward(&account, Nonce(0), Nonce(1)).await.unwrap());
@@ -151,4 +155,18 @@ pub async fn a_price_seen_is_noted_on_the_head(store: &impl Store) {
     }
     assert_eq!(store.reserve(&lane.group(&head, 0, 1)).await.unwrap(), ReserveVerdict::Reserved);
     assert!(lane.stored_head(store).await.fee.is_some());
+}
+
+/// Set, changed, and taken off; reservations are in nobody's way.
+pub async fn an_account_whose_key_cannot_be_used_is_marked(store: &impl Store) {
+    let lane = Lane::new("unusable");
+    let head = lane.register(store).await;
+    let mark = Unusable { since: NOW, fault: KeyFault::Disabled, call: KeyCall::Read };
+    for mark in [Some(mark), Some(Unusable { fault: KeyFault::Denied, call: KeyCall::Sign, ..mark }), None, None] {
+        store.set_unusable(&lane.account(), mark).await.unwrap();
+        assert_eq!(lane.stored_head(store).await, Head { unusable: mark, ..head.clone() });
+    }
+    store.set_unusable(&lane.account(), Some(mark)).await.unwrap();
+    assert_eq!(store.reserve(&lane.group(&head, 0, 1)).await.unwrap(), ReserveVerdict::Reserved);
+    assert_eq!(lane.stored_head(store).await.unusable, Some(mark));
 }

@@ -99,12 +99,12 @@ pub async fn an_unregistered_account_leaves_key_and_name_free(store: &impl Store
     let account = lane.account();
     assert_eq!(store.unregister(&account, &name, NOW).await.unwrap(), UnregisterVerdict::Unregistered);
     assert_eq!(store.head(&account).await.unwrap(), None);
-    assert!(store.accounts().await.unwrap().iter().all(|head| head.account != account));
+    assert!(store.accounts().await.unwrap().heads.iter().all(|head| head.account != account));
     let successor = Head { name, ..Lane::new("unregistered-2").head() };
     assert_eq!(store.register(&successor).await.unwrap(), RegisterVerdict::Registered, "the name is free");
     let again = Head { name: "unregistered-3".parse().unwrap(), ..lane.head() };
     assert_eq!(store.register(&again).await.unwrap(), RegisterVerdict::Registered, "the key is free");
-    let accounts = store.accounts().await.unwrap();
+    let accounts = store.accounts().await.unwrap().heads;
     assert!(accounts.contains(&successor) && accounts.contains(&again));
 }
 
@@ -149,7 +149,7 @@ pub async fn an_account_is_unregistered_by_its_own_name_only(store: &impl Store)
     let (other, other_name) = retired(store, "unregistered-other").await;
     let verdict = store.unregister(&lane.account(), &other_name, NOW).await.unwrap();
     assert_eq!(verdict, UnregisterVerdict::NotRegistered);
-    let accounts = store.accounts().await.unwrap();
+    let accounts = store.accounts().await.unwrap().heads;
     for (lane, name) in [(lane, name), (other, other_name)] {
         assert!(accounts.iter().any(|head| head.account == lane.account() && head.name == name));
     }

@@ -249,7 +249,7 @@ async fn our_own_adapter_tells_the_faults_apart() {
     let told = async |rule: Rule<AwsFault>| {
         gate.control().set(rule);
         let error = keys.sign(&key, &SigningHash([7; 32])).await.err()?;
-        Some((error.happened, error.throttled))
+        Some((error.call.happened, error.call.throttled))
     };
     let disabled = Rule::new(AwsFault::Error).error("DisabledException", "k is disabled.");
     for (rule, expected) in [

@@ -2,7 +2,7 @@
 //!
 //! Without a mutant the wrappers here pass everything through. Read next: [`crate::auditor`].
 
-use signpost_txmgr::account::{Head, Reservation, SeenFee};
+use signpost_txmgr::account::{Accounts, Head, Reservation, SeenFee};
 use signpost_txmgr::fake::{MemoryChain, MemoryStore, MemoryTopic};
 use signpost_txmgr::ports::{
     Chain, ChainView, Counts, OutcomeTopic, PortError, RegisterVerdict, RejectVerdict, ReserveVerdict, RetireVerdict,
@@ -13,6 +13,7 @@ use signpost_txmgr::tx::{Intent, RawTx};
 use signpost_txmgr::units::{
     AccountKey, AccountName, Address, BlockNumber, ChainId, Millis, Nonce, RequestId, TxHash, Wei,
 };
+use signpost_txmgr::unusable::Unusable;
 use signpost_txmgr::wire::OutcomeMessage;
 
 /// One planted bug.
@@ -143,7 +144,7 @@ impl BentStore {
 }
 
 impl Store for BentStore {
-    async fn accounts(&self) -> Result<Vec<Head>, PortError> {
+    async fn accounts(&self) -> Result<Accounts, PortError> {
         self.inner.accounts().await
     }
 
@@ -161,6 +162,10 @@ impl Store for BentStore {
 
     async fn set_unfunded(&self, account: &AccountKey, since: Option<Millis>) -> Result<(), PortError> {
         self.inner.set_unfunded(account, since).await
+    }
+
+    async fn set_unusable(&self, account: &AccountKey, unusable: Option<Unusable>) -> Result<(), PortError> {
+        self.inner.set_unusable(account, unusable).await
     }
 
     async fn observe_fee(&self, account: &AccountKey, fee: &SeenFee) -> Result<(), PortError> {

@@ -223,6 +223,7 @@ impl Town {
         };
         let signer = Signer::new(store.clone(), keys, queues.clone(), topic.clone(), config);
         let config = BroadcasterConfig {
+            chain_id: CHAIN,
             finality: Finality::Finalized,
             tuning: Tuning::BSC,
             window: BroadcasterConfig::WINDOW,

@@ -139,6 +139,7 @@ impl World {
     #[must_use]
     pub fn broadcaster(&self) -> TrialBroadcaster {
         let config = BroadcasterConfig {
+            chain_id: CHAIN,
             tuning: Tuning::BSC,
             window: BroadcasterConfig::WINDOW,
             retention_ms: RETENTION_MS,

@@ -10,7 +10,7 @@ use signpost_sim::source::{Variant, body};
 use signpost_sim::stage::{Prompter, run_alone};
 use signpost_sim::world::{NAMES, POOL, START, Setting, World};
 use signpost_txmgr::broadcaster::Lane;
-use signpost_txmgr::fake::{Fate, QueueRules, SimClock, Weather};
+use signpost_txmgr::fake::{Fate, KeyState, QueueRules, SimClock, Weather};
 use signpost_txmgr::ports::Happened;
 use signpost_txmgr::record::{AttemptKind, Phase, Record, Stored, Verdict};
 use signpost_txmgr::units::Wei;
@@ -164,11 +164,12 @@ fn a_repeat_finds_its_slot_while_its_account_of_the_pool_is_paused() {
             scenario.put(&body(number, POOL, Variant::Good, None));
         }
         // Reserved; and if it died then, not signed yet.
-        scenario.world.keys.set_disabled(&"key-hot".parse().unwrap(), died);
-        scenario.world.keys.set_disabled(&"key-cold".parse().unwrap(), died);
+        let signing = if died { KeyState::SignFails } else { KeyState::Enabled };
+        scenario.world.keys.set_state(&"key-hot".parse().unwrap(), signing);
+        scenario.world.keys.set_state(&"key-cold".parse().unwrap(), signing);
         scenario.signer_turn();
-        scenario.world.keys.set_disabled(&"key-hot".parse().unwrap(), false);
-        scenario.world.keys.set_disabled(&"key-cold".parse().unwrap(), false);
+        scenario.world.keys.set_state(&"key-hot".parse().unwrap(), KeyState::Enabled);
+        scenario.world.keys.set_state(&"key-cold".parse().unwrap(), KeyState::Enabled);
         let accounts: Vec<_> = (0..8).map(|number| record(&scenario, &format!("r-{number}")).account).collect();
         let paused = accounts[0];
         assert!(accounts.iter().any(|account| *account != paused), "the pool's accounts share the requests");

@@ -8,6 +8,7 @@
 
 use signpost_txmgr::account::{Head, SeenFee, Spend};
 use signpost_txmgr::units::{AccountKey, AccountName, Nonce, RequestId};
+use signpost_txmgr::unusable::{KeyCall, KeyFault, Unusable};
 
 use super::reader::{ItemError, Problem, Reader};
 use super::{AttributeValue, Item, VERSION, item, map, n, s, set};
@@ -16,6 +17,10 @@ use super::{AttributeValue, Item, VERSION, item, map, n, s, set};
 pub const HEAD: &str = "head";
 /// `account` of the directory.
 pub const DIRECTORY: &str = "directory";
+/// `unusable.call` of a public key that could not be read or is not the account's.
+const READ: &str = "read";
+/// `unusable.call` of a signature that was refused.
+const SIGN: &str = "sign";
 /// How `item` of a slot begins.
 const SLOT: &str = "nonce#";
 /// The highest nonce with the twelve digits of a slot's key; a lane of one transaction per
@@ -77,6 +82,7 @@ pub fn encode_head(head: &Head) -> Item {
     set(&mut entry, "retiredAt", head.retired_at.map(|at| n(at.0)));
     set(&mut entry, "fee", head.fee.as_ref().map(encode_seen_fee));
     set(&mut entry, "unfundedSince", head.unfunded_since.map(|since| n(since.0)));
+    set(&mut entry, "unusable", head.unusable.as_ref().map(encode_unusable));
     set(&mut entry, "spend", head.spend.as_ref().map(encode_spend));
     entry
 }
@@ -85,6 +91,23 @@ pub fn encode_head(head: &Head) -> Item {
 #[must_use]
 pub fn encode_seen_fee(fee: &SeenFee) -> AttributeValue {
     map([("gasPrice", s(fee.gas_price)), ("observedAt", n(fee.observed_at.0))])
+}
+
+/// The mark of an account whose key cannot be used.
+#[must_use]
+pub fn encode_unusable(unusable: &Unusable) -> AttributeValue {
+    let call = match unusable.call {
+        KeyCall::Read => READ,
+        KeyCall::Sign => SIGN,
+    };
+    map([("since", n(unusable.since.0)), ("fault", s(unusable.fault)), ("call", s(call))])
+}
+
+/// A fault that a later version knows and we do not is one that may heal: it must not make the head unreadable.
+fn decode_unusable(reader: &Reader<'_>) -> Result<Unusable, ItemError> {
+    let fault = reader.text("fault")?.parse().unwrap_or(KeyFault::Unavailable);
+    let call = if reader.text("call")? == SIGN { KeyCall::Sign } else { KeyCall::Read };
+    Ok(Unusable { since: reader.millis("since")?, fault, call })
 }
 
 /// What a head's spend window took.
@@ -105,6 +128,7 @@ pub fn decode_head(entry: &Item) -> Result<Head, ItemError> {
         None => None,
         Some(spend) => Some(Spend { window_start: spend.millis("windowStart")?, spent: spend.parsed("spent")? }),
     };
+    let unusable = reader.map_if("unusable")?.map(|unusable| decode_unusable(&unusable)).transpose()?;
     let head = Head {
         account: reader.parsed("account")?,
         name: reader.parsed("name")?,
@@ -116,6 +140,7 @@ pub fn decode_head(entry: &Item) -> Result<Head, ItemError> {
         retired_at: reader.millis_if("retiredAt")?,
         fee,
         unfunded_since: reader.millis_if("unfundedSince")?,
+        unusable,
         spend,
     };
     if head.retired_at.is_some() && !head.paused {

@@ -1,14 +1,17 @@
 //! Accounts: their heads, and the directory of their names.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{
     AttributeValue, CancellationReason, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
-use signpost_txmgr::account::{Head, SeenFee};
+use signpost_txmgr::account::{Accounts, Head, SeenFee, UnreadableHead};
 use signpost_txmgr::ports::{PortError, RegisterVerdict};
 use signpost_txmgr::units::{AccountKey, Millis};
+use signpost_txmgr::unusable::Unusable;
 
 use super::reserve::judge;
 use super::{DynamoStore, names, read};
@@ -34,9 +37,11 @@ pub(super) enum HeadChange {
 
 impl DynamoStore {
     /// See [`signpost_txmgr::ports::Store::accounts`]. In order of their names.
-    pub(super) async fn read_accounts(&self) -> Result<Vec<Head>, PortError> {
+    pub(super) async fn read_accounts(&self) -> Result<Accounts, PortError> {
         const OPERATION: &str = "Query";
-        let mut keys = Vec::new();
+        let mut accounts = Accounts::default();
+        // Names by what the directory calls the account.
+        let mut named: BTreeMap<AccountKey, String> = BTreeMap::new();
         let mut start = None;
         loop {
             let request = self
@@ -52,19 +57,34 @@ impl DynamoStore {
                 .await
                 .map_err(|failure| failure.into_port(OPERATION))?;
             for entry in answer.items.unwrap_or_default() {
-                keys.push(head::key(&read(OPERATION, &entry, head::decode_name)?, head::HEAD));
+                let name = text(&entry, "item");
+                match head::decode_name(&entry) {
+                    Ok(account) => {
+                        named.insert(account, name);
+                    }
+                    Err(error) => {
+                        accounts.unreadable.push(UnreadableHead { name, account: None, problem: error.to_string() });
+                    }
+                }
             }
             start = answer.last_evaluated_key.filter(|key| !key.is_empty());
             if start.is_none() {
                 break;
             }
         }
-        let items = self.get_all(&self.tables.accounts, keys).await?;
-        let heads: Result<Vec<Head>, PortError> =
-            items.iter().map(|entry| read("BatchGetItem", entry, head::decode_head)).collect();
-        let mut heads = heads?;
-        heads.sort_by(|left, right| left.name.cmp(&right.name));
-        Ok(heads)
+        let keys = named.keys().map(|account| head::key(account, head::HEAD)).collect();
+        for item in self.get_all(&self.tables.accounts, keys).await? {
+            match head::decode_head(&item) {
+                Ok(head) => accounts.heads.push(head),
+                Err(error) => {
+                    let account: Option<AccountKey> = text(&item, "account").parse().ok();
+                    let name = account.and_then(|account| named.remove(&account)).unwrap_or_default();
+                    accounts.unreadable.push(UnreadableHead { name, account, problem: error.to_string() });
+                }
+            }
+        }
+        accounts.heads.sort_by(|left, right| left.name.cmp(&right.name));
+        Ok(accounts)
     }
 
     /// See [`signpost_txmgr::ports::Store::head`].
@@ -139,6 +159,17 @@ impl DynamoStore {
         self.note_on_head(account, REGISTERED, change, "unfundedSince", since.map(|since| n(since.0))).await
     }
 
+    /// See [`signpost_txmgr::ports::Store::set_unusable`].
+    pub(super) async fn write_unusable(
+        &self,
+        account: &AccountKey,
+        unusable: Option<Unusable>,
+    ) -> Result<(), PortError> {
+        let change = if unusable.is_some() { "SET #noted = :noted" } else { "REMOVE #noted" };
+        let unusable = unusable.as_ref().map(head::encode_unusable);
+        self.note_on_head(account, REGISTERED, change, "unusable", unusable).await
+    }
+
     /// Changes one attribute of a head, whatever it was.
     async fn note_on_head(
         &self,
@@ -210,4 +241,9 @@ impl DynamoStore {
             Some(_) | None => Err(failure.into_port(UPDATE)),
         }
     }
+}
+
+/// A text of an item whose shape is not known; empty if it is none.
+fn text(item: &Item, attribute: &str) -> String {
+    item.get(attribute).and_then(|value| value.as_s().ok()).cloned().unwrap_or_default()
 }

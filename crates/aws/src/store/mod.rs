@@ -22,12 +22,13 @@ use std::collections::HashMap;
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
-use signpost_txmgr::account::{Head, Reservation, SeenFee};
+use signpost_txmgr::account::{Accounts, Head, Reservation, SeenFee};
 use signpost_txmgr::ports::{
     PortError, RegisterVerdict, RejectVerdict, ReserveVerdict, RetireVerdict, Store, UnregisterVerdict, UpdateVerdict,
 };
 use signpost_txmgr::record::{Record, Rejected, Stored, Vacancy};
 use signpost_txmgr::units::{AccountKey, AccountName, Millis, Nonce, RequestId};
+use signpost_txmgr::unusable::Unusable;
 
 use crate::clients;
 use crate::fault::AwsError;
@@ -76,7 +77,7 @@ impl DynamoStore {
 }
 
 impl Store for DynamoStore {
-    async fn accounts(&self) -> Result<Vec<Head>, PortError> {
+    async fn accounts(&self) -> Result<Accounts, PortError> {
         self.read_accounts().await
     }
 
@@ -94,6 +95,10 @@ impl Store for DynamoStore {
 
     async fn set_unfunded(&self, account: &AccountKey, since: Option<Millis>) -> Result<(), PortError> {
         self.write_unfunded(account, since).await
+    }
+
+    async fn set_unusable(&self, account: &AccountKey, unusable: Option<Unusable>) -> Result<(), PortError> {
+        self.write_unusable(account, unusable).await
     }
 
     async fn observe_fee(&self, account: &AccountKey, fee: &SeenFee) -> Result<(), PortError> {

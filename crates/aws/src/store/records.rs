@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnValuesOnConditionCheckFailure};
+use futures_util::stream::{self, StreamExt as _};
 use signpost_txmgr::ports::{Happened, PortError, RejectVerdict, UpdateVerdict};
 use signpost_txmgr::record::{Record, Rejected, Stored, Vacancy};
 use signpost_txmgr::units::{Millis, RequestId};
@@ -17,6 +18,8 @@ use crate::repeat::repeat;
 
 /// Keys of one `BatchGetItem`.
 const GET_KEYS_MAX: usize = 100;
+/// Calls of `BatchGetItem` at once: 10,000 heads are 100 calls, which one after the other take seconds.
+const GETS_AT_ONCE: usize = 8;
 const GET: &str = "BatchGetItem";
 
 /// When a request id is free: nothing is stored, or an item that is past its time and only waits for DynamoDB to
@@ -68,38 +71,46 @@ impl DynamoStore {
     /// An answer holds at most 16 MB, and a throttled table gives part of what was asked for: the rest
     /// is asked for again. Only rounds that bring nothing count as tries.
     pub(super) async fn get_all(&self, table: &str, keys: Vec<Item>) -> Result<Vec<Item>, PortError> {
+        let chunks: Vec<Vec<Item>> = keys.chunks(GET_KEYS_MAX).map(<[Item]>::to_vec).collect();
+        let reads = chunks.into_iter().map(|chunk| self.get_chunk(table, chunk));
+        let mut reads = stream::iter(reads).buffered(GETS_AT_ONCE);
         let mut found = Vec::with_capacity(keys.len());
-        for chunk in keys.chunks(GET_KEYS_MAX) {
-            let mut left = chunk.to_vec();
-            let mut fruitless = 0;
-            while !left.is_empty() {
-                let wanted = KeysAndAttributes::builder()
-                    .set_keys(Some(left.clone()))
-                    .consistent_read(true)
-                    .build()
-                    .expect("keys are set");
-                let request = self.client.batch_get_item().request_items(table, wanted);
-                let answer = repeat(&self.backoff, GET, || request.clone().send())
-                    .await
-                    .map_err(|failure| failure.into_port(GET))?;
-                let before = found.len();
-                found.extend(answer.responses.and_then(|mut tables| tables.remove(table)).unwrap_or_default());
-                left = answer
-                    .unprocessed_keys
-                    .and_then(|mut tables| tables.remove(table))
-                    .map_or_else(Vec::new, |rest| rest.keys);
-                if found.len() > before {
-                    fruitless = 0;
-                } else if !left.is_empty() {
-                    fruitless = u32::saturating_add(fruitless, 1);
-                    if !self.backoff.pause(fruitless).await {
-                        return Err(PortError {
-                            operation: GET,
-                            happened: Happened::No,
-                            throttled: true,
-                            source: Box::new(AwsError::Unprocessed(left.len())),
-                        });
-                    }
+        while let Some(chunk) = reads.next().await {
+            found.extend(chunk?);
+        }
+        Ok(found)
+    }
+
+    async fn get_chunk(&self, table: &str, mut left: Vec<Item>) -> Result<Vec<Item>, PortError> {
+        let mut found = Vec::with_capacity(left.len());
+        let mut fruitless = 0;
+        while !left.is_empty() {
+            let wanted = KeysAndAttributes::builder()
+                .set_keys(Some(left.clone()))
+                .consistent_read(true)
+                .build()
+                .expect("keys are set");
+            let request = self.client.batch_get_item().request_items(table, wanted);
+            let answer = repeat(&self.backoff, GET, || request.clone().send())
+                .await
+                .map_err(|failure| failure.into_port(GET))?;
+            let before = found.len();
+            found.extend(answer.responses.and_then(|mut tables| tables.remove(table)).unwrap_or_default());
+            left = answer
+                .unprocessed_keys
+                .and_then(|mut tables| tables.remove(table))
+                .map_or_else(Vec::new, |rest| rest.keys);
+            if found.len() > before {
+                fruitless = 0;
+            } else if !left.is_empty() {
+                fruitless = u32::saturating_add(fruitless, 1);
+                if !self.backoff.pause(fruitless).await {
+                    return Err(PortError {
+                        operation: GET,
+                        happened: Happened::No,
+                        throttled: true,
+                        source: Box::new(AwsError::Unprocessed(left.len())),
+                    });
                 }
             }
         }

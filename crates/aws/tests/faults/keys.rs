@@ -2,8 +2,9 @@
 
 use serde_json::json;
 use signpost_aws::kms::KmsKeys;
-use signpost_txmgr::ports::{Happened, Keys as _};
+use signpost_txmgr::ports::{Happened, Keys as _, PortError};
 use signpost_txmgr::units::{KmsKeyId, SigningHash};
+use signpost_txmgr::unusable::KeyFault;
 
 use crate::script::{IMPATIENT, Script, Step};
 
@@ -40,24 +41,63 @@ async fn a_throttled_signature_is_waited_for() {
     keys(&script).sign(&key(), &SigningHash([1; 32])).await.unwrap();
     let script = Script::new([throttled(), throttled(), throttled()]);
     let error = keys(&script).sign(&key(), &SigningHash([1; 32])).await.unwrap_err();
-    assert_eq!((error.happened, error.throttled, error.operation), (Happened::No, true, "Sign"));
+    let PortError { operation, happened, throttled, .. } = error.call;
+    assert_eq!((operation, happened, throttled, error.fault), ("Sign", Happened::No, true, None));
 }
 
 #[tokio::test]
 async fn a_key_that_cannot_be_used_says_why_and_is_not_asked_again() {
-    for (code, words) in [
-        ("DisabledException", "KMS key alias/hot is disabled; enable it"),
-        ("KMSInvalidStateException", "in a state in which it cannot be used: KMSInvalidStateException!"),
-        ("NotFoundException", "does not exist in this AWS account and region"),
-        ("AccessDeniedException", "allow kms:Sign on it"),
-        ("InvalidKeyUsageException", "make one with key usage SIGN_VERIFY"),
+    for (code, words, fault) in [
+        ("DisabledException", "KMS key alias/hot is disabled; enable it", KeyFault::Disabled),
+        (
+            "KMSInvalidStateException",
+            "in a state in which it cannot be used: KMSInvalidStateException!",
+            KeyFault::Unavailable,
+        ),
+        ("NotFoundException", "does not exist in this AWS account and region", KeyFault::NotFound),
+        ("AccessDeniedException", "allow kms:Sign on it", KeyFault::Denied),
+        ("InvalidKeyUsageException", "make one with key usage SIGN_VERIFY", KeyFault::Unfit),
     ] {
         let script = Script::new([Step::error(400, code)]);
         let error = keys(&script).sign(&key(), &SigningHash([1; 32])).await.unwrap_err();
-        assert_eq!((error.happened, error.throttled), (Happened::No, false), "{code}");
-        assert!(error.source.to_string().contains(words), "{}", error.source);
+        assert_eq!(
+            (error.call.happened, error.call.throttled, error.fault),
+            (Happened::No, false, Some(fault)),
+            "{code}"
+        );
+        assert!(error.call.source.to_string().contains(words), "{}", error.call.source);
         script.asked();
     }
+}
+
+#[tokio::test]
+async fn a_public_key_that_cannot_be_read_says_what_is_wrong_with_the_key() {
+    let deleted = "arn:aws:kms:eu-central-1:111122223333:key/0a1b2c3d is pending deletion.";
+    let importing = "arn:aws:kms:eu-central-1:111122223333:key/0a1b2c3d is pending import.";
+    for (code, words, fault) in [
+        ("DisabledException", "", KeyFault::Disabled),
+        ("KMSInvalidStateException", deleted, KeyFault::PendingDeletion),
+        ("KMSInvalidStateException", importing, KeyFault::Unavailable),
+        ("NotFoundException", "", KeyFault::NotFound),
+        ("AccessDeniedException", "", KeyFault::Denied),
+    ] {
+        let body = json!({ "__type": code, "message": words });
+        let script = Script::new([Step::Answer(400, body.to_string())]);
+        let error = keys(&script).public_key(&key()).await.unwrap_err();
+        assert_eq!((error.fault, error.call.operation), (Some(fault), "GetPublicKey"), "{code}");
+        script.asked();
+    }
+}
+
+#[tokio::test]
+async fn a_key_service_that_is_away_says_nothing_about_the_key() {
+    for (status, code) in [(400, "ThrottlingException"), (500, "KMSInternalException")] {
+        let script = Script::new([Step::error(status, code), Step::error(status, code), Step::error(status, code)]);
+        let error = keys(&script).public_key(&key()).await.unwrap_err();
+        assert_eq!((error.fault, error.call.throttled), (None, status == 400), "{code}");
+    }
+    let script = Script::new([Step::ok(json!({ "KeyId": "k" }))]);
+    assert_eq!(keys(&script).public_key(&key()).await.unwrap_err().fault, None, "an answer without a key");
 }
 
 #[tokio::test]
@@ -84,6 +124,7 @@ async fn a_public_key_of_another_kind_is_refused_by_name() {
     ] {
         let script = Script::new([answer(spec, usage)]);
         let error = keys(&script).public_key(&key()).await.unwrap_err();
-        assert!(error.source.to_string().contains(words), "{}", error.source);
+        assert_eq!(error.fault, Some(KeyFault::Unfit));
+        assert!(error.call.source.to_string().contains(words), "{}", error.call.source);
     }
 }

@@ -11,6 +11,7 @@
     reason = "a test ends at the first surprise, and its helpers are few and small"
 )]
 
+mod accounts;
 mod keys;
 mod lane;
 mod queues;

@@ -14,6 +14,7 @@ use signpost_txmgr::tx::{Fee, Intent, UnsignedTx};
 use signpost_txmgr::units::{
     AccountKey, Address, BlockHash, BlockNumber, ChainId, Digest, Gas, Millis, Nonce, RequestId, TxHash, Wei,
 };
+use signpost_txmgr::unusable::{KeyCall, KeyFault, Unusable};
 
 /// The name each golden has, and the item.
 pub(crate) fn items() -> Vec<(String, Item)> {
@@ -28,6 +29,7 @@ pub(crate) fn items() -> Vec<(String, Item)> {
     all.push(("head-spend.v1".to_owned(), head::encode_head(&spending())));
     let unfunded = Head { unfunded_since: Some(Millis(1_790_000_001_234)), ..account.clone() };
     all.push(("head-unfunded.v1".to_owned(), head::encode_head(&unfunded)));
+    all.push(("head-unusable.v1".to_owned(), head::encode_head(&unusable())));
     all.push(("slot.v1".to_owned(), head::encode_slot(&account.account, Nonce(42), &id)));
     all.push(("name.v1".to_owned(), head::encode_name(&account.name, &account.account)));
     all
@@ -45,8 +47,15 @@ pub(crate) fn head() -> Head {
         retired_at: None,
         fee: Some(SeenFee { gas_price: Wei::from(50_000_000), observed_at: Millis(1_790_000_000_456) }),
         unfunded_since: None,
+        unusable: None,
         spend: None,
     }
+}
+
+/// Its key cannot be used.
+pub(crate) fn unusable() -> Head {
+    let mark = Unusable { since: Millis(1_790_000_000_321), fault: KeyFault::Denied, call: KeyCall::Sign };
+    Head { unusable: Some(mark), ..head() }
 }
 
 /// Spending is limited.

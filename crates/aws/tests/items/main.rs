@@ -24,6 +24,7 @@ use signpost_aws::item::{self, Item, MUTABLE, Problem, head};
 use signpost_txmgr::account::Head;
 use signpost_txmgr::record::Stored;
 use signpost_txmgr::units::Millis;
+use signpost_txmgr::unusable::KeyFault;
 use signpost_txmgr::wire::RequestStatus;
 
 fn goldens() -> BTreeMap<String, Item> {
@@ -75,9 +76,18 @@ fn requests_are_read_back_as_they_were_written() {
         assert_eq!(item::decode(&item::encode(&stored)), Ok(stored), "{name}");
     }
     let unfunded = Head { unfunded_since: Some(Millis(7)), ..examples::head() };
-    for account in [examples::head(), examples::spending(), unfunded] {
+    for account in [examples::head(), examples::spending(), examples::unusable(), unfunded] {
         assert_eq!(head::decode_head(&head::encode_head(&account)), Ok(account));
     }
+}
+
+#[test]
+fn a_fault_of_a_later_version_does_not_make_its_head_unreadable() {
+    let mut written = head::encode_head(&examples::unusable());
+    let Some(AttributeValue::M(mark)) = written.get_mut("unusable") else { panic!("no mark") };
+    mark.insert("fault".to_owned(), AttributeValue::S("melted".to_owned()));
+    let read = head::decode_head(&written).unwrap().unusable.unwrap();
+    assert_eq!(read.fault, KeyFault::Unavailable);
 }
 
 #[test]

@@ -125,8 +125,8 @@ function walk(event) {
 }
 
 function updateLane(lane, account) {
-  lane.classList.toggle("is-stuck", account.stuck);
-  const tags = [account.paused ? "paused" : null, account.stuck ? "stuck" : null].filter(Boolean);
+  lane.classList.toggle("is-stuck", account.stuck || account.unusable !== null);
+  const tags = [account.paused ? "paused" : null, account.unusable ?? null, account.stuck ? "stuck" : null].filter(Boolean);
   keyed(lane.querySelector(".tags"), tags, (tag) => tag, (tag) => make("span", "tag", tag), () => {});
   const balance = lane.querySelector(".balance");
   if (balance.children.length === 0) balance.append(make("span"), make("small", "", "balance"));

@@ -17,6 +17,7 @@ use signpost_txmgr::units::{RequestId, Wei};
 use signpost_txmgr::wire::{SignerPoke, WireFee};
 
 use super::confirm::Yes;
+use super::registered::of_our_chain;
 use super::{CommandError, ConfigOption, request_id};
 use crate::clock::{self, Stopwatch};
 use crate::terminal::say;
@@ -66,6 +67,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let session = arguments.config.open().await?;
     let store = world::store(&session);
     let record = load(&store, &id).await?;
+    of_our_chain(&session, &record.account)?;
     let head = store.head(&record.account).await?;
     if head.is_none_or(|head| head.paused) {
         let text =

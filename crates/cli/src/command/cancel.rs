@@ -15,6 +15,7 @@ use signpost_txmgr::units::RequestId;
 use signpost_txmgr::wire::LanePoke;
 
 use super::confirm::Yes;
+use super::registered::of_our_chain;
 use super::{CommandError, ConfigOption, request_id, told};
 use crate::terminal::{remark, say};
 use crate::{clock, world};
@@ -54,6 +55,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     arguments.yes.or_ask(&format!("{id} is not to be executed any more; a cancel cannot be taken back."))?;
     let store = world::store(&session);
     let record = load(&store, &id).await?;
+    of_our_chain(&session, &record.account)?;
     let record = note(&store, record).await?;
     let poke = LanePoke {
         account: record.account.to_string(),

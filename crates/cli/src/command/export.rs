@@ -7,12 +7,11 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use signpost_txmgr::account::Head;
-use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::{CancelCause, Record, Rejected, Stored};
 use signpost_txmgr::units::{Millis, keccak256};
 use signpost_txmgr::wire::{OutcomeMessage, RequestStatus};
 
-use super::account::named;
+use super::registered::{named, ours};
 use super::requests::each_of;
 use super::{CommandError, ConfigOption, told, when};
 use crate::terminal::{remark, say};
@@ -54,8 +53,8 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let session = arguments.config.open().await?;
     let store = world::store(&session);
     let heads = match &arguments.account {
-        Some(name) => vec![named(&store, name).await?],
-        None => store.accounts().await?,
+        Some(name) => vec![named(&session, name).await?],
+        None => ours(&session).await?,
     };
     let mut count = 0_usize;
     let mut unreadable = 0_usize;

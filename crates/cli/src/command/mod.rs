@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod export;
 pub mod policy;
 pub mod redrive;
+pub mod registered;
 pub mod republish;
 pub mod requests;
 pub mod status;
@@ -31,7 +32,7 @@ use signpost_client::{NotSent, ReadError};
 pub use signpost_host::session::{Session, connect};
 use signpost_host::start::StartError;
 pub use signpost_host::told;
-use signpost_txmgr::ports::PortError;
+use signpost_txmgr::ports::{KeyCallError, PortError};
 use signpost_txmgr::units::RequestId;
 
 use crate::aws;
@@ -74,6 +75,9 @@ pub enum CommandError {
     /// A port did not answer.
     #[error("it did not work out; see AWS_ENDPOINT_URL, the credentials and the nodes")]
     Port(#[from] PortError),
+    /// The key service did not answer, or not with what was asked for.
+    #[error("KMS did not give the key; see the key and the rights to it")]
+    Keys(#[from] KeyCallError),
     /// What was asked about is not there.
     #[error("{0}")]
     Unknown(String),
@@ -126,6 +130,7 @@ impl CommandError {
             | Self::File { .. }
             | Self::Aws { .. }
             | Self::Port(_)
+            | Self::Keys(_)
             | Self::Unknown(_)
             | Self::Start(StartError::Accounts(_) | StartError::Secret(_) | StartError::LogFile { .. })
             | Self::Demo(_)

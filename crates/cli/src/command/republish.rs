@@ -10,6 +10,7 @@ use signpost_txmgr::ports::{OutcomeTopic as _, Store as _};
 use signpost_txmgr::record::Stored;
 use signpost_txmgr::wire::{OutcomeMessage, RequestStatus};
 
+use super::registered::of_our_chain;
 use super::{CommandError, ConfigOption, request_id};
 use crate::terminal::{remark, say};
 use crate::{clock, world};
@@ -41,6 +42,12 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let ids = arguments.ids.iter().map(|id| request_id(id)).collect::<Result<Vec<_>, _>>()?;
     let session = arguments.config.open().await?;
     let stored = world::store(&session).load(&ids, clock::now()).await?;
+    for stored in &stored {
+        if let Stored::Record(record) = stored {
+            // Another Signpost's outcomes go to its own topic.
+            of_our_chain(&session, &record.account)?;
+        }
+    }
     let mut outcomes = Vec::new();
     let mut well = true;
     for id in &ids {

@@ -10,12 +10,12 @@ use clap::Subcommand;
 use serde_json::Value;
 use signpost_aws::store::DynamoStore;
 use signpost_txmgr::account::Head;
-use signpost_txmgr::ports::{PortError, Store as _};
+use signpost_txmgr::ports::PortError;
 use signpost_txmgr::record::Stored;
 use signpost_txmgr::units::Millis;
 use signpost_txmgr::wire::{RequestStatus, Status};
 
-use super::account::named;
+use super::registered::{named, ours};
 use super::status::colour;
 use super::{CommandError, ConfigOption, told, when};
 use crate::terminal::{paint, remark, say};
@@ -87,8 +87,8 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let session = list.config.open().await?;
     let store = world::store(&session);
     let heads = match &list.account {
-        Some(name) => vec![named(&store, name).await?],
-        None => store.accounts().await?,
+        Some(name) => vec![named(&session, name).await?],
+        None => ours(&session).await?,
     };
     let (mut found, more) = if list.scan {
         scan(&store, since, &wanted, list.limit).await?

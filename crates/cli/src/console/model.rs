@@ -45,6 +45,8 @@ pub(super) struct AccountView {
     account: String,
     address: String,
     paused: bool,
+    /// Why its key cannot be used, as the signer found.
+    unusable: Option<&'static str>,
     /// Decimal wei; none if no node answered.
     balance: Option<String>,
     next_nonce: u64,
@@ -128,6 +130,7 @@ impl AccountView {
             account: head.account.to_string(),
             address: head.account.address.to_string(),
             paused: head.paused,
+            unusable: head.unusable.map(|mark| mark.fault.meaning()),
             balance: lane.balance.clone(),
             next_nonce: head.next_nonce.0,
             open: head.open_slots(),
@@ -139,9 +142,9 @@ impl AccountView {
 }
 
 impl AccountView {
-    /// Stuck ones first, then by name.
+    /// Those that want a look first, then by name.
     pub(super) fn order(&self) -> (bool, String) {
-        (!self.stuck, self.name.clone())
+        (!self.stuck && self.unusable.is_none(), self.name.clone())
     }
 }
 
@@ -266,6 +269,17 @@ mod tests {
         let view = AccountView::new(&Lane { head: &head, balance: None, slots }, now);
         assert_eq!(view.slots.iter().map(|slot| slot.stuck).collect::<Vec<_>>(), [false, true, false]);
         assert!(view.stuck && view.head_age_ms == Some(100_000));
+    }
+
+    #[test]
+    fn an_account_whose_key_cannot_be_used_says_why_and_comes_first() {
+        use signpost_txmgr::unusable::{KeyCall, KeyFault, Unusable};
+        let since = signpost_txmgr::units::Millis(0);
+        let mark = Unusable { since, fault: KeyFault::Disabled, call: KeyCall::Read };
+        let (well, ill) = (head(1, 1), Head { unusable: Some(mark), ..head(1, 1) });
+        let view = |head| AccountView::new(&Lane { head, balance: None, slots: Vec::new() }, 0);
+        assert_eq!(view(&ill).unusable, Some("its KMS key is disabled"));
+        assert!(view(&ill).order() < view(&well).order());
     }
 
     #[test]

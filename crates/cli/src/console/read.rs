@@ -9,8 +9,9 @@ use std::collections::{HashMap, HashSet};
 use aws_sdk_dynamodb::types::AttributeValue;
 use signpost_aws::store::DynamoStore;
 use signpost_bsc::chain::BscChain;
-use signpost_txmgr::account::Head;
+use signpost_txmgr::account::{Accounts, Head, UnreadableHead};
 use signpost_txmgr::ports::{Chain as _, PortError, Store as _};
+use signpost_txmgr::start::OfChain;
 use signpost_txmgr::units::{AccountKey, ChainId, Nonce, RequestId, TxHash};
 use signpost_txmgr::wire::RequestStatus;
 
@@ -20,7 +21,7 @@ use crate::clock;
 use crate::command::{Session, told};
 use crate::world;
 
-/// Accounts shown: those with open slots first.
+/// Accounts shown: those with open slots, or whose key cannot be used, first.
 const ACCOUNTS_MAX: usize = 40;
 /// Open slots shown of a lane.
 const SLOTS_MAX: usize = 120;
@@ -67,12 +68,17 @@ impl Reader {
     /// Reads all the page shows. What cannot be read is named, and the rest is shown.
     pub(super) async fn snapshot(&mut self, now: u64) -> Snapshot {
         let mut problems = Vec::new();
-        let mut heads = self.store.accounts().await.unwrap_or_else(|error| {
+        let registered = self.store.accounts().await.unwrap_or_else(|error| {
             problems.push(format!("the accounts cannot be read: {}", told(&error)));
-            Vec::new()
+            Accounts::default()
         });
+        // Those of other chains are another console's.
+        let OfChain { mut heads, unreadable, others: _ } = OfChain::of(registered, self.chain_id);
+        let cannot = |entry: &UnreadableHead| format!("{} cannot be read: {}", entry.name, entry.problem);
+        problems.extend(unreadable.iter().map(cannot));
         heads.sort_by(|left, right| {
-            let key = |head: &Head| (head.open_slots() == 0, head.name.to_string());
+            let quiet = |head: &Head| head.open_slots() == 0 && head.unusable.is_none();
+            let key = |head: &Head| (quiet(head), head.name.to_string());
             key(left).cmp(&key(right))
         });
         let accounts_left_out = heads.len().saturating_sub(ACCOUNTS_MAX);

@@ -111,7 +111,7 @@ impl Problem {
         if let Some(AwsError::Key(problem)) = error.source.downcast_ref() {
             let code = match problem {
                 KeyProblem::Disabled { .. } => "keyDisabled",
-                KeyProblem::State { .. } => "keyUnavailable",
+                KeyProblem::PendingDeletion { .. } | KeyProblem::State { .. } => "keyUnavailable",
                 KeyProblem::NotFound { .. } => "keyNotFound",
                 KeyProblem::Denied { .. } => "keyAccessDenied",
                 KeyProblem::Usage { .. } | KeyProblem::Spec { .. } => "keyUnfit",

@@ -18,7 +18,7 @@ pub mod config;
 use std::time::Duration;
 
 use signpost_txmgr::policy::AccountPolicy;
-use signpost_txmgr::ports::{Keys, PortError};
+use signpost_txmgr::ports::{KeyCallError, Keys};
 use signpost_txmgr::request::{Direct, DirectRequest};
 use signpost_txmgr::signature::{KeyError, PublicKey};
 use signpost_txmgr::units::{Address, ChainId, KmsKeyId};
@@ -31,7 +31,7 @@ use self::config::DirectConfig;
 pub enum DirectStartError {
     /// KMS does not give the key.
     #[error("KMS_KEY_ID: the public key cannot be read")]
-    PublicKey(#[source] PortError),
+    PublicKey(#[source] KeyCallError),
     /// The key is none that can sign transactions.
     #[error("KMS_KEY_ID: the key cannot sign transactions")]
     Key(#[source] KeyError),
@@ -87,7 +87,7 @@ impl<K: Keys> SignDirect<K> {
         let signing = tokio::time::timeout(patience, self.keys.sign(&self.key, &hash)).await;
         let der = signing
             .map_err(|_| Problem::kms_silent())
-            .and_then(|signed| signed.map_err(|error| Problem::of_kms(&error)));
+            .and_then(|signed| signed.map_err(|error| Problem::of_kms(&error.call)));
         let der = der.inspect_err(|problem| tracing::warn!(code = problem.code, "KMS did not sign"))?;
         let signature = self.public_key.signature(&hash, &der).map_err(|error| {
             tracing::error!(%error, "KMS answered with something that is no signature by its key");

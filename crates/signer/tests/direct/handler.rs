@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use signpost_signer::direct::SignDirect;
 use signpost_signer::direct::config::DirectConfig;
-use signpost_txmgr::ports::{Happened, KeyAnswer, Keys, PortError};
+use signpost_txmgr::ports::{Happened, KeyAnswer, KeyCallError, Keys, PortError};
 use signpost_txmgr::signature::LocalKey;
 use signpost_txmgr::units::{KmsKeyId, SigningHash};
 
@@ -34,11 +34,11 @@ pub(crate) struct TestKeys {
 }
 
 impl Keys for TestKeys {
-    async fn public_key(&self, key: &KmsKeyId) -> Result<KeyAnswer, PortError> {
+    async fn public_key(&self, key: &KmsKeyId) -> Result<KeyAnswer, KeyCallError> {
         Ok(KeyAnswer { id: key.clone(), spki: LocalKey::new(SECRET).spki() })
     }
 
-    async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<Vec<u8>, PortError> {
+    async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<Vec<u8>, KeyCallError> {
         assert_eq!(key.as_str(), KEY_ID);
         self.calls.fetch_add(1, Ordering::Relaxed);
         let local = LocalKey::new(SECRET);
@@ -48,7 +48,8 @@ impl Keys for TestKeys {
             Signs::AnotherHash => Ok(local.sign_der(&SigningHash([7; 32]), false)),
             Signs::Never => std::future::pending().await,
             Signs::Failing { throttled, happened } => {
-                Err(PortError { operation: "Sign", happened, throttled, source: "as told".into() })
+                let call = PortError { operation: "Sign", happened, throttled, source: "as told".into() };
+                Err(KeyCallError { fault: None, call })
             }
         }
     }

@@ -60,6 +60,15 @@ pub enum FakeFault {
     /// The key is disabled.
     #[error("DisabledException: the key is disabled")]
     KeyDisabled,
+    /// The key is scheduled for deletion.
+    #[error("KMSInvalidStateException: the key is pending deletion")]
+    KeyPendingDeletion,
+    /// The caller has no right to the key.
+    #[error("AccessDeniedException: the caller may not use the key")]
+    KeyDenied,
+    /// A stored item does not have the shape it should have.
+    #[error("the stored item cannot be read")]
+    Unreadable,
     /// The request is one the service refuses.
     #[error("ValidationException: {0}")]
     Validation(&'static str),

@@ -16,9 +16,10 @@ use k256::{FieldBytes, NonZeroScalar, ProjectivePoint, Scalar};
 
 use super::gate::{FakeFault, Gate, refused};
 use super::journal::{Entry, Journal};
-use crate::ports::{KeyAnswer, Keys, PortError};
+use crate::ports::{KeyAnswer, KeyCallError, Keys};
 use crate::signature::LocalKey;
 use crate::units::{Address, KmsKeyId, SigningHash, sha256};
+use crate::unusable::KeyFault;
 
 /// Signatures that were made before, by secret, hash and count: shared by simulations that would
 /// otherwise make the same ones again.
@@ -52,7 +53,37 @@ impl Ring {
 struct Key {
     secret: [u8; 32],
     local: LocalKey,
-    disabled: bool,
+    state: KeyState,
+}
+
+/// The state of a key: what its calls are answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyState {
+    /// It signs.
+    Enabled,
+    /// Neither call is answered.
+    Disabled,
+    /// Neither call is answered.
+    PendingDeletion,
+    /// The caller has no right to either call.
+    Denied,
+    /// The caller may read the public key and not sign.
+    SignDenied,
+    /// `Sign` fails now, and that says nothing about the key.
+    SignFails,
+}
+
+impl Key {
+    fn fault(&self, operation: &str) -> Option<FakeFault> {
+        match self.state {
+            KeyState::Enabled => None,
+            KeyState::Disabled => Some(FakeFault::KeyDisabled),
+            KeyState::PendingDeletion => Some(FakeFault::KeyPendingDeletion),
+            KeyState::Denied => Some(FakeFault::KeyDenied),
+            KeyState::SignDenied => (operation == "Sign").then_some(FakeFault::KeyDenied),
+            KeyState::SignFails => (operation == "Sign").then_some(FakeFault::Weather),
+        }
+    }
 }
 
 impl fmt::Debug for MemoryKeys {
@@ -79,7 +110,7 @@ impl MemoryKeys {
     pub fn add(&self, id: &KmsKeyId, secret: [u8; 32]) -> Address {
         let local = LocalKey::new(secret);
         let address = local.public_key().address();
-        self.ring.lock().unwrap().keys.insert(id.clone(), Key { secret, local, disabled: false });
+        self.ring.lock().unwrap().keys.insert(id.clone(), Key { secret, local, state: KeyState::Enabled });
         address
     }
 
@@ -90,8 +121,13 @@ impl MemoryKeys {
 
     /// Disables or enables a key.
     pub fn set_disabled(&self, id: &KmsKeyId, disabled: bool) {
+        self.set_state(id, if disabled { KeyState::Disabled } else { KeyState::Enabled });
+    }
+
+    /// Changes the state of a key.
+    pub fn set_state(&self, id: &KmsKeyId, state: KeyState) {
         if let Some(key) = self.ring.lock().unwrap().keys.get_mut(id) {
-            key.disabled = disabled;
+            key.state = state;
         }
     }
 
@@ -111,8 +147,8 @@ impl MemoryKeys {
         let mut ring = self.ring.lock().unwrap();
         let id = &ring.key_of(id);
         let key = ring.keys.get(id).ok_or(FakeFault::NoKey)?;
-        if key.disabled {
-            return Err(FakeFault::KeyDisabled);
+        if let Some(fault) = key.fault("Sign") {
+            return Err(fault);
         }
         let secret = key.secret;
         let count = ring.signed.entry((id.clone(), *hash)).or_default();
@@ -128,27 +164,45 @@ impl MemoryKeys {
 }
 
 impl Keys for MemoryKeys {
-    async fn public_key(&self, key: &KmsKeyId) -> Result<KeyAnswer, PortError> {
-        let pass = self.gate.enter("GetPublicKey").await?;
+    async fn public_key(&self, key: &KmsKeyId) -> Result<KeyAnswer, KeyCallError> {
+        const OPERATION: &str = "GetPublicKey";
+        let unanswered = |call| KeyCallError { fault: None, call };
+        let pass = self.gate.enter(OPERATION).await.map_err(unanswered)?;
         let found = {
             let mut ring = self.ring.lock().unwrap();
             ring.public_key_calls += 1;
             let id = ring.key_of(key);
             match ring.keys.get(&id) {
                 None => Err(FakeFault::NoKey),
-                Some(key) if key.disabled => Err(FakeFault::KeyDisabled),
-                Some(key) => Ok(KeyAnswer { id, spki: key.local.spki() }),
+                Some(key) => match key.fault(OPERATION) {
+                    Some(fault) => Err(fault),
+                    None => Ok(KeyAnswer { id, spki: key.local.spki() }),
+                },
             }
         };
-        let answer = found.map_err(|fault| refused("GetPublicKey", fault))?;
-        pass.reply(answer).await
+        let answer = found.map_err(|fault| unusable(OPERATION, fault))?;
+        pass.reply(answer).await.map_err(unanswered)
     }
 
-    async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<Vec<u8>, PortError> {
-        let pass = self.gate.enter("Sign").await?;
-        let der = self.sign_now(key, hash).map_err(|fault| refused("Sign", fault))?;
-        pass.reply(der).await
+    async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<Vec<u8>, KeyCallError> {
+        const OPERATION: &str = "Sign";
+        let unanswered = |call| KeyCallError { fault: None, call };
+        let pass = self.gate.enter(OPERATION).await.map_err(unanswered)?;
+        let der = self.sign_now(key, hash).map_err(|fault| unusable(OPERATION, fault))?;
+        pass.reply(der).await.map_err(unanswered)
     }
+}
+
+/// The error of a call that this fault of the key refuses.
+fn unusable(operation: &'static str, fake: FakeFault) -> KeyCallError {
+    let fault = match fake {
+        FakeFault::NoKey => Some(KeyFault::NotFound),
+        FakeFault::KeyDisabled => Some(KeyFault::Disabled),
+        FakeFault::KeyDenied => Some(KeyFault::Denied),
+        FakeFault::KeyPendingDeletion => Some(KeyFault::PendingDeletion),
+        FakeFault::Weather | FakeFault::Unreadable | FakeFault::Validation(_) => None,
+    };
+    KeyCallError { fault, call: refused(operation, fake) }
 }
 
 /// ECDSA by hand (SEC 1, 4.1.3) with a k of our choice; `s` is left as it falls.

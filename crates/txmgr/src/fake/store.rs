@@ -10,12 +10,13 @@ use std::sync::{Arc, Mutex};
 
 use super::gate::{FakeFault, Gate, refused};
 use super::journal::{Entry, Journal};
-use crate::account::{Head, Reservation, SeenFee};
+use crate::account::{Accounts, Head, Reservation, SeenFee, UnreadableHead};
 use crate::ports::{
     PortError, RegisterVerdict, RejectVerdict, ReserveVerdict, RetireVerdict, Store, UnregisterVerdict, UpdateVerdict,
 };
 use crate::record::{Record, Rejected, Stored, Vacancy};
 use crate::units::{AccountKey, AccountName, Millis, Nonce, RequestId};
+use crate::unusable::Unusable;
 
 /// The items of the two tables.
 #[derive(Debug, Default)]
@@ -24,6 +25,8 @@ pub struct Tables {
     pub requests: BTreeMap<RequestId, Stored>,
     /// `accounts`, the heads.
     pub heads: BTreeMap<AccountKey, Head>,
+    /// Accounts whose heads cannot be read.
+    pub unreadable: BTreeSet<AccountKey>,
     /// `accounts`, the directory of names.
     pub names: BTreeMap<AccountName, AccountKey>,
     /// `accounts`, the slots.
@@ -106,14 +109,29 @@ fn is_vacant(tables: &Tables, id: &RequestId, vacancy: &Vacancy, now: Millis) ->
 }
 
 impl Store for MemoryStore {
-    async fn accounts(&self) -> Result<Vec<Head>, PortError> {
+    async fn accounts(&self) -> Result<Accounts, PortError> {
         let pass = self.gate.enter("Scan").await?;
-        let heads = self.with_tables(|tables| tables.heads.values().cloned().collect());
-        pass.reply(heads).await
+        let accounts = self.with_tables(|tables| {
+            let mut accounts = Accounts::default();
+            for head in tables.heads.values() {
+                if tables.unreadable.contains(&head.account) {
+                    let problem = FakeFault::Unreadable.to_string();
+                    let (name, account) = (head.name.to_string(), Some(head.account));
+                    accounts.unreadable.push(UnreadableHead { name, account, problem });
+                } else {
+                    accounts.heads.push(head.clone());
+                }
+            }
+            accounts
+        });
+        pass.reply(accounts).await
     }
 
     async fn head(&self, account: &AccountKey) -> Result<Option<Head>, PortError> {
         let pass = self.gate.enter("GetItem").await?;
+        if self.with_tables(|tables| tables.unreadable.contains(account)) {
+            return Err(refused("GetItem", FakeFault::Unreadable));
+        }
         let head = self.with_tables(|tables| tables.heads.get(account).cloned());
         pass.reply(head).await
     }
@@ -153,6 +171,16 @@ impl Store for MemoryStore {
         let pass = self.gate.enter("UpdateItem").await?;
         let known =
             self.with_tables(|tables| tables.heads.get_mut(account).map(|head| head.unfunded_since = since).is_some());
+        if !known {
+            return Err(refused("UpdateItem", FakeFault::Validation("the account is not registered")));
+        }
+        pass.reply(()).await
+    }
+
+    async fn set_unusable(&self, account: &AccountKey, unusable: Option<Unusable>) -> Result<(), PortError> {
+        let pass = self.gate.enter("UpdateItem").await?;
+        let known =
+            self.with_tables(|tables| tables.heads.get_mut(account).map(|head| head.unusable = unusable).is_some());
         if !known {
             return Err(refused("UpdateItem", FakeFault::Validation("the account is not registered")));
         }

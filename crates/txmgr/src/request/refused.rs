@@ -81,6 +81,8 @@ codes! {
     AccountRequired = "accountRequired",
     /// The account is paused.
     AccountPaused = "accountPaused",
+    /// The account's key cannot be used.
+    AccountUnusable = "accountUnusable",
     /// Gas below what the transaction needs to start at all.
     GasTooLow = "gasTooLow",
     /// Gas above the network's limit for one transaction, or the policy's.

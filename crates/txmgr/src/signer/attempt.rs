@@ -5,15 +5,17 @@ use tracing::Instrument as _;
 use crate::account::Head;
 use crate::machine::{Event, IllegalTransition, apply};
 use crate::policy::PolicyFacts;
-use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, Store, UpdateVerdict};
+use crate::ports::{BroadcastQueue, KeyCallError, Keys, OutcomeTopic, PortError, Store, UpdateVerdict};
 use crate::record::{Attempt, AttemptKind, CancelCause, Phase, Reason, Record, Stored};
 use crate::request::Refused;
-use crate::signature::{KeyError, PublicKey, SignatureError};
+use crate::signature::SignatureError;
+use crate::start::KeyTrouble;
 use crate::tx::{Fee, UnsignedTx};
-use crate::units::{Address, ChainId, KmsKeyId, Millis, Wei};
+use crate::units::{AccountKey, Millis, Wei};
 use crate::wire::SignerPoke;
 use crate::{fees, meters, poke, told, trace};
 
+use super::standing::Try;
 use super::{Disposition, Signer};
 
 /// Why an attempt was not signed. The record stays as it is, and the work is resumed.
@@ -24,26 +26,10 @@ pub enum AttemptError {
     Store(#[source] PortError),
     /// The key service did not sign.
     #[error("the key service did not sign")]
-    Keys(#[source] PortError),
-    /// The key is not one that can sign for a BSC account.
-    #[error("the account's KMS key cannot be used")]
-    Key(#[source] KeyError),
-    /// The key belongs to another address than the account's.
-    #[error("the KMS key belongs to {found}, not to the account {expected}")]
-    WrongKey {
-        /// The account's address.
-        expected: Address,
-        /// The key's address.
-        found: Address,
-    },
-    /// Accounts are registered, and none is of the chain the signer is for.
-    #[error("the registered accounts are of chain {found}, and this signer is for chain {wanted}")]
-    WrongChain {
-        /// As configured.
-        wanted: ChainId,
-        /// As registered.
-        found: ChainId,
-    },
+    Keys(#[source] KeyCallError),
+    /// The account's public key cannot be used.
+    #[error("the account cannot be signed for")]
+    Key(#[source] KeyTrouble),
     /// What the key service returned is no signature of ours.
     #[error("the key service returned a signature that does not verify")]
     Signature(#[source] SignatureError),
@@ -67,8 +53,8 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         now: Millis,
     ) -> Result<Record, AttemptError> {
         for _ in 0..Self::MAX_TRIES {
-            // A paused account signs nothing (I14); the slot is asked for again when it is resumed.
-            if record.phase != Phase::Reserved || head.paused {
+            // A paused account signs nothing (I14), nor does one whose key cannot be used; the slot is asked for again.
+            if record.phase != Phase::Reserved || head.paused || head.unusable.is_some() {
                 return Ok(record);
             }
             if let Some(cause) = self.refusal_before_signing(&record, now) {
@@ -134,7 +120,9 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     ) -> Result<Written, AttemptError> {
         let span = trace::step!("sign", record);
         span.record("attempt", record.attempts.len());
-        self.sign_and_store_in_its_span(record, head, fee, now).instrument(span).await
+        let result = self.sign_and_store_in_its_span(record, head, fee, now).instrument(span).await;
+        self.note_signing(head, &result, now).await;
+        result
     }
 
     async fn sign_and_store_in_its_span(
@@ -144,10 +132,8 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         fee: Fee,
         now: Millis,
     ) -> Result<Written, AttemptError> {
-        let key = self.public_key(&head.kms_key_id).await?;
-        if key.address() != record.account.address {
-            return Err(AttemptError::WrongKey { expected: record.account.address, found: key.address() });
-        }
+        assert_eq!(head.account, record.account, "the key of a record's own account signs for it");
+        let key = self.account_key(head).await.map_err(AttemptError::Key)?;
         let kind = record.next_kind();
         let intent = record.intent_of(kind);
         let unsigned = UnsignedTx { intent: &intent, nonce: record.nonce, fee };
@@ -166,18 +152,6 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             tracing::info!(kind = kind.name(), "signed");
         }
         Ok(written)
-    }
-
-    /// The public key, read once per process (G6).
-    pub(super) async fn public_key(&self, id: &KmsKeyId) -> Result<PublicKey, AttemptError> {
-        let cached = self.public_keys.lock().expect("no code panics while holding the keys").get(id).cloned();
-        if let Some(key) = cached {
-            return Ok(key);
-        }
-        let answer = self.keys.public_key(id).await.map_err(AttemptError::Keys)?;
-        let key = PublicKey::from_spki(&answer.spki).map_err(AttemptError::Key)?;
-        self.public_keys.lock().expect("no code panics while holding the keys").insert(id.clone(), key.clone());
-        Ok(key)
     }
 
     /// Applies an event and stores the result if the record is still as it was read.
@@ -217,12 +191,20 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         let Ok(id) = ask.request_id.parse() else { return Ok(false) };
         let stored = self.store.load(&[id], now).await.map_err(AttemptError::Store)?;
         let Some(Stored::Record(record)) = stored.into_iter().next() else { return Ok(false) };
-        let Some(head) = self.store.head(&record.account).await.map_err(AttemptError::Store)? else {
+        if self.is_of_other_chain(&record.account) {
+            return Ok(false);
+        }
+        let Some(mut head) = self.store.head(&record.account).await.map_err(AttemptError::Store)? else {
             return Ok(false);
         };
         if head.paused || record.attempts.len() != ask.attempt || record.next_kind() != AttemptKind::from(ask.kind) {
             // Answered before, or no longer wanted.
             return Ok(!record.is_closed());
+        }
+        self.refresh(&mut head, Try::Signature, now).await;
+        if head.unusable.is_some() {
+            // The lane asks again while the slot is open.
+            return Ok(false);
         }
         match record.phase {
             Phase::Reserved => self.first_attempt(*record, &head, now).await.map(|_| true),
@@ -277,26 +259,15 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         if today == Wei::ZERO { signed } else { today }
     }
 
-    /// Reads the public key of every registered account once, so that a wrong key stops the start
-    /// and not the first request.
-    pub async fn warm_up(&self) -> Result<(), AttemptError> {
-        let registered = self.store.accounts().await.map_err(AttemptError::Store)?;
-        let ours = self.note_accounts(&registered);
-        if let (true, Some(other)) = (ours.is_empty(), registered.first()) {
-            // Each request would be rejected, and that is an outcome: better none at all.
-            let (wanted, found) = (self.config.chain_id, other.account.chain_id);
-            return Err(AttemptError::WrongChain { wanted, found });
+    /// Whether a lane is another Signpost's (I16). Says so where an operator looks: the queues are mixed up.
+    fn is_of_other_chain(&self, account: &AccountKey) -> bool {
+        let other = account.chain_id != self.config.chain_id;
+        if other {
+            metrics::counter!(meters::OTHER_CHAIN, "message" => "ask").increment(1);
+            tracing::warn!(%account, chain_id = %self.config.chain_id,
+                "an ask for an account of another chain is dropped; two Signposts share the resign queue");
         }
-        for head in ours {
-            self.check_key(&head.kms_key_id, head.account.address).await?;
-        }
-        Ok(())
-    }
-
-    /// Whether a key is the one of this address. Reads it at most once per process.
-    pub async fn check_key(&self, id: &KmsKeyId, expected: Address) -> Result<(), AttemptError> {
-        let found = self.public_key(id).await?.address();
-        if found == expected { Ok(()) } else { Err(AttemptError::WrongKey { expected, found }) }
+        other
     }
 }
 

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::account::Head;
 use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, Store};
 use crate::request::{AccountRef, Message};
+use crate::start::OfChain;
 use crate::told;
 use crate::units::{AccountKey, Millis};
 
@@ -38,6 +39,10 @@ impl Heads {
 
     pub(super) fn values(&self) -> impl Iterator<Item = &Head> {
         self.by_key.values()
+    }
+
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Head> {
+        self.by_key.values_mut()
     }
 
     pub(super) fn is_unread(&self, account: &AccountKey) -> bool {
@@ -133,7 +138,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     }
 
     async fn refresh_registry(&self) -> Result<(), PortError> {
-        self.note_accounts(&self.store.accounts().await?);
+        self.note_accounts(&OfChain::of(self.store.accounts().await?, self.config.chain_id));
         Ok(())
     }
 }

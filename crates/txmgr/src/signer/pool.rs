@@ -1,7 +1,7 @@
 //! Which account a request is for: the one it names, or one of a pool's.
 //!
 //! Each account of a pool has a rank for each request, a hash of both; the request goes to the highest
-//! that is registered, not paused and can pay. So every signer chooses alike, requests are shared evenly, and an
+//! that is registered, not paused, has a usable key and can pay. So every signer chooses alike, requests are shared evenly, and an
 //! account that leaves or comes moves its own share and no other.
 //!
 //! ## Guarantees
@@ -68,7 +68,10 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         let registered = named.iter().filter_map(|name| heads.values().find(|head| head.name == *name));
         // One that waits for funds goes on by itself; one that is paused gives no slot at all, whatever it has:
         // while all are, the request is refused in the same one's name, so that its outcomes are equal.
-        let usable = |head: &Head| (!head.paused, !head.paused && head.unfunded_since.is_none());
+        let usable = |head: &Head| {
+            let open = !head.paused;
+            (open, open && head.unusable.is_none(), open && head.unfunded_since.is_none())
+        };
         let best = registered.max_by_key(|head| (usable(head), Reverse(rank(&head.name, &request.id))));
         let is_unread = self.known_candidates(request.account.as_ref()).iter().any(|key| heads.is_unread(key));
         match best {

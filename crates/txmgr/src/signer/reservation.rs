@@ -10,12 +10,14 @@ use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, ReserveVerdict
 use crate::record::{Phase, Record, Rejected};
 use crate::request::{Accepted, AccountRef, Code, Refused, SigningRequest};
 use crate::units::{AccountKey, Millis, RequestId};
+use crate::unusable::KeyFault;
 use crate::{meters, told};
 
 use super::answer::Standing;
 use super::batch::Batch;
 use super::directory::Heads;
 use super::rejection::{Place, Refusal, reused};
+use super::standing::{KeyStanding, unusable};
 use super::{Delivery, Resolved, Signer};
 
 /// An accepted request that waits for its slot. In one part of a batch no id comes twice.
@@ -79,8 +81,10 @@ struct Lane {
     over: BTreeMap<usize, Refused>,
     /// The account is paused or gone.
     closed: bool,
-    /// And was neither when the requests were assigned to it.
+    /// And was neither when the requests were assigned to it; nor was its key known to be unusable.
     closed_since: bool,
+    /// Its key cannot be used, and that is not waited for.
+    unusable: Option<KeyFault>,
 }
 
 impl Lane {
@@ -154,14 +158,17 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         let (mut answers, mut refusals) = (Vec::new(), Vec::new());
         for candidate in candidates {
             let (at, id) = (candidate.at, candidate.id());
+            let goes_elsewhere = lane.closed_since && candidate.is_pooled();
             if let Some(record) = lane.records.remove(id) {
                 resolved.extend(self.resolved(batch, record, Some(head), at).await);
             } else if let Some(rejected) = lane.refused.remove(id) {
                 answers.push((at, rejected));
             } else if lane.taken.contains(id) {
                 refusals.push(candidate.conflict());
-            } else if lane.closed && !(lane.closed_since && candidate.is_pooled()) {
+            } else if lane.closed && !goes_elsewhere {
                 refusals.push(candidate.refused(paused()));
+            } else if let Some(fault) = lane.unusable.filter(|_| !goes_elsewhere) {
+                refusals.push(candidate.refused(unusable(head, fault)));
             } else if let Some(refused) = lane.over.remove(&at) {
                 refusals.push(candidate.refused(refused));
             } else {
@@ -197,6 +204,17 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         let mut lane = Lane::new(head, candidates);
         let policy = self.config.policies.of(&head.name).ok();
         let mut tries = 0_usize;
+        if !lane.closed {
+            let was_marked = head.unusable.is_some();
+            match self.standing(head, now).await {
+                KeyStanding::Usable => {}
+                KeyStanding::MayHeal => return lane,
+                KeyStanding::Unusable(fault) => {
+                    (lane.unusable, lane.closed_since) = (Some(fault), !was_marked);
+                    return lane;
+                }
+            }
+        }
         while tries < Self::MAX_TRIES && !lane.closed {
             let (group, over) = next_group(head, policy, candidates, &lane, now);
             if group.records.is_empty() {

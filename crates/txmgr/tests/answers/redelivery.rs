@@ -96,7 +96,7 @@ fn held_back(account: &str, policy: &str, code: &str, change: impl FnOnce(&crate
     let two = world.store.with_tables(|tables| tables.names[&"two".parse().unwrap()]);
     world.pause(&two, code == "accountPaused");
     let signer = world.signer(policy);
-    signer.warm_up().now_or_never().unwrap().unwrap();
+    signer.warm_up(NOW).now_or_never().unwrap().unwrap();
     world.disable("one", true);
     let batch = [transfer(0, "a", Some("one")), transfer(1, "b", Some(account))];
     assert_eq!(handle(&signer, &batch, NOW), [Disposition::Retry; 2]);

@@ -6,7 +6,9 @@ use std::task::{Context, Poll, Waker};
 
 use futures_util::FutureExt as _;
 use signpost_txmgr::account::Head;
-use signpost_txmgr::fake::{Gate, Journal, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock};
+use signpost_txmgr::fake::{
+    Gate, Journal, KeyState, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
+};
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::{Record, Rejected, Stored};
@@ -48,7 +50,7 @@ pub(crate) fn world(accounts: &[&str]) -> World {
 impl World {
     pub(crate) fn register(&self, name: &str) -> AccountKey {
         let id: KmsKeyId = name.parse().unwrap();
-        let seed = u8::try_from(self.store.accounts().now_or_never().unwrap().unwrap().len()).unwrap();
+        let seed = u8::try_from(self.store.accounts().now_or_never().unwrap().unwrap().heads.len()).unwrap();
         let account = AccountKey { chain_id: ChainId(97), address: self.keys.add(&id, [seed.saturating_add(1); 32]) };
         let head = Head::new(account, name.parse().unwrap(), id, Nonce(0), NOW);
         self.store.register(&head).now_or_never().unwrap().unwrap();
@@ -73,8 +75,10 @@ impl World {
         Signer::new(self.store.behind(gate), keys, queues, topic, config)
     }
 
+    /// `Sign` fails with this key, which says nothing about the key.
     pub(crate) fn disable(&self, key: &str, is_disabled: bool) {
-        self.keys.set_disabled(&key.parse().unwrap(), is_disabled);
+        let state = if is_disabled { KeyState::SignFails } else { KeyState::Enabled };
+        self.keys.set_state(&key.parse().unwrap(), state);
     }
 
     pub(crate) fn pause(&self, account: &AccountKey, is_paused: bool) {

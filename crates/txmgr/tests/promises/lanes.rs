@@ -146,6 +146,7 @@ fn an_account_is_paused_when_a_node_says_that_we_are_misconfigured() {
     let chain = MemoryChain::new(ChainId(56), gate.clone(), journal.clone());
     let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &gate, &journal);
     let config = BroadcasterConfig {
+        chain_id: ChainId(97),
         finality: Finality::Finalized,
         tuning: Tuning::BSC,
         window: BroadcasterConfig::WINDOW,

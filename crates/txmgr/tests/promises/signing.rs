@@ -2,7 +2,9 @@
 
 use signpost_txmgr::fake::Fate;
 use signpost_txmgr::ports::Happened;
-use signpost_txmgr::signer::{AttemptError, Disposition};
+use signpost_txmgr::signer::Disposition;
+use signpost_txmgr::start::KeyTrouble;
+use signpost_txmgr::unusable::KeyFault;
 use signpost_txmgr::wire::Status;
 
 use super::world::{NOW, World, done, key_id, request};
@@ -10,7 +12,7 @@ use super::world::{NOW, World, done, key_id, request};
 #[test]
 fn a_public_key_is_read_once_per_process() {
     let mut world = World::new();
-    done(world.signer.warm_up()).unwrap();
+    done(world.signer.warm_up(NOW)).unwrap();
     assert_eq!(world.keys.public_key_calls(), 2, "one for each account");
     for number in 0..3 {
         let batch: Vec<_> = ["one", "two"]
@@ -37,9 +39,12 @@ fn the_start_finds_a_key_that_is_of_another_address() {
     let world = World::new();
     let expected = world.account("one").address;
     let found = world.keys.add(&key_id("one"), [9; 32]);
-    let error = done(world.signer.warm_up()).unwrap_err();
-    let AttemptError::WrongKey { expected: of_account, found: of_key } = error else { panic!("{error:?}") };
+    let trouble = done(world.signer.check_key(&key_id("one"), expected)).unwrap_err();
+    let KeyTrouble::WrongAddress { expected: of_account, found: of_key } = trouble else { panic!("{trouble:?}") };
     assert_eq!((of_account, of_key), (expected, found));
+    done(world.signer.warm_up(NOW)).unwrap();
+    let mark = world.head("one").unusable.unwrap();
+    assert_eq!(mark.fault, KeyFault::WrongAddress, "it is named, and stops its own account only");
 }
 
 #[test]
@@ -47,7 +52,7 @@ fn a_key_of_another_address_signs_nothing() {
     let mut world = World::new();
     world.keys.add(&key_id("one"), [9; 32]);
     let message = world.message(request("r-1", "one", ""));
-    assert_eq!(world.handle(&[message], NOW), [Disposition::Retry]);
+    assert_eq!(world.handle(&[message], NOW), [Disposition::Done], "it is refused");
     assert_eq!(world.keys.sign_calls(), 0);
 }
 

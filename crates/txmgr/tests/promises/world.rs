@@ -12,8 +12,8 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, Share
 use signpost_txmgr::account::Head;
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Finality, Lane, Round};
 use signpost_txmgr::fake::{
-    Entry, Fate, Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, NodeMood, QueueRules,
-    SimClock, Weather,
+    Entry, Fate, Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, NodeMood,
+    QueueRules, SimClock, Weather,
 };
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::policy::Policies;
@@ -105,6 +105,7 @@ impl World {
             sign_concurrency: 4,
         };
         let sending = BroadcasterConfig {
+            chain_id: CHAIN,
             finality: Finality::Finalized,
             tuning: Tuning::BSC,
             window,
@@ -252,8 +253,10 @@ impl World {
         fails.extend(fate.map(|fate| (operation, fate)));
     }
 
+    /// `Sign` fails with this key, which says nothing about the key.
     pub(crate) fn set_key_disabled(&self, name: &str, disabled: bool) {
-        self.keys.set_disabled(&key_id(name), disabled);
+        let state = if disabled { KeyState::SignFails } else { KeyState::Enabled };
+        self.keys.set_state(&key_id(name), state);
     }
 
     /// The node says yes to every send and keeps none: what is sent stays unmined.

@@ -20,8 +20,8 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use signpost_txmgr::account::Head;
 use signpost_txmgr::ports::{Chain as _, Counts, Store};
-use signpost_txmgr::units::{AccountKey, ChainId};
 
+use super::registered::{self, of_our_chain};
 use super::{CommandError, ConfigOption, Session, when};
 use crate::terminal::{Colour, paint, remark, say};
 use crate::world;
@@ -100,7 +100,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Action::Register(asked) => register::run(asked).await?,
         Action::List { json, config } => {
             let session = config.open().await?;
-            let heads = world::store(&session).accounts().await?;
+            let heads = registered::ours(&session).await?;
             if heads.is_empty() {
                 remark("no account is registered; see `signpost account register --help`");
             }
@@ -121,14 +121,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
 async fn show_with_chain(One { name, json, config }: One) -> Result<(), CommandError> {
     let session = config.open().await?;
     let head = named(&world::store(&session), &name).await?;
-    if ours(&session, head.account).is_err() {
-        show(&head, json);
-        remark(format!(
-            "its balance and counts are those of chain {}, which this configuration does not serve",
-            head.account.chain_id
-        ));
-        return Ok(());
-    }
+    of_our_chain(&session, &head.account)?;
     let chain = world::chain(&session)?;
     let address = head.account.address;
     let (balance, counts) = tokio::try_join!(chain.balance(address), chain.counts(address))?;
@@ -146,16 +139,6 @@ async fn show_with_chain(One { name, json, config }: One) -> Result<(), CommandE
     Ok(())
 }
 
-/// Whether an account is of the chain this configuration serves: the nodes can say nothing about others.
-fn ours(session: &Session, account: AccountKey) -> Result<(), CommandError> {
-    let served = ChainId(session.config.chain.chain_id);
-    if account.chain_id == served {
-        return Ok(());
-    }
-    let text = format!("{account} is of chain {}, this configuration serves chain {served}", account.chain_id);
-    Err(CommandError::Input(format!("{text}; use the configuration of its Signpost")))
-}
-
 /// The account with a name; what `signpost account list` calls it, or its key, or its address, if only one chain has it.
 pub async fn named(store: &impl Store, name: &str) -> Result<Head, CommandError> {
     let is = |head: &Head| {
@@ -164,7 +147,7 @@ pub async fn named(store: &impl Store, name: &str) -> Result<Head, CommandError>
             || account.to_string() == name
             || account.address.to_string().eq_ignore_ascii_case(name)
     };
-    let mut found: Vec<Head> = store.accounts().await?.into_iter().filter(is).collect();
+    let mut found: Vec<Head> = store.accounts().await?.heads.into_iter().filter(is).collect();
     match (found.pop(), found.as_slice()) {
         (Some(head), []) => Ok(head),
         (Some(head), others) => {
@@ -191,6 +174,10 @@ fn as_json(head: &Head) -> Value {
         "paused": head.paused,
         "registeredAt": head.registered_at.0,
     });
+    if let (Some(mark), Some(fields)) = (head.unusable, line.as_object_mut()) {
+        let (since, fault) = (mark.since.0, mark.fault.as_str());
+        fields.insert("unusable".to_owned(), json!({ "since": since, "fault": fault }));
+    }
     if let (Some(at), Some(fields)) = (head.retired_at, line.as_object_mut()) {
         fields.insert("retiredAt".to_owned(), json!(at.0));
     }
@@ -217,5 +204,9 @@ fn show(head: &Head, json: bool) {
     };
     let (address, chain_id) = (head.account.address, head.account.chain_id);
     say(format!("{:<16}{address}  chain {chain_id}  key {}{state}", head.name.as_str(), head.kms_key_id.as_str()));
+    if let Some(mark) = head.unusable {
+        let text = format!("not signed for since {}: {}", when::date(mark.since), mark.fault.meaning());
+        say(format!("{:<16}{}", "", paint(Colour::Red, &text)));
+    }
     say(format!("{:<16}next nonce {}, {} slot(s) open", "", head.next_nonce, head.open_slots()));
 }

@@ -4,7 +4,7 @@ use signpost_txmgr::ports::{Chain as _, Store as _};
 use signpost_txmgr::units::Nonce;
 
 use super::counts::{before, told};
-use super::{named, ours, show};
+use super::{named, of_our_chain, show};
 use crate::command::confirm::Yes;
 use crate::command::{CommandError, ConfigOption};
 use crate::terminal::remark;
@@ -46,7 +46,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let store = world::store(&session);
     let head = named(&store, &name).await?;
     let (name, account, next) = (&head.name, head.account, head.next_nonce);
-    ours(&session, account)?;
+    of_our_chain(&session, &account)?;
     let refused = |why: String| Err(CommandError::Input(why));
     if head.retired_at.is_some() {
         return refused(format!("{name} is retired and signs nothing; its nonce does not matter"));

@@ -293,7 +293,7 @@ mod tests {
         assert!(refused.contains("2 transaction(s)") && refused.contains("--nonce 2"), "{refused}");
         let refused = world.register("hot", First::Given(Nonce(1))).await.unwrap_err();
         assert!(refused.contains("cannot begin at nonce 1"), "{refused}");
-        assert!(world.store.accounts().await.unwrap().is_empty());
+        assert!(world.store.accounts().await.unwrap().heads.is_empty());
         let after = world.register("hot", First::Given(Nonce(2))).await.unwrap();
         assert_eq!(after.head.next_nonce, Nonce(2));
     }

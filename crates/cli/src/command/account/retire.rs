@@ -5,7 +5,7 @@ use signpost_txmgr::account::{StaysRegistered, UNREGISTER_AFTER_MS};
 use signpost_txmgr::ports::{RetireVerdict, Store as _, UnregisterVerdict};
 use signpost_txmgr::units::{AccountName, Millis, Nonce};
 
-use super::{named, show};
+use super::{named, of_our_chain, show};
 use crate::command::confirm::Yes;
 use crate::command::{CommandError, when};
 use crate::terminal::say;
@@ -44,6 +44,7 @@ pub(super) async fn retire(Arguments { one, yes }: Arguments) -> Result<(), Comm
     let session = one.config.open().await?;
     let store = world::store(&session);
     let head = named(&store, &one.name).await?;
+    of_our_chain(&session, &head.account)?;
     let (name, address) = (&head.name, head.account.address);
     yes.or_ask(&format!("{name} ({address}) will never sign again; this cannot be undone."))?;
     match store.retire(&head.account, clock::now()).await? {
@@ -60,6 +61,7 @@ pub(super) async fn unregister(Arguments { one, yes }: Arguments) -> Result<(), 
     let session = one.config.open().await?;
     let store = world::store(&session);
     let head = named(&store, &one.name).await?;
+    of_our_chain(&session, &head.account)?;
     let (name, account) = (&head.name, head.account);
     let until = Millis(clock::now_ms().saturating_sub(UNREGISTER_AFTER_MS));
     if let Some(why) = head.stays_registered(until) {

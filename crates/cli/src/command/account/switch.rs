@@ -8,7 +8,7 @@ use signpost_txmgr::account::Head;
 use signpost_txmgr::ports::{PortError, Store};
 use signpost_txmgr::units::ChainId;
 
-use super::{named, show};
+use super::{named, of_our_chain, show};
 use crate::command::confirm::Yes;
 use crate::command::{CommandError, ConfigOption, told};
 use crate::terminal::remark;
@@ -58,7 +58,10 @@ pub(super) async fn run(arguments: Arguments, paused: bool) -> Result<ExitCode, 
     let session = config.open().await?;
     let store = world::store(&session);
     match name {
-        Some(name) => one(&store, &name, paused, json).await.map(|()| ExitCode::SUCCESS),
+        Some(name) => {
+            of_our_chain(&session, &named(&store, &name).await?.account)?;
+            one(&store, &name, paused, json).await.map(|()| ExitCode::SUCCESS)
+        }
         None => all(&store, ChainId(session.config.chain.chain_id), paused, yes, json).await,
     }
 }
@@ -88,7 +91,7 @@ async fn all(
     yes: Yes,
     json: bool,
 ) -> Result<ExitCode, CommandError> {
-    let heads = to_switch(store.accounts().await?, chain_id, paused);
+    let heads = to_switch(store.accounts().await?.heads, chain_id, paused);
     if heads.is_empty() {
         let none = if paused { "no account that is not retired is registered" } else { "no account is paused" };
         remark(format!("{none} for chain {chain_id}"));
@@ -175,7 +178,7 @@ mod tests {
     }
 
     async fn meant(store: &MemoryStore, paused: bool) -> Vec<String> {
-        let heads = to_switch(store.accounts().await.unwrap(), OURS, paused);
+        let heads = to_switch(store.accounts().await.unwrap().heads, OURS, paused);
         heads.iter().map(|head| head.name.to_string()).collect()
     }
 
@@ -184,7 +187,7 @@ mod tests {
         let store = registered().await;
         assert_eq!(meant(&store, true).await, ["a", "b"]);
         assert!(meant(&store, false).await.is_empty(), "none is paused");
-        let heads = to_switch(store.accounts().await.unwrap(), OURS, true);
+        let heads = to_switch(store.accounts().await.unwrap().heads, OURS, true);
         let switched = switch(&store, &heads, true).await;
         assert!(switched.iter().all(|(_, stored)| stored.as_ref().is_ok_and(|head| head.paused)));
         assert_eq!(meant(&store, false).await, ["a", "b"], "the retired one stays as it is");

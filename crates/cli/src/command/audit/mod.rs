@@ -19,7 +19,7 @@ use signpost_txmgr::record::Stored;
 use signpost_txmgr::units::{Millis, RequestId};
 
 use self::judge::{Problem, Seen};
-use super::account::named;
+use super::registered::{named, ours};
 use super::{CommandError, ConfigOption, told};
 use crate::config::Config;
 use crate::terminal::{Colour, paint, remark, say};
@@ -70,8 +70,8 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let store = world::store(&session);
     let nodes = world::chain(&session)?;
     let heads = match &arguments.account {
-        Some(name) => vec![named(&store, name).await?],
-        None => store.accounts().await?,
+        Some(name) => vec![named(&session, name).await?],
+        None => ours(&session).await?,
     };
     if heads.is_empty() {
         remark("no account is registered; there is nothing to audit");

@@ -17,13 +17,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::request::AccountRef;
 
+use super::registered::ours;
 use super::{CommandError, ConfigOption, Session, dev};
 use crate::stack::servers::Rpc;
 use crate::terminal::{remark, say};
-use crate::world;
 
 use self::load::{Load, Payload, Sent};
 use self::local::Local;
@@ -147,7 +146,7 @@ fn loads(arguments: &Arguments) -> Result<Vec<Load>, CommandError> {
 }
 
 async fn names(session: &Session, asked: &[String]) -> Result<Vec<String>, CommandError> {
-    let known: Vec<_> = world::store(session).accounts().await?.into_iter().map(|head| head.name.to_string()).collect();
+    let known: Vec<_> = ours(session).await?.into_iter().map(|head| head.name.to_string()).collect();
     match asked.iter().find(|name| !known.contains(name)) {
         Some(unknown) => Err(CommandError::Unknown(format!("account {unknown} is not registered; see account list"))),
         None if known.is_empty() => Err(CommandError::Unknown("no account is registered".to_owned())),

@@ -13,11 +13,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
 use signpost_client::{Body, NotSent};
-use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::units::Nonce;
 use tokio::sync::watch;
 
 use super::dev::{Ready, finish, prepare, start, start_worker};
+use super::registered::named;
 use super::watch::Tail;
 use super::{CommandError, Session, asked_to_stop, console};
 use crate::console::{Console, Guard};
@@ -199,10 +199,7 @@ async fn send_all(session: &Session, bodies: &[String]) -> Result<(), CommandErr
 }
 
 async fn next_nonce(session: &Session) -> Result<Nonce, CommandError> {
-    let heads = world::store(session).accounts().await?;
-    let head = heads.into_iter().find(|head| head.name.as_str() == ACCOUNT);
-    head.map(|head| head.next_nonce)
-        .ok_or_else(|| CommandError::Unknown(format!("account {ACCOUNT} is not registered")))
+    Ok(named(session, ACCOUNT).await?.next_nonce)
 }
 
 fn show(facts: &Facts, asked: &[Asked], problems: &[String], as_json: bool) {

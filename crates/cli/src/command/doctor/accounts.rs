@@ -6,16 +6,18 @@ use aws_sdk_kms::types::{KeySpec, KeyState, KeyUsageType};
 use signpost_host::start::policies;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::policy::Policies;
-use signpost_txmgr::ports::{Chain, Counts, Keys as _, Store as _};
+use signpost_txmgr::ports::{Chain, Counts, Keys as _};
 use signpost_txmgr::signature::PublicKey;
 use signpost_txmgr::units::{Millis, Wei};
+use signpost_txmgr::unusable::KeyFault;
 
 use super::Checks;
 use crate::aws::reason;
+use crate::command::registered::{others, registered};
 use crate::command::{Session, told};
 use crate::world;
 
-/// Every registered account.
+/// Every registered account of the configuration's chain.
 pub(super) async fn check(session: &Session, checks: &mut Checks) {
     let rules = match policies(&session.config.policy_file) {
         Ok(rules) => {
@@ -27,23 +29,44 @@ pub(super) async fn check(session: &Session, checks: &mut Checks) {
             None
         }
     };
-    let heads = match world::store(session).accounts().await {
-        Ok(heads) => heads,
+    let accounts = match registered(session).await {
+        Ok(accounts) => accounts,
         Err(error) => {
             checks.problem("accounts", told(&error), "see the accounts table");
             return;
         }
     };
-    if heads.is_empty() {
-        checks.problem("accounts", "none is registered", "`signpost account register NAME --kms-key KEY`");
+    let chain_id = session.config.chain.chain_id;
+    match (others(&accounts), accounts.heads.is_empty() && accounts.unreadable.is_empty()) {
+        (Some(others), true) => {
+            let found = format!("{others}, and none of chain {chain_id}");
+            checks.problem(
+                "accounts",
+                found,
+                "a stage does not start with another Signpost's tables: correct one of them",
+            );
+        }
+        (Some(others), false) => {
+            checks.ok("accounts of other chains", format!("{others}: another Signpost's, which this one leaves alone"));
+        }
+        (None, true) => {
+            checks.problem("accounts", "none is registered", "`signpost account register NAME --kms-key KEY`");
+        }
+        (None, false) => {}
+    }
+    for entry in &accounts.unreadable {
+        let todo = "its messages wait, all other accounts work: correct or restore the item, or update what reads it";
+        checks.problem(format!("{}: head", entry.name), format!("cannot be read: {}", entry.problem), todo);
     }
     let Ok(nodes) = world::chain(session) else { return };
     let mut keys: BTreeMap<&str, &Head> = BTreeMap::new();
-    for head in &heads {
+    for head in accounts.heads.iter().filter(|head| head.retired_at.is_none()) {
         if let Some(other) = keys.insert(head.kms_key_id.as_str(), head) {
             let found = format!("{} and {} have one key", other.name, head.name);
-            checks.look(format!("{}: key", head.name), found, "fine only on different chains");
+            checks.problem(format!("{}: key", head.name), found, "it has one address: only one of them can sign");
         }
+    }
+    for head in &accounts.heads {
         one(session, head, rules.as_ref(), &nodes, checks).await;
     }
 }
@@ -54,13 +77,13 @@ async fn one(session: &Session, head: &Head, rules: Option<&Policies>, nodes: &i
         retired(session, head, at, checks).await;
         return;
     }
-    if head.account.chain_id.0 != session.config.chain.chain_id {
-        let found = format!("of chain {}, which this configuration does not serve", head.account.chain_id);
-        checks.look(what("chain"), found, "another Signpost must");
-        return;
-    }
     if head.paused {
         checks.look(what("state"), "paused: requests are rejected", "`signpost account resume` when it may sign again");
+    }
+    if let Some(mark) = head.unusable {
+        let found =
+            format!("not signed for since {}: {}", crate::command::when::date(mark.since), mark.fault.meaning());
+        checks.problem(what("signer"), found, way_out(mark.fault));
     }
     if let Some(Err(refused)) = rules.map(|rules| rules.of(&head.name)) {
         let todo = format!("add [account.{}] or [default] with max_gas_price_wei to the policy file", head.name);
@@ -77,6 +100,22 @@ async fn retired(session: &Session, head: &Head, at: Millis, checks: &mut Checks
         Err(error) => format!("its key cannot be used any more: {}", told(&error)),
     };
     checks.ok(format!("{}: state", head.name), format!("retired {}; {key}", crate::command::when::date(at)));
+}
+
+/// What an operator does about it. The signer looks again once a minute while requests come.
+fn way_out(fault: KeyFault) -> &'static str {
+    match fault {
+        KeyFault::Disabled => "enable the key, or retire the account",
+        KeyFault::Unavailable => "see the key's state (aws kms describe-key)",
+        KeyFault::Denied => {
+            "give the signer's role kms:GetPublicKey and kms:Sign on the key: KmsKeyArns, and the key's policy"
+        }
+        KeyFault::NotFound => "correct the key or its alias, or retire the account",
+        KeyFault::PendingDeletion => "cancel the deletion and enable the key, or retire the account",
+        KeyFault::Unfit | KeyFault::WrongAddress => {
+            "another key was put in its place: correct the alias, or retire the account"
+        }
+    }
 }
 
 async fn key(session: &Session, head: &Head, checks: &mut Checks) {

@@ -1,0 +1,60 @@
+//! The registered accounts as an operator of one chain sees them. The tables may hold those of other chains, which
+//! are another Signpost's: they are named where somebody would miss them, and otherwise left alone.
+
+use std::collections::BTreeSet;
+
+use signpost_txmgr::account::Head;
+use signpost_txmgr::ports::Store as _;
+use signpost_txmgr::start::OfChain;
+use signpost_txmgr::units::{AccountKey, ChainId};
+
+use super::{CommandError, Session, account};
+use crate::terminal::remark;
+use crate::world;
+
+/// The accounts of the configuration's chain, and apart from them the others.
+pub async fn registered(session: &Session) -> Result<OfChain, CommandError> {
+    Ok(OfChain::of(world::store(session).accounts().await?, chain_id(session)))
+}
+
+/// The accounts of the configuration's chain. Says on stderr what is left out: accounts of other chains, and those
+/// that cannot be read.
+pub async fn ours(session: &Session) -> Result<Vec<Head>, CommandError> {
+    let accounts = registered(session).await?;
+    if let Some(others) = others(&accounts) {
+        remark(format!("{others}: another Signpost's, left out"));
+    }
+    for entry in &accounts.unreadable {
+        remark(format!("{} cannot be read ({}), left out; see `signpost doctor`", entry.name, entry.problem));
+    }
+    Ok(accounts.heads)
+}
+
+/// How many accounts of which other chains are registered.
+pub fn others(accounts: &OfChain) -> Option<String> {
+    let chains: BTreeSet<u64> = accounts.others.iter().map(|head| head.account.chain_id.0).collect();
+    let names: Vec<String> = chains.iter().map(ToString::to_string).collect();
+    let count = accounts.others.len();
+    (count > 0).then(|| format!("{count} account(s) of chain {}", names.join(", ")))
+}
+
+/// The account with a name, if it is of the configuration's chain; see [`account::named`].
+pub async fn named(session: &Session, name: &str) -> Result<Head, CommandError> {
+    let head = account::named(&world::store(session), name).await?;
+    of_our_chain(session, &head.account)?;
+    Ok(head)
+}
+
+/// Refuses to touch what is another Signpost's.
+pub fn of_our_chain(session: &Session, account: &AccountKey) -> Result<(), CommandError> {
+    let ours = chain_id(session);
+    if account.chain_id == ours {
+        return Ok(());
+    }
+    let text = format!("{account} is of chain {}, this configuration serves chain {ours}", account.chain_id);
+    Err(CommandError::Input(format!("{text}; use the configuration of its Signpost")))
+}
+
+fn chain_id(session: &Session) -> ChainId {
+    ChainId(session.config.chain.chain_id)
+}

@@ -1,0 +1,91 @@
+//! What the signer's start costs with very many accounts, where the key service takes 10 ms a call: it must end
+//! well within the ten seconds that Lambda gives a function.
+
+#![allow(missing_docs, reason = "a benchmark has no reader of its documentation")]
+#![allow(clippy::unwrap_used, reason = "a benchmark may end at the first surprise")]
+
+use std::time::Duration;
+
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use signpost_txmgr::account::Head;
+use signpost_txmgr::fake::{Gate, Journal, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock};
+use signpost_txmgr::policy::Policies;
+use signpost_txmgr::ports::{KeyCallError, Keys, Store as _};
+use signpost_txmgr::request::NetworkRules;
+use signpost_txmgr::signature::LocalKey;
+use signpost_txmgr::signer::{Signer, SignerConfig};
+use signpost_txmgr::units::{AccountKey, ChainId, KmsKeyId, Millis, Nonce, SigningHash, Wei};
+use tokio::runtime::Builder;
+
+const NOW: Millis = Millis(1_795_348_800_000);
+const CALL: Duration = Duration::from_millis(10);
+
+/// A key per account; every call takes 10 ms, as one to KMS in the same region does.
+struct SlowKeys;
+
+/// The key of an account: its id is its number.
+fn local(id: &KmsKeyId) -> LocalKey {
+    let number: u32 = id.as_str().parse().unwrap();
+    let mut secret = [1; 32];
+    secret[..4].copy_from_slice(&number.saturating_add(1).to_be_bytes());
+    LocalKey::new(secret)
+}
+
+impl Keys for SlowKeys {
+    async fn public_key(&self, key: &KmsKeyId) -> Result<Vec<u8>, KeyCallError> {
+        tokio::time::sleep(CALL).await;
+        Ok(local(key).spki())
+    }
+
+    async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<Vec<u8>, KeyCallError> {
+        tokio::time::sleep(CALL).await;
+        Ok(local(key).sign_der(hash, false))
+    }
+}
+
+/// Tables with so many accounts.
+fn registered(accounts: u32) -> MemoryStore {
+    let store = MemoryStore::new(Gate::default(), Journal::default());
+    let runtime = Builder::new_current_thread().build().unwrap();
+    for number in 0..accounts {
+        let id: KmsKeyId = number.to_string().parse().unwrap();
+        let account = AccountKey { chain_id: ChainId(97), address: local(&id).public_key().address() };
+        let head = Head::new(account, format!("a{number}").parse().unwrap(), id, Nonce(0), NOW);
+        runtime.block_on(store.register(&head)).unwrap();
+    }
+    store
+}
+
+/// A signer that has read nothing yet.
+fn signer(store: MemoryStore) -> Signer<MemoryStore, SlowKeys, MemoryQueues, MemoryTopic> {
+    let (gate, journal) = (Gate::default(), Journal::default());
+    let config = SignerConfig {
+        chain_id: ChainId(97),
+        policies: Policies::from_toml("[default]\nmax_gas_price_wei = 9\n").unwrap(),
+        network: NetworkRules { fee_floor: Wei::from(1) },
+        retention_ms: 1,
+        sign_concurrency: 10,
+    };
+    let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &gate, &journal);
+    Signer::new(store, SlowKeys, queues, MemoryTopic::new(gate, journal), config)
+}
+
+fn start(criterion: &mut Criterion) {
+    let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+    let mut group = criterion.benchmark_group("start");
+    group.sample_size(10);
+    for accounts in [100, 1_000, 10_000] {
+        let store = registered(accounts);
+        group.bench_function(BenchmarkId::new("accounts", accounts), |bencher| {
+            bencher.iter_batched(
+                || signer(store.clone()),
+                |signer| runtime.block_on(signer.warm_up(NOW)).unwrap(),
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, start);
+criterion_main!(benches);

@@ -1,0 +1,155 @@
+//! Why an account cannot be signed for, and for how long that is waited for.
+//!
+//! A fault of one key stops its account and no other. The mark on the head says since when: requests are
+//! retried while the fault may heal, and refused with `accountUnusable` when it surely does not, or has not
+//! healed in time. Never decides from text. Read next: [`crate::account`].
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::units::Millis;
+
+/// What is wrong with an account's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum KeyFault {
+    /// The key is disabled. An operator may enable it.
+    Disabled,
+    /// The key is in another state in which it cannot be used, such as pending import.
+    Unavailable,
+    /// The signer may not use the key. Rights take time to spread, and a deployment may restore them.
+    Denied,
+    /// There is no such key.
+    NotFound,
+    /// The key is scheduled for deletion.
+    PendingDeletion,
+    /// The key is not one that can sign for BSC: another curve or usage.
+    Unfit,
+    /// The key belongs to another address than the account's: its alias was moved.
+    WrongAddress,
+}
+
+impl KeyFault {
+    /// Every fault there is.
+    pub const ALL: &'static [Self] = &[
+        Self::Disabled,
+        Self::Unavailable,
+        Self::Denied,
+        Self::NotFound,
+        Self::PendingDeletion,
+        Self::Unfit,
+        Self::WrongAddress,
+    ];
+
+    /// Its name in items and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Unavailable => "unavailable",
+            Self::Denied => "denied",
+            Self::NotFound => "notFound",
+            Self::PendingDeletion => "pendingDeletion",
+            Self::Unfit => "unfit",
+            Self::WrongAddress => "wrongAddress",
+        }
+    }
+
+    /// Whether it may go away without a change of the account.
+    #[must_use]
+    pub fn may_heal(self) -> bool {
+        match self {
+            Self::Disabled | Self::Unavailable | Self::Denied => true,
+            Self::NotFound | Self::PendingDeletion | Self::Unfit | Self::WrongAddress => false,
+        }
+    }
+
+    /// What is wrong, for people. Names no key: outcomes carry it to the caller.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Disabled => "its KMS key is disabled",
+            Self::Unavailable => "its KMS key is in a state in which it cannot be used",
+            Self::Denied => "the signer may not use its KMS key",
+            Self::NotFound => "its KMS key does not exist",
+            Self::PendingDeletion => "its KMS key is pending deletion",
+            Self::Unfit => "its KMS key is not a secp256k1 signing key",
+            Self::WrongAddress => "its KMS key belongs to another address",
+        }
+    }
+}
+
+impl fmt::Display for KeyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that is no fault we know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not a fault of a key")]
+pub struct UnknownFault;
+
+impl FromStr for KeyFault {
+    type Err = UnknownFault;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.iter().copied().find(|fault| fault.as_str() == text).ok_or(UnknownFault)
+    }
+}
+
+/// Which call found the fault. It takes the same call to see that the fault is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyCall {
+    /// The public key could not be read, or is not the account's.
+    Read,
+    /// A signature was refused.
+    Sign,
+}
+
+/// The mark on a head whose key cannot be used. The signer sets and clears it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unusable {
+    /// Since when, without interruption.
+    pub since: Millis,
+    /// As found last.
+    pub fault: KeyFault,
+    /// By which call.
+    pub call: KeyCall,
+}
+
+impl Unusable {
+    /// How long a fault that may heal is waited for. Long enough for rights to spread and for a key that was
+    /// disabled by mistake; a third of the half hour after which SQS moves a message to the dead-letter queue.
+    pub const HEAL_MAX_MS: u64 = 10 * 60 * 1_000;
+    /// The key is tried again this often while requests, or slots without a signature, wait for it.
+    pub const RECHECK_MS: u64 = 60 * 1_000;
+
+    /// Whether requests are to be retried, and not yet refused.
+    #[must_use]
+    pub fn may_heal(&self, now: Millis) -> bool {
+        self.fault.may_heal() && now.since(self.since) < Self::HEAL_MAX_MS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_is_read_back_by_its_name() {
+        for fault in KeyFault::ALL {
+            assert_eq!(fault.as_str().parse(), Ok(*fault));
+        }
+        assert_eq!("".parse::<KeyFault>(), Err(UnknownFault));
+    }
+
+    #[test]
+    fn a_fault_is_waited_for_ten_minutes_or_not_at_all() {
+        for fault in KeyFault::ALL {
+            let mark = Unusable { since: Millis(1_000), fault: *fault, call: KeyCall::Read };
+            let heals = matches!(fault, KeyFault::Disabled | KeyFault::Unavailable | KeyFault::Denied);
+            assert_eq!(mark.may_heal(Millis(1_000)), heals, "{fault}");
+            assert_eq!(mark.may_heal(Millis(600_999)), heals, "{fault}");
+            assert!(!mark.may_heal(Millis(601_000)), "{fault}");
+        }
+    }
+}

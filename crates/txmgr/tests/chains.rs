@@ -1,0 +1,231 @@
+//! A lane belongs to one chain: what the drivers of another chain do with it, which is nothing (I16).
+
+#![allow(missing_docs, reason = "a test binary has no reader of its documentation")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    reason = "a test ends at the first thing that is not as it should be"
+)]
+
+use futures_util::FutureExt as _;
+use signpost_txmgr::account::Head;
+use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Finality, Lane, Round};
+use signpost_txmgr::fake::{
+    Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
+};
+use signpost_txmgr::machine::Tuning;
+use signpost_txmgr::policy::Policies;
+use signpost_txmgr::ports::Store as _;
+use signpost_txmgr::record::{Record, Stored};
+use signpost_txmgr::request::NetworkRules;
+use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
+use signpost_txmgr::start::StartRefused;
+use signpost_txmgr::units::{AccountKey, Address, ChainId, KmsKeyId, Millis, Nonce, Wei};
+use signpost_txmgr::wire::{SignerPoke, WireKind};
+
+const NOW: Millis = Millis(1_795_348_800_000);
+const MAIN: ChainId = ChainId(56);
+const TEST: ChainId = ChainId(97);
+const RULES: &str = "[default]\nmax_gas_price_wei = 1000000000\ngas_price_wei = 100000000\n";
+
+type MemorySigner = Signer<MemoryStore, MemoryKeys, MemoryQueues, MemoryTopic>;
+type MemoryBroadcaster = Broadcaster<MemoryStore, MemoryChain, MemoryQueues, MemoryTopic>;
+
+/// One pair of tables, one key registered on two chains, and a node of chain 97.
+struct World {
+    keys: MemoryKeys,
+    store: MemoryStore,
+    topic: MemoryTopic,
+    queues: MemoryQueues,
+    chain: MemoryChain,
+    address: Address,
+}
+
+impl World {
+    fn new() -> Self {
+        let (gate, journal) = (Gate::default(), Journal::default());
+        let keys = MemoryKeys::new(gate.clone(), journal.clone());
+        let address = keys.add(&key(), [1; 32]);
+        Self {
+            keys,
+            store: MemoryStore::new(gate.clone(), journal.clone()),
+            topic: MemoryTopic::new(gate.clone(), journal.clone()),
+            queues: MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &gate, &journal),
+            chain: MemoryChain::new(TEST, gate, journal),
+            address,
+        }
+    }
+
+    fn register(&self, chain_id: ChainId, name: &str) -> AccountKey {
+        let account = AccountKey { chain_id, address: self.address };
+        let head = Head::new(account, name.parse().unwrap(), key(), Nonce(0), NOW);
+        self.store.register(&head).now_or_never().unwrap().unwrap();
+        account
+    }
+
+    fn signer(&self, chain_id: ChainId) -> MemorySigner {
+        let config = SignerConfig {
+            chain_id,
+            policies: Policies::from_toml(RULES).unwrap(),
+            network: NetworkRules { fee_floor: Wei::from(1) },
+            retention_ms: 1_000_000_000,
+            sign_concurrency: 4,
+        };
+        Signer::new(self.store.clone(), self.keys.clone(), self.queues.clone(), self.topic.clone(), config)
+    }
+
+    /// Of chain 97.
+    fn broadcaster(&self) -> MemoryBroadcaster {
+        let config = BroadcasterConfig {
+            chain_id: TEST,
+            finality: Finality::Finalized,
+            tuning: Tuning::BSC,
+            window: BroadcasterConfig::WINDOW,
+            retention_ms: 1_000_000_000,
+            write_concurrency: 8,
+        };
+        Broadcaster::new(self.store.clone(), self.chain.clone(), self.queues.clone(), self.topic.clone(), config)
+    }
+
+    fn head(&self, account: &AccountKey) -> Head {
+        self.store.head(account).now_or_never().unwrap().unwrap().unwrap()
+    }
+
+    fn record(&self, id: &str) -> Record {
+        match self.store.stored(&id.parse().unwrap()) {
+            Some(Stored::Record(record)) => *record,
+            other => panic!("{id}: {other:?}"),
+        }
+    }
+
+    /// The address has used its first nonce on chain 97, with a transaction that was not signed here.
+    fn used_elsewhere(&self) {
+        self.chain.foreign(self.address, Nonce(0));
+        for _ in 0..6 {
+            self.chain.mine();
+        }
+    }
+
+    fn codes(&self) -> Vec<String> {
+        self.topic
+            .copies()
+            .iter()
+            .filter_map(|outcome| outcome.reason.as_ref().map(|reason| reason.code.clone()))
+            .collect()
+    }
+}
+
+fn key() -> KmsKeyId {
+    "both".parse().unwrap()
+}
+
+fn delivery(at: usize, body: String) -> Delivery {
+    Delivery { message_id: format!("m-{at}"), group: None, sender: None, trace: None, body }
+}
+
+fn transfer(at: usize, id: &str, account: &str) -> Delivery {
+    let to = "0x55d398326f99059fF775485246999027B3197955";
+    delivery(at, format!(r#"{{"requestId":"{id}","account":"{account}","to":"{to}","gas":21000}}"#))
+}
+
+fn accept(signer: &MemorySigner, message: Delivery) {
+    assert_eq!(signer.handle(&[message], NOW).now_or_never().unwrap(), [Disposition::Done]);
+}
+
+#[test]
+fn a_round_leaves_a_lane_of_another_chain_as_it_is() {
+    let world = World::new();
+    let main = world.register(MAIN, "main");
+    accept(&world.signer(MAIN), transfer(0, "a", "main"));
+    world.used_elsewhere();
+    let (before, broadcaster) = (world.record("a"), world.broadcaster());
+    let mut lane = Lane::new(main, NOW);
+    for at in 0..5 {
+        let round = broadcaster.round(&mut lane, NOW.plus(1_000 + 450 * at)).now_or_never().unwrap().unwrap();
+        // The host then takes the poke for answered, so it does not come again.
+        assert_eq!(round, Round { open: 0, changed: 0, chain_seen: false, chain_silent: false });
+        world.chain.mine();
+    }
+    assert_eq!(world.record("a"), before, "nothing is sent or said displaced");
+    assert!(world.topic.copies().is_empty() && !world.head(&main).paused);
+}
+
+#[test]
+fn a_sweep_finds_lanes_of_its_own_chain_only() {
+    let world = World::new();
+    let main = world.register(MAIN, "main");
+    let test = world.register(TEST, "test");
+    let (broadcaster, signer) = (world.broadcaster(), world.signer(MAIN));
+    let sweep = broadcaster.sweep(NOW).now_or_never().unwrap().unwrap();
+    assert_eq!((sweep.pokes.len(), sweep.idle), (0, vec![test]));
+    accept(&signer, transfer(0, "a", "main"));
+    assert_eq!(world.head(&main).open_slots(), 1);
+    let sweep = broadcaster.sweep(NOW).now_or_never().unwrap().unwrap();
+    assert_eq!((sweep.pokes.len(), sweep.idle), (0, vec![test]));
+}
+
+#[test]
+fn an_idle_lane_of_another_chain_is_not_fast_forwarded() {
+    let world = World::new();
+    let (main, test) = (world.register(MAIN, "main"), world.register(TEST, "test"));
+    world.used_elsewhere();
+    world.broadcaster().look_at_idle(&[main, test], NOW).now_or_never().unwrap();
+    assert_eq!(world.head(&main).next_nonce, Nonce(0));
+    assert_eq!(world.head(&test).next_nonce, Nonce(1), "its own is");
+}
+
+#[test]
+fn an_ask_for_a_request_of_another_chain_is_dropped() {
+    let world = World::new();
+    let (main, _) = (world.register(MAIN, "main"), world.register(TEST, "test"));
+    accept(&world.signer(MAIN), transfer(0, "a", "main"));
+    let signed = world.record("a");
+    // As if its first attempt were asked for again, and a bump of it.
+    world.store.with_tables(|tables| {
+        if let Some(Stored::Record(record)) = tables.requests.get_mut(&"a".parse().unwrap()) {
+            record.attempts.clear();
+            record.phase = signpost_txmgr::record::Phase::Reserved;
+        }
+    });
+    let ask = SignerPoke {
+        request_id: "a".to_owned(),
+        account: main.to_string(),
+        attempt: 0,
+        kind: WireKind::Execute,
+        fee: None,
+        cause: "test".to_owned(),
+    };
+    let signatures = world.keys.sign_calls();
+    let answered = world.signer(TEST).handle_asks(std::slice::from_ref(&ask), NOW).now_or_never().unwrap();
+    assert_eq!(answered, [Disposition::Done], "it does not come again for ever");
+    assert_eq!(world.keys.sign_calls(), signatures);
+    world.signer(MAIN).handle_asks(&[ask], NOW).now_or_never().unwrap();
+    assert_eq!(world.record("a").attempts.len(), signed.attempts.len(), "its own signer answers it");
+}
+
+#[test]
+fn a_cancel_of_a_request_of_another_chain_is_refused() {
+    let world = World::new();
+    world.register(MAIN, "main");
+    world.register(TEST, "test");
+    accept(&world.signer(MAIN), transfer(0, "a", "main"));
+    accept(&world.signer(TEST), delivery(1, r#"{"cancel":"a"}"#.to_owned()));
+    assert_eq!(world.record("a").cancel, None);
+    assert_eq!(world.codes(), ["unknownRequest"]);
+}
+
+#[test]
+fn stages_refuse_tables_that_have_only_accounts_of_another_chain() {
+    let world = World::new();
+    assert!(world.broadcaster().check_accounts().now_or_never().unwrap().is_ok(), "none is registered yet");
+    world.register(MAIN, "main");
+    let refusals =
+        [world.broadcaster().check_accounts().now_or_never(), world.signer(TEST).warm_up(NOW).now_or_never()];
+    for refused in refusals {
+        let refused = refused.unwrap().unwrap_err();
+        assert!(matches!(refused, StartRefused::WrongChain { wanted: TEST, found: MAIN }), "{refused}");
+    }
+    world.register(TEST, "test");
+    assert!(world.broadcaster().check_accounts().now_or_never().unwrap().is_ok());
+    assert!(world.signer(TEST).warm_up(NOW).now_or_never().unwrap().is_ok());
+}
