@@ -75,7 +75,7 @@ fn requests_are_read_back_as_they_were_written() {
         assert_eq!(item::decode(&item::encode(&stored)), Ok(stored), "{name}");
     }
     let unfunded = Head { unfunded_since: Some(Millis(7)), ..examples::head() };
-    for account in [examples::head(), examples::spending(), unfunded] {
+    for account in [examples::head(), examples::spending(), examples::set_aside(), unfunded] {
         assert_eq!(head::decode_head(&head::encode_head(&account)), Ok(account));
     }
 }

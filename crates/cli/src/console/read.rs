@@ -18,7 +18,7 @@ use super::model::{self, AccountView, Lane, Snapshot};
 use crate::aws;
 use crate::clock;
 use crate::command::{Session, told};
-use crate::world;
+use crate::{set_aside, world};
 
 /// Accounts shown: those with open slots first.
 const ACCOUNTS_MAX: usize = 40;
@@ -72,7 +72,7 @@ impl Reader {
             Vec::new()
         });
         heads.sort_by(|left, right| {
-            let key = |head: &Head| (head.open_slots() == 0, head.name.to_string());
+            let key = |head: &Head| (!head.needs_passes(), head.name.to_string());
             key(left).cmp(&key(right))
         });
         let accounts_left_out = heads.len().saturating_sub(ACCOUNTS_MAX);
@@ -81,6 +81,9 @@ impl Reader {
             self.read_balances(&heads, &mut problems).await;
         }
         self.round = self.round.saturating_add(1);
+        for head in &heads {
+            problems.extend(set_aside::lines(head).into_iter().map(|line| format!("{}: {line}", head.name)));
+        }
         let mut lanes = Vec::with_capacity(heads.len());
         let mut newest = Vec::new();
         for head in &heads {
