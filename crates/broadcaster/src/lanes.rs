@@ -2,13 +2,16 @@
 //!
 //! Decides nothing about a request; only how long a lane is looked at and how often.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use signpost_host::clock::{Stopwatch, now};
 use signpost_host::consumer::{Handler, Stop, stopped};
 use signpost_host::inbox::Incoming;
 use signpost_host::told;
-use signpost_txmgr::broadcaster::{Broadcaster, Lane, Round, account_of};
+use signpost_txmgr::broadcaster::{Broadcaster, Finding, Lane, Question, Round, account_of};
 use signpost_txmgr::poke;
 use signpost_txmgr::ports::{BroadcastQueue, Chain, OutcomeTopic, PortError, ResignQueue, Store};
 use signpost_txmgr::signer::Disposition;
@@ -21,6 +24,10 @@ const STILL_AFTER: u32 = 8;
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A pass ends after this and asks for the next one, so that no lane keeps others waiting.
 const PASS_MAX: Duration = Duration::from_mins(2);
+
+/// A slow question to the nodes is given up after this and asked again later. Longer than two endpoints'
+/// time-outs, and than the twenty calls of a proof at a node that takes half a second for each.
+const QUESTION_MAX: Duration = Duration::from_secs(20);
 
 /// How long a pass may take.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +42,9 @@ impl Bounds {
     /// Those of a worker, whose time is its own.
     pub const WORKER: Self = Self { hand_on: PASS_MAX, break_off: None };
 }
+
+/// The slow questions of a lane that are being asked.
+type Asking<'a> = FuturesUnordered<BoxFuture<'a, Finding>>;
 
 /// The broadcast queue's: a pass over a lane, while its messages are held as the lease.
 #[derive(Debug)]
@@ -87,27 +97,27 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
         by_account.into_iter().map(disposition).collect()
     }
 
-    /// Looks at a lane, at its [`Pace`], until no slot is open or the time is over. At a stop the rest is
-    /// left to whoever comes next.
+    /// Looks at a lane, at its [`Pace`], until no slot is open or the time is over. Slow questions are asked
+    /// beside the rounds. At a stop the rest is left to whoever comes next.
     async fn pass(&self, account: AccountKey, bounds: Bounds, begun: Stopwatch, stop: &Stop) -> Disposition {
         let mut lane = Lane::new(account, now());
         let mut pace = Pace::new(self.poll);
+        let mut asking = Asking::new();
         let until = |bound: Duration| bound.saturating_sub(begun.elapsed());
         loop {
-            let round = self.broadcaster.round(&mut lane, now());
-            let round = match bounds.break_off {
-                None => round.await,
-                Some(bound) => match tokio::time::timeout(until(bound), round).await {
-                    Ok(round) => round,
-                    Err(_elapsed) => {
-                        tracing::warn!(%account, "a round took longer than there was time; the next pass repeats it");
-                        return self.hand_on(account).await;
-                    }
-                },
+            let round = async {
+                let mut found = Vec::new();
+                let round = beside(&mut asking, &mut found, self.broadcaster.step(&mut lane, now())).await;
+                (round, self.conclude(&mut lane, found).await)
             };
+            let Some((round, concluded)) = in_time(bounds.break_off.map(until), round).await else {
+                tracing::warn!(%account, "a round took longer than there was time; the next pass repeats it");
+                return self.hand_on(account).await;
+            };
+            asking.extend(self.questions(&mut lane));
             match round {
-                Ok(round) if round.open == 0 => return Disposition::Done,
-                Ok(round) => pace.after(&round),
+                Ok(round) if round.open == 0 && asking.is_empty() && concluded == 0 => return Disposition::Done,
+                Ok(round) => pace.after(&Round { changed: round.changed.saturating_add(concluded), ..round }),
                 Err(error) => {
                     tracing::warn!(error = told(&error), %account, "the store did not answer; the lane is looked at again");
                     pace.slower();
@@ -117,11 +127,56 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
             if left.is_zero() {
                 return self.hand_on(account).await;
             }
+            let rest = self.rest(&mut lane, &mut asking, pace.pause.min(left));
+            let rest = in_time(bounds.break_off.map(until), rest);
             tokio::select! {
                 () = stopped(stop) => return Disposition::Retry,
-                () = tokio::time::sleep(pace.pause.min(left)) => {}
+                rested = rest => if rested == Some(true) { pace = Pace::new(self.poll) },
             }
         }
+    }
+
+    /// Waits for the next round, and stores what questions bring meanwhile; whether it changed anything.
+    /// What was settled is published soon.
+    async fn rest<'a>(&'a self, lane: &mut Lane, asking: &mut Asking<'a>, pause: Duration) -> bool {
+        let mut over = pin!(tokio::time::sleep(pause));
+        let mut changed = false;
+        loop {
+            let finding = tokio::select! {
+                () = &mut over => return changed,
+                Some(finding) = asking.next(), if !asking.is_empty() => finding,
+            };
+            let concluded = self.conclude(lane, vec![finding]).await;
+            asking.extend(self.questions(lane));
+            if concluded > 0 && !changed {
+                changed = true;
+                over.set(tokio::time::sleep(pause.min(self.poll)));
+            }
+        }
+    }
+
+    fn questions<'a>(&'a self, lane: &mut Lane) -> Vec<BoxFuture<'a, Finding>> {
+        lane.take_questions().into_iter().map(|question| self.ask(question).boxed()).collect()
+    }
+
+    /// Asks the nodes, for [`QUESTION_MAX`] at most.
+    async fn ask(&self, question: Question) -> Finding {
+        let asked = self.broadcaster.inquire(question.clone());
+        tokio::time::timeout(QUESTION_MAX, asked).await.unwrap_or_else(|_elapsed| Finding::unanswered(question))
+    }
+
+    /// Stores each finding by itself; how many records changed.
+    async fn conclude(&self, lane: &mut Lane, found: Vec<Finding>) -> usize {
+        let mut changed = 0_usize;
+        for finding in found {
+            match self.broadcaster.conclude(lane, finding, now()).await {
+                Ok(count) => changed = changed.saturating_add(count),
+                Err(error) => {
+                    tracing::warn!(error = told(&error), account = %lane.account(), "what a node said is not stored; it is asked again");
+                }
+            }
+        }
+        changed
     }
 
     /// Asks for the next pass. The messages of this one are done once that is on the queue.
@@ -171,6 +226,25 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
                 () = tokio::time::sleep(every) => {}
             }
         }
+    }
+}
+
+/// Awaits `work`, and collects meanwhile what the questions bring.
+async fn beside<T>(asking: &mut Asking<'_>, found: &mut Vec<Finding>, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            Some(finding) = asking.next(), if !asking.is_empty() => found.push(finding),
+        }
+    }
+}
+
+/// Awaits `work` for the time there is; `None` when that is over.
+async fn in_time<T>(left: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+    match left {
+        None => Some(work.await),
+        Some(left) => tokio::time::timeout(left, work).await.ok(),
     }
 }
 

@@ -11,8 +11,8 @@ use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use signpost_txmgr::ports::{Chain, ChainView, Counts, PortError, ViewQuery};
-use signpost_txmgr::record::{BlockRef, Foreign, SendAnswer, SendClass};
+use signpost_txmgr::ports::{Chain, ChainView, Counts, NonceUse, PortError, ViewQuery};
+use signpost_txmgr::record::{BlockRef, Searched, SendAnswer, SendClass};
 use signpost_txmgr::tx::{Intent, RawTx};
 use signpost_txmgr::units::{Address, BlockNumber, ChainId, Nonce, TxHash, U256, Wei};
 
@@ -235,8 +235,10 @@ impl Chain for BscChain {
         address: Address,
         nonce: Nonce,
         finalized: BlockNumber,
-    ) -> Result<Option<Foreign>, PortError> {
-        self.endpoints.read("nonce_use", |endpoint| crate::search::nonce_use(endpoint, address, nonce, finalized)).await
+        searched: Option<Searched>,
+    ) -> Result<NonceUse, PortError> {
+        let search = |endpoint| crate::search::nonce_use(endpoint, address, nonce, finalized, searched);
+        self.endpoints.read("nonce_use", search).await
     }
 
     async fn has_code(&self, address: Address) -> Result<bool, PortError> {

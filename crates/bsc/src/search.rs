@@ -2,8 +2,9 @@
 //! then that block's transactions.
 //!
 //! Looks only at blocks up to the finalized one it is given. Nodes keep the state of the newest blocks
-//! only (128 on a full BSC node); where the count is no longer told, the blocks themselves are read,
-//! [`SCAN_BLOCKS`] of them at most.
+//! only (128 on a full BSC node); where the count is no longer told, the blocks themselves are read. One
+//! call reads [`SCAN_BLOCKS`] of them at most and says how far it got; the next one goes on below, down to
+//! [`DEPTH_BLOCKS`] in all. A node that keeps old states is always asked for counts first.
 //!
 //! ## Guarantees
 //! * What it returns was read from the block it names, with this sender and nonce, and the node that told
@@ -13,7 +14,8 @@
 //! * To find it: `None` proves nothing.
 
 use serde_json::{Value, json};
-use signpost_txmgr::record::Foreign;
+use signpost_txmgr::ports::NonceUse;
+use signpost_txmgr::record::{Foreign, Searched};
 use signpost_txmgr::units::{Address, BlockNumber, Nonce};
 
 use crate::chain::{count_at, need};
@@ -21,11 +23,15 @@ use crate::endpoints::Endpoint;
 use crate::quantity;
 use crate::rpc::{Call, Failure};
 
-/// Most blocks read whole where counts are gone: about four minutes of them.
-const SCAN_BLOCKS: u64 = 512;
+/// Blocks read whole in one call, where counts are gone: about half a minute of them, some seconds of work.
+const SCAN_BLOCKS: u64 = 64;
 
 /// Blocks per request while reading: some hundred transactions each.
 const SCAN_BATCH: u64 = 8;
+
+/// Most blocks read whole for one nonce, by all calls together: about five hours of them. What is older is
+/// for a node that keeps old states.
+const DEPTH_BLOCKS: u64 = 40_000;
 
 const METHOD: &str = "eth_getBlockByNumber";
 
@@ -44,35 +50,52 @@ pub(crate) async fn nonce_use(
     address: Address,
     nonce: Nonce,
     finalized: BlockNumber,
-) -> Result<Option<Foreign>, Failure> {
-    let found = match step(endpoint, address, nonce, finalized.0).await? {
-        Step::At(height) => in_blocks(endpoint, address, nonce, &[height]).await?,
-        Step::Below(height) => scan(endpoint, address, nonce, height).await?,
-        Step::Nowhere => None,
+    searched: Option<Searched>,
+) -> Result<NonceUse, Failure> {
+    let step = match searched {
+        None => step(endpoint, address, nonce, finalized.0).await?,
+        // The count was past the nonce above what was searched, and nothing there used it.
+        Some(searched) => match searched.oldest.0.checked_sub(1) {
+            Some(below) => descend(endpoint, address, nonce, below).await?,
+            None => Step::Nowhere,
+        },
     };
-    let Some(foreign) = found else { return Ok(None) };
+    let (found, searched) = match step {
+        Step::At(height) => (in_blocks(endpoint, address, nonce, &[height]).await?, searched),
+        Step::Below(height) => scan(endpoint, address, nonce, height, searched).await?,
+        Step::Nowhere => (None, searched),
+    };
+    let Some(foreign) = found else { return Ok(NonceUse::NotFound(searched)) };
     // The height may be another node's word. A node on a dead fork has blocks of that height too, but
     // does not call them final.
     let own = endpoint.call(METHOD, json!(["finalized", false])).await;
     let own = need(own, METHOD, |block| quantity::block_ref(block, "number", "hash"))?;
-    Ok((foreign.block.number <= own.number).then_some(foreign))
+    let is_final = foreign.block.number <= own.number;
+    Ok(if is_final { NonceUse::Found(foreign) } else { NonceUse::NotFound(None) })
 }
 
-/// Strides that double go down from the finalized block until the count is not past the nonce; then bisection.
+async fn is_past(endpoint: &Endpoint, address: Address, nonce: Nonce, height: u64) -> Result<bool, Failure> {
+    count_at(endpoint, address, quantity::hex_number(height)).await.map(|count| count > nonce.0)
+}
+
 async fn step(endpoint: &Endpoint, address: Address, nonce: Nonce, finalized: u64) -> Result<Step, Failure> {
-    let is_past = async |height: u64| {
-        count_at(endpoint, address, quantity::hex_number(height)).await.map(|count| count > nonce.0)
-    };
-    if !is_past(finalized).await? {
+    if !is_past(endpoint, address, nonce, finalized).await? {
         return Ok(Step::Nowhere);
     }
-    let mut past = finalized;
+    descend(endpoint, address, nonce, finalized).await
+}
+
+/// From a block where the count is past the nonce, strides that double go down until it is not; then
+/// bisection.
+async fn descend(endpoint: &Endpoint, address: Address, nonce: Nonce, top: u64) -> Result<Step, Failure> {
+    let is_past = async |height: u64| is_past(endpoint, address, nonce, height).await;
+    let mut past = top;
     let mut stride: u64 = 1;
     let mut before = loop {
         if past == 0 {
             return Ok(Step::Nowhere);
         }
-        let height = finalized.saturating_sub(stride);
+        let height = top.saturating_sub(stride);
         match is_past(height).await {
             Ok(true) => past = height,
             Ok(false) => break height,
@@ -92,20 +115,36 @@ async fn step(endpoint: &Endpoint, address: Address, nonce: Nonce, finalized: u6
     Ok(Step::At(past))
 }
 
-/// Reads whole blocks, the newest first.
-async fn scan(endpoint: &Endpoint, address: Address, nonce: Nonce, newest: u64) -> Result<Option<Foreign>, Failure> {
-    let oldest = newest.saturating_sub(SCAN_BLOCKS.saturating_sub(1));
-    let mut next = Some(newest);
+/// Reads whole blocks, the newest first; what was found, or how far it got.
+async fn scan(
+    endpoint: &Endpoint,
+    address: Address,
+    nonce: Nonce,
+    top: u64,
+    searched: Option<Searched>,
+) -> Result<(Option<Foreign>, Option<Searched>), Failure> {
+    let newest = searched.map_or(BlockNumber(top), |searched| searched.newest);
+    let deepest = newest.0.saturating_sub(DEPTH_BLOCKS.saturating_sub(1));
+    let oldest = top.saturating_sub(SCAN_BLOCKS.saturating_sub(1)).max(deepest);
+    let before = searched;
+    let mut searched = searched;
+    let mut next = Some(top);
     while let Some(top) = next.filter(|top| *top >= oldest) {
         let bottom = top.saturating_sub(SCAN_BATCH.saturating_sub(1)).max(oldest);
         let heights: Vec<u64> = (bottom..=top).rev().collect();
-        if let Some(foreign) = in_blocks(endpoint, address, nonce, &heights).await? {
-            return Ok(Some(foreign));
+        match in_blocks(endpoint, address, nonce, &heights).await {
+            Ok(Some(foreign)) => return Ok((Some(foreign), searched)),
+            Ok(None) => searched = Some(Searched { newest, oldest: BlockNumber(bottom) }),
+            // What was read so far is not read again.
+            Err(_) if searched != before => break,
+            Err(failure) => return Err(failure),
         }
         next = bottom.checked_sub(1);
     }
-    tracing::warn!(account = %address, %nonce, newest, oldest, "the transaction that used a nonce is not in reach");
-    Ok(None)
+    if searched.is_some_and(|searched| searched.oldest.0 <= deepest) {
+        tracing::warn!(account = %address, %nonce, %newest, oldest = deepest, "the transaction that used a nonce is not in reach");
+    }
+    Ok((None, searched))
 }
 
 async fn in_blocks(

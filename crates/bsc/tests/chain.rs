@@ -19,8 +19,8 @@ use std::sync::Arc;
 use common::{ADDRESS, Stub, block, block_hash, chain, error, height, tx};
 use serde_json::{Value, json};
 use signpost_txmgr::machine::ReceiptView;
-use signpost_txmgr::ports::{Chain, ViewQuery};
-use signpost_txmgr::record::{BlockRef, Foreign, Receipt};
+use signpost_txmgr::ports::{Chain, NonceUse, ViewQuery};
+use signpost_txmgr::record::{BlockRef, Foreign, Receipt, Searched};
 use signpost_txmgr::tx::Intent;
 use signpost_txmgr::units::{Address, BlockHash, BlockNumber, Gas, Nonce, TxHash, U256, Wei};
 
@@ -299,8 +299,15 @@ fn foreign_txs() -> Value {
     ])
 }
 
+async fn search(stub: &Stub, finalized: u64, searched: Option<Searched>) -> NonceUse {
+    chain(&[stub]).nonce_use(ADDRESS, Nonce(7), BlockNumber(finalized), searched).await.unwrap()
+}
+
 async fn nonce_use(stub: &Stub, finalized: u64) -> Option<Foreign> {
-    chain(&[stub]).nonce_use(ADDRESS, Nonce(7), BlockNumber(finalized)).await.unwrap()
+    match search(stub, finalized, None).await {
+        NonceUse::Found(foreign) => Some(foreign),
+        NonceUse::NotFound(_) => None,
+    }
 }
 
 #[tokio::test]
@@ -329,11 +336,46 @@ async fn a_use_in_a_block_that_its_node_does_not_call_final_is_no_evidence() {
 
 #[tokio::test]
 async fn where_counts_are_gone_blocks_are_read() {
-    let stub = history(800, 900, foreign_txs()).await;
-    assert_eq!(nonce_use(&stub, 1_000).await, Some(Foreign { tx_hash: tx(3).hash, block: block_ref(800) }));
-    let stub = history(100, 900, foreign_txs()).await;
-    assert_eq!(nonce_use(&stub, 1_000).await, None, "too far away");
-    assert_eq!(stub.asked_for("eth_getBlockByNumber"), 512);
+    let stub = history(880, 900, foreign_txs()).await;
+    assert_eq!(nonce_use(&stub, 1_000).await, Some(Foreign { tx_hash: tx(3).hash, block: block_ref(880) }));
+}
+
+#[tokio::test]
+async fn a_search_goes_on_below_what_was_searched_before() {
+    // Twenty minutes of blocks, counts told for the newest hundred.
+    let stub = history_final_to(10_000, 7_300, 9_900, foreign_txs()).await;
+    let mut searched = None;
+    for step in 1..=42 {
+        let before = stub.asked_for("eth_getBlockByNumber");
+        let found = search(&stub, 10_000, searched).await;
+        let read = stub.asked_for("eth_getBlockByNumber") - before;
+        assert!(read <= 65, "{read} blocks in one call");
+        match found {
+            NonceUse::Found(foreign) => {
+                assert_eq!((foreign.tx_hash, foreign.block), (tx(3).hash, block_ref(7_300)));
+                // 9,936 down to 7,300, none of them twice, and the finalized one.
+                assert!(stub.asked_for("eth_getBlockByNumber") <= 2_637 + 8 + 1);
+                return;
+            }
+            NonceUse::NotFound(so_far) => {
+                let oldest = BlockNumber(9_937 - 64 * step);
+                assert_eq!(so_far, Some(Searched { newest: BlockNumber(9_936), oldest }));
+                searched = so_far;
+            }
+        }
+    }
+    panic!("not found");
+}
+
+#[tokio::test]
+async fn a_search_ends_where_it_is_too_deep_unless_counts_are_told() {
+    let searched = Some(Searched { newest: BlockNumber(60_000), oldest: BlockNumber(20_001) });
+    let pruned = history_final_to(60_100, 100, 59_900, foreign_txs()).await;
+    assert_eq!(search(&pruned, 60_100, searched).await, NonceUse::NotFound(searched));
+    assert_eq!(pruned.asked_for("eth_getBlockByNumber"), 0);
+    let archive = history_final_to(60_100, 100, 0, foreign_txs()).await;
+    let found = search(&archive, 60_100, searched).await;
+    assert_eq!(found, NonceUse::Found(Foreign { tx_hash: tx(3).hash, block: block_ref(100) }));
 }
 
 #[tokio::test]
@@ -356,7 +398,7 @@ async fn a_block_of_another_height_is_no_evidence() {
     })
     .await;
     let chain = chain(&[&stub]);
-    chain.nonce_use(ADDRESS, Nonce(7), BlockNumber(1_000)).await.unwrap_err();
+    chain.nonce_use(ADDRESS, Nonce(7), BlockNumber(1_000), None).await.unwrap_err();
 }
 
 fn intent(to: Option<Address>) -> Intent {

@@ -1,8 +1,9 @@
 //! The one place of our programs where time is read. Everywhere else it is an argument.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use signpost_txmgr::units::Millis;
+use tokio::time::Instant;
 
 /// The wall clock's time, as the drivers take it.
 #[must_use]
@@ -19,7 +20,8 @@ pub fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Measures how long a thing takes; never used to decide what is true.
+/// Measures how long a thing takes; never used to decide what is true. By the runtime's clock, so that it
+/// agrees with sleeps and time-outs also where a test makes time pass.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopwatch(Instant);
 
@@ -27,9 +29,7 @@ impl Stopwatch {
     /// Starts to measure.
     #[must_use]
     pub fn start() -> Self {
-        #[expect(clippy::disallowed_methods, reason = "the marked place where this binary reads the monotonic clock")]
-        let now = Instant::now();
-        Self(now)
+        Self(Instant::now())
     }
 
     /// Time since the start.

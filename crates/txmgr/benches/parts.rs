@@ -92,6 +92,7 @@ fn sent() -> Record {
         trace: None,
         attempts: Vec::new(),
         cancel: None,
+        inquiry: None,
         phase: Phase::Reserved,
         created_at: NOW,
         updated_at: NOW,

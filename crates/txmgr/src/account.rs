@@ -3,15 +3,20 @@
 //! The head is the account's one hot item: reservations are conditional on it. It never says how a
 //! request stands; that is the record's word. Read next: [`crate::record`].
 
+mod marks;
+
 use std::collections::BTreeMap;
 
 use crate::record::{Record, Vacancy};
 use crate::units::{AccountKey, AccountName, KmsKeyId, Millis, Nonce, RequestId, Wei};
 use crate::unusable::Unusable;
 
+pub use self::marks::{AsideCause, Gap, Marks, NoAsideCause, SetAside};
+
 /// The state of an account that reservations are conditional on.
 ///
-/// Invariant: `lowest_open_nonce <= next_nonce`; every slot below `lowest_open_nonce` is closed.
+/// Invariant: `lowest_open_nonce <= next_nonce`; every slot below `lowest_open_nonce` is closed, set aside,
+/// or part of a gap that the chain has used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// Chain and address.
@@ -22,8 +27,13 @@ pub struct Head {
     pub kms_key_id: KmsKeyId,
     /// The nonce the next reservation gets.
     pub next_nonce: Nonce,
-    /// The lowest slot that is not closed; equals `next_nonce` when none is open.
+    /// The lowest slot that is neither closed nor set aside; equals `next_nonce` when none is.
     pub lowest_open_nonce: Nonce,
+    /// Slots below the low mark that could not be closed, in order of nonce, at most [`SetAside::MAX`].
+    /// Their nonces are used on chain: they need no signature and are in no other slot's way.
+    pub set_aside: Vec<SetAside>,
+    /// Nonces left behind without a request, the newest at most [`Gap::MAX`]. Nothing is done about them.
+    pub gaps: Vec<Gap>,
     /// Paused accounts get no reservation and no signature (I14).
     pub paused: bool,
     /// When it was registered.
@@ -57,6 +67,8 @@ impl Head {
             kms_key_id,
             next_nonce,
             lowest_open_nonce: next_nonce,
+            set_aside: Vec::new(),
+            gaps: Vec::new(),
             paused: false,
             registered_at,
             fee: None,
@@ -67,7 +79,7 @@ impl Head {
         }
     }
 
-    /// Slots reserved and not yet left behind.
+    /// Slots reserved and neither left behind nor set aside.
     #[must_use]
     pub fn open_slots(&self) -> u64 {
         self.next_nonce.since(self.lowest_open_nonce)
@@ -79,11 +91,35 @@ impl Head {
         if self.open_slots() > 0 {
             return Some(StaysRegistered::Open(self.open_slots()));
         }
+        // A slot set aside still has an outcome to come.
+        if let Ok(count @ 1..) = u64::try_from(self.set_aside.len()) {
+            return Some(StaysRegistered::Open(count));
+        }
         match self.retired_at {
             None => Some(StaysRegistered::NotRetired),
             Some(at) if at > retired_until => Some(StaysRegistered::RetiredAt(at)),
             Some(_) => None,
         }
+    }
+
+    /// Whether a pass has anything to do here: a slot is open or set aside.
+    #[must_use]
+    pub fn needs_passes(&self) -> bool {
+        self.open_slots() > 0 || !self.set_aside.is_empty()
+    }
+
+    /// The marks as they are.
+    #[must_use]
+    pub fn marks(&self) -> Marks {
+        Marks { lowest_open_nonce: self.lowest_open_nonce, set_aside: self.set_aside.clone(), gaps: self.gaps.clone() }
+    }
+
+    /// Puts other marks in their place.
+    pub fn set_marks(&mut self, marks: Marks) {
+        let Marks { lowest_open_nonce, set_aside, gaps } = marks;
+        self.lowest_open_nonce = lowest_open_nonce;
+        self.set_aside = set_aside;
+        self.gaps = gaps;
     }
 }
 

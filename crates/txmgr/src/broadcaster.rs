@@ -15,22 +15,28 @@
 //!
 //! Read next: `crates/cli` and the Lambda functions, which host it.
 
+mod inquire;
 mod lane;
+mod leave;
+mod load;
 mod perform;
 
 use std::collections::BTreeMap;
 
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
 
 use crate::account::{Head, SeenFee};
 use crate::machine::{Action, Tuning, next_action};
 use crate::ports::{Chain, ChainView, OutcomeTopic, PortError, ResignQueue, Store, ViewQuery};
-use crate::record::{Phase, Record, SendClass, Stored};
+use crate::record::{Phase, Record, SendClass};
 use crate::start::{self, OfChain, StartRefused};
 use crate::units::{AccountKey, ChainId, Millis, Nonce};
 use crate::wire::LanePoke;
 use crate::{meters, poke, told};
 
+use self::lane::is_past;
+
+pub use self::inquire::{Finding, Question};
 pub use self::lane::Lane;
 use self::lane::Stuck;
 
@@ -95,7 +101,7 @@ pub struct Round {
 /// What a sweep has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sweep {
-    /// The lanes with open slots: sent in place of pokes that were lost, before anything else.
+    /// The lanes with slots open or set aside: sent in place of pokes that were lost, before anything else.
     pub pokes: Vec<LanePoke>,
     /// Idle lanes whose turn it is.
     pub idle: Vec<AccountKey>,
@@ -114,8 +120,6 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     const IDLE_LOOKS_AT_ONCE: usize = 8;
     /// An address is looked at for code and funds this often.
     const ACCOUNT_EVERY_MS: u64 = 10 * 60 * 1_000;
-    /// How long an outcome waits for the reason of its revert while no node can be asked.
-    pub(crate) const REPLAY_PATIENCE_MS: u64 = 15_000;
 
     /// A broadcaster over these ports.
     pub fn new(store: S, chain: C, resign: R, topic: O, config: BroadcasterConfig) -> Self {
@@ -128,9 +132,21 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         Ok(())
     }
 
-    /// One round over a lane. A lane of another chain is left alone, and nothing of it is open here. An error means that the store did not answer; nothing is lost, the next
-    /// round takes it up.
+    /// One round over a lane with the slow questions it decides, for a host that does nothing meanwhile. An
+    /// error means that the store did not answer; nothing is lost, the next round takes it up.
     pub async fn round(&self, lane: &mut Lane, now: Millis) -> Result<Round, PortError> {
+        let mut round = self.step(lane, now).await?;
+        let questions = lane.take_questions();
+        let mut asking: FuturesUnordered<_> = questions.into_iter().map(|question| self.inquire(question)).collect();
+        while let Some(finding) = asking.next().await {
+            round.changed = round.changed.saturating_add(self.conclude(lane, finding, now).await?);
+        }
+        Ok(round)
+    }
+
+    /// One round over a lane without its slow questions, which are for [`Lane::take_questions`]: whatever
+    /// they take, all else goes its way. A lane of another chain is left alone, and nothing of it is open here.
+    pub async fn step(&self, lane: &mut Lane, now: Millis) -> Result<Round, PortError> {
         const NOTHING: Round = Round { open: 0, changed: 0, chain_seen: false, chain_silent: false };
         if lane.account.chain_id != self.config.chain_id {
             metrics::counter!(meters::OTHER_CHAIN, "message" => "poke").increment(1);
@@ -143,14 +159,14 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             return Ok(NOTHING);
         };
         self.load(lane, &head, now).await?;
-        // What was never sent needs no look at the chain first.
+        // What was never sent, or only waits to be published, needs no look at the chain first.
         let mut changed = self.send_unsent(lane, now).await?;
+        self.load_set_aside(lane, &head, now).await?;
         let asked = asks_chain(lane);
         let seen = if asked { self.look(lane).await } else { None };
         if let Some(view) = &seen {
             lane.saw(view, now);
             self.note_fee(&mut head, view, now).await;
-            self.look_at_account(lane, now).await;
         }
         for _ in 0..Self::MAX_TURNS {
             let turn = self.turn(lane, seen.as_ref(), now).await?;
@@ -159,20 +175,23 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                 break;
             }
         }
-        self.leave_closed(lane, &mut head, now).await?;
+        self.leave(lane, &mut head, now).await?;
         self.fast_forward(lane, &head).await?;
         self.note_funds(lane, &mut head, now).await;
         self.watch_head(lane, &head, now);
+        if seen.is_some() {
+            self.look_at_account(lane, now).await;
+        }
         let chain_seen = seen.is_some();
         Ok(Round { open: head.open_slots(), changed, chain_seen, chain_silent: asked && !chain_seen })
     }
 
-    /// What a sweep of this chain's accounts has to do: every lane with open slots is to be poked, and some of the idle ones are to
-    /// be looked at by [`Self::look_at_idle`], in turn.
+    /// What a sweep of this chain's accounts has to do: every lane with slots open or set aside is to be poked, and
+    /// some of the idle ones are to be looked at by [`Self::look_at_idle`], in turn.
     pub async fn sweep(&self, now: Millis) -> Result<Sweep, PortError> {
         let ours = OfChain::of(self.store.accounts().await?, self.config.chain_id);
         ours.warn_of_unreadable();
-        let (open, mut idle): (Vec<_>, Vec<_>) = ours.heads.into_iter().partition(|head| head.open_slots() > 0);
+        let (open, mut idle): (Vec<_>, Vec<_>) = ours.heads.into_iter().partition(Head::needs_passes);
         let poke = |head: &Head| poke::once(&head.account.to_string(), "sweep", now);
         idle.sort_unstable_by_key(|head| head.account);
         let begin = turn_of(now, idle.len());
@@ -190,40 +209,6 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             }
         });
         stream::iter(looks).buffer_unordered(Self::IDLE_LOOKS_AT_ONCE).collect::<()>().await;
-    }
-
-    /// Reads the open slots of the window and their records.
-    async fn load(&self, lane: &mut Lane, head: &Head, now: Millis) -> Result<(), PortError> {
-        let from = head.lowest_open_nonce;
-        lane.records.retain(|nonce, _| *nonce >= from);
-        let limit = lane.limit(from, self.config.window).min(head.open_slots());
-        if limit == 0 {
-            return Ok(());
-        }
-        let known_to = lane.contiguous_from(from);
-        let missing = limit.saturating_sub(known_to.since(from));
-        if missing > 0 {
-            let limit = usize::try_from(missing).unwrap_or(usize::MAX);
-            for (nonce, id) in self.store.slots(&lane.account, known_to, limit).await? {
-                lane.ids.insert(nonce, id);
-            }
-        }
-        lane.ids.retain(|nonce, _| *nonce >= from);
-        let ids: Vec<_> = lane
-            .ids
-            .iter()
-            .filter(|(nonce, _)| lane.records.get(nonce).is_none_or(|record| !record.is_closed()))
-            .map(|(_, id)| id.clone())
-            .collect();
-        for stored in self.store.load(&ids, now).await? {
-            match stored {
-                Stored::Record(record) => lane.keep(*record),
-                Stored::Rejected(rejected) => {
-                    tracing::error!(request_id = %rejected.request_id, "I1: a slot names a request that has none");
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Asks the chain about every signed slot that is not settled; `None` while no node answers.
@@ -250,19 +235,26 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
 
     /// Sends what was signed and never sent, or surely not taken, before asking the chain anything: where
     /// a node limits our rate, what it allows goes to sends first. Else reads would use it up, and a
-    /// transaction no node ever had would be bumped.
+    /// transaction no node ever had would be bumped. Publishes what only waits for that, too.
     async fn send_unsent(&self, lane: &mut Lane, now: Millis) -> Result<usize, PortError> {
-        if !lane.records.values().any(is_nowhere) {
+        let is_settled = |record: &Record| record.phase.settlement().is_some();
+        if !lane.records.values().any(|record| is_nowhere(record) || is_settled(record)) {
             return Ok(0);
         }
-        let sends = self
-            .decide(lane, None, now)
-            .into_iter()
-            .filter(|(nonce, action)| {
-                matches!(action, Action::Send { .. }) && lane.records.get(nonce).is_some_and(is_nowhere)
-            })
-            .collect();
-        self.perform(lane, sends, now).await
+        let mut actions = self.decide(lane, None, now);
+        actions.retain(|(nonce, action)| match action {
+            Action::Send { .. } => lane.records.get(nonce).is_some_and(is_nowhere),
+            Action::Publish => true,
+            Action::Wait
+            | Action::AskSigner(_)
+            | Action::NoteCancel(_)
+            | Action::NoteMined(_)
+            | Action::NoteUnmined
+            | Action::Settle(_)
+            | Action::ProveDisplaced
+            | Action::Leave => false,
+        });
+        self.perform(lane, actions, now).await
     }
 
     /// Decides for every slot and does it; how many records changed.
@@ -277,15 +269,19 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         let mut actions = Vec::new();
         let mut predecessors_sent = true;
         let mut head_taken = false;
+        // Below this node's count nothing is missing, whatever became of our own transactions.
+        let used_to = seen.map_or(Nonce(0), |view| view.latest_nonce);
+        let missing = lane.lost.range(used_to..).next().map(|(nonce, _)| *nonce);
         for (nonce, record) in &lane.records {
-            let mined = matches!(record.phase, Phase::Mined(_) | Phase::Settled(_));
-            let is_lane_head = !mined && !head_taken;
+            let past = is_past(record) || *nonce < used_to;
+            let is_lane_head = !past && !head_taken;
+            predecessors_sent = predecessors_sent && missing.is_none_or(|missing| *nonce < missing);
             let chain = lane.chain_slot(record, seen, &receipts, self.config.finality);
             let view = lane.slot_view(record, chain, is_lane_head, predecessors_sent);
             let action = next_action(record, &view, &self.config.tuning, now);
-            head_taken = head_taken || !mined;
+            head_taken = head_taken || !past;
             let sends = matches!(action, Action::Send { .. });
-            predecessors_sent = predecessors_sent && (mined || sends || was_sent(record));
+            predecessors_sent = predecessors_sent && (past || sends || was_sent(record));
             match action {
                 Action::Wait | Action::Leave => {}
                 action @ (Action::AskSigner(_)
@@ -299,27 +295,6 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             }
         }
         actions
-    }
-
-    /// Leaves the closed slots at the lane's low end behind: one write per round (design, Closing).
-    async fn leave_closed(&self, lane: &mut Lane, head: &mut Head, now: Millis) -> Result<(), PortError> {
-        let from = head.lowest_open_nonce;
-        let to = lane.closed_to(from).min(head.next_nonce);
-        if to == from {
-            return Ok(());
-        }
-        let expires_at = now.plus(self.config.retention_ms);
-        if self.store.leave_slots(&lane.account, from, to, expires_at).await? {
-            head.lowest_open_nonce = to;
-            lane.leave(to);
-        }
-        // Slots reserved meanwhile may have been poked for in vain: see `poke`.
-        if head.open_slots() == 0
-            && let Some(fresh) = self.store.head(&lane.account).await?
-        {
-            *head = fresh;
-        }
-        Ok(())
     }
 
     /// A lane without open slots whose account was used by somebody else takes up the chain's count.
@@ -427,9 +402,11 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     }
 }
 
-/// The chain is asked about what is not settled, and about an idle lane's account.
+/// The chain is asked about what is not settled, about what is lost, and about an idle lane's account.
 fn asks_chain(lane: &Lane) -> bool {
-    lane.records.is_empty() || lane.records.values().any(|record| record.phase.settlement().is_none())
+    lane.records.is_empty()
+        || !lane.lost.is_empty()
+        || lane.records.values().any(|record| record.phase.settlement().is_none())
 }
 
 /// Where among so many idle lanes the sweep of this minute begins.

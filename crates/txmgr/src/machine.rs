@@ -18,8 +18,8 @@
 
 use crate::fees;
 use crate::record::{
-    Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Phase, Receipt, Record, Revert, SendAnswer, SendClass, Sent,
-    Settlement, Verdict,
+    Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Inquiry, Phase, Receipt, Record, Revert, SendAnswer,
+    SendClass, Sent, Settlement, Subject, Verdict,
 };
 use crate::tx::Fee;
 use crate::units::{BlockNumber, Millis, Nonce, TxHash, U256, Wei};
@@ -56,6 +56,8 @@ pub enum Event {
     },
     /// A foreign transaction with this nonce is in a finalized block.
     Displaced(Foreign),
+    /// A slow question to the nodes has no answer yet.
+    Inquired(Inquiry),
     /// The outcome was published.
     Published {
         /// When the item may be deleted.
@@ -132,15 +134,20 @@ pub fn apply(record: &Record, event: &Event, now: Millis) -> Result<Record, Ille
             next.phase = Phase::Mined(*receipt);
         }
         (Phase::Mined(_), Event::Unmined) => next.phase = Phase::Sent,
+        (Phase::Reserved | Phase::Signed | Phase::Sent | Phase::Mined(_), Event::Inquired(inquiry)) => {
+            next.inquiry = Some(*inquiry);
+        }
         (Phase::Signed | Phase::Sent | Phase::Mined(_), Event::Finalized { receipt, revert }) => {
             let attempt = own_hash(record, receipt.tx_hash)?;
             next.phase = settled(verdict(attempt.kind, *receipt, revert.clone()), now);
+            next.inquiry = None;
         }
         (Phase::Reserved | Phase::Signed | Phase::Sent | Phase::Mined(_), Event::Displaced(foreign)) => {
             if record.attempt_of(foreign.tx_hash).is_some() {
                 return Err(IllegalTransition::Hash(foreign.tx_hash));
             }
             next.phase = settled(Verdict::Displaced(*foreign), now);
+            next.inquiry = None;
         }
         (Phase::Settled(settlement), Event::Published { expires_at }) if settlement.published_at.is_none() => {
             next.phase = Phase::Settled(Settlement {
@@ -162,6 +169,7 @@ pub fn apply(record: &Record, event: &Event, now: Millis) -> Result<Record, Ille
             | Event::Unmined
             | Event::Finalized { .. }
             | Event::Displaced(_)
+            | Event::Inquired(_)
             | Event::Published { .. },
         ) => return Err(IllegalTransition::Phase { phase: record.phase.name(), event: event.name() }),
     }
@@ -296,9 +304,10 @@ pub enum Action {
     NoteMined(Receipt),
     /// Note that the receipt's block is gone.
     NoteUnmined,
-    /// Decide the outcome by this finalized receipt.
+    /// Decide the outcome by this finalized receipt. Where [`Record::lacks_reason`] says so, ask for it first,
+    /// which is slow.
     Settle(Receipt),
-    /// The slot was passed without us: search the foreign transaction.
+    /// The slot was passed without us: search the foreign transaction, which is slow.
     ProveDisplaced,
     /// Publish the outcome.
     Publish,
@@ -323,9 +332,9 @@ pub fn next_action(record: &Record, view: &SlotView, tuning: &Tuning, now: Milli
     match &record.phase {
         Phase::Settled(settlement) if settlement.published_at.is_some() => Action::Leave,
         Phase::Settled(_) => Action::Publish,
-        Phase::Mined(mined) => next_when_mined(mined, view),
+        Phase::Mined(mined) => next_when_mined(record, mined, view, now),
         Phase::Reserved | Phase::Signed | Phase::Sent => {
-            if let Some(action) = next_by_chain(record, view) {
+            if let Some(action) = next_by_chain(record, view, now) {
                 return action;
             }
             if record.cancel.is_none() && record.deadline.is_some_and(|deadline| now >= deadline) {
@@ -340,11 +349,11 @@ pub fn next_action(record: &Record, view: &SlotView, tuning: &Tuning, now: Milli
 }
 
 /// A mined record is only compared with the chain.
-fn next_when_mined(mined: &Receipt, view: &SlotView) -> Action {
+fn next_when_mined(record: &Record, mined: &Receipt, view: &SlotView, now: Millis) -> Action {
     let Some(chain) = &view.chain else { return Action::Wait };
     if let ReceiptView::Found(receipt) = chain.receipt {
         if is_final(chain, &receipt) {
-            return Action::Settle(receipt);
+            return settle(record, receipt, now);
         }
         if receipt.block != mined.block && !is_contradicted(chain, &receipt) {
             return Action::NoteMined(receipt);
@@ -359,21 +368,32 @@ fn next_when_mined(mined: &Receipt, view: &SlotView) -> Action {
     }
 }
 
-fn next_by_chain(record: &Record, view: &SlotView) -> Option<Action> {
+fn next_by_chain(record: &Record, view: &SlotView, now: Millis) -> Option<Action> {
     let chain = view.chain.as_ref()?;
     match chain.receipt {
-        ReceiptView::Found(receipt) if is_final(chain, &receipt) => Some(Action::Settle(receipt)),
+        ReceiptView::Found(receipt) if is_final(chain, &receipt) => Some(settle(record, receipt, now)),
         ReceiptView::Found(receipt) if !is_contradicted(chain, &receipt) => Some(Action::NoteMined(receipt)),
-        ReceiptView::Absent if record.nonce < chain.finalized_nonce => Some(Action::ProveDisplaced),
+        ReceiptView::Absent if record.nonce < chain.finalized_nonce => Some(prove_displaced(record, now)),
         // Without an attempt there is no receipt to ask for.
         ReceiptView::Unknown if record.attempts.is_empty() && record.nonce < chain.finalized_nonce => {
-            Some(Action::ProveDisplaced)
+            Some(prove_displaced(record, now))
         }
         // The slot is used: the receipt will come, or at finality the proof that it is not ours.
         ReceiptView::Found(_) | ReceiptView::Absent | ReceiptView::Unknown => {
             (record.nonce < chain.latest_nonce).then_some(Action::Wait)
         }
     }
+}
+
+/// The search for a nonce's use that found nothing is made again after a pause.
+fn prove_displaced(record: &Record, now: Millis) -> Action {
+    if record.may_inquire(Subject::Use, now) { Action::ProveDisplaced } else { Action::Wait }
+}
+
+/// A final receipt settles at once, but for a revert's reason that is asked for again after a pause.
+fn settle(record: &Record, receipt: Receipt, now: Millis) -> Action {
+    let waits = record.lacks_reason(&receipt) && !record.may_inquire(Subject::Revert, now);
+    if waits { Action::Wait } else { Action::Settle(receipt) }
 }
 
 /// The same view names another block at the receipt's height: a node between two forks.
@@ -568,6 +588,7 @@ impl Event {
             Self::Unmined => "Unmined",
             Self::Finalized { .. } => "Finalized",
             Self::Displaced(_) => "Displaced",
+            Self::Inquired(_) => "Inquired",
             Self::Published { .. } => "Published",
         }
     }

@@ -77,6 +77,8 @@ meters! {
     BUMPS: Counter(Count) "signpost_bumps_total" by [], "Replacements at a higher price asked for.", alarm "";
     CANCELS: Counter(Count) "signpost_cancels_total" by ["cause"], "Cancels wanted.", alarm "any `refused`";
     LANE_OPEN_SLOTS: Gauge(Count) "signpost_lane_open_slots" by ["account"], "Slots reserved and not closed.", alarm "grows without end";
+    LANE_SET_ASIDE: Gauge(Count) "signpost_lane_set_aside" by ["account"], "Slots that could not be closed and are set aside.", alarm "above zero: `signpost doctor` names them";
+    SET_ASIDE: Counter(Count) "signpost_set_aside_total" by ["cause"], "Slots set aside, by cause: `unproven`, `unpublished`, `late`; and gaps of `lost` slots left behind.", alarm "any";
     LANE_HEAD_AGE: Gauge(Milliseconds) "signpost_lane_head_age_ms" by ["account"], "How long the lowest unmined slot has been the lane's head.", alarm "above a minute: the lane is stuck";
     AT_CAP: Counter(Count) "signpost_at_cap_total" by ["account"], "Times a stuck head could not be bumped because of its cap.", alarm "any";
     BALANCE: Gauge(Gwei) "signpost_account_balance_gwei" by ["account"], "The account's funds at the newest block, read when a lane is taken up and every ten minutes.", alarm "below what a day costs";

@@ -12,9 +12,9 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 
-use crate::account::{Accounts, Head, Reservation, SeenFee, StaysRegistered};
+use crate::account::{Accounts, Head, Marks, Reservation, SeenFee, StaysRegistered};
 use crate::machine::ReceiptView;
-use crate::record::{BlockRef, Foreign, Record, Rejected, SendAnswer, Stored, Vacancy};
+use crate::record::{BlockRef, Foreign, Record, Rejected, Searched, SendAnswer, Stored, Vacancy};
 use crate::tx::{Intent, RawTx};
 use crate::units::{
     AccountKey, AccountName, Address, BlockNumber, ChainId, KmsKeyId, Millis, Nonce, RequestId, SigningHash, TxHash,
@@ -151,6 +151,16 @@ pub trait Store: Send + Sync {
         account: &AccountKey,
         from: Nonce,
         to: Nonce,
+        expires_at: Millis,
+    ) -> impl Future<Output = Result<bool, PortError>> + Send;
+
+    /// Moves all marks of a head from `before` to `after` in one write, and lets the slot items that are no
+    /// longer open expire ([`Marks::left_since`]). `false`: they were moved meanwhile, nothing changed.
+    fn move_marks(
+        &self,
+        account: &AccountKey,
+        before: &Marks,
+        after: &Marks,
         expires_at: Millis,
     ) -> impl Future<Output = Result<bool, PortError>> + Send;
 }
@@ -319,13 +329,15 @@ pub trait Chain: Send + Sync {
 
     /// The transaction that used `nonce`, if it is found in a block up to `finalized` that the node asked
     /// calls final itself: searches the block where the account's count steps over the nonce, then its
-    /// transactions.
+    /// transactions. Looks at a bounded number of blocks and says how far it got; `searched` is what an
+    /// earlier call said, and the search goes on below it.
     fn nonce_use(
         &self,
         address: Address,
         nonce: Nonce,
         finalized: BlockNumber,
-    ) -> impl Future<Output = Result<Option<Foreign>, PortError>> + Send;
+        searched: Option<Searched>,
+    ) -> impl Future<Output = Result<NonceUse, PortError>> + Send;
 
     /// Whether the address has code (an EIP-7702 delegation, for a key's address).
     fn has_code(&self, address: Address) -> impl Future<Output = Result<bool, PortError>> + Send;
@@ -346,6 +358,16 @@ pub struct Counts {
     pub pending: Nonce,
     /// At the finalized block; `None` where the node does not give it.
     pub finalized: Option<Nonce>,
+}
+
+/// What a search for the use of a nonce found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NonceUse {
+    /// This transaction used it.
+    Found(Foreign),
+    /// Not found, which proves nothing: the blocks whose transactions were looked at so far, those of
+    /// earlier calls included.
+    NotFound(Option<Searched>),
 }
 
 /// What one round asks of the chain.

@@ -3,11 +3,15 @@
 //! A [`Record`] has a slot from its first moment. What never got a slot is [`Rejected`]. Records
 //! change only through [`crate::machine::apply`]. Read next: [`crate::machine`].
 
+mod inquiry;
+
 use crate::tx::{Fee, Intent, RawTx, Signature, TRANSFER_GAS, UnsignedTx};
 use crate::units::{
     AccountKey, AccountName, Address, BlockHash, BlockNumber, Digest, Gas, Millis, Nonce, RequestId, TxHash, Wei,
 };
 use std::sync::Arc;
+
+pub use self::inquiry::{Inquiry, NoSubject, Searched, Subject};
 
 /// What the requests table holds under one request id.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,6 +150,8 @@ pub struct Record {
     pub attempts: Vec<Attempt>,
     /// Set once, when someone or something wants it cancelled.
     pub cancel: Option<CancelCause>,
+    /// How far a slow question to the nodes about this slot is, if an answer failed to come.
+    pub inquiry: Option<Inquiry>,
     /// How far it is.
     pub phase: Phase,
     /// When it was reserved.

@@ -14,8 +14,8 @@ use signpost_txmgr::machine::{
     Action, ChainSlot, Event, IllegalTransition, ReceiptView, SignerAsk, SlotView, Tuning, apply, next_action,
 };
 use signpost_txmgr::record::{
-    Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Phase, Reason, Receipt, Record, Revert, SendAnswer,
-    SendClass, Sent, Settlement, Verdict,
+    Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Inquiry, Phase, Reason, Receipt, Record, Revert, SendAnswer,
+    SendClass, Sent, Settlement, Subject, Verdict,
 };
 use signpost_txmgr::tx::{Fee, Intent, Signature};
 use signpost_txmgr::units::{
@@ -53,6 +53,7 @@ fn reserved() -> Record {
         trace: None,
         attempts: vec![],
         cancel: None,
+        inquiry: None,
         phase: Phase::Reserved,
         created_at: START,
         updated_at: START,
@@ -202,8 +203,14 @@ fn events() -> Vec<(&'static str, Event)> {
         ("Finalized, unknown hash", finalized(receipt(8, at))),
         ("Displaced by a foreign hash", Event::Displaced(Foreign { tx_hash: TxHash([8; 32]), block: at })),
         ("Displaced by a hash of ours", Event::Displaced(Foreign { tx_hash: TxHash([1; 32]), block: at })),
+        ("Inquired about its use", Event::Inquired(inquiry(Subject::Use, NOW))),
         ("Published", Event::Published { expires_at: Millis(9_000_000) }),
     ]
+}
+
+/// A question asked without an answer at `asked_at`.
+fn inquiry(subject: Subject, asked_at: Millis) -> Inquiry {
+    Inquiry::after(None, subject, None, asked_at, asked_at)
 }
 
 // ---- The tables --------------------------------------------------------------------------------
@@ -252,6 +259,9 @@ fn describe(record: &Record) -> String {
     }
     if let Some(wanted) = &record.cancel {
         write!(text, " | cancel {}", cause(wanted)).unwrap();
+    }
+    if let Some(inquiry) = &record.inquiry {
+        write!(text, " | inquires about {}", inquiry.subject.name()).unwrap();
     }
     text
 }

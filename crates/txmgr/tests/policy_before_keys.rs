@@ -219,6 +219,7 @@ impl World {
             | Entry::Rejected(_)
             | Entry::Updated(_)
             | Entry::LeftSlots(..)
+            | Entry::MovedMarks(..)
             | Entry::Sent(_)
             | Entry::Published(_)
             | Entry::PokedLanes(_)

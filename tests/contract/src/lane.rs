@@ -96,6 +96,7 @@ impl Lane {
             trace: None,
             attempts: Vec::new(),
             cancel: None,
+            inquiry: None,
             phase: Phase::Reserved,
             created_at: NOW,
             updated_at: NOW,

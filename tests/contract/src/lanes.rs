@@ -1,7 +1,7 @@
 //! Claims about accounts and their lanes: registration, slots in order, the two marks.
 
 use futures_util::future::join_all;
-use signpost_txmgr::account::{Head, SeenFee};
+use signpost_txmgr::account::{AsideCause, Gap, Head, Marks, SeenFee, SetAside};
 use signpost_txmgr::ports::{Happened, RegisterVerdict, ReserveVerdict, Store};
 use signpost_txmgr::units::{Millis, Nonce, Wei};
 use signpost_txmgr::unusable::{KeyCall, KeyFault, Unusable};
@@ -21,6 +21,8 @@ macro_rules! lanes_claims {
             slots_come_in_order_of_nonce_up_to_the_limit,
             slots_are_left_behind_once,
             slots_that_are_not_reserved_are_not_left_behind,
+            all_marks_move_together_from_what_they_were,
+            marks_stay_through_what_else_changes_a_head,
             nonces_are_skipped_only_while_no_slot_is_open,
             a_price_seen_is_noted_on_the_head,
             an_account_whose_key_cannot_be_used_is_marked,
@@ -126,6 +128,66 @@ pub async fn slots_that_are_not_reserved_are_not_left_behind(store: &impl Store)
     lane.reserved(store, 2).await;
     assert!(!store.leave_slots(&lane.account(), Nonce(0), Nonce(3), NOW).await.unwrap());
     assert_eq!(lane.stored_head(store).await.lowest_open_nonce, Nonce(0));
+}
+
+fn aside(nonce: u64) -> SetAside {
+    SetAside { nonce: Nonce(nonce), cause: AsideCause::Unproven, since: Millis(NOW.0 + nonce) }
+}
+
+fn marks(lowest: u64, set_aside: &[u64], gaps: &[(u64, u64)]) -> Marks {
+    let gap = |(from, to): &(u64, u64)| Gap { from: Nonce(*from), to: Nonce(*to), since: NOW };
+    Marks {
+        lowest_open_nonce: Nonce(lowest),
+        set_aside: set_aside.iter().copied().map(aside).collect(),
+        gaps: gaps.iter().map(gap).collect(),
+    }
+}
+
+/// Two passes that saw the same head, or one whose set-aside slot was closed by another.
+pub async fn all_marks_move_together_from_what_they_were(store: &impl Store) {
+    let lane = Lane::new("marks");
+    lane.reserved(store, 20).await;
+    let account = lane.account();
+    let expires_at = Millis(NOW.0 + 86_400_000);
+    let steps = [
+        marks(0, &[], &[]),
+        marks(4, &[1, 3], &[]),
+        marks(9, &[1, 3, 8], &[(5, 7)]),
+        marks(9, &[3, 8], &[(5, 7)]),
+        marks(20, &[], &[(5, 7), (12, 13)]),
+        marks(20, &[], &[]),
+    ];
+    for pair in steps.windows(2) {
+        for stale in steps.iter().filter(|marks| **marks != pair[0]) {
+            let to = marks(20, &[], &[]);
+            assert!(!store.move_marks(&account, stale, &to, expires_at).await.unwrap(), "{stale:?} is not stored");
+        }
+        assert!(store.move_marks(&account, &pair[0], &pair[1], expires_at).await.unwrap());
+        assert_eq!(lane.stored_head(store).await.marks(), pair[1]);
+    }
+    let beyond = marks(21, &[], &[]);
+    assert!(!store.move_marks(&account, &steps[5], &beyond, expires_at).await.unwrap(), "slot 20 is not reserved");
+    assert_eq!(lane.stored_head(store).await.marks(), steps[5]);
+    assert!(!store.move_marks(&Lane::new("marks-of-nobody").account(), &steps[0], &steps[1], NOW).await.unwrap());
+}
+
+/// Nothing but a move of the marks touches them.
+pub async fn marks_stay_through_what_else_changes_a_head(store: &impl Store) {
+    let lane = Lane::new("marks-stay");
+    lane.reserved(store, 6).await;
+    let head = lane.stored_head(store).await;
+    let account = lane.account();
+    let wanted = marks(3, &[0, 2], &[(1, 2)]);
+    assert!(store.move_marks(&account, &head.marks(), &wanted, NOW).await.unwrap());
+    store.set_paused(&account, true).await.unwrap();
+    store.set_paused(&account, false).await.unwrap();
+    let head = lane.stored_head(store).await;
+    assert_eq!(store.reserve(&lane.group(&head, 6, 2)).await.unwrap(), ReserveVerdict::Reserved);
+    assert!(store.leave_slots(&account, Nonce(3), Nonce(8), NOW).await.unwrap());
+    assert!(store.fast_forward(&account, Nonce(8), Nonce(9)).await.unwrap(), "what is set aside is not open");
+    let head = lane.stored_head(store).await;
+    assert_eq!((&head.set_aside, &head.gaps), (&wanted.set_aside, &wanted.gaps));
+    assert_eq!((head.open_slots(), head.needs_passes()), (0, true));
 }
 
 /// I4: a recorded fast-forward is the only gap there is.

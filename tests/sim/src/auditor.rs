@@ -11,6 +11,7 @@ mod spending;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
+use signpost_txmgr::account::Marks;
 use signpost_txmgr::fake::{Entry, MemoryChain};
 use signpost_txmgr::record::{AttemptKind, Phase, Record, Rejected, Settlement, Verdict};
 use signpost_txmgr::units::{AccountKey, Digest, Millis, Nonce, RequestId, SigningHash, TxHash};
@@ -165,6 +166,7 @@ impl Auditor {
             Entry::Rejected(rejected) => self.note_rejected(rejected),
             Entry::Updated(record) => self.updated(record, chain),
             Entry::LeftSlots(account, from, to) => self.left_slots(*account, *from, *to),
+            Entry::MovedMarks(account, before, after) => self.moved_marks(*account, before, after),
             Entry::KmsSigned(_, hash) => self.kms_signed(*hash, now),
             Entry::Sent(raw) => self.note_sent(raw),
             Entry::Published(outcome) => self.note_published(outcome),
@@ -288,6 +290,19 @@ impl Auditor {
             (Verdict::Confirmed(_) | Verdict::Reverted(..) | Verdict::Cancelled(_) | Verdict::Displaced(_), _) => false,
         };
         self.check(fits, "I6", || format!("{id} is {} against the chain's {truth:?}", verdict.name()));
+    }
+
+    /// What is left is closed, or was never stored; what is set aside is not closed and its nonce is used.
+    fn moved_marks(&mut self, account: AccountKey, before: &Marks, after: &Marks) {
+        let Some(lane) = self.lanes.get_mut(&account) else { return };
+        let fits = lane.lowest_open == before.lowest_open_nonce;
+        lane.lowest_open = after.lowest_open_nonce;
+        self.check(fits, "I4", || format!("{account}: marks moved from {before:?}, where the lane does not begin"));
+        for nonce in after.left_since(before).into_iter().flat_map(|left| (left.start.0..left.end.0).map(Nonce)) {
+            let id = self.slots.get(&(account, nonce));
+            let closed = id.is_none_or(|id| self.records.get(id).is_some_and(Record::is_closed));
+            self.check(closed, "I11", || format!("slot {nonce} of {account} was left and is not closed"));
+        }
     }
 
     fn left_slots(&mut self, account: AccountKey, from: Nonce, to: Nonce) {

@@ -2,13 +2,13 @@
 //!
 //! Without a mutant the wrappers here pass everything through. Read next: [`crate::auditor`].
 
-use signpost_txmgr::account::{Accounts, Head, Reservation, SeenFee};
+use signpost_txmgr::account::{Accounts, Head, Marks, Reservation, SeenFee};
 use signpost_txmgr::fake::{MemoryChain, MemoryStore, MemoryTopic};
 use signpost_txmgr::ports::{
-    Chain, ChainView, Counts, OutcomeTopic, PortError, RegisterVerdict, RejectVerdict, ReserveVerdict, RetireVerdict,
-    Store, UnregisterVerdict, UpdateVerdict, ViewQuery,
+    Chain, ChainView, Counts, NonceUse, OutcomeTopic, PortError, RegisterVerdict, RejectVerdict, ReserveVerdict,
+    RetireVerdict, Store, UnregisterVerdict, UpdateVerdict, ViewQuery,
 };
-use signpost_txmgr::record::{BlockRef, Foreign, Phase, Record, Rejected, SendAnswer, SendClass, Stored, Vacancy};
+use signpost_txmgr::record::{BlockRef, Phase, Record, Rejected, Searched, SendAnswer, SendClass, Stored, Vacancy};
 use signpost_txmgr::tx::{Intent, RawTx};
 use signpost_txmgr::units::{
     AccountKey, AccountName, Address, BlockNumber, ChainId, Millis, Nonce, RequestId, TxHash, Wei,
@@ -271,6 +271,16 @@ impl Store for BentStore {
     ) -> Result<bool, PortError> {
         self.inner.leave_slots(account, from, to, expires_at).await
     }
+
+    async fn move_marks(
+        &self,
+        account: &AccountKey,
+        before: &Marks,
+        after: &Marks,
+        expires_at: Millis,
+    ) -> Result<bool, PortError> {
+        self.inner.move_marks(account, before, after, expires_at).await
+    }
 }
 
 fn newest(record: &Record) -> Option<TxHash> {
@@ -362,8 +372,9 @@ impl Chain for BentChain {
         address: Address,
         nonce: Nonce,
         finalized: BlockNumber,
-    ) -> Result<Option<Foreign>, PortError> {
-        self.inner.nonce_use(address, nonce, finalized).await
+        searched: Option<Searched>,
+    ) -> Result<NonceUse, PortError> {
+        self.inner.nonce_use(address, nonce, finalized, searched).await
     }
 
     async fn has_code(&self, address: Address) -> Result<bool, PortError> {

@@ -377,6 +377,7 @@ pub fn told(entry: &Entry) -> String {
             )
         }
         Entry::LeftSlots(_, from, to) => format!("left slots {from} to {to}"),
+        Entry::MovedMarks(_, before, after) => format!("moved marks from {before:?} to {after:?}"),
         Entry::KmsSigned(_, hash) => format!("signed {}", short(&hash.to_string())),
         Entry::Sent(raw) => format!("sent {}", short(&raw.hash.to_string())),
         Entry::Published(outcome) => format!("published {} {}", outcome.request_id, outcome.status.as_str()),

@@ -175,7 +175,7 @@ impl World {
         queues.signing.is_empty()
             && queues.resign.is_empty()
             && queues.broadcast.is_empty()
-            && self.store.inner.with_tables(|tables| tables.heads.values().all(|head| head.open_slots() == 0))
+            && self.store.inner.with_tables(|tables| tables.heads.values().all(|head| !head.needs_passes()))
     }
 }
 

@@ -6,7 +6,7 @@
 //! | `97:0xabc…` | `nonce#000000000042` | the request id of a slot |
 //! | `directory` | the account's name | its key: makes names unique, and lists accounts without a scan |
 
-use signpost_txmgr::account::{Head, SeenFee, Spend};
+use signpost_txmgr::account::{Gap, Head, SeenFee, SetAside, Spend};
 use signpost_txmgr::units::{AccountKey, AccountName, Nonce, RequestId};
 use signpost_txmgr::unusable::{KeyCall, KeyFault, Unusable};
 
@@ -21,6 +21,10 @@ pub const DIRECTORY: &str = "directory";
 const READ: &str = "read";
 /// `unusable.call` of a signature that was refused.
 const SIGN: &str = "sign";
+/// Where a head keeps the slots set aside; missing when there are none.
+pub(crate) const SET_ASIDE: &str = "setAside";
+/// Where a head keeps the nonces left behind without a request; missing when there are none.
+pub(crate) const GAPS: &str = "gaps";
 /// How `item` of a slot begins.
 const SLOT: &str = "nonce#";
 /// The highest nonce with the twelve digits of a slot's key; a lane of one transaction per
@@ -84,7 +88,23 @@ pub fn encode_head(head: &Head) -> Item {
     set(&mut entry, "unfundedSince", head.unfunded_since.map(|since| n(since.0)));
     set(&mut entry, "unusable", head.unusable.as_ref().map(encode_unusable));
     set(&mut entry, "spend", head.spend.as_ref().map(encode_spend));
+    set(&mut entry, SET_ASIDE, encode_set_aside(&head.set_aside));
+    set(&mut entry, GAPS, encode_gaps(&head.gaps));
     entry
+}
+
+/// The slots set aside, if there are any.
+pub(crate) fn encode_set_aside(slots: &[SetAside]) -> Option<AttributeValue> {
+    let encode = |slot: &SetAside| {
+        map([("nonce", n(slot.nonce.0)), ("cause", s(slot.cause.name())), ("since", n(slot.since.0))])
+    };
+    (!slots.is_empty()).then(|| AttributeValue::L(slots.iter().map(encode).collect()))
+}
+
+/// The nonces left behind without a request, if there are any.
+pub(crate) fn encode_gaps(gaps: &[Gap]) -> Option<AttributeValue> {
+    let encode = |gap: &Gap| map([("from", n(gap.from.0)), ("to", n(gap.to.0)), ("since", n(gap.since.0))]);
+    (!gaps.is_empty()).then(|| AttributeValue::L(gaps.iter().map(encode).collect()))
 }
 
 /// The price on a head.
@@ -129,12 +149,20 @@ pub fn decode_head(entry: &Item) -> Result<Head, ItemError> {
         Some(spend) => Some(Spend { window_start: spend.millis("windowStart")?, spent: spend.parsed("spent")? }),
     };
     let unusable = reader.map_if("unusable")?.map(|unusable| decode_unusable(&unusable)).transpose()?;
+    let set_aside = |slot: &Reader<'_>| {
+        Ok(SetAside { nonce: Nonce(slot.number("nonce")?), cause: slot.parsed("cause")?, since: slot.millis("since")? })
+    };
+    let gap = |gap: &Reader<'_>| {
+        Ok(Gap { from: Nonce(gap.number("from")?), to: Nonce(gap.number("to")?), since: gap.millis("since")? })
+    };
     let head = Head {
         account: reader.parsed("account")?,
         name: reader.parsed("name")?,
         kms_key_id: reader.parsed("kmsKeyId")?,
         next_nonce: Nonce(reader.number("nextNonce")?),
         lowest_open_nonce: Nonce(reader.number("lowestOpenNonce")?),
+        set_aside: reader.maps_if(SET_ASIDE)?.iter().map(set_aside).collect::<Result<_, ItemError>>()?,
+        gaps: reader.maps_if(GAPS)?.iter().map(gap).collect::<Result<_, ItemError>>()?,
         paused: reader.flag("paused")?,
         registered_at: reader.millis("registeredAt")?,
         retired_at: reader.millis_if("retiredAt")?,
@@ -148,6 +176,9 @@ pub fn decode_head(entry: &Item) -> Result<Head, ItemError> {
     }
     if head.lowest_open_nonce > head.next_nonce {
         return Err(reader.error("lowestOpenNonce", Problem::Contradicts("nextNonce")));
+    }
+    if head.set_aside.iter().any(|slot| slot.nonce >= head.lowest_open_nonce) {
+        return Err(reader.error(SET_ASIDE, Problem::Contradicts("lowestOpenNonce")));
     }
     Ok(head)
 }

@@ -17,6 +17,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 
 mod attempt;
 pub mod head;
+mod inquiry;
 mod reader;
 mod record;
 mod rejected;

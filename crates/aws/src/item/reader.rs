@@ -170,6 +170,11 @@ impl<'a> Reader<'a> {
         list.iter().enumerate().map(entry).collect()
     }
 
+    /// A list of maps; empty when it is missing.
+    pub(crate) fn maps_if(&self, name: &str) -> Result<Vec<Reader<'a>>, ItemError> {
+        if self.has(name) { self.maps(name) } else { Ok(Vec::new()) }
+    }
+
     /// JSON kept as text.
     pub(crate) fn json_if(&self, name: &str) -> Result<Option<serde_json::Value>, ItemError> {
         let value = |_| self.error(name, Problem::Value("is not JSON".to_owned()));

@@ -10,12 +10,13 @@ use signpost_txmgr::units::{AccountKey, BlockNumber, Digest, Gas, Nonce, TxHash}
 use signpost_txmgr::wire::{Status, hex_digest};
 
 use super::attempt;
+use super::inquiry;
 use super::reader::{ItemError, Problem, Reader};
 use super::{Item, VERSION, item, n, s, seconds, set};
 
 /// The attributes that change in a record's life: all a conditional write sends. The others are written
 /// once, `data` above all.
-pub const MUTABLE: [&str; 17] = [
+pub const MUTABLE: [&str; 18] = [
     "itemVersion",
     "status",
     "version",
@@ -29,6 +30,7 @@ pub const MUTABLE: [&str; 17] = [
     "contractAddress",
     "reason",
     "cancel",
+    "inquiry",
     "updatedAt",
     "settledAt",
     "publishedAt",
@@ -81,6 +83,7 @@ pub(crate) fn encode_mutable(record: &Record) -> Item {
     set(&mut changing, "txHash", deciding_hash(record).map(s));
     set(&mut changing, "reason", record.reason().as_ref().map(attempt::encode_reason));
     set(&mut changing, "cancel", record.cancel.as_ref().map(attempt::encode_cancel));
+    set(&mut changing, "inquiry", record.inquiry.as_ref().map(inquiry::encode));
     if let Some(receipt) = record.phase.receipt() {
         changing.extend(encode_block(&receipt.block));
         changing.extend(item([
@@ -136,6 +139,7 @@ pub(crate) fn decode(reader: &Reader<'_>) -> Result<Record, ItemError> {
         trace: reader.text_if("trace")?.map(str::to_owned),
         attempts: reader.maps("attempts")?.iter().map(attempt::decode).collect::<Result<_, _>>()?,
         cancel: reader.map_if("cancel")?.as_ref().map(attempt::decode_cancel).transpose()?,
+        inquiry: reader.map_if("inquiry")?.as_ref().map(inquiry::decode).transpose()?,
         phase: decode_phase(reader)?,
         created_at: reader.millis("createdAt")?,
         updated_at: reader.millis("updatedAt")?,

@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{PutRequest, ReturnValuesOnConditionCheckFailure, WriteRequest};
-use signpost_txmgr::account::Head;
+use signpost_txmgr::account::{Head, Marks};
 use signpost_txmgr::ports::{Happened, PortError};
 use signpost_txmgr::told;
 use signpost_txmgr::units::{AccountKey, Millis, Nonce, RequestId};
@@ -109,6 +109,61 @@ impl DynamoStore {
         }
         if let Err(error) = self.expire_slots(account, from, to, expires_at).await {
             tracing::warn!(%account, %from, %to, error = told(&error), "slots left behind keep no expiry and stay");
+        }
+        Ok(true)
+    }
+
+    /// See [`signpost_txmgr::ports::Store::move_marks`]. The head first, as when slots are left.
+    pub(super) async fn move_all_marks(
+        &self,
+        account: &AccountKey,
+        before: &Marks,
+        after: &Marks,
+        expires_at: Millis,
+    ) -> Result<bool, PortError> {
+        after.assert_follows(before);
+        let lists = [
+            (head::SET_ASIDE, head::encode_set_aside(&before.set_aside), head::encode_set_aside(&after.set_aside)),
+            (head::GAPS, head::encode_gaps(&before.gaps), head::encode_gaps(&after.gaps)),
+        ];
+        let mut condition = "#lowestOpenNonce = :from AND #nextNonce >= :to".to_owned();
+        let (mut sets, mut removes) = ("SET #lowestOpenNonce = :to".to_owned(), String::new());
+        let mut request = self.update_head(account);
+        for (name, before, after) in lists {
+            match before {
+                Some(stored) => {
+                    condition.push_str(&format!(" AND #{name} = :{name}Before"));
+                    request = request.expression_attribute_values(format!(":{name}Before"), stored);
+                }
+                None => condition.push_str(&format!(" AND attribute_not_exists(#{name})")),
+            }
+            match after {
+                Some(wanted) => {
+                    sets.push_str(&format!(", #{name} = :{name}"));
+                    request = request.expression_attribute_values(format!(":{name}"), wanted);
+                }
+                None => {
+                    removes.push_str(if removes.is_empty() { " REMOVE " } else { ", " });
+                    removes.push_str(&format!("#{name}"));
+                }
+            }
+        }
+        for (name, value) in names(&["nextNonce", "lowestOpenNonce", head::SET_ASIDE, head::GAPS]) {
+            request = request.expression_attribute_names(name, value);
+        }
+        let request = request
+            .update_expression(sets + &removes)
+            .condition_expression(condition)
+            .expression_attribute_values(":from", n(before.lowest_open_nonce.0))
+            .expression_attribute_values(":to", n(after.lowest_open_nonce.0));
+        if !self.move_head(request, |head| head.marks() == *after).await? {
+            return Ok(false);
+        }
+        for left in after.left_since(before) {
+            if let Err(error) = self.expire_slots(account, left.start, left.end, expires_at).await {
+                tracing::warn!(%account, from = %left.start, to = %left.end, error = told(&error),
+                    "slots left behind keep no expiry and stay");
+            }
         }
         Ok(true)
     }

@@ -22,7 +22,7 @@ use std::collections::HashMap;
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
-use signpost_txmgr::account::{Accounts, Head, Reservation, SeenFee};
+use signpost_txmgr::account::{Accounts, Head, Marks, Reservation, SeenFee};
 use signpost_txmgr::ports::{
     PortError, RegisterVerdict, RejectVerdict, ReserveVerdict, RetireVerdict, Store, UnregisterVerdict, UpdateVerdict,
 };
@@ -159,6 +159,16 @@ impl Store for DynamoStore {
         expires_at: Millis,
     ) -> Result<bool, PortError> {
         self.move_mark(account, from, to, expires_at).await
+    }
+
+    async fn move_marks(
+        &self,
+        account: &AccountKey,
+        before: &Marks,
+        after: &Marks,
+        expires_at: Millis,
+    ) -> Result<bool, PortError> {
+        self.move_all_marks(account, before, after, expires_at).await
     }
 }
 

@@ -152,8 +152,17 @@ impl DynamoStore {
         let head = Delete::builder()
             .table_name(&self.tables.accounts)
             .set_key(Some(head::key(account, head::HEAD)))
-            .condition_expression("#name = :name AND #retiredAt <= :until AND #nextNonce = #lowestOpenNonce")
-            .set_expression_attribute_names(Some(names(&["name", "retiredAt", "nextNonce", "lowestOpenNonce"])))
+            .condition_expression(
+                "#name = :name AND #retiredAt <= :until AND #nextNonce = #lowestOpenNonce \
+                 AND attribute_not_exists(#setAside)",
+            )
+            .set_expression_attribute_names(Some(names(&[
+                "name",
+                "retiredAt",
+                "nextNonce",
+                "lowestOpenNonce",
+                head::SET_ASIDE,
+            ])))
             .expression_attribute_values(":name", s(name))
             .expression_attribute_values(":until", n(retired_until.0))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use signpost_aws::item::head;
-use signpost_txmgr::account::{Accounts, SeenFee};
+use signpost_txmgr::account::{Accounts, AsideCause, Gap, Head, Marks, SeenFee, SetAside};
 use signpost_txmgr::ports::{Happened, Store as _};
 use signpost_txmgr::units::{Millis, Nonce, Wei};
 
@@ -84,6 +84,66 @@ async fn an_expiry_that_cannot_be_set_does_not_undo_the_move() {
     let script = Script::new([Step::ok("{}"), denied]);
     assert!(world::store(&script).leave_slots(&account, Nonce(5), Nonce(6), NOW).await.unwrap());
     script.asked();
+}
+
+fn marks(lowest: u64, set_aside: &[u64], gaps: &[(u64, u64)]) -> Marks {
+    let slot = |nonce: &u64| SetAside { nonce: Nonce(*nonce), cause: AsideCause::Unproven, since: NOW };
+    let gap = |(from, to): &(u64, u64)| Gap { from: Nonce(*from), to: Nonce(*to), since: NOW };
+    Marks {
+        lowest_open_nonce: Nonce(lowest),
+        set_aside: set_aside.iter().map(slot).collect(),
+        gaps: gaps.iter().map(gap).collect(),
+    }
+}
+
+fn refused_by_marks(marks: &Marks) -> Step {
+    let mut stored = Head { next_nonce: Nonce(99), ..world::head(5) };
+    stored.set_marks(marks.clone());
+    let body = json!({
+        "__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException",
+        "Item": json_of(&head::encode_head(&stored)),
+    });
+    Step::Answer(400, body.to_string())
+}
+
+#[tokio::test]
+async fn marks_move_from_exactly_what_was_read() {
+    let account = world::head(0).account;
+    let (before, after) = (marks(5, &[2], &[]), marks(9, &[6], &[(3, 4)]));
+    let none = || slots(0..0, false);
+    let script = Script::new([Step::ok("{}"), none(), none(), none()]);
+    assert!(world::store(&script).move_marks(&account, &before, &after, NOW).await.unwrap());
+    let asked = script.asked();
+    let update = asked[0].json();
+    assert_eq!(
+        update["ConditionExpression"],
+        json!(
+            "#lowestOpenNonce = :from AND #nextNonce >= :to AND #setAside = :setAsideBefore AND attribute_not_exists(#gaps)"
+        )
+    );
+    assert_eq!(update["UpdateExpression"], json!("SET #lowestOpenNonce = :to, #setAside = :setAside, #gaps = :gaps"));
+    let ranges: Vec<String> =
+        asked[1..].iter().map(|asked| asked.json()["ExpressionAttributeValues"].to_string()).collect();
+    for (range, (from, to)) in ranges.iter().zip([(2, 2), (5, 5), (7, 8)]) {
+        assert!(range.contains(&format!("nonce#{from:012}")) && range.contains(&format!("nonce#{to:012}")), "{range}");
+    }
+
+    let script = Script::new([Step::ok("{}"), none()]);
+    assert!(world::store(&script).move_marks(&account, &after, &marks(9, &[], &[]), NOW).await.unwrap());
+    let update = script.asked()[0].json();
+    assert_eq!(update["UpdateExpression"], json!("SET #lowestOpenNonce = :to REMOVE #setAside, #gaps"));
+}
+
+#[tokio::test]
+async fn marks_that_another_moved_stay_and_our_own_lost_reply_is_ours() {
+    let account = world::head(0).account;
+    let (before, after) = (marks(5, &[], &[]), marks(9, &[5], &[]));
+    let script = Script::new([refused_by_marks(&after)]);
+    assert!(!world::store(&script).move_marks(&account, &before, &after, NOW).await.unwrap(), "it was not asked twice");
+    let script = Script::new([Step::TimedOut, refused_by_marks(&after), slots(0..0, false)]);
+    assert!(world::store(&script).move_marks(&account, &before, &after, NOW).await.unwrap());
+    let script = Script::new([Step::TimedOut, refused_by_marks(&marks(9, &[6], &[]))]);
+    assert!(!world::store(&script).move_marks(&account, &before, &after, NOW).await.unwrap());
 }
 
 #[tokio::test]

@@ -65,6 +65,7 @@ fn record(head: &Head, at: u64) -> Record {
         trace: None,
         attempts: Vec::new(),
         cancel: None,
+        inquiry: None,
         phase: Phase::Reserved,
         created_at: NOW,
         updated_at: NOW,

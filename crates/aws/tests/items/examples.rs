@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use signpost_aws::item::{self, Item, head};
-use signpost_txmgr::account::{Head, SeenFee, Spend};
+use signpost_txmgr::account::{AsideCause, Gap, Head, SeenFee, SetAside, Spend};
 use signpost_txmgr::machine::{Event, apply};
 use signpost_txmgr::record::{
-    Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Phase, Reason, Receipt, Record, Rejected, Revert, SendAnswer,
-    SendClass, Stored,
+    Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Inquiry, Phase, Reason, Receipt, Record, Rejected, Revert,
+    Searched, SendAnswer, SendClass, Stored, Subject,
 };
 use signpost_txmgr::signature::LocalKey;
 use signpost_txmgr::tx::{Fee, Intent, UnsignedTx};
@@ -30,6 +30,7 @@ pub(crate) fn items() -> Vec<(String, Item)> {
     let unfunded = Head { unfunded_since: Some(Millis(1_790_000_001_234)), ..account.clone() };
     all.push(("head-unfunded.v1".to_owned(), head::encode_head(&unfunded)));
     all.push(("head-unusable.v1".to_owned(), head::encode_head(&unusable())));
+    all.push(("head-set-aside.v1".to_owned(), head::encode_head(&set_aside())));
     all.push(("slot.v1".to_owned(), head::encode_slot(&account.account, Nonce(42), &id)));
     all.push(("name.v1".to_owned(), head::encode_name(&account.name, &account.account)));
     all
@@ -42,6 +43,8 @@ pub(crate) fn head() -> Head {
         kms_key_id: "arn:aws:kms:eu-central-1:111122223333:key/0a1b2c3d".parse().unwrap(),
         next_nonce: Nonce(43),
         lowest_open_nonce: Nonce(40),
+        set_aside: Vec::new(),
+        gaps: Vec::new(),
         paused: false,
         registered_at: Millis(1_789_000_000_123),
         retired_at: None,
@@ -56,6 +59,14 @@ pub(crate) fn head() -> Head {
 pub(crate) fn unusable() -> Head {
     let mark = Unusable { since: Millis(1_790_000_000_321), fault: KeyFault::Denied, call: KeyCall::Sign };
     Head { unusable: Some(mark), ..head() }
+}
+
+/// Slots could not be closed, and nonces have no request.
+pub(crate) fn set_aside() -> Head {
+    let slot = |nonce, cause| SetAside { nonce: Nonce(nonce), cause, since: Millis(1_790_000_001_500) };
+    let set_aside = vec![slot(7, AsideCause::Unproven), slot(21, AsideCause::Unpublished), slot(39, AsideCause::Late)];
+    let gaps = vec![Gap { from: Nonce(12), to: Nonce(20), since: Millis(1_790_000_001_600) }];
+    Head { set_aside, gaps, ..head() }
 }
 
 /// Spending is limited.
@@ -91,6 +102,8 @@ pub(crate) fn requests() -> Vec<(&'static str, Stored)> {
         record("sent-deadline", cancel(CancelCause::Deadline)),
         record("sent-refused", cancel(CancelCause::Refused("exceeds block gas limit".to_owned()))),
         record("mined", mined.clone()),
+        record("mined-inquired", after(&mined, &Event::Inquired(inquiry(Subject::Revert, None)))),
+        record("sent-searched", after(&bumped, &Event::Inquired(inquiry(Subject::Use, Some(searched()))))),
         record("confirmed", confirmed.clone()),
         record("confirmed-closed", after(&confirmed, &Event::Published { expires_at: Millis(1_797_777_777_000) })),
         record("reverted", finalized(&mined, receipt(&mined, 0, false), Some(revert))),
@@ -107,6 +120,15 @@ pub(crate) fn requests() -> Vec<(&'static str, Stored)> {
 
 /// The id of an SQS message.
 const MESSAGE: &str = "5fea7756-0ea4-451a-a703-a558b933e274";
+
+fn searched() -> Searched {
+    Searched { newest: BlockNumber(990), oldest: BlockNumber(863) }
+}
+
+fn inquiry(subject: Subject, searched: Option<Searched>) -> Inquiry {
+    let (asked, answered) = (Millis(1_790_000_002_000), Millis(1_790_000_002_345));
+    Inquiry::after(None, subject, searched, asked, answered)
+}
 
 fn account() -> AccountKey {
     AccountKey { chain_id: ChainId(97), address: key().public_key().address() }
@@ -149,6 +171,7 @@ fn reserved() -> Record {
         trace: Some("Root=1-67891233-abcdef012345678912345678".to_owned()),
         attempts: Vec::new(),
         cancel: None,
+        inquiry: None,
         phase: Phase::Reserved,
         created_at: Millis(1_790_000_000_001),
         updated_at: Millis(1_790_000_000_001),

@@ -76,7 +76,8 @@ fn requests_are_read_back_as_they_were_written() {
         assert_eq!(item::decode(&item::encode(&stored)), Ok(stored), "{name}");
     }
     let unfunded = Head { unfunded_since: Some(Millis(7)), ..examples::head() };
-    for account in [examples::head(), examples::spending(), examples::unusable(), unfunded] {
+    let heads = [examples::head(), examples::spending(), examples::unusable(), examples::set_aside(), unfunded];
+    for account in heads {
         assert_eq!(head::decode_head(&head::encode_head(&account)), Ok(account));
     }
 }

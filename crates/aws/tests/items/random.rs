@@ -6,8 +6,8 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use signpost_txmgr::record::{
-    Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Phase, Reason, Receipt, Record, Rejected, Revert, SendAnswer,
-    SendClass, Sent, Settlement, Verdict,
+    Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Inquiry, Phase, Reason, Receipt, Record, Rejected, Revert,
+    Searched, SendAnswer, SendClass, Sent, Settlement, Subject, Verdict,
 };
 use signpost_txmgr::tx::{Fee, Intent, Signature, UnsignedTx};
 use signpost_txmgr::units::{
@@ -162,6 +162,15 @@ fn intent() -> impl Strategy<Value = Intent> {
     })
 }
 
+fn inquiry() -> impl Strategy<Value = Inquiry> {
+    let subject = prop_oneof![Just(Subject::Use), Just(Subject::Revert)];
+    let block = || any::<u64>().prop_map(BlockNumber);
+    let searched = (block(), block()).prop_map(|(newest, oldest)| Searched { newest, oldest });
+    (subject, millis(), any::<u32>(), millis(), option::of(searched)).prop_map(
+        |(subject, since, fruitless, next_at, searched)| Inquiry { subject, since, fruitless, next_at, searched },
+    )
+}
+
 prop_compose! {
     /// A record.
     pub(crate) fn record()(
@@ -173,7 +182,7 @@ prop_compose! {
         (metadata, sender, message_id, trace) in
             (option::of(json()), option::of(words()), option::of(words()), option::of(words())),
         (attempts, cancel, phase) in (vec(attempt(), 1..4), option::of(cancel()), phase()),
-        (created_at, updated_at) in (millis(), millis()),
+        (inquiry, created_at, updated_at) in (option::of(inquiry()), millis(), millis()),
     ) -> Record {
         let mut record = Record {
             request_id: request_id.parse().unwrap(),
@@ -183,7 +192,8 @@ prop_compose! {
             name: name.parse().unwrap(),
             nonce: Nonce(nonce),
             intent: Intent { chain_id: account.chain_id, ..intent },
-            fee, fee_cap, deadline, metadata, sender, message_id, trace, attempts, cancel, phase, created_at, updated_at,
+            fee, fee_cap, deadline, metadata, sender, message_id, trace, attempts, cancel, inquiry, phase,
+            created_at, updated_at,
         };
         hang_together(&mut record);
         record

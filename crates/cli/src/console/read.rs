@@ -19,7 +19,7 @@ use super::model::{self, AccountView, Lane, Snapshot};
 use crate::aws;
 use crate::clock;
 use crate::command::{Session, told};
-use crate::world;
+use crate::{set_aside, world};
 
 /// Accounts shown: those with open slots, or whose key cannot be used, first.
 const ACCOUNTS_MAX: usize = 40;
@@ -77,7 +77,7 @@ impl Reader {
         let cannot = |entry: &UnreadableHead| format!("{} cannot be read: {}", entry.name, entry.problem);
         problems.extend(unreadable.iter().map(cannot));
         heads.sort_by(|left, right| {
-            let quiet = |head: &Head| head.open_slots() == 0 && head.unusable.is_none();
+            let quiet = |head: &Head| !head.needs_passes() && head.unusable.is_none();
             let key = |head: &Head| (quiet(head), head.name.to_string());
             key(left).cmp(&key(right))
         });
@@ -87,6 +87,9 @@ impl Reader {
             self.read_balances(&heads, &mut problems).await;
         }
         self.round = self.round.saturating_add(1);
+        for head in &heads {
+            problems.extend(set_aside::lines(head).into_iter().map(|line| format!("{}: {line}", head.name)));
+        }
         let mut lanes = Vec::with_capacity(heads.len());
         let mut newest = Vec::new();
         for head in &heads {

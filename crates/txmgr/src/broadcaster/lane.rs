@@ -1,24 +1,36 @@
 //! What a pass remembers of a lane between rounds. All of it can be lost: it is read again, or seen
 //! again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::account::Head;
 use crate::fees;
 use crate::machine::{ChainSlot, ReceiptView, SlotView, Tuning};
 use crate::ports::ChainView;
-use crate::record::{AttemptKind, Phase, Receipt, Record, SendClass};
+use crate::record::{AttemptKind, Phase, Receipt, Record, SendClass, Subject};
 use crate::units::{AccountKey, BlockNumber, Millis, Nonce, RequestId, Wei};
 
+use super::inquire::{AT_ONCE, Question};
 use super::{BroadcasterConfig, Finality};
 
 /// One account's lane as a pass knows it.
 #[derive(Debug)]
 pub struct Lane {
     pub(super) account: AccountKey,
+    /// The low mark as this round found it. Slots set aside are below.
+    pub(super) begin: Nonce,
+    /// The slots below this were read.
+    pub(super) read_to: Nonce,
     /// Slots read so far.
     pub(super) ids: BTreeMap<Nonce, RequestId>,
-    /// Their records as last read or written.
+    /// Records that are not closed, as last read or written.
     pub(super) records: BTreeMap<Nonce, Record>,
+    /// Slots known to be closed and not left behind yet. They are not read again.
+    pub(super) closed: BTreeSet<Nonce>,
+    /// Slots without a slot item or record, and in how many looks in a row.
+    pub(super) lost: BTreeMap<Nonce, u32>,
+    /// When the slots set aside were last looked at.
+    pub(super) aside_looked_at: Option<Millis>,
     /// The highest the chain was ever seen: a node that answers lower is behind, not right.
     pub(super) high: Option<HighWater>,
     /// The lane's head and since when it is.
@@ -27,11 +39,16 @@ pub struct Lane {
     pub(super) sent_at: BTreeMap<Nonce, Millis>,
     /// When the signer was last asked for an attempt of a slot.
     pub(super) asked_at: BTreeMap<Nonce, Millis>,
-    /// Since when the revert of a slot's final transaction is asked for.
-    pub(super) replaying_since: BTreeMap<Nonce, Millis>,
+    /// When the topic last refused the outcome of a slot.
+    pub(super) refused_at: BTreeMap<Nonce, Millis>,
+    /// The slow questions the last round decided and nobody took.
+    pub(super) waiting: Vec<Question>,
+    /// The slots about which one is being asked.
+    pub(super) inquiring: BTreeMap<Nonce, Subject>,
     /// When the address was last looked at for code.
     pub(super) code_seen_at: Option<Millis>,
     warned_at: Option<Millis>,
+    alarmed_at: Option<Millis>,
     started_at: Millis,
 }
 
@@ -58,15 +75,23 @@ impl Lane {
     pub fn new(account: AccountKey, now: Millis) -> Self {
         Self {
             account,
+            begin: Nonce(0),
+            read_to: Nonce(0),
             ids: BTreeMap::new(),
             records: BTreeMap::new(),
+            closed: BTreeSet::new(),
+            lost: BTreeMap::new(),
+            aside_looked_at: None,
             high: None,
             head_since: None,
             sent_at: BTreeMap::new(),
             asked_at: BTreeMap::new(),
-            replaying_since: BTreeMap::new(),
+            refused_at: BTreeMap::new(),
+            waiting: Vec::new(),
+            inquiring: BTreeMap::new(),
             code_seen_at: None,
             warned_at: None,
+            alarmed_at: None,
             started_at: now,
         }
     }
@@ -75,6 +100,54 @@ impl Lane {
     #[must_use]
     pub fn account(&self) -> &AccountKey {
         &self.account
+    }
+
+    /// The questions to ask now, as far as there is room beside those being asked: each is to be brought
+    /// back by [`super::Broadcaster::conclude`].
+    pub fn take_questions(&mut self) -> Vec<Question> {
+        let mut taken = Vec::new();
+        let mut left = Vec::new();
+        // Those that were never asked first, so that a few that have no answer keep no others waiting.
+        self.waiting.sort_by_key(Question::turn);
+        for question in std::mem::take(&mut self.waiting) {
+            let (nonce, subject) = (question.record.nonce, question.subject());
+            if self.inquiring.contains_key(&nonce) {
+                continue;
+            }
+            if self.inquiring.values().filter(|asked| **asked == subject).count() < AT_ONCE {
+                self.inquiring.insert(nonce, subject);
+                taken.push(question);
+            } else {
+                left.push(question);
+            }
+        }
+        self.waiting = left;
+        taken
+    }
+
+    /// Takes the head as a round read it: forgets what was left behind.
+    pub(super) fn begin_at(&mut self, head: &Head) {
+        self.begin = head.lowest_open_nonce;
+        let kept = |nonce: &Nonce| *nonce >= head.lowest_open_nonce;
+        let set_aside: BTreeSet<Nonce> = head.set_aside.iter().map(|slot| slot.nonce).collect();
+        self.ids.retain(|nonce, _| kept(nonce));
+        self.closed.retain(|nonce| kept(nonce) || set_aside.contains(nonce));
+        self.lost.retain(|nonce, _| kept(nonce) || set_aside.contains(nonce));
+    }
+
+    /// Counts one more look in which these slots from `from` on were missing, and no others.
+    pub(super) fn count_lost(&mut self, from: Nonce, missing: Vec<Nonce>) {
+        let before = self.lost.split_off(&from);
+        for nonce in missing {
+            let looks = before.get(&nonce).copied().unwrap_or(0);
+            self.lost.insert(nonce, looks.saturating_add(1));
+        }
+    }
+
+    /// Counts one more look in which a slot that is set aside was missing.
+    pub(super) fn count_missing(&mut self, nonce: Nonce) {
+        let looks = self.lost.entry(nonce).or_insert(0);
+        *looks = looks.saturating_add(1);
     }
 
     /// Raises the high-water marks.
@@ -91,7 +164,7 @@ impl Lane {
         let head = self
             .records
             .iter()
-            .find(|(_, record)| !matches!(record.phase, Phase::Mined(_) | Phase::Settled(_)))
+            .find(|(nonce, record)| !is_past(record) && **nonce >= view.latest_nonce)
             .map(|(nonce, _)| *nonce);
         match (head, self.head_since) {
             (Some(head), Some((known, _))) if head == known => {}
@@ -100,27 +173,21 @@ impl Lane {
         }
     }
 
-    /// How many slots from `from` on are worked on: the window above the chain's count, and what
-    /// waits below it for finality.
+    /// How many slots from `from` on are worked on: the window above the chain's count, and below it what
+    /// waits for finality or is held back by an open slot.
     pub(super) fn limit(&self, from: Nonce, window: u64) -> u64 {
-        let below = self.high.map_or(0, |high| high.latest_nonce.since(from));
-        window.saturating_add(below).min(BroadcasterConfig::MAX_SLOTS)
-    }
-
-    /// The first nonce from `from` on whose slot was not read yet.
-    pub(super) fn contiguous_from(&self, from: Nonce) -> Nonce {
-        let mut next = from;
-        for nonce in self.ids.range(from..).map(|(nonce, _)| *nonce) {
-            if nonce != next {
-                break;
-            }
-            next = next.plus(1);
-        }
-        next
+        let seen = self.high.map_or(from, |high| high.latest_nonce);
+        let closed = self.closed.last().map_or(from, |nonce| nonce.plus(1));
+        window.saturating_add(seen.max(closed).since(from)).min(BroadcasterConfig::MAX_SLOTS)
     }
 
     /// Keeps a record as read or written, unless a later version is known.
     pub(super) fn keep(&mut self, record: Record) {
+        if record.is_closed() {
+            self.records.remove(&record.nonce);
+            self.closed.insert(record.nonce);
+            return;
+        }
         let newer = self.records.get(&record.nonce).is_none_or(|known| known.version <= record.version);
         if newer {
             if self.records.get(&record.nonce).is_some_and(|known| known.attempts.len() < record.attempts.len()) {
@@ -128,18 +195,6 @@ impl Lane {
             }
             self.records.insert(record.nonce, record);
         }
-    }
-
-    /// The first nonce from `from` on that is not closed.
-    pub(super) fn closed_to(&self, from: Nonce) -> Nonce {
-        let mut next = from;
-        for (nonce, record) in self.records.range(from..) {
-            if *nonce != next || !record.is_closed() {
-                break;
-            }
-            next = next.plus(1);
-        }
-        next
     }
 
     /// Whether a slot waits because a node said that the account cannot pay for it.
@@ -171,18 +226,21 @@ impl Lane {
     pub(super) fn leave(&mut self, to: Nonce) {
         self.ids.retain(|nonce, _| *nonce >= to);
         self.records.retain(|nonce, _| *nonce >= to);
+        self.closed.retain(|nonce| *nonce >= to);
+        self.lost.retain(|nonce, _| *nonce >= to);
         self.sent_at.retain(|nonce, _| *nonce >= to);
         self.asked_at.retain(|nonce, _| *nonce >= to);
-        self.replaying_since.retain(|nonce, _| *nonce >= to);
+        self.refused_at.retain(|nonce, _| *nonce >= to);
     }
 
     /// Whether a standing problem may be said again: once a minute.
     pub(super) fn may_warn(&mut self, now: Millis) -> bool {
-        let may = self.warned_at.is_none_or(|at| now.since(at) >= 60_000);
-        if may {
-            self.warned_at = Some(now);
-        }
-        may
+        once_a_minute(&mut self.warned_at, now)
+    }
+
+    /// The same for what keeps the lane's low mark where it is.
+    pub(super) fn may_alarm(&mut self, now: Millis) -> bool {
+        once_a_minute(&mut self.alarmed_at, now)
     }
 
     /// The chain's word about one slot, of one node and one round.
@@ -242,4 +300,17 @@ impl Lane {
             last_asked_at: self.asked_at.get(&record.nonce).copied(),
         }
     }
+}
+
+/// Nothing of a slot's is to be mined any more, as far as was seen.
+pub(super) fn is_past(record: &Record) -> bool {
+    matches!(record.phase, Phase::Mined(_) | Phase::Settled(_))
+}
+
+fn once_a_minute(said_at: &mut Option<Millis>, now: Millis) -> bool {
+    let may = said_at.is_none_or(|at| now.since(at) >= 60_000);
+    if may {
+        *said_at = Some(now);
+    }
+    may
 }

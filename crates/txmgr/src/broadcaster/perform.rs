@@ -4,14 +4,18 @@ use futures_util::stream::{self, StreamExt};
 use tracing::{Instrument as _, Span, field};
 
 use crate::machine::{Action, Event, SignerAsk, apply};
-use crate::ports::{Chain, OutcomeTopic, PortError, ResignQueue, Store, UpdateVerdict};
-use crate::record::{Attempt, AttemptKind, Phase, Receipt, Record, Revert, SendAnswer, SendClass};
+use crate::ports::{Chain, Happened, OutcomeTopic, PortError, ResignQueue, Store, UpdateVerdict};
+use crate::record::{AttemptKind, Phase, Record, SendAnswer, SendClass};
 use crate::tx::RawTx;
 use crate::units::{Millis, Nonce};
 use crate::wire::{OutcomeMessage, SignerPoke, WireFee};
-use crate::{meters, revert, told, trace};
+use crate::{meters, told, trace};
 
+use super::inquire::{Asked, Question};
 use super::{Broadcaster, Lane};
+
+/// An outcome that the topic refused is published again after this, in milliseconds.
+const REFUSED_AGAIN_MS: u64 = 30_000;
 
 /// A slot, which of its attempts goes out, and its bytes.
 struct Outgoing {
@@ -21,7 +25,8 @@ struct Outgoing {
 }
 
 impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O> {
-    /// Does the actions of one turn; how many records changed.
+    /// Does the actions of one turn; how many records changed. What is only to be noted is stored first,
+    /// and what came of each call before the next is made. Slow questions are noted and not asked.
     pub(super) async fn perform(
         &self,
         lane: &mut Lane,
@@ -32,8 +37,10 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         let mut sends: Vec<Outgoing> = Vec::new();
         let mut asks: Vec<SignerPoke> = Vec::new();
         let mut outcomes: Vec<(Nonce, OutcomeMessage)> = Vec::new();
+        let mut questions: Vec<Question> = Vec::new();
         for (nonce, action) in actions {
             let Some(record) = lane.records.get(&nonce) else { continue };
+            let question = |asked| Question { record: record.clone(), asked, at: now };
             match action {
                 Action::Wait | Action::Leave => {}
                 Action::NoteCancel(cause) => {
@@ -42,12 +49,13 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                 }
                 Action::NoteMined(receipt) => events.push((nonce, Event::Mined(receipt))),
                 Action::NoteUnmined => events.push((nonce, Event::Unmined)),
-                Action::Settle(receipt) => {
-                    let since = *lane.replaying_since.entry(nonce).or_insert(now);
-                    let replayed = self.replay(record, &receipt, now.since(since)).await;
-                    events.extend(replayed.map(|revert| (nonce, Event::Finalized { receipt, revert })));
+                Action::Settle(receipt) if record.lacks_reason(&receipt) => {
+                    questions.push(question(Asked::Revert(receipt)));
                 }
-                Action::ProveDisplaced => events.extend(self.prove_displaced(lane, record).await.map(|e| (nonce, e))),
+                Action::Settle(receipt) => events.push((nonce, Event::Finalized { receipt, revert: None })),
+                Action::ProveDisplaced => {
+                    questions.extend(lane.high.map(|high| question(Asked::Use(high.finalized))));
+                }
                 Action::Send { number } => sends.extend(outgoing(record, number)),
                 Action::AskSigner(ask) => {
                     if ask.number > 0 && ask.kind == AttemptKind::Execute {
@@ -58,10 +66,34 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                 Action::Publish => outcomes.extend(OutcomeMessage::of_record(record).map(|outcome| (nonce, outcome))),
             }
         }
-        events.extend(self.send(lane, sends, now).await);
-        events.extend(self.publish(lane, outcomes, now).await);
+        lane.waiting = questions;
+        let mut changed = self.store_all(lane, events, now).await?;
+        let sent = self.send(lane, sends, now).await;
+        changed = changed.saturating_add(self.store_all(lane, sent, now).await?);
         self.ask(lane, &asks, now).await;
-        self.store_all(lane, events, now).await
+        Ok(changed.saturating_add(self.publish_all(lane, outcomes, now).await?))
+    }
+
+    /// Publishes outcomes. What the topic refused before waits, and then goes by itself, so that it cannot
+    /// take others with it.
+    async fn publish_all(
+        &self,
+        lane: &mut Lane,
+        outcomes: Vec<(Nonce, OutcomeMessage)>,
+        now: Millis,
+    ) -> Result<usize, PortError> {
+        let (refused, fresh): (Vec<_>, Vec<_>) =
+            outcomes.into_iter().partition(|(nonce, _)| lane.refused_at.contains_key(nonce));
+        let published = self.publish(lane, fresh, now).await;
+        let mut changed = self.store_all(lane, published, now).await?;
+        for outcome in refused {
+            let at = lane.refused_at.get(&outcome.0);
+            if at.is_some_and(|at| now.since(*at) >= REFUSED_AGAIN_MS) {
+                let published = self.publish(lane, vec![outcome], now).await;
+                changed = changed.saturating_add(self.store_all(lane, published, now).await?);
+            }
+        }
+        Ok(changed)
     }
 
     /// Hands bytes to the nodes, lowest nonce first. What comes back is noted only when it is news.
@@ -102,7 +134,12 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     }
 
     /// Publishes outcomes; those that went out become events.
-    async fn publish(&self, lane: &Lane, outcomes: Vec<(Nonce, OutcomeMessage)>, now: Millis) -> Vec<(Nonce, Event)> {
+    async fn publish(
+        &self,
+        lane: &mut Lane,
+        outcomes: Vec<(Nonce, OutcomeMessage)>,
+        now: Millis,
+    ) -> Vec<(Nonce, Event)> {
         if outcomes.is_empty() {
             return Vec::new();
         }
@@ -117,10 +154,14 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                 Ok(()) => {
                     metrics::counter!(meters::PUBLISHED).increment(1);
                     tracing::info!("outcome published");
+                    lane.refused_at.remove(&nonce);
                     events.push((nonce, Event::Published { expires_at }));
                 }
                 Err(error) => {
                     metrics::counter!(meters::NOT_PUBLISHED).increment(1);
+                    if error.happened == Happened::No && !error.throttled {
+                        lane.refused_at.insert(nonce, now);
+                    }
                     tracing::warn!(error = told(&error), request_id = %message.request_id, "outcome not published; it will be");
                 }
             }
@@ -147,7 +188,12 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     }
 
     /// Applies and stores the events, several at once; a lost race leaves what is stored now.
-    async fn store_all(&self, lane: &mut Lane, events: Vec<(Nonce, Event)>, now: Millis) -> Result<usize, PortError> {
+    pub(super) async fn store_all(
+        &self,
+        lane: &mut Lane,
+        events: Vec<(Nonce, Event)>,
+        now: Millis,
+    ) -> Result<usize, PortError> {
         let mut nexts = Vec::with_capacity(events.len());
         for (nonce, event) in events {
             let Some(record) = lane.records.get(&nonce) else { continue };
@@ -195,45 +241,6 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             }
         }
         failed.map_or(Ok(changed), Err)
-    }
-
-    /// Why a final transaction reverted, if a node can still say. `None`: not now; the block is final, so
-    /// the outcome can wait for its reason, but not for ever.
-    async fn replay(&self, record: &Record, receipt: &Receipt, waited_ms: u64) -> Option<Option<Revert>> {
-        let execute = |attempt: &Attempt| attempt.kind == AttemptKind::Execute;
-        if receipt.succeeded || !record.attempt_of(receipt.tx_hash).is_some_and(execute) {
-            return Some(None);
-        }
-        match self.chain.revert_bytes(record.account.address, &record.intent, receipt.block).await {
-            Ok(bytes) => Some(bytes.map(|bytes| revert::decode(&bytes))),
-            Err(error) if waited_ms < Self::REPLAY_PATIENCE_MS => {
-                tracing::debug!(error = told(&error), request_id = %record.request_id, "the revert cannot be replayed now");
-                None
-            }
-            Err(error) => {
-                tracing::warn!(error = told(&error), request_id = %record.request_id, "the revert cannot be replayed; the outcome goes without its reason");
-                Some(None)
-            }
-        }
-    }
-
-    /// Searches the foreign transaction that used a slot's nonce. Without it there is no verdict.
-    async fn prove_displaced(&self, lane: &Lane, record: &Record) -> Option<Event> {
-        let finalized = lane.high.as_ref()?.finalized;
-        match self.chain.nonce_use(record.account.address, record.nonce, finalized).await {
-            Ok(Some(foreign)) if record.attempt_of(foreign.tx_hash).is_none() => {
-                metrics::counter!(meters::DISPLACED).increment(1);
-                tracing::warn!(request_id = %record.request_id, nonce = %record.nonce, foreign = %foreign.tx_hash,
-                    "displaced: a transaction not signed here used the nonce");
-                Some(Event::Displaced(foreign))
-            }
-            // Our own: a node kept its receipt from us, and will give it.
-            Ok(Some(_) | None) => None,
-            Err(error) => {
-                tracing::warn!(error = told(&error), request_id = %record.request_id, "the nonce's use cannot be searched; no verdict");
-                None
-            }
-        }
     }
 
     /// A node says that what we sign is wrong in itself: nothing more is signed until someone looked.

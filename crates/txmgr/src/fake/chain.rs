@@ -14,8 +14,8 @@ use super::gate::{Fate, Gate};
 use super::journal::{Entry, Journal};
 use super::world::{PoolTx, World};
 use crate::machine::ReceiptView;
-use crate::ports::{Chain, ChainView, Counts, Happened, PortError, ViewQuery};
-use crate::record::{BlockRef, Foreign, Receipt, SendAnswer, SendClass};
+use crate::ports::{Chain, ChainView, Counts, Happened, NonceUse, PortError, ViewQuery};
+use crate::record::{BlockRef, Foreign, Receipt, Searched, SendAnswer, SendClass};
 use crate::signature::recover;
 use crate::tx::{Intent, RawTx};
 use crate::units::{Address, BlockNumber, ChainId, Nonce, TxHash, U256, Wei};
@@ -248,14 +248,17 @@ impl Chain for MemoryChain {
         address: Address,
         nonce: Nonce,
         finalized: BlockNumber,
-    ) -> Result<Option<Foreign>, PortError> {
+        searched: Option<Searched>,
+    ) -> Result<NonceUse, PortError> {
         let pass = self.gate.enter("nonce_use").await?;
         let found = {
             let world = self.world();
             // Of what is not final to the node itself it cannot say that it is.
             let upto = finalized.0.min(world.seen_finalized());
             let used = world.by_nonce.get(&(address, nonce)).and_then(|hash| world.receipt(*hash, upto));
-            used.map(|receipt| Foreign { tx_hash: receipt.tx_hash, block: receipt.block })
+            let foreign = used.map(|receipt| Foreign { tx_hash: receipt.tx_hash, block: receipt.block });
+            // It has every block's state, so it looks at no block's transactions but those of the use.
+            foreign.map_or(NonceUse::NotFound(searched), NonceUse::Found)
         };
         pass.reply(found).await
     }

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::account::Head;
+use crate::account::{Head, Marks};
 use crate::record::{Record, Rejected};
 use crate::tx::RawTx;
 use crate::units::{AccountKey, KmsKeyId, Nonce, SigningHash};
@@ -33,6 +33,8 @@ pub enum Entry {
     Updated(Box<Record>),
     /// Slots were left behind.
     LeftSlots(AccountKey, Nonce, Nonce),
+    /// All marks of a head were moved: before, after.
+    MovedMarks(AccountKey, Marks, Marks),
     /// The key service signed a hash.
     KmsSigned(KmsKeyId, SigningHash),
     /// Raw bytes were handed to a node, whatever became of them.

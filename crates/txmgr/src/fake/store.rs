@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use super::gate::{FakeFault, Gate, refused};
 use super::journal::{Entry, Journal};
-use crate::account::{Accounts, Head, Reservation, SeenFee, UnreadableHead};
+use crate::account::{Accounts, Head, Marks, Reservation, SeenFee, UnreadableHead};
 use crate::ports::{
     PortError, RegisterVerdict, RejectVerdict, ReserveVerdict, RetireVerdict, Store, UnregisterVerdict, UpdateVerdict,
 };
@@ -347,6 +347,33 @@ impl Store for MemoryStore {
                 slot.expires_at = Some(expires_at);
             }
             self.journal.note(|| Entry::LeftSlots(*account, from, to));
+            true
+        });
+        pass.reply(moved).await
+    }
+
+    async fn move_marks(
+        &self,
+        account: &AccountKey,
+        before: &Marks,
+        after: &Marks,
+        expires_at: Millis,
+    ) -> Result<bool, PortError> {
+        after.assert_follows(before);
+        let pass = self.gate.enter("UpdateItem").await?;
+        let moved = self.with_tables(|tables| {
+            match tables.heads.get_mut(account) {
+                Some(head) if head.marks() == *before && after.lowest_open_nonce <= head.next_nonce => {
+                    head.set_marks(after.clone());
+                }
+                Some(_) | None => return false,
+            }
+            for left in after.left_since(before) {
+                for (_, slot) in tables.slots.range_mut((*account, left.start)..(*account, left.end)) {
+                    slot.expires_at = Some(expires_at);
+                }
+            }
+            self.journal.note(|| Entry::MovedMarks(*account, before.clone(), after.clone()));
             true
         });
         pass.reply(moved).await

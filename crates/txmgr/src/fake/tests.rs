@@ -14,7 +14,7 @@ use super::store::MemoryStore;
 use super::{SimClock, chain};
 use crate::account::{Head, Reservation};
 use crate::machine::ReceiptView;
-use crate::ports::{Chain, Keys, ReserveVerdict, Store, UpdateVerdict, ViewQuery};
+use crate::ports::{Chain, Keys, NonceUse, ReserveVerdict, Store, UpdateVerdict, ViewQuery};
 use crate::record::{Phase, Record, SendClass};
 use crate::signature::PublicKey;
 use crate::tx::{Fee, Intent, RawTx, Signature, UnsignedTx};
@@ -219,11 +219,11 @@ fn a_foreign_transaction_is_found_by_its_nonce() {
     let (sender, chain) = (Sender::new(), chain());
     let hash = chain.foreign(sender.2, Nonce(0));
     let height = chain.mine();
-    assert_eq!(now(chain.nonce_use(sender.2, Nonce(0), height)).unwrap(), None);
+    assert_eq!(now(chain.nonce_use(sender.2, Nonce(0), height, None)).unwrap(), NonceUse::NotFound(None));
     chain.mine();
     chain.mine();
-    let found = now(chain.nonce_use(sender.2, Nonce(0), height)).unwrap().unwrap();
-    assert_eq!(found.tx_hash, hash);
+    let found = now(chain.nonce_use(sender.2, Nonce(0), height, None)).unwrap();
+    assert!(matches!(found, NonceUse::Found(foreign) if foreign.tx_hash == hash), "{found:?}");
     assert!(chain.mined()[0].is_foreign);
 }
 
@@ -308,6 +308,7 @@ fn record(account: AccountKey, id: &str, nonce: u64) -> Record {
         trace: None,
         attempts: Vec::new(),
         cancel: None,
+        inquiry: None,
         phase: Phase::Reserved,
         created_at: Millis(0),
         updated_at: Millis(0),

@@ -394,6 +394,7 @@ fn reserved(candidate: &Candidate<'_>, head: &Head, place: u64, now: Millis) -> 
         trace: candidate.trace.clone(),
         attempts: Vec::new(),
         cancel: None,
+        inquiry: None,
         phase: Phase::Reserved,
         created_at: now,
         updated_at: now,

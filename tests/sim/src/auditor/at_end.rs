@@ -67,6 +67,8 @@ impl Auditor {
             let (start, skipped) = (lane.start, lane.skipped.clone());
             self.check(fits, "I4", || format!("{}: the head says {next}, the writes say {expected}", head.account));
             self.check(open == 0, "I12", || format!("{}: {open} slots stay open", head.account));
+            let set_aside = &head.set_aside;
+            self.check(set_aside.is_empty(), "I12", || format!("{}: {set_aside:?} stay set aside", head.account));
             for nonce in (start.0..next.0).map(Nonce) {
                 let is_skipped = skipped.iter().any(|(from, to)| (*from..*to).contains(&nonce));
                 let has_slot = self.slots.contains_key(&(head.account, nonce));

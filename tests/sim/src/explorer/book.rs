@@ -204,6 +204,7 @@ impl Book {
             trace: None,
             attempts: Vec::new(),
             cancel: None,
+            inquiry: None,
             phase: Phase::Reserved,
             created_at: WRITTEN,
             updated_at: WRITTEN,

@@ -171,6 +171,7 @@ fn as_json(head: &Head) -> Value {
         "kmsKeyId": head.kms_key_id.as_str(),
         "nextNonce": head.next_nonce.0,
         "openSlots": head.open_slots(),
+        "setAside": head.set_aside.iter().map(|slot| slot.nonce.0).collect::<Vec<_>>(),
         "paused": head.paused,
         "registeredAt": head.registered_at.0,
     });
@@ -209,4 +210,7 @@ fn show(head: &Head, json: bool) {
         say(format!("{:<16}{}", "", paint(Colour::Red, &text)));
     }
     say(format!("{:<16}next nonce {}, {} slot(s) open", "", head.next_nonce, head.open_slots()));
+    for line in crate::set_aside::lines(head) {
+        say(format!("{:<16}{line}", ""));
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use signpost_txmgr::broadcaster::Finality;
 use signpost_txmgr::machine::ReceiptView;
-use signpost_txmgr::ports::{Chain, ChainView, ViewQuery};
+use signpost_txmgr::ports::{Chain, ChainView, NonceUse, ViewQuery};
 use signpost_txmgr::record::{Receipt, Record, Verdict};
 use signpost_txmgr::units::{BlockNumber, Nonce};
 
@@ -176,16 +176,16 @@ async fn displaced(nodes: &impl Chain, compared: &mut Compared, seen: &Seen) {
         let Some(Verdict::Displaced(foreign)) = record.phase.settlement().map(|settlement| &settlement.verdict) else {
             continue;
         };
-        match nodes.nonce_use(record.account.address, record.nonce, foreign.block.number).await {
-            Ok(Some(found)) if found == *foreign => {}
-            Ok(Some(found)) => {
+        match nodes.nonce_use(record.account.address, record.nonce, foreign.block.number, None).await {
+            Ok(NonceUse::Found(found)) if found == *foreign => {}
+            Ok(NonceUse::Found(found)) => {
                 let text = format!(
                     "it is displaced by {}, and nonce {} was used by {}",
                     foreign.tx_hash, record.nonce, found.tx_hash
                 );
                 compared.problems.push(problem("I6", &record.request_id, text));
             }
-            Ok(None) => {
+            Ok(NonceUse::NotFound(_)) => {
                 compared.notes.insert(format!("the node does not find what displaced {}", record.request_id));
             }
             Err(error) => {

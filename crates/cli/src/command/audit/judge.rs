@@ -110,7 +110,8 @@ fn judge_records(seen: &Seen, problems: &mut Vec<Problem>) {
                 format!("it has nonce {nonce}, which the head has not given out (next is {})", seen.after.next_nonce);
             problems.push(problem("I4", id, text));
         }
-        if nonce < seen.after.lowest_open_nonce && !record.is_closed() {
+        let is_left = nonce < seen.after.lowest_open_nonce && !seen.after.marks().is_set_aside(nonce);
+        if is_left && !record.is_closed() {
             let text = format!(
                 "the lane left nonce {nonce} behind (open from {}), and its record is {} and not published",
                 seen.after.lowest_open_nonce,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_sdk_kms::types::{KeySpec, KeyState, KeyUsageType};
 use signpost_host::start::policies;
-use signpost_txmgr::account::Head;
+use signpost_txmgr::account::{AsideCause, Head};
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::{Chain, Counts, Keys as _};
 use signpost_txmgr::signature::PublicKey;
@@ -73,6 +73,7 @@ pub(super) async fn check(session: &Session, checks: &mut Checks) {
 
 async fn one(session: &Session, head: &Head, rules: Option<&Policies>, nodes: &impl Chain, checks: &mut Checks) {
     let what = |part: &str| format!("{}: {part}", head.name);
+    slots(head, checks);
     if let Some(at) = head.retired_at {
         retired(session, head, at, checks).await;
         return;
@@ -115,6 +116,26 @@ fn way_out(fault: KeyFault) -> &'static str {
         KeyFault::Unfit | KeyFault::WrongAddress => {
             "another key was put in its place: correct the alias, or retire the account"
         }
+    }
+}
+
+/// Slots that could not be closed: their requests have no outcome, or nobody was told it.
+fn slots(head: &Head, checks: &mut Checks) {
+    let what = format!("{}: slots", head.name);
+    for slot in &head.set_aside {
+        let todo = match slot.cause {
+            AsideCause::Unproven => {
+                "give it a node that keeps old states (`finalized` and archive), or see an explorer"
+            }
+            AsideCause::Unpublished => "see what the topic says in the broadcaster's log",
+            AsideCause::Late => "see the broadcaster's log; it is looked at every minute",
+        };
+        let since = crate::command::when::date(slot.since);
+        checks.problem(&what, format!("{} is set aside since {since}: {}", slot.nonce, slot.cause.meaning()), todo);
+    }
+    for gap in &head.gaps {
+        let found = format!("no request is stored for {} up to {} (not itself)", gap.from, gap.to);
+        checks.look(&what, found, "tables restored from a backup: look in the chain for what used them");
     }
 }
 

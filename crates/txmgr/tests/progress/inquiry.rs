@@ -1,0 +1,84 @@
+//! What the machine decides about a slot whose slow question has no answer yet.
+
+use signpost_txmgr::machine::{Action, ChainSlot, Event, ReceiptView, SlotView, Tuning, apply, next_action};
+use signpost_txmgr::record::{BlockRef, Foreign, Inquiry, Phase, Receipt, Record, Subject};
+use signpost_txmgr::units::{BlockHash, BlockNumber, Gas, Millis, Nonce, TxHash, Wei};
+
+use super::world::{NOW, World};
+
+const AT: BlockRef = BlockRef { number: BlockNumber(40), hash: BlockHash([1; 32]) };
+
+/// A signed request in slot 0.
+fn signed() -> Record {
+    let world = World::new();
+    world.request(0..1, "0x");
+    world.record(0)
+}
+
+/// The slot is used; this is what the node says of its receipt.
+fn used(receipt: ReceiptView) -> SlotView {
+    let count = Nonce(1);
+    let chain = ChainSlot {
+        latest_nonce: count,
+        finalized_nonce: count,
+        finalized: BlockNumber(50),
+        receipt,
+        canonical: Some(AT),
+        price: None,
+    };
+    SlotView {
+        chain: Some(chain),
+        is_lane_head: false,
+        head_since: NOW,
+        predecessors_sent: true,
+        last_sent_at: None,
+        last_asked_at: None,
+    }
+}
+
+fn receipt(record: &Record, succeeded: bool) -> Receipt {
+    Receipt {
+        tx_hash: record.attempts[0].tx_hash,
+        block: AT,
+        succeeded,
+        gas_used: Gas(21_000),
+        effective_gas_price: Wei::from(1),
+        contract: None,
+    }
+}
+
+fn asked(record: &Record, subject: Subject, at: Millis) -> Record {
+    Record { inquiry: Some(Inquiry::after(None, subject, None, at, at)), ..record.clone() }
+}
+
+#[test]
+fn a_question_without_an_answer_waits_for_its_time() {
+    let record = signed();
+    let next = |record: &Record, receipt| next_action(record, &used(receipt), &Tuning::BSC, NOW);
+    let (soon, late) = (Millis(NOW.0 - Inquiry::PAUSE_MS + 1), Millis(NOW.0 - Inquiry::PAUSE_MS));
+    assert_eq!(next(&asked(&record, Subject::Use, soon), ReceiptView::Absent), Action::Wait);
+    assert_eq!(next(&asked(&record, Subject::Use, late), ReceiptView::Absent), Action::ProveDisplaced);
+    assert_eq!(next(&asked(&record, Subject::Revert, soon), ReceiptView::Absent), Action::ProveDisplaced);
+
+    let (failed, succeeded) = (receipt(&record, false), receipt(&record, true));
+    let waiting = asked(&record, Subject::Revert, soon);
+    assert_eq!(next(&waiting, ReceiptView::Found(failed)), Action::Wait);
+    assert_eq!(next(&asked(&record, Subject::Revert, late), ReceiptView::Found(failed)), Action::Settle(failed));
+    let mined = Record { phase: Phase::Mined(failed), ..waiting.clone() };
+    assert_eq!(next(&mined, ReceiptView::Found(failed)), Action::Wait);
+    assert_eq!(next(&waiting, ReceiptView::Found(succeeded)), Action::Settle(succeeded), "it needs no reason");
+}
+
+#[test]
+fn an_outcome_ends_the_inquiry() {
+    let record = signed();
+    let asking = asked(&record, Subject::Use, NOW);
+    let mined = apply(&asking, &Event::Mined(receipt(&record, true)), NOW).unwrap();
+    assert!(apply(&mined, &Event::Unmined, NOW).unwrap().inquiry.is_some());
+    for event in [
+        Event::Finalized { receipt: receipt(&record, true), revert: None },
+        Event::Displaced(Foreign { tx_hash: TxHash([8; 32]), block: AT }),
+    ] {
+        assert_eq!(apply(&mined, &event, NOW).unwrap().inquiry, None, "{}", event.name());
+    }
+}
