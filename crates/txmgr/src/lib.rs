@@ -6,8 +6,8 @@
 //! through the traits of [`ports`].
 //!
 //! Read in this order: [`units`], [`tx`], [`signature`], [`request`], [`policy`], [`account`],
-//! [`record`], [`revert`], [`machine`], [`fees`], [`wire`], [`poke`], [`ports`], [`signer`],
-//! [`broadcaster`].
+//! [`record`], [`text`], [`revert`], [`machine`], [`fees`], [`wire`], [`poke`], [`ports`],
+//! [`publish`], [`signer`], [`broadcaster`].
 //!
 //! **Architecture invariant:** [`machine`] imports nothing from [`ports`]; nothing here imports an
 //! adapter.
@@ -22,17 +22,20 @@ pub mod meters;
 pub mod poke;
 pub mod policy;
 pub mod ports;
+pub mod publish;
 pub mod record;
 pub mod request;
 pub mod revert;
 pub mod signature;
 pub mod signer;
+pub mod text;
 pub mod trace;
 pub mod tx;
 pub mod units;
 pub mod wire;
 
-/// An error's message with those of its causes, as logs say it.
+/// An error's message with those of its causes, as logs and terminals show it: an error may repeat what a node or
+/// a service said, so it is made plain ([`text::plain`]), line by line.
 pub fn told(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -40,5 +43,6 @@ pub fn told(error: &dyn std::error::Error) -> String {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    text
+    let lines: Vec<String> = text.lines().map(text::plain).collect();
+    lines.join("\n")
 }
