@@ -128,6 +128,7 @@ ALARMS = {
     "funds-low": ("Signpost", "funds_low"),
     "account-paused": ("Signpost", "paused"),
     "displaced": ("Signpost", "displaced"),
+    "outcome-reduced": ("Signpost", "outcomes_reduced"),
     "kms-throttles": ("Signpost", "kms_throttles"),
     "stalled": ("Signpost", "stalled"),
     "no-node": ("Signpost", "no_node"),
