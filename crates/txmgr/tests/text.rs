@@ -155,7 +155,8 @@ fn words_of_a_node_are_spelled_out_and_bounded() {
 
 #[test]
 fn an_older_items_words_are_plain_when_they_leave() {
-    let reason = Reason { code: "refusedByNode".to_owned(), message: "no\u{1b}[2J".to_owned(), revert: None, request_id: None };
+    let reason =
+        Reason { code: "refusedByNode".to_owned(), message: "no\u{1b}[2J".to_owned(), revert: None, request_id: None };
     assert_eq!(WireReason::from(&reason).message, "no\\u{1b}[2J");
     let long = Reason { message: "x".repeat(9_000), ..reason };
     assert_eq!(WireReason::from(&long).message.len(), Reason::MAX_CHARS);
