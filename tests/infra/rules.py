@@ -129,6 +129,7 @@ ALARMS = {
     "account-paused": ("Signpost", "paused"),
     "account-unusable": ("Signpost", "account_unusable"),
     "displaced": ("Signpost", "displaced"),
+    "outcome-reduced": ("Signpost", "outcomes_reduced"),
     "kms-throttles": ("Signpost", "kms_throttles"),
     "stalled": ("Signpost", "stalled"),
     "no-node": ("Signpost", "no_node"),

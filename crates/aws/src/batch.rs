@@ -1,5 +1,9 @@
 //! Batch calls of SQS and SNS: at most ten entries and so many bytes a call, entries that were not
 //! taken tried again, one answer for each.
+//!
+//! A call that is refused for good as a whole is made again with each of its entries alone, so that one entry
+//! holds back no other. What is refused for good because of its contents is
+//! [`PortError::is_refused_for_good`].
 
 use std::error::Error;
 use std::sync::Arc;
@@ -9,14 +13,13 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use signpost_txmgr::meters;
 use signpost_txmgr::ports::{Happened, PortError};
+use signpost_txmgr::text::MAX_MESSAGE_BYTES;
 
 use crate::fault::{self, AwsError, Kind};
 use crate::repeat::Backoff;
 
 /// Entries of one call, of SQS and SNS alike.
 const ENTRIES_MAX: usize = 10;
-/// Bytes of one call: bodies and attributes of all its entries together must stay within 256 KiB.
-const BYTES_MAX: usize = 262_144;
 
 /// An entry that was not taken.
 #[derive(Debug)]
@@ -72,7 +75,7 @@ fn fitting<T>(items: &[T], bytes_of: impl Fn(&T) -> usize) -> usize {
     let mut bytes: usize = 0;
     let fits = |item: &&T| {
         bytes = bytes.saturating_add(bytes_of(item));
-        bytes <= BYTES_MAX
+        bytes <= MAX_MESSAGE_BYTES
     };
     items.iter().take(ENTRIES_MAX).take_while(fits).count().max(1)
 }
@@ -97,16 +100,46 @@ impl Entry {
             }));
         }
     }
+
+    /// What became of it alone, after the tries that had it in.
+    fn with_doubt(&self, answer: Result<(), PortError>) -> Result<(), PortError> {
+        answer.map_err(|error| match error.happened {
+            Happened::No if self.uncertain && !error.is_refused_for_good() => {
+                PortError { happened: Happened::Unknown, ..error }
+            }
+            Happened::No | Happened::Yes | Happened::Unknown => error,
+        })
+    }
+
+    /// Ends it: its contents are refused. A try whose reply was lost was refused then, too.
+    fn refused(&mut self, operation: &'static str, code: &str, message: &str) {
+        self.answer = Some(Err(PortError::refused_for_good(operation, code, message)));
+    }
+
+    /// What became of the entry, if the call was answered.
+    fn answered(&mut self, operation: &'static str, refused: Option<&Refused>, last: bool) {
+        let Some(refused) = refused else {
+            self.answer = Some(Ok(()));
+            return;
+        };
+        let (Refused { code, message, .. }, kind) = (refused, refused.kind());
+        if kind == Kind::Final && fault::entry_blames_contents(code) {
+            self.refused(operation, code, message);
+        } else {
+            self.failed(operation, kind, last, || AwsError::Entry { code: code.clone(), message: message.clone() });
+        }
+    }
 }
 
-async fn one_batch<T, E, F>(
+async fn one_batch<T, E, F, S>(
     backoff: &Backoff,
     operation: &'static str,
     items: &[T],
-    send: impl Fn(&[&T]) -> F,
+    send: &S,
 ) -> Vec<Result<(), PortError>>
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    S: Fn(&[&T]) -> F,
     F: Future<Output = Result<Vec<Refused>, SdkError<E, HttpResponse>>>,
 {
     let mut entries: Vec<Entry> = items.iter().map(|_| Entry { answer: None, uncertain: false }).collect();
@@ -122,20 +155,30 @@ where
         match Box::pin(send(&batch)).await {
             Ok(refused) => {
                 for (at, (_, entry)) in open.iter_mut().enumerate() {
-                    match refused.iter().find(|refused| refused.id == at.to_string()) {
-                        None => entry.answer = Some(Ok(())),
-                        Some(refused) => entry.failed(operation, refused.kind(), last, || AwsError::Entry {
-                            code: refused.code.clone(),
-                            message: refused.message.clone(),
-                        }),
-                    }
+                    let refused = refused.iter().find(|refused| refused.id == at.to_string());
+                    entry.answered(operation, refused, last);
+                }
+            }
+            Err(error) if batch.len() > 1 && fault::kind(&error) == Kind::Final => {
+                tracing::warn!(
+                    operation,
+                    error = AwsError::of(error).to_string(),
+                    "a batch is refused; each of its entries is tried alone"
+                );
+                for (item, entry) in open {
+                    let alone = Box::pin(one_batch(backoff, operation, std::slice::from_ref(item), send));
+                    entry.answer = alone.await.pop().map(|answer| entry.with_doubt(answer));
                 }
             }
             Err(error) => {
                 let kind = fault::kind(&error);
                 let source = Arc::new(AwsError::of(error));
+                let contents = source.refused_contents().filter(|_| kind == Kind::Final);
                 for (_, entry) in &mut open {
-                    entry.failed(operation, kind, last, || AwsError::Shared(Arc::clone(&source)));
+                    match contents {
+                        Some((code, message)) => entry.refused(operation, code, message),
+                        None => entry.failed(operation, kind, last, || AwsError::Shared(Arc::clone(&source))),
+                    }
                 }
             }
         }

@@ -10,12 +10,13 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::{ConnectorError, SdkError};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use signpost_txmgr::ports::{Happened, PortError};
+use signpost_txmgr::text::plain;
 
 /// What an adapter met: the source of a [`PortError`].
 #[derive(Debug, thiserror::Error)]
 pub enum AwsError {
     /// The service answered with an error.
-    #[error("HTTP {status} {code}: {message} (AWS request {request_id})")]
+    #[error("HTTP {status} {}: {} (AWS request {request_id})", plain(code), plain(message))]
     Answer {
         /// HTTP status.
         status: u16,
@@ -36,7 +37,7 @@ pub enum AwsError {
     #[error("the request could not be built")]
     NotBuilt(#[source] Box<dyn Error + Send + Sync>),
     /// One entry of a batch was not taken, the others may have been.
-    #[error("an entry of the batch was not taken, {code}: {message}")]
+    #[error("an entry of the batch was not taken, {}: {}", plain(code), plain(message))]
     Entry {
         /// The service's code.
         code: String,
@@ -50,7 +51,7 @@ pub enum AwsError {
     #[error("{0} keys were left unprocessed")]
     Unprocessed(usize),
     /// A transaction was cancelled for a reason that is no verdict.
-    #[error("the transaction was cancelled, {code}: {message}")]
+    #[error("the transaction was cancelled, {}: {}", plain(code), plain(message))]
     Cancelled {
         /// Code of the cancellation reason.
         code: String,
@@ -138,10 +139,64 @@ const THROTTLES: [&str; 14] = [
 /// The codes by which DynamoDB says that another call holds the item.
 const CONFLICTS: [&str; 2] = ["TransactionConflictException", "TransactionConflict"];
 
+/// The codes by which SQS and SNS say that they do not take what a call holds: its size, its characters, a
+/// parameter. No right, key, queue or topic is to blame.
+#[cfg(any(feature = "sqs", feature = "sns"))]
+const CONTENTS: [&str; 13] = [
+    "BatchRequestTooLong",
+    "InvalidBatchEntryId",
+    "InvalidMessageContents",
+    "InvalidParameter",
+    "InvalidParameterValue",
+    "InvalidParameterValueException",
+    // SNS's model gives `InvalidParameterValue` this name.
+    "ParameterValueInvalid",
+    "MalformedInput",
+    "RequestEntityTooLarge",
+    "RequestTooLarge",
+    "SerializationException",
+    "ValidationError",
+    "ValidationException",
+];
+
+/// The codes by which SQS and SNS blame who asks, the KMS key of the queue or topic, or its absence.
+#[cfg(any(feature = "sqs", feature = "sns"))]
+const NOT_CONTENTS: [&str; 12] = [
+    "AccessDenied",
+    "AccessDeniedException",
+    "AuthorizationError",
+    "InvalidSecurity",
+    "KMSAccessDenied",
+    "KMSDisabled",
+    "KMSInvalidState",
+    "KMSNotFound",
+    "KMSOptInRequired",
+    "NotFound",
+    "QueueDoesNotExist",
+    "NonExistentQueue",
+];
+
+fn bare(code: &str) -> &str {
+    // SQS's JSON protocol prefixes its query codes.
+    code.strip_prefix("AWS.SimpleQueueService.").unwrap_or(code)
+}
+
+/// Whether the whole call was refused for good because of what is in it.
+#[cfg(any(feature = "sqs", feature = "sns"))]
+pub(crate) fn blames_contents(code: &str) -> bool {
+    CONTENTS.contains(&bare(code))
+}
+
+/// Whether one entry, whose call was taken, was refused for good because of what is in it. A code we do not know
+/// says so: what is wrong with a right or a queue is wrong with all entries.
+#[cfg(any(feature = "sqs", feature = "sns"))]
+pub(crate) fn entry_blames_contents(code: &str) -> bool {
+    !NOT_CONTENTS.iter().any(|known| known.eq_ignore_ascii_case(&bare(code).replace('.', "")))
+}
+
 /// What an error code alone says; `None` leaves it to the HTTP status.
 pub(crate) fn kind_of_code(code: &str) -> Option<Kind> {
-    // SQS's JSON protocol prefixes its query codes.
-    let code = code.strip_prefix("AWS.SimpleQueueService.").unwrap_or(code);
+    let code = bare(code);
     if THROTTLES.contains(&code) {
         Some(Kind::Throttled)
     } else if CONFLICTS.contains(&code) {
@@ -227,6 +282,13 @@ impl AwsError {
             }
             error => Self::Lost(error.into_source().unwrap_or_else(Box::from)),
         }
+    }
+
+    #[cfg(any(feature = "sqs", feature = "sns"))]
+    /// Code and words of an answer that refuses what the call holds.
+    pub(crate) fn refused_contents(&self) -> Option<(&str, &str)> {
+        let Self::Answer { code, message, .. } = self else { return None };
+        blames_contents(code).then_some((code, message))
     }
 
     #[cfg(feature = "dynamodb")]

@@ -11,6 +11,7 @@ use aws_sdk_sns::Client;
 use aws_sdk_sns::operation::publish_batch::PublishBatchError;
 use aws_sdk_sns::types::{BatchResultErrorEntry, MessageAttributeValue, PublishBatchRequestEntry};
 use signpost_txmgr::ports::{OutcomeTopic, PortError};
+use signpost_txmgr::text;
 use signpost_txmgr::wire::OutcomeMessage;
 
 use crate::batch::{Refused, in_batches};
@@ -55,7 +56,7 @@ impl OutcomeTopic for SnsOutcomeTopic {
     async fn publish(&self, outcomes: &[OutcomeMessage]) -> Vec<Result<(), PortError>> {
         let fifo = self.arn.rsplit('.').next() == Some("fifo");
         let json = |outcome| {
-            let body = serde_json::to_string(outcome).expect("an outcome is strings, numbers and JSON");
+            let body = text::json(outcome).expect("an outcome is strings, numbers and JSON");
             Message { outcome, body }
         };
         let messages: Vec<Message<'_>> = outcomes.iter().map(json).collect();
@@ -97,6 +98,7 @@ fn entry(id: usize, message: &Message<'_>, fifo: bool) -> PublishBatchRequestEnt
 }
 
 fn attribute(data_type: &str, value: &str) -> MessageAttributeValue {
+    let value = text::plain(value);
     MessageAttributeValue::builder().data_type(data_type).string_value(value).build().expect("the type is set")
 }
 

@@ -13,6 +13,7 @@ use aws_sdk_sqs::operation::send_message_batch::SendMessageBatchError;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use serde::Serialize;
 use signpost_txmgr::ports::{BroadcastQueue, PortError, ResignQueue};
+use signpost_txmgr::text;
 use signpost_txmgr::units::{Digest, sha256};
 use signpost_txmgr::wire::{LanePoke, SignerPoke, hex_digest};
 
@@ -83,7 +84,7 @@ struct Message {
 
 impl Message {
     fn new(group: &str, poke: &impl Serialize) -> Self {
-        let body = serde_json::to_string(poke).expect("a poke is strings and numbers");
+        let body = text::json(poke).expect("a poke is strings and numbers");
         Self { group: group.to_owned(), body }
     }
 }

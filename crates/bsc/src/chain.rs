@@ -287,7 +287,7 @@ pub(crate) async fn count_at(endpoint: &Endpoint, address: Address, block: Value
 }
 
 /// The revert data of a replay; `None` if it does not revert now.
-fn reverted(answer: Answer) -> Result<Option<Vec<u8>>, Failure> {
+pub(crate) fn reverted(answer: Answer) -> Result<Option<Vec<u8>>, Failure> {
     match answer {
         Ok(_) => Ok(None),
         Err(Failure::Node(error)) => match revert_data(&error) {

@@ -10,6 +10,8 @@
 pub mod chain;
 pub mod classify;
 pub mod endpoints;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod limit;
 mod price;
 pub mod private;

@@ -20,6 +20,7 @@ use reqwest::{StatusCode, Url};
 use serde_json::{Value, json};
 use signpost_txmgr::meters;
 use signpost_txmgr::ports::Happened;
+use signpost_txmgr::text;
 
 use crate::classify;
 
@@ -53,11 +54,11 @@ impl Call {
 
 /// An error that the node answered with.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("the node says: {message} (code {code})")]
+#[error("the node says: {} (code {code})", text::plain(message))]
 pub struct NodeError {
     /// JSON-RPC error code; 0 if there was none.
     pub code: i64,
-    /// The node's words.
+    /// The node's words as they came: they are classified by them, and shown only through `Display`.
     pub message: String,
     /// What came with them.
     pub data: Option<Value>,
@@ -356,7 +357,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 /// Puts the answers in the order of the calls: they may come reordered, twice, not at all, or
 /// as a single object.
-fn read_body(body: &[u8], ids: u64, count: usize) -> Result<Vec<Answer>, Failure> {
+pub(crate) fn read_body(body: &[u8], ids: u64, count: usize) -> Result<Vec<Answer>, Failure> {
     let mut answers: Vec<Option<Answer>> = vec![None; count];
     let items = match serde_json::from_slice(body) {
         Ok(Value::Array(items)) => items,

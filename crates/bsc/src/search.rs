@@ -168,7 +168,7 @@ async fn in_blocks(
     Ok(None)
 }
 
-fn is_use(tx: &Value, address: Address, nonce: Nonce) -> bool {
+pub(crate) fn is_use(tx: &Value, address: Address, nonce: Nonce) -> bool {
     tx.get("from").and_then(quantity::address) == Some(address)
         && tx.get("nonce").and_then(quantity::number) == Some(nonce.0)
 }

@@ -185,7 +185,7 @@ fn hear(endpoint: &Endpoint, raw: &RawTx, answer: Answer) -> Heard {
 }
 
 /// The node took something else than what we handed over, or says so.
-fn another_hash(result: &Value) -> SendAnswer {
+pub(crate) fn another_hash(result: &Value) -> SendAnswer {
     let words = format!("the node returned another hash: {}", result.as_str().unwrap_or("not a text"));
     SendAnswer::new(SendClass::Unknown, &words)
 }

@@ -156,7 +156,7 @@ fn missing_heights(mut wanted: Vec<BlockNumber>, known: &[BlockRef], heads: &Hea
     wanted
 }
 
-fn receipt_view(answer: Answer, hash: TxHash, from: Address) -> ReceiptView {
+pub(crate) fn receipt_view(answer: Answer, hash: TxHash, from: Address) -> ReceiptView {
     match answer {
         Ok(Value::Null) => ReceiptView::Absent,
         Ok(value) => read_receipt(&value, hash, from).map_or_else(

@@ -1,8 +1,15 @@
 //! What a person sees. Results go to stdout, progress and remarks to stderr, so that `--json` output
 //! can be piped; colour only where a person looks. A reader that went away (`signpost watch | head`)
 //! ends the output, not the program.
+//!
+//! ## Guarantees
+//! * Nothing that came from elsewhere drives the terminal: all lines pass [`text::screen`], JSON is written by
+//!   [`text::json`], and only colours get through.
 
 use std::io::{self, IsTerminal as _, Write as _};
+
+use serde::Serialize;
+use signpost_txmgr::text;
 
 use crate::clock::Stopwatch;
 
@@ -10,13 +17,21 @@ use crate::clock::Stopwatch;
 pub fn say(line: impl AsRef<str>) {
     let mut out = io::stdout().lock();
     // A closed pipe is the reader's decision; there is nobody left to tell.
-    let _ = writeln!(out, "{}", line.as_ref());
+    let _ = writeln!(out, "{}", text::screen(line.as_ref()));
     let _ = out.flush();
+}
+
+/// Writes one line of JSON to stdout.
+pub fn say_json<T: Serialize + ?Sized>(value: &T) {
+    match text::json(value) {
+        Ok(line) => say(line),
+        Err(error) => remark(format!("the line cannot be written as JSON: {error}")),
+    }
 }
 
 /// Writes one line to stderr.
 pub fn remark(line: impl AsRef<str>) {
-    let _ = writeln!(io::stderr().lock(), "{}", line.as_ref());
+    let _ = writeln!(io::stderr().lock(), "{}", text::screen(line.as_ref()));
 }
 
 /// One line per step on stderr: what is being done, and, when it is done, how long it took.
@@ -63,11 +78,12 @@ pub enum Colour {
     Grey,
 }
 
-/// `text` in `colour` if stdout is a terminal and `NO_COLOR` is not set, else as it is.
+/// `text`, made plain, in `colour` if stdout is a terminal and `NO_COLOR` is not set, else as it is.
 #[must_use]
 pub fn paint(colour: Colour, text: &str) -> String {
+    let text = text::plain(text);
     if !io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some() {
-        return text.to_owned();
+        return text;
     }
     let code = match colour {
         Colour::Green => 32,
@@ -76,4 +92,15 @@ pub fn paint(colour: Colour, text: &str) -> String {
         Colour::Grey => 90,
     };
     format!("\u{1b}[{code}m{text}\u{1b}[0m")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn painted_text_drives_no_terminal() {
+        // Tests have no terminal: what is left is the text.
+        assert_eq!(paint(Colour::Red, "no\u{1b}[2J\n"), "no\\u{1b}[2J\\n");
+    }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 use signpost_txmgr::request::{AccountRef, Message, Refused};
+use signpost_txmgr::text;
 use signpost_txmgr::units::RequestId;
 
 /// A message's body. Made by [`crate::Request::build`] or from JSON of your own.
@@ -21,7 +22,8 @@ impl Body {
     pub fn parse(text: impl Into<String>) -> Result<Self, Refused> {
         let text = text.into();
         Message::parse(&text)?;
-        Ok(Self::unchecked(text))
+        // The same to who reads it, and taken by SQS whatever it holds.
+        Ok(Self::unchecked(text::json_written(&text)))
     }
 
     /// A text as it is. The service answers what it cannot read with a `rejected` outcome.

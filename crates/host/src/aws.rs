@@ -4,6 +4,7 @@
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use signpost_txmgr::text::plain;
 
 /// The region of an emulator, when none is named.
 pub const LOOPBACK_REGION: &str = "us-east-1";
@@ -44,7 +45,7 @@ where
     R: std::fmt::Debug,
 {
     if let (Some(code), Some(message)) = (error.code(), error.message()) {
-        return format!("{code}: {message}");
+        return plain(&format!("{code}: {message}"));
     }
     let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {
@@ -54,7 +55,7 @@ where
         let way_out = "see AWS_ENDPOINT_URL and that it runs (`signpost dev` starts a local one)";
         return format!("no connection ({cause}); {way_out}");
     }
-    cause.to_string()
+    plain(&cause.to_string())
 }
 
 fn set(name: &str) -> Option<String> {

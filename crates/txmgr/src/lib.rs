@@ -6,8 +6,8 @@
 //! through the traits of [`ports`].
 //!
 //! Read in this order: [`units`], [`tx`], [`signature`], [`request`], [`policy`], [`account`],
-//! [`unusable`], [`record`], [`revert`], [`machine`], [`fees`], [`wire`], [`poke`], [`ports`], [`start`], [`signer`],
-//! [`broadcaster`].
+//! [`unusable`], [`record`], [`text`], [`revert`], [`machine`], [`fees`], [`wire`], [`poke`], [`ports`],
+//! [`publish`], [`start`], [`signer`], [`broadcaster`].
 //!
 //! **Architecture invariant:** [`machine`] imports nothing from [`ports`]; nothing here imports an
 //! adapter.
@@ -22,19 +22,22 @@ pub mod meters;
 pub mod poke;
 pub mod policy;
 pub mod ports;
+pub mod publish;
 pub mod record;
 pub mod request;
 pub mod revert;
 pub mod signature;
 pub mod signer;
 pub mod start;
+pub mod text;
 pub mod trace;
 pub mod tx;
 pub mod units;
 pub mod unusable;
 pub mod wire;
 
-/// An error's message with those of its causes, as logs say it.
+/// An error's message with those of its causes, as logs and terminals show it: an error may repeat what a node or
+/// a service said, so it is made plain ([`text::plain`]), line by line.
 pub fn told(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -42,5 +45,6 @@ pub fn told(error: &dyn std::error::Error) -> String {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    text
+    let lines: Vec<String> = text.lines().map(text::plain).collect();
+    lines.join("\n")
 }

@@ -94,6 +94,7 @@ meters! {
     FINAL_AFTER: Histogram(Milliseconds) "signpost_final_after_ms" by [], "From the reservation to the settlement.", alarm "p99 above a minute";
     PUBLISHED: Counter(Count) "signpost_published_total" by [], "Outcomes published.", alarm "";
     NOT_PUBLISHED: Counter(Count) "signpost_not_published_total" by [], "Outcomes that could not be published now.", alarm "above zero for minutes: SNS";
+    OUTCOMES_REDUCED: Counter(Count) "signpost_outcomes_reduced_total" by [], "Outcomes that the topic refused for good, and that are published without metadata and texts.", alarm "any";
     NO_CHAIN: Counter(Count) "signpost_no_chain_total" by [], "Rounds in which no node answered.", alarm "above zero for a minute";
     RPC_REQUESTS: Counter(Count) "signpost_rpc_requests_total" by ["host", "outcome"], "HTTP requests to nodes, by host and port alone: `answered`, `limited` or `failed`.", alarm "`limited` or `failed` of one host for minutes";
 }

@@ -15,6 +15,7 @@ use std::future::Future;
 use crate::account::{Accounts, Head, Marks, Reservation, SeenFee, StaysRegistered};
 use crate::machine::ReceiptView;
 use crate::record::{BlockRef, Foreign, Record, Rejected, Searched, SendAnswer, Stored, Vacancy};
+use crate::text;
 use crate::tx::{Intent, RawTx};
 use crate::units::{
     AccountKey, AccountName, Address, BlockNumber, ChainId, KmsKeyId, Millis, Nonce, RequestId, SigningHash, TxHash,
@@ -47,6 +48,32 @@ pub struct PortError {
     /// What the adapter met.
     #[source]
     pub source: Box<dyn Error + Send + Sync>,
+}
+
+impl PortError {
+    /// The service will not take what it was given, now or later.
+    #[must_use]
+    pub fn refused_for_good(operation: &'static str, code: &str, message: &str) -> Self {
+        let source = RefusedForGood { code: text::plain(code), message: text::plain(message) };
+        Self { operation, happened: Happened::No, throttled: false, source: Box::new(source) }
+    }
+
+    /// Whether it is the contents that the service does not take: the same again is refused again.
+    #[must_use]
+    pub fn is_refused_for_good(&self) -> bool {
+        self.source.is::<RefusedForGood>()
+    }
+}
+
+/// A message that a queue or a topic does not take because of its size or contents: the source of such a
+/// [`PortError`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("its contents are refused for good, {code}: {message}")]
+pub struct RefusedForGood {
+    /// The service's code.
+    pub code: String,
+    /// The service's words, plain.
+    pub message: String,
 }
 
 /// The two tables. All reads are strongly consistent unless they say otherwise.
@@ -279,7 +306,8 @@ impl Error for KeyCallError {
 
 /// The way from the signer to the broadcaster.
 pub trait BroadcastQueue: Send + Sync {
-    /// Says "look at these lanes". A lost poke is made good by the sweep, a repeated one is harmless.
+    /// Says "look at these lanes". A lost poke is made good by the sweep, a repeated one is harmless. One that
+    /// the queue will never take is an error once the others are sent.
     fn poke_lanes(&self, pokes: &[LanePoke]) -> impl Future<Output = Result<(), PortError>> + Send;
 }
 
@@ -292,7 +320,9 @@ pub trait ResignQueue: Send + Sync {
 /// The outcome topic.
 pub trait OutcomeTopic: Send + Sync {
     /// Publishes outcomes; one answer each, in order. A lost reply: it may be out; publishing again
-    /// sends a copy with the same `eventId`.
+    /// sends a copy with the same `eventId`. One that the topic will never take is
+    /// [`PortError::is_refused_for_good`], and the others go out all the same. Called through
+    /// [`crate::publish::all`], which publishes such a one in a form that is taken.
     fn publish(&self, outcomes: &[OutcomeMessage]) -> impl Future<Output = Vec<Result<(), PortError>>> + Send;
 }
 

@@ -5,6 +5,7 @@
 
 mod inquiry;
 
+use crate::text;
 use crate::tx::{Fee, Intent, RawTx, Signature, TRANSFER_GAS, UnsignedTx};
 use crate::units::{
     AccountKey, AccountName, Address, BlockHash, BlockNumber, Digest, Gas, Millis, Nonce, RequestId, TxHash, Wei,
@@ -99,6 +100,11 @@ pub struct Reason {
     pub revert: Option<Revert>,
     /// The id that a message named which is answered under `sqs:<message id>`, because the id is not its own.
     pub request_id: Option<RequestId>,
+}
+
+impl Reason {
+    /// Characters of a message that are kept: one with a node's words or a contract's text, and a list of names.
+    pub const MAX_CHARS: usize = 2_000;
 }
 
 /// Why the chain reverted a transaction.
@@ -288,7 +294,7 @@ pub struct Sent {
 pub struct SendAnswer {
     /// What it means for us.
     pub class: SendClass,
-    /// The node's words, cut at [`SendAnswer::MAX_CHARS`].
+    /// The node's words, plain and cut at [`SendAnswer::MAX_CHARS`].
     pub message: String,
 }
 
@@ -296,10 +302,10 @@ impl SendAnswer {
     /// Characters of a node's words that are kept.
     pub const MAX_CHARS: usize = 300;
 
-    /// An answer with the node's words cut to size.
+    /// An answer with the node's words made plain and cut to size.
     #[must_use]
     pub fn new(class: SendClass, message: &str) -> Self {
-        Self { class, message: message.chars().take(Self::MAX_CHARS).collect() }
+        Self { class, message: text::plain_within(message, Self::MAX_CHARS) }
     }
 }
 
@@ -333,7 +339,7 @@ pub enum CancelCause {
     Asked,
     /// The deadline passed.
     Deadline,
-    /// A node refused the transaction for good; its words.
+    /// A node refused the transaction for good; its words, as [`SendAnswer`] has them.
     Refused(String),
     /// The policy was tightened after the reservation; what it says.
     Policy(Reason),

@@ -1,10 +1,11 @@
 //! What a contract said when it reverted: the raw revert data of `eth_call` made readable.
 //!
 //! Never fails and never asks anything: what is no known shape is named by its selector and kept raw.
-//! The text comes from a contract anyone may have written, so control characters are escaped and
-//! its length is bounded. Read next: [`crate::record`].
+//! The text comes from a contract anyone may have written, so it is made plain ([`text::plain`](crate::text::plain)).
+//! Read next: [`crate::record`].
 
 use crate::record::Revert;
+use crate::text;
 use crate::units::U256;
 
 /// `Error(string)`: what `revert("text")` and `require(false, "text")` give (Solidity).
@@ -13,17 +14,15 @@ const ERROR_STRING: [u8; 4] = [0x08, 0xc3, 0x79, 0xa0];
 const PANIC: [u8; 4] = [0x4e, 0x48, 0x7b, 0x71];
 /// Bytes of an ABI word.
 const WORD: usize = 32;
-/// Characters of a contract's text that are kept: some lines of a screen.
-const MAX_TEXT_CHARS: usize = 1_000;
 
 /// The revert data as text and raw bytes.
 #[must_use]
 pub fn decode(bytes: &[u8]) -> Revert {
     let raw = bytes.get(..Revert::MAX_BYTES).unwrap_or(bytes).to_vec();
-    Revert { text: text(bytes), raw }
+    Revert { text: meaning(bytes), raw }
 }
 
-fn text(bytes: &[u8]) -> String {
+fn meaning(bytes: &[u8]) -> String {
     let Some((selector, arguments)) = bytes.split_first_chunk::<4>() else {
         return match bytes.len() {
             0 => "no revert data".to_owned(),
@@ -56,19 +55,10 @@ fn abi_length(arguments: &[u8]) -> Option<usize> {
 }
 
 fn readable(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    if text.is_empty() {
+    if bytes.is_empty() {
         return "reverted with an empty message".to_owned();
     }
-    let mut out = String::new();
-    for character in text.chars().take(MAX_TEXT_CHARS) {
-        if character.is_control() {
-            out.extend(character.escape_default());
-        } else {
-            out.push(character);
-        }
-    }
-    out
+    text::plain_bytes(bytes)
 }
 
 /// Solidity's panic codes (Solidity documentation, "Panic via assert and Error via require").
@@ -152,10 +142,10 @@ mod tests {
 
     #[test]
     fn hostile_text_is_bounded_and_escaped() {
-        let text = decode(&error_string(32, 8, b"a\x1b[31m\xff\n")).text;
-        assert_eq!(text, "a\\u{1b}[31m\u{fffd}\\n");
+        let said = decode(&error_string(32, 8, b"a\x1b[31m\xff\n")).text;
+        assert_eq!(said, "a\\u{1b}[31m\u{fffd}\\n");
         let long = decode(&error_string(32, 10_000, &[b'x'; 10_000]));
-        assert_eq!(long.text.chars().count(), MAX_TEXT_CHARS);
+        assert_eq!(long.text.chars().count(), text::MAX_CHARS);
         assert_eq!(long.raw.len(), Revert::MAX_BYTES);
     }
 

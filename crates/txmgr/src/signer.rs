@@ -43,7 +43,7 @@ use crate::signature::PublicKey;
 use crate::start::OfChain;
 use crate::units::{AccountKey, AccountName, ChainId, KmsKeyId, Millis, RequestId};
 use crate::wire::{LanePoke, OutcomeMessage};
-use crate::{meters, poke, told, trace};
+use crate::{meters, poke, publish, told, trace};
 
 use self::answer::{Found, Standing};
 pub use self::attempt::AttemptError;
@@ -470,7 +470,7 @@ async fn publish_each<O: OutcomeTopic>(topic: &O, outcomes: &[OutcomeMessage]) -
     if outcomes.is_empty() {
         return Vec::new();
     }
-    let answers = topic.publish(outcomes).await;
+    let answers = publish::all(topic, outcomes).await;
     answers
         .into_iter()
         .zip(outcomes)

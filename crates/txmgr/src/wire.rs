@@ -229,6 +229,10 @@ pub struct OutcomeMessage {
     /// Unix milliseconds: when the outcome was decided. Missing for `rejected`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled_at: Option<u64>,
+    /// `true`: the topic refused the outcome as it was, so `metadata` and the texts of `reason` are left out. The
+    /// item of the requests table has them. Same `eventId`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reduced: bool,
     /// The request's trace as a `traceparent`: an attribute of the message, not of its body.
     #[serde(skip)]
     pub trace: Option<String>,

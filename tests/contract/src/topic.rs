@@ -1,7 +1,10 @@
 //! Claims about the outcome topic.
 
+use serde_json::json;
 use signpost_txmgr::machine::Event;
 use signpost_txmgr::ports::OutcomeTopic;
+use signpost_txmgr::publish;
+use signpost_txmgr::text::MAX_MESSAGE_BYTES;
 use signpost_txmgr::units::Nonce;
 use signpost_txmgr::wire::OutcomeMessage;
 
@@ -29,6 +32,9 @@ macro_rules! topic_claims {
         $each! { topic:
             every_outcome_is_answered_and_arrives_as_it_was_published,
             a_copy_is_equal_to_the_first,
+            metadata_arrives_with_its_contents_whatever_they_are,
+            one_that_is_too_long_is_refused_for_good_and_no_other_is,
+            what_is_refused_for_good_is_taken_reduced,
         }
     };
 }
@@ -73,4 +79,50 @@ pub async fn a_copy_is_equal_to_the_first(channel: &Channel<impl OutcomeTopic, i
     }
     let arrived = channel.subscriber.take_all().await;
     assert_eq!(arrived, [published[0].clone(), published[0].clone()]);
+}
+
+/// Characters that SQS and SNS do not take are written as JSON's escapes.
+pub async fn metadata_arrives_with_its_contents_whatever_they_are(
+    channel: &Channel<impl OutcomeTopic, impl Subscriber>,
+) {
+    let mut published = outcomes(1);
+    published[0].metadata = Some(json!({
+        "memo\u{ffff}": "\u{0}\u{1b}[2J\u{7f}\u{9b}\u{200d}\u{202e}\u{2028}\u{fdd0}\u{fffe}\u{ffff}\u{1f600}\u{1_ffff}",
+    }));
+    channel.topic.publish(&published).await.remove(0).unwrap();
+    assert_eq!(channel.subscriber.take_all().await, published);
+}
+
+/// Three outcomes, the second longer than a topic takes.
+fn with_one_too_long() -> Vec<OutcomeMessage> {
+    let mut outcomes = outcomes(3);
+    outcomes[1].metadata = Some(json!({ "memo": "x".repeat(MAX_MESSAGE_BYTES) }));
+    outcomes
+}
+
+/// By its size here; other causes are the adapter's and the gate's tests.
+pub async fn one_that_is_too_long_is_refused_for_good_and_no_other_is(
+    channel: &Channel<impl OutcomeTopic, impl Subscriber>,
+) {
+    let published = with_one_too_long();
+    let answers = channel.topic.publish(&published).await;
+    assert!(answers[0].is_ok() && answers[2].is_ok(), "{answers:?}");
+    let error = answers[1].as_ref().unwrap_err();
+    assert!(error.is_refused_for_good(), "{error:?}");
+    assert_eq!(channel.subscriber.take_all().await.len(), 2);
+}
+
+/// I11, of an outcome that the topic does not take as it is.
+pub async fn what_is_refused_for_good_is_taken_reduced(channel: &Channel<impl OutcomeTopic, impl Subscriber>) {
+    let published = with_one_too_long();
+    for answer in publish::all(&channel.topic, &published).await {
+        answer.unwrap();
+    }
+    let arrived = channel.subscriber.take_all().await;
+    let of = |event_id: &str| arrived.iter().find(|outcome| outcome.event_id == event_id).unwrap();
+    for outcome in &published {
+        let is_long = outcome.event_id == published[1].event_id;
+        assert_eq!(*of(&outcome.event_id), if is_long { outcome.reduced() } else { outcome.clone() });
+    }
+    assert_eq!(arrived.len(), 3);
 }

@@ -73,6 +73,9 @@ pub struct Rule<F> {
     /// Which item of a transaction is in conflict, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<usize>,
+    /// Which entries of a batch are refused: those whose body holds this text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contains: Option<String>,
 }
 
 fn always() -> f64 {
@@ -96,7 +99,15 @@ impl<F> Rule<F> {
             code: None,
             message: None,
             item: None,
+            contains: None,
         }
+    }
+
+    /// For entries whose body holds this text.
+    #[must_use]
+    pub fn containing(mut self, text: &str) -> Self {
+        self.contains = Some(text.to_owned());
+        self
     }
 
     /// For these methods only.

@@ -13,7 +13,7 @@ use aws_sdk_kms::operation::sign::SignError;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeySpec, KeyUsageType, MessageType, SigningAlgorithmSpec};
 use aws_sdk_sqs::config::retry::RetryConfig;
-use aws_sdk_sqs::types::QueueAttributeName;
+use aws_sdk_sqs::types::{QueueAttributeName, SendMessageBatchRequestEntry};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -22,13 +22,16 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 use signpost_aws::kms::KmsKeys;
 use signpost_aws::repeat::Backoff;
+use signpost_aws::sns::SnsOutcomeTopic;
 use signpost_cli::aws::{Target, connect};
 use signpost_cli::stack::servers::{LocalStack, Options};
 use signpost_cli::stack::setup;
 use signpost_gate::aws::{AwsFault, AwsGate, AwsGateConfig};
 use signpost_gate::script::{Rule, Script};
 use signpost_txmgr::ports::{Happened, Keys as _};
+use signpost_txmgr::publish;
 use signpost_txmgr::units::{KmsKeyId, SigningHash};
+use signpost_txmgr::wire::OutcomeMessage;
 
 /// The SDK's clients, without their retries.
 struct Clients {
@@ -301,6 +304,36 @@ async fn all_faults_are_set_from_another_process_and_work_gets_through() {
     assert!(stub.count() > fine, "some took effect and were not answered");
 }
 
+#[tokio::test]
+async fn entries_refused_for_good_are_taken_out_and_named() {
+    let stub = Stub::default();
+    let (gate, clients) = stub.gate().await;
+    gate.control().set(Rule::new(AwsFault::RefusedForGood).containing("bad"));
+    let send = async |bodies: &[&str]| {
+        let entry = |(at, body): (usize, &&str)| {
+            SendMessageBatchRequestEntry::builder().id(at.to_string()).message_body(*body).build().unwrap()
+        };
+        let entries = bodies.iter().enumerate().map(entry).collect();
+        let call = clients.sqs.send_message_batch().queue_url("http://127.0.0.1/000000000000/q");
+        call.set_entries(Some(entries)).send().await
+    };
+    for _ in 0..2 {
+        let failed = send(&["good", "a bad one", "good"]).await.unwrap().failed;
+        let [failed] = failed.as_slice() else { panic!("{failed:?}") };
+        assert_eq!((failed.id(), failed.code(), failed.sender_fault), ("1", "InvalidMessageContents", true));
+    }
+    assert!(send(&["good"]).await.unwrap().failed.is_empty());
+    let seen: Value = serde_json::from_slice(&stub.asked.lock().unwrap()[0].1).unwrap();
+    assert_eq!(seen["Entries"].as_array().unwrap().len(), 2);
+    assert_eq!(stub.count(), 3);
+    assert_eq!(send(&["bad", "bad too"]).await.unwrap().failed.len(), 2);
+    assert_eq!(stub.count(), 3, "nothing is left to hand on");
+    gate.control().set(Script::parse(&json!({ "fault": "refusedForGood", "contains": "bad", "status": 400 })).unwrap());
+    let error = send(&["good", "bad"]).await.unwrap_err().into_service_error();
+    assert_eq!(error.code(), Some("InvalidMessageContents"), "the whole call");
+    assert!(send(&["good"]).await.is_ok());
+}
+
 /// The real emulator behind the gate.
 async fn ministack() -> (LocalStack, AwsGate, Clients) {
     let tools = tokio::task::spawn_blocking(setup::install).await.unwrap().unwrap();
@@ -308,6 +341,40 @@ async fn ministack() -> (LocalStack, AwsGate, Clients) {
     let gate = AwsGate::start(AwsGateConfig::new(&stack.aws_endpoint)).await.unwrap();
     let clients = clients(&gate.url()).await;
     (stack, gate, clients)
+}
+
+#[tokio::test]
+async fn an_outcome_the_topic_refuses_for_good_arrives_reduced() {
+    let (stack, gate, clients) = ministack().await;
+    let (sns, sqs) = (&clients.sns, &clients.sqs);
+    let arn = sns.create_topic().name("outcomes").send().await.unwrap().topic_arn.unwrap();
+    let url = sqs.create_queue().queue_name("s").send().await.unwrap().queue_url.unwrap();
+    let subscribe = sns.subscribe().topic_arn(&arn).protocol("sqs").endpoint("arn:aws:sqs:us-east-1:000000000000:s");
+    subscribe.attributes("RawMessageDelivery", "true").send().await.unwrap();
+    let outcome = |id: &str, memo: &str| -> OutcomeMessage {
+        serde_json::from_value(json!({ "schema": "outcome.v1", "eventId": id, "requestId": id, "status": "rejected",
+            "reason": { "code": "notJson", "message": "the body is not JSON" }, "metadata": { "memo": memo } }))
+        .unwrap()
+    };
+    let published = [outcome("a", "fine"), outcome("b", "foul"), outcome("c", "fine")];
+    gate.control().set(Rule::new(AwsFault::RefusedForGood).containing("foul"));
+    let backoff = Backoff { tries: 1, first_ms: 0, max_ms: 0 };
+    let topic = SnsOutcomeTopic::with_client(sns.clone(), &arn, backoff);
+    for answer in publish::all(&topic, &published).await {
+        answer.unwrap();
+    }
+    let mut arrived = BTreeMap::new();
+    while arrived.len() < 3 {
+        let received = sqs.receive_message().queue_url(&url).max_number_of_messages(10).wait_time_seconds(5).send();
+        for message in received.await.unwrap().messages.expect("they arrive within seconds") {
+            let outcome: OutcomeMessage = serde_json::from_str(message.body().unwrap()).unwrap();
+            arrived.insert(outcome.event_id.clone(), outcome);
+        }
+    }
+    assert_eq!(arrived["a"], published[0]);
+    assert_eq!(arrived["b"], published[1].reduced());
+    assert_eq!(arrived["c"], published[2]);
+    stack.stop().await;
 }
 
 #[tokio::test]

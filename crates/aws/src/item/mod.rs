@@ -81,6 +81,11 @@ pub(crate) fn s(text: impl ToString) -> AttributeValue {
     AttributeValue::S(text.to_string())
 }
 
+/// JSON as a text attribute.
+pub(crate) fn json(value: &serde_json::Value) -> AttributeValue {
+    s(signpost_txmgr::text::json(value).expect("a JSON value can be written"))
+}
+
 /// A number attribute.
 pub(crate) fn n(number: u64) -> AttributeValue {
     AttributeValue::N(number.to_string())

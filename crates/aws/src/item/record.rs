@@ -12,7 +12,7 @@ use signpost_txmgr::wire::{Status, hex_digest};
 use super::attempt;
 use super::inquiry;
 use super::reader::{ItemError, Problem, Reader};
-use super::{Item, VERSION, item, n, s, seconds, set};
+use super::{Item, VERSION, item, json, n, s, seconds, set};
 
 /// The attributes that change in a record's life: all a conditional write sends. The others are written
 /// once, `data` above all.
@@ -64,7 +64,7 @@ fn encode_fixed(record: &Record) -> Item {
     fixed.extend(attempt::encode_fee(&record.fee));
     set(&mut fixed, "to", record.intent.to.map(s));
     set(&mut fixed, "deadline", record.deadline.map(seconds));
-    set(&mut fixed, "metadata", record.metadata.as_ref().map(s));
+    set(&mut fixed, "metadata", record.metadata.as_ref().map(json));
     set(&mut fixed, "sender", record.sender.as_ref().map(s));
     set(&mut fixed, "messageId", record.message_id.as_ref().map(s));
     set(&mut fixed, "trace", record.trace.as_ref().map(s));

@@ -7,7 +7,7 @@ use signpost_txmgr::wire::{Status, hex_digest};
 use super::attempt;
 use super::reader::{ItemError, Problem, Reader};
 use super::record::{decode_account, decode_digest};
-use super::{Item, VERSION, item, n, s, seconds, set};
+use super::{Item, VERSION, item, json, n, s, seconds, set};
 
 /// A rejection as an item. `expiresAt` is cut to whole seconds.
 #[must_use]
@@ -28,7 +28,7 @@ pub fn encode_rejected(rejected: &Rejected) -> Item {
         set(&mut entry, "account", rejected.said_as.is_none().then(|| s(account)));
     }
     set(&mut entry, "digest", rejected.digest.map(|digest| s(hex_digest(&digest))));
-    set(&mut entry, "metadata", rejected.metadata.as_ref().map(s));
+    set(&mut entry, "metadata", rejected.metadata.as_ref().map(json));
     set(&mut entry, "sender", rejected.sender.as_ref().map(s));
     set(&mut entry, "messageId", rejected.message_id.as_ref().map(s));
     set(&mut entry, "saidAs", rejected.said_as.as_ref().map(s));

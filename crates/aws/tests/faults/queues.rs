@@ -7,6 +7,7 @@ use signpost_aws::receiver::Receiver;
 use signpost_aws::sns::SnsOutcomeTopic;
 use signpost_aws::sqs::{SqsBroadcastQueue, SqsResignQueue};
 use signpost_txmgr::ports::{BroadcastQueue as _, Happened, OutcomeTopic as _, ResignQueue as _};
+use signpost_txmgr::publish;
 use signpost_txmgr::wire::{LanePoke, OutcomeMessage, SignerPoke, Status, WireKind};
 
 use crate::script::{Asked, IMPATIENT, Script, Step};
@@ -181,6 +182,7 @@ fn outcome(at: usize, account: Option<&str>, bytes: usize) -> OutcomeMessage {
         sender: None,
         message_id: None,
         settled_at: Some(1),
+        reduced: false,
         trace: None,
     }
 }
@@ -265,6 +267,94 @@ async fn each_outcome_has_its_own_answer() {
     let answers = topic(&script, "arn:aws:sns:eu-central-1:1:outcomes").publish(&outcomes).await;
     assert_eq!(answers[0].as_ref().unwrap_err().happened, Happened::Unknown);
     assert!(answers[1].is_ok());
-    assert_eq!(answers[2].as_ref().unwrap_err().happened, Happened::No);
+    let refused = answers[2].as_ref().unwrap_err();
+    assert!(refused.happened == Happened::No && refused.is_refused_for_good(), "{refused:?}");
     assert_eq!(script.asked().iter().map(count).collect::<Vec<_>>(), [3, 1, 1]);
+}
+
+/// SNS refuses a whole call.
+fn refused_call(code: &str) -> Step {
+    let error = format!("<Error><Type>Sender</Type><Code>{code}</Code><Message>no\u{9b}2J</Message></Error>");
+    Step::Answer(400, format!("<ErrorResponse>{error}<RequestId>1</RequestId></ErrorResponse>"))
+}
+
+const TOPIC: &str = "arn:aws:sns:eu-central-1:1:outcomes";
+
+#[tokio::test]
+async fn a_refused_publish_call_is_made_again_for_each_entry() {
+    let taken = || published_but(&[]);
+    let script = Script::new([refused_call("BatchRequestTooLong"), taken(), refused_call("InvalidParameter"), taken()]);
+    let outcomes: Vec<OutcomeMessage> = (0..3).map(|at| outcome(at, None, 10)).collect();
+    let answers = topic(&script, TOPIC).publish(&outcomes).await;
+    assert!(answers[0].is_ok() && answers[2].is_ok(), "{answers:?}");
+    let refused = answers[1].as_ref().unwrap_err();
+    assert!(refused.is_refused_for_good(), "{refused:?}");
+    assert!(refused.source.to_string().ends_with("InvalidParameter: no\\u{9b}2J"), "{}", refused.source);
+    assert_eq!(script.asked().iter().map(count).collect::<Vec<_>>(), [3, 1, 1, 1]);
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_is_no_fault_of_the_contents() {
+    let denied = || refused_call("AuthorizationError");
+    let script = Script::new([denied()]);
+    let answers = topic(&script, TOPIC).publish(&[outcome(0, None, 10)]).await;
+    let error = answers[0].as_ref().unwrap_err();
+    assert!(error.happened == Happened::No && !error.is_refused_for_good(), "{error:?}");
+    script.asked();
+    let script = Script::new([published_but(&[("0", "KMS.AccessDenied", true), ("1", "NoSuchCodeYet", true)])]);
+    let answers = topic(&script, TOPIC).publish(&[outcome(0, None, 10), outcome(1, None, 10)]).await;
+    let of_contents = |at: usize| answers[at].as_ref().unwrap_err().is_refused_for_good();
+    assert_eq!((of_contents(0), of_contents(1)), (false, true));
+}
+
+#[tokio::test]
+async fn an_outcome_refused_for_good_goes_out_reduced_beside_its_batch() {
+    let script = Script::new([published_but(&[("1", "InvalidParameter", true)]), published_but(&[])]);
+    let outcomes: Vec<OutcomeMessage> = (0..3).map(|at| outcome(at, None, 10)).collect();
+    let answers = publish::all(&topic(&script, TOPIC), &outcomes).await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    let asked = script.asked();
+    assert_eq!(asked.iter().map(count).collect::<Vec<_>>(), [3, 1]);
+    assert!(asked[1].body.contains("%22reduced%22%3Atrue") && asked[1].body.contains("event-1"), "{}", asked[1].body);
+    assert!(!asked[1].body.contains("metadata"));
+}
+
+#[tokio::test]
+async fn one_refused_reduced_too_stays_unpublished() {
+    let no = || published_but(&[("0", "InvalidParameter", true)]);
+    let script = Script::new([no(), no()]);
+    let answers = publish::all(&topic(&script, TOPIC), &[outcome(0, None, 10)]).await;
+    assert!(answers[0].is_err());
+    script.asked();
+}
+
+#[tokio::test]
+async fn bodies_hold_only_characters_that_are_taken() {
+    let script = Script::new([published_but(&[])]);
+    let foul = OutcomeMessage { metadata: Some(json!({ "memo": "a\u{ffff}\u{9b}" })), ..outcome(0, None, 1) };
+    topic(&script, TOPIC).publish(&[foul]).await.remove(0).unwrap();
+    let body = &script.asked()[0].body;
+    assert!(body.contains("a%5Cuffff%5Cu009b"), "{body}");
+    let script = Script::new([taken_but(&[])]);
+    let poke = LanePoke { account: "97:0x01".to_owned(), cause: "\u{1b}\u{fffe}".to_owned() };
+    queue(&script, URL).poke_lanes(&[poke]).await.unwrap();
+    assert!(bodies(&script.asked()[0])[0].ends_with("\"cause\":\"\\u001b\\ufffe\"}"));
+}
+
+#[tokio::test]
+async fn a_refused_send_call_is_made_again_for_each_poke() {
+    let refused = || Step::error(400, "InvalidMessageContents");
+    let script = Script::new([Step::error(400, "BatchRequestTooLong"), refused(), taken_but(&[]), taken_but(&[])]);
+    let error = queue(&script, URL).poke_lanes(&lanes(3)).await.unwrap_err();
+    assert!(error.is_refused_for_good(), "{error:?}");
+    assert_eq!(script.asked().iter().map(|asked| bodies(asked).len()).collect::<Vec<_>>(), [3, 1, 1, 1]);
+}
+
+#[tokio::test]
+async fn an_uncertain_try_before_the_split_leaves_its_doubt() {
+    let denied = || Step::error(403, "AccessDenied");
+    let script = Script::new([Step::Lost, denied(), denied(), denied()]);
+    let error = queue(&script, URL).poke_lanes(&lanes(2)).await.unwrap_err();
+    assert_eq!(error.happened, Happened::Unknown, "the first try may have been taken");
+    script.asked();
 }

@@ -20,7 +20,7 @@ use super::confirm::Yes;
 use super::registered::of_our_chain;
 use super::{CommandError, ConfigOption, request_id};
 use crate::clock::{self, Stopwatch};
-use crate::terminal::say;
+use crate::terminal::{say, say_json};
 use crate::world;
 
 /// Between two looks at the record: signing takes some tens of milliseconds.
@@ -105,7 +105,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     if arguments.json {
         let line = json!({ "requestId": id.as_str(), "attempt": number, "kind": kind.name(),
             "txHash": hash.to_string(), "gasPrice": price.to_string() });
-        say(line.to_string());
+        say_json(&line);
     } else {
         say(format!("{id}: attempt {number} is signed at {price} wei per gas: {hash}"));
         say(format!("see: signpost status {id} --watch"));

@@ -17,7 +17,7 @@ use signpost_txmgr::wire::LanePoke;
 use super::confirm::Yes;
 use super::registered::of_our_chain;
 use super::{CommandError, ConfigOption, request_id, told};
-use crate::terminal::{remark, say};
+use crate::terminal::{remark, say, say_json};
 use crate::{clock, world};
 
 /// A record that is being sent and watched changes under us; it stops changing between two rounds.
@@ -66,7 +66,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     }
     if arguments.json {
         let line = json!({ "requestId": id.as_str(), "status": record.phase.name(), "nonce": record.nonce.0 });
-        say(line.to_string());
+        say_json(&line);
     } else {
         say(format!("{id} is to be cancelled; see: signpost status {id} --watch"));
     }

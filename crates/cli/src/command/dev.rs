@@ -27,7 +27,7 @@ use crate::stack::gates::Scripts;
 use crate::stack::provision::{self, Resources, Wanted};
 use crate::stack::servers::{LocalStack, Options};
 use crate::stack::setup::{self, Tools};
-use crate::terminal::{Step, remark, say};
+use crate::terminal::{Step, remark, say, say_json};
 use crate::worker::Stage;
 use crate::world;
 
@@ -217,7 +217,7 @@ async fn install() -> Result<Tools, CommandError> {
 async fn install_only(as_json: bool) -> Result<ExitCode, CommandError> {
     let tools = install().await?;
     if as_json {
-        say(json!({ "directory": tools.directory, "python": tools.python, "anvil": tools.anvil }).to_string());
+        say_json(&json!({ "directory": tools.directory, "python": tools.python, "anvil": tools.anvil }));
     } else {
         say(format!("The local stack is installed in {}", tools.directory.display()));
     }
@@ -369,7 +369,7 @@ fn announce(stack: &LocalStack, ready: &Ready, as_json: bool) {
         if let Some(gates) = &stack.gates {
             line["gate"] = gates.shown();
         }
-        say(line.to_string());
+        say_json(&line);
         return;
     }
     say("\nReady. Ctrl-C stops everything.\n");

@@ -14,7 +14,7 @@ use signpost_txmgr::wire::{OutcomeMessage, RequestStatus};
 use super::registered::{named, ours};
 use super::requests::each_of;
 use super::{CommandError, ConfigOption, told, when};
-use crate::terminal::{remark, say};
+use crate::terminal::{remark, say_json};
 use crate::{clock, world};
 
 const EXAMPLES: &str = "\
@@ -63,7 +63,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
             .find_all(|found| match found.stored {
                 Ok(stored) if made_at(&stored) >= since => {
                     count = count.saturating_add(1);
-                    say(line(&stored, &heads).to_string());
+                    say_json(&line(&stored, &heads));
                 }
                 Ok(_) => {}
                 Err(error) => {
@@ -76,7 +76,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         for head in &heads {
             each_of(&store, head, since, |stored| {
                 count = count.saturating_add(1);
-                say(line(&stored, &heads).to_string());
+                say_json(&line(&stored, &heads));
                 true
             })
             .await?;

@@ -25,15 +25,16 @@ use aws_sdk_sqs::types::{
 };
 use serde_json::{Value, json};
 use signpost_aws::store::operator::Found;
-use signpost_txmgr::ports::OutcomeTopic as _;
+use signpost_txmgr::publish;
 use signpost_txmgr::record::Stored;
+use signpost_txmgr::text;
 use signpost_txmgr::units::{RequestId, sha256};
 use signpost_txmgr::wire::OutcomeMessage;
 
 use super::confirm::Yes;
 use super::{CommandError, ConfigOption, Session, when};
 use crate::config::{Config, is_fifo};
-use crate::terminal::{remark, say};
+use crate::terminal::{remark, say, say_json};
 use crate::{aws, clock, world};
 
 /// Messages are ours for so long: time to read the list and to type yes.
@@ -218,7 +219,7 @@ async fn answer_again(
     message: &Message,
     outcome: &OutcomeMessage,
 ) -> Result<(), CommandError> {
-    for published in world::topic(session).publish(std::slice::from_ref(outcome)).await {
+    for published in publish::all(&world::topic(session), std::slice::from_ref(outcome)).await {
         published?;
     }
     delete(sqs, way, message).await
@@ -275,11 +276,7 @@ async fn receive(sqs: &Client, url: &str) -> Result<Vec<Message>, CommandError> 
 
 /// What a message is about, without its contents.
 fn show(way: &Way, message: &Message, as_json: bool) {
-    let body: Value = message.body.as_deref().and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default();
-    let field = |names: &[&str]| {
-        names.iter().find_map(|name| body.get(name)?.as_str()).filter(|text| text.len() <= 128).map(str::to_owned)
-    };
-    let (id, account) = (field(&["requestId", "cancel"]), field(&["account"]));
+    let (id, account) = named(message.body.as_deref().unwrap_or_default());
     let attribute = |name| message.attributes.as_ref().and_then(|all| all.get(&name)).cloned();
     let sent_at = attribute(MessageSystemAttributeName::SentTimestamp).and_then(|ms| ms.parse::<u64>().ok());
     let sender = attribute(MessageSystemAttributeName::SenderId);
@@ -287,13 +284,24 @@ fn show(way: &Way, message: &Message, as_json: bool) {
     if as_json {
         let line = json!({ "queue": way.name, "messageId": message.message_id, "requestId": id, "account": account,
             "sender": sender, "sentAt": sent_at, "bodyBytes": bytes });
-        say(line.to_string());
+        say_json(&line);
         return;
     }
     let age = sent_at.map_or_else(|| "?".to_owned(), |at| when::span(clock::now_ms().saturating_sub(at)));
     let about = id.unwrap_or_else(|| "(no request id)".to_owned());
     let account = account.unwrap_or_else(|| "-".to_owned());
     say(format!("{:<10}{about:<40}  {account:<24}  {age:>14} old  {bytes} bytes", way.name));
+}
+
+/// What a body calls its request and its account, fit to be shown. It was never parsed as a request, so it may be
+/// anything: an id is one that parses, or is spelled out.
+fn named(body: &str) -> (Option<String>, Option<String>) {
+    let body: Value = serde_json::from_str(body).unwrap_or_default();
+    let field = |names: &[&str]| {
+        let found = names.iter().find_map(|name| body.get(name)?.as_str()).filter(|text| text.len() <= 128)?;
+        Some(found.parse().map_or_else(|_| text::plain(found), |id: RequestId| id.to_string()))
+    };
+    (field(&["requestId", "cancel"]), field(&["account"]))
 }
 
 /// Sends it first, deletes it after: what is lost between the two is only the second.
@@ -345,6 +353,16 @@ fn failed(operation: &'static str, reason: String) -> CommandError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unparsed_body_shows_no_raw_escape() {
+        let body = r#"{"requestId":"\u001b[2J\u009b1A\u202e","account":"hot\r\n"}"#;
+        let (id, account) = named(body);
+        assert_eq!(id.as_deref(), Some("\\u{1b}[2J\\u{9b}1A\\u{202e}"));
+        assert_eq!(account.as_deref(), Some("hot\\r\\n"));
+        assert_eq!(named(r#"{"cancel":"r-1"}"#), (Some("r-1".to_owned()), None));
+        assert_eq!(named("no JSON"), (None, None));
+    }
 
     #[test]
     fn the_dead_letter_queue_is_named_by_the_policy() {

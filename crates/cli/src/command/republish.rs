@@ -6,13 +6,14 @@
 use std::process::ExitCode;
 
 use serde_json::json;
-use signpost_txmgr::ports::{OutcomeTopic as _, Store as _};
+use signpost_txmgr::ports::Store as _;
+use signpost_txmgr::publish;
 use signpost_txmgr::record::Stored;
 use signpost_txmgr::wire::{OutcomeMessage, RequestStatus};
 
 use super::registered::of_our_chain;
 use super::{CommandError, ConfigOption, request_id};
-use crate::terminal::{remark, say};
+use crate::terminal::{remark, say, say_json};
 use crate::{clock, world};
 
 const EXAMPLES: &str = "\
@@ -64,12 +65,12 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
             None => remark(format!("{id}: no such request")),
         }
     }
-    let answers = world::topic(&session).publish(&outcomes).await;
+    let answers = publish::all(&world::topic(&session), &outcomes).await;
     for (outcome, answer) in outcomes.iter().zip(answers) {
         let OutcomeMessage { request_id, status, event_id, .. } = outcome;
         match answer {
             Ok(()) if arguments.json => {
-                say(json!({ "requestId": request_id, "status": status, "eventId": event_id }).to_string());
+                say_json(&json!({ "requestId": request_id, "status": status, "eventId": event_id }));
             }
             Ok(()) => say(format!("{request_id}: published again as {}, eventId {event_id}", status.as_str())),
             Err(error) => {

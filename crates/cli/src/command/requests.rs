@@ -18,7 +18,7 @@ use signpost_txmgr::wire::{RequestStatus, Status};
 use super::registered::{named, ours};
 use super::status::colour;
 use super::{CommandError, ConfigOption, told, when};
-use crate::terminal::{paint, remark, say};
+use crate::terminal::{paint, remark, say, say_json};
 use crate::{clock, world};
 
 /// Ids read at once.
@@ -98,7 +98,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     found.sort_by_key(|status| std::cmp::Reverse(status.created_at));
     if list.json {
         for status in &found {
-            say(serde_json::to_string(status).map_err(|error| CommandError::Input(error.to_string()))?);
+            say_json(status);
         }
     } else if !found.is_empty() {
         table(&found, &heads, now).into_iter().for_each(say);

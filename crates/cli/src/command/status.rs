@@ -5,11 +5,12 @@
 use std::process::ExitCode;
 
 use signpost_client::Client;
+use signpost_txmgr::text;
 use signpost_txmgr::units::{Millis, RequestId};
 use signpost_txmgr::wire::{RequestStatus, Status, WireAttempt, WireFee, WireKind};
 
 use super::{CommandError, ConfigOption, asked_to_stop, request_id, told, when};
-use crate::terminal::{Colour, paint, remark, say};
+use crate::terminal::{Colour, paint, remark, say, say_json};
 use crate::{clock, world};
 
 const EXAMPLES: &str = "\
@@ -55,7 +56,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         return Err(CommandError::Unknown(format!("no request {id} in table {table}; {way_out}")));
     };
     if arguments.json {
-        say(as_json(&status)?);
+        say_json(&status);
     } else {
         lines(&status, clock::now_ms()).into_iter().for_each(say);
     }
@@ -67,7 +68,11 @@ async fn follow(client: &Client, id: &RequestId, json: bool) -> Result<ExitCode,
     loop {
         match changes.next().await {
             Ok(Some(status)) => {
-                say(if json { as_json(&status)? } else { step_line(&status) });
+                if json {
+                    say_json(&status)
+                } else {
+                    say(step_line(&status))
+                }
                 if status.published_at.is_some() {
                     let confirmed = status.status == Status::Confirmed;
                     return Ok(if confirmed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
@@ -78,10 +83,6 @@ async fn follow(client: &Client, id: &RequestId, json: bool) -> Result<ExitCode,
             Err(error) => remark(told(&CommandError::from(error))),
         }
     }
-}
-
-fn as_json(status: &RequestStatus) -> Result<String, CommandError> {
-    serde_json::to_string(status).map_err(|error| CommandError::Input(format!("the record is no JSON: {error}")))
 }
 
 /// The colour of a status.
@@ -144,7 +145,7 @@ fn facts(status: &RequestStatus) -> Vec<String> {
         ("max fee", status.max_fee_per_gas.as_ref().map(|price| format!("{price} wei"))),
         ("priority fee", status.max_priority_fee_per_gas.as_ref().map(|price| format!("{price} wei"))),
         ("deadline", status.deadline.map(|deadline| format!("{deadline} (Unix seconds)"))),
-        ("metadata", status.metadata.as_ref().map(ToString::to_string)),
+        ("metadata", status.metadata.as_ref().and_then(|metadata| text::json(metadata).ok())),
         ("sender", status.sender.clone()),
         ("message", status.message_id.clone()),
         ("transaction", status.tx_hash.clone()),

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use signpost_client::{Body, NotSent};
 
 use super::{CommandError, ConfigOption};
-use crate::terminal::{remark, say};
+use crate::terminal::{remark, say, say_json};
 use crate::{aws, clock, world};
 
 const EXAMPLES: &str = "\
@@ -102,9 +102,9 @@ fn show(body: &Body, sent: &Result<String, NotSent>, as_json: bool) {
         NotSent::Refused { .. } | NotSent::Unanswered | NotSent::NotTried => error.to_string(),
     };
     match sent {
-        Ok(message_id) if as_json => say(json!({ "requestId": id, "messageId": message_id }).to_string()),
+        Ok(message_id) if as_json => say_json(&json!({ "requestId": id, "messageId": message_id })),
         Ok(_) => say(format!("sent {id}")),
-        Err(error) if as_json => say(json!({ "requestId": id, "error": reason(error) }).to_string()),
+        Err(error) if as_json => say_json(&json!({ "requestId": id, "error": reason(error) })),
         Err(error) => remark(format!("not sent {id}: {}", reason(error))),
     }
 }

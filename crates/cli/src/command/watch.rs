@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message, QueueAttributeName};
 use serde_json::{Value, json};
 use signpost_client::outcome;
+use signpost_txmgr::text;
 use signpost_txmgr::wire::{OutcomeMessage, Status};
 
 use super::{CommandError, ConfigOption, asked_to_stop};
@@ -87,7 +88,9 @@ async fn follow(tail: &Tail, arguments: &Arguments) -> Result<(), CommandError> 
 fn show(body: &str, as_json: bool) {
     match outcome::parse(body) {
         Ok(outcome) if !as_json => say(line(&outcome)),
-        Ok(_) | Err(_) => say(body),
+        Ok(_) => say(text::json_written(body)),
+        // Not ours: shown for what it is.
+        Err(_) => say(text::plain(body)),
     }
 }
 
@@ -98,11 +101,11 @@ fn line(outcome: &OutcomeMessage) -> String {
         Status::Reverted | Status::Displaced | Status::Rejected => Colour::Red,
         Status::Cancelled | Status::Reserved | Status::Signed | Status::Sent | Status::Mined => Colour::Yellow,
     };
-    let mut parts = vec![paint(colour, &format!("{status:<10}")), outcome.request_id.clone()];
+    let mut parts = vec![paint(colour, &format!("{status:<10}")), text::plain(&outcome.request_id)];
     parts.extend(outcome.tx_hash.clone());
     parts.extend(outcome.block_number.map(|block| format!("block {block}")));
-    parts.extend(outcome.reason.as_ref().map(|reason| format!("{}: {}", reason.code, reason.message)));
-    parts.extend(outcome.message_id.as_ref().map(|id| format!("message {id}")));
+    parts.extend(outcome.reason.as_ref().map(|reason| text::plain(&format!("{}: {}", reason.code, reason.message))));
+    parts.extend(outcome.message_id.as_ref().map(|id| text::plain(&format!("message {id}"))));
     parts.join("  ")
 }
 

@@ -29,6 +29,7 @@ use axum::{Json, Router, middleware};
 use futures_util::stream::{self, Stream};
 use serde_json::{Value, json};
 use signpost_txmgr::ports::PortError;
+use signpost_txmgr::text;
 use signpost_txmgr::wire::RequestStatus;
 use tokio::net::TcpListener;
 use tokio::sync::{RwLock, watch};
@@ -106,7 +107,7 @@ async fn look(shared: Shared) {
 
 async fn written(shared: &Shared) -> Arc<str> {
     let snapshot = shared.reader.write().await.snapshot(clock::now_ms()).await;
-    serde_json::to_string(&snapshot).expect("a snapshot has only text, numbers and lists").into()
+    text::json(&snapshot).expect("a snapshot has only text, numbers and lists").into()
 }
 
 /// A file of the page.
@@ -153,7 +154,10 @@ async fn request(State(shared): State<Shared>, Path(id): Path<String>) -> Respon
     };
     let found = shared.reader.read().await.request(&id).await;
     match found {
-        Ok(Some(status)) => Json(shortened(&status)).into_response(),
+        Ok(Some(status)) => {
+            let json = text::json(&shortened(&status)).expect("a JSON value can be written");
+            ([(CONTENT_TYPE, "application/json")], json).into_response()
+        }
         Ok(None) => {
             (StatusCode::NOT_FOUND, Json(json!({ "error": "no such request is in the table" }))).into_response()
         }

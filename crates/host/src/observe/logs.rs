@@ -8,7 +8,11 @@
 //! * Whatever `RUST_LOG` says, nothing of other people's code is written below INFO: at finer levels the AWS
 //!   SDK and the HTTP client write whole requests and answers, with calldata, and signatures before they
 //!   are stored.
+//! * No line holds a character that drives a terminal or hides what it says, whoever wrote it.
 
+use std::io;
+
+use signpost_txmgr::text;
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{FilterExt as _, FilterFn, Targets, filter_fn};
@@ -25,8 +29,11 @@ where
     S: Subscriber + for<'s> LookupSpan<'s> + Send + Sync,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let layer =
-        tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false).with_writer(writer);
+    let layer = tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_writer(Clean { writer, clean: text::json_written });
     layer.with_filter(filter(std::env::var("RUST_LOG").ok().as_deref())).boxed()
 }
 
@@ -37,8 +44,38 @@ where
     S: Subscriber + for<'s> LookupSpan<'s> + Send + Sync,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let layer = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(writer);
+    let layer = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(Clean { writer, clean: text::screen });
     layer.with_filter(filter(std::env::var("RUST_LOG").ok().as_deref())).boxed()
+}
+
+/// Cleans each line on its way to a writer. The layers hand over whole lines.
+#[derive(Debug)]
+struct Clean<W> {
+    writer: W,
+    clean: fn(&str) -> String,
+}
+
+impl<'w, W: MakeWriter<'w>> MakeWriter<'w> for Clean<W> {
+    type Writer = Clean<W::Writer>;
+
+    fn make_writer(&'w self) -> Self::Writer {
+        Clean { writer: self.writer.make_writer(), clean: self.clean }
+    }
+
+    fn make_writer_for(&'w self, of: &Metadata<'_>) -> Self::Writer {
+        Clean { writer: self.writer.make_writer_for(of), clean: self.clean }
+    }
+}
+
+impl<W: io::Write> io::Write for Clean<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.write_all((self.clean)(&String::from_utf8_lossy(bytes)).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
 }
 
 /// What `RUST_LOG` asks for, as far as it is given; `info` if it asks for nothing or cannot be read.
@@ -125,6 +162,20 @@ mod tests {
             let lines = written(asked);
             assert!(lines.contains("\"ours\"") && !lines.contains("ours, fine"), "{asked:?}: {lines}");
         }
+    }
+
+    #[test]
+    fn no_line_drives_the_terminal_it_is_shown_on() {
+        let foul = "no\u{9b}2J\u{1b}[2J\u{7f}\u{202e}";
+        let kept = Kept::default();
+        let writer = kept.clone();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(json(move || writer.clone())), || {
+            tracing::warn!(target: "signpost_txmgr::signer", words = foul, "a node says");
+        });
+        let line = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        assert!(line.trim_end().chars().all(text::is_plain), "{line:?}");
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line["words"], foul, "what was said is kept");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::record::{AttemptKind, Phase, Record, SendAnswer, SendClass};
 use crate::tx::RawTx;
 use crate::units::{Millis, Nonce};
 use crate::wire::{OutcomeMessage, SignerPoke, WireFee};
-use crate::{meters, told, trace};
+use crate::{meters, publish, told, trace};
 
 use super::inquire::{Asked, Question};
 use super::{Broadcaster, Lane};
@@ -146,7 +146,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         let expires_at = now.plus(self.config.retention_ms);
         let spans: Vec<Span> = outcomes.iter().map(|(nonce, outcome)| publishing(lane, *nonce, outcome)).collect();
         let (nonces, messages): (Vec<_>, Vec<_>) = outcomes.into_iter().unzip();
-        let answers = self.topic.publish(&messages).await;
+        let answers = publish::all(&self.topic, &messages).await;
         let mut events = Vec::new();
         for (((nonce, message), span), answer) in nonces.into_iter().zip(&messages).zip(spans).zip(answers) {
             let _in_span = span.enter();

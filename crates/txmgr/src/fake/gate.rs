@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use crate::ports::{Happened, PortError};
+use crate::text;
 
 /// What becomes of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,13 @@ pub trait Weather: Send + Sync + fmt::Debug {
     fn entry_fate(&self, operation: &'static str) -> Fate {
         let _ = operation;
         Fate::Pass
+    }
+
+    /// Whether the topic or queue refuses this body for good, whatever it holds. To be decided by the body alone:
+    /// what is refused once is refused again.
+    fn refuses(&self, operation: &'static str, body: &str) -> bool {
+        let _ = (operation, body);
+        false
     }
 }
 
@@ -104,6 +112,21 @@ impl Gate {
     /// The fate of one entry of a batch.
     pub(super) fn entry(&self, operation: &'static str) -> Fate {
         self.0.as_ref().map_or(Fate::Pass, |weather| weather.entry_fate(operation))
+    }
+
+    /// Whether SQS or SNS takes such a body, with so many bytes of attributes; and whether the weather lets it.
+    pub(super) fn takes(&self, operation: &'static str, body: &str, attributes_bytes: usize) -> Result<(), PortError> {
+        let refused = |code, words: &str| Err(PortError::refused_for_good(operation, code, words));
+        if body.len().saturating_add(attributes_bytes) > text::MAX_MESSAGE_BYTES {
+            return refused("InvalidParameter", "Message too long");
+        }
+        if let Some(character) = text::unsendable(body) {
+            return refused("InvalidMessageContents", &format!("U+{:04X} is not allowed", u32::from(character)));
+        }
+        if self.0.as_ref().is_some_and(|weather| weather.refuses(operation, body)) {
+            return refused("InvalidParameter", "by the weather");
+        }
+        Ok(())
     }
 }
 

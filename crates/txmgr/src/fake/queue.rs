@@ -11,10 +11,13 @@ use super::SimClock;
 use super::gate::{FakeFault, Gate, refused};
 use super::journal::{Entry, Journal};
 use crate::ports::{BroadcastQueue, PortError, ResignQueue};
+use crate::text;
 use crate::wire::{LanePoke, SignerPoke};
 
 /// SQS's deduplication interval, in milliseconds.
 pub(super) const DEDUP_MS: u64 = 300_000;
+/// Most bytes of a message that anybody may put on a queue; SQS takes 1 MiB.
+const MAX_SQS_BYTES: usize = 1_048_576;
 /// How far a standard queue's disorder looks, in messages.
 const DISORDER: u64 = 8;
 
@@ -108,9 +111,12 @@ impl MemoryQueue {
         Self { name, rules, state: Arc::new(Mutex::new(state)), clock, gate, journal }
     }
 
-    /// Puts a message in, past the gate, and gives its id. `dedup` is the deduplication id of a FIFO
+    /// Puts a message in, past the gate, and gives its id. A body that SQS does not take is a mistake of the
+    /// caller's: it panics. `dedup` is the deduplication id of a FIFO
     /// queue; what it drops gets the id of a message nobody sees.
     pub fn put(&self, body: &str, group: Option<&str>, dedup: Option<&str>, sender: Option<&str>) -> String {
+        assert_eq!(text::unsendable(body), None, "SQS takes no such body");
+        assert!(body.len() <= MAX_SQS_BYTES, "SQS takes no body of {} bytes", body.len());
         let now = self.clock.now().0;
         let mut state = self.state.lock().unwrap();
         let message_id = format!("{}-{}", self.name, state.next_place);
@@ -245,16 +251,23 @@ impl MemoryQueue {
         entries: impl Iterator<Item = (String, String)> + Send,
         noted: impl FnOnce() -> Entry + Send,
     ) -> Result<(), PortError> {
-        let pass = self.gate.enter("SendMessageBatch").await?;
+        const SEND: &str = "SendMessageBatch";
+        let pass = self.gate.enter(SEND).await?;
+        let mut failed = Ok(());
         for (group, body) in entries {
             if group.is_empty() {
-                return Err(refused("SendMessageBatch", FakeFault::Validation("MessageGroupId is missing")));
+                return Err(refused(SEND, FakeFault::Validation("MessageGroupId is missing")));
+            }
+            if let Err(error) = self.gate.takes(SEND, &body, 0) {
+                failed = failed.and(Err(error));
+                continue;
             }
             // Content-based deduplication, as the queues of the stack have it.
             self.put(&body, Some(&group), Some(&body), None);
         }
         self.journal.note(noted);
-        pass.reply(()).await
+        pass.reply(()).await?;
+        failed
     }
 }
 
@@ -444,5 +457,5 @@ impl ResignQueue for MemoryQueues {
 }
 
 fn json(poke: &impl serde::Serialize) -> String {
-    serde_json::to_string(poke).expect("a poke has nothing JSON lacks")
+    text::json(poke).expect("a poke has nothing JSON lacks")
 }

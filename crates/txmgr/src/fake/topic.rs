@@ -1,4 +1,4 @@
-//! The outcome topic in memory: keeps every copy in order.
+//! The outcome topic in memory: keeps every copy in order, and refuses what SNS does not take.
 //!
 //! Delivers to nobody. Read next: [`super::queue`].
 
@@ -7,9 +7,12 @@ use std::sync::{Arc, Mutex};
 use super::gate::{Fate, Gate, failed};
 use super::journal::{Entry, Journal};
 use crate::ports::{Happened, OutcomeTopic, PortError};
+use crate::text;
 use crate::wire::OutcomeMessage;
 
 const PUBLISH: &str = "PublishBatch";
+/// Names, types and values of the attributes, about.
+const ATTRIBUTES_BYTES: usize = 512;
 
 /// An outcome topic in memory.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +53,11 @@ impl OutcomeTopic for MemoryTopic {
         };
         let mut answers = Vec::with_capacity(outcomes.len());
         for outcome in outcomes {
+            let body = text::json(outcome).expect("an outcome has nothing JSON lacks");
+            if let Err(refused) = self.gate.takes(PUBLISH, &body, ATTRIBUTES_BYTES) {
+                answers.push(Err(refused));
+                continue;
+            }
             answers.push(match self.gate.entry(PUBLISH) {
                 Fate::Fail { happened, throttled } => Err(failed(PUBLISH, happened, throttled)),
                 Fate::LoseReply => {

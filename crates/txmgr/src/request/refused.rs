@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
+use crate::record::Reason;
+use crate::text;
 use crate::units::RequestId;
 
 macro_rules! codes {
@@ -165,7 +167,8 @@ impl Refused {
     /// A refusal of the request as a whole.
     #[must_use]
     pub fn whole(code: Code, message: impl Into<String>) -> Self {
-        Self { code, field: None, message: message.into(), request_id: None, metadata: None }
+        let message = text::plain_within(&message.into(), Reason::MAX_CHARS);
+        Self { code, field: None, message, request_id: None, metadata: None }
     }
 
     /// A refusal because of one field.

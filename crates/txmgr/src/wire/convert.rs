@@ -1,6 +1,7 @@
 //! From records to what travels. Read next: [`super`] for the shapes.
 
-use crate::record::{Attempt, AttemptKind, Phase, Reason, Record, Rejected, SendClass, Stored};
+use crate::record::{Attempt, AttemptKind, Phase, Reason, Record, Rejected, SendAnswer, SendClass, Stored};
+use crate::text;
 use crate::trace;
 use crate::tx::Fee;
 use crate::units::{AccountKey, Digest, Millis, RequestId, TxHash, sha256};
@@ -54,12 +55,13 @@ impl From<WireKind> for AttemptKind {
 impl From<&Reason> for WireReason {
     fn from(reason: &Reason) -> Self {
         Self {
-            code: reason.code.clone(),
-            message: reason.message.clone(),
-            revert: reason
-                .revert
-                .as_ref()
-                .map(|revert| WireRevert { text: revert.text.clone(), raw: format!("0x{}", hex::encode(&revert.raw)) }),
+            code: text::plain(&reason.code),
+            // Plain already, but in items of older versions.
+            message: text::plain_within(&reason.message, Reason::MAX_CHARS),
+            revert: reason.revert.as_ref().map(|revert| WireRevert {
+                text: text::plain(&revert.text),
+                raw: format!("0x{}", hex::encode(&revert.raw)),
+            }),
             request_id: reason.request_id.as_ref().map(ToString::to_string),
         }
     }
@@ -120,6 +122,7 @@ impl OutcomeMessage {
             sender: shown.sender,
             message_id: shown.message_id,
             settled_at: Some(settlement.settled_at.0),
+            reduced: false,
             trace: trace::told(record.trace.as_deref()),
         })
     }
@@ -148,8 +151,20 @@ impl OutcomeMessage {
             sender: rejected.sender.clone(),
             message_id: rejected.message_id.clone(),
             settled_at: None,
+            reduced: false,
             trace: None,
         }
+    }
+
+    /// The same outcome without what is not ours: no metadata, no revert data, the reason's code for its text.
+    #[must_use]
+    pub fn reduced(&self) -> Self {
+        let reason = self.reason.as_ref().map(|reason| WireReason {
+            message: reason.code.clone(),
+            revert: None,
+            ..reason.clone()
+        });
+        Self { metadata: None, reason, reduced: true, ..self.clone() }
     }
 }
 
@@ -276,7 +291,10 @@ impl From<&Attempt> for WireAttempt {
             signed_at: attempt.signed_at.0,
             sent_at: attempt.sent.as_ref().map(|sent| sent.at.0),
             answer: attempt.sent.as_ref().map(|sent| sent.answer.class.name().to_owned()),
-            answer_message: attempt.sent.as_ref().map(|sent| sent.answer.message.clone()),
+            answer_message: attempt
+                .sent
+                .as_ref()
+                .map(|sent| text::plain_within(&sent.answer.message, SendAnswer::MAX_CHARS)),
         }
     }
 }

@@ -11,6 +11,7 @@
 //! | `timeoutBeforeForward`, `resetBeforeForward` | nothing; nothing happened | every data call |
 //! | `timeoutAfterForward`, `replyLost` | nothing; it took effect | calls with an effect |
 //! | `http500AfterForward` | an internal error; it took effect | calls with an effect |
+//! | `refusedForGood` | these entries are not taken and never will be (`InvalidMessageContents`, on a topic `InvalidParameter`), the others are; with a `status` the whole call is refused. The rule's `contains` says which by their body, without it all; never an outcome that says `"reduced":true`. Not one of the mixed faults | `SendMessageBatch`, `PublishBatch` |
 //! | `duplicateDelivery` | its messages, which others get again at once | `ReceiveMessage` of standard queues |
 //!
 //! Methods of rules are `kms:Sign`, `Sign` or `kms:*`.
@@ -79,6 +80,8 @@ pub enum AwsFault {
     ReplyLost,
     /// Internal error, and it took effect.
     Http500AfterForward,
+    /// Entries that are never taken.
+    RefusedForGood,
     /// Messages that are delivered again.
     DuplicateDelivery,
 }
@@ -89,6 +92,7 @@ impl Fault for AwsFault {
         match self {
             Self::TransactionConflict => method == "dynamodb:TransactWriteItems",
             Self::DuplicateDelivery => method == "sqs:ReceiveMessage",
+            Self::RefusedForGood => matches!(method, "sqs:SendMessageBatch" | "sns:PublishBatch"),
             Self::TimeoutAfterForward | Self::ReplyLost | Self::Http500AfterForward => is_effect,
             Self::NoCapacity => method.starts_with("dynamodb:") && (is_effect || READS.contains(&method)),
             Self::Throttle
@@ -147,6 +151,7 @@ pub(crate) fn answer(rule: &Rule<AwsFault>, operation: &Operation, request: &Val
         | AwsFault::TimeoutAfterForward
         | AwsFault::ReplyLost
         | AwsFault::Http500AfterForward
+        | AwsFault::RefusedForGood
         | AwsFault::DuplicateDelivery => return None,
     };
     Some(error.respond(operation))

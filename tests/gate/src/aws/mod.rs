@@ -9,12 +9,13 @@
 //! signatures (nobody checks them), TLS.
 //!
 //! Read in this order: `operation` (which call it is), `fault` (what can befall it), `wire` (how
-//! errors are written), `duplicate`, `keys`.
+//! errors are written), `duplicate`, `keys`, `refused`.
 
 mod duplicate;
 mod fault;
 mod keys;
 mod operation;
+mod refused;
 mod wire;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -31,6 +32,7 @@ use serde_json::{Value, json};
 use duplicate::{Outdated, handles};
 pub use fault::AwsFault;
 use operation::{Operation, Service, is_standard_queue};
+use refused::Refusal;
 use wire::WireError;
 
 use crate::control::{Control, PREFIX};
@@ -157,7 +159,9 @@ impl Proxy {
     async fn serve(self: Arc<Self>, line: Line, asked: Asked) -> Response {
         let operation = asked.operation.clone();
         self.control.tally.call(&operation.name);
-        let rule = self.control.fires(|fault| fault != AwsFault::DuplicateDelivery, &[operation.name.as_str()]);
+        // Those two are about messages, not about calls.
+        let of_calls = |fault| !matches!(fault, AwsFault::DuplicateDelivery | AwsFault::RefusedForGood);
+        let rule = self.control.fires(of_calls, &[operation.name.as_str()]);
         let befalls = |fault: AwsFault| rule.as_ref().filter(|rule| rule.fault == fault);
         if let Some(response) = rule.as_ref().and_then(|rule| fault::answer(rule, &operation, &asked.json)) {
             return response;
@@ -174,7 +178,18 @@ impl Proxy {
         if let Some(refused) = self.key_refused(&asked).await {
             return refused.respond(&operation);
         }
-        let answered = if operation.is("sqs:ReceiveMessage") {
+        let rule_of_entries = self.control.fires(|fault| fault == AwsFault::RefusedForGood, &[operation.name.as_str()]);
+        let refusal = rule_of_entries.as_ref().and_then(|rule| Some((Refusal::of(rule, &asked)?, rule.status)));
+        if let Some((refusal, Some(status))) = &refusal {
+            let (code, message) = refusal.words();
+            return WireError::new(*status, code, message).respond(&operation);
+        }
+        let answered = if let Some((refusal, _)) = refusal {
+            let proxy = self.clone();
+            let passing = tokio::spawn(async move { proxy.pass_but(&refusal, asked).await });
+            let Ok(answered) = passing.await else { return line.cut() };
+            answered
+        } else if operation.is("sqs:ReceiveMessage") {
             // A caller that goes away must not leave a poll behind that takes messages for nobody.
             self.pass(&asked).await
         } else {
@@ -228,6 +243,20 @@ impl Proxy {
             answered.body = Bytes::from(right.to_string());
         }
         Ok(answered)
+    }
+
+    /// Hands on what is not refused, and answers for what is.
+    async fn pass_but(&self, refusal: &Refusal, mut asked: Asked) -> reqwest::Result<Answered> {
+        let operation = asked.operation.clone();
+        let answered = match &refusal.passing {
+            None => None,
+            Some(body) => {
+                asked.body = body.clone();
+                asked.json = serde_json::from_slice(body).unwrap_or_default();
+                Some(self.pass(&asked).await?)
+            }
+        };
+        Ok(refusal.complete(&operation, answered))
     }
 
     /// Makes the messages of a receive visible again, if a rule says so.

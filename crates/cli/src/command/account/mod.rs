@@ -23,7 +23,7 @@ use signpost_txmgr::ports::{Chain as _, Counts, Store};
 
 use super::registered::{self, of_our_chain};
 use super::{CommandError, ConfigOption, Session, when};
-use crate::terminal::{Colour, paint, remark, say};
+use crate::terminal::{Colour, paint, remark, say, say_json};
 use crate::world;
 
 const EXAMPLES: &str = "\
@@ -135,7 +135,7 @@ async fn show_with_chain(One { name, json, config }: One) -> Result<(), CommandE
         fields.insert("balanceWei".to_owned(), json!(balance.to_string()));
         fields.extend(counts_as_json(&counts));
     }
-    say(line.to_string());
+    say_json(&line);
     Ok(())
 }
 
@@ -195,7 +195,7 @@ fn counts_as_json(counts: &Counts) -> [(String, Value); 3] {
 
 fn show(head: &Head, json: bool) {
     if json {
-        say(as_json(head).to_string());
+        say_json(&as_json(head));
         return;
     }
     let state = match head.retired_at {

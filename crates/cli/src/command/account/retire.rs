@@ -8,7 +8,7 @@ use signpost_txmgr::units::{AccountName, Millis, Nonce};
 use super::{named, of_our_chain, show};
 use crate::command::confirm::Yes;
 use crate::command::{CommandError, when};
-use crate::terminal::say;
+use crate::terminal::{say, say_json};
 use crate::{clock, world};
 
 pub(super) const RETIRE_HELP: &str = "\
@@ -75,7 +75,7 @@ pub(super) async fn unregister(Arguments { one, yes }: Arguments) -> Result<(), 
         UnregisterVerdict::Unregistered => {
             if one.json {
                 let line = json!({ "name": name.as_str(), "account": account.to_string(), "unregistered": true });
-                say(line.to_string());
+                say_json(&line);
             } else {
                 say(format!("{name:<16}{}  chain {}  unregistered", account.address, account.chain_id));
             }

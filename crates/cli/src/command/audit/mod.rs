@@ -22,7 +22,7 @@ use self::judge::{Problem, Seen};
 use super::registered::{named, ours};
 use super::{CommandError, ConfigOption, told};
 use crate::config::Config;
-use crate::terminal::{Colour, paint, remark, say};
+use crate::terminal::{Colour, paint, remark, say, say_json};
 use crate::{clock, world};
 
 const EXAMPLES: &str = "\
@@ -134,14 +134,14 @@ fn tell(head: &Head, audited: &Audited, as_json: bool) {
     let name = head.name.as_str();
     if as_json {
         for Problem { invariant, about, evidence } in problems {
-            say(json!({ "account": name, "invariant": invariant, "about": about, "evidence": evidence }).to_string());
+            say_json(&json!({ "account": name, "invariant": invariant, "about": about, "evidence": evidence }));
         }
         for note in notes {
-            say(json!({ "account": name, "note": note }).to_string());
+            say_json(&json!({ "account": name, "note": note }));
         }
         let line = json!({ "account": name, "records": seen.records.len(), "rejected": seen.rejected.len(),
             "slots": seen.slots.len(), "violations": problems.len(), "notes": notes.len() });
-        say(line.to_string());
+        say_json(&line);
         return;
     }
     let (records, slots, rejected) = (seen.records.len(), seen.slots.len(), seen.rejected.len());

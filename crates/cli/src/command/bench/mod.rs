@@ -22,7 +22,7 @@ use signpost_txmgr::request::AccountRef;
 use super::registered::ours;
 use super::{CommandError, ConfigOption, Session, dev};
 use crate::stack::servers::Rpc;
-use crate::terminal::{remark, say};
+use crate::terminal::{remark, say, say_json};
 
 use self::load::{Load, Payload, Sent};
 use self::local::Local;
@@ -217,7 +217,7 @@ async fn measure(
 fn tell(report: Option<&Report>, as_json: bool) {
     let Some(report) = report else { return };
     if as_json {
-        say(report.json().to_string());
+        say_json(&report.json());
     } else {
         report.lines().into_iter().for_each(say);
     }

@@ -23,7 +23,7 @@ use super::{CommandError, Session, asked_to_stop, console};
 use crate::console::{Console, Guard};
 use crate::stack::provision::Wanted;
 use crate::stack::servers::{LocalStack, Options};
-use crate::terminal::{Colour, paint, remark, say};
+use crate::terminal::{Colour, paint, remark, say, say_json};
 use crate::{clock, world};
 
 use self::blocks::Seen;
@@ -213,7 +213,7 @@ fn show(facts: &Facts, asked: &[Asked], problems: &[String], as_json: bool) {
         show(paint(Colour::Red, problem));
     }
     if as_json {
-        say(totals.json().to_string());
+        say_json(&totals.json());
     } else if problems.is_empty() {
         say(paint(Colour::Green, "Every request ended as it should."));
     }

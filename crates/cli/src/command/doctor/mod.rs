@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::{CommandError, ConfigOption};
-use crate::terminal::{Colour, paint, remark, say};
+use crate::terminal::{Colour, paint, remark, say, say_json};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -111,7 +111,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         if arguments.json {
             let line = json!({ "check": what, "state": state.name(), "found": found,
                 "todo": Some(todo).filter(|todo| !todo.is_empty()) });
-            say(line.to_string());
+            say_json(&line);
             continue;
         }
         let colour = match state {

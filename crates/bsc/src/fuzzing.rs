@@ -1,0 +1,64 @@
+//! A door for fuzzers, and for nothing else (feature `fuzzing`): bytes that stand for a node's answer go through
+//! every reader of this crate, without a network.
+//!
+//! Promises only not to panic, and that what is said of it is fit to be shown.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use signpost_txmgr::text;
+use signpost_txmgr::units::{Address, Nonce, TxHash, U256, Wei};
+
+use crate::classify::{classify, is_rate_limit};
+use crate::price::PriceSeen;
+use crate::private::{EndpointKind, PrivateShape};
+use crate::rpc::{Answer, Failure, read_body};
+use crate::{chain, quantity, search, send, view};
+
+/// Reads `body` as the answer to `count` calls, and each result as whatever could have been asked for.
+pub fn read_answers(body: &[u8], count: usize) {
+    let words = String::from_utf8_lossy(body);
+    let _ = is_rate_limit(0, &words);
+    match read_body(body, 1, count) {
+        Ok(answers) => {
+            assert_eq!(answers.len(), count, "one answer a call");
+            answers.into_iter().for_each(read_answer);
+        }
+        Err(failure) => is_fit_to_be_shown(&failure),
+    }
+}
+
+fn read_answer(answer: Answer) {
+    let _ = view::receipt_view(answer.clone(), TxHash([1; 32]), Address([2; 20]));
+    let _ = chain::reverted(answer.clone());
+    match answer {
+        Ok(result) => read_result(&result),
+        Err(failure) => {
+            if let Failure::Node(error) = &failure {
+                let class = classify(error.code, &error.message);
+                let said = signpost_txmgr::record::SendAnswer::new(class, &error.message);
+                assert!(said.message.chars().all(text::is_plain), "{:?}", said.message);
+            }
+            is_fit_to_be_shown(&failure);
+        }
+    }
+}
+
+fn read_result(result: &Value) {
+    let _ = (quantity::number(result), quantity::wei(result), quantity::bytes(result), quantity::tx_hash(result));
+    let _ = (quantity::address(result), quantity::block_ref(result, "number", "hash"));
+    if let Some(txs) = result.get("transactions").and_then(Value::as_array) {
+        let _ = txs.iter().filter(|tx| search::is_use(tx, Address([2; 20]), Nonce(1))).count();
+    }
+    let price = PriceSeen::new(Duration::ZERO, Wei::from(1), Wei(U256::MAX));
+    price.learn(Some(result), Some(result));
+    assert!(price.last().is_none_or(|price| price >= Wei::from(1)), "never below the floor");
+    assert!(send::another_hash(result).message.chars().all(text::is_plain));
+    let bloxroute = EndpointKind::Private(PrivateShape::Bloxroute { mev_builders: Vec::new() });
+    let _ = (EndpointKind::Public.taken(result), bloxroute.taken(result));
+}
+
+fn is_fit_to_be_shown(failure: &Failure) {
+    let _ = (failure.happened(), failure.is_rate_limit());
+    assert!(signpost_txmgr::told(failure).chars().all(text::is_plain), "{failure}");
+}

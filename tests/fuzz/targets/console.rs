@@ -1,0 +1,57 @@
+//! HTTP requests to the console, up to its guard: nothing but GET and the login gets through, without the token
+//! only the login page and its style, and no answer is without its security headers.
+#![no_main]
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware;
+use futures_util::FutureExt as _;
+use libfuzzer_sys::fuzz_target;
+use tower::ServiceExt as _;
+
+/// The console's own file: the rest of the program is not needed.
+#[path = "../../../crates/cli/src/console/guard.rs"]
+mod guard;
+
+const TOKEN: &str = "0123456789abcdef";
+
+/// `METHOD path`, then headers, an empty line and the body: HTTP/1.1 as far as the guard sees it.
+fn request(bytes: &[u8]) -> Option<Request> {
+    let head_len = bytes.windows(2).position(|pair| pair == b"\n\n").unwrap_or(bytes.len());
+    let (head, body) = bytes.split_at(head_len);
+    let mut lines = head.split(|byte| *byte == b'\n');
+    let first = std::str::from_utf8(lines.next()?).ok()?;
+    let (method, path) = first.split_once(' ')?;
+    let mut request = Request::builder().method(method).uri(path);
+    for line in lines {
+        let at = line.iter().position(|byte| *byte == b':')?;
+        let (name, value) = line.split_at(at);
+        let name = HeaderName::from_bytes(name).ok()?;
+        let value = HeaderValue::from_bytes(value.get(1..)?.trim_ascii()).ok()?;
+        request = request.header(name, value);
+    }
+    request.body(Body::from(body.get(2..).unwrap_or_default().to_vec())).ok()
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some(request) = request(bytes) else { return };
+    let guard = guard::Guard::new(Some(TOKEN), &["ops.example".to_owned()]);
+    let inner = Router::new().fallback(async || "let in");
+    let router = inner.layer(middleware::from_fn_with_state(guard, guard::stand));
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let knows_token = bytes.windows(TOKEN.len()).any(|part| part == TOKEN.as_bytes());
+    let Some(Ok(response)) = router.oneshot(request).now_or_never() else { panic!("the guard waits for nothing") };
+    for name in [header::CONTENT_SECURITY_POLICY, header::X_CONTENT_TYPE_OPTIONS, header::CACHE_CONTROL] {
+        assert!(response.headers().contains_key(name));
+    }
+    match response.status() {
+        StatusCode::OK => {
+            assert!(method == Method::GET || method == Method::HEAD);
+            assert!(knows_token || ["/login", "/console.css"].contains(&path.as_str()));
+        }
+        StatusCode::SEE_OTHER => assert!(method == Method::POST && path == "/login"),
+        _ => {}
+    }
+});

@@ -1,0 +1,16 @@
+//! Policies, which an operator writes.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use signpost_txmgr::policy::Policies;
+
+fuzz_target!(|text: &str| {
+    match Policies::from_toml(text) {
+        Ok(policies) => {
+            for (name, _) in policies.accounts() {
+                assert!(policies.of(name).is_ok());
+            }
+        }
+        Err(error) => assert!(!signpost_txmgr::told(&error).is_empty()),
+    }
+});
