@@ -169,7 +169,7 @@ impl Auditor {
             Entry::Sent(raw) => self.note_sent(raw),
             Entry::Published(outcome) => self.note_published(outcome),
             Entry::PokedSigner(pokes) => pokes.iter().for_each(|poke| self.note_ask(poke)),
-            Entry::PokedLanes(_) => {}
+            Entry::PokedLanes(_) | Entry::PublicKeyRead(_) | Entry::Received(..) => {}
             Entry::Deleted(queue, message_id, body) => {
                 if *queue == "signing" {
                     self.acknowledged(message_id, body);

@@ -386,6 +386,8 @@ pub fn told(entry: &Entry) -> String {
                 pokes.iter().map(|poke| format!("{}#{} {:?}", poke.request_id, poke.attempt, poke.kind)).collect();
             format!("asked for {}", all.join(" "))
         }
+        Entry::PublicKeyRead(key) => format!("read the public key of {key}"),
+        Entry::Received(queue, ids) => format!("received {} of {queue}", ids.join(" ")),
         Entry::Deleted(queue, id, _) => format!("deleted {id} of {queue}"),
     }
 }

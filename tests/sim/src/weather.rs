@@ -132,7 +132,7 @@ impl Weather for SeededWeather {
                 self.prompter.take_doom();
                 Fate::LoseReply
             }
-            fate @ (Fate::Pass | Fate::Fail { .. } | Fate::LoseReply | Fate::Swallow) => fate,
+            fate @ (Fate::Pass | Fate::Fail { .. } | Fate::LoseReply | Fate::Swallow | Fate::Contend) => fate,
         }
     }
 }

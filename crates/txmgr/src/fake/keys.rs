@@ -101,6 +101,12 @@ impl MemoryKeys {
         self.ring.lock().unwrap().sign_calls
     }
 
+    /// How often a hash was signed with a key: once per attempt, unless a reply or a race was lost (G6).
+    #[must_use]
+    pub fn signatures_of(&self, id: &KmsKeyId, hash: &SigningHash) -> u32 {
+        self.ring.lock().unwrap().signed.get(&(id.clone(), *hash)).copied().unwrap_or_default()
+    }
+
     /// How often `GetPublicKey` was answered.
     #[must_use]
     pub fn public_key_calls(&self) -> u64 {
@@ -141,6 +147,7 @@ impl Keys for MemoryKeys {
             }
         };
         let answer = found.map_err(|fault| refused("GetPublicKey", fault))?;
+        self.journal.note(|| Entry::PublicKeyRead(key.clone()));
         pass.reply(answer).await
     }
 
