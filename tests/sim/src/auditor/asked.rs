@@ -179,13 +179,14 @@ impl Auditor {
             // Judged where it is known what the id belongs to.
             _ if code == "requestIdReused" => true,
             Ask::Bad(_, own) => *own == code || stranger,
-            Ask::Cancel(id) => match code {
-                "unknownRequest" => self.records.get(id).is_none_or(|record| record.created_at >= asked.sent_at),
-                "cancelNotAllowed" => {
-                    self.records.get(id).is_some_and(|record| record.sender.as_ref() != Some(&asked.sender))
+            Ask::Cancel(id) => {
+                let record = self.records.get(id).filter(|record| record.account.chain_id.0 == asked.chain_id);
+                match code {
+                    "unknownRequest" => record.is_none_or(|record| record.created_at >= asked.sent_at),
+                    "cancelNotAllowed" => record.is_some_and(|record| record.sender.as_ref() != Some(&asked.sender)),
+                    _ => false,
                 }
-                _ => false,
-            },
+            }
             Ask::Sign(_, contents) => stranger || self.may_refuse_request(contents, code, now),
         }
     }

@@ -30,7 +30,7 @@ pub(super) struct Known {
 }
 
 /// How long a signer that was started under other rules may still sign by them, in milliseconds.
-const RULES_GRACE_MS: u64 = 20_000;
+const RULES_GRACE_MS: u64 = 30_000;
 
 pub(super) fn price_of(fee: Fee) -> Price {
     match fee {
