@@ -224,6 +224,8 @@ impl World {
             | Entry::Published(_)
             | Entry::PokedLanes(_)
             | Entry::PokedSigner(_)
+            | Entry::PublicKeyRead(_)
+            | Entry::Received(..)
             | Entry::Deleted(..) => None,
         });
         entries.map(|hash| *known.get(&hash.0).expect("only what has a slot is signed")).collect()

@@ -1,28 +1,37 @@
-//! The auditor: knows from the journal what must be, and judges I1–I14 of every write and send.
+//! The auditor: knows from the journal what must be, and judges I1–I16 and the promises G1, G2, G3, G6 of every
+//! write, signature, send and outcome.
 //!
-//! It keeps a model of its own, written apart from the drivers and the machine, and asks only the
-//! chain for the truth. It never changes anything. Read next: [`crate::simulation`].
+//! It keeps a model of its own, written apart from the drivers and the machine: a reader of messages, an encoder of
+//! transactions, a table of outcomes. It asks only the chains for the truth, and never changes anything.
+//! Read next: [`crate::simulation`].
 
+mod actors;
+mod asked;
 mod at_end;
 mod attempts;
-mod messages;
+pub mod encoding;
+mod outcomes;
 mod spending;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 use signpost_txmgr::account::Marks;
 use signpost_txmgr::fake::{Entry, MemoryChain};
-use signpost_txmgr::record::{AttemptKind, Phase, Record, Rejected, Settlement, Verdict};
-use signpost_txmgr::units::{AccountKey, Digest, Millis, Nonce, RequestId, SigningHash, TxHash};
-use signpost_txmgr::wire::{OutcomeMessage, Status};
+use signpost_txmgr::record::{AttemptKind, CancelCause, Phase, Record, Rejected, Settlement, Verdict};
+use signpost_txmgr::units::{AccountKey, Millis, Nonce, RequestId, SigningHash, TxHash};
 
+pub use self::actors::Actor;
+use self::actors::Desks;
+use self::asked::{Ask, Asked, Contents, Named};
+use self::attempts::{Known, Signable, price_of};
 use self::spending::Spending;
+use crate::world::{Regime, START, World};
 
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// `I1` to `I14`, by the design's numbers.
+    /// `I1` to `I16` and `G1` to `G7` by the design's numbers, or `order`: nothing is sent above an unsent slot.
     pub invariant: &'static str,
     /// What was seen.
     pub text: String,
@@ -40,43 +49,43 @@ struct LaneModel {
     next: Nonce,
     lowest_open: Nonce,
     paused_at: Option<Millis>,
+    was_paused: bool,
     spending: Option<Spending>,
     /// Moved on past nonces somebody else used.
     skipped: Vec<(Nonce, Nonce)>,
 }
 
-/// A message of the signing queue, as it was put there.
-#[derive(Debug)]
-struct Asked {
-    message_id: String,
-    what: Ask,
-}
-
-#[derive(Debug)]
-enum Ask {
-    /// With the account it names, none if any of a pool will do, and its digest.
-    Sign(RequestId, Option<(Option<AccountKey>, Digest)>),
-    /// The request it names, and its own id.
-    Cancel(RequestId, RequestId),
-    Bad(RequestId),
-}
-
 /// The model, and what did not fit it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Auditor {
-    accounts: BTreeMap<AccountKey, &'static str>,
+    chains: BTreeMap<u64, MemoryChain>,
     spend_window_s: Option<u64>,
+    /// The rules signers were started with, and since when.
+    regimes: Vec<(Millis, Regime)>,
+    /// A key could not be used for a while.
+    keys_failed: bool,
     lanes: BTreeMap<AccountKey, LaneModel>,
+    /// Names that were registered from the start.
+    first_names: BTreeSet<String>,
     records: BTreeMap<RequestId, Record>,
+    /// What the message asked for that got the slot, and which message it was.
+    wanted: BTreeMap<RequestId, Contents>,
+    creators: BTreeMap<RequestId, String>,
     rejected: BTreeMap<RequestId, Vec<Rejected>>,
     slots: BTreeMap<(AccountKey, Nonce), RequestId>,
     /// What may be signed: attempt 0 of every record, and what the signer was asked for.
-    signable: HashMap<SigningHash, RequestId>,
+    signable: HashMap<SigningHash, Signable>,
     signed: HashSet<SigningHash>,
-    attempts: HashMap<TxHash, RequestId>,
+    attempts: HashMap<TxHash, Known>,
     sent: HashSet<TxHash>,
-    published: BTreeMap<RequestId, Vec<OutcomeMessage>>,
-    asked: Vec<Asked>,
+    /// Events by record, rejections apart.
+    published: BTreeMap<RequestId, BTreeSet<String>>,
+    /// Every outcome by its event's id.
+    events: HashMap<String, String>,
+    rejections: u64,
+    /// By message id.
+    asked: BTreeMap<String, Asked>,
+    desks: Desks,
     violations: Vec<Violation>,
 }
 
@@ -84,24 +93,12 @@ impl Auditor {
     /// How long after a pause a signature may still come that was asked for before it.
     const PAUSE_GRACE_MS: u64 = 15_000;
 
-    /// An auditor that knows these accounts and their names, and how long a spend window is.
+    /// An auditor of these worlds, which share one store.
     #[must_use]
-    pub fn new(accounts: BTreeMap<AccountKey, &'static str>, spend_window_s: Option<u64>) -> Self {
-        Self {
-            accounts,
-            spend_window_s,
-            lanes: BTreeMap::new(),
-            records: BTreeMap::new(),
-            rejected: BTreeMap::new(),
-            slots: BTreeMap::new(),
-            signable: HashMap::new(),
-            signed: HashSet::new(),
-            attempts: HashMap::new(),
-            sent: HashSet::new(),
-            published: BTreeMap::new(),
-            asked: Vec::new(),
-            violations: Vec::new(),
-        }
+    pub fn new(worlds: &[&World], spend_window_s: Option<u64>) -> Self {
+        let chains = worlds.iter().map(|world| (world.chain_id.0, world.chain.inner.clone())).collect();
+        let regimes = worlds.first().map(|world| (START, world.regime())).into_iter().collect();
+        Self { chains, spend_window_s, regimes, ..Self::default() }
     }
 
     /// What did not hold so far.
@@ -118,8 +115,12 @@ impl Auditor {
     /// Rejected outcomes, copies included.
     #[must_use]
     pub fn rejections(&self) -> u64 {
-        let copies = self.published.values().flatten().filter(|copy| copy.status == Status::Rejected);
-        u64::try_from(copies.count()).unwrap()
+        self.rejections
+    }
+
+    /// A key was taken away for a while.
+    pub fn key_failed(&mut self) {
+        self.keys_failed = true;
     }
 
     fn check(&mut self, holds: bool, invariant: &'static str, text: impl FnOnce() -> String) {
@@ -129,7 +130,8 @@ impl Auditor {
     }
 
     /// Judges one thing that happened.
-    pub fn note(&mut self, entry: &Entry, chain: &MemoryChain, now: Millis) {
+    pub fn note(&mut self, entry: &Entry, actor: Actor, now: Millis) {
+        self.judge_chain_of(actor, entry);
         match entry {
             Entry::Registered(head) => {
                 let lane = LaneModel {
@@ -137,19 +139,28 @@ impl Auditor {
                     next: head.next_nonce,
                     lowest_open: head.lowest_open_nonce,
                     paused_at: None,
+                    was_paused: false,
                     spending: None,
                     skipped: Vec::new(),
                 };
+                if head.registered_at <= START {
+                    self.first_names.insert(head.name.to_string());
+                }
                 self.lanes.insert(head.account, lane);
             }
             Entry::Paused(account, paused) => {
+                if *paused {
+                    self.note_pause(actor, *account);
+                }
                 if let Some(lane) = self.lanes.get_mut(account) {
                     lane.paused_at = paused.then_some(lane.paused_at.unwrap_or(now));
+                    lane.was_paused |= paused;
                 }
             }
             Entry::Retired(account) => {
                 if let Some(lane) = self.lanes.get_mut(account) {
                     lane.paused_at = Some(lane.paused_at.unwrap_or(now));
+                    lane.was_paused = true;
                 }
             }
             Entry::Unregistered(account) => {
@@ -161,27 +172,34 @@ impl Auditor {
                     lane.skipped.push((*from, *to));
                 }
             }
-            Entry::FastForwarded(account, from, to) => self.fast_forwarded(*account, *from, *to, chain),
-            Entry::Reserved(records) => records.iter().for_each(|record| self.reserved(record)),
+            Entry::FastForwarded(account, from, to) => self.fast_forwarded(*account, *from, *to),
+            Entry::Reserved(records) => records.iter().for_each(|record| self.reserved(actor, record)),
             Entry::Rejected(rejected) => self.note_rejected(rejected),
-            Entry::Updated(record) => self.updated(record, chain),
+            Entry::Updated(record) => self.updated(actor, record),
             Entry::LeftSlots(account, from, to) => self.left_slots(*account, *from, *to),
             Entry::MovedMarks(account, before, after) => self.moved_marks(*account, before, after),
-            Entry::KmsSigned(_, hash) => self.kms_signed(*hash, now),
-            Entry::Sent(raw) => self.note_sent(raw),
-            Entry::Published(outcome) => self.note_published(outcome),
+            Entry::KmsSigned(_, hash) => self.kms_signed(actor, *hash, now),
+            Entry::PublicKeyRead(key) => self.count_read(actor, key),
+            Entry::Sent(raw) => self.note_sent(actor, raw),
+            Entry::Published(outcome) => {
+                let outcome = serde_json::to_value(outcome).expect("an outcome has nothing JSON lacks");
+                self.note_published(&outcome, now);
+            }
             Entry::PokedSigner(pokes) => pokes.iter().for_each(|poke| self.note_ask(poke)),
             Entry::PokedLanes(_) => {}
+            Entry::Received(queue, ids) => self.received(actor, queue, ids),
             Entry::Deleted(queue, message_id, body) => {
-                if *queue == "signing" {
+                if queue.starts_with("signing") {
                     self.acknowledged(message_id, body);
                 }
             }
         }
     }
 
-    fn fast_forwarded(&mut self, account: AccountKey, from: Nonce, to: Nonce, chain: &MemoryChain) {
-        let used = (from.0..to.0).all(|nonce| chain.used_by(account.address, Nonce(nonce)).is_some());
+    fn fast_forwarded(&mut self, account: AccountKey, from: Nonce, to: Nonce) {
+        let chain = self.chains.get(&account.chain_id.0);
+        let used = |nonce| chain.is_some_and(|chain| chain.used_by(account.address, Nonce(nonce)).is_some());
+        let used = (from.0..to.0).all(used);
         self.check(used, "I4", || format!("{account} was moved on from {from} to {to} without the chain's word"));
         let Some(lane) = self.lanes.get_mut(&account) else { return };
         let fits = lane.next == from && lane.lowest_open == from;
@@ -190,7 +208,7 @@ impl Auditor {
         self.check(fits, "I4", || format!("{account} was moved on from {from}, where its lane is not"));
     }
 
-    fn reserved(&mut self, record: &Record) {
+    fn reserved(&mut self, actor: Actor, record: &Record) {
         let (id, account, nonce) = (&record.request_id, record.account, record.nonce);
         let Some(lane) = self.lanes.get_mut(&account) else {
             return self.check(false, "I14", || format!("{id} has a slot of {account}, which is not registered"));
@@ -205,37 +223,58 @@ impl Auditor {
         self.check(known.is_none(), "I8", || format!("{id} was reserved twice"));
         let fresh = record.phase == Phase::Reserved && record.attempts.is_empty();
         self.check(fresh, "I7", || format!("{id} does not begin as reserved"));
-        let asked = self.asked.iter().any(|asked| {
-            matches!(&asked.what, Ask::Sign(asked, Some((of, digest))) if asked == id && of.is_none_or(|of| of == account) && *digest == record.digest)
-        });
-        self.check(asked, "I8", || format!("nobody asked for {id} with this digest"));
+        self.note_creator(actor, record);
         self.count_spending(record);
         for kind in [AttemptKind::Execute, AttemptKind::Cancel] {
-            self.allow(record, kind, record.fee);
+            self.allow(record, kind, price_of(record.fee));
         }
     }
 
-    fn note_rejected(&mut self, rejected: &Rejected) {
-        let id = &rejected.request_id;
-        let over = self.records.contains_key(id);
-        self.check(!over, "I7", || format!("{id} has a slot and was written over as rejected"));
-        self.rejected.entry(id.clone()).or_default().push(rejected.clone());
+    /// Which message got the slot: one its worker has in hand, that asks for just this, and was not refused before.
+    fn note_creator(&mut self, actor: Actor, record: &Record) {
+        let id = &record.request_id;
+        let message_id = record.message_id.clone().unwrap_or_default();
+        let in_hand = self.desks.get(actor.name).is_some_and(|desk| desk.batch.contains(&message_id));
+        let fits = self.asked.get(&message_id).is_some_and(|asked| {
+            let same = matches!(&asked.what, Ask::Sign(named, contents) if named == id && says(contents, record));
+            let own = asked.chain_id == record.account.chain_id.0;
+            same && own && record.sender.as_ref() == Some(&asked.sender)
+        });
+        self.check(in_hand && fits, "I8", || {
+            format!("message {message_id:?} does not ask for {id} as it was reserved")
+        });
+        let Some(asked) = self.asked.get_mut(&message_id) else { return };
+        asked.created = true;
+        let refused = asked.refusals.first().cloned();
+        if let Ask::Sign(_, contents) = &asked.what {
+            self.wanted.insert(id.clone(), (**contents).clone());
+        }
+        self.check(refused.is_none(), "I15", || {
+            format!("message {message_id} was refused and gets a slot: {refused:?}")
+        });
+        self.creators.insert(id.clone(), message_id);
     }
 
-    fn updated(&mut self, record: &Record, chain: &MemoryChain) {
+    fn updated(&mut self, actor: Actor, record: &Record) {
         let id = &record.request_id;
         let Some(old) = self.records.insert(id.clone(), record.clone()) else {
             return self.check(false, "I4", || format!("{id} was written without a reservation"));
         };
         let same = old.digest == record.digest && old.account == record.account && old.nonce == record.nonce;
         let same = same && old.intent == record.intent && old.fee == record.fee && old.fee_cap == record.fee_cap;
+        let same = same && old.metadata == record.metadata && old.sender == record.sender;
         self.check(same, "I8", || format!("{id} is no longer what was reserved"));
         self.check(record.version == old.version + 1, "I2", || {
             format!("{id}: version {} over {}", record.version, old.version)
         });
         self.judge_attempts(&old, record);
+        self.judge_misconfigured(actor, &old, record);
+        self.judge_expiry(record);
         let kept = old.cancel.is_none() || old.cancel == record.cancel;
         self.check(kept, "I6", || format!("{id} forgot why it is to be cancelled"));
+        if old.cancel.is_none() && record.cancel == Some(CancelCause::Asked) {
+            self.judge_cancel(actor, id);
+        }
         match (&old.phase, &record.phase) {
             (Phase::Settled(old), Phase::Settled(new)) => self.judge_publication(id, old, new),
             (Phase::Settled(_), _) => {
@@ -243,7 +282,7 @@ impl Auditor {
             }
             (_, Phase::Settled(new)) => {
                 self.check(new.published_at.is_none(), "I6", || format!("{id} was published before it was settled"));
-                self.judge_verdict(record, &new.verdict, chain);
+                self.judge_verdict(record, &new.verdict);
             }
             (Phase::Reserved | Phase::Signed, Phase::Sent) => {
                 let sent = record.attempts.iter().any(|attempt| self.sent.contains(&attempt.tx_hash));
@@ -263,13 +302,25 @@ impl Auditor {
         if old.published_at.is_some() {
             return self.check(false, "I6", || format!("{id} was written after it was closed"));
         }
-        let out = self.published.get(id).is_some_and(|copies| copies.iter().any(|copy| copy.tx_hash.is_some()));
+        let out = self.published.contains_key(id);
         self.check(new.published_at.is_none() || out, "I11", || format!("{id} is noted as published and is not"));
     }
 
+    /// A cancel is carried for a message in hand that was not refused.
+    fn judge_cancel(&mut self, actor: Actor, id: &RequestId) {
+        let Some(desk) = self.desks.get(actor.name) else { return };
+        let mut all = desk.batch.iter().filter_map(|message_id| self.asked.get(message_id));
+        let wanted =
+            all.any(|asked| matches!(&asked.what, Ask::Cancel(named) if named == id) && asked.refusals.is_empty());
+        self.check(wanted, "I15", || {
+            format!("{id} is to be cancelled, which no message in hand asks for that was not refused")
+        });
+    }
+
     /// An outcome is set only of a finalized block, by the transaction that truly has the nonce.
-    fn judge_verdict(&mut self, record: &Record, verdict: &Verdict, chain: &MemoryChain) {
+    fn judge_verdict(&mut self, record: &Record, verdict: &Verdict) {
         let id = &record.request_id;
+        let Some(chain) = self.chains.get(&record.account.chain_id.0).cloned() else { return };
         let (tx_hash, block) = (verdict.tx_hash(), verdict.block());
         self.check(block.number <= chain.finalized(), "I6", || {
             format!("{id} is {} by block {}, which is not finalized", verdict.name(), block.number)
@@ -316,4 +367,22 @@ impl Auditor {
             self.check(closed, "I11", || format!("slot {nonce} of {account} was left and is not closed"));
         }
     }
+}
+
+/// The record asks the chain for just what the message does.
+fn says(contents: &Contents, record: &Record) -> bool {
+    let intent = &record.intent;
+    let priced = contents.price.is_none_or(|price| price == price_of(record.fee));
+    priced
+        && contents.to == intent.to.map(|to| to.0)
+        && contents.value == intent.value.0
+        && contents.data == *intent.data
+        && contents.gas == intent.gas.0
+        && contents.deadline_s == record.deadline.map(|deadline| deadline.0 / 1_000)
+        && contents.metadata == record.metadata
+        && intent.chain_id == record.account.chain_id
+        && match &contents.account {
+            Named::Account(name) => *name == record.name.as_str(),
+            Named::Only | Named::Pool(_) => true,
+        }
 }

@@ -13,13 +13,13 @@ use signpost_txmgr::ports::{BroadcastQueue, Happened};
 use signpost_txmgr::units::AccountKey;
 use signpost_txmgr::wire::LanePoke;
 
-use crate::auditor::{Auditor, Violation};
+use crate::auditor::{Actor, Auditor, Violation};
 use crate::host;
 use crate::mutants::Mutant;
 use crate::source::{Variant, body};
 use crate::stage::{Prompter, run_alone};
 use crate::weather::ScriptedWeather;
-use crate::world::{NAMES, START, Setting, TrialBroadcaster, TrialSigner, World};
+use crate::world::{NAMES, SENDERS, START, Setting, TrialBroadcaster, TrialSigner, World};
 
 /// Passes until everything must be quiet. Without faults it takes about ten.
 const PASSES_MAX: u64 = 120;
@@ -80,6 +80,11 @@ pub struct Scenario {
     broadcaster: TrialBroadcaster,
     lanes: BTreeMap<AccountKey, Lane>,
     passes: u64,
+    /// How often whoever works was started anew.
+    life: u64,
+    /// The signer has read its keys.
+    started: bool,
+    fault_at: u64,
 }
 
 /// The usual scenario under one fault; `twice`: every message is delivered twice.
@@ -119,11 +124,14 @@ impl Scenario {
     fn in_setting(setting: Setting, clock: SimClock, prompter: Prompter, weather: Arc<ScriptedWeather>) -> Self {
         let world = World::new(setting, clock, prompter, weather.clone());
         Self {
-            auditor: Auditor::new(world.accounts.clone(), setting.spend_window_s),
+            auditor: Auditor::new(&[&world], setting.spend_window_s),
             signer: world.signer(),
             broadcaster: world.broadcaster(),
             lanes: BTreeMap::new(),
             passes: 0,
+            life: 0,
+            started: false,
+            fault_at: weather.at(),
             weather,
             world,
         }
@@ -149,8 +157,8 @@ impl Scenario {
 
     /// Puts a message on the signing queue.
     pub fn put(&mut self, body: &str) {
-        let id = self.world.queues.signing.put(body, Some(NAMES[0]), None, Some("backend"));
-        self.auditor.asked(&id, body);
+        let id = self.world.queues.signing.put(body, Some(NAMES[0]), None, Some(SENDERS[0]));
+        self.auditor.asked(&id, body, SENDERS[0], self.world.chain_id, self.world.clock.now());
     }
 
     /// Passes until nothing is waiting; how many it took.
@@ -170,20 +178,23 @@ impl Scenario {
         self.broadcaster_turn();
         self.world.chain.inner.mine();
         self.world.clock.advance(PASS_MS);
-        self.audit();
+        self.audit("chain");
     }
 
     /// One batch of each of the signer's queues.
     pub fn signer_turn(&mut self) {
-        let (world, signer) = (self.world.clone(), &self.signer);
+        let (world, signer, started) = (self.world.clone(), &self.signer, &mut self.started);
         let done = run_alone(&world.prompter, &world.clock, async {
-            host::serve_signing(&world, signer).await;
-            host::serve_resign(&world, signer).await;
+            *started = *started || signer.warm_up().await.is_ok();
+            if *started {
+                host::serve_signing(&world, signer).await;
+                host::serve_resign(&world, signer).await;
+            }
         });
+        self.audit("signer");
         if done.is_none() {
             self.restart();
         }
-        self.audit();
     }
 
     /// One round of the lane, if it was poked; at times a sweep pokes it.
@@ -199,14 +210,16 @@ impl Scenario {
                 serve_round(&world, broadcaster, lanes).await;
             }
         });
+        self.audit("broadcaster");
         if done.is_none() {
             self.restart();
         }
-        self.audit();
     }
 
     /// The process is gone: nothing is remembered, what it held is delivered again.
     fn restart(&mut self) {
+        self.life += 1;
+        self.started = false;
         self.signer = self.world.signer();
         self.broadcaster = self.world.broadcaster();
         self.lanes.clear();
@@ -215,10 +228,13 @@ impl Scenario {
         self.world.queues.broadcast.release_all();
     }
 
-    fn audit(&mut self) {
+    fn audit(&mut self, name: &'static str) {
         let now = self.world.clock.now();
+        let faults = u64::from(self.weather.calls() > self.fault_at);
+        let chain = (name != "chain").then_some(self.world.chain_id.0);
+        let actor = Actor { name, life: self.life, chain, faults };
         for entry in self.world.journal.drain() {
-            self.auditor.note(&entry, &self.world.chain.inner, now);
+            self.auditor.note(&entry, actor, now);
         }
     }
 }

@@ -2,13 +2,16 @@
 //!
 //! The same order as in the worker and the Lambda functions. Read next: [`crate::simulation`].
 
+use futures_util::future::join_all;
 use signpost_txmgr::broadcaster::{Lane, account_of};
+use signpost_txmgr::fake::MemoryQueue;
 use signpost_txmgr::ports::BroadcastQueue;
 use signpost_txmgr::signer::{Delivery, Disposition};
 use signpost_txmgr::units::AccountKey;
 use signpost_txmgr::wire::{LanePoke, SignerPoke};
 
 use crate::mutants::Mutant;
+use crate::stage::{broken_off, within};
 use crate::world::{TrialBroadcaster, TrialSigner, World};
 
 /// Messages taken at once.
@@ -19,9 +22,19 @@ pub const ROUND_MS: u64 = 450;
 pub const IDLE_MS: u64 = 5_000;
 /// A pass ends after so long and pokes itself: inside the queue's visibility timeout.
 const PASS_MS: u64 = 20_000;
+/// A round that is not through by then is broken off, as at a function's time limit.
+const BREAK_OFF_MS: u64 = 24_000;
+
+/// What may be polled as often as it likes.
+pub const UNBROKEN: u64 = u64::MAX;
 
 /// One batch of the signing queue; whether there was any.
 pub async fn serve_signing(world: &World, signer: &TrialSigner) -> bool {
+    serve_signing_within(world, signer, UNBROKEN).await
+}
+
+/// The same, broken off after so many polls, as at a function's time limit: then all of it comes again.
+pub async fn serve_signing_within(world: &World, signer: &TrialSigner, polls: u64) -> bool {
     let queue = &world.queues.signing;
     let Ok(messages) = queue.receive(BATCH).await else { return false };
     if messages.is_empty() {
@@ -42,16 +55,33 @@ pub async fn serve_signing(world: &World, signer: &TrialSigner) -> bool {
             body: message.body.clone(),
         })
         .collect();
-    let dispositions = signer.handle(&deliveries, world.clock.now()).await;
+    let Some(dispositions) = broken_off(signer.handle(&deliveries, world.clock.now()), polls).await else {
+        for message in &messages {
+            give_back(world, queue, message.handle).await;
+        }
+        return true;
+    };
     assert_eq!(dispositions.len(), messages.len(), "one disposition per delivery");
     for (message, disposition) in messages.iter().zip(dispositions) {
-        // A lost acknowledgement is a redelivery.
-        let _ = match disposition {
-            Disposition::Done => queue.delete(message.handle).await,
-            Disposition::Retry => queue.release(message.handle).await,
-        };
+        acknowledge(world, queue, message.handle, disposition).await;
     }
     true
+}
+
+async fn acknowledge(world: &World, queue: &MemoryQueue, handle: u64, disposition: Disposition) {
+    match disposition {
+        // A lost acknowledgement is a redelivery.
+        Disposition::Done => drop(queue.delete(handle).await),
+        Disposition::Retry => give_back(world, queue, handle).await,
+    }
+}
+
+/// At once, after a while, or when its time of visibility is over.
+async fn give_back(world: &World, queue: &MemoryQueue, handle: u64) {
+    let _ = match world.retry_after_ms {
+        0 => queue.release(handle).await,
+        after_ms => queue.extend(handle, after_ms).await,
+    };
 }
 
 /// One batch of the resign queue; whether there was any.
@@ -65,23 +95,43 @@ pub async fn serve_resign(world: &World, signer: &TrialSigner) -> bool {
         messages.iter().map(|message| serde_json::from_str(&message.body).expect("only our own pokes")).collect();
     let dispositions = signer.handle_asks(&asks, world.clock.now()).await;
     for (message, disposition) in messages.iter().zip(dispositions) {
-        let _ = match disposition {
-            Disposition::Done => queue.delete(message.handle).await,
-            Disposition::Retry => queue.release(message.handle).await,
-        };
+        acknowledge(world, queue, message.handle, disposition).await;
     }
     true
 }
 
-/// One message of the broadcast queue: a pass over its lane; whether there was any.
-pub async fn serve_broadcast(world: &World, broadcaster: &TrialBroadcaster) -> bool {
+/// One batch of the broadcast queue: a pass over each of its lanes, all at once, each broken off after so many polls;
+/// whether there was any. All are acknowledged when the last is through, as a Lambda function does.
+pub async fn serve_broadcast(world: &World, broadcaster: &TrialBroadcaster, batch: usize, polls: u64) -> bool {
     let queue = &world.queues.broadcast;
-    let Ok(messages) = queue.receive(1).await else { return false };
-    let Some(message) = messages.first() else { return false };
-    let poke: LanePoke = serde_json::from_str(&message.body).expect("only our own pokes");
-    pass(world, broadcaster, account_of(&poke).expect("only our own pokes")).await;
-    let _ = queue.delete(message.handle).await;
+    let Ok(messages) = queue.receive(batch).await else { return false };
+    if messages.is_empty() {
+        return false;
+    }
+    let mut accounts: Vec<AccountKey> = Vec::new();
+    for message in &messages {
+        let poke: LanePoke = serde_json::from_str(&message.body).expect("only our own pokes");
+        let account = account_of(&poke).expect("only our own pokes");
+        if !accounts.contains(&account) {
+            accounts.push(account);
+        }
+    }
+    let passes = accounts.into_iter().map(|account| async move {
+        let pass = within(&world.prompter, BREAK_OFF_MS, pass(world, broadcaster, account));
+        if broken_off(pass, polls).await.flatten().is_none() {
+            ask_again(world, account).await;
+        }
+    });
+    join_all(passes).await;
+    for message in messages {
+        let _ = queue.delete(message.handle).await;
+    }
     true
+}
+
+async fn ask_again(world: &World, account: AccountKey) {
+    let cause = format!("goes on at {}", world.clock.now());
+    let _ = world.queues.poke_lanes(&[LanePoke { account: account.to_string(), cause }]).await;
 }
 
 /// Rounds over one lane until nothing is open, or time is up.
@@ -100,9 +150,7 @@ async fn pass(world: &World, broadcaster: &TrialBroadcaster, account: AccountKey
         }
         let now = world.clock.now();
         if now.since(started) >= PASS_MS {
-            let again = LanePoke { account: account.to_string(), cause: format!("goes on at {now}") };
-            let _ = world.queues.poke_lanes(&[again]).await;
-            return;
+            return ask_again(world, account).await;
         }
         world.prompter.sleep(wait_ms).await;
     }

@@ -1,6 +1,6 @@
 //! Trials of the record machine and its drivers on the in-memory ports.
 //!
-//! * [`simulation`]: the real drivers under seeded faults, then without; [`auditor`] judges I1–I14 of
+//! * [`simulation`]: the real drivers under seeded faults, then without; [`auditor`] judges I1–I16 of
 //!   every write and send, and whether everything finished.
 //! * [`crash`]: one scenario, and one fault at each of its port calls in turn.
 //! * [`explorer`]: every interleaving of small worlds around the record machine.
@@ -16,6 +16,7 @@
 )]
 
 pub mod auditor;
+pub mod breadth;
 pub mod crash;
 pub mod explorer;
 pub mod host;

@@ -2,19 +2,25 @@
 //!
 //! Without a mutant the wrappers here pass everything through. Read next: [`crate::auditor`].
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use signpost_txmgr::account::{Accounts, Head, Marks, Reservation, SeenFee};
-use signpost_txmgr::fake::{MemoryChain, MemoryStore, MemoryTopic};
+use signpost_txmgr::fake::{MemoryChain, MemoryKeys, MemoryStore, MemoryTopic};
 use signpost_txmgr::ports::{
-    Chain, ChainView, Counts, NonceUse, OutcomeTopic, PortError, RegisterVerdict, RejectVerdict, ReserveVerdict,
+    Chain, ChainView, Counts, KeyAnswer, KeyCallError, Keys, NonceUse, OutcomeTopic, PortError, RegisterVerdict,
+    RejectVerdict, ReserveVerdict,
     RetireVerdict, Store, UnregisterVerdict, UpdateVerdict, ViewQuery,
 };
 use signpost_txmgr::record::{BlockRef, Phase, Record, Rejected, Searched, SendAnswer, SendClass, Stored, Vacancy};
 use signpost_txmgr::tx::{Intent, RawTx};
 use signpost_txmgr::units::{
-    AccountKey, AccountName, Address, BlockNumber, ChainId, Millis, Nonce, RequestId, TxHash, Wei,
+    AccountKey, AccountName, Address, BlockNumber, ChainId, KmsKeyId, Millis, Nonce, RequestId, SigningHash, TxHash, Wei,
 };
 use signpost_txmgr::unusable::Unusable;
-use signpost_txmgr::wire::OutcomeMessage;
+use signpost_txmgr::wire::{OutcomeMessage, Status};
+
+use crate::stage::Prompter;
 
 /// One planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,13 +47,33 @@ pub enum Mutant {
     SpendApartFromSlot,
     /// A request for a pool that is sent again gets a slot with whichever account it is assigned to now.
     ReassignedOnRepeat,
+    /// Each attempt is signed twice, and the second signature is taken.
+    SignsTwice,
+    /// The public key is read before each signature.
+    ReadsKeyEachTime,
+    /// A node says that we are misconfigured, and the account is not paused.
+    IgnoresMisconfigured,
+    /// A closed record may be deleted as soon as it is closed.
+    ForgetsRetention,
+    /// A slot without a signature is not seen, and what is above it is sent.
+    OverlooksUnsigned,
+    /// Outcomes go out without what the backend sent along.
+    LosesMetadata,
+    /// Outcomes go out without their reason.
+    LosesReason,
+    /// What a message was answered is forgotten: it is judged anew on every delivery.
+    JudgesAnew,
+    /// What is said of a message that names another's id is said under that id.
+    SpeaksForOthers,
+    /// The text of a refusal depends on the time.
+    TellsTheTime,
 }
 
 impl Mutant {
     /// All of them, each with the invariants it may break first.
-    pub const ALL: [(Self, &'static [&'static str]); 11] = [
+    pub const ALL: [(Self, &'static [&'static str]); 21] = [
         (Self::OverwritesSignature, &["I2"]),
-        (Self::ConflictIsSame, &["I8", "I13"]),
+        (Self::ConflictIsSame, &["I6", "I13"]),
         (Self::PublishesBeforeSettled, &["I6"]),
         (Self::AcknowledgesBeforeEffect, &["I13"]),
         (Self::CounterApartFromSlot, &["I4"]),
@@ -56,7 +82,17 @@ impl Mutant {
         (Self::NotesUnpublished, &["I11", "I13"]),
         (Self::HandsNonceOn, &["I1", "I4"]),
         (Self::SpendApartFromSlot, &["I9"]),
-        (Self::ReassignedOnRepeat, &["I8"]),
+        (Self::ReassignedOnRepeat, &["G3", "I8"]),
+        (Self::SignsTwice, &["G6"]),
+        (Self::ReadsKeyEachTime, &["G6"]),
+        (Self::IgnoresMisconfigured, &["I14"]),
+        (Self::ForgetsRetention, &["G1"]),
+        (Self::OverlooksUnsigned, &["G3", "order"]),
+        (Self::LosesMetadata, &["I6", "I15"]),
+        (Self::LosesReason, &["G3"]),
+        (Self::JudgesAnew, &["I11", "I15"]),
+        (Self::SpeaksForOthers, &["I15"]),
+        (Self::TellsTheTime, &["I11", "I15"]),
     ];
 }
 
@@ -127,6 +163,14 @@ impl BentStore {
         self.inner.reserve(group).await
     }
 
+    fn forget_answer(&self, id: &RequestId) {
+        self.inner.with_tables(|tables| {
+            if matches!(tables.requests.get(id), Some(Stored::Rejected(_))) {
+                tables.requests.remove(id);
+            }
+        });
+    }
+
     async fn before_update(&self, record: &Record) {
         let outcome = OutcomeMessage::of_record(record);
         match (self.mutant, &record.phase) {
@@ -157,6 +201,9 @@ impl Store for BentStore {
     }
 
     async fn set_paused(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
+        if self.mutant == Some(Mutant::IgnoresMisconfigured) {
+            return Ok(());
+        }
         self.inner.set_paused(account, paused).await
     }
 
@@ -194,6 +241,9 @@ impl Store for BentStore {
     }
 
     async fn reserve(&self, group: &Reservation) -> Result<ReserveVerdict, PortError> {
+        if self.mutant == Some(Mutant::JudgesAnew) {
+            group.records.iter().for_each(|record| self.forget_answer(&record.request_id));
+        }
         if self.mutant == Some(Mutant::CounterApartFromSlot) {
             return self.reserve_apart(group).await;
         }
@@ -231,15 +281,30 @@ impl Store for BentStore {
                 });
             });
         }
+        if self.mutant == Some(Mutant::JudgesAnew) {
+            found.retain(|stored| matches!(stored, Stored::Record(_)));
+        }
+        if self.mutant == Some(Mutant::OverlooksUnsigned) {
+            let unsigned = |stored: &Stored| matches!(stored, Stored::Record(record) if record.attempts.is_empty());
+            found.retain(|stored| !unsigned(stored));
+        }
         Ok(found)
     }
 
     async fn reject(&self, rejected: &Rejected, over: &Vacancy) -> Result<RejectVerdict, PortError> {
+        if self.mutant == Some(Mutant::JudgesAnew) && rejected.published_at.is_none() {
+            self.forget_answer(&rejected.request_id);
+        }
         self.inner.reject(rejected, over).await
     }
 
     async fn update(&self, record: &Record) -> Result<UpdateVerdict, PortError> {
         self.before_update(record).await;
+        let mut record = record.clone();
+        if let (Some(Mutant::ForgetsRetention), Phase::Settled(settlement)) = (self.mutant, &mut record.phase) {
+            settlement.expires_at = settlement.published_at;
+        }
+        let record = &record;
         match self.inner.update(record).await? {
             UpdateVerdict::Stale(current)
                 if self.mutant == Some(Mutant::OverwritesSignature)
@@ -287,6 +352,38 @@ fn newest(record: &Record) -> Option<TxHash> {
     record.attempts.last().map(|attempt| attempt.tx_hash)
 }
 
+/// The key service, or a bent one.
+#[derive(Debug, Clone)]
+pub struct BentKeys {
+    /// What is bent.
+    pub inner: MemoryKeys,
+    /// How.
+    pub mutant: Option<Mutant>,
+    /// How long a signature takes, in milliseconds.
+    pub slow_ms: Arc<AtomicU64>,
+    /// For what is slow.
+    pub prompter: Prompter,
+}
+
+impl Keys for BentKeys {
+    async fn public_key(&self, key: &KmsKeyId) -> Result<KeyAnswer, PortError> {
+        self.inner.public_key(key).await
+    }
+
+    async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<Vec<u8>, PortError> {
+        match self.mutant {
+            Some(Mutant::SignsTwice) => drop(self.inner.sign(key, hash).await?),
+            Some(Mutant::ReadsKeyEachTime) => drop(self.inner.public_key(key).await?),
+            Some(_) | None => {}
+        }
+        let slow_ms = self.slow_ms.load(Ordering::Relaxed);
+        if slow_ms > 0 {
+            self.prompter.sleep(slow_ms).await;
+        }
+        self.inner.sign(key, hash).await
+    }
+}
+
 /// The topic, or a bent one.
 #[derive(Debug, Clone)]
 pub struct BentTopic {
@@ -298,7 +395,25 @@ pub struct BentTopic {
 
 impl OutcomeTopic for BentTopic {
     async fn publish(&self, outcomes: &[OutcomeMessage]) -> Vec<Result<(), PortError>> {
-        let answers = self.inner.publish(outcomes).await;
+        let mut outcomes = outcomes.to_vec();
+        for outcome in &mut outcomes {
+            match self.mutant {
+                Some(Mutant::LosesMetadata) => outcome.metadata = None,
+                Some(Mutant::LosesReason) => outcome.reason = None,
+                Some(Mutant::SpeaksForOthers) => {
+                    let named = outcome.reason.as_ref().and_then(|reason| reason.request_id.clone());
+                    outcome.request_id = named.unwrap_or_else(|| outcome.request_id.clone());
+                }
+                Some(Mutant::TellsTheTime) if outcome.status == Status::Rejected => {
+                    if let Some(reason) = &mut outcome.reason {
+                        let copies = self.inner.copies().len();
+                        reason.message = format!("{}; {copies} outcomes went out before", reason.message);
+                    }
+                }
+                Some(_) | None => {}
+            }
+        }
+        let answers = self.inner.publish(&outcomes).await;
         if self.mutant == Some(Mutant::NotesUnpublished) {
             return answers.iter().map(|_| Ok(())).collect();
         }
@@ -315,9 +430,20 @@ pub struct BentChain {
     pub mutant: Option<Mutant>,
     /// For the mutant that hands nonces on.
     pub store: MemoryStore,
+    /// How long a node takes to replay a call or to find who used a nonce, in milliseconds.
+    pub slow_ms: Arc<AtomicU64>,
+    /// For what is slow.
+    pub prompter: Prompter,
 }
 
 impl BentChain {
+    async fn think(&self) {
+        match self.slow_ms.load(Ordering::Relaxed) {
+            0 => {}
+            slow_ms => self.prompter.sleep(slow_ms).await,
+        }
+    }
+
     /// Gives the newest slot back if these are its bytes.
     fn hand_on(&self, raw: &RawTx) {
         self.store.with_tables(|tables| {
@@ -364,6 +490,7 @@ impl Chain for BentChain {
         intent: &Intent,
         block: BlockRef,
     ) -> Result<Option<Vec<u8>>, PortError> {
+        self.think().await;
         self.inner.revert_bytes(from, intent, block).await
     }
 
@@ -374,6 +501,7 @@ impl Chain for BentChain {
         finalized: BlockNumber,
         searched: Option<Searched>,
     ) -> Result<NonceUse, PortError> {
+        self.think().await;
         self.inner.nonce_use(address, nonce, finalized, searched).await
     }
 

@@ -1,25 +1,28 @@
 //! The simulation: the real drivers, two of each, under faults that a seed decides; then without.
 //!
-//! While faults are on, nothing may go wrong (I1–I11, I13, I14). When they are off, everything must
-//! finish within a bounded time (I12). A seed repeats exactly: same messages, same faults, same order.
+//! While faults are on, nothing may go wrong. When they are off, everything must finish within a bounded time (I12);
+//! and what is delivered again long after, in a world that has changed, must change nothing (G2). Around it happens
+//! what the seed's [`Breadth`] says. A seed repeats exactly: same messages, same faults, same order.
 //! Read next: [`crate::auditor`].
 
-use std::collections::BTreeMap;
+mod cast;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use signpost_txmgr::fake::chain::Orphans;
 use signpost_txmgr::fake::{Entry, NodeMood, QueueRules, SimClock};
 use signpost_txmgr::record::Phase;
-use signpost_txmgr::units::Nonce;
+use signpost_txmgr::units::Millis;
 
-use crate::auditor::{Auditor, Violation};
-use crate::host;
+use self::cast::{Cast, Letter, OTHER_CAST};
+use crate::auditor::{Actor, Auditor, Violation};
+use crate::breadth::{Breadth, Broken};
 use crate::mutants::Mutant;
 use crate::random::Random;
-use crate::source::{self, Planned};
 use crate::stage::{Prompter, Stage};
 use crate::weather::{Rates, SeededWeather};
-use crate::world::{NAMES, POOL, START, Setting, World, say};
+use crate::world::{CHAIN, NAMES, OTHER_CHAIN, Regime, START, Setting, World, say};
 
 /// Messages come over so long.
 const SPAN_MS: u64 = 25_000;
@@ -27,6 +30,11 @@ const SPAN_MS: u64 = 25_000;
 const FAULTS_MS: u64 = 45_000;
 /// Without faults everything finishes within so long: 20 passes of the longest.
 const CALM_MS: u64 = 400_000;
+/// So long after all is over every message is delivered again, where it is: longer than any window, timeout or
+/// memory of a queue.
+const LATER_MS: u64 = 600_000;
+/// What a slow key service takes for a signature: the broadcaster asks after 5 s.
+const SLOW_KEYS_MS: u64 = 6_500;
 /// A spend window, in every fourth seed: short, so that many begin and each is full at times.
 const SPEND_WINDOW_S: u64 = 6;
 /// More polls than any seed needs: a livelock ends.
@@ -41,11 +49,13 @@ pub struct Options {
     pub mutant: Option<Mutant>,
     /// Tell everything that happens.
     pub trace: bool,
+    /// How wide the world is; the seed decides if there is none.
+    pub breadth: Option<Breadth>,
 }
 
 impl Options {
-    /// 20 requests, no planted bug.
-    pub const USUAL: Self = Self { requests: 20, mutant: None, trace: false };
+    /// 20 requests, no planted bug, a world as wide as the seed makes it.
+    pub const USUAL: Self = Self { requests: 20, mutant: None, trace: false, breadth: None };
 }
 
 /// How one seed ended.
@@ -106,23 +116,38 @@ pub fn run(seed: u64, options: Options) -> Report {
     let weather = Arc::new(SeededWeather::new(random.fork(), rates, prompter.clone(), options.trace));
     let mut setting = setting(&mut random, options.mutant);
     setting.spend_window_s = (seed % 4 == 3).then_some(SPEND_WINDOW_S);
+    let drawn = Breadth::drawn(&mut random);
+    let breadth = options.breadth.unwrap_or(drawn);
     // In every fourth seed requests are for a pool, whose accounts are paused one at a time.
     let pool = seed % 4 == 2;
     setting.accounts = if pool { NAMES.len() } else { setting.accounts };
-    let world = World::new(setting, clock.clone(), prompter.clone(), weather.clone());
-    let auditor = Arc::new(Mutex::new(Auditor::new(world.accounts.clone(), setting.spend_window_s)));
-    let names = if pool { &[POOL][..] } else { &NAMES[..setting.accounts] };
-    let plan = source::plan(&mut random, options.requests, names, SPAN_MS);
-    let mut stage = Stage::new(prompter, clock, random.fork());
-    cast(&mut stage, &world, &auditor, plan, &mut random);
-    if pool {
-        let (paused, luck) = (world.clone(), random.fork());
-        stage.add("pool's operator", Box::new(move || Box::pin(pool_operator(paused.clone(), luck.clone()))));
+    setting.accounts = if breadth.unnamed { 1 } else { setting.accounts };
+    let mut world = World::new(setting, clock.clone(), prompter.clone(), weather.clone());
+    world.retry_after_ms = breadth.retry_after_ms;
+    if breadth.slow_keys {
+        world.keys_slow_ms.store(SLOW_KEYS_MS, Ordering::Relaxed);
+    }
+    let other = breadth.beside.then(|| world.beside(setting.signing));
+    if let Some(broken) = breadth.broken {
+        let account = world.register("broken", "broken", 5, START);
+        if broken == Broken::Retired {
+            world.retire(account);
+        }
+        world.keys.set_disabled(&"key-broken".parse().unwrap(), true);
+    }
+    let worlds: Vec<&World> = [&world].into_iter().chain(&other).collect();
+    let auditor = Arc::new(Mutex::new(Auditor::new(&worlds, setting.spend_window_s)));
+    if breadth.broken.is_some() {
+        auditor.lock().unwrap().key_failed();
     }
     if options.trace {
-        say(&format!("seed {seed}: {rates:?} {setting:?}"));
+        say(&format!("seed {seed}: {rates:?} {setting:?} {breadth:?}"));
     }
-    let mut trial = Trial { world, auditor, options };
+    let mut stage = Stage::new(prompter, clock, random.fork());
+    let letters = Arc::default();
+    let cast = Cast { auditor: Arc::clone(&auditor), letters: Arc::clone(&letters), breadth, pool };
+    cast.put_on(&mut stage, &world, other.as_ref(), options.requests, &mut random);
+    let mut trial = Trial { world, other, auditor, letters, breadth, options, faults: HashMap::new(), counted: 0 };
     trial.play(&mut stage, &weather);
     trial.report(&stage, &weather)
 }
@@ -140,172 +165,123 @@ fn setting(random: &mut Random, mutant: Option<Mutant>) -> Setting {
     Setting { accounts: 1 + usize::from(random.per_mille(300)), signing, mutant, spend_window_s: None }
 }
 
-/// Who plays: two of each worker, the sweep, the backends, the miner and, at times, an operator.
-fn cast(stage: &mut Stage, world: &World, auditor: &Arc<Mutex<Auditor>>, plan: Vec<Planned>, random: &mut Random) {
-    for name in ["signer 1", "signer 2"] {
-        let world = world.clone();
-        stage.add(name, Box::new(move || Box::pin(signer(world.clone()))));
-    }
-    for name in ["broadcaster 1", "broadcaster 2"] {
-        let world = world.clone();
-        stage.add(name, Box::new(move || Box::pin(broadcaster(world.clone()))));
-    }
-    let swept = world.clone();
-    stage.add("sweep", Box::new(move || Box::pin(sweeper(swept.clone()))));
-    let (sent, told) = (world.clone(), Arc::clone(auditor));
-    stage.add("backends", Box::new(move || Box::pin(backends(sent.clone(), Arc::clone(&told), plan.clone()))));
-    let (mined, luck, foreign) = (world.clone(), random.fork(), random.per_mille(120));
-    stage.add("miner", Box::new(move || Box::pin(miner(mined.clone(), luck.clone(), foreign))));
-    if random.per_mille(200) {
-        let (paused, luck) = (world.clone(), random.fork());
-        stage.add("operator", Box::new(move || Box::pin(operator(paused.clone(), luck.clone()))));
-    }
-}
-
-async fn signer(world: World) {
-    let signer = world.signer();
-    loop {
-        let answered = host::serve_resign(&world, &signer).await;
-        let served = host::serve_signing(&world, &signer).await;
-        if !answered && !served {
-            world.prompter.sleep(300).await;
-        }
-    }
-}
-
-async fn broadcaster(world: World) {
-    let broadcaster = world.broadcaster();
-    loop {
-        if !host::serve_broadcast(&world, &broadcaster).await {
-            world.prompter.sleep(300).await;
-        }
-    }
-}
-
-async fn sweeper(world: World) {
-    let broadcaster = world.broadcaster();
-    loop {
-        world.prompter.sleep(15_000).await;
-        host::sweep(&world, &broadcaster).await;
-    }
-}
-
-async fn backends(world: World, auditor: Arc<Mutex<Auditor>>, plan: Vec<Planned>) {
-    for (number, planned) in plan.iter().enumerate() {
-        let due = START.plus(planned.at_ms).since(world.clock.now());
-        world.prompter.sleep(due).await;
-        let dedup = format!("message {number}");
-        // The auditor hears of it first: a worker may be quick.
-        let id = world.queues.signing.put(&planned.body, Some(planned.group), Some(&dedup), Some("backend"));
-        auditor.lock().unwrap().asked(&id, &planned.body);
-    }
-}
-
-/// Mines, and while faults are on upsets the node, the pool and the newest blocks.
-async fn miner(world: World, mut random: Random, foreign: bool) {
-    let chain = &world.chain.inner;
-    loop {
-        world.prompter.sleep(host::ROUND_MS).await;
-        chain.mine();
-        if world.clock.now().since(START) >= FAULTS_MS {
-            chain.set_mood(NodeMood::default());
-            continue;
-        }
-        if random.per_mille(60) {
-            chain.set_mood(mood(&mut random));
-        } else if random.per_mille(250) {
-            chain.set_mood(NodeMood::default());
-        }
-        if random.per_mille(25) {
-            let orphans = if random.per_mille(700) { Orphans::Return } else { Orphans::Lose };
-            chain.reorg(1 + random.below(2), orphans);
-        }
-        if random.per_mille(25) {
-            chain.evict_all();
-        }
-        if foreign && random.per_mille(20) {
-            use_nonce_elsewhere(&world, &mut random);
-        }
-    }
-}
-
-fn mood(random: &mut Random) -> NodeMood {
-    let mut mood = NodeMood::default();
-    match random.below(5) {
-        0 => mood.lag = 1 + random.below(5),
-        1 => mood.hides_receipts = true,
-        2 => mood.hides_blocks = true,
-        3 => mood.drops_sends = true,
-        _ => mood.on_old_branch = true,
-    }
-    mood
-}
-
-/// Another program uses the key for one of the next nonces.
-fn use_nonce_elsewhere(world: &World, random: &mut Random) {
-    for head in world.heads() {
-        let nonce = head.lowest_open_nonce.plus(random.below(3));
-        if world.chain.inner.used_by(head.account.address, nonce).is_none() && nonce <= head.next_nonce {
-            world.chain.inner.foreign(head.account.address, Nonce(nonce.0));
-        }
-    }
-}
-
-/// Pauses everything for a while, and puts dead letters back.
-async fn operator(world: World, mut random: Random) {
-    world.prompter.sleep(random.below(SPAN_MS)).await;
-    world.set_paused(true);
-    world.prompter.sleep(5_000 + random.below(30_000)).await;
-    world.set_paused(false);
-}
-
-/// Pauses one account of the pool after another, so that what is sent again is assigned elsewhere.
-async fn pool_operator(world: World, mut random: Random) {
-    while world.clock.now().since(START) < FAULTS_MS {
-        let accounts: Vec<_> = world.accounts.keys().copied().collect();
-        let account = accounts[random.place(accounts.len())];
-        world.set_paused_one(account, true);
-        world.prompter.sleep(500 + random.below(4_000)).await;
-        world.set_paused_one(account, false);
-        world.prompter.sleep(random.below(2_000)).await;
-    }
-}
-
 struct Trial {
     world: World,
+    other: Option<World>,
     auditor: Arc<Mutex<Auditor>>,
+    letters: Arc<Mutex<Vec<Letter>>>,
+    breadth: Breadth,
     options: Options,
+    /// Faults that hit each player, and all of them.
+    faults: HashMap<&'static str, u64>,
+    counted: u64,
+}
+
+/// How far a trial is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    /// Things go wrong.
+    Faults,
+    /// Nothing goes wrong any more.
+    Calm,
+    /// All is over, and everything was delivered again.
+    Again,
 }
 
 impl Trial {
     fn play(&mut self, stage: &mut Stage, weather: &SeededWeather) {
-        let mut is_calm = false;
+        let mut act = Act::Faults;
+        let mut until = Millis(START.0 + FAULTS_MS);
         while stage.polls < POLLS_MAX {
             let polled = stage.step();
             let now = self.world.clock.now();
-            self.audit(polled);
+            self.audit(polled, weather);
             if !self.auditor.lock().unwrap().violations().is_empty() {
                 return;
             }
-            if !is_calm && now.since(START) >= FAULTS_MS {
-                is_calm = true;
-                weather.calm_down();
-                self.world.set_paused(false);
-                self.world.queues.signing.redrive();
-                self.world.queues.resign.redrive();
-                self.world.queues.broadcast.redrive();
-                if self.options.trace {
-                    say("---- faults off");
-                }
+            let mined = matches!(polled, Some(("miner", _)));
+            if act == Act::Faults && now >= until {
+                self.calm_down(weather);
+                (act, until) = (Act::Calm, now.plus(CALM_MS));
             }
-            if is_calm && (polled == Some("miner") && self.world.is_quiet() || now.since(START) > FAULTS_MS + CALM_MS) {
+            if act == Act::Faults || !mined {
+                continue;
+            }
+            let is_quiet = self.worlds().all(World::is_quiet);
+            if is_quiet && act == Act::Calm && self.breadth.again {
+                self.deliver_all_again();
+                (act, until) = (Act::Again, self.world.clock.now().plus(CALM_MS));
+            } else if is_quiet || now > until {
                 break;
+            } else if act == Act::Calm {
+                // An operator mends what the nodes' answers stopped.
+                self.world.set_paused(false);
             }
         }
         self.auditor.lock().unwrap().finish(&self.world);
     }
 
-    fn audit(&self, polled: Option<&'static str>) {
+    fn worlds(&self) -> impl Iterator<Item = &World> {
+        [&self.world].into_iter().chain(&self.other)
+    }
+
+    fn say(&self, text: &str) {
+        if self.options.trace {
+            say(text);
+        }
+    }
+
+    fn calm_down(&self, weather: &SeededWeather) {
+        weather.calm_down();
+        if self.world.regime() != Regime::Usual {
+            self.rule(Regime::Usual);
+        }
+        for name in NAMES {
+            self.world.keys.set_disabled(&format!("key-{name}").parse().unwrap(), false);
+        }
+        self.world.keys_slow_ms.store(0, Ordering::Relaxed);
+        self.world.set_paused(false);
+        for world in self.worlds() {
+            world.chain.inner.set_mood(NodeMood::default());
+            world.queues.signing.redrive();
+            world.queues.resign.redrive();
+            world.queues.broadcast.redrive();
+        }
+        self.say("---- faults off");
+    }
+
+    fn rule(&self, regime: Regime) {
+        self.world.rule(regime);
+        self.auditor.lock().unwrap().ruled(regime, self.world.clock.now());
+    }
+
+    /// Long after, with other rules, accounts and a pause: whatever was answered stays answered so.
+    fn deliver_all_again(&self) {
+        self.world.clock.advance(LATER_MS);
+        self.rule(Regime::Tight);
+        self.world.register("after", "after", 6, self.world.clock.now());
+        self.world.set_paused(true);
+        for letter in self.letters.lock().unwrap().iter() {
+            let world = if letter.other { self.other.as_ref() } else { Some(&self.world) };
+            let Some(world) = world else { continue };
+            let (group, sender) = (Some(letter.planned.group), Some(letter.planned.sender));
+            world.queues.signing.deliver_again(&letter.message_id, &letter.planned.body, group, sender);
+        }
+        self.say("---- everything again");
+    }
+
+    fn audit(&mut self, polled: Option<(&'static str, u64)>, weather: &SeededWeather) {
+        let actor = match polled {
+            None => Actor::OUTSIDE,
+            Some((name, life)) => {
+                let faults = self.faults.entry(name).or_default();
+                *faults += weather.count() - self.counted;
+                self.counted = weather.count();
+                let is_driver = ["signer", "broadcaster", "sweep"].iter().any(|driver| name.starts_with(driver));
+                let chain = if OTHER_CAST.contains(&name) { OTHER_CHAIN } else { CHAIN };
+                Actor { name, life, chain: is_driver.then_some(chain.0), faults: *faults }
+            }
+        };
         let entries = self.world.journal.drain();
         if entries.is_empty() {
             return;
@@ -314,9 +290,9 @@ impl Trial {
         let mut auditor = self.auditor.lock().unwrap();
         for entry in &entries {
             if self.options.trace {
-                say(&format!("{:>7} {:<13} {}", now.since(START), polled.unwrap_or("-"), told(entry)));
+                say(&format!("{:>7} {:<13} {}", now.since(START), actor.name, told(entry)));
             }
-            auditor.note(entry, &self.world.chain.inner, now);
+            auditor.note(entry, actor, now);
         }
     }
 
@@ -387,6 +363,8 @@ pub fn told(entry: &Entry) -> String {
                 pokes.iter().map(|poke| format!("{}#{} {:?}", poke.request_id, poke.attempt, poke.kind)).collect();
             format!("asked for {}", all.join(" "))
         }
+        Entry::PublicKeyRead(key) => format!("read the public key of {key}"),
+        Entry::Received(queue, ids) => format!("received {} of {queue}", ids.join(" ")),
         Entry::Deleted(queue, id, _) => format!("deleted {id} of {queue}"),
     }
 }

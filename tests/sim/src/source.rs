@@ -6,7 +6,7 @@
 use signpost_txmgr::fake::chain::{PANIC_SELECTOR, REVERT_SELECTOR};
 
 use crate::random::Random;
-use crate::world::ALLOWED;
+use crate::world::{ALLOWED, SENDERS, STRANGER};
 
 /// One message and when it is sent.
 #[derive(Debug, Clone)]
@@ -17,17 +17,27 @@ pub struct Planned {
     pub body: String,
     /// Its group on a FIFO queue.
     pub group: &'static str,
+    /// Who sends it.
+    pub sender: &'static str,
 }
 
-/// `requests` requests for these accounts over `span_ms`, with everything that comes along, in order of time.
+/// `requests` requests for these accounts over `span_ms`, with everything that comes along, in order of time; some of it
+/// from a stranger if there is one. An account without a name is left out.
 #[must_use]
-pub fn plan(random: &mut Random, requests: usize, accounts: &[&'static str], span_ms: u64) -> Vec<Planned> {
+pub fn plan(
+    random: &mut Random,
+    requests: usize,
+    accounts: &[&'static str],
+    span_ms: u64,
+    stranger: bool,
+) -> Vec<Planned> {
     let mut planned = Vec::new();
     for number in 0..requests {
         let at_ms = random.below(span_ms);
         let account = accounts[random.place(accounts.len())];
         let mut later = |body: String, random: &mut Random| {
-            planned.push(Planned { at_ms: at_ms + random.below(8_000), body, group: account });
+            let at_ms = at_ms + random.below(8_000);
+            planned.push(Planned { at_ms, body, group: group_of(account), sender: SENDERS[0] });
         };
         let deadline = random.per_mille(60).then(|| (crate::world::START.0 + at_ms) / 1_000 + 2 + random.below(12));
         let asked = body(number, account, Variant::Good, deadline);
@@ -43,10 +53,28 @@ pub fn plan(random: &mut Random, requests: usize, accounts: &[&'static str], spa
         if random.per_mille(150) {
             later(bad(number, account, random), random);
         }
-        planned.push(Planned { at_ms, body: asked, group: account });
+        if stranger && random.per_mille(200) {
+            let body = match random.below(3) {
+                0 => body(number, account, Variant::Good, deadline),
+                1 => body(number, account, Variant::Other, None),
+                _ => format!("{{\"cancel\":\"r-{number}\"}}"),
+            };
+            // At any time: before the request it meddles with, or after.
+            planned.push(Planned { at_ms: random.below(span_ms), body, group: group_of(account), sender: STRANGER });
+        }
+        planned.push(Planned { at_ms, body: asked, group: group_of(account), sender: SENDERS[0] });
     }
     planned.sort_by_key(|planned| planned.at_ms);
     planned
+}
+
+fn group_of(account: &'static str) -> &'static str {
+    if account.is_empty() { "only" } else { account }
+}
+
+/// The same message with ids of its own, but for one in ten, which meets those of the other Signpost.
+pub fn renamed(body: &str, random: &mut Random) -> String {
+    if random.per_mille(100) { body.to_owned() } else { body.replace("\"r-", "\"q-") }
 }
 
 /// The contents of a request.
@@ -81,19 +109,26 @@ pub fn body(number: usize, account: &str, variant: Variant, deadline: Option<u64
         _ => ",\"gasPrice\":\"1000000000\"",
     };
     let deadline = deadline.map(|at| format!(",\"deadline\":{at}")).unwrap_or_default();
+    let account = account_field(account);
     format!(
-        "{{\"requestId\":\"r-{number}\",\"account\":\"{account}\",\"to\":{to},\"value\":{value},\"data\":\"{data}\",\"gas\":90000{fee}{deadline},\"metadata\":{{\"n\":{number}}}}}"
+        "{{\"requestId\":\"r-{number}\",{account}\"to\":{to},\"value\":{value},\"data\":\"{data}\",\"gas\":90000{fee}{deadline},\"metadata\":{{\"n\":{number}}}}}"
     )
 }
 
+/// Nothing for an account without a name.
+fn account_field(account: &str) -> String {
+    if account.is_empty() { String::new() } else { format!("\"account\":\"{account}\",") }
+}
+
 fn bad(number: usize, account: &str, random: &mut Random) -> String {
+    let field = account_field(account);
     match random.below(5) {
         0 => "not JSON".to_owned(),
         1 => body(number + 1_000, account, Variant::Forbidden, None),
-        2 => format!("{{\"requestId\":\"bad-{number}\",\"account\":\"{account}\",\"nonce\":1}}"),
+        2 => format!("{{\"requestId\":\"bad-{number}\",{field}\"nonce\":1}}"),
         3 => format!("{{\"cancel\":\"nobody-{number}\"}}"),
         // A bad body under the id of a good request.
-        _ => format!("{{\"requestId\":\"r-{number}\",\"account\":\"{account}\",\"gas\":1}}"),
+        _ => format!("{{\"requestId\":\"r-{number}\",{field}\"gas\":1}}"),
     }
 }
 

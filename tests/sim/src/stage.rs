@@ -7,9 +7,9 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 
 use signpost_txmgr::fake::SimClock;
 
@@ -27,24 +27,30 @@ struct Shared {
     clock: SimClock,
     wake_at: AtomicU64,
     doomed: AtomicBool,
+    /// Who sleeps until when: a task may hold futures that are polled only when they were woken.
+    sleepers: Mutex<Vec<(u64, Waker)>>,
 }
 
 impl Prompter {
     /// A prompter of a stage with this clock.
     #[must_use]
     pub fn new(clock: SimClock) -> Self {
-        Self(Arc::new(Shared { clock, wake_at: AtomicU64::new(0), doomed: AtomicBool::new(false) }))
+        let (wake_at, doomed) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self(Arc::new(Shared { clock, wake_at, doomed, sleepers: Mutex::default() }))
     }
 
     /// Waits so long in simulated time.
     pub fn sleep(&self, ms: u64) -> impl Future<Output = ()> + use<> {
         let shared = Arc::clone(&self.0);
         let until = shared.clock.now().0 + ms;
-        poll_fn(move |_| {
+        poll_fn(move |context| {
             if shared.clock.now().0 >= until {
                 return Poll::Ready(());
             }
-            shared.wake_at.store(until, Ordering::Relaxed);
+            shared.sleepers.lock().unwrap().push((until, context.waker().clone()));
+            // Of several that sleep in one task the first to wake counts.
+            let sooner = |at: u64| Some(if at == 0 { until } else { at.min(until) });
+            let _ = shared.wake_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sooner);
             Poll::Pending
         })
     }
@@ -59,13 +65,38 @@ impl Prompter {
         self.0.doomed.swap(false, Ordering::Relaxed)
     }
 
+    /// Wakes whoever slept long enough.
+    fn wake_due(&self) {
+        let now = self.0.clock.now().0;
+        let mut sleepers = self.0.sleepers.lock().unwrap();
+        if sleepers.iter().any(|(until, _)| *until <= now) {
+            let (due, asleep) = std::mem::take(&mut *sleepers).into_iter().partition(|(until, _)| *until <= now);
+            *sleepers = asleep;
+            let due: Vec<(u64, Waker)> = due;
+            for (_, waker) in due {
+                waker.wake();
+            }
+        }
+    }
+
     fn take_wake_at(&self) -> u64 {
         self.0.wake_at.swap(0, Ordering::Relaxed)
     }
 }
 
+/// Notes that part of a task has something to do at once, while others of it sleep.
+#[derive(Debug, Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 struct Task {
     name: &'static str,
+    life: u64,
     start: Start,
     future: Option<Pin<Box<dyn Future<Output = ()>>>>,
     asleep_until: u64,
@@ -77,6 +108,7 @@ pub struct Stage {
     clock: SimClock,
     random: Random,
     tasks: Vec<Task>,
+    woken: Arc<Woken>,
     /// How often a future was polled.
     pub polls: u64,
     /// How often a task died.
@@ -98,16 +130,16 @@ impl Stage {
     /// An empty stage.
     #[must_use]
     pub fn new(prompter: Prompter, clock: SimClock, random: Random) -> Self {
-        Self { prompter, clock, random, tasks: Vec::new(), polls: 0, deaths: 0 }
+        Self { prompter, clock, random, tasks: Vec::new(), woken: Arc::default(), polls: 0, deaths: 0 }
     }
 
     /// Adds a task.
     pub fn add(&mut self, name: &'static str, start: Start) {
-        self.tasks.push(Task { name, start, future: None, asleep_until: 0 });
+        self.tasks.push(Task { name, life: 0, start, future: None, asleep_until: 0 });
     }
 
-    /// Polls one task that is awake, or lets time jump to the first waking; who was polled.
-    pub fn step(&mut self) -> Option<&'static str> {
+    /// Polls one task that is awake, or lets time jump to the first waking; who was polled, and in which of its lives.
+    pub fn step(&mut self) -> Option<(&'static str, u64)> {
         let now = self.clock.now().0;
         let awake: u64 = self.tasks.iter().map(|task| u64::from(task.asleep_until <= now)).sum();
         if awake == 0 {
@@ -121,10 +153,17 @@ impl Stage {
         let task = awake.nth(usize::try_from(nth).unwrap())?;
         self.polls += 1;
         let future = task.future.get_or_insert_with(|| (task.start)());
-        let ended = future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+        self.prompter.wake_due();
+        self.woken.0.store(false, Ordering::Relaxed);
+        let waker = Waker::from(Arc::clone(&self.woken));
+        let ended = future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
+        let woken = self.woken.0.swap(false, Ordering::Relaxed);
         let wake_at = self.prompter.take_wake_at();
+        let wake_at = if woken { 0 } else { wake_at };
+        let polled = (task.name, task.life);
         if self.prompter.take_doom() {
             self.deaths += 1;
+            task.life += 1;
             task.future = None;
             task.asleep_until = self.clock.now().0 + self.random.below(Self::RESTART_MAX_MS);
         } else if ended {
@@ -133,14 +172,42 @@ impl Stage {
         } else {
             task.asleep_until = wake_at;
         }
-        Some(task.name)
+        Some(polled)
     }
+}
+
+/// Polls a future at most so many times, and drops it where it is then: `None`.
+pub async fn broken_off<T>(future: impl Future<Output = T>, polls: u64) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    let mut left = polls;
+    poll_fn(move |context| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Awaits a future for so long in simulated time, and drops it where it is then: `None`.
+pub async fn within<T>(prompter: &Prompter, ms: u64, future: impl Future<Output = T>) -> Option<T> {
+    let (mut over, mut future) = (std::pin::pin!(prompter.sleep(ms)), std::pin::pin!(future));
+    poll_fn(move |context| match future.as_mut().poll(context) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => over.as_mut().poll(context).map(|()| None),
+    })
+    .await
 }
 
 /// Polls one future until it ends, or until it is doomed: `None`. Time stands still unless it sleeps.
 pub fn run_alone<T>(prompter: &Prompter, clock: &SimClock, future: impl Future<Output = T>) -> Option<T> {
     let mut future = std::pin::pin!(future);
     loop {
+        prompter.wake_due();
         match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(value) => return Some(value),
             Poll::Pending if prompter.take_doom() => return None,

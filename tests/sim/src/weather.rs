@@ -28,11 +28,14 @@ pub struct Rates {
     pub dies: u64,
     /// A node takes a transaction and forgets it.
     pub swallows: u64,
+    /// A reservation meets another transaction on its items.
+    pub contends: u64,
 }
 
 impl Rates {
     /// Nothing goes wrong.
-    pub const CALM: Self = Self { fails: 0, throttles: 0, vanishes: 0, loses_reply: 0, dies: 0, swallows: 0 };
+    pub const CALM: Self =
+        Self { fails: 0, throttles: 0, vanishes: 0, loses_reply: 0, dies: 0, swallows: 0, contends: 0 };
 
     /// What one seed has: from mild to rough, each fault for itself.
     pub fn drawn(random: &mut Random) -> Self {
@@ -44,6 +47,7 @@ impl Rates {
             loses_reply: up_to(30),
             dies: up_to(12),
             swallows: up_to(60),
+            contends: up_to(90),
         }
     }
 }
@@ -54,6 +58,7 @@ pub struct SeededWeather {
     rates: Rates,
     is_on: AtomicBool,
     faults: Mutex<BTreeMap<&'static str, u64>>,
+    count: AtomicU64,
     prompter: Prompter,
     traces: bool,
 }
@@ -69,7 +74,15 @@ impl SeededWeather {
     #[must_use]
     pub fn new(random: Random, rates: Rates, prompter: Prompter, traces: bool) -> Self {
         let is_on = AtomicBool::new(true);
-        Self { random: Mutex::new(random), rates, is_on, faults: Mutex::default(), prompter, traces }
+        Self {
+            random: Mutex::new(random),
+            rates,
+            is_on,
+            faults: Mutex::default(),
+            count: AtomicU64::new(0),
+            prompter,
+            traces,
+        }
     }
 
     /// From now on nothing goes wrong.
@@ -83,12 +96,19 @@ impl SeededWeather {
         self.faults.lock().unwrap().clone()
     }
 
+    /// How many faults came, of all kinds.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
     fn chosen(&self, operation: &'static str) -> (Fate, &'static str) {
         let mut random = self.random.lock().unwrap();
         let point = random.below(1_000);
         let mut below = 0_u64;
         let rates = &self.rates;
         let swallows = if operation == "eth_sendRawTransaction" { rates.swallows } else { 0 };
+        let contends = if operation == "TransactWriteItems" { rates.contends } else { 0 };
         let faults = [
             (rates.fails, Fate::Fail { happened: Happened::No, throttled: false }, "failed"),
             (rates.throttles, Fate::Fail { happened: Happened::No, throttled: true }, "throttled"),
@@ -97,6 +117,7 @@ impl SeededWeather {
             (rates.dies, Fate::DieBefore, "died before"),
             (rates.dies, Fate::DieAfter, "died after"),
             (swallows, Fate::Swallow, "send swallowed"),
+            (contends, Fate::Contend, "contended"),
         ];
         let hit = faults.into_iter().find(|(rate, ..)| {
             below += rate;
@@ -115,6 +136,7 @@ impl Weather for SeededWeather {
         if fate == Fate::Pass {
             return fate;
         }
+        self.count.fetch_add(1, Ordering::Relaxed);
         *self.faults.lock().unwrap().entry(name).or_default() += 1;
         if self.traces {
             crate::world::say(&format!("          ~ {operation}: {name}"));
@@ -132,7 +154,7 @@ impl Weather for SeededWeather {
                 self.prompter.take_doom();
                 Fate::LoseReply
             }
-            fate @ (Fate::Pass | Fate::Fail { .. } | Fate::LoseReply | Fate::Swallow) => fate,
+            fate @ (Fate::Pass | Fate::Fail { .. } | Fate::LoseReply | Fate::Swallow | Fate::Contend) => fate,
         }
     }
 }
@@ -151,6 +173,12 @@ impl ScriptedWeather {
     #[must_use]
     pub fn new(at: u64, fate: Fate, prompter: Prompter) -> Self {
         Self { at, fate, calls: AtomicU64::new(0), prompter }
+    }
+
+    /// Which call it hits.
+    #[must_use]
+    pub fn at(&self) -> u64 {
+        self.at
     }
 
     /// Calls made so far.

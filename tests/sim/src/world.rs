@@ -1,54 +1,71 @@
 //! One world: the fakes, wired, with registered accounts, and the drivers over them.
 //!
-//! Read next: [`crate::host`].
+//! A second world may stand beside it, on the same table and with the same keys, for another chain. Read next:
+//! [`crate::host`].
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use signpost_txmgr::account::Head;
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Finality};
 use signpost_txmgr::fake::chain::SenderCache;
 use signpost_txmgr::fake::keys::SignatureCache;
 use signpost_txmgr::fake::{
-    Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, Weather,
+    Gate, Journal, MemoryChain, MemoryKeys, MemoryQueue, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
+    Weather,
 };
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::policy::Policies;
-use signpost_txmgr::ports::Store;
+use signpost_txmgr::ports::{RetireVerdict, Store};
 use signpost_txmgr::request::NetworkRules;
 use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::units::{AccountKey, Address, ChainId, KmsKeyId, Millis, Nonce, Wei};
 
-use crate::mutants::{BentChain, BentStore, BentTopic, Mutant};
+use crate::mutants::{BentChain, BentKeys, BentStore, BentTopic, Mutant};
 use crate::stage::{Prompter, run_alone};
 
 /// The chain of every trial.
 pub const CHAIN: ChainId = ChainId(97);
+/// The chain of the world beside it, where there is one.
+pub const OTHER_CHAIN: ChainId = ChainId(56);
 /// Retention of a closed record: design, section 4.
 pub const RETENTION_MS: u64 = 90 * 24 * 3_600 * 1_000;
 /// When every trial begins, in Unix milliseconds.
 pub const START: Millis = Millis(1_700_000_000_000);
 /// Names of the accounts; a trial registers the first so many.
 pub const NAMES: [&str; 2] = ["hot", "cold"];
+/// The account of the other chain: its key is that of `hot`, so its address is too.
+pub const OTHER_NAME: &str = "main";
+/// An account that is registered while a trial runs.
+pub const LATE_NAME: &str = "late";
+/// Who may use the accounts; anybody else is a stranger.
+pub const SENDERS: [&str; 1] = ["backend"];
+/// Somebody with the right to send messages and none to use an account.
+pub const STRANGER: &str = "stranger";
 /// What requests name as their account that are for any of them.
 pub const POOL: &str = "pool:all";
 /// The only recipients policy allows.
 pub const ALLOWED: [Address; 3] = [Address([0x11; 20]), Address([0x22; 20]), Address([0x33; 20])];
 /// Most wei per gas policy allows.
 pub const CAP_GWEI: u64 = 5;
+/// And while the rules are tight.
+pub const TIGHT_CAP_GWEI: u64 = 2;
 
 /// Most wei of a window where spending is limited: three of the requests of [`crate::source`], at 90,000
 /// gas and the cap each, and their values.
 pub const SPEND_LIMIT_WEI: u64 = 3 * 90_000 * CAP_GWEI * 1_000_000_000 + 30_000;
 
 /// The signer of a trial.
-pub type TrialSigner = Signer<BentStore, MemoryKeys, MemoryQueues, BentTopic>;
+pub type TrialSigner = Signer<BentStore, BentKeys, MemoryQueues, BentTopic>;
 /// The broadcaster of a trial.
 pub type TrialBroadcaster = Broadcaster<BentStore, BentChain, MemoryQueues, BentTopic>;
 
 /// The fakes of one trial and what the drivers are configured with. A clone is the same world.
 #[derive(Debug, Clone)]
 pub struct World {
+    /// The chain of this Signpost.
+    pub chain_id: ChainId,
     /// Simulated time.
     pub clock: SimClock,
     /// Speaks to whoever polls.
@@ -69,7 +86,14 @@ pub struct World {
     pub accounts: BTreeMap<AccountKey, &'static str>,
     /// The planted bug.
     pub mutant: Option<Mutant>,
-    policies: Policies,
+    /// When a message that may be retried is visible again, in milliseconds; at once if 0.
+    pub retry_after_ms: u64,
+    /// How long the key service takes for a signature, in milliseconds.
+    pub keys_slow_ms: Arc<AtomicU64>,
+    spend_window_s: Option<u64>,
+    /// What signers are started with, and how often that changed.
+    rules: Arc<Mutex<(u64, Regime)>>,
+    gate: Gate,
 }
 
 /// What one world is like.
@@ -97,42 +121,115 @@ impl World {
         let topic = MemoryTopic::new(gate.clone(), journal.clone());
         let queues = MemoryQueues::new(setting.signing, &clock, &gate, &journal);
         let mutant = setting.mutant;
-        let mut accounts = BTreeMap::new();
-        for (name, number) in NAMES.into_iter().zip(1_u8..).take(setting.accounts) {
-            let head = head(&keys, name, number);
-            accounts.insert(head.account, name);
-            // Counting starts where the chain counts.
-            chain.set_nonce(head.account.address, head.next_nonce);
-            let calm = store.behind(Gate::default());
-            run_alone(&prompter, &clock, calm.register(&head)).unwrap().unwrap();
-        }
         let bent = BentStore { inner: store.clone(), mutant, chain: chain.clone(), topic: topic.clone() };
-        Self {
+        let mut world = Self {
+            chain_id: CHAIN,
             clock,
+            chain: BentChain { inner: chain, mutant, store, slow_ms: Arc::default(), prompter: prompter.clone() },
             prompter,
             journal,
             store: bent,
             keys,
             queues,
             topic: BentTopic { inner: topic, mutant },
-            chain: BentChain { inner: chain, mutant, store },
-            accounts,
+            accounts: BTreeMap::new(),
             mutant,
-            policies: policies(setting.spend_window_s),
+            retry_after_ms: 0,
+            keys_slow_ms: Arc::default(),
+            spend_window_s: setting.spend_window_s,
+            rules: Arc::new(Mutex::new((0, Regime::Usual))),
+            gate,
+        };
+        for (name, number) in NAMES.into_iter().zip(1_u8..).take(setting.accounts) {
+            let account = world.register(name, name, number, START);
+            world.accounts.insert(account, name);
         }
+        world
+    }
+
+    /// A Signpost of another chain on the same table, with the key of `hot` and its own queues and topic.
+    #[must_use]
+    pub fn beside(&self, signing: QueueRules) -> Self {
+        let mutant = self.mutant;
+        let (gate, journal, store) = (&self.gate, &self.journal, &self.store.inner);
+        let chain = MemoryChain::new(OTHER_CHAIN, gate.clone(), journal.clone()).with_senders(caches().1);
+        let topic = MemoryTopic::new(gate.clone(), journal.clone());
+        let mut queues = MemoryQueues::new(signing, &self.clock, gate, journal);
+        // Message ids are SQS's, and no two are equal.
+        queues.signing = MemoryQueue::new("signing-main", signing, self.clock.clone(), gate.clone(), journal.clone());
+        let bent = BentStore { inner: store.clone(), mutant, chain: chain.clone(), topic: topic.clone() };
+        let mut world = Self {
+            chain_id: OTHER_CHAIN,
+            store: bent,
+            queues,
+            topic: BentTopic { inner: topic, mutant },
+            chain: BentChain {
+                inner: chain,
+                mutant,
+                store: store.clone(),
+                slow_ms: Arc::default(),
+                prompter: self.prompter.clone(),
+            },
+            accounts: BTreeMap::new(),
+            ..self.clone()
+        };
+        let account = world.register(OTHER_NAME, NAMES[0], 1, START);
+        world.accounts.insert(account, OTHER_NAME);
+        world
+    }
+
+    /// Registers an account past the weather, with the key of this name and number.
+    pub fn register(&self, name: &str, key: &str, number: u8, now: Millis) -> AccountKey {
+        let kms_key_id: KmsKeyId = format!("key-{key}").parse().unwrap();
+        let address = self.keys.add(&kms_key_id, [number; 32]);
+        // Counting starts where the chain counts, on each chain somewhere else.
+        let start = Nonce(u64::from(number) * 10 + self.chain_id.0 % 10);
+        let account = AccountKey { chain_id: self.chain_id, address };
+        let head = Head::new(account, name.parse().unwrap(), kms_key_id, start, now);
+        self.chain.inner.set_nonce(address, start);
+        let calm = self.store.inner.behind(Gate::default());
+        run_alone(&self.prompter, &self.clock, calm.register(&head)).unwrap().unwrap();
+        account
+    }
+
+    /// Retires an account that has no open slot; whether it had none.
+    pub fn retire(&self, account: AccountKey) -> bool {
+        let calm = self.store.inner.behind(Gate::default());
+        let retiring = calm.retire(&account, self.clock.now());
+        run_alone(&self.prompter, &self.clock, retiring).unwrap().unwrap() == RetireVerdict::Retired
+    }
+
+    /// From now on signers are started with these rules, and those that run are to be started anew.
+    pub fn rule(&self, regime: Regime) {
+        let mut rules = self.rules.lock().unwrap();
+        *rules = (rules.0 + 1, regime);
+    }
+
+    /// What signers are started with.
+    #[must_use]
+    pub fn regime(&self) -> Regime {
+        self.rules.lock().unwrap().1
+    }
+
+    /// How often the rules changed.
+    #[must_use]
+    pub fn rules_version(&self) -> u64 {
+        self.rules.lock().unwrap().0
     }
 
     /// A signer that remembers nothing.
     #[must_use]
     pub fn signer(&self) -> TrialSigner {
         let config = SignerConfig {
-            chain_id: CHAIN,
-            policies: self.policies.clone(),
+            chain_id: self.chain_id,
+            policies: self.regime().policies(self.spend_window_s),
             network: NetworkRules { fee_floor: Wei::from(50_000_000) },
             retention_ms: RETENTION_MS,
             sign_concurrency: 4,
         };
-        Signer::new(self.store.clone(), self.keys.clone(), self.queues.clone(), self.topic.clone(), config)
+        let (slow_ms, prompter) = (Arc::clone(&self.keys_slow_ms), self.prompter.clone());
+        let keys = BentKeys { inner: self.keys.clone(), mutant: self.mutant, slow_ms, prompter };
+        Signer::new(self.store.clone(), keys, self.queues.clone(), self.topic.clone(), config)
     }
 
     /// A broadcaster that remembers nothing.
@@ -149,10 +246,10 @@ impl World {
         Broadcaster::new(self.store.clone(), self.chain.clone(), self.queues.clone(), self.topic.clone(), config)
     }
 
-    /// Pauses or resumes every account, past the weather.
+    /// Pauses or resumes every account of the table that is not retired and is not so already, past the weather.
     pub fn set_paused(&self, paused: bool) {
-        for account in self.accounts.keys() {
-            self.set_paused_one(*account, paused);
+        for head in self.heads().iter().filter(|head| head.retired_at.is_none() && head.paused != paused) {
+            self.set_paused_one(head.account, paused);
         }
     }
 
@@ -179,24 +276,79 @@ impl World {
     }
 }
 
-fn head(keys: &MemoryKeys, name: &str, number: u8) -> Head {
-    let kms_key_id: KmsKeyId = format!("key-{name}").parse().unwrap();
-    let address = keys.add(&kms_key_id, [number; 32]);
-    let start = Nonce(u64::from(number) * 10);
-    Head::new(AccountKey { chain_id: CHAIN, address }, name.parse().unwrap(), kms_key_id, start, START)
+/// The rules a signer is started with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Regime {
+    /// Everything backends ask for is allowed, but for one recipient.
+    Usual,
+    /// The same, and no price is configured: a request that names none takes the network's.
+    Unpriced,
+    /// A lower cap, fewer recipients, no creations.
+    Tight,
+    /// The accounts have no rules at all.
+    Bare,
 }
 
-fn policies(spend_window_s: Option<u64>) -> Policies {
-    let allowed: Vec<_> = ALLOWED.iter().map(|address| format!("\"{}\"", address.lower())).collect();
-    let spend = spend_window_s.map_or(String::new(), |window_s| {
-        format!("spend_limit_wei = {SPEND_LIMIT_WEI}\nspend_window_s = {window_s}\n")
-    });
-    let rules = format!(
-        "max_gas_price_wei = \"{CAP_GWEI}000000000\"\ngas_price_wei = \"1000000000\"\nallow_creation = true\nallow_to = [{}]\n{spend}",
-        allowed.join(", ")
-    );
-    let pool = NAMES.map(|name| format!("\"{name}\"")).join(", ");
-    Policies::from_toml(&format!("[default]\n{rules}[pool.all]\naccounts = [{pool}]\n")).unwrap()
+impl Regime {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Usual, Self::Unpriced, Self::Tight, Self::Bare];
+
+    /// Most wei per gas, in gwei; nothing where there are no rules.
+    #[must_use]
+    pub fn cap_gwei(self) -> u64 {
+        match self {
+            Self::Usual | Self::Unpriced => CAP_GWEI,
+            Self::Tight => TIGHT_CAP_GWEI,
+            Self::Bare => 0,
+        }
+    }
+
+    /// Whether a transaction to this recipient, or a creation, may be signed.
+    #[must_use]
+    pub fn takes(self, to: Option<[u8; 20]>) -> bool {
+        match (self, to) {
+            (Self::Usual | Self::Unpriced, Some(to)) => ALLOWED.iter().any(|allowed| allowed.0 == to),
+            (Self::Usual | Self::Unpriced, None) => true,
+            (Self::Tight, Some(to)) => ALLOWED[0].0 == to,
+            (Self::Tight, None) | (Self::Bare, _) => false,
+        }
+    }
+
+    /// Whether the accounts have no rules.
+    #[must_use]
+    pub fn is_bare(self) -> bool {
+        self == Self::Bare
+    }
+
+    /// Whether the network's price is taken where a request names none.
+    #[must_use]
+    pub fn is_unpriced(self) -> bool {
+        self == Self::Unpriced
+    }
+
+    fn policies(self, spend_window_s: Option<u64>) -> Policies {
+        let (allowed, rest) = match self {
+            Self::Usual => (&ALLOWED[..], "gas_price_wei = \"1000000000\"\nallow_creation = true\n"),
+            Self::Unpriced => (&ALLOWED[..], "allow_creation = true\n"),
+            Self::Tight => (&ALLOWED[..1], "gas_price_wei = \"1000000000\"\n"),
+            Self::Bare => (&ALLOWED[..], ""),
+        };
+        let allowed: Vec<_> = allowed.iter().map(|address| format!("\"{}\"", address.lower())).collect();
+        let senders = SENDERS.map(|sender| format!("\"{sender}\"")).join(", ");
+        let spend = spend_window_s.map_or(String::new(), |window_s| {
+            format!("spend_limit_wei = {SPEND_LIMIT_WEI}\nspend_window_s = {window_s}\n")
+        });
+        // Somebody's rules at least, so that it is known who may send messages.
+        let table = if self.is_bare() { "account.nobody" } else { "default" };
+        let cap = self.cap_gwei().max(1);
+        let rules = format!(
+            "max_gas_price_wei = \"{cap}000000000\"\nallow_to = [{}]\nallow_senders = [{senders}]\n{rest}{spend}",
+            allowed.join(", ")
+        );
+        let pool = NAMES.map(|name| format!("\"{name}\"")).join(", ");
+        let pools = if self.is_bare() { String::new() } else { format!("[pool.all]\naccounts = [{pool}]\n") };
+        Policies::from_toml(&format!("[{table}]\n{rules}{pools}")).unwrap()
+    }
 }
 
 /// What trials of one process would otherwise compute again and again: same keys, same requests.

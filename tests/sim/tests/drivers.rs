@@ -160,6 +160,8 @@ fn what_no_node_took_is_sent_before_the_chain_is_asked() {
 fn a_repeat_finds_its_slot_while_its_account_of_the_pool_is_paused() {
     for died in [false, true] {
         let mut scenario = Scenario::with_accounts(NAMES.len());
+        // It has started before anything goes wrong.
+        scenario.signer_turn();
         for number in 0..8 {
             scenario.put(&body(number, POOL, Variant::Good, None));
         }

@@ -1,5 +1,5 @@
-//! A chain in memory that mines: a pool per account with replacement rules and gaps, blocks with
-//! hashes, finality two blocks behind, reorganisations, foreign and reverting transactions.
+//! A chain in memory that mines by price: a pool per account with a limit, replacement rules, gaps and balances,
+//! blocks with hashes, finality two blocks behind, reorganisations, foreign and reverting transactions.
 //!
 //! Raw bytes are decoded and their sender recovered as a node does it, so wrong bytes, a high `s` and
 //! a wrong parity are noticed. Blocks come only by [`MemoryChain::mine`]. A call whose data begins
@@ -16,11 +16,10 @@ use super::world::{PoolTx, World};
 use crate::machine::ReceiptView;
 use crate::ports::{Chain, ChainView, Counts, Happened, NonceUse, PortError, ViewQuery};
 use crate::record::{BlockRef, Foreign, Receipt, Searched, SendAnswer, SendClass};
-use crate::signature::recover;
 use crate::tx::{Intent, RawTx};
 use crate::units::{Address, BlockNumber, ChainId, Nonce, TxHash, U256, Wei};
 
-pub use super::world::{Mined, Orphans, PANIC_SELECTOR, REVERT_SELECTOR};
+pub use super::world::{Mined, Orphans, PANIC_SELECTOR, POOL_PER_ACCOUNT, REVERT_SELECTOR};
 
 /// Senders that were recovered before, by transaction hash: shared by simulations that would
 /// otherwise recover the same ones again.
@@ -40,6 +39,10 @@ pub struct NodeMood {
     pub on_old_branch: bool,
     /// It says yes to every send and keeps none.
     pub drops_sends: bool,
+    /// It answers every send like this and keeps none.
+    pub answers: Option<SendClass>,
+    /// It keeps too little to say who used a nonce.
+    pub pruned: bool,
 }
 
 /// A chain in memory, seen through one node.
@@ -133,6 +136,16 @@ impl MemoryChain {
         self.world().least_price = price;
     }
 
+    /// Sets the least price that is mined. What pays less is taken, waits in the pool, and holds back what is above it.
+    pub fn set_mined_price(&self, price: Wei) {
+        self.world().mined_price = price;
+    }
+
+    /// The next sends are answered so, one each and in this order, and nothing of them is kept.
+    pub fn answer_next(&self, classes: impl IntoIterator<Item = SendClass>) {
+        self.world().script.extend(classes);
+    }
+
     /// Sets the price the node suggests.
     pub fn set_price(&self, price: Option<Wei>) {
         self.world().price = price;
@@ -174,6 +187,12 @@ impl MemoryChain {
         self.world().by_nonce.get(&(sender, nonce)).copied()
     }
 
+    /// Whether a nonce was used in any block, one that was replaced since included.
+    #[must_use]
+    pub fn was_used(&self, sender: Address, nonce: Nonce) -> bool {
+        self.world().used_once.contains(&(sender, nonce))
+    }
+
     /// Where a transaction is mined, truly.
     #[must_use]
     pub fn receipt(&self, hash: TxHash) -> Option<Receipt> {
@@ -197,7 +216,7 @@ impl MemoryChain {
         let Ok(decoded) = decode(&raw.bytes) else {
             return SendAnswer::new(SendClass::Refused, "rlp: value size exceeds available input length");
         };
-        let recovered = || recover(&decoded.signing_hash(), &decoded.signature);
+        let recovered = || decoded.sender();
         let Some(sender) = self.sender_of(raw, recovered) else {
             return SendAnswer::new(SendClass::Misconfigured, "invalid transaction v, r, s values");
         };
@@ -255,7 +274,8 @@ impl Chain for MemoryChain {
             let world = self.world();
             // Of what is not final to the node itself it cannot say that it is.
             let upto = finalized.0.min(world.seen_finalized());
-            let used = world.by_nonce.get(&(address, nonce)).and_then(|hash| world.receipt(*hash, upto));
+            let by_nonce = world.by_nonce.get(&(address, nonce)).filter(|_| !world.mood.pruned);
+            let used = by_nonce.and_then(|hash| world.receipt(*hash, upto));
             let foreign = used.map(|receipt| Foreign { tx_hash: receipt.tx_hash, block: receipt.block });
             // It has every block's state, so it looks at no block's transactions but those of the use.
             foreign.map_or(NonceUse::NotFound(searched), NonceUse::Found)

@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
-use rlp::{DecoderError, Rlp};
+use k256::ecdsa::{RecoveryId, Signature as Ecdsa, VerifyingKey};
+use rlp::{DecoderError, Rlp, RlpStream};
+use sha3::{Digest as _, Keccak256};
 
-use crate::tx::{Fee, Intent, Signature, UnsignedTx};
-use crate::units::{Address, ChainId, Gas, Nonce, SigningHash, U256, Wei};
+use crate::tx::{Fee, Intent};
+use crate::units::{Address, ChainId, Gas, Nonce, U256, Wei};
 
 /// A decoded transaction.
 #[derive(Debug)]
@@ -16,14 +18,43 @@ pub(super) struct Decoded {
     pub(super) intent: Intent,
     pub(super) nonce: Nonce,
     pub(super) fee: Fee,
-    pub(super) signature: Signature,
+    /// Keccak-256 of the fields as they came, without the signature.
+    signed: [u8; 32],
+    r: [u8; 32],
+    s: [u8; 32],
+    y_odd: bool,
 }
 
 impl Decoded {
-    /// What was signed.
-    pub(super) fn signing_hash(&self) -> SigningHash {
-        UnsignedTx { intent: &self.intent, nonce: self.nonce, fee: self.fee }.signing_hash()
+    /// Who signed it; none if `s` is high (EIP-2) or nobody can have.
+    pub(super) fn sender(&self) -> Option<Address> {
+        let signature = Ecdsa::from_scalars(self.r, self.s).ok()?;
+        // What changes when it is normalised had a high `s`.
+        if signature.normalize_s() != signature {
+            return None;
+        }
+        let recovery = RecoveryId::new(self.y_odd, false);
+        let key = VerifyingKey::recover_from_prehash(&self.signed, &signature, recovery).ok()?;
+        let hash = Keccak256::digest(&key.to_sec1_point(false).as_bytes()[1..]);
+        let mut address = [0; 20];
+        address.copy_from_slice(&hash[12..]);
+        Some(Address(address))
     }
+}
+
+/// Keccak-256 of the first fields as they came, with `before` in front of the list and `after` at its end.
+fn hash_of(list: &Rlp<'_>, fields: usize, before: &[u8], after: &[u64]) -> Result<[u8; 32], DecoderError> {
+    let mut stream = RlpStream::new_list(fields + after.len());
+    for at in 0..fields {
+        stream.append_raw(list.at(at)?.as_raw(), 1);
+    }
+    for number in after {
+        stream.append(number);
+    }
+    let mut hash = Keccak256::new();
+    hash.update(before);
+    hash.update(stream.as_raw());
+    Ok(hash.finalize().into())
 }
 
 /// Decodes type 0 with replay protection, or type 2 with an empty access list.
@@ -50,7 +81,10 @@ fn decode_legacy(list: &Rlp<'_>) -> Result<Decoded, DecoderError> {
         nonce: Nonce(list.val_at(0)?),
         fee: Fee::Legacy { gas_price: wei(list, 1)? },
         intent: intent(list, 2, ChainId(parity / 2))?,
-        signature: Signature { r: word(list, 7)?, s: word(list, 8)?, y_odd: parity % 2 == 1 },
+        signed: hash_of(list, 6, &[], &[parity / 2, 0, 0])?,
+        r: word(list, 7)?,
+        s: word(list, 8)?,
+        y_odd: parity % 2 == 1,
     })
 }
 
@@ -62,7 +96,10 @@ fn decode_dynamic(list: &Rlp<'_>) -> Result<Decoded, DecoderError> {
         nonce: Nonce(list.val_at(1)?),
         fee: Fee::Dynamic { max_priority_fee_per_gas: wei(list, 2)?, max_fee_per_gas: wei(list, 3)? },
         intent: intent(list, 4, ChainId(list.val_at(0)?))?,
-        signature: Signature { r: word(list, 10)?, s: word(list, 11)?, y_odd: list.val_at(9)? },
+        signed: hash_of(list, 9, &[2], &[])?,
+        r: word(list, 10)?,
+        s: word(list, 11)?,
+        y_odd: list.val_at(9)?,
     })
 }
 

@@ -31,6 +31,9 @@ pub enum Fate {
     DieAfter,
     /// For a send: the node answers that all is well and forgets the transaction. Else as `Pass`.
     Swallow,
+    /// For a reservation: another transaction is on one of its items (`TransactionConflict`), and it did not
+    /// happen. Else as `Pass`.
+    Contend,
 }
 
 /// Who says what becomes of the calls.
@@ -105,7 +108,9 @@ impl Gate {
         match fate {
             Fate::Fail { happened, throttled } => Err(failed(operation, happened, throttled)),
             Fate::DieBefore => pending().await,
-            Fate::Pass | Fate::LoseReply | Fate::DieAfter | Fate::Swallow => Ok(Pass { operation, fate }),
+            Fate::Pass | Fate::LoseReply | Fate::DieAfter | Fate::Swallow | Fate::Contend => {
+                Ok(Pass { operation, fate })
+            }
         }
     }
 
@@ -136,7 +141,7 @@ impl Pass {
         match self.fate {
             Fate::LoseReply => Err(failed(self.operation, Happened::Unknown, false)),
             Fate::DieAfter => pending().await,
-            Fate::Pass | Fate::Swallow | Fate::DieBefore | Fate::Fail { .. } => Ok(value),
+            Fate::Pass | Fate::Swallow | Fate::Contend | Fate::DieBefore | Fate::Fail { .. } => Ok(value),
         }
     }
 

@@ -37,6 +37,8 @@ pub enum Entry {
     MovedMarks(AccountKey, Marks, Marks),
     /// The key service signed a hash.
     KmsSigned(KmsKeyId, SigningHash),
+    /// The key service gave a public key.
+    PublicKeyRead(KmsKeyId),
     /// Raw bytes were handed to a node, whatever became of them.
     Sent(RawTx),
     /// An outcome went out.
@@ -45,6 +47,8 @@ pub enum Entry {
     PokedLanes(Vec<LanePoke>),
     /// The signer was poked.
     PokedSigner(Vec<SignerPoke>),
+    /// Messages of the queue with this name were handed over: their ids, in order.
+    Received(&'static str, Vec<String>),
     /// A message of the queue with this name was acknowledged: its id and body.
     Deleted(&'static str, String, String),
 }

@@ -137,6 +137,12 @@ impl MemoryKeys {
         self.ring.lock().unwrap().sign_calls
     }
 
+    /// How often a hash was signed with a key: once per attempt, unless a reply or a race was lost (G6).
+    #[must_use]
+    pub fn signatures_of(&self, id: &KmsKeyId, hash: &SigningHash) -> u32 {
+        self.ring.lock().unwrap().signed.get(&(id.clone(), *hash)).copied().unwrap_or_default()
+    }
+
     /// How often `GetPublicKey` was answered.
     #[must_use]
     pub fn public_key_calls(&self) -> u64 {
@@ -181,6 +187,7 @@ impl Keys for MemoryKeys {
             }
         };
         let answer = found.map_err(|fault| unusable(OPERATION, fault))?;
+        self.journal.note(|| Entry::PublicKeyRead(key.clone()));
         pass.reply(answer).await.map_err(unanswered)
     }
 

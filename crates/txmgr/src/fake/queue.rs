@@ -140,6 +140,23 @@ impl MemoryQueue {
         message_id
     }
 
+    /// Delivers a message once more that was deleted, however long ago: its deletion was lost, or a standard queue
+    /// kept a copy. Past the gate and past deduplication.
+    pub fn deliver_again(&self, message_id: &str, body: &str, group: Option<&str>, sender: Option<&str>) {
+        let mut state = self.state.lock().unwrap();
+        let place = state.next_place;
+        state.next_place += 1;
+        let waiting = Waiting {
+            message_id: message_id.to_owned(),
+            body: body.to_owned(),
+            group: group.filter(|_| self.rules.fifo).map(str::to_owned),
+            sender: sender.map(str::to_owned),
+            received: 0,
+        };
+        state.waiting.insert(place, waiting);
+        state.shelve(place);
+    }
+
     /// Takes up to `max` messages and hides them (`ReceiveMessage`).
     pub async fn receive(&self, max: usize) -> Result<Vec<Message>, PortError> {
         let pass = self.gate.enter("ReceiveMessage").await?;
@@ -156,6 +173,10 @@ impl MemoryQueue {
             }
             messages
         };
+        if !messages.is_empty() {
+            let ids = || messages.iter().map(|message| message.message_id.clone()).collect();
+            self.journal.note(|| Entry::Received(self.name, ids()));
+        }
         pass.reply(messages).await
     }
 

@@ -1,20 +1,21 @@
 //! The two tables in memory, with the conditions of the real ones.
 //!
 //! Every call holds one lock while it reads its conditions and writes, as a DynamoDB transaction or
-//! conditional write does; no call's work grows with the open slots of a lane. Nothing expires by
-//! itself: [`MemoryStore::expire`] is the TTL. Read next: [`super::keys`].
+//! conditional write does; no call's work grows with the open slots of a lane. An item is at most 400 KB.
+//! A reservation may meet another one ([`Fate::Contend`]). Nothing expires by itself:
+//! [`MemoryStore::expire`] is the TTL, which deletes late. Read next: [`super::keys`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
-use super::gate::{FakeFault, Gate, refused};
+use super::gate::{FakeFault, Fate, Gate, refused};
 use super::journal::{Entry, Journal};
 use crate::account::{Accounts, Head, Marks, Reservation, SeenFee, UnreadableHead};
 use crate::ports::{
     PortError, RegisterVerdict, RejectVerdict, ReserveVerdict, RetireVerdict, Store, UnregisterVerdict, UpdateVerdict,
 };
-use crate::record::{Record, Rejected, Stored, Vacancy};
+use crate::record::{Attempt, Reason, Record, Rejected, Stored, Vacancy};
 use crate::units::{AccountKey, AccountName, Millis, Nonce, RequestId};
 use crate::unusable::Unusable;
 
@@ -265,7 +266,12 @@ impl Store for MemoryStore {
     async fn reserve(&self, group: &Reservation) -> Result<ReserveVerdict, PortError> {
         let pass = self.gate.enter("TransactWriteItems").await?;
         within_limits(group).map_err(|what| refused("TransactWriteItems", FakeFault::Validation(what)))?;
+        let contended = pass.fate() == Fate::Contend;
         let verdict = self.with_tables(|tables| {
+            if contended {
+                let known = Vec::new();
+                return ReserveVerdict::NotReserved { head_changed: false, known, slot_taken: false, contended };
+            }
             let verdict = reserve_verdict(tables, group);
             if verdict == ReserveVerdict::Reserved {
                 put_reservation(tables, group);
@@ -288,6 +294,7 @@ impl Store for MemoryStore {
 
     async fn reject(&self, rejected: &Rejected, over: &Vacancy) -> Result<RejectVerdict, PortError> {
         let pass = self.gate.enter("PutItem").await?;
+        item_fits(size_of_rejected(rejected)).map_err(|what| refused("PutItem", FakeFault::Validation(what)))?;
         let verdict = self.with_tables(|tables| {
             if !is_vacant(tables, &rejected.request_id, over, rejected.created_at) {
                 return RejectVerdict::Occupied;
@@ -301,6 +308,7 @@ impl Store for MemoryStore {
 
     async fn update(&self, record: &Record) -> Result<UpdateVerdict, PortError> {
         let pass = self.gate.enter("UpdateItem").await?;
+        item_fits(size_of_record(record)).map_err(|what| refused("UpdateItem", FakeFault::Validation(what)))?;
         let verdict = self.with_tables(|tables| match tables.requests.get_mut(&record.request_id) {
             Some(Stored::Record(current)) if current.version.checked_add(1) == Some(record.version) => {
                 **current = record.clone();
@@ -393,7 +401,37 @@ fn within_limits(group: &Reservation) -> Result<(), &'static str> {
     if group.records.iter().map(|record| record.intent.data.len()).sum::<usize>() > 4 << 20 {
         return Err("a transaction has at most 4 MB");
     }
-    Ok(())
+    group.records.iter().try_for_each(|record| item_fits(size_of_record(record)))
+}
+
+/// DynamoDB's limit for one item.
+const ITEM_MAX_BYTES: usize = 400 * 1_024;
+/// What the attributes of a fixed size come to, names included, rounded up; and those of one attempt.
+const ITEM_BYTES: usize = 2_000;
+const ATTEMPT_BYTES: usize = 300;
+
+fn item_fits(bytes: usize) -> Result<(), &'static str> {
+    if bytes > ITEM_MAX_BYTES { Err("Item size has exceeded the maximum allowed size") } else { Ok(()) }
+}
+
+fn size_of_record(record: &Record) -> usize {
+    let words = |attempt: &Attempt| attempt.sent.as_ref().map_or(0, |sent| sent.answer.message.len());
+    let attempts = record.attempts.iter().map(|attempt| ATTEMPT_BYTES + words(attempt)).sum::<usize>();
+    let reason = record.reason().map_or(0, |reason| size_of_reason(&reason));
+    ITEM_BYTES + record.intent.data.len() + size_of_json(record.metadata.as_ref()) + attempts + reason
+}
+
+fn size_of_rejected(rejected: &Rejected) -> usize {
+    ITEM_BYTES + size_of_json(rejected.metadata.as_ref()) + size_of_reason(&rejected.reason)
+}
+
+fn size_of_reason(reason: &Reason) -> usize {
+    let revert = reason.revert.as_ref();
+    reason.code.len() + reason.message.len() + revert.map_or(0, |revert| revert.text.len() + revert.raw.len())
+}
+
+fn size_of_json(json: Option<&serde_json::Value>) -> usize {
+    json.map_or(0, |json| json.to_string().len())
 }
 
 fn reserve_verdict(tables: &Tables, group: &Reservation) -> ReserveVerdict {

@@ -1,5 +1,7 @@
 //! Claims about the fakes that the contract suite, which also runs on the real things, cannot make.
 
+mod limits;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;

@@ -64,7 +64,7 @@ impl OutcomeTopic for MemoryTopic {
                     self.put(outcome);
                     Err(failed(PUBLISH, Happened::Unknown, false))
                 }
-                Fate::Pass | Fate::Swallow | Fate::DieBefore | Fate::DieAfter => {
+                Fate::Pass | Fate::Swallow | Fate::Contend | Fate::DieBefore | Fate::DieAfter => {
                     self.put(outcome);
                     Ok(())
                 }

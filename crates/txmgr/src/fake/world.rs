@@ -2,12 +2,12 @@
 //!
 //! Pure bookkeeping under the lock of [`super::chain::MemoryChain`]. Read next: [`super::chain`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::chain::NodeMood;
 use crate::record::{BlockRef, Receipt, SendAnswer, SendClass};
-use crate::tx::{Fee, Intent, MAX_TX_GAS, floor_gas, intrinsic_gas};
+use crate::tx::{Fee, Intent};
 use crate::units::{Address, BlockHash, BlockNumber, ChainId, Gas, Nonce, TxHash, U256, Wei, keccak256};
 
 /// `Error(string)`: calldata that begins with it reverts with itself.
@@ -17,6 +17,13 @@ pub const PANIC_SELECTOR: [u8; 4] = [0x4e, 0x48, 0x7b, 0x71];
 
 /// Blocks between the newest and the finalized one (BEP-126: justified, then finalized).
 const FINALITY_BLOCKS: u64 = 2;
+
+/// Transactions a node keeps of one account (BSC: 200, executable or not). Past that the highest nonces are
+/// dropped, without a word to whoever sent them.
+pub const POOL_PER_ACCOUNT: usize = 200;
+
+/// A balance above this is not added up: no test spends it, and adding costs time in a full pool.
+const RICH: U256 = U256([0, 0, 0, 1 << 60]);
 
 /// What becomes of the transactions of a replaced block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +84,15 @@ pub(super) struct World {
     pub(super) pool: BTreeMap<(Address, Nonce), Arc<PoolTx>>,
     pub(super) by_nonce: BTreeMap<(Address, Nonce), TxHash>,
     pub(super) mood: NodeMood,
+    /// Below this the pool takes nothing.
     pub(super) least_price: Wei,
+    /// Below this nothing is mined: it is taken, and waits.
+    pub(super) mined_price: Wei,
     pub(super) price: Option<Wei>,
+    /// What the next sends are answered, whatever they are.
+    pub(super) script: VecDeque<SendClass>,
+    /// Nonces that were used in any block, replaced ones included.
+    pub(super) used_once: BTreeSet<(Address, Nonce)>,
     receipts: HashMap<TxHash, Receipt>,
     accounts: BTreeMap<Address, Account>,
     /// Makes the hash of a replacing block another one.
@@ -139,7 +153,10 @@ impl World {
             by_nonce: BTreeMap::new(),
             mood: NodeMood::default(),
             least_price: Wei(U256::from(50_000_000)),
+            mined_price: Wei::ZERO,
             price: None,
+            script: VecDeque::new(),
+            used_once: BTreeSet::new(),
             receipts: HashMap::new(),
             accounts: BTreeMap::new(),
             forks: 0,
@@ -219,13 +236,37 @@ impl World {
 
     /// What a node of BSC checks, in its order and its words.
     pub(super) fn submit(&mut self, tx: PoolTx, keeps: bool) -> SendAnswer {
+        if let Some(class) = self.script.pop_front().or(self.mood.answers) {
+            return SendAnswer::new(class, words_of(class));
+        }
         if let Err((class, words)) = self.judge(&tx) {
             return SendAnswer::new(class, words);
         }
         if keeps && !self.mood.drops_sends {
-            self.pool.insert((tx.sender, tx.nonce), Arc::new(tx));
+            self.keep(tx);
         }
         SendAnswer::new(SendClass::Accepted, "")
+    }
+
+    /// Into the pool, which then drops the account's highest nonce if it has too many: perhaps this one.
+    fn keep(&mut self, tx: PoolTx) {
+        let sender = tx.sender;
+        self.pool.insert((sender, tx.nonce), Arc::new(tx));
+        if self.pool.len() > POOL_PER_ACCOUNT {
+            let mine = || self.pool.range((sender, Nonce(0))..=(sender, Nonce(u64::MAX))).map(|(place, _)| *place);
+            if mine().count() > POOL_PER_ACCOUNT
+                && let Some(highest) = mine().next_back()
+            {
+                self.pool.remove(&highest);
+            }
+        }
+    }
+
+    /// What the pool's transactions of a sender may cost, without the one at this nonce.
+    fn queued_cost(&self, sender: Address, but: Nonce) -> U256 {
+        let mine = self.pool.range((sender, Nonce(0))..=(sender, Nonce(u64::MAX)));
+        let others = mine.filter(|((_, nonce), _)| *nonce != but);
+        others.fold(U256::zero(), |sum, (_, tx)| sum.saturating_add(tx.cost()))
     }
 
     fn judge(&mut self, tx: &PoolTx) -> Result<(), (SendClass, &'static str)> {
@@ -253,11 +294,15 @@ impl World {
             return Err((SendClass::Underpriced(Some(self.least_price)), "transaction underpriced"));
         }
         let account = self.account(tx.sender);
+        let balance = account.balance;
         if tx.nonce.0 < account.count() {
             return Err((SendClass::NonceTooLow, "nonce too low"));
         }
-        if account.balance < tx.cost() {
+        if balance < tx.cost() {
             return Err((SendClass::Funds, "insufficient funds for gas * price + value"));
+        }
+        if balance < RICH && balance < self.queued_cost(tx.sender, tx.nonce).saturating_add(tx.cost()) {
+            return Err((SendClass::Funds, "insufficient funds for gas * price + value: queued cost"));
         }
         if let Some(old) = self.pool.get(&place) {
             let (old_price, old_tip) = old.prices();
@@ -309,7 +354,8 @@ impl World {
         let first = self.account(sender).count();
         let mut count = first;
         while let Some(tx) = self.pool.get(&(sender, Nonce(count))).cloned() {
-            if self.account(sender).balance < tx.cost() {
+            // A validator takes what pays: the rest waits in the pool, and all above it.
+            if tx.prices().1 < self.mined_price.0 || self.account(sender).balance < tx.cost() {
                 break;
             }
             self.pool.remove(&(sender, Nonce(count)));
@@ -355,6 +401,7 @@ impl World {
         }
         self.receipts.insert(tx.hash, receipt);
         self.by_nonce.insert((tx.sender, tx.nonce), tx.hash);
+        self.used_once.insert((tx.sender, tx.nonce));
         let mined = Mined {
             sender: tx.sender,
             nonce: tx.nonce,
@@ -412,6 +459,52 @@ impl World {
 /// Whether the chain reverts it.
 pub(super) fn reverts(intent: &Intent) -> bool {
     intent.to.is_some() && (intent.data.starts_with(&REVERT_SELECTOR) || intent.data.starts_with(&PANIC_SELECTOR))
+}
+
+/// Gas of a transfer (yellow paper, `G_transaction`).
+const TRANSFER: u64 = 21_000;
+/// Gas of a creation (`G_txcreate`), and of each word of its init code (EIP-3860).
+const CREATION: u64 = 32_000;
+const INIT_CODE_WORD: u64 = 2;
+/// Gas of a byte of calldata: zero, or not (EIP-2028); and of a token of it at least (EIP-7623).
+const ZERO_BYTE: u64 = 4;
+const OTHER_BYTE: u64 = 16;
+const TOKEN_FLOOR: u64 = 10;
+/// The most gas of one transaction (EIP-7825).
+const MAX_TX_GAS: u64 = 1 << 24;
+
+/// What a transaction needs to start. Written apart from [`crate::tx`], whose figures it is to judge.
+fn intrinsic_gas(intent: &Intent) -> u64 {
+    let (zeros, others) = bytes_of(intent);
+    let words = (zeros + others).div_ceil(32);
+    let creation = if intent.to.is_none() { CREATION + INIT_CODE_WORD * words } else { 0 };
+    TRANSFER + ZERO_BYTE * zeros + OTHER_BYTE * others + creation
+}
+
+/// What its calldata costs at least.
+fn floor_gas(intent: &Intent) -> u64 {
+    let (zeros, others) = bytes_of(intent);
+    TRANSFER + TOKEN_FLOOR * (zeros + 4 * others)
+}
+
+fn bytes_of(intent: &Intent) -> (u64, u64) {
+    let count = |zero: bool| intent.data.iter().filter(|byte| (**byte == 0) == zero).count();
+    (u64::try_from(count(true)).unwrap(), u64::try_from(count(false)).unwrap())
+}
+
+/// The words of a node that answers a send so whatever it is.
+fn words_of(class: SendClass) -> &'static str {
+    match class {
+        SendClass::Accepted => "",
+        SendClass::AlreadyKnown => "already known",
+        SendClass::NonceTooLow => "nonce too low",
+        SendClass::Retry => "limit exceeded",
+        SendClass::Underpriced(_) => "transaction underpriced",
+        SendClass::Funds => "insufficient funds for gas * price + value",
+        SendClass::Refused => "transaction type not supported",
+        SendClass::Misconfigured => "invalid chain id for signer",
+        SendClass::Unknown => "no answer from the node",
+    }
 }
 
 fn created(sender: Address, nonce: Nonce) -> Address {

@@ -1,14 +1,13 @@
-//! What must be when everything is quiet: I4, I5, I11, I12.
+//! What must be when everything is quiet: G2, I4, I5, I11, I12, and how long what is left is kept.
 
 use std::collections::BTreeMap;
 
 use signpost_txmgr::fake::MemoryChain;
-use signpost_txmgr::record::Record;
+use signpost_txmgr::record::{Record, Stored};
 use signpost_txmgr::units::{Nonce, RequestId};
-use signpost_txmgr::wire::Status;
 
-use super::{Ask, Auditor, Violation};
-use crate::world::World;
+use super::{Auditor, Violation};
+use crate::world::{RETENTION_MS, START, World};
 
 impl Auditor {
     /// Judges the end of a trial: everything asked has its outcome, and the chain agrees.
@@ -17,7 +16,10 @@ impl Auditor {
         self.judge_messages();
         self.judge_lanes(world);
         self.judge_spending(world);
-        self.judge_chain(&world.chain.inner);
+        self.judge_kept(world);
+        for chain in self.chains.values().cloned().collect::<Vec<_>>() {
+            self.judge_chain(&chain);
+        }
     }
 
     fn judge_records(&mut self) {
@@ -29,14 +31,9 @@ impl Auditor {
                     text: format!("{id} is {} and does not finish", describe(record)),
                 });
             }
-            let copies = self.published.get(id).into_iter().flatten();
-            let outcomes: Vec<_> =
-                copies.filter(|copy| copy.status != Status::Rejected).map(|copy| &copy.event_id).collect();
-            if outcomes.is_empty() || outcomes.iter().any(|event| *event != outcomes[0]) {
-                found.push(Violation {
-                    invariant: "I11",
-                    text: format!("{id} has {} outcomes, not one", outcomes.len()),
-                });
+            let outcomes = self.published.get(id).map_or(0, std::collections::BTreeSet::len);
+            if outcomes != 1 {
+                found.push(Violation { invariant: "I11", text: format!("{id} has {outcomes} outcomes, not one") });
             }
         }
         self.violations.extend(found);
@@ -44,14 +41,12 @@ impl Auditor {
 
     fn judge_messages(&mut self) {
         let mut found = Vec::new();
-        for asked in &self.asked {
-            let (id, answered) = match &asked.what {
-                Ask::Sign(id, digest) => (id, self.carries(id, &asked.message_id, digest.map(|(_, digest)| digest))),
-                Ask::Cancel(id, own) => (id, self.carries_cancel(id, own)),
-                Ask::Bad(id) => (id, self.was_refused_by_message(id, &asked.message_id, None)),
-            };
-            if !answered {
-                let text = format!("message {} about {id} has no outcome", asked.message_id);
+        for (message_id, asked) in &self.asked {
+            if !self.is_answered(asked) {
+                let text = format!("message {message_id} has no outcome: {:?}", asked.what);
+                found.push(Violation { invariant: "I12", text });
+            } else if !asked.acknowledged {
+                let text = format!("message {message_id} was never acknowledged: {:?}", asked.what);
                 found.push(Violation { invariant: "I12", text });
             }
         }
@@ -61,6 +56,7 @@ impl Auditor {
     fn judge_lanes(&mut self, world: &World) {
         for head in world.heads() {
             let Some(lane) = self.lanes.get(&head.account) else { continue };
+            let Some(chain) = self.chains.get(&head.account.chain_id.0).cloned() else { continue };
             let fits = head.next_nonce == lane.next && head.lowest_open_nonce == lane.lowest_open;
             let (next, open) = (head.next_nonce, head.open_slots());
             let expected = lane.next;
@@ -73,19 +69,46 @@ impl Auditor {
                 let is_skipped = skipped.iter().any(|(from, to)| (*from..*to).contains(&nonce));
                 let has_slot = self.slots.contains_key(&(head.account, nonce));
                 self.check(has_slot != is_skipped, "I4", || format!("{}: nonce {nonce} has no slot", head.account));
-                let used = world.chain.inner.used_by(head.account.address, nonce);
+                let used = chain.used_by(head.account.address, nonce);
                 self.check(used.is_some(), "I4", || format!("{}: the chain has a gap at {nonce}", head.account));
             }
         }
     }
 
+    /// What is left behind is kept for the retention: the id is protected until then.
+    fn judge_kept(&mut self, world: &World) {
+        let least = START.plus(RETENTION_MS);
+        let short = world.store.inner.with_tables(|tables| {
+            let left = |(account, nonce): &(_, Nonce)| {
+                tables.heads.get(account).is_some_and(|head| *nonce < head.lowest_open_nonce)
+            };
+            let slots = tables.slots.iter().filter(|(place, _)| left(place));
+            let slots = slots.map(|(place, slot)| (format!("slot {}", place.1), slot.expires_at));
+            let rejected = tables.requests.iter().filter_map(|(id, stored)| match stored {
+                Stored::Rejected(rejected) => Some((format!("the rejection of {id}"), rejected.expires_at)),
+                Stored::Record(_) => None,
+            });
+            slots.chain(rejected).find(|(_, expires)| expires.is_none_or(|at| at < least))
+        });
+        self.check(short.is_none(), "G1", || format!("not kept, or for ever: {short:?}"));
+    }
+
+    /// What is mined was stored, once, and says what was asked for, or nothing to itself.
     fn judge_chain(&mut self, chain: &MemoryChain) {
         let mut times: BTreeMap<RequestId, u64> = BTreeMap::new();
         for mined in chain.mined().into_iter().filter(|mined| !mined.is_foreign) {
-            match self.attempts.get(&mined.receipt.tx_hash) {
-                Some(id) => *times.entry(id.clone()).or_default() += 1,
-                None => self.check(false, "I3", || format!("{} is mined and was never stored", mined.receipt.tx_hash)),
-            }
+            let hash = mined.receipt.tx_hash;
+            let Some(known) = self.attempts.get(&hash).cloned() else {
+                self.check(false, "I3", || format!("{hash} is mined and was never stored"));
+                continue;
+            };
+            let (wanted, intent) = (&known.unsigned, &mined.intent);
+            let fits = (wanted.chain_id, wanted.nonce, wanted.gas) == (intent.chain_id.0, mined.nonce.0, intent.gas.0)
+                && wanted.to == intent.to.map(|to| to.0)
+                && wanted.value == intent.value.0
+                && wanted.data == *intent.data;
+            self.check(fits, "I2", || format!("{}: {intent:?} is mined as {:?}, not {wanted:?}", known.id, known.kind));
+            *times.entry(known.id).or_default() += 1;
         }
         for (id, times) in times {
             self.check(times == 1, "I5", || format!("{id} was mined {times} times"));

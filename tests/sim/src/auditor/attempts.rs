@@ -1,47 +1,111 @@
-//! What may be signed, stored and sent: I1, I2, I3, I9, I10, I14.
+//! What may be signed, stored and sent: I1, I2, I3, I9, I10, I14, G6.
 
-use signpost_txmgr::record::{Attempt, AttemptKind, Record};
-use signpost_txmgr::signature::recover;
-use signpost_txmgr::tx::{Fee, RawTx, UnsignedTx};
-use signpost_txmgr::units::{Millis, RequestId, SigningHash, U256, Wei, keccak256};
-use signpost_txmgr::wire::SignerPoke;
+use k256::ecdsa::{RecoveryId, Signature, VerifyingKey};
+use signpost_txmgr::record::{Attempt, AttemptKind, Phase, Record};
+use signpost_txmgr::tx::{Fee, RawTx};
+use signpost_txmgr::units::{Address, Millis, Nonce, RequestId, SigningHash, U256};
+use signpost_txmgr::wire::{SignerPoke, WireFee, WireKind};
 
 use super::Auditor;
-use crate::world::{ALLOWED, CAP_GWEI, caches};
+use super::actors::Actor;
+use super::asked::cancel;
+use super::encoding::{Price, Unsigned, keccak};
+use crate::world::{Regime, caches};
+
+/// A transaction that may be signed.
+#[derive(Debug, Clone)]
+pub(super) struct Signable {
+    pub(super) id: RequestId,
+    pub(super) kind: AttemptKind,
+    pub(super) price: Price,
+    pub(super) to: Option<[u8; 20]>,
+}
+
+/// A transaction that is stored.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) id: RequestId,
+    pub(super) kind: AttemptKind,
+    pub(super) unsigned: Unsigned,
+}
+
+/// How long a signer that was started under other rules may still sign by them, in milliseconds.
+const RULES_GRACE_MS: u64 = 30_000;
+
+pub(super) fn price_of(fee: Fee) -> Price {
+    match fee {
+        Fee::Legacy { gas_price } => Price::Legacy(gas_price.0),
+        Fee::Dynamic { max_fee_per_gas, max_priority_fee_per_gas } => {
+            Price::Dynamic(max_fee_per_gas.0, max_priority_fee_per_gas.0)
+        }
+    }
+}
 
 impl Auditor {
-    fn signing_hash(record: &Record, kind: AttemptKind, fee: Fee) -> SigningHash {
-        let intent = record.intent_of(kind);
-        UnsignedTx { intent: &intent, nonce: record.nonce, fee }.signing_hash()
+    fn unsigned(&self, record: &Record, kind: AttemptKind, price: Price) -> Option<Unsigned> {
+        let wanted = self.wanted.get(&record.request_id)?;
+        Some(match kind {
+            AttemptKind::Execute => wanted.execute(&record.account, record.nonce.0, price),
+            AttemptKind::Cancel => cancel(&record.account, record.nonce.0, price),
+        })
     }
 
-    /// From now on this may be signed.
-    pub(super) fn allow(&mut self, record: &Record, kind: AttemptKind, fee: Fee) {
-        let permitted = record.intent.to.is_none_or(|to| ALLOWED.contains(&to));
-        let fee = if kind == AttemptKind::Cancel { at_most_cap(fee) } else { fee };
-        if permitted && fee.price() <= Wei::from_gwei(CAP_GWEI) {
-            self.signable.insert(Self::signing_hash(record, kind, fee), record.request_id.clone());
+    /// From now on this may be signed, and at a cap that the rules of the trial know.
+    pub(super) fn allow(&mut self, record: &Record, kind: AttemptKind, price: Price) {
+        let caps = Regime::ALL.map(|regime| U256::from(regime.cap_gwei()) * U256::from(1_000_000_000_u64));
+        let prices = caps.into_iter().map(|cap| price.at_most(cap)).chain([price]);
+        for price in prices {
+            if let Some(unsigned) = self.unsigned(record, kind, price) {
+                let signable = Signable { id: record.request_id.clone(), kind, price, to: unsigned.to };
+                self.signable.insert(SigningHash(unsigned.signing_hash()), signable);
+            }
         }
     }
 
     pub(super) fn note_ask(&mut self, poke: &SignerPoke) {
         let id: Option<RequestId> = poke.request_id.parse().ok();
         let Some(record) = id.and_then(|id| self.records.get(&id)).cloned() else { return };
-        let fee = poke.fee.as_ref().map_or(Some(record.fee), signpost_txmgr::wire::WireFee::fee);
-        if let Some(fee) = fee {
-            self.allow(&record, poke.kind.into(), fee);
-        }
+        let wei = |digits: &String| U256::from_dec_str(digits).unwrap_or_default();
+        let price = match &poke.fee {
+            None => price_of(record.fee),
+            Some(WireFee::Legacy { gas_price }) => Price::Legacy(wei(gas_price)),
+            Some(WireFee::Dynamic { max_fee_per_gas, max_priority_fee_per_gas }) => {
+                Price::Dynamic(wei(max_fee_per_gas), wei(max_priority_fee_per_gas))
+            }
+        };
+        let kind = match poke.kind {
+            WireKind::Execute => AttemptKind::Execute,
+            WireKind::Cancel => AttemptKind::Cancel,
+        };
+        self.allow(&record, kind, price);
     }
 
-    pub(super) fn kms_signed(&mut self, hash: SigningHash, now: Millis) {
+    pub(super) fn kms_signed(&mut self, actor: Actor, hash: SigningHash, now: Millis) {
         self.signed.insert(hash);
-        let record = self.signable.get(&hash).and_then(|id| self.records.get(id)).cloned();
-        let Some(record) = record else {
-            return self.check(false, "I9", || format!("{hash} was signed, which nobody asked for or policy refuses"));
+        self.count_signature(actor, hash);
+        let Some(signable) = self.signable.get(&hash).cloned() else {
+            return self.check(false, "I9", || format!("{hash} was signed, which nobody asked for"));
         };
+        let Some(record) = self.records.get(&signable.id).cloned() else { return };
+        let id = &record.request_id;
+        let own = actor.chain.is_none_or(|chain| chain == record.account.chain_id.0);
+        self.check(own, "I16", || format!("{} signed for {id} of {}", actor.name, record.account));
         let paused_at = self.lanes.get(&record.account).and_then(|lane| lane.paused_at);
         let late = paused_at.is_some_and(|at| now.since(at) > Self::PAUSE_GRACE_MS);
-        self.check(!late, "I14", || format!("{} was signed while its account is paused", record.request_id));
+        self.check(!late, "I14", || format!("{id} was signed while its account is paused"));
+        let since = Millis(now.0.saturating_sub(RULES_GRACE_MS));
+        let most = signable.price.most();
+        let allowed = match signable.kind {
+            AttemptKind::Execute => self.any_regime(Some(since), |regime| {
+                let cap = U256::from(regime.cap_gwei()) * U256::from(1_000_000_000_u64);
+                regime.takes(signable.to) && most <= cap
+            }),
+            // A slot must end: without rules at the price it has, else within any cap there was.
+            AttemptKind::Cancel => !most.is_zero() && most <= Self::cap(),
+        };
+        self.check(allowed, "I9", || {
+            format!("{id} was signed as {:?} at {most} wei, which policy refuses", signable.kind)
+        });
     }
 
     pub(super) fn judge_attempts(&mut self, old: &Record, new: &Record) {
@@ -61,13 +125,16 @@ impl Auditor {
 
     fn judge_attempt(&mut self, record: &Record, attempt: &Attempt, before: Option<&Attempt>) {
         let id = &record.request_id;
-        let hash = Self::signing_hash(record, attempt.kind, attempt.fee);
-        let signed = self.signed.contains(&hash);
+        let price = price_of(attempt.fee);
+        let Some(unsigned) = self.unsigned(record, attempt.kind, price) else { return };
+        let hash = unsigned.signing_hash();
+        let signed = self.signed.contains(&SigningHash(hash));
         self.check(signed, "I2", || format!("{id}: an attempt is stored that the key service did not sign"));
-        self.check(record.raw(attempt).is_some(), "I3", || format!("{id}: an attempt's bytes do not hash to its hash"));
+        let (r, s, y_odd) = (&attempt.signature.r, &attempt.signature.s, attempt.signature.y_odd);
+        let is_hash = keccak(&unsigned.signed(r, s, y_odd)) == attempt.tx_hash.0;
+        self.check(is_hash, "I3", || format!("{id}: an attempt's bytes do not hash to its hash"));
         let senders = caches().1;
-        let sender =
-            *senders.lock().unwrap().entry(attempt.tx_hash).or_insert_with(|| recover(&hash, &attempt.signature));
+        let sender = *senders.lock().unwrap().entry(attempt.tx_hash).or_insert_with(|| signer_of(&hash, r, s, y_odd));
         self.check(sender == Some(record.account.address), "I10", || {
             format!("{id}: an attempt recovers to {sender:?}")
         });
@@ -75,21 +142,66 @@ impl Auditor {
             let back = before.kind == AttemptKind::Cancel && attempt.kind == AttemptKind::Execute;
             self.check(!back, "I2", || format!("{id} was to be cancelled and is executed again"));
             // A first cancel may go at the cap, where a bump would be above it.
-            let raised = before.kind != attempt.kind || raised(before.fee, attempt.fee);
+            let raised = before.kind != attempt.kind || price.replaces(price_of(before.fee));
             self.check(raised, "I2", || format!("{id}: {:?} does not replace {:?}", attempt.fee, before.fee));
         }
         if attempt.kind == AttemptKind::Execute {
-            self.check(attempt.fee.price() <= record.fee_cap, "I9", || format!("{id}: an attempt above its cap"));
+            self.check(price.most() <= record.fee_cap.0, "I9", || format!("{id}: an attempt above its cap"));
         }
-        self.attempts.insert(attempt.tx_hash, id.clone());
+        let known = Known { id: id.clone(), kind: attempt.kind, unsigned };
+        self.attempts.insert(attempt.tx_hash, known);
     }
 
-    pub(super) fn note_sent(&mut self, raw: &RawTx) {
-        let stored = self.attempts.contains_key(&raw.hash);
-        self.check(stored, "I3", || format!("{} was sent and is not stored", raw.hash));
-        self.check(keccak256(&raw.bytes) == raw.hash.0, "I3", || format!("other bytes than {} were sent", raw.hash));
+    pub(super) fn note_sent(&mut self, actor: Actor, raw: &RawTx) {
+        let Some(known) = self.attempts.get(&raw.hash).cloned() else {
+            return self.check(false, "I3", || format!("{} was sent and is not stored", raw.hash));
+        };
+        let id = &known.id;
+        self.check(keccak(&raw.bytes) == raw.hash.0, "I3", || format!("other bytes than {} were sent", raw.hash));
+        let decoded = Unsigned::of_signed(&raw.bytes);
+        self.check(decoded.as_ref() == Some(&known.unsigned), "I2", || {
+            format!("{id}: {decoded:?} was sent as {:?}, not {:?}", known.kind, known.unsigned)
+        });
+        let own = actor.chain.is_none_or(|chain| chain == known.unsigned.chain_id);
+        self.check(own, "I16", || {
+            format!("{id}: bytes of chain {} went to {:?}", known.unsigned.chain_id, actor.chain)
+        });
+        self.judge_order(id);
         self.sent.insert(raw.hash);
     }
+
+    /// Nothing goes out above a slot of which nothing was sent, unless its nonce was used by somebody else.
+    fn judge_order(&mut self, id: &RequestId) {
+        let Some(record) = self.records.get(id) else { return };
+        let (account, nonce) = (record.account, record.nonce);
+        let Some(lane) = self.lanes.get(&account) else { return };
+        let chain = self.chains.get(&account.chain_id.0);
+        let was_sent = |below: &Record| {
+            matches!(below.phase, Phase::Settled(_)) || below.attempts.iter().any(|at| self.sent.contains(&at.tx_hash))
+        };
+        let is_open = |below: &u64| {
+            let slot = self.slots.get(&(account, Nonce(*below))).and_then(|id| self.records.get(id));
+            let used = || chain.is_some_and(|chain| chain.was_used(account.address, Nonce(*below)));
+            slot.is_some_and(|slot| !was_sent(slot)) && !used()
+        };
+        let unsent = (lane.lowest_open.0..nonce.0).find(is_open);
+        self.check(unsent.is_none(), "order", || {
+            format!("{id} at {nonce} was sent above nonce {unsent:?}, which was not")
+        });
+    }
+}
+
+/// The address that made a signature with a low `s`.
+fn signer_of(hash: &[u8; 32], r: &[u8; 32], s: &[u8; 32], y_odd: bool) -> Option<Address> {
+    let signature = Signature::from_scalars(*r, *s).ok()?;
+    if signature.normalize_s() != signature {
+        return None;
+    }
+    let key = VerifyingKey::recover_from_prehash(hash, &signature, RecoveryId::new(y_odd, false)).ok()?;
+    let hash = keccak(&key.to_sec1_point(false).as_bytes()[1..]);
+    let mut address = [0; 20];
+    address.copy_from_slice(&hash[12..]);
+    Some(Address(address))
 }
 
 /// The same signed transaction; only the note of its sending may differ.
@@ -99,29 +211,4 @@ fn is_same(old: &Attempt, new: &Attempt) -> bool {
     let (mut old, mut new) = (old.clone(), new.clone());
     (old.sent, new.sent) = (None, None);
     old == new && sent_kept
-}
-
-/// What a cancel may be signed at where a bump is above the cap.
-fn at_most_cap(fee: Fee) -> Fee {
-    let cap = Wei::from_gwei(CAP_GWEI);
-    match fee {
-        Fee::Legacy { gas_price } => Fee::Legacy { gas_price: gas_price.min(cap) },
-        Fee::Dynamic { max_fee_per_gas, max_priority_fee_per_gas } => Fee::Dynamic {
-            max_fee_per_gas: max_fee_per_gas.min(cap),
-            max_priority_fee_per_gas: max_priority_fee_per_gas.min(cap),
-        },
-    }
-}
-
-/// A node takes `new` in place of `old`: 10 % more of everything.
-fn raised(old: Fee, new: Fee) -> bool {
-    let more = |old: Wei, new: Wei| new > old && new.0 * U256::from(100) >= old.0 * U256::from(110);
-    match (old, new) {
-        (Fee::Legacy { gas_price: old }, Fee::Legacy { gas_price: new }) => more(old, new),
-        (
-            Fee::Dynamic { max_fee_per_gas: old, max_priority_fee_per_gas: old_tip },
-            Fee::Dynamic { max_fee_per_gas: new, max_priority_fee_per_gas: new_tip },
-        ) => more(old, new) && more(old_tip, new_tip),
-        (Fee::Legacy { .. }, Fee::Dynamic { .. }) | (Fee::Dynamic { .. }, Fee::Legacy { .. }) => false,
-    }
 }

@@ -3,11 +3,12 @@
 
 use std::process::ExitCode;
 
+use signpost_sim::breadth::Breadth;
 use signpost_sim::mutants::Mutant;
 use signpost_sim::simulation::{Options, Tally, run};
 use signpost_sim::world::say;
 
-const USAGE: &str = "usage: simulate --seed N [--trace] | --seeds A..B  [--requests N] [--mutant NAME]";
+const USAGE: &str = "usage: simulate --seed N [--trace] | --seeds A..B  [--requests N] [--mutant NAME] [--narrow]";
 
 fn main() -> ExitCode {
     let Some((seeds, options)) = parsed(std::env::args().skip(1)) else {
@@ -50,6 +51,7 @@ fn parsed(mut args: impl Iterator<Item = String>) -> Option<(std::ops::Range<u64
                 let known = Mutant::ALL.into_iter().find(|(mutant, _)| format!("{mutant:?}") == name);
                 options.mutant = Some(known?.0);
             }
+            "--narrow" => options.breadth = Some(Breadth::NARROW),
             "--trace" => options.trace = true,
             _ => return None,
         }

@@ -1,0 +1,135 @@
+//! Who does what is judged: which Signpost a worker belongs to (I16), what one of its batches signs and one of its
+//! lives reads (G6).
+//!
+//! Read next: [`super::attempts`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use signpost_txmgr::fake::Entry;
+use signpost_txmgr::record::{Record, SendClass};
+use signpost_txmgr::units::{AccountKey, KmsKeyId, SigningHash};
+
+use super::Auditor;
+
+/// Whoever was polled when something happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Actor {
+    /// Its name on the stage.
+    pub name: &'static str,
+    /// Its process: another one after each restart.
+    pub life: u64,
+    /// The chain of the Signpost whose stage it is; `None` for whoever works from outside: the operator, a miner.
+    pub chain: Option<u64>,
+    /// Faults that hit its calls so far: after one, a repeat is no waste.
+    pub faults: u64,
+}
+
+impl Actor {
+    /// Somebody outside of every Signpost.
+    pub const OUTSIDE: Self = Self { name: "-", life: 0, chain: None, faults: 0 };
+}
+
+/// What one worker has in hand.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    life: u64,
+    faults_before_life: u64,
+    faults_before_batch: u64,
+    /// The messages of the signing queue it received last.
+    pub(super) batch: Vec<String>,
+    signed: HashSet<SigningHash>,
+    /// The accounts it paused.
+    paused: BTreeSet<AccountKey>,
+    reads: BTreeMap<KmsKeyId, u64>,
+}
+
+/// By worker.
+pub(super) type Desks = HashMap<&'static str, Desk>;
+
+impl Auditor {
+    pub(super) fn desk(&mut self, actor: Actor) -> &mut Desk {
+        let desk = self.desks.entry(actor.name).or_default();
+        if desk.life != actor.life {
+            let faults = actor.faults;
+            *desk =
+                Desk { life: actor.life, faults_before_life: faults, faults_before_batch: faults, ..Desk::default() };
+        }
+        desk
+    }
+
+    /// A worker took messages.
+    pub(super) fn received(&mut self, actor: Actor, queue: &str, ids: &[String]) {
+        let desk = self.desk(actor);
+        desk.batch = if queue.starts_with("signing") { ids.to_vec() } else { Vec::new() };
+        desk.signed.clear();
+        desk.faults_before_batch = actor.faults;
+    }
+
+    /// Within one batch a hash is signed once, unless a call of this worker went wrong meanwhile.
+    pub(super) fn count_signature(&mut self, actor: Actor, hash: SigningHash) {
+        let desk = self.desk(actor);
+        let excused = actor.faults > desk.faults_before_batch;
+        let first = desk.signed.insert(hash);
+        self.check(first || excused, "G6", || format!("{} had {hash} signed twice in one batch", actor.name));
+    }
+
+    /// A process reads a public key once, unless a call of it went wrong.
+    pub(super) fn count_read(&mut self, actor: Actor, key: &KmsKeyId) {
+        let desk = self.desk(actor);
+        let excused = actor.faults > desk.faults_before_life;
+        let reads = desk.reads.entry(key.clone()).or_default();
+        *reads += 1;
+        let reads = *reads;
+        self.check(reads == 1 || excused, "G6", || {
+            format!("{} read the public key of {key} {reads} times", actor.name)
+        });
+    }
+
+    /// Where a node says that we are misconfigured, the account is paused before that is noted.
+    pub(super) fn judge_misconfigured(&mut self, actor: Actor, old: &Record, new: &Record) {
+        let says = |record: &Record| {
+            let sent = record.attempts.last().and_then(|attempt| attempt.sent.as_ref());
+            sent.is_some_and(|sent| sent.answer.class == SendClass::Misconfigured)
+        };
+        if !says(new) || says(old) {
+            return;
+        }
+        let desk = self.desk(actor);
+        let fits = desk.paused.contains(&new.account) || actor.faults > desk.faults_before_life;
+        self.check(fits, "I14", || format!("{}: a node says we are misconfigured, and nobody paused", new.account));
+    }
+
+    /// A worker paused an account by itself.
+    pub(super) fn note_pause(&mut self, actor: Actor, account: AccountKey) {
+        self.desk(actor).paused.insert(account);
+    }
+
+    /// A driver touches lanes of its own chain only.
+    pub(super) fn judge_chain_of(&mut self, actor: Actor, entry: &Entry) {
+        let Some(own) = actor.chain else { return };
+        let foreign = |account: &AccountKey| (account.chain_id.0 != own).then(|| account.to_string());
+        let elsewhere = |account: &String| (!account.starts_with(&format!("{own}:"))).then(|| account.clone());
+        let touched = match entry {
+            Entry::Paused(account, _)
+            | Entry::Retired(account)
+            | Entry::Unregistered(account)
+            | Entry::NonceSet(account, ..)
+            | Entry::FastForwarded(account, ..)
+            | Entry::LeftSlots(account, ..) => foreign(account),
+            Entry::Reserved(records) => records.iter().find_map(|record| foreign(&record.account)),
+            Entry::Updated(record) => foreign(&record.account),
+            Entry::Rejected(rejected) => rejected.account.as_ref().and_then(foreign),
+            Entry::PokedLanes(pokes) => pokes.iter().find_map(|poke| elsewhere(&poke.account)),
+            Entry::PokedSigner(pokes) => pokes.iter().find_map(|poke| elsewhere(&poke.account)),
+            Entry::Published(outcome) => outcome.account.as_ref().and_then(elsewhere),
+            Entry::Registered(_)
+            | Entry::KmsSigned(..)
+            | Entry::PublicKeyRead(_)
+            | Entry::Sent(_)
+            | Entry::Received(..)
+            | Entry::Deleted(..) => None,
+        };
+        let name = actor.name;
+        self.check(touched.is_none(), "I16", || format!("{name} of chain {own} touched the lane of {touched:?}"));
+    }
+}

@@ -1,0 +1,276 @@
+//! What was acknowledged and published: G2, G3, I6, I7, I11, I13, I15.
+//!
+//! An outcome is judged as the JSON that travels, field by field, against what was asked and what the chain says.
+//! Read next: [`super::at_end`].
+
+use serde_json::{Value, json};
+use signpost_txmgr::record::{AttemptKind, CancelCause, Phase, Record, Rejected};
+use signpost_txmgr::units::{Millis, RequestId, TxHash};
+
+use super::Auditor;
+use super::asked::{Ask, Asked, Contents};
+use crate::world::{RETENTION_MS, SENDERS};
+
+/// More than a pass takes: an expiry is not the retention to the millisecond.
+const EXPIRY_SLACK_MS: u64 = 24 * 3_600 * 1_000;
+/// The fields of an outcome that are judged elsewhere, or are free text.
+const FREE: [&str; 3] = ["eventId", "reason", "contractAddress"];
+
+impl Auditor {
+    pub(super) fn acknowledged(&mut self, message_id: &str, body: &str) {
+        let Some(asked) = self.asked.get_mut(message_id) else {
+            return self.check(false, "I13", || format!("message {message_id} was deleted and nobody sent it"));
+        };
+        asked.acknowledged = true;
+        let carried = self.asked.get(message_id).is_some_and(|asked| self.is_answered(asked));
+        self.check(carried, "I13", || {
+            format!("message {message_id} was deleted and nothing carries its effect: {body}")
+        });
+    }
+
+    /// The record has the effect of this message, or its refusal is out.
+    pub(super) fn is_answered(&self, asked: &Asked) -> bool {
+        let record = |id: &RequestId| self.records.get(id);
+        let carried = match &asked.what {
+            Ask::Sign(id, contents) => {
+                record(id).is_some_and(|record| self.is_record_of(asked.chain_id, contents, record))
+            }
+            // What is settled leaves nothing to cancel.
+            Ask::Cancel(id) => {
+                record(id).is_some_and(|record| record.cancel.is_some() || matches!(record.phase, Phase::Settled(_)))
+            }
+            Ask::Bad(..) => false,
+        };
+        carried || !asked.refusals.is_empty()
+    }
+
+    /// A rejection was stored: never over a slot, and for as long as a repeat may come.
+    pub(super) fn note_rejected(&mut self, rejected: &Rejected) {
+        let id = &rejected.request_id;
+        let over = self.records.contains_key(id);
+        self.check(!over, "I7", || format!("{id} has a slot and was written over as rejected"));
+        let kept = rejected.expires_at.is_some_and(|at| is_kept(rejected.created_at, at));
+        let expires = rejected.expires_at;
+        self.check(kept, "G1", || format!("the rejection of {id} is kept until {expires:?}"));
+        self.rejected.entry(id.clone()).or_default().push(rejected.clone());
+    }
+
+    /// A closed record stays for its retention.
+    pub(super) fn judge_expiry(&mut self, record: &Record) {
+        let Some(settlement) = record.phase.settlement() else { return };
+        let Some(published_at) = settlement.published_at else { return };
+        let expires = settlement.expires_at;
+        let kept = expires.is_some_and(|at| is_kept(published_at, at));
+        self.check(kept, "G1", || {
+            format!("{} was closed at {published_at} and is kept until {expires:?}", record.request_id)
+        });
+    }
+
+    pub(super) fn note_published(&mut self, outcome: &Value, now: Millis) {
+        let text = outcome.to_string();
+        let Some(id) = outcome["requestId"].as_str().and_then(|id| id.parse::<RequestId>().ok()) else {
+            return self.check(false, "I11", || format!("an outcome without a request id: {text}"));
+        };
+        let event = outcome["eventId"].as_str().unwrap_or_default().to_owned();
+        let is_hash = event.len() == 64 && event.bytes().all(|byte| byte.is_ascii_hexdigit());
+        self.check(is_hash, "I11", || format!("an outcome of {id} has {event} as its event's id"));
+        if let Some(first) = self.events.insert(event.clone(), text.clone()) {
+            self.check(first == text, "I11", || format!("event {event} says {first} and {text}"));
+        }
+        if outcome["status"] == "rejected" {
+            self.rejections += 1;
+            self.note_refusal(&id, outcome, text, now);
+        } else {
+            self.judge_outcome(&id, outcome, &text);
+            self.published.entry(id).or_default().insert(event);
+        }
+    }
+
+    /// The outcome of a record: what is stored, and what the chain says of its nonce.
+    fn judge_outcome(&mut self, id: &RequestId, outcome: &Value, text: &str) {
+        let expected = self.records.get(id).and_then(|record| Some((self.expected(record)?, record.metadata.clone())));
+        let Some((expected, _)) = expected else {
+            return self.check(false, "I6", || format!("{id} was published and is not settled: {text}"));
+        };
+        let fields = expected.as_object().expect("an outcome is an object");
+        for (name, value) in fields.iter().filter(|(name, _)| *name != "reason") {
+            let same = outcome.get(name).is_some_and(|found| is_equal(found, value));
+            self.check(same, "I6", || format!("{id}: `{name}` should be {value} in {text}"));
+        }
+        let code = &outcome["reason"]["code"];
+        let wanted = &expected["reason"];
+        self.check(code == wanted, "G3", || format!("{id}: the reason should be {wanted}, not {code}"));
+        let names = outcome.as_object().into_iter().flat_map(|fields| fields.keys());
+        let extra: Vec<_> =
+            names.filter(|name| !fields.contains_key(*name) && !FREE.contains(&name.as_str())).cloned().collect();
+        self.check(extra.is_empty(), "I6", || format!("{id}: nobody knows what {extra:?} is in {text}"));
+    }
+
+    /// What the outcome of a settled record must say, by literals.
+    fn expected(&self, record: &Record) -> Option<Value> {
+        let Phase::Settled(settlement) = &record.phase else { return None };
+        let chain = self.chains.get(&record.account.chain_id.0)?;
+        let tx_hash = chain.used_by(record.account.address, record.nonce)?;
+        let receipt = chain.receipt(tx_hash)?;
+        let kind = self.attempts.get(&tx_hash).map(|attempt| attempt.kind);
+        let status = match kind {
+            None => "displaced",
+            Some(AttemptKind::Cancel) => "cancelled",
+            Some(AttemptKind::Execute) if receipt.succeeded => "confirmed",
+            Some(AttemptKind::Execute) => "reverted",
+        };
+        let reason = match (status, &record.cancel) {
+            ("confirmed", _) => Value::Null,
+            ("cancelled", Some(CancelCause::Asked)) => json!("cancelled"),
+            ("cancelled", Some(CancelCause::Deadline)) => json!("deadlinePassed"),
+            ("cancelled", Some(CancelCause::Refused(_))) => json!("refusedByNode"),
+            ("cancelled", Some(CancelCause::Policy(reason))) => json!(reason.code),
+            (status, _) => json!(status),
+        };
+        let mut expected = json!({
+            "schema": "outcome.v1",
+            "requestId": record.request_id.as_str(),
+            "status": status,
+            "digest": hex(&record.digest.0),
+            "account": format!("{}:0x{}", record.account.chain_id.0, hex(&record.account.address.0)),
+            "chainId": record.account.chain_id.0,
+            "from": format!("0x{}", hex(&record.account.address.0)),
+            "nonce": record.nonce.0,
+            "txHash": hash(tx_hash),
+            "blockNumber": receipt.block.number.0,
+            "blockHash": format!("0x{}", hex(&receipt.block.hash.0)),
+            "settledAt": settlement.settled_at.0,
+            "messageId": self.creators.get(&record.request_id)?,
+            "sender": record.sender.as_ref()?,
+            "reason": reason,
+        });
+        if let Some(metadata) = self.wanted.get(&record.request_id).and_then(|wanted| wanted.metadata.clone()) {
+            expected["metadata"] = metadata;
+        }
+        if kind.is_some() {
+            expected["gasUsed"] = json!(receipt.gas_used.0);
+            expected["effectiveGasPrice"] = json!(receipt.effective_gas_price.0.to_string());
+        }
+        Some(expected)
+    }
+
+    /// A refusal is the one outcome of its message, is true, and is said only under an id that is its own.
+    fn note_refusal(&mut self, id: &RequestId, outcome: &Value, text: String, now: Millis) {
+        let code = outcome["reason"]["code"].as_str().unwrap_or_default().to_owned();
+        let message_id = outcome["messageId"].as_str().unwrap_or_default().to_owned();
+        let Some(asked) = self.asked.get(&message_id) else {
+            return self.check(false, "I15", || format!("an outcome of a message that nobody sent: {text}"));
+        };
+        let allowed = self.may_refuse(asked, &code, now);
+        let (names, created, what) = (asked.what.names().cloned(), asked.created, asked.what.clone());
+        let (sender, first, chain_id) = (asked.sender.clone(), asked.refusals.first().cloned(), asked.chain_id);
+        self.check(allowed, "G3", || format!("message {message_id} is refused as {code}, which it cannot be: {text}"));
+        self.check(first.as_ref().is_none_or(|first| *first == text), "I15", || {
+            format!("message {message_id} was answered with {first:?} and with {text}")
+        });
+        self.check(!created, "I15", || format!("message {message_id} was accepted, and then refused: {text}"));
+        self.judge_ownership(id, &message_id, &sender, &code, names.as_ref());
+        self.judge_stored(&message_id, &code, outcome);
+        let beside = outcome["reason"]["requestId"].as_str();
+        let told = beside.or_else(|| (!id.as_str().starts_with("sqs:")).then_some(id.as_str()));
+        self.check(told == names.as_ref().map(RequestId::as_str), "I15", || {
+            format!("message {message_id} names {names:?}, and is told so: {text}")
+        });
+        if let Ask::Sign(named, contents) = &what {
+            let metadata = outcome.get("metadata").cloned();
+            self.check(metadata == contents.metadata, "I15", || {
+                format!("the metadata of {message_id} are lost: {text}")
+            });
+            if SENDERS.contains(&sender.as_str()) {
+                self.judge_repeat(named, &message_id, (chain_id, contents), &code);
+            }
+        }
+        let told = outcome["sender"].as_str();
+        self.check(told == Some(&*sender), "I15", || {
+            format!("the refusal of {message_id} names {told:?} as its sender")
+        });
+        if let Some(asked) = self.asked.get_mut(&message_id) {
+            asked.refusals.push(text);
+        }
+    }
+
+    /// What has a record is answered by it, and a conflict is one.
+    fn judge_repeat(&mut self, id: &RequestId, message_id: &str, asked: (u64, &Contents), code: &str) {
+        let Some(record) = self.records.get(id) else {
+            return self
+                .check(code != "requestIdReused", "I15", || format!("{id} is told to be used, and has no record"));
+        };
+        let same = self.is_record_of(asked.0, asked.1, record);
+        // What was judged and stored before another message of the same contents got the slot stays its answer.
+        let before = self.answered_before(message_id, record.created_at);
+        self.check(!same || before, "I15", || {
+            format!("message {message_id} asks for what {id} has a slot for, and is refused as {code}")
+        });
+    }
+
+    /// What goes out is stored before, as this message's.
+    fn judge_stored(&mut self, message_id: &str, code: &str, outcome: &Value) {
+        let stored = self.first_answer(message_id);
+        let message = outcome["reason"]["message"].as_str();
+        let fits =
+            stored.is_some_and(|stored| stored.reason.code == code && Some(stored.reason.message.as_str()) == message);
+        let stored = stored.map(|stored| stored.reason.clone());
+        self.check(fits, "I15", || {
+            format!("message {message_id} is refused as {code}: {message:?}, and {stored:?} is stored")
+        });
+    }
+
+    fn answered_before(&self, message_id: &str, when: Millis) -> bool {
+        self.first_answer(message_id).is_some_and(|stored| stored.created_at <= when)
+    }
+
+    /// What was stored first as the refusal of a message, wherever.
+    fn first_answer(&self, message_id: &str) -> Option<&Rejected> {
+        let own = format!("sqs:{message_id}").parse::<RequestId>().ok()?;
+        let named = self.asked.get(message_id)?.what.names();
+        let places = [Some(&own), named].into_iter().flatten().filter_map(|id| self.rejected.get(id));
+        let mine = places.flatten().filter(|stored| stored.message_id.as_deref() == Some(message_id));
+        mine.min_by_key(|stored| stored.created_at)
+    }
+
+    /// What a message says about an id it does not own is not said under that id.
+    fn judge_ownership(
+        &mut self,
+        id: &RequestId,
+        message_id: &str,
+        sender: &str,
+        code: &str,
+        names: Option<&RequestId>,
+    ) {
+        if id.as_str() == format!("sqs:{message_id}") {
+            return;
+        }
+        self.check(names == Some(id), "I15", || format!("message {message_id} names {names:?} and is told under {id}"));
+        let known = SENDERS.contains(&sender);
+        self.check(known, "I15", || format!("{sender}, who may not use the account, has {id} told as rejected"));
+        // Said of an id that had no slot when it was written; that it got one since is another message's doing.
+        let stored = self.rejected.get(id).is_some_and(|all| all.iter().any(|one| one.reason.code == code));
+        self.check(stored, "I15", || format!("{id} is told as rejected ({code}) and is not stored so"));
+    }
+}
+
+/// Kept for the retention, and not for ever.
+fn is_kept(from: Millis, until: Millis) -> bool {
+    (RETENTION_MS..=RETENTION_MS + EXPIRY_SLACK_MS).contains(&until.since(from))
+}
+
+/// Addresses are written in either case.
+fn is_equal(found: &Value, wanted: &Value) -> bool {
+    match (found.as_str(), wanted.as_str()) {
+        (Some(found), Some(wanted)) => found.eq_ignore_ascii_case(wanted),
+        _ => found == wanted,
+    }
+}
+
+fn hash(hash: TxHash) -> String {
+    format!("0x{}", hex(&hash.0))
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
+}

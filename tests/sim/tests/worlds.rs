@@ -1,0 +1,81 @@
+//! Worlds that are too large or too long to come up in a seed.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::arithmetic_side_effects, reason = "a test")]
+
+use signpost_sim::crash::{Fault, Scenario};
+use signpost_sim::source::{Variant, body};
+use signpost_sim::world::{NAMES, RETENTION_MS};
+use signpost_txmgr::fake::NodeMood;
+use signpost_txmgr::record::{Record, Stored};
+
+/// Requests behind the slot that cannot be closed: twice what a window by distance would let through.
+const BEHIND: usize = 2_000;
+/// Passes in which they are all closed: a signer's turn takes ten messages.
+const PASSES: usize = 450;
+
+fn record(scenario: &Scenario, id: &str) -> Record {
+    match scenario.world.store.inner.stored(&id.parse().unwrap()) {
+        Some(Stored::Record(record)) => *record,
+        other => panic!("{id} is {other:?}"),
+    }
+}
+
+#[test]
+fn two_thousand_slots_pass_one_that_cannot_be_closed() {
+    let mut scenario = Scenario::with_accounts(1);
+    let account = *scenario.world.accounts.keys().next().unwrap();
+    let chain = scenario.world.chain.inner.clone();
+    let first = scenario.world.heads()[0].next_nonce;
+    // Somebody else uses the first nonce, and no node can say who.
+    chain.set_mood(NodeMood { pruned: true, ..NodeMood::default() });
+    chain.foreign(account.address, first);
+    for number in 0..=BEHIND {
+        scenario.put(&body(number * 10, NAMES[0], Variant::Good, None));
+    }
+    let closed = |scenario: &Scenario| {
+        let records = scenario.auditor.records();
+        records.filter(|record| record.is_closed()).count()
+    };
+    for _ in 0..PASSES {
+        scenario.pass();
+        if closed(&scenario) == BEHIND {
+            break;
+        }
+    }
+    assert_eq!(closed(&scenario), BEHIND, "all that is behind it");
+    assert!(!record(&scenario, "r-0").is_closed(), "what cannot be proven has no verdict");
+    chain.set_mood(NodeMood::default());
+    scenario.to_quiet();
+    assert_eq!(record(&scenario, "r-0").phase.name(), "displaced", "and when a node can say it, it has one");
+    scenario.auditor.finish(&scenario.world);
+    assert_eq!(scenario.auditor.violations(), []);
+}
+
+#[test]
+fn an_id_is_free_after_its_retention_deleted_or_not() {
+    for deleted in [false, true] {
+        let mut scenario = Scenario::new(Fault::NONE, false, None);
+        let (asked, refused) = (body(0, NAMES[0], Variant::Good, None), body(1, NAMES[0], Variant::Forbidden, None));
+        scenario.put(&asked);
+        scenario.put(&refused);
+        scenario.to_quiet();
+        assert_eq!(record(&scenario, "r-0").phase.name(), "confirmed");
+        assert_eq!(scenario.world.chain.inner.mined().len(), 1);
+        scenario.world.clock.advance(RETENTION_MS - 24 * 3_600 * 1_000);
+        scenario.put(&asked);
+        scenario.to_quiet();
+        assert_eq!(scenario.world.chain.inner.mined().len(), 1, "within its retention a repeat is a repeat");
+        assert_eq!(scenario.auditor.violations(), []);
+        scenario.world.clock.advance(25 * 3_600 * 1_000);
+        if deleted {
+            scenario.world.store.inner.expire(scenario.world.clock.now());
+        }
+        // The auditor remembers for ever, so what follows is judged here.
+        for body in [&asked, &body(1, NAMES[0], Variant::Good, None)] {
+            scenario.world.queues.signing.put(body, Some(NAMES[0]), None, Some("backend"));
+        }
+        scenario.to_quiet();
+        assert_eq!(scenario.world.chain.inner.mined().len(), 3, "deleted: {deleted}: both ids are new again");
+        assert_eq!(record(&scenario, "r-0").phase.name(), "confirmed");
+        assert_eq!(record(&scenario, "r-1").phase.name(), "confirmed");
+    }
+}
