@@ -244,7 +244,7 @@ fn table(found: &[RequestStatus], heads: &[Head], now: Millis) -> Vec<String> {
         let shown = paint(colour(status.status), &format!("{:<11}", status.status.as_str()));
         let end = match (&status.reason, &status.tx_hash) {
             (Some(reason), _) => match &reason.request_id {
-                Some(named) => format!("{} (of {named})", reason.code),
+                Some(asked) => format!("{} (of {asked})", reason.code),
                 None => reason.code.clone(),
             },
             (None, Some(hash)) => hash.clone(),
