@@ -185,7 +185,7 @@ impl Scenario {
     pub fn signer_turn(&mut self) {
         let (world, signer, started) = (self.world.clone(), &self.signer, &mut self.started);
         let done = run_alone(&world.prompter, &world.clock, async {
-            *started = *started || signer.warm_up().await.is_ok();
+            *started = *started || signer.warm_up(world.clock.now()).await.is_ok();
             if *started {
                 host::serve_signing(&world, signer).await;
                 host::serve_resign(&world, signer).await;

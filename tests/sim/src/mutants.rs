@@ -9,13 +9,13 @@ use signpost_txmgr::account::{Accounts, Head, Marks, Reservation, SeenFee};
 use signpost_txmgr::fake::{MemoryChain, MemoryKeys, MemoryStore, MemoryTopic};
 use signpost_txmgr::ports::{
     Chain, ChainView, Counts, KeyAnswer, KeyCallError, Keys, NonceUse, OutcomeTopic, PortError, RegisterVerdict,
-    RejectVerdict, ReserveVerdict,
-    RetireVerdict, Store, UnregisterVerdict, UpdateVerdict, ViewQuery,
+    RejectVerdict, ReserveVerdict, RetireVerdict, Store, UnregisterVerdict, UpdateVerdict, ViewQuery,
 };
 use signpost_txmgr::record::{BlockRef, Phase, Record, Rejected, Searched, SendAnswer, SendClass, Stored, Vacancy};
 use signpost_txmgr::tx::{Intent, RawTx};
 use signpost_txmgr::units::{
-    AccountKey, AccountName, Address, BlockNumber, ChainId, KmsKeyId, Millis, Nonce, RequestId, SigningHash, TxHash, Wei,
+    AccountKey, AccountName, Address, BlockNumber, ChainId, KmsKeyId, Millis, Nonce, RequestId, SigningHash, TxHash,
+    Wei,
 };
 use signpost_txmgr::unusable::Unusable;
 use signpost_txmgr::wire::{OutcomeMessage, Status};
@@ -366,11 +366,11 @@ pub struct BentKeys {
 }
 
 impl Keys for BentKeys {
-    async fn public_key(&self, key: &KmsKeyId) -> Result<KeyAnswer, PortError> {
+    async fn public_key(&self, key: &KmsKeyId) -> Result<KeyAnswer, KeyCallError> {
         self.inner.public_key(key).await
     }
 
-    async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<Vec<u8>, PortError> {
+    async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<Vec<u8>, KeyCallError> {
         match self.mutant {
             Some(Mutant::SignsTwice) => drop(self.inner.sign(key, hash).await?),
             Some(Mutant::ReadsKeyEachTime) => drop(self.inner.public_key(key).await?),

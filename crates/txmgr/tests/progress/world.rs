@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
-use signpost_txmgr::account::{Head, Marks, Reservation, SeenFee};
+use signpost_txmgr::account::{Accounts, Head, Marks, Reservation, SeenFee};
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Finality, Lane};
 use signpost_txmgr::fake::{
     Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
@@ -21,6 +21,7 @@ use signpost_txmgr::tx::{Intent, RawTx};
 use signpost_txmgr::units::{
     AccountKey, AccountName, Address, BlockNumber, ChainId, KmsKeyId, Millis, Nonce, RequestId, Wei,
 };
+use signpost_txmgr::unusable::Unusable;
 use signpost_txmgr::wire::{OutcomeMessage, SignerPoke};
 
 pub(crate) const NOW: Millis = Millis(1_795_348_800_000);
@@ -61,7 +62,7 @@ impl World {
             sign_concurrency: 4,
         };
         let signer = Signer::new(store.clone(), keys.clone(), queues.clone(), topic.clone(), config);
-        signer.warm_up().now_or_never().unwrap().unwrap();
+        signer.warm_up(NOW).now_or_never().unwrap().unwrap();
         let chain = MemoryChain::new(ChainId(97), gate, journal).trusting(address);
         let chain = OddChain { inner: chain, ..OddChain::default() };
         let topic = PickyTopic { inner: topic, refused: Arc::default() };
@@ -71,6 +72,7 @@ impl World {
 
     pub(crate) fn broadcaster(&self) -> Driver {
         let config = BroadcasterConfig {
+            chain_id: ChainId(97),
             finality: Finality::Finalized,
             tuning: Tuning::BSC,
             window: BroadcasterConfig::WINDOW,
@@ -282,7 +284,7 @@ pub(crate) struct CountingStore {
 }
 
 impl Store for CountingStore {
-    async fn accounts(&self) -> Result<Vec<Head>, PortError> {
+    async fn accounts(&self) -> Result<Accounts, PortError> {
         self.inner.accounts().await
     }
 
@@ -296,6 +298,10 @@ impl Store for CountingStore {
 
     async fn set_paused(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
         self.inner.set_paused(account, paused).await
+    }
+
+    async fn set_unusable(&self, account: &AccountKey, unusable: Option<Unusable>) -> Result<(), PortError> {
+        self.inner.set_unusable(account, unusable).await
     }
 
     async fn set_unfunded(&self, account: &AccountKey, since: Option<Millis>) -> Result<(), PortError> {

@@ -115,6 +115,7 @@ impl Auditor {
             | Entry::Unregistered(account)
             | Entry::NonceSet(account, ..)
             | Entry::FastForwarded(account, ..)
+            | Entry::MovedMarks(account, ..)
             | Entry::LeftSlots(account, ..) => foreign(account),
             Entry::Reserved(records) => records.iter().find_map(|record| foreign(&record.account)),
             Entry::Updated(record) => foreign(&record.account),

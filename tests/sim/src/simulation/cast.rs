@@ -142,7 +142,7 @@ fn polls(breaks: bool, luck: &Mutex<Random>) -> u64 {
 async fn signer(world: World, breaks: bool, luck: Arc<Mutex<Random>>) {
     let version = world.rules_version();
     let signer = world.signer();
-    let started = signer.warm_up().await.is_ok();
+    let started = signer.warm_up(world.clock.now()).await.is_ok();
     while started && world.rules_version() == version {
         let answered = host::serve_resign(&world, &signer).await;
         let served = host::serve_signing_within(&world, &signer, polls(breaks, &luck)).await;

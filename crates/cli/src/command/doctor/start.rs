@@ -4,18 +4,23 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
 use signpost_host::observe;
+use signpost_host::start::{StartError, policies};
+use signpost_txmgr::start::accounts_of_chain;
+use signpost_txmgr::units::ChainId;
 
 use super::Checks;
 use crate::command::{Session, told};
-use crate::worker::{Stage, Worker};
+use crate::world;
 
-/// Makes each stage as `signpost worker` does, and lets it go. The other checks look closer; this one leaves nothing
-/// out.
+/// What each stage does before its first message, but for the signer's look at the keys: that keeps nothing from
+/// starting, and would note its findings on the heads with the operator's rights instead of the signer's. The other
+/// checks look closer; this one leaves nothing out.
 pub(super) async fn check(session: &Session, checks: &mut Checks) {
-    for (name, stage) in [("signer", Stage::Signer), ("broadcaster", Stage::Broadcaster)] {
-        let what = format!("{name}: start");
-        match Worker::new(session.clone(), stage).await {
-            Ok(_) => checks.ok(what, "it starts with this configuration"),
+    let broadcaster = signpost_broadcaster::lanes(session).await.map(drop);
+    for (stage, started) in [("signer", signer(session).await), ("broadcaster", broadcaster)] {
+        let what = format!("{stage}: start");
+        match started {
+            Ok(()) => checks.ok(what, "it starts with this configuration"),
             Err(error) => checks.problem(what, told(&error), "a worker of this stage does not start: correct it"),
         }
     }
@@ -25,6 +30,12 @@ pub(super) async fn check(session: &Session, checks: &mut Checks) {
     if let Some(address) = session.config.observe.metrics_listen {
         metrics(address, checks);
     }
+}
+
+async fn signer(session: &Session) -> Result<(), StartError> {
+    policies(&session.config.policy_file)?;
+    accounts_of_chain(&world::store(session), ChainId(session.config.chain.chain_id)).await?;
+    Ok(())
 }
 
 /// Whether a worker can serve its metrics here; one that runs already does.

@@ -1,5 +1,6 @@
 //! Claims about what the fakes refuse, hold back or answer by script, as the real things do.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::chain::POOL_PER_ACCOUNT;
@@ -8,6 +9,7 @@ use super::{
     AccountKey, Address, Chain, ChainId, Entry, Gate, Journal, Keys, MemoryStore, NodeMood, Nonce, RawTx, Reservation,
     ReserveVerdict, SendClass, Sender, SigningHash, Store, Wei, chain, head, key, legacy, now, record,
 };
+use crate::ports::NonceUse;
 
 fn send(chain: &super::MemoryChain, raw: &RawTx) -> SendClass {
     now(chain.send(raw)).class
@@ -111,7 +113,12 @@ fn a_contended_reservation_writes_nothing() {
     let store = MemoryStore::default();
     let account = AccountKey { chain_id: ChainId(97), address: Address([4; 20]) };
     now(store.register(&head(account))).unwrap();
-    let group = Reservation { head: head(account), records: vec![record(account, "a", 0)], spend: None };
+    let group = Reservation {
+        head: head(account),
+        records: vec![record(account, "a", 0)],
+        replaces: BTreeMap::new(),
+        spend: None,
+    };
     let crowded = store.behind(Gate::with(Arc::new(Crowded)));
     let mut reserving = std::pin::pin!(crowded.reserve(&group));
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -130,7 +137,8 @@ fn an_item_above_400_kilobytes_is_refused() {
     now(store.register(&head(account))).unwrap();
     let mut large = record(account, "a", 0);
     large.intent.data = vec![1; 399 * 1_024].into();
-    let group = |record| Reservation { head: head(account), records: vec![record], spend: None };
+    let group =
+        |record| Reservation { head: head(account), records: vec![record], replaces: BTreeMap::new(), spend: None };
     assert!(now(store.reserve(&group(large))).is_err());
     assert_eq!(now(store.reserve(&group(record(account, "a", 0)))).unwrap(), ReserveVerdict::Reserved);
 }
@@ -143,7 +151,8 @@ fn a_pruned_node_cannot_say_who_used_a_nonce() {
     chain.mine();
     chain.mine();
     chain.set_mood(NodeMood { pruned: true, ..NodeMood::default() });
-    assert_eq!(now(chain.nonce_use(sender.2, Nonce(0), height)).unwrap(), None);
+    assert_eq!(now(chain.nonce_use(sender.2, Nonce(0), height, None)).unwrap(), NonceUse::NotFound(None));
     chain.set_mood(NodeMood::default());
-    assert!(now(chain.nonce_use(sender.2, Nonce(0), height)).unwrap().is_some());
+    let found = now(chain.nonce_use(sender.2, Nonce(0), height, None)).unwrap();
+    assert!(matches!(found, NonceUse::Found(_)), "{found:?}");
 }
