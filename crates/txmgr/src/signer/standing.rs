@@ -169,20 +169,14 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         if let Some(mark) = head.unusable {
             return KeyStanding::of(mark, now);
         }
-        match self.account_key(head).await {
-            Ok(_) => KeyStanding::Usable,
-            Err(trouble) => match trouble.fault() {
-                Some(fault) => {
-                    let mark = self.mark(head, fault, KeyCall::Read, now).await;
-                    head.unusable = Some(mark);
-                    KeyStanding::of(mark, now)
-                }
-                None => {
-                    tracing::warn!(error = told(&trouble), account = %head.account, "the account's public key cannot be read now; its messages stay on the queue");
-                    KeyStanding::MayHeal
-                }
-            },
+        let Err(trouble) = self.account_key(head).await else { return KeyStanding::Usable };
+        if let Some(fault) = trouble.fault() {
+            let mark = self.mark(head, fault, KeyCall::Read, now).await;
+            head.unusable = Some(mark);
+            return KeyStanding::of(mark, now);
         }
+        tracing::warn!(error = told(&trouble), account = %head.account, "the account's public key cannot be read now; its messages stay on the queue");
+        KeyStanding::MayHeal
     }
 
     /// Reads a key, and marks its account if the key cannot be used. An error: the key service does not answer.

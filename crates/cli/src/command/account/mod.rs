@@ -22,7 +22,7 @@ use signpost_txmgr::account::Head;
 use signpost_txmgr::ports::{Chain as _, Counts, Store};
 
 use super::registered::{self, of_our_chain};
-use super::{CommandError, ConfigOption, Session, when};
+use super::{CommandError, ConfigOption, when};
 use crate::terminal::{Colour, paint, remark, say, say_json};
 use crate::world;
 
