@@ -19,7 +19,7 @@ use std::fmt;
 use signpost_txmgr::account::Marks;
 use signpost_txmgr::fake::{Entry, MemoryChain};
 use signpost_txmgr::record::{AttemptKind, CancelCause, Phase, Record, Rejected, Settlement, Verdict};
-use signpost_txmgr::units::{AccountKey, Millis, Nonce, RequestId, SigningHash, TxHash};
+use signpost_txmgr::units::{AccountKey, KmsKeyId, Millis, Nonce, RequestId, SigningHash, TxHash};
 
 pub use self::actors::Actor;
 use self::actors::Desks;
@@ -65,12 +65,14 @@ pub struct Auditor {
     /// A key could not be used for a while.
     keys_failed: bool,
     lanes: BTreeMap<AccountKey, LaneModel>,
-    /// Names that were registered from the start.
+    /// Names and keys that were registered from the start.
     first_names: BTreeSet<String>,
+    first_keys: BTreeSet<KmsKeyId>,
     records: BTreeMap<RequestId, Record>,
     /// What the message asked for that got the slot, and which message it was.
     wanted: BTreeMap<RequestId, Contents>,
     creators: BTreeMap<RequestId, String>,
+    reserved_at: BTreeMap<RequestId, Millis>,
     rejected: BTreeMap<RequestId, Vec<Rejected>>,
     slots: BTreeMap<(AccountKey, Nonce), RequestId>,
     /// What may be signed: attempt 0 of every record, and what the signer was asked for.
@@ -145,6 +147,7 @@ impl Auditor {
                 };
                 if head.registered_at <= START {
                     self.first_names.insert(head.name.to_string());
+                    self.first_keys.insert(head.kms_key_id.clone());
                 }
                 self.lanes.insert(head.account, lane);
             }
@@ -173,7 +176,7 @@ impl Auditor {
                 }
             }
             Entry::FastForwarded(account, from, to) => self.fast_forwarded(*account, *from, *to),
-            Entry::Reserved(records) => records.iter().for_each(|record| self.reserved(actor, record)),
+            Entry::Reserved(records) => records.iter().for_each(|record| self.reserved(actor, record, now)),
             Entry::Rejected(rejected) => self.note_rejected(rejected),
             Entry::Updated(record) => self.updated(actor, record),
             Entry::LeftSlots(account, from, to) => self.left_slots(*account, *from, *to),
@@ -208,7 +211,7 @@ impl Auditor {
         self.check(fits, "I4", || format!("{account} was moved on from {from}, where its lane is not"));
     }
 
-    fn reserved(&mut self, actor: Actor, record: &Record) {
+    fn reserved(&mut self, actor: Actor, record: &Record, now: Millis) {
         let (id, account, nonce) = (&record.request_id, record.account, record.nonce);
         let Some(lane) = self.lanes.get_mut(&account) else {
             return self.check(false, "I14", || format!("{id} has a slot of {account}, which is not registered"));
@@ -221,6 +224,8 @@ impl Auditor {
         self.check(other.is_none(), "I1", || format!("nonce {nonce} belongs to {other:?} and to {id}"));
         let known = self.records.insert(id.clone(), record.clone());
         self.check(known.is_none(), "I8", || format!("{id} was reserved twice"));
+        // A record says when its batch began, which may be long before.
+        self.reserved_at.insert(id.clone(), now);
         let fresh = record.phase == Phase::Reserved && record.attempts.is_empty();
         self.check(fresh, "I7", || format!("{id} does not begin as reserved"));
         self.note_creator(actor, record);

@@ -47,6 +47,8 @@ pub const STRANGER: &str = "stranger";
 pub const POOL: &str = "pool:all";
 /// The only recipients policy allows.
 pub const ALLOWED: [Address; 3] = [Address([0x11; 20]), Address([0x22; 20]), Address([0x33; 20])];
+/// Signatures a signer asks for at once.
+pub const SIGN_CONCURRENCY: u64 = 4;
 /// Most wei per gas policy allows.
 pub const CAP_GWEI: u64 = 5;
 /// And while the rules are tight.
@@ -225,7 +227,7 @@ impl World {
             policies: self.regime().policies(self.spend_window_s),
             network: NetworkRules { fee_floor: Wei::from(50_000_000) },
             retention_ms: RETENTION_MS,
-            sign_concurrency: 4,
+            sign_concurrency: usize::try_from(SIGN_CONCURRENCY).unwrap(),
         };
         let (slow_ms, prompter) = (Arc::clone(&self.keys_slow_ms), self.prompter.clone());
         let keys = BentKeys { inner: self.keys.clone(), mutant: self.mutant, slow_ms, prompter };

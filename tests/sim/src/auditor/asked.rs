@@ -182,7 +182,9 @@ impl Auditor {
             Ask::Cancel(id) => {
                 let record = self.records.get(id).filter(|record| record.account.chain_id.0 == asked.chain_id);
                 match code {
-                    "unknownRequest" => record.is_none_or(|record| record.created_at >= asked.sent_at),
+                    "unknownRequest" => {
+                        record.is_none_or(|_| self.reserved_at.get(id).is_none_or(|at| *at >= asked.sent_at))
+                    }
                     "cancelNotAllowed" => record.is_some_and(|record| record.sender.as_ref() != Some(&asked.sender)),
                     _ => false,
                 }

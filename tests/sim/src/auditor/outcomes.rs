@@ -202,7 +202,7 @@ impl Auditor {
         };
         let same = self.is_record_of(asked.0, asked.1, record);
         // What was judged and stored before another message of the same contents got the slot stays its answer.
-        let before = self.answered_before(message_id, record.created_at);
+        let before = self.answered_before(message_id, self.reserved_at.get(id).copied().unwrap_or(record.created_at));
         self.check(!same || before, "I15", || {
             format!("message {message_id} asks for what {id} has a slot for, and is refused as {code}")
         });
