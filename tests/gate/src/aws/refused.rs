@@ -115,9 +115,9 @@ fn empty(is_sns: bool) -> Answered {
 fn split_json(request: &Value, refuses: impl Fn(&str) -> bool) -> (Option<Bytes>, Vec<String>) {
     let entries = request["Entries"].as_array().cloned().unwrap_or_default();
     let text = |entry: &Value, name: &str| entry[name].as_str().unwrap_or_default().to_owned();
-    let (refused, passing): (Vec<Value>, Vec<Value>) =
+    let (taken_out, passing): (Vec<Value>, Vec<Value>) =
         entries.into_iter().partition(|entry| refuses(&text(entry, "MessageBody")));
-    let ids = refused.iter().map(|entry| text(entry, "Id")).collect();
+    let ids = taken_out.iter().map(|entry| text(entry, "Id")).collect();
     let mut rest = request.clone();
     let any = !passing.is_empty();
     rest["Entries"] = Value::Array(passing);
@@ -137,9 +137,9 @@ fn split_form(body: &[u8], refuses: impl Fn(&str) -> bool) -> (Option<Bytes>, Ve
     let mut numbers: Vec<usize> = pairs.iter().filter_map(|(name, _)| place(name)).map(|(number, _)| number).collect();
     numbers.sort_unstable();
     numbers.dedup();
-    let (refused, passing): (Vec<usize>, Vec<usize>) =
+    let (taken_out, passing): (Vec<usize>, Vec<usize>) =
         numbers.into_iter().partition(|number| refuses(&of(*number, "Message")));
-    let ids = refused.iter().map(|number| of(*number, "Id")).collect();
+    let ids = taken_out.iter().map(|number| of(*number, "Id")).collect();
     if passing.is_empty() {
         return (None, ids);
     }
