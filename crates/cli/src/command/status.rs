@@ -69,9 +69,9 @@ async fn follow(client: &Client, id: &RequestId, json: bool) -> Result<ExitCode,
         match changes.next().await {
             Ok(Some(status)) => {
                 if json {
-                    say_json(&status)
+                    say_json(&status);
                 } else {
-                    say(step_line(&status))
+                    say(step_line(&status));
                 }
                 if status.published_at.is_some() {
                     let confirmed = status.status == Status::Confirmed;
