@@ -23,8 +23,10 @@ use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::meters;
 use signpost_txmgr::poke;
 use signpost_txmgr::policy::Policies;
-use signpost_txmgr::ports::{BroadcastQueue as _, Chain, ChainView, Counts, PortError, Store as _, ViewQuery};
-use signpost_txmgr::record::{BlockRef, Foreign, Record, SendAnswer, SendClass, Stored};
+use signpost_txmgr::ports::{
+    BroadcastQueue as _, Chain, ChainView, Counts, NonceUse, PortError, Store as _, ViewQuery,
+};
+use signpost_txmgr::record::{BlockRef, Record, Searched, SendAnswer, SendClass, Stored};
 use signpost_txmgr::request::NetworkRules;
 use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
 use signpost_txmgr::tx::{Intent, RawTx};
@@ -275,8 +277,14 @@ impl Chain for Node {
         self.chain.revert_bytes(from, it, at).await
     }
 
-    async fn nonce_use(&self, of: Address, nonce: Nonce, by: BlockNumber) -> Result<Option<Foreign>, PortError> {
-        self.chain.nonce_use(of, nonce, by).await
+    async fn nonce_use(
+        &self,
+        of: Address,
+        nonce: Nonce,
+        by: BlockNumber,
+        searched: Option<Searched>,
+    ) -> Result<NonceUse, PortError> {
+        self.chain.nonce_use(of, nonce, by, searched).await
     }
 
     async fn has_code(&self, address: Address) -> Result<bool, PortError> {

@@ -126,34 +126,30 @@ impl DynamoStore {
             (head::SET_ASIDE, head::encode_set_aside(&before.set_aside), head::encode_set_aside(&after.set_aside)),
             (head::GAPS, head::encode_gaps(&before.gaps), head::encode_gaps(&after.gaps)),
         ];
-        let mut condition = "#lowestOpenNonce = :from AND #nextNonce >= :to".to_owned();
-        let (mut sets, mut removes) = ("SET #lowestOpenNonce = :to".to_owned(), String::new());
+        let mut conditions = vec!["#lowestOpenNonce = :from AND #nextNonce >= :to".to_owned()];
+        let (mut sets, mut removes) = (vec!["#lowestOpenNonce = :to".to_owned()], Vec::new());
         let mut request = self.update_head(account);
         for (name, before, after) in lists {
-            match before {
-                Some(stored) => {
-                    condition.push_str(&format!(" AND #{name} = :{name}Before"));
-                    request = request.expression_attribute_values(format!(":{name}Before"), stored);
-                }
-                None => condition.push_str(&format!(" AND attribute_not_exists(#{name})")),
+            if let Some(stored) = before {
+                conditions.push(format!("#{name} = :{name}Before"));
+                request = request.expression_attribute_values(format!(":{name}Before"), stored);
+            } else {
+                conditions.push(format!("attribute_not_exists(#{name})"));
             }
-            match after {
-                Some(wanted) => {
-                    sets.push_str(&format!(", #{name} = :{name}"));
-                    request = request.expression_attribute_values(format!(":{name}"), wanted);
-                }
-                None => {
-                    removes.push_str(if removes.is_empty() { " REMOVE " } else { ", " });
-                    removes.push_str(&format!("#{name}"));
-                }
+            if let Some(wanted) = after {
+                sets.push(format!("#{name} = :{name}"));
+                request = request.expression_attribute_values(format!(":{name}"), wanted);
+            } else {
+                removes.push(format!("#{name}"));
             }
         }
+        let remove = if removes.is_empty() { String::new() } else { format!(" REMOVE {}", removes.join(", ")) };
         for (name, value) in names(&["nextNonce", "lowestOpenNonce", head::SET_ASIDE, head::GAPS]) {
             request = request.expression_attribute_names(name, value);
         }
         let request = request
-            .update_expression(sets + &removes)
-            .condition_expression(condition)
+            .update_expression(format!("SET {}{remove}", sets.join(", ")))
+            .condition_expression(conditions.join(" AND "))
             .expression_attribute_values(":from", n(before.lowest_open_nonce.0))
             .expression_attribute_values(":to", n(after.lowest_open_nonce.0));
         if !self.move_head(request, |head| head.marks() == *after).await? {
