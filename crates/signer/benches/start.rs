@@ -10,7 +10,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_ma
 use signpost_txmgr::account::Head;
 use signpost_txmgr::fake::{Gate, Journal, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock};
 use signpost_txmgr::policy::Policies;
-use signpost_txmgr::ports::{KeyCallError, Keys, Store as _};
+use signpost_txmgr::ports::{KeyAnswer, KeyCallError, Keys, Store as _};
 use signpost_txmgr::request::NetworkRules;
 use signpost_txmgr::signature::LocalKey;
 use signpost_txmgr::signer::{Signer, SignerConfig};
@@ -32,9 +32,9 @@ fn local(id: &KmsKeyId) -> LocalKey {
 }
 
 impl Keys for SlowKeys {
-    async fn public_key(&self, key: &KmsKeyId) -> Result<Vec<u8>, KeyCallError> {
+    async fn public_key(&self, key: &KmsKeyId) -> Result<KeyAnswer, KeyCallError> {
         tokio::time::sleep(CALL).await;
-        Ok(local(key).spki())
+        Ok(KeyAnswer { id: key.clone(), spki: local(key).spki() })
     }
 
     async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<Vec<u8>, KeyCallError> {
