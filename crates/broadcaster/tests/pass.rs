@@ -116,8 +116,9 @@ async fn world(is_silent: bool) -> World {
         sign_concurrency: 4,
     };
     let signer = Signer::new(store.clone(), keys, queues.clone(), topic.clone(), config);
-    signer.warm_up().await.unwrap();
+    signer.warm_up(now()).await.unwrap();
     let config = BroadcasterConfig {
+        chain_id: ChainId(97),
         finality: Finality::Finalized,
         tuning: Tuning::BSC,
         window: BroadcasterConfig::WINDOW,
@@ -188,9 +189,9 @@ async fn a_hundred_foreign_uses_are_proven_within_one_pass() {
 #[tokio::test(start_paused = true)]
 async fn silent_nodes_cost_one_pass_only_what_they_were_asked() {
     let world = world(true).await;
-    let reverts: String = REVERT_SELECTOR.iter().map(|byte| format!("{byte:02x}")).collect();
+    let reverts = format!("0x{:08x}", u32::from_be_bytes(REVERT_SELECTOR));
     world.request(0..10, "0x").await;
-    world.request(10..16, &format!("0x{reverts}")).await;
+    world.request(10..16, &reverts).await;
     world.request(16..60, "0x").await;
     for nonce in 0..10 {
         world.chain.foreign(world.account.address, Nonce(nonce));

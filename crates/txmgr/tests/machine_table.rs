@@ -6,6 +6,9 @@
 
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a test stops at the first surprise")]
 
+#[path = "machine_table/shown.rs"]
+mod shown;
+
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -21,6 +24,8 @@ use signpost_txmgr::tx::{Fee, Intent, Signature};
 use signpost_txmgr::units::{
     AccountKey, Address, BlockHash, BlockNumber, ChainId, Digest, Gas, Millis, Nonce, TxHash, Wei,
 };
+
+use self::shown::{describe, describe_action};
 
 const START: Millis = Millis(1_000_000);
 const NOW: Millis = Millis(2_000_000);
@@ -214,75 +219,6 @@ fn inquiry(subject: Subject, asked_at: Millis) -> Inquiry {
 }
 
 // ---- The tables --------------------------------------------------------------------------------
-
-fn kind(kind: AttemptKind) -> &'static str {
-    match kind {
-        AttemptKind::Execute => "execute",
-        AttemptKind::Cancel => "cancel",
-    }
-}
-
-/// One field, or both as `most/priority`.
-fn shown(fee: Fee) -> String {
-    match fee {
-        Fee::Legacy { gas_price } => gas_price.to_string(),
-        Fee::Dynamic { max_fee_per_gas, max_priority_fee_per_gas } => {
-            format!("{max_fee_per_gas}/{max_priority_fee_per_gas}")
-        }
-    }
-}
-
-fn place(receipt: &Receipt) -> String {
-    format!("tx {} in block {}/{}", receipt.tx_hash.0[0], receipt.block.number, receipt.block.hash.0[0])
-}
-
-fn cause(cause: &CancelCause) -> String {
-    match cause {
-        CancelCause::Asked => "asked".to_owned(),
-        CancelCause::Deadline => "deadline".to_owned(),
-        CancelCause::Refused(words) => format!("refused: {words}"),
-        CancelCause::Policy(reason) => format!("policy: {}", reason.code),
-    }
-}
-
-fn describe(record: &Record) -> String {
-    let mut text = record.phase.name().to_owned();
-    if let Some(receipt) = record.phase.receipt() {
-        write!(text, ", {}", place(receipt)).unwrap();
-    }
-    if record.is_closed() {
-        text.push_str(", closed");
-    }
-    for (number, attempt) in record.attempts.iter().enumerate() {
-        let said = attempt.sent.as_ref().map_or("unsent", |sent| sent.answer.class.name());
-        write!(text, " | #{number} {} at {} {said}", kind(attempt.kind), shown(attempt.fee)).unwrap();
-    }
-    if let Some(wanted) = &record.cancel {
-        write!(text, " | cancel {}", cause(wanted)).unwrap();
-    }
-    if let Some(inquiry) = &record.inquiry {
-        write!(text, " | inquires about {}", inquiry.subject.name()).unwrap();
-    }
-    text
-}
-
-fn describe_action(action: &Action) -> String {
-    match action {
-        Action::Wait => "wait".to_owned(),
-        Action::AskSigner(SignerAsk { number, kind: wanted, fee }) => {
-            let price = fee.map_or("the record's price".to_owned(), shown);
-            format!("ask for #{number} {} at {price}", kind(*wanted))
-        }
-        Action::Send { number } => format!("send #{number}"),
-        Action::NoteCancel(wanted) => format!("note cancel: {}", cause(wanted)),
-        Action::NoteMined(receipt) => format!("note mined: {}", place(receipt)),
-        Action::NoteUnmined => "note unmined".to_owned(),
-        Action::Settle(receipt) => format!("settle: {}", place(receipt)),
-        Action::ProveDisplaced => "prove displaced".to_owned(),
-        Action::Publish => "publish".to_owned(),
-        Action::Leave => "leave".to_owned(),
-    }
-}
 
 /// What must hold whatever the event: the pair of the assertion inside `apply`.
 fn assert_kept(before: &Record, after: &Record) {

@@ -366,16 +366,16 @@ impl Weather for Throttled {
 fn a_key_service_that_does_not_answer_marks_nothing() {
     let world = World::behind(Gate::with(std::sync::Arc::new(Throttled)));
     let signer = world.signer();
-    to_its_end(signer.warm_up(NOW)).now_or_never().unwrap().unwrap();
+    to_its_end(signer.warm_up(NOW)).unwrap();
     let batch = [transfer("a", "one")];
-    let dispositions = to_its_end(signer.handle(&batch, NOW)).now_or_never().unwrap();
+    let dispositions = to_its_end(signer.handle(&batch, NOW));
     assert_eq!(dispositions, [RETRY]);
     let head = world.head("one");
     assert_eq!((head.unusable, head.open_slots()), (None, 0));
 }
 
 /// Polls a future to its end: the gate yields once a call.
-async fn to_its_end<T>(future: impl Future<Output = T>) -> T {
+fn to_its_end<T>(future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
     let waker = std::task::Waker::noop();
     loop {

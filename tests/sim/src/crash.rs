@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use signpost_txmgr::broadcaster::{Lane, account_of};
-use signpost_txmgr::fake::{Fate, QueueRules, SimClock};
+use signpost_txmgr::fake::{Entry, Fate, QueueRules, SimClock};
 use signpost_txmgr::ports::{BroadcastQueue, Happened};
 use signpost_txmgr::units::AccountKey;
 use signpost_txmgr::wire::LanePoke;
@@ -82,6 +82,8 @@ pub struct Scenario {
     passes: u64,
     /// How often whoever works was started anew.
     life: u64,
+    /// Faults up to the turn before.
+    faults: u64,
     /// The signer has read its keys.
     started: bool,
     fault_at: u64,
@@ -130,6 +132,7 @@ impl Scenario {
             lanes: BTreeMap::new(),
             passes: 0,
             life: 0,
+            faults: 0,
             started: false,
             fault_at: weather.at(),
             weather,
@@ -232,10 +235,13 @@ impl Scenario {
         let now = self.world.clock.now();
         let faults = u64::from(self.weather.calls() > self.fault_at);
         let chain = (name != "chain").then_some(self.world.chain_id.0);
-        let actor = Actor { name, life: self.life, chain, faults };
-        for entry in self.world.journal.drain() {
-            self.auditor.note(&entry, actor, now);
+        // What came before the fault in this turn cannot be told: a batch may meet it at any of its calls.
+        for (at, entry) in self.world.journal.drain().into_iter().enumerate() {
+            let begins = at == 0 || matches!(entry, Entry::Received(..));
+            let faults = if begins { self.faults } else { faults };
+            self.auditor.note(&entry, Actor { name, life: self.life, chain, faults }, now);
         }
+        self.faults = faults;
     }
 }
 

@@ -117,7 +117,7 @@ pub async fn serve_broadcast(world: &World, broadcaster: &TrialBroadcaster, batc
         }
     }
     let passes = accounts.into_iter().map(|account| async move {
-        let pass = within(&world.prompter, BREAK_OFF_MS, pass(world, broadcaster, account));
+        let pass = Box::pin(within(&world.prompter, BREAK_OFF_MS, pass(world, broadcaster, account)));
         if broken_off(pass, polls).await.flatten().is_none() {
             ask_again(world, account).await;
         }

@@ -5,7 +5,7 @@ use signpost_sim::mutants::Mutant;
 use signpost_sim::simulation::{Options, run};
 
 /// Seeds tried for each planted bug.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 600;
 
 #[test]
 fn every_planted_bug_is_found_and_the_seed_that_finds_it_is_clean_without_it() {

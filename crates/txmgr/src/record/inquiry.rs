@@ -135,8 +135,8 @@ impl Record {
 mod tests {
     use super::*;
 
-    fn range(oldest: u64) -> Option<Searched> {
-        Some(Searched { newest: BlockNumber(900), oldest: BlockNumber(oldest) })
+    fn range(oldest: u64) -> Searched {
+        Searched { newest: BlockNumber(900), oldest: BlockNumber(oldest) }
     }
 
     #[test]
@@ -153,18 +153,18 @@ mod tests {
         assert_eq!(pauses, [3, 6, 12, 24, 48, 96, 192, 384, 600, 600]);
         assert_eq!(inquiry.since, start);
         for oldest in [800, 700] {
-            inquiry = Inquiry::after(Some(inquiry), Subject::Use, range(oldest), now, now);
+            inquiry = Inquiry::after(Some(inquiry), Subject::Use, Some(range(oldest)), now, now);
             assert_eq!((inquiry.next_at.since(now), inquiry.fruitless), (Inquiry::PAUSE_MS, 0));
         }
-        let ended = Inquiry::after(Some(inquiry), Subject::Use, range(700), now, now);
-        assert_eq!((ended.fruitless, ended.searched), (1, range(700)), "no further than before");
+        let ended = Inquiry::after(Some(inquiry), Subject::Use, Some(range(700)), now, now);
+        assert_eq!((ended.fruitless, ended.searched), (1, Some(range(700))), "no further than before");
         let failed = Inquiry::after(Some(ended), Subject::Use, None, now, now);
-        assert_eq!((failed.fruitless, failed.searched), (2, range(700)), "what was searched stays");
+        assert_eq!((failed.fruitless, failed.searched), (2, Some(range(700))), "what was searched stays");
     }
 
     #[test]
     fn a_question_about_something_else_begins_anew() {
-        let before = Inquiry::after(None, Subject::Use, range(800), Millis(1_000), Millis(1_000));
+        let before = Inquiry::after(None, Subject::Use, Some(range(800)), Millis(1_000), Millis(1_000));
         let after = Inquiry::after(Some(before), Subject::Revert, None, Millis(9_000), Millis(9_500));
         assert_eq!((after.since, after.fruitless, after.searched), (Millis(9_000), 1, None));
     }
