@@ -58,6 +58,7 @@ impl RateLimit {
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test's times are small")]
 mod tests {
     use super::*;
 
