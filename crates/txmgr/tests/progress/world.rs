@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use signpost_txmgr::account::{Accounts, Head, Marks, Reservation, SeenFee};
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Finality, Lane};
 use signpost_txmgr::fake::{
-    Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
+    Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
 };
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::policy::Policies;
@@ -108,7 +108,8 @@ impl World {
     }
 
     pub(crate) fn away(&self, away: bool) {
-        self.keys.set_disabled(&"one".parse().unwrap(), away);
+        let state = if away { KeyState::SignFails } else { KeyState::Enabled };
+        self.keys.set_state(&"one".parse().unwrap(), state);
     }
 
     /// The signer answers what it was asked.

@@ -124,7 +124,7 @@ fn a_head_that_is_stuck_at_its_cap_rings_after_10_s_and_then_once_a_minute() {
 }
 
 #[test]
-fn a_missing_signature_is_asked_for_after_5_s_and_again_every_5_s() {
+fn a_missing_signature_is_asked_for_after_5_s_then_less_and_less_often() {
     for (after, due) in around(5_000) {
         let mut world = reserved();
         world.round("one", NOW.plus(after));
@@ -132,18 +132,21 @@ fn a_missing_signature_is_asked_for_after_5_s_and_again_every_5_s() {
         assert_eq!(asks.len(), usize::from(due), "after {after} ms");
         assert!(asks.iter().all(|ask| (ask.attempt, ask.kind) == (0, WireKind::Execute)), "{asks:?}");
     }
-    for (after, due) in around(5_000) {
-        let mut world = reserved();
-        world.round("one", NOW.plus(20_000));
-        assert_eq!(world.asks().len(), 1);
-        world.round("one", NOW.plus(20_000 + after));
-        assert_eq!(world.asks().len(), usize::from(due), "{after} ms after it was asked for");
+    // Each ask that brings nothing doubles the time since the record changed, up to five minutes.
+    for (asked_at, pause) in [(5_000, 5_000), (20_000, 20_000), (400_000, 300_000)] {
+        for (after, due) in around(pause) {
+            let mut world = reserved();
+            world.round("one", NOW.plus(asked_at));
+            assert_eq!(world.asks().len(), 1);
+            world.round("one", NOW.plus(asked_at + after));
+            assert_eq!(world.asks().len(), usize::from(due), "{after} ms after it was asked for");
+        }
     }
 }
 
 #[test]
-fn a_bump_that_nobody_answers_is_asked_for_again_after_5_s() {
-    for (after, due) in around(5_000) {
+fn a_bump_that_nobody_answers_is_asked_for_again_after_10_s() {
+    for (after, due) in around(10_000) {
         let mut world = sent_and_forgotten();
         world.round("one", NOW.plus(10_000));
         assert_eq!(world.asks().len(), 1);
