@@ -238,7 +238,7 @@ impl World {
     #[must_use]
     pub fn broadcaster(&self) -> TrialBroadcaster {
         let config = BroadcasterConfig {
-            chain_id: CHAIN,
+            chain_id: self.chain_id,
             tuning: Tuning::BSC,
             window: BroadcasterConfig::WINDOW,
             retention_ms: RETENTION_MS,
