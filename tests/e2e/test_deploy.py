@@ -113,9 +113,12 @@ def deployed(
     cloudformation = stack.aws("cloudformation")
     values = {"NamePrefix": name, "Network": "bsc-testnet", "CodeBucket": BUCKET, "CodePrefix": "one", **values}
     ask = cloudformation.update_stack if update else cloudformation.create_stack
+    # As `aws cloudformation deploy --s3-bucket` does: it is too large for a request.
+    key = f"{name}.yaml"
+    stack.aws("s3").put_object(Bucket=BUCKET, Key=key, Body=(template or TEMPLATE.read_text()).encode())
     ask(
         StackName=name,
-        TemplateBody=template or TEMPLATE.read_text(),
+        TemplateURL=f"https://s3.amazonaws.com/{BUCKET}/{key}",
         Parameters=parameters(values),
         Capabilities=["CAPABILITY_NAMED_IAM"],
     )

@@ -225,6 +225,7 @@ impl World {
             | Entry::PokedLanes(_)
             | Entry::PokedSigner(_)
             | Entry::PublicKeyRead(_)
+            | Entry::KeyRefused(_)
             | Entry::Received(..)
             | Entry::Deleted(..) => None,
         });

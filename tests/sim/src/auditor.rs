@@ -19,7 +19,7 @@ use std::fmt;
 use signpost_txmgr::account::Marks;
 use signpost_txmgr::fake::{Entry, MemoryChain};
 use signpost_txmgr::record::{AttemptKind, CancelCause, Phase, Record, Rejected, Settlement, Verdict};
-use signpost_txmgr::units::{AccountKey, KmsKeyId, Millis, Nonce, RequestId, SigningHash, TxHash};
+use signpost_txmgr::units::{AccountKey, Millis, Nonce, RequestId, SigningHash, TxHash};
 
 pub use self::actors::Actor;
 use self::actors::Desks;
@@ -67,7 +67,6 @@ pub struct Auditor {
     lanes: BTreeMap<AccountKey, LaneModel>,
     /// Names and keys that were registered from the start.
     first_names: BTreeSet<String>,
-    first_keys: BTreeSet<KmsKeyId>,
     records: BTreeMap<RequestId, Record>,
     /// What the message asked for that got the slot, and which message it was.
     wanted: BTreeMap<RequestId, Contents>,
@@ -147,7 +146,6 @@ impl Auditor {
                 };
                 if head.registered_at <= START {
                     self.first_names.insert(head.name.to_string());
-                    self.first_keys.insert(head.kms_key_id.clone());
                 }
                 self.lanes.insert(head.account, lane);
             }
@@ -183,6 +181,7 @@ impl Auditor {
             Entry::MovedMarks(account, before, after) => self.moved_marks(*account, before, after),
             Entry::KmsSigned(_, hash) => self.kms_signed(actor, *hash, now),
             Entry::PublicKeyRead(key) => self.count_read(actor, key),
+            Entry::KeyRefused(key) => self.note_refused_key(actor, key),
             Entry::Sent(raw) => self.note_sent(actor, raw),
             Entry::Published(outcome) => {
                 let outcome = serde_json::to_value(outcome).expect("an outcome has nothing JSON lacks");

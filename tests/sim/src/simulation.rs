@@ -364,6 +364,7 @@ pub fn told(entry: &Entry) -> String {
             format!("asked for {}", all.join(" "))
         }
         Entry::PublicKeyRead(key) => format!("read the public key of {key}"),
+        Entry::KeyRefused(key) => format!("was refused by {key}"),
         Entry::Received(queue, ids) => format!("received {} of {queue}", ids.join(" ")),
         Entry::Deleted(queue, id, _) => format!("deleted {id} of {queue}"),
     }

@@ -37,6 +37,8 @@ pub enum Entry {
     MovedMarks(AccountKey, Marks, Marks),
     /// The key service signed a hash.
     KmsSigned(KmsKeyId, SigningHash),
+    /// The key service refused a call for the state or kind of the key.
+    KeyRefused(KmsKeyId),
     /// The key service gave a public key.
     PublicKeyRead(KmsKeyId),
     /// Raw bytes were handed to a node, whatever became of them.

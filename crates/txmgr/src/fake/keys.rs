@@ -169,6 +169,13 @@ impl MemoryKeys {
     }
 }
 
+impl MemoryKeys {
+    fn refuse(&self, operation: &'static str, key: &KmsKeyId, fault: FakeFault) -> KeyCallError {
+        self.journal.note(|| Entry::KeyRefused(key.clone()));
+        unusable(operation, fault)
+    }
+}
+
 impl Keys for MemoryKeys {
     async fn public_key(&self, key: &KmsKeyId) -> Result<KeyAnswer, KeyCallError> {
         const OPERATION: &str = "GetPublicKey";
@@ -186,7 +193,7 @@ impl Keys for MemoryKeys {
                 },
             }
         };
-        let answer = found.map_err(|fault| unusable(OPERATION, fault))?;
+        let answer = found.map_err(|fault| self.refuse(OPERATION, key, fault))?;
         self.journal.note(|| Entry::PublicKeyRead(key.clone()));
         pass.reply(answer).await.map_err(unanswered)
     }
@@ -195,7 +202,7 @@ impl Keys for MemoryKeys {
         const OPERATION: &str = "Sign";
         let unanswered = |call| KeyCallError { fault: None, call };
         let pass = self.gate.enter(OPERATION).await.map_err(unanswered)?;
-        let der = self.sign_now(key, hash).map_err(|fault| unusable(OPERATION, fault))?;
+        let der = self.sign_now(key, hash).map_err(|fault| self.refuse(OPERATION, key, fault))?;
         pass.reply(der).await.map_err(unanswered)
     }
 }

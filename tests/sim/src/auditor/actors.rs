@@ -81,12 +81,16 @@ impl Auditor {
         let reads = desk.reads.entry(key.clone()).or_default();
         *reads += 1;
         let reads = *reads;
-        // Those of an account that was registered since the start are read by the first signatures, which are made
-        // at once.
-        let most = if self.first_keys.contains(key) { 1 } else { SIGN_CONCURRENCY };
-        self.check(reads <= most || excused, "G6", || {
+        // Those of an account that was registered since the start, or whose key the start did not get to, are read by
+        // the first signatures, which are made at once.
+        self.check(reads <= SIGN_CONCURRENCY || excused, "G6", || {
             format!("{} read the public key of {key} {reads} times", actor.name)
         });
+    }
+
+    /// A key that was refused is read again, to see what is wrong with it.
+    pub(super) fn note_refused_key(&mut self, actor: Actor, key: &KmsKeyId) {
+        self.desk(actor).reads.remove(key);
     }
 
     /// Where a node says that we are misconfigured, the account is paused before that is noted.
@@ -115,9 +119,6 @@ impl Auditor {
         let elsewhere = |account: &String| (!account.starts_with(&format!("{own}:"))).then(|| account.clone());
         let touched = match entry {
             Entry::Paused(account, _)
-            | Entry::Retired(account)
-            | Entry::Unregistered(account)
-            | Entry::NonceSet(account, ..)
             | Entry::FastForwarded(account, ..)
             | Entry::MovedMarks(account, ..)
             | Entry::LeftSlots(account, ..) => foreign(account),
@@ -127,9 +128,14 @@ impl Auditor {
             Entry::PokedLanes(pokes) => pokes.iter().find_map(|poke| elsewhere(&poke.account)),
             Entry::PokedSigner(pokes) => pokes.iter().find_map(|poke| elsewhere(&poke.account)),
             Entry::Published(outcome) => outcome.account.as_ref().and_then(elsewhere),
+            // What only an operator does is no driver's.
             Entry::Registered(_)
+            | Entry::Retired(_)
+            | Entry::Unregistered(_)
+            | Entry::NonceSet(..)
             | Entry::KmsSigned(..)
             | Entry::PublicKeyRead(_)
+            | Entry::KeyRefused(_)
             | Entry::Sent(_)
             | Entry::Received(..)
             | Entry::Deleted(..) => None,
