@@ -2,8 +2,11 @@
 //!
 //! The same order as in the worker and the Lambda functions. Read next: [`crate::simulation`].
 
-use futures_util::future::join_all;
-use signpost_txmgr::broadcaster::{Lane, account_of};
+use std::pin::pin;
+
+use futures_util::future::{Either, LocalBoxFuture, join_all, select};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use signpost_txmgr::broadcaster::{Finding, Lane, Question, account_of};
 use signpost_txmgr::fake::MemoryQueue;
 use signpost_txmgr::ports::BroadcastQueue;
 use signpost_txmgr::signer::{Delivery, Disposition};
@@ -24,6 +27,12 @@ pub const IDLE_MS: u64 = 5_000;
 const PASS_MS: u64 = 20_000;
 /// A round that is not through by then is broken off, as at a function's time limit.
 const BREAK_OFF_MS: u64 = 24_000;
+
+/// A slow question to the nodes is given up after so long, as by the hosts of the real pass.
+const QUESTION_MS: u64 = 20_000;
+
+/// The slow questions of a lane that are being asked.
+type Asking<'a> = FuturesUnordered<LocalBoxFuture<'a, Finding>>;
 
 /// What may be polled as often as it likes.
 pub const UNBROKEN: u64 = u64::MAX;
@@ -134,26 +143,97 @@ async fn ask_again(world: &World, account: AccountKey) {
     let _ = world.queues.poke_lanes(&[LanePoke { account: account.to_string(), cause }]).await;
 }
 
-/// Rounds over one lane until nothing is open, or time is up.
+/// Rounds over one lane until nothing is open, or time is up. The order of the real pass, which is the broadcaster
+/// crate's `Lanes::pass`: slow questions are asked beside the rounds, and each answer is stored by itself.
 async fn pass(world: &World, broadcaster: &TrialBroadcaster, account: AccountKey) {
     let started = world.clock.now();
     let mut lane = Lane::new(account, started);
     let mut wait_ms = ROUND_MS;
+    let mut asking = Asking::new();
     loop {
-        let now = world.clock.now();
-        match broadcaster.round(&mut lane, now).await {
-            Ok(round) if round.open == 0 => return,
-            Ok(round) if round.changed > 0 => wait_ms = ROUND_MS,
+        let mut found = Vec::new();
+        let round = beside(&mut asking, &mut found, broadcaster.step(&mut lane, world.clock.now())).await;
+        let concluded = conclude(world, broadcaster, &mut lane, found).await;
+        asking.extend(questions(world, broadcaster, &mut lane));
+        match round {
+            Ok(round) if round.open == 0 && asking.is_empty() && concluded == 0 => return,
+            Ok(round) if round.changed > 0 || concluded > 0 => wait_ms = ROUND_MS,
             // What waits for finality is looked at once per block, a silent node ever more rarely.
             Ok(round) if round.chain_seen => wait_ms = (wait_ms * 3 / 2).min(IDLE_MS / 4),
             Ok(_) | Err(_) => wait_ms = (wait_ms * 2).min(IDLE_MS),
         }
-        let now = world.clock.now();
-        if now.since(started) >= PASS_MS {
+        if world.clock.now().since(started) >= PASS_MS {
             return ask_again(world, account).await;
         }
-        world.prompter.sleep(wait_ms).await;
+        if rest(world, broadcaster, &mut lane, &mut asking, wait_ms).await {
+            wait_ms = ROUND_MS;
+        }
     }
+}
+
+/// Waits for the next round, and stores what questions bring meanwhile; whether it changed anything.
+async fn rest<'a>(
+    world: &'a World,
+    broadcaster: &'a TrialBroadcaster,
+    lane: &mut Lane,
+    asking: &mut Asking<'a>,
+    wait_ms: u64,
+) -> bool {
+    let mut over = Box::pin(world.prompter.sleep(wait_ms));
+    let mut changed = false;
+    loop {
+        if asking.is_empty() {
+            over.await;
+            return changed;
+        }
+        let finding = match select(over.as_mut(), asking.next()).await {
+            Either::Left(_) => return changed,
+            Either::Right((finding, _)) => finding,
+        };
+        let concluded = conclude(world, broadcaster, lane, finding.into_iter().collect()).await;
+        asking.extend(questions(world, broadcaster, lane));
+        if concluded > 0 && !changed {
+            changed = true;
+            over = Box::pin(world.prompter.sleep(wait_ms.min(ROUND_MS)));
+        }
+    }
+}
+
+/// Awaits `work`, and collects meanwhile what the questions bring.
+async fn beside<T>(asking: &mut Asking<'_>, found: &mut Vec<Finding>, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    loop {
+        if asking.is_empty() {
+            return work.await;
+        }
+        match select(work.as_mut(), asking.next()).await {
+            Either::Left((done, _)) => return done,
+            Either::Right((finding, _)) => found.extend(finding),
+        }
+    }
+}
+
+fn questions<'a>(
+    world: &'a World,
+    broadcaster: &'a TrialBroadcaster,
+    lane: &mut Lane,
+) -> Vec<LocalBoxFuture<'a, Finding>> {
+    let ask = |question| -> LocalBoxFuture<'a, Finding> { Box::pin(ask(world, broadcaster, question)) };
+    lane.take_questions().into_iter().map(ask).collect()
+}
+
+async fn ask(world: &World, broadcaster: &TrialBroadcaster, question: Question) -> Finding {
+    let asked = broadcaster.inquire(question.clone());
+    within(&world.prompter, QUESTION_MS, asked).await.unwrap_or_else(|| Finding::unanswered(question))
+}
+
+/// Stores each finding by itself; how many records changed. What is not stored is asked again.
+async fn conclude(world: &World, broadcaster: &TrialBroadcaster, lane: &mut Lane, found: Vec<Finding>) -> usize {
+    let mut changed = 0;
+    for finding in found {
+        changed += broadcaster.conclude(lane, finding, world.clock.now()).await.unwrap_or(0);
+    }
+    changed
 }
 
 /// One sweep: pokes for every lane with open slots, then a look at the idle ones.
