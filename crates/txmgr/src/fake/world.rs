@@ -324,7 +324,8 @@ impl World {
             data: Arc::from([]),
             gas: Gas(21_000),
         };
-        let fee = Fee::Legacy { gas_price: self.least_price };
+        // Nothing of ours replaces it, so one that is never mined would hold its lane for ever.
+        let fee = Fee::Legacy { gas_price: self.least_price.max(self.mined_price) };
         self.pool.insert((sender, nonce), Arc::new(PoolTx { hash, sender, nonce, intent, fee, is_foreign: true }));
         hash
     }
