@@ -8,16 +8,16 @@ use crate::world::Regime;
 
 /// How many trials in a thousand meet each of them.
 mod rates {
-    pub(super) const BESIDE: u64 = 0;
+    pub(super) const BESIDE: u64 = 100;
     pub(super) const LATE: u64 = 120;
     pub(super) const RETIRES: u64 = 80;
     pub(super) const BROKEN: u64 = 80;
     pub(super) const REGIME: u64 = 180;
-    pub(super) const KEYS: u64 = 0;
+    pub(super) const KEYS: u64 = 100;
     pub(super) const UNNAMED: u64 = 100;
-    pub(super) const DEAR: u64 = 0;
+    pub(super) const DEAR: u64 = 120;
     pub(super) const ANSWERS: u64 = 100;
-    pub(super) const SLOW: u64 = 0;
+    pub(super) const SLOW: u64 = 80;
     pub(super) const SLOW_KEYS: u64 = 60;
     pub(super) const BREAKS: u64 = 200;
     pub(super) const BATCHES: u64 = 300;

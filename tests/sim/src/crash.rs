@@ -239,7 +239,7 @@ impl Scenario {
         for (at, entry) in self.world.journal.drain().into_iter().enumerate() {
             let begins = at == 0 || matches!(entry, Entry::Received(..));
             let faults = if begins { self.faults } else { faults };
-            self.auditor.note(&entry, Actor { name, life: self.life, chain, faults }, now);
+            self.auditor.note(&entry, Actor { name, life: self.life, chain, faults, faults_before: faults }, now);
         }
         self.faults = faults;
     }

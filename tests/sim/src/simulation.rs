@@ -192,6 +192,8 @@ impl Trial {
     fn play(&mut self, stage: &mut Stage, weather: &SeededWeather) {
         let mut act = Act::Faults;
         let mut until = Millis(START.0 + FAULTS_MS);
+        // What is before the start nobody on the stage did.
+        self.audit(None, weather);
         while stage.polls < POLLS_MAX {
             let polled = stage.step();
             let now = self.world.clock.now();
@@ -202,6 +204,7 @@ impl Trial {
             let mined = matches!(polled, Some(("miner", _)));
             if act == Act::Faults && now >= until {
                 self.calm_down(weather);
+                self.audit(None, weather);
                 (act, until) = (Act::Calm, now.plus(CALM_MS));
             }
             if act == Act::Faults || !mined {
@@ -210,12 +213,17 @@ impl Trial {
             let is_quiet = self.worlds().all(World::is_quiet);
             if is_quiet && act == Act::Calm && self.breadth.again {
                 self.deliver_all_again();
+                self.audit(None, weather);
                 (act, until) = (Act::Again, self.world.clock.now().plus(CALM_MS));
             } else if is_quiet || now > until {
                 break;
-            } else if act == Act::Calm {
-                // An operator mends what the nodes' answers stopped.
-                self.world.set_paused(false);
+            } else {
+                // An operator sends on what was retried too often, and mends what the nodes' answers stopped.
+                self.redrive();
+                if act == Act::Calm {
+                    self.world.set_paused(false);
+                }
+                self.audit(None, weather);
             }
         }
         self.auditor.lock().unwrap().finish(&self.world);
@@ -243,11 +251,17 @@ impl Trial {
         self.world.set_paused(false);
         for world in self.worlds() {
             world.chain.inner.set_mood(NodeMood::default());
+        }
+        self.redrive();
+        self.say("---- faults off");
+    }
+
+    fn redrive(&self) {
+        for world in self.worlds() {
             world.queues.signing.redrive();
             world.queues.resign.redrive();
             world.queues.broadcast.redrive();
         }
-        self.say("---- faults off");
     }
 
     fn rule(&self, regime: Regime) {
@@ -275,11 +289,12 @@ impl Trial {
             None => Actor::OUTSIDE,
             Some((name, life)) => {
                 let faults = self.faults.entry(name).or_default();
+                let faults_before = *faults;
                 *faults += weather.count() - self.counted;
                 self.counted = weather.count();
                 let is_driver = ["signer", "broadcaster", "sweep"].iter().any(|driver| name.starts_with(driver));
                 let chain = if OTHER_CAST.contains(&name) { OTHER_CHAIN } else { CHAIN };
-                Actor { name, life, chain: is_driver.then_some(chain.0), faults: *faults }
+                Actor { name, life, chain: is_driver.then_some(chain.0), faults: *faults, faults_before }
             }
         };
         let entries = self.world.journal.drain();

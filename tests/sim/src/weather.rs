@@ -127,8 +127,9 @@ impl SeededWeather {
     }
 }
 
-impl Weather for SeededWeather {
-    fn fate(&self, operation: &'static str) -> Fate {
+impl SeededWeather {
+    /// The next fate by chance, counted and told.
+    fn next(&self, operation: &'static str) -> Fate {
         if !self.is_on.load(Ordering::Relaxed) {
             return Fate::Pass;
         }
@@ -141,6 +142,13 @@ impl Weather for SeededWeather {
         if self.traces {
             crate::world::say(&format!("          ~ {operation}: {name}"));
         }
+        fate
+    }
+}
+
+impl Weather for SeededWeather {
+    fn fate(&self, operation: &'static str) -> Fate {
+        let fate = self.next(operation);
         if matches!(fate, Fate::DieBefore | Fate::DieAfter) {
             self.prompter.doom();
         }
@@ -148,12 +156,9 @@ impl Weather for SeededWeather {
     }
 
     fn entry_fate(&self, operation: &'static str) -> Fate {
-        match self.fate(operation) {
-            // A batch that passed as a whole kills nobody for one entry.
-            Fate::DieBefore | Fate::DieAfter => {
-                self.prompter.take_doom();
-                Fate::LoseReply
-            }
+        match self.next(operation) {
+            // A batch that passed as a whole kills nobody for one entry, and saves nobody who is to die after it.
+            Fate::DieBefore | Fate::DieAfter => Fate::LoseReply,
             fate @ (Fate::Pass | Fate::Fail { .. } | Fate::LoseReply | Fate::Swallow | Fate::Contend) => fate,
         }
     }

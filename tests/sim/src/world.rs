@@ -267,13 +267,11 @@ impl World {
         self.store.inner.with_tables(|tables| tables.heads.values().cloned().collect())
     }
 
-    /// Nothing is waiting anywhere.
+    /// Nothing is waiting anywhere, nor among the dead letters.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        let queues = &self.queues;
-        queues.signing.is_empty()
-            && queues.resign.is_empty()
-            && queues.broadcast.is_empty()
+        let queues = [&self.queues.signing, &self.queues.resign, &self.queues.broadcast];
+        queues.into_iter().all(|queue| queue.is_empty() && queue.dead_letters().is_empty())
             && self.store.inner.with_tables(|tables| tables.heads.values().all(|head| !head.needs_passes()))
     }
 }

@@ -23,11 +23,13 @@ pub struct Actor {
     pub chain: Option<u64>,
     /// Faults that hit its calls so far: after one, a repeat is no waste.
     pub faults: u64,
+    /// Those before it was polled: what begins now begins with these.
+    pub faults_before: u64,
 }
 
 impl Actor {
     /// Somebody outside of every Signpost.
-    pub const OUTSIDE: Self = Self { name: "-", life: 0, chain: None, faults: 0 };
+    pub const OUTSIDE: Self = Self { name: "-", life: 0, chain: None, faults: 0, faults_before: 0 };
 }
 
 /// What one worker has in hand.
@@ -51,7 +53,7 @@ impl Auditor {
     pub(super) fn desk(&mut self, actor: Actor) -> &mut Desk {
         let desk = self.desks.entry(actor.name).or_default();
         if desk.life != actor.life {
-            let faults = actor.faults;
+            let faults = actor.faults_before;
             *desk =
                 Desk { life: actor.life, faults_before_life: faults, faults_before_batch: faults, ..Desk::default() };
         }
@@ -103,7 +105,7 @@ impl Auditor {
             return;
         }
         let desk = self.desk(actor);
-        let fits = desk.paused.contains(&new.account) || actor.faults > desk.faults_before_life;
+        let fits = desk.paused.contains(&new.account) || actor.faults > desk.faults_before_batch;
         self.check(fits, "I14", || format!("{}: a node says we are misconfigured, and nobody paused", new.account));
     }
 
@@ -124,6 +126,8 @@ impl Auditor {
             | Entry::LeftSlots(account, ..) => foreign(account),
             Entry::Reserved(records) => records.iter().find_map(|record| foreign(&record.account)),
             Entry::Updated(record) => foreign(&record.account),
+            // Before it writes over another's refusal of an id, it keeps that as it was.
+            Entry::Rejected(rejected) if self.is_kept_copy(rejected) => None,
             Entry::Rejected(rejected) => rejected.account.as_ref().and_then(foreign),
             Entry::PokedLanes(pokes) => pokes.iter().find_map(|poke| elsewhere(&poke.account)),
             Entry::PokedSigner(pokes) => pokes.iter().find_map(|poke| elsewhere(&poke.account)),

@@ -55,6 +55,15 @@ impl Auditor {
         self.rejected.entry(id.clone()).or_default().push(rejected.clone());
     }
 
+    /// It says just what was stored under the id it names, now under its message's.
+    pub(super) fn is_kept_copy(&self, rejected: &Rejected) -> bool {
+        let said = rejected.said_as.as_ref().and_then(|id| self.rejected.get(id));
+        said.into_iter().flatten().any(|first| {
+            let same = first.reason == rejected.reason && first.digest == rejected.digest;
+            same && first.message_id == rejected.message_id && first.account == rejected.account
+        })
+    }
+
     /// A closed record stays for its retention.
     pub(super) fn judge_expiry(&mut self, record: &Record) {
         let Some(settlement) = record.phase.settlement() else { return };
