@@ -48,6 +48,8 @@ struct LaneModel {
     start: Nonce,
     next: Nonce,
     lowest_open: Nonce,
+    /// Slots below `lowest_open` that are not closed.
+    set_aside: BTreeSet<Nonce>,
     paused_at: Option<Millis>,
     was_paused: bool,
     spending: Option<Spending>,
@@ -64,6 +66,8 @@ pub struct Auditor {
     regimes: Vec<(Millis, Regime)>,
     /// A key could not be used for a while.
     keys_failed: bool,
+    /// The topic refuses outcomes for good, which then go out reduced.
+    outcomes_refused: bool,
     lanes: BTreeMap<AccountKey, LaneModel>,
     /// Names and keys that were registered from the start.
     first_names: BTreeSet<String>,
@@ -124,6 +128,11 @@ impl Auditor {
         self.keys_failed = true;
     }
 
+    /// The topic refuses some outcomes for good.
+    pub fn outcomes_refused(&mut self) {
+        self.outcomes_refused = true;
+    }
+
     fn check(&mut self, holds: bool, invariant: &'static str, text: impl FnOnce() -> String) {
         if !holds {
             self.violations.push(Violation { invariant, text: text() });
@@ -139,6 +148,7 @@ impl Auditor {
                     start: head.next_nonce,
                     next: head.next_nonce,
                     lowest_open: head.lowest_open_nonce,
+                    set_aside: BTreeSet::new(),
                     paused_at: None,
                     was_paused: false,
                     spending: None,
@@ -159,15 +169,18 @@ impl Auditor {
                 }
             }
             Entry::Retired(account) => {
+                self.judge_idle(*account, "retired");
                 if let Some(lane) = self.lanes.get_mut(account) {
                     lane.paused_at = Some(lane.paused_at.unwrap_or(now));
                     lane.was_paused = true;
                 }
             }
             Entry::Unregistered(account) => {
+                self.judge_idle(*account, "unregistered");
                 self.lanes.remove(account);
             }
             Entry::NonceSet(account, from, to) => {
+                self.judge_idle(*account, "given another nonce");
                 if let Some(lane) = self.lanes.get_mut(account) {
                     (lane.next, lane.lowest_open) = (*to, *to);
                     lane.skipped.push((*from, *to));
@@ -347,15 +360,39 @@ impl Auditor {
         self.check(fits, "I6", || format!("{id} is {} against the chain's {truth:?}", verdict.name()));
     }
 
-    /// What is left is closed, or was never stored; what is set aside is not closed and its nonce is used.
+    /// Nothing of the lane is open.
+    fn judge_idle(&mut self, account: AccountKey, what: &str) {
+        let open = self.lanes.get(&account).map(|lane| (lane.next.0 - lane.lowest_open.0, lane.set_aside.len()));
+        self.check(open.is_none_or(|open| open == (0, 0)), "I4", || {
+            format!("{account} is {what} with {open:?} slots open and set aside")
+        });
+    }
+
+    /// What is left is closed, or was never stored and its nonce is used; what is set aside is not closed, and its
+    /// nonce is used for good.
     fn moved_marks(&mut self, account: AccountKey, before: &Marks, after: &Marks) {
+        let nonces = |marks: &Marks| marks.set_aside.iter().map(|slot| slot.nonce).collect::<BTreeSet<_>>();
+        let chain = self.chains.get(&account.chain_id.0).cloned();
+        let is_used = |nonce| chain.as_ref().is_some_and(|chain| chain.used_by(account.address, nonce).is_some());
         let Some(lane) = self.lanes.get_mut(&account) else { return };
-        let fits = lane.lowest_open == before.lowest_open_nonce;
+        let fits = lane.lowest_open == before.lowest_open_nonce && lane.set_aside == nonces(before);
         lane.lowest_open = after.lowest_open_nonce;
+        let known = std::mem::replace(&mut lane.set_aside, nonces(after));
+        for nonce in nonces(after).difference(&known) {
+            let slot = self.slots.get(&(account, *nonce)).and_then(|id| self.records.get(id));
+            let is_open = slot.is_some_and(|record| !record.is_closed());
+            let below = (before.lowest_open_nonce..after.lowest_open_nonce).contains(nonce);
+            self.check(is_open && below && is_used(*nonce), "I11", || {
+                format!("slot {nonce} of {account} was set aside; open {is_open}, in order {below}")
+            });
+        }
         self.check(fits, "I4", || format!("{account}: marks moved from {before:?}, where the lane does not begin"));
         for nonce in after.left_since(before).into_iter().flat_map(|left| (left.start.0..left.end.0).map(Nonce)) {
             let id = self.slots.get(&(account, nonce));
-            let closed = id.is_none_or(|id| self.records.get(id).is_some_and(Record::is_closed));
+            let closed = match id {
+                None => is_used(nonce),
+                Some(id) => self.records.get(id).is_some_and(Record::is_closed),
+            };
             self.check(closed, "I11", || format!("slot {nonce} of {account} was left and is not closed"));
         }
     }

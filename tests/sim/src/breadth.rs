@@ -23,6 +23,7 @@ mod rates {
     pub(super) const BATCHES: u64 = 300;
     pub(super) const AGAIN: u64 = 350;
     pub(super) const STRANGERS: u64 = 150;
+    pub(super) const REFUSES: u64 = 100;
 }
 
 /// What happens in one trial.
@@ -61,6 +62,8 @@ pub struct Breadth {
     pub again: bool,
     /// Somebody who may use no account sends messages too.
     pub strangers: bool,
+    /// The topic refuses some outcomes for good, whatever is tried.
+    pub refuses: bool,
 }
 
 /// How the account is registered whose key nobody can use.
@@ -91,6 +94,7 @@ impl Breadth {
         retry_after_ms: 0,
         again: false,
         strangers: false,
+        refuses: false,
     };
 
     /// What one seed has, each thing for itself.
@@ -116,6 +120,7 @@ impl Breadth {
             retry_after_ms: retries[random.place(retries.len())],
             again: random.per_mille(rates::AGAIN),
             strangers: random.per_mille(rates::STRANGERS),
+            refuses: random.per_mille(rates::REFUSES),
         }
     }
 }

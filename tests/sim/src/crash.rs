@@ -115,11 +115,11 @@ impl Scenario {
 
     /// A calm world with so many accounts and no limit of spending.
     #[must_use]
-    pub fn with_accounts(accounts: usize) -> Self {
+    pub fn with_accounts(accounts: usize, mutant: Option<Mutant>) -> Self {
         let clock = SimClock::at(START);
         let prompter = Prompter::new(clock.clone());
         let weather = Arc::new(ScriptedWeather::new(Fault::NONE.at, Fault::NONE.fate, prompter.clone()));
-        let setting = Setting { accounts, signing: QueueRules::FIFO, mutant: None, spend_window_s: None };
+        let setting = Setting { accounts, signing: QueueRules::FIFO, mutant, spend_window_s: None };
         Self::in_setting(setting, clock, prompter, weather)
     }
 

@@ -153,6 +153,11 @@ async fn pass(world: &World, broadcaster: &TrialBroadcaster, account: AccountKey
     loop {
         let mut found = Vec::new();
         let round = beside(&mut asking, &mut found, broadcaster.step(&mut lane, world.clock.now())).await;
+        if world.mutant == Some(Mutant::LosesTurn) {
+            for question in lane.take_questions() {
+                found.push(ask(world, broadcaster, question).await);
+            }
+        }
         let concluded = conclude(world, broadcaster, &mut lane, found).await;
         asking.extend(questions(world, broadcaster, &mut lane));
         match round {

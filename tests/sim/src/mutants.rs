@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use signpost_txmgr::account::{Accounts, Head, Marks, Reservation, SeenFee};
 use signpost_txmgr::fake::{MemoryChain, MemoryKeys, MemoryStore, MemoryTopic};
 use signpost_txmgr::ports::{
-    Chain, ChainView, Counts, KeyAnswer, KeyCallError, Keys, NonceUse, OutcomeTopic, PortError, RegisterVerdict,
-    RejectVerdict, ReserveVerdict, RetireVerdict, Store, UnregisterVerdict, UpdateVerdict, ViewQuery,
+    Chain, ChainView, Counts, Happened, KeyAnswer, KeyCallError, Keys, NonceUse, OutcomeTopic, PortError,
+    RegisterVerdict, RejectVerdict, ReserveVerdict, RetireVerdict, Store, UnregisterVerdict, UpdateVerdict, ViewQuery,
 };
 use signpost_txmgr::record::{BlockRef, Phase, Record, Rejected, Searched, SendAnswer, SendClass, Stored, Vacancy};
 use signpost_txmgr::tx::{Intent, RawTx};
@@ -67,11 +67,19 @@ pub enum Mutant {
     SpeaksForOthers,
     /// The text of a refusal depends on the time.
     TellsTheTime,
+    /// A broadcaster works the lanes of another chain's Signpost.
+    WorksOtherLanes,
+    /// A pass asks its slow questions one after the other, and stores what they bring when all are answered.
+    LosesTurn,
+    /// An outcome that is refused for good holds up all that go out with it.
+    RefusedHoldsUpBatch,
+    /// No slot is set aside: a lane stands still behind one that cannot be closed. For `tests/worlds.rs`.
+    SetsNothingAside,
 }
 
 impl Mutant {
-    /// All of them, each with the invariants it may break first.
-    pub const ALL: [(Self, &'static [&'static str]); 20] = [
+    /// Those that show in a seed, each with the invariants it may break first.
+    pub const ALL: [(Self, &'static [&'static str]); 24] = [
         (Self::OverwritesSignature, &["I2"]),
         (Self::ConflictIsSame, &["I6", "I13"]),
         (Self::PublishesBeforeSettled, &["I6"]),
@@ -85,6 +93,7 @@ impl Mutant {
         (Self::ReassignedOnRepeat, &["G3", "I8", "I11"]),
         (Self::SignsTwice, &["G6"]),
         (Self::ReadsKeyEachTime, &["G6"]),
+        (Self::IgnoresMisconfigured, &["I14"]),
         (Self::ForgetsRetention, &["G1"]),
         (Self::OverlooksUnsigned, &["G3", "I12", "order"]),
         (Self::LosesMetadata, &["I6", "I15"]),
@@ -92,6 +101,9 @@ impl Mutant {
         (Self::JudgesAnew, &["I11", "I15"]),
         (Self::SpeaksForOthers, &["I15"]),
         (Self::TellsTheTime, &["I11", "I15"]),
+        (Self::WorksOtherLanes, &["I16"]),
+        (Self::LosesTurn, &["I12"]),
+        (Self::RefusedHoldsUpBatch, &["I12"]),
     ];
 }
 
@@ -343,6 +355,9 @@ impl Store for BentStore {
         after: &Marks,
         expires_at: Millis,
     ) -> Result<bool, PortError> {
+        if self.mutant == Some(Mutant::SetsNothingAside) && after.set_aside.len() > before.set_aside.len() {
+            return Ok(false);
+        }
         self.inner.move_marks(account, before, after, expires_at).await
     }
 }
@@ -415,6 +430,16 @@ impl OutcomeTopic for BentTopic {
         let answers = self.inner.publish(&outcomes).await;
         if self.mutant == Some(Mutant::NotesUnpublished) {
             return answers.iter().map(|_| Ok(())).collect();
+        }
+        let refused = |answer: &Result<(), PortError>| answer.as_ref().is_err_and(PortError::is_refused_for_good);
+        if self.mutant == Some(Mutant::RefusedHoldsUpBatch) && answers.iter().any(refused) {
+            let held_up = || PortError {
+                operation: "PublishBatch",
+                happened: Happened::Unknown,
+                throttled: false,
+                source: "held up by another".into(),
+            };
+            return answers.iter().map(|_| Err(held_up())).collect();
         }
         answers
     }

@@ -137,6 +137,10 @@ pub fn run(seed: u64, options: Options) -> Report {
     }
     let worlds: Vec<&World> = [&world].into_iter().chain(&other).collect();
     let auditor = Arc::new(Mutex::new(Auditor::new(&worlds, setting.spend_window_s)));
+    if breadth.refuses {
+        weather.refuse_some();
+        auditor.lock().unwrap().outcomes_refused();
+    }
     if breadth.broken.is_some() {
         auditor.lock().unwrap().key_failed();
     }

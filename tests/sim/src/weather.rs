@@ -57,6 +57,7 @@ pub struct SeededWeather {
     random: Mutex<Random>,
     rates: Rates,
     is_on: AtomicBool,
+    refuses: AtomicBool,
     faults: Mutex<BTreeMap<&'static str, u64>>,
     count: AtomicU64,
     prompter: Prompter,
@@ -78,6 +79,7 @@ impl SeededWeather {
             random: Mutex::new(random),
             rates,
             is_on,
+            refuses: AtomicBool::new(false),
             faults: Mutex::default(),
             count: AtomicU64::new(0),
             prompter,
@@ -88,6 +90,11 @@ impl SeededWeather {
     /// From now on nothing goes wrong.
     pub fn calm_down(&self) {
         self.is_on.store(false, Ordering::Relaxed);
+    }
+
+    /// From now on the topic refuses one outcome in four for good, calm or not, unless it is reduced.
+    pub fn refuse_some(&self) {
+        self.refuses.store(true, Ordering::Relaxed);
     }
 
     /// How often each fault came.
@@ -153,6 +160,12 @@ impl Weather for SeededWeather {
             self.prompter.doom();
         }
         fate
+    }
+
+    fn refuses(&self, operation: &'static str, body: &str) -> bool {
+        let sum = body.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
+        let is_whole = !body.contains("\"reduced\":true");
+        operation == "PublishBatch" && self.refuses.load(Ordering::Relaxed) && is_whole && sum.is_multiple_of(4)
     }
 
     fn entry_fate(&self, operation: &'static str) -> Fate {

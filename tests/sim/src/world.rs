@@ -237,8 +237,9 @@ impl World {
     /// A broadcaster that remembers nothing.
     #[must_use]
     pub fn broadcaster(&self) -> TrialBroadcaster {
+        let bent = self.mutant == Some(Mutant::WorksOtherLanes);
         let config = BroadcasterConfig {
-            chain_id: self.chain_id,
+            chain_id: if bent { CHAIN } else { self.chain_id },
             tuning: Tuning::BSC,
             window: BroadcasterConfig::WINDOW,
             retention_ms: RETENTION_MS,

@@ -159,7 +159,7 @@ fn what_no_node_took_is_sent_before_the_chain_is_asked() {
 #[test]
 fn a_repeat_finds_its_slot_while_its_account_of_the_pool_is_paused() {
     for died in [false, true] {
-        let mut scenario = Scenario::with_accounts(NAMES.len());
+        let mut scenario = Scenario::with_accounts(NAMES.len(), None);
         // It has started before anything goes wrong.
         scenario.signer_turn();
         for number in 0..8 {
@@ -197,7 +197,7 @@ fn a_repeat_finds_its_slot_while_its_account_of_the_pool_is_paused() {
 
 #[test]
 fn an_account_that_cannot_pay_is_marked_until_it_can_and_a_pool_leaves_it_out_meanwhile() {
-    let mut scenario = Scenario::with_accounts(NAMES.len());
+    let mut scenario = Scenario::with_accounts(NAMES.len(), None);
     let poor = *scenario.world.accounts.keys().next().unwrap();
     let marked = |scenario: &Scenario| {
         let heads = scenario.world.heads();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::arithmetic_side_effects, reason = "a test")]
 
 use signpost_sim::crash::{Fault, Scenario};
+use signpost_sim::mutants::Mutant;
 use signpost_sim::source::{Variant, body};
 use signpost_sim::world::{NAMES, RETENTION_MS};
 use signpost_txmgr::fake::NodeMood;
@@ -19,9 +20,9 @@ fn record(scenario: &Scenario, id: &str) -> Record {
     }
 }
 
-#[test]
-fn two_thousand_slots_pass_one_that_cannot_be_closed() {
-    let mut scenario = Scenario::with_accounts(1);
+/// A world whose first slot no node can say anything about, and so many requests in it; how many are closed at the end.
+fn behind_one_that_cannot_be_closed(mutant: Option<Mutant>) -> (Scenario, usize) {
+    let mut scenario = Scenario::with_accounts(1, mutant);
     let account = *scenario.world.accounts.keys().next().unwrap();
     let chain = scenario.world.chain.inner.clone();
     let first = scenario.world.heads()[0].next_nonce;
@@ -41,13 +42,27 @@ fn two_thousand_slots_pass_one_that_cannot_be_closed() {
             break;
         }
     }
-    assert_eq!(closed(&scenario), BEHIND, "all that is behind it");
+    let closed = closed(&scenario);
+    (scenario, closed)
+}
+
+#[test]
+fn two_thousand_slots_pass_one_that_cannot_be_closed() {
+    let (mut scenario, closed) = behind_one_that_cannot_be_closed(None);
+    assert_eq!(closed, BEHIND, "all that is behind it");
     assert!(!record(&scenario, "r-0").is_closed(), "what cannot be proven has no verdict");
-    chain.set_mood(NodeMood::default());
+    scenario.world.chain.inner.set_mood(NodeMood::default());
     scenario.to_quiet();
     assert_eq!(record(&scenario, "r-0").phase.name(), "displaced", "and when a node can say it, it has one");
     scenario.auditor.finish(&scenario.world);
     assert_eq!(scenario.auditor.violations(), []);
+}
+
+#[test]
+fn a_lane_that_sets_nothing_aside_is_found() {
+    let (scenario, closed) = behind_one_that_cannot_be_closed(Some(Mutant::SetsNothingAside));
+    assert!(closed < BEHIND, "{closed} closed: the lane stands still");
+    assert_eq!(scenario.auditor.violations(), [], "and nothing worse happens");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::world::{RETENTION_MS, SENDERS};
 /// More than a pass takes: an expiry is not the retention to the millisecond.
 const EXPIRY_SLACK_MS: u64 = 24 * 3_600 * 1_000;
 /// The fields of an outcome that are judged elsewhere, or are free text.
-const FREE: [&str; 3] = ["eventId", "reason", "contractAddress"];
+const FREE: [&str; 4] = ["eventId", "reason", "contractAddress", "reduced"];
 
 impl Auditor {
     pub(super) fn acknowledged(&mut self, message_id: &str, body: &str) {
@@ -101,8 +101,10 @@ impl Auditor {
         let Some((expected, _)) = expected else {
             return self.check(false, "I6", || format!("{id} was published and is not settled: {text}"));
         };
+        let reduced = self.judge_reduced(outcome, text);
         let fields = expected.as_object().expect("an outcome is an object");
-        for (name, value) in fields.iter().filter(|(name, _)| *name != "reason") {
+        let is_judged = |name: &str| name != "reason" && !(reduced && name == "metadata");
+        for (name, value) in fields.iter().filter(|(name, _)| is_judged(name)) {
             let same = outcome.get(name).is_some_and(|found| is_equal(found, value));
             self.check(same, "I6", || format!("{id}: `{name}` should be {value} in {text}"));
         }
@@ -113,6 +115,15 @@ impl Auditor {
         let extra: Vec<_> =
             names.filter(|name| !fields.contains_key(*name) && !FREE.contains(&name.as_str())).cloned().collect();
         self.check(extra.is_empty(), "I6", || format!("{id}: nobody knows what {extra:?} is in {text}"));
+    }
+
+    /// Whether an outcome goes without what is not ours: only where the topic refuses it whole.
+    fn judge_reduced(&mut self, outcome: &Value, text: &str) -> bool {
+        let reduced = outcome["reduced"] == true;
+        let reason = &outcome["reason"];
+        let bare = outcome["metadata"].is_null() && reason["revert"].is_null() && reason["message"] == reason["code"];
+        self.check(!reduced || bare && self.outcomes_refused, "G3", || format!("nothing is left out for {text}"));
+        reduced
     }
 
     /// What the outcome of a settled record must say, by literals.
@@ -180,6 +191,7 @@ impl Auditor {
         self.check(!created, "I15", || format!("message {message_id} was accepted, and then refused: {text}"));
         self.judge_ownership(id, &message_id, &sender, &code, names.as_ref());
         self.judge_stored(&message_id, &code, outcome);
+        let reduced = self.judge_reduced(outcome, &text);
         let beside = outcome["reason"]["requestId"].as_str();
         let told = beside.or_else(|| (!id.as_str().starts_with("sqs:")).then_some(id.as_str()));
         self.check(told == names.as_ref().map(RequestId::as_str), "I15", || {
@@ -187,7 +199,7 @@ impl Auditor {
         });
         if let Ask::Sign(named, contents) = &what {
             let metadata = outcome.get("metadata").cloned();
-            self.check(metadata == contents.metadata, "I15", || {
+            self.check(reduced || metadata == contents.metadata, "I15", || {
                 format!("the metadata of {message_id} are lost: {text}")
             });
             if SENDERS.contains(&sender.as_str()) {
@@ -221,8 +233,8 @@ impl Auditor {
     fn judge_stored(&mut self, message_id: &str, code: &str, outcome: &Value) {
         let stored = self.first_answer(message_id);
         let message = outcome["reason"]["message"].as_str();
-        let fits =
-            stored.is_some_and(|stored| stored.reason.code == code && Some(stored.reason.message.as_str()) == message);
+        let is_text = |text: &str| message == Some(if outcome["reduced"] == true { code } else { text });
+        let fits = stored.is_some_and(|stored| stored.reason.code == code && is_text(&stored.reason.message));
         let stored = stored.map(|stored| stored.reason.clone());
         self.check(fits, "I15", || {
             format!("message {message_id} is refused as {code}: {message:?}, and {stored:?} is stored")

@@ -251,6 +251,7 @@ fn class(random: &mut Random) -> SendClass {
         SendClass::Funds,
         SendClass::Refused,
         SendClass::Misconfigured,
+        SendClass::Misconfigured,
         SendClass::Unknown,
     ];
     classes[random.place(classes.len())]
