@@ -169,7 +169,7 @@ def operators_see_their_own(main: Signpost, test: Signpost) -> None:
         audited = signpost.well("audit", "--json")
         assert {line["account"] for line in audited.lines()} == {signpost.account}
         exported = signpost.well("export", "--since", "1d").lines()
-        assert {line["account"].split(":")[0] for line in exported} == {str(signpost.chain_id)}
+        assert {line["asked"]["account"].split(":")[0] for line in exported} == {str(signpost.chain_id)}
         looked = {line["check"]: line for line in signpost.command("doctor", "--json").lines()}
         named = looked["accounts of other chains"]
         assert named["state"] == "ok" and f"chain {other.chain_id}" in named["found"], named
