@@ -115,7 +115,9 @@ def deployed(
     ask = cloudformation.update_stack if update else cloudformation.create_stack
     # As `aws cloudformation deploy --s3-bucket` does: it is too large for a request.
     key = f"{name}.yaml"
-    stack.aws("s3").put_object(Bucket=BUCKET, Key=key, Body=(template or TEMPLATE.read_text()).encode())
+    s3 = stack.aws("s3")
+    s3.create_bucket(Bucket=BUCKET)
+    s3.put_object(Bucket=BUCKET, Key=key, Body=(template or TEMPLATE.read_text()).encode())
     ask(
         StackName=name,
         TemplateURL=f"https://s3.amazonaws.com/{BUCKET}/{key}",

@@ -56,6 +56,12 @@ def test_after_a_failure_the_rest_of_its_group_is_returned_and_other_groups_go_o
         finally:
             kms.enable_key(KeyId=place.key_ids["cold"])
         assert [place.item(id)["status"] for id in ("c1", "h1", "h2")] == ["reserved", "signed", "signed"]
+    # The account is marked for a minute, in this execution. What has a slot is signed when the broadcaster asks, and
+    # that clears the mark.
+    with place.signer() as signer:
+        item = place.item("c1")
+        ask = {"requestId": item["requestId"], "account": item["account"], "attempt": 0, "kind": "execute", "cause": "e2e"}
+        assert signer.invoke(batch(record(ask, arn(place.resign), "resign", item["account"]))) == failures()
         # Lambda delivers them again, in their order.
         assert signer.invoke(batch(place.ask("c1", "cold"), place.ask("c2", "cold"))) == failures()
     assert [place.item(id)["status"] for id in ("c1", "c2")] == ["signed", "signed"]
