@@ -217,8 +217,11 @@ class Audit:
         for message in sent:
             self.by_id[message.id].append(message)
         found = scan(stack, "requestsTable")
-        # Refusals by the message they answer; what stands under the id it names is told apart.
-        self.refusals = {item["messageId"]: item for item in found if item["requestId"].startswith("sqs:")}
+        # Refusals by the message they answer: the copy under the message's own id, or what stands under the id it
+        # names, which has no copy where a worker died between the two writes.
+        refused = [item for item in found if item["status"] == "rejected" and "messageId" in item]
+        refused.sort(key=lambda item: item["requestId"].startswith("sqs:"))
+        self.refusals = {item["messageId"]: item for item in refused}
         kept = {item["requestId"] for item in self.refusals.values()} - set(self.by_id)
         self.items = {item["requestId"]: item for item in found if item["requestId"] not in kept}
         self.expect(len(found) == len(self.items) + len(kept), "an id has two items")

@@ -132,6 +132,10 @@ impl Endpoint {
     fn note(&self, answers: &[Answer]) {
         let failures = || answers.iter().filter_map(|answer| answer.as_ref().err());
         let now = Instant::now();
+        // One call of a batch that is limited beside others that are answered is no sign of a used-up window.
+        if answers.iter().any(Result::is_ok) {
+            self.health().limit.note_answer();
+        }
         if let Some(limit) = failures().find(|failure| failure.is_rate_limit()) {
             let pause = self.health().limit.note(asked_pause(limit), now);
             tracing::warn!(host = self.host(), pause_ms = pause.as_millis(), "the endpoint limits our rate");

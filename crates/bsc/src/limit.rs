@@ -1,8 +1,8 @@
 //! How long an endpoint is left alone that limits our rate.
 //!
-//! As long as it says; if it says nothing, a second. While it limits us again and again, twice as long each
-//! time, whatever it says: many name one second, also when their window is minutes long. Never decides what
-//! is asked of an endpoint. Read next: [`crate::endpoints`].
+//! As long as it says; if it says nothing, a second. While it limits us again and again and answers nothing
+//! else, twice as long each time, whatever it says: many name one second, also when their window is minutes
+//! long. Never decides what is asked of an endpoint. Read next: [`crate::endpoints`].
 
 use std::time::Duration;
 
@@ -35,11 +35,18 @@ impl RateLimit {
         self.last.is_some_and(|last| last.until > now)
     }
 
+    /// Notes that the endpoint answered a call: a limit after it is the first in a row.
+    pub(crate) fn note_answer(&mut self) {
+        if let Some(last) = &mut self.last {
+            last.in_a_row = 0;
+        }
+    }
+
     /// Notes that the endpoint limits us, and wants to be left alone for `asked`; for how long it is.
     pub(crate) fn note(&mut self, asked: Option<Duration>, now: Instant) -> Duration {
         let in_a_row = match self.last {
             // Calls that were under way together are limited once.
-            Some(last) if last.until > now => last.in_a_row,
+            Some(last) if last.until > now => last.in_a_row.max(1),
             Some(last) if now.saturating_duration_since(last.until) <= last.pause => last.in_a_row.saturating_add(1),
             Some(_) | None => 1,
         };
@@ -76,6 +83,15 @@ mod tests {
             now += pause;
         }
         pauses
+    }
+
+    #[test]
+    fn an_answer_between_ends_the_row() {
+        let (mut limit, now) = (RateLimit::default(), Instant::now());
+        let at = |seconds: u32| now + SECOND * seconds;
+        assert_eq!([limit.note(None, at(0)), limit.note(None, at(1))], [SECOND, SECOND * 2]);
+        limit.note_answer();
+        assert_eq!([limit.note(None, at(3)), limit.note(None, at(4))], [SECOND, SECOND * 2]);
     }
 
     #[test]
