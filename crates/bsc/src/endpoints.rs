@@ -483,12 +483,15 @@ mod tests {
         assert!(readable(&endpoints).is_empty(), "not even when no other is left");
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(readable(&endpoints).len(), 1);
-        // Again at once, for a part of a batch.
-        endpoint.note(&[Ok(json!(1)), Err(Failure::RateLimited { retry_after: None })]);
-        tokio::time::advance(Duration::from_millis(1_999)).await;
-        assert!(readable(&endpoints).is_empty(), "twice as long as the first time");
-        tokio::time::advance(Duration::from_millis(1)).await;
-        assert_eq!(readable(&endpoints).len(), 1);
+        // Again at once; and then for a part of a batch, of which another part was answered.
+        let limited = || Err(Failure::RateLimited { retry_after: None });
+        for (answers, pause_ms) in [(vec![limited()], 2_000), (vec![Ok(json!(1)), limited()], 1_000)] {
+            endpoint.note(&answers);
+            tokio::time::advance(Duration::from_millis(pause_ms - 1)).await;
+            assert!(readable(&endpoints).is_empty(), "{pause_ms} ms");
+            tokio::time::advance(Duration::from_millis(1)).await;
+            assert_eq!(readable(&endpoints).len(), 1);
+        }
     }
 
     #[tokio::test(start_paused = true)]
