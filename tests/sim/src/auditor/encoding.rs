@@ -1,7 +1,7 @@
 //! Transactions as bytes, by the yellow paper, EIP-155 and EIP-1559: written apart from the product's encoder, which
 //! it is to judge. `alloy` agrees with it in `tests/encoding.rs`.
 //!
-//! Read next: [`super::attempts`].
+//! Read next: `attempts.rs` beside it.
 
 use ethereum_types::U256;
 use sha3::{Digest as _, Keccak256};
