@@ -2,7 +2,7 @@
 //!
 //! Takes pokes and changes records through the driver in `signpost_txmgr::broadcaster`. Never signs.
 //!
-//! Read in this order: [`chain`](mod@chain), [`lanes`], the driver itself, and [`function`], which
+//! Read in this order: [`chain`](mod@chain), [`mod@lanes`], the driver itself, and [`function`], which
 //! hosts it in Lambda.
 //!
 //! **Architecture invariant:** does not depend on KMS.

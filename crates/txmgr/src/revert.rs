@@ -1,7 +1,7 @@
 //! What a contract said when it reverted: the raw revert data of `eth_call` made readable.
 //!
 //! Never fails and never asks anything: what is no known shape is named by its selector and kept raw.
-//! The text comes from a contract anyone may have written, so it is made plain ([`text::plain`](crate::text::plain)).
+//! The text comes from a contract anyone may have written, so it is made plain ([`text::plain`]).
 //! Read next: [`crate::record`].
 
 use crate::record::Revert;
