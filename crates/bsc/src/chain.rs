@@ -16,6 +16,7 @@ use signpost_txmgr::record::{BlockRef, Searched, SendAnswer, SendClass};
 use signpost_txmgr::tx::{Intent, RawTx};
 use signpost_txmgr::units::{Address, BlockNumber, ChainId, Nonce, TxHash, U256, Wei};
 
+use crate::classify::is_execution_error;
 use crate::endpoints::{Endpoint, EndpointFailure, Endpoints, SendTo};
 use crate::price::PriceSeen;
 use crate::private::{Authorization, EndpointKind, PrivateEndpoint};
@@ -224,8 +225,8 @@ impl Chain for BscChain {
             .read(METHOD, |endpoint| async move { reverted(endpoint.call(METHOD, params.clone()).await) })
             .await;
         match replayed {
-            // The node did answer: it has no revert data, or no state of that block any more.
-            Err(error) if answered_with_an_error(&error) => Ok(None),
+            // It was executed, and the node tells no revert data.
+            Err(error) if ended_without_data(&error) => Ok(None),
             replayed => replayed,
         }
     }
@@ -308,9 +309,12 @@ fn revert_data(error: &NodeError) -> Option<Vec<u8>> {
     quantity::bytes(&Value::String(text.get(at..)?.to_owned()))
 }
 
-fn answered_with_an_error(error: &PortError) -> bool {
+fn ended_without_data(error: &PortError) -> bool {
     let failure = error.source().and_then(|source| source.downcast_ref::<EndpointFailure>());
-    !error.throttled && failure.is_some_and(|it| matches!(it.failure, Failure::Node(_)))
+    failure.is_some_and(|it| match &it.failure {
+        Failure::Node(error) => is_execution_error(error.code, &error.message),
+        _ => false,
+    })
 }
 
 #[cfg(test)]

@@ -255,6 +255,31 @@ pub fn is_batch_refusal(message: &str) -> bool {
         .any(|words| has_words(&message, words))
 }
 
+/// Whether an error in answer to a call says how its execution ended: the words of `core/vm/errors.go`, code 3
+/// of a revert, and what other clients say. Any other error says nothing about the transaction.
+#[must_use]
+pub fn is_execution_error(code: i64, message: &str) -> bool {
+    let message = message.to_lowercase();
+    let words = [
+        "revert",
+        "reverted",
+        "out of gas",
+        "outofgas",
+        "invalid opcode",
+        "invalid jump",
+        "stack underflow",
+        "stack limit reached",
+        "write protection",
+        "max code size exceeded",
+        "gas uint64 overflow",
+        "max call depth exceeded",
+        "insufficient balance for transfer",
+    ];
+    code == 3
+        || find(code, &message).is_some_and(|row| row.meaning == Contract)
+        || words.iter().any(|words| has_words(&message, words))
+}
+
 fn find(code: i64, message: &str) -> Option<&'static Row> {
     TABLE.iter().find(|row| match row.sign {
         Sign::Words(words) => has_words(message, words),

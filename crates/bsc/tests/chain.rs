@@ -421,15 +421,28 @@ async fn a_revert_is_replayed_at_its_block() {
 
 #[tokio::test]
 async fn a_replay_without_revert_data_gives_none() {
-    let answers = [Ok(json!("0x")), Err(error(-32000, "missing trie node")), Err(error(-32000, "out of gas"))];
+    let answers = [
+        Ok(json!("0x")),
+        Err(error(3, "execution reverted")),
+        Err(error(-32000, "out of gas")),
+        Err(error(-32015, "VM execution error: Reverted")),
+    ];
     for answer in answers {
         let of = answer.clone();
         let stub = Stub::calls(move |_, _| of.clone()).await;
         let bytes = chain(&[&stub]).revert_bytes(ADDRESS, &intent(None), block_ref(97)).await.unwrap();
         assert_eq!(bytes, None, "{answer:?}");
     }
-    let stub = Stub::calls(|_, _| Err(error(429, "slow down"))).await;
-    chain(&[&stub]).revert_bytes(ADDRESS, &intent(None), block_ref(97)).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn an_error_that_is_not_about_the_execution_is_no_answer_to_a_replay() {
+    for (code, words) in
+        [(429, "slow down"), (-32603, "internal error"), (-32000, "missing trie node"), (-32000, "header not found")]
+    {
+        let stub = Stub::calls(move |_, _| Err(error(code, words))).await;
+        chain(&[&stub]).revert_bytes(ADDRESS, &intent(None), block_ref(97)).await.expect_err(words);
+    }
 }
 
 #[tokio::test]

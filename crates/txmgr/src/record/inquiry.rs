@@ -73,10 +73,11 @@ impl Inquiry {
     /// The longest pause, in milliseconds: what no node tells for minutes needs an archive node, or a person.
     pub const PAUSE_MAX_MS: u64 = 10 * 60 * 1_000;
     /// How long an outcome waits for the reason of its revert, in milliseconds.
-    pub const PATIENCE_MS: u64 = 15_000;
+    pub const PATIENCE_MS: u64 = 30_000;
 
     /// The question asked at `asked_at` after one more answer that did not settle it, at `now`. An answer that
-    /// widened the search is asked further soon, any other after pauses that double.
+    /// widened the search is asked further soon, a reason too, which is waited for only shortly; any other after
+    /// pauses that double.
     #[must_use]
     pub fn after(
         before: Option<Self>,
@@ -92,7 +93,10 @@ impl Inquiry {
             Some(inquiry) if !is_further => inquiry.fruitless.saturating_add(1),
             Some(_) | None => u32::from(!is_further),
         };
-        let doubled = 1_u64.checked_shl(fruitless.saturating_sub(1)).unwrap_or(u64::MAX);
+        let doubled = match subject {
+            Subject::Use => 1_u64.checked_shl(fruitless.saturating_sub(1)).unwrap_or(u64::MAX),
+            Subject::Revert => 1,
+        };
         let pause_ms = Self::PAUSE_MS.saturating_mul(doubled).min(Self::PAUSE_MAX_MS);
         Self {
             subject,
@@ -160,6 +164,16 @@ mod tests {
         assert_eq!((ended.fruitless, ended.searched), (1, Some(range(700))), "no further than before");
         let failed = Inquiry::after(Some(ended), Subject::Use, None, now, now);
         assert_eq!((failed.fruitless, failed.searched), (2, Some(range(700))), "what was searched stays");
+    }
+
+    #[test]
+    fn a_reason_is_asked_for_every_three_seconds() {
+        let mut inquiry = Inquiry::after(None, Subject::Revert, None, Millis(0), Millis(0));
+        for _ in 0..5 {
+            let now = inquiry.next_at;
+            inquiry = Inquiry::after(Some(inquiry), Subject::Revert, None, now, now);
+            assert_eq!(inquiry.next_at.since(now), Inquiry::PAUSE_MS);
+        }
     }
 
     #[test]
