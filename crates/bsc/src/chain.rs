@@ -11,18 +11,23 @@ use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use signpost_txmgr::ports::{Chain, ChainView, Counts, NonceUse, PortError, ViewQuery};
-use signpost_txmgr::record::{BlockRef, Searched, SendAnswer, SendClass};
+use signpost_txmgr::machine::Word;
+use signpost_txmgr::ports::{
+    Chain, ChainView, Counts, Finality, NonceUse, PortError, UseQuery, ViewQuery, WitnessQuery,
+};
+use signpost_txmgr::record::{BlockRef, Foreign, Receipt, SendAnswer, SendClass};
 use signpost_txmgr::tx::{Intent, RawTx};
-use signpost_txmgr::units::{Address, BlockNumber, ChainId, Nonce, TxHash, U256, Wei};
+use signpost_txmgr::units::{Address, ChainId, Nonce, TxHash, U256, Wei};
 
 use crate::classify::is_execution_error;
-use crate::endpoints::{Endpoint, EndpointFailure, Endpoints, SendTo};
+use crate::endpoints::{Endpoint, EndpointFailure, Endpoints, SendTo, port_error};
 use crate::price::PriceSeen;
 use crate::private::{Authorization, EndpointKind, PrivateEndpoint};
 use crate::quantity;
 use crate::rpc::{Answer, ClientError, Failure, NodeError, RpcClient};
+use crate::search::Search;
 use crate::send::{Privacy, SentOnce};
+use crate::view;
 
 /// The configuration of [`BscChain`]. `Debug` gives no URLs.
 #[derive(Clone)]
@@ -48,6 +53,8 @@ pub struct BscConfig {
     pub probe_every_ms: u64,
     /// How often the network's price is asked for.
     pub price_every_ms: u64,
+    /// When a block counts as final.
+    pub finality: Finality,
     /// The price is never told below this: what is offered for less, no validator takes.
     pub fee_floor: Wei,
     /// The price is never told above this, in wei per gas, whatever blocks paid.
@@ -71,6 +78,7 @@ impl BscConfig {
             max_lag_blocks: 10,
             probe_every_ms: 10_000,
             price_every_ms: 3_000,
+            finality: Finality::Finalized,
             fee_floor: Wei::ZERO,
             fee_ceiling: Wei(U256::MAX),
         }
@@ -90,6 +98,7 @@ impl fmt::Debug for BscConfig {
             .field("max_lag_blocks", &self.max_lag_blocks)
             .field("probe_every_ms", &self.probe_every_ms)
             .field("price_every_ms", &self.price_every_ms)
+            .field("finality", &self.finality)
             .field("fee_floor", &self.fee_floor)
             .field("fee_ceiling", &self.fee_ceiling)
             .finish()
@@ -122,12 +131,16 @@ pub enum ConfigError {
     },
 }
 
+/// A second endpoint's word that comes later is not waited for: it is asked again.
+const SECOND_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// The chain port. Cheap to share by reference; keeps connections and the endpoints' health.
 #[derive(Debug)]
 pub struct BscChain {
     pub(crate) endpoints: Endpoints,
     price: PriceSeen,
     privacy: Privacy,
+    finality: Finality,
 }
 
 impl BscChain {
@@ -163,7 +176,8 @@ impl BscChain {
             (false, false) => Privacy::First(SentOnce::default()),
         };
         let every = Duration::from_millis(config.price_every_ms);
-        Ok(Self { endpoints, price: PriceSeen::new(every, config.fee_floor, config.fee_ceiling), privacy })
+        let price = PriceSeen::new(every, config.fee_floor, config.fee_ceiling);
+        Ok(Self { endpoints, price, privacy, finality: config.finality })
     }
 
     /// One call whose answer is a single value.
@@ -191,7 +205,7 @@ impl Chain for BscChain {
     }
 
     async fn view(&self, query: &ViewQuery) -> Result<ChainView, PortError> {
-        self.endpoints.read("view", |endpoint| crate::view::view(endpoint, query, &self.price)).await
+        self.endpoints.read("view", |endpoint| view::view(endpoint, query, self.finality, &self.price)).await
     }
 
     async fn send(&self, raw: &RawTx) -> SendAnswer {
@@ -231,15 +245,75 @@ impl Chain for BscChain {
         }
     }
 
-    async fn nonce_use(
-        &self,
-        address: Address,
-        nonce: Nonce,
-        finalized: BlockNumber,
-        searched: Option<Searched>,
-    ) -> Result<NonceUse, PortError> {
-        let search = |endpoint| crate::search::nonce_use(endpoint, address, nonce, finalized, searched);
-        self.endpoints.read("nonce_use", search).await
+    async fn witness(&self, query: &WitnessQuery) -> Vec<Word> {
+        if self.endpoints.count() < 2 {
+            return vec![Word::Alone; query.finals.len()];
+        }
+        let mut tallies = vec![Tally::default(); query.finals.len()];
+        for endpoint in self.endpoints.others(&query.source) {
+            let ask = |endpoint| view::witness(endpoint, query, self.finality);
+            let asked = tokio::time::timeout(SECOND_TIMEOUT, self.endpoints.ask_one(endpoint, ask)).await;
+            let Ok(Ok(words)) = asked else { continue };
+            for (tally, word) in tallies.iter_mut().zip(words) {
+                tally.note(word);
+            }
+            // A third one is asked only where two contradict each other or the second says nothing.
+            if tallies.iter().all(|tally| tally.word() == Word::Agrees) {
+                break;
+            }
+        }
+        let words: Vec<Word> = tallies.iter().map(|tally| tally.word()).collect();
+        if words.contains(&Word::Contradicts) {
+            self.endpoints.doubt(&query.source);
+        }
+        words
+    }
+
+    async fn nonce_use(&self, query: &UseQuery) -> Result<NonceUse, PortError> {
+        if let Some(found) = self.shown_elsewhere(query).await {
+            return Ok(found);
+        }
+        // A node that lacks the block or the old counts hides nothing from the next one.
+        let mut nothing = None;
+        let mut failure = None;
+        for endpoint in self.endpoints.readable() {
+            let search = |endpoint| crate::search::nonce_use(endpoint, query, self.finality);
+            match self.endpoints.ask_one(endpoint, search).await {
+                Ok(Search::Found(used)) => return Ok(self.weigh_use(endpoint, query, used).await),
+                Ok(Search::NotFound(searched)) => {
+                    nothing.get_or_insert(NonceUse::NotFound(searched));
+                }
+                Err(error) => {
+                    failure.get_or_insert(endpoint.failure(error));
+                }
+            }
+        }
+        match (nothing, failure) {
+            (Some(nothing), _) => Ok(nothing),
+            (None, failure) => Err(port_error("nonce_use", failure.into_iter().collect())),
+        }
+    }
+
+    async fn final_count(&self, address: Address) -> Result<(Nonce, Word), PortError> {
+        let mut counts = Vec::new();
+        let mut failures = Vec::new();
+        for endpoint in self.endpoints.readable() {
+            let ask = |endpoint| view::final_pair(endpoint, address, self.finality);
+            match self.endpoints.ask_one(endpoint, ask).await {
+                Ok(pair) => counts.push(pair.nonce),
+                Err(error) => failures.push(endpoint.failure(error)),
+            }
+            if counts.len() == 2 {
+                break;
+            }
+        }
+        let Some(lowest) = counts.iter().min() else { return Err(port_error("final_count", failures)) };
+        let word = match (counts.len(), self.endpoints.count()) {
+            (_, 1) => Word::Alone,
+            (1, _) => Word::Silent,
+            _ => Word::Agrees,
+        };
+        Ok((*lowest, word))
     }
 
     async fn has_code(&self, address: Address) -> Result<bool, PortError> {
@@ -252,11 +326,90 @@ impl Chain for BscChain {
     }
 
     async fn counts(&self, address: Address) -> Result<Counts, PortError> {
-        self.endpoints.read("eth_getTransactionCount", |endpoint| crate::view::counts(endpoint, address)).await
+        self.endpoints.read("eth_getTransactionCount", |endpoint| {
+            view::counts(endpoint, address, self.finality)
+        }).await
+    }
+}
+
+/// What the endpoints beside the first say of one thing.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    agree: usize,
+    contradict: usize,
+}
+
+impl Tally {
+    fn note(&mut self, word: Word) {
+        match word {
+            Word::Agrees => self.agree = self.agree.saturating_add(1),
+            Word::Contradicts => self.contradict = self.contradict.saturating_add(1),
+            Word::Alone | Word::Silent => {}
+        }
+    }
+
+    /// Of the endpoints that say something, the first included, the greater number counts.
+    fn word(self) -> Word {
+        match (self.agree, self.contradict) {
+            (0, 0) => Word::Silent,
+            (agree, contradict) if agree > 0 && agree.saturating_add(1) > contradict => Word::Agrees,
+            _ => Word::Contradicts,
+        }
     }
 }
 
 impl BscChain {
+    /// The receipt of one of our attempts, from whichever endpoint shows it final.
+    async fn shown_elsewhere(&self, query: &UseQuery) -> Option<NonceUse> {
+        for endpoint in self.endpoints.readable() {
+            let ask = |endpoint| view::own_receipt(endpoint, query.address, query.nonce, &query.own, self.finality);
+            if let Ok(Some(receipt)) = self.endpoints.ask_one(endpoint, ask).await {
+                let word = self.witness_of(endpoint, query, receipt).await;
+                return Some(NonceUse::Ours(receipt, word));
+            }
+        }
+        None
+    }
+
+    async fn witness_of(&self, source: &Endpoint, query: &UseQuery, receipt: Receipt) -> Word {
+        let finals = vec![(query.nonce, receipt)];
+        let asked = WitnessQuery { address: query.address, source: source.name().to_owned(), finals };
+        self.witness(&asked).await.first().copied().unwrap_or(Word::Silent)
+    }
+
+    /// What a transaction that an endpoint found in a block is for us.
+    async fn weigh_use(&self, source: &Endpoint, query: &UseQuery, used: Foreign) -> NonceUse {
+        if query.own.contains(&used.tx_hash) {
+            for endpoint in self.endpoints.readable() {
+                let ask = |endpoint| async move { Ok(view::block_receipt(endpoint, &used.block, used.tx_hash).await) };
+                if let Ok(Some(receipt)) = self.endpoints.ask_one(endpoint, ask).await {
+                    let word = self.witness_of(source, query, receipt).await;
+                    return NonceUse::Ours(receipt, word);
+                }
+            }
+            return NonceUse::Unshown(used);
+        }
+        if self.endpoints.count() < 2 {
+            return NonceUse::Found(used, Word::Alone);
+        }
+        let mut tally = Tally::default();
+        for endpoint in self.endpoints.others(source.name()) {
+            let at = (used.tx_hash, used.block);
+            let ask = |endpoint| view::use_word(endpoint, query.address, query.nonce, at, self.finality);
+            let asked = tokio::time::timeout(SECOND_TIMEOUT, self.endpoints.ask_one(endpoint, ask)).await;
+            if let Ok(Ok(word)) = asked {
+                tally.note(word);
+            }
+            if tally.word() == Word::Agrees {
+                break;
+            }
+        }
+        if tally.word() == Word::Contradicts {
+            self.endpoints.doubt(source.name());
+        }
+        NonceUse::Found(used, tally.word())
+    }
+
     /// Whose transaction this is and which nonce it has, pending or mined; `None` if the node asked knows
     /// none. For people who search: a node that knows nothing says nothing.
     pub async fn sender_of(&self, hash: TxHash) -> Result<Option<(Address, Nonce)>, PortError> {

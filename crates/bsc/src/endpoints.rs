@@ -45,6 +45,9 @@ const COOL_DOWN_MAX: Duration = Duration::from_secs(10);
 /// An answer to the question for the height, or whether one is back, that comes later is not waited for.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// An endpoint that was contradicted about something final is read from last for so long.
+const DOUBTED_FOR: Duration = Duration::from_secs(30);
+
 /// To whom a transaction is handed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendTo {
@@ -59,6 +62,8 @@ pub enum SendTo {
 pub(crate) struct Endpoint {
     rpc: RpcClient,
     kind: EndpointKind,
+    /// Its host, with its place in the list where several have the same.
+    name: String,
     health: Mutex<Health>,
 }
 
@@ -74,6 +79,8 @@ struct Health {
     limit: RateLimit,
     /// Height of the newest block it was seen to have.
     height: u64,
+    /// Read from last until then: another endpoint contradicted it.
+    doubted_until: Option<Instant>,
 }
 
 impl Health {
@@ -88,7 +95,18 @@ impl Health {
 
 impl Endpoint {
     pub(crate) fn new(rpc: RpcClient, kind: EndpointKind) -> Self {
-        Self { rpc, kind, health: Mutex::default() }
+        let name = rpc.host().to_owned();
+        Self { rpc, kind, name, health: Mutex::default() }
+    }
+
+    /// What it is called in logs and views.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Most calls that one request to it holds now.
+    pub(crate) fn batch_items(&self) -> usize {
+        self.rpc.batch_items()
     }
 
     pub(crate) fn kind(&self) -> &EndpointKind {
@@ -161,7 +179,7 @@ impl Endpoint {
         tracing::warn!(host = self.host(), failures, pause_ms = pause.as_millis(), error, "the endpoint failed");
     }
 
-    fn failure(&self, failure: Failure) -> EndpointFailure {
+    pub(crate) fn failure(&self, failure: Failure) -> EndpointFailure {
         EndpointFailure { host: self.host().to_owned(), failure }
     }
 
@@ -241,8 +259,16 @@ impl Endpoints {
         max_lag_blocks: u64,
         probe_every: Duration,
     ) -> Self {
+        let mut list: Vec<Endpoint> =
+            clients.into_iter().map(|rpc| Endpoint::new(rpc, EndpointKind::Public)).collect();
+        let hosts: Vec<String> = list.iter().map(|endpoint| endpoint.host().to_owned()).collect();
+        for (endpoint, place) in list.iter_mut().zip(1..) {
+            if hosts.iter().filter(|host| *host == endpoint.host()).count() > 1 {
+                endpoint.name = format!("{} (endpoint {place})", endpoint.host());
+            }
+        }
         Self {
-            list: clients.into_iter().map(|rpc| Endpoint::new(rpc, EndpointKind::Public)).collect(),
+            list,
             private: Vec::new(),
             chain_id,
             send_to,
@@ -331,9 +357,50 @@ impl Endpoints {
     fn to_read(&self, now: Instant) -> Vec<&Endpoint> {
         let well = self.well(now);
         let best = well.iter().map(|it| it.health().height).max().unwrap_or(0);
-        let (fresh, behind): (Vec<_>, Vec<_>) =
-            well.into_iter().partition(|endpoint| best.saturating_sub(endpoint.health().height) <= self.max_lag_blocks);
+        let (fresh, behind): (Vec<_>, Vec<_>) = well.into_iter().partition(|endpoint| {
+            let health = endpoint.health();
+            let is_doubted = health.doubted_until.is_some_and(|until| until > now);
+            best.saturating_sub(health.height) <= self.max_lag_blocks && !is_doubted
+        });
         fresh.into_iter().chain(behind).collect()
+    }
+
+    /// How many public endpoints are configured.
+    pub(crate) fn count(&self) -> usize {
+        self.list.len()
+    }
+
+    /// The endpoints to read from now, the best first.
+    pub(crate) fn readable(&self) -> Vec<&Endpoint> {
+        self.to_read(Instant::now())
+    }
+
+    /// Those but the one of this name.
+    pub(crate) fn others(&self, name: &str) -> Vec<&Endpoint> {
+        self.readable().into_iter().filter(|endpoint| endpoint.name() != name).collect()
+    }
+
+    /// Lets another endpoint lead for a while: one was contradicted, and which of the two is right is not known.
+    pub(crate) fn doubt(&self, name: &str) {
+        let until = Instant::now().checked_add(DOUBTED_FOR);
+        for endpoint in self.list.iter().filter(|endpoint| endpoint.name() == name) {
+            endpoint.health().doubted_until = until;
+        }
+    }
+
+    /// One question to one endpoint, that it is of our chain first; what went wrong is noted.
+    pub(crate) async fn ask_one<'a, T, F, A>(&'a self, endpoint: &'a Endpoint, ask: F) -> Result<T, Failure>
+    where
+        F: FnOnce(&'a Endpoint) -> A + Send,
+        A: Future<Output = Result<T, Failure>> + Send,
+        T: Send,
+    {
+        endpoint.verify(self.chain_id).await?;
+        let answer = ask(endpoint).await;
+        if let Err(failure) = &answer {
+            endpoint.note_failure(failure);
+        }
+        answer
     }
 
     fn soonest(&self, now: Instant) -> Option<&Endpoint> {
@@ -431,7 +498,7 @@ where
     Err(port_error(operation, failures))
 }
 
-fn port_error(operation: &'static str, failures: Vec<EndpointFailure>) -> PortError {
+pub(crate) fn port_error(operation: &'static str, failures: Vec<EndpointFailure>) -> PortError {
     let throttled = failures.iter().all(|it| it.failure.is_rate_limit());
     let unknown = failures.iter().any(|it| it.failure.happened() == Happened::Unknown);
     let happened = if unknown { Happened::Unknown } else { Happened::No };

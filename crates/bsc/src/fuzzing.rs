@@ -29,7 +29,7 @@ pub fn read_answers(body: &[u8], count: usize) {
 }
 
 fn read_answer(answer: Answer) {
-    let _ = view::receipt_view(answer.clone(), TxHash([1; 32]), Address([2; 20]));
+    let _ = view::receipt_view(answer.clone(), TxHash([1; 32]));
     let _ = chain::reverted(answer.clone());
     match answer {
         Ok(result) => read_result(&result),

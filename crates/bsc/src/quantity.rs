@@ -49,6 +49,10 @@ pub(crate) fn address(value: &Value) -> Option<Address> {
 }
 
 /// Height and hash under these two names.
+pub(crate) fn block_hash(value: &Value) -> Option<BlockHash> {
+    value.as_str()?.parse().ok()
+}
+
 pub(crate) fn block_ref(object: &Value, number_name: &str, hash_name: &str) -> Option<BlockRef> {
     let hash: BlockHash = object.get(hash_name)?.as_str()?.parse().ok()?;
     Some(BlockRef { number: BlockNumber(number(object.get(number_name)?)?), hash })

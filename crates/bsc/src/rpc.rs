@@ -237,6 +237,11 @@ impl RpcClient {
         &self.host
     }
 
+    /// Most calls that one request holds now.
+    pub(crate) fn batch_items(&self) -> usize {
+        self.batch_items.load(Ordering::Relaxed).max(1)
+    }
+
     /// One call.
     pub(crate) async fn call(&self, method: &'static str, params: Value) -> Answer {
         let answers = self.batch(&[Call::new(method, params)]).await;

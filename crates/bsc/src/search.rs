@@ -14,7 +14,8 @@
 //! * To find it: `None` proves nothing.
 
 use serde_json::{Value, json};
-use signpost_txmgr::ports::NonceUse;
+use signpost_txmgr::machine::Word;
+use signpost_txmgr::ports::{Finality, UseQuery};
 use signpost_txmgr::record::{Foreign, Searched};
 use signpost_txmgr::units::{Address, BlockNumber, Nonce};
 
@@ -22,6 +23,7 @@ use crate::chain::{count_at, need};
 use crate::endpoints::Endpoint;
 use crate::quantity;
 use crate::rpc::{Call, Failure};
+use crate::view::use_word;
 
 /// Blocks read whole in one call, where counts are gone: about half a minute of them, some seconds of work.
 const SCAN_BLOCKS: u64 = 64;
@@ -45,13 +47,16 @@ enum Step {
     Nowhere,
 }
 
-pub(crate) async fn nonce_use(
-    endpoint: &Endpoint,
-    address: Address,
-    nonce: Nonce,
-    finalized: BlockNumber,
-    searched: Option<Searched>,
-) -> Result<NonceUse, Failure> {
+/// What a search found.
+pub(crate) enum Search {
+    /// This transaction, in a block that the node calls final.
+    Found(Foreign),
+    /// Nothing, in these blocks so far.
+    NotFound(Option<Searched>),
+}
+
+pub(crate) async fn nonce_use(endpoint: &Endpoint, query: &UseQuery, finality: Finality) -> Result<Search, Failure> {
+    let &UseQuery { address, nonce, finalized, searched, .. } = query;
     let step = match searched {
         None => step(endpoint, address, nonce, finalized.0).await?,
         // The count was past the nonce above what was searched, and nothing there used it.
@@ -65,13 +70,13 @@ pub(crate) async fn nonce_use(
         Step::Below(height) => scan(endpoint, address, nonce, height, searched).await?,
         Step::Nowhere => (None, searched),
     };
-    let Some(foreign) = found else { return Ok(NonceUse::NotFound(searched)) };
-    // The height may be another node's word. A node on a dead fork has blocks of that height too, but
-    // does not call them final.
-    let own = endpoint.call(METHOD, json!(["finalized", false])).await;
-    let own = need(own, METHOD, |block| quantity::block_ref(block, "number", "hash"))?;
-    let is_final = foreign.block.number <= own.number;
-    Ok(if is_final { NonceUse::Found(foreign) } else { NonceUse::NotFound(None) })
+    let Some(used) = found else { return Ok(Search::NotFound(searched)) };
+    // The height may be another node's word, and the blocks another's behind the same URL. One answer shows the
+    // block, that it is final, the count there and the transaction in it.
+    Ok(match use_word(endpoint, address, nonce, (used.tx_hash, used.block), finality).await? {
+        Word::Agrees => Search::Found(used),
+        Word::Alone | Word::Silent | Word::Contradicts => Search::NotFound(None),
+    })
 }
 
 async fn is_past(endpoint: &Endpoint, address: Address, nonce: Nonce, height: u64) -> Result<bool, Failure> {

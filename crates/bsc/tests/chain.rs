@@ -44,8 +44,8 @@ fn receipt(hash: TxHash, at: u64) -> ReceiptView {
         tx_hash: hash,
         block: block_ref(at),
         succeeded: true,
-        gas_used: Gas(21_000),
-        effective_gas_price: Wei::from_gwei(1),
+        gas_used: Some(Gas(21_000)),
+        effective_gas_price: Some(Wei::from_gwei(1)),
         contract: None,
     })
 }

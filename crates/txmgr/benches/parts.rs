@@ -119,8 +119,8 @@ fn machine(criterion: &mut Criterion) {
         tx_hash: record.attempts.first().expect("it was signed").tx_hash,
         block: BlockRef { number: BlockNumber(100), hash: BlockHash([9; 32]) },
         succeeded: true,
-        gas_used: Gas(51_000),
-        effective_gas_price: Wei::from_gwei(1),
+        gas_used: Some(Gas(51_000)),
+        effective_gas_price: Some(Wei::from_gwei(1)),
         contract: None,
     };
     let chain = ChainSlot {

@@ -21,13 +21,16 @@ mod leave;
 mod load;
 mod perform;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
 
 use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
 
 use crate::account::{Head, SeenFee};
-use crate::machine::{Action, Tuning, next_action};
-use crate::ports::{Chain, ChainView, OutcomeTopic, PortError, ResignQueue, Store, ViewQuery};
+use crate::machine::{Action, Tuning, Word, next_action};
+use crate::ports::{
+    Chain, ChainView, OutcomeTopic, PortError, ResignQueue, SlotQuery, Store, ViewQuery, WitnessQuery,
+};
 use crate::record::{Phase, Record, SendClass};
 use crate::start::{self, OfChain, StartRefused};
 use crate::units::{AccountKey, ChainId, Millis, Nonce};
@@ -45,8 +48,6 @@ use self::lane::Stuck;
 pub struct BroadcasterConfig {
     /// Lanes of other chains are another Signpost's and are not touched (I16).
     pub chain_id: ChainId,
-    /// What counts as final.
-    pub finality: Finality,
     /// When to send again, bump and ask again.
     pub tuning: Tuning,
     /// Slots worked on above the chain's count: BSC's pool keeps 200 per account, half is safe.
@@ -55,16 +56,6 @@ pub struct BroadcasterConfig {
     pub retention_ms: u64,
     /// Store writes at once.
     pub write_concurrency: usize,
-}
-
-/// What counts as final.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finality {
-    /// BEP-126 fast finality: the node's `finalized` block.
-    Finalized,
-    /// The node's `finalized` block, or this many blocks on top of the receipt's. For chains and nodes
-    /// without fast finality; a deeper reorg then makes an outcome untrue.
-    Confirmations(u64),
 }
 
 impl BroadcasterConfig {
@@ -82,6 +73,8 @@ pub struct Broadcaster<S, C, R, O> {
     resign: R,
     topic: O,
     config: BroadcasterConfig,
+    /// Idle accounts that the chain counts further, to which nonce at the least, and in how many rounds in a row.
+    ahead: Mutex<HashMap<AccountKey, (Nonce, u32)>>,
 }
 
 /// What a round found and did.
@@ -116,6 +109,10 @@ impl Sweep {
 impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O> {
     /// Most times the decisions of one round are taken again after what they changed.
     const MAX_TURNS: usize = 4;
+    /// Nonces that an idle lane goes forward by itself, at most.
+    const FAST_FORWARD_MAX: u64 = 1_000;
+    /// Rounds in which a count must be told where only one endpoint is configured.
+    const ALONE_ROUNDS: u32 = 3;
     /// Idle lanes looked at at once.
     const IDLE_LOOKS_AT_ONCE: usize = 8;
     /// An address is looked at for code and funds this often.
@@ -123,7 +120,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
 
     /// A broadcaster over these ports.
     pub fn new(store: S, chain: C, resign: R, topic: O, config: BroadcasterConfig) -> Self {
-        Self { store, chain, resign, topic, config }
+        Self { store, chain, resign, topic, config, ahead: Mutex::default() }
     }
 
     /// Checks at the start that there are accounts of its chain, if there are any.
@@ -167,6 +164,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         if let Some(view) = &seen {
             lane.saw(view, now);
             self.note_fee(&mut head, view, now).await;
+            self.ask_second(lane, view, now).await;
         }
         for _ in 0..Self::MAX_TURNS {
             let turn = self.turn(lane, seen.as_ref(), now).await?;
@@ -218,10 +216,13 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             address: lane.account.address,
             slots: open()
                 .filter(|record| !record.attempts.is_empty())
-                .map(|record| (record.nonce, record.attempts.iter().rev().map(|attempt| attempt.tx_hash).collect()))
+                .map(|record| SlotQuery {
+                    nonce: record.nonce,
+                    hashes: record.own_hashes(),
+                    mined_at: record.phase.receipt().map(|receipt| receipt.block.number),
+                })
                 .collect(),
             latest_seen: lane.high.as_ref().map_or(Nonce(0), |high| high.latest_nonce),
-            heights: open().filter_map(|record| record.phase.receipt()).map(|receipt| receipt.block.number).collect(),
         };
         match self.chain.view(&query).await {
             Ok(view) => Some(view),
@@ -230,6 +231,28 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                 tracing::warn!(error = told(&error), account = %lane.account, "no node answers: unknown, still watching");
                 None
             }
+        }
+    }
+
+    /// Asks a second endpoint about the receipts that the view shows final and nobody has confirmed yet: one small
+    /// batch for all of them.
+    async fn ask_second(&self, lane: &mut Lane, view: &ChainView, now: Millis) {
+        let finals = lane.to_witness(view);
+        if finals.is_empty() {
+            return;
+        }
+        let query =
+            WitnessQuery { address: lane.account.address, source: view.source.clone(), finals: finals.clone() };
+        let words = self.chain.witness(&query).await;
+        for ((nonce, receipt), word) in finals.into_iter().zip(words) {
+            if word == Word::Contradicts {
+                metrics::counter!(meters::CONTRADICTED, "account" => lane.account.to_string()).increment(1);
+                let request_id = lane.records.get(&nonce).map(|record| record.request_id.to_string());
+                tracing::warn!(account = %lane.account, %nonce, request_id, tx_hash = %receipt.tx_hash,
+                    block = %receipt.block.number, source = view.source,
+                    "two nodes contradict each other about a final receipt; no verdict until they agree");
+            }
+            lane.note_word(nonce, receipt, word, now);
         }
     }
 
@@ -250,8 +273,8 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             | Action::NoteCancel(_)
             | Action::NoteMined(_)
             | Action::NoteUnmined
-            | Action::Settle(_)
-            | Action::ProveDisplaced
+            | Action::Settle { .. }
+            | Action::FindUse
             | Action::Leave => false,
         });
         self.perform(lane, actions, now).await
@@ -276,7 +299,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             let past = is_past(record) || *nonce < used_to;
             let is_lane_head = !past && !head_taken;
             predecessors_sent = predecessors_sent && missing.is_none_or(|missing| *nonce < missing);
-            let chain = lane.chain_slot(record, seen, &receipts, self.config.finality);
+            let chain = lane.chain_slot(record, seen, &receipts);
             let view = lane.slot_view(record, chain, is_lane_head, predecessors_sent);
             let action = next_action(record, &view, &self.config.tuning, now);
             head_taken = head_taken || !past;
@@ -289,26 +312,58 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                 | Action::NoteCancel(_)
                 | Action::NoteMined(_)
                 | Action::NoteUnmined
-                | Action::Settle(_)
-                | Action::ProveDisplaced
+                | Action::Settle { .. }
+                | Action::FindUse
                 | Action::Publish) => actions.push((*nonce, action)),
             }
         }
         actions
     }
 
-    /// A lane without open slots whose account was used by somebody else takes up the chain's count.
+    /// A lane without open slots whose account was used by somebody else takes up the chain's count: on two nodes'
+    /// word, or on one's in three rounds where only one is configured. It cannot be taken back, so further than
+    /// [`Self::FAST_FORWARD_MAX`] nonces is the operator's to decide.
     async fn fast_forward(&self, lane: &Lane, head: &Head) -> Result<(), PortError> {
         let Some(high) = &lane.high else { return Ok(()) };
-        if head.open_slots() > 0 || high.finalized_nonce <= head.next_nonce {
+        let next = head.next_nonce;
+        if head.open_slots() > 0 || high.finalized_nonce <= next {
+            self.ahead.lock().unwrap_or_else(PoisonError::into_inner).remove(&lane.account);
             return Ok(());
         }
-        if self.store.fast_forward(&lane.account, head.next_nonce, high.finalized_nonce).await? {
+        let (count, word) = match self.chain.final_count(lane.account.address).await {
+            Ok(told) => told,
+            Err(error) => {
+                tracing::warn!(error = told(&error), account = %lane.account, "whether another program used the account is not known");
+                return Ok(());
+            }
+        };
+        if count <= next {
+            return Ok(());
+        }
+        let rounds = self.count_ahead(lane.account, count);
+        let is_sure = match word {
+            Word::Agrees => true,
+            Word::Alone => rounds >= Self::ALONE_ROUNDS,
+            Word::Silent | Word::Contradicts => false,
+        };
+        if count.since(next) > Self::FAST_FORWARD_MAX {
+            metrics::counter!(meters::TOO_FAR_AHEAD, "account" => lane.account.to_string()).increment(1);
+            tracing::error!(account = %lane.account, from = %next, to = %count,
+                "the nodes count more than 1,000 transactions that were not signed here; if that is true, use `account set-nonce`");
+        } else if is_sure && self.store.fast_forward(&lane.account, next, count).await? {
             metrics::counter!(meters::FAST_FORWARDS).increment(1);
-            tracing::warn!(account = %lane.account, from = %head.next_nonce, to = %high.finalized_nonce,
+            tracing::warn!(account = %lane.account, from = %next, to = %count,
                 "another program used this account's nonces; the lane goes on after them");
         }
         Ok(())
+    }
+
+    /// In how many rounds in a row the chain was seen ahead of the lane, at this count or a lower one.
+    fn count_ahead(&self, account: AccountKey, count: Nonce) -> u32 {
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = ahead.entry(account).or_insert((count, 0));
+        *seen = if count < seen.0 { (count, 1) } else { (seen.0, seen.1.saturating_add(1)) };
+        seen.1
     }
 
     /// Keeps the mark that the account cannot pay as the newest answers say: set while an open slot's newest

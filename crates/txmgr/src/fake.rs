@@ -33,7 +33,7 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use chain::{MemoryChain, NodeMood};
+pub use chain::{MemoryChain, NodeMood, Second};
 pub use gate::{FakeFault, Fate, Gate, Weather};
 pub use journal::{Entry, Journal};
 pub use keys::{KeyState, MemoryKeys};

@@ -12,7 +12,7 @@
 //!   transaction (I6, G3).
 //!
 //! ## Does not guarantee
-//! * That a receipt is truthful, or final: the caller says so with [`Event::Finalized`].
+//! * That a receipt is truthful, or final: the caller says so with [`ChainSlot::settles`].
 //!
 //! Read next: [`crate::ports`].
 
@@ -53,9 +53,16 @@ pub enum Event {
         receipt: Receipt,
         /// Why it reverted, if it did and a node could say.
         revert: Option<Revert>,
+        /// How many nodes showed it.
+        witnesses: u8,
     },
     /// A foreign transaction with this nonce is in a finalized block.
-    Displaced(Foreign),
+    Displaced {
+        /// That transaction.
+        foreign: Foreign,
+        /// How many nodes showed it.
+        witnesses: u8,
+    },
     /// A slow question to the nodes has no answer yet.
     Inquired(Inquiry),
     /// The outcome was published.
@@ -137,16 +144,16 @@ pub fn apply(record: &Record, event: &Event, now: Millis) -> Result<Record, Ille
         (Phase::Reserved | Phase::Signed | Phase::Sent | Phase::Mined(_), Event::Inquired(inquiry)) => {
             next.inquiry = Some(*inquiry);
         }
-        (Phase::Signed | Phase::Sent | Phase::Mined(_), Event::Finalized { receipt, revert }) => {
+        (Phase::Signed | Phase::Sent | Phase::Mined(_), Event::Finalized { receipt, revert, witnesses }) => {
             let attempt = own_hash(record, receipt.tx_hash)?;
-            next.phase = settled(verdict(attempt.kind, *receipt, revert.clone()), now);
+            next.phase = settled(verdict(attempt.kind, *receipt, revert.clone()), *witnesses, now);
             next.inquiry = None;
         }
-        (Phase::Reserved | Phase::Signed | Phase::Sent | Phase::Mined(_), Event::Displaced(foreign)) => {
+        (Phase::Reserved | Phase::Signed | Phase::Sent | Phase::Mined(_), Event::Displaced { foreign, witnesses }) => {
             if record.attempt_of(foreign.tx_hash).is_some() {
                 return Err(IllegalTransition::Hash(foreign.tx_hash));
             }
-            next.phase = settled(Verdict::Displaced(*foreign), now);
+            next.phase = settled(Verdict::Displaced(*foreign), *witnesses, now);
             next.inquiry = None;
         }
         (Phase::Settled(settlement), Event::Published { expires_at }) if settlement.published_at.is_none() => {
@@ -168,7 +175,7 @@ pub fn apply(record: &Record, event: &Event, now: Millis) -> Result<Record, Ille
             | Event::Mined(_)
             | Event::Unmined
             | Event::Finalized { .. }
-            | Event::Displaced(_)
+            | Event::Displaced { .. }
             | Event::Inquired(_)
             | Event::Published { .. },
         ) => return Err(IllegalTransition::Phase { phase: record.phase.name(), event: event.name() }),
@@ -213,8 +220,8 @@ fn verdict(kind: AttemptKind, receipt: Receipt, revert: Option<Revert>) -> Verdi
     }
 }
 
-fn settled(verdict: Verdict, now: Millis) -> Phase {
-    Phase::Settled(Settlement { verdict, settled_at: now, published_at: None, expires_at: None })
+fn settled(verdict: Verdict, witnesses: u8, now: Millis) -> Phase {
+    Phase::Settled(Settlement { verdict, witnesses: Some(witnesses), settled_at: now, published_at: None, expires_at: None })
 }
 
 /// What the chain and the lane say about one slot, as one round saw it.
@@ -232,19 +239,26 @@ pub struct SlotView {
     pub last_sent_at: Option<Millis>,
     /// When this pass last asked the signer for an attempt of this slot.
     pub last_asked_at: Option<Millis>,
+    /// The newest block when this pass first saw it as the lane's head with its newest attempt at a node.
+    pub taken_at: Option<BlockNumber>,
+    /// Since when this pass waits for a second node's word about the final receipt.
+    pub silent_since: Option<Millis>,
+    /// Rounds in a row in which its nonce was final and no receipt was shown.
+    pub receiptless: u32,
 }
 
 /// The chain's word about one slot.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChainSlot {
+    /// The newest block of this round's node.
+    pub latest: BlockNumber,
     /// Transaction count at the newest block of this round's node. No high-water mark: a reorg lowers it,
     /// and a slot it counts past is only waited for.
     pub latest_nonce: Nonce,
     /// Transaction count at the finalized block; a high-water mark.
     pub finalized_nonce: Nonce,
-    /// Height of the newest finalized block by this round's node, the one that told the receipt and the
-    /// canonical block. Never a mark from another node: a node on a dead fork would be believed.
-    pub finalized: BlockNumber,
+    /// The receipt that one answer of one node shows final (I18), and what a second node says of it.
+    pub settles: Option<(Receipt, Word)>,
     /// A receipt of one of the attempts.
     pub receipt: ReceiptView,
     /// The canonical block at the height of the receipt this round saw, or of the one the record holds.
@@ -264,16 +278,36 @@ pub enum ReceiptView {
     Unknown,
 }
 
+/// What a second endpoint says of what one endpoint showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// No second one is configured.
+    Alone,
+    /// It says the same.
+    Agrees,
+    /// It cannot say: it is behind, does not answer, or lacks what is asked for.
+    Silent,
+    /// It says something else.
+    Contradicts,
+}
+
 /// The knobs of [`next_action`], in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tuning {
     /// An unmined head of the lane is sent again after this.
     pub rebroadcast_after_ms: u64,
-    /// The head is bumped this long after it was sent and became head: over one proposer turn of 7.2 s.
+    /// The head is bumped no sooner than this after it was sent and became head: a floor.
     pub bump_after_ms: u64,
+    /// And not before so many blocks since a node took it. A turn of a validator is 8 blocks; while one is away,
+    /// blocks take seconds, and time says nothing.
+    pub bump_after_blocks: u64,
     /// A missing signature is asked for (again) after this; later, while the signer gives none, less and less
     /// often ([`ASK_AGAIN_MAX_MS`]).
     pub ask_again_after_ms: u64,
+    /// How long a second node is waited for that does not say whether an outcome is true.
+    pub second_patience_ms: u64,
+    /// An outcome needs two nodes, however long the second one is silent.
+    pub two_verdicts: bool,
 }
 
 /// A signature that does not come is asked for this often at the least. The signer cannot always give one: the
@@ -283,7 +317,14 @@ pub const ASK_AGAIN_MAX_MS: u64 = 5 * 60 * 1_000;
 
 impl Tuning {
     /// The design's defaults.
-    pub const BSC: Self = Self { rebroadcast_after_ms: 3_000, bump_after_ms: 10_000, ask_again_after_ms: 5_000 };
+    pub const BSC: Self = Self {
+        rebroadcast_after_ms: 3_000,
+        bump_after_ms: 10_000,
+        bump_after_blocks: 16,
+        ask_again_after_ms: 5_000,
+        second_patience_ms: 30_000,
+        two_verdicts: false,
+    };
 }
 
 /// The next thing to do for a record.
@@ -306,9 +347,14 @@ pub enum Action {
     NoteUnmined,
     /// Decide the outcome by this finalized receipt. Where [`Record::lacks_reason`] says so, ask for it first,
     /// which is slow.
-    Settle(Receipt),
-    /// The slot was passed without us: search the foreign transaction, which is slow.
-    ProveDisplaced,
+    Settle {
+        /// The receipt.
+        receipt: Receipt,
+        /// How many nodes showed it.
+        witnesses: u8,
+    },
+    /// The slot was passed and no receipt of ours is shown: search the transaction that used it, which is slow.
+    FindUse,
     /// Publish the outcome.
     Publish,
     /// Closed: the lane may leave the slot behind.
@@ -332,9 +378,9 @@ pub fn next_action(record: &Record, view: &SlotView, tuning: &Tuning, now: Milli
     match &record.phase {
         Phase::Settled(settlement) if settlement.published_at.is_some() => Action::Leave,
         Phase::Settled(_) => Action::Publish,
-        Phase::Mined(mined) => next_when_mined(record, mined, view, now),
+        Phase::Mined(mined) => next_when_mined(record, mined, view, tuning, now),
         Phase::Reserved | Phase::Signed | Phase::Sent => {
-            if let Some(action) = next_by_chain(record, view, now) {
+            if let Some(action) = next_by_chain(record, view, tuning, now) {
                 return action;
             }
             if record.cancel.is_none() && record.deadline.is_some_and(|deadline| now >= deadline) {
@@ -349,12 +395,14 @@ pub fn next_action(record: &Record, view: &SlotView, tuning: &Tuning, now: Milli
 }
 
 /// A mined record is only compared with the chain.
-fn next_when_mined(record: &Record, mined: &Receipt, view: &SlotView, now: Millis) -> Action {
+fn next_when_mined(record: &Record, mined: &Receipt, view: &SlotView, tuning: &Tuning, now: Millis) -> Action {
     let Some(chain) = &view.chain else { return Action::Wait };
+    if let Some((receipt, word)) = chain.settles
+        && let Some(witnesses) = witnesses(word, view, tuning, now)
+    {
+        return settle(record, receipt, witnesses, now);
+    }
     if let ReceiptView::Found(receipt) = chain.receipt {
-        if is_final(chain, &receipt) {
-            return settle(record, receipt, now);
-        }
         if receipt.block != mined.block && !is_contradicted(chain, &receipt) {
             return Action::NoteMined(receipt);
         }
@@ -364,19 +412,25 @@ fn next_when_mined(record: &Record, mined: &Receipt, view: &SlotView, now: Milli
         Some(canonical) if canonical.number == mined.block.number && canonical.hash != mined.block.hash => {
             Action::NoteUnmined
         }
+        Some(_) | None if is_receiptless(view) => find_use(record, now),
         Some(_) | None => Action::Wait,
     }
 }
 
-fn next_by_chain(record: &Record, view: &SlotView, now: Millis) -> Option<Action> {
+fn next_by_chain(record: &Record, view: &SlotView, tuning: &Tuning, now: Millis) -> Option<Action> {
     let chain = view.chain.as_ref()?;
+    if let Some((receipt, word)) = chain.settles
+        && let Some(witnesses) = witnesses(word, view, tuning, now)
+    {
+        return Some(settle(record, receipt, witnesses, now));
+    }
     match chain.receipt {
-        ReceiptView::Found(receipt) if is_final(chain, &receipt) => Some(settle(record, receipt, now)),
         ReceiptView::Found(receipt) if !is_contradicted(chain, &receipt) => Some(Action::NoteMined(receipt)),
-        ReceiptView::Absent if record.nonce < chain.finalized_nonce => Some(prove_displaced(record, now)),
         // Without an attempt there is no receipt to ask for.
-        ReceiptView::Unknown if record.attempts.is_empty() && record.nonce < chain.finalized_nonce => {
-            Some(prove_displaced(record, now))
+        ReceiptView::Absent | ReceiptView::Unknown
+            if record.nonce < chain.finalized_nonce && (record.attempts.is_empty() || is_receiptless(view)) =>
+        {
+            Some(find_use(record, now))
         }
         // The slot is used: the receipt will come, or at finality the proof that it is not ours.
         ReceiptView::Found(_) | ReceiptView::Absent | ReceiptView::Unknown => {
@@ -385,15 +439,38 @@ fn next_by_chain(record: &Record, view: &SlotView, now: Millis) -> Option<Action
     }
 }
 
+/// Rounds in which a nonce is final and no receipt is shown, before anything else is tried: a node that is
+/// behind itself has caught up.
+const RECEIPTLESS_ROUNDS: u32 = 3;
+
+fn is_receiptless(view: &SlotView) -> bool {
+    view.receiptless >= RECEIPTLESS_ROUNDS
+}
+
+/// How many nodes a conclusion rests on; `None` while a second one is waited for (I18).
+#[must_use]
+pub fn witnesses_of(word: Word, waited_ms: u64, tuning: &Tuning) -> Option<u8> {
+    match word {
+        Word::Agrees => Some(2),
+        Word::Alone => Some(1),
+        Word::Silent => (waited_ms >= tuning.second_patience_ms && !tuning.two_verdicts).then_some(1),
+        Word::Contradicts => None,
+    }
+}
+
+fn witnesses(word: Word, view: &SlotView, tuning: &Tuning, now: Millis) -> Option<u8> {
+    witnesses_of(word, view.silent_since.map_or(0, |since| now.since(since)), tuning)
+}
+
 /// The search for a nonce's use that found nothing is made again after a pause.
-fn prove_displaced(record: &Record, now: Millis) -> Action {
-    if record.may_inquire(Subject::Use, now) { Action::ProveDisplaced } else { Action::Wait }
+fn find_use(record: &Record, now: Millis) -> Action {
+    if record.may_inquire(Subject::Use, now) { Action::FindUse } else { Action::Wait }
 }
 
 /// A final receipt settles at once, but for a revert's reason that is asked for again after a pause.
-fn settle(record: &Record, receipt: Receipt, now: Millis) -> Action {
+fn settle(record: &Record, receipt: Receipt, witnesses: u8, now: Millis) -> Action {
     let waits = record.lacks_reason(&receipt) && !record.may_inquire(Subject::Revert, now);
-    if waits { Action::Wait } else { Action::Settle(receipt) }
+    if waits { Action::Wait } else { Action::Settle { receipt, witnesses } }
 }
 
 /// The same view names another block at the receipt's height: a node between two forks.
@@ -401,10 +478,6 @@ fn is_contradicted(chain: &ChainSlot, receipt: &Receipt) -> bool {
     chain
         .canonical
         .is_some_and(|canonical| canonical.number == receipt.block.number && canonical.hash != receipt.block.hash)
-}
-
-fn is_final(chain: &ChainSlot, receipt: &Receipt) -> bool {
-    receipt.block.number <= chain.finalized && chain.canonical == Some(receipt.block)
 }
 
 /// A cancel may go above the request's own cap. The policy's is not known here: the signer lowers what is asked
@@ -481,15 +554,16 @@ fn bump(
     let since = sent.at.max(view.head_since);
     let (due, least) = match sent.answer.class {
         SendClass::Underpriced(least) => (true, least),
-        // Waiting for money is not a matter of price.
-        SendClass::Funds => (false, None),
-        SendClass::Accepted
-        | SendClass::AlreadyKnown
-        | SendClass::NonceTooLow
+        SendClass::Accepted | SendClass::AlreadyKnown | SendClass::NonceTooLow => {
+            let blocks = view.taken_at.map_or(0, |at| chain.latest.0.saturating_sub(at.0));
+            (now.since(since) >= tuning.bump_after_ms && blocks >= tuning.bump_after_blocks, None)
+        }
+        // What no node has is no matter of price, and waiting for money is none either.
+        SendClass::Funds
         | SendClass::Retry
         | SendClass::Refused
         | SendClass::Misconfigured
-        | SendClass::Unknown => (now.since(since) >= tuning.bump_after_ms, None),
+        | SendClass::Unknown => (false, None),
     };
     if !due {
         return None;
@@ -587,7 +661,7 @@ impl Event {
             Self::Mined(_) => "Mined",
             Self::Unmined => "Unmined",
             Self::Finalized { .. } => "Finalized",
-            Self::Displaced(_) => "Displaced",
+            Self::Displaced { .. } => "Displaced",
             Self::Inquired(_) => "Inquired",
             Self::Published { .. } => "Published",
         }

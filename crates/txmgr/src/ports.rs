@@ -13,8 +13,8 @@ use std::fmt;
 use std::future::Future;
 
 use crate::account::{Accounts, Head, Marks, Reservation, SeenFee, StaysRegistered};
-use crate::machine::ReceiptView;
-use crate::record::{BlockRef, Foreign, Record, Rejected, Searched, SendAnswer, Stored, Vacancy};
+use crate::machine::{ReceiptView, Word};
+use crate::record::{BlockRef, Foreign, Receipt, Record, Rejected, Searched, SendAnswer, Stored, Vacancy};
 use crate::text;
 use crate::tx::{Intent, RawTx};
 use crate::units::{
@@ -357,17 +357,18 @@ pub trait Chain: Send + Sync {
         block: BlockRef,
     ) -> impl Future<Output = Result<Option<Vec<u8>>, PortError>> + Send;
 
-    /// The transaction that used `nonce`, if it is found in a block up to `finalized` that the node asked
-    /// calls final itself: searches the block where the account's count steps over the nonce, then its
-    /// transactions. Looks at a bounded number of blocks and says how far it got; `searched` is what an
-    /// earlier call said, and the search goes on below it.
-    fn nonce_use(
-        &self,
-        address: Address,
-        nonce: Nonce,
-        finalized: BlockNumber,
-        searched: Option<Searched>,
-    ) -> impl Future<Output = Result<NonceUse, PortError>> + Send;
+    /// What an endpoint other than the view's says of the receipts that the view shows final: one word each, in
+    /// order. Never an error: an endpoint that cannot say is [`Word::Silent`].
+    fn witness(&self, query: &WitnessQuery) -> impl Future<Output = Vec<Word>> + Send;
+
+    /// The transaction that used a nonce: first the own receipts are asked for at every endpoint, then the block is
+    /// searched where the account's count steps over the nonce, and its transactions. Looks at a bounded number of
+    /// blocks and says how far it got.
+    fn nonce_use(&self, query: &UseQuery) -> impl Future<Output = Result<NonceUse, PortError>> + Send;
+
+    /// The account's transaction count at the final block: the lower of what two endpoints tell, with
+    /// [`Word::Agrees`]; or one's, with [`Word::Alone`] or, where the others do not answer, [`Word::Silent`].
+    fn final_count(&self, address: Address) -> impl Future<Output = Result<(Nonce, Word), PortError>> + Send;
 
     /// Whether the address has code (an EIP-7702 delegation, for a key's address).
     fn has_code(&self, address: Address) -> impl Future<Output = Result<bool, PortError>> + Send;
@@ -390,11 +391,51 @@ pub struct Counts {
     pub finalized: Option<Nonce>,
 }
 
+/// When a block counts as final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finality {
+    /// BEP-126 fast finality: the node's `finalized` block.
+    Finalized,
+    /// With this many blocks on top of it. For chains and nodes without fast finality, which are not asked for
+    /// their `finalized` block then; a deeper reorg makes an outcome untrue.
+    Confirmations(u64),
+}
+
+/// Receipts that one endpoint showed final, for a second one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WitnessQuery {
+    /// The account's address.
+    pub address: Address,
+    /// Who showed them: [`ChainView::source`].
+    pub source: String,
+    /// The slots and their receipts.
+    pub finals: Vec<(Nonce, Receipt)>,
+}
+
+/// A question for the use of a nonce.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UseQuery {
+    /// The account's address.
+    pub address: Address,
+    /// The nonce.
+    pub nonce: Nonce,
+    /// The hashes of our own attempts, the newest first.
+    pub own: Vec<TxHash>,
+    /// The final block as far as is known.
+    pub finalized: BlockNumber,
+    /// What an earlier search said: this one goes on below it.
+    pub searched: Option<Searched>,
+}
+
 /// What a search for the use of a nonce found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NonceUse {
-    /// This transaction used it.
-    Found(Foreign),
+    /// This transaction used it, in a final block; what a second endpoint says of that.
+    Found(Foreign, Word),
+    /// One of our own did, and this is its receipt, shown final by one endpoint; what a second one says of it.
+    Ours(Receipt, Word),
+    /// One of our own did: it is in this final block, and no endpoint gives its receipt.
+    Unshown(Foreign),
     /// Not found, which proves nothing: the blocks whose transactions were looked at so far, those of
     /// earlier calls included.
     NotFound(Option<Searched>),
@@ -405,27 +446,41 @@ pub enum NonceUse {
 pub struct ViewQuery {
     /// The account's address.
     pub address: Address,
-    /// The signed, open slots in order: the nonce and the hashes of its attempts.
-    pub slots: Vec<(Nonce, Vec<TxHash>)>,
+    /// The signed, open slots in order.
+    pub slots: Vec<SlotQuery>,
     /// Look for receipts of slots below this count too, whatever this node's own count is.
     pub latest_seen: Nonce,
-    /// Heights whose canonical block is wanted: those of the receipts we hold.
-    pub heights: Vec<BlockNumber>,
+}
+
+/// What one round asks about a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotQuery {
+    /// Its nonce.
+    pub nonce: Nonce,
+    /// The hashes of its attempts, the newest first.
+    pub hashes: Vec<TxHash>,
+    /// The height of the receipt we hold, whose canonical block is wanted.
+    pub mined_at: Option<BlockNumber>,
 }
 
 /// What one node said in one round.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChainView {
+    /// Which endpoint it was.
+    pub source: String,
     /// The newest block.
     pub latest: BlockRef,
-    /// The newest finalized block.
+    /// The newest final block.
     pub finalized: BlockRef,
     /// Transaction count at the newest block.
     pub latest_nonce: Nonce,
-    /// Transaction count at the finalized block.
+    /// Transaction count at the final block.
     pub finalized_nonce: Nonce,
     /// For every slot below the counts: its receipt. Slots not asked about are missing.
     pub receipts: Vec<(Nonce, ReceiptView)>,
+    /// The receipts that one answer of this node shows final (I18): the final block, the account's count there,
+    /// which is past the nonce, the canonical block at the receipt's height, and the receipt in it.
+    pub finals: Vec<(Nonce, Receipt)>,
     /// The canonical blocks at the heights asked for and at those of the receipts found; a height
     /// the node could not tell is missing.
     pub canonical: Vec<BlockRef>,

@@ -186,6 +186,8 @@ pub enum Phase {
 pub struct Settlement {
     /// What happened.
     pub verdict: Verdict,
+    /// How many nodes said so; `None` in items of before this was kept.
+    pub witnesses: Option<u8>,
     /// When we knew.
     pub settled_at: Millis,
     /// When the outcome was published; the record is closed then.
@@ -234,10 +236,10 @@ pub struct Receipt {
     pub block: BlockRef,
     /// Status 1.
     pub succeeded: bool,
-    /// Gas it used.
-    pub gas_used: Gas,
-    /// Wei per gas it paid.
-    pub effective_gas_price: Wei,
+    /// Gas it used, if the node tells.
+    pub gas_used: Option<Gas>,
+    /// Wei per gas it paid, if the node tells.
+    pub effective_gas_price: Option<Wei>,
     /// The contract it created.
     pub contract: Option<Address>,
 }
@@ -332,6 +334,22 @@ pub enum SendClass {
     Unknown,
 }
 
+impl SendClass {
+    /// Whether a node says that it has the transaction, or had.
+    #[must_use]
+    pub fn is_taken(self) -> bool {
+        match self {
+            Self::Accepted | Self::AlreadyKnown | Self::NonceTooLow => true,
+            Self::Retry
+            | Self::Underpriced(_)
+            | Self::Funds
+            | Self::Refused
+            | Self::Misconfigured
+            | Self::Unknown => false,
+        }
+    }
+}
+
 /// Why a cancel is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CancelCause {
@@ -410,6 +428,12 @@ impl Record {
     #[must_use]
     pub fn attempt_of(&self, tx_hash: TxHash) -> Option<&Attempt> {
         self.attempts.iter().find(|attempt| attempt.tx_hash == tx_hash)
+    }
+
+    /// The hashes of its attempts, the newest first.
+    #[must_use]
+    pub fn own_hashes(&self) -> Vec<TxHash> {
+        self.attempts.iter().rev().map(|attempt| attempt.tx_hash).collect()
     }
 
     /// The outcome is published; the slot may be left behind.

@@ -211,6 +211,10 @@ pub struct OutcomeMessage {
     /// Decimal wei per gas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective_gas_price: Option<String>,
+    /// How many nodes showed the deciding transaction final: 2, or 1 where no second one is configured or it could
+    /// not say. Missing for `rejected`, and where it was stored before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witnesses: Option<u8>,
     /// The contract a creation made, EIP-55.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contract_address: Option<String>,
@@ -319,6 +323,10 @@ pub struct RequestStatus {
     /// Decimal wei per gas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective_gas_price: Option<String>,
+    /// How many nodes showed the deciding transaction final: 2, or 1 where no second one is configured or it could
+    /// not say. Missing for `rejected`, and where it was stored before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witnesses: Option<u8>,
     /// The contract a creation made, EIP-55.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contract_address: Option<String>,

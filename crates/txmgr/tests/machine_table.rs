@@ -102,8 +102,8 @@ fn receipt(id: u8, block: BlockRef) -> Receipt {
         tx_hash: TxHash([id; 32]),
         block,
         succeeded: true,
-        gas_used: Gas(21_000),
-        effective_gas_price: Wei::from(100),
+        gas_used: Some(Gas(21_000)),
+        effective_gas_price: Some(Wei::from(100)),
         contract: None,
     }
 }
@@ -138,6 +138,7 @@ fn mined() -> Record {
 
 fn settled(verdict: Verdict, published: bool) -> Record {
     let phase = Phase::Settled(Settlement {
+        witnesses: Some(1),
         verdict,
         settled_at: START,
         published_at: published.then_some(START),

@@ -181,8 +181,8 @@ pub fn receipt(record: &Record, number: u64, succeeded: bool) -> Receipt {
         tx_hash: record.attempts.last().expect("it is signed").tx_hash,
         block: BlockRef { number: BlockNumber(number), hash: BlockHash(sha256(&number.to_be_bytes())) },
         succeeded,
-        gas_used: Gas(51_234),
-        effective_gas_price: Wei::from_gwei(1),
+        gas_used: Some(Gas(51_234)),
+        effective_gas_price: Some(Wei::from_gwei(1)),
         contract: None,
     }
 }

@@ -16,7 +16,7 @@ use super::{Item, VERSION, item, json, n, s, seconds, set};
 
 /// The attributes that change in a record's life: all a conditional write sends. The others are written
 /// once, `data` above all.
-pub const MUTABLE: [&str; 18] = [
+pub const MUTABLE: [&str; 19] = [
     "itemVersion",
     "status",
     "version",
@@ -32,6 +32,7 @@ pub const MUTABLE: [&str; 18] = [
     "cancel",
     "inquiry",
     "updatedAt",
+    "witnesses",
     "settledAt",
     "publishedAt",
     "expiresAt",
@@ -86,15 +87,14 @@ pub(crate) fn encode_mutable(record: &Record) -> Item {
     set(&mut changing, "inquiry", record.inquiry.as_ref().map(inquiry::encode));
     if let Some(receipt) = record.phase.receipt() {
         changing.extend(encode_block(&receipt.block));
-        changing.extend(item([
-            ("succeeded", AttributeValue::Bool(receipt.succeeded)),
-            ("gasUsed", n(receipt.gas_used.0)),
-            ("effectiveGasPrice", s(receipt.effective_gas_price)),
-        ]));
+        changing.insert("succeeded".to_owned(), AttributeValue::Bool(receipt.succeeded));
+        set(&mut changing, "gasUsed", receipt.gas_used.map(|gas| n(gas.0)));
+        set(&mut changing, "effectiveGasPrice", receipt.effective_gas_price.map(s));
         set(&mut changing, "contractAddress", receipt.contract.map(s));
     }
     if let Some(settlement) = record.phase.settlement() {
         changing.extend(encode_block(&settlement.verdict.block()));
+        set(&mut changing, "witnesses", settlement.witnesses.map(|count| n(count.into())));
         changing.insert("settledAt".to_owned(), n(settlement.settled_at.0));
         set(&mut changing, "publishedAt", settlement.published_at.map(|at| n(at.0)));
         set(&mut changing, "expiresAt", settlement.expires_at.map(seconds));
@@ -189,6 +189,7 @@ fn decode_phase(reader: &Reader<'_>) -> Result<Phase, ItemError> {
     };
     Ok(Phase::Settled(Settlement {
         verdict,
+        witnesses: reader.number_if("witnesses")?.map(|count| u8::try_from(count).unwrap_or(u8::MAX)),
         settled_at: reader.millis("settledAt")?,
         published_at: reader.millis_if("publishedAt")?,
         expires_at: reader.seconds_if("expiresAt")?,
@@ -200,8 +201,8 @@ fn decode_receipt(reader: &Reader<'_>) -> Result<Receipt, ItemError> {
         tx_hash: reader.parsed("txHash")?,
         block: decode_block(reader)?,
         succeeded: reader.flag("succeeded")?,
-        gas_used: Gas(reader.number("gasUsed")?),
-        effective_gas_price: reader.parsed("effectiveGasPrice")?,
+        gas_used: reader.number_if("gasUsed")?.map(Gas),
+        effective_gas_price: reader.parsed_if("effectiveGasPrice")?,
         contract: reader.parsed_if("contractAddress")?,
     })
 }

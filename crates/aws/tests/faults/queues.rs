@@ -176,6 +176,7 @@ fn outcome(at: usize, account: Option<&str>, bytes: usize) -> OutcomeMessage {
         block_hash: None,
         gas_used: None,
         effective_gas_price: None,
+        witnesses: None,
         contract_address: None,
         reason: None,
         metadata: Some(json!("x".repeat(bytes))),

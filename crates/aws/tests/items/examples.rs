@@ -205,8 +205,8 @@ fn receipt(record: &Record, attempt: usize, succeeded: bool) -> Receipt {
         tx_hash: record.attempts[attempt].tx_hash,
         block: block(800),
         succeeded,
-        gas_used: Gas(52_001),
-        effective_gas_price: Wei::from_gwei(1),
+        gas_used: Some(Gas(52_001)),
+        effective_gas_price: Some(Wei::from_gwei(1)),
         contract: succeeded.then_some(Address([0xcc; 20])),
     }
 }

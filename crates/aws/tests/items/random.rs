@@ -115,12 +115,12 @@ fn block() -> impl Strategy<Value = BlockRef> {
 
 /// A receipt without its hash, which is one of the attempts'.
 fn receipt() -> impl Strategy<Value = Receipt> {
-    (block(), any::<(bool, u64)>(), wei(), option::of(address())).prop_map(
+    (block(), any::<(bool, Option<u64>)>(), option::of(wei()), option::of(address())).prop_map(
         |(block, (succeeded, gas_used), effective_gas_price, contract)| Receipt {
             tx_hash: TxHash([0; 32]),
             block,
             succeeded,
-            gas_used: Gas(gas_used),
+            gas_used: gas_used.map(Gas),
             effective_gas_price,
             contract,
         },
@@ -141,8 +141,10 @@ fn phase() -> impl Strategy<Value = Phase> {
         Just(Phase::Signed),
         Just(Phase::Sent),
         receipt().prop_map(Phase::Mined),
-        (verdict, millis(), option::of((millis(), whole_seconds()))).prop_map(|(verdict, settled_at, published)| {
+        (verdict, option::of(any::<u8>()), millis(), option::of((millis(), whole_seconds()))).prop_map(
+            |(verdict, witnesses, settled_at, published)| {
             Phase::Settled(Settlement {
+                witnesses,
                 verdict,
                 settled_at,
                 published_at: published.map(|(at, _)| at),

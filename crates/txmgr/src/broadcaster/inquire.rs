@@ -11,10 +11,10 @@
 //! ## Does not guarantee
 //! * That a question ends: the host bounds its time and brings back [`Finding::unanswered`].
 
-use crate::machine::Event;
-use crate::ports::{Chain, NonceUse, OutcomeTopic, PortError, ResignQueue, Store};
+use crate::machine::{Event, Tuning, Word, witnesses_of};
+use crate::ports::{Chain, NonceUse, OutcomeTopic, PortError, ResignQueue, Store, UseQuery};
 use crate::record::{Inquiry, Receipt, Record, Subject};
-use crate::units::{BlockNumber, Millis, Nonce};
+use crate::units::{BlockNumber, Millis, Nonce, TxHash};
 use crate::{meters, revert, told};
 
 use super::{Broadcaster, Lane};
@@ -36,8 +36,8 @@ pub struct Question {
 pub(super) enum Asked {
     /// Which transaction used the nonce, in a block up to this one.
     Use(BlockNumber),
-    /// Why the transaction of this receipt reverted.
-    Revert(Receipt),
+    /// Why the transaction of this receipt reverted, and how many nodes showed that receipt.
+    Revert(Receipt, u8),
 }
 
 /// What came of a question.
@@ -49,7 +49,8 @@ pub struct Finding {
 
 #[derive(Debug)]
 enum Answer {
-    Use(Result<NonceUse, PortError>),
+    /// With the revert data, if it is our own transaction and reverted.
+    Use(Result<NonceUse, PortError>, Option<Vec<u8>>),
     Revert(Result<Option<Vec<u8>>, PortError>),
     None,
 }
@@ -58,7 +59,7 @@ impl Question {
     pub(super) fn subject(&self) -> Subject {
         match self.asked {
             Asked::Use(_) => Subject::Use,
-            Asked::Revert(_) => Subject::Revert,
+            Asked::Revert(..) => Subject::Revert,
         }
     }
 
@@ -84,10 +85,25 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         let answer = match question.asked {
             Asked::Use(finalized) => {
                 let searched = record.inquiry_about(Subject::Use).and_then(|inquiry| inquiry.searched);
-                let address = record.account.address;
-                Answer::Use(self.chain.nonce_use(address, record.nonce, finalized, searched).await)
+                let query = UseQuery {
+                    address: record.account.address,
+                    nonce: record.nonce,
+                    own: record.own_hashes(),
+                    finalized,
+                    searched,
+                };
+                let found = self.chain.nonce_use(&query).await;
+                let bytes = match &found {
+                    Ok(NonceUse::Ours(receipt, _)) if record.lacks_reason(receipt) => {
+                        let replayed = self.chain.revert_bytes(query.address, &record.intent, receipt.block).await;
+                        replayed.ok().flatten()
+                    }
+                    Ok(NonceUse::Found(..) | NonceUse::Ours(..) | NonceUse::Unshown(_) | NonceUse::NotFound(_))
+                    | Err(_) => None,
+                };
+                Answer::Use(found, bytes)
             }
-            Asked::Revert(receipt) => {
+            Asked::Revert(receipt, _) => {
                 let address = record.account.address;
                 Answer::Revert(self.chain.revert_bytes(address, &record.intent, receipt.block).await)
             }
@@ -109,13 +125,16 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             return Ok(0);
         }
         let event = match (question.asked, answer) {
-            (Asked::Use(_), Answer::Use(found)) => event_of_use(record, found, question.at, now),
-            (Asked::Revert(receipt), Answer::Revert(bytes)) => {
-                event_of_revert(record, receipt, bytes, question.at, now)
+            (Asked::Use(_), Answer::Use(found, bytes)) => {
+                event_of_use(record, found, bytes, &self.config.tuning, question.at, now)
             }
+            (Asked::Revert(receipt, witnesses), Answer::Revert(bytes)) => match bytes {
+                Ok(bytes) => finalized(receipt, bytes, witnesses),
+                Err(error) => without_reason(record, receipt, witnesses, &told(&error), question.at, now),
+            },
             (Asked::Use(_), Answer::Revert(_) | Answer::None) => again(record, Subject::Use, question.at, now),
-            (Asked::Revert(receipt), Answer::Use(_) | Answer::None) => {
-                without_reason(record, receipt, "no answer in time", question.at, now)
+            (Asked::Revert(receipt, witnesses), Answer::Use(..) | Answer::None) => {
+                without_reason(record, receipt, witnesses, "no answer in time", question.at, now)
             }
         };
         // What is settled below the low mark is published when the slots set aside are looked at.
@@ -130,17 +149,39 @@ fn again(record: &Record, subject: Subject, asked_at: Millis, now: Millis) -> Ev
     Event::Inquired(Inquiry::after(record.inquiry, subject, None, asked_at, now))
 }
 
-/// Without the foreign transaction itself there is no verdict.
-fn event_of_use(record: &Record, found: Result<NonceUse, PortError>, asked_at: Millis, now: Millis) -> Event {
+/// Without the transaction itself there is no verdict.
+fn event_of_use(
+    record: &Record,
+    found: Result<NonceUse, PortError>,
+    bytes: Option<Vec<u8>>,
+    tuning: &Tuning,
+    asked_at: Millis,
+    now: Millis,
+) -> Event {
+    let waited_ms = record.unanswered_ms(Subject::Use, now).max(now.since(asked_at));
     match found {
-        Ok(NonceUse::Found(foreign)) if record.attempt_of(foreign.tx_hash).is_none() => {
+        Ok(NonceUse::Found(foreign, word)) if record.attempt_of(foreign.tx_hash).is_none() => {
+            let Some(witnesses) = agreed(record, word, foreign.tx_hash, waited_ms, tuning) else {
+                return again(record, Subject::Use, asked_at, now);
+            };
             metrics::counter!(meters::DISPLACED).increment(1);
             tracing::warn!(request_id = %record.request_id, nonce = %record.nonce, foreign = %foreign.tx_hash,
                 "displaced: a transaction not signed here used the nonce");
-            Event::Displaced(foreign)
+            Event::Displaced { foreign, witnesses }
         }
-        // Our own: a node kept its receipt from us, and will give it.
-        Ok(NonceUse::Found(_)) => again(record, Subject::Use, asked_at, now),
+        Ok(NonceUse::Ours(receipt, word)) if record.attempt_of(receipt.tx_hash).is_some() => {
+            match agreed(record, word, receipt.tx_hash, waited_ms, tuning) {
+                Some(witnesses) => finalized(receipt, bytes, witnesses),
+                None => again(record, Subject::Use, asked_at, now),
+            }
+        }
+        // Our own: the nodes keep its receipt from us.
+        Ok(NonceUse::Unshown(own) | NonceUse::Found(own, _)) => {
+            tracing::warn!(request_id = %record.request_id, nonce = %record.nonce, tx_hash = %own.tx_hash, block = %own.block.number,
+                "the transaction is in a final block and no node shows its receipt; no verdict");
+            again(record, Subject::Use, asked_at, now)
+        }
+        Ok(NonceUse::Ours(..)) => again(record, Subject::Use, asked_at, now),
         Ok(NonceUse::NotFound(searched)) => {
             Event::Inquired(Inquiry::after(record.inquiry, Subject::Use, searched, asked_at, now))
         }
@@ -151,21 +192,29 @@ fn event_of_use(record: &Record, found: Result<NonceUse, PortError>, asked_at: M
     }
 }
 
-fn event_of_revert(
-    record: &Record,
-    receipt: Receipt,
-    bytes: Result<Option<Vec<u8>>, PortError>,
-    asked_at: Millis,
-    now: Millis,
-) -> Event {
-    match bytes {
-        Ok(bytes) => Event::Finalized { receipt, revert: bytes.map(|bytes| revert::decode(&bytes)) },
-        Err(error) => without_reason(record, receipt, &told(&error), asked_at, now),
+/// How many nodes say so, if they are enough.
+fn agreed(record: &Record, word: Word, tx_hash: TxHash, waited_ms: u64, tuning: &Tuning) -> Option<u8> {
+    if word == Word::Contradicts {
+        metrics::counter!(meters::CONTRADICTED, "account" => record.account.to_string()).increment(1);
+        tracing::warn!(request_id = %record.request_id, nonce = %record.nonce, %tx_hash,
+            "two nodes contradict each other about the use of a nonce; no verdict until they agree");
     }
+    witnesses_of(word, waited_ms, tuning)
+}
+
+fn finalized(receipt: Receipt, bytes: Option<Vec<u8>>, witnesses: u8) -> Event {
+    Event::Finalized { receipt, revert: bytes.map(|bytes| revert::decode(&bytes)), witnesses }
 }
 
 /// The block is final, so the outcome can wait for its reason, but not for ever.
-fn without_reason(record: &Record, receipt: Receipt, error: &str, asked_at: Millis, now: Millis) -> Event {
+fn without_reason(
+    record: &Record,
+    receipt: Receipt,
+    witnesses: u8,
+    error: &str,
+    asked_at: Millis,
+    now: Millis,
+) -> Event {
     let waited_ms = record.unanswered_ms(Subject::Revert, now).max(now.since(asked_at));
     if waited_ms < Inquiry::PATIENCE_MS {
         tracing::debug!(error, request_id = %record.request_id, "the revert cannot be replayed now");
@@ -173,5 +222,5 @@ fn without_reason(record: &Record, receipt: Receipt, error: &str, asked_at: Mill
     }
     tracing::warn!(error, request_id = %record.request_id, waited_ms,
         "the revert cannot be replayed; the outcome goes without its reason");
-    Event::Finalized { receipt, revert: None }
+    Event::Finalized { receipt, revert: None, witnesses }
 }

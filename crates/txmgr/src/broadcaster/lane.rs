@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::account::Head;
 use crate::fees;
-use crate::machine::{ChainSlot, ReceiptView, SlotView, Tuning};
+use crate::machine::{ChainSlot, ReceiptView, SlotView, Tuning, Word};
 use crate::ports::ChainView;
 use crate::record::{AttemptKind, Phase, Receipt, Record, SendClass, Subject};
 use crate::units::{AccountKey, BlockNumber, Millis, Nonce, RequestId, Wei};
 
 use super::inquire::{AT_ONCE, Question};
-use super::{BroadcasterConfig, Finality};
+use super::BroadcasterConfig;
 
 /// One account's lane as a pass knows it.
 #[derive(Debug)]
@@ -39,6 +39,12 @@ pub struct Lane {
     pub(super) sent_at: BTreeMap<Nonce, Millis>,
     /// When the signer was last asked for an attempt of a slot.
     pub(super) asked_at: BTreeMap<Nonce, Millis>,
+    /// For the lane's head: the attempt that a node was seen to have, and the newest block then.
+    pub(super) taken: BTreeMap<Nonce, (usize, BlockNumber)>,
+    /// What a second node said of a slot's final receipt, and since when none confirms it.
+    pub(super) words: BTreeMap<Nonce, Heard>,
+    /// Rounds in a row in which a slot's nonce was final and no receipt was shown.
+    pub(super) receiptless: BTreeMap<Nonce, u32>,
     /// When the topic last refused the outcome of a slot.
     pub(super) refused_at: BTreeMap<Nonce, Millis>,
     /// The slow questions the last round decided and nobody took.
@@ -59,6 +65,15 @@ pub(super) enum Stuck {
     AtCap(Wei),
     /// The signer was asked and gives none; the price of the newest attempt.
     NotReplaced(Wei),
+}
+
+/// A second node's word about a final receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Heard {
+    receipt: Receipt,
+    word: Word,
+    /// Since when it is waited for.
+    since: Millis,
 }
 
 /// High-water marks of one account.
@@ -86,6 +101,9 @@ impl Lane {
             head_since: None,
             sent_at: BTreeMap::new(),
             asked_at: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            words: BTreeMap::new(),
+            receiptless: BTreeMap::new(),
             refused_at: BTreeMap::new(),
             waiting: Vec::new(),
             inquiring: BTreeMap::new(),
@@ -171,6 +189,57 @@ impl Lane {
             (Some(head), _) => self.head_since = Some((head, now)),
             (None, _) => self.head_since = None,
         }
+        self.note_taken(head, view.latest.number);
+        self.count_receiptless(view);
+    }
+
+    /// Notes at which block the lane's head was first seen with its newest attempt at a node.
+    fn note_taken(&mut self, head: Option<Nonce>, latest: BlockNumber) {
+        let newest = head.and_then(|nonce| {
+            let attempts = &self.records.get(&nonce)?.attempts;
+            let is_taken = attempts.last()?.sent.as_ref()?.answer.class.is_taken();
+            is_taken.then_some((nonce, attempts.len()))
+        });
+        let known = newest.and_then(|(nonce, count)| self.taken.get(&nonce).filter(|(at, _)| *at == count).copied());
+        self.taken.clear();
+        self.taken.extend(newest.map(|(nonce, count)| (nonce, known.unwrap_or((count, latest)))));
+    }
+
+    /// Counts the rounds in which a nonce was final and nothing that used it was shown.
+    fn count_receiptless(&mut self, view: &ChainView) {
+        let final_nonce = self.high.map_or(Nonce(0), |high| high.finalized_nonce);
+        let shown = |nonce: Nonce| {
+            view.receipts.iter().any(|(at, receipt)| *at == nonce && matches!(receipt, ReceiptView::Found(_)))
+        };
+        let open = self.records.iter().filter(|(_, record)| record.phase.settlement().is_none());
+        let missing = open.filter(|(nonce, _)| **nonce < final_nonce && !shown(**nonce)).map(|(nonce, _)| *nonce);
+        let counted = missing.map(|nonce| {
+            let rounds = self.receiptless.get(&nonce).copied().unwrap_or(0);
+            (nonce, rounds.saturating_add(1))
+        });
+        self.receiptless = counted.collect();
+    }
+
+    /// The receipts of a view that a second node has not confirmed yet.
+    pub(super) fn to_witness(&self, view: &ChainView) -> Vec<(Nonce, Receipt)> {
+        let is_open = |nonce: &Nonce| self.records.get(nonce).is_some_and(|record| record.phase.settlement().is_none());
+        let is_confirmed = |(nonce, receipt): &(Nonce, Receipt)| {
+            self.words
+                .get(nonce)
+                .is_some_and(|heard| heard.receipt == *receipt && matches!(heard.word, Word::Agrees | Word::Alone))
+        };
+        let finals = view.finals.iter().filter(|it| is_open(&it.0) && !is_confirmed(it));
+        finals.copied().collect()
+    }
+
+    /// Keeps what a second node said.
+    pub(super) fn note_word(&mut self, nonce: Nonce, receipt: Receipt, word: Word, now: Millis) {
+        let before = self.words.get(&nonce).filter(|heard| heard.receipt == receipt);
+        // A node that contradicts and then falls silent has not changed its mind.
+        let is_doubted = before.is_some_and(|heard| heard.word == Word::Contradicts);
+        let word = if is_doubted && word == Word::Silent { Word::Contradicts } else { word };
+        let since = before.map_or(now, |heard| heard.since);
+        self.words.insert(nonce, Heard { receipt, word, since });
     }
 
     /// How many slots from `from` on are worked on: the window above the chain's count, and below it what
@@ -231,6 +300,7 @@ impl Lane {
         self.sent_at.retain(|nonce, _| *nonce >= to);
         self.asked_at.retain(|nonce, _| *nonce >= to);
         self.refused_at.retain(|nonce, _| *nonce >= to);
+        self.words.retain(|nonce, _| *nonce >= to);
     }
 
     /// Whether a standing problem may be said again: once a minute.
@@ -249,15 +319,13 @@ impl Lane {
         record: &Record,
         seen: Option<&ChainView>,
         receipts: &BTreeMap<Nonce, ReceiptView>,
-        finality: Finality,
     ) -> Option<ChainSlot> {
         seen.zip(self.high).map(|(view, high)| {
-            let finalized = match finality {
-                Finality::Finalized => view.finalized.number,
-                Finality::Confirmations(count) => {
-                    view.finalized.number.max(BlockNumber(view.latest.number.0.saturating_sub(count)))
-                }
-            };
+            let shown = view.finals.iter().find(|(nonce, _)| *nonce == record.nonce).map(|(_, receipt)| *receipt);
+            let settles = shown.and_then(|receipt| {
+                let heard = self.words.get(&record.nonce).filter(|heard| heard.receipt == receipt)?;
+                Some((receipt, heard.word))
+            });
             let receipt = match receipts.get(&record.nonce) {
                 Some(receipt) => *receipt,
                 // Nothing of ours can be mined where nothing was signed.
@@ -269,9 +337,10 @@ impl Lane {
                 ReceiptView::Absent | ReceiptView::Unknown => record.phase.receipt().map(|mined| mined.block.number),
             };
             ChainSlot {
+                latest: view.latest.number,
                 latest_nonce: view.latest_nonce,
                 finalized_nonce: high.finalized_nonce,
-                finalized,
+                settles,
                 receipt,
                 canonical: height
                     .and_then(|height| view.canonical.iter().find(|block| block.number == height).copied()),
@@ -298,6 +367,9 @@ impl Lane {
             predecessors_sent,
             last_sent_at: self.sent_at.get(&record.nonce).copied(),
             last_asked_at: self.asked_at.get(&record.nonce).copied(),
+            taken_at: self.taken.get(&record.nonce).map(|(_, at)| *at),
+            silent_since: self.words.get(&record.nonce).map(|heard| heard.since),
+            receiptless: self.receiptless.get(&record.nonce).copied().unwrap_or(0),
         }
     }
 }

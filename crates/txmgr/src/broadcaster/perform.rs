@@ -49,11 +49,13 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                 }
                 Action::NoteMined(receipt) => events.push((nonce, Event::Mined(receipt))),
                 Action::NoteUnmined => events.push((nonce, Event::Unmined)),
-                Action::Settle(receipt) if record.lacks_reason(&receipt) => {
-                    questions.push(question(Asked::Revert(receipt)));
+                Action::Settle { receipt, witnesses } if record.lacks_reason(&receipt) => {
+                    questions.push(question(Asked::Revert(receipt, witnesses)));
                 }
-                Action::Settle(receipt) => events.push((nonce, Event::Finalized { receipt, revert: None })),
-                Action::ProveDisplaced => {
+                Action::Settle { receipt, witnesses } => {
+                    events.push((nonce, Event::Finalized { receipt, revert: None, witnesses }));
+                }
+                Action::FindUse => {
                     questions.extend(lane.high.map(|high| question(Asked::Use(high.finalized))));
                 }
                 Action::Send { number } => sends.extend(outgoing(record, number)),

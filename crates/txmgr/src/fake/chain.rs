@@ -13,9 +13,11 @@ use super::decode::decode;
 use super::gate::{Fate, Gate};
 use super::journal::{Entry, Journal};
 use super::world::{PoolTx, World};
-use crate::machine::ReceiptView;
-use crate::ports::{Chain, ChainView, Counts, Happened, NonceUse, PortError, ViewQuery};
-use crate::record::{BlockRef, Foreign, Receipt, Searched, SendAnswer, SendClass};
+use crate::machine::{ReceiptView, Word};
+use crate::ports::{
+    Chain, ChainView, Counts, Happened, NonceUse, PortError, SlotQuery, UseQuery, ViewQuery, WitnessQuery,
+};
+use crate::record::{BlockRef, Foreign, Receipt, SendAnswer, SendClass};
 use crate::tx::{Intent, RawTx};
 use crate::units::{Address, BlockNumber, ChainId, Nonce, TxHash, U256, Wei};
 
@@ -24,6 +26,15 @@ pub use super::world::{Mined, Orphans, PANIC_SELECTOR, POOL_PER_ACCOUNT, REVERT_
 /// Senders that were recovered before, by transaction hash: shared by simulations that would
 /// otherwise recover the same ones again.
 pub type SenderCache = Arc<Mutex<HashMap<TxHash, Option<Address>>>>;
+
+/// A second node, which is only asked whether what the first one showed final is true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Second {
+    /// It knows the chain as it is.
+    Honest,
+    /// It gives no answer.
+    Silent,
+}
 
 /// How the node in front of the chain is disposed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -151,6 +162,11 @@ impl MemoryChain {
         self.world().price = price;
     }
 
+    /// Puts a second node beside the first, or takes it away.
+    pub fn set_second(&self, second: Option<Second>) {
+        self.world().second = second;
+    }
+
     /// Sets how the node is disposed.
     pub fn set_mood(&self, mood: NodeMood) {
         self.world().mood = mood;
@@ -211,6 +227,21 @@ impl MemoryChain {
         *self.senders.lock().unwrap().entry(raw.hash).or_insert_with(signing_hash)
     }
 
+    /// What the second node says of a final receipt that the first one shows.
+    fn word(&self, address: Address, nonce: Nonce, receipt: &Receipt) -> Word {
+        let world = self.world();
+        match world.second {
+            None => Word::Alone,
+            Some(Second::Silent) => Word::Silent,
+            Some(Second::Honest) if receipt.block.number.0 > world.finalized => Word::Silent,
+            Some(Second::Honest) => {
+                let is_true = world.by_nonce.get(&(address, nonce)) == Some(&receipt.tx_hash)
+                    && world.receipt(receipt.tx_hash, world.finalized) == Some(*receipt);
+                if is_true { Word::Agrees } else { Word::Contradicts }
+            }
+        }
+    }
+
     /// What a node does with raw bytes.
     fn take(&self, raw: &RawTx, keeps: bool) -> SendAnswer {
         let Ok(decoded) = decode(&raw.bytes) else {
@@ -262,25 +293,50 @@ impl Chain for MemoryChain {
         pass.reply(bytes).await
     }
 
-    async fn nonce_use(
-        &self,
-        address: Address,
-        nonce: Nonce,
-        finalized: BlockNumber,
-        searched: Option<Searched>,
-    ) -> Result<NonceUse, PortError> {
+    async fn witness(&self, query: &WitnessQuery) -> Vec<Word> {
+        let words = || query.finals.iter().map(|(nonce, receipt)| self.word(query.address, *nonce, receipt)).collect();
+        let silent = || vec![Word::Silent; query.finals.len()];
+        match self.gate.enter("witness").await {
+            Ok(pass) => pass.reply(words()).await.unwrap_or_else(|_| silent()),
+            Err(_) => silent(),
+        }
+    }
+
+    async fn nonce_use(&self, query: &UseQuery) -> Result<NonceUse, PortError> {
         let pass = self.gate.enter("nonce_use").await?;
-        let found = {
+        let used = {
             let world = self.world();
             // Of what is not final to the node itself it cannot say that it is.
-            let upto = finalized.0.min(world.seen_finalized());
-            let by_nonce = world.by_nonce.get(&(address, nonce)).filter(|_| !world.mood.pruned);
-            let used = by_nonce.and_then(|hash| world.receipt(*hash, upto));
-            let foreign = used.map(|receipt| Foreign { tx_hash: receipt.tx_hash, block: receipt.block });
-            // It has every block's state, so it looks at no block's transactions but those of the use.
-            foreign.map_or(NonceUse::NotFound(searched), NonceUse::Found)
+            let upto = query.finalized.0.min(world.seen_finalized());
+            let by_nonce = world.by_nonce.get(&(query.address, query.nonce)).filter(|_| !world.mood.pruned);
+            by_nonce.and_then(|hash| world.receipt(*hash, upto))
         };
+        // It has every block's state, so it looks at no block's transactions but those of the use.
+        let found = used.map_or(NonceUse::NotFound(query.searched), |receipt| {
+            let is_own = query.own.contains(&receipt.tx_hash);
+            let word = self.word(query.address, query.nonce, &receipt);
+            let used = Foreign { tx_hash: receipt.tx_hash, block: receipt.block };
+            match (is_own, self.world().mood.hides_receipts) {
+                (false, _) => NonceUse::Found(used, word),
+                (true, true) => NonceUse::Unshown(used),
+                (true, false) => NonceUse::Ours(receipt, word),
+            }
+        });
         pass.reply(found).await
+    }
+
+    async fn final_count(&self, address: Address) -> Result<(Nonce, Word), PortError> {
+        let pass = self.gate.enter("final_count").await?;
+        let told = {
+            let world = self.world();
+            let first = world.seen_count(address, world.seen_finalized());
+            match world.second {
+                None => (first, Word::Alone),
+                Some(Second::Silent) => (first, Word::Silent),
+                Some(Second::Honest) => (first.min(world.seen_count(address, world.finalized)), Word::Agrees),
+            }
+        };
+        pass.reply(told).await
     }
 
     async fn has_code(&self, address: Address) -> Result<bool, PortError> {
@@ -318,8 +374,8 @@ fn view(world: &World, query: &ViewQuery) -> ChainView {
     let latest_nonce = world.seen_count(query.address, height);
     let below = latest_nonce.max(query.latest_seen);
     let mut receipts = Vec::new();
-    let mut heights: BTreeSet<u64> = query.heights.iter().map(|number| number.0).collect();
-    for (nonce, hashes) in query.slots.iter().filter(|(nonce, _)| *nonce < below) {
+    let mut heights: BTreeSet<u64> = query.slots.iter().filter_map(|slot| slot.mined_at).map(|at| at.0).collect();
+    for SlotQuery { nonce, hashes, .. } in query.slots.iter().filter(|slot| slot.nonce < below) {
         let found = hashes.iter().find_map(|hash| world.seen_receipt(*hash, height));
         let found = found.filter(|_| !world.mood.hides_receipts);
         if let Some(receipt) = found {
@@ -328,13 +384,24 @@ fn view(world: &World, query: &ViewQuery) -> ChainView {
         receipts.push((*nonce, found.map_or(ReceiptView::Absent, ReceiptView::Found)));
     }
     let told = heights.iter().filter(|number| **number <= height && !world.mood.hides_blocks);
+    let canonical: Vec<BlockRef> = told.filter_map(|number| world.seen_block(*number)).collect();
+    let finalized_nonce = world.seen_count(query.address, finalized);
+    let is_final = |nonce: Nonce, receipt: &Receipt| {
+        nonce < finalized_nonce && receipt.block.number.0 <= finalized && canonical.contains(&receipt.block)
+    };
+    let found = receipts.iter().filter_map(|(nonce, receipt)| match receipt {
+        ReceiptView::Found(receipt) if is_final(*nonce, receipt) => Some((*nonce, *receipt)),
+        ReceiptView::Found(_) | ReceiptView::Absent | ReceiptView::Unknown => None,
+    });
     ChainView {
+        source: "the chain in memory".to_owned(),
         latest: known(height),
         finalized: known(finalized),
         latest_nonce,
-        finalized_nonce: world.seen_count(query.address, finalized),
+        finalized_nonce,
+        finals: found.collect(),
         receipts,
-        canonical: told.filter_map(|number| world.seen_block(*number)).collect(),
+        canonical,
         price: world.price,
     }
 }

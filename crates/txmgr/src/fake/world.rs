@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::chain::NodeMood;
+use super::chain::{NodeMood, Second};
 use crate::record::{BlockRef, Receipt, SendAnswer, SendClass};
 use crate::tx::{Fee, Intent};
 use crate::units::{Address, BlockHash, BlockNumber, ChainId, Gas, Nonce, TxHash, U256, Wei, keccak256};
@@ -84,6 +84,7 @@ pub(super) struct World {
     pub(super) pool: BTreeMap<(Address, Nonce), Arc<PoolTx>>,
     pub(super) by_nonce: BTreeMap<(Address, Nonce), TxHash>,
     pub(super) mood: NodeMood,
+    pub(super) second: Option<Second>,
     /// Below this the pool takes nothing.
     pub(super) least_price: Wei,
     /// Below this nothing is mined: it is taken, and waits.
@@ -149,6 +150,7 @@ impl World {
             chain_id,
             blocks: vec![genesis],
             finalized: 0,
+            second: None,
             pool: BTreeMap::new(),
             by_nonce: BTreeMap::new(),
             mood: NodeMood::default(),
@@ -390,8 +392,8 @@ impl World {
             tx_hash: tx.hash,
             block,
             succeeded,
-            gas_used: Gas(gas_used),
-            effective_gas_price: Wei(price),
+            gas_used: Some(Gas(gas_used)),
+            effective_gas_price: Some(Wei(price)),
             contract: (tx.intent.to.is_none() && succeeded).then(|| created(tx.sender, tx.nonce)),
         };
         let sender = self.account(tx.sender);

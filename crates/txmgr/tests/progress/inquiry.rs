@@ -41,8 +41,8 @@ fn receipt(record: &Record, succeeded: bool) -> Receipt {
         tx_hash: record.attempts[0].tx_hash,
         block: AT,
         succeeded,
-        gas_used: Gas(21_000),
-        effective_gas_price: Wei::from(1),
+        gas_used: Some(Gas(21_000)),
+        effective_gas_price: Some(Wei::from(1)),
         contract: None,
     }
 }

@@ -168,8 +168,8 @@ impl Auditor {
             expected["metadata"] = metadata;
         }
         if kind.is_some() {
-            expected["gasUsed"] = json!(receipt.gas_used.0);
-            expected["effectiveGasPrice"] = json!(receipt.effective_gas_price.0.to_string());
+            expected["gasUsed"] = json!(receipt.gas_used?.0);
+            expected["effectiveGasPrice"] = json!(receipt.effective_gas_price?.0.to_string());
         }
         Some(expected)
     }

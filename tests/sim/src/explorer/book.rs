@@ -325,8 +325,8 @@ impl Book {
             tx_hash: TxHash(hash(seen.tx)),
             block: block(seen.height, seen.fork),
             succeeded: !(executes && self.reverting[usize::from(seen.tx.content())]),
-            gas_used: Gas(21_000),
-            effective_gas_price: Wei::from(1),
+            gas_used: Some(Gas(21_000)),
+            effective_gas_price: Some(Wei::from(1)),
             contract: None,
         }
     }

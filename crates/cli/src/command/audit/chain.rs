@@ -150,14 +150,22 @@ fn differences(record: &Record, verdict: &Verdict, told: &Receipt, found: &Recei
         let text = format!("it is {}, and the receipt of {} has status {status}", verdict.name(), told.tx_hash);
         problems.push(problem("I6", id, text));
     }
-    if found.gas_used != told.gas_used || found.effective_gas_price != told.effective_gas_price {
-        let text = format!(
-            "it says {} gas at {}, and the receipt {} at {}",
-            told.gas_used.0, told.effective_gas_price, found.gas_used.0, found.effective_gas_price
-        );
+    // What a node did not tell contradicts nothing.
+    if differs(found.gas_used, told.gas_used) || differs(found.effective_gas_price, told.effective_gas_price) {
+        let text = format!("it says {}, and the receipt {}", gas_and_price(&told), gas_and_price(&found));
         problems.push(problem("I6", id, text));
     }
     problems
+}
+
+fn differs<T: PartialEq>(found: Option<T>, told: Option<T>) -> bool {
+    found.zip(told).is_some_and(|(found, told)| found != told)
+}
+
+fn gas_and_price(receipt: &Receipt) -> String {
+    let gas = receipt.gas_used.map_or("unknown".to_owned(), |gas| gas.to_string());
+    let price = receipt.effective_gas_price.map_or("unknown".to_owned(), |price| price.to_string());
+    format!("{gas} gas at {price}")
 }
 
 /// The height up to which an outcome may be told.
