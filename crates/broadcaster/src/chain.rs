@@ -23,6 +23,7 @@ pub fn chain(session: &Session<impl Watched>) -> Result<BscChain, StartError> {
         private: endpoints.map(|(endpoint, number)| private_endpoint(endpoint, number)).collect::<Result<_, _>>()?,
         private_only: chain.private.as_ref().is_none_or(|private| private.only),
         send_to,
+        finality: chain.finality,
         fee_floor: Wei::from(chain.fee_floor_wei),
         fee_ceiling: chain.fee_ceiling_wei.map_or(Wei(U256::MAX), Wei::from),
         ..BscConfig::new(ChainId(chain.chain_id), chain.rpc_urls.clone())

@@ -58,7 +58,6 @@ pub async fn lanes(session: &Session<impl Watched>) -> Result<RealLanes, StartEr
     };
     let config = BroadcasterConfig {
         chain_id: ChainId(wanted),
-        finality: session.config.chain().finality,
         tuning,
         window: BroadcasterConfig::WINDOW,
         retention_ms: retention_ms(&session.config),

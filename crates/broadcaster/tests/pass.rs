@@ -14,19 +14,21 @@ use signpost_broadcaster::lanes::{Bounds, Lanes};
 use signpost_host::clock::now;
 use signpost_host::inbox::Incoming;
 use signpost_txmgr::account::Head;
-use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Finality};
+use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig};
 use signpost_txmgr::fake::chain::REVERT_SELECTOR;
 use signpost_txmgr::fake::{
     Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
 };
-use signpost_txmgr::machine::Tuning;
+use signpost_txmgr::machine::{Tuning, Word};
 use signpost_txmgr::policy::Policies;
-use signpost_txmgr::ports::{Chain, ChainView, Counts, NonceUse, PortError, Store as _, ViewQuery};
-use signpost_txmgr::record::{BlockRef, Record, Searched, SendAnswer, Stored, Subject};
+use signpost_txmgr::ports::{
+    Chain, ChainView, Counts, NonceUse, PortError, Store as _, UseQuery, ViewQuery, WitnessQuery,
+};
+use signpost_txmgr::record::{BlockRef, Record, SendAnswer, Stored, Subject};
 use signpost_txmgr::request::NetworkRules;
 use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
 use signpost_txmgr::tx::{Intent, RawTx};
-use signpost_txmgr::units::{AccountKey, Address, BlockNumber, ChainId, KmsKeyId, Nonce, Wei};
+use signpost_txmgr::units::{AccountKey, Address, ChainId, KmsKeyId, Nonce, Wei};
 use signpost_txmgr::wire::LanePoke;
 use tokio::sync::watch;
 
@@ -61,19 +63,21 @@ impl Chain for Node {
         self.inner.revert_bytes(from, intent, at).await
     }
 
-    async fn nonce_use(
-        &self,
-        address: Address,
-        nonce: Nonce,
-        finalized: BlockNumber,
-        searched: Option<Searched>,
-    ) -> Result<NonceUse, PortError> {
+    async fn witness(&self, query: &WitnessQuery) -> Vec<Word> {
+        self.inner.witness(query).await
+    }
+
+    async fn final_count(&self, address: Address) -> Result<(Nonce, Word), PortError> {
+        self.inner.final_count(address).await
+    }
+
+    async fn nonce_use(&self, query: &UseQuery) -> Result<NonceUse, PortError> {
         if self.is_silent {
             pending::<()>().await;
         }
         // Fourteen calls, one after the other.
         tokio::time::sleep(Duration::from_millis(14 * 50)).await;
-        self.inner.nonce_use(address, nonce, finalized, searched).await
+        self.inner.nonce_use(query).await
     }
 
     async fn has_code(&self, address: Address) -> Result<bool, PortError> {
@@ -119,7 +123,6 @@ async fn world(is_silent: bool) -> World {
     signer.warm_up(now()).await.unwrap();
     let config = BroadcasterConfig {
         chain_id: ChainId(97),
-        finality: Finality::Finalized,
         tuning: Tuning::BSC,
         window: BroadcasterConfig::WINDOW,
         retention_ms: 1_000_000_000,

@@ -326,9 +326,7 @@ impl Chain for BscChain {
     }
 
     async fn counts(&self, address: Address) -> Result<Counts, PortError> {
-        self.endpoints.read("eth_getTransactionCount", |endpoint| {
-            view::counts(endpoint, address, self.finality)
-        }).await
+        self.endpoints.read("eth_getTransactionCount", |endpoint| view::counts(endpoint, address, self.finality)).await
     }
 }
 

@@ -259,8 +259,7 @@ impl Endpoints {
         max_lag_blocks: u64,
         probe_every: Duration,
     ) -> Self {
-        let mut list: Vec<Endpoint> =
-            clients.into_iter().map(|rpc| Endpoint::new(rpc, EndpointKind::Public)).collect();
+        let mut list: Vec<Endpoint> = clients.into_iter().map(|rpc| Endpoint::new(rpc, EndpointKind::Public)).collect();
         let hosts: Vec<String> = list.iter().map(|endpoint| endpoint.host().to_owned()).collect();
         for (endpoint, place) in list.iter_mut().zip(1..) {
             if hosts.iter().filter(|host| *host == endpoint.host()).count() > 1 {

@@ -77,10 +77,7 @@ impl FinalAt {
 
     fn pair_calls(self, address: Address) -> [Call; 2] {
         // The count first: a node that answers in order then never shows one that is ahead of its block.
-        [
-            Call::new(COUNT, json!([address.lower(), self.param()])),
-            Call::new(BLOCK, json!([self.param(), false])),
-        ]
+        [Call::new(COUNT, json!([address.lower(), self.param()])), Call::new(BLOCK, json!([self.param(), false]))]
     }
 }
 
@@ -121,12 +118,7 @@ pub(crate) async fn view(
     })
 }
 
-async fn heads(
-    endpoint: &Endpoint,
-    address: Address,
-    finality: Finality,
-    price: &PriceSeen,
-) -> Result<Heads, Failure> {
+async fn heads(endpoint: &Endpoint, address: Address, finality: Finality, price: &PriceSeen) -> Result<Heads, Failure> {
     let mut calls = match finality {
         Finality::Finalized => FinalAt::Tag.pair_calls(address).to_vec(),
         Finality::Confirmations(_) => Vec::new(),
@@ -175,7 +167,11 @@ pub(crate) async fn counts(endpoint: &Endpoint, address: Address, finality: Fina
 }
 
 /// The final block and the account's count there.
-pub(crate) async fn final_pair(endpoint: &Endpoint, address: Address, finality: Finality) -> Result<FinalPair, Failure> {
+pub(crate) async fn final_pair(
+    endpoint: &Endpoint,
+    address: Address,
+    finality: Finality,
+) -> Result<FinalPair, Failure> {
     let at = final_at(endpoint, finality).await?;
     let mut answers = whole_request(endpoint.batch(&at.pair_calls(address)).await)?.into_iter();
     let mut next = || answers.next().unwrap_or(Err(Failure::Unanswered));
@@ -367,12 +363,7 @@ async fn ask(
 }
 
 /// Where one answer cannot hold the evidence: the blocks from the final one down by their parents' hashes.
-async fn prove_by_parents(
-    endpoint: &Endpoint,
-    address: Address,
-    at: FinalAt,
-    seen: &mut Seen,
-) -> Result<(), Failure> {
+async fn prove_by_parents(endpoint: &Endpoint, address: Address, at: FinalAt, seen: &mut Seen) -> Result<(), Failure> {
     if endpoint.batch_items() >= EVIDENCE_CALLS {
         return Ok(());
     }
@@ -388,11 +379,13 @@ async fn prove_by_parents(
         let parent = value.get("parentHash").and_then(quantity::block_hash).ok_or(Failure::Nonsense(BLOCK))?;
         let answer = endpoint.call(BLOCK_BY_HASH, json!([parent.to_string(), false])).await;
         value = need(answer, BLOCK_BY_HASH, |block| Some(block.clone()))?;
-        let below = read_block(&value).filter(|it| it.hash == parent && it.number.0.checked_add(1) == Some(block.number.0));
+        let below =
+            read_block(&value).filter(|it| it.hash == parent && it.number.0.checked_add(1) == Some(block.number.0));
         block = below.ok_or(Failure::Nonsense(BLOCK_BY_HASH))?;
         line.insert(block.number, block);
     }
-    let is_final = |(at, receipt): &(Nonce, Receipt)| *at < nonce && line.get(&receipt.block.number) == Some(&receipt.block);
+    let is_final =
+        |(at, receipt): &(Nonce, Receipt)| *at < nonce && line.get(&receipt.block.number) == Some(&receipt.block);
     let shown: Vec<(Nonce, Receipt)> = seen.found().filter(is_final).collect();
     seen.finals.extend(shown);
     Ok(())
@@ -426,7 +419,9 @@ async fn word(endpoint: &Endpoint, seen: &Seen, nonce: Nonce, receipt: &Receipt)
         return if same(own) { Word::Agrees } else { Word::Contradicts };
     }
     // It is not that far, or does not say how far it is.
-    let Some(pair) = seen.last_pair.filter(|pair| pair.block.number >= receipt.block.number) else { return Word::Silent };
+    let Some(pair) = seen.last_pair.filter(|pair| pair.block.number >= receipt.block.number) else {
+        return Word::Silent;
+    };
     let Some(block) = seen.canonical.get(&receipt.block.number) else { return Word::Silent };
     if *block != receipt.block || pair.nonce <= nonce {
         return Word::Contradicts;

@@ -19,7 +19,8 @@ use std::sync::Arc;
 use common::{ADDRESS, Stub, block, block_hash, chain, error, height, tx};
 use serde_json::{Value, json};
 use signpost_txmgr::machine::ReceiptView;
-use signpost_txmgr::ports::{Chain, NonceUse, ViewQuery};
+use signpost_txmgr::machine::Word;
+use signpost_txmgr::ports::{Chain, NonceUse, SlotQuery, UseQuery, ViewQuery};
 use signpost_txmgr::record::{BlockRef, Foreign, Receipt, Searched};
 use signpost_txmgr::tx::Intent;
 use signpost_txmgr::units::{Address, BlockHash, BlockNumber, Gas, Nonce, TxHash, U256, Wei};
@@ -67,25 +68,25 @@ async fn node(receipts: impl Fn(TxHash) -> Result<Value, Value> + Send + Sync + 
     .await
 }
 
-fn query(slots: &[(u64, &[u8])], heights: &[u64]) -> ViewQuery {
-    let slot = |(nonce, bytes): &(u64, &[u8])| (Nonce(*nonce), bytes.iter().map(|byte| tx(*byte).hash).collect());
-    ViewQuery {
-        address: ADDRESS,
-        slots: slots.iter().map(slot).collect(),
-        latest_seen: Nonce(0),
-        heights: heights.iter().copied().map(BlockNumber).collect(),
-    }
+/// What is asked of slots: the nonce, the attempts, and the height of the receipt that is held.
+fn query(slots: &[(u64, &[u8], Option<u64>)]) -> ViewQuery {
+    let slot = |(nonce, bytes, mined_at): &(u64, &[u8], Option<u64>)| SlotQuery {
+        nonce: Nonce(*nonce),
+        hashes: bytes.iter().map(|byte| tx(*byte).hash).collect(),
+        mined_at: mined_at.map(BlockNumber),
+    };
+    ViewQuery { address: ADDRESS, slots: slots.iter().map(slot).collect(), latest_seen: Nonce(0) }
 }
 
 #[tokio::test]
 async fn a_view_tells_heads_counts_and_receipts_of_passed_slots() {
     let stub = node(|hash| Ok(if hash == tx(9).hash { receipt_json(hash, 99) } else { Value::Null })).await;
     let chain = chain(&[&stub]);
-    let view = chain.view(&query(&[(8, &[7, 8]), (9, &[9]), (10, &[10])], &[95, 100])).await.unwrap();
+    let view = chain.view(&query(&[(8, &[7, 8], Some(95)), (9, &[9], None), (10, &[10], Some(96))])).await.unwrap();
     assert_eq!((view.latest, view.finalized), (block_ref(LATEST), block_ref(FINALIZED)));
     assert_eq!((view.latest_nonce, view.finalized_nonce), (Nonce(10), Nonce(8)));
     assert_eq!(view.receipts, [(Nonce(8), ReceiptView::Absent), (Nonce(9), receipt(tx(9).hash, 99))]);
-    assert_eq!(view.canonical, [block_ref(100), block_ref(95)]);
+    assert_eq!(view.canonical, [block_ref(95), block_ref(FINALIZED), block_ref(LATEST)]);
     assert_eq!(view.price, Some(Wei::from(7)));
     // The chain id once, heads and counts, receipts and blocks.
     assert_eq!(stub.requests(), 3);
@@ -97,9 +98,9 @@ async fn a_view_tells_heads_counts_and_receipts_of_passed_slots() {
 async fn a_view_without_slots_is_one_request() {
     let stub = node(|_| Ok(Value::Null)).await;
     let chain = chain(&[&stub]);
-    let view = chain.view(&query(&[], &[])).await.unwrap();
-    assert!(view.receipts.is_empty() && view.canonical.is_empty());
-    chain.view(&query(&[(10, &[1])], &[])).await.unwrap();
+    let view = chain.view(&query(&[])).await.unwrap();
+    assert!(view.receipts.is_empty() && view.finals.is_empty());
+    chain.view(&query(&[(10, &[1], None)])).await.unwrap();
     assert_eq!(stub.requests(), 3);
 }
 
@@ -108,28 +109,96 @@ async fn the_price_is_not_asked_for_in_every_round() {
     let stub = node(|_| Ok(Value::Null)).await;
     let chain = chain(&[&stub]);
     for _ in 0..3 {
-        assert_eq!(chain.view(&query(&[], &[])).await.unwrap().price, Some(Wei::from(7)));
+        assert_eq!(chain.view(&query(&[])).await.unwrap().price, Some(Wei::from(7)));
     }
     assert_eq!((stub.asked_for("eth_gasPrice"), stub.asked_for("eth_feeHistory")), (1, 1));
 }
 
 #[tokio::test]
-async fn a_finalized_receipt_comes_with_its_canonical_block() {
+async fn a_final_receipt_is_shown_so_by_one_answer() {
     let stub = node(|hash| Ok(receipt_json(hash, if hash == tx(6).hash { 97 } else { 99 }))).await;
     let chain = chain(&[&stub]);
-    let view = chain.view(&query(&[(6, &[6]), (9, &[9])], &[])).await.unwrap();
-    assert_eq!(view.canonical, [block_ref(97)]);
-    // Asked for anyway: no third request.
-    let requests = stub.requests();
-    let view = chain.view(&query(&[(6, &[6])], &[97])).await.unwrap();
-    assert_eq!(view.canonical, [block_ref(97)]);
-    assert_eq!(stub.requests() - requests, 2);
+    let ReceiptView::Found(shown) = receipt(tx(6).hash, 97) else { unreachable!() };
+    // The first time it is seen, its block is asked for, and all of the evidence again with it.
+    let view = chain.view(&query(&[(6, &[6], None), (9, &[9], None)])).await.unwrap();
+    assert_eq!(view.finals, [(Nonce(6), shown)]);
+    assert_eq!(stub.requests(), 4);
+    // Once its height is known, one small batch has it all: count, final block, receipt and block.
+    let view = chain.view(&query(&[(6, &[6], Some(97))])).await.unwrap();
+    assert_eq!(view.finals, [(Nonce(6), shown)]);
+    assert_eq!(stub.requests(), 6);
+    // The count of the final block is not past the nonce: the receipt is not believed.
+    let view = chain.view(&query(&[(8, &[6], Some(97))])).await.unwrap();
+    assert_eq!((view.finals.len(), view.receipts.len()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_receipt_of_a_block_that_is_not_canonical_or_not_final_is_not_final() {
+    let stub = node(|hash| {
+        let mut receipt = receipt_json(hash, if hash == tx(1).hash { 97 } else { 99 });
+        receipt["blockHash"] = json!(block_hash(if hash == tx(1).hash { 7_777 } else { 99 }));
+        Ok(receipt)
+    })
+    .await;
+    for mined_at in [None, Some(97), Some(99)] {
+        for hash in [1, 2] {
+            let view = chain(&[&stub]).view(&query(&[(5, &[hash], mined_at)])).await.unwrap();
+            assert_eq!(view.finals, [], "{hash} {mined_at:?}");
+        }
+    }
+}
+
+/// A URL that takes no two calls in one request: its blocks are followed from the final one down.
+#[tokio::test]
+async fn without_batches_a_final_receipt_is_shown_by_its_descendants() {
+    let line = |dead: bool| {
+        Stub::raw(move |body| {
+            if body.is_array() {
+                return common::Reply::Json(
+                    json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32600, "message": "batch requests are not allowed"}}),
+                );
+            }
+            common::Reply::Json(common::each(body, &move |method, params| match (method, params[0].as_str()) {
+                ("eth_chainId", _) => Ok(json!("0x61")),
+                ("eth_getTransactionCount", _) => Ok(json!("0x8")),
+                ("eth_getBlockByNumber", Some("latest")) => Ok(block(LATEST)),
+                ("eth_getBlockByNumber", Some("finalized")) => Ok(linked(FINALIZED)),
+                ("eth_getBlockByHash", Some(hash)) => Ok(linked(height(&json!(hash)))),
+                // Another node behind the URL follows a branch that died.
+                ("eth_getBlockByNumber", Some(_)) if dead => Ok(json!({"number": "0x5f", "hash": block_hash(9_999)})),
+                ("eth_getBlockByNumber", Some(_)) => Ok(block(height(&params[0]))),
+                ("eth_getTransactionReceipt", Some(hash)) => {
+                    let mut receipt = receipt_json(hash.parse().unwrap(), 95);
+                    if dead {
+                        receipt["blockHash"] = json!(block_hash(9_999));
+                    }
+                    Ok(receipt)
+                }
+                _ => Err(error(-32601, "the method does not exist/is not available")),
+            }))
+        })
+    };
+    let (honest, mixed) = (line(false).await, line(true).await);
+    let ReceiptView::Found(shown) = receipt(tx(1).hash, 95) else { unreachable!() };
+    for mined_at in [None, Some(95)] {
+        let view = chain(&[&honest]).view(&query(&[(5, &[1], mined_at)])).await.unwrap();
+        assert_eq!(view.finals, [(Nonce(5), shown)], "{mined_at:?}");
+        let view = chain(&[&mixed]).view(&query(&[(5, &[1], mined_at)])).await.unwrap();
+        assert_eq!(view.finals, [], "{mined_at:?}");
+    }
+}
+
+/// A block that names its parent.
+fn linked(height: u64) -> Value {
+    let mut block = block(height);
+    block["parentHash"] = json!(block_hash(height - 1));
+    block
 }
 
 #[tokio::test]
 async fn slots_below_what_was_seen_elsewhere_are_asked_about() {
     let stub = node(|_| Ok(Value::Null)).await;
-    let mut query = query(&[(10, &[1]), (12, &[2])], &[]);
+    let mut query = query(&[(10, &[1], None), (12, &[2], None)]);
     query.latest_seen = Nonce(12);
     let view = chain(&[&stub]).view(&query).await.unwrap();
     assert_eq!(view.receipts, [(Nonce(10), ReceiptView::Absent)]);
@@ -140,7 +209,7 @@ async fn an_error_about_a_receipt_is_not_an_absent_receipt() {
     for message in ["transaction indexing is in progress", "internal error", "missing trie node", "too many requests"] {
         let stub =
             node(move |hash| if hash == tx(1).hash { Err(error(-32000, message)) } else { Ok(Value::Null) }).await;
-        let view = chain(&[&stub]).view(&query(&[(5, &[1, 2]), (6, &[3])], &[])).await.unwrap();
+        let view = chain(&[&stub]).view(&query(&[(5, &[1, 2], None), (6, &[3], None)])).await.unwrap();
         let expected = [(Nonce(5), ReceiptView::Unknown), (Nonce(6), ReceiptView::Absent)];
         assert_eq!(view.receipts, expected, "{message}");
     }
@@ -156,7 +225,7 @@ async fn a_receipt_found_counts_whatever_the_other_attempts_say() {
         }
     })
     .await;
-    let view = chain(&[&stub]).view(&query(&[(5, &[1, 2, 3])], &[])).await.unwrap();
+    let view = chain(&[&stub]).view(&query(&[(5, &[1, 2, 3], None)])).await.unwrap();
     assert_eq!(view.receipts, [(Nonce(5), receipt(tx(2).hash, 97))]);
 }
 
@@ -170,22 +239,18 @@ async fn of_two_receipts_the_canonical_one_counts() {
         Ok(receipt)
     })
     .await;
-    let view = chain(&[&stub]).view(&query(&[(5, &[1, 2])], &[])).await.unwrap();
+    let view = chain(&[&stub]).view(&query(&[(5, &[1, 2], None)])).await.unwrap();
     assert_eq!(view.receipts, [(Nonce(5), receipt(tx(2).hash, 97))]);
 }
 
 #[tokio::test]
 async fn a_receipt_of_something_else_is_no_receipt() {
-    let spoils: [(&str, Value); 9] = [
+    let spoils: [(&str, Value); 5] = [
         ("transactionHash", json!(tx(9).hash.to_string())),
-        ("from", json!(Address([1; 20]).lower())),
         ("blockHash", Value::Null),
         ("blockNumber", Value::Null),
         ("status", json!("0x2")),
         ("status", Value::Null),
-        ("gasUsed", json!(21_000)),
-        ("effectiveGasPrice", Value::Null),
-        ("contractAddress", json!("0x12")),
     ];
     for (field, value) in spoils {
         let of = value.clone();
@@ -195,8 +260,32 @@ async fn a_receipt_of_something_else_is_no_receipt() {
             Ok(receipt)
         })
         .await;
-        let view = chain(&[&stub]).view(&query(&[(5, &[1])], &[])).await.unwrap();
+        let view = chain(&[&stub]).view(&query(&[(5, &[1], None)])).await.unwrap();
         assert_eq!(view.receipts, [(Nonce(5), ReceiptView::Unknown)], "{field} {value}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_only_shown_of_a_receipt_may_be_missing_or_odd() {
+    for field in ["from", "gasUsed", "effectiveGasPrice", "contractAddress", "logs", "to", "type"] {
+        for odd in [None, Some(Value::Null), Some(json!("")), Some(json!(21_000)), Some(json!("0x12"))] {
+            let of = odd.clone();
+            let stub = node(move |hash| {
+                let mut receipt = receipt_json(hash, 97);
+                match of.clone() {
+                    Some(value) => receipt[field] = value,
+                    None => drop(receipt.as_object_mut().unwrap().remove(field)),
+                }
+                Ok(receipt)
+            })
+            .await;
+            let view = chain(&[&stub]).view(&query(&[(5, &[1], None)])).await.unwrap();
+            let [(_, receipt)] = view.finals[..] else { panic!("{field} {odd:?}: {view:?}") };
+            assert_eq!(receipt.block, block_ref(97));
+            let is_plain = odd != Some(json!("0x12"));
+            assert!(!is_plain || field != "gasUsed" || receipt.gas_used.is_none(), "{odd:?}");
+            assert!(!is_plain || field != "effectiveGasPrice" || receipt.effective_gas_price.is_none(), "{odd:?}");
+        }
     }
 }
 
@@ -209,7 +298,7 @@ async fn status_and_contract_of_a_receipt_are_told() {
         Ok(receipt)
     })
     .await;
-    let view = chain(&[&stub]).view(&query(&[(5, &[1])], &[])).await.unwrap();
+    let view = chain(&[&stub]).view(&query(&[(5, &[1], None)])).await.unwrap();
     let ReceiptView::Found(receipt) = view.receipts[0].1 else { panic!("{view:?}") };
     assert_eq!((receipt.succeeded, receipt.contract), (false, Some(Address([0xcc; 20]))));
 }
@@ -217,7 +306,8 @@ async fn status_and_contract_of_a_receipt_are_told() {
 #[tokio::test]
 async fn a_height_the_node_does_not_tell_is_missing() {
     let stub = Stub::calls(|method, params| match (method, params[0].as_str()) {
-        ("eth_getTransactionCount", _) => Ok(json!("0x0")),
+        ("eth_getTransactionCount", _) => Ok(json!("0x9")),
+        ("eth_getTransactionReceipt", _) => Ok(Value::Null),
         ("eth_getBlockByNumber", Some("latest")) => Ok(block(LATEST)),
         ("eth_getBlockByNumber", Some("finalized")) => Ok(block(FINALIZED)),
         // 90: not known; 91: an error; 92: another one than asked for.
@@ -228,8 +318,22 @@ async fn a_height_the_node_does_not_tell_is_missing() {
         _ => Err(error(-32601, "the method does not exist/is not available")),
     })
     .await;
-    let view = chain(&[&stub]).view(&query(&[], &[90, 91, 92, 94, 94, 500])).await.unwrap();
-    assert_eq!(view.canonical, [block_ref(94)]);
+    let view = chain(&[&stub])
+        .view(&query(&[
+            (0, &[1], Some(90)),
+            (1, &[2], Some(91)),
+            (2, &[3], Some(92)),
+            (3, &[4], Some(94)),
+            (4, &[5], Some(94)),
+            (9, &[6], Some(95)),
+        ]))
+        .await
+        .unwrap();
+    assert_eq!(
+        view.canonical,
+        [block_ref(94), block_ref(FINALIZED), block_ref(LATEST)],
+        "and nothing of slots above the count"
+    );
     assert_eq!(view.price, None);
 }
 
@@ -246,7 +350,7 @@ async fn a_view_comes_from_one_endpoint() {
     })
     .await;
     let second = node(|hash| Ok(receipt_json(hash, 97))).await;
-    let view = chain(&[&first, &second]).view(&query(&[(5, &[1, 2])], &[])).await.unwrap();
+    let view = chain(&[&first, &second]).view(&query(&[(5, &[1, 2], None)])).await.unwrap();
     assert_eq!(view.latest_nonce, Nonce(10));
     assert_eq!(view.receipts, [(Nonce(5), receipt(tx(1).hash, 97))]);
 }
@@ -254,15 +358,19 @@ async fn a_view_comes_from_one_endpoint() {
 #[tokio::test]
 async fn many_slots_are_asked_about_in_small_batches() {
     let stub = node(|hash| Ok(receipt_json(hash, 97))).await;
-    let slots: Vec<(Nonce, Vec<TxHash>)> =
-        (0..10).map(|nonce| (Nonce(nonce.into()), (0..5).map(|at| TxHash([nonce * 5 + at; 32])).collect())).collect();
-    let query = ViewQuery { address: ADDRESS, slots: slots.clone(), latest_seen: Nonce(0), heights: Vec::new() };
+    let slot = |nonce: u8| SlotQuery {
+        nonce: Nonce(nonce.into()),
+        hashes: (0..5).map(|at| TxHash([nonce * 5 + at; 32])).collect(),
+        mined_at: None,
+    };
+    let query = ViewQuery { address: ADDRESS, slots: (0..10).map(slot).collect(), latest_seen: Nonce(0) };
     let view = chain(&[&stub]).view(&query).await.unwrap();
-    for ((nonce, hashes), (told, found)) in slots.iter().zip(&view.receipts) {
-        assert_eq!((nonce, *found), (told, receipt(hashes[0], 97)));
+    for (slot, (told, found)) in query.slots.iter().zip(&view.receipts) {
+        assert_eq!((slot.nonce, *found), (*told, receipt(slot.hashes[0], 97)));
     }
-    // The chain id, heads, 20 + 20 + 10 receipts, one block.
-    assert_eq!(stub.requests(), 6);
+    // The chain id, heads, 17 + 17 + 16 receipts, which leaves room for the evidence; then the evidence.
+    assert_eq!(view.finals.len(), 8);
+    assert!(stub.requests() <= 10, "{}", stub.requests());
 }
 
 /// A node whose account stepped over nonce 7 in block `at`; counts below `oldest_state` are gone.
@@ -274,6 +382,7 @@ async fn history(at: u64, oldest_state: u64, txs: Value) -> Stub {
 async fn history_final_to(finalized: u64, at: u64, oldest_state: u64, txs: Value) -> Stub {
     let txs = Arc::new(txs);
     Stub::calls(move |method, params| match method {
+        "eth_getTransactionCount" if params[1] == "finalized" => Ok(json!(if finalized >= at { "0x9" } else { "0x6" })),
         "eth_getTransactionCount" if height(&params[1]) < oldest_state => Err(error(-32000, "missing trie node")),
         "eth_getTransactionCount" => Ok(json!(if height(&params[1]) >= at { "0x9" } else { "0x6" })),
         "eth_getBlockByNumber" if params[0] == "finalized" => Ok(block(finalized)),
@@ -300,13 +409,18 @@ fn foreign_txs() -> Value {
 }
 
 async fn search(stub: &Stub, finalized: u64, searched: Option<Searched>) -> NonceUse {
-    chain(&[stub]).nonce_use(ADDRESS, Nonce(7), BlockNumber(finalized), searched).await.unwrap()
+    chain(&[stub]).nonce_use(&use_query(finalized, searched)).await.unwrap()
+}
+
+fn use_query(finalized: u64, searched: Option<Searched>) -> UseQuery {
+    UseQuery { address: ADDRESS, nonce: Nonce(7), own: Vec::new(), finalized: BlockNumber(finalized), searched }
 }
 
 async fn nonce_use(stub: &Stub, finalized: u64) -> Option<Foreign> {
     match search(stub, finalized, None).await {
-        NonceUse::Found(foreign) => Some(foreign),
+        NonceUse::Found(foreign, Word::Alone) => Some(foreign),
         NonceUse::NotFound(_) => None,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -351,7 +465,7 @@ async fn a_search_goes_on_below_what_was_searched_before() {
         let read = stub.asked_for("eth_getBlockByNumber") - before;
         assert!(read <= 65, "{read} blocks in one call");
         match found {
-            NonceUse::Found(foreign) => {
+            NonceUse::Found(foreign, _) => {
                 assert_eq!((foreign.tx_hash, foreign.block), (tx(3).hash, block_ref(7_300)));
                 // 9,936 down to 7,300, none of them twice, and the finalized one.
                 assert!(stub.asked_for("eth_getBlockByNumber") <= 2_637 + 8 + 1);
@@ -362,6 +476,7 @@ async fn a_search_goes_on_below_what_was_searched_before() {
                 assert_eq!(so_far, Some(Searched { newest: BlockNumber(9_936), oldest }));
                 searched = so_far;
             }
+            other => panic!("{other:?}"),
         }
     }
     panic!("not found");
@@ -375,7 +490,7 @@ async fn a_search_ends_where_it_is_too_deep_unless_counts_are_told() {
     assert_eq!(pruned.asked_for("eth_getBlockByNumber"), 0);
     let archive = history_final_to(60_100, 100, 0, foreign_txs()).await;
     let found = search(&archive, 60_100, searched).await;
-    assert_eq!(found, NonceUse::Found(Foreign { tx_hash: tx(3).hash, block: block_ref(100) }));
+    assert_eq!(found, NonceUse::Found(Foreign { tx_hash: tx(3).hash, block: block_ref(100) }, Word::Alone));
 }
 
 #[tokio::test]
@@ -390,7 +505,7 @@ async fn a_count_that_steps_without_a_transaction_proves_nothing() {
 async fn a_block_of_another_height_is_no_evidence() {
     let stub = Stub::calls(|method, params| {
         if method == "eth_getTransactionCount" {
-            return Ok(json!(if height(&params[1]) >= 500 { "0x9" } else { "0x6" }));
+            return Ok(json!(if params[1] == "finalized" || height(&params[1]) >= 500 { "0x9" } else { "0x6" }));
         }
         let mut block = block(501);
         block["transactions"] = foreign_txs();
@@ -398,7 +513,7 @@ async fn a_block_of_another_height_is_no_evidence() {
     })
     .await;
     let chain = chain(&[&stub]);
-    chain.nonce_use(ADDRESS, Nonce(7), BlockNumber(1_000), None).await.unwrap_err();
+    chain.nonce_use(&use_query(1_000, None)).await.unwrap_err();
 }
 
 fn intent(to: Option<Address>) -> Intent {

@@ -22,7 +22,7 @@ use common::{ADDRESS, Reply, Stub, chain, config, each, error, tx};
 use serde_json::{Value, json};
 use signpost_bsc::BscChain;
 use signpost_txmgr::machine::ReceiptView;
-use signpost_txmgr::ports::{Chain, ViewQuery};
+use signpost_txmgr::ports::{Chain, SlotQuery, ViewQuery};
 use signpost_txmgr::record::SendClass;
 use signpost_txmgr::units::{Nonce, Wei};
 
@@ -124,9 +124,8 @@ async fn an_outage_gives_no_view_at_all() {
     let chain = chain(&[&node.stub]);
     let query = ViewQuery {
         address: ADDRESS,
-        slots: vec![(Nonce(5), vec![tx(1).hash])],
+        slots: vec![SlotQuery { nonce: Nonce(5), hashes: vec![tx(1).hash], mined_at: None }],
         latest_seen: Nonce(7),
-        heights: Vec::new(),
     };
     let view = chain.view(&query).await.unwrap();
     assert_eq!((view.receipts, view.price), (vec![(Nonce(5), ReceiptView::Absent)], Some(Wei::from(7))));

@@ -9,7 +9,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use signpost_txmgr::machine::{ChainSlot, Event, ReceiptView, SlotView, Tuning, apply, next_action};
+use signpost_txmgr::machine::{ChainSlot, Event, ReceiptView, SlotView, Tuning, Word, apply, next_action};
 use signpost_txmgr::policy::{AccountPolicy, Policies};
 use signpost_txmgr::record::{Attempt, AttemptKind, BlockRef, Phase, Receipt, Record, SendAnswer, SendClass};
 use signpost_txmgr::request::{Accepted, Message, NetworkRules, SigningRequest, accept};
@@ -126,7 +126,8 @@ fn machine(criterion: &mut Criterion) {
     let chain = ChainSlot {
         latest_nonce: Nonce(8),
         finalized_nonce: Nonce(7),
-        finalized: BlockNumber(99),
+        latest: BlockNumber(100),
+        settles: Some((receipt, Word::Alone)),
         receipt: ReceiptView::Found(receipt),
         canonical: Some(receipt.block),
         price: None,
@@ -138,6 +139,9 @@ fn machine(criterion: &mut Criterion) {
         predecessors_sent: true,
         last_sent_at: Some(NOW),
         last_asked_at: None,
+        taken_at: Some(BlockNumber(0)),
+        silent_since: None,
+        receiptless: 3,
     };
     let mut group = criterion.benchmark_group("machine");
     group.bench_function("next_action", |bencher| {

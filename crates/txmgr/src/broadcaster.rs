@@ -28,9 +28,7 @@ use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
 
 use crate::account::{Head, SeenFee};
 use crate::machine::{Action, Tuning, Word, next_action};
-use crate::ports::{
-    Chain, ChainView, OutcomeTopic, PortError, ResignQueue, SlotQuery, Store, ViewQuery, WitnessQuery,
-};
+use crate::ports::{Chain, ChainView, OutcomeTopic, PortError, ResignQueue, SlotQuery, Store, ViewQuery, WitnessQuery};
 use crate::record::{Phase, Record, SendClass};
 use crate::start::{self, OfChain, StartRefused};
 use crate::units::{AccountKey, ChainId, Millis, Nonce};
@@ -241,8 +239,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         if finals.is_empty() {
             return;
         }
-        let query =
-            WitnessQuery { address: lane.account.address, source: view.source.clone(), finals: finals.clone() };
+        let query = WitnessQuery { address: lane.account.address, source: view.source.clone(), finals: finals.clone() };
         let words = self.chain.witness(&query).await;
         for ((nonce, receipt), word) in finals.into_iter().zip(words) {
             if word == Word::Contradicts {

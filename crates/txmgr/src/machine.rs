@@ -221,7 +221,13 @@ fn verdict(kind: AttemptKind, receipt: Receipt, revert: Option<Revert>) -> Verdi
 }
 
 fn settled(verdict: Verdict, witnesses: u8, now: Millis) -> Phase {
-    Phase::Settled(Settlement { verdict, witnesses: Some(witnesses), settled_at: now, published_at: None, expires_at: None })
+    Phase::Settled(Settlement {
+        verdict,
+        witnesses: Some(witnesses),
+        settled_at: now,
+        published_at: None,
+        expires_at: None,
+    })
 }
 
 /// What the chain and the lane say about one slot, as one round saw it.
@@ -559,11 +565,9 @@ fn bump(
             (now.since(since) >= tuning.bump_after_ms && blocks >= tuning.bump_after_blocks, None)
         }
         // What no node has is no matter of price, and waiting for money is none either.
-        SendClass::Funds
-        | SendClass::Retry
-        | SendClass::Refused
-        | SendClass::Misconfigured
-        | SendClass::Unknown => (false, None),
+        SendClass::Funds | SendClass::Retry | SendClass::Refused | SendClass::Misconfigured | SendClass::Unknown => {
+            (false, None)
+        }
     };
     if !due {
         return None;

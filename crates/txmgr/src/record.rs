@@ -340,12 +340,9 @@ impl SendClass {
     pub fn is_taken(self) -> bool {
         match self {
             Self::Accepted | Self::AlreadyKnown | Self::NonceTooLow => true,
-            Self::Retry
-            | Self::Underpriced(_)
-            | Self::Funds
-            | Self::Refused
-            | Self::Misconfigured
-            | Self::Unknown => false,
+            Self::Retry | Self::Underpriced(_) | Self::Funds | Self::Refused | Self::Misconfigured | Self::Unknown => {
+                false
+            }
         }
     }
 }

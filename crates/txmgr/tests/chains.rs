@@ -9,7 +9,7 @@
 
 use futures_util::FutureExt as _;
 use signpost_txmgr::account::Head;
-use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Finality, Lane, Round};
+use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane, Round};
 use signpost_txmgr::fake::{
     Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
 };
@@ -78,7 +78,6 @@ impl World {
     fn broadcaster(&self) -> MemoryBroadcaster {
         let config = BroadcasterConfig {
             chain_id: TEST,
-            finality: Finality::Finalized,
             tuning: Tuning::BSC,
             window: BroadcasterConfig::WINDOW,
             retention_ms: 1_000_000_000,

@@ -14,23 +14,23 @@ use std::task::{Context, Poll, Waker};
 use futures_util::FutureExt as _;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use signpost_txmgr::account::Head;
-use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Finality, Lane, Round};
+use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane, Round};
 use signpost_txmgr::fake::{
     Fate, Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules,
     SimClock, Weather,
 };
-use signpost_txmgr::machine::Tuning;
+use signpost_txmgr::machine::{Tuning, Word};
 use signpost_txmgr::meters;
 use signpost_txmgr::poke;
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::{
-    BroadcastQueue as _, Chain, ChainView, Counts, NonceUse, PortError, Store as _, ViewQuery,
+    BroadcastQueue as _, Chain, ChainView, Counts, NonceUse, PortError, Store as _, UseQuery, ViewQuery, WitnessQuery,
 };
-use signpost_txmgr::record::{BlockRef, Record, Searched, SendAnswer, SendClass, Stored};
+use signpost_txmgr::record::{BlockRef, Record, SendAnswer, SendClass, Stored};
 use signpost_txmgr::request::NetworkRules;
 use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
 use signpost_txmgr::tx::{Intent, RawTx};
-use signpost_txmgr::units::{AccountKey, Address, BlockNumber, ChainId, KmsKeyId, Millis, Nonce, TxHash, Wei};
+use signpost_txmgr::units::{AccountKey, Address, ChainId, KmsKeyId, Millis, Nonce, TxHash, Wei};
 use signpost_txmgr::wire::{SignerPoke, WireFee, WireKind};
 
 const NOW: Millis = Millis(1_795_348_800_000);
@@ -85,7 +85,6 @@ impl World {
     fn broadcaster<C: Chain>(&self, chain: C) -> MemoryBroadcaster<C> {
         let config = BroadcasterConfig {
             chain_id: ChainId(97),
-            finality: Finality::Finalized,
             tuning: Tuning::BSC,
             window: BroadcasterConfig::WINDOW,
             retention_ms: 1_000_000_000,
@@ -277,14 +276,16 @@ impl Chain for Node {
         self.chain.revert_bytes(from, it, at).await
     }
 
-    async fn nonce_use(
-        &self,
-        of: Address,
-        nonce: Nonce,
-        by: BlockNumber,
-        searched: Option<Searched>,
-    ) -> Result<NonceUse, PortError> {
-        self.chain.nonce_use(of, nonce, by, searched).await
+    async fn witness(&self, query: &WitnessQuery) -> Vec<Word> {
+        self.chain.witness(query).await
+    }
+
+    async fn final_count(&self, address: Address) -> Result<(Nonce, Word), PortError> {
+        self.chain.final_count(address).await
+    }
+
+    async fn nonce_use(&self, query: &UseQuery) -> Result<NonceUse, PortError> {
+        self.chain.nonce_use(query).await
     }
 
     async fn has_code(&self, address: Address) -> Result<bool, PortError> {

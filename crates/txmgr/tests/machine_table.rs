@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use signpost_txmgr::fees;
 use signpost_txmgr::machine::{
-    Action, ChainSlot, Event, IllegalTransition, ReceiptView, SignerAsk, SlotView, Tuning, apply, next_action,
+    Action, ChainSlot, Event, IllegalTransition, ReceiptView, SignerAsk, SlotView, Tuning, Word, apply, next_action,
 };
 use signpost_txmgr::record::{
     Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Inquiry, Phase, Reason, Receipt, Record, Revert, SendAnswer,
@@ -177,7 +177,7 @@ fn phases() -> Vec<(&'static str, Record)> {
 fn events() -> Vec<(&'static str, Event)> {
     let sign = |number, attempt| Event::Signed { number, attempt };
     let answer = |number, class| Event::Sent { number, answer: SendAnswer::new(class, "said") };
-    let finalized = |receipt| Event::Finalized { receipt, revert: None };
+    let finalized = |receipt| Event::Finalized { receipt, revert: None, witnesses: 1 };
     let failed = |id| Receipt { succeeded: false, ..receipt(id, block(41, 1)) };
     let revert = Revert { text: "no funds".to_owned(), raw: vec![1] };
     let at = block(41, 1);
@@ -205,10 +205,16 @@ fn events() -> Vec<(&'static str, Event)> {
         ("Unmined", Event::Unmined),
         ("Finalized, hash of attempt 0", finalized(receipt(1, at))),
         ("Finalized, hash of attempt 1", finalized(receipt(2, at))),
-        ("Finalized, status 0", Event::Finalized { receipt: failed(1), revert: Some(revert) }),
+        ("Finalized, status 0", Event::Finalized { receipt: failed(1), revert: Some(revert), witnesses: 1 }),
         ("Finalized, unknown hash", finalized(receipt(8, at))),
-        ("Displaced by a foreign hash", Event::Displaced(Foreign { tx_hash: TxHash([8; 32]), block: at })),
-        ("Displaced by a hash of ours", Event::Displaced(Foreign { tx_hash: TxHash([1; 32]), block: at })),
+        (
+            "Displaced by a foreign hash",
+            Event::Displaced { foreign: Foreign { tx_hash: TxHash([8; 32]), block: at }, witnesses: 1 },
+        ),
+        (
+            "Displaced by a hash of ours",
+            Event::Displaced { foreign: Foreign { tx_hash: TxHash([1; 32]), block: at }, witnesses: 1 },
+        ),
         ("Inquired about its use", Event::Inquired(inquiry(Subject::Use, NOW))),
         ("Published", Event::Published { expires_at: Millis(9_000_000) }),
     ]
@@ -268,7 +274,8 @@ fn chain() -> ChainSlot {
     ChainSlot {
         latest_nonce: NONCE,
         finalized_nonce: NONCE,
-        finalized: BlockNumber(30),
+        latest: BlockNumber(100),
+        settles: None,
         receipt: ReceiptView::Absent,
         canonical: None,
         price: None,
@@ -283,6 +290,9 @@ fn seen(chain: ChainSlot) -> SlotView {
         predecessors_sent: true,
         last_sent_at: None,
         last_asked_at: None,
+        taken_at: Some(BlockNumber(0)),
+        silent_since: None,
+        receiptless: 3,
     }
 }
 
@@ -291,7 +301,8 @@ fn found(id: u8, at: BlockRef, finalized: u64, canonical: Option<BlockRef>) -> S
     seen(ChainSlot {
         latest_nonce: past,
         finalized_nonce: if finalized >= at.number.0 { past } else { NONCE },
-        finalized: BlockNumber(finalized),
+        latest: BlockNumber(100),
+        settles: (finalized >= at.number.0 && canonical == Some(at)).then(|| (receipt(id, at), Word::Alone)),
         receipt: ReceiptView::Found(receipt(id, at)),
         canonical,
         price: None,
@@ -419,8 +430,11 @@ fn every_next_action_leads_to_a_legal_event() {
                 Action::NoteCancel(cause) => Event::CancelAsked(cause),
                 Action::NoteMined(receipt) => Event::Mined(receipt),
                 Action::NoteUnmined => Event::Unmined,
-                Action::Settle(receipt) => Event::Finalized { receipt, revert: None },
-                Action::ProveDisplaced => Event::Displaced(Foreign { tx_hash: TxHash([8; 32]), block: block(40, 1) }),
+                Action::Settle { receipt, witnesses } => Event::Finalized { receipt, revert: None, witnesses },
+                Action::FindUse => {
+                    let foreign = Foreign { tx_hash: TxHash([8; 32]), block: block(40, 1) };
+                    Event::Displaced { foreign, witnesses: 1 }
+                }
                 Action::Publish => Event::Published { expires_at: NOW },
             };
             // Receipts are asked for by the hashes of the record's own attempts.
@@ -478,7 +492,7 @@ fn a_reservation_whose_slot_a_foreign_transaction_used_needs_no_signature_to_be_
         receipt: ReceiptView::Unknown,
         ..chain()
     };
-    assert_eq!(next_action(&reserved(), &seen(passed), &Tuning::BSC, NOW), Action::ProveDisplaced);
+    assert_eq!(next_action(&reserved(), &seen(passed), &Tuning::BSC, NOW), Action::FindUse);
 }
 
 #[test]
@@ -553,7 +567,7 @@ fn no_view_without_a_node_settles_or_bumps() {
         let blind = SlotView { chain: None, head_since: START, ..seen(chain()) };
         let action = next_action(&record, &blind, &Tuning::BSC, NOW);
         let judged =
-            matches!(action, Action::Settle(_) | Action::NoteMined(_) | Action::NoteUnmined | Action::ProveDisplaced);
+            matches!(action, Action::Settle { .. } | Action::NoteMined(_) | Action::NoteUnmined | Action::FindUse);
         let bumped = matches!(&action, Action::AskSigner(ask) if ask.kind == AttemptKind::Execute && ask.number > 0);
         assert!(!judged && !bumped, "{name}: {action:?}");
     }

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use futures_util::FutureExt as _;
 use signpost_txmgr::account::Head;
-use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Finality, Sweep};
+use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Sweep};
 use signpost_txmgr::fake::{Gate, Journal, MemoryChain, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock};
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::ports::Store as _;
@@ -29,7 +29,6 @@ fn town() -> (MemoryStore, MemoryChain, MemoryBroadcaster) {
     let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &gate, &journal);
     let config = BroadcasterConfig {
         chain_id: CHAIN,
-        finality: Finality::Finalized,
         tuning: Tuning::BSC,
         window: BroadcasterConfig::WINDOW,
         retention_ms: 1,

@@ -9,7 +9,7 @@
 
 use futures_util::FutureExt as _;
 use signpost_txmgr::account::Head;
-use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Finality};
+use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig};
 use signpost_txmgr::fake::{
     Fate, Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules,
     SimClock, Weather,
@@ -410,7 +410,6 @@ fn a_sweep_passes_over_a_head_that_cannot_be_read() {
     let chain = MemoryChain::new(CHAIN, Gate::default(), Journal::default());
     let config = BroadcasterConfig {
         chain_id: CHAIN,
-        finality: Finality::Finalized,
         tuning: Tuning::BSC,
         window: BroadcasterConfig::WINDOW,
         retention_ms: 1,

@@ -335,7 +335,7 @@ pub async fn an_id_is_free_once_its_record_is_past_its_time(store: &impl Store) 
 fn closed(lane: &Lane, record: &Record, expires_at: Millis) -> Vec<Record> {
     let signed = lane.signed(record, 1);
     let sent = sent(&signed, SendClass::Accepted);
-    let settled = after(&sent, &Event::Finalized { receipt: receipt(&sent, 8, true), revert: None });
+    let settled = after(&sent, &Event::Finalized { receipt: receipt(&sent, 8, true), revert: None, witnesses: 1 });
     let published = after(&settled, &Event::Published { expires_at });
     vec![signed, sent, settled, published]
 }
@@ -353,13 +353,14 @@ pub async fn every_state_is_read_back_as_it_was_written(store: &impl Store) {
     let mined = after(&bumped, &Event::Mined(receipt(&bumped, 7, true)));
     let unmined = after(&mined, &Event::Unmined);
     let mined_again = after(&unmined, &Event::Mined(receipt(&bumped, 9, true)));
-    let settled = after(&mined_again, &Event::Finalized { receipt: receipt(&bumped, 9, true), revert: None });
+    let settled =
+        after(&mined_again, &Event::Finalized { receipt: receipt(&bumped, 9, true), revert: None, witnesses: 1 });
     let published = after(&settled, &Event::Published { expires_at });
     let confirmed = vec![signed, first_sent, second, bumped, mined, unmined, mined_again, settled, published];
 
     let signed = lane.signed(&records[1], 1);
     let revert = Some(Revert { text: "too late".to_owned(), raw: vec![1, 2, 3] });
-    let reverted = after(&signed, &Event::Finalized { receipt: receipt(&signed, 9, false), revert });
+    let reverted = after(&signed, &Event::Finalized { receipt: receipt(&signed, 9, false), revert, witnesses: 1 });
 
     let refused = after(&lane.signed(&records[2], 1), &Event::CancelAsked(CancelCause::Refused("no".to_owned())));
     let cancelled = lane.signed(&refused, 2);
@@ -367,11 +368,11 @@ pub async fn every_state_is_read_back_as_it_was_written(store: &impl Store) {
         lane.signed(&records[2], 1),
         refused,
         cancelled.clone(),
-        after(&cancelled, &Event::Finalized { receipt: receipt(&cancelled, 9, true), revert: None }),
+        after(&cancelled, &Event::Finalized { receipt: receipt(&cancelled, 9, true), revert: None, witnesses: 1 }),
     ];
 
     let block = receipt(&confirmed[0], 9, true).block;
-    let foreign = Event::Displaced(Foreign { tx_hash: TxHash([5; 32]), block });
+    let foreign = Event::Displaced { foreign: Foreign { tx_hash: TxHash([5; 32]), block }, witnesses: 1 };
     let asked = after(&records[4], &Event::CancelAsked(CancelCause::Deadline));
     let stories =
         [confirmed, vec![signed, reverted], cancelled.to_vec(), vec![after(&records[3], &foreign)], vec![asked]];

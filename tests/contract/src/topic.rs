@@ -49,7 +49,8 @@ pub fn outcomes(count: u64) -> Vec<OutcomeMessage> {
         }
         let signed = lane.signed(&lane.record(at, Nonce(at)), 1);
         let receipt = receipt(&signed, 9, at % 4 != 2);
-        OutcomeMessage::of_record(&after(&signed, &Event::Finalized { receipt, revert: None })).expect("it is settled")
+        OutcomeMessage::of_record(&after(&signed, &Event::Finalized { receipt, revert: None, witnesses: 1 }))
+            .expect("it is settled")
     };
     (0..count).map(outcome).collect()
 }

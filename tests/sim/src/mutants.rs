@@ -7,15 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use signpost_txmgr::account::{Accounts, Head, Marks, Reservation, SeenFee};
 use signpost_txmgr::fake::{MemoryChain, MemoryKeys, MemoryStore, MemoryTopic};
+use signpost_txmgr::machine::{ReceiptView, Word};
 use signpost_txmgr::ports::{
     Chain, ChainView, Counts, Happened, KeyAnswer, KeyCallError, Keys, NonceUse, OutcomeTopic, PortError,
-    RegisterVerdict, RejectVerdict, ReserveVerdict, RetireVerdict, Store, UnregisterVerdict, UpdateVerdict, ViewQuery,
+    RegisterVerdict, RejectVerdict, ReserveVerdict, RetireVerdict, Store, UnregisterVerdict, UpdateVerdict, UseQuery,
+    ViewQuery, WitnessQuery,
 };
-use signpost_txmgr::record::{BlockRef, Phase, Record, Rejected, Searched, SendAnswer, SendClass, Stored, Vacancy};
+use signpost_txmgr::record::{BlockRef, Phase, Record, Rejected, SendAnswer, SendClass, Stored, Vacancy};
 use signpost_txmgr::tx::{Intent, RawTx};
 use signpost_txmgr::units::{
-    AccountKey, AccountName, Address, BlockNumber, ChainId, KmsKeyId, Millis, Nonce, RequestId, SigningHash, TxHash,
-    Wei,
+    AccountKey, AccountName, Address, ChainId, KmsKeyId, Millis, Nonce, RequestId, SigningHash, TxHash, Wei,
 };
 use signpost_txmgr::unusable::Unusable;
 use signpost_txmgr::wire::{OutcomeMessage, Status};
@@ -495,7 +496,12 @@ impl Chain for BentChain {
     async fn view(&self, query: &ViewQuery) -> Result<ChainView, PortError> {
         let view = self.inner.view(query).await?;
         if self.mutant == Some(Mutant::MinedIsFinal) {
-            return Ok(ChainView { finalized: view.latest, finalized_nonce: view.latest_nonce, ..view });
+            let found = view.receipts.iter().filter_map(|(nonce, receipt)| match receipt {
+                ReceiptView::Found(receipt) => Some((*nonce, *receipt)),
+                ReceiptView::Absent | ReceiptView::Unknown => None,
+            });
+            let finals = found.collect();
+            return Ok(ChainView { finalized: view.latest, finalized_nonce: view.latest_nonce, finals, ..view });
         }
         Ok(view)
     }
@@ -518,15 +524,17 @@ impl Chain for BentChain {
         self.inner.revert_bytes(from, intent, block).await
     }
 
-    async fn nonce_use(
-        &self,
-        address: Address,
-        nonce: Nonce,
-        finalized: BlockNumber,
-        searched: Option<Searched>,
-    ) -> Result<NonceUse, PortError> {
+    async fn witness(&self, query: &WitnessQuery) -> Vec<Word> {
+        self.inner.witness(query).await
+    }
+
+    async fn final_count(&self, address: Address) -> Result<(Nonce, Word), PortError> {
+        self.inner.final_count(address).await
+    }
+
+    async fn nonce_use(&self, query: &UseQuery) -> Result<NonceUse, PortError> {
         self.think().await;
-        self.inner.nonce_use(address, nonce, finalized, searched).await
+        self.inner.nonce_use(query).await
     }
 
     async fn has_code(&self, address: Address) -> Result<bool, PortError> {

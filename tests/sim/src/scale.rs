@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use plotters::prelude::*;
 use signpost_txmgr::account::Head;
-use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Finality, Lane};
+use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane};
 use signpost_txmgr::fake::{
     Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
 };
@@ -224,7 +224,6 @@ impl Town {
         let signer = Signer::new(store.clone(), keys, queues.clone(), topic.clone(), config);
         let config = BroadcasterConfig {
             chain_id: CHAIN,
-            finality: Finality::Finalized,
             tuning: Tuning::BSC,
             window: BroadcasterConfig::WINDOW,
             retention_ms: RETENTION_MS,

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use signpost_txmgr::account::Head;
-use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Finality};
+use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig};
 use signpost_txmgr::fake::chain::SenderCache;
 use signpost_txmgr::fake::keys::SignatureCache;
 use signpost_txmgr::fake::{
@@ -244,7 +244,6 @@ impl World {
             window: BroadcasterConfig::WINDOW,
             retention_ms: RETENTION_MS,
             write_concurrency: 4,
-            finality: Finality::Finalized,
         };
         Broadcaster::new(self.store.clone(), self.chain.clone(), self.queues.clone(), self.topic.clone(), config)
     }

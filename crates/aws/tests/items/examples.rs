@@ -108,7 +108,7 @@ pub(crate) fn requests() -> Vec<(&'static str, Stored)> {
         record("confirmed-closed", after(&confirmed, &Event::Published { expires_at: Millis(1_797_777_777_000) })),
         record("reverted", finalized(&mined, receipt(&mined, 0, false), Some(revert))),
         record("cancelled", finalized(&cancelled, receipt(&cancelled, 2, true), None)),
-        record("displaced", after(&bumped, &Event::Displaced(foreign))),
+        record("displaced", after(&bumped, &Event::Displaced { foreign, witnesses: 1 })),
         ("rejected", Stored::Rejected(rejected())),
         ("rejected-unknown", Stored::Rejected(unknown())),
         record("reserved-message", Record { message_id: Some(MESSAGE.to_owned()), ..reserved() }),
@@ -212,7 +212,7 @@ fn receipt(record: &Record, attempt: usize, succeeded: bool) -> Receipt {
 }
 
 fn finalized(record: &Record, receipt: Receipt, revert: Option<Revert>) -> Record {
-    after(record, &Event::Finalized { receipt, revert })
+    after(record, &Event::Finalized { receipt, revert, witnesses: 1 })
 }
 
 fn after(record: &Record, event: &Event) -> Record {

@@ -143,14 +143,15 @@ fn phase() -> impl Strategy<Value = Phase> {
         receipt().prop_map(Phase::Mined),
         (verdict, option::of(any::<u8>()), millis(), option::of((millis(), whole_seconds()))).prop_map(
             |(verdict, witnesses, settled_at, published)| {
-            Phase::Settled(Settlement {
-                witnesses,
-                verdict,
-                settled_at,
-                published_at: published.map(|(at, _)| at),
-                expires_at: published.map(|(_, expires_at)| expires_at),
-            })
-        }),
+                Phase::Settled(Settlement {
+                    witnesses,
+                    verdict,
+                    settled_at,
+                    published_at: published.map(|(at, _)| at),
+                    expires_at: published.map(|(_, expires_at)| expires_at),
+                })
+            }
+        ),
     ]
 }
 

@@ -10,7 +10,7 @@ use aws_config::SdkConfig;
 use serde_json::json;
 use signpost_host::consumer::Stop;
 use signpost_host::observe::{self, Logs};
-use signpost_txmgr::broadcaster::Finality;
+use signpost_txmgr::ports::Finality;
 use signpost_txmgr::signature::PublicKey;
 use signpost_txmgr::units::ChainId;
 use tokio::sync::watch;

@@ -27,7 +27,7 @@ use super::{
     CONFIRMATIONS_MAX, Chain, ConfigError, Private, Queues, RETENTION_DAYS, RETENTION_DAYS_MIN, Shared, TIMING_MAX_MS,
     Tables, Timing, Watched,
 };
-use signpost_txmgr::broadcaster::Finality;
+use signpost_txmgr::ports::Finality;
 
 const CHAIN_ID: &str = "SIGNPOST_CHAIN_ID";
 const FEE_FLOOR: &str = "SIGNPOST_FEE_FLOOR_WEI";

@@ -51,7 +51,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use signpost_txmgr::broadcaster::Finality;
+use signpost_txmgr::ports::Finality;
 
 pub use self::shared::{Shared, Watched};
 

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use signpost_txmgr::broadcaster::Finality;
+use signpost_txmgr::ports::Finality;
 
 use super::reader::Section;
 use super::{

@@ -1,6 +1,6 @@
 //! Writes a configuration file that reads back as the same configuration.
 
-use signpost_txmgr::broadcaster::Finality;
+use signpost_txmgr::ports::Finality;
 use toml::{Table, Value};
 
 use super::{Authorization, Chain, Config, PrivateShape, SendTo};

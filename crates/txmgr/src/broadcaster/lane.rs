@@ -10,8 +10,8 @@ use crate::ports::ChainView;
 use crate::record::{AttemptKind, Phase, Receipt, Record, SendClass, Subject};
 use crate::units::{AccountKey, BlockNumber, Millis, Nonce, RequestId, Wei};
 
-use super::inquire::{AT_ONCE, Question};
 use super::BroadcasterConfig;
+use super::inquire::{AT_ONCE, Question};
 
 /// One account's lane as a pass knows it.
 #[derive(Debug)]

@@ -15,12 +15,12 @@ use super::queue::{MemoryQueue, QueueRules};
 use super::store::MemoryStore;
 use super::{SimClock, chain};
 use crate::account::{Head, Reservation};
-use crate::machine::ReceiptView;
-use crate::ports::{Chain, Keys, NonceUse, ReserveVerdict, Store, UpdateVerdict, ViewQuery};
+use crate::machine::{ReceiptView, Word};
+use crate::ports::{Chain, Keys, NonceUse, ReserveVerdict, SlotQuery, Store, UpdateVerdict, UseQuery, ViewQuery};
 use crate::record::{Phase, Record, SendClass};
 use crate::signature::PublicKey;
 use crate::tx::{Fee, Intent, RawTx, Signature, UnsignedTx};
-use crate::units::{AccountKey, Address, ChainId, Digest, Gas, KmsKeyId, Millis, Nonce, SigningHash, Wei};
+use crate::units::{AccountKey, Address, BlockNumber, ChainId, Digest, Gas, KmsKeyId, Millis, Nonce, SigningHash, Wei};
 
 /// Without a weather no fake ever waits.
 fn now<T>(future: impl Future<Output = T>) -> T {
@@ -76,10 +76,16 @@ fn chain() -> MemoryChain {
 fn query(address: Address, slots: &[(u64, &RawTx)]) -> ViewQuery {
     ViewQuery {
         address,
-        slots: slots.iter().map(|(nonce, raw)| (Nonce(*nonce), vec![raw.hash])).collect(),
+        slots: slots
+            .iter()
+            .map(|(nonce, raw)| SlotQuery { nonce: Nonce(*nonce), hashes: vec![raw.hash], mined_at: None })
+            .collect(),
         latest_seen: Nonce(0),
-        heights: Vec::new(),
     }
+}
+
+pub(super) fn use_query(address: Address, finalized: BlockNumber) -> UseQuery {
+    UseQuery { address, nonce: Nonce(0), own: Vec::new(), finalized, searched: None }
 }
 
 #[test]
@@ -221,11 +227,11 @@ fn a_foreign_transaction_is_found_by_its_nonce() {
     let (sender, chain) = (Sender::new(), chain());
     let hash = chain.foreign(sender.2, Nonce(0));
     let height = chain.mine();
-    assert_eq!(now(chain.nonce_use(sender.2, Nonce(0), height, None)).unwrap(), NonceUse::NotFound(None));
+    assert_eq!(now(chain.nonce_use(&use_query(sender.2, height))).unwrap(), NonceUse::NotFound(None));
     chain.mine();
     chain.mine();
-    let found = now(chain.nonce_use(sender.2, Nonce(0), height, None)).unwrap();
-    assert!(matches!(found, NonceUse::Found(foreign) if foreign.tx_hash == hash), "{found:?}");
+    let found = now(chain.nonce_use(&use_query(sender.2, height))).unwrap();
+    assert!(matches!(found, NonceUse::Found(foreign, Word::Alone) if foreign.tx_hash == hash), "{found:?}");
     assert!(chain.mined()[0].is_foreign);
 }
 

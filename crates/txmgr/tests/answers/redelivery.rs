@@ -267,7 +267,8 @@ fn an_expired_item_answers_nothing_and_holds_no_id() {
     world.store.with_tables(|tables| {
         let Some(Stored::Record(record)) = tables.requests.get_mut(&id("a")) else { panic!("it was reserved") };
         let (published_at, expires_at) = (Some(NOW), Some(at));
-        let settlement = Settlement { verdict: displaced(), witnesses: Some(1), settled_at: NOW, published_at, expires_at };
+        let settlement =
+            Settlement { verdict: displaced(), witnesses: Some(1), settled_at: NOW, published_at, expires_at };
         record.phase = Phase::Settled(settlement);
     });
     // A paused account refuses it, where an item that has not expired would answer.

@@ -68,8 +68,8 @@ pub(crate) fn describe_action(action: &Action) -> String {
         Action::NoteCancel(wanted) => format!("note cancel: {}", cause(wanted)),
         Action::NoteMined(receipt) => format!("note mined: {}", place(receipt)),
         Action::NoteUnmined => "note unmined".to_owned(),
-        Action::Settle(receipt) => format!("settle: {}", place(receipt)),
-        Action::ProveDisplaced => "prove displaced".to_owned(),
+        Action::Settle { receipt, witnesses } => format!("settle by {witnesses}: {}", place(receipt)),
+        Action::FindUse => "find the use".to_owned(),
         Action::Publish => "publish".to_owned(),
         Action::Leave => "leave".to_owned(),
     }

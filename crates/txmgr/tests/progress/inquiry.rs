@@ -21,7 +21,8 @@ fn used(receipt: ReceiptView) -> SlotView {
     let chain = ChainSlot {
         latest_nonce: count,
         finalized_nonce: count,
-        finalized: BlockNumber(50),
+        latest: BlockNumber(100),
+        settles: None,
         receipt,
         canonical: Some(AT),
         price: None,
@@ -33,6 +34,9 @@ fn used(receipt: ReceiptView) -> SlotView {
         predecessors_sent: true,
         last_sent_at: None,
         last_asked_at: None,
+        taken_at: Some(BlockNumber(0)),
+        silent_since: None,
+        receiptless: 3,
     }
 }
 
@@ -57,16 +61,23 @@ fn a_question_without_an_answer_waits_for_its_time() {
     let next = |record: &Record, receipt| next_action(record, &used(receipt), &Tuning::BSC, NOW);
     let (soon, late) = (Millis(NOW.0 - Inquiry::PAUSE_MS + 1), Millis(NOW.0 - Inquiry::PAUSE_MS));
     assert_eq!(next(&asked(&record, Subject::Use, soon), ReceiptView::Absent), Action::Wait);
-    assert_eq!(next(&asked(&record, Subject::Use, late), ReceiptView::Absent), Action::ProveDisplaced);
-    assert_eq!(next(&asked(&record, Subject::Revert, soon), ReceiptView::Absent), Action::ProveDisplaced);
+    assert_eq!(next(&asked(&record, Subject::Use, late), ReceiptView::Absent), Action::FindUse);
+    assert_eq!(next(&asked(&record, Subject::Revert, soon), ReceiptView::Absent), Action::FindUse);
 
     let (failed, succeeded) = (receipt(&record, false), receipt(&record, true));
     let waiting = asked(&record, Subject::Revert, soon);
     assert_eq!(next(&waiting, ReceiptView::Found(failed)), Action::Wait);
-    assert_eq!(next(&asked(&record, Subject::Revert, late), ReceiptView::Found(failed)), Action::Settle(failed));
+    assert_eq!(
+        next(&asked(&record, Subject::Revert, late), ReceiptView::Found(failed)),
+        Action::Settle { receipt: failed, witnesses: 1 }
+    );
     let mined = Record { phase: Phase::Mined(failed), ..waiting.clone() };
     assert_eq!(next(&mined, ReceiptView::Found(failed)), Action::Wait);
-    assert_eq!(next(&waiting, ReceiptView::Found(succeeded)), Action::Settle(succeeded), "it needs no reason");
+    assert_eq!(
+        next(&waiting, ReceiptView::Found(succeeded)),
+        Action::Settle { receipt: succeeded, witnesses: 1 },
+        "it needs no reason"
+    );
 }
 
 #[test]
@@ -76,8 +87,8 @@ fn an_outcome_ends_the_inquiry() {
     let mined = apply(&asking, &Event::Mined(receipt(&record, true)), NOW).unwrap();
     assert!(apply(&mined, &Event::Unmined, NOW).unwrap().inquiry.is_some());
     for event in [
-        Event::Finalized { receipt: receipt(&record, true), revert: None },
-        Event::Displaced(Foreign { tx_hash: TxHash([8; 32]), block: AT }),
+        Event::Finalized { receipt: receipt(&record, true), revert: None, witnesses: 1 },
+        Event::Displaced { foreign: Foreign { tx_hash: TxHash([8; 32]), block: AT }, witnesses: 1 },
     ] {
         assert_eq!(apply(&mined, &event, NOW).unwrap().inquiry, None, "{}", event.name());
     }

@@ -4,15 +4,15 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
 use signpost_txmgr::account::{Accounts, Head, Marks, Reservation, SeenFee};
-use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Finality, Lane};
+use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane};
 use signpost_txmgr::fake::{
     Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
 };
-use signpost_txmgr::machine::Tuning;
+use signpost_txmgr::machine::{Tuning, Word};
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::{
     Chain, ChainView, Counts, Happened, NonceUse, OutcomeTopic, PortError, RegisterVerdict, RejectVerdict,
-    ReserveVerdict, RetireVerdict, Store, UnregisterVerdict, UpdateVerdict, ViewQuery,
+    ReserveVerdict, RetireVerdict, Store, UnregisterVerdict, UpdateVerdict, UseQuery, ViewQuery, WitnessQuery,
 };
 use signpost_txmgr::record::{BlockRef, Record, Rejected, Searched, SendAnswer, Stored, Vacancy};
 use signpost_txmgr::request::NetworkRules;
@@ -73,7 +73,6 @@ impl World {
     pub(crate) fn broadcaster(&self) -> Driver {
         let config = BroadcasterConfig {
             chain_id: ChainId(97),
-            finality: Finality::Finalized,
             tuning: Tuning::BSC,
             window: BroadcasterConfig::WINDOW,
             retention_ms: 1_000_000_000,
@@ -220,20 +219,22 @@ impl Chain for OddChain {
         self.inner.revert_bytes(from, intent, at).await
     }
 
-    async fn nonce_use(
-        &self,
-        address: Address,
-        nonce: Nonce,
-        finalized: BlockNumber,
-        searched: Option<Searched>,
-    ) -> Result<NonceUse, PortError> {
+    async fn witness(&self, query: &WitnessQuery) -> Vec<Word> {
+        self.inner.witness(query).await
+    }
+
+    async fn final_count(&self, address: Address) -> Result<(Nonce, Word), PortError> {
+        self.inner.final_count(address).await
+    }
+
+    async fn nonce_use(&self, query: &UseQuery) -> Result<NonceUse, PortError> {
         turns(self.search_turns).await;
-        self.searches.lock().unwrap().push(searched);
+        self.searches.lock().unwrap().push(query.searched);
         if !*self.pruned.lock().unwrap() {
-            return self.inner.nonce_use(address, nonce, finalized, searched).await;
+            return self.inner.nonce_use(query).await;
         }
-        let newest = searched.map_or(finalized, |searched| searched.newest);
-        let oldest = searched.map_or(finalized, |searched| searched.oldest).0.saturating_sub(10);
+        let newest = query.searched.map_or(query.finalized, |searched| searched.newest);
+        let oldest = query.searched.map_or(query.finalized, |searched| searched.oldest).0.saturating_sub(10);
         Ok(NonceUse::NotFound(Some(Searched { newest, oldest: BlockNumber(oldest) })))
     }
 

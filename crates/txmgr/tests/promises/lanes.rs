@@ -1,6 +1,6 @@
 //! What is sent, in which order, and how much of it at once.
 
-use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Finality, Lane};
+use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane};
 use signpost_txmgr::fake::{Fate, Gate, Journal, MemoryChain, MemoryQueues, QueueRules, SimClock};
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::ports::Happened;
@@ -147,7 +147,6 @@ fn an_account_is_paused_when_a_node_says_that_we_are_misconfigured() {
     let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &gate, &journal);
     let config = BroadcasterConfig {
         chain_id: ChainId(97),
-        finality: Finality::Finalized,
         tuning: Tuning::BSC,
         window: BroadcasterConfig::WINDOW,
         retention_ms: RETENTION_MS,

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use signpost_txmgr::account::Head;
-use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Finality, Lane, Round};
+use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane, Round};
 use signpost_txmgr::fake::{
     Entry, Fate, Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, NodeMood,
     QueueRules, SimClock, Weather,
@@ -106,7 +106,6 @@ impl World {
         };
         let sending = BroadcasterConfig {
             chain_id: CHAIN,
-            finality: Finality::Finalized,
             tuning: Tuning::BSC,
             window,
             retention_ms: RETENTION_MS,

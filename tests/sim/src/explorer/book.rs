@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use signpost_txmgr::fees;
-use signpost_txmgr::machine::{Action, ChainSlot, Event, ReceiptView, SlotView, Tuning, apply, next_action};
+use signpost_txmgr::machine::{Action, ChainSlot, Event, ReceiptView, SlotView, Tuning, Word, apply, next_action};
 use signpost_txmgr::record::{
     Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Phase, Receipt, Record, SendAnswer, SendClass, Verdict,
 };
@@ -259,9 +259,11 @@ impl Book {
         };
         let slot = SlotView {
             chain: view.answers.then_some(ChainSlot {
+                // Blocks enough for a bump, whenever its time has come.
+                latest: BlockNumber(1_000),
                 latest_nonce: Nonce(u64::from(view.latest_nonce)),
                 finalized_nonce: Nonce(u64::from(view.finalized_nonce)),
-                finalized: BlockNumber(u64::from(view.finalized)),
+                settles: settles(view, receipt),
                 receipt,
                 canonical: view.canonical.map(|(height, fork)| block(height, fork)),
                 price: None,
@@ -271,6 +273,10 @@ impl Book {
             predecessors_sent: view.predecessors_sent,
             last_sent_at: None,
             last_asked_at: (!ask_due).then_some(now),
+            taken_at: Some(BlockNumber(0)),
+            silent_since: None,
+            // However long it waits: the worlds ask whether it may ever search.
+            receiptless: u32::MAX,
         };
         match next_action(record, &slot, &Tuning::BSC, now) {
             Action::Wait => Act::None,
@@ -283,8 +289,8 @@ impl Book {
             }
             Action::NoteMined(receipt) => Act::Mined(seen(&receipt)),
             Action::NoteUnmined => Act::Unmined,
-            Action::Settle(receipt) => Act::Settle(seen(&receipt)),
-            Action::ProveDisplaced => Act::ProveDisplaced,
+            Action::Settle { receipt, .. } => Act::Settle(seen(&receipt)),
+            Action::FindUse => Act::FindUse,
             Action::Publish => Act::Publish,
             Action::Leave => Act::Leave,
         }
@@ -308,9 +314,10 @@ impl Book {
             }
             Happening::Mined(seen) => Event::Mined(self.receipt(seen)),
             Happening::Unmined => Event::Unmined,
-            Happening::Finalized(seen) => Event::Finalized { receipt: self.receipt(seen), revert: None },
+            Happening::Finalized(seen) => Event::Finalized { receipt: self.receipt(seen), revert: None, witnesses: 1 },
             Happening::Displaced(seen) => {
-                Event::Displaced(Foreign { tx_hash: TxHash(hash(seen.tx)), block: block(seen.height, seen.fork) })
+                let foreign = Foreign { tx_hash: TxHash(hash(seen.tx)), block: block(seen.height, seen.fork) };
+                Event::Displaced { foreign, witnesses: 1 }
             }
             Happening::CancelByDeadline => Event::CancelAsked(CancelCause::Deadline),
             Happening::CancelByRefusal => Event::CancelAsked(CancelCause::Refused(String::new())),
@@ -427,4 +434,12 @@ fn block(height: u8, fork: u8) -> BlockRef {
 fn seen(receipt: &Receipt) -> Seen {
     let [height, fork, ..] = receipt.block.hash.0;
     Seen { tx: tx_of(&receipt.tx_hash), height, fork }
+}
+
+/// The receipt, where the same answer shows it in a final block.
+fn settles(view: View, receipt: ReceiptView) -> Option<(Receipt, Word)> {
+    let ReceiptView::Found(receipt) = receipt else { return None };
+    let height = receipt.block.number.0;
+    let is_canonical = view.canonical.is_some_and(|(height, fork)| block(height, fork) == receipt.block);
+    (height <= u64::from(view.finalized) && is_canonical).then_some((receipt, Word::Alone))
 }

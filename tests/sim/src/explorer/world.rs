@@ -312,7 +312,7 @@ pub enum Act {
     /// Settle by a receipt.
     Settle(Seen),
     /// Search the foreign transaction.
-    ProveDisplaced,
+    FindUse,
     /// Settle by a foreign transaction.
     Displaced(Seen),
     /// Publish the outcome.

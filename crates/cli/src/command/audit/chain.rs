@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use signpost_txmgr::broadcaster::Finality;
 use signpost_txmgr::machine::ReceiptView;
-use signpost_txmgr::ports::{Chain, ChainView, NonceUse, ViewQuery};
-use signpost_txmgr::record::{Receipt, Record, Verdict};
-use signpost_txmgr::units::{BlockNumber, Nonce};
+use signpost_txmgr::ports::{Chain, ChainView, NonceUse, SlotQuery, UseQuery, ViewQuery};
+use signpost_txmgr::record::{Foreign, Receipt, Record, Verdict};
+use signpost_txmgr::units::Nonce;
 
 use super::judge::{Problem, Seen, problem};
 use crate::command::told;
@@ -22,7 +21,7 @@ pub(super) struct Compared {
 }
 
 /// Asks the chain about every record that was signed.
-pub(super) async fn compare(nodes: &impl Chain, finality: Finality, seen: &Seen) -> Compared {
+pub(super) async fn compare(nodes: &impl Chain, seen: &Seen) -> Compared {
     let mut compared = Compared::default();
     let account = seen.after.account;
     let ours = || seen.records.values().filter(|record| record.account == account);
@@ -35,17 +34,16 @@ pub(super) async fn compare(nodes: &impl Chain, finality: Finality, seen: &Seen)
             address: account.address,
             slots: records
                 .iter()
-                .map(|record| (record.nonce, record.attempts.iter().rev().map(|attempt| attempt.tx_hash).collect()))
+                .map(|record| SlotQuery {
+                    nonce: record.nonce,
+                    hashes: record.own_hashes(),
+                    mined_at: record.phase.receipt().map(|receipt| receipt.block.number),
+                })
                 .collect(),
             latest_seen: Nonce(0),
-            heights: records
-                .iter()
-                .filter_map(|record| record.phase.receipt())
-                .map(|receipt| receipt.block.number)
-                .collect(),
         };
         match nodes.view(&query).await {
-            Ok(view) => compare_part(&mut compared, records, &view, finality, seen),
+            Ok(view) => compare_part(&mut compared, records, &view, seen),
             Err(error) => {
                 compared
                     .notes
@@ -57,7 +55,7 @@ pub(super) async fn compare(nodes: &impl Chain, finality: Finality, seen: &Seen)
     compared
 }
 
-fn compare_part(compared: &mut Compared, records: &[&Record], view: &ChainView, finality: Finality, seen: &Seen) {
+fn compare_part(compared: &mut Compared, records: &[&Record], view: &ChainView, seen: &Seen) {
     let receipts: BTreeMap<Nonce, ReceiptView> = view.receipts.iter().copied().collect();
     for record in records {
         let Some(settlement) = record.phase.settlement() else {
@@ -101,12 +99,12 @@ fn compare_part(compared: &mut Compared, records: &[&Record], view: &ChainView, 
                 compared.problems.push(problem("I5", &record.request_id, text));
             }
         }
-        if told.block.number > final_height(view, finality) {
+        if told.block.number > view.finalized.number {
             let text = format!(
                 "it is {} in block {}, and only {} is final",
                 settlement.verdict.name(),
                 told.block.number,
-                final_height(view, finality)
+                view.finalized.number
             );
             compared.problems.push(problem("I6", &record.request_id, text));
         }
@@ -168,32 +166,35 @@ fn gas_and_price(receipt: &Receipt) -> String {
     format!("{gas} gas at {price}")
 }
 
-/// The height up to which an outcome may be told.
-fn final_height(view: &ChainView, finality: Finality) -> BlockNumber {
-    match finality {
-        Finality::Finalized => view.finalized.number,
-        Finality::Confirmations(blocks) => {
-            view.finalized.number.max(BlockNumber(view.latest.number.0.saturating_sub(blocks)))
-        }
-    }
-}
-
 /// The foreign transaction of each displaced request must be the one that used its nonce.
 async fn displaced(nodes: &impl Chain, compared: &mut Compared, seen: &Seen) {
     for record in seen.records.values().filter(|record| record.account == seen.after.account) {
         let Some(Verdict::Displaced(foreign)) = record.phase.settlement().map(|settlement| &settlement.verdict) else {
             continue;
         };
-        match nodes.nonce_use(record.account.address, record.nonce, foreign.block.number, None).await {
-            Ok(NonceUse::Found(found)) if found == *foreign => {}
-            Ok(NonceUse::Found(found)) => {
+        let query = UseQuery {
+            address: record.account.address,
+            nonce: record.nonce,
+            own: record.own_hashes(),
+            finalized: foreign.block.number,
+            searched: None,
+        };
+        let found = match nodes.nonce_use(&query).await {
+            Ok(NonceUse::Ours(receipt, _)) => Ok(Some(Foreign { tx_hash: receipt.tx_hash, block: receipt.block })),
+            Ok(NonceUse::Found(found, _) | NonceUse::Unshown(found)) => Ok(Some(found)),
+            Ok(NonceUse::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(Some(found)) if found == *foreign => {}
+            Ok(Some(found)) => {
                 let text = format!(
                     "it is displaced by {}, and nonce {} was used by {}",
                     foreign.tx_hash, record.nonce, found.tx_hash
                 );
                 compared.problems.push(problem("I6", &record.request_id, text));
             }
-            Ok(NonceUse::NotFound(_)) => {
+            Ok(None) => {
                 compared.notes.insert(format!("the node does not find what displaced {}", record.request_id));
             }
             Err(error) => {

@@ -21,7 +21,6 @@ use signpost_txmgr::units::{Millis, RequestId};
 use self::judge::{Problem, Seen};
 use super::registered::{named, ours};
 use super::{CommandError, ConfigOption, told};
-use crate::config::Config;
 use crate::terminal::{Colour, paint, remark, say, say_json};
 use crate::{clock, world};
 
@@ -78,10 +77,10 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     }
     let mut violations = 0_usize;
     for head in heads {
-        let mut audited = audit(&store, &nodes, &session.config, &head).await?;
+        let mut audited = audit(&store, &nodes, &head).await?;
         if !audited.problems.is_empty() {
             // What is really wrong is still wrong at a second look.
-            let again = audit(&store, &nodes, &session.config, &head).await?;
+            let again = audit(&store, &nodes, &head).await?;
             audited.problems.retain(|problem| again.problems.contains(problem));
         }
         violations = violations.saturating_add(audited.problems.len());
@@ -90,10 +89,10 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     Ok(if violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn audit(store: &DynamoStore, nodes: &impl Chain, config: &Config, head: &Head) -> Result<Audited, CommandError> {
+async fn audit(store: &DynamoStore, nodes: &impl Chain, head: &Head) -> Result<Audited, CommandError> {
     let seen = look(store, head).await?;
     let mut problems = judge::judge(&seen);
-    let chain = chain::compare(nodes, config.chain.finality, &seen).await;
+    let chain = chain::compare(nodes, &seen).await;
     problems.extend(chain.problems);
     Ok(Audited { seen, problems, notes: chain.notes })
 }

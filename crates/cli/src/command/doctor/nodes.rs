@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::primitives::{DateTime, DateTimeFormat};
 use signpost_bsc::{BscChain, BscConfig};
-use signpost_txmgr::broadcaster::Finality;
+use signpost_txmgr::ports::Finality;
 use signpost_txmgr::ports::{Chain as _, ChainView, ViewQuery};
 use signpost_txmgr::units::{Address, ChainId, Nonce, Wei};
 
@@ -34,7 +34,7 @@ pub(super) async fn check(session: &Session, checks: &mut Checks) {
         let host = reqwest::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
         let node = format!("node {number} ({})", host.unwrap_or_else(|| "?".to_owned()));
         // Its host alone is named: a path or a parameter may be a key.
-        match ask(ChainId(chain.chain_id), url).await {
+        match ask(ChainId(chain.chain_id), chain.finality, url).await {
             Ok((view, took_ms)) => {
                 heights.push((node.clone(), view.latest.number.0));
                 judge(session, &node, &view, took_ms, checks);
@@ -60,15 +60,15 @@ pub(super) async fn check(session: &Session, checks: &mut Checks) {
     clocks(session, checks).await;
 }
 
-async fn ask(chain_id: ChainId, url: &str) -> Result<(ChainView, u128), String> {
-    let config = BscConfig::new(chain_id, vec![url.to_owned()]);
+async fn ask(chain_id: ChainId, finality: Finality, url: &str) -> Result<(ChainView, u128), String> {
+    let config = BscConfig { finality, ..BscConfig::new(chain_id, vec![url.to_owned()]) };
     let node = BscChain::new(&config).map_err(|error| told(&error))?;
     let found = node.chain_id().await.map_err(|error| told(&error))?;
     if found != chain_id {
         return Err(format!("it is of chain {found}, and the configuration says {chain_id}"));
     }
     let since = Stopwatch::start();
-    let query = ViewQuery { address: Address([0; 20]), slots: Vec::new(), latest_seen: Nonce(0), heights: Vec::new() };
+    let query = ViewQuery { address: Address([0; 20]), slots: Vec::new(), latest_seen: Nonce(0) };
     let view = node.view(&query).await.map_err(|error| told(&error))?;
     Ok((view, since.elapsed().as_millis()))
 }
@@ -92,7 +92,7 @@ fn judge(session: &Session, node: &str, view: &ChainView, took_ms: u128, checks:
         Finality::Finalized => checks.ok(format!("{node}: finality"), found),
         Finality::Confirmations(blocks) => checks.look(
             format!("{node}: finality"),
-            format!("{found}; the configuration takes {blocks} confirmations for final"),
+            format!("the configuration takes {blocks} confirmations for final"),
             "a deeper reorganisation makes an outcome untrue: use \"finalized\" where nodes have it",
         ),
     }

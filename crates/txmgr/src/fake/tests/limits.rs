@@ -7,7 +7,7 @@ use super::super::chain::POOL_PER_ACCOUNT;
 use super::super::gate::{Fate, Weather};
 use super::{
     AccountKey, Address, Chain, ChainId, Entry, Gate, Journal, Keys, MemoryStore, NodeMood, Nonce, RawTx, Reservation,
-    ReserveVerdict, SendClass, Sender, SigningHash, Store, Wei, chain, head, key, legacy, now, record,
+    ReserveVerdict, SendClass, Sender, SigningHash, Store, Wei, chain, head, key, legacy, now, record, use_query,
 };
 use crate::ports::NonceUse;
 
@@ -151,8 +151,8 @@ fn a_pruned_node_cannot_say_who_used_a_nonce() {
     chain.mine();
     chain.mine();
     chain.set_mood(NodeMood { pruned: true, ..NodeMood::default() });
-    assert_eq!(now(chain.nonce_use(sender.2, Nonce(0), height, None)).unwrap(), NonceUse::NotFound(None));
+    assert_eq!(now(chain.nonce_use(&use_query(sender.2, height))).unwrap(), NonceUse::NotFound(None));
     chain.set_mood(NodeMood::default());
-    let found = now(chain.nonce_use(sender.2, Nonce(0), height, None)).unwrap();
-    assert!(matches!(found, NonceUse::Found(_)), "{found:?}");
+    let found = now(chain.nonce_use(&use_query(sender.2, height))).unwrap();
+    assert!(matches!(found, NonceUse::Found(..)), "{found:?}");
 }

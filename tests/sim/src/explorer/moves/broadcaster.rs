@@ -189,7 +189,7 @@ impl Explorer<'_> {
             Act::CancelByRefusal => self.note(state, at, Happening::CancelByRefusal, out),
             Act::FastForward { account, from, to } => self.fast_forward(state, at, account, (from, to), out),
             Act::Published => self.note(state, at, Happening::Published, out),
-            Act::ProveDisplaced => self.prove(state, at, out),
+            Act::FindUse => self.prove(state, at, out),
             Act::Publish => self.publish(state, at, out),
             Act::Leave => {
                 let Facts { account, nonce, .. } = *self.book.facts(me.record);

@@ -1,0 +1,321 @@
+//! What a second endpoint says of something final, against servers on loopback (I18).
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{Stub, block, block_hash, config, error, height, tx};
+use serde_json::{Value, json};
+use signpost_bsc::{BscChain, BscConfig};
+use signpost_txmgr::machine::{ReceiptView, Word};
+use signpost_txmgr::ports::{Chain as _, Finality, NonceUse, SlotQuery, UseQuery, ViewQuery, WitnessQuery};
+use signpost_txmgr::record::{BlockRef, Foreign, Receipt};
+use signpost_txmgr::units::{Address, BlockNumber, Gas, Nonce, TxHash, Wei};
+
+const ADDRESS: Address = Address([7; 20]);
+/// Where our transaction is, by an honest node.
+const AT: u64 = 97;
+
+/// What a node says; the default is an honest one at block 100, with our transaction of nonce 5 in block 97.
+#[derive(Clone)]
+struct Says {
+    latest: u64,
+    finalized: u64,
+    count: u64,
+    /// The receipt, if it gives one.
+    receipt: Option<Value>,
+    /// The hash of block 97.
+    block_97: String,
+    /// The transactions of that block.
+    txs: Vec<TxHash>,
+    /// Receipts by block.
+    block_receipts: bool,
+    /// It gives no `finalized`.
+    no_tag: bool,
+}
+
+impl Default for Says {
+    fn default() -> Self {
+        let receipt = json!({
+            "transactionHash": tx(1).hash.to_string(), "from": ADDRESS.lower(), "status": "0x1",
+            "blockNumber": format!("0x{AT:x}"), "blockHash": block_hash(AT), "gasUsed": "0x5208", "effectiveGasPrice": "0x5",
+        });
+        Self {
+            latest: 100,
+            finalized: 98,
+            count: 6,
+            receipt: Some(receipt),
+            block_97: block_hash(AT),
+            txs: vec![tx(1).hash],
+            block_receipts: false,
+            no_tag: false,
+        }
+    }
+}
+
+impl Says {
+    fn with(change: impl FnOnce(&mut Self)) -> Self {
+        let mut says = Self::default();
+        change(&mut says);
+        says
+    }
+}
+
+async fn node(says: Says) -> Stub {
+    let says = Arc::new(says);
+    Stub::calls(move |method, params| {
+        let block_at = |at: u64, full: bool| {
+            let mut block = block(at);
+            if at == AT {
+                block["hash"] = json!(says.block_97);
+                let one = |hash: &TxHash| {
+                    let whole = json!({"hash": hash.to_string(), "from": ADDRESS.lower(), "nonce": "0x5"});
+                    if full { whole } else { json!(hash.to_string()) }
+                };
+                block["transactions"] = says.txs.iter().map(one).collect();
+            }
+            block
+        };
+        match (method, params[0].as_str(), params[1].as_str()) {
+            (_, Some("finalized"), _) | (_, _, Some("finalized")) if says.no_tag => Err(error(-39001, "unknown block")),
+            ("eth_blockNumber", ..) => Ok(json!(format!("0x{:x}", says.latest))),
+            ("eth_getTransactionCount", _, Some("latest" | "finalized")) => Ok(json!(format!("0x{:x}", says.count))),
+            ("eth_getTransactionCount", ..) => {
+                Ok(json!(if height(&params[1]) >= AT { format!("0x{:x}", says.count) } else { "0x5".to_owned() }))
+            }
+            ("eth_getBlockByNumber", Some("latest"), _) => Ok(block_at(says.latest, false)),
+            ("eth_getBlockByNumber", Some("finalized"), _) => Ok(block_at(says.finalized, false)),
+            ("eth_getBlockByNumber", ..) => Ok(block_at(height(&params[0]), params[1] == true)),
+            ("eth_getTransactionReceipt", ..) => Ok(says.receipt.clone().unwrap_or(Value::Null)),
+            ("eth_getBlockReceipts", ..) if says.block_receipts => Ok(json!([Says::default().receipt])),
+            _ => Err(error(-32601, "the method does not exist/is not available")),
+        }
+    })
+    .await
+}
+
+fn at_97(hash: &str) -> BlockRef {
+    BlockRef { number: BlockNumber(AT), hash: hash.parse().unwrap() }
+}
+
+fn receipt() -> Receipt {
+    Receipt {
+        tx_hash: tx(1).hash,
+        block: at_97(&block_hash(AT)),
+        succeeded: true,
+        gas_used: Some(Gas(21_000)),
+        effective_gas_price: Some(Wei::from(5)),
+        contract: None,
+    }
+}
+
+fn query() -> ViewQuery {
+    let slot = SlotQuery { nonce: Nonce(5), hashes: vec![tx(1).hash], mined_at: Some(BlockNumber(AT)) };
+    ViewQuery { address: ADDRESS, slots: vec![slot], latest_seen: Nonce(0) }
+}
+
+/// What the second of these nodes says of what the first shows.
+async fn second(finality: Finality, says: &[Says]) -> Word {
+    let mut stubs = Vec::new();
+    for one in says {
+        stubs.push(node(one.clone()).await);
+    }
+    let config = BscConfig { finality, ..config(&stubs.iter().collect::<Vec<_>>()) };
+    let chain = BscChain::new(&config).unwrap();
+    let view = chain.view(&query()).await.unwrap();
+    assert_eq!(view.finals.len(), 1, "{view:?}");
+    let asked = WitnessQuery { address: ADDRESS, source: view.source, finals: view.finals };
+    let words = chain.witness(&asked).await;
+    assert_eq!(words.len(), 1);
+    words[0]
+}
+
+#[tokio::test]
+async fn a_second_node_agrees_contradicts_or_cannot_say() {
+    let cases = [
+        ("the same", Says::default(), Word::Agrees),
+        ("it is behind", Says::with(|it| it.finalized = 96), Word::Silent),
+        ("the block is another one", Says::with(|it| it.block_97 = block_hash(9_999)), Word::Contradicts),
+        ("the nonce is not used", Says::with(|it| it.count = 5), Word::Contradicts),
+        (
+            "no receipt, and the transaction is not in the block",
+            Says::with(|it| (it.receipt, it.txs) = (None, vec![])),
+            Word::Contradicts,
+        ),
+        ("no receipt, though the transaction is in the block", Says::with(|it| it.receipt = None), Word::Silent),
+        (
+            "no receipt but with those of its block",
+            Says::with(|it| (it.receipt, it.block_receipts) = (None, true)),
+            Word::Agrees,
+        ),
+        ("it reverted", Says::with(|it| it.receipt.as_mut().unwrap()["status"] = json!("0x0")), Word::Contradicts),
+        (
+            "another block's receipt",
+            Says::with(|it| it.receipt.as_mut().unwrap()["blockHash"] = json!(block_hash(9_999))),
+            Word::Contradicts,
+        ),
+        ("a receipt that cannot be read", Says::with(|it| it.receipt = Some(json!("what?"))), Word::Silent),
+        ("no final block", Says::with(|it| it.no_tag = true), Word::Silent),
+    ];
+    for (what, says, word) in cases {
+        assert_eq!(second(Finality::Finalized, &[Says::default(), says]).await, word, "{what}");
+    }
+    assert_eq!(second(Finality::Finalized, &[Says::default()]).await, Word::Alone);
+}
+
+/// Where two contradict each other a third one is asked, and the greater number counts.
+#[tokio::test]
+async fn a_third_node_decides() {
+    let other = Says::with(|it| it.block_97 = block_hash(9_999));
+    let silent = Says::with(|it| it.finalized = 90);
+    for (others, word) in [
+        ([other.clone(), Says::default()], Word::Agrees),
+        ([other.clone(), other.clone()], Word::Contradicts),
+        ([other.clone(), silent.clone()], Word::Contradicts),
+        ([silent.clone(), Says::default()], Word::Agrees),
+        ([silent.clone(), silent], Word::Silent),
+    ] {
+        let [second_node, third] = others;
+        assert_eq!(second(Finality::Finalized, &[Says::default(), second_node, third]).await, word);
+    }
+}
+
+#[tokio::test]
+async fn after_a_contradiction_another_node_leads() {
+    let liar = node(Says::default()).await;
+    let honest = node(Says::with(|it| (it.count, it.receipt, it.txs) = (5, None, vec![]))).await;
+    let chain = common::chain(&[&liar, &honest]);
+    let first = chain.view(&query()).await.unwrap();
+    let asked = WitnessQuery { address: ADDRESS, source: first.source.clone(), finals: first.finals };
+    assert_eq!(chain.witness(&asked).await, [Word::Contradicts]);
+    let next = chain.view(&query()).await.unwrap();
+    assert_ne!(next.source, first.source);
+    assert_eq!((next.latest_nonce, next.finals.len()), (Nonce(5), 0));
+}
+
+/// A node without a `finalized` block: what counts as final is counted from the newest.
+#[tokio::test]
+async fn with_confirmations_nobody_is_asked_for_the_finalized_block() {
+    let lacks = Says::with(|it| it.no_tag = true);
+    assert_eq!(second(Finality::Confirmations(3), &[lacks.clone(), lacks.clone()]).await, Word::Agrees);
+    let stub = node(lacks).await;
+    for (confirmations, is_final) in [(0, true), (3, true), (4, false)] {
+        let config = BscConfig { finality: Finality::Confirmations(confirmations), ..config(&[&stub]) };
+        let view = BscChain::new(&config).unwrap().view(&query()).await.unwrap();
+        assert_eq!(view.finals, if is_final { vec![(Nonce(5), receipt())] } else { vec![] }, "{confirmations}");
+        assert_eq!(view.finalized.number, BlockNumber(100 - confirmations));
+    }
+}
+
+#[tokio::test]
+async fn a_node_whose_final_block_is_above_its_newest_is_not_believed() {
+    let odd = node(Says::with(|it| it.finalized = 101)).await;
+    let _ = common::chain(&[&odd]).view(&query()).await.unwrap_err();
+    let honest = node(Says::default()).await;
+    let view = common::chain(&[&odd, &honest]).view(&query()).await.unwrap();
+    assert_eq!(view.finalized.number, BlockNumber(98));
+}
+
+fn use_query(own: &[TxHash]) -> UseQuery {
+    UseQuery { address: ADDRESS, nonce: Nonce(5), own: own.to_vec(), finalized: BlockNumber(98), searched: None }
+}
+
+#[tokio::test]
+async fn the_use_of_a_nonce_is_put_to_a_second_node() {
+    let foreign = || Says::with(|it| (it.receipt, it.txs) = (None, vec![tx(8).hash]));
+    let used = Foreign { tx_hash: tx(8).hash, block: at_97(&block_hash(AT)) };
+    let cases = [
+        ("the same", foreign(), Word::Agrees),
+        ("it is behind", Says { finalized: 90, ..foreign() }, Word::Silent),
+        ("it has another block", Says { block_97: block_hash(9_999), ..foreign() }, Word::Contradicts),
+        ("it has another transaction", Says { txs: vec![tx(9).hash], ..foreign() }, Word::Contradicts),
+        ("the nonce is not used", Says { count: 5, ..foreign() }, Word::Contradicts),
+    ];
+    for (what, says, word) in cases {
+        let (first, second) = (node(foreign()).await, node(says).await);
+        let found = common::chain(&[&first, &second]).nonce_use(&use_query(&[tx(1).hash])).await.unwrap();
+        assert_eq!(found, NonceUse::Found(used, word), "{what}");
+    }
+    let alone = node(foreign()).await;
+    let found = common::chain(&[&alone]).nonce_use(&use_query(&[])).await.unwrap();
+    assert_eq!(found, NonceUse::Found(used, Word::Alone));
+}
+
+/// A node that gives no receipts: the next one is asked, then the receipts of the block.
+#[tokio::test]
+async fn our_own_receipt_is_found_wherever_it_is_shown() {
+    let hides = || Says::with(|it| it.receipt = None);
+    let own = use_query(&[tx(2).hash, tx(1).hash]);
+    let (first, second) = (node(hides()).await, node(Says::default()).await);
+    let found = common::chain(&[&first, &second]).nonce_use(&own).await.unwrap();
+    assert_eq!(found, NonceUse::Ours(receipt(), Word::Silent));
+    let by_block = node(Says { block_receipts: true, ..hides() }).await;
+    let found = common::chain(&[&by_block]).nonce_use(&own).await.unwrap();
+    assert_eq!(found, NonceUse::Ours(receipt(), Word::Alone));
+    let nowhere = node(hides()).await;
+    let found = common::chain(&[&nowhere]).nonce_use(&own).await.unwrap();
+    assert_eq!(found, NonceUse::Unshown(Foreign { tx_hash: tx(1).hash, block: at_97(&block_hash(AT)) }));
+}
+
+#[tokio::test]
+async fn the_final_count_is_the_lower_of_two() {
+    let far = || Says::with(|it| it.count = 5_000_000_000_000);
+    let (liar, honest) = (node(far()).await, node(Says::default()).await);
+    assert_eq!(common::chain(&[&liar, &honest]).final_count(ADDRESS).await.unwrap(), (Nonce(6), Word::Agrees));
+    assert_eq!(common::chain(&[&liar]).final_count(ADDRESS).await.unwrap(), (Nonce(5_000_000_000_000), Word::Alone));
+    let away = node(Says::with(|it| it.no_tag = true)).await;
+    assert_eq!(common::chain(&[&honest, &away]).final_count(ADDRESS).await.unwrap(), (Nonce(6), Word::Silent));
+}
+
+/// One URL, two nodes behind it. A is on the true branch; B's branch died at block 98, and it has our transaction there.
+#[tokio::test]
+async fn two_nodes_of_different_branches_behind_one_url_show_nothing_final() {
+    let dead = block_hash(0xdead);
+    let receipt = {
+        let mut receipt = Says::default().receipt.unwrap();
+        receipt["blockNumber"] = json!("0x62");
+        receipt["blockHash"] = json!(dead);
+        receipt
+    };
+    for turn in 0..2 {
+        let (dead, receipt) = (dead.clone(), receipt.clone());
+        let requests = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let stub = Stub::raw(move |body| {
+            // Each request meets the other node.
+            let at = requests.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let is_b = at % 2 == turn;
+            let (dead, receipt) = (dead.clone(), receipt.clone());
+            common::Reply::Json(common::each(body, &move |method, params| {
+                let (latest, finalized) = if is_b { (98, 96) } else { (100, 98) };
+                let at = |at: u64| {
+                    let mut block = block(at);
+                    if is_b && at == 98 {
+                        block["hash"] = json!(dead);
+                    }
+                    block
+                };
+                match (method, params[0].as_str(), params[1].as_str()) {
+                    ("eth_chainId", ..) => Ok(json!("0x61")),
+                    ("eth_getTransactionCount", _, Some("latest")) => Ok(json!("0x6")),
+                    ("eth_getTransactionCount", _, Some("finalized")) => Ok(json!("0x5")),
+                    ("eth_getBlockByNumber", Some("latest"), _) => Ok(at(latest)),
+                    ("eth_getBlockByNumber", Some("finalized"), _) => Ok(at(finalized)),
+                    ("eth_getBlockByNumber", ..) => Ok(at(height(&params[0]))),
+                    ("eth_getTransactionReceipt", ..) if is_b => Ok(receipt.clone()),
+                    ("eth_getTransactionReceipt", ..) => Ok(Value::Null),
+                    _ => Err(error(-32601, "the method does not exist/is not available")),
+                }
+            }))
+        })
+        .await;
+        let chain = common::chain(&[&stub]);
+        for mined_at in [None, Some(BlockNumber(98)), Some(BlockNumber(98)), None] {
+            let slot = SlotQuery { nonce: Nonce(5), hashes: vec![tx(1).hash], mined_at };
+            let query = ViewQuery { address: ADDRESS, slots: vec![slot], latest_seen: Nonce(6) };
+            let view = chain.view(&query).await.unwrap();
+            assert_eq!(view.finals, [], "{view:?}");
+            assert!(view.receipts.iter().all(|(_, it)| *it != ReceiptView::Found(self::receipt())));
+        }
+    }
+}
