@@ -418,7 +418,9 @@ fn next_when_mined(record: &Record, mined: &Receipt, view: &SlotView, tuning: &T
         Some(canonical) if canonical.number == mined.block.number && canonical.hash != mined.block.hash => {
             Action::NoteUnmined
         }
-        Some(_) | None if is_receiptless(view) => find_use(record, now),
+        Some(_) | None if record.nonce < chain.finalized_nonce && is_receiptless(record, view, now) => {
+            find_use(record, now)
+        }
         Some(_) | None => Action::Wait,
     }
 }
@@ -434,7 +436,8 @@ fn next_by_chain(record: &Record, view: &SlotView, tuning: &Tuning, now: Millis)
         ReceiptView::Found(receipt) if !is_contradicted(chain, &receipt) => Some(Action::NoteMined(receipt)),
         // Without an attempt there is no receipt to ask for.
         ReceiptView::Absent | ReceiptView::Unknown
-            if record.nonce < chain.finalized_nonce && (record.attempts.is_empty() || is_receiptless(view)) =>
+            if record.nonce < chain.finalized_nonce
+                && (record.attempts.is_empty() || is_receiptless(record, view, now)) =>
         {
             Some(find_use(record, now))
         }
@@ -445,12 +448,15 @@ fn next_by_chain(record: &Record, view: &SlotView, tuning: &Tuning, now: Millis)
     }
 }
 
-/// Rounds in which a nonce is final and no receipt is shown, before anything else is tried: a node that is
-/// behind itself has caught up.
+/// Rounds in which a nonce is final and no receipt is shown, before anything else is tried: a node that was
+/// behind has caught up.
 const RECEIPTLESS_ROUNDS: u32 = 3;
+/// Of a record that did not move for so long one such round is enough, in milliseconds.
+const RECEIPTLESS_MS: u64 = 5_000;
 
-fn is_receiptless(view: &SlotView) -> bool {
-    view.receiptless >= RECEIPTLESS_ROUNDS
+fn is_receiptless(record: &Record, view: &SlotView, now: Millis) -> bool {
+    let is_old = now.since(record.updated_at) >= RECEIPTLESS_MS || record.inquiry_about(Subject::Use).is_some();
+    view.receiptless >= if is_old { 1 } else { RECEIPTLESS_ROUNDS }
 }
 
 /// How many nodes a conclusion rests on; `None` while a second one is waited for (I18).

@@ -168,7 +168,11 @@ fn an_idle_lane_of_another_chain_is_not_fast_forwarded() {
     let world = World::new();
     let (main, test) = (world.register(MAIN, "main"), world.register(TEST, "test"));
     world.used_elsewhere();
-    world.broadcaster().look_at_idle(&[main, test], NOW).now_or_never().unwrap();
+    let broadcaster = world.broadcaster();
+    for _ in 0..3 {
+        assert_eq!(world.head(&test).next_nonce, Nonce(0), "one node is believed in its third round");
+        broadcaster.look_at_idle(&[main, test], NOW).now_or_never().unwrap();
+    }
     assert_eq!(world.head(&main).next_nonce, Nonce(0));
     assert_eq!(world.head(&test).next_nonce, Nonce(1), "its own is");
 }

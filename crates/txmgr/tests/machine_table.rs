@@ -292,7 +292,7 @@ fn seen(chain: ChainSlot) -> SlotView {
         last_asked_at: None,
         taken_at: Some(BlockNumber(0)),
         silent_since: None,
-        receiptless: 3,
+        receiptless: 0,
     }
 }
 
@@ -307,6 +307,13 @@ fn found(id: u8, at: BlockRef, finalized: u64, canonical: Option<BlockRef>) -> S
         canonical,
         price: None,
     })
+}
+
+/// The same with a second node, that was asked first at `since`.
+fn second(view: SlotView, word: Word, since: Millis) -> SlotView {
+    let chain =
+        view.chain.map(|chain| ChainSlot { settles: chain.settles.map(|(receipt, _)| (receipt, word)), ..chain });
+    SlotView { chain, silent_since: Some(since), ..view }
 }
 
 fn views() -> Vec<(&'static str, SlotView)> {
@@ -332,12 +339,26 @@ fn views() -> Vec<(&'static str, SlotView)> {
         ("count past the slot, node says nothing", silent(None)),
         ("finalized count past the slot, no receipt", seen(passed.clone())),
         (
-            "finalized count past the slot, node says nothing",
-            seen(ChainSlot { receipt: ReceiptView::Unknown, ..passed }),
+            "finalized count past the slot, no receipt in three rounds",
+            SlotView { receiptless: 3, ..seen(passed.clone()) },
+        ),
+        (
+            "finalized count past the slot, node says nothing in three rounds",
+            SlotView { receiptless: 3, ..seen(ChainSlot { receipt: ReceiptView::Unknown, ..passed }) },
         ),
         ("receipt 40/1, not final", found(1, at, 30, Some(at))),
         ("receipt 40/2 of a reorg, not final", found(1, other, 30, Some(other))),
         ("receipt 40/1, final", found(1, at, 40, Some(at))),
+        ("receipt 40/1, final, a second node agrees", second(found(1, at, 40, Some(at)), Word::Agrees, NOW)),
+        ("receipt 40/1, final, a second node says nothing", second(found(1, at, 40, Some(at)), Word::Silent, NOW)),
+        (
+            "receipt 40/1, final, a second node says nothing for its time",
+            second(found(1, at, 40, Some(at)), Word::Silent, START),
+        ),
+        (
+            "receipt 40/1, final, a second node contradicts for as long",
+            second(found(1, at, 40, Some(at)), Word::Contradicts, START),
+        ),
         ("receipt 40/1 at a final height, other block canonical", found(1, at, 40, Some(other))),
         ("receipt 40/1 at a final height, canonical block untold", found(1, at, 40, None)),
         ("receipt of attempt 1 in 40/1, final", found(2, at, 41, Some(at))),

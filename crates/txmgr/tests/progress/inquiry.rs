@@ -1,6 +1,6 @@
 //! What the machine decides about a slot whose slow question has no answer yet.
 
-use signpost_txmgr::machine::{Action, ChainSlot, Event, ReceiptView, SlotView, Tuning, apply, next_action};
+use signpost_txmgr::machine::{Action, ChainSlot, Event, ReceiptView, SlotView, Tuning, Word, apply, next_action};
 use signpost_txmgr::record::{BlockRef, Foreign, Inquiry, Phase, Receipt, Record, Subject};
 use signpost_txmgr::units::{BlockHash, BlockNumber, Gas, Millis, Nonce, TxHash, Wei};
 
@@ -22,7 +22,10 @@ fn used(receipt: ReceiptView) -> SlotView {
         latest_nonce: count,
         finalized_nonce: count,
         latest: BlockNumber(100),
-        settles: None,
+        settles: match receipt {
+            ReceiptView::Found(receipt) => Some((receipt, Word::Alone)),
+            ReceiptView::Absent | ReceiptView::Unknown => None,
+        },
         receipt,
         canonical: Some(AT),
         price: None,
