@@ -1,5 +1,14 @@
 //! What a second endpoint says of something final, against servers on loopback (I18).
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    missing_docs,
+    unreachable_pub,
+    reason = "test code"
+)]
+#![allow(dead_code, reason = "each test file uses its part of the stub")]
 
 mod common;
 

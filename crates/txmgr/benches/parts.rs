@@ -93,6 +93,7 @@ fn sent() -> Record {
         attempts: Vec::new(),
         cancel: None,
         inquiry: None,
+        waiting: None,
         phase: Phase::Reserved,
         created_at: NOW,
         updated_at: NOW,

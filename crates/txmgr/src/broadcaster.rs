@@ -27,9 +27,9 @@ use std::sync::{Mutex, PoisonError};
 use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
 
 use crate::account::{Head, SeenFee};
-use crate::machine::{Action, Tuning, Word, next_action};
+use crate::machine::{Action, Event, Tuning, Word, next_action, waits_for};
 use crate::ports::{Chain, ChainView, OutcomeTopic, PortError, ResignQueue, SlotQuery, Store, ViewQuery, WitnessQuery};
-use crate::record::{Phase, Record, SendClass};
+use crate::record::{Phase, Record, SendClass, WaitCause, Waiting};
 use crate::start::{self, OfChain, StartRefused};
 use crate::units::{AccountKey, ChainId, Millis, Nonce};
 use crate::wire::LanePoke;
@@ -75,6 +75,13 @@ pub struct Broadcaster<S, C, R, O> {
     ahead: Mutex<HashMap<AccountKey, (Nonce, u32)>>,
 }
 
+/// What is to be done for a lane, and what its slots wait for.
+#[derive(Debug, Default)]
+struct Decided {
+    actions: Vec<(Nonce, Action)>,
+    waits: Vec<(Nonce, WaitCause)>,
+}
+
 /// What a round found and did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Round {
@@ -107,6 +114,8 @@ impl Sweep {
 impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O> {
     /// Most times the decisions of one round are taken again after what they changed.
     const MAX_TURNS: usize = 4;
+    /// A request that has not moved for so long says why, in milliseconds.
+    const WAITS_AFTER_MS: u64 = 30_000;
     /// Nonces that an idle lane goes forward by itself, at most.
     const FAST_FORWARD_MAX: u64 = 1_000;
     /// Rounds in which a count must be told where only one endpoint is configured.
@@ -171,6 +180,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                 break;
             }
         }
+        changed = changed.saturating_add(self.note_waiting(lane, seen.as_ref(), now).await?);
         self.leave(lane, &mut head, now).await?;
         self.fast_forward(lane, &head).await?;
         self.note_funds(lane, &mut head, now).await;
@@ -261,7 +271,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         if !lane.records.values().any(|record| is_nowhere(record) || is_settled(record)) {
             return Ok(0);
         }
-        let mut actions = self.decide(lane, None, now);
+        let mut actions = self.decide(lane, None, now).actions;
         actions.retain(|(nonce, action)| match action {
             Action::Send { .. } => lane.records.get(nonce).is_some_and(is_nowhere),
             Action::Publish => true,
@@ -279,14 +289,38 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
 
     /// Decides for every slot and does it; how many records changed.
     async fn turn(&self, lane: &mut Lane, seen: Option<&ChainView>, now: Millis) -> Result<usize, PortError> {
-        let actions = self.decide(lane, seen, now);
-        self.perform(lane, actions, now).await
+        let decided = self.decide(lane, seen, now);
+        self.perform(lane, decided.actions, now).await
     }
 
-    /// The next action of every slot, in order of nonce; waits are left out.
-    fn decide(&self, lane: &Lane, seen: Option<&ChainView>, now: Millis) -> Vec<(Nonce, Action)> {
+    /// Notes with each record that has not moved for a while what it waits for, and says so.
+    async fn note_waiting(&self, lane: &mut Lane, seen: Option<&ChainView>, now: Millis) -> Result<usize, PortError> {
+        let waits = self.decide(lane, seen, now).waits;
+        let mut events = Vec::new();
+        for (nonce, cause) in waits {
+            let Some(record) = lane.records.get(&nonce) else { continue };
+            let is_known = record.waiting.is_some_and(|waiting| waiting.cause == cause);
+            // One that goes back and forth is noted once in a while.
+            let is_fresh = record.waiting.is_some() && now.since(record.updated_at) < Self::WAITS_AFTER_MS;
+            let since = record.moved_at();
+            if is_known || is_fresh || now.since(since) < Self::WAITS_AFTER_MS {
+                continue;
+            }
+            metrics::counter!(meters::WAITS, "cause" => cause.code()).increment(1);
+            // The first of a lane says it for those behind it.
+            if cause != WaitCause::Predecessor {
+                tracing::warn!(account = %record.account, request_id = %record.request_id, %nonce, waiting_for = cause.code(),
+                    since = %since, "the request does not move: {}", cause.meaning());
+            }
+            events.push((nonce, Event::Waits(Waiting { cause, since })));
+        }
+        self.store_all(lane, events, now).await
+    }
+
+    /// The next action of every slot, in order of nonce, and what each waits for.
+    fn decide(&self, lane: &Lane, seen: Option<&ChainView>, now: Millis) -> Decided {
         let receipts: BTreeMap<_, _> = seen.map(|view| view.receipts.iter().copied().collect()).unwrap_or_default();
-        let mut actions = Vec::new();
+        let mut decided = Decided::default();
         let mut predecessors_sent = true;
         let mut head_taken = false;
         // Below this node's count nothing is missing, whatever became of our own transactions.
@@ -299,6 +333,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             let chain = lane.chain_slot(record, seen, &receipts);
             let view = lane.slot_view(record, chain, is_lane_head, predecessors_sent);
             let action = next_action(record, &view, &self.config.tuning, now);
+            decided.waits.extend(waits_for(record, &view, now).map(|cause| (*nonce, cause)));
             head_taken = head_taken || !past;
             let sends = matches!(action, Action::Send { .. });
             predecessors_sent = predecessors_sent && (past || sends || was_sent(record));
@@ -311,10 +346,10 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                 | Action::NoteUnmined
                 | Action::Settle { .. }
                 | Action::FindUse
-                | Action::Publish) => actions.push((*nonce, action)),
+                | Action::Publish) => decided.actions.push((*nonce, action)),
             }
         }
-        actions
+        decided
     }
 
     /// A lane without open slots whose account was used by somebody else takes up the chain's count: on two nodes'

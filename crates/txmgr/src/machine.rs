@@ -19,7 +19,7 @@
 use crate::fees;
 use crate::record::{
     Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Inquiry, Phase, Receipt, Record, Revert, SendAnswer,
-    SendClass, Sent, Settlement, Subject, Verdict,
+    SendClass, Sent, Settlement, Subject, Verdict, WaitCause, Waiting,
 };
 use crate::tx::Fee;
 use crate::units::{BlockNumber, Millis, Nonce, TxHash, U256, Wei};
@@ -65,6 +65,8 @@ pub enum Event {
     },
     /// A slow question to the nodes has no answer yet.
     Inquired(Inquiry),
+    /// It has not moved for a while, for this reason.
+    Waits(Waiting),
     /// The outcome was published.
     Published {
         /// When the item may be deleted.
@@ -118,6 +120,9 @@ pub fn apply(record: &Record, event: &Event, now: Millis) -> Result<Record, Ille
     let mut next = record.clone();
     next.updated_at = now;
     next.version = record.version.saturating_add(1);
+    if !matches!(event, Event::Waits(_) | Event::Inquired(_) | Event::CancelAsked(_)) {
+        next.waiting = None;
+    }
     match (&record.phase, event) {
         (Phase::Reserved, Event::Signed { number, attempt }) => {
             add_attempt(&mut next, *number, attempt)?;
@@ -143,6 +148,9 @@ pub fn apply(record: &Record, event: &Event, now: Millis) -> Result<Record, Ille
         (Phase::Mined(_), Event::Unmined) => next.phase = Phase::Sent,
         (Phase::Reserved | Phase::Signed | Phase::Sent | Phase::Mined(_), Event::Inquired(inquiry)) => {
             next.inquiry = Some(*inquiry);
+        }
+        (Phase::Reserved | Phase::Signed | Phase::Sent | Phase::Mined(_), Event::Waits(waiting)) => {
+            next.waiting = Some(*waiting);
         }
         (Phase::Signed | Phase::Sent | Phase::Mined(_), Event::Finalized { receipt, revert, witnesses }) => {
             let attempt = own_hash(record, receipt.tx_hash)?;
@@ -177,6 +185,7 @@ pub fn apply(record: &Record, event: &Event, now: Millis) -> Result<Record, Ille
             | Event::Finalized { .. }
             | Event::Displaced { .. }
             | Event::Inquired(_)
+            | Event::Waits(_)
             | Event::Published { .. },
         ) => return Err(IllegalTransition::Phase { phase: record.phase.name(), event: event.name() }),
     }
@@ -395,6 +404,52 @@ pub fn next_action(record: &Record, view: &SlotView, tuning: &Tuning, now: Milli
             match record.attempts.last() {
                 None => ask(record, None, view, tuning, now),
                 Some(newest) => next_when_signed(record, newest, view, tuning, now),
+            }
+        }
+    }
+}
+
+/// What a record waits for; `None` if it is settled.
+#[must_use]
+pub fn waits_for(record: &Record, view: &SlotView, now: Millis) -> Option<WaitCause> {
+    let doubt = view.chain.as_ref().and_then(|chain| match chain.settles {
+        Some((_, Word::Contradicts)) => Some(WaitCause::Contradiction),
+        Some((_, Word::Silent)) => Some(WaitCause::SecondNode),
+        Some((_, Word::Agrees | Word::Alone)) | None => None,
+    });
+    let is_used = |chain: &ChainSlot| record.nonce < chain.latest_nonce || record.nonce < chain.finalized_nonce;
+    match &record.phase {
+        Phase::Settled(_) => None,
+        Phase::Reserved | Phase::Signed | Phase::Sent | Phase::Mined(_) if doubt.is_some() => doubt,
+        Phase::Mined(_) if view.chain.is_some() && is_receiptless(record, view, now) => Some(WaitCause::Receipt),
+        Phase::Mined(_) => Some(if view.chain.is_some() { WaitCause::Finality } else { WaitCause::Node }),
+        Phase::Reserved | Phase::Signed | Phase::Sent if view.chain.as_ref().is_some_and(is_used) => {
+            Some(WaitCause::Receipt)
+        }
+        Phase::Reserved => Some(WaitCause::Signature),
+        Phase::Signed | Phase::Sent => record.attempts.last().map(|newest| waits_when_signed(record, newest, view)),
+    }
+}
+
+fn waits_when_signed(record: &Record, newest: &Attempt, view: &SlotView) -> WaitCause {
+    if record.cancel.is_some() && newest.kind == AttemptKind::Execute {
+        return WaitCause::Signature;
+    }
+    let class = newest.sent.as_ref().map(|sent| sent.answer.class);
+    match class {
+        None if !view.predecessors_sent => WaitCause::Predecessor,
+        Some(SendClass::Funds) => WaitCause::Funds,
+        None | Some(SendClass::Retry | SendClass::Unknown | SendClass::Refused | SendClass::Misconfigured) => {
+            WaitCause::Node
+        }
+        Some(SendClass::Accepted | SendClass::AlreadyKnown | SendClass::NonceTooLow | SendClass::Underpriced(_)) => {
+            let is_capped =
+                || record.next_kind() == AttemptKind::Execute && fees::bump(newest.fee, None, record.fee_cap).is_none();
+            match view.chain {
+                None => WaitCause::Node,
+                Some(_) if !view.is_lane_head => WaitCause::Predecessor,
+                Some(_) if is_capped() => WaitCause::PriceCap,
+                Some(_) => WaitCause::Block,
             }
         }
     }
@@ -673,6 +728,7 @@ impl Event {
             Self::Finalized { .. } => "Finalized",
             Self::Displaced { .. } => "Displaced",
             Self::Inquired(_) => "Inquired",
+            Self::Waits(_) => "Waits",
             Self::Published { .. } => "Published",
         }
     }

@@ -88,6 +88,7 @@ meters! {
     OTHER_CHAIN: Counter(Count) "signpost_other_chain_total" by ["message"], "Pokes and asks dropped because their account is of another chain.", alarm "any: two Signposts share a queue";
     DELEGATED: Counter(Count) "signpost_delegated_total" by ["account"], "Times an account's address was found to have code (EIP-7702).", alarm "any";
     DISPLACED: Counter(Count) "signpost_displaced_total" by [], "Requests displaced by a transaction not signed here.", alarm "any: the key is used elsewhere";
+    WAITS: Counter(Count) "signpost_waits_total" by ["cause"], "Times a request was noted not to have moved for 30 s, by what it waits for.", alarm "any but `predecessor` for minutes";
     CONTRADICTED: Counter(Count) "signpost_contradicted_total" by ["account"], "Times two nodes contradicted each other about something final.", alarm "any: one of them lies or is on a dead branch";
     TOO_FAR_AHEAD: Counter(Count) "signpost_too_far_ahead_total" by ["account"], "Times the chain was counted more than 1,000 nonces ahead of an idle lane.", alarm "any: a node lies, or the key is used elsewhere";
     FAST_FORWARDS: Counter(Count) "signpost_fast_forwards_total" by [], "Times an idle lane took up the chain's count.", alarm "any: the key is used elsewhere";

@@ -4,6 +4,7 @@
 //! change only through [`crate::machine::apply`]. Read next: [`crate::machine`].
 
 mod inquiry;
+mod waiting;
 
 use crate::text;
 use crate::tx::{Fee, Intent, RawTx, Signature, TRANSFER_GAS, UnsignedTx};
@@ -13,6 +14,7 @@ use crate::units::{
 use std::sync::Arc;
 
 pub use self::inquiry::{Inquiry, NoSubject, Searched, Subject};
+pub use self::waiting::{NoCause, WaitCause, Waiting};
 
 /// What the requests table holds under one request id.
 #[derive(Debug, Clone, PartialEq)]
@@ -158,6 +160,8 @@ pub struct Record {
     pub cancel: Option<CancelCause>,
     /// How far a slow question to the nodes about this slot is, if an answer failed to come.
     pub inquiry: Option<Inquiry>,
+    /// What it waits for, if it has not moved for a while.
+    pub waiting: Option<Waiting>,
     /// How far it is.
     pub phase: Phase,
     /// When it was reserved.

@@ -333,6 +333,9 @@ pub struct RequestStatus {
     /// Why it ended, or why a cancel is wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<WireReason>,
+    /// What it waits for, if it has not moved for 30 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<WireWaiting>,
     /// Unix milliseconds.
     pub created_at: u64,
     /// Unix milliseconds.
@@ -346,6 +349,20 @@ pub struct RequestStatus {
     /// Unix **seconds** (DynamoDB's TTL); set only when closed, for `rejected` at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<u64>,
+}
+
+/// What a request waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct WireWaiting {
+    /// A stable code: `signature`, `node`, `predecessor`, `block`, `priceCap`, `finality`, `secondNode`,
+    /// `contradiction`, `receipt` or `funds`.
+    pub code: String,
+    /// What it means and what helps.
+    pub message: String,
+    /// Unix milliseconds: since when the request has not moved.
+    pub since: u64,
 }
 
 /// One signed transaction of a request.

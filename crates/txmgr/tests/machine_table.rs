@@ -59,6 +59,7 @@ fn reserved() -> Record {
         attempts: vec![],
         cancel: None,
         inquiry: None,
+        waiting: None,
         phase: Phase::Reserved,
         created_at: START,
         updated_at: START,

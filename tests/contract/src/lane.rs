@@ -97,6 +97,7 @@ impl Lane {
             attempts: Vec::new(),
             cancel: None,
             inquiry: None,
+            waiting: None,
             phase: Phase::Reserved,
             created_at: NOW,
             updated_at: NOW,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
-use signpost_txmgr::record::{BlockRef, Foreign, Phase, Receipt, Record, Settlement, Verdict};
+use signpost_txmgr::record::{BlockRef, Foreign, Phase, Receipt, Record, Settlement, Verdict, Waiting};
 use signpost_txmgr::tx::Intent;
 use signpost_txmgr::units::{AccountKey, BlockNumber, Digest, Gas, Nonce, TxHash};
 use signpost_txmgr::wire::{Status, hex_digest};
@@ -16,7 +16,7 @@ use super::{Item, VERSION, item, json, n, s, seconds, set};
 
 /// The attributes that change in a record's life: all a conditional write sends. The others are written
 /// once, `data` above all.
-pub const MUTABLE: [&str; 19] = [
+pub const MUTABLE: [&str; 20] = [
     "itemVersion",
     "status",
     "version",
@@ -31,6 +31,7 @@ pub const MUTABLE: [&str; 19] = [
     "reason",
     "cancel",
     "inquiry",
+    "waitingFor",
     "updatedAt",
     "witnesses",
     "settledAt",
@@ -84,6 +85,7 @@ pub(crate) fn encode_mutable(record: &Record) -> Item {
     set(&mut changing, "txHash", deciding_hash(record).map(s));
     set(&mut changing, "reason", record.reason().as_ref().map(attempt::encode_reason));
     set(&mut changing, "cancel", record.cancel.as_ref().map(attempt::encode_cancel));
+    set(&mut changing, "waitingFor", record.waiting.as_ref().map(encode_waiting));
     set(&mut changing, "inquiry", record.inquiry.as_ref().map(inquiry::encode));
     if let Some(receipt) = record.phase.receipt() {
         changing.extend(encode_block(&receipt.block));
@@ -100,6 +102,21 @@ pub(crate) fn encode_mutable(record: &Record) -> Item {
         set(&mut changing, "expiresAt", settlement.expires_at.map(seconds));
     }
     changing
+}
+
+/// Code, words and since when, for whoever reads the item; the words are not read back.
+fn encode_waiting(waiting: &Waiting) -> AttributeValue {
+    AttributeValue::M(item([
+        ("code", s(waiting.cause)),
+        ("message", s(waiting.cause.meaning())),
+        ("since", n(waiting.since.0)),
+    ]))
+}
+
+/// A cause that a later version added is none here: it is for people, and noted again.
+fn decode_waiting(reader: &Reader<'_>) -> Result<Option<Waiting>, ItemError> {
+    let since = reader.millis("since")?;
+    Ok(reader.text("code")?.parse().ok().map(|cause| Waiting { cause, since }))
 }
 
 fn encode_block(block: &BlockRef) -> Item {
@@ -139,6 +156,7 @@ pub(crate) fn decode(reader: &Reader<'_>) -> Result<Record, ItemError> {
         trace: reader.text_if("trace")?.map(str::to_owned),
         attempts: reader.maps("attempts")?.iter().map(attempt::decode).collect::<Result<_, _>>()?,
         cancel: reader.map_if("cancel")?.as_ref().map(attempt::decode_cancel).transpose()?,
+        waiting: reader.map_if("waitingFor")?.as_ref().map(decode_waiting).transpose()?.flatten(),
         inquiry: reader.map_if("inquiry")?.as_ref().map(inquiry::decode).transpose()?,
         phase: decode_phase(reader)?,
         created_at: reader.millis("createdAt")?,

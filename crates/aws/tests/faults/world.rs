@@ -66,6 +66,7 @@ fn record(head: &Head, at: u64) -> Record {
         attempts: Vec::new(),
         cancel: None,
         inquiry: None,
+        waiting: None,
         phase: Phase::Reserved,
         created_at: NOW,
         updated_at: NOW,

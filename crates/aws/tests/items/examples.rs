@@ -7,7 +7,7 @@ use signpost_txmgr::account::{AsideCause, Gap, Head, SeenFee, SetAside, Spend};
 use signpost_txmgr::machine::{Event, apply};
 use signpost_txmgr::record::{
     Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Inquiry, Phase, Reason, Receipt, Record, Rejected, Revert,
-    Searched, SendAnswer, SendClass, Stored, Subject,
+    Searched, SendAnswer, SendClass, Settlement, Stored, Subject, WaitCause, Waiting,
 };
 use signpost_txmgr::signature::LocalKey;
 use signpost_txmgr::tx::{Fee, Intent, UnsignedTx};
@@ -108,7 +108,13 @@ pub(crate) fn requests() -> Vec<(&'static str, Stored)> {
         record("confirmed-closed", after(&confirmed, &Event::Published { expires_at: Millis(1_797_777_777_000) })),
         record("reverted", finalized(&mined, receipt(&mined, 0, false), Some(revert))),
         record("cancelled", finalized(&cancelled, receipt(&cancelled, 2, true), None)),
-        record("displaced", after(&bumped, &Event::Displaced { foreign, witnesses: 1 })),
+        record("displaced", uncounted(after(&bumped, &Event::Displaced { foreign, witnesses: 1 }))),
+        record("displaced-witnessed", after(&bumped, &Event::Displaced { foreign, witnesses: 2 })),
+        record(
+            "confirmed-bare",
+            after(&mined, &Event::Finalized { receipt: bare(&mined), revert: None, witnesses: 2 }),
+        ),
+        record("sent-waiting", after(&bumped, &Event::Waits(Waiting { cause: WaitCause::Block, since: Millis(7) }))),
         ("rejected", Stored::Rejected(rejected())),
         ("rejected-unknown", Stored::Rejected(unknown())),
         record("reserved-message", Record { message_id: Some(MESSAGE.to_owned()), ..reserved() }),
@@ -116,6 +122,11 @@ pub(crate) fn requests() -> Vec<(&'static str, Stored)> {
         ("rejected-copy", Stored::Rejected(copy())),
         ("rejected-beside", Stored::Rejected(beside())),
     ]
+}
+
+/// What a node must tell, and no more.
+fn bare(record: &Record) -> Receipt {
+    Receipt { gas_used: None, effective_gas_price: None, contract: None, ..receipt(record, 1, true) }
 }
 
 /// The id of an SQS message.
@@ -172,6 +183,7 @@ fn reserved() -> Record {
         attempts: Vec::new(),
         cancel: None,
         inquiry: None,
+        waiting: None,
         phase: Phase::Reserved,
         created_at: Millis(1_790_000_000_001),
         updated_at: Millis(1_790_000_000_001),
@@ -211,8 +223,14 @@ fn receipt(record: &Record, attempt: usize, succeeded: bool) -> Receipt {
     }
 }
 
+/// As it was stored before witnesses were counted.
 fn finalized(record: &Record, receipt: Receipt, revert: Option<Revert>) -> Record {
-    after(record, &Event::Finalized { receipt, revert, witnesses: 1 })
+    uncounted(after(record, &Event::Finalized { receipt, revert, witnesses: 1 }))
+}
+
+fn uncounted(record: Record) -> Record {
+    let Phase::Settled(settlement) = record.phase else { panic!("not settled") };
+    Record { phase: Phase::Settled(Settlement { witnesses: None, ..settlement }), ..record }
 }
 
 fn after(record: &Record, event: &Event) -> Record {

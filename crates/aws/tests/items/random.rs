@@ -5,9 +5,10 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use proptest::sample::select;
 use signpost_txmgr::record::{
     Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Inquiry, Phase, Reason, Receipt, Record, Rejected, Revert,
-    Searched, SendAnswer, SendClass, Sent, Settlement, Subject, Verdict,
+    Searched, SendAnswer, SendClass, Sent, Settlement, Subject, Verdict, WaitCause, Waiting,
 };
 use signpost_txmgr::tx::{Fee, Intent, Signature, UnsignedTx};
 use signpost_txmgr::units::{
@@ -174,6 +175,10 @@ fn inquiry() -> impl Strategy<Value = Inquiry> {
     )
 }
 
+fn waiting() -> impl Strategy<Value = Waiting> {
+    (select(&WaitCause::ALL[..]), millis()).prop_map(|(cause, since)| Waiting { cause, since })
+}
+
 prop_compose! {
     /// A record.
     pub(crate) fn record()(
@@ -185,7 +190,8 @@ prop_compose! {
         (metadata, sender, message_id, trace) in
             (option::of(json()), option::of(words()), option::of(words()), option::of(words())),
         (attempts, cancel, phase) in (vec(attempt(), 1..4), option::of(cancel()), phase()),
-        (inquiry, created_at, updated_at) in (option::of(inquiry()), millis(), millis()),
+        (inquiry, waiting, created_at, updated_at) in
+            (option::of(inquiry()), option::of(waiting()), millis(), millis()),
     ) -> Record {
         let mut record = Record {
             request_id: request_id.parse().unwrap(),
@@ -195,7 +201,7 @@ prop_compose! {
             name: name.parse().unwrap(),
             nonce: Nonce(nonce),
             intent: Intent { chain_id: account.chain_id, ..intent },
-            fee, fee_cap, deadline, metadata, sender, message_id, trace, attempts, cancel, inquiry, phase,
+            fee, fee_cap, deadline, metadata, sender, message_id, trace, attempts, cancel, inquiry, waiting, phase,
             created_at, updated_at,
         };
         hang_together(&mut record);

@@ -317,6 +317,7 @@ fn record(account: AccountKey, id: &str, nonce: u64) -> Record {
         attempts: Vec::new(),
         cancel: None,
         inquiry: None,
+        waiting: None,
         phase: Phase::Reserved,
         created_at: Millis(0),
         updated_at: Millis(0),

@@ -395,6 +395,7 @@ fn reserved(candidate: &Candidate<'_>, head: &Head, place: u64, now: Millis) -> 
         attempts: Vec::new(),
         cancel: None,
         inquiry: None,
+        waiting: None,
         phase: Phase::Reserved,
         created_at: now,
         updated_at: now,

@@ -1,10 +1,11 @@
 //! From records to what travels. Read next: [`super`] for the shapes.
 
-use crate::record::{Attempt, AttemptKind, Phase, Reason, Record, Rejected, SendAnswer, SendClass, Stored};
+use crate::record::{Attempt, AttemptKind, Phase, Reason, Record, Rejected, SendAnswer, SendClass, Stored, Waiting};
 use crate::text;
 use crate::trace;
 use crate::tx::Fee;
 use crate::units::{AccountKey, Digest, Millis, RequestId, TxHash, sha256};
+use crate::wire::WireWaiting;
 
 use super::{OutcomeMessage, RequestStatus, Status, WireAttempt, WireFee, WireKind, WireReason, WireRevert};
 
@@ -232,6 +233,7 @@ impl RequestStatus {
             witnesses: settlement.and_then(|settlement| settlement.witnesses),
             contract_address: receipt.and_then(|receipt| receipt.contract).map(|contract| contract.to_string()),
             reason: record.reason().as_ref().map(WireReason::from),
+            waiting_for: record.waiting.as_ref().map(WireWaiting::from),
             created_at: record.created_at.0,
             updated_at: record.updated_at.0,
             settled_at: settlement.map(|settlement| settlement.settled_at.0),
@@ -273,6 +275,7 @@ impl RequestStatus {
             witnesses: None,
             contract_address: None,
             reason: Some(WireReason::from(&rejected.reason)),
+            waiting_for: None,
             created_at: rejected.created_at.0,
             updated_at: rejected.published_at.unwrap_or(rejected.created_at).0,
             settled_at: Some(rejected.created_at.0),
@@ -318,5 +321,12 @@ impl SendClass {
             Self::Misconfigured => "misconfigured",
             Self::Unknown => "unknown",
         }
+    }
+}
+
+impl From<&Waiting> for WireWaiting {
+    fn from(waiting: &Waiting) -> Self {
+        let (code, message) = (waiting.cause.code().to_owned(), waiting.cause.meaning().to_owned());
+        Self { code, message, since: waiting.since.0 }
     }
 }

@@ -160,6 +160,7 @@ impl Auditor {
             "blockNumber": receipt.block.number.0,
             "blockHash": format!("0x{}", hex(&receipt.block.hash.0)),
             "settledAt": settlement.settled_at.0,
+            "witnesses": settlement.witnesses?,
             "messageId": self.creators.get(&record.request_id)?,
             "sender": record.sender.as_ref()?,
             "reason": reason,

@@ -205,6 +205,7 @@ impl Book {
             attempts: Vec::new(),
             cancel: None,
             inquiry: None,
+            waiting: None,
             phase: Phase::Reserved,
             created_at: WRITTEN,
             updated_at: WRITTEN,

@@ -1,0 +1,120 @@
+//! What a request that does not move waits for, in words for people.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::Record;
+use crate::units::Millis;
+
+/// What a request waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// What it is.
+    pub cause: WaitCause,
+    /// Since when the request has not moved.
+    pub since: Millis,
+}
+
+/// The kinds of waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WaitCause {
+    /// It is not signed.
+    Signature,
+    /// No node took it, or none answers.
+    Node,
+    /// A lower nonce of the account is not mined, or not sent.
+    Predecessor,
+    /// A node has it, and no block does.
+    Block,
+    /// The same, and its price may not rise any further.
+    PriceCap,
+    /// It is in a block that is not final.
+    Finality,
+    /// One node shows it final, and the second one does not say so.
+    SecondNode,
+    /// Two nodes contradict each other about it.
+    Contradiction,
+    /// Its nonce is used, and no node shows by what.
+    Receipt,
+    /// The account cannot pay for it.
+    Funds,
+}
+
+impl WaitCause {
+    /// Every one of them.
+    pub const ALL: [Self; 10] = [
+        Self::Signature,
+        Self::Node,
+        Self::Predecessor,
+        Self::Block,
+        Self::PriceCap,
+        Self::Finality,
+        Self::SecondNode,
+        Self::Contradiction,
+        Self::Receipt,
+        Self::Funds,
+    ];
+
+    /// Its stable code.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Signature => "signature",
+            Self::Node => "node",
+            Self::Predecessor => "predecessor",
+            Self::Block => "block",
+            Self::PriceCap => "priceCap",
+            Self::Finality => "finality",
+            Self::SecondNode => "secondNode",
+            Self::Contradiction => "contradiction",
+            Self::Receipt => "receipt",
+            Self::Funds => "funds",
+        }
+    }
+
+    /// What it means and what helps.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Signature => "the signer has not signed it: is the account paused, or its key away?",
+            Self::Node => "no node has taken it: they do not answer, limit our rate, or refuse it",
+            Self::Predecessor => "a request with a lower nonce of the same account is not mined",
+            Self::Block => "a node has it, and no block does; its price is raised when it is due",
+            Self::PriceCap => "no block has it, and its price is at the cap: raise the cap, or cancel it",
+            Self::Finality => "it is in a block that is not final",
+            Self::SecondNode => "one node shows it final, and a second one does not say so",
+            Self::Contradiction => "two nodes contradict each other about it: one lies or follows a dead branch",
+            Self::Receipt => "its nonce is used in a final block, and no node shows by which transaction",
+            Self::Funds => "the account cannot pay for it: send it BNB",
+        }
+    }
+}
+
+impl fmt::Display for WaitCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+/// A text that names no cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is nothing a request waits for")]
+pub struct NoCause;
+
+impl FromStr for WaitCause {
+    type Err = NoCause;
+
+    fn from_str(text: &str) -> Result<Self, NoCause> {
+        Self::ALL.into_iter().find(|cause| cause.code() == text).ok_or(NoCause)
+    }
+}
+
+impl Record {
+    /// Since when it has not moved. Questions about it and notes of what it waits for are no moves.
+    #[must_use]
+    pub fn moved_at(&self) -> Millis {
+        let noted = self.waiting.map(|waiting| waiting.since);
+        let asked = self.inquiry.map(|inquiry| inquiry.since);
+        noted.or(asked).map_or(self.updated_at, |at| at.min(self.updated_at))
+    }
+}
