@@ -52,6 +52,8 @@ fn two_thousand_slots_pass_one_that_cannot_be_closed() {
     assert_eq!(closed, BEHIND, "all that is behind it");
     assert!(!record(&scenario, "r-0").is_closed(), "what cannot be proven has no verdict");
     scenario.world.chain.inner.set_mood(NodeMood::default());
+    // The search was given up for minutes: it is made again within ten.
+    scenario.to_quiet();
     scenario.to_quiet();
     assert_eq!(record(&scenario, "r-0").phase.name(), "displaced", "and when a node can say it, it has one");
     scenario.auditor.finish(&scenario.world);
