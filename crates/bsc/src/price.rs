@@ -1,11 +1,18 @@
 //! The network's price in wei per gas, asked for once in a while together with a view.
 //!
-//! BSC's `eth_gasPrice` is a constant of the node's configuration (its oracle never has the samples it
-//! wants), so what blocks paid comes first: the highest of the last blocks' 60th percentiles, so that a
-//! price just risen is seen at once. Blocks that say 0 are left out: system transactions and those of
-//! builders pay nothing, and fill low percentiles and whole quiet blocks. Only if all say 0 the node's own
-//! price counts. The base fee, 0 on BSC, is added. The operator's floor and ceiling hold what is told;
-//! the caps of requests and accounts are the policy's.
+//! Two sources, both the node's: `eth_feeHistory` says what blocks paid and how full they were, `eth_gasPrice` what
+//! the node itself asks for. On BSC the second is a constant of the node's configuration, the least price that is
+//! mined (`eth/gasprice/gasprice.go`: the oracle never has the 1,000 samples it wants).
+//!
+//! **The estimate.** A block with room took everything that was offered above the least price, so whatever its
+//! transactions paid, ours and a stranger's alike, no more was needed: it counts as the node's own price, or as its
+//! cheapest paying tenth if that is lower. A block that was full, [`FULL`] or more of its gas, counts as its
+//! [`FULL_PERCENTILE`]th percentile by gas. Over the last [`BLOCKS`] blocks that say anything, the
+//! [`BLOCKS_PERCENTILE`]th percentile is the price: one dear block sets nothing, five full ones of 20 (2.25 s) do. Blocks
+//! that say 0 are left out: system transactions and those of builders pay nothing. The base fee, 0 on BSC, is added.
+//!
+//! A price is told for [`AGE_MAX`] after it was seen, then none is. The operator's floor and ceiling hold what is
+//! told; the caps of requests and accounts are the policy's.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -17,11 +24,21 @@ use tokio::time::Instant;
 use crate::quantity;
 use crate::rpc::Call;
 
-/// Blocks looked at: 9 s of them, a proposer's turn and a bit.
+/// Blocks looked at: 9 s of them, more than two turns of 8 blocks.
 const BLOCKS: u64 = 20;
 
-/// Percentile of the gas of a block, by tip.
-const PERCENTILE: u64 = 60;
+/// Percentiles of the gas of a block, by tip: of one with room, and of a full one.
+const ROOMY_PERCENTILE: u64 = 10;
+const FULL_PERCENTILE: u64 = 60;
+
+/// A block is full when this part of its gas limit is used. A miner leaves out what does not fit.
+const FULL: f64 = 0.9;
+
+/// Percentile of the blocks' prices that is told.
+const BLOCKS_PERCENTILE: usize = 75;
+
+/// Longest time for which a price is told after it was seen.
+const AGE_MAX: Duration = Duration::from_secs(60);
 
 /// The price as last seen.
 #[derive(Debug)]
@@ -29,7 +46,14 @@ pub(crate) struct PriceSeen {
     every: Duration,
     floor: Wei,
     ceiling: Wei,
-    state: Mutex<(Option<Instant>, Option<Wei>)>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    asked_at: Option<Instant>,
+    /// The price and when it was seen.
+    seen: Option<(Wei, Instant)>,
 }
 
 impl PriceSeen {
@@ -42,33 +66,56 @@ impl PriceSeen {
     pub(crate) fn calls_if_due(&self) -> Vec<Call> {
         let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.0.is_some_and(|asked| now.saturating_duration_since(asked) < self.every) {
+        if state.asked_at.is_some_and(|asked| now.saturating_duration_since(asked) < self.every) {
             return Vec::new();
         }
-        state.0 = Some(now);
+        state.asked_at = Some(now);
         vec![
-            Call::new("eth_feeHistory", json!([quantity::hex_number(BLOCKS), "latest", [PERCENTILE]])),
+            Call::new(
+                "eth_feeHistory",
+                json!([quantity::hex_number(BLOCKS), "latest", [ROOMY_PERCENTILE, FULL_PERCENTILE]]),
+            ),
             Call::new("eth_gasPrice", json!([])),
         ]
     }
 
-    /// Notes what they answered. A price that cannot be told is none, not the one before.
+    /// Notes what they answered. An answer that tells no price changes nothing: the last one grows old.
     pub(crate) fn learn(&self, history: Option<&Value>, gas_price: Option<&Value>) {
-        let own = || gas_price.and_then(quantity::wei).filter(|price| *price > Wei::ZERO);
-        let price = history.and_then(paid).or_else(own).map(|price| price.max(self.floor).min(self.ceiling));
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).1 = price;
+        let own = gas_price.and_then(quantity::wei).filter(|price| *price > Wei::ZERO);
+        let price = history.and_then(|history| paid(history, own)).or(own);
+        if let Some(price) = price.map(|price| price.max(self.floor).min(self.ceiling)) {
+            let seen = Some((price, Instant::now()));
+            self.state.lock().unwrap_or_else(PoisonError::into_inner).seen = seen;
+        }
     }
 
     pub(crate) fn last(&self) -> Option<Wei> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).1
+        let (price, at) = self.state.lock().unwrap_or_else(PoisonError::into_inner).seen?;
+        (at.elapsed() <= AGE_MAX).then_some(price)
     }
 }
 
-/// What was paid lately; `None` if no block says.
-fn paid(history: &Value) -> Option<Wei> {
+/// What was needed lately, where the node itself asks for `own`; `None` if no block says.
+fn paid(history: &Value, own: Option<Wei>) -> Option<Wei> {
     let rewards = history.get("reward")?.as_array()?;
-    let tips = rewards.iter().filter_map(|block| quantity::wei(block.get(0)?));
-    let tip = tips.max().filter(|tip| *tip > Wei::ZERO)?;
+    let ratios = history.get("gasUsedRatio").and_then(Value::as_array);
+    let mut prices: Vec<Wei> = rewards
+        .iter()
+        .enumerate()
+        .filter_map(|(at, block)| {
+            let percentile = |place: usize| quantity::wei(block.get(place)?).filter(|tip| *tip > Wei::ZERO);
+            // A node that does not say how full it was leaves the lower of the two.
+            let is_full = ratios.and_then(|ratios| ratios.get(at)?.as_f64()).is_some_and(|ratio| ratio >= FULL);
+            if is_full {
+                return percentile(1);
+            }
+            let cheapest = percentile(0).or_else(|| percentile(1))?;
+            Some(own.map_or(cheapest, |own| own.min(cheapest)))
+        })
+        .collect();
+    prices.sort_unstable();
+    let place = prices.len().checked_mul(BLOCKS_PERCENTILE)?.div_ceil(100).checked_sub(1)?;
+    let tip = *prices.get(place)?;
     let base_fees = history.get("baseFeePerGas").and_then(Value::as_array);
     let base_fee = base_fees.and_then(|fees| fees.last()).and_then(quantity::wei).unwrap_or(Wei::ZERO);
     Some(Wei(tip.0.saturating_add(base_fee.0)))
@@ -90,42 +137,104 @@ mod tests {
         seen.last()
     }
 
+    /// Blocks with their cheapest tenth, their 60th percentile and how full they were.
+    fn blocks(blocks: &[(u64, u64, f64)]) -> Value {
+        json!({
+            "reward": blocks.iter().map(|(low, high, _)| [format!("0x{low:x}"), format!("0x{high:x}")]).collect::<Vec<_>>(),
+            "gasUsedRatio": blocks.iter().map(|(_, _, ratio)| ratio).collect::<Vec<_>>(),
+        })
+    }
+
     fn paid_in_blocks(tips: &[u64]) -> Value {
-        json!({"reward": tips.iter().map(|tip| [format!("0x{tip:x}")]).collect::<Vec<_>>()})
+        blocks(&tips.iter().map(|tip| (*tip, *tip, 0.95)).collect::<Vec<_>>())
+    }
+
+    const QUIET: (u64, u64, f64) = (5, 5, 0.2);
+
+    #[test]
+    fn one_dear_transaction_in_a_quiet_block_sets_no_price() {
+        for own in [json!("0x5"), json!("0x4")] {
+            let mut history = vec![QUIET; 19];
+            history.insert(7, (80_000, 80_000, 0.01));
+            assert_eq!(price(&blocks(&history), &own), quantity::wei(&own), "{own}");
+        }
+        // Where the node asks for nothing, most blocks speak.
+        let mut history = vec![QUIET; 19];
+        history.insert(7, (80_000, 80_000, 0.01));
+        assert_eq!(price(&blocks(&history), &json!(null)), Some(Wei::from(5)));
     }
 
     #[test]
-    fn what_blocks_paid_comes_before_the_constant_of_a_node() {
-        let history = json!({"reward": [["0x0"], ["0x5"], ["0x7"], ["0x6"]], "baseFeePerGas": ["0x0", "0x1"]});
-        for gas_price in [json!("0x3"), json!("0x9"), json!(null)] {
-            assert_eq!(price(&history, &gas_price), Some(Wei::from(8)), "{gas_price}");
+    fn our_own_transactions_do_not_raise_our_price() {
+        // Alone in every block, at ten times what is needed.
+        assert_eq!(price(&blocks(&[(50, 50, 0.001); 20]), &json!("0x5")), Some(Wei::from(5)));
+        // The price that is told is paid, and told again.
+        let mut told = Wei::from(50);
+        for _ in 0..50 {
+            let paid = u64::try_from(told.0).unwrap();
+            told = price(&blocks(&[(paid, paid, 0.3); 20]), &json!("0x5")).unwrap();
+        }
+        assert_eq!(told, Wei::from(5));
+    }
+
+    #[test]
+    fn a_price_that_full_blocks_ask_for_is_told_after_five_of_them() {
+        for full in 0..=20 {
+            let mut history = vec![QUIET; 20 - full];
+            history.extend(vec![(7, 40, 0.99); full]);
+            let told = price(&blocks(&history), &json!("0x5"));
+            assert_eq!(told, Some(Wei::from(if full > 5 { 40 } else { 5 })), "{full} full blocks");
         }
     }
 
     #[test]
-    fn a_risen_price_is_seen_in_its_first_block() {
-        assert_eq!(price(&paid_in_blocks(&[5, 5, 5, 50]), &json!("0x3")), Some(Wei::from(50)));
+    fn whoever_fills_a_few_blocks_at_any_price_sets_none() {
+        for dear in [1_000, u64::MAX] {
+            let mut history = vec![QUIET; 16];
+            history.extend([(dear, dear, 1.0); 4]);
+            assert_eq!(price(&blocks(&history), &json!("0x5")), Some(Wei::from(5)));
+        }
     }
 
     #[test]
-    fn blocks_of_free_transactions_do_not_lower_the_price() {
+    fn blocks_of_free_transactions_are_left_out() {
         let mut tips = vec![0; 19];
         tips.insert(7, 5);
         assert_eq!(price(&paid_in_blocks(&tips), &json!("0x9")), Some(Wei::from(5)));
         assert_eq!(price(&paid_in_blocks(&[0; 20]), &json!("0x9")), Some(Wei::from(9)), "only then the node's own");
+        // A tenth that pays nothing below others that do.
+        assert_eq!(price(&blocks(&[(0, 7, 0.2); 20]), &json!("0x9")), Some(Wei::from(7)));
     }
 
     #[test]
-    fn a_price_that_cannot_be_told_is_none() {
-        for empty in [json!(null), json!({}), json!({"reward": []}), json!({"reward": [["0x0"], []]})] {
+    fn a_base_fee_is_added() {
+        let mut history = blocks(&[(8, 8, 0.95); 4]);
+        history["baseFeePerGas"] = json!(["0x0", "0x1"]);
+        assert_eq!(price(&history, &json!("0x3")), Some(Wei::from(9)));
+    }
+
+    #[test]
+    fn a_node_that_says_less_leaves_the_lower_price() {
+        let tips = json!({"reward": [["0x5", "0x9"], ["0x6", "0x9"], ["0x7"]]});
+        assert_eq!(price(&tips, &json!("0x6")), Some(Wei::from(6)));
+        for empty in
+            [json!(null), json!({}), json!({"reward": []}), json!({"reward": [["0x0"], []]}), json!({"reward": 7})]
+        {
             assert_eq!(price(&empty, &json!("0x9")), Some(Wei::from(9)), "{empty}");
             assert_eq!(price(&empty, &json!(null)), None, "{empty}");
             assert_eq!(price(&empty, &json!("0x0")), None, "{empty}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_price_is_told_for_a_minute_after_it_was_seen() {
         let seen = within(5, 9);
         seen.learn(None, Some(&json!("0x9")));
         seen.learn(None, None);
-        assert_eq!(seen.last(), None, "not the one before, nor the floor");
+        tokio::time::advance(AGE_MAX).await;
+        assert_eq!(seen.last(), Some(Wei::from(9)));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(seen.last(), None, "nor the floor");
     }
 
     #[test]
@@ -137,7 +246,8 @@ mod tests {
             seen.learn(None, Some(&json!(format!("0x{paid:x}"))));
             assert_eq!(seen.last(), Some(Wei::from(told)), "{paid}");
         }
-        let most = json!({"reward": [[format!("0x{:x}", U256::MAX)]], "baseFeePerGas": ["0x1"]});
+        let most = format!("0x{:x}", U256::MAX);
+        let most = json!({"reward": [[most, most]], "gasUsedRatio": [1], "baseFeePerGas": ["0x1"]});
         assert_eq!(price(&most, &json!(null)), Some(Wei::from(u64::MAX)));
     }
 

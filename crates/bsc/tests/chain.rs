@@ -62,7 +62,7 @@ async fn node(receipts: impl Fn(TxHash) -> Result<Value, Value> + Send + Sync + 
         ("eth_getBlockByNumber", _, Some(_)) => Ok(block(height(&params[0]))),
         ("eth_getTransactionReceipt", _, Some(hash)) => receipts(hash.parse().unwrap()),
         ("eth_gasPrice", ..) => Ok(json!("0x5")),
-        ("eth_feeHistory", ..) => Ok(json!({"reward": [["0x0"], ["0x7"]], "baseFeePerGas": ["0x0", "0x0", "0x0"]})),
+        ("eth_feeHistory", ..) => Ok(json!({"reward": [["0x0", "0x0"], ["0x7", "0x7"]], "gasUsedRatio": [0.1, 1.0], "baseFeePerGas": ["0x0", "0x0", "0x0"]})),
         _ => Err(error(-32601, "the method does not exist/is not available")),
     })
     .await

@@ -106,6 +106,7 @@ fn sent() -> Record {
         fee: reserved.fee,
         signature,
         tx_hash: tx.sign(&signature).hash,
+        to_self: Wei::ZERO,
         signed_at: NOW,
         sent: None,
     };

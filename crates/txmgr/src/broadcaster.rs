@@ -172,6 +172,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             lane.saw(view, now);
             self.note_fee(&mut head, view, now).await;
             self.ask_second(lane, view, now).await;
+            self.look_at_account(lane, now).await;
         }
         for _ in 0..Self::MAX_TURNS {
             let turn = self.turn(lane, seen.as_ref(), now).await?;
@@ -185,9 +186,6 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         self.fast_forward(lane, &head).await?;
         self.note_funds(lane, &mut head, now).await;
         self.watch_head(lane, &head, now);
-        if seen.is_some() {
-            self.look_at_account(lane, now).await;
-        }
         let chain_seen = seen.is_some();
         Ok(Round { open: head.open_slots(), changed, chain_seen, chain_silent: asked && !chain_seen })
     }
@@ -447,6 +445,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         match self.chain.has_code(lane.account.address).await {
             Ok(has_code) => {
                 lane.code_seen_at = Some(now);
+                lane.has_code = Some(has_code);
                 if has_code {
                     metrics::counter!(meters::DELEGATED, "account" => lane.account.to_string()).increment(1);
                     tracing::warn!(account = %lane.account,
@@ -459,6 +458,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         }
         match self.chain.balance(lane.account.address).await {
             Ok(balance) => {
+                lane.balance = Some(balance);
                 let gwei = balance.0.checked_div(WEI_PER_GWEI.into()).unwrap_or_default();
                 let gwei = u64::try_from(gwei).unwrap_or(u64::MAX);
                 metrics::gauge!(meters::BALANCE, "account" => lane.account.to_string()).set(gauge(gwei));

@@ -107,6 +107,9 @@ pub enum IllegalTransition {
     /// An attempt that executes the request is priced above the record's cap.
     #[error("the price is above the request's cap")]
     Cap,
+    /// An attempt moves something to the account itself that it may not: a cancel 1 wei at most.
+    #[error("a cancel moves 1 wei at most to the account itself, and nothing else moves any")]
+    ToSelf,
     /// The slot has as many attempts as allowed.
     #[error("the slot already has the most attempts allowed")]
     TooMany,
@@ -199,6 +202,13 @@ fn add_attempt(next: &mut Record, number: usize, attempt: &Attempt) -> Result<()
     }
     if attempt.kind != next.next_kind() {
         return Err(IllegalTransition::Kind { expected: next.next_kind(), found: attempt.kind });
+    }
+    let most = match attempt.kind {
+        AttemptKind::Execute => Wei::ZERO,
+        AttemptKind::Cancel => Wei::from(1),
+    };
+    if attempt.to_self > most {
+        return Err(IllegalTransition::ToSelf);
     }
     if expected >= Record::max_attempts(attempt.kind) {
         return Err(IllegalTransition::TooMany);

@@ -254,6 +254,8 @@ pub struct Receipt {
 pub struct Attempt {
     /// What it does with the slot.
     pub kind: AttemptKind,
+    /// Wei that a cancel moves to the account itself: 0, or 1, which BEP-703 counts as a payment.
+    pub to_self: Wei,
     /// Its price.
     pub fee: Fee,
     /// Its signature.
@@ -271,7 +273,7 @@ pub struct Attempt {
 pub enum AttemptKind {
     /// Executes the request.
     Execute,
-    /// Moves nothing to the account itself, so that the request can not be executed.
+    /// Moves nothing, or 1 wei, to the account itself, so that the request can not be executed.
     Cancel,
 }
 
@@ -393,15 +395,15 @@ impl Record {
         }
     }
 
-    /// The intent of an attempt: the request's own, or a zero-value self-transfer (I2).
+    /// The intent of an attempt: the request's own, or a transfer of 0 or 1 wei to the account itself (I2).
     #[must_use]
-    pub fn intent_of(&self, kind: AttemptKind) -> Intent {
+    pub fn intent_of(&self, kind: AttemptKind, to_self: Wei) -> Intent {
         match kind {
             AttemptKind::Execute => self.intent.clone(),
             AttemptKind::Cancel => Intent {
                 chain_id: self.account.chain_id,
                 to: Some(self.account.address),
-                value: Wei::ZERO,
+                value: to_self,
                 data: Arc::from([]),
                 gas: TRANSFER_GAS,
             },
@@ -420,7 +422,7 @@ impl Record {
     /// The bytes of a stored attempt, rebuilt; `None` if they do not hash to what was stored.
     #[must_use]
     pub fn raw(&self, attempt: &Attempt) -> Option<RawTx> {
-        let intent = self.intent_of(attempt.kind);
+        let intent = self.intent_of(attempt.kind, attempt.to_self);
         let raw = UnsignedTx { intent: &intent, nonce: self.nonce, fee: attempt.fee }.sign(&attempt.signature);
         (raw.hash == attempt.tx_hash).then_some(raw)
     }

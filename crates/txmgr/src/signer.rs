@@ -41,7 +41,7 @@ use crate::record::{Phase, Record, Rejected};
 use crate::request::{AccountRef, Code, Message, NetworkRules, Refused, SigningRequest, accept};
 use crate::signature::PublicKey;
 use crate::start::OfChain;
-use crate::units::{AccountKey, AccountName, ChainId, KmsKeyId, Millis, RequestId};
+use crate::units::{AccountKey, AccountName, ChainId, KmsKeyId, Millis, RequestId, Wei};
 use crate::wire::{LanePoke, OutcomeMessage};
 use crate::{meters, poke, publish, told, trace};
 
@@ -409,7 +409,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         }
         let unsigned = resolved.into_iter().map(|Resolved { record, head, at }| async move {
             let request_id = record.request_id.clone();
-            let signed = self.first_attempt(record, &head, now).await;
+            let signed = self.first_attempt(record, &head, Wei::ZERO, now).await;
             (at, request_id, signed)
         });
         let mut signing = stream::iter(unsigned).buffer_unordered(self.config.sign_concurrency.max(1));

@@ -42,8 +42,16 @@ pub struct SignerPoke {
     /// Its price; left out for attempt 0, whose price is the record's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fee: Option<WireFee>,
+    /// Wei that a cancel is to move to the account itself: 1 makes it a payment for BEP-703. Anything else is 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub to_self: u64,
     /// Why and when: told in logs, and keeps apart two asks for the same attempt.
     pub cause: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Execute or cancel.
@@ -53,7 +61,7 @@ pub struct SignerPoke {
 pub enum WireKind {
     /// Executes the request.
     Execute,
-    /// A zero-value transfer to the account itself, in the request's slot.
+    /// A transfer of 0 or 1 wei to the account itself, in the request's slot.
     Cancel,
 }
 
@@ -372,6 +380,9 @@ pub struct WireWaiting {
 pub struct WireAttempt {
     /// What it does.
     pub kind: WireKind,
+    /// Decimal wei that a cancel moves to the account itself; left out where it is 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_self: Option<String>,
     /// Its price.
     pub fee: WireFee,
     /// Its hash.

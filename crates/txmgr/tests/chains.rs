@@ -196,6 +196,7 @@ fn an_ask_for_a_request_of_another_chain_is_dropped() {
         attempt: 0,
         kind: WireKind::Execute,
         fee: None,
+        to_self: 0,
         cause: "test".to_owned(),
     };
     let signatures = world.keys.sign_calls();

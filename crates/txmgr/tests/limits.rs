@@ -170,6 +170,7 @@ fn ask(world: &World, id: &str, attempt: usize, kind: WireKind, price: Option<u6
         attempt,
         kind,
         fee: price.map(|price| WireFee::Legacy { gas_price: price.to_string() }),
+        to_self: 0,
         cause: "a test".to_owned(),
     }
 }

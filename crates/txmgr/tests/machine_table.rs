@@ -77,6 +77,7 @@ fn attempt(kind: AttemptKind, id: u8, gas_price: u64) -> Attempt {
         fee: price(gas_price),
         signature: Signature { r: [id; 32], s: [1; 32], y_odd: false },
         tx_hash: TxHash([id; 32]),
+        to_self: Wei::ZERO,
         signed_at: START,
         sent: None,
     }

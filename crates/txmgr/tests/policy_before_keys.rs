@@ -234,7 +234,7 @@ impl World {
 }
 
 fn hash(record: &Record, kind: AttemptKind, price: u64) -> SigningHash {
-    let intent = record.intent_of(kind);
+    let intent = record.intent_of(kind, Wei::ZERO);
     let fee = Fee::Legacy { gas_price: Wei::from(price) };
     UnsignedTx { intent: &intent, nonce: record.nonce, fee }.signing_hash()
 }
@@ -247,6 +247,7 @@ fn poke(account: AccountKey, record: &Record, kind: WireKind) -> SignerPoke {
         attempt: record.attempts.len(),
         kind,
         fee: (!record.attempts.is_empty()).then(|| WireFee::from(&fee)),
+        to_self: 0,
         cause: String::new(),
     }
 }

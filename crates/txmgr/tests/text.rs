@@ -166,6 +166,7 @@ fn an_older_items_words_are_plain_when_they_leave() {
         fee: Fee::Legacy { gas_price: Wei::from(1) },
         signature: Signature { r: [1; 32], s: [1; 32], y_odd: false },
         tx_hash: TxHash([1; 32]),
+        to_self: Wei::ZERO,
         signed_at: Millis(1),
         sent: Some(Sent { at: Millis(2), answer }),
     };

@@ -139,6 +139,7 @@ fn ask(world: &World, id: &str) -> SignerPoke {
         attempt: 0,
         kind: WireKind::Execute,
         fee: None,
+        to_self: 0,
         cause: "test".to_owned(),
     }
 }

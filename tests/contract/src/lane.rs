@@ -129,12 +129,12 @@ impl Lane {
     #[must_use]
     pub fn signed(&self, record: &Record, gwei: u64) -> Record {
         let (kind, fee) = (record.next_kind(), Fee::Legacy { gas_price: Wei::from_gwei(gwei) });
-        let intent = record.intent_of(kind);
+        let intent = record.intent_of(kind, Wei::ZERO);
         let unsigned = UnsignedTx { intent: &intent, nonce: record.nonce, fee };
         let hash = unsigned.signing_hash();
         let signature = self.key.public_key().signature(&hash, &self.key.sign_der(&hash, true)).unwrap();
         let tx_hash = unsigned.sign(&signature).hash;
-        let attempt = Attempt { kind, fee, signature, tx_hash, signed_at: NOW, sent: None };
+        let attempt = Attempt { kind, to_self: Wei::ZERO, fee, signature, tx_hash, signed_at: NOW, sent: None };
         after(record, &Event::Signed { number: record.attempts.len(), attempt })
     }
 

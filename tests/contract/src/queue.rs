@@ -98,6 +98,7 @@ pub async fn every_request_poked_arrives_as_it_was_sent(pipe: &Pipe<impl ResignQ
         attempt: at,
         kind: if at == 0 { WireKind::Execute } else { WireKind::Cancel },
         fee: (at > 0).then(|| signpost_txmgr::wire::WireFee::Legacy { gas_price: "110".to_owned() }),
+        to_self: 0,
         cause: "unsigned".to_owned(),
     };
     let pokes: Vec<SignerPoke> = (0..12).map(poke).collect();

@@ -24,6 +24,7 @@ pub(crate) fn encode(attempt: &Attempt) -> AttributeValue {
         ("txHash", s(attempt.tx_hash)),
         ("signedAt", n(attempt.signed_at.0)),
     ]);
+    set(&mut entry, "toSelf", (attempt.to_self > Wei::ZERO).then(|| s(attempt.to_self)));
     if let Some(Sent { at, answer }) = &attempt.sent {
         entry.extend(item([
             ("sentAt", n(at.0)),
@@ -52,6 +53,7 @@ pub(crate) fn decode(entry: &Reader<'_>) -> Result<Attempt, ItemError> {
     };
     Ok(Attempt {
         kind,
+        to_self: entry.parsed_if("toSelf")?.unwrap_or(Wei::ZERO),
         fee: decode_fee(&entry.map("fee")?)?,
         signature: decode_signature(entry)?,
         tx_hash: entry.parsed("txHash")?,

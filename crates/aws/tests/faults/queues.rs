@@ -56,6 +56,7 @@ async fn pokes_that_differ_in_their_cause_are_not_taken_for_one() {
         attempt: 0,
         kind: WireKind::Execute,
         fee: None,
+        to_self: 0,
         cause: cause.to_owned(),
     };
     let client = aws_sdk_sqs::Client::new(&script.sdk());

@@ -82,6 +82,7 @@ pub(crate) fn signed(record: &Record) -> Record {
         fee: record.fee,
         signature,
         tx_hash: unsigned.sign(&signature).hash,
+        to_self: Wei::ZERO,
         signed_at: NOW,
         sent: None,
     };

@@ -198,12 +198,13 @@ fn creation() -> Record {
 
 fn signed(record: &Record, fee: Fee) -> Record {
     let kind = record.next_kind();
-    let intent = record.intent_of(kind);
+    let intent = record.intent_of(kind, Wei::ZERO);
     let unsigned = UnsignedTx { intent: &intent, nonce: record.nonce, fee };
     let hash = unsigned.signing_hash();
     let signature = key().public_key().signature(&hash, &key().sign_der(&hash, true)).unwrap();
     let tx_hash = unsigned.sign(&signature).hash;
-    let attempt = Attempt { kind, fee, signature, tx_hash, signed_at: Millis(1_790_000_000_100), sent: None };
+    let attempt =
+        Attempt { kind, to_self: Wei::ZERO, fee, signature, tx_hash, signed_at: Millis(1_790_000_000_100), sent: None };
     assert!(attempt.kind == AttemptKind::Execute || record.cancel.is_some());
     after(record, &Event::Signed { number: record.attempts.len(), attempt })
 }

@@ -98,9 +98,10 @@ fn sent() -> impl Strategy<Value = Sent> {
 
 /// An attempt without its hash, which depends on the record.
 fn attempt() -> impl Strategy<Value = Attempt> {
-    (any::<bool>(), fee(), any::<([u8; 32], [u8; 32], bool)>(), millis(), option::of(sent())).prop_map(
-        |(execute, fee, (r, s, y_odd), signed_at, sent)| Attempt {
+    (any::<bool>(), any::<bool>(), fee(), any::<([u8; 32], [u8; 32], bool)>(), millis(), option::of(sent())).prop_map(
+        |(execute, pays, fee, (r, s, y_odd), signed_at, sent)| Attempt {
             kind: if execute { AttemptKind::Execute } else { AttemptKind::Cancel },
+            to_self: Wei::from(u64::from(pays && !execute)),
             fee,
             signature: Signature { r, s, y_odd },
             tx_hash: TxHash([0; 32]),
@@ -219,7 +220,7 @@ fn hang_together(record: &mut Record) {
         .attempts
         .iter()
         .map(|attempt| {
-            let intent = record.intent_of(attempt.kind);
+            let intent = record.intent_of(attempt.kind, attempt.to_self);
             UnsignedTx { intent: &intent, nonce: record.nonce, fee: attempt.fee }.sign(&attempt.signature).hash
         })
         .collect();

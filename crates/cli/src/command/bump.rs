@@ -90,6 +90,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         attempt: number,
         kind: kind.into(),
         fee: Some(WireFee::from(&fee)),
+        to_self: 0,
         cause: format!("an operator asked at {}", clock::now()),
     };
     world::resign_queue(&session).poke_signer(&[poke]).await?;

@@ -8,6 +8,7 @@ use crate::fees;
 use crate::machine::{ChainSlot, ReceiptView, SlotView, Tuning, Word};
 use crate::ports::ChainView;
 use crate::record::{AttemptKind, Phase, Receipt, Record, SendClass, Subject};
+use crate::tx::TRANSFER_GAS;
 use crate::units::{AccountKey, BlockNumber, Millis, Nonce, RequestId, Wei};
 
 use super::BroadcasterConfig;
@@ -53,6 +54,10 @@ pub struct Lane {
     pub(super) inquiring: BTreeMap<Nonce, Subject>,
     /// When the address was last looked at for code.
     pub(super) code_seen_at: Option<Millis>,
+    /// Whether the address has code, if that is known.
+    pub(super) has_code: Option<bool>,
+    /// What the account had when it was last looked at.
+    pub(super) balance: Option<Wei>,
     warned_at: Option<Millis>,
     alarmed_at: Option<Millis>,
     started_at: Millis,
@@ -108,6 +113,8 @@ impl Lane {
             waiting: Vec::new(),
             inquiring: BTreeMap::new(),
             code_seen_at: None,
+            has_code: None,
+            balance: None,
             warned_at: None,
             alarmed_at: None,
             started_at: now,
@@ -264,6 +271,16 @@ impl Lane {
             }
             self.records.insert(record.nonce, record);
         }
+    }
+
+    /// Wei that a cancel of this record moves to the account itself. One makes it traffic of BEP-703's payment
+    /// lane, where the account has no code and can spare it.
+    pub(super) fn to_self(&self, record: &Record) -> u64 {
+        let is_wanted = record.next_kind() == AttemptKind::Cancel && self.has_code == Some(false);
+        let price = record.attempts.last().map_or(record.fee, |newest| newest.fee).price();
+        // Twice the price of today is above any legal bump of it that is not the network's own rise.
+        let worst = price.0.saturating_mul((2 * TRANSFER_GAS.0).into());
+        u64::from(is_wanted && self.balance.is_some_and(|balance| balance.0 > worst))
     }
 
     /// Whether a slot waits because a node said that the account cannot pay for it.

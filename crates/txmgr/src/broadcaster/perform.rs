@@ -63,7 +63,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                     if ask.number > 0 && ask.kind == AttemptKind::Execute {
                         metrics::counter!(meters::BUMPS).increment(1);
                     }
-                    asks.push(poke_of(record, &ask, now));
+                    asks.push(poke_of(record, &ask, lane.to_self(record), now));
                 }
                 Action::Publish => outcomes.extend(OutcomeMessage::of_record(record).map(|outcome| (nonce, outcome))),
             }
@@ -318,13 +318,14 @@ fn reach(class: SendClass) -> Option<bool> {
     }
 }
 
-fn poke_of(record: &Record, ask: &SignerAsk, now: Millis) -> SignerPoke {
+fn poke_of(record: &Record, ask: &SignerAsk, to_self: u64, now: Millis) -> SignerPoke {
     SignerPoke {
         account: record.account.to_string(),
         request_id: record.request_id.to_string(),
         attempt: ask.number,
         kind: ask.kind.into(),
         fee: ask.fee.as_ref().map(WireFee::from),
+        to_self,
         cause: format!("asked at {now}"),
     }
 }

@@ -50,6 +50,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         &self,
         mut record: Record,
         head: &Head,
+        to_self: Wei,
         now: Millis,
     ) -> Result<Record, AttemptError> {
         for _ in 0..Self::MAX_TRIES {
@@ -62,7 +63,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 continue;
             }
             let fee = self.first_fee(&record);
-            record = match self.sign_and_store(&record, head, fee, now).await? {
+            record = match self.sign_and_store(&record, head, fee, to_self, now).await? {
                 Written::Ours(record) => return Ok(record),
                 // Another worker was first, or a cancel came: go on with what is stored.
                 Written::Theirs(record) => record,
@@ -116,11 +117,12 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         record: &Record,
         head: &Head,
         fee: Fee,
+        to_self: Wei,
         now: Millis,
     ) -> Result<Written, AttemptError> {
         let span = trace::step!("sign", record);
         span.record("attempt", record.attempts.len());
-        let result = self.sign_and_store_in_its_span(record, head, fee, now).instrument(span).await;
+        let result = self.sign_and_store_in_its_span(record, head, fee, to_self, now).instrument(span).await;
         self.note_signing(head, &result, now).await;
         result
     }
@@ -130,18 +132,30 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         record: &Record,
         head: &Head,
         fee: Fee,
+        to_self: Wei,
         now: Millis,
     ) -> Result<Written, AttemptError> {
         assert_eq!(head.account, record.account, "the key of a record's own account signs for it");
         let key = self.account_key(head).await.map_err(AttemptError::Key)?;
         let kind = record.next_kind();
-        let intent = record.intent_of(kind);
+        let to_self = match kind {
+            AttemptKind::Execute => Wei::ZERO,
+            AttemptKind::Cancel => to_self,
+        };
+        let intent = record.intent_of(kind, to_self);
         let unsigned = UnsignedTx { intent: &intent, nonce: record.nonce, fee };
         let hash = unsigned.signing_hash();
         let der = self.keys.sign(&head.kms_key_id, &hash).await.map_err(AttemptError::Keys)?;
         let signature = key.signature(&hash, &der).map_err(AttemptError::Signature)?;
-        let attempt =
-            Attempt { kind, fee, signature, tx_hash: unsigned.sign(&signature).hash, signed_at: now, sent: None };
+        let attempt = Attempt {
+            kind,
+            to_self,
+            fee,
+            signature,
+            tx_hash: unsigned.sign(&signature).hash,
+            signed_at: now,
+            sent: None,
+        };
         let number = record.attempts.len();
         let signed = Event::Signed { number, attempt };
         let mut written = self.write(record, &signed, now).await?;
@@ -215,12 +229,14 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             // The lane asks again while the slot is open.
             return Ok(false);
         }
+        // The broadcaster knows the chain: whether the account has code, and whether it can spare a wei.
+        let to_self = if ask.to_self == 1 { Wei::from(1) } else { Wei::ZERO };
         match record.phase {
-            Phase::Reserved => self.first_attempt(*record, &head, now).await.map(|_| true),
+            Phase::Reserved => self.first_attempt(*record, &head, to_self, now).await.map(|_| true),
             Phase::Signed | Phase::Sent => {
                 let Some(fee) = ask.fee.as_ref().and_then(crate::wire::WireFee::fee) else { return Ok(false) };
                 let Some(fee) = self.replacement(&record, fee, now) else { return Ok(false) };
-                self.sign_and_store(&record, &head, fee, now).await.map(|_| true)
+                self.sign_and_store(&record, &head, fee, to_self, now).await.map(|_| true)
             }
             Phase::Mined(_) | Phase::Settled(_) => Ok(true),
         }

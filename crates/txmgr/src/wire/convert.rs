@@ -4,7 +4,7 @@ use crate::record::{Attempt, AttemptKind, Phase, Reason, Record, Rejected, SendA
 use crate::text;
 use crate::trace;
 use crate::tx::Fee;
-use crate::units::{AccountKey, Digest, Millis, RequestId, TxHash, sha256};
+use crate::units::{AccountKey, Digest, Millis, RequestId, TxHash, Wei, sha256};
 use crate::wire::WireWaiting;
 
 use super::{OutcomeMessage, RequestStatus, Status, WireAttempt, WireFee, WireKind, WireReason, WireRevert};
@@ -293,6 +293,7 @@ impl From<&Attempt> for WireAttempt {
     fn from(attempt: &Attempt) -> Self {
         Self {
             kind: attempt.kind.into(),
+            to_self: (attempt.to_self > Wei::ZERO).then(|| attempt.to_self.to_string()),
             fee: WireFee::from(&attempt.fee),
             tx_hash: attempt.tx_hash.to_string(),
             signed_at: attempt.signed_at.0,

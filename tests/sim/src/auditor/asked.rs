@@ -125,10 +125,10 @@ impl Contents {
     }
 }
 
-/// The transaction that ends a slot without executing it: nothing to itself.
-pub(super) fn cancel(account: &AccountKey, nonce: u64, price: Price) -> Unsigned {
+/// The transaction that ends a slot without executing it: nothing to itself, or one wei.
+pub(super) fn cancel(account: &AccountKey, nonce: u64, price: Price, wei: u64) -> Unsigned {
     let (chain_id, to) = (account.chain_id.0, Some(account.address.0));
-    Unsigned { chain_id, nonce, price, gas: 21_000, to, value: U256::zero(), data: Vec::new() }
+    Unsigned { chain_id, nonce, price, gas: 21_000, to, value: U256::from(wei), data: Vec::new() }
 }
 
 fn number(json: &Value) -> U256 {

@@ -42,12 +42,13 @@ pub(super) fn price_of(fee: Fee) -> Price {
 }
 
 impl Auditor {
-    fn unsigned(&self, record: &Record, kind: AttemptKind, price: Price) -> Option<Unsigned> {
-        let wanted = self.wanted.get(&record.request_id)?;
-        Some(match kind {
-            AttemptKind::Execute => wanted.execute(&record.account, record.nonce.0, price),
-            AttemptKind::Cancel => cancel(&record.account, record.nonce.0, price),
-        })
+    /// What may be signed for a record at a price: of cancels there are two.
+    fn unsigned(&self, record: &Record, kind: AttemptKind, price: Price) -> Vec<Unsigned> {
+        let Some(wanted) = self.wanted.get(&record.request_id) else { return Vec::new() };
+        match kind {
+            AttemptKind::Execute => vec![wanted.execute(&record.account, record.nonce.0, price)],
+            AttemptKind::Cancel => [0, 1].map(|wei| cancel(&record.account, record.nonce.0, price, wei)).to_vec(),
+        }
     }
 
     /// From now on this may be signed, and at a cap that the rules of the trial know.
@@ -55,7 +56,7 @@ impl Auditor {
         let caps = Regime::ALL.map(|regime| U256::from(regime.cap_gwei()) * U256::from(1_000_000_000_u64));
         let prices = caps.into_iter().map(|cap| price.at_most(cap)).chain([price]);
         for price in prices {
-            if let Some(unsigned) = self.unsigned(record, kind, price) {
+            for unsigned in self.unsigned(record, kind, price) {
                 let signable = Signable { id: record.request_id.clone(), kind, price, to: unsigned.to };
                 self.signable.insert(SigningHash(unsigned.signing_hash()), signable);
             }
@@ -126,11 +127,14 @@ impl Auditor {
     fn judge_attempt(&mut self, record: &Record, attempt: &Attempt, before: Option<&Attempt>) {
         let id = &record.request_id;
         let price = price_of(attempt.fee);
-        let Some(unsigned) = self.unsigned(record, attempt.kind, price) else { return };
+        // Of the two cancels it is the one whose signature was asked for.
+        let possible = self.unsigned(record, attempt.kind, price);
+        let (r, s, y_odd) = (&attempt.signature.r, &attempt.signature.s, attempt.signature.y_odd);
+        let is_it = |unsigned: &&Unsigned| keccak(&unsigned.signed(r, s, y_odd)) == attempt.tx_hash.0;
+        let Some(unsigned) = possible.iter().find(is_it).or(possible.first()) else { return };
         let hash = unsigned.signing_hash();
         let signed = self.signed.contains(&SigningHash(hash));
         self.check(signed, "I2", || format!("{id}: an attempt is stored that the key service did not sign"));
-        let (r, s, y_odd) = (&attempt.signature.r, &attempt.signature.s, attempt.signature.y_odd);
         let is_hash = keccak(&unsigned.signed(r, s, y_odd)) == attempt.tx_hash.0;
         self.check(is_hash, "I3", || format!("{id}: an attempt's bytes do not hash to its hash"));
         let senders = caches().1;

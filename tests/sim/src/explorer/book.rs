@@ -306,6 +306,7 @@ impl Book {
                     fee: fee_of(tx.level(self.cheap_cancels)),
                     signature: Signature { r: hash(tx), s: [1; 32], y_odd: false },
                     tx_hash: TxHash(hash(tx)),
+                    to_self: Wei::ZERO,
                     signed_at: WRITTEN,
                     sent: None,
                 },

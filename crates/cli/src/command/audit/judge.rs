@@ -8,7 +8,7 @@ use signpost_txmgr::fees;
 use signpost_txmgr::record::{Attempt, AttemptKind, Record, Rejected, Verdict};
 use signpost_txmgr::signature::recover;
 use signpost_txmgr::tx::UnsignedTx;
-use signpost_txmgr::units::{Millis, Nonce, RequestId};
+use signpost_txmgr::units::{Millis, Nonce, RequestId, Wei};
 
 /// All that is stored of an account, in the order it was read.
 pub(super) struct Seen {
@@ -164,7 +164,12 @@ fn judge_attempts(record: &Record, problems: &mut Vec<Problem>) {
             earlier = Some(attempt);
             continue;
         }
-        let intent = record.intent_of(attempt.kind);
+        let intent = record.intent_of(attempt.kind, attempt.to_self);
+        if attempt.to_self > Wei::from(u64::from(attempt.kind == AttemptKind::Cancel)) {
+            let text =
+                format!("it moves {} wei to the account itself, and only a cancel may move one", attempt.to_self);
+            problems.push(problem("I2", &about, text));
+        }
         let hash = UnsignedTx { intent: &intent, nonce: record.nonce, fee: attempt.fee }.signing_hash();
         match recover(&hash, &attempt.signature) {
             Some(address) if address == record.account.address => {}
