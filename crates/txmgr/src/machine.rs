@@ -667,10 +667,10 @@ fn ask(record: &Record, fee: Option<Fee>, view: &SlotView, tuning: &Tuning, now:
 fn asked_due(record: &Record, view: &SlotView, tuning: &Tuning, now: Millis) -> bool {
     let (since, after_ms) = match view.last_asked_at {
         Some(asked) => {
-            let in_vain_ms = asked.since(record.updated_at).min(ASK_AGAIN_MAX_MS);
+            let in_vain_ms = asked.since(record.moved_at()).min(ASK_AGAIN_MAX_MS);
             (asked, in_vain_ms.max(tuning.ask_again_after_ms))
         }
-        None if record.attempts.is_empty() => (record.updated_at, tuning.ask_again_after_ms),
+        None if record.attempts.is_empty() => (record.moved_at(), tuning.ask_again_after_ms),
         None => return true,
     };
     now.since(since) >= after_ms

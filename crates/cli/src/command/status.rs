@@ -133,6 +133,7 @@ fn facts(status: &RequestStatus) -> Vec<String> {
         ("request", Some(status.request_id.clone())),
         ("status", Some(paint(colour(status.status), status.status.as_str()))),
         ("reason", status.reason.as_ref().map(|reason| format!("{}: {}", reason.code, reason.message))),
+        ("waits for", status.waiting_for.as_ref().map(|waiting| format!("{}: {}", waiting.code, waiting.message))),
         ("names", status.reason.as_ref().and_then(|reason| reason.request_id.clone())),
         ("account", status.account.clone()),
         ("from", status.from.clone()),
@@ -150,6 +151,7 @@ fn facts(status: &RequestStatus) -> Vec<String> {
         ("message", status.message_id.clone()),
         ("transaction", status.tx_hash.clone()),
         ("block", status.block_number.map(|block| block.to_string())),
+        ("witnesses", status.witnesses.map(|count| format!("{count} node(s)"))),
         ("gas used", status.gas_used.map(|gas| gas.to_string())),
         ("contract", status.contract_address.clone()),
     ];

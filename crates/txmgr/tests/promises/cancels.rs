@@ -56,21 +56,36 @@ fn a_repeated_cancel_pokes_the_lane_again_until_the_request_is_settled() {
     assert_eq!(world.lane_pokes(), [], "nothing is left to do");
 }
 
+/// One wei makes it a payment (BEP-703), where the account has no code and can spare it; else it moves nothing.
 #[test]
-fn a_cancel_moves_nothing_and_goes_to_the_account_itself() {
-    let mut world = World::new();
-    let more = ",\"value\":5,\"data\":\"0x01020304\"";
-    world.take(request("r-1", "one", more), NOW);
-    world.take("{\"cancel\":\"r-1\"}".to_owned(), NOW);
-    world.finish("one", NOW.plus(100));
+fn a_cancel_moves_one_wei_at_most_to_the_account_itself() {
+    for (has_code, balance, wei) in [(false, 1_000_000_000, 1), (true, 1_000_000_000, 0), (false, 0, 0)] {
+        let mut world = World::new();
+        let own = world.account("one").address;
+        if has_code {
+            world.chain.set_code(own, true);
+        }
+        let more = ",\"value\":5,\"data\":\"0x01020304\"";
+        world.take(request("r-1", "one", more), NOW);
+        if balance == 0 {
+            // What pays for the gas, and no more.
+            let price = world.record("r-1").fee.price();
+            world.chain.set_balance(own, Wei(price.0 * U256::from(2 * 21_000)));
+        }
+        world.take("{\"cancel\":\"r-1\"}".to_owned(), NOW);
+        world.finish("one", NOW.plus(100));
 
-    assert_eq!(world.outcome("r-1").status, Status::Cancelled);
-    let mined = world.chain.mined();
-    let [cancel] = mined.as_slice() else { panic!("{mined:?}") };
-    let own = world.account("one").address;
-    assert_eq!((cancel.sender, cancel.nonce, cancel.intent.to), (own, Nonce(0), Some(own)));
-    assert_eq!((cancel.intent.value, cancel.intent.gas), (Wei::ZERO, Gas(21_000)));
-    assert!(cancel.intent.data.is_empty(), "{:?}", cancel.intent.data);
+        assert_eq!(world.outcome("r-1").status, Status::Cancelled);
+        let mined = world.chain.mined();
+        let [cancel] = mined.as_slice() else { panic!("{mined:?}") };
+        assert_eq!((cancel.sender, cancel.nonce, cancel.intent.to), (own, Nonce(0), Some(own)));
+        assert_eq!(
+            (cancel.intent.value, cancel.intent.gas),
+            (Wei::from(wei), Gas(21_000)),
+            "code: {has_code}, {balance}"
+        );
+        assert!(cancel.intent.data.is_empty(), "{:?}", cancel.intent.data);
+    }
 }
 
 #[test]

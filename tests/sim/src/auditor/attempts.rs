@@ -131,7 +131,7 @@ impl Auditor {
         let possible = self.unsigned(record, attempt.kind, price);
         let (r, s, y_odd) = (&attempt.signature.r, &attempt.signature.s, attempt.signature.y_odd);
         let is_it = |unsigned: &&Unsigned| keccak(&unsigned.signed(r, s, y_odd)) == attempt.tx_hash.0;
-        let Some(unsigned) = possible.iter().find(is_it).or(possible.first()) else { return };
+        let Some(unsigned) = possible.iter().find(is_it).or(possible.first()).cloned() else { return };
         let hash = unsigned.signing_hash();
         let signed = self.signed.contains(&SigningHash(hash));
         self.check(signed, "I2", || format!("{id}: an attempt is stored that the key service did not sign"));
