@@ -246,6 +246,11 @@ pub fn is_rate_limit(code: i64, message: &str) -> bool {
     find(code, &message.to_lowercase()).is_some_and(|row| row.meaning == RateLimited)
 }
 
+/// Whether the table has a row for an error.
+pub(crate) fn is_known(code: i64, message: &str) -> bool {
+    find(code, &message.to_lowercase()).is_some()
+}
+
 /// Whether an error says that the batch, not one of its calls, was refused.
 #[must_use]
 pub fn is_batch_refusal(message: &str) -> bool {

@@ -139,7 +139,7 @@ impl Endpoint {
         if let Some(limit) = failures().find(|failure| failure.is_rate_limit()) {
             let pause = self.health().limit.note(asked_pause(limit), now);
             tracing::warn!(host = self.host(), pause_ms = pause.as_millis(), "the endpoint limits our rate");
-        } else if let Some(failure) = failures().find(|failure| !matches!(failure, Failure::Node(_))) {
+        } else if let Some(failure) = endpoint_failure(answers) {
             self.fail(failure);
         } else if !answers.is_empty() {
             let mut health = self.health();
@@ -184,10 +184,19 @@ impl Endpoint {
     }
 }
 
+/// The failure that is the endpoint's. One call without an answer, beside others with one, is none.
+fn endpoint_failure(answers: &[Answer]) -> Option<&Failure> {
+    let answered = answers.iter().any(|answer| matches!(answer, Ok(_) | Err(Failure::Node(_))));
+    let failures = || answers.iter().filter_map(|answer| answer.as_ref().err());
+    let of_a_request = failures().find(|failure| failure.is_of_the_request());
+    of_a_request.or_else(|| failures().next().filter(|_| !answered))
+}
+
 /// How long a failure says we shall wait.
 fn asked_pause(failure: &Failure) -> Option<Duration> {
     match failure {
         Failure::RateLimited { retry_after } | Failure::Status { retry_after, .. } => *retry_after,
+        Failure::Alone(last) | Failure::Again { last, .. } => asked_pause(last),
         Failure::Node(_)
         | Failure::Unreachable(_)
         | Failure::TimedOut

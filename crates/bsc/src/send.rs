@@ -148,6 +148,8 @@ fn not_ready(endpoint: &Endpoint, failure: &Failure) -> Heard {
         | Failure::NotJsonRpc
         | Failure::TooLong
         | Failure::BatchRefused(_)
+        | Failure::Alone(_)
+        | Failure::Again { .. }
         | Failure::Unanswered
         | Failure::NotAsked
         | Failure::Nonsense(_) => SendClass::Retry,
