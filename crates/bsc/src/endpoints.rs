@@ -11,7 +11,7 @@
 //! ## Guarantees
 //! * No public endpoint is used before it said that it is of our chain. Private ones cannot be asked; a
 //!   transaction names its chain itself (EIP-155).
-//! * A read tries at most three endpoints, a send each endpoint once.
+//! * A read tries at most three endpoints, a send each endpoint once at most.
 //! * An endpoint that limits our rate is left alone until it said, even if no other is left.
 //!
 //! Read next: [`crate::chain`].
@@ -50,7 +50,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 pub enum SendTo {
     /// To every endpoint that is well: the way to get into blocks soonest.
     All,
-    /// To the first that is well; to the next one only if it surely did not get there.
+    /// To the first that is well, and what it did not take to the next one: as sure, and cheaper where the first is
+    /// good.
     First,
 }
 

@@ -1,7 +1,13 @@
 //! Handing signed transactions to the endpoints, and making one answer of several.
 //!
-//! Each endpoint gets the transactions once, in the order of their nonces, in batches where it takes
-//! them. Nothing is repeated here: whoever asks sends again, and the same bytes do no harm.
+//! Each endpoint gets the transactions in the order of their nonces, in batches where it takes them. Nothing that was
+//! answered is repeated here: whoever asks sends again, and the same bytes do no harm.
+//!
+//! **To the first.** What it did not take goes on to the next endpoint at once, whatever it said or did not say, each
+//! transaction by itself; what it took, or already has, is done. Also "nonce too low", "underpriced" and "funds" go
+//! on: they are one node's view, and another's may be newer or cheaper. So where any endpoint takes it, that is the
+//! answer, as if all had been asked; and where none does, all have been: one to the first and one to all differ in
+//! what they cost.
 //!
 //! **Privacy.** Where there are private endpoints, a transaction goes to them. If the configuration allows
 //! it, the public ones get it too: when it is sent again, since then the private way did not get it into
@@ -94,6 +100,10 @@ pub(crate) async fn send_all(endpoints: &Endpoints, privacy: &Privacy, raws: &[R
     heard.iter().map(|heard| combine(heard.iter())).collect()
 }
 
+fn is_taken(class: SendClass) -> bool {
+    matches!(class, SendClass::Accepted | SendClass::AlreadyKnown)
+}
+
 /// Hands the transactions at these places to the targets, and notes what each target said of each.
 async fn hand_out(
     send_to: SendTo,
@@ -102,29 +112,39 @@ async fn hand_out(
     places: &[usize],
     heard: &mut [Vec<Heard>],
 ) {
-    let raws: Vec<&RawTx> = places.iter().filter_map(|at| raws.get(*at)).collect();
-    let mut by_target: Vec<Vec<Heard>> = Vec::new();
     match send_to {
-        SendTo::All => by_target.extend(join_all(targets.iter().map(|(it, ready)| hand_over(it, ready, &raws))).await),
-        SendTo::First => {
-            for (endpoint, ready) in &targets {
-                let answers = hand_over(endpoint, ready, &raws).await;
-                let reached = answers.iter().any(|heard| heard.reached);
-                by_target.push(answers);
-                if reached {
-                    break;
-                }
+        SendTo::All => {
+            let asked = targets.iter().map(|(endpoint, ready)| hand_over(endpoint, ready, raws, places));
+            for answers in join_all(asked).await {
+                note(places, answers, heard);
             }
         }
-    }
-    for answers in by_target {
-        for (at, answer) in places.iter().zip(answers) {
-            heard.get_mut(*at).into_iter().for_each(|heard| heard.push(answer.clone()));
+        SendTo::First => {
+            let mut open = places.to_vec();
+            for (endpoint, ready) in &targets {
+                if open.is_empty() {
+                    break;
+                }
+                let answers = hand_over(endpoint, ready, raws, &open).await;
+                let mut taken =
+                    answers.iter().map(|heard| is_taken(heard.answer.class)).collect::<Vec<_>>().into_iter();
+                note(&open, answers, heard);
+                open.retain(|_| !taken.next().unwrap_or(false));
+            }
         }
     }
 }
 
-async fn hand_over(endpoint: &Endpoint, ready: &Result<(), Failure>, raws: &[&RawTx]) -> Vec<Heard> {
+fn note(places: &[usize], answers: Vec<Heard>, heard: &mut [Vec<Heard>]) {
+    for (at, answer) in places.iter().zip(answers) {
+        if let Some(heard) = heard.get_mut(*at) {
+            heard.push(answer);
+        }
+    }
+}
+
+async fn hand_over(endpoint: &Endpoint, ready: &Result<(), Failure>, raws: &[RawTx], places: &[usize]) -> Vec<Heard> {
+    let raws: Vec<&RawTx> = places.iter().filter_map(|at| raws.get(*at)).collect();
     let answers = match ready {
         Ok(()) => {
             let calls: Vec<Call> = raws.iter().map(|raw| endpoint.kind().send_call(raw)).collect();
@@ -154,36 +174,37 @@ fn not_ready(endpoint: &Endpoint, failure: &Failure) -> Heard {
         | Failure::NotAsked
         | Failure::Nonsense(_) => SendClass::Retry,
     };
-    Heard { answer: SendAnswer::new(class, &format!("{}: {failure}", endpoint.host())), reached: false }
+    let words = format!("{}: {failure}", endpoint.host());
+    Heard { answer: SendAnswer::new(class, &words), reached: false }
 }
 
 fn hear(endpoint: &Endpoint, raw: &RawTx, answer: Answer) -> Heard {
-    let heard = match answer {
+    let (answer, reached) = match answer {
         Ok(result) if endpoint.kind().taken(&result) == Some(raw.hash) => {
-            Heard { answer: SendAnswer::new(SendClass::Accepted, ""), reached: true }
+            (SendAnswer::new(SendClass::Accepted, ""), true)
         }
-        Ok(result) => Heard { answer: another_hash(&result), reached: true },
+        Ok(result) => (another_hash(&result), true),
         Err(Failure::Node(error)) => {
             let failure = Failure::Node(error.clone());
             let class = classify(error.code, &error.message);
-            Heard { answer: SendAnswer::new(class, &error.message), reached: !failure.is_rate_limit() }
+            (SendAnswer::new(class, &error.message), !failure.is_rate_limit())
         }
         Err(failure) => {
             let reached = failure.happened() != Happened::No;
             let class = if reached { SendClass::Unknown } else { SendClass::Retry };
             let error: &dyn Error = &failure;
             tracing::warn!(host = endpoint.host(), tx_hash = %raw.hash, error, "a send without an answer");
-            Heard { answer: SendAnswer::new(class, &format!("{}: {failure}", endpoint.host())), reached }
+            (SendAnswer::new(class, &format!("{}: {failure}", endpoint.host())), reached)
         }
     };
     tracing::debug!(
         host = endpoint.host(),
         tx_hash = %raw.hash,
-        class = ?heard.answer.class,
-        words = heard.answer.message,
+        class = ?answer.class,
+        words = answer.message,
         "a node answered a send"
     );
-    heard
+    Heard { answer, reached }
 }
 
 /// The node took something else than what we handed over, or says so.

@@ -13,9 +13,8 @@
 
 mod common;
 
-use common::{ADDRESS, Reply, Stub, chain, config, each, error, tx, whole};
+use common::{ADDRESS, Reply, Stub, chain, each, error, tx, whole};
 use serde_json::{Value, json};
-use signpost_bsc::{BscChain, SendTo};
 use signpost_txmgr::ports::{Chain, Happened};
 use signpost_txmgr::record::SendClass;
 use signpost_txmgr::units::Wei;
@@ -152,23 +151,6 @@ async fn a_refusal_is_told_only_when_all_that_were_reached_refuse() {
     assert_eq!(chain(&[&first, &surely_not]).send(&tx(1)).await.class, SendClass::Refused);
     let perhaps = broken(502).await;
     assert_eq!(chain(&[&first, &perhaps]).send(&tx(1)).await.class, SendClass::Unknown);
-}
-
-#[tokio::test]
-async fn a_send_to_the_first_goes_on_only_if_it_surely_did_not_get_there() {
-    let second = node(100, 2, taken()).await;
-    for (first, class) in [
-        (node(100, 1, refuses()).await, SendClass::Refused),
-        (broken(502).await, SendClass::Unknown),
-        (broken(403).await, SendClass::Accepted),
-        (broken(429).await, SendClass::Accepted),
-    ] {
-        let mut config = config(&[&first, &second]);
-        config.send_to = SendTo::First;
-        let chain = BscChain::new(&config).unwrap();
-        assert_eq!(chain.send(&tx(1)).await.class, class);
-    }
-    assert_eq!(second.asked_for("eth_sendRawTransaction"), 2);
 }
 
 #[tokio::test]
