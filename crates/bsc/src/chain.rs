@@ -21,6 +21,7 @@ use crate::endpoints::{Endpoint, EndpointFailure, Endpoints, SendTo};
 use crate::price::PriceSeen;
 use crate::private::{Authorization, EndpointKind, PrivateEndpoint};
 use crate::quantity;
+use crate::refusals::Refusals;
 use crate::rpc::{Answer, ClientError, Failure, NodeError, RpcClient};
 use crate::send::{Privacy, SentOnce};
 
@@ -48,6 +49,8 @@ pub struct BscConfig {
     pub probe_every_ms: u64,
     /// How often the network's price is asked for.
     pub price_every_ms: u64,
+    /// One node has to refuse a transaction over this time to be believed, if no other does.
+    pub refusal_confirm_ms: u64,
     /// The price is never told below this: what is offered for less, no validator takes.
     pub fee_floor: Wei,
     /// The price is never told above this, in wei per gas, whatever blocks paid.
@@ -57,7 +60,8 @@ pub struct BscConfig {
 impl BscConfig {
     /// The defaults: every endpoint is sent to; 5 s for an answer, some blocks' time even for a busy
     /// node; batches of 20, the least a known provider allows; 10 blocks (4.5 s) of lag; heights
-    /// every 10 s; the price every 3 s, about half a proposer's turn, as blocks paid it.
+    /// every 10 s; the price every 3 s, about half a proposer's turn, as blocks paid it; a minute for one node's
+    /// refusal.
     #[must_use]
     pub fn new(chain_id: ChainId, endpoints: Vec<String>) -> Self {
         Self {
@@ -71,6 +75,7 @@ impl BscConfig {
             max_lag_blocks: 10,
             probe_every_ms: 10_000,
             price_every_ms: 3_000,
+            refusal_confirm_ms: 60_000,
             fee_floor: Wei::ZERO,
             fee_ceiling: Wei(U256::MAX),
         }
@@ -90,6 +95,7 @@ impl fmt::Debug for BscConfig {
             .field("max_lag_blocks", &self.max_lag_blocks)
             .field("probe_every_ms", &self.probe_every_ms)
             .field("price_every_ms", &self.price_every_ms)
+            .field("refusal_confirm_ms", &self.refusal_confirm_ms)
             .field("fee_floor", &self.fee_floor)
             .field("fee_ceiling", &self.fee_ceiling)
             .finish()
@@ -128,6 +134,7 @@ pub struct BscChain {
     pub(crate) endpoints: Endpoints,
     price: PriceSeen,
     privacy: Privacy,
+    refusals: Refusals,
 }
 
 impl BscChain {
@@ -163,7 +170,9 @@ impl BscChain {
             (false, false) => Privacy::First(SentOnce::default()),
         };
         let every = Duration::from_millis(config.price_every_ms);
-        Ok(Self { endpoints, price: PriceSeen::new(every, config.fee_floor, config.fee_ceiling), privacy })
+        let price = PriceSeen::new(every, config.fee_floor, config.fee_ceiling);
+        let refusals = Refusals::new(Duration::from_millis(config.refusal_confirm_ms));
+        Ok(Self { endpoints, price, privacy, refusals })
     }
 
     /// One call whose answer is a single value.
@@ -200,7 +209,7 @@ impl Chain for BscChain {
     }
 
     async fn send_all(&self, raws: &[RawTx]) -> Vec<SendAnswer> {
-        crate::send::send_all(&self.endpoints, &self.privacy, raws).await
+        crate::send::send_all(&self.endpoints, &self.privacy, &self.refusals, raws).await
     }
 
     async fn revert_bytes(

@@ -5,7 +5,7 @@
 //! secrets, so nothing here prints more of them than the host.
 //!
 //! Read in this order: [`classify`], [`rpc`], [`endpoints`], [`chain`]; behind it `reply.rs`,
-//! `batch.rs`, `limit.rs`, `view.rs`, `price.rs`, `send.rs` and `search.rs`; [`private`] for endpoints that
+//! `batch.rs`, `limit.rs`, `view.rs`, `price.rs`, `send.rs`, `refusals.rs` and `search.rs`; [`private`] for endpoints that
 //! are only sent to.
 
 mod batch;
@@ -18,6 +18,7 @@ mod limit;
 mod price;
 pub mod private;
 mod quantity;
+mod refusals;
 mod reply;
 pub mod rpc;
 mod search;

@@ -14,6 +14,9 @@
 //! a block, and when no private endpoint was reached. What was sent before is remembered by the process,
 //! not stored: another process begins with the private ones again.
 //!
+//! **Refusals.** One node's word that it will never take a transaction, or that we are misconfigured, is "retry", with
+//! its words, until it is confirmed (`refusals.rs`). So is that an endpoint is of another chain.
+//!
 //! **One answer of several.** Endpoints that were surely not reached count only if none was reached. Of the
 //! others the first in this order speaks for all: accepted, already known, nonce too low (someone saw
 //! it used), underpriced (at the least price named), funds, unknown, retry, misconfigured, refused. So
@@ -30,14 +33,17 @@ use signpost_txmgr::ports::Happened;
 use signpost_txmgr::record::{SendAnswer, SendClass};
 use signpost_txmgr::tx::RawTx;
 use signpost_txmgr::units::TxHash;
+use tokio::time::Instant;
 
 use crate::classify::classify;
 use crate::endpoints::{Endpoint, Endpoints, SendTo};
+use crate::refusals::Refusals;
 use crate::rpc::{Answer, Call, Failure};
 
 /// One endpoint's answer.
 #[derive(Debug, Clone)]
 struct Heard {
+    host: String,
     answer: SendAnswer,
     /// The transaction got there, or may have.
     reached: bool,
@@ -76,7 +82,12 @@ impl SentOnce {
 }
 
 /// One answer for each transaction.
-pub(crate) async fn send_all(endpoints: &Endpoints, privacy: &Privacy, raws: &[RawTx]) -> Vec<SendAnswer> {
+pub(crate) async fn send_all(
+    endpoints: &Endpoints,
+    privacy: &Privacy,
+    refusals: &Refusals,
+    raws: &[RawTx],
+) -> Vec<SendAnswer> {
     if raws.is_empty() {
         return Vec::new();
     }
@@ -97,11 +108,37 @@ pub(crate) async fn send_all(endpoints: &Endpoints, privacy: &Privacy, raws: &[R
     if !public.is_empty() {
         hand_out(endpoints.send_to(), endpoints.to_send().await, raws, &public, &mut heard).await;
     }
+    let now = Instant::now();
+    for (raw, heard) in raws.iter().zip(&mut heard) {
+        weigh(refusals, raw.hash, heard, now);
+    }
     heard.iter().map(|heard| combine(heard.iter())).collect()
 }
 
 fn is_taken(class: SendClass) -> bool {
     matches!(class, SendClass::Accepted | SendClass::AlreadyKnown)
+}
+
+fn is_refusal(class: SendClass) -> bool {
+    matches!(class, SendClass::Refused | SendClass::Misconfigured)
+}
+
+/// Makes a refusal that nobody confirms yet a matter of the way there.
+fn weigh(refusals: &Refusals, hash: TxHash, heard: &mut [Heard], now: Instant) {
+    for refusal in heard.iter().filter(|heard| is_refusal(heard.answer.class)) {
+        refusals.note(hash, &refusal.host, now);
+    }
+    if heard.iter().any(|heard| is_taken(heard.answer.class)) {
+        refusals.forget(hash);
+    }
+    if refusals.are_confirmed(hash, now) {
+        return;
+    }
+    for refusal in heard.iter_mut().filter(|heard| is_refusal(heard.answer.class)) {
+        let (host, words) = (&refusal.host, &refusal.answer.message);
+        tracing::warn!(host, tx_hash = %hash, words, "a node refuses a transaction; no other says so yet");
+        refusal.answer = SendAnswer::new(SendClass::Retry, &format!("{host} alone refuses it: {words}"));
+    }
 }
 
 /// Hands the transactions at these places to the targets, and notes what each target said of each.
@@ -175,7 +212,7 @@ fn not_ready(endpoint: &Endpoint, failure: &Failure) -> Heard {
         | Failure::Nonsense(_) => SendClass::Retry,
     };
     let words = format!("{}: {failure}", endpoint.host());
-    Heard { answer: SendAnswer::new(class, &words), reached: false }
+    Heard { host: endpoint.host().to_owned(), answer: SendAnswer::new(class, &words), reached: false }
 }
 
 fn hear(endpoint: &Endpoint, raw: &RawTx, answer: Answer) -> Heard {
@@ -204,7 +241,7 @@ fn hear(endpoint: &Endpoint, raw: &RawTx, answer: Answer) -> Heard {
         words = answer.message,
         "a node answered a send"
     );
-    Heard { answer, reached }
+    Heard { host: endpoint.host().to_owned(), answer, reached }
 }
 
 /// The node took something else than what we handed over, or says so.
@@ -245,7 +282,11 @@ mod tests {
     fn combined(classes: &[(SendClass, bool)]) -> SendClass {
         let heard: Vec<Heard> = classes
             .iter()
-            .map(|(class, reached)| Heard { answer: SendAnswer::new(*class, ""), reached: *reached })
+            .map(|(class, reached)| Heard {
+                host: String::new(),
+                answer: SendAnswer::new(*class, ""),
+                reached: *reached,
+            })
             .collect();
         combine(heard.iter()).class
     }

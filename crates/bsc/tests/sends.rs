@@ -1,4 +1,4 @@
-//! Who gets a transaction that the first did not take.
+//! Who gets a transaction that the first did not take, and when a refusal is believed.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,7 +13,9 @@
 
 mod common;
 
-use common::{Reply, Stub, config, each, error, tx};
+use std::time::Duration;
+
+use common::{Reply, Stub, chain, config, each, error, tx};
 use serde_json::{Value, json};
 use signpost_bsc::{BscChain, SendTo};
 use signpost_txmgr::ports::Chain;
@@ -26,8 +28,8 @@ async fn node(takes: fn(u8) -> bool, code: i64, words: &'static str) -> Stub {
         "eth_blockNumber" => Ok(json!("0x64")),
         "eth_sendRawTransaction" => {
             let bytes = &params[0].as_str().unwrap()[2..4];
-            let taken = takes(u8::from_str_radix(bytes, 16).unwrap());
-            if taken { Ok(json!(format!("0x{}", bytes.repeat(32)))) } else { Err(error(code, words)) }
+            let is_taken = takes(u8::from_str_radix(bytes, 16).unwrap());
+            if is_taken { Ok(json!(format!("0x{}", bytes.repeat(32)))) } else { Err(error(code, words)) }
         }
         _ => Err(error(-32601, "the method does not exist/is not available")),
     })
@@ -90,7 +92,7 @@ async fn what_the_first_did_not_take_goes_to_the_next_at_once_whatever_it_said()
         let answer = to(SendTo::First, &[&first, &second]).send(&tx(1)).await;
         assert_eq!(answer.class, SendClass::Accepted, "{status}");
     }
-    let (mute, second) = (Stub::raw(|body| mute(body)).await, good().await);
+    let (mute, second) = (Stub::raw(mute).await, good().await);
     let mut config = config(&[&mute, &second]);
     (config.send_to, config.timeout_ms) = (SendTo::First, 200);
     assert_eq!(BscChain::new(&config).unwrap().send(&tx(1)).await.class, SendClass::Accepted);
@@ -143,4 +145,94 @@ async fn to_the_first_and_to_all_say_the_same() {
     let stubs = [says(-32000, words[3]).await, says(-32000, words[2]).await];
     let answer = to(SendTo::First, &stubs.each_ref()).send(&tx(1)).await;
     assert_eq!(answer.class, SendClass::Underpriced(Some(Wei::from(5))), "the least price named");
+}
+
+/// Words of one node about our bytes that must neither cancel a request nor pause an account.
+const REFUSALS: [(i64, &str, SendClass); 10] = [
+    (-32603, "failed to decode upstream response: unexpected EOF", SendClass::Refused),
+    (-32602, "Failed to decode transaction", SendClass::Refused),
+    (-32000, "rlp: value size exceeds available input length", SendClass::Refused),
+    (-32602, "invalid argument 0: json: cannot unmarshal hex string of odd length", SendClass::Refused),
+    (-32000, "transaction type not supported", SendClass::Refused),
+    (-32000, "exceeds block gas limit", SendClass::Refused),
+    (-32603, "invalid signature: request token rejected", SendClass::Misconfigured),
+    (-32000, "invalid sender", SendClass::Misconfigured),
+    (-32000, "invalid chain id for signer: have 97 want 56", SendClass::Misconfigured),
+    (-32000, "invalid transaction v, r, s values", SendClass::Misconfigured),
+];
+
+#[tokio::test]
+async fn two_nodes_that_refuse_confirm_each_other_at_once() {
+    for (code, words, class) in REFUSALS {
+        for send_to in [SendTo::All, SendTo::First] {
+            let stubs = [says(code, words).await, says(code, words).await];
+            let answer = to(send_to, &stubs.each_ref()).send(&tx(1)).await;
+            assert_eq!(answer, SendAnswer::new(class, words));
+        }
+    }
+    // In other words, and one after the other.
+    let (first, second) = (says(-32000, "invalid sender").await, good_once_then_refuses().await);
+    let chain = chain(&[&first, &second]);
+    assert_eq!(chain.send(&tx(9)).await.class, SendClass::Accepted);
+    assert_eq!(chain.send(&tx(1)).await.class, SendClass::Misconfigured);
+}
+
+async fn good_once_then_refuses() -> Stub {
+    node(|byte| byte == 9, -32000, "exceeds block gas limit").await
+}
+
+/// While this lives, paused time goes on only when a test says so, however long a socket takes.
+fn hold_time() -> std::sync::mpsc::Sender<()> {
+    let (sender, receiver) = std::sync::mpsc::channel::<()>();
+    tokio::task::spawn_blocking(move || receiver.recv());
+    sender
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_node_that_refuses_is_believed_the_third_time_after_a_minute() {
+    let _time = hold_time();
+    for (code, words, class) in REFUSALS {
+        let stub = says(code, words).await;
+        let chain = chain(&[&stub]);
+        for second in 0..60 {
+            let answer = chain.send(&tx(1)).await;
+            assert_eq!(answer.class, SendClass::Retry, "{words}, {second} s");
+            assert!(answer.message.ends_with(words), "{}", answer.message);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(chain.send(&tx(2)).await.class, SendClass::Retry, "another transaction");
+        assert_eq!(chain.send(&tx(1)).await, SendAnswer::new(class, words));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_refusals_of_one_node_are_not_enough_however_long_it_takes() {
+    let _time = hold_time();
+    let stub = says(-32000, "invalid sender").await;
+    let chain = chain(&[&stub]);
+    assert_eq!(chain.send(&tx(1)).await.class, SendClass::Retry);
+    tokio::time::advance(Duration::from_mins(10)).await;
+    assert_eq!(chain.send(&tx(1)).await.class, SendClass::Retry);
+    assert_eq!(chain.send(&tx(1)).await.class, SendClass::Misconfigured);
+}
+
+#[tokio::test]
+async fn a_test_may_shorten_the_minute() {
+    let stub = says(-32000, "exceeds block gas limit").await;
+    let mut config = config(&[&stub]);
+    assert_eq!(config.refusal_confirm_ms, 60_000);
+    config.refusal_confirm_ms = 0;
+    let chain = BscChain::new(&config).unwrap();
+    for class in [SendClass::Retry, SendClass::Retry, SendClass::Refused, SendClass::Refused] {
+        assert_eq!(chain.send(&tx(1)).await.class, class);
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_of_another_chain_pauses_nobody_at_once() {
+    let other_chain = || Stub::raw(|body| Reply::Json(json!({"id": body["id"], "result": "0x38"})));
+    let (first, second) = (other_chain().await, other_chain().await);
+    assert_eq!(chain(&[&first]).send(&tx(1)).await.class, SendClass::Retry);
+    let answer = chain(&[&first, &second]).send(&tx(1)).await;
+    assert_eq!(answer.class, SendClass::Misconfigured, "{}", answer.message);
 }
