@@ -24,6 +24,7 @@ use crate::endpoints::{Endpoint, EndpointFailure, Endpoints, SendTo, port_error}
 use crate::price::PriceSeen;
 use crate::private::{Authorization, EndpointKind, PrivateEndpoint};
 use crate::quantity;
+use crate::refusals::Refusals;
 use crate::rpc::{Answer, ClientError, Failure, NodeError, RpcClient};
 use crate::search::Search;
 use crate::send::{Privacy, SentOnce};
@@ -53,6 +54,8 @@ pub struct BscConfig {
     pub probe_every_ms: u64,
     /// How often the network's price is asked for.
     pub price_every_ms: u64,
+    /// One node has to refuse a transaction over this time to be believed, if no other does.
+    pub refusal_confirm_ms: u64,
     /// When a block counts as final.
     pub finality: Finality,
     /// The price is never told below this: what is offered for less, no validator takes.
@@ -64,7 +67,8 @@ pub struct BscConfig {
 impl BscConfig {
     /// The defaults: every endpoint is sent to; 5 s for an answer, some blocks' time even for a busy
     /// node; batches of 20, the least a known provider allows; 10 blocks (4.5 s) of lag; heights
-    /// every 10 s; the price every 3 s, about half a proposer's turn, as blocks paid it.
+    /// every 10 s; the price every 3 s, about half a proposer's turn, as blocks paid it; a minute for one node's
+    /// refusal.
     #[must_use]
     pub fn new(chain_id: ChainId, endpoints: Vec<String>) -> Self {
         Self {
@@ -78,6 +82,7 @@ impl BscConfig {
             max_lag_blocks: 10,
             probe_every_ms: 10_000,
             price_every_ms: 3_000,
+            refusal_confirm_ms: 60_000,
             finality: Finality::Finalized,
             fee_floor: Wei::ZERO,
             fee_ceiling: Wei(U256::MAX),
@@ -98,6 +103,7 @@ impl fmt::Debug for BscConfig {
             .field("max_lag_blocks", &self.max_lag_blocks)
             .field("probe_every_ms", &self.probe_every_ms)
             .field("price_every_ms", &self.price_every_ms)
+            .field("refusal_confirm_ms", &self.refusal_confirm_ms)
             .field("finality", &self.finality)
             .field("fee_floor", &self.fee_floor)
             .field("fee_ceiling", &self.fee_ceiling)
@@ -140,6 +146,7 @@ pub struct BscChain {
     pub(crate) endpoints: Endpoints,
     price: PriceSeen,
     privacy: Privacy,
+    refusals: Refusals,
     finality: Finality,
 }
 
@@ -177,7 +184,8 @@ impl BscChain {
         };
         let every = Duration::from_millis(config.price_every_ms);
         let price = PriceSeen::new(every, config.fee_floor, config.fee_ceiling);
-        Ok(Self { endpoints, price, privacy, finality: config.finality })
+        let refusals = Refusals::new(Duration::from_millis(config.refusal_confirm_ms));
+        Ok(Self { endpoints, price, privacy, refusals, finality: config.finality })
     }
 
     /// One call whose answer is a single value.
@@ -214,7 +222,7 @@ impl Chain for BscChain {
     }
 
     async fn send_all(&self, raws: &[RawTx]) -> Vec<SendAnswer> {
-        crate::send::send_all(&self.endpoints, &self.privacy, raws).await
+        crate::send::send_all(&self.endpoints, &self.privacy, &self.refusals, raws).await
     }
 
     async fn revert_bytes(
@@ -462,10 +470,8 @@ fn revert_data(error: &NodeError) -> Option<Vec<u8>> {
 
 fn ended_without_data(error: &PortError) -> bool {
     let failure = error.source().and_then(|source| source.downcast_ref::<EndpointFailure>());
-    failure.is_some_and(|it| match &it.failure {
-        Failure::Node(error) => is_execution_error(error.code, &error.message),
-        _ => false,
-    })
+    let is_end = |it: &EndpointFailure| matches!(&it.failure, Failure::Node(error) if is_execution_error(error.code, &error.message));
+    failure.is_some_and(is_end)
 }
 
 #[cfg(test)]

@@ -125,6 +125,7 @@ static TABLE: &[Row] = &[
     row("max fee per gas less than block base fee", Underpriced(Least::At("basefee: ")), "geth reth anvil"),
     row("gas price below configured minimum gas price", Underpriced(Least::Unnamed), "besu"),
     row("gas price below current base fee", Underpriced(Least::Unnamed), "besu"),
+    row("max priority fee per gas is 0", Underpriced(Least::Unnamed), "reth"),
     row("feetoolow", Underpriced(Least::Above("needs to be higher than ")), "nethermind-old"),
     row("fee too low", Underpriced(Least::Unnamed), "erigon"),
     row("underpriced", Underpriced(Least::Unnamed), "erigon"),
@@ -156,7 +157,7 @@ static TABLE: &[Row] = &[
     row("max priority fee per gas exceeds max fee per gas", Refused, "besu"),
     row("is bigger than maxfeepergas", Refused, "hardhat"),
     row("higher than 2^256-1", Refused, "bsc reth"),
-    row("negative value", Refused, "bsc erigon"),
+    row("negative value", Refused, "bsc reth erigon"),
     row("transaction cost overflow", Refused, "nethermind"),
     row("int256overflow", Refused, "nethermind-old"),
     // size and type,
@@ -165,6 +166,7 @@ static TABLE: &[Row] = &[
     row("rlptoolong", Refused, "erigon"),
     row("max initcode size exceeded", Refused, "bsc reth anvil"),
     row("initcode too large", Refused, "erigon"),
+    row("transaction blob limit exceeded", Refused, "bsc"),
     row("transaction type not supported", Refused, "bsc reth"),
     row("unsupported transaction type", Refused, "nethermind"),
     row("invalid transaction type", Refused, "besu hardhat"),
@@ -189,13 +191,13 @@ static TABLE: &[Row] = &[
     row("nonce is too distant", Retry, "besu"),
     row("an invalid transaction with a lower nonce exists", Retry, "besu"),
     row("future transaction tries to replace pending", Retry, "bsc"),
-    row("gapped-nonce tx from delegated accounts", Retry, "bsc"),
+    row("gapped-nonce tx from delegated accounts", Retry, "bsc reth"),
     row("delegation nonce gap", Retry, "nethermind"),
     // another transaction of the account is in the way,
     row("in-flight transaction limit reached", Retry, "bsc"),
     row("delegation authority has pending transaction", Retry, "nethermind"),
-    row("authority already reserved", Retry, "bsc"),
-    row("address already reserved", Retry, "bsc"),
+    row("authority already reserved", Retry, "bsc reth"),
+    row("address already reserved", Retry, "bsc reth"),
     row("pending transaction type conflict", Retry, "nethermind"),
     row("ownnoncealreadyused", Retry, "nethermind-old"),
     row("account limit exceeded", Retry, "bsc"),
@@ -210,7 +212,7 @@ static TABLE: &[Row] = &[
     row("batch too large", Retry, "bsc"),
     row("exceeds max batch size", Retry, "besu"),
     row("does not exist/is not available", Retry, "bsc"),
-    code(-32601, Retry, "anvil besu"),
+    code(-32601, Retry, "anvil besu gateway"),
     // The provider's, behind everything a node says about a transaction: Besu's -32005 is about gas.
     row("rate limit", RateLimited, "provider"),
     row("requests per second", RateLimited, "provider"),
@@ -220,6 +222,17 @@ static TABLE: &[Row] = &[
     code(429, RateLimited, "provider"),
     code(-32055, RateLimited, "provider"),
     code(-32005, RateLimited, "provider"),
+    // A gateway that passes it on to nobody, in words that are no limit on our rate.
+    row("usage limit", Retry, "gateway"),
+    row("call limit", Retry, "gateway"),
+    row("plan used up", Retry, "gateway"),
+    row("not in whitelist", Retry, "gateway"),
+    row("not on whitelist", Retry, "gateway"),
+    row("unauthorized", Retry, "gateway"),
+    row("not in project scope", Retry, "gateway"),
+    row("method not supported", Retry, "gateway"),
+    row("method not available", Retry, "gateway"),
+    row("backend request failed", Retry, "gateway"),
 ];
 
 /// What an error in answer to a send means.
@@ -244,6 +257,11 @@ pub fn classify(code: i64, message: &str) -> SendClass {
 #[must_use]
 pub fn is_rate_limit(code: i64, message: &str) -> bool {
     find(code, &message.to_lowercase()).is_some_and(|row| row.meaning == RateLimited)
+}
+
+/// Whether the table has a row for an error.
+pub(crate) fn is_known(code: i64, message: &str) -> bool {
+    find(code, &message.to_lowercase()).is_some()
 }
 
 /// Whether an error says that the batch, not one of its calls, was refused.

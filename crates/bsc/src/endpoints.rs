@@ -11,7 +11,7 @@
 //! ## Guarantees
 //! * No public endpoint is used before it said that it is of our chain. Private ones cannot be asked; a
 //!   transaction names its chain itself (EIP-155).
-//! * A read tries at most three endpoints, a send each endpoint once.
+//! * A read tries at most three endpoints, a send each endpoint once at most.
 //! * An endpoint that limits our rate is left alone until it said, even if no other is left.
 //!
 //! Read next: [`crate::chain`].
@@ -53,7 +53,8 @@ const DOUBTED_FOR: Duration = Duration::from_secs(30);
 pub enum SendTo {
     /// To every endpoint that is well: the way to get into blocks soonest.
     All,
-    /// To the first that is well; to the next one only if it surely did not get there.
+    /// To the first that is well, and what it did not take to the next one: as sure, and cheaper where the first is
+    /// good.
     First,
 }
 
@@ -157,7 +158,7 @@ impl Endpoint {
         if let Some(limit) = failures().find(|failure| failure.is_rate_limit()) {
             let pause = self.health().limit.note(asked_pause(limit), now);
             tracing::warn!(host = self.host(), pause_ms = pause.as_millis(), "the endpoint limits our rate");
-        } else if let Some(failure) = failures().find(|failure| !matches!(failure, Failure::Node(_))) {
+        } else if let Some(failure) = endpoint_failure(answers) {
             self.fail(failure);
         } else if !answers.is_empty() {
             let mut health = self.health();
@@ -202,10 +203,19 @@ impl Endpoint {
     }
 }
 
+/// The failure that is the endpoint's. One call without an answer, beside others with one, is none.
+fn endpoint_failure(answers: &[Answer]) -> Option<&Failure> {
+    let answered = answers.iter().any(|answer| matches!(answer, Ok(_) | Err(Failure::Node(_))));
+    let failures = || answers.iter().filter_map(|answer| answer.as_ref().err());
+    let of_a_request = failures().find(|failure| failure.is_of_the_request());
+    of_a_request.or_else(|| failures().next().filter(|_| !answered))
+}
+
 /// How long a failure says we shall wait.
 fn asked_pause(failure: &Failure) -> Option<Duration> {
     match failure {
         Failure::RateLimited { retry_after } | Failure::Status { retry_after, .. } => *retry_after,
+        Failure::Alone(last) | Failure::Again { last, .. } => asked_pause(last),
         Failure::Node(_)
         | Failure::Unreachable(_)
         | Failure::TimedOut

@@ -12,17 +12,18 @@ use signpost_txmgr::units::{Address, Nonce, TxHash, U256, Wei};
 use crate::classify::{classify, is_rate_limit};
 use crate::price::PriceSeen;
 use crate::private::{EndpointKind, PrivateShape};
-use crate::rpc::{Answer, Failure, read_body};
+use crate::reply::Reply;
+use crate::rpc::{Answer, Failure};
 use crate::{chain, quantity, search, send, view};
 
 /// Reads `body` as the answer to `count` calls, and each result as whatever could have been asked for.
 pub fn read_answers(body: &[u8], count: usize) {
     let words = String::from_utf8_lossy(body);
     let _ = is_rate_limit(0, &words);
-    match read_body(body, 1, count) {
-        Ok(answers) => {
-            assert_eq!(answers.len(), count, "one answer a call");
-            answers.into_iter().for_each(read_answer);
+    match Reply::read(body, 1, count) {
+        Ok(reply) => {
+            assert_eq!(reply.answers.len(), count, "one answer a call");
+            reply.answers.into_iter().for_each(read_answer);
         }
         Err(failure) => is_fit_to_be_shown(&failure),
     }

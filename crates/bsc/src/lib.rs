@@ -4,9 +4,11 @@
 //! Holds no key and decides no outcome: it asks, sends, and says what nodes said. URLs may carry
 //! secrets, so nothing here prints more of them than the host.
 //!
-//! Read in this order: [`classify`], [`rpc`], [`endpoints`], [`chain`]; behind it `limit.rs`, `view.rs`,
-//! `price.rs`, `send.rs` and `search.rs`; [`private`] for endpoints that are only sent to.
+//! Read in this order: [`classify`], [`rpc`], [`endpoints`], [`chain`]; behind it `reply.rs`,
+//! `batch.rs`, `limit.rs`, `view.rs`, `price.rs`, `send.rs`, `refusals.rs` and `search.rs`; [`private`] for endpoints that
+//! are only sent to.
 
+mod batch;
 pub mod chain;
 pub mod classify;
 pub mod endpoints;
@@ -16,6 +18,8 @@ mod limit;
 mod price;
 pub mod private;
 mod quantity;
+mod refusals;
+mod reply;
 pub mod rpc;
 mod search;
 mod send;

@@ -1,18 +1,17 @@
-//! JSON-RPC over HTTP with one endpoint: batches cut to size, answers matched by id, and every
-//! failure says whether the call took effect.
+//! JSON-RPC over HTTP with one endpoint, and every failure says whether the call took effect.
 //!
-//! Never repeats a call by itself, but for a batch that was refused as such. Never prints a URL: keys
+//! Never repeats a call by itself, but for those of a batch that failed as a whole. Never prints a URL: keys
 //! are part of many; [`RpcClient::host`] names the endpoint.
 //!
 //! ## Guarantees
 //! * One result per call, in the order of the calls, whatever the endpoint answers.
 //! * A missing answer is never taken for `null`.
 //!
-//! Read next: [`crate::endpoints`].
+//! Read next: `reply.rs`, `batch.rs`; then [`crate::endpoints`].
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
@@ -22,7 +21,9 @@ use signpost_txmgr::meters;
 use signpost_txmgr::ports::Happened;
 use signpost_txmgr::text;
 
+use crate::batch::BatchSize;
 use crate::classify;
+use crate::reply::Reply;
 
 /// Most bytes of a request's body: the smallest limit of a known provider is 1 MB.
 const MAX_REQUEST_BYTES: usize = 900_000;
@@ -102,6 +103,17 @@ pub enum Failure {
     /// The batch was refused, not a call of it.
     #[error("the batch was refused")]
     BatchRefused(#[source] NodeError),
+    /// The request for this call alone failed, while others beside it were answered.
+    #[error(transparent)]
+    Alone(Box<Failure>),
+    /// The call was in a batch that failed, and then failed again.
+    #[error("{last}, after a batch that failed: {first}")]
+    Again {
+        /// How the batch failed: it may have taken effect.
+        first: Box<Failure>,
+        /// How the call failed then, surely without effect.
+        last: Box<Failure>,
+    },
     /// The batch's answer has none for this call.
     #[error("the call was not answered")]
     Unanswered,
@@ -127,6 +139,7 @@ impl Failure {
     pub fn happened(&self) -> Happened {
         match self {
             Self::Node(error) if classify::is_rate_limit(error.code, &error.message) => Happened::No,
+            Self::Alone(failure) => failure.happened(),
             Self::Unreachable(_)
             | Self::RateLimited { .. }
             | Self::NotAsked
@@ -140,6 +153,7 @@ impl Failure {
             | Self::NotJsonRpc
             | Self::TooLong
             | Self::BatchRefused(_)
+            | Self::Again { .. }
             | Self::Unanswered
             | Self::Nonsense(_) => Happened::Unknown,
         }
@@ -147,7 +161,40 @@ impl Failure {
 
     /// The request as a whole failed, not one call of it.
     pub(crate) fn is_of_the_request(&self) -> bool {
-        !matches!(self, Self::Node(_) | Self::Unanswered | Self::Nonsense(_))
+        match self {
+            Self::Node(_) | Self::Unanswered | Self::Nonsense(_) | Self::Alone(_) => false,
+            Self::Again { last, .. } => last.is_of_the_request(),
+            Self::Unreachable(_)
+            | Self::TimedOut
+            | Self::Broken(_)
+            | Self::RateLimited { .. }
+            | Self::Status { .. }
+            | Self::NotJsonRpc
+            | Self::TooLong
+            | Self::BatchRefused(_)
+            | Self::NotAsked
+            | Self::WrongChain { .. } => true,
+        }
+    }
+
+    /// A smaller request may fare better. Not where the endpoint wants to be left alone, or is not there; and
+    /// never is a wait repeated that was in vain.
+    pub(crate) fn may_be_of_the_batch(&self) -> bool {
+        match self {
+            Self::Broken(_) | Self::Status { retry_after: None, .. } | Self::NotJsonRpc | Self::TooLong => true,
+            Self::BatchRefused(_) => !self.is_rate_limit(),
+            Self::Node(_)
+            | Self::Unreachable(_)
+            | Self::TimedOut
+            | Self::RateLimited { .. }
+            | Self::Status { retry_after: Some(_), .. }
+            | Self::Alone(_)
+            | Self::Again { .. }
+            | Self::Unanswered
+            | Self::NotAsked
+            | Self::Nonsense(_)
+            | Self::WrongChain { .. } => false,
+        }
     }
 
     /// The endpoint wants fewer calls, in whatever way it said so.
@@ -156,6 +203,7 @@ impl Failure {
         match self {
             Self::RateLimited { .. } => true,
             Self::Node(error) | Self::BatchRefused(error) => classify::is_rate_limit(error.code, &error.message),
+            Self::Alone(last) | Self::Again { last, .. } => last.is_rate_limit(),
             Self::Unreachable(_)
             | Self::TimedOut
             | Self::Broken(_)
@@ -191,8 +239,7 @@ pub struct RpcClient {
     host: String,
     authorization: Option<HeaderValue>,
     next_id: AtomicU64,
-    /// Calls per batch; goes down when the endpoint refuses batches.
-    batch_items: AtomicUsize,
+    pub(crate) size: BatchSize,
 }
 
 impl fmt::Debug for RpcClient {
@@ -222,8 +269,8 @@ impl RpcClient {
         let loopback = matches!(name, "localhost" | "127.0.0.1" | "[::1]");
         let builder = if loopback { builder.no_proxy() } else { builder };
         let http = builder.build().map_err(|error| ClientError::Client(error.without_url()))?;
-        let batch_items = AtomicUsize::new(batch_items.max(1));
-        Ok(Self { http, url, host, authorization: None, next_id: AtomicU64::new(1), batch_items })
+        let size = BatchSize::new(batch_items);
+        Ok(Self { http, url, host, authorization: None, next_id: AtomicU64::new(1), size })
     }
 
     /// The same, with this header on every request.
@@ -239,7 +286,7 @@ impl RpcClient {
 
     /// Most calls that one request holds now.
     pub(crate) fn batch_items(&self) -> usize {
-        self.batch_items.load(Ordering::Relaxed).max(1)
+        self.size.items()
     }
 
     /// One call.
@@ -248,50 +295,14 @@ impl RpcClient {
         answers.into_iter().next().unwrap_or(Err(Failure::Unanswered))
     }
 
-    /// Several calls, in as few requests as the limits allow, one after the other. After a request
-    /// that failed as a whole the rest is [`Failure::NotAsked`].
-    pub(crate) async fn batch(&self, calls: &[Call]) -> Vec<Answer> {
-        let mut answers = Vec::with_capacity(calls.len());
-        while let Some(rest) = calls.get(answers.len()..).filter(|rest| !rest.is_empty()) {
-            let ids = self.next_id.fetch_add(u64::try_from(rest.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
-            let (body, count) = self.body(rest, ids);
-            match self.post(body, ids, count).await {
-                Ok(some) => answers.extend(some),
-                Err(Failure::BatchRefused(_)) if count > 1 => {
-                    // Each refusal halves the batch, so this ends with single calls.
-                    self.batch_items.store(count.div_euclid(2), Ordering::Relaxed);
-                    tracing::warn!(host = self.host, items = count, "the endpoint refuses a batch, trying half");
-                }
-                Err(failure) => {
-                    answers.extend((0..count).map(|_| Err(failure.clone())));
-                    answers.resize_with(calls.len(), || Err(Failure::NotAsked));
-                }
-            }
-        }
-        answers
+    /// One request for as many of the calls as it holds, `size` at most; for how many it was.
+    pub(crate) async fn request(&self, calls: &[Call], size: usize) -> (usize, Result<Reply, Failure>) {
+        let ids = self.next_id.fetch_add(u64::try_from(calls.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let (body, count) = body(calls, ids, size);
+        (count, self.post(body, ids, count).await)
     }
 
-    /// The body for as many of the calls as fit, and their number. A single call is no array:
-    /// some providers take no batches at all.
-    fn body(&self, calls: &[Call], ids: u64) -> (Vec<u8>, usize) {
-        let limit = self.batch_items.load(Ordering::Relaxed).max(1);
-        let mut items: Vec<Vec<u8>> = Vec::new();
-        let mut bytes: usize = 0;
-        for (call, id) in calls.iter().zip(ids..).take(limit) {
-            let item = json!({"jsonrpc": "2.0", "id": id, "method": call.method, "params": call.params});
-            let item = item.to_string().into_bytes();
-            bytes = bytes.saturating_add(item.len()).saturating_add(1);
-            if bytes > MAX_REQUEST_BYTES && !items.is_empty() {
-                break;
-            }
-            items.push(item);
-        }
-        let count = items.len();
-        let body = items.join(&b","[..]);
-        (if count == 1 { body } else { [b"[", body.as_slice(), b"]"].concat() }, count)
-    }
-
-    async fn post(&self, body: Vec<u8>, ids: u64, count: usize) -> Result<Vec<Answer>, Failure> {
+    async fn post(&self, body: Vec<u8>, ids: u64, count: usize) -> Result<Reply, Failure> {
         let answers = self.round_trip(body, ids, count).await;
         let outcome = match &answers {
             Ok(_) => "answered",
@@ -302,7 +313,7 @@ impl RpcClient {
         answers
     }
 
-    async fn round_trip(&self, body: Vec<u8>, ids: u64, count: usize) -> Result<Vec<Answer>, Failure> {
+    async fn round_trip(&self, body: Vec<u8>, ids: u64, count: usize) -> Result<Reply, Failure> {
         let request = self.http.post(self.url.clone()).header(CONTENT_TYPE, "application/json").body(body);
         let request = match &self.authorization {
             Some(value) => request.header(AUTHORIZATION, value.clone()),
@@ -321,17 +332,36 @@ impl RpcClient {
         if status == StatusCode::TOO_MANY_REQUESTS {
             return Err(Failure::RateLimited { retry_after });
         }
-        let answers = read_body(&body, ids, count);
+        let reply = Reply::read(&body, ids, count);
         // Some nodes put a status on a JSON-RPC error; without one the status is all there is.
-        if !matches!(answers, Err(Failure::NotJsonRpc)) {
-            return answers;
+        if !matches!(reply, Err(Failure::NotJsonRpc)) {
+            return reply;
         }
         let words = body.get(..LIMIT_WORDS_BYTES).unwrap_or(&body);
         if !status.is_server_error() && classify::is_rate_limit(0, &String::from_utf8_lossy(words)) {
             return Err(Failure::RateLimited { retry_after });
         }
-        if status.is_success() { answers } else { Err(Failure::Status { status: status.as_u16(), retry_after }) }
+        if status.is_success() { reply } else { Err(Failure::Status { status: status.as_u16(), retry_after }) }
     }
+}
+
+/// The body for as many of the calls as fit, and their number. A single call is no array: some providers take
+/// no batches at all.
+fn body(calls: &[Call], ids: u64, size: usize) -> (Vec<u8>, usize) {
+    let mut items: Vec<Vec<u8>> = Vec::new();
+    let mut bytes: usize = 0;
+    for (call, id) in calls.iter().zip(ids..).take(size.max(1)) {
+        let item = json!({"jsonrpc": "2.0", "id": id, "method": call.method, "params": call.params});
+        let item = item.to_string().into_bytes();
+        bytes = bytes.saturating_add(item.len()).saturating_add(1);
+        if bytes > MAX_REQUEST_BYTES && !items.is_empty() {
+            break;
+        }
+        items.push(item);
+    }
+    let count = items.len();
+    let body = items.join(&b","[..]);
+    (if count == 1 { body } else { [b"[", body.as_slice(), b"]"].concat() }, count)
 }
 
 fn failure_of(error: reqwest::Error) -> Failure {
@@ -358,72 +388,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         until.duration_since(httpdate::parse_http_date(now).ok()?).ok()?
     };
     Some(wait.min(RETRY_AFTER_MAX))
-}
-
-/// Puts the answers in the order of the calls: they may come reordered, twice, not at all, or
-/// as a single object.
-pub(crate) fn read_body(body: &[u8], ids: u64, count: usize) -> Result<Vec<Answer>, Failure> {
-    let mut answers: Vec<Option<Answer>> = vec![None; count];
-    let items = match serde_json::from_slice(body) {
-        Ok(Value::Array(items)) => items,
-        Ok(Value::Object(object)) => {
-            let object = Value::Object(object);
-            // An error for the batch as a whole.
-            if let Some(error) = node_error(&object).filter(|_| count > 1) {
-                return if refuses_batches(&error) {
-                    Err(Failure::BatchRefused(error))
-                } else {
-                    Ok(vec![Err(Failure::Node(error)); count])
-                };
-            }
-            vec![object]
-        }
-        Ok(_) | Err(_) => return Err(Failure::NotJsonRpc),
-    };
-    let mut ours = false;
-    for item in &items {
-        let answer = match (node_error(item), item.get("result")) {
-            // geth refuses a batch in the place of its first call.
-            (Some(error), _) if count > 1 && classify::is_batch_refusal(&error.message) => {
-                return Err(Failure::BatchRefused(error));
-            }
-            // What could not be parsed is answered without an id.
-            (Some(error), _) if count == 1 => return Ok(vec![Err(Failure::Node(error))]),
-            (Some(error), _) => Err(Failure::Node(error)),
-            (None, Some(result)) => Ok(result.clone()),
-            // Neither a result nor an error: as good as no answer.
-            (None, None) => continue,
-        };
-        let place = item.get("id").and_then(read_id).and_then(|id| usize::try_from(id.checked_sub(ids)?).ok());
-        if let Some(place) = place.and_then(|place| answers.get_mut(place)) {
-            ours = true;
-            // The first answer counts; a second one is not more true.
-            place.get_or_insert(answer);
-        }
-    }
-    if !ours {
-        return Err(Failure::NotJsonRpc);
-    }
-    Ok(answers.into_iter().map(|answer| answer.unwrap_or(Err(Failure::Unanswered))).collect())
-}
-
-/// Ids come back as they went out, from some gateways as text.
-fn read_id(id: &Value) -> Option<u64> {
-    id.as_u64().or_else(|| id.as_str()?.parse().ok())
-}
-
-/// Whether the error is about there being a batch at all: JSON-RPC's "invalid request" and "parse error".
-fn refuses_batches(error: &NodeError) -> bool {
-    !classify::is_rate_limit(error.code, &error.message)
-        && (classify::is_batch_refusal(&error.message) || matches!(error.code, -32600 | -32700))
-}
-
-fn node_error(item: &Value) -> Option<NodeError> {
-    let error = item.get("error").filter(|error| error.is_object())?;
-    let code = error.get("code");
-    let code = code.and_then(|code| code.as_i64().or_else(|| code.as_str()?.parse().ok())).unwrap_or(0);
-    let message = error.get("message").and_then(Value::as_str).unwrap_or_default().to_owned();
-    Some(NodeError { code, message, data: error.get("data").filter(|data| !data.is_null()).cloned() })
 }
 
 #[cfg(test)]

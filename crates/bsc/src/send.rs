@@ -1,12 +1,21 @@
 //! Handing signed transactions to the endpoints, and making one answer of several.
 //!
-//! Each endpoint gets the transactions once, in the order of their nonces, in batches where it takes
-//! them. Nothing is repeated here: whoever asks sends again, and the same bytes do no harm.
+//! Each endpoint gets the transactions in the order of their nonces, in batches where it takes them. Nothing that was
+//! answered is repeated here: whoever asks sends again, and the same bytes do no harm.
+//!
+//! **To the first.** What it did not take goes on to the next endpoint at once, whatever it said or did not say, each
+//! transaction by itself; what it took, or already has, is done. Also "nonce too low", "underpriced" and "funds" go
+//! on: they are one node's view, and another's may be newer or cheaper. So where any endpoint takes it, that is the
+//! answer, as if all had been asked; and where none does, all have been: one to the first and one to all differ in
+//! what they cost.
 //!
 //! **Privacy.** Where there are private endpoints, a transaction goes to them. If the configuration allows
 //! it, the public ones get it too: when it is sent again, since then the private way did not get it into
 //! a block, and when no private endpoint was reached. What was sent before is remembered by the process,
 //! not stored: another process begins with the private ones again.
+//!
+//! **Refusals.** One node's word that it will never take a transaction, or that we are misconfigured, is "retry", with
+//! its words, until it is confirmed (`refusals.rs`). So is that an endpoint is of another chain.
 //!
 //! **One answer of several.** Endpoints that were surely not reached count only if none was reached. Of the
 //! others the first in this order speaks for all: accepted, already known, nonce too low (someone saw
@@ -24,14 +33,17 @@ use signpost_txmgr::ports::Happened;
 use signpost_txmgr::record::{SendAnswer, SendClass};
 use signpost_txmgr::tx::RawTx;
 use signpost_txmgr::units::TxHash;
+use tokio::time::Instant;
 
 use crate::classify::classify;
 use crate::endpoints::{Endpoint, Endpoints, SendTo};
+use crate::refusals::Refusals;
 use crate::rpc::{Answer, Call, Failure};
 
 /// One endpoint's answer.
 #[derive(Debug, Clone)]
 struct Heard {
+    host: String,
     answer: SendAnswer,
     /// The transaction got there, or may have.
     reached: bool,
@@ -70,7 +82,12 @@ impl SentOnce {
 }
 
 /// One answer for each transaction.
-pub(crate) async fn send_all(endpoints: &Endpoints, privacy: &Privacy, raws: &[RawTx]) -> Vec<SendAnswer> {
+pub(crate) async fn send_all(
+    endpoints: &Endpoints,
+    privacy: &Privacy,
+    refusals: &Refusals,
+    raws: &[RawTx],
+) -> Vec<SendAnswer> {
     if raws.is_empty() {
         return Vec::new();
     }
@@ -91,7 +108,37 @@ pub(crate) async fn send_all(endpoints: &Endpoints, privacy: &Privacy, raws: &[R
     if !public.is_empty() {
         hand_out(endpoints.send_to(), endpoints.to_send().await, raws, &public, &mut heard).await;
     }
+    let now = Instant::now();
+    for (raw, heard) in raws.iter().zip(&mut heard) {
+        weigh(refusals, raw.hash, heard, now);
+    }
     heard.iter().map(|heard| combine(heard.iter())).collect()
+}
+
+fn is_taken(class: SendClass) -> bool {
+    matches!(class, SendClass::Accepted | SendClass::AlreadyKnown)
+}
+
+fn is_refusal(class: SendClass) -> bool {
+    matches!(class, SendClass::Refused | SendClass::Misconfigured)
+}
+
+/// Makes a refusal that nobody confirms yet a matter of the way there.
+fn weigh(refusals: &Refusals, hash: TxHash, heard: &mut [Heard], now: Instant) {
+    for refusal in heard.iter().filter(|heard| is_refusal(heard.answer.class)) {
+        refusals.note(hash, &refusal.host, now);
+    }
+    if heard.iter().any(|heard| is_taken(heard.answer.class)) {
+        refusals.forget(hash);
+    }
+    if refusals.are_confirmed(hash, now) {
+        return;
+    }
+    for refusal in heard.iter_mut().filter(|heard| is_refusal(heard.answer.class)) {
+        let (host, words) = (&refusal.host, &refusal.answer.message);
+        tracing::warn!(host, tx_hash = %hash, words, "a node refuses a transaction; no other says so yet");
+        refusal.answer = SendAnswer::new(SendClass::Retry, &format!("{host} alone refuses it: {words}"));
+    }
 }
 
 /// Hands the transactions at these places to the targets, and notes what each target said of each.
@@ -102,29 +149,39 @@ async fn hand_out(
     places: &[usize],
     heard: &mut [Vec<Heard>],
 ) {
-    let raws: Vec<&RawTx> = places.iter().filter_map(|at| raws.get(*at)).collect();
-    let mut by_target: Vec<Vec<Heard>> = Vec::new();
     match send_to {
-        SendTo::All => by_target.extend(join_all(targets.iter().map(|(it, ready)| hand_over(it, ready, &raws))).await),
-        SendTo::First => {
-            for (endpoint, ready) in &targets {
-                let answers = hand_over(endpoint, ready, &raws).await;
-                let reached = answers.iter().any(|heard| heard.reached);
-                by_target.push(answers);
-                if reached {
-                    break;
-                }
+        SendTo::All => {
+            let asked = targets.iter().map(|(endpoint, ready)| hand_over(endpoint, ready, raws, places));
+            for answers in join_all(asked).await {
+                note(places, answers, heard);
             }
         }
-    }
-    for answers in by_target {
-        for (at, answer) in places.iter().zip(answers) {
-            heard.get_mut(*at).into_iter().for_each(|heard| heard.push(answer.clone()));
+        SendTo::First => {
+            let mut open = places.to_vec();
+            for (endpoint, ready) in &targets {
+                if open.is_empty() {
+                    break;
+                }
+                let answers = hand_over(endpoint, ready, raws, &open).await;
+                let mut taken =
+                    answers.iter().map(|heard| is_taken(heard.answer.class)).collect::<Vec<_>>().into_iter();
+                note(&open, answers, heard);
+                open.retain(|_| !taken.next().unwrap_or(false));
+            }
         }
     }
 }
 
-async fn hand_over(endpoint: &Endpoint, ready: &Result<(), Failure>, raws: &[&RawTx]) -> Vec<Heard> {
+fn note(places: &[usize], answers: Vec<Heard>, heard: &mut [Vec<Heard>]) {
+    for (at, answer) in places.iter().zip(answers) {
+        if let Some(heard) = heard.get_mut(*at) {
+            heard.push(answer);
+        }
+    }
+}
+
+async fn hand_over(endpoint: &Endpoint, ready: &Result<(), Failure>, raws: &[RawTx], places: &[usize]) -> Vec<Heard> {
+    let raws: Vec<&RawTx> = places.iter().filter_map(|at| raws.get(*at)).collect();
     let answers = match ready {
         Ok(()) => {
             let calls: Vec<Call> = raws.iter().map(|raw| endpoint.kind().send_call(raw)).collect();
@@ -148,40 +205,43 @@ fn not_ready(endpoint: &Endpoint, failure: &Failure) -> Heard {
         | Failure::NotJsonRpc
         | Failure::TooLong
         | Failure::BatchRefused(_)
+        | Failure::Alone(_)
+        | Failure::Again { .. }
         | Failure::Unanswered
         | Failure::NotAsked
         | Failure::Nonsense(_) => SendClass::Retry,
     };
-    Heard { answer: SendAnswer::new(class, &format!("{}: {failure}", endpoint.host())), reached: false }
+    let words = format!("{}: {failure}", endpoint.host());
+    Heard { host: endpoint.host().to_owned(), answer: SendAnswer::new(class, &words), reached: false }
 }
 
 fn hear(endpoint: &Endpoint, raw: &RawTx, answer: Answer) -> Heard {
-    let heard = match answer {
+    let (answer, reached) = match answer {
         Ok(result) if endpoint.kind().taken(&result) == Some(raw.hash) => {
-            Heard { answer: SendAnswer::new(SendClass::Accepted, ""), reached: true }
+            (SendAnswer::new(SendClass::Accepted, ""), true)
         }
-        Ok(result) => Heard { answer: another_hash(&result), reached: true },
+        Ok(result) => (another_hash(&result), true),
         Err(Failure::Node(error)) => {
             let failure = Failure::Node(error.clone());
             let class = classify(error.code, &error.message);
-            Heard { answer: SendAnswer::new(class, &error.message), reached: !failure.is_rate_limit() }
+            (SendAnswer::new(class, &error.message), !failure.is_rate_limit())
         }
         Err(failure) => {
             let reached = failure.happened() != Happened::No;
             let class = if reached { SendClass::Unknown } else { SendClass::Retry };
             let error: &dyn Error = &failure;
             tracing::warn!(host = endpoint.host(), tx_hash = %raw.hash, error, "a send without an answer");
-            Heard { answer: SendAnswer::new(class, &format!("{}: {failure}", endpoint.host())), reached }
+            (SendAnswer::new(class, &format!("{}: {failure}", endpoint.host())), reached)
         }
     };
     tracing::debug!(
         host = endpoint.host(),
         tx_hash = %raw.hash,
-        class = ?heard.answer.class,
-        words = heard.answer.message,
+        class = ?answer.class,
+        words = answer.message,
         "a node answered a send"
     );
-    heard
+    Heard { host: endpoint.host().to_owned(), answer, reached }
 }
 
 /// The node took something else than what we handed over, or says so.
@@ -222,7 +282,11 @@ mod tests {
     fn combined(classes: &[(SendClass, bool)]) -> SendClass {
         let heard: Vec<Heard> = classes
             .iter()
-            .map(|(class, reached)| Heard { answer: SendAnswer::new(*class, ""), reached: *reached })
+            .map(|(class, reached)| Heard {
+                host: String::new(),
+                answer: SendAnswer::new(*class, ""),
+                reached: *reached,
+            })
             .collect();
         combine(heard.iter()).class
     }

@@ -25,18 +25,21 @@ macro_rules! captured {
     };
 }
 
-const CAPTURED: [&str; 11] = captured!(
+const CAPTURED: [&str; 14] = captured!(
     "anvil",
     "besu",
     "bsc",
+    "bsc-1.8",
     "erigon",
     "ganache",
+    "gateway",
     "geth",
     "hardhat",
     "nethermind",
     "nethermind-old",
     "provider",
-    "reth"
+    "reth",
+    "reth-bsc"
 );
 
 fn captured() -> Vec<(String, CapturedError)> {
@@ -152,6 +155,15 @@ fn rate_limits_are_known_from_limits_on_transactions() {
     for (client, error) in captured() {
         let limited = client == "provider" && error.class == "retry";
         assert_eq!(is_rate_limit(error.code, &error.message), limited, "{client}: {}", error.message);
+    }
+}
+
+/// Whoever sends tries again, there or elsewhere; nobody bumps, pauses or cancels for it.
+#[test]
+fn what_a_gateway_says_of_itself_is_no_word_about_the_transaction() {
+    for (client, error) in captured().iter().filter(|(client, _)| ["gateway", "provider"].contains(&client.as_str())) {
+        let class = classify(error.code, &error.message);
+        assert!(matches!(class, SendClass::Retry | SendClass::Unknown), "{client}: {}", error.message);
     }
 }
 

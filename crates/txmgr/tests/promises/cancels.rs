@@ -2,7 +2,7 @@
 
 use signpost_txmgr::record::{AttemptKind, CancelCause};
 use signpost_txmgr::signer::{Delivery, Disposition};
-use signpost_txmgr::units::{Gas, Nonce, Wei};
+use signpost_txmgr::units::{Gas, Nonce, U256, Wei};
 use signpost_txmgr::wire::Status;
 
 use super::world::{NOW, RULES, World, request};

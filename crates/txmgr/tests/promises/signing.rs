@@ -132,6 +132,14 @@ fn an_account_named_by_its_key_or_address_is_that_account() {
 }
 
 #[test]
+fn a_request_names_its_account_where_several_are_registered() {
+    let mut world = World::new();
+    world.take(r#"{"requestId":"a","to":"0x2222222222222222222222222222222222222222","gas":21000}"#.to_owned(), NOW);
+    assert_eq!(world.outcome("a").reason.unwrap().code, "accountRequired");
+    assert_eq!(world.keys.sign_calls(), 0);
+}
+
+#[test]
 fn an_account_that_is_not_registered_is_nobodys() {
     let mut world = World::new();
     let unknown = "0x00000000000000000000000000000000000000aa";
