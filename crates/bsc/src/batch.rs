@@ -3,10 +3,10 @@
 //! Some endpoints take no batches, some only small ones, and each says so in its own way: with a status, a page,
 //! an error, an error per call, answers to nobody's question, or half of the answers. So no words decide. **A
 //! batch that failed as a whole, or whose calls all got the same error, is followed by its first call alone.**
-//! * That fails as well: the endpoint failed. Two requests in all, however many calls there were.
+//! * That fails twice: the endpoint failed. Three requests in all, however many calls there were.
 //! * That is answered by the same error: it was an answer to each of the calls.
 //! * Else it was the batch, and the rest goes again in halves, in the end one by one. Then a call that fails alone
-//!   beside others that are answered costs itself only; a second one at once ends it.
+//!   beside others that are answered costs itself only, and is asked once more at the end; a second one at once ends it.
 //!
 //! A rate limit, no connection and no answer in time are no such failures. What size works is remembered, and
 //! doubled again after a while ([`BatchSize`]).
@@ -174,11 +174,34 @@ impl RpcClient {
                 break;
             }
         }
+        if progress.answers.len() == calls.len() && !progress.lost {
+            self.ask_lost_again(calls, &mut progress.answers).await;
+        }
         progress.answers.resize_with(calls.len(), || Err(Failure::NotAsked));
         if progress.split {
             self.size.keep_below(calls.len(), Instant::now());
         }
         progress.finish()
+    }
+
+    /// A call that failed alone beside others that were answered is asked once more: half a view is none.
+    async fn ask_lost_again(&self, calls: &[Call], answers: &mut [Answer]) {
+        for (call, answer) in calls.iter().zip(answers) {
+            let Err(Failure::Alone(first)) = &*answer else { continue };
+            match self.ask(std::slice::from_ref(call), 1).await.1 {
+                Outcome::Answered(again) | Outcome::OneError(again, _) => {
+                    let Some(again) = again.into_iter().next() else { continue };
+                    let may_have_been = first.happened() != Happened::No;
+                    *answer = match again {
+                        Err(last) if may_have_been && last.happened() == Happened::No => {
+                            Err(Failure::Again { first: first.clone(), last: Box::new(last) })
+                        }
+                        again => again,
+                    };
+                }
+                Outcome::Failed(_) => return,
+            }
+        }
     }
 
     /// One request for some of the calls, and one for the first of them alone if that failed. Whether to go on.
@@ -195,27 +218,38 @@ impl RpcClient {
             Outcome::OneError(answers, error) => (Failure::BatchRefused(error.clone()), Some((answers, error))),
             Outcome::Failed(failure) => (failure, None),
         };
-        if count == 1 && progress.lost(&failure) {
-            return true;
-        }
-        if count == 1 || !failure.may_be_of_the_batch() {
+        if !failure.may_be_of_the_batch() {
             progress.answers.extend((0..count).map(|_| Err(failure.clone())));
             return false;
         }
         progress.doubt(count, &failure);
-        match self.ask(rest, 1).await.1 {
+        let mut alone = self.ask(rest, 1).await.1;
+        if let Outcome::Failed(again) = &alone
+            && count > 1
+            && again.may_be_of_the_batch()
+        {
+            progress.doubt(1, again);
+            alone = self.ask(rest, 1).await.1;
+        }
+        match alone {
             Outcome::Answered(alone) | Outcome::OneError(alone, _) => {
                 if let Some((answers, _)) = said.filter(|(_, error)| alone.iter().all(|it| says_the_same(it, error))) {
                     progress.answers.extend(alone.into_iter().chain(answers.into_iter().skip(1)));
                     return true;
                 }
                 progress.answered(alone);
+                if count == 1 {
+                    return true;
+                }
             }
             Outcome::Failed(last) => {
                 if !progress.lost(&last) {
                     progress.answers.push(Err(last));
                     progress.answers.extend((1..count).map(|_| Err(failure.clone())));
                     return false;
+                }
+                if count == 1 {
+                    return true;
                 }
             }
         }

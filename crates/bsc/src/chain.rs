@@ -29,6 +29,7 @@ use crate::rpc::{Answer, ClientError, Failure, NodeError, RpcClient};
 use crate::search::Search;
 use crate::send::{Privacy, SentOnce};
 use crate::view;
+use crate::word;
 
 /// The configuration of [`BscChain`]. `Debug` gives no URLs.
 #[derive(Clone)]
@@ -259,7 +260,7 @@ impl Chain for BscChain {
         }
         let mut tallies = vec![Tally::default(); query.finals.len()];
         for endpoint in self.endpoints.others(&query.source) {
-            let ask = |endpoint| view::witness(endpoint, query, self.finality);
+            let ask = |endpoint| word::witness(endpoint, query, self.finality);
             let asked = tokio::time::timeout(SECOND_TIMEOUT, self.endpoints.ask_one(endpoint, ask)).await;
             let Ok(Ok(words)) = asked else { continue };
             for (tally, word) in tallies.iter_mut().zip(words) {
@@ -368,7 +369,7 @@ impl BscChain {
     /// The receipt of one of our attempts, from whichever endpoint shows it final.
     async fn shown_elsewhere(&self, query: &UseQuery) -> Option<NonceUse> {
         for endpoint in self.endpoints.readable() {
-            let ask = |endpoint| view::own_receipt(endpoint, query.address, query.nonce, &query.own, self.finality);
+            let ask = |endpoint| word::own_receipt(endpoint, query.address, query.nonce, &query.own, self.finality);
             if let Ok(Some(receipt)) = self.endpoints.ask_one(endpoint, ask).await {
                 let word = self.witness_of(endpoint, query, receipt).await;
                 return Some(NonceUse::Ours(receipt, word));
@@ -387,7 +388,7 @@ impl BscChain {
     async fn weigh_use(&self, source: &Endpoint, query: &UseQuery, used: Foreign) -> NonceUse {
         if query.own.contains(&used.tx_hash) {
             for endpoint in self.endpoints.readable() {
-                let ask = |endpoint| async move { Ok(view::block_receipt(endpoint, &used.block, used.tx_hash).await) };
+                let ask = |endpoint| async move { Ok(word::block_receipt(endpoint, &used.block, used.tx_hash).await) };
                 if let Ok(Some(receipt)) = self.endpoints.ask_one(endpoint, ask).await {
                     let word = self.witness_of(source, query, receipt).await;
                     return NonceUse::Ours(receipt, word);
@@ -401,7 +402,7 @@ impl BscChain {
         let mut tally = Tally::default();
         for endpoint in self.endpoints.others(source.name()) {
             let at = (used.tx_hash, used.block);
-            let ask = |endpoint| view::use_word(endpoint, query.address, query.nonce, at, self.finality);
+            let ask = |endpoint| word::use_word(endpoint, query.address, query.nonce, at, self.finality);
             let asked = tokio::time::timeout(SECOND_TIMEOUT, self.endpoints.ask_one(endpoint, ask)).await;
             if let Ok(Ok(word)) = asked {
                 tally.note(word);

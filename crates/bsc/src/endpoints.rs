@@ -28,6 +28,7 @@ use signpost_txmgr::units::ChainId;
 use tokio::time::Instant;
 
 use crate::limit::RateLimit;
+use crate::parents::Parents;
 use crate::private::EndpointKind;
 use crate::quantity;
 use crate::rpc::{Answer, Call, Failure, RpcClient};
@@ -66,6 +67,7 @@ pub(crate) struct Endpoint {
     /// Its host, with its place in the list where several have the same.
     name: String,
     health: Mutex<Health>,
+    parents: Parents,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +78,8 @@ struct Health {
     failures: u32,
     /// Left alone until then, for failures.
     cooling_until: Option<Instant>,
+    /// It failed by silence, or said how long it wants to be left alone.
+    is_silent: bool,
     /// Left alone for its rate limit.
     limit: RateLimit,
     /// Height of the newest block it was seen to have.
@@ -97,7 +101,7 @@ impl Health {
 impl Endpoint {
     pub(crate) fn new(rpc: RpcClient, kind: EndpointKind) -> Self {
         let name = rpc.host().to_owned();
-        Self { rpc, kind, name, health: Mutex::default() }
+        Self { rpc, kind, name, health: Mutex::default(), parents: Parents::default() }
     }
 
     /// What it is called in logs and views.
@@ -108,6 +112,11 @@ impl Endpoint {
     /// Most calls that one request to it holds now.
     pub(crate) fn batch_items(&self) -> usize {
         self.rpc.batch_items()
+    }
+
+    /// The blocks it told, with their parents.
+    pub(crate) fn parents(&self) -> &Parents {
+        &self.parents
     }
 
     pub(crate) fn kind(&self) -> &EndpointKind {
@@ -175,7 +184,9 @@ impl Endpoint {
         let doubled =
             COOL_DOWN_MIN.saturating_mul(1_u32.checked_shl(health.failures.saturating_sub(1)).unwrap_or(u32::MAX));
         let pause = asked_pause(failure).unwrap_or(doubled.min(COOL_DOWN_MAX));
-        health.cooling_until = Instant::now().checked_add(pause);
+        let now = Instant::now();
+        health.cooling_until = now.checked_add(pause);
+        health.is_silent = matches!(failure, Failure::TimedOut) || asked_pause(failure).is_some();
         let (failures, error): (u32, &dyn Error) = (health.failures, failure);
         tracing::warn!(host = self.host(), failures, pause_ms = pause.as_millis(), error, "the endpoint failed");
     }
@@ -384,9 +395,15 @@ impl Endpoints {
         self.to_read(Instant::now())
     }
 
-    /// Those but the one of this name.
+    /// Those but the one of this name, for a word of their own: at last such as failed a moment ago, unless by
+    /// silence: the question costs them little and us no time.
     pub(crate) fn others(&self, name: &str) -> Vec<&Endpoint> {
-        self.readable().into_iter().filter(|endpoint| endpoint.name() != name).collect()
+        let now = Instant::now();
+        let may_be_back = self.list.iter().filter(|endpoint| {
+            let health = endpoint.health();
+            !health.is_well(now) && !health.is_limited(now) && !health.is_silent
+        });
+        self.to_read(now).into_iter().chain(may_be_back).filter(|endpoint| endpoint.name() != name).collect()
     }
 
     /// Lets another endpoint lead for a while: one was contradicted, and which of the two is right is not known.

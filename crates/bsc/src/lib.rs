@@ -5,25 +5,29 @@
 //! secrets, so nothing here prints more of them than the host.
 //!
 //! Read in this order: [`classify`], [`rpc`], [`endpoints`], [`chain`]; behind it `reply.rs`,
-//! `batch.rs`, `limit.rs`, `view.rs`, `price.rs`, `send.rs`, `refusals.rs` and `search.rs`; [`private`] for endpoints that
-//! are only sent to.
+//! `batch.rs`, `limit.rs`, `view.rs`, `evidence.rs`, `parents.rs`, `word.rs`, `price.rs`, `send.rs`, `refusals.rs`
+//! and `search.rs`; [`private`] for endpoints that are only sent to.
 
 mod batch;
 pub mod chain;
 pub mod classify;
 pub mod endpoints;
+mod evidence;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod limit;
+mod parents;
 mod price;
 pub mod private;
 mod quantity;
+mod receipt;
 mod refusals;
 mod reply;
 pub mod rpc;
 mod search;
 mod send;
 mod view;
+mod word;
 
 pub use chain::{BscChain, BscConfig, ConfigError};
 pub use endpoints::SendTo;

@@ -23,7 +23,7 @@ use crate::chain::{count_at, need};
 use crate::endpoints::Endpoint;
 use crate::quantity;
 use crate::rpc::{Call, Failure};
-use crate::view::use_word;
+use crate::word::use_word;
 
 /// Blocks read whole in one call, where counts are gone: about half a minute of them, some seconds of work.
 const SCAN_BLOCKS: u64 = 64;

@@ -44,6 +44,8 @@ pub struct Lane {
     pub(super) taken: BTreeMap<Nonce, (usize, BlockNumber)>,
     /// What a second node said of a slot's final receipt, and since when none confirms it.
     pub(super) words: BTreeMap<Nonce, Heard>,
+    /// While no second node says anything.
+    silence: Option<Silence>,
     /// Rounds in a row in which a slot's nonce was final and no receipt was shown.
     pub(super) receiptless: BTreeMap<Nonce, u32>,
     /// When the topic last refused the outcome of a slot.
@@ -81,6 +83,16 @@ pub(super) struct Heard {
     since: Millis,
 }
 
+/// How long no second node has said anything, about whatever receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Silence {
+    since: Millis,
+    heard_at: Millis,
+}
+
+/// After this long without a question a silence is over, in milliseconds: the next one is a new one.
+const SILENCE_MS: u64 = 60_000;
+
 /// High-water marks of one account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct HighWater {
@@ -108,6 +120,7 @@ impl Lane {
             asked_at: BTreeMap::new(),
             taken: BTreeMap::new(),
             words: BTreeMap::new(),
+            silence: None,
             receiptless: BTreeMap::new(),
             refused_at: BTreeMap::new(),
             waiting: Vec::new(),
@@ -212,12 +225,10 @@ impl Lane {
         self.taken.extend(newest.map(|(nonce, count)| (nonce, known.unwrap_or((count, latest)))));
     }
 
-    /// Counts the rounds in which a nonce was final and nothing that used it was shown.
+    /// Counts the rounds in which a nonce was final and nothing that used it was shown final.
     fn count_receiptless(&mut self, view: &ChainView) {
         let final_nonce = self.high.map_or(Nonce(0), |high| high.finalized_nonce);
-        let shown = |nonce: Nonce| {
-            view.receipts.iter().any(|(at, receipt)| *at == nonce && matches!(receipt, ReceiptView::Found(_)))
-        };
+        let shown = |nonce: Nonce| view.finals.iter().any(|(at, _)| *at == nonce);
         let open = self.records.iter().filter(|(_, record)| record.phase.settlement().is_none());
         let missing = open.filter(|(nonce, _)| **nonce < final_nonce && !shown(**nonce)).map(|(nonce, _)| *nonce);
         let counted = missing.map(|nonce| {
@@ -241,12 +252,26 @@ impl Lane {
 
     /// Keeps what a second node said.
     pub(super) fn note_word(&mut self, nonce: Nonce, receipt: Receipt, word: Word, now: Millis) {
+        self.silence = match (word, self.silence) {
+            (Word::Silent, Some(silence)) if now.since(silence.heard_at) < SILENCE_MS => {
+                Some(Silence { heard_at: now, ..silence })
+            }
+            (Word::Silent, _) => Some(Silence { since: now, heard_at: now }),
+            (Word::Alone | Word::Agrees | Word::Contradicts, _) => None,
+        };
         let before = self.words.get(&nonce).filter(|heard| heard.receipt == receipt);
         // A node that contradicts and then falls silent has not changed its mind.
         let is_doubted = before.is_some_and(|heard| heard.word == Word::Contradicts);
         let word = if is_doubted && word == Word::Silent { Word::Contradicts } else { word };
         let since = before.map_or(now, |heard| heard.since);
         self.words.insert(nonce, Heard { receipt, word, since });
+    }
+
+    /// Since when the second nodes say nothing of a nonce, or of any: a node that is down is waited for once, not
+    /// again for each request.
+    fn silent_since(&self, nonce: Nonce) -> Option<Millis> {
+        let since = self.words.get(&nonce)?.since;
+        Some(self.silence.map_or(since, |silence| silence.since.min(since)))
     }
 
     /// How many slots from `from` on are worked on: the window above the chain's count, and below it what
@@ -385,7 +410,7 @@ impl Lane {
             last_sent_at: self.sent_at.get(&record.nonce).copied(),
             last_asked_at: self.asked_at.get(&record.nonce).copied(),
             taken_at: self.taken.get(&record.nonce).map(|(_, at)| *at),
-            silent_since: self.words.get(&record.nonce).map(|heard| heard.since),
+            silent_since: self.silent_since(record.nonce),
             receiptless: self.receiptless.get(&record.nonce).copied().unwrap_or(0),
         }
     }

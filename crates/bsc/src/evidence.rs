@@ -1,0 +1,251 @@
+//! What one endpoint's answers show of slots, and what of it is final.
+//!
+//! A receipt counts as final only by what one HTTP answer shows together, or by the line of blocks in `parents.rs`.
+//!
+//! Read next: `view.rs`, `word.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+use signpost_txmgr::machine::ReceiptView;
+use signpost_txmgr::ports::{Finality, SlotQuery};
+use signpost_txmgr::record::{BlockRef, Receipt};
+use signpost_txmgr::units::{Address, BlockHash, BlockNumber, Nonce, TxHash};
+
+use crate::chain::need;
+use crate::endpoints::Endpoint;
+use crate::parents;
+use crate::quantity;
+use crate::receipt::{block_call, read_block, receipt_view, tx_hashes, whole_request};
+use crate::rpc::{Call, Failure};
+use crate::view::{BLOCK, COUNT};
+
+const RECEIPT: &str = "eth_getTransactionReceipt";
+
+/// Calls that one answer must hold to show one receipt final: count and final block, the receipt and its block.
+const EVIDENCE_CALLS: usize = 4;
+
+/// A final block and the account's count there, from one answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FinalPair {
+    pub(crate) block: BlockRef,
+    pub(crate) nonce: Nonce,
+}
+
+/// How the final block is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum FinalAt {
+    Tag,
+    Height(u64),
+}
+
+impl FinalAt {
+    pub(crate) fn of(finality: Finality, latest: BlockNumber) -> Self {
+        match finality {
+            Finality::Finalized => Self::Tag,
+            Finality::Confirmations(count) => Self::Height(latest.0.saturating_sub(count)),
+        }
+    }
+
+    pub(crate) fn param(self) -> Value {
+        match self {
+            Self::Tag => json!("finalized"),
+            Self::Height(height) => quantity::hex_number(height),
+        }
+    }
+
+    pub(crate) fn pair_calls(self, address: Address) -> [Call; 2] {
+        // The count first: a node that answers in order then never shows one that is ahead of its block.
+        [Call::new(COUNT, json!([address.lower(), self.param()])), Call::new(BLOCK, json!([self.param(), false]))]
+    }
+}
+
+/// What an endpoint was seen to say about slots.
+pub(crate) struct Seen {
+    /// For each slot what was said of each of its attempts.
+    pub(crate) answers: BTreeMap<Nonce, Vec<ReceiptView>>,
+    /// The blocks at the heights asked for.
+    pub(crate) canonical: BTreeMap<BlockNumber, BlockRef>,
+    /// The transactions of those blocks.
+    pub(crate) txs: BTreeMap<BlockHash, Vec<TxHash>>,
+    /// What was shown final.
+    pub(crate) finals: BTreeMap<Nonce, Receipt>,
+    pub(crate) last_pair: Option<FinalPair>,
+}
+
+impl Seen {
+    pub(crate) fn new(pair: Option<FinalPair>) -> Self {
+        Self {
+            answers: BTreeMap::new(),
+            canonical: BTreeMap::new(),
+            txs: BTreeMap::new(),
+            finals: BTreeMap::new(),
+            last_pair: pair,
+        }
+    }
+
+    pub(crate) fn found(&self) -> impl Iterator<Item = (Nonce, Receipt)> {
+        self.answers.iter().flat_map(|(nonce, answers)| {
+            answers.iter().filter_map(|answer| match answer {
+                ReceiptView::Found(receipt) => Some((*nonce, *receipt)),
+                ReceiptView::Absent | ReceiptView::Unknown => None,
+            })
+        })
+    }
+
+    /// The receipts that look final and were not shown so.
+    pub(crate) fn to_prove(&self) -> Vec<SlotQuery> {
+        let Some(pair) = self.last_pair else { return Vec::new() };
+        let is_open = |(nonce, receipt): &(Nonce, Receipt)| {
+            !self.finals.contains_key(nonce)
+                && receipt.block.number <= pair.block.number
+                && self.canonical.get(&receipt.block.number).is_none_or(|block| *block == receipt.block)
+        };
+        let open = self.found().filter(is_open).map(|(nonce, receipt)| SlotQuery {
+            nonce,
+            hashes: vec![receipt.tx_hash],
+            mined_at: Some(receipt.block.number),
+        });
+        open.collect()
+    }
+
+    /// A slot's receipt: that of any attempt. Two of them can only be on two branches: then the canonical one.
+    pub(crate) fn slot_view(&self, attempts: &[ReceiptView]) -> ReceiptView {
+        let mut found = attempts.iter().filter_map(|attempt| match attempt {
+            ReceiptView::Found(receipt) => Some(receipt),
+            ReceiptView::Absent | ReceiptView::Unknown => None,
+        });
+        let is_canonical = |receipt: &&Receipt| self.canonical.get(&receipt.block.number) == Some(&receipt.block);
+        if let Some(receipt) = found.clone().find(is_canonical).or_else(|| found.next()) {
+            ReceiptView::Found(*receipt)
+        } else if attempts.is_empty() || attempts.contains(&ReceiptView::Unknown) {
+            ReceiptView::Unknown
+        } else {
+            ReceiptView::Absent
+        }
+    }
+}
+
+/// Part of what is asked in one request.
+#[derive(Default)]
+struct Part {
+    receipts: Vec<(Nonce, TxHash)>,
+    heights: BTreeSet<BlockNumber>,
+}
+
+impl Part {
+    fn calls(&self) -> usize {
+        self.receipts.len().saturating_add(self.heights.len())
+    }
+}
+
+/// Cuts what is to be asked so that each part fits one request beside the final pair, and what is asked of a slot
+/// is together with the block it was seen in.
+fn parts(slots: &[SlotQuery], room: usize, needs_no_block: impl Fn(BlockNumber) -> bool) -> Vec<Part> {
+    let room = room.max(2);
+    let mut parts = vec![Part::default()];
+    for slot in slots {
+        let height = slot.mined_at.filter(|height| !needs_no_block(*height));
+        for hashes in slot.hashes.chunks(room.saturating_sub(1)) {
+            let of_slot = hashes.len().saturating_add(usize::from(height.is_some()));
+            let is_full = parts.last().is_none_or(|part| part.calls().saturating_add(of_slot) > room);
+            if is_full {
+                parts.push(Part::default());
+            }
+            if let Some(part) = parts.last_mut() {
+                part.receipts.extend(hashes.iter().map(|hash| (slot.nonce, *hash)));
+                part.heights.extend(height);
+            }
+        }
+    }
+    parts.retain(|part| part.calls() > 0);
+    parts
+}
+
+/// Asks for receipts and for the blocks they were seen in, with the final pair where one of them may be final.
+pub(crate) async fn ask(
+    endpoint: &Endpoint,
+    address: Address,
+    at: FinalAt,
+    latest: BlockNumber,
+    slots: &[SlotQuery],
+    seen: &mut Seen,
+) -> Result<(), Failure> {
+    let limit = endpoint.batch_items();
+    // Two branches may meet at one URL: the newest block is only a shortcut for what cannot be final yet.
+    let parts = parts(slots, limit.saturating_sub(2), |height| height >= latest);
+    let pair = at.pair_calls(address);
+    let asks_pair = |part: &Part| {
+        let is_final = |height: &BlockNumber| seen.last_pair.is_none_or(|pair| *height <= pair.block.number);
+        limit >= EVIDENCE_CALLS && part.heights.iter().any(is_final)
+    };
+    let with_pair: Vec<bool> = parts.iter().map(asks_pair).collect();
+    if seen.last_pair.is_none() && !with_pair.contains(&true) {
+        let mut answers = whole_request(endpoint.batch(&pair).await)?.into_iter();
+        let nonce = Nonce(need(answers.next().unwrap_or(Err(Failure::Unanswered)), COUNT, quantity::number)?);
+        let block = need(answers.next().unwrap_or(Err(Failure::Unanswered)), BLOCK, read_block)?;
+        seen.last_pair = Some(FinalPair { block, nonce });
+    }
+    for (part, with_pair) in parts.into_iter().zip(with_pair) {
+        let mut calls: Vec<Call> = if with_pair { pair.to_vec() } else { Vec::new() };
+        calls.extend(part.receipts.iter().map(|(_, hash)| Call::new(RECEIPT, json!([hash.to_string()]))));
+        calls.extend(part.heights.iter().map(|height| block_call(*height)));
+        let is_one_request = endpoint.batch_items() >= calls.len();
+        let mut answers = whole_request(endpoint.batch(&calls).await)?.into_iter();
+        let is_one_request = is_one_request && endpoint.batch_items() >= calls.len();
+        let mut next = || answers.next().unwrap_or(Err(Failure::Unanswered));
+        let pair = if with_pair {
+            let (nonce, block) = (next(), next());
+            let nonce = need(nonce, COUNT, quantity::number).ok().map(Nonce);
+            let block = need(block, BLOCK, read_block).ok();
+            nonce.zip(block).map(|(nonce, block)| FinalPair { block, nonce })
+        } else {
+            None
+        };
+        let receipts: Vec<(Nonce, ReceiptView)> =
+            part.receipts.iter().map(|(nonce, hash)| (*nonce, receipt_view(next(), *hash))).collect();
+        let mut blocks: BTreeMap<BlockNumber, BlockRef> = BTreeMap::new();
+        for height in &part.heights {
+            let Ok(value) = next() else { continue };
+            if let Some(block) = read_block(&value).filter(|block| block.number == *height) {
+                blocks.insert(*height, block);
+                seen.txs.insert(block.hash, tx_hashes(&value));
+            }
+        }
+        if let Some(pair) = pair.filter(|_| is_one_request) {
+            blocks.entry(pair.block.number).or_insert(pair.block);
+            let is_final = |nonce: Nonce, receipt: &Receipt| {
+                nonce < pair.nonce
+                    && receipt.block.number <= pair.block.number
+                    && blocks.get(&receipt.block.number) == Some(&receipt.block)
+            };
+            seen.finals.extend(receipts.iter().filter_map(|(nonce, receipt)| match receipt {
+                ReceiptView::Found(receipt) if is_final(*nonce, receipt) => Some((*nonce, *receipt)),
+                ReceiptView::Found(_) | ReceiptView::Absent | ReceiptView::Unknown => None,
+            }));
+        }
+        seen.last_pair = pair.or(seen.last_pair);
+        seen.canonical.extend(blocks);
+        for (nonce, receipt) in receipts {
+            seen.answers.entry(nonce).or_default().push(receipt);
+        }
+    }
+    Ok(())
+}
+
+/// Where one answer could not hold the evidence: the blocks from the final one down by their parents' hashes. What
+/// goes wrong leaves a receipt unshown for this round; the blocks seen so far are kept.
+pub(crate) async fn prove_by_parents(endpoint: &Endpoint, address: Address, at: FinalAt, seen: &mut Seen) {
+    if endpoint.batch_items() >= EVIDENCE_CALLS {
+        return;
+    }
+    let Some(lowest) = seen.to_prove().iter().filter_map(|slot| slot.mined_at).min() else { return };
+    match parents::line(endpoint, address, at, lowest).await {
+        Ok(line) => {
+            let shown: Vec<(Nonce, Receipt)> =
+                seen.found().filter(|(nonce, receipt)| *nonce < line.nonce && line.holds(&receipt.block)).collect();
+            seen.finals.extend(shown);
+        }
+        Err(failure) => tracing::debug!(host = endpoint.host(), %failure, "the line of blocks is not complete yet"),
+    }
+}

@@ -1,0 +1,70 @@
+//! Blocks and receipts as nodes write them.
+
+use serde_json::{Value, json};
+use signpost_txmgr::machine::ReceiptView;
+use signpost_txmgr::record::{BlockRef, Receipt};
+use signpost_txmgr::units::{BlockNumber, Gas, TxHash};
+
+use crate::quantity;
+use crate::rpc::{Answer, Call, Failure};
+use crate::view::BLOCK;
+
+/// The answers, unless a request failed as a whole: then another endpoint is better than half a view.
+pub(crate) fn whole_request(answers: Vec<Answer>) -> Result<Vec<Answer>, Failure> {
+    match answers.iter().find_map(|answer| answer.as_ref().err().filter(|failure| failure.is_of_the_request())) {
+        Some(failure) => Err(failure.clone()),
+        None => Ok(answers),
+    }
+}
+
+pub(crate) fn block_call(height: BlockNumber) -> Call {
+    Call::new(BLOCK, json!([quantity::hex_number(height.0), false]))
+}
+
+pub(crate) fn read_block(value: &Value) -> Option<BlockRef> {
+    quantity::block_ref(value, "number", "hash")
+}
+
+/// The hashes of a block's transactions, as far as it names them.
+pub(crate) fn tx_hashes(block: &Value) -> Vec<TxHash> {
+    let txs = block.get("transactions").and_then(Value::as_array);
+    txs.into_iter().flatten().filter_map(quantity::tx_hash).collect()
+}
+
+pub(crate) fn receipt_view(answer: Answer, hash: TxHash) -> ReceiptView {
+    match answer {
+        Ok(Value::Null) => ReceiptView::Absent,
+        Ok(value) => read_receipt(&value, hash).map_or_else(
+            || {
+                tracing::warn!(tx_hash = %hash, "a receipt that cannot be read, or of something else");
+                ReceiptView::Unknown
+            },
+            ReceiptView::Found,
+        ),
+        Err(failure) => {
+            tracing::debug!(tx_hash = %hash, %failure, "no answer about a receipt");
+            ReceiptView::Unknown
+        }
+    }
+}
+
+/// What a verdict needs must be there: the transaction's hash, its block and its status. The rest is for display,
+/// and absent where it is missing or odd. A hash names its sender, so `from` is not asked.
+pub(crate) fn read_receipt(value: &Value, hash: TxHash) -> Option<Receipt> {
+    if quantity::tx_hash(value.get("transactionHash")?)? != hash {
+        return None;
+    }
+    let succeeded = match quantity::number(value.get("status")?)? {
+        0 => false,
+        1 => true,
+        _ => return None,
+    };
+    Some(Receipt {
+        tx_hash: hash,
+        block: quantity::block_ref(value, "blockNumber", "blockHash")?,
+        succeeded,
+        gas_used: value.get("gasUsed").and_then(quantity::number).map(Gas),
+        effective_gas_price: value.get("effectiveGasPrice").and_then(quantity::wei),
+        contract: value.get("contractAddress").and_then(quantity::address),
+    })
+}
