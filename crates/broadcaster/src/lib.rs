@@ -54,6 +54,7 @@ pub async fn lanes(session: &Session<impl Watched>) -> Result<RealLanes, StartEr
     let tuning = Tuning {
         rebroadcast_after_ms: timing.rebroadcast_after_ms.unwrap_or(Tuning::BSC.rebroadcast_after_ms),
         bump_after_ms: timing.bump_after_ms.unwrap_or(Tuning::BSC.bump_after_ms),
+        two_verdicts: session.config.chain().two_verdicts,
         ..Tuning::BSC
     };
     let config = BroadcasterConfig {

@@ -11,6 +11,7 @@
 //! | `SIGNPOST_ACCOUNTS` | signer | optional: `NAME=0xADDRESS=KMS_KEY_ID`, separated by commas. Each key must have its address, or the function does not start |
 //! | `SIGNPOST_RPC_SECRET_ARN`, or `SIGNPOST_RPC_URLS` | broadcaster | a secret of Secrets Manager (below), or the nodes' URLs, separated by commas |
 //! | `SIGNPOST_SEND_TO`, `SIGNPOST_FINALITY` | broadcaster | as `send_to`, `finality` |
+//! | `SIGNPOST_VERDICTS` | broadcaster | optional, as `verdicts` |
 //! | `SIGNPOST_FEE_CEILING_WEI`, `SIGNPOST_BUMP_AFTER_MS`, `SIGNPOST_REBROADCAST_AFTER_MS`, `SIGNPOST_POLL_MS` | broadcaster | optional |
 //!
 //! The secret is a JSON object with `rpc_urls` and, as in the file, `private` and `private_only`; in place of
@@ -21,7 +22,7 @@ use std::path::PathBuf;
 
 use toml::{Table, Value};
 
-use super::parse::{must_be_fifo, read_private, read_send_to};
+use super::parse::{LONELY_VERDICTS, must_be_fifo, read_private, read_send_to, read_verdicts};
 use super::reader::{Section, is_near};
 use super::{
     CONFIRMATIONS_MAX, Chain, ConfigError, Private, Queues, RETENTION_DAYS, RETENTION_DAYS_MIN, Shared, TIMING_MAX_MS,
@@ -45,6 +46,7 @@ const RPC_SECRET: &str = "SIGNPOST_RPC_SECRET_ARN";
 const RPC_URLS: &str = "SIGNPOST_RPC_URLS";
 const SEND_TO: &str = "SIGNPOST_SEND_TO";
 const FINALITY: &str = "SIGNPOST_FINALITY";
+const VERDICTS: &str = "SIGNPOST_VERDICTS";
 const FEE_CEILING: &str = "SIGNPOST_FEE_CEILING_WEI";
 const BUMP_AFTER: &str = "SIGNPOST_BUMP_AFTER_MS";
 const REBROADCAST_AFTER: &str = "SIGNPOST_REBROADCAST_AFTER_MS";
@@ -74,6 +76,7 @@ const KNOWN: &[(&str, Kind)] = &[
     (RPC_URLS, Kind::List),
     (SEND_TO, Kind::Text),
     (FINALITY, Kind::Whole),
+    (VERDICTS, Kind::Text),
     (FEE_CEILING, Kind::Whole),
     (BUMP_AFTER, Kind::Whole),
     (REBROADCAST_AFTER, Kind::Whole),
@@ -293,6 +296,7 @@ impl BroadcasterEnvironment {
             let send_to = read_send_to(root, SEND_TO);
             let finality = ("finalized", Finality::Finalized);
             let finality = root.word_or(FINALITY, finality, CONFIRMATIONS_MAX, Finality::Confirmations);
+            let two_verdicts = read_verdicts(root, VERDICTS, None);
             let fee_ceiling_wei = root.within(FEE_CEILING, 1, u64::MAX);
             let floor = deployed.as_ref().map(|deployed| deployed.fee_floor_wei);
             if fee_ceiling_wei.zip(floor).is_some_and(|(ceiling, floor)| ceiling < floor) {
@@ -314,6 +318,7 @@ impl BroadcasterEnvironment {
                 fee_ceiling_wei,
                 private: None,
                 finality: finality?,
+                two_verdicts: two_verdicts?,
             };
             Some(Self { deployed, chain, timing, secret_arn })
         })
@@ -331,6 +336,9 @@ impl BroadcasterEnvironment {
             (chain.rpc_urls, chain.private) = nodes(secret)?;
         }
         assert!(!chain.rpc_urls.is_empty(), "nodes come from one of two places, and both have been looked at");
+        if chain.two_verdicts && chain.rpc_urls.len() < 2 {
+            return Err(ConfigError::Environment { problems: vec![format!("{VERDICTS} {LONELY_VERDICTS}")] });
+        }
         Ok(BroadcasterConfig { deployed, chain, timing })
     }
 }
@@ -509,6 +517,10 @@ mod tests {
         assert!(!format!("{config:?}").contains("topsecret"), "{config:?}");
 
         assert!(broadcaster(&[NODES, SECRET]).unwrap_err().contains("set one of them"));
+
+        let two = |nodes, secret| broadcaster(&[nodes, &[(VERDICTS, "two")]]).unwrap().with_nodes(secret);
+        assert!(two(NODES, None).unwrap().chain().two_verdicts);
+        assert!(two(SECRET, Some(secret)).unwrap_err().to_string().contains("only one node"));
     }
 
     #[test]

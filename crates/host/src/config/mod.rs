@@ -17,6 +17,7 @@
 //! | `fee_floor_wei` | wei per gas below which no validator takes a transaction; nothing is signed, and no price is told, below it |
 //! | `fee_ceiling_wei` | optional: the network's price is never taken to be higher, whatever blocks paid. Holds what is seen, and so what a bump follows; what may be paid is the policy's matter |
 //! | `finality` | `"finalized"`, or a number of confirmations |
+//! | `verdicts` | optional: `"one"`, the default: before something is called final a second node of `rpc_urls` is asked the same; one that contradicts is waited for, one that says nothing for 30 s at most. `"two"`: without a second node's word nothing is called final |
 //! | `private_only` | needed with private endpoints: `true`, transactions never go to `rpc_urls`; `false`, they go there too when they are sent again (3 s later, while not mined) or when no private endpoint was reached |
 //!
 //! Each `[[chain.private]]` is an endpoint that transactions go to in place of the nodes, and that nothing
@@ -38,8 +39,10 @@
 //!
 //! ## The network's price
 //!
-//! The network's price is the highest of the last blocks' 60th percentiles (`eth_feeHistory`), held between
-//! floor and ceiling; `eth_gasPrice`, a constant on BSC, counts only if those blocks say nothing.
+//! The network's price is read from the last 20 blocks (`eth_feeHistory`). A block with room counts as the node's own
+//! price (`eth_gasPrice`, the least that is mined) or its cheapest tenth, whichever is lower: more was not needed there.
+//! A full block counts as its 60th percentile. Of these the 75th percentile is the price, held between floor and
+//! ceiling: one dear transaction, or our own, sets nothing. It is told for 60 s at most after it was seen.
 
 pub mod environment;
 mod parse;
@@ -113,6 +116,8 @@ pub struct Chain {
     pub private: Option<Private>,
     /// What counts as final: `"finalized"`, the node's own word, or a number of confirmations.
     pub finality: Finality,
+    /// Without a second node's word nothing is called final.
+    pub two_verdicts: bool,
 }
 
 impl fmt::Debug for Chain {
@@ -125,6 +130,7 @@ impl fmt::Debug for Chain {
             .field("fee_ceiling_wei", &self.fee_ceiling_wei)
             .field("private", &self.private)
             .field("finality", &self.finality)
+            .field("two_verdicts", &self.two_verdicts)
             .finish()
     }
 }
@@ -368,6 +374,25 @@ file = "policy.toml"
             assert!(read(wrong).unwrap_err().concat().contains("chain.finality must be"), "{wrong}");
         }
         assert!(problems(&GOOD.replace("finality", "finalty")).contains("chain.finality is missing"));
+    }
+
+    #[test]
+    fn two_verdicts_need_two_nodes() {
+        let read = |urls: &str, verdicts: &str| {
+            let mut file: toml::Table = GOOD.parse().unwrap();
+            let chain = file.get_mut("chain").unwrap().as_table_mut().unwrap();
+            let urls = urls.split(',').map(|url| toml::Value::from(format!("https://{url}.example")));
+            chain.insert("rpc_urls".to_owned(), toml::Value::Array(urls.collect()));
+            chain.insert("verdicts".to_owned(), verdicts.into());
+            Config::from_toml(&file.to_string(), Path::new(""))
+        };
+        assert!(read("a,b", "two").unwrap().chain.two_verdicts);
+        assert!(!read("a", "one").unwrap().chain.two_verdicts);
+        let lonely = read("a", "two").unwrap_err().concat();
+        assert!(lonely.contains("chain.verdicts is \"two\", and only one node"), "{lonely}");
+        assert!(read("a,b", "three").unwrap_err().concat().contains("chain.verdicts must be"));
+        let config = read("a,b", "two").unwrap();
+        assert_eq!(Config::from_toml(&config.to_toml(), Path::new("")).unwrap(), config);
     }
 
     const PRIVATE: &str = r#"fee_ceiling_wei = 5000000000

@@ -33,8 +33,17 @@ const ROOT_KEYS: &[&str] = &[
     "metrics",
     "traces",
 ];
-const CHAIN_KEYS: &[&str] =
-    &["chain_id", "rpc_urls", "send_to", "fee_floor_wei", "finality", "fee_ceiling_wei", "private_only", "private"];
+const CHAIN_KEYS: &[&str] = &[
+    "chain_id",
+    "rpc_urls",
+    "send_to",
+    "fee_floor_wei",
+    "finality",
+    "fee_ceiling_wei",
+    "private_only",
+    "private",
+    "verdicts",
+];
 const PRIVATE_KEYS: &[&str] = &["url", "shape", "authorization_env", "mev_builders"];
 
 /// Every section is looked at, whatever was wrong with the ones before it.
@@ -86,6 +95,7 @@ fn read_chain(section: &mut Section<'_, '_>) -> Option<Chain> {
     let private = read_private(section, PRIVATE_KEYS);
     let finality =
         section.word_or("finality", ("finalized", Finality::Finalized), CONFIRMATIONS_MAX, Finality::Confirmations);
+    let two_verdicts = read_verdicts(section, "verdicts", rpc_urls.as_deref());
     Some(Chain {
         chain_id: chain_id?,
         rpc_urls: rpc_urls?,
@@ -94,8 +104,32 @@ fn read_chain(section: &mut Section<'_, '_>) -> Option<Chain> {
         fee_ceiling_wei,
         private,
         finality: finality?,
+        two_verdicts: two_verdicts?,
     })
 }
+
+/// Whether nothing is final without a second node's word; there must be one then.
+pub(super) fn read_verdicts(section: &mut Section<'_, '_>, key: &str, rpc_urls: Option<&[String]>) -> Option<bool> {
+    match section.optional_text(key).as_deref() {
+        None | Some("one") => Some(false),
+        Some("two") if rpc_urls.is_some_and(|urls| urls.len() < 2) => {
+            section.problem(key, LONELY_VERDICTS);
+            None
+        }
+        Some("two") => Some(true),
+        Some(_) => {
+            section.problem(
+                key,
+                "must be \"one\" (a second node is waited for 30 s) or \"two\" (nothing is final without it)",
+            );
+            None
+        }
+    }
+}
+
+/// What is wrong with two verdicts of one node.
+pub(super) const LONELY_VERDICTS: &str =
+    "is \"two\", and only one node is configured; add a second one of another provider";
 
 pub(super) fn read_send_to(section: &mut Section<'_, '_>, key: &str) -> Option<SendTo> {
     match section.text(key)?.as_str() {

@@ -74,6 +74,7 @@ fn chain(chain: &Chain) -> Vec<(&'static str, Value)> {
         ("fee_floor_wei", number(chain.fee_floor_wei)),
         ("finality", finality),
     ];
+    entries.extend(chain.two_verdicts.then(|| ("verdicts", text("two"))));
     entries.extend(chain.fee_ceiling_wei.map(|ceiling| ("fee_ceiling_wei", number(ceiling))));
     if let Some(private) = &chain.private {
         let endpoints = private.endpoints.iter().map(|endpoint| {
