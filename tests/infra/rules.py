@@ -114,6 +114,7 @@ ENVIRONMENT = {
         "SIGNPOST_RPC_URLS",
         "SIGNPOST_SEND_TO",
         "SIGNPOST_FINALITY",
+        "SIGNPOST_VERDICTS",
         "SIGNPOST_FEE_CEILING_WEI",
     },
     "SignDirectFunction": {"KMS_KEY_ID", "ETH_NETWORK", "LOG_LEVEL", "SIGNPOST_POLICY"},
@@ -133,6 +134,16 @@ ALARMS = {
     "kms-throttles": ("Signpost", "kms_throttles"),
     "stalled": ("Signpost", "stalled"),
     "no-node": ("Signpost", "no_node"),
+    "waits-signature": ("Signpost", "waits"),
+    "waits-node": ("Signpost", "waits"),
+    "waits-block": ("Signpost", "waits"),
+    "waits-price-cap": ("Signpost", "waits"),
+    "waits-finality": ("Signpost", "waits"),
+    "waits-second-node": ("Signpost", "waits"),
+    "waits-contradiction": ("Signpost", "waits"),
+    "waits-receipt": ("Signpost", "waits"),
+    "waits-funds": ("Signpost", "waits"),
+    "too-far-ahead": ("Signpost", "too_far_ahead"),
     "signer-errors": ("AWS/Lambda", "Errors"),
     "broadcaster-errors": ("AWS/Lambda", "Errors"),
     "sign-direct-errors": ("AWS/Lambda", "Errors"),
@@ -653,6 +664,8 @@ def the_sweep_runs_every_minute(template: Json) -> Iterator[str]:
     sets("PausedAlarm/Properties/MetricName", "pauses"),
     sets("DisplacedFilter/Properties/FilterPattern", "{$.signpost_displaced > 0}"),
     sets("NoNodeFilter"),
+    sets("WaitsReceiptAlarm"),
+    sets("WaitsBlockAlarm/Properties/Dimensions", [{"Name": "cause", "Value": "blocks"}]),
     sets("NotSignedFilter/Properties/LogGroupName", {"Ref": "SignDirectLogs"}),
     sets("BroadcasterErrorsAlarm/Properties/TreatMissingData", "breaching"),
     sets("Dashboard"),
@@ -669,9 +682,14 @@ def what_can_go_wrong_rings(template: Json) -> Iterator[str]:
                 yield f"{name} looks for {meter}, which nothing measures"
         if ref(body["Properties"]["LogGroupName"]) not in ("SignerLogs", "BroadcasterLogs"):
             yield f"{name} looks elsewhere"
+    waiting = (ROOT / "crates/txmgr/src/record/waiting.rs").read_text()
+    causes = set(re.findall(r'Self::\w+ => "(\w+)",', waiting))
+    watched = set()
     found = {}
     for name, body in of_type(template, "AWS::CloudWatch::Alarm").items():
         members = body["Properties"]
+        if members["MetricName"] == "waits":
+            watched |= {each["Value"] for each in members["Dimensions"]}
         namespace = members["Namespace"]
         ours = namespace == {"Fn::Sub": "Signpost/${NamePrefix}"}
         slug = members["AlarmName"]["Fn::Sub"].removeprefix("${NamePrefix}-")
@@ -682,6 +700,8 @@ def what_can_go_wrong_rings(template: Json) -> Iterator[str]:
             yield f"{name} watches everybody's {members['MetricName']}"
         if names(members.get("AlarmActions", [])) != {"AlarmTopic"} or members["TreatMissingData"] != "notBreaching":
             yield f"{name} does not ring, or rings for nothing"
+    if watched != causes - {"predecessor"}:
+        yield f"of {causes} only {watched} ring"
     if found != ALARMS:
         yield f"alarms missing {ALARMS.keys() - found.keys()}, unknown {found.keys() - ALARMS.keys()}, other {found}"
     if not of_type(template, "AWS::CloudWatch::Dashboard"):

@@ -85,7 +85,7 @@ def test_every_wildcard_has_its_reason_beside_it() -> None:
 
 
 def test_each_alarm_has_a_runbook() -> None:
-    entries = set(re.findall(r"^### `([a-z-]+)`$", (read.ROOT / "infra/README.md").read_text(), re.M))
+    entries = set(re.findall(r"^(?:###|\|) `([a-z-]+)`(?:$| \|)", (read.ROOT / "infra/README.md").read_text(), re.M))
     alarms = read.of_type(read.load(), "AWS::CloudWatch::Alarm").values()
     slugs = {alarm["Properties"]["AlarmName"]["Fn::Sub"].removeprefix("${NamePrefix}-") for alarm in alarms}
     assert entries == slugs
