@@ -1,0 +1,52 @@
+//! What a record waits for, in the words of [`WaitCause`].
+
+use super::next::{ChainSlot, SlotView, Word, is_receiptless};
+use crate::fees;
+use crate::record::{Attempt, AttemptKind, Phase, Record, SendClass, WaitCause};
+use crate::units::Millis;
+
+/// What a record waits for; `None` if it is settled.
+#[must_use]
+pub fn waits_for(record: &Record, view: &SlotView, now: Millis) -> Option<WaitCause> {
+    let doubt = view.chain.as_ref().and_then(|chain| match chain.settles {
+        Some((_, Word::Contradicts)) => Some(WaitCause::Contradiction),
+        Some((_, Word::Silent)) => Some(WaitCause::SecondNode),
+        Some((_, Word::Agrees | Word::Alone)) | None => None,
+    });
+    let is_used = |chain: &ChainSlot| record.nonce < chain.latest_nonce || record.nonce < chain.finalized_nonce;
+    match &record.phase {
+        Phase::Settled(_) => None,
+        Phase::Reserved | Phase::Signed | Phase::Sent | Phase::Mined(_) if doubt.is_some() => doubt,
+        Phase::Mined(_) if view.chain.is_some() && is_receiptless(record, view, now) => Some(WaitCause::Receipt),
+        Phase::Mined(_) => Some(if view.chain.is_some() { WaitCause::Finality } else { WaitCause::Node }),
+        Phase::Reserved | Phase::Signed | Phase::Sent if view.chain.as_ref().is_some_and(is_used) => {
+            Some(WaitCause::Receipt)
+        }
+        Phase::Reserved => Some(WaitCause::Signature),
+        Phase::Signed | Phase::Sent => record.attempts.last().map(|newest| waits_when_signed(record, newest, view)),
+    }
+}
+
+fn waits_when_signed(record: &Record, newest: &Attempt, view: &SlotView) -> WaitCause {
+    if record.cancel.is_some() && newest.kind == AttemptKind::Execute {
+        return WaitCause::Signature;
+    }
+    let class = newest.sent.as_ref().map(|sent| sent.answer.class);
+    match class {
+        None if !view.predecessors_sent => WaitCause::Predecessor,
+        Some(SendClass::Funds) => WaitCause::Funds,
+        None | Some(SendClass::Retry | SendClass::Unknown | SendClass::Refused | SendClass::Misconfigured) => {
+            WaitCause::Node
+        }
+        Some(SendClass::Accepted | SendClass::AlreadyKnown | SendClass::NonceTooLow | SendClass::Underpriced(_)) => {
+            let is_capped =
+                || record.next_kind() == AttemptKind::Execute && fees::bump(newest.fee, None, record.fee_cap).is_none();
+            match view.chain {
+                None => WaitCause::Node,
+                Some(_) if !view.is_lane_head => WaitCause::Predecessor,
+                Some(_) if is_capped() => WaitCause::PriceCap,
+                Some(_) => WaitCause::Block,
+            }
+        }
+    }
+}
