@@ -297,6 +297,13 @@ impl Chain for BscChain {
                 }
             }
         }
+        // The one that leads says that the nonce is used, and nobody knows by what: another leads for a while.
+        if nothing.is_some()
+            && self.endpoints.count() > 1
+            && let Some(leader) = self.endpoints.readable().first()
+        {
+            self.endpoints.doubt(leader.name());
+        }
         match (nothing, failure) {
             (Some(nothing), _) => Ok(nothing),
             (None, failure) => Err(port_error("nonce_use", failure.into_iter().collect())),
@@ -344,6 +351,7 @@ impl Chain for BscChain {
 struct Tally {
     agree: usize,
     contradict: usize,
+    not_yet: usize,
 }
 
 impl Tally {
@@ -351,6 +359,7 @@ impl Tally {
         match word {
             Word::Agrees => self.agree = self.agree.saturating_add(1),
             Word::Contradicts => self.contradict = self.contradict.saturating_add(1),
+            Word::NotYet => self.not_yet = self.not_yet.saturating_add(1),
             Word::Alone | Word::Silent => {}
         }
     }
@@ -358,6 +367,7 @@ impl Tally {
     /// Of the endpoints that say something, the first included, the greater number counts.
     fn word(self) -> Word {
         match (self.agree, self.contradict) {
+            (0, 0) if self.not_yet > 0 => Word::NotYet,
             (0, 0) => Word::Silent,
             (agree, contradict) if agree > 0 && agree.saturating_add(1) > contradict => Word::Agrees,
             _ => Word::Contradicts,

@@ -16,7 +16,7 @@ use crate::chain::need;
 use crate::endpoints::Endpoint;
 use crate::parents;
 use crate::quantity;
-use crate::receipt::{block_call, read_block, receipt_view, tx_hashes, whole_request};
+use crate::receipt::{block_call, is_fresh, read_block, receipt_view, tx_hashes, whole_request};
 use crate::rpc::{Call, Failure};
 use crate::view::{BLOCK, COUNT};
 
@@ -71,6 +71,8 @@ pub(crate) struct Seen {
     /// What was shown final.
     pub(crate) finals: BTreeMap<Nonce, Receipt>,
     pub(crate) last_pair: Option<FinalPair>,
+    /// The newest final block is not old, by its own timestamp.
+    pub(crate) is_fresh: bool,
 }
 
 impl Seen {
@@ -81,6 +83,7 @@ impl Seen {
             txs: BTreeMap::new(),
             finals: BTreeMap::new(),
             last_pair: pair,
+            is_fresh: false,
         }
     }
 
@@ -183,7 +186,9 @@ pub(crate) async fn ask(
     if seen.last_pair.is_none() && !with_pair.contains(&true) {
         let mut answers = whole_request(endpoint.batch(&pair).await)?.into_iter();
         let nonce = Nonce(need(answers.next().unwrap_or(Err(Failure::Unanswered)), COUNT, quantity::number)?);
-        let block = need(answers.next().unwrap_or(Err(Failure::Unanswered)), BLOCK, read_block)?;
+        let block = need(answers.next().unwrap_or(Err(Failure::Unanswered)), BLOCK, |block| Some(block.clone()))?;
+        seen.is_fresh = is_fresh(&block);
+        let block = read_block(&block).ok_or(Failure::Nonsense(BLOCK))?;
         seen.last_pair = Some(FinalPair { block, nonce });
     }
     for (part, with_pair) in parts.into_iter().zip(with_pair) {
@@ -197,6 +202,7 @@ pub(crate) async fn ask(
         let pair = if with_pair {
             let (nonce, block) = (next(), next());
             let nonce = need(nonce, COUNT, quantity::number).ok().map(Nonce);
+            seen.is_fresh = block.as_ref().is_ok_and(is_fresh);
             let block = need(block, BLOCK, read_block).ok();
             nonce.zip(block).map(|(nonce, block)| FinalPair { block, nonce })
         } else {

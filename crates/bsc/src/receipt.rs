@@ -1,5 +1,7 @@
 //! Blocks and receipts as nodes write them.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use serde_json::{Value, json};
 use signpost_txmgr::machine::ReceiptView;
 use signpost_txmgr::record::{BlockRef, Receipt};
@@ -23,6 +25,16 @@ pub(crate) fn block_call(height: BlockNumber) -> Call {
 
 pub(crate) fn read_block(value: &Value) -> Option<BlockRef> {
     quantity::block_ref(value, "number", "hash")
+}
+
+/// A block older than this is no sign of a node that keeps up: finality stands, or the node does.
+const FRESH: Duration = Duration::from_secs(30);
+
+/// Whether a block is not old by our own clock.
+pub(crate) fn is_fresh(block: &Value) -> bool {
+    let Some(made) = block.get("timestamp").and_then(quantity::number) else { return false };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.as_secs().saturating_sub(made) <= FRESH.as_secs()
 }
 
 /// The hashes of a block's transactions, as far as it names them.

@@ -75,7 +75,7 @@ pub(crate) async fn nonce_use(endpoint: &Endpoint, query: &UseQuery, finality: F
     // block, that it is final, the count there and the transaction in it.
     Ok(match use_word(endpoint, address, nonce, (used.tx_hash, used.block), finality).await? {
         Word::Agrees => Search::Found(used),
-        Word::Alone | Word::Silent | Word::Contradicts => Search::NotFound(None),
+        Word::Alone | Word::Silent | Word::NotYet | Word::Contradicts => Search::NotFound(None),
     })
 }
 

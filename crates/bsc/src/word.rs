@@ -13,7 +13,7 @@ use crate::endpoints::Endpoint;
 use crate::evidence::{Seen, ask, prove_by_parents};
 use crate::parents;
 use crate::quantity;
-use crate::receipt::{read_block, read_receipt, whole_request};
+use crate::receipt::{is_fresh, read_block, read_receipt, whole_request};
 use crate::rpc::{Call, Failure};
 use crate::search::is_use;
 use crate::view::{BLOCK, COUNT, final_at};
@@ -47,10 +47,10 @@ async fn word(endpoint: &Endpoint, seen: &Seen, nonce: Nonce, receipt: &Receipt)
     if let Some(own) = seen.finals.get(&nonce) {
         return if same(own) { Word::Agrees } else { Word::Contradicts };
     }
-    // It is not that far, or does not say how far it is.
-    let Some(pair) = seen.last_pair.filter(|pair| pair.block.number >= receipt.block.number) else {
-        return Word::Silent;
-    };
+    let Some(pair) = seen.last_pair else { return Word::Silent };
+    if pair.block.number < receipt.block.number {
+        return if seen.is_fresh { Word::NotYet } else { Word::Silent };
+    }
     let Some(block) = seen.canonical.get(&receipt.block.number) else { return Word::Silent };
     if *block != receipt.block || pair.nonce <= nonce {
         return Word::Contradicts;
@@ -120,9 +120,11 @@ pub(crate) async fn use_word(
     let is_one_request = is_one_request && endpoint.batch_items() >= calls.len();
     let mut next = || answers.next().unwrap_or(Err(Failure::Unanswered));
     let count = need(next(), COUNT, quantity::number)?;
-    let top = need(next(), BLOCK, read_block)?;
+    let top = need(next(), BLOCK, |block| Some(block.clone()))?;
+    let is_fresh = is_fresh(&top);
+    let top = read_block(&top).ok_or(Failure::Nonsense(BLOCK))?;
     if top.number < block.number {
-        return Ok(Word::Silent);
+        return Ok(if is_fresh { Word::NotYet } else { Word::Silent });
     }
     let value = need(next(), BLOCK, |block| Some(block.clone()))?;
     let Some(own) = read_block(&value).filter(|own| own.number == block.number) else { return Ok(Word::Silent) };

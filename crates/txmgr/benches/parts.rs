@@ -144,6 +144,7 @@ fn machine(criterion: &mut Criterion) {
         taken_at: Some(BlockNumber(0)),
         silent_since: None,
         receiptless: 3,
+        denied: 0,
     };
     let mut group = criterion.benchmark_group("machine");
     group.bench_function("next_action", |bencher| {

@@ -25,6 +25,7 @@ pub mod store;
 pub mod topic;
 
 mod decode;
+mod lies;
 mod world;
 
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use chain::{MemoryChain, NodeMood, Second};
 pub use gate::{FakeFault, Fate, Gate, Weather};
 pub use journal::{Entry, Journal};
 pub use keys::{KeyState, MemoryKeys};
+pub use lies::Lies;
 pub use queue::{MemoryQueue, MemoryQueues, Message, QueueRules};
 pub use store::MemoryStore;
 pub use topic::MemoryTopic;

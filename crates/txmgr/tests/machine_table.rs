@@ -295,6 +295,7 @@ fn seen(chain: ChainSlot) -> SlotView {
         taken_at: Some(BlockNumber(0)),
         silent_since: None,
         receiptless: 0,
+        denied: 0,
     }
 }
 

@@ -68,6 +68,8 @@ pub struct Auditor {
     keys_failed: bool,
     /// The topic refuses outcomes for good, which then go out reduced.
     outcomes_refused: bool,
+    /// A node lies.
+    node_lies: bool,
     lanes: BTreeMap<AccountKey, LaneModel>,
     /// Names and keys that were registered from the start.
     first_names: BTreeSet<String>,
@@ -126,6 +128,11 @@ impl Auditor {
     /// A key was taken away for a while.
     pub fn key_failed(&mut self) {
         self.keys_failed = true;
+    }
+
+    /// A node lies: it may say that a slot is used before anything of it was sent.
+    pub fn node_lies(&mut self) {
+        self.node_lies = true;
     }
 
     /// The topic refuses some outcomes for good.

@@ -24,6 +24,7 @@ mod rates {
     pub(super) const AGAIN: u64 = 350;
     pub(super) const STRANGERS: u64 = 150;
     pub(super) const REFUSES: u64 = 100;
+    pub(super) const LIAR: u64 = 120;
 }
 
 /// What happens in one trial.
@@ -64,6 +65,8 @@ pub struct Breadth {
     pub strangers: bool,
     /// The topic refuses some outcomes for good, whatever is tried.
     pub refuses: bool,
+    /// Of two nodes one lies from time to time.
+    pub liar: bool,
 }
 
 /// How the account is registered whose key nobody can use.
@@ -95,6 +98,7 @@ impl Breadth {
         again: false,
         strangers: false,
         refuses: false,
+        liar: false,
     };
 
     /// What one seed has, each thing for itself.
@@ -121,6 +125,7 @@ impl Breadth {
             again: random.per_mille(rates::AGAIN),
             strangers: random.per_mille(rates::STRANGERS),
             refuses: random.per_mille(rates::REFUSES),
+            liar: random.per_mille(rates::LIAR),
         }
     }
 }

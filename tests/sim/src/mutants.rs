@@ -74,13 +74,17 @@ pub enum Mutant {
     LosesTurn,
     /// An outcome that is refused for good holds up all that go out with it.
     RefusedHoldsUpBatch,
+    /// One node's word is enough for something final, whatever a second one says.
+    BelievesOneNode,
+    /// Of a second node that is up to date and not that far, it is taken that it says nothing.
+    BelievesTheFuture,
     /// No slot is set aside: a lane stands still behind one that cannot be closed. For `tests/worlds.rs`.
     SetsNothingAside,
 }
 
 impl Mutant {
     /// Those that show in a seed, each with the invariants it may break first.
-    pub const ALL: [(Self, &'static [&'static str]); 24] = [
+    pub const ALL: [(Self, &'static [&'static str]); 26] = [
         (Self::OverwritesSignature, &["I2"]),
         (Self::ConflictIsSame, &["I6", "I13"]),
         (Self::PublishesBeforeSettled, &["I6"]),
@@ -105,6 +109,8 @@ impl Mutant {
         (Self::WorksOtherLanes, &["I16"]),
         (Self::LosesTurn, &["I12"]),
         (Self::RefusedHoldsUpBatch, &["I12"]),
+        (Self::BelievesOneNode, &["I6", "G3"]),
+        (Self::BelievesTheFuture, &["I6", "G3"]),
     ];
 }
 
@@ -488,6 +494,16 @@ impl BentChain {
     }
 }
 
+impl BentChain {
+    fn bent_word(&self, word: Word) -> Word {
+        match (self.mutant, word) {
+            (Some(Mutant::BelievesOneNode), Word::Silent | Word::NotYet | Word::Contradicts) => Word::Agrees,
+            (Some(Mutant::BelievesTheFuture), Word::NotYet) => Word::Silent,
+            (_, word) => word,
+        }
+    }
+}
+
 impl Chain for BentChain {
     async fn chain_id(&self) -> Result<ChainId, PortError> {
         self.inner.chain_id().await
@@ -525,7 +541,8 @@ impl Chain for BentChain {
     }
 
     async fn witness(&self, query: &WitnessQuery) -> Vec<Word> {
-        self.inner.witness(query).await
+        let words = self.inner.witness(query).await;
+        words.into_iter().map(|word| self.bent_word(word)).collect()
     }
 
     async fn final_count(&self, address: Address) -> Result<(Nonce, Word), PortError> {
@@ -534,7 +551,11 @@ impl Chain for BentChain {
 
     async fn nonce_use(&self, query: &UseQuery) -> Result<NonceUse, PortError> {
         self.think().await;
-        self.inner.nonce_use(query).await
+        Ok(match self.inner.nonce_use(query).await? {
+            NonceUse::Found(used, word) => NonceUse::Found(used, self.bent_word(word)),
+            NonceUse::Ours(receipt, word) => NonceUse::Ours(receipt, self.bent_word(word)),
+            other @ (NonceUse::Unshown(_) | NonceUse::NotFound(_)) => other,
+        })
     }
 
     async fn has_code(&self, address: Address) -> Result<bool, PortError> {

@@ -141,6 +141,9 @@ pub fn run(seed: u64, options: Options) -> Report {
         weather.refuse_some();
         auditor.lock().unwrap().outcomes_refused();
     }
+    if breadth.liar {
+        auditor.lock().unwrap().node_lies();
+    }
     if breadth.broken.is_some() {
         auditor.lock().unwrap().key_failed();
     }

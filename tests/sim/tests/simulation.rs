@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use signpost_sim::breadth::Breadth;
 use signpost_sim::simulation::{Options, Tally, run};
 
-/// Seeds of each push; 60 s of two cores at most. Another ten thousand at every change of the drivers.
+/// Seeds of each kind and push; 60 s of two cores at most for each. Another ten thousand at every change of the drivers.
 const SEEDS: u64 = 10_000;
 /// Where each run is one of many, as for every mutant of `tests/mutants/run`, this names fewer. The line that tells
 /// the figures says how many it were.
@@ -23,12 +24,16 @@ const TURN: u64 = 50;
 
 #[test]
 fn ten_thousand_seeds_keep_every_invariant_and_finish() {
+    run_all("in wide worlds", Options::USUAL);
+}
+
+fn run_all(what: &str, options: Options) {
     let seeds = std::env::var(FEWER).map_or(SEEDS, |fewer| fewer.parse().unwrap());
     let started = Instant::now();
     let next = AtomicU64::new(0);
     let threads = thread::available_parallelism().map_or(2, usize::from);
     let tallies: Vec<Tally> = thread::scope(|scope| {
-        let working: Vec<_> = (0..threads).map(|_| scope.spawn(|| tally(&next, seeds))).collect();
+        let working: Vec<_> = (0..threads).map(|_| scope.spawn(|| tally(&next, seeds, options))).collect();
         working.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     let took = started.elapsed().as_secs_f64();
@@ -39,7 +44,7 @@ fn ten_thousand_seeds_keep_every_invariant_and_finish() {
     let rate = f64::from(u32::try_from(count).unwrap()) / took;
     let line = format!("{count} seeds, {faults} faults, {bumps} bumps in {took:.1} s with {threads} threads");
     // Past the test runner's capture, so that the figures are seen in every run.
-    writeln!(std::io::stderr(), "simulation: {line}: {rate:.0} seeds per second").unwrap();
+    writeln!(std::io::stderr(), "simulation {what}: {line}: {rate:.0} seeds per second").unwrap();
     let failed: Vec<_> = tallies.iter().flat_map(|tally| &tally.failed).collect();
     assert!(
         failed.is_empty(),
@@ -48,13 +53,21 @@ fn ten_thousand_seeds_keep_every_invariant_and_finish() {
     assert_eq!(count, seeds, "every seed was run");
 }
 
+/// Where one of two nodes lies about counts, receipts, finality, blocks and heights, each alone and all together,
+/// there is no false verdict (I18), and all is done once it lies no more.
+#[test]
+fn ten_thousand_seeds_with_a_node_that_lies_beside_an_honest_one() {
+    let lying = Options { breadth: Some(Breadth { liar: true, ..Breadth::NARROW }), ..Options::USUAL };
+    run_all("with a node that lies", lying);
+}
+
 #[test]
 fn a_seed_repeats_exactly() {
     let (first, again) = (run(7, Options::USUAL), run(7, Options::USUAL));
     assert_eq!((first.polls, first.took_ms, first.faults), (again.polls, again.took_ms, again.faults));
 }
 
-fn tally(next: &AtomicU64, seeds: u64) -> Tally {
+fn tally(next: &AtomicU64, seeds: u64, options: Options) -> Tally {
     let mut tally = Tally::default();
     loop {
         let from = next.fetch_add(TURN, Ordering::Relaxed);
@@ -62,7 +75,7 @@ fn tally(next: &AtomicU64, seeds: u64) -> Tally {
             return tally;
         }
         for seed in from..seeds.min(from.saturating_add(TURN)) {
-            tally.add(seed, run(seed, Options::USUAL));
+            tally.add(seed, run(seed, options));
         }
     }
 }

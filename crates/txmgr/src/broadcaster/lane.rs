@@ -48,6 +48,8 @@ pub struct Lane {
     silence: Option<Silence>,
     /// Rounds in a row in which a slot's nonce was final and no receipt was shown.
     pub(super) receiptless: BTreeMap<Nonce, u32>,
+    /// Rounds in a row in which a mined slot was not used.
+    denied: BTreeMap<Nonce, u32>,
     /// When the topic last refused the outcome of a slot.
     pub(super) refused_at: BTreeMap<Nonce, Millis>,
     /// The slow questions the last round decided and nobody took.
@@ -79,9 +81,14 @@ pub(super) enum Stuck {
 pub(super) struct Heard {
     receipt: Receipt,
     word: Word,
-    /// Since when it is waited for.
+    /// Since when it has been the same.
     since: Millis,
+    /// How often in a row it was.
+    times: u32,
 }
+
+/// Words that make a silence: fewer may be chance, and nothing is known of the time between them.
+const SILENT_WORDS: u32 = 6;
 
 /// How long no second node has said anything, about whatever receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +106,13 @@ pub(super) struct HighWater {
     pub(super) latest_nonce: Nonce,
     pub(super) finalized_nonce: Nonce,
     pub(super) finalized: BlockNumber,
+    /// When a view last reached them.
+    reached_at: Millis,
 }
+
+/// Marks that no view has reached for so long, in milliseconds, are given up: a node that goes back and forth between
+/// backends reaches them again within seconds, one that made them up does not.
+const MARK_MS: u64 = 10_000;
 
 impl Lane {
     /// A lane nothing is known of yet.
@@ -122,6 +135,7 @@ impl Lane {
             words: BTreeMap::new(),
             silence: None,
             receiptless: BTreeMap::new(),
+            denied: BTreeMap::new(),
             refused_at: BTreeMap::new(),
             waiting: Vec::new(),
             inquiring: BTreeMap::new(),
@@ -194,11 +208,19 @@ impl Lane {
             latest_nonce: view.latest_nonce,
             finalized_nonce: view.finalized_nonce,
             finalized: view.finalized.number,
+            reached_at: now,
         };
         let high = self.high.get_or_insert(seen);
-        high.latest_nonce = high.latest_nonce.max(seen.latest_nonce);
-        high.finalized_nonce = high.finalized_nonce.max(seen.finalized_nonce);
-        high.finalized = high.finalized.max(seen.finalized);
+        let is_reached = seen.latest_nonce >= high.latest_nonce
+            && seen.finalized_nonce >= high.finalized_nonce
+            && seen.finalized >= high.finalized;
+        if is_reached || now.since(high.reached_at) >= MARK_MS {
+            *high = seen;
+        } else {
+            high.latest_nonce = high.latest_nonce.max(seen.latest_nonce);
+            high.finalized_nonce = high.finalized_nonce.max(seen.finalized_nonce);
+            high.finalized = high.finalized.max(seen.finalized);
+        }
         let head = self
             .records
             .iter()
@@ -211,6 +233,22 @@ impl Lane {
         }
         self.note_taken(head, view.latest.number);
         self.count_receiptless(view);
+        self.count_denied(view);
+    }
+
+    /// Counts the rounds in which a slot that is noted as mined was not used, as this node has it.
+    fn count_denied(&mut self, view: &ChainView) {
+        let shown = |nonce: Nonce| {
+            view.receipts.iter().any(|(at, receipt)| *at == nonce && matches!(receipt, ReceiptView::Found(_)))
+        };
+        let mined = self.records.iter().filter(|(_, record)| matches!(record.phase, Phase::Mined(_)));
+        let denied =
+            mined.filter(|(nonce, _)| **nonce >= view.latest_nonce && !shown(**nonce)).map(|(nonce, _)| *nonce);
+        let counted = denied.map(|nonce| {
+            let rounds = self.denied.get(&nonce).copied().unwrap_or(0);
+            (nonce, rounds.saturating_add(1))
+        });
+        self.denied = counted.collect();
     }
 
     /// Notes at which block the lane's head was first seen with its newest attempt at a node.
@@ -257,21 +295,24 @@ impl Lane {
                 Some(Silence { heard_at: now, ..silence })
             }
             (Word::Silent, _) => Some(Silence { since: now, heard_at: now }),
-            (Word::Alone | Word::Agrees | Word::Contradicts, _) => None,
+            (Word::Alone | Word::Agrees | Word::NotYet | Word::Contradicts, _) => None,
         };
         let before = self.words.get(&nonce).filter(|heard| heard.receipt == receipt);
         // A node that contradicts and then falls silent has not changed its mind.
         let is_doubted = before.is_some_and(|heard| heard.word == Word::Contradicts);
-        let word = if is_doubted && word == Word::Silent { Word::Contradicts } else { word };
-        let since = before.map_or(now, |heard| heard.since);
-        self.words.insert(nonce, Heard { receipt, word, since });
+        let word = if is_doubted && matches!(word, Word::Silent | Word::NotYet) { Word::Contradicts } else { word };
+        let (since, times) = match before {
+            Some(heard) if heard.word == word => (heard.since, heard.times),
+            Some(_) | None => (now, 0),
+        };
+        self.words.insert(nonce, Heard { receipt, word, since, times: times.saturating_add(1) });
     }
 
     /// Since when the second nodes say nothing of a nonce, or of any: a node that is down is waited for once, not
     /// again for each request.
     fn silent_since(&self, nonce: Nonce) -> Option<Millis> {
-        let since = self.words.get(&nonce)?.since;
-        Some(self.silence.map_or(since, |silence| silence.since.min(since)))
+        let heard = self.words.get(&nonce).filter(|heard| heard.word == Word::Silent && heard.times >= SILENT_WORDS)?;
+        Some(self.silence.map_or(heard.since, |silence| silence.since.min(heard.since)))
     }
 
     /// How many slots from `from` on are worked on: the window above the chain's count, and below it what
@@ -412,6 +453,7 @@ impl Lane {
             taken_at: self.taken.get(&record.nonce).map(|(_, at)| *at),
             silent_since: self.silent_since(record.nonce),
             receiptless: self.receiptless.get(&record.nonce).copied().unwrap_or(0),
+            denied: self.denied.get(&record.nonce).copied().unwrap_or(0),
         }
     }
 }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use super::decode::decode;
 use super::gate::{Fate, Gate};
 use super::journal::{Entry, Journal};
+use super::lies::{self, FAR_AHEAD, Lies};
 use super::world::{PoolTx, World};
 use crate::machine::{ReceiptView, Word};
 use crate::ports::{
@@ -48,12 +49,18 @@ pub struct NodeMood {
     pub hides_blocks: bool,
     /// It still shows the blocks the last reorganisation replaced.
     pub on_old_branch: bool,
+    /// Some of its answers show those blocks, and some the others: two nodes behind one URL.
+    pub mixed: bool,
     /// It says yes to every send and keeps none.
     pub drops_sends: bool,
     /// It answers every send like this and keeps none.
     pub answers: Option<SendClass>,
     /// It keeps too little to say who used a nonce.
     pub pruned: bool,
+    /// What it says that is not so.
+    pub lies: Lies,
+    /// The second node is asked first, and this one for the second word.
+    pub second_leads: bool,
 }
 
 /// A chain in memory, seen through one node.
@@ -233,13 +240,44 @@ impl MemoryChain {
         match world.second {
             None => Word::Alone,
             Some(Second::Silent) => Word::Silent,
-            Some(Second::Honest) if receipt.block.number.0 > world.finalized => Word::Silent,
+            // Every other time the liar says the same as the honest one.
+            Some(Second::Honest) if world.mood.second_leads && world.mood.lies.any() => {
+                if nonce.0.is_multiple_of(2) {
+                    Word::Agrees
+                } else {
+                    Word::Contradicts
+                }
+            }
+            Some(Second::Honest) if receipt.block.number.0 > world.finalized => Word::NotYet,
             Some(Second::Honest) => {
                 let is_true = world.by_nonce.get(&(address, nonce)) == Some(&receipt.tx_hash)
                     && world.receipt(receipt.tx_hash, world.finalized) == Some(*receipt);
                 if is_true { Word::Agrees } else { Word::Contradicts }
             }
         }
+    }
+
+    /// What a node that lies says of the use of a nonce, and the other one of that.
+    fn lie_of_use(&self, query: &UseQuery) -> Option<NonceUse> {
+        let (lies, block) = {
+            let world = self.world();
+            if !world.mood.lies.receipts || world.mood.second_leads {
+                return None;
+            }
+            (world.mood.lies, world.block_ref(world.finalized)?)
+        };
+        let block = if lies.blocks { lies::made_up(block.number) } else { block };
+        if let (Some(hash), true) = (query.own.last(), query.nonce.0.is_multiple_of(2)) {
+            let receipt = lies::receipt(*hash, block, true);
+            return Some(NonceUse::Ours(receipt, self.word(query.address, query.nonce, &receipt)));
+        }
+        let used = Foreign { tx_hash: TxHash(block.hash.0), block };
+        let word = match self.world().second {
+            None => Word::Alone,
+            Some(Second::Silent) => Word::Silent,
+            Some(Second::Honest) => Word::Contradicts,
+        };
+        Some(NonceUse::Found(used, word))
     }
 
     /// What a node does with raw bytes.
@@ -265,7 +303,23 @@ impl Chain for MemoryChain {
 
     async fn view(&self, query: &ViewQuery) -> Result<ChainView, PortError> {
         let pass = self.gate.enter("view").await?;
-        let view = view(&self.world(), query);
+        let view = {
+            let mut world = self.world();
+            let mood = world.mood;
+            if mood.second_leads && world.second == Some(Second::Honest) {
+                world.mood = NodeMood::default();
+            }
+            let mut view = view(&world, query);
+            if world.mood.mixed {
+                // What is final comes from one answer, the rest from several.
+                world.mood.on_old_branch = true;
+                let old = self::view(&world, query);
+                (view.latest, view.receipts) = (old.latest, old.receipts);
+            }
+            world.mood.lies.tell(query, &mut view);
+            world.mood = mood;
+            view
+        };
         pass.reply(view).await
     }
 
@@ -304,6 +358,9 @@ impl Chain for MemoryChain {
 
     async fn nonce_use(&self, query: &UseQuery) -> Result<NonceUse, PortError> {
         let pass = self.gate.enter("nonce_use").await?;
+        if let Some(told) = self.lie_of_use(query) {
+            return pass.reply(told).await;
+        }
         let used = {
             let world = self.world();
             // Of what is not final to the node itself it cannot say that it is.
@@ -329,7 +386,10 @@ impl Chain for MemoryChain {
         let pass = self.gate.enter("final_count").await?;
         let told = {
             let world = self.world();
-            let first = world.seen_count(address, world.seen_finalized());
+            let mut first = world.seen_count(address, world.seen_finalized());
+            if world.mood.lies.counts && !world.mood.second_leads {
+                first = Nonce(first.0 + FAR_AHEAD);
+            }
             match world.second {
                 None => (first, Word::Alone),
                 Some(Second::Silent) => (first, Word::Silent),

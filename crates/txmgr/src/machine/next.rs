@@ -28,6 +28,8 @@ pub struct SlotView {
     pub silent_since: Option<Millis>,
     /// Rounds in a row in which its nonce was final and no receipt was shown.
     pub receiptless: u32,
+    /// Rounds in a row in which the node had the slot not used, and no receipt, though it is noted as mined.
+    pub denied: u32,
 }
 
 /// The chain's word about one slot.
@@ -68,8 +70,11 @@ pub enum Word {
     Alone,
     /// It says the same.
     Agrees,
-    /// It cannot say: it is behind, does not answer, or lacks what is asked for.
+    /// It cannot say: it is far behind, does not answer, or lacks what is asked for.
     Silent,
+    /// Its newest final block is fresh, and below what was shown. It will say so soon, if that is true; a node that
+    /// makes up blocks of the future gains nothing by waiting.
+    NotYet,
     /// It says something else.
     Contradicts,
 }
@@ -195,6 +200,7 @@ fn next_when_mined(record: &Record, mined: &Receipt, view: &SlotView, tuning: &T
         Some(canonical) if canonical.number == mined.block.number && canonical.hash != mined.block.hash => {
             Action::NoteUnmined
         }
+        Some(_) | None if is_denied(record, mined, view, chain, now) => Action::NoteUnmined,
         Some(_) | None if record.nonce < chain.finalized_nonce && is_receiptless(record, view, now) => {
             find_use(record, now)
         }
@@ -236,6 +242,20 @@ pub(super) fn is_receiptless(record: &Record, view: &SlotView, now: Millis) -> b
     view.receiptless >= if is_old { 1 } else { RECEIPTLESS_ROUNDS }
 }
 
+/// Rounds in which a node has the nonce unused, before a receipt that was shown is given up: a URL with a backend
+/// that is behind shows the receipt again sooner.
+const DENIED_ROUNDS: u32 = 10;
+/// The same, in milliseconds, where the node does not have the block's height yet.
+const DENIED_MS: u64 = 30_000;
+
+/// Whether a node had the nonce unused for long, in spite of a receipt. One showed that which was not so, and the
+/// bytes are to be sent again: that does no harm if it was.
+fn is_denied(record: &Record, mined: &Receipt, view: &SlotView, chain: &ChainSlot, now: Millis) -> bool {
+    let is_behind = chain.latest < mined.block.number;
+    let is_old = now.since(record.updated_at) >= DENIED_MS;
+    chain.latest_nonce <= record.nonce && view.denied >= DENIED_ROUNDS && (is_old || !is_behind)
+}
+
 /// How many nodes a conclusion rests on; `None` while a second one is waited for (I18).
 #[must_use]
 pub fn witnesses_of(word: Word, waited_ms: u64, tuning: &Tuning) -> Option<u8> {
@@ -243,7 +263,7 @@ pub fn witnesses_of(word: Word, waited_ms: u64, tuning: &Tuning) -> Option<u8> {
         Word::Agrees => Some(2),
         Word::Alone => Some(1),
         Word::Silent => (waited_ms >= tuning.second_patience_ms && !tuning.two_verdicts).then_some(1),
-        Word::Contradicts => None,
+        Word::NotYet | Word::Contradicts => None,
     }
 }
 

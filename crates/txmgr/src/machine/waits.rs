@@ -10,7 +10,7 @@ use crate::units::Millis;
 pub fn waits_for(record: &Record, view: &SlotView, now: Millis) -> Option<WaitCause> {
     let doubt = view.chain.as_ref().and_then(|chain| match chain.settles {
         Some((_, Word::Contradicts)) => Some(WaitCause::Contradiction),
-        Some((_, Word::Silent)) => Some(WaitCause::SecondNode),
+        Some((_, Word::Silent | Word::NotYet)) => Some(WaitCause::SecondNode),
         Some((_, Word::Agrees | Word::Alone)) | None => None,
     });
     let is_used = |chain: &ChainSlot| record.nonce < chain.latest_nonce || record.nonce < chain.finalized_nonce;

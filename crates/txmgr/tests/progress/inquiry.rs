@@ -40,6 +40,7 @@ fn used(receipt: ReceiptView) -> SlotView {
         taken_at: Some(BlockNumber(0)),
         silent_since: None,
         receiptless: 3,
+        denied: 0,
     }
 }
 

@@ -174,7 +174,8 @@ impl Auditor {
         self.sent.insert(raw.hash);
     }
 
-    /// Nothing goes out above a slot of which nothing was sent, unless its nonce was used by somebody else.
+    /// Nothing goes out above a slot of which nothing was sent, unless its nonce was used by somebody else, or a node
+    /// lies about that: then it waits in the pools.
     fn judge_order(&mut self, id: &RequestId) {
         let Some(record) = self.records.get(id) else { return };
         let (account, nonce) = (record.account, record.nonce);
@@ -189,7 +190,7 @@ impl Auditor {
             slot.is_some_and(|slot| !was_sent(slot)) && !used()
         };
         let unsent = (lane.lowest_open.0..nonce.0).find(is_open);
-        self.check(unsent.is_none(), "order", || {
+        self.check(unsent.is_none() || self.node_lies, "order", || {
             format!("{id} at {nonce} was sent above nonce {unsent:?}, which was not")
         });
     }

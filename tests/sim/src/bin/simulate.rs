@@ -8,7 +8,8 @@ use signpost_sim::mutants::Mutant;
 use signpost_sim::simulation::{Options, Tally, run};
 use signpost_sim::world::say;
 
-const USAGE: &str = "usage: simulate --seed N [--trace] | --seeds A..B  [--requests N] [--mutant NAME] [--narrow]";
+const USAGE: &str =
+    "usage: simulate --seed N [--trace] | --seeds A..B  [--requests N] [--mutant NAME] [--narrow | --liar]";
 
 fn main() -> ExitCode {
     let Some((seeds, options)) = parsed(std::env::args().skip(1)) else {
@@ -52,6 +53,7 @@ fn parsed(mut args: impl Iterator<Item = String>) -> Option<(std::ops::Range<u64
                 options.mutant = Some(known?.0);
             }
             "--narrow" => options.breadth = Some(Breadth::NARROW),
+            "--liar" => options.breadth = Some(Breadth { liar: true, ..Breadth::NARROW }),
             "--trace" => options.trace = true,
             _ => return None,
         }

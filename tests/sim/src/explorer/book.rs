@@ -277,6 +277,7 @@ impl Book {
             taken_at: Some(BlockNumber(0)),
             silent_since: None,
             // However long it waits: the worlds ask whether it may ever search.
+            denied: 0,
             receiptless: u32::MAX,
         };
         match next_action(record, &slot, &Tuning::BSC, now) {

@@ -6,8 +6,8 @@ use std::future::pending;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use signpost_txmgr::fake::NodeMood;
 use signpost_txmgr::fake::chain::Orphans;
+use signpost_txmgr::fake::{Lies, NodeMood, Second};
 use signpost_txmgr::record::SendClass;
 use signpost_txmgr::units::{Nonce, Wei};
 
@@ -196,6 +196,10 @@ async fn miner(world: World, mut random: Random, breadth: Breadth, foreign: bool
     if breadth.slow {
         world.chain.slow_ms.store(SLOW_MS, Ordering::Relaxed);
     }
+    if breadth.liar {
+        chain.set_second(Some(Second::Honest));
+    }
+    let lies_steadily = breadth.liar && random.per_mille(250);
     let priced_at = START.plus(random.below(SPAN_MS));
     loop {
         world.prompter.sleep(host::ROUND_MS).await;
@@ -207,8 +211,16 @@ async fn miner(world: World, mut random: Random, breadth: Breadth, foreign: bool
             chain.set_mood(NodeMood::default());
             continue;
         }
-        if random.per_mille(60) {
-            chain.set_mood(mood(&mut random, breadth.answers));
+        if lies_steadily {
+            let lies = Lies { counts: true, receipts: true, finality: true, blocks: true, ahead: 1_000 };
+            // What it takes it keeps to itself, or its lies would soon come true.
+            chain.set_mood(NodeMood { lies, drops_sends: true, ..NodeMood::default() });
+        } else if random.per_mille(60) {
+            chain.set_mood(if breadth.liar && random.per_mille(800) {
+                NodeMood { lies: lies(&mut random), second_leads: random.per_mille(300), ..NodeMood::default() }
+            } else {
+                mood(&mut random, breadth.answers)
+            });
         } else if random.per_mille(250) {
             chain.set_mood(NodeMood::default());
         }
@@ -227,16 +239,30 @@ async fn miner(world: World, mut random: Random, breadth: Breadth, foreign: bool
 
 fn mood(random: &mut Random, answers: bool) -> NodeMood {
     let mut mood = NodeMood::default();
-    match random.below(6) {
+    match random.below(7) {
         _ if answers => mood.answers = Some(class(random)),
         0 => mood.lag = 1 + random.below(5),
         1 => mood.hides_receipts = true,
         2 => mood.hides_blocks = true,
         3 => mood.drops_sends = true,
         4 => mood.pruned = true,
+        5 => mood.mixed = true,
         _ => mood.on_old_branch = true,
     }
     mood
+}
+
+/// Each lie alone, or all of them together.
+fn lies(random: &mut Random) -> Lies {
+    match random.below(7) {
+        0 => Lies { counts: true, ..Lies::default() },
+        1 => Lies { receipts: true, ..Lies::default() },
+        2 => Lies { finality: true, ..Lies::default() },
+        3 => Lies { blocks: true, ..Lies::default() },
+        4 => Lies { ahead: 1_000, ..Lies::default() },
+        5 => Lies { counts: true, receipts: true, finality: true, blocks: false, ahead: 0 },
+        _ => Lies { counts: true, receipts: true, finality: true, blocks: true, ahead: 1_000 * random.below(2) },
+    }
 }
 
 /// What a node may answer to any send.
