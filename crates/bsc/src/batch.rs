@@ -218,7 +218,8 @@ impl RpcClient {
             Outcome::OneError(answers, error) => (Failure::BatchRefused(error.clone()), Some((answers, error))),
             Outcome::Failed(failure) => (failure, None),
         };
-        if !failure.may_be_of_the_batch() {
+        // A call by itself is its caller's to repeat.
+        if !failure.may_be_of_the_batch() || progress.doubts.len() == 1 {
             progress.answers.extend((0..count).map(|_| Err(failure.clone())));
             return false;
         }

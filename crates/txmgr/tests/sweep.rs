@@ -87,7 +87,10 @@ fn a_look_at_an_idle_lane_takes_up_nonces_another_program_used() {
     for _ in 0..4 {
         chain.mine();
     }
-    broadcaster.look_at_idle(&sweep(&broadcaster, 0).idle, NOW).now_or_never().unwrap();
-    let head = store.head(&account).now_or_never().unwrap().unwrap().unwrap();
-    assert_eq!(head.next_nonce, Nonce(1));
+    // One node alone is believed when it has said so in three looks.
+    for next in [0, 0, 1] {
+        broadcaster.look_at_idle(&sweep(&broadcaster, 0).idle, NOW).now_or_never().unwrap();
+        let head = store.head(&account).now_or_never().unwrap().unwrap().unwrap();
+        assert_eq!(head.next_nonce, Nonce(next));
+    }
 }
