@@ -72,6 +72,8 @@ pub struct View {
     pub receipt: Option<Seen>,
     /// The canonical block at the receipt's height, or the record's: height and fork.
     pub canonical: Option<(u8, u8)>,
+    /// Receipt, block and finalized height are of one answer.
+    pub is_one_answer: bool,
     /// The lane's head.
     pub is_lane_head: bool,
     /// Every lower slot was sent.
@@ -442,6 +444,9 @@ fn seen(receipt: &Receipt) -> Seen {
 /// The receipt, where the same answer shows it in a final block.
 fn settles(view: View, receipt: ReceiptView) -> Option<(Receipt, Word)> {
     let ReceiptView::Found(receipt) = receipt else { return None };
+    if !view.is_one_answer {
+        return None;
+    }
     let height = receipt.block.number.0;
     let is_canonical = view.canonical.is_some_and(|(height, fork)| block(height, fork) == receipt.block);
     (height <= u64::from(view.finalized) && is_canonical).then_some((receipt, Word::Alone))

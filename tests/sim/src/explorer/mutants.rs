@@ -43,6 +43,8 @@ pub enum Mutant {
     LaneOfAnotherChain,
     /// A receipt is held against the finalized height that another node told.
     FinalityByHighWaterMark,
+    /// A receipt, its block and the finalized height are taken from answers of several nodes behind one URL.
+    EvidenceOfSeveralAnswers,
     /// A slot that was passed without a receipt of ours is called displaced, without the foreign transaction.
     DisplacedWithoutProof,
     /// The foreign transaction is searched up to the finalized height that another node told.
@@ -71,7 +73,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::NonceHandedOn,
         Self::SendBeforeStore,
         Self::OutcomeAtMined,
@@ -89,6 +91,7 @@ impl Mutant {
         Self::ReservedOverAnswer,
         Self::LaneOfAnotherChain,
         Self::FinalityByHighWaterMark,
+        Self::EvidenceOfSeveralAnswers,
         Self::DisplacedWithoutProof,
         Self::DisplacedByHighWaterMark,
         Self::CancelHandsNonceOn,
@@ -124,6 +127,7 @@ impl Mutant {
             Self::ReservedOverAnswer => "reserved-over-answer",
             Self::LaneOfAnotherChain => "lane-of-another-chain",
             Self::FinalityByHighWaterMark => "finality-by-high-water-mark",
+            Self::EvidenceOfSeveralAnswers => "evidence-of-several-answers",
             Self::DisplacedWithoutProof => "displaced-without-proof",
             Self::DisplacedByHighWaterMark => "displaced-by-high-water-mark",
             Self::CancelHandsNonceOn => "cancel-hands-nonce-on",
@@ -149,7 +153,7 @@ impl Mutant {
             Self::RejectionsShareAnEvent | Self::CopyNotKept | Self::ReadOnce => "resubmitted",
             Self::JudgedAnew | Self::AnsweredBeforeLocked | Self::ReservedOverAnswer => "rules",
             Self::LaneOfAnotherChain => "chains",
-            Self::FinalityByHighWaterMark => "nodes",
+            Self::FinalityByHighWaterMark | Self::EvidenceOfSeveralAnswers => "nodes",
             Self::DisplacedWithoutProof => "outage",
             Self::DisplacedByHighWaterMark => "forks",
             Self::CancelHandsNonceOn => "cancel-lane",
@@ -173,6 +177,7 @@ impl Mutant {
             Self::SendBeforeStore | Self::SecondSignatureOverwrites | Self::BumpSentBeforeStored => "I3",
             Self::OutcomeAtMined
             | Self::FinalityByHighWaterMark
+            | Self::EvidenceOfSeveralAnswers
             | Self::DisplacedWithoutProof
             | Self::DisplacedByHighWaterMark
             | Self::CancelledWhenSent => "I6",
@@ -209,7 +214,10 @@ impl Mutant {
             Self::RejectionsShareAnEvent => 14,
             Self::NonceHandedOn | Self::JudgedAnew => 15,
             Self::SecondSignatureOverwrites | Self::OutcomeAtMined => 16,
-            Self::FinalityByHighWaterMark | Self::DisplacedWithoutProof | Self::FastForwardOverOpenSlot => 17,
+            Self::FinalityByHighWaterMark
+            | Self::EvidenceOfSeveralAnswers
+            | Self::DisplacedWithoutProof
+            | Self::FastForwardOverOpenSlot => 17,
             Self::BumpSentBeforeStored => 19,
             Self::DisplacedByHighWaterMark | Self::CancelHandsNonceOn => 20,
             Self::MarkBeforePublish | Self::ReadOnce => 21,

@@ -114,6 +114,17 @@ impl Explorer<'_> {
                 }
                 out.fault(after, || format!("asks a node of the dead fork, and decides: {act:?}"));
             }
+            // A URL behind which one node follows each fork: answers of one call are of one of them.
+            let is_one_answer = self.is(Mutant::EvidenceOfSeveralAnswers);
+            let mixed = View { finalized: state.chain.finalized, is_one_answer, ..self.see(state, at, &state.stale) };
+            for mut after in self.decide(state, at, mixed) {
+                let act = after.broadcasters[at].act;
+                after.faults.stale_views -= 1;
+                if after.faults.stale_views == 0 {
+                    after.stale = Chain::EMPTY;
+                }
+                out.fault(after, || format!("asks a URL with a node of each fork, and decides: {act:?}"));
+            }
         }
     }
 
@@ -142,6 +153,7 @@ impl Explorer<'_> {
             finalized: chain.finalized,
             receipt,
             canonical: held.and_then(|height| chain.fork_at(height).map(|fork| (height, fork))),
+            is_one_answer: true,
             is_lane_head: me.is_lane_head,
             predecessors_sent: me.predecessors_sent,
         }
