@@ -8,7 +8,8 @@ use signpost_txmgr::account::Reservation;
 use signpost_txmgr::machine::Event;
 use signpost_txmgr::ports::{RejectVerdict, ReserveVerdict, Store, UpdateVerdict};
 use signpost_txmgr::record::{
-    CancelCause, Foreign, Phase, Reason, Record, Rejected, Revert, SendClass, Stored, Vacancy,
+    CancelCause, Foreign, Phase, Reason, Receipt, Record, Rejected, Revert, SendClass, Stored, Vacancy, WaitCause,
+    Waiting,
 };
 use signpost_txmgr::units::{Digest, Millis, Nonce, RequestId, TxHash};
 
@@ -35,6 +36,7 @@ macro_rules! store_claims {
             an_item_past_its_time_is_absent,
             an_id_is_free_once_its_record_is_past_its_time,
             every_state_is_read_back_as_it_was_written,
+            waits_witnesses_and_bare_receipts_are_read_back,
             a_stale_update_learns_what_is_stored,
             the_same_update_again_finds_itself_stored,
             of_updates_at_once_one_is_stored_and_the_others_see_it,
@@ -377,6 +379,30 @@ pub async fn every_state_is_read_back_as_it_was_written(store: &impl Store) {
     let stories =
         [confirmed, vec![signed, reverted], cancelled.to_vec(), vec![after(&records[3], &foreign)], vec![asked]];
     for state in stories.into_iter().flatten() {
+        assert_eq!(store.update(&state).await.unwrap(), UpdateVerdict::Stored, "version {}", state.version);
+        assert_eq!(load_one(store, &state.request_id).await, Some(stored(&state)));
+    }
+}
+
+/// What a request waits for is kept, whatever it is, and so is how many nodes an outcome rests on, and a receipt of
+/// which a node told the least.
+pub async fn waits_witnesses_and_bare_receipts_are_read_back(store: &impl Store) {
+    let lane = Lane::new("waits");
+    let records = lane.reserved(store, 2).await;
+    let mut states = vec![lane.signed(&records[0], 1)];
+    for cause in WaitCause::ALL {
+        let waits = Event::Waits(Waiting { cause, since: Millis(NOW.0 + 5) });
+        states.push(after(states.last().unwrap(), &waits));
+    }
+    let sent = sent(states.last().unwrap(), SendClass::Accepted);
+    let told = receipt(&sent, 8, true);
+    let bare = Receipt { gas_used: None, effective_gas_price: None, contract: None, ..told };
+    let settled = after(&sent, &Event::Finalized { receipt: bare, revert: None, witnesses: 2 });
+    states.extend([sent, settled]);
+    let block = told.block;
+    let foreign = Foreign { tx_hash: TxHash([6; 32]), block };
+    states.push(after(&records[1], &Event::Displaced { foreign, witnesses: 2 }));
+    for state in states {
         assert_eq!(store.update(&state).await.unwrap(), UpdateVerdict::Stored, "version {}", state.version);
         assert_eq!(load_one(store, &state.request_id).await, Some(stored(&state)));
     }
