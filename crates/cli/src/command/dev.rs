@@ -310,6 +310,7 @@ fn config(stack: &LocalStack, made: &Resources, policy_file: PathBuf, chain_id: 
             fee_ceiling_wei: None,
             private: None,
             finality: Finality::Finalized,
+            explorer_url: None,
         },
         queues: Queues {
             signing_url: made.signing_url.clone(),

@@ -314,6 +314,7 @@ impl BroadcasterEnvironment {
                 fee_ceiling_wei,
                 private: None,
                 finality: finality?,
+                explorer_url: None,
             };
             Some(Self { deployed, chain, timing, secret_arn })
         })

@@ -17,6 +17,7 @@
 //! | `fee_floor_wei` | wei per gas below which no validator takes a transaction; nothing is signed, and no price is told, below it |
 //! | `fee_ceiling_wei` | optional: the network's price is never taken to be higher, whatever blocks paid. Holds what is seen, and so what a bump follows; what may be paid is the policy's matter |
 //! | `finality` | `"finalized"`, or a number of confirmations |
+//! | `explorer_url` | optional: the web page of an explorer of this chain, which `signpost rescue` links to; 56 and 97 have BscScan's |
 //! | `private_only` | needed with private endpoints: `true`, transactions never go to `rpc_urls`; `false`, they go there too when they are sent again (3 s later, while not mined) or when no private endpoint was reached |
 //!
 //! Each `[[chain.private]]` is an endpoint that transactions go to in place of the nodes, and that nothing
@@ -113,6 +114,8 @@ pub struct Chain {
     pub private: Option<Private>,
     /// What counts as final: `"finalized"`, the node's own word, or a number of confirmations.
     pub finality: Finality,
+    /// An explorer's page, for people.
+    pub explorer_url: Option<String>,
 }
 
 impl fmt::Debug for Chain {
@@ -125,6 +128,7 @@ impl fmt::Debug for Chain {
             .field("fee_ceiling_wei", &self.fee_ceiling_wei)
             .field("private", &self.private)
             .field("finality", &self.finality)
+            .field("explorer_url", &self.explorer_url.is_some())
             .finish()
     }
 }
@@ -371,6 +375,7 @@ file = "policy.toml"
     }
 
     const PRIVATE: &str = r#"fee_ceiling_wei = 5000000000
+explorer_url = "https://explorer.example"
 private_only = true
 [[chain.private]]
 url = "https://door.example/topsecret"
@@ -391,6 +396,7 @@ authorization_env = "OTHER"
     fn private_endpoints_and_the_ceiling_are_read_and_written() {
         let config = Config::from_toml(&with_private(PRIVATE), Path::new("/etc/signpost")).unwrap();
         assert_eq!(config.chain.fee_ceiling_wei, Some(5_000_000_000));
+        assert_eq!(config.chain.explorer_url.as_deref(), Some("https://explorer.example"));
         let private = config.chain.private.as_ref().unwrap();
         assert!(private.only);
         assert_eq!(private.endpoints[0].authorization, Authorization::Variable("DOOR_AUTHORIZATION".to_owned()));

@@ -33,8 +33,17 @@ const ROOT_KEYS: &[&str] = &[
     "metrics",
     "traces",
 ];
-const CHAIN_KEYS: &[&str] =
-    &["chain_id", "rpc_urls", "send_to", "fee_floor_wei", "finality", "fee_ceiling_wei", "private_only", "private"];
+const CHAIN_KEYS: &[&str] = &[
+    "chain_id",
+    "rpc_urls",
+    "send_to",
+    "fee_floor_wei",
+    "finality",
+    "fee_ceiling_wei",
+    "explorer_url",
+    "private_only",
+    "private",
+];
 const PRIVATE_KEYS: &[&str] = &["url", "shape", "authorization_env", "mev_builders"];
 
 /// Every section is looked at, whatever was wrong with the ones before it.
@@ -83,6 +92,7 @@ fn read_chain(section: &mut Section<'_, '_>) -> Option<Chain> {
     if fee_ceiling_wei.zip(fee_floor_wei).is_some_and(|(ceiling, floor)| ceiling < floor) {
         section.problem("fee_ceiling_wei", "is below fee_floor_wei");
     }
+    let explorer_url = section.optional_url("explorer_url");
     let private = read_private(section, PRIVATE_KEYS);
     let finality =
         section.word_or("finality", ("finalized", Finality::Finalized), CONFIRMATIONS_MAX, Finality::Confirmations);
@@ -94,6 +104,7 @@ fn read_chain(section: &mut Section<'_, '_>) -> Option<Chain> {
         fee_ceiling_wei,
         private,
         finality: finality?,
+        explorer_url,
     })
 }
 
