@@ -81,7 +81,7 @@ async fn main() -> ExitCode {
         Command::Account(arguments) => Box::pin(account::run(arguments)).await,
         Command::Console(arguments) => Box::pin(console::run(arguments)).await,
         Command::Completions(arguments) => completions::run(&arguments, &mut Program::command()),
-        Command::Policy(arguments) => policy::run(arguments),
+        Command::Policy(arguments) => Box::pin(policy::run(arguments)).await,
         Command::Bench(arguments) => Box::pin(bench::run(*arguments)).await,
     };
     ended.unwrap_or_else(|error: CommandError| {
