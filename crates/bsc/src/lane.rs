@@ -72,7 +72,7 @@ pub struct LaneRules {
     /// The part of a block's gas limit that is kept for payments, in hundredths of a percent (`RATIO_DENOM` of
     /// `PaymentLane.sol` is 10,000).
     pub ratio: u64,
-    /// Listed contracts, the first [`LISTED_MAX`] of them.
+    /// Listed contracts, the first 128 of them.
     pub listed: Vec<Address>,
     /// How many are listed.
     pub listed_count: u64,
