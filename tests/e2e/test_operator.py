@@ -157,6 +157,31 @@ def test_a_stuck_request_is_bumped_within_its_cap_and_mined_at_the_new_price(sta
     assert beside(stack, "bump", "never-sent", "--max-gas-price", "1", "--yes").code == 1
 
 
+def test_a_stuck_request_is_rescued_with_what_is_printed(stack: Stack) -> None:
+    node = stack.rpc.url
+    with no_blocks(stack):
+        submit(stack, "rescue-1", "--value", "7", "--gas-price", str(GWEI))
+        wait_for("it was sent", lambda: any("sentAt" in a for a in (get(stack, "rescue-1") or {}).get("attempts", [])), 30)
+        lane = well(beside(stack, "status", "rescue-1")).out
+        assert "payment: it moves BNB" in lane and "not active yet" in lane, lane
+        stack.rpc.call("anvil_dropTransaction", get(stack, "rescue-1")["attempts"][0]["txHash"])
+        told = well(beside(stack, "rescue", "rescue-1", "--json")).line()
+        [attempt] = told["attempts"]
+        assert node not in json.dumps(told) and attempt["explorer"].startswith("https://testnet.bscscan.com/tx/0x"), told
+        assert told["bump"].startswith("signpost bump rescue-1 --max-gas-price ") and "--config" in told["cancel"], told
+        ran = subprocess.run(["bash", "-c", attempt["curl"][0]], env={**environment(), "BSC_RPC_1": node},
+                             capture_output=True, text=True, check=True)  # fmt: skip
+        answer = json.loads(ran.stdout)
+        assert answer.get("result") == attempt["txHash"] or "already" in answer["error"]["message"], answer
+        text = well(beside(stack, "rescue", "rescue-1")).out
+        assert f"RAW_0={attempt['raw']}" in text and '"$BSC_RPC_1"' in text and node not in text, text
+    assert published(stack, "rescue-1")["status"] == "confirmed"
+    assert "nothing needs to be done" in well(beside(stack, "rescue", "rescue-1")).out
+    unknown = beside(stack, "rescue", "never-sent")
+    assert unknown.code == 1 and "no request never-sent" in unknown.err, unknown.err
+
+
+
 def test_a_cancel_asks_first(stack: Stack) -> None:
     unasked = beside(stack, "cancel", "anything")
     assert unasked.code == 2 and "--yes" in unasked.err and "taken back" in unasked.err, unasked.err
@@ -285,8 +310,12 @@ def test_the_doctor_finds_a_healthy_stack_healthy(stack: Stack) -> None:
     checked = {line["check"] for line in looked}
     for check in ["credentials", "signing queue: redrive", "resign queue: visibility", "requests table: index",
                   "requests table: expiry", "accounts table: key", "outcome topic", "hot: key", "hot: address", "hot: code",
-                  "hot: balance", "hot: nonces", "clock", "policy file"]:  # fmt: skip
+                  "hot: balance", "hot: nonces", "clock", "policy file", "payment lane", "fork: Jenner"]:  # fmt: skip
         assert check in checked, (check, checked)
+    [version] = [line for line in looked if line["check"].endswith(": version")]
+    assert "anvil" in version["found"] and "unknown version" in version["found"], version
+    [lane] = [line for line in looked if line["check"] == "payment lane"]
+    assert lane["found"] == "the payment lane is not active yet", lane
     assert any(check.startswith("node 1") and check.endswith("finality") for check in checked)
     text = well(beside(stack, "doctor"))
     assert "no problem found" in text.err, text.err
@@ -368,7 +397,7 @@ def test_a_dead_letter_that_was_refused_before_is_answered_again_and_not_put_bac
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_completes_the_commands(shell: str) -> None:
     script = well(run("completions", shell)).out
-    for command in ("account", "requests", "bump", "audit", "doctor", "redrive", "export", "republish"):
+    for command in ("account", "requests", "bump", "rescue", "audit", "doctor", "redrive", "export", "republish"):
         assert command in script, f"{shell} does not complete {command}"
 
 

@@ -6,15 +6,18 @@
 //!
 //! Read in this order: [`classify`], [`rpc`], [`endpoints`], [`chain`]; behind it `reply.rs`,
 //! `batch.rs`, `limit.rs`, `view.rs`, `evidence.rs`, `parents.rs`, `word.rs`, `price.rs`, `send.rs`, `refusals.rs`
-//! and `search.rs`; [`private`] for endpoints that are only sent to.
+//! and `search.rs`; [`private`] for endpoints that are only sent to. For people alone, and nothing is decided by them: [`lane`] and [`forks`]. `README.md` lists the
+//! facts of the chain that the code rests on.
 
 mod batch;
 pub mod chain;
 pub mod classify;
 pub mod endpoints;
 mod evidence;
+pub mod forks;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+pub mod lane;
 mod limit;
 mod parents;
 mod price;

@@ -11,7 +11,7 @@
 //! A receipt counts only if it is of the hash that was asked for. `null` is "this node knows
 //! none"; an error, or no answer, is "unknown".
 
-use serde_json::json;
+use serde_json::{Value, json};
 use signpost_txmgr::ports::{ChainView, Counts, Finality, SlotQuery, ViewQuery};
 use signpost_txmgr::record::BlockRef;
 use signpost_txmgr::units::{Address, BlockNumber, Nonce};
@@ -107,13 +107,11 @@ async fn heads(endpoint: &Endpoint, address: Address, finality: Finality, price:
     Ok(Heads { latest, latest_nonce, finalized })
 }
 
-/// The counts of an address, in one request. A node that does not know the finalized block gives the other two.
+/// The counts of an address. A node that does not know the final block, or not the state there any more, gives the
+/// other two.
 pub(crate) async fn counts(endpoint: &Endpoint, address: Address, finality: Finality) -> Result<Counts, Failure> {
-    let call = |tag| Call::new(COUNT, json!([address.lower(), tag]));
-    let mut calls = vec![call("latest"), call("pending")];
-    if finality == Finality::Finalized {
-        calls.push(call("finalized"));
-    }
+    let call = |at: Value| Call::new(COUNT, json!([address.lower(), at]));
+    let calls = [call(json!("latest")), call(json!("pending")), call(final_at(endpoint, finality).await?.param())];
     let mut answers = whole_request(endpoint.batch(&calls).await)?.into_iter();
     let mut next = || need(answers.next().unwrap_or(Err(Failure::Unanswered)), COUNT, quantity::number).map(Nonce);
     let (latest, pending) = (next()?, next()?);

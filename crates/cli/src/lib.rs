@@ -11,6 +11,7 @@ pub mod command;
 pub mod console;
 pub mod figures;
 pub mod find;
+mod lane;
 mod set_aside;
 pub mod stack;
 pub mod terminal;

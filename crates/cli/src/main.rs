@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use signpost_cli::command::{
     CommandError, account, audit, bench, bump, cancel, completions, console, demo, dev, doctor, export, policy,
-    redrive, republish, requests, status, submit, told, watch, worker,
+    redrive, republish, requests, rescue, status, submit, told, watch, worker,
 };
 use signpost_cli::terminal::remark;
 
@@ -45,6 +45,8 @@ enum Command {
     Republish(republish::Arguments),
     /// Have a stuck request signed again at a higher price
     Bump(bump::Arguments),
+    /// Show all that gets a stuck request mined by hand
+    Rescue(rescue::Arguments),
     /// Hold tables and chain against the promises
     Audit(audit::Arguments),
     /// Look at everything this stands on, and say what to do
@@ -72,6 +74,7 @@ async fn main() -> ExitCode {
         Command::Requests(arguments) => Box::pin(requests::run(arguments)).await,
         Command::Republish(arguments) => Box::pin(republish::run(arguments)).await,
         Command::Bump(arguments) => Box::pin(bump::run(arguments)).await,
+        Command::Rescue(arguments) => Box::pin(rescue::run(arguments)).await,
         Command::Audit(arguments) => Box::pin(audit::run(arguments)).await,
         Command::Doctor(arguments) => Box::pin(doctor::run(arguments)).await,
         Command::Redrive(arguments) => Box::pin(redrive::run(arguments)).await,
@@ -81,7 +84,7 @@ async fn main() -> ExitCode {
         Command::Account(arguments) => Box::pin(account::run(arguments)).await,
         Command::Console(arguments) => Box::pin(console::run(arguments)).await,
         Command::Completions(arguments) => completions::run(&arguments, &mut Program::command()),
-        Command::Policy(arguments) => policy::run(arguments),
+        Command::Policy(arguments) => Box::pin(policy::run(arguments)).await,
         Command::Bench(arguments) => Box::pin(bench::run(*arguments)).await,
     };
     ended.unwrap_or_else(|error: CommandError| {

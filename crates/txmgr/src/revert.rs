@@ -1,4 +1,5 @@
-//! What a contract said when it reverted: the raw revert data of `eth_call` made readable.
+//! What a contract said when it reverted: the raw revert data of `eth_call` made readable. Where it said nothing and
+//! all gas is gone, that is said.
 //!
 //! Never fails and never asks anything: what is no known shape is named by its selector and kept raw.
 //! The text comes from a contract anyone may have written, so it is made plain ([`text::plain`]).
@@ -6,7 +7,7 @@
 
 use crate::record::Revert;
 use crate::text;
-use crate::units::U256;
+use crate::units::{Gas, U256};
 
 /// `Error(string)`: what `revert("text")` and `require(false, "text")` give (Solidity).
 const ERROR_STRING: [u8; 4] = [0x08, 0xc3, 0x79, 0xa0];
@@ -14,6 +15,33 @@ const ERROR_STRING: [u8; 4] = [0x08, 0xc3, 0x79, 0xa0];
 const PANIC: [u8; 4] = [0x4e, 0x48, 0x7b, 0x71];
 /// Bytes of an ABI word.
 const WORD: usize = 32;
+
+/// Why a transaction reverted: by the revert data of a replay, if there was one and it gave any, else by the gas that
+/// was used of its limit. A transaction that runs out of gas has no revert data, and a replay with more gas around it
+/// may not even revert.
+#[must_use]
+pub fn reason(bytes: Option<&[u8]>, used: Option<Gas>, limit: Gas) -> Option<Revert> {
+    match bytes {
+        Some(bytes) if !bytes.is_empty() => Some(decode(bytes)),
+        Some(_) | None if used == Some(limit) => {
+            Some(Revert { text: format!("used all its gas ({})", grouped(limit.0)), raw: Vec::new() })
+        }
+        Some(_) | None => bytes.map(decode),
+    }
+}
+
+/// A number with a comma before every third digit from the end.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len().saturating_mul(2));
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && digits.len().saturating_sub(at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
 
 /// The revert data as text and raw bytes.
 #[must_use]
@@ -127,6 +155,30 @@ mod tests {
     fn short_and_empty_data_are_named() {
         assert_eq!(decode(&[]), Revert { text: "no revert data".to_owned(), raw: Vec::new() });
         assert_eq!(decode(&[1, 2, 3]).text, "revert data 0x010203");
+    }
+
+    #[test]
+    fn a_transaction_without_a_word_that_used_all_its_gas_is_said_to() {
+        let of = |bytes: Option<&[u8]>, used| reason(bytes, used, Gas(60_000)).map(|revert| revert.text);
+        let all = Some("used all its gas (60,000)".to_owned());
+        for bytes in [None, Some([].as_slice())] {
+            assert_eq!(of(bytes, Some(Gas(60_000))), all, "{bytes:?}");
+        }
+        // What a contract says is the better reason.
+        let said = panic(1);
+        assert_eq!(of(Some(&said), Some(Gas(60_000))), Some("panic 0x01: assertion failed".to_owned()));
+        // Gas is left, or nobody says how much was used.
+        for used in [Some(Gas(59_999)), None] {
+            assert_eq!(of(Some(&[]), used), Some("no revert data".to_owned()));
+            assert_eq!(of(None, used), None);
+        }
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_three() {
+        for (number, text) in [(0, "0"), (999, "999"), (21_000, "21,000"), (16_777_216, "16,777,216")] {
+            assert_eq!(grouped(number), text);
+        }
     }
 
     #[test]

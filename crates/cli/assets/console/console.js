@@ -141,7 +141,7 @@ function updateLane(lane, account) {
   if (slots.length > 0 && !slots.some((slot) => slot.tabIndex === 0)) slots[0].tabIndex = 0;
   const age = lane.querySelector(".age");
   const lines = account.slots.length > 0
-    ? [`head ${duration(account.headAgeMs)}`, `${account.open} open · next nonce ${account.nextNonce}`]
+    ? [`head ${duration(account.headAgeMs)}${account.slots[0].waitsFor ? `, waits for ${account.slots[0].waitsFor.split(":")[0]}` : ""}`, `${account.open} open · next nonce ${account.nextNonce}`]
     : ["idle", `next nonce ${account.nextNonce}`];
   if (age.children.length === 0) age.append(make("span"), make("small"));
   text(age.firstElementChild, lines[0]);
@@ -164,7 +164,8 @@ function updateSlot(element, item) {
   element.className = `slot ${item.status}${item.stuck ? " stuck" : ""}`;
   element.dataset.id = item.requestId;
   const attempts = item.attempts > 1 ? `, ${item.attempts} attempts` : "";
-  const label = `Nonce ${item.nonce}: ${item.requestId}, ${item.status}${item.stuck ? ", stuck" : ""} for ${duration(item.ageMs)}${attempts}`;
+  const waits = item.waitsFor ? `; waits for ${item.waitsFor}` : "";
+  const label = `Nonce ${item.nonce}: ${item.requestId}, ${item.status}${item.stuck ? ", stuck" : ""} for ${duration(item.ageMs)}${attempts}${waits}`;
   element.title = label;
   element.setAttribute("aria-label", label);
 }
@@ -258,6 +259,11 @@ function detail(request) {
   fact(facts, "sender", request.sender, true);
   fact(facts, "transaction", request.txHash, true);
   const parts = [facts];
+  if (request.waitingFor) {
+    const { code, message, since } = request.waitingFor;
+    parts.push(make("p", "why waits", make("b", "", "Waits"), ` for ${code} since ${new Date(since).toLocaleTimeString()}: ${message}. `,
+      make("code", "", `signpost rescue ${request.requestId}`), " shows what can be done by hand."));
+  }
   if (request.reason) {
     parts.push(make("p", "why", make("b", "", request.reason.code), request.reason.message,
       request.reason.revert ? ` ${request.reason.revert.text}` : null));

@@ -125,7 +125,7 @@ async fn load(store: &DynamoStore, id: &RequestId) -> Result<Record, CommandErro
 }
 
 /// The attempt to replace.
-fn newest(record: &Record) -> Result<&Attempt, CommandError> {
+pub(super) fn newest(record: &Record) -> Result<&Attempt, CommandError> {
     let (id, input) = (&record.request_id, |text: String| Err(CommandError::Input(text)));
     match record.phase {
         Phase::Reserved => input(format!("{id} is not signed yet; it will be at its own price")),
@@ -139,7 +139,7 @@ fn newest(record: &Record) -> Result<&Attempt, CommandError> {
 }
 
 /// The price of the next attempt, or why the signer would refuse it.
-fn raised(record: &Record, last: &Attempt, price: Wei) -> Result<Fee, CommandError> {
+pub(super) fn raised(record: &Record, last: &Attempt, price: Wei) -> Result<Fee, CommandError> {
     let kind = record.next_kind();
     if kind == AttemptKind::Execute && price > record.fee_cap {
         let (id, cap) = (&record.request_id, record.fee_cap);

@@ -311,6 +311,7 @@ fn config(stack: &LocalStack, made: &Resources, policy_file: PathBuf, chain_id: 
             private: None,
             finality: Finality::Finalized,
             two_verdicts: false,
+            explorer_url: None,
         },
         queues: Queues {
             signing_url: made.signing_url.clone(),

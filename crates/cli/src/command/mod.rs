@@ -19,6 +19,7 @@ pub mod redrive;
 pub mod registered;
 pub mod republish;
 pub mod requests;
+pub mod rescue;
 pub mod status;
 pub mod submit;
 pub mod watch;

@@ -1,7 +1,7 @@
 //! `signpost policy`: what a policy file would do with a request, before either is deployed.
 //!
-//! Reads two files and nothing else: no AWS, no chain. So it does not know which accounts are registered,
-//! what a spend window has left, or the network's price.
+//! Reads two files and nothing else: no AWS, and no chain but for the payment lane, if a configuration is given. So it
+//! does not know which accounts are registered, what a spend window has left, or the network's price.
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -12,11 +12,13 @@ use serde_json::json;
 use signpost_host::start::policies;
 use signpost_txmgr::policy::{AccountPolicy, Policies};
 use signpost_txmgr::request::{AccountRef, Code, Message, NetworkRules, Refused, SigningRequest, accept};
+use signpost_txmgr::tx::Intent;
 use signpost_txmgr::units::{AccountKey, AccountName, Address, ChainId, Millis, Wei};
 
-use super::CommandError;
-use crate::clock;
+use super::{CommandError, Session};
+use crate::config::Config;
 use crate::terminal::say;
+use crate::{clock, lane, world};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,10 +26,13 @@ Examples:
   signpost policy check --policy policy.toml --request request.json --account hot --sender AIDAEXAMPLE
   echo '{\"requestId\":\"a\",\"account\":\"hot\",\"to\":null,\"data\":\"0x00\",\"gas\":60000}' |
     signpost policy check --policy policy.toml --request - --json
+  signpost policy check --policy policy.toml --request request.json --config signpost.toml
 
 Exit code 0: the policy allows it; 1: it is refused, with code and rule; 2: asked for wrongly, or the policy
 file has problems. The request is read as the service reads it, so its own faults are refusals too. What a
-spend window has left is known only to the service: here a request is held against a whole window.";
+spend window has left is known only to the service: here a request is held against a whole window. The lane
+(BEP-703) of an allowed request depends on the chain: with --config the nodes named there are asked, and nothing
+else of that file is used.";
 
 /// `signpost policy`
 #[derive(Debug, clap::Args)]
@@ -65,17 +70,27 @@ pub struct Check {
     /// Least wei per gas that is mined, as `chain.fee_floor_wei`
     #[arg(long, value_name = "WEI", default_value = "50000000")]
     fee_floor: Wei,
+    /// Configuration file whose nodes are asked for the request's lane; without it none is asked
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// One JSON line
     #[arg(long)]
     json: bool,
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
+pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let Action::Check(asked) = arguments.action;
     let policies = policies(&asked.policy)?;
     let body = read(&asked.request)?;
-    let verdict = asked.judge(&policies, &body, Millis(clock::now_ms()))?;
+    let mut verdict = asked.judge(&policies, &body, Millis(clock::now_ms()))?;
+    if let Some((tx_type, intent)) = &verdict.signs {
+        let nodes = match &asked.config {
+            Some(file) => Some(world::chain(&Session::new(Config::load(file)?).await)?),
+            None => None,
+        };
+        verdict.lane = Some(lane::of(nodes.as_ref(), *tx_type, intent.to, intent.value).await);
+    }
     say(if asked.json { verdict.as_json() } else { verdict.as_text() });
     Ok(if verdict.refused.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -102,6 +117,9 @@ struct Verdict {
     priced: Option<(Wei, Wei, Wei)>,
     /// Most wei of a window and its seconds.
     window: Option<(Wei, u64)>,
+    /// What would be signed: the transaction's type, and what it does.
+    signs: Option<(u8, Intent)>,
+    lane: Option<lane::Told>,
 }
 
 /// A cancel is taken from the sender of the request, who may be any that may send requests, and from those listed.
@@ -134,6 +152,7 @@ impl Check {
                 let cost = policy.cost(&accepted.intent, accepted.fee_cap);
                 verdict.priced = Some((accepted.fee.price(), accepted.fee_cap, cost));
                 verdict.window = policy.spend_limit.map(|limit| (limit.limit, limit.window_ms / 1_000));
+                verdict.signs = Some((lane::tx_type(&accepted.fee), accepted.intent));
                 Ok(())
             }
         });
@@ -193,6 +212,7 @@ impl Verdict {
         if let Some((limit, window_s)) = self.window {
             lines.push(format!("  if the window of {window_s} s has as much left: spend_limit_wei is {limit}"));
         }
+        lines.extend(self.lane.as_ref().map(|lane| format!("  lane: {}", lane.text)));
         lines.join("\n")
     }
 
@@ -211,6 +231,10 @@ impl Verdict {
             fields.insert("gasPrice".to_owned(), json!(price.to_string()));
             fields.insert("gasPriceAtMost".to_owned(), json!(cap.to_string()));
             fields.insert("costAtMost".to_owned(), json!(cost.to_string()));
+        }
+        if let (Some(lane), Some(fields)) = (&self.lane, line.as_object_mut()) {
+            fields.insert("lane".to_owned(), json!(lane.name));
+            fields.insert("laneReason".to_owned(), json!(lane.text));
         }
         line.to_string()
     }
@@ -232,6 +256,7 @@ mod tests {
             sender: sender.map(str::to_owned),
             network_price: None,
             fee_floor: Wei::from(50_000_000),
+            config: None,
             json: false,
         };
         asked.judge(&Policies::from_toml(POLICY).expect("it is a policy"), body, NOW).expect("it names an account")
@@ -273,6 +298,17 @@ mod tests {
             text.starts_with("refused: r-1 with account hot\n  senderNotAllowed by allow_senders: policy"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn the_lane_is_told_of_what_would_be_signed() {
+        let mut verdict = judged(&transfer(10), Some("AIDA1"));
+        assert_eq!(verdict.signs.as_ref().map(|(tx_type, intent)| (*tx_type, intent.value)), Some((0, Wei::from(10))));
+        verdict.lane = Some(lane::Told { name: Some("payment"), text: "payment: it moves BNB".to_owned() });
+        assert!(verdict.as_text().ends_with("\n  lane: payment: it moves BNB"), "{}", verdict.as_text());
+        let line: serde_json::Value = serde_json::from_str(&verdict.as_json()).expect("JSON");
+        assert_eq!((&line["lane"], &line["laneReason"]), (&json!("payment"), &json!("payment: it moves BNB")));
+        assert!(judged(&transfer(11), Some("AIDA1")).signs.is_none(), "what is refused has no lane");
     }
 
     #[test]

@@ -32,7 +32,8 @@ Examples:
   signpost requests list --since 7d --limit 1000 --json | jq -r .requestId
   signpost requests list --scan --status rejected
 
-Newest first. A message whose account was never known (no JSON, an unknown account) is in no account's list:
+Newest first. What a request without an outcome waits for is a code; `signpost status ID` says what it means and
+what helps. A message whose account was never known (no JSON, an unknown account) is in no account's list:
 --scan finds it, by reading the whole table.";
 
 /// `signpost requests`
@@ -237,7 +238,8 @@ fn table(found: &[RequestStatus], heads: &[Head], now: Millis) -> Vec<String> {
         "{:<11}{:<id_width$}  {:<name_width$}  {:>7}  {:>14}  ",
         "STATUS", "REQUEST", "ACCOUNT", "NONCE", "AGE"
     );
-    let mut lines = vec![paint(crate::terminal::Colour::Grey, &format!("{heading}TRANSACTION OR REASON"))];
+    let last = "TRANSACTION OR REASON, AND WHAT IT WAITS FOR";
+    let mut lines = vec![paint(crate::terminal::Colour::Grey, &format!("{heading}{last}"))];
     for (status, name) in found.iter().zip(names) {
         let nonce = status.nonce.map_or_else(|| "-".to_owned(), |nonce| nonce.to_string());
         let age = when::span(now.0.saturating_sub(status.created_at));
@@ -250,6 +252,12 @@ fn table(found: &[RequestStatus], heads: &[Head], now: Millis) -> Vec<String> {
             (None, Some(hash)) => hash.clone(),
             (None, None) => String::new(),
         };
+        let waits = status.waiting_for.as_ref().map(|waiting| {
+            let since = when::span(now.0.saturating_sub(waiting.since));
+            format!("waits {since} for {}", waiting.code)
+        });
+        let end: Vec<String> = Some(end).filter(|end| !end.is_empty()).into_iter().chain(waits).collect();
+        let end = end.join("  ");
         let line = format!("{:<id_width$}  {name:<name_width$}  {nonce:>7}  {age:>14}  {end}", status.request_id);
         lines.push(format!("{shown}{}", line.trim_end()));
     }

@@ -1,17 +1,18 @@
 //! `signpost status`: how a request stands, by one read of the requests table.
 //!
-//! Any backend does the same with `GetItem`; this only prints it for people.
+//! Any backend does the same with `GetItem`; this only prints it for people. For them the nodes are asked which lane
+//! an open request is in; without their answer it is said what that depends on.
 
 use std::process::ExitCode;
 
 use signpost_client::Client;
 use signpost_txmgr::text;
-use signpost_txmgr::units::{Millis, RequestId};
+use signpost_txmgr::units::{Millis, RequestId, Wei};
 use signpost_txmgr::wire::{RequestStatus, Status, WireAttempt, WireFee, WireKind};
 
-use super::{CommandError, ConfigOption, asked_to_stop, request_id, told, when};
+use super::{CommandError, ConfigOption, Session, asked_to_stop, request_id, told, when};
 use crate::terminal::{Colour, paint, remark, say, say_json};
-use crate::{clock, world};
+use crate::{clock, lane, world};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -58,7 +59,8 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     if arguments.json {
         say_json(&status);
     } else {
-        lines(&status, clock::now_ms()).into_iter().for_each(say);
+        let lane = lane_of(&session, &status).await;
+        lines(&status, lane, clock::now_ms()).into_iter().for_each(say);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -112,9 +114,30 @@ fn seconds(ms: u64) -> String {
     format!("{}.{:03} s", ms / 1_000, ms % 1_000)
 }
 
+/// The lane of the transaction that is to be mined next: the request's own, or its cancel's.
+async fn lane_of(session: &Session, status: &RequestStatus) -> Option<String> {
+    if status.nonce.is_none() || status.settled_at.is_some() || status.block_number.is_some() {
+        return None;
+    }
+    let cancel = status.attempts.last().filter(|attempt| attempt.kind == WireKind::Cancel);
+    let (to, value) = match cancel {
+        Some(cancel) => (status.from.as_ref(), cancel.to_self.as_deref().unwrap_or("0")),
+        None => (status.to.as_ref(), status.value.as_deref().unwrap_or("0")),
+    };
+    let to = match to.map(|to| to.parse()) {
+        None => None,
+        Some(Ok(to)) => Some(to),
+        // The item is odd: the lane is its least trouble.
+        Some(Err(_)) => return None,
+    };
+    let value: Wei = value.parse().ok()?;
+    let tx_type = if status.max_fee_per_gas.is_some() { 2 } else { 0 };
+    Some(lane::of(world::chain(session).ok().as_ref(), tx_type, to, value).await.text)
+}
+
 /// All that is known: the request, then what happened to it, in order.
-fn lines(status: &RequestStatus, now: u64) -> Vec<String> {
-    let mut lines = facts(status);
+fn lines(status: &RequestStatus, lane: Option<String>, now: u64) -> Vec<String> {
+    let mut lines = facts(status, lane);
     lines.push(format!(
         "{:<14}{} ({} ago)",
         "accepted",
@@ -128,7 +151,7 @@ fn lines(status: &RequestStatus, now: u64) -> Vec<String> {
     lines
 }
 
-fn facts(status: &RequestStatus) -> Vec<String> {
+fn facts(status: &RequestStatus, lane: Option<String>) -> Vec<String> {
     let rows: Vec<(&str, Option<String>)> = vec![
         ("request", Some(status.request_id.clone())),
         ("status", Some(paint(colour(status.status), status.status.as_str()))),
@@ -142,6 +165,7 @@ fn facts(status: &RequestStatus) -> Vec<String> {
         ("value", status.value.as_ref().map(|value| format!("{value} wei"))),
         ("data", status.data.as_ref().filter(|data| data.len() > 2).map(|data| shortened(data))),
         ("gas", status.gas.map(|gas| gas.to_string())),
+        ("lane", lane),
         ("gas price", status.gas_price.as_ref().map(|price| format!("{price} wei"))),
         ("max fee", status.max_fee_per_gas.as_ref().map(|price| format!("{price} wei"))),
         ("priority fee", status.max_priority_fee_per_gas.as_ref().map(|price| format!("{price} wei"))),

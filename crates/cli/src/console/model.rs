@@ -66,6 +66,8 @@ struct SlotView {
     age_ms: u64,
     attempts: usize,
     stuck: bool,
+    /// What it waits for, in words, if it has not moved for a while.
+    waits_for: Option<String>,
 }
 
 /// A request as one row.
@@ -156,6 +158,9 @@ fn slot(nonce: Nonce, id: &str, status: Option<&RequestStatus>, now: u64) -> Slo
         age_ms: status.map_or(0, |status| now.saturating_sub(status.created_at)),
         attempts: status.map_or(0, |status| status.attempts.len()),
         stuck: false,
+        waits_for: status
+            .and_then(|status| status.waiting_for.as_ref())
+            .map(|waiting| format!("{}: {}", waiting.code, waiting.message)),
     }
 }
 
@@ -269,6 +274,15 @@ mod tests {
         let view = AccountView::new(&Lane { head: &head, balance: None, slots }, now);
         assert_eq!(view.slots.iter().map(|slot| slot.stuck).collect::<Vec<_>>(), [false, true, false]);
         assert!(view.stuck && view.head_age_ms == Some(100_000));
+    }
+
+    #[test]
+    fn a_slot_that_waits_says_for_what() {
+        let mut waiting = request("a", "sent", 0, None);
+        let (code, message) = ("funds".to_owned(), "send it BNB".to_owned());
+        waiting.waiting_for = Some(signpost_txmgr::wire::WireWaiting { code, message, since: 1 });
+        assert_eq!(slot(Nonce(1), "a", Some(&waiting), 2).waits_for.as_deref(), Some("funds: send it BNB"));
+        assert_eq!(slot(Nonce(1), "a", Some(&request("a", "sent", 0, None)), 2).waits_for, None);
     }
 
     #[test]

@@ -319,6 +319,7 @@ impl BroadcasterEnvironment {
                 private: None,
                 finality: finality?,
                 two_verdicts: two_verdicts?,
+                explorer_url: None,
             };
             Some(Self { deployed, chain, timing, secret_arn })
         })

@@ -18,6 +18,7 @@
 //! | `fee_ceiling_wei` | optional: the network's price is never taken to be higher, whatever blocks paid. Holds what is seen, and so what a bump follows; what may be paid is the policy's matter |
 //! | `finality` | `"finalized"`, or a number of confirmations |
 //! | `verdicts` | optional: `"one"`, the default: before something is called final a second node of `rpc_urls` is asked the same; one that contradicts is waited for, one that says nothing for 30 s at most. `"two"`: without a second node's word nothing is called final |
+//! | `explorer_url` | optional: the web page of an explorer of this chain, which `signpost rescue` links to; 56 and 97 have BscScan's |
 //! | `private_only` | needed with private endpoints: `true`, transactions never go to `rpc_urls`; `false`, they go there too when they are sent again (3 s later, while not mined) or when no private endpoint was reached |
 //!
 //! Each `[[chain.private]]` is an endpoint that transactions go to in place of the nodes, and that nothing
@@ -118,6 +119,8 @@ pub struct Chain {
     pub finality: Finality,
     /// Without a second node's word nothing is called final.
     pub two_verdicts: bool,
+    /// An explorer's page, for people.
+    pub explorer_url: Option<String>,
 }
 
 impl fmt::Debug for Chain {
@@ -131,6 +134,7 @@ impl fmt::Debug for Chain {
             .field("private", &self.private)
             .field("finality", &self.finality)
             .field("two_verdicts", &self.two_verdicts)
+            .field("explorer_url", &self.explorer_url.is_some())
             .finish()
     }
 }
@@ -396,6 +400,7 @@ file = "policy.toml"
     }
 
     const PRIVATE: &str = r#"fee_ceiling_wei = 5000000000
+explorer_url = "https://explorer.example"
 private_only = true
 [[chain.private]]
 url = "https://door.example/topsecret"
@@ -416,6 +421,7 @@ authorization_env = "OTHER"
     fn private_endpoints_and_the_ceiling_are_read_and_written() {
         let config = Config::from_toml(&with_private(PRIVATE), Path::new("/etc/signpost")).unwrap();
         assert_eq!(config.chain.fee_ceiling_wei, Some(5_000_000_000));
+        assert_eq!(config.chain.explorer_url.as_deref(), Some("https://explorer.example"));
         let private = config.chain.private.as_ref().unwrap();
         assert!(private.only);
         assert_eq!(private.endpoints[0].authorization, Authorization::Variable("DOOR_AUTHORIZATION".to_owned()));

@@ -43,6 +43,7 @@ const CHAIN_KEYS: &[&str] = &[
     "private_only",
     "private",
     "verdicts",
+    "explorer_url",
 ];
 const PRIVATE_KEYS: &[&str] = &["url", "shape", "authorization_env", "mev_builders"];
 
@@ -92,6 +93,7 @@ fn read_chain(section: &mut Section<'_, '_>) -> Option<Chain> {
     if fee_ceiling_wei.zip(fee_floor_wei).is_some_and(|(ceiling, floor)| ceiling < floor) {
         section.problem("fee_ceiling_wei", "is below fee_floor_wei");
     }
+    let explorer_url = section.optional_url("explorer_url");
     let private = read_private(section, PRIVATE_KEYS);
     let finality =
         section.word_or("finality", ("finalized", Finality::Finalized), CONFIRMATIONS_MAX, Finality::Confirmations);
@@ -105,6 +107,7 @@ fn read_chain(section: &mut Section<'_, '_>) -> Option<Chain> {
         private,
         finality: finality?,
         two_verdicts: two_verdicts?,
+        explorer_url,
     })
 }
 

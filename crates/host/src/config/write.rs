@@ -76,6 +76,7 @@ fn chain(chain: &Chain) -> Vec<(&'static str, Value)> {
     ];
     entries.extend(chain.two_verdicts.then(|| ("verdicts", text("two"))));
     entries.extend(chain.fee_ceiling_wei.map(|ceiling| ("fee_ceiling_wei", number(ceiling))));
+    entries.extend(chain.explorer_url.as_deref().map(|url| ("explorer_url", text(url))));
     if let Some(private) = &chain.private {
         let endpoints = private.endpoints.iter().map(|endpoint| {
             let shape = match endpoint.shape {

@@ -126,10 +126,10 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         }
         let event = match (question.asked, answer) {
             (Asked::Use(_), Answer::Use(found, bytes)) => {
-                event_of_use(record, found, bytes, &self.config.tuning, question.at, now)
+                event_of_use(record, found, bytes.as_deref(), &self.config.tuning, question.at, now)
             }
             (Asked::Revert(receipt, witnesses), Answer::Revert(bytes)) => match bytes {
-                Ok(bytes) => finalized(receipt, bytes, witnesses),
+                Ok(bytes) => finalized(record, receipt, bytes.as_deref(), witnesses),
                 Err(error) => without_reason(record, receipt, witnesses, &told(&error), question.at, now),
             },
             (Asked::Use(_), Answer::Revert(_) | Answer::None) => again(record, Subject::Use, question.at, now),
@@ -153,7 +153,7 @@ fn again(record: &Record, subject: Subject, asked_at: Millis, now: Millis) -> Ev
 fn event_of_use(
     record: &Record,
     found: Result<NonceUse, PortError>,
-    bytes: Option<Vec<u8>>,
+    bytes: Option<&[u8]>,
     tuning: &Tuning,
     asked_at: Millis,
     now: Millis,
@@ -171,7 +171,7 @@ fn event_of_use(
         }
         Ok(NonceUse::Ours(receipt, word)) if record.attempt_of(receipt.tx_hash).is_some() => {
             match agreed(record, word, receipt.tx_hash, waited_ms, tuning) {
-                Some(witnesses) => finalized(receipt, bytes, witnesses),
+                Some(witnesses) => finalized(record, receipt, bytes, witnesses),
                 None => again(record, Subject::Use, asked_at, now),
             }
         }
@@ -202,8 +202,9 @@ fn agreed(record: &Record, word: Word, tx_hash: TxHash, waited_ms: u64, tuning: 
     witnesses_of(word, waited_ms, tuning)
 }
 
-fn finalized(receipt: Receipt, bytes: Option<Vec<u8>>, witnesses: u8) -> Event {
-    Event::Finalized { receipt, revert: bytes.map(|bytes| revert::decode(&bytes)), witnesses }
+fn finalized(record: &Record, receipt: Receipt, bytes: Option<&[u8]>, witnesses: u8) -> Event {
+    let revert = revert::reason(bytes, receipt.gas_used, record.intent.gas).filter(|_| !receipt.succeeded);
+    Event::Finalized { receipt, revert, witnesses }
 }
 
 /// The block is final, so the outcome can wait for its reason, but not for ever.
@@ -221,6 +222,6 @@ fn without_reason(
         return again(record, Subject::Revert, asked_at, now);
     }
     tracing::warn!(error, request_id = %record.request_id, waited_ms,
-        "the revert cannot be replayed; the outcome goes without its reason");
-    Event::Finalized { receipt, revert: None, witnesses }
+        "the revert cannot be replayed; the outcome goes without what the contract said");
+    finalized(record, receipt, None, witnesses)
 }

@@ -1,11 +1,12 @@
 //! `signpost doctor`: looks at everything a Signpost stands on and says what is not as it should be, and what to
 //! do about it. Asks only; changes nothing and sends nothing.
 //!
-//! Read next: `aws`, `accounts`, `nodes`, `start`.
+//! Read next: `aws`, `accounts`, `nodes`, `rules`, `start`.
 
 mod accounts;
 mod aws;
 mod nodes;
+mod rules;
 mod start;
 
 use std::process::ExitCode;

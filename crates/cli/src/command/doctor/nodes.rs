@@ -1,4 +1,4 @@
-//! The nodes, each asked alone, and the clocks.
+//! The nodes, each asked alone, and the clocks. What they say of the chain's rules is in `rules`.
 
 use aws_sdk_dynamodb::primitives::{DateTime, DateTimeFormat};
 use signpost_bsc::{BscChain, BscConfig};
@@ -6,7 +6,7 @@ use signpost_txmgr::ports::Finality;
 use signpost_txmgr::ports::{Chain as _, ChainView, ViewQuery};
 use signpost_txmgr::units::{Address, ChainId, Nonce, Wei};
 
-use super::Checks;
+use super::{Checks, rules};
 use crate::clock::{self, Stopwatch};
 use crate::command::{Session, told};
 use crate::world;
@@ -24,20 +24,25 @@ const SLOW_MS: u128 = 1_000;
 /// Chain id, height, finality, price of each node; private endpoints cannot be asked.
 pub(super) async fn check(session: &Session, checks: &mut Checks) {
     // The whole list as it is configured: also installs what TLS needs.
-    if let Err(error) = world::chain(session) {
-        checks.problem("nodes", told(&error), "correct [chain] in the configuration");
-        return;
-    }
+    let nodes = match world::chain(session) {
+        Ok(nodes) => nodes,
+        Err(error) => {
+            checks.problem("nodes", told(&error), "correct [chain] in the configuration");
+            return;
+        }
+    };
     let chain = &session.config.chain;
+    let (chain_id, now_s) = (ChainId(chain.chain_id), clock::now_ms() / 1_000);
     let mut heights = Vec::new();
     for (number, url) in (1_u32..).zip(&chain.rpc_urls) {
         let host = reqwest::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
         let node = format!("node {number} ({})", host.unwrap_or_else(|| "?".to_owned()));
         // Its host alone is named: a path or a parameter may be a key.
-        match ask(ChainId(chain.chain_id), chain.finality, url).await {
-            Ok((view, took_ms)) => {
+        match ask(chain_id, chain.finality, url).await {
+            Ok((alone, view, took_ms)) => {
                 heights.push((node.clone(), view.latest.number.0));
                 judge(session, &node, &view, took_ms, checks);
+                rules::node(&node, &alone, chain_id, now_s, checks).await;
             }
             Err(found) => {
                 let todo =
@@ -46,6 +51,7 @@ pub(super) async fn check(session: &Session, checks: &mut Checks) {
             }
         }
     }
+    let is_silent = heights.is_empty();
     let highest = heights.iter().map(|(_, height)| *height).max().unwrap_or(0);
     for (node, height) in heights {
         let behind = highest.saturating_sub(height);
@@ -57,10 +63,15 @@ pub(super) async fn check(session: &Session, checks: &mut Checks) {
         let count = private.endpoints.len();
         checks.look("private endpoints", format!("{count}, not asked: they only take transactions"), "");
     }
+    rules::forks(chain_id, now_s, checks);
+    if !is_silent {
+        rules::payment_lane(&nodes, checks).await;
+    }
     clocks(session, checks).await;
 }
 
-async fn ask(chain_id: ChainId, finality: Finality, url: &str) -> Result<(ChainView, u128), String> {
+/// The node by itself, what it sees, and how long it took to say so, in milliseconds.
+async fn ask(chain_id: ChainId, finality: Finality, url: &str) -> Result<(BscChain, ChainView, u128), String> {
     let config = BscConfig { finality, ..BscConfig::new(chain_id, vec![url.to_owned()]) };
     let node = BscChain::new(&config).map_err(|error| told(&error))?;
     let found = node.chain_id().await.map_err(|error| told(&error))?;
@@ -70,7 +81,8 @@ async fn ask(chain_id: ChainId, finality: Finality, url: &str) -> Result<(ChainV
     let since = Stopwatch::start();
     let query = ViewQuery { address: Address([0; 20]), slots: Vec::new(), latest_seen: Nonce(0) };
     let view = node.view(&query).await.map_err(|error| told(&error))?;
-    Ok((view, since.elapsed().as_millis()))
+    let took_ms = since.elapsed().as_millis();
+    Ok((node, view, took_ms))
 }
 
 fn judge(session: &Session, node: &str, view: &ChainView, took_ms: u128, checks: &mut Checks) {

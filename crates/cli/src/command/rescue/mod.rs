@@ -1,0 +1,103 @@
+//! `signpost rescue`: what a person can do at once for a request that is stuck, ready to be pasted.
+//!
+//! Holds no key, asks no node and sends nothing: it reads the record and prints. URLs of nodes may hold keys, so
+//! they are named, never shown.
+//!
+//! Read next: `plan.rs`.
+
+mod plan;
+
+use std::process::ExitCode;
+
+use signpost_aws::store::DynamoStore;
+use signpost_txmgr::account::Head;
+use signpost_txmgr::ports::Store as _;
+use signpost_txmgr::record::{Record, Stored, WaitCause};
+use signpost_txmgr::units::RequestId;
+
+use super::registered::of_our_chain;
+use super::{CommandError, ConfigOption, request_id};
+use crate::terminal::{say, say_json};
+use crate::{clock, world};
+use plan::{Ahead, Place, Plan};
+
+const EXAMPLES: &str = "\
+Examples:
+  signpost rescue invoice-4711
+  signpost rescue invoice-4711 --json | jq -r '.attempts[-1].raw'
+
+Prints every signed transaction of the request with a ready `curl` for each configured node, its page in an explorer,
+and the commands that raise its price or cancel it. It sends nothing. The bytes were signed to be sent: handing the
+same ones to a node again, or to another, does no harm, and whichever is mined, Signpost finds it. URLs of nodes are
+not printed, for they may hold keys: set $BSC_RPC_1 and so on first.";
+
+/// `signpost rescue`
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// The request's id
+    #[arg(value_name = "ID")]
+    id: String,
+    /// One JSON line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigOption,
+}
+
+/// Runs the command.
+pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
+    let id = request_id(&arguments.id)?;
+    let session = arguments.config.open().await?;
+    let store = world::store(&session);
+    let record = load(&store, &id).await?;
+    of_our_chain(&session, &record.account)?;
+    if record.attempts.is_empty() {
+        return Err(CommandError::Input(unsigned(&record)));
+    }
+    let head = store.head(&record.account).await?;
+    let ahead = match &head {
+        Some(head) => ahead(&store, head, &record).await?,
+        None => None,
+    };
+    let place = Place {
+        chain: &session.config.chain,
+        config: arguments.config.config.as_deref(),
+        is_paused: head.is_none_or(|head| head.paused),
+        ahead,
+    };
+    let plan = Plan::of(&record, &place);
+    if arguments.json {
+        say_json(&plan.json());
+    } else {
+        plan.lines().into_iter().for_each(say);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn load(store: &DynamoStore, id: &RequestId) -> Result<Record, CommandError> {
+    match store.load(std::slice::from_ref(id), clock::now()).await?.into_iter().next() {
+        Some(Stored::Record(record)) => Ok(*record),
+        Some(Stored::Rejected(_)) => {
+            Err(CommandError::Input(format!("{id} was rejected: nothing of it was signed; see `signpost status {id}`")))
+        }
+        None => Err(CommandError::Unknown(format!(
+            "no request {id}: if it is still in the signing queue, try again; see `signpost requests list`"
+        ))),
+    }
+}
+
+fn unsigned(record: &Record) -> String {
+    let id = &record.request_id;
+    let cause = record.waiting.map_or(WaitCause::Signature, |waiting| waiting.cause);
+    format!("nothing of {id} is signed yet, so there is nothing to send; it waits for {cause}: {}", cause.meaning())
+}
+
+/// The request at the head of the lane, if it is another one: nothing behind it is mined before it.
+async fn ahead(store: &DynamoStore, head: &Head, record: &Record) -> Result<Option<Ahead>, CommandError> {
+    if head.lowest_open_nonce >= record.nonce {
+        return Ok(None);
+    }
+    let slots = store.slots(&record.account, head.lowest_open_nonce, 1).await?;
+    Ok(slots.into_iter().next().filter(|(nonce, _)| *nonce < record.nonce).map(|(nonce, id)| Ahead { nonce, id }))
+}
