@@ -311,10 +311,8 @@ fn revert_data(error: &NodeError) -> Option<Vec<u8>> {
 
 fn ended_without_data(error: &PortError) -> bool {
     let failure = error.source().and_then(|source| source.downcast_ref::<EndpointFailure>());
-    failure.is_some_and(|it| match &it.failure {
-        Failure::Node(error) => is_execution_error(error.code, &error.message),
-        _ => false,
-    })
+    failure
+        .is_some_and(|it| matches!(&it.failure, Failure::Node(error) if is_execution_error(error.code, &error.message)))
 }
 
 #[cfg(test)]
