@@ -188,7 +188,7 @@ class Stack:
         """Every log there is, by name."""
         for program in [self.program, *self.workers]:
             yield program.name, program.log()
-        for part in ("worker", "anvil", "ministack"):
+        for part in ("worker", "anvil", "geth", "ministack"):
             log = self.config_file.with_name(f"{part}.log")
             if log.is_file():
                 yield f"dev's {part}", log.read_text(errors="replace")
