@@ -51,6 +51,8 @@ pub struct Geth {
     pub mined_from_wei: u64,
     /// Executable transactions of all accounts. An account has 200 of them for sure.
     pub global_slots: u32,
+    /// Transactions of all accounts that wait for a gap to be filled.
+    pub global_queue: u32,
     /// Whether what is sent here is "local": kept in a journal, put back when the pool lost it, and said to be
     /// taken even where the pool was full.
     pub locals: bool,
@@ -79,6 +81,7 @@ impl Default for Geth {
             taken_from_wei: 1,
             mined_from_wei: MINED_FROM_WEI,
             global_slots: 8_000,
+            global_queue: 4_000,
             locals: false,
             accounts: Vec::new(),
         }
@@ -88,9 +91,9 @@ impl Default for Geth {
 impl Geth {
     /// Starts it on the chain in `directory`, which is made if there is none yet.
     pub fn start(&self, program: &Path, directory: &Path, port: u16) -> Result<Leashed, StackError> {
-        let data = directory.join("geth");
-        if !data.exists() {
-            self.make_chain(program, directory, &data)?;
+        let (data, made) = (directory.join("geth"), directory.join("genesis.json"));
+        if !made.exists() {
+            self.make_chain(program, directory, &data, &made)?;
         }
         let mut arguments: Vec<String> = FLAGS.split_whitespace().map(str::to_owned).collect();
         let mut flag = |name: &str, value: String| arguments.extend([format!("--{name}"), value]);
@@ -102,20 +105,21 @@ impl Geth {
         flag("miner.gasprice", self.mined_from_wei.to_string());
         flag("txpool.pricelimit", self.taken_from_wei.to_string());
         flag("txpool.globalslots", self.global_slots.to_string());
+        flag("txpool.globalqueue", self.global_queue.to_string());
         if !self.locals {
             arguments.push("--txpool.nolocals".to_owned());
         }
         Leashed::start(Server { name: "geth", program, arguments, environment: vec![], directory })
     }
 
-    /// `geth init`: a chain of this configuration, with its first block.
-    fn make_chain(&self, program: &Path, directory: &Path, data: &Path) -> Result<(), StackError> {
+    /// `geth init`: a chain of this configuration, with its first block. A geth without one would make its own.
+    fn make_chain(&self, program: &Path, directory: &Path, data: &Path, made: &Path) -> Result<(), StackError> {
         let log = directory.join("geth-init.log");
         let failed = |reason: String| StackError::Install { what: "geth init", reason, log: log.clone() };
         let dumped = Command::new(program).args(["--dev", "dumpgenesis"]).stdin(Stdio::null()).output();
         let dumped = dumped.map_err(|error| failed(error.to_string()))?;
         let plain: Value = serde_json::from_slice(&dumped.stdout).map_err(|error| failed(error.to_string()))?;
-        let genesis = directory.join("genesis.json");
+        let genesis = directory.join("genesis.new");
         fs::write(&genesis, self.genesis(plain).to_string()).map_err(file(&genesis))?;
         let out = File::create(&log).map_err(file(&log))?;
         let err = out.try_clone().map_err(file(&log))?;
@@ -127,7 +131,10 @@ impl Geth {
             .stderr(err)
             .status()
             .map_err(|error| failed(error.to_string()))?;
-        if status.success() { Ok(()) } else { Err(failed(format!("it ended with {status}"))) }
+        if !status.success() {
+            return Err(failed(format!("it ended with {status}")));
+        }
+        fs::rename(&genesis, made).map_err(file(made))
     }
 
     /// geth's own development chain, made like BSC's: its chain id, base fee zero, room for 55 million gas before
@@ -168,7 +175,7 @@ pub fn transfer(to: &str, wei: &str) -> Value {
 
 /// What holds for every chain. The pool's limits and the RPC's caps are BSC's where they are not geth's, too.
 const FLAGS: &str = "--dev --ipcdisable --cache 256 --txpool.pricebump 10 --txpool.accountslots 200 \
-    --txpool.accountqueue 200 --txpool.globalqueue 4000 --rpc.txfeecap 1 --rpc.txsync.defaulttimeout 5s \
+    --txpool.accountqueue 200 --rpc.txfeecap 1 --rpc.txsync.defaulttimeout 5s \
     --rpc.txsync.maxtimeout 10s --http --http.addr 127.0.0.1 --http.api eth,net,web3,txpool,debug,miner,testing";
 
 /// Builds geth if it is not there yet, with one line of progress, and says where it is.
