@@ -3,6 +3,7 @@
 //! (`core/txpool/validation.go`).
 //!
 //! Every number is configuration: BSC has changed most of them. Read next: [`super::pool`].
+#![expect(clippy::arithmetic_side_effects, reason = "every divisor is a constant that is not zero")]
 
 use std::sync::Arc;
 
