@@ -281,7 +281,7 @@ class Rpc:
 
 def processes() -> dict[int, tuple[int, str]]:
     """Every process of this machine: its id, its parent's, its command. Dead ones left out."""
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat=,command="], capture_output=True, text=True, check=True)
+    listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid=,stat=,command="], capture_output=True, text=True, check=True)
     found = {}
     for line in listed.stdout.splitlines():
         pid, parent, state, command = line.split(None, 3)
