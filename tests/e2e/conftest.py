@@ -20,6 +20,9 @@ FAILED = pytest.StashKey[bool]()
 # What the randomness of a whole run follows from: the same number gives every test the same messages.
 SEED = int(os.environ.get("SIGNPOST_SEED") or secrets.randbelow(2**32))
 
+# Those on a real node need geth, which `cargo verify --real` builds and names.
+collect_ignore = [] if os.environ.get("SIGNPOST_GETH") else ["real"]
+
 
 def pytest_report_header() -> str:
     return f"SIGNPOST_SEED={SEED} replays the randomness of this run"

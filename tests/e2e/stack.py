@@ -188,7 +188,7 @@ class Stack:
         """Every log there is, by name."""
         for program in [self.program, *self.workers]:
             yield program.name, program.log()
-        for part in ("worker", "anvil", "ministack"):
+        for part in ("worker", "anvil", "geth", "ministack"):
             log = self.config_file.with_name(f"{part}.log")
             if log.is_file():
                 yield f"dev's {part}", log.read_text(errors="replace")
@@ -281,7 +281,7 @@ class Rpc:
 
 def processes() -> dict[int, tuple[int, str]]:
     """Every process of this machine: its id, its parent's, its command. Dead ones left out."""
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat=,command="], capture_output=True, text=True, check=True)
+    listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid=,stat=,command="], capture_output=True, text=True, check=True)
     found = {}
     for line in listed.stdout.splitlines():
         pid, parent, state, command = line.split(None, 3)

@@ -481,8 +481,8 @@ fn revert_data(error: &NodeError) -> Option<Vec<u8>> {
 
 fn ended_without_data(error: &PortError) -> bool {
     let failure = error.source().and_then(|source| source.downcast_ref::<EndpointFailure>());
-    let is_end = |it: &EndpointFailure| matches!(&it.failure, Failure::Node(error) if is_execution_error(error.code, &error.message));
-    failure.is_some_and(is_end)
+    failure
+        .is_some_and(|it| matches!(&it.failure, Failure::Node(error) if is_execution_error(error.code, &error.message)))
 }
 
 #[cfg(test)]

@@ -175,6 +175,7 @@ static TABLE: &[Row] = &[
     // encoding,
     row("rlp: ", Refused, "bsc"),
     row("typed transaction too short", Refused, "bsc"),
+    row("signature value exceeds 256 bits", Refused, "geth"),
     row("failed to decode", Refused, "reth anvil"),
     row("could not decode transaction", Refused, "ganache"),
     row("empty transaction data", Refused, "reth"),

@@ -263,6 +263,22 @@ fn the_demonstration_ends_with_totals_counted_from_the_chain() {
 }
 
 #[test]
+fn a_geth_without_go_names_the_way_out_before_anything_is_installed() {
+    let nowhere = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("no-go");
+    let asked = Command::new(SIGNPOST)
+        .args(["dev", "--node", "geth", "--install-only"])
+        .env("PATH", &nowhere)
+        .env("CARGO_TARGET_DIR", &nowhere)
+        .output()
+        .unwrap();
+    assert_eq!(asked.status.code(), Some(1));
+    let told = String::from_utf8(asked.stderr).unwrap();
+    assert!(told.contains("go was not found on PATH; install Go 1.25 or newer"), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(!nowhere.exists());
+}
+
+#[test]
 fn a_command_without_a_stack_names_the_way_out() {
     let nothing = Command::new(SIGNPOST)
         .args(["submit", "--to", RECIPIENT, "--gas", "21000", "--config", "/nonexistent/signpost.toml"])

@@ -222,7 +222,7 @@ fn rows_of_limits() -> Vec<Row> {
             "init code of 49,153 bytes",
             with(&|ask| (ask.to, ask.data, ask.gas) = (None, vec![0; 49_153], 10_000_000)),
             -32000,
-            "max initcode size exceeded: code size 49153, limit 49152",
+            "max initcode size exceeded: code size 49153 limit 49152",
             Refused,
         ),
         (

@@ -1,5 +1,6 @@
-//! What `cargo verify` runs: sets up the local stack, runs every Rust test and every end-to-end test,
-//! shows what they write as they write it, and ends with one line, `N passed, N failed`.
+//! What `cargo verify` runs: sets up the local stack, runs every Rust test and every end-to-end test (with `--real`
+//! those on a real node instead, with `--with-real` those too), shows what they write as they write it, and ends
+//! with one line, `N passed, N failed`.
 //!
 //! The numbers are the runners' own, never counted by us. A runner that ends badly without naming a
 //! failed test counts as one failed test, and so does each test that was skipped: a test that needs a
@@ -16,14 +17,17 @@ use std::process::{Command, ExitCode, Stdio};
 
 use serde_json::Value;
 use tally::{Tally, of_cargo, of_pytest};
+use tools::Tools;
 
 const HELP: &str = "\
 Sets everything up under the target directory and runs every test.
 
-Usage: cargo verify [--rust-only | --e2e-only] [FILTER]
+Usage: cargo verify [--rust-only | --e2e-only | --real | --with-real] [FILTER]
 
   --rust-only   only `cargo test --workspace`
   --e2e-only    only `pytest tests/infra tests/e2e`: the template, and the local stack
+  --real        only the tests on a real node, geth, which is built with Go the first time
+  --with-real   these too: without either they are left out
   FILTER        only tests whose name contains it, in both
 
 The last line is `N passed, N failed`; the exit code is 0 only if tests ran and none failed.
@@ -35,6 +39,8 @@ Example: cargo verify --rust-only same_id";
 struct Options {
     rust_only: bool,
     e2e_only: bool,
+    real: bool,
+    with_real: bool,
     filter: Option<String>,
 }
 
@@ -65,13 +71,16 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, S
             "--help" | "-h" => return Ok(None),
             "--rust-only" => options.rust_only = true,
             "--e2e-only" => options.e2e_only = true,
+            "--real" => options.real = true,
+            "--with-real" => options.with_real = true,
             other if other.starts_with('-') => return Err(format!("unknown option {other}")),
             other if options.filter.is_none() => options.filter = Some(other.to_owned()),
             other => return Err(format!("one filter at most; {other} is a second")),
         }
     }
-    if options.rust_only && options.e2e_only {
-        return Err("--rust-only and --e2e-only leave nothing to run".to_owned());
+    let chosen = [options.rust_only, options.e2e_only, options.real, options.with_real];
+    if chosen.into_iter().filter(|one| *one).count() > 1 {
+        return Err("of --rust-only, --e2e-only, --real and --with-real one at most: each chooses the tests".to_owned());
     }
     Ok(Some(options))
 }
@@ -89,36 +98,77 @@ fn remark(line: impl AsRef<str>) {
 fn verify(options: &Options) -> Result<Tally, String> {
     let root = workspace()?;
     let program = program(&root)?;
-    let tools = tools::of_stack(&program)?;
-    let environment = [
-        ("SIGNPOST_TOOLS", tools.directory.as_os_str()),
-        ("SIGNPOST_BIN", program.as_os_str()),
-        ("PYTHONDONTWRITEBYTECODE", "1".as_ref()),
-    ];
+    let tools = tools::of_stack(&program, options.real || options.with_real)?;
+    let place = Place { root, program, tools };
     let mut total = Tally::default();
-    if !options.e2e_only {
+    if !(options.e2e_only || options.real) {
         remark("Running the Rust tests");
-        let mut tests = cargo();
-        tests.args(["test", "--locked", "--workspace", "--no-fail-fast"]).envs(environment);
-        tests.args(options.filter.as_slice());
-        total = total.and(run(tests.current_dir(&root), of_cargo, |_| false)?);
+        let mut tests = place.cargo_test();
+        tests.arg("--no-fail-fast").args(options.filter.as_slice());
+        total = total.and(run(&mut tests, of_cargo, |_| false)?);
     }
-    if !options.rust_only {
+    if !(options.rust_only || options.real) {
         remark("Running the end-to-end tests");
-        let more = tools::install(&tools)?;
-        let mut tests = Command::new(&tools.python);
-        tests.args(["-m", "pytest", "-p", "no:cacheprovider", "--color=no", "-v", "tests/infra", "tests/e2e"]);
-        tests.envs(environment);
+        let more = tools::install(&place.tools)?;
+        let mut tests = place.pytest(&["tests/infra", "tests/e2e"], options);
         tests.env("SIGNPOST_NODE_TOOLS", &more.node).env("SIGNPOST_CHROMIUM", &more.chromium);
         tests.env("SIGNPOST_PROMETHEUS", &more.prometheus);
+        total = total.and(run(&mut tests, of_pytest, none_matched(options))?);
+    }
+    if let Some(geth) = &place.tools.geth {
+        total = total.and(on_a_real_node(&place, geth, options)?);
+    }
+    Ok(total)
+}
+
+/// The tests that the others leave out: they need a node that only Go can build.
+fn on_a_real_node(place: &Place, geth: &Path, options: &Options) -> Result<Tally, String> {
+    remark("Running the Rust tests on a real node");
+    let mut tests = place.cargo_test();
+    tests.args(["--features", "signpost-real/geth", "--test", "geth"]).args(options.filter.as_slice());
+    let total = run(&mut tests, of_cargo, |_| false)?;
+    remark("Running the end-to-end tests on a real node");
+    let mut tests = place.pytest(&["tests/e2e/real"], options);
+    tests.env("SIGNPOST_GETH", geth);
+    Ok(total.and(run(&mut tests, of_pytest, none_matched(options))?))
+}
+
+/// pytest's 5: no test has a name with the filter in it. The other runner may have some.
+fn none_matched(options: &Options) -> impl Fn(i32) -> bool {
+    let filtered = options.filter.is_some();
+    move |code| code == 5 && filtered
+}
+
+/// Where the tests run, and on what.
+#[derive(Debug)]
+struct Place {
+    root: PathBuf,
+    program: PathBuf,
+    tools: Tools,
+}
+
+impl Place {
+    fn cargo_test(&self) -> Command {
+        let mut tests = cargo();
+        tests.args(["test", "--locked", "--workspace"]);
+        self.prepared(tests)
+    }
+
+    fn pytest(&self, directories: &[&str], options: &Options) -> Command {
+        let mut tests = Command::new(&self.tools.python);
+        tests.args(["-m", "pytest", "-p", "no:cacheprovider", "--color=no", "-v"]).args(directories);
         if let Some(filter) = &options.filter {
             tests.args(["-k", filter]);
         }
-        // pytest's 5: no test has a name with the filter in it. The other runner may have some.
-        let none_matched = |code| code == 5 && options.filter.is_some();
-        total = total.and(run(tests.current_dir(&root), of_pytest, none_matched)?);
+        self.prepared(tests)
     }
-    Ok(total)
+
+    fn prepared(&self, mut tests: Command) -> Command {
+        tests.current_dir(&self.root);
+        tests.env("SIGNPOST_TOOLS", &self.tools.directory).env("SIGNPOST_BIN", &self.program);
+        tests.env("PYTHONDONTWRITEBYTECODE", "1");
+        tests
+    }
 }
 
 /// The workspace: cargo says where this package is, also when the build directory is shared.

@@ -40,12 +40,14 @@ pub(crate) struct Tools {
     pub(crate) directory: PathBuf,
     /// Python of the environment, with pytest.
     pub(crate) python: PathBuf,
+    /// A real node, if it was asked for.
+    pub(crate) geth: Option<PathBuf>,
 }
 
-/// Lets `signpost` install it; it shows its progress by itself.
-pub(crate) fn of_stack(program: &Path) -> Result<Tools, String> {
+/// Lets `signpost` install it, with a real node or without; it shows its progress by itself.
+pub(crate) fn of_stack(program: &Path, real: bool) -> Result<Tools, String> {
     let asked = Command::new(program)
-        .args(["dev", "--install-only", "--json"])
+        .args(["dev", "--install-only", "--json", "--node", if real { "geth" } else { "anvil" }])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
@@ -54,8 +56,10 @@ pub(crate) fn of_stack(program: &Path) -> Result<Tools, String> {
         return Err("the local stack cannot be set up".to_owned());
     }
     let told: Value = serde_json::from_slice(&asked.stdout).map_err(|error| format!("the set-up's answer: {error}"))?;
-    let path = |name: &str| told.get(name).and_then(Value::as_str).map(PathBuf::from).ok_or("the set-up named no path");
-    Ok(Tools { directory: path("directory")?, python: path("python")? })
+    let named = |name: &str| told.get(name).and_then(Value::as_str).map(PathBuf::from);
+    let path = |name: &str| named(name).ok_or("the set-up named no path");
+    let geth = if real { Some(path("geth")?) } else { None };
+    Ok(Tools { directory: path("directory")?, python: path("python")?, geth })
 }
 
 /// Where they are.

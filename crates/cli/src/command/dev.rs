@@ -27,6 +27,7 @@ use crate::stack::gates::Scripts;
 use crate::stack::provision::{self, Resources, Wanted};
 use crate::stack::servers::{LocalStack, Options};
 use crate::stack::setup::{self, Tools};
+use crate::stack::{StackError, geth};
 use crate::terminal::{Step, remark, say, say_json};
 use crate::worker::Stage;
 use crate::world;
@@ -38,6 +39,8 @@ const RETENTION_DAYS: u64 = 90;
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// Chapel's: 0.1 gwei.
 const FEE_FLOOR_WEI: u64 = 100_000_000;
+/// Two blocks, as finality takes on BSC. geth's own `finalized` lags by up to 31.
+const GETH_CONFIRMATIONS: u64 = 2;
 /// A local node costs nothing to ask: twice per block and a bit.
 const POLL_MS: u64 = 200;
 /// A worker that is killed here is looked at by somebody who waits for it.
@@ -51,6 +54,7 @@ Examples:
   signpost dev --json | head -1 | jq -r .signingQueueUrl
   signpost dev --gate                                   # as strict as BSC
   signpost dev --gate --gate-nodes 3 --gate-faults all --gate-seed 7
+  signpost dev --node geth --gate                       # a real node's pool behind it
 
 While it runs, the other commands find it by themselves. Any AWS client does with
 AWS_ENDPOINT_URL, AWS_REGION=us-east-1 and any credentials.
@@ -67,8 +71,11 @@ pub struct Arguments {
     /// Name of an account to make, fund and register; may be repeated
     #[arg(long, value_name = "NAME", default_value = "hot")]
     account: Vec<String>,
-    /// Use a node that runs already instead of starting anvil
-    #[arg(long, value_name = "URL", conflicts_with = "rpc_port")]
+    /// The chain to start: anvil, or geth as BSC's nodes are made of it (built with Go the first time)
+    #[arg(long, value_name = "NODE", default_value = "anvil")]
+    node: Node,
+    /// Use a node that runs already instead of starting one
+    #[arg(long, value_name = "URL", conflicts_with_all = ["rpc_port", "node"])]
     rpc_url: Option<String>,
     /// Start the stack alone; run `signpost worker` yourself
     #[arg(long)]
@@ -86,6 +93,13 @@ pub struct Arguments {
     gates: GateOptions,
     #[command(flatten)]
     ending: EndingOptions,
+}
+
+/// A node that can be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Node {
+    Anvil,
+    Geth,
 }
 
 // What it tells, and whether it goes on.
@@ -144,10 +158,16 @@ pub struct Account {
 
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
-    let options =
-        Options { aws_port: arguments.aws_port, rpc_port: arguments.rpc_port, rpc_url: arguments.rpc_url.clone() };
+    // Where Go is missing that is said before anything else takes time.
+    let geth = if arguments.node == Node::Geth { Some(blocking(geth::install).await?) } else { None };
+    let options = Options {
+        aws_port: arguments.aws_port,
+        rpc_port: arguments.rpc_port,
+        rpc_url: arguments.rpc_url.clone(),
+        geth,
+    };
     if arguments.ending.install_only {
-        return install_only(arguments.ending.json).await;
+        return install_only(options.geth.as_deref(), arguments.ending.json).await;
     }
     // Read before anything takes time.
     let scripts = Scripts::read(&arguments.gates.gate_faults, arguments.gates.gate_seed)?;
@@ -210,14 +230,23 @@ pub async fn start(options: &Options) -> Result<LocalStack, CommandError> {
 }
 
 async fn install() -> Result<Tools, CommandError> {
-    let installed = tokio::task::spawn_blocking(setup::install).await;
+    blocking(setup::install).await
+}
+
+/// Installs something while others go on.
+async fn blocking<T: Send + 'static>(install: fn() -> Result<T, StackError>) -> Result<T, CommandError> {
+    let installed = tokio::task::spawn_blocking(install).await;
     Ok(installed.map_err(|error| CommandError::Input(format!("the set-up was interrupted: {error}")))??)
 }
 
-async fn install_only(as_json: bool) -> Result<ExitCode, CommandError> {
+async fn install_only(geth: Option<&Path>, as_json: bool) -> Result<ExitCode, CommandError> {
     let tools = install().await?;
     if as_json {
-        say_json(&json!({ "directory": tools.directory, "python": tools.python, "anvil": tools.anvil }));
+        let mut told = json!({ "directory": tools.directory, "python": tools.python, "anvil": tools.anvil });
+        if let Some(geth) = geth {
+            told["geth"] = json!(geth);
+        }
+        say_json(&told);
     } else {
         say(format!("The local stack is installed in {}", tools.directory.display()));
     }
@@ -309,7 +338,7 @@ fn config(stack: &LocalStack, made: &Resources, policy_file: PathBuf, chain_id: 
             fee_floor_wei: FEE_FLOOR_WEI,
             fee_ceiling_wei: None,
             private: None,
-            finality: Finality::Finalized,
+            finality: if stack.is_geth { Finality::Confirmations(GETH_CONFIRMATIONS) } else { Finality::Finalized },
             two_verdicts: false,
             explorer_url: None,
         },

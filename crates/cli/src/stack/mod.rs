@@ -1,4 +1,4 @@
-//! The local stack: AWS on loopback (ministack) and a chain (anvil), installed, started, provisioned
+//! The local stack: AWS on loopback (ministack) and a chain (anvil, or geth), installed, started, provisioned
 //! and stopped by us. For a laptop and for tests; production has its own queues, tables and keys.
 //!
 //! Guarantees: nothing is written outside the [`place`], the servers listen on loopback only, and no
@@ -6,10 +6,11 @@
 //! is stopped: every start is a fresh, empty AWS account and a fresh chain.
 //!
 //! Read in this order: [`place`] (where), [`setup`] (what is installed), [`leash`] (processes that die
-//! with us), [`servers`] (ministack and anvil), [`gates`] (what stands before them if asked for),
+//! with us), [`servers`] (ministack and anvil), [`geth`] (a real node in anvil's place), [`gates`] (what stands before them if asked for),
 //! [`provision`] (queues, tables, topic, key).
 
 pub mod gates;
+pub mod geth;
 pub mod leash;
 pub mod place;
 pub mod provision;

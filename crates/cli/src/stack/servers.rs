@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::StackError;
 use super::gates::Gates;
+use super::geth::{self, Geth};
 use super::leash::{Leashed, Server};
 use super::setup::{Tools, file};
 use crate::clock::Stopwatch;
@@ -42,10 +43,12 @@ const SIGNED: &str = "Signed ";
 pub struct Options {
     /// Port of ministack; else 4566, or a free one.
     pub aws_port: Option<u16>,
-    /// Port of anvil; else 8545, or a free one.
+    /// Port of the chain; else 8545, or a free one.
     pub rpc_port: Option<u16>,
     /// A node that runs already; anvil is then not started.
     pub rpc_url: Option<String>,
+    /// geth, which is then started in anvil's place.
+    pub geth: Option<PathBuf>,
 }
 
 /// The running servers. They end with this value, and with this program.
@@ -61,8 +64,10 @@ pub struct LocalStack {
     pub rpc: Rpc,
     /// What stands before both, if anything does.
     pub gates: Option<Gates>,
+    /// Whether that is a geth of ours.
+    pub is_geth: bool,
     ministack: Leashed,
-    anvil: Option<Leashed>,
+    node: Option<Leashed>,
     /// Held as long as the servers run; tells later runs that the directory is in use.
     _in_use: File,
 }
@@ -76,6 +81,7 @@ impl LocalStack {
         let waited = tokio::task::spawn_blocking(turn_to_start).await;
         let _turn = waited.map_err(|error| StackError::Start { name: "the stack", source: error.into() })?;
         let (directory, in_use) = run_directory(&tools.directory)?;
+        let node = if options.geth.is_some() { "geth" } else { "anvil" };
         let aws = async {
             start_on_port("ministack", "--aws-port", AWS_PORT, options.aws_port, async |port| {
                 let server = ministack(tools, &directory, port)?;
@@ -94,21 +100,26 @@ impl LocalStack {
                 rpc.call("eth_blockNumber", json!([])).await.map(|_| (None, rpc))
             } else {
                 let at = |port| Rpc { http: http.clone(), url: format!("http://127.0.0.1:{port}") };
-                start_on_port("anvil", "--rpc-port", RPC_PORT, options.rpc_port, async |port| {
-                    let (server, rpc) = (anvil(tools, &directory, port)?, at(port));
+                start_on_port(node, "--rpc-port", RPC_PORT, options.rpc_port, async |port| {
+                    let server = match &options.geth {
+                        Some(program) => Geth::default().start(program, &directory, port)?,
+                        None => anvil(tools, &directory, port)?,
+                    };
+                    let rpc = at(port);
                     await_ready(server, async || rpc.call("eth_blockNumber", json!([])).await.is_ok()).await
                 })
                 .await
                 .map(|(server, port)| (Some(server), at(port)))
             }
         };
-        let progress = Step::begin("starting ministack and anvil");
+        let progress = Step::begin(&format!("starting ministack and {node}"));
         let started = tokio::try_join!(aws, rpc);
         progress.end(started.is_ok());
-        let ((ministack, aws_port), (anvil, rpc)) = started?;
+        let ((ministack, aws_port), (node, rpc)) = started?;
+        let is_geth = options.geth.is_some();
         let aws_endpoint = format!("http://127.0.0.1:{aws_port}");
         let rpc_urls = vec![rpc.url.clone()];
-        Ok(Self { directory, aws_endpoint, rpc_urls, rpc, gates: None, ministack, anvil, _in_use: in_use })
+        Ok(Self { directory, aws_endpoint, rpc_urls, rpc, gates: None, is_geth, ministack, node, _in_use: in_use })
     }
 
     /// Puts gates in front of both, with so many nodes. Whoever asks for the endpoints from now on is
@@ -123,20 +134,20 @@ impl LocalStack {
 
     /// Ends both and waits until they are gone.
     pub async fn stop(self) {
-        let anvil = async {
-            if let Some(anvil) = self.anvil {
-                anvil.stop().await;
+        let node = async {
+            if let Some(node) = self.node {
+                node.stop().await;
             }
         };
-        tokio::join!(self.ministack.stop(), anvil);
+        tokio::join!(self.ministack.stop(), node);
     }
 
     /// Waits until a server ends by itself, and says which.
     pub async fn ended(&mut self) -> StackError {
-        let name = if let Some(anvil) = &mut self.anvil {
+        let name = if let Some(node) = &mut self.node {
             tokio::select! {
                 () = self.ministack.wait() => self.ministack.name(),
-                () = anvil.wait() => anvil.name(),
+                () = node.wait() => node.name(),
             }
         } else {
             self.ministack.wait().await;
@@ -146,9 +157,23 @@ impl LocalStack {
         StackError::NotReady { name, what: "ended by itself".to_owned(), log }
     }
 
-    /// Gives an account `wei` (a decimal or 0x-hex number), by the development nodes' `anvil_setBalance`.
+    /// Gives an account `wei` (an 0x-hex number): by the development nodes' `anvil_setBalance`, or from the
+    /// account that geth has unlocked, which takes a block.
     pub async fn fund(&self, address: &str, wei: &str) -> Result<(), StackError> {
-        self.rpc.call("anvil_setBalance", json!([address, wei])).await.map(|_| ())
+        if !self.is_geth {
+            return self.rpc.call("anvil_setBalance", json!([address, wei])).await.map(|_| ());
+        }
+        let sent = json!([geth::transfer(address, wei)]);
+        let hash = self.rpc.call("eth_sendTransaction", sent).await?;
+        let waiting = Stopwatch::start();
+        while self.rpc.call("eth_getTransactionReceipt", json!([hash])).await?.is_null() {
+            if waiting.elapsed() > READY_WITHIN {
+                let reason = format!("{hash} is not mined");
+                return Err(StackError::Node { url: self.rpc.url.clone(), method: "eth_sendTransaction", reason });
+            }
+            tokio::time::sleep(POLL_EVERY).await;
+        }
+        Ok(())
     }
 
     /// How many signatures the emulator's KMS made since it started, by its own log.

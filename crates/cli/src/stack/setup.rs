@@ -97,10 +97,10 @@ fn platform() -> Result<&'static str, StackError> {
 }
 
 /// Waits for another run that is setting up. The lock goes with its holder, also if that is killed.
-fn lock(path: &Path) -> Result<File, StackError> {
+pub(super) fn lock(path: &Path) -> Result<File, StackError> {
     let lock = File::options().create(true).truncate(false).write(true).open(path).map_err(file(path))?;
     if lock.try_lock().is_err() {
-        terminal::remark("Waiting for another run that is setting up the local stack ...");
+        terminal::remark("Waiting for another run that is setting this up ...");
         lock.lock().map_err(file(path))?;
     }
     Ok(lock)
@@ -130,13 +130,13 @@ fn find_npm() -> Result<(), StackError> {
     Ok(())
 }
 
-fn at_least(version: &str, wanted: (u32, u32)) -> bool {
+pub(super) fn at_least(version: &str, wanted: (u32, u32)) -> bool {
     let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= wanted
 }
 
 /// What a program prints, or nothing if it is not there or does not end well.
-fn output(program: &str, arguments: &[&str]) -> Option<String> {
+pub(super) fn output(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -175,7 +175,7 @@ fn install_anvil(directory: &Path, prefix: &Path, anvil: &Path) -> Result<(), St
 }
 
 /// Runs an installer to its end; its output goes to a file.
-fn run(directory: &Path, what: &'static str, command: &Command) -> Result<(), StackError> {
+pub(super) fn run(directory: &Path, what: &'static str, command: &Command) -> Result<(), StackError> {
     let log = directory.join("setup.log");
     let out = File::create(&log).map_err(file(&log))?;
     let err = out.try_clone().map_err(file(&log))?;
@@ -184,6 +184,7 @@ fn run(directory: &Path, what: &'static str, command: &Command) -> Result<(), St
         .args(["-c", SUPERVISOR, "setup"])
         .arg(command.get_program())
         .args(command.get_args())
+        .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))))
         .current_dir(directory)
         .process_group(0)
         .stdin(Stdio::piped())

@@ -34,6 +34,11 @@ pub(crate) enum Then {
     Pretend,
 }
 
+/// Whether the node behind has a transaction already: anvil's words, and geth's.
+fn is_known(words: &str) -> bool {
+    ["already imported", "already known"].iter().any(|known| words.contains(known))
+}
+
 impl Chain {
     pub(crate) fn new(limits: Limits, upstream: Upstream) -> Self {
         Self { limits, upstream, pool: Mutex::default() }
@@ -78,7 +83,7 @@ impl Chain {
             return Err(failure);
         };
         let words = message.to_lowercase();
-        if words.contains("already imported") {
+        if is_known(&words) {
             pool.set_handed(&hash, true);
             return Err(Refusal::AlreadyKnown.into());
         }
@@ -119,6 +124,10 @@ impl Chain {
                 }
                 Move::Hand(hash, raw) => match self.upstream.call("eth_sendRawTransaction", json!([raw])).await {
                     Ok(_) => pool.set_handed(&hash, true),
+                    // It never lost it.
+                    Err(Failure::Refused(refusal)) if sent != Some(hash) && is_known(&refusal.to_string()) => {
+                        pool.set_handed(&hash, true);
+                    }
                     Err(Failure::Refused(refusal)) if sent != Some(hash) => {
                         tracing::debug!(%hash, %refusal, "the node behind did not take a pooled transaction");
                         pool.remove(&hash);

@@ -76,12 +76,15 @@ fn read(kind: u8, mut fields: Fields<'_>) -> Result<Tx, Refusal> {
         (fields.wide("GasTipCap")?, fields.wide("GasFeeCap")?)
     };
     let gas = fields.small("Gas")?;
-    let to = fields.address("To", kind != 4)?;
+    let to = if kind == 4 { Some(fields.address("To")?) } else { fields.address_or_none("To")? };
     let value = fields.wide("Value")?;
     let data = fields.data("Data", "[]uint8")?.to_vec();
-    let access = if kind == 0 { (0, 0) } else { access_list(&fields.list("AccessList", "types.AccessList")?)? };
-    let authorizations =
-        if kind == 4 { Some(count(fields.list("AuthList", "[]types.SetCodeAuthorization")?.len())) } else { None };
+    let access = if kind == 0 { (0, 0) } else { access_list(fields.list("AccessList", "types.AccessList")?)? };
+    let authorizations = if kind == 4 {
+        Some(authorization_list(fields.list("AuthList", "[]types.SetCodeAuthorization")?)?)
+    } else {
+        None
+    };
     let unsigned = fields.taken.clone();
     let (v, r, s) = (fields.wide("V")?, fields.wide("R")?, fields.wide("S")?);
     fields.end()?;
@@ -153,21 +156,34 @@ fn parity(v: U256) -> Option<bool> {
 }
 
 /// Addresses and keys of an access list.
-fn access_list(tuples: &[Item<'_>]) -> Result<(u64, u64), Refusal> {
+fn access_list(mut tuples: Elements<'_>) -> Result<(u64, u64), Refusal> {
     let (mut addresses, mut keys) = (0_u64, 0_u64);
-    for tuple in tuples {
-        let mut fields = Fields::of_item(tuple, "types.AccessTuple")?;
-        fields.address("Address", false)?;
-        for key in fields.list("StorageKeys", "[]common.Hash")? {
-            if key.is_list || key.payload.len() != 32 {
-                return Err(rlp("input string too short for common.Hash"));
-            }
+    while let Some(mut tuple) = tuples.next_struct("types.AccessTuple")? {
+        tuple.address("Address")?;
+        let mut of_tuple = tuple.list("StorageKeys", "[]common.Hash")?;
+        while of_tuple.next_hash()? {
             keys = keys.saturating_add(1);
         }
-        fields.end()?;
+        tuple.end()?;
         addresses = addresses.saturating_add(1);
     }
     Ok((addresses, keys))
+}
+
+/// How many authorizations there are. Whether each is any good is no matter of form.
+fn authorization_list(mut tuples: Elements<'_>) -> Result<u64, Refusal> {
+    let mut count = 0_u64;
+    while let Some(mut tuple) = tuples.next_struct("types.SetCodeAuthorization")? {
+        tuple.wide("ChainID")?;
+        tuple.address("Address")?;
+        tuple.small("Nonce")?;
+        tuple.unsigned("V", "uint8", 1)?;
+        tuple.wide("R")?;
+        tuple.wide("S")?;
+        tuple.end()?;
+        count = count.saturating_add(1);
+    }
+    Ok(count)
 }
 
 /// One RLP item.
@@ -182,6 +198,10 @@ struct Item<'a> {
 #[derive(Debug)]
 struct Fields<'a> {
     target: &'static str,
+    /// Where it is decoded into, if it is inside another: `(types.SetCodeTx).AuthList[0]`.
+    place: Option<String>,
+    /// Type 4 and what is in it have integers of 256 bits, others have such of any width.
+    narrow: bool,
     rest: &'a [u8],
     /// What stands behind the list.
     after: &'a [u8],
@@ -189,23 +209,73 @@ struct Fields<'a> {
     taken: Vec<&'a [u8]>,
 }
 
+/// The elements of a Go slice, read in order.
+#[derive(Debug)]
+struct Elements<'a> {
+    place: String,
+    narrow: bool,
+    index: u64,
+    rest: &'a [u8],
+}
+
+impl<'a> Elements<'a> {
+    /// The next item and where it is decoded into, if there is one more.
+    fn next(&mut self, go_type: &str) -> Result<Option<(Item<'a>, String)>, Refusal> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let place = format!("{}[{}]", self.place, self.index);
+        let context = || format!(" for {go_type}, decoding into {place}");
+        let (item, rest) = take(self.rest, "element is larger than containing list", context)?;
+        self.rest = rest;
+        self.index = self.index.saturating_add(1);
+        Ok(Some((item, place)))
+    }
+
+    fn next_struct(&mut self, target: &'static str) -> Result<Option<Fields<'a>>, Refusal> {
+        let Some((item, place)) = self.next(target)? else { return Ok(None) };
+        Fields::of_item(&item, target, Some(place), self.narrow).map(Some)
+    }
+
+    /// Whether there was one more hash.
+    fn next_hash(&mut self) -> Result<bool, Refusal> {
+        let Some((item, place)) = self.next("common.Hash")? else { return Ok(false) };
+        exactly(&item, 32, || format!(" for common.Hash, decoding into {place}")).map(|()| true)
+    }
+}
+
+/// Bytes of a Go array.
+fn exactly(item: &Item<'_>, length: usize, context: impl Fn() -> String) -> Result<(), Refusal> {
+    let wrong = |what: &str| Err(rlp(format!("{what}{}", context())));
+    match item.payload.len() {
+        _ if item.is_list => wrong("expected input string or byte"),
+        found if found > length => wrong("input string too long"),
+        found if found < length => wrong("input string too short"),
+        _ => Ok(()),
+    }
+}
+
 impl<'a> Fields<'a> {
     fn of(bytes: &'a [u8], target: &'static str) -> Result<Self, Refusal> {
         let (item, after) = take(bytes, "value size exceeds available input length", || format!(" for {target}"))?;
-        let fields = Self::of_item(&item, target)?;
+        let fields = Self::of_item(&item, target, None, target == "types.SetCodeTx")?;
         Ok(Self { after, ..fields })
     }
 
-    fn of_item(item: &Item<'a>, target: &'static str) -> Result<Self, Refusal> {
-        if !item.is_list {
-            return Err(rlp(format!("expected input list for {target}")));
-        }
-        Ok(Self { target, rest: item.payload, after: &[], taken: Vec::new() })
+    fn of_item(item: &Item<'a>, target: &'static str, place: Option<String>, narrow: bool) -> Result<Self, Refusal> {
+        let fields = Self { target, place, narrow, rest: item.payload, after: &[], taken: Vec::new() };
+        if item.is_list { Ok(fields) } else { Err(fields.wrong("expected input list")) }
+    }
+
+    /// What is wrong with the struct itself.
+    fn wrong(&self, what: &str) -> Refusal {
+        let place = self.place.as_ref().map(|place| format!(", decoding into {place}")).unwrap_or_default();
+        rlp(format!("{what} for {}{place}", self.target))
     }
 
     fn next(&mut self, field: &'static str, go_type: &'static str) -> Result<Item<'a>, Refusal> {
         if self.rest.is_empty() {
-            return Err(rlp(format!("too few elements for {}", self.target)));
+            return Err(self.wrong("too few elements"));
         }
         let context = || self.context(field, go_type);
         let (item, rest) = take(self.rest, "element is larger than containing list", context)?;
@@ -214,69 +284,94 @@ impl<'a> Fields<'a> {
         Ok(item)
     }
 
+    /// Where a field is decoded into.
+    fn place_of(&self, field: &str) -> String {
+        let place = self.place.clone().unwrap_or_else(|| format!("({})", self.target));
+        format!("{place}.{field}")
+    }
+
     fn context(&self, field: &str, go_type: &str) -> String {
-        format!(" for {go_type}, decoding into ({}).{field}", self.target)
+        format!(" for {go_type}, decoding into {}", self.place_of(field))
     }
 
     fn data(&mut self, field: &'static str, go_type: &'static str) -> Result<&'a [u8], Refusal> {
         let item = self.next(field, go_type)?;
-        if item.is_list {
-            return Err(rlp(format!("expected input string or byte{}", self.context(field, go_type))));
+        let wrong = |what: &str| Err(rlp(format!("{what}{}", self.context(field, go_type))));
+        match item.raw {
+            _ if item.is_list => wrong("expected input string or byte"),
+            // A byte below 0x80 stands for itself.
+            [0x81, byte] if *byte < 0x80 => wrong("non-canonical size information"),
+            _ => Ok(item.payload),
         }
-        Ok(item.payload)
     }
 
-    fn list(&mut self, field: &'static str, go_type: &'static str) -> Result<Vec<Item<'a>>, Refusal> {
+    fn list(&mut self, field: &'static str, go_type: &'static str) -> Result<Elements<'a>, Refusal> {
         let item = self.next(field, go_type)?;
         if !item.is_list {
             return Err(rlp(format!("expected input list{}", self.context(field, go_type))));
         }
-        let mut items = Vec::new();
-        let mut rest = item.payload;
-        while !rest.is_empty() {
-            let (item, after) = take(rest, "element is larger than containing list", || self.context(field, go_type))?;
-            items.push(item);
-            rest = after;
-        }
-        Ok(items)
+        Ok(Elements { place: self.place_of(field), narrow: self.narrow, index: 0, rest: item.payload })
     }
 
-    fn integer(&mut self, field: &'static str, go_type: &'static str) -> Result<&'a [u8], Refusal> {
+    /// An integer of at most so many bytes.
+    fn integer(&mut self, field: &'static str, go_type: &'static str, most: usize) -> Result<&'a [u8], Refusal> {
         let bytes = self.data(field, go_type)?;
-        if bytes.first() == Some(&0) {
-            let context = self.context(field, go_type);
-            return Err(rlp(format!("non-canonical integer (leading zero bytes){context}")));
+        let wrong = |what: &str| Err(rlp(format!("{what}{}", self.context(field, go_type))));
+        match bytes {
+            _ if bytes.len() > most => wrong("input string too long"),
+            [0, ..] => wrong("non-canonical integer (leading zero bytes)"),
+            _ => Ok(bytes),
         }
-        Ok(bytes)
     }
 
     fn wide(&mut self, field: &'static str) -> Result<Wide, Refusal> {
-        let bytes = self.integer(field, "*big.Int")?;
+        let go_type = if self.narrow { "*uint256.Int" } else { "*big.Int" };
+        let bytes = self.integer(field, go_type, usize::MAX)?;
         let fits = bytes.len() <= 32;
+        if self.narrow && !fits {
+            return Err(rlp("value too large for uint256"));
+        }
         Ok(Wide { number: if fits { U256::from_big_endian(bytes) } else { U256::MAX }, fits })
     }
 
     fn small(&mut self, field: &'static str) -> Result<u64, Refusal> {
-        let bytes = self.integer(field, "uint64")?;
-        if bytes.len() > 8 {
-            return Err(rlp(format!("input string too long{}", self.context(field, "uint64"))));
-        }
+        self.unsigned(field, "uint64", 8)
+    }
+
+    fn unsigned(&mut self, field: &'static str, go_type: &'static str, most: usize) -> Result<u64, Refusal> {
+        let bytes = self.integer(field, go_type, most)?;
         Ok(bytes.iter().fold(0, |number, byte| (number << 8) | u64::from(*byte)))
     }
 
-    fn address(&mut self, field: &'static str, or_none: bool) -> Result<Option<Address>, Refusal> {
-        let bytes = self.data(field, "common.Address")?;
-        if bytes.is_empty() && or_none {
-            return Ok(None);
+    fn address(&mut self, field: &'static str) -> Result<Address, Refusal> {
+        let item = self.next(field, "common.Address")?;
+        self.address_of(&item, field)
+    }
+
+    /// An address, or nothing: no contract is called, one is made.
+    fn address_or_none(&mut self, field: &'static str) -> Result<Option<Address>, Refusal> {
+        let go_type = "*common.Address";
+        let item = self.next(field, go_type)?;
+        match (item.payload, item.is_list) {
+            ([], false) => Ok(None),
+            ([], true) => {
+                let wrong = "wrong kind of empty value (got List, want String)";
+                Err(rlp(format!("{wrong}{}", self.context(field, go_type))))
+            }
+            _ => self.address_of(&item, field).map(Some),
         }
-        let length = if bytes.len() > 20 { "long" } else { "short" };
-        let wrong = || rlp(format!("input string too {length}{}", self.context(field, "common.Address")));
-        Ok(Some(Address(bytes.try_into().map_err(|_| wrong())?)))
+    }
+
+    fn address_of(&self, item: &Item<'_>, field: &str) -> Result<Address, Refusal> {
+        let context = || self.context(field, "common.Address");
+        exactly(item, 20, context)?;
+        let bytes = item.payload.try_into().map_err(|_| rlp(format!("input string too short{}", context())))?;
+        Ok(Address(bytes))
     }
 
     fn end(self) -> Result<(), Refusal> {
         if !self.rest.is_empty() {
-            return Err(rlp(format!("input list has too many elements for {}", self.target)));
+            return Err(self.wrong("input list has too many elements"));
         }
         if !self.after.is_empty() {
             return Err(rlp("input contains more than one value"));
@@ -306,19 +401,11 @@ fn take<'a>(
         | DecoderError::Custom(_) => rlp(too_large),
     })?;
     let (raw, rest) = bytes.split_at_checked(info.total()).ok_or_else(|| rlp(too_large))?;
-    let (header, payload) = raw.split_at_checked(info.header_len).ok_or_else(|| rlp(too_large))?;
-    // A byte below 0x80 stands for itself.
-    if header == [0x81] && payload.first().is_some_and(|byte| *byte < 0x80) {
-        return Err(not_canonical());
-    }
+    let (_, payload) = raw.split_at_checked(info.header_len).ok_or_else(|| rlp(too_large))?;
     let is_list = raw.first().is_some_and(|first| *first >= 0xc0);
     Ok((Item { is_list, payload, raw }, rest))
 }
 
 fn rlp(message: impl Into<String>) -> Refusal {
     Refusal::Rlp(message.into())
-}
-
-fn count(length: usize) -> u64 {
-    u64::try_from(length).unwrap_or(u64::MAX)
 }

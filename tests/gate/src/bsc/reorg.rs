@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use super::chain::Chain;
 use super::pool::Pooled;
 use super::upstream::{Failure, number, quantity};
+use super::words::Refusal;
 
 /// Blocks a node looks back.
 const DEPTH: usize = 64;
@@ -120,8 +121,12 @@ async fn reinject(chain: &Chain, orphaned: Vec<TxHash>) -> Result<usize, Failure
             continue;
         }
         if known {
-            // anvil would execute it before what comes before it, and throw it away.
-            chain.upstream.call("anvil_dropTransaction", json!([pooled.tx.hash.to_string()])).await?;
+            // anvil would execute it before what comes before it, and throw it away. A node without this call
+            // keeps it until its turn comes.
+            match chain.upstream.call("anvil_dropTransaction", json!([pooled.tx.hash.to_string()])).await {
+                Ok(_) | Err(Failure::Refused(Refusal::Upstream { code: -32601, .. })) => {}
+                Err(failure) => return Err(failure),
+            }
         }
         count = count.saturating_add(1);
         let next = next_of.get(&pooled.sender).copied().unwrap_or(0);

@@ -203,9 +203,9 @@ pub(crate) fn raw_argument(params: &Value) -> Result<Vec<u8>, Refusal> {
     })
 }
 
-/// Wei as BNB with two digits, rounded: `1.05`.
+/// Wei as BNB with two digits, as the node writes it: `1.05`, and above 2^53 what is left in a float.
 fn in_ether(wei: U256) -> String {
-    let half_a_hundredth = U256::from(5_000_000_000_000_000_u64);
-    let hundredths = wei.saturating_add(half_a_hundredth) / 10_000_000_000_000_000_u64;
-    format!("{}.{:02}", hundredths / 100, (hundredths % 100).as_u64())
+    let (whole, part) = wei.div_mod(U256::from(1_000_000_000_000_000_000_u64));
+    let exact = format!("{whole}.{part:018}");
+    exact.parse::<f64>().map_or(exact, |ether| format!("{ether:.2}"))
 }

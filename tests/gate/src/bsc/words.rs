@@ -1,5 +1,6 @@
-//! The words of a BSC node (v1.7.3), each once, in the order in which the node checks. Captured
-//! messages of the same node are in `tests/vectors/node-errors/bsc.json`.
+//! The words of a BSC node, each once, in the order in which the node checks: v1.7.3's, and those of geth 1.17, which
+//! v1.8 is made of, where they differ. Captured messages are in `tests/vectors/node-errors/bsc.json`; `tests/real`
+//! holds them against a geth that runs.
 //!
 //! Read next: [`super::rules`], [`super::pool`].
 
@@ -85,7 +86,7 @@ pub enum Refusal {
         limit: usize,
     },
     /// EIP-3860.
-    #[error("max initcode size exceeded: code size {size}, limit {limit}")]
+    #[error("max initcode size exceeded: code size {size} limit {limit}")]
     InitCode {
         /// Bytes.
         size: usize,

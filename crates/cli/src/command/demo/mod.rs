@@ -77,8 +77,12 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     if arguments.count < COUNT_MIN {
         return Err(CommandError::Input(format!("--count is {COUNT_MIN} at least, to show something of everything")));
     }
-    let options =
-        Options { aws_port: arguments.aws_port, rpc_port: arguments.rpc_port, rpc_url: arguments.rpc_url.clone() };
+    let options = Options {
+        aws_port: arguments.aws_port,
+        rpc_port: arguments.rpc_port,
+        rpc_url: arguments.rpc_url.clone(),
+        ..Options::default()
+    };
     let stack = start(&options).await?;
     let asked = asked_to_stop()?;
     let (order, stop) = watch::channel(false);

@@ -1,0 +1,456 @@
+//! The same transactions to geth and to the BSC gate with anvil behind it: the same verdict, of the same class,
+//! in the same words, and the same transactions left and mined in the end. The gate's rules are held against a
+//! real pool by this, and whatever differs is in [`KNOWN`] with its reason.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::json;
+use signpost_bsc::classify::classify;
+use signpost_cli::stack::geth::{Begin, Geth};
+use signpost_cli::stack::leash::{Leashed, Server};
+use signpost_cli::stack::setup;
+use signpost_gate::bsc::{BscGate, BscGateConfig};
+use signpost_txmgr::units::U256;
+
+use crate::draft::{Chance, Draft, Seal};
+use crate::node::{self, Node, RICH, Sent, begin, by_hand};
+use crate::support::{CHAIN, FLOOR, Rpc, address, bytes, hexed, list, number};
+
+/// Transactions of a run. A run's chance follows from `SIGNPOST_SEED`, or from 1.
+const SENDS: usize = 800;
+const ACCOUNTS: u8 = 40;
+const GWEI: u64 = 1_000_000_000;
+const CALLDATA_FLOOR: u64 = 40;
+const MAX_TX_GAS: u64 = 16_777_216;
+/// What a poor account has: three plain transfers' worth and a bit.
+const POOR: u64 = 3 * 21_000 * FLOOR + 1_000;
+const ANVIL: &str = "--host 127.0.0.1 --chain-id 97 --accounts 0 --base-fee 0 --gas-limit 55000000 --hardfork osaka \
+    --enable-tx-gas-limit --slots-in-an-epoch 1 --no-mining --order fees -q";
+
+/// A difference that is as it should be.
+struct Known {
+    reason: &'static str,
+    /// Whether both mean the same by it.
+    same_class: bool,
+    is: fn(&str, &str) -> bool,
+}
+
+/// geth's words and the gate's, in this order.
+const KNOWN: [Known; 6] = [
+    Known {
+        reason: "geth puts `invalid sender: ` before what is wrong with a signature, BSC v1.7.3 does not",
+        same_class: true,
+        is: |geth, gate| geth.strip_prefix("invalid sender: ") == Some(gate),
+    },
+    Known {
+        reason: "geth looks at the signature after size, gas and fees, BSC before: of two faults they name another",
+        same_class: false,
+        is: |geth, gate| {
+            let late = ["invalid chain id", "invalid transaction v, r, s", "recovery failed"];
+            let early =
+                ["oversized", "max initcode", "transaction gas limit", "exceeds block gas", "max fee", "max priority"];
+            late.iter().any(|words| gate.starts_with(words)) && early.iter().any(|words| geth.starts_with(words))
+        },
+    },
+    Known {
+        reason: "geth after 1.17.3 decodes no chain id or signature wider than 256 bits; BSC takes none for another's",
+        same_class: false,
+        is: |geth, gate| {
+            let later = ["invalid chain id", "invalid transaction v, r, s", "tx fee", "only replay-protected"];
+            geth == "transaction chain id or signature value exceeds 256 bits"
+                && later.iter().any(|words| gate.starts_with(words))
+        },
+    },
+    Known {
+        reason: "geth after 1.17.3 names no numbers where a value is wider than 256 bits",
+        same_class: true,
+        is: |geth, gate| geth == FUNDS && gate.starts_with(FUNDS),
+    },
+    Known {
+        reason: "the gate's amounts end at 256 bits: a fee of more is another number",
+        same_class: true,
+        is: |geth, gate| {
+            let digits = |words: &str| words.strip_prefix("tx fee (")?.find('.');
+            digits(geth) > Some(58) && digits(gate) > Some(58)
+        },
+    },
+    Known {
+        reason: "geth has a pool for blobs and reads them, the gate has none",
+        same_class: true,
+        is: |geth, gate| gate == "transaction type not supported" && geth.starts_with("rlp: "),
+    },
+];
+const FUNDS: &str = "insufficient funds for gas * price + value";
+
+/// Both of them.
+struct Pair {
+    geth: Node,
+    /// Through the gate.
+    bsc: Rpc,
+    _gate: BscGate,
+    _anvil: Leashed,
+}
+
+impl Pair {
+    async fn start(name: &str) -> Self {
+        let accounts: Vec<_> = (1..=ACCOUNTS).map(account).collect();
+        let geth = Geth { taken_from_wei: FLOOR, accounts: accounts.clone(), ..by_hand() };
+        let geth = Node::start(name, geth).await;
+        let (anvil, url) = anvil(name).await;
+        let behind = Rpc::new(&url);
+        for Begin { address, balance, nonce, code } in &accounts {
+            behind.call("anvil_setBalance", json!([address, balance])).await;
+            behind.call("anvil_setNonce", json!([address, format!("{nonce:#x}")])).await;
+            if let Some(code) = code {
+                behind.call("anvil_setCode", json!([address, code])).await;
+            }
+        }
+        let gate = BscGate::start(BscGateConfig::new(&url, CHAIN)).await.unwrap();
+        let bsc = Rpc::new(&gate.url());
+        Self { geth, bsc, _gate: gate, _anvil: anvil }
+    }
+
+    async fn send(&self, raw: &[u8]) -> (Sent, Sent) {
+        let raw = hexed(raw);
+        (self.geth.rpc.send(&raw).await, self.bsc.send(&raw).await)
+    }
+}
+
+/// What each account begins with: most are rich, some have made transactions, some are poor, two are delegated.
+fn account(key: u8) -> Begin {
+    match key {
+        25..=30 => Begin { nonce: 5, ..begin(key, RICH) },
+        31..=36 => begin(key, POOR),
+        37..=38 => Begin { code: Some(format!("0xef0100{}", "77".repeat(20))), ..begin(key, RICH) },
+        _ => begin(key, RICH),
+    }
+}
+
+async fn anvil(name: &str) -> (Leashed, String) {
+    let tools = tokio::task::spawn_blocking(setup::install).await.unwrap().unwrap();
+    let directory = node::place(&format!("anvil-{name}"));
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut arguments: Vec<String> = ANVIL.split_whitespace().map(str::to_owned).collect();
+    arguments.extend(["--port".to_owned(), port.to_string()]);
+    arguments.extend(["--cache-path".to_owned(), directory.join("cache").display().to_string()]);
+    let server = Server { name: "anvil", program: &tools.anvil, arguments, environment: vec![], directory: &directory };
+    let mut process = Leashed::start(server).unwrap();
+    let url = format!("http://127.0.0.1:{port}");
+    let rpc = Rpc::new(&url);
+    while rpc.post(&json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": [] })).await.is_err() {
+        assert_eq!(process.ended(), None, "anvil runs");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    (process, url)
+}
+
+/// Makes transactions, and remembers what was taken.
+struct Maker {
+    chance: Chance,
+    /// By account and nonce, what was taken last.
+    taken: BTreeMap<(u8, u64), Draft>,
+}
+
+impl Maker {
+    /// The account's next nonce after those taken in a row.
+    fn next(&self, key: u8) -> u64 {
+        let first = account(key).nonce;
+        (first..).find(|nonce| !self.taken.contains_key(&(key, *nonce))).unwrap()
+    }
+
+    /// A good one that comes next, of any type, at any price, with or without data and access list.
+    fn good(&mut self, key: u8) -> Draft {
+        let kind = self.chance.of(&[0, 0, 1, 2, 2, 2, 4]);
+        let mut draft = Draft::new(key, kind, self.next(key));
+        if account(key).balance == begin(key, RICH).balance {
+            let cap = FLOOR + self.chance.below(9 * FLOOR);
+            draft.price(cap);
+            if kind >= 2 {
+                draft.tip = U256::from(FLOOR + self.chance.below(cap - FLOOR + 1));
+            }
+            draft.value = U256::from(self.chance.below(GWEI));
+            self.with_data(&mut draft);
+        }
+        draft
+    }
+
+    fn with_data(&mut self, draft: &mut Draft) {
+        if draft.kind > 0 && self.chance.below(3) == 0 {
+            let keys = u8::try_from(self.chance.below(4)).unwrap();
+            draft.access = Some(keys);
+            draft.gas += 2_400 + 1_900 * u64::from(keys);
+        }
+        if self.chance.below(3) == 0 {
+            let length = self.chance.below(2_000);
+            draft.data = (0..length).map(|at| u8::from(at % 3 != 0)).collect();
+            draft.gas += CALLDATA_FLOOR * length;
+        }
+        if draft.kind != 4 && self.chance.below(8) == 0 {
+            draft.to = None;
+            draft.gas += 32_000 + 2 * draft.data.len().div_ceil(32) as u64;
+        }
+    }
+
+    /// A replacement of something that was taken, by so many percent in each field.
+    fn replacement(&mut self, key: u8) -> Draft {
+        let of_account: Vec<u64> = self.taken.range((key, 0)..=(key, u64::MAX)).map(|((_, nonce), _)| *nonce).collect();
+        if of_account.is_empty() {
+            return self.good(key);
+        }
+        let nonce = self.chance.of(&of_account);
+        let mut draft = self.taken[&(key, nonce)].clone();
+        let mut raised = |price: U256| {
+            let percent = self.chance.of(&[0, 5, 9, 10, 10, 11, 25]);
+            price * (100 + percent) / 100 + U256::from(self.chance.of(&[0, 0, 1]))
+        };
+        (draft.cap, draft.tip) = (raised(draft.cap), raised(draft.tip));
+        if draft.kind < 2 {
+            draft.tip = draft.cap;
+        }
+        draft.value = U256::from(self.chance.below(3));
+        draft
+    }
+
+    /// One of everything that can be asked.
+    fn draw(&mut self, key: u8) -> (&'static str, Vec<u8>, Option<Draft>) {
+        let mut draft = self.good(key);
+        let what = self.chance.below(44);
+        let case = match what {
+            0..=7 => "good",
+            8..=10 => {
+                draft.nonce += 1 + self.chance.below(4);
+                "gap"
+            }
+            11 => {
+                draft.nonce = draft.nonce.saturating_add(self.chance.of(&[1_000_000, u64::from(u32::MAX), 1 << 62]));
+                "far ahead"
+            }
+            12 => {
+                draft.nonce = self.chance.below(5);
+                "low or not"
+            }
+            13 => {
+                draft.nonce = u64::MAX;
+                "last nonce"
+            }
+            14..=19 => {
+                draft = self.replacement(key);
+                "replacement"
+            }
+            20 => {
+                draft.gas = self.chance.of(&[0, 20_999, 21_000, 30_000]);
+                "little gas"
+            }
+            21 => {
+                draft.data = vec![1; 1_000];
+                draft.gas = self.chance.of(&[37_000, 60_999, 61_000, 90_000]);
+                "floor gas"
+            }
+            22 => {
+                (draft.kind, draft.authorizations, draft.access, draft.to) = (2, 0, None, None);
+                draft.data = vec![0; self.chance.of(&[49_152, 49_153, 60_000])];
+                draft.gas = 1_000_000;
+                "long init code"
+            }
+            23 => {
+                draft.gas = self.chance.of(&[MAX_TX_GAS, MAX_TX_GAS + 1, 60_000_000, 120_000_000, u64::MAX]);
+                draft.price(FLOOR);
+                "much gas"
+            }
+            24 => {
+                draft.price(self.chance.of(&[47_619 * GWEI, 47_620 * GWEI, 50_000 * GWEI]));
+                (draft.gas, draft.data, draft.access) = (21_000, vec![], None);
+                "one coin's fee"
+            }
+            25 => {
+                draft.tip = draft.cap + 1;
+                "tip above fee"
+            }
+            26 => {
+                draft.chain = self.chance.of(&[96, 98, 56, 1, 0]);
+                "another chain"
+            }
+            27 => {
+                (draft.kind, draft.seal) = (0, Seal::Unprotected);
+                "unprotected"
+            }
+            28..=30 => {
+                let seals = [Seal::HighS, Seal::ZeroR, Seal::ZeroS, Seal::Parity, Seal::OffCurve];
+                draft.seal = self.chance.of(&seals);
+                "bad signature"
+            }
+            31 => {
+                draft.value = U256::from(RICH) * self.chance.of(&[1, 2, 1_000_000]);
+                "too much value"
+            }
+            32 => {
+                draft.value = U256::from(RICH / 3);
+                "stacked value"
+            }
+            33 => {
+                draft.price(FLOOR - 1 - self.chance.below(FLOOR));
+                "too cheap"
+            }
+            34 => {
+                draft.data = vec![0; self.chance.of(&[130_900, 131_072, 200_000])];
+                draft.gas = 2_500_000;
+                "much data"
+            }
+            35 => {
+                (draft.kind, draft.authorizations, draft.to) = (4, 0, Some([0x77; 20]));
+                "no authorization"
+            }
+            36 => {
+                (draft.cap, draft.tip) = (U256::zero(), U256::zero());
+                "for nothing"
+            }
+            37 => match self.taken.range((key, 0)..=(key, u64::MAX)).next_back() {
+                Some((_, last)) => {
+                    draft = last.clone();
+                    "again"
+                }
+                None => "good",
+            },
+            _ => return self.mangled(draft),
+        };
+        (case, draft.raw(), Some(draft))
+    }
+
+    /// Bytes that are no transaction, or hardly one.
+    fn mangled(&mut self, mut draft: Draft) -> (&'static str, Vec<u8>, Option<Draft>) {
+        if self.chance.below(2) == 0 {
+            let fields = [
+                vec![],
+                vec![0x81, 0x05],
+                vec![0xb8, 0x01, 0x05],
+                bytes(&[]),
+                bytes(&[0, 1]),
+                bytes(&[1; 9]),
+                bytes(&[1; 19]),
+                bytes(&[1; 21]),
+                bytes(&[1; 32]),
+                bytes(&[1; 33]),
+                list(&[]),
+                list(&[bytes(&[7; 20])]),
+                list(&[list(&[bytes(&[7; 20])])]),
+                list(&[list(&[bytes(&[7; 20]), list(&[bytes(&[7; 31])])])]),
+                list(&[list(&[bytes(&[7; 20]), list(&[]), number(1)])]),
+                list(&[list(&[number(97), bytes(&[7; 20]), number(0), bytes(&[1; 2]), number(1), number(1)])]),
+            ];
+            let odd = self.chance.below(fields.len() as u64) as usize;
+            draft.odd = Some((self.chance.below(16) as usize, fields[odd].clone()));
+            return ("a field changed", draft.raw(), None);
+        }
+        let mut raw = draft.raw();
+        let length = raw.len() as u64;
+        match self.chance.below(6) {
+            0 => {
+                raw.truncate(self.chance.below(length) as usize);
+                ("truncated", raw, None)
+            }
+            1 => {
+                raw.push(u8::try_from(self.chance.below(256)).unwrap());
+                ("a byte more", raw, None)
+            }
+            2 => {
+                let kind = self.chance.of(&[0x05, 0x03, 0x7f, 0x00, 0x80, 0xb8, 0xc0]);
+                raw.insert(0, kind);
+                ("another type", raw, None)
+            }
+            3 => {
+                let at = self.chance.below(length.min(12)) as usize;
+                raw[at] = raw[at].wrapping_add(u8::try_from(1 + self.chance.below(255)).unwrap());
+                ("a byte of the beginning changed", raw, None)
+            }
+            _ => {
+                let at = self.chance.below(length) as usize;
+                raw[at] ^= 1 << self.chance.below(8);
+                ("a bit changed", raw, None)
+            }
+        }
+    }
+}
+
+/// What two answers to the same bytes say of each other: nothing, a known difference, or another.
+fn judge(geth: &Sent, gate: &Sent) -> Result<Option<&'static str>, String> {
+    let (geth, gate) = match (geth, gate) {
+        (Ok(one), Ok(other)) if one == other => return Ok(None),
+        (Err(geth), Err(gate)) if geth == gate => return Ok(None),
+        (Err(geth), Err(gate)) => (geth, gate),
+        _ => return Err("another verdict".to_owned()),
+    };
+    let found = KNOWN.iter().find(|known| (known.is)(&geth.1, &gate.1));
+    let found = found.ok_or_else(|| "other words".to_owned())?;
+    let class = |said: &(i64, String)| classify(said.0, &said.1);
+    if found.same_class && class(geth) != class(gate) {
+        return Err(format!("{:?} is not {:?}", class(geth), class(gate)));
+    }
+    Ok(Some(found.reason))
+}
+
+#[tokio::test]
+async fn the_gate_judges_as_a_real_pool_does() {
+    let seed = std::env::var("SIGNPOST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    println!("SIGNPOST_SEED={seed}");
+    let pair = Pair::start("differential").await;
+    let mut maker = Maker { chance: Chance(seed), taken: BTreeMap::new() };
+    let (mut differ, mut known, mut counts) = (Vec::new(), BTreeMap::new(), BTreeMap::<_, (u32, u32)>::new());
+    let mut hashes = BTreeSet::new();
+    for at in 0..SENDS {
+        // In turns, so that geth has sorted what it took from an account before the next comes.
+        let key = 1 + u8::try_from(at % usize::from(ACCOUNTS)).unwrap();
+        let (case, raw, draft) = maker.draw(key);
+        let (geth, gate) = pair.send(&raw).await;
+        let count = counts.entry(case).or_default();
+        match &geth {
+            Ok(hash) => {
+                count.0 += 1;
+                hashes.insert(hash.clone());
+                if let Some(draft) = draft {
+                    maker.taken.insert((draft.key, draft.nonce), draft);
+                }
+            }
+            Err(_) => count.1 += 1,
+        }
+        match judge(&geth, &gate) {
+            Ok(None) => {}
+            Ok(Some(reason)) => *known.entry(reason).or_insert(0) += 1,
+            Err(how) => differ.push(format!(
+                "{at} {case}, account {key}: {how}\n  geth {geth:?}\n  gate {gate:?}\n  {}",
+                hexed(&raw[..raw.len().min(200)])
+            )),
+        }
+    }
+    println!("{SENDS} sends, taken and refused: {counts:?}\nknown differences: {known:#?}");
+    assert!(differ.is_empty(), "{} differ:\n{}", differ.len(), differ.join("\n"));
+    same_pool(&pair, &hashes).await;
+}
+
+/// Whether both have the same transactions, and mine the same.
+async fn same_pool(pair: &Pair, hashes: &BTreeSet<String>) {
+    for hash in hashes {
+        let found = async |rpc: &Rpc| !rpc.call("eth_getTransactionByHash", json!([hash])).await.is_null();
+        assert_eq!(found(&pair.geth.rpc).await, found(&pair.bsc).await, "{hash}");
+    }
+    let counts = async |rpc: &Rpc, tag: &str| {
+        let mut counts = Vec::new();
+        for key in 1..=ACCOUNTS {
+            counts.push(node::number(&rpc.call("eth_getTransactionCount", json!([address(key).lower(), tag])).await));
+        }
+        counts
+    };
+    assert_eq!(counts(&pair.geth.rpc, "pending").await, counts(&pair.bsc, "pending").await);
+    // Until nothing that could be mined is left.
+    let mut before = Vec::new();
+    loop {
+        pair.geth.mine().await;
+        pair.bsc.call("evm_mine", json!([])).await;
+        let now = (counts(&pair.geth.rpc, "latest").await, counts(&pair.bsc, "latest").await);
+        if before == now.0 {
+            assert_eq!(now.0, now.1, "mined");
+            break;
+        }
+        before = now.0;
+    }
+}

@@ -1,0 +1,166 @@
+//! Transactions of every kind, good and bad, put together from their fields and signed by keys in memory.
+
+use signpost_txmgr::units::{SigningHash, U256, keccak256};
+
+use crate::support::{CHAIN, FLOOR, bytes, list, number, sign};
+
+/// Order of secp256k1 (SEC 2).
+const ORDER: &str = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141";
+
+/// What is wrong with a signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seal {
+    Good,
+    HighS,
+    ZeroR,
+    ZeroS,
+    /// A parity, or a `v`, that there is not.
+    Parity,
+    /// `r` of no point of the curve.
+    OffCurve,
+    /// A legacy transaction without replay protection.
+    Unprotected,
+}
+
+/// A transaction before it is signed.
+#[derive(Debug, Clone)]
+pub(crate) struct Draft {
+    pub(crate) key: u8,
+    /// 0, 1, 2 or 4.
+    pub(crate) kind: u8,
+    pub(crate) chain: u64,
+    pub(crate) nonce: u64,
+    pub(crate) cap: U256,
+    pub(crate) tip: U256,
+    pub(crate) gas: u64,
+    pub(crate) to: Option<[u8; 20]>,
+    pub(crate) value: U256,
+    pub(crate) data: Vec<u8>,
+    /// Storage keys of one address in the access list.
+    pub(crate) access: Option<u8>,
+    /// Authorizations of a type 4, none of which is valid.
+    pub(crate) authorizations: u8,
+    /// Something in place of the field of this number, as RLP.
+    pub(crate) odd: Option<(usize, Vec<u8>)>,
+    pub(crate) seal: Seal,
+}
+
+impl Draft {
+    /// A plain transfer.
+    pub(crate) fn new(key: u8, kind: u8, nonce: u64) -> Self {
+        Self {
+            key,
+            kind,
+            chain: CHAIN,
+            nonce,
+            cap: U256::from(FLOOR),
+            tip: U256::from(FLOOR),
+            gas: if kind == 4 { 46_000 } else { 21_000 },
+            to: Some([0x77; 20]),
+            value: U256::one(),
+            data: Vec::new(),
+            access: None,
+            authorizations: u8::from(kind == 4),
+            odd: None,
+            seal: Seal::Good,
+        }
+    }
+
+    /// The same price in both fields, as the types without a tip have it.
+    pub(crate) fn price(&mut self, price: u64) {
+        (self.cap, self.tip) = (U256::from(price), U256::from(price));
+    }
+
+    fn fields(&self) -> Vec<Vec<u8>> {
+        let mut fields = if self.kind == 0 { vec![] } else { vec![number(self.chain)] };
+        fields.push(number(self.nonce));
+        if self.kind >= 2 {
+            fields.push(wide(self.tip));
+        }
+        fields.push(wide(self.cap));
+        fields.extend([number(self.gas), bytes(self.to.as_ref().map_or(&[], |to| &to[..]))]);
+        fields.extend([wide(self.value), bytes(&self.data)]);
+        if self.kind > 0 {
+            let keys = |count: u8| list(&(0..count).map(|at| bytes(&[at; 32])).collect::<Vec<_>>());
+            let tuples: Vec<_> = self.access.iter().map(|count| list(&[bytes(&[9; 20]), keys(*count)])).collect();
+            fields.push(list(&tuples));
+        }
+        if self.kind == 4 {
+            let one = |at: u8| {
+                let nonce = number(u64::from(at));
+                list(&[number(self.chain), bytes(&[8; 20]), nonce, number(0), number(1), number(1)])
+            };
+            fields.push(list(&(0..self.authorizations).map(one).collect::<Vec<_>>()));
+        }
+        if let Some((at, odd)) = &self.odd {
+            let at = at % fields.len();
+            fields[at].clone_from(odd);
+        }
+        fields
+    }
+
+    /// Signed, as it goes over the wire.
+    pub(crate) fn raw(&self) -> Vec<u8> {
+        let fields = self.fields();
+        let prefix: &[u8] = if self.kind == 0 { &[] } else { std::slice::from_ref(&self.kind) };
+        let protected = self.kind == 0 && self.seal != Seal::Unprotected;
+        let mut signed = fields.clone();
+        if protected {
+            signed.extend([number(self.chain), number(0), number(0)]);
+        }
+        let hash = SigningHash(keccak256(&[prefix, &list(&signed)].concat()));
+        let good = sign(self.key, &hash);
+        let (mut r, mut s, mut odd) = (good.r.to_vec(), good.s.to_vec(), u64::from(good.y_odd));
+        match self.seal {
+            Seal::Good | Seal::Unprotected => {}
+            Seal::HighS => {
+                let order = U256::from_str_radix(ORDER, 16).unwrap();
+                s = (order - U256::from_big_endian(&good.s)).to_big_endian().to_vec();
+                odd ^= 1;
+            }
+            Seal::ZeroR => r = vec![],
+            Seal::ZeroS => s = vec![],
+            Seal::Parity => odd = if self.kind == 0 { 0 } else { 2 },
+            Seal::OffCurve => r = vec![5],
+        }
+        let v = match (self.kind, protected, self.seal) {
+            // One that is of no chain and no parity.
+            (0, true, Seal::Parity) => 30,
+            (0, true, _) => 35 + 2 * self.chain + odd,
+            (0, false, _) => 27 + odd,
+            _ => odd,
+        };
+        let trimmed = |word: &[u8]| bytes(&word[word.iter().position(|byte| *byte != 0).unwrap_or(word.len())..]);
+        let all = list(&[fields, vec![number(v), trimmed(&r), trimmed(&s)]].concat());
+        [prefix, &all].concat()
+    }
+}
+
+fn wide(number: U256) -> Vec<u8> {
+    let word = number.to_big_endian();
+    bytes(&word[word.iter().position(|byte| *byte != 0).unwrap_or(word.len())..])
+}
+
+/// Chance that repeats: `SplitMix64` from a seed.
+#[derive(Debug)]
+pub(crate) struct Chance(pub(crate) u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below another.
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    /// One of these.
+    pub(crate) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[usize::try_from(self.below(choices.len() as u64)).unwrap()]
+    }
+}

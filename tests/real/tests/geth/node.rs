@@ -1,0 +1,214 @@
+//! A geth of the test's own, that makes a block when it is told to.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use signpost_cli::stack::geth::{self, BY_HAND, Begin, Geth};
+use signpost_cli::stack::leash::Leashed;
+use signpost_txmgr::units::{U256, Wei};
+
+use crate::support::{Ask, FLOOR, Rpc, address, ask, dynamic, hexed};
+
+/// Another program may take a free port between our look and the node's bind.
+const PORT_TRIES: u32 = 3;
+/// What the accounts of a test have: 10 BNB.
+pub(crate) const RICH: u64 = 10_000_000_000_000_000_000;
+const KEPT_FOR: Duration = Duration::from_hours(1);
+/// How long something may take that geth does by itself, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An answer to a send.
+pub(crate) type Sent = Result<String, (i64, String)>;
+
+/// A running geth.
+pub(crate) struct Node {
+    pub(crate) rpc: Rpc,
+    geth: Geth,
+    program: PathBuf,
+    directory: PathBuf,
+    process: Leashed,
+}
+
+/// An account of a new chain.
+pub(crate) fn begin(key: u8, wei: u64) -> Begin {
+    Begin { address: address(key).lower(), balance: format!("{wei:#x}"), nonce: 0, code: None }
+}
+
+/// A chain with rich accounts, whose blocks are made by hand.
+pub(crate) fn by_hand() -> Geth {
+    Geth { period_s: BY_HAND, accounts: (1..=0x30).map(|key| begin(key, RICH)).collect(), ..Geth::default() }
+}
+
+/// An empty directory of this run's own: the node of a run that was ended may still write into its. Those of
+/// runs of an hour ago go.
+pub(crate) fn place(name: &str) -> PathBuf {
+    let all = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let is_old = |path: &Path| {
+        let age = path.metadata().and_then(|found| found.modified()).map(|at| at.elapsed().unwrap_or_default());
+        age.is_ok_and(|age| age > KEPT_FOR)
+    };
+    for entry in std::fs::read_dir(&all).unwrap().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&format!("{name}.")) && is_old(&entry.path()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    let directory = all.join(format!("{name}.{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&directory);
+    std::fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
+impl Node {
+    /// Starts one on a chain of its own.
+    pub(crate) async fn start(name: &str, geth: Geth) -> Self {
+        let program = tokio::task::spawn_blocking(geth::install).await.unwrap().unwrap();
+        let directory = place(&format!("geth-{name}"));
+        let (process, rpc) = run(&geth, &program, &directory).await;
+        Self { rpc, geth, program, directory, process }
+    }
+
+    /// Ends it with a signal, and starts it on the same chain.
+    pub(crate) async fn restart(self, signal: &str) -> Self {
+        let Self { geth, program, directory, mut process, .. } = self;
+        let group = format!("-{}", process.group().unwrap());
+        assert!(Command::new("kill").args([signal, "--", &group]).status().unwrap().success());
+        process.wait().await;
+        let (process, rpc) = run(&geth, &program, &directory).await;
+        Self { rpc, geth, program, directory, process }
+    }
+
+    pub(crate) async fn send(&self, ask: &Ask) -> Sent {
+        self.rpc.send(&ask.raw()).await
+    }
+
+    /// Sends what must be taken.
+    pub(crate) async fn take(&self, ask: &Ask) -> String {
+        let hash = self.send(ask).await.unwrap();
+        assert_eq!(hash, ask.signed().hash.to_string());
+        hash
+    }
+
+    /// Makes a block of what is in the pool.
+    pub(crate) async fn mine(&self) {
+        self.commit(Value::Null).await;
+    }
+
+    /// Makes a block of these and no others.
+    pub(crate) async fn mine_only(&self, asks: &[&Ask]) {
+        self.commit(asks.iter().map(|ask| ask.raw()).collect()).await;
+    }
+
+    async fn commit(&self, transactions: Value) {
+        let head = self.rpc.call("eth_getBlockByNumber", json!(["latest", false])).await;
+        let attributes = json!({
+            "timestamp": format!("{:#x}", number(&head["timestamp"]) + 1),
+            "prevRandao": hexed(&[0; 32]),
+            "suggestedFeeRecipient": hexed(&[0xfe; 20]),
+            "withdrawals": [],
+            "parentBeaconBlockRoot": hexed(&[0; 32]),
+        });
+        self.rpc.call("testing_commitBlockV1", json!([attributes, transactions, null])).await;
+        self.until("the pool has followed the chain", async || self.has_followed().await).await;
+    }
+
+    /// Whether the pool knows what the newest block has used: it follows a moment later.
+    async fn has_followed(&self) -> bool {
+        let block = self.rpc.call("eth_getBlockByNumber", json!(["latest", true])).await;
+        for sender in block["transactions"].as_array().unwrap().iter().map(|tx| &tx["from"]) {
+            let used = number(&self.rpc.call("eth_getTransactionCount", json!([sender, "latest"])).await);
+            let next = number(&self.rpc.call("eth_getTransactionCount", json!([sender, "pending"])).await);
+            let pooled = self.rpc.call("txpool_contentFrom", json!([sender])).await;
+            let pending = pooled["pending"].as_object().into_iter().flatten();
+            let stale = pending.filter(|(nonce, _)| nonce.parse::<u64>().unwrap() < used).count();
+            if next < used || stale > 0 {
+                return false;
+            }
+        }
+        true
+    }
+
+    pub(crate) async fn height(&self) -> u64 {
+        number(&self.rpc.call("eth_blockNumber", json!([])).await)
+    }
+
+    /// Transactions that could be mined, and transactions that wait for a gap to be filled.
+    pub(crate) async fn pooled(&self) -> (u64, u64) {
+        let status = self.rpc.call("txpool_status", json!([])).await;
+        (number(&status["pending"]), number(&status["queued"]))
+    }
+
+    /// Waits until the pool has so many of both: it sorts what it took a moment later.
+    pub(crate) async fn until_pooled(&self, pending: u64, queued: u64) {
+        let wanted = (pending, queued);
+        let what = format!("{wanted:?} are pooled");
+        self.until(&what, async || self.pooled().await == wanted).await;
+    }
+
+    pub(crate) async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
+        let waiting = async {
+            while !holds().await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "{what}; the pool is {:?}", self.pooled().await);
+    }
+
+    /// Whether it has a transaction, in its pool or in a block.
+    pub(crate) async fn knows(&self, ask: &Ask) -> bool {
+        !self.rpc.call("eth_getTransactionByHash", json!([ask.signed().hash.to_string()])).await.is_null()
+    }
+
+    pub(crate) async fn receipt(&self, ask: &Ask) -> Value {
+        self.rpc.call("eth_getTransactionReceipt", json!([ask.signed().hash.to_string()])).await
+    }
+
+    /// How many an account has made, by a block's tag.
+    pub(crate) async fn count(&self, key: u8, tag: &str) -> u64 {
+        number(&self.rpc.call("eth_getTransactionCount", json!([address(key).lower(), tag])).await)
+    }
+}
+
+/// Starts it and waits until it answers.
+async fn run(geth: &Geth, program: &Path, directory: &Path) -> (Leashed, Rpc) {
+    for _ in 0..PORT_TRIES {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut process = geth.start(program, directory, port).unwrap();
+        let rpc = Rpc::new(&format!("http://127.0.0.1:{port}"));
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_blockNumber", "params": [] });
+        while process.ended().is_none() {
+            // It makes one block by itself when it starts.
+            if let Ok(answer) = rpc.post(&body).await
+                && number(&answer.json::<Value>().await.unwrap()["result"]) > 0
+            {
+                return (process, rpc);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    panic!("geth does not start; its log is in {}", directory.display());
+}
+
+pub(crate) fn number(quantity: &Value) -> u64 {
+    u64::from_str_radix(quantity.as_str().unwrap().strip_prefix("0x").unwrap(), 16).unwrap()
+}
+
+/// A refusal, as BSC's and geth's nodes make them all.
+pub(crate) fn refused(message: &str) -> Sent {
+    Err((-32000, message.to_owned()))
+}
+
+/// A transfer of an account with this price in both fields.
+pub(crate) fn priced(key: u8, nonce: u64, price: u64) -> Ask {
+    Ask { key, fee: dynamic(price, price), ..ask(nonce) }
+}
+
+/// A plain transfer of an account.
+pub(crate) fn plain(key: u8, nonce: u64) -> Ask {
+    priced(key, nonce, FLOOR)
+}
+
+pub(crate) fn wei(number: u64) -> Wei {
+    Wei(U256::from(number))
+}
