@@ -14,7 +14,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use crate::http::respond;
-use crate::script::{Director, Fault, Script};
+use crate::script::{Director, Fault, Rule, Script};
 use crate::stats::{Stats, Tally};
 
 /// Paths that are the gate's own.
@@ -61,7 +61,15 @@ impl<F: Fault> Control<F> {
     }
 
     /// Asks whether a rule fires, and counts it.
-    pub(crate) fn fires<'a, M>(&self, asked: impl Fn(F) -> bool, methods: &M) -> Option<crate::script::Rule<F>>
+    pub(crate) fn fires<'a, M>(&self, asked: impl Fn(F) -> bool, methods: &M) -> Option<Rule<F>>
+    where
+        M: IntoIterator<Item = &'a str> + Clone,
+    {
+        self.fires_where(|rule| asked(rule.fault), methods)
+    }
+
+    /// The same, by the whole rule.
+    pub(crate) fn fires_where<'a, M>(&self, asked: impl Fn(&Rule<F>) -> bool, methods: &M) -> Option<Rule<F>>
     where
         M: IntoIterator<Item = &'a str> + Clone,
     {

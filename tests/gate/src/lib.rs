@@ -13,6 +13,7 @@
 pub mod aws;
 pub mod bsc;
 mod chance;
+pub mod change;
 pub mod control;
 mod http;
 pub mod script;

@@ -6,6 +6,7 @@
 //!
 //! Never says what a fault does: see [`crate::bsc::BscFault`] and [`crate::aws::AwsFault`].
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Mutex;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::chance::Chance;
+use crate::change::Change;
 
 /// What a gate can do wrong.
 pub trait Fault: Copy + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {
@@ -73,9 +75,31 @@ pub struct Rule<F> {
     /// Which item of a transaction is in conflict, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<usize>,
-    /// Which entries of a batch are refused: those whose body holds this text.
+    /// AWS gate: which entries of a batch are refused, those whose body holds this text. BSC gate, for a fault of
+    /// one call: those calls only whose parameters hold it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contains: Option<String>,
+    /// Each so-many-th matching call only, from the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<u64>,
+    /// BSC gate: arrays of more calls than this only. A call alone is no array.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub above: Option<usize>,
+    /// BSC gate: the body of an answer, where the rule chooses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// BSC gate: its headers, `content-type` for one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// BSC gate: the block that a frozen node stays at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<u64>,
+    /// BSC gate: what is odd about an answer.
+    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
+    /// BSC gate: the rules of another backend. They hold always: their counts and chance are not looked at.
+    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule<F>>,
 }
 
 fn always() -> f64 {
@@ -100,6 +124,13 @@ impl<F> Rule<F> {
             message: None,
             item: None,
             contains: None,
+            every: None,
+            above: None,
+            body: None,
+            headers: BTreeMap::new(),
+            height: None,
+            changes: Vec::new(),
+            rules: Vec::new(),
         }
     }
 
@@ -152,12 +183,43 @@ impl<F> Rule<F> {
         self
     }
 
+    /// Each so-many-th matching call only.
+    #[must_use]
+    pub fn every(mut self, calls: u64) -> Self {
+        self.every = Some(calls);
+        self
+    }
+
+    /// Arrays of more calls only.
+    #[must_use]
+    pub fn above(mut self, calls: usize) -> Self {
+        self.above = Some(calls);
+        self
+    }
+
+    /// With this done to the answer, too.
+    #[must_use]
+    pub fn change(mut self, change: Change) -> Self {
+        self.changes.push(change);
+        self
+    }
+
     /// With this code and these words.
     #[must_use]
     pub fn error(mut self, code: impl Into<Value>, message: &str) -> Self {
         self.code = Some(code.into());
         self.message = Some(message.to_owned());
         self
+    }
+}
+
+impl<F: Fault> Rule<F> {
+    /// Whether it is about calls of this method.
+    pub(crate) fn is_about(&self, method: &str) -> bool {
+        match &self.methods[..] {
+            [] => self.fault.concerns(method),
+            named => named.iter().any(|wanted| F::names(wanted, method)),
+        }
     }
 }
 
@@ -260,24 +322,22 @@ impl<F: Fault> Director<F> {
         state.rules = script.rules.into_iter().map(|rule| Played { rule, matched: 0, fired: 0 }).collect();
     }
 
-    /// The first rule that fires now for one of these methods, of those whose fault is asked for.
-    pub(crate) fn fires<'a, M>(&self, asked: impl Fn(F) -> bool, methods: &M) -> Option<Rule<F>>
+    /// The first rule that fires now for one of these methods, of those that are asked for.
+    pub(crate) fn fires<'a, M>(&self, asked: impl Fn(&Rule<F>) -> bool, methods: &M) -> Option<Rule<F>>
     where
         M: IntoIterator<Item = &'a str> + Clone,
     {
         let mut state = self.lock();
         let State { rules, chance } = &mut *state;
         for Played { rule, matched, fired } in rules {
-            let about = |method: &str| match &rule.methods[..] {
-                [] => rule.fault.concerns(method),
-                named => named.iter().any(|wanted| F::names(wanted, method)),
-            };
-            if !asked(rule.fault) || !methods.clone().into_iter().any(about) {
+            if !asked(rule) || !methods.clone().into_iter().any(|method| rule.is_about(method)) {
                 continue;
             }
+            let turn = matched.saturating_sub(rule.after);
+            let is_its_turn = *matched >= rule.after && turn.is_multiple_of(rule.every.unwrap_or(1));
             *matched = matched.saturating_add(1);
             let spent = rule.times.is_some_and(|times| *fired >= times);
-            if *matched > rule.after && !spent && chance.hits(rule.probability) {
+            if is_its_turn && !spent && chance.hits(rule.probability) {
                 *fired = fired.saturating_add(1);
                 return Some(rule.clone());
             }
@@ -324,6 +384,13 @@ mod tests {
         let fired: Vec<_> = (0..5).map(|_| fires(&director, "eth_call")).collect();
         assert_eq!(fired, [false, true, true, false, false]);
         assert_eq!(director.show()[0]["fired"], json!(2));
+    }
+
+    #[test]
+    fn a_rule_fires_every_so_often() {
+        let director = director(&json!([{"fault": "stale", "every": 3, "after": 1}]));
+        let fired: Vec<_> = (0..8).map(|_| fires(&director, "eth_call")).collect();
+        assert_eq!(fired, [false, true, false, false, true, false, false, true]);
     }
 
     #[test]

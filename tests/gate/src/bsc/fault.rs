@@ -19,21 +19,49 @@
 //! | `stale` | what a node `blocks` behind knows | every `eth_` read |
 //! | `finalizedBack` | a finalized (or safe) block `blocks` lower | the calls that name it |
 //! | `reorderBatch`, `duplicateAnswers` | a batch's answers backwards, or twice | batches of two and more |
+//!
+//! These are the odd nodes: they are so all the time, and none of them is in the mix of all faults. In each of them
+//! `methods`, `contains` (in a call's parameters), `above` (calls of an array) and `every` say which calls.
+//!
+//! | fault | what the caller gets | usual calls |
+//! |---|---|---|
+//! | `batchLimit` | HTTP 500 and one error object, code 31 `Batch of more than N requests are not allowed` | arrays of more than `above` calls, 3 without |
+//! | `tooLarge` | HTTP 413 and a page | arrays of more than `above` calls, 0 without |
+//! | `noArrays` | HTTP 400, `invalid request` | the same |
+//! | `oneErrorForAll` | HTTP 200, for each call the same error | the same |
+//! | `denied` | HTTP 403 and a JSON text of a gateway | every `eth_` call |
+//! | `emptyBody` | HTTP 200 and nothing | every `eth_` call |
+//! | `otherBackend` | what another node behind the same URL says: one with these `rules` | every `eth_` call, the whole request |
+//! | `foreignIds`, `shiftedIds`, `noIds` | ids of its own, each one more, or `null` | every `eth_` call, alone or in an array |
+//! | `oddItem` | one of a batch's answers (`item`, else the second) with these `changes`, else a text | batches of two and more |
+//! | `missingAnswers` | the first half of a batch's answers | batches of two and more |
+//! | `nested` | the answer, or the answers, as the `result` of an answer | every `eth_` call |
+//! | `truncated` | the first half of the text | every `eth_` call |
+//! | `wrapped` | the text after the rule's `body` (a byte order mark without), with its `headers` | every `eth_` call |
+//! | `noMethod` | -32601 in BSC's words | `eth_feeHistory`, `eth_getBlockReceipts` |
+//! | `oddResult` | the right result with these `changes` | every `eth_` call |
+//! | `errorAfterForward` | the rule's error, or -32603 `internal error`; the node did it | `eth_sendRawTransaction` |
+//! | `frozen` | what was known at `height` | every `eth_` read |
+//! | `otherBranch` | blocks and receipts under hashes of a branch of its own | every `eth_` read |
+//! | `inventedReceipts` | a receipt in the finalized block, whatever was asked for | `eth_getTransactionReceipt` |
+//!
+//! In those that answer for the node (`http429` to `plainText`, `batchLimit` to `emptyBody`) the rule's `status`, `body` and
+//! `headers` are taken where it has them.
 
 use std::iter;
 
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::http::respond;
 use crate::script::{Fault, Rule};
 
 /// Blocks a stale node is behind, and finality goes back, where the rule does not say.
 pub(crate) const USUAL_LAG: u64 = 3;
 /// How late a slow answer is, where the rule does not say.
 pub(crate) const USUAL_SLOWNESS_MS: u64 = 500;
+
+/// Calls of an array that are not too many for `batchLimit`, where the rule does not say.
+const USUAL_BATCH: usize = 3;
 
 /// How long a caller hangs in the mode of all faults: longer than patience, short enough for a run.
 const ALL_HANG_MS: u64 = 8_000;
@@ -80,6 +108,48 @@ pub enum BscFault {
     ReorderBatch,
     /// Answers of a batch twice.
     DuplicateAnswers,
+    /// No batches above a number.
+    BatchLimit,
+    /// Batches are too large, says a proxy.
+    TooLarge,
+    /// An array is a bad request.
+    NoArrays,
+    /// One error, for each call of a batch.
+    OneErrorForAll,
+    /// A gateway does not let it through.
+    Denied,
+    /// No body.
+    EmptyBody,
+    /// Another node behind the same name.
+    OtherBackend,
+    /// Ids that nobody gave.
+    ForeignIds,
+    /// Ids of the neighbours.
+    ShiftedIds,
+    /// No ids.
+    NoIds,
+    /// One strange answer in a batch.
+    OddItem,
+    /// Answers for some calls of a batch.
+    MissingAnswers,
+    /// Answers inside an answer.
+    Nested,
+    /// Half a body.
+    Truncated,
+    /// A body with something before it.
+    Wrapped,
+    /// A method that is not there.
+    NoMethod,
+    /// A result that is a little different.
+    OddResult,
+    /// It was done, and is told as an error.
+    ErrorAfterForward,
+    /// A head that does not move.
+    Frozen,
+    /// A chain with other hashes.
+    OtherBranch,
+    /// A receipt for everything.
+    InventedReceipts,
 }
 
 /// Where a fault takes hold.
@@ -91,6 +161,8 @@ pub(crate) enum Level {
     Call,
     /// The array of a batch's answers.
     Batch,
+    /// The answers, in an array or alone.
+    Reply,
 }
 
 impl BscFault {
@@ -104,7 +176,14 @@ impl BscFault {
             | Self::TimeoutBeforeForward
             | Self::TimeoutAfterForward
             | Self::ResetBeforeForward
-            | Self::ResetAfterForward => Level::Request,
+            | Self::ResetAfterForward
+            | Self::BatchLimit
+            | Self::TooLarge
+            | Self::NoArrays
+            | Self::OneErrorForAll
+            | Self::Denied
+            | Self::EmptyBody
+            | Self::OtherBackend => Level::Request,
             Self::Rpc429InBatch
             | Self::Code32005
             | Self::Error
@@ -112,9 +191,43 @@ impl BscFault {
             | Self::NullReceipts
             | Self::Indexing
             | Self::Stale
-            | Self::FinalizedBack => Level::Call,
-            Self::ReorderBatch | Self::DuplicateAnswers => Level::Batch,
+            | Self::FinalizedBack
+            | Self::NoMethod
+            | Self::OddResult
+            | Self::ErrorAfterForward
+            | Self::Frozen
+            | Self::OtherBranch
+            | Self::InventedReceipts => Level::Call,
+            Self::ReorderBatch | Self::DuplicateAnswers | Self::OddItem | Self::MissingAnswers => Level::Batch,
+            Self::ForeignIds | Self::ShiftedIds | Self::NoIds | Self::Nested | Self::Truncated | Self::Wrapped => {
+                Level::Reply
+            }
         }
+    }
+
+    /// Arrays of more calls are concerned, where the rule does not say.
+    fn usually_above(self) -> Option<usize> {
+        if self == Self::BatchLimit {
+            return Some(USUAL_BATCH);
+        }
+        matches!(self, Self::TooLarge | Self::NoArrays | Self::OneErrorForAll).then_some(0)
+    }
+}
+
+impl Rule<BscFault> {
+    /// Whether an array of so many calls is concerned; a call alone is an array of none.
+    pub(crate) fn is_about_array_of(&self, calls: usize) -> bool {
+        self.array_limit().is_none_or(|above| calls > above)
+    }
+
+    /// Calls of an array that are not concerned yet.
+    pub(crate) fn array_limit(&self) -> Option<usize> {
+        self.above.or(self.fault.usually_above())
+    }
+
+    /// Whether a call with these parameters is concerned.
+    pub(crate) fn is_about_params(&self, params: &Value) -> bool {
+        self.contains.as_ref().is_none_or(|text| params.to_string().contains(text.as_str()))
     }
 }
 
@@ -122,9 +235,10 @@ impl Fault for BscFault {
     fn concerns(self, method: &str) -> bool {
         let reads_height = method.starts_with("eth_") && !matches!(method, "eth_sendRawTransaction" | "eth_chainId");
         match self {
-            Self::SilentDrop => method == "eth_sendRawTransaction",
-            Self::NullReceipts | Self::Indexing => method == "eth_getTransactionReceipt",
-            Self::Stale => reads_height,
+            Self::SilentDrop | Self::ErrorAfterForward => method == "eth_sendRawTransaction",
+            Self::NullReceipts | Self::Indexing | Self::InventedReceipts => method == "eth_getTransactionReceipt",
+            Self::NoMethod => matches!(method, "eth_feeHistory" | "eth_getBlockReceipts"),
+            Self::Stale | Self::Frozen | Self::OtherBranch => reads_height,
             Self::FinalizedBack => {
                 matches!(
                     method,
@@ -132,6 +246,7 @@ impl Fault for BscFault {
                         | "eth_getFinalizedBlock"
                         | "eth_getBlockByNumber"
                         | "eth_getHeaderByNumber"
+                        | "eth_getTransactionCount"
                 )
             }
             Self::Http429
@@ -147,7 +262,23 @@ impl Fault for BscFault {
             | Self::ResetBeforeForward
             | Self::ResetAfterForward
             | Self::ReorderBatch
-            | Self::DuplicateAnswers => method.starts_with("eth_"),
+            | Self::DuplicateAnswers
+            | Self::BatchLimit
+            | Self::TooLarge
+            | Self::NoArrays
+            | Self::OneErrorForAll
+            | Self::Denied
+            | Self::EmptyBody
+            | Self::OtherBackend
+            | Self::ForeignIds
+            | Self::ShiftedIds
+            | Self::NoIds
+            | Self::OddItem
+            | Self::MissingAnswers
+            | Self::Nested
+            | Self::Truncated
+            | Self::Wrapped
+            | Self::OddResult => method.starts_with("eth_"),
         }
     }
 
@@ -176,58 +307,4 @@ impl Fault for BscFault {
             ])
             .collect()
     }
-}
-
-/// The answer that stands for a whole request, if the fault has one.
-pub(crate) fn http_answer(rule: &Rule<BscFault>) -> Option<Response> {
-    let status = |usual| rule.status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(usual);
-    let response = match rule.fault {
-        BscFault::Http429 => {
-            let mut response = respond(StatusCode::TOO_MANY_REQUESTS, "text/plain", "Too Many Requests");
-            let retry_after = HeaderValue::from(rule.retry_after_s.unwrap_or(1));
-            response.headers_mut().insert(header::RETRY_AFTER, retry_after);
-            response
-        }
-        BscFault::Http503 => respond(status(StatusCode::SERVICE_UNAVAILABLE), "text/plain", "no healthy upstream"),
-        BscFault::Html => {
-            let page = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n\
-                <center><h1>502 Bad Gateway</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n";
-            respond(status(StatusCode::BAD_GATEWAY), "text/html", page)
-        }
-        BscFault::PlainText => {
-            let text = "message: too many requests from this address, trace_id: 4bf92f3577b34da6a3ce929d0e0e4736";
-            respond(status(StatusCode::BAD_REQUEST), "text/plain", text)
-        }
-        BscFault::Slow
-        | BscFault::TimeoutBeforeForward
-        | BscFault::TimeoutAfterForward
-        | BscFault::ResetBeforeForward
-        | BscFault::ResetAfterForward
-        | BscFault::Rpc429InBatch
-        | BscFault::Code32005
-        | BscFault::Error
-        | BscFault::SilentDrop
-        | BscFault::NullReceipts
-        | BscFault::Indexing
-        | BscFault::Stale
-        | BscFault::FinalizedBack
-        | BscFault::ReorderBatch
-        | BscFault::DuplicateAnswers => return None,
-    };
-    Some(response)
-}
-
-/// The `error` that stands for one call's answer.
-pub(crate) fn error_of(rule: &Rule<BscFault>) -> Value {
-    let (code, message) = if rule.fault == BscFault::Rpc429InBatch {
-        (429, "The requests per second (RPS) of your account has been exceeded")
-    } else if rule.fault == BscFault::Code32005 {
-        (-32005, "limit exceeded")
-    } else {
-        (-32000, "txpool is full")
-    };
-    json!({
-        "code": rule.code.clone().unwrap_or_else(|| json!(code)),
-        "message": rule.message.as_deref().unwrap_or(message),
-    })
 }

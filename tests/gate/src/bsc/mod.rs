@@ -7,18 +7,20 @@
 //! full pool (`txpool is full` comes by script), `txpool_*` answers that include what waits in the gate.
 //!
 //! Read in this order: `words` (what a node says), `decode`, `rules` and `pool` (why),
-//! `chain` (a send), `view` (a read), `market` and `reorg` (what anvil lacks), `fault`,
-//! `node` (the listener).
+//! `chain` (a send), `view` (a read), `market` and `reorg` (what anvil lacks), `fault` (all that can go wrong),
+//! `answers` and `odd` (how), `node` (the listener).
 #![expect(
     clippy::result_large_err,
     reason = "a refusal carries the amounts of its message; it is made once for a refused send"
 )]
 
+mod answers;
 mod chain;
 mod decode;
 mod fault;
 mod market;
 mod node;
+mod odd;
 mod pool;
 mod reorg;
 mod rules;

@@ -10,12 +10,15 @@ use axum::response::Response;
 use serde_json::{Value, json};
 use signpost_txmgr::units::U256;
 
+use super::answers::{error_of, failed, http_answer, spoiled};
 use super::chain::{Chain, Then};
-use super::fault::{BscFault, Level, USUAL_LAG, USUAL_SLOWNESS_MS, error_of, http_answer};
+use super::fault::{BscFault, Level, USUAL_LAG, USUAL_SLOWNESS_MS};
+use super::odd::{other_branch, true_params};
 use super::rules::raw_argument;
 use super::upstream::Failure;
 use super::view::{Lag, asks_finality};
 use super::words::Refusal;
+use crate::change::Change;
 use crate::control::{Control, PREFIX, json_answer, problem};
 use crate::http::{Line, respond, wait};
 use crate::script::Rule;
@@ -101,9 +104,12 @@ impl Node {
         }
         let methods: Vec<_> = calls.iter().map(|call| call.method.clone()).collect();
         let methods = methods.iter().map(String::as_str);
-        let rule = self.control.fires(|fault| fault.level() == Level::Request, &methods);
+        let size = if batch { calls.len() } else { 0 };
+        let of_request = |rule: &Rule<BscFault>| rule.fault.level() == Level::Request && rule.is_about_array_of(size);
+        let rule = self.control.fires_where(of_request, &methods);
         let befalls = |fault: BscFault| rule.as_ref().filter(|rule| rule.fault == fault);
-        if let Some(response) = rule.as_ref().and_then(http_answer) {
+        let ids: Vec<_> = calls.iter().map(|call| call.id.clone()).collect();
+        if let Some(response) = rule.as_ref().and_then(|rule| http_answer(rule, &ids)) {
             return response;
         }
         if let Some(rule) = befalls(BscFault::TimeoutBeforeForward) {
@@ -117,7 +123,8 @@ impl Node {
         }
         // A caller that goes away undoes nothing, so what was begun is ended.
         let node = self.clone();
-        let answers = tokio::spawn(async move { node.answers(calls).await });
+        let other = befalls(BscFault::OtherBackend).map(|rule| rule.rules.clone());
+        let answers = tokio::spawn(async move { node.answers(calls, other).await });
         let mut answers = match answers.await {
             Ok(Ok(answers)) => answers,
             Ok(Err(Down(reason))) => return respond(StatusCode::BAD_GATEWAY, "text/plain", reason),
@@ -129,26 +136,23 @@ impl Node {
         if befalls(BscFault::ResetAfterForward).is_some() {
             return line.cut();
         }
-        if !batch {
-            return json_answer(StatusCode::OK, &answers.pop().unwrap_or_default());
+        let of_reply = |rule: &Rule<BscFault>| {
+            let level = rule.fault.level();
+            (level == Level::Reply || (level == Level::Batch && size > 1)) && rule.is_about_array_of(size)
+        };
+        match self.control.fires_where(of_reply, &methods) {
+            Some(rule) => spoiled(&rule, answers, batch),
+            None if batch => json_answer(StatusCode::OK, &Value::Array(answers)),
+            None => json_answer(StatusCode::OK, &answers.pop().unwrap_or_default()),
         }
-        if answers.len() > 1
-            && let Some(rule) = self.control.fires(|fault| fault.level() == Level::Batch, &methods)
-        {
-            if rule.fault == BscFault::DuplicateAnswers {
-                answers.extend(answers.clone());
-            } else {
-                answers.reverse();
-            }
-        }
-        json_answer(StatusCode::OK, &Value::Array(answers))
     }
 
-    async fn answers(&self, calls: Vec<Call>) -> Result<Vec<Value>, Down> {
+    /// The calls one after the other, with the script's faults or those of another backend.
+    async fn answers(&self, calls: Vec<Call>, other: Option<Vec<Rule<BscFault>>>) -> Result<Vec<Value>, Down> {
         let mut answers = Vec::with_capacity(calls.len());
         for call in calls {
             let (id, method) = (call.id.clone(), call.method.clone());
-            answers.push(match self.answer(call).await? {
+            answers.push(match self.answer(call, other.as_deref()).await? {
                 Ok(result) => {
                     self.control.tally.succeeded(&method);
                     json!({ "jsonrpc": "2.0", "id": id, "result": result })
@@ -159,29 +163,66 @@ impl Node {
         Ok(answers)
     }
 
-    /// One call, with what befalls it: a result or an `error`.
-    async fn answer(&self, call: Call) -> Result<Result<Value, Value>, Down> {
+    /// What befalls one call.
+    fn rule_of(&self, call: &Call, other: Option<&[Rule<BscFault>]>) -> Option<Rule<BscFault>> {
         let finality = asks_finality(&call.method, &call.params);
-        let asked = |fault: BscFault| fault.level() == Level::Call && (fault != BscFault::FinalizedBack || finality);
-        let rule = self.control.fires(asked, &[call.method.as_str()]);
-        let (lag, then) = match &rule {
-            None => (Lag::None, Then::Take),
-            Some(rule) if rule.fault == BscFault::Stale => (Lag::Behind(lag_of(rule)), Then::Take),
-            Some(rule) if rule.fault == BscFault::FinalizedBack => (Lag::Finality(lag_of(rule)), Then::Take),
-            Some(rule) if rule.fault == BscFault::SilentDrop => (Lag::None, Then::Pretend),
-            Some(rule) if rule.fault == BscFault::NullReceipts => return Ok(Ok(Value::Null)),
-            Some(rule) if rule.fault == BscFault::Indexing => return Ok(Err(Refusal::Indexing.to_json())),
-            Some(rule) => return Ok(Err(error_of(rule))),
+        let of_call = |rule: &Rule<BscFault>| {
+            rule.fault.level() == Level::Call
+                && (rule.fault != BscFault::FinalizedBack || finality)
+                && rule.is_about_params(&call.params)
         };
-        let done = if call.method == "eth_sendRawTransaction" {
-            self.send(&call.params, then).await
+        match other {
+            Some(rules) => rules.iter().find(|rule| of_call(rule) && rule.is_about(&call.method)).cloned(),
+            None => self.control.fires_where(of_call, &[call.method.as_str()]),
+        }
+    }
+
+    /// One call, with what befalls it: a result or an `error`.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other faults of a call are an error")]
+    async fn answer(&self, call: Call, other: Option<&[Rule<BscFault>]>) -> Result<Result<Value, Value>, Down> {
+        let Call { method, params, .. } = &call;
+        let Some(rule) = self.rule_of(&call, other) else {
+            return told(self.ask(method, params.clone(), Lag::None, Then::Take).await);
+        };
+        let ask = |lag, then| self.ask(method, params.clone(), lag, then);
+        match rule.fault {
+            BscFault::Stale => told(ask(Lag::Behind(lag_of(&rule)), Then::Take).await),
+            BscFault::Frozen => {
+                let head = self.chain.head().await.map_err(down)?;
+                told(ask(Lag::Behind(head.saturating_sub(rule.height.unwrap_or(0))), Then::Take).await)
+            }
+            BscFault::FinalizedBack => told(ask(Lag::Finality(lag_of(&rule)), Then::Take).await),
+            BscFault::SilentDrop => told(ask(Lag::None, Then::Pretend).await),
+            BscFault::NullReceipts => Ok(Ok(Value::Null)),
+            BscFault::Indexing => Ok(Err(Refusal::Indexing.to_json())),
+            BscFault::NoMethod => Ok(Err(Refusal::NoMethod(call.method).to_json())),
+            BscFault::InventedReceipts => told(self.chain.invented_receipt(params).await),
+            BscFault::OddResult => {
+                let done = ask(Lag::None, Then::Take).await;
+                told(done.map(|result| Change::all_done(&rule.changes, result)))
+            }
+            BscFault::OtherBranch => {
+                let done = self.ask(
+                    method,
+                    true_params(method, params.clone()),
+                    Lag::Behind(rule.blocks.unwrap_or(0)),
+                    Then::Take,
+                );
+                told(done.await.map(other_branch))
+            }
+            BscFault::ErrorAfterForward => {
+                told(ask(Lag::None, Then::Take).await)?.ok();
+                Ok(Err(error_of(&rule)))
+            }
+            _ => Ok(Err(error_of(&rule))),
+        }
+    }
+
+    async fn ask(&self, method: &str, params: Value, lag: Lag, then: Then) -> Result<Value, Failure> {
+        if method == "eth_sendRawTransaction" {
+            self.send(&params, then).await
         } else {
-            self.chain.read(&call.method, call.params, lag).await
-        };
-        match done {
-            Ok(result) => Ok(Ok(result)),
-            Err(Failure::Refused(refusal)) => Ok(Err(refusal.to_json())),
-            Err(Failure::Down(reason)) => Err(Down(reason)),
+            self.chain.read(method, params, lag).await
         }
     }
 
@@ -217,12 +258,24 @@ impl Node {
     }
 }
 
-fn lag_of(rule: &Rule<BscFault>) -> u64 {
-    rule.blocks.unwrap_or(USUAL_LAG)
+/// What a caller is told, unless the node behind is away.
+fn told(done: Result<Value, Failure>) -> Result<Result<Value, Value>, Down> {
+    match done {
+        Ok(result) => Ok(Ok(result)),
+        Err(Failure::Refused(refusal)) => Ok(Err(refusal.to_json())),
+        Err(failure @ Failure::Down(_)) => Err(down(failure)),
+    }
 }
 
-fn failed(id: &Value, error: &Value) -> Value {
-    json!({ "jsonrpc": "2.0", "id": id, "error": error })
+fn down(failure: Failure) -> Down {
+    match failure {
+        Failure::Refused(refusal) => Down(refusal.to_string()),
+        Failure::Down(reason) => Down(reason),
+    }
+}
+
+fn lag_of(rule: &Rule<BscFault>) -> u64 {
+    rule.blocks.unwrap_or(USUAL_LAG)
 }
 
 fn invalid(code: i64, message: &str) -> Value {

@@ -30,6 +30,7 @@ pub(crate) fn asks_finality(method: &str, params: &Value) -> bool {
     matches!(method, "eth_getFinalizedHeader" | "eth_getFinalizedBlock")
         || (matches!(method, "eth_getBlockByNumber" | "eth_getHeaderByNumber")
             && matches!(params[0].as_str(), Some("finalized" | "safe")))
+        || (method == "eth_getTransactionCount" && matches!(params[1].as_str(), Some("finalized" | "safe")))
 }
 
 impl Chain {
@@ -61,6 +62,7 @@ impl Chain {
             "eth_getTransactionByHash" => self.transaction(params).await.map(|found| unmined(found, at)),
             "eth_feeHistory" => self.fee_history(pinned(params, 1, at)).await,
             "eth_getTransactionCount" | "eth_getBalance" | "eth_getCode" | "eth_call" | "eth_estimateGas" => {
+                let params = self.pinned_to_final(params, lag).await?;
                 self.upstream.call(method, pinned(params, 1, at)).await
             }
             "anvil_dropTransaction" => self.drop_transaction(params).await,
@@ -69,7 +71,8 @@ impl Chain {
         .map_err(|failure| in_our_words(method, failure))
     }
 
-    async fn head(&self) -> Result<u64, Failure> {
+    /// Height of the newest block.
+    pub(crate) async fn head(&self) -> Result<u64, Failure> {
         let head = self.upstream.call("eth_blockNumber", json!([])).await?;
         number(&head).ok_or_else(|| Failure::Down(format!("eth_blockNumber answered {head}")))
     }
@@ -97,6 +100,16 @@ impl Chain {
             return self.upstream.call("eth_getBlockByNumber", json!([height, full])).await.map(with_millis);
         }
         Ok(with_millis(found))
+    }
+
+    /// The parameters with the block that is final for a node with this lag, where they name it.
+    async fn pinned_to_final(&self, mut params: Value, lag: Lag) -> Result<Value, Failure> {
+        let (Lag::Behind(blocks) | Lag::Finality(blocks)) = lag else { return Ok(params) };
+        if let Some(tag) = params[1].as_str().filter(|tag| matches!(*tag, "finalized" | "safe")) {
+            let height = self.final_height(tag).await?.saturating_sub(blocks);
+            params[1] = quantity(height);
+        }
+        Ok(params)
     }
 
     /// Height of the finalized or the safe block.
