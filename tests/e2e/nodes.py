@@ -10,13 +10,14 @@ import json
 import re
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from audit import get
 from gates import ask
-from stack import Program, Rpc, Stack, binary, run, wait_for
+from stack import Program, Rpc, Stack, T, binary, run, wait_for
 
 Json = dict[str, Any]
 
@@ -77,18 +78,28 @@ class Told:
     """How one request went."""
 
     item: Json
-    took_s: float
     # What it was seen to wait for.
     waits: str | None
     log: str
+    # Transactions of the account that were mined, by the node behind.
+    uses: int
+
+    def __str__(self) -> str:
+        return f"{json.dumps(self.item, indent=1)}\nwaited for {self.waits}, {self.uses} mined\n{self.log[-3_000:]}"
 
     @property
     def attempts(self) -> int:
         return len(self.item["attempts"])
 
+    @property
+    def took_s(self) -> float:
+        """From when its nonce was reserved."""
+        took_ms: int = self.item["publishedAt"] - self.item["createdAt"]
+        return took_ms / 1_000
+
 
 class Signpost:
-    """One account, and workers for it, one after the other."""
+    """One account, and a worker for it."""
 
     def __init__(self, stack: Stack, directory: Path, name: str, sound: str) -> None:
         self.stack, self.directory, self.name = stack, directory, name
@@ -109,44 +120,46 @@ class Signpost:
         path.write_text(re.sub(r"rpc_urls = \[[^\]]*\]", f"rpc_urls = {json.dumps(urls)}", self.config))
         return path
 
-    def worker(self, urls: list[str], kind: str) -> Program:
-        arguments = ["worker", "--config", str(self.written(urls)), "--stage", "all"]
-        return Program(self.directory, f"{self.name}-{kind}", arguments)
+    def worker(self, urls: list[str]) -> Program:
+        return Program(self.directory, self.name, ["worker", "--config", str(self.written(urls)), "--stage", "all"])
 
-    def submit(self, id: str) -> float:
-        body = json.dumps({"requestId": id, "account": self.name, "to": TO, "gas": 21_000, "value": 1})
-        sent = self.stack.aws("sqs").send_message(
-            QueueUrl=self.queue, MessageBody=body, MessageGroupId=self.name, MessageDeduplicationId=id
+    def submit(self) -> str:
+        body = json.dumps({"requestId": self.name, "account": self.name, "to": TO, "gas": 21_000, "value": 1})
+        self.stack.aws("sqs").send_message(
+            QueueUrl=self.queue, MessageBody=body, MessageGroupId=self.name, MessageDeduplicationId=self.name
         )
-        assert sent["MessageId"]
-        return time.monotonic()
+        return self.name
 
-    def outcome(self, id: str, since: float, worker: Program, within_s: float, waits: str | None = None) -> Told:
-        """Once it is published."""
+    def look(self, id: str, worker: Program) -> Json:
+        """The record as it is, if there is one yet."""
+        assert worker.ended is None, f"the worker ended with {worker.ended}: {worker.log()[-2_000:]}"
+        return get(self.stack, id) or {}
+
+    def outcome(self, id: str, worker: Program, within_s: float) -> Json:
+        """The record once it is published."""
 
         def look() -> Json | None:
-            item = get(self.stack, id)
-            assert worker.ended is None, f"the worker ended with {worker.ended}: {worker.log()[-2_000:]}"
-            return item if item and "publishedAt" in item else None
+            item = self.look(id, worker)
+            return item if "publishedAt" in item else None
 
-        try:
-            item = wait_for(f"{id} is published", look, within_s, every_s=0.25)
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{get(self.stack, id)}\n{worker.log()[-3_000:]}") from None
-        return Told(item, time.monotonic() - since, waits, worker.log())
+        return self.wait(f"{id} is published", look, id, worker, within_s)
 
     def waiting(self, id: str, worker: Program, within_s: float) -> str:
-        """What it waits for, once its record says so."""
+        """What it waits for, once its record says so, in time."""
 
         def look() -> str | None:
-            item = get(self.stack, id) or {}
+            item = self.look(id, worker)
             assert "publishedAt" not in item, f"{id} is {item['status']}: {item}"
-            assert worker.ended is None, f"the worker ended with {worker.ended}: {worker.log()[-2_000:]}"
+            late_s = time.time() - item["createdAt"] / 1_000 if item else 0
+            assert late_s < within_s, f"after {late_s:.0f} s it says nothing"
             code: str | None = item.get("waitingFor", {}).get("code")
             return code
 
+        return self.wait(f"{id} says what it waits for", look, id, worker, 2 * within_s)
+
+    def wait(self, what: str, look: Callable[[], T | None], id: str, worker: Program, within_s: float) -> T:
         try:
-            return wait_for(f"{id} says what it waits for", look, within_s, every_s=0.5)
+            return wait_for(what, look, within_s, every_s=0.3)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{get(self.stack, id)}\n{worker.log()[-3_000:]}") from None
 

@@ -27,8 +27,11 @@ class Oddity:
     again: bool = False
     # It is believed when it is alone, or nothing can come of asking it: tried beside others only.
     alone: bool = True
-    # Sound nodes beside it. Against a node that contradicts the sound one, two are needed.
+    # Sound nodes beside it. Where the odd one contradicts the sound one, or says nothing of what is final, two are
+    # needed: the only second node's word is waited for.
     sound: int = 1
+    # There is one sound node, and the odd one's word is waited for.
+    patience: bool = False
 
 
 def odd(name: str, *rules: Rule, **more: Any) -> Oddity:
@@ -68,6 +71,7 @@ REPORTED = [
     odd("type not supported", refusal(-32000, "transaction type not supported"), waits=("node",)),
     odd("accepted and not kept", {"fault": "silentDrop"}, waits=("block",), again=True),
     odd("403 with a body", {"fault": "denied"}, waits=("node",), sound=2),
+    odd("403 with a body, one of two", {"fault": "denied"}, alone=False, patience=True),
     odd("401 with a body", {"fault": "denied", "status": 401}, waits=("node",), sound=2),
     odd("402 with a body", {"fault": "denied", "status": 402, "body": "credits used up"}, waits=("node",), sound=2),
     odd("403 to sends", {"fault": "denied", "methods": [SEND]}, waits=("node",)),
@@ -101,10 +105,9 @@ INVENTED = [
                                          "message": "transaction underpriced"}, again=True),
     odd("another hash for a send", result(SEND, {"replace": "0x" + "ab" * 32})),
     odd("a redirection to nowhere", {"fault": "denied", "status": 307, "body": ""}, waits=("node",), sound=2),
-    odd("now and then another chain", {"fault": "oddResult", "methods": ["eth_chainId"], "every": 2,
-                                       "changes": [{"replace": "0x1"}]}),
-    odd("receipts of pending transactions", result(RECEIPT, {"set": {"blockHash": None, "blockNumber": None}}),
-        waits=("receipt",), sound=2),
+    odd("now and then another chain", {"fault": "http503", "after": 6, "every": 4},
+        result("eth_chainId", {"replace": "0x1"}, after=2, every=2)),
+    odd("receipts of pending transactions", result(RECEIPT, {"set": {"blockHash": None, "blockNumber": None}}), sound=2),
     odd("receipts without a status", result(RECEIPT, {"remove": ["status"]}), sound=2),
     odd("no old state", {"fault": "error", "methods": [COUNT], "contains": "finalized", "code": -32000,
                          "message": "missing trie node"}, waits=("node",), sound=2),
@@ -114,7 +117,7 @@ INVENTED = [
         result(BLOCK, {"set": {"number": "0xffffff"}}, contains="latest"), sound=2),
     odd("nothing in its pool", result(COUNT, {"replace": "0x0"}, contains="pending")),
     odd("no content", {"fault": "emptyBody", "status": 204}, waits=("node",), sound=2),
-    odd("nulls for everything", result("eth_call"), {"fault": "oddResult", "changes": [{"replace": None}]},
+    odd("nulls for everything", {"fault": "oddResult", "changes": [{"replace": None}]},
         waits=("node",), sound=2),
     odd("blocks without hashes", result(BLOCK, {"remove": ["hash", "parentHash"]}), waits=("node",), sound=2),
 ]  # fmt: skip

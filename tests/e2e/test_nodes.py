@@ -19,23 +19,14 @@ from oddities import ALL, Oddity
 from stack import Stack, start_stack
 
 AT_ONCE = 16
-# Each kind has a node of its own; these are everybody's.
+# Each kind has nodes of its own; these are everybody's.
 SOUND = 2
-CONFIRMED_WITHIN_S = 28.0
-# A request that has not moved for 30 s says so.
-SAID_WITHIN_S = 40.0
-WELL_WITHIN_S = 30.0
+PUBLISHED_WITHIN_S = 60.0
+# A request that has not moved for 30 s says so, and a round may take some seconds.
+SAID_WITHIN_S = 45.0
 BESIDE_WITHIN_S = 10.0
-
-
-@dataclass
-class Trial:
-    """What came of one kind."""
-
-    alone: Told | None
-    beside: Told
-    # Transactions that were mined.
-    uses: int
+# The only second node is waited for so long if it says nothing of what is final.
+BESIDE_ONE_WITHIN_S = 40.0
 
 
 def slug(oddity: Oddity) -> str:
@@ -50,77 +41,73 @@ class Field:
     nodes: Nodes
     directory: Path
 
-    def trial(self, at: int, oddity: Oddity) -> Trial:
+    def trial(self, at: int, oddity: Oddity, is_alone: bool) -> Told:
+        """One request in front of an odd node, alone or the first of several."""
         sound, node = self.nodes.urls[:SOUND], self.nodes.urls[SOUND + at]
-        signpost = Signpost(self.stack, self.directory, slug(oddity), sound[0])
+        signpost = Signpost(self.stack, self.directory, f"{slug(oddity)}-{'alone' if is_alone else 'beside'}", sound[0])
         here = head(self.stack.rpc)
-        rules = [{**rule, "height": here} if rule["fault"] == "frozen" else rule for rule in oddity.rules]
-        play(node, rules)
-        alone = self.alone(signpost, node, oddity) if oddity.alone else None
-        play(node, rules)
-        beside = self.beside(signpost, [node, *sound[: oddity.sound]])
-        return Trial(alone, beside, signpost.uses())
-
-    def alone(self, signpost: Signpost, node: str, oddity: Oddity) -> Told:
-        id = f"{signpost.name}-alone"
-        worker = signpost.worker([node], "alone")
+        play(node, [{**rule, "height": here} if rule["fault"] == "frozen" else rule for rule in oddity.rules])
+        worker = signpost.worker([node, *(() if is_alone else sound[: oddity.sound])])
+        waits = None
         try:
-            since = signpost.submit(id)
-            if not oddity.waits:
-                return signpost.outcome(id, since, worker, CONFIRMED_WITHIN_S)
-            waits = signpost.waiting(id, worker, SAID_WITHIN_S)
-            play(node, [])
-            return signpost.outcome(id, since, worker, WELL_WITHIN_S, waits)
+            id = signpost.submit()
+            if is_alone and oddity.waits:
+                waits = signpost.waiting(id, worker, SAID_WITHIN_S)
+                play(node, [])
+            item = signpost.outcome(id, worker, PUBLISHED_WITHIN_S)
         finally:
             worker.stop()
+        return Told(item, waits, worker.log(), signpost.uses())
 
-    def beside(self, signpost: Signpost, nodes: list[str]) -> Told:
-        id = f"{signpost.name}-beside"
-        worker = signpost.worker(nodes, "beside")
-        try:
-            since = signpost.submit(id)
-            return signpost.outcome(id, since, worker, CONFIRMED_WITHIN_S)
-        finally:
-            worker.stop()
+
+@dataclass
+class Trial:
+    """What comes of one kind."""
+
+    alone: Future[Told] | None
+    beside: Future[Told]
 
 
 @pytest.fixture(scope="module")
-def trials(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Trial]]]:
-    """The kinds whose tests are to run, under way."""
-    chosen = {item.callspec.params["oddity"].name for item in request.session.items if hasattr(item, "callspec")
-              and "oddity" in item.callspec.params}  # fmt: skip
+def trials(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[dict[str, Trial]]:
+    """The kinds whose tests are to run, under way. Those that wait long begin first."""
+    of_items = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    chosen = [params["oddity"] for params in of_items if "oddity" in params]
     directory = tmp_path_factory.mktemp("nodes")
     stack = start_stack(directory, "--no-worker")
-    nodes = Nodes(stack, SOUND + len(ALL))
+    nodes = Nodes(stack, SOUND + 2 * len(chosen))
     field = Field(stack, nodes, directory)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        # Those that wait long begin first.
-        order = sorted((at for at, each in enumerate(ALL) if each.name in chosen), key=lambda at: not ALL[at].waits)
-        yield {ALL[at].name: pool.submit(field.trial, at, ALL[at]) for at in order}
+        alone = {
+            each.name: pool.submit(field.trial, at, each, True)
+            for at, each in sorted(enumerate(chosen), key=lambda numbered: not numbered[1].waits)
+            if each.alone
+        }
+        yield {
+            each.name: Trial(alone.get(each.name), pool.submit(field.trial, at, each, False))
+            for at, each in enumerate(chosen, len(chosen))
+        }
         pool.shutdown(cancel_futures=True)
     nodes.stop()
     stack.stop()
 
 
 @pytest.mark.parametrize("oddity", ALL, ids=slug)
-def test_a_request_gets_through_in_front_of(oddity: Oddity, trials: dict[str, Future[Trial]]) -> None:
-    trial = trials[oddity.name].result()
-    print(f"{oddity.name}: beside {trial.beside.took_s:.1f} s, {trial.beside.attempts} attempt(s)")
-    requests = 1
+def test_a_request_gets_through_in_front_of(oddity: Oddity, trials: dict[str, Trial]) -> None:
+    trial = trials[oddity.name]
     if trial.alone:
-        requests += 1
-        print(f"alone {trial.alone.took_s:.1f} s, {trial.alone.attempts} attempt(s), waited for {trial.alone.waits}")
-        judge_alone(oddity, trial.alone)
-    item = trial.beside.item
-    assert item["status"] == "confirmed" and trial.beside.attempts == 1, (item, trial.beside.log)
-    took_s = (item["publishedAt"] - item["createdAt"]) / 1_000
-    assert took_s <= BESIDE_WITHIN_S, f"{took_s} s\n{trial.beside.log}"
-    assert trial.uses == requests, "each was executed once"
+        judge_alone(oddity, trial.alone.result())
+    beside = trial.beside.result()
+    print(f"beside: {beside.took_s:.1f} s, {beside.attempts} attempt(s)")
+    assert beside.item["status"] == "confirmed" and beside.attempts == 1, beside
+    assert beside.took_s <= (BESIDE_ONE_WITHIN_S if oddity.patience else BESIDE_WITHIN_S), beside
+    assert beside.uses == 1, beside
 
 
 def judge_alone(oddity: Oddity, alone: Told) -> None:
-    assert alone.item["status"] == "confirmed", (alone.item, alone.log)
-    assert oddity.again or alone.attempts == 1, (alone.item, alone.log)
+    print(f"alone: {alone.took_s:.1f} s, {alone.attempts} attempt(s), waited for {alone.waits}")
+    assert alone.item["status"] == "confirmed" and alone.uses == 1, alone
+    assert oddity.again or alone.attempts == 1, alone
     if oddity.waits:
-        assert alone.waits in oddity.waits, (alone.waits, alone.log)
-        assert "the request does not move" in alone.log and "WARN" in alone.log, alone.log
+        assert alone.waits in oddity.waits, alone
+        assert '"WARN","message":"the request does not move' in alone.log, alone

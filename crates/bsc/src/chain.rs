@@ -141,6 +141,10 @@ pub enum ConfigError {
 /// A second endpoint's word that comes later is not waited for: it is asked again.
 const SECOND_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The final block is two below the newest, and five where votes come late (BEP-126). One so far below is a matter
+/// of the node, or of all of them.
+const FINALITY_LAG_BLOCKS: u64 = 20;
+
 /// The chain port. Cheap to share by reference; keeps connections and the endpoints' health.
 #[derive(Debug)]
 pub struct BscChain {
@@ -214,7 +218,12 @@ impl Chain for BscChain {
     }
 
     async fn view(&self, query: &ViewQuery) -> Result<ChainView, PortError> {
-        self.endpoints.read("view", |endpoint| view::view(endpoint, query, self.finality, &self.price)).await
+        let ask = |endpoint| view::view(endpoint, query, self.finality, &self.price);
+        let view = self.endpoints.read("view", ask).await?;
+        if self.lags(&view, query) {
+            self.endpoints.doubt(&view.source);
+        }
+        Ok(view)
     }
 
     async fn send(&self, raw: &RawTx) -> SendAnswer {
@@ -376,6 +385,14 @@ impl Tally {
 }
 
 impl BscChain {
+    /// Whether a node answers and does not get on: its count is below what another one told, or its final block
+    /// stays behind its newest. Then another node leads for a while; if all are so, none is left out.
+    fn lags(&self, view: &ChainView, query: &ViewQuery) -> bool {
+        let unfinal = view.latest.number.0.saturating_sub(view.finalized.number.0);
+        let stays_behind = self.finality == Finality::Finalized && unfinal > FINALITY_LAG_BLOCKS;
+        stays_behind || view.latest_nonce < query.latest_seen
+    }
+
     /// The receipt of one of our attempts, from whichever endpoint shows it final.
     async fn shown_elsewhere(&self, query: &UseQuery) -> Option<NonceUse> {
         for endpoint in self.endpoints.readable() {

@@ -203,6 +203,29 @@ async fn after_a_contradiction_another_node_leads() {
     assert_eq!((next.latest_nonce, next.finals.len()), (Nonce(5), 0));
 }
 
+#[tokio::test]
+async fn a_node_that_does_not_get_on_leads_for_one_view_only() {
+    // Nothing is ever final there; or it counts nothing, though another node told us that the nonce is used.
+    for (odd, latest_seen) in [(Says::with(|it| it.finalized = 70), 0), (Says::with(|it| it.count = 0), 6)] {
+        let (odd, honest) = (node(odd).await, node(Says::default()).await);
+        let chain = common::chain(&[&odd, &honest]);
+        let query = ViewQuery { latest_seen: Nonce(latest_seen), ..query() };
+        assert_eq!(chain.view(&query).await.unwrap().finals, []);
+        for _ in 0..3 {
+            assert_eq!(chain.view(&query).await.unwrap().finals, [(Nonce(5), receipt())]);
+        }
+    }
+    // Where all are so, the order is what it was.
+    let all = [node(Says::with(|it| it.finalized = 70)).await, node(Says::with(|it| it.finalized = 70)).await];
+    let chain = common::chain(&[&all[0], &all[1]]);
+    let mut sources = Vec::new();
+    for _ in 0..4 {
+        sources.push(chain.view(&query()).await.unwrap().source);
+    }
+    assert_eq!((&sources[0], sources[1] != sources[0]), (&sources[2], true));
+    assert_eq!(sources[2], sources[3]);
+}
+
 /// A node without a `finalized` block: what counts as final is counted from the newest.
 #[tokio::test]
 async fn with_confirmations_nobody_is_asked_for_the_finalized_block() {

@@ -228,7 +228,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                     mined_at: record.phase.receipt().map(|receipt| receipt.block.number),
                 })
                 .collect(),
-            latest_seen: lane.high.as_ref().map_or(Nonce(0), |high| high.latest_nonce),
+            latest_seen: lane.latest_seen(),
         };
         match self.chain.view(&query).await {
             Ok(view) => Some(view),

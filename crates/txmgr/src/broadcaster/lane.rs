@@ -251,6 +251,18 @@ impl Lane {
         self.denied = counted.collect();
     }
 
+    /// The account's count as far as any node told it: in a view, or by refusing a nonce as used. The one that is
+    /// read from may not know of it.
+    pub(super) fn latest_seen(&self) -> Nonce {
+        let told_used = |record: &&Record| {
+            let newest = record.attempts.last().and_then(|attempt| attempt.sent.as_ref());
+            newest.is_some_and(|sent| sent.answer.class == SendClass::NonceTooLow)
+        };
+        let refused = self.records.values().filter(told_used).map(|record| record.nonce.plus(1)).max();
+        let seen = self.high.map_or(Nonce(0), |high| high.latest_nonce);
+        seen.max(refused.unwrap_or(seen))
+    }
+
     /// Notes at which block the lane's head was first seen with its newest attempt at a node.
     fn note_taken(&mut self, head: Option<Nonce>, latest: BlockNumber) {
         let newest = head.and_then(|nonce| {

@@ -156,7 +156,7 @@ impl Maker {
     /// The account's next nonce after those taken in a row.
     fn next(&self, key: u8) -> u64 {
         let first = account(key).nonce;
-        (first..).find(|nonce| !self.taken.contains_key(&(key, *nonce))).unwrap()
+        (first..=u64::MAX).find(|nonce| !self.taken.contains_key(&(key, *nonce))).unwrap()
     }
 
     /// A good one that comes next, of any type, at any price, with or without data and access list.
@@ -215,8 +215,7 @@ impl Maker {
     /// One of everything that can be asked.
     fn draw(&mut self, key: u8) -> (&'static str, Vec<u8>, Option<Draft>) {
         let mut draft = self.good(key);
-        let what = self.chance.below(44);
-        let case = match what {
+        let case = match self.chance.below(44) {
             0..=7 => "good",
             8..=10 => {
                 draft.nonce += 1 + self.chance.below(4);
@@ -302,7 +301,7 @@ impl Maker {
                 "no authorization"
             }
             36 => {
-                (draft.cap, draft.tip) = (U256::zero(), U256::zero());
+                draft.price(0);
                 "for nothing"
             }
             37 => match self.taken.range((key, 0)..=(key, u64::MAX)).next_back() {
@@ -338,15 +337,15 @@ impl Maker {
                 list(&[list(&[bytes(&[7; 20]), list(&[]), number(1)])]),
                 list(&[list(&[number(97), bytes(&[7; 20]), number(0), bytes(&[1; 2]), number(1), number(1)])]),
             ];
-            let odd = self.chance.below(fields.len() as u64) as usize;
-            draft.odd = Some((self.chance.below(16) as usize, fields[odd].clone()));
+            let odd = self.chance.index(fields.len());
+            draft.odd = Some((self.chance.index(16), fields[odd].clone()));
             return ("a field changed", draft.raw(), None);
         }
         let mut raw = draft.raw();
-        let length = raw.len() as u64;
+        let length = raw.len();
         match self.chance.below(6) {
             0 => {
-                raw.truncate(self.chance.below(length) as usize);
+                raw.truncate(self.chance.index(length));
                 ("truncated", raw, None)
             }
             1 => {
@@ -359,12 +358,12 @@ impl Maker {
                 ("another type", raw, None)
             }
             3 => {
-                let at = self.chance.below(length.min(12)) as usize;
+                let at = self.chance.index(length.min(12));
                 raw[at] = raw[at].wrapping_add(u8::try_from(1 + self.chance.below(255)).unwrap());
                 ("a byte of the beginning changed", raw, None)
             }
             _ => {
-                let at = self.chance.below(length) as usize;
+                let at = self.chance.index(length);
                 raw[at] ^= 1 << self.chance.below(8);
                 ("a bit changed", raw, None)
             }

@@ -159,8 +159,13 @@ impl Chance {
         self.next() % end
     }
 
+    /// A place among so many.
+    pub(crate) fn index(&mut self, count: usize) -> usize {
+        usize::try_from(self.below(count as u64)).unwrap()
+    }
+
     /// One of these.
     pub(crate) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[usize::try_from(self.below(choices.len() as u64)).unwrap()]
+        choices[self.index(choices.len())]
     }
 }

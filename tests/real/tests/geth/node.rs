@@ -17,7 +17,7 @@ const PORT_TRIES: u32 = 3;
 pub(crate) const RICH: u64 = 10_000_000_000_000_000_000;
 const KEPT_FOR: Duration = Duration::from_hours(1);
 /// How long something may take that geth does by itself, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An answer to a send.
 pub(crate) type Sent = Result<String, (i64, String)>;

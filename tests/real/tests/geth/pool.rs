@@ -27,7 +27,7 @@ async fn a_replacement_needs_ten_percent_in_both_fields_rounded_down() {
     let node = Node::start("replacement", by_hand()).await;
     let base = 10 * FLOOR + 5;
     let enough = base * 110 / 100;
-    assert!(base * 110 % 100 != 0, "there is something to round");
+    assert!(!(base * 110).is_multiple_of(100), "there is something to round");
     // The second is not executable yet; the rule is the same.
     for (key, nonce) in [(1, 0), (2, 7)] {
         let with = |cap, tip| Ask { key, fee: dynamic(cap, tip), ..ask(nonce) };
