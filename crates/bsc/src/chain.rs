@@ -223,6 +223,10 @@ impl Chain for BscChain {
         if self.lags(&view, query) {
             self.endpoints.doubt(&view.source);
         }
+        if query.head_waits && self.endpoints.count() > 1 && self.is_ahead_elsewhere(&view, query.address).await {
+            self.endpoints.doubt(&view.source);
+            return self.endpoints.read("view", ask).await;
+        }
         Ok(view)
     }
 
@@ -391,6 +395,14 @@ impl BscChain {
         let unfinal = view.latest.number.0.saturating_sub(view.finalized.number.0);
         let stays_behind = self.finality == Finality::Finalized && unfinal > FINALITY_LAG_BLOCKS;
         stays_behind || view.latest_nonce < query.latest_seen
+    }
+
+    /// Whether the next endpoint counts more transactions of the account.
+    async fn is_ahead_elsewhere(&self, view: &ChainView, address: Address) -> bool {
+        let Some(next) = self.endpoints.others(&view.source).into_iter().next() else { return false };
+        let ask = |endpoint| count_at(endpoint, address, json!("latest"));
+        let asked = tokio::time::timeout(SECOND_TIMEOUT, self.endpoints.ask_one(next, ask)).await;
+        asked.is_ok_and(|count| count.is_ok_and(|count| count > view.latest_nonce.0))
     }
 
     /// The receipt of one of our attempts, from whichever endpoint shows it final.

@@ -46,6 +46,9 @@ const COOL_DOWN_MAX: Duration = Duration::from_secs(10);
 /// An answer to the question for the height, or whether one is back, that comes later is not waited for.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// A head that has not risen for so long makes the others be asked for theirs: six blocks, or a validator that is away.
+const STILL: Duration = Duration::from_secs(3);
+
 /// An endpoint that was contradicted about something final is read from last for so long.
 const DOUBTED_FOR: Duration = Duration::from_secs(30);
 
@@ -84,6 +87,8 @@ struct Health {
     limit: RateLimit,
     /// Height of the newest block it was seen to have.
     height: u64,
+    /// Since when that is its height.
+    risen_at: Option<Instant>,
     /// Read from last until then: another endpoint contradicted it.
     doubted_until: Option<Instant>,
 }
@@ -147,7 +152,11 @@ impl Endpoint {
 
     /// Notes the height of a block the endpoint has.
     pub(crate) fn note_height(&self, height: u64) {
-        self.health().height = height;
+        let mut health = self.health();
+        if height > health.height || health.risen_at.is_none() {
+            health.risen_at = Some(Instant::now());
+        }
+        health.height = height;
     }
 
     /// Notes an answer that makes no sense: as bad as none.
@@ -473,9 +482,14 @@ impl Endpoints {
         if self.list.len() < 2 {
             return;
         }
+        // The head of the one that is read from stands still: does another's move?
+        let is_still = |endpoint: &&Endpoint| {
+            endpoint.health().risen_at.is_some_and(|at| now.saturating_duration_since(at) >= STILL)
+        };
+        let every = if self.to_read(now).first().is_some_and(is_still) { STILL } else { self.probe_every };
         {
             let mut probed_at = self.probed_at.lock().unwrap_or_else(PoisonError::into_inner);
-            if probed_at.is_some_and(|at| now.saturating_duration_since(at) < self.probe_every) {
+            if probed_at.is_some_and(|at| now.saturating_duration_since(at) < every.min(self.probe_every)) {
                 return;
             }
             *probed_at = Some(now);

@@ -156,6 +156,7 @@ fn query() -> ViewQuery {
         address: ADDRESS,
         slots: vec![SlotQuery { nonce: Nonce(5), hashes: vec![tx(1).hash, tx(2).hash], mined_at: None }],
         latest_seen: Nonce(8),
+        head_waits: false,
     }
 }
 

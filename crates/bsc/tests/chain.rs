@@ -75,7 +75,7 @@ fn query(slots: &[(u64, &[u8], Option<u64>)]) -> ViewQuery {
         hashes: bytes.iter().map(|byte| tx(*byte).hash).collect(),
         mined_at: mined_at.map(BlockNumber),
     };
-    ViewQuery { address: ADDRESS, slots: slots.iter().map(slot).collect(), latest_seen: Nonce(0) }
+    ViewQuery { address: ADDRESS, slots: slots.iter().map(slot).collect(), latest_seen: Nonce(0), head_waits: false }
 }
 
 #[tokio::test]
@@ -365,7 +365,8 @@ async fn many_slots_are_asked_about_in_small_batches() {
         hashes: (0..5).map(|at| TxHash([nonce * 5 + at; 32])).collect(),
         mined_at: None,
     };
-    let query = ViewQuery { address: ADDRESS, slots: (0..10).map(slot).collect(), latest_seen: Nonce(0) };
+    let query =
+        ViewQuery { address: ADDRESS, slots: (0..10).map(slot).collect(), latest_seen: Nonce(0), head_waits: false };
     let view = chain(&[&stub]).view(&query).await.unwrap();
     for (slot, (told, found)) in query.slots.iter().zip(&view.receipts) {
         assert_eq!((slot.nonce, *found), (*told, receipt(slot.hashes[0], 97)));

@@ -115,7 +115,7 @@ async fn confirmations_need_no_finalized_block() {
     let stub = without_finalized().await;
     let config = signpost_bsc::BscConfig { finality: Finality::Confirmations(15), ..config(&[&stub]) };
     let chain = BscChain::new(&config).unwrap();
-    let query = ViewQuery { address: ADDRESS, slots: Vec::new(), latest_seen: Nonce(0) };
+    let query = ViewQuery { address: ADDRESS, slots: Vec::new(), latest_seen: Nonce(0), head_waits: false };
     let view = chain.view(&query).await.unwrap();
     assert_eq!((view.finalized.number, view.finalized_nonce), (BlockNumber(85), Nonce(4)));
     let counts = chain.counts(ADDRESS).await.unwrap();

@@ -84,7 +84,8 @@ async fn a_view_and_a_second_word_are_had_where_every_third_call_fails() {
             hashes: vec![tx(n).hash],
             mined_at: Some(BlockNumber(90 + u64::from(n))),
         };
-        let query = ViewQuery { address: ADDRESS, slots: (5..8).map(slot).collect(), latest_seen: Nonce(0) };
+        let query =
+            ViewQuery { address: ADDRESS, slots: (5..8).map(slot).collect(), latest_seen: Nonce(0), head_waits: false };
         let (mut views, mut agreed) = (0, 0);
         for _ in 0..20 {
             tokio::time::sleep(Duration::from_millis(200)).await;

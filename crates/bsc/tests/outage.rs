@@ -126,6 +126,7 @@ async fn an_outage_gives_no_view_at_all() {
         address: ADDRESS,
         slots: vec![SlotQuery { nonce: Nonce(5), hashes: vec![tx(1).hash], mined_at: None }],
         latest_seen: Nonce(7),
+        head_waits: false,
     };
     let view = chain.view(&query).await.unwrap();
     assert_eq!((view.receipts, view.price), (vec![(Nonce(5), ReceiptView::Absent)], Some(Wei::from(7))));

@@ -121,7 +121,7 @@ fn receipt() -> Receipt {
 
 fn query() -> ViewQuery {
     let slot = SlotQuery { nonce: Nonce(5), hashes: vec![tx(1).hash], mined_at: Some(BlockNumber(AT)) };
-    ViewQuery { address: ADDRESS, slots: vec![slot], latest_seen: Nonce(0) }
+    ViewQuery { address: ADDRESS, slots: vec![slot], latest_seen: Nonce(0), head_waits: false }
 }
 
 /// What the second of these nodes says of what the first shows.
@@ -344,7 +344,7 @@ async fn two_nodes_of_different_branches_behind_one_url_show_nothing_final() {
         let chain = common::chain(&[&stub]);
         for mined_at in [None, Some(BlockNumber(98)), Some(BlockNumber(98)), None] {
             let slot = SlotQuery { nonce: Nonce(5), hashes: vec![tx(1).hash], mined_at };
-            let query = ViewQuery { address: ADDRESS, slots: vec![slot], latest_seen: Nonce(6) };
+            let query = ViewQuery { address: ADDRESS, slots: vec![slot], latest_seen: Nonce(6), head_waits: false };
             let view = chain.view(&query).await.unwrap();
             assert_eq!(view.finals, [], "{view:?}");
             assert!(view.receipts.iter().all(|(_, it)| *it != ReceiptView::Found(self::receipt())));

@@ -229,6 +229,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                 })
                 .collect(),
             latest_seen: lane.latest_seen(),
+            head_waits: lane.head_waits(),
         };
         match self.chain.view(&query).await {
             Ok(view) => Some(view),
@@ -300,7 +301,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             let is_known = record.waiting.is_some_and(|waiting| waiting.cause == cause);
             // One that goes back and forth is noted once in a while.
             let is_fresh = record.waiting.is_some() && now.since(record.updated_at) < Self::WAITS_AFTER_MS;
-            let since = record.moved_at();
+            let since = record.stuck_since();
             if is_known || is_fresh || now.since(since) < Self::WAITS_AFTER_MS {
                 continue;
             }

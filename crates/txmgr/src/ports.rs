@@ -450,6 +450,9 @@ pub struct ViewQuery {
     pub slots: Vec<SlotQuery>,
     /// Look for receipts of slots below this count too, whatever this node's own count is.
     pub latest_seen: Nonce,
+    /// A node took the lowest transaction some blocks ago and none has it, as far as was seen: perhaps another node
+    /// knows better.
+    pub head_waits: bool,
 }
 
 /// What one round asks about a slot.

@@ -44,6 +44,8 @@ pub struct Lane {
     pub(super) taken: BTreeMap<Nonce, (usize, BlockNumber)>,
     /// What a second node said of a slot's final receipt, and since when none confirms it.
     pub(super) words: BTreeMap<Nonce, Heard>,
+    /// The newest block of the last view.
+    latest: Option<BlockNumber>,
     /// While no second node says anything.
     silence: Option<Silence>,
     /// Rounds in a row in which a slot's nonce was final and no receipt was shown.
@@ -97,6 +99,9 @@ struct Silence {
     heard_at: Millis,
 }
 
+/// Blocks in a row that one validator makes (BSC's turn length).
+const TURN_BLOCKS: u64 = 8;
+
 /// After this long without a question a silence is over, in milliseconds: the next one is a new one.
 const SILENCE_MS: u64 = 60_000;
 
@@ -133,6 +138,7 @@ impl Lane {
             asked_at: BTreeMap::new(),
             taken: BTreeMap::new(),
             words: BTreeMap::new(),
+            latest: None,
             silence: None,
             receiptless: BTreeMap::new(),
             denied: BTreeMap::new(),
@@ -232,6 +238,7 @@ impl Lane {
             (None, _) => self.head_since = None,
         }
         self.note_taken(head, view.latest.number);
+        self.latest = Some(view.latest.number);
         self.count_receiptless(view);
         self.count_denied(view);
     }
@@ -261,6 +268,13 @@ impl Lane {
         let refused = self.records.values().filter(told_used).map(|record| record.nonce.plus(1)).max();
         let seen = self.high.map_or(Nonce(0), |high| high.latest_nonce);
         seen.max(refused.unwrap_or(seen))
+    }
+
+    /// Whether a validator's whole turn passed since a node took the head, and no block has it.
+    pub(super) fn head_waits(&self) -> bool {
+        self.taken
+            .values()
+            .any(|(_, at)| self.latest.is_some_and(|latest| latest.0.saturating_sub(at.0) >= TURN_BLOCKS))
     }
 
     /// Notes at which block the lane's head was first seen with its newest attempt at a node.

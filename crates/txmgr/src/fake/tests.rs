@@ -81,6 +81,7 @@ fn query(address: Address, slots: &[(u64, &RawTx)]) -> ViewQuery {
             .map(|(nonce, raw)| SlotQuery { nonce: Nonce(*nonce), hashes: vec![raw.hash], mined_at: None })
             .collect(),
         latest_seen: Nonce(0),
+        head_waits: false,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::Record;
+use super::{Phase, Record};
 use crate::units::Millis;
 
 /// What a request waits for.
@@ -116,5 +116,19 @@ impl Record {
         let noted = self.waiting.map(|waiting| waiting.since);
         let asked = self.inquiry.map(|inquiry| inquiry.since);
         noted.or(asked).map_or(self.updated_at, |at| at.min(self.updated_at))
+    }
+
+    /// Since when it has got no further. Another attempt at a higher price, and its sending, get it no further:
+    /// what counts is when a node first took one of its kind, and before that, when the first one was signed.
+    #[must_use]
+    pub fn stuck_since(&self) -> Millis {
+        let kind = match (&self.phase, self.attempts.last()) {
+            (Phase::Signed | Phase::Sent, Some(newest)) => newest.kind,
+            _ => return self.moved_at(),
+        };
+        let of_kind = || self.attempts.iter().filter(|attempt| attempt.kind == kind);
+        let taken = of_kind().filter_map(|attempt| attempt.sent.as_ref()).find(|sent| sent.answer.class.is_taken());
+        let begun = taken.map(|sent| sent.at).or(of_kind().next().map(|first| first.signed_at));
+        begun.map_or(self.moved_at(), |at| at.min(self.moved_at()))
     }
 }

@@ -41,6 +41,7 @@ pub(super) async fn compare(nodes: &impl Chain, seen: &Seen) -> Compared {
                 })
                 .collect(),
             latest_seen: Nonce(0),
+            head_waits: false,
         };
         match nodes.view(&query).await {
             Ok(view) => compare_part(&mut compared, records, &view, seen),

@@ -79,7 +79,7 @@ async fn ask(chain_id: ChainId, finality: Finality, url: &str) -> Result<(BscCha
         return Err(format!("it is of chain {found}, and the configuration says {chain_id}"));
     }
     let since = Stopwatch::start();
-    let query = ViewQuery { address: Address([0; 20]), slots: Vec::new(), latest_seen: Nonce(0) };
+    let query = ViewQuery { address: Address([0; 20]), slots: Vec::new(), latest_seen: Nonce(0), head_waits: false };
     let view = node.view(&query).await.map_err(|error| told(&error))?;
     let took_ms = since.elapsed().as_millis();
     Ok((node, view, took_ms))
