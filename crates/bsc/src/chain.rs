@@ -219,13 +219,14 @@ impl Chain for BscChain {
 
     async fn view(&self, query: &ViewQuery) -> Result<ChainView, PortError> {
         let ask = |endpoint| view::view(endpoint, query, self.finality, &self.price);
-        let view = self.endpoints.read("view", ask).await?;
+        // Boxed: a view is a good part of what a pass holds while it waits.
+        let view = Box::pin(self.endpoints.read("view", ask)).await?;
         if self.lags(&view, query) {
             self.endpoints.doubt(&view.source);
         }
         if query.head_waits && self.endpoints.count() > 1 && self.is_ahead_elsewhere(&view, query.address).await {
             self.endpoints.doubt(&view.source);
-            return self.endpoints.read("view", ask).await;
+            return Box::pin(self.endpoints.read("view", ask)).await;
         }
         Ok(view)
     }
@@ -419,7 +420,7 @@ impl BscChain {
 
     async fn witness_of(&self, source: &Endpoint, query: &UseQuery, receipt: Receipt) -> Word {
         let finals = vec![(query.nonce, receipt)];
-        let asked = WitnessQuery { address: query.address, source: source.name().to_owned(), finals };
+        let asked = WitnessQuery { address: query.address, source: source.name().to_owned(), finals, now: query.now };
         self.witness(&asked).await.first().copied().unwrap_or(Word::Silent)
     }
 
@@ -441,7 +442,7 @@ impl BscChain {
         let mut tally = Tally::default();
         for endpoint in self.endpoints.others(source.name()) {
             let at = (used.tx_hash, used.block);
-            let ask = |endpoint| word::use_word(endpoint, query.address, query.nonce, at, self.finality);
+            let ask = |endpoint| word::use_word(endpoint, query.address, query.nonce, at, self.finality, query.now);
             let asked = tokio::time::timeout(SECOND_TIMEOUT, self.endpoints.ask_one(endpoint, ask)).await;
             if let Ok(Ok(word)) = asked {
                 tally.note(word);

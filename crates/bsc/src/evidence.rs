@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use signpost_txmgr::machine::ReceiptView;
 use signpost_txmgr::ports::{Finality, SlotQuery};
 use signpost_txmgr::record::{BlockRef, Receipt};
-use signpost_txmgr::units::{Address, BlockHash, BlockNumber, Nonce, TxHash};
+use signpost_txmgr::units::{Address, BlockHash, BlockNumber, Millis, Nonce, TxHash};
 
 use crate::chain::need;
 use crate::endpoints::Endpoint;
@@ -71,18 +71,21 @@ pub(crate) struct Seen {
     /// What was shown final.
     pub(crate) finals: BTreeMap<Nonce, Receipt>,
     pub(crate) last_pair: Option<FinalPair>,
+    /// The time.
+    now: Millis,
     /// The newest final block is not old, by its own timestamp.
     pub(crate) is_fresh: bool,
 }
 
 impl Seen {
-    pub(crate) fn new(pair: Option<FinalPair>) -> Self {
+    pub(crate) fn new(pair: Option<FinalPair>, now: Millis) -> Self {
         Self {
             answers: BTreeMap::new(),
             canonical: BTreeMap::new(),
             txs: BTreeMap::new(),
             finals: BTreeMap::new(),
             last_pair: pair,
+            now,
             is_fresh: false,
         }
     }
@@ -187,7 +190,7 @@ pub(crate) async fn ask(
         let mut answers = whole_request(endpoint.batch(&pair).await)?.into_iter();
         let nonce = Nonce(need(answers.next().unwrap_or(Err(Failure::Unanswered)), COUNT, quantity::number)?);
         let block = need(answers.next().unwrap_or(Err(Failure::Unanswered)), BLOCK, |block| Some(block.clone()))?;
-        seen.is_fresh = is_fresh(&block);
+        seen.is_fresh = is_fresh(&block, seen.now);
         let block = read_block(&block).ok_or(Failure::Nonsense(BLOCK))?;
         seen.last_pair = Some(FinalPair { block, nonce });
     }
@@ -202,7 +205,7 @@ pub(crate) async fn ask(
         let pair = if with_pair {
             let (nonce, block) = (next(), next());
             let nonce = need(nonce, COUNT, quantity::number).ok().map(Nonce);
-            seen.is_fresh = block.as_ref().is_ok_and(is_fresh);
+            seen.is_fresh = block.as_ref().is_ok_and(|block| is_fresh(block, seen.now));
             let block = need(block, BLOCK, read_block).ok();
             nonce.zip(block).map(|(nonce, block)| FinalPair { block, nonce })
         } else {

@@ -38,7 +38,7 @@ const FULL: f64 = 0.9;
 const BLOCKS_PERCENTILE: usize = 75;
 
 /// Longest time for which a price is told after it was seen.
-const AGE_MAX: Duration = Duration::from_secs(60);
+const AGE_MAX: Duration = Duration::from_mins(1);
 
 /// The price as last seen.
 #[derive(Debug)]

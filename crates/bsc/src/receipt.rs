@@ -1,11 +1,9 @@
 //! Blocks and receipts as nodes write them.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use serde_json::{Value, json};
 use signpost_txmgr::machine::ReceiptView;
 use signpost_txmgr::record::{BlockRef, Receipt};
-use signpost_txmgr::units::{BlockNumber, Gas, TxHash};
+use signpost_txmgr::units::{BlockNumber, Gas, Millis, TxHash};
 
 use crate::quantity;
 use crate::rpc::{Answer, Call, Failure};
@@ -27,14 +25,13 @@ pub(crate) fn read_block(value: &Value) -> Option<BlockRef> {
     quantity::block_ref(value, "number", "hash")
 }
 
-/// A block older than this is no sign of a node that keeps up: finality stands, or the node does.
-const FRESH: Duration = Duration::from_secs(30);
+/// A block older than this, in milliseconds, is no sign of a node that keeps up: finality stands, or the node does.
+const FRESH_MS: u64 = 30_000;
 
 /// Whether a block is not old by our own clock.
-pub(crate) fn is_fresh(block: &Value) -> bool {
-    let Some(made) = block.get("timestamp").and_then(quantity::number) else { return false };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.as_secs().saturating_sub(made) <= FRESH.as_secs()
+pub(crate) fn is_fresh(block: &Value, now: Millis) -> bool {
+    let made = block.get("timestamp").and_then(quantity::number);
+    made.is_some_and(|made| now.since(Millis(made.saturating_mul(1_000))) <= FRESH_MS)
 }
 
 /// The hashes of a block's transactions, as far as it names them.

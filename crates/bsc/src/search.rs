@@ -73,7 +73,7 @@ pub(crate) async fn nonce_use(endpoint: &Endpoint, query: &UseQuery, finality: F
     let Some(used) = found else { return Ok(Search::NotFound(searched)) };
     // The height may be another node's word, and the blocks another's behind the same URL. One answer shows the
     // block, that it is final, the count there and the transaction in it.
-    Ok(match use_word(endpoint, address, nonce, (used.tx_hash, used.block), finality).await? {
+    Ok(match use_word(endpoint, address, nonce, (used.tx_hash, used.block), finality, query.now).await? {
         Word::Agrees => Search::Found(used),
         Word::Alone | Word::Silent | Word::NotYet | Word::Contradicts => Search::NotFound(None),
     })

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use signpost_txmgr::machine::Word;
 use signpost_txmgr::ports::{Finality, SlotQuery, WitnessQuery};
 use signpost_txmgr::record::{BlockRef, Receipt};
-use signpost_txmgr::units::{Address, BlockNumber, Nonce, TxHash};
+use signpost_txmgr::units::{Address, BlockNumber, Millis, Nonce, TxHash};
 
 use crate::chain::need;
 use crate::endpoints::Endpoint;
@@ -32,7 +32,7 @@ pub(crate) async fn witness(
         hashes: vec![receipt.tx_hash],
         mined_at: Some(receipt.block.number),
     });
-    let mut seen = Seen::new(None);
+    let mut seen = Seen::new(None, query.now);
     ask(endpoint, query.address, at, BlockNumber(u64::MAX), &slots.collect::<Vec<_>>(), &mut seen).await?;
     prove_by_parents(endpoint, query.address, at, &mut seen).await;
     let mut words = Vec::with_capacity(query.finals.len());
@@ -92,7 +92,7 @@ pub(crate) async fn own_receipt(
     }
     let at = final_at(endpoint, finality).await?;
     let slot = SlotQuery { nonce, hashes: own.to_vec(), mined_at: None };
-    let mut seen = Seen::new(None);
+    let mut seen = Seen::new(None, Millis(0));
     ask(endpoint, address, at, BlockNumber(u64::MAX), &[slot], &mut seen).await?;
     let fresh = seen.to_prove();
     if !fresh.is_empty() {
@@ -110,6 +110,7 @@ pub(crate) async fn use_word(
     nonce: Nonce,
     used: (TxHash, BlockRef),
     finality: Finality,
+    now: Millis,
 ) -> Result<Word, Failure> {
     let (hash, block) = used;
     let at = final_at(endpoint, finality).await?;
@@ -121,7 +122,7 @@ pub(crate) async fn use_word(
     let mut next = || answers.next().unwrap_or(Err(Failure::Unanswered));
     let count = need(next(), COUNT, quantity::number)?;
     let top = need(next(), BLOCK, |block| Some(block.clone()))?;
-    let is_fresh = is_fresh(&top);
+    let is_fresh = is_fresh(&top, now);
     let top = read_block(&top).ok_or(Failure::Nonsense(BLOCK))?;
     if top.number < block.number {
         return Ok(if is_fresh { Word::NotYet } else { Word::Silent });

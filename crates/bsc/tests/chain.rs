@@ -23,7 +23,7 @@ use signpost_txmgr::machine::Word;
 use signpost_txmgr::ports::{Chain, NonceUse, SlotQuery, UseQuery, ViewQuery};
 use signpost_txmgr::record::{BlockRef, Foreign, Receipt, Searched};
 use signpost_txmgr::tx::Intent;
-use signpost_txmgr::units::{Address, BlockHash, BlockNumber, Gas, Nonce, TxHash, U256, Wei};
+use signpost_txmgr::units::{Address, BlockHash, BlockNumber, Gas, Millis, Nonce, TxHash, U256, Wei};
 
 const LATEST: u64 = 100;
 const FINALIZED: u64 = 98;
@@ -307,11 +307,10 @@ async fn status_and_contract_of_a_receipt_are_told() {
 async fn a_height_the_node_does_not_tell_is_missing() {
     let stub = Stub::calls(|method, params| match (method, params[0].as_str()) {
         ("eth_getTransactionCount", _) => Ok(json!("0x9")),
-        ("eth_getTransactionReceipt", _) => Ok(Value::Null),
+        ("eth_getTransactionReceipt", _) | ("eth_getBlockByNumber", Some("0x5a")) => Ok(Value::Null),
         ("eth_getBlockByNumber", Some("latest")) => Ok(block(LATEST)),
         ("eth_getBlockByNumber", Some("finalized")) => Ok(block(FINALIZED)),
         // 90: not known; 91: an error; 92: another one than asked for.
-        ("eth_getBlockByNumber", Some("0x5a")) => Ok(Value::Null),
         ("eth_getBlockByNumber", Some("0x5b")) => Err(error(-32000, "header not found")),
         ("eth_getBlockByNumber", Some("0x5c")) => Ok(block(93)),
         ("eth_getBlockByNumber", Some(_)) => Ok(block(height(&params[0]))),
@@ -416,14 +415,21 @@ async fn search(stub: &Stub, finalized: u64, searched: Option<Searched>) -> Nonc
 }
 
 fn use_query(finalized: u64, searched: Option<Searched>) -> UseQuery {
-    UseQuery { address: ADDRESS, nonce: Nonce(7), own: Vec::new(), finalized: BlockNumber(finalized), searched }
+    UseQuery {
+        address: ADDRESS,
+        nonce: Nonce(7),
+        own: Vec::new(),
+        finalized: BlockNumber(finalized),
+        searched,
+        now: Millis(0),
+    }
 }
 
 async fn nonce_use(stub: &Stub, finalized: u64) -> Option<Foreign> {
     match search(stub, finalized, None).await {
         NonceUse::Found(foreign, Word::Alone) => Some(foreign),
         NonceUse::NotFound(_) => None,
-        other => panic!("{other:?}"),
+        other @ (NonceUse::Found(..) | NonceUse::Ours(..) | NonceUse::Unshown(_)) => panic!("{other:?}"),
     }
 }
 
@@ -479,7 +485,7 @@ async fn a_search_goes_on_below_what_was_searched_before() {
                 assert_eq!(so_far, Some(Searched { newest: BlockNumber(9_936), oldest }));
                 searched = so_far;
             }
-            other => panic!("{other:?}"),
+            other @ (NonceUse::Ours(..) | NonceUse::Unshown(_)) => panic!("{other:?}"),
         }
     }
     panic!("not found");

@@ -19,7 +19,7 @@ use common::{ADDRESS, Reply, Stub, block, block_hash, chain, each, error, height
 use serde_json::{Value, json};
 use signpost_txmgr::machine::Word;
 use signpost_txmgr::ports::{Chain as _, SlotQuery, ViewQuery, WitnessQuery};
-use signpost_txmgr::units::{BlockNumber, Nonce};
+use signpost_txmgr::units::{BlockNumber, Millis, Nonce};
 
 fn answer(method: &str, params: &Value) -> Result<Value, Value> {
     let at = |height: u64| {
@@ -91,7 +91,7 @@ async fn a_view_and_a_second_word_are_had_where_every_third_call_fails() {
             tokio::time::sleep(Duration::from_millis(200)).await;
             let Ok(view) = chain.view(&query).await else { continue };
             views += 1;
-            let asked = WitnessQuery { address: ADDRESS, source: view.source, finals: view.finals };
+            let asked = WitnessQuery { address: ADDRESS, source: view.source, finals: view.finals, now: Millis(0) };
             agreed += chain.witness(&asked).await.iter().filter(|word| **word == Word::Agrees).count();
         }
         // With each call made once it was 1 and 0.

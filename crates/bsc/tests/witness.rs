@@ -20,7 +20,7 @@ use signpost_bsc::{BscChain, BscConfig};
 use signpost_txmgr::machine::{ReceiptView, Word};
 use signpost_txmgr::ports::{Chain as _, Finality, NonceUse, SlotQuery, UseQuery, ViewQuery, WitnessQuery};
 use signpost_txmgr::record::{BlockRef, Foreign, Receipt};
-use signpost_txmgr::units::{Address, BlockNumber, Gas, Nonce, TxHash, Wei};
+use signpost_txmgr::units::{Address, BlockNumber, Gas, Millis, Nonce, TxHash, Wei};
 
 const ADDRESS: Address = Address([7; 20]);
 /// Where our transaction is, by an honest node.
@@ -134,7 +134,7 @@ async fn second(finality: Finality, says: &[Says]) -> Word {
     let chain = BscChain::new(&config).unwrap();
     let view = chain.view(&query()).await.unwrap();
     assert_eq!(view.finals.len(), 1, "{view:?}");
-    let asked = WitnessQuery { address: ADDRESS, source: view.source, finals: view.finals };
+    let asked = WitnessQuery { address: ADDRESS, source: view.source, finals: view.finals, now: Millis(0) };
     let words = chain.witness(&asked).await;
     assert_eq!(words.len(), 1);
     words[0]
@@ -196,7 +196,7 @@ async fn after_a_contradiction_another_node_leads() {
     let honest = node(Says::with(|it| (it.count, it.receipt, it.txs) = (5, None, vec![]))).await;
     let chain = common::chain(&[&liar, &honest]);
     let first = chain.view(&query()).await.unwrap();
-    let asked = WitnessQuery { address: ADDRESS, source: first.source.clone(), finals: first.finals };
+    let asked = WitnessQuery { address: ADDRESS, source: first.source.clone(), finals: first.finals, now: Millis(0) };
     assert_eq!(chain.witness(&asked).await, [Word::Contradicts]);
     let next = chain.view(&query()).await.unwrap();
     assert_ne!(next.source, first.source);
@@ -250,7 +250,14 @@ async fn a_node_whose_final_block_is_above_its_newest_is_not_believed() {
 }
 
 fn use_query(own: &[TxHash]) -> UseQuery {
-    UseQuery { address: ADDRESS, nonce: Nonce(5), own: own.to_vec(), finalized: BlockNumber(98), searched: None }
+    UseQuery {
+        address: ADDRESS,
+        nonce: Nonce(5),
+        own: own.to_vec(),
+        finalized: BlockNumber(98),
+        searched: None,
+        now: Millis(0),
+    }
 }
 
 #[tokio::test]

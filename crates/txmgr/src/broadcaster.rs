@@ -248,7 +248,8 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         if finals.is_empty() {
             return;
         }
-        let query = WitnessQuery { address: lane.account.address, source: view.source.clone(), finals: finals.clone() };
+        let query =
+            WitnessQuery { address: lane.account.address, source: view.source.clone(), finals: finals.clone(), now };
         let words = self.chain.witness(&query).await;
         for ((nonce, receipt), word) in finals.into_iter().zip(words) {
             if word == Word::Contradicts {

@@ -410,6 +410,8 @@ pub struct WitnessQuery {
     pub source: String,
     /// The slots and their receipts.
     pub finals: Vec<(Nonce, Receipt)>,
+    /// The time, to tell whether a node keeps up.
+    pub now: Millis,
 }
 
 /// A question for the use of a nonce.
@@ -425,6 +427,8 @@ pub struct UseQuery {
     pub finalized: BlockNumber,
     /// What an earlier search said: this one goes on below it.
     pub searched: Option<Searched>,
+    /// The time, to tell whether a node keeps up.
+    pub now: Millis,
 }
 
 /// What a search for the use of a nonce found.

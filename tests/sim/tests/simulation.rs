@@ -1,6 +1,7 @@
 //! The real drivers under seeded faults keep every invariant, and finish when the faults end.
 #![allow(
     clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
     clippy::explicit_write,
     clippy::disallowed_methods,
     reason = "a test stops at the first surprise, shows its figures past the runner's capture, and times itself"

@@ -37,11 +37,39 @@ Example: cargo verify --rust-only same_id";
 /// What was asked for.
 #[derive(Debug, Default)]
 struct Options {
-    rust_only: bool,
-    e2e_only: bool,
-    real: bool,
-    with_real: bool,
+    chosen: Option<Chosen>,
     filter: Option<String>,
+}
+
+/// Which tests, where it is not all that need no Go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Chosen {
+    Rust,
+    EndToEnd,
+    Real,
+    /// Those on a real node besides all others.
+    WithReal,
+}
+
+impl Options {
+    fn choose(&mut self, tests: Chosen) -> Result<(), String> {
+        match self.chosen.replace(tests) {
+            None => Ok(()),
+            Some(_) => Err("of --rust-only, --e2e-only, --real and --with-real one at most".to_owned()),
+        }
+    }
+
+    fn has_rust(&self) -> bool {
+        matches!(self.chosen, None | Some(Chosen::Rust | Chosen::WithReal))
+    }
+
+    fn has_end_to_end(&self) -> bool {
+        matches!(self.chosen, None | Some(Chosen::EndToEnd | Chosen::WithReal))
+    }
+
+    fn has_real(&self) -> bool {
+        matches!(self.chosen, Some(Chosen::Real | Chosen::WithReal))
+    }
 }
 
 fn main() -> ExitCode {
@@ -69,18 +97,14 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, S
     for argument in arguments {
         match argument.as_str() {
             "--help" | "-h" => return Ok(None),
-            "--rust-only" => options.rust_only = true,
-            "--e2e-only" => options.e2e_only = true,
-            "--real" => options.real = true,
-            "--with-real" => options.with_real = true,
+            "--rust-only" => options.choose(Chosen::Rust)?,
+            "--e2e-only" => options.choose(Chosen::EndToEnd)?,
+            "--real" => options.choose(Chosen::Real)?,
+            "--with-real" => options.choose(Chosen::WithReal)?,
             other if other.starts_with('-') => return Err(format!("unknown option {other}")),
             other if options.filter.is_none() => options.filter = Some(other.to_owned()),
             other => return Err(format!("one filter at most; {other} is a second")),
         }
-    }
-    let chosen = [options.rust_only, options.e2e_only, options.real, options.with_real];
-    if chosen.into_iter().filter(|one| *one).count() > 1 {
-        return Err("of --rust-only, --e2e-only, --real and --with-real one at most: each chooses the tests".to_owned());
     }
     Ok(Some(options))
 }
@@ -98,16 +122,16 @@ fn remark(line: impl AsRef<str>) {
 fn verify(options: &Options) -> Result<Tally, String> {
     let root = workspace()?;
     let program = program(&root)?;
-    let tools = tools::of_stack(&program, options.real || options.with_real)?;
+    let tools = tools::of_stack(&program, options.has_real())?;
     let place = Place { root, program, tools };
     let mut total = Tally::default();
-    if !(options.e2e_only || options.real) {
+    if options.has_rust() {
         remark("Running the Rust tests");
         let mut tests = place.cargo_test();
         tests.arg("--no-fail-fast").args(options.filter.as_slice());
         total = total.and(run(&mut tests, of_cargo, |_| false)?);
     }
-    if !(options.rust_only || options.real) {
+    if options.has_end_to_end() {
         remark("Running the end-to-end tests");
         let more = tools::install(&place.tools)?;
         let mut tests = place.pytest(&["tests/infra", "tests/e2e"], options);

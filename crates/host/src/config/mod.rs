@@ -18,7 +18,7 @@
 //! | `fee_ceiling_wei` | optional: the network's price is never taken to be higher, whatever blocks paid. Holds what is seen, and so what a bump follows; what may be paid is the policy's matter |
 //! | `finality` | `"finalized"`, or a number of confirmations |
 //! | `verdicts` | optional: `"one"`, the default: before something is called final a second node of `rpc_urls` is asked the same; one that contradicts is waited for, one that says nothing for 30 s at most. `"two"`: without a second node's word nothing is called final |
-//! | `explorer_url` | optional: the web page of an explorer of this chain, which `signpost rescue` links to; 56 and 97 have BscScan's |
+//! | `explorer_url` | optional: the web page of an explorer of this chain, which `signpost rescue` links to; 56 and 97 have `BscScan`'s |
 //! | `private_only` | needed with private endpoints: `true`, transactions never go to `rpc_urls`; `false`, they go there too when they are sent again (3 s later, while not mined) or when no private endpoint was reached |
 //!
 //! Each `[[chain.private]]` is an endpoint that transactions go to in place of the nodes, and that nothing

@@ -91,6 +91,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                     own: record.own_hashes(),
                     finalized,
                     searched,
+                    now: question.at,
                 };
                 let found = self.chain.nonce_use(&query).await;
                 let bytes = match &found {

@@ -86,7 +86,7 @@ fn query(address: Address, slots: &[(u64, &RawTx)]) -> ViewQuery {
 }
 
 pub(super) fn use_query(address: Address, finalized: BlockNumber) -> UseQuery {
-    UseQuery { address, nonce: Nonce(0), own: Vec::new(), finalized, searched: None }
+    UseQuery { address, nonce: Nonce(0), own: Vec::new(), finalized, searched: None, now: Millis(0) }
 }
 
 #[test]

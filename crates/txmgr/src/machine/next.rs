@@ -190,10 +190,11 @@ fn next_when_mined(record: &Record, mined: &Receipt, view: &SlotView, tuning: &T
     {
         return settle(record, receipt, witnesses, now);
     }
-    if let ReceiptView::Found(receipt) = chain.receipt {
-        if receipt.block != mined.block && !is_contradicted(chain, &receipt) {
-            return Action::NoteMined(receipt);
-        }
+    if let ReceiptView::Found(receipt) = chain.receipt
+        && receipt.block != mined.block
+        && !is_contradicted(chain, &receipt)
+    {
+        return Action::NoteMined(receipt);
     }
     // Only another block at the same height is evidence; a missing receipt says nothing.
     match chain.canonical {

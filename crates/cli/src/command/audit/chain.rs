@@ -151,7 +151,7 @@ fn differences(record: &Record, verdict: &Verdict, told: &Receipt, found: &Recei
     }
     // What a node did not tell contradicts nothing.
     if differs(found.gas_used, told.gas_used) || differs(found.effective_gas_price, told.effective_gas_price) {
-        let text = format!("it says {}, and the receipt {}", gas_and_price(&told), gas_and_price(&found));
+        let text = format!("it says {}, and the receipt {}", gas_and_price(told), gas_and_price(found));
         problems.push(problem("I6", id, text));
     }
     problems
@@ -179,6 +179,7 @@ async fn displaced(nodes: &impl Chain, compared: &mut Compared, seen: &Seen) {
             own: record.own_hashes(),
             finalized: foreign.block.number,
             searched: None,
+            now: record.updated_at,
         };
         let found = match nodes.nonce_use(&query).await {
             Ok(NonceUse::Ours(receipt, _)) => Ok(Some(Foreign { tx_hash: receipt.tx_hash, block: receipt.block })),

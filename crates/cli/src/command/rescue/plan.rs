@@ -197,7 +197,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// BscScan, of the two networks it is for.
+/// `BscScan`, of the two networks it is for.
 fn explorer_of(chain_id: u64) -> Option<String> {
     match chain_id {
         56 => Some("https://bscscan.com".to_owned()),
