@@ -63,6 +63,18 @@ MOODS: dict[str, list[dict[str, Any]]] = {
     "without receipts": [{"fault": "nullReceipts"}],
     "swallowing sends": [{"fault": "silentDrop"}],
     "down": [{"fault": "http503"}],
+    "taking three calls at most": [{"fault": "batchLimit"}],
+    "taking no arrays": [{"fault": "noArrays"}],
+    "with ids of its own": [{"fault": "foreignIds"}],
+    "odd in every third batch": [{"fault": "oddItem", "every": 3}],
+    "without some methods": [{"fault": "noMethod"}],
+    "telling sends it took as errors": [{"fault": "errorAfterForward"}],
+    "of two backends": [{"fault": "otherBackend", "every": 2, "rules": [{"fault": "stale", "blocks": 4}]}],
+    "counting too high": [{"fault": "oddResult", "methods": ["eth_getTransactionCount"], "changes": [{"add": 5}]}],
+    "on a branch of its own": [{"fault": "otherBranch"}],
+    "lying about ends": [
+        {"fault": "oddResult", "methods": ["eth_getTransactionReceipt"], "changes": [{"set": {"status": "0x0"}}]}
+    ],
 }
 
 
