@@ -341,7 +341,8 @@ impl Chain for BscChain {
         let word = match (counts.len(), self.endpoints.count()) {
             (_, 1) => Word::Alone,
             (1, _) => Word::Silent,
-            _ => Word::Agrees,
+            _ if counts.iter().all(|count| count == lowest) => Word::Agrees,
+            _ => Word::NotYet,
         };
         Ok((*lowest, word))
     }

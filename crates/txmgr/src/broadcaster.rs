@@ -374,9 +374,10 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         }
         let rounds = self.count_ahead(lane.account, count);
         let is_sure = match word {
-            Word::Agrees => true,
+            // The lower one is true of both.
+            Word::Agrees | Word::NotYet => true,
             Word::Alone => rounds >= Self::ALONE_ROUNDS,
-            Word::Silent | Word::NotYet | Word::Contradicts => false,
+            Word::Silent | Word::Contradicts => false,
         };
         if count.since(next) > Self::FAST_FORWARD_MAX {
             metrics::counter!(meters::TOO_FAR_AHEAD, "account" => lane.account.to_string()).increment(1);

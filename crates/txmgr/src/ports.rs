@@ -367,7 +367,7 @@ pub trait Chain: Send + Sync {
     fn nonce_use(&self, query: &UseQuery) -> impl Future<Output = Result<NonceUse, PortError>> + Send;
 
     /// The account's transaction count at the final block: the lower of what two endpoints tell, with
-    /// [`Word::Agrees`]; or one's, with [`Word::Alone`] or, where the others do not answer, [`Word::Silent`].
+    /// [`Word::Agrees`], or [`Word::NotYet`] where they differ; or one's, with [`Word::Alone`] or, where the others do not answer, [`Word::Silent`].
     fn final_count(&self, address: Address) -> impl Future<Output = Result<(Nonce, Word), PortError>> + Send;
 
     /// Whether the address has code (an EIP-7702 delegation, for a key's address).

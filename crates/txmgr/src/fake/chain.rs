@@ -393,7 +393,10 @@ impl Chain for MemoryChain {
             match world.second {
                 None => (first, Word::Alone),
                 Some(Second::Silent) => (first, Word::Silent),
-                Some(Second::Honest) => (first.min(world.seen_count(address, world.finalized)), Word::Agrees),
+                Some(Second::Honest) => {
+                    let second = world.seen_count(address, world.finalized);
+                    (first.min(second), if first == second { Word::Agrees } else { Word::NotYet })
+                }
             }
         };
         pass.reply(told).await

@@ -27,6 +27,15 @@ pub enum Unfit {
     },
     /// The node contradicts itself: its pool is behind its blocks.
     PoolBehind(Counts),
+    /// Two nodes count differently.
+    Disagree {
+        /// What the node that was asked first counts.
+        first: Nonce,
+        /// The lower count of two at the final block.
+        lower: Nonce,
+    },
+    /// The second node says nothing.
+    NoSecond,
     /// A mined transaction has used it.
     Used {
         /// The first nonce that is free.
@@ -52,6 +61,15 @@ impl fmt::Display for Unfit {
             ),
             Self::PoolBehind(counts) => {
                 write!(f, "the node contradicts itself: {} with its pool, {} mined", counts.pending, counts.latest)
+            }
+            Self::Disagree { first, lower } => {
+                write!(
+                    f,
+                    "two nodes count differently: one {first}, and of two at the final block the lower is {lower}"
+                )
+            }
+            Self::NoSecond => {
+                write!(f, "of the nodes in rpc_urls only one answers, and a first nonce needs the word of two")
             }
             Self::Used { latest } => write!(f, "mined transactions have used all nonces below {latest}"),
         }

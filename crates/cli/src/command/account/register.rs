@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use signpost_txmgr::account::Head;
+use signpost_txmgr::machine::Word;
 use signpost_txmgr::ports::{Chain, KeyAnswer, Keys, RegisterVerdict, Store};
 use signpost_txmgr::signature::PublicKey;
 use signpost_txmgr::units::{AccountKey, AccountName, Address, ChainId, KmsKeyId, Millis, Nonce};
@@ -203,7 +204,16 @@ async fn given(chain: &impl Chain, address: Address, nonce: Nonce) -> Result<Non
 }
 
 async fn settled_now(chain: &impl Chain, address: Address) -> Result<Result<Nonce, Unfit>, CommandError> {
-    Ok(settled(&chain.counts(address).await?))
+    let nonce = match settled(&chain.counts(address).await?) {
+        Ok(nonce) => nonce,
+        Err(unfit) => return Ok(Err(unfit)),
+    };
+    // A lane that begins at a nonce one node made up never gets a transaction mined.
+    Ok(match chain.final_count(address).await? {
+        (_, Word::Silent) => Err(Unfit::NoSecond),
+        (count, Word::Agrees | Word::Alone) if count == nonce => Ok(nonce),
+        (lower, _) => Err(Unfit::Disagree { first: nonce, lower }),
+    })
 }
 
 fn unsure(account: AccountKey, unfit: Unfit) -> CommandError {
@@ -213,6 +223,10 @@ fn unsure(account: AccountKey, unfit: Unfit) -> CommandError {
              key of its own"
         ),
         Unfit::NotFinal { .. } => "add --wait: it takes seconds".to_owned(),
+        Unfit::Disagree { .. } => {
+            "add --wait; if it stays so, one of them lies or stands still: `signpost doctor`".to_owned()
+        }
+        Unfit::NoSecond => "ask again when it does, or take it out of rpc_urls".to_owned(),
         Unfit::PoolBehind(_) | Unfit::Used { .. } => "ask again, or another node".to_owned(),
     };
     CommandError::Input(format!(
@@ -241,7 +255,7 @@ async fn when_settled(chain: &impl Chain, account: AccountKey) -> Result<Nonce, 
 
 #[cfg(test)]
 mod tests {
-    use signpost_txmgr::fake::{Gate, Journal, MemoryChain, MemoryKeys, MemoryStore};
+    use signpost_txmgr::fake::{Gate, Journal, MemoryChain, MemoryKeys, MemoryStore, NodeMood, Second};
 
     use super::*;
 
@@ -296,6 +310,27 @@ mod tests {
         assert!(world.store.accounts().await.unwrap().heads.is_empty());
         let after = world.register("hot", First::Given(Nonce(2))).await.unwrap();
         assert_eq!(after.head.next_nonce, Nonce(2));
+    }
+
+    #[tokio::test]
+    async fn the_first_nonce_needs_the_word_of_two_nodes_where_there_are_two() {
+        let world = World::new();
+        world.another_program_sends(0..1);
+        for _ in 0..4 {
+            world.chain.mine();
+        }
+        // The one that is asked first has not seen that transaction.
+        world.chain.set_second(Some(Second::Honest));
+        world.chain.set_mood(NodeMood { lag: 4, ..NodeMood::default() });
+        let refused = world.register("hot", First::IfSettled).await.unwrap_err();
+        assert!(refused.contains("two nodes count differently: one 0") && refused.contains("--wait"), "{refused}");
+        world.chain.set_mood(NodeMood::default());
+        world.chain.set_second(Some(Second::Silent));
+        let refused = world.register("hot", First::IfSettled).await.unwrap_err();
+        assert!(refused.contains("only one answers"), "{refused}");
+        assert!(world.store.accounts().await.unwrap().heads.is_empty());
+        world.chain.set_second(Some(Second::Honest));
+        assert_eq!(world.register("hot", First::IfSettled).await.unwrap().head.next_nonce, Nonce(1));
     }
 
     #[tokio::test]
