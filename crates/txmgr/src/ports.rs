@@ -91,6 +91,14 @@ pub trait Store: Send + Sync {
     /// Pauses or resumes an account. Repeating it changes nothing. A retired account is not resumed: an error.
     fn set_paused(&self, account: &AccountKey, paused: bool) -> impl Future<Output = Result<(), PortError>> + Send;
 
+    /// Pauses an account because of a node's words, unless it is paused; or ends such a pause. One that a person
+    /// made, before or since, stays as it is.
+    fn set_paused_by_node(
+        &self,
+        account: &AccountKey,
+        paused: bool,
+    ) -> impl Future<Output = Result<(), PortError>> + Send;
+
     /// Notes on the head since when the account cannot pay, or that it can. Repeating it changes nothing.
     fn set_unfunded(
         &self,

@@ -15,6 +15,7 @@ macro_rules! registry_claims {
             a_nonce_is_set_only_from_the_marks_that_were_read,
             an_account_retires_once_and_only_without_open_slots,
             a_retired_account_is_not_resumed,
+            a_pause_by_a_nodes_words_ends_and_one_by_a_person_does_not,
             an_unregistered_account_leaves_key_and_name_free,
             only_an_account_retired_long_ago_is_unregistered,
             an_account_with_an_open_slot_is_not_unregistered,
@@ -81,6 +82,39 @@ pub async fn an_account_retires_once_and_only_without_open_slots(store: &impl St
         let head = lane.stored_head(store).await;
         assert_eq!((head.paused, head.retired_at), (true, Some(NOW)));
     }
+}
+
+/// Whoever pauses an account knows why; a node that changes its words does not.
+pub async fn a_pause_by_a_nodes_words_ends_and_one_by_a_person_does_not(store: &impl Store) {
+    let lane = Lane::new("pauses");
+    let account = lane.account();
+    lane.reserved(store, 1).await;
+    let is_paused = async || lane.stored_head(store).await.paused;
+    store.set_paused_by_node(&account, false).await.unwrap();
+    assert!(!is_paused().await);
+    for _ in 0..2 {
+        store.set_paused_by_node(&account, true).await.unwrap();
+        assert!(is_paused().await);
+    }
+    store.set_paused_by_node(&account, false).await.unwrap();
+    assert!(!is_paused().await);
+    // A person's, before it and after it.
+    for by_node_first in [false, true] {
+        if by_node_first {
+            store.set_paused_by_node(&account, true).await.unwrap();
+        }
+        store.set_paused(&account, true).await.unwrap();
+        store.set_paused_by_node(&account, true).await.unwrap();
+        store.set_paused_by_node(&account, false).await.unwrap();
+        assert!(is_paused().await, "{by_node_first}");
+        store.set_paused(&account, false).await.unwrap();
+        assert!(!is_paused().await);
+    }
+    store.set_paused_by_node(&account, true).await.unwrap();
+    assert!(store.leave_slots(&account, Nonce(0), Nonce(1), NOW).await.unwrap());
+    assert_eq!(store.retire(&account, NOW).await.unwrap(), RetireVerdict::Retired);
+    store.set_paused_by_node(&account, false).await.unwrap();
+    assert!(is_paused().await, "retired is for good");
 }
 
 /// Retired is for good.

@@ -219,10 +219,14 @@ impl Store for BentStore {
     }
 
     async fn set_paused(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
+        self.inner.set_paused(account, paused).await
+    }
+
+    async fn set_paused_by_node(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
         if self.mutant == Some(Mutant::IgnoresMisconfigured) {
             return Ok(());
         }
-        self.inner.set_paused(account, paused).await
+        self.inner.set_paused_by_node(account, paused).await
     }
 
     async fn set_unfunded(&self, account: &AccountKey, since: Option<Millis>) -> Result<(), PortError> {

@@ -150,7 +150,33 @@ impl DynamoStore {
         // What was retired stays paused.
         let condition = if paused { REGISTERED } else { REGISTERED_AND_NOT_RETIRED };
         let paused = AttributeValue::Bool(paused);
-        self.note_on_head(account, condition, "SET #noted = :noted", "paused", Some(paused)).await
+        self.note_on_head(account, condition, "SET #noted = :noted REMOVE pausedBy", "paused", Some(paused)).await
+    }
+
+    /// See [`signpost_txmgr::ports::Store::set_paused_by_node`]. `pausedBy` tells such a pause from a person's.
+    pub(super) async fn write_paused_by_node(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
+        let (condition, change) = if paused {
+            ("attribute_exists(#account) AND #paused = :before", "SET #paused = :after, pausedBy = :node")
+        } else {
+            (
+                "attribute_exists(#account) AND attribute_not_exists(retiredAt) AND pausedBy = :node",
+                "SET #paused = :after REMOVE pausedBy",
+            )
+        };
+        let changed = self.change_head(account, |request| {
+            let request = request
+                .update_expression(change)
+                .condition_expression(condition)
+                .set_expression_attribute_names(Some(names(&["account", "paused"])))
+                .expression_attribute_values(":after", AttributeValue::Bool(paused))
+                .expression_attribute_values(":node", s("node"));
+            if paused { request.expression_attribute_values(":before", AttributeValue::Bool(false)) } else { request }
+        });
+        match changed.await? {
+            // Refused: a person paused it, or nobody did.
+            HeadChange::Made | HeadChange::Refused(_) => Ok(()),
+            HeadChange::NoHead => Err(AwsError::NotRegistered(account.to_string()).did_not_happen(UPDATE)),
+        }
     }
 
     /// See [`signpost_txmgr::ports::Store::set_unfunded`].

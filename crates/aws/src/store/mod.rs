@@ -93,6 +93,10 @@ impl Store for DynamoStore {
         self.write_paused(account, paused).await
     }
 
+    async fn set_paused_by_node(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
+        self.write_paused_by_node(account, paused).await
+    }
+
     async fn set_unfunded(&self, account: &AccountKey, since: Option<Millis>) -> Result<(), PortError> {
         self.write_unfunded(account, since).await
     }

@@ -120,6 +120,9 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                     tracing::warn!(account = %record.account, request_id = %record.request_id, words = %answer.message,
                         "the account cannot pay; the lane waits and goes on by itself when it is funded");
                 }
+                SendClass::Accepted | SendClass::AlreadyKnown if was_misconfigured(record, send.number) => {
+                    self.end_pause(record).await;
+                }
                 SendClass::Accepted
                 | SendClass::AlreadyKnown
                 | SendClass::NonceTooLow
@@ -245,15 +248,31 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         failed.map_or(Ok(changed), Err)
     }
 
-    /// A node says that what we sign is wrong in itself: nothing more is signed until someone looked.
+    /// A node takes what was called wrong in itself: it was not, and the pause for that ends.
+    async fn end_pause(&self, record: &Record) {
+        tracing::warn!(account = %record.account, request_id = %record.request_id,
+            "a node takes what was called misconfigured; the pause for that ends, one that a person made does not");
+        if let Err(error) = self.store.set_paused_by_node(&record.account, false).await {
+            tracing::error!(error = told(&error), account = %record.account, "the pause could not be ended; use `account resume`");
+        }
+    }
+
+    /// A node says that what we sign is wrong in itself: nothing more is signed until someone looked, or a node
+    /// takes it.
     async fn pause(&self, record: &Record, answer: &SendAnswer) {
         metrics::counter!(meters::PAUSED).increment(1);
         tracing::error!(account = %record.account, request_id = %record.request_id, words = %answer.message,
             "the node says we are misconfigured; the account is paused");
-        if let Err(error) = self.store.set_paused(&record.account, true).await {
+        if let Err(error) = self.store.set_paused_by_node(&record.account, true).await {
             tracing::error!(error = told(&error), account = %record.account, "the account could not be paused; the next send will try again");
         }
     }
+}
+
+/// Whether the nodes called this attempt wrong in itself before.
+fn was_misconfigured(record: &Record, number: usize) -> bool {
+    let sent = record.attempts.get(number).and_then(|attempt| attempt.sent.as_ref());
+    sent.is_some_and(|sent| sent.answer.class == SendClass::Misconfigured)
 }
 
 fn sending(lane: &Lane, send: &Outgoing) -> Span {

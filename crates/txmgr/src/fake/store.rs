@@ -26,6 +26,8 @@ pub struct Tables {
     pub requests: BTreeMap<RequestId, Stored>,
     /// `accounts`, the heads.
     pub heads: BTreeMap<AccountKey, Head>,
+    /// Those that are paused because of a node's words.
+    pub paused_by_node: BTreeSet<AccountKey>,
     /// Accounts whose heads cannot be read.
     pub unreadable: BTreeSet<AccountKey>,
     /// `accounts`, the directory of names.
@@ -159,12 +161,32 @@ impl Store for MemoryStore {
         let known = self.with_tables(|tables| {
             let head = tables.heads.get_mut(account).filter(|head| paused || head.retired_at.is_none())?;
             head.paused = paused;
+            tables.paused_by_node.remove(account);
             self.journal.note(|| Entry::Paused(*account, paused));
             Some(())
         });
         if known.is_none() {
             return Err(refused("UpdateItem", FakeFault::Validation("the account is not registered, or retired")));
         }
+        pass.reply(()).await
+    }
+
+    async fn set_paused_by_node(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
+        let pass = self.gate.enter("UpdateItem").await?;
+        self.with_tables(|tables| {
+            let by_node = tables.paused_by_node.contains(account);
+            let Some(head) = tables.heads.get_mut(account).filter(|head| head.retired_at.is_none()) else { return };
+            if paused && !head.paused {
+                head.paused = true;
+                tables.paused_by_node.insert(*account);
+            } else if !paused && by_node {
+                head.paused = false;
+                tables.paused_by_node.remove(account);
+            } else {
+                return;
+            }
+            self.journal.note(|| Entry::Paused(*account, paused));
+        });
         pass.reply(()).await
     }
 

@@ -302,6 +302,10 @@ impl Store for CountingStore {
         self.inner.set_paused(account, paused).await
     }
 
+    async fn set_paused_by_node(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
+        self.inner.set_paused_by_node(account, paused).await
+    }
+
     async fn set_unusable(&self, account: &AccountKey, unusable: Option<Unusable>) -> Result<(), PortError> {
         self.inner.set_unusable(account, unusable).await
     }

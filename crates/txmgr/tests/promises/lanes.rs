@@ -136,6 +136,21 @@ fn no_more_slots_than_the_window_are_in_flight() {
 }
 
 #[test]
+fn a_pause_by_a_nodes_words_ends_when_a_node_takes_the_bytes() {
+    let mut world = World::new();
+    signed(&mut world, &["r-0"]);
+    let paused = |world: &World| world.head("one").paused;
+    world.chain.answer_next([signpost_txmgr::record::SendClass::Misconfigured]);
+    world.round("one", NOW);
+    assert!(paused(&world));
+    // Sent again at the slow pace, and taken.
+    world.round("one", NOW.plus(60_000));
+    assert!(!paused(&world));
+    world.finish("one", NOW.plus(61_000));
+    assert_eq!(world.chain.mined().len(), 1);
+}
+
+#[test]
 fn an_account_is_paused_when_a_node_says_that_we_are_misconfigured() {
     let mut world = World::new();
     signed(&mut world, &["r-0"]);
