@@ -14,7 +14,7 @@ use crate::price::PriceSeen;
 use crate::private::{EndpointKind, PrivateShape};
 use crate::reply::Reply;
 use crate::rpc::{Answer, Failure};
-use crate::{chain, quantity, search, send, view};
+use crate::{chain, quantity, receipt, search, send};
 
 /// Reads `body` as the answer to `count` calls, and each result as whatever could have been asked for.
 pub fn read_answers(body: &[u8], count: usize) {
@@ -30,7 +30,7 @@ pub fn read_answers(body: &[u8], count: usize) {
 }
 
 fn read_answer(answer: Answer) {
-    let _ = view::receipt_view(answer.clone(), TxHash([1; 32]));
+    let _ = receipt::receipt_view(answer.clone(), TxHash([1; 32]));
     let _ = chain::reverted(answer.clone());
     match answer {
         Ok(result) => read_result(&result),
