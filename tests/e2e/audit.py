@@ -346,8 +346,9 @@ class Audit:
     def judge_transaction(self, id: str, ask: Ask, tx: Json) -> None:
         item, receipt = self.items[id], tx["receipt"]
         if item["status"] == "cancelled":
-            # Nothing of what was asked for: a transfer of nothing to itself, in the same slot.
-            ask = replace(ask, to=item["from"].lower(), value=0, data="0x", gas=21_000, ends="confirmed")
+            # Nothing of what was asked for: a transfer of 1 wei, or of nothing, to itself, in the same slot.
+            wei = min(int(tx["value"], 16), 1)
+            ask = replace(ask, to=item["from"].lower(), value=wei, data="0x", gas=21_000, ends="confirmed")
         fee = dict(ask.fee) or {"gasPrice": CONFIGURED_WEI}
         bumped = len(item["attempts"]) > 1
         facts = [
