@@ -302,6 +302,7 @@ def test_chaos_ends_in_exactly_once_or_truthfully_not(
         assert len(missing) <= RARELY_LEFT_OUT, f"{place}: never injected: {missing}"
     for name in ("reorganizations", "KMS keys disabled", "price steps", "cancels asked for"):
         assert storm.done[name], f"there were no {name}"
-    assert storm.done["kill -9"] == KILLS and counted["bumped attempts"] and counted["cancelled"]
+    # A bump waits for 16 blocks that one worker saw, longer than a worker lives here: test_lifecycle.py has it.
+    assert storm.done["kill -9"] == KILLS and counted["cancelled"]
     for worker in storm.workers:
         assert worker.ended is None, f"{worker.name} ended with {worker.ended}"

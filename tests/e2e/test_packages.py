@@ -17,7 +17,7 @@ from functions import Place, package
 from runtime_api import Function, batch, failures
 from stack import ROOT
 
-ZIP_BYTES_MAX = 4_000_000
+ZIP_BYTES_MAX = 4 << 20
 COLD_STARTS = 15
 PEAK_RSS_MIB_MAX = 20
 # A word of each protocol that is in any program that speaks it: KMS's name in its requests, and the
