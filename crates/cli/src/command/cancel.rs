@@ -10,12 +10,12 @@ use serde_json::json;
 use signpost_aws::store::DynamoStore;
 use signpost_txmgr::machine::{Event, apply};
 use signpost_txmgr::ports::{BroadcastQueue as _, Store as _, UpdateVerdict};
-use signpost_txmgr::record::{CancelCause, Phase, Record, Stored};
-use signpost_txmgr::units::RequestId;
+use signpost_txmgr::record::{CancelCause, Phase, Record};
 use signpost_txmgr::wire::LanePoke;
 
 use super::confirm::Yes;
 use super::registered::of_our_chain;
+use super::stored::stored_record;
 use super::{CommandError, ConfigOption, request_id, told};
 use crate::terminal::{remark, say, say_json};
 use crate::{clock, world};
@@ -54,7 +54,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let session = arguments.config.open().await?;
     arguments.yes.or_ask(&format!("{id} is not to be executed any more; a cancel cannot be taken back."))?;
     let store = world::store(&session);
-    let record = load(&store, &id).await?;
+    let record = stored_record(&store, &id).await?;
     of_our_chain(&session, &record.account)?;
     let record = note(&store, record).await?;
     let poke = LanePoke {
@@ -71,18 +71,6 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         say(format!("{id} is to be cancelled; see: signpost status {id} --watch"));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-async fn load(store: &DynamoStore, id: &RequestId) -> Result<Record, CommandError> {
-    match store.load(std::slice::from_ref(id), clock::now()).await?.into_iter().next() {
-        Some(Stored::Record(record)) => Ok(*record),
-        Some(Stored::Rejected(_)) => {
-            Err(CommandError::Input(format!("{id} was rejected: nothing of it was signed; see `signpost status {id}`")))
-        }
-        None => Err(CommandError::Unknown(format!(
-            "no request {id}: if it is still in the signing queue, try again; see `signpost requests list`"
-        ))),
-    }
 }
 
 /// The record with the wish on it.

@@ -21,6 +21,7 @@ pub mod republish;
 pub mod requests;
 pub mod rescue;
 pub mod status;
+pub mod stored;
 pub mod submit;
 pub mod watch;
 pub mod when;

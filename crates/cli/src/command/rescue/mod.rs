@@ -12,13 +12,13 @@ use std::process::ExitCode;
 use signpost_aws::store::DynamoStore;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::ports::Store as _;
-use signpost_txmgr::record::{Record, Stored, WaitCause};
-use signpost_txmgr::units::RequestId;
+use signpost_txmgr::record::{Record, WaitCause};
 
 use super::registered::of_our_chain;
+use super::stored::stored_record;
 use super::{CommandError, ConfigOption, request_id};
 use crate::terminal::{say, say_json};
-use crate::{clock, world};
+use crate::world;
 use plan::{Ahead, Place, Plan};
 
 const EXAMPLES: &str = "\
@@ -50,7 +50,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let id = request_id(&arguments.id)?;
     let session = arguments.config.open().await?;
     let store = world::store(&session);
-    let record = load(&store, &id).await?;
+    let record = stored_record(&store, &id).await?;
     of_our_chain(&session, &record.account)?;
     if record.attempts.is_empty() {
         return Err(CommandError::Input(unsigned(&record)));
@@ -73,18 +73,6 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         plan.lines().into_iter().for_each(say);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-async fn load(store: &DynamoStore, id: &RequestId) -> Result<Record, CommandError> {
-    match store.load(std::slice::from_ref(id), clock::now()).await?.into_iter().next() {
-        Some(Stored::Record(record)) => Ok(*record),
-        Some(Stored::Rejected(_)) => {
-            Err(CommandError::Input(format!("{id} was rejected: nothing of it was signed; see `signpost status {id}`")))
-        }
-        None => Err(CommandError::Unknown(format!(
-            "no request {id}: if it is still in the signing queue, try again; see `signpost requests list`"
-        ))),
-    }
 }
 
 fn unsigned(record: &Record) -> String {
