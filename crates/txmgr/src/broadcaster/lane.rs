@@ -196,10 +196,7 @@ impl Lane {
     /// Counts one more look in which these slots from `from` on were missing, and no others.
     pub(super) fn count_lost(&mut self, from: Nonce, missing: Vec<Nonce>) {
         let before = self.lost.split_off(&from);
-        for nonce in missing {
-            let looks = before.get(&nonce).copied().unwrap_or(0);
-            self.lost.insert(nonce, looks.saturating_add(1));
-        }
+        self.lost.extend(one_more(&before, missing.into_iter()));
     }
 
     /// Counts one more look in which a slot that is set aside was missing.
@@ -251,11 +248,7 @@ impl Lane {
         let mined = self.records.iter().filter(|(_, record)| matches!(record.phase, Phase::Mined(_)));
         let denied =
             mined.filter(|(nonce, _)| **nonce >= view.latest_nonce && !shown(**nonce)).map(|(nonce, _)| *nonce);
-        let counted = denied.map(|nonce| {
-            let rounds = self.denied.get(&nonce).copied().unwrap_or(0);
-            (nonce, rounds.saturating_add(1))
-        });
-        self.denied = counted.collect();
+        self.denied = one_more(&self.denied, denied);
     }
 
     /// The account's count as far as any node told it: in a view, or by refusing a nonce as used. The one that is
@@ -295,11 +288,7 @@ impl Lane {
         let shown = |nonce: Nonce| view.finals.iter().any(|(at, _)| *at == nonce);
         let open = self.records.iter().filter(|(_, record)| record.phase.settlement().is_none());
         let missing = open.filter(|(nonce, _)| **nonce < final_nonce && !shown(**nonce)).map(|(nonce, _)| *nonce);
-        let counted = missing.map(|nonce| {
-            let rounds = self.receiptless.get(&nonce).copied().unwrap_or(0);
-            (nonce, rounds.saturating_add(1))
-        });
-        self.receiptless = counted.collect();
+        self.receiptless = one_more(&self.receiptless, missing);
     }
 
     /// The receipts of a view that a second node has not confirmed yet.
@@ -482,6 +471,11 @@ impl Lane {
             denied: self.denied.get(&record.nonce).copied().unwrap_or(0),
         }
     }
+}
+
+/// The rounds in a row after one more, in which these nonces were met, and no others.
+fn one_more(before: &BTreeMap<Nonce, u32>, met: impl Iterator<Item = Nonce>) -> BTreeMap<Nonce, u32> {
+    met.map(|nonce| (nonce, before.get(&nonce).copied().unwrap_or(0).saturating_add(1))).collect()
 }
 
 /// Nothing of a slot's is to be mined any more, as far as was seen.
