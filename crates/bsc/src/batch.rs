@@ -175,7 +175,7 @@ impl RpcClient {
             }
         }
         if progress.answers.len() == calls.len() && !progress.lost {
-            self.ask_lost_again(calls, &mut progress.answers).await;
+            self.ask_lost_again(calls, &mut progress).await;
         }
         progress.answers.resize_with(calls.len(), || Err(Failure::NotAsked));
         if progress.split {
@@ -185,21 +185,19 @@ impl RpcClient {
     }
 
     /// A call that failed alone beside others that were answered is asked once more: half a view is none.
-    async fn ask_lost_again(&self, calls: &[Call], answers: &mut [Answer]) {
-        for (call, answer) in calls.iter().zip(answers) {
-            let Err(Failure::Alone(first)) = &*answer else { continue };
-            match self.ask(std::slice::from_ref(call), 1).await.1 {
-                Outcome::Answered(again) | Outcome::OneError(again, _) => {
-                    let Some(again) = again.into_iter().next() else { continue };
-                    let may_have_been = first.happened() != Happened::No;
-                    *answer = match again {
-                        Err(last) if may_have_been && last.happened() == Happened::No => {
-                            Err(Failure::Again { first: first.clone(), last: Box::new(last) })
-                        }
-                        again => again,
-                    };
-                }
-                Outcome::Failed(_) => return,
+    async fn ask_lost_again(&self, calls: &[Call], progress: &mut Progress) {
+        for ((call, answer), doubt) in calls.iter().zip(&mut progress.answers).zip(&mut progress.doubts) {
+            let Err(Failure::Alone(lost)) = &*answer else { continue };
+            let (Outcome::Answered(again) | Outcome::OneError(again, _)) =
+                self.ask(std::slice::from_ref(call), 1).await.1
+            else {
+                return;
+            };
+            if lost.happened() != Happened::No {
+                doubt.get_or_insert_with(|| (**lost).clone());
+            }
+            if let Some(again) = again.into_iter().next() {
+                *answer = again;
             }
         }
     }
