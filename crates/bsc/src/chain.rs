@@ -224,7 +224,7 @@ impl Chain for BscChain {
         if self.lags(&view, query) {
             self.endpoints.doubt(&view.source);
         }
-        if query.head_waits && self.endpoints.count() > 1 && self.is_ahead_elsewhere(&view, query.address).await {
+        if query.head_waits && self.is_ahead_elsewhere(&view, query.address).await {
             self.endpoints.doubt(&view.source);
             return Box::pin(self.endpoints.read("view", ask)).await;
         }

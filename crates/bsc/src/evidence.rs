@@ -16,7 +16,7 @@ use crate::chain::need;
 use crate::endpoints::Endpoint;
 use crate::parents;
 use crate::quantity;
-use crate::receipt::{block_call, is_fresh, read_block, receipt_view, tx_hashes, whole_request};
+use crate::receipt::{block_call, made_at, read_block, receipt_view, tx_hashes, whole_request};
 use crate::rpc::{Call, Failure};
 use crate::view::{BLOCK, COUNT};
 
@@ -71,22 +71,19 @@ pub(crate) struct Seen {
     /// What was shown final.
     pub(crate) finals: BTreeMap<Nonce, Receipt>,
     pub(crate) last_pair: Option<FinalPair>,
-    /// The time.
-    now: Millis,
-    /// The newest final block is not old, by its own timestamp.
-    pub(crate) is_fresh: bool,
+    /// When the newest final block was made, by its own timestamp.
+    pub(crate) final_made_at: Option<Millis>,
 }
 
 impl Seen {
-    pub(crate) fn new(pair: Option<FinalPair>, now: Millis) -> Self {
+    pub(crate) fn new(pair: Option<FinalPair>) -> Self {
         Self {
             answers: BTreeMap::new(),
             canonical: BTreeMap::new(),
             txs: BTreeMap::new(),
             finals: BTreeMap::new(),
             last_pair: pair,
-            now,
-            is_fresh: false,
+            final_made_at: None,
         }
     }
 
@@ -190,7 +187,7 @@ pub(crate) async fn ask(
         let mut answers = whole_request(endpoint.batch(&pair).await)?.into_iter();
         let nonce = Nonce(need(answers.next().unwrap_or(Err(Failure::Unanswered)), COUNT, quantity::number)?);
         let block = need(answers.next().unwrap_or(Err(Failure::Unanswered)), BLOCK, |block| Some(block.clone()))?;
-        seen.is_fresh = is_fresh(&block, seen.now);
+        seen.final_made_at = made_at(&block);
         let block = read_block(&block).ok_or(Failure::Nonsense(BLOCK))?;
         seen.last_pair = Some(FinalPair { block, nonce });
     }
@@ -205,7 +202,7 @@ pub(crate) async fn ask(
         let pair = if with_pair {
             let (nonce, block) = (next(), next());
             let nonce = need(nonce, COUNT, quantity::number).ok().map(Nonce);
-            seen.is_fresh = block.as_ref().is_ok_and(|block| is_fresh(block, seen.now));
+            seen.final_made_at = block.as_ref().ok().and_then(made_at);
             let block = need(block, BLOCK, read_block).ok();
             nonce.zip(block).map(|(nonce, block)| FinalPair { block, nonce })
         } else {

@@ -28,10 +28,15 @@ pub(crate) fn read_block(value: &Value) -> Option<BlockRef> {
 /// A block older than this, in milliseconds, is no sign of a node that keeps up: finality stands, or the node does.
 const FRESH_MS: u64 = 30_000;
 
-/// Whether a block is not old by our own clock.
-pub(crate) fn is_fresh(block: &Value, now: Millis) -> bool {
-    let made = block.get("timestamp").and_then(quantity::number);
-    made.is_some_and(|made| now.since(Millis(made.saturating_mul(1_000))) <= FRESH_MS)
+/// When a block was made, as it says itself.
+pub(crate) fn made_at(block: &Value) -> Option<Millis> {
+    let seconds = block.get("timestamp").and_then(quantity::number)?;
+    Some(Millis(seconds.saturating_mul(1_000)))
+}
+
+/// Whether a block made then is not old by our own clock.
+pub(crate) fn is_fresh(made_at: Option<Millis>, now: Millis) -> bool {
+    made_at.is_some_and(|made_at| now.since(made_at) <= FRESH_MS)
 }
 
 /// The hashes of a block's transactions, as far as it names them.

@@ -14,7 +14,7 @@
 use serde_json::{Value, json};
 use signpost_txmgr::ports::{ChainView, Counts, Finality, SlotQuery, ViewQuery};
 use signpost_txmgr::record::BlockRef;
-use signpost_txmgr::units::{Address, BlockNumber, Millis, Nonce};
+use signpost_txmgr::units::{Address, BlockNumber, Nonce};
 
 use crate::chain::need;
 use crate::endpoints::Endpoint;
@@ -52,7 +52,7 @@ pub(crate) async fn view(
     let at = FinalAt::of(finality, heads.latest.number);
     let passed = heads.latest_nonce.max(query.latest_seen);
     let slots: Vec<SlotQuery> = query.slots.iter().filter(|slot| slot.nonce < passed).cloned().collect();
-    let mut seen = Seen::new(heads.finalized, Millis(0));
+    let mut seen = Seen::new(heads.finalized);
     if let Some(pair) = heads.finalized {
         seen.canonical.insert(pair.block.number, pair.block);
     }

@@ -13,7 +13,7 @@ use crate::endpoints::Endpoint;
 use crate::evidence::{Seen, ask, prove_by_parents};
 use crate::parents;
 use crate::quantity;
-use crate::receipt::{is_fresh, read_block, read_receipt, whole_request};
+use crate::receipt::{is_fresh, made_at, read_block, read_receipt, whole_request};
 use crate::rpc::{Call, Failure};
 use crate::search::is_use;
 use crate::view::{BLOCK, COUNT, final_at};
@@ -32,24 +32,24 @@ pub(crate) async fn witness(
         hashes: vec![receipt.tx_hash],
         mined_at: Some(receipt.block.number),
     });
-    let mut seen = Seen::new(None, query.now);
+    let mut seen = Seen::new(None);
     ask(endpoint, query.address, at, BlockNumber(u64::MAX), &slots.collect::<Vec<_>>(), &mut seen).await?;
     prove_by_parents(endpoint, query.address, at, &mut seen).await;
     let mut words = Vec::with_capacity(query.finals.len());
     for (nonce, receipt) in &query.finals {
-        words.push(word(endpoint, &seen, *nonce, receipt).await);
+        words.push(word(endpoint, &seen, (*nonce, receipt), query.now).await);
     }
     Ok(words)
 }
 
-async fn word(endpoint: &Endpoint, seen: &Seen, nonce: Nonce, receipt: &Receipt) -> Word {
+async fn word(endpoint: &Endpoint, seen: &Seen, (nonce, receipt): (Nonce, &Receipt), now: Millis) -> Word {
     let same = |own: &Receipt| own.block == receipt.block && own.succeeded == receipt.succeeded;
     if let Some(own) = seen.finals.get(&nonce) {
         return if same(own) { Word::Agrees } else { Word::Contradicts };
     }
     let Some(pair) = seen.last_pair else { return Word::Silent };
     if pair.block.number < receipt.block.number {
-        return if seen.is_fresh { Word::NotYet } else { Word::Silent };
+        return if is_fresh(seen.final_made_at, now) { Word::NotYet } else { Word::Silent };
     }
     let Some(block) = seen.canonical.get(&receipt.block.number) else { return Word::Silent };
     if *block != receipt.block || pair.nonce <= nonce {
@@ -92,7 +92,7 @@ pub(crate) async fn own_receipt(
     }
     let at = final_at(endpoint, finality).await?;
     let slot = SlotQuery { nonce, hashes: own.to_vec(), mined_at: None };
-    let mut seen = Seen::new(None, Millis(0));
+    let mut seen = Seen::new(None);
     ask(endpoint, address, at, BlockNumber(u64::MAX), &[slot], &mut seen).await?;
     let fresh = seen.to_prove();
     if !fresh.is_empty() {
@@ -122,10 +122,10 @@ pub(crate) async fn use_word(
     let mut next = || answers.next().unwrap_or(Err(Failure::Unanswered));
     let count = need(next(), COUNT, quantity::number)?;
     let top = need(next(), BLOCK, |block| Some(block.clone()))?;
-    let is_fresh = is_fresh(&top, now);
+    let top_made_at = made_at(&top);
     let top = read_block(&top).ok_or(Failure::Nonsense(BLOCK))?;
     if top.number < block.number {
-        return Ok(if is_fresh { Word::NotYet } else { Word::Silent });
+        return Ok(if is_fresh(top_made_at, now) { Word::NotYet } else { Word::Silent });
     }
     let value = need(next(), BLOCK, |block| Some(block.clone()))?;
     let Some(own) = read_block(&value).filter(|own| own.number == block.number) else { return Ok(Word::Silent) };
