@@ -1,11 +1,13 @@
-//! Chance that repeats: `SplitMix64` from a seed. For faults, never for anything secret.
+//! Chance that repeats: `SplitMix64` from a seed. For faults and tests, never for anything secret.
 
 /// A stream of numbers that is the same for the same seed.
 #[derive(Debug, Clone)]
-pub(crate) struct Chance(u64);
+pub struct Chance(u64);
 
 impl Chance {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// The stream of this seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -15,6 +17,22 @@ impl Chance {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
+    }
+
+    /// A number below another, which is not 0.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next().checked_rem(end).expect("there is a number below it")
+    }
+
+    /// A place among some, which are not none.
+    pub fn index(&mut self, count: usize) -> usize {
+        let count = u64::try_from(count).expect("no more than 64 bits");
+        usize::try_from(self.below(count)).expect("below a usize")
+    }
+
+    /// One of these.
+    pub fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        *choices.get(self.index(choices.len())).expect("a place among them")
     }
 
     /// Whether something of this probability happens this time.

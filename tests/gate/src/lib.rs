@@ -12,7 +12,7 @@
 
 pub mod aws;
 pub mod bsc;
-mod chance;
+pub mod chance;
 pub mod change;
 pub mod control;
 mod http;

@@ -11,9 +11,10 @@ use signpost_cli::stack::geth::{Begin, Geth};
 use signpost_cli::stack::leash::{Leashed, Server};
 use signpost_cli::stack::setup;
 use signpost_gate::bsc::{BscGate, BscGateConfig};
+use signpost_gate::chance::Chance;
 use signpost_txmgr::units::U256;
 
-use crate::draft::{Chance, Draft, Seal};
+use crate::draft::{Draft, Seal};
 use crate::node::{self, Node, RICH, Sent, begin, by_hand};
 use crate::support::{CHAIN, FLOOR, Rpc, address, bytes, hexed, list, number};
 
@@ -393,7 +394,7 @@ async fn the_gate_judges_as_a_real_pool_does() {
     let seed = std::env::var("SIGNPOST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     println!("SIGNPOST_SEED={seed}");
     let pair = Pair::start("differential").await;
-    let mut maker = Maker { chance: Chance(seed), taken: BTreeMap::new() };
+    let mut maker = Maker { chance: Chance::new(seed), taken: BTreeMap::new() };
     let (mut differ, mut known, mut counts) = (Vec::new(), BTreeMap::new(), BTreeMap::<_, (u32, u32)>::new());
     let mut hashes = BTreeSet::new();
     for at in 0..SENDS {

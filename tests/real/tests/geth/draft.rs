@@ -140,32 +140,3 @@ fn wide(number: U256) -> Vec<u8> {
     let word = number.to_big_endian();
     bytes(&word[word.iter().position(|byte| *byte != 0).unwrap_or(word.len())..])
 }
-
-/// Chance that repeats: `SplitMix64` from a seed.
-#[derive(Debug)]
-pub(crate) struct Chance(pub(crate) u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below another.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    /// A place among so many.
-    pub(crate) fn index(&mut self, count: usize) -> usize {
-        usize::try_from(self.below(count as u64)).unwrap()
-    }
-
-    /// One of these.
-    pub(crate) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.index(choices.len())]
-    }
-}
