@@ -11,6 +11,7 @@ from typing import Any
 
 from audit import published
 from conftest import StartStack
+from nodes import queues_of
 from stack import Rpc, Stack, free_port, own_anvil, run, wait_for
 
 MAIN, TEST = 56, 97
@@ -58,23 +59,6 @@ class Signpost:
         self.well("submit", "--id", id, "--account", self.account, "--to", TO, "--gas", "21000", "--value", "1")
 
 
-def queues_of(stack: Stack, config: str) -> tuple[str, str]:
-    """The configuration with queues and a topic of its own, like the first's, and its broadcast queue."""
-    sqs, sns = stack.aws("sqs"), stack.aws("sns")
-    for part in ("signing", "resign", "broadcast"):
-        [url] = re.findall(rf'{part}_url = "([^"]+)"', config)
-        likeness = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-        kept = ("FifoQueue", "ContentBasedDeduplication", "VisibilityTimeout", "DeduplicationScope", "RedrivePolicy",
-                "FifoThroughputLimit", "MessageRetentionPeriod")  # fmt: skip
-        attributes = {name: likeness[name] for name in kept if name in likeness}
-        made = sqs.create_queue(QueueName=f"main-{part}.fifo", Attributes=attributes)["QueueUrl"]
-        config = config.replace(url, made)
-    [topic] = re.findall(r'outcomes_arn = "([^"]+)"', config)
-    config = config.replace(topic, sns.create_topic(Name="main-outcomes")["TopicArn"])
-    [broadcast] = re.findall(r'broadcast_url = "([^"]+)"', config)
-    return config, broadcast
-
-
 def pair(stack: Stack, directory: Path, main_url: str) -> tuple[Signpost, Signpost]:
     """The Signposts of chain 56 and of chain 97; the key of `both` is registered on both."""
     text = re.sub(r"\n\[timing\][^\[]*", "\n", stack.config_file.read_text()) + HASTY
@@ -82,7 +66,8 @@ def pair(stack: Stack, directory: Path, main_url: str) -> tuple[Signpost, Signpo
     test_config.write_text(text)
     [broadcast] = re.findall(r'broadcast_url = "([^"]+)"', text)
     test = Signpost(stack, TEST, "both", test_config, stack.rpc, broadcast)
-    text, broadcast = queues_of(stack, text)
+    text = queues_of(stack, text, "main")
+    [broadcast] = re.findall(r'broadcast_url = "([^"]+)"', text)
     text = text.replace(f"chain_id = {TEST}", f"chain_id = {MAIN}")
     text = re.sub(r"rpc_urls = \[[^\]]*\]", f'rpc_urls = ["{main_url}"]', text)
     main_config.write_text(text)
