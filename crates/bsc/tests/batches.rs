@@ -161,7 +161,7 @@ fn query() -> ViewQuery {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_down_is_asked_three_times_however_many_calls_there_are() {
+async fn an_endpoint_that_is_down_is_asked_three_times_at_most() {
     let faults: [Fault; 4] = [
         |_| Reply::Http(503, &[], PAGE.to_owned()),
         |_| Reply::Http(200, &[], PAGE.to_owned()),

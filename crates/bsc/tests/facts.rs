@@ -85,7 +85,7 @@ async fn a_node_tells_its_version_and_the_turn() {
 }
 
 #[tokio::test]
-async fn a_provider_that_keeps_the_turn_to_itself_is_no_node_with_a_turn_of_nothing() {
+async fn a_turn_that_is_not_told_is_no_turn_of_zero() {
     for answer in [Err(error(-32601, "the method does not exist/is not available")), Ok(json!(0)), Ok(Value::Null)] {
         let stub = Stub::calls(move |_, _| answer.clone()).await;
         assert!(chain(&[&stub]).turn_length().await.is_err());

@@ -55,7 +55,7 @@ async fn a_replacement_needs_ten_percent_in_both_fields_rounded_down() {
 }
 
 #[tokio::test]
-async fn what_is_below_the_pools_price_is_refused_and_below_the_miners_is_stuck() {
+async fn below_the_pools_price_is_refused_and_below_the_miners_stuck() {
     let geth = Geth { taken_from_wei: 1_000, ..by_hand() };
     let node = Node::start("price", geth).await;
     let words = "transaction gas price below minimum: gas tip cap 999, minimum needed 1000";
@@ -109,7 +109,7 @@ async fn a_gap_waits_and_is_executable_once_it_is_filled() {
 }
 
 #[tokio::test]
-async fn two_hundred_slots_are_for_sure_and_more_is_kept_while_there_is_room() {
+async fn two_hundred_slots_are_sure_and_more_while_there_is_room() {
     let node = Node::start("slots", Geth { global_slots: 210, ..by_hand() }).await;
     for nonce in 0..205 {
         node.take(&plain(1, nonce)).await;
@@ -219,7 +219,7 @@ async fn funds_must_do_for_all_executable_ones_together() {
 }
 
 #[tokio::test]
-async fn of_a_cancel_and_its_original_one_is_mined_and_the_other_is_told_why() {
+async fn of_a_cancel_and_its_original_one_is_mined() {
     let node = Node::start("cancel", by_hand()).await;
     let cancel = |key, price| Ask { to: Some(address(key)), value: wei(1), ..priced(key, 0, price) };
     let (original, dear) = (plain(1, 0), cancel(1, 2 * FLOOR));
@@ -267,7 +267,7 @@ async fn an_account_with_code_gets_one_in_flight() {
 }
 
 #[tokio::test]
-async fn a_sync_send_waits_for_the_block_and_tells_the_hash_when_it_gives_up() {
+async fn a_sync_send_waits_for_the_block_or_gives_the_hash() {
     let node = Node::start("sync", by_hand()).await;
     let method = "eth_sendRawTransactionSync";
     let one = plain(1, 0);

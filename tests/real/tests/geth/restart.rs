@@ -18,7 +18,7 @@ async fn with_a_pool(name: &str, geth: Geth) -> Node {
 }
 
 #[tokio::test]
-async fn without_a_journal_the_pool_is_empty_and_the_same_bytes_are_taken_again() {
+async fn without_a_journal_the_same_bytes_are_taken_again() {
     let node = with_a_pool("restart", by_hand()).await.restart("-TERM").await;
     assert_eq!(node.pooled().await, (0, 0));
     assert_eq!((node.count(1, "latest").await, node.count(1, "pending").await), (1, 1), "the chain is there");

@@ -15,7 +15,7 @@ impl Node {
 }
 
 #[tokio::test]
-async fn blocks_taken_back_take_their_transactions_along_and_the_pool_does_not_get_them() {
+async fn blocks_taken_back_do_not_return_transactions_to_the_pool() {
     let node = Node::start("rewind", by_hand()).await;
     let (first, second) = (plain(1, 0), plain(1, 1));
     for one in [&first, &second] {

@@ -78,7 +78,7 @@ fn place(chain: &Chain) -> Place<'_> {
 }
 
 #[test]
-fn every_attempt_is_printed_with_its_bytes_for_every_node_and_no_url_is() {
+fn every_attempt_is_printed_for_every_node_without_its_url() {
     let (chain, record) = (chain(56), record(&[100, 110], Phase::Sent));
     let place = place(&chain);
     let plan = Plan::of(&record, &place);
