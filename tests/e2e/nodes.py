@@ -1,5 +1,5 @@
 """Many nodes in front of the local stack's chain, each odd in a way of its own, and a whole Signpost for each of
-them: accounts and queues of its own on the stack's servers, and a worker that is told which nodes to use.
+them: accounts and queues of its own on the stack's servers, and a worker that is configured with the nodes to use.
 
 What is odd is in oddities.py.
 """

@@ -23,7 +23,7 @@ pub const CHAPEL: ChainId = ChainId(97);
 /// Between two blocks, in milliseconds, since Fermi (main network 2026-01-14, Chapel 2025-11-10); Jenner keeps it.
 pub const BLOCK_MS: u64 = 450;
 
-/// A fork that is nearer than this is told to whoever looks, in seconds.
+/// A fork that is nearer than this is reported, in seconds.
 pub const NEAR_S: u64 = 30 * 86_400;
 
 /// Characters that are kept of what a node calls itself.

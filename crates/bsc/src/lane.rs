@@ -2,7 +2,7 @@
 //!
 //! A block keeps a part of its gas for payments. General transactions never get that part; payments bid for all of
 //! the block. Only who makes or checks a block knows lanes: no pool refuses by them, no header and no receipt tells
-//! them, and without congestion they change nothing. So the lane is told to people, and nothing is decided by it.
+//! them, and without congestion they change nothing. So the lane is only shown, and nothing is decided by it.
 //!
 //! The rule is that of bsc's `core/paymentlane/classify.go` and reth-bsc's `rules.rs` as of 2026-09; the questions
 //! are those of `IPaymentLaneMeta.sol`. Calldata and access lists do not matter.

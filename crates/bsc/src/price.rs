@@ -11,7 +11,7 @@
 //! [`BLOCKS_PERCENTILE`]th percentile is the price: one dear block sets nothing, five full ones of 20 (2.25 s) do. Blocks
 //! that say 0 are left out: system transactions and those of builders pay nothing. The base fee, 0 on BSC, is added.
 //!
-//! A price is told for [`AGE_MAX`] after it was seen, then none is. The operator's floor and ceiling hold what is
+//! A price is reported for [`AGE_MAX`] after it was seen, then none is. The operator's floor and ceiling hold what is
 //! told; the caps of requests and accounts are the policy's.
 
 use std::sync::{Mutex, PoisonError};
@@ -34,10 +34,10 @@ const FULL_PERCENTILE: u64 = 60;
 /// A block is full when this part of its gas limit is used. A miner leaves out what does not fit.
 const FULL: f64 = 0.9;
 
-/// Percentile of the blocks' prices that is told.
+/// Percentile of the blocks' prices that is reported.
 const BLOCKS_PERCENTILE: usize = 75;
 
-/// Longest time for which a price is told after it was seen.
+/// Longest time for which a price is reported after it was seen.
 const AGE_MAX: Duration = Duration::from_mins(1);
 
 /// The price as last seen.

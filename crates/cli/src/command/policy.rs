@@ -30,7 +30,7 @@ Examples:
 
 Exit code 0: the policy allows it; 1: it is refused, with code and rule; 2: asked for wrongly, or the policy
 file has problems. The request is read as the service reads it, so its own faults are refusals too. What a
-spend window has left is known only to the service: here a request is held against a whole window. The lane
+spend window has left is known only to the service: here a request is checked against a whole window. The lane
 (BEP-703) of an allowed request depends on the chain: with --config the nodes named there are asked, and nothing
 else of that file is used.";
 

@@ -12,7 +12,7 @@ pub(super) const FAR_AHEAD: u64 = 5_000_000_000_000;
 
 /// What is not so.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is told or not, whatever the others are")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a lie of its own")]
 pub struct Lies {
     /// The account's counts are those after its highest open slot, or far ahead of it.
     pub counts: bool,
@@ -22,7 +22,7 @@ pub struct Lies {
     pub finality: bool,
     /// Blocks have other hashes.
     pub blocks: bool,
-    /// The chain is so many blocks longer.
+    /// Number of blocks by which the chain is longer.
     pub ahead: u64,
 }
 

@@ -86,7 +86,7 @@ pub struct Tuning {
     pub rebroadcast_after_ms: u64,
     /// The head is bumped no sooner than this after it was sent and became head: a floor.
     pub bump_after_ms: u64,
-    /// And not before so many blocks since a node took it. A turn of a validator is 8 blocks; while one is away,
+    /// And not before this number of blocks since a node took it. A turn of a validator is 8 blocks; while one is away,
     /// blocks take seconds, and time says nothing.
     pub bump_after_blocks: u64,
     /// A missing signature is asked for (again) after this; later, while the signer gives none, less and less
@@ -314,7 +314,7 @@ fn next_when_signed(record: &Record, newest: &Attempt, view: &SlotView, tuning: 
         SendClass::Refused if record.cancel.is_none() => {
             return Action::NoteCancel(CancelCause::Refused(sent.answer.message.clone()));
         }
-        // The account was paused when a node said so; sending again shows when it is mended.
+        // The account was paused when a node said so; sending again shows when it is fixed.
         SendClass::Misconfigured => return resend(number, sent, view, tuning, now),
         SendClass::Refused
         | SendClass::Accepted

@@ -313,7 +313,7 @@ impl<'a> Fields<'a> {
         Ok(Elements { place: self.place_of(field), narrow: self.narrow, index: 0, rest: item.payload })
     }
 
-    /// An integer of at most so many bytes.
+    /// An integer of at most this number of bytes.
     fn integer(&mut self, field: &'static str, go_type: &'static str, most: usize) -> Result<&'a [u8], Refusal> {
         let bytes = self.data(field, go_type)?;
         let wrong = |what: &str| Err(rlp(format!("{what}{}", self.context(field, go_type))));

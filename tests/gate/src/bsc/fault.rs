@@ -142,7 +142,7 @@ pub enum BscFault {
     NoMethod,
     /// A result that is a little different.
     OddResult,
-    /// It was done, and is told as an error.
+    /// It was done, and the answer is an error.
     ErrorAfterForward,
     /// A head that does not move.
     Frozen,
@@ -215,7 +215,7 @@ impl BscFault {
 }
 
 impl Rule<BscFault> {
-    /// Whether an array of so many calls is concerned; a call alone is an array of none.
+    /// Whether an array of this number of calls is concerned; a call alone is an array of none.
     pub(crate) fn is_about_array_of(&self, calls: usize) -> bool {
         self.array_limit().is_none_or(|above| calls > above)
     }

@@ -258,7 +258,7 @@ impl Node {
     }
 }
 
-/// What a caller is told, unless the node behind is away.
+/// What a caller is answered, unless the node behind is away.
 fn told(done: Result<Value, Failure>) -> Result<Result<Value, Value>, Down> {
     match done {
         Ok(result) => Ok(Ok(result)),

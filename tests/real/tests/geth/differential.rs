@@ -1,5 +1,5 @@
 //! The same transactions to geth and to the BSC gate with anvil behind it: the same verdict, of the same class,
-//! in the same words, and the same transactions left and mined in the end. The gate's rules are held against a
+//! in the same words, and the same transactions left and mined in the end. The gate's rules are compared with a
 //! real pool by this, and whatever differs is in [`KNOWN`] with its reason.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -193,7 +193,7 @@ impl Maker {
         }
     }
 
-    /// A replacement of something that was taken, by so many percent in each field.
+    /// A replacement of something that was taken, by this percentage in each field.
     fn replacement(&mut self, key: u8) -> Draft {
         let of_account: Vec<u64> = self.taken.range((key, 0)..=(key, u64::MAX)).map(|((_, nonce), _)| *nonce).collect();
         if of_account.is_empty() {

@@ -1,4 +1,4 @@
-//! A geth of the test's own, that makes a block when it is told to.
+//! A geth of the test's own, that makes a block on request.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -139,7 +139,7 @@ impl Node {
         (number(&status["pending"]), number(&status["queued"]))
     }
 
-    /// Waits until the pool has so many of both: it sorts what it took a moment later.
+    /// Waits until the pool has these numbers of both: it sorts what it took a moment later.
     pub(crate) async fn until_pooled(&self, pending: u64, queued: u64) {
         let wanted = (pending, queued);
         let what = format!("{wanted:?} are pooled");

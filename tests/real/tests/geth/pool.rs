@@ -115,7 +115,7 @@ async fn two_hundred_slots_are_sure_and_more_while_there_is_room() {
         node.take(&plain(1, nonce)).await;
     }
     node.until_pooled(205, 0).await;
-    // Past the room of all, accounts with more than 200 lose their highest, and nobody is told.
+    // Past the room of all, accounts with more than 200 lose their highest without an error.
     for nonce in 0..8 {
         node.take(&plain(2, nonce)).await;
     }
@@ -165,7 +165,7 @@ async fn a_full_pool_refuses_the_cheapest_and_drops_the_cheapest() {
     let gapped = "future transaction tries to replace pending";
     assert_eq!(node.send(&priced(22, 3, 2 * FLOOR)).await, refused(gapped));
 
-    // Where what is sent is "local", a refusal for want of room is told as success: a hash proves nothing.
+    // Where what is sent is "local", a refusal for lack of room is answered as a success: a hash proves nothing.
     let node = Node::start("full-locals", full(true)).await;
     for key in 1..=12 {
         node.take(&priced(key, 0, FLOOR + u64::from(key))).await;

@@ -51,7 +51,7 @@ pub(super) async fn node(name: &str, node: &BscChain, chain: ChainId, now_s: u64
     turn(name, node.turn_length().await.ok(), checks);
 }
 
-/// Whether the node knows the forks that are past or near. The worst is told.
+/// Whether the node knows the forks that are past or near. The worst result is reported.
 fn of_client(what: String, client: &Client, chain: ChainId, now_s: u64) -> Check {
     let name = &client.name;
     let judged = FORKS.iter().filter_map(|fork| {
