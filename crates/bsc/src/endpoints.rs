@@ -17,7 +17,7 @@
 //! Read next: [`crate::chain`].
 
 use std::error::Error;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -27,21 +27,14 @@ use signpost_txmgr::ports::{Happened, PortError};
 use signpost_txmgr::units::ChainId;
 use tokio::time::Instant;
 
-use crate::limit::RateLimit;
-use crate::parents::Parents;
+pub(crate) use crate::endpoint::Endpoint;
 use crate::private::EndpointKind;
 use crate::quantity;
-use crate::rpc::{Answer, Call, Failure, RpcClient};
+use crate::rpc::{Failure, RpcClient};
 
 /// Endpoints one read tries, the same one twice if it is the only one: a kept connection may
 /// have died meanwhile.
 const READ_TRIES: usize = 3;
-
-/// First time of leaving a failed endpoint alone: about a block.
-const COOL_DOWN_MIN: Duration = Duration::from_millis(500);
-
-/// Longest time of leaving a failed endpoint alone: about the bump interval.
-const COOL_DOWN_MAX: Duration = Duration::from_secs(10);
 
 /// An answer to the question for the height, or whether one is back, that comes later is not waited for.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -60,194 +53,6 @@ pub enum SendTo {
     /// To the first that is well, and what it did not take to the next one: as sure, and cheaper where the first is
     /// good.
     First,
-}
-
-/// One endpoint and what we know of it.
-#[derive(Debug)]
-pub(crate) struct Endpoint {
-    rpc: RpcClient,
-    kind: EndpointKind,
-    /// Its host, with its place in the list where several have the same.
-    name: String,
-    health: Mutex<Health>,
-    parents: Parents,
-}
-
-#[derive(Debug, Default)]
-struct Health {
-    /// It said that it is of our chain.
-    verified: bool,
-    /// Failures since the last success.
-    failures: u32,
-    /// Left alone until then, for failures.
-    cooling_until: Option<Instant>,
-    /// It failed by silence, or said how long it wants to be left alone.
-    is_silent: bool,
-    /// Left alone for its rate limit.
-    limit: RateLimit,
-    /// Height of the newest block it was seen to have.
-    height: u64,
-    /// Since when that is its height.
-    risen_at: Option<Instant>,
-    /// Read from last until then: another endpoint contradicted it.
-    doubted_until: Option<Instant>,
-}
-
-impl Health {
-    fn is_well(&self, now: Instant) -> bool {
-        !self.is_limited(now) && self.cooling_until.is_none_or(|until| until <= now)
-    }
-
-    fn is_limited(&self, now: Instant) -> bool {
-        self.limit.holds(now)
-    }
-}
-
-impl Endpoint {
-    pub(crate) fn new(rpc: RpcClient, kind: EndpointKind) -> Self {
-        let name = rpc.host().to_owned();
-        Self { rpc, kind, name, health: Mutex::default(), parents: Parents::default() }
-    }
-
-    /// What it is called in logs and views.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Most calls that one request to it holds now.
-    pub(crate) fn batch_items(&self) -> usize {
-        self.rpc.batch_items()
-    }
-
-    /// The blocks it told, with their parents.
-    pub(crate) fn parents(&self) -> &Parents {
-        &self.parents
-    }
-
-    pub(crate) fn kind(&self) -> &EndpointKind {
-        &self.kind
-    }
-
-    pub(crate) fn host(&self) -> &str {
-        self.rpc.host()
-    }
-
-    fn health(&self) -> MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// One call, its outcome noted.
-    pub(crate) async fn call(&self, method: &'static str, params: serde_json::Value) -> Answer {
-        let answer = self.rpc.call(method, params).await;
-        self.note(std::slice::from_ref(&answer));
-        answer
-    }
-
-    /// Several calls, their outcome noted.
-    pub(crate) async fn batch(&self, calls: &[Call]) -> Vec<Answer> {
-        let answers = self.rpc.batch(calls).await;
-        self.note(&answers);
-        answers
-    }
-
-    /// Notes the height of a block the endpoint has.
-    pub(crate) fn note_height(&self, height: u64) {
-        let mut health = self.health();
-        if height > health.height || health.risen_at.is_none() {
-            health.risen_at = Some(Instant::now());
-        }
-        health.height = height;
-    }
-
-    /// Notes an answer that makes no sense: as bad as none.
-    pub(crate) fn note_failure(&self, failure: &Failure) {
-        if matches!(failure, Failure::Nonsense(_)) {
-            self.fail(failure);
-        }
-    }
-
-    fn note(&self, answers: &[Answer]) {
-        let failures = || answers.iter().filter_map(|answer| answer.as_ref().err());
-        let now = Instant::now();
-        // One call of a batch that is limited beside others that are answered is no sign of a used-up window.
-        if answers.iter().any(Result::is_ok) {
-            self.health().limit.note_answer();
-        }
-        if let Some(limit) = failures().find(|failure| failure.is_rate_limit()) {
-            let pause = self.health().limit.note(asked_pause(limit), now);
-            tracing::warn!(host = self.host(), pause_ms = pause.as_millis(), "the endpoint limits our rate");
-        } else if let Some(failure) = endpoint_failure(answers) {
-            self.fail(failure);
-        } else if !answers.is_empty() {
-            let mut health = self.health();
-            health.failures = 0;
-            health.cooling_until = None;
-        }
-    }
-
-    fn fail(&self, failure: &Failure) {
-        let mut health = self.health();
-        health.failures = health.failures.saturating_add(1);
-        // Another node may stand behind the name after this.
-        health.verified = false;
-        let doubled =
-            COOL_DOWN_MIN.saturating_mul(1_u32.checked_shl(health.failures.saturating_sub(1)).unwrap_or(u32::MAX));
-        let pause = asked_pause(failure).unwrap_or(doubled.min(COOL_DOWN_MAX));
-        let now = Instant::now();
-        health.cooling_until = now.checked_add(pause);
-        health.is_silent = matches!(failure, Failure::TimedOut) || asked_pause(failure).is_some();
-        let (failures, error): (u32, &dyn Error) = (health.failures, failure);
-        tracing::warn!(host = self.host(), failures, pause_ms = pause.as_millis(), error, "the endpoint failed");
-    }
-
-    pub(crate) fn failure(&self, failure: Failure) -> EndpointFailure {
-        EndpointFailure { host: self.host().to_owned(), failure }
-    }
-
-    /// Asks once whether the endpoint is of our chain.
-    async fn verify(&self, chain_id: ChainId) -> Result<(), Failure> {
-        let verified = self.health().verified;
-        if verified { Ok(()) } else { self.ask_chain(chain_id).await }
-    }
-
-    async fn ask_chain(&self, chain_id: ChainId) -> Result<(), Failure> {
-        let answer = self.call("eth_chainId", json!([])).await?;
-        let found = quantity::number(&answer).ok_or(Failure::Nonsense("eth_chainId"))?;
-        if found != chain_id.0 {
-            let failure = Failure::WrongChain { expected: chain_id.0, found };
-            self.fail(&failure);
-            return Err(failure);
-        }
-        self.health().verified = true;
-        Ok(())
-    }
-}
-
-/// The failure that is the endpoint's. One call without an answer, beside others with one, is none.
-fn endpoint_failure(answers: &[Answer]) -> Option<&Failure> {
-    let answered = answers.iter().any(|answer| matches!(answer, Ok(_) | Err(Failure::Node(_))));
-    let failures = || answers.iter().filter_map(|answer| answer.as_ref().err());
-    let of_a_request = failures().find(|failure| failure.is_of_the_request());
-    of_a_request.or_else(|| failures().next().filter(|_| !answered))
-}
-
-/// How long a failure says we shall wait.
-fn asked_pause(failure: &Failure) -> Option<Duration> {
-    match failure {
-        Failure::RateLimited { retry_after } | Failure::Status { retry_after, .. } => *retry_after,
-        Failure::Alone(last) | Failure::Again { last, .. } => asked_pause(last),
-        Failure::Node(_)
-        | Failure::Unreachable(_)
-        | Failure::TimedOut
-        | Failure::Broken(_)
-        | Failure::NotJsonRpc
-        | Failure::TooLong
-        | Failure::BatchRefused(_)
-        | Failure::Unanswered
-        | Failure::NotAsked
-        | Failure::Nonsense(_)
-        | Failure::WrongChain { .. } => None,
-    }
 }
 
 /// A failure and whose it is.

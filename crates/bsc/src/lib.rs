@@ -4,14 +4,15 @@
 //! Holds no key and decides no outcome: it asks, sends, and says what nodes said. URLs may carry
 //! secrets, so nothing here prints more of them than the host.
 //!
-//! Read in this order: [`classify`], [`rpc`], [`endpoints`], [`chain`]; behind it `reply.rs`,
+//! Read in this order: [`classify`], [`rpc`], [`endpoints`], [`chain`]; behind it `endpoint.rs`, `reply.rs`,
 //! `batch.rs`, `limit.rs`, `view.rs`, `evidence.rs`, `parents.rs`, `word.rs`, `price.rs`, `send.rs`, `refusals.rs`
-//! and `search.rs`; [`private`] for endpoints that are only sent to. For people alone, and nothing is decided by them: [`lane`] and [`forks`]. `README.md` lists the
-//! facts of the chain that the code rests on.
+//! and `search.rs`; [`private`] for endpoints that are only sent to. Nothing is decided by [`lane`] and [`forks`],
+//! which are for display. `README.md` lists the facts of the chain that the code rests on.
 
 mod batch;
 pub mod chain;
 pub mod classify;
+mod endpoint;
 pub mod endpoints;
 mod evidence;
 pub mod forks;
