@@ -210,3 +210,56 @@ fn asked_pause(failure: &Failure) -> Option<Duration> {
         | Failure::WrongChain { .. } => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint() -> Endpoint {
+        let rpc = RpcClient::new("http://node.example", Duration::from_secs(1), 20).unwrap();
+        Endpoint::new(rpc, EndpointKind::Public)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_height_told_again_is_no_progress() {
+        let endpoint = endpoint();
+        let start = Instant::now();
+        let told = [(100, 0), (100, 0), (101, 2), (99, 2), (101, 4)];
+        for (at, (height, risen_at)) in told.into_iter().enumerate() {
+            endpoint.note_height(height);
+            let health = endpoint.health();
+            assert_eq!(health.height, height);
+            assert_eq!(health.risen_at.map(|risen| (risen - start).as_secs()), Some(risen_at), "told as number {at}");
+            drop(health);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_and_a_wished_pause_are_told_from_other_failures() {
+        let pause = Some(Duration::from_secs(3));
+        let cases = [
+            (Failure::TimedOut, true, 500),
+            (Failure::Status { status: 503, retry_after: pause }, true, 3_000),
+            (Failure::Status { status: 503, retry_after: None }, false, 500),
+            (Failure::NotJsonRpc, false, 500),
+        ];
+        for (failure, is_silent, pause_ms) in cases {
+            let endpoint = endpoint();
+            endpoint.fail(&failure);
+            let health = endpoint.health();
+            assert_eq!(health.is_silent, is_silent, "{failure}");
+            let until = health.cooling_until.unwrap();
+            assert_eq!((until - Instant::now()).as_millis(), pause_ms, "{failure}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nonsense_counts_as_a_failure_and_an_error_of_the_node_does_not() {
+        let endpoint = endpoint();
+        endpoint.note_failure(&Failure::TimedOut);
+        assert!(endpoint.health().cooling_until.is_none(), "noted where the call was made");
+        endpoint.note_failure(&Failure::Nonsense("eth_chainId"));
+        assert!(!endpoint.health().is_well(Instant::now()));
+    }
+}
