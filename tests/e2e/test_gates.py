@@ -21,10 +21,11 @@ from stack import Stack, run, start_stack
 
 # What a node and a cloud can do wrong, each often enough to be met by a handful of requests.
 OFTEN = 0.3
+# Those of batches first: after the others an endpoint is asked singly for minutes.
 CHAIN_FAULTS = [
-    "http429", "rpc429InBatch", "code32005", "http503", "html", "plainText", "error", "slow", "timeoutAfterForward",
-    "resetBeforeForward", "resetAfterForward", "silentDrop", "nullReceipts", "indexing", "stale", "finalizedBack",
-    "reorderBatch", "duplicateAnswers",
+    "reorderBatch", "duplicateAnswers", "http429", "rpc429InBatch", "code32005", "http503", "html", "plainText",
+    "error", "slow", "timeoutAfterForward", "resetBeforeForward", "resetAfterForward", "silentDrop", "nullReceipts",
+    "indexing", "stale", "finalizedBack",
 ]  # fmt: skip
 CLOUD_FAULTS = [
     "transactionConflict", "throttle", "noCapacity", "http500", "http503", "slow", "resetBeforeForward",
