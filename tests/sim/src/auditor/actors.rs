@@ -104,8 +104,10 @@ impl Auditor {
         if !says(new) || says(old) {
             return;
         }
+        // One that an operator paused stays as it is.
+        let is_paused = self.lanes.get(&new.account).is_some_and(|lane| lane.paused_at.is_some());
         let desk = self.desk(actor);
-        let fits = desk.paused.contains(&new.account) || actor.faults > desk.faults_before_batch;
+        let fits = is_paused || desk.paused.contains(&new.account) || actor.faults > desk.faults_before_batch;
         self.check(fits, "I14", || format!("{}: a node says we are misconfigured, and nobody paused", new.account));
     }
 
