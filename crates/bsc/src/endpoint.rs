@@ -227,10 +227,11 @@ mod tests {
         let told = [(100, 0), (100, 0), (101, 2), (99, 2), (101, 4)];
         for (at, (height, risen_at)) in told.into_iter().enumerate() {
             endpoint.note_height(height);
-            let health = endpoint.health();
-            assert_eq!(health.height, height);
-            assert_eq!(health.risen_at.map(|risen| (risen - start).as_secs()), Some(risen_at), "told as number {at}");
-            drop(health);
+            let (seen, since) = {
+                let health = endpoint.health();
+                (health.height, health.risen_at.map(|risen| (risen - start).as_secs()))
+            };
+            assert_eq!((seen, since), (height, Some(risen_at)), "told as number {at}");
             tokio::time::advance(Duration::from_secs(1)).await;
         }
     }
