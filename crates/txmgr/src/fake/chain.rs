@@ -237,23 +237,17 @@ impl MemoryChain {
     /// What the second node says of a final receipt that the first one shows.
     fn word(&self, address: Address, nonce: Nonce, receipt: &Receipt) -> Word {
         let world = self.world();
-        let is_true = world.by_nonce.get(&(address, nonce)) == Some(&receipt.tx_hash)
-            && world.receipt(receipt.tx_hash, world.finalized) == Some(*receipt);
         match world.second {
             None => Word::Alone,
             Some(Second::Silent) => Word::Silent,
-            // Every other time the liar says the same as the honest one. What is not true the liar itself showed before
-            // the other one led, and of that it is the honest one that is asked.
-            Some(Second::Honest) if is_true && world.mood.second_leads && world.mood.lies.any() => {
-                if nonce.0.is_multiple_of(2) { Word::Agrees } else { Word::Contradicts }
-            }
             Some(Second::Honest) if receipt.block.number.0 > world.finalized => Word::NotYet,
             Some(Second::Honest) => {
-                if is_true {
-                    Word::Agrees
-                } else {
-                    Word::Contradicts
-                }
+                let is_true = world.by_nonce.get(&(address, nonce)) == Some(&receipt.tx_hash)
+                    && world.receipt(receipt.tx_hash, world.finalized) == Some(*receipt);
+                // Where the honest one leads it is the liar that is asked, and it denies every other thing. What is not
+                // true it showed itself, before the other one led; of that the honest one is asked.
+                let is_denied = world.mood.second_leads && world.mood.lies.any() && !nonce.0.is_multiple_of(2);
+                if is_true && !is_denied { Word::Agrees } else { Word::Contradicts }
             }
         }
     }
