@@ -74,7 +74,7 @@ async fn noisy(noise: Noise, seed: u64) -> Stub {
     .await
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_view_and_a_second_word_are_had_where_every_third_call_fails() {
     for noise in [Noise::Request, Noise::Call] {
         let stubs = [noisy(noise, 1).await, noisy(noise, 2).await];
@@ -88,7 +88,7 @@ async fn a_view_and_a_second_word_are_had_where_every_third_call_fails() {
             ViewQuery { address: ADDRESS, slots: (5..8).map(slot).collect(), latest_seen: Nonce(0), head_waits: false };
         let (mut views, mut agreed) = (0, 0);
         for _ in 0..20 {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tokio::time::advance(Duration::from_millis(200)).await;
             let Ok(view) = chain.view(&query).await else { continue };
             views += 1;
             let asked = WitnessQuery { address: ADDRESS, source: view.source, finals: view.finals, now: Millis(0) };
