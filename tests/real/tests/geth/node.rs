@@ -181,6 +181,7 @@ async fn run(geth: &Geth, program: &Path, directory: &Path) -> (Leashed, Rpc) {
             // It makes one block by itself when it starts.
             if let Ok(answer) = rpc.post(&body).await
                 && number(&answer.json::<Value>().await.unwrap()["result"]) > 0
+                && has_indexed(&rpc).await
             {
                 return (process, rpc);
             }
@@ -188,6 +189,11 @@ async fn run(geth: &Geth, program: &Path, directory: &Path) -> (Leashed, Rpc) {
         }
     }
     panic!("geth does not start; its log is in {}", directory.display());
+}
+
+/// Whether it looks for transactions by hash. Just started, it refuses to: "transaction indexing is in progress".
+async fn has_indexed(rpc: &Rpc) -> bool {
+    rpc.answer("eth_getTransactionByHash", json!([hexed(&[0; 32])])).await.get("error").is_none()
 }
 
 pub(crate) fn number(quantity: &Value) -> u64 {
