@@ -1,15 +1,17 @@
 """Every kind of odd node in front of a worker: alone, and beside sound nodes.
 
 All kinds are tried at once, a few at a time, by the first test; each test then reads what came of its own kind. So a
-request that has to wait half a minute costs the others nothing.
+request that has to wait half a minute costs the others nothing. What took too long in this crowd is tried once more
+when nothing else runs: only then is its time the node's.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,7 @@ SAID_WITHIN_S = 45.0
 BESIDE_WITHIN_S = 10.0
 # The only second node is waited for so long if it says nothing of what is final.
 BESIDE_ONE_WITHIN_S = 40.0
+ALONE, BESIDE, ONCE_MORE = "alone", "beside", "once-more"
 
 
 def slug(oddity: Oddity) -> str:
@@ -41,10 +44,11 @@ class Field:
     nodes: Nodes
     directory: Path
 
-    def trial(self, at: int, oddity: Oddity, is_alone: bool) -> Told:
+    def trial(self, at: int, oddity: Oddity, place: str) -> Told:
         """One request in front of an odd node, alone or the first of several."""
+        is_alone = place == ALONE
         sound, node = self.nodes.urls[:SOUND], self.nodes.urls[SOUND + at]
-        signpost = Signpost(self.stack, self.directory, f"{slug(oddity)}-{'alone' if is_alone else 'beside'}", sound[0])
+        signpost = Signpost(self.stack, self.directory, f"{slug(oddity)}-{place}", sound[0])
         here = head(self.stack.rpc)
         play(node, [{**rule, "height": here} if rule["fault"] == "frozen" else rule for rule in oddity.rules])
         worker = signpost.worker([node, *(() if is_alone else sound[: oddity.sound])])
@@ -66,6 +70,8 @@ class Trial:
 
     alone: Future[Told] | None
     beside: Future[Told]
+    # Beside sound nodes once more, when nothing else runs.
+    once_more: Callable[[], Told]
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +85,20 @@ def trials(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
     field = Field(stack, nodes, directory)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         alone = {
-            each.name: pool.submit(field.trial, at, each, True)
+            each.name: pool.submit(field.trial, at, each, ALONE)
             for at, each in sorted(enumerate(chosen), key=lambda numbered: not numbered[1].waits)
             if each.alone
         }
+        beside = {
+            each.name: pool.submit(field.trial, at, each, BESIDE) for at, each in enumerate(chosen, len(chosen))
+        }
+
+        def once_more(at: int, oddity: Oddity) -> Told:
+            wait([*alone.values(), *beside.values()])
+            return field.trial(at, oddity, ONCE_MORE)
+
         yield {
-            each.name: Trial(alone.get(each.name), pool.submit(field.trial, at, each, False))
+            each.name: Trial(alone.get(each.name), beside[each.name], partial(once_more, at, each))
             for at, each in enumerate(chosen, len(chosen))
         }
         pool.shutdown(cancel_futures=True)
@@ -97,11 +111,18 @@ def test_a_request_gets_through_in_front_of(oddity: Oddity, trials: dict[str, Tr
     trial = trials[oddity.name]
     if trial.alone:
         judge_alone(oddity, trial.alone.result())
+    within_s = BESIDE_ONE_WITHIN_S if oddity.patience else BESIDE_WITHIN_S
     beside = trial.beside.result()
+    judge_beside(beside)
+    if beside.took_s > within_s:
+        beside = trial.once_more()
+        judge_beside(beside)
+    assert beside.took_s <= within_s, beside
+
+
+def judge_beside(beside: Told) -> None:
     print(f"beside: {beside.took_s:.1f} s, {beside.attempts} attempt(s)")
-    assert beside.item["status"] == "confirmed" and beside.attempts == 1, beside
-    assert beside.took_s <= (BESIDE_ONE_WITHIN_S if oddity.patience else BESIDE_WITHIN_S), beside
-    assert beside.uses == 1, beside
+    assert beside.item["status"] == "confirmed" and beside.attempts == 1 and beside.uses == 1, beside
 
 
 def judge_alone(oddity: Oddity, alone: Told) -> None:
