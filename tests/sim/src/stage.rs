@@ -15,6 +15,9 @@ use signpost_txmgr::fake::SimClock;
 
 use crate::random::Random;
 
+/// Later than any time: who is not asleep is woken by something else.
+const NOT_ASLEEP: u64 = u64::MAX;
+
 /// What a task is made of, again after each death.
 pub type Start = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()>>>>;
 
@@ -35,7 +38,7 @@ impl Prompter {
     /// A prompter of a stage with this clock.
     #[must_use]
     pub fn new(clock: SimClock) -> Self {
-        let (wake_at, doomed) = (AtomicU64::new(0), AtomicBool::new(false));
+        let (wake_at, doomed) = (AtomicU64::new(NOT_ASLEEP), AtomicBool::new(false));
         Self(Arc::new(Shared { clock, wake_at, doomed, sleepers: Mutex::default() }))
     }
 
@@ -49,8 +52,7 @@ impl Prompter {
             }
             shared.sleepers.lock().unwrap().push((until, context.waker().clone()));
             // Of several that sleep in one task the first to wake counts.
-            let sooner = |at: u64| Some(if at == 0 { until } else { at.min(until) });
-            let _ = shared.wake_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sooner);
+            shared.wake_at.fetch_min(until, Ordering::Relaxed);
             Poll::Pending
         })
     }
@@ -80,7 +82,10 @@ impl Prompter {
     }
 
     fn take_wake_at(&self) -> u64 {
-        self.0.wake_at.swap(0, Ordering::Relaxed)
+        match self.0.wake_at.swap(NOT_ASLEEP, Ordering::Relaxed) {
+            NOT_ASLEEP => 0,
+            at => at,
+        }
     }
 }
 

@@ -125,11 +125,14 @@ struct Allowance(AtomicU32);
 impl Weather for Allowance {
     fn fate(&self, operation: &'static str) -> Fate {
         let is_chain = operation == "view" || operation.starts_with("eth_");
-        let taken = |left: u32| left.checked_sub(1);
-        if !is_chain || self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok() {
+        if !is_chain {
             return Fate::Pass;
         }
-        Fate::Fail { happened: Happened::No, throttled: true }
+        let Some(left) = self.0.load(Ordering::Relaxed).checked_sub(1) else {
+            return Fate::Fail { happened: Happened::No, throttled: true };
+        };
+        self.0.store(left, Ordering::Relaxed);
+        Fate::Pass
     }
 }
 

@@ -201,7 +201,7 @@ impl<'f> Fields<'f> {
         let Some(json) = self.get("deadline")? else {
             return Ok(None);
         };
-        let seconds = u256_of(json).map_err(&bad)?;
+        let seconds = u256_of(json).map_err(bad)?;
         let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
         match seconds {
             0..DEADLINE_MIN_S => Err(bad("is long past, or a duration")),

@@ -9,10 +9,6 @@
 //! Read in this order: `words` (what a node says), `decode`, `rules` and `pool` (why),
 //! `chain` (a send), `view` (a read), `market` and `reorg` (what anvil lacks), `fault` (all that can go wrong),
 //! `answers` and `odd` (how), `node` (the listener).
-#![expect(
-    clippy::result_large_err,
-    reason = "a refusal carries the amounts of its message; it is made once for a refused send"
-)]
 
 mod answers;
 mod chain;
