@@ -7,16 +7,13 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
 use signpost_txmgr::fake::SimClock;
 
 use crate::random::Random;
-
-/// Later than any time: who is not asleep is woken by something else.
-const NOT_ASLEEP: u64 = u64::MAX;
 
 /// What a task is made of, again after each death.
 pub type Start = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()>>>>;
@@ -28,7 +25,8 @@ pub struct Prompter(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     clock: SimClock,
-    wake_at: AtomicU64,
+    /// When the task that is polled now is to wake, if it sleeps.
+    wake_at: Mutex<Option<u64>>,
     doomed: AtomicBool,
     /// Who sleeps until when: a task may hold futures that are polled only when they were woken.
     sleepers: Mutex<Vec<(u64, Waker)>>,
@@ -38,7 +36,7 @@ impl Prompter {
     /// A prompter of a stage with this clock.
     #[must_use]
     pub fn new(clock: SimClock) -> Self {
-        let (wake_at, doomed) = (AtomicU64::new(NOT_ASLEEP), AtomicBool::new(false));
+        let (wake_at, doomed) = (Mutex::default(), AtomicBool::new(false));
         Self(Arc::new(Shared { clock, wake_at, doomed, sleepers: Mutex::default() }))
     }
 
@@ -52,7 +50,8 @@ impl Prompter {
             }
             shared.sleepers.lock().unwrap().push((until, context.waker().clone()));
             // Of several that sleep in one task the first to wake counts.
-            shared.wake_at.fetch_min(until, Ordering::Relaxed);
+            let mut wake_at = shared.wake_at.lock().unwrap();
+            *wake_at = Some(wake_at.map_or(until, |at| at.min(until)));
             Poll::Pending
         })
     }
@@ -82,10 +81,7 @@ impl Prompter {
     }
 
     fn take_wake_at(&self) -> u64 {
-        match self.0.wake_at.swap(NOT_ASLEEP, Ordering::Relaxed) {
-            NOT_ASLEEP => 0,
-            at => at,
-        }
+        self.0.wake_at.lock().unwrap().take().unwrap_or(0)
     }
 }
 

@@ -1,8 +1,7 @@
 //! Claims about the drivers that a seed of the simulation once showed to be false.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use signpost_sim::crash::{FATES, Fault, Scenario};
 use signpost_sim::host;
@@ -120,7 +119,7 @@ fn a_revert_is_told_with_its_reason_whatever_one_call_goes_wrong() {
 
 /// A provider that takes so many calls and refuses the rest.
 #[derive(Debug, Default)]
-struct Allowance(AtomicU32);
+struct Allowance(Mutex<u32>);
 
 impl Weather for Allowance {
     fn fate(&self, operation: &'static str) -> Fate {
@@ -128,10 +127,11 @@ impl Weather for Allowance {
         if !is_chain {
             return Fate::Pass;
         }
-        let Some(left) = self.0.load(Ordering::Relaxed).checked_sub(1) else {
+        let mut left = self.0.lock().unwrap();
+        let Some(rest) = left.checked_sub(1) else {
             return Fate::Fail { happened: Happened::No, throttled: true };
         };
-        self.0.store(left, Ordering::Relaxed);
+        *left = rest;
         Fate::Pass
     }
 }
@@ -151,7 +151,7 @@ fn what_no_node_took_is_sent_before_the_chain_is_asked() {
     let mut lane = Lane::new(account, world.clock.now());
     for calls in [0, 1] {
         assert_eq!(world.chain.inner.pool().len(), 0, "no node took it yet");
-        allowance.0.store(calls, Ordering::Relaxed);
+        *allowance.0.lock().unwrap() = calls;
         let now = world.clock.now();
         run_alone(&world.prompter, &world.clock, broadcaster.round(&mut lane, now)).unwrap().unwrap();
         world.clock.advance(3_500);
