@@ -260,7 +260,14 @@ class Rpc:
         return answer
 
     def calls(self, calls: list[tuple[str, list[Any]]]) -> list[Any]:
-        """Many calls in few requests; the answers in order."""
+        """Many calls in few requests; the results in order."""
+        answers = self.answers(calls)
+        for call, answer in zip(calls, answers, strict=True):
+            assert "result" in answer, f"{call}: {answer}"
+        return [answer["result"] for answer in answers]
+
+    def answers(self, calls: list[tuple[str, list[Any]]]) -> list[Any]:
+        """The same, with errors among the answers."""
         answers: list[Any] = []
         for start in range(0, len(calls), self.BATCH):
             part = calls[start : start + self.BATCH]
@@ -268,9 +275,7 @@ class Rpc:
             request = urllib.request.Request(self.url, json.dumps(batch).encode(), {"Content-Type": "application/json"})
             with urllib.request.urlopen(request, timeout=30) as response:
                 found = {answer["id"]: answer for answer in json.load(response)}
-            for at in range(len(part)):
-                assert "result" in found[at], f"{part[at]}: {found[at]}"
-                answers.append(found[at]["result"])
+            answers += [found[at] for at in range(len(part))]
         return answers
 
     def blocks(self) -> list[dict[str, Any]]:

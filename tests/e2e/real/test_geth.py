@@ -161,10 +161,11 @@ class OwnGeth:
         def answers() -> bool:
             assert process.poll() is None, self.log.read_text(errors="replace")[-2_000:]
             try:
-                # It makes a block by itself when it starts.
-                return int(self.rpc.call("eth_blockNumber"), 16) > 0
+                # It makes a block by itself when it starts, and finds transactions by hash a moment later.
+                [made, found] = self.rpc.answers([("eth_blockNumber", []), ("eth_getTransactionByHash", ["0x" + "00" * 32])])
             except OSError:
                 return False
+            return int(made["result"], 16) > 0 and "result" in found
 
         wait_for("geth answers", answers, 60)
         return process

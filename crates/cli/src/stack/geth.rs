@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Map, Value, json};
 
 use super::leash::{Leashed, Server};
+use super::servers::Rpc;
 use super::setup::{at_least, file, lock, output, run};
 use super::{StackError, place};
 use crate::terminal;
@@ -164,6 +165,15 @@ impl Begin {
         }
         (self.address.clone(), entry)
     }
+}
+
+/// Whether a geth that was started has made its first block, which it does by itself, and finds transactions by
+/// their hash: for a moment it answers "transaction indexing is in progress".
+pub async fn is_ready(rpc: &Rpc) -> bool {
+    let nobodys = json!([format!("0x{}", "00".repeat(32))]);
+    let height = rpc.call("eth_blockNumber", json!([])).await;
+    height.and_then(|height| rpc.number("eth_blockNumber", &height)).is_ok_and(|height| height > 0)
+        && rpc.call("eth_getTransactionByHash", nobodys).await.is_ok()
 }
 
 /// What `eth_sendTransaction` is told, so that an account gets this much from geth's own.

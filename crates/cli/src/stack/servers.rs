@@ -106,7 +106,11 @@ impl LocalStack {
                         None => anvil(tools, &directory, port)?,
                     };
                     let rpc = at(port);
-                    await_ready(server, async || rpc.call("eth_blockNumber", json!([])).await.is_ok()).await
+                    await_ready(server, async || match options.geth {
+                        Some(_) => geth::is_ready(&rpc).await,
+                        None => rpc.call("eth_blockNumber", json!([])).await.is_ok(),
+                    })
+                    .await
                 })
                 .await
                 .map(|(server, port)| (Some(server), at(port)))
@@ -248,7 +252,7 @@ fn any_free(name: &'static str) -> Result<u16, StackError> {
 }
 
 /// Asks until the server answers, it ends, or its time is over.
-async fn await_ready(mut server: Leashed, ask: impl AsyncFn() -> bool) -> Result<Leashed, StackError> {
+pub async fn await_ready(mut server: Leashed, ask: impl AsyncFn() -> bool) -> Result<Leashed, StackError> {
     let waiting = Stopwatch::start();
     loop {
         if let Some(status) = server.ended() {

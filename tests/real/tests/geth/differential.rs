@@ -3,13 +3,12 @@
 //! real pool by this, and whatever differs is in [`KNOWN`] with its reason.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use serde_json::json;
 use signpost_bsc::classify::classify;
 use signpost_cli::stack::geth::{Begin, Geth};
 use signpost_cli::stack::leash::{Leashed, Server};
-use signpost_cli::stack::setup;
+use signpost_cli::stack::{servers, setup};
 use signpost_gate::bsc::{BscGate, BscGateConfig};
 use signpost_gate::chance::Chance;
 use signpost_txmgr::units::U256;
@@ -136,14 +135,10 @@ async fn anvil(name: &str) -> (Leashed, String) {
     arguments.extend(["--port".to_owned(), port.to_string()]);
     arguments.extend(["--cache-path".to_owned(), directory.join("cache").display().to_string()]);
     let server = Server { name: "anvil", program: &tools.anvil, arguments, environment: vec![], directory: &directory };
-    let mut process = Leashed::start(server).unwrap();
     let url = format!("http://127.0.0.1:{port}");
-    let rpc = Rpc::new(&url);
-    while rpc.post(&json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": [] })).await.is_err() {
-        assert_eq!(process.ended(), None, "anvil runs");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    (process, url)
+    let asked = servers::Rpc::at(&url).unwrap();
+    let process = servers::await_ready(Leashed::start(server).unwrap(), async || asked.chain_id().await.is_ok());
+    (process.await.unwrap(), url)
 }
 
 /// Makes transactions, and remembers what was taken.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use signpost_cli::stack::geth::{self, BY_HAND, Begin, Geth};
 use signpost_cli::stack::leash::Leashed;
+use signpost_cli::stack::servers;
 use signpost_txmgr::units::{U256, Wei};
 
 use crate::support::{Ask, FLOOR, Rpc, address, ask, dynamic, hexed};
@@ -174,26 +175,13 @@ impl Node {
 async fn run(geth: &Geth, program: &Path, directory: &Path) -> (Leashed, Rpc) {
     for _ in 0..PORT_TRIES {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut process = geth.start(program, directory, port).unwrap();
-        let rpc = Rpc::new(&format!("http://127.0.0.1:{port}"));
-        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_blockNumber", "params": [] });
-        while process.ended().is_none() {
-            // It makes one block by itself when it starts.
-            if let Ok(answer) = rpc.post(&body).await
-                && number(&answer.json::<Value>().await.unwrap()["result"]) > 0
-                && has_indexed(&rpc).await
-            {
-                return (process, rpc);
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        let url = format!("http://127.0.0.1:{port}");
+        let (process, asked) = (geth.start(program, directory, port).unwrap(), servers::Rpc::at(&url).unwrap());
+        if let Ok(process) = servers::await_ready(process, async || geth::is_ready(&asked).await).await {
+            return (process, Rpc::new(&url));
         }
     }
     panic!("geth does not start; its log is in {}", directory.display());
-}
-
-/// Whether it looks for transactions by hash. Just started, it refuses to: "transaction indexing is in progress".
-async fn has_indexed(rpc: &Rpc) -> bool {
-    rpc.answer("eth_getTransactionByHash", json!([hexed(&[0; 32])])).await.get("error").is_none()
 }
 
 pub(crate) fn number(quantity: &Value) -> u64 {
