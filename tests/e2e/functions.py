@@ -53,8 +53,25 @@ class Place:
         return Function(path, environment, self.directory / f"{path.name}.log")
 
     def signer(self, program: str | Path = "signer", **more: str) -> Function:
-        policy = {"SIGNPOST_POLICY_FILE": str(self.stack.config_file.with_name("policy.toml"))}
-        return self.function(program, {**self.both(), **policy, **more})
+        own = {
+            "SIGNPOST_POLICY_FILE": str(self.stack.config_file.with_name("policy.toml")),
+            "SIGNPOST_SEAL_SECRET_ARN": self.seal_secret(),
+            "SIGNPOST_ACCOUNTS": ",".join(self.pins().values()),
+        }
+        return self.function(program, {**self.both(), **own, **more})
+
+    def pins(self) -> dict[str, str]:
+        """What a deployment lists of each registered account."""
+        return {name: f"{name}={self.stack.addresses[name]}={key}" for name, key in self.key_ids.items() if name in self.stack.addresses}
+
+    def seal_secret(self) -> str:
+        """The secret with the stack's own key of seals."""
+        secrets, name = self.stack.aws("secretsmanager"), "signpost-seal"
+        try:
+            return secrets.describe_secret(SecretId=name)["ARN"]
+        except secrets.exceptions.ResourceNotFoundException:
+            key = self.stack.config_file.with_name("seal.key").read_text().strip()
+            return secrets.create_secret(Name=name, SecretString=key)["ARN"]
 
     def broadcaster(self, program: str | Path = "broadcaster", **more: str) -> Function:
         nodes = {"SIGNPOST_SEND_TO": "all", "SIGNPOST_FINALITY": "finalized", "SIGNPOST_POLL_MS": "100"}

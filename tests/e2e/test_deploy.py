@@ -185,7 +185,7 @@ def test_the_template_makes_what_it_says(empty: Stack) -> None:
         assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
 
     assert outputs["OutcomeTopicArn"] == f"arn:aws:sns:{REGION}:{AWS_ACCOUNT}:made-outcomes"
-    assert len(empty.aws("cloudwatch").describe_alarms(AlarmNamePrefix="made-")["MetricAlarms"]) == 25
+    assert len(empty.aws("cloudwatch").describe_alarms(AlarmNamePrefix="made-")["MetricAlarms"]) == 26
     [rule] = empty.aws("events").list_rules(NamePrefix="made-sweep")["Rules"]
     assert (rule["ScheduleExpression"], rule["State"]) == ("rate(1 minute)", "ENABLED")
 

@@ -230,22 +230,41 @@ def test_every_problem_of_the_environment_is_told_at_once_by_its_variable(place:
     assert "SIGNPOST_RPC_SECRET_ARN is missing" in told and "SIGNPOST_FINALITY is missing" in told, told
 
 
-def test_a_key_that_is_not_the_accounts_is_named_and_stops_no_other(place: Place) -> None:
+def test_what_the_registry_says_of_an_account_and_its_list_does_not_is_not_signed(place: Place) -> None:
     kms = place.stack.aws("kms")
-    other = kms.create_key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["KeyId"]
-    hot, hot_key = place.stack.addresses["hot"], place.key_ids["hot"]
+    other = kms.create_key(KeySpec="ECC_SECG_P256K1", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["KeyId"]
+    hot, pins = place.stack.addresses["hot"], place.pins()
     for accounts, expected in [
-        (f"hot={hot}={other}", "key spec ECC_NIST_P256"),
-        (f"hot={place.stack.addresses['cold']}={hot_key}", f"belongs to {hot}"),
-        (f"hot={hot}={hot_key}, cold={hot}=no-such-key", "no-such-key does not exist"),
-        (f"hot={hot}={hot_key}", "the signer is ready"),
+        (f"hot={hot}={other},{pins['cold']}", "listed with another key"),
+        (f"warm={hot}={place.key_ids['hot']},{pins['cold']}", "listed as warm"),
+        (pins["cold"], "not in the deployment's list"),
+    ]:
+        id = expected.split()[-1]
+        with place.signer(SIGNPOST_ACCOUNTS=accounts) as signer:
+            answer = signer.invoke(batch(place.ask(f"hot-{id}"), place.ask(f"cold-{id}", account="cold")))
+            assert answer == failures(f"hot-{id}"), "the one is retried, the other is signed"
+            log = signer.log()
+            assert "notPinned" in log and "cannot be used" in log, log
+    with place.signer() as signer:
+        assert signer.invoke(batch()) == failures()
+        assert "the signer is ready" in signer.log(), signer.log()
+    for accounts, expected in [
+        (f"hot=0x12={other}", "hot: the address"),
+        ("hot", "hot: is not NAME=0xADDRESS=KMS_KEY"),
+        (f"{pins['hot']},{pins['hot']}", "twice"),
     ]:
         with place.signer(SIGNPOST_ACCOUNTS=accounts) as signer:
-            assert signer.invoke(batch()) == failures()
-            assert expected.lower() in signer.log().lower(), signer.log()
-    with place.signer(SIGNPOST_ACCOUNTS=f"hot=0x12={hot_key}") as signer:
-        told = signer.init_error()
-    assert "SIGNPOST_ACCOUNTS: hot:" in told, told
+            told = signer.init_error()
+        assert "SIGNPOST_ACCOUNTS" in told and expected in told, told
+
+
+def test_without_the_key_of_seals_the_signer_does_not_start_and_shows_nothing_of_it(place: Place) -> None:
+    secrets = place.stack.aws("secretsmanager")
+    short = secrets.create_secret(Name="too-short", SecretString="topsecret")["ARN"]
+    for arn_of, expected in [("", "SIGNPOST_SEAL_SECRET_ARN is missing"), (short, "has 9 characters"), ("no-such-secret", "cannot be read")]:
+        with place.signer(SIGNPOST_SEAL_SECRET_ARN=arn_of) as signer:
+            told = signer.init_error()
+        assert expected in told and "topsecret" not in told, told
 
 
 def test_on_another_chain_neither_function_starts(place: Place) -> None:

@@ -57,6 +57,7 @@ GRANTS: dict[str, dict[str, set[str]]] = {
         "BroadcastQueue": {"sqs:SendMessage"},
         "OutcomeTopic": {"sns:Publish"},
         "SignerLogs": LOGS,
+        "SealSecret": {"secretsmanager:GetSecretValue"},
         "*": {
             "ec2:AssignPrivateIpAddresses",
             "ec2:CreateNetworkInterface",
@@ -107,7 +108,7 @@ SHARED = {
 }
 # What the functions read, exactly.
 ENVIRONMENT = {
-    "SignerFunction": SHARED | {"SIGNPOST_POLICY", "SIGNPOST_ACCOUNTS", "AWS_ENDPOINT_URL_DYNAMODB"},
+    "SignerFunction": SHARED | {"SIGNPOST_POLICY", "SIGNPOST_ACCOUNTS", "SIGNPOST_SEAL_SECRET_ARN", "AWS_ENDPOINT_URL_DYNAMODB"},
     "BroadcasterFunction": SHARED
     | {
         "SIGNPOST_RPC_SECRET_ARN",
@@ -129,6 +130,7 @@ ALARMS = {
     "funds-low": ("Signpost", "funds_low"),
     "account-paused": ("Signpost", "paused"),
     "account-unusable": ("Signpost", "account_unusable"),
+    "unsealed": ("Signpost", "unsealed"),
     "displaced": ("Signpost", "displaced"),
     "outcome-reduced": ("Signpost", "outcomes_reduced"),
     "kms-throttles": ("Signpost", "kms_throttles"),
@@ -596,6 +598,36 @@ INSIDE = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "10.64.
 
 
 @rule(
+    sets("SealSecret/Properties/GenerateSecretString"),
+    sets("SealSecret/Properties/SecretString", "known to all who read the template"),
+    sets("SealSecret/DeletionPolicy"),
+    sets("SealSecretPolicy/Properties/ResourcePolicy/Statement/0/Condition"),
+    sets("SealSecretPolicy/Properties/ResourcePolicy/Statement/0/Effect", "Allow"),
+    sets("SealSecretPolicy/Properties/SecretId", {"Ref": "RpcSecretArn"}),
+    sets("SealSecretPolicy"),
+    sets("SignerFunction/Properties/Environment/Variables/SIGNPOST_SEAL_SECRET_ARN", {"Ref": "RpcSecretArn"}),
+)
+def the_key_of_seals_is_the_signers_alone(template: Json) -> Iterator[str]:
+    secret = template["Resources"]["SealSecret"]
+    if set(secret["Properties"]) & {"SecretString", "KmsKeyId"} or secret["Properties"].get("GenerateSecretString", {}).get("PasswordLength", 0) < 32:
+        yield "its text is not random, or may be known"
+    if {secret.get("DeletionPolicy"), secret.get("UpdateReplacePolicy")} != {"Retain"}:
+        yield "it goes with the stack, and open requests with it"
+    if "SealSecretPolicy" not in template["Resources"]:
+        yield "whoever may read secrets reads it"
+        return
+    policy = properties(template, "SealSecretPolicy")
+    [denied] = policy["ResourcePolicy"]["Statement"]
+    others = {"ArnNotEquals": {"aws:PrincipalArn": {"Fn::GetAtt": ["SignerRole", "Arn"]}}}
+    if (denied["Effect"], denied["Principal"], denied["Action"], denied.get("Condition")) != ("Deny", "*", "secretsmanager:GetSecretValue", others):
+        yield "others than the signer read it"
+    if ref(policy["SecretId"]) != "SealSecret":
+        yield "its policy is another secret's"
+    if ref(properties(template, "SignerFunction")["Environment"]["Variables"]["SIGNPOST_SEAL_SECRET_ARN"]) != "SealSecret":
+        yield "the signer reads another"
+
+
+@rule(
     adds("Way", "AWS::EC2::InternetGateway"),
     adds("Way", "AWS::EC2::VPCPeeringConnection"),
     adds("Way", "AWS::EC2::NatGateway"),
@@ -607,7 +639,7 @@ INSIDE = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "10.64.
     sets("SnsEndpoint"),
     sets("BroadcasterFunction/Properties/VpcConfig", {"SubnetIds": []}),
     sets("SignerFunction/Properties/VpcConfig"),
-    sets("SignerRights/Properties/PolicyDocument/Statement/9"),
+    sets("SignerRights/Properties/PolicyDocument/Statement/10"),
 )
 def the_signers_network_has_no_way_to_a_node(template: Json) -> Iterator[str]:
     for name, body in template["Resources"].items():
@@ -622,7 +654,7 @@ def the_signers_network_has_no_way_to_a_node(template: Json) -> Iterator[str]:
         allowed = members.get("PolicyDocument", {}).get("Statement", [{}])
         if any(s.get("Condition") != {"ArnEquals": {"aws:PrincipalArn": {"Fn::GetAtt": ["SignerRole", "Arn"]}}} for s in allowed):
             yield f"{name} is open to others than the signer"
-    if services != {"kms", "dynamodb", "sqs", "sns"}:
+    if services != {"kms", "dynamodb", "sqs", "sns", "secretsmanager"}:
         yield f"the signer reaches {sorted(services)}"
     for direction in ("SecurityGroupIngress", "SecurityGroupEgress"):
         rules = properties(template, "SecurityGroup").get(direction, [])
@@ -700,7 +732,8 @@ def what_can_go_wrong_rings(template: Json) -> Iterator[str]:
             yield f"{name} watches everybody's {members['MetricName']}"
         if names(members.get("AlarmActions", [])) != {"AlarmTopic"} or members["TreatMissingData"] != "notBreaching":
             yield f"{name} does not ring, or rings for nothing"
-    if watched != causes - {"predecessor"}:
+    # What waits for its seal was found by the signer, which rings `unsealed`.
+    if watched != causes - {"predecessor", "seal"}:
         yield f"of {causes} only {watched} ring"
     if found != ALARMS:
         yield f"alarms missing {ALARMS.keys() - found.keys()}, unknown {found.keys() - ALARMS.keys()}, other {found}"

@@ -17,9 +17,10 @@ use signpost_txmgr::account::Head;
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig};
 use signpost_txmgr::fake::chain::REVERT_SELECTOR;
 use signpost_txmgr::fake::{
-    Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
+    Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
 };
 use signpost_txmgr::machine::{Tuning, Word};
+use signpost_txmgr::pins::Pins;
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::{
     Chain, ChainView, Counts, NonceUse, PortError, Store as _, UseQuery, ViewQuery, WitnessQuery,
@@ -113,6 +114,8 @@ async fn world(is_silent: bool) -> World {
     let head = Head::new(account, "one".parse().unwrap(), key, Nonce(0), now());
     store.register(&head).await.unwrap();
     let config = SignerConfig {
+        pins: Pins::Registry,
+        sealer: sealer(),
         chain_id: ChainId(97),
         policies: Policies::from_toml(RULES).unwrap(),
         network: NetworkRules { fee_floor: Wei::from(1) },

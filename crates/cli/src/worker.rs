@@ -14,6 +14,7 @@ use signpost_host::consumer::{Limits, RetryAfter, Stop, consume};
 use signpost_host::session::Session;
 use signpost_host::start::{StartError, policies};
 use signpost_signer::RealSigner;
+use signpost_signer::guard::Guard;
 use signpost_signer::handlers::{Resigning, Signing};
 
 use crate::config::Config;
@@ -47,7 +48,9 @@ impl Worker {
         let signer = match stage {
             Stage::Signer | Stage::All => {
                 let policies = policies(&session.config.policy_file)?;
-                Some(Arc::new(signpost_signer::signer(&session, policies).await?))
+                let Config { seal, accounts, chain, .. } = &session.config;
+                let guard = Guard::read(&session.sdk, chain.chain_id, seal.as_ref(), accounts.as_ref()).await?;
+                Some(Arc::new(signpost_signer::signer(&session, policies, guard).await?))
             }
             Stage::Broadcaster => None,
         };

@@ -20,6 +20,12 @@ pub enum StartError {
     /// The nodes' secret cannot be read.
     #[error("SIGNPOST_RPC_SECRET_ARN: the secret cannot be read: {0}")]
     Secret(String),
+    /// The key of seals cannot be used.
+    #[error("the key of seals ([seal]; in Lambda, SIGNPOST_SEAL_SECRET_ARN): {0}")]
+    Seal(String),
+    /// The list of accounts cannot be used.
+    #[error("the accounts that may be signed for ([accounts] pinned; in Lambda, SIGNPOST_ACCOUNTS): {0}")]
+    Pins(String),
     /// The policy cannot be used.
     #[error("policy {path} cannot be used: {reason}", path = path.display())]
     Policy {

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use signpost_txmgr::account::Head;
-use signpost_txmgr::fake::{Gate, Journal, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock};
+use signpost_txmgr::fake::{Gate, Journal, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer};
+use signpost_txmgr::pins::Pins;
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::{KeyAnswer, KeyCallError, Keys, Store as _};
 use signpost_txmgr::request::NetworkRules;
@@ -60,6 +61,8 @@ fn registered(accounts: u32) -> MemoryStore {
 fn signer(store: MemoryStore) -> Signer<MemoryStore, SlowKeys, MemoryQueues, MemoryTopic> {
     let (gate, journal) = (Gate::default(), Journal::default());
     let config = SignerConfig {
+        pins: Pins::Registry,
+        sealer: sealer(),
         chain_id: ChainId(97),
         policies: Policies::from_toml("[default]\nmax_gas_price_wei = 9\n").unwrap(),
         network: NetworkRules { fee_floor: Wei::from(1) },

@@ -3,11 +3,12 @@
 //! The start reads the accounts' public keys, which is also where the connections to KMS and DynamoDB are made.
 //! A key that cannot be used stops its own account and not the function. Read next: [`signpost_host::lambda`].
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use signpost_host::config::Shared as _;
-use signpost_host::config::environment::{ConfiguredAccount, Deployed, PolicyFrom, SignerEnvironment, Variables};
+use signpost_host::config::environment::{Deployed, PolicyFrom, SignerEnvironment, Variables};
+use signpost_host::config::{AccountsFrom, Shared as _};
 use signpost_host::consumer::Stop;
 use signpost_host::inbox::Incoming;
 use signpost_host::lambda::event::is_queue;
@@ -15,16 +16,17 @@ use signpost_host::lambda::time::TimeLeft;
 use signpost_host::lambda::{Failed, Function, Swept, batch, sdk};
 use signpost_host::session::Session;
 use signpost_host::start::{self, StartError};
-use signpost_host::told;
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::signer::Disposition;
-use signpost_txmgr::units::{Address, KmsKeyId};
 
 use crate::RealSigner;
+use crate::guard::Guard;
 use crate::handlers::{Resigning, Signing};
 
 /// The policy in the function's package.
 const PACKAGED_POLICY: &str = "policy.toml";
+/// The accounts that may be signed for, in the function's package: one a line, for more than an environment holds.
+const PACKAGED_ACCOUNTS: &str = "accounts.txt";
 
 /// The function, ready for records.
 #[derive(Debug)]
@@ -35,16 +37,16 @@ pub struct SigningFunction {
 
 /// Reads the environment and the policy, and checks what can be checked before the first record.
 pub async fn start() -> Result<SigningFunction, StartError> {
-    let SignerEnvironment { deployed, policy, accounts } =
+    let SignerEnvironment { deployed, policy, seal, accounts } =
         SignerEnvironment::read(&Variables::of_process()).map_err(StartError::Configuration)?;
     let policies = policies(policy)?;
     let session = Session { sdk: sdk::from_environment().map_err(StartError::Configuration)?, config: deployed };
-    let signer = crate::signer(&session, policies).await?;
-    for account in &accounts {
-        check(&signer, account).await?;
-    }
+    let accounts = with_packaged(accounts)?;
+    let guard = Guard::read(&session.sdk, session.config.chain_id(), Some(&seal), Some(&accounts)).await?;
+    let listed = guard.pins.count();
+    let signer = crate::signer(&session, policies, guard).await?;
     let Session { config: deployed, .. } = session;
-    tracing::info!(chain_id = deployed.chain_id(), accounts = accounts.len(), "the signer is ready");
+    tracing::info!(chain_id = deployed.chain_id(), accounts = listed, "the signer is ready");
     Ok(SigningFunction { deployed, signer: Arc::new(signer) })
 }
 
@@ -53,23 +55,28 @@ fn policies(from: PolicyFrom) -> Result<Policies, StartError> {
         PolicyFrom::Text(text) => Policies::from_toml(&text)
             .map_err(|error| StartError::Policy { path: "in SIGNPOST_POLICY".into(), reason: error.to_string() }),
         PolicyFrom::File(path) => start::policies(&path),
-        PolicyFrom::Package => {
-            let directory = std::env::current_exe().ok().and_then(|program| program.parent().map(PathBuf::from));
-            start::policies(&directory.unwrap_or_default().join(PACKAGED_POLICY))
-        }
+        PolicyFrom::Package => start::policies(&packaged(PACKAGED_POLICY)),
     }
 }
 
-/// Whether the KMS key of an account in `SIGNPOST_ACCOUNTS` has the address given there. An entry that cannot be
-/// read is a fault of the configuration; a key that is not the account's is its own account's fault alone.
-async fn check(signer: &RealSigner, account: &ConfiguredAccount) -> Result<(), StartError> {
-    let wrong = |problem: &str| StartError::Accounts(format!("SIGNPOST_ACCOUNTS: {}: {problem}", account.name));
-    let address: Address = account.address.parse().map_err(|error| wrong(&told(&error)))?;
-    let key: KmsKeyId = account.kms_key_id.parse().map_err(|error| wrong(&told(&error)))?;
-    if let Err(trouble) = signer.check_key(&key, address).await {
-        tracing::warn!(error = told(&trouble), name = account.name, %address, "SIGNPOST_ACCOUNTS: this account's key cannot be used; all others can");
+/// A file beside the program.
+fn packaged(name: &str) -> PathBuf {
+    let directory = std::env::current_exe().ok().and_then(|program| program.parent().map(PathBuf::from));
+    directory.unwrap_or_default().join(name)
+}
+
+/// Where the environment lists no account, those of the package, if it has a list. Text after a `#` is a comment.
+fn with_packaged(accounts: AccountsFrom) -> Result<AccountsFrom, StartError> {
+    if accounts != AccountsFrom::Listed(Vec::new()) {
+        return Ok(accounts);
     }
-    Ok(())
+    let text = match std::fs::read_to_string(packaged(PACKAGED_ACCOUNTS)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(accounts),
+        Err(error) => return Err(StartError::Pins(format!("cannot read {PACKAGED_ACCOUNTS} in the package: {error}"))),
+    };
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    Ok(AccountsFrom::Listed(lines.filter(|line| !line.is_empty()).map(str::to_owned).collect()))
 }
 
 impl Function for SigningFunction {

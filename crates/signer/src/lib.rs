@@ -10,6 +10,7 @@
 
 pub mod direct;
 pub mod function;
+pub mod guard;
 pub mod handlers;
 
 use std::time::Duration;
@@ -28,6 +29,8 @@ use signpost_txmgr::request::NetworkRules;
 use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::units::{ChainId, Wei};
 
+use self::guard::Guard;
+
 /// Signatures asked for at once within one batch of ten; KMS takes 10 ms and allows hundreds a second.
 const SIGN_CONCURRENCY: usize = 10;
 
@@ -40,11 +43,17 @@ const WARM_UP_MAX: Duration = Duration::from_secs(4);
 
 /// Makes the stage and checks what can be checked before the first message: that accounts of its chain are
 /// registered, and their keys. A key that cannot be used stops its own account and not the start.
-pub async fn signer(session: &Session<impl Shared>, policies: Policies) -> Result<RealSigner, StartError> {
+pub async fn signer(
+    session: &Session<impl Shared>,
+    policies: Policies,
+    guard: Guard,
+) -> Result<RealSigner, StartError> {
     let config = &session.config;
     let config = SignerConfig {
         chain_id: ChainId(config.chain_id()),
         policies,
+        pins: guard.pins,
+        sealer: guard.sealer,
         network: NetworkRules { fee_floor: Wei::from(config.fee_floor_wei()) },
         retention_ms: retention_ms(config),
         sign_concurrency: SIGN_CONCURRENCY,

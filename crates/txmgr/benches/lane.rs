@@ -11,7 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::FutureExt as _;
 use signpost_txmgr::account::Head;
-use signpost_txmgr::fake::{Gate, Journal, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock};
+use signpost_txmgr::fake::{
+    Gate, Journal, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
+};
+use signpost_txmgr::pins::Pins;
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::request::NetworkRules;
@@ -37,6 +40,8 @@ fn signer() -> MemorySigner {
     let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &gate, &journal);
     let policies = "[account.payouts]\nmax_gas_price_wei = \"5000000000\"\ngas_price_wei = \"100000000\"\n";
     let config = SignerConfig {
+        pins: Pins::Registry,
+        sealer: sealer(),
         chain_id: ChainId(97),
         policies: Policies::from_toml(policies).expect("a policy"),
         network: NetworkRules { fee_floor: Wei::from(50_000_000) },

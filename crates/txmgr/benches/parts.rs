@@ -90,6 +90,7 @@ fn sent() -> Record {
         sender: None,
         message_id: None,
         trace: None,
+        seal: None,
         attempts: Vec::new(),
         cancel: None,
         inquiry: None,

@@ -43,7 +43,14 @@ pub use queue::{MemoryQueue, MemoryQueues, Message, QueueRules};
 pub use store::MemoryStore;
 pub use topic::MemoryTopic;
 
+use crate::seal::Sealer;
 use crate::units::Millis;
+
+/// The sealer of a world without secrets.
+#[must_use]
+pub fn sealer() -> Sealer {
+    Sealer::new(["not a secret: the seals of simulated worlds"]).expect("the key is long enough")
+}
 
 /// Simulated time: stands still until it is moved.
 #[derive(Debug, Clone, Default)]

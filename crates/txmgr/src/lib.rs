@@ -6,7 +6,7 @@
 //! through the traits of [`ports`].
 //!
 //! Read in this order: [`units`], [`tx`], [`signature`], [`request`], [`policy`], [`account`],
-//! [`unusable`], [`record`], [`text`], [`revert`], [`machine`], [`fees`], [`wire`], [`poke`], [`ports`],
+//! [`pins`], [`unusable`], [`record`], [`seal`], [`text`], [`revert`], [`machine`], [`fees`], [`wire`], [`poke`], [`ports`],
 //! [`publish`], [`start`], [`signer`], [`broadcaster`].
 //!
 //! **Architecture invariant:** [`machine`] imports nothing from [`ports`]; nothing here imports an
@@ -14,11 +14,13 @@
 
 pub mod account;
 pub mod broadcaster;
+mod encoding;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod fees;
 pub mod machine;
 pub mod meters;
+pub mod pins;
 pub mod poke;
 pub mod policy;
 pub mod ports;
@@ -26,6 +28,7 @@ pub mod publish;
 pub mod record;
 pub mod request;
 pub mod revert;
+pub mod seal;
 pub mod signature;
 pub mod signer;
 pub mod start;

@@ -85,6 +85,7 @@ meters! {
     FUNDS: Counter(Count) "signpost_funds_low_total" by ["account"], "Sends answered with insufficient funds.", alarm "any";
     PAUSED: Counter(Count) "signpost_paused_total" by [], "Times an account was paused because a node called us misconfigured.", alarm "any";
     ACCOUNT_UNUSABLE: Counter(Count) "signpost_account_unusable_total" by ["account", "fault"], "Times an account's key was found unusable, or its head unreadable: the account stands, all others go on.", alarm "any: `signpost doctor` says what to do";
+    UNSEALED: Counter(Count) "signpost_unsealed_total" by ["account", "fault"], "Times a record was not signed because its seal is missing or does not fit.", alarm "any: someone else wrote the record, or the seal's key is another";
     OTHER_CHAIN: Counter(Count) "signpost_other_chain_total" by ["message"], "Pokes and asks dropped because their account is of another chain.", alarm "any: two Signposts share a queue";
     DELEGATED: Counter(Count) "signpost_delegated_total" by ["account"], "Times an account's address was found to have code (EIP-7702).", alarm "any";
     DISPLACED: Counter(Count) "signpost_displaced_total" by [], "Requests displaced by a transaction not signed here.", alarm "any: the key is used elsewhere";

@@ -6,6 +6,7 @@
 mod inquiry;
 mod waiting;
 
+use crate::seal::Seal;
 use crate::text;
 use crate::tx::{Fee, Intent, RawTx, Signature, TRANSFER_GAS, UnsignedTx};
 use crate::units::{
@@ -154,6 +155,8 @@ pub struct Record {
     pub message_id: Option<String>,
     /// Trace context of the message (`AWSTraceHeader` or `traceparent`).
     pub trace: Option<String>,
+    /// The signer's seal over what the request fixes; `None` in items of before there were seals.
+    pub seal: Option<Seal>,
     /// The signed transactions of the slot, in order.
     pub attempts: Vec<Attempt>,
     /// Set once, when someone or something wants it cancelled.

@@ -8,6 +8,8 @@
 //!   effect (I13).
 //! * For one attempt only the first stored signature counts; the loser of a race forgets its own.
 //! * Nothing policy refuses reaches the key service, now or when resumed (I9).
+//! * Nothing reaches it but what a signer accepted, for an account that the deployment lists (G8, I17): the record has
+//!   its seal, and the head says what [`crate::pins`] says.
 //! * A message is judged once (G2): what answered it is stored with its message id, and answers it again.
 //! * Nothing is said under an id that the message does not own. The owner of an id is the first allowed sender whose
 //!   request got a record.
@@ -35,10 +37,12 @@ use futures_util::stream::{self, StreamExt};
 use tracing::Span;
 
 use crate::account::Head;
+use crate::pins::Pins;
 use crate::policy::Policies;
 use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, Store};
 use crate::record::{Phase, Record, Rejected};
 use crate::request::{AccountRef, Code, Message, NetworkRules, Refused, SigningRequest, accept};
+use crate::seal::Sealer;
 use crate::signature::PublicKey;
 use crate::start::OfChain;
 use crate::units::{AccountKey, AccountName, ChainId, KmsKeyId, Millis, RequestId, Wei};
@@ -94,6 +98,10 @@ pub struct SignerConfig {
     pub chain_id: ChainId,
     /// What each account may do.
     pub policies: Policies,
+    /// Which accounts may be signed for.
+    pub pins: Pins,
+    /// Seals what is accepted, and checks it before each signature.
+    pub sealer: Sealer,
     /// What the network takes.
     pub network: NetworkRules,
     /// How long a rejection is kept after it was published, in milliseconds.
@@ -421,6 +429,8 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                     }
                     batch.done(at);
                 }
+                // Stored as it is, it waits for people; the message can do no more for it.
+                Err(AttemptError::Unsealed(_)) => batch.done(at),
                 Err(error) => {
                     metrics::counter!(meters::NOT_SIGNED).increment(1);
                     tracing::warn!(error = told(&error), %request_id, "not signed; the message stays on the queue, the slot stays reserved");

@@ -6,6 +6,7 @@
 use futures_util::stream::{self, StreamExt as _};
 
 use crate::account::{Accounts, Head, UnreadableHead};
+use crate::pins::NotPinned;
 use crate::ports::{Keys, PortError, Store};
 use crate::signature::{KeyError, PublicKey};
 use crate::units::{AccountKey, Address, ChainId, KmsKeyId};
@@ -91,6 +92,9 @@ pub enum KeyTrouble {
         /// The key's address.
         found: Address,
     },
+    /// The deployment says something else of the account than the registry.
+    #[error("the account is not one that may be signed for")]
+    NotPinned(#[source] NotPinned),
 }
 
 impl KeyTrouble {
@@ -101,6 +105,7 @@ impl KeyTrouble {
             Self::Call(error) => error.fault,
             Self::Key(_) => Some(KeyFault::Unfit),
             Self::WrongAddress { .. } => Some(KeyFault::WrongAddress),
+            Self::NotPinned(_) => Some(KeyFault::NotPinned),
         }
     }
 }

@@ -26,6 +26,8 @@ pub enum KeyFault {
     Unfit,
     /// The key belongs to another address than the account's: its alias was moved.
     WrongAddress,
+    /// The deployment does not list the account with the name and the key that the registry says. A deployment may.
+    NotPinned,
 }
 
 impl KeyFault {
@@ -38,6 +40,7 @@ impl KeyFault {
         Self::PendingDeletion,
         Self::Unfit,
         Self::WrongAddress,
+        Self::NotPinned,
     ];
 
     /// Its name in items and metrics.
@@ -51,6 +54,7 @@ impl KeyFault {
             Self::PendingDeletion => "pendingDeletion",
             Self::Unfit => "unfit",
             Self::WrongAddress => "wrongAddress",
+            Self::NotPinned => "notPinned",
         }
     }
 
@@ -58,7 +62,7 @@ impl KeyFault {
     #[must_use]
     pub fn may_heal(self) -> bool {
         match self {
-            Self::Disabled | Self::Unavailable | Self::Denied => true,
+            Self::Disabled | Self::Unavailable | Self::Denied | Self::NotPinned => true,
             Self::NotFound | Self::PendingDeletion | Self::Unfit | Self::WrongAddress => false,
         }
     }
@@ -74,6 +78,7 @@ impl KeyFault {
             Self::PendingDeletion => "its KMS key is pending deletion",
             Self::Unfit => "its KMS key is not a secp256k1 signing key",
             Self::WrongAddress => "its KMS key belongs to another address",
+            Self::NotPinned => "the signer's deployment does not list it with this name and key",
         }
     }
 }
@@ -146,7 +151,8 @@ mod tests {
     fn a_fault_is_waited_for_ten_minutes_or_not_at_all() {
         for fault in KeyFault::ALL {
             let mark = Unusable { since: Millis(1_000), fault: *fault, call: KeyCall::Read };
-            let heals = matches!(fault, KeyFault::Disabled | KeyFault::Unavailable | KeyFault::Denied);
+            let heals =
+                matches!(fault, KeyFault::Disabled | KeyFault::Unavailable | KeyFault::Denied | KeyFault::NotPinned);
             assert_eq!(mark.may_heal(Millis(1_000)), heals, "{fault}");
             assert_eq!(mark.may_heal(Millis(600_999)), heals, "{fault}");
             assert!(!mark.may_heal(Millis(601_000)), "{fault}");

@@ -313,6 +313,9 @@ pub struct RequestStatus {
     /// The SQS message it is from; missing where it was stored before message ids were kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
+    /// The signer's seal over what the request fixes: HMAC-SHA-256 as 64 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<String>,
     /// The signed transactions of the slot.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<WireAttempt>,

@@ -11,9 +11,10 @@ use futures_util::FutureExt as _;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane, Round};
 use signpost_txmgr::fake::{
-    Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
+    Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
 };
 use signpost_txmgr::machine::Tuning;
+use signpost_txmgr::pins::Pins;
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::{Record, Stored};
@@ -65,6 +66,8 @@ impl World {
 
     fn signer(&self, chain_id: ChainId) -> MemorySigner {
         let config = SignerConfig {
+            pins: Pins::Registry,
+            sealer: sealer(),
             chain_id,
             policies: Policies::from_toml(RULES).unwrap(),
             network: NetworkRules { fee_floor: Wei::from(1) },

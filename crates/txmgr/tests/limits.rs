@@ -17,10 +17,11 @@ use signpost_txmgr::account::Head;
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane, Round};
 use signpost_txmgr::fake::{
     Fate, Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules,
-    SimClock, Weather,
+    SimClock, Weather, sealer,
 };
 use signpost_txmgr::machine::{Tuning, Word};
 use signpost_txmgr::meters;
+use signpost_txmgr::pins::Pins;
 use signpost_txmgr::poke;
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::{
@@ -73,6 +74,8 @@ impl World {
 
     fn signer(&self, policy: &str) -> MemorySigner {
         let config = SignerConfig {
+            pins: Pins::Registry,
+            sealer: sealer(),
             chain_id: ChainId(97),
             policies: Policies::from_toml(policy).unwrap(),
             network: NetworkRules { fee_floor: Wei::from(1) },

@@ -36,12 +36,11 @@ const NONCE: Nonce = Nonce(5);
 // ---- The records -------------------------------------------------------------------------------
 
 fn reserved() -> Record {
-    let address = Address([0xaa; 20]);
     Record {
         request_id: "pay-1".parse().unwrap(),
         digest: Digest([7; 32]),
         version: 1,
-        account: AccountKey { chain_id: ChainId(97), address },
+        account: AccountKey { chain_id: ChainId(97), address: Address([0xaa; 20]) },
         name: "treasury".parse().unwrap(),
         nonce: NONCE,
         intent: Intent {
@@ -58,6 +57,7 @@ fn reserved() -> Record {
         sender: None,
         message_id: None,
         trace: None,
+        seal: None,
         attempts: vec![],
         cancel: None,
         inquiry: None,

@@ -10,8 +10,9 @@ use futures_util::FutureExt as _;
 use proptest::prelude::*;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::fake::{
-    Entry, Gate, Journal, KeyState, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
+    Entry, Gate, Journal, KeyState, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
 };
+use signpost_txmgr::pins::Pins;
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::{AttemptKind, Record, Stored};
@@ -174,6 +175,8 @@ impl World {
 
     fn signer(&self, rules: &Rules) -> Signer<MemoryStore, MemoryKeys, MemoryQueues, MemoryTopic> {
         let config = SignerConfig {
+            pins: Pins::Registry,
+            sealer: sealer(),
             chain_id: ChainId(97),
             policies: Policies::from_toml(&rules.file()).unwrap(),
             network: NetworkRules { fee_floor: Wei::from(1) },

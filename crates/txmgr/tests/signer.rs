@@ -10,7 +10,9 @@ use futures_util::FutureExt as _;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::fake::{
     Fate, Gate, Journal, KeyState, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, Weather,
+    sealer,
 };
+use signpost_txmgr::pins::Pins;
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::Stored;
@@ -54,6 +56,8 @@ fn world_behind(policy: &str, gate_of: impl FnOnce(&MemoryStore) -> Gate) -> Wor
     }
     let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &gate, &journal);
     let config = SignerConfig {
+        pins: Pins::Registry,
+        sealer: sealer(),
         chain_id: ChainId(97),
         policies: Policies::from_toml(policy).unwrap(),
         network: NetworkRules { fee_floor: Wei::from(1) },

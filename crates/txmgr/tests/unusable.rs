@@ -12,9 +12,10 @@ use signpost_txmgr::account::Head;
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig};
 use signpost_txmgr::fake::{
     Fate, Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules,
-    SimClock, Weather,
+    SimClock, Weather, sealer,
 };
 use signpost_txmgr::machine::Tuning;
+use signpost_txmgr::pins::Pins;
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::{Happened, Store as _};
 use signpost_txmgr::record::{Record, Stored};
@@ -66,6 +67,8 @@ impl World {
 
     fn signer(&self) -> MemorySigner {
         let config = SignerConfig {
+            pins: Pins::Registry,
+            sealer: sealer(),
             chain_id: CHAIN,
             policies: Policies::from_toml(RULES).unwrap(),
             network: NetworkRules { fee_floor: Wei::from(1) },

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use signpost_txmgr::account::{Head, Reservation};
+use signpost_txmgr::fake::sealer;
 use signpost_txmgr::machine::{Event, apply};
 use signpost_txmgr::ports::{RegisterVerdict, ReserveVerdict, Store};
 use signpost_txmgr::record::{
@@ -73,7 +74,7 @@ impl Lane {
     #[must_use]
     pub fn record(&self, at: u64, nonce: Nonce) -> Record {
         let request_id = self.id(at);
-        Record {
+        let record = Record {
             digest: Digest(sha256(request_id.as_str().as_bytes())),
             request_id,
             version: 1,
@@ -94,6 +95,7 @@ impl Lane {
             sender: Some("AIDAEXAMPLE".to_owned()),
             message_id: Some(format!("m-{at}")),
             trace: None,
+            seal: None,
             attempts: Vec::new(),
             cancel: None,
             inquiry: None,
@@ -101,7 +103,8 @@ impl Lane {
             phase: Phase::Reserved,
             created_at: NOW,
             updated_at: NOW,
-        }
+        };
+        Record { seal: Some(sealer().seal(&record)), ..record }
     }
 
     /// Requests `from..from + count` for the next slots of `head`.

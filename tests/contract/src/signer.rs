@@ -1,7 +1,8 @@
 //! The real signer over the store under test; its keys, queues and topic are in memory. Read next: [`crate::spend`],
 //! [`crate::pool`].
 
-use signpost_txmgr::fake::{Gate, Journal, MemoryKeys, MemoryQueues, MemoryTopic, QueueRules, SimClock};
+use signpost_txmgr::fake::{Gate, Journal, MemoryKeys, MemoryQueues, MemoryTopic, QueueRules, SimClock, sealer};
+use signpost_txmgr::pins::Pins;
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::Store;
 use signpost_txmgr::request::NetworkRules;
@@ -27,6 +28,8 @@ pub fn signer<S: Store>(store: S, lanes: &[&Lane], policy: &str) -> LaneSigner<S
         keys.add(&lane.head().kms_key_id, lane.secret());
     }
     let config = SignerConfig {
+        pins: Pins::Registry,
+        sealer: sealer(),
         chain_id: ChainId(97),
         policies: Policies::from_toml(policy).unwrap(),
         network: NetworkRules { fee_floor: Wei::from(1) },

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use signpost_txmgr::account::Reservation;
+use signpost_txmgr::fake::sealer;
 use signpost_txmgr::machine::Event;
 use signpost_txmgr::ports::{RejectVerdict, ReserveVerdict, Store, UpdateVerdict};
 use signpost_txmgr::record::{
@@ -37,6 +38,7 @@ macro_rules! store_claims {
             an_id_is_free_once_its_record_is_past_its_time,
             every_state_is_read_back_as_it_was_written,
             waits_witnesses_and_bare_receipts_are_read_back,
+            a_seal_fits_what_is_read_back_whatever_happened,
             a_stale_update_learns_what_is_stored,
             the_same_update_again_finds_itself_stored,
             of_updates_at_once_one_is_stored_and_the_others_see_it,
@@ -405,6 +407,22 @@ pub async fn waits_witnesses_and_bare_receipts_are_read_back(store: &impl Store)
     for state in states {
         assert_eq!(store.update(&state).await.unwrap(), UpdateVerdict::Stored, "version {}", state.version);
         assert_eq!(load_one(store, &state.request_id).await, Some(stored(&state)));
+    }
+}
+
+/// Everything that a seal covers is read back as it was written, in every state of the request (I17).
+pub async fn a_seal_fits_what_is_read_back_whatever_happened(store: &impl Store) {
+    let lane = Lane::new("sealed");
+    let [mut record]: [Record; 1] = lane.reserved(store, 1).await.try_into().unwrap();
+    for step in 0..4_u64 {
+        let Some(Stored::Record(read)) = load_one(store, &lane.id(0)).await else { panic!("it is a record") };
+        assert_eq!(sealer().check(&read, &read.name), Ok(()), "step {step}");
+        record = match step {
+            0 => lane.signed(&record, 1),
+            1 => sent(&record, SendClass::Accepted),
+            _ => after(&record, &Event::CancelAsked(CancelCause::Asked)),
+        };
+        assert_eq!(store.update(&record).await.unwrap(), UpdateVerdict::Stored);
     }
 }
 

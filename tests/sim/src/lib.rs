@@ -5,6 +5,7 @@
 //! * [`crash`]: one scenario, and one fault at each of its port calls in turn.
 //! * [`explorer`]: every interleaving of small worlds around the record machine.
 //! * [`mutants`]: known design bugs, to prove that the auditor can fail.
+//! * [`thief`]: somebody who can write the tables, and what that gets signed.
 //! * [`scale`]: how the time per request grows with everything that can grow.
 //!
 //! Nothing here is part of a program. No wall clock decides anything: a seed repeats exactly.
@@ -26,5 +27,6 @@ pub mod scale;
 pub mod simulation;
 pub mod source;
 pub mod stage;
+pub mod thief;
 pub mod weather;
 pub mod world;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use signpost_txmgr::account::{Accounts, Head, Marks, Reservation, SeenFee};
-use signpost_txmgr::fake::{MemoryChain, MemoryKeys, MemoryStore, MemoryTopic};
+use signpost_txmgr::fake::{MemoryChain, MemoryKeys, MemoryStore, MemoryTopic, sealer};
 use signpost_txmgr::machine::{ReceiptView, Word};
 use signpost_txmgr::ports::{
     Chain, ChainView, Counts, Happened, KeyAnswer, KeyCallError, Keys, NonceUse, OutcomeTopic, PortError,
@@ -80,6 +80,12 @@ pub enum Mutant {
     BelievesTheFuture,
     /// No slot is set aside: a lane stands still behind one that cannot be closed. For `tests/worlds.rs`.
     SetsNothingAside,
+    /// A record is signed whatever its seal says. For `tests/thief.rs`, as the next two.
+    TakesAnySeal,
+    /// The seal does not cover the nonce.
+    SealsNoNonce,
+    /// Name and key of an account are what the table says.
+    TrustsRegistry,
 }
 
 impl Mutant {
@@ -179,6 +185,20 @@ impl BentStore {
             }
         });
         self.inner.reserve(group).await
+    }
+
+    /// As if the signer had accepted what it finds.
+    fn reseal(&self, found: &mut [Stored]) {
+        for stored in found {
+            let Stored::Record(record) = stored else { continue };
+            let with = |nonce| Record { nonce: Nonce(nonce), ..(**record).clone() };
+            if self.mutant == Some(Mutant::TakesAnySeal)
+                || self.mutant == Some(Mutant::SealsNoNonce)
+                    && (0..64).any(|nonce| sealer().check(&with(nonce), &record.name).is_ok())
+            {
+                record.seal = Some(sealer().seal(record));
+            }
+        }
     }
 
     fn forget_answer(&self, id: &RequestId) {
@@ -306,6 +326,7 @@ impl Store for BentStore {
         if self.mutant == Some(Mutant::JudgesAnew) {
             found.retain(|stored| matches!(stored, Stored::Record(_)));
         }
+        self.reseal(&mut found);
         if self.mutant == Some(Mutant::OverlooksUnsigned) {
             let unsigned = |stored: &Stored| matches!(stored, Stored::Record(record) if record.attempts.is_empty());
             found.retain(|stored| !unsigned(stored));

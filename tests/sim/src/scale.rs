@@ -12,9 +12,10 @@ use plotters::prelude::*;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane};
 use signpost_txmgr::fake::{
-    Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
+    Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
 };
 use signpost_txmgr::machine::Tuning;
+use signpost_txmgr::pins::Pins;
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::request::NetworkRules;
@@ -215,6 +216,8 @@ impl Town {
         let topic = MemoryTopic::new(gate, journal);
         let policies = "[default]\nmax_gas_price_wei = \"5000000000\"\ngas_price_wei = \"1000000000\"\n";
         let config = SignerConfig {
+            pins: Pins::Registry,
+            sealer: sealer(),
             chain_id: CHAIN,
             policies: Policies::from_toml(policies).unwrap(),
             network: NetworkRules { fee_floor: Wei::from(50_000_000) },

@@ -13,9 +13,10 @@ use signpost_txmgr::fake::chain::SenderCache;
 use signpost_txmgr::fake::keys::SignatureCache;
 use signpost_txmgr::fake::{
     Gate, Journal, MemoryChain, MemoryKeys, MemoryQueue, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
-    Weather,
+    Weather, sealer,
 };
 use signpost_txmgr::machine::Tuning;
+use signpost_txmgr::pins::Pins;
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::{RetireVerdict, Store};
 use signpost_txmgr::request::NetworkRules;
@@ -223,6 +224,8 @@ impl World {
     #[must_use]
     pub fn signer(&self) -> TrialSigner {
         let config = SignerConfig {
+            pins: Pins::Registry,
+            sealer: sealer(),
             chain_id: self.chain_id,
             policies: self.regime().policies(self.spend_window_s),
             network: NetworkRules { fee_floor: Wei::from(50_000_000) },

@@ -111,7 +111,7 @@ fn text(value: &Value) -> &str {
 
 /// Each function, what it must link, and what it must not.
 const FUNCTIONS: [(&str, &[&str], &[&str]); 2] = [
-    ("signpost-signer", &["aws-sdk-kms", "aws-sdk-dynamodb"], &["signpost-bsc", "reqwest", "aws-sdk-secretsmanager"]),
+    ("signpost-signer", &["aws-sdk-kms", "aws-sdk-dynamodb", "hmac"], &["signpost-bsc", "reqwest"]),
     ("signpost-broadcaster", &["signpost-bsc", "reqwest", "aws-sdk-secretsmanager"], &["aws-sdk-kms"]),
 ];
 

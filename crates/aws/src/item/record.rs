@@ -70,6 +70,7 @@ fn encode_fixed(record: &Record) -> Item {
     set(&mut fixed, "sender", record.sender.as_ref().map(s));
     set(&mut fixed, "messageId", record.message_id.as_ref().map(s));
     set(&mut fixed, "trace", record.trace.as_ref().map(s));
+    set(&mut fixed, "seal", record.seal.map(s));
     fixed
 }
 
@@ -154,6 +155,7 @@ pub(crate) fn decode(reader: &Reader<'_>) -> Result<Record, ItemError> {
         sender: reader.text_if("sender")?.map(str::to_owned),
         message_id: reader.text_if("messageId")?.map(str::to_owned),
         trace: reader.text_if("trace")?.map(str::to_owned),
+        seal: reader.parsed_if("seal")?,
         attempts: reader.maps("attempts")?.iter().map(attempt::decode).collect::<Result<_, _>>()?,
         cancel: reader.map_if("cancel")?.as_ref().map(attempt::decode_cancel).transpose()?,
         waiting: reader.map_if("waitingFor")?.as_ref().map(decode_waiting).transpose()?.flatten(),

@@ -63,6 +63,7 @@ fn record(head: &Head, at: u64) -> Record {
         sender: None,
         message_id: Some("m-1".to_owned()),
         trace: None,
+        seal: None,
         attempts: Vec::new(),
         cancel: None,
         inquiry: None,

@@ -9,6 +9,7 @@ use signpost_txmgr::record::{
     Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Inquiry, Phase, Reason, Receipt, Record, Rejected, Revert,
     Searched, SendAnswer, SendClass, Settlement, Stored, Subject, WaitCause, Waiting,
 };
+use signpost_txmgr::seal::Seal;
 use signpost_txmgr::signature::LocalKey;
 use signpost_txmgr::tx::{Fee, Intent, UnsignedTx};
 use signpost_txmgr::units::{
@@ -118,6 +119,10 @@ pub(crate) fn requests() -> Vec<(&'static str, Stored)> {
         ("rejected", Stored::Rejected(rejected())),
         ("rejected-unknown", Stored::Rejected(unknown())),
         record("reserved-message", Record { message_id: Some(MESSAGE.to_owned()), ..reserved() }),
+        record(
+            "reserved-sealed",
+            Record { message_id: Some(MESSAGE.to_owned()), seal: Some(Seal::from_bytes([0x5e; 32])), ..reserved() },
+        ),
         ("rejected-message", Stored::Rejected(by_message())),
         ("rejected-copy", Stored::Rejected(copy())),
         ("rejected-beside", Stored::Rejected(beside())),
@@ -180,6 +185,7 @@ fn reserved() -> Record {
         sender: Some("AIDAEXAMPLE".to_owned()),
         message_id: None,
         trace: Some("Root=1-67891233-abcdef012345678912345678".to_owned()),
+        seal: None,
         attempts: Vec::new(),
         cancel: None,
         inquiry: None,

@@ -10,6 +10,7 @@ use signpost_txmgr::record::{
     Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Inquiry, Phase, Reason, Receipt, Record, Rejected, Revert,
     Searched, SendAnswer, SendClass, Sent, Settlement, Subject, Verdict, WaitCause, Waiting,
 };
+use signpost_txmgr::seal::Seal;
 use signpost_txmgr::tx::{Fee, Intent, Signature, UnsignedTx};
 use signpost_txmgr::units::{
     AccountKey, Address, BlockHash, BlockNumber, ChainId, Digest, Gas, Millis, Nonce, RequestId, TxHash, U256, Wei,
@@ -188,8 +189,8 @@ prop_compose! {
         account in account(),
         intent in intent(),
         (fee, fee_cap, deadline) in (fee(), wei(), option::of(whole_seconds())),
-        (metadata, sender, message_id, trace) in
-            (option::of(json()), option::of(words()), option::of(words()), option::of(words())),
+        (metadata, sender, message_id, trace, seal) in
+            (option::of(json()), option::of(words()), option::of(words()), option::of(words()), option::of(any::<[u8; 32]>())),
         (attempts, cancel, phase) in (vec(attempt(), 1..4), option::of(cancel()), phase()),
         (inquiry, waiting, created_at, updated_at) in
             (option::of(inquiry()), option::of(waiting()), millis(), millis()),
@@ -202,7 +203,8 @@ prop_compose! {
             name: name.parse().unwrap(),
             nonce: Nonce(nonce),
             intent: Intent { chain_id: account.chain_id, ..intent },
-            fee, fee_cap, deadline, metadata, sender, message_id, trace, attempts, cancel, inquiry, waiting, phase,
+            fee, fee_cap, deadline, metadata, sender, message_id, trace,
+            seal: seal.map(Seal::from_bytes), attempts, cancel, inquiry, waiting, phase,
             created_at, updated_at,
         };
         hang_together(&mut record);

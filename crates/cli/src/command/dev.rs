@@ -20,7 +20,8 @@ use super::account::register::{Asked, First, register};
 use super::{CommandError, Session, asked_to_stop, told};
 use crate::aws::{self, LOOPBACK_REGION, Target};
 use crate::config::{
-    BROADCASTER_CONCURRENCY, Chain, Config, Observe, Queues, SIGNER_CONCURRENCY, SendTo, Tables, Timing, Worker,
+    AccountsFrom, BROADCASTER_CONCURRENCY, Chain, Config, Observe, Queues, SIGNER_CONCURRENCY, SealFrom, SendTo,
+    Tables, Timing, Worker,
 };
 use crate::find;
 use crate::stack::gates::Scripts;
@@ -275,7 +276,9 @@ async fn prepare_quietly(stack: &LocalStack, wanted: &Wanted, names: &[String]) 
     }
     let policy_file = stack.directory.join("policy.toml");
     write(&policy_file, &policy(names))?;
-    let config = config(stack, &resources, policy_file, stack.rpc.chain_id().await?);
+    let seal_key = stack.directory.join("seal.key");
+    write_seal_key(&seal_key)?;
+    let config = config(stack, &resources, policy_file, seal_key, stack.rpc.chain_id().await?);
     let config_file = stack.directory.join("signpost.toml");
     write(&config_file, &config.to_toml())?;
     register_all(&Session { config: config.clone(), sdk: sdk.clone() }, &accounts).await?;
@@ -327,7 +330,7 @@ pub const POOL: &str = "all";
 /// The recipient the local policy forbids, to see what a refusal looks like.
 pub const DENIED: &str = "0x000000000000000000000000000000000000dead";
 
-fn config(stack: &LocalStack, made: &Resources, policy_file: PathBuf, chain_id: u64) -> Config {
+fn config(stack: &LocalStack, made: &Resources, policy_file: PathBuf, seal_key: PathBuf, chain_id: u64) -> Config {
     Config {
         region: Some(LOOPBACK_REGION.to_owned()),
         endpoint: Some(stack.aws_endpoint.clone()),
@@ -350,6 +353,8 @@ fn config(stack: &LocalStack, made: &Resources, policy_file: PathBuf, chain_id: 
         tables: Tables { requests: made.requests_table.clone(), accounts: made.accounts_table.clone() },
         outcomes_arn: made.outcomes_arn.clone(),
         policy_file,
+        seal: Some(SealFrom::File(seal_key)),
+        accounts: Some(AccountsFrom::Registry),
         retention_days: RETENTION_DAYS,
         timing: Timing { poll_ms: Some(POLL_MS), ..Timing::default() },
         worker: Worker {
@@ -359,6 +364,16 @@ fn config(stack: &LocalStack, made: &Resources, policy_file: PathBuf, chain_id: 
         },
         observe: Observe::default(),
     }
+}
+
+/// A key of seals of this stack's own. One that is there stays: what it sealed may still be open.
+fn write_seal_key(path: &Path) -> Result<(), CommandError> {
+    if path.exists() {
+        return Ok(());
+    }
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|error| CommandError::Input(format!("no random bytes can be had: {error}")))?;
+    write(path, &format!("{}\n", hex::encode(key)))
 }
 
 fn write(path: &Path, text: &str) -> Result<(), CommandError> {

@@ -123,6 +123,8 @@ impl CommandError {
             | Self::Start(
                 StartError::Configuration(_)
                 | StartError::Policy { .. }
+                | StartError::Seal(_)
+                | StartError::Pins(_)
                 | StartError::WrongChain { .. }
                 | StartError::Metrics(_)
                 | StartError::Traces(_)

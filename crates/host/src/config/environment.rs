@@ -8,7 +8,8 @@
 //! | `SIGNPOST_REQUESTS_TABLE`, `SIGNPOST_ACCOUNTS_TABLE`, `SIGNPOST_OUTCOME_TOPIC_ARN` | both | the tables, the topic |
 //! | `SIGNPOST_RETENTION_DAYS` | both | optional |
 //! | `SIGNPOST_POLICY`, or `SIGNPOST_POLICY_FILE` | signer | the policy's text, or where it is: `policy.toml` beside the program if neither is set |
-//! | `SIGNPOST_ACCOUNTS` | signer | optional: `NAME=0xADDRESS=KMS_KEY_ID`, separated by commas. Each key must have its address, or the function does not start |
+//! | `SIGNPOST_SEAL_SECRET_ARN` | signer | the secret of Secrets Manager with the key of seals; its current and its previous version are read |
+//! | `SIGNPOST_ACCOUNTS` | signer | the accounts that may be signed for, `NAME=0xADDRESS=KMS_KEY`, separated by commas. No other is, whatever the registry says. Empty: `accounts.txt` beside the program, one a line |
 //! | `SIGNPOST_RPC_SECRET_ARN`, or `SIGNPOST_RPC_URLS` | broadcaster | a secret of Secrets Manager (below), or the nodes' URLs, separated by commas |
 //! | `SIGNPOST_SEND_TO`, `SIGNPOST_FINALITY` | broadcaster | as `send_to`, `finality` |
 //! | `SIGNPOST_VERDICTS` | broadcaster | optional, as `verdicts` |
@@ -25,8 +26,8 @@ use toml::{Table, Value};
 use super::parse::{LONELY_VERDICTS, must_be_fifo, read_private, read_send_to, read_verdicts};
 use super::reader::{Section, is_near};
 use super::{
-    CONFIRMATIONS_MAX, Chain, ConfigError, Private, Queues, RETENTION_DAYS, RETENTION_DAYS_MIN, Shared, TIMING_MAX_MS,
-    Tables, Timing, Watched,
+    AccountsFrom, CONFIRMATIONS_MAX, Chain, ConfigError, Private, Queues, RETENTION_DAYS, RETENTION_DAYS_MIN, SealFrom,
+    Shared, TIMING_MAX_MS, Tables, Timing, Watched,
 };
 use signpost_txmgr::ports::Finality;
 
@@ -42,6 +43,7 @@ const RETENTION: &str = "SIGNPOST_RETENTION_DAYS";
 const POLICY: &str = "SIGNPOST_POLICY";
 const POLICY_FILE: &str = "SIGNPOST_POLICY_FILE";
 const ACCOUNTS: &str = "SIGNPOST_ACCOUNTS";
+const SEAL_SECRET: &str = "SIGNPOST_SEAL_SECRET_ARN";
 const RPC_SECRET: &str = "SIGNPOST_RPC_SECRET_ARN";
 const RPC_URLS: &str = "SIGNPOST_RPC_URLS";
 const SEND_TO: &str = "SIGNPOST_SEND_TO";
@@ -72,6 +74,7 @@ const KNOWN: &[(&str, Kind)] = &[
     (POLICY, Kind::Text),
     (POLICY_FILE, Kind::Text),
     (ACCOUNTS, Kind::List),
+    (SEAL_SECRET, Kind::Text),
     (RPC_SECRET, Kind::Text),
     (RPC_URLS, Kind::List),
     (SEND_TO, Kind::Text),
@@ -210,17 +213,6 @@ pub enum PolicyFrom {
     Package,
 }
 
-/// An account that the function must be able to sign for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfiguredAccount {
-    /// Its name.
-    pub name: String,
-    /// Its address, as written.
-    pub address: String,
-    /// Its KMS key.
-    pub kms_key_id: String,
-}
-
 /// The signer's environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignerEnvironment {
@@ -228,8 +220,10 @@ pub struct SignerEnvironment {
     pub deployed: Deployed,
     /// Where the policy is.
     pub policy: PolicyFrom,
-    /// `SIGNPOST_ACCOUNTS`.
-    pub accounts: Vec<ConfiguredAccount>,
+    /// The key of seals.
+    pub seal: SealFrom,
+    /// The accounts that may be signed for.
+    pub accounts: AccountsFrom,
 }
 
 impl SignerEnvironment {
@@ -246,23 +240,12 @@ impl SignerEnvironment {
                     None
                 }
             };
-            let accounts = root.optional_texts(ACCOUNTS).and_then(|entries| {
-                let accounts: Option<Vec<_>> = entries.iter().map(|entry| account(entry)).collect();
-                if accounts.is_none() {
-                    root.problem(ACCOUNTS, "must be a list NAME=0xADDRESS=KMS_KEY_ID, separated by commas");
-                }
-                accounts
-            });
-            Some(Self { deployed: deployed?, policy: policy?, accounts: accounts? })
+            let seal = root.text(SEAL_SECRET).map(SealFrom::Secret);
+            // None at all is an empty list: of a new deployment the accounts are not known yet.
+            let accounts = root.optional_texts(ACCOUNTS).map(AccountsFrom::Listed);
+            Some(Self { deployed: deployed?, policy: policy?, seal: seal?, accounts: accounts? })
         })
     }
-}
-
-fn account(entry: &str) -> Option<ConfiguredAccount> {
-    let mut parts = entry.splitn(3, '=').map(str::trim).map(str::to_owned);
-    let account = ConfiguredAccount { name: parts.next()?, address: parts.next()?, kms_key_id: parts.next()? };
-    let whole = [&account.name, &account.address, &account.kms_key_id].iter().all(|part| !part.is_empty());
-    whole.then_some(account)
 }
 
 /// The broadcaster's environment. `Debug` gives no URLs: they may hold keys.
@@ -437,7 +420,8 @@ mod tests {
     }
 
     fn signer(more: &[(&str, &str)]) -> Result<SignerEnvironment, String> {
-        SignerEnvironment::read(&variables(&[BOTH, more])).map_err(|error| error.to_string())
+        SignerEnvironment::read(&variables(&[BOTH, &[(SEAL_SECRET, "arn:seal")], more]))
+            .map_err(|error| error.to_string())
     }
 
     fn broadcaster(more: &[&[(&str, &str)]]) -> Result<BroadcasterEnvironment, String> {
@@ -448,7 +432,7 @@ mod tests {
     fn the_signer_is_not_asked_for_nodes() {
         let read = signer(&[]).unwrap();
         assert_eq!((read.deployed.chain_id, read.deployed.retention_days), (97, 90));
-        assert_eq!((read.policy, read.accounts), (PolicyFrom::Package, Vec::new()));
+        assert_eq!((read.policy, read.accounts), (PolicyFrom::Package, AccountsFrom::Listed(Vec::new())));
     }
 
     #[test]
@@ -460,13 +444,13 @@ mod tests {
     }
 
     #[test]
-    fn accounts_are_a_name_an_address_and_a_key_each() {
+    fn the_signer_needs_a_seal_and_is_told_its_accounts() {
         let read = signer(&[(ACCOUNTS, "hot=0xab=arn:aws:kms:eu-central-1:1:key/k, cold=0xcd=alias/cold")]).unwrap();
-        let told: Vec<_> = read.accounts.iter().map(|a| (&*a.name, &*a.address, &*a.kms_key_id)).collect();
-        assert_eq!(told, [("hot", "0xab", "arn:aws:kms:eu-central-1:1:key/k"), ("cold", "0xcd", "alias/cold")]);
-        for wrong in ["hot", "hot=0xab", "hot=0xab=", "=0xab=key"] {
-            assert!(signer(&[(ACCOUNTS, wrong)]).unwrap_err().contains("SIGNPOST_ACCOUNTS must be"), "{wrong}");
-        }
+        let listed = ["hot=0xab=arn:aws:kms:eu-central-1:1:key/k", "cold=0xcd=alias/cold"].map(str::to_owned).to_vec();
+        assert_eq!(read.accounts, AccountsFrom::Listed(listed));
+        assert_eq!(read.seal, SealFrom::Secret("arn:seal".to_owned()));
+        let told = SignerEnvironment::read(&variables(&[BOTH])).unwrap_err().to_string();
+        assert!(told.contains("SIGNPOST_SEAL_SECRET_ARN is missing"), "{told}");
     }
 
     #[test]

@@ -31,6 +31,16 @@
 //! | `authorization_env` | name of the environment variable that holds the value of the `Authorization` header; the secret itself is never in the file |
 //! | `mev_builders` | optional list: `bloxroute`, `48club`, `blockrazor`, `jetbldr`, `nodereal` or `all`; left out, bloXroute takes its own |
 //!
+//! ## `[seal]` and `[accounts]`
+//!
+//! For who signs; the broadcaster and the other commands need neither.
+//!
+//! | key | value |
+//! |---|---|
+//! | `secret_arn` or `key_file` in `[seal]` | the key of seals: a secret of Secrets Manager, or a file with one key a line, the newest first. At least 32 characters, the same for every signer, and kept from everybody else |
+//! | `pinned` in `[accounts]` | the accounts that may be signed for, `["NAME=0xADDRESS=KMS_KEY"]`; `signpost account register` prints the entry |
+//! | `trust_registry` in `[accounts]` | in place of `pinned`, `true`: those that are registered. Only where nobody else can write the accounts table |
+//!
 //! ## `[metrics]` and `[traces]`
 //!
 //! | key | value |
@@ -90,6 +100,10 @@ pub struct Config {
     pub outcomes_arn: String,
     /// The policy file, absolute or relative to the current directory.
     pub policy_file: PathBuf,
+    /// The key of seals; only who signs needs it.
+    pub seal: Option<SealFrom>,
+    /// The accounts that may be signed for; only who signs needs them.
+    pub accounts: Option<AccountsFrom>,
     /// How long a closed request is kept, in days. At least [`RETENTION_DAYS_MIN`].
     pub retention_days: u64,
     /// Knobs left out keep the drivers' own values.
@@ -98,6 +112,24 @@ pub struct Config {
     pub worker: Worker,
     /// What a worker shows of itself.
     pub observe: Observe,
+}
+
+/// `[seal]`: where the key of seals is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SealFrom {
+    /// A secret of Secrets Manager: its current version, and the one before while it rotates.
+    Secret(String),
+    /// A file with one key a line, the newest first.
+    File(PathBuf),
+}
+
+/// `[accounts]`: which accounts may be signed for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccountsFrom {
+    /// Those in the registry: whoever can write the accounts table decides.
+    Registry,
+    /// These, as `NAME=0xADDRESS=KMS_KEY`.
+    Listed(Vec<String>),
 }
 
 /// `[chain]`. `Debug` gives no URLs: they may hold keys.
@@ -346,6 +378,32 @@ outcomes_arn = "arn:aws:sns:eu-central-1:1:outcomes"
 [policy]
 file = "policy.toml"
 "#;
+
+    #[test]
+    fn who_signs_has_a_seal_and_a_list_of_accounts_or_trusts_the_registry() {
+        let read = |more: &str| Config::from_toml(&format!("{GOOD}{more}"), Path::new("/etc/signpost"));
+        let config = read("").unwrap();
+        assert_eq!((config.seal, config.accounts), (None, None));
+        let config = read("[seal]\nkey_file = \"seal.key\"\n[accounts]\ntrust_registry = true\n").unwrap();
+        assert_eq!(config.seal, Some(SealFrom::File("/etc/signpost/seal.key".into())));
+        assert_eq!(config.accounts, Some(AccountsFrom::Registry));
+        assert_eq!(Config::from_toml(&config.to_toml(), Path::new("/elsewhere")).unwrap(), config);
+        let listed = "[seal]\nsecret_arn = \"arn:secret\"\n[accounts]\npinned = [\"hot=0xab=key\"]\n";
+        let config = read(listed).unwrap();
+        assert_eq!(config.seal, Some(SealFrom::Secret("arn:secret".to_owned())));
+        assert_eq!(config.accounts, Some(AccountsFrom::Listed(vec!["hot=0xab=key".to_owned()])));
+        assert_eq!(Config::from_toml(&config.to_toml(), Path::new("/elsewhere")).unwrap(), config);
+        for (wrong, told) in [
+            ("[seal]\n", "seal.key_file is missing (or seal.secret_arn"),
+            ("[seal]\nkey_file = \"a\"\nsecret_arn = \"b\"\n", "set one of them"),
+            ("[accounts]\n", "accounts.pinned is missing"),
+            ("[accounts]\ntrust_registry = false\n", "accounts.pinned is missing"),
+            ("[accounts]\ntrust_registry = true\npinned = [\"a\"]\n", "choose one"),
+        ] {
+            let found = read(wrong).unwrap_err().join("\n");
+            assert!(found.contains(told), "{wrong}: {found}");
+        }
+    }
 
     fn problems(text: &str) -> String {
         Config::from_toml(text, Path::new("/etc/signpost")).unwrap_err().join("\n")

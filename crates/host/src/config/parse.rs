@@ -8,9 +8,9 @@ use signpost_txmgr::ports::Finality;
 
 use super::reader::Section;
 use super::{
-    Authorization, BROADCASTER_CONCURRENCY, CONFIRMATIONS_MAX, Chain, Config, Observe, Private, PrivateEndpoint,
-    PrivateShape, Queues, RETENTION_DAYS, RETENTION_DAYS_MIN, SIGNER_CONCURRENCY, SendTo, TIMING_MAX_MS, Tables,
-    Timing, Worker, is_fifo,
+    AccountsFrom, Authorization, BROADCASTER_CONCURRENCY, CONFIRMATIONS_MAX, Chain, Config, Observe, Private,
+    PrivateEndpoint, PrivateShape, Queues, RETENTION_DAYS, RETENTION_DAYS_MIN, SIGNER_CONCURRENCY, SealFrom, SendTo,
+    TIMING_MAX_MS, Tables, Timing, Worker, is_fifo,
 };
 
 const CONCURRENCY_MAX: u64 = 4_096;
@@ -27,6 +27,8 @@ const ROOT_KEYS: &[&str] = &[
     "tables",
     "topic",
     "policy",
+    "seal",
+    "accounts",
     "retention",
     "timing",
     "worker",
@@ -59,6 +61,8 @@ pub(super) fn read(file: &toml::Table, here: &Path, problems: &mut Vec<String>) 
     let (requests, accounts) = (tables.text("requests"), tables.text("accounts"));
     let outcomes_arn = root.required_section("topic", &["outcomes_arn"]).text("outcomes_arn");
     let policy_file = root.required_section("policy", &["file"]).text("file");
+    let seal = read_seal(&mut root, here);
+    let signed_for = read_accounts(&mut root);
     let retention_days =
         root.section("retention", &["days"]).within("days", RETENTION_DAYS_MIN, 36_500).or(Some(RETENTION_DAYS));
     let timing =
@@ -77,11 +81,50 @@ pub(super) fn read(file: &toml::Table, here: &Path, problems: &mut Vec<String>) 
         tables: Tables { requests: requests?, accounts: accounts? },
         outcomes_arn: outcomes_arn?,
         policy_file: here.join(policy_file?),
+        seal,
+        accounts: signed_for,
         retention_days: retention_days?,
         timing,
         worker,
         observe,
     })
+}
+
+/// Left out by who does not sign.
+fn read_seal(root: &mut Section<'_, '_>, here: &Path) -> Option<SealFrom> {
+    let mut section = root.optional_section("seal", &["secret_arn", "key_file"])?;
+    match (section.optional_text("secret_arn"), section.optional_text("key_file")) {
+        (Some(secret), None) => Some(SealFrom::Secret(secret)),
+        (None, Some(file)) => Some(SealFrom::File(here.join(file))),
+        (None, None) => {
+            section.problem("key_file", "is missing (or seal.secret_arn, a secret of Secrets Manager)");
+            None
+        }
+        (Some(_), Some(_)) => {
+            section.problem("key_file", "and seal.secret_arn are both set; set one of them");
+            None
+        }
+    }
+}
+
+/// Left out by who does not sign.
+fn read_accounts(root: &mut Section<'_, '_>) -> Option<AccountsFrom> {
+    let mut section = root.optional_section("accounts", &["pinned", "trust_registry"])?;
+    let trusts = section.optional_flag("trust_registry").unwrap_or(false);
+    let has_list = section.has("pinned");
+    let pinned = section.optional_texts("pinned")?;
+    match (trusts, has_list) {
+        (true, false) => Some(AccountsFrom::Registry),
+        (false, true) => Some(AccountsFrom::Listed(pinned)),
+        (false, false) => {
+            section.problem("pinned", "is missing: list the accounts, NAME=0xADDRESS=KMS_KEY each (or trust_registry = true, where nobody else can write the accounts table)");
+            None
+        }
+        (true, true) => {
+            section.problem("trust_registry", "makes the list accounts.pinned void; choose one");
+            None
+        }
+    }
 }
 
 fn read_chain(section: &mut Section<'_, '_>) -> Option<Chain> {

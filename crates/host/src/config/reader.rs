@@ -31,6 +31,11 @@ impl<'t, 'p> Section<'t, 'p> {
         section
     }
 
+    /// A section that may be left out; `None` then.
+    pub(super) fn optional_section(&mut self, name: &str, keys: &[&str]) -> Option<Section<'t, '_>> {
+        self.has(name).then(|| self.section(name, keys))
+    }
+
     /// A section that must be there.
     pub(super) fn required_section(&mut self, name: &str, keys: &[&str]) -> Section<'t, '_> {
         if self.table.is_none_or(|table| !table.contains_key(name)) {

@@ -3,7 +3,7 @@
 use signpost_txmgr::ports::Finality;
 use toml::{Table, Value};
 
-use super::{Authorization, Chain, Config, PrivateShape, SendTo};
+use super::{AccountsFrom, Authorization, Chain, Config, PrivateShape, SealFrom, SendTo};
 
 impl Config {
     /// The text of a configuration file.
@@ -51,7 +51,17 @@ impl Config {
             ("traces", "otlp_endpoint", self.observe.otlp_endpoint.clone()),
         ];
         let shown = shown.into_iter().filter_map(|(name, key, value)| Some((name, vec![(key, text(&value?))])));
-        for (name, entries) in sections.into_iter().chain(shown) {
+        let seal = self.seal.as_ref().map(|seal| match seal {
+            SealFrom::Secret(secret) => ("secret_arn", text(secret)),
+            SealFrom::File(file) => ("key_file", text(&file.display().to_string())),
+        });
+        let accounts = self.accounts.as_ref().map(|accounts| match accounts {
+            AccountsFrom::Registry => ("trust_registry", Value::Boolean(true)),
+            AccountsFrom::Listed(pinned) => ("pinned", texts(pinned)),
+        });
+        let signing = [("seal", seal), ("accounts", accounts)];
+        let signing = signing.into_iter().filter_map(|(name, entry)| Some((name, vec![entry?])));
+        for (name, entries) in sections.into_iter().chain(shown).chain(signing) {
             file.insert(name.to_owned(), section(entries));
         }
         file.to_string()

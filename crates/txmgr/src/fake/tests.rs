@@ -315,6 +315,7 @@ fn record(account: AccountKey, id: &str, nonce: u64) -> Record {
         sender: None,
         message_id: None,
         trace: None,
+        seal: None,
         attempts: Vec::new(),
         cancel: None,
         inquiry: None,

@@ -22,9 +22,15 @@ pub fn waits_for(record: &Record, view: &SlotView, now: Millis) -> Option<WaitCa
         Phase::Reserved | Phase::Signed | Phase::Sent if view.chain.as_ref().is_some_and(is_used) => {
             Some(WaitCause::Receipt)
         }
+        // Only the signer sees that it is not as it was accepted; what it noted stands until the record moves.
+        Phase::Reserved | Phase::Signed | Phase::Sent if is_unsealed(record) => Some(WaitCause::Seal),
         Phase::Reserved => Some(WaitCause::Signature),
         Phase::Signed | Phase::Sent => record.attempts.last().map(|newest| waits_when_signed(record, newest, view)),
     }
+}
+
+fn is_unsealed(record: &Record) -> bool {
+    record.waiting.is_some_and(|waiting| waiting.cause == WaitCause::Seal)
 }
 
 fn waits_when_signed(record: &Record, newest: &Attempt, view: &SlotView) -> WaitCause {

@@ -38,11 +38,13 @@ pub enum WaitCause {
     Receipt,
     /// The account cannot pay for it.
     Funds,
+    /// The signer does not sign it: it is not as it was accepted.
+    Seal,
 }
 
 impl WaitCause {
     /// Every one of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Signature,
         Self::Node,
         Self::Predecessor,
@@ -53,6 +55,7 @@ impl WaitCause {
         Self::Contradiction,
         Self::Receipt,
         Self::Funds,
+        Self::Seal,
     ];
 
     /// Its stable code.
@@ -69,6 +72,7 @@ impl WaitCause {
             Self::Contradiction => "contradiction",
             Self::Receipt => "receipt",
             Self::Funds => "funds",
+            Self::Seal => "seal",
         }
     }
 
@@ -86,6 +90,9 @@ impl WaitCause {
             Self::Contradiction => "two nodes contradict each other about it: one lies or follows a dead branch",
             Self::Receipt => "its nonce is used in a final block, and no node shows by which transaction",
             Self::Funds => "the account cannot pay for it: send it BNB",
+            Self::Seal => {
+                "the signer does not sign it: its seal is missing or does not fit, so it is not as it was accepted"
+            }
         }
     }
 }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::digest::canonical;
 use super::json::{Document, Json, Object};
 use super::names::{self, shown};
 use super::refused::{Code, Refused};
 use super::{AccountRef, FeeAsk};
+use crate::encoding::canonical;
 use crate::tx::{Fee, MAX_CHAIN_ID};
 use crate::units::{Address, ChainId, Gas, Millis, Nonce, ParseUnitError, RequestId, U256, Wei};
 

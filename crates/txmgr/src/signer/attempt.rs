@@ -6,8 +6,9 @@ use crate::account::Head;
 use crate::machine::{Event, IllegalTransition, apply};
 use crate::policy::PolicyFacts;
 use crate::ports::{BroadcastQueue, KeyCallError, Keys, OutcomeTopic, PortError, Store, UpdateVerdict};
-use crate::record::{Attempt, AttemptKind, CancelCause, Phase, Reason, Record, Stored};
+use crate::record::{Attempt, AttemptKind, CancelCause, Phase, Reason, Record, Stored, WaitCause, Waiting};
 use crate::request::Refused;
+use crate::seal::Unsealed;
 use crate::signature::SignatureError;
 use crate::start::KeyTrouble;
 use crate::tx::{Fee, UnsignedTx};
@@ -42,6 +43,9 @@ pub enum AttemptError {
     /// The record is gone.
     #[error("the record is gone")]
     Gone,
+    /// The record is not what a signer accepted.
+    #[error("the record is not signed")]
+    Unsealed(#[source] Unsealed),
 }
 
 impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
@@ -58,6 +62,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             if record.phase != Phase::Reserved || head.paused || head.unusable.is_some() {
                 return Ok(record);
             }
+            self.vouch(&record, head, now).await?;
             if let Some(cause) = self.refusal_before_signing(&record, now) {
                 record = self.write(&record, &Event::CancelAsked(cause), now).await?.into_record();
                 continue;
@@ -70,6 +75,23 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             };
         }
         Err(AttemptError::Contended)
+    }
+
+    /// Whether a signer accepted the record as it is, for this account (I17). If not it says so, and the record does.
+    async fn vouch(&self, record: &Record, head: &Head, now: Millis) -> Result<(), AttemptError> {
+        let Err(fault) = self.config.sealer.check(record, &head.name) else { return Ok(()) };
+        metrics::counter!(meters::UNSEALED, "account" => record.account.to_string(), "fault" => fault.as_str())
+            .increment(1);
+        tracing::error!(error = told(&fault), request_id = %record.request_id, account = %record.account, nonce = %record.nonce,
+            "the record is not signed: it is not as a signer accepted it; someone else wrote it, or the seal's key is another");
+        let is_noted = record.waiting.is_some_and(|waiting| waiting.cause == WaitCause::Seal);
+        if !is_noted && record.phase.settlement().is_none() {
+            let waits = Event::Waits(Waiting { cause: WaitCause::Seal, since: record.moved_at() });
+            if let Err(error) = self.write(record, &waits, now).await {
+                tracing::warn!(error = told(&error), request_id = %record.request_id, "that it waits for its seal is not noted");
+            }
+        }
+        Err(AttemptError::Unsealed(fault))
     }
 
     /// Policy and deadline may refuse now what they allowed at the reservation (I9).
@@ -136,6 +158,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         now: Millis,
     ) -> Result<Written, AttemptError> {
         assert_eq!(head.account, record.account, "the key of a record's own account signs for it");
+        self.vouch(record, head, now).await?;
         let key = self.account_key(head).await.map_err(AttemptError::Key)?;
         let kind = record.next_kind();
         let to_self = match kind {
@@ -199,6 +222,8 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                     pokes.extend(poke.filter(|poke| !pokes.contains(poke)));
                     out.push(Disposition::Done);
                 }
+                // Asking again changes nothing; the lane does so while the slot is open.
+                Err(AttemptError::Unsealed(_)) => out.push(Disposition::Done),
                 Err(error) => {
                     tracing::warn!(error = told(&error), request_id = %ask.request_id, "ask not answered; it stays on the queue");
                     out.push(Disposition::Retry);

@@ -216,12 +216,15 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             }
         }
         while tries < Self::MAX_TRIES && !lane.closed {
-            let (group, over) = next_group(head, policy, candidates, &lane, now);
+            let (mut group, over) = next_group(head, policy, candidates, &lane, now);
             if group.records.is_empty() {
                 lane.over = over;
                 break;
             }
             group.assert_contiguous();
+            for record in &mut group.records {
+                record.seal = Some(self.config.sealer.seal(record));
+            }
             match self.claim(&group, &lane).await {
                 Ok(ReserveVerdict::Reserved) => {
                     let count = u64::try_from(group.records.len()).unwrap_or(u64::MAX);
@@ -392,6 +395,7 @@ fn reserved(candidate: &Candidate<'_>, head: &Head, place: u64, now: Millis) -> 
         sender: candidate.delivery.sender.clone(),
         message_id: Some(candidate.delivery.message_id.clone()),
         trace: candidate.trace.clone(),
+        seal: None,
         attempts: Vec::new(),
         cancel: None,
         inquiry: None,

@@ -190,6 +190,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     /// The public key of an account, read once per process (G6). One that is another address's is read again,
     /// since its alias may be moved back.
     pub(super) async fn account_key(&self, head: &Head) -> Result<PublicKey, KeyTrouble> {
+        self.config.pins.check(head).map_err(KeyTrouble::NotPinned)?;
         self.key_of(&head.kms_key_id, head.account.address).await
     }
 
@@ -274,7 +275,13 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                     tracing::warn!(error = told(&error), account = %head.account, "the public key cannot be read again");
                 }
             }
-            Err(AttemptError::Store(_) | AttemptError::Machine(_) | AttemptError::Contended | AttemptError::Gone) => {}
+            Err(
+                AttemptError::Store(_)
+                | AttemptError::Machine(_)
+                | AttemptError::Contended
+                | AttemptError::Gone
+                | AttemptError::Unsealed(_),
+            ) => {}
         }
     }
 }

@@ -7,8 +7,9 @@ use std::task::{Context, Poll, Waker};
 use futures_util::FutureExt as _;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::fake::{
-    Gate, Journal, KeyState, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
+    Gate, Journal, KeyState, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
 };
+use signpost_txmgr::pins::Pins;
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::{Record, Rejected, Stored};
@@ -65,6 +66,8 @@ impl World {
     /// The same, whose calls of the store pass this gate.
     pub(crate) fn signer_behind(&self, policy: &str, gate: Gate) -> MemorySigner {
         let config = SignerConfig {
+            pins: Pins::Registry,
+            sealer: sealer(),
             chain_id: ChainId(97),
             policies: Policies::from_toml(policy).unwrap(),
             network: NetworkRules { fee_floor: Wei::from(1) },

@@ -7,8 +7,10 @@ use signpost_txmgr::account::{Accounts, Head, Marks, Reservation, SeenFee};
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane};
 use signpost_txmgr::fake::{
     Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
+    sealer,
 };
 use signpost_txmgr::machine::{Tuning, Word};
+use signpost_txmgr::pins::Pins;
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::{
     Chain, ChainView, Counts, Happened, NonceUse, OutcomeTopic, PortError, RegisterVerdict, RejectVerdict,
@@ -55,6 +57,8 @@ impl World {
         let head = Head::new(account, "one".parse().unwrap(), key, Nonce(0), NOW);
         store.register(&head).now_or_never().unwrap().unwrap();
         let config = SignerConfig {
+            pins: Pins::Registry,
+            sealer: sealer(),
             chain_id: ChainId(97),
             policies: Policies::from_toml(RULES).unwrap(),
             network: NetworkRules { fee_floor: Wei::from(1) },

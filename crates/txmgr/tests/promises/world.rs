@@ -13,9 +13,10 @@ use signpost_txmgr::account::Head;
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane, Round};
 use signpost_txmgr::fake::{
     Entry, Fate, Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, NodeMood,
-    QueueRules, SimClock, Weather,
+    QueueRules, SimClock, Weather, sealer,
 };
 use signpost_txmgr::machine::Tuning;
+use signpost_txmgr::pins::Pins;
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::{Record, Rejected, Stored};
@@ -98,6 +99,8 @@ impl World {
             register(&store, &keys, name, seed);
         }
         let signing = SignerConfig {
+            pins: Pins::Registry,
+            sealer: sealer(),
             chain_id: CHAIN,
             policies: Policies::from_toml(&format!("[default]\n{rules}")).unwrap(),
             network: NetworkRules { fee_floor: Wei::from(1) },

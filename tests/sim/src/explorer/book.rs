@@ -204,6 +204,7 @@ impl Book {
             sender: None,
             message_id: None,
             trace: None,
+            seal: None,
             attempts: Vec::new(),
             cancel: None,
             inquiry: None,

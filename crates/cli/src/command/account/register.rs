@@ -8,13 +8,15 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::machine::Word;
+use signpost_txmgr::pins::Pin;
 use signpost_txmgr::ports::{Chain, KeyAnswer, Keys, RegisterVerdict, Store};
 use signpost_txmgr::signature::PublicKey;
 use signpost_txmgr::units::{AccountKey, AccountName, Address, ChainId, KmsKeyId, Millis, Nonce};
 
 use super::counts::{Unfit, before, settled};
 use super::show;
-use crate::command::{CommandError, ConfigOption};
+use crate::command::{CommandError, ConfigOption, Session};
+use crate::config::AccountsFrom;
 use crate::stack::provision;
 use crate::terminal::remark;
 use crate::{clock, world};
@@ -85,11 +87,26 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         remark(format!(
             "it may sign what [account.{name}] or [default] in {policy} allows, which a worker reads when it starts"
         ));
+        remark_of_pins(&session, &head);
     } else {
         remark("it was registered already; nothing changed");
     }
     show(&head, json);
     Ok(())
+}
+
+/// What the signer's deployment has to list, unless it does.
+fn remark_of_pins(session: &Session, head: &Head) {
+    let pin = Pin::of(head);
+    match &session.config.accounts {
+        Some(AccountsFrom::Registry) => {}
+        Some(AccountsFrom::Listed(listed))
+            if listed.iter().any(|line| Pin::read(line, pin.account.chain_id).as_ref() == Ok(&pin)) => {}
+        Some(AccountsFrom::Listed(_)) | None => remark(format!(
+            "the signer signs for it when its deployment lists it (SIGNPOST_ACCOUNTS, the template's Accounts, or \
+             [accounts] pinned):\n  {pin}"
+        )),
+    }
 }
 
 async fn create_key(sdk: &SdkConfig, name: &str) -> Result<String, CommandError> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use aws_sdk_kms::types::{KeySpec, KeyState, KeyUsageType};
 use signpost_host::start::policies;
 use signpost_txmgr::account::{AsideCause, Head};
+use signpost_txmgr::pins::Pin;
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::{Chain, Counts, Keys as _};
 use signpost_txmgr::signature::PublicKey;
@@ -58,6 +59,7 @@ pub(super) async fn check(session: &Session, checks: &mut Checks) {
         let todo = "its messages wait, all other accounts work: correct or restore the item, or update what reads it";
         checks.problem(format!("{}: head", entry.name), format!("cannot be read: {}", entry.problem), todo);
     }
+    pinned(session, &accounts.heads, checks);
     let Ok(nodes) = world::chain(session) else { return };
     let mut keys: BTreeMap<&str, &Head> = BTreeMap::new();
     for head in accounts.heads.iter().filter(|head| head.retired_at.is_none()) {
@@ -68,6 +70,24 @@ pub(super) async fn check(session: &Session, checks: &mut Checks) {
     }
     for head in &accounts.heads {
         one(session, head, rules.as_ref(), &nodes, checks).await;
+    }
+}
+
+/// Whether the configuration lists what the registry says; without a list it is the signer's that counts.
+fn pinned(session: &Session, heads: &[Head], checks: &mut Checks) {
+    let Some(accounts) = &session.config.accounts else { return };
+    let pins = match signpost_signer::guard::pins(session.config.chain.chain_id, Some(accounts)) {
+        Ok(pins) => pins,
+        Err(error) => {
+            checks.problem("accounts", told(&error), "correct the list: the signer does not start with it");
+            return;
+        }
+    };
+    for head in heads.iter().filter(|head| head.retired_at.is_none()) {
+        if let Err(fault) = pins.check(head) {
+            let todo = format!("nothing is signed for it; if it is yours, list {}", Pin::of(head));
+            checks.problem(format!("{}: list", head.name), told(&fault), todo);
+        }
     }
 }
 
@@ -115,6 +135,10 @@ fn way_out(fault: KeyFault) -> &'static str {
         KeyFault::PendingDeletion => "cancel the deletion and enable the key, or retire the account",
         KeyFault::Unfit | KeyFault::WrongAddress => {
             "another key was put in its place: correct the alias, or retire the account"
+        }
+        KeyFault::NotPinned => {
+            "if the head is as you registered it, list it in the signer's deployment (SIGNPOST_ACCOUNTS); else somebody \
+             else wrote the accounts table"
         }
     }
 }

@@ -64,6 +64,7 @@ fn record(prices: &[u64], phase: Phase) -> Record {
         sender: None,
         message_id: None,
         trace: None,
+        seal: None,
         cancel: None,
         inquiry: None,
         waiting: Some(Waiting { cause: WaitCause::Node, since: Millis(0) }),

@@ -1,0 +1,93 @@
+//! What a signer must know that no table may tell it: the key of seals, and the accounts it may sign for.
+//!
+//! Read once per process, before the first message. No key and no part of one is ever in an error.
+
+use std::path::Path;
+
+use aws_config::SdkConfig;
+use signpost_aws::secrets;
+use signpost_host::config::{AccountsFrom, SealFrom};
+use signpost_host::start::StartError;
+use signpost_host::told;
+use signpost_txmgr::pins::{Pin, Pins};
+use signpost_txmgr::seal::{BadSealKey, Sealer};
+use signpost_txmgr::units::ChainId;
+
+/// Both.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    /// The accounts that may be signed for.
+    pub pins: Pins,
+    /// Seals what is accepted, and checks it before each signature.
+    pub sealer: Sealer,
+}
+
+impl Guard {
+    /// Reads both from where the configuration says.
+    pub async fn read(
+        sdk: &SdkConfig,
+        chain_id: u64,
+        seal: Option<&SealFrom>,
+        accounts: Option<&AccountsFrom>,
+    ) -> Result<Self, StartError> {
+        let pins = pins(chain_id, accounts)?;
+        match pins.count() {
+            None => tracing::warn!(
+                "the registry is trusted: whoever can write the accounts table can name an account and its key"
+            ),
+            Some(0) => tracing::warn!("no account is listed: nothing is signed until the deployment lists one"),
+            Some(_) => {}
+        }
+        let sealer = sealer(sdk, seal).await?;
+        Ok(Self { pins, sealer })
+    }
+}
+
+/// The accounts that may be signed for, as configured.
+pub fn pins(chain_id: u64, accounts: Option<&AccountsFrom>) -> Result<Pins, StartError> {
+    let listed = match accounts {
+        Some(AccountsFrom::Registry) => {
+            return Ok(Pins::Registry);
+        }
+        Some(AccountsFrom::Listed(listed)) => listed,
+        None => {
+            let missing = "the list is missing; name the accounts, NAME=0xADDRESS=KMS_KEY each, as `signpost account register` \
+                           prints them";
+            return Err(StartError::Pins(missing.to_owned()));
+        }
+    };
+    let read = |line: &String| {
+        // The line may be another variable's text by mistake: only the name is shown, which is public.
+        let name: String = line.split('=').next().unwrap_or_default().chars().take(64).collect();
+        Pin::read(line, ChainId(chain_id))
+            .map_err(|error| StartError::Pins(format!("{}: {}", signpost_txmgr::text::plain(&name), told(&error))))
+    };
+    let pins = listed.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let pins = Pins::listed(pins).map_err(|error| StartError::Pins(told(&error)))?;
+    Ok(pins)
+}
+
+async fn sealer(sdk: &SdkConfig, seal: Option<&SealFrom>) -> Result<Sealer, StartError> {
+    let (place, keys) = match seal {
+        Some(SealFrom::Secret(secret)) => {
+            let read = secrets::texts(sdk, secret).await;
+            (
+                "the secret".to_owned(),
+                read.map_err(|error| StartError::Seal(format!("the secret cannot be read: {}", told(&error))))?,
+            )
+        }
+        Some(SealFrom::File(path)) => (path.display().to_string(), lines(path)?),
+        None => {
+            let missing =
+                "it is missing; name a secret of Secrets Manager, or a file with at least 32 random characters";
+            return Err(StartError::Seal(missing.to_owned()));
+        }
+    };
+    Sealer::new(&keys).map_err(|error: BadSealKey| StartError::Seal(format!("the key in {place} {error}")))
+}
+
+fn lines(path: &Path) -> Result<Vec<String>, StartError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| StartError::Seal(format!("cannot read {}: {error}", path.display())))?;
+    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
+}
