@@ -10,11 +10,12 @@ use std::error::Error;
 
 use aws_config::SdkConfig;
 use aws_sdk_kms::Client;
+use aws_sdk_kms::operation::RequestId as _;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeySpec, KeyUsageType, MessageType, SigningAlgorithmSpec};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use signpost_txmgr::meters;
-use signpost_txmgr::ports::{KeyAnswer, KeyCallError, Keys, PortError};
+use signpost_txmgr::ports::{KeyAnswer, KeyCallError, Keys, KmsSignature, PortError};
 use signpost_txmgr::units::{KmsKeyId, SigningHash};
 use signpost_txmgr::unusable::KeyFault;
 use tokio::time::Instant;
@@ -158,7 +159,7 @@ impl Keys for KmsKeys {
         Ok(KeyAnswer { id, spki: spki.into_inner() })
     }
 
-    async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<Vec<u8>, KeyCallError> {
+    async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<KmsSignature, KeyCallError> {
         const OPERATION: &str = "Sign";
         let request = self
             .client
@@ -175,8 +176,9 @@ impl Keys for KmsKeys {
         metrics::histogram!(meters::KMS_SIGN).record(begun.elapsed().as_secs_f64() * 1_000.0);
         metrics::counter!(meters::KMS_SIGNATURES).increment(1);
         let incomplete = || unanswered(AwsError::Incomplete("Signature").unusable(OPERATION));
-        let der = answer.signature.ok_or_else(incomplete)?;
-        Ok(der.into_inner())
+        let request_id = answer.request_id().map(str::to_owned);
+        let der = answer.signature.ok_or_else(incomplete)?.into_inner();
+        Ok(KmsSignature { der, request_id })
     }
 }
 

@@ -56,7 +56,7 @@ struct Passes {
 
 impl Handler for Passes {
     async fn handle(&self, messages: &[Incoming], stop: &Stop) -> Vec<Disposition> {
-        self.lanes.passes(messages, self.bounds, stop).await
+        Box::pin(self.lanes.passes(messages, self.bounds, stop)).await
     }
 }
 

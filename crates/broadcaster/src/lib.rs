@@ -40,6 +40,7 @@ pub type RealLanes = Lanes<DynamoStore, BscChain, SqsResignQueue, SnsOutcomeTopi
 /// Makes the stage and checks what can be checked before the first message: the chain of the nodes, and that of
 /// the registered accounts.
 pub async fn lanes(session: &Session<impl Watched>) -> Result<RealLanes, StartError> {
+    session.config.chain().warn_of_clear();
     let chain = chain(session)?;
     let wanted = session.config.chain_id();
     match chain.chain_id().await {

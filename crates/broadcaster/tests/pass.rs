@@ -145,7 +145,8 @@ impl World {
                 r#"{{"requestId":"r-{at}","account":"one","to":"0x55d398326f99059fF775485246999027B3197955","gas":50000,"data":"{data}"}}"#
             );
             let message_id = format!("m-{at}");
-            let message = Delivery { message_id, group: Some("all".to_owned()), sender: None, trace: None, body };
+            let message =
+                Delivery { message_id, group: Some("all".to_owned()), sender: None, trace: None, receives: 1, body };
             assert_eq!(self.signer.handle(&[message], now()).await, [Disposition::Done]);
         }
     }

@@ -7,7 +7,7 @@
 //! Read in this order: [`classify`], [`rpc`], [`endpoints`], [`chain`]; behind it `endpoint.rs`, `reply.rs`,
 //! `batch.rs`, `limit.rs`, `view.rs`, `evidence.rs`, `parents.rs`, `word.rs`, `price.rs`, `send.rs`, `refusals.rs`
 //! and `search.rs`; [`private`] for endpoints that are only sent to. Nothing is decided by [`lane`] and [`forks`],
-//! which are for display. `README.md` lists the facts of the chain that the code rests on.
+//! which are for display, nor by [`said`], which is for evidence. `README.md` lists the facts of the chain that the code rests on.
 
 mod batch;
 pub mod chain;
@@ -28,6 +28,7 @@ mod receipt;
 mod refusals;
 mod reply;
 pub mod rpc;
+pub mod said;
 mod search;
 mod send;
 mod view;

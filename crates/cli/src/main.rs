@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use signpost_cli::command::{
-    CommandError, account, audit, bench, bump, cancel, completions, console, demo, dev, doctor, export, policy,
-    redrive, republish, requests, rescue, status, submit, told, watch, worker,
+    CommandError, account, audit, bench, bump, cancel, completions, console, demo, dev, doctor, evidence, export,
+    policy, redrive, republish, requests, rescue, status, submit, told, watch, worker,
 };
 use signpost_cli::terminal::remark;
 
@@ -53,6 +53,8 @@ enum Command {
     Doctor(doctor::Arguments),
     /// Put messages of the dead-letter queues back
     Redrive(redrive::Arguments),
+    /// Write down what shows what became of a request, or check such a file
+    Evidence(evidence::Arguments),
     /// Print the audit trail as JSON lines
     Export(export::Arguments),
     /// Print a script that completes commands in your shell
@@ -78,6 +80,7 @@ async fn main() -> ExitCode {
         Command::Audit(arguments) => Box::pin(audit::run(arguments)).await,
         Command::Doctor(arguments) => Box::pin(doctor::run(arguments)).await,
         Command::Redrive(arguments) => Box::pin(redrive::run(arguments)).await,
+        Command::Evidence(arguments) => Box::pin(evidence::run(arguments)).await,
         Command::Export(arguments) => Box::pin(export::run(arguments)).await,
         Command::Cancel(arguments) => Box::pin(cancel::run(arguments)).await,
         Command::Watch(arguments) => Box::pin(watch::run(arguments)).await,

@@ -3,22 +3,23 @@
 //! On a FIFO queue the message group is the account as the body names it (`-` where it names none: then
 //! only one is registered), so that requests of one account are accepted in the order they were sent in.
 //! For a pool it is the request's id: there is no order to keep, and one group would be one lane's pace.
-//! The deduplication id is the hash of the body: SQS drops a copy that comes within five minutes, the
-//! request id guards for as long as the record is kept. A request that was refused and is sent again
-//! unchanged within these five minutes is therefore dropped too.
+//! The deduplication id is random, new for every message sent. SQS swallows a message whose id it saw within
+//! five minutes in the same group, whoever sent that one and whatever was in it: an id that can be guessed, such
+//! as the hash of a body that can be, can be taken by another sender before. What is sent twice is told by its
+//! request id, for as long as the record is kept. The SDK's own repeats of one call keep the id, and are one message.
 
 use std::sync::Arc;
 
 use aws_sdk_sqs::error::SdkError;
 use aws_sdk_sqs::operation::send_message_batch::SendMessageBatchError;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
-use signpost_txmgr::units::sha256;
 
 use crate::{Body, Client};
 
 /// Messages of one `SendMessageBatch`, the most SQS takes.
 const BATCH_MAX: usize = 10;
-/// Bytes of one `SendMessageBatch` that every SQS takes.
+/// Bytes of one `SendMessageBatch` that every queue takes. New ones take 1 MiB (SQS guide, "Message quotas", read
+/// 2026-11-27); an older one, or an emulator, may not.
 const BATCH_BYTES_MAX: usize = 262_144;
 /// Group of requests that name no account: they all mean the same one.
 const NO_ACCOUNT: &str = "-";
@@ -93,9 +94,7 @@ impl Client {
         let entries = batch.iter().enumerate().map(|(at, body)| {
             let entry = SendMessageBatchRequestEntry::builder().id(at.to_string()).message_body(body.text());
             let entry = if is_fifo {
-                entry
-                    .message_group_id(body.group().unwrap_or(NO_ACCOUNT))
-                    .message_deduplication_id(hex::encode(sha256(body.text().as_bytes())))
+                entry.message_group_id(body.group().unwrap_or(NO_ACCOUNT)).message_deduplication_id(unguessable())
             } else {
                 entry
             };
@@ -117,6 +116,13 @@ impl Client {
         }
         Ok(sent)
     }
+}
+
+/// 128 random bits, in hex.
+fn unguessable() -> String {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("an operating system that runs this has random numbers");
+    hex::encode(bytes)
 }
 
 /// Splits messages into what one call takes, keeping their order.

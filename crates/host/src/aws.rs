@@ -63,7 +63,7 @@ fn set(name: &str) -> Option<String> {
 }
 
 /// Whether an endpoint is on this machine.
-fn is_loopback(endpoint: &str) -> bool {
+pub(crate) fn is_loopback(endpoint: &str) -> bool {
     let Ok(url) = url::Url::parse(endpoint) else {
         return false;
     };

@@ -11,7 +11,7 @@ use signpost_txmgr::account::Head;
 use signpost_txmgr::fake::{Gate, Journal, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer};
 use signpost_txmgr::pins::Pins;
 use signpost_txmgr::policy::Policies;
-use signpost_txmgr::ports::{KeyAnswer, KeyCallError, Keys, Store as _};
+use signpost_txmgr::ports::{KeyAnswer, KeyCallError, Keys, KmsSignature, Store as _};
 use signpost_txmgr::request::NetworkRules;
 use signpost_txmgr::signature::LocalKey;
 use signpost_txmgr::signer::{Signer, SignerConfig};
@@ -38,9 +38,9 @@ impl Keys for SlowKeys {
         Ok(KeyAnswer { id: key.clone(), spki: local(key).spki() })
     }
 
-    async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<Vec<u8>, KeyCallError> {
+    async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<KmsSignature, KeyCallError> {
         tokio::time::sleep(CALL).await;
-        Ok(local(key).sign_der(hash, false))
+        Ok(KmsSignature { der: local(key).sign_der(hash, false), request_id: None })
     }
 }
 

@@ -10,7 +10,7 @@ use signpost_host::config::{AccountsFrom, SealFrom};
 use signpost_host::start::StartError;
 use signpost_host::told;
 use signpost_txmgr::pins::{Pin, Pins};
-use signpost_txmgr::seal::{BadSealKey, Sealer};
+use signpost_txmgr::seal::Sealer;
 use signpost_txmgr::units::ChainId;
 
 /// Both.
@@ -68,22 +68,24 @@ pub fn pins(chain_id: u64, accounts: Option<&AccountsFrom>) -> Result<Pins, Star
 }
 
 async fn sealer(sdk: &SdkConfig, seal: Option<&SealFrom>) -> Result<Sealer, StartError> {
-    let (place, keys) = match seal {
-        Some(SealFrom::Secret(secret)) => {
-            let read = secrets::texts(sdk, secret).await;
-            (
-                "the secret".to_owned(),
-                read.map_err(|error| StartError::Seal(format!("the secret cannot be read: {}", told(&error))))?,
-            )
-        }
-        Some(SealFrom::File(path)) => (path.display().to_string(), lines(path)?),
+    let secret = match seal {
+        Some(SealFrom::Secret(secret)) => secret,
+        Some(SealFrom::File(path)) => return sealer_of(path),
         None => {
             let missing =
                 "it is missing; name a secret of Secrets Manager, or a file with at least 32 random characters";
             return Err(StartError::Seal(missing.to_owned()));
         }
     };
-    Sealer::new(&keys).map_err(|error: BadSealKey| StartError::Seal(format!("the key in {place} {error}")))
+    let keys = secrets::texts(sdk, secret)
+        .await
+        .map_err(|error| StartError::Seal(format!("the secret cannot be read: {}", told(&error))))?;
+    Sealer::new(&keys).map_err(|error| StartError::Seal(format!("the key in the secret {error}")))
+}
+
+/// The sealer with the keys in a file.
+pub fn sealer_of(path: &Path) -> Result<Sealer, StartError> {
+    Sealer::new(lines(path)?).map_err(|error| StartError::Seal(format!("the key in {} {error}", path.display())))
 }
 
 fn lines(path: &Path) -> Result<Vec<String>, StartError> {

@@ -30,6 +30,7 @@ where
                 group: message.group.clone(),
                 sender: message.sender.clone(),
                 trace: message.trace.clone(),
+                receives: message.receives,
                 body: message.body.clone(),
             })
             .collect();

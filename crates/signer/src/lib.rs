@@ -28,6 +28,7 @@ use signpost_txmgr::policy::Policies;
 use signpost_txmgr::request::NetworkRules;
 use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::units::{ChainId, Wei};
+use signpost_txmgr::wire::hex_digest;
 
 use self::guard::Guard;
 
@@ -48,6 +49,8 @@ pub async fn signer(
     policies: Policies,
     guard: Guard,
 ) -> Result<RealSigner, StartError> {
+    let (policy_digest, code_version) = (hex_digest(&policies.digest()), signpost_txmgr::code_version());
+    tracing::info!(policy_digest, code_version, "signing by this policy, named by the SHA-256 of its text");
     let config = &session.config;
     let config = SignerConfig {
         chain_id: ChainId(config.chain_id()),

@@ -61,6 +61,7 @@ fn batch(next: &AtomicU64) -> Vec<Delivery> {
                 group: Some("payouts".to_owned()),
                 sender: Some("AIDAEXAMPLE".to_owned()),
                 trace: None,
+                receives: 1,
                 body: format!(
                     r#"{{"requestId":"r-{id}","account":"payouts","to":"0x55d398326f99059fF775485246999027B3197955","value":"1000000000000000","gas":21000}}"#
                 ),

@@ -86,6 +86,7 @@ fn sent() -> Record {
         fee: accepted.fee,
         fee_cap: Wei::from_gwei(5),
         deadline: None,
+        acceptance: None,
         metadata: None,
         sender: None,
         message_id: None,
@@ -95,6 +96,8 @@ fn sent() -> Record {
         cancel: None,
         inquiry: None,
         waiting: None,
+        capped_since: None,
+        max_head_ms: None,
         phase: Phase::Reserved,
         created_at: NOW,
         updated_at: NOW,
@@ -109,6 +112,7 @@ fn sent() -> Record {
         tx_hash: tx.sign(&signature).hash,
         to_self: Wei::ZERO,
         signed_at: NOW,
+        kms_request_id: None,
         sent: None,
     };
     let signed = apply(&reserved, &Event::Signed { number: 0, attempt }, NOW).expect("legal");

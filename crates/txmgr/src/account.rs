@@ -49,6 +49,8 @@ pub struct Head {
     /// What the newest spend window took, where policy limits spending. Changes only in a reservation,
     /// together with `next_nonce`: the condition on that holds for this too.
     pub spend: Option<Spend>,
+    /// How many requests of each sender the newest window took, where policy limits them. Changes as `spend` does.
+    pub sender_counts: Option<SenderCounts>,
 }
 
 impl Head {
@@ -76,6 +78,7 @@ impl Head {
             unfunded_since: None,
             unusable: None,
             spend: None,
+            sender_counts: None,
         }
     }
 
@@ -152,7 +155,7 @@ pub struct Accounts {
 /// version, or by hand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnreadableHead {
-    /// The name it is registered with.
+    /// The name it is registered with, made plain: it was not parsed.
     pub name: String,
     /// Its key, where the directory says it.
     pub account: Option<AccountKey>,
@@ -178,6 +181,45 @@ pub struct Spend {
     pub spent: Wei,
 }
 
+/// How many requests of each sender got a slot in one window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SenderCounts {
+    /// When the window began: with the first request after the one before had ended.
+    pub window_start: Millis,
+    /// Requests of each principal; under [`Self::OTHERS`] those of all for whom there was no room.
+    pub counts: BTreeMap<String, u64>,
+}
+
+impl SenderCounts {
+    /// Senders that one window counts apart: with about 30 bytes for each they make the head, which every
+    /// reservation writes, 2 KB larger at most.
+    pub const MAX_SENDERS: usize = 64;
+    /// Under which the requests of all other senders are counted together. No id of a principal.
+    pub const OTHERS: &'static str = "*";
+    /// Under which requests are counted whose sender SQS does not name.
+    pub const UNKNOWN: &'static str = "-";
+
+    /// A window that begins now.
+    #[must_use]
+    pub fn new(window_start: Millis) -> Self {
+        Self { window_start, counts: BTreeMap::new() }
+    }
+
+    /// Counts one request of this principal; how many it has then.
+    pub fn add(&mut self, principal: &str) -> u64 {
+        let has_room = self.counts.contains_key(principal) || self.counts.len() < Self::MAX_SENDERS;
+        let count = self.counts.entry(if has_room { principal } else { Self::OTHERS }.to_owned()).or_insert(0);
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    /// Whether nothing that `before` counted is missing here, or this is a later window.
+    fn counts_on(&self, before: &Self) -> bool {
+        let has = |(principal, count): (&String, &u64)| self.counts.get(principal).is_some_and(|now| now >= count);
+        self.window_start > before.window_start || before.counts.iter().all(has)
+    }
+}
+
 /// The claim of the next slots of one lane for a group of requests, all or nothing.
 ///
 /// `records[i]` claims nonce `head.next_nonce + i` (I4).
@@ -189,6 +231,8 @@ pub struct Reservation {
     pub records: Vec<Record>,
     /// What the head's spend becomes in the same transaction; `None` leaves it as it is.
     pub spend: Option<Spend>,
+    /// The same for its counts of requests.
+    pub sender_counts: Option<SenderCounts>,
     /// The requests whose id holds a rejection, with the message it refused: the claim holds only while exactly
     /// that stands, so that what refuses this very message meanwhile is not written over. Every other id is free.
     pub replaces: BTreeMap<RequestId, Option<String>>,
@@ -217,6 +261,9 @@ impl Reservation {
         if let (Some(before), Some(after)) = (self.head.spend, self.spend) {
             let counts_on = after.window_start > before.window_start || after.spent >= before.spent;
             assert!(counts_on, "I9: what was spent in a window is never forgotten");
+        }
+        if let (Some(before), Some(after)) = (&self.head.sender_counts, &self.sender_counts) {
+            assert!(after.counts_on(before), "I9: what a sender had in a window is never forgotten");
         }
         assert!(self.records.len() <= Self::MAX_RECORDS, "a group stays within DynamoDB's limits");
     }

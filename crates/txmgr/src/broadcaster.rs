@@ -278,6 +278,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             Action::Wait
             | Action::AskSigner(_)
             | Action::NoteCancel(_)
+            | Action::NoteAtCap(_)
             | Action::NoteMined(_)
             | Action::NoteUnmined
             | Action::Settle { .. }
@@ -342,6 +343,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                 action @ (Action::AskSigner(_)
                 | Action::Send { .. }
                 | Action::NoteCancel(_)
+                | Action::NoteAtCap(_)
                 | Action::NoteMined(_)
                 | Action::NoteUnmined
                 | Action::Settle { .. }
@@ -430,7 +432,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         match stuck {
             Stuck::AtCap(fee_cap) => {
                 tracing::warn!(account = %head.account, %request_id, %nonce, age_ms, %fee_cap,
-                    "the lane's head is not mined and its price is at the cap; it continues to be sent");
+                    "the lane's head is not mined and its price is at the cap; it continues to be sent, and is cancelled when policy max_head_s is over");
             }
             Stuck::NotReplaced(price) => {
                 tracing::warn!(account = %head.account, %request_id, %nonce, age_ms, %price,

@@ -6,8 +6,9 @@
 //! through the traits of [`ports`].
 //!
 //! Read in this order: [`units`], [`tx`], [`signature`], [`request`], [`policy`], [`account`],
-//! [`pins`], [`unusable`], [`record`], [`seal`], [`text`], [`revert`], [`machine`], [`fees`], [`wire`], [`poke`], [`ports`],
-//! [`publish`], [`start`], [`signer`], [`broadcaster`].
+//! [`pins`], [`unusable`], [`record`], [`seal`], [`text`], [`revert`], [`machine`], [`fees`], [`wire`], [`poke`],
+//! [`ports`], [`publish`], [`start`], [`signer`], [`broadcaster`]; and for whoever looks afterwards [`header`],
+//! [`evidence`].
 //!
 //! **Architecture invariant:** [`machine`] imports nothing from [`ports`]; nothing here imports an
 //! adapter.
@@ -15,9 +16,11 @@
 pub mod account;
 pub mod broadcaster;
 mod encoding;
+pub mod evidence;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod fees;
+pub mod header;
 pub mod machine;
 pub mod meters;
 pub mod pins;
@@ -39,6 +42,18 @@ pub mod units;
 pub mod unusable;
 pub mod wire;
 
+/// The version of the code, as records, logs and evidence name it: the release, and behind a `+` the commit where
+/// the build was told it (`SIGNPOST_COMMIT`). Nothing else of a build is in it, so that the same sources give the
+/// same program.
+#[must_use]
+pub fn code_version() -> String {
+    let release = env!("CARGO_PKG_VERSION");
+    match option_env!("SIGNPOST_COMMIT") {
+        Some(commit) if !commit.is_empty() => format!("{release}+{commit}"),
+        Some(_) | None => release.to_owned(),
+    }
+}
+
 /// An error's message with those of its causes, as logs and terminals show it: an error may repeat what a node or
 /// a service said, so it is made plain ([`text::plain`]), line by line.
 pub fn told(error: &dyn std::error::Error) -> String {
@@ -48,6 +63,5 @@ pub fn told(error: &dyn std::error::Error) -> String {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    let lines: Vec<String> = text.lines().map(text::plain).collect();
-    lines.join("\n")
+    text::plain_lines(&text)
 }

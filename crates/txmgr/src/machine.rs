@@ -70,6 +70,8 @@ pub enum Event {
     },
     /// A slow question to the nodes has no answer yet.
     Inquired(Inquiry),
+    /// It is the head of its lane and its price cannot rise any more, since then.
+    AtCap(Millis),
     /// It has not moved for a while, for this reason.
     Waits(Waiting),
     /// The outcome was published.
@@ -128,7 +130,7 @@ pub fn apply(record: &Record, event: &Event, now: Millis) -> Result<Record, Ille
     let mut next = record.clone();
     next.updated_at = now;
     next.version = record.version.saturating_add(1);
-    if !matches!(event, Event::Waits(_) | Event::Inquired(_) | Event::CancelAsked(_)) {
+    if !matches!(event, Event::Waits(_) | Event::Inquired(_) | Event::CancelAsked(_) | Event::AtCap(_)) {
         next.waiting = None;
     }
     match (&record.phase, event) {
@@ -152,6 +154,11 @@ pub fn apply(record: &Record, event: &Event, now: Millis) -> Result<Record, Ille
         (Phase::Signed | Phase::Sent | Phase::Mined(_), Event::Mined(receipt)) => {
             own_hash(record, receipt.tx_hash)?;
             next.phase = Phase::Mined(*receipt);
+            // Should its block go, it waits anew.
+            next.capped_since = None;
+        }
+        (Phase::Signed | Phase::Sent, Event::AtCap(since)) => {
+            next.capped_since.get_or_insert(*since);
         }
         (Phase::Mined(_), Event::Unmined) => next.phase = Phase::Sent,
         (Phase::Reserved | Phase::Signed | Phase::Sent | Phase::Mined(_), Event::Inquired(inquiry)) => {
@@ -179,10 +186,10 @@ pub fn apply(record: &Record, event: &Event, now: Millis) -> Result<Record, Ille
                 ..settlement.clone()
             });
         }
-        (Phase::Reserved, Event::Sent { .. } | Event::Mined(_) | Event::Finalized { .. })
+        (Phase::Reserved, Event::Sent { .. } | Event::Mined(_) | Event::Finalized { .. } | Event::AtCap(_))
         | (Phase::Reserved | Phase::Signed | Phase::Sent, Event::Unmined)
         | (Phase::Reserved | Phase::Signed | Phase::Sent | Phase::Mined(_), Event::Published { .. })
-        | (Phase::Mined(_), Event::Signed { .. } | Event::Sent { .. })
+        | (Phase::Mined(_), Event::Signed { .. } | Event::Sent { .. } | Event::AtCap(_))
         | (
             Phase::Settled(_),
             Event::Signed { .. }
@@ -193,6 +200,7 @@ pub fn apply(record: &Record, event: &Event, now: Millis) -> Result<Record, Ille
             | Event::Finalized { .. }
             | Event::Displaced { .. }
             | Event::Inquired(_)
+            | Event::AtCap(_)
             | Event::Waits(_)
             | Event::Published { .. },
         ) => return Err(IllegalTransition::Phase { phase: record.phase.name(), event: event.name() }),
@@ -312,6 +320,7 @@ impl Event {
             Self::Finalized { .. } => "Finalized",
             Self::Displaced { .. } => "Displaced",
             Self::Inquired(_) => "Inquired",
+            Self::AtCap(_) => "AtCap",
             Self::Waits(_) => "Waits",
             Self::Published { .. } => "Published",
         }

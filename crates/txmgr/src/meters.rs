@@ -67,7 +67,7 @@ macro_rules! meters {
 
 meters! {
     ACCEPTED: Counter(Count) "signpost_accepted_total" by [], "Requests that got a slot.", alarm "";
-    REJECTED: Counter(Count) "signpost_rejected_total" by ["code"], "Messages refused.", alarm "a sudden rise";
+    REJECTED: Counter(Count) "signpost_rejected_total" by ["code"], "Messages refused.", alarm "a sudden rise; `senderNotAllowed`: a sender whom no policy lists, or not for that account";
     SIGNED: Counter(Count) "signpost_signed_total" by ["kind"], "Attempts signed and stored.", alarm "";
     NOT_SIGNED: Counter(Count) "signpost_not_signed_total" by [], "Attempts that could not be signed or stored now.", alarm "above zero for minutes: KMS or DynamoDB";
     KMS_SIGNATURES: Counter(Count) "signpost_kms_signatures_total" by [], "Signatures KMS made: one per attempt, more only when workers race.", alarm "well above `signpost_signed_total`";
@@ -80,7 +80,7 @@ meters! {
     LANE_SET_ASIDE: Gauge(Count) "signpost_lane_set_aside" by ["account"], "Slots that could not be closed and are set aside.", alarm "above zero: `signpost doctor` names them";
     SET_ASIDE: Counter(Count) "signpost_set_aside_total" by ["cause"], "Slots set aside, by cause: `unproven`, `unpublished`, `late`; and gaps of `lost` slots left behind.", alarm "any";
     LANE_HEAD_AGE: Gauge(Milliseconds) "signpost_lane_head_age_ms" by ["account"], "How long the lowest unmined slot has been the lane's head.", alarm "above a minute: the lane is stuck";
-    AT_CAP: Counter(Count) "signpost_at_cap_total" by ["account"], "Times a stuck head could not be bumped because of its cap.", alarm "any";
+    AT_CAP: Counter(Count) "signpost_at_cap_total" by ["account"], "Times a stuck head could not be bumped because of its cap; it is cancelled after policy `max_head_s`.", alarm "any";
     BALANCE: Gauge(Gwei) "signpost_account_balance_gwei" by ["account"], "The account's funds at the newest block, read when a lane is taken up and every ten minutes.", alarm "below what a day costs";
     FUNDS: Counter(Count) "signpost_funds_low_total" by ["account"], "Sends answered with insufficient funds.", alarm "any";
     PAUSED: Counter(Count) "signpost_paused_total" by [], "Times an account was paused because a node called us misconfigured.", alarm "any";

@@ -13,8 +13,11 @@
 //! max_data_bytes = 4096
 //! spend_limit_wei = "5000000000000000000" # of all requests together, per...
 //! spend_window_s = 86400
+//! max_requests = 600                     # that get a slot, of each sender, per...
+//! max_requests_window_s = 60
 //! max_deadline_s = 3600                  # and every request must have a deadline
-//! allow_senders = ["AIDAEXAMPLE", "AROAEXAMPLE:*"]
+//! max_head_s = 600                       # the default: so long one at its price cap may hold up the others
+//! allow_senders = ["AIDAEXAMPLE", "AROAEXAMPLE:*"]   # a user; a role, in whatever session
 //! cancel_senders = ["AROADESK:*"]        # may cancel any request, besides who sent it
 //! [account.treasury.allow_selectors]     # for these contracts, these functions and no others
 //! "0x55d398326f99059ff775485246999027b3197955" = ["0xa9059cbb"]
@@ -32,9 +35,11 @@
 //!
 //! The rules are held against a request when it is accepted and again before it is signed; what a
 //! window has left is counted when the slot is reserved, in the same transaction. Never reads a file
-//! or a clock. Read next: [`SpendLimit`], [`crate::account`].
+//! or a clock. Read next: [`SpendLimit`], [`RequestLimit`], [`crate::account`].
 
 mod file;
+mod requests;
+mod senders;
 mod spend;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,8 +47,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::fees::priority_price;
 use crate::request::{Code, Refused, shown};
 use crate::tx::{Fee, Intent};
-use crate::units::{AccountName, Address, Millis, Wei};
+use crate::units::{AccountName, Address, Digest, Millis, Wei};
 
+pub use requests::RequestLimit;
+pub use senders::{NoPattern, SenderPattern, principal};
 pub use spend::SpendLimit;
 
 /// The first four bytes of calldata, which choose the function.
@@ -55,6 +62,7 @@ pub struct Policies {
     accounts: BTreeMap<AccountName, AccountPolicy>,
     default: Option<AccountPolicy>,
     pools: BTreeMap<AccountName, Vec<AccountName>>,
+    digest: Digest,
 }
 
 /// The rules of one account. `None` means that there is no such rule.
@@ -78,6 +86,10 @@ pub struct AccountPolicy {
     pub max_value: Option<Wei>,
     /// Most wei that all requests of a window may cost together.
     pub spend_limit: Option<SpendLimit>,
+    /// Most requests of one sender that get a slot in a window.
+    pub request_limit: Option<RequestLimit>,
+    /// How long a request at its price cap may be the head of its lane before it is cancelled, in milliseconds.
+    pub max_head_ms: u64,
     /// Most bytes of calldata or init code.
     pub max_data_bytes: Option<u64>,
     /// How far a deadline may be away, in milliseconds; a request without one is refused.
@@ -88,15 +100,6 @@ pub struct AccountPolicy {
     pub allow_senders: Option<Vec<SenderPattern>>,
     /// Senders whose cancels are taken, besides the sender of the request.
     pub cancel_senders: Vec<SenderPattern>,
-}
-
-/// A sender, or all whose id begins alike.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SenderPattern {
-    /// This one.
-    Exact(String),
-    /// Written with one `*` at the end.
-    Prefix(String),
 }
 
 /// What the rules are held against.
@@ -135,10 +138,23 @@ impl Policies {
         })
     }
 
-    /// Whether any rules at all take messages of this SQS sender.
+    /// Whether any rules at all take requests of this SQS sender.
     #[must_use]
     pub fn take(&self, sender: Option<&str>) -> bool {
-        self.accounts.values().chain(&self.default).any(|policy| policy.check_sender(sender).is_ok())
+        self.all().any(|policy| policy.check_sender(sender).is_ok())
+    }
+
+    /// Refuses a sender of whom no rules take anything, neither a request nor a cancel.
+    pub fn check_known(&self, sender: Option<&str>) -> Result<(), Refused> {
+        if self.take(sender) || self.all().any(|policy| policy.takes_cancels_of(sender)) {
+            return Ok(());
+        }
+        let text = format!("no policy lists {} in allow_senders; nothing is taken from it", told_sender(sender));
+        Err(Refused::whole(Code::SenderNotAllowed, text))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &AccountPolicy> {
+        self.accounts.values().chain(&self.default)
     }
 
     /// The accounts of a pool, in the order of the file.
@@ -163,6 +179,13 @@ impl Policies {
         message.split(|c| !word(c)).find_map(|name| Self::rules().iter().find(|key| **key == name).copied())
     }
 
+    /// SHA-256 of the file's text, byte by byte, as `sha256sum` gives it: names the policy in records, logs and
+    /// evidence.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
     /// The accounts named in the file.
     pub fn accounts(&self) -> impl Iterator<Item = (&AccountName, &AccountPolicy)> {
         self.accounts.iter()
@@ -170,6 +193,11 @@ impl Policies {
 }
 
 impl AccountPolicy {
+    /// `max_head_s` where the file does not name it, in milliseconds. The price is raised for the first time after
+    /// some 10 s: a request that could not be for ten minutes waits for the network's price to fall, and a lane of
+    /// others waits with it.
+    pub const MAX_HEAD_MS: u64 = 600_000;
+
     /// The least a policy can be: a cap on the price, and no creation.
     #[must_use]
     pub fn capped(max_gas_price: Wei) -> Self {
@@ -183,6 +211,8 @@ impl AccountPolicy {
             max_gas: None,
             max_value: None,
             spend_limit: None,
+            request_limit: None,
+            max_head_ms: Self::MAX_HEAD_MS,
             max_data_bytes: None,
             max_deadline_ms: None,
             allow_selectors: BTreeMap::new(),
@@ -209,11 +239,8 @@ impl AccountPolicy {
         if sender.is_some_and(|sender| allowed.iter().any(|pattern| pattern.matches(sender))) {
             return Ok(());
         }
-        let who = match sender {
-            None => "a sender that is not known".to_owned(),
-            Some(sender) => format!("sender {}", shown(sender).unwrap_or("(of that id)")),
-        };
-        Err(Refused::whole(Code::SenderNotAllowed, format!("policy allow_senders does not list {who}")))
+        let text = format!("policy allow_senders does not list {}", told_sender(sender));
+        Err(Refused::whole(Code::SenderNotAllowed, text))
     }
 
     /// Whether this SQS sender may cancel every request of the account.
@@ -302,11 +329,9 @@ impl AccountPolicy {
     }
 }
 
-impl SenderPattern {
-    fn matches(&self, sender: &str) -> bool {
-        match self {
-            Self::Exact(exact) => exact == sender,
-            Self::Prefix(prefix) => sender.starts_with(prefix),
-        }
+fn told_sender(sender: Option<&str>) -> String {
+    match sender {
+        None => "a sender that is not known".to_owned(),
+        Some(sender) => format!("sender {}", shown(sender).unwrap_or("(of that id)")),
     }
 }

@@ -281,14 +281,27 @@ pub struct KeyAnswer {
     pub spki: Vec<u8>,
 }
 
+/// A signature as the key service gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KmsSignature {
+    /// ECDSA in DER; `s` may be high.
+    pub der: Vec<u8>,
+    /// The service's id of the call, if it told one: by it the audit trail of the service (`CloudTrail`) is searched.
+    pub request_id: Option<String>,
+}
+
 /// The key service. Signing twice gives two different signatures: KMS is not deterministic.
 pub trait Keys: Send + Sync {
     /// The key's public half (`GetPublicKey`).
     fn public_key(&self, key: &KmsKeyId) -> impl Future<Output = Result<KeyAnswer, KeyCallError>> + Send;
 
-    /// An ECDSA signature of the hash in DER (`Sign`, `ECDSA_SHA_256`, `DIGEST`); `s` may be high.
+    /// An ECDSA signature of the hash (`Sign`, `ECDSA_SHA_256`, `DIGEST`).
     /// A lost reply leaves nothing behind but the audit trail.
-    fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> impl Future<Output = Result<Vec<u8>, KeyCallError>> + Send;
+    fn sign(
+        &self,
+        key: &KmsKeyId,
+        hash: &SigningHash,
+    ) -> impl Future<Output = Result<KmsSignature, KeyCallError>> + Send;
 }
 
 /// A call to the key service that brought no answer.

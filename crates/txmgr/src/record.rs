@@ -3,6 +3,7 @@
 //! A [`Record`] has a slot from its first moment. What never got a slot is [`Rejected`]. Records
 //! change only through [`crate::machine::apply`]. Read next: [`crate::machine`].
 
+mod acceptance;
 mod inquiry;
 mod waiting;
 
@@ -14,6 +15,7 @@ use crate::units::{
 };
 use std::sync::Arc;
 
+pub use self::acceptance::Acceptance;
 pub use self::inquiry::{Inquiry, NoSubject, Searched, Subject};
 pub use self::waiting::{NoCause, WaitCause, Waiting};
 
@@ -147,6 +149,11 @@ pub struct Record {
     pub fee_cap: Wei,
     /// After it the request is cancelled unless mined.
     pub deadline: Option<Millis>,
+    /// By what it was accepted; `None` in items of before this was kept.
+    pub acceptance: Option<Acceptance>,
+    /// How long it may hold up its lane once its price is at the cap, in milliseconds; after that it is cancelled.
+    /// The policy's, as of the reservation; `None` in items of before this was kept: it may for ever.
+    pub max_head_ms: Option<u64>,
     /// Echoed in the outcome.
     pub metadata: Option<serde_json::Value>,
     /// SQS `SenderId` of the message.
@@ -161,6 +168,8 @@ pub struct Record {
     pub attempts: Vec<Attempt>,
     /// Set once, when someone or something wants it cancelled.
     pub cancel: Option<CancelCause>,
+    /// Since when it is the head of its lane and its price cannot rise any more, as was noted when it should have.
+    pub capped_since: Option<Millis>,
     /// How far a slow question to the nodes about this slot is, if an answer failed to come.
     pub inquiry: Option<Inquiry>,
     /// What it waits for, if it has not moved for a while.
@@ -267,8 +276,15 @@ pub struct Attempt {
     pub tx_hash: TxHash,
     /// When it was signed.
     pub signed_at: Millis,
+    /// KMS's id of the call, the key to the audit trail's event; `None` in items of before this was kept.
+    pub kms_request_id: Option<String>,
     /// The first send and what the node said last; `None` until recorded.
     pub sent: Option<Sent>,
+}
+
+impl Attempt {
+    /// Characters of a KMS request id that are kept: it is a UUID.
+    pub const KMS_REQUEST_ID_CHARS: usize = 64;
 }
 
 /// What an attempt does with its slot.
@@ -367,6 +383,8 @@ pub enum CancelCause {
     Refused(String),
     /// The policy was tightened after the reservation; what it says.
     Policy(Reason),
+    /// At its price cap, it was the head of its lane for as long as policy lets it.
+    AtCap,
 }
 
 impl CancelCause {
@@ -378,6 +396,7 @@ impl CancelCause {
             Self::Deadline => "deadline",
             Self::Refused(_) => "refused",
             Self::Policy(_) => "policy",
+            Self::AtCap => "atCap",
         }
     }
 }
@@ -448,6 +467,14 @@ impl Record {
         matches!(&self.phase, Phase::Settled(settlement) if settlement.published_at.is_some())
     }
 
+    fn at_cap_too_long(&self) -> String {
+        let limit = self.max_head_ms.map_or(String::new(), |limit| format!(" of {}", limit / 1_000));
+        let cap = self.fee_cap;
+        format!(
+            "no block had it at its price cap of {cap} wei per gas within policy max_head_s{limit}, and others of the account waited behind it; send it again under a new id with a higher `maxGasPrice`"
+        )
+    }
+
     /// Why it ended, or why a cancel is wanted; `None` for a request that goes its way.
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
@@ -470,6 +497,7 @@ impl Record {
                 CancelCause::Deadline => plain("deadlinePassed", "the deadline passed before it was mined".to_owned()),
                 CancelCause::Refused(words) => plain("refusedByNode", format!("a node refuses it for good: {words}")),
                 CancelCause::Policy(reason) => Some(reason.clone()),
+                CancelCause::AtCap => plain("atCapTooLong", self.at_cap_too_long()),
             }),
         }
     }

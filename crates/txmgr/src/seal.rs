@@ -6,11 +6,10 @@
 //! the name its policy goes by, not its sender (promise G8, invariant I17).
 //!
 //! What a seal covers, in this order: version of the encoding, request id, message id, digest, chain id, address,
-//! account name, nonce, to, value, data, gas, fee, fee cap, deadline in seconds, metadata, sender. What happens to the request later
-//! (attempts, a cancel, its phase) is not covered: it can cause a bump or a cancel, and both are held to rules of their own.
-//!
-//! The digest is covered and not computed again from the record: it is over the request as it was asked, and a record
-//! has the prices and the account that came of it.
+//! account name, nonce, to, value, data, gas, fee, fee cap, deadline in seconds, metadata, sender, milliseconds it may
+//! hold up its lane, and of its acceptance the digest of the policy, the version of the code, whether the request named its fee (one
+//! byte), its own cap and its pool. The digest is computed again too. What happens to the request later (attempts, a
+//! cancel, its phase) is not covered: it can cause a bump or a cancel, and both are held to rules of their own.
 //!
 //! ## Does not guarantee
 //! * Anything about records that were reserved by a version without seals: they have none and are not signed.
@@ -90,6 +89,10 @@ pub enum Unsealed {
     /// It is not what was sealed, or was sealed with another key.
     #[error("the record's seal does not fit: it is not as the signer accepted it, or its seal's key is gone")]
     Broken,
+    /// Its digest is not that of the request it holds: the signer made it so, which is a defect, or the seal's key is in other
+    /// hands.
+    #[error("the record's digest is not that of what it holds")]
+    Digest,
     /// It was accepted under another name of the account, and so under other rules.
     #[error("the record was accepted for the account {sealed}, which is {now} now")]
     OtherName {
@@ -107,6 +110,7 @@ impl Unsealed {
         match self {
             Self::Missing => "missing",
             Self::Broken => "broken",
+            Self::Digest => "digest",
             Self::OtherName { .. } => "otherName",
         }
     }
@@ -156,6 +160,9 @@ impl Sealer {
         if !std::iter::once(&self.newest).chain(&self.older).any(fits) {
             return Err(Unsealed::Broken);
         }
+        if record.asked().is_some_and(|asked| asked.digest(&record.account) != record.digest) {
+            return Err(Unsealed::Digest);
+        }
         if record.name != *name {
             return Err(Unsealed::OtherName { sealed: record.name.clone(), now: name.clone() });
         }
@@ -189,5 +196,12 @@ fn sealed(key: &Hmac<Sha256>, record: &Record) -> Hmac<Sha256> {
     encoding.maybe(record.deadline.map(|deadline| (deadline.0 / 1_000).to_be_bytes()));
     encoding.maybe(record.metadata.as_ref().map(canonical));
     encoding.maybe(record.sender.as_deref());
+    encoding.maybe(record.max_head_ms.map(u64::to_be_bytes));
+    let acceptance = record.acceptance.as_ref();
+    encoding.maybe(acceptance.map(|acceptance| acceptance.policy_digest.0));
+    encoding.maybe(acceptance.map(|acceptance| acceptance.code_version.as_str()));
+    encoding.maybe(acceptance.map(|acceptance| [u8::from(acceptance.names_fee)]));
+    encoding.maybe(acceptance.and_then(|acceptance| acceptance.max_gas_price).map(wei));
+    encoding.maybe(acceptance.and_then(|acceptance| acceptance.pool.as_ref()).map(AccountName::as_str));
     encoding.into_hash()
 }

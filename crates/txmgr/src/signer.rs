@@ -11,6 +11,7 @@
 //! * Nothing reaches it but what a signer accepted, for an account that the deployment lists (G8, I17): the record has
 //!   its seal, and the head says what [`crate::pins`] says.
 //! * A message is judged once (G2): what answered it is stored with its message id, and answers it again.
+//! * A sender whom no policy knows is refused before anything is read for its message, at the cost of one write.
 //! * Nothing is said under an id that the message does not own. The owner of an id is the first allowed sender whose
 //!   request got a record.
 //!
@@ -28,6 +29,7 @@ mod pool;
 mod rejection;
 mod reservation;
 mod standing;
+mod stranger;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
@@ -70,6 +72,8 @@ pub struct Delivery {
     pub sender: Option<String>,
     /// Trace context (`AWSTraceHeader` or `traceparent`).
     pub trace: Option<String>,
+    /// How often SQS has handed it out, this time included (`ApproximateReceiveCount`).
+    pub receives: u32,
     /// The request as JSON.
     pub body: String,
 }
@@ -189,7 +193,8 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     /// Handles a batch of the signing queue; one disposition per delivery, in order.
     pub async fn handle(&self, deliveries: &[Delivery], now: Millis) -> Vec<Disposition> {
         let mut batch = Batch::new(deliveries);
-        for part in batch::parts(deliveries) {
+        self.refuse_strangers(&mut batch, now).await;
+        for part in batch.parts() {
             let (held, part): (Vec<_>, Vec<_>) = part.into_iter().partition(|inbound| batch.is_held(inbound));
             for inbound in held {
                 batch.retry(inbound.at);
@@ -288,18 +293,16 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         let (at, delivery, named) = (inbound.at, inbound.delivery, inbound.named().cloned());
         let request = match inbound.message {
             Ok(Message::Sign(request)) => Ok(request),
-            Ok(Message::Cancel(id)) => {
-                if let Some(rejected) = found.refusal_of(delivery) {
-                    return Work::Answered(Box::new(rejected.clone()));
-                }
-                // A request of another Signpost on the same tables is none of this one's.
-                let ours = |record: &&Record| record.account.chain_id == self.config.chain_id;
-                let record = found.record(&id).filter(ours).cloned().map(Box::new);
-                return Work::Cancel(Cancel { at, id, record });
-            }
+            Ok(Message::Cancel(id)) => return self.judge_cancel(at, delivery, id, found),
             Err(refused) => Err(refused),
         };
-        let standing = found.standing(delivery, named.as_ref(), request.as_ref().ok(), self.config.chain_id);
+        let stranger = self.stranger(at, delivery, named.as_ref());
+        // A record that another's message got does nothing for a stranger's, even if it asks for the same.
+        let asked = if stranger.is_some() { None } else { request.as_ref().ok() };
+        let standing = found.standing(delivery, named.as_ref(), asked, self.config.chain_id);
+        if let (Standing::Taken | Standing::New(_), Some(refusal)) = (&standing, stranger) {
+            return Work::Refused(Box::new(refusal));
+        }
         let replaces = match standing {
             Standing::Record(record) => return Work::Accepted(record),
             Standing::Refused(rejected) => return Work::Answered(rejected),
@@ -323,6 +326,21 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 let request = Some(Box::new(request));
                 Work::Refused(Box::new(Refusal { at, place, request, account: None, digest: None, refused }))
             }
+        }
+    }
+
+    fn judge_cancel<'d>(&self, at: usize, delivery: &'d Delivery, id: RequestId, found: &Found) -> Work<'d> {
+        if let Some(rejected) = found.refusal_of(delivery) {
+            return Work::Answered(Box::new(rejected.clone()));
+        }
+        // A request of another Signpost on the same tables is none of this one's.
+        let ours = |record: &&Record| record.account.chain_id == self.config.chain_id;
+        let record = found.record(&id).filter(ours).cloned().map(Box::new);
+        let is_noted = record.as_ref().is_some_and(|record| record.cancel.is_some());
+        match self.stranger(at, delivery, Some(&id)) {
+            // What was noted may have been by this very message, when policy still knew its sender.
+            Some(refusal) if !is_noted => Work::Refused(Box::new(refusal)),
+            Some(_) | None => Work::Cancel(Cancel { at, id, record }),
         }
     }
 
@@ -351,6 +369,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                     request,
                     account: head.account,
                     accepted,
+                    policy_digest: self.config.policies.digest(),
                     replaces,
                     trace: trace::kept(&span, delivery.trace.as_deref()),
                     span,

@@ -26,8 +26,9 @@ use serde_json::ser::{Formatter, Serializer};
 /// Characters of a foreign text that are kept where nothing else is said: some lines of a screen.
 pub const MAX_CHARS: usize = 1_000;
 
-/// Most bytes of a message with its attributes, and of all entries of a batch together: SNS's limit, and
-/// the smallest of SQS's.
+/// Most bytes of a message with its attributes, and of all entries of a batch together: what an SNS topic takes
+/// unless its `MaximumMessageSize` says more (up to 1 MiB), and what every SQS queue takes: new ones take 1 MiB (SNS
+/// guide, "Publishing large messages"; SQS guide, "Message quotas"; both read 2026-11-27).
 pub const MAX_MESSAGE_BYTES: usize = 262_144;
 
 /// `text` with every character that [`is_plain`] does not take spelled out (`\u{9b}`, `\n`), cut at
@@ -53,6 +54,13 @@ pub fn plain_within(text: &str, max_chars: usize) -> String {
         }
     }
     out
+}
+
+/// As [`plain`], line by line: a text of our own with foreign parts in it.
+#[must_use]
+pub fn plain_lines(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(plain).collect();
+    lines.join("\n")
 }
 
 /// As [`plain`], of bytes that should be UTF-8; what is none (a lone surrogate too) becomes U+FFFD.

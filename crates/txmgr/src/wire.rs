@@ -7,6 +7,7 @@
 //! is [`crate::request`]. Read next: [`crate::ports`].
 
 mod convert;
+pub mod evidence;
 #[cfg(feature = "schema")]
 pub mod schema;
 
@@ -316,6 +317,13 @@ pub struct RequestStatus {
     /// The signer's seal over what the request fixes: HMAC-SHA-256 as 64 hex digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seal: Option<String>,
+    /// SHA-256 of the text of the policy that let it pass; missing for `rejected`, and where it was stored before
+    /// this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_digest: Option<String>,
+    /// The version of the code that accepted it, `RELEASE+COMMIT` or `RELEASE`; missing as `policyDigest` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_version: Option<String>,
     /// The signed transactions of the slot.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<WireAttempt>,
@@ -392,6 +400,9 @@ pub struct WireAttempt {
     pub tx_hash: String,
     /// Unix milliseconds.
     pub signed_at: u64,
+    /// KMS's id of the call that signed it: `requestID` of its event in the trail. Missing where it was stored before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kms_request_id: Option<String>,
     /// Unix milliseconds of the first send.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent_at: Option<u64>,

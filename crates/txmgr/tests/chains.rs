@@ -122,7 +122,7 @@ fn key() -> KmsKeyId {
 }
 
 fn delivery(at: usize, body: String) -> Delivery {
-    Delivery { message_id: format!("m-{at}"), group: None, sender: None, trace: None, body }
+    Delivery { message_id: format!("m-{at}"), group: None, sender: None, trace: None, receives: 1, body }
 }
 
 fn transfer(at: usize, id: &str, account: &str) -> Delivery {

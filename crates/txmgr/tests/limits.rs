@@ -150,7 +150,14 @@ fn round<C: Chain>(broadcaster: &MemoryBroadcaster<C>, lane: &mut Lane, now: Mil
 }
 
 fn message(at: usize, body: String) -> Delivery {
-    Delivery { message_id: format!("m-{at}"), group: Some("all".to_owned()), sender: None, trace: None, body }
+    Delivery {
+        message_id: format!("m-{at}"),
+        group: Some("all".to_owned()),
+        sender: None,
+        trace: None,
+        receives: 1,
+        body,
+    }
 }
 
 fn request(at: usize, id: &str) -> Delivery {

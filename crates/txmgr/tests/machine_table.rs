@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a test stops at the first surprise")]
 
+#[path = "machine_table/capped.rs"]
+mod capped;
 #[path = "machine_table/shown.rs"]
 mod shown;
 #[path = "machine_table/stuck.rs"]
@@ -53,6 +55,7 @@ fn reserved() -> Record {
         fee: price(100),
         fee_cap: Wei::from(200),
         deadline: None,
+        acceptance: None,
         metadata: None,
         sender: None,
         message_id: None,
@@ -62,6 +65,8 @@ fn reserved() -> Record {
         cancel: None,
         inquiry: None,
         waiting: None,
+        capped_since: None,
+        max_head_ms: None,
         phase: Phase::Reserved,
         created_at: START,
         updated_at: START,
@@ -81,6 +86,7 @@ fn attempt(kind: AttemptKind, id: u8, gas_price: u64) -> Attempt {
         tx_hash: TxHash([id; 32]),
         to_self: Wei::ZERO,
         signed_at: START,
+        kms_request_id: None,
         sent: None,
     }
 }
@@ -219,6 +225,7 @@ fn events() -> Vec<(&'static str, Event)> {
             "Displaced by a hash of ours",
             Event::Displaced { foreign: Foreign { tx_hash: TxHash([1; 32]), block: at }, witnesses: 1 },
         ),
+        ("AtCap", Event::AtCap(NOW)),
         ("Inquired about its use", Event::Inquired(inquiry(Subject::Use, NOW))),
         ("Published", Event::Published { expires_at: Millis(9_000_000) }),
     ]
@@ -375,7 +382,7 @@ fn views() -> Vec<(&'static str, SlotView)> {
 fn next_records() -> Vec<(&'static str, Record)> {
     let mut records = phases();
     let passed_deadline = |record: Record| Record { deadline: Some(NOW), ..record };
-    records.extend([
+    records.extend(vec![
         ("reserved just now", Record { updated_at: NOW, ..reserved() }),
         ("reserved, deadline passed", passed_deadline(reserved())),
         ("signed, deadline passed", passed_deadline(signed())),
@@ -454,6 +461,7 @@ fn every_next_action_leads_to_a_legal_event() {
                 },
                 Action::Send { number } => Event::Sent { number, answer: SendAnswer::new(SendClass::Accepted, "said") },
                 Action::NoteCancel(cause) => Event::CancelAsked(cause),
+                Action::NoteAtCap(since) => Event::AtCap(since),
                 Action::NoteMined(receipt) => Event::Mined(receipt),
                 Action::NoteUnmined => Event::Unmined,
                 Action::Settle { receipt, witnesses } => Event::Finalized { receipt, revert: None, witnesses },
@@ -564,19 +572,6 @@ fn what_a_node_may_not_have_taken_is_sent_again_though_it_is_not_the_head() {
         assert_eq!(next_action(&sent(class), &behind, &Tuning::BSC, NOW), Action::Send { number: 0 });
     }
     assert_eq!(next_action(&sent(SendClass::Accepted), &behind, &Tuning::BSC, NOW), Action::Wait);
-}
-
-#[test]
-fn the_first_cause_of_a_cancel_stays() {
-    let policy = CancelCause::Policy(Reason {
-        code: "denied".to_owned(),
-        message: String::new(),
-        revert: None,
-        request_id: None,
-    });
-    let once = apply(&signed(), &Event::CancelAsked(policy.clone()), NOW).unwrap();
-    let twice = apply(&once, &Event::CancelAsked(CancelCause::Asked), NOW).unwrap();
-    assert_eq!(twice.cancel, Some(policy));
 }
 
 #[test]

@@ -106,7 +106,7 @@ impl Rules {
         put(self.max_gas.map(|gas| format!("max_gas = {gas}")));
         put(self.max_data.map(|bytes| format!("max_data_bytes = {bytes}")));
         put(self.max_deadline_s.map(|seconds| format!("max_deadline_s = {seconds}")));
-        put(self.sender.map(|at| format!("allow_senders = [\"{}*\"]", &SENDERS[at][..5])));
+        put(self.sender.map(|at| format!("allow_senders = [\"{}\"]", ["AIDA1", "AROA2:*"][at])));
         put(self.spend_limit.map(|wei| format!("spend_limit_wei = {wei}\nspend_window_s = 60")));
         put(self.selectors.map(|at| format!("[default.allow_selectors]\n\"{}\" = [\"0xa9059cbb\"]", TO[at])));
         file
@@ -145,6 +145,7 @@ impl Asked {
             group: None,
             sender: self.sender.map(|at| SENDERS[at].to_owned()),
             trace: None,
+            receives: 1,
             body: format!(
                 "{{\"requestId\":\"r-{at}\",\"to\":{to},\"value\":{},\"data\":\"0x{data}\",\"gas\":{},\"gasPrice\":{}{deadline}}}",
                 self.value, self.gas, self.price
@@ -211,7 +212,7 @@ impl World {
             }
         }
         let entries = self.journal.drain().into_iter().filter_map(|entry| match entry {
-            Entry::KmsSigned(_, hash) => Some(hash),
+            Entry::KmsSigned(_, hash, _) => Some(hash),
             Entry::Registered(_)
             | Entry::Paused(..)
             | Entry::FastForwarded(..)

@@ -214,6 +214,20 @@ fn metadata_with_a_secret_is_not_echoed() {
 }
 
 #[test]
+fn all_secrets_of_a_body_are_named_sorted_in_our_words() {
+    let several =
+        refused(&body(json!({"seed": 1, "metadata": [{"private_key": 2, "PrivateKey": 3, "walletMnemonic": 4}]})));
+    assert_eq!(several.field.as_deref(), Some("mnemonic"));
+    let expected = "the message has fields named like `mnemonic`, `privatekey`, `seed`; never send keys or phrases, \
+                    treat these as disclosed";
+    assert_eq!(several.message, expected);
+    let one = refused(&body(json!({"private_key": 1, "metadata": {"privateKey": 2}})));
+    let expected =
+        "the message has a field named like `privatekey`; never send keys or phrases, treat this one as disclosed";
+    assert_eq!(one.message, expected);
+}
+
+#[test]
 fn a_body_beyond_the_queue_s_limit_is_not_read() {
     let text = body(json!({"data": format!("0x{}", "0".repeat(MAX_BODY_BYTES))}));
     assert_eq!(refused(&text).code, Code::TooLarge);

@@ -18,7 +18,7 @@ use signpost_txmgr::fake::{
 use signpost_txmgr::pins::{BadPin, NotPinned, Pin, PinClash, Pins};
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::ports::Store as _;
-use signpost_txmgr::record::{AttemptKind, CancelCause, Phase, Record, Stored, WaitCause};
+use signpost_txmgr::record::{Acceptance, AttemptKind, CancelCause, Phase, Record, Stored, WaitCause};
 use signpost_txmgr::request::NetworkRules;
 use signpost_txmgr::seal::{BadSealKey, Sealer, Unsealed};
 use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
@@ -108,10 +108,18 @@ impl World {
 
     /// A payment that an allowed sender asks for.
     fn pay(&self, signer: &MemorySigner, id: &str) -> Vec<Disposition> {
-        let body =
-            format!(r#"{{"requestId":"{id}","account":"hot","to":"{GOOD}","value":100,"gas":21000,"gasPrice":5}}"#);
-        let delivery =
-            Delivery { message_id: format!("m-{id}"), group: None, sender: Some(SENDER.to_owned()), trace: None, body };
+        let (to, chain) = (GOOD, self.account.chain_id);
+        let body = format!(
+            r#"{{"requestId":"{id}","account":"hot","chainId":{chain},"to":"{to}","value":100,"gas":21000,"gasPrice":5}}"#
+        );
+        let delivery = Delivery {
+            message_id: format!("m-{id}"),
+            group: None,
+            sender: Some(SENDER.to_owned()),
+            trace: None,
+            receives: 1,
+            body,
+        };
         signer.handle(&[delivery], NOW).now_or_never().unwrap()
     }
 
@@ -158,6 +166,9 @@ fn forged(world: &World, id: &str, name: &str, to: &str, nonce: u64) -> Record {
         sender: Some(SENDER.to_owned()),
         message_id: Some(format!("m-{id}")),
         trace: None,
+        max_head_ms: None,
+        acceptance: None,
+        capped_since: None,
         seal: None,
         attempts: Vec::new(),
         cancel: None,
@@ -228,7 +239,7 @@ fn one_accepted_request_is_paid_once_under_whichever_nonce() {
 #[test]
 fn no_part_of_what_a_request_fixes_can_be_changed() {
     type Bend = fn(&mut Record);
-    let bends: [(&str, Bend); 18] = [
+    let bends: [(&str, Bend); 23] = [
         ("request id", |record| record.request_id = "pay-2".parse().unwrap()),
         ("message id", |record| record.message_id = None),
         ("digest", |record| record.digest = Digest([9; 32])),
@@ -249,6 +260,11 @@ fn no_part_of_what_a_request_fixes_can_be_changed() {
         ("metadata", |record| record.metadata = Some(serde_json::json!({"order": 1}))),
         ("sender", |record| record.sender = Some("AIDAOTHER".to_owned())),
         ("no sender", |record| record.sender = None),
+        ("time at its cap", |record| record.max_head_ms = None),
+        ("policy", |record| record.acceptance.as_mut().unwrap().policy_digest = Digest([9; 32])),
+        ("version", |record| record.acceptance.as_mut().unwrap().code_version = "9".to_owned()),
+        ("own cap", |record| record.acceptance.as_mut().unwrap().max_gas_price = Some(Wei::from(10))),
+        ("acceptance", |record| record.acceptance = None),
         ("seal", |record| record.seal = None),
     ];
     let world = World::new();
@@ -266,6 +282,23 @@ fn no_part_of_what_a_request_fixes_can_be_changed() {
         world.ask(&signer, &id, None);
         assert_eq!(world.record(&id).attempts.len(), 0, "{what}");
     }
+    assert_eq!(world.keys.sign_calls(), 1);
+}
+
+/// A defect of the signer, or the key in other hands: what is sealed is not what was asked for.
+#[test]
+fn a_digest_that_is_not_the_requests_is_not_signed_even_if_it_is_sealed() {
+    let world = World::new();
+    let signer = world.signer();
+    world.pay(&signer, "pay");
+    world.bend("pay", |record| {
+        record.attempts.clear();
+        record.phase = Phase::Reserved;
+        record.intent.value = Wei::from(99);
+        record.seal = Some(sealer().seal(record));
+    });
+    assert_eq!(sealer().check(&world.record("pay"), &"hot".parse().unwrap()), Err(Unsealed::Digest));
+    world.ask(&signer, "pay", None);
     assert_eq!(world.keys.sign_calls(), 1);
 }
 
@@ -317,8 +350,14 @@ fn a_renamed_head_gets_no_other_rules() {
     let body = format!(
         r#"{{"requestId":"x","account":"loose","to":"{EVIL}","value":"1000000000000000000","gas":21000,"gasPrice":5}}"#
     );
-    let delivery =
-        Delivery { message_id: "m-x".to_owned(), group: None, sender: Some("STRANGER".to_owned()), trace: None, body };
+    let delivery = Delivery {
+        message_id: "m-x".to_owned(),
+        group: None,
+        sender: Some("STRANGER".to_owned()),
+        trace: None,
+        receives: 1,
+        body,
+    };
     let signer = world.signer();
     let first = signer.handle(std::slice::from_ref(&delivery), NOW).now_or_never().unwrap();
     assert_eq!(first, [Disposition::Retry], "a deployment may list it yet");
@@ -408,9 +447,17 @@ fn a_seal_stays_as_it_is() {
         intent: Intent { data: Arc::from([1, 2, 3]), to: None, ..plain.intent.clone() },
         sender: None,
         message_id: None,
+        max_head_ms: Some(600_000),
+        acceptance: Some(Acceptance {
+            policy_digest: Digest([8; 32]),
+            code_version: "1.2.3".to_owned(),
+            names_fee: true,
+            max_gas_price: Some(Wei::from(9)),
+            pool: Some("all".parse().unwrap()),
+        }),
         ..plain.clone()
     };
     // Both were computed by Python's `hmac` too, from the description at the head of the module.
-    assert_eq!(seal(&plain), "2bdc1be792f2c9e51d0c7e59f1e0cf5a2321d52a5f441ec94d967eb6939c4e47");
-    assert_eq!(seal(&full), "a115b9eb2e0537be40112af8168f69417287a38f65b202a87df6091953f75fc9");
+    assert_eq!(seal(&plain), "83353a17007b2d4902d662fc2ac13a0c447dc8f0889dec92903f87b2bc50aaeb");
+    assert_eq!(seal(&full), "ecad1d4aebdc95a362312329a565b3a922207d62c15a18f1b239a593d805044e");
 }

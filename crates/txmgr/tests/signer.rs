@@ -75,6 +75,7 @@ fn transfer(at: usize, id: &str, account: &str) -> Delivery {
         group: Some("all".to_owned()),
         sender: None,
         trace: None,
+        receives: 1,
         body: format!(r#"{{"requestId":"{id}","account":"{account}","to":"{to}","gas":21000}}"#),
     }
 }

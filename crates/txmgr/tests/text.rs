@@ -168,6 +168,7 @@ fn an_older_items_words_are_plain_when_they_leave() {
         tx_hash: TxHash([1; 32]),
         to_self: Wei::ZERO,
         signed_at: Millis(1),
+        kms_request_id: None,
         sent: Some(Sent { at: Millis(2), answer }),
     };
     assert_eq!(WireAttempt::from(&attempt).answer_message.unwrap(), "no\\u{9b}2J");

@@ -122,6 +122,7 @@ fn transfer(id: &str, account: &str) -> Delivery {
         group: None,
         sender: None,
         trace: None,
+        receives: 1,
         body: format!(r#"{{"requestId":"{id}","account":"{account}","to":"{to}","gas":21000}}"#),
     }
 }

@@ -24,6 +24,7 @@ macro_rules! keys_claims {
         $each! { keys:
             what_a_key_signs_verifies_under_its_public_key,
             signing_twice_gives_two_signatures,
+            every_signature_has_an_id_of_its_call,
             s_is_high_about_half_of_the_time,
             a_disabled_key_signs_nothing,
             an_unknown_key_is_an_error,
@@ -41,8 +42,8 @@ pub async fn what_a_key_signs_verifies_under_its_public_key(ring: &KeyRing<impl 
     let public_key = public_key(ring).await;
     let hashes: Vec<SigningHash> = (0..16_u8).map(|at| SigningHash(sha256(&[at]))).collect();
     let signatures = join_all(hashes.iter().map(|hash| ring.keys.sign(&ring.able, hash))).await;
-    for (hash, der) in hashes.iter().zip(signatures) {
-        let signature = public_key.signature(hash, &der.unwrap()).expect("a signature of this hash");
+    for (hash, signed) in hashes.iter().zip(signatures) {
+        let signature = public_key.signature(hash, &signed.unwrap().der).expect("a signature of this hash");
         assert!(public_key.verifies(hash, &signature), "I10");
     }
 }
@@ -52,7 +53,15 @@ pub async fn signing_twice_gives_two_signatures(ring: &KeyRing<impl Keys>) {
     let hash = SigningHash([0x5a; 32]);
     let first = ring.keys.sign(&ring.able, &hash).await.unwrap();
     let second = ring.keys.sign(&ring.able, &hash).await.unwrap();
-    assert_ne!(first, second);
+    assert_ne!(first.der, second.der);
+}
+
+/// By which the audit trail of the service is searched.
+pub async fn every_signature_has_an_id_of_its_call(ring: &KeyRing<impl Keys>) {
+    let hash = SigningHash([0x5b; 32]);
+    let first = ring.keys.sign(&ring.able, &hash).await.unwrap().request_id.expect("an id");
+    let second = ring.keys.sign(&ring.able, &hash).await.unwrap().request_id.expect("an id");
+    assert!(!first.is_empty() && first != second, "{first} and {second}");
 }
 
 /// A chance of one in 2^47 to fail.
@@ -61,7 +70,7 @@ pub async fn s_is_high_about_half_of_the_time(ring: &KeyRing<impl Keys>) {
     let mut high = 0;
     for at in 0..48_u8 {
         let hash = SigningHash(sha256(&[at, 1]));
-        let der = ring.keys.sign(&ring.able, &hash).await.unwrap();
+        let der = ring.keys.sign(&ring.able, &hash).await.unwrap().der;
         let low_s = public_key.signature(&hash, &der).unwrap().s;
         // The last 32 bytes of the DER are s, unless it begins with zeros; low s stands there as it is.
         high += u32::from(!der.ends_with(&low_s[1..]));

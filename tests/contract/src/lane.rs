@@ -8,7 +8,7 @@ use signpost_txmgr::fake::sealer;
 use signpost_txmgr::machine::{Event, apply};
 use signpost_txmgr::ports::{RegisterVerdict, ReserveVerdict, Store};
 use signpost_txmgr::record::{
-    Attempt, BlockRef, Phase, Reason, Receipt, Record, Rejected, SendAnswer, SendClass, Stored,
+    Acceptance, Attempt, BlockRef, Phase, Reason, Receipt, Record, Rejected, SendAnswer, SendClass, Stored,
 };
 use signpost_txmgr::signature::LocalKey;
 use signpost_txmgr::tx::{Fee, Intent, UnsignedTx};
@@ -91,6 +91,13 @@ impl Lane {
             fee: Fee::Legacy { gas_price: Wei::from_gwei(1) },
             fee_cap: Wei::from_gwei(5),
             deadline: Some(Millis(NOW.0 + 600_000)),
+            acceptance: Some(Acceptance {
+                policy_digest: Digest([0x70; 32]),
+                code_version: "0.1.0+0123abcd".to_owned(),
+                names_fee: true,
+                max_gas_price: Some(Wei::from_gwei(7)),
+                pool: Some("payouts".parse().unwrap()),
+            }),
             metadata: Some(serde_json::json!({ "order": at, "of": self.name })),
             sender: Some("AIDAEXAMPLE".to_owned()),
             message_id: Some(format!("m-{at}")),
@@ -100,10 +107,14 @@ impl Lane {
             cancel: None,
             inquiry: None,
             waiting: None,
+            capped_since: None,
+            max_head_ms: Some(600_000),
             phase: Phase::Reserved,
             created_at: NOW,
             updated_at: NOW,
         };
+        let digest = record.asked().expect("it says how it was asked").digest(&record.account);
+        let record = Record { digest, ..record };
         Record { seal: Some(sealer().seal(&record)), ..record }
     }
 
@@ -111,7 +122,7 @@ impl Lane {
     #[must_use]
     pub fn group(&self, head: &Head, from: u64, count: u64) -> Reservation {
         let records = (0..count).map(|at| self.record(from + at, head.next_nonce.plus(at))).collect();
-        Reservation { head: head.clone(), records, spend: None, replaces: BTreeMap::new() }
+        Reservation { head: head.clone(), records, spend: None, sender_counts: None, replaces: BTreeMap::new() }
     }
 
     /// Registers the lane and reserves requests `0..count`, in groups as large as may be.
@@ -137,7 +148,16 @@ impl Lane {
         let hash = unsigned.signing_hash();
         let signature = self.key.public_key().signature(&hash, &self.key.sign_der(&hash, true)).unwrap();
         let tx_hash = unsigned.sign(&signature).hash;
-        let attempt = Attempt { kind, to_self: Wei::ZERO, fee, signature, tx_hash, signed_at: NOW, sent: None };
+        let attempt = Attempt {
+            kind,
+            to_self: Wei::ZERO,
+            fee,
+            signature,
+            tx_hash,
+            signed_at: NOW,
+            kms_request_id: Some("11111111-2222-4333-8444-555555555555".to_owned()),
+            sent: None,
+        };
         after(record, &Event::Signed { number: record.attempts.len(), attempt })
     }
 

@@ -6,7 +6,7 @@
 //! all claims of a suite; `tests/memory.rs` and `tests/local_stack` run them.
 //!
 //! Says nothing about throttling and lost replies: no emulator shows them (see the tests of
-//! `signpost-aws`). Read in this order: [`lane`], [`store`], [`lanes`], [`registry`], [`spend`], [`pool`], [`keys`], [`queue`], [`topic`].
+//! `signpost-aws`). Read in this order: [`lane`], [`store`], [`lanes`], [`registry`], [`spend`], [`requests`], [`pool`], [`keys`], [`queue`], [`topic`].
 #![allow(
     clippy::unwrap_used,
     clippy::arithmetic_side_effects,
@@ -20,6 +20,7 @@ pub mod lanes;
 pub mod pool;
 pub mod queue;
 pub mod registry;
+pub mod requests;
 pub mod signer;
 pub mod spend;
 pub mod store;

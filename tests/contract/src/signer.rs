@@ -49,6 +49,7 @@ pub fn transfer(id: &RequestId, account: &str) -> Delivery {
         group: None,
         sender: None,
         trace: None,
+        receives: 1,
         body: format!(r#"{{"requestId":"{id}","account":"{account}","to":"{to}","value":1000,"gas":21000}}"#),
     }
 }

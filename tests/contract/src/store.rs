@@ -386,7 +386,7 @@ pub async fn every_state_is_read_back_as_it_was_written(store: &impl Store) {
     }
 }
 
-/// What a request waits for is kept, whatever it is, and so is how many nodes an outcome rests on, and a receipt of
+/// What a request waits for is kept, whatever it is, and so is since when it is at its cap, how many nodes an outcome rests on, and a receipt of
 /// which a node told the least.
 pub async fn waits_witnesses_and_bare_receipts_are_read_back(store: &impl Store) {
     let lane = Lane::new("waits");
@@ -397,10 +397,12 @@ pub async fn waits_witnesses_and_bare_receipts_are_read_back(store: &impl Store)
         states.push(after(states.last().unwrap(), &waits));
     }
     let sent = sent(states.last().unwrap(), SendClass::Accepted);
+    let capped = after(&sent, &Event::AtCap(Millis(NOW.0 + 9)));
+    let over = after(&capped, &Event::CancelAsked(CancelCause::AtCap));
     let told = receipt(&sent, 8, true);
     let bare = Receipt { gas_used: None, effective_gas_price: None, contract: None, ..told };
-    let settled = after(&sent, &Event::Finalized { receipt: bare, revert: None, witnesses: 2 });
-    states.extend([sent, settled]);
+    let settled = after(&over, &Event::Finalized { receipt: bare, revert: None, witnesses: 2 });
+    states.extend([sent, capped, over, settled]);
     let block = told.block;
     let foreign = Foreign { tx_hash: TxHash([6; 32]), block };
     states.push(after(&records[1], &Event::Displaced { foreign, witnesses: 2 }));

@@ -27,6 +27,7 @@ signpost_contract::store_claims!(in_memory);
 signpost_contract::lanes_claims!(in_memory);
 signpost_contract::registry_claims!(in_memory);
 signpost_contract::spend_claims!(in_memory);
+signpost_contract::requests_claims!(in_memory);
 signpost_contract::pool_claims!(in_memory);
 signpost_contract::keys_claims!(in_memory);
 signpost_contract::queue_claims!(in_memory);
@@ -62,6 +63,10 @@ mod world {
     }
 
     pub(crate) fn spend(claim: &str) -> MemoryStore {
+        store(claim)
+    }
+
+    pub(crate) fn requests(claim: &str) -> MemoryStore {
         store(claim)
     }
 

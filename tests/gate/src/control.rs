@@ -5,6 +5,7 @@
 //! | `POST /_gate/script` | replaces the script: a list of rules, one rule, or `{"seed", "rules", "faults"}`; `[]` ends all faults |
 //! | `GET /_gate/script` | the rules in force, each with `matched` and `fired` |
 //! | `GET /_gate/stats` | the counts since the start |
+//! | `GET /_gate/calls` | the AWS gate alone: each kind of call since the start, as IAM sees it |
 
 use std::sync::Arc;
 

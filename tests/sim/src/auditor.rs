@@ -9,6 +9,7 @@ mod actors;
 mod asked;
 mod at_end;
 mod attempts;
+mod capped;
 pub mod encoding;
 mod outcomes;
 mod spending;
@@ -25,8 +26,8 @@ pub use self::actors::Actor;
 use self::actors::Desks;
 use self::asked::{Ask, Asked, Contents, Named};
 use self::attempts::{Known, Signable, price_of};
-use self::spending::Spending;
-use crate::world::{Regime, START, World};
+use self::spending::{Counting, Spending};
+use crate::world::{Regime, START, Setting, World};
 
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +54,7 @@ struct LaneModel {
     paused_at: Option<Millis>,
     was_paused: bool,
     spending: Option<Spending>,
+    counting: Option<Counting>,
     /// Moved on past nonces somebody else used.
     skipped: Vec<(Nonce, Nonce)>,
 }
@@ -62,6 +64,7 @@ struct LaneModel {
 pub struct Auditor {
     chains: BTreeMap<u64, MemoryChain>,
     spend_window_s: Option<u64>,
+    request_window_s: Option<u64>,
     /// The rules signers were started with, and since when.
     regimes: Vec<(Millis, Regime)>,
     /// A key could not be used for a while.
@@ -83,6 +86,8 @@ pub struct Auditor {
     /// What may be signed: attempt 0 of every record, and what the signer was asked for.
     signable: HashMap<SigningHash, Signable>,
     signed: HashSet<SigningHash>,
+    /// What the key service signed, with the id of its call.
+    calls: HashSet<(SigningHash, String)>,
     attempts: HashMap<TxHash, Known>,
     sent: HashSet<TxHash>,
     /// Events by record, rejections apart.
@@ -102,10 +107,11 @@ impl Auditor {
 
     /// An auditor of these worlds, which share one store.
     #[must_use]
-    pub fn new(worlds: &[&World], spend_window_s: Option<u64>) -> Self {
+    pub fn new(worlds: &[&World], setting: &Setting) -> Self {
+        let Setting { spend_window_s, request_window_s, .. } = *setting;
         let chains = worlds.iter().map(|world| (world.chain_id.0, world.chain.inner.clone())).collect();
         let regimes = worlds.first().map(|world| (START, world.regime())).into_iter().collect();
-        Self { chains, spend_window_s, regimes, ..Self::default() }
+        Self { chains, spend_window_s, request_window_s, regimes, ..Self::default() }
     }
 
     /// What did not hold so far.
@@ -159,6 +165,7 @@ impl Auditor {
                     paused_at: None,
                     was_paused: false,
                     spending: None,
+                    counting: None,
                     skipped: Vec::new(),
                 };
                 if head.registered_at <= START {
@@ -199,7 +206,10 @@ impl Auditor {
             Entry::Updated(record) => self.updated(actor, record),
             Entry::LeftSlots(account, from, to) => self.left_slots(*account, *from, *to),
             Entry::MovedMarks(account, before, after) => self.moved_marks(*account, before, after),
-            Entry::KmsSigned(_, hash) => self.kms_signed(actor, *hash, now),
+            Entry::KmsSigned(_, hash, call) => {
+                self.calls.insert((*hash, call.clone()));
+                self.kms_signed(actor, *hash, now);
+            }
             Entry::PublicKeyRead(key) => self.count_read(actor, key),
             Entry::KeyRefused(key) => self.note_refused_key(actor, key),
             Entry::Sent(raw) => self.note_sent(actor, raw),
@@ -247,8 +257,13 @@ impl Auditor {
         self.reserved_at.insert(id.clone(), now);
         let fresh = record.phase == Phase::Reserved && record.attempts.is_empty();
         self.check(fresh, "I7", || format!("{id} does not begin as reserved"));
+        let digest = record.asked().map(|asked| asked.digest(&record.account));
+        self.check(digest == Some(record.digest), "evidence", || {
+            format!("{id}: what is kept of how it was asked gives another digest")
+        });
         self.note_creator(actor, record);
         self.count_spending(record);
+        self.count_request(record);
         for kind in [AttemptKind::Execute, AttemptKind::Cancel] {
             self.allow(record, kind, price_of(record.fee));
         }
@@ -298,6 +313,9 @@ impl Auditor {
         self.check(kept, "I6", || format!("{id} forgot why it is to be cancelled"));
         if old.cancel.is_none() && record.cancel == Some(CancelCause::Asked) {
             self.judge_cancel(actor, id);
+        }
+        if old.cancel.is_none() && record.cancel == Some(CancelCause::AtCap) {
+            self.judge_at_cap(record);
         }
         match (&old.phase, &record.phase) {
             (Phase::Settled(old), Phase::Settled(new)) => self.judge_publication(id, old, new),

@@ -10,16 +10,16 @@ use std::sync::Arc;
 use signpost_txmgr::broadcaster::{Lane, account_of};
 use signpost_txmgr::fake::{Entry, Fate, QueueRules, SimClock};
 use signpost_txmgr::ports::{BroadcastQueue, Happened};
-use signpost_txmgr::units::AccountKey;
+use signpost_txmgr::units::{AccountKey, Wei};
 use signpost_txmgr::wire::LanePoke;
 
 use crate::auditor::{Actor, Auditor, Violation};
 use crate::host;
 use crate::mutants::Mutant;
-use crate::source::{Variant, body};
+use crate::source::{CAPPED, Variant, body};
 use crate::stage::{Prompter, run_alone};
 use crate::weather::ScriptedWeather;
-use crate::world::{NAMES, SENDERS, START, Setting, TrialBroadcaster, TrialSigner, World};
+use crate::world::{NAMES, SENDERS, START, STRANGER, Setting, TrialBroadcaster, TrialSigner, World};
 
 /// Passes until everything must be quiet. Without faults it takes about ten.
 const PASSES_MAX: u64 = 120;
@@ -28,6 +28,8 @@ const PASS_MS: u64 = 1_500;
 /// Longer than a run takes: what the three requests count is all there is, and counted twice it would
 /// leave one of them out.
 const SPEND_WINDOW_S: u64 = 3_600;
+/// The least that is mined where a request has its cap below: as in [`crate::source::body`], and under every policy.
+const CAPPED_MINED_GWEI: u64 = 2;
 /// A sweep comes every so many passes.
 const SWEEP_PASSES: u64 = 6;
 
@@ -92,8 +94,18 @@ pub struct Scenario {
 /// The usual scenario under one fault; `twice`: every message is delivered twice.
 #[must_use]
 pub fn run(fault: Fault, twice: bool, mutant: Option<Mutant>) -> Ended {
+    run_of(Scenario::ask_the_usual, fault, twice, mutant)
+}
+
+/// The one of a head at its price cap, in the same way.
+#[must_use]
+pub fn run_capped(fault: Fault, twice: bool, mutant: Option<Mutant>) -> Ended {
+    run_of(Scenario::ask_capped, fault, twice, mutant)
+}
+
+fn run_of(ask: fn(&mut Scenario), fault: Fault, twice: bool, mutant: Option<Mutant>) -> Ended {
     let mut scenario = Scenario::new(fault, twice, mutant);
-    scenario.ask_the_usual();
+    ask(&mut scenario);
     let passes = scenario.to_quiet();
     scenario.auditor.finish(&scenario.world);
     let violations = scenario.auditor.violations().to_vec();
@@ -109,7 +121,8 @@ impl Scenario {
         let prompter = Prompter::new(clock.clone());
         let weather = Arc::new(ScriptedWeather::new(fault.at, fault.fate, prompter.clone()));
         let signing = if twice { QueueRules { repeat_one_in: 1, ..QueueRules::STANDARD } } else { QueueRules::FIFO };
-        let setting = Setting { accounts: 1, signing, mutant, spend_window_s: Some(SPEND_WINDOW_S) };
+        let setting =
+            Setting { accounts: 1, signing, mutant, spend_window_s: Some(SPEND_WINDOW_S), request_window_s: None };
         Self::in_setting(setting, clock, prompter, weather)
     }
 
@@ -119,14 +132,15 @@ impl Scenario {
         let clock = SimClock::at(START);
         let prompter = Prompter::new(clock.clone());
         let weather = Arc::new(ScriptedWeather::new(Fault::NONE.at, Fault::NONE.fate, prompter.clone()));
-        let setting = Setting { accounts, signing: QueueRules::FIFO, mutant, spend_window_s: None };
+        let setting =
+            Setting { accounts, signing: QueueRules::FIFO, mutant, spend_window_s: None, request_window_s: None };
         Self::in_setting(setting, clock, prompter, weather)
     }
 
     fn in_setting(setting: Setting, clock: SimClock, prompter: Prompter, weather: Arc<ScriptedWeather>) -> Self {
         let world = World::new(setting, clock, prompter, weather.clone());
         Self {
-            auditor: Auditor::new(&[&world], setting.spend_window_s),
+            auditor: Auditor::new(&[&world], &setting),
             signer: world.signer(),
             broadcaster: world.broadcaster(),
             lanes: BTreeMap::new(),
@@ -158,10 +172,27 @@ impl Scenario {
         self.put("{\"cancel\":\"r-5\"}");
     }
 
+    /// One at a price cap below what is mined, one behind it, and a stranger who meddles with both in groups of his own.
+    pub fn ask_capped(&mut self) {
+        self.world.chain.inner.set_mined_price(Wei::from_gwei(CAPPED_MINED_GWEI));
+        self.world.chain.inner.set_price(Some(Wei::from_gwei(CAPPED_MINED_GWEI)));
+        self.put(&body(CAPPED, NAMES[0], Variant::Good, None));
+        self.put(&body(0, NAMES[0], Variant::Good, None));
+        for (number, group) in [(CAPPED, "junk 1"), (0, "junk 2")] {
+            self.put_of(&body(number, NAMES[0], Variant::Other, None), group, STRANGER);
+            self.put_of(&format!("{{\"cancel\":\"r-{number}\"}}"), group, STRANGER);
+        }
+    }
+
     /// Puts a message on the signing queue.
     pub fn put(&mut self, body: &str) {
-        let id = self.world.queues.signing.put(body, Some(NAMES[0]), None, Some(SENDERS[0]));
-        self.auditor.asked(&id, body, SENDERS[0], self.world.chain_id, self.world.clock.now());
+        self.put_of(body, NAMES[0], SENDERS[0]);
+    }
+
+    /// Puts a message of this sender on the signing queue, in this group.
+    pub fn put_of(&mut self, body: &str, group: &str, sender: &str) {
+        let id = self.world.queues.signing.put(body, Some(group), None, Some(sender));
+        self.auditor.asked(&id, body, sender, self.world.chain_id, self.world.clock.now());
     }
 
     /// Passes until nothing is waiting; how many it took.

@@ -61,6 +61,7 @@ pub async fn serve_signing_within(world: &World, signer: &TrialSigner, polls: u6
             group: message.group.clone(),
             sender: message.sender.clone(),
             trace: None,
+            receives: message.receive_count,
             body: message.body.clone(),
         })
         .collect();

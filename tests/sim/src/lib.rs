@@ -6,6 +6,7 @@
 //! * [`explorer`]: every interleaving of small worlds around the record machine.
 //! * [`mutants`]: known design bugs, to prove that the auditor can fail.
 //! * [`thief`]: somebody who can write the tables, and what that gets signed.
+//! * [`flood`]: how long an honest sender waits beside one who floods the queue.
 //! * [`scale`]: how the time per request grows with everything that can grow.
 //!
 //! Nothing here is part of a program. No wall clock decides anything: a seed repeats exactly.
@@ -20,6 +21,7 @@ pub mod auditor;
 pub mod breadth;
 pub mod crash;
 pub mod explorer;
+pub mod flood;
 pub mod host;
 pub mod mutants;
 pub mod random;

@@ -2,6 +2,8 @@
 //!
 //! Without a mutant the wrappers here pass everything through. Read next: [`crate::auditor`].
 
+mod planted;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,7 +11,7 @@ use signpost_txmgr::account::{Accounts, Head, Marks, Reservation, SeenFee};
 use signpost_txmgr::fake::{MemoryChain, MemoryKeys, MemoryStore, MemoryTopic, sealer};
 use signpost_txmgr::machine::{ReceiptView, Word};
 use signpost_txmgr::ports::{
-    Chain, ChainView, Counts, Happened, KeyAnswer, KeyCallError, Keys, NonceUse, OutcomeTopic, PortError,
+    Chain, ChainView, Counts, Happened, KeyAnswer, KeyCallError, Keys, KmsSignature, NonceUse, OutcomeTopic, PortError,
     RegisterVerdict, RejectVerdict, ReserveVerdict, RetireVerdict, Store, UnregisterVerdict, UpdateVerdict, UseQuery,
     ViewQuery, WitnessQuery,
 };
@@ -23,102 +25,7 @@ use signpost_txmgr::wire::{OutcomeMessage, Status};
 
 use crate::stage::Prompter;
 
-/// One planted bug.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mutant {
-    /// A write does not look at the version: a second signature overwrites the first.
-    OverwritesSignature,
-    /// The same id with other contents is taken for the same request.
-    ConflictIsSame,
-    /// The outcome goes out before it is stored.
-    PublishesBeforeSettled,
-    /// The message is deleted before it is handled.
-    AcknowledgesBeforeEffect,
-    /// The counter of the lane is moved in one write and the slots are put in another.
-    CounterApartFromSlot,
-    /// A block is taken for final when it is mined.
-    MinedIsFinal,
-    /// The bytes are sent before they are stored.
-    SendsBeforeStore,
-    /// A publication that may have failed is noted as done.
-    NotesUnpublished,
-    /// The nonce of an ambiguous send is handed on.
-    HandsNonceOn,
-    /// What a window took is written after the slots, in a write of its own.
-    SpendApartFromSlot,
-    /// A request for a pool that is sent again gets a slot with whichever account it is assigned to now.
-    ReassignedOnRepeat,
-    /// Each attempt is signed twice, and the second signature is taken.
-    SignsTwice,
-    /// The public key is read before each signature.
-    ReadsKeyEachTime,
-    /// A node says that we are misconfigured, and the account is not paused.
-    IgnoresMisconfigured,
-    /// A closed record may be deleted as soon as it is closed.
-    ForgetsRetention,
-    /// A slot without a signature is not seen, and what is above it is sent.
-    OverlooksUnsigned,
-    /// Outcomes go out without what the backend sent along.
-    LosesMetadata,
-    /// Outcomes go out without their reason.
-    LosesReason,
-    /// What a message was answered is forgotten: it is judged anew on every delivery.
-    JudgesAnew,
-    /// What is said of a message that names another's id is said under that id.
-    SpeaksForOthers,
-    /// The text of a refusal depends on the time.
-    TellsTheTime,
-    /// A broadcaster works the lanes of another chain's Signpost.
-    WorksOtherLanes,
-    /// A pass asks its slow questions one after the other, and stores what they bring when all are answered.
-    LosesTurn,
-    /// An outcome that is refused for good holds up all that go out with it.
-    RefusedHoldsUpBatch,
-    /// One node's word is enough for something final, whatever a second one says.
-    BelievesOneNode,
-    /// Of a second node that is up to date and not that far, it is taken that it says nothing.
-    BelievesTheFuture,
-    /// No slot is set aside: a lane stands still behind one that cannot be closed. For `tests/worlds.rs`.
-    SetsNothingAside,
-    /// A record is signed whatever its seal says. For `tests/thief.rs`, as the next two.
-    TakesAnySeal,
-    /// The seal does not cover the nonce.
-    SealsNoNonce,
-    /// Name and key of an account are what the table says.
-    TrustsRegistry,
-}
-
-impl Mutant {
-    /// Those that show in a seed, each with the invariants it may break first.
-    pub const ALL: [(Self, &'static [&'static str]); 26] = [
-        (Self::OverwritesSignature, &["I2"]),
-        (Self::ConflictIsSame, &["I6", "I13"]),
-        (Self::PublishesBeforeSettled, &["I6"]),
-        (Self::AcknowledgesBeforeEffect, &["I13"]),
-        (Self::CounterApartFromSlot, &["I4"]),
-        (Self::MinedIsFinal, &["I6"]),
-        (Self::SendsBeforeStore, &["I3"]),
-        (Self::NotesUnpublished, &["I11", "I13"]),
-        (Self::HandsNonceOn, &["I1", "I4"]),
-        (Self::SpendApartFromSlot, &["I9"]),
-        (Self::ReassignedOnRepeat, &["G3", "I8", "I11"]),
-        (Self::SignsTwice, &["G6"]),
-        (Self::ReadsKeyEachTime, &["G6"]),
-        (Self::IgnoresMisconfigured, &["I14"]),
-        (Self::ForgetsRetention, &["G1"]),
-        (Self::OverlooksUnsigned, &["G3", "I12", "order"]),
-        (Self::LosesMetadata, &["I6", "I15"]),
-        (Self::LosesReason, &["G3"]),
-        (Self::JudgesAnew, &["I11", "I15"]),
-        (Self::SpeaksForOthers, &["I15"]),
-        (Self::TellsTheTime, &["I11", "I15"]),
-        (Self::WorksOtherLanes, &["I16"]),
-        (Self::LosesTurn, &["I12"]),
-        (Self::RefusedHoldsUpBatch, &["I12"]),
-        (Self::BelievesOneNode, &["I6", "G3"]),
-        (Self::BelievesTheFuture, &["I6", "G3"]),
-    ];
-}
+pub use self::planted::Mutant;
 
 /// The store, or a bent one.
 #[derive(Debug, Clone)]
@@ -155,14 +62,16 @@ impl BentStore {
         self.inner.reserve(&Reservation { head, ..group.clone() }).await
     }
 
-    async fn spend_apart(&self, group: &Reservation) -> Result<ReserveVerdict, PortError> {
-        let verdict = self.inner.reserve(&Reservation { spend: None, ..group.clone() }).await?;
+    async fn count_apart(&self, group: &Reservation) -> Result<ReserveVerdict, PortError> {
+        let uncounted = Reservation { spend: None, sender_counts: None, ..group.clone() };
+        let verdict = self.inner.reserve(&uncounted).await?;
         if verdict == ReserveVerdict::Reserved {
             // A call of its own: others may come between, and this worker may never make it.
             let _ = self.inner.head(&group.head.account).await;
             self.inner.with_tables(|tables| {
                 if let Some(head) = tables.heads.get_mut(&group.head.account) {
                     head.spend = group.spend.or(head.spend);
+                    head.sender_counts = group.sender_counts.clone().or_else(|| head.sender_counts.take());
                 }
             });
         }
@@ -192,7 +101,7 @@ impl BentStore {
         for stored in found {
             let Stored::Record(record) = stored else { continue };
             let with = |nonce| Record { nonce: Nonce(nonce), ..(**record).clone() };
-            if self.mutant == Some(Mutant::TakesAnySeal)
+            if matches!(self.mutant, Some(Mutant::TakesAnySeal | Mutant::ForgetsMaxHead))
                 || self.mutant == Some(Mutant::SealsNoNonce)
                     && (0..64).any(|nonce| sealer().check(&with(nonce), &record.name).is_ok())
             {
@@ -292,8 +201,8 @@ impl Store for BentStore {
         if self.mutant == Some(Mutant::ReassignedOnRepeat) {
             return self.reassign(group).await;
         }
-        if self.mutant == Some(Mutant::SpendApartFromSlot) {
-            return self.spend_apart(group).await;
+        if matches!(self.mutant, Some(Mutant::SpendApartFromSlot | Mutant::CountApartFromSlot)) {
+            return self.count_apart(group).await;
         }
         self.inner.reserve(group).await
     }
@@ -326,6 +235,13 @@ impl Store for BentStore {
         if self.mutant == Some(Mutant::JudgesAnew) {
             found.retain(|stored| matches!(stored, Stored::Record(_)));
         }
+        if self.mutant == Some(Mutant::ForgetsMaxHead) {
+            for stored in &mut found {
+                if let Stored::Record(record) = stored {
+                    record.max_head_ms = None;
+                }
+            }
+        }
         self.reseal(&mut found);
         if self.mutant == Some(Mutant::OverlooksUnsigned) {
             let unsigned = |stored: &Stored| matches!(stored, Stored::Record(record) if record.attempts.is_empty());
@@ -346,6 +262,9 @@ impl Store for BentStore {
         let mut record = record.clone();
         if let (Some(Mutant::ForgetsRetention), Phase::Settled(settlement)) = (self.mutant, &mut record.phase) {
             settlement.expires_at = settlement.published_at;
+        }
+        if self.mutant == Some(Mutant::CancelsAtCapAtOnce) && record.capped_since.is_some() {
+            record.capped_since = Some(Millis(0));
         }
         let record = &record;
         match self.inner.update(record).await? {
@@ -416,7 +335,7 @@ impl Keys for BentKeys {
         self.inner.public_key(key).await
     }
 
-    async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<Vec<u8>, KeyCallError> {
+    async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<KmsSignature, KeyCallError> {
         match self.mutant {
             Some(Mutant::SignsTwice) => drop(self.inner.sign(key, hash).await?),
             Some(Mutant::ReadsKeyEachTime) => drop(self.inner.public_key(key).await?),
@@ -426,7 +345,9 @@ impl Keys for BentKeys {
         if slow_ms > 0 {
             self.prompter.sleep(slow_ms).await;
         }
-        self.inner.sign(key, hash).await
+        let signed = self.inner.sign(key, hash).await?;
+        let is_lost = self.mutant == Some(Mutant::LosesKmsRequestId);
+        Ok(KmsSignature { request_id: signed.request_id.filter(|_| !is_lost), ..signed })
     }
 }
 

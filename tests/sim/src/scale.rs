@@ -293,6 +293,7 @@ fn delivery(id: usize, account: usize, data: usize) -> Delivery {
         group: Some(format!("a{account}")),
         sender: None,
         trace: None,
+        receives: 1,
         body: format!(
             r#"{{"requestId":"r-{id}","account":"a{account}","to":"0x55d398326f99059fF775485246999027B3197955","data":"0x{data}","gas":{gas}}}"#
         ),

@@ -37,6 +37,8 @@ const LATER_MS: u64 = 600_000;
 const SLOW_KEYS_MS: u64 = 6_500;
 /// A spend window, in every fourth seed: short, so that many begin and each is full at times.
 const SPEND_WINDOW_S: u64 = 6;
+/// A window of requests, in every eighth seed: as short.
+const REQUEST_WINDOW_S: u64 = 6;
 /// More polls than any seed needs: a livelock ends.
 const POLLS_MAX: u64 = 400_000;
 
@@ -116,6 +118,7 @@ pub fn run(seed: u64, options: Options) -> Report {
     let weather = Arc::new(SeededWeather::new(random.fork(), rates, prompter.clone(), options.trace));
     let mut setting = setting(&mut random, options.mutant);
     setting.spend_window_s = (seed % 4 == 3).then_some(SPEND_WINDOW_S);
+    setting.request_window_s = (seed % 8 == 5).then_some(REQUEST_WINDOW_S);
     let drawn = Breadth::drawn(&mut random);
     let breadth = options.breadth.unwrap_or(drawn);
     // In every fourth seed requests are for a pool, whose accounts are paused one at a time.
@@ -136,7 +139,7 @@ pub fn run(seed: u64, options: Options) -> Report {
         world.keys.set_disabled(&"key-broken".parse().unwrap(), true);
     }
     let worlds: Vec<&World> = [&world].into_iter().chain(&other).collect();
-    let auditor = Arc::new(Mutex::new(Auditor::new(&worlds, setting.spend_window_s)));
+    let auditor = Arc::new(Mutex::new(Auditor::new(&worlds, &setting)));
     if breadth.refuses {
         weather.refuse_some();
         auditor.lock().unwrap().outcomes_refused();
@@ -169,7 +172,13 @@ fn setting(random: &mut Random, mutant: Option<Mutant>) -> Setting {
         repeat_one_in: if fifo { 0 } else { 3 },
         disorder_seed: if fifo { 0 } else { random.draw() | 1 },
     };
-    Setting { accounts: 1 + usize::from(random.per_mille(300)), signing, mutant, spend_window_s: None }
+    Setting {
+        accounts: 1 + usize::from(random.per_mille(300)),
+        signing,
+        mutant,
+        spend_window_s: None,
+        request_window_s: None,
+    }
 }
 
 struct Trial {
@@ -376,7 +385,7 @@ pub fn told(entry: &Entry) -> String {
         }
         Entry::LeftSlots(_, from, to) => format!("left slots {from} to {to}"),
         Entry::MovedMarks(_, before, after) => format!("moved marks from {before:?} to {after:?}"),
-        Entry::KmsSigned(_, hash) => format!("signed {}", short(&hash.to_string())),
+        Entry::KmsSigned(_, hash, _) => format!("signed {}", short(&hash.to_string())),
         Entry::Sent(raw) => format!("sent {}", short(&raw.hash.to_string())),
         Entry::Published(outcome) => format!("published {} {}", outcome.request_id, outcome.status.as_str()),
         Entry::PokedLanes(pokes) => format!("poked {} lanes", pokes.len()),

@@ -88,6 +88,10 @@ pub enum Variant {
     Forbidden,
 }
 
+/// The number of a request whose price is its own cap, 1.5 gwei: nothing raises it. So is that of every twelfth from
+/// there on.
+pub const CAPPED: usize = 9;
+
 /// The body of request `number`.
 #[must_use]
 pub fn body(number: usize, account: &str, variant: Variant, deadline: Option<u64>) -> String {
@@ -103,6 +107,7 @@ pub fn body(number: usize, account: &str, variant: Variant, deadline: Option<u64
         _ => (format!("\"{to}\""), value, hex(&[])),
     };
     let fee = match number % 6 {
+        _ if number % 12 == CAPPED => ",\"gasPrice\":\"1500000000\",\"maxGasPrice\":\"1500000000\"",
         1 => ",\"maxFeePerGas\":\"2000000000\",\"maxPriorityFeePerGas\":\"1000000000\"",
         2 => "",
         4 => ",\"gasPrice\":\"5000000000\"",

@@ -164,8 +164,14 @@ impl World {
         let body = format!(
             r#"{{"requestId":"{id}","account":"{account}","to":"{to}","value":{value},"gas":21000,"gasPrice":5}}"#
         );
-        let delivery =
-            Delivery { message_id: format!("m-{id}"), group: None, sender: Some(sender.to_owned()), trace: None, body };
+        let delivery = Delivery {
+            message_id: format!("m-{id}"),
+            group: None,
+            sender: Some(sender.to_owned()),
+            trace: None,
+            receives: 1,
+            body,
+        };
         self.signer.handle(&[delivery], self.now).now_or_never().unwrap();
     }
 
@@ -278,7 +284,7 @@ impl World {
                 let rightly = records.into_iter().filter(|record| self.is_allowed(record));
                 let rightly: Vec<_> = rightly.map(|record| (record.request_id.clone(), record)).collect();
                 self.accepted.extend(rightly);
-            } else if let Entry::KmsSigned(key, hash) = entry {
+            } else if let Entry::KmsSigned(key, hash, _) = entry {
                 self.signed += 1;
                 if !self.accepted.values().any(|record| self.may_be(record, &key, &hash)) {
                     stolen.push(Stolen { key, hash });

@@ -59,6 +59,11 @@ pub const TIGHT_CAP_GWEI: u64 = 2;
 /// gas and the cap each, and their values.
 pub const SPEND_LIMIT_WEI: u64 = 3 * 90_000 * CAP_GWEI * 1_000_000_000 + 30_000;
 
+/// Most requests of one sender that get a slot in a window, where they are limited.
+pub const REQUEST_LIMIT: u64 = 4;
+/// How long a request at its price cap may hold up its lane: short, so that a trial sees the end of it.
+pub const MAX_HEAD_S: u64 = 20;
+
 /// The signer of a trial.
 pub type TrialSigner = Signer<BentStore, BentKeys, MemoryQueues, BentTopic>;
 /// The broadcaster of a trial.
@@ -94,6 +99,7 @@ pub struct World {
     /// How long the key service takes for a signature, in milliseconds.
     pub keys_slow_ms: Arc<AtomicU64>,
     spend_window_s: Option<u64>,
+    request_window_s: Option<u64>,
     /// What signers are started with, and how often that changed.
     rules: Arc<Mutex<(u64, Regime)>>,
     gate: Gate,
@@ -110,6 +116,8 @@ pub struct Setting {
     pub mutant: Option<Mutant>,
     /// Seconds of a window in which [`SPEND_LIMIT_WEI`] may be spent; no limit if there is none.
     pub spend_window_s: Option<u64>,
+    /// Seconds of a window in which a sender gets [`REQUEST_LIMIT`] slots; no limit if there is none.
+    pub request_window_s: Option<u64>,
 }
 
 impl World {
@@ -140,6 +148,7 @@ impl World {
             retry_after_ms: 0,
             keys_slow_ms: Arc::default(),
             spend_window_s: setting.spend_window_s,
+            request_window_s: setting.request_window_s,
             rules: Arc::new(Mutex::new((0, Regime::Usual))),
             gate,
         };
@@ -227,7 +236,7 @@ impl World {
             pins: Pins::Registry,
             sealer: sealer(),
             chain_id: self.chain_id,
-            policies: self.regime().policies(self.spend_window_s),
+            policies: self.regime().policies(self.spend_window_s, self.request_window_s),
             network: NetworkRules { fee_floor: Wei::from(50_000_000) },
             retention_ms: RETENTION_MS,
             sign_concurrency: usize::try_from(SIGN_CONCURRENCY).unwrap(),
@@ -330,7 +339,7 @@ impl Regime {
         self == Self::Unpriced
     }
 
-    fn policies(self, spend_window_s: Option<u64>) -> Policies {
+    fn policies(self, spend_window_s: Option<u64>, request_window_s: Option<u64>) -> Policies {
         let (allowed, rest) = match self {
             Self::Usual => (&ALLOWED[..], "gas_price_wei = \"1000000000\"\nallow_creation = true\n"),
             Self::Unpriced => (&ALLOWED[..], "allow_creation = true\n"),
@@ -342,11 +351,14 @@ impl Regime {
         let spend = spend_window_s.map_or(String::new(), |window_s| {
             format!("spend_limit_wei = {SPEND_LIMIT_WEI}\nspend_window_s = {window_s}\n")
         });
+        let requests = request_window_s.map_or(String::new(), |window_s| {
+            format!("max_requests = {REQUEST_LIMIT}\nmax_requests_window_s = {window_s}\n")
+        });
         // Somebody's rules at least, so that it is known who may send messages.
         let table = if self.is_bare() { "account.nobody" } else { "default" };
         let cap = self.cap_gwei().max(1);
         let rules = format!(
-            "max_gas_price_wei = \"{cap}000000000\"\nallow_to = [{}]\nallow_senders = [{senders}]\n{rest}{spend}",
+            "max_gas_price_wei = \"{cap}000000000\"\nallow_to = [{}]\nallow_senders = [{senders}]\nmax_head_s = {MAX_HEAD_S}\n{rest}{spend}{requests}",
             allowed.join(", ")
         );
         let pool = NAMES.map(|name| format!("\"{name}\"")).join(", ");

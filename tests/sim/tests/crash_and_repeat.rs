@@ -2,21 +2,23 @@
 //! or is the worker's last.
 #![allow(clippy::print_stdout, reason = "a test tells how much it tried")]
 
-use signpost_sim::crash::{FATES, Fault, run};
+use signpost_sim::crash::{Ended, FATES, Fault, run, run_capped};
 use signpost_sim::mutants::Mutant;
 use signpost_txmgr::fake::Fate;
 
-fn try_every_call(twice: bool) {
+type Run = fn(Fault, bool, Option<Mutant>) -> Ended;
+
+fn try_every_call(run: Run, slots: usize, twice: bool) {
     let clean = run(Fault::NONE, twice, None);
     assert_eq!(clean.violations, [], "without a fault");
-    assert_eq!(clean.slots, 3, "the spend limit takes exactly the three requests");
+    assert_eq!(clean.slots, slots, "all that policy takes, and nothing else");
     assert!(clean.calls > 40, "the scenario makes {} calls only", clean.calls);
     let mut longest = clean.passes;
     for fate in FATES {
         for at in 0..clean.calls {
             let ended = run(Fault { at, fate }, twice, None);
             assert_eq!(ended.violations, [], "{fate:?} at call {at}, twice: {twice}");
-            assert_eq!(ended.slots, 3, "{fate:?} at call {at}, twice: {twice}: no request counts twice");
+            assert_eq!(ended.slots, slots, "{fate:?} at call {at}, twice: {twice}: no request counts twice");
             longest = longest.max(ended.passes);
         }
     }
@@ -30,12 +32,25 @@ fn try_every_call(twice: bool) {
 
 #[test]
 fn a_fault_at_any_call_loses_nothing_and_doubles_nothing() {
-    try_every_call(false);
+    try_every_call(run, 3, false);
 }
 
 #[test]
 fn every_message_delivered_twice_and_a_fault_at_any_call_loses_nothing_and_doubles_nothing() {
-    try_every_call(true);
+    try_every_call(run, 3, true);
+}
+
+#[test]
+fn a_head_at_its_cap_frees_its_lane_whatever_one_call_goes_wrong() {
+    try_every_call(run_capped, 2, false);
+    try_every_call(run_capped, 2, true);
+}
+
+#[test]
+fn a_head_at_its_cap_that_nobody_cancels_is_found() {
+    let ended = run_capped(Fault::NONE, false, Some(Mutant::ForgetsMaxHead));
+    let first = ended.violations.first().map(|violation| violation.invariant);
+    assert_eq!(first, Some("I12"), "{:?}", ended.violations);
 }
 
 #[test]

@@ -142,7 +142,8 @@ impl Weather for Allowance {
 fn what_no_node_took_is_sent_before_the_chain_is_asked() {
     let clock = SimClock::at(START);
     let (prompter, allowance) = (Prompter::new(clock.clone()), Arc::new(Allowance::default()));
-    let setting = Setting { accounts: 1, signing: QueueRules::FIFO, mutant: None, spend_window_s: None };
+    let setting =
+        Setting { accounts: 1, signing: QueueRules::FIFO, mutant: None, spend_window_s: None, request_window_s: None };
     let world = World::new(setting, clock, prompter, allowance.clone());
     world.queues.signing.put(&body(0, NAMES[0], Variant::Good, None), Some(NAMES[0]), None, Some("backend"));
     let signer = world.signer();

@@ -112,6 +112,11 @@ fn an_older_attempt_may_be_mined_and_is_told_so() {
 }
 
 #[test]
+fn a_head_at_its_cap_for_too_long_ends_and_frees_its_lane() {
+    holds("capped-head", &["confirmed", "cancelled"]);
+}
+
+#[test]
 fn what_a_node_refuses_for_good_ends_as_the_chain_has_it() {
     holds("refusals", &["confirmed", "cancelled"]);
 }
@@ -179,6 +184,7 @@ fn every_world_is_among_the_claims() {
         "stray-cancel",
         "cap",
         "second-node",
+        "capped-head",
         "refusals",
         "bump-lane",
         "outage",

@@ -19,7 +19,7 @@ struct Graph {
 impl Graph {
     fn read() -> Self {
         let output = Command::new(env!("CARGO"))
-            .args(["metadata", "--format-version", "1", "--offline"])
+            .args(["metadata", "--format-version", "1", "--locked", "--offline"])
             .current_dir(root())
             .output()
             .expect("cargo runs");

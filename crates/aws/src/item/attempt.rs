@@ -24,6 +24,7 @@ pub(crate) fn encode(attempt: &Attempt) -> AttributeValue {
         ("txHash", s(attempt.tx_hash)),
         ("signedAt", n(attempt.signed_at.0)),
     ]);
+    set(&mut entry, "kmsRequestId", attempt.kms_request_id.as_ref().map(s));
     set(&mut entry, "toSelf", (attempt.to_self > Wei::ZERO).then(|| s(attempt.to_self)));
     if let Some(Sent { at, answer }) = &attempt.sent {
         entry.extend(item([
@@ -58,6 +59,7 @@ pub(crate) fn decode(entry: &Reader<'_>) -> Result<Attempt, ItemError> {
         signature: decode_signature(entry)?,
         tx_hash: entry.parsed("txHash")?,
         signed_at: entry.millis("signedAt")?,
+        kms_request_id: entry.text_if("kmsRequestId")?.map(str::to_owned),
         sent,
     })
 }
@@ -154,6 +156,7 @@ pub(crate) fn encode_cancel(cause: &CancelCause) -> AttributeValue {
         CancelCause::Asked => map([("cause", s("asked"))]),
         CancelCause::Deadline => map([("cause", s("deadline"))]),
         CancelCause::Refused(words) => map([("cause", s("refused")), ("message", s(words))]),
+        CancelCause::AtCap => map([("cause", s("atCap"))]),
         CancelCause::Policy(reason) => map([("cause", s("policy")), ("reason", encode_reason(reason))]),
     }
 }
@@ -163,6 +166,7 @@ pub(crate) fn decode_cancel(entry: &Reader<'_>) -> Result<CancelCause, ItemError
         "asked" => CancelCause::Asked,
         "deadline" => CancelCause::Deadline,
         "refused" => CancelCause::Refused(entry.text("message")?.to_owned()),
+        "atCap" => CancelCause::AtCap,
         "policy" => CancelCause::Policy(decode_reason(&entry.map("reason")?)?),
         _ => return Err(entry.error("cause", Problem::Value("is no cause of a cancel".to_owned()))),
     })

@@ -6,7 +6,7 @@
 //! | `97:0xabc…` | `nonce#000000000042` | the request id of a slot |
 //! | `directory` | the account's name | its key: makes names unique, and lists accounts without a scan |
 
-use signpost_txmgr::account::{Gap, Head, SeenFee, SetAside, Spend};
+use signpost_txmgr::account::{Gap, Head, SeenFee, SenderCounts, SetAside, Spend};
 use signpost_txmgr::units::{AccountKey, AccountName, Nonce, RequestId};
 use signpost_txmgr::unusable::{KeyCall, KeyFault, Unusable};
 
@@ -21,6 +21,8 @@ pub const DIRECTORY: &str = "directory";
 const READ: &str = "read";
 /// `unusable.call` of a signature that was refused.
 const SIGN: &str = "sign";
+/// Where a head keeps how many requests of each sender its newest window took.
+pub(crate) const SENDER_COUNTS: &str = "senderCounts";
 /// Where a head keeps the slots set aside; missing when there are none.
 pub(crate) const SET_ASIDE: &str = "setAside";
 /// Where a head keeps the nonces left behind without a request; missing when there are none.
@@ -88,6 +90,7 @@ pub fn encode_head(head: &Head) -> Item {
     set(&mut entry, "unfundedSince", head.unfunded_since.map(|since| n(since.0)));
     set(&mut entry, "unusable", head.unusable.as_ref().map(encode_unusable));
     set(&mut entry, "spend", head.spend.as_ref().map(encode_spend));
+    set(&mut entry, SENDER_COUNTS, head.sender_counts.as_ref().map(encode_sender_counts));
     set(&mut entry, SET_ASIDE, encode_set_aside(&head.set_aside));
     set(&mut entry, GAPS, encode_gaps(&head.gaps));
     entry
@@ -136,6 +139,19 @@ pub fn encode_spend(spend: &Spend) -> AttributeValue {
     map([("windowStart", n(spend.window_start.0)), ("spent", s(spend.spent))])
 }
 
+/// How many requests of each sender a head's window took.
+#[must_use]
+pub fn encode_sender_counts(window: &SenderCounts) -> AttributeValue {
+    let counts = window.counts.iter().map(|(principal, count)| (principal.clone(), n(*count))).collect();
+    map([("windowStart", n(window.window_start.0)), ("counts", AttributeValue::M(counts))])
+}
+
+fn decode_sender_counts(window: &Reader<'_>) -> Result<SenderCounts, ItemError> {
+    let counts = window.map("counts")?;
+    let counts = counts.names().map(|principal| Ok((principal.to_owned(), counts.number(principal)?)));
+    Ok(SenderCounts { window_start: window.millis("windowStart")?, counts: counts.collect::<Result<_, _>>()? })
+}
+
 /// Reads a head.
 pub fn decode_head(entry: &Item) -> Result<Head, ItemError> {
     let reader = Reader::new(entry);
@@ -170,6 +186,7 @@ pub fn decode_head(entry: &Item) -> Result<Head, ItemError> {
         unfunded_since: reader.millis_if("unfundedSince")?,
         unusable,
         spend,
+        sender_counts: reader.map_if(SENDER_COUNTS)?.map(|window| decode_sender_counts(&window)).transpose()?,
     };
     if head.retired_at.is_some() && !head.paused {
         return Err(reader.error("retiredAt", Problem::Contradicts("paused")));

@@ -86,6 +86,11 @@ impl<'a> Reader<'a> {
         self.item.contains_key(name)
     }
 
+    /// The names of all attributes.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.item.keys().map(String::as_str)
+    }
+
     pub(crate) fn text_if(&self, name: &str) -> Result<Option<&'a str>, ItemError> {
         match self.get(name) {
             None => Ok(None),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
-use signpost_txmgr::record::{BlockRef, Foreign, Phase, Receipt, Record, Settlement, Verdict, Waiting};
+use signpost_txmgr::record::{Acceptance, BlockRef, Foreign, Phase, Receipt, Record, Settlement, Verdict, Waiting};
 use signpost_txmgr::tx::Intent;
 use signpost_txmgr::units::{AccountKey, BlockNumber, Digest, Gas, Nonce, TxHash};
 use signpost_txmgr::wire::{Status, hex_digest};
@@ -16,7 +16,7 @@ use super::{Item, VERSION, item, json, n, s, seconds, set};
 
 /// The attributes that change in a record's life: all a conditional write sends. The others are written
 /// once, `data` above all.
-pub const MUTABLE: [&str; 20] = [
+pub const MUTABLE: [&str; 21] = [
     "itemVersion",
     "status",
     "version",
@@ -30,6 +30,7 @@ pub const MUTABLE: [&str; 20] = [
     "contractAddress",
     "reason",
     "cancel",
+    "cappedSince",
     "inquiry",
     "waitingFor",
     "updatedAt",
@@ -66,12 +67,40 @@ fn encode_fixed(record: &Record) -> Item {
     fixed.extend(attempt::encode_fee(&record.fee));
     set(&mut fixed, "to", record.intent.to.map(s));
     set(&mut fixed, "deadline", record.deadline.map(seconds));
+    set(&mut fixed, "maxHeadMs", record.max_head_ms.map(n));
     set(&mut fixed, "metadata", record.metadata.as_ref().map(json));
     set(&mut fixed, "sender", record.sender.as_ref().map(s));
     set(&mut fixed, "messageId", record.message_id.as_ref().map(s));
     set(&mut fixed, "trace", record.trace.as_ref().map(s));
     set(&mut fixed, "seal", record.seal.map(s));
+    if let Some(acceptance) = &record.acceptance {
+        fixed.extend(encode_acceptance(acceptance));
+    }
     fixed
+}
+
+/// By what it was accepted, and in `asked` how.
+fn encode_acceptance(acceptance: &Acceptance) -> Item {
+    let mut asked = item([("namesFee", AttributeValue::Bool(acceptance.names_fee))]);
+    set(&mut asked, "maxGasPrice", acceptance.max_gas_price.map(s));
+    set(&mut asked, "pool", acceptance.pool.as_ref().map(s));
+    item([
+        ("policyDigest", s(hex_digest(&acceptance.policy_digest))),
+        ("codeVersion", s(&acceptance.code_version)),
+        ("asked", AttributeValue::M(asked)),
+    ])
+}
+
+fn decode_acceptance(reader: &Reader<'_>) -> Result<Option<Acceptance>, ItemError> {
+    let Some(policy_digest) = decode_digest(reader, "policyDigest")? else { return Ok(None) };
+    let asked = reader.map("asked")?;
+    Ok(Some(Acceptance {
+        policy_digest,
+        code_version: reader.text("codeVersion")?.to_owned(),
+        names_fee: asked.flag("namesFee")?,
+        max_gas_price: asked.parsed_if("maxGasPrice")?,
+        pool: asked.parsed_if("pool")?,
+    }))
 }
 
 /// What a conditional write sends: the attributes of [`MUTABLE`] that this record has.
@@ -86,6 +115,7 @@ pub(crate) fn encode_mutable(record: &Record) -> Item {
     set(&mut changing, "txHash", deciding_hash(record).map(s));
     set(&mut changing, "reason", record.reason().as_ref().map(attempt::encode_reason));
     set(&mut changing, "cancel", record.cancel.as_ref().map(attempt::encode_cancel));
+    set(&mut changing, "cappedSince", record.capped_since.map(|since| n(since.0)));
     set(&mut changing, "waitingFor", record.waiting.as_ref().map(encode_waiting));
     set(&mut changing, "inquiry", record.inquiry.as_ref().map(inquiry::encode));
     if let Some(receipt) = record.phase.receipt() {
@@ -142,7 +172,7 @@ pub(crate) fn decode(reader: &Reader<'_>) -> Result<Record, ItemError> {
     };
     let record = Record {
         request_id: reader.parsed("requestId")?,
-        digest: decode_digest(reader)?.ok_or_else(|| reader.error("digest", Problem::Missing))?,
+        digest: decode_digest(reader, "digest")?.ok_or_else(|| reader.error("digest", Problem::Missing))?,
         version: reader.number("version")?,
         account,
         name: reader.parsed("accountName")?,
@@ -151,6 +181,8 @@ pub(crate) fn decode(reader: &Reader<'_>) -> Result<Record, ItemError> {
         fee: attempt::decode_fee(reader)?,
         fee_cap: reader.parsed("feeCap")?,
         deadline: reader.seconds_if("deadline")?,
+        acceptance: decode_acceptance(reader)?,
+        max_head_ms: reader.number_if("maxHeadMs")?,
         metadata: reader.json_if("metadata")?,
         sender: reader.text_if("sender")?.map(str::to_owned),
         message_id: reader.text_if("messageId")?.map(str::to_owned),
@@ -158,6 +190,7 @@ pub(crate) fn decode(reader: &Reader<'_>) -> Result<Record, ItemError> {
         seal: reader.parsed_if("seal")?,
         attempts: reader.maps("attempts")?.iter().map(attempt::decode).collect::<Result<_, _>>()?,
         cancel: reader.map_if("cancel")?.as_ref().map(attempt::decode_cancel).transpose()?,
+        capped_since: reader.millis_if("cappedSince")?,
         waiting: reader.map_if("waitingFor")?.as_ref().map(decode_waiting).transpose()?.flatten(),
         inquiry: reader.map_if("inquiry")?.as_ref().map(inquiry::decode).transpose()?,
         phase: decode_phase(reader)?,
@@ -243,7 +276,7 @@ pub(crate) fn decode_account(reader: &Reader<'_>, account: AccountKey) -> Result
 }
 
 /// 64 hex digits, without the prefix the other hashes have.
-pub(crate) fn decode_digest(reader: &Reader<'_>) -> Result<Option<Digest>, ItemError> {
-    let value = |why: signpost_txmgr::units::ParseUnitError| reader.error("digest", Problem::Value(why.to_string()));
-    reader.text_if("digest")?.map(|text| format!("0x{text}").parse().map_err(value)).transpose()
+pub(crate) fn decode_digest(reader: &Reader<'_>, name: &str) -> Result<Option<Digest>, ItemError> {
+    let value = |why: signpost_txmgr::units::ParseUnitError| reader.error(name, Problem::Value(why.to_string()));
+    reader.text_if(name)?.map(|text| format!("0x{text}").parse().map_err(value)).transpose()
 }

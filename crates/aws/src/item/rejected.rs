@@ -44,7 +44,7 @@ pub(crate) fn decode(reader: &Reader<'_>) -> Result<Rejected, ItemError> {
     }
     Ok(Rejected {
         request_id: reader.parsed("requestId")?,
-        digest: decode_digest(reader)?,
+        digest: decode_digest(reader, "digest")?,
         account: decode_account_if(reader)?,
         reason: attempt::decode_reason(&reader.map("reason")?)?,
         metadata: reader.json_if("metadata")?,

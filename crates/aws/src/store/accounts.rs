@@ -10,6 +10,7 @@ use aws_sdk_dynamodb::types::{
 };
 use signpost_txmgr::account::{Accounts, Head, SeenFee, UnreadableHead};
 use signpost_txmgr::ports::{PortError, RegisterVerdict};
+use signpost_txmgr::text::plain;
 use signpost_txmgr::units::{AccountKey, Millis};
 use signpost_txmgr::unusable::Unusable;
 
@@ -63,6 +64,7 @@ impl DynamoStore {
                         named.insert(account, name);
                     }
                     Err(error) => {
+                        let name = plain(&name);
                         accounts.unreadable.push(UnreadableHead { name, account: None, problem: error.to_string() });
                     }
                 }
@@ -78,7 +80,8 @@ impl DynamoStore {
                 Ok(head) => accounts.heads.push(head),
                 Err(error) => {
                     let account: Option<AccountKey> = text(&item, "account").parse().ok();
-                    let name = account.and_then(|account| named.remove(&account)).unwrap_or_default();
+                    let name =
+                        account.and_then(|account| named.remove(&account)).map(|name| plain(&name)).unwrap_or_default();
                     accounts.unreadable.push(UnreadableHead { name, account, problem: error.to_string() });
                 }
             }
@@ -153,21 +156,28 @@ impl DynamoStore {
         self.note_on_head(account, condition, "SET #noted = :noted REMOVE pausedBy", "paused", Some(paused)).await
     }
 
-    /// See [`signpost_txmgr::ports::Store::set_paused_by_node`]. `pausedBy` tells such a pause from a person's.
+    /// See [`signpost_txmgr::ports::Store::set_paused_by_node`]. `pausedBy` tells such a pause from a person's, and
+    /// from that of a retired account: retiring removes it.
     pub(super) async fn write_paused_by_node(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
-        let (condition, change) = if paused {
-            ("attribute_exists(#account) AND #paused = :before", "SET #paused = :after, pausedBy = :node")
-        } else {
+        let (condition, change, named): (_, _, &[&str]) = if paused {
             (
-                "attribute_exists(#account) AND attribute_not_exists(retiredAt) AND pausedBy = :node",
+                "attribute_exists(#account) AND #paused = :before",
+                "SET #paused = :after, pausedBy = :node",
+                &["account", "paused"],
+            )
+        } else {
+            // A retired account has no open slot; an earlier version left `pausedBy` on it.
+            (
+                "attribute_exists(#account) AND pausedBy = :node AND #nextNonce > #lowestOpenNonce",
                 "SET #paused = :after REMOVE pausedBy",
+                &["account", "paused", "nextNonce", "lowestOpenNonce"],
             )
         };
         let changed = self.change_head(account, |request| {
             let request = request
                 .update_expression(change)
                 .condition_expression(condition)
-                .set_expression_attribute_names(Some(names(&["account", "paused"])))
+                .set_expression_attribute_names(Some(names(named)))
                 .expression_attribute_values(":after", AttributeValue::Bool(paused))
                 .expression_attribute_values(":node", s("node"));
             if paused { request.expression_attribute_values(":before", AttributeValue::Bool(false)) } else { request }

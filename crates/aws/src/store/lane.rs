@@ -2,19 +2,19 @@
 
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-use aws_sdk_dynamodb::types::{PutRequest, ReturnValuesOnConditionCheckFailure, WriteRequest};
+use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
+use futures_util::stream::{self, StreamExt as _};
 use signpost_txmgr::account::{Head, Marks};
-use signpost_txmgr::ports::{Happened, PortError};
+use signpost_txmgr::ports::PortError;
 use signpost_txmgr::told;
 use signpost_txmgr::units::{AccountKey, Millis, Nonce, RequestId};
 
 use super::{DynamoStore, names, read};
-use crate::fault::AwsError;
 use crate::item::{Item, head, n, s, seconds};
 use crate::repeat::repeat;
 
-/// Items of one `BatchWriteItem`.
-const WRITE_ITEMS_MAX: usize = 25;
+/// Slots whose expiry is set at once: a lane closes ten a second, and these are calls of a few milliseconds.
+const EXPIRE_AT_ONCE: usize = 16;
 /// Slots whose expiry is set in one go: a lane that closes more at once reads them in pages of this.
 const EXPIRE_PAGE: usize = 500;
 /// Items of a page of a query: a slot has about 200 bytes, so that a page is far below 1 MB.
@@ -192,8 +192,8 @@ impl DynamoStore {
         }
     }
 
-    /// Sets the expiry of the slots `from..to`. Slots are written once and never change otherwise, so
-    /// that writing them whole needs no condition.
+    /// Sets the expiry of the slots `from..to`, those that are there, and nothing else of them: whoever has only the
+    /// right to this cannot put a slot, or a head, of their own.
     async fn expire_slots(
         &self,
         account: &AccountKey,
@@ -205,43 +205,37 @@ impl DynamoStore {
         while next < to {
             let last = next.plus(u64::try_from(EXPIRE_PAGE).unwrap_or(u64::MAX)).min(to);
             let top = Nonce(last.0.saturating_sub(1));
-            let mut slots = self.read_slot_items(account, next, top, EXPIRE_PAGE).await?;
-            for slot in &mut slots {
-                slot.insert("expiresAt".to_owned(), seconds(expires_at));
-            }
-            for chunk in slots.chunks(WRITE_ITEMS_MAX) {
-                self.put_all(chunk).await?;
+            let slots = self.read_slot_items(account, next, top, EXPIRE_PAGE).await?;
+            let found: Vec<(Nonce, RequestId)> =
+                slots.iter().map(|slot| read("Query", slot, head::decode_slot)).collect::<Result<_, _>>()?;
+            let writes = found.into_iter().map(|(nonce, _)| self.expire_slot(account, nonce, expires_at));
+            let mut writing = stream::iter(writes).buffer_unordered(EXPIRE_AT_ONCE);
+            while let Some(written) = writing.next().await {
+                written?;
             }
             next = last;
         }
         Ok(())
     }
 
-    async fn put_all(&self, items: &[Item]) -> Result<(), PortError> {
-        const OPERATION: &str = "BatchWriteItem";
-        let write = |entry: &Item| {
-            let put = PutRequest::builder().set_item(Some(entry.clone())).build().expect("the item is set");
-            WriteRequest::builder().put_request(put).build()
+    async fn expire_slot(&self, account: &AccountKey, nonce: Nonce, expires_at: Millis) -> Result<(), PortError> {
+        const OPERATION: &str = "UpdateItem";
+        let request = self
+            .client
+            .update_item()
+            .table_name(&self.tables.accounts)
+            .set_key(Some(head::key(account, &head::slot_name(nonce))))
+            .update_expression("SET #expiresAt = :at")
+            .condition_expression("attribute_exists(#account)")
+            .set_expression_attribute_names(Some(names(&["account", "expiresAt"])))
+            .expression_attribute_values(":at", seconds(expires_at));
+        let Err(failure) = repeat(&self.backoff, OPERATION, || request.clone().send()).await else {
+            return Ok(());
         };
-        let mut left: Vec<WriteRequest> = items.iter().map(write).collect();
-        let mut tried = 1;
-        loop {
-            let request = self.client.batch_write_item().request_items(&self.tables.accounts, left);
-            let answer = repeat(&self.backoff, OPERATION, || request.clone().send())
-                .await
-                .map_err(|failure| failure.into_port(OPERATION))?;
-            left = answer
-                .unprocessed_items
-                .and_then(|mut tables| tables.remove(&self.tables.accounts))
-                .unwrap_or_default();
-            if left.is_empty() {
-                return Ok(());
-            }
-            if !self.backoff.pause(tried).await {
-                let source = Box::new(AwsError::Unprocessed(left.len()));
-                return Err(PortError { operation: OPERATION, happened: Happened::Unknown, throttled: true, source });
-            }
-            tried = u32::saturating_add(tried, 1);
+        match failure.service() {
+            // It is gone already.
+            Some(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(()),
+            Some(_) | None => Err(failure.into_port(OPERATION)),
         }
     }
 }

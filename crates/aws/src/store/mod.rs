@@ -12,11 +12,11 @@
 //!   two leaves slot items behind. They cost storage and nothing else.
 //!
 //! IAM actions, each under `dynamodb:` and on both tables: `GetItem`, `BatchGetItem`, `Query`, `PutItem`,
-//! `UpdateItem`, `BatchWriteItem`. A transaction needs those of its parts. What an operator lists is read with
+//! `UpdateItem`. A transaction needs those of its parts. [`written`] says which attributes. What an operator lists is read with
 //! `Query` on the index `byAccount`, and with `Scan` only where all of a table is asked for; to unregister an account
 //! takes `DeleteItem` on the accounts table, which no stage needs.
 //!
-//! Read in this order: [`reserve`], [`records`], [`lane`], [`accounts`], [`operator`]; then [`crate::kms`].
+//! Read in this order: [`reserve`], [`records`], [`lane`], [`accounts`], [`operator`], [`written`]; then [`crate::kms`].
 
 use std::collections::HashMap;
 
@@ -40,6 +40,7 @@ pub mod lane;
 pub mod operator;
 pub mod records;
 pub mod reserve;
+pub mod written;
 
 /// Names of the two tables.
 #[derive(Debug, Clone, PartialEq, Eq)]

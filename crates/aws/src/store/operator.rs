@@ -123,9 +123,11 @@ impl DynamoStore {
     /// reservation comes between.
     pub(super) async fn write_retired(&self, account: &AccountKey, now: Millis) -> Result<RetireVerdict, PortError> {
         let changed = self.change_head(account, |request| {
-            let named = ["account", "paused", "retiredAt", "nextNonce", "lowestOpenNonce"];
+            let named = ["account", "paused", "pausedBy", "retiredAt", "nextNonce", "lowestOpenNonce"];
             request
-                .update_expression("SET #paused = :paused, #retiredAt = if_not_exists(#retiredAt, :now)")
+                .update_expression(
+                    "SET #paused = :paused, #retiredAt = if_not_exists(#retiredAt, :now) REMOVE #pausedBy",
+                )
                 .condition_expression("attribute_exists(#account) AND #nextNonce = #lowestOpenNonce")
                 .set_expression_attribute_names(Some(names(&named)))
                 .expression_attribute_values(":paused", AttributeValue::Bool(true))

@@ -9,7 +9,6 @@ use futures_util::stream::{self, StreamExt as _};
 use signpost_txmgr::ports::{Happened, PortError, RejectVerdict, UpdateVerdict};
 use signpost_txmgr::record::{Record, Rejected, Stored, Vacancy};
 use signpost_txmgr::units::{Millis, RequestId};
-use signpost_txmgr::wire::hex_digest;
 
 use super::{DynamoStore, names, read};
 use crate::fault::AwsError;
@@ -138,26 +137,27 @@ impl DynamoStore {
         }
     }
 
-    /// See [`signpost_txmgr::ports::Store::update`]. Sends what can change, never the calldata.
+    /// See [`signpost_txmgr::ports::Store::update`]. Sends what can change, never the calldata. The condition names
+    /// nothing that was fixed at the acceptance: whoever may make this write needs no right to those attributes.
+    /// `createdAt` tells a request from a later one that took its id.
     pub(super) async fn write_record(&self, record: &Record) -> Result<UpdateVerdict, PortError> {
         const OPERATION: &str = "UpdateItem";
         let before = record.version.checked_sub(1).expect("apply counts the version up before every write");
         let changing = item::encode_mutable(record);
         let (expression, values) = assignments(&changing);
         let mut placeholders = names(&MUTABLE);
-        placeholders.extend(names(&["digest", "nonce"]));
+        placeholders.extend(names(&["createdAt"]));
         let request = self
             .client
             .update_item()
             .table_name(&self.tables.requests)
             .key("requestId", s(&record.request_id))
             .update_expression(expression)
-            .condition_expression("#version = :before AND #digest = :digest AND #nonce = :nonce")
+            .condition_expression("#version = :before AND #createdAt = :createdAt")
             .set_expression_attribute_names(Some(placeholders))
             .set_expression_attribute_values(Some(values))
             .expression_attribute_values(":before", n(before))
-            .expression_attribute_values(":digest", s(hex_digest(&record.digest)))
-            .expression_attribute_values(":nonce", n(record.nonce.0))
+            .expression_attribute_values(":createdAt", n(record.created_at.0))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let Err(failure) = repeat(&self.backoff, OPERATION, || request.clone().send()).await else {
             return Ok(UpdateVerdict::Stored);

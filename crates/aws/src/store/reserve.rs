@@ -2,7 +2,7 @@
 //!
 //! The head moves from n to n + k only if it still stands at n and is not paused; each request is put
 //! only where none is, or one whose time is over, or exactly the rejection that was read; each slot only where none is. What
-//! the account has spent is set with the nonce: it was computed from the head that stood at n. Either
+//! the account has spent and its senders had is set with the nonce: it was computed from the head that stood at n. Either
 //! all of it holds or nothing does. DynamoDB says for each item why not.
 
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
@@ -21,7 +21,7 @@ use crate::repeat::{Failure, repeat_if};
 const OPERATION: &str = "TransactWriteItems";
 /// Part of every token, to be changed with the shape of the transaction: the same token with another
 /// request is refused by DynamoDB for ten minutes.
-const TOKEN_VERSION: &str = "reserve.v3";
+const TOKEN_VERSION: &str = "reserve.v4";
 /// `Code` of a cancellation reason whose item was not to blame.
 const NOT_TO_BLAME: &str = "None";
 /// `Code` of a cancellation reason that is a verdict.
@@ -53,21 +53,28 @@ impl DynamoStore {
     fn head_write(&self, group: &Reservation) -> TransactWriteItem {
         let from = group.head.next_nonce;
         let count = u64::try_from(group.records.len()).expect("a group has at most 40 records");
-        let (change, named): (_, &[&str]) = match group.spend {
-            None => ("SET #nextNonce = :to", &["account", "nextNonce", "paused"]),
-            Some(_) => ("SET #nextNonce = :to, #spend = :spend", &["account", "nextNonce", "paused", "spend"]),
-        };
+        let (mut change, mut named) = ("SET #nextNonce = :to".to_owned(), vec!["account", "nextNonce", "paused"]);
+        let counted = [
+            ("spend", group.spend.as_ref().map(head::encode_spend)),
+            (head::SENDER_COUNTS, group.sender_counts.as_ref().map(head::encode_sender_counts)),
+        ];
+        for (name, _) in counted.iter().filter(|(_, value)| value.is_some()) {
+            change = format!("{change}, #{name} = :{name}");
+            named.push(name);
+        }
         let mut update = Update::builder()
             .table_name(&self.tables.accounts)
             .set_key(Some(head::key(&group.head.account, head::HEAD)))
             .update_expression(change)
             .condition_expression("attribute_exists(#account) AND #nextNonce = :from AND #paused = :false")
-            .set_expression_attribute_names(Some(names(named)))
+            .set_expression_attribute_names(Some(names(&named)))
             .expression_attribute_values(":from", n(from.0))
             .expression_attribute_values(":to", n(from.plus(count).0))
             .expression_attribute_values(":false", AttributeValue::Bool(false));
-        if let Some(spend) = &group.spend {
-            update = update.expression_attribute_values(":spend", head::encode_spend(spend));
+        for (name, value) in counted {
+            if let Some(value) = value {
+                update = update.expression_attribute_values(format!(":{name}"), value);
+            }
         }
         let update = update.build().expect("table, key and expression are set");
         TransactWriteItem::builder().update(update).build()
@@ -102,8 +109,9 @@ impl DynamoStore {
 /// with what became of it. 32 of at most 36 characters. The calldata is in it by its fingerprint and by
 /// the request's digest.
 fn token(group: &Reservation) -> String {
-    let Reservation { head, records, spend, replaces } = group;
-    let text = format!("{TOKEN_VERSION}|{}|{}|{spend:?}|{replaces:?}|{records:?}", head.account, head.next_nonce);
+    let Reservation { head, records, spend, sender_counts, replaces } = group;
+    let counted = (spend, sender_counts);
+    let text = format!("{TOKEN_VERSION}|{}|{}|{counted:?}|{replaces:?}|{records:?}", head.account, head.next_nonce);
     let hash = Digest(sha256(text.as_bytes())).to_string();
     hash.chars().skip(2).take(32).collect()
 }

@@ -25,8 +25,8 @@ fn signature() -> Step {
 #[tokio::test]
 async fn a_hash_is_signed_as_a_digest_and_once() {
     let script = Script::new([signature()]);
-    let der = keys(&script).sign(&key(), &SigningHash([0xff; 32])).await.unwrap();
-    assert_eq!(der, [0x30, 6, 2, 1, 1, 2, 1, 1]);
+    let signed = keys(&script).sign(&key(), &SigningHash([0xff; 32])).await.unwrap();
+    assert_eq!(signed.der, [0x30, 6, 2, 1, 1, 2, 1, 1]);
     let asked = script.asked();
     let body = asked[0].json();
     assert_eq!(body["MessageType"], "DIGEST");
@@ -38,7 +38,8 @@ async fn a_hash_is_signed_as_a_digest_and_once() {
 async fn a_throttled_signature_is_waited_for() {
     let throttled = || Step::error(400, "ThrottlingException");
     let script = Script::new([throttled(), throttled(), signature()]);
-    keys(&script).sign(&key(), &SigningHash([1; 32])).await.unwrap();
+    let signed = keys(&script).sign(&key(), &SigningHash([1; 32])).await.unwrap();
+    assert_eq!(signed.request_id.as_deref(), Some("request-3"), "the id of the call that signed");
     let script = Script::new([throttled(), throttled(), throttled()]);
     let error = keys(&script).sign(&key(), &SigningHash([1; 32])).await.unwrap_err();
     let PortError { operation, happened, throttled, .. } = error.call;

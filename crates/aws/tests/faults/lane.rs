@@ -64,17 +64,19 @@ async fn slots_are_read_in_pages_up_to_the_limit() {
 #[tokio::test]
 async fn slots_left_behind_expire_after_the_head_moved() {
     let account = world::head(0).account;
-    let left = json!({ "UnprocessedItems": { "accounts": [{ "PutRequest": { "Item": {
-        "account": { "S": "x" }, "item": { "S": "nonce#000000000007" } } } }] } });
-    let done = json!({ "UnprocessedItems": {} });
-    let script = Script::new([Step::ok("{}"), slots(5..45, false), Step::ok(left), Step::ok(&done), Step::ok(done)]);
+    let gone = Step::error(400, "ConditionalCheckFailedException");
+    let script = Script::new([Step::ok("{}"), slots(5..8, false), Step::ok("{}"), gone, Step::ok("{}")]);
     assert!(world::store(&script).leave_slots(&account, Nonce(5), Nonce(45), Millis(8_000)).await.unwrap());
     let asked = script.asked();
     let operations: Vec<&str> = asked.iter().map(|asked| asked.operation.as_str()).collect();
-    assert_eq!(operations, ["UpdateItem", "Query", "BatchWriteItem", "BatchWriteItem", "BatchWriteItem"]);
-    let written = |at: usize| asked[at].json()["RequestItems"]["accounts"].as_array().unwrap().len();
-    assert_eq!([written(2), written(3), written(4)], [25, 1, 15]);
-    assert!(asked[2].body.contains(r#""expiresAt":{"N":"8"}"#), "{}", asked[2].body);
+    assert_eq!(operations, ["UpdateItem", "Query", "UpdateItem", "UpdateItem", "UpdateItem"]);
+    for (asked, nonce) in asked[2..].iter().zip(5..) {
+        let body = asked.json();
+        assert_eq!(body["Key"], json_of(&head::key(&account, &head::slot_name(Nonce(nonce)))));
+        assert_eq!(body["UpdateExpression"], json!("SET #expiresAt = :at"), "nothing else of a slot changes");
+        assert_eq!(body["ConditionExpression"], json!("attribute_exists(#account)"), "an update of nothing makes it");
+        assert_eq!(body["ExpressionAttributeValues"], json!({ ":at": { "N": "8" } }));
+    }
 }
 
 #[tokio::test]

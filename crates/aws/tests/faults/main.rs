@@ -21,3 +21,4 @@ mod reserving;
 mod script;
 mod sockets;
 mod world;
+mod written;

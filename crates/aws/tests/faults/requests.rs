@@ -54,7 +54,7 @@ async fn an_update_sends_what_changes_and_never_the_calldata() {
     let body = asked[0].json();
     let names: Vec<&str> =
         body["ExpressionAttributeNames"].as_object().unwrap().values().map(|name| name.as_str().unwrap()).collect();
-    for written_once in ["data", "to", "value", "account", "createdAt", "requestId"] {
+    for written_once in ["data", "to", "value", "account", "nonce", "digest", "seal"] {
         assert!(!names.contains(&written_once), "{written_once}");
     }
     assert_eq!(body["ExpressionAttributeValues"][":before"], json!({ "N": "1" }));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use signpost_aws::item::head;
-use signpost_txmgr::account::{Reservation, Spend};
+use signpost_txmgr::account::{Reservation, SenderCounts, Spend};
 use signpost_txmgr::ports::{Happened, PortError, RegisterVerdict, ReserveVerdict, Store as _};
 use signpost_txmgr::units::{Millis, Wei};
 
@@ -65,6 +65,26 @@ async fn what_is_spent_is_set_in_the_same_write_as_the_nonce_and_is_part_of_the_
     assert_eq!(update(1)["ConditionExpression"], update(0)["ConditionExpression"], "the nonce stands for both");
     let tokens: Vec<&Value> = asked.iter().map(|asked| &asked["ClientRequestToken"]).collect();
     assert!(tokens[0] != tokens[1] && tokens[1] != tokens[2], "{tokens:?}");
+}
+
+#[tokio::test]
+async fn what_senders_had_is_set_in_that_write_too() {
+    let counts = |count: u64| {
+        Some(SenderCounts { window_start: Millis(7), counts: [("AIDAONE".to_owned(), count)].into_iter().collect() })
+    };
+    let script = Script::new([Step::ok("{}"), Step::ok("{}")]);
+    for sender_counts in [counts(1), counts(2)] {
+        let spend = Some(Spend { window_start: Millis(7), spent: Wei::from(10) });
+        let group = Reservation { spend, sender_counts, ..world::group(1) };
+        assert_eq!(world::store(&script).reserve(&group).await.unwrap(), ReserveVerdict::Reserved);
+    }
+    let asked: Vec<Value> = script.asked().iter().map(crate::script::Asked::json).collect();
+    let update = &asked[0]["TransactItems"][0]["Update"];
+    assert_eq!(update["UpdateExpression"], "SET #nextNonce = :to, #spend = :spend, #senderCounts = :senderCounts");
+    let written = json!({ "M": { "windowStart": { "N": "7" }, "counts": { "M": { "AIDAONE": { "N": "1" } } } } });
+    assert_eq!(update["ExpressionAttributeValues"][":senderCounts"], written);
+    assert_eq!(asked[0]["TransactItems"].as_array().map(Vec::len), Some(3), "and makes no write of its own");
+    assert_ne!(asked[0]["ClientRequestToken"], asked[1]["ClientRequestToken"]);
 }
 
 #[tokio::test]

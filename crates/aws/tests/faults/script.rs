@@ -116,9 +116,14 @@ impl HttpConnector for Script {
         let body = String::from_utf8(request.body().bytes().unwrap_or_default().to_vec()).unwrap();
         let mut state = self.0.lock().unwrap();
         state.asked.push(Asked { operation, body });
+        let request_id = format!("request-{}", state.asked.len());
         let io = |kind: std::io::ErrorKind| ConnectorError::io(std::io::Error::from(kind).into());
         HttpConnectorFuture::ready(match state.steps.pop_front().expect("a step for every try") {
-            Step::Answer(status, body) => Ok(HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body))),
+            Step::Answer(status, body) => {
+                let mut answer = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
+                answer.headers_mut().insert("x-amzn-requestid", request_id);
+                Ok(answer)
+            }
             Step::Refused => Err(io(std::io::ErrorKind::ConnectionRefused)),
             Step::NoAddress => Err(ConnectorError::io(ResolveDnsError::new("no such host").into())),
             Step::Lost => Err(io(std::io::ErrorKind::ConnectionReset)),

@@ -37,7 +37,7 @@ pub(crate) fn head(next_nonce: u64) -> Head {
 pub(crate) fn group(count: u64) -> Reservation {
     let head = head(5);
     let records = (0..count).map(|at| record(&head, at)).collect();
-    Reservation { head, records, spend: None, replaces: BTreeMap::new() }
+    Reservation { head, records, spend: None, sender_counts: None, replaces: BTreeMap::new() }
 }
 
 fn record(head: &Head, at: u64) -> Record {
@@ -59,6 +59,7 @@ fn record(head: &Head, at: u64) -> Record {
         fee: Fee::Legacy { gas_price: Wei::from_gwei(1) },
         fee_cap: Wei::from_gwei(5),
         deadline: None,
+        acceptance: None,
         metadata: None,
         sender: None,
         message_id: Some("m-1".to_owned()),
@@ -68,6 +69,8 @@ fn record(head: &Head, at: u64) -> Record {
         cancel: None,
         inquiry: None,
         waiting: None,
+        capped_since: None,
+        max_head_ms: None,
         phase: Phase::Reserved,
         created_at: NOW,
         updated_at: NOW,
@@ -85,6 +88,7 @@ pub(crate) fn signed(record: &Record) -> Record {
         tx_hash: unsigned.sign(&signature).hash,
         to_self: Wei::ZERO,
         signed_at: NOW,
+        kms_request_id: None,
         sent: None,
     };
     apply(record, &Event::Signed { number: 0, attempt }, NOW).unwrap()

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use signpost_aws::item::{self, Item, head};
-use signpost_txmgr::account::{AsideCause, Gap, Head, SeenFee, SetAside, Spend};
+use signpost_txmgr::account::{AsideCause, Gap, Head, SeenFee, SenderCounts, SetAside, Spend};
 use signpost_txmgr::machine::{Event, apply};
 use signpost_txmgr::record::{
-    Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Inquiry, Phase, Reason, Receipt, Record, Rejected, Revert,
-    Searched, SendAnswer, SendClass, Settlement, Stored, Subject, WaitCause, Waiting,
+    Acceptance, Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Inquiry, Phase, Reason, Receipt, Record,
+    Rejected, Revert, Searched, SendAnswer, SendClass, Settlement, Stored, Subject, WaitCause, Waiting,
 };
 use signpost_txmgr::seal::Seal;
 use signpost_txmgr::signature::LocalKey;
@@ -29,6 +29,7 @@ pub(crate) fn items() -> Vec<(String, Item)> {
     all.push(("head-retired.v1".to_owned(), head::encode_head(&Head { lowest_open_nonce: Nonce(43), ..retired })));
     all.push(("head-spend.v1".to_owned(), head::encode_head(&spending())));
     let unfunded = Head { unfunded_since: Some(Millis(1_790_000_001_234)), ..account.clone() };
+    all.push(("head-senders.v1".to_owned(), head::encode_head(&counting())));
     all.push(("head-unfunded.v1".to_owned(), head::encode_head(&unfunded)));
     all.push(("head-unusable.v1".to_owned(), head::encode_head(&unusable())));
     all.push(("head-set-aside.v1".to_owned(), head::encode_head(&set_aside())));
@@ -53,6 +54,7 @@ pub(crate) fn head() -> Head {
         unfunded_since: None,
         unusable: None,
         spend: None,
+        sender_counts: None,
     }
 }
 
@@ -77,6 +79,15 @@ pub(crate) fn spending() -> Head {
     Head { spend: Some(spend), ..head() }
 }
 
+/// Requests of each sender are limited.
+pub(crate) fn counting() -> Head {
+    let counts =
+        [("AIDAEXAMPLEUSERID", 3), ("AROAEXAMPLEROLEID", 250), (SenderCounts::UNKNOWN, 1), (SenderCounts::OTHERS, 7)];
+    let counts = counts.into_iter().map(|(principal, count)| (principal.to_owned(), count)).collect();
+    let window = SenderCounts { window_start: Millis(1_790_000_000_789), counts };
+    Head { sender_counts: Some(window), ..spending() }
+}
+
 /// Every state with its name.
 pub(crate) fn requests() -> Vec<(&'static str, Stored)> {
     let record = |name, record| (name, Stored::Record(Box::new(record)));
@@ -94,6 +105,9 @@ pub(crate) fn requests() -> Vec<(&'static str, Stored)> {
     let cancelled = self::signed(&cancel(CancelCause::Policy(policy)), gwei(3));
     let revert = Revert { text: "ERC20: transfer amount exceeds balance".to_owned(), raw: vec![8, 0xc3, 0x79, 0xa0] };
     let foreign = Foreign { tx_hash: TxHash([0xf0; 32]), block: block(900) };
+    let limited = Record { max_head_ms: Some(600_000), ..reserved() };
+    let at_node = self::sent(&self::signed(&limited, gwei(1)), 0, SendClass::Accepted);
+    let capped = after(&at_node, &Event::AtCap(Millis(1_790_000_002_345)));
     let confirmed = finalized(&mined, receipt(&mined, 1, true), None);
     vec![
         record("reserved", reserved()),
@@ -116,6 +130,9 @@ pub(crate) fn requests() -> Vec<(&'static str, Stored)> {
             after(&mined, &Event::Finalized { receipt: bare(&mined), revert: None, witnesses: 2 }),
         ),
         record("sent-waiting", after(&bumped, &Event::Waits(Waiting { cause: WaitCause::Block, since: Millis(7) }))),
+        record("reserved-limited", limited.clone()),
+        record("sent-capped", capped.clone()),
+        record("sent-at-cap", after(&capped, &Event::CancelAsked(CancelCause::AtCap))),
         ("rejected", Stored::Rejected(rejected())),
         ("rejected-unknown", Stored::Rejected(unknown())),
         record("reserved-message", Record { message_id: Some(MESSAGE.to_owned()), ..reserved() }),
@@ -126,7 +143,24 @@ pub(crate) fn requests() -> Vec<(&'static str, Stored)> {
         ("rejected-message", Stored::Rejected(by_message())),
         ("rejected-copy", Stored::Rejected(copy())),
         ("rejected-beside", Stored::Rejected(beside())),
+        record("signed-evidence", evidence()),
     ]
+}
+
+/// With what evidence needs: the policy, the version of the code, and KMS's id of the call.
+fn evidence() -> Record {
+    let acceptance = Acceptance {
+        policy_digest: Digest([0x70; 32]),
+        code_version: "0.1.0+0123abcd".to_owned(),
+        names_fee: true,
+        max_gas_price: Some(Wei::from_gwei(7)),
+        pool: Some("payouts".parse().unwrap()),
+    };
+    let mut signed = signed(&Record { acceptance: Some(acceptance), ..reserved() }, gwei(1));
+    for attempt in &mut signed.attempts {
+        attempt.kms_request_id = Some("1d2e3f40-5a6b-4c7d-8e9f-0a1b2c3d4e5f".to_owned());
+    }
+    signed
 }
 
 /// What a node must tell, and no more.
@@ -181,6 +215,7 @@ fn reserved() -> Record {
         fee: gwei(1),
         fee_cap: Wei::from_gwei(5),
         deadline: Some(Millis(1_790_000_600_000)),
+        acceptance: None,
         metadata: Some(serde_json::json!({ "order": 4711, "price": 0.1, "tags": ["a", null, true] })),
         sender: Some("AIDAEXAMPLE".to_owned()),
         message_id: None,
@@ -190,6 +225,8 @@ fn reserved() -> Record {
         cancel: None,
         inquiry: None,
         waiting: None,
+        capped_since: None,
+        max_head_ms: None,
         phase: Phase::Reserved,
         created_at: Millis(1_790_000_000_001),
         updated_at: Millis(1_790_000_000_001),
@@ -209,8 +246,16 @@ fn signed(record: &Record, fee: Fee) -> Record {
     let hash = unsigned.signing_hash();
     let signature = key().public_key().signature(&hash, &key().sign_der(&hash, true)).unwrap();
     let tx_hash = unsigned.sign(&signature).hash;
-    let attempt =
-        Attempt { kind, to_self: Wei::ZERO, fee, signature, tx_hash, signed_at: Millis(1_790_000_000_100), sent: None };
+    let attempt = Attempt {
+        kind,
+        to_self: Wei::ZERO,
+        fee,
+        signature,
+        tx_hash,
+        signed_at: Millis(1_790_000_000_100),
+        kms_request_id: None,
+        sent: None,
+    };
     assert!(attempt.kind == AttemptKind::Execute || record.cancel.is_some());
     after(record, &Event::Signed { number: record.attempts.len(), attempt })
 }

@@ -77,7 +77,7 @@ fn requests_are_read_back_as_they_were_written() {
     }
     let unfunded = Head { unfunded_since: Some(Millis(7)), ..examples::head() };
     let heads = [examples::head(), examples::spending(), examples::unusable(), examples::set_aside(), unfunded];
-    for account in heads {
+    for account in heads.into_iter().chain([examples::counting()]) {
         assert_eq!(head::decode_head(&head::encode_head(&account)), Ok(account));
     }
 }

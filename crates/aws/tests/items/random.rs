@@ -7,8 +7,8 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use signpost_txmgr::record::{
-    Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Inquiry, Phase, Reason, Receipt, Record, Rejected, Revert,
-    Searched, SendAnswer, SendClass, Sent, Settlement, Subject, Verdict, WaitCause, Waiting,
+    Acceptance, Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Inquiry, Phase, Reason, Receipt, Record,
+    Rejected, Revert, Searched, SendAnswer, SendClass, Sent, Settlement, Subject, Verdict, WaitCause, Waiting,
 };
 use signpost_txmgr::seal::Seal;
 use signpost_txmgr::tx::{Fee, Intent, Signature, UnsignedTx};
@@ -77,6 +77,7 @@ fn cancel() -> impl Strategy<Value = CancelCause> {
     prop_oneof![
         Just(CancelCause::Asked),
         Just(CancelCause::Deadline),
+        Just(CancelCause::AtCap),
         words().prop_map(CancelCause::Refused),
         reason().prop_map(CancelCause::Policy),
     ]
@@ -99,14 +100,17 @@ fn sent() -> impl Strategy<Value = Sent> {
 
 /// An attempt without its hash, which depends on the record.
 fn attempt() -> impl Strategy<Value = Attempt> {
-    (any::<bool>(), any::<bool>(), fee(), any::<([u8; 32], [u8; 32], bool)>(), millis(), option::of(sent())).prop_map(
-        |(execute, pays, fee, (r, s, y_odd), signed_at, sent)| Attempt {
+    let kinds = (any::<bool>(), any::<bool>());
+    let signed = (any::<([u8; 32], [u8; 32], bool)>(), millis(), option::of(words()));
+    (kinds, fee(), signed, option::of(sent())).prop_map(
+        |((execute, pays), fee, ((r, s, y_odd), signed_at, kms_request_id), sent)| Attempt {
             kind: if execute { AttemptKind::Execute } else { AttemptKind::Cancel },
             to_self: Wei::from(u64::from(pays && !execute)),
             fee,
             signature: Signature { r, s, y_odd },
             tx_hash: TxHash([0; 32]),
             signed_at,
+            kms_request_id,
             sent,
         },
     )
@@ -177,6 +181,18 @@ fn inquiry() -> impl Strategy<Value = Inquiry> {
     )
 }
 
+fn acceptance() -> impl Strategy<Value = Acceptance> {
+    (any::<([u8; 32], bool)>(), words(), option::of(wei()), option::of("[-_.A-Za-z0-9]{1,64}")).prop_map(
+        |((policy_digest, names_fee), code_version, max_gas_price, pool)| Acceptance {
+            policy_digest: Digest(policy_digest),
+            code_version,
+            names_fee,
+            max_gas_price,
+            pool: pool.map(|name| name.parse().unwrap()),
+        },
+    )
+}
+
 fn waiting() -> impl Strategy<Value = Waiting> {
     (select(&WaitCause::ALL[..]), millis()).prop_map(|(cause, since)| Waiting { cause, since })
 }
@@ -191,6 +207,7 @@ prop_compose! {
         (fee, fee_cap, deadline) in (fee(), wei(), option::of(whole_seconds())),
         (metadata, sender, message_id, trace, seal) in
             (option::of(json()), option::of(words()), option::of(words()), option::of(words()), option::of(any::<[u8; 32]>())),
+        (acceptance, capped_since, max_head_ms) in (option::of(acceptance()), option::of(millis()), option::of(any::<u64>())),
         (attempts, cancel, phase) in (vec(attempt(), 1..4), option::of(cancel()), phase()),
         (inquiry, waiting, created_at, updated_at) in
             (option::of(inquiry()), option::of(waiting()), millis(), millis()),
@@ -204,7 +221,7 @@ prop_compose! {
             nonce: Nonce(nonce),
             intent: Intent { chain_id: account.chain_id, ..intent },
             fee, fee_cap, deadline, metadata, sender, message_id, trace,
-            seal: seal.map(Seal::from_bytes), attempts, cancel, inquiry, waiting, phase,
+            seal: seal.map(Seal::from_bytes), acceptance, capped_since, max_head_ms, attempts, cancel, inquiry, waiting, phase,
             created_at, updated_at,
         };
         hang_together(&mut record);

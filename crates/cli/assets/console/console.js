@@ -349,5 +349,9 @@ events.addEventListener("snapshot", (event) => {
   first = false;
   refresh();
 });
-events.addEventListener("error", () => state("off", "no connection; trying again"));
+events.addEventListener("error", () => {
+  // Closed for good is an answer: the session is over, and what is here now is the login form.
+  if (events.readyState === EventSource.CLOSED) location.reload();
+  else state("off", "no connection; trying again");
+});
 route();

@@ -16,11 +16,13 @@ const EXAMPLES: &str = "\
 Examples:
   signpost console
   signpost console --listen 127.0.0.1:0
-  SIGNPOST_CONSOLE_TOKEN=$(openssl rand -hex 16) signpost console --listen 0.0.0.0:7070 --host-name ops.example
+  SIGNPOST_CONSOLE_TOKEN=$(openssl rand -hex 16) signpost console --host-name ops.example --behind-tls
 
 The page shows accounts, lanes, requests and outcomes and changes nothing: it needs GetItem, BatchGetItem
-and Query on the two tables, and a node. Without a token it listens on this machine alone. It speaks HTTP:
-put TLS in front of it where others share the network.";
+and Query on the two tables, and a node. Without a token it listens on this machine alone, and whoever may log
+in there sees it. It speaks HTTP: put TLS in front of it where others share the network, and say --behind-tls.
+The token opens a session of 8 hours. After ten wrong tokens none is looked at for the rest of a minute; each is
+told here.";
 
 /// `signpost console`
 #[derive(clap::Args)]
@@ -35,6 +37,10 @@ pub struct Arguments {
     /// A name the page may be reached by, besides localhost and IP addresses; may be repeated
     #[arg(long, value_name = "NAME")]
     host_name: Vec<String>,
+    /// Browsers come by a proxy that speaks TLS: their cookie goes over TLS alone, and refused logins are told with
+    /// the address that the proxy names (X-Forwarded-For). Needs a token
+    #[arg(long)]
+    behind_tls: bool,
     #[command(flatten)]
     config: ConfigOption,
 }
@@ -48,14 +54,17 @@ impl std::fmt::Debug for Arguments {
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let token = arguments.token.filter(|token| !token.is_empty());
-    check(arguments.listen, token.as_deref()).map_err(CommandError::Input)?;
+    check(arguments.listen, token.as_deref(), arguments.behind_tls).map_err(CommandError::Input)?;
     let session = arguments.config.open().await?;
     let listener = listen(arguments.listen).await?;
     let console = Console::new(&session)?;
     let asked = asked_to_stop()?;
     say(url(&listener)?);
     remark("The console is there; Ctrl-C ends it");
-    let guard = Guard::new(token.as_deref(), &arguments.host_name);
+    if !arguments.listen.ip().is_loopback() && !arguments.behind_tls {
+        remark("It speaks HTTP: token and page can be read on the way. Put TLS in front and say --behind-tls");
+    }
+    let guard = Guard::new(token.as_deref(), &arguments.host_name, arguments.behind_tls);
     tokio::select! {
         served = console.serve(listener, guard) => served.map_err(|error| broken(&error))?,
         () = asked => {}
@@ -64,8 +73,12 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
 }
 
 /// What makes a page open to others than the people at this machine needs a token.
-fn check(listen: SocketAddr, token: Option<&str>) -> Result<(), String> {
+fn check(listen: SocketAddr, token: Option<&str>, behind_tls: bool) -> Result<(), String> {
     match token {
+        None if behind_tls => {
+            Err("--behind-tls lets others reach the page: give --token, better SIGNPOST_CONSOLE_TOKEN, as well"
+                .to_owned())
+        }
         None if !listen.ip().is_loopback() => Err(format!(
             "{listen} can be reached from other machines: give --token, better SIGNPOST_CONSOLE_TOKEN, or listen on 127.0.0.1"
         )),
@@ -98,12 +111,14 @@ mod tests {
     #[test]
     fn only_this_machine_needs_no_token() {
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();
-        assert!(check(at("127.0.0.1:7070"), None).is_ok());
-        assert!(check(at("[::1]:7070"), None).is_ok());
+        assert!(check(at("127.0.0.1:7070"), None, false).is_ok());
+        assert!(check(at("[::1]:7070"), None, false).is_ok());
         for open in ["0.0.0.0:7070", "192.0.2.1:1", "[::]:1"] {
-            assert!(check(at(open), None).is_err(), "{open}");
-            assert!(check(at(open), Some("0123456789abcdef")).is_ok(), "{open}");
+            assert!(check(at(open), None, false).is_err(), "{open}");
+            assert!(check(at(open), Some("0123456789abcdef"), false).is_ok(), "{open}");
         }
-        assert!(check(at("127.0.0.1:1"), Some("short")).is_err());
+        assert!(check(at("127.0.0.1:1"), Some("short"), false).is_err());
+        assert!(check(at("127.0.0.1:1"), None, true).is_err(), "a proxy is for others");
+        assert!(check(at("127.0.0.1:1"), Some("0123456789abcdef"), true).is_ok());
     }
 }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use signpost_txmgr::account::Head;
 use signpost_txmgr::record::{CancelCause, Record, Rejected, Stored};
+use signpost_txmgr::text;
 use signpost_txmgr::units::{Millis, keccak256};
 use signpost_txmgr::wire::{OutcomeMessage, RequestStatus};
 
@@ -68,7 +69,11 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
                 Ok(_) => {}
                 Err(error) => {
                     unreadable = unreadable.saturating_add(1);
-                    remark(format!("{} cannot be read ({}); see `signpost audit`", found.id, told(&error)));
+                    remark(format!(
+                        "{} cannot be read ({}); see `signpost audit`",
+                        text::plain(&found.id),
+                        told(&error)
+                    ));
                 }
             })
             .await?;
@@ -113,7 +118,7 @@ fn line(stored: &Stored, heads: &[Head]) -> Value {
             "maxPriorityFeePerGas": status.max_priority_fee_per_gas, "feeCap": status.fee_cap,
             "deadline": status.deadline, "dataHash": data_hash, "metadata": status.metadata,
         },
-        "policy": policy,
+        "policy": policy, "policyDigest": status.policy_digest, "codeVersion": status.code_version,
         "nonce": status.nonce,
         "kmsKeyId": head.filter(|_| !status.attempts.is_empty()).map(|head| head.kms_key_id.as_str()),
         "attempts": status.attempts,
@@ -129,7 +134,7 @@ fn policy_of(record: &Record) -> Value {
         Some(CancelCause::Policy(reason)) => json!({
             "verdict": "allowedThenRefused", "code": reason.code, "message": reason.message,
         }),
-        Some(CancelCause::Asked | CancelCause::Deadline | CancelCause::Refused(_)) | None => {
+        Some(CancelCause::Asked | CancelCause::Deadline | CancelCause::Refused(_) | CancelCause::AtCap) | None => {
             json!({ "verdict": "allowed" })
         }
     }

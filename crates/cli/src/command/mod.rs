@@ -13,6 +13,7 @@ pub mod console;
 pub mod demo;
 pub mod dev;
 pub mod doctor;
+pub mod evidence;
 pub mod export;
 pub mod policy;
 pub mod redrive;

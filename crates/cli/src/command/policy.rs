@@ -1,7 +1,7 @@
 //! `signpost policy`: what a policy file would do with a request, before either is deployed.
 //!
 //! Reads two files and nothing else: no AWS, and no chain but for the payment lane, if a configuration is given. So it
-//! does not know which accounts are registered, what a spend window has left, or the network's price.
+//! does not know which accounts are registered, what a window has left, or the network's price.
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -10,10 +10,12 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::json;
 use signpost_host::start::policies;
+use signpost_txmgr::fees::least_bump;
 use signpost_txmgr::policy::{AccountPolicy, Policies};
 use signpost_txmgr::request::{AccountRef, Code, Message, NetworkRules, Refused, SigningRequest, accept};
 use signpost_txmgr::tx::Intent;
 use signpost_txmgr::units::{AccountKey, AccountName, Address, ChainId, Millis, Wei};
+use signpost_txmgr::wire::hex_digest;
 
 use super::{CommandError, Session};
 use crate::config::Config;
@@ -30,7 +32,8 @@ Examples:
 
 Exit code 0: the policy allows it; 1: it is refused, with code and rule; 2: asked for wrongly, or the policy
 file has problems. The request is read as the service reads it, so its own faults are refusals too. What a
-spend window has left is known only to the service: here a request is checked against a whole window. The lane
+window of wei or requests has left is known only to the service: here a request is checked against a whole one. The
+policy is named by the SHA-256 of the file, as in the records and logs of a service that runs with it. The lane
 (BEP-703) of an allowed request depends on the chain: with --config the nodes named there are asked, and nothing
 else of that file is used.";
 
@@ -84,6 +87,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let policies = policies(&asked.policy)?;
     let body = read(&asked.request)?;
     let mut verdict = asked.judge(&policies, &body, Millis(clock::now_ms()))?;
+    verdict.policy_digest = Some(hex_digest(&policies.digest()));
     if let Some((tx_type, intent)) = &verdict.signs {
         let nodes = match &asked.config {
             Some(file) => Some(world::chain(&Session::new(Config::load(file)?).await)?),
@@ -117,9 +121,16 @@ struct Verdict {
     priced: Option<(Wei, Wei, Wei)>,
     /// Most wei of a window and its seconds.
     window: Option<(Wei, u64)>,
+    /// Most requests of the sender in a window and its seconds.
+    requests: Option<(u64, u64)>,
+    /// How long it may hold up its lane at its price cap, in seconds; and whether a cancel then fits under
+    /// `max_gas_price_wei`.
+    head: Option<(u64, bool)>,
     /// What would be signed: the transaction's type, and what it does.
     signs: Option<(u8, Intent)>,
     lane: Option<lane::Told>,
+    /// SHA-256 of the file, by which a record names it.
+    policy_digest: Option<String>,
 }
 
 /// A cancel is taken from the sender of the request, who may be any that may send requests, and from those listed.
@@ -152,6 +163,9 @@ impl Check {
                 let cost = policy.cost(&accepted.intent, accepted.fee_cap);
                 verdict.priced = Some((accepted.fee.price(), accepted.fee_cap, cost));
                 verdict.window = policy.spend_limit.map(|limit| (limit.limit, limit.window_ms / 1_000));
+                verdict.requests = policy.request_limit.map(|limit| (limit.limit, limit.window_ms / 1_000));
+                let has_room = least_bump(accepted.fee_cap).is_some_and(|cancel| cancel <= policy.max_gas_price);
+                verdict.head = Some((policy.max_head_ms / 1_000, has_room));
                 verdict.signs = Some((lane::tx_type(&accepted.fee), accepted.intent));
                 Ok(())
             }
@@ -201,9 +215,11 @@ impl Verdict {
     fn as_text(&self) -> String {
         let id = self.request_id.as_deref().unwrap_or("the request");
         let account = self.account.as_deref().map(|name| format!(" with account {name}")).unwrap_or_default();
+        let policy = self.policy_digest.as_deref().map(|digest| format!("  policy {digest}"));
         if let Some(refused) = &self.refused {
             let rule = Policies::rule_named(&refused.message).map(|rule| format!(" by {rule}")).unwrap_or_default();
-            return format!("refused: {id}{account}\n  {}{rule}: {refused}", refused.code);
+            let refused = format!("refused: {id}{account}\n  {}{rule}: {refused}", refused.code);
+            return [refused].into_iter().chain(policy).collect::<Vec<_>>().join("\n");
         }
         let mut lines = vec![format!("allowed: {id}{account}")];
         if let Some((price, cap, cost)) = self.priced {
@@ -212,7 +228,19 @@ impl Verdict {
         if let Some((limit, window_s)) = self.window {
             lines.push(format!("  if the window of {window_s} s has as much left: spend_limit_wei is {limit}"));
         }
+        if let Some((limit, window_s)) = self.requests {
+            lines.push(format!("  if the sender had fewer in the window of {window_s} s: max_requests is {limit}"));
+        }
+        if let Some((head_s, has_room)) = self.head {
+            let room = if has_room {
+                ""
+            } else {
+                ", at a price that replaces it in no node: max_gas_price_wei leaves no tenth above its cap"
+            };
+            lines.push(format!("  cancelled after {head_s} s as the lane's head at its price cap (max_head_s){room}"));
+        }
         lines.extend(self.lane.as_ref().map(|lane| format!("  lane: {}", lane.text)));
+        lines.extend(policy);
         lines.join("\n")
     }
 
@@ -226,11 +254,20 @@ impl Verdict {
             "rule": refused.and_then(|refused| Policies::rule_named(&refused.message)),
             "field": refused.and_then(|refused| refused.field.as_deref()),
             "message": refused.map(ToString::to_string),
+            "policyDigest": self.policy_digest,
         });
         if let (Some((price, cap, cost)), Some(fields)) = (self.priced, line.as_object_mut()) {
             fields.insert("gasPrice".to_owned(), json!(price.to_string()));
             fields.insert("gasPriceAtMost".to_owned(), json!(cap.to_string()));
             fields.insert("costAtMost".to_owned(), json!(cost.to_string()));
+        }
+        if let (Some((limit, window_s)), Some(fields)) = (self.requests, line.as_object_mut()) {
+            fields.insert("requestsAtMost".to_owned(), json!(limit));
+            fields.insert("requestsWindowS".to_owned(), json!(window_s));
+        }
+        if let (Some((head_s, has_room)), Some(fields)) = (self.head, line.as_object_mut()) {
+            fields.insert("headAtCapS".to_owned(), json!(head_s));
+            fields.insert("cancelFitsUnderCap".to_owned(), json!(has_room));
         }
         if let (Some(lane), Some(fields)) = (&self.lane, line.as_object_mut()) {
             fields.insert("lane".to_owned(), json!(lane.name));
@@ -246,7 +283,8 @@ mod tests {
 
     const NOW: Millis = Millis(1_795_348_800_000);
     const POLICY: &str = "[account.hot]\nmax_gas_price_wei = \"3000000000\"\ngas_price_wei = \"100000000\"\n\
-        max_value_wei = 10\nspend_limit_wei = \"100000000000000\"\nspend_window_s = 60\nallow_senders = [\"AIDA1\", \"AROA2:job-*\"]\ncancel_senders = [\"AIDADESK\"]\n";
+        max_value_wei = 10\nspend_limit_wei = \"100000000000000\"\nspend_window_s = 60\nmax_requests = 9\nmax_requests_window_s = 30\nmax_head_s = 120\n\
+        allow_senders = [\"AIDA1\", \"AROA2:job-*\"]\ncancel_senders = [\"AIDADESK\"]\n";
 
     fn judged(body: &str, sender: Option<&str>) -> Verdict {
         let asked = Check {
@@ -273,10 +311,18 @@ mod tests {
         assert_eq!(
             verdict.as_text(),
             "allowed: r-1 with account hot\n  100000000 wei per gas at first, 3000000000 at most; it may cost 63000000000010 wei\n  \
-             if the window of 60 s has as much left: spend_limit_wei is 100000000000000"
+             if the window of 60 s has as much left: spend_limit_wei is 100000000000000\n  \
+             if the sender had fewer in the window of 30 s: max_requests is 9\n  \
+             cancelled after 120 s as the lane's head at its price cap (max_head_s), at a price that replaces it in no node: \
+             max_gas_price_wei leaves no tenth above its cap"
         );
         let line: serde_json::Value = serde_json::from_str(&verdict.as_json()).expect("JSON");
         assert_eq!((&line["verdict"], &line["costAtMost"]), (&json!("allowed"), &json!("63000000000010")));
+        assert_eq!((&line["requestsAtMost"], &line["requestsWindowS"]), (&json!(9), &json!(30)));
+        assert_eq!((&line["headAtCapS"], &line["cancelFitsUnderCap"]), (&json!(120), &json!(false)));
+        let lower = transfer(10).replace("\"gas\"", "\"maxGasPrice\":2000000000,\"gas\"");
+        let told = judged(&lower, Some("AIDA1")).as_text();
+        assert!(told.ends_with("\n  cancelled after 120 s as the lane's head at its price cap (max_head_s)"), "{told}");
     }
 
     #[test]

@@ -27,8 +27,8 @@ use serde_json::{Value, json};
 use signpost_aws::store::operator::Found;
 use signpost_txmgr::publish;
 use signpost_txmgr::record::Stored;
-use signpost_txmgr::text;
-use signpost_txmgr::units::{RequestId, sha256};
+use signpost_txmgr::request::AccountRef;
+use signpost_txmgr::units::{AccountKey, AccountName, Address, RequestId, sha256};
 use signpost_txmgr::wire::OutcomeMessage;
 
 use super::confirm::Yes;
@@ -276,7 +276,8 @@ async fn receive(sqs: &Client, url: &str) -> Result<Vec<Message>, CommandError> 
 
 /// What a message is about, without its contents.
 fn show(way: &Way, message: &Message, as_json: bool) {
-    let (id, account) = named(message.body.as_deref().unwrap_or_default());
+    let Named { id, account } = Named::of(message.body.as_deref().unwrap_or_default());
+    let (id, account) = (id.map(|id| id.to_string()), account.as_deref());
     let attribute = |name| message.attributes.as_ref().and_then(|all| all.get(&name)).cloned();
     let sent_at = attribute(MessageSystemAttributeName::SentTimestamp).and_then(|ms| ms.parse::<u64>().ok());
     let sender = attribute(MessageSystemAttributeName::SenderId);
@@ -289,19 +290,37 @@ fn show(way: &Way, message: &Message, as_json: bool) {
     }
     let age = sent_at.map_or_else(|| "?".to_owned(), |at| when::span(clock::now_ms().saturating_sub(at)));
     let about = id.unwrap_or_else(|| "(no request id)".to_owned());
-    let account = account.unwrap_or_else(|| "-".to_owned());
+    let account = account.unwrap_or("-");
     say(format!("{:<10}{about:<40}  {account:<24}  {age:>14} old  {bytes} bytes", way.name));
 }
 
-/// What a body calls its request and its account, fit to be shown. It was never parsed as a request, so it may be
-/// anything: an id is one that parses, or is spelled out.
-fn named(body: &str) -> (Option<String>, Option<String>) {
-    let body: Value = serde_json::from_str(body).unwrap_or_default();
-    let field = |names: &[&str]| {
-        let found = names.iter().find_map(|name| body.get(name)?.as_str()).filter(|text| text.len() <= 128)?;
-        Some(found.parse().map_or_else(|_| text::plain(found), |id: RequestId| id.to_string()))
-    };
-    (field(&["requestId", "cancel"]), field(&["account"]))
+/// What a body calls its request and its account. It was never parsed as a request and anybody may have sent it, so
+/// only what parses as an id or as an account is shown: other text could pass for a line of ours.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Named {
+    id: Option<RequestId>,
+    account: Option<String>,
+}
+
+impl Named {
+    fn of(body: &str) -> Self {
+        let body: Value = serde_json::from_str(body).unwrap_or_default();
+        let text = |name: &str| body.get(name).and_then(Value::as_str);
+        let id = ["requestId", "cancel"].into_iter().find_map(|name| text(name)?.parse().ok());
+        Self { id, account: text("account").and_then(account_named) }
+    }
+}
+
+/// An account as a request or a poke names it: a name, a pool, a key or an address.
+fn account_named(text: &str) -> Option<String> {
+    let pool = |name: &str| Some(format!("{}{}", AccountRef::POOL, name.parse::<AccountName>().ok()?));
+    if let Some(name) = text.strip_prefix(AccountRef::POOL) {
+        return pool(name);
+    }
+    let name = text.parse().map(|name: AccountName| name.to_string()).ok();
+    let key = || text.parse().map(|key: AccountKey| key.to_string()).ok();
+    let address = || text.parse().map(|address: Address| address.to_string()).ok();
+    name.or_else(key).or_else(address)
 }
 
 /// Sends it first, deletes it after: what is lost between the two is only the second.
@@ -355,13 +374,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unparsed_body_shows_no_raw_escape() {
-        let body = r#"{"requestId":"\u001b[2J\u009b1A\u202e","account":"hot\r\n"}"#;
-        let (id, account) = named(body);
-        assert_eq!(id.as_deref(), Some("\\u{1b}[2J\\u{9b}1A\\u{202e}"));
-        assert_eq!(account.as_deref(), Some("hot\\r\\n"));
-        assert_eq!(named(r#"{"cancel":"r-1"}"#), (Some("r-1".to_owned()), None));
-        assert_eq!(named("no JSON"), (None, None));
+    fn text_that_is_no_id_is_not_shown() {
+        for foul in ["\\u001b[2J\\u009b1A\\u202e", "r-1  hot   0 s old  12 bytes", "hot\\r\\nresign r-2", "", "\\u0000"]
+        {
+            let body = format!(r#"{{"requestId":"{foul}","account":"{foul}"}}"#);
+            assert_eq!(Named::of(&body), Named::default(), "{foul}");
+        }
+        for body in ["no JSON", "[]", r#"{"requestId":1,"account":{}}"#] {
+            assert_eq!(Named::of(body), Named::default(), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_a_body_names_is_shown_as_it_parses() {
+        let key = "97:0x9858effd232b4033e47d90003d41ec34ecaeda94";
+        for (account, shown) in [("hot", "hot"), ("pool:payers", "pool:payers"), (key, key)] {
+            let named = Named::of(&format!(r#"{{"requestId":"r-1","account":"{account}"}}"#));
+            assert_eq!((named.id.unwrap().as_str(), named.account.as_deref()), ("r-1", Some(shown)));
+        }
+        assert_eq!(Named::of(r#"{"cancel":"r-1"}"#), Named { id: "r-1".parse().ok(), account: None });
+        assert!(account_named("0x9858effd232b4033e47d90003d41ec34ecaeda94").is_some());
     }
 
     #[test]

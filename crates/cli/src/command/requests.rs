@@ -12,6 +12,7 @@ use signpost_aws::store::DynamoStore;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::ports::PortError;
 use signpost_txmgr::record::Stored;
+use signpost_txmgr::text;
 use signpost_txmgr::units::Millis;
 use signpost_txmgr::wire::{RequestStatus, Status};
 
@@ -178,7 +179,11 @@ pub async fn each_of(
                         }
                     }
                     Err(error) => {
-                        remark(format!("{} cannot be read ({}); see `signpost audit`", found.id, told(&error)));
+                        remark(format!(
+                            "{} cannot be read ({}); see `signpost audit`",
+                            text::plain(&found.id),
+                            told(&error)
+                        ));
                     }
                 }
             }
@@ -213,7 +218,9 @@ async fn scan(
                     }
                 }
             }
-            Err(error) => remark(format!("{} cannot be read ({}); see `signpost audit`", found.id, told(&error))),
+            Err(error) => {
+                remark(format!("{} cannot be read ({}); see `signpost audit`", text::plain(&found.id), told(&error)));
+            }
         })
         .await?;
     keep_newest(&mut kept, limit);

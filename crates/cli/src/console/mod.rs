@@ -8,14 +8,16 @@
 //! ## Does not guarantee
 //! * That it shows every step: it looks once a second.
 //!
-//! Read in this order: [`guard`] (who may see it), [`read`], [`model`] (what is shown), then
+//! Read in this order: [`guard`] (who may see it) with [`door`], [`read`], [`model`] (what is shown), then
 //! `assets/console/` (how).
 
+mod door;
 mod guard;
 mod model;
 mod read;
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +27,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
-use axum::{Json, Router, middleware};
-use futures_util::stream::{self, Stream};
+use axum::{Extension, Json, Router, middleware};
+use futures_util::stream::{self, Stream, StreamExt as _};
 use serde_json::{Value, json};
 use signpost_txmgr::ports::PortError;
 use signpost_txmgr::text;
@@ -35,6 +37,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{RwLock, watch};
 
 pub use guard::Guard;
+use guard::Until;
 use read::{Found, Reader};
 
 use crate::command::{CommandError, Session, told};
@@ -87,8 +90,9 @@ impl Console {
             .route("/api/requests/{id}", get(request))
             .layer(middleware::from_fn_with_state(guard, guard::stand))
             .with_state(shared.clone());
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
         tokio::select! {
-            served = async { axum::serve(listener, router).await } => served,
+            served = async { axum::serve(listener, service).await } => served,
             () = look(shared) => Ok(()),
         }
     }
@@ -115,8 +119,11 @@ fn asset(kind: &'static str, text: &'static str) -> MethodRouter<Shared> {
     get(move || async move { ([(CONTENT_TYPE, kind)], text) })
 }
 
-/// Every snapshot as a server-sent event, beginning with the newest there is.
-async fn live(State(shared): State<Shared>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+/// Every snapshot as a server-sent event, beginning with the newest there is, until the session ends.
+async fn live(
+    State(shared): State<Shared>,
+    until: Option<Extension<Until>>,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let mut receiver = shared.newest.subscribe();
     receiver.mark_changed();
     let events = stream::unfold(receiver, |mut receiver| async move {
@@ -128,7 +135,13 @@ async fn live(State(shared): State<Shared>) -> Sse<impl Stream<Item = Result<Eve
             }
         }
     });
-    Sse::new(events).keep_alive(KeepAlive::default())
+    let over = async move {
+        match until {
+            Some(Extension(Until(left))) => tokio::time::sleep(left).await,
+            None => std::future::pending().await,
+        }
+    };
+    Sse::new(events.take_until(Box::pin(over))).keep_alive(KeepAlive::default())
 }
 
 /// One snapshot, for programs.

@@ -23,7 +23,9 @@ const NODE_PACKAGES: [(&str, &str); 2] = [
     ("package.json", include_str!("anvil/package.json")),
     ("package-lock.json", include_str!("anvil/package-lock.json")),
 ];
-const PYTHON_HINT: &str = "Python 3.10 or newer (python3, with its venv module)";
+const PYTHON_HINT: &str = "Python 3.11 or newer (python3, with its venv module)";
+/// What the packages in `requirements.txt` ask for.
+const OLDEST_PYTHON: (u32, u32) = (3, 11);
 const NODE_HINT: &str = "Node.js 18 or newer (it brings npm)";
 
 /// The tools of the local stack, installed.
@@ -112,7 +114,7 @@ fn find_python() -> Result<PathBuf, StackError> {
         output("python3", &["-c", ask]).ok_or(StackError::Missing { program: "python3", hint: PYTHON_HINT })?;
     let mut lines = answer.lines();
     let version = lines.next().unwrap_or_default().trim().to_owned();
-    if !at_least(&version, (3, 10)) {
+    if !at_least(&version, OLDEST_PYTHON) {
         return Err(StackError::TooOld { program: "python3", found: version, hint: PYTHON_HINT });
     }
     let program = PathBuf::from(lines.next().unwrap_or("python3").trim());
@@ -150,7 +152,9 @@ fn install_python(directory: &Path, environment: &Path) -> Result<(), StackError
     fs::write(&requirements, REQUIREMENTS).map_err(file(&requirements))?;
     terminal::step("installing ministack, boto3 and pytest", || {
         let mut pip = Command::new(environment.join("bin/python"));
-        pip.args(["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off", "-r"]);
+        pip.args(["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]);
+        // Only what is on the list and has the digest written there, and nothing that runs something to be installed.
+        pip.args(["--require-hashes", "--only-binary", ":all:", "--no-deps", "-r"]);
         run(directory, "pip", pip.arg(&requirements))
     })
 }
@@ -236,9 +240,14 @@ mod tests {
     }
 
     #[test]
-    fn every_python_package_is_pinned() {
-        for line in REQUIREMENTS.lines().filter(|line| !line.starts_with('#')) {
-            assert!(line.contains("=="), "{line}");
+    fn every_python_package_is_pinned_by_its_digest() {
+        // A package is one line, by the backslashes at the ends.
+        let joined = REQUIREMENTS.replace("\\\n", " ");
+        let packages: Vec<&str> = joined.lines().filter(|line| !line.starts_with('#')).collect();
+        assert!(packages.len() > 20, "{packages:?}");
+        for package in packages {
+            assert!(package.contains("=="), "{package}");
+            assert!(package.contains("--hash=sha256:"), "{package}");
         }
     }
 

@@ -12,7 +12,7 @@
 //! | key | value |
 //! |---|---|
 //! | `chain_id` | EIP-155 chain id: 56, or 97 for the test network. A node of another chain is not used |
-//! | `rpc_urls` | the nodes, the best first: `http` or `https`, may hold a provider's key. Read from the first that is well and not behind |
+//! | `rpc_urls` | the nodes, the best first: `https`, or `http`, which is warned of unless it is on this machine; may hold a provider's key. Read from the first that is well and not behind |
 //! | `send_to` | `"all"`: every node that is well gets each transaction; `"first"`: the first that is well, and what it did not take at once the next |
 //! | `fee_floor_wei` | wei per gas below which no validator takes a transaction; nothing is signed, and no price is told, below it |
 //! | `fee_ceiling_wei` | optional: the network's price is never taken to be higher, whatever blocks paid. Holds what is seen, and so what a bump follows; what may be paid is the policy's matter |
@@ -55,6 +55,7 @@
 //! A full block counts as its 60th percentile. Of these the 75th percentile is the price, held between floor and
 //! ceiling: one dear transaction, or our own, sets nothing. It is told for 60 s at most after it was seen.
 
+mod clear;
 pub mod environment;
 mod parse;
 mod reader;

@@ -15,6 +15,8 @@ const REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
 const KEY_ID: &str = "AWS_ACCESS_KEY_ID";
 const KEY: &str = "AWS_SECRET_ACCESS_KEY";
 const SESSION: &str = "AWS_SESSION_TOKEN";
+/// Endpoints with FIPS 140 cryptography, for who must: every AWS client knows this variable.
+const FIPS: &str = "AWS_USE_FIPS_ENDPOINT";
 
 /// What AWS clients are made of. Lambda sets all of it; outside of it the problems are told together.
 pub fn from_environment() -> Result<SdkConfig, ConfigError> {
@@ -25,12 +27,22 @@ fn of(variable: &dyn Fn(&str) -> Option<String>) -> Result<SdkConfig, ConfigErro
     let region = REGIONS.iter().find_map(|name| variable(name));
     let (id, key) = (variable(KEY_ID), variable(KEY));
     let missing = [(REGIONS[0], region.is_some()), (KEY_ID, id.is_some()), (KEY, key.is_some())];
-    let problems: Vec<_> = missing
+    let mut problems: Vec<_> = missing
         .iter()
         .filter(|(_, there)| !there)
         .map(|(name, _)| format!("{name} is missing; Lambda sets it"))
         .collect();
-    let (Some(region), Some(id), Some(key)) = (region, id, key) else {
+    let use_fips = match variable(FIPS).map(|value| value.to_ascii_lowercase()) {
+        None => Some(false),
+        Some(value) if value == "true" => Some(true),
+        Some(value) if value == "false" => Some(false),
+        // Not to be guessed: who wants such endpoints must not get others.
+        Some(_) => None,
+    };
+    if use_fips.is_none() {
+        problems.push(format!("{FIPS} is neither true nor false"));
+    }
+    let (Some(region), Some(id), Some(key), Some(use_fips)) = (region, id, key, use_fips) else {
         return Err(ConfigError::Environment { problems });
     };
     let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
@@ -39,6 +51,7 @@ fn of(variable: &dyn Fn(&str) -> Option<String>) -> Result<SdkConfig, ConfigErro
         .behavior_version(BehaviorVersion::latest())
         .http_client(http)
         .region(Region::new(region))
+        .use_fips(use_fips)
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .service_config(OfServices);
     sdk.set_endpoint_url(variable(ENDPOINT));
@@ -58,6 +71,12 @@ impl LoadServiceConfig for OfServices {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use aws_sdk_sqs::config::interceptors::BeforeTransmitInterceptorContextRef;
+    use aws_sdk_sqs::config::{ConfigBag, Intercept, RuntimeComponents};
+    use aws_sdk_sqs::error::BoxError;
+
     use super::*;
 
     #[test]
@@ -71,6 +90,56 @@ mod tests {
         assert_eq!(sdk.region().map(Region::as_ref), Some("eu-central-1"));
         assert_eq!(sdk.endpoint_url(), None);
         assert!(sdk.credentials_provider().is_some() && sdk.http_client().is_some());
+    }
+
+    /// Keeps where a call would go, and ends it there.
+    #[derive(Debug, Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<String>>>);
+
+    impl Intercept for Kept {
+        fn name(&self) -> &'static str {
+            "kept"
+        }
+
+        fn read_before_transmit(
+            &self,
+            context: &BeforeTransmitInterceptorContextRef<'_>,
+            _components: &RuntimeComponents,
+            _bag: &mut ConfigBag,
+        ) -> Result<(), BoxError> {
+            self.0.lock().unwrap().push(context.request().uri().to_owned());
+            Err("no call is made".into())
+        }
+    }
+
+    async fn asked(region: &'static str, fips: Option<&'static str>) -> Result<String, ConfigError> {
+        let sdk = of(&|name| match name {
+            "AWS_REGION" => Some(region.to_owned()),
+            "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("test".to_owned()),
+            "AWS_USE_FIPS_ENDPOINT" => fips.map(str::to_owned),
+            _ => None,
+        })?;
+        let kept = Kept::default();
+        let config = aws_sdk_sqs::config::Builder::from(&sdk).interceptor(kept.clone()).build();
+        let _ended = aws_sdk_sqs::Client::from_conf(config).list_queues().send().await;
+        let uri = kept.0.lock().unwrap().pop();
+        Ok(uri.expect("the call got as far as the wire"))
+    }
+
+    #[tokio::test]
+    async fn fips_endpoints_are_used_where_they_are_asked_for() {
+        assert_eq!(asked("us-east-1", None).await.unwrap(), "https://sqs.us-east-1.amazonaws.com/");
+        assert_eq!(asked("us-east-1", Some("false")).await.unwrap(), "https://sqs.us-east-1.amazonaws.com/");
+        assert_eq!(asked("us-east-1", Some("true")).await.unwrap(), "https://sqs-fips.us-east-1.amazonaws.com/");
+        let told = asked("us-east-1", Some("yes")).await.unwrap_err().to_string();
+        assert!(told.contains("AWS_USE_FIPS_ENDPOINT is neither true nor false"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn the_partition_follows_from_the_region() {
+        assert_eq!(asked("cn-north-1", None).await.unwrap(), "https://sqs.cn-north-1.amazonaws.com.cn/");
+        // GovCloud's ordinary endpoints are FIPS endpoints; SQS has no other there.
+        assert_eq!(asked("us-gov-west-1", Some("true")).await.unwrap(), "https://sqs.us-gov-west-1.amazonaws.com/");
     }
 
     #[test]

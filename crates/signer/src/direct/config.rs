@@ -6,8 +6,8 @@
 //! | `KMS_KEY_ID` | the key: id, ARN or alias |
 //! | `ETH_NETWORK` | `bsc` or `bsc-mainnet` (56), `bsc-testnet` or `chapel` (97), in any case |
 //! | `CHAIN_ID` | decimal; goes before the network's. One of the two must be given: no chain is a default |
-//! | `LOG_LEVEL` | `DEBUG`, `INFO`, `WARNING` (the default), `ERROR` or `CRITICAL`, in any case |
-//! | `SIGNPOST_POLICY`, or `SIGNPOST_POLICY_FILE` | the policy's text, or where it is: `policy.toml` beside the program, if there is one and neither is set. `[account.sign-direct]` is what applies, else `[default]` |
+//! | `LOG_LEVEL` | `DEBUG`, `INFO` (the default: one line per signature), `WARNING`, `ERROR` or `CRITICAL`, in any case |
+//! | `SIGNPOST_POLICY`, or `SIGNPOST_POLICY_FILE` | the policy's text, or where it is: `policy.toml` beside the program if neither is set. `[account.sign-direct]` is what applies, else `[default]`. One of them must be there; `SIGNPOST_POLICY=none` says that everything may be signed but creations, and is told as a WARN at every start |
 //!
 //! An empty variable is one that is not set. Read next: [`super`].
 
@@ -27,6 +27,9 @@ const LOG_LEVEL: &str = "LOG_LEVEL";
 const POLICY: &str = "SIGNPOST_POLICY";
 const POLICY_FILE: &str = "SIGNPOST_POLICY_FILE";
 
+/// The value of [`POLICY`] that asks for no policy at all.
+const NO_POLICY: &str = "none";
+
 /// The policy in the function's package.
 const PACKAGED: &str = "policy.toml";
 
@@ -43,7 +46,7 @@ pub struct DirectConfig {
     pub key: KmsKeyId,
     /// The chain every transaction is for.
     pub chain_id: ChainId,
-    /// What may be signed; everything the network takes if there is no policy, but no creations.
+    /// What may be signed; `None`, which must be asked for, is everything the network takes but creations.
     pub policy: Option<AccountPolicy>,
 }
 
@@ -74,7 +77,7 @@ impl DirectConfig {
 
 /// The level of the logs; the default where the variable cannot be used, which [`DirectConfig::read`] tells.
 pub fn log_level(lookup: impl Fn(&str) -> Option<String>) -> Level {
-    level(lookup(LOG_LEVEL).filter(|value| !value.is_empty()).as_deref()).unwrap_or(Level::WARN)
+    level(lookup(LOG_LEVEL).filter(|value| !value.is_empty()).as_deref()).unwrap_or(Level::INFO)
 }
 
 fn noted<T>(problems: &mut Vec<String>, read: Result<T, String>) -> Option<T> {
@@ -107,13 +110,18 @@ fn chain_id(network: Option<&str>, chain: Option<&str>) -> Result<ChainId, Strin
 
 fn policy(text: Option<String>, file: Option<String>, packaged: &Path) -> Result<Option<AccountPolicy>, String> {
     let (variable, text) = match (text, file) {
-        // Only a file that is surely not there is none: one that cannot be read must not mean "no rules".
         (None, None) => match fs::read_to_string(packaged) {
             Ok(text) => (PACKAGED, text),
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(format!(
+                    "there is no policy: set {POLICY} or {POLICY_FILE}, or put {PACKAGED} into the package; \
+                     {POLICY}={NO_POLICY} lets every caller have everything signed but creations"
+                ));
+            }
             Err(error) => return Err(format!("{PACKAGED} in the package cannot be read: {error}")),
         },
         (Some(_), Some(_)) => return Err(format!("{POLICY} and {POLICY_FILE} are both set; set one of them")),
+        (Some(text), None) if text == NO_POLICY => return Ok(None),
         (Some(text), None) => (POLICY, text),
         (None, Some(file)) => {
             let text = fs::read_to_string(&file);
@@ -134,9 +142,9 @@ fn policy(text: Option<String>, file: Option<String>, packaged: &Path) -> Result
 
 fn level(text: Option<&str>) -> Result<Level, String> {
     match text.map(str::to_ascii_uppercase).as_deref() {
-        None | Some("WARNING" | "WARN") => Ok(Level::WARN),
+        None | Some("INFO") => Ok(Level::INFO),
         Some("DEBUG") => Ok(Level::DEBUG),
-        Some("INFO") => Ok(Level::INFO),
+        Some("WARNING" | "WARN") => Ok(Level::WARN),
         Some("ERROR" | "CRITICAL") => Ok(Level::ERROR),
         Some(_) => Err(format!("{LOG_LEVEL} is not a level; give DEBUG, INFO, WARNING, ERROR or CRITICAL")),
     }
@@ -151,7 +159,12 @@ mod tests {
     fn read(pairs: &[(&str, &str)]) -> Result<DirectConfig, Vec<String>> {
         let lookup = |name: &str| {
             let found = pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-            found.or_else(|| (name == KEY).then(|| "alias/hot".to_owned()))
+            let has_policy = pairs.iter().any(|(known, _)| [POLICY, POLICY_FILE].contains(known));
+            found.or_else(|| match name {
+                KEY => Some("alias/hot".to_owned()),
+                POLICY if !has_policy => Some(RULES.to_owned()),
+                _ => None,
+            })
         };
         DirectConfig::read(lookup, Path::new("/nowhere")).map_err(|error| error.problems)
     }
@@ -186,6 +199,9 @@ mod tests {
             (&[(CHAIN, "97"), (KEY, "")], KEY),
             (&[(CHAIN, "97"), (KEY, "a key")], KEY),
             (&[(CHAIN, "97"), (LOG_LEVEL, "LOUD")], LOG_LEVEL),
+            (&[(CHAIN, "97"), (POLICY, "")], "there is no policy"),
+            (&[(CHAIN, "97"), (POLICY, "None")], POLICY),
+            (&[(CHAIN, "97"), (POLICY, "none"), (POLICY_FILE, "policy.toml")], POLICY_FILE),
             (&[(CHAIN, "97"), (POLICY, "rules")], POLICY),
             (&[(CHAIN, "97"), (POLICY, unfit)], "max_deadline_s"),
             (&[(CHAIN, "97"), (POLICY, for_others)], POLICY),
@@ -195,6 +211,13 @@ mod tests {
             let problems = read(pairs).unwrap_err();
             assert!(problems.len() == 1 && problems[0].contains(variable), "{pairs:?}: {problems:?}");
         }
+    }
+
+    #[test]
+    fn no_policy_must_be_asked_for() {
+        assert_eq!(read(&[(CHAIN, "97"), (POLICY, "none")]).map(|config| config.policy), Ok(None));
+        let problems = read(&[(CHAIN, "97"), (POLICY, "")]).unwrap_err();
+        assert!(problems[0].contains("SIGNPOST_POLICY=none"), "{problems:?}");
     }
 
     #[test]
@@ -232,8 +255,9 @@ mod tests {
     }
 
     #[test]
-    fn warnings_are_what_is_logged_unless_asked_otherwise() {
-        for (text, expected) in [(None, Level::WARN), (Some("info"), Level::INFO), (Some("Critical"), Level::ERROR)] {
+    fn signatures_are_logged_unless_asked_otherwise() {
+        for (text, expected) in [(None, Level::INFO), (Some("Warning"), Level::WARN), (Some("Critical"), Level::ERROR)]
+        {
             assert_eq!(log_level(|_| text.map(str::to_owned)), expected);
         }
     }

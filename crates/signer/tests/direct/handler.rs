@@ -8,13 +8,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use signpost_signer::direct::SignDirect;
 use signpost_signer::direct::config::DirectConfig;
-use signpost_txmgr::ports::{Happened, KeyAnswer, KeyCallError, Keys, PortError};
+use signpost_txmgr::ports::{Happened, KeyAnswer, KeyCallError, Keys, KmsSignature, PortError};
 use signpost_txmgr::signature::LocalKey;
 use signpost_txmgr::units::{KmsKeyId, SigningHash};
 
 use crate::cases::{self, KEY_ID, SECRET, error};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+const REQUEST_ID: &str = "an invocation";
 
 /// How a key in memory answers `Sign`.
 #[derive(Clone, Copy)]
@@ -38,14 +39,15 @@ impl Keys for TestKeys {
         Ok(KeyAnswer { id: key.clone(), spki: LocalKey::new(SECRET).spki() })
     }
 
-    async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<Vec<u8>, KeyCallError> {
+    async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<KmsSignature, KeyCallError> {
         assert_eq!(key.as_str(), KEY_ID);
         self.calls.fetch_add(1, Ordering::Relaxed);
         let local = LocalKey::new(SECRET);
+        let signed = |der| Ok(KmsSignature { der, request_id: None });
         match self.signs {
-            Signs::Low => Ok(local.sign_der(hash, false)),
-            Signs::High => Ok(local.sign_der(hash, true)),
-            Signs::AnotherHash => Ok(local.sign_der(&SigningHash([7; 32]), false)),
+            Signs::Low => signed(local.sign_der(hash, false)),
+            Signs::High => signed(local.sign_der(hash, true)),
+            Signs::AnotherHash => signed(local.sign_der(&SigningHash([7; 32]), false)),
             Signs::Never => std::future::pending().await,
             Signs::Failing { throttled, happened } => {
                 let call = PortError { operation: "Sign", happened, throttled, source: "as told".into() };
@@ -64,13 +66,18 @@ pub(crate) async fn function(signs: Signs, env: &[(&str, &str)]) -> SignDirect<T
 fn config(env: &[(&str, &str)]) -> Result<DirectConfig, String> {
     let lookup = |name: &str| {
         let found = env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-        found.or_else(|| (name == "KMS_KEY_ID").then(|| KEY_ID.to_owned()))
+        found.or_else(|| match name {
+            "KMS_KEY_ID" => Some(KEY_ID.to_owned()),
+            // The contract knows of none.
+            "SIGNPOST_POLICY" => Some("none".to_owned()),
+            _ => None,
+        })
     };
     DirectConfig::read(lookup, Path::new("/nowhere")).map_err(|error| error.to_string())
 }
 
 pub(crate) async fn answer(function: &SignDirect<TestKeys>, payload: &str) -> Value {
-    serde_json::to_value(function.answer(payload, PATIENCE).await).unwrap()
+    serde_json::to_value(function.answer(payload, REQUEST_ID, PATIENCE).await).unwrap()
 }
 
 const TESTNET: &[(&str, &str)] = &[("ETH_NETWORK", "bsc-testnet")];
@@ -171,6 +178,23 @@ async fn a_secret_is_named_as_it_was_sent_and_never_repeated() {
 }
 
 #[tokio::test]
+async fn all_secrets_are_named_sorted_and_once() {
+    let function = function(Signs::Low, TESTNET).await;
+    let told = |names: &str| format!("refusing request: secret key material must not be sent to the signer ({names})");
+    let several = r#"{"seed":1,"a":[{"privateKey":2,"SKEYS":3}],"mnemonic":4,"b":{"seed":5,"private_key":6},"gas":7}"#;
+    let expected = told("SKEYS, mnemonic, privateKey, private_key, seed");
+    assert_eq!(error(&answer(&function, several).await), (expected.as_str(), "secretField"));
+    // A broken payload is read as far as it goes.
+    let expected = told("mnemonic, seed");
+    assert_eq!(error(&answer(&function, r#"{"seed":1,"mnemonic":2,"#).await).0, expected);
+    // As many names as a sender likes make no answer without end.
+    let many: Vec<_> = (0..1_000).map(|number| format!(r#""mnemonic{number:03}":0"#)).collect();
+    let answer = answer(&function, &format!("{{{}}}", many.join(","))).await;
+    let named: Vec<_> = (0..16).map(|number| format!("mnemonic{number:03}")).collect();
+    assert_eq!(error(&answer).0, told(&format!("{}, and others", named.join(", "))));
+}
+
+#[tokio::test]
 async fn the_policy_of_the_function_applies() {
     let policy = r#"
         [account.sign-direct]
@@ -215,6 +239,6 @@ async fn what_kms_does_not_sign_is_an_error_with_a_code() {
 #[tokio::test]
 async fn a_kms_that_is_silent_is_not_waited_for_beyond_patience() {
     let function = function(Signs::Never, TESTNET).await;
-    let answer = function.answer(&transfer().to_string(), Duration::from_millis(5)).await;
+    let answer = function.answer(&transfer().to_string(), REQUEST_ID, Duration::from_millis(5)).await;
     assert_eq!(error(&serde_json::to_value(answer).unwrap()).1, "kmsTimeout");
 }

@@ -32,7 +32,12 @@ pub(crate) enum Mood {
 struct Inner {
     mood: Mood,
     calls: BTreeMap<String, u32>,
+    /// The hash that was signed last.
+    signed: [u8; 32],
 }
+
+/// The service's id of every call.
+pub(crate) const KMS_REQUEST_ID: &str = "c1d2e3f4-0000-4000-8000-000000000001";
 
 /// The service. Ends when dropped.
 #[derive(Debug)]
@@ -46,7 +51,7 @@ impl Kms {
     pub(crate) async fn start(mood: Mood) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let inner = Arc::new(Mutex::new(Inner { mood, calls: BTreeMap::new() }));
+        let inner = Arc::new(Mutex::new(Inner { mood, calls: BTreeMap::new(), signed: [0; 32] }));
         let shared = Arc::clone(&inner);
         let service = post(move |headers: HeaderMap, body: String| {
             let inner = Arc::clone(&shared);
@@ -59,6 +64,10 @@ impl Kms {
 
     pub(crate) fn set(&self, mood: Mood) {
         self.inner.lock().unwrap().mood = mood;
+    }
+
+    pub(crate) fn signed(&self) -> [u8; 32] {
+        self.inner.lock().unwrap().signed
     }
 
     pub(crate) fn calls(&self, operation: &str) -> u32 {
@@ -100,6 +109,7 @@ async fn answer(inner: &Mutex<Inner>, headers: &HeaderMap, body: &str) -> Respon
                 (&json!("DIGEST"), &json!("ECDSA_SHA_256"))
             );
             let hash: [u8; 32] = base64::decode(asked["Message"].as_str().unwrap()).unwrap().try_into().unwrap();
+            inner.lock().unwrap().signed = hash;
             let der = key.sign_der(&SigningHash(hash), mood == Mood::HighS);
             told(
                 StatusCode::OK,
@@ -119,5 +129,6 @@ fn refused(code: &str, message: &str) -> Response {
 }
 
 fn told(status: StatusCode, body: &Value) -> Response {
-    (status, [("content-type", "application/x-amz-json-1.1")], body.to_string()).into_response()
+    let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amzn-requestid", KMS_REQUEST_ID)];
+    (status, headers, body.to_string()).into_response()
 }

@@ -9,8 +9,8 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
 use crate::cases::{self, Case, KEY_ID, error};
-use crate::kms::{Kms, Mood};
-use crate::runtime_api::{Heard, RuntimeApi};
+use crate::kms::{KMS_REQUEST_ID, Kms, Mood};
+use crate::runtime_api::{Heard, INVOCATION, RuntimeApi};
 
 /// What Lambda gives a function at most.
 const AMPLE_MS: u64 = 900_000;
@@ -33,6 +33,8 @@ impl Program {
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
             .env("AWS_ENDPOINT_URL", &kms.url)
             .env("KMS_KEY_ID", KEY_ID)
+            // The contract knows of none.
+            .env("SIGNPOST_POLICY", "none")
             .envs(env)
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -84,6 +86,9 @@ impl Program {
 fn pairs(env: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
     env.iter().map(|(name, value)| (name.as_str(), value.as_str()))
 }
+
+/// Rules that allow what the tests ask for.
+const RULES: &str = "[default]\nmax_gas_price_wei = \"10000000000\"";
 
 const TESTNET: [(&str, &str); 1] = [("ETH_NETWORK", "bsc-testnet")];
 
@@ -198,11 +203,52 @@ async fn the_most_talkative_log_holds_no_calldata_and_no_signature() {
     }
 }
 
+/// The lines of a log.
+fn lines(log: &str) -> Vec<Value> {
+    log.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn with_message(lines: &[Value], message: &str) -> Vec<Value> {
+    lines.iter().filter(|line| line["message"] == message).cloned().collect()
+}
+
 #[tokio::test]
-async fn a_log_is_silent_by_default_while_all_is_well() {
-    let kms = Kms::start(Mood::LowS).await;
-    let mut program = Program::start(&kms, TESTNET).await;
-    program.invoke(&transfer(), AMPLE_MS).await;
+async fn each_signature_is_one_line_that_says_what_was_signed_and_where_to_look_it_up() {
+    let kms = Kms::start(Mood::HighS).await;
+    let mut program = Program::start(&kms, [("ETH_NETWORK", "bsc-testnet"), ("SIGNPOST_POLICY", RULES)]).await;
+    let answer = program.invoke(&transfer(), AMPLE_MS).await;
+    let hash = format!("0x{}", hex::encode(kms.signed()));
     program.invoke("null", AMPLE_MS).await;
-    assert_eq!(program.end().await, "");
+    let log = lines(&program.end().await);
+    let [line] = &with_message(&log, "signed")[..] else { panic!("{log:?}") };
+    let told = ["level", "to", "value", "selector", "nonce", "signing_hash", "tx_hash", "kms_request_id", "request_id"];
+    let told = told.map(|name| (name, line[name].clone()));
+    let expected = [
+        ("level", json!("INFO")),
+        ("to", json!("0x3535353535353535353535353535353535353535")),
+        ("value", json!("0")),
+        ("selector", json!("0xa9059cbb")),
+        ("nonce", json!(3)),
+        ("signing_hash", json!(hash)),
+        ("tx_hash", answer["signed_tx"]["hash"].clone()),
+        ("kms_request_id", json!(KMS_REQUEST_ID)),
+        ("request_id", json!(INVOCATION)),
+    ];
+    assert_eq!(told, expected);
+    let [refusal] = &with_message(&log, "nothing was signed")[..] else { panic!("{log:?}") };
+    assert_eq!((&refusal["request_id"], &refusal["code"]), (&json!(INVOCATION), &json!("notAnObject")));
+    assert!(log.iter().all(|line| line["level"] == "INFO"), "with a policy there is nothing to warn of: {log:?}");
+}
+
+#[tokio::test]
+async fn a_function_without_a_policy_starts_only_if_told_so_and_warns_of_it() {
+    let kms = Kms::start(Mood::LowS).await;
+    let message = Program::start(&kms, [("CHAIN_ID", "97"), ("SIGNPOST_POLICY", "")]).await.refusal().await;
+    assert!(message.contains("there is no policy") && message.contains("SIGNPOST_POLICY=none"), "{message}");
+    assert_eq!(kms.calls("GetPublicKey"), 0);
+    let mut program = Program::start(&kms, [("CHAIN_ID", "97"), ("LOG_LEVEL", "warning")]).await;
+    program.invoke(&transfer(), AMPLE_MS).await;
+    let log = lines(&program.end().await);
+    let [warning] = &log[..] else { panic!("{log:?}") };
+    assert!(warning["level"] == "WARN" && warning["message"].as_str().unwrap().contains("no policy"), "{warning}");
 }

@@ -12,6 +12,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::AbortHandle;
 
+/// Lambda's id of every invocation.
+pub(crate) const INVOCATION: &str = "8476a536-e9f4-11e8-9739-2dfe598c3fcd";
+
 /// What a function told its runtime.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Heard {
@@ -71,7 +74,7 @@ async fn next(State(shared): State<Arc<Shared>>) -> Response {
     };
     let deadline = now_ms().saturating_add(time_ms).to_string();
     let headers = [
-        ("lambda-runtime-aws-request-id", "8476a536-e9f4-11e8-9739-2dfe598c3fcd"),
+        ("lambda-runtime-aws-request-id", INVOCATION),
         ("lambda-runtime-deadline-ms", deadline.as_str()),
         ("lambda-runtime-invoked-function-arn", "arn:aws:lambda:eu-central-1:123456789012:function:sign-direct"),
         ("lambda-runtime-trace-id", "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700"),

@@ -47,6 +47,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                     metrics::counter!(meters::CANCELS, "cause" => cause.name()).increment(1);
                     events.push((nonce, Event::CancelAsked(cause)));
                 }
+                Action::NoteAtCap(since) => events.push((nonce, Event::AtCap(since))),
                 Action::NoteMined(receipt) => events.push((nonce, Event::Mined(receipt))),
                 Action::NoteUnmined => events.push((nonce, Event::Unmined)),
                 Action::Settle { receipt, witnesses } if record.lacks_reason(&receipt) => {

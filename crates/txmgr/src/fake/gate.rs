@@ -8,6 +8,8 @@ use std::future::{Future, pending, poll_fn};
 use std::sync::Arc;
 use std::task::Poll;
 
+use futures_util::future::BoxFuture;
+
 use crate::ports::{Happened, PortError};
 use crate::text;
 
@@ -40,6 +42,12 @@ pub enum Fate {
 pub trait Weather: Send + Sync + fmt::Debug {
     /// The fate of a call that is about to be made, by its name in the service's API.
     fn fate(&self, operation: &'static str) -> Fate;
+
+    /// How long a call takes before it has its effect; `None`: no time.
+    fn wait(&self, operation: &'static str) -> Option<BoxFuture<'static, ()>> {
+        let _ = operation;
+        None
+    }
 
     /// The fate of one entry of a batch whose call passes: `Pass`, `Fail` or `LoseReply`.
     fn entry_fate(&self, operation: &'static str) -> Fate {
@@ -104,6 +112,9 @@ impl Gate {
     pub(super) async fn enter(&self, operation: &'static str) -> Result<Pass, PortError> {
         let Some(weather) = &self.0 else { return Ok(Pass { operation, fate: Fate::Pass }) };
         yield_once().await;
+        if let Some(wait) = weather.wait(operation) {
+            wait.await;
+        }
         let fate = weather.fate(operation);
         match fate {
             Fate::Fail { happened, throttled } => Err(failed(operation, happened, throttled)),

@@ -35,8 +35,8 @@ pub enum Entry {
     LeftSlots(AccountKey, Nonce, Nonce),
     /// All marks of a head were moved: before, after.
     MovedMarks(AccountKey, Marks, Marks),
-    /// The key service signed a hash.
-    KmsSigned(KmsKeyId, SigningHash),
+    /// The key service signed a hash; with the id of its call.
+    KmsSigned(KmsKeyId, SigningHash, String),
     /// The key service refused a call for the state or kind of the key.
     KeyRefused(KmsKeyId),
     /// The key service gave a public key.

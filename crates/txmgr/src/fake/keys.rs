@@ -16,7 +16,7 @@ use k256::{FieldBytes, NonZeroScalar, ProjectivePoint, Scalar};
 
 use super::gate::{FakeFault, Gate, refused};
 use super::journal::{Entry, Journal};
-use crate::ports::{KeyAnswer, KeyCallError, Keys};
+use crate::ports::{KeyAnswer, KeyCallError, Keys, KmsSignature};
 use crate::signature::LocalKey;
 use crate::units::{Address, KmsKeyId, SigningHash, sha256};
 use crate::unusable::KeyFault;
@@ -149,7 +149,7 @@ impl MemoryKeys {
         self.ring.lock().unwrap().public_key_calls
     }
 
-    fn sign_now(&self, id: &KmsKeyId, hash: &SigningHash) -> Result<Vec<u8>, FakeFault> {
+    fn sign_now(&self, id: &KmsKeyId, hash: &SigningHash) -> Result<KmsSignature, FakeFault> {
         let mut ring = self.ring.lock().unwrap();
         let id = &ring.key_of(id);
         let key = ring.keys.get(id).ok_or(FakeFault::NoKey)?;
@@ -161,11 +161,18 @@ impl MemoryKeys {
         let nth = *count;
         *count += 1;
         ring.sign_calls += 1;
+        // As KMS's are: another one for every call.
+        let request_id = format!("00000000-0000-4000-8000-{:012x}", ring.sign_calls);
         drop(ring);
-        self.journal.note(|| Entry::KmsSigned(id.clone(), *hash));
-        let Some(cache) = &self.cache else { return Ok(sign_der(&secret, hash, nth)) };
-        let mut cache = cache.lock().unwrap();
-        Ok(cache.entry((secret, *hash, nth)).or_insert_with(|| sign_der(&secret, hash, nth)).clone())
+        self.journal.note(|| Entry::KmsSigned(id.clone(), *hash, request_id.clone()));
+        let der = match &self.cache {
+            None => sign_der(&secret, hash, nth),
+            Some(cache) => {
+                let mut cache = cache.lock().unwrap();
+                cache.entry((secret, *hash, nth)).or_insert_with(|| sign_der(&secret, hash, nth)).clone()
+            }
+        };
+        Ok(KmsSignature { der, request_id: Some(request_id) })
     }
 }
 
@@ -198,12 +205,12 @@ impl Keys for MemoryKeys {
         pass.reply(answer).await.map_err(unanswered)
     }
 
-    async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<Vec<u8>, KeyCallError> {
+    async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<KmsSignature, KeyCallError> {
         const OPERATION: &str = "Sign";
         let unanswered = |call| KeyCallError { fault: None, call };
         let pass = self.gate.enter(OPERATION).await.map_err(unanswered)?;
-        let der = self.sign_now(key, hash).map_err(|fault| self.refuse(OPERATION, key, fault))?;
-        pass.reply(der).await.map_err(unanswered)
+        let signed = self.sign_now(key, hash).map_err(|fault| self.refuse(OPERATION, key, fault))?;
+        pass.reply(signed).await.map_err(unanswered)
     }
 }
 

@@ -32,7 +32,8 @@ pub struct QueueRules {
     pub max_receives: u32,
     /// Standard queue: one message in so many comes twice (0: none), and the order is shuffled by this seed.
     pub repeat_one_in: u64,
-    /// Seed of the disorder of a standard queue; 0 keeps the order.
+    /// Seed of the disorder of a standard queue, or of which group a FIFO queue gives from; 0 keeps the order, and
+    /// gives from the group with the oldest message.
     pub disorder_seed: u64,
 }
 
@@ -151,7 +152,7 @@ impl MemoryQueue {
             body: body.to_owned(),
             group: group.filter(|_| self.rules.fifo).map(str::to_owned),
             sender: sender.map(str::to_owned),
-            received: 0,
+            received: 1,
         };
         state.waiting.insert(place, waiting);
         state.shelve(place);
@@ -356,7 +357,12 @@ impl Shelf {
             let mine = taken.last().and_then(|message| message.group.clone());
             let group = match mine.filter(|group| self.groups.get(group).is_some_and(|places| !places.is_empty())) {
                 Some(group) => group,
-                None => self.ready.first()?.1.clone(),
+                None if rules.disorder_seed == 0 => self.ready.first()?.1.clone(),
+                None => {
+                    let groups = u64::try_from(self.ready.len()).unwrap_or(u64::MAX);
+                    let nth = usize::try_from(self.draw().checked_rem(groups)?).unwrap_or(0);
+                    self.ready.iter().nth(nth)?.1.clone()
+                }
             };
             let place = self.groups.get_mut(&group)?.pop_front()?;
             self.ready.remove(&(place, group.clone()));

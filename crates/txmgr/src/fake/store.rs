@@ -482,5 +482,6 @@ fn put_reservation(tables: &mut Tables, group: &Reservation) {
     if let (Some(head), Some(last)) = (tables.heads.get_mut(&account), group.records.last()) {
         head.next_nonce = last.nonce.plus(1);
         head.spend = group.spend.or(head.spend);
+        head.sender_counts = group.sender_counts.clone().or_else(|| head.sender_counts.take());
     }
 }

@@ -64,7 +64,7 @@ impl Sender {
         let intent = intent(data);
         let unsigned = UnsignedTx { intent: &intent, nonce: Nonce(nonce), fee };
         let hash = unsigned.signing_hash();
-        let der = now(self.0.sign(&self.1, &hash)).unwrap();
+        let der = now(self.0.sign(&self.1, &hash)).unwrap().der;
         unsigned.sign(&self.3.signature(&hash, &der).unwrap())
     }
 }
@@ -93,7 +93,7 @@ pub(super) fn use_query(address: Address, finalized: BlockNumber) -> UseQuery {
 fn two_signatures_of_one_hash_differ_and_both_verify_and_half_have_high_s() {
     let sender = Sender::new();
     let hash = SigningHash([3; 32]);
-    let ders: Vec<_> = (0..64).map(|_| now(sender.0.sign(&sender.1, &hash)).unwrap()).collect();
+    let ders: Vec<_> = (0..64).map(|_| now(sender.0.sign(&sender.1, &hash)).unwrap().der).collect();
     let low: Vec<Signature> = ders.iter().map(|der| sender.3.signature(&hash, der).unwrap()).collect();
     assert!(low.windows(2).all(|pair| pair[0].r != pair[1].r));
     let high = ders.iter().zip(&low).filter(|(der, low)| !der.ends_with(&low.s)).count();
@@ -182,7 +182,7 @@ fn high_s_and_foreign_chain_ids_are_refused_as_misconfigured() {
     let intent = intent(b"");
     let unsigned = UnsignedTx { intent: &intent, nonce: Nonce(0), fee: legacy(1) };
     let hash = unsigned.signing_hash();
-    let low = sender.3.signature(&hash, &now(sender.0.sign(&sender.1, &hash)).unwrap()).unwrap();
+    let low = sender.3.signature(&hash, &now(sender.0.sign(&sender.1, &hash)).unwrap().der).unwrap();
     let order =
         crate::units::U256::from_str_radix("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141", 16);
     let high = (order.unwrap() - crate::units::U256::from_big_endian(&low.s)).to_big_endian();
@@ -311,6 +311,7 @@ fn record(account: AccountKey, id: &str, nonce: u64) -> Record {
         fee: legacy(1),
         fee_cap: Wei::from_gwei(20),
         deadline: None,
+        acceptance: None,
         metadata: None,
         sender: None,
         message_id: None,
@@ -320,6 +321,8 @@ fn record(account: AccountKey, id: &str, nonce: u64) -> Record {
         cancel: None,
         inquiry: None,
         waiting: None,
+        capped_since: None,
+        max_head_ms: None,
         phase: Phase::Reserved,
         created_at: Millis(0),
         updated_at: Millis(0),
@@ -336,6 +339,7 @@ fn a_reservation_is_all_or_nothing_and_names_every_reason() {
         head: Head { next_nonce: Nonce(from), ..head(account) },
         records: ids.iter().zip(from..).map(|(id, nonce)| record(account, id, nonce)).collect(),
         spend: None,
+        sender_counts: None,
         replaces: BTreeMap::new(),
     };
     assert_eq!(now(store.reserve(&group(&["a", "b"], 0))).unwrap(), ReserveVerdict::Reserved);
@@ -359,6 +363,7 @@ fn a_stale_write_is_answered_with_what_is_stored() {
         head: head(account),
         records: vec![record(account, "a", 0)],
         spend: None,
+        sender_counts: None,
         replaces: BTreeMap::new(),
     };
     now(store.reserve(&group)).unwrap();

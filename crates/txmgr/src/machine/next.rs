@@ -129,6 +129,8 @@ pub enum Action {
     },
     /// Note that a cancel is wanted.
     NoteCancel(CancelCause),
+    /// Note that it is at its price cap and the lane's head, since then.
+    NoteAtCap(Millis),
     /// Note a receipt.
     NoteMined(Receipt),
     /// Note that the receipt's block is gone.
@@ -358,7 +360,7 @@ fn bump(
     now: Millis,
 ) -> Option<Action> {
     let chain = view.chain.as_ref()?;
-    if !view.is_lane_head || record.attempts.len() >= Record::max_attempts(record.next_kind()) {
+    if !view.is_lane_head {
         return None;
     }
     let since = sent.at.max(view.head_since);
@@ -380,9 +382,24 @@ fn bump(
         AttemptKind::Execute => record.fee_cap,
         AttemptKind::Cancel => CANCEL_FEE_CAP,
     };
-    let fee = fees::bump(newest.fee, chain.price.max(least), cap)?;
+    let has_room = record.attempts.len() < Record::max_attempts(record.next_kind());
+    let Some(fee) = fees::bump(newest.fee, chain.price.max(least), cap).filter(|_| has_room) else {
+        return at_cap(record, since, now);
+    };
     // Asked a moment ago: meanwhile the old attempt goes on being sent.
     asked_due(record, view, tuning, now).then(|| Action::AskSigner(next_ask(record, Some(fee))))
+}
+
+/// A head whose bump is due and not possible: it is noted since when, once, and cancelled when it has held up its
+/// lane for as long as policy lets it. What counts is time as the head, over all passes; and a bump must be due in
+/// this pass too, so a chain that stood still, or that no node showed, has gone on for some blocks.
+fn at_cap(record: &Record, since: Millis, now: Millis) -> Option<Action> {
+    let limit = record.max_head_ms.filter(|_| record.cancel.is_none())?;
+    match record.capped_since {
+        None => Some(Action::NoteAtCap(since)),
+        Some(since) if now.since(since) >= limit => Some(Action::NoteCancel(CancelCause::AtCap)),
+        Some(_) => None,
+    }
 }
 
 /// The price of a cancel that replaces an executing attempt: a legal bump that follows the network.

@@ -4,9 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{AccountPolicy, Policies, PolicyError, Selector, SenderPattern, SpendLimit};
+use super::{AccountPolicy, Policies, PolicyError, RequestLimit, Selector, SenderPattern, SpendLimit};
 use crate::request::{nearest, shown, u256};
-use crate::units::{AccountName, Address, Wei};
+use crate::units::{AccountName, Address, Digest, Wei, sha256};
 
 impl Policies {
     /// Reads a policy file. All problems are reported together.
@@ -38,7 +38,8 @@ impl Policies {
             }
         }
         let pools = pools(pooled, &mut problems);
-        if problems.is_empty() { Ok(Self { accounts, default, pools }) } else { Err(PolicyError { problems }) }
+        let digest = Digest(sha256(text.as_bytes()));
+        if problems.is_empty() { Ok(Self { accounts, default, pools, digest }) } else { Err(PolicyError { problems }) }
     }
 }
 
@@ -72,6 +73,9 @@ pub(super) const KEYS: &[&str] = &[
     "max_value_wei",
     "spend_limit_wei",
     "spend_window_s",
+    "max_requests",
+    "max_requests_window_s",
+    "max_head_s",
     "max_data_bytes",
     "max_deadline_s",
     "allow_selectors",
@@ -105,6 +109,8 @@ impl<'t> Rules<'t, '_> {
             max_gas: self.count("max_gas"),
             max_value: self.wei("max_value_wei"),
             spend_limit: self.spend_limit(),
+            request_limit: self.request_limit(),
+            max_head_ms: self.max_head_ms(),
             max_data_bytes: self.count("max_data_bytes"),
             max_deadline_ms: self.count("max_deadline_s").map(|seconds| seconds.saturating_mul(1_000)),
             allow_selectors: self.selectors("allow_selectors"),
@@ -141,24 +147,43 @@ impl<'t> Rules<'t, '_> {
     }
 
     fn spend_limit(&mut self) -> Option<SpendLimit> {
-        let (limit, window_s) = (self.wei("spend_limit_wei"), self.count("spend_window_s"));
-        let has = |key| self.table.contains_key(key);
-        match (has("spend_limit_wei"), has("spend_window_s")) {
+        let limit = self.wei("spend_limit_wei");
+        let window_ms = self.window_ms("spend_limit_wei", "how many wei may be spent in it", "spend_window_s");
+        Some(SpendLimit { limit: limit?, window_ms: window_ms? })
+    }
+
+    fn request_limit(&mut self) -> Option<RequestLimit> {
+        let limit = self.count("max_requests");
+        let window_ms =
+            self.window_ms("max_requests", "how many requests of one sender it takes", "max_requests_window_s");
+        if limit == Some(0) {
+            self.problem("max_requests", "is 0 and takes nothing; set allow_senders, or pause the account");
+        }
+        Some(RequestLimit { limit: limit?, window_ms: window_ms? })
+    }
+
+    /// The window of a limit, in milliseconds. Neither stands without the other.
+    fn window_ms(&mut self, limit: &str, what: &str, window: &str) -> Option<u64> {
+        let seconds = self.count(window);
+        match (self.table.contains_key(limit), self.table.contains_key(window)) {
             (true, false) => {
-                self.problem("spend_window_s", "is missing beside spend_limit_wei; set for how many seconds it holds");
+                self.problem(window, &format!("is missing beside {limit}; set for how many seconds it holds"));
             }
-            (false, true) => {
-                self.problem(
-                    "spend_limit_wei",
-                    "is missing beside spend_window_s; set how many wei may be spent in it",
-                );
-            }
+            (false, true) => self.problem(limit, &format!("is missing beside {window}; set {what}")),
             (true, true) | (false, false) => {}
         }
-        if window_s == Some(0) {
-            self.problem("spend_window_s", "is 0, a window of no time; set a number of seconds");
+        if seconds == Some(0) {
+            self.problem(window, "is 0, a window of no time; set a number of seconds");
         }
-        Some(SpendLimit { limit: limit?, window_ms: window_s?.saturating_mul(1_000) })
+        seconds.map(|seconds| seconds.saturating_mul(1_000))
+    }
+
+    fn max_head_ms(&mut self) -> u64 {
+        let seconds = self.count("max_head_s");
+        if seconds == Some(0) {
+            self.problem("max_head_s", "is 0 and would cancel what could still be mined; set a number of seconds");
+        }
+        seconds.map_or(AccountPolicy::MAX_HEAD_MS, |seconds| seconds.saturating_mul(1_000))
     }
 
     fn problem(&mut self, key: &str, problem: &str) {
@@ -242,12 +267,7 @@ impl<'t> Rules<'t, '_> {
 
     fn senders(&mut self, key: &str) -> Option<Vec<SenderPattern>> {
         let value = self.table.get(key)?;
-        Some(self.list(key, value, |text| match text.strip_suffix('*').unwrap_or(text) {
-            start if start.contains('*') => Err("may have one * and only at its end".to_owned()),
-            "" => Err("is empty or matches everyone; leave it out instead".to_owned()),
-            exact if exact.len() == text.len() => Ok(SenderPattern::Exact(exact.to_owned())),
-            prefix => Ok(SenderPattern::Prefix(prefix.to_owned())),
-        }))
+        Some(self.list(key, value, |text| text.parse::<SenderPattern>().map_err(|error| error.to_string())))
     }
 
     fn selectors(&mut self, key: &str) -> BTreeMap<Address, BTreeSet<Selector>> {

@@ -53,9 +53,9 @@ impl Direct {
     /// Reads an invocation's payload; the transaction will be one of `chain_id`.
     pub fn parse(body: &str, chain_id: ChainId) -> Result<Self, Refused> {
         let document = Document::read(body);
-        if let Some(name) = document.secret_name() {
-            let message = format!("refusing request: secret key material must not be sent to the signer ({name})");
-            return Err(Refused::field(Code::SecretField, name, message));
+        if let Some(names) = document.secret_names() {
+            let message = format!("refusing request: secret key material must not be sent to the signer ({names})");
+            return Err(Refused::whole(Code::SecretField, message));
         }
         let object = document.object()?;
         let fields = Fields::new(object);
@@ -137,11 +137,13 @@ impl AccountPolicy {
     /// counts nothing.
     #[must_use]
     pub fn unfit_for_direct(&self) -> Option<&'static str> {
-        match (&self.allow_senders, self.max_deadline_ms, self.spend_limit) {
+        let counted = (self.spend_limit, self.request_limit);
+        match (&self.allow_senders, self.max_deadline_ms, counted) {
             (Some(_), _, _) => Some("allow_senders"),
             (None, Some(_), _) => Some("max_deadline_s"),
-            (None, None, Some(_)) => Some("spend_limit_wei"),
-            (None, None, None) => None,
+            (None, None, (Some(_), _)) => Some("spend_limit_wei"),
+            (None, None, (None, Some(_))) => Some("max_requests"),
+            (None, None, (None, None)) => None,
         }
     }
 }

@@ -7,8 +7,8 @@
 //! Read next: [`super::fields`].
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
@@ -22,6 +22,9 @@ pub const MAX_BODY_BYTES: usize = 1_048_576;
 
 /// Most levels of objects and lists, the body itself being the first.
 pub const MAX_DEPTH: usize = 16;
+
+/// Most names of secret-like fields that are kept of one body; a refusal says when there were more.
+const SECRETS_NAMED_MAX: usize = 16;
 
 /// Under this name `serde_json` hands over the text of a number that is no 64-bit integer.
 const NUMBER: &str = "$serde_json::private::Number";
@@ -94,13 +97,27 @@ struct Position {
 /// What the walk notices. It goes on to the end of the body, or to the first broken place.
 #[derive(Debug, Default)]
 struct Notes {
-    secret: Option<&'static str>,
-    secret_as_sent: Option<String>,
+    /// Our words for what looks like secrets: as many as there are such words, at most.
+    secrets: BTreeSet<&'static str>,
+    /// The same fields as they were sent, or our word where that cannot be repeated.
+    secrets_as_sent: BTreeSet<String>,
+    more_secrets: bool,
     duplicate: Option<String>,
     reserved: bool,
     too_deep: bool,
     request_id: Option<String>,
     request_ids: u32,
+}
+
+impl Notes {
+    fn notice_secret(&mut self, secret: &'static str, as_sent: &str) {
+        self.secrets.insert(secret);
+        if self.secrets_as_sent.len() < SECRETS_NAMED_MAX || self.secrets_as_sent.contains(as_sent) {
+            self.secrets_as_sent.insert(as_sent.to_owned());
+        } else {
+            self.more_secrets = true;
+        }
+    }
 }
 
 impl<'a> Document<'a> {
@@ -124,10 +141,17 @@ impl<'a> Document<'a> {
             let message = format!("the message is larger than {MAX_BODY_BYTES} bytes");
             return Err(Refused::whole(Code::TooLarge, message));
         }
-        if let Some(secret) = self.notes.secret {
-            let message = format!(
-                "the message has a field named like `{secret}`; never send keys or phrases, treat this one as disclosed"
-            );
+        if let Some(secret) = self.notes.secrets.first() {
+            let found: Vec<_> = self.notes.secrets.iter().map(|secret| format!("`{secret}`")).collect();
+            let message = match &found[..] {
+                [one] => format!(
+                    "the message has a field named like {one}; never send keys or phrases, treat this one as disclosed"
+                ),
+                several => format!(
+                    "the message has fields named like {}; never send keys or phrases, treat these as disclosed",
+                    several.join(", ")
+                ),
+            };
             return Err(Refused::field(Code::SecretField, secret, message));
         }
         let root = self.root.as_ref().map_err(|at| {
@@ -154,10 +178,17 @@ impl<'a> Document<'a> {
         Ok(fields)
     }
 
-    /// The first name in the body that looks like a secret's: as it was sent where that can be
-    /// repeated, else our word for it.
-    pub(super) fn secret_name(&self) -> Option<&str> {
-        self.notes.secret_as_sent.as_deref().or(self.notes.secret)
+    /// All names in the body that look like a secret's, sorted, with a comma between: as they were sent where
+    /// that can be repeated, else our word. `None` if there is none.
+    pub(super) fn secret_names(&self) -> Option<String> {
+        let mut names: Vec<&str> = self.notes.secrets_as_sent.iter().map(String::as_str).collect();
+        if names.is_empty() {
+            return None;
+        }
+        if self.notes.more_secrets {
+            names.push("and others");
+        }
+        Some(names.join(", "))
     }
 
     /// The text of the one `requestId` of the body, even if the rest is broken.
@@ -189,11 +220,8 @@ impl Node<'_> {
         if at_top && names::KNOWN.contains(&name) {
             return;
         }
-        if self.notes.secret.is_none()
-            && let Some(secret) = names::secret_like(name)
-        {
-            self.notes.secret = Some(secret);
-            self.notes.secret_as_sent = shown(name).map(str::to_owned);
+        if let Some(secret) = names::secret_like(name) {
+            self.notes.notice_secret(secret, shown(name).unwrap_or(secret));
         }
         self.notes.reserved |= name.starts_with(RESERVED);
     }

@@ -115,6 +115,8 @@ codes! {
     ValueTooHigh = "valueTooHigh",
     /// More coins than policy lets the account spend in a window of time.
     SpendLimitReached = "spendLimitReached",
+    /// More requests of one sender than policy takes in a window of time.
+    RequestLimitReached = "requestLimitReached",
     /// More calldata than policy allows.
     DataTooLarge = "dataTooLarge",
     /// The request id was used before, with other contents.

@@ -14,7 +14,7 @@ use crate::start::KeyTrouble;
 use crate::tx::{Fee, UnsignedTx};
 use crate::units::{AccountKey, Millis, Wei};
 use crate::wire::SignerPoke;
-use crate::{fees, meters, poke, told, trace};
+use crate::{fees, meters, poke, text, told, trace};
 
 use super::standing::Try;
 use super::{Disposition, Signer};
@@ -168,8 +168,12 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         let intent = record.intent_of(kind, to_self);
         let unsigned = UnsignedTx { intent: &intent, nonce: record.nonce, fee };
         let hash = unsigned.signing_hash();
-        let der = self.keys.sign(&head.kms_key_id, &hash).await.map_err(AttemptError::Keys)?;
-        let signature = key.signature(&hash, &der).map_err(AttemptError::Signature)?;
+        let signed = self.keys.sign(&head.kms_key_id, &hash).await.map_err(AttemptError::Keys)?;
+        let kms_request_id = signed.request_id.map(|id| text::plain_within(&id, Attempt::KMS_REQUEST_ID_CHARS));
+        let signature = key.signature(&hash, &signed.der).map_err(|error| {
+            tracing::warn!(kms_request_id, "KMS answered with something that is no signature by its key");
+            AttemptError::Signature(error)
+        })?;
         let attempt = Attempt {
             kind,
             to_self,
@@ -177,10 +181,20 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             signature,
             tx_hash: unsigned.sign(&signature).hash,
             signed_at: now,
+            kms_request_id,
             sent: None,
         };
+        tracing::Span::current().record("tx_hash", tracing::field::display(attempt.tx_hash));
+        let written = self.store_attempt(record, &attempt, now).await;
+        note_signature(&attempt, &written);
+        written
+    }
+
+    /// Stores a signature if no other came first.
+    async fn store_attempt(&self, record: &Record, attempt: &Attempt, now: Millis) -> Result<Written, AttemptError> {
+        let kind = attempt.kind;
         let number = record.attempts.len();
-        let signed = Event::Signed { number, attempt };
+        let signed = Event::Signed { number, attempt: attempt.clone() };
         let mut written = self.write(record, &signed, now).await?;
         // Where only a note came between, the signature still fits: no second one is made (G6).
         for _ in 0..Self::MAX_TRIES {
@@ -189,13 +203,6 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 break;
             }
             written = self.write(&theirs.clone(), &signed, now).await?;
-        }
-        if let Written::Ours(record) = &written {
-            metrics::counter!(meters::SIGNED, "kind" => kind.name()).increment(1);
-            if let Some(attempt) = record.attempts.last() {
-                tracing::Span::current().record("tx_hash", tracing::field::display(attempt.tx_hash));
-            }
-            tracing::info!(kind = kind.name(), "signed");
         }
         Ok(written)
     }
@@ -280,7 +287,14 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             AttemptKind::Cancel => {
                 let cap = self.cancel_cap(record);
                 let fee = match newest.kind {
-                    AttemptKind::Execute => fees::first_cancel(wanted, cap),
+                    AttemptKind::Execute => {
+                        let fee = fees::first_cancel(wanted, cap);
+                        if fee.is_some_and(|fee| !fees::is_legal_bump(newest.fee, fee)) {
+                            tracing::warn!(request_id = %record.request_id, newest = %newest.fee.price(), %cap,
+                                "no cancel within policy max_gas_price_wei replaces the newest attempt in a node that has it; raise it by a tenth above that");
+                        }
+                        fee
+                    }
                     AttemptKind::Cancel => fees::replacement(newest.fee, wanted, cap),
                 };
                 (cap, fee)
@@ -318,6 +332,23 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 "an ask for an account of another chain is dropped; two Signposts share the resign queue");
         }
         other
+    }
+}
+
+/// One line for each signature that KMS gave, also for one that is not stored: whoever goes through KMS's own trail
+/// finds each of its events here.
+fn note_signature(attempt: &Attempt, written: &Result<Written, AttemptError>) {
+    let kind = attempt.kind.name();
+    let kms_request_id = attempt.kms_request_id.as_deref();
+    match written {
+        Ok(Written::Ours(_)) => {
+            metrics::counter!(meters::SIGNED, "kind" => kind).increment(1);
+            tracing::info!(kind, kms_request_id, "signed");
+        }
+        Ok(Written::Theirs(_)) => {
+            tracing::info!(kind, kms_request_id, "signed, and forgotten: the record changed meanwhile");
+        }
+        Err(_) => tracing::info!(kind, kms_request_id, "signed, and whether it is stored is not known"),
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Inbound<'d> {
 }
 
 impl<'d> Inbound<'d> {
-    fn read(at: usize, delivery: &'d Delivery) -> Self {
+    pub(super) fn read(at: usize, delivery: &'d Delivery) -> Self {
         Self { at, delivery, message: Message::parse(&delivery.body) }
     }
 
@@ -44,11 +44,11 @@ impl<'d> Inbound<'d> {
     }
 }
 
-/// The parts of a batch, in order: in none does an id come twice.
-pub(super) fn parts(deliveries: &[Delivery]) -> Vec<Vec<Inbound<'_>>> {
+/// The parts of these deliveries, in order: in none does an id come twice.
+fn parts<'d>(deliveries: impl Iterator<Item = (usize, &'d Delivery)>) -> Vec<Vec<Inbound<'d>>> {
     let (mut parts, mut part) = (Vec::new(), Vec::new());
     let mut ids = HashSet::new();
-    for (at, delivery) in deliveries.iter().enumerate() {
+    for (at, delivery) in deliveries {
         let inbound = Inbound::read(at, delivery);
         let id = inbound.named().cloned().unwrap_or_else(|| delivery.id_of_its_own());
         if ids.contains(&id) {
@@ -75,6 +75,12 @@ impl<'d> Batch<'d> {
     pub(super) fn new(deliveries: &'d [Delivery]) -> Self {
         let outcome = vec![None; deliveries.len()];
         Self { deliveries, outcome, touched: BTreeSet::new(), lowest: BTreeMap::new() }
+    }
+
+    /// What is not answered yet, in parts.
+    pub(super) fn parts(&self) -> Vec<Vec<Inbound<'d>>> {
+        let open = self.deliveries.iter().enumerate().zip(&self.outcome).filter(|(_, outcome)| outcome.is_none());
+        parts(open.map(|(delivery, _)| delivery))
     }
 
     /// The outcome of a message that got no slot, in the trace its sender named.

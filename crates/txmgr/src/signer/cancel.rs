@@ -12,6 +12,7 @@
 //! Read next: [`super::attempt`].
 
 use crate::machine::Event;
+use crate::policy::principal;
 use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, Store};
 use crate::record::{CancelCause, Phase, Record};
 use crate::request::{Code, Refused};
@@ -106,12 +107,6 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         }
         Err(AttemptError::Contended)
     }
-}
-
-/// Who a sender is, without the name of its session: `AROAEXAMPLE:task-7` and `AROAEXAMPLE:task-8` are two
-/// tasks of one service. Whoever assumes a role chooses the session's name, so it says nothing.
-fn principal(sender: &str) -> &str {
-    sender.split_once(':').map_or(sender, |(principal, _)| principal)
 }
 
 fn unknown(id: &RequestId) -> Refused {

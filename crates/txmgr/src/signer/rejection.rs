@@ -27,6 +27,7 @@ use crate::{meters, told};
 use super::answer::Standing;
 use super::attempt::AttemptError;
 use super::batch::Batch;
+use super::stranger::STRANGER_KEPT_MS;
 use super::{Delivery, Signer, publish_each};
 
 /// A refused message: what is stored and published.
@@ -47,6 +48,8 @@ pub(super) enum Place {
     Named(RequestId, Option<Box<Rejected>>),
     /// Under the message's own, with the id it named.
     Own(Option<RequestId>),
+    /// The same of a message by one whom no policy knows, which is kept for a short time.
+    Stranger(Option<RequestId>),
 }
 
 /// What answers a refused message.
@@ -96,7 +99,9 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     async fn keep(&self, delivery: &Delivery, refusal: Refusal, now: Millis) -> Result<Kept, AttemptError> {
         let (id, mut replaced) = match &refusal.place {
             Place::Named(id, replaced) => (id.clone(), replaced.clone()),
-            Place::Own(_) => return self.keep_own(delivery, &refusal, now).await,
+            Place::Own(_) | Place::Stranger(_) => {
+                return self.keep_own(delivery, &refusal, now).await.map(Kept::Answer);
+            }
         };
         let rejected = self.rejection(delivery, &refusal, now);
         for _ in 0..Self::MAX_TRIES {
@@ -113,7 +118,9 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             match found.standing(delivery, Some(&id), refusal.request.as_deref(), self.config.chain_id) {
                 Standing::Record(record) => return Ok(Kept::Record(record)),
                 Standing::Refused(rejected) => return Ok(Kept::Answer(rejected)),
-                Standing::Taken => return self.keep_own(delivery, &refusal.beside(id), now).await,
+                Standing::Taken => {
+                    return self.keep_own(delivery, &refusal.beside(id), now).await.map(Kept::Answer);
+                }
                 Standing::New(other) => replaced = other,
             }
         }
@@ -121,14 +128,19 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     }
 
     /// Stores a refusal under the message's own id, unless one is there.
-    async fn keep_own(&self, delivery: &Delivery, refusal: &Refusal, now: Millis) -> Result<Kept, AttemptError> {
+    pub(super) async fn keep_own(
+        &self,
+        delivery: &Delivery,
+        refusal: &Refusal,
+        now: Millis,
+    ) -> Result<Box<Rejected>, AttemptError> {
         let rejected = self.rejection(delivery, refusal, now);
         if self.store.reject(&rejected, &Vacancy::Free).await.map_err(AttemptError::Store)? == RejectVerdict::Stored {
-            return Ok(Kept::Answer(Box::new(rejected)));
+            return Ok(Box::new(rejected));
         }
         let found = self.find(&[delivery.id_of_its_own()], now).await.map_err(AttemptError::Store)?;
         let first = found.refusal_of(delivery).ok_or(AttemptError::Contended)?;
-        Ok(Kept::Answer(Box::new(first.clone())))
+        Ok(Box::new(first.clone()))
     }
 
     /// Keeps a rejection under its message's id, so that it outlives its place under the id it names.
@@ -142,10 +154,13 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     }
 
     fn rejection(&self, delivery: &Delivery, refusal: &Refusal, now: Millis) -> Rejected {
-        let (request_id, named) = match &refusal.place {
-            Place::Named(id, _) => (id.clone(), None),
-            Place::Own(named) => (delivery.id_of_its_own(), named.clone()),
+        let kept_ms = self.config.retention_ms;
+        let (request_id, named, kept_ms) = match &refusal.place {
+            Place::Named(id, _) => (id.clone(), None, kept_ms),
+            Place::Own(named) => (delivery.id_of_its_own(), named.clone(), kept_ms),
+            Place::Stranger(named) => (delivery.id_of_its_own(), named.clone(), kept_ms.min(STRANGER_KEPT_MS)),
         };
+        let is_stranger = matches!(refusal.place, Place::Stranger(_));
         Rejected {
             request_id,
             digest: refusal.digest,
@@ -161,8 +176,9 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             message_id: Some(delivery.message_id.clone()),
             said_as: None,
             created_at: now,
-            published_at: None,
-            expires_at: Some(now.plus(self.config.retention_ms)),
+            // A stranger's is not written again: see `super::stranger`.
+            published_at: is_stranger.then_some(now),
+            expires_at: Some(now.plus(kept_ms)),
         }
     }
 
@@ -187,7 +203,7 @@ impl Place {
     fn id(&self, delivery: &Delivery) -> RequestId {
         match self {
             Self::Named(id, _) => id.clone(),
-            Self::Own(_) => delivery.id_of_its_own(),
+            Self::Own(_) | Self::Stranger(_) => delivery.id_of_its_own(),
         }
     }
 }

@@ -7,9 +7,9 @@ use tracing::Span;
 use crate::account::{Head, Reservation};
 use crate::policy::AccountPolicy;
 use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, ReserveVerdict, Store};
-use crate::record::{Phase, Record, Rejected};
+use crate::record::{Acceptance, Phase, Record, Rejected};
 use crate::request::{Accepted, AccountRef, Code, Refused, SigningRequest};
-use crate::units::{AccountKey, Millis, RequestId};
+use crate::units::{AccountKey, Digest, Millis, RequestId};
 use crate::unusable::KeyFault;
 use crate::{meters, told};
 
@@ -29,6 +29,8 @@ pub(super) struct Candidate<'d> {
     pub(super) request: SigningRequest,
     pub(super) account: AccountKey,
     pub(super) accepted: Accepted,
+    /// The policy that let it pass.
+    pub(super) policy_digest: Digest,
     /// The rejection of another message that its id holds.
     pub(super) replaces: Option<Box<Rejected>>,
     pub(super) trace: Option<String>,
@@ -77,7 +79,7 @@ struct Lane {
     taken: BTreeSet<RequestId>,
     /// The rejections of other messages that candidates' ids hold.
     replaced: BTreeMap<RequestId, Rejected>,
-    /// Why deliveries get no slot now: the account has spent what it may.
+    /// Why deliveries get no slot now: the account has spent what it may, or the sender has had its share.
     over: BTreeMap<usize, Refused>,
     /// The account is paused or gone.
     closed: bool,
@@ -230,6 +232,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                     let count = u64::try_from(group.records.len()).unwrap_or(u64::MAX);
                     head.next_nonce = head.next_nonce.plus(count);
                     head.spend = group.spend.or(head.spend);
+                    head.sender_counts = group.sender_counts.or_else(|| head.sender_counts.take());
                     for record in group.records {
                         metrics::counter!(meters::ACCEPTED).increment(1);
                         note_reserved(&record, candidates);
@@ -334,7 +337,7 @@ fn note_reserved(record: &Record, candidates: &[&Candidate<'_>]) {
 }
 
 /// The next candidates without an answer, as many as one transaction takes; and those
-/// that the spend limit leaves out. A later, cheaper one may still fit.
+/// that a limit leaves out. A later, cheaper one, or one of another sender, may still fit.
 fn next_group(
     head: &Head,
     policy: Option<&AccountPolicy>,
@@ -342,7 +345,13 @@ fn next_group(
     lane: &Lane,
     now: Millis,
 ) -> (Reservation, BTreeMap<usize, Refused>) {
-    let mut group = Reservation { head: head.clone(), records: Vec::new(), spend: None, replaces: BTreeMap::new() };
+    let mut group = Reservation {
+        head: head.clone(),
+        records: Vec::new(),
+        spend: None,
+        sender_counts: None,
+        replaces: BTreeMap::new(),
+    };
     let mut over: BTreeMap<usize, Refused> = BTreeMap::new();
     let mut bytes = 0_usize;
     for candidate in candidates {
@@ -350,9 +359,15 @@ fn next_group(
             continue;
         }
         let Accepted { intent, fee_cap, .. } = &candidate.accepted;
-        let before = group.spend.or(head.spend);
-        let spend = match policy.map_or(Ok(None), |policy| policy.spend(before, intent, *fee_cap, now)) {
-            Ok(spend) => spend,
+        let (before, counted) = (group.spend.or(head.spend), group.sender_counts.as_ref());
+        let counted = counted.or(head.sender_counts.as_ref());
+        let sender = candidate.delivery.sender.as_deref();
+        let within = policy.map_or(Ok((None, None)), |policy| {
+            let counts = policy.count_request(counted, sender, now)?;
+            Ok((policy.spend(before, intent, *fee_cap, now)?, counts))
+        });
+        let (spend, sender_counts) = match within {
+            Ok(within) => within,
             Err(refused) => {
                 over.insert(candidate.at, refused);
                 continue;
@@ -364,11 +379,11 @@ fn next_group(
             break;
         }
         let place = u64::try_from(group.records.len()).unwrap_or(u64::MAX);
-        group.records.push(reserved(candidate, head, place, now));
+        group.records.push(reserved(candidate, head, place, policy, now));
         if let Some(rejected) = lane.replaced.get(candidate.id()) {
             group.replaces.insert(candidate.id().clone(), rejected.message_id.clone());
         }
-        group.spend = spend;
+        (group.spend, group.sender_counts) = (spend, sender_counts);
     }
     (group, over)
 }
@@ -378,7 +393,7 @@ fn paused() -> Refused {
     Refused::field(Code::AccountPaused, "account", text)
 }
 
-fn reserved(candidate: &Candidate<'_>, head: &Head, place: u64, now: Millis) -> Record {
+fn reserved(candidate: &Candidate<'_>, head: &Head, place: u64, policy: Option<&AccountPolicy>, now: Millis) -> Record {
     let accepted = &candidate.accepted;
     Record {
         request_id: candidate.id().clone(),
@@ -391,6 +406,8 @@ fn reserved(candidate: &Candidate<'_>, head: &Head, place: u64, now: Millis) -> 
         fee: accepted.fee,
         fee_cap: accepted.fee_cap,
         deadline: accepted.deadline,
+        acceptance: Some(Acceptance::of(&candidate.request, candidate.policy_digest)),
+        max_head_ms: policy.map(|policy| policy.max_head_ms),
         metadata: accepted.metadata.clone(),
         sender: candidate.delivery.sender.clone(),
         message_id: Some(candidate.delivery.message_id.clone()),
@@ -398,6 +415,7 @@ fn reserved(candidate: &Candidate<'_>, head: &Head, place: u64, now: Millis) -> 
         seal: None,
         attempts: Vec::new(),
         cancel: None,
+        capped_since: None,
         inquiry: None,
         waiting: None,
         phase: Phase::Reserved,

@@ -7,6 +7,7 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde_json::Value;
 
+use super::evidence::Evidence;
 use super::{OutcomeMessage, RequestStatus};
 
 /// A JSON integer, a decimal string or a 0x-hex string. Integers above 2^53 are exact here, but many
@@ -90,6 +91,7 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
         ("signing-request.v1.json", schema_of::<SigningRequestV1>(true)),
         ("request-status.v1.json", schema_of::<RequestStatus>(false)),
         ("outcome.v1.json", schema_of::<OutcomeMessage>(false)),
+        ("evidence.v1.json", schema_of::<Evidence>(false)),
     ]
 }
 

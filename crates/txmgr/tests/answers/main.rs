@@ -10,4 +10,5 @@ mod event_ids;
 mod owners;
 mod races;
 mod redelivery;
+mod strangers;
 mod world;

@@ -157,7 +157,7 @@ pub(crate) fn cancel(at: usize, id: &str) -> Delivery {
 
 pub(crate) fn message(at: usize, body: &str) -> Delivery {
     let (message_id, group) = (format!("m-{at}"), Some("all".to_owned()));
-    Delivery { message_id, group, sender: None, trace: None, body: body.to_owned() }
+    Delivery { message_id, group, sender: None, trace: None, receives: 1, body: body.to_owned() }
 }
 
 pub(crate) fn from(sender: &str, message: Delivery) -> Delivery {

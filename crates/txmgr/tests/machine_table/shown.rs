@@ -32,6 +32,7 @@ pub(crate) fn cause(cause: &CancelCause) -> String {
         CancelCause::Asked => "asked".to_owned(),
         CancelCause::Deadline => "deadline".to_owned(),
         CancelCause::Refused(words) => format!("refused: {words}"),
+        CancelCause::AtCap => "at its cap".to_owned(),
         CancelCause::Policy(reason) => format!("policy: {}", reason.code),
     }
 }
@@ -51,6 +52,9 @@ pub(crate) fn describe(record: &Record) -> String {
     if let Some(wanted) = &record.cancel {
         write!(text, " | cancel {}", cause(wanted)).unwrap();
     }
+    if record.capped_since.is_some() {
+        text.push_str(" | at its cap");
+    }
     if let Some(inquiry) = &record.inquiry {
         write!(text, " | inquires about {}", inquiry.subject.name()).unwrap();
     }
@@ -66,6 +70,7 @@ pub(crate) fn describe_action(action: &Action) -> String {
         }
         Action::Send { number } => format!("send #{number}"),
         Action::NoteCancel(wanted) => format!("note cancel: {}", cause(wanted)),
+        Action::NoteAtCap(since) => format!("note at its cap since {since}"),
         Action::NoteMined(receipt) => format!("note mined: {}", place(receipt)),
         Action::NoteUnmined => "note unmined".to_owned(),
         Action::Settle { receipt, witnesses } => format!("settle by {witnesses}: {}", place(receipt)),

@@ -102,6 +102,7 @@ impl World {
             group: Some("all".to_owned()),
             sender: None,
             trace: None,
+            receives: 1,
             body: body(at),
         };
         let messages: Vec<Delivery> = range.map(message).collect();

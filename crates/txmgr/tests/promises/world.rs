@@ -137,6 +137,7 @@ impl World {
             group: Some("all".to_owned()),
             sender: Some("backend".to_owned()),
             trace: None,
+            receives: 1,
             body,
         }
     }

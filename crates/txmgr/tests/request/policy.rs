@@ -1,6 +1,6 @@
 //! The policy file, and each of its rules.
 
-use signpost_txmgr::account::Spend;
+use signpost_txmgr::account::{SenderCounts, Spend};
 use signpost_txmgr::policy::{AccountPolicy, Policies, PolicyFacts};
 use signpost_txmgr::request::{Code, Refused};
 use signpost_txmgr::tx::{Fee, Intent};
@@ -146,6 +146,68 @@ fn senders_match_exactly_or_by_their_beginning() {
 }
 
 #[test]
+fn a_pattern_of_senders_stands_behind_a_whole_role_id() {
+    for taken in ["AIDA1", "AROA2", "AROA2:job-7", "AROA2:*", "AROA2:job-*", "123456789012:bob"] {
+        let rules = format!("allow_senders = [\"{taken}\"]\ncancel_senders = [\"{taken}\"]");
+        assert!(Policies::from_toml(&format!("[account.a]\n{CAP}{rules}")).is_ok(), "{taken}");
+    }
+    for wide in ["A*", "AROA*", "AROA2*", "AROA:*", "AIDA1*", "AIDA1:*", ":*", "aroa2:*", "AROA 2:*", "123456789012:*"]
+    {
+        for rule in ["allow_senders", "cancel_senders"] {
+            let problems = problems(&format!("[account.a]\n{CAP}{rule} = [\"{wide}\"]"));
+            let expected = format!("account.a.{rule}[0] may have its * only behind a whole role id, as AROA");
+            assert!(problems.len() == 1 && problems[0].starts_with(&expected), "{wide}: {problems:?}");
+        }
+    }
+}
+
+#[test]
+fn a_window_takes_so_many_requests_of_each_sender_and_ends() {
+    let policy = policy("max_requests = 2\nmax_requests_window_s = 60");
+    let count = |counts: Option<&SenderCounts>, sender, now| policy.count_request(counts, sender, now);
+    let first = count(None, Some("AROA2:job-1"), NOW).unwrap().unwrap();
+    let second = count(Some(&first), Some("AROA2:job-2"), NOW.plus(59_999)).unwrap().unwrap();
+    assert_eq!(second.window_start, NOW);
+    assert_eq!(second.counts, [("AROA2".to_owned(), 2)].into_iter().collect(), "its sessions are one sender");
+    for (sender, at) in [("AROA2:job-3", NOW.plus(59_999)), ("AROA2:job-1", Millis(NOW.0 - 1))] {
+        let refused = count(Some(&second), Some(sender), at).unwrap_err();
+        assert_eq!(refused.code, Code::RequestLimitReached);
+        let told = "policy max_requests is 2 per max_requests_window_s of 60: AROA2 had as many in this window; send it again in a later one, under the same id";
+        assert_eq!(refused.message, told, "equal at every time");
+        assert_eq!(Policies::rule_named(&refused.message), Some("max_requests"));
+    }
+    // Others have their own share, those whom SQS does not name one together.
+    let others = count(Some(&second), None, NOW).unwrap().unwrap();
+    let others = count(Some(&others), None, NOW).unwrap().unwrap();
+    assert!(count(Some(&others), None, NOW).unwrap_err().message.contains("a sender that is not known"));
+    assert_eq!(others.counts[SenderCounts::UNKNOWN], 2);
+    let next = count(Some(&others), Some("AROA2:job-1"), NOW.plus(60_000)).unwrap().unwrap();
+    assert_eq!((next.window_start, next.counts.len()), (NOW.plus(60_000), 1));
+    assert_eq!(self::policy("").count_request(Some(&second), Some("AROA2"), NOW), Ok(None), "no rule, no count");
+}
+
+#[test]
+fn a_window_counts_so_many_senders_apart_and_the_others_as_one() {
+    let policy = policy("max_requests = 2\nmax_requests_window_s = 60");
+    let mut counts = None;
+    let mut taken = 0;
+    for at in 0..SenderCounts::MAX_SENDERS + 10 {
+        if let Ok(next) = policy.count_request(counts.as_ref(), Some(&format!("AIDA{at}")), NOW) {
+            (counts, taken) = (next, taken + 1);
+        }
+    }
+    let counts = counts.unwrap();
+    assert_eq!((taken, counts.counts.len()), (SenderCounts::MAX_SENDERS + 2, SenderCounts::MAX_SENDERS + 1));
+    assert!(policy.count_request(Some(&counts), Some("AIDA0"), NOW).is_ok(), "those who were first keep their share");
+}
+
+#[test]
+fn how_long_a_head_may_be_at_its_cap_has_a_default() {
+    assert_eq!(policy("").max_head_ms, 600_000);
+    assert_eq!(policy("max_head_s = 30").max_head_ms, 30_000);
+}
+
+#[test]
 fn a_limit_on_deadlines_asks_for_one() {
     let deadline = |seconds: u64| Call { deadline: Some(NOW.plus(seconds * 1_000)), ..CALL };
     rule("max_deadline_s = 60", &deadline(60), &deadline(61), Code::DeadlineTooFar, "60: `deadline` is further away");
@@ -222,7 +284,10 @@ fn all_problems_of_a_file_are_reported_together() {
         allow_creation = "yes"
         allow_to = ["0x12", 7]
         deny_to = "{TO}"
-        allow_senders = ["a*b", "*"]
+        allow_senders = ["a*b", "*", "A*"]
+        max_requests = 0
+        max_requests_windows_s = 1
+        max_head_s = 0
         max_value_wei = 1.5
         spend_limit_wei = 1
         spend_windows_s = 60
@@ -237,6 +302,7 @@ fn all_problems_of_a_file_are_reported_together() {
         [account.c]
         max_gas_price_wei = 10
         spend_window_s = 60
+        max_requests_window_s = 60
         [account."not a name"]
         {CAP}
         [pool.none]
@@ -260,12 +326,18 @@ fn all_problems_of_a_file_are_reported_together() {
         "account.a.deny_to must be a list",
         "account.a.allow_senders[0] may have one *",
         "account.a.allow_senders[1] is empty or matches everyone",
+        "account.a.allow_senders[2] may have its * only behind a whole role id",
+        "account.a.max_requests is 0 and takes nothing",
+        "account.a.max_requests_windows_s is not known; did you mean max_requests_window_s?",
+        "account.a.max_requests_window_s is missing beside max_requests",
+        "account.a.max_head_s is 0",
         "account.a.max_value_wei is not a number",
         "account.a.allow_selectors.0x55d398326f99059ff775485246999027b3197955[0] must be a function's selector",
         "account.b.min_gas_price_wei is above max_gas_price_wei",
         "account.b.gas_price_wei is above max_gas_price_wei",
         "account.b.spend_window_s is 0",
         "account.c.spend_limit_wei is missing beside spend_window_s",
+        "account.c.max_requests is missing beside max_requests_window_s",
         "account.?.: the name must be 1 to 64 characters",
         "pool.none.accounts is missing or empty",
         "pool.twice.accounts names an account twice",

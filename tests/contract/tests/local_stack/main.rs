@@ -26,6 +26,7 @@ signpost_contract::store_claims!(on_the_stack);
 signpost_contract::lanes_claims!(on_the_stack);
 signpost_contract::registry_claims!(on_the_stack);
 signpost_contract::spend_claims!(on_the_stack);
+signpost_contract::requests_claims!(on_the_stack);
 signpost_contract::pool_claims!(on_the_stack);
 signpost_contract::keys_claims!(on_the_stack);
 signpost_contract::queue_claims!(on_the_stack);

@@ -81,6 +81,10 @@ pub(crate) async fn spend(claim: &str) -> DynamoStore {
     store(claim).await
 }
 
+pub(crate) async fn requests(claim: &str) -> DynamoStore {
+    store(claim).await
+}
+
 pub(crate) async fn keys(_: &str) -> KeyRing<KmsKeys> {
     KeyRing {
         keys: KmsKeys::new(&STACK.sdk),

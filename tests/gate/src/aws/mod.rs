@@ -9,8 +9,9 @@
 //! signatures (nobody checks them), TLS.
 //!
 //! Read in this order: `operation` (which call it is), `fault` (what can befall it), `wire` (how
-//! errors are written), `duplicate`, `keys`, `refused`.
+//! errors are written), `duplicate`, `keys`, `refused`, `calls` (what it is to IAM).
 
+mod calls;
 mod duplicate;
 mod fault;
 mod keys;
@@ -25,17 +26,18 @@ use axum::Router;
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Value, json};
 
+use calls::Calls;
 use duplicate::{Outdated, handles};
 pub use fault::AwsFault;
 use operation::{Operation, Service, is_standard_queue};
 use refused::Refusal;
 use wire::WireError;
 
-use crate::control::{Control, PREFIX};
+use crate::control::{Control, PREFIX, json_answer};
 use crate::http::{GateError, Line, Served, client, respond, wait};
 
 /// Largest body: DynamoDB's batches of 16 MB, and some room.
@@ -89,6 +91,7 @@ impl AwsGate {
             upstream: config.upstream,
             control: control.clone(),
             outdated: Outdated::default(),
+            calls: Calls::default(),
         });
         let router = Router::new().fallback(handle).with_state(proxy);
         Ok(Self { served: Served::start(config.listen, router).await?, control })
@@ -119,6 +122,7 @@ struct Proxy {
     upstream: String,
     control: Control<AwsFault>,
     outdated: Outdated,
+    calls: Calls,
 }
 
 /// A request, whole.
@@ -147,9 +151,13 @@ async fn handle(State(proxy): State<Arc<Proxy>>, ConnectInfo(line): ConnectInfo<
     let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
         return respond(StatusCode::PAYLOAD_TOO_LARGE, "text/plain", "the body is too large for the gate");
     };
+    if head.method == Method::GET && head.uri.path().strip_prefix(PREFIX) == Some("calls") {
+        return json_answer(StatusCode::OK, &proxy.calls.show());
+    }
     if head.uri.path().starts_with(PREFIX) {
         return proxy.control.answer(&head.method, head.uri.path(), &body);
     }
+    proxy.calls.note(&head.headers, &body);
     let operation = Operation::read(&head.headers, &body);
     let json = serde_json::from_slice(&body).unwrap_or_default();
     proxy.serve(line, Asked { head, body, operation, json }).await

@@ -79,7 +79,7 @@ pub(crate) fn is_standard_queue(request: &Value) -> bool {
     request["QueueUrl"].as_str().is_some_and(|url| url.strip_suffix(".fifo").is_none())
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 

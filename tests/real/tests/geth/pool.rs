@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use signpost_cli::stack::geth::Geth;
+use signpost_txmgr::header;
 
 use crate::node::{Node, RICH, begin, by_hand, number, plain, priced, refused, wei};
 use crate::support::{Ask, FLOOR, address, ask, dynamic, legacy};
@@ -20,6 +21,19 @@ async fn the_chain_is_made_like_bscs() {
     let latest = node.rpc.call("eth_getBlockByNumber", json!(["latest", false])).await;
     assert_eq!((&latest["baseFeePerGas"], &latest["gasLimit"]), (&json!("0x0"), &json!("0x68e7780")));
     assert_eq!(node.receipt(&plain(1, 0)).await["effectiveGasPrice"], format!("{FLOOR:#x}"));
+}
+
+/// What evidence rests on: the header as the node gives it has the hash that the node gives.
+#[tokio::test]
+async fn a_blocks_hash_follows_from_its_header() {
+    let node = Node::start("header", by_hand()).await;
+    node.take(&plain(1, 0)).await;
+    node.mine().await;
+    for tag in ["0x0", "latest"] {
+        let block = node.rpc.call("eth_getBlockByNumber", json!([tag, false])).await;
+        let header = header::of_block(&block).unwrap();
+        assert_eq!(header::hash(&header).unwrap().to_string(), header[header::HASH], "{block}");
+    }
 }
 
 #[tokio::test]

@@ -174,11 +174,14 @@ impl Auditor {
 
     /// Whether a message may be refused with this code at all, in the world as it was so far.
     pub(super) fn may_refuse(&self, asked: &Asked, code: &str, now: Millis) -> bool {
-        let stranger = code == "senderNotAllowed" && !SENDERS.contains(&asked.sender.as_str());
+        // A stranger learns nothing else, whatever it sends.
+        if !SENDERS.contains(&asked.sender.as_str()) {
+            return code == "senderNotAllowed";
+        }
         match &asked.what {
             // Judged where it is known what the id belongs to.
             _ if code == "requestIdReused" => true,
-            Ask::Bad(_, own) => *own == code || stranger,
+            Ask::Bad(_, own) => *own == code,
             Ask::Cancel(id) => {
                 let record = self.records.get(id).filter(|record| record.account.chain_id.0 == asked.chain_id);
                 match code {
@@ -189,7 +192,7 @@ impl Auditor {
                     _ => false,
                 }
             }
-            Ask::Sign(_, contents) => stranger || self.may_refuse_request(contents, code, now),
+            Ask::Sign(_, contents) => self.may_refuse_request(contents, code, now),
         }
     }
 
@@ -198,6 +201,7 @@ impl Auditor {
             "accountPaused" => self.lanes.values().any(|lane| lane.was_paused),
             "accountUnusable" => self.keys_failed,
             "spendLimitReached" => self.spend_window_s.is_some(),
+            "requestLimitReached" => self.request_window_s.is_some(),
             "toNotAllowed" => contents.to.is_some_and(|to| self.any_regime(None, |regime| !regime.takes(Some(to)))),
             "creationNotAllowed" => contents.to.is_none() && self.any_regime(None, |regime| !regime.takes(None)),
             "feeTooHigh" => {

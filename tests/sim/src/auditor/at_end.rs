@@ -7,7 +7,7 @@ use signpost_txmgr::record::{Record, Stored};
 use signpost_txmgr::units::{Nonce, RequestId};
 
 use super::{Auditor, Violation};
-use crate::world::{RETENTION_MS, START, World};
+use crate::world::{RETENTION_MS, START, STRANGER, World};
 
 impl Auditor {
     /// Judges the end of a trial: everything asked has its outcome, and the chain agrees.
@@ -85,8 +85,10 @@ impl Auditor {
             let slots = tables.slots.iter().filter(|(place, _)| left(place));
             let slots = slots.map(|(place, slot)| (format!("slot {}", place.1), slot.expires_at));
             let rejected = tables.requests.iter().filter_map(|(id, stored)| match stored {
-                Stored::Rejected(rejected) => Some((format!("the rejection of {id}"), rejected.expires_at)),
-                Stored::Record(_) => None,
+                Stored::Rejected(rejected) if rejected.sender.as_deref() != Some(STRANGER) => {
+                    Some((format!("the rejection of {id}"), rejected.expires_at))
+                }
+                Stored::Rejected(_) | Stored::Record(_) => None,
             });
             slots.chain(rejected).find(|(_, expires)| expires.is_none_or(|at| at < least))
         });

@@ -1,4 +1,4 @@
-//! What may be signed, stored and sent: I1, I2, I3, I9, I10, I14, G6.
+//! What may be signed, stored and sent: I1, I2, I3, I9, I10, I14, G6; and what evidence of it is kept.
 
 use k256::ecdsa::{RecoveryId, Signature, VerifyingKey};
 use signpost_txmgr::record::{Attempt, AttemptKind, Phase, Record};
@@ -135,6 +135,9 @@ impl Auditor {
         let hash = unsigned.signing_hash();
         let signed = self.signed.contains(&SigningHash(hash));
         self.check(signed, "I2", || format!("{id}: an attempt is stored that the key service did not sign"));
+        let call = attempt.kms_request_id.clone();
+        let is_traced = call.is_some_and(|call| self.calls.contains(&(SigningHash(hash), call)));
+        self.check(is_traced, "evidence", || format!("{id}: an attempt does not name the call that signed it"));
         let is_hash = keccak(&unsigned.signed(r, s, y_odd)) == attempt.tx_hash.0;
         self.check(is_hash, "I3", || format!("{id}: an attempt's bytes do not hash to its hash"));
         let senders = caches().1;

@@ -9,7 +9,10 @@ use signpost_txmgr::units::{Millis, RequestId, TxHash};
 
 use super::Auditor;
 use super::asked::{Ask, Asked, Contents};
-use crate::world::{RETENTION_MS, SENDERS};
+use crate::world::{RETENTION_MS, SENDERS, STRANGER};
+
+/// For so long the refusal of a stranger's message is kept.
+const STRANGER_KEPT_MS: u64 = 24 * 3_600 * 1_000;
 
 /// More than a pass takes: an expiry is not the retention to the millisecond.
 const EXPIRY_SLACK_MS: u64 = 24 * 3_600 * 1_000;
@@ -49,7 +52,15 @@ impl Auditor {
         let id = &rejected.request_id;
         let over = self.records.contains_key(id);
         self.check(!over, "I7", || format!("{id} has a slot and was written over as rejected"));
-        let kept = rejected.expires_at.is_some_and(|at| is_kept(rejected.created_at, at));
+        let is_stranger = rejected.sender.as_deref() == Some(STRANGER);
+        let is_kept = |at: Millis| {
+            if is_stranger {
+                at.since(rejected.created_at) == STRANGER_KEPT_MS
+            } else {
+                is_kept(rejected.created_at, at)
+            }
+        };
+        let kept = rejected.expires_at.is_some_and(is_kept);
         let expires = rejected.expires_at;
         self.check(kept, "G1", || format!("the rejection of {id} is kept until {expires:?}"));
         self.rejected.entry(id.clone()).or_default().push(rejected.clone());
@@ -143,6 +154,7 @@ impl Auditor {
             ("confirmed", _) => Value::Null,
             ("cancelled", Some(CancelCause::Asked)) => json!("cancelled"),
             ("cancelled", Some(CancelCause::Deadline)) => json!("deadlinePassed"),
+            ("cancelled", Some(CancelCause::AtCap)) => json!("atCapTooLong"),
             ("cancelled", Some(CancelCause::Refused(_))) => json!("refusedByNode"),
             ("cancelled", Some(CancelCause::Policy(reason))) => json!(reason.code),
             (status, _) => json!(status),
@@ -200,10 +212,10 @@ impl Auditor {
         });
         if let Ask::Sign(named, contents) = &what {
             let metadata = outcome.get("metadata").cloned();
-            self.check(reduced || metadata == contents.metadata, "I15", || {
-                format!("the metadata of {message_id} are lost: {text}")
-            });
-            if SENDERS.contains(&sender.as_str()) {
+            let is_known = SENDERS.contains(&sender.as_str());
+            let due = contents.metadata.clone().filter(|_| is_known);
+            self.check(reduced || metadata == due, "I15", || format!("the metadata of {message_id} are lost: {text}"));
+            if is_known {
                 self.judge_repeat(named, &message_id, (chain_id, contents), &code);
             }
         }

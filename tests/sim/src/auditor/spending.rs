@@ -4,7 +4,7 @@ use signpost_txmgr::record::Record;
 use signpost_txmgr::units::{Millis, U256};
 
 use super::Auditor;
-use crate::world::{SPEND_LIMIT_WEI, World};
+use crate::world::{REQUEST_LIMIT, SENDERS, SPEND_LIMIT_WEI, World};
 
 /// The newest window of one lane, as its slots make it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +13,30 @@ pub(super) struct Spending {
     wei: U256,
 }
 
+/// The same, of the requests of the one sender there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counting {
+    since: Millis,
+    requests: u64,
+}
+
 impl Auditor {
+    /// Every slot counts once here too.
+    pub(super) fn count_request(&mut self, record: &Record) {
+        let Some(window_s) = self.request_window_s else { return };
+        let Some(lane) = self.lanes.get_mut(&record.account) else { return };
+        let window = match lane.counting {
+            Some(window) if record.created_at.since(window.since) < window_s * 1_000 => {
+                Counting { requests: window.requests + 1, ..window }
+            }
+            Some(_) | None => Counting { since: record.created_at, requests: 1 },
+        };
+        lane.counting = Some(window);
+        let id = &record.request_id;
+        self.check(window.requests <= REQUEST_LIMIT, "I9", || {
+            format!("{id} is number {} in one window of {window_s} s, {REQUEST_LIMIT} is the limit", window.requests)
+        });
+    }
     /// Every slot counts once, in the order the slots were written, whoever wrote them.
     pub(super) fn count_spending(&mut self, record: &Record) {
         let Some(window_s) = self.spend_window_s else { return };
@@ -39,6 +62,14 @@ impl Auditor {
             let counted = self.lanes.get(&head.account).and_then(|lane| lane.spending);
             self.check(told == counted, "I9", || {
                 format!("{}: the head says {told:?} is spent, the slots say {counted:?}", head.account)
+            });
+            let counts = head.sender_counts.as_ref();
+            let told =
+                counts.map(|window| (window.window_start, window.counts.clone().into_iter().collect::<Vec<_>>()));
+            let lane = self.lanes.get(&head.account).and_then(|lane| lane.counting);
+            let counted = lane.map(|window| (window.since, vec![(SENDERS[0].to_owned(), window.requests)]));
+            self.check(told == counted, "I9", || {
+                format!("{}: the head says {told:?} had slots, the slots say {counted:?}", head.account)
             });
         }
     }

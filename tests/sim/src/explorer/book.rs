@@ -51,6 +51,10 @@ pub enum Happening {
     CancelByDeadline,
     /// A node refuses it for good.
     CancelByRefusal,
+    /// It is the head of its lane, at its cap.
+    AtCap,
+    /// It was so for too long.
+    CancelAtCap,
     /// A cancel was asked for.
     CancelAsked,
     /// The outcome is out.
@@ -123,6 +127,7 @@ pub struct Facts {
 #[derive(Debug)]
 pub struct Book {
     bumps: bool,
+    capped: bool,
     deadlines: bool,
     asks: bool,
     cheap_cancels: bool,
@@ -144,6 +149,7 @@ impl Book {
         }
         Self {
             bumps: world.bumps,
+            capped: world.capped,
             deadlines: world.deadlines,
             asks: world.asks,
             cheap_cancels: world.cheap_cancels,
@@ -198,8 +204,9 @@ impl Book {
                 gas: Gas(21_000),
             },
             fee: fee_of(0),
-            fee_cap: Wei::from_gwei(1),
+            fee_cap: if self.capped { fee_of(0).price() } else { Wei::from_gwei(1) },
             deadline: self.deadlines.then_some(ASKED),
+            acceptance: None,
             metadata: None,
             sender: None,
             message_id: None,
@@ -209,6 +216,8 @@ impl Book {
             cancel: None,
             inquiry: None,
             waiting: None,
+            capped_since: None,
+            max_head_ms: self.capped.then_some(ASKED.since(WRITTEN)),
             phase: Phase::Reserved,
             created_at: WRITTEN,
             updated_at: WRITTEN,
@@ -239,7 +248,7 @@ impl Book {
         let choices = |possible: bool| if possible { &[false, true][..] } else { &[false][..] };
         for ask_due in choices(self.asks) {
             for bump_due in choices(self.bumps) {
-                for late in choices(self.deadlines) {
+                for late in choices(self.deadlines || self.capped) {
                     let act = self.decide_at(id, view, *ask_due, *bump_due, *late);
                     if act != Act::None && !acts.contains(&act) {
                         acts.push(act);
@@ -289,6 +298,8 @@ impl Book {
             Action::Send { number } => Act::Send(number as u8),
             Action::NoteCancel(CancelCause::Deadline) => Act::CancelByDeadline,
             Action::NoteCancel(CancelCause::Refused(_)) => Act::CancelByRefusal,
+            Action::NoteAtCap(_) => Act::AtCap,
+            Action::NoteCancel(CancelCause::AtCap) => Act::CancelAtCap,
             Action::NoteCancel(CancelCause::Asked | CancelCause::Policy(_)) => {
                 unreachable!("these are the signer's to note")
             }
@@ -312,6 +323,7 @@ impl Book {
                     tx_hash: TxHash(hash(tx)),
                     to_self: Wei::ZERO,
                     signed_at: WRITTEN,
+                    kms_request_id: None,
                     sent: None,
                 },
             },
@@ -327,6 +339,8 @@ impl Book {
             }
             Happening::CancelByDeadline => Event::CancelAsked(CancelCause::Deadline),
             Happening::CancelByRefusal => Event::CancelAsked(CancelCause::Refused(String::new())),
+            Happening::AtCap => Event::AtCap(WRITTEN),
+            Happening::CancelAtCap => Event::CancelAsked(CancelCause::AtCap),
             Happening::CancelAsked => Event::CancelAsked(CancelCause::Asked),
             Happening::Published => Event::Published { expires_at: ASKED },
         }

@@ -45,6 +45,8 @@ pub struct World {
     pub asks: bool,
     /// Bumps may be due.
     pub bumps: bool,
+    /// Requests are priced at their cap, and may be so as the head of the lane for too long.
+    pub capped: bool,
     /// The requests have a deadline, which may pass.
     pub deadlines: bool,
     /// A first cancel is priced at the cap, below a legal bump over what it is to replace.
@@ -332,6 +334,10 @@ pub enum Act {
     CancelByDeadline,
     /// Write down that a node refuses it for good.
     CancelByRefusal,
+    /// Write down that it is the head of its lane, at its cap.
+    AtCap,
+    /// Write down that it was so for too long.
+    CancelAtCap,
     /// Take up the chain's count for a lane without open slots.
     FastForward {
         /// The account.

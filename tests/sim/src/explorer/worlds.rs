@@ -45,6 +45,7 @@ pub fn all() -> Vec<World> {
         sweep: true,
         asks: false,
         bumps: false,
+        capped: false,
         deadlines: false,
         cheap_cancels: false,
         attempts_max: 2,
@@ -197,6 +198,15 @@ fn cancelling(base: &World) -> Vec<World> {
             bumps: true,
             cheap_cancels: true,
             faults: Faults { evictions: 1, splits: 1, ..NO_FAULTS },
+            ..one.clone()
+        },
+        World {
+            name: "capped-head",
+            about: "the lane's head is at its cap for too long and is cancelled, and one waits behind it",
+            messages: vec![ask(0, 0), ask(1, 1)],
+            bumps: true,
+            capped: true,
+            faults: NO_FAULTS,
             ..one.clone()
         },
         World {

@@ -127,7 +127,7 @@ async fn with_console(stack: &LocalStack, ready: &Ready, arguments: &Arguments) 
     };
     tokio::select! {
         shown = shown => shown,
-        served = page.serve(listener, Guard::new(None, &[])) => {
+        served = page.serve(listener, Guard::new(None, &[], false)) => {
             Err(CommandError::Demo(format!("the console ended: {served:?}")))
         }
     }

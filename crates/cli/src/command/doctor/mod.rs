@@ -12,6 +12,7 @@ mod start;
 use std::process::ExitCode;
 
 use serde_json::json;
+use signpost_txmgr::text;
 
 use super::{CommandError, ConfigOption};
 use crate::terminal::{Colour, paint, remark, say, say_json};
@@ -86,7 +87,9 @@ impl Checks {
     }
 
     fn note(&mut self, state: State, what: impl Into<String>, found: impl Into<String>, todo: impl Into<String>) {
-        self.0.push(Check { what: what.into(), state, found: found.into(), todo: todo.into() });
+        // Names and words of nodes and services are among them.
+        let (what, found) = (text::plain(&what.into()), text::plain_lines(&found.into()));
+        self.0.push(Check { what, state, found, todo: todo.into() });
     }
 
     /// Ok if it holds, else a problem.

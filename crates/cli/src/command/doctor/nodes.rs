@@ -63,6 +63,10 @@ pub(super) async fn check(session: &Session, checks: &mut Checks) {
         let count = private.endpoints.len();
         checks.look("private endpoints", format!("{count}, not asked: they only take transactions"), "");
     }
+    for host in chain.in_the_clear() {
+        let todo = "whoever is on the way can read a key in its URL and change what it says: give an https:// URL";
+        checks.look(format!("{host}: transport"), "http://, not encrypted", todo);
+    }
     rules::forks(chain_id, now_s, checks);
     if !is_silent {
         rules::payment_lane(&nodes, checks).await;
@@ -123,11 +127,16 @@ fn judge(session: &Session, node: &str, view: &ChainView, took_ms: u128, checks:
     }
 }
 
+/// Where AWS answers anybody with the time: China's regions have a domain of their own.
+fn public_endpoint(region: &str) -> String {
+    let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+    format!("https://sqs.{region}.{domain}/")
+}
+
 /// This machine's clock against AWS's.
 async fn clocks(session: &Session, checks: &mut Checks) {
     let region = session.sdk.region().map_or("us-east-1", AsRef::as_ref);
-    let endpoint =
-        session.sdk.endpoint_url().map_or_else(|| format!("https://sqs.{region}.amazonaws.com/"), str::to_owned);
+    let endpoint = session.sdk.endpoint_url().map_or_else(|| public_endpoint(region), str::to_owned);
     let answer = reqwest::Client::new().get(endpoint).timeout(std::time::Duration::from_secs(5)).send().await;
     let date = answer.ok().and_then(|answer| {
         let date = answer.headers().get("date")?.to_str().ok()?.to_owned();

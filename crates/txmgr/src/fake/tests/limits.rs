@@ -118,6 +118,7 @@ fn a_contended_reservation_writes_nothing() {
         records: vec![record(account, "a", 0)],
         replaces: BTreeMap::new(),
         spend: None,
+        sender_counts: None,
     };
     let crowded = store.behind(Gate::with(Arc::new(Crowded)));
     let mut reserving = std::pin::pin!(crowded.reserve(&group));
@@ -137,8 +138,13 @@ fn an_item_above_400_kilobytes_is_refused() {
     now(store.register(&head(account))).unwrap();
     let mut large = record(account, "a", 0);
     large.intent.data = vec![1; 399 * 1_024].into();
-    let group =
-        |record| Reservation { head: head(account), records: vec![record], replaces: BTreeMap::new(), spend: None };
+    let group = |record| Reservation {
+        head: head(account),
+        records: vec![record],
+        replaces: BTreeMap::new(),
+        spend: None,
+        sender_counts: None,
+    };
     assert!(now(store.reserve(&group(large))).is_err());
     assert_eq!(now(store.reserve(&group(record(account, "a", 0)))).unwrap(), ReserveVerdict::Reserved);
 }

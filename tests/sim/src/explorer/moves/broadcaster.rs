@@ -199,6 +199,8 @@ impl Explorer<'_> {
             Act::Displaced(seen) => self.note(state, at, Happening::Displaced(seen), out),
             Act::CancelByDeadline => self.note(state, at, Happening::CancelByDeadline, out),
             Act::CancelByRefusal => self.note(state, at, Happening::CancelByRefusal, out),
+            Act::AtCap => self.note(state, at, Happening::AtCap, out),
+            Act::CancelAtCap => self.note(state, at, Happening::CancelAtCap, out),
             Act::FastForward { account, from, to } => self.fast_forward(state, at, account, (from, to), out),
             Act::Published => self.note(state, at, Happening::Published, out),
             Act::FindUse => self.prove(state, at, out),

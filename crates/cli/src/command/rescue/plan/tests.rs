@@ -45,6 +45,7 @@ fn record(prices: &[u64], phase: Phase) -> Record {
             signature,
             tx_hash: UnsignedTx { intent: &intent, nonce: Nonce(5), fee }.sign(&signature).hash,
             signed_at: Millis(0),
+            kms_request_id: None,
             sent: Some(Sent { at: Millis(0), answer: SendAnswer::new(SendClass::Retry, "try later") }),
         }
     };
@@ -60,11 +61,14 @@ fn record(prices: &[u64], phase: Phase) -> Record {
         fee: Fee::Legacy { gas_price: Wei::from(100) },
         fee_cap: Wei::from(130),
         deadline: None,
+        acceptance: None,
         metadata: None,
         sender: None,
         message_id: None,
         trace: None,
         seal: None,
+        capped_since: None,
+        max_head_ms: None,
         cancel: None,
         inquiry: None,
         waiting: Some(Waiting { cause: WaitCause::Node, since: Millis(0) }),

@@ -1,0 +1,100 @@
+//! Messages of senders whom no policy knows: whoever may send to the queue can send any number of them, in any number
+//! of groups, and each takes the turn of another message. So they are refused first, and cheaply.
+//!
+//! Nothing is read for such a message: neither its id, nor an account. Its refusal is one item under
+//! `sqs:<message id>`, which says who sent it and which id it named, and nothing else of it; it is published once it is
+//! stored, and is not written again to note that: `publishedAt` is when it was stored. Should it not go out, the message
+//! comes again, and so does its answer. A batch costs one write per message, all at once, and its outcomes.
+//!
+//! ## Guarantees
+//! * One answer for a message, whatever policy says later (G2). Only what SQS hands out for the first time is refused
+//!   here: what comes again may have been accepted under an earlier policy, and is looked up like any other. Then, if
+//!   nothing answers it, it is refused in the same words.
+//!
+//! ## Does not guarantee
+//! * That on a standard queue, where SQS may hand out a message twice for the first time: between the two deliveries a
+//!   new policy may forget its sender, and then refuse what the old one took.
+//! * That its outcome is out already when the item says `publishedAt`.
+//!
+//! Read next: [`super::rejection`].
+
+use futures_util::stream::{self, StreamExt as _};
+
+use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, Store};
+use crate::record::Rejected;
+use crate::units::{Millis, RequestId};
+use crate::wire::OutcomeMessage;
+use crate::{meters, told};
+
+use super::attempt::AttemptError;
+use super::batch::{Batch, Inbound};
+use super::rejection::{Place, Refusal};
+use super::{Delivery, Signer, publish_each};
+
+/// How long the refusal of a stranger's message is kept, in milliseconds: a day. It is needed as long as the message
+/// may be delivered again, which is some ten times in at most a few hours before it is a dead letter; what comes from
+/// there is another message. And it is small: so a flood of a million a day holds less than 1 GB.
+pub(super) const STRANGER_KEPT_MS: u64 = 86_400_000;
+
+/// Writes of one batch at once; it has ten messages at most on a FIFO queue.
+const AT_ONCE: usize = 10;
+
+impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
+    /// Answers what strangers sent and SQS hands out for the first time.
+    pub(super) async fn refuse_strangers(&self, batch: &mut Batch<'_>, now: Millis) {
+        let deliveries = batch.deliveries;
+        let mut refusals = Vec::new();
+        for (at, delivery) in deliveries.iter().enumerate() {
+            if delivery.receives == 1
+                && let Some(refusal) = self.stranger(at, delivery, None)
+            {
+                let named = Inbound::read(at, delivery).named().cloned();
+                refusals.push(Refusal { place: Place::Stranger(named), ..refusal });
+            }
+        }
+        if refusals.is_empty() {
+            return;
+        }
+        let keeping = refusals.into_iter().map(|refusal| self.keep_stranger_s(deliveries, refusal, now));
+        let kept: Vec<_> = stream::iter(keeping).buffered(AT_ONCE).collect().await;
+        let mut answers = Vec::with_capacity(kept.len());
+        for (at, kept) in kept {
+            match kept {
+                Ok(rejected) => {
+                    metrics::counter!(meters::REJECTED, "code" => rejected.reason.code.clone()).increment(1);
+                    answers.push((at, batch.in_trace(at, OutcomeMessage::of_rejected(&rejected))));
+                }
+                Err(error) => {
+                    tracing::warn!(error = told(&error), "rejection not stored; the message stays");
+                    batch.retry(at);
+                }
+            }
+        }
+        let (places, outcomes): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
+        for (at, published) in places.into_iter().zip(publish_each(&self.topic, &outcomes).await) {
+            if published { batch.done(at) } else { batch.retry(at) }
+        }
+    }
+
+    /// Stores one of them; its place in the batch.
+    async fn keep_stranger_s(
+        &self,
+        deliveries: &[Delivery],
+        refusal: Refusal,
+        now: Millis,
+    ) -> (usize, Result<Box<Rejected>, AttemptError>) {
+        let at = refusal.at;
+        let kept = match deliveries.get(at) {
+            Some(delivery) => self.keep_own(delivery, &refusal, now).await,
+            None => Err(AttemptError::Gone),
+        };
+        (at, kept)
+    }
+
+    /// The refusal of a message whose sender no policy knows; `None` if one does.
+    pub(super) fn stranger(&self, at: usize, delivery: &Delivery, named: Option<&RequestId>) -> Option<Refusal> {
+        let refused = self.config.policies.check_known(delivery.sender.as_deref()).err()?;
+        let place = Place::Stranger(named.cloned());
+        Some(Refusal { at, place, request: None, account: None, digest: None, refused })
+    }
+}

@@ -1,0 +1,186 @@
+//! What a message costs whose sender no policy knows, and that it has one answer all the same.
+
+use std::sync::{Arc, Mutex};
+
+use signpost_txmgr::fake::{Fate, Gate, Weather};
+use signpost_txmgr::record::{CancelCause, Record, Stored};
+use signpost_txmgr::signer::{Delivery, Disposition};
+
+use crate::world::{NOW, RULES, bad, cancel, from, handle, handle_all, message, transfer, world};
+
+const POLICY: &str = "[account.one]\nmax_gas_price_wei = 1000000000\ngas_price_wei = 100000000\n\
+    allow_senders = [\"AIDAGOOD\"]\ncancel_senders = [\"AROADESK:*\"]\n";
+const DAY_MS: u64 = 86_400_000;
+
+/// Notes every call of the store, and may fail one.
+#[derive(Debug, Default)]
+struct Watched {
+    calls: Mutex<Vec<&'static str>>,
+    failing: Mutex<Option<(&'static str, Fate)>>,
+}
+
+impl Watched {
+    fn take(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.calls.lock().unwrap())
+    }
+
+    fn fail(&self, operation: &'static str, fate: Fate) {
+        *self.failing.lock().unwrap() = Some((operation, fate));
+    }
+}
+
+impl Weather for Watched {
+    fn fate(&self, operation: &'static str) -> Fate {
+        self.calls.lock().unwrap().push(operation);
+        let mut failing = self.failing.lock().unwrap();
+        failing.take_if(|(failing, _)| *failing == operation).map_or(Fate::Pass, |(_, fate)| fate)
+    }
+}
+
+fn again(message: &Delivery) -> Delivery {
+    Delivery { receives: message.receives.saturating_add(1), ..message.clone() }
+}
+
+fn junk() -> Vec<Delivery> {
+    let bodies = [
+        transfer(0, "a", Some("one")),
+        transfer(1, "a", Some("nobody")),
+        bad(2, "b", Some("one")),
+        cancel(3, "c"),
+        message(4, "not JSON"),
+        message(5, r#"{"requestId":"d","privateKey":"x"}"#),
+        message(6, r#"{"requestId":"e","to":null,"gas":5,"metadata":{"long":"text"}}"#),
+    ];
+    bodies.into_iter().map(|body| from("AIDAEVIL", body)).collect()
+}
+
+#[test]
+fn a_stranger_s_message_costs_one_write_and_no_reading() {
+    let world = world(&["one"]);
+    let watched = Arc::new(Watched::default());
+    let signer = world.signer_behind(POLICY, Gate::with(watched.clone()));
+    let junk = junk();
+    handle_all(&signer, &junk, NOW);
+    assert_eq!(watched.take(), vec!["PutItem"; junk.len()], "nothing else is asked of the store");
+    let told = world.told();
+    assert_eq!(told.len(), junk.len(), "each is answered once");
+    for (id, code, by) in &told {
+        assert_eq!((id.as_str(), code.as_str()), (format!("sqs:{by}").as_str(), "senderNotAllowed"));
+        let rejected = world.rejected(id);
+        assert_eq!(rejected.expires_at, Some(NOW.plus(DAY_MS)), "kept for a day");
+        assert_eq!((rejected.metadata, rejected.published_at), (None, Some(NOW)), "and not written again");
+    }
+    let names = |at: usize| world.rejected(&format!("sqs:m-{at}")).reason.request_id.map(|id| id.to_string());
+    assert_eq!((names(0), names(3), names(4)), (Some("a".to_owned()), Some("c".to_owned()), None));
+    for id in ["a", "b", "c", "d", "e"] {
+        assert_eq!(world.status(id), "unknown", "nothing is said under {id}");
+    }
+}
+
+#[test]
+fn strangers_do_not_change_what_comes_with_them() {
+    let world = world(&["one"]);
+    let mut batch = junk();
+    batch.insert(1, from("AIDAGOOD", transfer(10, "a", Some("one"))));
+    batch.push(from("AIDAGOOD", transfer(11, "b", Some("one"))));
+    handle_all(&world.signer(POLICY), &batch, NOW);
+    assert_eq!((world.status("a"), world.status("b")), ("signed", "signed"));
+    assert_eq!(world.told().len(), batch.len() - 2);
+}
+
+#[test]
+fn an_answer_that_could_not_be_stored_or_whose_reply_was_lost_is_given_once() {
+    for fate in [Fate::Fail { happened: signpost_txmgr::ports::Happened::No, throttled: true }, Fate::LoseReply] {
+        let world = world(&["one"]);
+        let watched = Arc::new(Watched::default());
+        watched.fail("PutItem", fate);
+        let signer = world.signer_behind(POLICY, Gate::with(watched.clone()));
+        let stranger = from("AIDAEVIL", transfer(0, "a", Some("one")));
+        assert_eq!(handle(&signer, std::slice::from_ref(&stranger), NOW), [Disposition::Retry]);
+        world.assert_told(&[]);
+        handle_all(&signer, &[again(&stranger)], NOW.plus(1_000));
+        world.assert_told(&[("sqs:m-0", "senderNotAllowed", "m-0")]);
+        assert_eq!(world.rejected("sqs:m-0").expires_at.map(|at| at.since(NOW) / 10_000), Some(DAY_MS / 10_000));
+    }
+}
+
+#[test]
+fn what_waits_behind_a_stranger_in_its_group_keeps_its_order() {
+    let world = world(&["one"]);
+    let watched = Arc::new(Watched::default());
+    watched.fail("PutItem", Fate::Fail { happened: signpost_txmgr::ports::Happened::No, throttled: true });
+    let signer = world.signer_behind(POLICY, Gate::with(watched.clone()));
+    let batch = [from("AIDAEVIL", transfer(0, "x", None)), from("AIDAGOOD", transfer(1, "y", Some("one")))];
+    assert_eq!(handle(&signer, &batch, NOW), [Disposition::Retry; 2]);
+    assert_eq!(world.status("y"), "unknown", "one group, and the first is not answered");
+    let batch = batch.map(|message| again(&message));
+    handle_all(&signer, &batch, NOW);
+    assert_eq!(world.status("y"), "signed");
+    world.assert_told(&[("sqs:m-0", "senderNotAllowed", "m-0")]);
+}
+
+#[test]
+fn a_message_accepted_before_policy_forgot_its_sender_is_not_refused() {
+    let world = world(&["one"]);
+    let request = from("AIDAOLD", transfer(0, "a", Some("one")));
+    handle_all(&world.signer(RULES), std::slice::from_ref(&request), NOW);
+    handle_all(&world.signer(POLICY), &[again(&request)], NOW);
+    world.assert_told(&[]);
+    assert_ne!(world.status("a"), "rejected");
+    let asked = from("AIDAOLD", cancel(1, "a"));
+    handle_all(&world.signer(RULES), std::slice::from_ref(&asked), NOW);
+    handle_all(&world.signer(POLICY), &[again(&asked)], NOW);
+    world.assert_told(&[]);
+    assert_eq!(world.record("a").cancel, Some(CancelCause::Asked));
+}
+
+#[test]
+fn what_comes_again_is_refused_in_the_same_words_as_what_comes_first() {
+    let told = |receives: u32, is_taken: bool| {
+        let world = world(&["one"]);
+        if is_taken {
+            handle_all(&world.signer(POLICY), &[from("AIDAGOOD", transfer(9, "a", Some("one")))], NOW);
+        }
+        for message in junk() {
+            handle_all(&world.signer(POLICY), &[Delivery { receives, ..message }], NOW);
+        }
+        world.topic.copies().into_iter().map(|copy| (copy.event_id, copy.reason)).collect::<Vec<_>>()
+    };
+    assert_eq!(told(1, false), told(2, false));
+    assert_eq!(told(1, true), told(2, true));
+    assert_eq!(told(1, false), told(1, true), "a stranger does not learn which ids are used");
+}
+
+#[test]
+fn a_cancel_by_one_who_may_only_cancel_is_no_stranger_s() {
+    let world = world(&["one"]);
+    handle_all(&world.signer(POLICY), &[from("AIDAGOOD", transfer(0, "a", Some("one")))], NOW);
+    handle_all(&world.signer(POLICY), &[from("AROADESK:anne", cancel(1, "a"))], NOW);
+    assert_eq!(world.record("a").cancel, Some(CancelCause::Asked));
+    handle_all(&world.signer(POLICY), &[from("AIDAEVIL", cancel(2, "a"))], NOW);
+    world.assert_told(&[("sqs:m-2", "senderNotAllowed", "m-2")]);
+}
+
+#[test]
+fn an_answer_outlives_every_redelivery_and_is_then_made_anew_in_the_same_words() {
+    let world = world(&["one"]);
+    let stranger = from("AIDAEVIL", transfer(0, "a", Some("one")));
+    handle_all(&world.signer(POLICY), std::slice::from_ref(&stranger), NOW);
+    // Policy takes the sender meanwhile.
+    handle_all(&world.signer(RULES), &[again(&stranger)], NOW.plus(DAY_MS - 1_000));
+    world.assert_told(&[("sqs:m-0", "senderNotAllowed", "m-0")]);
+    assert!(!matches!(world.stored("a"), Some(Stored::Record(_))));
+    handle_all(&world.signer(POLICY), &[again(&stranger)], NOW.plus(2 * DAY_MS));
+    world.assert_told(&[("sqs:m-0", "senderNotAllowed", "m-0")]);
+}
+
+#[test]
+fn a_request_keeps_the_time_that_policy_gave_it_at_the_head() {
+    let world = world(&["one"]);
+    for (at, line, expected) in [(0, "", 600_000), (1, "max_head_s = 30\n", 30_000)] {
+        let id = format!("r-{at}");
+        handle_all(&world.signer(&format!("{RULES}{line}")), &[transfer(at, &id, Some("one"))], NOW);
+        let Record { max_head_ms, capped_since, .. } = world.record(&id);
+        assert_eq!((max_head_ms, capped_since), (Some(expected), None));
+    }
+}

@@ -1,0 +1,272 @@
+//! How long an honest sender's requests take until they are sent, alone and beside one who floods the signing queue.
+//!
+//! The real drivers, as many signers at once as the stack's default, on the in-memory ports; every call takes the time
+//! that the service behind it takes, in simulated time. So a run repeats exactly and no machine is measured. What is
+//! not known is which of several FIFO groups SQS gives from, so both ends are measured: any of them, and always the one
+//! with the oldest message, where what comes last waits until all that came before is answered. Read next:
+//! `src/bin/flood.rs`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use futures_util::future::BoxFuture;
+use signpost_txmgr::fake::{Entry, Fate, QueueRules, SimClock, Weather};
+use signpost_txmgr::units::{Millis, TxHash};
+
+use crate::host;
+use crate::random::Random;
+use crate::source::{Variant, body};
+use crate::stage::{Prompter, Stage};
+use crate::world::{NAMES, SENDERS, START, STRANGER, Setting, World};
+
+/// Signers at once: `SignerConcurrency` of the stack.
+const SIGNERS: usize = 10;
+/// Groups of the junk: one for every signer.
+const GROUPS: usize = 10;
+/// The honest sender's requests, and the time between two of them.
+const REQUESTS: usize = 600;
+const EVERY_MS: u64 = 200;
+/// When the flood begins.
+const FLOOD_AT_MS: u64 = 20_000;
+/// Junk comes ten messages at a time, as fast as a FIFO queue takes them: 3,000 a second.
+const JUNK_BATCH: usize = 10;
+const JUNK_EVERY_MS: u64 = 3;
+/// Between two looks at an empty queue.
+const IDLE_MS: u64 = 10;
+/// More than any run takes.
+const END_MS: u64 = 600_000;
+
+/// What the flood is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Junk {
+    /// None.
+    None,
+    /// Requests of a sender whom no policy knows.
+    Stranger,
+    /// Bad requests of a sender whom policy lists.
+    Listed,
+}
+
+/// Which group SQS gives from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Any, by this seed.
+    Any(u64),
+    /// The one with the oldest message.
+    Oldest,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Figures {
+    /// Honest requests that were sent: all of them.
+    pub sent: usize,
+    /// Half of the honest requests were sent within so many milliseconds.
+    pub p50_ms: u64,
+    /// And 99 of 100.
+    pub p99_ms: u64,
+    /// From the first junk message to the answer of the last.
+    pub drained_ms: u64,
+    /// Calls of the store, of everybody.
+    pub store_calls: u64,
+    /// Items of the requests table that are left of the junk.
+    pub junk_items: usize,
+}
+
+/// Every call takes its time.
+struct Distance {
+    prompter: Prompter,
+    store_calls: AtomicU64,
+}
+
+impl fmt::Debug for Distance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Distance").finish_non_exhaustive()
+    }
+}
+
+impl Weather for Distance {
+    fn fate(&self, operation: &'static str) -> Fate {
+        if takes_ms(operation).0 {
+            self.store_calls.fetch_add(1, Ordering::Relaxed);
+        }
+        Fate::Pass
+    }
+
+    fn wait(&self, operation: &'static str) -> Option<BoxFuture<'static, ()>> {
+        Some(Box::pin(self.prompter.sleep(takes_ms(operation).1)))
+    }
+}
+
+/// Whether a call is one of the store, and how long it takes: what one sees within a region, in round numbers.
+fn takes_ms(operation: &str) -> (bool, u64) {
+    match operation {
+        "GetItem" | "BatchGetItem" | "Query" | "Scan" => (true, 5),
+        "PutItem" | "UpdateItem" => (true, 7),
+        "TransactWriteItems" => (true, 18),
+        "Sign" | "GetPublicKey" => (false, 25),
+        "ReceiveMessage" | "SendMessageBatch" => (false, 10),
+        // One call for a batch, where these hosts make one for each message.
+        "DeleteMessage" => (false, 1),
+        "Publish" | "PublishBatch" => (false, 20),
+        // A node.
+        _ => (false, 40),
+    }
+}
+
+/// Runs it.
+#[must_use]
+pub fn run(junk: Junk, count: usize, order: Order) -> Figures {
+    let clock = SimClock::at(START);
+    let prompter = Prompter::new(clock.clone());
+    let distance = Arc::new(Distance { prompter: prompter.clone(), store_calls: AtomicU64::new(0) });
+    let disorder_seed = match order {
+        Order::Any(seed) => seed | 1,
+        Order::Oldest => 0,
+    };
+    let signing = QueueRules { max_receives: 10, visibility_ms: 180_000, disorder_seed, ..QueueRules::FIFO };
+    let setting = Setting { accounts: 1, signing, mutant: None, spend_window_s: None, request_window_s: None };
+    let world = World::new(setting, clock.clone(), prompter.clone(), distance.clone());
+    let mut stage = Stage::new(prompter.clone(), clock.clone(), Random::new(1));
+    let put_at: Arc<Mutex<BTreeMap<String, Millis>>> = Arc::default();
+    cast(&mut stage, &world, &put_at, junk, count);
+    let mut ids: HashMap<TxHash, String> = HashMap::new();
+    let mut waited: BTreeMap<String, u64> = BTreeMap::new();
+    let (mut answered, mut drained_at) = (0, START.plus(FLOOD_AT_MS));
+    while (waited.len() < REQUESTS || answered < count_of(junk, count)) && clock.now().since(START) < END_MS {
+        stage.step();
+        let now = clock.now();
+        for entry in world.journal.drain() {
+            if let Entry::Updated(record) = &entry {
+                let newest = record.attempts.last().map(|attempt| attempt.tx_hash);
+                ids.extend(newest.map(|hash| (hash, record.request_id.to_string())));
+            }
+            if let Entry::Sent(raw) = &entry {
+                let id = ids.get(&raw.hash).cloned().unwrap_or_default();
+                let put = put_at.lock().unwrap().get(&id).copied();
+                let _ = put.map(|put| *waited.entry(id).or_insert(now.since(put)));
+            }
+            if let Entry::Published(outcome) = &entry
+                && (outcome.request_id.starts_with("sqs:") || outcome.request_id.starts_with("junk"))
+            {
+                (answered, drained_at) = (answered + 1, now);
+            }
+        }
+    }
+    let mut sorted: Vec<u64> = waited.values().copied().collect();
+    sorted.sort_unstable();
+    let at = |per_cent: usize| sorted.get((sorted.len() * per_cent / 100).min(sorted.len().saturating_sub(1)));
+    let junk_items =
+        world.store.inner.with_tables(|tables| tables.requests.keys().filter(|id| is_junk(id.as_str())).count());
+    Figures {
+        sent: sorted.len(),
+        p50_ms: at(50).copied().unwrap_or(0),
+        p99_ms: at(99).copied().unwrap_or(0),
+        drained_ms: drained_at.since(START.plus(FLOOD_AT_MS)),
+        store_calls: distance.store_calls.load(Ordering::Relaxed),
+        junk_items,
+    }
+}
+
+/// Whether an answer, or an item, is of the junk: no other message is refused.
+fn is_junk(id: &str) -> bool {
+    id.starts_with("sqs:") || id.starts_with("junk")
+}
+
+fn count_of(junk: Junk, count: usize) -> usize {
+    if junk == Junk::None { 0 } else { count }
+}
+
+fn cast(stage: &mut Stage, world: &World, put_at: &Arc<Mutex<BTreeMap<String, Millis>>>, junk: Junk, count: usize) {
+    for _ in 0..SIGNERS {
+        let world = world.clone();
+        stage.add("signer", Box::new(move || Box::pin(signer(world.clone()))));
+    }
+    for _ in 0..2 {
+        let world = world.clone();
+        stage.add("broadcaster", Box::new(move || Box::pin(broadcaster(world.clone()))));
+    }
+    let (mining, asking, put_at) = (world.clone(), world.clone(), Arc::clone(put_at));
+    stage.add("miner", Box::new(move || Box::pin(miner(mining.clone()))));
+    stage.add("honest", Box::new(move || Box::pin(honest(asking.clone(), Arc::clone(&put_at)))));
+    let flooded = world.clone();
+    stage.add("flood", Box::new(move || Box::pin(flood(flooded.clone(), junk, count_of(junk, count)))));
+}
+
+async fn signer(world: World) {
+    let signer = world.signer();
+    let _ = signer.warm_up(world.clock.now()).await;
+    loop {
+        if !host::serve_signing(&world, &signer).await {
+            world.prompter.sleep(IDLE_MS).await;
+        }
+    }
+}
+
+async fn broadcaster(world: World) {
+    let broadcaster = world.broadcaster();
+    loop {
+        if !host::serve_broadcast(&world, &broadcaster, 1, host::UNBROKEN).await {
+            world.prompter.sleep(IDLE_MS).await;
+        }
+    }
+}
+
+async fn miner(world: World) {
+    loop {
+        world.prompter.sleep(host::ROUND_MS).await;
+        world.chain.inner.mine();
+    }
+}
+
+async fn honest(world: World, put_at: Arc<Mutex<BTreeMap<String, Millis>>>) {
+    for number in 0..REQUESTS {
+        // Plain transfers, each of its own value.
+        let asked = body(number * 10, NAMES[0], Variant::Good, None);
+        put_at.lock().unwrap().insert(format!("r-{}", number * 10), world.clock.now());
+        let dedup = format!("honest {number}");
+        world.queues.signing.put(&asked, Some(NAMES[0]), Some(&dedup), Some(SENDERS[0]));
+        world.prompter.sleep(EVERY_MS).await;
+    }
+}
+
+async fn flood(world: World, junk: Junk, count: usize) {
+    world.prompter.sleep(FLOOD_AT_MS).await;
+    for first in (0..count).step_by(JUNK_BATCH) {
+        for number in first..count.min(first + JUNK_BATCH) {
+            let (body, sender) = match junk {
+                Junk::None | Junk::Stranger => (body(number, NAMES[0], Variant::Good, None), STRANGER),
+                Junk::Listed => (format!("{{\"requestId\":\"junk-{number}\",\"gas\":1}}"), SENDERS[0]),
+            };
+            let (group, dedup) = (format!("junk {}", number % GROUPS), format!("junk {number}"));
+            world.queues.signing.put(&body, Some(&group), Some(&dedup), Some(sender));
+        }
+        world.prompter.sleep(JUNK_EVERY_MS).await;
+    }
+}
+
+/// One line for people, beside the run without junk.
+#[must_use]
+pub fn row(order: Order, junk: Junk, count: usize, alone: Figures, beside: Figures) -> String {
+    let order = match order {
+        Order::Any(_) => "any group",
+        Order::Oldest => "the oldest message's",
+    };
+    let tenths = beside.p99_ms * 10 / alone.p99_ms.max(1);
+    let calls = beside.store_calls.saturating_sub(alone.store_calls) * 10 / u64::try_from(count.max(1)).unwrap();
+    format!(
+        "| {order} | {junk:?} | {} | {} | {} | {}.{} × | {}.{} s | {}.{} | {} |",
+        beside.sent,
+        beside.p50_ms,
+        beside.p99_ms,
+        tenths / 10,
+        tenths % 10,
+        beside.drained_ms / 1_000,
+        beside.drained_ms % 1_000 / 100,
+        calls / 10,
+        calls % 10,
+        beside.junk_items,
+    )
+}

@@ -1,0 +1,186 @@
+//! What comes from elsewhere, and what stays here: packages are pinned by their digests, steps of workflows by commit,
+//! dependencies build with the oldest compiler; no file names the registry or the machine that somebody worked with,
+//! and the repository's root holds what it should and nothing else.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use signpost_tidy::root;
+
+/// What is made here and in no commit.
+const MADE: [&str; 6] = [".git", "target", "node_modules", "__pycache__", ".pytest_cache", ".mypy_cache"];
+
+/// Every text of the repository, with its path from the root.
+fn texts() -> Vec<(PathBuf, String)> {
+    let mut open = vec![root()];
+    let mut found = Vec::new();
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(dir).expect("the repository can be read") {
+            let path = entry.expect("an entry can be read").path();
+            if MADE.iter().any(|made| path.ends_with(made)) {
+                continue;
+            }
+            if path.is_dir() {
+                open.push(path);
+            } else if let Ok(text) = fs::read_to_string(&path) {
+                found.push((path.strip_prefix(root()).expect("it is below the root").to_path_buf(), text));
+            }
+        }
+    }
+    assert!(found.len() > 200, "the files are found");
+    found
+}
+
+fn named(texts: &[(PathBuf, String)], is_one: impl Fn(&str) -> bool) -> Vec<&(PathBuf, String)> {
+    let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).is_some_and(&is_one);
+    texts.iter().filter(|(path, _)| name(path)).collect()
+}
+
+#[test]
+fn the_root_holds_what_it_should_and_nothing_else() {
+    let files = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "README.md", "LICENSE"];
+    let wanted = BTreeSet::from(files).into_iter().chain(["crates", "infra", "schemas", "tests", "target"]);
+    let wanted: BTreeSet<String> = wanted.map(str::to_owned).collect();
+    let here = fs::read_dir(root()).expect("the root can be read");
+    let here = here.map(|entry| entry.expect("an entry can be read").file_name().to_string_lossy().into_owned());
+    let others: Vec<_> = here.filter(|name| !name.starts_with('.') && !wanted.contains(name)).collect();
+    assert!(others.is_empty(), "{others:?}");
+}
+
+/// Which registry gives a package is the machine's own matter, and where somebody's home is, theirs.
+#[test]
+fn no_file_names_a_registry_or_a_directory_of_somebodys_machine() {
+    // In two parts, or this file would name them.
+    let hosts = [
+        ("crates", ".io"),
+        ("pypi", ".org"),
+        ("pythonhosted", ".org"),
+        ("npmjs", ".org"),
+        ("npmjs", ".com"),
+        ("yarnpkg", ".com"),
+        ("proxy.golang", ".org"),
+        ("sum.golang", ".org"),
+        ("ghcr", ".io"),
+        ("docker", ".io"),
+        ("quay", ".io"),
+        ("repo.maven", "."),
+        ("arti", "factory"),
+        ("deb.debian", ".org"),
+    ];
+    let places = [
+        ("/ro", "ot/"),
+        ("/ho", "me/"),
+        ("/Us", "ers/"),
+        ("C:\\", "Users"),
+        ("/wo", "rk/"),
+        (".rust", "up/"),
+        ("registry", "/src/"),
+    ];
+    let words: Vec<String> = hosts.iter().chain(&places).map(|(one, other)| format!("{one}{other}")).collect();
+    let mut found = Vec::new();
+    for (path, text) in texts() {
+        // Cargo's own name for the one registry there is, whichever host answers for it.
+        let text = if path.file_name().is_some_and(|name| name == "Cargo.lock") {
+            text.replace(&format!("registry+https://github.com/rust-lang/{}.io-index", "crates"), "")
+        } else {
+            text
+        };
+        found
+            .extend(words.iter().filter(|word| text.contains(*word)).map(|word| format!("{}: {word}", path.display())));
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn every_python_package_is_pinned_by_its_digests() {
+    let texts = texts();
+    let lists = named(&texts, |name| name == "requirements.txt" || name == "cross-tools.txt" || name == "checkov.txt");
+    assert_eq!(lists.len(), 4, "of the local stack, of the tests and their checkov, and to build for another machine");
+    for (path, list) in lists {
+        // A package is one line, by the backslashes at the ends.
+        let joined = list.replace("\\\n", " ");
+        let packages: Vec<&str> = joined.lines().filter(|line| !line.starts_with('#')).collect();
+        assert!(packages.len() > 1, "{}", path.display());
+        for package in packages {
+            let is_pinned = package.contains("==") && package.contains("--hash=sha256:");
+            assert!(is_pinned, "{}: {package}", path.display());
+        }
+    }
+    // A list pins nothing where something is installed beside it: every pip asks for the digests.
+    let (install, asks) = (format!("{:?}, {:?}", "pip", "install"), format!("{:?}", "--require-hashes"));
+    let installs: Vec<_> = texts.iter().filter(|(_, text)| text.contains(&install)).collect();
+    assert!(installs.len() >= 3, "they are found");
+    for (path, text) in installs {
+        assert_eq!(text.matches(&install).count(), text.matches(&asks).count(), "{}", path.display());
+    }
+}
+
+#[test]
+fn every_node_package_is_pinned_by_its_digest() {
+    let texts = texts();
+    let locks = named(&texts, |name| name == "package-lock.json");
+    assert!(locks.len() >= 2, "they are found");
+    for (path, lock) in locks {
+        let lock: Value = serde_json::from_str(lock).expect("a lock is JSON");
+        let packages = lock["packages"].as_object().expect("a lock lists packages");
+        assert!(packages.len() > 2, "{}", path.display());
+        for (name, entry) in packages.iter().filter(|(name, _)| !name.is_empty()) {
+            assert!(
+                entry["integrity"].as_str().is_some_and(|is| is.starts_with("sha512-")),
+                "{}: {name}",
+                path.display()
+            );
+        }
+    }
+    // A package's own scripts do not run.
+    let install = format!("args([{:?}, ", "ci");
+    let safe = format!("{install}{:?}", "--ignore-scripts");
+    let installs: Vec<_> = texts.iter().filter(|(_, text)| text.contains(&install)).collect();
+    assert!(installs.len() >= 2, "they are found");
+    for (path, text) in installs {
+        assert_eq!(text.matches(&install).count(), text.matches(&safe).count(), "{}", path.display());
+    }
+}
+
+#[test]
+fn every_step_of_a_workflow_that_is_not_ours_is_pinned_by_its_commit() {
+    let texts = texts();
+    let uses = texts.iter().filter(|(path, _)| path.starts_with(".github/workflows"));
+    let uses: Vec<&str> = uses.flat_map(|(_, text)| text.lines()).filter(|line| line.contains("uses:")).collect();
+    assert!(uses.len() > 2, "they are found");
+    for line in uses {
+        let (_, commit) = line.split_once('@').unwrap_or_else(|| panic!("{line}"));
+        let (commit, version) = commit.split_once(" # v").unwrap_or_else(|| panic!("{line}"));
+        let is_commit = commit.len() == 40 && commit.chars().all(|one| one.is_ascii_hexdigit());
+        assert!(is_commit && version.contains('.'), "{line}");
+    }
+}
+
+/// As numbers: 1.9 is older than 1.10.
+fn release(version: &str) -> Vec<u64> {
+    version.split('.').map(|part| part.parse().unwrap_or_else(|_| panic!("{version} is a release"))).collect()
+}
+
+/// Clippy says so of our own code (`incompatible_msrv`); what others ask for stands in their manifests.
+#[test]
+fn every_dependency_builds_with_the_oldest_compiler() {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON");
+    let packages = metadata["packages"].as_array().expect("cargo metadata lists packages");
+    let core = packages.iter().find(|package| package["name"] == "signpost-txmgr").expect("the core is there");
+    let oldest = core["rust_version"].as_str().expect("the workspace says what it builds with");
+    let asks =
+        packages.iter().filter_map(|package| Some((package["name"].as_str()?, package["rust_version"].as_str()?)));
+    let asks: Vec<_> = asks.collect();
+    assert!(asks.len() > 200, "most say it");
+    let newer: Vec<_> = asks.into_iter().filter(|(_, asked)| release(asked) > release(oldest)).collect();
+    assert!(newer.is_empty(), "newer than {oldest}: {newer:?}");
+}
