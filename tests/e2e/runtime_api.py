@@ -37,6 +37,7 @@ class Invocation:
     event: Any
     timeout_s: float
     number: int
+    trace: str
     answer: queue.Queue[tuple[bool, Any]] = field(default_factory=queue.Queue)
 
 
@@ -75,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
             invocation.event,
             Lambda_Runtime_Aws_Request_Id=f"00000000-0000-0000-0000-{invocation.number:012d}",
             Lambda_Runtime_Deadline_Ms=str(deadline_ms),
-            Lambda_Runtime_Trace_Id="Root=1-0-0;Sampled=0",
+            Lambda_Runtime_Trace_Id=invocation.trace,
             Lambda_Runtime_Invoked_Function_Arn="arn:aws:lambda:us-east-1:000000000000:function:signpost",
         )
 
@@ -167,10 +168,10 @@ class Function:
         assert self.api.first_answer_at is not None, "nothing is answered yet"
         return (self.api.first_answer_at - self.started_at) * 1000
 
-    def send(self, event: Any, timeout_s: float = 30.0) -> Invocation:
+    def send(self, event: Any, timeout_s: float = 30.0, trace: str = "Root=1-0-0;Sampled=0") -> Invocation:
         """Hands an event over; the answer is waited for with `answer_to`."""
         self.count += 1
-        invocation = Invocation(event, timeout_s, self.count)
+        invocation = Invocation(event, timeout_s, self.count, trace)
         self.api.invocations.put(invocation)
         return invocation
 
@@ -188,9 +189,9 @@ class Function:
             raise Failed(answer["errorMessage"])
         return answer
 
-    def invoke(self, event: Any, timeout_s: float = 30.0) -> Any:
+    def invoke(self, event: Any, timeout_s: float = 30.0, **more: str) -> Any:
         """Hands an event over and waits for the answer."""
-        return self.answer_to(self.send(event, timeout_s))
+        return self.answer_to(self.send(event, timeout_s, **more))
 
     def init_error(self) -> str:
         """Why the function does not start; it has ended by then, and not well."""

@@ -95,7 +95,7 @@ def environment(**more: str) -> dict[str, str]:
 class Program:
     """A running `signpost`, with its output in files."""
 
-    def __init__(self, directory: Path, name: str, arguments: Iterable[str]) -> None:
+    def __init__(self, directory: Path, name: str, arguments: Iterable[str], **more: str) -> None:
         self.name = name
         self.out, self.err = directory / f"{name}.out", directory / f"{name}.err"
         with self.out.open("wb") as out, self.err.open("wb") as err:
@@ -104,7 +104,7 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                env=environment(),
+                env=environment(**more),
                 cwd=directory,
                 # A Ctrl-C at pytest is pytest's; its fixtures then stop us.
                 start_new_session=True,

@@ -2,7 +2,8 @@
 and with the real functions in it every message ends in one true outcome.
 
 Known of the stand-in: from a template it applies neither TTL nor point-in-time recovery nor a topic's
-encryption, and it has no DNS names for a network's endpoints. tests/infra looks at those in the template.
+encryption, it has no policies of secrets and functions, no DNS names for a network's endpoints, no DNS firewall, no flow logs, and no alarms over the
+arithmetic of metrics, which are left out here. tests/infra looks at those in the template.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 import subprocess
 import sys
 import urllib.error
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from audit import ON_CHAIN, Audit, Subscriber, deploy, settle
 from conftest import FAILED, show_logs_if_failed
@@ -106,18 +109,26 @@ def parameters(values: dict[str, str]) -> list[dict[str, str]]:
     return [{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()]
 
 
+def known_to_the_stand_in(template: str) -> str:
+    """The template without the resources that it has not, each of which is named in this file's head."""
+    parts = re.split(r"^(?=  \w+:$)", template, flags=re.M)
+    left_out = [part for part in parts if re.search(r"^    Type: AWS::(Route53Resolver::\w+|EC2::FlowLog|\w+::ResourcePolicy)$|^      Metrics: \[$", part, re.M)]
+    return "".join(part for part in parts if part not in left_out)
+
+
 def deployed(
     stack: Stack, name: str, update: bool = False, template: str | None = None, **values: str
 ) -> dict[str, str]:
     """The template as it is shipped, or as it is given, as a stack of this name; its outputs."""
     cloudformation = stack.aws("cloudformation")
-    values = {"NamePrefix": name, "Network": "bsc-testnet", "CodeBucket": BUCKET, "CodePrefix": "one", **values}
+    given = {"NamePrefix": name, "Network": "bsc-testnet", "CodeBucket": BUCKET, "CodePrefix": "one", "AlarmEmail": "a@example.com"}
+    values = {**given, **values}
     ask = cloudformation.update_stack if update else cloudformation.create_stack
     # As `aws cloudformation deploy --s3-bucket` does: it is too large for a request.
     key = f"{name}.yaml"
     s3 = stack.aws("s3")
     s3.create_bucket(Bucket=BUCKET)
-    s3.put_object(Bucket=BUCKET, Key=key, Body=(template or TEMPLATE.read_text()).encode())
+    s3.put_object(Bucket=BUCKET, Key=key, Body=known_to_the_stand_in(template or TEMPLATE.read_text()).encode())
     ask(
         StackName=name,
         TemplateURL=f"https://s3.amazonaws.com/{BUCKET}/{key}",
@@ -135,6 +146,11 @@ def deployed(
     wanted = "UPDATE_COMPLETE" if update else "CREATE_COMPLETE"
     assert found["StackStatus"] == wanted, [found.get("StackStatusReason"), *failed]
     return {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
+
+
+def alarms_of(stack: Stack, name: str) -> list[Any]:
+    pages = stack.aws("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{name}-")
+    return [alarm for page in pages for alarm in page["MetricAlarms"]]
 
 
 def made_by(stack: Stack, name: str) -> Any:
@@ -185,7 +201,7 @@ def test_the_template_makes_what_it_says(empty: Stack) -> None:
         assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
 
     assert outputs["OutcomeTopicArn"] == f"arn:aws:sns:{REGION}:{AWS_ACCOUNT}:made-outcomes"
-    assert len(empty.aws("cloudwatch").describe_alarms(AlarmNamePrefix="made-")["MetricAlarms"]) == 26
+    assert len(alarms_of(empty, "made")) == 32
     [rule] = empty.aws("events").list_rules(NamePrefix="made-sweep")["Rules"]
     assert (rule["ScheduleExpression"], rule["State"]) == ("rate(1 minute)", "ENABLED")
 
@@ -214,37 +230,105 @@ def test_the_key_is_for_the_signer_only(empty: Stack) -> None:
         assert (source["BatchSize"], source.get("MaximumBatchingWindowInSeconds", 0)) == (size, 0)
 
 
+# Two deployments that have between them every option, with every value that a template's parameter lists.
+FULL = {
+    "Accounts": "",
+    "CreateKey": "false",
+    "KmsKeyArns": "",
+    "RpcSecretArn": "",
+    "OperatorArn": f"arn:aws:iam::{AWS_ACCOUNT}:role/Operator",
+    "FifoTopic": "true",
+    "SignDirect": "true",
+    "AlarmEmail": "somebody@example.com",
+    "AlarmTopicArn": f"arn:aws:sns:{REGION}:{AWS_ACCOUNT}:on-call",
+    "TrailRetentionDays": "400",
+    "UnstoredSignaturesMax": "5",
+    "FipsEndpoints": "true",
+    "Subscribers": f"arn:aws:sqs:{REGION}:444455556666:elsewhere",
+    "SignDirectCallerArns": f"arn:aws:iam::{AWS_ACCOUNT}:role/Caller",
+    "TableKmsKeyArn": f"arn:aws:kms:{REGION}:{AWS_ACCOUNT}:key/00000000-0000-0000-0000-000000000001",
+    "LogKmsKeyArn": f"arn:aws:kms:{REGION}:{AWS_ACCOUNT}:key/00000000-0000-0000-0000-000000000002",
+    "CodeSigningConfigArn": f"arn:aws:lambda:{REGION}:{AWS_ACCOUNT}:code-signing-config:csc-0123456789abcdef0",
+    "SignerObjectVersion": "",
+    "BroadcasterObjectVersion": "",
+    "SignDirectObjectVersion": "",
+    "Policy": POLICY,
+    "Finality": "15",
+    "Verdicts": "two",
+    "FeeFloorWei": "1",
+    "FeeCeilingWei": "5",
+    "SignerConcurrency": "2",
+    "BroadcasterConcurrency": "3",
+    "LogLevel": "debug",
+    "LogRetentionDays": "30",
+}
+INSIDE = {
+    "Network": "bsc",
+    "KmsKeyArns": "",
+    "RpcUrls": "http://127.0.0.1:1,http://127.0.0.1:2",
+    "SendTo": "first",
+    "SignerInVpc": "true",
+    "FlowLogsBucketArn": "arn:aws:s3:::flows",
+    "SignDirect": "true",
+    "SignDirectKeyArn": "",
+    "Architecture": "arm64",
+}
+# `deployed` gives them to every stack.
+ALWAYS = {"NamePrefix": "full", "CodeBucket": BUCKET, "CodePrefix": "one", "Network": "bsc-testnet"}
+
+
+class Words(yaml.SafeLoader):
+    """Reads a template without what its functions mean."""
+
+
+Words.add_multi_constructor("!", lambda loader, suffix, node: None)
+
+
+def left_out(template: str) -> list[str]:
+    """Options that none of the deployments has, with the value that is not deployed if it is one of a list."""
+    found = []
+    for name, parameter in yaml.load(template, Words)["Parameters"].items():
+        given = [values[name] for values in (FULL, INSIDE, ALWAYS) if name in values]
+        if not given:
+            found.append(name)
+        if parameter["Type"] == "String":
+            deployed = {*given, parameter.get("Default", "")}
+            found += [f"{name}={value}" for value in parameter.get("AllowedValues", []) if value not in deployed]
+    return found
+
+
+def test_no_option_of_the_template_is_left_out() -> None:
+    shipped = TEMPLATE.read_text()
+    assert left_out(shipped) == []
+    more = shipped.replace("Parameters:\n", "Parameters:\n  Newer: {Type: String, Default: a, AllowedValues: [a, b]}\n", 1)
+    assert left_out(more) == ["Newer", "Newer=b"]
+
+
 def test_every_option_can_be_deployed(empty: Stack) -> None:
     own = empty.aws("kms").create_key(KeySpec="ECC_SECG_P256K1", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["Arn"]
     secret = empty.aws("secretsmanager").create_secret(Name="nodes", SecretString='{"rpc_urls":["http://127.0.0.1:1"]}')
-    outputs = deployed(
-        empty,
-        "full",
-        CreateKey="false",
-        KmsKeyArns=f"{own},{own}",
-        RpcSecretArn=secret["ARN"],
-        OperatorArn=f"arn:aws:iam::{AWS_ACCOUNT}:role/Operator",
-        FifoTopic="true",
-        SignDirect="true",
-        AlarmEmail="somebody@example.com",
-        Policy=POLICY,
-        Finality="15",
-        FeeFloorWei="1",
-        FeeCeilingWei="5",
-        SignerConcurrency="2",
-    )
+    accounts = f"hot=0x{'11' * 20}={own}"
+    here = {"Accounts": accounts, "KmsKeyArns": f"{own},{own}", "RpcSecretArn": secret["ARN"]}
+    outputs = deployed(empty, "full", **{**FULL, **here})
     assert outputs["OutcomeTopicArn"].endswith(":full-outcomes.fifo")
     assert "KeyArn" not in outputs
     config = empty.aws("lambda").get_function_configuration
     broadcaster = config(FunctionName="full-broadcaster")["Environment"]["Variables"]
     assert broadcaster["SIGNPOST_RPC_SECRET_ARN"] == secret["ARN"]
     assert "SIGNPOST_RPC_URLS" not in broadcaster
+    assert (broadcaster["SIGNPOST_VERDICTS"], broadcaster["RUST_LOG"]) == ("two", "debug")
+    groups = empty.aws("logs").describe_log_groups()["logGroups"]
+    kept = [group["retentionInDays"] for group in groups if "full-" in group["logGroupName"]]
+    assert kept and set(kept) == {30}
     assert config(FunctionName="full-signer")["Environment"]["Variables"]["SIGNPOST_POLICY"] == POLICY
     direct = config(FunctionName=outputs["SignDirectFunctionName"])["Environment"]["Variables"]
     assert direct["KMS_KEY_ID"] != own
     topics = [f"arn:aws:sns:{REGION}:{AWS_ACCOUNT}:full-alarms"]
     told = [empty.aws("sns").list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"] for topic in topics]
     assert [sub["Endpoint"] for sub in told[0]] == ["somebody@example.com"]
+    rings = {alarm["AlarmName"]: alarm["AlarmActions"] for alarm in alarms_of(empty, "full")}
+    assert rings["full-broadcaster-silent"] == [*topics, f"arn:aws:sns:{REGION}:{AWS_ACCOUNT}:on-call"]
+    assert len(rings) == 34, sorted(rings)
 
 
 def test_a_signer_in_a_network_of_its_own_can_be_deployed_for_arm64(empty: Stack) -> None:
@@ -257,13 +341,7 @@ def test_a_signer_in_a_network_of_its_own_can_be_deployed_for_arm64(empty: Stack
         empty,
         "inside",
         template=shipped.replace(named, "vpce-1.example"),
-        KmsKeyArns=own,
-        RpcUrls="http://127.0.0.1:1,http://127.0.0.1:2",
-        SendTo="first",
-        SignerInVpc="true",
-        SignDirect="true",
-        SignDirectKeyArn=direct,
-        Architecture="arm64",
+        **{**INSIDE, "KmsKeyArns": own, "SignDirectKeyArn": direct},
     )
     config = empty.aws("lambda").get_function_configuration
     signer, broadcaster = (config(FunctionName=f"inside-{name}") for name in ("signer", "broadcaster"))
@@ -282,9 +360,91 @@ def test_a_signer_in_a_network_of_its_own_can_be_deployed_for_arm64(empty: Stack
     assert {subnet["SubnetId"] for subnet in subnets} == {made["SubnetA"], made["SubnetB"]}
     assert len({subnet["AvailabilityZone"] for subnet in subnets}) == 2, "one of them may be away"
     endpoints = ec2.describe_vpc_endpoints(Filters=here)["VpcEndpoints"]
-    assert {endpoint["ServiceName"].rsplit(".", 1)[-1] for endpoint in endpoints} == {"dynamodb", "kms", "sns", "sqs"}
+    assert {endpoint["ServiceName"].rsplit(".", 1)[-1] for endpoint in endpoints} == {"dynamodb", "kms", "secretsmanager", "sns", "sqs"}
     gateways = ec2.describe_internet_gateways()["InternetGateways"]
     assert not [gateway for gateway in gateways for at in gateway["Attachments"] if at["VpcId"] == vpc]
+
+
+CALLER, USER = f"arn:aws:iam::{AWS_ACCOUNT}:role/app/Payer", f"arn:aws:iam::{AWS_ACCOUNT}:user/treasury"
+
+
+def without(template: str, *names: str) -> str:
+    """The template without resources that the stand-in has not."""
+    for name in names:
+        template, removed = re.subn(rf"^  {name}:\n(?:    .*\n|\n)*", "", template, flags=re.M)
+        assert removed == 1, name
+    return template
+
+
+def test_an_invocation_of_the_direct_signer_by_a_stranger_is_told(empty: Stack) -> None:
+    outputs = deployed(
+        empty,
+        "callers",
+        template=without(TEMPLATE.read_text(), "SignDirectAccess"),
+        RpcUrls="http://127.0.0.1:1",
+        Policy=POLICY,
+        SignDirect="true",
+        SignDirectCallerArns=f"{CALLER},{USER}",
+    )
+    assert outputs["SignDirectCallerPolicyArn"].endswith(f":policy/callers-SignDirectCaller-{REGION}")
+    alarms = empty.aws("cloudwatch").describe_alarms(AlarmNamePrefix="callers-sign-direct")["MetricAlarms"]
+    assert [alarm["AlarmName"] for alarm in alarms] == ["callers-sign-direct-errors"]
+    events = empty.aws("events")
+    pattern = events.describe_rule(Name="callers-sign-direct-stranger")["EventPattern"]
+    [target] = events.list_targets_by_rule(Rule="callers-sign-direct-stranger")["Targets"]
+    assert target["Arn"].endswith(":callers-alarms")
+
+    def is_told(identity: dict[str, Any], function: str = "callers-sign-direct", name: str = "Invoke") -> bool:
+        arn = f"arn:aws:lambda:{REGION}:{AWS_ACCOUNT}:function:{function}"
+        detail = {
+            "eventSource": "lambda.amazonaws.com",
+            "eventName": name,
+            "userIdentity": identity,
+            "requestParameters": {"functionName": arn},
+            "resources": [{"accountId": AWS_ACCOUNT, "type": "AWS::Lambda::Function", "ARN": arn}],
+        }
+        event = {
+            "id": "1",
+            "source": "aws.lambda",
+            "detail-type": "AWS API Call via CloudTrail",
+            "account": AWS_ACCOUNT,
+            "time": "2026-01-01T00:00:00Z",
+            "region": REGION,
+            "resources": [],
+            "detail": detail,
+        }
+        told: bool = events.test_event_pattern(EventPattern=pattern, Event=json.dumps(event))["Result"]
+        return told
+
+    def session(role: str) -> dict[str, Any]:
+        taken = role.replace(":iam:", ":sts:").replace(":role/", ":assumed-role/") + "/job"
+        return {"type": "AssumedRole", "arn": taken, "sessionContext": {"sessionIssuer": {"type": "Role", "arn": role}}}
+
+    admin = f"arn:aws:iam::{AWS_ACCOUNT}:role/Admin"
+    assert not is_told(session(CALLER))
+    assert not is_told({"type": "IAMUser", "arn": USER})
+    assert not is_told({"type": "IAMUser", "arn": USER, "sessionContext": {"attributes": {"mfaAuthenticated": "true"}}})
+    assert is_told(session(admin))
+    assert is_told(session(admin), "callers-sign-direct:$LATEST")
+    assert is_told({"type": "IAMUser", "arn": f"arn:aws:iam::{AWS_ACCOUNT}:user/intern"})
+    assert is_told({"type": "Root", "arn": f"arn:aws:iam::{AWS_ACCOUNT}:root"})
+    assert is_told({"type": "AWSService", "invokedBy": "events.amazonaws.com"})
+    assert is_told({"type": "AWSAccount", "accountId": "999999999999", "principalId": "AROAX:job"})
+    assert not is_told(session(admin), "callers-signer"), "another function is another matter"
+    assert not is_told(session(admin), name="GetFunction20150331v2")
+
+
+def test_where_no_caller_is_named_every_use_of_the_direct_signer_rings(empty: Stack) -> None:
+    deployed(empty, "anybody", RpcUrls="http://127.0.0.1:1", Policy=POLICY, SignDirect="true")
+    found = empty.aws("cloudwatch").describe_alarms(AlarmNames=["anybody-sign-direct-used"])["MetricAlarms"]
+    [alarm] = found
+    assert (alarm["MetricName"], alarm["Dimensions"]) == (
+        "Invocations",
+        [{"Name": "FunctionName", "Value": "anybody-sign-direct"}],
+    )
+    variables = empty.aws("lambda").get_function_configuration(FunctionName="anybody-sign-direct")["Environment"]["Variables"]
+    assert (variables["LOG_LEVEL"], variables["SIGNPOST_POLICY"]) == ("INFO", POLICY)
+    assert empty.aws("events").list_rules(NamePrefix="anybody-sign-direct")["Rules"] == []
 
 
 def test_keys_and_tables_outlive_the_stack(empty: Stack) -> None:

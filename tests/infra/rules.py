@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from rights import needed
 from template import (
     ROOT,
     Json,
     actions,
     changed,
     either,
+    metrics,
     names,
     of_type,
     policies,
@@ -37,62 +39,8 @@ FUNCTIONS = {"SignerFunction": "signer", "BroadcasterFunction": "broadcaster", "
 KEYS = {"Key": "SignerRole", "SignDirectKey": "SignDirectRole"}
 DAY_S = 86_400
 
-LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
-RECEIVE = {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"}
-# Everything a role may do, on what. The adapters' documentation names the calls.
-GRANTS: dict[str, dict[str, set[str]]] = {
-    "SignerRights": {
-        "Key": {"kms:Sign", "kms:GetPublicKey"},
-        "KmsKeyArns": {"kms:Sign", "kms:GetPublicKey"},
-        "RequestsTable": {"dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
-        "AccountsTable": {
-            "dynamodb:BatchGetItem",
-            "dynamodb:GetItem",
-            "dynamodb:PutItem",
-            "dynamodb:Query",
-            "dynamodb:UpdateItem",
-        },
-        "SigningQueue": RECEIVE,
-        "ResignQueue": RECEIVE,
-        "BroadcastQueue": {"sqs:SendMessage"},
-        "OutcomeTopic": {"sns:Publish"},
-        "SignerLogs": LOGS,
-        "SealSecret": {"secretsmanager:GetSecretValue"},
-        "*": {
-            "ec2:AssignPrivateIpAddresses",
-            "ec2:CreateNetworkInterface",
-            "ec2:DeleteNetworkInterface",
-            "ec2:DescribeNetworkInterfaces",
-            "ec2:DescribeSubnets",
-            "ec2:UnassignPrivateIpAddresses",
-        },
-    },
-    "BroadcasterRights": {
-        "RequestsTable": {"dynamodb:BatchGetItem", "dynamodb:UpdateItem"},
-        "AccountsTable": {
-            "dynamodb:BatchGetItem",
-            "dynamodb:BatchWriteItem",
-            "dynamodb:GetItem",
-            "dynamodb:Query",
-            "dynamodb:UpdateItem",
-        },
-        "BroadcastQueue": RECEIVE | {"sqs:SendMessage"},
-        "ResignQueue": {"sqs:SendMessage"},
-        "OutcomeTopic": {"sns:Publish"},
-        "BroadcasterLogs": LOGS,
-        "RpcSecretArn": {"secretsmanager:GetSecretValue"},
-    },
-    "SignDirectRights": {
-        "SignDirectKey": {"kms:Sign", "kms:GetPublicKey"},
-        "SignDirectKeyArn": {"kms:Sign", "kms:GetPublicKey"},
-        "SignDirectLogs": LOGS,
-    },
-    "SignpostClient": {
-        "SigningQueue": {"sqs:SendMessage"},
-        "RequestsTable": {"dynamodb:GetItem"},
-        "OutcomeTopic": {"sns:Subscribe"},
-    },
-}
+# Everything a part may do, on what: what the calls need that were seen, and those that AWS makes in a role's name.
+GRANTS = needed()
 SIGNING_CONDITION = {"StringEquals": {"kms:SigningAlgorithm": "ECDSA_SHA_256", "kms:MessageType": "DIGEST"}}
 
 SHARED = {
@@ -105,6 +53,7 @@ SHARED = {
     "SIGNPOST_OUTCOME_TOPIC_ARN",
     "SIGNPOST_FEE_FLOOR_WEI",
     "RUST_LOG",
+    "AWS_USE_FIPS_ENDPOINT",
 }
 # What the functions read, exactly.
 ENVIRONMENT = {
@@ -118,7 +67,7 @@ ENVIRONMENT = {
         "SIGNPOST_VERDICTS",
         "SIGNPOST_FEE_CEILING_WEI",
     },
-    "SignDirectFunction": {"KMS_KEY_ID", "ETH_NETWORK", "LOG_LEVEL", "SIGNPOST_POLICY"},
+    "SignDirectFunction": {"KMS_KEY_ID", "ETH_NETWORK", "LOG_LEVEL", "SIGNPOST_POLICY", "AWS_USE_FIPS_ENDPOINT"},
 }
 # What must ring, by the name a runbook entry has in infra/README.md.
 ALARMS = {
@@ -134,6 +83,7 @@ ALARMS = {
     "displaced": ("Signpost", "displaced"),
     "outcome-reduced": ("Signpost", "outcomes_reduced"),
     "kms-throttles": ("Signpost", "kms_throttles"),
+    "refusals": ("Signpost", "refusals"),
     "stalled": ("Signpost", "stalled"),
     "no-node": ("Signpost", "no_node"),
     "waits-signature": ("Signpost", "waits"),
@@ -146,9 +96,18 @@ ALARMS = {
     "waits-receipt": ("Signpost", "waits"),
     "waits-funds": ("Signpost", "waits"),
     "too-far-ahead": ("Signpost", "too_far_ahead"),
+    "broadcaster-silent": ("AWS/Lambda", "Invocations"),
+    "signer-throttles": ("AWS/Lambda", "Throttles"),
+    "broadcaster-throttles": ("AWS/Lambda", "Throttles"),
+    "sweep-failed": ("AWS/Events", "FailedInvocations"),
+    "resign-age": ("AWS/SQS", "ApproximateAgeOfOldestMessage"),
+    "broadcast-untaken": ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
+    "unstored-signatures": ("AWS/Usage", "CallCount"),
+    "trail-late": ("AWS/Firehose", "DeliveryToS3.DataFreshness"),
     "signer-errors": ("AWS/Lambda", "Errors"),
     "broadcaster-errors": ("AWS/Lambda", "Errors"),
     "sign-direct-errors": ("AWS/Lambda", "Errors"),
+    "sign-direct-used": ("AWS/Lambda", "Invocations"),
 }
 
 
@@ -189,6 +148,19 @@ def grants(place: str, document: str, statement: Json) -> Break:
         return changed(template, f"Resources/{place}/Properties/{document}/Statement/{at}", statement)
 
     return add
+
+
+def turns(name: str, sid: str, path: str = "", value: Any = None) -> Break:
+    """Another value in the statement of this name; without a path, it is taken out."""
+
+    def turn(template: Json) -> Json:
+        written = properties(template, name)["PolicyDocument"]["Statement"]
+        inner = [(at, statement.get("Fn::If", ["", statement])[1]) for at, statement in enumerate(written)]
+        [(at, found)] = [(at, statement) for at, statement in inner if statement["Sid"] == sid]
+        way = f"Resources/{name}/Properties/PolicyDocument/Statement/{at}"
+        return changed(template, way + ("/Fn::If/1" if found is not written[at] and path else "") + (f"/{path}" if path else ""), value)
+
+    return turn
 
 
 def allow(action: Any, resource: Any, **more: Any) -> Json:
@@ -268,8 +240,11 @@ def the_account_administers_a_key_and_one_role_signs_with_it(template: Json) -> 
 
 
 # Where AWS takes nothing narrower.
+WATCH_QUEUES = {"Fn::Sub": "arn:${AWS::Partition}:sqs:${AWS::Region}:${AWS::AccountId}:signpost-watch-*"}
 WILDCARDS = {
+    ("TrailRights", "Keep", "{'Fn::Sub': '${TrailBucket.Arn}/*'}"): "the names of objects are Firehose's own",
     ("SignerRights", "AttachToTheNetwork", "*"): "the names of network interfaces are not known before",
+    ("SignpostViewer", "WatchThroughAQueue", str(WATCH_QUEUES)): "each run of `signpost watch` makes a queue of its own",
 }
 
 
@@ -306,12 +281,16 @@ def no_right_is_a_wildcard(template: Json) -> Iterator[str]:
     grants("SignerRights", "PolicyDocument", allow("secretsmanager:GetSecretValue", {"Ref": "RpcSecretArn"})),
     grants("SignpostClient", "PolicyDocument", allow("dynamodb:Query", {"Fn::GetAtt": ["RequestsTable", "Arn"]})),
     grants("SignDirectRights", "PolicyDocument", allow("kms:Sign", {"Fn::GetAtt": ["Key", "Arn"]}, Condition=SIGNING_CONDITION)),
-    sets("BroadcasterRights/Properties/PolicyDocument/Statement/0"),
-    sets("SignerRights/Properties/PolicyDocument/Statement/0/Condition"),
+    turns("BroadcasterRights", "ReadRequests"),
+    turns("SignerRights", "Sign", "Condition"),
     sets("SignerRights/Properties/Roles", [{"Ref": "BroadcasterRole"}]),
     adds("More", "AWS::IAM::Policy", PolicyName="more", Roles=[], PolicyDocument={"Statement": [allow("kms:Sign", "x")]}),
     sets("SignerRole/Properties/AssumeRolePolicyDocument/Statement/0/Principal", {"AWS": "*"}),
     sets("SignerFunction/Properties/Role", {"Fn::GetAtt": ["BroadcasterRole", "Arn"]}),
+    sets("BroadcasterRole/Properties/AssumeRolePolicyDocument/Statement/0/Condition"),
+    grants("SignpostViewer", "PolicyDocument", allow("sns:Publish", {"Ref": "OutcomeTopic"})),
+    grants("SignpostOperator", "PolicyDocument", allow("dynamodb:DeleteItem", {"Fn::GetAtt": ["RequestsTable", "Arn"]})),
+    turns("SignpostOperator", "RegisterAccounts"),
 )
 def each_role_may_do_what_its_stage_does_and_nothing_else(template: Json) -> Iterator[str]:
     found: dict[str, dict[str, set[str]]] = {}
@@ -334,8 +313,99 @@ def each_role_may_do_what_its_stage_does_and_nothing_else(template: Json) -> Ite
         if ref(properties(template, function)["Role"]) != f"{part}Role":
             yield f"{function} runs in another's role"
         trust = properties(template, f"{part}Role")["AssumeRolePolicyDocument"]["Statement"]
-        if [statement["Principal"] for statement in trust] != [{"Service": "lambda.amazonaws.com"}]:
+        # Lambda names the function's account when it takes a role: another account's function gets none.
+        here = {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+        if [(s["Principal"], s.get("Condition")) for s in trust] != [({"Service": "lambda.amazonaws.com"}, here)]:
             yield f"{part}Role may be taken by {trust}"
+
+
+def listed(file: str, name: str) -> set[str]:
+    """A list of attributes in the code of the store."""
+    code = (ROOT / "crates/aws/src" / file).read_text()
+    [found] = re.findall(rf"pub const {name}: \[&str; \d+\] =\s*\[(.*?)\];", code, re.S)
+    return set(re.findall(r'"(\w+)"', found))
+
+
+def written() -> dict[tuple[str, str, str], set[str]]:
+    """Who may write which attributes of what, as the code of the store says it."""
+    key, requests, heads = {"account", "item"}, {"requestId", "createdAt"} | listed("item/record.rs", "MUTABLE"), "store/written.rs"
+    return {
+        ("SignerRights", "dynamodb:UpdateItem", "RequestsTable"): requests,
+        ("SignerRights", "dynamodb:UpdateItem", "AccountsTable"): key | listed(heads, "BY_SIGNER"),
+        ("SignerRights", "dynamodb:PutItem", "AccountsTable"): key | listed(heads, "OF_SLOTS"),
+        ("BroadcasterRights", "dynamodb:UpdateItem", "RequestsTable"): requests,
+        ("BroadcasterRights", "dynamodb:UpdateItem", "AccountsTable"): key | listed(heads, "BY_BROADCASTER"),
+        ("SignpostOperator", "dynamodb:UpdateItem", "RequestsTable"): requests,
+        ("SignpostOperator", "dynamodb:UpdateItem", "AccountsTable"): key | listed(heads, "BY_OPERATOR"),
+    }
+
+
+ATTRIBUTES = "Condition/ForAllValues:StringEquals/dynamodb:Attributes"
+
+
+@rule(
+    turns("BroadcasterRights", "ChangeRequests", f"{ATTRIBUTES}/0", "digest"),
+    turns("BroadcasterRights", "ChangeRequests", f"{ATTRIBUTES}/22", "nonce"),
+    turns("BroadcasterRights", "ChangeHeadsAndSlots", f"{ATTRIBUTES}/11", "kmsKeyId"),
+    turns("BroadcasterRights", "ChangeRequests", "Condition/Null"),
+    turns("BroadcasterRights", "ChangeRequests", "Condition"),
+    turns("SignerRights", "TakeSlots", f"{ATTRIBUTES}/4", "name"),
+    grants("SignerRights", "PolicyDocument", allow("dynamodb:UpdateItem", {"Fn::GetAtt": ["RequestsTable", "Arn"]})),
+    grants("BroadcasterRights", "PolicyDocument", allow("dynamodb:PartiQLUpdate", {"Fn::GetAtt": ["RequestsTable", "Arn"]})),
+    grants("SignerRights", "PolicyDocument", allow("dynamodb:DeleteItem", {"Fn::GetAtt": ["AccountsTable", "Arn"]})),
+)
+def writes_are_of_named_attributes_and_no_stage_deletes(template: Json) -> Iterator[str]:
+    """UpdateItem is an upsert: it makes an item that is not there, and so is a PutItem of all it may name. Only the
+    list of attributes keeps it from being one."""
+    lists, found = written(), set()
+    for name, statement in policies(template, "AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"):
+        if statement["Effect"] != "Allow":
+            continue
+        bare = {"dynamodb:BatchWriteItem", "dynamodb:PartiQLUpdate", "dynamodb:PartiQLInsert", "dynamodb:PartiQLDelete"}
+        if name != "SignpostOperator":
+            bare.add("dynamodb:DeleteItem")
+        if actions(statement) & bare:
+            yield f"{name} writes or deletes past every list: {sorted(actions(statement) & bare)}"
+        for action in actions(statement) & {"dynamodb:UpdateItem", "dynamodb:PutItem"}:
+            for table in resources(statement):
+                wanted = lists.get((name, action, table))
+                if wanted is None and action == "dynamodb:PutItem":
+                    continue
+                found.add((name, action, table))
+                condition = statement.get("Condition", {})
+                named = condition.get("ForAllValues:StringEquals", {}).get("dynamodb:Attributes", [])
+                # Of no attribute at all, "all of them" is true.
+                if condition.get("Null") != {"dynamodb:Attributes": "false"} or set(named) != wanted or len(named) != len(set(named)):
+                    yield f"{name}: {action} on {table} of {sorted(named)}, not {sorted(wanted or ())}"
+    if found != lists.keys():
+        yield f"without a list: {sorted(lists.keys() - found)}"
+
+
+ONLY_THERE = {"signer": "SignerRights", "broadcaster": "BroadcasterRights", "sign-direct": "SignDirectRights"}
+
+
+@rule(
+    turns("SignerRights", "OnlyInTheFunction"),
+    turns("SignDirectRights", "OnlyInTheFunction", "Effect", "Allow"),
+    turns("BroadcasterRights", "OnlyInTheFunction", "Action", ["dynamodb:*", "sns:*"]),
+)
+def credentials_hold_only_in_their_function(template: Json) -> Iterator[str]:
+    for stage, name in ONLY_THERE.items():
+        arn = "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:${NamePrefix}-" + stage
+        elsewhere = {"ArnNotEquals": {"lambda:SourceFunctionArn": {"Fn::Sub": arn}}}
+        denied = [
+            action
+            for policy, statement in policies(template, "AWS::IAM::Policy")
+            if policy == name and statement["Effect"] == "Deny" and statement.get("Condition") == elsewhere and statement["Resource"] == "*"
+            for action in actions(statement)
+        ]
+        # What Lambda asks for itself, without naming the function, and logs, which hold nothing.
+        free = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
+        for resource, allowed in GRANTS[name].items():
+            for action in allowed - free:
+                service = action.partition(":")[0]
+                if service not in ("logs", "ec2") and not {action, f"{service}:*"} & set(denied):
+                    yield f"{name}: {action} on {resource} holds on a laptop, too"
 
 
 # How the adapters spell what IAM allows; a transaction needs the rights of its parts.
@@ -352,7 +422,7 @@ CALLS = {
 
 
 @rule(
-    sets("BroadcasterRights/Properties/PolicyDocument/Statement/1/Action", ["dynamodb:GetItem", "dynamodb:Query"]),
+    turns("BroadcasterRights", "ReadAccounts", "Action", ["dynamodb:GetItem", "dynamodb:BatchWriteItem"]),
     grants("SignerRights", "PolicyDocument", allow("dynamodb:Scan", {"Fn::GetAtt": ["RequestsTable", "Arn"]})),
 )
 def the_store_may_make_the_calls_it_makes_and_no_other(template: Json) -> Iterator[str]:
@@ -477,7 +547,7 @@ def only_the_stages_speak_on_the_ways_between_them(template: Json) -> Iterator[s
     senders = {
         ("QueuePolicy", "sqs:SendMessage", "ResignQueue"): {"BroadcasterRole", "OperatorArn"},
         ("QueuePolicy", "sqs:SendMessage", "BroadcastQueue"): {"SignerRole", "BroadcasterRole", "OperatorArn"},
-        ("OutcomeTopicPolicy", "sns:Publish", "OutcomeTopic"): {"SignerRole", "BroadcasterRole"},
+        ("OutcomeTopicPolicy", "sns:Publish", "OutcomeTopic"): {"SignerRole", "BroadcasterRole", "OperatorArn"},
     }
     for (policy, action, target), wanted in senders.items():
         found = [
@@ -520,6 +590,19 @@ def event_sources_give_batches_but_a_pass_its_own_lane(template: Json) -> Iterat
     for name in FUNCTIONS:
         if "ReservedConcurrentExecutions" in properties(template, name):
             yield f"{name}: batches refused for a reservation count as received"
+
+
+@rule(
+    sets("SignerFunction/Properties/RecursiveLoop"),
+    sets("BroadcasterFunction/Properties/RecursiveLoop", "Terminate"),
+    sets("SignDirectFunction/Properties/RecursiveLoop", "Allow"),
+)
+def a_busy_lane_is_no_mistake_that_lambda_ends(template: Json) -> Iterator[str]:
+    for name in FUNCTIONS:
+        # The direct signer writes to no queue: a loop through it would be one.
+        wanted = None if name == "SignDirectFunction" else "Allow"
+        if properties(template, name).get("RecursiveLoop") != wanted:
+            yield f"{name} has RecursiveLoop {properties(template, name).get('RecursiveLoop')}"
 
 
 KEY_SCHEMAS = {"RequestsTable": ["requestId"], "AccountsTable": ["account", "item"]}
@@ -592,6 +675,70 @@ def functions_get_their_contract_and_no_secret(template: Json) -> Iterator[str]:
         yield f"the direct signer signs with {direct}: two counts of one account's nonces"
 
 
+CALLERS = {"Fn::Split": [",", {"Ref": "SignDirectCallerArns"}]}
+
+
+@rule(
+    sets("SignDirectFunction/Properties/Environment/Variables/LOG_LEVEL", "WARNING"),
+    sets("SignDirectFunction/Properties/Environment/Variables/SIGNPOST_POLICY", {"Fn::If": ["HasPolicy", {"Ref": "Policy"}, "none"]}),
+    sets("SignDirectAccess"),
+    sets("SignDirectAccess/Condition", "HasSignDirect"),
+    sets("SignDirectAccess/Properties/ResourceArn", {"Fn::GetAtt": ["SignerFunction", "Arn"]}),
+    sets("SignDirectAccess/Properties/PolicyDocument/Statement/0/Effect", "Allow"),
+    sets("SignDirectAccess/Properties/PolicyDocument/Statement/0/Resource", {"Fn::GetAtt": ["SignDirectFunction", "Arn"]}),
+    sets("SignDirectAccess/Properties/PolicyDocument/Statement/0/Action", "lambda:InvokeFunctionUrl"),
+    sets("SignDirectAccess/Properties/PolicyDocument/Statement/0/Condition"),
+    grants("SignDirectAccess", "PolicyDocument", allow("lambda:InvokeFunction", {"Fn::GetAtt": ["SignDirectFunction", "Arn"]}, Principal="*")),
+    adds("More", "AWS::Lambda::Permission", FunctionName={"Ref": "SignDirectFunction"}, Action="lambda:InvokeFunction", Principal="*"),
+    adds("More", "AWS::Lambda::Url", TargetFunctionArn={"Fn::GetAtt": ["SignDirectFunction", "Arn"]}, AuthType="NONE"),
+    sets("SignDirectUsedAlarm/Condition", "HasSignDirectCallers"),
+    sets("SignDirectStranger/Properties/Targets/0/Arn", {"Ref": "OutcomeTopic"}),
+    sets("SignDirectStranger/Condition", "HasNoSignDirectCallers"),
+    sets("AlarmTopicPolicy/Properties/PolicyDocument/Statement/1"),
+    sets("AlarmTopicPolicy/Properties/PolicyDocument/Statement/2"),
+    lambda template: changed(template, "Conditions/HasSignDirectCallers", {"Condition": "HasSignDirect"}),
+)
+def the_direct_signer_is_for_those_named_and_tells_of_each_use(template: Json) -> Iterator[str]:
+    variables = properties(template, "SignDirectFunction")["Environment"]["Variables"]
+    if variables["LOG_LEVEL"] != "INFO":
+        yield "a signature leaves no line in the log"
+    if "none" in list(either(variables["SIGNPOST_POLICY"])):
+        yield "it starts without a policy"
+    given = {"Fn::Not": [{"Fn::Equals": [{"Ref": "SignDirectCallerArns"}, ""]}]}
+    if template["Conditions"]["HasSignDirectCallers"] != {"Fn::And": [{"Condition": "HasSignDirect"}, given]}:
+        yield "HasSignDirectCallers is something else"
+    denied = False
+    if access := template["Resources"].get("SignDirectAccess"):
+        function = {"Fn::GetAtt": ["SignDirectFunction", "Arn"]}
+        for statement in statements(access["Properties"]["PolicyDocument"]):
+            if statement["Effect"] != "Deny":
+                yield f"its own policy allows {statement['Action']}"
+                continue
+            denied |= (
+                (statement["Principal"], access["Condition"]) == ("*", "HasSignDirectCallers")
+                and access["Properties"]["ResourceArn"] == function
+                and {"lambda:InvokeFunction", "lambda:InvokeFunctionUrl"} <= actions(statement)
+                and list(either(statement["Resource"])) == [function, {"Fn::Sub": "${SignDirectFunction.Arn}:*"}]
+                and statement.get("Condition") == {"ArnNotEquals": {"aws:PrincipalArn": CALLERS}}
+            )
+    if not denied:
+        yield "others than those named are not denied to invoke it"
+    for name, body in template["Resources"].items():
+        if body["Type"] in ("AWS::Lambda::Permission", "AWS::Lambda::Url", "AWS::Lambda::EventSourceMapping"):
+            if "SignDirectFunction" in str(body["Properties"]):
+                yield f"{name} lets others in"
+    if template["Resources"]["SignDirectUsedAlarm"].get("Condition") != "HasNoSignDirectCallers":
+        yield "a use is not told where nobody is named"
+    stranger = template["Resources"]["SignDirectStranger"]
+    if (stranger.get("Condition"), [ref(target["Arn"]) for target in either(stranger["Properties"]["Targets"])]) != ("HasSignDirectCallers", ["AlarmTopic", "AlarmTopicArn"]):
+        yield "a use by somebody else is not told"
+    told = {"cloudwatch.amazonaws.com", "events.amazonaws.com"}
+    topic = [s for name, s in policies(template, "AWS::SNS::TopicPolicy") if name == "AlarmTopicPolicy"]
+    may = {s["Principal"]["Service"] for s in topic if s["Effect"] == "Allow"}
+    if may != told:
+        yield f"the alarm topic takes messages of {may}"
+
+
 # What would be a way out.
 GATEWAYS = ("AWS::EC2::InternetGateway", "AWS::EC2::NatGateway", "AWS::EC2::Route", "AWS::EC2::TransitGateway")
 INSIDE = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "10.64.0.0/24"}
@@ -639,7 +786,7 @@ def the_key_of_seals_is_the_signers_alone(template: Json) -> Iterator[str]:
     sets("SnsEndpoint"),
     sets("BroadcasterFunction/Properties/VpcConfig", {"SubnetIds": []}),
     sets("SignerFunction/Properties/VpcConfig"),
-    sets("SignerRights/Properties/PolicyDocument/Statement/10"),
+    turns("SignerRights", "ButNotFromTheFunction"),
 )
 def the_signers_network_has_no_way_to_a_node(template: Json) -> Iterator[str]:
     for name, body in template["Resources"].items():
@@ -696,10 +843,18 @@ def the_sweep_runs_every_minute(template: Json) -> Iterator[str]:
     sets("PausedAlarm/Properties/MetricName", "pauses"),
     sets("DisplacedFilter/Properties/FilterPattern", "{$.signpost_displaced > 0}"),
     sets("NoNodeFilter"),
+    sets("RefusalsFilter"),
     sets("WaitsReceiptAlarm"),
     sets("WaitsBlockAlarm/Properties/Dimensions", [{"Name": "cause", "Value": "blocks"}]),
     sets("NotSignedFilter/Properties/LogGroupName", {"Ref": "SignDirectLogs"}),
     sets("BroadcasterErrorsAlarm/Properties/TreatMissingData", "breaching"),
+    sets("BroadcasterSilentAlarm/Properties/TreatMissingData", "notBreaching"),
+    sets("BroadcasterSilentAlarm"),
+    sets("SignerThrottlesAlarm"),
+    sets("SweepFailedAlarm/Properties/Dimensions"),
+    sets("ResignAgeAlarm/Properties/AlarmActions", [{"Ref": "AlarmTopic"}]),
+    sets("SignedFilter"),
+    sets("UnstoredSignaturesAlarm"),
     sets("Dashboard"),
 )
 def what_can_go_wrong_rings(template: Json) -> Iterator[str]:
@@ -720,18 +875,22 @@ def what_can_go_wrong_rings(template: Json) -> Iterator[str]:
     found = {}
     for name, body in of_type(template, "AWS::CloudWatch::Alarm").items():
         members = body["Properties"]
-        if members["MetricName"] == "waits":
-            watched |= {each["Value"] for each in members["Dimensions"]}
-        namespace = members["Namespace"]
-        ours = namespace == {"Fn::Sub": "Signpost/${NamePrefix}"}
         slug = members["AlarmName"]["Fn::Sub"].removeprefix("${NamePrefix}-")
-        found[slug] = ("Signpost" if ours else namespace, members["MetricName"])
-        if ours and members["MetricName"] not in filtered:
-            yield f"{name} watches {members['MetricName']}, which nothing makes"
-        if not ours and len(members.get("Dimensions", [])) != 1:
-            yield f"{name} watches everybody's {members['MetricName']}"
-        if names(members.get("AlarmActions", [])) != {"AlarmTopic"} or members["TreatMissingData"] != "notBreaching":
-            yield f"{name} does not ring, or rings for nothing"
+        for metric in metrics(members):
+            if metric["MetricName"] == "waits":
+                watched |= {each["Value"] for each in metric["Dimensions"]}
+            ours = metric["Namespace"] == {"Fn::Sub": "Signpost/${NamePrefix}"}
+            found.setdefault(slug, ("Signpost" if ours else metric["Namespace"], metric["MetricName"]))
+            if ours and metric["MetricName"] not in filtered:
+                yield f"{name} watches {metric['MetricName']}, which nothing makes"
+            # What KMS was asked is counted by account and region only.
+            if not ours and metric["Namespace"] != "AWS/Usage" and len(metric.get("Dimensions") or []) != 1:
+                yield f"{name} watches everybody's {metric['MetricName']}"
+        if names(members.get("AlarmActions", [])) != {"AlarmTopic", "AlarmTopicArn"}:
+            yield f"{name} does not ring"
+        # A schedule starts the broadcaster every minute: nothing measured there is the fault itself.
+        if members["TreatMissingData"] != ("breaching" if slug == "broadcaster-silent" else "notBreaching"):
+            yield f"{name} rings for nothing, or not when nothing runs"
     # What waits for its seal was found by the signer, which rings `unsealed`.
     if watched != causes - {"predecessor", "seal"}:
         yield f"of {causes} only {watched} ring"
@@ -759,6 +918,7 @@ def it_is_plain_cloudformation(template: Json) -> Iterator[str]:
     lambda template: changed(template, "Parameters/Network/Default", "bsc"),
     lambda template: changed(template, "Parameters/KmsKeyArns"),
     lambda template: changed(template, "Rules/NodesAreGiven"),
+    lambda template: changed(template, "Rules/SomebodyHearsTheAlarms"),
     lambda template: changed(template, "Mappings/Networks/bsc/ChainId", "97"),
 )
 def what_touches_safety_must_be_said(template: Json) -> Iterator[str]:
@@ -767,11 +927,11 @@ def what_touches_safety_must_be_said(template: Json) -> Iterator[str]:
         if "Default" in parameters[name]:
             yield f"{name} has a default"
     wanted = {"NamePrefix", "Accounts", "KmsKeyArns", "SignerConcurrency", "BroadcasterConcurrency", "AlarmEmail"}
-    wanted |= {"RpcSecretArn", "FifoTopic", "SignerInVpc", "CodePrefix", "Architecture"}
+    wanted |= {"RpcSecretArn", "FifoTopic", "SignerInVpc", "CodePrefix", "Architecture", "OperatorArn", "Subscribers"}
     if not wanted <= parameters.keys():
         yield f"parameters are missing: {wanted - parameters.keys()}"
-    if template["Rules"].keys() != {"AKeyIsGiven", "NodesAreGiven"}:
-        yield f"a stack without key or nodes is taken: {sorted(template['Rules'])}"
+    if template["Rules"].keys() != {"AKeyIsGiven", "NodesAreGiven", "SomebodyHearsTheAlarms", "FipsOrNetwork"}:
+        yield f"a stack without key, nodes or an ear is taken: {sorted(template['Rules'])}"
     chains = {name: network["ChainId"] for name, network in template["Mappings"]["Networks"].items()}
     if chains != {"bsc": "56", "bsc-testnet": "97"}:
         yield f"the chains are {chains}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,10 @@ POLICIES = {
     "AWS::IAM::ManagedPolicy": "PolicyDocument",
     "AWS::SQS::QueuePolicy": "PolicyDocument",
     "AWS::SNS::TopicPolicy": "PolicyDocument",
+    "AWS::S3::BucketPolicy": "PolicyDocument",
     "AWS::EC2::VPCEndpoint": "PolicyDocument",
+    "AWS::Lambda::ResourcePolicy": "PolicyDocument",
+    "AWS::SecretsManager::ResourcePolicy": "ResourcePolicy",
 }
 
 
@@ -122,6 +126,13 @@ def policies(template: Json, *kinds: str) -> Iterator[tuple[str, Json]]:
                 yield name, statement
 
 
+def metrics(alarm: Json) -> list[Json]:
+    """What an alarm measures: one metric, or those of its arithmetic, the first of which names it."""
+    if "Metrics" not in alarm:
+        return [{name: alarm.get(name) for name in ("Namespace", "MetricName", "Dimensions", "Statistic")}]
+    return [query["MetricStat"]["Metric"] for query in either(alarm["Metrics"]) if "MetricStat" in query]
+
+
 def actions(statement: Json) -> set[str]:
     return set(either(statement["Action"]))
 
@@ -131,7 +142,11 @@ def resources(statement: Json) -> set[str]:
     found = set()
     for value in either(statement["Resource"]):
         if isinstance(value, dict) and "Fn::Sub" in value:
-            found |= {name for name in ("Key", "KmsKeyArns") if f"${{{name}" in str(value["Fn::Sub"])} or {str(value)}
+            text = str(value["Fn::Sub"])
+            keys = {name for name in ("Key", "KmsKeyArns") if f"${{{name}" in text}
+            inside = re.fullmatch(r"\$\{(\w+)\.Arn\}(/\*)", text)
+            stream = {"TrailStream"} if text.endswith(":deliverystream/${NamePrefix}-trail") else set()
+            found |= keys or stream or ({inside[1] + inside[2]} if inside else {str(value)})
         else:
             found.add(ref(value) or str(value))
     return found

@@ -14,6 +14,7 @@ import pytest
 from cloudformation_validate import CompositeEngine, TemplateContent
 
 import template as read
+import rules_watch  # noqa: F401  (its rules join those of rules.py)
 from rules import RULES, Break, Rule, sets
 from template import Json
 
@@ -25,16 +26,15 @@ LEFT = "a message left when the stack goes has nobody to take it; keys and table
 LINT_EXPLAINED = {
     ("I3011", "Queue"): LEFT,
     ("I3011", "DeadLetters"): LEFT,
-    ("I3011", "Logs"): "logs go with what wrote them",
     ("W1030", "SignDirectKeyArn"): "its default is empty; a condition uses it only when it is given",
     ("W1033", "Fn::Split"): "the default of KmsKeyArns is empty; a rule wants it given when no key is made",
 }
 # What cloudformation-validate finds and we leave, and why.
 VALIDATE_EXPLAINED = {
+    ("W1030", ""): "the default of an ARN is empty; a condition uses it only when it is given",
     ("W2509", "RpcSecretArn"): "it is the secret's name, not the secret",
     ("I3011", "Queue"): LEFT,
     ("I3011", "DeadLetters"): LEFT,
-    ("I3011", "Logs"): "logs go with what wrote them",
     ("I4010", ""): "a description for other programs; the comments are for people",
     ("I9001", ""): "says what a change would replace: names are given so that policies can name them",
     ("I9040", ""): "tags are the user's: `aws cloudformation deploy --tags` puts them on every resource",
@@ -89,6 +89,12 @@ def test_each_alarm_has_a_runbook() -> None:
     alarms = read.of_type(read.load(), "AWS::CloudWatch::Alarm").values()
     slugs = {alarm["Properties"]["AlarmName"]["Fn::Sub"].removeprefix("${NamePrefix}-") for alarm in alarms}
     assert entries == slugs
+    # Changes ring by EventBridge; they have one entry together.
+    page = (read.ROOT / "infra/README.md").read_text()
+    events = {name for name, body in read.of_type(read.load(), "AWS::Events::Rule").items() if "EventPattern" in body["Properties"]}
+    for name in events:
+        slug = read.properties(read.load(), name)["Name"]["Fn::Sub"].removeprefix("${NamePrefix}-")
+        assert f"`{slug}`" in page, slug
 
 
 def test_the_readmes_deploy_with_parameters_there_are() -> None:
@@ -99,6 +105,7 @@ def test_the_readmes_deploy_with_parameters_there_are() -> None:
         given = set(re.findall(r"(\w+)=", command))
         needed = {name for name, parameter in template["Parameters"].items() if "Default" not in parameter}
         assert needed <= given <= template["Parameters"].keys(), f"{page}: {given}"
+        assert given & {"AlarmEmail", "AlarmTopicArn"}, f"{page}: nobody hears the alarms"
         assert "Outputs[?OutputKey=='SignpostToml']" in contents and "SignpostToml" in template["Outputs"]
         block = next(b for b in re.findall(r"```sh\n(.*?)```", contents, re.S) if "cloudformation deploy" in b)
         commands = block.replace("\\\n", " ").strip().splitlines()

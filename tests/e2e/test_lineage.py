@@ -1,0 +1,64 @@
+"""A lane that is busy for an hour is a chain of passes, each asked for by the one before: Lambda would end it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from functions import Place, arn
+from lineage import ROUNDS_MAX, Sent, Stopped, sent_through, shipped, template
+from runtime_api import Function, batch, failures, record
+
+HOUR_S = 3_600
+# What a pass is given here instead of the minute in the template: an hour of passes takes one minute.
+PASS_S = 0.8
+
+
+def passes_of_an_hour() -> int:
+    """As many as the template's timeout makes of an hour, and some: a pass ends a little before its time is over."""
+    timeout_s: int = template.properties(template.load(), "BroadcasterFunction")["Timeout"]
+    return HOUR_S // timeout_s * 11 // 10
+
+
+def next_pass(place: Place) -> tuple[str, dict[str, Any]]:
+    """The poke by which a pass asks for the next: its body and the record Lambda makes of it."""
+    [poke] = place.pokes_as_sent()
+    account = json.loads(poke)["account"]
+    return poke, record(poke, arn(place.broadcast), "next", account)
+
+
+def chain(place: Place, sent: Sent, broadcaster: Function, configured: str, rounds: int) -> list[int]:
+    """So many passes over a lane whose transaction is not mined; what each pass's poke says of those behind it."""
+    behind, event, counted = 0, place.poke(), []
+    for _ in range(rounds):
+        assert sent.invoke(broadcaster, configured, batch(event), behind, PASS_S) == failures()
+        poke, event = next_pass(place)
+        behind = sent.rounds(poke)
+        counted.append(behind)
+    return counted
+
+
+def test_a_lane_busy_for_an_hour_is_a_chain_that_goes_on(place: Place) -> None:
+    rounds = passes_of_an_hour()
+    assert rounds > 3 * ROUNDS_MAX
+    with place.signer() as signer, sent_through(place.stack.ready["awsEndpoint"]) as sent, place.no_blocks():
+        assert signer.invoke(batch(place.ask("a"))) == failures()
+        place.pokes()
+        with place.broadcaster(AWS_ENDPOINT_URL=sent.url) as broadcaster:
+            # The SDK hands the chain's count on, as Lambda wants it, and no pass is refused for it.
+            counted = chain(place, sent, broadcaster, shipped("BroadcasterFunction"), rounds)
+            assert counted == list(range(1, rounds + 1))
+            assert place.item("a")["status"] == "sent"
+
+
+def test_as_lambda_is_by_default_the_chain_would_end_after_sixteen_passes(place: Place) -> None:
+    with place.signer() as signer, sent_through(place.stack.ready["awsEndpoint"]) as sent, place.no_blocks():
+        assert signer.invoke(batch(place.ask("a"))) == failures()
+        place.pokes()
+        with place.broadcaster(AWS_ENDPOINT_URL=sent.url) as broadcaster:
+            assert chain(place, sent, broadcaster, "Terminate", ROUNDS_MAX) == list(range(1, ROUNDS_MAX + 1))
+            with pytest.raises(Stopped, match="after 16 invocations"):
+                sent.invoke(broadcaster, "Terminate", batch(place.poke()), ROUNDS_MAX, PASS_S)
+    assert shipped("SignDirectFunction") == "Terminate"

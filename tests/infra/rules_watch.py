@@ -1,0 +1,230 @@
+"""Rules of infra/template.yaml about what is watched beside the metrics: changes to keys, code and roles, the trail that
+nobody can delete, and who hears of it.
+
+Read rules.py first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from rules import adds, rule, sets
+from template import ROOT, Json, changed, names, of_type, principals, properties, ref, statements
+
+CLOUDTRAIL = "AWS API Call via CloudTrail"
+# Who could sign, or have it signed, after such a call.
+CHANGES = {
+    "kms": {"PutKeyPolicy", "ScheduleKeyDeletion", "DisableKey", "UpdateAlias", "CreateGrant"},
+    "lambda": {"UpdateFunctionCode", "UpdateFunctionConfiguration"},
+    "iam": {"PutRolePolicy", "AttachRolePolicy", "UpdateAssumeRolePolicy"},
+}
+
+
+@rule(
+    sets("KeyChanged"),
+    sets("KeyChanged/Properties/EventPattern/detail/eventName/0"),
+    sets("SignGranted/Properties/EventPattern/detail/requestParameters/operations", ["Decrypt"]),
+    sets("CodeChanged/Properties/EventPattern/detail/eventName/1"),
+    sets("RoleChanged/Properties/EventPattern/source", ["aws.sts"]),
+    sets("RoleChanged/Properties/EventPattern/detail/requestParameters/roleName", ["signpost"]),
+    sets("CodeChanged/Properties/Targets/0"),
+    sets("CodeChanged/Properties/Targets/1"),
+    sets("KeyChanged/Properties/State", "DISABLED"),
+    sets("AlarmTopicPolicy/Properties/PolicyDocument/Statement/2"),
+    sets("AlarmTopicPolicy/Properties/PolicyDocument/Statement/1/Principal/Service", "sns.amazonaws.com"),
+)
+def a_change_that_could_hand_over_the_key_is_told(template: Json) -> Iterator[str]:
+    found: dict[str, set[str]] = {}
+    for name, body in of_type(template, "AWS::Events::Rule").items():
+        members = body["Properties"]
+        # Who invokes the direct signer is told by a rule with checks of its own.
+        if "EventPattern" not in members or name == "SignDirectStranger":
+            continue
+        pattern = members["EventPattern"]
+        [source] = pattern["source"]
+        detail = pattern["detail"]
+        service = source.removeprefix("aws.")
+        if detail["eventSource"] != [f"{service}.amazonaws.com"] or pattern["detail-type"] != [CLOUDTRAIL]:
+            yield f"{name} never sees {service}"
+        calls = {call["prefix"] if isinstance(call, dict) else call for call in detail["eventName"]}
+        found.setdefault(service, set()).update(calls)
+        if "CreateGrant" in calls and detail["requestParameters"] != {"operations": ["Sign"]}:
+            yield f"{name} looks at other grants"
+        ours = {"iam": ("roleName", {"prefix": {"Fn::Sub": "${NamePrefix}-"}}), "lambda": ("functionName", {"wildcard": {"Fn::Sub": "*${NamePrefix}-*"}})}
+        if service in ours:
+            parameter, wanted = ours[service]
+            if detail["requestParameters"] != {parameter: [wanted]}:
+                yield f"{name} looks at {detail['requestParameters']}"
+        told = names([{"Ref": ref(target["Arn"])} for target in targets(members)])
+        if told != {"AlarmTopic", "AlarmTopicArn"}:
+            yield f"{name} tells {told}"
+        if members.get("State", "ENABLED") != "ENABLED":
+            yield f"{name} is off"
+    for service, calls in CHANGES.items():
+        if not calls <= found.get(service, set()):
+            yield f"of {service} nobody hears of {calls - found.get(service, set())}"
+    may = {
+        principal
+        for statement in statements(properties(template, "AlarmTopicPolicy")["PolicyDocument"])
+        if statement["Effect"] == "Allow"
+        for principal in principals(statement)
+    }
+    if may != {'{"Service": "cloudwatch.amazonaws.com"}', '{"Service": "events.amazonaws.com"}'}:
+        yield f"the alarms' topic takes messages of {sorted(may)}"
+
+
+def targets(rule_of_events: Json) -> list[Json]:
+    return [one["Fn::If"][1] if "Fn::If" in one else one for one in rule_of_events["Targets"]]
+
+
+@rule(
+    sets("TrailBucket/Properties/ObjectLockEnabled"),
+    sets("TrailBucket/Properties/ObjectLockConfiguration/Rule/DefaultRetention/Mode", "GOVERNANCE"),
+    sets("TrailBucket/DeletionPolicy"),
+    sets("TrailBucket/Properties/PublicAccessBlockConfiguration/BlockPublicPolicy", False),
+    sets("TrailBucket/Properties/VersioningConfiguration"),
+    sets("TrailBucketPolicy/Properties/PolicyDocument/Statement/0/Condition/Bool/aws:SecureTransport", "true"),
+    sets("TrailSubscription/Properties/FilterPattern", "{$.message = \"Signed\"}"),
+    sets("TrailSubscription/Properties/LogGroupName", {"Ref": "BroadcasterLogs"}),
+    sets("TrailRole/Properties/AssumeRolePolicyDocument/Statement/0/Condition"),
+    adds("Another", "AWS::S3::Bucket"),
+)
+def the_trail_is_kept_from_everybody(template: Json) -> Iterator[str]:
+    buckets = of_type(template, "AWS::S3::Bucket")
+    if set(buckets) != {"TrailBucket"}:
+        yield f"the buckets are {sorted(buckets)}"
+    body = template["Resources"]["TrailBucket"]
+    members = body["Properties"]
+    if body.get("DeletionPolicy") != "Retain" or body.get("UpdateReplacePolicy") != "Retain":
+        yield "it goes with the stack"
+    lock = members.get("ObjectLockConfiguration", {}).get("Rule", {}).get("DefaultRetention")
+    if not members.get("ObjectLockEnabled") or lock != {"Mode": "COMPLIANCE", "Days": {"Ref": "TrailRetentionDays"}}:
+        yield f"an administrator may delete from it: {lock}"
+    if members.get("VersioningConfiguration") != {"Status": "Enabled"}:
+        yield "a lock needs versions"
+    if len(members["PublicAccessBlockConfiguration"]) != 4 or not all(members["PublicAccessBlockConfiguration"].values()):
+        yield "it may be made public"
+    [tls] = statements(properties(template, "TrailBucketPolicy")["PolicyDocument"])
+    if (tls["Effect"], tls["Condition"]) != ("Deny", {"Bool": {"aws:SecureTransport": "false"}}):
+        yield "without TLS it can be reached"
+    # The line that the signer writes for each signature, once it is stored: logs.rs flattens it.
+    if not re.search(r'tracing::info!\([^;]*"signed"\);', (ROOT / "crates/txmgr/src/signer/attempt.rs").read_text()):
+        yield "the signer writes no such line"
+    subscription = properties(template, "TrailSubscription")
+    if subscription["FilterPattern"] != '{$.message = "signed"}' or ref(subscription["LogGroupName"]) != "SignerLogs":
+        yield f"it takes {subscription['FilterPattern']}"
+    for statement in statements(properties(template, "TrailRole")["AssumeRolePolicyDocument"]):
+        if statement.get("Condition") != {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}:
+            yield "its role is taken for other accounts"
+
+
+@rule(
+    lambda template: changed(template, "Rules/SomebodyHearsTheAlarms/Assertions/0/Assert", {"Fn::Or": [True, True]}),
+    sets("AlarmTopic/Properties/Subscription"),
+)
+def an_alarm_is_heard(template: Json) -> Iterator[str]:
+    given = [{"Fn::Not": [{"Fn::Equals": [{"Ref": name}, ""]}]} for name in ("AlarmEmail", "AlarmTopicArn")]
+    if template["Rules"]["SomebodyHearsTheAlarms"]["Assertions"][0]["Assert"] != {"Fn::Or": given}:
+        yield "a stack whose alarms nobody hears is taken"
+    if "AlarmEmail" not in str(properties(template, "AlarmTopic").get("Subscription")):
+        yield "nobody is written to"
+
+
+@rule(
+    sets("Key/Properties/KeyPolicy/Statement/0/Principal/AWS", {"Fn::Sub": "arn:aws:iam::${AWS::AccountId}:root"}),
+    adds("Elsewhere", "AWS::IAM::ManagedPolicy", PolicyDocument={"Statement": [{"Effect": "Deny", "Action": "s3:*", "Resource": "arn:aws-cn:s3:::x"}]}),
+    sets("SignerFunction/Properties/Environment/Variables/AWS_ENDPOINT_URL_DYNAMODB", "https://dynamodb.us-east-1.amazonaws.com"),
+)
+def no_partition_is_fixed(template: Json) -> Iterator[str]:
+    # Names of services as principals and event sources are the same in all partitions.
+    services = re.compile(r"[a-z]+\.amazonaws\.com$|com\.amazonaws\.\$\{AWS::Region\}\.[a-z]+$")
+    for name, body in template["Resources"].items():
+        for text in texts(body):
+            if re.search(r"\barn:aws[a-z-]*:", text) or ("amazonaws.com" in text and not services.fullmatch(text)):
+                yield f"{name} works in one partition alone: {text}"
+    # Nor in the programs: their tests and comments may.
+    for file in sorted(ROOT.glob("crates/*/src/**/*.rs")):
+        code = file.read_text().split("#[cfg(test)]")[0]
+        for line in code.splitlines():
+            if re.search(r'"[^"]*arn:aws[a-z-]*:', line) and not line.lstrip().startswith("//"):
+                yield f"{file.relative_to(ROOT)}: {line.strip()}"
+
+
+def texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for member in value.values():
+            yield from texts(member)
+    elif isinstance(value, list):
+        for member in value:
+            yield from texts(member)
+    elif isinstance(value, str):
+        yield value
+
+
+GIVEN = {"Signer": "signer", "Broadcaster": "broadcaster", "SignDirect": "sign-direct"}
+
+
+@rule(
+    sets("SignerLogs/DeletionPolicy"),
+    sets("SignDirectLogs/UpdateReplacePolicy", "Delete"),
+    sets("BroadcasterLogs/Properties/KmsKeyId"),
+    sets("RequestsTable/Properties/SSESpecification"),
+    sets("AccountsTable/Properties/SSESpecification/Fn::If/1/KMSMasterKeyId", {"Ref": "LogKmsKeyArn"}),
+    sets("SignerFunction/Properties/Code/S3ObjectVersion"),
+    sets("BroadcasterFunction/Properties/Code/S3ObjectVersion/Fn::If/1", {"Ref": "SignerObjectVersion"}),
+    sets("SignDirectFunction/Properties/CodeSigningConfigArn"),
+)
+def code_and_keys_can_be_pinned_and_logs_outlive_the_stack(template: Json) -> Iterator[str]:
+    nothing = {"Ref": "AWS::NoValue"}
+    for part in GIVEN:
+        function = properties(template, f"{part}Function")
+        version = {"Fn::If": [f"Has{part}Version", {"Ref": f"{part}ObjectVersion"}, nothing]}
+        if function["Code"].get("S3ObjectVersion") != version:
+            yield f"who may write to the bucket chooses the {part}"
+        if function.get("CodeSigningConfigArn") != {"Fn::If": ["HasCodeSigning", {"Ref": "CodeSigningConfigArn"}, nothing]}:
+            yield f"the {part} runs unsigned code"
+        logs = template["Resources"][f"{part}Logs"]
+        if {logs.get("DeletionPolicy"), logs.get("UpdateReplacePolicy")} != {"Retain"}:
+            yield f"what the {part} said goes with the stack"
+        if logs["Properties"].get("KmsKeyId") != {"Fn::If": ["HasLogKey", {"Ref": "LogKmsKeyArn"}, nothing]}:
+            yield f"the logs of the {part} take no key of yours"
+    own = {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": {"Ref": "TableKmsKeyArn"}}
+    for name in of_type(template, "AWS::DynamoDB::Table"):
+        if properties(template, name).get("SSESpecification") != {"Fn::If": ["HasTableKey", own, nothing]}:
+            yield f"{name} takes no key of yours"
+
+
+@rule(
+    sets("NamesFirewallInForce"),
+    sets("NamesFirewall/Properties/FirewallRules/1"),
+    sets("NamesFirewall/Properties/FirewallRules/1/Priority", 5),
+    sets("NamesFirewall/Properties/FirewallRules/1/Action", "ALERT"),
+    sets("EndpointNames/Properties/Domains/4", "*"),
+    sets("EndpointNames/Properties/Domains/0"),
+    sets("AllNames/Properties/Domains/0", "*.example"),
+    sets("FlowLogs/Properties/TrafficType", "REJECT"),
+    sets("Key/Properties/KeyPolicy/Statement/3"),
+)
+def the_signers_network_looks_up_its_endpoints_and_nothing_else(template: Json) -> Iterator[str]:
+    here = "${AWS::Region}.${AWS::URLSuffix}"
+    wanted = {f"{service}.{here}" for service in ("kms", "sqs", "sns", "secretsmanager")} | {"*.dynamodb.${AWS::Region}.vpce.${AWS::URLSuffix}"}
+    allowed = {str(name.get("Fn::Sub")) if isinstance(name, dict) else name for name in properties(template, "EndpointNames")["Domains"]}
+    if allowed != wanted:
+        yield f"names that are looked up: {sorted(allowed)}"
+    rules = sorted(properties(template, "NamesFirewall")["FirewallRules"], key=lambda one: int(one["Priority"]))
+    if [(one["Action"], ref(one["FirewallDomainListId"])) for one in rules] != [("ALLOW", "EndpointNames"), ("BLOCK", "AllNames")]:
+        yield f"the firewall says {rules}"
+    if properties(template, "AllNames")["Domains"] != ["*"]:
+        yield "it blocks some names only"
+    force = template["Resources"].get("NamesFirewallInForce", {"Properties": {}})["Properties"]
+    if (ref(force.get("VpcId")), ref(force.get("FirewallRuleGroupId"))) != ("Vpc", "NamesFirewall"):
+        yield "it is not in force"
+    logs = properties(template, "FlowLogs")
+    if (ref(logs["ResourceId"]), logs["TrafficType"], ref(logs["LogDestination"])) != ("Vpc", "ALL", "FlowLogsBucketArn"):
+        yield "flow logs leave something out"
+    # A signature is asked for from this network, or it is denied: no value at all is denied, too.
+    denied = [s for s in statements(properties(template, "Key")["KeyPolicy"]) if s["Effect"] == "Deny" and "kms:Sign" in s["Action"]]
+    if not any(s["Condition"] == {"StringNotEquals": {"aws:SourceVpc": {"Ref": "Vpc"}}} for s in denied):
+        yield "credentials that were carried away sign from elsewhere"
