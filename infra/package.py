@@ -6,8 +6,10 @@
     python3 infra/package.py --policy policy.toml --out build
 
 Writes signer.zip, broadcaster.zip and sign-direct.zip. Each holds the program as `bootstrap`, which is what the
-runtime provided.al2023 starts; those that sign also hold the policy, if one is given. The same sources and policy
-give the same bytes. Needs Python 3.10 or newer and nothing besides, and for arm64 the network (PyPI).
+runtime provided.al2023 starts; those that sign also hold the policy, if one is given. Beside each is what it is made
+of (NAME.cdx.json, CycloneDX), and SHA256SUMS has the digests of all of them, for `sha256sum --check`. The same sources,
+policy, compiler and linker give the same bytes, wherever the checkout is and whoever builds. Needs Python 3.11 or newer
+and nothing besides, and for arm64 the network (PyPI).
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import sbom
+
 ROOT = Path(__file__).resolve().parents[1]
 # Program, its package, whether it signs and so needs the policy.
 FUNCTIONS = (
@@ -40,8 +44,10 @@ GLIBC_MAX = (2, 34)
 # A zip's oldest date: the time of a build is no part of its result.
 DATE = (1980, 1, 1, 0, 0, 0)
 TARGETS = {"x86_64": "x86_64-unknown-linux-gnu", "arm64": "aarch64-unknown-linux-gnu"}
-# cargo-lambda cross-compiles with zig as the linker; both come as wheels.
-CROSS_TOOLS = ("cargo-lambda==1.9.2", "ziglang==0.17.1")
+# cargo-lambda cross-compiles with zig as the linker; both come as wheels, pinned by their digests.
+CROSS_TOOLS = ROOT / "infra" / "cross-tools.txt"
+# What cargo-lambda compiles for: flags of ours replace its own.
+GRAVITON = ["-C", "target-cpu=neoverse-n1"]
 
 
 @dataclass(frozen=True)
@@ -78,10 +84,35 @@ def output(*command: str) -> str:
         give_up(f"`{' '.join(command)}` ended with {failed.returncode}")
 
 
-def metadata() -> dict[str, Any]:
-    """What cargo says about the workspace."""
-    found: dict[str, Any] = json.loads(output("cargo", "metadata", "--format-version", "1", "--no-deps"))
+def metadata(target: str) -> dict[str, Any]:
+    """What cargo says about the workspace and all that is built for a target."""
+    command = ("cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", target)
+    found: dict[str, Any] = json.loads(output(*command))
     return found
+
+
+def without_places(workspace: dict[str, Any], more: list[str]) -> dict[str, str]:
+    """An environment in which the compiler writes no directory of this machine into a program.
+
+    A panic tells its source file, which would be one in the builder's home. Flags that were set outside
+    would make other programs of the same sources, so they do not hold here.
+    """
+    # Where more than one fits, the last one given holds.
+    places = {workspace["target_directory"]: "/target", workspace["workspace_root"]: "/signpost"}
+    members = set(workspace["workspace_members"])
+    for package in workspace["packages"]:
+        if package["id"] not in members:
+            # Of a registry's packages, all in one directory.
+            places[str(Path(package["manifest_path"]).parents[1])] = "/packages"
+    commit = re.search(r"^commit-hash: (.+)$", output("rustc", "-vV"), re.MULTILINE)
+    sources = Path(output("rustc", "--print", "sysroot").strip(), "lib/rustlib/src/rust")
+    places[str(sources)] = f"/rustc/{commit[1] if commit else 'unknown'}"
+    nearest_last = sorted(places.items(), key=lambda place: len(place[0]))
+    flags = [f"--remap-path-prefix={here}={there}" for here, there in nearest_last] + more
+    outside = ("RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "CARGO_INCREMENTAL")
+    kept = {name: value for name, value in os.environ.items() if name not in outside}
+    kept = {name: value for name, value in kept.items() if not name.startswith("CARGO_PROFILE_RELEASE_")}
+    return {**kept, "CARGO_ENCODED_RUSTFLAGS": "\x1f".join(flags)}
 
 
 def functions(workspace: dict[str, Any]) -> list[Function]:
@@ -99,7 +130,7 @@ def functions(workspace: dict[str, Any]) -> list[Function]:
     return found
 
 
-def build_here(wanted: list[Function], target_directory: Path) -> dict[str, Path]:
+def build_here(wanted: list[Function], workspace: dict[str, Any]) -> dict[str, Path]:
     """Plain cargo, for the machine this runs on.
 
     One package at a time: built together, each would get the features of both, and the signer would
@@ -107,12 +138,26 @@ def build_here(wanted: list[Function], target_directory: Path) -> dict[str, Path
     """
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "AMD64"):
         give_up(f"this machine is {sys.platform} {platform.machine()}; build on x86_64 Linux, or with --arch arm64")
+    env = without_places(workspace, [])
     for package in sorted({function.package for function in wanted}):
-        run("cargo", "build", "--release", "--locked", "--package", package, "--bins")
-    return {function.name: target_directory / "release" / function.name for function in wanted}
+        programs = [f"--bin={function.name}" for function in wanted if function.package == package]
+        run("cargo", "build", "--release", "--locked", "--package", package, *programs, env=env)
+    built = Path(workspace["target_directory"]) / "release"
+    return {function.name: built / function.name for function in wanted}
 
 
-def build_across(wanted: list[Function], target_directory: Path) -> dict[str, Path]:
+def install_cross_tools(tools: Path) -> None:
+    """Into an environment of their own; only what is on the list and has the digest written there."""
+    wanted, stamp = CROSS_TOOLS.read_text(), tools / "installed"
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return
+    venv.create(tools, with_pip=True, clear=True)
+    run(tools / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes",
+        "--only-binary", ":all:", "--no-deps", "-r", CROSS_TOOLS)  # fmt: skip
+    stamp.write_text(wanted)
+
+
+def build_across(wanted: list[Function], workspace: dict[str, Any]) -> dict[str, Path]:
     """cargo-lambda with zig, for Graviton.
 
     Two of its habits matter. Where the profile is silent it adds `panic=abort`, which would let one bad
@@ -128,11 +173,10 @@ def build_across(wanted: list[Function], target_directory: Path) -> dict[str, Pa
             f"  With rustup: rustup target add {target}\n"
             "  Where that cannot be had: package for x86_64, which every AWS region runs as well"
         )
+    target_directory = Path(workspace["target_directory"])
     tools = target_directory / "lambda-tools"
-    if not (tools / "bin" / "cargo-lambda").is_file():
-        venv.create(tools, with_pip=True, clear=True)
-        run(tools / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *CROSS_TOOLS)
-    env = {**os.environ, "PATH": f"{tools / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
+    install_cross_tools(tools)
+    env = {**without_places(workspace, GRAVITON), "PATH": f"{tools / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
     for package in sorted({function.package for function in wanted}):
         run(tools / "bin" / "cargo-lambda", "lambda", "build", "--release", "--arm64", "--locked",
             "--lambda-dir", target_directory / "lambda", "--package", package, env=env)  # fmt: skip
@@ -162,45 +206,60 @@ def zipped(entries: list[tuple[str, int, bytes]], path: Path) -> None:
     part.replace(path)
 
 
-def package(function: Function, program: Path, policy: bytes | None, out: Path) -> Path:
-    """One function's zip."""
+def package(function: Function, program: Path, beside: dict[str, bytes], target: str, out: Path) -> list[Path]:
+    """One function's zip, and beside it what its program is made of."""
     content = program.read_bytes()
     check_libc(content, function.name)
     entries = [("bootstrap", 0o755, content)]
-    if policy is not None and function.signs:
-        entries.append(("policy.toml", 0o644, policy))
+    if function.signs:
+        entries += [(name, 0o644, text) for name, text in sorted(beside.items())]
     path = out / f"{function.name}.zip"
     zipped(entries, path)
     size = path.stat().st_size
     if size > ZIP_BYTES_MAX:
         # Lambda takes it; the tests do not.
         print(f"package.py: {path} has more than {ZIP_BYTES_MAX:,} bytes: cold starts are slow", file=sys.stderr)
-    print(f"{path}  {size:,} bytes  sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
-    return path
+    print(f"{path}  {size:,} bytes  sha256 {digest(path)}")
+    made_of = path.with_suffix(".cdx.json")
+    made_of.write_bytes(sbom.of_program(function.name, function.package, content, target, ROOT))
+    return [path, made_of]
+
+
+def digest(path: Path) -> str:
+    """A file's SHA-256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def main() -> None:
     """The command."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--arch", choices=sorted(TARGETS), default="x86_64", help="as the functions are configured")
+    options.add_argument("--only", choices=[name for name, _, _ in FUNCTIONS], help="this function, not all of them")
     options.add_argument("--out", type=Path, help="directory for the zips (default: target/lambda)")
     options.add_argument("--policy", type=Path, help="policy file to put beside the programs that sign")
+    options.add_argument("--accounts", type=Path, help="accounts that may be signed for, NAME=0xADDRESS=KMS_KEY a line, to put there too")
     asked = options.parse_args()
 
-    policy = None
-    if asked.policy:
+    beside = {}
+    for name, path in (("policy.toml", asked.policy), ("accounts.txt", asked.accounts)):
         try:
-            policy = asked.policy.read_bytes()
+            beside |= {name: path.read_bytes()} if path else {}
         except OSError as problem:
-            give_up(f"the policy cannot be read: {problem}")
-    workspace = metadata()
-    target_directory = Path(workspace["target_directory"])
-    out = (asked.out or target_directory / "lambda").resolve()
-    wanted = functions(workspace)
-    programs = (build_across if asked.arch == "arm64" else build_here)(wanted, target_directory)
+            give_up(f"{name} cannot be read: {problem}")
+    if not asked.policy:
+        print("package.py: no policy is put into the zips: without the parameter Policy nothing that signs will start",
+              file=sys.stderr)  # fmt: skip
+    target = TARGETS[asked.arch]
+    workspace = metadata(target)
+    out = (asked.out or Path(workspace["target_directory"]) / "lambda").resolve()
+    wanted = [function for function in functions(workspace) if asked.only in (None, function.name)]
+    programs = (build_across if asked.arch == "arm64" else build_here)(wanted, workspace)
     out.mkdir(parents=True, exist_ok=True)
+    made: list[Path] = []
     for function in wanted:
-        package(function, programs[function.name], policy, out)
+        made += package(function, programs[function.name], beside, target, out)
+    sums = [f"{digest(path)}  {path.name}\n" for path in sorted(made)]
+    (out / "SHA256SUMS").write_text("".join(sums))
 
 
 if __name__ == "__main__":

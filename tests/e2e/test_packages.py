@@ -54,13 +54,15 @@ def test_a_zip_is_small_and_holds_a_program_that_lambda_can_start(
 def test_the_same_sources_and_policy_give_the_same_bytes(packages: Path, tmp_path: Path) -> None:
     policy = tmp_path / "policy.toml"
     policy.write_text('[account.hot]\nmax_gas_price_wei = "1"\n')
+    accounts = tmp_path / "listed"
+    accounts.write_text("# one a line\nhot=0x55d398326f99059fF775485246999027B3197955=key\n")
     digests = []
     for name in ("one", "other"):
-        made = package(tmp_path / name, "--policy", str(policy))
+        made = package(tmp_path / name, "--policy", str(policy), "--accounts", str(accounts))
         digests.append({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in made})
         for path in made:
             entries = set(zipfile.ZipFile(path).namelist())
-            assert entries == ({"bootstrap"} if path.stem == "broadcaster" else {"bootstrap", "policy.toml"}), path
+            assert entries == ({"bootstrap"} if path.stem == "broadcaster" else {"bootstrap", "policy.toml", "accounts.txt"}), path
     assert digests[0] == digests[1]
     without_policy = hashlib.sha256((packages / "broadcaster.zip").read_bytes()).hexdigest()
     assert digests[0]["broadcaster.zip"] == without_policy, "a policy changes nothing in a program that does not sign"

@@ -1,6 +1,6 @@
 //! What only the tests need, and `signpost` does not: npm packages (a browser's driver, TypeScript and
 //! the AWS SDK for it), pinned in `tests/e2e/node/package-lock.json`; Python packages that make types of schemas and
-//! check them, pinned in `tests/e2e/python/requirements.txt`; Chromium and Prometheus from the system.
+//! check them, pinned in `tests/e2e/python/requirements.txt`, both by digest; Chromium and Prometheus from the system.
 //!
 //! Installs them or fails: a test that needs a thing gets it.
 
@@ -95,7 +95,8 @@ pub(crate) fn install(tools: &Tools) -> Result<TestTools, String> {
         let list = tools.directory.join("python-tests.txt");
         fs::write(&list, REQUIREMENTS).map_err(|error| format!("cannot write {}: {error}", list.display()))?;
         let mut pip = Command::new(&tools.python);
-        pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "-r"]).arg(&list);
+        pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]);
+        pip.args(["--require-hashes", "--only-binary", ":all:", "--no-deps", "-r"]).arg(&list);
         run(&mut pip)?;
         stamp(python, REQUIREMENTS)?;
     }

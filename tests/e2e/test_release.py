@@ -1,0 +1,130 @@
+"""What a release is besides its zips: the same bytes whoever builds it and wherever, a list of what each program is
+made of, and the digests of all files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cyclonedx.model.bom import Bom
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+from stack import ROOT
+
+# Where `package.py` says that the sources of a registry's packages are: a panic names its file.
+NAMED = re.compile(rb"/packages/([A-Za-z][\w-]*?)-(\d+\.\d+\.\d+[\w.+-]*)/")
+# Of one function: a build of all three takes three times as long, and says the same.
+ELSEWHERE = "sign-direct"
+
+
+def output(*command: str) -> str:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def programs(packages: Path) -> dict[str, bytes]:
+    """The programs in the zips, by the zip's name."""
+    return {path.stem: zipfile.ZipFile(path).read("bootstrap") for path in sorted(packages.glob("*.zip"))}
+
+
+def made_of(packages: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((packages / f"{name}.cdx.json").read_text())
+    return found
+
+
+def test_the_digests_are_those_of_every_file_and_only_those(packages: Path, tmp_path: Path) -> None:
+    listed = dict(reversed(line.split("  ", 1)) for line in (packages / "SHA256SUMS").read_text().splitlines())
+    here = {path.name for path in packages.iterdir() if path.name != "SHA256SUMS"}
+    assert set(listed) == here and {"signer.zip", "signer.cdx.json"} <= here
+    check = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
+    assert subprocess.run(check, cwd=packages, capture_output=True, check=False).returncode == 0
+    other = shutil.copytree(packages, tmp_path / "other")
+    (other / "signer.zip").write_bytes((other / "signer.zip").read_bytes() + b"\0")
+    assert subprocess.run(check, cwd=other, capture_output=True, check=False).returncode == 1, "a changed zip"
+
+
+def test_beside_each_zip_is_a_cyclonedx_document_of_what_its_program_is_made_of(packages: Path) -> None:
+    locked = {(one["name"], one["version"]): one for one in tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]}
+    for name, program in programs(packages).items():
+        contents = (packages / f"{name}.cdx.json").read_text()
+        wrong = JsonStrictValidator(SchemaVersion.V1_6).validate_str(contents)
+        assert wrong is None, f"{name}: {wrong}"
+        read = Bom.from_json(json.loads(contents))
+        # Every reference is to something that is in the document.
+        assert read.validate()
+        document = made_of(packages, name)
+        [main] = document["metadata"]["component"]["hashes"]
+        assert main == {"alg": "SHA-256", "content": hashlib.sha256(program).hexdigest()}
+        for part in document["components"]:
+            known = locked.get((part["name"], part["version"]), {})
+            digests = [one["content"] for one in part.get("hashes", [])]
+            assert digests == [known["checksum"]] if "checksum" in known else digests == [], part
+            assert part["licenses"][0]["expression"], part
+        without = {part["name"] for part in document["components"] if "hashes" not in part}
+        assert all(part == "rust-std" or part.startswith("signpost-") for part in without), without
+
+
+def test_the_document_has_what_the_program_has(packages: Path) -> None:
+    for name, program in programs(packages).items():
+        document = made_of(packages, name)
+        listed = {(part["name"], part["version"]) for part in document["components"]}
+        # Independent of what cargo says: the packages whose panics are in the program.
+        named = {(one.decode(), version.decode()) for one, version in NAMED.findall(program)}
+        assert len(named) > 20, f"{name}: only {named}"
+        assert named <= listed, f"{name}: {named - listed}"
+        signs = name != "broadcaster"
+        speaks = [any(part == other for part, _ in listed) for other in ("aws-sdk-kms", "reqwest")]
+        assert speaks == [signs, not signs], name
+        [std] = [part["version"] for part in document["components"] if part["name"] == "rust-std"]
+        assert std in output("rustc", "--version")
+
+
+def test_no_directory_of_the_builder_is_in_a_program(packages: Path) -> None:
+    home = os.environ.get("CARGO_HOME", str(Path.home() / ".cargo"))
+    places = {str(ROOT), home, output("rustc", "--print", "sysroot"), str(Path.home()), os.path.join("registry", "src")}
+    places.add(json.loads(output("cargo", "metadata", "--format-version=1", "--no-deps"))["target_directory"])
+    for name, program in programs(packages).items():
+        # A home of one letter or two would be found in any program.
+        found = {place for place in places if len(place) > 3 and place.encode() in program}
+        assert not found, f"{name}: {found}"
+        assert b"/packages/" in program and b"crates/txmgr/src/" in program, "panics name their files"
+
+
+def test_somebody_else_elsewhere_gets_the_same_bytes(packages: Path, tmp_path: Path) -> None:
+    """Another user's home, another checkout, another directory of cargo's with the packages in it."""
+    home, checkout = tmp_path / "home" / "somebody", tmp_path / "a longer way" / "to" / "signpost"
+    for name in output("git", "ls-files", "-co", "--exclude-standard").splitlines():
+        if (ROOT / name).is_file():
+            (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, checkout / name)
+    ours = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
+    theirs = home / "cargo"
+    theirs.mkdir(parents=True)
+    # What was fetched, by another way: the compiler writes down the way, and not where it leads.
+    for name in ("registry", "config.toml"):
+        if (ours / name).exists():
+            (theirs / name).symlink_to(ours / name)
+    toolchain = Path(output("rustc", "--print", "sysroot"), "bin")
+    dropped = ("CARGO", "RUST", "GIT_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    environment |= {"HOME": str(home), "USER": "somebody", "LOGNAME": "somebody", "CARGO_HOME": str(theirs)}
+    environment |= {"CARGO_NET_OFFLINE": "true", "PATH": f"{toolchain}{os.pathsep}{os.environ['PATH']}"}
+    out = tmp_path / "out"
+    command = [sys.executable, str(checkout / "infra" / "package.py"), "--only", ELSEWHERE, "--out", str(out)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, env=environment, cwd=home)
+    assert (checkout / "target" / "release" / ELSEWHERE).is_file(), "it was built there"
+    for name in (f"{ELSEWHERE}.zip", f"{ELSEWHERE}.cdx.json"):
+        here, there = (hashlib.sha256((place / name).read_bytes()).hexdigest() for place in (packages, out))
+        assert here == there, f"{name} is another elsewhere"
+    shutil.rmtree(checkout)
