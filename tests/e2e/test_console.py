@@ -106,6 +106,15 @@ def test_a_person_finds_accounts_requests_and_outcomes_in_the_console(dev: Start
         assert browser.returncode == 0, out + err
 
 
+def test_a_person_logs_in_with_the_token_and_is_asked_again_when_the_session_is_over(dev: StartStack, tmp_path: Path) -> None:
+    stack = dev("--no-worker")
+    pictures = Path(os.environ.get(PICTURES, tmp_path))
+    with console(stack, tmp_path, "--token", TOKEN) as url:
+        command = ["node", str(HERE / "login.mjs"), url, str(pictures), TOKEN]
+        ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240, check=False)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
 def test_the_console_changes_nothing_and_answers_only_whom_it_should(dev: StartStack, tmp_path: Path) -> None:
     stack = dev("--no-worker")
     with console(stack, tmp_path) as url:
@@ -124,9 +133,32 @@ def test_the_console_changes_nothing_and_answers_only_whom_it_should(dev: StartS
             assert ask(url, path)[0] == 401, path
             assert ask(url, path, Authorization="Bearer " + TOKEN[:-1])[0] == 401, path
         assert ask(url, "/api/snapshot", Authorization="Bearer " + TOKEN)[0] == 200
-        assert ask(url, "/login", "POST", "token=wrong")[0] == 401
         code, _, headers = ask(url, "/login", "POST", f"token={TOKEN}")
         assert code == 303 and "HttpOnly; SameSite=Strict" in headers["set-cookie"]
+        assert "Max-Age=" in headers["set-cookie"] and TOKEN not in headers["set-cookie"]
         assert ask(url, "/", Cookie=headers["set-cookie"].split(";")[0])[0] == 200
-    refused = run("console", "--listen", "0.0.0.0:0", "--config", str(stack.config_file))
-    assert refused.code == 2 and "--token" in refused.err
+        assert ask(url, "/", Cookie=f"signpost_console={TOKEN}")[0] == 401
+    for options in (["--listen", "0.0.0.0:0"], ["--listen", "127.0.0.1:0", "--behind-tls"]):
+        refused = run("console", *options, "--config", str(stack.config_file))
+        assert refused.code == 2 and "--token" in refused.err
+
+
+def test_a_token_cannot_be_guessed_fast_and_every_guess_is_told(dev: StartStack, tmp_path: Path) -> None:
+    stack = dev("--no-worker")
+    with console(stack, tmp_path, "--token", TOKEN, "--behind-tls") as url:
+        code, _, headers = ask(url, "/login", "POST", f"token={TOKEN}")
+        assert code == 303 and headers["set-cookie"].startswith("__Host-signpost_console=")
+        assert headers["set-cookie"].endswith("; Secure")
+        session = headers["set-cookie"].split(";")[0]
+        code, page, _ = ask(url, "/login", "POST", "token=wrong", X_Forwarded_For="10.1.1.1, 10.2.2.2")
+        assert code == 401 and "That is not the token" in page and 'name="token"' in page
+        for _ in range(9):
+            assert ask(url, "/api/snapshot", Authorization="Bearer wrong")[0] == 401
+        for tried in (ask(url, "/login", "POST", f"token={TOKEN}"), ask(url, "/", Authorization=f"Bearer {TOKEN}")):
+            code, page, headers = tried
+            assert code == 429 and 1 <= int(headers["retry-after"]) <= 61 and "too many wrong tokens" in page
+        assert ask(url, "/api/snapshot", Cookie=session)[0] == 200, "who is in stays in"
+        told = [line for line in (tmp_path / "console.err").read_text().splitlines() if "a login was refused" in line]
+        assert len(told) == 10, told
+        assert "from 10.2.2.2 by way of 127.0.0.1" in told[0] and "from 127.0.0.1" in told[1], told
+        assert TOKEN not in "".join(told) and "wrong token" in told[0]

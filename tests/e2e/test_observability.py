@@ -326,7 +326,7 @@ def test_no_log_shows_calldata_a_signature_or_a_secret(run: Run) -> None:
 def test_every_log_line_is_json_and_a_requests_lines_name_it(run: Run) -> None:
     needed = {
         "reserved": {"request_id", "account", "nonce"},
-        "signed": {"request_id", "account", "nonce", "attempt", "tx_hash"},
+        "signed": {"request_id", "account", "nonce", "attempt", "tx_hash", "kms_request_id"},
         "sent": {"request_id", "account", "nonce", "attempt", "tx_hash", "answer"},
         "stored": {"request_id", "account", "nonce", "status"},
         "outcome published": {"request_id", "account", "nonce", "tx_hash", "status"},

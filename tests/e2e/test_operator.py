@@ -14,7 +14,7 @@ import pytest
 
 from audit import OUTCOME, STATUS, Subscriber, get, published, queue_depth
 from scenario import DENIED, GWEI
-from stack import Ran, Stack, environment, run, wait_for
+from stack import READY_WITHIN_S, Program, Ran, Stack, environment, run, wait_for
 
 TO = "0x" + "bb" * 20
 SECRET_DATA = "0xdeadbeef" + "5ec2e7" * 20
@@ -339,6 +339,25 @@ def test_the_doctor_names_what_is_wrong_and_what_to_do(stack: Stack, tmp_path: P
     wrong.write_text(stack.config_file.read_text().replace("chain_id = 97", "chain_id = 56"))
     other = run("doctor", "--config", str(wrong))
     assert other.code == 1 and "chain 97" in other.out and "→" in other.out, other.out
+
+
+def test_a_node_that_is_asked_in_the_clear_is_told_by_the_doctor_and_at_the_start(stack: Stack, tmp_path: Path) -> None:
+    # Nobody is there, and this address counts as another machine's; the key in the URL is nobody's business.
+    url = "http://0.0.0.0:1/topsecret"
+    config = tmp_path / "clear.toml"
+    config.write_text(stack.config_file.read_text().replace("rpc_urls = [", f'rpc_urls = ["{url}", '))
+    looked = {line["check"]: line for line in run("doctor", "--json", "--config", str(config)).lines()}
+    found = looked["0.0.0.0: transport"]
+    assert found["state"] == "look" and found["found"].startswith("http://") and "https" in found["todo"], found
+    assert [check for check in looked if check.endswith(": transport")] == ["0.0.0.0: transport"], "loopback is no wire"
+    worker = Program(tmp_path, "clear", ["worker", "--config", str(config), "--stage", "broadcaster"])
+    try:
+        log = wait_for("the worker warns", lambda: worker.log() if "over http://" in worker.log() else None, READY_WITHIN_S)
+    finally:
+        worker.stop()
+    [line] = [line for line in log.splitlines() if "over http://" in line]
+    assert "0.0.0.0" in line and "WARN" in line, line
+    assert "topsecret" not in worker.log()
 
 
 def dead_letters(stack: Stack) -> str:

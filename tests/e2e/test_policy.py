@@ -23,6 +23,8 @@ gas_price_wei = "100000000"
 max_value_wei = 10
 spend_limit_wei = "1000000000000000"
 spend_window_s = 3600
+max_requests = 18
+max_requests_window_s = 3600
 allow_senders = ["{senders}"]
 """
 
@@ -50,10 +52,10 @@ def let_in(stack: Stack, account: str) -> None:
     sqs.set_queue_attributes(QueueUrl=stack.signing_queue, Attributes={"Policy": policy})
 
 
-def with_rules(stack: Stack, directory: Path, senders: str) -> Path:
+def with_rules(stack: Stack, directory: Path, senders: str, rules: str = RULES) -> Path:
     """A configuration with rules of our own."""
     policy = directory / "policy.toml"
-    policy.write_text(RULES.format(senders=senders))
+    policy.write_text(rules.format(senders=senders))
     lines = stack.config_file.read_text().splitlines()
     config = directory / "signpost.toml"
     config.write_text("\n".join(f"file = {json.dumps(str(policy))}" if line.startswith("file = ") else line
@@ -82,6 +84,8 @@ def test_a_message_from_a_sender_who_is_not_listed_is_refused(dev: Any, tmp_path
     assert published(stack, "ours-1")["status"] == "confirmed"
 
     assert stack.kms_signatures() == 1, "something of theirs was signed"
+    kept_s = refused["expiresAt"] - refused["createdAt"] // 1000
+    assert kept_s == 24 * 3600, f"kept for {kept_s} s"
 
 
 def test_a_cancel_from_a_sender_who_is_not_listed_changes_nothing(dev: Any, tmp_path: Path) -> None:
@@ -96,8 +100,8 @@ def test_a_cancel_from_a_sender_who_is_not_listed_changes_nothing(dev: Any, tmp_
 
     refused = send(theirs, stack, {"cancel": "ours-1"})
     answer = published(stack, refused)
-    assert answer["status"] == "rejected" and answer["reason"]["code"] == "cancelNotAllowed", answer
-    assert answer["sender"] == THEIRS
+    assert answer["status"] == "rejected" and answer["reason"]["code"] == "senderNotAllowed", answer
+    assert answer["sender"] == THEIRS and answer["reason"]["requestId"] == "ours-1"
     item = get(stack, "ours-1")
     assert item is not None and (item["status"], item.get("reason")) == ("sent", None), item
     stack.rpc.call("evm_setIntervalMining", 1)
@@ -133,6 +137,22 @@ def test_a_window_of_spending_is_full_for_what_comes_after(dev: Any, tmp_path: P
     send(sqs, stack, transfer("pay-20", 2))
     assert published(stack, "pay-20")["status"] == "rejected"
     assert get(stack, "pay-3")["status"] == "confirmed"
+
+
+def test_a_sender_has_its_share_of_a_window_and_others_have_theirs(dev: Any, tmp_path: Path) -> None:
+    stack = dev("--account", "hot", "--no-worker")
+    let_in(stack, THEIRS)
+    both = RULES.replace('["{senders}"]', f'["{{senders}}", "{THEIRS}"]').replace("max_requests = 18", "max_requests = 3")
+    stack.start_worker(config=with_rules(stack, tmp_path, OURS, both))
+    ours, theirs = sqs_of(stack, OURS), sqs_of(stack, THEIRS)
+    for number in range(5):
+        send(ours, stack, transfer(f"ours-{number}", 1))
+    send(theirs, stack, transfer("theirs-0", 1))
+    ended = [published(stack, f"ours-{number}") for number in range(5)]
+    assert [item["status"] for item in ended] == ["confirmed"] * 3 + ["rejected"] * 2
+    assert {item["reason"]["code"] for item in ended[3:]} == {"requestLimitReached"}
+    assert f"max_requests is 3 per max_requests_window_s of 3600: {OURS}" in ended[3]["reason"]["message"]
+    assert published(stack, "theirs-0")["status"] == "confirmed"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,74 @@
+// The console's login in a real browser. Called by test_console.py; ends with 0 only if everything was found.
+// Everything waits for an event, nothing for a time.
+
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const { chromium } = createRequire(join(process.env.SIGNPOST_NODE_TOOLS, "package.json"))("playwright-core");
+const [, , url, pictures, token] = process.argv;
+
+const profile = await mkdtemp(join(tmpdir(), "signpost-login-"));
+const browser = await chromium.launchPersistentContext(profile, {
+  executablePath: process.env.SIGNPOST_CHROMIUM,
+  viewport: { width: 1360, height: 900 },
+  colorScheme: "light",
+  args: ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync"],
+});
+browser.setDefaultTimeout(60_000);
+
+try {
+  const page = await browser.newPage();
+  const wrong = [];
+  page.on("pageerror", (error) => wrong.push(error.message));
+  const picture = (name) => page.screenshot({ path: join(pictures, `${name}.png`) });
+  const give = async (text) => {
+    await page.getByLabel("Token").fill(text);
+    const [answer] = await Promise.all([page.waitForNavigation(), page.keyboard.press("Enter")]);
+    return answer.status();
+  };
+
+  await page.goto(url);
+  await page.getByLabel("Token").waitFor();
+  assert.equal(await page.getByRole("alert").count(), 0);
+  assert.equal(await give("not-the-token-at-all"), 401);
+  await page.getByRole("alert").getByText("That is not the token.").waitFor();
+  await picture("login-wrong");
+
+  assert.equal(await give(token), 200);
+  await page.getByText("live", { exact: true }).waitFor();
+  const [cookie] = await browser.cookies(url);
+  assert.match(cookie.value, /^[0-9a-f]{64}$/);
+  assert.deepEqual([cookie.httpOnly, cookie.sameSite, cookie.path], [true, "Strict", "/"]);
+  assert.ok(cookie.expires > 0, "it ends by itself");
+  assert.equal(await page.evaluate(() => document.cookie), "", "no script sees it");
+  const stored = await page.evaluate(() => JSON.stringify({ ...localStorage, ...sessionStorage }));
+  assert.ok(!stored.includes(token), stored);
+
+  // A session that is over ends the stream, and the page asks for the token by itself.
+  await page.route("**/api/live", async (route) => {
+    await browser.clearCookies();
+    await route.fulfill({ status: 200, contentType: "text/event-stream", body: "retry: 100\n\n" });
+  }, { times: 1 });
+  await page.reload();
+  await page.getByLabel("Token").waitFor();
+  assert.equal(await give(token), 200);
+  await page.getByText("live", { exact: true }).waitFor();
+
+  // Guessing comes to an end.
+  await browser.clearCookies();
+  await page.reload();
+  const answers = [];
+  while (answers.at(-1) !== 429 && answers.length <= 10) answers.push(await give(`wrong-token-${answers.length}`));
+  assert.equal(answers.at(-1), 429, answers.join());
+  assert.equal(await give(token), 429, "the right one waits too");
+  await page.getByRole("alert").getByText("too many wrong tokens").waitFor();
+  await picture("login-wait");
+  assert.deepEqual(wrong, []);
+} finally {
+  await browser.close();
+  await rm(profile, { recursive: true, force: true });
+}

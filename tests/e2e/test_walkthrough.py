@@ -1,0 +1,58 @@
+"""The walkthrough of Chapel, from the page itself: every step that can be run here is run, in order."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from audit import published
+from stack import Ran, Stack
+from test_readme import variables
+
+PAGE = Path(__file__).resolve().parents[2] / "infra/CHAPEL.md"
+# What the faucet gives: 0.01 BNB.
+FUNDS_WEI = 10**16
+COST_WEI = 1_000_000_000 + 21_000 * 100_000_000
+
+
+def steps() -> list[str]:
+    return re.findall(r"^```sh chapel\n(.*?)^```$", PAGE.read_text(), re.S | re.M)
+
+
+def follow(stack: Stack, step: str, directory: Path) -> Ran:
+    done = subprocess.run(["sh", "-euc", step], env=variables(stack), cwd=directory, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, f"{step}\n{done.stdout}{done.stderr}"
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def test_the_walkthrough_of_chapel_leads_to_confirmed(stack: Stack, tmp_path: Path) -> None:
+    # What the stack of step 2 has: a key with this alias.
+    kms = stack.aws("kms")
+    key = kms.create_key(KeySpec="ECC_SECG_P256K1", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["KeyId"]
+    kms.create_alias(AliasName="alias/signpost", TargetKeyId=key)
+
+    policy, register, well, ask, again, show, end = steps()
+    assert "allowed" in follow(stack, policy, tmp_path).out
+    follow(stack, register, tmp_path)
+    address = account(stack, tmp_path)["address"]
+    assert account(stack, tmp_path)["balanceWei"] == "0"
+    # What the faucet of step 5 does.
+    stack.rpc.call("anvil_setBalance", address, hex(FUNDS_WEI))
+    follow(stack, well, tmp_path)
+    assert "confirmed" in follow(stack, ask, tmp_path).out
+    assert published(stack, "chapel-1")["from"].lower() == address.lower()
+    assert "confirmed" in follow(stack, again, tmp_path).out
+    after = account(stack, tmp_path)
+    assert (after["nextNonce"], after["transactionCount"]) == (1, 1), "sent twice, executed once"
+    assert after["balanceWei"] == str(FUNDS_WEI - COST_WEI), "it costs what the page says"
+    assert "FAILED" not in follow(stack, show, tmp_path).out
+    follow(stack, end, tmp_path)
+    assert account(stack, tmp_path)["paused"]
+
+
+def account(stack: Stack, directory: Path) -> dict[str, Any]:
+    shown: dict[str, Any] = json.loads(follow(stack, "signpost account show chapel --json", directory).out)
+    return shown
