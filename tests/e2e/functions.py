@@ -96,15 +96,11 @@ class Place:
 
     def pokes(self) -> list[dict[str, Any]]:
         """Takes the messages that wait on the broadcast queue."""
-        return [json.loads(body) for body in self.pokes_as_sent()]
-
-    def pokes_as_sent(self) -> list[str]:
-        """The same, byte for byte."""
         sqs = self.stack.aws("sqs")
         taken = []
         while messages := sqs.receive_message(QueueUrl=self.broadcast, MaxNumberOfMessages=10).get("Messages"):
             for message in messages:
-                taken.append(message["Body"])
+                taken.append(json.loads(message["Body"]))
                 sqs.delete_message(QueueUrl=self.broadcast, ReceiptHandle=message["ReceiptHandle"])
         return taken
 
