@@ -220,7 +220,7 @@ fn refused(asker: &str) -> Response {
 /// The answer while no token is looked at.
 fn wait(left: Duration) -> Response {
     let seconds = left.as_secs().saturating_add(1);
-    let words = format!("There were too many wrong tokens. Try again in {seconds} s.");
+    let words = format!("There were too many wrong tokens. Try again in {seconds}\u{a0}s.");
     let mut response = form(StatusCode::TOO_MANY_REQUESTS, &words);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     response

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
@@ -11,6 +12,9 @@ use tokio::task::JoinHandle;
 use crate::cases::{self, Case, KEY_ID, error};
 use crate::kms::{KMS_REQUEST_ID, Kms, Mood};
 use crate::runtime_api::{Heard, INVOCATION, RuntimeApi};
+
+/// How long a program may be silent before the test is given up.
+const SAYS_WITHIN: Duration = Duration::from_mins(2);
 
 /// What Lambda gives a function at most.
 const AMPLE_MS: u64 = 900_000;
@@ -55,6 +59,7 @@ impl Program {
             biased;
             heard = self.api.heard.recv() => heard.unwrap(),
             ended = self.child.wait() => panic!("the program ended and said nothing: {ended:?}"),
+            () = tokio::time::sleep(SAYS_WITHIN) => panic!("the program says nothing"),
         }
     }
 
