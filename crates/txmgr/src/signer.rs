@@ -296,7 +296,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             Ok(Message::Cancel(id)) => return self.judge_cancel(at, delivery, id, found),
             Err(refused) => Err(refused),
         };
-        let stranger = self.stranger(at, delivery, named.as_ref());
+        let stranger = self.stranger(at, delivery, || named.clone());
         // A record that another's message got does nothing for a stranger's, even if it asks for the same.
         let asked = if stranger.is_some() { None } else { request.as_ref().ok() };
         let standing = found.standing(delivery, named.as_ref(), asked, self.config.chain_id);
@@ -337,7 +337,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         let ours = |record: &&Record| record.account.chain_id == self.config.chain_id;
         let record = found.record(&id).filter(ours).cloned().map(Box::new);
         let is_noted = record.as_ref().is_some_and(|record| record.cancel.is_some());
-        match self.stranger(at, delivery, Some(&id)) {
+        match self.stranger(at, delivery, || Some(id.clone())) {
             // What was noted may have been by this very message, when policy still knew its sender.
             Some(refusal) if !is_noted => Work::Refused(Box::new(refusal)),
             Some(_) | None => Work::Cancel(Cancel { at, id, record }),

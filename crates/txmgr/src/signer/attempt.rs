@@ -62,13 +62,13 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             if record.phase != Phase::Reserved || head.paused || head.unusable.is_some() {
                 return Ok(record);
             }
-            self.vouch(&record, head, now).await?;
+            let vouched = self.vouch(&record, head, now).await?;
             if let Some(cause) = self.refusal_before_signing(&record, now) {
                 record = self.write(&record, &Event::CancelAsked(cause), now).await?.into_record();
                 continue;
             }
             let fee = self.first_fee(&record);
-            record = match self.sign_and_store(&record, head, fee, to_self, now).await? {
+            record = match self.sign_and_store(vouched, head, fee, to_self, now).await? {
                 Written::Ours(record) => return Ok(record),
                 // Another worker was first, or a cancel came: go on with what is stored.
                 Written::Theirs(record) => record,
@@ -78,8 +78,8 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     }
 
     /// Whether a signer accepted the record as it is, for this account (I17). If not it says so, and the record does.
-    async fn vouch(&self, record: &Record, head: &Head, now: Millis) -> Result<(), AttemptError> {
-        let Err(fault) = self.config.sealer.check(record, &head.name) else { return Ok(()) };
+    async fn vouch<'r>(&self, record: &'r Record, head: &Head, now: Millis) -> Result<Vouched<'r>, AttemptError> {
+        let Err(fault) = self.config.sealer.check(record, &head.name) else { return Ok(Vouched(record)) };
         metrics::counter!(meters::UNSEALED, "account" => record.account.to_string(), "fault" => fault.as_str())
             .increment(1);
         tracing::error!(error = told(&fault), request_id = %record.request_id, account = %record.account, nonce = %record.nonce,
@@ -136,7 +136,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     /// One KMS signature, checked, and stored if no other came first (G6).
     async fn sign_and_store(
         &self,
-        record: &Record,
+        Vouched(record): Vouched<'_>,
         head: &Head,
         fee: Fee,
         to_self: Wei,
@@ -158,7 +158,6 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         now: Millis,
     ) -> Result<Written, AttemptError> {
         assert_eq!(head.account, record.account, "the key of a record's own account signs for it");
-        self.vouch(record, head, now).await?;
         let key = self.account_key(head).await.map_err(AttemptError::Key)?;
         let kind = record.next_kind();
         let to_self = match kind {
@@ -268,7 +267,8 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             Phase::Signed | Phase::Sent => {
                 let Some(fee) = ask.fee.as_ref().and_then(crate::wire::WireFee::fee) else { return Ok(false) };
                 let Some(fee) = self.replacement(&record, fee, now) else { return Ok(false) };
-                self.sign_and_store(&record, &head, fee, to_self, now).await.map(|_| true)
+                let vouched = self.vouch(&record, &head, now).await?;
+                self.sign_and_store(vouched, &head, fee, to_self, now).await.map(|_| true)
             }
             Phase::Mined(_) | Phase::Settled(_) => Ok(true),
         }
@@ -334,6 +334,9 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         other
     }
 }
+
+/// A record whose seal was checked. Nothing else gets a signature.
+struct Vouched<'r>(&'r Record);
 
 /// One line for each signature that KMS gave, also for one that is not stored: whoever goes through KMS's own trail
 /// finds each of its events here.

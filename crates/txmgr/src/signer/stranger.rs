@@ -3,12 +3,12 @@
 //!
 //! Nothing is read for such a message: neither its id, nor an account. Its refusal is one item under
 //! `sqs:<message id>`, which says who sent it and which id it named, and nothing else of it; it is published once it is
-//! stored, and is not written again to note that: `publishedAt` is when it was stored. Should it not go out, the message
-//! comes again, and so does its answer. A batch costs one write per message, all at once, and its outcomes.
+//! stored, and is not written again to note that: `publishedAt` is when it was stored. If publishing fails, the message
+//! is delivered again and answered again. A batch costs one write per message, all at once, and its outcomes.
 //!
 //! ## Guarantees
 //! * One answer for a message, whatever policy says later (G2). Only what SQS hands out for the first time is refused
-//!   here: what comes again may have been accepted under an earlier policy, and is looked up like any other. Then, if
+//!   here: a redelivered message may have been accepted under an earlier policy, and is looked up like any other. Then, if
 //!   nothing answers it, it is refused in the same words.
 //!
 //! ## Does not guarantee
@@ -42,20 +42,14 @@ const AT_ONCE: usize = 10;
 impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     /// Answers what strangers sent and SQS hands out for the first time.
     pub(super) async fn refuse_strangers(&self, batch: &mut Batch<'_>, now: Millis) {
-        let deliveries = batch.deliveries;
-        let mut refusals = Vec::new();
-        for (at, delivery) in deliveries.iter().enumerate() {
-            if delivery.receives == 1
-                && let Some(refusal) = self.stranger(at, delivery, None)
-            {
-                let named = Inbound::read(at, delivery).named().cloned();
-                refusals.push(Refusal { place: Place::Stranger(named), ..refusal });
-            }
+        let mut keeping = Vec::new();
+        for (at, delivery) in batch.deliveries.iter().enumerate().filter(|(_, delivery)| delivery.receives == 1) {
+            let named = || Inbound::read(at, delivery).named().cloned();
+            keeping.extend(self.stranger(at, delivery, named).map(|refusal| self.keep_one(delivery, refusal, now)));
         }
-        if refusals.is_empty() {
+        if keeping.is_empty() {
             return;
         }
-        let keeping = refusals.into_iter().map(|refusal| self.keep_stranger_s(deliveries, refusal, now));
         let kept: Vec<_> = stream::iter(keeping).buffered(AT_ONCE).collect().await;
         let mut answers = Vec::with_capacity(kept.len());
         for (at, kept) in kept {
@@ -77,24 +71,25 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     }
 
     /// Stores one of them; its place in the batch.
-    async fn keep_stranger_s(
+    async fn keep_one(
         &self,
-        deliveries: &[Delivery],
+        delivery: &Delivery,
         refusal: Refusal,
         now: Millis,
     ) -> (usize, Result<Box<Rejected>, AttemptError>) {
-        let at = refusal.at;
-        let kept = match deliveries.get(at) {
-            Some(delivery) => self.keep_own(delivery, &refusal, now).await,
-            None => Err(AttemptError::Gone),
-        };
-        (at, kept)
+        (refusal.at, self.keep_own(delivery, &refusal, now).await)
     }
 
-    /// The refusal of a message whose sender no policy knows; `None` if one does.
-    pub(super) fn stranger(&self, at: usize, delivery: &Delivery, named: Option<&RequestId>) -> Option<Refusal> {
+    /// The refusal of a message whose sender no policy knows; `None` if one does. Which id it names is looked at only
+    /// then.
+    pub(super) fn stranger(
+        &self,
+        at: usize,
+        delivery: &Delivery,
+        named: impl FnOnce() -> Option<RequestId>,
+    ) -> Option<Refusal> {
         let refused = self.config.policies.check_known(delivery.sender.as_deref()).err()?;
-        let place = Place::Stranger(named.cloned());
+        let place = Place::Stranger(named());
         Some(Refusal { at, place, request: None, account: None, digest: None, refused })
     }
 }
