@@ -23,7 +23,8 @@ pub async fn text(sdk: &SdkConfig, secret: &str) -> Result<String, PortError> {
 pub async fn texts(sdk: &SdkConfig, secret: &str) -> Result<Vec<String>, PortError> {
     let client = client(sdk);
     let staged = |stage: &str| client.get_secret_value().secret_id(secret).version_stage(stage);
-    let (current, previous) = futures_util::join!(read(staged("AWSCURRENT")), read_if_there(staged("AWSPREVIOUS")));
+    let (current, previous) =
+        futures_util::future::join(read(staged("AWSCURRENT")), read_if_there(staged("AWSPREVIOUS"))).await;
     Ok(std::iter::once(current?).chain(previous?).collect())
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use signpost_aws::item::MUTABLE;
 use signpost_aws::store::written::{BY_BROADCASTER, BY_OPERATOR, BY_SIGNER, OF_SLOTS};
-use signpost_txmgr::account::{AsideCause, Marks, SeenFee, SetAside};
+use signpost_txmgr::account::{AsideCause, Marks, SeenFee, SenderCounts, SetAside, Spend};
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::units::{Nonce, Wei};
 use signpost_txmgr::unusable::{KeyCall, KeyFault, Unusable};
@@ -90,7 +90,8 @@ async fn the_broadcaster_writes_what_its_list_says() {
 #[tokio::test]
 async fn the_signer_writes_what_its_lists_say() {
     let mut group = world::group(1);
-    group.spend = Some(signpost_txmgr::account::Spend { window_start: NOW, spent: Wei::from(1_u64) });
+    group.spend = Some(Spend { window_start: NOW, spent: Wei::from(1_u64) });
+    group.sender_counts = Some(SenderCounts { window_start: NOW, counts: [("AROAEXAMPLE".to_owned(), 1)].into() });
     let script = Script::new([Step::ok("{}"), Step::ok("{}"), Step::ok("{}")]);
     let store = world::store(&script);
     store.reserve(&group).await.unwrap();
@@ -119,7 +120,7 @@ async fn an_operator_writes_what_its_list_says() {
 }
 
 #[tokio::test]
-async fn a_change_of_a_request_names_nothing_that_was_fixed_at_its_acceptance() {
+async fn an_update_names_no_attribute_fixed_at_acceptance() {
     let script = Script::new([Step::ok("{}")]);
     world::store(&script).update(&world::signed(&world::group(1).records[0])).await.unwrap();
     assert_eq!(all(&writes(&script), "UpdateItem"), list(&[&["requestId", "createdAt"], &MUTABLE]));
