@@ -63,7 +63,7 @@ pub enum Order {
 pub struct Figures {
     /// Honest requests that were sent: all of them.
     pub sent: usize,
-    /// Half of the honest requests were sent within so many milliseconds.
+    /// Half of the honest requests were sent within this many milliseconds.
     pub p50_ms: u64,
     /// And 99 of 100.
     pub p99_ms: u64,
@@ -128,8 +128,8 @@ pub fn run(junk: Junk, count: usize, order: Order) -> Figures {
     };
     let signing = QueueRules { max_receives: 10, visibility_ms: 180_000, disorder_seed, ..QueueRules::FIFO };
     let setting = Setting { accounts: 1, signing, mutant: None, spend_window_s: None, request_window_s: None };
-    let world = World::new(setting, clock.clone(), prompter.clone(), distance.clone());
-    let mut stage = Stage::new(prompter.clone(), clock.clone(), Random::new(1));
+    let world = World::new(setting, clock.clone(), prompter.clone(), Arc::clone(&distance) as Arc<dyn Weather>);
+    let mut stage = Stage::new(prompter, clock.clone(), Random::new(1)).at_leisure();
     let put_at: Arc<Mutex<BTreeMap<String, Millis>>> = Arc::default();
     cast(&mut stage, &world, &put_at, junk, count);
     let mut ids: HashMap<TxHash, String> = HashMap::new();
@@ -142,14 +142,13 @@ pub fn run(junk: Junk, count: usize, order: Order) -> Figures {
             if let Entry::Updated(record) = &entry {
                 let newest = record.attempts.last().map(|attempt| attempt.tx_hash);
                 ids.extend(newest.map(|hash| (hash, record.request_id.to_string())));
-            }
-            if let Entry::Sent(raw) = &entry {
+            } else if let Entry::Sent(raw) = &entry {
                 let id = ids.get(&raw.hash).cloned().unwrap_or_default();
-                let put = put_at.lock().unwrap().get(&id).copied();
-                let _ = put.map(|put| *waited.entry(id).or_insert(now.since(put)));
-            }
-            if let Entry::Published(outcome) = &entry
-                && (outcome.request_id.starts_with("sqs:") || outcome.request_id.starts_with("junk"))
+                if let Some(put) = put_at.lock().unwrap().get(&id) {
+                    waited.entry(id).or_insert(now.since(*put));
+                }
+            } else if let Entry::Published(outcome) = &entry
+                && is_junk(&outcome.request_id)
             {
                 (answered, drained_at) = (answered + 1, now);
             }

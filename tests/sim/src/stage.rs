@@ -48,7 +48,10 @@ impl Prompter {
             if shared.clock.now().0 >= until {
                 return Poll::Ready(());
             }
-            shared.sleepers.lock().unwrap().push((until, context.waker().clone()));
+            let mut sleepers = shared.sleepers.lock().unwrap();
+            if !sleepers.iter().any(|(at, waker)| *at == until && waker.will_wake(context.waker())) {
+                sleepers.push((until, context.waker().clone()));
+            }
             // Of several that sleep in one task the first to wake counts.
             let mut wake_at = shared.wake_at.lock().unwrap();
             *wake_at = Some(wake_at.map_or(until, |at| at.min(until)));
@@ -78,6 +81,11 @@ impl Prompter {
                 waker.wake();
             }
         }
+    }
+
+    /// When the first of all sleepers wakes.
+    fn first_due(&self) -> Option<u64> {
+        self.0.sleepers.lock().unwrap().iter().map(|(until, _)| *until).min()
     }
 
     fn take_wake_at(&self) -> u64 {
@@ -110,6 +118,8 @@ pub struct Stage {
     random: Random,
     tasks: Vec<Task>,
     woken: Arc<Woken>,
+    /// Most simulated time between two polls, in milliseconds.
+    step_max_ms: u64,
     /// How often a future was polled.
     pub polls: u64,
     /// How often a task died.
@@ -131,7 +141,14 @@ impl Stage {
     /// An empty stage.
     #[must_use]
     pub fn new(prompter: Prompter, clock: SimClock, random: Random) -> Self {
-        Self { prompter, clock, random, tasks: Vec::new(), woken: Arc::default(), polls: 0, deaths: 0 }
+        let (woken, step_max_ms) = (Arc::default(), Self::STEP_MAX_MS);
+        Self { prompter, clock, random, tasks: Vec::new(), woken, step_max_ms, polls: 0, deaths: 0 }
+    }
+
+    /// The same, but time passes only while everyone sleeps: for calls that say themselves how long they take.
+    #[must_use]
+    pub fn at_leisure(self) -> Self {
+        Self { step_max_ms: 0, ..self }
     }
 
     /// Adds a task.
@@ -149,7 +166,7 @@ impl Stage {
             return None;
         }
         let nth = self.random.below(awake);
-        self.clock.advance(self.random.below(Self::STEP_MAX_MS + 1));
+        self.clock.advance(self.random.below(self.step_max_ms + 1));
         let mut awake = self.tasks.iter_mut().filter(|task| task.asleep_until <= now);
         let task = awake.nth(usize::try_from(nth).unwrap())?;
         self.polls += 1;
@@ -171,7 +188,9 @@ impl Stage {
             task.future = None;
             task.asleep_until = u64::MAX;
         } else {
-            task.asleep_until = wake_at;
+            // What it waits for may sleep inside of it without having been asked in this poll.
+            let leisurely = (self.step_max_ms == 0 && !woken).then(|| self.prompter.first_due()).flatten();
+            task.asleep_until = leisurely.unwrap_or(wake_at);
         }
         Some(polled)
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::arithmetic_side_effects, reason = "a test")]
 
 use signpost_sim::crash::{Fault, Scenario};
+use signpost_sim::flood::{self, Junk, Order};
 use signpost_sim::mutants::Mutant;
 use signpost_sim::source::{Variant, body};
 use signpost_sim::world::{NAMES, RETENTION_MS};
@@ -10,6 +11,8 @@ use signpost_txmgr::record::{Record, Stored};
 
 /// Requests behind the slot that cannot be closed: twice what a window by distance would let through.
 const BEHIND: usize = 2_000;
+/// Junk messages of a flood.
+const JUNK: usize = 10_000;
 /// Passes in which they are all closed: a signer's turn takes ten messages.
 const PASSES: usize = 450;
 
@@ -65,6 +68,22 @@ fn a_lane_that_sets_nothing_aside_is_found() {
     let (scenario, closed) = behind_one_that_cannot_be_closed(Some(Mutant::SetsNothingAside));
     assert!(closed < BEHIND, "{closed} closed: the lane stands still");
     assert_eq!(scenario.auditor.violations(), [], "and nothing worse happens");
+}
+
+/// In simulated time, so no machine is measured. The last two lines show that the model can fail: bad requests of a
+/// sender whom policy lists cost three calls each instead of one, and where SQS gives the oldest message first, they delay.
+#[test]
+fn a_strangers_flood_does_not_double_the_wait_of_others() {
+    for order in [Order::Any(1), Order::Oldest] {
+        let (alone, beside) = (flood::run(Junk::None, JUNK, order), flood::run(Junk::Stranger, JUNK, order));
+        assert_eq!(beside.sent, alone.sent, "{order:?}: every request is sent");
+        assert_eq!(beside.junk_items, JUNK, "{order:?}: one item for each, and each is answered");
+        assert!(beside.p99_ms < 2 * alone.p99_ms, "{order:?}: {alone:?} {beside:?}");
+        // A redelivery or two aside.
+        assert!(beside.store_calls < alone.store_calls + 11_000, "{order:?}: {alone:?} {beside:?}");
+    }
+    let (alone, listed) = (flood::run(Junk::None, JUNK, Order::Oldest), flood::run(Junk::Listed, JUNK, Order::Oldest));
+    assert!(listed.p99_ms > 2 * alone.p99_ms, "{alone:?} {listed:?}");
 }
 
 #[test]
