@@ -2,26 +2,14 @@
 // sent; ends with 0 only if everything was found. Everything waits for an event, nothing for a time.
 
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
-import { createRequire } from "node:module";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-const { chromium } = createRequire(join(process.env.SIGNPOST_NODE_TOOLS, "package.json"))("playwright-core");
+import { withBrowser } from "./browser.mjs";
+
 const [, , url, pictures, told] = process.argv;
 const { confirmed, txHash, hostile, hostileText, refused, refusedCode, later, stuck } = JSON.parse(told);
 
-const profile = await mkdtemp(join(tmpdir(), "signpost-console-"));
-const browser = await chromium.launchPersistentContext(profile, {
-  executablePath: process.env.SIGNPOST_CHROMIUM,
-  viewport: { width: 1360, height: 900 },
-  colorScheme: "light",
-  args: ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync"],
-});
-browser.setDefaultTimeout(60_000);
-
-try {
+await withBrowser(async (browser) => {
   const page = await browser.newPage();
   const wrong = [], asked = new Set();
   page.on("pageerror", (error) => wrong.push(error.message));
@@ -107,7 +95,4 @@ try {
 
   assert.deepEqual(wrong, []);
   assert.deepEqual([...asked], [new URL(url).origin], "the page asks nobody but the console");
-} finally {
-  await browser.close();
-  await rm(profile, { recursive: true, force: true });
-}
+});

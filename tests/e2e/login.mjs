@@ -2,25 +2,13 @@
 // Everything waits for an event, nothing for a time.
 
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
-import { createRequire } from "node:module";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-const { chromium } = createRequire(join(process.env.SIGNPOST_NODE_TOOLS, "package.json"))("playwright-core");
+import { withBrowser } from "./browser.mjs";
+
 const [, , url, pictures, token] = process.argv;
 
-const profile = await mkdtemp(join(tmpdir(), "signpost-login-"));
-const browser = await chromium.launchPersistentContext(profile, {
-  executablePath: process.env.SIGNPOST_CHROMIUM,
-  viewport: { width: 1360, height: 900 },
-  colorScheme: "light",
-  args: ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync"],
-});
-browser.setDefaultTimeout(60_000);
-
-try {
+await withBrowser(async (browser) => {
   const page = await browser.newPage();
   const wrong = [];
   page.on("pageerror", (error) => wrong.push(error.message));
@@ -69,7 +57,4 @@ try {
   await page.getByRole("alert").getByText("too many wrong tokens").waitFor();
   await picture("login-wait");
   assert.deepEqual(wrong, []);
-} finally {
-  await browser.close();
-  await rm(profile, { recursive: true, force: true });
-}
+});

@@ -12,6 +12,7 @@ pub mod console;
 pub mod figures;
 pub mod find;
 mod lane;
+mod random;
 mod set_aside;
 pub mod stack;
 pub mod terminal;

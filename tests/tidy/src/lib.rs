@@ -4,6 +4,7 @@
 //! `cargo run -p signpost-tidy` writes the schemas and that page anew.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use signpost_txmgr::meters::{self, Kind, Meter};
 
@@ -11,6 +12,22 @@ use signpost_txmgr::meters::{self, Kind, Meter};
 #[must_use]
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// What `cargo metadata` says of the workspace; what is not downloaded is not looked for.
+///
+/// # Panics
+/// If cargo does not run, or fails.
+#[must_use]
+pub fn metadata(more: &[&str]) -> serde_json::Value {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--offline"])
+        .args(more)
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON")
 }
 
 /// A schema as it stands in its file.

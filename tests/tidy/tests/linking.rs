@@ -5,10 +5,9 @@
 //! not found here is not linked when the package is built by itself, as `infra/package.py` does.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 
 use serde_json::Value;
-use signpost_tidy::root;
+use signpost_tidy::metadata;
 
 /// The packages of a build and who depends on whom.
 struct Graph {
@@ -18,13 +17,7 @@ struct Graph {
 
 impl Graph {
     fn read() -> Self {
-        let output = Command::new(env!("CARGO"))
-            .args(["metadata", "--format-version", "1", "--locked", "--offline"])
-            .current_dir(root())
-            .output()
-            .expect("cargo runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON");
+        let metadata = metadata(&["--locked"]);
         let by_id = |list: &Value| -> BTreeMap<String, Value> {
             list.as_array()
                 .expect("a list")

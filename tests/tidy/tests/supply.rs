@@ -5,10 +5,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
-use signpost_tidy::root;
+use signpost_tidy::{metadata, root};
 
 /// What is made here and in no commit.
 const MADE: [&str; 6] = [".git", "target", "node_modules", "__pycache__", ".pytest_cache", ".mypy_cache"];
@@ -167,13 +166,7 @@ fn release(version: &str) -> Vec<u64> {
 /// Clippy says so of our own code (`incompatible_msrv`); what others ask for stands in their manifests.
 #[test]
 fn every_dependency_builds_with_the_oldest_compiler() {
-    let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
-        .current_dir(root())
-        .output()
-        .expect("cargo runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON");
+    let metadata = metadata(&["--locked"]);
     let packages = metadata["packages"].as_array().expect("cargo metadata lists packages");
     let core = packages.iter().find(|package| package["name"] == "signpost-txmgr").expect("the core is there");
     let oldest = core["rust_version"].as_str().expect("the workspace says what it builds with");

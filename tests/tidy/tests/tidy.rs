@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
-use signpost_tidy::{metrics_page, rendered, root};
+use signpost_tidy::{metadata, metrics_page, rendered, root};
 use signpost_txmgr::request::Message;
 use signpost_txmgr::wire::schema::schemas;
 
@@ -84,19 +83,9 @@ fn workspace_dependencies(metadata: &Value, package: &str) -> BTreeSet<String> {
         .collect()
 }
 
-fn metadata() -> Value {
-    let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
-        .current_dir(root())
-        .output()
-        .expect("cargo runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON")
-}
-
 #[test]
 fn dependencies_point_from_adapters_to_the_core() {
-    let metadata = metadata();
+    let metadata = metadata(&["--no-deps"]);
     assert!(workspace_dependencies(&metadata, "signpost-txmgr").is_empty(), "the core depends on no crate of ours");
     for adapter in ["signpost-aws", "signpost-bsc"] {
         let core = BTreeSet::from(["signpost-txmgr".to_owned()]);
@@ -106,7 +95,7 @@ fn dependencies_point_from_adapters_to_the_core() {
 
 #[test]
 fn the_signer_knows_no_node_and_the_broadcaster_no_key() {
-    let metadata = metadata();
+    let metadata = metadata(&["--no-deps"]);
     let ours = |package: &str| workspace_dependencies(&metadata, package);
     let named = |names: &[&str]| names.iter().map(|name| format!("signpost-{name}")).collect::<BTreeSet<_>>();
     assert_eq!(ours("signpost-host"), named(&["aws", "txmgr"]));
@@ -120,7 +109,7 @@ fn the_signer_knows_no_node_and_the_broadcaster_no_key() {
 
 #[test]
 fn a_client_knows_no_key_and_no_node() {
-    let metadata = metadata();
+    let metadata = metadata(&["--no-deps"]);
     let known = workspace_dependencies(&metadata, "signpost-client");
     assert_eq!(known, BTreeSet::from(["signpost-aws".to_owned(), "signpost-txmgr".to_owned()]));
     let features = features_asked_for(&metadata, "signpost-client", "signpost-aws");
@@ -139,7 +128,7 @@ fn features_asked_for(metadata: &Value, package: &str, dependency: &str) -> BTre
 
 #[test]
 fn the_core_links_no_runtime_and_no_network() {
-    let metadata = metadata();
+    let metadata = metadata(&["--no-deps"]);
     let packages = metadata["packages"].as_array().expect("cargo metadata lists packages");
     let core = packages.iter().find(|package| package["name"] == "signpost-txmgr").expect("the core is there");
     let banned = ["tokio", "reqwest", "hyper", "aws-config", "rand", "chrono", "time"];

@@ -37,7 +37,7 @@ pub struct Arguments {
     /// A name the page may be reached by, besides localhost and IP addresses; may be repeated
     #[arg(long, value_name = "NAME")]
     host_name: Vec<String>,
-    /// Browsers come by a proxy that speaks TLS: their cookie goes over TLS alone, and refused logins are told with
+    /// Browsers come by a proxy that speaks TLS: their cookie goes over TLS alone, and refused logins are logged with
     /// the address that the proxy names (X-Forwarded-For). Needs a token
     #[arg(long)]
     behind_tls: bool,

@@ -24,6 +24,7 @@ use crate::config::{
     Tables, Timing, Worker,
 };
 use crate::find;
+use crate::random;
 use crate::stack::gates::Scripts;
 use crate::stack::provision::{self, Resources, Wanted};
 use crate::stack::servers::{LocalStack, Options};
@@ -371,9 +372,9 @@ fn write_seal_key(path: &Path) -> Result<(), CommandError> {
     if path.exists() {
         return Ok(());
     }
-    let mut key = [0; 32];
-    getrandom::fill(&mut key).map_err(|error| CommandError::Input(format!("no random bytes can be had: {error}")))?;
-    write(path, &format!("{}\n", hex::encode(key)))
+    let key = random::hex::<32>()
+        .ok_or_else(|| CommandError::Input("this machine has no randomness for a key of seals".to_owned()))?;
+    write(path, &format!("{key}\n"))
 }
 
 fn write(path: &Path, text: &str) -> Result<(), CommandError> {

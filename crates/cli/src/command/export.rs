@@ -8,13 +8,12 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use signpost_txmgr::account::Head;
 use signpost_txmgr::record::{CancelCause, Record, Rejected, Stored};
-use signpost_txmgr::text;
 use signpost_txmgr::units::{Millis, keccak256};
 use signpost_txmgr::wire::{OutcomeMessage, RequestStatus};
 
 use super::registered::{named, ours};
-use super::requests::each_of;
-use super::{CommandError, ConfigOption, told, when};
+use super::requests::{each_of, remark_unreadable};
+use super::{CommandError, ConfigOption, when};
 use crate::terminal::{remark, say_json};
 use crate::{clock, world};
 
@@ -69,11 +68,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
                 Ok(_) => {}
                 Err(error) => {
                     unreadable = unreadable.saturating_add(1);
-                    remark(format!(
-                        "{} cannot be read ({}); see `signpost audit`",
-                        text::plain(&found.id),
-                        told(&error)
-                    ));
+                    remark_unreadable(&found.id, &error);
                 }
             })
             .await?;

@@ -179,11 +179,7 @@ pub async fn each_of(
                         }
                     }
                     Err(error) => {
-                        remark(format!(
-                            "{} cannot be read ({}); see `signpost audit`",
-                            text::plain(&found.id),
-                            told(&error)
-                        ));
+                        remark_unreadable(&found.id, &error);
                     }
                 }
             }
@@ -193,6 +189,11 @@ pub async fn each_of(
             return Ok(());
         }
     }
+}
+
+/// Says of an item that it cannot be read. Its key may be any text.
+pub(super) fn remark_unreadable(id: &str, error: &dyn std::error::Error) {
+    remark(format!("{} cannot be read ({}); see `signpost audit`", text::plain(id), told(error)));
 }
 
 /// Every item that is wanted, of which the newest are kept.
@@ -218,9 +219,7 @@ async fn scan(
                     }
                 }
             }
-            Err(error) => {
-                remark(format!("{} cannot be read ({}); see `signpost audit`", text::plain(&found.id), told(&error)));
-            }
+            Err(error) => remark_unreadable(&found.id, &error),
         })
         .await?;
     keep_newest(&mut kept, limit);

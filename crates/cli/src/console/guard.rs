@@ -4,7 +4,7 @@
 //!   name was rebound to this machine has neither.
 //! * With a token, every request but the login form must carry it as a bearer, or the cookie of a session that was
 //!   opened with it ([`super::door`]). The cookie is no use to scripts or other sites, and behind TLS goes over TLS alone.
-//! * Wrong tokens are told on stderr, with the address they came from.
+//! * Wrong tokens are reported on stderr, with the address they came from.
 //! * The content security policy allows the page's own files and nothing else: text that a requester put
 //!   into a request cannot become a script even if it were not escaped.
 
@@ -24,6 +24,7 @@ use axum::response::{Html, IntoResponse as _, Response};
 use super::door::{Door, SESSION_ID_BYTES, SESSION_LASTS, Tried};
 use crate::clock::{self, Stopwatch};
 use crate::command::when;
+use crate::random;
 use crate::terminal::remark;
 
 const COOKIE_NAME: &str = "signpost_console";
@@ -126,7 +127,7 @@ impl Guard {
 
     /// The cookie of a new session.
     fn begin(&self, now: Duration) -> Option<HeaderValue> {
-        let id = session_id()?;
+        let id = random::hex::<SESSION_ID_BYTES>()?;
         self.door().begin(&id, now);
         let (name, lasts) = (self.cookie_name(), SESSION_LASTS.as_secs());
         let secure = if self.0.behind_tls { "; Secure" } else { "" };
@@ -145,13 +146,6 @@ impl Guard {
             None => peer,
         }
     }
-}
-
-/// A session id that nobody can guess; none if the machine has no randomness.
-fn session_id() -> Option<String> {
-    let mut bytes = [0; SESSION_ID_BYTES];
-    rustls::crypto::ring::default_provider().secure_random.fill(&mut bytes).ok()?;
-    Some(hex::encode(bytes))
 }
 
 /// Stands before every handler.
@@ -211,7 +205,7 @@ async fn login(guard: &Guard, request: Request) -> Response {
     }
 }
 
-/// The answer to a wrong token, which is told. There are few of these lines: see [`Door`].
+/// The answer to a wrong token, which is logged. [`Door`] limits how many such lines there are.
 fn refused(asker: &str) -> Response {
     remark(format!("{}  a login was refused: wrong token, from {asker}", when::date(clock::now())));
     form(StatusCode::UNAUTHORIZED, "That is not the token.")
