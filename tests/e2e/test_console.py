@@ -106,7 +106,7 @@ def test_a_person_finds_accounts_requests_and_outcomes_in_the_console(dev: Start
         assert browser.returncode == 0, out + err
 
 
-def test_a_person_logs_in_with_the_token_and_is_asked_again_when_the_session_is_over(dev: StartStack, tmp_path: Path) -> None:
+def test_a_login_lasts_as_long_as_its_session(dev: StartStack, tmp_path: Path) -> None:
     stack = dev("--no-worker")
     pictures = Path(os.environ.get(PICTURES, tmp_path))
     with console(stack, tmp_path, "--token", TOKEN) as url:

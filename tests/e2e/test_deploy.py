@@ -434,7 +434,7 @@ def test_an_invocation_of_the_direct_signer_by_a_stranger_is_told(empty: Stack) 
     assert not is_told(session(admin), name="GetFunction20150331v2")
 
 
-def test_where_no_caller_is_named_every_use_of_the_direct_signer_rings(empty: Stack) -> None:
+def test_without_named_callers_every_use_of_the_direct_signer_rings(empty: Stack) -> None:
     deployed(empty, "anybody", RpcUrls="http://127.0.0.1:1", Policy=POLICY, SignDirect="true")
     found = empty.aws("cloudwatch").describe_alarms(AlarmNames=["anybody-sign-direct-used"])["MetricAlarms"]
     [alarm] = found

@@ -230,7 +230,7 @@ def test_every_problem_of_the_environment_is_told_at_once_by_its_variable(place:
     assert "SIGNPOST_RPC_SECRET_ARN is missing" in told and "SIGNPOST_FINALITY is missing" in told, told
 
 
-def test_what_the_registry_says_of_an_account_and_its_list_does_not_is_not_signed(place: Place) -> None:
+def test_an_account_that_differs_from_its_pin_is_not_signed_for(place: Place) -> None:
     kms = place.stack.aws("kms")
     other = kms.create_key(KeySpec="ECC_SECG_P256K1", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["KeyId"]
     hot, pins = place.stack.addresses["hot"], place.pins()
@@ -258,7 +258,7 @@ def test_what_the_registry_says_of_an_account_and_its_list_does_not_is_not_signe
         assert "SIGNPOST_ACCOUNTS" in told and expected in told, told
 
 
-def test_without_the_key_of_seals_the_signer_does_not_start_and_shows_nothing_of_it(place: Place) -> None:
+def test_without_a_usable_seal_key_the_signer_does_not_start(place: Place) -> None:
     secrets = place.stack.aws("secretsmanager")
     short = secrets.create_secret(Name="too-short", SecretString="topsecret")["ARN"]
     for arn_of, expected in [("", "SIGNPOST_SEAL_SECRET_ARN is missing"), (short, "has 9 characters"), ("no-such-secret", "cannot be read")]:

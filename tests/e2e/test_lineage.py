@@ -13,7 +13,7 @@ from runtime_api import Function, batch, failures, record
 HOUR_S = 3_600
 # What a pass is given here instead of the minute in the template: an hour of passes takes two minutes.
 PASS_S = 1.5
-# A busy machine may take that away. Then the message comes again, as it does in Lambda.
+# A busy machine may take that away. Then the message is delivered again, as in Lambda.
 TRIES = 10
 
 
@@ -65,7 +65,7 @@ def test_a_lane_busy_for_an_hour_is_a_chain_that_goes_on(place: Place) -> None:
             assert place.item("a")["status"] == "sent"
 
 
-def test_as_lambda_is_by_default_the_chain_would_end_after_sixteen_passes(place: Place) -> None:
+def test_by_default_lambda_would_end_the_chain_after_sixteen_passes(place: Place) -> None:
     with place.signer() as signer, sent_through(place.stack.ready["awsEndpoint"]) as sent, place.no_blocks():
         assert signer.invoke(batch(place.ask("a"))) == failures()
         place.pokes()

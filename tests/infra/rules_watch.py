@@ -39,7 +39,7 @@ def a_change_that_could_hand_over_the_key_is_told(template: Json) -> Iterator[st
     found: dict[str, set[str]] = {}
     for name, body in of_type(template, "AWS::Events::Rule").items():
         members = body["Properties"]
-        # Who invokes the direct signer is told by a rule with checks of its own.
+        # Invocations of the direct signer are reported by a rule with checks of its own.
         if "EventPattern" not in members or name == "SignDirectStranger":
             continue
         pattern = members["EventPattern"]

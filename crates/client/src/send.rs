@@ -5,7 +5,7 @@
 //! For a pool it is the request's id: there is no order to keep, and one group would be one lane's pace.
 //! The deduplication id is random, new for every message sent. SQS swallows a message whose id it saw within
 //! five minutes in the same group, whoever sent that one and whatever was in it: an id that can be guessed, such
-//! as the hash of a body that can be, can be taken by another sender before. What is sent twice is told by its
+//! as the hash of a body that can be, can be taken by another sender before. A request that is sent twice is recognized by its
 //! request id, for as long as the record is kept. The SDK's own repeats of one call keep the id, and are one message.
 
 use std::sync::Arc;

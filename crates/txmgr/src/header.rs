@@ -13,7 +13,7 @@ use crate::units::{BlockHash, keccak256};
 /// How a field is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
-    /// So many bytes.
+    /// This number of bytes.
     Exactly(usize),
     /// Any number of bytes.
     Bytes,

@@ -149,10 +149,10 @@ pub struct Record {
     pub fee_cap: Wei,
     /// After it the request is cancelled unless mined.
     pub deadline: Option<Millis>,
-    /// By what it was accepted; `None` in items of before this was kept.
+    /// By what it was accepted; `None` in items of older versions.
     pub acceptance: Option<Acceptance>,
     /// How long it may hold up its lane once its price is at the cap, in milliseconds; after that it is cancelled.
-    /// The policy's, as of the reservation; `None` in items of before this was kept: it may for ever.
+    /// The policy's, as of the reservation; `None` in items of older versions: no limit.
     pub max_head_ms: Option<u64>,
     /// Echoed in the outcome.
     pub metadata: Option<serde_json::Value>,
@@ -162,7 +162,7 @@ pub struct Record {
     pub message_id: Option<String>,
     /// Trace context of the message (`AWSTraceHeader` or `traceparent`).
     pub trace: Option<String>,
-    /// The signer's seal over what the request fixes; `None` in items of before there were seals.
+    /// The signer's seal over what the request fixes; `None` in items of older versions.
     pub seal: Option<Seal>,
     /// The signed transactions of the slot, in order.
     pub attempts: Vec<Attempt>,
@@ -202,7 +202,7 @@ pub enum Phase {
 pub struct Settlement {
     /// What happened.
     pub verdict: Verdict,
-    /// How many nodes said so; `None` in items of before this was kept.
+    /// How many nodes said so; `None` in items of older versions.
     pub witnesses: Option<u8>,
     /// When we knew.
     pub settled_at: Millis,
@@ -276,7 +276,7 @@ pub struct Attempt {
     pub tx_hash: TxHash,
     /// When it was signed.
     pub signed_at: Millis,
-    /// KMS's id of the call, the key to the audit trail's event; `None` in items of before this was kept.
+    /// KMS's id of the call, the key to the audit trail's event; `None` in items of older versions.
     pub kms_request_id: Option<String>,
     /// The first send and what the node said last; `None` until recorded.
     pub sent: Option<Sent>,

@@ -120,7 +120,7 @@ impl Unsealed {
 #[derive(Clone)]
 pub struct Sealer {
     newest: Hmac<Sha256>,
-    /// Keys of before a rotation: seals made with them still fit.
+    /// Keys used before a rotation: seals made with them still fit.
     older: Vec<Hmac<Sha256>>,
 }
 

@@ -62,7 +62,7 @@ fn said(header: &Header) -> Map<String, Value> {
 }
 
 prop_compose! {
-    /// A header with the fields of so many forks.
+    /// A header with the fields of this number of forks.
     fn header()(
         hashes in any::<[[u8; 32]; 10]>(),
         numbers in any::<[u64; 8]>(),

@@ -144,6 +144,12 @@ fn key() -> KmsKeyId {
     "key".parse().unwrap()
 }
 
+/// As if it had never been signed, so that it is signed again.
+fn unsign(record: &mut Record) {
+    record.attempts.clear();
+    record.phase = Phase::Reserved;
+}
+
 fn forged(world: &World, id: &str, name: &str, to: &str, nonce: u64) -> Record {
     Record {
         request_id: id.parse().unwrap(),
@@ -226,8 +232,7 @@ fn one_accepted_request_is_paid_once_under_whichever_nonce() {
     world.pay(&signer, "pay");
     for nonce in 1..=5 {
         world.bend("pay", |record| {
-            record.attempts.clear();
-            record.phase = Phase::Reserved;
+            unsign(record);
             record.nonce = Nonce(nonce);
         });
         world.ask(&signer, "pay", None);
@@ -274,7 +279,8 @@ fn no_part_of_what_a_request_fixes_can_be_changed() {
     let hot = "hot".parse().unwrap();
     assert_eq!(sealer().check(&whole, &hot), Ok(()));
     for (what, bend) in bends {
-        let mut bent = Record { attempts: Vec::new(), phase: Phase::Reserved, ..whole.clone() };
+        let mut bent = whole.clone();
+        unsign(&mut bent);
         bend(&mut bent);
         let id = bent.request_id.to_string();
         assert!(sealer().check(&bent, &hot).is_err(), "{what}");
@@ -287,13 +293,12 @@ fn no_part_of_what_a_request_fixes_can_be_changed() {
 
 /// A defect of the signer, or the key in other hands: what is sealed is not what was asked for.
 #[test]
-fn a_digest_that_is_not_the_requests_is_not_signed_even_if_it_is_sealed() {
+fn a_sealed_record_with_a_wrong_digest_is_not_signed() {
     let world = World::new();
     let signer = world.signer();
     world.pay(&signer, "pay");
     world.bend("pay", |record| {
-        record.attempts.clear();
-        record.phase = Phase::Reserved;
+        unsign(record);
         record.intent.value = Wei::from(99);
         record.seal = Some(sealer().seal(record));
     });
@@ -333,8 +338,7 @@ fn a_message_whose_record_has_no_seal_is_done_and_its_record_waits() {
     let signer = world.signer();
     world.pay(&signer, "pay");
     world.bend("pay", |record| {
-        record.attempts.clear();
-        record.phase = Phase::Reserved;
+        unsign(record);
         record.seal = None;
     });
     assert_eq!(world.pay(&signer, "pay"), [Disposition::Done]);

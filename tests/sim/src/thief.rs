@@ -1,5 +1,5 @@
 //! A thief who can write the tables and the resign queue, as whoever takes over the broadcaster can, and who knows the
-//! code. What gets signed is held against what signers accepted: nothing else may be (G8, I17).
+//! code. What gets signed is compared with what signers accepted: nothing else may be signed (G8, I17).
 //!
 //! The thief changes every part of every record, forges records, copies seals, takes attempts away so that a request
 //! is signed again, cancels, renames heads, gives them other keys, and asks for signatures, in an order that a seed decides. Whether

@@ -381,7 +381,7 @@ file = "policy.toml"
 "#;
 
     #[test]
-    fn who_signs_has_a_seal_and_a_list_of_accounts_or_trusts_the_registry() {
+    fn a_signer_has_a_seal_and_a_list_of_accounts_or_trusts_the_registry() {
         let read = |more: &str| Config::from_toml(&format!("{GOOD}{more}"), Path::new("/etc/signpost"));
         let config = read("").unwrap();
         assert_eq!((config.seal, config.accounts), (None, None));

@@ -55,12 +55,14 @@ impl Program {
 
     /// What the program says next.
     async fn heard(&mut self) -> Heard {
-        tokio::select! {
-            biased;
-            heard = self.api.heard.recv() => heard.unwrap(),
-            ended = self.child.wait() => panic!("the program ended and said nothing: {ended:?}"),
-            () = tokio::time::sleep(SAYS_WITHIN) => panic!("the program says nothing"),
-        }
+        let says = async {
+            tokio::select! {
+                biased;
+                heard = self.api.heard.recv() => heard.unwrap(),
+                ended = self.child.wait() => panic!("the program ended and said nothing: {ended:?}"),
+            }
+        };
+        tokio::time::timeout(SAYS_WITHIN, says).await.expect("the program says something")
     }
 
     async fn invoke(&mut self, payload: &str, time_ms: u64) -> Value {
@@ -218,7 +220,7 @@ fn with_message(lines: &[Value], message: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn each_signature_is_one_line_that_says_what_was_signed_and_where_to_look_it_up() {
+async fn each_signature_is_logged_in_one_line() {
     let kms = Kms::start(Mood::HighS).await;
     let mut program = Program::start(&kms, [("ETH_NETWORK", "bsc-testnet"), ("SIGNPOST_POLICY", RULES)]).await;
     let answer = program.invoke(&transfer(), AMPLE_MS).await;
@@ -246,7 +248,7 @@ async fn each_signature_is_one_line_that_says_what_was_signed_and_where_to_look_
 }
 
 #[tokio::test]
-async fn a_function_without_a_policy_starts_only_if_told_so_and_warns_of_it() {
+async fn without_a_policy_it_starts_only_on_request_and_warns() {
     let kms = Kms::start(Mood::LowS).await;
     let message = Program::start(&kms, [("CHAIN_ID", "97"), ("SIGNPOST_POLICY", "")]).await.refusal().await;
     assert!(message.contains("there is no policy") && message.contains("SIGNPOST_POLICY=none"), "{message}");

@@ -41,7 +41,7 @@ impl Acceptance {
 
 impl Record {
     /// The request as it was asked, as far as its digest goes: `asked().digest(account)` is [`Record::digest`].
-    /// `None` where the item is of before that was kept.
+    /// `None` where the item is of an older version.
     #[must_use]
     pub fn asked(&self) -> Option<SigningRequest> {
         let acceptance = self.acceptance.as_ref()?;

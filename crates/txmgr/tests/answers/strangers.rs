@@ -89,7 +89,7 @@ fn strangers_do_not_change_what_comes_with_them() {
 }
 
 #[test]
-fn an_answer_that_could_not_be_stored_or_whose_reply_was_lost_is_given_once() {
+fn an_answer_is_given_once_despite_lost_replies() {
     for fate in [Fate::Fail { happened: signpost_txmgr::ports::Happened::No, throttled: true }, Fate::LoseReply] {
         let world = world(&["one"]);
         let watched = Arc::new(Watched::default());
@@ -162,7 +162,7 @@ fn a_cancel_by_one_who_may_only_cancel_is_no_stranger_s() {
 }
 
 #[test]
-fn an_answer_outlives_every_redelivery_and_is_then_made_anew_in_the_same_words() {
+fn an_answer_outlives_every_redelivery() {
     let world = world(&["one"]);
     let stranger = from("AIDAEVIL", transfer(0, "a", Some("one")));
     handle_all(&world.signer(POLICY), std::slice::from_ref(&stranger), NOW);

@@ -218,7 +218,7 @@ mod tests {
         ("authorization", "AWS4-HMAC-SHA256 Credential=signer/20260101/us-east-1/sns/aws4_request, SignedHeaders=host");
 
     #[test]
-    fn a_transaction_needs_the_rights_of_its_parts_with_the_attributes_they_name() {
+    fn a_transaction_needs_the_rights_of_its_parts() {
         let body = json!({ "TransactItems": [
             { "Update": { "TableName": "accounts", "Key": { "account": { "S": "a" }, "item": { "S": "head" } },
                 "UpdateExpression": "SET #n = :to, spend = if_not_exists(#s.#inner, :s) REMOVE plain",
