@@ -128,7 +128,8 @@ pub fn run(junk: Junk, count: usize, order: Order) -> Figures {
     };
     let signing = QueueRules { max_receives: 10, visibility_ms: 180_000, disorder_seed, ..QueueRules::FIFO };
     let setting = Setting { accounts: 1, signing, mutant: None, spend_window_s: None, request_window_s: None };
-    let world = World::new(setting, clock.clone(), prompter.clone(), Arc::clone(&distance) as Arc<dyn Weather>);
+    let weather: Arc<dyn Weather> = Arc::<Distance>::clone(&distance);
+    let world = World::new(setting, clock.clone(), prompter.clone(), weather);
     let mut stage = Stage::new(prompter, clock.clone(), Random::new(1)).at_leisure();
     let put_at: Arc<Mutex<BTreeMap<String, Millis>>> = Arc::default();
     cast(&mut stage, &world, &put_at, junk, count);
