@@ -48,6 +48,8 @@ pub(crate) struct Health {
     limit: RateLimit,
     /// Height of the newest block it was seen to have.
     pub(crate) height: u64,
+    /// By how many blocks that was less than the others had; none if it was not compared yet.
+    pub(crate) lag_blocks: Option<u64>,
     /// Since when that is its height.
     pub(crate) risen_at: Option<Instant>,
     /// Read from last until then: another endpoint contradicted it.
@@ -117,7 +119,7 @@ impl Endpoint {
         if height > health.height || health.risen_at.is_none() {
             health.risen_at = Some(Instant::now());
         }
-        health.height = height;
+        (health.height, health.lag_blocks) = (height, None);
     }
 
     /// Notes an answer that makes no sense: as bad as none.

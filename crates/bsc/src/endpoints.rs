@@ -188,13 +188,17 @@ impl Endpoints {
     }
 
     /// Those that are well: the ones that are not behind, then the others.
+    ///
+    /// A height is compared once, when it is new. The endpoint that is read from tells its height more often than the
+    /// others, and what it has later does not show that another is behind.
     fn to_read(&self, now: Instant) -> Vec<&Endpoint> {
         let well = self.well(now);
         let best = well.iter().map(|it| it.health().height).max().unwrap_or(0);
         let (fresh, behind): (Vec<_>, Vec<_>) = well.into_iter().partition(|endpoint| {
-            let health = endpoint.health();
-            let is_doubted = health.doubted_until.is_some_and(|until| until > now);
-            best.saturating_sub(health.height) <= self.max_lag_blocks && !is_doubted
+            let mut health = endpoint.health();
+            let height = health.height;
+            let lag = *health.lag_blocks.get_or_insert_with(|| best.saturating_sub(height));
+            lag <= self.max_lag_blocks && health.doubted_until.is_none_or(|until| until <= now)
         });
         fresh.into_iter().chain(behind).collect()
     }
@@ -422,5 +426,23 @@ mod tests {
             endpoint.note_height(height);
         }
         assert_eq!(readable(&endpoints), ["node1.example", "node2.example", "node0.example"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_height_told_earlier_does_not_make_an_endpoint_behind() {
+        let endpoints = endpoints(3);
+        let [first, second, third] = endpoints.list.as_slice() else { panic!("three endpoints") };
+        for (endpoint, height) in [(first, 100), (second, 89), (third, 100)] {
+            endpoint.note_height(height);
+        }
+        assert_eq!(readable(&endpoints), ["node0.example", "node2.example", "node1.example"]);
+        // The first is read from. It is contradicted: the third leads, and the second stays behind.
+        first.note_height(120);
+        assert_eq!(readable(&endpoints), ["node0.example", "node2.example", "node1.example"]);
+        endpoints.doubt(first.name());
+        assert_eq!(readable(&endpoints), ["node2.example", "node0.example", "node1.example"]);
+        // Asked again, the third has got no further.
+        third.note_height(100);
+        assert_eq!(readable(&endpoints), ["node0.example", "node1.example", "node2.example"]);
     }
 }
