@@ -157,6 +157,17 @@ def install_cross_tools(tools: Path) -> None:
     stamp.write_text(wanted)
 
 
+def need_standard_library(target: str) -> None:
+    """Before anything is asked of cargo, which would only say that the compiler failed."""
+    library = Path(output("rustc", "--print", "target-libdir", "--target", target).strip())
+    if not any(library.glob("libstd-*")):
+        give_up(
+            f"the Rust standard library for {target} is not installed, and nothing can be built for it without that.\n"
+            f"  With rustup: rustup target add {target}\n"
+            "  Where that cannot be had: package for x86_64, which every AWS region runs as well"
+        )
+
+
 def build_across(wanted: list[Function], workspace: dict[str, Any]) -> dict[str, Path]:
     """cargo-lambda with zig, for Graviton.
 
@@ -165,14 +176,6 @@ def build_across(wanted: list[Function], workspace: dict[str, Any]) -> dict[str,
     x86_64 is built by plain cargo. And its --target-dir is broken: what it builds there it does not find
     again, so its own directory, target/lambda, it is.
     """
-    target = TARGETS["arm64"]
-    library = Path(output("rustc", "--print", "target-libdir", "--target", target).strip())
-    if not any(library.glob("libstd-*")):
-        give_up(
-            f"the Rust standard library for {target} is not installed, and nothing can be built for arm64 without it.\n"
-            f"  With rustup: rustup target add {target}\n"
-            "  Where that cannot be had: package for x86_64, which every AWS region runs as well"
-        )
     target_directory = Path(workspace["target_directory"])
     tools = target_directory / "lambda-tools"
     install_cross_tools(tools)
@@ -250,6 +253,8 @@ def main() -> None:
         print("package.py: no policy is put into the zips: without the parameter Policy nothing that signs will start",
               file=sys.stderr)  # fmt: skip
     target = TARGETS[asked.arch]
+    if asked.arch == "arm64":
+        need_standard_library(target)
     workspace = metadata(target)
     out = (asked.out or Path(workspace["target_directory"]) / "lambda").resolve()
     wanted = [function for function in functions(workspace) if asked.only in (None, function.name)]
