@@ -93,15 +93,12 @@ def trials(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
             each.name: pool.submit(field.trial, at, each, BESIDE) for at, each in enumerate(chosen, len(chosen))
         }
 
-        def once_more(at: int, oddity: Oddity) -> Told:
-            wait([*alone.values(), *beside.values()])
-            return field.trial(at, oddity, ONCE_MORE)
-
-        yield {
-            each.name: Trial(alone.get(each.name), beside[each.name], partial(once_more, at, each))
-            for at, each in enumerate(chosen, len(chosen))
-        }
-        pool.shutdown(cancel_futures=True)
+        # pytest changes the environment with every test, and threads that start programs and clients read it.
+        wait([*alone.values(), *beside.values()])
+    yield {
+        each.name: Trial(alone.get(each.name), beside[each.name], partial(field.trial, at, each, ONCE_MORE))
+        for at, each in enumerate(chosen, len(chosen))
+    }
     nodes.stop()
     stack.stop()
 
