@@ -119,6 +119,11 @@ fn remark(line: impl AsRef<str>) {
     let _ = writeln!(io::stderr().lock(), "{}", line.as_ref());
 }
 
+/// Processes of the end-to-end tests.
+const END_TO_END_PROCESSES: &str = "2";
+/// The slowest tests that are listed with their times.
+const SLOWEST_SHOWN: &str = "15";
+
 fn verify(options: &Options) -> Result<Tally, String> {
     let root = workspace()?;
     let program = program(&root)?;
@@ -135,6 +140,8 @@ fn verify(options: &Options) -> Result<Tally, String> {
         remark("Running the end-to-end tests");
         let more = tools::install(&place.tools)?;
         let mut tests = place.pytest(&["tests/infra", "tests/e2e"], options);
+        // Most of a test's time is waiting for blocks. Each file is one process's alone, with a local stack of its own.
+        tests.args(["--numprocesses", END_TO_END_PROCESSES, "--dist", "loadfile", "--durations", SLOWEST_SHOWN]);
         tests.env("SIGNPOST_NODE_TOOLS", &more.node).env("SIGNPOST_CHROMIUM", &more.chromium);
         tests.env("SIGNPOST_PROMETHEUS", &more.prometheus);
         total = total.and(run(&mut tests, of_pytest, none_matched(options))?);
