@@ -27,13 +27,16 @@ CHAIN_FAULTS = [
     "error", "slow", "timeoutAfterForward", "resetBeforeForward", "resetAfterForward", "silentDrop", "nullReceipts",
     "indexing", "stale", "finalizedBack",
 ]  # fmt: skip
+RATE_LIMITS = {"http429", "rpc429InBatch", "code32005"}
 CLOUD_FAULTS = [
     "transactionConflict", "throttle", "noCapacity", "http500", "http503", "slow", "resetBeforeForward",
     "replyLost", "http500AfterForward", "timeoutAfterForward",
 ]  # fmt: skip
 # One of these keeps a caller waiting: shorter than patience, and rarer.
 HANGS = {"probability": 0.05, "delayMs": 1_500}
-# A fault of every third call spoils most batches; what limits our rate is then left alone for up to 4 s each time.
+# After one of these an endpoint is left alone for 1 to 4 s. At every third call of a batch hardly a view would be whole.
+LIMITS = {"probability": 0.1}
+# A fault of every third call spoils most batches.
 PUBLISHED_WITHIN_S = 180
 REQUESTS_PER_FAULT = 4
 # A fault that befell none of them is tried with as many more.
@@ -97,7 +100,8 @@ def test_a_worker_gets_everything_done_under_each_single_fault(dev: StartStack, 
     took: dict[str, float] = {}
     for place, faults in (("chain", CHAIN_FAULTS), ("AWS", CLOUD_FAULTS)):
         for fault in faults:
-            rule = {"fault": fault, "probability": OFTEN, **(HANGS if "timeout" in fault else {})}
+            rarer = HANGS if "timeout" in fault else LIMITS if fault in RATE_LIMITS else {}
+            rule = {"fault": fault, "probability": OFTEN, **rarer}
             script = {"seed": rng.randrange(2**32), "rules": [rule]}
             if place == "chain":
                 for node in range(len(gates.nodes)):
