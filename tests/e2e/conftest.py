@@ -16,7 +16,10 @@ from stack import Stack, start_stack
 LOG_LINES = 60
 
 StartStack = Callable[..., Stack]
+Figure = Callable[[str], None]
 FAILED = pytest.StashKey[bool]()
+# The property of a test's report that holds a figure it measured, or what it did not check.
+FIGURE = "figure"
 # What the randomness of a whole run follows from: the same number gives every test the same messages.
 SEED = int(os.environ.get("SIGNPOST_SEED") or secrets.randbelow(2**32))
 
@@ -26,6 +29,21 @@ collect_ignore = [] if os.environ.get("SIGNPOST_GETH") else ["real"]
 
 def pytest_report_header() -> str:
     return f"SIGNPOST_SEED={SEED} replays the randomness of this run"
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Figure:
+    """Shows a line at the end of the run, whichever process the test ran in."""
+    return lambda text: record_property(FIGURE, text)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
+    figures = [(report.nodeid, text) for report in reports for name, text in report.user_properties if name == FIGURE]
+    if figures:
+        terminalreporter.section("figures")
+    for test, text in figures:
+        terminalreporter.write_line(f"{test.rpartition('::')[2]}: {text}")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -13,10 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from audit import SETTLED, Audit, Subscriber, deploy, scan, settle
-from conftest import StartStack
+from conftest import Figure, StartStack
 from figures import NEVER, figures, table
 from gates import Gates, behind
 from scenario import CONFIGURED_WEI, GWEI, Ask, Backend, Message, Sent, interleaved, send
@@ -260,7 +258,7 @@ def redrive(storm: Storm) -> None:
 
 
 def test_chaos_ends_in_exactly_once_or_truthfully_not(
-    dev: StartStack, seed: int, rng: random.Random, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dev: StartStack, seed: int, rng: random.Random, tmp_path: Path, figure: Figure
 ) -> None:
     started = time.monotonic()
     accounts = [option for name in ACCOUNTS for option in ("--account", name)]
@@ -290,9 +288,7 @@ def test_chaos_ends_in_exactly_once_or_truthfully_not(
     rows += [("faults injected", sum(faults.total() for faults in injected.values()))]
     total = time.monotonic() - started
     # Shown whether or not it passes.
-    with capsys.disabled():
-        print(f"\n{table(rows)}")
-        print(f"seed {seed}: faults for {raged:.0f} s, then all settled in {took:.0f} s, {total:.0f} s in all")
+    figure(f"seed {seed}: faults for {raged:.0f} s, then all settled in {took:.0f} s, {total:.0f} s in all\n{table(rows)}")
     audit.run()
     assert not [name for name in NEVER if counted[name]], "see the table"
     # A storm that did not blow proves nothing: the faults of the mix, at the nodes and at AWS. The rarest is drawn a

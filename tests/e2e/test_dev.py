@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from audit import published
-from conftest import StartStack
+from conftest import Figure, StartStack
 from stack import Rpc, Stack, family, free_port, own_anvil, processes, run, wait_for
 
 @contextmanager
@@ -62,14 +62,13 @@ def test_nothing_is_left_behind(dev: StartStack, number: signal.Signals) -> None
         pytest.fail(f"{late}; left are {remains(members, servers(stack))}")
 
 
-def test_a_second_start_installs_nothing_and_is_empty(dev: StartStack, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_start_installs_nothing_and_is_empty(dev: StartStack, figure: Figure) -> None:
     first = dev()
     first.stop()
     begun = time.monotonic()
     second = dev()
     # Two or three seconds on two idle cores; a busy machine decides otherwise, so it is told and not judged.
-    with capsys.disabled():
-        print(f"\nthe second start took {time.monotonic() - begun:.1f} s")
+    figure(f"the second start took {time.monotonic() - begun:.1f} s")
     log = second.program.log()
     assert "installing" not in log and "Setting up" not in log, log
     assert second.aws("dynamodb").scan(TableName=second.ready["requestsTable"])["Items"] == []

@@ -11,8 +11,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-import pytest
-
+from conftest import Figure
 from functions import Place, package
 from runtime_api import Function, batch, failures
 from stack import ROOT
@@ -39,11 +38,10 @@ def test_the_signers_cannot_speak_to_a_node_and_the_broadcaster_cannot_speak_to_
 
 
 def test_a_zip_is_small_and_holds_a_program_that_lambda_can_start(
-    packages: Path, capsys: pytest.CaptureFixture[str]
+    packages: Path, figure: Figure
 ) -> None:
     for path in sorted(packages.glob("*.zip")):
-        with capsys.disabled():
-            print(f"\n{path.name}: {path.stat().st_size:,} bytes", end="")
+        figure(f"{path.name}: {path.stat().st_size:,} bytes")
         assert path.stat().st_size <= ZIP_BYTES_MAX, path
         with zipfile.ZipFile(path) as archive:
             (entry,) = archive.infolist()
@@ -90,14 +88,13 @@ def test_without_its_standard_library_nothing_is_packaged_for_arm64_and_the_way_
     assert not out.exists()
 
 
-def test_arm64_is_packaged_where_its_standard_library_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_arm64_is_packaged_where_its_standard_library_is(tmp_path: Path, figure: Figure) -> None:
     asked = ["rustc", "--print", "target-libdir", "--target", ARM64]
     library = Path(subprocess.run(asked, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip())
     done = package_for_arm64(tmp_path, os.environ["PATH"])
     if not any(library.glob("libstd-*")):
         # Not every network gives it to rustup. Then nobody may take this run for a check of arm64.
-        with capsys.disabled():
-            print(f"\nNOT CHECKED: packages for arm64, because Rust's standard library for {ARM64} is not installed")
+        figure(f"NOT CHECKED: packages for arm64, because Rust's standard library for {ARM64} is not installed")
         assert done.returncode == 1, done.stdout
         return
     assert done.returncode == 0, done.stderr
@@ -115,7 +112,7 @@ def peak_rss_mib(function: Function) -> float:
 
 
 def test_a_cold_signer_answers_its_first_record_in_little_memory(
-    place: Place, packages: Path, capsys: pytest.CaptureFixture[str]
+    place: Place, packages: Path, figure: Figure
 ) -> None:
     """Tells how soon, too: the machine decides that, so no limit is set to it. The README has a quiet machine's."""
     program = place.directory / "bootstrap"
@@ -130,8 +127,7 @@ def test_a_cold_signer_answers_its_first_record_in_little_memory(
             peaks_mib.append(peak_rss_mib(signer))
         assert answer == failures()
         assert place.item(f"cold-{start}")["status"] == "signed"
-    with capsys.disabled():
-        best, median, worst = min(times_ms), statistics.median(times_ms), max(times_ms)
-        print(f"\nprocess start to first answer: best {best:.1f}, median {median:.1f}, worst {worst:.1f} ms of {COLD_STARTS}")
-        print(f"peak RSS: {max(peaks_mib):.1f} MiB")
+    best, median, worst = min(times_ms), statistics.median(times_ms), max(times_ms)
+    figure(f"process start to first answer: best {best:.1f}, median {median:.1f}, worst {worst:.1f} ms of {COLD_STARTS}")
+    figure(f"peak RSS: {max(peaks_mib):.1f} MiB")
     assert max(peaks_mib) <= PEAK_RSS_MIB_MAX, peaks_mib
