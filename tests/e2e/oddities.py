@@ -1,7 +1,7 @@
 """The kinds of odd nodes, by name: what is odd about each, and what must become of a request in front of it.
 
 The first ones were reported by other projects' users; those under INVENTED are relations of them. The rules are the
-gate's (`tests/gate/src/bsc/fault.rs`).
+gate's (`crates/gate/src/bsc/fault.rs`).
 """
 
 from __future__ import annotations

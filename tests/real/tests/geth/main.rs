@@ -8,5 +8,5 @@ mod node;
 mod pool;
 mod restart;
 mod rewind;
-#[path = "../../../gate/tests/support/mod.rs"]
+#[path = "../../../../crates/gate/tests/support/mod.rs"]
 mod support;

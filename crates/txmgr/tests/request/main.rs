@@ -11,11 +11,8 @@
     reason = "a test may fail by a panic"
 )]
 
-#[path = "request/accept.rs"]
 mod accept;
-#[path = "request/policy.rs"]
 mod policy;
-#[path = "request/properties.rs"]
 mod properties;
 
 use std::collections::HashSet;
@@ -87,7 +84,7 @@ impl<'de> Deserialize<'de> for Said {
 
 #[test]
 fn bad_requests_are_refused_with_their_code() {
-    let table: Vec<Bad> = serde_json::from_str(include_str!("vectors/requests/bad.json")).unwrap();
+    let table: Vec<Bad> = serde_json::from_str(include_str!("../vectors/requests/bad.json")).unwrap();
     for bad in table {
         let claim = &bad.claim;
         let whole = bad.raw.is_some();
@@ -273,7 +270,7 @@ struct KnownDigest {
 
 #[test]
 fn digests_are_what_they_have_always_been() {
-    let table: Vec<KnownDigest> = serde_json::from_str(include_str!("vectors/requests/digests.json")).unwrap();
+    let table: Vec<KnownDigest> = serde_json::from_str(include_str!("../vectors/requests/digests.json")).unwrap();
     for known in table {
         let account: AccountKey = known.account.parse().unwrap();
         for body in known.bodies {

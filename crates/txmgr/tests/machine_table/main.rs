@@ -6,11 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a test stops at the first surprise")]
 
-#[path = "machine_table/capped.rs"]
 mod capped;
-#[path = "machine_table/shown.rs"]
 mod shown;
-#[path = "machine_table/stuck.rs"]
 mod stuck;
 
 use std::fmt::Write as _;

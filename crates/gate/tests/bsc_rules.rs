@@ -15,7 +15,7 @@ use support::{
     CHAIN, FLOOR, Stub, ask, assembled, bytes, dynamic, fields_of_dynamic, forged, hexed, legacy, list, number, refusal,
 };
 
-const CAPTURED: &str = include_str!("../../vectors/node-errors/bsc.json");
+const CAPTURED: &str = include_str!("../../../tests/vectors/node-errors/bsc.json");
 const GWEI: u64 = 1_000_000_000;
 
 /// A message without its numbers.
