@@ -4,7 +4,7 @@ use super::*;
 
 const LIMIT_MS: u64 = 600_000;
 
-/// At 200 wei, which is the cap.
+/// A record at 200 wei, which is its cap.
 fn capped(class: SendClass) -> Record {
     let attempts = vec![answered(&execute(1, 200), class)];
     Record { max_head_ms: Some(LIMIT_MS), ..in_phase(Phase::Sent, attempts) }
@@ -23,7 +23,7 @@ fn next(record: &Record, view: &SlotView, now: Millis) -> Action {
 }
 
 #[test]
-fn since_when_it_is_the_head_at_its_cap_is_noted_once() {
+fn time_at_the_cap_is_stored_once() {
     let note = next(&capped(SendClass::Accepted), &long_head(), NOW);
     assert_eq!(note, Action::NoteAtCap(START.plus(7)), "since it became the head, not since it was sent");
     let once = apply(&capped(SendClass::Accepted), &Event::AtCap(START.plus(7)), NOW).unwrap();
@@ -33,7 +33,7 @@ fn since_when_it_is_the_head_at_its_cap_is_noted_once() {
 }
 
 #[test]
-fn a_head_at_its_cap_is_cancelled_when_its_time_is_over() {
+fn head_at_its_cap_is_cancelled_after_the_limit() {
     let at_cap = Action::NoteCancel(CancelCause::AtCap);
     for class in [SendClass::Accepted, SendClass::AlreadyKnown, SendClass::Underpriced(None)] {
         let record = noted(class, START);
@@ -53,7 +53,7 @@ fn a_head_at_its_cap_is_cancelled_when_its_time_is_over() {
 }
 
 #[test]
-fn nothing_but_a_price_at_the_cap_of_the_head_is_cancelled_for_that() {
+fn only_a_head_at_its_cap_is_cancelled_for_that() {
     let over = START.plus(2 * LIMIT_MS);
     let is_noted = |record: &Record, view: &SlotView| {
         let action = next(record, view, over);
@@ -63,24 +63,24 @@ fn nothing_but_a_price_at_the_cap_of_the_head_is_cancelled_for_that() {
     assert!(is_noted(&record, &long_head()));
     let behind = SlotView { is_lane_head: false, ..long_head() };
     let blind = SlotView { chain: None, ..long_head() };
-    // In this pass the chain has not gone on for as many blocks as a bump takes.
+    // In this pass fewer blocks have passed than a bump needs.
     let stands = SlotView { taken_at: Some(BlockNumber(99)), ..long_head() };
     let fresh = SlotView { head_since: over, ..long_head() };
     for (name, view) in [("not the head", behind), ("no node", blind), ("no blocks", stands), ("just begun", fresh)] {
         assert!(!is_noted(&record, &view), "{name}");
     }
     for class in [SendClass::Funds, SendClass::Retry, SendClass::Unknown, SendClass::Misconfigured] {
-        assert!(!is_noted(&noted(class, START), &long_head()), "{class:?} is no matter of price");
+        assert!(!is_noted(&noted(class, START), &long_head()), "{class:?} does not depend on the price");
     }
     let old = Record { max_head_ms: None, ..noted(SendClass::Accepted, START) };
-    assert!(!is_noted(&old, &long_head()), "stored before this was kept");
+    assert!(!is_noted(&old, &long_head()), "from a version that did not store a limit");
     let raised = Record { fee_cap: Wei::from(220), ..noted(SendClass::Accepted, START) };
     assert!(matches!(next(&raised, &long_head(), over), Action::AskSigner(_)), "its price may rise");
     assert!(!is_noted(&wanting_cancel(record), &long_head()), "it is cancelled already");
 }
 
 #[test]
-fn a_block_ends_the_time_and_another_begins_when_it_goes() {
+fn mined_block_resets_the_time_at_the_cap() {
     let mined = apply(&noted(SendClass::Accepted, START), &Event::Mined(receipt(1, block(40, 1))), NOW).unwrap();
     let back = apply(&mined, &Event::Unmined, NOW).unwrap();
     assert_eq!(back.capped_since, None);
@@ -88,7 +88,7 @@ fn a_block_ends_the_time_and_another_begins_when_it_goes() {
 }
 
 #[test]
-fn a_slot_without_room_for_another_bump_is_at_its_cap_too() {
+fn slot_without_attempts_left_is_at_its_cap_too() {
     let attempts: Vec<_> = (0..Record::max_attempts(AttemptKind::Execute)).map(|_| execute(1, 100)).collect();
     let attempts = attempts.iter().map(|attempt| answered(attempt, SendClass::Accepted)).collect();
     let full = Record { max_head_ms: Some(LIMIT_MS), ..in_phase(Phase::Sent, attempts) };
@@ -96,7 +96,7 @@ fn a_slot_without_room_for_another_bump_is_at_its_cap_too() {
 }
 
 #[test]
-fn the_first_cause_of_a_cancel_stays() {
+fn first_cause_of_a_cancel_stays() {
     let policy = CancelCause::Policy(Reason {
         code: "denied".to_owned(),
         message: String::new(),

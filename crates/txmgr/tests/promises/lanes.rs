@@ -77,7 +77,7 @@ fn mined_slot_without_a_stored_send_holds_nothing_back() {
     world.set_fate("UpdateItem", None);
     assert_eq!(sent_hashes(&world), hashes(&world, &["r-0"]));
     world.chain.mine();
-    // A cancel prevents that it is sent again, which would store the send.
+    // A cancel keeps it from being sent again, which would store the send.
     world.take("{\"cancel\":\"r-0\"}".to_owned(), NOW.plus(1));
     signed(&mut world, &["r-1"]);
     assert_eq!(world.record("r-0").attempts[0].sent, None);
