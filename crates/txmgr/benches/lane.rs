@@ -1,8 +1,8 @@
 //! The time from a message to a stored signature over in-memory ports, by the lane's number of open slots.
 //!
-//! `cargo bench -p signpost-txmgr --bench lane`; one account, batches of 10, one thread. The in-memory
-//! key service really signs: about one `k256` signature per request more than with KMS.
-//! The goals: 3,000 requests a second, and a time that does not grow with the open slots.
+//! `cargo bench -p signpost-txmgr --bench lane`; one account, batches of 10, one thread. The in-memory key service
+//! really signs: about one `k256` signature per request more than with KMS. The goals: 3,000 requests a second, and a
+//! time that does not grow with the open slots.
 
 #![allow(missing_docs, reason = "criterion's macros write functions without documentation")]
 

@@ -1,5 +1,6 @@
 //! The encoding that digests and seals hash. Fields come in a fixed order. Each is one byte for its kind; if present,
 //! 4 bytes for its length and the bytes follow. Integers are big endian.
+//!
 //! An encoding never changes: newer versions compare their hashes with stored ones. Read next:
 //! [`crate::request`], [`crate::seal`].
 

@@ -1,8 +1,8 @@
 //! The price rules of a replacement.
 //!
-//! BSC's pool replaces a transaction with another of the same nonce only when both fee fields rise by
-//! 10 % (`core/txpool/legacypool/list.go`, `PriceBump`). reth rounds up, so we do too.
-//! This module is pure arithmetic; [`crate::machine`] decides when to bump. Read next: [`crate::machine`].
+//! BSC's pool replaces a transaction with another of the same nonce only when both fee fields rise by 10 %
+//! (`core/txpool/legacypool/list.go`, `PriceBump`). reth rounds up, so we do too. This module is pure arithmetic;
+//! [`crate::machine`] decides when to bump. Read next: [`crate::machine`].
 
 use crate::tx::Fee;
 use crate::units::{U256, Wei};
@@ -20,8 +20,7 @@ pub fn priority_price(fee: Fee) -> Wei {
     }
 }
 
-/// The least price at which a node replaces `old`: `max(old + 1, ceil(old × 1.10))`. `None` if it
-/// exceeds 256 bits.
+/// The least price at which a node replaces `old`: `max(old + 1, ceil(old × 1.10))`. `None` if it exceeds 256 bits.
 #[must_use]
 pub fn least_bump(old: Wei) -> Option<Wei> {
     let bumped = old.0.checked_mul(U256::from(BUMPED_PERCENT))?;

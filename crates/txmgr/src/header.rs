@@ -1,4 +1,5 @@
 //! Computes a block's hash from its header as JSON-RPC returns it.
+//!
 //! The hash is the Keccak-256 of the RLP list of the header's fields: fifteen that every header has, then those that
 //! forks added (EIP-1559, 4895, 4844, 4788, 7685, 7928, 7843), as far as the header has them. BSC uses the same list:
 //! its own data is in `extraData` and `mixHash`, and fields that only its RPC has (`milliTimestamp`) are not hashed.

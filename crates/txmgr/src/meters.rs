@@ -1,6 +1,7 @@
 //! The list of all metrics: names, units, and when an operator should look.
-//! The drivers use the `metrics` facade, which costs nothing until a host installs a
-//! recorder. No decision depends on a metric. Read next: [`crate::machine`].
+//!
+//! The drivers use the `metrics` facade, which costs nothing until a host installs a recorder. No decision depends on a
+//! metric. Read next: [`crate::machine`].
 
 /// The type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! The deployment's list of the accounts that it signs for.
+//!
 //! The registry is a table that others may be able to write. So a deployment lists the name, address and key of each
 //! account, and an account whose head differs from the list is not signed for. Where the registry itself is trusted, as
-//! on a laptop, there is no list.
-//! Read next: [`crate::signer`].
+//! on a laptop, there is no list. Read next: [`crate::signer`].
 
 use std::collections::BTreeMap;
 

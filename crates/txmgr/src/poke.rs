@@ -1,11 +1,14 @@
 //! Pokes of lanes: which are unique messages, and which are deduplicated.
+//!
 //! A pass over a lane takes one message of the broadcast queue and lasts up to a minute. With a unique poke after each
 //! batch, a signer sends 7 to 10 messages a second; all but one a minute wait for 15 minutes until they expire. A FIFO
 //! queue searches only its first 120,000 messages, so 14 busy lanes would hide the quiet ones.
+//!
 //! So the pokes of a lane that is already open are the same message for a minute. SQS drops the repeats (the
 //! deduplication id is the hash of the body, [`crate::wire::LanePoke`]), even if the first was already handled. A busy
 //! lane then has one of these per minute, one from the sweep, and one with which a pass asks for the next: 30 to 45 on
 //! the queue, which keeps pokes for 15 minutes, and 4,500 for 100 lanes.
+//!
 //! ## Why no wake-up is lost
 //! 1. The poke that **opens** a lane is unique ([`once`]) and never dropped. So are the one with which a pass asks for
 //!    the next, and that of the sweep.

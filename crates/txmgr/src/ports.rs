@@ -1,10 +1,12 @@
 //! The ports of the core: a store, a key service, queues, a topic, a chain.
+//!
 //! A port has only the calls that the core makes. Each documents what completion means and what a lost reply
 //! leaves behind. Every error first answers **did it happen: no, yes, unknown**. Retries depend on that answer, never
 //! on text. Adapters retry calls that surely did not take effect (throttling, conflicts), with bounds; an error
 //! reaches the core only after those retries.
-//! The in-memory implementations with the same contract are in `crate::fake` (feature `fake`).
-//! Read next: [`crate::signer`], [`crate::broadcaster`].
+//!
+//! The in-memory implementations with the same contract are in `crate::fake` (feature `fake`). Read next:
+//! [`crate::signer`], [`crate::broadcaster`].
 
 use std::error::Error;
 use std::fmt;
@@ -294,8 +296,8 @@ pub trait Keys: Send + Sync {
     /// Returns the public key (`GetPublicKey`).
     fn public_key(&self, key: &KmsKeyId) -> impl Future<Output = Result<KeyAnswer, KeyCallError>> + Send;
 
-    /// Signs the hash with ECDSA (`Sign`, `ECDSA_SHA_256`, `DIGEST`).
-    /// A lost reply leaves only an event in the audit trail.
+    /// Signs the hash with ECDSA (`Sign`, `ECDSA_SHA_256`, `DIGEST`). A lost reply leaves only an event in the audit
+    /// trail.
     fn sign(
         &self,
         key: &KmsKeyId,

@@ -1,8 +1,8 @@
 //! The reason of a revert: decodes the raw revert data of `eth_call`. If there is none and the transaction used all
 //! its gas, that is the reason.
-//! Never fails and does no I/O: data of an unknown shape is named by its selector and kept raw.
-//! The text is untrusted, because anyone may write a contract, so it is escaped ([`text::plain`]).
-//! Read next: [`crate::record`].
+//!
+//! Never fails and does no I/O: data of an unknown shape is named by its selector and kept raw. The text is untrusted,
+//! because anyone may write a contract, so it is escaped ([`text::plain`]). Read next: [`crate::record`].
 
 use crate::record::Revert;
 use crate::text;

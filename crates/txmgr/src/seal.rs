@@ -1,8 +1,9 @@
-//! The seal: proof that the signer accepted a request as its record has it. Records are in a table that others may be
-//! able to write. When the signer reserves a slot, it computes an HMAC-SHA-256 over the request's fixed fields and
-//! stores it with the record. Before each signature it computes the HMAC again and compares. Without the key nobody can
-//! create a record that is signed, or change one: its intent, its nonce, its account, the name that selects its policy,
-//! or its sender (promise G8, invariant I17).
+//! The seal: proof that the signer accepted a request as its record has it.
+//!
+//! Records are in a table that others may be able to write. When the signer reserves a slot, it computes an
+//! HMAC-SHA-256 over the request's fixed fields and stores it with the record. Before each signature it computes the
+//! HMAC again and compares. Without the key nobody can create a record that is signed, or change one: its intent, its
+//! nonce, its account, the name that selects its policy, or its sender (promise G8, invariant I17).
 //!
 //! What a seal covers, in this order: version of the encoding, request id, message id, digest, chain id, address,
 //! account name, nonce, to, value, data, gas, fee, fee cap, deadline in seconds, metadata, sender, milliseconds that it

@@ -1,8 +1,10 @@
-//! Converts KMS's formats to a transaction's: a public key's SPKI to its address, a DER signature to
-//! (r, low s, parity).
-//! KMS returns no recovery bit, and `s` is high half of the time. The ephemeral point
-//! `R = u1·G + u2·Q` answers both questions: the signature is valid if `R.x = r`, and the parity is that of `R.y`. So
-//! one double-scalar multiplication, the cost of a verification, is enough; no key is recovered by trial.
+//! Converts KMS's formats to a transaction's: a public key's SPKI to its address, a DER signature to (r, low s,
+//! parity).
+//!
+//! KMS returns no recovery bit, and `s` is high half of the time. The ephemeral point `R = u1·G + u2·Q` answers both
+//! questions: the signature is valid if `R.x = r`, and the parity is that of `R.y`. So one double-scalar
+//! multiplication, the cost of a verification, is enough; no key is recovered by trial.
+//!
 //! Outside of tests this module holds no secret and never signs. Read next: [`crate::request`].
 #![expect(
     clippy::arithmetic_side_effects,
@@ -149,9 +151,8 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// The address that a signature recovers to, as a node computes it; `None` if `s` is high or no key
-/// could have made it. For I10 where only the address is known. With the key, [`PublicKey::verifies`] saves a square
-/// root and a hash.
+/// The address that a signature recovers to, as a node computes it; `None` if `s` is high or no key could have made it.
+/// For I10 where only the address is known. With the key, [`PublicKey::verifies`] saves a square root and a hash.
 #[must_use]
 pub fn recover(hash: &SigningHash, signature: &Signature) -> Option<Address> {
     let (r, s) = low_s_scalars(signature)?;
@@ -188,8 +189,7 @@ mod local {
     use super::PublicKey;
     use crate::units::SigningHash;
 
-    /// A key pair in memory that answers in KMS's formats. It exists only for tests and the in-memory
-    /// KMS.
+    /// A key pair in memory that answers in KMS's formats. It exists only for tests and the in-memory KMS.
     #[derive(Clone)]
     pub struct LocalKey(SigningKey);
 

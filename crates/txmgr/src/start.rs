@@ -1,5 +1,6 @@
 //! The checks of both stages before their first message, and of `signpost doctor`: that accounts of their chain are
 //! registered, and which accounts' keys cannot be used.
+//!
 //! A faulty account does not prevent the start: it is reported by name. Read next: [`crate::signer`].
 
 use futures_util::stream::{self, StreamExt as _};

@@ -1,4 +1,5 @@
 //! Escapes untrusted text so that it can be shown and sent.
+//!
 //! Nodes, contracts, services and senders control their texts, which may contain terminal escape sequences,
 //! characters that hide or reverse what follows, and characters that SQS and SNS refuse. [`plain`] replaces such
 //! characters with visible escapes. [`json`] writes JSON with JSON's own escapes, so the parsed contents stay the same.

@@ -1,7 +1,9 @@
 //! The trace a request belongs to, and the spans of its steps.
+//!
 //! A backend may send a trace context with its message. The record stores it, and every step of the request
 //! opens a span in that trace, in every process. Pokes carry no trace context: the record is the only source. The
 //! host decides what becomes of a span ([`install`]); without a host a span only adds fields to log lines.
+//!
 //! No decision depends on a trace. Read next: [`crate::signer`], [`crate::broadcaster`].
 
 use std::fmt;

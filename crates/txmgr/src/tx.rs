@@ -1,5 +1,6 @@
 //! A transaction: what to execute ([`Intent`]), the price ([`Fee`]) and the encoding ([`UnsignedTx`],
 //! [`RawTx`]), either legacy with EIP-155 replay protection or type 2 (EIP-1559).
+//!
 //! This module never signs and never sends. Read next: [`crate::signature`].
 
 use std::fmt;
@@ -12,14 +13,15 @@ use crate::units::{Address, ChainId, Gas, Nonce, SigningHash, TxHash, Wei, kecca
 /// The highest gas limit of a transaction: EIP-7825, on BSC since BEP-652.
 pub const MAX_TX_GAS: u64 = 16_777_216;
 
-/// The most bytes of a signed transaction that a node's pool accepts: four slots of 32 KiB
-/// (`txMaxSize` in geth's and BSC's `core/txpool/legacypool`).
+/// The most bytes of a signed transaction that a node's pool accepts: four slots of 32 KiB (`txMaxSize` in geth's and
+/// BSC's `core/txpool/legacypool`).
 pub const MAX_TX_BYTES: usize = 131_072;
 
 /// The most bytes of init code: EIP-3860, twice the largest contract of EIP-170.
 pub const MAX_INIT_CODE_BYTES: usize = 49_152;
 
 /// The highest chain id: EIP-2294, so that `v` of a legacy transaction fits 64 bits everywhere.
+///
 /// This crate encodes every [`ChainId`] correctly, with 128 bits for `v`. Parsers of chain ids must check this
 /// bound.
 pub const MAX_CHAIN_ID: u64 = 9_223_372_036_854_775_771;
@@ -43,6 +45,7 @@ const FLOOR_ZERO_BYTE: u64 = 10;
 const FLOOR_NONZERO_BYTE: u64 = 40;
 
 /// What the caller wants to execute, without nonce and fee. A bump never changes it.
+///
 /// `Debug` shows length and fingerprint of the calldata, never the calldata.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Intent {
@@ -76,6 +79,7 @@ pub enum Fee {
 }
 
 /// A signature as a transaction contains it: `s` is in the lower half of the order (EIP-2).
+///
 /// `Debug` shows a fingerprint only: an unsent signature is worth money, and many people read logs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Signature {
@@ -99,6 +103,7 @@ pub struct UnsignedTx<'a> {
 }
 
 /// The bytes that a node accepts, and their hash.
+///
 /// `Debug` shows the hash, never the bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RawTx {
@@ -109,8 +114,9 @@ pub struct RawTx {
 }
 
 /// Gas charged before the first instruction runs. A transaction with a lower limit is never mined.
-/// It is 21,000, plus 4 per zero byte and 16 per other byte of calldata (EIP-2028). A creation adds
-/// 32,000 (EIP-2) and 2 per 32-byte word of init code (EIP-3860).
+///
+/// It is 21,000, plus 4 per zero byte and 16 per other byte of calldata (EIP-2028). A creation adds 32,000 (EIP-2) and
+/// 2 per 32-byte word of init code (EIP-3860).
 #[must_use]
 pub fn intrinsic_gas(intent: &Intent) -> u64 {
     let (zero, nonzero) = count_bytes(&intent.data);
@@ -124,8 +130,8 @@ pub fn intrinsic_gas(intent: &Intent) -> u64 {
     GAS_BASE.saturating_add(data).saturating_add(creation)
 }
 
-/// The least gas limit for this calldata, whatever the execution uses (EIP-7623): 21,000, plus 10 per
-/// zero byte and 40 per other byte. A valid limit is at least this and [`intrinsic_gas`].
+/// The least gas limit for this calldata, whatever the execution uses (EIP-7623): 21,000, plus 10 per zero byte and 40
+/// per other byte. A valid limit is at least this and [`intrinsic_gas`].
 #[must_use]
 pub fn floor_gas(intent: &Intent) -> u64 {
     let (zero, nonzero) = count_bytes(&intent.data);
@@ -135,8 +141,7 @@ pub fn floor_gas(intent: &Intent) -> u64 {
 }
 
 impl Fee {
-    /// The highest price per unit of gas: `gas_price` or `max_fee_per_gas`. Caps and bumps apply to
-    /// this price.
+    /// The highest price per unit of gas: `gas_price` or `max_fee_per_gas`. Caps and bumps apply to this price.
     #[must_use]
     pub fn price(&self) -> Wei {
         match *self {
@@ -160,6 +165,7 @@ impl UnsignedTx<'_> {
 
     /// Encodes the transaction with this signature. The same arguments give the same bytes, so a stored
     /// signature is enough to send again.
+    ///
     /// Does not check the signature: it comes from [`crate::signature::PublicKey::signature`], or
     /// [`crate::signature::PublicKey::verifies`] has checked it.
     #[must_use]

@@ -1,7 +1,8 @@
 //! The basic quantities and names: addresses, hashes, wei, nonces, times.
-//! Each is a separate type whose constructor validates, so a nonce cannot be mistaken for a
-//! block number, or milliseconds for seconds. Nothing here is serialisable: the wire forms are
-//! in [`crate::wire`], the stored forms in `signpost-aws`.
+//!
+//! Each is a separate type whose constructor validates, so a nonce cannot be mistaken for a block number, or
+//! milliseconds for seconds. Nothing here is serialisable: the wire forms are in [`crate::wire`], the stored forms in
+//! `signpost-aws`.
 //!
 //! Read next: [`crate::tx`], [`crate::request`].
 
@@ -202,6 +203,7 @@ number!(
 
 impl Nonce {
     /// The nonce `count` positions later.
+    ///
     /// EIP-2681 limits nonces to 2^64 - 2, which no lane reaches.
     #[must_use]
     pub fn plus(self, count: u64) -> Self {

@@ -1,4 +1,5 @@
 //! Why an account's key cannot be used, and how long requests wait for it.
+//!
 //! A fault of one key stops its account and no other. The mark on the head has the time it began. Requests are
 //! retried while the fault may heal, and refused with `accountUnusable` when it cannot heal or has not healed in
 //! time. No decision depends on text. Read next: [`crate::account`].

@@ -1,11 +1,14 @@
 //! The marks of a lane below its next nonce: the low mark, the slots set aside, the gaps.
+//!
 //! The low mark moves over closed slots in order. One slot that cannot be closed would hold back every closed slot
 //! above it: each pass would read them again, and the lane would stop when they fill its window. Such a slot is set
 //! aside: the head keeps its nonce, the mark moves past it, and the slot is checked now and then until it is closed.
 //! Only a slot whose nonce is used in a final block is set aside, so it needs no further signature or send, and the
 //! transactions above it can be mined.
+//!
 //! Nonces without a slot item or without a record (tables restored from a backup) cannot be checked again. Once the
 //! chain has used them, they are left behind as a gap.
+//!
 //! The decisions are in [`crate::broadcaster`].
 
 use std::fmt;

@@ -1,4 +1,5 @@
 //! An account and its lane: one KMS key on one chain, and its sequence of nonces.
+//!
 //! The head is the account's one hot item: reservations are conditional on it. It never holds the status of a
 //! request, which only the record has. Read next: [`crate::record`].
 

@@ -1,4 +1,5 @@
 //! The slow questions of a lane: which transaction used a nonce, and why a transaction reverted.
+//!
 //! A round only collects the questions: first it does, stores and publishes what is cheap. The host asks them in
 //! parallel with the rounds ([`Lane::take_questions`], [`Broadcaster::inquire`]) and returns each answer separately
 //! ([`Broadcaster::conclude`]), so an interrupted pass loses only the questions in progress.
@@ -18,8 +19,8 @@ use crate::{meters, revert, told};
 
 use super::{Broadcaster, Lane};
 
-/// Questions of one subject that a lane asks at once. A search takes some twenty calls in sequence,
-/// and public nodes allow 33 calls per second.
+/// Questions of one subject that a lane asks at once. A search takes some twenty calls in sequence, and public nodes
+/// allow 33 calls per second.
 pub(super) const AT_ONCE: usize = 4;
 
 /// A slow question about one slot.

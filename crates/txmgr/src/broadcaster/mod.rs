@@ -1,4 +1,5 @@
 //! The broadcaster's driver: takes requests from stored signatures to finalized transactions and published outcomes.
+//!
 //! It works on one [`Lane`] at a time, in rounds: it reads the records and the chain, asks
 //! [`crate::machine::next_action`] for each slot, does that, and stores what happened. The host decides when
 //! the next round is (about once per block while something moves); `now` is an argument.
@@ -136,8 +137,8 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         Ok(())
     }
 
-    /// One round over a lane including its slow questions, for a host that can wait for them. An
-    /// error means that the store did not answer; nothing is lost, and the next round continues.
+    /// One round over a lane including its slow questions, for a host that can wait for them. An error means that the
+    /// store did not answer; nothing is lost, and the next round continues.
     pub async fn round(&self, lane: &mut Lane, now: Millis) -> Result<Round, PortError> {
         let mut round = self.step(lane, now).await?;
         let questions = lane.take_questions();

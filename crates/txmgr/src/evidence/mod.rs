@@ -1,4 +1,5 @@
 //! Evidence of one request: everything known about it, in one file that a third party can verify independently.
+//!
 //! [`of`] creates it from a record and a node's data about the deciding transaction. [`verify()`] checks it using only
 //! the file, without I/O. The wire type is [`crate::wire::evidence`].
 //!

@@ -1,7 +1,8 @@
 //! The record machine: what may happen to a record ([`apply`]) and what to do next ([`next_action`]).
-//! Two total functions without I/O, clock or randomness. Effects are derived from the record, not
-//! stored beside it: "settled but not published" is a state whose next action is Publish, so
-//! recovery needs no path of its own.
+//!
+//! Two total functions without I/O, clock or randomness. Effects are derived from the record, not stored beside it:
+//! "settled but not published" is a state whose next action is Publish, so recovery needs no path of its own.
+//!
 //! **Architecture invariant:** this module imports nothing from `crate::ports`.
 //!
 //! ## Guarantees

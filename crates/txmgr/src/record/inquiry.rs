@@ -1,5 +1,6 @@
 //! The state of a slow question to the nodes about one slot: which transaction used its nonce, or why its transaction
 //! reverted.
+//!
 //! It is stored with the record while there is no answer. So the next pass continues the search, respects the pause,
 //! and waiting times count over all passes.
 

@@ -1,6 +1,7 @@
 //! A request's record: the single source of truth about it, and its own outbox.
-//! A [`Record`] has a slot from the start. A request that never got a slot is [`Rejected`]. Records
-//! change only through [`crate::machine::apply`]. Read next: [`crate::machine`].
+//!
+//! A [`Record`] has a slot from the start. A request that never got a slot is [`Rejected`]. Records change only through
+//! [`crate::machine::apply`]. Read next: [`crate::machine`].
 
 mod acceptance;
 mod inquiry;
@@ -260,8 +261,7 @@ pub struct Receipt {
     pub contract: Option<Address>,
 }
 
-/// One signed transaction for a slot. The raw bytes are rebuilt from the intent, so calldata is
-/// stored only once.
+/// One signed transaction for a slot. The raw bytes are rebuilt from the intent, so calldata is stored only once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
     /// What it does with the slot.

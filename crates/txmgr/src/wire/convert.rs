@@ -78,6 +78,7 @@ pub fn event_id(request_id: &RequestId, status: Status, tx_hash: &TxHash) -> Str
 
 /// The `eventId` of a rejection: SHA-256, in hex, of one `name=value` line per part. The reason is not a part, since a
 /// message has one outcome.
+///
 /// A rejection without a message id (stored by an older version) is identified by the time of the refusal. If it is
 /// published again by hand after the upgrade, its `eventId` differs from the old one, which hashed debug output.
 #[must_use]

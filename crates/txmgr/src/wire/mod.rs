@@ -1,5 +1,6 @@
 //! The wire types: pokes between the stages, outcomes to the topic, and the status item as JSON. Names are
 //! camelCase, the same as the attributes of the requests table; wei amounts are decimal strings.
+//!
 //! This module has only types and conversions, no decisions. The JSON Schemas in `schemas/` are generated from
 //! these types (feature `schema`), and a test checks that they match. The signing request's parser is
 //! [`crate::request`]. Read next: [`crate::ports`].

@@ -1,6 +1,6 @@
-//! Every (phase × event) pair of [`machine::apply`] and a grid of views for [`machine::next_action`],
-//! as tables under `snapshots/`: what is legal, what is not, and the next action. The rules that the
-//! tables do not show at a glance follow as separate tests.
+//! Every (phase × event) pair of [`machine::apply`] and a grid of views for [`machine::next_action`], as tables under
+//! `snapshots/`: what is legal, what is not, and the next action. The rules that the tables do not show at a glance
+//! follow as separate tests.
 //!
 //! To change a rule, run with `INSTA_UPDATE=always` and read the difference.
 

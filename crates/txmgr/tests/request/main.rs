@@ -1,7 +1,8 @@
 //! Requests from outside: what is parsed, what is refused with which message, and what the digest
 //! distinguishes. The tables are in `tests/vectors/requests`.
-//! `digests.json` was computed independently of this code, from the encoding that
-//! `src/request/digest.rs` describes. A changed digest breaks every stored request.
+//!
+//! `digests.json` was computed independently of this code, from the encoding that `src/request/digest.rs` describes. A
+//! changed digest breaks every stored request.
 
 #![allow(
     clippy::unwrap_used,
