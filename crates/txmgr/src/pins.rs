@@ -16,7 +16,7 @@ pub struct Pin {
     pub name: AccountName,
     /// Chain and address.
     pub account: AccountKey,
-    /// The KMS key, spelt exactly as in the registry.
+    /// The KMS key, written exactly as in the registry.
     pub kms_key_id: KmsKeyId,
 }
 
@@ -94,10 +94,10 @@ pub enum NotPinned {
     #[error("the account is not in the deployment's list")]
     Missing,
     /// The list has another name for the account.
-    #[error("the account is listed as {0}, and the registry says another name")]
+    #[error("the account is listed as {0}, but the registry has another name")]
     Name(AccountName),
     /// The list has another key for the account.
-    #[error("the account is listed with another key than the registry says")]
+    #[error("the account is listed with another key than in the registry")]
     Key,
 }
 

@@ -135,21 +135,21 @@ fn receipt(tx_hash: TxHash, succeeded: bool) -> Receipt {
 
 fn beside(record: &Record, succeeded: bool) -> Beside {
     let decided = record.phase.settlement().map(|settlement| settlement.verdict.tx_hash());
-    let said = decided.map(|hash| {
-        let Value::Object(said) = json!({
+    let receipt = decided.map(|hash| {
+        let Value::Object(receipt) = json!({
             "transactionHash": hash.to_string(), "blockHash": block().hash.to_string(),
             "blockNumber": format!("{:#x}", block().number.0), "from": account().address.lower(),
             "gasUsed": "0xcb21", "effectiveGasPrice": "0x3b9aca00", "status": if succeeded { "0x1" } else { "0x0" }, "logs": [],
         }) else {
             panic!("an object")
         };
-        said
+        receipt
     });
     Beside {
         seal_check: SealCheck::NotChecked,
         kms_key_id: Some("alias/hot".parse().unwrap()),
-        header: said.as_ref().map(|_| header()),
-        receipt: said,
+        header: receipt.as_ref().map(|_| header()),
+        receipt,
         now: NOW,
     }
 }

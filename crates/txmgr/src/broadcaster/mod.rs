@@ -107,7 +107,7 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// Idle lanes looked at in one sweep. Each takes five calls to a node, and public nodes allow 10,000 calls in five
+    /// Idle lanes checked in one sweep. Each takes five calls to a node, and public nodes allow 10,000 calls in five
     /// minutes. If there are more idle lanes, successive sweeps take turns.
     pub const IDLE_LOOKS: usize = 100;
 }
@@ -121,7 +121,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     const FAST_FORWARD_MAX: u64 = 1_000;
     /// Rounds that must agree on a count if only one endpoint is configured.
     const ALONE_ROUNDS: u32 = 3;
-    /// Idle lanes looked at concurrently.
+    /// Idle lanes checked concurrently.
     const IDLE_LOOKS_AT_ONCE: usize = 8;
     /// How often an address is checked for code and funds, in milliseconds.
     const ACCOUNT_EVERY_MS: u64 = 10 * 60 * 1_000;
@@ -156,7 +156,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         if lane.account.chain_id != self.config.chain_id {
             metrics::counter!(meters::OTHER_CHAIN, "message" => "poke").increment(1);
             tracing::warn!(account = %lane.account, chain_id = %self.config.chain_id,
-                "a poke for an account of another chain is dropped; two Signposts share the broadcast queue");
+                "a poke for an account on another chain is dropped; two Signposts share the broadcast queue");
             return Ok(NOTHING);
         }
         let Some(mut head) = self.store.head(&lane.account).await? else {

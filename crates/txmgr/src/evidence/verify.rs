@@ -130,12 +130,12 @@ impl Checks {
     }
 
     /// Compares a computed value with the file's.
-    fn equal(&mut self, name: impl Into<String>, meaning: &str, computed: impl Display, said: impl Display) {
-        let (computed, said) = (computed.to_string(), said.to_string());
-        let finding = if computed == said {
+    fn equal(&mut self, name: impl Into<String>, meaning: &str, computed: impl Display, claimed: impl Display) {
+        let (computed, claimed) = (computed.to_string(), claimed.to_string());
+        let finding = if computed == claimed {
             Finding::Fits(meaning.to_owned())
         } else {
-            Finding::Fails(format!("the file says {said}, but it is {computed}"))
+            Finding::Fails(format!("the file has {claimed}, but it is {computed}"))
         };
         self.put(name, finding);
     }
@@ -203,9 +203,9 @@ impl Checks {
         self.equal(name("signing hash"), "it is the request's", computed.signing_hash, &attempt.signing_hash);
         let from = record.account.address.to_string();
         let recovered = computed.recovered.unwrap_or_else(|| "no address".to_owned());
-        let said = attempt.recovered.clone().unwrap_or_else(|| "no address".to_owned());
-        let wrong = (recovered != from || said != from)
-            .then(|| format!("it recovers to {recovered}, the file says {said}, and the account is {from}"));
+        let claimed = attempt.recovered.clone().unwrap_or_else(|| "no address".to_owned());
+        let wrong = (recovered != from || claimed != from)
+            .then(|| format!("it recovers to {recovered}, the file has {claimed}, and the account is {from}"));
         self.holds(name("signature"), &format!("low s, and it recovers to {from}"), wrong);
         let raw = hexed(&computed.raw);
         let wrong =
@@ -282,8 +282,8 @@ impl Checks {
             .into_iter()
             .filter_map(|(name, expected)| Some((name, expected?)))
             .filter_map(|(name, expected)| {
-                let said = receipt.get(name).and_then(Value::as_str).unwrap_or("nothing").to_lowercase();
-                (said != expected).then(|| format!("{name} is {said}, but {expected} by the outcome"))
+                let actual = receipt.get(name).and_then(Value::as_str).unwrap_or("nothing").to_lowercase();
+                (actual != expected).then(|| format!("{name} is {actual}, but {expected} by the outcome"))
             })
             .collect();
         self.holds("receipt", "it agrees with the outcome", (!wrong.is_empty()).then(|| wrong.join("; ")));

@@ -49,7 +49,7 @@ pub enum Event {
     CancelAsked(CancelCause),
     /// A receipt of one of the attempts was seen.
     Mined(Receipt),
-    /// The block of the receipt is no longer canonical.
+    /// The receipt's block is no longer canonical.
     Unmined,
     /// The receipt's block is finalized and canonical.
     Finalized {

@@ -10,7 +10,7 @@ fn capped(class: SendClass) -> Record {
     Record { max_head_ms: Some(LIMIT_MS), ..in_phase(Phase::Sent, attempts) }
 }
 
-fn noted(class: SendClass, since: Millis) -> Record {
+fn capped_since(class: SendClass, since: Millis) -> Record {
     Record { capped_since: Some(since), ..capped(class) }
 }
 
@@ -36,12 +36,13 @@ fn time_at_the_cap_is_stored_once() {
 fn head_at_its_cap_is_cancelled_after_the_limit() {
     let at_cap = Action::NoteCancel(CancelCause::AtCap);
     for class in [SendClass::Accepted, SendClass::AlreadyKnown, SendClass::Underpriced(None)] {
-        let record = noted(class, START);
+        let record = capped_since(class, START);
         let again = SlotView { last_sent_at: Some(START), ..long_head() };
         assert_eq!(next(&record, &again, START.plus(LIMIT_MS - 1)), Action::Send { number: 0 }, "{class:?}");
         assert_eq!(next(&record, &long_head(), START.plus(LIMIT_MS)), at_cap, "{class:?}");
     }
-    let cancelled = apply(&noted(SendClass::Accepted, START), &Event::CancelAsked(CancelCause::AtCap), NOW).unwrap();
+    let cancelled =
+        apply(&capped_since(SendClass::Accepted, START), &Event::CancelAsked(CancelCause::AtCap), NOW).unwrap();
     let reason = cancelled.reason().unwrap();
     assert_eq!(reason.code, "atCapTooLong");
     for word in ["max_head_s of 600", "cap of 200 wei", "`maxGasPrice`"] {
@@ -55,33 +56,33 @@ fn head_at_its_cap_is_cancelled_after_the_limit() {
 #[test]
 fn only_a_head_at_its_cap_is_cancelled_for_that() {
     let over = START.plus(2 * LIMIT_MS);
-    let is_noted = |record: &Record, view: &SlotView| {
+    let is_stored = |record: &Record, view: &SlotView| {
         let action = next(record, view, over);
         matches!(action, Action::NoteCancel(_) | Action::NoteAtCap(_))
     };
-    let record = noted(SendClass::Accepted, START);
-    assert!(is_noted(&record, &long_head()));
+    let record = capped_since(SendClass::Accepted, START);
+    assert!(is_stored(&record, &long_head()));
     let behind = SlotView { is_lane_head: false, ..long_head() };
     let blind = SlotView { chain: None, ..long_head() };
     // In this pass fewer blocks have passed than a bump needs.
-    let stands = SlotView { taken_at: Some(BlockNumber(99)), ..long_head() };
+    let halted = SlotView { taken_at: Some(BlockNumber(99)), ..long_head() };
     let fresh = SlotView { head_since: over, ..long_head() };
-    for (name, view) in [("not the head", behind), ("no node", blind), ("no blocks", stands), ("just begun", fresh)] {
-        assert!(!is_noted(&record, &view), "{name}");
+    for (name, view) in [("not the head", behind), ("no node", blind), ("no blocks", halted), ("just begun", fresh)] {
+        assert!(!is_stored(&record, &view), "{name}");
     }
     for class in [SendClass::Funds, SendClass::Retry, SendClass::Unknown, SendClass::Misconfigured] {
-        assert!(!is_noted(&noted(class, START), &long_head()), "{class:?} does not depend on the price");
+        assert!(!is_stored(&capped_since(class, START), &long_head()), "{class:?} does not depend on the price");
     }
-    let old = Record { max_head_ms: None, ..noted(SendClass::Accepted, START) };
-    assert!(!is_noted(&old, &long_head()), "from a version that did not store a limit");
-    let raised = Record { fee_cap: Wei::from(220), ..noted(SendClass::Accepted, START) };
+    let old = Record { max_head_ms: None, ..capped_since(SendClass::Accepted, START) };
+    assert!(!is_stored(&old, &long_head()), "from a version that did not store a limit");
+    let raised = Record { fee_cap: Wei::from(220), ..capped_since(SendClass::Accepted, START) };
     assert!(matches!(next(&raised, &long_head(), over), Action::AskSigner(_)), "its price may rise");
-    assert!(!is_noted(&wanting_cancel(record), &long_head()), "it is cancelled already");
+    assert!(!is_stored(&wanting_cancel(record), &long_head()), "it is cancelled already");
 }
 
 #[test]
 fn mined_block_resets_the_time_at_the_cap() {
-    let mined = apply(&noted(SendClass::Accepted, START), &Event::Mined(receipt(1, block(40, 1))), NOW).unwrap();
+    let mined = apply(&capped_since(SendClass::Accepted, START), &Event::Mined(receipt(1, block(40, 1))), NOW).unwrap();
     let back = apply(&mined, &Event::Unmined, NOW).unwrap();
     assert_eq!(back.capped_since, None);
     assert_eq!(next(&back, &SlotView { head_since: NOW, ..long_head() }, NOW.plus(20_000)), Action::NoteAtCap(NOW));

@@ -164,7 +164,7 @@ fn unproven_use_is_set_aside_and_published_once_proven() {
     assert_eq!((head.open_slots(), head.set_aside.len()), (0, 1));
     assert_eq!((head.set_aside[0].nonce, head.set_aside[0].cause), (Nonce(0), AsideCause::Unproven));
     let sweep = driver.sweep(world.now).now_or_never().unwrap().unwrap();
-    assert_eq!(sweep.pokes.len(), 1, "it is still looked at");
+    assert_eq!(sweep.pokes.len(), 1, "it is still checked");
 
     // The lane continues like any other.
     world.request(1..12, "0x");

@@ -173,9 +173,9 @@ pub(crate) struct OddChain {
     pub(crate) search_turns: usize,
     /// Whether every search fails to find the use of a nonce. Each then covers ten more blocks while there are any.
     pub(crate) pruned: Arc<Mutex<bool>>,
-    /// The blocks that each search was told to skip, since earlier ones covered them.
+    /// The blocks that each search skipped, since earlier ones covered them.
     pub(crate) searches: Arc<Mutex<Vec<Option<Searched>>>>,
-    /// Replays that were asked for.
+    /// How many replays of reverts were requested.
     pub(crate) replays: Arc<Mutex<usize>>,
 }
 
@@ -191,8 +191,8 @@ impl Default for OddChain {
     }
 }
 
-/// Comes back after so many turns of the executor.
-async fn turns(count: usize) {
+/// Yields to the executor `count` times.
+async fn yield_times(count: usize) {
     for _ in 0..count {
         let mut yielded = false;
         std::future::poll_fn(|context| {
@@ -234,7 +234,7 @@ impl Chain for OddChain {
     }
 
     async fn nonce_use(&self, query: &UseQuery) -> Result<NonceUse, PortError> {
-        turns(self.search_turns).await;
+        yield_times(self.search_turns).await;
         self.searches.lock().unwrap().push(query.searched);
         if !*self.pruned.lock().unwrap() {
             return self.inner.nonce_use(query).await;

@@ -176,7 +176,7 @@ fn request_window_limits_each_sender_and_ends() {
         assert_eq!(refused.message, expected, "it does not depend on the time");
         assert_eq!(Policies::rule_named(&refused.message), Some("max_requests"));
     }
-    // Other senders have their own limit; those whom SQS does not name share one.
+    // Other senders have their own limit; senders that SQS does not name share one.
     let others = count(Some(&second), None, NOW).unwrap().unwrap();
     let others = count(Some(&others), None, NOW).unwrap().unwrap();
     assert!(count(Some(&others), None, NOW).unwrap_err().message.contains("a sender that is not known"));
