@@ -35,7 +35,7 @@ use crate::units::{AccountKey, ChainId, Millis, Nonce};
 use crate::wire::LanePoke;
 use crate::{meters, poke, told};
 
-use self::lane::is_past;
+use self::lane::is_mined_or_settled;
 
 pub use self::inquire::{Finding, Question};
 pub use self::lane::Lane;
@@ -333,7 +333,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         let used_to = seen.map_or(Nonce(0), |view| view.latest_nonce);
         let missing = lane.lost.range(used_to..).next().map(|(nonce, _)| *nonce);
         for (nonce, record) in &lane.records {
-            let past = is_past(record) || *nonce < used_to;
+            let past = is_mined_or_settled(record) || *nonce < used_to;
             let is_lane_head = !past && !head_taken;
             predecessors_sent = predecessors_sent && missing.is_none_or(|missing| *nonce < missing);
             let chain = lane.chain_slot(record, seen, &receipts);
