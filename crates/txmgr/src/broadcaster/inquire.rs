@@ -140,7 +140,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         };
         // A record settled below the low mark is published when the slots set aside are loaded.
         if nonce < lane.begin {
-            lane.aside_looked_at = None;
+            lane.aside_loaded_at = None;
         }
         self.store_all(lane, vec![(nonce, event)], now).await
     }

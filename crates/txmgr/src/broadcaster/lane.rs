@@ -31,7 +31,7 @@ pub struct Lane {
     /// Slots without a slot item or record, and for how many consecutive loads.
     pub(super) lost: BTreeMap<Nonce, u32>,
     /// When the slots set aside were last loaded.
-    pub(super) aside_looked_at: Option<Millis>,
+    pub(super) aside_loaded_at: Option<Millis>,
     /// The chain's high-water marks. A node that answers lower is behind.
     pub(super) high: Option<HighWater>,
     /// The lane's head and since when it has been the head.
@@ -59,7 +59,7 @@ pub struct Lane {
     /// The slots with a question in progress.
     pub(super) inquiring: BTreeMap<Nonce, Subject>,
     /// When the address was last checked for code.
-    pub(super) code_seen_at: Option<Millis>,
+    pub(super) code_checked_at: Option<Millis>,
     /// Whether the address has code, if that is known.
     pub(super) has_code: Option<bool>,
     /// The account's balance when it was last checked.
@@ -132,7 +132,7 @@ impl Lane {
             records: BTreeMap::new(),
             closed: BTreeSet::new(),
             lost: BTreeMap::new(),
-            aside_looked_at: None,
+            aside_loaded_at: None,
             high: None,
             head_since: None,
             sent_at: BTreeMap::new(),
@@ -146,7 +146,7 @@ impl Lane {
             refused_at: BTreeMap::new(),
             waiting: Vec::new(),
             inquiring: BTreeMap::new(),
-            code_seen_at: None,
+            code_checked_at: None,
             has_code: None,
             balance: None,
             warned_at: None,

@@ -48,7 +48,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
 
     /// Adds the slots set aside to this round if they are due.
     pub(super) async fn load_set_aside(&self, lane: &mut Lane, head: &Head, now: Millis) -> Result<(), PortError> {
-        let is_due = lane.aside_looked_at.is_none_or(|at| now.since(at) >= ASIDE_EVERY_MS);
+        let is_due = lane.aside_loaded_at.is_none_or(|at| now.since(at) >= ASIDE_EVERY_MS);
         if head.set_aside.is_empty() || !is_due {
             return Ok(());
         }
@@ -69,7 +69,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                 lane.count_missing(nonce);
             }
         }
-        lane.aside_looked_at = Some(now);
+        lane.aside_loaded_at = Some(now);
         Ok(())
     }
 

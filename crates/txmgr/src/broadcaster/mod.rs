@@ -168,12 +168,12 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         let mut changed = self.send_unsent(lane, now).await?;
         self.load_set_aside(lane, &head, now).await?;
         let asked = asks_chain(lane);
-        let seen = if asked { self.look(lane).await } else { None };
+        let seen = if asked { self.read_chain(lane).await } else { None };
         if let Some(view) = &seen {
             lane.note_view(view, now);
             self.note_fee(&mut head, view, now).await;
-            self.ask_second(lane, view, now).await;
-            self.look_at_account(lane, now).await;
+            self.ask_second_endpoint(lane, view, now).await;
+            self.check_account(lane, now).await;
         }
         for _ in 0..Self::MAX_STEPS {
             let count = self.decide_and_perform(lane, seen.as_ref(), now).await?;
@@ -186,7 +186,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         self.leave(lane, &mut head, now).await?;
         self.fast_forward(lane, &head).await?;
         self.note_funds(lane, &mut head, now).await;
-        self.watch_head(lane, &head, now);
+        self.warn_of_stuck_head(lane, &head, now);
         let chain_seen = seen.is_some();
         Ok(Round { open: head.open_slots(), changed, chain_seen, chain_silent: asked && !chain_seen })
     }
@@ -217,7 +217,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     }
 
     /// Asks the chain about every signed slot that is not settled; `None` while no node answers.
-    async fn look(&self, lane: &Lane) -> Option<ChainView> {
+    async fn read_chain(&self, lane: &Lane) -> Option<ChainView> {
         let open = || lane.records.values().filter(|record| record.phase.settlement().is_none());
         let query = ViewQuery {
             address: lane.account.address,
@@ -243,7 +243,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     }
 
     /// Asks a second endpoint, in one small batch, about the view's final receipts that are not confirmed yet.
-    async fn ask_second(&self, lane: &mut Lane, view: &ChainView, now: Millis) {
+    async fn ask_second_endpoint(&self, lane: &mut Lane, view: &ChainView, now: Millis) {
         let finals = lane.to_witness(view);
         if finals.is_empty() {
             return;
@@ -423,7 +423,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     }
 
     /// Warns when the lane's head is stuck and its price is not raised.
-    fn watch_head(&self, lane: &mut Lane, head: &Head, now: Millis) {
+    fn warn_of_stuck_head(&self, lane: &mut Lane, head: &Head, now: Millis) {
         let account = head.account.to_string();
         let age_ms = lane.head_since.map_or(0, |(_, since)| now.since(since));
         metrics::gauge!(meters::LANE_OPEN_SLOTS, "account" => account.clone()).set(gauge(head.open_slots()));
@@ -448,13 +448,13 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
 
     /// Checks the account's code and balance. BSC allows an address with code (EIP-7702) only one transaction in
     /// flight, and low funds should show before they run out.
-    async fn look_at_account(&self, lane: &mut Lane, now: Millis) {
-        if lane.code_seen_at.is_some_and(|at| now.since(at) < Self::ACCOUNT_EVERY_MS) {
+    async fn check_account(&self, lane: &mut Lane, now: Millis) {
+        if lane.code_checked_at.is_some_and(|at| now.since(at) < Self::ACCOUNT_EVERY_MS) {
             return;
         }
         match self.chain.has_code(lane.account.address).await {
             Ok(has_code) => {
-                lane.code_seen_at = Some(now);
+                lane.code_checked_at = Some(now);
                 lane.has_code = Some(has_code);
                 if has_code {
                     metrics::counter!(meters::DELEGATED, "account" => lane.account.to_string()).increment(1);

@@ -84,7 +84,7 @@ fn request(record: &Record) -> EvidenceRequest {
         nonce: record.nonce.0,
         to: record.intent.to.map(|to| to.to_string()),
         value: record.intent.value.to_string(),
-        data: hexed(&record.intent.data),
+        data: prefixed_hex(&record.intent.data),
         gas: record.intent.gas.0,
         fee: WireFee::from(&record.fee),
         fee_cap: record.fee_cap.to_string(),
@@ -125,12 +125,12 @@ fn attempt(record: &Record, number: u64, attempt: &Attempt) -> EvidenceAttempt {
         fee: WireFee::from(&attempt.fee),
         signing_hash: computed.signing_hash,
         signature: EvidenceSignature {
-            r: hexed(&attempt.signature.r),
-            s: hexed(&attempt.signature.s),
+            r: prefixed_hex(&attempt.signature.r),
+            s: prefixed_hex(&attempt.signature.s),
             y_parity: u8::from(attempt.signature.y_odd),
         },
         recovered: computed.recovered,
-        raw: hexed(&computed.raw),
+        raw: prefixed_hex(&computed.raw),
         // The stored hash: `verify` checks that it is the hash of the bytes.
         tx_hash: attempt.tx_hash.to_string(),
         signed_at: attempt.signed_at.0,
@@ -157,6 +157,6 @@ fn outcome(record: &Record) -> EvidenceOutcome {
     }
 }
 
-fn hexed(bytes: &[u8]) -> String {
+fn prefixed_hex(bytes: &[u8]) -> String {
     format!("0x{}", hex::encode(bytes))
 }

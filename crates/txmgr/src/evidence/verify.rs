@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{SCHEMA, call, compute, hexed};
+use super::{SCHEMA, call, compute, prefixed_hex};
 use crate::header;
 use crate::record::{Acceptance, AttemptKind, Phase, Record};
 use crate::seal::Sealer;
@@ -207,11 +207,11 @@ impl Checks {
         let wrong = (recovered != from || claimed != from)
             .then(|| format!("it recovers to {recovered}, the file has {claimed}, and the account is {from}"));
         self.holds(name("signature"), &format!("low s, and it recovers to {from}"), wrong);
-        let raw = hexed(&computed.raw);
+        let raw = prefixed_hex(&computed.raw);
         let wrong =
             (raw != attempt.raw).then(|| "they do not encode the request with this price and signature".to_owned());
         self.holds(name("raw bytes"), "they encode the request with this price and signature", wrong);
-        let hash = bytes("raw", &attempt.raw).map(|raw| hexed(&keccak256(&raw)));
+        let hash = bytes("raw", &attempt.raw).map(|raw| prefixed_hex(&keccak256(&raw)));
         match hash {
             Ok(hash) => self.equal(name("hash"), "it is the raw bytes' hash", hash, &attempt.tx_hash),
             Err(problem) => self.put(name("hash"), Finding::Fails(problem)),
