@@ -101,7 +101,7 @@ def left(stack: Stack, name: str) -> None:
 # Registering
 
 
-def test_an_alias_is_stored_as_the_key_it_names_and_may_be_moved(stack: Stack) -> None:
+def test_key_alias_is_stored_as_its_key_and_may_be_moved(stack: Stack) -> None:
     arn, address = new_key(stack, "alias/moving")
     made = well(account(stack, "register", "moving", "--kms-key", "alias/moving"))
     assert f"alias/moving is {arn}" in made.err and arn in made.out, (made.out, made.err)
@@ -116,7 +116,7 @@ def test_an_alias_is_stored_as_the_key_it_names_and_may_be_moved(stack: Stack) -
     assert "registered already; nothing changed" in again.err, again.err
 
 
-def test_an_account_is_not_registered_over_another_program_s_transactions(stack: Stack) -> None:
+def test_account_with_pending_transactions_is_not_registered(stack: Stack) -> None:
     _, address = new_key(stack, "alias/shared")
     options = ("register", "shared", "--kms-key", "alias/shared")
     with no_blocks(stack):
@@ -163,7 +163,7 @@ def test_all_accounts_are_paused_and_resumed_at_once(stack: Stack) -> None:
 # A nonce that is wrong
 
 
-def test_a_lane_with_a_gap_is_found_by_the_doctor_and_put_right(stack: Stack) -> None:
+def test_doctor_finds_a_nonce_gap_and_set_nonce_fixes_it(stack: Stack) -> None:
     made = well(account(stack, "register", "gap", "--create-key", "--nonce", "3", "--json"))
     assert "gap below 3" in made.err and "nonces 0 to 2" in made.err, made.err
     address = made.line()["address"]
@@ -194,7 +194,7 @@ def test_a_lane_with_a_gap_is_found_by_the_doctor_and_put_right(stack: Stack) ->
 # The end
 
 
-def test_an_account_is_unregistered_a_month_after_it_was_retired(stack: Stack) -> None:
+def test_account_is_unregistered_a_month_after_retirement(stack: Stack) -> None:
     made = registered(stack, "gone")
     refused(account(stack, "unregister", "gone", "--yes"), "not retired", "account retire gone")
     well(account(stack, "retire", "gone", "--yes"))
@@ -239,7 +239,7 @@ def problems(stack: Stack) -> dict[str, Any]:
     return {check: line for check, line in doctor(stack).items() if line["state"] == "problem"}
 
 
-def test_a_key_is_rotated_as_the_runbook_says(dev: Callable[..., Stack]) -> None:
+def test_key_rotation_follows_the_runbook(dev: Callable[..., Stack]) -> None:
     stack = dev("--no-worker", "--gate", "--account", "old", "--account", "other")
     write_policy(stack, "old", "other")
     restarted(stack)
@@ -295,7 +295,7 @@ def goes_on(stack: Stack, when: str) -> None:
     assert [worker.ended for worker in running] == [None, None], "a stage has ended"
 
 
-def test_the_doctor_finds_no_health_where_a_stage_would_not_start(dev: Callable[..., Stack]) -> None:
+def test_doctor_reports_a_stage_unable_to_start(dev: Callable[..., Stack]) -> None:
     stack = dev("--no-worker", "--account", "hot")
     assert not problems(stack)
     nowhere = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "nowhere"}

@@ -38,7 +38,7 @@ HIGH_WEI = 10**12
 DIRECT_POLICY = '[account.sign-direct]\nmax_gas_price_wei = "10000000000"'
 
 
-def test_the_calls_are_those_that_rights_are_judged_by(dev: StartStack, tmp_path: Path) -> None:
+def test_observed_aws_calls_match_the_recorded_calls(dev: StartStack, tmp_path: Path) -> None:
     stack = dev("--gate", "--no-worker", "--account", "hot", "--account", "cold")
     place, gates = Place(stack, tmp_path), Gates(stack)
     nodes = json.dumps({"rpc_urls": [stack.ready["rpcUrl"]]})

@@ -85,7 +85,7 @@ def use_nonce(signpost: Signpost) -> None:
     wait_for("the use is mined", lambda: signpost.count() > before, 20)
 
 
-def test_two_signposts_of_two_chains_share_their_tables(dev: StartStack, tmp_path: Path) -> None:
+def test_two_signposts_on_two_chains_share_their_tables(dev: StartStack, tmp_path: Path) -> None:
     stack = dev("--no-worker", "--account", "both")
     with own_anvil(tmp_path, free_port(), chain_id=MAIN) as main_url:
         main, test = pair(stack, tmp_path, main_url)
@@ -163,7 +163,7 @@ def operators_see_their_own(main: Signpost, test: Signpost) -> None:
     assert cancel.code == 2 and "of chain 56" in cancel.err, cancel.err
 
 
-def test_a_bad_key_stops_its_own_account_only(dev: StartStack) -> None:
+def test_bad_key_stops_its_own_account_only(dev: StartStack) -> None:
     stack = dev("--no-worker", "--account", "good", "--account", "bad")
     config = ("--config", str(stack.config_file))
 

@@ -257,7 +257,7 @@ def redrive(storm: Storm) -> None:
                 storm.done["messages put back from the dead-letter queue"] += 1
 
 
-def test_chaos_ends_in_exactly_once_or_truthfully_not(
+def test_chaos_executes_each_request_once_or_reports_it_unexecuted(
     dev: StartStack, seed: int, rng: random.Random, tmp_path: Path, figure: Figure
 ) -> None:
     started = time.monotonic()

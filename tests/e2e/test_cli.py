@@ -30,13 +30,13 @@ def submit(stack: Stack, id: str, *more: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_helps_with_an_example(command: str) -> None:
+def test_help_of_every_command_has_an_example(command: str) -> None:
     helped = run(command, "--help")
     assert helped.code == 0
     assert "Examples:" in helped.out and f"signpost {command}" in helped.out, helped.out
 
 
-def test_a_request_made_of_options_is_executed_as_written(stack: Stack) -> None:
+def test_request_from_options_is_executed_as_written(stack: Stack) -> None:
     sent = beside(stack, "submit", "--id", "options-1", "--account", "hot", "--to", TO, "--value", "0x10",
                   "--gas", "30000", "--data", "0x", "--chain-id", "97", "--max-fee-per-gas", "300000000",
                   "--max-priority-fee-per-gas", "200000000", "--max-gas-price", "400000000",
@@ -51,12 +51,12 @@ def test_a_request_made_of_options_is_executed_as_written(stack: Stack) -> None:
     assert int(transaction["maxPriorityFeePerGas"], 16) == 200_000_000
 
 
-def test_a_request_without_an_id_gets_one(stack: Stack) -> None:
+def test_request_without_an_id_gets_one(stack: Stack) -> None:
     sent = beside(stack, "submit", "--account", "hot", "--to", TO, "--gas", "21000", "--json")
     assert published(stack, sent.line()["requestId"])["status"] == "confirmed"
 
 
-def test_requests_come_from_a_file_or_as_lines(stack: Stack, tmp_path: Path) -> None:
+def test_requests_are_read_from_a_file_or_as_lines(stack: Stack, tmp_path: Path) -> None:
     file = tmp_path / "request.json"
     file.write_text(json.dumps({"requestId": "file-1", "account": "hot", "to": TO, "gas": 21_000}, indent=2))
     assert beside(stack, "submit", "--file", str(file)).code == 0
@@ -87,21 +87,21 @@ def test_status_follows_a_request_to_its_outcome(stack: Stack) -> None:
     assert "confirmed" in people.out and once.line()["txHash"] in people.out
 
 
-def test_status_of_a_refused_request_says_why_and_fails(stack: Stack) -> None:
+def test_status_of_a_refused_request_gives_the_reason_and_fails(stack: Stack) -> None:
     submit(stack, "status-2", "--to", DENIED)
     followed = beside(stack, "status", "status-2", "--watch")
     assert followed.code == 1
     assert "rejected" in followed.out and "toNotAllowed" in followed.out, followed.out
 
 
-def test_status_of_an_unknown_request_names_the_way_out(stack: Stack) -> None:
+def test_status_of_an_unknown_request_gives_a_hint(stack: Stack) -> None:
     asked = beside(stack, "status", "never-sent")
     assert asked.code == 1
     assert "never-sent" in asked.err and "--watch" in asked.err, asked.err
     assert beside(stack, "status", "no id at all").code == 2
 
 
-def test_watch_shows_the_outcomes_asked_for_and_leaves_nothing(stack: Stack, tmp_path: Path) -> None:
+def test_watch_shows_matching_outcomes_and_removes_its_queue(stack: Stack, tmp_path: Path) -> None:
     arguments = ["watch", "--json", "--count", "2", "--status", "confirmed", "--config", str(stack.config_file)]
     watching = Program(tmp_path, "watch", arguments)
     try:
@@ -137,7 +137,7 @@ def test_accounts_are_registered_once_and_shown(stack: Stack) -> None:
     assert unknown.code == 1 and "account list" in unknown.err, unknown.err
 
 
-def test_a_new_account_signs_at_once_and_waits_for_its_funds(stack: Stack) -> None:
+def test_new_account_signs_at_once_and_waits_for_funds(stack: Stack) -> None:
     made = beside(stack, "account", "register", "poor", "--create-key", "--json").line()
     submit(stack, "poor-1", "--account", "poor", "--to", TO)
     refused = wait_for("a node wants funds", lambda: is_unpaid(get(stack, "poor-1")), 30)
@@ -157,21 +157,21 @@ def test_commands_find_the_running_stack(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("command", BESIDE, ids=lambda command: command[0])
-def test_without_a_stack_the_way_out_is_named(command: list[str], tmp_path: Path) -> None:
+def test_commands_without_a_stack_give_a_hint(command: list[str], tmp_path: Path) -> None:
     asked = run(*command, CARGO_TARGET_DIR=str(tmp_path))
     assert asked.code == 2
     assert "signpost dev" in asked.err and "--config" in asked.err, asked.err
 
 
 @pytest.mark.parametrize("command", BESIDE, ids=lambda command: command[0])
-def test_the_endpoint_of_the_environment_is_honoured(stack: Stack, command: list[str]) -> None:
+def test_aws_endpoint_url_overrides_the_configured_endpoint(stack: Stack, command: list[str]) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
     asked = run(*command, "--config", str(stack.config_file), AWS_ENDPOINT_URL=nowhere)
     assert asked.code == 1, (asked.out, asked.err)
     assert "AWS_ENDPOINT_URL" in asked.err, asked.err
 
 
-def test_a_worker_with_a_wrong_configuration_says_all_of_it_and_ends(stack: Stack, tmp_path: Path) -> None:
+def test_worker_reports_all_configuration_errors_and_exits(stack: Stack, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.toml"
     text = stack.config_file.read_text()
     wrong.write_text(text.replace("chain_id = 97", 'chain_id = "97"').replace("outcomes_arn", "outcome_arn"))

@@ -67,7 +67,7 @@ def ask(url: str, path: str, method: str = "GET", body: str | None = None, **hea
     return answer.status, text, answer.headers
 
 
-def test_a_person_finds_accounts_requests_and_outcomes_in_the_console(dev: StartStack, tmp_path: Path) -> None:
+def test_console_shows_accounts_requests_and_outcomes(dev: StartStack, tmp_path: Path) -> None:
     stack = dev()
     hostile = "<img src=x onerror='window.hostile=1'></script><script>window.hostile=1</script>"
     submit(stack, "console-1", metadata={"order": 17})
@@ -106,7 +106,7 @@ def test_a_person_finds_accounts_requests_and_outcomes_in_the_console(dev: Start
         assert browser.returncode == 0, out + err
 
 
-def test_a_login_lasts_as_long_as_its_session(dev: StartStack, tmp_path: Path) -> None:
+def test_login_lasts_as_long_as_its_session(dev: StartStack, tmp_path: Path) -> None:
     stack = dev("--no-worker")
     pictures = Path(os.environ.get(PICTURES, tmp_path))
     with console(stack, tmp_path, "--token", TOKEN) as url:
@@ -115,7 +115,7 @@ def test_a_login_lasts_as_long_as_its_session(dev: StartStack, tmp_path: Path) -
         assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def test_the_console_changes_nothing_and_answers_only_whom_it_should(dev: StartStack, tmp_path: Path) -> None:
+def test_console_is_read_only_and_checks_host_and_token(dev: StartStack, tmp_path: Path) -> None:
     stack = dev("--no-worker")
     with console(stack, tmp_path) as url:
         code, page, headers = ask(url, "/")
@@ -143,7 +143,7 @@ def test_the_console_changes_nothing_and_answers_only_whom_it_should(dev: StartS
         assert refused.code == 2 and "--token" in refused.err
 
 
-def test_a_token_cannot_be_guessed_fast_and_every_guess_is_told(dev: StartStack, tmp_path: Path) -> None:
+def test_token_guesses_are_rate_limited_and_logged(dev: StartStack, tmp_path: Path) -> None:
     stack = dev("--no-worker")
     with console(stack, tmp_path, "--token", TOKEN, "--behind-tls") as url:
         code, _, headers = ask(url, "/login", "POST", f"token={TOKEN}")

@@ -55,7 +55,7 @@ def live_and_die(stack: Stack, config: Path, rng: random.Random) -> Counter[str]
                    if not {"publishedAt", "saidAs"} & set(item))  # fmt: skip
 
 
-def test_killed_workers_lose_and_double_nothing(dev: StartStack, rng: random.Random, tmp_path: Path) -> None:
+def test_killed_workers_lose_and_duplicate_nothing(dev: StartStack, rng: random.Random, tmp_path: Path) -> None:
     stack = dev("--no-worker", "--account", "hot", "--account", "cold", "--account", "spare")
     subscribers = [Subscriber(stack, "executed", ON_CHAIN), Subscriber(stack, "refused", ["rejected"])]
     backend = Backend(rng, stack.addresses, "crash")

@@ -9,7 +9,7 @@ from stack import run
 COUNT = 12
 
 
-def test_the_demo_counts_what_came_of_it() -> None:
+def test_demo_totals_are_consistent() -> None:
     ran = run("demo", "--count", str(COUNT), "--json", within_s=120)
     assert ran.code == 0, ran.err
     totals = json.loads(ran.out.splitlines()[-1])

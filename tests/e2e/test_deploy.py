@@ -170,7 +170,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-def test_the_template_makes_what_it_says(empty: Stack) -> None:
+def test_template_creates_its_resources_as_declared(empty: Stack) -> None:
     outputs = deployed(empty, "made", RpcUrls="http://127.0.0.1:1")
     sqs, dynamodb = empty.aws("sqs"), empty.aws("dynamodb")
     held = {"signing": ("180", "10", "1209600"), "resign": ("30", "40", "900"), "broadcast": ("60", "20", "900")}
@@ -206,7 +206,7 @@ def test_the_template_makes_what_it_says(empty: Stack) -> None:
     assert (rule["ScheduleExpression"], rule["State"]) == ("rate(1 minute)", "ENABLED")
 
 
-def test_the_key_is_for_the_signer_only(empty: Stack) -> None:
+def test_only_the_signer_may_use_the_key(empty: Stack) -> None:
     deployed(empty, "keyed", RpcUrls="http://127.0.0.1:1")
     kms = empty.aws("kms")
     key = kms.describe_key(KeyId="alias/keyed")["KeyMetadata"]
@@ -297,14 +297,14 @@ def left_out(template: str) -> list[str]:
     return found
 
 
-def test_no_option_of_the_template_is_left_out() -> None:
+def test_every_template_option_is_deployed_by_a_test() -> None:
     shipped = TEMPLATE.read_text()
     assert left_out(shipped) == []
     more = shipped.replace("Parameters:\n", "Parameters:\n  Newer: {Type: String, Default: a, AllowedValues: [a, b]}\n", 1)
     assert left_out(more) == ["Newer", "Newer=b"]
 
 
-def test_every_option_can_be_deployed(empty: Stack) -> None:
+def test_every_template_option_can_be_deployed(empty: Stack) -> None:
     own = empty.aws("kms").create_key(KeySpec="ECC_SECG_P256K1", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["Arn"]
     secret = empty.aws("secretsmanager").create_secret(Name="nodes", SecretString='{"rpc_urls":["http://127.0.0.1:1"]}')
     accounts = f"hot=0x{'11' * 20}={own}"
@@ -331,7 +331,7 @@ def test_every_option_can_be_deployed(empty: Stack) -> None:
     assert len(rings) == 34, sorted(rings)
 
 
-def test_a_signer_in_a_network_of_its_own_can_be_deployed_for_arm64(empty: Stack) -> None:
+def test_arm64_signer_deploys_into_its_own_vpc(empty: Stack) -> None:
     # The one thing that the stand-in has not: DNS names of endpoints.
     shipped, named = TEMPLATE.read_text(), "!Select [1, !Split [':', !Select [0, !GetAtt DynamoDbEndpoint.DnsEntries]]]"
     assert shipped.count(named) == 1
@@ -376,7 +376,7 @@ def without(template: str, *names: str) -> str:
     return template
 
 
-def test_an_invocation_of_the_direct_signer_by_a_stranger_is_told(empty: Stack) -> None:
+def test_direct_signer_call_by_an_unlisted_caller_is_reported(empty: Stack) -> None:
     outputs = deployed(
         empty,
         "callers",
@@ -434,7 +434,7 @@ def test_an_invocation_of_the_direct_signer_by_a_stranger_is_told(empty: Stack) 
     assert not is_told(session(admin), name="GetFunction20150331v2")
 
 
-def test_without_named_callers_every_use_of_the_direct_signer_rings(empty: Stack) -> None:
+def test_direct_signer_without_named_callers_alarms_on_every_use(empty: Stack) -> None:
     deployed(empty, "anybody", RpcUrls="http://127.0.0.1:1", Policy=POLICY, SignDirect="true")
     found = empty.aws("cloudwatch").describe_alarms(AlarmNames=["anybody-sign-direct-used"])["MetricAlarms"]
     [alarm] = found
@@ -473,7 +473,7 @@ def register(stack: Stack, name: str, key: str) -> str:
     return address
 
 
-def test_every_message_ends_in_one_true_outcome_through_the_functions(
+def test_functions_end_every_message_in_one_correct_outcome(
     packages: Path, rng: random.Random, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     zips = {path.stem: path.read_bytes() for path in packages.glob("*.zip")}

@@ -44,7 +44,7 @@ def remains(members: dict[int, str], urls: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left_behind(dev: StartStack, number: signal.Signals) -> None:
+def test_stopping_leaves_no_process_and_no_open_port(dev: StartStack, number: signal.Signals) -> None:
     # Ports of its own: another stack that starts now would take the usual ones.
     stack = dev("--aws-port", str(free_port()), "--rpc-port", str(free_port()))
     members = family(stack.program.process.pid)
@@ -62,7 +62,7 @@ def test_nothing_is_left_behind(dev: StartStack, number: signal.Signals) -> None
         pytest.fail(f"{late}; left are {remains(members, servers(stack))}")
 
 
-def test_a_second_start_installs_nothing_and_is_empty(dev: StartStack, figure: Figure) -> None:
+def test_second_start_installs_nothing_and_has_empty_tables(dev: StartStack, figure: Figure) -> None:
     first = dev()
     first.stop()
     begun = time.monotonic()
@@ -74,7 +74,7 @@ def test_a_second_start_installs_nothing_and_is_empty(dev: StartStack, figure: F
     assert second.aws("dynamodb").scan(TableName=second.ready["requestsTable"])["Items"] == []
 
 
-def test_two_stacks_live_side_by_side(dev: StartStack) -> None:
+def test_two_stacks_run_side_by_side(dev: StartStack) -> None:
     one, two = dev("--no-worker"), dev("--no-worker", "--account", "a", "--account", "b")
     assert not set(servers(one)) & set(servers(two))
     assert sorted(two.addresses) == ["a", "b"]
@@ -82,7 +82,7 @@ def test_two_stacks_live_side_by_side(dev: StartStack) -> None:
     assert all(is_open(url) for url in servers(two))
 
 
-def test_an_own_node_is_used_and_left_alone(dev: StartStack, tmp_path: Path) -> None:
+def test_external_node_is_used_and_left_running(dev: StartStack, tmp_path: Path) -> None:
     with own_anvil(tmp_path, free_port()) as url:
         stack = dev("--rpc-url", url)
         assert stack.ready["rpcUrl"] == url
@@ -98,14 +98,14 @@ def test_an_own_node_is_used_and_left_alone(dev: StartStack, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("option", ["--aws-port", "--rpc-port"])
-def test_a_taken_port_is_named_with_the_way_out(option: str) -> None:
+def test_occupied_port_is_reported_with_a_hint(option: str) -> None:
     with taken_port() as port:
         ended = run("dev", "--no-worker", option, str(port))
     assert ended.code == 1
     assert f"port {port}" in ended.err and "taken" in ended.err and option in ended.err, ended.err
 
 
-def test_a_node_that_is_not_there_is_named() -> None:
+def test_unreachable_node_is_reported() -> None:
     url, aws_port = f"http://127.0.0.1:{free_port()}", free_port()
     ended = run("dev", "--no-worker", "--rpc-url", url, "--aws-port", str(aws_port))
     assert ended.code == 1

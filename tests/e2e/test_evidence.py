@@ -57,7 +57,7 @@ def failed(ran: Ran) -> list[str]:
             for line in lines]  # fmt: skip
 
 
-def test_evidence_is_whole_and_a_stranger_can_check_it(stack: Stack, made: tuple[dict[str, Any], Path]) -> None:
+def test_evidence_is_complete_and_verifies_offline(stack: Stack, made: tuple[dict[str, Any], Path]) -> None:
     evidence, path = made
     EVIDENCE.validate(evidence)
     item = published(stack, "proof-1")
@@ -114,12 +114,12 @@ def changed(evidence: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("header.hash", OTHER_HASH, "block header"),
     ],
 )
-def test_what_is_changed_is_found(made: tuple[dict[str, Any], Path], path: str, value: Any, line: str) -> None:
+def test_changed_evidence_fails_verification(made: tuple[dict[str, Any], Path], path: str, value: Any, line: str) -> None:
     ran = verify(changed(made[0], path, value))
     assert ran.code == 1 and line in failed(ran), (ran.out, ran.err)
 
 
-def test_a_request_without_evidence_says_so(stack: Stack, tmp_path: Path) -> None:
+def test_missing_evidence_is_reported(stack: Stack, tmp_path: Path) -> None:
     unknown = beside(stack, "evidence", "proof-0", "--out", str(tmp_path / "none.json"))
     assert unknown.code == 1 and "no request proof-0" in unknown.err, unknown.err
     assert not (tmp_path / "none.json").exists()

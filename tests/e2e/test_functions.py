@@ -29,7 +29,7 @@ PATIENCE_S, TRIES = 0.5, 5
 IMPOSSIBLE_ID = "no id of SQS"
 
 
-def test_in_one_batch_a_bad_body_is_an_outcome_and_a_record_that_panics_fails_alone(place: Place) -> None:
+def test_bad_body_is_rejected_and_panicking_record_fails_alone(place: Place) -> None:
     place.pokes()
     with place.signer() as signer:
         bad = record("not JSON", arn(place.signing), f"{place.name}-bad", "bad")
@@ -46,7 +46,7 @@ def test_in_one_batch_a_bad_body_is_an_outcome_and_a_record_that_panics_fails_al
     }
 
 
-def test_after_a_failure_the_rest_of_its_group_is_returned_and_other_groups_go_on(place: Place) -> None:
+def test_failure_returns_the_rest_of_its_message_group_only(place: Place) -> None:
     kms = place.stack.aws("kms")
     with place.signer() as signer:
         kms.disable_key(KeyId=place.key_ids["cold"])
@@ -68,7 +68,7 @@ def test_after_a_failure_the_rest_of_its_group_is_returned_and_other_groups_go_o
     assert place.item("c1")["nonce"] + 1 == place.item("c2")["nonce"]
 
 
-def test_one_function_serves_both_queues_of_the_signer_and_returns_what_is_of_neither(place: Place) -> None:
+def test_signer_serves_both_queues_and_returns_foreign_records(place: Place) -> None:
     with place.signer() as signer:
         assert signer.invoke(batch(place.ask("a"))) == failures()
         item = place.item("a")
@@ -125,7 +125,7 @@ def kms_that_never_signs(real: str) -> Iterator[str]:
         server.server_close()
 
 
-def test_what_is_not_signed_in_time_is_returned_before_the_time_is_over(place: Place) -> None:
+def test_unsigned_records_are_returned_before_the_timeout(place: Place) -> None:
     with kms_that_never_signs(place.stack.ready["awsEndpoint"]) as kms, place.signer(AWS_ENDPOINT_URL_KMS=kms) as signer:
         begun = time.monotonic()
         assert signer.invoke(batch(place.ask("a"), place.ask("b")), timeout_s=LONG_S) == failures("a", "b")
@@ -135,7 +135,7 @@ def test_what_is_not_signed_in_time_is_returned_before_the_time_is_over(place: P
         assert signer.invoke(batch(place.ask("a"), place.ask("b"))) == failures()
 
 
-def test_a_pass_follows_a_lane_until_its_outcomes_are_published(place: Place) -> None:
+def test_pass_follows_a_lane_until_its_outcomes_are_published(place: Place) -> None:
     with place.signer() as signer, place.broadcaster() as broadcaster:
         assert signer.invoke(batch(place.ask("a"), place.ask("b"))) == failures()
         not_a_poke = record("not JSON", arn(place.broadcast), "bad", "bad")
@@ -144,7 +144,7 @@ def test_a_pass_follows_a_lane_until_its_outcomes_are_published(place: Place) ->
         assert all("publishedAt" in place.item(id) for id in ("a", "b"))
 
 
-def test_a_pass_whose_time_is_over_asks_for_the_next_one(place: Place) -> None:
+def test_pass_at_its_time_limit_queues_the_next_pass(place: Place) -> None:
     with place.signer() as signer, place.broadcaster() as broadcaster:
         with place.no_blocks():
             assert signer.invoke(batch(place.ask("a"))) == failures()
@@ -160,7 +160,7 @@ def test_a_pass_whose_time_is_over_asks_for_the_next_one(place: Place) -> None:
         assert published(place.stack, f"{place.name}-a")["status"] == "confirmed"
 
 
-def test_the_schedule_pokes_every_lane_with_open_slots(place: Place) -> None:
+def test_scheduled_sweep_pokes_every_lane_with_open_slots(place: Place) -> None:
     with place.signer() as signer, place.broadcaster() as broadcaster:
         assert signer.invoke(batch(place.ask("a"), place.ask("b", "cold"))) == failures()
         place.pokes()
@@ -173,7 +173,7 @@ def test_the_schedule_pokes_every_lane_with_open_slots(place: Place) -> None:
             broadcaster.invoke({"signpost": "sweeep"})
 
 
-def test_nodes_come_from_a_secret_that_no_log_shows(place: Place) -> None:
+def test_node_urls_come_from_a_secret_and_are_never_logged(place: Place) -> None:
     secrets = place.stack.aws("secretsmanager")
     url = f"{place.stack.ready['rpcUrl']}/?key={SECRET}"
     arn_of_secret = secrets.create_secret(Name=place.name, SecretString=json.dumps({"rpc_urls": [url]}))["ARN"]
@@ -185,7 +185,7 @@ def test_nodes_come_from_a_secret_that_no_log_shows(place: Place) -> None:
         assert SECRET not in function.log()
 
 
-def test_an_idle_function_ends_within_lambdas_patience(place: Place) -> None:
+def test_idle_function_exits_within_lambdas_shutdown_limit(place: Place) -> None:
     took = []
     for _ in range(TRIES):
         with place.signer() as signer:
@@ -198,7 +198,7 @@ def test_an_idle_function_ends_within_lambdas_patience(place: Place) -> None:
     pytest.fail(f"SIGTERM was obeyed after {took} s")
 
 
-def test_at_the_end_what_is_in_hand_is_given_back_within_lambdas_patience(place: Place) -> None:
+def test_shutdown_returns_records_in_progress_within_lambda_limit(place: Place) -> None:
     with place.signer() as signer:
         assert signer.invoke(batch(place.ask("a"))) == failures()
     took = []
@@ -219,7 +219,7 @@ def test_at_the_end_what_is_in_hand_is_given_back_within_lambdas_patience(place:
     assert place.item("a")["status"] == "confirmed"
 
 
-def test_every_problem_of_the_environment_is_told_at_once_by_its_variable(place: Place) -> None:
+def test_all_environment_problems_are_reported_at_once(place: Place) -> None:
     with place.function("signer", {"SIGNPOST_CHAIN_ID": "bsc"}) as signer:
         told = signer.init_error()
     for name in ("SIGNPOST_CHAIN_ID must be", "SIGNPOST_SIGNING_QUEUE_URL is missing", "SIGNPOST_REQUESTS_TABLE is missing"):
@@ -230,7 +230,7 @@ def test_every_problem_of_the_environment_is_told_at_once_by_its_variable(place:
     assert "SIGNPOST_RPC_SECRET_ARN is missing" in told and "SIGNPOST_FINALITY is missing" in told, told
 
 
-def test_an_account_that_differs_from_its_pin_is_not_signed_for(place: Place) -> None:
+def test_account_differing_from_its_pin_is_not_signed_for(place: Place) -> None:
     kms = place.stack.aws("kms")
     other = kms.create_key(KeySpec="ECC_SECG_P256K1", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["KeyId"]
     hot, pins = place.stack.addresses["hot"], place.pins()
@@ -258,7 +258,7 @@ def test_an_account_that_differs_from_its_pin_is_not_signed_for(place: Place) ->
         assert "SIGNPOST_ACCOUNTS" in told and expected in told, told
 
 
-def test_without_a_usable_seal_key_the_signer_does_not_start(place: Place) -> None:
+def test_signer_does_not_start_without_a_usable_seal_key(place: Place) -> None:
     secrets = place.stack.aws("secretsmanager")
     short = secrets.create_secret(Name="too-short", SecretString="topsecret")["ARN"]
     for arn_of, expected in [("", "SIGNPOST_SEAL_SECRET_ARN is missing"), (short, "has 9 characters"), ("no-such-secret", "cannot be read")]:
@@ -267,7 +267,7 @@ def test_without_a_usable_seal_key_the_signer_does_not_start(place: Place) -> No
         assert expected in told and "topsecret" not in told, told
 
 
-def test_on_another_chain_neither_function_starts(place: Place) -> None:
+def test_neither_function_starts_on_another_chain(place: Place) -> None:
     with place.signer(SIGNPOST_CHAIN_ID="56") as signer:
         told = signer.init_error()
         assert "56, and the registered accounts are of chain 97" in told and "SIGNPOST_CHAIN_ID" in told, told
@@ -276,14 +276,14 @@ def test_on_another_chain_neither_function_starts(place: Place) -> None:
         assert "56, and the node is of chain 97" in told and "SIGNPOST_CHAIN_ID" in told, told
 
 
-def test_without_a_policy_or_with_a_wrong_one_the_signer_does_not_start(place: Place) -> None:
+def test_signer_does_not_start_without_a_valid_policy(place: Place) -> None:
     with place.signer(SIGNPOST_POLICY_FILE="") as signer:
         assert "policy.toml cannot be used" in signer.init_error()
     with place.signer(SIGNPOST_POLICY_FILE="", SIGNPOST_POLICY="[account.hot]") as signer:
         assert "max_gas_price_wei" in signer.init_error()
 
 
-def test_a_secret_that_is_not_there_or_wrong_stops_the_broadcaster(place: Place) -> None:
+def test_broadcaster_does_not_start_without_a_valid_secret(place: Place) -> None:
     with place.broadcaster(SIGNPOST_RPC_SECRET_ARN="no-such-secret") as broadcaster:
         assert "SIGNPOST_RPC_SECRET_ARN: the secret cannot be read" in broadcaster.init_error()
     wrong = place.stack.aws("secretsmanager").create_secret(Name=f"{place.name}-wrong", SecretString=f'{{"urls": "{SECRET}"}}')

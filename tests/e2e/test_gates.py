@@ -65,7 +65,7 @@ def gated(shared_gated: Stack, request: pytest.FixtureRequest) -> Iterator[Stack
     show_logs_if_failed(shared_gated, request.node)
 
 
-def test_the_ready_line_leads_through_the_gates(gated: Stack) -> None:
+def test_ready_line_points_to_the_gates(gated: Stack) -> None:
     gate = gated.ready["gate"]
     assert gated.ready["rpcUrl"] == gate["rpcUrls"][0] and len(gate["rpcUrls"]) == 2
     assert gated.ready["awsEndpoint"] != gate["awsUpstream"]
@@ -73,7 +73,7 @@ def test_the_ready_line_leads_through_the_gates(gated: Stack) -> None:
     assert all(url in config for url in gate["rpcUrls"]) and gate["rpcUpstream"] not in config
 
 
-def test_the_chain_is_as_strict_as_bsc_and_the_node_behind_is_not(gated: Stack) -> None:
+def test_gate_enforces_bsc_rules_and_upstream_node_does_not(gated: Stack) -> None:
     finalized = raw(gated.ready["rpcUrl"], "eth_getFinalizedHeader", -2)
     assert "milliTimestamp" in finalized["result"]
     garbage = raw(gated.ready["rpcUrl"], "eth_sendRawTransaction", "0x02")
@@ -81,7 +81,7 @@ def test_the_chain_is_as_strict_as_bsc_and_the_node_behind_is_not(gated: Stack) 
     assert raw(gated.ready["gate"]["rpcUpstream"], "eth_sendRawTransaction", "0x02") != garbage
 
 
-def test_commands_go_through_the_gates_too(gated: Stack) -> None:
+def test_commands_also_go_through_the_gates(gated: Stack) -> None:
     sent = run("submit", "--id", "gated-1", "--to", "0x" + "aa" * 20, "--gas", "21000", "--config",
                str(gated.config_file))  # fmt: skip
     assert sent.code == 0, sent.err
@@ -91,7 +91,7 @@ def test_commands_go_through_the_gates_too(gated: Stack) -> None:
     assert all(counted), "every node was sent to"
 
 
-def test_a_worker_gets_everything_done_under_each_single_fault(dev: StartStack, rng: random.Random) -> None:
+def test_worker_settles_every_request_under_each_single_fault(dev: StartStack, rng: random.Random) -> None:
     stack = dev("--gate", "--gate-nodes", "2", "--account", "hot", "--account", "cold")
     truth, gates = behind(stack), Gates(stack)
     subscribers = [Subscriber(truth, "everything", [*SETTLED, "rejected"])]
@@ -134,7 +134,7 @@ def test_a_worker_gets_everything_done_under_each_single_fault(dev: StartStack, 
     assert {*CHAIN_FAULTS, *CLOUD_FAULTS} <= set(injected), "every fault was met"
 
 
-def test_faults_of_a_script_begin_when_the_stack_is_ready(dev: StartStack, tmp_path: Path) -> None:
+def test_scripted_faults_begin_when_the_stack_is_ready(dev: StartStack, tmp_path: Path) -> None:
     script = tmp_path / "script.json"
     script.write_text(json.dumps({"bsc": [{"fault": "html", "status": 200}]}))
     stack = dev("--no-worker", "--gate", "--gate-faults", str(script))
@@ -144,7 +144,7 @@ def test_faults_of_a_script_begin_when_the_stack_is_ready(dev: StartStack, tmp_p
     assert "result" in raw(stack.ready["rpcUrl"], "eth_blockNumber")
 
 
-def test_a_wrong_script_is_named_before_anything_starts(tmp_path: Path) -> None:
+def test_invalid_fault_script_is_reported_before_start(tmp_path: Path) -> None:
     script = tmp_path / "script.json"
     script.write_text('{"bnb": []}')
     ended = run("dev", "--no-worker", "--gate", "--gate-faults", str(script), within_s=20)

@@ -23,7 +23,7 @@ def attempts(item: dict[str, Any] | None) -> list[dict[str, Any]]:
     return item.get("attempts", []) if item else []
 
 
-def test_a_request_nobody_mines_is_bumped_and_the_outcome_names_the_mined_attempt(stack: Stack) -> None:
+def test_unmined_request_is_bumped_and_outcome_names_mined_attempt(stack: Stack) -> None:
     stack.rpc.call("evm_setIntervalMining", 0)
     beside(stack, "submit", "--id", "stuck-1", "--account", "hot", "--to", TO, "--gas", "21000")
     [sent] = wait_for("it was sent", lambda: [a for a in attempts(get(stack, "stuck-1")) if "sentAt" in a], 30)
@@ -44,7 +44,7 @@ def test_a_request_nobody_mines_is_bumped_and_the_outcome_names_the_mined_attemp
     assert "accepted" in shown, shown
 
 
-def test_a_cancel_takes_the_nonce_and_the_lane_goes_on(stack: Stack) -> None:
+def test_cancel_uses_the_nonce_and_the_lane_continues(stack: Stack) -> None:
     made = run("account", "register", "poor", "--create-key", "--json", "--config", str(stack.config_file)).line()
     beside(stack, "submit", "--id", "unwanted-1", "--account", "poor", "--to", TO, "--gas", "21000")
     wait_for("it was sent", lambda: any("sentAt" in attempt for attempt in attempts(get(stack, "unwanted-1"))), 30)
@@ -61,7 +61,7 @@ def test_a_cancel_takes_the_nonce_and_the_lane_goes_on(stack: Stack) -> None:
     assert (after["status"], after["nonce"]) == ("confirmed", item["nonce"] + 1)
 
 
-def test_a_cancel_for_an_unknown_id_is_answered_and_leaves_that_id_alone(stack: Stack) -> None:
+def test_cancel_of_unknown_id_is_answered_and_stores_no_request(stack: Stack) -> None:
     sent = stack.aws("sqs").send_message(QueueUrl=stack.signing_queue, MessageGroupId="hot",
                                          MessageBody=json.dumps({"cancel": "never-sent-1"}))  # fmt: skip
     answer = published(stack, f"sqs:{sent['MessageId']}")

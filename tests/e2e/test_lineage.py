@@ -52,7 +52,7 @@ def chain(place: Place, sent: Sent, broadcaster: Function, configured: str, roun
     return counted
 
 
-def test_a_lane_busy_for_an_hour_is_a_chain_that_goes_on(place: Place) -> None:
+def test_lane_busy_for_an_hour_is_one_unbroken_chain_of_passes(place: Place) -> None:
     rounds = passes_of_an_hour()
     assert rounds > 3 * ROUNDS_MAX
     with place.signer() as signer, sent_through(place.stack.ready["awsEndpoint"]) as sent, place.no_blocks():
@@ -65,7 +65,7 @@ def test_a_lane_busy_for_an_hour_is_a_chain_that_goes_on(place: Place) -> None:
             assert place.item("a")["status"] == "sent"
 
 
-def test_by_default_lambda_would_end_the_chain_after_sixteen_passes(place: Place) -> None:
+def test_lambda_stops_the_chain_after_sixteen_passes_by_default(place: Place) -> None:
     with place.signer() as signer, sent_through(place.stack.ready["awsEndpoint"]) as sent, place.no_blocks():
         assert signer.invoke(batch(place.ask("a"))) == failures()
         place.pokes()

@@ -104,7 +104,7 @@ def trials(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
 
 
 @pytest.mark.parametrize("oddity", ALL, ids=slug)
-def test_a_request_gets_through_in_front_of(oddity: Oddity, trials: dict[str, Trial]) -> None:
+def test_request_is_confirmed_in_front_of_a_faulty_node(oddity: Oddity, trials: dict[str, Trial]) -> None:
     trial = trials[oddity.name]
     if trial.alone:
         judge_alone(oddity, trial.alone.result())

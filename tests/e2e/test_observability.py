@@ -178,7 +178,7 @@ def names(spans: list[Span]) -> set[str]:
 
 
 @pytest.mark.parametrize(("id", "trace", "caller"), [("traced", TRACE, CALLER), ("xray", XRAY, XRAY_CALLER)])
-def test_one_trace_leads_from_the_backends_message_to_the_outcome(run: Run, id: str, trace: str, caller: str) -> None:
+def test_one_trace_spans_from_backend_message_to_outcome(run: Run, id: str, trace: str, caller: str) -> None:
     spans = run.collector.trace(trace)
     assert names(spans) == {"accept", "sign", "send", "store", "publish"}
     (accept,) = [span for span in spans if span.name == "accept"]
@@ -196,13 +196,13 @@ def test_one_trace_leads_from_the_backends_message_to_the_outcome(run: Run, id: 
     assert "trace" not in json.loads(run.outcomes[id]["Body"])
 
 
-def test_the_outcome_of_a_refused_message_is_in_its_senders_trace(run: Run) -> None:
+def test_outcome_of_a_refused_message_is_in_its_senders_trace(run: Run) -> None:
     assert names(run.collector.trace(REFUSED)) == {"accept"}
     attributes = run.outcomes["refused"]["MessageAttributes"]
     assert attributes["traceparent"]["StringValue"] == f"00-{REFUSED}-{CALLER}-01"
 
 
-def test_requests_without_a_trace_have_one_each(run: Run) -> None:
+def test_requests_without_a_trace_get_one_each(run: Run) -> None:
     assert run.collector.paths == {"/v1/traces"}
     by_trace: dict[str, set[Any]] = {}
     for span in run.collector.spans:
@@ -256,7 +256,7 @@ def test_every_metric_is_documented_with_its_labels(run: Run) -> None:
         assert sum(values) > MESSAGES // 3, f"{metric}: {values}"
 
 
-def test_what_the_dashboard_asks_for_is_there(run: Run) -> None:
+def test_dashboard_queries_match_existing_metrics(run: Run) -> None:
     documented, found = listed(), scraped(run)
     asked: set[str] = set()
     for query, legend in queries():
@@ -277,7 +277,7 @@ def test_what_the_dashboard_asks_for_is_there(run: Run) -> None:
     assert asked == documented.keys(), "the dashboard shows every metric"
 
 
-def test_no_label_shows_more_of_a_node_than_its_host(run: Run) -> None:
+def test_metric_labels_show_only_the_host_of_a_node(run: Run) -> None:
     hosts = re.findall(r'host="([^"]*)"', run.scrapes["broadcaster"])
     assert hosts and all(re.fullmatch(r"127\.0\.0\.1:\d+", host) for host in hosts), hosts
 
@@ -323,7 +323,7 @@ def test_no_log_shows_calldata_a_signature_or_a_secret(run: Run) -> None:
             assert value not in log and value.lower() not in small, f"{stage}'s log shows {name}"
 
 
-def test_every_log_line_is_json_and_a_requests_lines_name_it(run: Run) -> None:
+def test_log_lines_are_json_and_carry_the_request_fields(run: Run) -> None:
     needed = {
         "reserved": {"request_id", "account", "nonce"},
         "signed": {"request_id", "account", "nonce", "attempt", "tx_hash", "kms_request_id"},

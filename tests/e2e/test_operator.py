@@ -48,7 +48,7 @@ def no_blocks(stack: Stack) -> Iterator[None]:
 # Accounts
 
 
-def test_a_paused_account_signs_nothing_until_it_is_resumed(stack: Stack) -> None:
+def test_paused_account_signs_nothing_until_it_is_resumed(stack: Stack) -> None:
     made = well(beside(stack, "account", "register", "cold", "--create-key", "--json")).line()
     stack.rpc.call("anvil_setBalance", made["address"], hex(10**18))
     paused = well(beside(stack, "account", "pause", "cold", "--json")).line()
@@ -66,7 +66,7 @@ def test_a_paused_account_signs_nothing_until_it_is_resumed(stack: Stack) -> Non
     assert published(stack, "paused-1", "confirmed")["attempts"]
 
 
-def test_an_account_is_retired_only_when_asked_twice_and_without_open_slots(stack: Stack) -> None:
+def test_retiring_needs_confirmation_and_no_open_slots(stack: Stack) -> None:
     made = well(beside(stack, "account", "register", "leaving", "--create-key", "--json")).line()
     assert "retiredAt" not in made
     unasked = beside(stack, "account", "retire", "leaving")
@@ -113,7 +113,7 @@ def test_requests_are_listed_newest_first_by_account_status_and_age(stack: Stack
     assert beside(stack, "requests", "list", "--status", "failed").code == 2
 
 
-def test_a_message_without_an_account_is_found_by_a_scan(stack: Stack) -> None:
+def test_message_without_an_account_is_found_by_a_scan(stack: Stack) -> None:
     sent = stack.aws("sqs").send_message(QueueUrl=stack.signing_queue, MessageGroupId="hot", MessageBody="{ no JSON")
     id = f"sqs:{sent['MessageId']}"
     published(stack, id)
@@ -123,7 +123,7 @@ def test_a_message_without_an_account_is_found_by_a_scan(stack: Stack) -> None:
     assert [line["reason"]["code"] for line in scanned if line["requestId"] == id] == ["notJson"]
 
 
-def test_the_status_is_a_timeline_with_what_each_node_said(stack: Stack) -> None:
+def test_status_shows_a_timeline_with_node_answers(stack: Stack) -> None:
     submit(stack, "timeline-1")
     item = published(stack, "timeline-1")
     shown = well(beside(stack, "status", "timeline-1")).out
@@ -136,7 +136,7 @@ def test_the_status_is_a_timeline_with_what_each_node_said(stack: Stack) -> None
 # A stuck request
 
 
-def test_a_stuck_request_is_bumped_within_its_cap_and_mined_at_the_new_price(stack: Stack) -> None:
+def test_stuck_request_is_bumped_within_its_cap_and_mined(stack: Stack) -> None:
     with no_blocks(stack):
         submit(stack, "bump-1", "--gas-price", str(GWEI // 10), "--max-gas-price", str(2 * GWEI))
         wait_for("it was sent", lambda: any("sentAt" in a for a in (get(stack, "bump-1") or {}).get("attempts", [])), 30)
@@ -157,7 +157,7 @@ def test_a_stuck_request_is_bumped_within_its_cap_and_mined_at_the_new_price(sta
     assert beside(stack, "bump", "never-sent", "--max-gas-price", "1", "--yes").code == 1
 
 
-def test_a_stuck_request_is_rescued_with_what_is_printed(stack: Stack) -> None:
+def test_stuck_request_is_rescued_with_the_printed_command(stack: Stack) -> None:
     node = stack.rpc.url
     with no_blocks(stack):
         submit(stack, "rescue-1", "--value", "7", "--gas-price", str(GWEI))
@@ -182,7 +182,7 @@ def test_a_stuck_request_is_rescued_with_what_is_printed(stack: Stack) -> None:
 
 
 
-def test_a_cancel_asks_first(stack: Stack) -> None:
+def test_cancel_needs_confirmation(stack: Stack) -> None:
     unasked = beside(stack, "cancel", "anything")
     assert unasked.code == 2 and "--yes" in unasked.err and "taken back" in unasked.err, unasked.err
 
@@ -190,7 +190,7 @@ def test_a_cancel_asks_first(stack: Stack) -> None:
 # Outcomes
 
 
-def test_an_outcome_is_published_again_as_an_equal_copy(stack: Stack) -> None:
+def test_republished_outcome_is_an_identical_copy(stack: Stack) -> None:
     subscriber = Subscriber(stack, "republished", ["confirmed", "rejected"])
     for id, to in [("again-1", TO), ("again-2", DENIED)]:
         submit(stack, id, to=to)
@@ -215,7 +215,7 @@ def copies(subscriber: Subscriber, prefix: str) -> list[str]:
     return [copy.body for copy in subscriber.copies if copy.json["requestId"].startswith(prefix)]
 
 
-def test_the_trail_says_who_asked_what_policy_said_and_with_which_key(stack: Stack) -> None:
+def test_export_names_sender_policy_verdict_and_key(stack: Stack) -> None:
     submit(stack, "trail-1")
     submit(stack, "trail-2", to=DENIED)
     for id in ("trail-1", "trail-2"):
@@ -258,7 +258,7 @@ def broken(stack: Stack, table: str, key: dict[str, Any], **change: Any) -> Iter
         dynamodb.put_item(TableName=name, Item=item)
 
 
-def test_an_audit_finds_what_is_broken_by_hand_and_nothing_else(stack: Stack) -> None:
+def test_audit_finds_manual_damage_and_nothing_else(stack: Stack) -> None:
     for id in ("audit-1", "audit-2"):
         submit(stack, id)
         published(stack, id)
@@ -304,7 +304,7 @@ def test_an_audit_finds_what_is_broken_by_hand_and_nothing_else(stack: Stack) ->
     assert violations(stack) == [], "it was mended"
 
 
-def test_the_doctor_finds_a_healthy_stack_healthy(stack: Stack) -> None:
+def test_doctor_finds_no_problem_in_a_healthy_stack(stack: Stack) -> None:
     looked = well(beside(stack, "doctor", "--json")).lines()
     assert {line["state"] for line in looked} <= {"ok", "look"}, looked
     checked = {line["check"] for line in looked}
@@ -321,7 +321,7 @@ def test_the_doctor_finds_a_healthy_stack_healthy(stack: Stack) -> None:
     assert "no problem found" in text.err, text.err
 
 
-def test_the_doctor_names_what_is_wrong_and_what_to_do(stack: Stack, tmp_path: Path) -> None:
+def test_doctor_names_each_problem_and_its_remedy(stack: Stack, tmp_path: Path) -> None:
     key = well(beside(stack, "account", "show", "hot", "--json")).line()["kmsKeyId"]
     sqs, kms = stack.aws("sqs"), stack.aws("kms")
     kms.disable_key(KeyId=key)
@@ -341,7 +341,7 @@ def test_the_doctor_names_what_is_wrong_and_what_to_do(stack: Stack, tmp_path: P
     assert other.code == 1 and "chain 97" in other.out and "→" in other.out, other.out
 
 
-def test_an_http_node_is_reported_by_doctor_and_at_the_start(stack: Stack, tmp_path: Path) -> None:
+def test_http_node_is_reported_by_doctor_and_at_start(stack: Stack, tmp_path: Path) -> None:
     # Nobody is there, and this address counts as another machine's; the key in the URL is nobody's business.
     url = "http://0.0.0.0:1/topsecret"
     config = tmp_path / "clear.toml"
@@ -367,7 +367,7 @@ def dead_letters(stack: Stack) -> str:
     return url
 
 
-def test_dead_letters_are_shown_without_their_data_and_go_back_in_order(stack: Stack) -> None:
+def test_dead_letters_are_listed_without_data_and_redriven_in_order(stack: Stack) -> None:
     sqs, dead = stack.aws("sqs"), dead_letters(stack)
     # More than one receive brings: a FIFO queue holds the others of the group back until those are gone.
     ids = [f"dead-{at:02}" for at in range(13)]
@@ -391,7 +391,7 @@ def test_dead_letters_are_shown_without_their_data_and_go_back_in_order(stack: S
     assert "no message" in well(beside(stack, "redrive", "--yes")).err
 
 
-def test_a_dead_letter_that_was_refused_before_is_answered_again_and_not_put_back(stack: Stack) -> None:
+def test_refused_dead_letter_is_answered_again_and_not_redriven(stack: Stack) -> None:
     sqs, dead = stack.aws("sqs"), dead_letters(stack)
     bad = sqs.send_message(QueueUrl=stack.signing_queue, MessageGroupId="hot", MessageBody="{ no JSON either")["MessageId"]
     item = published(stack, f"sqs:{bad}")
@@ -414,13 +414,13 @@ def test_a_dead_letter_that_was_refused_before_is_answered_again_and_not_put_bac
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shell_completes_the_commands(shell: str) -> None:
+def test_shell_completes_the_commands(shell: str) -> None:
     script = well(run("completions", shell)).out
     for command in ("account", "requests", "bump", "rescue", "audit", "doctor", "redrive", "export", "republish"):
         assert command in script, f"{shell} does not complete {command}"
 
 
-def test_bash_completes_a_command_s_beginning(tmp_path: Path) -> None:
+def test_bash_completes_a_partial_command(tmp_path: Path) -> None:
     script = tmp_path / "completions.bash"
     script.write_text(run("completions", "bash").out)
     asked = f"""source {script}; COMP_WORDS=(signpost requ); COMP_CWORD=1

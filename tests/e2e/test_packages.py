@@ -29,7 +29,7 @@ def programs(packages: Path) -> dict[str, bytes]:
     return {path.stem: zipfile.ZipFile(path).read("bootstrap") for path in sorted(packages.glob("*.zip"))}
 
 
-def test_the_signers_cannot_speak_to_a_node_and_the_broadcaster_cannot_speak_to_kms(packages: Path) -> None:
+def test_signers_cannot_call_nodes_and_broadcaster_cannot_call_kms(packages: Path) -> None:
     found = programs(packages)
     assert {"signer", "broadcaster"} <= set(found)
     for name, program in found.items():
@@ -37,7 +37,7 @@ def test_the_signers_cannot_speak_to_a_node_and_the_broadcaster_cannot_speak_to_
         assert speaks == ((False, True) if name == "broadcaster" else (True, False)), f"{name}: {speaks}"
 
 
-def test_a_zip_is_small_and_holds_a_program_that_lambda_can_start(
+def test_each_zip_is_small_and_holds_one_executable(
     packages: Path, figure: Figure
 ) -> None:
     for path in sorted(packages.glob("*.zip")):
@@ -75,7 +75,7 @@ def package_for_arm64(out: Path, path: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
 
 
-def test_without_its_standard_library_nothing_is_packaged_for_arm64_and_the_way_out_is_told(tmp_path: Path) -> None:
+def test_arm64_package_without_standard_library_fails_with_a_hint(tmp_path: Path) -> None:
     # A compiler that has no library for the target, whatever this machine's has.
     compiler = tmp_path / "bin" / "rustc"
     compiler.parent.mkdir()
@@ -88,7 +88,7 @@ def test_without_its_standard_library_nothing_is_packaged_for_arm64_and_the_way_
     assert not out.exists()
 
 
-def test_arm64_is_packaged_where_its_standard_library_is(tmp_path: Path, figure: Figure) -> None:
+def test_arm64_is_packaged_if_its_standard_library_is_installed(tmp_path: Path, figure: Figure) -> None:
     asked = ["rustc", "--print", "target-libdir", "--target", ARM64]
     library = Path(subprocess.run(asked, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip())
     done = package_for_arm64(tmp_path, os.environ["PATH"])
@@ -111,7 +111,7 @@ def peak_rss_mib(function: Function) -> float:
     return int(line.split()[1]) / 1024
 
 
-def test_a_cold_signer_answers_its_first_record_in_little_memory(
+def test_cold_signer_answers_its_first_record_within_memory_limit(
     place: Place, packages: Path, figure: Figure
 ) -> None:
     """Tells how soon, too: the machine decides that, so no limit is set to it. The README has a quiet machine's."""

@@ -12,7 +12,7 @@ from scenario import CAP_WEI, Backend, Message, mixed, send
 MESSAGES = 200
 
 
-def test_every_message_ends_in_one_true_outcome(dev: StartStack, rng: random.Random) -> None:
+def test_every_message_ends_in_one_correct_outcome(dev: StartStack, rng: random.Random) -> None:
     stack = dev("--account", "hot", "--account", "cold")
     subscribers = [Subscriber(stack, "executed", ON_CHAIN), Subscriber(stack, "refused", ["rejected"])]
     backend = Backend(rng, stack.addresses, "pay")
@@ -25,7 +25,7 @@ def test_every_message_ends_in_one_true_outcome(dev: StartStack, rng: random.Ran
     assert stack.kms_signatures() == len(audit.transactions), "KMS signed more often than there are transactions"
 
 
-def test_a_rejected_id_may_be_sent_again_once_mended(dev: StartStack) -> None:
+def test_rejected_id_may_be_sent_again_once_corrected(dev: StartStack) -> None:
     stack = dev()
     everything = Subscriber(stack, "everything", [*ON_CHAIN, "rejected"])
     sqs = stack.aws("sqs")

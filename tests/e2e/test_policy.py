@@ -68,7 +68,7 @@ def transfer(id: str, value: int) -> dict[str, Any]:
     return {"requestId": id, "account": "hot", "to": TO, "value": value, "gas": 21_000}
 
 
-def test_a_message_from_a_sender_who_is_not_listed_is_refused(dev: Any, tmp_path: Path) -> None:
+def test_message_from_an_unlisted_sender_is_refused(dev: Any, tmp_path: Path) -> None:
     stack = dev("--account", "hot", "--no-worker")
     let_in(stack, THEIRS)
     stack.start_worker(config=with_rules(stack, tmp_path, OURS))
@@ -88,7 +88,7 @@ def test_a_message_from_a_sender_who_is_not_listed_is_refused(dev: Any, tmp_path
     assert kept_s == 24 * 3600, f"kept for {kept_s} s"
 
 
-def test_a_cancel_from_a_sender_who_is_not_listed_changes_nothing(dev: Any, tmp_path: Path) -> None:
+def test_cancel_from_an_unlisted_sender_changes_nothing(dev: Any, tmp_path: Path) -> None:
     stack = dev("--account", "hot", "--no-worker")
     let_in(stack, THEIRS)
     stack.start_worker(config=with_rules(stack, tmp_path, OURS))
@@ -119,7 +119,7 @@ def test_a_cancel_from_a_sender_who_is_not_listed_changes_nothing(dev: Any, tmp_
     assert (cancelled["status"], cancelled["reason"]["code"]) == ("cancelled", "cancelled")
 
 
-def test_a_window_of_spending_is_full_for_what_comes_after(dev: Any, tmp_path: Path) -> None:
+def test_requests_above_the_spend_limit_are_rejected(dev: Any, tmp_path: Path) -> None:
     stack = dev("--account", "hot", "--no-worker")
     stack.start_worker(config=with_rules(stack, tmp_path, OURS))
     # Each may cost 21,000 gas at the cap, 63,000 gwei; fifteen are below the limit of a million gwei.
@@ -139,7 +139,7 @@ def test_a_window_of_spending_is_full_for_what_comes_after(dev: Any, tmp_path: P
     assert get(stack, "pay-3")["status"] == "confirmed"
 
 
-def test_a_sender_has_its_share_of_a_window_and_others_have_theirs(dev: Any, tmp_path: Path) -> None:
+def test_request_limit_is_counted_per_sender(dev: Any, tmp_path: Path) -> None:
     stack = dev("--account", "hot", "--no-worker")
     let_in(stack, THEIRS)
     both = RULES.replace('["{senders}"]', f'["{{senders}}", "{THEIRS}"]').replace("max_requests = 18", "max_requests = 3")
@@ -165,7 +165,7 @@ def test_a_sender_has_its_share_of_a_window_and_others_have_theirs(dev: Any, tmp
         ({"requestId": "a", "to": TO, "gas": 400_000}, OURS, 1, "spendLimitReached by spend_limit_wei"),
     ],
 )
-def test_policy_check_says_what_the_service_would(
+def test_policy_check_gives_the_verdict_of_the_service(
     body: dict[str, Any], sender: str, code: int, told: str, tmp_path: Path
 ) -> None:
     policy = tmp_path / "policy.toml"
@@ -180,7 +180,7 @@ def test_policy_check_says_what_the_service_would(
     assert line["code"] == (None if code == 0 else told.split(":")[0].split(" ")[0])
 
 
-def test_policy_check_tells_misuse_from_a_refusal(tmp_path: Path) -> None:
+def test_policy_check_distinguishes_misuse_from_refusal(tmp_path: Path) -> None:
     policy = tmp_path / "policy.toml"
     policy.write_text("[account.hot]\nmax_gas_prize_wei = 1\nspend_limit_wei = 1\n")
     request = tmp_path / "request.json"

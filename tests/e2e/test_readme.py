@@ -41,7 +41,7 @@ def run(stack: Stack, *command: str, cwd: Path = ROOT) -> str:
     return ran.stdout
 
 
-def test_the_three_steps_in_python_are_typed_and_do_what_they_say(stack: Stack, tmp_path: Path) -> None:
+def test_python_three_steps_type_check_and_confirm(stack: Stack, tmp_path: Path) -> None:
     tools = Path(sys.executable).parent
     for name in ("outcome", "signing-request"):
         run(stack, str(tools / "datamodel-codegen"), "--input", str(ROOT / f"schemas/{name}.v1.json"), "--input-file-type", "jsonschema",
@@ -59,19 +59,19 @@ def test_the_three_steps_in_python_are_typed_and_do_what_they_say(stack: Stack, 
     assert wrong.returncode != 0 and "gasLimit" in wrong.stdout
 
 
-def test_the_three_steps_in_the_shell_do_what_they_say(stack: Stack) -> None:
+def test_shell_three_steps_confirm(stack: Stack) -> None:
     printed = run(stack, "sh", "-euc", block("sh"))
     assert '"status":"confirmed"' in printed.replace(" ", "")
 
 
-def test_the_three_steps_in_rust_do_what_they_say(stack: Stack) -> None:
+def test_rust_three_steps_confirm(stack: Stack) -> None:
     source = ROOT / "crates/client/examples/three_steps.rs"
     assert block("rust") == source.read_text(), "the README shows the example as it is built"
     printed = run(stack, str(binary().parent / "examples/three_steps"))
     assert re.fullmatch("rust-1 confirmed\nconfirmed 0x[0-9a-f]{64}\n", printed), printed
 
 
-def test_the_three_steps_in_typescript_are_typed_and_do_what_they_say(stack: Stack, tmp_path: Path) -> None:
+def test_typescript_three_steps_type_check_and_confirm(stack: Stack, tmp_path: Path) -> None:
     packages = Path(os.environ["SIGNPOST_NODE_TOOLS"]) / "node_modules"
     (tmp_path / "node_modules").symlink_to(packages)
     (tmp_path / "package.json").write_text('{"type": "module"}')

@@ -43,7 +43,7 @@ def made_of(packages: Path, name: str) -> dict[str, Any]:
     return found
 
 
-def test_the_digests_are_those_of_every_file_and_only_those(packages: Path, tmp_path: Path) -> None:
+def test_sha256sums_lists_every_file_and_no_other(packages: Path, tmp_path: Path) -> None:
     listed = dict(reversed(line.split("  ", 1)) for line in (packages / "SHA256SUMS").read_text().splitlines())
     here = {path.name for path in packages.iterdir() if path.name != "SHA256SUMS"}
     assert set(listed) == here and {"signer.zip", "signer.cdx.json"} <= here
@@ -54,7 +54,7 @@ def test_the_digests_are_those_of_every_file_and_only_those(packages: Path, tmp_
     assert subprocess.run(check, cwd=other, capture_output=True, check=False).returncode == 1, "a changed zip"
 
 
-def test_beside_each_zip_is_its_cyclonedx_document(packages: Path) -> None:
+def test_each_zip_has_a_valid_cyclonedx_document(packages: Path) -> None:
     locked = {(one["name"], one["version"]): one for one in tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]}
     for name, program in programs(packages).items():
         contents = (packages / f"{name}.cdx.json").read_text()
@@ -75,7 +75,7 @@ def test_beside_each_zip_is_its_cyclonedx_document(packages: Path) -> None:
         assert all(part == "rust-std" or part.startswith("signpost-") for part in without), without
 
 
-def test_the_document_has_what_the_program_has(packages: Path) -> None:
+def test_cyclonedx_document_lists_every_linked_package(packages: Path) -> None:
     for name, program in programs(packages).items():
         document = made_of(packages, name)
         listed = {(part["name"], part["version"]) for part in document["components"]}
@@ -90,7 +90,7 @@ def test_the_document_has_what_the_program_has(packages: Path) -> None:
         assert std in output("rustc", "--version")
 
 
-def test_no_directory_of_the_builder_is_in_a_program(packages: Path) -> None:
+def test_programs_contain_no_directory_of_the_build_machine(packages: Path) -> None:
     home = os.environ.get("CARGO_HOME", str(Path.home() / ".cargo"))
     places = {str(ROOT), home, output("rustc", "--print", "sysroot"), str(Path.home()), os.path.join("registry", "src")}
     places.add(json.loads(output("cargo", "metadata", "--format-version=1", "--no-deps"))["target_directory"])
@@ -101,7 +101,7 @@ def test_no_directory_of_the_builder_is_in_a_program(packages: Path) -> None:
         assert b"/packages/" in program and b"crates/txmgr/src/" in program, "panics name their files"
 
 
-def test_somebody_else_elsewhere_gets_the_same_bytes(packages: Path, tmp_path: Path) -> None:
+def test_build_by_another_user_elsewhere_is_identical(packages: Path, tmp_path: Path) -> None:
     """Another user's home, another checkout, another directory of cargo's with the packages in it."""
     home, checkout = tmp_path / "home" / "somebody", tmp_path / "a longer way" / "to" / "signpost"
     for name in output("git", "ls-files", "-co", "--exclude-standard").splitlines():

@@ -11,7 +11,7 @@ from scenario import Backend, mixed, send
 MESSAGES = 200
 
 
-def test_repeats_and_races_on_a_standard_queue_change_nothing(dev: StartStack, rng: random.Random) -> None:
+def test_duplicates_and_races_on_a_standard_queue_change_nothing(dev: StartStack, rng: random.Random) -> None:
     stack = dev("--no-worker", "--standard-queue", "--account", "hot", "--account", "cold")
     assert not stack.signing_queue.endswith(".fifo")
     for stage in ("signer", "signer", "broadcaster"):

@@ -28,7 +28,7 @@ def follow(stack: Stack, step: str, directory: Path) -> Ran:
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
-def test_the_walkthrough_of_chapel_leads_to_confirmed(stack: Stack, tmp_path: Path) -> None:
+def test_chapel_walkthrough_ends_with_a_confirmed_request(stack: Stack, tmp_path: Path) -> None:
     # What the stack of step 2 has: a key with this alias.
     kms = stack.aws("kms")
     key = kms.create_key(KeySpec="ECC_SECG_P256K1", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["KeyId"]

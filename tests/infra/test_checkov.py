@@ -66,7 +66,7 @@ def test_checkov_finds_nothing_unexplained(checkov: Path) -> None:
     assert explained - found == set(), "explanations of nothing"
 
 
-def test_checkov_sees_a_template_that_is_worse(checkov: Path, tmp_path: Path) -> None:
+def test_checkov_finds_more_in_a_worse_template(checkov: Path, tmp_path: Path) -> None:
     worse = tmp_path / "template.json"
     worse.write_text(read.as_json(read.changed(read.load(), "Resources/RequestsTable/Properties/PointInTimeRecoverySpecification")))
     assert findings(checkov, worse) > findings(checkov, read.PATH)

@@ -37,13 +37,13 @@ def shipped() -> Json:
     return read.load()
 
 
-def test_every_call_that_is_made_is_allowed(shipped: Json) -> None:
+def test_every_needed_call_is_allowed(shipped: Json) -> None:
     pairs = asked(shipped, calls())
     refused = [f"{row}: {verdict}" for (_, row), verdict in zip(pairs, evaluate(pairs), strict=True) if verdict != "Allowed"]
     assert refused == []
 
 
-def test_what_a_part_that_was_taken_over_would_want_is_denied(shipped: Json) -> None:
+def test_calls_of_a_compromised_component_are_denied(shipped: Json) -> None:
     rows = denied()
     assert len(set(rows)) == len(rows) >= DENIED_MIN
     assert all(row.why for row in rows)
@@ -52,7 +52,7 @@ def test_what_a_part_that_was_taken_over_would_want_is_denied(shipped: Json) -> 
     assert allowed == []
 
 
-def test_no_part_may_do_what_only_another_part_does(shipped: Json) -> None:
+def test_no_component_may_make_calls_of_another_component(shipped: Json) -> None:
     """Every call anybody makes, asked by everybody."""
     made = set(observed())
     mine = {(row.who, row.action, row.on) for row in calls()}
@@ -74,7 +74,7 @@ def inherited(who: str, row: Call, mine: set[tuple[str, str, str]]) -> bool:
     return who == "operator" and ("viewer", row.action, row.on) in mine
 
 
-def test_the_evaluator_says_no_because_of_our_policies(shipped: Json) -> None:
+def test_denied_calls_are_allowed_without_our_policies(shipped: Json) -> None:
     """With every right and nothing in the way, each row would be allowed: none is denied for being misspelled."""
     place = places(shipped)[0]
 
@@ -139,7 +139,7 @@ def without_action(template: Json, statement: Statement, action: str) -> Json:
     return changed(template, f"{statement.path}/Action", left) if left else without_statement(template, statement)
 
 
-def test_no_right_can_be_taken_out_unnoticed(shipped: Json) -> None:
+def test_removing_any_permission_is_noticed(shipped: Json) -> None:
     """Each action of each statement that allows something: without it, a call that is made is not allowed."""
     pairs, taken = [], []
     for statement in statements(shipped):
@@ -154,7 +154,7 @@ def test_no_right_can_be_taken_out_unnoticed(shipped: Json) -> None:
     assert sorted(set(taken) - noticed) == []
 
 
-def test_no_denial_and_no_condition_can_be_taken_out_unnoticed(shipped: Json) -> None:
+def test_removing_any_denial_or_condition_is_noticed(shipped: Json) -> None:
     """Without it, something is allowed that must be denied."""
     pairs, taken = [], []
     for statement in statements(shipped):
@@ -192,7 +192,7 @@ SAID_TWICE = {
 }
 
 
-def test_no_right_can_be_added_unnoticed(shipped: Json) -> None:
+def test_adding_any_permission_is_noticed(shipped: Json) -> None:
     """Any call that anybody makes, allowed to a part that does not make it: it can then be made, which a row above
     denies; or what it is about refuses that part, whatever its rights are."""
     universe = sorted({(row.action, row.on, row.conditions) for row in observed()})

@@ -50,27 +50,27 @@ def shipped() -> Json:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_the_template_keeps(rule: Rule, shipped: Json) -> None:
+def test_template_keeps_rule(rule: Rule, shipped: Json) -> None:
     assert list(rule.check(shipped)) == []
     assert rule.breaks, "a rule that nothing shows to look may not look"
 
 
 @pytest.mark.parametrize(("rule", "number"), BREAKS, ids=[f"{rule.name}-{number}" for rule, number in BREAKS])
-def test_a_broken_template_is_caught(rule: Rule, number: int, shipped: Json) -> None:
+def test_broken_template_is_caught(rule: Rule, number: int, shipped: Json) -> None:
     broken = rule.breaks[number](shipped)
     assert broken != shipped, "the break changes nothing"
     # A rule that only crashes would crash on other templates too, and says nothing of what is wrong.
     assert list(rule.check(broken)), "nothing is found"
 
 
-def test_it_can_be_sent_through_the_bucket_of_the_zips() -> None:
+def test_template_fits_cloudformations_limit_for_s3_templates() -> None:
     assert len(read.text().encode()) <= BODY_BYTES_MAX
     for page in ("README.md", "infra/README.md"):
         [command] = re.findall(r"aws cloudformation deploy (?:.*\\\n)*.*", (read.ROOT / page).read_text())
         assert '--s3-bucket "$BUCKET"' in command, page
 
 
-def test_every_wildcard_has_its_reason_beside_it() -> None:
+def test_every_wildcard_has_a_comment_with_its_reason() -> None:
     lines = read.text().splitlines()
     inside_key_policy = False
     for at, line in enumerate(lines):
@@ -97,7 +97,7 @@ def test_each_alarm_has_a_runbook() -> None:
         assert f"`{slug}`" in page, slug
 
 
-def test_the_readmes_deploy_with_parameters_there_are() -> None:
+def test_readme_deploy_commands_use_existing_parameters() -> None:
     template = read.load()
     for page in ("README.md", "infra/README.md"):
         contents = (read.ROOT / page).read_text()
@@ -161,7 +161,7 @@ MISTAKES: dict[str, Break] = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_the_linters_catch(mistake: str, shipped: Json, tmp_path: Path) -> None:
+def test_linters_catch(mistake: str, shipped: Json, tmp_path: Path) -> None:
     broken = tmp_path / "template.json"
     broken.write_text(read.as_json(MISTAKES[mistake](shipped)))
     assert unexplained(lint(broken), LINT_EXPLAINED), "cfn-lint finds nothing"

@@ -62,7 +62,7 @@ def subscribed(truth: Stack) -> list[Subscriber]:
     return [Subscriber(truth, "everything", [*SETTLED, "rejected"])]
 
 
-def test_every_kind_of_request_ends_as_it_should(dev: StartStack, rng: random.Random) -> None:
+def test_every_kind_of_request_ends_in_its_expected_status(dev: StartStack, rng: random.Random) -> None:
     stack = dev("--node", "geth", "--gate", "--account", "hot", "--account", "cold")
     truth = behind(stack)
     assert truth.rpc.call("web3_clientVersion").startswith("Geth/v1.17"), "it is a real one"
@@ -79,7 +79,7 @@ def test_every_kind_of_request_ends_as_it_should(dev: StartStack, rng: random.Ra
 
 
 @pytest.mark.parametrize("gate", [True, False], ids=["put back by the gate", "put back by nobody"])
-def test_blocks_taken_back_make_no_outcome_untrue(dev: StartStack, rng: random.Random, gate: bool) -> None:
+def test_removed_blocks_make_no_outcome_false(dev: StartStack, rng: random.Random, gate: bool) -> None:
     """geth does not put back what `debug_setHead` takes, so the worker must; as BSC's nodes do, the gate does."""
     stack = dev("--node", "geth", "--no-worker", *(["--gate"] if gate else []))
     truth = node_of(stack)
@@ -102,7 +102,7 @@ def test_blocks_taken_back_make_no_outcome_untrue(dev: StartStack, rng: random.R
     assert {item["status"] for item in audit.items.values()} == {"confirmed"}
 
 
-def test_of_a_cancel_and_its_request_one_is_mined_and_that_is_told(dev: StartStack, rng: random.Random) -> None:
+def test_either_a_request_or_its_cancel_is_mined_and_reported(dev: StartStack, rng: random.Random) -> None:
     stack = dev("--node", "geth", "--gate")
     truth = behind(stack)
     subscribers, backend = subscribed(truth), Backend(rng, stack.addresses, "race")
@@ -123,7 +123,7 @@ def test_of_a_cancel_and_its_request_one_is_mined_and_that_is_told(dev: StartSta
     assert set(ended) <= {"confirmed", "cancelled"} and ended["cancelled"], ended
 
 
-def test_a_node_that_asks_for_more_and_drops_what_pays_less_gets_more(dev: StartStack, rng: random.Random) -> None:
+def test_node_with_a_raised_minimum_price_gets_a_bumped_attempt(dev: StartStack, rng: random.Random) -> None:
     stack = dev("--node", "geth")
     subscribers, backend = subscribed(stack), Backend(rng, stack.addresses, "dear")
     # The pool refuses below it, too, and drops what it has.
@@ -194,7 +194,7 @@ class OwnGeth:
 
 
 @pytest.mark.parametrize("journal", [False, True], ids=["without its journal", "with its journal"])
-def test_a_node_that_starts_again_loses_nothing_for_us(
+def test_node_restart_loses_no_request(
     dev: StartStack, rng: random.Random, tmp_path: Path, journal: bool
 ) -> None:
     """What was pooled is gone: for good, and the worker sends the same bytes again; or for ten seconds, and the node
