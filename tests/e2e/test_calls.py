@@ -20,7 +20,7 @@ import boto3
 
 from audit import get
 from conftest import StartStack
-from functions import Place, arn
+from functions import Deployment, arn
 from gates import Gates, ask, behind
 from runtime_api import batch, failures, record
 from stack import READY_WITHIN_S, ROOT, Program, Ran, Stack, run, wait_for
@@ -40,55 +40,55 @@ DIRECT_POLICY = '[account.sign-direct]\nmax_gas_price_wei = "10000000000"'
 
 def test_observed_aws_calls_match_the_recorded_calls(dev: StartStack, tmp_path: Path) -> None:
     stack = dev("--gate", "--no-worker", "--account", "hot", "--account", "cold")
-    place, gates = Place(stack, tmp_path), Gates(stack)
+    deployment, gates = Deployment(stack, tmp_path), Gates(stack)
     nodes = json.dumps({"rpc_urls": [stack.ready["rpcUrl"]]})
     secret = stack.aws("secretsmanager").create_secret(Name="nodes", SecretString=nodes)["ARN"]
     with (
-        place.signer(**key_of("signer")) as signer,
-        place.broadcaster(SIGNPOST_RPC_SECRET_ARN=secret, **key_of("broadcaster")) as broadcaster,
+        deployment.signer(**key_of("signer")) as signer,
+        deployment.broadcaster(SIGNPOST_RPC_SECRET_ARN=secret, **key_of("broadcaster")) as broadcaster,
     ):
 
         def look(account: str = "hot", timeout_s: float = 60.0) -> None:
-            broadcaster.invoke(batch(place.poke(account, f"look-{broadcaster.count}")), timeout_s=timeout_s)
+            broadcaster.invoke(batch(deployment.poke(account, f"look-{broadcaster.count}")), timeout_s=timeout_s)
 
         def resign() -> None:
-            for body in taken(stack, place.resign):
-                signer.invoke(batch(record(body, arn(place.resign), f"resign-{signer.count}", body["account"])))
+            for body in taken(stack, deployment.resign):
+                signer.invoke(batch(record(body, arn(deployment.resign), f"resign-{signer.count}", body["account"])))
 
-        a_backend_asks_and_hears(stack, place)
-        refused = record("not JSON", arn(place.signing), f"{place.name}-bad", "bad")
-        assert signer.invoke(batch(place.ask("paid"), place.ask("other", "cold"), refused)) == failures()
+        a_backend_asks_and_hears(stack, deployment)
+        refused = record("not JSON", arn(deployment.signing), f"{deployment.name}-bad", "bad")
+        assert signer.invoke(batch(deployment.ask("paid"), deployment.ask("other", "cold"), refused)) == failures()
         look()
         look("cold")
-        assert place.item("paid")["status"] == "confirmed" and "publishedAt" in place.item("paid")
+        assert deployment.item("paid")["status"] == "confirmed" and "publishedAt" in deployment.item("paid")
         broadcaster.invoke({"signpost": "sweep"})
-        sign_directly(place)
+        sign_directly(deployment)
 
         # What is too cheap is bumped by hand, cancelled by hand, and both are signed.
         gates.price(HIGH_WEI)
-        assert signer.invoke(batch(place.ask("cheap"))) == failures()
+        assert signer.invoke(batch(deployment.ask("cheap"))) == failures()
         look(timeout_s=6)
-        cheap = f"{place.name}-cheap"
-        price = str(int(place.item("cheap")["gasPrice"]) * 2)
+        cheap = f"{deployment.name}-cheap"
+        price = str(int(deployment.item("cheap")["gasPrice"]) * 2)
         assert beside(stack, "operator", "bump", cheap, "--max-gas-price", price, "--wait", "1", "--yes").code != 0, "nobody signs yet"
         resign()
-        assert len(place.item("cheap")["attempts"]) == 2
+        assert len(deployment.item("cheap")["attempts"]) == 2
         well(beside(stack, "operator", "cancel", cheap, "--yes"))
         look(timeout_s=6)
         resign()
         gates.calm()
         look()
         # The cancel, or what was pending and is not too cheap any more.
-        assert place.item("cheap")["status"] in ("cancelled", "confirmed")
+        assert deployment.item("cheap")["status"] in ("cancelled", "confirmed")
 
         # A key that is away is marked, and the mark goes.
         kms = stack.aws("kms")
-        kms.disable_key(KeyId=place.key_ids["cold"])
-        assert signer.invoke(batch(place.ask("late", "cold"))) == failures("late")
-        kms.enable_key(KeyId=place.key_ids["cold"])
-        an_operator_works(stack, place)
-        a_viewer_looks(stack, place, tmp_path)
-    compare(named(stack, place, ask(stack.ready["awsEndpoint"], "calls")))
+        kms.disable_key(KeyId=deployment.key_ids["cold"])
+        assert signer.invoke(batch(deployment.ask("late", "cold"))) == failures("late")
+        kms.enable_key(KeyId=deployment.key_ids["cold"])
+        an_operator_works(stack, deployment)
+        a_viewer_looks(stack, deployment, tmp_path)
+    compare(named(stack, deployment, ask(stack.ready["awsEndpoint"], "calls")))
 
 
 def key_of(who: str) -> dict[str, str]:
@@ -122,31 +122,31 @@ def taken(stack: Stack, queue: str) -> list[Any]:
     return bodies
 
 
-def a_backend_asks_and_hears(stack: Stack, place: Place) -> None:
+def a_backend_asks_and_hears(stack: Stack, deployment: Deployment) -> None:
     sqs = stack.aws("sqs")
     url = sqs.create_queue(QueueName="outcomes")["QueueUrl"]
     queue = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     client(stack, "backend", "sns").subscribe(TopicArn=stack.ready["outcomeTopicArn"], Protocol="sqs", Endpoint=queue)
-    body = json.dumps({"requestId": f"{place.name}-asked", "account": "hot"})
+    body = json.dumps({"requestId": f"{deployment.name}-asked", "account": "hot"})
     client(stack, "backend", "sqs").send_message(
-        QueueUrl=place.signing, MessageGroupId="hot", MessageDeduplicationId="asked", MessageBody=body
+        QueueUrl=deployment.signing, MessageGroupId="hot", MessageDeduplicationId="asked", MessageBody=body
     )
     client(stack, "backend", "dynamodb").get_item(
-        TableName=stack.ready["requestsTable"], Key={"requestId": {"S": f"{place.name}-asked"}}, ConsistentRead=True
+        TableName=stack.ready["requestsTable"], Key={"requestId": {"S": f"{deployment.name}-asked"}}, ConsistentRead=True
     )
-    well(beside(stack, "backend", "submit", "--id", f"{place.name}-submitted", "--account", "hot", "--to", stack.addresses["cold"],
+    well(beside(stack, "backend", "submit", "--id", f"{deployment.name}-submitted", "--account", "hot", "--to", stack.addresses["cold"],
                 "--gas", str(TRANSFER_GAS)))  # fmt: skip
 
 
-def sign_directly(place: Place) -> None:
-    own = {"KMS_KEY_ID": place.key_ids["cold"], "ETH_NETWORK": "bsc-testnet", "SIGNPOST_POLICY": DIRECT_POLICY}
-    asked = {"to": place.stack.addresses["hot"], "nonce": 0, "gas": TRANSFER_GAS, "gasPrice": 10**9, "value": 0, "data": "0x"}
-    environment = {name: value for name, value in place.both().items() if name.startswith("AWS_")}
-    with place.function("sign-direct", {**environment, **own, **key_of("sign-direct")}) as function:
+def sign_directly(deployment: Deployment) -> None:
+    own = {"KMS_KEY_ID": deployment.key_ids["cold"], "ETH_NETWORK": "bsc-testnet", "SIGNPOST_POLICY": DIRECT_POLICY}
+    asked = {"to": deployment.stack.addresses["hot"], "nonce": 0, "gas": TRANSFER_GAS, "gasPrice": 10**9, "value": 0, "data": "0x"}
+    environment = {name: value for name, value in deployment.both().items() if name.startswith("AWS_")}
+    with deployment.function("sign-direct", {**environment, **own, **key_of("sign-direct")}) as function:
         function.invoke(asked)
 
 
-def an_operator_works(stack: Stack, place: Place) -> None:
+def an_operator_works(stack: Stack, deployment: Deployment) -> None:
     kms = stack.aws("kms")
     key = kms.create_key(KeySpec="ECC_SECG_P256K1", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["Arn"]
     spare = well(beside(stack, "operator", "account", "register", "spare", "--kms-key", key, "--json")).line()
@@ -159,17 +159,17 @@ def an_operator_works(stack: Stack, place: Place) -> None:
     well(beside(stack, "operator", "account", "retire", "spare", "--yes"))
     retired_days_ago(stack, spare["account"], 31)
     well(beside(stack, "operator", "account", "unregister", "spare", "--yes"))
-    for url in (place.signing, place.resign, place.broadcast):
+    for url in (deployment.signing, deployment.resign, deployment.broadcast):
         dead = url.replace(".fifo", "-dlq.fifo")
         stack.aws("sqs").send_message(QueueUrl=dead, MessageGroupId="x", MessageDeduplicationId="x", MessageBody="{}")
     well(beside(stack, "operator", "redrive", "--dry-run"))
     well(beside(stack, "operator", "redrive", "--yes"))
-    well(beside(stack, "operator", "republish", f"{place.name}-paid"))
+    well(beside(stack, "operator", "republish", f"{deployment.name}-paid"))
     assert beside(stack, "operator", "doctor").out
 
 
-def a_viewer_looks(stack: Stack, place: Place, directory: Path) -> None:
-    paid = f"{place.name}-paid"
+def a_viewer_looks(stack: Stack, deployment: Deployment, directory: Path) -> None:
+    paid = f"{deployment.name}-paid"
     for command in (
         ("status", paid), ("requests", "list"), ("requests", "list", "--scan"), ("account", "list"), ("account", "show", "hot"),
         ("export", "--since", "1h"), ("export", "--since", "1h", "--scan"), ("rescue", paid), ("evidence", paid, "--out", "-"),
@@ -204,7 +204,7 @@ def console(stack: Stack, directory: Path) -> Iterator[str]:
         program.stop()
 
 
-def named(stack: Stack, place: Place, calls: list[Any]) -> list[Any]:
+def named(stack: Stack, deployment: Deployment, calls: list[Any]) -> list[Any]:
     """What the parts did, by the names of the template."""
     ready = stack.ready
     names = {
@@ -213,7 +213,7 @@ def named(stack: Stack, place: Place, calls: list[Any]) -> list[Any]:
         ready["accountsTable"]: "AccountsTable",
         ready["outcomeTopicArn"]: "OutcomeTopic",
     }
-    for url, name in ((place.signing, "Signing"), (place.resign, "Resign"), (place.broadcast, "Broadcast")):
+    for url, name in ((deployment.signing, "Signing"), (deployment.resign, "Resign"), (deployment.broadcast, "Broadcast")):
         queue = url.rsplit("/", 1)[1]
         names |= {queue: f"{name}Queue", queue.replace(".fifo", "-dlq.fifo"): f"{name}DeadLetters"}
     lists, rows = written(), {}

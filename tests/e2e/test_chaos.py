@@ -88,7 +88,7 @@ class Storm:
     rng: random.Random
     workers: list[Program] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
-    unwanted: set[str] = field(default_factory=set)
+    cancel_requested: set[str] = field(default_factory=set)
     done: Counter[str] = field(default_factory=Counter)
 
     def send(self, messages: list[Message]) -> None:
@@ -131,7 +131,7 @@ class Storm:
         open_ids = sorted(id for id, item in known.items() if item["status"] in ("reserved", "signed", "sent"))
         for id in self.rng.sample(open_ids, min(CANCELS_PER_LIFE, len(open_ids))):
             body = json.dumps({"cancel": id})
-            self.unwanted.add(id)
+            self.cancel_requested.add(id)
             send(self.truth.aws("sqs"), self.truth.signing_queue, [Message(body, "cancels", id)])
             self.done["cancels asked for"] += 1
 
@@ -279,7 +279,7 @@ def test_chaos_executes_each_request_once_or_reports_it_unexecuted(
     took = settle(truth, storm.sent, subscribers, SETTLES_WITHIN_S)
     redrive(storm)
 
-    audit = Audit(truth, storm.sent, subscribers, in_order=False, crashed=True, unwanted=storm.unwanted)
+    audit = Audit(truth, storm.sent, subscribers, in_order=False, crashed=True, cancel_requested=storm.cancel_requested)
     counted = figures(audit)
     rows: list[tuple[str, object]] = [(name, count) for name, count in counted.items()]
     rows += [(name, count) for name, count in sorted(storm.done.items())]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from audit import get, published
-from functions import Place, arn
+from functions import Deployment, arn
 from runtime_api import Failed, batch, failures, record
 from stack import wait_for
 
@@ -29,60 +29,60 @@ PATIENCE_S, TRIES = 0.5, 5
 IMPOSSIBLE_ID = "no id of SQS"
 
 
-def test_bad_body_is_rejected_and_panicking_record_fails_alone(place: Place) -> None:
-    place.pokes()
-    with place.signer() as signer:
-        bad = record("not JSON", arn(place.signing), f"{place.name}-bad", "bad")
-        broken = record("not JSON", arn(place.signing), IMPOSSIBLE_ID, "broken")
-        answer = signer.invoke(batch(place.ask("a"), bad, broken, place.ask("b", "cold"), place.ask("c")))
+def test_bad_body_is_rejected_and_panicking_record_fails_alone(deployment: Deployment) -> None:
+    deployment.pokes()
+    with deployment.signer() as signer:
+        bad = record("not JSON", arn(deployment.signing), f"{deployment.name}-bad", "bad")
+        broken = record("not JSON", arn(deployment.signing), IMPOSSIBLE_ID, "broken")
+        answer = signer.invoke(batch(deployment.ask("a"), bad, broken, deployment.ask("b", "cold"), deployment.ask("c")))
         assert answer == failures(IMPOSSIBLE_ID)
         assert "broke on one of these" in signer.log()
-    assert [place.item(id)["status"] for id in ("a", "b", "c")] == ["signed"] * 3
-    assert place.item("a")["nonce"] + 1 == place.item("c")["nonce"], "the retry took no nonce of its own"
-    rejected = get(place.stack, f"sqs:{place.name}-bad")
+    assert [deployment.item(id)["status"] for id in ("a", "b", "c")] == ["signed"] * 3
+    assert deployment.item("a")["nonce"] + 1 == deployment.item("c")["nonce"], "the retry took no nonce of its own"
+    rejected = get(deployment.stack, f"sqs:{deployment.name}-bad")
     assert rejected is not None and rejected["status"] == "rejected" and "publishedAt" in rejected
-    assert {poke["account"].split(":")[1] for poke in place.pokes()} == {
-        address.lower() for address in place.stack.addresses.values()
+    assert {poke["account"].split(":")[1] for poke in deployment.pokes()} == {
+        address.lower() for address in deployment.stack.addresses.values()
     }
 
 
-def test_failure_returns_the_rest_of_its_message_group_only(place: Place) -> None:
-    kms = place.stack.aws("kms")
-    with place.signer() as signer:
-        kms.disable_key(KeyId=place.key_ids["cold"])
+def test_failure_returns_the_rest_of_its_message_group_only(deployment: Deployment) -> None:
+    kms = deployment.stack.aws("kms")
+    with deployment.signer() as signer:
+        kms.disable_key(KeyId=deployment.key_ids["cold"])
         try:
-            event = batch(place.ask("c1", "cold"), place.ask("h1"), place.ask("c2", "cold"), place.ask("h2"))
+            event = batch(deployment.ask("c1", "cold"), deployment.ask("h1"), deployment.ask("c2", "cold"), deployment.ask("h2"))
             assert signer.invoke(event) == failures("c1", "c2")
         finally:
-            kms.enable_key(KeyId=place.key_ids["cold"])
-        assert [place.item(id)["status"] for id in ("c1", "h1", "h2")] == ["reserved", "signed", "signed"]
+            kms.enable_key(KeyId=deployment.key_ids["cold"])
+        assert [deployment.item(id)["status"] for id in ("c1", "h1", "h2")] == ["reserved", "signed", "signed"]
     # The account is marked for a minute, in this execution. What has a slot is signed when the broadcaster asks, and
     # that clears the mark.
-    with place.signer() as signer:
-        item = place.item("c1")
+    with deployment.signer() as signer:
+        item = deployment.item("c1")
         ask = {"requestId": item["requestId"], "account": item["account"], "attempt": 0, "kind": "execute", "cause": "e2e"}
-        assert signer.invoke(batch(record(ask, arn(place.resign), "resign", item["account"]))) == failures()
+        assert signer.invoke(batch(record(ask, arn(deployment.resign), "resign", item["account"]))) == failures()
         # Lambda delivers them again, in their order.
-        assert signer.invoke(batch(place.ask("c1", "cold"), place.ask("c2", "cold"))) == failures()
-    assert [place.item(id)["status"] for id in ("c1", "c2")] == ["signed", "signed"]
-    assert place.item("c1")["nonce"] + 1 == place.item("c2")["nonce"]
+        assert signer.invoke(batch(deployment.ask("c1", "cold"), deployment.ask("c2", "cold"))) == failures()
+    assert [deployment.item(id)["status"] for id in ("c1", "c2")] == ["signed", "signed"]
+    assert deployment.item("c1")["nonce"] + 1 == deployment.item("c2")["nonce"]
 
 
-def test_signer_serves_both_queues_and_returns_foreign_records(place: Place) -> None:
-    with place.signer() as signer:
-        assert signer.invoke(batch(place.ask("a"))) == failures()
-        item = place.item("a")
+def test_signer_serves_both_queues_and_returns_foreign_records(deployment: Deployment) -> None:
+    with deployment.signer() as signer:
+        assert signer.invoke(batch(deployment.ask("a"))) == failures()
+        item = deployment.item("a")
         price = str(int(item["gasPrice"]) * 2)
         ask = {"requestId": item["requestId"], "account": item["account"], "attempt": 1, "kind": "execute", "cause": "e2e"}
         ask["fee"] = {"gasPrice": price}
-        assert signer.invoke(batch(record(ask, arn(place.resign), "resign", item["account"]))) == failures()
-        assert [attempt["fee"]["gasPrice"] for attempt in place.item("a")["attempts"]] == [item["gasPrice"], price]
+        assert signer.invoke(batch(record(ask, arn(deployment.resign), "resign", item["account"]))) == failures()
+        assert [attempt["fee"]["gasPrice"] for attempt in deployment.item("a")["attempts"]] == [item["gasPrice"], price]
 
         stranger = "arn:aws:sqs:us-east-1:000000000000:somebody-elses.fifo"
-        foreign = [record(place.ask(id)["body"], stranger, id) for id in ("x", "y")]
+        foreign = [record(deployment.ask(id)["body"], stranger, id) for id in ("x", "y")]
         assert signer.invoke(batch(*foreign)) == failures("x", "y")
         assert "somebody-elses.fifo" in signer.log() and "SIGNPOST_RESIGN_QUEUE_URL" in signer.log()
-        assert get(place.stack, f"{place.name}-x") is None
+        assert get(deployment.stack, f"{deployment.name}-x") is None
         with pytest.raises(Failed, match="neither a batch of SQS records"):
             signer.invoke({"detail-type": "Scheduled Event"})
         with pytest.raises(Failed, match="no task \"sweep\""):
@@ -125,70 +125,70 @@ def kms_that_never_signs(real: str) -> Iterator[str]:
         server.server_close()
 
 
-def test_unsigned_records_are_returned_before_the_timeout(place: Place) -> None:
-    with kms_that_never_signs(place.stack.ready["awsEndpoint"]) as kms, place.signer(AWS_ENDPOINT_URL_KMS=kms) as signer:
+def test_unsigned_records_are_returned_before_the_timeout(deployment: Deployment) -> None:
+    with kms_that_never_signs(deployment.stack.ready["awsEndpoint"]) as kms, deployment.signer(AWS_ENDPOINT_URL_KMS=kms) as signer:
         begun = time.monotonic()
-        assert signer.invoke(batch(place.ask("a"), place.ask("b")), timeout_s=LONG_S) == failures("a", "b")
+        assert signer.invoke(batch(deployment.ask("a"), deployment.ask("b")), timeout_s=LONG_S) == failures("a", "b")
         assert time.monotonic() - begun < LONG_S
-        assert place.item("a")["status"] == "reserved"
-    with place.signer() as signer:
-        assert signer.invoke(batch(place.ask("a"), place.ask("b"))) == failures()
+        assert deployment.item("a")["status"] == "reserved"
+    with deployment.signer() as signer:
+        assert signer.invoke(batch(deployment.ask("a"), deployment.ask("b"))) == failures()
 
 
-def test_pass_follows_a_lane_until_its_outcomes_are_published(place: Place) -> None:
-    with place.signer() as signer, place.broadcaster() as broadcaster:
-        assert signer.invoke(batch(place.ask("a"), place.ask("b"))) == failures()
-        not_a_poke = record("not JSON", arn(place.broadcast), "bad", "bad")
-        assert broadcaster.invoke(batch(place.poke(), not_a_poke), timeout_s=60) == failures()
-        assert [place.item(id)["status"] for id in ("a", "b")] == ["confirmed"] * 2
-        assert all("publishedAt" in place.item(id) for id in ("a", "b"))
+def test_pass_follows_a_lane_until_its_outcomes_are_published(deployment: Deployment) -> None:
+    with deployment.signer() as signer, deployment.broadcaster() as broadcaster:
+        assert signer.invoke(batch(deployment.ask("a"), deployment.ask("b"))) == failures()
+        not_a_poke = record("not JSON", arn(deployment.broadcast), "bad", "bad")
+        assert broadcaster.invoke(batch(deployment.poke(), not_a_poke), timeout_s=60) == failures()
+        assert [deployment.item(id)["status"] for id in ("a", "b")] == ["confirmed"] * 2
+        assert all("publishedAt" in deployment.item(id) for id in ("a", "b"))
 
 
-def test_pass_at_its_time_limit_queues_the_next_pass(place: Place) -> None:
-    with place.signer() as signer, place.broadcaster() as broadcaster:
-        with place.no_blocks():
-            assert signer.invoke(batch(place.ask("a"))) == failures()
-            place.pokes()
+def test_pass_at_its_time_limit_queues_the_next_pass(deployment: Deployment) -> None:
+    with deployment.signer() as signer, deployment.broadcaster() as broadcaster:
+        with deployment.no_blocks():
+            assert signer.invoke(batch(deployment.ask("a"))) == failures()
+            deployment.pokes()
             begun = time.monotonic()
-            assert broadcaster.invoke(batch(place.poke()), timeout_s=LONG_S) == failures()
+            assert broadcaster.invoke(batch(deployment.poke()), timeout_s=LONG_S) == failures()
             assert time.monotonic() - begun < LONG_S
-            assert place.item("a")["status"] == "sent"
-        (poke,) = place.pokes()
+            assert deployment.item("a")["status"] == "sent"
+        (poke,) = deployment.pokes()
         assert poke["cause"].startswith("next pass"), poke
-        again = record(poke, arn(place.broadcast), "again", poke["account"])
+        again = record(poke, arn(deployment.broadcast), "again", poke["account"])
         assert broadcaster.invoke(batch(again), timeout_s=60) == failures()
-        assert published(place.stack, f"{place.name}-a")["status"] == "confirmed"
+        assert published(deployment.stack, f"{deployment.name}-a")["status"] == "confirmed"
 
 
-def test_scheduled_sweep_pokes_every_lane_with_open_slots(place: Place) -> None:
-    with place.signer() as signer, place.broadcaster() as broadcaster:
-        assert signer.invoke(batch(place.ask("a"), place.ask("b", "cold"))) == failures()
-        place.pokes()
+def test_scheduled_sweep_pokes_every_lane_with_open_slots(deployment: Deployment) -> None:
+    with deployment.signer() as signer, deployment.broadcaster() as broadcaster:
+        assert signer.invoke(batch(deployment.ask("a"), deployment.ask("b", "cold"))) == failures()
+        deployment.pokes()
         assert broadcaster.invoke({"signpost": "sweep"}) == {"poked": 2}
-        assert all(poke["cause"].startswith("sweep") for poke in place.pokes())
+        assert all(poke["cause"].startswith("sweep") for poke in deployment.pokes())
         # As records the pokes do what a lost one would have done; then nothing is open any more.
-        assert broadcaster.invoke(batch(place.poke(), place.poke("cold", "other")), timeout_s=60) == failures()
+        assert broadcaster.invoke(batch(deployment.poke(), deployment.poke("cold", "other")), timeout_s=60) == failures()
         assert broadcaster.invoke({"signpost": "sweep"}) == {"poked": 0}
         with pytest.raises(Failed, match="no task \"sweeep\""):
             broadcaster.invoke({"signpost": "sweeep"})
 
 
-def test_node_urls_come_from_a_secret_and_are_never_logged(place: Place) -> None:
-    secrets = place.stack.aws("secretsmanager")
-    url = f"{place.stack.ready['rpcUrl']}/?key={SECRET}"
-    arn_of_secret = secrets.create_secret(Name=place.name, SecretString=json.dumps({"rpc_urls": [url]}))["ARN"]
-    with place.signer() as signer, place.broadcaster(SIGNPOST_RPC_SECRET_ARN=arn_of_secret, RUST_LOG="debug") as function:
-        assert signer.invoke(batch(place.ask("a"))) == failures()
-        assert function.invoke(batch(place.poke()), timeout_s=60) == failures()
-        assert place.item("a")["status"] == "confirmed"
+def test_node_urls_come_from_a_secret_and_are_never_logged(deployment: Deployment) -> None:
+    secrets = deployment.stack.aws("secretsmanager")
+    url = f"{deployment.stack.ready['rpcUrl']}/?key={SECRET}"
+    arn_of_secret = secrets.create_secret(Name=deployment.name, SecretString=json.dumps({"rpc_urls": [url]}))["ARN"]
+    with deployment.signer() as signer, deployment.broadcaster(SIGNPOST_RPC_SECRET_ARN=arn_of_secret, RUST_LOG="debug") as function:
+        assert signer.invoke(batch(deployment.ask("a"))) == failures()
+        assert function.invoke(batch(deployment.poke()), timeout_s=60) == failures()
+        assert deployment.item("a")["status"] == "confirmed"
         assert "the broadcaster is ready" in function.log()
         assert SECRET not in function.log()
 
 
-def test_idle_function_exits_within_lambdas_shutdown_limit(place: Place) -> None:
+def test_idle_function_exits_within_lambdas_shutdown_limit(deployment: Deployment) -> None:
     took = []
     for _ in range(TRIES):
-        with place.signer() as signer:
+        with deployment.signer() as signer:
             assert signer.invoke(batch()) == failures()
             assert signer.api.extension is not None and signer.api.extension[1] == {"events": []}
             assert signer.api.extension_listens.wait(60)
@@ -198,14 +198,14 @@ def test_idle_function_exits_within_lambdas_shutdown_limit(place: Place) -> None
     pytest.fail(f"SIGTERM was obeyed after {took} s")
 
 
-def test_shutdown_returns_records_in_progress_within_lambda_limit(place: Place) -> None:
-    with place.signer() as signer:
-        assert signer.invoke(batch(place.ask("a"))) == failures()
+def test_shutdown_returns_records_in_progress_within_lambda_limit(deployment: Deployment) -> None:
+    with deployment.signer() as signer:
+        assert signer.invoke(batch(deployment.ask("a"))) == failures()
     took = []
     for _ in range(TRIES):
-        with place.broadcaster() as broadcaster, place.no_blocks():
-            in_hand = broadcaster.send(batch(place.poke()), timeout_s=60)
-            wait_for("the transaction is sent", lambda: place.item("a")["status"] == "sent", 60)
+        with deployment.broadcaster() as broadcaster, deployment.no_blocks():
+            in_hand = broadcaster.send(batch(deployment.poke()), timeout_s=60)
+            wait_for("the transaction is sent", lambda: deployment.item("a")["status"] == "sent", 60)
             wait_for("the lane is in hand", lambda: broadcaster.api.current is in_hand, 60)
             took.append(broadcaster.terminate())
             good, answer = in_hand.answer.get(timeout=5)
@@ -214,38 +214,38 @@ def test_shutdown_returns_records_in_progress_within_lambda_limit(place: Place) 
             break
     else:
         pytest.fail(f"SIGTERM was obeyed after {took} s")
-    with place.broadcaster() as broadcaster:
-        assert broadcaster.invoke(batch(place.poke()), timeout_s=60) == failures()
-    assert place.item("a")["status"] == "confirmed"
+    with deployment.broadcaster() as broadcaster:
+        assert broadcaster.invoke(batch(deployment.poke()), timeout_s=60) == failures()
+    assert deployment.item("a")["status"] == "confirmed"
 
 
-def test_all_environment_problems_are_reported_at_once(place: Place) -> None:
-    with place.function("signer", {"SIGNPOST_CHAIN_ID": "bsc"}) as signer:
+def test_all_environment_problems_are_reported_at_once(deployment: Deployment) -> None:
+    with deployment.function("signer", {"SIGNPOST_CHAIN_ID": "bsc"}) as signer:
         told = signer.init_error()
     for name in ("SIGNPOST_CHAIN_ID must be", "SIGNPOST_SIGNING_QUEUE_URL is missing", "SIGNPOST_REQUESTS_TABLE is missing"):
         assert name in told, told
     assert "RPC" not in told, "the signer is not asked for nodes"
-    with place.function("broadcaster", {}) as broadcaster:
+    with deployment.function("broadcaster", {}) as broadcaster:
         told = broadcaster.init_error()
     assert "SIGNPOST_RPC_SECRET_ARN is missing" in told and "SIGNPOST_FINALITY is missing" in told, told
 
 
-def test_account_differing_from_its_pin_is_not_signed_for(place: Place) -> None:
-    kms = place.stack.aws("kms")
+def test_account_differing_from_its_pin_is_not_signed_for(deployment: Deployment) -> None:
+    kms = deployment.stack.aws("kms")
     other = kms.create_key(KeySpec="ECC_SECG_P256K1", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["KeyId"]
-    hot, pins = place.stack.addresses["hot"], place.pins()
+    hot, pins = deployment.stack.addresses["hot"], deployment.pins()
     for accounts, expected in [
         (f"hot={hot}={other},{pins['cold']}", "listed with another key"),
-        (f"warm={hot}={place.key_ids['hot']},{pins['cold']}", "listed as warm"),
+        (f"warm={hot}={deployment.key_ids['hot']},{pins['cold']}", "listed as warm"),
         (pins["cold"], "not in the deployment's list"),
     ]:
         id = expected.split()[-1]
-        with place.signer(SIGNPOST_ACCOUNTS=accounts) as signer:
-            answer = signer.invoke(batch(place.ask(f"hot-{id}"), place.ask(f"cold-{id}", account="cold")))
+        with deployment.signer(SIGNPOST_ACCOUNTS=accounts) as signer:
+            answer = signer.invoke(batch(deployment.ask(f"hot-{id}"), deployment.ask(f"cold-{id}", account="cold")))
             assert answer == failures(f"hot-{id}"), "the one is retried, the other is signed"
             log = signer.log()
             assert "notPinned" in log and "cannot be used" in log, log
-    with place.signer() as signer:
+    with deployment.signer() as signer:
         assert signer.invoke(batch()) == failures()
         assert "the signer is ready" in signer.log(), signer.log()
     for accounts, expected in [
@@ -253,41 +253,41 @@ def test_account_differing_from_its_pin_is_not_signed_for(place: Place) -> None:
         ("hot", "hot: is not NAME=0xADDRESS=KMS_KEY"),
         (f"{pins['hot']},{pins['hot']}", "twice"),
     ]:
-        with place.signer(SIGNPOST_ACCOUNTS=accounts) as signer:
+        with deployment.signer(SIGNPOST_ACCOUNTS=accounts) as signer:
             told = signer.init_error()
         assert "SIGNPOST_ACCOUNTS" in told and expected in told, told
 
 
-def test_signer_does_not_start_without_a_usable_seal_key(place: Place) -> None:
-    secrets = place.stack.aws("secretsmanager")
+def test_signer_does_not_start_without_a_usable_seal_key(deployment: Deployment) -> None:
+    secrets = deployment.stack.aws("secretsmanager")
     short = secrets.create_secret(Name="too-short", SecretString="topsecret")["ARN"]
     for arn_of, expected in [("", "SIGNPOST_SEAL_SECRET_ARN is missing"), (short, "has 9 characters"), ("no-such-secret", "cannot be read")]:
-        with place.signer(SIGNPOST_SEAL_SECRET_ARN=arn_of) as signer:
+        with deployment.signer(SIGNPOST_SEAL_SECRET_ARN=arn_of) as signer:
             told = signer.init_error()
         assert expected in told and "topsecret" not in told, told
 
 
-def test_neither_function_starts_on_another_chain(place: Place) -> None:
-    with place.signer(SIGNPOST_CHAIN_ID="56") as signer:
+def test_neither_function_starts_on_another_chain(deployment: Deployment) -> None:
+    with deployment.signer(SIGNPOST_CHAIN_ID="56") as signer:
         told = signer.init_error()
         assert "56, and the registered accounts are of chain 97" in told and "SIGNPOST_CHAIN_ID" in told, told
-    with place.broadcaster(SIGNPOST_CHAIN_ID="56") as broadcaster:
+    with deployment.broadcaster(SIGNPOST_CHAIN_ID="56") as broadcaster:
         told = broadcaster.init_error()
         assert "56, and the node is of chain 97" in told and "SIGNPOST_CHAIN_ID" in told, told
 
 
-def test_signer_does_not_start_without_a_valid_policy(place: Place) -> None:
-    with place.signer(SIGNPOST_POLICY_FILE="") as signer:
+def test_signer_does_not_start_without_a_valid_policy(deployment: Deployment) -> None:
+    with deployment.signer(SIGNPOST_POLICY_FILE="") as signer:
         assert "policy.toml cannot be used" in signer.init_error()
-    with place.signer(SIGNPOST_POLICY_FILE="", SIGNPOST_POLICY="[account.hot]") as signer:
+    with deployment.signer(SIGNPOST_POLICY_FILE="", SIGNPOST_POLICY="[account.hot]") as signer:
         assert "max_gas_price_wei" in signer.init_error()
 
 
-def test_broadcaster_does_not_start_without_a_valid_secret(place: Place) -> None:
-    with place.broadcaster(SIGNPOST_RPC_SECRET_ARN="no-such-secret") as broadcaster:
+def test_broadcaster_does_not_start_without_a_valid_secret(deployment: Deployment) -> None:
+    with deployment.broadcaster(SIGNPOST_RPC_SECRET_ARN="no-such-secret") as broadcaster:
         assert "SIGNPOST_RPC_SECRET_ARN: the secret cannot be read" in broadcaster.init_error()
-    wrong = place.stack.aws("secretsmanager").create_secret(Name=f"{place.name}-wrong", SecretString=f'{{"urls": "{SECRET}"}}')
-    with place.broadcaster(SIGNPOST_RPC_SECRET_ARN=wrong["ARN"]) as broadcaster:
+    wrong = deployment.stack.aws("secretsmanager").create_secret(Name=f"{deployment.name}-wrong", SecretString=f'{{"urls": "{SECRET}"}}')
+    with deployment.broadcaster(SIGNPOST_RPC_SECRET_ARN=wrong["ARN"]) as broadcaster:
         told = broadcaster.init_error()
         assert "rpc_urls is missing" in told, told
         assert SECRET not in told + broadcaster.log()

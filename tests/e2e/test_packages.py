@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 from conftest import Figure
-from functions import Place, package
+from functions import Deployment, package
 from runtime_api import Function, batch, failures
 from stack import ROOT
 
@@ -112,21 +112,21 @@ def peak_rss_mib(function: Function) -> float:
 
 
 def test_cold_signer_answers_its_first_record_within_memory_limit(
-    place: Place, packages: Path, figure: Figure
+    deployment: Deployment, packages: Path, figure: Figure
 ) -> None:
     """Tells how soon, too: the machine decides that, so no limit is set to it. The README has a quiet machine's."""
-    program = place.directory / "bootstrap"
+    program = deployment.directory / "bootstrap"
     program.write_bytes(programs(packages)["signer"])
     program.chmod(0o755)
     times_ms, peaks_mib = [], []
     for start in range(COLD_STARTS):
-        with place.signer(program) as signer:
+        with deployment.signer(program) as signer:
             # Waits in the emulator until the function asks for it, as in Lambda.
-            answer = signer.invoke(batch(place.ask(f"cold-{start}")))
+            answer = signer.invoke(batch(deployment.ask(f"cold-{start}")))
             times_ms.append(signer.first_answer_ms())
             peaks_mib.append(peak_rss_mib(signer))
         assert answer == failures()
-        assert place.item(f"cold-{start}")["status"] == "signed"
+        assert deployment.item(f"cold-{start}")["status"] == "signed"
     best, median, worst = min(times_ms), statistics.median(times_ms), max(times_ms)
     figure(f"process start to first answer: best {best:.1f}, median {median:.1f}, worst {worst:.1f} ms of {COLD_STARTS}")
     figure(f"peak RSS: {max(peaks_mib):.1f} MiB")

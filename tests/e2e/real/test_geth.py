@@ -49,11 +49,11 @@ def judge(
     truth: Stack,
     sent: list[Sent],
     subscribers: list[Subscriber],
-    unwanted: tuple[str, ...] = (),
+    cancel_requested: tuple[str, ...] = (),
     crashed: bool = False,
 ) -> Audit:
     settle(truth, sent, subscribers, within_s=120)
-    audit = Audit(truth, sent, subscribers, in_order=True, unwanted=unwanted, crashed=crashed)
+    audit = Audit(truth, sent, subscribers, in_order=True, cancel_requested=cancel_requested, crashed=crashed)
     audit.run()
     return audit
 
@@ -117,7 +117,7 @@ def test_either_a_request_or_its_cancel_is_mined_and_reported(dev: StartStack, r
         asked = run("cancel", message.id, "--yes", "--config", str(stack.config_file))
         # 1: it is mined already, and says so.
         assert asked.code in (0, 1), asked.err
-    audit = judge(truth, sent, subscribers, unwanted=tuple(one.id for one in sent))
+    audit = judge(truth, sent, subscribers, cancel_requested=tuple(one.id for one in sent))
     ended = Counter(item["status"] for item in audit.items.values())
     print(f"races: {dict(ended)}")
     assert set(ended) <= {"confirmed", "cancelled"} and ended["cancelled"], ended
