@@ -44,8 +44,8 @@ def submit(stack: Stack, request_id: str, **fields: Any) -> None:
 
 
 def status(stack: Stack, request_id: str) -> dict[str, Any]:
-    ran = run("status", request_id, "--json", "--config", str(stack.config_file))
-    found: dict[str, Any] = ran.line() if ran.code == 0 else {}
+    result = run("status", request_id, "--json", "--config", str(stack.config_file))
+    found: dict[str, Any] = result.line() if result.code == 0 else {}
     return found
 
 
@@ -111,8 +111,8 @@ def test_login_lasts_as_long_as_its_session(dev: StartStack, tmp_path: Path) -> 
     pictures = Path(os.environ.get(PICTURES, tmp_path))
     with console(stack, tmp_path, "--token", TOKEN) as url:
         command = ["node", str(HERE / "login.mjs"), url, str(pictures), TOKEN]
-        ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240, check=False)
-        assert ran.returncode == 0, ran.stdout + ran.stderr
+        result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240, check=False)
+        assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_console_is_read_only_and_checks_host_and_token(dev: StartStack, tmp_path: Path) -> None:

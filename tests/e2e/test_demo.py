@@ -10,9 +10,9 @@ COUNT = 12
 
 
 def test_demo_totals_are_consistent() -> None:
-    ran = run("demo", "--count", str(COUNT), "--json", within_s=120)
-    assert ran.code == 0, ran.err
-    totals = json.loads(ran.out.splitlines()[-1])
+    result = run("demo", "--count", str(COUNT), "--json", within_s=120)
+    assert result.code == 0, result.err
+    totals = json.loads(result.out.splitlines()[-1])
     assert totals["submitted"] == COUNT
     assert totals["confirmed"] + totals["reverted"] + totals["rejected"] == COUNT
     assert totals["kmsSigns"] == totals["confirmed"] + totals["reverted"]

@@ -28,7 +28,7 @@ import yaml
 from audit import ON_CHAIN, Audit, Subscriber, deploy, settle
 from conftest import FAILED, show_logs_if_failed
 from scenario import DENIED, Backend, mixed, send
-from stack import READY_WITHIN_S, ROOT, Program, Stack, environment, free_port, own_anvil, run, wait_for
+from stack import READY_WITHIN_S, ROOT, Program, Stack, environment, free_port, external_anvil, run, wait_for
 
 TEMPLATE = ROOT / "infra/template.yaml"
 BUCKET = "releases"
@@ -477,7 +477,7 @@ def test_functions_end_every_message_in_one_correct_outcome(
     packages: Path, rng: random.Random, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     zips = {path.stem: path.read_bytes() for path in packages.glob("*.zip")}
-    with own_anvil(tmp_path, free_port()) as rpc_url, own_aws(tmp_path) as aws:
+    with external_anvil(tmp_path, free_port()) as rpc_url, own_aws(tmp_path) as aws:
         stack = stack_of(aws, rpc_url)
         try:
             through_the_functions(stack, zips, rng)

@@ -14,7 +14,7 @@ import pytest
 
 from audit import published
 from conftest import Figure, StartStack
-from stack import Rpc, Stack, family, free_port, own_anvil, processes, run, wait_for
+from stack import Rpc, Stack, family, free_port, external_anvil, processes, run, wait_for
 
 @contextmanager
 def taken_port() -> Iterator[int]:
@@ -83,7 +83,7 @@ def test_two_stacks_run_side_by_side(dev: StartStack) -> None:
 
 
 def test_external_node_is_used_and_left_running(dev: StartStack, tmp_path: Path) -> None:
-    with own_anvil(tmp_path, free_port()) as url:
+    with external_anvil(tmp_path, free_port()) as url:
         stack = dev("--rpc-url", url)
         assert stack.ready["rpcUrl"] == url
         assert not any("anvil" in command for command in family(stack.program.process.pid).values())

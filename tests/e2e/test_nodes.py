@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from nodes import Nodes, Signpost, Told, head, play
+from nodes import Nodes, Instance, Result, head, set_faults
 from oddities import ALL, Oddity
 from stack import Stack, start_stack
 
@@ -44,34 +44,34 @@ class Field:
     nodes: Nodes
     directory: Path
 
-    def trial(self, at: int, oddity: Oddity, place: str) -> Told:
+    def trial(self, at: int, oddity: Oddity, place: str) -> Result:
         """One request in front of an odd node, alone or the first of several."""
         is_alone = place == ALONE
         sound, node = self.nodes.urls[:SOUND], self.nodes.urls[SOUND + at]
-        signpost = Signpost(self.stack, self.directory, f"{slug(oddity)}-{place}", sound[0])
+        signpost = Instance(self.stack, self.directory, f"{slug(oddity)}-{place}", sound[0])
         here = head(self.stack.rpc)
-        play(node, [{**rule, "height": here} if rule["fault"] == "frozen" else rule for rule in oddity.rules])
+        set_faults(node, [{**rule, "height": here} if rule["fault"] == "frozen" else rule for rule in oddity.rules])
         worker = signpost.worker([node, *(() if is_alone else sound[: oddity.sound])])
         waits = None
         try:
             id = signpost.submit()
             if is_alone and oddity.waits:
                 waits = signpost.waiting(id, worker, SAID_WITHIN_S)
-                play(node, [])
+                set_faults(node, [])
             item = signpost.outcome(id, worker, PUBLISHED_WITHIN_S)
         finally:
             worker.stop()
-        return Told(item, waits, worker.log(), signpost.uses())
+        return Result(item, waits, worker.log(), signpost.mined_count())
 
 
 @dataclass
 class Trial:
     """What comes of one kind."""
 
-    alone: Future[Told] | None
-    beside: Future[Told]
+    alone: Future[Result] | None
+    beside: Future[Result]
     # Beside sound nodes once more, when nothing else runs.
-    once_more: Callable[[], Told]
+    once_more: Callable[[], Result]
 
 
 @pytest.fixture(scope="module")
@@ -117,14 +117,14 @@ def test_request_is_confirmed_in_front_of_a_faulty_node(oddity: Oddity, trials: 
     assert beside.took_s <= within_s, beside
 
 
-def judge_beside(beside: Told) -> None:
+def judge_beside(beside: Result) -> None:
     print(f"beside: {beside.took_s:.1f} s, {beside.attempts} attempt(s)")
-    assert beside.item["status"] == "confirmed" and beside.attempts == 1 and beside.uses == 1, beside
+    assert beside.item["status"] == "confirmed" and beside.attempts == 1 and beside.mined_count == 1, beside
 
 
-def judge_alone(oddity: Oddity, alone: Told) -> None:
+def judge_alone(oddity: Oddity, alone: Result) -> None:
     print(f"alone: {alone.took_s:.1f} s, {alone.attempts} attempt(s), waited for {alone.waits}")
-    assert alone.item["status"] == "confirmed" and alone.uses == 1, alone
+    assert alone.item["status"] == "confirmed" and alone.mined_count == 1, alone
     assert oddity.again or alone.attempts == 1, alone
     if oddity.waits:
         assert alone.waits in oddity.waits, alone

@@ -14,25 +14,25 @@ import pytest
 
 from audit import OUTCOME, STATUS, Subscriber, get, published, queue_depth
 from scenario import DENIED, GWEI
-from stack import READY_WITHIN_S, Program, Ran, Stack, environment, run, wait_for
+from stack import READY_WITHIN_S, Program, CommandResult, Stack, environment, run, wait_for
 
 TO = "0x" + "bb" * 20
 SECRET_DATA = "0xdeadbeef" + "5ec2e7" * 20
 BLOCK_S = 1  # anvil takes whole seconds here
 
 
-def beside(stack: Stack, *arguments: str) -> Ran:
+def signpost(stack: Stack, *arguments: str) -> CommandResult:
     return run(*arguments, "--config", str(stack.config_file))
 
 
-def well(ran: Ran) -> Ran:
-    assert ran.code == 0, (ran.out, ran.err)
-    return ran
+def ok(result: CommandResult) -> CommandResult:
+    assert result.code == 0, (result.out, result.err)
+    return result
 
 
 def submit(stack: Stack, id: str, *more: str, to: str = TO) -> None:
     account = () if "--account" in more else ("--account", "hot")
-    well(beside(stack, "submit", "--id", id, "--to", to, "--gas", "21000", *account, *more))
+    ok(signpost(stack, "submit", "--id", id, "--to", to, "--gas", "21000", *account, *more))
 
 
 @contextmanager
@@ -49,45 +49,45 @@ def no_blocks(stack: Stack) -> Iterator[None]:
 
 
 def test_paused_account_signs_nothing_until_it_is_resumed(stack: Stack) -> None:
-    made = well(beside(stack, "account", "register", "cold", "--create-key", "--json")).line()
+    made = ok(signpost(stack, "account", "register", "cold", "--create-key", "--json")).line()
     stack.rpc.call("anvil_setBalance", made["address"], hex(10**18))
-    paused = well(beside(stack, "account", "pause", "cold", "--json")).line()
+    paused = ok(signpost(stack, "account", "pause", "cold", "--json")).line()
     assert paused["paused"] is True
-    assert "paused" in well(beside(stack, "account", "show", "cold")).out
+    assert "paused" in ok(signpost(stack, "account", "show", "cold")).out
     submit(stack, "paused-1", "--account", "cold")
     refused = published(stack, "paused-1")
     assert (refused["status"], refused["reason"]["code"]) == ("rejected", "accountPaused")
     # The reason is found without knowing where to look: by the status of the request, and in the list.
-    told = well(beside(stack, "status", "paused-1")).out
+    told = ok(signpost(stack, "status", "paused-1")).out
     assert "accountPaused" in told and "resumed" in told, told
-    assert "accountPaused" in well(beside(stack, "requests", "list", "--status", "rejected")).out
-    assert "paused" not in well(beside(stack, "account", "resume", "cold")).out
+    assert "accountPaused" in ok(signpost(stack, "requests", "list", "--status", "rejected")).out
+    assert "paused" not in ok(signpost(stack, "account", "resume", "cold")).out
     submit(stack, "paused-1", "--account", "cold", "--metadata", "{}")
     assert published(stack, "paused-1", "confirmed")["attempts"]
 
 
 def test_retiring_needs_confirmation_and_no_open_slots(stack: Stack) -> None:
-    made = well(beside(stack, "account", "register", "leaving", "--create-key", "--json")).line()
+    made = ok(signpost(stack, "account", "register", "leaving", "--create-key", "--json")).line()
     assert "retiredAt" not in made
-    unasked = beside(stack, "account", "retire", "leaving")
+    unasked = signpost(stack, "account", "retire", "leaving")
     assert unasked.code == 2 and "--yes" in unasked.err, unasked.err
     # Without funds its request stays open.
     submit(stack, "leaving-1", "--account", "leaving")
     wait_for("a slot is open", lambda: get(stack, "leaving-1"), 30)
-    too_early = beside(stack, "account", "retire", "leaving", "--yes")
+    too_early = signpost(stack, "account", "retire", "leaving", "--yes")
     assert too_early.code == 2 and "1 open slot" in too_early.err, too_early.err
     stack.rpc.call("anvil_setBalance", made["address"], hex(10**18))
     published(stack, "leaving-1", "confirmed")
-    wait_for("the slot is left", lambda: not well(beside(stack, "account", "show", "leaving", "--json")).line()["openSlots"], 30)
-    retired = well(beside(stack, "account", "retire", "leaving", "--yes", "--json")).line()
+    wait_for("the slot is left", lambda: not ok(signpost(stack, "account", "show", "leaving", "--json")).line()["openSlots"], 30)
+    retired = ok(signpost(stack, "account", "retire", "leaving", "--yes", "--json")).line()
     assert retired["paused"] is True and retired["retiredAt"] > 0
-    resumed = beside(stack, "account", "resume", "leaving")
+    resumed = signpost(stack, "account", "resume", "leaving")
     assert resumed.code == 2 and "for good" in resumed.err, resumed.err
     submit(stack, "leaving-2", "--account", "leaving")
     assert published(stack, "leaving-2")["reason"]["code"] == "accountPaused"
-    assert "retired 20" in well(beside(stack, "account", "list")).out
+    assert "retired 20" in ok(signpost(stack, "account", "list")).out
     # What it did stays to be looked at.
-    trail = well(beside(stack, "export", "--since", "1h", "--account", "leaving")).lines()
+    trail = ok(signpost(stack, "export", "--since", "1h", "--account", "leaving")).lines()
     assert {line["requestId"] for line in trail} == {"leaving-1", "leaving-2"}
 
 
@@ -98,35 +98,35 @@ def test_requests_are_listed_newest_first_by_account_status_and_age(stack: Stack
     for id, to in [("list-1", TO), ("list-2", DENIED), ("list-3", TO)]:
         submit(stack, id, to=to)
         published(stack, id)
-    listed = well(beside(stack, "requests", "list", "--account", "hot", "--since", "10m", "--json")).lines()
+    listed = ok(signpost(stack, "requests", "list", "--account", "hot", "--since", "10m", "--json")).lines()
     for line in listed:
         STATUS.validate(line)
     ours = [line["requestId"] for line in listed if line["requestId"].startswith("list-")]
     assert ours == ["list-3", "list-2", "list-1"]
-    rejected = well(beside(stack, "requests", "list", "--status", "rejected", "--json")).lines()
+    rejected = ok(signpost(stack, "requests", "list", "--status", "rejected", "--json")).lines()
     assert "list-2" in {line["requestId"] for line in rejected}
     assert {line["status"] for line in rejected} == {"rejected"}
-    assert len(well(beside(stack, "requests", "list", "--limit", "2", "--json")).lines()) == 2
-    text = well(beside(stack, "requests", "list", "--since", "10m")).out
+    assert len(ok(signpost(stack, "requests", "list", "--limit", "2", "--json")).lines()) == 2
+    text = ok(signpost(stack, "requests", "list", "--since", "10m")).out
     assert "list-1" in text and "toNotAllowed" in text and "hot" in text, text
-    assert beside(stack, "requests", "list", "--since", "yesterday").code == 2
-    assert beside(stack, "requests", "list", "--status", "failed").code == 2
+    assert signpost(stack, "requests", "list", "--since", "yesterday").code == 2
+    assert signpost(stack, "requests", "list", "--status", "failed").code == 2
 
 
 def test_message_without_an_account_is_found_by_a_scan(stack: Stack) -> None:
     sent = stack.aws("sqs").send_message(QueueUrl=stack.signing_queue, MessageGroupId="hot", MessageBody="{ no JSON")
     id = f"sqs:{sent['MessageId']}"
     published(stack, id)
-    by_index = well(beside(stack, "requests", "list", "--limit", "1000", "--json")).lines()
+    by_index = ok(signpost(stack, "requests", "list", "--limit", "1000", "--json")).lines()
     assert id not in {line["requestId"] for line in by_index}
-    scanned = well(beside(stack, "requests", "list", "--scan", "--status", "rejected", "--json")).lines()
+    scanned = ok(signpost(stack, "requests", "list", "--scan", "--status", "rejected", "--json")).lines()
     assert [line["reason"]["code"] for line in scanned if line["requestId"] == id] == ["notJson"]
 
 
 def test_status_shows_a_timeline_with_node_answers(stack: Stack) -> None:
     submit(stack, "timeline-1")
     item = published(stack, "timeline-1")
-    shown = well(beside(stack, "status", "timeline-1")).out
+    shown = ok(signpost(stack, "status", "timeline-1")).out
     steps = ["reserved", "signed", "sent", "confirmed", "published"]
     places = [shown.index(f" s  {step}") for step in steps]
     assert places == sorted(places), shown
@@ -140,21 +140,21 @@ def test_stuck_request_is_bumped_within_its_cap_and_mined(stack: Stack) -> None:
     with no_blocks(stack):
         submit(stack, "bump-1", "--gas-price", str(GWEI // 10), "--max-gas-price", str(2 * GWEI))
         wait_for("it was sent", lambda: any("sentAt" in a for a in (get(stack, "bump-1") or {}).get("attempts", [])), 30)
-        unasked = beside(stack, "bump", "bump-1", "--max-gas-price", str(GWEI))
+        unasked = signpost(stack, "bump", "bump-1", "--max-gas-price", str(GWEI))
         assert unasked.code == 2 and "--yes" in unasked.err, unasked.err
-        above = beside(stack, "bump", "bump-1", "--max-gas-price", str(2 * GWEI + 1), "--yes")
+        above = signpost(stack, "bump", "bump-1", "--max-gas-price", str(2 * GWEI + 1), "--yes")
         assert above.code == 2 and "cap" in above.err and "cancel" in above.err, above.err
-        small = beside(stack, "bump", "bump-1", "--max-gas-price", str(GWEI // 10 + 1), "--yes")
+        small = signpost(stack, "bump", "bump-1", "--max-gas-price", str(GWEI // 10 + 1), "--yes")
         assert small.code == 2 and "a tenth" in small.err, small.err
-        bumped = well(beside(stack, "bump", "bump-1", "--max-gas-price", str(GWEI), "--yes", "--json")).line()
+        bumped = ok(signpost(stack, "bump", "bump-1", "--max-gas-price", str(GWEI), "--yes", "--json")).line()
         assert (bumped["kind"], bumped["gasPrice"]) == ("execute", str(GWEI))
         item = get(stack, "bump-1")
         assert item and bumped["txHash"] in {attempt["txHash"] for attempt in item["attempts"]}
     item = published(stack, "bump-1")
     assert (item["status"], int(item["effectiveGasPrice"]) >= GWEI) == ("confirmed", True), item
-    late = beside(stack, "bump", "bump-1", "--max-gas-price", str(2 * GWEI), "--yes")
+    late = signpost(stack, "bump", "bump-1", "--max-gas-price", str(2 * GWEI), "--yes")
     assert late.code == 2 and "confirmed" in late.err, late.err
-    assert beside(stack, "bump", "never-sent", "--max-gas-price", "1", "--yes").code == 1
+    assert signpost(stack, "bump", "never-sent", "--max-gas-price", "1", "--yes").code == 1
 
 
 def test_stuck_request_is_rescued_with_the_printed_command(stack: Stack) -> None:
@@ -162,28 +162,28 @@ def test_stuck_request_is_rescued_with_the_printed_command(stack: Stack) -> None
     with no_blocks(stack):
         submit(stack, "rescue-1", "--value", "7", "--gas-price", str(GWEI))
         wait_for("it was sent", lambda: any("sentAt" in a for a in (get(stack, "rescue-1") or {}).get("attempts", [])), 30)
-        lane = well(beside(stack, "status", "rescue-1")).out
+        lane = ok(signpost(stack, "status", "rescue-1")).out
         assert "payment: it moves BNB" in lane and "not active yet" in lane, lane
         stack.rpc.call("anvil_dropTransaction", get(stack, "rescue-1")["attempts"][0]["txHash"])
-        told = well(beside(stack, "rescue", "rescue-1", "--json")).line()
+        told = ok(signpost(stack, "rescue", "rescue-1", "--json")).line()
         [attempt] = told["attempts"]
         assert node not in json.dumps(told) and attempt["explorer"].startswith("https://testnet.bscscan.com/tx/0x"), told
         assert told["bump"].startswith("signpost bump rescue-1 --max-gas-price ") and "--config" in told["cancel"], told
-        ran = subprocess.run(["bash", "-c", attempt["curl"][0]], env={**environment(), "BSC_RPC_1": node},
+        result = subprocess.run(["bash", "-c", attempt["curl"][0]], env={**environment(), "BSC_RPC_1": node},
                              capture_output=True, text=True, check=True)  # fmt: skip
-        answer = json.loads(ran.stdout)
+        answer = json.loads(result.stdout)
         assert answer.get("result") == attempt["txHash"] or "already" in answer["error"]["message"], answer
-        text = well(beside(stack, "rescue", "rescue-1")).out
+        text = ok(signpost(stack, "rescue", "rescue-1")).out
         assert f"RAW_0={attempt['raw']}" in text and '"$BSC_RPC_1"' in text and node not in text, text
     assert published(stack, "rescue-1")["status"] == "confirmed"
-    assert "nothing needs to be done" in well(beside(stack, "rescue", "rescue-1")).out
-    unknown = beside(stack, "rescue", "never-sent")
+    assert "nothing needs to be done" in ok(signpost(stack, "rescue", "rescue-1")).out
+    unknown = signpost(stack, "rescue", "never-sent")
     assert unknown.code == 1 and "no request never-sent" in unknown.err, unknown.err
 
 
 
 def test_cancel_needs_confirmation(stack: Stack) -> None:
-    unasked = beside(stack, "cancel", "anything")
+    unasked = signpost(stack, "cancel", "anything")
     assert unasked.code == 2 and "--yes" in unasked.err and "taken back" in unasked.err, unasked.err
 
 
@@ -197,16 +197,16 @@ def test_republished_outcome_is_an_identical_copy(stack: Stack) -> None:
         published(stack, id)
     wait_for("the first copies", lambda: subscriber.receive() or len(copies(subscriber, "again-")) == 2, 30)
     first = copies(subscriber, "again-")
-    lines = well(beside(stack, "republish", "again-1", "again-2", "--json")).lines()
+    lines = ok(signpost(stack, "republish", "again-1", "again-2", "--json")).lines()
     wait_for("the second copies", lambda: subscriber.receive() or len(copies(subscriber, "again-")) == 4, 30)
     assert sorted(copies(subscriber, "again-")) == sorted([*first, *first]), "a copy differs"
     assert {line["eventId"] for line in lines} == {json.loads(body)["eventId"] for body in first}
-    unknown = beside(stack, "republish", "never-sent")
+    unknown = signpost(stack, "republish", "never-sent")
     assert unknown.code == 1 and "no such request" in unknown.err
     with no_blocks(stack):
         submit(stack, "again-3")
         wait_for("it is there", lambda: get(stack, "again-3"), 30)
-        early = beside(stack, "republish", "again-3")
+        early = signpost(stack, "republish", "again-3")
         assert early.code == 1 and "no outcome yet" in early.err, early.err
     published(stack, "again-3")
 
@@ -220,9 +220,9 @@ def test_export_names_sender_policy_verdict_and_key(stack: Stack) -> None:
     submit(stack, "trail-2", to=DENIED)
     for id in ("trail-1", "trail-2"):
         published(stack, id)
-    exported = well(beside(stack, "export", "--since", "10m"))
+    exported = ok(signpost(stack, "export", "--since", "10m"))
     trail = {line["requestId"]: line for line in exported.lines()}
-    key = well(beside(stack, "account", "show", "hot", "--json")).line()["kmsKeyId"]
+    key = ok(signpost(stack, "account", "show", "hot", "--json")).line()["kmsKeyId"]
     signed, refused = trail["trail-1"], trail["trail-2"]
     assert (signed["policy"]["verdict"], signed["kmsKeyId"]) == ("allowed", key)
     assert signed["asked"]["sender"] and signed["attempts"][0]["txHash"] == signed["outcome"]["txHash"]
@@ -230,16 +230,16 @@ def test_export_names_sender_policy_verdict_and_key(stack: Stack) -> None:
     for line in trail.values():
         if line["outcome"]:
             OUTCOME.validate(line["outcome"])
-    assert well(beside(stack, "export", "--since", "0s")).lines() == []
+    assert ok(signpost(stack, "export", "--since", "0s")).lines() == []
 
 
 # Judging a stack
 
 
 def violations(stack: Stack) -> list[dict[str, Any]]:
-    ran = beside(stack, "audit", "--account", "hot", "--json")
-    found = [line for line in ran.lines() if "invariant" in line]
-    assert ran.code == (1 if found else 0), (ran.out, ran.err)
+    result = signpost(stack, "audit", "--account", "hot", "--json")
+    found = [line for line in result.lines() if "invariant" in line]
+    assert result.code == (1 if found else 0), (result.out, result.err)
     return found
 
 
@@ -263,9 +263,9 @@ def test_audit_finds_manual_damage_and_nothing_else(stack: Stack) -> None:
         submit(stack, id)
         published(stack, id)
     head = {"account": {"S": f"97:{stack.addresses['hot'].lower()}"}}
-    wait_for("the slots are left", lambda: not well(beside(stack, "account", "show", "hot", "--json")).line()["openSlots"], 30)
+    wait_for("the slots are left", lambda: not ok(signpost(stack, "account", "show", "hot", "--json")).line()["openSlots"], 30)
     assert violations(stack) == []
-    text = well(beside(stack, "audit"))
+    text = ok(signpost(stack, "audit"))
     assert "hot" in text.out and ": ok" in text.out, text.out
 
     item = get(stack, "audit-1")
@@ -276,7 +276,7 @@ def test_audit_finds_manual_damage_and_nothing_else(stack: Stack) -> None:
     def found(invariant: str, about: str) -> None:
         lines = violations(stack)
         assert any(line["invariant"] == invariant and about in line["about"] for line in lines), lines
-        told = beside(stack, "audit", "--account", "hot")
+        told = signpost(stack, "audit", "--account", "hot")
         assert told.code == 1 and invariant in told.out and "violation" in told.out, told.out
 
     with broken(stack, "accountsTable", slot, requestId={"S": "audit-2"}):
@@ -305,7 +305,7 @@ def test_audit_finds_manual_damage_and_nothing_else(stack: Stack) -> None:
 
 
 def test_doctor_finds_no_problem_in_a_healthy_stack(stack: Stack) -> None:
-    looked = well(beside(stack, "doctor", "--json")).lines()
+    looked = ok(signpost(stack, "doctor", "--json")).lines()
     assert {line["state"] for line in looked} <= {"ok", "look"}, looked
     checked = {line["check"] for line in looked}
     for check in ["credentials", "signing queue: redrive", "resign queue: visibility", "requests table: index",
@@ -317,17 +317,17 @@ def test_doctor_finds_no_problem_in_a_healthy_stack(stack: Stack) -> None:
     [lane] = [line for line in looked if line["check"] == "payment lane"]
     assert lane["found"] == "the payment lane is not active yet", lane
     assert any(check.startswith("node 1") and check.endswith("finality") for check in checked)
-    text = well(beside(stack, "doctor"))
+    text = ok(signpost(stack, "doctor"))
     assert "no problem found" in text.err, text.err
 
 
 def test_doctor_names_each_problem_and_its_remedy(stack: Stack, tmp_path: Path) -> None:
-    key = well(beside(stack, "account", "show", "hot", "--json")).line()["kmsKeyId"]
+    key = ok(signpost(stack, "account", "show", "hot", "--json")).line()["kmsKeyId"]
     sqs, kms = stack.aws("sqs"), stack.aws("kms")
     kms.disable_key(KeyId=key)
     sqs.set_queue_attributes(QueueUrl=stack.signing_queue, Attributes={"VisibilityTimeout": "5"})
     try:
-        looked = beside(stack, "doctor", "--json")
+        looked = signpost(stack, "doctor", "--json")
     finally:
         kms.enable_key(KeyId=key)
         sqs.set_queue_attributes(QueueUrl=stack.signing_queue, Attributes={"VisibilityTimeout": "60"})
@@ -374,21 +374,21 @@ def test_dead_letters_are_listed_without_data_and_redriven_in_order(stack: Stack
     for id in ids:
         body = {"requestId": id, "account": "hot", "to": TO, "gas": 60_000, "data": SECRET_DATA}
         sqs.send_message(QueueUrl=dead, MessageGroupId="hot", MessageDeduplicationId=id, MessageBody=json.dumps(body))
-    shown = well(beside(stack, "redrive", "--dry-run"))
+    shown = ok(signpost(stack, "redrive", "--dry-run"))
     assert all(id in shown.out for id in ids[:10]) and "hot" in shown.out, shown.out
     assert SECRET_DATA[2:] not in shown.out + shown.err
-    counted = [line for line in beside(stack, "doctor", "--json").lines() if line["check"] == "signing queue: set aside"]
+    counted = [line for line in signpost(stack, "doctor", "--json").lines() if line["check"] == "signing queue: set aside"]
     assert counted[0]["state"] == "problem" and "redrive" in counted[0]["todo"], counted
-    unasked = beside(stack, "redrive", "--queue", "signing")
+    unasked = signpost(stack, "redrive", "--queue", "signing")
     assert unasked.code == 2 and "--yes" in unasked.err, unasked.err
     assert queue_depth(sqs, dead) == len(ids), "a message got lost without a yes"
-    moved = well(beside(stack, "redrive", "--queue", "signing", "--yes", "--json"))
+    moved = ok(signpost(stack, "redrive", "--queue", "signing", "--yes", "--json"))
     assert [line["requestId"] for line in moved.lines()] == ids
     items = [published(stack, id) for id in ids]
     assert {item["status"] for item in items} == {"confirmed"}
     assert [item["nonce"] for item in items] == sorted(item["nonce"] for item in items), "the order was lost"
     assert queue_depth(sqs, dead) == 0
-    assert "no message" in well(beside(stack, "redrive", "--yes")).err
+    assert "no message" in ok(signpost(stack, "redrive", "--yes")).err
 
 
 def test_refused_dead_letter_is_answered_again_and_not_redriven(stack: Stack) -> None:
@@ -402,7 +402,7 @@ def test_refused_dead_letter_is_answered_again_and_not_redriven(stack: Stack) ->
     answer = dynamodb.get_item(TableName=table, Key={"requestId": {"S": f"sqs:{bad}"}})["Item"]
     dynamodb.put_item(TableName=table, Item={**answer, "requestId": {"S": f"sqs:{held}"}})
     subscriber = Subscriber(stack, "answered-again", ["rejected"])
-    moved = well(beside(stack, "redrive", "--queue", "signing", "--yes"))
+    moved = ok(signpost(stack, "redrive", "--queue", "signing", "--yes"))
     assert "1 message(s) had been refused before" in moved.err and "0 message(s) are back" in moved.err, moved.err
     wait_for("the outcome again", lambda: subscriber.receive() or copies(subscriber, f"sqs:{held}"), 30)
     [copy] = copies(subscriber, f"sqs:{held}")
@@ -415,7 +415,7 @@ def test_refused_dead_letter_is_answered_again_and_not_redriven(stack: Stack) ->
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shell_completes_the_commands(shell: str) -> None:
-    script = well(run("completions", shell)).out
+    script = ok(run("completions", shell)).out
     for command in ("account", "requests", "bump", "rescue", "audit", "doctor", "redrive", "export", "republish"):
         assert command in script, f"{shell} does not complete {command}"
 

@@ -36,9 +36,9 @@ def variables(stack: Stack) -> dict[str, str]:
 
 
 def run(stack: Stack, *command: str, cwd: Path = ROOT) -> str:
-    ran = subprocess.run(command, env=variables(stack), cwd=cwd, capture_output=True, text=True, timeout=60)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout
+    result = subprocess.run(command, env=variables(stack), cwd=cwd, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
 
 
 def test_python_three_steps_type_check_and_confirm(stack: Stack, tmp_path: Path) -> None:

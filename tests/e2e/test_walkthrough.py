@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from audit import published
-from stack import Ran, Stack
+from stack import CommandResult, Stack
 from test_readme import variables
 
 PAGE = Path(__file__).resolve().parents[2] / "infra/CHAPEL.md"
@@ -22,10 +22,10 @@ def steps() -> list[str]:
     return re.findall(r"^```sh chapel\n(.*?)^```$", PAGE.read_text(), re.S | re.M)
 
 
-def follow(stack: Stack, step: str, directory: Path) -> Ran:
+def follow(stack: Stack, step: str, directory: Path) -> CommandResult:
     done = subprocess.run(["sh", "-euc", step], env=variables(stack), cwd=directory, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, f"{step}\n{done.stdout}{done.stderr}"
-    return Ran(done.returncode, done.stdout, done.stderr)
+    return CommandResult(done.returncode, done.stdout, done.stderr)
 
 
 def test_chapel_walkthrough_ends_with_a_confirmed_request(stack: Stack, tmp_path: Path) -> None:
