@@ -1,4 +1,4 @@
-"""The console, in a browser and by hand."""
+"""The console, in a browser and by HTTP requests."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ PICTURES = "SIGNPOST_PICTURES"
 
 @contextmanager
 def console(stack: Stack, directory: Path, *options: str) -> Iterator[str]:
-    """`signpost console` beside a stack; its URL."""
+    """Runs `signpost console` with a stack. Yields its URL."""
     arguments = ["console", "--listen", "127.0.0.1:0", "--config", str(stack.config_file), *options]
     program = Program(directory, "console", arguments)
     try:
-        yield wait_for("the console is there", lambda: program.out.read_text().strip(), READY_WITHIN_S)
+        yield wait_for("the console is ready", lambda: program.out.read_text().strip(), READY_WITHIN_S)
     finally:
         code = program.stop()
         print(program.log())
@@ -76,7 +76,7 @@ def test_console_shows_accounts_requests_and_outcomes(dev: StartStack, tmp_path:
     first = published(stack, "console-1")
     published(stack, "console-hostile")
     refused = published(stack, "console-refused")
-    told = {
+    ids = {
         "confirmed": "console-1",
         "txHash": first["txHash"],
         "hostile": "console-hostile",
@@ -89,7 +89,7 @@ def test_console_shows_accounts_requests_and_outcomes(dev: StartStack, tmp_path:
     pictures = Path(os.environ.get(PICTURES, tmp_path))
     with console(stack, tmp_path) as url:
         browser = subprocess.Popen(
-            ["node", str(HERE / "console.mjs"), url, str(pictures), json.dumps(told)],
+            ["node", str(HERE / "console.mjs"), url, str(pictures), json.dumps(ids)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -99,7 +99,7 @@ def test_console_shows_accounts_requests_and_outcomes(dev: StartStack, tmp_path:
         if browser.stdout.readline() == "watching\n":
             submit(stack, "console-later")
             published(stack, "console-later")
-            # Without money nothing more is mined: the lane gets stuck.
+            # Without funds no more transactions are mined: the lane gets stuck.
             stack.rpc.call("anvil_setBalance", stack.addresses["hot"], "0x0")
             submit(stack, "console-stuck")
         out, err = browser.communicate(timeout=240)
@@ -157,8 +157,8 @@ def test_token_guesses_are_rate_limited_and_logged(dev: StartStack, tmp_path: Pa
         for tried in (ask(url, "/login", "POST", f"token={TOKEN}"), ask(url, "/", Authorization=f"Bearer {TOKEN}")):
             code, page, headers = tried
             assert code == 429 and 1 <= int(headers["retry-after"]) <= 61 and "too many wrong tokens" in page
-        assert ask(url, "/api/snapshot", Cookie=session)[0] == 200, "who is in stays in"
-        told = [line for line in (tmp_path / "console.err").read_text().splitlines() if "a login was refused" in line]
-        assert len(told) == 10, told
-        assert "from 10.2.2.2 by way of 127.0.0.1" in told[0] and "from 127.0.0.1" in told[1], told
-        assert TOKEN not in "".join(told) and "wrong token" in told[0]
+        assert ask(url, "/api/snapshot", Cookie=session)[0] == 200, "a session stays valid"
+        logged = [line for line in (tmp_path / "console.err").read_text().splitlines() if "a login was refused" in line]
+        assert len(logged) == 10, logged
+        assert "from 10.2.2.2 by way of 127.0.0.1" in logged[0] and "from 127.0.0.1" in logged[1], logged
+        assert TOKEN not in "".join(logged) and "wrong token" in logged[0]

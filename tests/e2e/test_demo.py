@@ -1,4 +1,4 @@
-"""`signpost demo`, as the README shows it."""
+"""`signpost demo`, as in the README."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def test_demo_totals_are_consistent() -> None:
     assert totals["confirmed"] + totals["reverted"] + totals["rejected"] == COUNT
     assert totals["kmsSigns"] == totals["confirmed"] + totals["reverted"]
     assert (totals["duplicates"], totals["nonceGaps"]) == (0, 0)
-    assert min(totals["confirmed"], totals["reverted"], totals["rejected"]) > 0, "it shows one of each"
+    assert min(totals["confirmed"], totals["reverted"], totals["rejected"]) > 0, "the demo has requests of each status"
     for name in ("MinedMs", "FinalMs"):
         assert 0 < totals[f"p50{name}"] <= totals[f"p99{name}"]

@@ -1,4 +1,5 @@
-"""`signpost dev` as a process: whatever ends it, nothing is left; and it says what is in its way."""
+"""`signpost dev` as a process: it leaves nothing behind however it is stopped, and it reports what keeps it from
+starting."""
 
 from __future__ import annotations
 
@@ -32,20 +33,20 @@ def servers(stack: Stack) -> list[str]:
     return [stack.ready["awsEndpoint"], stack.ready["rpcUrl"]]
 
 
-def left_of(members: dict[int, str]) -> dict[int, str]:
-    """Those that still run."""
+def still_running(members: dict[int, str]) -> dict[int, str]:
+    """The processes that still run."""
     now = processes()
     return {pid: command for pid, command in members.items() if now.get(pid, (0, ""))[1] == command}
 
 
 def remains(members: dict[int, str], urls: list[str]) -> list[str]:
-    """What is left: processes that still run, ports that are still open."""
-    return [*left_of(members).values(), *(url for url in urls if is_open(url))]
+    """Processes that still run and ports that are still open."""
+    return [*still_running(members).values(), *(url for url in urls if is_open(url))]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stopping_leaves_no_process_and_no_open_port(dev: StartStack, number: signal.Signals) -> None:
-    # Ports of its own: another stack that starts now would take the usual ones.
+    # Free ports, since another stack that starts now would use the default ones.
     stack = dev("--aws-port", str(free_port()), "--rpc-port", str(free_port()))
     members = family(stack.program.process.pid)
     assert len(members) >= 3, f"anvil and ministack are not among {members}"
@@ -53,13 +54,13 @@ def test_stopping_leaves_no_process_and_no_open_port(dev: StartStack, number: si
     stack.program.send(number)
     code = stack.program.wait()
     if number != signal.SIGKILL:
-        assert code == 0, f"a stop that was asked for ended with {code}"
-        # The servers end first. The shell that watched over them may sleep for a moment yet.
+        assert code == 0, f"after a signal to stop it exited with {code}"
+        # The servers stop first. The shell that watches them may sleep a little longer.
         assert not any(is_open(url) for url in servers(stack))
     try:
-        wait_for("all of it is gone", lambda: not remains(members, servers(stack)), 20)
+        wait_for("every process and port is gone", lambda: not remains(members, servers(stack)), 20)
     except AssertionError as late:
-        pytest.fail(f"{late}; left are {remains(members, servers(stack))}")
+        pytest.fail(f"{late}; remaining: {remains(members, servers(stack))}")
 
 
 def test_second_start_installs_nothing_and_has_empty_tables(dev: StartStack, figure: Figure) -> None:
@@ -67,7 +68,7 @@ def test_second_start_installs_nothing_and_has_empty_tables(dev: StartStack, fig
     first.stop()
     begun = time.monotonic()
     second = dev()
-    # Two or three seconds on two idle cores; a busy machine decides otherwise, so it is told and not judged.
+    # Two or three seconds on two idle cores. It depends on the machine, so it is reported and not checked.
     figure(f"the second start took {time.monotonic() - begun:.1f} s")
     log = second.program.log()
     assert "installing" not in log and "Setting up" not in log, log

@@ -1,5 +1,5 @@
-"""Evidence of a request on the local stack: it is whole, a stranger can check it without a network, and whatever is
-changed in it is found.
+"""Evidence of a request on the local stack: it is complete, anyone can verify it offline, and verification finds every
+change.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def ok(result: CommandResult) -> CommandResult:
 
 @pytest.fixture(scope="module")
 def made(shared: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, Any], Path]]:
-    """The evidence of a confirmed request, and its file."""
+    """The evidence of a confirmed request and its file."""
     ok(signpost(shared, "submit", "--id", "proof-1", "--account", "hot", "--to", TO, "--data", TRANSFER, "--gas", "60000",
                 "--max-gas-price", "2000000000", "--metadata", '{"order": 4711}'))  # fmt: skip
     published(shared, "proof-1", "confirmed")
@@ -44,11 +44,11 @@ def made(shared: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
 
 
 def verify(evidence: dict[str, Any] | Path) -> CommandResult:
-    """By a stranger: no configuration, and every address of a service leads nowhere."""
-    nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "SIGNPOST_CONFIG": "/nowhere", "HOME": "/nowhere"}
+    """Verifies evidence without a configuration, with unreachable service endpoints."""
+    offline = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "SIGNPOST_CONFIG": "/nowhere", "HOME": "/nowhere"}
     if isinstance(evidence, Path):
-        return run("evidence", "--verify", str(evidence), **nowhere)
-    return run("evidence", "--verify", "-", stdin=json.dumps(evidence), **nowhere)
+        return run("evidence", "--verify", str(evidence), **offline)
+    return run("evidence", "--verify", "-", stdin=json.dumps(evidence), **offline)
 
 
 def failed(result: CommandResult) -> list[str]:
@@ -69,11 +69,11 @@ def test_evidence_is_complete_and_verifies_offline(stack: Stack, made: tuple[dic
     assert evidence["request"]["asked"] == {"namesFee": False, "maxGasPrice": "2000000000"}
     assert evidence["call"]["function"] == "transfer(address,uint256)"
     assert evidence["approvals"] == []
-    # The policy is the file's, by sha256sum.
+    # policyDigest is the SHA-256 of the policy file.
     policy = Path(tomllib.loads(stack.config_file.read_text())["policy"]["file"]).read_bytes()
     assert evidence["policyDigest"] == item["policyDigest"] == hashlib.sha256(policy).hexdigest()
     assert evidence["codeVersion"] == item["codeVersion"] == run("--version").out.split()[1]
-    # What KMS signed is found in its trail, and in the worker's log.
+    # The signature can be found in KMS's audit trail and in the worker's log, by its KMS request id.
     (attempt,) = evidence["attempts"]
     assert attempt["kmsRequestId"] == item["attempts"][0]["kmsRequestId"]
     logged = [line for _, log in stack.logs() for line in log.splitlines() if attempt["kmsRequestId"] in line]

@@ -1,5 +1,5 @@
-"""The Lambda functions as processes, on a local Runtime API and the local stack: what Lambda hands them, what
-they answer, what they refuse to start with."""
+"""The Lambda functions as processes, on a local Runtime API and the local stack: their events, their answers and
+their startup checks."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from runtime_api import Failed, batch, failures, record
 from stack import wait_for
 
 SECRET = "topsecret"
-# A function has a quarter of its time, at most 3 s, to come to its end and answer. So much of it a busy machine may
-# take away before an answer in time looks late.
-LONG_S = 12
-# Lambda's patience with a function that has an extension, and how often a busy machine may be slower than it.
-PATIENCE_S, TRIES = 0.5, 5
-# SQS makes no such id: a rejected body cannot be recorded under it, and an assertion says so.
-IMPOSSIBLE_ID = "no id of SQS"
+# A function stops a quarter of its timeout, at most 3 s, before the end. With this timeout its answer is in time even on
+# a busy machine.
+TIMEOUT_S = 12
+# Lambda's shutdown limit for a function with an extension, and how many tries a busy machine gets.
+SHUTDOWN_LIMIT_S, TRIES = 0.5, 5
+# Not a valid SQS message id: recording a rejection under it fails an assertion.
+INVALID_MESSAGE_ID = "no id of SQS"
 
 
 def test_bad_body_is_rejected_and_panicking_record_fails_alone(deployment: Deployment) -> None:
     deployment.pokes()
     with deployment.signer() as signer:
         bad = record("not JSON", arn(deployment.signing), f"{deployment.name}-bad", "bad")
-        broken = record("not JSON", arn(deployment.signing), IMPOSSIBLE_ID, "broken")
+        broken = record("not JSON", arn(deployment.signing), INVALID_MESSAGE_ID, "broken")
         answer = signer.invoke(batch(deployment.ask("a"), bad, broken, deployment.ask("b", "cold"), deployment.ask("c")))
-        assert answer == failures(IMPOSSIBLE_ID)
+        assert answer == failures(INVALID_MESSAGE_ID)
         assert "broke on one of these" in signer.log()
     assert [deployment.item(id)["status"] for id in ("a", "b", "c")] == ["signed"] * 3
-    assert deployment.item("a")["nonce"] + 1 == deployment.item("c")["nonce"], "the retry took no nonce of its own"
+    assert deployment.item("a")["nonce"] + 1 == deployment.item("c")["nonce"], "the retry reserved no second nonce"
     rejected = get(deployment.stack, f"sqs:{deployment.name}-bad")
     assert rejected is not None and rejected["status"] == "rejected" and "publishedAt" in rejected
     assert {poke["account"].split(":")[1] for poke in deployment.pokes()} == {
@@ -56,13 +56,13 @@ def test_failure_returns_the_rest_of_its_message_group_only(deployment: Deployme
         finally:
             kms.enable_key(KeyId=deployment.key_ids["cold"])
         assert [deployment.item(id)["status"] for id in ("c1", "h1", "h2")] == ["reserved", "signed", "signed"]
-    # The account is marked for a minute, in this execution. What has a slot is signed when the broadcaster asks, and
-    # that clears the mark.
+    # The account stays marked as unusable for a minute, in this execution. A request with a slot is signed when the
+    # broadcaster asks for it, and that clears the mark.
     with deployment.signer() as signer:
         item = deployment.item("c1")
         ask = {"requestId": item["requestId"], "account": item["account"], "attempt": 0, "kind": "execute", "cause": "e2e"}
         assert signer.invoke(batch(record(ask, arn(deployment.resign), "resign", item["account"]))) == failures()
-        # Lambda delivers them again, in their order.
+        # Lambda redelivers them in order.
         assert signer.invoke(batch(deployment.ask("c1", "cold"), deployment.ask("c2", "cold"))) == failures()
     assert [deployment.item(id)["status"] for id in ("c1", "c2")] == ["signed", "signed"]
     assert deployment.item("c1")["nonce"] + 1 == deployment.item("c2")["nonce"]
@@ -91,7 +91,7 @@ def test_signer_serves_both_queues_and_returns_foreign_records(deployment: Deplo
 
 @contextmanager
 def kms_that_never_signs(real: str) -> Iterator[str]:
-    """A KMS that gives public keys, and answers no request for a signature while this lasts; its URL."""
+    """A KMS that returns public keys and never answers a request for a signature. Yields its URL."""
     over = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
@@ -128,8 +128,8 @@ def kms_that_never_signs(real: str) -> Iterator[str]:
 def test_unsigned_records_are_returned_before_the_timeout(deployment: Deployment) -> None:
     with kms_that_never_signs(deployment.stack.ready["awsEndpoint"]) as kms, deployment.signer(AWS_ENDPOINT_URL_KMS=kms) as signer:
         begun = time.monotonic()
-        assert signer.invoke(batch(deployment.ask("a"), deployment.ask("b")), timeout_s=LONG_S) == failures("a", "b")
-        assert time.monotonic() - begun < LONG_S
+        assert signer.invoke(batch(deployment.ask("a"), deployment.ask("b")), timeout_s=TIMEOUT_S) == failures("a", "b")
+        assert time.monotonic() - begun < TIMEOUT_S
         assert deployment.item("a")["status"] == "reserved"
     with deployment.signer() as signer:
         assert signer.invoke(batch(deployment.ask("a"), deployment.ask("b"))) == failures()
@@ -150,8 +150,8 @@ def test_pass_at_its_time_limit_queues_the_next_pass(deployment: Deployment) -> 
             assert signer.invoke(batch(deployment.ask("a"))) == failures()
             deployment.pokes()
             begun = time.monotonic()
-            assert broadcaster.invoke(batch(deployment.poke()), timeout_s=LONG_S) == failures()
-            assert time.monotonic() - begun < LONG_S
+            assert broadcaster.invoke(batch(deployment.poke()), timeout_s=TIMEOUT_S) == failures()
+            assert time.monotonic() - begun < TIMEOUT_S
             assert deployment.item("a")["status"] == "sent"
         (poke,) = deployment.pokes()
         assert poke["cause"].startswith("next pass"), poke
@@ -166,7 +166,7 @@ def test_scheduled_sweep_pokes_every_lane_with_open_slots(deployment: Deployment
         deployment.pokes()
         assert broadcaster.invoke({"signpost": "sweep"}) == {"poked": 2}
         assert all(poke["cause"].startswith("sweep") for poke in deployment.pokes())
-        # As records the pokes do what a lost one would have done; then nothing is open any more.
+        # Processing the pokes closes the slots.
         assert broadcaster.invoke(batch(deployment.poke(), deployment.poke("cold", "other")), timeout_s=60) == failures()
         assert broadcaster.invoke({"signpost": "sweep"}) == {"poked": 0}
         with pytest.raises(Failed, match="no task \"sweeep\""):
@@ -193,7 +193,7 @@ def test_idle_function_exits_within_lambdas_shutdown_limit(deployment: Deploymen
             assert signer.api.extension is not None and signer.api.extension[1] == {"events": []}
             assert signer.api.extension_listens.wait(60)
             took.append(signer.terminate())
-        if took[-1] < PATIENCE_S:
+        if took[-1] < SHUTDOWN_LIMIT_S:
             return
     pytest.fail(f"SIGTERM was obeyed after {took} s")
 
@@ -210,7 +210,7 @@ def test_shutdown_returns_records_in_progress_within_lambda_limit(deployment: De
             took.append(broadcaster.terminate())
             good, answer = in_hand.answer.get(timeout=5)
             assert good and answer == failures("poke")
-        if took[-1] < PATIENCE_S:
+        if took[-1] < SHUTDOWN_LIMIT_S:
             break
     else:
         pytest.fail(f"SIGTERM was obeyed after {took} s")
@@ -221,13 +221,17 @@ def test_shutdown_returns_records_in_progress_within_lambda_limit(deployment: De
 
 def test_all_environment_problems_are_reported_at_once(deployment: Deployment) -> None:
     with deployment.function("signer", {"SIGNPOST_CHAIN_ID": "bsc"}) as signer:
-        told = signer.init_error()
-    for name in ("SIGNPOST_CHAIN_ID must be", "SIGNPOST_SIGNING_QUEUE_URL is missing", "SIGNPOST_REQUESTS_TABLE is missing"):
-        assert name in told, told
-    assert "RPC" not in told, "the signer is not asked for nodes"
+        error = signer.init_error()
+    for name in (
+        "SIGNPOST_CHAIN_ID must be",
+        "SIGNPOST_SIGNING_QUEUE_URL is missing",
+        "SIGNPOST_REQUESTS_TABLE is missing",
+    ):
+        assert name in error, error
+    assert "RPC" not in error, "the signer needs no nodes"
     with deployment.function("broadcaster", {}) as broadcaster:
-        told = broadcaster.init_error()
-    assert "SIGNPOST_RPC_SECRET_ARN is missing" in told and "SIGNPOST_FINALITY is missing" in told, told
+        error = broadcaster.init_error()
+    assert "SIGNPOST_RPC_SECRET_ARN is missing" in error and "SIGNPOST_FINALITY is missing" in error, error
 
 
 def test_account_differing_from_its_pin_is_not_signed_for(deployment: Deployment) -> None:
@@ -242,7 +246,7 @@ def test_account_differing_from_its_pin_is_not_signed_for(deployment: Deployment
         id = expected.split()[-1]
         with deployment.signer(SIGNPOST_ACCOUNTS=accounts) as signer:
             answer = signer.invoke(batch(deployment.ask(f"hot-{id}"), deployment.ask(f"cold-{id}", account="cold")))
-            assert answer == failures(f"hot-{id}"), "the one is retried, the other is signed"
+            assert answer == failures(f"hot-{id}"), "only the account with a different pin is retried"
             log = signer.log()
             assert "notPinned" in log and "cannot be used" in log, log
     with deployment.signer() as signer:
@@ -254,8 +258,8 @@ def test_account_differing_from_its_pin_is_not_signed_for(deployment: Deployment
         (f"{pins['hot']},{pins['hot']}", "twice"),
     ]:
         with deployment.signer(SIGNPOST_ACCOUNTS=accounts) as signer:
-            told = signer.init_error()
-        assert "SIGNPOST_ACCOUNTS" in told and expected in told, told
+            error = signer.init_error()
+        assert "SIGNPOST_ACCOUNTS" in error and expected in error, error
 
 
 def test_signer_does_not_start_without_a_usable_seal_key(deployment: Deployment) -> None:
@@ -263,17 +267,17 @@ def test_signer_does_not_start_without_a_usable_seal_key(deployment: Deployment)
     short = secrets.create_secret(Name="too-short", SecretString="topsecret")["ARN"]
     for arn_of, expected in [("", "SIGNPOST_SEAL_SECRET_ARN is missing"), (short, "has 9 characters"), ("no-such-secret", "cannot be read")]:
         with deployment.signer(SIGNPOST_SEAL_SECRET_ARN=arn_of) as signer:
-            told = signer.init_error()
-        assert expected in told and "topsecret" not in told, told
+            error = signer.init_error()
+        assert expected in error and "topsecret" not in error, error
 
 
 def test_neither_function_starts_on_another_chain(deployment: Deployment) -> None:
     with deployment.signer(SIGNPOST_CHAIN_ID="56") as signer:
-        told = signer.init_error()
-        assert "56, and the registered accounts are of chain 97" in told and "SIGNPOST_CHAIN_ID" in told, told
+        error = signer.init_error()
+        assert "56, and the registered accounts are of chain 97" in error and "SIGNPOST_CHAIN_ID" in error, error
     with deployment.broadcaster(SIGNPOST_CHAIN_ID="56") as broadcaster:
-        told = broadcaster.init_error()
-        assert "56, and the node is of chain 97" in told and "SIGNPOST_CHAIN_ID" in told, told
+        error = broadcaster.init_error()
+        assert "56, and the node is of chain 97" in error and "SIGNPOST_CHAIN_ID" in error, error
 
 
 def test_signer_does_not_start_without_a_valid_policy(deployment: Deployment) -> None:
@@ -288,6 +292,6 @@ def test_broadcaster_does_not_start_without_a_valid_secret(deployment: Deploymen
         assert "SIGNPOST_RPC_SECRET_ARN: the secret cannot be read" in broadcaster.init_error()
     wrong = deployment.stack.aws("secretsmanager").create_secret(Name=f"{deployment.name}-wrong", SecretString=f'{{"urls": "{SECRET}"}}')
     with deployment.broadcaster(SIGNPOST_RPC_SECRET_ARN=wrong["ARN"]) as broadcaster:
-        told = broadcaster.init_error()
-        assert "rpc_urls is missing" in told, told
-        assert SECRET not in told + broadcaster.log()
+        error = broadcaster.init_error()
+        assert "rpc_urls is missing" in error, error
+        assert SECRET not in error + broadcaster.log()

@@ -1,4 +1,4 @@
-"""What is stuck gets free: bumps and cancels, on the local stack."""
+"""Bumps and cancels of stuck requests on the local stack."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from audit import get, published
 from stack import Stack, run, wait_for
 
 TO = "0x" + "aa" * 20
-BLOCK_S = 1  # anvil takes whole seconds here
+BLOCK_S = 1  # anvil accepts whole seconds here
 BLOCKS_BEFORE_A_BUMP = 16
 
 
@@ -27,7 +27,8 @@ def test_unmined_request_is_bumped_and_outcome_names_mined_attempt(stack: Stack)
     stack.rpc.call("evm_setIntervalMining", 0)
     signpost(stack, "submit", "--id", "stuck-1", "--account", "hot", "--to", TO, "--gas", "21000")
     [sent] = wait_for("it was sent", lambda: [a for a in attempts(get(stack, "stuck-1")) if "sentAt" in a], 30)
-    # Two turns of validators without it: time alone bumps nothing. It is sent again, and waits in the pool.
+    # More than two rounds of validators without the transaction: only blocks trigger a bump, not time. It is sent
+    # again and waits in the pool.
     stack.rpc.call("anvil_dropTransaction", sent["txHash"])
     stack.rpc.call("anvil_mine", hex(BLOCKS_BEFORE_A_BUMP + 1))
     bumped = wait_for("a bump", lambda: (a := attempts(get(stack, "stuck-1"))) and len(a) > 1 and a, 40)

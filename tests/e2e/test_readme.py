@@ -1,4 +1,4 @@
-"""The README's three steps, as they stand there."""
+"""The README's three steps, run as written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def block(language: str) -> str:
     found = re.findall(rf"^```{language} three-steps\n(.*?)^```$", (ROOT / "README.md").read_text(), re.S | re.M)
-    assert len(found) == 1, f"the README shows the three steps in {language} once"
+    assert len(found) == 1, f"the README has the three steps in {language} once"
     return found[0]
 
 
@@ -53,7 +53,7 @@ def test_python_three_steps_type_check_and_confirm(stack: Stack, tmp_path: Path)
     printed = run(stack, sys.executable, str(steps), cwd=tmp_path).split()
     assert printed[0] == printed[2] == "confirmed"
     assert re.fullmatch("0x[0-9a-f]{64}", printed[1])
-    # The types are worth something: a field nobody knows is an error.
+    # The types catch an unknown field.
     steps.write_text(block("python").replace('"gas": 21000', '"gasLimit": 21000'))
     wrong = subprocess.run(mypy, cwd=tmp_path, capture_output=True, text=True)
     assert wrong.returncode != 0 and "gasLimit" in wrong.stdout
@@ -83,7 +83,7 @@ def test_typescript_three_steps_type_check_and_confirm(stack: Stack, tmp_path: P
     printed = run(stack, "node", str(tmp_path / "three-steps.js")).split()
     assert printed[0] == printed[2] == "confirmed"
     assert re.fullmatch("0x[0-9a-f]{64}", printed[1])
-    # The types are worth something: a field nobody knows is an error.
+    # The types catch an unknown field.
     (tmp_path / "three-steps.ts").write_text(block("ts").replace("gas: 21000", "gasLimit: 21000"))
     wrong = subprocess.run([str(packages / ".bin/tsc"), "--noEmit", *strict, "three-steps.ts"], cwd=tmp_path, capture_output=True, text=True)
     assert wrong.returncode != 0 and "gasLimit" in wrong.stdout

@@ -1,4 +1,4 @@
-"""The same messages through a standard queue: unordered, each delivered twice, two signers at once."""
+"""The same messages through a standard queue: unordered, each sent twice, with two signers at once."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def test_duplicates_and_races_on_a_standard_queue_change_nothing(dev: StartStack
     settle(stack, sent, subscribers, within_s=120)
     audit = Audit(stack, sent, subscribers, in_order=False)
     audit.run()
-    # The loser of a race for one attempt signs in vain; nothing else may.
+    # The signer that loses a race for an attempt makes an unused signature; no other unused signature is allowed.
     assert stack.kms_signatures() >= len(audit.transactions)
     for worker in stack.workers:
         assert worker.ended is None, f"{worker.name} ended with {worker.ended}"
-        assert worker.stop() == 0, f"{worker.name} did not stop well"
+        assert worker.stop() == 0, f"{worker.name} did not exit with 0"
