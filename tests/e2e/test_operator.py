@@ -1,5 +1,5 @@
-"""What an operator does when something is wrong, with the commands as their `--help` tells them: each as text
-and as JSON, and each on a stack that is really in that state."""
+"""The operator's commands for problems, used as in their `--help`: each as text and as JSON, and each on a stack that is
+really in that state."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stack import READY_WITHIN_S, Program, CommandResult, Stack, environment, ru
 
 TO = "0x" + "bb" * 20
 SECRET_DATA = "0xdeadbeef" + "5ec2e7" * 20
-BLOCK_S = 1  # anvil takes whole seconds here
+BLOCK_S = 1  # anvil accepts whole seconds here
 
 
 def signpost(stack: Stack, *arguments: str) -> CommandResult:
@@ -37,7 +37,7 @@ def submit(stack: Stack, id: str, *more: str, to: str = TO) -> None:
 
 @contextmanager
 def no_blocks(stack: Stack) -> Iterator[None]:
-    """While nobody mines."""
+    """Stops mining until the end of the block."""
     stack.rpc.call("evm_setIntervalMining", 0)
     try:
         yield
@@ -57,9 +57,9 @@ def test_paused_account_signs_nothing_until_it_is_resumed(stack: Stack) -> None:
     submit(stack, "paused-1", "--account", "cold")
     refused = published(stack, "paused-1")
     assert (refused["status"], refused["reason"]["code"]) == ("rejected", "accountPaused")
-    # The reason is found without knowing where to look: by the status of the request, and in the list.
-    told = ok(signpost(stack, "status", "paused-1")).out
-    assert "accountPaused" in told and "resumed" in told, told
+    # The reason is shown by the request's status and in the list.
+    status = ok(signpost(stack, "status", "paused-1")).out
+    assert "accountPaused" in status and "resumed" in status, status
     assert "accountPaused" in ok(signpost(stack, "requests", "list", "--status", "rejected")).out
     assert "paused" not in ok(signpost(stack, "account", "resume", "cold")).out
     submit(stack, "paused-1", "--account", "cold", "--metadata", "{}")
@@ -78,7 +78,7 @@ def test_retiring_needs_confirmation_and_no_open_slots(stack: Stack) -> None:
     assert too_early.code == 2 and "1 open slot" in too_early.err, too_early.err
     stack.rpc.call("anvil_setBalance", made["address"], hex(10**18))
     published(stack, "leaving-1", "confirmed")
-    wait_for("the slot is left", lambda: not ok(signpost(stack, "account", "show", "leaving", "--json")).line()["openSlots"], 30)
+    wait_for("the slot is closed", lambda: not ok(signpost(stack, "account", "show", "leaving", "--json")).line()["openSlots"], 30)
     retired = ok(signpost(stack, "account", "retire", "leaving", "--yes", "--json")).line()
     assert retired["paused"] is True and retired["retiredAt"] > 0
     resumed = signpost(stack, "account", "resume", "leaving")
@@ -86,7 +86,7 @@ def test_retiring_needs_confirmation_and_no_open_slots(stack: Stack) -> None:
     submit(stack, "leaving-2", "--account", "leaving")
     assert published(stack, "leaving-2")["reason"]["code"] == "accountPaused"
     assert "retired 20" in ok(signpost(stack, "account", "list")).out
-    # What it did stays to be looked at.
+    # Its history stays available.
     trail = ok(signpost(stack, "export", "--since", "1h", "--account", "leaving")).lines()
     assert {line["requestId"] for line in trail} == {"leaving-1", "leaving-2"}
 
@@ -165,10 +165,11 @@ def test_stuck_request_is_rescued_with_the_printed_command(stack: Stack) -> None
         lane = ok(signpost(stack, "status", "rescue-1")).out
         assert "payment: it moves BNB" in lane and "not active yet" in lane, lane
         stack.rpc.call("anvil_dropTransaction", get(stack, "rescue-1")["attempts"][0]["txHash"])
-        told = ok(signpost(stack, "rescue", "rescue-1", "--json")).line()
-        [attempt] = told["attempts"]
-        assert node not in json.dumps(told) and attempt["explorer"].startswith("https://testnet.bscscan.com/tx/0x"), told
-        assert told["bump"].startswith("signpost bump rescue-1 --max-gas-price ") and "--config" in told["cancel"], told
+        rescue = ok(signpost(stack, "rescue", "rescue-1", "--json")).line()
+        [attempt] = rescue["attempts"]
+        assert node not in json.dumps(rescue) and attempt["explorer"].startswith("https://testnet.bscscan.com/tx/0x"), rescue
+        assert rescue["bump"].startswith("signpost bump rescue-1 --max-gas-price "), rescue
+        assert "--config" in rescue["cancel"], rescue
         result = subprocess.run(["bash", "-c", attempt["curl"][0]], env={**environment(), "BSC_RPC_1": node},
                              capture_output=True, text=True, check=True)  # fmt: skip
         answer = json.loads(result.stdout)
@@ -205,7 +206,7 @@ def test_republished_outcome_is_an_identical_copy(stack: Stack) -> None:
     assert unknown.code == 1 and "no such request" in unknown.err
     with no_blocks(stack):
         submit(stack, "again-3")
-        wait_for("it is there", lambda: get(stack, "again-3"), 30)
+        wait_for("the request is recorded", lambda: get(stack, "again-3"), 30)
         early = signpost(stack, "republish", "again-3")
         assert early.code == 1 and "no outcome yet" in early.err, early.err
     published(stack, "again-3")
@@ -233,7 +234,7 @@ def test_export_names_sender_policy_verdict_and_key(stack: Stack) -> None:
     assert ok(signpost(stack, "export", "--since", "0s")).lines() == []
 
 
-# Judging a stack
+# Checking a stack
 
 
 def violations(stack: Stack) -> list[dict[str, Any]]:
@@ -245,7 +246,7 @@ def violations(stack: Stack) -> list[dict[str, Any]]:
 
 @contextmanager
 def broken(stack: Stack, table: str, key: dict[str, Any], **change: Any) -> Iterator[None]:
-    """While somebody has changed an item by hand; without a change it is deleted."""
+    """Changes an item by hand until the end of the block; without a change, deletes it."""
     dynamodb, name = stack.aws("dynamodb"), stack.ready[table]
     item = dynamodb.get_item(TableName=name, Key=key, ConsistentRead=True)["Item"]
     if change:
@@ -263,7 +264,7 @@ def test_audit_finds_manual_damage_and_nothing_else(stack: Stack) -> None:
         submit(stack, id)
         published(stack, id)
     head = {"account": {"S": f"97:{stack.addresses['hot'].lower()}"}}
-    wait_for("the slots are left", lambda: not ok(signpost(stack, "account", "show", "hot", "--json")).line()["openSlots"], 30)
+    wait_for("the slots are closed", lambda: not ok(signpost(stack, "account", "show", "hot", "--json")).line()["openSlots"], 30)
     assert violations(stack) == []
     text = ok(signpost(stack, "audit"))
     assert "hot" in text.out and ": ok" in text.out, text.out
@@ -276,8 +277,8 @@ def test_audit_finds_manual_damage_and_nothing_else(stack: Stack) -> None:
     def found(invariant: str, about: str) -> None:
         lines = violations(stack)
         assert any(line["invariant"] == invariant and about in line["about"] for line in lines), lines
-        told = signpost(stack, "audit", "--account", "hot")
-        assert told.code == 1 and invariant in told.out and "violation" in told.out, told.out
+        printed = signpost(stack, "audit", "--account", "hot")
+        assert printed.code == 1 and invariant in printed.out and "violation" in printed.out, printed.out
 
     with broken(stack, "accountsTable", slot, requestId={"S": "audit-2"}):
         found("I1", f"nonce {item['nonce']}")
@@ -301,7 +302,7 @@ def test_audit_finds_manual_damage_and_nothing_else(stack: Stack) -> None:
     with broken(stack, "accountsTable", {**head, "item": {"S": "head"}},
                 nextNonce={"N": str(next_nonce)}, lowestOpenNonce={"N": str(next_nonce)}):  # fmt: skip
         found("I4", "audit-1")
-    assert violations(stack) == [], "it was mended"
+    assert violations(stack) == [], "every item is restored"
 
 
 def test_doctor_finds_no_problem_in_a_healthy_stack(stack: Stack) -> None:
@@ -342,14 +343,14 @@ def test_doctor_names_each_problem_and_its_remedy(stack: Stack, tmp_path: Path) 
 
 
 def test_http_node_is_reported_by_doctor_and_at_start(stack: Stack, tmp_path: Path) -> None:
-    # Nobody is there, and this address counts as another machine's; the key in the URL is nobody's business.
+    # No server listens at this address, and it does not count as loopback. The key in the URL must not be shown.
     url = "http://0.0.0.0:1/topsecret"
     config = tmp_path / "clear.toml"
     config.write_text(stack.config_file.read_text().replace("rpc_urls = [", f'rpc_urls = ["{url}", '))
     looked = {line["check"]: line for line in run("doctor", "--json", "--config", str(config)).lines()}
     found = looked["0.0.0.0: transport"]
     assert found["state"] == "look" and found["found"].startswith("http://") and "https" in found["todo"], found
-    assert [check for check in looked if check.endswith(": transport")] == ["0.0.0.0: transport"], "loopback is no wire"
+    assert [check for check in looked if check.endswith(": transport")] == ["0.0.0.0: transport"], "loopback needs no TLS"
     worker = Program(tmp_path, "clear", ["worker", "--config", str(config), "--stage", "broadcaster"])
     try:
         log = wait_for("the worker warns", lambda: worker.log() if "over http://" in worker.log() else None, READY_WITHIN_S)
@@ -369,7 +370,7 @@ def dead_letters(stack: Stack) -> str:
 
 def test_dead_letters_are_listed_without_data_and_redriven_in_order(stack: Stack) -> None:
     sqs, dead = stack.aws("sqs"), dead_letters(stack)
-    # More than one receive brings: a FIFO queue holds the others of the group back until those are gone.
+    # More than one receive returns: a FIFO queue holds the group's other messages back until those are deleted.
     ids = [f"dead-{at:02}" for at in range(13)]
     for id in ids:
         body = {"requestId": id, "account": "hot", "to": TO, "gas": 60_000, "data": SECRET_DATA}
@@ -381,7 +382,7 @@ def test_dead_letters_are_listed_without_data_and_redriven_in_order(stack: Stack
     assert counted[0]["state"] == "problem" and "redrive" in counted[0]["todo"], counted
     unasked = signpost(stack, "redrive", "--queue", "signing")
     assert unasked.code == 2 and "--yes" in unasked.err, unasked.err
-    assert queue_depth(sqs, dead) == len(ids), "a message got lost without a yes"
+    assert queue_depth(sqs, dead) == len(ids), "messages were moved without --yes"
     moved = ok(signpost(stack, "redrive", "--queue", "signing", "--yes", "--json"))
     assert [line["requestId"] for line in moved.lines()] == ids
     items = [published(stack, id) for id in ids]
@@ -395,7 +396,7 @@ def test_refused_dead_letter_is_answered_again_and_not_redriven(stack: Stack) ->
     sqs, dead = stack.aws("sqs"), dead_letters(stack)
     bad = sqs.send_message(QueueUrl=stack.signing_queue, MessageGroupId="hot", MessageBody="{ no JSON either")["MessageId"]
     item = published(stack, f"sqs:{bad}")
-    # As if the message that was answered had gone there afterwards, held back behind one that failed.
+    # As if the answered message was moved to the dead-letter queue later, behind a failed message of its group.
     body = json.dumps({"requestId": "refused-before", "account": "hot", "to": TO, "gas": 60_000})
     held = sqs.send_message(QueueUrl=dead, MessageGroupId="hot", MessageDeduplicationId=bad, MessageBody=body)["MessageId"]
     dynamodb, table = stack.aws("dynamodb"), stack.ready["requestsTable"]
