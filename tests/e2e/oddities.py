@@ -31,7 +31,7 @@ class Oddity:
     # with one, Signpost would wait for the faulty node as the only second node.
     sound: int = 1
     # With one sound node, Signpost waits for the faulty node until the wait ends.
-    patience: bool = False
+    long_wait: bool = False
 
 
 def odd(name: str, *rules: Rule, **more: Any) -> Oddity:
@@ -71,7 +71,7 @@ REPORTED = [
     odd("type not supported", refusal(-32000, "transaction type not supported"), waits=("node",)),
     odd("accepted and dropped", {"fault": "silentDrop"}, waits=("block",), again=True),
     odd("403 with a body", {"fault": "denied"}, waits=("node",), sound=2),
-    odd("403 with a body, one of two", {"fault": "denied"}, alone=False, patience=True),
+    odd("403 with a body, one of two", {"fault": "denied"}, alone=False, long_wait=True),
     odd("401 with a body", {"fault": "denied", "status": 401}, waits=("node",), sound=2),
     odd("402 with a body", {"fault": "denied", "status": 402, "body": "credits used up"}, waits=("node",), sound=2),
     odd("403 to sends", {"fault": "denied", "methods": [SEND]}, waits=("node",)),

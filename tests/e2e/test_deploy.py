@@ -414,7 +414,7 @@ def test_direct_signer_call_by_an_unlisted_caller_is_reported(empty: Stack) -> N
             "detail": detail,
         }
         matched: bool = events.test_event_pattern(EventPattern=pattern, Event=json.dumps(event))["Result"]
-        return told
+        return matched
 
     def session(role: str) -> dict[str, Any]:
         session_arn = role.replace(":iam:", ":sts:").replace(":role/", ":assumed-role/") + "/job"

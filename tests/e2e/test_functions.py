@@ -78,8 +78,8 @@ def test_signer_serves_both_queues_and_returns_foreign_records(deployment: Deplo
         assert signer.invoke(batch(record(ask, arn(deployment.resign), "resign", item["account"]))) == failures()
         assert [attempt["fee"]["gasPrice"] for attempt in deployment.item("a")["attempts"]] == [item["gasPrice"], price]
 
-        stranger = "arn:aws:sqs:us-east-1:000000000000:somebody-elses.fifo"
-        foreign = [record(deployment.ask(id)["body"], stranger, id) for id in ("x", "y")]
+        foreign_queue = "arn:aws:sqs:us-east-1:000000000000:somebody-elses.fifo"
+        foreign = [record(deployment.ask(id)["body"], foreign_queue, id) for id in ("x", "y")]
         assert signer.invoke(batch(*foreign)) == failures("x", "y")
         assert "somebody-elses.fifo" in signer.log() and "SIGNPOST_RESIGN_QUEUE_URL" in signer.log()
         assert get(deployment.stack, f"{deployment.name}-x") is None

@@ -108,7 +108,7 @@ def test_request_is_confirmed_in_front_of_a_faulty_node(oddity: Oddity, trials: 
     trial = trials[oddity.name]
     if trial.alone:
         check_alone(oddity, trial.alone.result())
-    within_s = BESIDE_ONE_WITHIN_S if oddity.patience else BESIDE_WITHIN_S
+    within_s = BESIDE_ONE_WITHIN_S if oddity.long_wait else BESIDE_WITHIN_S
     beside = trial.beside.result()
     check_beside(beside)
     if beside.took_s > within_s:

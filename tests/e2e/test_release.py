@@ -82,8 +82,8 @@ def test_cyclonedx_document_lists_every_linked_package(packages: Path) -> None:
         assert len(named) > 20, f"{name}: only {named}"
         assert named <= listed, f"{name}: {named - listed}"
         signs = name != "broadcaster"
-        speaks = [any(part == other for part, _ in listed) for other in ("aws-sdk-kms", "reqwest")]
-        assert speaks == [signs, not signs], name
+        clients = [any(part == other for part, _ in listed) for other in ("aws-sdk-kms", "reqwest")]
+        assert clients == [signs, not signs], name
         [std] = [part["version"] for part in document["components"] if part["name"] == "rust-std"]
         assert std in output("rustc", "--version")
 
