@@ -182,7 +182,7 @@ def keys_and_tables_outlive_the_stack(template: Json) -> Iterator[str]:
     sets("Key/Properties/PendingWindowInDays", 7),
     sets("KeyAlias/Properties/TargetKeyId", {"Ref": "SignDirectKey"}),
 )
-def a_key_is_for_this_curve_and_slow_to_delete(template: Json) -> Iterator[str]:
+def keys_are_secp256k1_and_slow_to_delete(template: Json) -> Iterator[str]:
     for name in KEYS:
         wanted = {"KeySpec": "ECC_SECG_P256K1", "KeyUsage": "SIGN_VERIFY"}
         for what, value in wanted.items():
@@ -211,7 +211,7 @@ ROOT_ARN = {"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:roo
     sets("SignDirectKey/Properties/KeyPolicy/Statement/2/Effect", "Allow"),
     sets("Key/Properties/KeyPolicy/Statement/2/Condition/ArnNotEquals/aws:PrincipalArn", "*"),
 )
-def the_account_administers_a_key_and_one_role_signs_with_it(template: Json) -> Iterator[str]:
+def account_administers_each_key_and_one_role_signs(template: Json) -> Iterator[str]:
     for key, role in KEYS.items():
         administers, signs, denied = False, False, False
         for statement in statements(properties(template, key)["KeyPolicy"]):
@@ -258,7 +258,7 @@ WILDCARDS = {
     sets("SignerRole/Properties/ManagedPolicyArns", ["arn:aws:iam::aws:policy/AdministratorAccess"]),
     sets("SignDirectRole/Properties/Policies", [{"PolicyName": "more"}]),
 )
-def no_right_is_a_wildcard(template: Json) -> Iterator[str]:
+def no_permission_is_a_wildcard(template: Json) -> Iterator[str]:
     for name, statement in policies(template):
         if "NotAction" in statement or "NotResource" in statement or "NotPrincipal" in statement:
             yield f"{name}: {statement} says what is not meant"
@@ -292,7 +292,7 @@ def no_right_is_a_wildcard(template: Json) -> Iterator[str]:
     grants("SignpostOperator", "PolicyDocument", allow("dynamodb:DeleteItem", {"Fn::GetAtt": ["RequestsTable", "Arn"]})),
     turns("SignpostOperator", "RegisterAccounts"),
 )
-def each_role_may_do_what_its_stage_does_and_nothing_else(template: Json) -> Iterator[str]:
+def each_role_has_exactly_the_permissions_of_its_stage(template: Json) -> Iterator[str]:
     found: dict[str, dict[str, set[str]]] = {}
     for name, statement in policies(template, "AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"):
         if statement["Effect"] != "Allow":
@@ -354,7 +354,7 @@ ATTRIBUTES = "Condition/ForAllValues:StringEquals/dynamodb:Attributes"
     grants("BroadcasterRights", "PolicyDocument", allow("dynamodb:PartiQLUpdate", {"Fn::GetAtt": ["RequestsTable", "Arn"]})),
     grants("SignerRights", "PolicyDocument", allow("dynamodb:DeleteItem", {"Fn::GetAtt": ["AccountsTable", "Arn"]})),
 )
-def writes_are_of_named_attributes_and_no_stage_deletes(template: Json) -> Iterator[str]:
+def writes_name_their_attributes_and_no_stage_deletes(template: Json) -> Iterator[str]:
     """UpdateItem is an upsert: it makes an item that is not there, and so is a PutItem of all it may name. Only the
     list of attributes keeps it from being one."""
     lists, found = written(), set()
@@ -389,7 +389,7 @@ ONLY_THERE = {"signer": "SignerRights", "broadcaster": "BroadcasterRights", "sig
     turns("SignDirectRights", "OnlyInTheFunction", "Effect", "Allow"),
     turns("BroadcasterRights", "OnlyInTheFunction", "Action", ["dynamodb:*", "sns:*"]),
 )
-def credentials_hold_only_in_their_function(template: Json) -> Iterator[str]:
+def credentials_work_only_in_their_function(template: Json) -> Iterator[str]:
     for stage, name in ONLY_THERE.items():
         arn = "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:${NamePrefix}-" + stage
         elsewhere = {"ArnNotEquals": {"lambda:SourceFunctionArn": {"Fn::Sub": arn}}}
@@ -425,7 +425,7 @@ CALLS = {
     turns("BroadcasterRights", "ReadAccounts", "Action", ["dynamodb:GetItem", "dynamodb:BatchWriteItem"]),
     grants("SignerRights", "PolicyDocument", allow("dynamodb:Scan", {"Fn::GetAtt": ["RequestsTable", "Arn"]})),
 )
-def the_store_may_make_the_calls_it_makes_and_no_other(template: Json) -> Iterator[str]:
+def store_permissions_match_its_calls(template: Json) -> Iterator[str]:
     # What operator.rs asks runs with an operator's own credentials, in no function.
     files = (file for file in sorted((ROOT / "crates/aws/src/store").glob("*.rs")) if file.name != "operator.rs")
     code = "".join(file.read_text() for file in files)
@@ -489,7 +489,7 @@ def every_queue_is_fifo_encrypted_and_has_a_dead_letter_queue(template: Json) ->
     sets("BroadcastQueue/Properties/RedrivePolicy/maxReceiveCount", 10),
     sets("ResignQueue/Properties/MessageRetentionPeriod", 1_209_600),
 )
-def requests_are_held_long_and_pokes_briefly(template: Json) -> Iterator[str]:
+def requests_have_long_and_pokes_short_visibility_timeouts(template: Json) -> Iterator[str]:
     for queue, function in QUEUES.items():
         body = properties(template, queue)
         timeout, held = properties(template, function)["Timeout"], body["VisibilityTimeout"]
@@ -517,7 +517,7 @@ SECURE = {"Bool": {"aws:SecureTransport": "false"}}
     sets("QueuePolicy/Properties/Queues/3"),
     sets("OutcomeTopicPolicy/Properties/PolicyDocument/Statement/0"),
 )
-def queues_and_topic_are_reached_by_tls_only(template: Json) -> Iterator[str]:
+def queues_and_topic_require_tls(template: Json) -> Iterator[str]:
     queues = set(of_type(template, "AWS::SQS::Queue"))
     covered: set[str] = set()
     for name in of_type(template, "AWS::SQS::QueuePolicy"):
@@ -543,7 +543,7 @@ def is_tls_only(statement: Json) -> bool:
     sets("QueuePolicy/Properties/PolicyDocument/Statement/1/Condition/ArnNotEquals/aws:PrincipalArn/0", {"Ref": "SignpostClient"}),
     sets("OutcomeTopicPolicy/Properties/PolicyDocument/Statement/1/Effect", "Allow"),
 )
-def only_the_stages_speak_on_the_ways_between_them(template: Json) -> Iterator[str]:
+def only_stages_send_to_inner_queues_and_the_topic(template: Json) -> Iterator[str]:
     senders = {
         ("QueuePolicy", "sqs:SendMessage", "ResignQueue"): {"BroadcasterRole", "OperatorArn"},
         ("QueuePolicy", "sqs:SendMessage", "BroadcastQueue"): {"SignerRole", "BroadcasterRole", "OperatorArn"},
@@ -571,7 +571,7 @@ def only_the_stages_speak_on_the_ways_between_them(template: Json) -> Iterator[s
     sets("ResignSource/Properties/FunctionName", {"Ref": "BroadcasterFunction"}),
     sets("SignerFunction/Properties/ReservedConcurrentExecutions", 1),
 )
-def event_sources_give_batches_but_a_pass_its_own_lane(template: Json) -> Iterator[str]:
+def event_sources_batch_except_one_lane_per_pass(template: Json) -> Iterator[str]:
     sources = of_type(template, "AWS::Lambda::EventSourceMapping")
     found = {ref(body["Properties"]["EventSourceArn"]): ref(body["Properties"]["FunctionName"]) for body in sources.values()}
     if found != QUEUES or len(sources) != len(QUEUES):
@@ -597,7 +597,7 @@ def event_sources_give_batches_but_a_pass_its_own_lane(template: Json) -> Iterat
     sets("BroadcasterFunction/Properties/RecursiveLoop", "Terminate"),
     sets("SignDirectFunction/Properties/RecursiveLoop", "Allow"),
 )
-def a_busy_lane_is_no_mistake_that_lambda_ends(template: Json) -> Iterator[str]:
+def lambda_does_not_stop_a_busy_lane_as_a_loop(template: Json) -> Iterator[str]:
     for name in FUNCTIONS:
         # The direct signer writes to no queue: a loop through it would be one.
         wanted = None if name == "SignDirectFunction" else "Allow"
@@ -638,7 +638,7 @@ def tables_are_on_demand_recoverable_and_protected(template: Json) -> Iterator[s
 
 
 @rule(sets("OutcomeTopic/Properties/KmsMasterKeyId"), sets("OutcomeTopic/Properties/FifoTopic"))
-def the_topic_is_encrypted_and_fifo_when_asked(template: Json) -> Iterator[str]:
+def topic_is_encrypted_and_optionally_fifo(template: Json) -> Iterator[str]:
     body = properties(template, "OutcomeTopic")
     if body.get("KmsMasterKeyId") != "alias/aws/sns":
         yield f"the topic is encrypted with {body.get('KmsMasterKeyId')}"
@@ -655,7 +655,7 @@ def the_topic_is_encrypted_and_fifo_when_asked(template: Json) -> Iterator[str]:
     sets("BroadcasterLogs/Properties/RetentionInDays"),
     sets("SignDirectFunction/Properties/Environment/Variables/KMS_KEY_ID", {"Fn::GetAtt": ["Key", "Arn"]}),
 )
-def functions_get_their_contract_and_no_secret(template: Json) -> Iterator[str]:
+def functions_get_their_variables_and_no_secret(template: Json) -> Iterator[str]:
     for name, stage in FUNCTIONS.items():
         body = properties(template, name)
         if (body["Runtime"], body["Handler"]) != ("provided.al2023", "bootstrap"):
@@ -698,7 +698,7 @@ CALLERS = {"Fn::Split": [",", {"Ref": "SignDirectCallerArns"}]}
     sets("AlarmTopicPolicy/Properties/PolicyDocument/Statement/2"),
     lambda template: changed(template, "Conditions/HasSignDirectCallers", {"Condition": "HasSignDirect"}),
 )
-def the_direct_signer_is_for_those_named_and_tells_of_each_use(template: Json) -> Iterator[str]:
+def direct_signer_admits_named_callers_and_reports_uses(template: Json) -> Iterator[str]:
     variables = properties(template, "SignDirectFunction")["Environment"]["Variables"]
     if variables["LOG_LEVEL"] != "INFO":
         yield "a signature leaves no line in the log"
@@ -754,7 +754,7 @@ INSIDE = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "10.64.
     sets("SealSecretPolicy"),
     sets("SignerFunction/Properties/Environment/Variables/SIGNPOST_SEAL_SECRET_ARN", {"Ref": "RpcSecretArn"}),
 )
-def the_key_of_seals_is_the_signers_alone(template: Json) -> Iterator[str]:
+def only_the_signer_reads_the_seal_key(template: Json) -> Iterator[str]:
     secret = template["Resources"]["SealSecret"]
     if set(secret["Properties"]) & {"SecretString", "KmsKeyId"} or secret["Properties"].get("GenerateSecretString", {}).get("PasswordLength", 0) < 32:
         yield "its text is not random, or may be known"
@@ -786,9 +786,9 @@ def the_key_of_seals_is_the_signers_alone(template: Json) -> Iterator[str]:
     sets("SnsEndpoint"),
     sets("BroadcasterFunction/Properties/VpcConfig", {"SubnetIds": []}),
     sets("SignerFunction/Properties/VpcConfig"),
-    turns("SignerRights", "ButNotFromTheFunction"),
+    turns("SignerRights", "NoNetworkCallsFromTheFunction"),
 )
-def the_signers_network_has_no_way_to_a_node(template: Json) -> Iterator[str]:
+def signer_network_has_no_route_to_a_node(template: Json) -> Iterator[str]:
     for name, body in template["Resources"].items():
         if body["Type"].startswith((*GATEWAYS, "AWS::EC2::VPCPeering", "AWS::EC2::VPN", "AWS::EC2::EIP")):
             yield f"{name} is a way out"
@@ -823,7 +823,7 @@ def the_signers_network_has_no_way_to_a_node(template: Json) -> Iterator[str]:
     sets("SweepPermission/Properties/SourceArn"),
     sets("SweepOnce"),
 )
-def the_sweep_runs_every_minute(template: Json) -> Iterator[str]:
+def sweep_runs_every_minute(template: Json) -> Iterator[str]:
     sweep = properties(template, "Sweep")
     [target] = sweep["Targets"]
     if sweep["ScheduleExpression"] != "rate(1 minute)":
@@ -857,7 +857,7 @@ def the_sweep_runs_every_minute(template: Json) -> Iterator[str]:
     sets("UnstoredSignaturesAlarm"),
     sets("Dashboard"),
 )
-def what_can_go_wrong_rings(template: Json) -> Iterator[str]:
+def every_failure_has_an_alarm(template: Json) -> Iterator[str]:
     meters = set(re.findall(r'"(signpost_\w+)"', (ROOT / "crates/txmgr/src/meters.rs").read_text()))
     meters |= set(re.findall(r'"(signpost_aws_\w+)"', (ROOT / "crates/aws/src/repeat.rs").read_text()))
     filtered = set()
@@ -906,7 +906,7 @@ def what_can_go_wrong_rings(template: Json) -> Iterator[str]:
     adds("Magic", "Custom::Thing"),
     adds("Nested", "AWS::CloudFormation::Stack"),
 )
-def it_is_plain_cloudformation(template: Json) -> Iterator[str]:
+def template_is_plain_cloudformation(template: Json) -> Iterator[str]:
     if "Transform" in template:
         yield f"it needs {template['Transform']}"
     for name, body in template["Resources"].items():
@@ -918,10 +918,10 @@ def it_is_plain_cloudformation(template: Json) -> Iterator[str]:
     lambda template: changed(template, "Parameters/Network/Default", "bsc"),
     lambda template: changed(template, "Parameters/KmsKeyArns"),
     lambda template: changed(template, "Rules/NodesAreGiven"),
-    lambda template: changed(template, "Rules/SomebodyHearsTheAlarms"),
+    lambda template: changed(template, "Rules/AlarmsHaveARecipient"),
     lambda template: changed(template, "Mappings/Networks/bsc/ChainId", "97"),
 )
-def what_touches_safety_must_be_said(template: Json) -> Iterator[str]:
+def safety_parameters_must_be_given(template: Json) -> Iterator[str]:
     parameters = template["Parameters"]
     for name in ("Network", "CodeBucket"):
         if "Default" in parameters[name]:
@@ -930,7 +930,7 @@ def what_touches_safety_must_be_said(template: Json) -> Iterator[str]:
     wanted |= {"RpcSecretArn", "FifoTopic", "SignerInVpc", "CodePrefix", "Architecture", "OperatorArn", "Subscribers"}
     if not wanted <= parameters.keys():
         yield f"parameters are missing: {wanted - parameters.keys()}"
-    if template["Rules"].keys() != {"AKeyIsGiven", "NodesAreGiven", "SomebodyHearsTheAlarms", "FipsOrNetwork"}:
+    if template["Rules"].keys() != {"AKeyIsGiven", "NodesAreGiven", "AlarmsHaveARecipient", "FipsOrNetwork"}:
         yield f"a stack without key, nodes or an ear is taken: {sorted(template['Rules'])}"
     chains = {name: network["ChainId"] for name, network in template["Mappings"]["Networks"].items()}
     if chains != {"bsc": "56", "bsc-testnet": "97"}:

@@ -35,7 +35,7 @@ CHANGES = {
     sets("AlarmTopicPolicy/Properties/PolicyDocument/Statement/2"),
     sets("AlarmTopicPolicy/Properties/PolicyDocument/Statement/1/Principal/Service", "sns.amazonaws.com"),
 )
-def a_change_that_could_hand_over_the_key_is_told(template: Json) -> Iterator[str]:
+def changes_to_keys_code_and_roles_are_reported(template: Json) -> Iterator[str]:
     found: dict[str, set[str]] = {}
     for name, body in of_type(template, "AWS::Events::Rule").items():
         members = body["Properties"]
@@ -91,7 +91,7 @@ def targets(rule_of_events: Json) -> list[Json]:
     sets("TrailRole/Properties/AssumeRolePolicyDocument/Statement/0/Condition"),
     adds("Another", "AWS::S3::Bucket"),
 )
-def the_trail_is_kept_from_everybody(template: Json) -> Iterator[str]:
+def trail_cannot_be_deleted_or_read_publicly(template: Json) -> Iterator[str]:
     buckets = of_type(template, "AWS::S3::Bucket")
     if set(buckets) != {"TrailBucket"}:
         yield f"the buckets are {sorted(buckets)}"
@@ -121,12 +121,12 @@ def the_trail_is_kept_from_everybody(template: Json) -> Iterator[str]:
 
 
 @rule(
-    lambda template: changed(template, "Rules/SomebodyHearsTheAlarms/Assertions/0/Assert", {"Fn::Or": [True, True]}),
+    lambda template: changed(template, "Rules/AlarmsHaveARecipient/Assertions/0/Assert", {"Fn::Or": [True, True]}),
     sets("AlarmTopic/Properties/Subscription"),
 )
-def an_alarm_is_heard(template: Json) -> Iterator[str]:
+def alarms_have_a_recipient(template: Json) -> Iterator[str]:
     given = [{"Fn::Not": [{"Fn::Equals": [{"Ref": name}, ""]}]} for name in ("AlarmEmail", "AlarmTopicArn")]
-    if template["Rules"]["SomebodyHearsTheAlarms"]["Assertions"][0]["Assert"] != {"Fn::Or": given}:
+    if template["Rules"]["AlarmsHaveARecipient"]["Assertions"][0]["Assert"] != {"Fn::Or": given}:
         yield "a stack whose alarms nobody hears is taken"
     if "AlarmEmail" not in str(properties(template, "AlarmTopic").get("Subscription")):
         yield "nobody is written to"
@@ -137,7 +137,7 @@ def an_alarm_is_heard(template: Json) -> Iterator[str]:
     adds("Elsewhere", "AWS::IAM::ManagedPolicy", PolicyDocument={"Statement": [{"Effect": "Deny", "Action": "s3:*", "Resource": "arn:aws-cn:s3:::x"}]}),
     sets("SignerFunction/Properties/Environment/Variables/AWS_ENDPOINT_URL_DYNAMODB", "https://dynamodb.us-east-1.amazonaws.com"),
 )
-def no_partition_is_fixed(template: Json) -> Iterator[str]:
+def template_and_code_name_no_partition(template: Json) -> Iterator[str]:
     # Names of services as principals and event sources are the same in all partitions.
     services = re.compile(r"[a-z]+\.amazonaws\.com$|com\.amazonaws\.\$\{AWS::Region\}\.[a-z]+$")
     for name, body in template["Resources"].items():
@@ -207,7 +207,7 @@ def code_and_keys_can_be_pinned_and_logs_outlive_the_stack(template: Json) -> It
     sets("FlowLogs/Properties/TrafficType", "REJECT"),
     sets("Key/Properties/KeyPolicy/Statement/3"),
 )
-def the_signers_network_looks_up_its_endpoints_and_nothing_else(template: Json) -> Iterator[str]:
+def signer_network_resolves_only_its_endpoints(template: Json) -> Iterator[str]:
     here = "${AWS::Region}.${AWS::URLSuffix}"
     wanted = {f"{service}.{here}" for service in ("kms", "sqs", "sns", "secretsmanager")} | {"*.dynamodb.${AWS::Region}.vpce.${AWS::URLSuffix}"}
     allowed = {str(name.get("Fn::Sub")) if isinstance(name, dict) else name for name in properties(template, "EndpointNames")["Domains"]}
