@@ -1,4 +1,4 @@
-"""The threat model names the test that shows each thing it says; here they are looked for."""
+"""The threat model names a test for each of its claims. These tests check that the named tests exist."""
 
 from __future__ import annotations
 
