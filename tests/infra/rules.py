@@ -242,7 +242,7 @@ def account_administers_each_key_and_one_role_signs(template: Json) -> Iterator[
 # Wildcards without a narrower alternative in AWS.
 WATCH_QUEUES = {"Fn::Sub": "arn:${AWS::Partition}:sqs:${AWS::Region}:${AWS::AccountId}:signpost-watch-*"}
 WILDCARDS = {
-    ("TrailRights", "Keep", "{'Fn::Sub': '${TrailBucket.Arn}/*'}"): "Firehose chooses the names of objects",
+    ("TrailRights", "WriteObjects", "{'Fn::Sub': '${TrailBucket.Arn}/*'}"): "Firehose chooses the names of objects",
     ("SignerRights", "AttachToTheNetwork", "*"): "the names of network interfaces are not known in advance",
     ("SignpostViewer", "WatchThroughAQueue", str(WATCH_QUEUES)): "each run of `signpost watch` creates its own queue",
 }
