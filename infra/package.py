@@ -178,7 +178,10 @@ def build_across(wanted: list[Function], workspace: dict[str, Any]) -> dict[str,
     target_directory = Path(workspace["target_directory"])
     tools = target_directory / "lambda-tools"
     install_cross_tools(tools)
-    env = {**reproducible_environment(workspace, GRAVITON), "PATH": f"{tools / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
+    env = {
+        **reproducible_environment(workspace, GRAVITON),
+        "PATH": f"{tools / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
     for package in sorted({function.package for function in wanted}):
         run(tools / "bin" / "cargo-lambda", "lambda", "build", "--release", "--arm64", "--locked",
             "--lambda-dir", target_directory / "lambda", "--package", package, env=env)  # fmt: skip
@@ -240,7 +243,11 @@ def main() -> None:
     options.add_argument("--only", choices=[name for name, _, _ in FUNCTIONS], help="only this function")
     options.add_argument("--out", type=Path, help="directory for the zips (default: target/lambda)")
     options.add_argument("--policy", type=Path, help="policy file for the zips of signing programs")
-    options.add_argument("--accounts", type=Path, help="file with the accounts that may sign, NAME=0xADDRESS=KMS_KEY per line, for the same zips")
+    options.add_argument(
+        "--accounts",
+        type=Path,
+        help="file with the accounts that may sign, NAME=0xADDRESS=KMS_KEY per line, for the same zips",
+    )
     arguments = options.parse_args()
 
     beside = {}

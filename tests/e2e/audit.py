@@ -287,7 +287,8 @@ class Audit:
             if item["status"] == "cancelled":
                 causes = self.causes(id, ask)
                 self.expect(
-                    reason.get("code") in causes, f"{id}: is cancelled, not {ask.ends}: {reason}, expected one of {causes}"
+                    reason.get("code") in causes,
+                    f"{id}: is cancelled, not {ask.ends}: {reason}, expected one of {causes}",
                 )
                 continue
             self.expect(item["status"] == ask.ends, f"{id}: is {item['status']}, not {ask.ends}: {reason}")
@@ -448,7 +449,9 @@ class Audit:
         if [where for _, where in found if where != id]:
             reason = outcomes[0]["reason"]
             conflict = (reason["code"], reason.get("requestId"), item.get("status") != "rejected")
-            self.expect(conflict == (REUSED, id, True), f"{id}: {sent.message_id} is refused under its own id: {reason}")
+            self.expect(
+                conflict == (REUSED, id, True), f"{id}: {sent.message_id} is refused under its own id: {reason}"
+            )
 
     def check_copy(self, subscriber: Subscriber, copy: Copy, outcome: Json) -> None:
         id = outcome["requestId"]

@@ -107,7 +107,9 @@ def stack(shared: Stack, request: pytest.FixtureRequest) -> Iterator[Stack]:
 @pytest.fixture(scope="module")
 def without_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack without a worker: only the functions process messages."""
-    stack = start_stack(tmp_path_factory.mktemp("without-worker"), "--no-worker", "--account", "hot", "--account", "cold")
+    stack = start_stack(
+        tmp_path_factory.mktemp("without-worker"), "--no-worker", "--account", "hot", "--account", "cold"
+    )
     yield stack
     stack.stop()
 

@@ -85,7 +85,9 @@ class Result:
     mined_count: int
 
     def __str__(self) -> str:
-        return f"{json.dumps(self.item, indent=1)}\nwaited for {self.waits}, {self.mined_count} mined\n{self.log[-3_000:]}"
+        return (
+            f"{json.dumps(self.item, indent=1)}\nwaited for {self.waits}, {self.mined_count} mined\n{self.log[-3_000:]}"
+        )
 
     @property
     def attempts(self) -> int:

@@ -45,7 +45,14 @@ def scraping(directory: Path, targets: list[str]) -> Iterator[Prometheus]:
     config = directory / "prometheus.yml"
     scrape = {"job_name": "signpost", "static_configs": [{"targets": targets}]}
     # JSON is valid YAML.
-    config.write_text(json.dumps({"global": {"scrape_interval": SCRAPE_INTERVAL, "scrape_timeout": SCRAPE_INTERVAL}, "scrape_configs": [scrape]}))
+    config.write_text(
+        json.dumps(
+            {
+                "global": {"scrape_interval": SCRAPE_INTERVAL, "scrape_timeout": SCRAPE_INTERVAL},
+                "scrape_configs": [scrape],
+            }
+        )
+    )
     address = f"127.0.0.1:{free_port()}"
     command = [os.environ["SIGNPOST_PROMETHEUS"], f"--config.file={config}", f"--web.listen-address={address}",
                f"--storage.tsdb.path={directory / 'prometheus'}", "--log.level=warn"]  # fmt: skip

@@ -285,7 +285,9 @@ class Rpc:
 
 def processes() -> dict[int, tuple[int, str]]:
     """Every process of this machine except zombies: id, parent's id and command."""
-    listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid=,stat=,command="], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["ps", "-A", "-ww", "-o", "pid=,ppid=,stat=,command="], capture_output=True, text=True, check=True
+    )
     found = {}
     for line in listed.stdout.splitlines():
         pid, parent, state, command = line.split(None, 3)

@@ -310,7 +310,12 @@ def test_doctor_reports_a_stage_unable_to_start(dev: Callable[..., Stack]) -> No
         other = "56:" + item["account"]["S"].split(":")[1]
         put = stack.aws("dynamodb").put_item
         put(TableName=stack.ready["accountsTable"], Item={**item, "account": {"S": other}})
-        entry = {"account": {"S": "directory"}, "item": item["name"], "accountKey": {"S": other}, "itemVersion": {"N": "1"}}
+        entry = {
+            "account": {"S": "directory"},
+            "item": item["name"],
+            "accountKey": {"S": other},
+            "itemVersion": {"N": "1"},
+        }
         put(TableName=stack.ready["accountsTable"], Item=entry)
     found = problems(stack)
     assert "chain 56" in found["signer: start"]["found"], found

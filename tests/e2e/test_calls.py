@@ -70,7 +70,9 @@ def test_observed_aws_calls_match_the_recorded_calls(dev: StartStack, tmp_path: 
         look(timeout_s=6)
         cheap = f"{deployment.name}-cheap"
         price = str(int(deployment.item("cheap")["gasPrice"]) * 2)
-        assert signpost(stack, "operator", "bump", cheap, "--max-gas-price", price, "--wait", "1", "--yes").code != 0, "the bump is not signed yet"
+        assert (
+            signpost(stack, "operator", "bump", cheap, "--max-gas-price", price, "--wait", "1", "--yes").code != 0
+        ), "the bump is not signed yet"
         resign()
         assert len(deployment.item("cheap")["attempts"]) == 2
         ok(signpost(stack, "operator", "cancel", cheap, "--yes"))
@@ -132,7 +134,9 @@ def run_backend_calls(stack: Stack, deployment: Deployment) -> None:
         QueueUrl=deployment.signing, MessageGroupId="hot", MessageDeduplicationId="asked", MessageBody=body
     )
     client(stack, "backend", "dynamodb").get_item(
-        TableName=stack.ready["requestsTable"], Key={"requestId": {"S": f"{deployment.name}-asked"}}, ConsistentRead=True
+        TableName=stack.ready["requestsTable"],
+        Key={"requestId": {"S": f"{deployment.name}-asked"}},
+        ConsistentRead=True,
     )
     ok(signpost(stack, "backend", "submit", "--id", f"{deployment.name}-submitted", "--account", "hot", "--to", stack.addresses["cold"],
                 "--gas", str(TRANSFER_GAS)))  # fmt: skip
@@ -140,7 +144,14 @@ def run_backend_calls(stack: Stack, deployment: Deployment) -> None:
 
 def sign_directly(deployment: Deployment) -> None:
     own = {"KMS_KEY_ID": deployment.key_ids["cold"], "ETH_NETWORK": "bsc-testnet", "SIGNPOST_POLICY": DIRECT_POLICY}
-    asked = {"to": deployment.stack.addresses["hot"], "nonce": 0, "gas": TRANSFER_GAS, "gasPrice": 10**9, "value": 0, "data": "0x"}
+    asked = {
+        "to": deployment.stack.addresses["hot"],
+        "nonce": 0,
+        "gas": TRANSFER_GAS,
+        "gasPrice": 10**9,
+        "value": 0,
+        "data": "0x",
+    }
     environment = {name: value for name, value in deployment.shared_environment().items() if name.startswith("AWS_")}
     with deployment.function("sign-direct", {**environment, **own, **access_key("sign-direct")}) as function:
         function.invoke(asked)
@@ -176,11 +187,16 @@ def run_viewer_commands(stack: Stack, deployment: Deployment, directory: Path) -
     ):  # fmt: skip
         ok(signpost(stack, "viewer", *command))
     assert signpost(stack, "viewer", "audit").out is not None
-    with console(stack, directory) as url, urllib.request.urlopen(f"{url.rstrip('/')}/api/snapshot", timeout=30) as answer:
+    with (
+        console(stack, directory) as url,
+        urllib.request.urlopen(f"{url.rstrip('/')}/api/snapshot", timeout=30) as answer,
+    ):
         assert json.load(answer)
     # `watch` receives a republished outcome.
     results: list[CommandResult] = []
-    watching = threading.Thread(target=lambda: results.append(signpost(stack, "viewer", "watch", "--count", "1", "--json")), daemon=True)
+    watching = threading.Thread(
+        target=lambda: results.append(signpost(stack, "viewer", "watch", "--count", "1", "--json")), daemon=True
+    )
     watching.start()
     sns = behind(stack).aws("sns")
 
@@ -213,7 +229,11 @@ def with_template_names(stack: Stack, deployment: Deployment, calls: list[Any]) 
         ready["accountsTable"]: "AccountsTable",
         ready["outcomeTopicArn"]: "OutcomeTopic",
     }
-    for url, name in ((deployment.signing, "Signing"), (deployment.resign, "Resign"), (deployment.broadcast, "Broadcast")):
+    for url, name in (
+        (deployment.signing, "Signing"),
+        (deployment.resign, "Resign"),
+        (deployment.broadcast, "Broadcast"),
+    ):
         queue = url.rsplit("/", 1)[1]
         names |= {queue: f"{name}Queue", queue.replace(".fifo", "-dlq.fifo"): f"{name}DeadLetters"}
     lists, rows = written(), {}
@@ -234,11 +254,15 @@ def with_template_names(stack: Stack, deployment: Deployment, calls: list[Any]) 
         allowed = lists.get((POLICY_OF.get(who, ""), action, thing))
         if allowed is not None:
             # The attributes of a single call vary. The permission must allow all attributes that the code may write.
-            assert seen <= allowed, f"{who}: {action} on {thing} writes {sorted(seen - allowed)}, which the code does not list"
+            assert (
+                seen <= allowed
+            ), f"{who}: {action} on {thing} writes {sorted(seen - allowed)}, which the code does not list"
             conditions[WRITTEN_ATTRIBUTES] = sorted(allowed)
         row = {"who": who, "action": action, "on": thing, **({"conditions": conditions} if conditions else {})}
         rows[json.dumps(row, sort_keys=True)] = row
-    return sorted(rows.values(), key=lambda row: (COMPONENTS.index(row["who"]), row["on"], row["action"], json.dumps(row)))
+    return sorted(
+        rows.values(), key=lambda row: (COMPONENTS.index(row["who"]), row["on"], row["action"], json.dumps(row))
+    )
 
 
 def compare(seen: list[Any]) -> None:

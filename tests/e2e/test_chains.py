@@ -46,7 +46,9 @@ class Signpost:
         address = self.stack.addresses["both"].lower()
         key = {"account": {"S": f"{self.chain_id}:{address}"}, "item": {"S": "head"}}
         table = self.stack.ready["accountsTable"]
-        head: dict[str, Any] = self.stack.aws("dynamodb").get_item(TableName=table, Key=key, ConsistentRead=True)["Item"]
+        head: dict[str, Any] = self.stack.aws("dynamodb").get_item(TableName=table, Key=key, ConsistentRead=True)[
+            "Item"
+        ]
         return head
 
     def next_nonce(self) -> int:

@@ -288,7 +288,9 @@ def test_chaos_executes_each_request_once_or_reports_it_unexecuted(
     rows += [("faults injected", sum(faults.total() for faults in injected.values()))]
     total = time.monotonic() - started
     # Printed even if the audit fails.
-    figure(f"seed {seed}: faults for {faults_s:.0f} s, then all settled in {took:.0f} s, {total:.0f} s in all\n{table(rows)}")
+    figure(
+        f"seed {seed}: faults for {faults_s:.0f} s, then all settled in {took:.0f} s, {total:.0f} s in all\n{table(rows)}"
+    )
     audit.run()
     assert not [name for name in NEVER if counted[name]], "see the table"
     # The run proves nothing without its faults: check that the nodes and AWS had the faults of the mix. The rarest

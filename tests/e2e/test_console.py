@@ -38,7 +38,10 @@ def console(stack: Stack, directory: Path, *options: str) -> Iterator[str]:
 def submit(stack: Stack, request_id: str, **fields: Any) -> None:
     body = {"requestId": request_id, "account": "hot", "to": TO, "value": "1", "gas": 21000, **fields}
     sent = stack.aws("sqs").send_message(
-        QueueUrl=stack.signing_queue, MessageGroupId="hot", MessageBody=json.dumps(body), MessageDeduplicationId=request_id
+        QueueUrl=stack.signing_queue,
+        MessageGroupId="hot",
+        MessageBody=json.dumps(body),
+        MessageDeduplicationId=request_id,
     )
     assert sent["MessageId"]
 
@@ -57,7 +60,9 @@ def published(stack: Stack, request_id: str) -> dict[str, Any]:
     return wait_for(f"{request_id} is published", look, SETTLED_WITHIN_S)
 
 
-def ask(url: str, path: str, method: str = "GET", body: str | None = None, **headers: str) -> tuple[int, str, http.client.HTTPMessage]:
+def ask(
+    url: str, path: str, method: str = "GET", body: str | None = None, **headers: str
+) -> tuple[int, str, http.client.HTTPMessage]:
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
     connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
@@ -111,7 +116,9 @@ def test_login_lasts_as_long_as_its_session(dev: StartStack, tmp_path: Path) -> 
     pictures = Path(os.environ.get(PICTURES, tmp_path))
     with console(stack, tmp_path, "--token", TOKEN) as url:
         command = ["node", str(HERE / "login.mjs"), url, str(pictures), TOKEN]
-        result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240, check=False)
+        result = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240, check=False
+        )
         assert result.returncode == 0, result.stdout + result.stderr
 
 

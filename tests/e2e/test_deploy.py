@@ -112,7 +112,13 @@ def parameters(values: dict[str, str]) -> list[dict[str, str]]:
 def without_unsupported(template: str) -> str:
     """The template without the resources that the emulator lacks (see the top of this file)."""
     parts = re.split(r"^(?=  \w+:$)", template, flags=re.M)
-    unsupported = [part for part in parts if re.search(r"^    Type: AWS::(Route53Resolver::\w+|EC2::FlowLog|\w+::ResourcePolicy)$|^      Metrics: \[$", part, re.M)]
+    unsupported = [
+        part
+        for part in parts
+        if re.search(
+            r"^    Type: AWS::(Route53Resolver::\w+|EC2::FlowLog|\w+::ResourcePolicy)$|^      Metrics: \[$", part, re.M
+        )
+    ]
     return "".join(part for part in parts if part not in unsupported)
 
 
@@ -121,7 +127,13 @@ def deploy_template(
 ) -> dict[str, str]:
     """Deploys the shipped or the given template as a stack of this name. Returns its outputs."""
     cloudformation = stack.aws("cloudformation")
-    given = {"NamePrefix": name, "Network": "bsc-testnet", "CodeBucket": BUCKET, "CodePrefix": "one", "AlarmEmail": "a@example.com"}
+    given = {
+        "NamePrefix": name,
+        "Network": "bsc-testnet",
+        "CodeBucket": BUCKET,
+        "CodePrefix": "one",
+        "AlarmEmail": "a@example.com",
+    }
     values = {**given, **values}
     ask = cloudformation.update_stack if update else cloudformation.create_stack
     # As `aws cloudformation deploy --s3-bucket` does: the template is too large for a request.
@@ -300,7 +312,9 @@ def unused_options(template: str) -> list[str]:
 def test_every_template_option_is_deployed_by_a_test() -> None:
     shipped = TEMPLATE.read_text()
     assert unused_options(shipped) == []
-    more = shipped.replace("Parameters:\n", "Parameters:\n  Newer: {Type: String, Default: a, AllowedValues: [a, b]}\n", 1)
+    more = shipped.replace(
+        "Parameters:\n", "Parameters:\n  Newer: {Type: String, Default: a, AllowedValues: [a, b]}\n", 1
+    )
     assert unused_options(more) == ["Newer", "Newer=b"]
 
 
@@ -360,7 +374,13 @@ def test_arm64_signer_deploys_into_its_own_vpc(empty: Stack) -> None:
     assert {subnet["SubnetId"] for subnet in subnets} == {made["SubnetA"], made["SubnetB"]}
     assert len({subnet["AvailabilityZone"] for subnet in subnets}) == 2, "the subnets must be in two zones"
     endpoints = ec2.describe_vpc_endpoints(Filters=here)["VpcEndpoints"]
-    assert {endpoint["ServiceName"].rsplit(".", 1)[-1] for endpoint in endpoints} == {"dynamodb", "kms", "secretsmanager", "sns", "sqs"}
+    assert {endpoint["ServiceName"].rsplit(".", 1)[-1] for endpoint in endpoints} == {
+        "dynamodb",
+        "kms",
+        "secretsmanager",
+        "sns",
+        "sqs",
+    }
     gateways = ec2.describe_internet_gateways()["InternetGateways"]
     assert not [gateway for gateway in gateways for at in gateway["Attachments"] if at["VpcId"] == vpc]
 
@@ -418,12 +438,18 @@ def test_direct_signer_call_by_an_unlisted_caller_is_reported(empty: Stack) -> N
 
     def session(role: str) -> dict[str, Any]:
         session_arn = role.replace(":iam:", ":sts:").replace(":role/", ":assumed-role/") + "/job"
-        return {"type": "AssumedRole", "arn": session_arn, "sessionContext": {"sessionIssuer": {"type": "Role", "arn": role}}}
+        return {
+            "type": "AssumedRole",
+            "arn": session_arn,
+            "sessionContext": {"sessionIssuer": {"type": "Role", "arn": role}},
+        }
 
     admin = f"arn:aws:iam::{AWS_ACCOUNT}:role/Admin"
     assert not is_reported(session(CALLER))
     assert not is_reported({"type": "IAMUser", "arn": USER})
-    assert not is_reported({"type": "IAMUser", "arn": USER, "sessionContext": {"attributes": {"mfaAuthenticated": "true"}}})
+    assert not is_reported(
+        {"type": "IAMUser", "arn": USER, "sessionContext": {"attributes": {"mfaAuthenticated": "true"}}}
+    )
     assert is_reported(session(admin))
     assert is_reported(session(admin), "callers-sign-direct:$LATEST")
     assert is_reported({"type": "IAMUser", "arn": f"arn:aws:iam::{AWS_ACCOUNT}:user/intern"})
@@ -442,7 +468,9 @@ def test_direct_signer_without_named_callers_alarms_on_every_use(empty: Stack) -
         "Invocations",
         [{"Name": "FunctionName", "Value": "anybody-sign-direct"}],
     )
-    variables = empty.aws("lambda").get_function_configuration(FunctionName="anybody-sign-direct")["Environment"]["Variables"]
+    variables = empty.aws("lambda").get_function_configuration(FunctionName="anybody-sign-direct")["Environment"][
+        "Variables"
+    ]
     assert (variables["LOG_LEVEL"], variables["SIGNPOST_POLICY"]) == ("INFO", POLICY)
     assert empty.aws("events").list_rules(NamePrefix="anybody-sign-direct")["Rules"] == []
 

@@ -17,6 +17,7 @@ from audit import published
 from conftest import Figure, StartStack
 from stack import Rpc, Stack, family, free_port, external_anvil, processes, run, wait_for
 
+
 @contextmanager
 def taken_port() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as server:

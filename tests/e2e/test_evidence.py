@@ -114,7 +114,9 @@ def changed(evidence: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("header.hash", OTHER_HASH, "block header"),
     ],
 )
-def test_changed_evidence_fails_verification(made: tuple[dict[str, Any], Path], path: str, value: Any, line: str) -> None:
+def test_changed_evidence_fails_verification(
+    made: tuple[dict[str, Any], Path], path: str, value: Any, line: str
+) -> None:
     result = verify(changed(made[0], path, value))
     assert result.code == 1 and line in failed(result), (result.out, result.err)
 

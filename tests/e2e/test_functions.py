@@ -34,7 +34,9 @@ def test_bad_body_is_rejected_and_panicking_record_fails_alone(deployment: Deplo
     with deployment.signer() as signer:
         bad = record("not JSON", arn(deployment.signing), f"{deployment.name}-bad", "bad")
         broken = record("not JSON", arn(deployment.signing), INVALID_MESSAGE_ID, "broken")
-        answer = signer.invoke(batch(deployment.ask("a"), bad, broken, deployment.ask("b", "cold"), deployment.ask("c")))
+        answer = signer.invoke(
+            batch(deployment.ask("a"), bad, broken, deployment.ask("b", "cold"), deployment.ask("c"))
+        )
         assert answer == failures(INVALID_MESSAGE_ID)
         assert "broke on one of these" in signer.log()
     assert [deployment.item(id)["status"] for id in ("a", "b", "c")] == ["signed"] * 3
@@ -51,7 +53,9 @@ def test_failure_returns_the_rest_of_its_message_group_only(deployment: Deployme
     with deployment.signer() as signer:
         kms.disable_key(KeyId=deployment.key_ids["cold"])
         try:
-            event = batch(deployment.ask("c1", "cold"), deployment.ask("h1"), deployment.ask("c2", "cold"), deployment.ask("h2"))
+            event = batch(
+                deployment.ask("c1", "cold"), deployment.ask("h1"), deployment.ask("c2", "cold"), deployment.ask("h2")
+            )
             assert signer.invoke(event) == failures("c1", "c2")
         finally:
             kms.enable_key(KeyId=deployment.key_ids["cold"])
@@ -60,7 +64,13 @@ def test_failure_returns_the_rest_of_its_message_group_only(deployment: Deployme
     # broadcaster asks for it, and that clears the mark.
     with deployment.signer() as signer:
         item = deployment.item("c1")
-        ask = {"requestId": item["requestId"], "account": item["account"], "attempt": 0, "kind": "execute", "cause": "e2e"}
+        ask = {
+            "requestId": item["requestId"],
+            "account": item["account"],
+            "attempt": 0,
+            "kind": "execute",
+            "cause": "e2e",
+        }
         assert signer.invoke(batch(record(ask, arn(deployment.resign), "resign", item["account"]))) == failures()
         # Lambda redelivers them in order.
         assert signer.invoke(batch(deployment.ask("c1", "cold"), deployment.ask("c2", "cold"))) == failures()
@@ -73,7 +83,13 @@ def test_signer_serves_both_queues_and_returns_foreign_records(deployment: Deplo
         assert signer.invoke(batch(deployment.ask("a"))) == failures()
         item = deployment.item("a")
         price = str(int(item["gasPrice"]) * 2)
-        ask = {"requestId": item["requestId"], "account": item["account"], "attempt": 1, "kind": "execute", "cause": "e2e"}
+        ask = {
+            "requestId": item["requestId"],
+            "account": item["account"],
+            "attempt": 1,
+            "kind": "execute",
+            "cause": "e2e",
+        }
         ask["fee"] = {"gasPrice": price}
         assert signer.invoke(batch(record(ask, arn(deployment.resign), "resign", item["account"]))) == failures()
         assert [attempt["fee"]["gasPrice"] for attempt in deployment.item("a")["attempts"]] == [item["gasPrice"], price]
@@ -85,7 +101,7 @@ def test_signer_serves_both_queues_and_returns_foreign_records(deployment: Deplo
         assert get(deployment.stack, f"{deployment.name}-x") is None
         with pytest.raises(Failed, match="neither a batch of SQS records"):
             signer.invoke({"detail-type": "Scheduled Event"})
-        with pytest.raises(Failed, match="no task \"sweep\""):
+        with pytest.raises(Failed, match='no task "sweep"'):
             signer.invoke({"signpost": "sweep"})
 
 
@@ -126,7 +142,9 @@ def kms_that_never_signs(real: str) -> Iterator[str]:
 
 
 def test_unsigned_records_are_returned_before_the_timeout(deployment: Deployment) -> None:
-    with kms_that_never_signs(deployment.stack.ready["awsEndpoint"]) as kms, deployment.signer(AWS_ENDPOINT_URL_KMS=kms) as signer:
+    with kms_that_never_signs(deployment.stack.ready["awsEndpoint"]) as kms, deployment.signer(
+        AWS_ENDPOINT_URL_KMS=kms
+    ) as signer:
         begun = time.monotonic()
         assert signer.invoke(batch(deployment.ask("a"), deployment.ask("b")), timeout_s=TIMEOUT_S) == failures("a", "b")
         assert time.monotonic() - begun < TIMEOUT_S
@@ -167,9 +185,11 @@ def test_scheduled_sweep_pokes_every_lane_with_open_slots(deployment: Deployment
         assert broadcaster.invoke({"signpost": "sweep"}) == {"poked": 2}
         assert all(poke["cause"].startswith("sweep") for poke in deployment.pokes())
         # Processing the pokes closes the slots.
-        assert broadcaster.invoke(batch(deployment.poke(), deployment.poke("cold", "other")), timeout_s=60) == failures()
+        assert (
+            broadcaster.invoke(batch(deployment.poke(), deployment.poke("cold", "other")), timeout_s=60) == failures()
+        )
         assert broadcaster.invoke({"signpost": "sweep"}) == {"poked": 0}
-        with pytest.raises(Failed, match="no task \"sweeep\""):
+        with pytest.raises(Failed, match='no task "sweeep"'):
             broadcaster.invoke({"signpost": "sweeep"})
 
 
@@ -177,7 +197,9 @@ def test_node_urls_come_from_a_secret_and_are_never_logged(deployment: Deploymen
     secrets = deployment.stack.aws("secretsmanager")
     url = f"{deployment.stack.ready['rpcUrl']}/?key={SECRET}"
     arn_of_secret = secrets.create_secret(Name=deployment.name, SecretString=json.dumps({"rpc_urls": [url]}))["ARN"]
-    with deployment.signer() as signer, deployment.broadcaster(SIGNPOST_RPC_SECRET_ARN=arn_of_secret, RUST_LOG="debug") as function:
+    with deployment.signer() as signer, deployment.broadcaster(
+        SIGNPOST_RPC_SECRET_ARN=arn_of_secret, RUST_LOG="debug"
+    ) as function:
         assert signer.invoke(batch(deployment.ask("a"))) == failures()
         assert function.invoke(batch(deployment.poke()), timeout_s=60) == failures()
         assert deployment.item("a")["status"] == "confirmed"
@@ -265,7 +287,11 @@ def test_account_differing_from_its_pin_is_not_signed_for(deployment: Deployment
 def test_signer_does_not_start_without_a_usable_seal_key(deployment: Deployment) -> None:
     secrets = deployment.stack.aws("secretsmanager")
     short = secrets.create_secret(Name="too-short", SecretString="topsecret")["ARN"]
-    for arn_of, expected in [("", "SIGNPOST_SEAL_SECRET_ARN is missing"), (short, "has 9 characters"), ("no-such-secret", "cannot be read")]:
+    for arn_of, expected in [
+        ("", "SIGNPOST_SEAL_SECRET_ARN is missing"),
+        (short, "has 9 characters"),
+        ("no-such-secret", "cannot be read"),
+    ]:
         with deployment.signer(SIGNPOST_SEAL_SECRET_ARN=arn_of) as signer:
             error = signer.init_error()
         assert expected in error and "topsecret" not in error, error
@@ -290,7 +316,9 @@ def test_signer_does_not_start_without_a_valid_policy(deployment: Deployment) ->
 def test_broadcaster_does_not_start_without_a_valid_secret(deployment: Deployment) -> None:
     with deployment.broadcaster(SIGNPOST_RPC_SECRET_ARN="no-such-secret") as broadcaster:
         assert "SIGNPOST_RPC_SECRET_ARN: the secret cannot be read" in broadcaster.init_error()
-    wrong = deployment.stack.aws("secretsmanager").create_secret(Name=f"{deployment.name}-wrong", SecretString=f'{{"urls": "{SECRET}"}}')
+    wrong = deployment.stack.aws("secretsmanager").create_secret(
+        Name=f"{deployment.name}-wrong", SecretString=f'{{"urls": "{SECRET}"}}'
+    )
     with deployment.broadcaster(SIGNPOST_RPC_SECRET_ARN=wrong["ARN"]) as broadcaster:
         error = broadcaster.init_error()
         assert "rpc_urls is missing" in error, error

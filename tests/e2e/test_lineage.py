@@ -28,7 +28,9 @@ def next_pass(deployment: Deployment) -> str:
     """The body of the poke with which a pass queued the next one. A redelivered pass has sent more than one."""
     sqs, found = deployment.stack.aws("sqs"), []
     # No long poll: the pass has answered, so its messages are already in the queue.
-    while messages := sqs.receive_message(QueueUrl=deployment.broadcast, MaxNumberOfMessages=10, WaitTimeSeconds=0).get("Messages"):
+    while messages := sqs.receive_message(QueueUrl=deployment.broadcast, MaxNumberOfMessages=10, WaitTimeSeconds=0).get(
+        "Messages"
+    ):
         for message in messages:
             found.append(message["Body"])
             sqs.delete_message(QueueUrl=deployment.broadcast, ReceiptHandle=message["ReceiptHandle"])
@@ -56,7 +58,9 @@ def chain(deployment: Deployment, sent: SqsProxy, broadcaster: Function, configu
 def test_lane_busy_for_an_hour_is_one_unbroken_chain_of_passes(deployment: Deployment) -> None:
     rounds = passes_of_an_hour()
     assert rounds > 3 * ROUNDS_MAX
-    with deployment.signer() as signer, sent_through(deployment.stack.ready["awsEndpoint"]) as sent, deployment.no_blocks():
+    with deployment.signer() as signer, sent_through(
+        deployment.stack.ready["awsEndpoint"]
+    ) as sent, deployment.no_blocks():
         assert signer.invoke(batch(deployment.ask("a"))) == failures()
         deployment.pokes()
         with deployment.broadcaster(AWS_ENDPOINT_URL=sent.url) as broadcaster:
@@ -67,7 +71,9 @@ def test_lane_busy_for_an_hour_is_one_unbroken_chain_of_passes(deployment: Deplo
 
 
 def test_lambda_stops_the_chain_after_sixteen_passes_by_default(deployment: Deployment) -> None:
-    with deployment.signer() as signer, sent_through(deployment.stack.ready["awsEndpoint"]) as sent, deployment.no_blocks():
+    with deployment.signer() as signer, sent_through(
+        deployment.stack.ready["awsEndpoint"]
+    ) as sent, deployment.no_blocks():
         assert signer.invoke(batch(deployment.ask("a"))) == failures()
         deployment.pokes()
         with deployment.broadcaster(AWS_ENDPOINT_URL=sent.url) as broadcaster:

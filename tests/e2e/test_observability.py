@@ -109,7 +109,9 @@ def received(stack: Stack, url: str, wanted: set[str]) -> dict[str, dict[str, An
     found: dict[str, dict[str, Any]] = {}
 
     def look() -> bool:
-        got = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], WaitTimeSeconds=1)
+        got = sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], WaitTimeSeconds=1
+        )
         found.update({json.loads(each["Body"])["requestId"]: each for each in got.get("Messages", [])})
         return wanted <= found.keys()
 

@@ -78,7 +78,11 @@ def test_retiring_needs_confirmation_and_no_open_slots(stack: Stack) -> None:
     assert too_early.code == 2 and "1 open slot" in too_early.err, too_early.err
     stack.rpc.call("anvil_setBalance", made["address"], hex(10**18))
     published(stack, "leaving-1", "confirmed")
-    wait_for("the slot is closed", lambda: not ok(signpost(stack, "account", "show", "leaving", "--json")).line()["openSlots"], 30)
+    wait_for(
+        "the slot is closed",
+        lambda: not ok(signpost(stack, "account", "show", "leaving", "--json")).line()["openSlots"],
+        30,
+    )
     retired = ok(signpost(stack, "account", "retire", "leaving", "--yes", "--json")).line()
     assert retired["paused"] is True and retired["retiredAt"] > 0
     resumed = signpost(stack, "account", "resume", "leaving")
@@ -139,7 +143,9 @@ def test_status_shows_a_timeline_with_node_answers(stack: Stack) -> None:
 def test_stuck_request_is_bumped_within_its_cap_and_mined(stack: Stack) -> None:
     with no_blocks(stack):
         submit(stack, "bump-1", "--gas-price", str(GWEI // 10), "--max-gas-price", str(2 * GWEI))
-        wait_for("it was sent", lambda: any("sentAt" in a for a in (get(stack, "bump-1") or {}).get("attempts", [])), 30)
+        wait_for(
+            "it was sent", lambda: any("sentAt" in a for a in (get(stack, "bump-1") or {}).get("attempts", [])), 30
+        )
         unasked = signpost(stack, "bump", "bump-1", "--max-gas-price", str(GWEI))
         assert unasked.code == 2 and "--yes" in unasked.err, unasked.err
         above = signpost(stack, "bump", "bump-1", "--max-gas-price", str(2 * GWEI + 1), "--yes")
@@ -161,13 +167,17 @@ def test_stuck_request_is_rescued_with_the_printed_command(stack: Stack) -> None
     node = stack.rpc.url
     with no_blocks(stack):
         submit(stack, "rescue-1", "--value", "7", "--gas-price", str(GWEI))
-        wait_for("it was sent", lambda: any("sentAt" in a for a in (get(stack, "rescue-1") or {}).get("attempts", [])), 30)
+        wait_for(
+            "it was sent", lambda: any("sentAt" in a for a in (get(stack, "rescue-1") or {}).get("attempts", [])), 30
+        )
         lane = ok(signpost(stack, "status", "rescue-1")).out
         assert "payment: it moves BNB" in lane and "not active yet" in lane, lane
         stack.rpc.call("anvil_dropTransaction", get(stack, "rescue-1")["attempts"][0]["txHash"])
         rescue = ok(signpost(stack, "rescue", "rescue-1", "--json")).line()
         [attempt] = rescue["attempts"]
-        assert node not in json.dumps(rescue) and attempt["explorer"].startswith("https://testnet.bscscan.com/tx/0x"), rescue
+        assert node not in json.dumps(rescue) and attempt["explorer"].startswith(
+            "https://testnet.bscscan.com/tx/0x"
+        ), rescue
         assert rescue["bump"].startswith("signpost bump rescue-1 --max-gas-price "), rescue
         assert "--config" in rescue["cancel"], rescue
         result = subprocess.run(["bash", "-c", attempt["curl"][0]], env={**environment(), "BSC_RPC_1": node},
@@ -180,7 +190,6 @@ def test_stuck_request_is_rescued_with_the_printed_command(stack: Stack) -> None
     assert "nothing needs to be done" in ok(signpost(stack, "rescue", "rescue-1")).out
     unknown = signpost(stack, "rescue", "never-sent")
     assert unknown.code == 1 and "no request never-sent" in unknown.err, unknown.err
-
 
 
 def test_cancel_needs_confirmation(stack: Stack) -> None:
@@ -264,7 +273,11 @@ def test_audit_finds_manual_damage_and_nothing_else(stack: Stack) -> None:
         submit(stack, id)
         published(stack, id)
     head = {"account": {"S": f"97:{stack.addresses['hot'].lower()}"}}
-    wait_for("the slots are closed", lambda: not ok(signpost(stack, "account", "show", "hot", "--json")).line()["openSlots"], 30)
+    wait_for(
+        "the slots are closed",
+        lambda: not ok(signpost(stack, "account", "show", "hot", "--json")).line()["openSlots"],
+        30,
+    )
     assert violations(stack) == []
     text = ok(signpost(stack, "audit"))
     assert "hot" in text.out and ": ok" in text.out, text.out
@@ -350,10 +363,14 @@ def test_http_node_is_reported_by_doctor_and_at_start(stack: Stack, tmp_path: Pa
     looked = {line["check"]: line for line in run("doctor", "--json", "--config", str(config)).lines()}
     found = looked["0.0.0.0: transport"]
     assert found["state"] == "look" and found["found"].startswith("http://") and "https" in found["todo"], found
-    assert [check for check in looked if check.endswith(": transport")] == ["0.0.0.0: transport"], "loopback needs no TLS"
+    assert [check for check in looked if check.endswith(": transport")] == [
+        "0.0.0.0: transport"
+    ], "loopback needs no TLS"
     worker = Program(tmp_path, "clear", ["worker", "--config", str(config), "--stage", "broadcaster"])
     try:
-        log = wait_for("the worker warns", lambda: worker.log() if "over http://" in worker.log() else None, READY_WITHIN_S)
+        log = wait_for(
+            "the worker warns", lambda: worker.log() if "over http://" in worker.log() else None, READY_WITHIN_S
+        )
     finally:
         worker.stop()
     [line] = [line for line in log.splitlines() if "over http://" in line]
@@ -378,7 +395,9 @@ def test_dead_letters_are_listed_without_data_and_redriven_in_order(stack: Stack
     shown = ok(signpost(stack, "redrive", "--dry-run"))
     assert all(id in shown.out for id in ids[:10]) and "hot" in shown.out, shown.out
     assert SECRET_DATA[2:] not in shown.out + shown.err
-    counted = [line for line in signpost(stack, "doctor", "--json").lines() if line["check"] == "signing queue: set aside"]
+    counted = [
+        line for line in signpost(stack, "doctor", "--json").lines() if line["check"] == "signing queue: set aside"
+    ]
     assert counted[0]["state"] == "problem" and "redrive" in counted[0]["todo"], counted
     unasked = signpost(stack, "redrive", "--queue", "signing")
     assert unasked.code == 2 and "--yes" in unasked.err, unasked.err
@@ -394,11 +413,15 @@ def test_dead_letters_are_listed_without_data_and_redriven_in_order(stack: Stack
 
 def test_refused_dead_letter_is_answered_again_and_not_redriven(stack: Stack) -> None:
     sqs, dead = stack.aws("sqs"), dead_letters(stack)
-    bad = sqs.send_message(QueueUrl=stack.signing_queue, MessageGroupId="hot", MessageBody="{ no JSON either")["MessageId"]
+    bad = sqs.send_message(QueueUrl=stack.signing_queue, MessageGroupId="hot", MessageBody="{ no JSON either")[
+        "MessageId"
+    ]
     item = published(stack, f"sqs:{bad}")
     # As if the answered message was moved to the dead-letter queue later, behind a failed message of its group.
     body = json.dumps({"requestId": "refused-before", "account": "hot", "to": TO, "gas": 60_000})
-    held = sqs.send_message(QueueUrl=dead, MessageGroupId="hot", MessageDeduplicationId=bad, MessageBody=body)["MessageId"]
+    held = sqs.send_message(QueueUrl=dead, MessageGroupId="hot", MessageDeduplicationId=bad, MessageBody=body)[
+        "MessageId"
+    ]
     dynamodb, table = stack.aws("dynamodb"), stack.ready["requestsTable"]
     answer = dynamodb.get_item(TableName=table, Key={"requestId": {"S": f"sqs:{bad}"}})["Item"]
     dynamodb.put_item(TableName=table, Item={**answer, "requestId": {"S": f"sqs:{held}"}})

@@ -36,9 +36,7 @@ def test_signers_cannot_call_nodes_and_broadcaster_cannot_call_kms(packages: Pat
         assert clients == ((False, True) if name == "broadcaster" else (True, False)), f"{name}: {clients}"
 
 
-def test_each_zip_is_small_and_holds_one_executable(
-    packages: Path, figure: Figure
-) -> None:
+def test_each_zip_is_small_and_holds_one_executable(packages: Path, figure: Figure) -> None:
     for path in sorted(packages.glob("*.zip")):
         figure(f"{path.name}: {path.stat().st_size:,} bytes")
         assert path.stat().st_size <= ZIP_BYTES_MAX, path
@@ -59,7 +57,9 @@ def test_the_same_sources_and_policy_give_the_same_bytes(packages: Path, tmp_pat
         digests.append({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in made})
         for path in made:
             entries = set(zipfile.ZipFile(path).namelist())
-            assert entries == ({"bootstrap"} if path.stem == "broadcaster" else {"bootstrap", "policy.toml", "accounts.txt"}), path
+            assert entries == (
+                {"bootstrap"} if path.stem == "broadcaster" else {"bootstrap", "policy.toml", "accounts.txt"}
+            ), path
     assert digests[0] == digests[1]
     without_policy = hashlib.sha256((packages / "broadcaster.zip").read_bytes()).hexdigest()
     assert digests[0]["broadcaster.zip"] == without_policy, "a policy does not change the broadcaster's zip"
@@ -71,7 +71,9 @@ ARM64 = "aarch64-unknown-linux-gnu"
 def package_for_arm64(out: Path, path: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "infra" / "package.py"), "--arch", "arm64", "--out", str(out)]
     environment = {**os.environ, "PATH": path}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
 
 
 def test_arm64_package_without_standard_library_fails_with_a_hint(tmp_path: Path) -> None:
@@ -127,6 +129,8 @@ def test_cold_signer_answers_its_first_record_within_memory_limit(
         assert answer == failures()
         assert deployment.item(f"cold-{start}")["status"] == "signed"
     best, median, worst = min(times_ms), statistics.median(times_ms), max(times_ms)
-    figure(f"process start to first answer: best {best:.1f}, median {median:.1f}, worst {worst:.1f} ms of {COLD_STARTS}")
+    figure(
+        f"process start to first answer: best {best:.1f}, median {median:.1f}, worst {worst:.1f} ms of {COLD_STARTS}"
+    )
     figure(f"peak RSS: {max(peaks_mib):.1f} MiB")
     assert max(peaks_mib) <= PEAK_RSS_MIB_MAX, peaks_mib

@@ -79,7 +79,9 @@ def test_message_from_an_unlisted_sender_is_refused(dev: Any, tmp_path: Path) ->
     assert (refused["status"], refused["reason"]["code"]) == ("rejected", "senderNotAllowed")
     assert "allow_senders" in refused["reason"]["message"] and THEIRS in refused["reason"]["message"]
     assert (refused["sender"], refused["messageId"]) == (THEIRS, own.removeprefix("sqs:"))
-    assert refused["reason"]["requestId"] == "ours-1" and get(stack, "ours-1") is None, "nothing is stored under the request id"
+    assert (
+        refused["reason"]["requestId"] == "ours-1" and get(stack, "ours-1") is None
+    ), "nothing is stored under the request id"
     send(ours, stack, transfer("ours-1", 1))
     assert published(stack, "ours-1")["status"] == "confirmed"
 
@@ -142,7 +144,9 @@ def test_requests_above_the_spend_limit_are_rejected(dev: Any, tmp_path: Path) -
 def test_request_limit_is_counted_per_sender(dev: Any, tmp_path: Path) -> None:
     stack = dev("--account", "hot", "--no-worker")
     allow_by_queue_policy(stack, THEIRS)
-    both = RULES.replace('["{senders}"]', f'["{{senders}}", "{THEIRS}"]').replace("max_requests = 18", "max_requests = 3")
+    both = RULES.replace('["{senders}"]', f'["{{senders}}", "{THEIRS}"]').replace(
+        "max_requests = 18", "max_requests = 3"
+    )
     stack.start_worker(config=with_rules(stack, tmp_path, OURS, both))
     ours, theirs = sqs_of(stack, OURS), sqs_of(stack, THEIRS)
     for number in range(5):

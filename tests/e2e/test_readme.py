@@ -48,7 +48,14 @@ def test_python_three_steps_type_check_and_confirm(stack: Stack, tmp_path: Path)
             "--output-model-type", "typing.TypedDict", "--output", str(tmp_path / f"{name.replace('-', '_')}_v1.py"))  # fmt: skip
     steps = tmp_path / "three_steps.py"
     steps.write_text(block("python"))
-    mypy = [str(tools / "mypy"), "--strict", "--ignore-missing-imports", "--cache-dir", str(tmp_path / "mypy"), str(steps)]
+    mypy = [
+        str(tools / "mypy"),
+        "--strict",
+        "--ignore-missing-imports",
+        "--cache-dir",
+        str(tmp_path / "mypy"),
+        str(steps),
+    ]
     run(stack, *mypy, cwd=tmp_path)
     printed = run(stack, sys.executable, str(steps), cwd=tmp_path).split()
     assert printed[0] == printed[2] == "confirmed"
@@ -77,7 +84,14 @@ def test_typescript_three_steps_type_check_and_confirm(stack: Stack, tmp_path: P
     (tmp_path / "package.json").write_text('{"type": "module"}')
     (tmp_path / "three-steps.ts").write_text(block("ts"))
     for name in ("outcome.v1", "signing-request.v1"):
-        run(stack, str(packages / ".bin/json2ts"), "-i", str(ROOT / f"schemas/{name}.json"), "-o", str(tmp_path / f"{name}.d.ts"))
+        run(
+            stack,
+            str(packages / ".bin/json2ts"),
+            "-i",
+            str(ROOT / f"schemas/{name}.json"),
+            "-o",
+            str(tmp_path / f"{name}.d.ts"),
+        )
     strict = ["--strict", "--target", "es2022", "--module", "nodenext", "--skipLibCheck", "--types", "node"]
     run(stack, str(packages / ".bin/tsc"), *strict, str(tmp_path / "three-steps.ts"), cwd=tmp_path)
     printed = run(stack, "node", str(tmp_path / "three-steps.js")).split()
@@ -85,5 +99,10 @@ def test_typescript_three_steps_type_check_and_confirm(stack: Stack, tmp_path: P
     assert re.fullmatch("0x[0-9a-f]{64}", printed[1])
     # The types catch an unknown field.
     (tmp_path / "three-steps.ts").write_text(block("ts").replace("gas: 21000", "gasLimit: 21000"))
-    wrong = subprocess.run([str(packages / ".bin/tsc"), "--noEmit", *strict, "three-steps.ts"], cwd=tmp_path, capture_output=True, text=True)
+    wrong = subprocess.run(
+        [str(packages / ".bin/tsc"), "--noEmit", *strict, "three-steps.ts"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert wrong.returncode != 0 and "gasLimit" in wrong.stdout

@@ -49,7 +49,9 @@ def test_sha256sums_lists_every_file_and_no_other(packages: Path, tmp_path: Path
     assert subprocess.run(check, cwd=packages, capture_output=True, check=False).returncode == 0
     other = shutil.copytree(packages, tmp_path / "other")
     (other / "signer.zip").write_bytes((other / "signer.zip").read_bytes() + b"\0")
-    assert subprocess.run(check, cwd=other, capture_output=True, check=False).returncode == 1, "a changed zip passes the check"
+    assert (
+        subprocess.run(check, cwd=other, capture_output=True, check=False).returncode == 1
+    ), "a changed zip passes the check"
 
 
 def test_each_zip_has_a_valid_cyclonedx_document(packages: Path) -> None:

@@ -23,7 +23,9 @@ def steps() -> list[str]:
 
 
 def follow(stack: Stack, step: str, directory: Path) -> CommandResult:
-    done = subprocess.run(["sh", "-euc", step], env=variables(stack), cwd=directory, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        ["sh", "-euc", step], env=variables(stack), cwd=directory, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, f"{step}\n{done.stdout}{done.stderr}"
     return CommandResult(done.returncode, done.stdout, done.stderr)
 

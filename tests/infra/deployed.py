@@ -35,7 +35,18 @@ ARNS = {
     "AWS::KMS::Key": "arn:aws:kms:{region}:{account}:key/00000000-0000-0000-0000-{id}",
 }
 DOCUMENTS = {**POLICIES, "AWS::IAM::Role": "AssumeRolePolicyDocument"}
-NAMES = ("RoleName", "ManagedPolicyName", "QueueName", "TopicName", "TableName", "FunctionName", "LogGroupName", "DeliveryStreamName", "BucketName", "Name")
+NAMES = (
+    "RoleName",
+    "ManagedPolicyName",
+    "QueueName",
+    "TopicName",
+    "TableName",
+    "FunctionName",
+    "LogGroupName",
+    "DeliveryStreamName",
+    "BucketName",
+    "Name",
+)
 # Types whose Ref is their ARN.
 REF_IS_ARN = ("AWS::IAM::ManagedPolicy", "AWS::SNS::Topic", "AWS::SecretsManager::Secret")
 

@@ -23,7 +23,12 @@ CALLS_FILE = ROOT / "tests/infra/calls.json"
 # Components that are a function, with the prefix of their resources. Their credentials work only in the function.
 STAGES = {"signer": "Signer", "broadcaster": "Broadcaster", "sign-direct": "SignDirect"}
 # The policies of all other components.
-MANAGED = {"direct-caller": ["SignDirectCaller"], "backend": ["SignpostClient"], "viewer": ["SignpostViewer"], "operator": ["SignpostViewer", "SignpostOperator"]}
+MANAGED = {
+    "direct-caller": ["SignDirectCaller"],
+    "backend": ["SignpostClient"],
+    "viewer": ["SignpostViewer"],
+    "operator": ["SignpostViewer", "SignpostOperator"],
+}
 # Other roles that AWS services assume: the role and its policy.
 SERVICES = {"trail": ("TrailRole", "TrailRights")}
 # AWS services that make calls as themselves.
@@ -91,7 +96,12 @@ def observed() -> list[Call]:
     """The calls that the gate saw."""
     rows: list[Json] = json.loads(CALLS_FILE.read_text())
     return [
-        Call(row["who"], row["action"], row["on"], tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in sorted(row.get("conditions", {}).items())))
+        Call(
+            row["who"],
+            row["action"],
+            row["on"],
+            tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in sorted(row.get("conditions", {}).items())),
+        )
         for row in rows
     ]
 
@@ -120,19 +130,38 @@ def made_by_aws() -> list[Call]:
     logs = "Lambda developer guide, sending function logs to CloudWatch: the role creates streams and puts events"
     network = "Lambda developer guide, giving functions access to a VPC: required IAM permissions"
     keys = "CloudFormation and key administrators; KMS developer guide, key policies"
-    made = [call(who, action, queue, polls, "lambda") for who, of in queues.items() for queue in of for action in POLLED]
+    made = [
+        call(who, action, queue, polls, "lambda") for who, of in queues.items() for queue in of for action in POLLED
+    ]
     made += [call(who, action, f"{part}Logs", logs) for who, part in STAGES.items() for action in LOGGED]
     made += [call("signer", action, on, network, "lambda") for action, on in NETWORK.items()]
     for key in ("Key", "SignDirectKey"):
         made += [call("administrator", f"kms:{action}", key, keys) for action in ADMINISTERED]
     trail = "CloudWatch Logs user guide, subscriptions with Firehose; Firehose developer guide, access to S3"
     made += [call("trail", f"firehose:{action}", "TrailStream", trail) for action in ("PutRecord", "PutRecordBatch")]
-    made += [call("trail", f"s3:{action}", "TrailBucket", trail) for action in ("GetBucketLocation", "ListBucket", "ListBucketMultipartUploads")]
-    made += [call("trail", f"s3:{action}", "TrailBucket/object", trail) for action in ("AbortMultipartUpload", "PutObject")]
-    made += [call(who, "sts:AssumeRole", "TrailRole", trail, aws__SourceAccount=ACCOUNT) for who in ("logs", "firehose")]
-    made.append(call("cloudwatch", "sns:Publish", "AlarmTopic", "CloudWatch user guide, alarms and SNS", aws__SourceAccount=ACCOUNT))
+    made += [
+        call("trail", f"s3:{action}", "TrailBucket", trail)
+        for action in ("GetBucketLocation", "ListBucket", "ListBucketMultipartUploads")
+    ]
+    made += [
+        call("trail", f"s3:{action}", "TrailBucket/object", trail) for action in ("AbortMultipartUpload", "PutObject")
+    ]
+    made += [
+        call(who, "sts:AssumeRole", "TrailRole", trail, aws__SourceAccount=ACCOUNT) for who in ("logs", "firehose")
+    ]
+    made.append(
+        call(
+            "cloudwatch",
+            "sns:Publish",
+            "AlarmTopic",
+            "CloudWatch user guide, alarms and SNS",
+            aws__SourceAccount=ACCOUNT,
+        )
+    )
     made.append(call("events", "sns:Publish", "AlarmTopic", "EventBridge user guide, permissions for SNS topics"))
-    made.append(call("direct-caller", "lambda:InvokeFunction", "SignDirectFunction", "the purpose of the direct signer"))
+    made.append(
+        call("direct-caller", "lambda:InvokeFunction", "SignDirectFunction", "the purpose of the direct signer")
+    )
     made += [call("lambda", "sts:AssumeRole", f"{part}Role", "for the function of this account", aws__SourceAccount=ACCOUNT)
              for part in STAGES.values()]  # fmt: skip
     return made
@@ -140,11 +169,25 @@ def made_by_aws() -> list[Call]:
 
 def allowed_by_parameter() -> list[Call]:
     """The calls that a deployment allows only with a parameter."""
-    return [call("backend", "sns:Subscribe", "OutcomeTopic", "Subscribers", "by parameter", sns__Protocol="sqs", sns__Endpoint=SUBSCRIBER)]
+    return [
+        call(
+            "backend",
+            "sns:Subscribe",
+            "OutcomeTopic",
+            "Subscribers",
+            "by parameter",
+            sns__Protocol="sqs",
+            sns__Endpoint=SUBSCRIBER,
+        )
+    ]
 
 
 # The policy of each component, and how policies write resources.
-POLICY_OF = {who: f"{part}Rights" for who, part in STAGES.items()} | {who: attached[-1] for who, attached in MANAGED.items()} | {who: policy for who, (_, policy) in SERVICES.items()}
+POLICY_OF = (
+    {who: f"{part}Rights" for who, part in STAGES.items()}
+    | {who: attached[-1] for who, attached in MANAGED.items()}
+    | {who: policy for who, (_, policy) in SERVICES.items()}
+)
 WRITTEN_AS = {
     "Key": ("Key", "KmsKeyArns"),
     "SignDirectKey": ("SignDirectKey", "SignDirectKeyArn"),
@@ -249,7 +292,10 @@ class Place:
         if inside:
             context["aws:SourceVpc"] = self.deployed.named("Vpc")
             # A service without an endpoint cannot be reached. For the evaluator, that is a policy that denies everything.
-            endpoint = self.endpoints.get(service, {**EVERYTHING, "Statement": [{**EVERYTHING["Statement"][0], "Effect": "Deny", "Principal": "*"}]})
+            endpoint = self.endpoints.get(
+                service,
+                {**EVERYTHING, "Statement": [{**EVERYTHING["Statement"][0], "Effect": "Deny", "Principal": "*"}]},
+            )
         return {
             "principal": principal, "action": action, "resource": resource, "account": account, "context": context,
             "identity": identity, "of_resource": self.of_resource(asked.on.partition("/")[0]), "endpoint": endpoint if inside else None,
@@ -311,7 +357,9 @@ def node_tools() -> Path:
     named = os.environ.get("SIGNPOST_NODE_TOOLS")
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     found = Path(named) if named else target / "local-stack/node-tests"
-    assert (found / "node_modules/@cloud-copilot/iam-simulate").is_dir(), f"no evaluator in {found}; run `cargo verify --e2e-only`"
+    assert (
+        found / "node_modules/@cloud-copilot/iam-simulate"
+    ).is_dir(), f"no evaluator in {found}; run `cargo verify --e2e-only`"
     return found
 
 
@@ -326,7 +374,14 @@ def evaluate(asked: list[tuple[Place, Call]]) -> list[str]:
     for where, one in asked:
         question = where.question(one)
         identity = [place(policy) for policy in question["identity"]]
-        questions.append({**question, "identity": identity, "of_resource": place(question["of_resource"]), "endpoint": place(question["endpoint"])})
+        questions.append(
+            {
+                **question,
+                "identity": identity,
+                "of_resource": place(question["of_resource"]),
+                "endpoint": place(question["endpoint"]),
+            }
+        )
     sent = json.dumps({"policies": [json.loads(policy) for policy in policies], "questions": questions})
     program = ["node", str(Path(__file__).with_name("evaluate.mjs")), str(node_tools())]
     ran = subprocess.run(program, input=sent, capture_output=True, text=True, timeout=570, check=False)

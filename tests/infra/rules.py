@@ -57,7 +57,8 @@ SHARED = {
 }
 # The exact environment variables of each function.
 ENVIRONMENT = {
-    "SignerFunction": SHARED | {"SIGNPOST_POLICY", "SIGNPOST_ACCOUNTS", "SIGNPOST_SEAL_SECRET_ARN", "AWS_ENDPOINT_URL_DYNAMODB"},
+    "SignerFunction": SHARED
+    | {"SIGNPOST_POLICY", "SIGNPOST_ACCOUNTS", "SIGNPOST_SEAL_SECRET_ARN", "AWS_ENDPOINT_URL_DYNAMODB"},
     "BroadcasterFunction": SHARED
     | {
         "SIGNPOST_RPC_SECRET_ARN",
@@ -158,7 +159,11 @@ def changes_statement(name: str, sid: str, path: str = "", value: Any = None) ->
         inner = [(at, statement.get("Fn::If", ["", statement])[1]) for at, statement in enumerate(written)]
         [(at, found)] = [(at, statement) for at, statement in inner if statement["Sid"] == sid]
         way = f"Resources/{name}/Properties/PolicyDocument/Statement/{at}"
-        return changed(template, way + ("/Fn::If/1" if found is not written[at] and path else "") + (f"/{path}" if path else ""), value)
+        return changed(
+            template,
+            way + ("/Fn::If/1" if found is not written[at] and path else "") + (f"/{path}" if path else ""),
+            value,
+        )
 
     return turn
 
@@ -167,7 +172,11 @@ def allow(action: Any, resource: Any, **more: Any) -> Json:
     return {"Sid": "New", "Effect": "Allow", "Action": action, "Resource": resource, **more}
 
 
-@rule(sets("Key/DeletionPolicy"), sets("RequestsTable/UpdateReplacePolicy", "Delete"), sets("SignDirectKey/DeletionPolicy", "Delete"))
+@rule(
+    sets("Key/DeletionPolicy"),
+    sets("RequestsTable/UpdateReplacePolicy", "Delete"),
+    sets("SignDirectKey/DeletionPolicy", "Delete"),
+)
 def keys_and_tables_outlive_the_stack(template: Json) -> Iterator[str]:
     for kind in ("AWS::KMS::Key", "AWS::DynamoDB::Table"):
         for name, body in of_type(template, kind).items():
@@ -202,8 +211,12 @@ ROOT_ARN = {"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:roo
     adds_statement("Key", "KeyPolicy", allow("kms:*", "*", Principal=ROOT_ARN)),
     adds_statement("Key", "KeyPolicy", allow("kms:CreateGrant", "*", Principal=ROOT_ARN)),
     adds_statement("Key", "KeyPolicy", allow("kms:GetPublicKey", "*", Principal=ROOT_ARN)),
-    adds_statement("Key", "KeyPolicy", allow("kms:Sign", "*", Principal={"AWS": {"Fn::GetAtt": ["BroadcasterRole", "Arn"]}})),
-    adds_statement("SignDirectKey", "KeyPolicy", allow("kms:Sign", "*", Principal={"AWS": {"Fn::GetAtt": ["SignerRole", "Arn"]}})),
+    adds_statement(
+        "Key", "KeyPolicy", allow("kms:Sign", "*", Principal={"AWS": {"Fn::GetAtt": ["BroadcasterRole", "Arn"]}})
+    ),
+    adds_statement(
+        "SignDirectKey", "KeyPolicy", allow("kms:Sign", "*", Principal={"AWS": {"Fn::GetAtt": ["SignerRole", "Arn"]}})
+    ),
     sets("Key/Properties/KeyPolicy/Statement/0"),
     sets("Key/Properties/KeyPolicy/Statement/1/Condition"),
     sets("Key/Properties/KeyPolicy/Statement/1/Condition/StringEquals/kms:MessageType", "RAW"),
@@ -279,17 +292,27 @@ def no_permission_is_a_wildcard(template: Json) -> Iterator[str]:
 @rule(
     adds_statement("BroadcasterRights", "PolicyDocument", allow("kms:Sign", {"Fn::GetAtt": ["Key", "Arn"]})),
     adds_statement("SignerRights", "PolicyDocument", allow("secretsmanager:GetSecretValue", {"Ref": "RpcSecretArn"})),
-    adds_statement("SignpostClient", "PolicyDocument", allow("dynamodb:Query", {"Fn::GetAtt": ["RequestsTable", "Arn"]})),
-    adds_statement("SignDirectRights", "PolicyDocument", allow("kms:Sign", {"Fn::GetAtt": ["Key", "Arn"]}, Condition=SIGNING_CONDITION)),
+    adds_statement(
+        "SignpostClient", "PolicyDocument", allow("dynamodb:Query", {"Fn::GetAtt": ["RequestsTable", "Arn"]})
+    ),
+    adds_statement(
+        "SignDirectRights",
+        "PolicyDocument",
+        allow("kms:Sign", {"Fn::GetAtt": ["Key", "Arn"]}, Condition=SIGNING_CONDITION),
+    ),
     changes_statement("BroadcasterRights", "ReadRequests"),
     changes_statement("SignerRights", "Sign", "Condition"),
     sets("SignerRights/Properties/Roles", [{"Ref": "BroadcasterRole"}]),
-    adds_resource("More", "AWS::IAM::Policy", PolicyName="more", Roles=[], PolicyDocument={"Statement": [allow("kms:Sign", "x")]}),
+    adds_resource(
+        "More", "AWS::IAM::Policy", PolicyName="more", Roles=[], PolicyDocument={"Statement": [allow("kms:Sign", "x")]}
+    ),
     sets("SignerRole/Properties/AssumeRolePolicyDocument/Statement/0/Principal", {"AWS": "*"}),
     sets("SignerFunction/Properties/Role", {"Fn::GetAtt": ["BroadcasterRole", "Arn"]}),
     sets("BroadcasterRole/Properties/AssumeRolePolicyDocument/Statement/0/Condition"),
     adds_statement("SignpostViewer", "PolicyDocument", allow("sns:Publish", {"Ref": "OutcomeTopic"})),
-    adds_statement("SignpostOperator", "PolicyDocument", allow("dynamodb:DeleteItem", {"Fn::GetAtt": ["RequestsTable", "Arn"]})),
+    adds_statement(
+        "SignpostOperator", "PolicyDocument", allow("dynamodb:DeleteItem", {"Fn::GetAtt": ["RequestsTable", "Arn"]})
+    ),
     changes_statement("SignpostOperator", "RegisterAccounts"),
 )
 def each_role_has_exactly_the_permissions_of_its_stage(template: Json) -> Iterator[str]:
@@ -328,7 +351,11 @@ def listed(file: str, name: str) -> set[str]:
 
 def written() -> dict[tuple[str, str, str], set[str]]:
     """The attributes that each policy may write by action and table, from the code of the store."""
-    key, requests, heads = {"account", "item"}, {"requestId", "createdAt"} | listed("item/record.rs", "MUTABLE"), "store/written.rs"
+    key, requests, heads = (
+        {"account", "item"},
+        {"requestId", "createdAt"} | listed("item/record.rs", "MUTABLE"),
+        "store/written.rs",
+    )
     return {
         ("SignerRights", "dynamodb:UpdateItem", "RequestsTable"): requests,
         ("SignerRights", "dynamodb:UpdateItem", "AccountsTable"): key | listed(heads, "BY_SIGNER"),
@@ -350,9 +377,15 @@ ATTRIBUTES = "Condition/ForAllValues:StringEquals/dynamodb:Attributes"
     changes_statement("BroadcasterRights", "ChangeRequests", "Condition/Null"),
     changes_statement("BroadcasterRights", "ChangeRequests", "Condition"),
     changes_statement("SignerRights", "TakeSlots", f"{ATTRIBUTES}/4", "name"),
-    adds_statement("SignerRights", "PolicyDocument", allow("dynamodb:UpdateItem", {"Fn::GetAtt": ["RequestsTable", "Arn"]})),
-    adds_statement("BroadcasterRights", "PolicyDocument", allow("dynamodb:PartiQLUpdate", {"Fn::GetAtt": ["RequestsTable", "Arn"]})),
-    adds_statement("SignerRights", "PolicyDocument", allow("dynamodb:DeleteItem", {"Fn::GetAtt": ["AccountsTable", "Arn"]})),
+    adds_statement(
+        "SignerRights", "PolicyDocument", allow("dynamodb:UpdateItem", {"Fn::GetAtt": ["RequestsTable", "Arn"]})
+    ),
+    adds_statement(
+        "BroadcasterRights", "PolicyDocument", allow("dynamodb:PartiQLUpdate", {"Fn::GetAtt": ["RequestsTable", "Arn"]})
+    ),
+    adds_statement(
+        "SignerRights", "PolicyDocument", allow("dynamodb:DeleteItem", {"Fn::GetAtt": ["AccountsTable", "Arn"]})
+    ),
 )
 def writes_name_their_attributes_and_no_stage_deletes(template: Json) -> Iterator[str]:
     """UpdateItem creates a missing item, so it equals a PutItem with the attributes that it may name. Only the list of
@@ -375,7 +408,11 @@ def writes_name_their_attributes_and_no_stage_deletes(template: Json) -> Iterato
                 condition = statement.get("Condition", {})
                 named = condition.get("ForAllValues:StringEquals", {}).get("dynamodb:Attributes", [])
                 # ForAllValues is true for an empty set, so the Null condition is needed too.
-                if condition.get("Null") != {"dynamodb:Attributes": "false"} or set(named) != wanted or len(named) != len(set(named)):
+                if (
+                    condition.get("Null") != {"dynamodb:Attributes": "false"}
+                    or set(named) != wanted
+                    or len(named) != len(set(named))
+                ):
                     yield f"{name}: {action} on {table} of {sorted(named)}, not {sorted(wanted or ())}"
     if found != lists.keys():
         yield f"missing lists of attributes: {sorted(lists.keys() - found)}"
@@ -396,7 +433,10 @@ def credentials_work_only_in_their_function(template: Json) -> Iterator[str]:
         denied = [
             action
             for policy, statement in policies(template, "AWS::IAM::Policy")
-            if policy == name and statement["Effect"] == "Deny" and statement.get("Condition") == elsewhere and statement["Resource"] == "*"
+            if policy == name
+            and statement["Effect"] == "Deny"
+            and statement.get("Condition") == elsewhere
+            and statement["Resource"] == "*"
             for action in actions(statement)
         ]
         # Exempt: Lambda's own polls, which do not name the function, and logs, which are not confidential.
@@ -469,7 +509,11 @@ def every_queue_is_fifo_encrypted_and_has_a_dead_letter_queue(template: Json) ->
             yield f"{name} does not have the longest retention"
     for queue, letters in dead.items():
         body = properties(template, queue)
-        wanted = {"DeduplicationScope": "messageGroup", "FifoThroughputLimit": "perMessageGroupId", "ContentBasedDeduplication": True}
+        wanted = {
+            "DeduplicationScope": "messageGroup",
+            "FifoThroughputLimit": "perMessageGroupId",
+            "ContentBasedDeduplication": True,
+        }
         for what, value in wanted.items():
             if body.get(what) != value:
                 yield f"{what} of {queue} is {body.get(what)}"
@@ -540,7 +584,10 @@ def is_tls_only(statement: Json) -> bool:
 @rule(
     sets("QueuePolicy/Properties/PolicyDocument/Statement/1"),
     sets("QueuePolicy/Properties/PolicyDocument/Statement/2/Condition/ArnNotEquals/aws:PrincipalArn/2", "*"),
-    sets("QueuePolicy/Properties/PolicyDocument/Statement/1/Condition/ArnNotEquals/aws:PrincipalArn/0", {"Ref": "SignpostClient"}),
+    sets(
+        "QueuePolicy/Properties/PolicyDocument/Statement/1/Condition/ArnNotEquals/aws:PrincipalArn/0",
+        {"Ref": "SignpostClient"},
+    ),
     sets("OutcomeTopicPolicy/Properties/PolicyDocument/Statement/1/Effect", "Allow"),
 )
 def only_stages_send_to_inner_queues_and_the_topic(template: Json) -> Iterator[str]:
@@ -573,7 +620,9 @@ def only_stages_send_to_inner_queues_and_the_topic(template: Json) -> Iterator[s
 )
 def event_sources_batch_except_one_lane_per_pass(template: Json) -> Iterator[str]:
     sources = of_type(template, "AWS::Lambda::EventSourceMapping")
-    found = {ref(body["Properties"]["EventSourceArn"]): ref(body["Properties"]["FunctionName"]) for body in sources.values()}
+    found = {
+        ref(body["Properties"]["EventSourceArn"]): ref(body["Properties"]["FunctionName"]) for body in sources.values()
+    }
     if found != QUEUES or len(sources) != len(QUEUES):
         yield f"queues and their functions are {found}"
     for name, body in sources.items():
@@ -650,7 +699,10 @@ def topic_is_encrypted_and_optionally_fifo(template: Json) -> Iterator[str]:
     sets("SignerFunction/Properties/Runtime", "provided.al2"),
     sets("SignerFunction/Properties/Environment/Variables/SIGNPOST_RPC_URLS", {"Ref": "RpcUrls"}),
     sets("BroadcasterFunction/Properties/Environment/Variables/SIGNPOST_FINALITY"),
-    sets("BroadcasterFunction/Properties/Environment/Variables/SIGNPOST_RPC_URLS", {"Fn::Sub": "{{resolve:secretsmanager:${RpcSecretArn}}}"}),
+    sets(
+        "BroadcasterFunction/Properties/Environment/Variables/SIGNPOST_RPC_URLS",
+        {"Fn::Sub": "{{resolve:secretsmanager:${RpcSecretArn}}}"},
+    ),
     sets("SignDirectFunction/Properties/LoggingConfig"),
     sets("BroadcasterLogs/Properties/RetentionInDays"),
     sets("SignDirectFunction/Properties/Environment/Variables/KMS_KEY_ID", {"Fn::GetAtt": ["Key", "Arn"]}),
@@ -680,17 +732,34 @@ CALLERS = {"Fn::Split": [",", {"Ref": "SignDirectCallerArns"}]}
 
 @rule(
     sets("SignDirectFunction/Properties/Environment/Variables/LOG_LEVEL", "WARNING"),
-    sets("SignDirectFunction/Properties/Environment/Variables/SIGNPOST_POLICY", {"Fn::If": ["HasPolicy", {"Ref": "Policy"}, "none"]}),
+    sets(
+        "SignDirectFunction/Properties/Environment/Variables/SIGNPOST_POLICY",
+        {"Fn::If": ["HasPolicy", {"Ref": "Policy"}, "none"]},
+    ),
     sets("SignDirectAccess"),
     sets("SignDirectAccess/Condition", "HasSignDirect"),
     sets("SignDirectAccess/Properties/ResourceArn", {"Fn::GetAtt": ["SignerFunction", "Arn"]}),
     sets("SignDirectAccess/Properties/PolicyDocument/Statement/0/Effect", "Allow"),
-    sets("SignDirectAccess/Properties/PolicyDocument/Statement/0/Resource", {"Fn::GetAtt": ["SignDirectFunction", "Arn"]}),
+    sets(
+        "SignDirectAccess/Properties/PolicyDocument/Statement/0/Resource", {"Fn::GetAtt": ["SignDirectFunction", "Arn"]}
+    ),
     sets("SignDirectAccess/Properties/PolicyDocument/Statement/0/Action", "lambda:InvokeFunctionUrl"),
     sets("SignDirectAccess/Properties/PolicyDocument/Statement/0/Condition"),
-    adds_statement("SignDirectAccess", "PolicyDocument", allow("lambda:InvokeFunction", {"Fn::GetAtt": ["SignDirectFunction", "Arn"]}, Principal="*")),
-    adds_resource("More", "AWS::Lambda::Permission", FunctionName={"Ref": "SignDirectFunction"}, Action="lambda:InvokeFunction", Principal="*"),
-    adds_resource("More", "AWS::Lambda::Url", TargetFunctionArn={"Fn::GetAtt": ["SignDirectFunction", "Arn"]}, AuthType="NONE"),
+    adds_statement(
+        "SignDirectAccess",
+        "PolicyDocument",
+        allow("lambda:InvokeFunction", {"Fn::GetAtt": ["SignDirectFunction", "Arn"]}, Principal="*"),
+    ),
+    adds_resource(
+        "More",
+        "AWS::Lambda::Permission",
+        FunctionName={"Ref": "SignDirectFunction"},
+        Action="lambda:InvokeFunction",
+        Principal="*",
+    ),
+    adds_resource(
+        "More", "AWS::Lambda::Url", TargetFunctionArn={"Fn::GetAtt": ["SignDirectFunction", "Arn"]}, AuthType="NONE"
+    ),
     sets("SignDirectUsedAlarm/Condition", "HasSignDirectCallers"),
     sets("SignDirectStranger/Properties/Targets/0/Arn", {"Ref": "OutcomeTopic"}),
     sets("SignDirectStranger/Condition", "HasNoSignDirectCallers"),
@@ -730,7 +799,10 @@ def direct_signer_admits_named_callers_and_reports_uses(template: Json) -> Itera
     if template["Resources"]["SignDirectUsedAlarm"].get("Condition") != "HasNoSignDirectCallers":
         yield "without named callers, uses are not reported"
     stranger = template["Resources"]["SignDirectStranger"]
-    if (stranger.get("Condition"), [ref(target["Arn"]) for target in either(stranger["Properties"]["Targets"])]) != ("HasSignDirectCallers", ["AlarmTopic", "AlarmTopicArn"]):
+    if (stranger.get("Condition"), [ref(target["Arn"]) for target in either(stranger["Properties"]["Targets"])]) != (
+        "HasSignDirectCallers",
+        ["AlarmTopic", "AlarmTopicArn"],
+    ):
         yield "uses by other callers are not reported"
     publishers = {"cloudwatch.amazonaws.com", "events.amazonaws.com"}
     topic = [s for name, s in policies(template, "AWS::SNS::TopicPolicy") if name == "AlarmTopicPolicy"]
@@ -756,7 +828,10 @@ INSIDE = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "10.64.
 )
 def only_the_signer_reads_the_seal_key(template: Json) -> Iterator[str]:
     secret = template["Resources"]["SealSecret"]
-    if set(secret["Properties"]) & {"SecretString", "KmsKeyId"} or secret["Properties"].get("GenerateSecretString", {}).get("PasswordLength", 0) < 32:
+    if (
+        set(secret["Properties"]) & {"SecretString", "KmsKeyId"}
+        or secret["Properties"].get("GenerateSecretString", {}).get("PasswordLength", 0) < 32
+    ):
         yield "its value is not random or not secret"
     if {secret.get("DeletionPolicy"), secret.get("UpdateReplacePolicy")} != {"Retain"}:
         yield "it is deleted with the stack, and then open requests cannot be signed"
@@ -766,11 +841,19 @@ def only_the_signer_reads_the_seal_key(template: Json) -> Iterator[str]:
     policy = properties(template, "SealSecretPolicy")
     [denied] = policy["ResourcePolicy"]["Statement"]
     others = {"ArnNotEquals": {"aws:PrincipalArn": {"Fn::GetAtt": ["SignerRole", "Arn"]}}}
-    if (denied["Effect"], denied["Principal"], denied["Action"], denied.get("Condition")) != ("Deny", "*", "secretsmanager:GetSecretValue", others):
+    if (denied["Effect"], denied["Principal"], denied["Action"], denied.get("Condition")) != (
+        "Deny",
+        "*",
+        "secretsmanager:GetSecretValue",
+        others,
+    ):
         yield "reading it is not denied to all but the signer"
     if ref(policy["SecretId"]) != "SealSecret":
         yield "its policy belongs to another secret"
-    if ref(properties(template, "SignerFunction")["Environment"]["Variables"]["SIGNPOST_SEAL_SECRET_ARN"]) != "SealSecret":
+    if (
+        ref(properties(template, "SignerFunction")["Environment"]["Variables"]["SIGNPOST_SEAL_SECRET_ARN"])
+        != "SealSecret"
+    ):
         yield "the signer uses another secret"
 
 
@@ -799,7 +882,10 @@ def signer_network_has_no_route_to_a_node(template: Json) -> Iterator[str]:
         if members["VpcEndpointType"] != "Interface":
             yield f"{name} is a {members['VpcEndpointType']} endpoint"
         allowed = members.get("PolicyDocument", {}).get("Statement", [{}])
-        if any(s.get("Condition") != {"ArnEquals": {"aws:PrincipalArn": {"Fn::GetAtt": ["SignerRole", "Arn"]}}} for s in allowed):
+        if any(
+            s.get("Condition") != {"ArnEquals": {"aws:PrincipalArn": {"Fn::GetAtt": ["SignerRole", "Arn"]}}}
+            for s in allowed
+        ):
             yield f"{name} is not limited to the signer"
     if services != {"kms", "dynamodb", "sqs", "sns", "secretsmanager"}:
         yield f"the signer reaches {sorted(services)}"
@@ -812,7 +898,9 @@ def signer_network_has_no_route_to_a_node(template: Json) -> Iterator[str]:
     if "VpcConfig" in properties(template, "BroadcasterFunction"):
         yield "the broadcaster is in a network without nodes"
     denied = [s for s in statements(properties(template, "SignerRights")["PolicyDocument"]) if s["Effect"] == "Deny"]
-    if not any("lambda:SourceFunctionArn" in s["Condition"].get("ArnEquals", {}) and actions(s) == {"ec2:*"} for s in denied):
+    if not any(
+        "lambda:SourceFunctionArn" in s["Condition"].get("ArnEquals", {}) and actions(s) == {"ec2:*"} for s in denied
+    ):
         yield "the signer's own code may create network interfaces"
 
 
@@ -838,7 +926,16 @@ def sweep_runs_every_minute(template: Json) -> Iterator[str]:
 
 
 @rule(
-    *(sets(name) for name in ("SigningDeadLettersAlarm", "SigningAgeAlarm", "HeadStuckAlarm", "KmsThrottlesAlarm", "SignerErrorsAlarm")),
+    *(
+        sets(name)
+        for name in (
+            "SigningDeadLettersAlarm",
+            "SigningAgeAlarm",
+            "HeadStuckAlarm",
+            "KmsThrottlesAlarm",
+            "SignerErrorsAlarm",
+        )
+    ),
     sets("FundsLowAlarm/Properties/AlarmActions"),
     sets("PausedAlarm/Properties/MetricName", "pauses"),
     sets("DisplacedFilter/Properties/FilterPattern", "{$.signpost_displaced > 0}"),

@@ -52,7 +52,10 @@ def changes_to_keys_code_and_roles_are_reported(template: Json) -> Iterator[str]
         found.setdefault(service, set()).update(calls)
         if "CreateGrant" in calls and detail["requestParameters"] != {"operations": ["Sign"]}:
             yield f"{name} matches other grants"
-        ours = {"iam": ("roleName", {"prefix": {"Fn::Sub": "${NamePrefix}-"}}), "lambda": ("functionName", {"wildcard": {"Fn::Sub": "*${NamePrefix}-*"}})}
+        ours = {
+            "iam": ("roleName", {"prefix": {"Fn::Sub": "${NamePrefix}-"}}),
+            "lambda": ("functionName", {"wildcard": {"Fn::Sub": "*${NamePrefix}-*"}}),
+        }
         if service in ours:
             parameter, wanted = ours[service]
             if detail["requestParameters"] != {parameter: [wanted]}:
@@ -86,7 +89,7 @@ def targets(rule_of_events: Json) -> list[Json]:
     sets("TrailBucket/Properties/PublicAccessBlockConfiguration/BlockPublicPolicy", False),
     sets("TrailBucket/Properties/VersioningConfiguration"),
     sets("TrailBucketPolicy/Properties/PolicyDocument/Statement/0/Condition/Bool/aws:SecureTransport", "true"),
-    sets("TrailSubscription/Properties/FilterPattern", "{$.message = \"Signed\"}"),
+    sets("TrailSubscription/Properties/FilterPattern", '{$.message = "Signed"}'),
     sets("TrailSubscription/Properties/LogGroupName", {"Ref": "BroadcasterLogs"}),
     sets("TrailRole/Properties/AssumeRolePolicyDocument/Statement/0/Condition"),
     adds_resource("Another", "AWS::S3::Bucket"),
@@ -104,7 +107,9 @@ def trail_cannot_be_deleted_or_read_publicly(template: Json) -> Iterator[str]:
         yield f"an administrator may delete objects from it: {lock}"
     if members.get("VersioningConfiguration") != {"Status": "Enabled"}:
         yield "object lock needs versioning"
-    if len(members["PublicAccessBlockConfiguration"]) != 4 or not all(members["PublicAccessBlockConfiguration"].values()):
+    if len(members["PublicAccessBlockConfiguration"]) != 4 or not all(
+        members["PublicAccessBlockConfiguration"].values()
+    ):
         yield "public access is not blocked"
     [tls] = statements(properties(template, "TrailBucketPolicy")["PolicyDocument"])
     if (tls["Effect"], tls["Condition"]) != ("Deny", {"Bool": {"aws:SecureTransport": "false"}}):
@@ -134,8 +139,15 @@ def alarms_have_a_recipient(template: Json) -> Iterator[str]:
 
 @rule(
     sets("Key/Properties/KeyPolicy/Statement/0/Principal/AWS", {"Fn::Sub": "arn:aws:iam::${AWS::AccountId}:root"}),
-    adds_resource("Elsewhere", "AWS::IAM::ManagedPolicy", PolicyDocument={"Statement": [{"Effect": "Deny", "Action": "s3:*", "Resource": "arn:aws-cn:s3:::x"}]}),
-    sets("SignerFunction/Properties/Environment/Variables/AWS_ENDPOINT_URL_DYNAMODB", "https://dynamodb.us-east-1.amazonaws.com"),
+    adds_resource(
+        "Elsewhere",
+        "AWS::IAM::ManagedPolicy",
+        PolicyDocument={"Statement": [{"Effect": "Deny", "Action": "s3:*", "Resource": "arn:aws-cn:s3:::x"}]},
+    ),
+    sets(
+        "SignerFunction/Properties/Environment/Variables/AWS_ENDPOINT_URL_DYNAMODB",
+        "https://dynamodb.us-east-1.amazonaws.com",
+    ),
 )
 def template_and_code_name_no_partition(template: Json) -> Iterator[str]:
     # Service names in principals and event sources are the same in all partitions.
@@ -183,7 +195,9 @@ def code_and_keys_can_be_pinned_and_logs_outlive_the_stack(template: Json) -> It
         version = {"Fn::If": [f"Has{part}Version", {"Ref": f"{part}ObjectVersion"}, nothing]}
         if function["Code"].get("S3ObjectVersion") != version:
             yield f"the object version of the {part} cannot be pinned"
-        if function.get("CodeSigningConfigArn") != {"Fn::If": ["HasCodeSigning", {"Ref": "CodeSigningConfigArn"}, nothing]}:
+        if function.get("CodeSigningConfigArn") != {
+            "Fn::If": ["HasCodeSigning", {"Ref": "CodeSigningConfigArn"}, nothing]
+        }:
             yield f"code signing of the {part} is not an option"
         logs = template["Resources"][f"{part}Logs"]
         if {logs.get("DeletionPolicy"), logs.get("UpdateReplacePolicy")} != {"Retain"}:
@@ -209,12 +223,20 @@ def code_and_keys_can_be_pinned_and_logs_outlive_the_stack(template: Json) -> It
 )
 def signer_network_resolves_only_its_endpoints(template: Json) -> Iterator[str]:
     here = "${AWS::Region}.${AWS::URLSuffix}"
-    wanted = {f"{service}.{here}" for service in ("kms", "sqs", "sns", "secretsmanager")} | {"*.dynamodb.${AWS::Region}.vpce.${AWS::URLSuffix}"}
-    allowed = {str(name.get("Fn::Sub")) if isinstance(name, dict) else name for name in properties(template, "EndpointNames")["Domains"]}
+    wanted = {f"{service}.{here}" for service in ("kms", "sqs", "sns", "secretsmanager")} | {
+        "*.dynamodb.${AWS::Region}.vpce.${AWS::URLSuffix}"
+    }
+    allowed = {
+        str(name.get("Fn::Sub")) if isinstance(name, dict) else name
+        for name in properties(template, "EndpointNames")["Domains"]
+    }
     if allowed != wanted:
         yield f"allowed names: {sorted(allowed)}"
     rules = sorted(properties(template, "NamesFirewall")["FirewallRules"], key=lambda one: int(one["Priority"]))
-    if [(one["Action"], ref(one["FirewallDomainListId"])) for one in rules] != [("ALLOW", "EndpointNames"), ("BLOCK", "AllNames")]:
+    if [(one["Action"], ref(one["FirewallDomainListId"])) for one in rules] != [
+        ("ALLOW", "EndpointNames"),
+        ("BLOCK", "AllNames"),
+    ]:
         yield f"the firewall rules are {rules}"
     if properties(template, "AllNames")["Domains"] != ["*"]:
         yield "it does not block all other names"
@@ -222,9 +244,17 @@ def signer_network_resolves_only_its_endpoints(template: Json) -> Iterator[str]:
     if (ref(force.get("VpcId")), ref(force.get("FirewallRuleGroupId"))) != ("Vpc", "NamesFirewall"):
         yield "the firewall is not associated with the VPC"
     logs = properties(template, "FlowLogs")
-    if (ref(logs["ResourceId"]), logs["TrafficType"], ref(logs["LogDestination"])) != ("Vpc", "ALL", "FlowLogsBucketArn"):
+    if (ref(logs["ResourceId"]), logs["TrafficType"], ref(logs["LogDestination"])) != (
+        "Vpc",
+        "ALL",
+        "FlowLogsBucketArn",
+    ):
         yield "flow logs are incomplete"
     # Signing is denied outside of this network, also if aws:SourceVpc is missing.
-    denied = [s for s in statements(properties(template, "Key")["KeyPolicy"]) if s["Effect"] == "Deny" and "kms:Sign" in s["Action"]]
+    denied = [
+        s
+        for s in statements(properties(template, "Key")["KeyPolicy"])
+        if s["Effect"] == "Deny" and "kms:Sign" in s["Action"]
+    ]
     if not any(s["Condition"] == {"StringNotEquals": {"aws:SourceVpc": {"Ref": "Vpc"}}} for s in denied):
         yield "stolen credentials can sign outside of the network"

@@ -13,7 +13,18 @@ import pytest
 import template as read
 from denied import denied
 from deployed import DOCUMENTS
-from rights import DEPLOYMENTS, EVERYTHING, MANAGED, STAGES, Call, Place, allowed_by_parameter, evaluate, made_by_aws, observed
+from rights import (
+    DEPLOYMENTS,
+    EVERYTHING,
+    MANAGED,
+    STAGES,
+    Call,
+    Place,
+    allowed_by_parameter,
+    evaluate,
+    made_by_aws,
+    observed,
+)
 from template import Json, changed
 
 DENIED_MIN = 60
@@ -39,7 +50,9 @@ def shipped() -> Json:
 
 def test_every_needed_call_is_allowed(shipped: Json) -> None:
     pairs = asked(shipped, calls())
-    refused = [f"{row}: {verdict}" for (_, row), verdict in zip(pairs, evaluate(pairs), strict=True) if verdict != "Allowed"]
+    refused = [
+        f"{row}: {verdict}" for (_, row), verdict in zip(pairs, evaluate(pairs), strict=True) if verdict != "Allowed"
+    ]
     assert refused == []
 
 
@@ -48,7 +61,9 @@ def test_calls_of_a_compromised_component_are_denied(shipped: Json) -> None:
     assert len(set(rows)) == len(rows) >= DENIED_MIN
     assert all(row.why for row in rows)
     pairs = asked(shipped, rows)
-    allowed = [f"{row}: {row.why}" for (_, row), verdict in zip(pairs, evaluate(pairs), strict=True) if verdict == "Allowed"]
+    allowed = [
+        f"{row}: {row.why}" for (_, row), verdict in zip(pairs, evaluate(pairs), strict=True) if verdict == "Allowed"
+    ]
     assert allowed == []
 
 
@@ -84,7 +99,11 @@ def test_denied_calls_are_allowed_without_our_policies(shipped: Json) -> None:
             whose = {**question, "identity": [EVERYTHING], "endpoint": None}
             own = {"Version": "2012-10-17", "Statement": [{**EVERYTHING["Statement"][0], "Principal": "*"}]}
             if asked.action.startswith("sts:"):
-                own["Statement"][0] = {"Effect": "Allow", "Principal": {"AWS": "*", "Service": "*"}, "Action": "sts:AssumeRole"}
+                own["Statement"][0] = {
+                    "Effect": "Allow",
+                    "Principal": {"AWS": "*", "Service": "*"},
+                    "Action": "sts:AssumeRole",
+                }
             return {**whose, "of_resource": own, "identity": [] if asked.who == "lambda" else [EVERYTHING]}
 
     opened = Open(shipped, place.deployed.given)
@@ -146,7 +165,9 @@ def test_removing_any_permission_is_noticed(shipped: Json) -> None:
         if statement.body["Effect"] != "Allow":
             continue
         for action in statement.actions:
-            of_action = asked(without_action(shipped, statement, action), [row for row in calls() if row.action == action])
+            of_action = asked(
+                without_action(shipped, statement, action), [row for row in calls() if row.action == action]
+            )
             pairs += of_action
             taken += [f"{statement}: {action}"] * len(of_action) or [f"{statement}: {action}"]
             assert of_action, f"{statement}: no component makes the call {action}"
@@ -224,7 +245,10 @@ class Granted(Place):
 
     def __init__(self, template: Json, parameters: dict[str, str], more: Call) -> None:
         super().__init__(template, parameters)
-        self.more = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": more.action, "Resource": self.thing(more.on)[0]}]}
+        self.more = {
+            "Version": "2012-10-17",
+            "Statement": [{"Effect": "Allow", "Action": more.action, "Resource": self.thing(more.on)[0]}],
+        }
 
     def identity(self, who: str) -> tuple[str, list[Json]]:
         role, policies = super().identity(who)

@@ -24,5 +24,11 @@ def test_every_test_named_in_the_threat_model_exists() -> None:
 
 def test_threat_model_names_every_list_of_denied_calls() -> None:
     lists = (ROOT / "tests/infra/denied.py").read_text()
-    named = {name for names in re.findall(r"rows ((?:`\w+`(?:, )?)+)", PAGE.read_text()) for name in re.findall(r"\w+", names)}
-    assert named == set(re.findall(r"^def (\w+)\(\) -> list", lists, re.M)) - {denied.__name__}, "each party's rows are named"
+    named = {
+        name
+        for names in re.findall(r"rows ((?:`\w+`(?:, )?)+)", PAGE.read_text())
+        for name in re.findall(r"\w+", names)
+    }
+    assert named == set(re.findall(r"^def (\w+)\(\) -> list", lists, re.M)) - {
+        denied.__name__
+    }, "each party's rows are named"

@@ -91,7 +91,11 @@ def test_each_alarm_has_a_runbook() -> None:
     assert entries == slugs
     # EventBridge reports changes. They share one entry.
     page = (read.ROOT / "infra/README.md").read_text()
-    events = {name for name, body in read.of_type(read.load(), "AWS::Events::Rule").items() if "EventPattern" in body["Properties"]}
+    events = {
+        name
+        for name, body in read.of_type(read.load(), "AWS::Events::Rule").items()
+        if "EventPattern" in body["Properties"]
+    }
     for name in events:
         slug = read.properties(read.load(), name)["Name"]["Fn::Sub"].removeprefix("${NamePrefix}-")
         assert f"`{slug}`" in page, slug
@@ -119,7 +123,10 @@ def lint(path: Path) -> list[Finding]:
     ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert ran.stdout.strip(), ran.stderr
     place = [".".join(map(str, found["Location"]["Path"] or [])) for found in json.loads(ran.stdout)]
-    return [(found["Rule"]["Id"], f"{at}: {found['Message']}") for at, found in zip(place, json.loads(ran.stdout), strict=True)]
+    return [
+        (found["Rule"]["Id"], f"{at}: {found['Message']}")
+        for at, found in zip(place, json.loads(ran.stdout), strict=True)
+    ]
 
 
 def validate(contents: str) -> list[Finding]:

@@ -163,7 +163,9 @@ class OwnGeth:
             assert process.poll() is None, self.log.read_text(errors="replace")[-2_000:]
             try:
                 # At its start geth mines a block, and a moment later it finds transactions by hash.
-                [made, found] = self.rpc.answers([("eth_blockNumber", []), ("eth_getTransactionByHash", ["0x" + "00" * 32])])
+                [made, found] = self.rpc.answers(
+                    [("eth_blockNumber", []), ("eth_getTransactionByHash", ["0x" + "00" * 32])]
+                )
             except OSError:
                 return False
             return int(made["result"], 16) > 0 and "result" in found
@@ -195,9 +197,7 @@ class OwnGeth:
 
 
 @pytest.mark.parametrize("journal", [False, True], ids=["without its journal", "with its journal"])
-def test_node_restart_loses_no_request(
-    dev: StartStack, rng: random.Random, tmp_path: Path, journal: bool
-) -> None:
+def test_node_restart_loses_no_request(dev: StartStack, rng: random.Random, tmp_path: Path, journal: bool) -> None:
     """The restart empties the pool. Without a journal the worker sends the same bytes again. With a journal the node
     reloads the transactions after ten seconds and mines them while the worker is down."""
     first = dev("--node", "geth", "--no-worker", "--rpc-port", str(free_port()))
