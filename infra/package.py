@@ -6,10 +6,10 @@
     python3 infra/package.py --policy policy.toml --out build
 
 Writes signer.zip, broadcaster.zip and sign-direct.zip. Each contains the program as `bootstrap`, which the runtime
-provided.al2023 starts. The zips of signing programs also contain the policy, if one is given. Beside each zip is its bill
-of materials (NAME.cdx.json, CycloneDX). SHA256SUMS has the digests of all files, for `sha256sum --check`. Builds are
-reproducible: the same sources, policy, compiler and linker give the same bytes for every user and directory. Needs Python
-3.11 or newer and nothing else, and for arm64 the network (PyPI).
+provided.al2023 starts. The zips of signing programs also contain the policy, if one is given. Beside each zip is its
+bill of materials (NAME.cdx.json, CycloneDX). SHA256SUMS has the digests of all files, for `sha256sum --check`. Builds
+are reproducible: the same sources, policy, compiler and linker give the same bytes for every user and directory. Needs
+Python 3.11 or newer and nothing else, and for arm64 the network (PyPI).
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def metadata(target: str) -> dict[str, Any]:
 def reproducible_environment(workspace: dict[str, Any], more: list[str]) -> dict[str, str]:
     """An environment in which the compiler writes no directory of this machine into a program.
 
-    A panic message names its source file, which would be a path in the builder's home. Compiler flags from outside would
-    change the programs, so they are removed.
+    A panic message names its source file, which would be a path in the builder's home. Compiler flags from outside
+    would change the programs, so they are removed.
     """
     # If several prefixes match, the compiler uses the last one.
     places = {workspace["target_directory"]: "/target", workspace["workspace_root"]: "/signpost"}
@@ -171,9 +171,9 @@ def need_standard_library(target: str) -> None:
 def build_across(wanted: list[Function], workspace: dict[str, Any]) -> dict[str, Path]:
     """Builds with cargo-lambda and zig, for Graviton.
 
-    If the profile sets no `panic`, cargo-lambda adds `panic=abort`, so that one bad record would end the whole batch. So the
-    profile sets `panic = "unwind"`. For x86_64 it adds `target-cpu=haswell`, so x86_64 is built with plain cargo. It does
-    not find its own output with --target-dir, so its default directory, target/lambda, is used.
+    If the profile sets no `panic`, cargo-lambda adds `panic=abort`, so that one bad record would end the whole batch.
+    So the profile sets `panic = "unwind"`. For x86_64 it adds `target-cpu=haswell`, so x86_64 is built with plain
+    cargo. It does not find its own output with --target-dir, so its default directory, target/lambda, is used.
     """
     target_directory = Path(workspace["target_directory"])
     tools = target_directory / "lambda-tools"

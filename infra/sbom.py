@@ -2,8 +2,8 @@
 
 Used by `package.py`. Lists the packages that cargo links into the program, with the digests of Cargo.lock, and the
 compiler with its standard library. Packages that only run during the build (build scripts, procedural macros) are not
-listed. The document depends only on the sources and the compiler: it has no date and no random number, so two builds can
-be compared.
+listed. The document depends only on the sources and the compiler: it has no date and no random number, so two builds
+can be compared.
 """
 
 from __future__ import annotations

@@ -57,7 +57,8 @@ def plain(value: Any) -> Any:
 
 
 def read(item: Json) -> Json:
-    """Converts a DynamoDB item to the JSON of the schema. Metadata is stored as text, so its numbers stay as written."""
+    """Converts a DynamoDB item to the JSON of the schema. Metadata is stored as text, so its numbers stay as
+    written."""
     read_value = TypeDeserializer().deserialize
     fields = {name: plain(read_value(value)) for name, value in item.items()}
     if "metadata" in fields:
@@ -400,7 +401,8 @@ class Audit:
                 self.expect(head[mark] == len(ids), f"{mark} of {account} is {head[mark]}, not {len(ids)}")
 
     def check_slot_expiry(self, slot: Json) -> None:
-        """Checks that a slot expires, and not before its request. Only a crash between two writes may skip its expiry."""
+        """Checks that a slot expires, and not before its request. Only a crash between two writes may skip its
+        expiry."""
         id = slot["requestId"]
         if "expiresAt" not in slot:
             self.expect(self.crashed, f"the slot of {id} never expires")

@@ -13,7 +13,9 @@ await withBrowser(async (browser) => {
   const page = await browser.newPage();
   const errors = [], origins = new Set();
   page.on("pageerror", (error) => errors.push(error.message));
-  page.on("console", (message) => { if (message.type() === "error" && !message.text().includes("404")) errors.push(message.text()); });
+  page.on("console", (message) => {
+    if (message.type() === "error" && !message.text().includes("404")) errors.push(message.text());
+  });
   page.on("dialog", (dialog) => { errors.push(`a dialog: ${dialog.message()}`); dialog.dismiss(); });
   page.on("request", (request) => origins.add(new URL(request.url()).origin));
   const screenshot = (name, fullPage = true) => page.screenshot({ path: join(directory, `${name}.png`), fullPage });
@@ -78,7 +80,8 @@ await withBrowser(async (browser) => {
 
   // Every control has an accessible name.
   for (const control of await page.locator("button, input").all()) {
-    const name = await control.evaluate((it) => it.ariaLabel || it.textContent.trim() || it.labels?.[0]?.textContent.trim());
+    const name = await control.evaluate((it) =>
+      it.ariaLabel || it.textContent.trim() || it.labels?.[0]?.textContent.trim());
     assert.ok(name, await control.evaluate((it) => it.outerHTML));
   }
 

@@ -130,7 +130,8 @@ def test_account_with_pending_transactions_is_not_registered(stack: Stack) -> No
     assert waiting.wait(60) == 0, waiting.log()
     assert show(stack, "shared")["nextNonce"] == 2
     submit(stack, "shared-1", "shared")
-    assert (published(stack, "shared-1")["status"], get(stack, "shared-1")["nonce"]) == ("confirmed", 2)  # type: ignore[index]
+    item = published(stack, "shared-1")
+    assert (item["status"], item["nonce"]) == ("confirmed", 2)
 
 
 # All accounts

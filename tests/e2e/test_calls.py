@@ -138,8 +138,21 @@ def run_backend_calls(stack: Stack, deployment: Deployment) -> None:
         Key={"requestId": {"S": f"{deployment.name}-asked"}},
         ConsistentRead=True,
     )
-    ok(signpost(stack, "backend", "submit", "--id", f"{deployment.name}-submitted", "--account", "hot", "--to", stack.addresses["cold"],
-                "--gas", str(TRANSFER_GAS)))  # fmt: skip
+    ok(
+        signpost(
+            stack,
+            "backend",
+            "submit",
+            "--id",
+            f"{deployment.name}-submitted",
+            "--account",
+            "hot",
+            "--to",
+            stack.addresses["cold"],
+            "--gas",
+            str(TRANSFER_GAS),
+        )
+    )
 
 
 def sign_directly(deployment: Deployment) -> None:
@@ -182,9 +195,16 @@ def run_operator_commands(stack: Stack, deployment: Deployment) -> None:
 def run_viewer_commands(stack: Stack, deployment: Deployment, directory: Path) -> None:
     paid = f"{deployment.name}-paid"
     for command in (
-        ("status", paid), ("requests", "list"), ("requests", "list", "--scan"), ("account", "list"), ("account", "show", "hot"),
-        ("export", "--since", "1h"), ("export", "--since", "1h", "--scan"), ("rescue", paid), ("evidence", paid, "--out", "-"),
-    ):  # fmt: skip
+        ("status", paid),
+        ("requests", "list"),
+        ("requests", "list", "--scan"),
+        ("account", "list"),
+        ("account", "show", "hot"),
+        ("export", "--since", "1h"),
+        ("export", "--since", "1h", "--scan"),
+        ("rescue", paid),
+        ("evidence", paid, "--out", "-"),
+    ):
         ok(signpost(stack, "viewer", *command))
     assert signpost(stack, "viewer", "audit").out is not None
     with (

@@ -98,8 +98,8 @@ class ChaosRun:
         self.workers.append(self.stack.start_worker(config=self.config))
 
     def kill_one(self) -> None:
-        """Kills a worker with `kill -9` at a random moment and starts another. Also replaces workers that the faults kept
-        from starting, as a supervisor would."""
+        """Kills a worker with `kill -9` at a random moment and starts another. Also replaces workers that the faults
+        kept from starting, as a supervisor would."""
         time.sleep(self.rng.uniform(2, 5))  # The random moment.
         for worker in [worker for worker in self.workers if worker.ended is not None]:
             self.done["workers that could not start"] += 1
@@ -289,7 +289,8 @@ def test_chaos_executes_each_request_once_or_reports_it_unexecuted(
     total = time.monotonic() - started
     # Printed even if the audit fails.
     figure(
-        f"seed {seed}: faults for {faults_s:.0f} s, then all settled in {took:.0f} s, {total:.0f} s in all\n{table(rows)}"
+        f"seed {seed}: faults for {faults_s:.0f} s, then all settled in {took:.0f} s, {total:.0f} s in all\n"
+        f"{table(rows)}"
     )
     audit.run()
     assert not [name for name in NEVER if counted[name]], "see the table"

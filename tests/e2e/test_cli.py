@@ -13,8 +13,28 @@ from scenario import DENIED
 from stack import Program, CommandResult, Stack, free_port, run, wait_for
 
 TO = "0x" + "aa" * 20
-COMMANDS = ["demo", "dev", "worker", "submit", "status", "requests", "cancel", "bump", "rescue", "watch", "account", "republish",
-            "audit", "doctor", "redrive", "export", "policy", "console", "bench", "completions"]  # fmt: skip
+COMMANDS = [
+    "demo",
+    "dev",
+    "worker",
+    "submit",
+    "status",
+    "requests",
+    "cancel",
+    "bump",
+    "rescue",
+    "watch",
+    "account",
+    "republish",
+    "audit",
+    "doctor",
+    "redrive",
+    "export",
+    "policy",
+    "console",
+    "bench",
+    "completions",
+]
 STACK_COMMANDS = [["submit", "--to", TO, "--gas", "21000"], ["status", "x"], ["watch"], ["account", "list"]]
 
 

@@ -35,8 +35,26 @@ def ok(result: CommandResult) -> CommandResult:
 @pytest.fixture(scope="module")
 def made(shared: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, Any], Path]]:
     """The evidence of a confirmed request and its file."""
-    ok(signpost(shared, "submit", "--id", "proof-1", "--account", "hot", "--to", TO, "--data", TRANSFER, "--gas", "60000",
-                "--max-gas-price", "2000000000", "--metadata", '{"order": 4711}'))  # fmt: skip
+    ok(
+        signpost(
+            shared,
+            "submit",
+            "--id",
+            "proof-1",
+            "--account",
+            "hot",
+            "--to",
+            TO,
+            "--data",
+            TRANSFER,
+            "--gas",
+            "60000",
+            "--max-gas-price",
+            "2000000000",
+            "--metadata",
+            '{"order": 4711}',
+        )
+    )
     published(shared, "proof-1", "confirmed")
     path = tmp_path_factory.mktemp("evidence") / "proof-1.json"
     ok(signpost(shared, "evidence", "proof-1", "--out", str(path)))

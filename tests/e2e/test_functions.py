@@ -20,8 +20,8 @@ from runtime_api import Failed, batch, failures, record
 from stack import wait_for
 
 SECRET = "topsecret"
-# A function stops a quarter of its timeout, at most 3 s, before the end. With this timeout its answer is in time even on
-# a busy machine.
+# A function stops a quarter of its timeout, at most 3 s, before the end. With this timeout its answer is in time even
+# on a busy machine.
 TIMEOUT_S = 12
 # Lambda's shutdown limit for a function with an extension, and how many tries a busy machine gets.
 SHUTDOWN_LIMIT_S, TRIES = 0.5, 5

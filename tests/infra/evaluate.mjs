@@ -1,6 +1,6 @@
-// Runs an independent evaluator of IAM policies. Input: one JSON object on stdin, {"policies": [...], "questions": [...]}.
-// A question refers to its policies by index. Output: a JSON list on stdout with "Allowed", "ImplicitlyDenied" or
-// "ExplicitlyDenied" for each question. A question that it cannot evaluate is an error, never a denial.
+// Runs an independent evaluator of IAM policies. Input: one JSON object on stdin, {"policies": [...], "questions":
+// [...]}. A question refers to its policies by index. Output: a JSON list on stdout with "Allowed", "ImplicitlyDenied"
+// or "ExplicitlyDenied" for each question. A question that it cannot evaluate is an error, never a denial.
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'

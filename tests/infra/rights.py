@@ -117,10 +117,23 @@ NETWORK = {
     "ec2:UnassignPrivateIpAddresses": "Interface",
 }
 ADMINISTERED = (
-    "CancelKeyDeletion", "CreateAlias", "DeleteAlias", "DescribeKey", "DisableKey", "EnableKey", "GetKeyPolicy", "ListGrants",
-    "ListResourceTags", "PutKeyPolicy", "RevokeGrant", "ScheduleKeyDeletion", "TagResource", "UntagResource", "UpdateAlias",
+    "CancelKeyDeletion",
+    "CreateAlias",
+    "DeleteAlias",
+    "DescribeKey",
+    "DisableKey",
+    "EnableKey",
+    "GetKeyPolicy",
+    "ListGrants",
+    "ListResourceTags",
+    "PutKeyPolicy",
+    "RevokeGrant",
+    "ScheduleKeyDeletion",
+    "TagResource",
+    "UntagResource",
+    "UpdateAlias",
     "UpdateKeyDescription",
-)  # fmt: skip
+)
 
 
 def made_by_aws() -> list[Call]:
@@ -162,8 +175,10 @@ def made_by_aws() -> list[Call]:
     made.append(
         call("direct-caller", "lambda:InvokeFunction", "SignDirectFunction", "the purpose of the direct signer")
     )
-    made += [call("lambda", "sts:AssumeRole", f"{part}Role", "for the function of this account", aws__SourceAccount=ACCOUNT)
-             for part in STAGES.values()]  # fmt: skip
+    made += [
+        call("lambda", "sts:AssumeRole", f"{part}Role", "for the function of this account", aws__SourceAccount=ACCOUNT)
+        for part in STAGES.values()
+    ]
     return made
 
 
@@ -291,15 +306,22 @@ class Place:
         inside = self.has_network and (is_signers or asked.where == "network")
         if inside:
             context["aws:SourceVpc"] = self.deployed.named("Vpc")
-            # A service without an endpoint cannot be reached. For the evaluator, that is a policy that denies everything.
+            # A service without an endpoint cannot be reached. For the evaluator, that is a policy that denies
+            # everything.
             endpoint = self.endpoints.get(
                 service,
                 {**EVERYTHING, "Statement": [{**EVERYTHING["Statement"][0], "Effect": "Deny", "Principal": "*"}]},
             )
         return {
-            "principal": principal, "action": action, "resource": resource, "account": account, "context": context,
-            "identity": identity, "of_resource": self.of_resource(asked.on.partition("/")[0]), "endpoint": endpoint if inside else None,
-        }  # fmt: skip
+            "principal": principal,
+            "action": action,
+            "resource": resource,
+            "account": account,
+            "context": context,
+            "identity": identity,
+            "of_resource": self.of_resource(asked.on.partition("/")[0]),
+            "endpoint": endpoint if inside else None,
+        }
 
     def identity(self, who: str) -> tuple[str, list[Json]]:
         """A role and its attached policies."""

@@ -478,7 +478,7 @@ def store_permissions_match_its_calls(template: Json) -> Iterator[str]:
         if action.startswith("dynamodb:")
     }
     if made != allowed:
-        yield f"calls without permission: {sorted(made - allowed)}, permissions without a call: {sorted(allowed - made)}"
+        yield f"calls without permission: {sorted(made - allowed)}, unused permissions: {sorted(allowed - made)}"
 
 
 @rule(
@@ -542,7 +542,7 @@ def requests_have_long_and_pokes_short_visibility_timeouts(template: Json) -> It
                 yield f"{queue} hides requests for {held} s, less than six times {timeout} s"
             continue
         if held != timeout:
-            yield f"{queue} hides pokes for {held} s: Lambda requires at least {timeout} s, and more locks a lane for longer"
+            yield f"{queue} hides pokes for {held} s: Lambda requires {timeout} s, and more locks a lane for longer"
         if held > 60:
             yield f"a pass that crashes locks its lane for {held} s"
         deliveries = body["MessageRetentionPeriod"] // held

@@ -1,5 +1,5 @@
-"""Rules for infra/template.yaml about monitoring besides metrics: changes to keys, code and roles, the undeletable trail
-of signatures, and the recipients of alarms.
+"""Rules for infra/template.yaml about monitoring besides metrics: changes to keys, code and roles, the undeletable
+trail of signatures, and the recipients of alarms.
 
 Read rules.py first.
 """

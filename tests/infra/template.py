@@ -55,7 +55,8 @@ def as_json(template: Json) -> str:
 
 
 def changed(template: Json, path: str, value: Any = None) -> Json:
-    """A copy with another value at a path of names and indices, `Resources/Key/Type`. Without a value, it is removed."""
+    """A copy with another value at a path of names and indices, `Resources/Key/Type`. Without a value, it is
+    removed."""
     copied = copy.deepcopy(template)
     *parents, last = [int(name) if name.isdigit() else name for name in path.split("/")]
     place: Any = copied

@@ -31,7 +31,7 @@ EXPLAINED = {
     ),
     "CKV_AWS_115": (
         {"SignerFunction", "BroadcasterFunction"},
-        "a batch refused for a reservation counts as received; MaximumConcurrency limits them, and throttles have an alarm",
+        "a batch refused for a reservation counts as received; MaximumConcurrency limits it, and throttles alarm",
     ),
     "CKV_AWS_116": (
         {"SignerFunction", "BroadcasterFunction"},

@@ -205,7 +205,7 @@ REDUNDANT = {
     "SignDirectKey/NobodyElseSigns": "no other policy allows it; this one is against grants, and no policy shows those",
     "SignerRights/Sign: StringEquals": "the key's policy has the same condition",
     "SignDirectRights/Sign: StringEquals": "the key's policy has the same condition",
-    "Key/OnlyFromTheNetwork": "the role's own policy allows signing only in the function, and the function is in the network",
+    "Key/OnlyFromTheNetwork": "the role's own policy allows signing in the function only, which is in the network",
     "KmsEndpoint/0: ArnEquals": "the key's policy names the one role",
     "SecretsEndpoint/0: ArnEquals": "the secret's own policy refuses all but the signer",
     "SqsEndpoint/0: ArnEquals": "the queue's policy refuses all but the stages",
@@ -234,10 +234,15 @@ def test_adding_any_permission_is_noticed(shipped: Json) -> None:
     assert effective > len(added) / 2
     # Resources with their own policies: keys, inner queues, the topic and the seal secret.
     assert refused <= {
-        ("kms:Sign", "Key"), ("kms:Sign", "SignDirectKey"), ("kms:GetPublicKey", "Key"), ("kms:GetPublicKey", "SignDirectKey"),
-        ("sqs:SendMessage", "ResignQueue"), ("sqs:SendMessage", "BroadcastQueue"), ("sns:Publish", "OutcomeTopic"),
+        ("kms:Sign", "Key"),
+        ("kms:Sign", "SignDirectKey"),
+        ("kms:GetPublicKey", "Key"),
+        ("kms:GetPublicKey", "SignDirectKey"),
+        ("sqs:SendMessage", "ResignQueue"),
+        ("sqs:SendMessage", "BroadcastQueue"),
+        ("sns:Publish", "OutcomeTopic"),
         ("secretsmanager:GetSecretValue", "SealSecret"),
-    }  # fmt: skip
+    }
 
 
 class Granted(Place):
