@@ -44,7 +44,7 @@ GLIBC_MAX = (2, 34)
 # The oldest date of the zip format, so that the time of the build does not change the bytes.
 DATE = (1980, 1, 1, 0, 0, 0)
 TARGETS = {"x86_64": "x86_64-unknown-linux-gnu", "arm64": "aarch64-unknown-linux-gnu"}
-# cargo-lambda cross-compiles with zig as the linker; both come as wheels, pinned by their digests.
+# cargo-lambda cross-compiles with zig as the linker; both are wheels, pinned by their digests.
 CROSS_TOOLS = ROOT / "infra" / "cross-tools.txt"
 # The default target of cargo-lambda. Our flags replace its own, so it is repeated here.
 GRAVITON = ["-C", "target-cpu=neoverse-n1"]

@@ -33,7 +33,7 @@ def pytest_report_header() -> str:
 
 @pytest.fixture
 def figure(record_property: Callable[[str, object], None]) -> Figure:
-    """Shows a line at the end of the run, whichever process the test ran in."""
+    """Prints a line at the end of the run, from any test process."""
     return lambda text: record_property(FIGURE, text)
 
 
@@ -99,7 +99,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def stack(shared: Stack, request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """The module's stack, with its logs shown when a test fails."""
+    """The module's stack. Prints its logs when a test fails."""
     yield shared
     show_logs_if_failed(shared, request.node)
 

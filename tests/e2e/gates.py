@@ -28,22 +28,22 @@ class Gates:
         self.nodes: list[str] = stack.ready["gate"]["rpcUrls"]
         self.aws: str = stack.ready["awsEndpoint"]
 
-    def node(self, at: int, script: Json) -> None:
+    def set_node_faults(self, at: int, script: Json) -> None:
         """Sets the fault script of one node."""
         ask(self.nodes[at], "script", script)
 
-    def cloud(self, script: Json) -> None:
+    def set_aws_faults(self, script: Json) -> None:
         """Sets the fault script of AWS."""
         ask(self.aws, "script", script)
 
-    def calm(self) -> None:
+    def clear_faults(self) -> None:
         """Removes all faults and the validators' minimum price."""
         for at in range(len(self.nodes)):
-            self.node(at, [])
-        self.cloud([])
-        self.price(0)
+            self.set_node_faults(at, [])
+        self.set_aws_faults([])
+        self.set_minimum_price(0)
 
-    def price(self, wei: int) -> None:
+    def set_minimum_price(self, wei: int) -> None:
         """Sets the validators' minimum price. Transactions below it stay pending."""
         ask(self.nodes[0], "chain", {"miningFloorWei": str(wei)})
 
@@ -55,7 +55,7 @@ class Gates:
         return injected
 
 
-def behind(stack: Stack) -> Stack:
+def without_gates(stack: Stack) -> Stack:
     """The same stack with clients that bypass the gates."""
     gate = stack.ready["gate"]
     return Stack(stack.program, {**stack.ready, "awsEndpoint": gate["awsUpstream"], "rpcUrl": gate["rpcUpstream"]})

@@ -74,7 +74,7 @@ class Handler(BaseHTTPRequestHandler):
     server: SqsProxy
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
-        """Quiet."""
+        """Logs nothing."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))

@@ -48,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Api
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
-        """Quiet."""
+        """Logs nothing."""
 
     def reply(self, status: int, body: Any = None, **headers: str) -> None:
         content = json.dumps({} if body is None else body).encode()
@@ -197,7 +197,7 @@ class Function:
         """The reported reason for a failed start. The process must have exited with an error."""
         message: str = self.api.init_error.get(timeout=ANSWERED_WITHIN_S)["errorMessage"]
         assert self.process.wait(timeout=ANSWERED_WITHIN_S) != 0
-        assert not self.api.ready.is_set(), "a function that does not start must not ask for events"
+        assert not self.api.ready.is_set(), "a function that does not start must not request events"
         return message
 
     def terminate(self) -> float:

@@ -35,7 +35,7 @@ class Ask:
     data: str = "0x"
     # Empty: the account's configured price.
     fee: tuple[tuple[str, int], ...] = ()
-    # JSON, names sorted, or empty.
+    # JSON with sorted names, or empty.
     metadata: str = ""
     # Unix seconds. Past it, an unmined request is cancelled. None: no deadline.
     deadline: int | None = None
@@ -107,7 +107,7 @@ class Backend:
         return self.rng.choice(sorted(self.addresses))
 
     def fee(self) -> tuple[tuple[str, int], ...]:
-        """A price of each kind, or none."""
+        """A random price of one of the kinds, or none."""
         price = self.rng.randrange(CONFIGURED_WEI, self.max_price_wei + 1)
         tip = self.rng.randrange(CONFIGURED_WEI, price + 1)
         kinds: list[tuple[tuple[str, int], ...]] = [

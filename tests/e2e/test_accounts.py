@@ -230,9 +230,9 @@ def restart_stages(stack: Stack) -> None:
 
 
 def doctor(stack: Stack) -> dict[str, Any]:
-    looked = signpost(stack, "doctor", "--json")
-    lines = {line["check"]: line for line in looked.lines()}
-    assert looked.code == (1 if any(line["state"] == "problem" for line in lines.values()) else 0)
+    result = signpost(stack, "doctor", "--json")
+    lines = {line["check"]: line for line in result.lines()}
+    assert result.code == (1 if any(line["state"] == "problem" for line in lines.values()) else 0)
     return lines
 
 

@@ -21,7 +21,7 @@ import boto3
 from audit import get
 from conftest import StartStack
 from functions import Deployment, arn
-from gates import Gates, ask, behind
+from gates import Gates, ask, without_gates
 from runtime_api import batch, failures, record
 from stack import READY_WITHIN_S, ROOT, Program, CommandResult, Stack, run, wait_for
 from test_accounts import TRANSFER_GAS, set_retired_days_ago
@@ -65,7 +65,7 @@ def test_observed_aws_calls_match_the_recorded_calls(dev: StartStack, tmp_path: 
         sign_directly(deployment)
 
         # An underpriced request is bumped and then cancelled by the operator. Both attempts are signed.
-        gates.price(HIGH_WEI)
+        gates.set_minimum_price(HIGH_WEI)
         assert signer.invoke(batch(deployment.ask("cheap"))) == failures()
         look(timeout_s=6)
         cheap = f"{deployment.name}-cheap"
@@ -78,7 +78,7 @@ def test_observed_aws_calls_match_the_recorded_calls(dev: StartStack, tmp_path: 
         ok(signpost(stack, "operator", "cancel", cheap, "--yes"))
         look(timeout_s=6)
         resign()
-        gates.calm()
+        gates.clear_faults()
         look()
         # Either the cancel is mined, or the earlier attempt.
         assert deployment.item("cheap")["status"] in ("cancelled", "confirmed")
@@ -116,7 +116,7 @@ def client(stack: Stack, who: str, service: str) -> Any:
 
 def receive_all(stack: Stack, queue: str) -> list[Any]:
     """Receives a queue's messages as Lambda does, without a component's access key."""
-    sqs, bodies = behind(stack).aws("sqs"), []
+    sqs, bodies = without_gates(stack).aws("sqs"), []
     while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
         for message in messages:
             bodies.append(json.loads(message["Body"]))
@@ -178,7 +178,7 @@ def run_operator_commands(stack: Stack, deployment: Deployment) -> None:
         ok(signpost(stack, "operator", "account", command, "spare"))
     ok(signpost(stack, "operator", "account", "pause", "--all", "--yes"))
     ok(signpost(stack, "operator", "account", "resume", "--all", "--yes"))
-    behind(stack).rpc.call("anvil_setNonce", spare["address"], "0x2")
+    without_gates(stack).rpc.call("anvil_setNonce", spare["address"], "0x2")
     ok(signpost(stack, "operator", "account", "set-nonce", "spare", "2", "--yes"))
     ok(signpost(stack, "operator", "account", "retire", "spare", "--yes"))
     set_retired_days_ago(stack, spare["account"], 31)
@@ -218,7 +218,7 @@ def run_viewer_commands(stack: Stack, deployment: Deployment, directory: Path) -
         target=lambda: results.append(signpost(stack, "viewer", "watch", "--count", "1", "--json")), daemon=True
     )
     watching.start()
-    sns = behind(stack).aws("sns")
+    sns = without_gates(stack).aws("sns")
 
     def subscribed() -> bool:
         found = sns.list_subscriptions_by_topic(TopicArn=stack.ready["outcomeTopicArn"])["Subscriptions"]

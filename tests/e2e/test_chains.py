@@ -157,10 +157,10 @@ def check_commands_see_own_chain(main: Signpost, test: Signpost) -> None:
         assert {line["account"] for line in audited.lines()} == {signpost.account}
         exported = signpost.ok("export", "--since", "1d").lines()
         assert {line["asked"]["account"].split(":")[0] for line in exported} == {str(signpost.chain_id)}
-        looked = {line["check"]: line for line in signpost.command("doctor", "--json").lines()}
-        named = looked["accounts of other chains"]
+        checks = {line["check"]: line for line in signpost.command("doctor", "--json").lines()}
+        named = checks["accounts of other chains"]
         assert named["state"] == "ok" and f"chain {other.chain_id}" in named["found"], named
-        assert not [check for check in looked if check.startswith(f"{other.account}:")]
+        assert not [check for check in checks if check.startswith(f"{other.account}:")]
     cancel = test.command("cancel", "main-0", "--yes")
     assert cancel.code == 2 and "of chain 56" in cancel.err, cancel.err
 

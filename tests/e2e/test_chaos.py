@@ -16,7 +16,7 @@ from typing import Any
 from audit import SETTLED, Audit, Subscriber, deploy, scan, settle
 from conftest import Figure, StartStack
 from figures import NEVER, figures, table
-from gates import Gates, behind
+from gates import Gates, without_gates
 from scenario import CONFIGURED_WEI, GWEI, Ask, Backend, Message, Sent, interleaved, send
 from stack import Program, Rpc, Stack
 
@@ -116,14 +116,14 @@ class ChaosRun:
         chosen, extra = self.rng.randrange(NODES), self.rng.choice(sorted(EXTRA_FAULTS))
         for at in range(NODES):
             rules = EXTRA_FAULTS[extra] if at == chosen else []
-            self.gates.node(at, {"seed": self.rng.randrange(2**32), "faults": "all", "rules": rules})
+            self.gates.set_node_faults(at, {"seed": self.rng.randrange(2**32), "faults": "all", "rules": rules})
         if EXTRA_FAULTS[extra]:
             self.done[f"a node {extra}"] += 1
 
     def fault_cloud(self) -> None:
         """Sets all faults of AWS, with more throttling of KMS."""
         throttle = {"fault": "throttle", "methods": ["kms:*"], "probability": 0.2}
-        self.gates.cloud({"seed": self.rng.randrange(2**32), "faults": "all", "rules": [throttle]})
+        self.gates.set_aws_faults({"seed": self.rng.randrange(2**32), "faults": "all", "rules": [throttle]})
 
     def cancel_some(self) -> None:
         """Sends cancels for some open requests."""
@@ -229,7 +229,7 @@ def inject_faults(chaos: ChaosRun, contract: str) -> None:
         threads = requests(chaos.backend, part(REQUESTS, life), contract)
         chaos.send(repeated(chaos.backend, threads, part(COPIES, life), part(CONFLICTS, life)))
         if life in steps:
-            chaos.gates.price(STEP_PRICE_WEI)
+            chaos.gates.set_minimum_price(STEP_PRICE_WEI)
             chaos.done["price steps"] += 1
         disabled = chaos.stack.addresses[rng.choice(names)] if life in outages else None
         if disabled:
@@ -243,7 +243,7 @@ def inject_faults(chaos: ChaosRun, contract: str) -> None:
         if disabled:
             chaos.set_key_enabled(True, disabled)
         if life + 1 - STEP_LIVES in steps:
-            chaos.gates.price(0)
+            chaos.gates.set_minimum_price(0)
 
 
 def redrive(chaos: ChaosRun) -> None:
@@ -263,7 +263,7 @@ def test_chaos_executes_each_request_once_or_reports_it_unexecuted(
     started = time.monotonic()
     accounts = [option for name in ACCOUNTS for option in ("--account", name)]
     stack = dev("--no-worker", "--standard-queue", "--gate", "--gate-nodes", str(NODES), *accounts)
-    truth, gates = behind(stack), Gates(stack)
+    truth, gates = without_gates(stack), Gates(stack)
     backend = Backend(rng, stack.addresses, "chaos", max_price_wei=MAX_PRICE_WEI)
     chaos = ChaosRun(stack, truth, gates, backend, fast_config(stack, tmp_path), rng)
     subscribers = [Subscriber(truth, "everything", [*SETTLED, "rejected"])]
@@ -273,7 +273,7 @@ def test_chaos_executes_each_request_once_or_reports_it_unexecuted(
 
     inject_faults(chaos, contract)
     faults_s = time.monotonic() - started
-    gates.calm()
+    gates.clear_faults()
     injected = {"chain": gates.faults(*gates.nodes), "AWS": gates.faults(gates.aws)}
     redrive(chaos)
     took = settle(truth, chaos.sent, subscribers, SETTLES_WITHIN_S)
@@ -293,7 +293,7 @@ def test_chaos_executes_each_request_once_or_reports_it_unexecuted(
         f"{table(rows)}"
     )
     audit.run()
-    assert not [name for name in NEVER if counted[name]], "see the table"
+    assert not [name for name in NEVER if counted[name]], "see the table above"
     # The run proves nothing without its faults: check that the nodes and AWS had the faults of the mix. The rarest
     # faults are drawn only a few times in a run, so one may be missing.
     for place, wanted in INJECTED.items():

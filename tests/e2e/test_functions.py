@@ -114,7 +114,7 @@ def kms_that_never_signs(real: str) -> Iterator[str]:
         protocol_version = "HTTP/1.1"
 
         def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
-            """Quiet."""
+            """Logs nothing."""
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -226,11 +226,11 @@ def test_shutdown_returns_records_in_progress_within_lambda_limit(deployment: De
     took = []
     for _ in range(TRIES):
         with deployment.broadcaster() as broadcaster, deployment.no_blocks():
-            in_hand = broadcaster.send(batch(deployment.poke()), timeout_s=60)
+            pass_ = broadcaster.send(batch(deployment.poke()), timeout_s=60)
             wait_for("the transaction is sent", lambda: deployment.item("a")["status"] == "sent", 60)
-            wait_for("the lane is in hand", lambda: broadcaster.api.current is in_hand, 60)
+            wait_for("the broadcaster works on the lane", lambda: broadcaster.api.current is pass_, 60)
             took.append(broadcaster.terminate())
-            good, answer = in_hand.answer.get(timeout=5)
+            good, answer = pass_.answer.get(timeout=5)
             assert good and answer == failures("poke")
         if took[-1] < SHUTDOWN_LIMIT_S:
             break

@@ -15,7 +15,7 @@ import pytest
 from audit import SETTLED, Audit, Subscriber, deploy, published, settle
 from conftest import StartStack, show_logs_if_failed
 from figures import NEVER, figures
-from gates import Gates, ask, behind
+from gates import Gates, ask, without_gates
 from scenario import Backend, send
 from stack import Stack, run, start_stack
 
@@ -85,7 +85,7 @@ def test_commands_also_go_through_the_gates(gated: Stack) -> None:
     sent = run("submit", "--id", "gated-1", "--to", "0x" + "aa" * 20, "--gas", "21000", "--config",
                str(gated.config_file))  # fmt: skip
     assert sent.code == 0, sent.err
-    assert published(behind(gated), "gated-1")["status"] == "confirmed"
+    assert published(without_gates(gated), "gated-1")["status"] == "confirmed"
     assert ask(gated.ready["awsEndpoint"], "stats")["succeeded"]["kms:Sign"] >= 1
     counted = [ask(node, "stats")["calls"].get("eth_sendRawTransaction", 0) for node in gated.ready["gate"]["rpcUrls"]]
     assert all(counted), "every node received the transaction"
@@ -93,7 +93,7 @@ def test_commands_also_go_through_the_gates(gated: Stack) -> None:
 
 def test_worker_settles_every_request_under_each_single_fault(dev: StartStack, rng: random.Random) -> None:
     stack = dev("--gate", "--gate-nodes", "2", "--account", "hot", "--account", "cold")
-    truth, gates = behind(stack), Gates(stack)
+    truth, gates = without_gates(stack), Gates(stack)
     subscribers = [Subscriber(truth, "everything", [*SETTLED, "rejected"])]
     backend = Backend(rng, stack.addresses, "single")
     sent, contract = deploy(truth, backend)
@@ -105,9 +105,9 @@ def test_worker_settles_every_request_under_each_single_fault(dev: StartStack, r
             script = {"seed": rng.randrange(2**32), "rules": [rule]}
             if place == "chain":
                 for node in range(len(gates.nodes)):
-                    gates.node(node, script)
+                    gates.set_node_faults(node, script)
             else:
-                gates.cloud(script)
+                gates.set_aws_faults(script)
             before = gates.faults()[fault]
             started = time.monotonic()
             for _ in range(TRIES):
@@ -121,7 +121,7 @@ def test_worker_settles_every_request_under_each_single_fault(dev: StartStack, r
                 if gates.faults()[fault] > before:
                     break
             took[f"{place}: {fault}"] = time.monotonic() - started
-            gates.calm()
+            gates.clear_faults()
     settle(truth, sent, subscribers, within_s=60)
     injected = gates.faults()
     for name, seconds in took.items():
@@ -140,7 +140,7 @@ def test_scripted_faults_begin_when_the_stack_is_ready(dev: StartStack, tmp_path
     stack = dev("--no-worker", "--gate", "--gate-faults", str(script))
     with pytest.raises(json.JSONDecodeError):
         raw(stack.ready["rpcUrl"], "eth_blockNumber")
-    Gates(stack).calm()
+    Gates(stack).clear_faults()
     assert "result" in raw(stack.ready["rpcUrl"], "eth_blockNumber")
 
 

@@ -26,7 +26,7 @@ def attempts(item: dict[str, Any] | None) -> list[dict[str, Any]]:
 def test_unmined_request_is_bumped_and_outcome_names_mined_attempt(stack: Stack) -> None:
     stack.rpc.call("evm_setIntervalMining", 0)
     signpost(stack, "submit", "--id", "stuck-1", "--account", "hot", "--to", TO, "--gas", "21000")
-    [sent] = wait_for("it was sent", lambda: [a for a in attempts(get(stack, "stuck-1")) if "sentAt" in a], 30)
+    [sent] = wait_for("the request is sent", lambda: [a for a in attempts(get(stack, "stuck-1")) if "sentAt" in a], 30)
     # More than two rounds of validators without the transaction: only blocks trigger a bump, not time. It is sent
     # again and waits in the pool.
     stack.rpc.call("anvil_dropTransaction", sent["txHash"])
@@ -48,7 +48,9 @@ def test_unmined_request_is_bumped_and_outcome_names_mined_attempt(stack: Stack)
 def test_cancel_uses_the_nonce_and_the_lane_continues(stack: Stack) -> None:
     made = run("account", "register", "poor", "--create-key", "--json", "--config", str(stack.config_file)).line()
     signpost(stack, "submit", "--id", "unwanted-1", "--account", "poor", "--to", TO, "--gas", "21000")
-    wait_for("it was sent", lambda: any("sentAt" in attempt for attempt in attempts(get(stack, "unwanted-1"))), 30)
+    wait_for(
+        "the request is sent", lambda: any("sentAt" in attempt for attempt in attempts(get(stack, "unwanted-1"))), 30
+    )
     signpost(stack, "cancel", "unwanted-1", "--yes")
     wait_for("a cancel attempt", lambda: attempts(get(stack, "unwanted-1"))[-1:] and
              attempts(get(stack, "unwanted-1"))[-1]["kind"] == "cancel", 40)  # fmt: skip

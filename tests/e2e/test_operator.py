@@ -69,8 +69,8 @@ def test_paused_account_signs_nothing_until_it_is_resumed(stack: Stack) -> None:
 def test_retiring_needs_confirmation_and_no_open_slots(stack: Stack) -> None:
     made = ok(signpost(stack, "account", "register", "leaving", "--create-key", "--json")).line()
     assert "retiredAt" not in made
-    unasked = signpost(stack, "account", "retire", "leaving")
-    assert unasked.code == 2 and "--yes" in unasked.err, unasked.err
+    unconfirmed = signpost(stack, "account", "retire", "leaving")
+    assert unconfirmed.code == 2 and "--yes" in unconfirmed.err, unconfirmed.err
     # Without funds its request stays open.
     submit(stack, "leaving-1", "--account", "leaving")
     wait_for("a slot is open", lambda: get(stack, "leaving-1"), 30)
@@ -144,10 +144,12 @@ def test_stuck_request_is_bumped_within_its_cap_and_mined(stack: Stack) -> None:
     with no_blocks(stack):
         submit(stack, "bump-1", "--gas-price", str(GWEI // 10), "--max-gas-price", str(2 * GWEI))
         wait_for(
-            "it was sent", lambda: any("sentAt" in a for a in (get(stack, "bump-1") or {}).get("attempts", [])), 30
+            "the request is sent",
+            lambda: any("sentAt" in a for a in (get(stack, "bump-1") or {}).get("attempts", [])),
+            30,
         )
-        unasked = signpost(stack, "bump", "bump-1", "--max-gas-price", str(GWEI))
-        assert unasked.code == 2 and "--yes" in unasked.err, unasked.err
+        unconfirmed = signpost(stack, "bump", "bump-1", "--max-gas-price", str(GWEI))
+        assert unconfirmed.code == 2 and "--yes" in unconfirmed.err, unconfirmed.err
         above = signpost(stack, "bump", "bump-1", "--max-gas-price", str(2 * GWEI + 1), "--yes")
         assert above.code == 2 and "cap" in above.err and "cancel" in above.err, above.err
         small = signpost(stack, "bump", "bump-1", "--max-gas-price", str(GWEI // 10 + 1), "--yes")
@@ -168,7 +170,9 @@ def test_stuck_request_is_rescued_with_the_printed_command(stack: Stack) -> None
     with no_blocks(stack):
         submit(stack, "rescue-1", "--value", "7", "--gas-price", str(GWEI))
         wait_for(
-            "it was sent", lambda: any("sentAt" in a for a in (get(stack, "rescue-1") or {}).get("attempts", [])), 30
+            "the request is sent",
+            lambda: any("sentAt" in a for a in (get(stack, "rescue-1") or {}).get("attempts", [])),
+            30,
         )
         lane = ok(signpost(stack, "status", "rescue-1")).out
         assert "payment: it moves BNB" in lane and "not active yet" in lane, lane
@@ -193,8 +197,8 @@ def test_stuck_request_is_rescued_with_the_printed_command(stack: Stack) -> None
 
 
 def test_cancel_needs_confirmation(stack: Stack) -> None:
-    unasked = signpost(stack, "cancel", "anything")
-    assert unasked.code == 2 and "--yes" in unasked.err and "taken back" in unasked.err, unasked.err
+    unconfirmed = signpost(stack, "cancel", "anything")
+    assert unconfirmed.code == 2 and "--yes" in unconfirmed.err and "taken back" in unconfirmed.err, unconfirmed.err
 
 
 # Outcomes
@@ -319,9 +323,9 @@ def test_audit_finds_manual_damage_and_nothing_else(stack: Stack) -> None:
 
 
 def test_doctor_finds_no_problem_in_a_healthy_stack(stack: Stack) -> None:
-    looked = ok(signpost(stack, "doctor", "--json")).lines()
-    assert {line["state"] for line in looked} <= {"ok", "look"}, looked
-    checked = {line["check"] for line in looked}
+    checks = ok(signpost(stack, "doctor", "--json")).lines()
+    assert {line["state"] for line in checks} <= {"ok", "look"}, checks
+    checked = {line["check"] for line in checks}
     for check in [
         "credentials",
         "signing queue: redrive",
@@ -341,9 +345,9 @@ def test_doctor_finds_no_problem_in_a_healthy_stack(stack: Stack) -> None:
         "fork: Jenner",
     ]:
         assert check in checked, (check, checked)
-    [version] = [line for line in looked if line["check"].endswith(": version")]
+    [version] = [line for line in checks if line["check"].endswith(": version")]
     assert "anvil" in version["found"] and "unknown version" in version["found"], version
-    [lane] = [line for line in looked if line["check"] == "payment lane"]
+    [lane] = [line for line in checks if line["check"] == "payment lane"]
     assert lane["found"] == "the payment lane is not active yet", lane
     assert any(check.startswith("node 1") and check.endswith("finality") for check in checked)
     text = ok(signpost(stack, "doctor"))
@@ -356,12 +360,12 @@ def test_doctor_names_each_problem_and_its_remedy(stack: Stack, tmp_path: Path) 
     kms.disable_key(KeyId=key)
     sqs.set_queue_attributes(QueueUrl=stack.signing_queue, Attributes={"VisibilityTimeout": "5"})
     try:
-        looked = signpost(stack, "doctor", "--json")
+        checks = signpost(stack, "doctor", "--json")
     finally:
         kms.enable_key(KeyId=key)
         sqs.set_queue_attributes(QueueUrl=stack.signing_queue, Attributes={"VisibilityTimeout": "60"})
-    problems = {line["check"]: line for line in looked.lines() if line["state"] == "problem"}
-    assert looked.code == 1
+    problems = {line["check"]: line for line in checks.lines() if line["state"] == "problem"}
+    assert checks.code == 1
     assert "Disabled" in problems["hot: key"]["found"] and problems["hot: key"]["todo"]
     assert problems["signing queue: visibility"]["found"] == "5 s"
     wrong = tmp_path / "wrong.toml"
@@ -375,10 +379,10 @@ def test_http_node_is_reported_by_doctor_and_at_start(stack: Stack, tmp_path: Pa
     url = "http://0.0.0.0:1/topsecret"
     config = tmp_path / "clear.toml"
     config.write_text(stack.config_file.read_text().replace("rpc_urls = [", f'rpc_urls = ["{url}", '))
-    looked = {line["check"]: line for line in run("doctor", "--json", "--config", str(config)).lines()}
-    found = looked["0.0.0.0: transport"]
+    checks = {line["check"]: line for line in run("doctor", "--json", "--config", str(config)).lines()}
+    found = checks["0.0.0.0: transport"]
     assert found["state"] == "look" and found["found"].startswith("http://") and "https" in found["todo"], found
-    assert [check for check in looked if check.endswith(": transport")] == [
+    assert [check for check in checks if check.endswith(": transport")] == [
         "0.0.0.0: transport"
     ], "loopback needs no TLS"
     worker = Program(tmp_path, "clear", ["worker", "--config", str(config), "--stage", "broadcaster"])
@@ -414,14 +418,14 @@ def test_dead_letters_are_listed_without_data_and_redriven_in_order(stack: Stack
         line for line in signpost(stack, "doctor", "--json").lines() if line["check"] == "signing queue: set aside"
     ]
     assert counted[0]["state"] == "problem" and "redrive" in counted[0]["todo"], counted
-    unasked = signpost(stack, "redrive", "--queue", "signing")
-    assert unasked.code == 2 and "--yes" in unasked.err, unasked.err
+    unconfirmed = signpost(stack, "redrive", "--queue", "signing")
+    assert unconfirmed.code == 2 and "--yes" in unconfirmed.err, unconfirmed.err
     assert queue_depth(sqs, dead) == len(ids), "messages were moved without --yes"
     moved = ok(signpost(stack, "redrive", "--queue", "signing", "--yes", "--json"))
     assert [line["requestId"] for line in moved.lines()] == ids
     items = [published(stack, id) for id in ids]
     assert {item["status"] for item in items} == {"confirmed"}
-    assert [item["nonce"] for item in items] == sorted(item["nonce"] for item in items), "the order was lost"
+    assert [item["nonce"] for item in items] == sorted(item["nonce"] for item in items), "the order changed"
     assert queue_depth(sqs, dead) == 0
     assert "no message" in ok(signpost(stack, "redrive", "--yes")).err
 
@@ -443,7 +447,7 @@ def test_refused_dead_letter_is_answered_again_and_not_redriven(stack: Stack) ->
     subscriber = Subscriber(stack, "answered-again", ["rejected"])
     moved = ok(signpost(stack, "redrive", "--queue", "signing", "--yes"))
     assert "1 message(s) had been refused before" in moved.err and "0 message(s) are back" in moved.err, moved.err
-    wait_for("the outcome again", lambda: subscriber.receive() or copies(subscriber, f"sqs:{held}"), 30)
+    wait_for("the republished outcome", lambda: subscriber.receive() or copies(subscriber, f"sqs:{held}"), 30)
     [copy] = copies(subscriber, f"sqs:{held}")
     assert json.loads(copy)["reason"]["code"] == item["reason"]["code"] == "notJson"
     assert queue_depth(sqs, dead) == 0 and get(stack, "refused-before") is None

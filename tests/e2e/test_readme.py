@@ -83,7 +83,7 @@ def test_shell_three_steps_confirm(stack: Stack) -> None:
 
 def test_rust_three_steps_confirm(stack: Stack) -> None:
     source = ROOT / "crates/client/examples/three_steps.rs"
-    assert block("rust") == source.read_text(), "the README shows the example as it is built"
+    assert block("rust") == source.read_text(), "the README shows the built example"
     printed = run(stack, str(binary().parent / "examples/three_steps"))
     assert re.fullmatch("rust-1 confirmed\nconfirmed 0x[0-9a-f]{64}\n", printed), printed
 

@@ -14,7 +14,7 @@ import pytest
 from cloudformation_validate import CompositeEngine, TemplateContent
 
 import template as read
-import rules_watch  # noqa: F401  (its rules join those of rules.py)
+import rules_watch  # noqa: F401  (adds its rules to RULES)
 from rules import RULES, Break, Rule, sets
 from template import Json
 
@@ -171,5 +171,5 @@ MISTAKES: dict[str, Break] = {
 def test_linters_catch(mistake: str, shipped: Json, tmp_path: Path) -> None:
     broken = tmp_path / "template.json"
     broken.write_text(read.as_json(MISTAKES[mistake](shipped)))
-    assert unexplained(lint(broken), LINT_EXPLAINED), "cfn-lint finds nothing"
-    assert unexplained(validate(broken.read_text()), VALIDATE_EXPLAINED), "cloudformation-validate finds nothing"
+    assert unexplained(lint(broken), LINT_EXPLAINED), "cfn-lint must find it"
+    assert unexplained(validate(broken.read_text()), VALIDATE_EXPLAINED), "cloudformation-validate must find it"

@@ -16,7 +16,7 @@ import pytest
 
 from audit import SETTLED, Audit, Subscriber, deploy, get, published, settle
 from conftest import StartStack
-from gates import behind
+from gates import without_gates
 from scenario import Ask, Backend, Sent, mixed, send
 from stack import Rpc, Stack, family, free_port, run, wait_for
 
@@ -38,7 +38,7 @@ def with_finality(stack: Stack, confirmations: int) -> Path:
 
 def node_of(stack: Stack) -> Stack:
     """The stack without its gate, if it has one."""
-    return behind(stack) if "gate" in stack.ready else stack
+    return without_gates(stack) if "gate" in stack.ready else stack
 
 
 def height(stack: Stack) -> int:
@@ -64,7 +64,7 @@ def subscribed(truth: Stack) -> list[Subscriber]:
 
 def test_every_kind_of_request_ends_in_its_expected_status(dev: StartStack, rng: random.Random) -> None:
     stack = dev("--node", "geth", "--gate", "--account", "hot", "--account", "cold")
-    truth = behind(stack)
+    truth = without_gates(stack)
     assert truth.rpc.call("web3_clientVersion").startswith("Geth/v1.17"), "the node is a real geth"
     assert [rpc.call("eth_chainId") for rpc in (stack.rpc, truth.rpc)] == ["0x61", "0x61"]
     assert "\nfinality = 2\n" in stack.config_file.read_text()
@@ -105,14 +105,14 @@ def test_removed_blocks_make_no_outcome_false(dev: StartStack, rng: random.Rando
 
 def test_either_a_request_or_its_cancel_is_mined_and_reported(dev: StartStack, rng: random.Random) -> None:
     stack = dev("--node", "geth", "--gate")
-    truth = behind(stack)
+    truth = without_gates(stack)
     subscribers, backend = subscribed(truth), Backend(rng, stack.addresses, "race")
     sent: list[Sent] = []
     for _ in range(12):
         message = backend.request(backend.new_id(), backend.transfer())
         assert message.id
         sent += send(truth.aws("sqs"), truth.signing_queue, [message])
-        wait_for("it is recorded", lambda id=message.id: get(truth, id), 30, every_s=0.02)  # type: ignore[misc]
+        wait_for("the request is recorded", lambda id=message.id: get(truth, id), 30, every_s=0.02)  # type: ignore[misc]
         # A random moment within a block time: before or after the send, before or after the block.
         time.sleep(rng.random())
         asked = run("cancel", message.id, "--yes", "--config", str(stack.config_file))
@@ -188,7 +188,7 @@ class OwnGeth:
         [funder] = self.rpc.call("eth_accounts")
         transfer = {"from": funder, "to": address, "value": COINS, "gas": hex(21_000)}
         sent = self.rpc.call("eth_sendTransaction", transfer)
-        wait_for("the account has coins", lambda: self.rpc.call("eth_getTransactionReceipt", sent), 30)
+        wait_for("the account has funds", lambda: self.rpc.call("eth_getTransactionReceipt", sent), 30)
 
     def pooled(self) -> set[str]:
         """Hashes of the transactions that can be mined."""
@@ -214,7 +214,7 @@ def test_node_restart_loses_no_request(dev: StartStack, rng: random.Random, tmp_
         for _ in range(2):
             wave = [backend.request(backend.new_id(), backend.transfer()) for _ in range(8)]
             sent += send(stack.aws("sqs"), stack.signing_queue, wave)
-            wait_for("some are pooled", node.pooled, 30, every_s=0.01)
+            wait_for("some transactions are pooled", node.pooled, 30, every_s=0.01)
             if journal:
                 worker.kill()
             gone = node.restart()
