@@ -112,7 +112,7 @@ def test_either_a_request_or_its_cancel_is_mined_and_reported(dev: StartStack, r
         message = backend.request(backend.new_id(), backend.transfer())
         assert message.id
         sent += send(truth.aws("sqs"), truth.signing_queue, [message])
-        wait_for("the request is recorded", lambda id=message.id: get(truth, id), 30, every_s=0.02)  # type: ignore[misc]
+        wait_for("it is recorded", lambda id=message.id: get(truth, id), 30, every_s=0.02)  # type: ignore[misc]
         # A random moment within a block time: before or after the send, before or after the block.
         time.sleep(rng.random())
         asked = run("cancel", message.id, "--yes", "--config", str(stack.config_file))
