@@ -121,7 +121,7 @@ def place(bare: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> Iterat
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory with the functions' real zips, built as the README says."""
+    """The directory with the functions' real zips, built as infra/README.md says."""
     out = tmp_path_factory.mktemp("packages")
     package(out)
     return out

@@ -1,5 +1,5 @@
 """The life of an account as an operator leads it: registered while somebody else uses the key, paused with all others,
-put right after a gap, retired, removed; and a key that is rotated as the runbook in infra/README.md says."""
+put right after a gap, retired, removed; and a key that is rotated as infra/OPERATING.md says."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def peak_rss_mib(function: Function) -> float:
 def test_a_cold_signer_answers_its_first_record_in_little_memory(
     place: Place, packages: Path, figure: Figure
 ) -> None:
-    """Tells how soon, too: the machine decides that, so no limit is set to it. The README has a quiet machine's."""
+    """Tells how soon, too: the machine decides that, so no limit is set to it. tests/README.md has a quiet machine's."""
     program = place.directory / "bootstrap"
     program.write_bytes(programs(packages)["signer"])
     program.chmod(0o755)

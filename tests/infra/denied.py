@@ -1,7 +1,7 @@
 """What each part would want of AWS once it is taken over, and must not get.
 
 A row is a call that infra/template.yaml must deny, whatever the parameters. Rows come from the table of who can do
-what in infra/README.md and from attacks that were tried on the real drivers.
+what in infra/SECURITY.md and from attacks that were tried on the real drivers.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ ENVIRONMENT = {
     },
     "SignDirectFunction": {"KMS_KEY_ID", "ETH_NETWORK", "LOG_LEVEL", "SIGNPOST_POLICY", "AWS_USE_FIPS_ENDPOINT"},
 }
-# What must ring, by the name a runbook entry has in infra/README.md.
+# What must ring, by the name a runbook entry has in infra/OPERATING.md.
 ALARMS = {
     "dead-letters-signing": ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
     "dead-letters-resign": ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
