@@ -430,3 +430,26 @@ def test_a_name_of_no_test_is_found() -> None:
     name = "_".join(["a", "claim", "that", "nobody", "checks"])
     assert unknown_tests("README.md", f"`{name}`")
     assert unknown_tests("README.md", f"[`{name}`](tests/infra/test_pages.py)")
+
+
+# --- counts
+
+
+def counted() -> dict[str, int]:
+    """What pages count, and how many there are."""
+    bugs = re.search(r"ALL: \[Self; (\d+)\]", sources()["tests/sim/src/explorer/mutants.rs"])
+    assert bugs
+    nodes = re.findall(r"^    odd\(", sources()["tests/e2e/oddities.py"], re.M)
+    return {r"planted (?:design )?bugs": int(bugs[1]), r"(?:kinds of )?odd nodes": len(nodes)}
+
+
+@pytest.mark.parametrize("name", pages())
+def test_what_is_counted_is_as_many(name: str) -> None:
+    text = " ".join(prose(pages()[name]).split())
+    for what, many in counted().items():
+        assert {int(number) for number in re.findall(rf"\b(\d+) {what}", text)} <= {many}, what
+
+
+def test_the_counts_are_in_some_page() -> None:
+    for what in counted():
+        assert any(re.search(rf"\d {what}", " ".join(page.split())) for page in pages().values()), what
