@@ -148,10 +148,11 @@ fn summary(payouts: &[Payout]) -> Done<ExitCode> {
         let (count, total) = totals.entry(status).or_insert((0, Wei::ZERO));
         *count = count.saturating_add(1);
         *total = Wei(total.0.checked_add(payout.amount.0).ok_or("the amounts are larger than any chain has")?);
-        let outcome = payout.outcome.as_ref();
-        let tx_hash = outcome.and_then(|outcome| outcome.tx_hash.as_deref()).unwrap_or("-");
-        let reason = outcome.and_then(|outcome| outcome.reason.as_ref()).map_or("", |reason| reason.message.as_str());
-        println!("{} {status} {} BNB {tx_hash} {reason}", payout.id, bnb(payout.amount));
+        let tx_hash = payout.outcome.as_ref().and_then(|outcome| outcome.tx_hash.as_deref()).unwrap_or("-");
+        println!("{} {status} {} BNB {tx_hash}", payout.id, bnb(payout.amount));
+        if let Some(reason) = payout.outcome.as_ref().and_then(|outcome| outcome.reason.as_ref()) {
+            println!("  {}: {}", reason.code, reason.message);
+        }
     }
     for (status, (count, total)) in &totals {
         println!("{status}: {count}, {} BNB", bnb(*total));

@@ -9,7 +9,7 @@
 //!   requests table is read: [`signpost_client::Client::outcome`] gives the recorded outcome of a request, equal to the
 //!   published one, with the same `eventId`. So it does not matter if the message comes after all.
 //! * **A whole period is missing** and the ids are not known: an operator publishes the outcomes again, to every
-//!   subscriber. `signpost requests list --since 2h --status confirmed --json | jq -r .requestId | xargs signpost republish`
+//!   subscriber: `signpost republish --help` shows the command for all requests of a period.
 //!
 //! ```sh
 //! signpost dev                      # in another terminal; it prints the variables to export
