@@ -97,6 +97,17 @@ def test_example_pool_shares_its_requests_among_accounts(stack: Stack) -> None:
     assert again == rows
 
 
+@pytest.mark.parametrize("guide", sorted((ROOT / "infra/guides").glob("*.md")), ids=lambda path: path.stem)
+def test_examples_of_guides_keep_to_their_policy(guide: Path, tmp_path: Path) -> None:
+    text = guide.read_text()
+    policy = tmp_path / "policy.toml"
+    policy.write_text(re.findall(r"^```toml policy\n(.*?)^```$", text, re.S | re.M)[0])
+    for request in re.findall(r"^```json signing-request.v1\n(.*?)^```$", text, re.S | re.M):
+        options = ["--sender", "AROAEXAMPLEROLEID:backend", "--network-price", "100000000"]
+        checked = signpost("policy", "check", "--policy", str(policy), "--request", "-", *options, stdin=request)
+        assert checked.code == 0, (request, checked.out, checked.err)
+
+
 def payouts(directory: Path, *rows: str) -> str:
     file = directory / "payouts.csv"
     file.write_text("\n".join(["id,to,bnb", *rows]) + "\n")

@@ -66,10 +66,11 @@ impl Client {
         Ok(self.stored(id).await?.as_ref().map(RequestStatus::of))
     }
 
-    /// The recorded outcome of a request, equal to the published one and with the same `eventId`; `None` while it is
-    /// not decided. This is how a backend catches up on outcomes it did not receive.
+    /// The recorded outcome of a request, as it is published and with the same `eventId`; `None` while it is not
+    /// decided. This is how a backend catches up on outcomes it did not receive.
     ///
-    /// It is recorded before it is published, so it may be read here earlier than it is received. An id that was
+    /// It is recorded before it is published, so it may be read here earlier than it is received. It is always whole,
+    /// also where the topic took it only without its metadata (`reduced`). An id that was
     /// `rejected` and sent again gives the old outcome until the new message is accepted: see [`Client::answer_to`].
     pub async fn outcome(&self, id: &RequestId) -> Result<Option<OutcomeMessage>, ReadError> {
         Ok(self.stored(id).await?.and_then(|stored| match stored {
