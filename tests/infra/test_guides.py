@@ -1,4 +1,4 @@
-"""The guides for those who come from elsewhere: what they show of Signpost is right by its schemas, and links resolve."""
+"""The guides for those who come from elsewhere: their messages keep to the schemas, and their links resolve."""
 
 from __future__ import annotations
 
