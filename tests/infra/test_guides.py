@@ -59,7 +59,7 @@ def test_messages_in_guides_validate_against_their_schema(guide: Path) -> None:
 
 @each_guide
 def test_their_messages_and_policies_in_guides_parse(guide: Path) -> None:
-    policies = [text for label, text in blocks(guide) if label == "toml policy"]
+    policies = [text for label, text in blocks(guide) if label == "toml guide"]
     assert len(policies) == 1, "one policy, which the requests of the page keep to"
     assert tomllib.loads(policies[0])["account"]
     assert all(json.loads(text) for label, text in blocks(guide) if label == "json theirs")
@@ -67,7 +67,7 @@ def test_their_messages_and_policies_in_guides_parse(guide: Path) -> None:
 
 @each_guide
 def test_blocks_of_guides_are_of_a_known_kind(guide: Path) -> None:
-    allowed = {"toml policy", "json theirs", "json cancel", *(f"json {name}" for name in SCHEMAS)}
+    allowed = {"toml guide", "json theirs", "json cancel", *(f"json {name}" for name in SCHEMAS)}
     assert {label for label, _ in blocks(guide)} <= allowed
 
 
