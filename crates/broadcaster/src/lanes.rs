@@ -9,12 +9,11 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use signpost_host::clock::{Stopwatch, now};
 use signpost_host::consumer::{Handler, Stop, stopped};
-use signpost_host::inbox::Incoming;
 use signpost_host::told;
 use signpost_txmgr::broadcaster::{Broadcaster, Finding, Lane, Question, Round, account_of};
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::poke;
 use signpost_txmgr::ports::{BroadcastQueue, Chain, OutcomeTopic, PortError, ResignQueue, Store};
-use signpost_txmgr::signer::Disposition;
 use signpost_txmgr::units::AccountKey;
 use signpost_txmgr::wire::LanePoke;
 

@@ -7,7 +7,7 @@
 //!
 //! Read in this order: [`units`], [`tx`], [`signature`], [`request`], [`policy`], [`account`],
 //! [`pins`], [`unusable`], [`record`], [`seal`], [`text`], [`revert`], [`machine`], [`fees`], [`wire`], [`poke`],
-//! [`ports`], [`publish`], [`start`], [`signer`], [`broadcaster`]; and for whoever looks afterwards [`header`],
+//! [`ports`], [`inbox`], [`publish`], [`start`], [`signer`], [`broadcaster`]; and for whoever looks afterwards [`header`],
 //! [`evidence`].
 //!
 //! **Architecture invariant:** [`machine`] imports nothing from [`ports`]; nothing here imports an
@@ -21,6 +21,7 @@ pub mod evidence;
 pub mod fake;
 pub mod fees;
 pub mod header;
+pub mod inbox;
 pub mod machine;
 pub mod meters;
 pub mod pins;

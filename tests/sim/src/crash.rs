@@ -278,7 +278,7 @@ impl Scenario {
 
 /// One message of the broadcast queue and one round; the lane pokes itself while it is open.
 async fn serve_round(world: &World, broadcaster: &TrialBroadcaster, lanes: &mut BTreeMap<AccountKey, Lane>) {
-    let Ok(messages) = world.queues.broadcast.receive(1).await else { return };
+    let Ok(messages) = world.queues.broadcast.receive_up_to(1).await else { return };
     let Some(message) = messages.first() else { return };
     let poke: LanePoke = serde_json::from_str(&message.body).expect("only our own pokes");
     let account = account_of(&poke).expect("only our own pokes");
@@ -289,5 +289,5 @@ async fn serve_round(world: &World, broadcaster: &TrialBroadcaster, lanes: &mut 
         let again = LanePoke { account: account.to_string(), cause: format!("goes on at {now}") };
         let _ = world.queues.poke_lanes(&[again]).await;
     }
-    let _ = world.queues.broadcast.delete(message.handle).await;
+    let _ = world.queues.broadcast.delete_one(&message.receipt).await;
 }

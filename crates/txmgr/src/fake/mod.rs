@@ -39,7 +39,7 @@ pub use gate::{FakeFault, Fate, Gate, Weather};
 pub use journal::{Entry, Journal};
 pub use keys::{KeyState, MemoryKeys};
 pub use lies::Lies;
-pub use queue::{MemoryQueue, MemoryQueues, Message, QueueRules};
+pub use queue::{MemoryQueue, MemoryQueues, QueueRules};
 pub use store::MemoryStore;
 pub use topic::MemoryTopic;
 

@@ -17,8 +17,9 @@ use crate::record::{Record, Rejected, Stored};
 use crate::request::{AccountRef, SigningRequest};
 use crate::units::{ChainId, Millis, RequestId};
 
+use super::Signer;
 use super::batch::Inbound;
-use super::{Delivery, Signer};
+use crate::inbox::Incoming;
 
 /// What was stored under some ids when they were read.
 #[derive(Default)]
@@ -75,7 +76,7 @@ impl Found {
     /// How a message stands that names this id and, if it could be read, asks for this.
     pub(super) fn standing(
         &self,
-        delivery: &Delivery,
+        delivery: &Incoming,
         named: Option<&RequestId>,
         request: Option<&SigningRequest>,
         chain: ChainId,
@@ -96,7 +97,7 @@ impl Found {
     }
 
     /// What is stored of a message's refusal under its own id.
-    pub(super) fn refusal_of(&self, delivery: &Delivery) -> Option<&Rejected> {
+    pub(super) fn refusal_of(&self, delivery: &Incoming) -> Option<&Rejected> {
         match self.0.get(&delivery.id_of_its_own())? {
             Stored::Rejected(rejected) => Some(rejected),
             // No request may take such an id.
@@ -113,12 +114,12 @@ impl Found {
     }
 }
 
-fn is_of(message_id: Option<&str>, delivery: &Delivery) -> bool {
+fn is_of(message_id: Option<&str>, delivery: &Incoming) -> bool {
     message_id == Some(delivery.message_id.as_str())
 }
 
 /// The record is this message's, or another's that asked for the same.
-fn has_effect_of(record: &Record, delivery: &Delivery, request: Option<&SigningRequest>, chain: ChainId) -> bool {
+fn has_effect_of(record: &Record, delivery: &Incoming, request: Option<&SigningRequest>, chain: ChainId) -> bool {
     // Two Signposts of two chains may share the tables: what is asked of one is not done by the other.
     let same = |request: &SigningRequest| record.account.chain_id == chain && asks_for(request, record);
     is_of(record.message_id.as_deref(), delivery) || request.is_some_and(same)

@@ -16,8 +16,9 @@ use crate::units::{AccountKey, Millis, Wei};
 use crate::wire::SignerPoke;
 use crate::{fees, meters, poke, text, told, trace};
 
+use super::Signer;
 use super::standing::Try;
-use super::{Disposition, Signer};
+use crate::inbox::Disposition;
 
 /// Why an attempt was not signed. The record stays as it is, and the work is resumed.
 #[derive(Debug, thiserror::Error)]

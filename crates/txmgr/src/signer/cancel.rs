@@ -19,10 +19,11 @@ use crate::request::{Code, Refused};
 use crate::told;
 use crate::units::{Millis, RequestId};
 
+use super::Signer;
 use super::attempt::{AttemptError, Written};
 use super::batch::Batch;
 use super::rejection::{Place, Refusal};
-use super::{Delivery, Signer};
+use crate::inbox::Incoming;
 
 /// A message that asks for a cancel.
 pub(super) struct Cancel {
@@ -65,7 +66,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     }
 
     /// The record to cancel, or why this message does not cancel it.
-    fn allowed(&self, cancel: Cancel, delivery: &Delivery) -> Result<Record, Box<Refusal>> {
+    fn allowed(&self, cancel: Cancel, delivery: &Incoming) -> Result<Record, Box<Refusal>> {
         let Cancel { at, id, record } = cancel;
         let (account, refused) = match record {
             Some(record) if self.may_cancel(&record, delivery.sender.as_deref()) => return Ok(*record),

@@ -39,6 +39,7 @@ use futures_util::stream::{self, StreamExt};
 use tracing::Span;
 
 use crate::account::Head;
+use crate::inbox::{Disposition, Incoming};
 use crate::pins::Pins;
 use crate::policy::Policies;
 use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, Store};
@@ -60,40 +61,6 @@ use self::pool::Unresolved;
 use self::rejection::{Place, Refusal, reused};
 use self::reservation::Candidate;
 use self::standing::Marked;
-
-/// One message of the signing queue.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delivery {
-    /// SQS's id of the message; the same on every redelivery.
-    pub message_id: String,
-    /// The FIFO group; `None` on a standard queue.
-    pub group: Option<String>,
-    /// SQS's `SenderId`, which the sender cannot forge.
-    pub sender: Option<String>,
-    /// Trace context (`AWSTraceHeader` or `traceparent`).
-    pub trace: Option<String>,
-    /// How often SQS has handed it out, this time included (`ApproximateReceiveCount`).
-    pub receives: u32,
-    /// The request as JSON.
-    pub body: String,
-}
-
-impl Delivery {
-    /// The id under which a message is answered that has none, or is not to be answered under the one it names.
-    fn id_of_its_own(&self) -> RequestId {
-        RequestId::of_message(&self.message_id)
-            .expect("an SQS message id is short and made of letters, digits and dashes")
-    }
-}
-
-/// What to do with a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Disposition {
-    /// Its effect is stored: delete it.
-    Done,
-    /// It may be retried: leave it on the queue.
-    Retry,
-}
 
 /// What a signer is configured with.
 #[derive(Debug, Clone)]
@@ -191,7 +158,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     }
 
     /// Handles a batch of the signing queue; one disposition per delivery, in order.
-    pub async fn handle(&self, deliveries: &[Delivery], now: Millis) -> Vec<Disposition> {
+    pub async fn handle(&self, deliveries: &[Incoming], now: Millis) -> Vec<Disposition> {
         let mut batch = Batch::new(deliveries);
         self.refuse_strangers(&mut batch, now).await;
         for part in batch.parts() {
@@ -329,7 +296,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         }
     }
 
-    fn judge_cancel<'d>(&self, at: usize, delivery: &'d Delivery, id: RequestId, found: &Found) -> Work<'d> {
+    fn judge_cancel<'d>(&self, at: usize, delivery: &'d Incoming, id: RequestId, found: &Found) -> Work<'d> {
         if let Some(rejected) = found.refusal_of(delivery) {
             return Work::Answered(Box::new(rejected.clone()));
         }
@@ -347,7 +314,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     fn judge_request<'d>(
         &self,
         at: usize,
-        delivery: &'d Delivery,
+        delivery: &'d Incoming,
         request: SigningRequest,
         replaces: Option<Box<Rejected>>,
         head: &Head,
@@ -415,7 +382,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         named: Option<RequestId>,
         replaces: Option<Box<Rejected>>,
         account: Option<&AccountName>,
-        delivery: &Delivery,
+        delivery: &Incoming,
     ) -> Place {
         let sender = delivery.sender.as_deref();
         let policies = &self.config.policies;

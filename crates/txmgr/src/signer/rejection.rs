@@ -28,7 +28,8 @@ use super::answer::Standing;
 use super::attempt::AttemptError;
 use super::batch::Batch;
 use super::stranger::STRANGER_KEPT_MS;
-use super::{Delivery, Signer, publish_each};
+use super::{Signer, publish_each};
+use crate::inbox::Incoming;
 
 /// A refused message: what is stored and published.
 pub(super) struct Refusal {
@@ -96,7 +97,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         }
     }
 
-    async fn keep(&self, delivery: &Delivery, refusal: Refusal, now: Millis) -> Result<Kept, AttemptError> {
+    async fn keep(&self, delivery: &Incoming, refusal: Refusal, now: Millis) -> Result<Kept, AttemptError> {
         let (id, mut replaced) = match &refusal.place {
             Place::Named(id, replaced) => (id.clone(), replaced.clone()),
             Place::Own(_) | Place::Stranger(_) => {
@@ -130,7 +131,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     /// Stores a refusal under the message's own id, unless one is there.
     pub(super) async fn keep_own(
         &self,
-        delivery: &Delivery,
+        delivery: &Incoming,
         refusal: &Refusal,
         now: Millis,
     ) -> Result<Box<Rejected>, AttemptError> {
@@ -153,7 +154,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         self.store.reject(&copy, &Vacancy::Free).await.map(|_| ())
     }
 
-    fn rejection(&self, delivery: &Delivery, refusal: &Refusal, now: Millis) -> Rejected {
+    fn rejection(&self, delivery: &Incoming, refusal: &Refusal, now: Millis) -> Rejected {
         let kept_ms = self.config.retention_ms;
         let (request_id, named, kept_ms) = match &refusal.place {
             Place::Named(id, _) => (id.clone(), None, kept_ms),
@@ -200,7 +201,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
 }
 
 impl Place {
-    fn id(&self, delivery: &Delivery) -> RequestId {
+    fn id(&self, delivery: &Incoming) -> RequestId {
         match self {
             Self::Named(id, _) => id.clone(),
             Self::Own(_) | Self::Stranger(_) => delivery.id_of_its_own(),

@@ -18,14 +18,15 @@ use super::batch::Batch;
 use super::directory::Heads;
 use super::rejection::{Place, Refusal, reused};
 use super::standing::{KeyStanding, unusable};
-use super::{Delivery, Resolved, Signer};
+use super::{Resolved, Signer};
+use crate::inbox::Incoming;
 
 /// An accepted request that waits for its slot. In one part of a batch no id comes twice.
 #[derive(Debug, Clone)]
 pub(super) struct Candidate<'d> {
     /// Its place in the batch.
     pub(super) at: usize,
-    pub(super) delivery: &'d Delivery,
+    pub(super) delivery: &'d Incoming,
     pub(super) request: SigningRequest,
     pub(super) account: AccountKey,
     pub(super) accepted: Accepted,

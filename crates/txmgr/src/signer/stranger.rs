@@ -29,7 +29,8 @@ use crate::{meters, told};
 use super::attempt::AttemptError;
 use super::batch::{Batch, Inbound};
 use super::rejection::{Place, Refusal};
-use super::{Delivery, Signer, publish_each};
+use super::{Signer, publish_each};
+use crate::inbox::Incoming;
 
 /// How long the refusal of a stranger's message is kept, in milliseconds: a day. It is needed as long as the message
 /// may be delivered again, which is some ten times in at most a few hours before it is a dead letter; what comes from
@@ -73,7 +74,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     /// Stores one of them; its place in the batch.
     async fn keep_one(
         &self,
-        delivery: &Delivery,
+        delivery: &Incoming,
         refusal: Refusal,
         now: Millis,
     ) -> (usize, Result<Box<Rejected>, AttemptError>) {
@@ -85,7 +86,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     pub(super) fn stranger(
         &self,
         at: usize,
-        delivery: &Delivery,
+        delivery: &Incoming,
         named: impl FnOnce() -> Option<RequestId>,
     ) -> Option<Refusal> {
         let refused = self.config.policies.check_known(delivery.sender.as_deref()).err()?;
