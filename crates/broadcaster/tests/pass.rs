@@ -21,12 +21,11 @@ use signpost_txmgr::fake::{
 use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::machine::{Tuning, Word};
 use signpost_txmgr::pins::Pins;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::{
     Chain, ChainView, Counts, NonceUse, PortError, Store as _, UseQuery, ViewQuery, WitnessQuery,
 };
 use signpost_txmgr::record::{BlockRef, Record, SendAnswer, Stored, Subject};
-use signpost_txmgr::request::NetworkRules;
 use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::tx::{Intent, RawTx};
 use signpost_txmgr::units::{AccountKey, Address, ChainId, KmsKeyId, Nonce, Wei};

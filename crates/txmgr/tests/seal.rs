@@ -17,10 +17,9 @@ use signpost_txmgr::fake::{
 };
 use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::pins::{BadPin, NotPinned, Pin, PinClash, Pins};
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::{Acceptance, AttemptKind, CancelCause, Phase, Record, Stored, WaitCause};
-use signpost_txmgr::request::NetworkRules;
 use signpost_txmgr::seal::{BadSealKey, Sealer, Unsealed};
 use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::tx::{Fee, Intent};

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracing::Span;
 
 use crate::account::{Head, Reservation};
-use crate::policy::AccountPolicy;
+use crate::policy::{Accepted, AccountPolicy};
 use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, ReserveVerdict, Store};
 use crate::record::{Acceptance, Phase, Record, Rejected};
-use crate::request::{Accepted, AccountRef, Code, Refused, SigningRequest};
+use crate::request::{AccountRef, Code, Refused, SigningRequest};
 use crate::units::{AccountKey, Digest, Millis, RequestId};
 use crate::unusable::KeyFault;
 use crate::{meters, told};

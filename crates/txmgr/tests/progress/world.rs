@@ -12,13 +12,12 @@ use signpost_txmgr::fake::{
 use signpost_txmgr::inbox::Incoming;
 use signpost_txmgr::machine::{Tuning, Word};
 use signpost_txmgr::pins::Pins;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::{
     Chain, ChainView, Counts, Happened, NonceUse, OutcomeTopic, PortError, RegisterVerdict, RejectVerdict,
     ReserveVerdict, RetireVerdict, Store, UnregisterVerdict, UpdateVerdict, UseQuery, ViewQuery, WitnessQuery,
 };
 use signpost_txmgr::record::{BlockRef, Record, Rejected, Searched, SendAnswer, Stored, Vacancy};
-use signpost_txmgr::request::NetworkRules;
 use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::tx::{Intent, RawTx};
 use signpost_txmgr::units::{
