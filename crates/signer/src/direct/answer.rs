@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 use signpost_aws::fault::AwsError;
-use signpost_aws::kms::KeyProblem;
+use signpost_aws::fault::KeyProblem;
 use signpost_txmgr::ports::{Happened, PortError};
 use signpost_txmgr::request::{DirectRequest, Refused};
 use signpost_txmgr::signature::SignatureError;
