@@ -34,7 +34,7 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use chain::{MemoryChain, NodeMood, Second};
+pub use chain::MemoryChain;
 pub use gate::{FakeFault, Fate, Gate, Weather};
 pub use journal::{Entry, Journal};
 pub use keys::{KeyState, MemoryKeys};
@@ -42,6 +42,7 @@ pub use lies::Lies;
 pub use queue::{MemoryQueue, MemoryQueues, QueueRules};
 pub use store::MemoryStore;
 pub use topic::MemoryTopic;
+pub use world::{NodeMood, Second};
 
 use crate::seal::Sealer;
 use crate::units::Millis;

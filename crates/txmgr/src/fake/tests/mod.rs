@@ -7,12 +7,13 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use super::chain::{MemoryChain, NodeMood, Orphans};
+use super::chain::{MemoryChain, Orphans};
 use super::gate::Gate;
 use super::journal::{Entry, Journal};
 use super::keys::MemoryKeys;
 use super::queue::{MemoryQueue, QueueRules};
 use super::store::MemoryStore;
+use super::world::NodeMood;
 use super::{SimClock, chain};
 use crate::account::{Head, Reservation};
 use crate::machine::{ReceiptView, Word};
