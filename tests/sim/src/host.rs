@@ -6,7 +6,7 @@ use std::pin::pin;
 
 use futures_util::future::{Either, LocalBoxFuture, join_all, select};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use signpost_txmgr::broadcaster::{Finding, Lane, Question, account_of};
+use signpost_txmgr::broadcaster::{Finding, Lane, Question};
 use signpost_txmgr::fake::MemoryQueue;
 use signpost_txmgr::inbox::Disposition;
 use signpost_txmgr::ports::BroadcastQueue;
@@ -110,7 +110,7 @@ pub async fn serve_broadcast(world: &World, broadcaster: &TrialBroadcaster, batc
     let mut accounts: Vec<AccountKey> = Vec::new();
     for message in &messages {
         let poke: LanePoke = serde_json::from_str(&message.body).expect("only our own pokes");
-        let account = account_of(&poke).expect("only our own pokes");
+        let account = poke.account().expect("only our own pokes");
         if !accounts.contains(&account) {
             accounts.push(account);
         }
