@@ -7,7 +7,7 @@
 //!
 //! Read in this order: [`units`], [`tx`], [`signature`], [`request`], [`policy`], [`account`],
 //! [`pins`], [`unusable`], [`record`], [`seal`], [`text`], [`revert`], [`machine`], [`fees`], [`wire`], [`poke`],
-//! [`ports`], [`inbox`], [`publish`], [`start`], [`signer`], [`broadcaster`]; and for whoever looks afterwards [`header`],
+//! [`ports`], [`inbox`], [`publish`], [`registration`], [`start`], [`signer`], [`broadcaster`]; and for whoever looks afterwards [`header`],
 //! [`evidence`].
 //!
 //! **Architecture invariant:** [`machine`] imports nothing from [`ports`]; nothing here imports an
@@ -30,6 +30,7 @@ pub mod policy;
 pub mod ports;
 pub mod publish;
 pub mod record;
+pub mod registration;
 pub mod request;
 pub mod revert;
 pub mod seal;
