@@ -5,6 +5,7 @@
 pub mod account;
 pub mod audit;
 pub mod bench;
+mod blocks;
 pub mod bump;
 pub mod cancel;
 pub mod completions;
