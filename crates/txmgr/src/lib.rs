@@ -36,6 +36,7 @@ pub mod revert;
 pub mod seal;
 pub mod signature;
 pub mod signer;
+pub mod spelling;
 pub mod start;
 pub mod text;
 pub mod trace;

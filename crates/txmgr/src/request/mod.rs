@@ -30,7 +30,7 @@ pub use json::{MAX_BODY_BYTES, MAX_DEPTH};
 pub use refused::{Code, Refused};
 
 pub(crate) use fields::u256;
-pub(crate) use names::{nearest, shown};
+pub(crate) use names::shown;
 
 use crate::tx::Fee;
 use crate::units::{AccountKey, AccountName, Address, ChainId, Gas, Millis, ParseUnitError, RequestId, Wei};
