@@ -12,12 +12,11 @@
 
 use std::collections::HashMap;
 
-use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, Store};
+use crate::ports::{PortError, Store};
 use crate::record::{Record, Rejected, Stored};
 use crate::request::{AccountRef, SigningRequest};
 use crate::units::{ChainId, Millis, RequestId};
 
-use super::Signer;
 use super::batch::Inbound;
 use crate::inbox::Incoming;
 
@@ -37,27 +36,25 @@ pub(super) enum Standing {
     New(Option<Box<Rejected>>),
 }
 
-impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
-    /// Reads what may answer these messages.
-    pub(super) async fn find_answers(&self, part: &[Inbound<'_>], now: Millis) -> Result<Found, PortError> {
-        let mut ids = Vec::new();
-        for inbound in part {
-            ids.extend(inbound.named().cloned());
-            ids.push(inbound.delivery.id_of_its_own());
-        }
-        let mut found = self.find(&ids, now).await?;
-        let unsure = found.unsure(part);
-        if !unsure.is_empty() {
-            found.0.extend(self.find(&unsure, now).await?.0);
-        }
-        Ok(found)
+/// Reads what may answer these messages.
+pub(super) async fn find_answers(store: &impl Store, part: &[Inbound<'_>], now: Millis) -> Result<Found, PortError> {
+    let mut ids = Vec::new();
+    for inbound in part {
+        ids.extend(inbound.named().cloned());
+        ids.push(inbound.delivery.id_of_its_own());
     }
+    let mut found = find(store, &ids, now).await?;
+    let unsure = found.unsure(part);
+    if !unsure.is_empty() {
+        found.0.extend(find(store, &unsure, now).await?.0);
+    }
+    Ok(found)
+}
 
-    /// Reads what is stored under these ids.
-    pub(super) async fn find(&self, ids: &[RequestId], now: Millis) -> Result<Found, PortError> {
-        let stored = self.store.load(ids, now).await?;
-        Ok(Found(stored.into_iter().map(|stored| (stored.request_id().clone(), stored)).collect()))
-    }
+/// Reads what is stored under these ids.
+pub(super) async fn find(store: &impl Store, ids: &[RequestId], now: Millis) -> Result<Found, PortError> {
+    let stored = store.load(ids, now).await?;
+    Ok(Found(stored.into_iter().map(|stored| (stored.request_id().clone(), stored)).collect()))
 }
 
 impl Found {
