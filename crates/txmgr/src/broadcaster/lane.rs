@@ -104,6 +104,8 @@ const TURN_BLOCKS: u64 = 8;
 
 /// After this long without a question a silence is over, in milliseconds: the next one is a new one.
 const SILENCE_MS: u64 = 60_000;
+/// A warning about a lane is repeated after this, in milliseconds: the rounds of a pass are half a second apart.
+const SAID_AGAIN_AFTER_MS: u64 = 60_000;
 
 /// High-water marks of one account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -484,7 +486,7 @@ pub(super) fn is_past(record: &Record) -> bool {
 }
 
 fn once_a_minute(said_at: &mut Option<Millis>, now: Millis) -> bool {
-    let may = said_at.is_none_or(|at| now.since(at) >= 60_000);
+    let may = said_at.is_none_or(|at| now.since(at) >= SAID_AGAIN_AFTER_MS);
     if may {
         *said_at = Some(now);
     }

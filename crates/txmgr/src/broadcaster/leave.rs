@@ -10,7 +10,8 @@ use crate::ports::{Chain, OutcomeTopic, PortError, ResignQueue, Store};
 use crate::record::{Phase, Record, Subject};
 use crate::units::{Millis, Nonce};
 
-use super::{Broadcaster, Lane, gauge};
+use super::{Broadcaster, Lane};
+use crate::meters::gauge;
 
 /// A used nonce whose use is not found is set aside after this, in milliseconds: nodes keep the state of
 /// about a minute, and the blocks of the hours before are being searched meanwhile.

@@ -2,9 +2,9 @@
 
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane};
 use signpost_txmgr::fake::{Fate, Gate, Journal, MemoryChain, MemoryQueues, QueueRules, SimClock};
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::ports::Happened;
-use signpost_txmgr::signer::{Delivery, Disposition};
 use signpost_txmgr::units::{ChainId, TxHash};
 use signpost_txmgr::wire::WireKind;
 
@@ -184,7 +184,7 @@ fn an_account_is_paused_when_a_node_says_that_we_are_misconfigured() {
 fn on_fifo_what_follows_a_retried_message_in_its_group_stays_too() {
     let mut world = World::new();
     world.set_key_disabled("one", true);
-    let mut batch: Vec<Delivery> = Vec::new();
+    let mut batch: Vec<Incoming> = Vec::new();
     for (id, account, group) in [
         ("a", "two", Some("g")),
         ("b", "one", Some("g")),
@@ -193,7 +193,7 @@ fn on_fifo_what_follows_a_retried_message_in_its_group_stays_too() {
         ("e", "two", None),
     ] {
         let message = world.message(request(id, account, ""));
-        batch.push(Delivery { group: group.map(str::to_owned), ..message });
+        batch.push(Incoming { group: group.map(str::to_owned), ..message });
     }
     assert_eq!(
         world.handle(&batch, NOW),

@@ -1,9 +1,9 @@
 //! Every timer of a lane at its limit, a millisecond before it and a millisecond after, with the numbers of the
 //! documentation written out: a timer that is longer, shorter or counted from elsewhere is another promise.
 
+use signpost_txmgr::inbox::Disposition;
 use signpost_txmgr::meters;
 use signpost_txmgr::record::{AttemptKind, CancelCause};
-use signpost_txmgr::signer::Disposition;
 use signpost_txmgr::units::{Millis, Wei};
 use signpost_txmgr::wire::WireKind;
 
