@@ -22,15 +22,15 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use serde_json::json;
+use serde_json::{Value, json};
 use signpost_txmgr::ports::{Happened, PortError};
-use signpost_txmgr::units::ChainId;
+use signpost_txmgr::units::{Address, ChainId};
 use tokio::time::Instant;
 
 pub(crate) use crate::endpoint::Endpoint;
 use crate::private::EndpointKind;
 use crate::quantity;
-use crate::rpc::{Failure, RpcClient};
+use crate::rpc::{Answer, Failure, RpcClient};
 
 /// Endpoints one read tries, the same one twice if it is the only one: a kept connection may
 /// have died meanwhile.
@@ -357,6 +357,21 @@ pub(crate) fn port_error(operation: &'static str, failures: Vec<EndpointFailure>
         None => Box::new(AllLimited),
     };
     PortError { operation, happened, throttled, source }
+}
+
+/// The answer as what it must be.
+pub(crate) fn need<T>(
+    answer: Answer,
+    method: &'static str,
+    read: impl FnOnce(&Value) -> Option<T>,
+) -> Result<T, Failure> {
+    answer.and_then(|value| read(&value).ok_or(Failure::Nonsense(method)))
+}
+
+/// The transaction count of an address at a block or tag.
+pub(crate) async fn count_at(endpoint: &Endpoint, address: Address, block: Value) -> Result<u64, Failure> {
+    const METHOD: &str = "eth_getTransactionCount";
+    need(endpoint.call(METHOD, json!([address.lower(), block])).await, METHOD, quantity::number)
 }
 
 #[cfg(test)]

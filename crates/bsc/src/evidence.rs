@@ -12,8 +12,7 @@ use signpost_txmgr::ports::{Finality, SlotQuery};
 use signpost_txmgr::record::{BlockRef, Receipt};
 use signpost_txmgr::units::{Address, BlockHash, BlockNumber, Millis, Nonce, TxHash};
 
-use crate::chain::need;
-use crate::endpoints::Endpoint;
+use crate::endpoints::{Endpoint, need};
 use crate::parents;
 use crate::quantity;
 use crate::receipt::{block_call, made_at, read_block, receipt_view, tx_hashes, whole_request};

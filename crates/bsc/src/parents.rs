@@ -11,8 +11,7 @@ use serde_json::{Value, json};
 use signpost_txmgr::record::BlockRef;
 use signpost_txmgr::units::{Address, BlockHash, BlockNumber, Nonce};
 
-use crate::chain::need;
-use crate::endpoints::Endpoint;
+use crate::endpoints::{Endpoint, need};
 use crate::evidence::FinalAt;
 use crate::quantity;
 use crate::receipt::read_block;

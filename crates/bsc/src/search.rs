@@ -19,8 +19,7 @@ use signpost_txmgr::ports::{Finality, UseQuery};
 use signpost_txmgr::record::{Foreign, Searched};
 use signpost_txmgr::units::{Address, BlockNumber, Nonce};
 
-use crate::chain::{count_at, need};
-use crate::endpoints::Endpoint;
+use crate::endpoints::{Endpoint, count_at, need};
 use crate::quantity;
 use crate::rpc::{Call, Failure};
 use crate::word::use_word;

@@ -16,8 +16,7 @@ use signpost_txmgr::ports::{ChainView, Counts, Finality, SlotQuery, ViewQuery};
 use signpost_txmgr::record::BlockRef;
 use signpost_txmgr::units::{Address, BlockNumber, Nonce};
 
-use crate::chain::need;
-use crate::endpoints::Endpoint;
+use crate::endpoints::{Endpoint, need};
 use crate::evidence::{FinalAt, FinalPair, Seen, ask, prove_by_parents};
 use crate::price::PriceSeen;
 use crate::quantity;

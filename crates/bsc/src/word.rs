@@ -8,8 +8,7 @@ use signpost_txmgr::ports::{Finality, SlotQuery, WitnessQuery};
 use signpost_txmgr::record::{BlockRef, Receipt};
 use signpost_txmgr::units::{Address, BlockNumber, Millis, Nonce, TxHash};
 
-use crate::chain::need;
-use crate::endpoints::Endpoint;
+use crate::endpoints::{Endpoint, need};
 use crate::evidence::{Seen, ask, prove_by_parents};
 use crate::parents;
 use crate::quantity;

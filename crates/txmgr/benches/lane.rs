@@ -14,11 +14,11 @@ use signpost_txmgr::account::Head;
 use signpost_txmgr::fake::{
     Gate, Journal, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
 };
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::pins::Pins;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::Store as _;
-use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
+use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::units::{AccountKey, ChainId, KmsKeyId, Millis, Nonce, Wei};
 
 /// The largest batch of SQS.
@@ -52,11 +52,12 @@ fn signer() -> MemorySigner {
 }
 
 /// The next `BATCH` requests, with new ids.
-fn batch(next: &AtomicU64) -> Vec<Delivery> {
+fn batch(next: &AtomicU64) -> Vec<Incoming> {
     (0..BATCH)
         .map(|_| {
             let id = next.fetch_add(1, Ordering::Relaxed);
-            Delivery {
+            Incoming {
+                receipt: String::new(),
                 message_id: format!("m-{id}"),
                 group: Some("payouts".to_owned()),
                 sender: Some("AIDAEXAMPLE".to_owned()),
@@ -70,7 +71,7 @@ fn batch(next: &AtomicU64) -> Vec<Delivery> {
         .collect()
 }
 
-fn run(signer: &MemorySigner, deliveries: &[Delivery]) {
+fn run(signer: &MemorySigner, deliveries: &[Incoming]) {
     let dispositions = signer.handle(deliveries, NOW).now_or_never().expect("without weather every call completes");
     assert!(dispositions.iter().all(|disposition| *disposition == Disposition::Done));
 }

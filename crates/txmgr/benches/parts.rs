@@ -10,9 +10,9 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use signpost_txmgr::machine::{ChainSlot, Event, ReceiptView, SlotView, Tuning, Word, apply, next_action};
-use signpost_txmgr::policy::{AccountPolicy, Policies};
+use signpost_txmgr::policy::{Accepted, AccountPolicy, NetworkRules, Policies, accept};
 use signpost_txmgr::record::{Attempt, AttemptKind, BlockRef, Phase, Receipt, Record, SendAnswer, SendClass};
-use signpost_txmgr::request::{Accepted, Message, NetworkRules, SigningRequest, accept};
+use signpost_txmgr::request::{Message, SigningRequest};
 use signpost_txmgr::signature::LocalKey;
 use signpost_txmgr::tx::UnsignedTx;
 use signpost_txmgr::units::{AccountKey, BlockHash, BlockNumber, ChainId, Gas, Millis, Nonce, Wei};

@@ -6,7 +6,7 @@
 //!
 //! Read in this order: [`units`], [`tx`], [`signature`], [`request`], [`policy`], [`account`],
 //! [`pins`], [`unusable`], [`record`], [`seal`], [`text`], [`revert`], [`machine`], [`fees`], [`wire`], [`poke`],
-//! [`ports`], [`publish`], [`start`], [`signer`], [`broadcaster`]; and for whoever looks afterwards [`header`],
+//! [`ports`], [`inbox`], [`publish`], [`registration`], [`start`], [`signer`], [`broadcaster`]; and for whoever looks afterwards [`header`],
 //! [`evidence`].
 //!
 //! **Architecture invariant:** [`machine`] imports nothing from [`ports`]; nothing here imports an
@@ -20,6 +20,7 @@ pub mod evidence;
 pub mod fake;
 pub mod fees;
 pub mod header;
+pub mod inbox;
 pub mod machine;
 pub mod meters;
 pub mod pins;
@@ -28,11 +29,13 @@ pub mod policy;
 pub mod ports;
 pub mod publish;
 pub mod record;
+pub mod registration;
 pub mod request;
 pub mod revert;
 pub mod seal;
 pub mod signature;
 pub mod signer;
+pub mod spelling;
 pub mod start;
 pub mod text;
 pub mod trace;

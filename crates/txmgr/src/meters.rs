@@ -54,6 +54,12 @@ pub struct Meter {
     pub alarm: &'static str,
 }
 
+/// A number as gauges take it; exact up to 2⁵³.
+pub(crate) fn gauge(number: u64) -> f64 {
+    let half = |bits: u64| f64::from(u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX));
+    half(number >> 32) * 4_294_967_296.0 + half(number)
+}
+
 macro_rules! meters {
     ($($constant:ident: $kind:ident($unit:ident) $name:literal by [$($label:literal),*], $meaning:literal, alarm $alarm:literal;)+) => {
         $(#[doc = $meaning] pub const $constant: &str = $name;)+

@@ -231,6 +231,8 @@ impl Millis {
     }
 }
 
+const WEI_PER_GWEI: u64 = 1_000_000_000;
+
 /// An amount of the chain's coin in wei (10^-18 BNB).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Wei(pub U256);
@@ -239,10 +241,17 @@ impl Wei {
     /// No wei at all.
     pub const ZERO: Self = Self(U256::zero());
 
+    /// Whole gwei, rounded down; `u64::MAX` if there are more.
+    #[must_use]
+    pub fn whole_gwei(self) -> u64 {
+        let gwei = self.0.checked_div(WEI_PER_GWEI.into()).unwrap_or_default();
+        u64::try_from(gwei).unwrap_or(u64::MAX)
+    }
+
     /// `gwei` × 10^9 wei.
     #[must_use]
     pub fn from_gwei(gwei: u64) -> Self {
-        Self(U256::from(gwei).saturating_mul(U256::from(1_000_000_000_u64)))
+        Self(U256::from(gwei).saturating_mul(U256::from(WEI_PER_GWEI)))
     }
 }
 

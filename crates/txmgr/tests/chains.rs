@@ -13,13 +13,13 @@ use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane, Round};
 use signpost_txmgr::fake::{
     Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
 };
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::pins::Pins;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::{Record, Stored};
-use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
+use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::start::StartRefused;
 use signpost_txmgr::units::{AccountKey, Address, ChainId, KmsKeyId, Millis, Nonce, Wei};
 use signpost_txmgr::wire::{SignerPoke, WireKind};
@@ -121,16 +121,24 @@ fn key() -> KmsKeyId {
     "both".parse().unwrap()
 }
 
-fn delivery(at: usize, body: String) -> Delivery {
-    Delivery { message_id: format!("m-{at}"), group: None, sender: None, trace: None, receives: 1, body }
+fn delivery(at: usize, body: String) -> Incoming {
+    Incoming {
+        receipt: String::new(),
+        message_id: format!("m-{at}"),
+        group: None,
+        sender: None,
+        trace: None,
+        receives: 1,
+        body,
+    }
 }
 
-fn transfer(at: usize, id: &str, account: &str) -> Delivery {
+fn transfer(at: usize, id: &str, account: &str) -> Incoming {
     let to = "0x55d398326f99059fF775485246999027B3197955";
     delivery(at, format!(r#"{{"requestId":"{id}","account":"{account}","to":"{to}","gas":21000}}"#))
 }
 
-fn accept(signer: &MemorySigner, message: Delivery) {
+fn accept(signer: &MemorySigner, message: Incoming) {
     assert_eq!(signer.handle(&[message], NOW).now_or_never().unwrap(), [Disposition::Done]);
 }
 

@@ -19,17 +19,17 @@ use signpost_txmgr::fake::{
     Fate, Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules,
     SimClock, Weather, sealer,
 };
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::machine::{Tuning, Word};
 use signpost_txmgr::meters;
 use signpost_txmgr::pins::Pins;
 use signpost_txmgr::poke;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::{
     BroadcastQueue as _, Chain, ChainView, Counts, NonceUse, PortError, Store as _, UseQuery, ViewQuery, WitnessQuery,
 };
 use signpost_txmgr::record::{BlockRef, Record, SendAnswer, SendClass, Stored};
-use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
+use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::tx::{Intent, RawTx};
 use signpost_txmgr::units::{AccountKey, Address, ChainId, KmsKeyId, Millis, Nonce, TxHash, Wei};
 use signpost_txmgr::wire::{SignerPoke, WireFee, WireKind};
@@ -112,7 +112,7 @@ impl World {
     fn answer_asks(&self, signer: &MemorySigner, now: Millis) -> usize {
         let mut answered = 0;
         loop {
-            let messages = self.queues.resign.receive(10).now_or_never().unwrap().unwrap();
+            let messages = self.queues.resign.receive_up_to(10).now_or_never().unwrap().unwrap();
             if messages.is_empty() {
                 return answered;
             }
@@ -120,7 +120,7 @@ impl World {
             answered += asks.len();
             assert!(signer.handle_asks(&asks, now).now_or_never().unwrap().iter().all(|it| *it == Disposition::Done));
             for message in messages {
-                self.queues.resign.delete(message.handle).now_or_never().unwrap().unwrap();
+                self.queues.resign.delete_one(&message.receipt).now_or_never().unwrap().unwrap();
             }
         }
     }
@@ -149,8 +149,9 @@ fn round<C: Chain>(broadcaster: &MemoryBroadcaster<C>, lane: &mut Lane, now: Mil
     broadcaster.round(lane, now).now_or_never().unwrap().unwrap()
 }
 
-fn message(at: usize, body: String) -> Delivery {
-    Delivery {
+fn message(at: usize, body: String) -> Incoming {
+    Incoming {
+        receipt: String::new(),
         message_id: format!("m-{at}"),
         group: Some("all".to_owned()),
         sender: None,
@@ -160,16 +161,16 @@ fn message(at: usize, body: String) -> Delivery {
     }
 }
 
-fn request(at: usize, id: &str) -> Delivery {
+fn request(at: usize, id: &str) -> Incoming {
     let to = "0x55d398326f99059fF775485246999027B3197955";
     message(at, format!(r#"{{"requestId":"{id}","account":"one","to":"{to}","gas":21000}}"#))
 }
 
-fn cancel(at: usize, id: &str) -> Delivery {
+fn cancel(at: usize, id: &str) -> Incoming {
     message(at, format!(r#"{{"cancel":"{id}"}}"#))
 }
 
-fn handle(signer: &MemorySigner, batch: &[Delivery], now: Millis) -> Vec<Disposition> {
+fn handle(signer: &MemorySigner, batch: &[Incoming], now: Millis) -> Vec<Disposition> {
     signer.handle(batch, now).now_or_never().unwrap()
 }
 
@@ -406,14 +407,14 @@ fn every_request_for_an_idle_lane_pokes_it() {
     for at in 0..5 {
         world.clock.advance(1);
         handle(&signer, &[request(at, &format!("r-{at}"))], world.clock.now());
-        let pokes = world.queues.broadcast.receive(10).now_or_never().unwrap().unwrap();
+        let pokes = world.queues.broadcast.receive_up_to(10).now_or_never().unwrap().unwrap();
         assert_eq!(pokes.len(), 1, "request {at}, in the same minute");
         let mut lane = Lane::new(world.account, world.clock.now());
         while round(&broadcaster, &mut lane, world.clock.now()).open > 0 {
             world.chain.mine();
             world.clock.advance(BLOCK_MS);
         }
-        world.queues.broadcast.delete(pokes[0].handle).now_or_never().unwrap().unwrap();
+        world.queues.broadcast.delete_one(&pokes[0].receipt).now_or_never().unwrap().unwrap();
     }
     assert_eq!(world.topic.copies().len(), 5);
 }

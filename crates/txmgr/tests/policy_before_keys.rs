@@ -12,12 +12,12 @@ use signpost_txmgr::account::Head;
 use signpost_txmgr::fake::{
     Entry, Gate, Journal, KeyState, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
 };
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::pins::Pins;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::{AttemptKind, Record, Stored};
-use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
+use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::tx::{Fee, UnsignedTx};
 use signpost_txmgr::units::{AccountKey, ChainId, KmsKeyId, Millis, Nonce, SigningHash, U256, Wei};
 use signpost_txmgr::wire::{SignerPoke, WireFee, WireKind};
@@ -136,11 +136,12 @@ impl Rules {
 }
 
 impl Asked {
-    fn delivery(&self, at: usize) -> Delivery {
+    fn delivery(&self, at: usize) -> Incoming {
         let to = self.to.map_or("null".to_owned(), |at| format!("\"{}\"", TO[at]));
         let data: String = self.data.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         let deadline = self.deadline_s.map(|at| format!(",\"deadline\":{}", NOW.0 / 1_000 + at)).unwrap_or_default();
-        Delivery {
+        Incoming {
+            receipt: String::new(),
             message_id: format!("m-{at}"),
             group: None,
             sender: self.sender.map(|at| SENDERS[at].to_owned()),

@@ -15,13 +15,13 @@ use signpost_txmgr::account::Head;
 use signpost_txmgr::fake::{
     Gate, Journal, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
 };
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::pins::{BadPin, NotPinned, Pin, PinClash, Pins};
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::{Acceptance, AttemptKind, CancelCause, Phase, Record, Stored, WaitCause};
-use signpost_txmgr::request::NetworkRules;
 use signpost_txmgr::seal::{BadSealKey, Sealer, Unsealed};
-use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
+use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::tx::{Fee, Intent};
 use signpost_txmgr::units::{AccountKey, ChainId, Digest, Gas, KmsKeyId, Millis, Nonce, Wei};
 use signpost_txmgr::unusable::KeyFault;
@@ -112,7 +112,8 @@ impl World {
         let body = format!(
             r#"{{"requestId":"{id}","account":"hot","chainId":{chain},"to":"{to}","value":100,"gas":21000,"gasPrice":5}}"#
         );
-        let delivery = Delivery {
+        let delivery = Incoming {
+            receipt: String::new(),
             message_id: format!("m-{id}"),
             group: None,
             sender: Some(SENDER.to_owned()),
@@ -354,7 +355,8 @@ fn renamed_head_does_not_change_its_rules() {
     let body = format!(
         r#"{{"requestId":"x","account":"loose","to":"{EVIL}","value":"1000000000000000000","gas":21000,"gasPrice":5}}"#
     );
-    let delivery = Delivery {
+    let delivery = Incoming {
+        receipt: String::new(),
         message_id: "m-x".to_owned(),
         group: None,
         sender: Some("STRANGER".to_owned()),

@@ -12,12 +12,12 @@ use signpost_txmgr::fake::{
     Fate, Gate, Journal, KeyState, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, Weather,
     sealer,
 };
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::pins::Pins;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::Stored;
-use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
+use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::units::{AccountKey, ChainId, KmsKeyId, Millis, Nonce, Wei};
 
 const NOW: Millis = Millis(1_795_348_800_000);
@@ -68,9 +68,10 @@ fn world_behind(policy: &str, gate_of: impl FnOnce(&MemoryStore) -> Gate) -> Wor
     World { signer, store, keys, topic }
 }
 
-fn transfer(at: usize, id: &str, account: &str) -> Delivery {
+fn transfer(at: usize, id: &str, account: &str) -> Incoming {
     let to = "0x55d398326f99059fF775485246999027B3197955";
-    Delivery {
+    Incoming {
+        receipt: String::new(),
         message_id: format!("m-{at}"),
         group: Some("all".to_owned()),
         sender: None,
@@ -101,9 +102,9 @@ fn id_used_with_two_accounts_in_a_batch_belongs_to_the_first() {
     }
 }
 
-fn paying(at: usize, id: &str, value: u64) -> Delivery {
+fn paying(at: usize, id: &str, value: u64) -> Incoming {
     let message = transfer(at, id, "one");
-    Delivery { body: message.body.replace("\"gas\"", &format!("\"value\":{value},\"gas\"")), ..message }
+    Incoming { body: message.body.replace("\"gas\"", &format!("\"value\":{value},\"gas\"")), ..message }
 }
 
 /// The nonce of a signed request, or the code of its refusal.
@@ -184,7 +185,7 @@ impl Weather for PausedMeanwhile {
 }
 
 /// Handles a batch with calls that yield.
-fn handle(world: &World, batch: &[Delivery]) -> Vec<Disposition> {
+fn handle(world: &World, batch: &[Incoming]) -> Vec<Disposition> {
     let mut handling = pin!(world.signer.handle(batch, NOW));
     let mut context = Context::from_waker(Waker::noop());
     for _ in 0..1_000 {

@@ -14,13 +14,13 @@ use signpost_txmgr::fake::{
     Fate, Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules,
     SimClock, Weather, sealer,
 };
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::pins::Pins;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::{Happened, Store as _};
 use signpost_txmgr::record::{Record, Stored};
-use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
+use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::start::{KeyTrouble, accounts_of_chain, key_troubles};
 use signpost_txmgr::units::{AccountKey, ChainId, KmsKeyId, Millis, Nonce, Wei};
 use signpost_txmgr::unusable::{KeyCall, KeyFault, Unusable};
@@ -115,9 +115,10 @@ fn key(name: &str) -> KmsKeyId {
     name.parse().unwrap()
 }
 
-fn transfer(id: &str, account: &str) -> Delivery {
+fn transfer(id: &str, account: &str) -> Incoming {
     let to = "0x55d398326f99059fF775485246999027B3197955";
-    Delivery {
+    Incoming {
+        receipt: String::new(),
         message_id: format!("m-{id}"),
         group: None,
         sender: None,
@@ -127,7 +128,7 @@ fn transfer(id: &str, account: &str) -> Delivery {
     }
 }
 
-fn go(signer: &MemorySigner, batch: &[Delivery], now: Millis) -> Vec<Disposition> {
+fn go(signer: &MemorySigner, batch: &[Incoming], now: Millis) -> Vec<Disposition> {
     signer.handle(batch, now).now_or_never().unwrap()
 }
 

@@ -5,6 +5,7 @@
 pub mod account;
 pub mod audit;
 pub mod bench;
+mod blocks;
 pub mod bump;
 pub mod cancel;
 pub mod completions;
@@ -36,6 +37,7 @@ pub use signpost_host::session::{Session, connect};
 use signpost_host::start::StartError;
 pub use signpost_host::told;
 use signpost_txmgr::ports::{KeyCallError, PortError};
+use signpost_txmgr::registration::RegisterError;
 use signpost_txmgr::units::RequestId;
 
 use crate::aws;
@@ -93,6 +95,23 @@ pub enum CommandError {
     /// Signals of the operating system cannot be received.
     #[error("cannot wait for signals")]
     Signals(#[source] std::io::Error),
+}
+
+impl From<RegisterError> for CommandError {
+    fn from(error: RegisterError) -> Self {
+        match error {
+            RegisterError::Port(error) => Self::Port(error),
+            RegisterError::Keys(error) => Self::Keys(error),
+            RegisterError::Name { .. }
+            | RegisterError::Key { .. }
+            | RegisterError::UnfitKey { .. }
+            | RegisterError::OtherName { .. }
+            | RegisterError::NameTaken(_)
+            | RegisterError::WrongChain { .. }
+            | RegisterError::HasCode(_)
+            | RegisterError::CannotBegin { .. } => Self::Input(error.to_string()),
+        }
+    }
 }
 
 impl From<NotSent> for CommandError {

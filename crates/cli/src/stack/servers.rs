@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::StackError;
 use super::gates::Gates;
 use super::geth::{self, Geth};
 use super::leash::{Leashed, Server};
-use super::setup::{Tools, file};
+use super::setup::Tools;
+use super::{StackError, file};
 use crate::clock::Stopwatch;
 use crate::terminal::Step;
 

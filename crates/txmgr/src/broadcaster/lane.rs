@@ -105,6 +105,8 @@ const TURN_BLOCKS: u64 = 8;
 
 /// Without a question for this long, in milliseconds, a silence ends and the next one is new.
 const SILENCE_MS: u64 = 60_000;
+/// A warning about a lane is repeated after this, in milliseconds: the rounds of a pass are half a second apart.
+const SAID_AGAIN_AFTER_MS: u64 = 60_000;
 
 /// High-water marks of one account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -486,7 +488,7 @@ pub(super) fn is_mined_or_settled(record: &Record) -> bool {
 }
 
 fn once_a_minute(said_at: &mut Option<Millis>, now: Millis) -> bool {
-    let may = said_at.is_none_or(|at| now.since(at) >= 60_000);
+    let may = said_at.is_none_or(|at| now.since(at) >= SAID_AGAIN_AFTER_MS);
     if may {
         *said_at = Some(now);
     }

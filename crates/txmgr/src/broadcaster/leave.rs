@@ -10,7 +10,8 @@ use crate::ports::{Chain, OutcomeTopic, PortError, ResignQueue, Store};
 use crate::record::{Phase, Record, Subject};
 use crate::units::{Millis, Nonce};
 
-use super::{Broadcaster, Lane, gauge};
+use super::{Broadcaster, Lane};
+use crate::meters::gauge;
 
 /// A slot whose nonce is used by an unknown transaction is set aside after this time, in milliseconds. Nodes keep the
 /// state of about a minute; meanwhile the blocks of the hours before are searched.

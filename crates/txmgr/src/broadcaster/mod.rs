@@ -28,6 +28,7 @@ use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
 
 use crate::account::{Head, SeenFee};
 use crate::machine::{Action, Event, Tuning, Word, next_action, waits_for};
+use crate::meters::gauge;
 use crate::ports::{Chain, ChainView, OutcomeTopic, PortError, ResignQueue, SlotQuery, Store, ViewQuery, WitnessQuery};
 use crate::record::{Phase, Record, SendClass, WaitCause, Waiting};
 use crate::start::{self, OfChain, StartRefused};
@@ -125,6 +126,10 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     const IDLE_LOOKS_AT_ONCE: usize = 8;
     /// How often an address is checked for code and funds, in milliseconds.
     const ACCOUNT_EVERY_MS: u64 = 10 * 60 * 1_000;
+    /// The network's price is stored at most once per this time: one write for some thirty blocks.
+    const FEE_EVERY_MS: u64 = 15 * 1_000;
+    /// An unchanged price is stored again after this time, so that its age shows that it is still observed.
+    const SAME_FEE_EVERY_MS: u64 = 10 * 60 * 1_000;
 
     /// A broadcaster over these ports.
     pub fn new(store: S, chain: C, resign: R, topic: O, config: BroadcasterConfig) -> Self {
@@ -469,9 +474,8 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         match self.chain.balance(lane.account.address).await {
             Ok(balance) => {
                 lane.balance = Some(balance);
-                let gwei = balance.0.checked_div(WEI_PER_GWEI.into()).unwrap_or_default();
-                let gwei = u64::try_from(gwei).unwrap_or(u64::MAX);
-                metrics::gauge!(meters::BALANCE, "account" => lane.account.to_string()).set(gauge(gwei));
+                metrics::gauge!(meters::BALANCE, "account" => lane.account.to_string())
+                    .set(gauge(balance.whole_gwei()));
             }
             Err(error) => {
                 tracing::debug!(error = told(&error), account = %lane.account, "the account's funds cannot be read");
@@ -483,8 +487,8 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     async fn note_fee(&self, head: &mut Head, view: &ChainView, now: Millis) {
         let Some(gas_price) = view.price else { return };
         let fresh = head.fee.is_some_and(|seen| {
-            seen.gas_price == gas_price && now.since(seen.observed_at) < 10 * 60 * 1_000
-                || now.since(seen.observed_at) < 15 * 1_000
+            let age_ms = now.since(seen.observed_at);
+            age_ms < Self::FEE_EVERY_MS || seen.gas_price == gas_price && age_ms < Self::SAME_FEE_EVERY_MS
         });
         if fresh {
             return;
@@ -506,20 +510,15 @@ fn asks_chain(lane: &Lane) -> bool {
         || lane.records.values().any(|record| record.phase.settlement().is_none())
 }
 
+/// The interval of sweeps, in milliseconds; each interval begins at another idle lane.
+const MINUTE_MS: u64 = 60_000;
+
 /// The index of the first idle lane for the sweep of this minute.
 fn first_idle(now: Millis, idle: usize) -> usize {
     let (Ok(looks), Ok(idle)) = (u64::try_from(Sweep::IDLE_LOOKS), u64::try_from(idle)) else { return 0 };
-    let minute = now.0.checked_div(60_000).unwrap_or(0);
+    let minute = now.0.checked_div(MINUTE_MS).unwrap_or(0);
     let begin = minute.wrapping_mul(looks).checked_rem(idle).unwrap_or(0);
     usize::try_from(begin).unwrap_or(0)
-}
-
-const WEI_PER_GWEI: u64 = 1_000_000_000;
-
-/// As gauges take it; exact up to 2⁵³.
-fn gauge(number: u64) -> f64 {
-    let half = |bits: u64| f64::from(u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX));
-    half(number >> 32) * 4_294_967_296.0 + half(number)
 }
 
 /// Whether no node is known to have the record's newest attempt.
@@ -536,9 +535,4 @@ fn is_at_no_node(record: &Record) -> bool {
 
 fn was_sent(record: &Record) -> bool {
     record.attempts.iter().any(|attempt| attempt.sent.is_some())
-}
-
-/// Reads an account key as it travels in a poke.
-pub fn account_of(poke: &LanePoke) -> Option<AccountKey> {
-    poke.account.parse().ok()
 }

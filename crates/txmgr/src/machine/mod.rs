@@ -23,8 +23,8 @@ pub use waits::waits_for;
 
 use crate::fees;
 use crate::record::{
-    Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Inquiry, Phase, Receipt, Record, Revert, SendAnswer, Sent,
-    Settlement, Verdict, Waiting,
+    Attempt, AttemptKind, CancelCause, Foreign, Inquiry, Phase, Receipt, Record, Revert, SendAnswer, Sent, Settlement,
+    Verdict, Waiting,
 };
 use crate::units::{Millis, TxHash, Wei};
 
@@ -259,51 +259,6 @@ fn settled(verdict: Verdict, witnesses: u8, now: Millis) -> Phase {
         published_at: None,
         expires_at: None,
     })
-}
-
-impl Phase {
-    /// The phase's name: the record's `status` up to `mined`.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Reserved => "reserved",
-            Self::Signed => "signed",
-            Self::Sent => "sent",
-            Self::Mined(_) => "mined",
-            Self::Settled(settlement) => settlement.verdict.name(),
-        }
-    }
-}
-
-impl Verdict {
-    /// The outcome's name.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Confirmed(_) => "confirmed",
-            Self::Reverted(..) => "reverted",
-            Self::Cancelled(_) => "cancelled",
-            Self::Displaced(_) => "displaced",
-        }
-    }
-
-    /// The transaction that decided it.
-    #[must_use]
-    pub fn tx_hash(&self) -> TxHash {
-        match self {
-            Self::Confirmed(receipt) | Self::Reverted(receipt, _) | Self::Cancelled(receipt) => receipt.tx_hash,
-            Self::Displaced(foreign) => foreign.tx_hash,
-        }
-    }
-
-    /// The finalized block it is in.
-    #[must_use]
-    pub fn block(&self) -> BlockRef {
-        match self {
-            Self::Confirmed(receipt) | Self::Reverted(receipt, _) | Self::Cancelled(receipt) => receipt.block,
-            Self::Displaced(foreign) => foreign.block,
-        }
-    }
 }
 
 impl Event {

@@ -504,6 +504,18 @@ impl Record {
 }
 
 impl Phase {
+    /// The phase's name: the record's `status` up to `mined`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Reserved => "reserved",
+            Self::Signed => "signed",
+            Self::Sent => "sent",
+            Self::Mined(_) => "mined",
+            Self::Settled(settlement) => settlement.verdict.name(),
+        }
+    }
+
     /// The receipt of one of our attempts, seen or final.
     #[must_use]
     pub fn receipt(&self) -> Option<&Receipt> {
@@ -525,6 +537,37 @@ impl Phase {
         match self {
             Self::Settled(settlement) => Some(settlement),
             Self::Reserved | Self::Signed | Self::Sent | Self::Mined(_) => None,
+        }
+    }
+}
+
+impl Verdict {
+    /// The outcome's name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Confirmed(_) => "confirmed",
+            Self::Reverted(..) => "reverted",
+            Self::Cancelled(_) => "cancelled",
+            Self::Displaced(_) => "displaced",
+        }
+    }
+
+    /// The transaction that decided it.
+    #[must_use]
+    pub fn tx_hash(&self) -> TxHash {
+        match self {
+            Self::Confirmed(receipt) | Self::Reverted(receipt, _) | Self::Cancelled(receipt) => receipt.tx_hash,
+            Self::Displaced(foreign) => foreign.tx_hash,
+        }
+    }
+
+    /// The finalized block it is in.
+    #[must_use]
+    pub fn block(&self) -> BlockRef {
+        match self {
+            Self::Confirmed(receipt) | Self::Reverted(receipt, _) | Self::Cancelled(receipt) => receipt.block,
+            Self::Displaced(foreign) => foreign.block,
         }
     }
 }

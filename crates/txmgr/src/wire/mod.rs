@@ -15,6 +15,7 @@ pub use self::convert::{event_id, event_id_of_rejected, hex_digest};
 use serde::{Deserialize, Serialize};
 
 use crate::record::{Phase, Verdict};
+use crate::units::AccountKey;
 
 /// "Look at this account's lane." The body of a message on the broadcast queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,14 @@ pub struct LanePoke {
     /// Why the poke was sent, for logs. Pokes with the same account and cause are one message to the queue's
     /// deduplication ([`crate::poke`]).
     pub cause: String,
+}
+
+impl LanePoke {
+    /// The account's key; `None` if it is not one.
+    #[must_use]
+    pub fn account(&self) -> Option<AccountKey> {
+        self.account.parse().ok()
+    }
 }
 
 /// "Look at this request." The body of a message on the resign queue.

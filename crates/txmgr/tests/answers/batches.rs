@@ -1,12 +1,12 @@
 //! Messages with the same request id have the same outcomes in one batch as in separate batches.
 
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::record::CancelCause;
-use signpost_txmgr::signer::{Delivery, Disposition};
 
 use crate::world::{NOW, RULES, World, bad, cancel, handle, handle_all, transfer, ungrouped, world};
 
 /// Handles the same messages in one batch and one by one, on both kinds of queue, and checks each result.
-fn together_and_apart(messages: &[Delivery], judge: impl Fn(&World)) {
+fn together_and_apart(messages: &[Incoming], judge: impl Fn(&World)) {
     let standard: Vec<_> = messages.iter().cloned().map(ungrouped).collect();
     for messages in [messages, standard.as_slice()] {
         for size in [1, messages.len()] {

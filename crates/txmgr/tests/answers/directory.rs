@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use signpost_txmgr::fake::{Fate, Gate, Weather};
+use signpost_txmgr::inbox::Disposition;
 use signpost_txmgr::ports::Happened;
-use signpost_txmgr::signer::Disposition;
 
 use crate::world::{NOW, RULES, handle, handle_all, transfer, ungrouped, world};
 

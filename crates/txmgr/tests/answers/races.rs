@@ -4,14 +4,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use signpost_txmgr::fake::{Fate, Gate, Weather};
-use signpost_txmgr::signer::Delivery;
+use signpost_txmgr::inbox::Incoming;
 
 use crate::world::{MemorySigner, NOW, RULES, World, bad, handle_all, transfer, world};
 
 /// Lets another signer handle a batch once, just before this call.
 struct Meanwhile {
     call: &'static str,
-    what: Mutex<Option<(MemorySigner, Vec<Delivery>)>>,
+    what: Mutex<Option<(MemorySigner, Vec<Incoming>)>>,
 }
 
 impl fmt::Debug for Meanwhile {
@@ -33,7 +33,7 @@ impl Weather for Meanwhile {
 }
 
 /// A signer that another one overtakes: before this call, the other one handles this batch.
-fn overtaken(world: &World, policy: &str, call: &'static str, by: &str, batch: Vec<Delivery>) -> MemorySigner {
+fn overtaken(world: &World, policy: &str, call: &'static str, by: &str, batch: Vec<Incoming>) -> MemorySigner {
     let what = Mutex::new(Some((world.signer(by), batch)));
     world.signer_behind(policy, Gate::with(Arc::new(Meanwhile { call, what })))
 }

@@ -2,10 +2,10 @@
 
 use futures_util::FutureExt as _;
 use signpost_txmgr::account::SeenFee;
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::{Phase, Rejected, Settlement, Stored};
 use signpost_txmgr::request::Message;
-use signpost_txmgr::signer::{Delivery, Disposition};
 use signpost_txmgr::units::{AccountKey, ChainId, Digest, RequestId, Wei};
 
 use crate::world::{NOW, RULES, bad, from, handle, handle_all, message, transfer, world};
@@ -185,7 +185,7 @@ fn spend_refusal_does_not_reveal_the_remaining_amount() {
     // A transfer may cost 21,000 gwei, and this 31,000.
     let expensive = |at: usize, id: &str| {
         let plain = transfer(at, id, Some("one"));
-        Delivery { body: plain.body.replace("\"gas\"", "\"value\":10000000000000,\"gas\""), ..plain }
+        Incoming { body: plain.body.replace("\"gas\"", "\"value\":10000000000000,\"gas\""), ..plain }
     };
     let refused = |id: &str| world.rejected(id).reason.message;
     handle_all(&signer, &[transfer(0, "a", Some("one")), expensive(1, "b"), transfer(2, "c", Some("one"))], NOW);

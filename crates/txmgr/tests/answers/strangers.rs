@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use signpost_txmgr::fake::{Fate, Gate, Weather};
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::record::{CancelCause, Record, Stored};
-use signpost_txmgr::signer::{Delivery, Disposition};
 
 use crate::world::{NOW, RULES, bad, cancel, from, handle, handle_all, message, transfer, world};
 
@@ -37,11 +37,11 @@ impl Weather for Watched {
     }
 }
 
-fn again(message: &Delivery) -> Delivery {
-    Delivery { receives: message.receives.saturating_add(1), ..message.clone() }
+fn again(message: &Incoming) -> Incoming {
+    Incoming { receives: message.receives.saturating_add(1), ..message.clone() }
 }
 
-fn junk() -> Vec<Delivery> {
+fn junk() -> Vec<Incoming> {
     let bodies = [
         transfer(0, "a", Some("one")),
         transfer(1, "a", Some("nobody")),
@@ -142,7 +142,7 @@ fn redelivered_message_is_refused_with_the_same_outcome() {
             handle_all(&world.signer(POLICY), &[from("AIDAGOOD", transfer(9, "a", Some("one")))], NOW);
         }
         for message in junk() {
-            handle_all(&world.signer(POLICY), &[Delivery { receives, ..message }], NOW);
+            handle_all(&world.signer(POLICY), &[Incoming { receives, ..message }], NOW);
         }
         world.topic.copies().into_iter().map(|copy| (copy.event_id, copy.reason)).collect::<Vec<_>>()
     };

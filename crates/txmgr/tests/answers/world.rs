@@ -9,12 +9,12 @@ use signpost_txmgr::account::Head;
 use signpost_txmgr::fake::{
     Gate, Journal, KeyState, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
 };
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::pins::Pins;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::{Record, Rejected, Stored};
-use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
+use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::units::{AccountKey, ChainId, KmsKeyId, Millis, Nonce, Wei};
 use signpost_txmgr::wire::OutcomeMessage;
 
@@ -141,37 +141,45 @@ impl World {
 }
 
 /// Message `m-{at}` with a transfer, for this account or without an account.
-pub(crate) fn transfer(at: usize, id: &str, account: Option<&str>) -> Delivery {
+pub(crate) fn transfer(at: usize, id: &str, account: Option<&str>) -> Incoming {
     let account = account.map(|account| format!(r#""account":"{account}","#)).unwrap_or_default();
     message(at, &format!(r#"{{"requestId":"{id}",{account}"to":"{TO}","gas":21000}}"#))
 }
 
 /// A transfer with too little gas.
-pub(crate) fn bad(at: usize, id: &str, account: Option<&str>) -> Delivery {
+pub(crate) fn bad(at: usize, id: &str, account: Option<&str>) -> Incoming {
     let good = transfer(at, id, account);
-    Delivery { body: good.body.replace("21000", "20000"), ..good }
+    Incoming { body: good.body.replace("21000", "20000"), ..good }
 }
 
-pub(crate) fn cancel(at: usize, id: &str) -> Delivery {
+pub(crate) fn cancel(at: usize, id: &str) -> Incoming {
     message(at, &format!(r#"{{"cancel":"{id}"}}"#))
 }
 
-pub(crate) fn message(at: usize, body: &str) -> Delivery {
+pub(crate) fn message(at: usize, body: &str) -> Incoming {
     let (message_id, group) = (format!("m-{at}"), Some("all".to_owned()));
-    Delivery { message_id, group, sender: None, trace: None, receives: 1, body: body.to_owned() }
+    Incoming {
+        receipt: String::new(),
+        message_id,
+        group,
+        sender: None,
+        trace: None,
+        receives: 1,
+        body: body.to_owned(),
+    }
 }
 
-pub(crate) fn from(sender: &str, message: Delivery) -> Delivery {
-    Delivery { sender: Some(sender.to_owned()), ..message }
+pub(crate) fn from(sender: &str, message: Incoming) -> Incoming {
+    Incoming { sender: Some(sender.to_owned()), ..message }
 }
 
 /// The message as a standard queue delivers it, without a group.
-pub(crate) fn ungrouped(message: Delivery) -> Delivery {
-    Delivery { group: None, ..message }
+pub(crate) fn ungrouped(message: Incoming) -> Incoming {
+    Incoming { group: None, ..message }
 }
 
 /// Handles a batch. Calls behind a gate yield, so this polls until the batch is done.
-pub(crate) fn handle(signer: &MemorySigner, batch: &[Delivery], now: Millis) -> Vec<Disposition> {
+pub(crate) fn handle(signer: &MemorySigner, batch: &[Incoming], now: Millis) -> Vec<Disposition> {
     let mut handling = pin!(signer.handle(batch, now));
     let mut context = Context::from_waker(Waker::noop());
     for _ in 0..1_000 {
@@ -183,7 +191,7 @@ pub(crate) fn handle(signer: &MemorySigner, batch: &[Delivery], now: Millis) -> 
 }
 
 /// Handles a batch and asserts that no message is retried.
-pub(crate) fn handle_all(signer: &MemorySigner, batch: &[Delivery], now: Millis) {
+pub(crate) fn handle_all(signer: &MemorySigner, batch: &[Incoming], now: Millis) {
     let dispositions = handle(signer, batch, now);
     assert!(dispositions.iter().all(|disposition| *disposition == Disposition::Done), "{dispositions:?}");
 }

@@ -9,16 +9,16 @@ use signpost_txmgr::fake::{
     Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
     sealer,
 };
+use signpost_txmgr::inbox::Incoming;
 use signpost_txmgr::machine::{Tuning, Word};
 use signpost_txmgr::pins::Pins;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::{
     Chain, ChainView, Counts, Happened, NonceUse, OutcomeTopic, PortError, RegisterVerdict, RejectVerdict,
     ReserveVerdict, RetireVerdict, Store, UnregisterVerdict, UpdateVerdict, UseQuery, ViewQuery, WitnessQuery,
 };
 use signpost_txmgr::record::{BlockRef, Record, Rejected, Searched, SendAnswer, Stored, Vacancy};
-use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{Delivery, Signer, SignerConfig};
+use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::tx::{Intent, RawTx};
 use signpost_txmgr::units::{
     AccountKey, AccountName, Address, BlockNumber, ChainId, KmsKeyId, Millis, Nonce, RequestId, Wei,
@@ -97,7 +97,8 @@ impl World {
                 r#"{{"requestId":"r-{at}","account":"one","to":"0x55d398326f99059fF775485246999027B3197955","gas":50000,"data":"{data}"}}"#
             )
         };
-        let message = |at: usize| Delivery {
+        let message = |at: usize| Incoming {
+            receipt: String::new(),
             message_id: format!("m-{at}"),
             group: Some("all".to_owned()),
             sender: None,
@@ -105,7 +106,7 @@ impl World {
             receives: 1,
             body: body(at),
         };
-        let messages: Vec<Delivery> = range.map(message).collect();
+        let messages: Vec<Incoming> = range.map(message).collect();
         for batch in messages.chunks(10) {
             self.signer.handle(batch, self.now).now_or_never().unwrap();
         }
@@ -120,7 +121,7 @@ impl World {
     /// Lets the signer answer all waiting asks.
     pub(crate) fn answer_asks(&self) {
         loop {
-            let messages = self.queues.resign.receive(10).now_or_never().unwrap().unwrap();
+            let messages = self.queues.resign.receive_up_to(10).now_or_never().unwrap().unwrap();
             if messages.is_empty() {
                 return;
             }
@@ -128,7 +129,7 @@ impl World {
                 messages.iter().map(|message| serde_json::from_str(&message.body).unwrap()).collect();
             self.signer.handle_asks(&asks, self.now).now_or_never().unwrap();
             for message in messages {
-                self.queues.resign.delete(message.handle).now_or_never().unwrap().unwrap();
+                self.queues.resign.delete_one(&message.receipt).now_or_never().unwrap().unwrap();
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Who may cancel, and which transaction a cancel is.
 
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::record::{AttemptKind, CancelCause};
-use signpost_txmgr::signer::{Delivery, Disposition};
 use signpost_txmgr::units::{Gas, Nonce, U256, Wei};
 use signpost_txmgr::wire::Status;
 
@@ -18,7 +18,7 @@ fn cancel_by_a_sender_who_is_not_allowed_is_refused() {
     for stranger in [Some("stranger"), None] {
         let mut world = only_backend();
         let cancel = world.message("{\"cancel\":\"r-1\"}".to_owned());
-        let cancel = Delivery { sender: stranger.map(str::to_owned), ..cancel };
+        let cancel = Incoming { sender: stranger.map(str::to_owned), ..cancel };
         assert_eq!(world.handle(&[cancel], NOW), [Disposition::Done]);
         assert_eq!(world.record("r-1").cancel, None, "{stranger:?}");
         let refusals = world.refusals();

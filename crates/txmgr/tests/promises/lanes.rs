@@ -2,9 +2,9 @@
 
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane};
 use signpost_txmgr::fake::{Fate, Gate, Journal, MemoryChain, MemoryQueues, QueueRules, SimClock};
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::ports::Happened;
-use signpost_txmgr::signer::{Delivery, Disposition};
 use signpost_txmgr::units::{ChainId, TxHash};
 use signpost_txmgr::wire::WireKind;
 
@@ -184,7 +184,7 @@ fn account_is_paused_when_a_node_answers_misconfigured() {
 fn fifo_messages_after_a_retried_one_of_their_group_wait() {
     let mut world = World::new();
     world.set_key_disabled("one", true);
-    let mut batch: Vec<Delivery> = Vec::new();
+    let mut batch: Vec<Incoming> = Vec::new();
     for (id, account, group) in [
         ("a", "two", Some("g")),
         ("b", "one", Some("g")),
@@ -193,7 +193,7 @@ fn fifo_messages_after_a_retried_one_of_their_group_wait() {
         ("e", "two", None),
     ] {
         let message = world.message(request(id, account, ""));
-        batch.push(Delivery { group: group.map(str::to_owned), ..message });
+        batch.push(Incoming { group: group.map(str::to_owned), ..message });
     }
     assert_eq!(
         world.handle(&batch, NOW),

@@ -1,7 +1,7 @@
 //! What an outcome contains, and how long its items are kept.
 
+use signpost_txmgr::inbox::Disposition;
 use signpost_txmgr::record::Phase;
-use signpost_txmgr::signer::Disposition;
 use signpost_txmgr::units::{Millis, Nonce};
 use signpost_txmgr::wire::Status;
 

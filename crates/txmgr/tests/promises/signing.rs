@@ -1,8 +1,8 @@
 //! Which key signs, how often the key service is called, and which lanes are poked.
 
 use signpost_txmgr::fake::Fate;
+use signpost_txmgr::inbox::Disposition;
 use signpost_txmgr::ports::Happened;
-use signpost_txmgr::signer::Disposition;
 use signpost_txmgr::start::KeyTrouble;
 use signpost_txmgr::unusable::KeyFault;
 use signpost_txmgr::wire::Status;

@@ -1,9 +1,9 @@
 //! Every timer of a lane at its limit, a millisecond before and a millisecond after, with the documented numbers
 //! written out: a timer that is longer, shorter or starts elsewhere breaks the promise.
 
+use signpost_txmgr::inbox::Disposition;
 use signpost_txmgr::meters;
 use signpost_txmgr::record::{AttemptKind, CancelCause};
-use signpost_txmgr::signer::Disposition;
 use signpost_txmgr::units::{Millis, Wei};
 use signpost_txmgr::wire::WireKind;
 

@@ -15,13 +15,13 @@ use signpost_txmgr::fake::{
     Entry, Fate, Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, NodeMood,
     QueueRules, SimClock, Weather, sealer,
 };
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::pins::Pins;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::{Record, Rejected, Stored};
-use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
+use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::tx::RawTx;
 use signpost_txmgr::units::{AccountKey, ChainId, KmsKeyId, Millis, Nonce, Wei};
 use signpost_txmgr::wire::{LanePoke, OutcomeMessage, SignerPoke, Status};
@@ -130,9 +130,10 @@ impl World {
     }
 
     /// A message from `backend` with a unique id, in the same group as all others.
-    pub(crate) fn message(&mut self, body: String) -> Delivery {
+    pub(crate) fn message(&mut self, body: String) -> Incoming {
         self.messages += 1;
-        Delivery {
+        Incoming {
+            receipt: String::new(),
             message_id: format!("m-{}", self.messages),
             group: Some("all".to_owned()),
             sender: Some("backend".to_owned()),
@@ -143,12 +144,12 @@ impl World {
     }
 
     /// Hands a batch to the signer.
-    pub(crate) fn handle(&self, batch: &[Delivery], now: Millis) -> Vec<Disposition> {
+    pub(crate) fn handle(&self, batch: &[Incoming], now: Millis) -> Vec<Disposition> {
         done(self.signer.handle(batch, now))
     }
 
     /// Hands one body to the signer and asserts that it is not retried.
-    pub(crate) fn take(&mut self, body: String, now: Millis) -> Delivery {
+    pub(crate) fn take(&mut self, body: String, now: Millis) -> Incoming {
         let message = self.message(body);
         assert_eq!(self.handle(std::slice::from_ref(&message), now), [Disposition::Done], "{}", message.body);
         message

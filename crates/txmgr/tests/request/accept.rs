@@ -1,8 +1,8 @@
 //! Which requests pass the network's rules and the account's policy, and at which price.
 
 use serde_json::{Value, json};
-use signpost_txmgr::policy::AccountPolicy;
-use signpost_txmgr::request::{Accepted, Code, NetworkRules, Refused, accept};
+use signpost_txmgr::policy::{Accepted, AccountPolicy, NetworkRules, accept};
+use signpost_txmgr::request::{Code, Refused};
 use signpost_txmgr::tx::{Fee, MAX_INIT_CODE_BYTES, MAX_TX_BYTES, MAX_TX_GAS, Signature, UnsignedTx};
 use signpost_txmgr::units::{Millis, Nonce, Wei};
 

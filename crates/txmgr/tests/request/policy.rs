@@ -356,15 +356,15 @@ fn invalid_toml_is_reported_with_its_line() {
     assert!(problems[0].contains("line 2"), "{problems:?}");
 }
 
-/// The README, which shows every rule and lists every code.
-fn readme() -> String {
-    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")).unwrap()
+/// The page about policy, which shows every rule and lists every code.
+fn page() -> String {
+    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../infra/POLICY.md")).unwrap()
 }
 
 #[test]
-fn readme_shows_every_rule_in_a_valid_policy() {
-    let readme = readme();
-    let example = readme.split("```toml policy\n").nth(1).unwrap().split("```").next().unwrap();
+fn policy_page_shows_every_rule_in_a_valid_policy() {
+    let page = page();
+    let example = page.split("```toml policy\n").nth(1).unwrap().split("```").next().unwrap();
     Policies::from_toml(example).unwrap();
     for rule in Policies::rules() {
         assert!(example.lines().any(|line| line.starts_with(&format!("{rule} = "))), "{rule} is not shown");
@@ -372,9 +372,9 @@ fn readme_shows_every_rule_in_a_valid_policy() {
 }
 
 #[test]
-fn readme_lists_every_code_with_its_meaning() {
-    let readme = readme();
-    let section = readme.split("### Why a request is refused").nth(1).unwrap().split("\n## ").next().unwrap();
+fn policy_page_lists_every_code_with_its_meaning() {
+    let page = page();
+    let section = page.split("## Why a request is refused").nth(1).unwrap().split("\n## ").next().unwrap();
     let listed: Vec<&str> = section
         .lines()
         .filter_map(|line| line.strip_prefix("| `"))

@@ -3,8 +3,8 @@
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use signpost_txmgr::policy::{AccountPolicy, PolicyFacts, SenderPattern};
-use signpost_txmgr::request::{Code, FeeAsk, Message, SigningRequest, accept};
+use signpost_txmgr::policy::{AccountPolicy, PolicyFacts, SenderPattern, accept};
+use signpost_txmgr::request::{Code, FeeAsk, Message, SigningRequest};
 use signpost_txmgr::tx::{Fee, Intent};
 use signpost_txmgr::units::{Address, ChainId, Gas, Millis, U256, Wei};
 

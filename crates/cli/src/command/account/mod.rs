@@ -5,9 +5,8 @@
 //! what it has signed is watched to its end. A retired one is paused for good, and one that is unregistered is
 //! gone from the table.
 //!
-//! Read next: [`register`], [`counts`], then the commands.
+//! Read next: [`register`], then the commands.
 
-pub mod counts;
 pub mod register;
 
 mod nonce;
@@ -127,7 +126,7 @@ async fn show_with_chain(One { name, json, config }: One) -> Result<(), CommandE
     let (balance, counts) = tokio::try_join!(chain.balance(address), chain.counts(address))?;
     if !json {
         show(&head, json);
-        say(format!("{:<16}balance {balance} wei, transaction count {}", "", counts::told(&counts)));
+        say(format!("{:<16}balance {balance} wei, transaction count {}", "", counts_line(&counts)));
         return Ok(());
     }
     let mut line = as_json(&head);
@@ -213,4 +212,10 @@ fn show(head: &Head, json: bool) {
     for line in crate::set_aside::lines(head) {
         say(format!("{:<16}{line}", ""));
     }
+}
+
+/// The counts in a line.
+fn counts_line(counts: &Counts) -> String {
+    let finalized = counts.finalized.map_or_else(|| "final unknown".to_owned(), |count| format!("{count} final"));
+    format!("{} ({finalized}, {} with the pool)", counts.latest, counts.pending)
 }

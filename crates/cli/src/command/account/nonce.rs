@@ -1,10 +1,10 @@
 //! `signpost account set-nonce`: puts a lane without open slots to another nonce, after showing what the chain says.
 
 use signpost_txmgr::ports::{Chain as _, Store as _};
+use signpost_txmgr::registration::counts::before;
 use signpost_txmgr::units::Nonce;
 
-use super::counts::{before, told};
-use super::{named, of_our_chain, show};
+use super::{counts_line, named, of_our_chain, show};
 use crate::command::confirm::Yes;
 use crate::command::{CommandError, ConfigOption};
 use crate::terminal::remark;
@@ -57,7 +57,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         return refused(format!("{name} has {open} open slot(s) from nonce {lowest} on; {way_out}"));
     }
     let counts = world::chain(&session)?.counts(account.address).await?;
-    let stands = format!("{name} goes on at nonce {next}; the chain's transaction count is {}", told(&counts));
+    let stands = format!("{name} goes on at nonce {next}; the chain's transaction count is {}", counts_line(&counts));
     let risk = match before(&counts, nonce) {
         Ok(risk) => risk,
         Err(unfit) => return refused(format!("{stands}. {nonce} cannot be next: {unfit}")),

@@ -6,7 +6,6 @@
 //!
 //! Read next: [`load`] (who sends when), [`blocks`] (when each block was there), [`report`].
 
-mod blocks;
 mod load;
 mod local;
 mod plot;
@@ -20,7 +19,7 @@ use std::time::Duration;
 use signpost_txmgr::request::AccountRef;
 
 use super::registered::ours;
-use super::{CommandError, ConfigOption, Session, dev};
+use super::{CommandError, ConfigOption, Session, blocks, dev};
 use crate::stack::servers::Rpc;
 use crate::terminal::{remark, say, say_json};
 
