@@ -1,8 +1,8 @@
-//! From a message to a stored signature over in-memory ports, by the number of open slots of the lane.
+//! The time from a message to a stored signature over in-memory ports, by the lane's number of open slots.
 //!
-//! `cargo bench -p signpost-txmgr --bench lane`; one account, batches of 10, one thread. The in-memory
-//! key service really signs (about one more `k256` signature per request than a Signpost on KMS pays).
-//! The goals: 3,000 requests a second, and a time that does not grow with the open slots.
+//! `cargo bench -p signpost-txmgr --bench lane`; one account, batches of 10, one thread. The in-memory key service
+//! really signs: about one `k256` signature per request more than with KMS. The goals: 3,000 requests a second, and a
+//! time that does not grow with the open slots.
 
 #![allow(missing_docs, reason = "criterion's macros write functions without documentation")]
 
@@ -21,7 +21,7 @@ use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::units::{AccountKey, ChainId, KmsKeyId, Millis, Nonce, Wei};
 
-/// SQS's largest batch.
+/// The largest batch of SQS.
 const BATCH: u64 = 10;
 const NOW: Millis = Millis(1_795_348_800_000);
 
@@ -51,7 +51,7 @@ fn signer() -> MemorySigner {
     Signer::new(store, keys, queues, MemoryTopic::new(gate, journal), config)
 }
 
-/// The next `BATCH` requests nobody sent before.
+/// The next `BATCH` requests, with new ids.
 fn batch(next: &AtomicU64) -> Vec<Incoming> {
     (0..BATCH)
         .map(|_| {

@@ -85,7 +85,7 @@ impl<'d> Batch<'d> {
 
     /// The outcome of a message that got no slot, in the trace its sender named.
     pub(super) fn in_trace(&self, at: usize, outcome: OutcomeMessage) -> OutcomeMessage {
-        let trace = self.deliveries.get(at).and_then(|delivery| trace::told(delivery.trace.as_deref()));
+        let trace = self.deliveries.get(at).and_then(|delivery| trace::traceparent(delivery.trace.as_deref()));
         OutcomeMessage { trace, ..outcome }
     }
 
