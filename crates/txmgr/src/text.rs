@@ -23,6 +23,9 @@ use serde::Serialize;
 use serde::ser::Error as _;
 use serde_json::ser::{Formatter, Serializer};
 
+/// Characters of a reason's message that are kept: one with a node's words or a contract's text, and a list of names.
+pub const REASON_MAX_CHARS: usize = 2_000;
+
 /// Characters of a foreign text that are kept where nothing else is said: some lines of a screen.
 pub const MAX_CHARS: usize = 1_000;
 

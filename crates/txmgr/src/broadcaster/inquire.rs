@@ -5,7 +5,7 @@
 //! by itself ([`Broadcaster::conclude`]), so that a pass broken off loses only what was being asked.
 //!
 //! ## Guarantees
-//! * Of one lane at most [`AT_ONCE`] questions of a subject are asked at once, and one about a slot.
+//! * Of one lane at most [`super::question::AT_ONCE`] questions of a subject are asked at once, and one about a slot.
 //! * An answer that settles nothing is stored with the record: the next pass goes on from there.
 //!
 //! ## Does not guarantee
@@ -14,31 +14,11 @@
 use crate::machine::{Event, Tuning, Word, witnesses_of};
 use crate::ports::{Chain, NonceUse, OutcomeTopic, PortError, ResignQueue, Store, UseQuery};
 use crate::record::{Inquiry, Receipt, Record, Subject};
-use crate::units::{BlockNumber, Millis, Nonce, TxHash};
+use crate::units::{Millis, TxHash};
 use crate::{meters, revert, told};
 
+use super::question::{Asked, Question};
 use super::{Broadcaster, Lane};
-
-/// Questions of one subject that a lane asks at once. A proof takes some twenty calls, one after the other,
-/// and public nodes allow 33 a second.
-pub(super) const AT_ONCE: usize = 4;
-
-/// A slow question about one slot.
-#[derive(Debug, Clone)]
-pub struct Question {
-    pub(super) record: Record,
-    pub(super) asked: Asked,
-    /// When it was decided.
-    pub(super) at: Millis,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Asked {
-    /// Which transaction used the nonce, in a block up to this one.
-    Use(BlockNumber),
-    /// Why the transaction of this receipt reverted, and how many nodes showed that receipt.
-    Revert(Receipt, u8),
-}
 
 /// What came of a question.
 #[derive(Debug)]
@@ -53,21 +33,6 @@ enum Answer {
     Use(Result<NonceUse, PortError>, Option<Vec<u8>>),
     Revert(Result<Option<Vec<u8>>, PortError>),
     None,
-}
-
-impl Question {
-    pub(super) fn subject(&self) -> Subject {
-        match self.asked {
-            Asked::Use(_) => Subject::Use,
-            Asked::Revert(..) => Subject::Revert,
-        }
-    }
-
-    /// Its place among others: since when it is due, and its slot.
-    pub(super) fn turn(&self) -> (Option<Millis>, Nonce) {
-        let due_at = self.record.inquiry_about(self.subject()).map(|inquiry| inquiry.next_at);
-        (due_at, self.record.nonce)
-    }
 }
 
 impl Finding {

@@ -12,7 +12,7 @@ use crate::tx::TRANSFER_GAS;
 use crate::units::{AccountKey, BlockNumber, Millis, Nonce, RequestId, Wei};
 
 use super::BroadcasterConfig;
-use super::inquire::{AT_ONCE, Question};
+use super::question::{AT_ONCE, Question};
 
 /// One account's lane as a pass knows it.
 #[derive(Debug)]

@@ -5,9 +5,9 @@
 
 mod acceptance;
 mod inquiry;
+mod seal;
 mod waiting;
 
-use crate::seal::Seal;
 use crate::text;
 use crate::tx::{Fee, Intent, RawTx, Signature, TRANSFER_GAS, UnsignedTx};
 use crate::units::{
@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 pub use self::acceptance::Acceptance;
 pub use self::inquiry::{Inquiry, NoSubject, Searched, Subject};
+pub use self::seal::{NoSeal, Seal};
 pub use self::waiting::{NoCause, WaitCause, Waiting};
 
 /// What the requests table holds under one request id.
@@ -108,8 +109,8 @@ pub struct Reason {
 }
 
 impl Reason {
-    /// Characters of a message that are kept: one with a node's words or a contract's text, and a list of names.
-    pub const MAX_CHARS: usize = 2_000;
+    /// Characters of a message that are kept.
+    pub const MAX_CHARS: usize = text::REASON_MAX_CHARS;
 }
 
 /// Why the chain reverted a transaction.
