@@ -20,12 +20,12 @@ use signpost_txmgr::tx::{Intent, RawTx};
 use signpost_txmgr::units::{Address, ChainId, Nonce, TxHash, U256, Wei};
 
 use crate::classify::is_execution_error;
-use crate::endpoints::{Endpoint, EndpointFailure, Endpoints, SendTo, count_at, need, port_error};
+use crate::endpoints::{Endpoint, EndpointFailure, Endpoints, SendTo, count_at, port_error};
 use crate::price::PriceSeen;
 use crate::private::{Authorization, EndpointKind, PrivateEndpoint};
 use crate::quantity;
 use crate::refusals::Refusals;
-use crate::rpc::{Answer, ClientError, Failure, NodeError, RpcClient};
+use crate::rpc::{Answer, ClientError, Failure, NodeError, RpcClient, need};
 use crate::search::Search;
 use crate::send::{Privacy, SentOnce};
 use crate::view;

@@ -28,9 +28,10 @@ use signpost_txmgr::units::{Address, ChainId};
 use tokio::time::Instant;
 
 pub(crate) use crate::endpoint::Endpoint;
+pub use crate::endpoint::EndpointFailure;
 use crate::private::EndpointKind;
 use crate::quantity;
-use crate::rpc::{Answer, Failure, RpcClient};
+use crate::rpc::{Failure, RpcClient, need};
 
 /// Endpoints one read tries, the same one twice if it is the only one: a kept connection may
 /// have died meanwhile.
@@ -53,17 +54,6 @@ pub enum SendTo {
     /// To the first that is well, and what it did not take to the next one: as sure, and cheaper where the first is
     /// good.
     First,
-}
-
-/// A failure and whose it is.
-#[derive(Debug, thiserror::Error)]
-#[error("{host} gave no usable answer")]
-pub struct EndpointFailure {
-    /// Host and port of the endpoint.
-    pub host: String,
-    /// What it was.
-    #[source]
-    pub failure: Failure,
 }
 
 /// Every endpoint is to be left alone for now.
@@ -357,15 +347,6 @@ pub(crate) fn port_error(operation: &'static str, failures: Vec<EndpointFailure>
         None => Box::new(AllLimited),
     };
     PortError { operation, happened, throttled, source }
-}
-
-/// The answer as what it must be.
-pub(crate) fn need<T>(
-    answer: Answer,
-    method: &'static str,
-    read: impl FnOnce(&Value) -> Option<T>,
-) -> Result<T, Failure> {
-    answer.and_then(|value| read(&value).ok_or(Failure::Nonsense(method)))
 }
 
 /// The transaction count of an address at a block or tag.

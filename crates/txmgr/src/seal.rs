@@ -18,57 +18,17 @@
 //! Read next: [`crate::signer`].
 
 use std::fmt;
-use std::str::FromStr;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 use crate::encoding::{Encoding, PRESENT, canonical, wei};
 use crate::record::Record;
+pub use crate::record::{InvalidSeal, Seal};
 use crate::units::AccountName;
 
 /// The name of the encoding; a different encoding needs a different name.
 const VERSION: &[u8] = b"signpost seal v1";
-
-/// An HMAC-SHA-256 over a request's fixed fields.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Seal([u8; 32]);
-
-impl Seal {
-    /// The seal with these bytes.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-}
-
-/// Writes 64 lower-case hex digits.
-impl fmt::Display for Seal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for Seal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Seal({self})")
-    }
-}
-
-/// The text is not a valid seal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be 64 hex digits")]
-pub struct InvalidSeal;
-
-impl FromStr for Seal {
-    type Err = InvalidSeal;
-
-    fn from_str(text: &str) -> Result<Self, InvalidSeal> {
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes).map_err(|_| InvalidSeal)?;
-        Ok(Self(bytes))
-    }
-}
 
 /// Why a text cannot be a sealing key. Never shows the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -153,13 +113,13 @@ impl Sealer {
     /// The seal of a record with its current contents.
     #[must_use]
     pub fn seal(&self, record: &Record) -> Seal {
-        Seal(sealed(&self.newest, record).finalize().into_bytes().into())
+        Seal::from_bytes(sealed(&self.newest, record).finalize().into_bytes().into())
     }
 
     /// Checks that a record is as it was sealed, for an account with this name.
     pub fn check(&self, record: &Record, name: &AccountName) -> Result<(), Unsealed> {
         let seal = record.seal.ok_or(Unsealed::Missing)?;
-        let fits = |key| sealed(key, record).verify_slice(&seal.0).is_ok();
+        let fits = |key| sealed(key, record).verify_slice(seal.as_bytes()).is_ok();
         if !std::iter::once(&self.newest).chain(&self.older).any(fits) {
             return Err(Unsealed::Broken);
         }

@@ -23,6 +23,9 @@ use serde::Serialize;
 use serde::ser::Error as _;
 use serde_json::ser::{Formatter, Serializer};
 
+/// The most characters of a reason's message: enough for a node's or a contract's text and a list of names.
+pub const REASON_MAX_CHARS: usize = 2_000;
+
 /// The default limit of a foreign text in characters: some lines of a screen.
 pub const MAX_CHARS: usize = 1_000;
 

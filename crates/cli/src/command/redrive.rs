@@ -33,10 +33,10 @@ use signpost_txmgr::units::{AccountKey, AccountName, Address, RequestId, sha256}
 use signpost_txmgr::wire::OutcomeMessage;
 
 use super::confirm::Yes;
-use super::{CommandError, ConfigOption, Session, when};
+use super::{CommandError, ConfigOption, Session};
 use crate::config::Config;
 use crate::terminal::{remark, say, say_json};
-use crate::{aws, clock, world};
+use crate::{aws, clock, when, world};
 
 /// Messages are ours for so long: time to read the list and to type yes.
 const HELD_S: i32 = 300;

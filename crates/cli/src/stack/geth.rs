@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Map, Value, json};
 
 use super::leash::{Leashed, Server};
-use super::servers::Rpc;
+use super::rpc::Rpc;
 use super::setup::{at_least, lock, output, run};
 use super::{StackError, file, place};
 use crate::terminal;

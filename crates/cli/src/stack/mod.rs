@@ -14,6 +14,7 @@ pub mod geth;
 pub mod leash;
 pub mod place;
 pub mod provision;
+pub mod rpc;
 pub mod servers;
 pub mod setup;
 

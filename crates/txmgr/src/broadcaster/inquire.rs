@@ -5,7 +5,7 @@
 //! ([`Broadcaster::conclude`]), so an interrupted pass loses only the questions in progress.
 //!
 //! ## Guarantees
-//! * A lane has at most [`AT_ONCE`] questions of a subject in progress, and at most one per slot.
+//! * A lane has at most [`super::question::AT_ONCE`] questions of a subject in progress, and at most one per slot.
 //! * An answer that settles nothing is stored with the record, and the next pass continues from it.
 //!
 //! ## Does not guarantee
@@ -14,31 +14,11 @@
 use crate::machine::{Event, Tuning, Word, witnesses_of};
 use crate::ports::{Chain, NonceUse, OutcomeTopic, PortError, ResignQueue, Store, UseQuery};
 use crate::record::{Inquiry, Receipt, Record, Subject};
-use crate::units::{BlockNumber, Millis, Nonce, TxHash};
+use crate::units::{Millis, TxHash};
 use crate::{meters, revert, told};
 
+use super::question::{Asked, Question};
 use super::{Broadcaster, Lane};
-
-/// Questions of one subject that a lane asks at once. A search takes some twenty calls in sequence, and public nodes
-/// allow 33 calls per second.
-pub(super) const AT_ONCE: usize = 4;
-
-/// A slow question about one slot.
-#[derive(Debug, Clone)]
-pub struct Question {
-    pub(super) record: Record,
-    pub(super) asked: Asked,
-    /// When the round decided to ask it.
-    pub(super) at: Millis,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Asked {
-    /// Which transaction used the nonce, in a block up to this one.
-    Use(BlockNumber),
-    /// Why the transaction of this receipt reverted, and how many nodes showed that receipt.
-    Revert(Receipt, u8),
-}
 
 /// The result of a question.
 #[derive(Debug)]
@@ -53,21 +33,6 @@ enum Reply {
     Use(Result<NonceUse, PortError>, Option<Vec<u8>>),
     Revert(Result<Option<Vec<u8>>, PortError>),
     None,
-}
-
-impl Question {
-    pub(super) fn subject(&self) -> Subject {
-        match self.asked {
-            Asked::Use(_) => Subject::Use,
-            Asked::Revert(..) => Subject::Revert,
-        }
-    }
-
-    /// The order in which questions are asked: by due time, then by nonce.
-    pub(super) fn sort_key(&self) -> (Option<Millis>, Nonce) {
-        let due_at = self.record.inquiry_about(self.subject()).map(|inquiry| inquiry.next_at);
-        (due_at, self.record.nonce)
-    }
 }
 
 impl Finding {

@@ -12,7 +12,7 @@ use crate::tx::TRANSFER_GAS;
 use crate::units::{AccountKey, BlockNumber, Millis, Nonce, RequestId, Wei};
 
 use super::BroadcasterConfig;
-use super::inquire::{AT_ONCE, Question};
+use super::question::{AT_ONCE, Question};
 
 /// A pass's state of one account's lane.
 #[derive(Debug)]

@@ -20,6 +20,7 @@ mod lane;
 mod leave;
 mod load;
 mod perform;
+mod question;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -38,9 +39,10 @@ use crate::{meters, poke, told};
 
 use self::lane::is_mined_or_settled;
 
-pub use self::inquire::{Finding, Question};
+pub use self::inquire::Finding;
 pub use self::lane::Lane;
 use self::lane::Stuck;
+pub use self::question::Question;
 
 /// What a broadcaster is configured with.
 #[derive(Debug, Clone)]

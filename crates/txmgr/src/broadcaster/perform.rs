@@ -11,7 +11,7 @@ use crate::units::{Millis, Nonce};
 use crate::wire::{OutcomeMessage, SignerPoke, WireFee};
 use crate::{meters, publish, told, trace};
 
-use super::inquire::{Asked, Question};
+use super::question::{Asked, Question};
 use super::{Broadcaster, Lane};
 
 /// An outcome that the topic refused is published again after this time, in milliseconds.

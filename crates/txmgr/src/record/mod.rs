@@ -5,9 +5,9 @@
 
 mod acceptance;
 mod inquiry;
+mod seal;
 mod waiting;
 
-use crate::seal::Seal;
 use crate::text;
 use crate::tx::{Fee, Intent, RawTx, Signature, TRANSFER_GAS, UnsignedTx};
 use crate::units::{
@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 pub use self::acceptance::Acceptance;
 pub use self::inquiry::{Inquiry, Searched, Subject, UnknownSubject};
+pub use self::seal::{InvalidSeal, Seal};
 pub use self::waiting::{UnknownWaitCause, WaitCause, Waiting};
 
 /// An item of the requests table.
@@ -109,8 +110,8 @@ pub struct Reason {
 }
 
 impl Reason {
-    /// The most characters of a message: enough for a node's or a contract's text and a list of names.
-    pub const MAX_CHARS: usize = 2_000;
+    /// The most characters of a message.
+    pub const MAX_CHARS: usize = text::REASON_MAX_CHARS;
 }
 
 /// Why the chain reverted a transaction.

@@ -4,8 +4,9 @@ use signpost_txmgr::ports::{Chain as _, Store as _};
 use signpost_txmgr::registration::counts::before;
 use signpost_txmgr::units::Nonce;
 
-use super::{counts_line, named, of_our_chain, show};
+use super::{counts_line, of_our_chain, show};
 use crate::command::confirm::Yes;
+use crate::command::registered::any_named;
 use crate::command::{CommandError, ConfigOption};
 use crate::terminal::remark;
 use crate::world;
@@ -44,7 +45,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let nonce = Nonce(nonce);
     let session = config.open().await?;
     let store = world::store(&session);
-    let head = named(&store, &name).await?;
+    let head = any_named(&store, &name).await?;
     let (name, account, next) = (&head.name, head.account, head.next_nonce);
     of_our_chain(&session, &account)?;
     let refused = |why: String| Err(CommandError::Input(why));
@@ -76,6 +77,6 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     if !store.set_nonce(&account, next, nonce).await? {
         return refused(format!("{name} got a request meanwhile, nothing changed; pause it, wait and try again"));
     }
-    show(&named(&store, name.as_str()).await?, json);
+    show(&any_named(&store, name.as_str()).await?, json);
     Ok(())
 }

@@ -20,7 +20,7 @@ use signpost_txmgr::request::AccountRef;
 
 use super::registered::ours;
 use super::{CommandError, ConfigOption, Session, blocks, dev};
-use crate::stack::servers::Rpc;
+use crate::stack::rpc::Rpc;
 use crate::terminal::{remark, say, say_json};
 
 use self::load::{Load, Payload, Sent};

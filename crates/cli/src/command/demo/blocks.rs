@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::stack::StackError;
-use crate::stack::servers::Rpc;
+use crate::stack::rpc::Rpc;
 
 /// One transaction of the account on the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
