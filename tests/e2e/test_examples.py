@@ -101,11 +101,13 @@ def test_example_pool_shares_its_requests_among_accounts(stack: Stack) -> None:
 @pytest.mark.parametrize("guide", sorted((ROOT / "infra/guides").glob("*.md")), ids=lambda path: path.stem)
 def test_examples_of_guides_keep_to_their_policy(guide: Path, tmp_path: Path) -> None:
     text = guide.read_text()
-    (rules,) = re.findall(r"^```toml policy\n(.*?)^```$", text, re.S | re.M)
+    (rules,) = re.findall(r"^<!-- policy -->\n```toml\n(.*?)^```$", text, re.S | re.M)
     policy = tmp_path / "policy.toml"
     policy.write_text(rules)
     options = ["--policy", str(policy), "--sender", "AROAEXAMPLEROLEID:backend", "--network-price", "100000000"]
-    for request in re.findall(r"^```json signing-request.v1\n(.*?)^```$", text, re.S | re.M):
+    requests = re.findall(r"^<!-- signing-request.v1 -->\n```json\n(.*?)^```$", text, re.S | re.M)
+    assert requests
+    for request in requests:
         account = json.loads(request)["account"]
         pool = tomllib.loads(rules).get("pool", {}).get(account.removeprefix("pool:"), {})
         for name in pool.get("accounts", [account]):
