@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -100,12 +101,18 @@ def test_example_pool_shares_its_requests_among_accounts(stack: Stack) -> None:
 @pytest.mark.parametrize("guide", sorted((ROOT / "infra/guides").glob("*.md")), ids=lambda path: path.stem)
 def test_examples_of_guides_keep_to_their_policy(guide: Path, tmp_path: Path) -> None:
     text = guide.read_text()
+    (rules,) = re.findall(r"^<!-- policy -->\n```toml\n(.*?)^```$", text, re.S | re.M)
     policy = tmp_path / "policy.toml"
-    policy.write_text(re.findall(r"^```toml policy\n(.*?)^```$", text, re.S | re.M)[0])
-    for request in re.findall(r"^```json signing-request.v1\n(.*?)^```$", text, re.S | re.M):
-        options = ["--sender", "AROAEXAMPLEROLEID:backend", "--network-price", "100000000"]
-        checked = signpost("policy", "check", "--policy", str(policy), "--request", "-", *options, stdin=request)
-        assert checked.code == 0, (request, checked.out, checked.err)
+    policy.write_text(rules)
+    options = ["--policy", str(policy), "--sender", "AROAEXAMPLEROLEID:backend", "--network-price", "100000000"]
+    requests = re.findall(r"^<!-- signing-request.v1 -->\n```json\n(.*?)^```$", text, re.S | re.M)
+    assert requests
+    for request in requests:
+        account = json.loads(request)["account"]
+        pool = tomllib.loads(rules).get("pool", {}).get(account.removeprefix("pool:"), {})
+        for name in pool.get("accounts", [account]):
+            checked = signpost("policy", "check", *options, "--request", "-", "--account", name, stdin=request)
+            assert checked.code == 0, (name, request, checked.out, checked.err)
 
 
 def payouts(directory: Path, *rows: str) -> str:

@@ -6,7 +6,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -19,9 +19,17 @@ REQUEST_ID = "[A-Za-z0-9_.:-]{1,128}"
 each_guide = pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
 
 
-def blocks(page: Path) -> list[tuple[str, str]]:
-    """Every block of a page: what is written behind its fence, and its contents."""
-    return re.findall(r"^```([^\n]*)\n(.*?)^```$", page.read_text(), re.S | re.M)
+class Block(NamedTuple):
+    """A block of a page. What it is stands in a comment above its fence, which a reader of the page does not see."""
+
+    kind: str
+    language: str
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    found = re.findall(r"^<!-- ([^\n]*) -->\n```([^\n]*)\n(.*?)^```$", page.read_text(), re.S | re.M)
+    return [Block(*block) for block in found]
 
 
 def schema(name: str) -> Draft202012Validator:
@@ -40,15 +48,13 @@ def test_there_is_a_guide_for_each_of_three_systems() -> None:
 @each_guide
 def test_messages_in_guides_validate_against_their_schema(guide: Path) -> None:
     found = dict.fromkeys((*SCHEMAS, "cancel"), 0)
-    for label, text in blocks(guide):
-        language, _, kind = label.partition(" ")
+    for kind, language, text in blocks(guide):
         if language != "json" or kind == "theirs":
             continue
         message = json.loads(text)
         if kind == "cancel":
             assert list(message) == ["cancel"] and re.fullmatch(REQUEST_ID, message["cancel"]), text
         else:
-            assert kind in SCHEMAS, f"{guide.name}: a block of JSON says whose it is, not {kind!r}"
             validator = schema(kind)
             assert list(validator.iter_errors(message)) == [], text
             # Schemas of what Signpost writes allow new fields; a page must not show one that is not there.
@@ -59,16 +65,17 @@ def test_messages_in_guides_validate_against_their_schema(guide: Path) -> None:
 
 @each_guide
 def test_their_messages_and_policies_in_guides_parse(guide: Path) -> None:
-    policies = [text for label, text in blocks(guide) if label == "toml guide"]
+    policies = [block.text for block in blocks(guide) if block.kind == "policy"]
     assert len(policies) == 1, "one policy, which the requests of the page keep to"
     assert tomllib.loads(policies[0])["account"]
-    assert all(json.loads(text) for label, text in blocks(guide) if label == "json theirs")
+    assert all(json.loads(block.text) for block in blocks(guide) if block.kind == "theirs")
 
 
 @each_guide
-def test_blocks_of_guides_are_of_a_known_kind(guide: Path) -> None:
-    allowed = {"toml guide", "json theirs", "json cancel", *(f"json {name}" for name in SCHEMAS)}
-    assert {label for label, _ in blocks(guide)} <= allowed
+def test_every_block_of_a_guide_says_what_it_is(guide: Path) -> None:
+    allowed = {("policy", "toml"), *((kind, "json") for kind in ("theirs", "cancel", *SCHEMAS))}
+    assert {(block.kind, block.language) for block in blocks(guide)} <= allowed
+    assert 2 * len(blocks(guide)) == len(re.findall("^```", guide.read_text(), re.M)), "none is without a comment"
 
 
 def anchors(page: Path) -> set[str]:

@@ -32,8 +32,6 @@ class Cover(NamedTuple):
     test: str
 
 
-GUIDES = tuple(f"infra/guides/from-{name}.md" for name in ("openzeppelin", "rrelayer", "thirdweb-engine"))
-GUIDE_TEST = "tests/infra/test_guides.py::test"
 # Settings of other systems that the guides name.
 FOREIGN = {"max_gas_price_multiplier", "gas_bump_blocks_every"}
 README_TEST = "tests/e2e/test_readme.py::test"
@@ -53,11 +51,6 @@ COVERED = {
         ("infra/README.md", "infra/CHAPEL.md"),
         "tests/infra/test_template.py::test_deploy_commands_of_pages_use_existing_parameters",
     ),
-    ("toml", "guide"): Cover(GUIDES, f"{GUIDE_TEST}_their_messages_and_policies_in_guides_parse"),
-    ("json", "theirs"): Cover(GUIDES, f"{GUIDE_TEST}_their_messages_and_policies_in_guides_parse"),
-    ("json", "cancel"): Cover(GUIDES, f"{GUIDE_TEST}_messages_in_guides_validate_against_their_schema"),
-    ("json", "signing-request.v1"): Cover(GUIDES, f"{GUIDE_TEST}_messages_in_guides_validate_against_their_schema"),
-    ("json", "outcome.v1"): Cover(GUIDES, f"{GUIDE_TEST}_messages_in_guides_validate_against_their_schema"),
     ("sh", "cargo"): Cover((), "tests/infra/test_pages.py::test_commands_name_what_there_is"),
     ("sh", "pages"): Cover((".github/CONTRIBUTING.md",), "tests/infra/test_pages.py::test_commands_name_what_there_is"),
 }

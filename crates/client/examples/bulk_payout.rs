@@ -77,7 +77,7 @@ fn read(file: &str, account: &AccountRef) -> Done<Result<Vec<Payout>, Vec<String
     for (row, line) in rows.records().zip(2_u32..) {
         match row.map_err(Into::into).and_then(|row| payout(&row, account)) {
             Ok(payout) if !ids.insert(payout.id.clone()) => {
-                problems.push(format!("line {line}: {} is there twice", payout.id))
+                problems.push(format!("line {line}: {} is there twice", payout.id));
             }
             Ok(payout) => payouts.push(payout),
             Err(error) => problems.push(format!("line {line}: {error}")),
