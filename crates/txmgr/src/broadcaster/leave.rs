@@ -25,7 +25,8 @@ const HELD_BACK_MAX: usize = 200;
 const LOST_LOOKS: u32 = 3;
 
 impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O> {
-    /// Leaves behind what can be left at the lane's low end: one write per round (design, Closing).
+    /// Leaves behind what can be left at the lane's low end: one write per round, however
+    /// many slots are closed.
     pub(super) async fn leave(&self, lane: &mut Lane, head: &mut Head, now: Millis) -> Result<(), PortError> {
         let (before, after) = (head.marks(), marks_after(lane, head, now));
         warn_of_obstacle(lane, head, &after, now);
