@@ -137,7 +137,7 @@ pub fn document() -> Value {
                     { "$ref": "#/channels/signingQueue/messages/cancelRequest" },
                 ],
                 "summary": "Signpost takes a request or a cancel from the queue. Each message ends in one outcome.",
-                "bindings": { "sqs": { "queues": [queue()], "bindingVersion": "0.3.0" } },
+                "bindings": { "sqs": { "queues": [queue()], "bindingVersion": "0.2.0" } },
             },
             "sendOutcome": {
                 "action": "send",
@@ -179,7 +179,7 @@ fn signing_queue() -> Value {
         "queue": queue(),
         "deadLetterQueue":
             { "name": "signpost-signing-dlq.fifo", "fifoQueue": true, "messageRetentionPeriod": 1_209_600 },
-        "bindingVersion": "0.3.0",
+        "bindingVersion": "0.2.0",
     })
 }
 
