@@ -8,24 +8,26 @@ use serde_json::Value;
 #[must_use]
 pub fn table(schema: &Value) -> String {
     let mut out = "| field | type | always | meaning |\n|---|---|---|---|\n".to_owned();
-    rows(schema, schema, "", &mut out);
+    rows(schema, schema, "", true, &mut out);
     out
 }
 
-fn rows(root: &Value, object: &Value, prefix: &str, out: &mut String) {
+/// The rows of an object's fields. What is only one of several shapes has no field that is always there.
+fn rows(root: &Value, object: &Value, prefix: &str, only_shape: bool, out: &mut String) {
     let none = serde_json::Map::new();
     let properties = object["properties"].as_object().unwrap_or(&none);
     let required: Vec<&str> = object["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let optional = properties.keys().map(String::as_str).filter(|name| !required.contains(name));
     for name in required.iter().copied().chain(optional) {
         let property = &properties[name];
-        let always = if required.contains(&name) { "yes" } else { "" };
+        let always = if only_shape && required.contains(&name) { "yes" } else { "" };
         let (inside, name) = inside(root, property, &format!("{prefix}{name}"));
         let kind = kind(root, property);
         let meaning = described(root, property);
         let _ = writeln!(out, "| `{name}` | {kind} | {always} | {meaning} |");
+        let only_shape = inside.len() == 1;
         for object in inside {
-            rows(root, object, &format!("{name}."), out);
+            rows(root, object, &format!("{name}."), only_shape, out);
         }
     }
 }

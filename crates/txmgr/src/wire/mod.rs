@@ -398,7 +398,7 @@ pub struct WireAttempt {
     /// Decimal wei that a cancel moves to the account itself; left out where it is 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to_self: Option<String>,
-    /// Price of the attempt.
+    /// Price of the attempt: `gasPrice`, or `maxFeePerGas` and `maxPriorityFeePerGas`.
     pub fee: WireFee,
     /// Transaction hash.
     pub tx_hash: String,
