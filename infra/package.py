@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Builds the Lambda functions and zips them as Lambda takes them.
+"""Builds the Lambda functions and packages them as zips for Lambda.
 
     python3 infra/package.py                   # x86_64, into target/lambda
     python3 infra/package.py --arch arm64      # needs the Rust standard library of the target
     python3 infra/package.py --policy policy.toml --out build
 
-Writes signer.zip, broadcaster.zip and sign-direct.zip. Each holds the program as `bootstrap`, which is what the
-runtime provided.al2023 starts; those that sign also hold the policy, if one is given. Beside each is what it is made
-of (NAME.cdx.json, CycloneDX), and SHA256SUMS has the digests of all of them, for `sha256sum --check`. The same sources,
-policy, compiler and linker give the same bytes, wherever the checkout is and whoever builds. Needs Python 3.11 or newer
-and nothing besides, and for arm64 the network (PyPI).
+Writes signer.zip, broadcaster.zip and sign-direct.zip. Each contains the program as `bootstrap`, which the runtime
+provided.al2023 starts. The zips of signing programs also contain the policy, if one is given. Beside each zip is its
+bill of materials (NAME.cdx.json, CycloneDX). SHA256SUMS has the digests of all files, for `sha256sum --check`. Builds
+are reproducible: the same sources, policy, compiler and linker give the same bytes for every user and directory. Needs
+Python 3.11 or newer and nothing else, and for arm64 the network (PyPI).
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from typing import Any, NoReturn
 import sbom
 
 ROOT = Path(__file__).resolve().parents[1]
-# Program, its package, whether it signs and so needs the policy.
+# The program, its package, and whether it signs and so needs the policy.
 FUNCTIONS = (
     ("signer", "signpost-signer", True),
     ("broadcaster", "signpost-broadcaster", False),
     ("sign-direct", "signpost-signer", True),
 )
-# A cold start reads the zip first. Lambda itself would take 50 MB.
+# A cold start reads the zip first. Lambda's own limit is 50 MB.
 ZIP_BYTES_MAX = 4_000_000
-# The C library of provided.al2023. A program that asks for a newer one does not start there.
+# The C library of provided.al2023. A program that needs a newer one does not start there.
 GLIBC_MAX = (2, 34)
-# A zip's oldest date: the time of a build is no part of its result.
+# The oldest date of the zip format, so that the time of the build does not change the bytes.
 DATE = (1980, 1, 1, 0, 0, 0)
 TARGETS = {"x86_64": "x86_64-unknown-linux-gnu", "arm64": "aarch64-unknown-linux-gnu"}
-# cargo-lambda cross-compiles with zig as the linker; both come as wheels, pinned by their digests.
+# cargo-lambda cross-compiles with zig as the linker; both are wheels, pinned by their digests.
 CROSS_TOOLS = ROOT / "infra" / "cross-tools.txt"
-# What cargo-lambda compiles for: flags of ours replace its own.
+# The default target of cargo-lambda. Our flags replace its own, so it is repeated here.
 GRAVITON = ["-C", "target-cpu=neoverse-n1"]
 
 
@@ -59,50 +59,50 @@ class Function:
     signs: bool
 
 
-def give_up(problem: str) -> NoReturn:
-    """Ends the program with what is wrong and the way out."""
+def fail(problem: str) -> NoReturn:
+    """Exits with an error message and a hint."""
     sys.exit(f"package.py: {problem}")
 
 
 def run(*command: str | Path, env: dict[str, str] | None = None) -> None:
-    """Runs a command to its end, its output shown as it comes."""
+    """Runs a command to its end and shows its output."""
     try:
         done = subprocess.run([str(part) for part in command], cwd=ROOT, env=env, check=False)
     except FileNotFoundError:
-        give_up(f"{command[0]} is not installed")
+        fail(f"{command[0]} is not installed")
     if done.returncode:
-        give_up(f"`{' '.join(str(part) for part in command)}` ended with {done.returncode}")
+        fail(f"`{' '.join(str(part) for part in command)}` ended with {done.returncode}")
 
 
 def output(*command: str) -> str:
-    """What a command prints."""
+    """The output of a command."""
     try:
         return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
     except FileNotFoundError:
-        give_up(f"{command[0]} is not installed")
+        fail(f"{command[0]} is not installed")
     except subprocess.CalledProcessError as failed:
-        give_up(f"`{' '.join(command)}` ended with {failed.returncode}")
+        fail(f"`{' '.join(command)}` ended with {failed.returncode}")
 
 
 def metadata(target: str) -> dict[str, Any]:
-    """What cargo says about the workspace and all that is built for a target."""
+    """cargo's metadata of the workspace and its dependencies for a target."""
     command = ("cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", target)
     found: dict[str, Any] = json.loads(output(*command))
     return found
 
 
-def without_places(workspace: dict[str, Any], more: list[str]) -> dict[str, str]:
+def reproducible_environment(workspace: dict[str, Any], more: list[str]) -> dict[str, str]:
     """An environment in which the compiler writes no directory of this machine into a program.
 
-    A panic tells its source file, which would be one in the builder's home. Flags that were set outside
-    would make other programs of the same sources, so they do not hold here.
+    A panic message names its source file, which would be a path in the builder's home. Compiler flags from outside
+    would change the programs, so they are removed.
     """
-    # Where more than one fits, the last one given holds.
+    # If several prefixes match, the compiler uses the last one.
     places = {workspace["target_directory"]: "/target", workspace["workspace_root"]: "/signpost"}
     members = set(workspace["workspace_members"])
     for package in workspace["packages"]:
         if package["id"] not in members:
-            # Of a registry's packages, all in one directory.
+            # The directory of all packages of a registry.
             places[str(Path(package["manifest_path"]).parents[1])] = "/packages"
     commit = re.search(r"^commit-hash: (.+)$", output("rustc", "-vV"), re.MULTILINE)
     sources = Path(output("rustc", "--print", "sysroot").strip(), "lib/rustlib/src/rust")
@@ -116,7 +116,7 @@ def without_places(workspace: dict[str, Any], more: list[str]) -> dict[str, str]
 
 
 def functions(workspace: dict[str, Any]) -> list[Function]:
-    """Those whose program the workspace has."""
+    """The functions with a program in the workspace."""
     programs = {
         (package["name"], target["name"])
         for package in workspace["packages"]
@@ -126,19 +126,19 @@ def functions(workspace: dict[str, Any]) -> list[Function]:
     found = [Function(*function) for function in FUNCTIONS if (function[1], function[0]) in programs]
     missing = {"signer", "broadcaster"} - {function.name for function in found}
     if missing:
-        give_up(f"the workspace has no program {', '.join(sorted(missing))}")
+        fail(f"the workspace has no program {', '.join(sorted(missing))}")
     return found
 
 
 def build_here(wanted: list[Function], workspace: dict[str, Any]) -> dict[str, Path]:
-    """Plain cargo, for the machine this runs on.
+    """Builds with plain cargo for this machine.
 
-    One package at a time: built together, each would get the features of both, and the signer would
-    link what only the broadcaster may.
+    One package at a time: built together, each would get the features of both, and the signer would link code of the
+    broadcaster only.
     """
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "AMD64"):
-        give_up(f"this machine is {sys.platform} {platform.machine()}; build on x86_64 Linux, or with --arch arm64")
-    env = without_places(workspace, [])
+        fail(f"this machine is {sys.platform} {platform.machine()}; build on x86_64 Linux, or with --arch arm64")
+    env = reproducible_environment(workspace, [])
     for package in sorted({function.package for function in wanted}):
         programs = [f"--bin={function.name}" for function in wanted if function.package == package]
         run("cargo", "build", "--release", "--locked", "--package", package, *programs, env=env)
@@ -147,7 +147,7 @@ def build_here(wanted: list[Function], workspace: dict[str, Any]) -> dict[str, P
 
 
 def install_cross_tools(tools: Path) -> None:
-    """Into an environment of their own; only what is on the list and has the digest written there."""
+    """Installs the pinned tools into a separate environment, with verified digests."""
     wanted, stamp = CROSS_TOOLS.read_text(), tools / "installed"
     if stamp.is_file() and stamp.read_text() == wanted:
         return
@@ -158,28 +158,30 @@ def install_cross_tools(tools: Path) -> None:
 
 
 def need_standard_library(target: str) -> None:
-    """Before anything is asked of cargo, which would only say that the compiler failed."""
+    """Checks for the target's standard library before the build. cargo would only report that the compiler failed."""
     library = Path(output("rustc", "--print", "target-libdir", "--target", target).strip())
     if not any(library.glob("libstd-*")):
-        give_up(
-            f"the Rust standard library for {target} is not installed, and nothing can be built for it without that.\n"
+        fail(
+            f"the Rust standard library for {target} is not installed, and nothing can be built for it without it.\n"
             f"  With rustup: rustup target add {target}\n"
-            "  Where that cannot be had: package for x86_64, which every AWS region runs as well"
+            "  If that is not possible: package for x86_64, which is available in every AWS region"
         )
 
 
 def build_across(wanted: list[Function], workspace: dict[str, Any]) -> dict[str, Path]:
-    """cargo-lambda with zig, for Graviton.
+    """Builds with cargo-lambda and zig, for Graviton.
 
-    Two of its habits matter. Where the profile is silent it adds `panic=abort`, which would let one bad
-    record end the whole batch, and for x86_64 `target-cpu=haswell`: so the profile says `panic = "unwind"`, and
-    x86_64 is built by plain cargo. And its --target-dir is broken: what it builds there it does not find
-    again, so its own directory, target/lambda, it is.
+    If the profile sets no `panic`, cargo-lambda adds `panic=abort`, so that one bad record would end the whole batch.
+    So the profile sets `panic = "unwind"`. For x86_64 it adds `target-cpu=haswell`, so x86_64 is built with plain
+    cargo. It does not find its own output with --target-dir, so its default directory, target/lambda, is used.
     """
     target_directory = Path(workspace["target_directory"])
     tools = target_directory / "lambda-tools"
     install_cross_tools(tools)
-    env = {**without_places(workspace, GRAVITON), "PATH": f"{tools / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
+    env = {
+        **reproducible_environment(workspace, GRAVITON),
+        "PATH": f"{tools / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
     for package in sorted({function.package for function in wanted}):
         run(tools / "bin" / "cargo-lambda", "lambda", "build", "--release", "--arm64", "--locked",
             "--lambda-dir", target_directory / "lambda", "--package", package, env=env)  # fmt: skip
@@ -187,30 +189,31 @@ def build_across(wanted: list[Function], workspace: dict[str, Any]) -> dict[str,
 
 
 def check_libc(program: bytes, name: str) -> None:
-    """Lambda's C library is older than that of many build machines."""
+    """Checks that a program does not need a newer C library than Lambda's, which is older than that of many build
+    machines."""
     found = {(int(major), int(minor)) for major, minor in re.findall(rb"GLIBC_(\d+)\.(\d+)", program)}
     newest = max(found, default=(0, 0))
     if newest > GLIBC_MAX:
-        give_up(
+        fail(
             f"{name} was linked with a C library newer than Lambda's "
             f"({newest[0]}.{newest[1]}; provided.al2023 has {GLIBC_MAX[0]}.{GLIBC_MAX[1]}); build on an older Linux"
         )
 
 
 def zipped(entries: list[tuple[str, int, bytes]], path: Path) -> None:
-    """Writes a zip that depends on nothing but its entries."""
+    """Writes a zip with bytes that depend only on its entries."""
     part = path.with_suffix(".part")
     with zipfile.ZipFile(part, "w") as archive:
         for name, mode, content in entries:
             entry = zipfile.ZipInfo(name, DATE)
-            entry.create_system = 3  # Unix, wherever this runs: without it the mode means nothing.
+            entry.create_system = 3  # Unix on every system; otherwise the mode has no meaning.
             entry.external_attr = (0o100000 | mode) << 16
             archive.writestr(entry, content, zipfile.ZIP_DEFLATED, compresslevel=9)
     part.replace(path)
 
 
 def package(function: Function, program: Path, beside: dict[str, bytes], target: str, out: Path) -> list[Path]:
-    """One function's zip, and beside it what its program is made of."""
+    """Writes one function's zip and its bill of materials."""
     content = program.read_bytes()
     check_libc(content, function.name)
     entries = [("bootstrap", 0o755, content)]
@@ -220,7 +223,7 @@ def package(function: Function, program: Path, beside: dict[str, bytes], target:
     zipped(entries, path)
     size = path.stat().st_size
     if size > ZIP_BYTES_MAX:
-        # Lambda takes it; the tests do not.
+        # Lambda accepts it; the tests do not.
         print(f"package.py: {path} has more than {ZIP_BYTES_MAX:,} bytes: cold starts are slow", file=sys.stderr)
     print(f"{path}  {size:,} bytes  sha256 {digest(path)}")
     made_of = path.with_suffix(".cdx.json")
@@ -234,31 +237,35 @@ def digest(path: Path) -> str:
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--arch", choices=sorted(TARGETS), default="x86_64", help="as the functions are configured")
-    options.add_argument("--only", choices=[name for name, _, _ in FUNCTIONS], help="this function, not all of them")
+    options.add_argument("--arch", choices=sorted(TARGETS), default="x86_64", help="architecture of the functions")
+    options.add_argument("--only", choices=[name for name, _, _ in FUNCTIONS], help="only this function")
     options.add_argument("--out", type=Path, help="directory for the zips (default: target/lambda)")
-    options.add_argument("--policy", type=Path, help="policy file to put beside the programs that sign")
-    options.add_argument("--accounts", type=Path, help="accounts that may be signed for, NAME=0xADDRESS=KMS_KEY a line, to put there too")
-    asked = options.parse_args()
+    options.add_argument("--policy", type=Path, help="policy file for the zips of signing programs")
+    options.add_argument(
+        "--accounts",
+        type=Path,
+        help="file with the accounts that may sign, NAME=0xADDRESS=KMS_KEY per line, for the same zips",
+    )
+    arguments = options.parse_args()
 
     beside = {}
-    for name, path in (("policy.toml", asked.policy), ("accounts.txt", asked.accounts)):
+    for name, path in (("policy.toml", arguments.policy), ("accounts.txt", arguments.accounts)):
         try:
             beside |= {name: path.read_bytes()} if path else {}
         except OSError as problem:
-            give_up(f"{name} cannot be read: {problem}")
-    if not asked.policy:
-        print("package.py: no policy is put into the zips: without the parameter Policy nothing that signs will start",
+            fail(f"{name} cannot be read: {problem}")
+    if not arguments.policy:
+        print("package.py: the zips have no policy: without the parameter Policy the signing functions do not start",
               file=sys.stderr)  # fmt: skip
-    target = TARGETS[asked.arch]
-    if asked.arch == "arm64":
+    target = TARGETS[arguments.arch]
+    if arguments.arch == "arm64":
         need_standard_library(target)
     workspace = metadata(target)
-    out = (asked.out or Path(workspace["target_directory"]) / "lambda").resolve()
-    wanted = [function for function in functions(workspace) if asked.only in (None, function.name)]
-    programs = (build_across if asked.arch == "arm64" else build_here)(wanted, workspace)
+    out = (arguments.out or Path(workspace["target_directory"]) / "lambda").resolve()
+    wanted = [function for function in functions(workspace) if arguments.only in (None, function.name)]
+    programs = (build_across if arguments.arch == "arm64" else build_here)(wanted, workspace)
     out.mkdir(parents=True, exist_ok=True)
     made: list[Path] = []
     for function in wanted:

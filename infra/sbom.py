@@ -1,8 +1,9 @@
-"""What a function's program is made of, as a CycloneDX document (ECMA-424, version 1.6).
+"""The bill of materials of a function's program, as a CycloneDX document (ECMA-424, version 1.6).
 
-Used by `package.py`. Lists what cargo links into the program, with the digests of Cargo.lock, and the compiler with
-its standard library. What only runs while it is built (build scripts, procedural macros) is not in it. The document
-depends on the sources and the compiler alone: it has no date and no random number, so two builds can be compared.
+Used by `package.py`. Lists the packages that cargo links into the program, with the digests of Cargo.lock, and the
+compiler with its standard library. Packages that only run during the build (build scripts, procedural macros) are not
+listed. The document depends only on the sources and the compiler: it has no date and no random number, so two builds
+can be compared.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-# `3tokio v1.50.0 (proc-macro)|MIT (*)`: depth, name, version, remarks, licence, and a star where cargo has shown
-# what is below already.
+# `3tokio v1.50.0 (proc-macro)|MIT (*)`: depth, name, version, remarks, licence, and a star if cargo has already shown
+# the dependencies.
 LINE = re.compile(r"(?P<depth>\d+)(?P<name>[A-Za-z][\w-]*) v(?P<version>\S+)(?P<remarks>[^|]*)\|(?P<license>[^(]*)")
 
 Package = tuple[str, str]
@@ -26,14 +27,14 @@ Package = tuple[str, str]
 
 @dataclass
 class Linked:
-    """The packages of a program, the program's own first: their licences, and who uses whom."""
+    """The packages of a program, starting with its own: their licences and their dependencies."""
 
     licenses: dict[Package, str] = field(default_factory=dict)
     uses: dict[Package, set[Package]] = field(default_factory=dict)
 
 
 def linked(tree: str) -> Linked:
-    """Reads what `cargo tree --prefix depth --format '{p}|{l}'` prints."""
+    """Parses the output of `cargo tree --prefix depth --format '{p}|{l}'`."""
     found = Linked()
     above: list[Package] = []
     for line in tree.splitlines():
@@ -51,19 +52,19 @@ def linked(tree: str) -> Linked:
 
 
 def checksums(lock: Path) -> dict[Package, str]:
-    """The SHA-256 of each package of a registry, by Cargo.lock."""
+    """The SHA-256 of each registry package in Cargo.lock."""
     packages = tomllib.loads(lock.read_text())["package"]
     return {(one["name"], one["version"]): one["checksum"] for one in packages if "checksum" in one}
 
 
 def reference(package: Package) -> str:
-    """A name that is the package's alone in the document: its package URL."""
+    """The unique reference of a package in the document: its package URL."""
     name, version = package
     return f"pkg:cargo/{name}@{quote(version, safe='.-~')}"
 
 
 def component(package: Package, license: str, checksum: str | None) -> dict[str, Any]:
-    """A library. Ours have no digest: they are no packages of a registry, but the sources themselves."""
+    """A library. Our own have no digest, since they are not from a registry."""
     name, version = package
     found: dict[str, Any] = {"type": "library", "bom-ref": reference(package), "name": name, "version": version}
     if checksum:
@@ -74,9 +75,9 @@ def component(package: Package, license: str, checksum: str | None) -> dict[str,
 
 
 def compiler(described: str) -> dict[str, Any]:
-    """The compiler, whose standard library is in every program; from `rustc -vV`."""
-    told = dict(line.split(": ", 1) for line in described.splitlines() if ": " in line)
-    version, commit = told["release"], told["commit-hash"]
+    """The compiler's standard library, which is in every program. Parses the output of `rustc -vV`."""
+    fields = dict(line.split(": ", 1) for line in described.splitlines() if ": " in line)
+    version, commit = fields["release"], fields["commit-hash"]
     name = f"rust-std-{version}"
     return {
         "type": "library",
@@ -89,7 +90,7 @@ def compiler(described: str) -> dict[str, Any]:
 
 
 def document(name: str, program: bytes, tree: str, lock: Path, described: str, target: str) -> bytes:
-    """The document of one program, as bytes of a file."""
+    """The document of one program, as the bytes of a file."""
     found, known, std = linked(tree), checksums(lock), compiler(described)
     own, *others = found.licenses
     main = {
@@ -116,7 +117,7 @@ def document(name: str, program: bytes, tree: str, lock: Path, described: str, t
 
 
 def of_program(name: str, package: str, program: bytes, target: str, root: Path) -> bytes:
-    """Asks cargo and the compiler, and writes the document of a program that was built of a package alone."""
+    """The document of a program from a package that was built alone. Runs cargo and the compiler."""
     command = ["cargo", "tree", "--locked", "--package", package, "--edges", "normal,no-proc-macro"]
     command += ["--target", target, "--prefix", "depth", "--format", "{p}|{l}", "--charset", "ascii"]
     tree, described = (

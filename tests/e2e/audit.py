@@ -1,7 +1,7 @@
-"""Judges what came of messages: the table, the chain, the queues and the topic must tell one story, and
-it must be the one that was asked for.
+"""Checks the result of messages: the table, the chain, the queues and the topic must agree with each other and with
+the requests.
 
-Counts from what is there, never from what was sent. Collects every problem before it fails.
+Counts stored and mined data, never sent messages. Collects every problem before it fails.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from stack import CHAIN_ID, ROOT, Stack, wait_for
 Json = dict[str, Any]
 
 ON_CHAIN = ("confirmed", "reverted")
-# What can only be said once a finalized block has the slot.
+# Statuses that need a finalized block with the slot's nonce.
 SETTLED = (*ON_CHAIN, "cancelled", "displaced")
 REUSED = "requestIdReused"
-# How long a closed request and its slot are kept: the configuration of the local stack and of the template.
+# Retention of a closed request and its slot, as configured in the local stack and in the template.
 RETENTION_MS = 90 * 24 * 3_600 * 1_000
-# Half of the curve's order: a signature whose s is above it is refused by nodes (EIP-2).
+# Half of the curve's order. Nodes refuse a signature with a higher s (EIP-2).
 HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 
 
@@ -43,7 +43,7 @@ STATUS, OUTCOME = schema("request-status.v1"), schema("outcome.v1")
 
 
 def plain(value: Any) -> Any:
-    """A value of DynamoDB as the JSON that request-status.v1 describes: whole numbers, bytes as hex."""
+    """Converts a DynamoDB value to JSON as in request-status.v1: whole numbers, bytes as hex."""
     if isinstance(value, Decimal):
         assert value == int(value), f"{value} is not a whole number"
         return int(value)
@@ -57,7 +57,8 @@ def plain(value: Any) -> Any:
 
 
 def read(item: Json) -> Json:
-    """An item as DynamoDB gives it, as the JSON of the schema. Metadata is kept as text: numbers as written."""
+    """Converts a DynamoDB item to the JSON of the schema. Metadata is stored as text, so its numbers stay as
+    written."""
     read_value = TypeDeserializer().deserialize
     fields = {name: plain(read_value(value)) for name, value in item.items()}
     if "metadata" in fields:
@@ -66,7 +67,7 @@ def read(item: Json) -> Json:
 
 
 def get(stack: Stack, id: str) -> Json | None:
-    """What a backend reads to see how a request stands: one item."""
+    """The item that a backend reads for the status of a request."""
     table = stack.ready["requestsTable"]
     key = {"requestId": {"S": id}}
     found = stack.aws("dynamodb").get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
@@ -74,7 +75,7 @@ def get(stack: Stack, id: str) -> Json | None:
 
 
 def published(stack: Stack, id: str, status: str | None = None, within_s: float = 60) -> Json:
-    """The item of a request once its outcome is published, or once an outcome of this status is."""
+    """The item of a request, once its outcome is published; with `status`, once an outcome of this status is."""
 
     def look() -> Json | None:
         item = get(stack, id)
@@ -84,7 +85,7 @@ def published(stack: Stack, id: str, status: str | None = None, within_s: float 
 
 
 def deploy(stack: Stack, backend: Backend) -> tuple[list[Sent], str]:
-    """Creates a contract; what was sent for it, and its address, lower case."""
+    """Creates a contract. Returns the sent messages and the contract's address in lower case."""
     message = backend.request(backend.new_id(), creation(backend.account()))
     sent = send(stack.aws("sqs"), stack.signing_queue, [message])
     item = published(stack, sent[0].id)
@@ -100,7 +101,7 @@ def scan(stack: Stack, table: str) -> list[Json]:
 
 @dataclass(frozen=True)
 class Copy:
-    """An outcome as it came out of a queue."""
+    """An outcome as received from a queue."""
 
     attributes: dict[str, str]
     body: str
@@ -112,23 +113,23 @@ class Copy:
 
 
 class Subscriber:
-    """An SQS queue subscribed to the outcome topic, for some statuses only, as a backend would have it."""
+    """A backend's SQS queue, subscribed to the outcome topic with a filter on statuses."""
 
     def __init__(self, stack: Stack, name: str, statuses: Iterable[str]) -> None:
         self.statuses = list(statuses)
         self.sqs = stack.aws("sqs")
         self.copies: list[Copy] = []
         self.url: str = self.sqs.create_queue(QueueName=name)["QueueUrl"]
-        asked = self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["QueueArn"])
+        found = self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["QueueArn"])
         stack.aws("sns").subscribe(
             TopicArn=stack.ready["outcomeTopicArn"],
             Protocol="sqs",
-            Endpoint=asked["Attributes"]["QueueArn"],
+            Endpoint=found["Attributes"]["QueueArn"],
             Attributes={"RawMessageDelivery": "true", "FilterPolicy": json.dumps({"status": self.statuses})},
         )
 
     def receive(self, wait_s: int = 0) -> int:
-        """Takes what is there; how many copies."""
+        """Receives all available messages. Returns their number."""
         taken = 0
         while True:
             answer = self.sqs.receive_message(
@@ -147,7 +148,7 @@ class Subscriber:
             self.sqs.delete_message_batch(QueueUrl=self.url, Entries=entries)
 
     def receive_until(self, count: int, within_s: float = 60) -> list[Json]:
-        """The outcomes, once there are so many copies."""
+        """All received outcomes, once there are at least `count` copies."""
 
         def enough() -> bool:
             self.receive()
@@ -157,18 +158,18 @@ class Subscriber:
         return [copy.json for copy in self.copies]
 
 
-WAITING, IN_HAND = "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"
+VISIBLE, IN_FLIGHT = "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"
 
 
 def queue_depth(sqs: Any, url: str, *states: str) -> int:
-    """Messages in a queue: those that wait, those that somebody holds, by default both."""
-    names = list(states or (WAITING, IN_HAND))
+    """Number of messages in a queue: visible, in flight, or (by default) both."""
+    names = list(states or (VISIBLE, IN_FLIGHT))
     attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
     return sum(int(attributes[name]) for name in names)
 
 
 def settle(stack: Stack, sent: list[Sent], subscribers: list[Subscriber], within_s: float) -> float:
-    """Waits until every message is taken, every request is closed and no outcome is missing; how long."""
+    """Waits until every message is consumed, every request is closed and no outcome is missing. Returns the seconds."""
     sqs = stack.aws("sqs")
     started = time.monotonic()
     wanted = {s.id for s in sent}
@@ -183,8 +184,8 @@ def settle(stack: Stack, sent: list[Sent], subscribers: list[Subscriber], within
             return False
         if any(head["nextNonce"] != head["lowestOpenNonce"] for head in heads(stack)):
             return False
-        told = {copy.json["requestId"] for subscriber in subscribers for copy in subscriber.copies}
-        return wanted <= told
+        published_ids = {copy.json["requestId"] for subscriber in subscribers for copy in subscriber.copies}
+        return wanted <= published_ids
 
     wait_for("every message ends in an outcome", settled, within_s, every_s=0.5)
     took = time.monotonic() - started
@@ -198,7 +199,7 @@ def heads(stack: Stack) -> list[Json]:
 
 
 class Audit:
-    """What is there, held against what was sent."""
+    """Stored, mined and published data, checked against the sent messages."""
 
     def __init__(
         self,
@@ -207,18 +208,18 @@ class Audit:
         subscribers: list[Subscriber],
         in_order: bool,
         crashed: bool = False,
-        unwanted: Iterable[str] = (),
+        cancel_requested: Iterable[str] = (),
     ) -> None:
         self.stack, self.subscribers, self.in_order, self.crashed = stack, subscribers, in_order, crashed
-        # Somebody asked for these to be cancelled: they are, or it came too late.
-        self.unwanted = set(unwanted)
+        # A cancel was requested for these ids. It succeeded, or it came too late.
+        self.cancel_requested = set(cancel_requested)
         self.problems: list[str] = []
         self.by_id: dict[str, list[Sent]] = defaultdict(list)
         for message in sent:
             self.by_id[message.id].append(message)
         found = scan(stack, "requestsTable")
-        # Refusals by the message they answer: the copy under the message's own id, or what stands under the id it
-        # names, which has no copy where a worker died between the two writes.
+        # Refusals by message id. A refusal is stored under the message's own id and under the request id. The first one
+        # is missing if a worker died between the two writes; then the second one is used.
         refused = [item for item in found if item["status"] == "rejected" and "messageId" in item]
         refused.sort(key=lambda item: item["requestId"].startswith("sqs:"))
         self.refusals = {item["messageId"]: item for item in refused}
@@ -226,7 +227,7 @@ class Audit:
         self.items = {item["requestId"]: item for item in found if item["requestId"] not in kept}
         self.expect(len(found) == len(self.items) + len(kept), "an id has two items")
         self.transactions = self.read_chain()
-        # What each request that was signed asks for.
+        # The contents of each signed request.
         self.signed: dict[str, Ask] = {}
 
     def expect(self, holds: bool, problem: str) -> None:
@@ -234,7 +235,7 @@ class Audit:
             self.problems.append(problem)
 
     def read_chain(self) -> list[Json]:
-        """Every transaction of our accounts in any block, with its receipt."""
+        """Every mined transaction of our accounts, with its receipt."""
         ours = {address.lower() for address in self.stack.addresses.values()}
         found = [tx for block in self.stack.rpc.blocks() for tx in block["transactions"] if tx["from"].lower() in ours]
         receipts = self.stack.rpc.calls([("eth_getTransactionReceipt", [tx["hash"]]) for tx in found])
@@ -243,20 +244,20 @@ class Audit:
         return found
 
     def run(self) -> None:
-        """All of it. Fails with every problem at once."""
+        """Runs all checks. Fails with every problem at once."""
         for id in self.by_id:
-            self.judge_item(id)
+            self.check_item(id)
         self.expect(
-            set(self.items) == set(self.by_id), f"other ids are stored than sent: {set(self.items) ^ set(self.by_id)}"
+            set(self.items) == set(self.by_id), f"stored and sent ids differ: {set(self.items) ^ set(self.by_id)}"
         )
-        self.judge_chain()
-        self.judge_slots()
-        self.judge_outcomes()
-        self.judge_queues()
+        self.check_chain()
+        self.check_slots()
+        self.check_outcomes()
+        self.check_queues()
         assert not self.problems, "\n".join([f"{len(self.problems)} problem(s)", *self.problems[:50]])
 
-    def judge_item(self, id: str) -> None:
-        """The one item of an id: of the right status, of the first contents, closed, in its published shape."""
+    def check_item(self, id: str) -> None:
+        """Checks the one item of an id: its status, its contents, that it is closed, and its schema."""
         item = self.items.get(id)
         if item is None:
             self.problems.append(f"{id}: has no item")
@@ -265,7 +266,7 @@ class Audit:
             self.problems.append(f"{id}: the item is not request-status.v1: {error.json_path} {error.message}")
         for name in ("publishedAt", "settledAt", "expiresAt"):
             self.expect(name in item, f"{id}: {item['status']} without {name}")
-        self.judge_expiry(id, item)
+        self.check_expiry(id, item)
         message = self.by_id[id][0].message
         if message.ask is None:
             self.expect(item["status"] == "rejected", f"{id}: is {item['status']}, not rejected")
@@ -274,44 +275,47 @@ class Audit:
             self.expect("nonce" not in item, f"{id}: is rejected and has a nonce")
             return
         if item["status"] == "rejected" and message.ask.deadline is not None:
-            # It waited in the queue for too long: nothing was reserved.
+            # The deadline passed in the queue: no nonce was reserved.
             code = item.get("reason", {}).get("code")
             self.expect(code == "deadlinePassed" and "nonce" not in item, f"{id}: is rejected as {code}")
             return
         asked = list(dict.fromkeys(sent.message.ask for sent in self.by_id[id] if sent.message.ask))
-        won = [ask for ask in (asked[:1] if self.in_order else asked) if self.is_of(item, ask)]
-        self.expect(len(won) == 1, f"{id}: {item} is not what was asked: {asked}")
-        for ask in won:
+        matching = [ask for ask in (asked[:1] if self.in_order else asked) if self.is_of(item, ask)]
+        self.expect(len(matching) == 1, f"{id}: {item} does not match the request: {asked}")
+        for ask in matching:
             self.signed[id] = ask
             reason = item.get("reason", {})
             if item["status"] == "cancelled":
                 causes = self.causes(id, ask)
-                self.expect(reason.get("code") in causes, f"{id}: is cancelled, not {ask.ends}: {reason}, not {causes}")
+                self.expect(
+                    reason.get("code") in causes,
+                    f"{id}: is cancelled, not {ask.ends}: {reason}, expected one of {causes}",
+                )
                 continue
             self.expect(item["status"] == ask.ends, f"{id}: is {item['status']}, not {ask.ends}: {reason}")
             if ask.ends == "reverted":
                 text = reason.get("revert", {}).get("text", "")
-                self.expect(REASON in text, f"{id}: the revert is told as {reason}, not as {REASON}")
+                self.expect(REASON in text, f"{id}: the revert is reported as {reason}, not as {REASON}")
 
-    def judge_expiry(self, id: str, item: Json) -> None:
-        """It is kept for the whole retention after its outcome was published, a rejection at least from when it
-        was made; in whole seconds, which are what DynamoDB's TTL takes."""
+    def check_expiry(self, id: str, item: Json) -> None:
+        """Checks expiresAt: the full retention after the outcome was published; for a rejection, at least the full
+        retention after it was created. In whole seconds, the unit of DynamoDB's TTL."""
         if not {"publishedAt", "expiresAt"} <= item.keys():
             return
         latest = (item["publishedAt"] + RETENTION_MS) // 1000
         earliest = (item["createdAt"] + RETENTION_MS) // 1000 if item["status"] == "rejected" else latest
         self.expect(
             earliest <= item["expiresAt"] <= latest,
-            f"{id}: is kept until {item['expiresAt']}, not from {earliest} to {latest}",
+            f"{id}: expires at {item['expiresAt']}, not between {earliest} and {latest}",
         )
 
     def causes(self, id: str, ask: Ask) -> list[str]:
-        """The reasons for which a request may be cancelled."""
-        asked = ["cancelled"] if id in self.unwanted else []
+        """The reason codes with which a request may be cancelled."""
+        asked = ["cancelled"] if id in self.cancel_requested else []
         return asked + (["deadlinePassed"] if ask.deadline is not None else [])
 
     def is_of(self, item: Json, ask: Ask) -> bool:
-        """Whether an item is of these contents."""
+        """Whether an item has these contents."""
         fee = dict(ask.fee) or {"gasPrice": CONFIGURED_WEI}
         stored = {name: item.get(name) for name in ("gasPrice", "maxFeePerGas", "maxPriorityFeePerGas")}
         return (
@@ -325,13 +329,13 @@ class Audit:
             and item.get("metadata") == (json.loads(ask.metadata) if ask.metadata else None)
         )
 
-    def judge_chain(self) -> None:
-        """One transaction per signed request and none else, as asked, its nonces without a gap."""
+    def check_chain(self) -> None:
+        """Checks for exactly one transaction per signed request, with the requested contents and contiguous nonces."""
         by_hash = {tx["hash"]: tx for tx in self.transactions}
         self.expect(len(by_hash) == len(self.transactions), "a transaction is in two blocks")
         claimed = Counter(item["txHash"] for item in self.items.values() if "txHash" in item)
         self.expect(
-            set(claimed) == set(by_hash), f"other transactions are mined than told of: {set(claimed) ^ set(by_hash)}"
+            set(claimed) == set(by_hash), f"mined and reported transactions differ: {set(claimed) ^ set(by_hash)}"
         )
         self.expect(all(count == 1 for count in claimed.values()), "two requests claim one transaction")
         self.expect(len(by_hash) == len(self.signed), f"{len(by_hash)} transactions for {len(self.signed)} requests")
@@ -341,12 +345,12 @@ class Audit:
         for id, ask in self.signed.items():
             tx = by_hash.get(self.items[id]["txHash"])
             if tx is not None:
-                self.judge_transaction(id, ask, tx)
+                self.check_transaction(id, ask, tx)
 
-    def judge_transaction(self, id: str, ask: Ask, tx: Json) -> None:
+    def check_transaction(self, id: str, ask: Ask, tx: Json) -> None:
         item, receipt = self.items[id], tx["receipt"]
         if item["status"] == "cancelled":
-            # Nothing of what was asked for: a transfer of 1 wei, or of nothing, to itself, in the same slot.
+            # The request was not executed: the slot has a transfer of 1 wei or 0 wei to the sender itself.
             wei = min(int(tx["value"], 16), 1)
             ask = replace(ask, to=item["from"].lower(), value=wei, data="0x", gas=21_000, ends="confirmed")
         fee = dict(ask.fee) or {"gasPrice": CONFIGURED_WEI}
@@ -370,19 +374,21 @@ class Audit:
         for name, found, wanted in facts:
             self.expect(found == wanted, f"{id}: {name} is {found} on chain, not {wanted}")
         self.expect(int(tx["s"], 16) <= HALF_ORDER, f"{id}: s of the signature is high")
-        self.expect(tx["hash"] in {attempt["txHash"] for attempt in item["attempts"]}, f"{id}: was not stored first")
+        self.expect(
+            tx["hash"] in {attempt["txHash"] for attempt in item["attempts"]}, f"{id}: was not stored before the send"
+        )
         if ask.to is None:
             created = (receipt["contractAddress"] or "").lower()
             self.expect(item.get("contractAddress", "").lower() == created, f"{id}: the contract is at {created}")
 
-    def judge_slots(self) -> None:
-        """The accounts table says the same: a slot per transaction, all left behind."""
+    def check_slots(self) -> None:
+        """Checks that the accounts table agrees: one slot per transaction, and none of them is open."""
         slots: dict[str, dict[int, str]] = defaultdict(dict)
         for entry in scan(self.stack, "accountsTable"):
             kind, _, nonce = entry["item"].partition("#")
             if kind == "nonce":
                 slots[entry["account"]][int(nonce)] = entry["requestId"]
-                self.judge_slot_expiry(entry)
+                self.check_slot_expiry(entry)
         for head in heads(self.stack):
             account = head["account"]
             ids = {
@@ -394,8 +400,9 @@ class Audit:
             for mark in ("nextNonce", "lowestOpenNonce"):
                 self.expect(head[mark] == len(ids), f"{mark} of {account} is {head[mark]}, not {len(ids)}")
 
-    def judge_slot_expiry(self, slot: Json) -> None:
-        """A slot is kept as long as its request, and not for ever: only a crash between two writes may leave it."""
+    def check_slot_expiry(self, slot: Json) -> None:
+        """Checks that a slot expires, and not before its request. Only a crash between two writes may skip its
+        expiry."""
         id = slot["requestId"]
         if "expiresAt" not in slot:
             self.expect(self.crashed, f"the slot of {id} never expires")
@@ -404,47 +411,51 @@ class Audit:
         latest = (time.time_ns() // 1_000_000 + RETENTION_MS) // 1000
         self.expect(
             kept_until <= slot["expiresAt"] <= latest,
-            f"the slot of {id} is kept until {slot['expiresAt']}, not from {kept_until} to {latest}",
+            f"the slot of {id} expires at {slot['expiresAt']}, not between {kept_until} and {latest}",
         )
 
-    def judge_outcomes(self) -> None:
-        """One outcome per message, but for those that another message's record answers; all copies equal, each where
-        it was asked for."""
+    def check_outcomes(self) -> None:
+        """Checks for one outcome per message, except messages that repeat another message's request. All copies of an
+        outcome are equal, and each reached a subscriber of its status."""
         events: dict[str, set[str]] = defaultdict(set)
         for subscriber in self.subscribers:
             for copy in subscriber.copies:
                 outcome = copy.json
-                self.judge_copy(subscriber, copy, outcome)
+                self.check_copy(subscriber, copy, outcome)
                 events[outcome["eventId"]].add(copy.body)
-        told: dict[str, list[Json]] = defaultdict(list)
+        by_message: dict[str, list[Json]] = defaultdict(list)
         for bodies in events.values():
             outcome = json.loads(next(iter(bodies)))
             self.expect(len(bodies) == 1, f"{outcome['requestId']}: copies of one outcome differ: {bodies}")
-            told[outcome["messageId"]].append(outcome)
-            self.judge_outcome(outcome)
+            by_message[outcome["messageId"]].append(outcome)
+            self.check_outcome(outcome)
         for id, messages in self.by_id.items():
             for sent in messages:
-                self.judge_message(id, sent, told.pop(sent.message_id, []))
-        self.expect(not told, f"outcomes of messages that nobody sent: {dict(told)}")
+                self.check_message(id, sent, by_message.pop(sent.message_id, []))
+                self.expect(not by_message, f"outcomes of messages that were never sent: {dict(by_message)}")
 
-    def judge_message(self, id: str, sent: Sent, outcomes: list[Json]) -> None:
-        """The outcome of one message: its record's, its refusal, or none where another's record is what it asks for."""
+    def check_message(self, id: str, sent: Sent, outcomes: list[Json]) -> None:
+        """Checks the outcome of one message: the outcome of its record, its own refusal, or none if it repeats the
+        request of another message."""
         item = self.items.get(id, {})
         found = [(outcome["status"], outcome["requestId"]) for outcome in outcomes]
         if item.get("status") != "rejected" and item.get("messageId") == sent.message_id:
-            self.expect(found == [(item["status"], id)], f"{id}: {sent.message_id} is told as {found}")
+            self.expect(found == [(item["status"], id)], f"{id}: {sent.message_id} has the outcomes {found}")
         elif item.get("status") != "rejected" and not outcomes:
             same = sent.message.ask is not None and self.signed.get(id) == sent.message.ask
-            self.expect(same, f"{id}: {sent.message_id} has no outcome, and is not what the record is of")
+            self.expect(same, f"{id}: {sent.message_id} has no outcome, and its contents are not those of the record")
         else:
             own = f"sqs:{sent.message_id}"
-            self.expect(found in ([("rejected", id)], [("rejected", own)]), f"{id}: {sent.message_id} is told as {found}")
+            allowed = ([("rejected", id)], [("rejected", own)])
+            self.expect(found in allowed, f"{id}: {sent.message_id} has the outcomes {found}")
         if [where for _, where in found if where != id]:
             reason = outcomes[0]["reason"]
             conflict = (reason["code"], reason.get("requestId"), item.get("status") != "rejected")
-            self.expect(conflict == (REUSED, id, True), f"{id}: {sent.message_id} is told beside it: {reason}")
+            self.expect(
+                conflict == (REUSED, id, True), f"{id}: {sent.message_id} is refused under its own id: {reason}"
+            )
 
-    def judge_copy(self, subscriber: Subscriber, copy: Copy, outcome: Json) -> None:
+    def check_copy(self, subscriber: Subscriber, copy: Copy, outcome: Json) -> None:
         id = outcome["requestId"]
         for error in OUTCOME.iter_errors(outcome):
             self.problems.append(f"{id}: the outcome is not outcome.v1: {error.json_path} {error.message}")
@@ -458,20 +469,21 @@ class Audit:
         event_id = hashlib.sha256(words.encode()).hexdigest()
         self.expect(outcome["eventId"] == event_id, f"{id}: the event id is not {event_id}")
 
-    def judge_outcome(self, outcome: Json) -> None:
-        """What is told is what is stored: of a refusal, by its message, whatever has its id by now."""
+    def check_outcome(self, outcome: Json) -> None:
+        """Checks that the outcome equals the stored item. A refusal is found by its message, since another request may
+        have the id by now."""
         id = outcome["requestId"]
         same = ["status", "digest", "chainId", "from", "nonce", "txHash", "blockNumber", "blockHash", "gasUsed"]
         same += ["effectiveGasPrice", "contractAddress", "reason", "metadata", "sender", "messageId"]
         if outcome["status"] == "rejected":
             item = self.refusals.get(outcome["messageId"])
-            said_as = item and item.get("saidAs", item["requestId"])
-            self.expect(said_as == id, f"{id}: is told as rejected, and kept as {said_as}")
+            stored_as = item and item.get("saidAs", item["requestId"])
+            self.expect(stored_as == id, f"{id}: is published as rejected, and stored as {stored_as}")
         else:
             item = self.items.get(id)
             same += ["settledAt", "account"]
         if item is None:
-            self.problems.append(f"{id}: an outcome is out of what is not stored: {outcome}")
+            self.problems.append(f"{id}: an outcome has no stored item: {outcome}")
             return
         for name in same:
             self.expect(
@@ -479,13 +491,13 @@ class Audit:
                 f"{id}: {name} is {outcome.get(name)} in the outcome, {item.get(name)} in the item",
             )
 
-    def judge_queues(self) -> None:
-        """Nothing is left in the signing queue, and nothing was set aside."""
+    def check_queues(self) -> None:
+        """Checks that the signing queue and the dead-letter queues are empty."""
         sqs = self.stack.aws("sqs")
         left = queue_depth(sqs, self.stack.signing_queue)
         self.expect(left == 0, f"{left} message(s) are left in the signing queue")
         dead = [url for url in sqs.list_queues()["QueueUrls"] if "-dlq" in url]
         self.expect(len(dead) == 3, f"there are dead-letter queues {dead}, not one per queue")
-        # A poke that outlived many workers may be set aside: the sweep replaces it, and nothing is in it.
+        # After crashes a poke may be in a dead-letter queue. It holds no data, and the sweep replaces it.
         for url in (url for url in dead if "signing" in url or not self.crashed):
             self.expect(queue_depth(sqs, url) == 0, f"{url} is not empty")

@@ -1,4 +1,4 @@
-// A real browser with a profile of its own, for the tests of the console.
+// A real browser with its own profile, for the tests of the console.
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -7,7 +7,7 @@ import { join } from "node:path";
 
 const { chromium } = createRequire(join(process.env.SIGNPOST_NODE_TOOLS, "package.json"))("playwright-core");
 
-// Hands a browser to `use`, and leaves nothing of it behind.
+// Runs `use` with a browser, then closes it and removes its profile.
 export async function withBrowser(use) {
   const profile = await mkdtemp(join(tmpdir(), "signpost-console-"));
   const browser = await chromium.launchPersistentContext(profile, {

@@ -1,7 +1,7 @@
-"""A collector for OpenTelemetry spans on loopback: takes OTLP/HTTP, keeps what it was sent.
+"""A collector of OpenTelemetry spans on loopback: receives OTLP/HTTP and keeps the spans.
 
-Reads just enough of protobuf's wire format, and of `opentelemetry/proto/trace/v1/trace.proto`, to say what a
-span is called, where it stands in its trace, and what it tells.
+Reads just enough of protobuf's wire format and of `opentelemetry/proto/trace/v1/trace.proto` for a span's name, its
+ids and its attributes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Span:
 
 @dataclass
 class Collector:
-    """What was sent, and where to."""
+    """The received spans and the paths of the requests."""
 
     url: str
     spans: list[Span] = field(default_factory=list)
@@ -103,9 +103,9 @@ def spans(request: bytes) -> Iterator[Span]:
 
 @contextmanager
 def collecting() -> Iterator[Collector]:
-    """A collector that listens until the end of the block."""
+    """Runs a collector until the end of the block."""
 
-    class Taking(BaseHTTPRequestHandler):
+    class Receiver(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             collector.paths.add(self.path)
@@ -118,7 +118,7 @@ def collecting() -> Iterator[Collector]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Taking)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
     collector = Collector(f"http://127.0.0.1:{server.server_port}")
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

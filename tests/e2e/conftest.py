@@ -1,4 +1,4 @@
-"""Fixtures: local stacks that are stopped whatever happens, their logs when a test fails, the seed."""
+"""Fixtures: local stacks, always stopped at the end, with their logs when a test fails; and the seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from functions import Place, package
+from functions import Deployment, package
 from stack import Stack, start_stack
 
 LOG_LINES = 60
@@ -18,12 +18,12 @@ LOG_LINES = 60
 StartStack = Callable[..., Stack]
 Figure = Callable[[str], None]
 FAILED = pytest.StashKey[bool]()
-# The property of a test's report that holds a figure it measured, or what it did not check.
+# The property of a test's report for a measured figure or an unchecked item.
 FIGURE = "figure"
-# What the randomness of a whole run follows from: the same number gives every test the same messages.
+# The seed of a whole run: the same number gives every test the same messages.
 SEED = int(os.environ.get("SIGNPOST_SEED") or secrets.randbelow(2**32))
 
-# Those on a real node need geth, which `cargo verify --real` builds and names.
+# Tests on a real node need geth. `cargo verify --real` builds it and sets SIGNPOST_GETH.
 collect_ignore = [] if os.environ.get("SIGNPOST_GETH") else ["real"]
 
 
@@ -33,7 +33,7 @@ def pytest_report_header() -> str:
 
 @pytest.fixture
 def figure(record_property: Callable[[str, object], None]) -> Figure:
-    """Shows a line at the end of the run, whichever process the test ran in."""
+    """Prints a line at the end of the run, from any test process."""
     return lambda text: record_property(FIGURE, text)
 
 
@@ -56,7 +56,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture
 def dev(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[StartStack]:
-    """Starts `signpost dev` with the options given; stops it at the end of the test."""
+    """Starts `signpost dev` with the given options; stops it at the end of the test."""
     stacks: list[Stack] = []
 
     def start(*options: str) -> Stack:
@@ -79,7 +79,7 @@ def show_logs_if_failed(stack: Stack, test: pytest.Item) -> None:
 
 @pytest.fixture
 def seed() -> int:
-    """What a test's randomness follows from; shown with its failure, too."""
+    """The seed of the run; also printed with a failure."""
     print(f"SIGNPOST_SEED={SEED}")
     return SEED
 
@@ -91,7 +91,7 @@ def rng(seed: int) -> random.Random:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One running stack for all tests of a module; each uses ids of its own."""
+    """One running stack for all tests of a module. Each test uses its own ids."""
     stack = start_stack(tmp_path_factory.mktemp("shared"))
     yield stack
     stack.stop()
@@ -99,29 +99,31 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def stack(shared: Stack, request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """The module's stack, with its logs shown when a test fails."""
+    """The module's stack. Prints its logs when a test fails."""
     yield shared
     show_logs_if_failed(shared, request.node)
 
 
 @pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack without a worker: what is done, the functions do."""
-    stack = start_stack(tmp_path_factory.mktemp("bare"), "--no-worker", "--account", "hot", "--account", "cold")
+def without_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack without a worker: only the functions process messages."""
+    stack = start_stack(
+        tmp_path_factory.mktemp("without-worker"), "--no-worker", "--account", "hot", "--account", "cold"
+    )
     yield stack
     stack.stop()
 
 
 @pytest.fixture
-def place(bare: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Place]:
-    """That stack as a deployment of functions sees it."""
-    yield Place(bare, tmp_path)
-    show_logs_if_failed(bare, request.node)
+def deployment(without_worker: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Deployment]:
+    """A deployment of the functions on the stack without a worker."""
+    yield Deployment(without_worker, tmp_path)
+    show_logs_if_failed(without_worker, request.node)
 
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory with the functions' real zips, built as the README says."""
+    """The directory of the functions' real zips, built as in infra/README.md."""
     out = tmp_path_factory.mktemp("packages")
     package(out)
     return out

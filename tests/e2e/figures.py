@@ -1,6 +1,6 @@
-"""What a reader wants to know of a run, counted on chain, in the table and from the topic.
+"""The figures of a run, counted on chain, in the table and from the topic.
 
-Counts anew, from what is there; uses none of the audit's judgements.
+Counts independently of the audit's checks.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from audit import ON_CHAIN, SETTLED, Audit, Json
 
-# Sender, recipient, wei, calldata: what a transaction does.
+# Sender, recipient, wei, calldata.
 Contents = tuple[str, str, int, str]
 
 
@@ -23,8 +23,8 @@ def of_request(item: Json) -> Contents:
 
 
 def executions(audit: Audit) -> dict[str, int]:
-    """How often what a request asks for is on chain, by id: anywhere, whoever signed it, if no other
-    request asks for the same; else by the hashes of its attempts."""
+    """How often each request was executed on chain, by id. Any transaction with its contents counts. If several
+    requests have the same contents, only transactions with the hash of one of its attempts count."""
     mined: dict[Contents, set[str]] = defaultdict(set)
     for tx in audit.transactions:
         mined[of_transaction(tx)].add(tx["hash"])
@@ -39,7 +39,7 @@ def executions(audit: Audit) -> dict[str, int]:
 
 
 def gaps(audit: Audit) -> int:
-    """Nonces that nothing used below the highest that something used."""
+    """Number of unused nonces below the highest used nonce of each account."""
     missing = 0
     for address in audit.stack.addresses.values():
         used = {int(tx["nonce"], 16) for tx in audit.transactions if tx["from"].lower() == address.lower()}
@@ -47,10 +47,10 @@ def gaps(audit: Audit) -> int:
     return missing
 
 
-def is_true(audit: Audit, outcome: Json, count: int) -> bool:
-    """Whether the chain says the same as an outcome."""
+def agrees_with_chain(audit: Audit, outcome: Json, count: int) -> bool:
+    """Whether an outcome agrees with the chain."""
     if outcome["status"] == "rejected":
-        # Of the message: what was refused was not executed, or was a second one under a taken id.
+        # A refused message was not executed, or it reused the id of another request.
         return "txHash" not in outcome and (count == 0 or outcome["reason"]["code"] == "requestIdReused")
     found = [tx for tx in audit.transactions if tx["hash"] == outcome["txHash"]]
     if len(found) != 1 or found[0]["receipt"]["blockHash"] != outcome["blockHash"]:
@@ -60,23 +60,23 @@ def is_true(audit: Audit, outcome: Json, count: int) -> bool:
         "confirmed": count == 1 and succeeded,
         "reverted": count == 1 and not succeeded,
         "cancelled": count == 0 and succeeded and found[0]["to"].lower() == outcome["from"].lower(),
-        # Nobody but us has these keys.
+        # No other program has these keys.
         "displaced": False,
     }
     return by_status[outcome["status"]]
 
 
 def figures(audit: Audit) -> dict[str, int]:
-    """The table of a run."""
+    """The figures by name."""
     counted = executions(audit)
     copies: dict[str, set[str]] = defaultdict(set)
-    told: set[tuple[str, str]] = set()
+    received_statuses: set[tuple[str, str]] = set()
     false = received = 0
     for copy in (copy for subscriber in audit.subscribers for copy in subscriber.copies):
         outcome, received = copy.json, received + 1
         copies[outcome["eventId"]].add(copy.body)
-        told.add((outcome["requestId"], outcome["status"]))
-        false += not is_true(audit, outcome, counted.get(outcome["requestId"], 0))
+        received_statuses.add((outcome["requestId"], outcome["status"]))
+        false += not agrees_with_chain(audit, outcome, counted.get(outcome["requestId"], 0))
     wanted = {(id, item["status"]) for id, item in audit.items.items()}
     wanted |= {(item.get("saidAs", item["requestId"]), "rejected") for item in audit.refusals.values()}
     statuses = Counter(item["status"] for item in audit.items.values())
@@ -95,12 +95,12 @@ def figures(audit: Audit) -> dict[str, int]:
         "copies of outcomes received": received,
         "nonce gaps": gaps(audit),
         "verdicts that disagree with the chain": false,
-        "outcomes missing": len(wanted - told) + len(set(audit.by_id) - set(audit.items)),
+        "outcomes missing": len(wanted - received_statuses) + len(set(audit.by_id) - set(audit.items)),
         "outcome copies that differ": sum(len(bodies) > 1 for bodies in copies.values()),
     }
 
 
-# What must be 0, whatever happened.
+# Figures that must be 0 in every run.
 NEVER = (
     "executed more than once",
     "displaced",
@@ -112,5 +112,5 @@ NEVER = (
 
 
 def table(rows: Iterable[tuple[str, object]]) -> str:
-    """As Markdown has it."""
+    """A Markdown table."""
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {figure} |" for name, figure in rows)])

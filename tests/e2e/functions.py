@@ -1,4 +1,4 @@
-"""The functions on a local stack, as a deployment has them: their environment, their programs, their queues.
+"""The functions on a local stack, as deployed: their environment, their programs and their queues.
 
 Read next: test_functions.py.
 """
@@ -20,8 +20,8 @@ from stack import CHAIN_ID, ROOT, Stack, binary
 TO = "0x55d398326f99059fF775485246999027B3197955"
 
 
-class Place:
-    """The stack as a deployment of functions sees it."""
+class Deployment:
+    """A deployment of the functions on a stack."""
 
     def __init__(self, stack: Stack, directory: Path) -> None:
         self.stack, self.directory = stack, directory
@@ -30,7 +30,7 @@ class Place:
         self.resign, self.broadcast = (stack.signing_queue.replace("signing", name) for name in ("resign", "broadcast"))
         self.key_ids = {item["name"]: item["kmsKeyId"] for item in scan(stack, "accountsTable") if "kmsKeyId" in item}
 
-    def both(self) -> dict[str, str]:
+    def shared_environment(self) -> dict[str, str]:
         ready = self.stack.ready
         return {
             "AWS_ENDPOINT_URL": ready["awsEndpoint"],
@@ -48,7 +48,7 @@ class Place:
         }
 
     def function(self, program: str | Path, environment: dict[str, str]) -> Function:
-        """A program of this build, or one from elsewhere by its path."""
+        """A program of this build by name, or any program by path."""
         path = Path(program) if isinstance(program, Path) else binary().with_name(program)
         return Function(path, environment, self.directory / f"{path.name}.log")
 
@@ -58,14 +58,15 @@ class Place:
             "SIGNPOST_SEAL_SECRET_ARN": self.seal_secret(),
             "SIGNPOST_ACCOUNTS": ",".join(self.pins().values()),
         }
-        return self.function(program, {**self.both(), **own, **more})
+        return self.function(program, {**self.shared_environment(), **own, **more})
 
     def pins(self) -> dict[str, str]:
-        """What a deployment lists of each registered account."""
-        return {name: f"{name}={self.stack.addresses[name]}={key}" for name, key in self.key_ids.items() if name in self.stack.addresses}
+        """The entry of each registered account in SIGNPOST_ACCOUNTS."""
+        addresses = self.stack.addresses
+        return {name: f"{name}={addresses[name]}={key}" for name, key in self.key_ids.items() if name in addresses}
 
     def seal_secret(self) -> str:
-        """The secret with the stack's own key of seals."""
+        """The ARN of the secret with the stack's seal key."""
         secrets, name = self.stack.aws("secretsmanager"), "signpost-seal"
         try:
             return secrets.describe_secret(SecretId=name)["ARN"]
@@ -77,10 +78,10 @@ class Place:
         nodes = {"SIGNPOST_SEND_TO": "all", "SIGNPOST_FINALITY": "finalized", "SIGNPOST_POLL_MS": "100"}
         if "SIGNPOST_RPC_SECRET_ARN" not in more:
             nodes["SIGNPOST_RPC_URLS"] = self.stack.ready["rpcUrl"]
-        return self.function(program, {**self.both(), **nodes, **more})
+        return self.function(program, {**self.shared_environment(), **nodes, **more})
 
     def ask(self, id: str, account: str = "hot", **fields: Any) -> dict[str, Any]:
-        """A record of the signing queue, with its id as the message's too."""
+        """A record of the signing queue. Its message id is the request id without the prefix."""
         body = {"requestId": f"{self.name}-{id}", "account": account, "to": TO, "value": "1", "gas": 21_000, **fields}
         return record(body, arn(self.signing), id, account)
 
@@ -95,7 +96,7 @@ class Place:
         return record({"account": key, "cause": message_id}, arn(self.broadcast), message_id, key)
 
     def pokes(self) -> list[dict[str, Any]]:
-        """Takes the messages that wait on the broadcast queue."""
+        """Receives and deletes all messages on the broadcast queue."""
         sqs = self.stack.aws("sqs")
         taken = []
         while messages := sqs.receive_message(QueueUrl=self.broadcast, MaxNumberOfMessages=10).get("Messages"):
@@ -106,7 +107,7 @@ class Place:
 
     @contextmanager
     def no_blocks(self) -> Iterator[None]:
-        """While this lasts, nothing is mined."""
+        """Stops mining until the end of the block."""
         self.stack.rpc.call("evm_setIntervalMining", 0)
         try:
             yield
@@ -119,7 +120,7 @@ def arn(queue_url: str) -> str:
 
 
 def package(out: Path, *options: str) -> list[Path]:
-    """Builds the functions' zips into a directory by the one command there is."""
+    """Builds the functions' zips into a directory with infra/package.py."""
     command = [sys.executable, str(ROOT / "infra" / "package.py"), "--out", str(out), *options]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
     return sorted(out.glob("*.zip"))

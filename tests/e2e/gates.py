@@ -1,5 +1,5 @@
-"""The gates of `signpost dev --gate`, told what to do wrong and asked what they did, and the stack as it
-is behind them: an auditor must not be lied to.
+"""The gates of `signpost dev --gate`: sets their faults and reads their counters. Also gives the stack without the
+gates, since an audit must see true data.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Json = Any
 
 
 def ask(url: str, path: str, body: Json = None) -> Json:
-    """One of a gate's own paths: GET, or POST with a body."""
+    """Requests one of a gate's own paths: GET, or POST with a body."""
     contents = None if body is None else json.dumps(body).encode()
     with urllib.request.urlopen(urllib.request.Request(f"{url}/_gate/{path}", contents), timeout=30) as response:
         return json.load(response)
@@ -28,23 +28,23 @@ class Gates:
         self.nodes: list[str] = stack.ready["gate"]["rpcUrls"]
         self.aws: str = stack.ready["awsEndpoint"]
 
-    def node(self, at: int, script: Json) -> None:
-        """A new script for one node."""
+    def set_node_faults(self, at: int, script: Json) -> None:
+        """Sets the fault script of one node."""
         ask(self.nodes[at], "script", script)
 
-    def cloud(self, script: Json) -> None:
-        """A new script for AWS."""
+    def set_aws_faults(self, script: Json) -> None:
+        """Sets the fault script of AWS."""
         ask(self.aws, "script", script)
 
-    def calm(self) -> None:
-        """No faults, and the price validators ask for is nothing."""
+    def clear_faults(self) -> None:
+        """Removes all faults and the validators' minimum price."""
         for at in range(len(self.nodes)):
-            self.node(at, [])
-        self.cloud([])
-        self.price(0)
+            self.set_node_faults(at, [])
+        self.set_aws_faults([])
+        self.set_minimum_price(0)
 
-    def price(self, wei: int) -> None:
-        """What validators ask for at least: what is cheaper stays pending."""
+    def set_minimum_price(self, wei: int) -> None:
+        """Sets the validators' minimum price. Transactions below it stay pending."""
         ask(self.nodes[0], "chain", {"miningFloorWei": str(wei)})
 
     def faults(self, *urls: str) -> Counter[str]:
@@ -55,7 +55,7 @@ class Gates:
         return injected
 
 
-def behind(stack: Stack) -> Stack:
-    """The same stack, with clients that go past the gates."""
+def without_gates(stack: Stack) -> Stack:
+    """The same stack with clients that bypass the gates."""
     gate = stack.ready["gate"]
     return Stack(stack.program, {**stack.ready, "awsEndpoint": gate["awsUpstream"], "rpcUrl": gate["rpcUpstream"]})

@@ -1,9 +1,9 @@
-"""Lambda's recursive loop detection, as its developer guide describes it: a chain of invocations through SQS is
-counted in the trace header (`Lineage=`), and the invocation after the sixteenth of one function is not made, unless
-the function says `RecursiveLoop: Allow`.
+"""Lambda's recursive loop detection, after its developer guide: Lambda counts a chain of invocations through SQS in
+the trace header (`Lineage=`). It makes at most sixteen invocations of one function, unless the function has
+`RecursiveLoop: Allow`.
 
-Between a function and SQS stands a proxy that keeps the trace header of what the function sends, as SQS does in the
-attribute `AWSTraceHeader`. What Lambda writes after `Lineage=` is its own affair: here it is the count.
+A proxy between a function and SQS keeps the trace header of each sent message, as SQS does in the attribute
+`AWSTraceHeader`. Lambda's format after `Lineage=` is not public: here it is the count.
 Read next: test_lineage.py.
 """
 
@@ -31,18 +31,18 @@ ROUNDS_MAX = 16
 HEADER = "X-Amzn-Trace-Id"
 
 
-class Stopped(Exception):
-    """Lambda takes the chain for a mistake; the message goes to the dead-letter queue in the end."""
+class LoopStopped(Exception):
+    """Lambda stopped the chain as a recursive loop. The message ends in the dead-letter queue."""
 
 
 def shipped(function: str) -> str:
-    """What the template says of a function's loops; Lambda's default where it says nothing."""
+    """The function's RecursiveLoop in the template, or Lambda's default."""
     found: str = template.properties(template.load(), function).get("RecursiveLoop", "Terminate")
     return found
 
 
-class Sent(ThreadingHTTPServer):
-    """What a function sent to SQS, and the trace header it came with."""
+class SqsProxy(ThreadingHTTPServer):
+    """A proxy for SQS. Keeps the trace header of each message that a function sends."""
 
     daemon_threads = True
 
@@ -56,25 +56,25 @@ class Sent(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def rounds(self, body: str) -> int:
-        """How many invocations lie behind a message."""
+        """The number of invocations that led to a message."""
         lineage = re.search(r"Lineage=(\d+)", self.headers[body] or "")
         return int(lineage[1]) if lineage else 0
 
     def invoke(self, function: Function, configured: str, event: Any, behind: int, timeout_s: float) -> Any:
-        """One more invocation of a chain, as Lambda makes it, or not."""
+        """Makes the next invocation of a chain, or refuses it as Lambda does."""
         if behind >= ROUNDS_MAX and configured != "Allow":
-            raise Stopped(f"after {behind} invocations")
+            raise LoopStopped(f"after {behind} invocations")
         return function.invoke(event, timeout_s, trace=f"Root=1-0-0;Sampled=0;Lineage={behind + 1}")
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Passes everything on."""
+    """Forwards every request."""
 
     protocol_version = "HTTP/1.1"
-    server: Sent
+    server: SqsProxy
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
-        """Quiet."""
+        """Logs nothing."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -95,8 +95,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def sent_through(upstream: str) -> Iterator[Sent]:
-    proxy = Sent(upstream)
+def sent_through(upstream: str) -> Iterator[SqsProxy]:
+    proxy = SqsProxy(upstream)
     threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True).start()
     try:
         yield proxy

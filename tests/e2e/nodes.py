@@ -1,7 +1,7 @@
-"""Many nodes in front of the local stack's chain, each odd in a way of its own, and a whole Signpost for each of
-them: accounts and queues of its own on the stack's servers, and a worker that is configured with the nodes to use.
+"""Many faulty nodes in front of the local stack's chain, and a whole Signpost for each of them: its own accounts and
+queues on the stack's servers, and a worker configured with the nodes to use.
 
-What is odd is in oddities.py.
+The faults are in oddities.py.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Json = dict[str, Any]
 TO = "0x" + "aa" * 20
 COINS = hex(10**20)
 QUEUES = ("signing", "resign", "broadcast")
-# A lane that moves is looked at so often. The default is a block's time; many workers share two cores here.
+# The poll interval of a moving lane. The default is the block time; many workers share two cores here.
 TIMING = "poll_ms = 400"
 
 
 class Nodes:
-    """A gate with many nodes, which ends with its standard input."""
+    """A gate with many nodes. It exits when its standard input is closed."""
 
     def __init__(self, stack: Stack, count: int) -> None:
         arguments = ["bsc", "--upstream", stack.ready["rpcUrl"], "--leash"]
@@ -46,14 +46,14 @@ class Nodes:
 
 
 def queues_of(stack: Stack, config: str, name: str) -> str:
-    """The configuration with queues and a topic of its own, like the stack's."""
+    """The configuration with new queues and a new topic, set up like the stack's."""
     sqs, sns = stack.aws("sqs"), stack.aws("sns")
     for part in QUEUES:
         [url] = re.findall(rf'{part}_url = "([^"]+)"', config)
-        likeness = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        original = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
         kept = ("FifoQueue", "ContentBasedDeduplication", "VisibilityTimeout", "DeduplicationScope", "RedrivePolicy",
                 "FifoThroughputLimit", "MessageRetentionPeriod")  # fmt: skip
-        attributes = {name: likeness[name] for name in kept if name in likeness}
+        attributes = {name: original[name] for name in kept if name in original}
         made = sqs.create_queue(QueueName=f"{name}-{part}.fifo", Attributes=attributes)["QueueUrl"]
         config = config.replace(url, made)
     [topic] = re.findall(r'outcomes_arn = "([^"]+)"', config)
@@ -61,31 +61,33 @@ def queues_of(stack: Stack, config: str, name: str) -> str:
 
 
 def accounts_of(stack: Stack, config: str, name: str) -> str:
-    """The configuration with a table of accounts of its own, like the stack's."""
+    """The configuration with a new accounts table, set up like the stack's."""
     [table] = re.findall(r'accounts = "([^"]+)"', config)
     dynamodb = stack.aws("dynamodb")
-    likeness = dynamodb.describe_table(TableName=table)["Table"]
+    original = dynamodb.describe_table(TableName=table)["Table"]
     dynamodb.create_table(
         TableName=f"{name}-accounts",
         BillingMode="PAY_PER_REQUEST",
-        **{part: likeness[part] for part in ("KeySchema", "AttributeDefinitions")},
+        **{part: original[part] for part in ("KeySchema", "AttributeDefinitions")},
     )
     return config.replace(f'accounts = "{table}"', f'accounts = "{name}-accounts"')
 
 
 @dataclass
-class Told:
-    """How one request went."""
+class Result:
+    """The result of one request."""
 
     item: Json
-    # What it was seen to wait for.
+    # The code of `waitingFor` in its record.
     waits: str | None
     log: str
-    # Transactions of the account that were mined, by the node behind.
-    uses: int
+    # Mined transactions of the account, as the upstream node counts them.
+    mined_count: int
 
     def __str__(self) -> str:
-        return f"{json.dumps(self.item, indent=1)}\nwaited for {self.waits}, {self.uses} mined\n{self.log[-3_000:]}"
+        return (
+            f"{json.dumps(self.item, indent=1)}\nwaited for {self.waits}, {self.mined_count} mined\n{self.log[-3_000:]}"
+        )
 
     @property
     def attempts(self) -> int:
@@ -93,15 +95,15 @@ class Told:
 
     @property
     def took_s(self) -> float:
-        """From when its nonce was reserved."""
+        """Seconds from the reservation to the publication."""
         took_ms: int = self.item["publishedAt"] - self.item["createdAt"]
         return took_ms / 1_000
 
 
-class Signpost:
+class Instance:
     """One account, and a worker for it."""
 
-    def __init__(self, stack: Stack, directory: Path, name: str, sound: str) -> None:
+    def __init__(self, stack: Stack, directory: Path, name: str, sound_url: str) -> None:
         self.stack, self.directory, self.name = stack, directory, name
         text = re.sub(r"poll_ms = \d+", TIMING, stack.config_file.read_text())
         self.config = accounts_of(stack, queues_of(stack, text, name), name)
@@ -109,13 +111,13 @@ class Signpost:
         kms = stack.aws("kms")
         made = kms.create_key(KeySpec="ECC_SECG_P256K1", KeyUsage="SIGN_VERIFY", Description=name)
         registered = run("account", "register", name, "--kms-key", made["KeyMetadata"]["KeyId"], "--json",
-                         "--config", str(self.written([sound])))  # fmt: skip
+                         "--config", str(self.written([sound_url])))  # fmt: skip
         assert registered.code == 0, registered.err
         self.address: str = registered.line()["address"]
         stack.rpc.call("anvil_setBalance", self.address, COINS)
 
     def written(self, urls: list[str]) -> Path:
-        """The configuration with these nodes, in a file."""
+        """Writes the configuration with these nodes to a file."""
         path = self.directory / f"{self.name}.toml"
         path.write_text(re.sub(r"rpc_urls = \[[^\]]*\]", f"rpc_urls = {json.dumps(urls)}", self.config))
         return path
@@ -131,12 +133,12 @@ class Signpost:
         return self.name
 
     def look(self, id: str, worker: Program) -> Json:
-        """The record as it is, if there is one yet."""
+        """The current record, or an empty one."""
         assert worker.ended is None, f"the worker ended with {worker.ended}: {worker.log()[-2_000:]}"
         return get(self.stack, id) or {}
 
     def outcome(self, id: str, worker: Program, within_s: float) -> Json:
-        """The record once it is published."""
+        """The record, once its outcome is published."""
 
         def look() -> Json | None:
             item = self.look(id, worker)
@@ -145,17 +147,17 @@ class Signpost:
         return self.wait(f"{id} is published", look, id, worker, within_s)
 
     def waiting(self, id: str, worker: Program, within_s: float) -> str:
-        """What it waits for, once its record says so, in time."""
+        """The code of `waitingFor`, once the record has one. Fails if that takes longer than `within_s`."""
 
         def look() -> str | None:
             item = self.look(id, worker)
             assert "publishedAt" not in item, f"{id} is {item['status']}: {item}"
             late_s = time.time() - item["createdAt"] / 1_000 if item else 0
-            assert late_s < within_s, f"after {late_s:.0f} s it says nothing"
+            assert late_s < within_s, f"after {late_s:.0f} s the record has no waitingFor"
             code: str | None = item.get("waitingFor", {}).get("code")
             return code
 
-        return self.wait(f"{id} says what it waits for", look, id, worker, 2 * within_s)
+        return self.wait(f"the record of {id} has waitingFor", look, id, worker, 2 * within_s)
 
     def wait(self, what: str, look: Callable[[], T | None], id: str, worker: Program, within_s: float) -> T:
         try:
@@ -163,13 +165,13 @@ class Signpost:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{get(self.stack, id)}\n{worker.log()[-3_000:]}") from None
 
-    def uses(self) -> int:
-        """Transactions of the account that were mined, by the node behind."""
+    def mined_count(self) -> int:
+        """Mined transactions of the account, as the upstream node counts them."""
         return int(self.stack.rpc.call("eth_getTransactionCount", self.address, "latest"), 16)
 
 
-def play(url: str, rules: list[Json]) -> None:
-    """From now on the node is like this."""
+def set_faults(url: str, rules: list[Json]) -> None:
+    """Sets the node's faults."""
     ask(url, "script", rules)
 
 

@@ -1,4 +1,4 @@
-"""A Prometheus that scrapes a Signpost, and answers what a dashboard asks it."""
+"""A Prometheus that scrapes a Signpost and answers a dashboard's queries."""
 
 from __future__ import annotations
 
@@ -15,37 +15,44 @@ from urllib.error import URLError
 
 from stack import free_port, wait_for
 
-EVERY = "500ms"
+SCRAPE_INTERVAL = "500ms"
 
 
 class Prometheus:
-    """One that runs."""
+    """A running Prometheus."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """What an expression comes to now: one sample for each set of labels."""
-        asked = f"{self.url}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
-        with urllib.request.urlopen(asked, timeout=10) as answer:
+        """The current result of an expression: one sample for each set of labels."""
+        url = f"{self.url}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
             found = json.load(answer)
         assert found["status"] == "success", (expression, found)
         samples: list[dict[str, Any]] = found["data"]["result"]
         return samples
 
     def value(self, expression: str) -> float:
-        """The one number an expression comes to; nothing counts as zero."""
+        """The first value of an expression's result; 0 if it is empty."""
         samples = self.query(expression)
         return float(samples[0]["value"][1]) if samples else 0.0
 
 
 @contextmanager
 def scraping(directory: Path, targets: list[str]) -> Iterator[Prometheus]:
-    """Runs one until the end of the block. It has scraped each target once when the block begins."""
+    """Runs Prometheus until the end of the block. It has scraped each target once when the block begins."""
     config = directory / "prometheus.yml"
     scrape = {"job_name": "signpost", "static_configs": [{"targets": targets}]}
-    # YAML is what JSON is, and more.
-    config.write_text(json.dumps({"global": {"scrape_interval": EVERY, "scrape_timeout": EVERY}, "scrape_configs": [scrape]}))
+    # JSON is valid YAML.
+    config.write_text(
+        json.dumps(
+            {
+                "global": {"scrape_interval": SCRAPE_INTERVAL, "scrape_timeout": SCRAPE_INTERVAL},
+                "scrape_configs": [scrape],
+            }
+        )
+    )
     address = f"127.0.0.1:{free_port()}"
     command = [os.environ["SIGNPOST_PROMETHEUS"], f"--config.file={config}", f"--web.listen-address={address}",
                f"--storage.tsdb.path={directory / 'prometheus'}", "--log.level=warn"]  # fmt: skip

@@ -1,4 +1,4 @@
-"""AWS Lambda as a function sees it: the Runtime and the Extensions API on loopback, and the function's process.
+"""A local AWS Lambda: the Runtime API and the Extensions API on loopback, and the function's process.
 
 Knows nothing about Signpost. Read next: test_functions.py.
 """
@@ -22,7 +22,7 @@ INVOCATION = "/2018-06-01/runtime/invocation/"
 INIT_ERROR = "/2018-06-01/runtime/init/error"
 REGISTER = "/2020-01-01/extension/register"
 EVENT = "/2020-01-01/extension/event/next"
-# A debug build on a busy machine. Only a function that hangs takes so long.
+# For a debug build on a busy machine. Only a function that hangs takes longer.
 ANSWERED_WITHIN_S = 60.0
 
 
@@ -32,7 +32,7 @@ class Failed(Exception):
 
 @dataclass
 class Invocation:
-    """One event, on its way to the function and back."""
+    """One event and its answer."""
 
     event: Any
     timeout_s: float
@@ -48,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Api
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
-        """Quiet."""
+        """Logs nothing."""
 
     def reply(self, status: int, body: Any = None, **headers: str) -> None:
         content = json.dumps({} if body is None else body).encode()
@@ -126,7 +126,7 @@ class Api(ThreadingHTTPServer):
 
 
 class Function:
-    """A function's process, and the API it talks to. A context manager: nothing outlives it."""
+    """A function's process and its API. A context manager that stops both."""
 
     def __init__(self, program: Path, environment: dict[str, str], log: Path) -> None:
         self.api = Api()
@@ -164,12 +164,12 @@ class Function:
         return self.log_file.read_text(errors="replace")
 
     def first_answer_ms(self) -> float:
-        """From the process's start to its first answer."""
-        assert self.api.first_answer_at is not None, "nothing is answered yet"
+        """Milliseconds from the start of the process to its first answer."""
+        assert self.api.first_answer_at is not None, "there is no answer yet"
         return (self.api.first_answer_at - self.started_at) * 1000
 
     def send(self, event: Any, timeout_s: float = 30.0, trace: str = "Root=1-0-0;Sampled=0") -> Invocation:
-        """Hands an event over; the answer is waited for with `answer_to`."""
+        """Queues an event. `answer_to` waits for its answer."""
         self.count += 1
         invocation = Invocation(event, timeout_s, self.count, trace)
         self.api.invocations.put(invocation)
@@ -190,18 +190,18 @@ class Function:
         return answer
 
     def invoke(self, event: Any, timeout_s: float = 30.0, **more: str) -> Any:
-        """Hands an event over and waits for the answer."""
+        """Queues an event and waits for its answer."""
         return self.answer_to(self.send(event, timeout_s, **more))
 
     def init_error(self) -> str:
-        """Why the function does not start; it has ended by then, and not well."""
-        told: str = self.api.init_error.get(timeout=ANSWERED_WITHIN_S)["errorMessage"]
+        """The reported reason for a failed start. The process must have exited with an error."""
+        message: str = self.api.init_error.get(timeout=ANSWERED_WITHIN_S)["errorMessage"]
         assert self.process.wait(timeout=ANSWERED_WITHIN_S) != 0
-        assert not self.api.ready.is_set(), "a function that does not start must not ask for events"
-        return told
+        assert not self.api.ready.is_set(), "a function that does not start must not request events"
+        return message
 
     def terminate(self) -> float:
-        """SIGTERM, as Lambda sends it before the end; seconds until it has ended, and that well."""
+        """Sends SIGTERM, as Lambda does at shutdown. Returns the seconds until the process exits with 0."""
         begun = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(timeout=ANSWERED_WITHIN_S) == 0
@@ -209,7 +209,7 @@ class Function:
 
 
 def record(body: Any, queue_arn: str, message_id: str, group: str | None = "hot") -> dict[str, Any]:
-    """A record as Lambda's event source makes it of an SQS message."""
+    """A record of an SQS message, as Lambda's event source makes it."""
     attributes = {"ApproximateReceiveCount": "1", "SentTimestamp": "1", "SenderId": "AIDAEXAMPLE"}
     if group is not None:
         attributes["MessageGroupId"] = group
@@ -232,5 +232,5 @@ def batch(*records: dict[str, Any]) -> dict[str, Any]:
 
 
 def failures(*message_ids: str) -> dict[str, Any]:
-    """The answer that reports these, and only these, as failed."""
+    """The answer that reports exactly these as failed."""
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in message_ids]}

@@ -1,7 +1,7 @@
-"""What a backend sends: requests in every spelling, copies, conflicts, bad bodies, refused ones.
+"""The messages of a backend: requests in every spelling, copies, conflicts, invalid bodies, requests against policy.
 
-All of it follows from one seed. Says what each message asks for and what must become of it, and never
-looks at what did: that is audit.py.
+All of it is derived from one seed. Each message carries its contents and its expected result; audit.py checks the
+actual result.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from stack import CHAIN_ID
 
 GWEI = 10**9
-# The rules of `signpost dev`'s accounts.
+# The policy of `signpost dev`'s accounts.
 CAP_WEI = 3 * GWEI
 CONFIGURED_WEI = GWEI // 10
 DENIED = "0x000000000000000000000000000000000000dead"
@@ -26,7 +26,7 @@ BATCH = 10
 
 @dataclass(frozen=True)
 class Ask:
-    """What a request asks for, whatever its spelling. Equal asks under one id are copies."""
+    """The contents of a request, independent of its spelling. Equal contents under one id are copies."""
 
     account: str
     to: str | None
@@ -35,17 +35,17 @@ class Ask:
     data: str = "0x"
     # Empty: the account's configured price.
     fee: tuple[tuple[str, int], ...] = ()
-    # JSON, names sorted, or empty.
+    # JSON with sorted names, or empty.
     metadata: str = ""
-    # Unix seconds; after it, the request is cancelled if it is not mined. None: at any time.
+    # Unix seconds. Past it, an unmined request is cancelled. None: no deadline.
     deadline: int | None = None
-    # No attempt is priced above it, wei. None: the account's cap.
+    # Cap of every attempt's price, wei. None: the account's cap.
     max_price: int | None = None
-    # How it ends on the chain, unless it is cancelled first.
+    # Its final status, unless it is cancelled.
     ends: str = "confirmed"
 
     def fields(self) -> dict[str, Any]:
-        """As the fields of a request; numbers as numbers."""
+        """The fields of a request, with numbers as numbers."""
         fields: dict[str, Any] = {"account": self.account, "to": self.to, "gas": self.gas, **dict(self.fee)}
         if self.value:
             fields["value"] = self.value
@@ -62,29 +62,29 @@ class Ask:
 
 @dataclass(frozen=True)
 class Message:
-    """A message as it is sent."""
+    """A message to send."""
 
     body: str
-    # The FIFO group: ids that meet are in one group, so that the first sent is the first taken.
+    # The FIFO group. Messages with the same id share a group, so that they are received in order.
     group: str
-    # What it is recorded under; None: under the id that SQS gives the message.
+    # The request id. None: the record uses the id that SQS gives the message.
     id: str | None
-    # What it asks for, if it is a request that may be signed...
+    # Its contents, if it is a valid request...
     ask: Ask | None = None
-    # ...else the code it is rejected with.
+    # ...else its rejection code.
     code: str = ""
 
 
 @dataclass(frozen=True)
 class Sent:
-    """A message that SQS took."""
+    """A message accepted by SQS."""
 
     message: Message
     message_id: str
 
     @property
     def id(self) -> str:
-        """What it is recorded under."""
+        """The request id of its record."""
         return self.message.id or f"sqs:{self.message_id}"
 
 
@@ -95,8 +95,8 @@ class Backend:
     rng: random.Random
     addresses: Mapping[str, str]
     prefix: str
-    # The most a request of it offers, wei per gas.
-    dearest: int = CAP_WEI
+    # The highest price that it offers, wei per gas.
+    max_price_wei: int = CAP_WEI
     made: int = field(default=0)
 
     def new_id(self) -> str:
@@ -107,8 +107,8 @@ class Backend:
         return self.rng.choice(sorted(self.addresses))
 
     def fee(self) -> tuple[tuple[str, int], ...]:
-        """A price of each kind, or none."""
-        price = self.rng.randrange(CONFIGURED_WEI, self.dearest + 1)
+        """A random price of one of the kinds, or none."""
+        price = self.rng.randrange(CONFIGURED_WEI, self.max_price_wei + 1)
         tip = self.rng.randrange(CONFIGURED_WEI, price + 1)
         kinds: list[tuple[tuple[str, int], ...]] = [
             (),
@@ -118,7 +118,7 @@ class Backend:
         return self.rng.choice(kinds)
 
     def metadata(self) -> str:
-        """A note to find again, in some requests."""
+        """Metadata for some of the requests."""
         if self.rng.random() < 0.7:
             return ""
         return json.dumps({"batch": self.rng.randrange(100), "customer": {"id": "ü-7", "tags": [1, "a", None]}})
@@ -135,8 +135,8 @@ class Backend:
     def reverting_call(self, contract: str) -> Ask:
         return Ask(self.account(), contract, 60_000, fee=self.fee(), ends="reverted")
 
-    def another(self, ask: Ask) -> Ask:
-        """The same but for one thing, however small."""
+    def changed(self, ask: Ask) -> Ask:
+        """The same contents with one small difference."""
         accounts = [name for name in self.addresses if name != ask.account]
         changes = [
             replace(ask, value=ask.value + 1),
@@ -144,7 +144,7 @@ class Backend:
             replace(ask, metadata='{"other": true}'),
             *(replace(ask, account=name) for name in accounts),
         ]
-        # Only a plain transfer takes coins.
+        # Only a plain transfer accepts a value.
         return self.rng.choice(changes if ask.data == "0x" and ask.ends == "confirmed" else changes[1:])
 
     def request(self, id: str, ask: Ask, group: str | None = None) -> Message:
@@ -152,7 +152,7 @@ class Backend:
         return Message(body, group or ask.account, id, ask=ask)
 
     def spelled(self, fields: dict[str, Any]) -> str:
-        """One of the many ways to write a request. The contents stay the same."""
+        """A random spelling of a request with the same contents."""
         written: dict[str, Any] = {}
         for name, value in fields.items():
             if isinstance(value, int):
@@ -174,8 +174,8 @@ class Backend:
         plain = self.rng.random() < 0.5
         return json.dumps(shuffled(self.rng, written), ensure_ascii=plain, indent=self.rng.choice([None, 1]))
 
-    def bad(self) -> Iterator[Message]:
-        """Bodies that nobody may sign, one of each kind, again and again."""
+    def invalid(self) -> Iterator[Message]:
+        """An endless sequence of invalid bodies, one of each kind in turn."""
         good = "0x" + self.rng.randbytes(20).hex()
         while True:
             yield self.refused("notJson", "{ this is not JSON", named=False)
@@ -193,7 +193,7 @@ class Backend:
             yield self.refused("feeTooLow", {"to": good, "gas": 21_000, "gasPrice": CONFIGURED_WEI - 1})
 
     def against_policy(self) -> Iterator[Message]:
-        """Requests that are well made, and that the account's rules forbid."""
+        """An endless sequence of valid requests that the account's policy refuses."""
         good = "0x" + self.rng.randbytes(20).hex()
         while True:
             yield self.refused("toNotAllowed", {"to": DENIED, "gas": 21_000})
@@ -215,7 +215,7 @@ def shuffled(rng: random.Random, fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def interleaved(rng: random.Random, threads: list[list[Message]]) -> list[Message]:
-    """One order of many: threads mixed at random, each in its own order."""
+    """Mixes threads at random, each in its own order."""
     turns = [at for at, thread in enumerate(threads) for _ in thread]
     rng.shuffle(turns)
     left = [iter(thread) for thread in threads]
@@ -223,23 +223,23 @@ def interleaved(rng: random.Random, threads: list[list[Message]]) -> list[Messag
 
 
 def mixed(backend: Backend, messages: int, contract: str) -> list[Message]:
-    """So many messages: of a hundred 55 requests, 20 copies, 10 conflicts, 11 bad ones, 4 against policy."""
+    """A mix of messages: 55 % requests, 20 % copies, 10 % conflicts, 11 % invalid, 4 % against policy."""
     rng = backend.rng
-    copies, conflicts, bad, against = (messages * percent // 100 for percent in (20, 10, 11, 4))
+    copies, conflicts, invalid, against = (messages * percent // 100 for percent in (20, 10, 11, 4))
     threads: list[list[Message]] = []
-    for _ in range(messages - copies - conflicts - bad - against):
+    for _ in range(messages - copies - conflicts - invalid - against):
         kind = rng.choices(["transfer", "call", "revert"], [70, 22, 8])[0]
         if kind == "transfer":
             ask = backend.transfer()
         else:
             ask = backend.call(contract) if kind == "call" else backend.reverting_call(contract)
         threads.append([backend.request(backend.new_id(), ask)])
-    refused = [*islice(backend.bad(), bad), *islice(backend.against_policy(), against)]
-    # A conflict differs from the first in one way only: an id has two contents at most.
+    refused = [*islice(backend.invalid(), invalid), *islice(backend.against_policy(), against)]
+    # At most one conflict per id, so that an id has at most two different contents.
     for thread in rng.sample(threads, conflicts):
         first = thread[0]
         assert first.ask and first.id
-        thread.append(backend.request(first.id, backend.another(first.ask), first.group))
+        thread.append(backend.request(first.id, backend.changed(first.ask), first.group))
     for thread in rng.choices(threads, k=copies):
         copied = rng.choice(thread)
         assert copied.ask and copied.id
@@ -248,7 +248,7 @@ def mixed(backend: Backend, messages: int, contract: str) -> list[Message]:
 
 
 def send(sqs: Any, queue: str, messages: Iterable[Message], times: int = 1) -> list[Sent]:
-    """Sends each message so often. Every sending is a delivery: none is dropped as a duplicate by SQS."""
+    """Sends each message `times` times. SQS deduplicates none of them."""
     repeated = [message for message in messages for _ in range(times)]
     sent = []
     for start in range(0, len(repeated), BATCH):
@@ -265,12 +265,12 @@ def send(sqs: Any, queue: str, messages: Iterable[Message], times: int = 1) -> l
     return sent
 
 
-# Never twice the same, so that a FIFO queue takes every sending.
+# Unique ids, so that a FIFO queue accepts every message.
 DEDUPLICATION = count(1)
 
 
 def push(*values: int | bytes) -> bytes:
-    """EVM: puts constants on the stack, in this order."""
+    """EVM code that pushes constants onto the stack, in this order."""
     out = b""
     for value in values:
         constant = value if isinstance(value, bytes) else bytes([value])
@@ -278,7 +278,7 @@ def push(*values: int | bytes) -> bytes:
     return out
 
 
-# A contract that keeps the word it is called with, and reverts with a reason when called with none.
+# A contract that stores the word in its calldata, and reverts with a reason if the calldata is empty.
 REASON = "a word, please"
 _STOP, _CALLDATALOAD, _CALLDATASIZE, _CODECOPY, _MSTORE = b"\x00", b"\x35", b"\x36", b"\x39", b"\x52"
 _SSTORE, _JUMPI, _JUMPDEST, _DUP1, _RETURN, _REVERT = b"\x55", b"\x57", b"\x5b", b"\x80", b"\xf3", b"\xfd"

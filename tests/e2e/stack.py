@@ -1,7 +1,7 @@
-"""The product as a user runs it: `signpost dev` and `signpost worker` as processes, plain AWS clients
-beside them, and JSON-RPC by hand.
+"""The product as a user runs it: `signpost dev` and `signpost worker` as processes, with plain AWS clients and a
+JSON-RPC client.
 
-Knows nothing about requests. Read next: scenario.py (what is sent), audit.py (what must come of it).
+Knows nothing about requests. Read next: scenario.py (the messages), audit.py (the checks of their results).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from botocore.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAIN_ID = 97
-# A first start installs everything; verify does that before, so this is for a busy machine.
+# For a busy machine. The first start also installs everything, but `cargo verify` does that before.
 READY_WITHIN_S = 120.0
 ENDED_WITHIN_S = 20.0
 POLL_S = 0.1
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 def wait_for(what: str, look: Callable[[], T | None], within_s: float, every_s: float = POLL_S) -> T:
-    """Looks until there is an answer with something in it. The deadline is the only clock."""
+    """Calls `look` until it returns something true. Fails after `within_s`."""
     deadline = time.monotonic() + within_s
     while True:
         found = look()
@@ -45,20 +45,19 @@ def wait_for(what: str, look: Callable[[], T | None], within_s: float, every_s: 
         time.sleep(every_s)
 
 
-# Below the ports that Linux (32768), macOS and Windows (49152) give to whoever asks for any, and to connections
-# that go out: nobody gets one of these by chance.
+# Below the ephemeral ports of Linux (from 32768), macOS and Windows (from 49152): the system assigns none of these.
 PORTS = range(20_000, 30_000)
 PORTS_EACH = 100
-_given = itertools.count(os.getpid() * PORTS_EACH)
+_offsets = itertools.count(os.getpid() * PORTS_EACH)
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on, and that this process gives to nobody else. A test process has
-    a part of the range of its own, so that two at once do not meet."""
+    """A free loopback port that this process has not returned before. Each test process starts in its own part of the
+    range, so that two processes do not collide."""
     for _ in PORTS:
-        port = PORTS[next(_given) % len(PORTS)]
+        port = PORTS[next(_offsets) % len(PORTS)]
         with socket.socket() as probe:
-            # As servers do: a port whose last connections are still being forgotten is free.
+            # As servers do: a port with connections in TIME_WAIT counts as free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
@@ -69,7 +68,7 @@ def free_port() -> int:
 
 
 def binary() -> Path:
-    """The program under test: what `cargo verify` built, or what SIGNPOST_BIN names."""
+    """The program under test: SIGNPOST_BIN, or the debug build of `cargo verify`."""
     named = os.environ.get("SIGNPOST_BIN")
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     path = Path(named) if named else target / "debug" / "signpost"
@@ -78,7 +77,7 @@ def binary() -> Path:
 
 
 def anvil_program() -> Path:
-    """The anvil that the set-up installed."""
+    """The anvil of the local stack's tools."""
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     tools = Path(os.environ.get("SIGNPOST_TOOLS", target / "local-stack"))
     found = sorted(tools.glob("node/node_modules/@foundry-rs/anvil-*/bin/anvil"))
@@ -87,7 +86,7 @@ def anvil_program() -> Path:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Ours without what would lead the program to somebody's real AWS, or to another local stack."""
+    """The environment without variables that point to a real AWS account or to another local stack."""
     ours = {k: v for k, v in os.environ.items() if not k.startswith("AWS_") and k != "SIGNPOST_CONFIG"}
     return {**ours, **more}
 
@@ -106,7 +105,7 @@ class Program:
                 stderr=err,
                 env=environment(**more),
                 cwd=directory,
-                # A Ctrl-C at pytest is pytest's; its fixtures then stop us.
+                # Ctrl-C goes to pytest only; its fixtures then stop the program.
                 start_new_session=True,
             )
 
@@ -129,7 +128,7 @@ class Program:
         self.process.wait()
 
     def stop(self) -> int:
-        """SIGTERM, and for good if that does not help."""
+        """Sends SIGTERM, and kills the program if it does not exit in time."""
         if self.ended is None:
             self.send(signal.SIGTERM)
         try:
@@ -154,7 +153,7 @@ class Stack:
         self.addresses: dict[str, str] = {entry["name"]: entry["address"] for entry in self.ready["accounts"]}
 
     def aws(self, service: str) -> Any:
-        """A plain AWS client, as any backend has it."""
+        """A plain AWS client, as a backend uses it."""
         return boto3.client(
             service,
             endpoint_url=self.ready["awsEndpoint"],
@@ -165,7 +164,7 @@ class Stack:
         )
 
     def start_worker(self, *options: str, config: Path | None = None) -> Program:
-        """`signpost worker`, a process of its own."""
+        """Starts `signpost worker` as a separate process."""
         name = f"worker-{len(self.workers)}"
         arguments = ["worker", "--config", str(config or self.config_file), *options]
         worker = Program(self.program.out.parent, name, arguments)
@@ -173,7 +172,7 @@ class Stack:
         return worker
 
     def kms_signatures(self) -> int:
-        """Signatures the emulator's KMS made since it started, by its own log."""
+        """The number of signatures in the log of the emulated KMS."""
         log = self.config_file.with_name("ministack.log").read_text(errors="replace")
         return sum("Signed " in line for line in log.splitlines() if "kms" in line)
 
@@ -185,7 +184,7 @@ class Stack:
             self.program.stop()
 
     def logs(self) -> Iterator[tuple[str, str]]:
-        """Every log there is, by name."""
+        """Every log by name."""
         for program in [self.program, *self.workers]:
             yield program.name, program.log()
         for part in ("worker", "anvil", "geth", "ministack"):
@@ -195,7 +194,7 @@ class Stack:
 
 
 def start_stack(directory: Path, *options: str) -> Stack:
-    """`signpost dev --json`, ready. Its ports are its own: the usual ones, or free ones."""
+    """Starts `signpost dev --json` and waits until it is ready. It uses the default ports, or free ones."""
     program = Program(directory, "dev", ["dev", "--json", *options])
     try:
         return Stack(program, wait_for("dev is ready", lambda: ready_line(program), READY_WITHIN_S))
@@ -207,7 +206,7 @@ def start_stack(directory: Path, *options: str) -> Stack:
 
 
 def ready_line(program: Program) -> dict[str, Any] | None:
-    """The one JSON line of stdout, once it is whole."""
+    """The one JSON line on stdout, once it is complete."""
     line, newline, _ = program.out.read_text().partition("\n")
     if newline:
         ready: dict[str, Any] = json.loads(line)
@@ -217,8 +216,8 @@ def ready_line(program: Program) -> dict[str, Any] | None:
 
 
 @dataclass(frozen=True)
-class Ran:
-    """A command that ended."""
+class CommandResult:
+    """The result of a command."""
 
     code: int
     out: str
@@ -232,8 +231,8 @@ class Ran:
         return only
 
 
-def run(*arguments: str, stdin: str | None = None, within_s: float = 60.0, **more: str) -> Ran:
-    """A `signpost` command, to its end."""
+def run(*arguments: str, stdin: str | None = None, within_s: float = 60.0, **more: str) -> CommandResult:
+    """Runs a `signpost` command to its end."""
     done = subprocess.run(
         [str(binary()), *arguments],
         input=stdin,
@@ -244,11 +243,11 @@ def run(*arguments: str, stdin: str | None = None, within_s: float = 60.0, **mor
         timeout=within_s,
         check=False,
     )
-    return Ran(done.returncode, done.stdout, done.stderr)
+    return CommandResult(done.returncode, done.stdout, done.stderr)
 
 
 class Rpc:
-    """A node, asked by hand."""
+    """A JSON-RPC client of a node."""
 
     BATCH = 100
 
@@ -260,14 +259,14 @@ class Rpc:
         return answer
 
     def calls(self, calls: list[tuple[str, list[Any]]]) -> list[Any]:
-        """Many calls in few requests; the results in order."""
+        """Makes many calls in few requests. Returns the results in order."""
         answers = self.answers(calls)
         for call, answer in zip(calls, answers, strict=True):
             assert "result" in answer, f"{call}: {answer}"
         return [answer["result"] for answer in answers]
 
     def answers(self, calls: list[tuple[str, list[Any]]]) -> list[Any]:
-        """The same, with errors among the answers."""
+        """Like `calls`, but returns whole answers, including errors."""
         answers: list[Any] = []
         for start in range(0, len(calls), self.BATCH):
             part = calls[start : start + self.BATCH]
@@ -285,8 +284,10 @@ class Rpc:
 
 
 def processes() -> dict[int, tuple[int, str]]:
-    """Every process of this machine: its id, its parent's, its command. Dead ones left out."""
-    listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid=,stat=,command="], capture_output=True, text=True, check=True)
+    """Every process of this machine except zombies: id, parent's id and command."""
+    listed = subprocess.run(
+        ["ps", "-A", "-ww", "-o", "pid=,ppid=,stat=,command="], capture_output=True, text=True, check=True
+    )
     found = {}
     for line in listed.stdout.splitlines():
         pid, parent, state, command = line.split(None, 3)
@@ -296,7 +297,7 @@ def processes() -> dict[int, tuple[int, str]]:
 
 
 def family(of: int) -> dict[int, str]:
-    """A process and all that descend from it, with their commands."""
+    """A process and its descendants, with their commands."""
     everyone = processes()
     members = {of: everyone[of][1]}
     while True:
@@ -307,16 +308,16 @@ def family(of: int) -> dict[int, str]:
 
 
 @contextmanager
-def own_anvil(directory: Path, port: int, chain_id: int = CHAIN_ID) -> Iterator[str]:
-    """A node that somebody else started; its URL."""
+def external_anvil(directory: Path, port: int, chain_id: int = CHAIN_ID) -> Iterator[str]:
+    """Starts a node outside of the stack. Yields its URL."""
     arguments = ["--port", str(port), "--chain-id", str(chain_id), "--accounts", "0", "--base-fee", "0", "-q"]
     arguments += ["--block-time", "0.45", "--slots-in-an-epoch", "1", "--cache-path", str(directory)]
     node = subprocess.Popen([str(anvil_program()), *arguments], stdin=subprocess.DEVNULL)
     try:
         url = f"http://127.0.0.1:{port}"
-        wait_for("the own anvil answers", lambda: answers(url), READY_WITHIN_S)
+        wait_for("the external anvil answers", lambda: answers(url), READY_WITHIN_S)
         yield url
-        assert node.poll() is None, "the own anvil was ended by somebody else"
+        assert node.poll() is None, "the external anvil was stopped by another process"
     finally:
         node.kill()
         node.wait()

@@ -1,5 +1,5 @@
-"""The life of an account as an operator leads it: registered while somebody else uses the key, paused with all others,
-put right after a gap, retired, removed; and a key that is rotated as the runbook in infra/README.md says."""
+"""The life of an account: registering it while another program uses the key, pausing it with all others, fixing a nonce
+gap, retiring and removing it; and rotating a key with the runbook in infra/OPERATING.md."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from audit import get, published
 from scenario import GWEI
-from stack import Program, Ran, Stack, run, wait_for
+from stack import Program, CommandResult, Stack, run, wait_for
 from test_operator import no_blocks
 
 TO = "0x" + "cc" * 20
@@ -17,47 +17,47 @@ PURSE_WEI = 10**18
 DAY_MS = 86_400_000
 
 
-def beside(stack: Stack, *arguments: str) -> Ran:
+def signpost(stack: Stack, *arguments: str) -> CommandResult:
     return run(*arguments, "--config", str(stack.config_file))
 
 
-def account(stack: Stack, *arguments: str) -> Ran:
-    return beside(stack, "account", *arguments)
+def account(stack: Stack, *arguments: str) -> CommandResult:
+    return signpost(stack, "account", *arguments)
 
 
-def well(ran: Ran) -> Ran:
-    assert ran.code == 0, (ran.out, ran.err)
-    return ran
+def ok(result: CommandResult) -> CommandResult:
+    assert result.code == 0, (result.out, result.err)
+    return result
 
 
-def refused(ran: Ran, *words: str) -> None:
-    assert ran.code == 2, (ran.out, ran.err)
+def refused(result: CommandResult, *words: str) -> None:
+    assert result.code == 2, (result.out, result.err)
     for word in words:
-        assert word in ran.err, ran.err
+        assert word in result.err, result.err
 
 
 def show(stack: Stack, name: str) -> Any:
-    return well(account(stack, "show", name, "--json")).line()
+    return ok(account(stack, "show", name, "--json")).line()
 
 
 def submit(stack: Stack, id: str, name: str, to: str = TO, value: int = 1) -> None:
     options = ("--account", name, "--to", to, "--value", str(value), "--gas", str(TRANSFER_GAS))
-    well(beside(stack, "submit", "--id", id, *options))
+    ok(signpost(stack, "submit", "--id", id, *options))
 
 
 def fund(stack: Stack, address: str) -> None:
     stack.rpc.call("anvil_setBalance", address, hex(PURSE_WEI))
 
 
-def registered(stack: Stack, name: str, *options: str) -> Any:
-    """A new account with funds."""
-    made = well(account(stack, "register", name, "--create-key", "--json", *options)).line()
+def register(stack: Stack, name: str, *options: str) -> Any:
+    """Registers a new account and funds it."""
+    made = ok(account(stack, "register", name, "--create-key", "--json", *options)).line()
     fund(stack, made["address"])
     return made
 
 
 def another_program_sends(stack: Stack, address: str, count: int) -> None:
-    """Transactions of this address that Signpost knows nothing of, into the node's pool."""
+    """Sends transactions from this address to the node's pool, without Signpost."""
     fund(stack, address)
     stack.rpc.call("anvil_impersonateAccount", address)
     for _ in range(count):
@@ -66,25 +66,25 @@ def another_program_sends(stack: Stack, address: str, count: int) -> None:
 
 
 def new_key(stack: Stack, alias: str) -> tuple[str, str]:
-    """A key under an alias: its ARN, and the address an operator would know it by."""
+    """Creates a key with an alias. Returns its ARN and its address."""
     kms = stack.aws("kms")
     arn: str = kms.create_key(KeySpec="ECC_SECG_P256K1", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["Arn"]
     kms.create_alias(AliasName=alias, TargetKeyId=arn)
-    registered = well(account(stack, "register", "peek", "--kms-key", arn, "--json")).line()
+    registered = ok(account(stack, "register", "peek", "--kms-key", arn, "--json")).line()
     drop(stack, registered["account"], "peek")
     address: str = registered["address"]
     return arn, address
 
 
 def drop(stack: Stack, key: str, name: str) -> None:
-    """As if it had never been registered."""
+    """Deletes an account's items, as if it had never been registered."""
     dynamodb, table = stack.aws("dynamodb"), stack.ready["accountsTable"]
     for item in ({"account": {"S": key}, "item": {"S": "head"}}, {"account": {"S": "directory"}, "item": {"S": name}}):
         dynamodb.delete_item(TableName=table, Key=item)
 
 
-def retired_days_ago(stack: Stack, key: str, days: int) -> None:
-    """Moves the time an account was retired at."""
+def set_retired_days_ago(stack: Stack, key: str, days: int) -> None:
+    """Moves an account's `retiredAt` into the past."""
     head = {"account": {"S": key}, "item": {"S": "head"}}
     stack.aws("dynamodb").update_item(
         TableName=stack.ready["accountsTable"],
@@ -94,16 +94,16 @@ def retired_days_ago(stack: Stack, key: str, days: int) -> None:
     )
 
 
-def left(stack: Stack, name: str) -> None:
+def wait_until_idle(stack: Stack, name: str) -> None:
     wait_for(f"no slot of {name} is open", lambda: not show(stack, name)["openSlots"], 30)
 
 
 # Registering
 
 
-def test_an_alias_is_stored_as_the_key_it_names_and_may_be_moved(stack: Stack) -> None:
+def test_key_alias_is_stored_as_its_key_and_may_be_moved(stack: Stack) -> None:
     arn, address = new_key(stack, "alias/moving")
-    made = well(account(stack, "register", "moving", "--kms-key", "alias/moving"))
+    made = ok(account(stack, "register", "moving", "--kms-key", "alias/moving"))
     assert f"alias/moving is {arn}" in made.err and arn in made.out, (made.out, made.err)
     assert (show(stack, "moving")["kmsKeyId"], show(stack, "moving")["address"]) == (arn, address)
     fund(stack, address)
@@ -112,11 +112,11 @@ def test_an_alias_is_stored_as_the_key_it_names_and_may_be_moved(stack: Stack) -
     kms.update_alias(AliasName="alias/moving", TargetKeyId=other)
     submit(stack, "moving-1", "moving")
     assert published(stack, "moving-1")["from"].lower() == address.lower()
-    again = well(account(stack, "register", "moving", "--kms-key", arn))
+    again = ok(account(stack, "register", "moving", "--kms-key", arn))
     assert "registered already; nothing changed" in again.err, again.err
 
 
-def test_an_account_is_not_registered_over_another_program_s_transactions(stack: Stack) -> None:
+def test_account_with_pending_transactions_is_not_registered(stack: Stack) -> None:
     _, address = new_key(stack, "alias/shared")
     options = ("register", "shared", "--kms-key", "alias/shared")
     with no_blocks(stack):
@@ -126,23 +126,24 @@ def test_an_account_is_not_registered_over_another_program_s_transactions(stack:
         assert account(stack, "show", "shared").code == 1, "nothing is registered"
         waiting = Program(stack.program.out.parent, "register", ["account", *options, "--wait", "--json",
                           "--config", str(stack.config_file)])  # fmt: skip
-        wait_for("it says what it waits for", lambda: "waiting: 2 transaction(s)" in waiting.log(), 20)
+        wait_for("it reports what it waits for", lambda: "waiting: 2 transaction(s)" in waiting.log(), 20)
     assert waiting.wait(60) == 0, waiting.log()
     assert show(stack, "shared")["nextNonce"] == 2
     submit(stack, "shared-1", "shared")
-    assert (published(stack, "shared-1")["status"], get(stack, "shared-1")["nonce"]) == ("confirmed", 2)  # type: ignore[index]
+    item = published(stack, "shared-1")
+    assert (item["status"], item["nonce"]) == ("confirmed", 2)
 
 
-# All at once
+# All accounts
 
 
 def test_all_accounts_are_paused_and_resumed_at_once(stack: Stack) -> None:
-    registered(stack, "all-1")
-    ended = registered(stack, "all-2")
-    well(account(stack, "retire", "all-2", "--yes"))
+    register(stack, "all-1")
+    ended = register(stack, "all-2")
+    ok(account(stack, "retire", "all-2", "--yes"))
     refused(account(stack, "pause", "--all"), "until they are resumed", "all-1", "--yes")
     refused(account(stack, "pause"), "--all")
-    paused = well(account(stack, "pause", "--all", "--yes", "--json"))
+    paused = ok(account(stack, "pause", "--all", "--yes", "--json"))
     try:
         lines = {line["name"]: line for line in paused.lines()}
         assert {"hot", "all-1"} <= set(lines) and ended["name"] not in lines
@@ -152,35 +153,35 @@ def test_all_accounts_are_paused_and_resumed_at_once(stack: Stack) -> None:
         assert published(stack, "all-paused")["reason"]["code"] == "accountPaused"
         refused(account(stack, "resume", "--all"), "all-1", "reason of their own", "--yes")
     finally:
-        resumed = well(account(stack, "resume", "--all", "--yes", "--json"))
+        resumed = ok(account(stack, "resume", "--all", "--yes", "--json"))
     assert {line["name"] for line in resumed.lines()} == set(lines)
-    assert show(stack, "all-2")["paused"], "a retired one stays"
+    assert show(stack, "all-2")["paused"], "a retired account stays paused"
     submit(stack, "all-resumed", "all-1")
     assert published(stack, "all-resumed")["status"] == "confirmed"
-    assert "no account is paused" in well(account(stack, "resume", "--all")).err
+    assert "no account is paused" in ok(account(stack, "resume", "--all")).err
 
 
-# A nonce that is wrong
+# A wrong nonce
 
 
-def test_a_lane_with_a_gap_is_found_by_the_doctor_and_put_right(stack: Stack) -> None:
-    made = well(account(stack, "register", "gap", "--create-key", "--nonce", "3", "--json"))
+def test_doctor_finds_a_nonce_gap_and_set_nonce_fixes_it(stack: Stack) -> None:
+    made = ok(account(stack, "register", "gap", "--create-key", "--nonce", "3", "--json"))
     assert "gap below 3" in made.err and "nonces 0 to 2" in made.err, made.err
     address = made.line()["address"]
     fund(stack, address)
-    [found] = [line for line in beside(stack, "doctor", "--json").lines() if line["check"] == "gap: nonces"]
+    [found] = [line for line in signpost(stack, "doctor", "--json").lines() if line["check"] == "gap: nonces"]
     assert (found["state"], "set-nonce gap 0" in found["todo"]) == ("problem", True), found
 
     refused(account(stack, "set-nonce", "gap", "0"), "goes on at nonce 3", "0 (0 final, 0 with the pool)", "--yes")
     assert show(stack, "gap")["nextNonce"] == 3
-    put = well(account(stack, "set-nonce", "gap", "0", "--yes", "--json")).line()
+    put = ok(account(stack, "set-nonce", "gap", "0", "--yes", "--json")).line()
     assert (put["nextNonce"], put["openSlots"]) == (0, 0)
     submit(stack, "gap-1", "gap")
     item = published(stack, "gap-1")
     assert (item["status"], item["nonce"]) == ("confirmed", 0)
-    left(stack, "gap")
+    wait_until_idle(stack, "gap")
 
-    assert "nothing is to be changed" in well(account(stack, "set-nonce", "gap", "1", "--yes")).err
+    assert "nothing is to be changed" in ok(account(stack, "set-nonce", "gap", "1", "--yes")).err
     refused(account(stack, "set-nonce", "gap", "0", "--yes"), "nonces below 1")
     refused(account(stack, "set-nonce", "gap", "5"), "gap below 5", "nonces 1 to 4", "--yes")
     stack.rpc.call("anvil_setBalance", address, "0x0")
@@ -191,24 +192,24 @@ def test_a_lane_with_a_gap_is_found_by_the_doctor_and_put_right(stack: Stack) ->
     assert published(stack, "gap-2")["status"] == "confirmed"
 
 
-# The end
+# Removing
 
 
-def test_an_account_is_unregistered_a_month_after_it_was_retired(stack: Stack) -> None:
-    made = registered(stack, "gone")
+def test_account_is_unregistered_a_month_after_retirement(stack: Stack) -> None:
+    made = register(stack, "gone")
     refused(account(stack, "unregister", "gone", "--yes"), "not retired", "account retire gone")
-    well(account(stack, "retire", "gone", "--yes"))
+    ok(account(stack, "retire", "gone", "--yes"))
     refused(account(stack, "unregister", "gone", "--yes"), "was retired 20", "unregister it after 20")
-    retired_days_ago(stack, made["account"], 29)
+    set_retired_days_ago(stack, made["account"], 29)
     refused(account(stack, "unregister", "gone", "--yes"), "unregister it after 20")
-    retired_days_ago(stack, made["account"], 2)
+    set_retired_days_ago(stack, made["account"], 2)
     refused(account(stack, "unregister", "gone"), "accounts table", "--yes")
-    assert show(stack, "gone")["retiredAt"], "not done"
-    line = well(account(stack, "unregister", "gone", "--yes", "--json")).line()
+    assert show(stack, "gone")["retiredAt"], "the account is still there"
+    line = ok(account(stack, "unregister", "gone", "--yes", "--json")).line()
     assert (line["name"], line["unregistered"]) == ("gone", True)
     assert account(stack, "show", "gone").code == 1
     arn, _ = new_key(stack, "alias/gone-next")
-    again = well(account(stack, "register", "gone", "--kms-key", arn, "--json")).line()
+    again = ok(account(stack, "register", "gone", "--kms-key", arn, "--json")).line()
     assert again["address"] != made["address"]
 
 
@@ -219,8 +220,8 @@ def write_policy(stack: Stack, *names: str) -> None:
     stack.config_file.with_name("policy.toml").write_text("".join(f"[account.{name}]\n{POLICY}" for name in names))
 
 
-def restarted(stack: Stack) -> None:
-    """Both stages anew, each a process of its own."""
+def restart_stages(stack: Stack) -> None:
+    """Restarts both stages, each as a separate process."""
     for worker in stack.workers:
         if worker.ended is None:
             assert worker.stop() == 0, worker.log()
@@ -229,9 +230,9 @@ def restarted(stack: Stack) -> None:
 
 
 def doctor(stack: Stack) -> dict[str, Any]:
-    looked = beside(stack, "doctor", "--json")
-    lines = {line["check"]: line for line in looked.lines()}
-    assert looked.code == (1 if any(line["state"] == "problem" for line in lines.values()) else 0)
+    result = signpost(stack, "doctor", "--json")
+    lines = {line["check"]: line for line in result.lines()}
+    assert result.code == (1 if any(line["state"] == "problem" for line in lines.values()) else 0)
     return lines
 
 
@@ -239,52 +240,52 @@ def problems(stack: Stack) -> dict[str, Any]:
     return {check: line for check, line in doctor(stack).items() if line["state"] == "problem"}
 
 
-def test_a_key_is_rotated_as_the_runbook_says(dev: Callable[..., Stack]) -> None:
+def test_key_rotation_follows_the_runbook(dev: Callable[..., Stack]) -> None:
     stack = dev("--no-worker", "--gate", "--account", "old", "--account", "other")
     write_policy(stack, "old", "other")
-    restarted(stack)
+    restart_stages(stack)
     for name in ("old", "other"):
         submit(stack, f"{name}-1", name)
         published(stack, f"{name}-1", "confirmed")
 
-    # 2: a new key, its policy, a name, funds.
+    # Step 2: a new key with a policy, a name and funds.
     write_policy(stack, "old", "other", "new")
-    restarted(stack)
-    new = registered(stack, "new")
-    # 3: new requests go to the new account; what is left moves by a last request of the old one.
+    restart_stages(stack)
+    new = register(stack, "new")
+    # Step 3: new requests go to the new account. A last request of the old account moves the rest of its funds.
     submit(stack, "new-1", "new")
     rest = int(show(stack, "old")["balanceWei"]) - TRANSFER_GAS * GWEI // 10
     submit(stack, "old-last", "old", to=new["address"], value=rest)
     for id in ("new-1", "old-last"):
         published(stack, id, "confirmed")
-    left(stack, "old")
+    wait_until_idle(stack, "old")
     assert show(stack, "old")["balanceWei"] == "0"
-    # 4: it signs nothing any more, and its table goes.
-    old = well(account(stack, "retire", "old", "--yes", "--json")).line()
+    # Step 4: the old account signs nothing, and its policy is removed.
+    old = ok(account(stack, "retire", "old", "--yes", "--json")).line()
     submit(stack, "old-late", "old")
     assert published(stack, "old-late")["reason"]["code"] == "accountPaused"
     write_policy(stack, "other", "new")
-    # 5: neither does its key.
+    # Step 5: its key signs nothing either.
     kms = stack.aws("kms")
     kms.disable_key(KeyId=old["kmsKeyId"])
-    restarted(stack)
-    goes_on(stack, "disabled")
+    restart_stages(stack)
+    check_others_continue(stack, "disabled")
     kms.schedule_key_deletion(KeyId=old["kmsKeyId"], PendingWindowInDays=30)
-    restarted(stack)
-    goes_on(stack, "deleted")
+    restart_stages(stack)
+    check_others_continue(stack, "deleted")
     submit(stack, "old-later", "old")
     assert published(stack, "old-later")["reason"]["code"] == "noPolicy"
-    # 6: a month later it is gone.
+    # Step 6: a month later the account is removed.
     refused(account(stack, "unregister", "old", "--yes"), "unregister it after")
-    retired_days_ago(stack, old["account"], 31)
-    well(account(stack, "unregister", "old", "--yes"))
-    restarted(stack)
-    goes_on(stack, "gone")
+    set_retired_days_ago(stack, old["account"], 31)
+    ok(account(stack, "unregister", "old", "--yes"))
+    restart_stages(stack)
+    check_others_continue(stack, "gone")
     assert not [check for check in doctor(stack) if check.startswith("old:")]
 
 
-def goes_on(stack: Stack, when: str) -> None:
-    """The other accounts work, no worker has ended, and the doctor says what it should."""
+def check_others_continue(stack: Stack, when: str) -> None:
+    """Checks that the other accounts work, both workers run and the doctor reports no problem."""
     for name in ("new", "other"):
         submit(stack, f"{name}-{when}", name)
         assert published(stack, f"{name}-{when}")["status"] == "confirmed"
@@ -295,24 +296,29 @@ def goes_on(stack: Stack, when: str) -> None:
     assert [worker.ended for worker in running] == [None, None], "a stage has ended"
 
 
-def test_the_doctor_finds_no_health_where_a_stage_would_not_start(dev: Callable[..., Stack]) -> None:
+def test_doctor_reports_a_stage_unable_to_start(dev: Callable[..., Stack]) -> None:
     stack = dev("--no-worker", "--account", "hot")
     assert not problems(stack)
-    nowhere = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "nowhere"}
+    invalid = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "nowhere"}
     for command, code in [("doctor", 1), ("worker", 2)]:
-        ended = run(command, "--config", str(stack.config_file), **nowhere)
+        ended = run(command, "--config", str(stack.config_file), **invalid)
         assert ended.code == code and "no URL" in ended.out + ended.err, (ended.out, ended.err)
     for item in stack.aws("dynamodb").scan(TableName=stack.ready["accountsTable"])["Items"]:
-        # The one account is of another chain than the nodes and the configuration.
+        # Moves the only account to another chain than that of the nodes and the configuration.
         if item["item"]["S"] != "head":
             continue
         drop(stack, item["account"]["S"], item["name"]["S"])
         other = "56:" + item["account"]["S"].split(":")[1]
         put = stack.aws("dynamodb").put_item
         put(TableName=stack.ready["accountsTable"], Item={**item, "account": {"S": other}})
-        entry = {"account": {"S": "directory"}, "item": item["name"], "accountKey": {"S": other}, "itemVersion": {"N": "1"}}
+        entry = {
+            "account": {"S": "directory"},
+            "item": item["name"],
+            "accountKey": {"S": other},
+            "itemVersion": {"N": "1"},
+        }
         put(TableName=stack.ready["accountsTable"], Item=entry)
     found = problems(stack)
     assert "chain 56" in found["signer: start"]["found"], found
     worker = stack.start_worker("--stage", "signer")
-    assert worker.wait(30) == 2, "the doctor was right"
+    assert worker.wait(30) == 2, "the worker does not start either"

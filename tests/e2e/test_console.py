@@ -1,4 +1,4 @@
-"""The console, in a browser and by hand."""
+"""The console, in a browser and by HTTP requests."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ PICTURES = "SIGNPOST_PICTURES"
 
 @contextmanager
 def console(stack: Stack, directory: Path, *options: str) -> Iterator[str]:
-    """`signpost console` beside a stack; its URL."""
+    """Runs `signpost console` with a stack. Yields its URL."""
     arguments = ["console", "--listen", "127.0.0.1:0", "--config", str(stack.config_file), *options]
     program = Program(directory, "console", arguments)
     try:
-        yield wait_for("the console is there", lambda: program.out.read_text().strip(), READY_WITHIN_S)
+        yield wait_for("the console is ready", lambda: program.out.read_text().strip(), READY_WITHIN_S)
     finally:
         code = program.stop()
         print(program.log())
@@ -38,14 +38,17 @@ def console(stack: Stack, directory: Path, *options: str) -> Iterator[str]:
 def submit(stack: Stack, request_id: str, **fields: Any) -> None:
     body = {"requestId": request_id, "account": "hot", "to": TO, "value": "1", "gas": 21000, **fields}
     sent = stack.aws("sqs").send_message(
-        QueueUrl=stack.signing_queue, MessageGroupId="hot", MessageBody=json.dumps(body), MessageDeduplicationId=request_id
+        QueueUrl=stack.signing_queue,
+        MessageGroupId="hot",
+        MessageBody=json.dumps(body),
+        MessageDeduplicationId=request_id,
     )
     assert sent["MessageId"]
 
 
 def status(stack: Stack, request_id: str) -> dict[str, Any]:
-    ran = run("status", request_id, "--json", "--config", str(stack.config_file))
-    found: dict[str, Any] = ran.line() if ran.code == 0 else {}
+    result = run("status", request_id, "--json", "--config", str(stack.config_file))
+    found: dict[str, Any] = result.line() if result.code == 0 else {}
     return found
 
 
@@ -57,7 +60,9 @@ def published(stack: Stack, request_id: str) -> dict[str, Any]:
     return wait_for(f"{request_id} is published", look, SETTLED_WITHIN_S)
 
 
-def ask(url: str, path: str, method: str = "GET", body: str | None = None, **headers: str) -> tuple[int, str, http.client.HTTPMessage]:
+def ask(
+    url: str, path: str, method: str = "GET", body: str | None = None, **headers: str
+) -> tuple[int, str, http.client.HTTPMessage]:
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
     connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
@@ -67,7 +72,7 @@ def ask(url: str, path: str, method: str = "GET", body: str | None = None, **hea
     return answer.status, text, answer.headers
 
 
-def test_a_person_finds_accounts_requests_and_outcomes_in_the_console(dev: StartStack, tmp_path: Path) -> None:
+def test_console_shows_accounts_requests_and_outcomes(dev: StartStack, tmp_path: Path) -> None:
     stack = dev()
     hostile = "<img src=x onerror='window.hostile=1'></script><script>window.hostile=1</script>"
     submit(stack, "console-1", metadata={"order": 17})
@@ -76,7 +81,7 @@ def test_a_person_finds_accounts_requests_and_outcomes_in_the_console(dev: Start
     first = published(stack, "console-1")
     published(stack, "console-hostile")
     refused = published(stack, "console-refused")
-    told = {
+    ids = {
         "confirmed": "console-1",
         "txHash": first["txHash"],
         "hostile": "console-hostile",
@@ -89,7 +94,7 @@ def test_a_person_finds_accounts_requests_and_outcomes_in_the_console(dev: Start
     pictures = Path(os.environ.get(PICTURES, tmp_path))
     with console(stack, tmp_path) as url:
         browser = subprocess.Popen(
-            ["node", str(HERE / "console.mjs"), url, str(pictures), json.dumps(told)],
+            ["node", str(HERE / "console.mjs"), url, str(pictures), json.dumps(ids)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -99,23 +104,25 @@ def test_a_person_finds_accounts_requests_and_outcomes_in_the_console(dev: Start
         if browser.stdout.readline() == "watching\n":
             submit(stack, "console-later")
             published(stack, "console-later")
-            # Without money nothing more is mined: the lane gets stuck.
+            # Without funds no more transactions are mined: the lane gets stuck.
             stack.rpc.call("anvil_setBalance", stack.addresses["hot"], "0x0")
             submit(stack, "console-stuck")
         out, err = browser.communicate(timeout=240)
         assert browser.returncode == 0, out + err
 
 
-def test_a_login_lasts_as_long_as_its_session(dev: StartStack, tmp_path: Path) -> None:
+def test_login_lasts_as_long_as_its_session(dev: StartStack, tmp_path: Path) -> None:
     stack = dev("--no-worker")
     pictures = Path(os.environ.get(PICTURES, tmp_path))
     with console(stack, tmp_path, "--token", TOKEN) as url:
         command = ["node", str(HERE / "login.mjs"), url, str(pictures), TOKEN]
-        ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240, check=False)
-        assert ran.returncode == 0, ran.stdout + ran.stderr
+        result = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240, check=False
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_the_console_changes_nothing_and_answers_only_whom_it_should(dev: StartStack, tmp_path: Path) -> None:
+def test_console_is_read_only_and_checks_host_and_token(dev: StartStack, tmp_path: Path) -> None:
     stack = dev("--no-worker")
     with console(stack, tmp_path) as url:
         code, page, headers = ask(url, "/")
@@ -143,7 +150,7 @@ def test_the_console_changes_nothing_and_answers_only_whom_it_should(dev: StartS
         assert refused.code == 2 and "--token" in refused.err
 
 
-def test_a_token_cannot_be_guessed_fast_and_every_guess_is_told(dev: StartStack, tmp_path: Path) -> None:
+def test_token_guesses_are_rate_limited_and_logged(dev: StartStack, tmp_path: Path) -> None:
     stack = dev("--no-worker")
     with console(stack, tmp_path, "--token", TOKEN, "--behind-tls") as url:
         code, _, headers = ask(url, "/login", "POST", f"token={TOKEN}")
@@ -157,8 +164,8 @@ def test_a_token_cannot_be_guessed_fast_and_every_guess_is_told(dev: StartStack,
         for tried in (ask(url, "/login", "POST", f"token={TOKEN}"), ask(url, "/", Authorization=f"Bearer {TOKEN}")):
             code, page, headers = tried
             assert code == 429 and 1 <= int(headers["retry-after"]) <= 61 and "too many wrong tokens" in page
-        assert ask(url, "/api/snapshot", Cookie=session)[0] == 200, "who is in stays in"
-        told = [line for line in (tmp_path / "console.err").read_text().splitlines() if "a login was refused" in line]
-        assert len(told) == 10, told
-        assert "from 10.2.2.2 by way of 127.0.0.1" in told[0] and "from 127.0.0.1" in told[1], told
-        assert TOKEN not in "".join(told) and "wrong token" in told[0]
+        assert ask(url, "/api/snapshot", Cookie=session)[0] == 200, "a session stays valid"
+        logged = [line for line in (tmp_path / "console.err").read_text().splitlines() if "a login was refused" in line]
+        assert len(logged) == 10, logged
+        assert "from 10.2.2.2 by way of 127.0.0.1" in logged[0] and "from 127.0.0.1" in logged[1], logged
+        assert TOKEN not in "".join(logged) and "wrong token" in logged[0]

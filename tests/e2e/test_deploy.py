@@ -1,9 +1,9 @@
-"""The shipped template, deployed to a local AWS: it makes what it says, keeps what it must keep when it goes,
-and with the real functions in it every message ends in one true outcome.
+"""The shipped template, deployed to a local AWS: it creates its resources as declared, retains keys and tables when the
+stack is deleted, and with the real functions every message ends in one correct outcome.
 
-Known of the stand-in: from a template it applies neither TTL nor point-in-time recovery nor a topic's
-encryption, it has no policies of secrets and functions, no DNS names for a network's endpoints, no DNS firewall, no flow logs, and no alarms over the
-arithmetic of metrics, which are left out here. tests/infra looks at those in the template.
+Limits of the emulator: from a template it applies neither TTL nor point-in-time recovery nor a topic's encryption. It
+has no policies of secrets and functions, no DNS names of VPC endpoints, no DNS firewall, no flow logs and no alarms on
+metric math. These are left out here; tests/infra checks them in the template.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import yaml
 from audit import ON_CHAIN, Audit, Subscriber, deploy, settle
 from conftest import FAILED, show_logs_if_failed
 from scenario import DENIED, Backend, mixed, send
-from stack import READY_WITHIN_S, ROOT, Program, Stack, environment, free_port, own_anvil, run, wait_for
+from stack import READY_WITHIN_S, ROOT, Program, Stack, environment, free_port, external_anvil, run, wait_for
 
 TEMPLATE = ROOT / "infra/template.yaml"
 BUCKET = "releases"
@@ -36,12 +36,12 @@ ZIPS = ("signer", "broadcaster", "sign-direct")
 REGION = "us-east-1"
 AWS_ACCOUNT = "000000000000"
 CREATED_WITHIN_S = 60.0
-# A stand-in's functions take one batch of a queue at a time, whatever its groups.
+# The emulator's functions process one batch of a queue at a time, even for different groups.
 SETTLED_WITHIN_S = 300.0
 MESSAGES = 200
 PURSE_WEI = hex(10**21)
 
-# ministack's own entry, with its KMS service told to log each signature.
+# ministack's entry point, with a KMS log line for each signature.
 MINISTACK = "import logging; logging.getLogger('kms').setLevel(logging.DEBUG); from ministack.app import main; main()"
 POLICY = "".join(
     f'[account.{name}]\nmax_gas_price_wei = "3000000000"\ngas_price_wei = "100000000"\nallow_creation = true\n'
@@ -51,14 +51,14 @@ POLICY = "".join(
 
 
 class Aws(Program):
-    """A ministack of this test's own: its functions are told where it is, so that they call it."""
+    """A separate ministack for this test. Its functions get its endpoint, so that they call it."""
 
     def __init__(self, directory: Path, port: int) -> None:
         self.name = "ministack"
         self.out = self.err = directory / "ministack.log"
         self.endpoint = f"http://127.0.0.1:{port}"
         settings = {"BIND_HOST": "127.0.0.1", "IOT_MTLS_ENABLED": "0", "GATEWAY_PORT": str(port)}
-        # Functions are unpacked beside its other files, and not left in the machine's.
+        # Functions are unpacked into this directory, not into the machine's temporary directory.
         settings |= {"AWS_ENDPOINT_URL": self.endpoint, "TMPDIR": str(directory)}
         with self.out.open("wb") as out:
             self.process = subprocess.Popen(
@@ -83,17 +83,17 @@ class Aws(Program):
 
 
 @contextmanager
-def own_aws(directory: Path) -> Iterator[Aws]:
+def separate_aws(directory: Path) -> Iterator[Aws]:
     aws = Aws(directory, free_port())
     try:
-        wait_for("the own ministack answers", aws.is_ready, READY_WITHIN_S)
+        wait_for("the separate ministack answers", aws.is_ready, READY_WITHIN_S)
         yield aws
     finally:
         aws.stop()
 
 
 def stack_of(aws: Aws, rpc_url: str = "http://127.0.0.1:1") -> Stack:
-    """Clients for a local AWS; what the template makes is named in `ready` when it is there."""
+    """Clients for a local AWS. `ready` gets the names of the template's resources later."""
     ready = {"awsEndpoint": aws.endpoint, "region": REGION, "rpcUrl": rpc_url, "signingQueueUrl": "", "accounts": []}
     return Stack(aws, {**ready, "configFile": str(aws.out.with_name("signpost.toml"))})
 
@@ -109,26 +109,38 @@ def parameters(values: dict[str, str]) -> list[dict[str, str]]:
     return [{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()]
 
 
-def known_to_the_stand_in(template: str) -> str:
-    """The template without the resources that it has not, each of which is named in this file's head."""
+def without_unsupported(template: str) -> str:
+    """The template without the resources that the emulator lacks (see the top of this file)."""
     parts = re.split(r"^(?=  \w+:$)", template, flags=re.M)
-    left_out = [part for part in parts if re.search(r"^    Type: AWS::(Route53Resolver::\w+|EC2::FlowLog|\w+::ResourcePolicy)$|^      Metrics: \[$", part, re.M)]
-    return "".join(part for part in parts if part not in left_out)
+    unsupported = [
+        part
+        for part in parts
+        if re.search(
+            r"^    Type: AWS::(Route53Resolver::\w+|EC2::FlowLog|\w+::ResourcePolicy)$|^      Metrics: \[$", part, re.M
+        )
+    ]
+    return "".join(part for part in parts if part not in unsupported)
 
 
-def deployed(
+def deploy_template(
     stack: Stack, name: str, update: bool = False, template: str | None = None, **values: str
 ) -> dict[str, str]:
-    """The template as it is shipped, or as it is given, as a stack of this name; its outputs."""
+    """Deploys the shipped or the given template as a stack of this name. Returns its outputs."""
     cloudformation = stack.aws("cloudformation")
-    given = {"NamePrefix": name, "Network": "bsc-testnet", "CodeBucket": BUCKET, "CodePrefix": "one", "AlarmEmail": "a@example.com"}
+    given = {
+        "NamePrefix": name,
+        "Network": "bsc-testnet",
+        "CodeBucket": BUCKET,
+        "CodePrefix": "one",
+        "AlarmEmail": "a@example.com",
+    }
     values = {**given, **values}
     ask = cloudformation.update_stack if update else cloudformation.create_stack
-    # As `aws cloudformation deploy --s3-bucket` does: it is too large for a request.
+    # As `aws cloudformation deploy --s3-bucket` does: the template is too large for a request.
     key = f"{name}.yaml"
     s3 = stack.aws("s3")
     s3.create_bucket(Bucket=BUCKET)
-    s3.put_object(Bucket=BUCKET, Key=key, Body=known_to_the_stand_in(template or TEMPLATE.read_text()).encode())
+    s3.put_object(Bucket=BUCKET, Key=key, Body=without_unsupported(template or TEMPLATE.read_text()).encode())
     ask(
         StackName=name,
         TemplateURL=f"https://s3.amazonaws.com/{BUCKET}/{key}",
@@ -140,7 +152,7 @@ def deployed(
         [found] = cloudformation.describe_stacks(StackName=name)["Stacks"]
         return None if found["StackStatus"].endswith("IN_PROGRESS") else found
 
-    found = wait_for(f"the stack {name} is there", done, CREATED_WITHIN_S)
+    found = wait_for(f"the stack {name} is deployed", done, CREATED_WITHIN_S)
     events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
     failed = [event for event in events if event["ResourceStatus"].endswith("FAILED")]
     wanted = "UPDATE_COMPLETE" if update else "CREATE_COMPLETE"
@@ -153,25 +165,25 @@ def alarms_of(stack: Stack, name: str) -> list[Any]:
     return [alarm for page in pages for alarm in page["MetricAlarms"]]
 
 
-def made_by(stack: Stack, name: str) -> Any:
-    """What a stack is made of."""
+def resources_of(stack: Stack, name: str) -> Any:
+    """The resources of a stack."""
     return stack.aws("cloudformation").describe_stack_resources(StackName=name)["StackResources"]
 
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A local AWS with zips that hold no function."""
+    """A local AWS with zips without a working function."""
     nothing = io.BytesIO()
     with zipfile.ZipFile(nothing, "w") as archive:
         archive.writestr("bootstrap", "#!/bin/sh\nexit 1\n")
-    with own_aws(tmp_path_factory.mktemp("aws")) as aws:
+    with separate_aws(tmp_path_factory.mktemp("aws")) as aws:
         stack = stack_of(aws)
         upload(stack, dict.fromkeys(ZIPS, nothing.getvalue()))
         yield stack
 
 
-def test_the_template_makes_what_it_says(empty: Stack) -> None:
-    outputs = deployed(empty, "made", RpcUrls="http://127.0.0.1:1")
+def test_template_creates_its_resources_as_declared(empty: Stack) -> None:
+    outputs = deploy_template(empty, "made", RpcUrls="http://127.0.0.1:1")
     sqs, dynamodb = empty.aws("sqs"), empty.aws("dynamodb")
     held = {"signing": ("180", "10", "1209600"), "resign": ("30", "40", "900"), "broadcast": ("60", "20", "900")}
     for queue, (visibility, deliveries, kept) in held.items():
@@ -206,8 +218,8 @@ def test_the_template_makes_what_it_says(empty: Stack) -> None:
     assert (rule["ScheduleExpression"], rule["State"]) == ("rate(1 minute)", "ENABLED")
 
 
-def test_the_key_is_for_the_signer_only(empty: Stack) -> None:
-    deployed(empty, "keyed", RpcUrls="http://127.0.0.1:1")
+def test_only_the_signer_may_use_the_key(empty: Stack) -> None:
+    deploy_template(empty, "keyed", RpcUrls="http://127.0.0.1:1")
     kms = empty.aws("kms")
     key = kms.describe_key(KeyId="alias/keyed")["KeyMetadata"]
     assert (key["KeySpec"], key["KeyUsage"]) == ("ECC_SECG_P256K1", "SIGN_VERIFY")
@@ -230,7 +242,7 @@ def test_the_key_is_for_the_signer_only(empty: Stack) -> None:
         assert (source["BatchSize"], source.get("MaximumBatchingWindowInSeconds", 0)) == (size, 0)
 
 
-# Two deployments that have between them every option, with every value that a template's parameter lists.
+# Two deployments that together use every option, with every allowed value of a parameter.
 FULL = {
     "Accounts": "",
     "CreateKey": "false",
@@ -262,7 +274,7 @@ FULL = {
     "LogLevel": "debug",
     "LogRetentionDays": "30",
 }
-INSIDE = {
+IN_VPC = {
     "Network": "bsc",
     "KmsKeyArns": "",
     "RpcUrls": "http://127.0.0.1:1,http://127.0.0.1:2",
@@ -273,43 +285,45 @@ INSIDE = {
     "SignDirectKeyArn": "",
     "Architecture": "arm64",
 }
-# `deployed` gives them to every stack.
-ALWAYS = {"NamePrefix": "full", "CodeBucket": BUCKET, "CodePrefix": "one", "Network": "bsc-testnet"}
+# `deploy_template` sets these for every stack.
+COMMON = {"NamePrefix": "full", "CodeBucket": BUCKET, "CodePrefix": "one", "Network": "bsc-testnet"}
 
 
-class Words(yaml.SafeLoader):
-    """Reads a template without what its functions mean."""
+class PlainLoader(yaml.SafeLoader):
+    """Reads a template and ignores CloudFormation's functions."""
 
 
-Words.add_multi_constructor("!", lambda loader, suffix, node: None)
+PlainLoader.add_multi_constructor("!", lambda loader, suffix, node: None)
 
 
-def left_out(template: str) -> list[str]:
-    """Options that none of the deployments has, with the value that is not deployed if it is one of a list."""
+def unused_options(template: str) -> list[str]:
+    """Options that no deployment uses, and allowed values that no deployment uses."""
     found = []
-    for name, parameter in yaml.load(template, Words)["Parameters"].items():
-        given = [values[name] for values in (FULL, INSIDE, ALWAYS) if name in values]
+    for name, parameter in yaml.load(template, PlainLoader)["Parameters"].items():
+        given = [values[name] for values in (FULL, IN_VPC, COMMON) if name in values]
         if not given:
             found.append(name)
         if parameter["Type"] == "String":
-            deployed = {*given, parameter.get("Default", "")}
-            found += [f"{name}={value}" for value in parameter.get("AllowedValues", []) if value not in deployed]
+            used = {*given, parameter.get("Default", "")}
+            found += [f"{name}={value}" for value in parameter.get("AllowedValues", []) if value not in used]
     return found
 
 
-def test_no_option_of_the_template_is_left_out() -> None:
+def test_every_template_option_is_deployed_by_a_test() -> None:
     shipped = TEMPLATE.read_text()
-    assert left_out(shipped) == []
-    more = shipped.replace("Parameters:\n", "Parameters:\n  Newer: {Type: String, Default: a, AllowedValues: [a, b]}\n", 1)
-    assert left_out(more) == ["Newer", "Newer=b"]
+    assert unused_options(shipped) == []
+    more = shipped.replace(
+        "Parameters:\n", "Parameters:\n  Newer: {Type: String, Default: a, AllowedValues: [a, b]}\n", 1
+    )
+    assert unused_options(more) == ["Newer", "Newer=b"]
 
 
-def test_every_option_can_be_deployed(empty: Stack) -> None:
+def test_every_template_option_can_be_deployed(empty: Stack) -> None:
     own = empty.aws("kms").create_key(KeySpec="ECC_SECG_P256K1", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["Arn"]
     secret = empty.aws("secretsmanager").create_secret(Name="nodes", SecretString='{"rpc_urls":["http://127.0.0.1:1"]}')
     accounts = f"hot=0x{'11' * 20}={own}"
     here = {"Accounts": accounts, "KmsKeyArns": f"{own},{own}", "RpcSecretArn": secret["ARN"]}
-    outputs = deployed(empty, "full", **{**FULL, **here})
+    outputs = deploy_template(empty, "full", **{**FULL, **here})
     assert outputs["OutcomeTopicArn"].endswith(":full-outcomes.fifo")
     assert "KeyArn" not in outputs
     config = empty.aws("lambda").get_function_configuration
@@ -324,24 +338,24 @@ def test_every_option_can_be_deployed(empty: Stack) -> None:
     direct = config(FunctionName=outputs["SignDirectFunctionName"])["Environment"]["Variables"]
     assert direct["KMS_KEY_ID"] != own
     topics = [f"arn:aws:sns:{REGION}:{AWS_ACCOUNT}:full-alarms"]
-    told = [empty.aws("sns").list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"] for topic in topics]
-    assert [sub["Endpoint"] for sub in told[0]] == ["somebody@example.com"]
-    rings = {alarm["AlarmName"]: alarm["AlarmActions"] for alarm in alarms_of(empty, "full")}
-    assert rings["full-broadcaster-silent"] == [*topics, f"arn:aws:sns:{REGION}:{AWS_ACCOUNT}:on-call"]
-    assert len(rings) == 34, sorted(rings)
+    subscriptions = [empty.aws("sns").list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"] for topic in topics]
+    assert [sub["Endpoint"] for sub in subscriptions[0]] == ["somebody@example.com"]
+    alarm_actions = {alarm["AlarmName"]: alarm["AlarmActions"] for alarm in alarms_of(empty, "full")}
+    assert alarm_actions["full-broadcaster-silent"] == [*topics, f"arn:aws:sns:{REGION}:{AWS_ACCOUNT}:on-call"]
+    assert len(alarm_actions) == 34, sorted(alarm_actions)
 
 
-def test_a_signer_in_a_network_of_its_own_can_be_deployed_for_arm64(empty: Stack) -> None:
-    # The one thing that the stand-in has not: DNS names of endpoints.
+def test_arm64_signer_deploys_into_its_own_vpc(empty: Stack) -> None:
+    # The emulator has no DNS names of endpoints.
     shipped, named = TEMPLATE.read_text(), "!Select [1, !Split [':', !Select [0, !GetAtt DynamoDbEndpoint.DnsEntries]]]"
     assert shipped.count(named) == 1
     new_key = empty.aws("kms").create_key
     own, direct = (new_key(KeySpec="ECC_SECG_P256K1", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["Arn"] for _ in range(2))
-    outputs = deployed(
+    outputs = deploy_template(
         empty,
         "inside",
         template=shipped.replace(named, "vpce-1.example"),
-        **{**INSIDE, "KmsKeyArns": own, "SignDirectKeyArn": direct},
+        **{**IN_VPC, "KmsKeyArns": own, "SignDirectKeyArn": direct},
     )
     config = empty.aws("lambda").get_function_configuration
     signer, broadcaster = (config(FunctionName=f"inside-{name}") for name in ("signer", "broadcaster"))
@@ -352,15 +366,21 @@ def test_a_signer_in_a_network_of_its_own_can_be_deployed_for_arm64(empty: Stack
     assert 'send_to = "first"' in outputs["SignpostToml"]
 
     assert signer["Environment"]["Variables"]["AWS_ENDPOINT_URL_DYNAMODB"] == "https://vpce-1.example"
-    # Which function is in it tests/infra looks at: the stand-in's functions have no network.
-    made = {found["LogicalResourceId"]: found["PhysicalResourceId"] for found in made_by(empty, "inside")}
+    # tests/infra checks which function is in the VPC: the emulator's functions have no network.
+    made = {found["LogicalResourceId"]: found["PhysicalResourceId"] for found in resources_of(empty, "inside")}
     ec2, vpc = empty.aws("ec2"), made["Vpc"]
     here = [{"Name": "vpc-id", "Values": [vpc]}]
     subnets = ec2.describe_subnets(Filters=here)["Subnets"]
     assert {subnet["SubnetId"] for subnet in subnets} == {made["SubnetA"], made["SubnetB"]}
-    assert len({subnet["AvailabilityZone"] for subnet in subnets}) == 2, "one of them may be away"
+    assert len({subnet["AvailabilityZone"] for subnet in subnets}) == 2, "the subnets must be in two zones"
     endpoints = ec2.describe_vpc_endpoints(Filters=here)["VpcEndpoints"]
-    assert {endpoint["ServiceName"].rsplit(".", 1)[-1] for endpoint in endpoints} == {"dynamodb", "kms", "secretsmanager", "sns", "sqs"}
+    assert {endpoint["ServiceName"].rsplit(".", 1)[-1] for endpoint in endpoints} == {
+        "dynamodb",
+        "kms",
+        "secretsmanager",
+        "sns",
+        "sqs",
+    }
     gateways = ec2.describe_internet_gateways()["InternetGateways"]
     assert not [gateway for gateway in gateways for at in gateway["Attachments"] if at["VpcId"] == vpc]
 
@@ -368,19 +388,19 @@ def test_a_signer_in_a_network_of_its_own_can_be_deployed_for_arm64(empty: Stack
 CALLER, USER = f"arn:aws:iam::{AWS_ACCOUNT}:role/app/Payer", f"arn:aws:iam::{AWS_ACCOUNT}:user/treasury"
 
 
-def without(template: str, *names: str) -> str:
-    """The template without resources that the stand-in has not."""
+def without_resources(template: str, *names: str) -> str:
+    """The template without these resources, which the emulator lacks."""
     for name in names:
         template, removed = re.subn(rf"^  {name}:\n(?:    .*\n|\n)*", "", template, flags=re.M)
         assert removed == 1, name
     return template
 
 
-def test_an_invocation_of_the_direct_signer_by_a_stranger_is_told(empty: Stack) -> None:
-    outputs = deployed(
+def test_direct_signer_call_by_an_unlisted_caller_is_reported(empty: Stack) -> None:
+    outputs = deploy_template(
         empty,
         "callers",
-        template=without(TEMPLATE.read_text(), "SignDirectAccess"),
+        template=without_resources(TEMPLATE.read_text(), "SignDirectAccess"),
         RpcUrls="http://127.0.0.1:1",
         Policy=POLICY,
         SignDirect="true",
@@ -394,7 +414,7 @@ def test_an_invocation_of_the_direct_signer_by_a_stranger_is_told(empty: Stack) 
     [target] = events.list_targets_by_rule(Rule="callers-sign-direct-stranger")["Targets"]
     assert target["Arn"].endswith(":callers-alarms")
 
-    def is_told(identity: dict[str, Any], function: str = "callers-sign-direct", name: str = "Invoke") -> bool:
+    def is_reported(identity: dict[str, Any], function: str = "callers-sign-direct", name: str = "Invoke") -> bool:
         arn = f"arn:aws:lambda:{REGION}:{AWS_ACCOUNT}:function:{function}"
         detail = {
             "eventSource": "lambda.amazonaws.com",
@@ -413,42 +433,50 @@ def test_an_invocation_of_the_direct_signer_by_a_stranger_is_told(empty: Stack) 
             "resources": [],
             "detail": detail,
         }
-        told: bool = events.test_event_pattern(EventPattern=pattern, Event=json.dumps(event))["Result"]
-        return told
+        matched: bool = events.test_event_pattern(EventPattern=pattern, Event=json.dumps(event))["Result"]
+        return matched
 
     def session(role: str) -> dict[str, Any]:
-        taken = role.replace(":iam:", ":sts:").replace(":role/", ":assumed-role/") + "/job"
-        return {"type": "AssumedRole", "arn": taken, "sessionContext": {"sessionIssuer": {"type": "Role", "arn": role}}}
+        session_arn = role.replace(":iam:", ":sts:").replace(":role/", ":assumed-role/") + "/job"
+        return {
+            "type": "AssumedRole",
+            "arn": session_arn,
+            "sessionContext": {"sessionIssuer": {"type": "Role", "arn": role}},
+        }
 
     admin = f"arn:aws:iam::{AWS_ACCOUNT}:role/Admin"
-    assert not is_told(session(CALLER))
-    assert not is_told({"type": "IAMUser", "arn": USER})
-    assert not is_told({"type": "IAMUser", "arn": USER, "sessionContext": {"attributes": {"mfaAuthenticated": "true"}}})
-    assert is_told(session(admin))
-    assert is_told(session(admin), "callers-sign-direct:$LATEST")
-    assert is_told({"type": "IAMUser", "arn": f"arn:aws:iam::{AWS_ACCOUNT}:user/intern"})
-    assert is_told({"type": "Root", "arn": f"arn:aws:iam::{AWS_ACCOUNT}:root"})
-    assert is_told({"type": "AWSService", "invokedBy": "events.amazonaws.com"})
-    assert is_told({"type": "AWSAccount", "accountId": "999999999999", "principalId": "AROAX:job"})
-    assert not is_told(session(admin), "callers-signer"), "another function is another matter"
-    assert not is_told(session(admin), name="GetFunction20150331v2")
+    assert not is_reported(session(CALLER))
+    assert not is_reported({"type": "IAMUser", "arn": USER})
+    assert not is_reported(
+        {"type": "IAMUser", "arn": USER, "sessionContext": {"attributes": {"mfaAuthenticated": "true"}}}
+    )
+    assert is_reported(session(admin))
+    assert is_reported(session(admin), "callers-sign-direct:$LATEST")
+    assert is_reported({"type": "IAMUser", "arn": f"arn:aws:iam::{AWS_ACCOUNT}:user/intern"})
+    assert is_reported({"type": "Root", "arn": f"arn:aws:iam::{AWS_ACCOUNT}:root"})
+    assert is_reported({"type": "AWSService", "invokedBy": "events.amazonaws.com"})
+    assert is_reported({"type": "AWSAccount", "accountId": "999999999999", "principalId": "AROAX:job"})
+    assert not is_reported(session(admin), "callers-signer"), "calls of other functions are not reported"
+    assert not is_reported(session(admin), name="GetFunction20150331v2")
 
 
-def test_without_named_callers_every_use_of_the_direct_signer_rings(empty: Stack) -> None:
-    deployed(empty, "anybody", RpcUrls="http://127.0.0.1:1", Policy=POLICY, SignDirect="true")
+def test_direct_signer_without_named_callers_alarms_on_every_use(empty: Stack) -> None:
+    deploy_template(empty, "anybody", RpcUrls="http://127.0.0.1:1", Policy=POLICY, SignDirect="true")
     found = empty.aws("cloudwatch").describe_alarms(AlarmNames=["anybody-sign-direct-used"])["MetricAlarms"]
     [alarm] = found
     assert (alarm["MetricName"], alarm["Dimensions"]) == (
         "Invocations",
         [{"Name": "FunctionName", "Value": "anybody-sign-direct"}],
     )
-    variables = empty.aws("lambda").get_function_configuration(FunctionName="anybody-sign-direct")["Environment"]["Variables"]
+    variables = empty.aws("lambda").get_function_configuration(FunctionName="anybody-sign-direct")["Environment"][
+        "Variables"
+    ]
     assert (variables["LOG_LEVEL"], variables["SIGNPOST_POLICY"]) == ("INFO", POLICY)
     assert empty.aws("events").list_rules(NamePrefix="anybody-sign-direct")["Rules"] == []
 
 
 def test_keys_and_tables_outlive_the_stack(empty: Stack) -> None:
-    outputs = deployed(empty, "gone", RpcUrls="http://127.0.0.1:1")
+    outputs = deploy_template(empty, "gone", RpcUrls="http://127.0.0.1:1")
     cloudformation = empty.aws("cloudformation")
     cloudformation.delete_stack(StackName="gone")
 
@@ -464,7 +492,7 @@ def test_keys_and_tables_outlive_the_stack(empty: Stack) -> None:
 
 
 def register(stack: Stack, name: str, key: str) -> str:
-    """Registers an account as an operator does, funds it, and says its address."""
+    """Registers an account as an operator does and funds it. Returns its address."""
     options = ("--kms-key", key, "--config", str(stack.config_file), "--json")
     registered = run("account", "register", name, *options)
     assert registered.code == 0, registered.err
@@ -473,14 +501,14 @@ def register(stack: Stack, name: str, key: str) -> str:
     return address
 
 
-def test_every_message_ends_in_one_true_outcome_through_the_functions(
+def test_functions_end_every_message_in_one_correct_outcome(
     packages: Path, rng: random.Random, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     zips = {path.stem: path.read_bytes() for path in packages.glob("*.zip")}
-    with own_anvil(tmp_path, free_port()) as rpc_url, own_aws(tmp_path) as aws:
+    with external_anvil(tmp_path, free_port()) as rpc_url, separate_aws(tmp_path) as aws:
         stack = stack_of(aws, rpc_url)
         try:
-            through_the_functions(stack, zips, rng)
+            run_through_the_functions(stack, zips, rng)
         except BaseException:
             request.node.stash[FAILED] = True
             raise
@@ -488,14 +516,14 @@ def test_every_message_ends_in_one_true_outcome_through_the_functions(
             show_logs_if_failed(stack, request.node)
 
 
-def through_the_functions(stack: Stack, zips: dict[str, bytes], rng: random.Random) -> None:
+def run_through_the_functions(stack: Stack, zips: dict[str, bytes], rng: random.Random) -> None:
     upload(stack, zips)
     own = stack.aws("kms").create_key(KeySpec="ECC_SECG_P256K1", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["Arn"]
     nodes = json.dumps({"rpc_urls": [stack.rpc.url]})
     secret = stack.aws("secretsmanager").create_secret(Name="nodes", SecretString=nodes)["ARN"]
-    # The zips are packed without a policy: it goes with the stack.
+    # The zips have no policy: it is a parameter of the stack.
     values = {"RpcSecretArn": secret, "KmsKeyArns": own, "Policy": POLICY}
-    outputs = deployed(stack, "real", **values)
+    outputs = deploy_template(stack, "real", **values)
 
     toml = outputs["SignpostToml"]
     public = next(line for line in toml.splitlines() if line.startswith("rpc_urls"))
@@ -504,8 +532,8 @@ def through_the_functions(stack: Stack, zips: dict[str, bytes], rng: random.Rand
     keys = {"hot": outputs["KeyArn"], "cold": own}
     stack.addresses = {name: register(stack, name, key) for name, key in keys.items()}
     accounts = ",".join(f"{name}={stack.addresses[name]}={key}" for name, key in keys.items())
-    again = deployed(stack, "real", update=True, Accounts=accounts, **values)
-    assert again == outputs, "an update makes nothing anew"
+    again = deploy_template(stack, "real", update=True, Accounts=accounts, **values)
+    assert again == outputs, "an update replaces nothing"
 
     stack.signing_queue = outputs["SigningQueueUrl"]
     stack.ready |= {

@@ -1,4 +1,5 @@
-"""`signpost dev` as a process: whatever ends it, nothing is left; and it says what is in its way."""
+"""`signpost dev` as a process: it leaves nothing behind however it is stopped, and it reports what keeps it from
+starting."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ import pytest
 
 from audit import published
 from conftest import Figure, StartStack
-from stack import Rpc, Stack, family, free_port, own_anvil, processes, run, wait_for
+from stack import Rpc, Stack, family, free_port, external_anvil, processes, run, wait_for
+
 
 @contextmanager
 def taken_port() -> Iterator[int]:
@@ -32,20 +34,20 @@ def servers(stack: Stack) -> list[str]:
     return [stack.ready["awsEndpoint"], stack.ready["rpcUrl"]]
 
 
-def left_of(members: dict[int, str]) -> dict[int, str]:
-    """Those that still run."""
+def still_running(members: dict[int, str]) -> dict[int, str]:
+    """The processes that still run."""
     now = processes()
     return {pid: command for pid, command in members.items() if now.get(pid, (0, ""))[1] == command}
 
 
 def remains(members: dict[int, str], urls: list[str]) -> list[str]:
-    """What is left: processes that still run, ports that are still open."""
-    return [*left_of(members).values(), *(url for url in urls if is_open(url))]
+    """Processes that still run and ports that are still open."""
+    return [*still_running(members).values(), *(url for url in urls if is_open(url))]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left_behind(dev: StartStack, number: signal.Signals) -> None:
-    # Ports of its own: another stack that starts now would take the usual ones.
+def test_stopping_leaves_no_process_and_no_open_port(dev: StartStack, number: signal.Signals) -> None:
+    # Free ports, since another stack that starts now would use the default ones.
     stack = dev("--aws-port", str(free_port()), "--rpc-port", str(free_port()))
     members = family(stack.program.process.pid)
     assert len(members) >= 3, f"anvil and ministack are not among {members}"
@@ -53,28 +55,28 @@ def test_nothing_is_left_behind(dev: StartStack, number: signal.Signals) -> None
     stack.program.send(number)
     code = stack.program.wait()
     if number != signal.SIGKILL:
-        assert code == 0, f"a stop that was asked for ended with {code}"
-        # The servers end first. The shell that watched over them may sleep for a moment yet.
+        assert code == 0, f"after a signal to stop it exited with {code}"
+        # The servers stop first. The shell that watches them may sleep a little longer.
         assert not any(is_open(url) for url in servers(stack))
     try:
-        wait_for("all of it is gone", lambda: not remains(members, servers(stack)), 20)
+        wait_for("every process and port is gone", lambda: not remains(members, servers(stack)), 20)
     except AssertionError as late:
-        pytest.fail(f"{late}; left are {remains(members, servers(stack))}")
+        pytest.fail(f"{late}; remaining: {remains(members, servers(stack))}")
 
 
-def test_a_second_start_installs_nothing_and_is_empty(dev: StartStack, figure: Figure) -> None:
+def test_second_start_installs_nothing_and_has_empty_tables(dev: StartStack, figure: Figure) -> None:
     first = dev()
     first.stop()
     begun = time.monotonic()
     second = dev()
-    # Two or three seconds on two idle cores; a busy machine decides otherwise, so it is told and not judged.
+    # Two or three seconds on two idle cores. It depends on the machine, so it is reported and not checked.
     figure(f"the second start took {time.monotonic() - begun:.1f} s")
     log = second.program.log()
     assert "installing" not in log and "Setting up" not in log, log
     assert second.aws("dynamodb").scan(TableName=second.ready["requestsTable"])["Items"] == []
 
 
-def test_two_stacks_live_side_by_side(dev: StartStack) -> None:
+def test_two_stacks_run_side_by_side(dev: StartStack) -> None:
     one, two = dev("--no-worker"), dev("--no-worker", "--account", "a", "--account", "b")
     assert not set(servers(one)) & set(servers(two))
     assert sorted(two.addresses) == ["a", "b"]
@@ -82,8 +84,8 @@ def test_two_stacks_live_side_by_side(dev: StartStack) -> None:
     assert all(is_open(url) for url in servers(two))
 
 
-def test_an_own_node_is_used_and_left_alone(dev: StartStack, tmp_path: Path) -> None:
-    with own_anvil(tmp_path, free_port()) as url:
+def test_external_node_is_used_and_left_running(dev: StartStack, tmp_path: Path) -> None:
+    with external_anvil(tmp_path, free_port()) as url:
         stack = dev("--rpc-url", url)
         assert stack.ready["rpcUrl"] == url
         assert not any("anvil" in command for command in family(stack.program.process.pid).values())
@@ -98,14 +100,14 @@ def test_an_own_node_is_used_and_left_alone(dev: StartStack, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("option", ["--aws-port", "--rpc-port"])
-def test_a_taken_port_is_named_with_the_way_out(option: str) -> None:
+def test_occupied_port_is_reported_with_a_hint(option: str) -> None:
     with taken_port() as port:
         ended = run("dev", "--no-worker", option, str(port))
     assert ended.code == 1
     assert f"port {port}" in ended.err and "taken" in ended.err and option in ended.err, ended.err
 
 
-def test_a_node_that_is_not_there_is_named() -> None:
+def test_unreachable_node_is_reported() -> None:
     url, aws_port = f"http://127.0.0.1:{free_port()}", free_port()
     ended = run("dev", "--no-worker", "--rpc-url", url, "--aws-port", str(aws_port))
     assert ended.code == 1

@@ -1,5 +1,5 @@
-"""Evidence of a request on the local stack: it is whole, a stranger can check it without a network, and whatever is
-changed in it is found.
+"""Evidence of a request on the local stack: it is complete, anyone can verify it offline, and verification finds every
+change.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from audit import published, schema
-from stack import Ran, Stack, run
+from stack import CommandResult, Stack, run
 
 TO = "0x" + "bb" * 20
 TRANSFER = "0xa9059cbb" + "00" * 12 + "aa" * 20 + "00" * 31 + "09"
@@ -23,41 +23,59 @@ EVIDENCE = schema("evidence.v1")
 OTHER_HASH = "0x" + "11" * 32
 
 
-def beside(stack: Stack, *arguments: str) -> Ran:
+def signpost(stack: Stack, *arguments: str) -> CommandResult:
     return run(*arguments, "--config", str(stack.config_file))
 
 
-def well(ran: Ran) -> Ran:
-    assert ran.code == 0, (ran.out, ran.err)
-    return ran
+def ok(result: CommandResult) -> CommandResult:
+    assert result.code == 0, (result.out, result.err)
+    return result
 
 
 @pytest.fixture(scope="module")
 def made(shared: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, Any], Path]]:
-    """The evidence of a confirmed request, and its file."""
-    well(beside(shared, "submit", "--id", "proof-1", "--account", "hot", "--to", TO, "--data", TRANSFER, "--gas", "60000",
-                "--max-gas-price", "2000000000", "--metadata", '{"order": 4711}'))  # fmt: skip
+    """The evidence of a confirmed request and its file."""
+    ok(
+        signpost(
+            shared,
+            "submit",
+            "--id",
+            "proof-1",
+            "--account",
+            "hot",
+            "--to",
+            TO,
+            "--data",
+            TRANSFER,
+            "--gas",
+            "60000",
+            "--max-gas-price",
+            "2000000000",
+            "--metadata",
+            '{"order": 4711}',
+        )
+    )
     published(shared, "proof-1", "confirmed")
     path = tmp_path_factory.mktemp("evidence") / "proof-1.json"
-    well(beside(shared, "evidence", "proof-1", "--out", str(path)))
+    ok(signpost(shared, "evidence", "proof-1", "--out", str(path)))
     yield json.loads(path.read_text()), path
 
 
-def verify(evidence: dict[str, Any] | Path) -> Ran:
-    """By a stranger: no configuration, and every address of a service leads nowhere."""
-    nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "SIGNPOST_CONFIG": "/nowhere", "HOME": "/nowhere"}
+def verify(evidence: dict[str, Any] | Path) -> CommandResult:
+    """Verifies evidence without a configuration, with unreachable service endpoints."""
+    offline = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "SIGNPOST_CONFIG": "/nowhere", "HOME": "/nowhere"}
     if isinstance(evidence, Path):
-        return run("evidence", "--verify", str(evidence), **nowhere)
-    return run("evidence", "--verify", "-", stdin=json.dumps(evidence), **nowhere)
+        return run("evidence", "--verify", str(evidence), **offline)
+    return run("evidence", "--verify", "-", stdin=json.dumps(evidence), **offline)
 
 
-def failed(ran: Ran) -> list[str]:
-    lines = [line.split(None, 1)[1] for line in ran.out.splitlines() if line.startswith("FAILED")]
+def failed(result: CommandResult) -> list[str]:
+    lines = [line.split(None, 1)[1] for line in result.out.splitlines() if line.startswith("FAILED")]
     return [line.split(": ", 2)[0] if not line.startswith("attempt") else ": ".join(line.split(": ", 2)[:2])
             for line in lines]  # fmt: skip
 
 
-def test_evidence_is_whole_and_a_stranger_can_check_it(stack: Stack, made: tuple[dict[str, Any], Path]) -> None:
+def test_evidence_is_complete_and_verifies_offline(stack: Stack, made: tuple[dict[str, Any], Path]) -> None:
     evidence, path = made
     EVIDENCE.validate(evidence)
     item = published(stack, "proof-1")
@@ -69,11 +87,11 @@ def test_evidence_is_whole_and_a_stranger_can_check_it(stack: Stack, made: tuple
     assert evidence["request"]["asked"] == {"namesFee": False, "maxGasPrice": "2000000000"}
     assert evidence["call"]["function"] == "transfer(address,uint256)"
     assert evidence["approvals"] == []
-    # The policy is the file's, by sha256sum.
+    # policyDigest is the SHA-256 of the policy file.
     policy = Path(tomllib.loads(stack.config_file.read_text())["policy"]["file"]).read_bytes()
     assert evidence["policyDigest"] == item["policyDigest"] == hashlib.sha256(policy).hexdigest()
     assert evidence["codeVersion"] == item["codeVersion"] == run("--version").out.split()[1]
-    # What KMS signed is found in its trail, and in the worker's log.
+    # The signature can be found in KMS's audit trail and in the worker's log, by its KMS request id.
     (attempt,) = evidence["attempts"]
     assert attempt["kmsRequestId"] == item["attempts"][0]["kmsRequestId"]
     logged = [line for _, log in stack.logs() for line in log.splitlines() if attempt["kmsRequestId"] in line]
@@ -81,11 +99,11 @@ def test_evidence_is_whole_and_a_stranger_can_check_it(stack: Stack, made: tuple
     for value in ("proof-1", attempt["txHash"], str(evidence["request"]["nonce"])):
         assert value in line, line
     assert any(evidence["policyDigest"] in line for _, log in stack.logs() for line in log.splitlines())
-    checked = well(verify(path))
+    checked = ok(verify(path))
     assert failed(checked) == [] and "FAILED" not in checked.out
     for said in ("that the block is in the chain", "that the transaction is in the block", "the seal covers them"):
         assert said in checked.out, checked.out
-    assert well(beside(stack, "evidence", "proof-1", "--out", "-")).line()["attempts"] == evidence["attempts"]
+    assert ok(signpost(stack, "evidence", "proof-1", "--out", "-")).line()["attempts"] == evidence["attempts"]
 
 
 def changed(evidence: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -114,13 +132,15 @@ def changed(evidence: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("header.hash", OTHER_HASH, "block header"),
     ],
 )
-def test_what_is_changed_is_found(made: tuple[dict[str, Any], Path], path: str, value: Any, line: str) -> None:
-    ran = verify(changed(made[0], path, value))
-    assert ran.code == 1 and line in failed(ran), (ran.out, ran.err)
+def test_changed_evidence_fails_verification(
+    made: tuple[dict[str, Any], Path], path: str, value: Any, line: str
+) -> None:
+    result = verify(changed(made[0], path, value))
+    assert result.code == 1 and line in failed(result), (result.out, result.err)
 
 
-def test_a_request_without_evidence_says_so(stack: Stack, tmp_path: Path) -> None:
-    unknown = beside(stack, "evidence", "proof-0", "--out", str(tmp_path / "none.json"))
+def test_missing_evidence_is_reported(stack: Stack, tmp_path: Path) -> None:
+    unknown = signpost(stack, "evidence", "proof-0", "--out", str(tmp_path / "none.json"))
     assert unknown.code == 1 and "no request proof-0" in unknown.err, unknown.err
     assert not (tmp_path / "none.json").exists()
     assert run("evidence").code == 2

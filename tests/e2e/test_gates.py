@@ -1,4 +1,4 @@
-"""`signpost dev --gate`: BSC's rules on the local stack, and a whole worker under one fault at a time."""
+"""`signpost dev --gate`: BSC's rules on the local stack, and a whole worker under each single fault."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import pytest
 from audit import SETTLED, Audit, Subscriber, deploy, published, settle
 from conftest import StartStack, show_logs_if_failed
 from figures import NEVER, figures
-from gates import Gates, ask, behind
+from gates import Gates, ask, without_gates
 from scenario import Backend, send
 from stack import Stack, run, start_stack
 
-# What a node and a cloud can do wrong, each often enough to be met by a handful of requests.
-OFTEN = 0.3
-# Those of batches first: after the others an endpoint is asked singly for minutes.
+# The probability of a fault: high enough that a few requests meet it.
+FAULT_PROBABILITY = 0.3
+# Faults of batches first: after the others a worker sends single calls to an endpoint for minutes.
 CHAIN_FAULTS = [
     "reorderBatch", "duplicateAnswers", "http429", "rpc429InBatch", "code32005", "http503", "html", "plainText",
     "error", "slow", "timeoutAfterForward", "resetBeforeForward", "resetAfterForward", "silentDrop", "nullReceipts",
@@ -32,19 +32,19 @@ CLOUD_FAULTS = [
     "transactionConflict", "throttle", "noCapacity", "http500", "http503", "slow", "resetBeforeForward",
     "replyLost", "http500AfterForward", "timeoutAfterForward",
 ]  # fmt: skip
-# One of these keeps a caller waiting: shorter than patience, and rarer.
+# A hanging call: shorter than the client's timeout, and rarer.
 HANGS = {"probability": 0.05, "delayMs": 1_500}
-# After one of these an endpoint is left alone for 1 to 4 s. At every third call of a batch hardly a view would be whole.
+# After a rate limit an endpoint is not used for 1 to 4 s. At every third call hardly any view would be complete.
 LIMITS = {"probability": 0.1}
-# A fault of every third call spoils most batches.
+# A fault in every third call breaks most batches.
 PUBLISHED_WITHIN_S = 180
 REQUESTS_PER_FAULT = 4
-# A fault that befell none of them is tried with as many more.
+# A fault that none of the requests met is tried again with new ones.
 TRIES = 10
 
 
 def raw(url: str, method: str, *params: Any) -> dict[str, Any]:
-    """One JSON-RPC call, its error too."""
+    """Makes one JSON-RPC call. Returns the whole answer, including an error."""
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as response:
@@ -65,7 +65,7 @@ def gated(shared_gated: Stack, request: pytest.FixtureRequest) -> Iterator[Stack
     show_logs_if_failed(shared_gated, request.node)
 
 
-def test_the_ready_line_leads_through_the_gates(gated: Stack) -> None:
+def test_ready_line_points_to_the_gates(gated: Stack) -> None:
     gate = gated.ready["gate"]
     assert gated.ready["rpcUrl"] == gate["rpcUrls"][0] and len(gate["rpcUrls"]) == 2
     assert gated.ready["awsEndpoint"] != gate["awsUpstream"]
@@ -73,7 +73,7 @@ def test_the_ready_line_leads_through_the_gates(gated: Stack) -> None:
     assert all(url in config for url in gate["rpcUrls"]) and gate["rpcUpstream"] not in config
 
 
-def test_the_chain_is_as_strict_as_bsc_and_the_node_behind_is_not(gated: Stack) -> None:
+def test_gate_enforces_bsc_rules_and_upstream_node_does_not(gated: Stack) -> None:
     finalized = raw(gated.ready["rpcUrl"], "eth_getFinalizedHeader", -2)
     assert "milliTimestamp" in finalized["result"]
     garbage = raw(gated.ready["rpcUrl"], "eth_sendRawTransaction", "0x02")
@@ -81,19 +81,19 @@ def test_the_chain_is_as_strict_as_bsc_and_the_node_behind_is_not(gated: Stack) 
     assert raw(gated.ready["gate"]["rpcUpstream"], "eth_sendRawTransaction", "0x02") != garbage
 
 
-def test_commands_go_through_the_gates_too(gated: Stack) -> None:
+def test_commands_also_go_through_the_gates(gated: Stack) -> None:
     sent = run("submit", "--id", "gated-1", "--to", "0x" + "aa" * 20, "--gas", "21000", "--config",
                str(gated.config_file))  # fmt: skip
     assert sent.code == 0, sent.err
-    assert published(behind(gated), "gated-1")["status"] == "confirmed"
+    assert published(without_gates(gated), "gated-1")["status"] == "confirmed"
     assert ask(gated.ready["awsEndpoint"], "stats")["succeeded"]["kms:Sign"] >= 1
     counted = [ask(node, "stats")["calls"].get("eth_sendRawTransaction", 0) for node in gated.ready["gate"]["rpcUrls"]]
-    assert all(counted), "every node was sent to"
+    assert all(counted), "every node received the transaction"
 
 
-def test_a_worker_gets_everything_done_under_each_single_fault(dev: StartStack, rng: random.Random) -> None:
+def test_worker_settles_every_request_under_each_single_fault(dev: StartStack, rng: random.Random) -> None:
     stack = dev("--gate", "--gate-nodes", "2", "--account", "hot", "--account", "cold")
-    truth, gates = behind(stack), Gates(stack)
+    truth, gates = without_gates(stack), Gates(stack)
     subscribers = [Subscriber(truth, "everything", [*SETTLED, "rejected"])]
     backend = Backend(rng, stack.addresses, "single")
     sent, contract = deploy(truth, backend)
@@ -101,13 +101,13 @@ def test_a_worker_gets_everything_done_under_each_single_fault(dev: StartStack, 
     for place, faults in (("chain", CHAIN_FAULTS), ("AWS", CLOUD_FAULTS)):
         for fault in faults:
             rarer = HANGS if "timeout" in fault else LIMITS if fault in RATE_LIMITS else {}
-            rule = {"fault": fault, "probability": OFTEN, **rarer}
+            rule = {"fault": fault, "probability": FAULT_PROBABILITY, **rarer}
             script = {"seed": rng.randrange(2**32), "rules": [rule]}
             if place == "chain":
                 for node in range(len(gates.nodes)):
-                    gates.node(node, script)
+                    gates.set_node_faults(node, script)
             else:
-                gates.cloud(script)
+                gates.set_aws_faults(script)
             before = gates.faults()[fault]
             started = time.monotonic()
             for _ in range(TRIES):
@@ -121,30 +121,30 @@ def test_a_worker_gets_everything_done_under_each_single_fault(dev: StartStack, 
                 if gates.faults()[fault] > before:
                     break
             took[f"{place}: {fault}"] = time.monotonic() - started
-            gates.calm()
+            gates.clear_faults()
     settle(truth, sent, subscribers, within_s=60)
     injected = gates.faults()
     for name, seconds in took.items():
-        print(f"{name}: met, and all done, in {seconds:.1f} s")
+        print(f"{name}: met, and every request settled, in {seconds:.1f} s")
     print(f"injected: {dict(injected)}")
     audit = Audit(truth, sent, subscribers, in_order=True)
     counted = figures(audit)
     audit.run()
     assert not [name for name in NEVER if counted[name]], counted
-    assert {*CHAIN_FAULTS, *CLOUD_FAULTS} <= set(injected), "every fault was met"
+    assert {*CHAIN_FAULTS, *CLOUD_FAULTS} <= set(injected), "every fault was injected"
 
 
-def test_faults_of_a_script_begin_when_the_stack_is_ready(dev: StartStack, tmp_path: Path) -> None:
+def test_scripted_faults_begin_when_the_stack_is_ready(dev: StartStack, tmp_path: Path) -> None:
     script = tmp_path / "script.json"
     script.write_text(json.dumps({"bsc": [{"fault": "html", "status": 200}]}))
     stack = dev("--no-worker", "--gate", "--gate-faults", str(script))
     with pytest.raises(json.JSONDecodeError):
         raw(stack.ready["rpcUrl"], "eth_blockNumber")
-    Gates(stack).calm()
+    Gates(stack).clear_faults()
     assert "result" in raw(stack.ready["rpcUrl"], "eth_blockNumber")
 
 
-def test_a_wrong_script_is_named_before_anything_starts(tmp_path: Path) -> None:
+def test_invalid_fault_script_is_reported_before_start(tmp_path: Path) -> None:
     script = tmp_path / "script.json"
     script.write_text('{"bnb": []}')
     ended = run("dev", "--no-worker", "--gate", "--gate-faults", str(script), within_s=20)

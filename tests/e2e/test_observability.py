@@ -1,7 +1,6 @@
-"""What a Signpost shows of itself: one trace per request, the metrics and their dashboard, and logs that tell
-everything but what nobody may read.
+"""Traces, metrics, the dashboard and logs: one trace per request, and complete logs without secrets.
 
-One run for all: a signer and a broadcaster, each a process of its own, at the finest log level.
+All tests share one run: a signer and a broadcaster, each as a separate process, at the finest log level.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ TO = "0x" + "aa" * 20
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 XRAY, XRAY_CALLER = "1bf7651916cd43dd8448eb211c80319c", "c7ad6b7169203332"
 REFUSED = "2cf7651916cd43dd8448eb211c80319c"
-# What somebody sends by mistake; none of it may be seen again.
+# Secrets sent by mistake. None of them may appear in a log.
 KEY = "4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318"
 PHRASE = "legal winner thank year wave sausage worth useful legal winner thank yellow"
 MISTAKES: list[dict[str, Any]] = [
@@ -51,7 +50,7 @@ MISTAKES: list[dict[str, Any]] = [
 
 @dataclass
 class Run:
-    """What is left of the run."""
+    """The data of the run."""
 
     collector: Collector
     outcomes: dict[str, dict[str, Any]]
@@ -62,8 +61,8 @@ class Run:
     logs: dict[str, str]
 
 
-def showing(stack: Stack, directory: Path, name: str, collector: Collector) -> tuple[Path, str]:
-    """The stack's configuration, with metrics and traces; and where the metrics are."""
+def config_with_telemetry(stack: Stack, directory: Path, name: str, collector: Collector) -> tuple[Path, str]:
+    """The stack's configuration with metrics and traces, and the URL of the metrics."""
     address = f"127.0.0.1:{free_port()}"
     more = f'\n[metrics]\nlisten = "{address}"\n\n[traces]\notlp_endpoint = "{collector.url}"\n'
     config = directory / f"{name}.toml"
@@ -94,7 +93,7 @@ def scrape(url: str) -> str:
 
 
 def subscribed(stack: Stack) -> str:
-    """A queue of the backend's that gets every outcome, as it was published."""
+    """Creates a backend's queue that gets every outcome as published. Returns its URL."""
     sqs = stack.aws("sqs")
     url: str = sqs.create_queue(QueueName="observed")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -105,12 +104,14 @@ def subscribed(stack: Stack) -> str:
 
 
 def received(stack: Stack, url: str, wanted: set[str]) -> dict[str, dict[str, Any]]:
-    """The messages of outcomes by request id, once these are there."""
+    """The outcome messages by request id, once the wanted ones have arrived."""
     sqs = stack.aws("sqs")
     found: dict[str, dict[str, Any]] = {}
 
     def look() -> bool:
-        got = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], WaitTimeSeconds=1)
+        got = sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], WaitTimeSeconds=1
+        )
         found.update({json.loads(each["Body"])["requestId"]: each for each in got.get("Messages", [])})
         return wanted <= found.keys()
 
@@ -126,23 +127,23 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     monkeypatch.setenv("RUST_LOG", "trace")
     try:
         with collecting() as collector:
-            yield observed(stack, directory, collector)
+            yield start_and_observe(stack, directory, collector)
     finally:
         monkeypatch.undo()
         stack.stop()
 
 
-def observed(stack: Stack, directory: Path, collector: Collector) -> Run:
+def start_and_observe(stack: Stack, directory: Path, collector: Collector) -> Run:
     workers: dict[str, Program] = {}
     metrics: dict[str, str] = {}
     for stage in ("signer", "broadcaster"):
-        config, metrics[stage] = showing(stack, directory, stage, collector)
+        config, metrics[stage] = config_with_telemetry(stack, directory, stage, collector)
         workers[stage] = stack.start_worker("--stage", stage, config=config)
     with scraping(directory, [urlsplit(url).netloc for url in metrics.values()]) as prometheus:
-        return watched(stack, collector, workers, metrics, prometheus)
+        return observe(stack, collector, workers, metrics, prometheus)
 
 
-def watched(
+def observe(
     stack: Stack, collector: Collector, workers: dict[str, Program], metrics: dict[str, str], prometheus: Prometheus
 ) -> Run:
     outcomes = subscribed(stack)
@@ -163,10 +164,10 @@ def watched(
         published(stack, id)
     arrived = received(stack, outcomes, {"traced", "xray", "refused"})
     scrapes = {stage: scrape(url) for stage, url in metrics.items()}
-    told = sum(each.value for scrape in scrapes.values() for each in samples_of(scrape, "signpost_published_total"))
-    wait_for("Prometheus has what was told", lambda: prometheus.value("sum(signpost_published_total)") == told, 30)
+    total = sum(each.value for scrape in scrapes.values() for each in samples_of(scrape, "signpost_published_total"))
+    wait_for("Prometheus has the total", lambda: prometheus.value("sum(signpost_published_total)") == total, 30)
     panels = {query: prometheus.query(query.replace("$__rate_interval", "1m")) for query, _ in queries()}
-    # What waits is sent before a worker ends.
+    # A worker exports its remaining spans before it exits.
     assert [worker.stop() for worker in workers.values()] == [0, 0]
     items = scan(stack, "requestsTable")
     logs = {stage: worker.log() for stage, worker in workers.items()}
@@ -178,12 +179,12 @@ def names(spans: list[Span]) -> set[str]:
 
 
 @pytest.mark.parametrize(("id", "trace", "caller"), [("traced", TRACE, CALLER), ("xray", XRAY, XRAY_CALLER)])
-def test_one_trace_leads_from_the_backends_message_to_the_outcome(run: Run, id: str, trace: str, caller: str) -> None:
+def test_one_trace_spans_from_backend_message_to_outcome(run: Run, id: str, trace: str, caller: str) -> None:
     spans = run.collector.trace(trace)
     assert names(spans) == {"accept", "sign", "send", "store", "publish"}
     (accept,) = [span for span in spans if span.name == "accept"]
     assert accept.parent_id == caller
-    # The signer's and, after two queues, the broadcaster's: all under the span that accepted the request.
+    # All spans of the signer and, after two queues, of the broadcaster are children of the accepting span.
     assert {span.parent_id for span in spans if span is not accept} == {accept.span_id}
     assert {span.fields["request_id"] for span in spans} == {id}
     assert {span.fields["nonce"] for span in spans} == {accept.fields["nonce"]}
@@ -196,13 +197,13 @@ def test_one_trace_leads_from_the_backends_message_to_the_outcome(run: Run, id: 
     assert "trace" not in json.loads(run.outcomes[id]["Body"])
 
 
-def test_the_outcome_of_a_refused_message_is_in_its_senders_trace(run: Run) -> None:
+def test_outcome_of_a_refused_message_is_in_its_senders_trace(run: Run) -> None:
     assert names(run.collector.trace(REFUSED)) == {"accept"}
     attributes = run.outcomes["refused"]["MessageAttributes"]
     assert attributes["traceparent"]["StringValue"] == f"00-{REFUSED}-{CALLER}-01"
 
 
-def test_requests_without_a_trace_have_one_each(run: Run) -> None:
+def test_requests_without_a_trace_get_one_each(run: Run) -> None:
     assert run.collector.paths == {"/v1/traces"}
     by_trace: dict[str, set[Any]] = {}
     for span in run.collector.spans:
@@ -212,8 +213,8 @@ def test_requests_without_a_trace_have_one_each(run: Run) -> None:
     assert all(len(ids) == 1 for ids in by_trace.values()), by_trace
 
 
-def listed() -> dict[str, set[str]]:
-    """The metrics of the documentation, with their labels."""
+def documented_metrics() -> dict[str, set[str]]:
+    """The metrics in the documentation, with their labels."""
     table = (ROOT / "infra" / "metrics.md").read_text()
     rows = [row.split("|") for row in table.splitlines() if row.startswith("| `")]
     return {row[1].strip(" `"): set(re.findall(r"`(\w+)`", row[4])) for row in rows}
@@ -226,26 +227,26 @@ def samples_of(scrape: str, name: str) -> list[Sample]:
 
 
 def queries() -> Iterator[tuple[str, str]]:
-    """What the dashboard asks Prometheus, each with its legend."""
+    """The dashboard's Prometheus queries, each with its legend."""
     dashboard = json.loads((ROOT / "infra" / "grafana-dashboard.json").read_text())
     for panel in dashboard["panels"]:
         for target in panel.get("targets", []):
             yield target["expr"], target["legendFormat"]
 
 
-def scraped(run: Run) -> dict[str, set[str]]:
-    """Every sample's name in both scrapes, with the labels it has. A scrape that Prometheus could not read fails."""
+def exported_metrics(run: Run) -> dict[str, set[str]]:
+    """Every sample's name in both scrapes, with its labels. Fails on a scrape that Prometheus could not parse."""
     found: dict[str, set[str]] = {}
     for scrape in run.scrapes.values():
         for family in text_string_to_metric_families(scrape):
-            assert family.documentation, f"{family.name} does not say what it means"
+            assert family.documentation, f"{family.name} has no HELP text"
             for sample in family.samples:
                 found.setdefault(sample.name, set()).update(sample.labels)
     return found
 
 
 def test_every_metric_is_documented_with_its_labels(run: Run) -> None:
-    documented, found = listed(), scraped(run)
+    documented, found = documented_metrics(), exported_metrics(run)
     for name, labels in found.items():
         base = re.sub(r"_(bucket|sum|count)$", "", name)
         assert base in documented, f"{name} is not in infra/metrics.md"
@@ -256,8 +257,8 @@ def test_every_metric_is_documented_with_its_labels(run: Run) -> None:
         assert sum(values) > MESSAGES // 3, f"{metric}: {values}"
 
 
-def test_what_the_dashboard_asks_for_is_there(run: Run) -> None:
-    documented, found = listed(), scraped(run)
+def test_dashboard_queries_match_existing_metrics(run: Run) -> None:
+    documented, found = documented_metrics(), exported_metrics(run)
     asked: set[str] = set()
     for query, legend in queries():
         (metric,) = re.findall(r"signpost_\w+", query)
@@ -266,44 +267,44 @@ def test_what_the_dashboard_asks_for_is_there(run: Run) -> None:
         labels = {label.strip() for group in re.findall(r"by \(([^)]*)\)", query) for label in group.split(",")}
         assert labels - {"le"} <= documented[base], query
         assert ("le" in labels) == metric.endswith("_bucket"), query
-        # What has labels appears with its first event; what has none is there from the start.
+        # A metric with labels appears with its first event; one without labels is there from the start.
         if not documented[base]:
             assert metric in found, query
-        # A real Prometheus, which scraped both workers, has an answer for every metric they have.
+        # A real Prometheus that scraped both workers answers the query if they export the metric.
         answer = run.panels[query]
         assert bool(answer) == (metric in found), (query, answer)
         assert all(labels - {"le"} == sample["metric"].keys() - {"__name__"} for sample in answer), (query, answer)
         assert set(re.findall(r"\{\{(\w+)\}\}", legend)) <= labels, query
-    assert asked == documented.keys(), "the dashboard shows every metric"
+    assert asked == documented.keys(), "the dashboard uses every metric"
 
 
-def test_no_label_shows_more_of_a_node_than_its_host(run: Run) -> None:
+def test_metric_labels_show_only_the_host_of_a_node(run: Run) -> None:
     hosts = re.findall(r'host="([^"]*)"', run.scrapes["broadcaster"])
     assert hosts and all(re.fullmatch(r"127\.0\.0\.1:\d+", host) for host in hosts), hosts
 
 
-def unreadable(run: Run) -> Iterator[tuple[str, str]]:
-    """What no log may show, by its name."""
+def forbidden_texts(run: Run) -> Iterator[tuple[str, str]]:
+    """Text that no log may show, by name."""
     for at, word in enumerate([KEY, PHRASE]):
         yield f"secret {at}", word
     for body in run.bodies:
         data = re.search(r'"data"\s*:\s*"0[xX]([0-9a-fA-F]{16,})"', body)
         if data:
-            yield from spelled("calldata", bytes.fromhex(data[1]))
+            yield from encodings("calldata", bytes.fromhex(data[1]))
     for item in run.items:
         data = item.get("data")
         if isinstance(data, str) and len(data) > 16:
-            yield from spelled("calldata", bytes.fromhex(data[2:]))
+            yield from encodings("calldata", bytes.fromhex(data[2:]))
         for attempt in item.get("attempts", []):
             signature = bytes.fromhex(attempt["signature"][2:])
-            yield from spelled("signature's r", signature[:32])
-            yield from spelled("signature's s", signature[32:64])
+            yield from encodings("signature's r", signature[:32])
+            yield from encodings("signature's s", signature[32:64])
 
 
-def spelled(name: str, data: bytes) -> Iterator[tuple[str, str]]:
-    """The ways bytes get into text."""
+def encodings(name: str, data: bytes) -> Iterator[tuple[str, str]]:
+    """The ways to write bytes as text."""
     yield f"{name} as hex", data.hex()
-    # Within longer base64 the bytes stand at any of three places.
+    # Within longer base64 the bytes have one of three alignments.
     for shift in range(3):
         inner = base64.b64encode(bytes(shift) + data).decode().rstrip("=")
         yield f"{name} as base64", inner[4:-4]
@@ -312,18 +313,18 @@ def spelled(name: str, data: bytes) -> Iterator[tuple[str, str]]:
 
 
 def test_no_log_shows_calldata_a_signature_or_a_secret(run: Run) -> None:
-    looked_for = set(unreadable(run))
+    looked_for = set(forbidden_texts(run))
     kinds = {name.split(" as ")[0] for name, _ in looked_for}
     assert kinds == {"calldata", "secret 0", "secret 1", "signature's r", "signature's s"}, kinds
     for stage, log in run.logs.items():
-        assert len(log.splitlines()) > MESSAGES // 2, f"{stage} says little: {log}"
+        assert len(log.splitlines()) > MESSAGES // 2, f"{stage} logs too little: {log}"
         small = log.lower()
         for name, value in looked_for:
             assert len(value) > 7, name
             assert value not in log and value.lower() not in small, f"{stage}'s log shows {name}"
 
 
-def test_every_log_line_is_json_and_a_requests_lines_name_it(run: Run) -> None:
+def test_log_lines_are_json_and_carry_the_request_fields(run: Run) -> None:
     needed = {
         "reserved": {"request_id", "account", "nonce"},
         "signed": {"request_id", "account", "nonce", "attempt", "tx_hash", "kms_request_id"},
@@ -334,9 +335,9 @@ def test_every_log_line_is_json_and_a_requests_lines_name_it(run: Run) -> None:
     seen: set[str] = set()
     for stage, log in run.logs.items():
         for line in log.splitlines():
-            said = json.loads(line)
-            told = set(said) | {key for span in said.get("spans", []) for key in span}
-            missing = needed.get(said.get("message", ""), set()) - told
+            entry = json.loads(line)
+            keys = set(entry) | {key for span in entry.get("spans", []) for key in span}
+            missing = needed.get(entry.get("message", ""), set()) - keys
             assert not missing, f"{stage}: {line} lacks {missing}"
-            seen.add(said.get("message", ""))
+            seen.add(entry.get("message", ""))
     assert seen >= needed.keys()

@@ -1,4 +1,4 @@
-"""A plain AWS client against `signpost dev`: messages in, one true outcome each out."""
+"""A plain AWS client against `signpost dev`: each message ends in one correct outcome."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scenario import CAP_WEI, Backend, Message, mixed, send
 MESSAGES = 200
 
 
-def test_every_message_ends_in_one_true_outcome(dev: StartStack, rng: random.Random) -> None:
+def test_every_message_ends_in_one_correct_outcome(dev: StartStack, rng: random.Random) -> None:
     stack = dev("--account", "hot", "--account", "cold")
     subscribers = [Subscriber(stack, "executed", ON_CHAIN), Subscriber(stack, "refused", ["rejected"])]
     backend = Backend(rng, stack.addresses, "pay")
@@ -25,26 +25,26 @@ def test_every_message_ends_in_one_true_outcome(dev: StartStack, rng: random.Ran
     assert stack.kms_signatures() == len(audit.transactions), "KMS signed more often than there are transactions"
 
 
-def test_a_rejected_id_may_be_sent_again_once_mended(dev: StartStack) -> None:
+def test_rejected_id_may_be_sent_again_once_corrected(dev: StartStack) -> None:
     stack = dev()
     everything = Subscriber(stack, "everything", [*ON_CHAIN, "rejected"])
     sqs = stack.aws("sqs")
-    # The only account needs no name.
+    # With a single account a request needs no account name.
     fields = {"requestId": "invoice-1", "to": "0x" + "aa" * 20, "gas": 21_000, "value": 1}
-    dear, good = (
+    overpriced, valid = (
         Message(json.dumps({**fields, "gasPrice": price}), "hot", "invoice-1") for price in (CAP_WEI + 1, CAP_WEI)
     )
 
-    send(sqs, stack.signing_queue, [dear])
+    send(sqs, stack.signing_queue, [overpriced])
     refused = published(stack, "invoice-1")
     assert (refused["status"], refused["reason"]["code"]) == ("rejected", "feeTooHigh")
-    send(sqs, stack.signing_queue, [good])
+    send(sqs, stack.signing_queue, [valid])
     confirmed = published(stack, "invoice-1", "confirmed")
     assert confirmed["nonce"] == 0
 
-    # From now on the id is taken: the same is a copy, anything else a conflict.
-    send(sqs, stack.signing_queue, [good, dear])
+    # Now the id is in use: the same contents are a copy, other contents are a conflict.
+    send(sqs, stack.signing_queue, [valid, overpriced])
     outcomes = everything.receive_until(3)
-    told = [(outcome["status"], outcome.get("reason", {}).get("code")) for outcome in outcomes]
-    assert told == [("rejected", "feeTooHigh"), ("confirmed", None), ("rejected", "requestIdReused")]
-    assert get(stack, "invoice-1") == confirmed, "the conflict touched the request"
+    results = [(outcome["status"], outcome.get("reason", {}).get("code")) for outcome in outcomes]
+    assert results == [("rejected", "feeTooHigh"), ("confirmed", None), ("rejected", "requestIdReused")]
+    assert get(stack, "invoice-1") == confirmed, "the conflict changed the request"

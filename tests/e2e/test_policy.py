@@ -1,4 +1,4 @@
-"""The policy on the way of a message: who sent it, and what `signpost policy check` says beforehand."""
+"""The policy in the message path: senders and limits, and the verdict of `signpost policy check` in advance."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ allow_senders = ["{senders}"]
 
 
 def sqs_of(stack: Stack, account: str) -> Any:
-    """A client with the credentials of another AWS account: the emulator's `SenderId` is the account's number."""
+    """A client with the credentials of another AWS account. The emulator uses the account number as `SenderId`."""
     return boto3.client("sqs", endpoint_url=stack.ready["awsEndpoint"], region_name=stack.ready["region"],
                         aws_access_key_id=account, aws_secret_access_key="test")  # fmt: skip
 
 
 def send(sqs: Any, stack: Stack, body: dict[str, Any]) -> str:
-    """Sends a message; under which id it is answered if it may not be under the one it names."""
+    """Sends a message. Returns the id of its answer for a sender that may not use the request id."""
     sent = sqs.send_message(QueueUrl=stack.signing_queue, MessageGroupId="hot", MessageBody=json.dumps(body),
                             MessageDeduplicationId=json.dumps(body))  # fmt: skip
     return f"sqs:{sent['MessageId']}"
 
 
-def let_in(stack: Stack, account: str) -> None:
-    """The queue's own policy lets an account send, so that ours is what refuses."""
+def allow_by_queue_policy(stack: Stack, account: str) -> None:
+    """Lets an account send by the queue's policy, so that only Signpost's policy can refuse it."""
     sqs = stack.aws("sqs")
     arn = sqs.get_queue_attributes(QueueUrl=stack.signing_queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     statement = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{account}:root"}, "Resource": arn,
@@ -53,7 +53,7 @@ def let_in(stack: Stack, account: str) -> None:
 
 
 def with_rules(stack: Stack, directory: Path, senders: str, rules: str = RULES) -> Path:
-    """A configuration with rules of our own."""
+    """A configuration with these rules."""
     policy = directory / "policy.toml"
     policy.write_text(rules.format(senders=senders))
     lines = stack.config_file.read_text().splitlines()
@@ -68,9 +68,9 @@ def transfer(id: str, value: int) -> dict[str, Any]:
     return {"requestId": id, "account": "hot", "to": TO, "value": value, "gas": 21_000}
 
 
-def test_a_message_from_a_sender_who_is_not_listed_is_refused(dev: Any, tmp_path: Path) -> None:
+def test_message_from_an_unlisted_sender_is_refused(dev: Any, tmp_path: Path) -> None:
     stack = dev("--account", "hot", "--no-worker")
-    let_in(stack, THEIRS)
+    allow_by_queue_policy(stack, THEIRS)
     stack.start_worker(config=with_rules(stack, tmp_path, OURS))
     ours, theirs = sqs_of(stack, OURS), sqs_of(stack, THEIRS)
 
@@ -79,21 +79,23 @@ def test_a_message_from_a_sender_who_is_not_listed_is_refused(dev: Any, tmp_path
     assert (refused["status"], refused["reason"]["code"]) == ("rejected", "senderNotAllowed")
     assert "allow_senders" in refused["reason"]["message"] and THEIRS in refused["reason"]["message"]
     assert (refused["sender"], refused["messageId"]) == (THEIRS, own.removeprefix("sqs:"))
-    assert refused["reason"]["requestId"] == "ours-1" and get(stack, "ours-1") is None, "nothing is said under it"
+    assert (
+        refused["reason"]["requestId"] == "ours-1" and get(stack, "ours-1") is None
+    ), "nothing is stored under the request id"
     send(ours, stack, transfer("ours-1", 1))
     assert published(stack, "ours-1")["status"] == "confirmed"
 
-    assert stack.kms_signatures() == 1, "something of theirs was signed"
+    assert stack.kms_signatures() == 1, "a request of the unlisted sender was signed"
     kept_s = refused["expiresAt"] - refused["createdAt"] // 1000
-    assert kept_s == 24 * 3600, f"kept for {kept_s} s"
+    assert kept_s == 24 * 3600, f"the retention is {kept_s} s"
 
 
-def test_a_cancel_from_a_sender_who_is_not_listed_changes_nothing(dev: Any, tmp_path: Path) -> None:
+def test_cancel_from_an_unlisted_sender_changes_nothing(dev: Any, tmp_path: Path) -> None:
     stack = dev("--account", "hot", "--no-worker")
-    let_in(stack, THEIRS)
+    allow_by_queue_policy(stack, THEIRS)
     stack.start_worker(config=with_rules(stack, tmp_path, OURS))
     ours, theirs = sqs_of(stack, OURS), sqs_of(stack, THEIRS)
-    # Without blocks it stays open, and can be cancelled.
+    # Without blocks the request stays open and can be cancelled.
     stack.rpc.call("evm_setIntervalMining", 0)
     send(ours, stack, transfer("ours-1", 1))
     wait_for("ours-1 is sent", lambda: (get(stack, "ours-1") or {}).get("status") == "sent", 60)
@@ -106,9 +108,9 @@ def test_a_cancel_from_a_sender_who_is_not_listed_changes_nothing(dev: Any, tmp_
     assert item is not None and (item["status"], item.get("reason")) == ("sent", None), item
     stack.rpc.call("evm_setIntervalMining", 1)
     assert published(stack, "ours-1")["status"] == "confirmed"
-    assert stack.kms_signatures() == 1, "their cancel was signed"
+    assert stack.kms_signatures() == 1, "the unlisted sender's cancel was signed"
 
-    # Ours is taken.
+    # The listed sender's cancel is accepted.
     stack.rpc.call("evm_setIntervalMining", 0)
     send(ours, stack, transfer("ours-2", 1))
     wait_for("ours-2 is sent", lambda: (get(stack, "ours-2") or {}).get("status") == "sent", 60)
@@ -119,10 +121,10 @@ def test_a_cancel_from_a_sender_who_is_not_listed_changes_nothing(dev: Any, tmp_
     assert (cancelled["status"], cancelled["reason"]["code"]) == ("cancelled", "cancelled")
 
 
-def test_a_window_of_spending_is_full_for_what_comes_after(dev: Any, tmp_path: Path) -> None:
+def test_requests_above_the_spend_limit_are_rejected(dev: Any, tmp_path: Path) -> None:
     stack = dev("--account", "hot", "--no-worker")
     stack.start_worker(config=with_rules(stack, tmp_path, OURS))
-    # Each may cost 21,000 gas at the cap, 63,000 gwei; fifteen are below the limit of a million gwei.
+    # Each counts as 21,000 gas at the cap, 63,000 gwei. Fifteen fit into the limit of a million gwei.
     for number in range(20):
         send(stack.aws("sqs"), stack, transfer(f"pay-{number}", 1))
     ended = [published(stack, f"pay-{number}") for number in range(20)]
@@ -130,7 +132,7 @@ def test_a_window_of_spending_is_full_for_what_comes_after(dev: Any, tmp_path: P
     assert {item["reason"]["code"] for item in ended[15:]} == {"spendLimitReached"}
     message = ended[15]["reason"]["message"]
     assert "spend_limit_wei is 1000000000000000 per spend_window_s of 3600" in message, message
-    # A repeat of what has a slot costs nothing and is no refusal.
+    # A copy of a request with a slot does not count and is not refused.
     sqs = stack.aws("sqs")
     sqs.send_message(QueueUrl=stack.signing_queue, MessageGroupId="hot", MessageDeduplicationId="again",
                      MessageBody=json.dumps(transfer("pay-3", 1)))  # fmt: skip
@@ -139,10 +141,12 @@ def test_a_window_of_spending_is_full_for_what_comes_after(dev: Any, tmp_path: P
     assert get(stack, "pay-3")["status"] == "confirmed"
 
 
-def test_a_sender_has_its_share_of_a_window_and_others_have_theirs(dev: Any, tmp_path: Path) -> None:
+def test_request_limit_is_counted_per_sender(dev: Any, tmp_path: Path) -> None:
     stack = dev("--account", "hot", "--no-worker")
-    let_in(stack, THEIRS)
-    both = RULES.replace('["{senders}"]', f'["{{senders}}", "{THEIRS}"]').replace("max_requests = 18", "max_requests = 3")
+    allow_by_queue_policy(stack, THEIRS)
+    both = RULES.replace('["{senders}"]', f'["{{senders}}", "{THEIRS}"]').replace(
+        "max_requests = 18", "max_requests = 3"
+    )
     stack.start_worker(config=with_rules(stack, tmp_path, OURS, both))
     ours, theirs = sqs_of(stack, OURS), sqs_of(stack, THEIRS)
     for number in range(5):
@@ -156,7 +160,7 @@ def test_a_sender_has_its_share_of_a_window_and_others_have_theirs(dev: Any, tmp
 
 
 @pytest.mark.parametrize(
-    ("body", "sender", "code", "told"),
+    ("body", "sender", "code", "printed"),
     [
         (transfer("a", 10), OURS, 0, "allowed: a with account hot"),
         (transfer("a", 11), OURS, 1, "valueTooHigh by max_value_wei: policy max_value_wei is 10: `value` 11"),
@@ -165,8 +169,8 @@ def test_a_sender_has_its_share_of_a_window_and_others_have_theirs(dev: Any, tmp
         ({"requestId": "a", "to": TO, "gas": 400_000}, OURS, 1, "spendLimitReached by spend_limit_wei"),
     ],
 )
-def test_policy_check_says_what_the_service_would(
-    body: dict[str, Any], sender: str, code: int, told: str, tmp_path: Path
+def test_policy_check_gives_the_verdict_of_the_service(
+    body: dict[str, Any], sender: str, code: int, printed: str, tmp_path: Path
 ) -> None:
     policy = tmp_path / "policy.toml"
     policy.write_text(RULES.format(senders=OURS))
@@ -174,13 +178,13 @@ def test_policy_check_says_what_the_service_would(
     request.write_text(json.dumps(body))
     asked = ("policy", "check", "--policy", str(policy), "--request", str(request), "--sender", sender)
     checked = run(*asked)
-    assert checked.code == code and told in checked.out, (checked.out, checked.err)
+    assert checked.code == code and printed in checked.out, (checked.out, checked.err)
     line = run(*asked[:5], "-", "--sender", sender, "--json", stdin=json.dumps(body)).line()
     assert line["verdict"] == ("refused" if code else "allowed")
-    assert line["code"] == (None if code == 0 else told.split(":")[0].split(" ")[0])
+    assert line["code"] == (None if code == 0 else printed.split(":")[0].split(" ")[0])
 
 
-def test_policy_check_tells_misuse_from_a_refusal(tmp_path: Path) -> None:
+def test_policy_check_distinguishes_misuse_from_refusal(tmp_path: Path) -> None:
     policy = tmp_path / "policy.toml"
     policy.write_text("[account.hot]\nmax_gas_prize_wei = 1\nspend_limit_wei = 1\n")
     request = tmp_path / "request.json"

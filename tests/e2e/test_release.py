@@ -1,6 +1,4 @@
-"""What a release is besides its zips: the same bytes whoever builds it and wherever, a list of what each program is
-made of, and the digests of all files.
-"""
+"""A release: reproducible zips, a list of each program's components, and the digests of all files."""
 
 from __future__ import annotations
 
@@ -23,10 +21,10 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from stack import ROOT
 
-# Where `package.py` says that the sources of a registry's packages are: a panic names its file.
-NAMED = re.compile(rb"/packages/([A-Za-z][\w-]*?)-(\d+\.\d+\.\d+[\w.+-]*)/")
-# Of one function: a build of all three takes three times as long, and says the same.
-ELSEWHERE = "sign-direct"
+# The remapped source paths of registry packages (see `package.py`). A panic names its source file.
+SOURCE_PATH = re.compile(rb"/packages/([A-Za-z][\w-]*?)-(\d+\.\d+\.\d+[\w.+-]*)/")
+# Only one function is built again: all three would take three times as long and prove no more.
+BUILT_AGAIN = "sign-direct"
 
 
 def output(*command: str) -> str:
@@ -34,16 +32,16 @@ def output(*command: str) -> str:
 
 
 def programs(packages: Path) -> dict[str, bytes]:
-    """The programs in the zips, by the zip's name."""
+    """The programs in the zips, by zip name."""
     return {path.stem: zipfile.ZipFile(path).read("bootstrap") for path in sorted(packages.glob("*.zip"))}
 
 
-def made_of(packages: Path, name: str) -> dict[str, Any]:
+def bill_of_materials(packages: Path, name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((packages / f"{name}.cdx.json").read_text())
     return found
 
 
-def test_the_digests_are_those_of_every_file_and_only_those(packages: Path, tmp_path: Path) -> None:
+def test_sha256sums_lists_every_file_and_no_other(packages: Path, tmp_path: Path) -> None:
     listed = dict(reversed(line.split("  ", 1)) for line in (packages / "SHA256SUMS").read_text().splitlines())
     here = {path.name for path in packages.iterdir() if path.name != "SHA256SUMS"}
     assert set(listed) == here and {"signer.zip", "signer.cdx.json"} <= here
@@ -51,19 +49,21 @@ def test_the_digests_are_those_of_every_file_and_only_those(packages: Path, tmp_
     assert subprocess.run(check, cwd=packages, capture_output=True, check=False).returncode == 0
     other = shutil.copytree(packages, tmp_path / "other")
     (other / "signer.zip").write_bytes((other / "signer.zip").read_bytes() + b"\0")
-    assert subprocess.run(check, cwd=other, capture_output=True, check=False).returncode == 1, "a changed zip"
+    assert (
+        subprocess.run(check, cwd=other, capture_output=True, check=False).returncode == 1
+    ), "a changed zip passes the check"
 
 
-def test_beside_each_zip_is_its_cyclonedx_document(packages: Path) -> None:
+def test_each_zip_has_a_valid_cyclonedx_document(packages: Path) -> None:
     locked = {(one["name"], one["version"]): one for one in tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]}
     for name, program in programs(packages).items():
         contents = (packages / f"{name}.cdx.json").read_text()
         wrong = JsonStrictValidator(SchemaVersion.V1_6).validate_str(contents)
         assert wrong is None, f"{name}: {wrong}"
         read = Bom.from_json(json.loads(contents))
-        # Every reference is to something that is in the document.
+        # Every reference has its target in the document.
         assert read.validate()
-        document = made_of(packages, name)
+        document = bill_of_materials(packages, name)
         [main] = document["metadata"]["component"]["hashes"]
         assert main == {"alg": "SHA-256", "content": hashlib.sha256(program).hexdigest()}
         for part in document["components"]:
@@ -75,34 +75,34 @@ def test_beside_each_zip_is_its_cyclonedx_document(packages: Path) -> None:
         assert all(part == "rust-std" or part.startswith("signpost-") for part in without), without
 
 
-def test_the_document_has_what_the_program_has(packages: Path) -> None:
+def test_cyclonedx_document_lists_every_linked_package(packages: Path) -> None:
     for name, program in programs(packages).items():
-        document = made_of(packages, name)
+        document = bill_of_materials(packages, name)
         listed = {(part["name"], part["version"]) for part in document["components"]}
-        # Independent of what cargo says: the packages whose panics are in the program.
-        named = {(one.decode(), version.decode()) for one, version in NAMED.findall(program)}
+        # Packages named by panics in the program, independent of cargo's list.
+        named = {(one.decode(), version.decode()) for one, version in SOURCE_PATH.findall(program)}
         assert len(named) > 20, f"{name}: only {named}"
         assert named <= listed, f"{name}: {named - listed}"
         signs = name != "broadcaster"
-        speaks = [any(part == other for part, _ in listed) for other in ("aws-sdk-kms", "reqwest")]
-        assert speaks == [signs, not signs], name
+        clients = [any(part == other for part, _ in listed) for other in ("aws-sdk-kms", "reqwest")]
+        assert clients == [signs, not signs], name
         [std] = [part["version"] for part in document["components"] if part["name"] == "rust-std"]
         assert std in output("rustc", "--version")
 
 
-def test_no_directory_of_the_builder_is_in_a_program(packages: Path) -> None:
+def test_programs_contain_no_directory_of_the_build_machine(packages: Path) -> None:
     home = os.environ.get("CARGO_HOME", str(Path.home() / ".cargo"))
     places = {str(ROOT), home, output("rustc", "--print", "sysroot"), str(Path.home()), os.path.join("registry", "src")}
     places.add(json.loads(output("cargo", "metadata", "--format-version=1", "--no-deps"))["target_directory"])
     for name, program in programs(packages).items():
-        # A home of one letter or two would be found in any program.
+        # A path of up to three characters could be in any program by chance.
         found = {place for place in places if len(place) > 3 and place.encode() in program}
         assert not found, f"{name}: {found}"
         assert b"/packages/" in program and b"crates/txmgr/src/" in program, "panics name their files"
 
 
-def test_somebody_else_elsewhere_gets_the_same_bytes(packages: Path, tmp_path: Path) -> None:
-    """Another user's home, another checkout, another directory of cargo's with the packages in it."""
+def test_build_by_another_user_elsewhere_is_identical(packages: Path, tmp_path: Path) -> None:
+    """Builds with another home, another checkout and another cargo directory."""
     home, checkout = tmp_path / "home" / "somebody", tmp_path / "a longer way" / "to" / "signpost"
     for name in output("git", "ls-files", "-co", "--exclude-standard").splitlines():
         if (ROOT / name).is_file():
@@ -111,7 +111,7 @@ def test_somebody_else_elsewhere_gets_the_same_bytes(packages: Path, tmp_path: P
     ours = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
     theirs = home / "cargo"
     theirs.mkdir(parents=True)
-    # What was fetched, by another way: the compiler writes down the way, and not where it leads.
+    # The downloaded packages under another path. The compiler records the path of the link, not its target.
     for name in ("registry", "config.toml"):
         if (ours / name).exists():
             (theirs / name).symlink_to(ours / name)
@@ -121,10 +121,10 @@ def test_somebody_else_elsewhere_gets_the_same_bytes(packages: Path, tmp_path: P
     environment |= {"HOME": str(home), "USER": "somebody", "LOGNAME": "somebody", "CARGO_HOME": str(theirs)}
     environment |= {"CARGO_NET_OFFLINE": "true", "PATH": f"{toolchain}{os.pathsep}{os.environ['PATH']}"}
     out = tmp_path / "out"
-    command = [sys.executable, str(checkout / "infra" / "package.py"), "--only", ELSEWHERE, "--out", str(out)]
+    command = [sys.executable, str(checkout / "infra" / "package.py"), "--only", BUILT_AGAIN, "--out", str(out)]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, env=environment, cwd=home)
-    assert (checkout / "target" / "release" / ELSEWHERE).is_file(), "it was built there"
-    for name in (f"{ELSEWHERE}.zip", f"{ELSEWHERE}.cdx.json"):
+    assert (checkout / "target" / "release" / BUILT_AGAIN).is_file(), "the program was built in the other checkout"
+    for name in (f"{BUILT_AGAIN}.zip", f"{BUILT_AGAIN}.cdx.json"):
         here, there = (hashlib.sha256((place / name).read_bytes()).hexdigest() for place in (packages, out))
-        assert here == there, f"{name} is another elsewhere"
+        assert here == there, f"{name} differs"
     shutil.rmtree(checkout)

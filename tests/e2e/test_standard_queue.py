@@ -1,4 +1,4 @@
-"""The same messages through a standard queue: unordered, each delivered twice, two signers at once."""
+"""The same messages through a standard queue: unordered, each sent twice, with two signers at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scenario import Backend, mixed, send
 MESSAGES = 200
 
 
-def test_repeats_and_races_on_a_standard_queue_change_nothing(dev: StartStack, rng: random.Random) -> None:
+def test_duplicates_and_races_on_a_standard_queue_change_nothing(dev: StartStack, rng: random.Random) -> None:
     stack = dev("--no-worker", "--standard-queue", "--account", "hot", "--account", "cold")
     assert not stack.signing_queue.endswith(".fifo")
     for stage in ("signer", "signer", "broadcaster"):
@@ -23,8 +23,8 @@ def test_repeats_and_races_on_a_standard_queue_change_nothing(dev: StartStack, r
     settle(stack, sent, subscribers, within_s=120)
     audit = Audit(stack, sent, subscribers, in_order=False)
     audit.run()
-    # The loser of a race for one attempt signs in vain; nothing else may.
+    # The signer that loses a race for an attempt makes an unused signature; no other unused signature is allowed.
     assert stack.kms_signatures() >= len(audit.transactions)
     for worker in stack.workers:
         assert worker.ended is None, f"{worker.name} ended with {worker.ended}"
-        assert worker.stop() == 0, f"{worker.name} did not stop well"
+        assert worker.stop() == 0, f"{worker.name} did not exit with 0"

@@ -1,7 +1,7 @@
-"""infra/template.yaml as CloudFormation would deploy it with some parameters: names, ARNs and policies without
-any function left in them. For policies only: of other properties nothing is asked.
+"""infra/template.yaml as CloudFormation would deploy it with given parameters: names, ARNs and policies with all
+functions resolved. Only for policies; other properties are not used.
 
-Knows no right. Read next: rights.py.
+Knows no permission. Read next: rights.py.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from template import POLICIES, Json, of_type
 
 REGION = "eu-central-1"
 ACCOUNT = "111122223333"
-# Whose keys may be used (KmsKeyArns), and a stranger's.
+# The account that owns the keys in KmsKeyArns, and an unrelated account.
 KEYS_ACCOUNT = "444455556666"
-STRANGERS_ACCOUNT = "777788889999"
+FOREIGN_ACCOUNT = "777788889999"
 PSEUDO = {"AWS::Region": REGION, "AWS::AccountId": ACCOUNT, "AWS::Partition": "aws", "AWS::StackName": "signpost"}
 NO_VALUE = object()
 
-# What Ref and GetAtt of a type say, from its name; {id} stands for what AWS chooses.
+# The ARN of each type, from its name. {id} stands for an id that AWS chooses.
 ARNS = {
     "AWS::IAM::Role": "arn:aws:iam::{account}:role/{name}",
     "AWS::IAM::ManagedPolicy": "arn:aws:iam::{account}:policy/{name}",
@@ -35,7 +35,18 @@ ARNS = {
     "AWS::KMS::Key": "arn:aws:kms:{region}:{account}:key/00000000-0000-0000-0000-{id}",
 }
 DOCUMENTS = {**POLICIES, "AWS::IAM::Role": "AssumeRolePolicyDocument"}
-NAMES = ("RoleName", "ManagedPolicyName", "QueueName", "TopicName", "TableName", "FunctionName", "LogGroupName", "DeliveryStreamName", "BucketName", "Name")
+NAMES = (
+    "RoleName",
+    "ManagedPolicyName",
+    "QueueName",
+    "TopicName",
+    "TableName",
+    "FunctionName",
+    "LogGroupName",
+    "DeliveryStreamName",
+    "BucketName",
+    "Name",
+)
 # Types whose Ref is their ARN.
 REF_IS_ARN = ("AWS::IAM::ManagedPolicy", "AWS::SNS::Topic", "AWS::SecretsManager::Secret")
 
@@ -55,7 +66,7 @@ class Deployed:
         self.parameters = {**defaults, **self.given}
 
     def holds(self, condition: Any) -> bool:
-        """A condition, by its name or as it is written."""
+        """Evaluates a condition, given by name or as an expression."""
         if isinstance(condition, str):
             return self.holds(self.template["Conditions"][condition])
         [(function, value)] = condition.items()
@@ -74,12 +85,12 @@ class Deployed:
         raise AssertionError(f"unknown condition {condition}")
 
     def exists(self, name: str) -> bool:
-        """Whether a resource is made with these parameters."""
+        """Whether a resource is deployed with these parameters."""
         body = self.template["Resources"].get(name)
         return body is not None and ("Condition" not in body or self.holds(body["Condition"]))
 
     def value(self, written: Any) -> Any:
-        """What is written, without functions. What comes to nothing is left out of its list or map."""
+        """Resolves all functions in a value. Members that resolve to NoValue are removed from lists and maps."""
         if isinstance(written, list):
             return [value for value in map(self.value, written) if value is not NO_VALUE]
         if not isinstance(written, dict):
@@ -140,6 +151,6 @@ class Deployed:
         return ARNS[kind].format(region=REGION, account=ACCOUNT, name=self.name(resource), id=number)
 
     def policies(self, kind: str) -> dict[str, Json]:
-        """The policies of the resources of a type that are made."""
+        """The policies of the deployed resources of a type."""
         bodies = {name: body for name, body in of_type(self.template, kind).items() if self.exists(name)}
         return {name: self.value(body["Properties"][DOCUMENTS[kind]]) for name, body in bodies.items()}

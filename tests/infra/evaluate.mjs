@@ -1,6 +1,6 @@
-// Asks an evaluator of IAM policies that is not ours. One JSON object on stdin: {"policies": [...], "questions":
-// [...]}, where a question names its policies by their place in the list. One JSON list on stdout: for each
-// question "Allowed", "ImplicitlyDenied" or "ExplicitlyDenied". What it cannot judge is an error, never a denial.
+// Runs an independent evaluator of IAM policies. Input: one JSON object on stdin, {"policies": [...], "questions":
+// [...]}. A question refers to its policies by index. Output: a JSON list on stdout with "Allowed", "ImplicitlyDenied"
+// or "ExplicitlyDenied" for each question. A question that it cannot evaluate is an error, never a denial.
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -24,10 +24,10 @@ for (const question of questions) {
     serviceControlPolicies: [],
     resourceControlPolicies: [],
   }, { simulationMode: 'Strict' })
-  // A condition key that the evaluator leaves out is one that our question believes in and AWS does not set.
+  // The evaluator ignores a condition key that AWS does not set for the call. Then the question is wrong.
   const ignored = answer.resultType === 'single' ? (answer.result.ignoredContextKeys ?? []) : []
   if (answer.resultType !== 'single' || ignored.length > 0) {
-    throw new Error(`cannot judge ${JSON.stringify(question)}: ${JSON.stringify(answer.errors ?? ignored)}`)
+    throw new Error(`cannot evaluate ${JSON.stringify(question)}: ${JSON.stringify(answer.errors ?? ignored)}`)
   }
   verdicts.push(answer.overallResult)
 }

@@ -1,8 +1,8 @@
-"""Who asks for what of AWS, and how it is put to an evaluator of IAM policies.
+"""The AWS calls of each component, and the questions to an evaluator of IAM policies.
 
-The calls are those that the AWS gate saw in the end-to-end tests (calls.json, made by tests/e2e/test_calls.py), and
-those that AWS itself makes in a role's name, which no gate sees. What a part would want and must not get is in
-denied.py; the tests of all of it are in test_rights.py.
+The calls are those that the AWS gate saw in the end-to-end tests (calls.json, written by tests/e2e/test_calls.py), and
+those that AWS itself makes with a role, which the gate does not see. denied.py has the calls that must be denied;
+test_rights.py has the tests.
 """
 
 from __future__ import annotations
@@ -16,27 +16,32 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from deployed import ACCOUNT, KEYS_ACCOUNT, REGION, STRANGERS_ACCOUNT, Deployed
+from deployed import ACCOUNT, KEYS_ACCOUNT, REGION, FOREIGN_ACCOUNT, Deployed
 from template import ROOT, Json
 
 CALLS_FILE = ROOT / "tests/infra/calls.json"
-# Parts that are a function, with its resource's name; their credentials hold in it alone.
+# Components that are a function, with the prefix of their resources. Their credentials work only in the function.
 STAGES = {"signer": "Signer", "broadcaster": "Broadcaster", "sign-direct": "SignDirect"}
-# The policies of whoever is no stage.
-MANAGED = {"direct-caller": ["SignDirectCaller"], "backend": ["SignpostClient"], "viewer": ["SignpostViewer"], "operator": ["SignpostViewer", "SignpostOperator"]}
-# What AWS does by a role that is no function's: the role, its policy.
+# The policies of all other components.
+MANAGED = {
+    "direct-caller": ["SignDirectCaller"],
+    "backend": ["SignpostClient"],
+    "viewer": ["SignpostViewer"],
+    "operator": ["SignpostViewer", "SignpostOperator"],
+}
+# Other roles that AWS services assume: the role and its policy.
 SERVICES = {"trail": ("TrailRole", "TrailRights")}
-# Services of AWS that ask in their own name.
+# AWS services that make calls as themselves.
 OF_AWS = ("lambda", "cloudwatch", "events", "logs", "firehose")
-# May do everything that IAM allows in the own account; in another one.
-ADMINISTRATORS = {"administrator": ACCOUNT, "stranger": STRANGERS_ACCOUNT}
+# Administrators with every IAM permission: in our account and in another one.
+ADMINISTRATORS = {"administrator": ACCOUNT, "foreign-account": FOREIGN_ACCOUNT}
 EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 OPERATOR = f"arn:aws:iam::{ACCOUNT}:role/operator"
 RPC_SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:nodes-AbCdEf"
 OWN_KEY = f"arn:aws:kms:{REGION}:{KEYS_ACCOUNT}:key/11111111-0000-0000-0000-000000000000"
 OWN_DIRECT_KEY = f"arn:aws:kms:{REGION}:{KEYS_ACCOUNT}:key/22222222-0000-0000-0000-000000000000"
 
-SUBSCRIBER = f"arn:aws:sqs:{REGION}:{STRANGERS_ACCOUNT}:elsewhere"
+SUBSCRIBER = f"arn:aws:sqs:{REGION}:{FOREIGN_ACCOUNT}:elsewhere"
 
 USUAL = {
     "Network": "bsc-testnet",
@@ -46,7 +51,7 @@ USUAL = {
     "SignDirect": "true",
     "SignDirectCallerArns": f"arn:aws:iam::{ACCOUNT}:role/direct-caller",
 }
-# Every right is needed in one of these, and nothing that must be denied is allowed in any.
+# Each permission is needed in one of these, and each denied call is denied in all of them.
 DEPLOYMENTS = {
     "usual": USUAL,
     "keys of another account, in a network": USUAL
@@ -64,9 +69,9 @@ DEPLOYMENTS = {
 
 @dataclass(frozen=True)
 class Call:
-    """A call, by names: `on` is a resource of the template or one of `things`. `where` the credentials are used: in
-    the function, by Lambda itself in its name, on a laptop, in another function; of others it says only `network` if
-    they are in the signer's."""
+    """A call. `on` is a resource of the template or a name that `Place.thing` knows. `where` is where a function's
+    credentials are used: in the function, by Lambda itself, on a laptop or in another function. For other callers it is
+    `network` if they are in the signer's network."""
 
     who: str
     action: str
@@ -82,16 +87,21 @@ class Call:
 
 
 def call(who: str, action: str, on: str, why: str = "", where: str = "function", **conditions: Any) -> Call:
-    """A call; conditions are spelled `kms__MessageType`."""
+    """Makes a call. Conditions are written as `kms__MessageType`."""
     named = {name.replace("__", ":"): tuple(v) if isinstance(v, list) else v for name, v in conditions.items()}
     return Call(who, action, on, tuple(sorted(named.items())), where, why)
 
 
 def observed() -> list[Call]:
-    """What the gate saw."""
+    """The calls that the gate saw."""
     rows: list[Json] = json.loads(CALLS_FILE.read_text())
     return [
-        Call(row["who"], row["action"], row["on"], tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in sorted(row.get("conditions", {}).items())))
+        Call(
+            row["who"],
+            row["action"],
+            row["on"],
+            tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in sorted(row.get("conditions", {}).items())),
+        )
         for row in rows
     ]
 
@@ -107,45 +117,93 @@ NETWORK = {
     "ec2:UnassignPrivateIpAddresses": "Interface",
 }
 ADMINISTERED = (
-    "CancelKeyDeletion", "CreateAlias", "DeleteAlias", "DescribeKey", "DisableKey", "EnableKey", "GetKeyPolicy", "ListGrants",
-    "ListResourceTags", "PutKeyPolicy", "RevokeGrant", "ScheduleKeyDeletion", "TagResource", "UntagResource", "UpdateAlias",
+    "CancelKeyDeletion",
+    "CreateAlias",
+    "DeleteAlias",
+    "DescribeKey",
+    "DisableKey",
+    "EnableKey",
+    "GetKeyPolicy",
+    "ListGrants",
+    "ListResourceTags",
+    "PutKeyPolicy",
+    "RevokeGrant",
+    "ScheduleKeyDeletion",
+    "TagResource",
+    "UntagResource",
+    "UpdateAlias",
     "UpdateKeyDescription",
-)  # fmt: skip
+)
 
 
 def made_by_aws() -> list[Call]:
-    """What no gate sees, with where AWS says so."""
+    """The calls that the gate does not see, with their source in AWS's documentation."""
     queues = {"signer": ("SigningQueue", "ResignQueue"), "broadcaster": ("BroadcastQueue",)}
     polls = "Lambda developer guide, using Lambda with SQS: execution role permissions"
     logs = "Lambda developer guide, sending function logs to CloudWatch: the role creates streams and puts events"
     network = "Lambda developer guide, giving functions access to a VPC: required IAM permissions"
-    keys = "CloudFormation and whoever administers keys; KMS developer guide, key policies"
-    made = [call(who, action, queue, polls, "lambda") for who, of in queues.items() for queue in of for action in POLLED]
+    keys = "CloudFormation and key administrators; KMS developer guide, key policies"
+    made = [
+        call(who, action, queue, polls, "lambda") for who, of in queues.items() for queue in of for action in POLLED
+    ]
     made += [call(who, action, f"{part}Logs", logs) for who, part in STAGES.items() for action in LOGGED]
     made += [call("signer", action, on, network, "lambda") for action, on in NETWORK.items()]
     for key in ("Key", "SignDirectKey"):
         made += [call("administrator", f"kms:{action}", key, keys) for action in ADMINISTERED]
     trail = "CloudWatch Logs user guide, subscriptions with Firehose; Firehose developer guide, access to S3"
     made += [call("trail", f"firehose:{action}", "TrailStream", trail) for action in ("PutRecord", "PutRecordBatch")]
-    made += [call("trail", f"s3:{action}", "TrailBucket", trail) for action in ("GetBucketLocation", "ListBucket", "ListBucketMultipartUploads")]
-    made += [call("trail", f"s3:{action}", "TrailBucket/object", trail) for action in ("AbortMultipartUpload", "PutObject")]
-    made += [call(who, "sts:AssumeRole", "TrailRole", trail, aws__SourceAccount=ACCOUNT) for who in ("logs", "firehose")]
-    made.append(call("cloudwatch", "sns:Publish", "AlarmTopic", "CloudWatch user guide, alarms and SNS", aws__SourceAccount=ACCOUNT))
+    made += [
+        call("trail", f"s3:{action}", "TrailBucket", trail)
+        for action in ("GetBucketLocation", "ListBucket", "ListBucketMultipartUploads")
+    ]
+    made += [
+        call("trail", f"s3:{action}", "TrailBucket/object", trail) for action in ("AbortMultipartUpload", "PutObject")
+    ]
+    made += [
+        call(who, "sts:AssumeRole", "TrailRole", trail, aws__SourceAccount=ACCOUNT) for who in ("logs", "firehose")
+    ]
+    made.append(
+        call(
+            "cloudwatch",
+            "sns:Publish",
+            "AlarmTopic",
+            "CloudWatch user guide, alarms and SNS",
+            aws__SourceAccount=ACCOUNT,
+        )
+    )
     made.append(call("events", "sns:Publish", "AlarmTopic", "EventBridge user guide, permissions for SNS topics"))
-    made.append(call("direct-caller", "lambda:InvokeFunction", "SignDirectFunction", "what the direct signer is for"))
-    made += [call("lambda", "sts:AssumeRole", f"{part}Role", "for the function of this account", aws__SourceAccount=ACCOUNT)
-             for part in STAGES.values()]  # fmt: skip
+    made.append(
+        call("direct-caller", "lambda:InvokeFunction", "SignDirectFunction", "the purpose of the direct signer")
+    )
+    made += [
+        call("lambda", "sts:AssumeRole", f"{part}Role", "for the function of this account", aws__SourceAccount=ACCOUNT)
+        for part in STAGES.values()
+    ]
     return made
 
 
-def by_parameter() -> list[Call]:
-    """What a deployment allows only if it is asked to."""
-    return [call("backend", "sns:Subscribe", "OutcomeTopic", "Subscribers", "by parameter", sns__Protocol="sqs", sns__Endpoint=SUBSCRIBER)]
+def allowed_by_parameter() -> list[Call]:
+    """The calls that a deployment allows only with a parameter."""
+    return [
+        call(
+            "backend",
+            "sns:Subscribe",
+            "OutcomeTopic",
+            "Subscribers",
+            "by parameter",
+            sns__Protocol="sqs",
+            sns__Endpoint=SUBSCRIBER,
+        )
+    ]
 
 
-# The policy that holds a part's rights, and how it spells what they are about.
-POLICY_OF = {who: f"{part}Rights" for who, part in STAGES.items()} | {who: of_it[-1] for who, of_it in MANAGED.items()} | {who: policy for who, (_, policy) in SERVICES.items()}
-SPELLED = {
+# The policy of each component, and how policies write resources.
+POLICY_OF = (
+    {who: f"{part}Rights" for who, part in STAGES.items()}
+    | {who: attached[-1] for who, attached in MANAGED.items()}
+    | {who: policy for who, (_, policy) in SERVICES.items()}
+)
+WRITTEN_AS = {
     "Key": ("Key", "KmsKeyArns"),
     "SignDirectKey": ("SignDirectKey", "SignDirectKeyArn"),
     "Interface": ("*",),
@@ -156,19 +214,19 @@ SPELLED = {
 
 
 def needed() -> dict[str, dict[str, set[str]]]:
-    """What each policy must allow, on what: what the calls need, and nothing else."""
+    """The actions that each policy must allow by resource: exactly those that the calls need."""
     grants: dict[str, dict[str, set[str]]] = {}
     viewers = {(row.action, row.on) for row in observed() if row.who == "viewer"}
     for row in [*observed(), *made_by_aws()]:
         # An operator has the viewer's policy too.
         if row.who in POLICY_OF and not (row.who == "operator" and (row.action, row.on) in viewers):
-            for resource in SPELLED.get(row.on, (row.on,)):
+            for resource in WRITTEN_AS.get(row.on, (row.on,)):
                 grants.setdefault(POLICY_OF[row.who], {}).setdefault(resource, set()).add(row.action)
     return grants
 
 
 class Place:
-    """A deployment, as whoever asks something of AWS meets it."""
+    """A deployment with the policies that apply to a call."""
 
     def __init__(self, template: Json, parameters: dict[str, str]) -> None:
         self.deployed = deployed = Deployed(template, parameters)
@@ -182,7 +240,7 @@ class Place:
         self.has_network = deployed.exists("Vpc")
 
     def has(self, asked: Call) -> bool:
-        """Whether there is such a thing here."""
+        """Whether this deployment has the caller and the resource of a call."""
         if asked.on.startswith("Trail") and not self.deployed.exists("TrailBucket"):
             return False
         if asked.who in SERVICES:
@@ -196,7 +254,7 @@ class Place:
         return True
 
     def thing(self, name: str) -> tuple[str, str]:
-        """The ARN of what a call is about, and whose it is."""
+        """The ARN and the account of a resource."""
         name, _, below = name.partition("/")
         own = {"Key": ("KmsKeyArns", OWN_KEY), "SignDirectKey": ("SignDirectKeyArn", OWN_DIRECT_KEY)}
         elsewhere = {
@@ -208,8 +266,8 @@ class Place:
             "OtherSecret": f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:other-AbCdEf",
             "WatchQueue": f"arn:aws:sqs:{REGION}:{ACCOUNT}:signpost-watch-1-2",
             "BackendQueue": f"arn:aws:sqs:{REGION}:{ACCOUNT}:outcomes",
-            "StrangersQueue": f"arn:aws:sqs:{REGION}:{STRANGERS_ACCOUNT}:outcomes",
-            "StrangersTable": f"arn:aws:dynamodb:{REGION}:{STRANGERS_ACCOUNT}:table/loot",
+            "ForeignQueue": f"arn:aws:sqs:{REGION}:{FOREIGN_ACCOUNT}:outcomes",
+            "ForeignTable": f"arn:aws:dynamodb:{REGION}:{FOREIGN_ACCOUNT}:table/loot",
             "OtherTable": f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/other",
             "OtherKey": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/33333333-0000-0000-0000-000000000000",
             "Interface": f"arn:aws:ec2:{REGION}:{ACCOUNT}:network-interface/eni-1",
@@ -223,10 +281,10 @@ class Place:
             arn = elsewhere[name]
         if name.endswith("Logs"):
             arn = arn.removesuffix("*") + "log-stream:2026/11/27/1"
-        return (f"{arn}/{below}" if below else arn), STRANGERS_ACCOUNT if name.startswith("Strangers") else ACCOUNT
+        return (f"{arn}/{below}" if below else arn), FOREIGN_ACCOUNT if name.startswith("Foreign") else ACCOUNT
 
     def question(self, asked: Call) -> Json:
-        """The call as the evaluator takes it, with its policies in place."""
+        """The question to the evaluator for a call, with all policies that apply."""
         action, who = asked.action, asked.who
         resource, account = self.thing(asked.on)
         context: Json = {"aws:SecureTransport": "true"}
@@ -248,15 +306,25 @@ class Place:
         inside = self.has_network and (is_signers or asked.where == "network")
         if inside:
             context["aws:SourceVpc"] = self.deployed.named("Vpc")
-            # No way out: a service without an endpoint is not reached. Deny says so to the evaluator.
-            endpoint = self.endpoints.get(service, {**EVERYTHING, "Statement": [{**EVERYTHING["Statement"][0], "Effect": "Deny", "Principal": "*"}]})
+            # A service without an endpoint cannot be reached. For the evaluator, that is a policy that denies
+            # everything.
+            endpoint = self.endpoints.get(
+                service,
+                {**EVERYTHING, "Statement": [{**EVERYTHING["Statement"][0], "Effect": "Deny", "Principal": "*"}]},
+            )
         return {
-            "principal": principal, "action": action, "resource": resource, "account": account, "context": context,
-            "identity": identity, "of_resource": self.of_resource(asked.on.partition("/")[0]), "endpoint": endpoint if inside else None,
-        }  # fmt: skip
+            "principal": principal,
+            "action": action,
+            "resource": resource,
+            "account": account,
+            "context": context,
+            "identity": identity,
+            "of_resource": self.of_resource(asked.on.partition("/")[0]),
+            "endpoint": endpoint if inside else None,
+        }
 
     def identity(self, who: str) -> tuple[str, list[Json]]:
-        """A role, and the policies that are attached to it."""
+        """A role and its attached policies."""
         if who in STAGES or who in SERVICES:
             role = f"{STAGES[who]}Role" if who in STAGES else SERVICES[who][0]
             of_role = [
@@ -271,7 +339,7 @@ class Place:
         return role, [self.identities[name] for name in MANAGED.get(who, [])]
 
     def of_resource(self, on: str) -> Json | None:
-        """The policy of what a call is about, if it has one."""
+        """The resource's own policy, if it has one."""
         if on in ("Key", "SignDirectKey"):
             part = "Signer" if on == "Key" else "SignDirect"
             return self.keys[on] if self.deployed.exists(on) else own_key_policy(self.deployed.arn(f"{part}Role"))
@@ -295,7 +363,7 @@ class Place:
 
 @cache
 def readme_key_policy() -> str:
-    """What infra/README.md asks of the policy of a key of one's own."""
+    """The key policy in infra/README.md for keys that the stack does not create."""
     page = (ROOT / "infra/README.md").read_text()
     [found] = re.findall(r"## Keys of your own.*?```json\n(.*?)```", page, re.S)
     return str(found)
@@ -307,16 +375,18 @@ def own_key_policy(role: str) -> Json:
 
 
 def node_tools() -> Path:
-    """Where `cargo verify` installed the evaluator."""
+    """The directory where `cargo verify` installed the evaluator."""
     named = os.environ.get("SIGNPOST_NODE_TOOLS")
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     found = Path(named) if named else target / "local-stack/node-tests"
-    assert (found / "node_modules/@cloud-copilot/iam-simulate").is_dir(), f"no evaluator in {found}; run `cargo verify --e2e-only`"
+    assert (
+        found / "node_modules/@cloud-copilot/iam-simulate"
+    ).is_dir(), f"no evaluator in {found}; run `cargo verify --e2e-only`"
     return found
 
 
 def evaluate(asked: list[tuple[Place, Call]]) -> list[str]:
-    """The evaluator's verdict on each."""
+    """The evaluator's verdict for each call."""
     policies: dict[str, int] = {}
 
     def place(policy: Json | None) -> int | None:
@@ -326,7 +396,14 @@ def evaluate(asked: list[tuple[Place, Call]]) -> list[str]:
     for where, one in asked:
         question = where.question(one)
         identity = [place(policy) for policy in question["identity"]]
-        questions.append({**question, "identity": identity, "of_resource": place(question["of_resource"]), "endpoint": place(question["endpoint"])})
+        questions.append(
+            {
+                **question,
+                "identity": identity,
+                "of_resource": place(question["of_resource"]),
+                "endpoint": place(question["endpoint"]),
+            }
+        )
     sent = json.dumps({"policies": [json.loads(policy) for policy in policies], "questions": questions})
     program = ["node", str(Path(__file__).with_name("evaluate.mjs")), str(node_tools())]
     ran = subprocess.run(program, input=sent, capture_output=True, text=True, timeout=570, check=False)

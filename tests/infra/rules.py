@@ -1,7 +1,7 @@
-"""The rules that infra/template.yaml keeps, and for each how it could be broken.
+"""The rules for infra/template.yaml, each with changes that break it.
 
-A rule is a function from the template to its problems. Beside it stand breaks: changes to the template
-that it must call a problem. A rule that no break proves is a rule that does not look.
+A rule is a function from the template to its problems. Its breaks are changes to the template for which it must report
+a problem. Every rule needs at least one break, which shows that the rule works.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ Check = Callable[[Json], Iterator[str]]
 Break = Callable[[Json], Json]
 
 QUEUES = {"SigningQueue": "SignerFunction", "ResignQueue": "SignerFunction", "BroadcastQueue": "BroadcasterFunction"}
-# What is in them: of a request there is one, of a poke as many as you like.
+# The queues of pokes. A poke may be repeated or lost; a request may not.
 POKES = ("ResignQueue", "BroadcastQueue")
 FUNCTIONS = {"SignerFunction": "signer", "BroadcasterFunction": "broadcaster", "SignDirectFunction": "sign-direct"}
 KEYS = {"Key": "SignerRole", "SignDirectKey": "SignDirectRole"}
 DAY_S = 86_400
 
-# Everything a part may do, on what: what the calls need that were seen, and those that AWS makes in a role's name.
+# The permissions of each component by resource: those of the observed calls and of AWS's own calls with its role.
 GRANTS = needed()
 SIGNING_CONDITION = {"StringEquals": {"kms:SigningAlgorithm": "ECDSA_SHA_256", "kms:MessageType": "DIGEST"}}
 
@@ -55,9 +55,10 @@ SHARED = {
     "RUST_LOG",
     "AWS_USE_FIPS_ENDPOINT",
 }
-# What the functions read, exactly.
+# The exact environment variables of each function.
 ENVIRONMENT = {
-    "SignerFunction": SHARED | {"SIGNPOST_POLICY", "SIGNPOST_ACCOUNTS", "SIGNPOST_SEAL_SECRET_ARN", "AWS_ENDPOINT_URL_DYNAMODB"},
+    "SignerFunction": SHARED
+    | {"SIGNPOST_POLICY", "SIGNPOST_ACCOUNTS", "SIGNPOST_SEAL_SECRET_ARN", "AWS_ENDPOINT_URL_DYNAMODB"},
     "BroadcasterFunction": SHARED
     | {
         "SIGNPOST_RPC_SECRET_ARN",
@@ -69,7 +70,7 @@ ENVIRONMENT = {
     },
     "SignDirectFunction": {"KMS_KEY_ID", "ETH_NETWORK", "LOG_LEVEL", "SIGNPOST_POLICY", "AWS_USE_FIPS_ENDPOINT"},
 }
-# What must ring, by the name a runbook entry has in infra/README.md.
+# The required alarms, by the name of their runbook entry in infra/OPERATING.md.
 ALARMS = {
     "dead-letters-signing": ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
     "dead-letters-resign": ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
@@ -113,7 +114,7 @@ ALARMS = {
 
 @dataclass
 class Rule:
-    """What the template keeps, and how it could be broken."""
+    """A rule with its breaks."""
 
     name: str
     check: Check
@@ -132,16 +133,16 @@ def rule(*breaks: Break) -> Callable[[Check], Check]:
 
 
 def sets(path: str, value: Any = None) -> Break:
-    """Another value at a path of the template's resources; without one, none."""
+    """A break that sets a value at a path of the resources, or removes it without a value."""
     return lambda template: changed(template, f"Resources/{path}", value)
 
 
-def adds(name: str, kind: str, **members: Any) -> Break:
+def adds_resource(name: str, kind: str, **members: Any) -> Break:
     return lambda template: changed(template, f"Resources/{name}", {"Type": kind, "Properties": members})
 
 
-def grants(place: str, document: str, statement: Json) -> Break:
-    """One more statement in a policy."""
+def adds_statement(place: str, document: str, statement: Json) -> Break:
+    """A break that adds_resource a statement to a policy."""
 
     def add(template: Json) -> Json:
         at = len(properties(template, place)[document]["Statement"])
@@ -150,15 +151,19 @@ def grants(place: str, document: str, statement: Json) -> Break:
     return add
 
 
-def turns(name: str, sid: str, path: str = "", value: Any = None) -> Break:
-    """Another value in the statement of this name; without a path, it is taken out."""
+def changes_statement(name: str, sid: str, path: str = "", value: Any = None) -> Break:
+    """A break that changes a value in the statement with this Sid. Without a path, it removes the statement."""
 
     def turn(template: Json) -> Json:
         written = properties(template, name)["PolicyDocument"]["Statement"]
         inner = [(at, statement.get("Fn::If", ["", statement])[1]) for at, statement in enumerate(written)]
         [(at, found)] = [(at, statement) for at, statement in inner if statement["Sid"] == sid]
         way = f"Resources/{name}/Properties/PolicyDocument/Statement/{at}"
-        return changed(template, way + ("/Fn::If/1" if found is not written[at] and path else "") + (f"/{path}" if path else ""), value)
+        return changed(
+            template,
+            way + ("/Fn::If/1" if found is not written[at] and path else "") + (f"/{path}" if path else ""),
+            value,
+        )
 
     return turn
 
@@ -167,7 +172,11 @@ def allow(action: Any, resource: Any, **more: Any) -> Json:
     return {"Sid": "New", "Effect": "Allow", "Action": action, "Resource": resource, **more}
 
 
-@rule(sets("Key/DeletionPolicy"), sets("RequestsTable/UpdateReplacePolicy", "Delete"), sets("SignDirectKey/DeletionPolicy", "Delete"))
+@rule(
+    sets("Key/DeletionPolicy"),
+    sets("RequestsTable/UpdateReplacePolicy", "Delete"),
+    sets("SignDirectKey/DeletionPolicy", "Delete"),
+)
 def keys_and_tables_outlive_the_stack(template: Json) -> Iterator[str]:
     for kind in ("AWS::KMS::Key", "AWS::DynamoDB::Table"):
         for name, body in of_type(template, kind).items():
@@ -182,28 +191,32 @@ def keys_and_tables_outlive_the_stack(template: Json) -> Iterator[str]:
     sets("Key/Properties/PendingWindowInDays", 7),
     sets("KeyAlias/Properties/TargetKeyId", {"Ref": "SignDirectKey"}),
 )
-def a_key_is_for_this_curve_and_slow_to_delete(template: Json) -> Iterator[str]:
+def keys_are_secp256k1_and_slow_to_delete(template: Json) -> Iterator[str]:
     for name in KEYS:
         wanted = {"KeySpec": "ECC_SECG_P256K1", "KeyUsage": "SIGN_VERIFY"}
         for what, value in wanted.items():
             if properties(template, name).get(what) != value:
                 yield f"{what} of {name} is not {value}"
         if properties(template, name).get("PendingWindowInDays", 30) != 30:
-            yield f"{name} is gone before a month is over"
+            yield f"{name} can be deleted in less than a month"
     if ref(properties(template, "KeyAlias")["TargetKeyId"]) != "Key":
-        yield "the alias is not the key's"
+        yield "the alias names another key"
 
 
 ROOT_ARN = {"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}}
 
 
 @rule(
-    grants("Key", "KeyPolicy", allow("kms:Sign", "*", Principal=ROOT_ARN)),
-    grants("Key", "KeyPolicy", allow("kms:*", "*", Principal=ROOT_ARN)),
-    grants("Key", "KeyPolicy", allow("kms:CreateGrant", "*", Principal=ROOT_ARN)),
-    grants("Key", "KeyPolicy", allow("kms:GetPublicKey", "*", Principal=ROOT_ARN)),
-    grants("Key", "KeyPolicy", allow("kms:Sign", "*", Principal={"AWS": {"Fn::GetAtt": ["BroadcasterRole", "Arn"]}})),
-    grants("SignDirectKey", "KeyPolicy", allow("kms:Sign", "*", Principal={"AWS": {"Fn::GetAtt": ["SignerRole", "Arn"]}})),
+    adds_statement("Key", "KeyPolicy", allow("kms:Sign", "*", Principal=ROOT_ARN)),
+    adds_statement("Key", "KeyPolicy", allow("kms:*", "*", Principal=ROOT_ARN)),
+    adds_statement("Key", "KeyPolicy", allow("kms:CreateGrant", "*", Principal=ROOT_ARN)),
+    adds_statement("Key", "KeyPolicy", allow("kms:GetPublicKey", "*", Principal=ROOT_ARN)),
+    adds_statement(
+        "Key", "KeyPolicy", allow("kms:Sign", "*", Principal={"AWS": {"Fn::GetAtt": ["BroadcasterRole", "Arn"]}})
+    ),
+    adds_statement(
+        "SignDirectKey", "KeyPolicy", allow("kms:Sign", "*", Principal={"AWS": {"Fn::GetAtt": ["SignerRole", "Arn"]}})
+    ),
     sets("Key/Properties/KeyPolicy/Statement/0"),
     sets("Key/Properties/KeyPolicy/Statement/1/Condition"),
     sets("Key/Properties/KeyPolicy/Statement/1/Condition/StringEquals/kms:MessageType", "RAW"),
@@ -211,7 +224,7 @@ ROOT_ARN = {"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:roo
     sets("SignDirectKey/Properties/KeyPolicy/Statement/2/Effect", "Allow"),
     sets("Key/Properties/KeyPolicy/Statement/2/Condition/ArnNotEquals/aws:PrincipalArn", "*"),
 )
-def the_account_administers_a_key_and_one_role_signs_with_it(template: Json) -> Iterator[str]:
+def account_administers_each_key_and_one_role_signs(template: Json) -> Iterator[str]:
     for key, role in KEYS.items():
         administers, signs, denied = False, False, False
         for statement in statements(properties(template, key)["KeyPolicy"]):
@@ -232,38 +245,38 @@ def the_account_administers_a_key_and_one_role_signs_with_it(template: Json) -> 
             if "kms:GetPublicKey" in what and not who <= {role, "OperatorArn"}:
                 yield f"{key}: its public key may be read by {sorted(who)}"
         if not administers:
-            yield f"{key}: nobody may administer it"
+            yield f"{key}: the account may not administer it"
         if not signs:
             yield f"{key}: {role} may not sign"
         if not denied:
-            yield f"{key}: others than {role} are not denied to sign"
+            yield f"{key}: signing is not denied to all but {role}"
 
 
-# Where AWS takes nothing narrower.
+# Wildcards without a narrower alternative in AWS.
 WATCH_QUEUES = {"Fn::Sub": "arn:${AWS::Partition}:sqs:${AWS::Region}:${AWS::AccountId}:signpost-watch-*"}
 WILDCARDS = {
-    ("TrailRights", "Keep", "{'Fn::Sub': '${TrailBucket.Arn}/*'}"): "the names of objects are Firehose's own",
-    ("SignerRights", "AttachToTheNetwork", "*"): "the names of network interfaces are not known before",
-    ("SignpostViewer", "WatchThroughAQueue", str(WATCH_QUEUES)): "each run of `signpost watch` makes a queue of its own",
+    ("TrailRights", "WriteObjects", "{'Fn::Sub': '${TrailBucket.Arn}/*'}"): "Firehose chooses the names of objects",
+    ("SignerRights", "AttachToTheNetwork", "*"): "the names of network interfaces are not known in advance",
+    ("SignpostViewer", "WatchThroughAQueue", str(WATCH_QUEUES)): "each run of `signpost watch` creates its own queue",
 }
 
 
 @rule(
-    grants("SignerRights", "PolicyDocument", allow("dynamodb:*", {"Fn::GetAtt": ["RequestsTable", "Arn"]})),
-    grants("BroadcasterRights", "PolicyDocument", allow("sqs:SendMessage", "*")),
-    grants("SignpostClient", "PolicyDocument", allow("sns:Subscribe", {"Fn::Sub": "arn:aws:sns:*:*:x"})),
+    adds_statement("SignerRights", "PolicyDocument", allow("dynamodb:*", {"Fn::GetAtt": ["RequestsTable", "Arn"]})),
+    adds_statement("BroadcasterRights", "PolicyDocument", allow("sqs:SendMessage", "*")),
+    adds_statement("SignpostClient", "PolicyDocument", allow("sns:Subscribe", {"Fn::Sub": "arn:aws:sns:*:*:x"})),
     sets("KmsEndpoint/Properties/PolicyDocument/Statement/0/Resource", "*"),
     sets("SignerRights/Properties/PolicyDocument/Statement/0/NotAction", "kms:Decrypt"),
-    adds("Other", "AWS::IAM::User", Policies=[]),
+    adds_resource("Other", "AWS::IAM::User", Policies=[]),
     sets("SignerRole/Properties/ManagedPolicyArns", ["arn:aws:iam::aws:policy/AdministratorAccess"]),
     sets("SignDirectRole/Properties/Policies", [{"PolicyName": "more"}]),
 )
-def no_right_is_a_wildcard(template: Json) -> Iterator[str]:
+def no_permission_is_a_wildcard(template: Json) -> Iterator[str]:
     for name, statement in policies(template):
         if "NotAction" in statement or "NotResource" in statement or "NotPrincipal" in statement:
-            yield f"{name}: {statement} says what is not meant"
+            yield f"{name}: {statement} uses a negated element"
         if statement["Effect"] != "Allow" or template["Resources"][name]["Type"] == "AWS::KMS::Key":
-            # In a key's policy "*" is the key; its actions have a rule of their own.
+            # In a key policy "*" is the key itself; another rule checks its actions.
             continue
         for value in [*either(statement["Action"]), *either(statement["Resource"])]:
             if "*" in str(value) and (name, statement.get("Sid"), str(value)) not in WILDCARDS:
@@ -273,26 +286,36 @@ def no_right_is_a_wildcard(template: Json) -> Iterator[str]:
             yield f"{name} is a {body['Type']}"
         more = {"ManagedPolicyArns", "Policies"} & set(body["Properties"])
         if body["Type"] == "AWS::IAM::Role" and more:
-            yield f"{name} has rights that stand elsewhere: {more}"
+            yield f"{name} has permissions outside of the template's policies: {more}"
 
 
 @rule(
-    grants("BroadcasterRights", "PolicyDocument", allow("kms:Sign", {"Fn::GetAtt": ["Key", "Arn"]})),
-    grants("SignerRights", "PolicyDocument", allow("secretsmanager:GetSecretValue", {"Ref": "RpcSecretArn"})),
-    grants("SignpostClient", "PolicyDocument", allow("dynamodb:Query", {"Fn::GetAtt": ["RequestsTable", "Arn"]})),
-    grants("SignDirectRights", "PolicyDocument", allow("kms:Sign", {"Fn::GetAtt": ["Key", "Arn"]}, Condition=SIGNING_CONDITION)),
-    turns("BroadcasterRights", "ReadRequests"),
-    turns("SignerRights", "Sign", "Condition"),
+    adds_statement("BroadcasterRights", "PolicyDocument", allow("kms:Sign", {"Fn::GetAtt": ["Key", "Arn"]})),
+    adds_statement("SignerRights", "PolicyDocument", allow("secretsmanager:GetSecretValue", {"Ref": "RpcSecretArn"})),
+    adds_statement(
+        "SignpostClient", "PolicyDocument", allow("dynamodb:Query", {"Fn::GetAtt": ["RequestsTable", "Arn"]})
+    ),
+    adds_statement(
+        "SignDirectRights",
+        "PolicyDocument",
+        allow("kms:Sign", {"Fn::GetAtt": ["Key", "Arn"]}, Condition=SIGNING_CONDITION),
+    ),
+    changes_statement("BroadcasterRights", "ReadRequests"),
+    changes_statement("SignerRights", "Sign", "Condition"),
     sets("SignerRights/Properties/Roles", [{"Ref": "BroadcasterRole"}]),
-    adds("More", "AWS::IAM::Policy", PolicyName="more", Roles=[], PolicyDocument={"Statement": [allow("kms:Sign", "x")]}),
+    adds_resource(
+        "More", "AWS::IAM::Policy", PolicyName="more", Roles=[], PolicyDocument={"Statement": [allow("kms:Sign", "x")]}
+    ),
     sets("SignerRole/Properties/AssumeRolePolicyDocument/Statement/0/Principal", {"AWS": "*"}),
     sets("SignerFunction/Properties/Role", {"Fn::GetAtt": ["BroadcasterRole", "Arn"]}),
     sets("BroadcasterRole/Properties/AssumeRolePolicyDocument/Statement/0/Condition"),
-    grants("SignpostViewer", "PolicyDocument", allow("sns:Publish", {"Ref": "OutcomeTopic"})),
-    grants("SignpostOperator", "PolicyDocument", allow("dynamodb:DeleteItem", {"Fn::GetAtt": ["RequestsTable", "Arn"]})),
-    turns("SignpostOperator", "RegisterAccounts"),
+    adds_statement("SignpostViewer", "PolicyDocument", allow("sns:Publish", {"Ref": "OutcomeTopic"})),
+    adds_statement(
+        "SignpostOperator", "PolicyDocument", allow("dynamodb:DeleteItem", {"Fn::GetAtt": ["RequestsTable", "Arn"]})
+    ),
+    changes_statement("SignpostOperator", "RegisterAccounts"),
 )
-def each_role_may_do_what_its_stage_does_and_nothing_else(template: Json) -> Iterator[str]:
+def each_role_has_exactly_the_permissions_of_its_stage(template: Json) -> Iterator[str]:
     found: dict[str, dict[str, set[str]]] = {}
     for name, statement in policies(template, "AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"):
         if statement["Effect"] != "Allow":
@@ -303,32 +326,36 @@ def each_role_may_do_what_its_stage_does_and_nothing_else(template: Json) -> Ite
             yield f"{name}: kms:Sign under {statement.get('Condition')}"
     for name in found.keys() | GRANTS.keys():
         for resource in found.get(name, {}).keys() | GRANTS.get(name, {}).keys():
-            is_, wanted = found.get(name, {}).get(resource, set()), GRANTS.get(name, {}).get(resource, set())
-            if is_ != wanted:
-                yield f"{name} on {resource}: too much {sorted(is_ - wanted)}, too little {sorted(wanted - is_)}"
+            given, wanted = found.get(name, {}).get(resource, set()), GRANTS.get(name, {}).get(resource, set())
+            if given != wanted:
+                yield f"{name} on {resource}: too much {sorted(given - wanted)}, too little {sorted(wanted - given)}"
     for function, stage in FUNCTIONS.items():
         part = function.removesuffix("Function")
         if names(properties(template, f"{part}Rights")["Roles"]) != {f"{part}Role"}:
-            yield f"the rights of the {stage} are not its role's"
+            yield f"{part}Rights is not attached to {part}Role only"
         if ref(properties(template, function)["Role"]) != f"{part}Role":
-            yield f"{function} runs in another's role"
+            yield f"{function} has another role"
         trust = properties(template, f"{part}Role")["AssumeRolePolicyDocument"]["Statement"]
-        # Lambda names the function's account when it takes a role: another account's function gets none.
+        # Lambda passes the function's account when it assumes a role, so a function of another account is refused.
         here = {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
         if [(s["Principal"], s.get("Condition")) for s in trust] != [({"Service": "lambda.amazonaws.com"}, here)]:
-            yield f"{part}Role may be taken by {trust}"
+            yield f"{part}Role may be assumed by {trust}"
 
 
 def listed(file: str, name: str) -> set[str]:
-    """A list of attributes in the code of the store."""
+    """A list of attributes from the code of the store."""
     code = (ROOT / "crates/aws/src" / file).read_text()
     [found] = re.findall(rf"pub const {name}: \[&str; \d+\] =\s*\[(.*?)\];", code, re.S)
     return set(re.findall(r'"(\w+)"', found))
 
 
 def written() -> dict[tuple[str, str, str], set[str]]:
-    """Who may write which attributes of what, as the code of the store says it."""
-    key, requests, heads = {"account", "item"}, {"requestId", "createdAt"} | listed("item/record.rs", "MUTABLE"), "store/written.rs"
+    """The attributes that each policy may write by action and table, from the code of the store."""
+    key, requests, heads = (
+        {"account", "item"},
+        {"requestId", "createdAt"} | listed("item/record.rs", "MUTABLE"),
+        "store/written.rs",
+    )
     return {
         ("SignerRights", "dynamodb:UpdateItem", "RequestsTable"): requests,
         ("SignerRights", "dynamodb:UpdateItem", "AccountsTable"): key | listed(heads, "BY_SIGNER"),
@@ -344,19 +371,25 @@ ATTRIBUTES = "Condition/ForAllValues:StringEquals/dynamodb:Attributes"
 
 
 @rule(
-    turns("BroadcasterRights", "ChangeRequests", f"{ATTRIBUTES}/0", "digest"),
-    turns("BroadcasterRights", "ChangeRequests", f"{ATTRIBUTES}/22", "nonce"),
-    turns("BroadcasterRights", "ChangeHeadsAndSlots", f"{ATTRIBUTES}/11", "kmsKeyId"),
-    turns("BroadcasterRights", "ChangeRequests", "Condition/Null"),
-    turns("BroadcasterRights", "ChangeRequests", "Condition"),
-    turns("SignerRights", "TakeSlots", f"{ATTRIBUTES}/4", "name"),
-    grants("SignerRights", "PolicyDocument", allow("dynamodb:UpdateItem", {"Fn::GetAtt": ["RequestsTable", "Arn"]})),
-    grants("BroadcasterRights", "PolicyDocument", allow("dynamodb:PartiQLUpdate", {"Fn::GetAtt": ["RequestsTable", "Arn"]})),
-    grants("SignerRights", "PolicyDocument", allow("dynamodb:DeleteItem", {"Fn::GetAtt": ["AccountsTable", "Arn"]})),
+    changes_statement("BroadcasterRights", "ChangeRequests", f"{ATTRIBUTES}/0", "digest"),
+    changes_statement("BroadcasterRights", "ChangeRequests", f"{ATTRIBUTES}/22", "nonce"),
+    changes_statement("BroadcasterRights", "ChangeHeadsAndSlots", f"{ATTRIBUTES}/11", "kmsKeyId"),
+    changes_statement("BroadcasterRights", "ChangeRequests", "Condition/Null"),
+    changes_statement("BroadcasterRights", "ChangeRequests", "Condition"),
+    changes_statement("SignerRights", "TakeSlots", f"{ATTRIBUTES}/4", "name"),
+    adds_statement(
+        "SignerRights", "PolicyDocument", allow("dynamodb:UpdateItem", {"Fn::GetAtt": ["RequestsTable", "Arn"]})
+    ),
+    adds_statement(
+        "BroadcasterRights", "PolicyDocument", allow("dynamodb:PartiQLUpdate", {"Fn::GetAtt": ["RequestsTable", "Arn"]})
+    ),
+    adds_statement(
+        "SignerRights", "PolicyDocument", allow("dynamodb:DeleteItem", {"Fn::GetAtt": ["AccountsTable", "Arn"]})
+    ),
 )
-def writes_are_of_named_attributes_and_no_stage_deletes(template: Json) -> Iterator[str]:
-    """UpdateItem is an upsert: it makes an item that is not there, and so is a PutItem of all it may name. Only the
-    list of attributes keeps it from being one."""
+def writes_name_their_attributes_and_no_stage_deletes(template: Json) -> Iterator[str]:
+    """UpdateItem creates a missing item, so it equals a PutItem with the attributes that it may name. Only the list of
+    attributes prevents the creation of a valid item."""
     lists, found = written(), set()
     for name, statement in policies(template, "AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"):
         if statement["Effect"] != "Allow":
@@ -365,7 +398,7 @@ def writes_are_of_named_attributes_and_no_stage_deletes(template: Json) -> Itera
         if name != "SignpostOperator":
             bare.add("dynamodb:DeleteItem")
         if actions(statement) & bare:
-            yield f"{name} writes or deletes past every list: {sorted(actions(statement) & bare)}"
+            yield f"{name} writes or deletes without a list of attributes: {sorted(actions(statement) & bare)}"
         for action in actions(statement) & {"dynamodb:UpdateItem", "dynamodb:PutItem"}:
             for table in resources(statement):
                 wanted = lists.get((name, action, table))
@@ -374,41 +407,48 @@ def writes_are_of_named_attributes_and_no_stage_deletes(template: Json) -> Itera
                 found.add((name, action, table))
                 condition = statement.get("Condition", {})
                 named = condition.get("ForAllValues:StringEquals", {}).get("dynamodb:Attributes", [])
-                # Of no attribute at all, "all of them" is true.
-                if condition.get("Null") != {"dynamodb:Attributes": "false"} or set(named) != wanted or len(named) != len(set(named)):
+                # ForAllValues is true for an empty set, so the Null condition is needed too.
+                if (
+                    condition.get("Null") != {"dynamodb:Attributes": "false"}
+                    or set(named) != wanted
+                    or len(named) != len(set(named))
+                ):
                     yield f"{name}: {action} on {table} of {sorted(named)}, not {sorted(wanted or ())}"
     if found != lists.keys():
-        yield f"without a list: {sorted(lists.keys() - found)}"
+        yield f"missing lists of attributes: {sorted(lists.keys() - found)}"
 
 
 ONLY_THERE = {"signer": "SignerRights", "broadcaster": "BroadcasterRights", "sign-direct": "SignDirectRights"}
 
 
 @rule(
-    turns("SignerRights", "OnlyInTheFunction"),
-    turns("SignDirectRights", "OnlyInTheFunction", "Effect", "Allow"),
-    turns("BroadcasterRights", "OnlyInTheFunction", "Action", ["dynamodb:*", "sns:*"]),
+    changes_statement("SignerRights", "OnlyInTheFunction"),
+    changes_statement("SignDirectRights", "OnlyInTheFunction", "Effect", "Allow"),
+    changes_statement("BroadcasterRights", "OnlyInTheFunction", "Action", ["dynamodb:*", "sns:*"]),
 )
-def credentials_hold_only_in_their_function(template: Json) -> Iterator[str]:
+def credentials_work_only_in_their_function(template: Json) -> Iterator[str]:
     for stage, name in ONLY_THERE.items():
         arn = "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:${NamePrefix}-" + stage
         elsewhere = {"ArnNotEquals": {"lambda:SourceFunctionArn": {"Fn::Sub": arn}}}
         denied = [
             action
             for policy, statement in policies(template, "AWS::IAM::Policy")
-            if policy == name and statement["Effect"] == "Deny" and statement.get("Condition") == elsewhere and statement["Resource"] == "*"
+            if policy == name
+            and statement["Effect"] == "Deny"
+            and statement.get("Condition") == elsewhere
+            and statement["Resource"] == "*"
             for action in actions(statement)
         ]
-        # What Lambda asks for itself, without naming the function, and logs, which hold nothing.
+        # Exempt: Lambda's own polls, which do not name the function, and logs, which are not confidential.
         free = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
         for resource, allowed in GRANTS[name].items():
             for action in allowed - free:
                 service = action.partition(":")[0]
                 if service not in ("logs", "ec2") and not {action, f"{service}:*"} & set(denied):
-                    yield f"{name}: {action} on {resource} holds on a laptop, too"
+                    yield f"{name}: {action} on {resource} also works outside of the function"
 
 
-# How the adapters spell what IAM allows; a transaction needs the rights of its parts.
+# The SDK's methods and their IAM actions. A transaction needs the permissions of its parts.
 CALLS = {
     "get_item": "GetItem",
     "batch_get_item": "BatchGetItem",
@@ -422,11 +462,11 @@ CALLS = {
 
 
 @rule(
-    turns("BroadcasterRights", "ReadAccounts", "Action", ["dynamodb:GetItem", "dynamodb:BatchWriteItem"]),
-    grants("SignerRights", "PolicyDocument", allow("dynamodb:Scan", {"Fn::GetAtt": ["RequestsTable", "Arn"]})),
+    changes_statement("BroadcasterRights", "ReadAccounts", "Action", ["dynamodb:GetItem", "dynamodb:BatchWriteItem"]),
+    adds_statement("SignerRights", "PolicyDocument", allow("dynamodb:Scan", {"Fn::GetAtt": ["RequestsTable", "Arn"]})),
 )
-def the_store_may_make_the_calls_it_makes_and_no_other(template: Json) -> Iterator[str]:
-    # What operator.rs asks runs with an operator's own credentials, in no function.
+def store_permissions_match_its_calls(template: Json) -> Iterator[str]:
+    # operator.rs runs with an operator's credentials, not in a function.
     files = (file for file in sorted((ROOT / "crates/aws/src/store").glob("*.rs")) if file.name != "operator.rs")
     code = "".join(file.read_text() for file in files)
     made = {f"dynamodb:{action}" for call, action in CALLS.items() if re.search(rf"\.{call}\(\)", code)}
@@ -438,7 +478,7 @@ def the_store_may_make_the_calls_it_makes_and_no_other(template: Json) -> Iterat
         if action.startswith("dynamodb:")
     }
     if made != allowed:
-        yield f"calls without a right: {sorted(made - allowed)}, rights without a call: {sorted(allowed - made)}"
+        yield f"calls without permission: {sorted(made - allowed)}, unused permissions: {sorted(allowed - made)}"
 
 
 @rule(
@@ -466,18 +506,22 @@ def every_queue_is_fifo_encrypted_and_has_a_dead_letter_queue(template: Json) ->
             if body["Properties"].get(what) is not True:
                 yield f"{name} has no {what}"
         if name not in POKES and body["Properties"].get("MessageRetentionPeriod") != 14 * DAY_S:
-            yield f"{name} does not keep its messages as long as can be"
+            yield f"{name} does not have the longest retention"
     for queue, letters in dead.items():
         body = properties(template, queue)
-        wanted = {"DeduplicationScope": "messageGroup", "FifoThroughputLimit": "perMessageGroupId", "ContentBasedDeduplication": True}
+        wanted = {
+            "DeduplicationScope": "messageGroup",
+            "FifoThroughputLimit": "perMessageGroupId",
+            "ContentBasedDeduplication": True,
+        }
         for what, value in wanted.items():
             if body.get(what) != value:
                 yield f"{what} of {queue} is {body.get(what)}"
         redrive = body.get("RedrivePolicy", {})
         if ref(redrive.get("deadLetterTargetArn")) != letters:
-            yield f"{queue} gives up into {redrive.get('deadLetterTargetArn')}"
+            yield f"{queue} has the dead-letter queue {redrive.get('deadLetterTargetArn')}"
         if redrive.get("maxReceiveCount", 0) < 5:
-            yield f"{queue} gives up after {redrive.get('maxReceiveCount')} deliveries"
+            yield f"{queue} has the maxReceiveCount {redrive.get('maxReceiveCount')}"
 
 
 @rule(
@@ -489,21 +533,21 @@ def every_queue_is_fifo_encrypted_and_has_a_dead_letter_queue(template: Json) ->
     sets("BroadcastQueue/Properties/RedrivePolicy/maxReceiveCount", 10),
     sets("ResignQueue/Properties/MessageRetentionPeriod", 1_209_600),
 )
-def requests_are_held_long_and_pokes_briefly(template: Json) -> Iterator[str]:
+def requests_have_long_and_pokes_short_visibility_timeouts(template: Json) -> Iterator[str]:
     for queue, function in QUEUES.items():
         body = properties(template, queue)
         timeout, held = properties(template, function)["Timeout"], body["VisibilityTimeout"]
         if queue not in POKES:
             if held < 6 * timeout:
-                yield f"{queue} holds requests for {held} s, less than six times {timeout} s"
+                yield f"{queue} hides requests for {held} s, less than six times {timeout} s"
             continue
         if held != timeout:
-            yield f"{queue} holds pokes for {held} s: Lambda takes no less than {timeout} s, and more locks a lane"
+            yield f"{queue} hides pokes for {held} s: Lambda requires {timeout} s, and more locks a lane for longer"
         if held > 60:
             yield f"a pass that crashes locks its lane for {held} s"
         deliveries = body["MessageRetentionPeriod"] // held
         if body["RedrivePolicy"]["maxReceiveCount"] <= deliveries:
-            yield f"an outage puts the pokes of {queue} into the dead-letter queue, after {deliveries} deliveries"
+            yield f"an outage moves the pokes of {queue} into the dead-letter queue, after {deliveries} deliveries"
 
 
 SECURE = {"Bool": {"aws:SecureTransport": "false"}}
@@ -517,7 +561,7 @@ SECURE = {"Bool": {"aws:SecureTransport": "false"}}
     sets("QueuePolicy/Properties/Queues/3"),
     sets("OutcomeTopicPolicy/Properties/PolicyDocument/Statement/0"),
 )
-def queues_and_topic_are_reached_by_tls_only(template: Json) -> Iterator[str]:
+def queues_and_topic_require_tls(template: Json) -> Iterator[str]:
     queues = set(of_type(template, "AWS::SQS::Queue"))
     covered: set[str] = set()
     for name in of_type(template, "AWS::SQS::QueuePolicy"):
@@ -526,11 +570,11 @@ def queues_and_topic_are_reached_by_tls_only(template: Json) -> Iterator[str]:
             if is_tls_only(statement) and "sqs:*" in actions(statement):
                 covered |= resources(statement) & attached
     if covered != queues:
-        yield f"without TLS these can be reached: {sorted(queues - covered)}"
+        yield f"these do not require TLS: {sorted(queues - covered)}"
     for statement in statements(properties(template, "OutcomeTopicPolicy")["PolicyDocument"]):
         if is_tls_only(statement) and {"sns:Publish", "sns:Subscribe"} <= actions(statement):
             return
-    yield "without TLS the topic can be reached"
+    yield "the topic does not require TLS"
 
 
 def is_tls_only(statement: Json) -> bool:
@@ -540,10 +584,13 @@ def is_tls_only(statement: Json) -> bool:
 @rule(
     sets("QueuePolicy/Properties/PolicyDocument/Statement/1"),
     sets("QueuePolicy/Properties/PolicyDocument/Statement/2/Condition/ArnNotEquals/aws:PrincipalArn/2", "*"),
-    sets("QueuePolicy/Properties/PolicyDocument/Statement/1/Condition/ArnNotEquals/aws:PrincipalArn/0", {"Ref": "SignpostClient"}),
+    sets(
+        "QueuePolicy/Properties/PolicyDocument/Statement/1/Condition/ArnNotEquals/aws:PrincipalArn/0",
+        {"Ref": "SignpostClient"},
+    ),
     sets("OutcomeTopicPolicy/Properties/PolicyDocument/Statement/1/Effect", "Allow"),
 )
-def only_the_stages_speak_on_the_ways_between_them(template: Json) -> Iterator[str]:
+def only_stages_send_to_inner_queues_and_the_topic(template: Json) -> Iterator[str]:
     senders = {
         ("QueuePolicy", "sqs:SendMessage", "ResignQueue"): {"BroadcasterRole", "OperatorArn"},
         ("QueuePolicy", "sqs:SendMessage", "BroadcastQueue"): {"SignerRole", "BroadcasterRole", "OperatorArn"},
@@ -557,7 +604,7 @@ def only_the_stages_speak_on_the_ways_between_them(template: Json) -> Iterator[s
             if actions(statement) == {action} and resources(statement) == {target}
         ]
         if found != [wanted]:
-            yield f"{action} on {target} is left to {found}, not to {sorted(wanted)}"
+            yield f"{action} on {target} is limited to {found}, not to {sorted(wanted)}"
 
 
 @rule(
@@ -571,22 +618,24 @@ def only_the_stages_speak_on_the_ways_between_them(template: Json) -> Iterator[s
     sets("ResignSource/Properties/FunctionName", {"Ref": "BroadcasterFunction"}),
     sets("SignerFunction/Properties/ReservedConcurrentExecutions", 1),
 )
-def event_sources_give_batches_but_a_pass_its_own_lane(template: Json) -> Iterator[str]:
+def event_sources_batch_except_one_lane_per_pass(template: Json) -> Iterator[str]:
     sources = of_type(template, "AWS::Lambda::EventSourceMapping")
-    found = {ref(body["Properties"]["EventSourceArn"]): ref(body["Properties"]["FunctionName"]) for body in sources.values()}
+    found = {
+        ref(body["Properties"]["EventSourceArn"]): ref(body["Properties"]["FunctionName"]) for body in sources.values()
+    }
     if found != QUEUES or len(sources) != len(QUEUES):
         yield f"queues and their functions are {found}"
     for name, body in sources.items():
         members = body["Properties"]
         if members.get("FunctionResponseTypes") != ["ReportBatchItemFailures"]:
             yield f"{name} repeats a whole batch for one message"
-        # A batch is acknowledged as one: a finished lane would be locked until the slowest beside it is.
+        # A batch is acknowledged as a whole, so a finished lane would stay locked until the slowest one is done.
         if members.get("BatchSize") != (1 if name == "BroadcastSource" else 10):
-            yield f"{name} gives batches of {members.get('BatchSize')}"
+            yield f"{name} has batches of {members.get('BatchSize')}"
         if "MaximumConcurrency" not in members.get("ScalingConfig", {}):
-            yield f"{name} has no bound"
+            yield f"{name} has no concurrency limit"
         if "MaximumBatchingWindowInSeconds" in members:
-            yield f"{name} has a window, which FIFO has not"
+            yield f"{name} has a batching window; FIFO queues do not support one"
     for name in FUNCTIONS:
         if "ReservedConcurrentExecutions" in properties(template, name):
             yield f"{name}: batches refused for a reservation count as received"
@@ -597,9 +646,9 @@ def event_sources_give_batches_but_a_pass_its_own_lane(template: Json) -> Iterat
     sets("BroadcasterFunction/Properties/RecursiveLoop", "Terminate"),
     sets("SignDirectFunction/Properties/RecursiveLoop", "Allow"),
 )
-def a_busy_lane_is_no_mistake_that_lambda_ends(template: Json) -> Iterator[str]:
+def lambda_does_not_stop_a_busy_lane_as_a_loop(template: Json) -> Iterator[str]:
     for name in FUNCTIONS:
-        # The direct signer writes to no queue: a loop through it would be one.
+        # The direct signer sends to no queue, so a loop through it would be a real one.
         wanted = None if name == "SignDirectFunction" else "Allow"
         if properties(template, name).get("RecursiveLoop") != wanted:
             yield f"{name} has RecursiveLoop {properties(template, name).get('RecursiveLoop')}"
@@ -634,28 +683,31 @@ def tables_are_on_demand_recoverable_and_protected(template: Json) -> Iterator[s
     if [part["AttributeName"] for part in index["KeySchema"]] != ["account", "createdAt"]:
         yield f"byAccount is over {index['KeySchema']}"
     if index["Projection"] != {"ProjectionType": "KEYS_ONLY"}:
-        yield "byAccount is written again whenever a request changes"
+        yield "byAccount is rewritten with every change of a request"
 
 
 @rule(sets("OutcomeTopic/Properties/KmsMasterKeyId"), sets("OutcomeTopic/Properties/FifoTopic"))
-def the_topic_is_encrypted_and_fifo_when_asked(template: Json) -> Iterator[str]:
+def topic_is_encrypted_and_optionally_fifo(template: Json) -> Iterator[str]:
     body = properties(template, "OutcomeTopic")
     if body.get("KmsMasterKeyId") != "alias/aws/sns":
         yield f"the topic is encrypted with {body.get('KmsMasterKeyId')}"
     if body.get("FifoTopic", {}).get("Fn::If", [None])[0] != "HasFifoTopic":
-        yield "nobody can have a FIFO topic"
+        yield "the FIFO topic is not an option"
 
 
 @rule(
     sets("SignerFunction/Properties/Runtime", "provided.al2"),
     sets("SignerFunction/Properties/Environment/Variables/SIGNPOST_RPC_URLS", {"Ref": "RpcUrls"}),
     sets("BroadcasterFunction/Properties/Environment/Variables/SIGNPOST_FINALITY"),
-    sets("BroadcasterFunction/Properties/Environment/Variables/SIGNPOST_RPC_URLS", {"Fn::Sub": "{{resolve:secretsmanager:${RpcSecretArn}}}"}),
+    sets(
+        "BroadcasterFunction/Properties/Environment/Variables/SIGNPOST_RPC_URLS",
+        {"Fn::Sub": "{{resolve:secretsmanager:${RpcSecretArn}}}"},
+    ),
     sets("SignDirectFunction/Properties/LoggingConfig"),
     sets("BroadcasterLogs/Properties/RetentionInDays"),
     sets("SignDirectFunction/Properties/Environment/Variables/KMS_KEY_ID", {"Fn::GetAtt": ["Key", "Arn"]}),
 )
-def functions_get_their_contract_and_no_secret(template: Json) -> Iterator[str]:
+def functions_get_their_variables_and_no_secret(template: Json) -> Iterator[str]:
     for name, stage in FUNCTIONS.items():
         body = properties(template, name)
         if (body["Runtime"], body["Handler"]) != ("provided.al2023", "bootstrap"):
@@ -664,15 +716,15 @@ def functions_get_their_contract_and_no_secret(template: Json) -> Iterator[str]:
             yield f"{name} runs {body['Code']}"
         variables = body["Environment"]["Variables"]
         if set(variables) != ENVIRONMENT[name]:
-            yield f"{name} gets other variables than it reads: {set(variables) ^ ENVIRONMENT[name]}"
+            yield f"{name} gets other variables than it needs: {set(variables) ^ ENVIRONMENT[name]}"
         if "resolve:" in str(variables):
             yield f"{name} has a secret in its environment"
         logs = ref(body.get("LoggingConfig", {}).get("LogGroup"))
         if logs != name.replace("Function", "Logs") or "RetentionInDays" not in properties(template, logs):
-            yield f"the logs of {name} are kept for ever, or elsewhere"
+            yield f"the logs of {name} have no retention or go to another group"
     direct = names(properties(template, "SignDirectFunction")["Environment"]["Variables"]["KMS_KEY_ID"])
     if direct != {"SignDirectKey", "SignDirectKeyArn"}:
-        yield f"the direct signer signs with {direct}: two counts of one account's nonces"
+        yield f"the direct signer signs with {direct}, so two programs may count an account's nonces"
 
 
 CALLERS = {"Fn::Split": [",", {"Ref": "SignDirectCallerArns"}]}
@@ -680,17 +732,34 @@ CALLERS = {"Fn::Split": [",", {"Ref": "SignDirectCallerArns"}]}
 
 @rule(
     sets("SignDirectFunction/Properties/Environment/Variables/LOG_LEVEL", "WARNING"),
-    sets("SignDirectFunction/Properties/Environment/Variables/SIGNPOST_POLICY", {"Fn::If": ["HasPolicy", {"Ref": "Policy"}, "none"]}),
+    sets(
+        "SignDirectFunction/Properties/Environment/Variables/SIGNPOST_POLICY",
+        {"Fn::If": ["HasPolicy", {"Ref": "Policy"}, "none"]},
+    ),
     sets("SignDirectAccess"),
     sets("SignDirectAccess/Condition", "HasSignDirect"),
     sets("SignDirectAccess/Properties/ResourceArn", {"Fn::GetAtt": ["SignerFunction", "Arn"]}),
     sets("SignDirectAccess/Properties/PolicyDocument/Statement/0/Effect", "Allow"),
-    sets("SignDirectAccess/Properties/PolicyDocument/Statement/0/Resource", {"Fn::GetAtt": ["SignDirectFunction", "Arn"]}),
+    sets(
+        "SignDirectAccess/Properties/PolicyDocument/Statement/0/Resource", {"Fn::GetAtt": ["SignDirectFunction", "Arn"]}
+    ),
     sets("SignDirectAccess/Properties/PolicyDocument/Statement/0/Action", "lambda:InvokeFunctionUrl"),
     sets("SignDirectAccess/Properties/PolicyDocument/Statement/0/Condition"),
-    grants("SignDirectAccess", "PolicyDocument", allow("lambda:InvokeFunction", {"Fn::GetAtt": ["SignDirectFunction", "Arn"]}, Principal="*")),
-    adds("More", "AWS::Lambda::Permission", FunctionName={"Ref": "SignDirectFunction"}, Action="lambda:InvokeFunction", Principal="*"),
-    adds("More", "AWS::Lambda::Url", TargetFunctionArn={"Fn::GetAtt": ["SignDirectFunction", "Arn"]}, AuthType="NONE"),
+    adds_statement(
+        "SignDirectAccess",
+        "PolicyDocument",
+        allow("lambda:InvokeFunction", {"Fn::GetAtt": ["SignDirectFunction", "Arn"]}, Principal="*"),
+    ),
+    adds_resource(
+        "More",
+        "AWS::Lambda::Permission",
+        FunctionName={"Ref": "SignDirectFunction"},
+        Action="lambda:InvokeFunction",
+        Principal="*",
+    ),
+    adds_resource(
+        "More", "AWS::Lambda::Url", TargetFunctionArn={"Fn::GetAtt": ["SignDirectFunction", "Arn"]}, AuthType="NONE"
+    ),
     sets("SignDirectUsedAlarm/Condition", "HasSignDirectCallers"),
     sets("SignDirectStranger/Properties/Targets/0/Arn", {"Ref": "OutcomeTopic"}),
     sets("SignDirectStranger/Condition", "HasNoSignDirectCallers"),
@@ -698,15 +767,15 @@ CALLERS = {"Fn::Split": [",", {"Ref": "SignDirectCallerArns"}]}
     sets("AlarmTopicPolicy/Properties/PolicyDocument/Statement/2"),
     lambda template: changed(template, "Conditions/HasSignDirectCallers", {"Condition": "HasSignDirect"}),
 )
-def the_direct_signer_is_for_those_named_and_tells_of_each_use(template: Json) -> Iterator[str]:
+def direct_signer_admits_named_callers_and_reports_uses(template: Json) -> Iterator[str]:
     variables = properties(template, "SignDirectFunction")["Environment"]["Variables"]
     if variables["LOG_LEVEL"] != "INFO":
-        yield "a signature leaves no line in the log"
+        yield "signatures are not logged"
     if "none" in list(either(variables["SIGNPOST_POLICY"])):
         yield "it starts without a policy"
     given = {"Fn::Not": [{"Fn::Equals": [{"Ref": "SignDirectCallerArns"}, ""]}]}
     if template["Conditions"]["HasSignDirectCallers"] != {"Fn::And": [{"Condition": "HasSignDirect"}, given]}:
-        yield "HasSignDirectCallers is something else"
+        yield "HasSignDirectCallers has another meaning"
     denied = False
     if access := template["Resources"].get("SignDirectAccess"):
         function = {"Fn::GetAtt": ["SignDirectFunction", "Arn"]}
@@ -722,31 +791,34 @@ def the_direct_signer_is_for_those_named_and_tells_of_each_use(template: Json) -
                 and statement.get("Condition") == {"ArnNotEquals": {"aws:PrincipalArn": CALLERS}}
             )
     if not denied:
-        yield "others than those named are not denied to invoke it"
+        yield "invoking it is not denied to all but the named callers"
     for name, body in template["Resources"].items():
         if body["Type"] in ("AWS::Lambda::Permission", "AWS::Lambda::Url", "AWS::Lambda::EventSourceMapping"):
             if "SignDirectFunction" in str(body["Properties"]):
-                yield f"{name} lets others in"
+                yield f"{name} lets others invoke it"
     if template["Resources"]["SignDirectUsedAlarm"].get("Condition") != "HasNoSignDirectCallers":
-        yield "a use is not told where nobody is named"
+        yield "without named callers, uses are not reported"
     stranger = template["Resources"]["SignDirectStranger"]
-    if (stranger.get("Condition"), [ref(target["Arn"]) for target in either(stranger["Properties"]["Targets"])]) != ("HasSignDirectCallers", ["AlarmTopic", "AlarmTopicArn"]):
-        yield "a use by somebody else is not told"
-    told = {"cloudwatch.amazonaws.com", "events.amazonaws.com"}
+    if (stranger.get("Condition"), [ref(target["Arn"]) for target in either(stranger["Properties"]["Targets"])]) != (
+        "HasSignDirectCallers",
+        ["AlarmTopic", "AlarmTopicArn"],
+    ):
+        yield "uses by other callers are not reported"
+    publishers = {"cloudwatch.amazonaws.com", "events.amazonaws.com"}
     topic = [s for name, s in policies(template, "AWS::SNS::TopicPolicy") if name == "AlarmTopicPolicy"]
     may = {s["Principal"]["Service"] for s in topic if s["Effect"] == "Allow"}
-    if may != told:
-        yield f"the alarm topic takes messages of {may}"
+    if may != publishers:
+        yield f"{may} may publish to the alarm topic"
 
 
-# What would be a way out.
+# Resources that would open a route out of the network.
 GATEWAYS = ("AWS::EC2::InternetGateway", "AWS::EC2::NatGateway", "AWS::EC2::Route", "AWS::EC2::TransitGateway")
 INSIDE = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "10.64.0.0/24"}
 
 
 @rule(
     sets("SealSecret/Properties/GenerateSecretString"),
-    sets("SealSecret/Properties/SecretString", "known to all who read the template"),
+    sets("SealSecret/Properties/SecretString", "public in the template"),
     sets("SealSecret/DeletionPolicy"),
     sets("SealSecretPolicy/Properties/ResourcePolicy/Statement/0/Condition"),
     sets("SealSecretPolicy/Properties/ResourcePolicy/Statement/0/Effect", "Allow"),
@@ -754,30 +826,41 @@ INSIDE = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "CidrIp": "10.64.
     sets("SealSecretPolicy"),
     sets("SignerFunction/Properties/Environment/Variables/SIGNPOST_SEAL_SECRET_ARN", {"Ref": "RpcSecretArn"}),
 )
-def the_key_of_seals_is_the_signers_alone(template: Json) -> Iterator[str]:
+def only_the_signer_reads_the_seal_key(template: Json) -> Iterator[str]:
     secret = template["Resources"]["SealSecret"]
-    if set(secret["Properties"]) & {"SecretString", "KmsKeyId"} or secret["Properties"].get("GenerateSecretString", {}).get("PasswordLength", 0) < 32:
-        yield "its text is not random, or may be known"
+    if (
+        set(secret["Properties"]) & {"SecretString", "KmsKeyId"}
+        or secret["Properties"].get("GenerateSecretString", {}).get("PasswordLength", 0) < 32
+    ):
+        yield "its value is not random or not secret"
     if {secret.get("DeletionPolicy"), secret.get("UpdateReplacePolicy")} != {"Retain"}:
-        yield "it goes with the stack, and open requests with it"
+        yield "it is deleted with the stack, and then open requests cannot be signed"
     if "SealSecretPolicy" not in template["Resources"]:
-        yield "whoever may read secrets reads it"
+        yield "any principal that may read secrets can read it"
         return
     policy = properties(template, "SealSecretPolicy")
     [denied] = policy["ResourcePolicy"]["Statement"]
     others = {"ArnNotEquals": {"aws:PrincipalArn": {"Fn::GetAtt": ["SignerRole", "Arn"]}}}
-    if (denied["Effect"], denied["Principal"], denied["Action"], denied.get("Condition")) != ("Deny", "*", "secretsmanager:GetSecretValue", others):
-        yield "others than the signer read it"
+    if (denied["Effect"], denied["Principal"], denied["Action"], denied.get("Condition")) != (
+        "Deny",
+        "*",
+        "secretsmanager:GetSecretValue",
+        others,
+    ):
+        yield "reading it is not denied to all but the signer"
     if ref(policy["SecretId"]) != "SealSecret":
-        yield "its policy is another secret's"
-    if ref(properties(template, "SignerFunction")["Environment"]["Variables"]["SIGNPOST_SEAL_SECRET_ARN"]) != "SealSecret":
-        yield "the signer reads another"
+        yield "its policy belongs to another secret"
+    if (
+        ref(properties(template, "SignerFunction")["Environment"]["Variables"]["SIGNPOST_SEAL_SECRET_ARN"])
+        != "SealSecret"
+    ):
+        yield "the signer uses another secret"
 
 
 @rule(
-    adds("Way", "AWS::EC2::InternetGateway"),
-    adds("Way", "AWS::EC2::VPCPeeringConnection"),
-    adds("Way", "AWS::EC2::NatGateway"),
+    adds_resource("Way", "AWS::EC2::InternetGateway"),
+    adds_resource("Way", "AWS::EC2::VPCPeeringConnection"),
+    adds_resource("Way", "AWS::EC2::NatGateway"),
     sets("SecurityGroup/Properties/SecurityGroupEgress/0/CidrIp", "0.0.0.0/0"),
     sets("SecurityGroup/Properties/SecurityGroupEgress"),
     sets("KmsEndpoint/Properties/PolicyDocument"),
@@ -786,21 +869,24 @@ def the_key_of_seals_is_the_signers_alone(template: Json) -> Iterator[str]:
     sets("SnsEndpoint"),
     sets("BroadcasterFunction/Properties/VpcConfig", {"SubnetIds": []}),
     sets("SignerFunction/Properties/VpcConfig"),
-    turns("SignerRights", "ButNotFromTheFunction"),
+    changes_statement("SignerRights", "NoNetworkCallsFromTheFunction"),
 )
-def the_signers_network_has_no_way_to_a_node(template: Json) -> Iterator[str]:
+def signer_network_has_no_route_to_a_node(template: Json) -> Iterator[str]:
     for name, body in template["Resources"].items():
         if body["Type"].startswith((*GATEWAYS, "AWS::EC2::VPCPeering", "AWS::EC2::VPN", "AWS::EC2::EIP")):
-            yield f"{name} is a way out"
+            yield f"{name} opens a route out of the network"
     services = set()
     for name, body in of_type(template, "AWS::EC2::VPCEndpoint").items():
         members = body["Properties"]
         services.add(members["ServiceName"]["Fn::Sub"].rsplit(".", 1)[-1])
         if members["VpcEndpointType"] != "Interface":
-            yield f"{name} is a {members['VpcEndpointType']}"
+            yield f"{name} is a {members['VpcEndpointType']} endpoint"
         allowed = members.get("PolicyDocument", {}).get("Statement", [{}])
-        if any(s.get("Condition") != {"ArnEquals": {"aws:PrincipalArn": {"Fn::GetAtt": ["SignerRole", "Arn"]}}} for s in allowed):
-            yield f"{name} is open to others than the signer"
+        if any(
+            s.get("Condition") != {"ArnEquals": {"aws:PrincipalArn": {"Fn::GetAtt": ["SignerRole", "Arn"]}}}
+            for s in allowed
+        ):
+            yield f"{name} is not limited to the signer"
     if services != {"kms", "dynamodb", "sqs", "sns", "secretsmanager"}:
         yield f"the signer reaches {sorted(services)}"
     for direction in ("SecurityGroupIngress", "SecurityGroupEgress"):
@@ -808,12 +894,14 @@ def the_signers_network_has_no_way_to_a_node(template: Json) -> Iterator[str]:
         if [{k: v for k, v in one.items() if k != "Description"} for one in rules] != [INSIDE]:
             yield f"{direction} is {rules}"
     if "Fn::If" not in properties(template, "SignerFunction").get("VpcConfig", {}):
-        yield "the signer cannot be put there"
+        yield "the signer's network is not an option"
     if "VpcConfig" in properties(template, "BroadcasterFunction"):
         yield "the broadcaster is in a network without nodes"
     denied = [s for s in statements(properties(template, "SignerRights")["PolicyDocument"]) if s["Effect"] == "Deny"]
-    if not any("lambda:SourceFunctionArn" in s["Condition"].get("ArnEquals", {}) and actions(s) == {"ec2:*"} for s in denied):
-        yield "the signer's own code may make network interfaces"
+    if not any(
+        "lambda:SourceFunctionArn" in s["Condition"].get("ArnEquals", {}) and actions(s) == {"ec2:*"} for s in denied
+    ):
+        yield "the signer's own code may create network interfaces"
 
 
 @rule(
@@ -823,22 +911,31 @@ def the_signers_network_has_no_way_to_a_node(template: Json) -> Iterator[str]:
     sets("SweepPermission/Properties/SourceArn"),
     sets("SweepOnce"),
 )
-def the_sweep_runs_every_minute(template: Json) -> Iterator[str]:
+def sweep_runs_every_minute(template: Json) -> Iterator[str]:
     sweep = properties(template, "Sweep")
     [target] = sweep["Targets"]
     if sweep["ScheduleExpression"] != "rate(1 minute)":
         yield f"it runs at {sweep['ScheduleExpression']}"
     if target["Input"] != '{"signpost":"sweep"}' or ref(target["Arn"]) != "BroadcasterFunction":
-        yield f"it asks {target}"
+        yield f"its target is {target}"
     permission = properties(template, "SweepPermission")
     if permission.get("SourceArn") != {"Fn::GetAtt": ["Sweep", "Arn"]}:
-        yield "anybody's schedule may start the broadcaster"
+        yield "any schedule may start the broadcaster"
     if template["Resources"].get("SweepOnce", {}).get("Properties", {}).get("MaximumRetryAttempts") != 0:
-        yield "a sweep that failed is repeated, beside the next"
+        yield "a failed sweep is retried beside the next one"
 
 
 @rule(
-    *(sets(name) for name in ("SigningDeadLettersAlarm", "SigningAgeAlarm", "HeadStuckAlarm", "KmsThrottlesAlarm", "SignerErrorsAlarm")),
+    *(
+        sets(name)
+        for name in (
+            "SigningDeadLettersAlarm",
+            "SigningAgeAlarm",
+            "HeadStuckAlarm",
+            "KmsThrottlesAlarm",
+            "SignerErrorsAlarm",
+        )
+    ),
     sets("FundsLowAlarm/Properties/AlarmActions"),
     sets("PausedAlarm/Properties/MetricName", "pauses"),
     sets("DisplacedFilter/Properties/FilterPattern", "{$.signpost_displaced > 0}"),
@@ -857,7 +954,7 @@ def the_sweep_runs_every_minute(template: Json) -> Iterator[str]:
     sets("UnstoredSignaturesAlarm"),
     sets("Dashboard"),
 )
-def what_can_go_wrong_rings(template: Json) -> Iterator[str]:
+def every_failure_has_an_alarm(template: Json) -> Iterator[str]:
     meters = set(re.findall(r'"(signpost_\w+)"', (ROOT / "crates/txmgr/src/meters.rs").read_text()))
     meters |= set(re.findall(r'"(signpost_aws_\w+)"', (ROOT / "crates/aws/src/repeat.rs").read_text()))
     filtered = set()
@@ -866,9 +963,9 @@ def what_can_go_wrong_rings(template: Json) -> Iterator[str]:
         filtered.add(made["MetricName"])
         for meter in re.findall(r"\$\.(signpost_\w+)", body["Properties"]["FilterPattern"]):
             if meter not in meters:
-                yield f"{name} looks for {meter}, which nothing measures"
+                yield f"{name} uses {meter}, which does not exist"
         if ref(body["Properties"]["LogGroupName"]) not in ("SignerLogs", "BroadcasterLogs"):
-            yield f"{name} looks elsewhere"
+            yield f"{name} reads another log group"
     waiting = (ROOT / "crates/txmgr/src/record/waiting.rs").read_text()
     causes = set(re.findall(r'Self::\w+ => "(\w+)",', waiting))
     watched = set()
@@ -882,18 +979,18 @@ def what_can_go_wrong_rings(template: Json) -> Iterator[str]:
             ours = metric["Namespace"] == {"Fn::Sub": "Signpost/${NamePrefix}"}
             found.setdefault(slug, ("Signpost" if ours else metric["Namespace"], metric["MetricName"]))
             if ours and metric["MetricName"] not in filtered:
-                yield f"{name} watches {metric['MetricName']}, which nothing makes"
-            # What KMS was asked is counted by account and region only.
+                yield f"{name} watches {metric['MetricName']}, which no filter makes"
+            # AWS/Usage counts KMS calls by account and region only.
             if not ours and metric["Namespace"] != "AWS/Usage" and len(metric.get("Dimensions") or []) != 1:
-                yield f"{name} watches everybody's {metric['MetricName']}"
+                yield f"{name} watches {metric['MetricName']} of the whole account"
         if names(members.get("AlarmActions", [])) != {"AlarmTopic", "AlarmTopicArn"}:
-            yield f"{name} does not ring"
-        # A schedule starts the broadcaster every minute: nothing measured there is the fault itself.
+            yield f"{name} has no recipient"
+        # A schedule starts the broadcaster every minute, so missing data means a failure.
         if members["TreatMissingData"] != ("breaching" if slug == "broadcaster-silent" else "notBreaching"):
-            yield f"{name} rings for nothing, or not when nothing runs"
-    # What waits for its seal was found by the signer, which rings `unsealed`.
+            yield f"{name} treats missing data as {members['TreatMissingData']}"
+    # A request that waits for its seal has the alarm `unsealed`.
     if watched != causes - {"predecessor", "seal"}:
-        yield f"of {causes} only {watched} ring"
+        yield f"of {causes} only {watched} have an alarm"
     if found != ALARMS:
         yield f"alarms missing {ALARMS.keys() - found.keys()}, unknown {found.keys() - ALARMS.keys()}, other {found}"
     if not of_type(template, "AWS::CloudWatch::Dashboard"):
@@ -902,11 +999,11 @@ def what_can_go_wrong_rings(template: Json) -> Iterator[str]:
 
 @rule(
     lambda template: {**template, "Transform": "AWS::Serverless-2016-10-31"},
-    adds("Magic", "AWS::CloudFormation::CustomResource"),
-    adds("Magic", "Custom::Thing"),
-    adds("Nested", "AWS::CloudFormation::Stack"),
+    adds_resource("Magic", "AWS::CloudFormation::CustomResource"),
+    adds_resource("Magic", "Custom::Thing"),
+    adds_resource("Nested", "AWS::CloudFormation::Stack"),
 )
-def it_is_plain_cloudformation(template: Json) -> Iterator[str]:
+def template_is_plain_cloudformation(template: Json) -> Iterator[str]:
     if "Transform" in template:
         yield f"it needs {template['Transform']}"
     for name, body in template["Resources"].items():
@@ -918,10 +1015,10 @@ def it_is_plain_cloudformation(template: Json) -> Iterator[str]:
     lambda template: changed(template, "Parameters/Network/Default", "bsc"),
     lambda template: changed(template, "Parameters/KmsKeyArns"),
     lambda template: changed(template, "Rules/NodesAreGiven"),
-    lambda template: changed(template, "Rules/SomebodyHearsTheAlarms"),
+    lambda template: changed(template, "Rules/AlarmsHaveARecipient"),
     lambda template: changed(template, "Mappings/Networks/bsc/ChainId", "97"),
 )
-def what_touches_safety_must_be_said(template: Json) -> Iterator[str]:
+def safety_parameters_must_be_given(template: Json) -> Iterator[str]:
     parameters = template["Parameters"]
     for name in ("Network", "CodeBucket"):
         if "Default" in parameters[name]:
@@ -930,8 +1027,8 @@ def what_touches_safety_must_be_said(template: Json) -> Iterator[str]:
     wanted |= {"RpcSecretArn", "FifoTopic", "SignerInVpc", "CodePrefix", "Architecture", "OperatorArn", "Subscribers"}
     if not wanted <= parameters.keys():
         yield f"parameters are missing: {wanted - parameters.keys()}"
-    if template["Rules"].keys() != {"AKeyIsGiven", "NodesAreGiven", "SomebodyHearsTheAlarms", "FipsOrNetwork"}:
-        yield f"a stack without key, nodes or an ear is taken: {sorted(template['Rules'])}"
+    if template["Rules"].keys() != {"AKeyIsGiven", "NodesAreGiven", "AlarmsHaveARecipient", "FipsOrNetwork"}:
+        yield f"a stack without a key, nodes or a recipient is accepted: {sorted(template['Rules'])}"
     chains = {name: network["ChainId"] for name, network in template["Mappings"]["Networks"].items()}
     if chains != {"bsc": "56", "bsc-testnet": "97"}:
         yield f"the chains are {chains}"

@@ -1,5 +1,5 @@
-"""Rules of infra/template.yaml about what is watched beside the metrics: changes to keys, code and roles, the trail that
-nobody can delete, and who hears of it.
+"""Rules for infra/template.yaml about monitoring besides metrics: changes to keys, code and roles, the undeletable
+trail of signatures, and the recipients of alarms.
 
 Read rules.py first.
 """
@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from rules import adds, rule, sets
+from rules import adds_resource, rule, sets
 from template import ROOT, Json, changed, names, of_type, principals, properties, ref, statements
 
 CLOUDTRAIL = "AWS API Call via CloudTrail"
-# Who could sign, or have it signed, after such a call.
+# Calls after which another principal could sign or get a signature.
 CHANGES = {
     "kms": {"PutKeyPolicy", "ScheduleKeyDeletion", "DisableKey", "UpdateAlias", "CreateGrant"},
     "lambda": {"UpdateFunctionCode", "UpdateFunctionConfiguration"},
@@ -35,11 +35,11 @@ CHANGES = {
     sets("AlarmTopicPolicy/Properties/PolicyDocument/Statement/2"),
     sets("AlarmTopicPolicy/Properties/PolicyDocument/Statement/1/Principal/Service", "sns.amazonaws.com"),
 )
-def a_change_that_could_hand_over_the_key_is_told(template: Json) -> Iterator[str]:
+def changes_to_keys_code_and_roles_are_reported(template: Json) -> Iterator[str]:
     found: dict[str, set[str]] = {}
     for name, body in of_type(template, "AWS::Events::Rule").items():
         members = body["Properties"]
-        # Invocations of the direct signer are reported by a rule with checks of its own.
+        # Another rule checks the reports of direct signer invocations.
         if "EventPattern" not in members or name == "SignDirectStranger":
             continue
         pattern = members["EventPattern"]
@@ -47,24 +47,27 @@ def a_change_that_could_hand_over_the_key_is_told(template: Json) -> Iterator[st
         detail = pattern["detail"]
         service = source.removeprefix("aws.")
         if detail["eventSource"] != [f"{service}.amazonaws.com"] or pattern["detail-type"] != [CLOUDTRAIL]:
-            yield f"{name} never sees {service}"
+            yield f"{name} does not match events of {service}"
         calls = {call["prefix"] if isinstance(call, dict) else call for call in detail["eventName"]}
         found.setdefault(service, set()).update(calls)
         if "CreateGrant" in calls and detail["requestParameters"] != {"operations": ["Sign"]}:
-            yield f"{name} looks at other grants"
-        ours = {"iam": ("roleName", {"prefix": {"Fn::Sub": "${NamePrefix}-"}}), "lambda": ("functionName", {"wildcard": {"Fn::Sub": "*${NamePrefix}-*"}})}
+            yield f"{name} matches other grants"
+        ours = {
+            "iam": ("roleName", {"prefix": {"Fn::Sub": "${NamePrefix}-"}}),
+            "lambda": ("functionName", {"wildcard": {"Fn::Sub": "*${NamePrefix}-*"}}),
+        }
         if service in ours:
             parameter, wanted = ours[service]
             if detail["requestParameters"] != {parameter: [wanted]}:
-                yield f"{name} looks at {detail['requestParameters']}"
-        told = names([{"Ref": ref(target["Arn"])} for target in targets(members)])
-        if told != {"AlarmTopic", "AlarmTopicArn"}:
-            yield f"{name} tells {told}"
+                yield f"{name} matches {detail['requestParameters']}"
+        recipients = names([{"Ref": ref(target["Arn"])} for target in targets(members)])
+        if recipients != {"AlarmTopic", "AlarmTopicArn"}:
+            yield f"{name} reports to {recipients}"
         if members.get("State", "ENABLED") != "ENABLED":
-            yield f"{name} is off"
+            yield f"{name} is disabled"
     for service, calls in CHANGES.items():
         if not calls <= found.get(service, set()):
-            yield f"of {service} nobody hears of {calls - found.get(service, set())}"
+            yield f"calls of {service} are not reported: {calls - found.get(service, set())}"
     may = {
         principal
         for statement in statements(properties(template, "AlarmTopicPolicy")["PolicyDocument"])
@@ -72,7 +75,7 @@ def a_change_that_could_hand_over_the_key_is_told(template: Json) -> Iterator[st
         for principal in principals(statement)
     }
     if may != {'{"Service": "cloudwatch.amazonaws.com"}', '{"Service": "events.amazonaws.com"}'}:
-        yield f"the alarms' topic takes messages of {sorted(may)}"
+        yield f"{sorted(may)} may publish to the alarm topic"
 
 
 def targets(rule_of_events: Json) -> list[Json]:
@@ -86,65 +89,74 @@ def targets(rule_of_events: Json) -> list[Json]:
     sets("TrailBucket/Properties/PublicAccessBlockConfiguration/BlockPublicPolicy", False),
     sets("TrailBucket/Properties/VersioningConfiguration"),
     sets("TrailBucketPolicy/Properties/PolicyDocument/Statement/0/Condition/Bool/aws:SecureTransport", "true"),
-    sets("TrailSubscription/Properties/FilterPattern", "{$.message = \"Signed\"}"),
+    sets("TrailSubscription/Properties/FilterPattern", '{$.message = "Signed"}'),
     sets("TrailSubscription/Properties/LogGroupName", {"Ref": "BroadcasterLogs"}),
     sets("TrailRole/Properties/AssumeRolePolicyDocument/Statement/0/Condition"),
-    adds("Another", "AWS::S3::Bucket"),
+    adds_resource("Another", "AWS::S3::Bucket"),
 )
-def the_trail_is_kept_from_everybody(template: Json) -> Iterator[str]:
+def trail_cannot_be_deleted_or_read_publicly(template: Json) -> Iterator[str]:
     buckets = of_type(template, "AWS::S3::Bucket")
     if set(buckets) != {"TrailBucket"}:
         yield f"the buckets are {sorted(buckets)}"
     body = template["Resources"]["TrailBucket"]
     members = body["Properties"]
     if body.get("DeletionPolicy") != "Retain" or body.get("UpdateReplacePolicy") != "Retain":
-        yield "it goes with the stack"
+        yield "it is deleted with the stack"
     lock = members.get("ObjectLockConfiguration", {}).get("Rule", {}).get("DefaultRetention")
     if not members.get("ObjectLockEnabled") or lock != {"Mode": "COMPLIANCE", "Days": {"Ref": "TrailRetentionDays"}}:
-        yield f"an administrator may delete from it: {lock}"
+        yield f"an administrator may delete objects from it: {lock}"
     if members.get("VersioningConfiguration") != {"Status": "Enabled"}:
-        yield "a lock needs versions"
-    if len(members["PublicAccessBlockConfiguration"]) != 4 or not all(members["PublicAccessBlockConfiguration"].values()):
-        yield "it may be made public"
+        yield "object lock needs versioning"
+    if len(members["PublicAccessBlockConfiguration"]) != 4 or not all(
+        members["PublicAccessBlockConfiguration"].values()
+    ):
+        yield "public access is not blocked"
     [tls] = statements(properties(template, "TrailBucketPolicy")["PolicyDocument"])
     if (tls["Effect"], tls["Condition"]) != ("Deny", {"Bool": {"aws:SecureTransport": "false"}}):
-        yield "without TLS it can be reached"
-    # The line that the signer writes for each signature, once it is stored: logs.rs flattens it.
+        yield "it does not require TLS"
+    # The signer's log line for each signature, written once the signature is stored. logs.rs flattens it.
     if not re.search(r'tracing::info!\([^;]*"signed"\);', (ROOT / "crates/txmgr/src/signer/attempt.rs").read_text()):
-        yield "the signer writes no such line"
+        yield "the signer does not log signatures"
     subscription = properties(template, "TrailSubscription")
     if subscription["FilterPattern"] != '{$.message = "signed"}' or ref(subscription["LogGroupName"]) != "SignerLogs":
-        yield f"it takes {subscription['FilterPattern']}"
+        yield f"it receives {subscription['FilterPattern']}"
     for statement in statements(properties(template, "TrailRole")["AssumeRolePolicyDocument"]):
         if statement.get("Condition") != {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}:
-            yield "its role is taken for other accounts"
+            yield "its role may be assumed for other accounts"
 
 
 @rule(
-    lambda template: changed(template, "Rules/SomebodyHearsTheAlarms/Assertions/0/Assert", {"Fn::Or": [True, True]}),
+    lambda template: changed(template, "Rules/AlarmsHaveARecipient/Assertions/0/Assert", {"Fn::Or": [True, True]}),
     sets("AlarmTopic/Properties/Subscription"),
 )
-def an_alarm_is_heard(template: Json) -> Iterator[str]:
+def alarms_have_a_recipient(template: Json) -> Iterator[str]:
     given = [{"Fn::Not": [{"Fn::Equals": [{"Ref": name}, ""]}]} for name in ("AlarmEmail", "AlarmTopicArn")]
-    if template["Rules"]["SomebodyHearsTheAlarms"]["Assertions"][0]["Assert"] != {"Fn::Or": given}:
-        yield "a stack whose alarms nobody hears is taken"
+    if template["Rules"]["AlarmsHaveARecipient"]["Assertions"][0]["Assert"] != {"Fn::Or": given}:
+        yield "a stack without a recipient of alarms is accepted"
     if "AlarmEmail" not in str(properties(template, "AlarmTopic").get("Subscription")):
-        yield "nobody is written to"
+        yield "AlarmEmail is not subscribed"
 
 
 @rule(
     sets("Key/Properties/KeyPolicy/Statement/0/Principal/AWS", {"Fn::Sub": "arn:aws:iam::${AWS::AccountId}:root"}),
-    adds("Elsewhere", "AWS::IAM::ManagedPolicy", PolicyDocument={"Statement": [{"Effect": "Deny", "Action": "s3:*", "Resource": "arn:aws-cn:s3:::x"}]}),
-    sets("SignerFunction/Properties/Environment/Variables/AWS_ENDPOINT_URL_DYNAMODB", "https://dynamodb.us-east-1.amazonaws.com"),
+    adds_resource(
+        "Elsewhere",
+        "AWS::IAM::ManagedPolicy",
+        PolicyDocument={"Statement": [{"Effect": "Deny", "Action": "s3:*", "Resource": "arn:aws-cn:s3:::x"}]},
+    ),
+    sets(
+        "SignerFunction/Properties/Environment/Variables/AWS_ENDPOINT_URL_DYNAMODB",
+        "https://dynamodb.us-east-1.amazonaws.com",
+    ),
 )
-def no_partition_is_fixed(template: Json) -> Iterator[str]:
-    # Names of services as principals and event sources are the same in all partitions.
+def template_and_code_name_no_partition(template: Json) -> Iterator[str]:
+    # Service names in principals and event sources are the same in all partitions.
     services = re.compile(r"[a-z]+\.amazonaws\.com$|com\.amazonaws\.\$\{AWS::Region\}\.[a-z]+$")
     for name, body in template["Resources"].items():
         for text in texts(body):
             if re.search(r"\barn:aws[a-z-]*:", text) or ("amazonaws.com" in text and not services.fullmatch(text)):
-                yield f"{name} works in one partition alone: {text}"
-    # Nor in the programs: their tests and comments may.
+                yield f"{name} works in one partition only: {text}"
+    # The programs must not either, except in tests and comments.
     for file in sorted(ROOT.glob("crates/*/src/**/*.rs")):
         code = file.read_text().split("#[cfg(test)]")[0]
         for line in code.splitlines():
@@ -163,7 +175,7 @@ def texts(value: Any) -> Iterator[str]:
         yield value
 
 
-GIVEN = {"Signer": "signer", "Broadcaster": "broadcaster", "SignDirect": "sign-direct"}
+PROGRAMS = {"Signer": "signer", "Broadcaster": "broadcaster", "SignDirect": "sign-direct"}
 
 
 @rule(
@@ -178,22 +190,24 @@ GIVEN = {"Signer": "signer", "Broadcaster": "broadcaster", "SignDirect": "sign-d
 )
 def code_and_keys_can_be_pinned_and_logs_outlive_the_stack(template: Json) -> Iterator[str]:
     nothing = {"Ref": "AWS::NoValue"}
-    for part in GIVEN:
+    for part in PROGRAMS:
         function = properties(template, f"{part}Function")
         version = {"Fn::If": [f"Has{part}Version", {"Ref": f"{part}ObjectVersion"}, nothing]}
         if function["Code"].get("S3ObjectVersion") != version:
-            yield f"who may write to the bucket chooses the {part}"
-        if function.get("CodeSigningConfigArn") != {"Fn::If": ["HasCodeSigning", {"Ref": "CodeSigningConfigArn"}, nothing]}:
-            yield f"the {part} runs unsigned code"
+            yield f"the object version of the {part} cannot be pinned"
+        if function.get("CodeSigningConfigArn") != {
+            "Fn::If": ["HasCodeSigning", {"Ref": "CodeSigningConfigArn"}, nothing]
+        }:
+            yield f"code signing of the {part} is not an option"
         logs = template["Resources"][f"{part}Logs"]
         if {logs.get("DeletionPolicy"), logs.get("UpdateReplacePolicy")} != {"Retain"}:
-            yield f"what the {part} said goes with the stack"
+            yield f"the logs of the {part} are deleted with the stack"
         if logs["Properties"].get("KmsKeyId") != {"Fn::If": ["HasLogKey", {"Ref": "LogKmsKeyArn"}, nothing]}:
-            yield f"the logs of the {part} take no key of yours"
+            yield f"the logs of the {part} cannot use a customer key"
     own = {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": {"Ref": "TableKmsKeyArn"}}
     for name in of_type(template, "AWS::DynamoDB::Table"):
         if properties(template, name).get("SSESpecification") != {"Fn::If": ["HasTableKey", own, nothing]}:
-            yield f"{name} takes no key of yours"
+            yield f"{name} cannot use a customer key"
 
 
 @rule(
@@ -207,24 +221,40 @@ def code_and_keys_can_be_pinned_and_logs_outlive_the_stack(template: Json) -> It
     sets("FlowLogs/Properties/TrafficType", "REJECT"),
     sets("Key/Properties/KeyPolicy/Statement/3"),
 )
-def the_signers_network_looks_up_its_endpoints_and_nothing_else(template: Json) -> Iterator[str]:
+def signer_network_resolves_only_its_endpoints(template: Json) -> Iterator[str]:
     here = "${AWS::Region}.${AWS::URLSuffix}"
-    wanted = {f"{service}.{here}" for service in ("kms", "sqs", "sns", "secretsmanager")} | {"*.dynamodb.${AWS::Region}.vpce.${AWS::URLSuffix}"}
-    allowed = {str(name.get("Fn::Sub")) if isinstance(name, dict) else name for name in properties(template, "EndpointNames")["Domains"]}
+    wanted = {f"{service}.{here}" for service in ("kms", "sqs", "sns", "secretsmanager")} | {
+        "*.dynamodb.${AWS::Region}.vpce.${AWS::URLSuffix}"
+    }
+    allowed = {
+        str(name.get("Fn::Sub")) if isinstance(name, dict) else name
+        for name in properties(template, "EndpointNames")["Domains"]
+    }
     if allowed != wanted:
-        yield f"names that are looked up: {sorted(allowed)}"
+        yield f"allowed names: {sorted(allowed)}"
     rules = sorted(properties(template, "NamesFirewall")["FirewallRules"], key=lambda one: int(one["Priority"]))
-    if [(one["Action"], ref(one["FirewallDomainListId"])) for one in rules] != [("ALLOW", "EndpointNames"), ("BLOCK", "AllNames")]:
-        yield f"the firewall says {rules}"
+    if [(one["Action"], ref(one["FirewallDomainListId"])) for one in rules] != [
+        ("ALLOW", "EndpointNames"),
+        ("BLOCK", "AllNames"),
+    ]:
+        yield f"the firewall rules are {rules}"
     if properties(template, "AllNames")["Domains"] != ["*"]:
-        yield "it blocks some names only"
+        yield "it does not block all other names"
     force = template["Resources"].get("NamesFirewallInForce", {"Properties": {}})["Properties"]
     if (ref(force.get("VpcId")), ref(force.get("FirewallRuleGroupId"))) != ("Vpc", "NamesFirewall"):
-        yield "it is not in force"
+        yield "the firewall is not associated with the VPC"
     logs = properties(template, "FlowLogs")
-    if (ref(logs["ResourceId"]), logs["TrafficType"], ref(logs["LogDestination"])) != ("Vpc", "ALL", "FlowLogsBucketArn"):
-        yield "flow logs leave something out"
-    # A signature is asked for from this network, or it is denied: no value at all is denied, too.
-    denied = [s for s in statements(properties(template, "Key")["KeyPolicy"]) if s["Effect"] == "Deny" and "kms:Sign" in s["Action"]]
+    if (ref(logs["ResourceId"]), logs["TrafficType"], ref(logs["LogDestination"])) != (
+        "Vpc",
+        "ALL",
+        "FlowLogsBucketArn",
+    ):
+        yield "flow logs are incomplete"
+    # Signing is denied outside of this network, also if aws:SourceVpc is missing.
+    denied = [
+        s
+        for s in statements(properties(template, "Key")["KeyPolicy"])
+        if s["Effect"] == "Deny" and "kms:Sign" in s["Action"]
+    ]
     if not any(s["Condition"] == {"StringNotEquals": {"aws:SourceVpc": {"Ref": "Vpc"}}} for s in denied):
-        yield "credentials that were carried away sign from elsewhere"
+        yield "stolen credentials can sign outside of the network"

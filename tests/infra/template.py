@@ -1,4 +1,4 @@
-"""infra/template.yaml, read as CloudFormation reads it, and the questions that rules ask of it.
+"""Reads infra/template.yaml as CloudFormation does, with helpers for the rules.
 
 Knows no rule: those are in rules.py.
 """
@@ -21,7 +21,7 @@ Json = dict[str, Any]
 
 
 class Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms, as their long ones."""
+    """Reads YAML and expands CloudFormation's short function forms to the long ones."""
 
 
 def long_form(loader: Loader, suffix: str, node: yaml.Node) -> Json:
@@ -45,7 +45,7 @@ def text() -> str:
 
 
 def load() -> Json:
-    """A template of one's own: who changes it changes no other's."""
+    """Loads a new copy of the template."""
     loaded: Json = yaml.load(text(), Loader)
     return loaded
 
@@ -55,11 +55,12 @@ def as_json(template: Json) -> str:
 
 
 def changed(template: Json, path: str, value: Any = None) -> Json:
-    """A copy with another value at a path of names and places, `Resources.Key.Type`; without one, without it."""
+    """A copy with another value at a path of names and indices, `Resources/Key/Type`. Without a value, it is
+    removed."""
     copied = copy.deepcopy(template)
-    *way, last = [int(name) if name.isdigit() else name for name in path.split("/")]
+    *parents, last = [int(name) if name.isdigit() else name for name in path.split("/")]
     place: Any = copied
-    for name in way:
+    for name in parents:
         place = place[name]
     if value is None:
         del place[last]
@@ -80,7 +81,7 @@ def properties(template: Json, name: str) -> Json:
 
 
 def ref(value: Any) -> str:
-    """The resource or parameter a value names: of `!Ref X`, `!GetAtt X.Arn`."""
+    """The resource or parameter of a `!Ref X` or `!GetAtt X.Arn`."""
     if isinstance(value, dict) and "Ref" in value:
         return str(value["Ref"])
     if isinstance(value, dict) and "Fn::GetAtt" in value:
@@ -89,7 +90,7 @@ def ref(value: Any) -> str:
 
 
 def either(value: Any) -> Iterator[Any]:
-    """What a value may come to, whatever the conditions are; lists become their members, nothing stays nothing."""
+    """Every value that an expression can have, for any conditions. Lists are flattened, and NoValue is dropped."""
     if isinstance(value, list):
         for member in value:
             yield from either(member)
@@ -119,7 +120,7 @@ POLICIES = {
 
 
 def policies(template: Json, *kinds: str) -> Iterator[tuple[str, Json]]:
-    """Every statement of the policies of these resource types, with the name of its resource."""
+    """Every policy statement of these resource types, with the name of its resource."""
     for name, body in template["Resources"].items():
         if body["Type"] in (kinds or POLICIES) and body["Type"] in POLICIES:
             for statement in statements(body["Properties"][POLICIES[body["Type"]]]):
@@ -127,7 +128,7 @@ def policies(template: Json, *kinds: str) -> Iterator[tuple[str, Json]]:
 
 
 def metrics(alarm: Json) -> list[Json]:
-    """What an alarm measures: one metric, or those of its arithmetic, the first of which names it."""
+    """The metrics of an alarm: one, or those of its metric math, with the main one first."""
     if "Metrics" not in alarm:
         return [{name: alarm.get(name) for name in ("Namespace", "MetricName", "Dimensions", "Statistic")}]
     return [query["MetricStat"]["Metric"] for query in either(alarm["Metrics"]) if "MetricStat" in query]
@@ -138,7 +139,7 @@ def actions(statement: Json) -> set[str]:
 
 
 def resources(statement: Json) -> set[str]:
-    """The names of what a statement is about; `*` is everything, and what is no name stands as it is."""
+    """The resource names in a statement. `*` and other values without a name stay as written."""
     found = set()
     for value in either(statement["Resource"]):
         if isinstance(value, dict) and "Fn::Sub" in value:
@@ -159,5 +160,5 @@ def principals(statement: Json) -> set[str]:
 
 
 def names(value: Any) -> set[str]:
-    """The names a condition's value gives."""
+    """The names in a condition's value."""
     return {ref(member) or str(member) for member in either(value)}

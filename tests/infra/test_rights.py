@@ -1,6 +1,6 @@
-"""The rights of infra/template.yaml, judged by an evaluator of IAM policies that is not ours: every call that is
-made is allowed to whoever makes it, what a part would want that was taken over is denied, and there is no right, no
-condition and no denial whose loss none of this would notice.
+"""The permissions of infra/template.yaml, checked with an independent evaluator of IAM policies: every needed call is
+allowed to its component, every call of a compromised component is denied, and the removal of any permission, condition
+or denial is noticed.
 """
 
 from __future__ import annotations
@@ -13,14 +13,25 @@ import pytest
 import template as read
 from denied import denied
 from deployed import DOCUMENTS
-from rights import DEPLOYMENTS, EVERYTHING, MANAGED, STAGES, Call, Place, by_parameter, evaluate, made_by_aws, observed
+from rights import (
+    DEPLOYMENTS,
+    EVERYTHING,
+    MANAGED,
+    STAGES,
+    Call,
+    Place,
+    allowed_by_parameter,
+    evaluate,
+    made_by_aws,
+    observed,
+)
 from template import Json, changed
 
 DENIED_MIN = 60
 
 
 def calls() -> list[Call]:
-    return [*observed(), *made_by_aws(), *by_parameter()]
+    return [*observed(), *made_by_aws(), *allowed_by_parameter()]
 
 
 def places(template: Json) -> list[Place]:
@@ -28,7 +39,7 @@ def places(template: Json) -> list[Place]:
 
 
 def asked(template: Json, rows: list[Call]) -> list[tuple[Place, Call]]:
-    """The rows in every deployment that has what they are about."""
+    """The rows in every deployment that has their resources."""
     return [(place, row) for place in places(template) for row in rows if place.has(row)]
 
 
@@ -37,23 +48,27 @@ def shipped() -> Json:
     return read.load()
 
 
-def test_every_call_that_is_made_is_allowed(shipped: Json) -> None:
+def test_every_needed_call_is_allowed(shipped: Json) -> None:
     pairs = asked(shipped, calls())
-    refused = [f"{row}: {verdict}" for (_, row), verdict in zip(pairs, evaluate(pairs), strict=True) if verdict != "Allowed"]
+    refused = [
+        f"{row}: {verdict}" for (_, row), verdict in zip(pairs, evaluate(pairs), strict=True) if verdict != "Allowed"
+    ]
     assert refused == []
 
 
-def test_what_a_part_that_was_taken_over_would_want_is_denied(shipped: Json) -> None:
+def test_calls_of_a_compromised_component_are_denied(shipped: Json) -> None:
     rows = denied()
     assert len(set(rows)) == len(rows) >= DENIED_MIN
     assert all(row.why for row in rows)
     pairs = asked(shipped, rows)
-    allowed = [f"{row}: {row.why}" for (_, row), verdict in zip(pairs, evaluate(pairs), strict=True) if verdict == "Allowed"]
+    allowed = [
+        f"{row}: {row.why}" for (_, row), verdict in zip(pairs, evaluate(pairs), strict=True) if verdict == "Allowed"
+    ]
     assert allowed == []
 
 
-def test_no_part_may_do_what_only_another_part_does(shipped: Json) -> None:
-    """Every call anybody makes, asked by everybody."""
+def test_no_component_may_make_calls_of_another_component(shipped: Json) -> None:
+    """Tries every component's calls as every other component."""
     made = set(observed())
     mine = {(row.who, row.action, row.on) for row in calls()}
     parts = [*STAGES, *MANAGED]
@@ -70,12 +85,12 @@ def test_no_part_may_do_what_only_another_part_does(shipped: Json) -> None:
 
 
 def inherited(who: str, row: Call, mine: set[tuple[str, str, str]]) -> bool:
-    """An operator has the viewer's policy too."""
+    """Whether an operator may make a call because it also has the viewer's policy."""
     return who == "operator" and ("viewer", row.action, row.on) in mine
 
 
-def test_the_evaluator_says_no_because_of_our_policies(shipped: Json) -> None:
-    """With every right and nothing in the way, each row would be allowed: none is denied for being misspelled."""
+def test_denied_calls_are_allowed_without_our_policies(shipped: Json) -> None:
+    """With all permissions and no denial each row is allowed. So no row is denied because of a typo."""
     place = places(shipped)[0]
 
     class Open(Place):
@@ -84,7 +99,11 @@ def test_the_evaluator_says_no_because_of_our_policies(shipped: Json) -> None:
             whose = {**question, "identity": [EVERYTHING], "endpoint": None}
             own = {"Version": "2012-10-17", "Statement": [{**EVERYTHING["Statement"][0], "Principal": "*"}]}
             if asked.action.startswith("sts:"):
-                own["Statement"][0] = {"Effect": "Allow", "Principal": {"AWS": "*", "Service": "*"}, "Action": "sts:AssumeRole"}
+                own["Statement"][0] = {
+                    "Effect": "Allow",
+                    "Principal": {"AWS": "*", "Service": "*"},
+                    "Action": "sts:AssumeRole",
+                }
             return {**whose, "of_resource": own, "identity": [] if asked.who == "lambda" else [EVERYTHING]}
 
     opened = Open(shipped, place.deployed.given)
@@ -93,12 +112,12 @@ def test_the_evaluator_says_no_because_of_our_policies(shipped: Json) -> None:
     assert refused == []
 
 
-# --- every part of every policy is needed
+# --- every permission, condition and denial is needed
 
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement of the template, by its way."""
+    """One policy statement of the template with its path."""
 
     resource: str
     path: str
@@ -139,23 +158,25 @@ def without_action(template: Json, statement: Statement, action: str) -> Json:
     return changed(template, f"{statement.path}/Action", left) if left else without_statement(template, statement)
 
 
-def test_no_right_can_be_taken_out_unnoticed(shipped: Json) -> None:
-    """Each action of each statement that allows something: without it, a call that is made is not allowed."""
+def test_removing_any_permission_is_noticed(shipped: Json) -> None:
+    """Without any action of an Allow statement, a needed call is not allowed."""
     pairs, taken = [], []
     for statement in statements(shipped):
         if statement.body["Effect"] != "Allow":
             continue
         for action in statement.actions:
-            of_action = asked(without_action(shipped, statement, action), [row for row in calls() if row.action == action])
+            of_action = asked(
+                without_action(shipped, statement, action), [row for row in calls() if row.action == action]
+            )
             pairs += of_action
             taken += [f"{statement}: {action}"] * len(of_action) or [f"{statement}: {action}"]
-            assert of_action, f"{statement}: nobody makes the call {action}"
+            assert of_action, f"{statement}: no component makes the call {action}"
     noticed = {right for right, verdict in zip(taken, evaluate(pairs), strict=True) if verdict != "Allowed"}
     assert sorted(set(taken) - noticed) == []
 
 
-def test_no_denial_and_no_condition_can_be_taken_out_unnoticed(shipped: Json) -> None:
-    """Without it, something is allowed that must be denied."""
+def test_removing_any_denial_or_condition_is_noticed(shipped: Json) -> None:
+    """Without any Deny statement, or any condition of an Allow statement, a call that must be denied is allowed."""
     pairs, taken = [], []
     for statement in statements(shipped):
         mutants = {}
@@ -165,12 +186,12 @@ def test_no_denial_and_no_condition_can_be_taken_out_unnoticed(shipped: Json) ->
             mutants[f"{statement}: {operator}"] = changed(shipped, f"{statement.path}/Condition/{operator}")
         for name, mutant in mutants.items():
             rows = [row for row in denied() if matches(statement, row)]
-            assert rows, f"{name}: no row is about it"
+            assert rows, f"{name}: no row has its actions"
             of_mutant = asked(mutant, rows)
             pairs += of_mutant
             taken += [name] * len(of_mutant)
     noticed = {part for part, verdict in zip(taken, evaluate(pairs), strict=True) if verdict == "Allowed"}
-    assert sorted(set(taken) - noticed) == sorted(SAID_TWICE)
+    assert sorted(set(taken) - noticed) == sorted(REDUNDANT)
 
 
 def matches(statement: Statement, row: Call) -> bool:
@@ -178,13 +199,13 @@ def matches(statement: Statement, row: Call) -> bool:
     return any(row.action == action or (action.endswith(":") and row.action.startswith(action)) for action in wanted)
 
 
-# What may be taken out alone, since something else denies the same. A rule in rules.py holds each.
-SAID_TWICE = {
-    "Key/NobodyElseSigns": "nobody else is allowed to; against grants, which no policy shows",
-    "SignDirectKey/NobodyElseSigns": "nobody else is allowed to; against grants, which no policy shows",
+# Parts that may be removed alone, since another part denies the same calls. A rule in rules.py requires each of them.
+REDUNDANT = {
+    "Key/NobodyElseSigns": "no other policy allows it; this one is against grants, and no policy shows those",
+    "SignDirectKey/NobodyElseSigns": "no other policy allows it; this one is against grants, and no policy shows those",
     "SignerRights/Sign: StringEquals": "the key's policy has the same condition",
     "SignDirectRights/Sign: StringEquals": "the key's policy has the same condition",
-    "Key/OnlyFromTheNetwork": "the role's own policy lets it sign in the function alone, which is in the network",
+    "Key/OnlyFromTheNetwork": "the role's own policy allows signing in the function only, which is in the network",
     "KmsEndpoint/0: ArnEquals": "the key's policy names the one role",
     "SecretsEndpoint/0: ArnEquals": "the secret's own policy refuses all but the signer",
     "SqsEndpoint/0: ArnEquals": "the queue's policy refuses all but the stages",
@@ -192,9 +213,9 @@ SAID_TWICE = {
 }
 
 
-def test_no_right_can_be_added_unnoticed(shipped: Json) -> None:
-    """Any call that anybody makes, allowed to a part that does not make it: it can then be made, which a row above
-    denies; or what it is about refuses that part, whatever its rights are."""
+def test_adding_any_permission_is_noticed(shipped: Json) -> None:
+    """Allows each call to each component that does not make it. Then the call is allowed, and a test above would notice
+    that; or the resource's own policy still denies it."""
     universe = sorted({(row.action, row.on, row.conditions) for row in observed()})
     mine = {(row.who, row.action, row.on) for row in calls()}
     effective, refused = 0, set()
@@ -211,20 +232,28 @@ def test_no_right_can_be_added_unnoticed(shipped: Json) -> None:
         if verdict != "Allowed":
             refused.add((row.action, row.on))
     assert effective > len(added) / 2
-    # A key's policy, the queues' between the stages, and the topic's.
+    # Resources with their own policies: keys, inner queues, the topic and the seal secret.
     assert refused <= {
-        ("kms:Sign", "Key"), ("kms:Sign", "SignDirectKey"), ("kms:GetPublicKey", "Key"), ("kms:GetPublicKey", "SignDirectKey"),
-        ("sqs:SendMessage", "ResignQueue"), ("sqs:SendMessage", "BroadcastQueue"), ("sns:Publish", "OutcomeTopic"),
+        ("kms:Sign", "Key"),
+        ("kms:Sign", "SignDirectKey"),
+        ("kms:GetPublicKey", "Key"),
+        ("kms:GetPublicKey", "SignDirectKey"),
+        ("sqs:SendMessage", "ResignQueue"),
+        ("sqs:SendMessage", "BroadcastQueue"),
+        ("sns:Publish", "OutcomeTopic"),
         ("secretsmanager:GetSecretValue", "SealSecret"),
-    }  # fmt: skip
+    }
 
 
 class Granted(Place):
-    """A deployment where somebody has one right more."""
+    """A deployment in which a component has one more permission."""
 
     def __init__(self, template: Json, parameters: dict[str, str], more: Call) -> None:
         super().__init__(template, parameters)
-        self.more = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": more.action, "Resource": self.thing(more.on)[0]}]}
+        self.more = {
+            "Version": "2012-10-17",
+            "Statement": [{"Effect": "Allow", "Action": more.action, "Resource": self.thing(more.on)[0]}],
+        }
 
     def identity(self, who: str) -> tuple[str, list[Json]]:
         role, policies = super().identity(who)

@@ -1,4 +1,4 @@
-"""The threat model names the test that shows each thing it says; here they are looked for."""
+"""The threat model names a test for each of its claims. These tests check that the named tests exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "infra/SECURITY.md"
 
 
-def test_every_test_that_the_threat_model_names_is_there() -> None:
+def test_every_test_named_in_the_threat_model_exists() -> None:
     named = re.findall(r"\[`(\w+)`\]\((\.\./[^)#]+\.(?:rs|py))\)", PAGE.read_text())
     assert len(named) > 50, "the threat model names its tests"
     gone = [
@@ -22,7 +22,13 @@ def test_every_test_that_the_threat_model_names_is_there() -> None:
     assert not gone, gone
 
 
-def test_every_list_of_denied_calls_that_it_names_is_there() -> None:
+def test_threat_model_names_every_list_of_denied_calls() -> None:
     lists = (ROOT / "tests/infra/denied.py").read_text()
-    named = {name for names in re.findall(r"rows ((?:`\w+`(?:, )?)+)", PAGE.read_text()) for name in re.findall(r"\w+", names)}
-    assert named == set(re.findall(r"^def (\w+)\(\) -> list", lists, re.M)) - {denied.__name__}, "each party's rows are named"
+    named = {
+        name
+        for names in re.findall(r"rows ((?:`\w+`(?:, )?)+)", PAGE.read_text())
+        for name in re.findall(r"\w+", names)
+    }
+    assert named == set(re.findall(r"^def (\w+)\(\) -> list", lists, re.M)) - {
+        denied.__name__
+    }, "each party's rows are named"

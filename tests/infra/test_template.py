@@ -1,5 +1,5 @@
-"""infra/template.yaml keeps every rule, two linters find nothing in it that is not explained here, and
-each of these checks fails on a template that is broken.
+"""infra/template.yaml keeps every rule, and two linters have no finding without an explanation here. Each of these
+checks fails on a broken template.
 """
 
 from __future__ import annotations
@@ -14,29 +14,31 @@ import pytest
 from cloudformation_validate import CompositeEngine, TemplateContent
 
 import template as read
-import rules_watch  # noqa: F401  (its rules join those of rules.py)
+import rules_watch  # noqa: F401  (adds its rules to RULES)
 from rules import RULES, Break, Rule, sets
 from template import Json
 
-# What CloudFormation takes through a bucket (user guide, "Quotas": 1 MB); without one it takes 51,200 bytes.
+# CloudFormation's limit for templates in S3 (user guide, "Quotas": 1 MB). Without S3 it is 51,200 bytes.
 BODY_BYTES_MAX = 1_000_000
+# Pages that show a deployment.
+PAGES = ("infra/README.md", "infra/CHAPEL.md")
 
-LEFT = "a message left when the stack goes has nobody to take it; keys and tables are retained"
-# What cfn-lint finds and we leave, and why: the rule, and a part of where it is or of what it says.
+NOT_RETAINED = "no function can process messages after the stack is deleted; keys and tables are retained"
+# Accepted findings of cfn-lint with the reason: the rule, and a part of its path or message.
 LINT_EXPLAINED = {
-    ("I3011", "Queue"): LEFT,
-    ("I3011", "DeadLetters"): LEFT,
+    ("I3011", "Queue"): NOT_RETAINED,
+    ("I3011", "DeadLetters"): NOT_RETAINED,
     ("W1030", "SignDirectKeyArn"): "its default is empty; a condition uses it only when it is given",
-    ("W1033", "Fn::Split"): "the default of KmsKeyArns is empty; a rule wants it given when no key is made",
+    ("W1033", "Fn::Split"): "the default of KmsKeyArns is empty; a rule requires it if no key is created",
 }
-# What cloudformation-validate finds and we leave, and why.
+# Accepted findings of cloudformation-validate with the reason.
 VALIDATE_EXPLAINED = {
     ("W1030", ""): "the default of an ARN is empty; a condition uses it only when it is given",
-    ("W2509", "RpcSecretArn"): "it is the secret's name, not the secret",
-    ("I3011", "Queue"): LEFT,
-    ("I3011", "DeadLetters"): LEFT,
-    ("I4010", ""): "a description for other programs; the comments are for people",
-    ("I9001", ""): "says what a change would replace: names are given so that policies can name them",
+    ("W2509", "RpcSecretArn"): "it is the secret's ARN, not its value",
+    ("I3011", "Queue"): NOT_RETAINED,
+    ("I3011", "DeadLetters"): NOT_RETAINED,
+    ("I4010", ""): "a description for other programs; comments are enough for people",
+    ("I9001", ""): "reports what a change would replace; resources are named so that policies can refer to them",
     ("I9040", ""): "tags are the user's: `aws cloudformation deploy --tags` puts them on every resource",
 }
 
@@ -50,34 +52,35 @@ def shipped() -> Json:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_the_template_keeps(rule: Rule, shipped: Json) -> None:
+def test_template_keeps_rule(rule: Rule, shipped: Json) -> None:
     assert list(rule.check(shipped)) == []
-    assert rule.breaks, "a rule that nothing shows to look may not look"
+    assert rule.breaks, "a rule without a break is not tested"
 
 
 @pytest.mark.parametrize(("rule", "number"), BREAKS, ids=[f"{rule.name}-{number}" for rule, number in BREAKS])
-def test_a_broken_template_is_caught(rule: Rule, number: int, shipped: Json) -> None:
+def test_broken_template_is_caught(rule: Rule, number: int, shipped: Json) -> None:
     broken = rule.breaks[number](shipped)
-    assert broken != shipped, "the break changes nothing"
-    # A rule that only crashes would crash on other templates too, and says nothing of what is wrong.
-    assert list(rule.check(broken)), "nothing is found"
+    assert broken != shipped, "the break must change the template"
+    # The rule must report a problem. A crash is not enough, since it does not name the problem.
+    assert list(rule.check(broken)), "the rule must find a problem"
 
 
-def test_it_can_be_sent_through_the_bucket_of_the_zips() -> None:
+def test_template_fits_cloudformations_limit_for_s3_templates() -> None:
     assert len(read.text().encode()) <= BODY_BYTES_MAX
-    for page in ("README.md", "infra/README.md"):
-        [command] = re.findall(r"aws cloudformation deploy (?:.*\\\n)*.*", (read.ROOT / page).read_text())
-        assert '--s3-bucket "$BUCKET"' in command, page
+    for page in PAGES:
+        commands = re.findall(r"aws cloudformation deploy (?:.*\\\n)*.*", (read.ROOT / page).read_text())
+        assert commands, page
+        assert all('--s3-bucket "$BUCKET"' in command for command in commands), page
 
 
-def test_every_wildcard_has_its_reason_beside_it() -> None:
+def test_every_wildcard_has_a_comment_with_its_reason() -> None:
     lines = read.text().splitlines()
     inside_key_policy = False
     for at, line in enumerate(lines):
         if re.match(r"    \w|  \w", line):
             inside_key_policy = False
         if "KeyPolicy:" in line:
-            # In a key's policy it is the key.
+            # In a key policy the wildcard is the key itself.
             inside_key_policy = True
         if re.search(r"(Action|Resource): '?[\w:]*\*'?$", line) and not inside_key_policy:
             nearby = lines[max(0, at - 3) : at + 1]
@@ -85,45 +88,58 @@ def test_every_wildcard_has_its_reason_beside_it() -> None:
 
 
 def test_each_alarm_has_a_runbook() -> None:
-    entries = set(re.findall(r"^(?:###|\|) `([a-z-]+)`(?:$| \|)", (read.ROOT / "infra/README.md").read_text(), re.M))
+    entries = set(re.findall(r"^(?:###|\|) `([a-z-]+)`(?:$| \|)", (read.ROOT / "infra/OPERATING.md").read_text(), re.M))
     alarms = read.of_type(read.load(), "AWS::CloudWatch::Alarm").values()
     slugs = {alarm["Properties"]["AlarmName"]["Fn::Sub"].removeprefix("${NamePrefix}-") for alarm in alarms}
     assert entries == slugs
-    # Changes ring by EventBridge; they have one entry together.
-    page = (read.ROOT / "infra/README.md").read_text()
-    events = {name for name, body in read.of_type(read.load(), "AWS::Events::Rule").items() if "EventPattern" in body["Properties"]}
+    # EventBridge reports changes. They share one entry.
+    page = (read.ROOT / "infra/OPERATING.md").read_text()
+    events = {
+        name
+        for name, body in read.of_type(read.load(), "AWS::Events::Rule").items()
+        if "EventPattern" in body["Properties"]
+    }
     for name in events:
         slug = read.properties(read.load(), name)["Name"]["Fn::Sub"].removeprefix("${NamePrefix}-")
         assert f"`{slug}`" in page, slug
 
 
-def test_the_readmes_deploy_with_parameters_there_are() -> None:
+def test_deploy_commands_of_pages_use_existing_parameters() -> None:
     template = read.load()
-    for page in ("README.md", "infra/README.md"):
+    for page in PAGES:
         contents = (read.ROOT / page).read_text()
-        [command] = re.findall(r"--parameter-overrides \\\n(.*)$", contents, re.M)
-        given = set(re.findall(r"(\w+)=", command))
+        # The first deployment; a later one names what changes.
+        overrides = re.findall(r"--parameter-overrides(?: \\\n)?(.*)$", contents, re.M)
+        first, *later = [set(re.findall(r"(\w+)=", command)) for command in overrides]
         needed = {name for name, parameter in template["Parameters"].items() if "Default" not in parameter}
-        assert needed <= given <= template["Parameters"].keys(), f"{page}: {given}"
-        assert given & {"AlarmEmail", "AlarmTopicArn"}, f"{page}: nobody hears the alarms"
+        assert needed <= first <= template["Parameters"].keys(), f"{page}: {first}"
+        assert all(given <= template["Parameters"].keys() for given in later), f"{page}: {later}"
+        assert first & {"AlarmEmail", "AlarmTopicArn"}, f"{page}: the alarms have no recipient"
         assert "Outputs[?OutputKey=='SignpostToml']" in contents and "SignpostToml" in template["Outputs"]
-        block = next(b for b in re.findall(r"```sh\n(.*?)```", contents, re.S) if "cloudformation deploy" in b)
-        commands = block.replace("\\\n", " ").strip().splitlines()
-        assert len(commands) <= 5, f"{page}: deploying takes {len(commands)} commands"
+
+
+def test_deploying_takes_five_commands() -> None:
+    contents = (read.ROOT / "infra/README.md").read_text()
+    block = next(b for b in re.findall(r"```sh aws\n(.*?)```", contents, re.S) if "cloudformation deploy" in b)
+    commands = block.replace("\\\n", " ").strip().splitlines()
+    assert len(commands) <= 5, f"deploying takes {len(commands)} commands"
 
 
 def lint(path: Path) -> list[Finding]:
-    """cfn-lint's findings, its informational ones too: the rule, and of what it says what."""
+    """cfn-lint's findings, including informational ones: the rule, and its path and message."""
     program = Path(sys.executable).with_name("cfn-lint")
     command = [str(program), "--include-checks", "I", "--format", "json", "--", str(path)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert ran.stdout.strip(), ran.stderr
     place = [".".join(map(str, found["Location"]["Path"] or [])) for found in json.loads(ran.stdout)]
-    return [(found["Rule"]["Id"], f"{at}: {found['Message']}") for at, found in zip(place, json.loads(ran.stdout), strict=True)]
+    return [
+        (found["Rule"]["Id"], f"{at}: {found['Message']}")
+        for at, found in zip(place, json.loads(ran.stdout), strict=True)
+    ]
 
 
 def validate(contents: str) -> list[Finding]:
-    """cloudformation-validate's findings: the rule, and the part of the template."""
+    """cloudformation-validate's findings: the rule and the resource."""
     report = CompositeEngine().validate_template(TemplateContent(contents, read.PATH.name))
     return [(found.rule_id, found.entity.logical_id or "" if found.entity else "") for found in report.diagnostics]
 
@@ -142,27 +158,27 @@ def unused(findings: list[Finding], explained: dict[Finding, str]) -> list[Findi
 def test_cfn_lint_finds_nothing_unexplained() -> None:
     findings = lint(read.PATH)
     assert unexplained(findings, LINT_EXPLAINED) == []
-    assert unused(findings, LINT_EXPLAINED) == [], "an explanation of nothing"
+    assert unused(findings, LINT_EXPLAINED) == [], "unused explanations"
 
 
 def test_cloudformation_validate_finds_nothing_unexplained() -> None:
     findings = validate(read.text())
     assert unexplained(findings, VALIDATE_EXPLAINED) == []
-    assert unused(findings, VALIDATE_EXPLAINED) == [], "an explanation of nothing"
+    assert unused(findings, VALIDATE_EXPLAINED) == [], "unused explanations"
 
 
-# Errors of the kind linters are for.
+# Errors that linters must find.
 MISTAKES: dict[str, Break] = {
-    "a property that is not one": sets("SigningQueue/Properties/VisibilityTimeOut", 180),
-    "a value that is not allowed": sets("Key/Properties/KeySpec", "ECC_SECG_P256R1"),
-    "a name of nothing": sets("KeyAlias/Properties/TargetKeyId", {"Ref": "Keys"}),
-    "a number as a word": sets("SignerFunction/Properties/Timeout", "soon"),
+    "an unknown property": sets("SigningQueue/Properties/VisibilityTimeOut", 180),
+    "an invalid value": sets("Key/Properties/KeySpec", "ECC_SECG_P256R1"),
+    "a reference to nothing": sets("KeyAlias/Properties/TargetKeyId", {"Ref": "Keys"}),
+    "a word instead of a number": sets("SignerFunction/Properties/Timeout", "soon"),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_the_linters_catch(mistake: str, shipped: Json, tmp_path: Path) -> None:
+def test_linters_catch(mistake: str, shipped: Json, tmp_path: Path) -> None:
     broken = tmp_path / "template.json"
     broken.write_text(read.as_json(MISTAKES[mistake](shipped)))
-    assert unexplained(lint(broken), LINT_EXPLAINED), "cfn-lint finds nothing"
-    assert unexplained(validate(broken.read_text()), VALIDATE_EXPLAINED), "cloudformation-validate finds nothing"
+    assert unexplained(lint(broken), LINT_EXPLAINED), "cfn-lint must find it"
+    assert unexplained(validate(broken.read_text()), VALIDATE_EXPLAINED), "cloudformation-validate must find it"

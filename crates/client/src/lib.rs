@@ -11,7 +11,9 @@
 //! IAM actions: `sqs:SendMessage` on the signing queue, `dynamodb:GetItem` on the requests table.
 //!
 //! Read in this order: [`Request`], [`Body`], [`Client`], [`Follow`], [`outcome`]. An example that does
-//! all of it is `examples/three_steps.rs`.
+//! all of it is `examples/three_steps.rs`. Others in `examples/`: `cancel`, `pool`, `bulk_payout` (from a CSV file),
+//! `outcome_consumer` (redelivery, and catching up after downtime), and `sign_direct.py`. The crate's `README.md` has more;
+//! its examples are compiled as tests.
 //!
 //! **Architecture invariant:** depends on the core, on the stored shapes in `signpost-aws` and on the
 //! SDKs of SQS and DynamoDB; KMS and JSON-RPC are not among its dependencies.
@@ -55,3 +57,8 @@ impl Client {
         }
     }
 }
+
+/// The examples of the crate's front page are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct FrontPage;

@@ -17,9 +17,8 @@ use signpost_txmgr::fake::{
 };
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::pins::Pins;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::{RetireVerdict, Store};
-use signpost_txmgr::request::NetworkRules;
 use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::units::{AccountKey, Address, ChainId, KmsKeyId, Millis, Nonce, Wei};
 

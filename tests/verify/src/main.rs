@@ -1,10 +1,11 @@
-//! What `cargo verify` runs: sets up the local stack, runs every Rust test and every end-to-end test (with `--real`
-//! those on a real node instead, with `--with-real` those too), shows what they write as they write it, and ends
-//! with one line, `N passed, N failed`.
+//! What `cargo demo` and `cargo verify` run. Both build the workspace once, in the same way.
 //!
-//! The numbers are the runners' own, never counted by us. A runner that ends badly without naming a
-//! failed test counts as one failed test, and so does each test that was skipped: a test that needs a
-//! thing gets it or fails. Nothing run at all is a failure, too.
+//! `cargo demo` then runs `signpost demo`. `cargo verify` sets up the local stack, runs every Rust test and every
+//! end-to-end test, passes their output on line by line, and ends with one line, `N passed, N failed`. With `--real`
+//! it runs the tests on a real node only, with `--with-real` those as well.
+//!
+//! The numbers are those of the test runners. A runner that fails without naming a failed test counts as one failed
+//! test. So does each skipped test: a test gets what it needs or fails. A run of no test at all fails, too.
 //!
 //! Read next: [`tally`], and `.ci/run`, which calls this last.
 
@@ -20,9 +21,11 @@ use tally::{Tally, of_cargo, of_pytest};
 use tools::Tools;
 
 const HELP: &str = "\
-Sets everything up under the target directory and runs every test.
+Builds everything and sets it up under the target directory. `cargo demo` runs the main job on the local stack,
+`cargo verify` runs every test.
 
-Usage: cargo verify [--rust-only | --e2e-only | --real | --with-real] [FILTER]
+Usage: cargo demo [OPTIONS OF signpost demo]
+       cargo verify [--rust-only | --e2e-only | --real | --with-real] [FILTER]
 
   --rust-only   only `cargo test --workspace`
   --e2e-only    only `pytest tests/infra tests/e2e`: the template, and the local stack
@@ -34,7 +37,7 @@ The last line is `N passed, N failed`; the exit code is 0 only if tests ran and 
 
 Example: cargo verify --rust-only same_id";
 
-/// What was asked for.
+/// Which tests to run.
 #[derive(Debug, Default)]
 struct Options {
     chosen: Option<Chosen>,
@@ -55,7 +58,7 @@ impl Options {
     fn choose(&mut self, tests: Chosen) -> Result<(), String> {
         match self.chosen.replace(tests) {
             None => Ok(()),
-            Some(_) => Err("of --rust-only, --e2e-only, --real and --with-real one at most".to_owned()),
+            Some(_) => Err("give at most one of --rust-only, --e2e-only, --real and --with-real".to_owned()),
         }
     }
 
@@ -72,8 +75,18 @@ impl Options {
     }
 }
 
+/// The argument that `cargo demo` passes before those of its user.
+const DEMO: &str = "demo";
+
 fn main() -> ExitCode {
-    let options = match options(std::env::args().skip(1)) {
+    let arguments = || std::env::args().skip(1);
+    if arguments().next().as_deref() == Some(DEMO) {
+        return demo(arguments().skip(1)).unwrap_or_else(|problem| {
+            remark(problem);
+            ExitCode::FAILURE
+        });
+    }
+    let options = match options(arguments()) {
         Ok(Some(options)) => options,
         Ok(None) => {
             say(HELP);
@@ -92,6 +105,15 @@ fn main() -> ExitCode {
     if total.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Builds what `cargo verify` builds, so that neither command builds again what the other has built.
+fn demo(arguments: impl Iterator<Item = String>) -> Result<ExitCode, String> {
+    let program = program(&workspace()?)?;
+    let mut command = Command::new(&program);
+    let status = command.arg(DEMO).args(arguments).status();
+    let status = status.map_err(|error| format!("cannot run {}: {error}", program.display()))?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
 fn options(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
     let mut options = Options::default();
     for argument in arguments {
@@ -103,7 +125,7 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<Option<Options>, S
             "--with-real" => options.choose(Chosen::WithReal)?,
             other if other.starts_with('-') => return Err(format!("unknown option {other}")),
             other if options.filter.is_none() => options.filter = Some(other.to_owned()),
-            other => return Err(format!("one filter at most; {other} is a second")),
+            other => return Err(format!("give at most one filter; {other} is a second one")),
         }
     }
     Ok(Some(options))
@@ -119,9 +141,9 @@ fn remark(line: impl AsRef<str>) {
     let _ = writeln!(io::stderr().lock(), "{}", line.as_ref());
 }
 
-/// Processes of the end-to-end tests.
+/// Number of processes that run the end-to-end tests.
 const END_TO_END_PROCESSES: &str = "2";
-/// The slowest tests that are listed with their times.
+/// Number of slowest tests that pytest lists with their times.
 const SLOWEST_SHOWN: &str = "15";
 
 fn verify(options: &Options) -> Result<Tally, String> {
@@ -140,7 +162,7 @@ fn verify(options: &Options) -> Result<Tally, String> {
         remark("Running the end-to-end tests");
         let more = tools::install(&place.tools)?;
         let mut tests = place.pytest(&["tests/infra", "tests/e2e"], options);
-        // Most of a test's time is waiting for blocks. Each file is one process's alone, with a local stack of its own.
+        // Tests mostly wait for blocks. One process runs all tests of a file; each process has its own local stack.
         tests.args(["--numprocesses", END_TO_END_PROCESSES, "--dist", "loadfile", "--durations", SLOWEST_SHOWN]);
         tests.env("SIGNPOST_NODE_TOOLS", &more.node).env("SIGNPOST_CHROMIUM", &more.chromium);
         tests.env("SIGNPOST_PROMETHEUS", &more.prometheus);
@@ -152,7 +174,7 @@ fn verify(options: &Options) -> Result<Tally, String> {
     Ok(total)
 }
 
-/// The tests that the others leave out: they need a node that only Go can build.
+/// Runs the tests that need a real node, which is built with Go.
 fn on_a_real_node(place: &Place, geth: &Path, options: &Options) -> Result<Tally, String> {
     remark("Running the Rust tests on a real node");
     let mut tests = place.cargo_test();
@@ -164,7 +186,7 @@ fn on_a_real_node(place: &Place, geth: &Path, options: &Options) -> Result<Tally
     Ok(total.and(run(&mut tests, of_pytest, none_matched(options))?))
 }
 
-/// pytest's 5: no test has a name with the filter in it. The other runner may have some.
+/// pytest exits with 5 if no test's name contains the filter. The other runner may have some.
 fn none_matched(options: &Options) -> impl Fn(i32) -> bool {
     let filtered = options.filter.is_some();
     move |code| code == 5 && filtered
@@ -210,8 +232,8 @@ fn workspace() -> Result<PathBuf, String> {
     Ok(root.to_path_buf())
 }
 
-/// Cargo, without what the cargo that runs us told us of this package: build scripts of dependencies watch
-/// some of it (ring's does) and would run again each time.
+/// Cargo, without the variables that describe this package: build scripts of dependencies (ring's, for one) watch some
+/// of them and would run again each time.
 fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
@@ -221,11 +243,11 @@ fn cargo() -> Command {
     cargo
 }
 
-/// Builds the programs that the tests run, and says where `signpost` is; the others are beside it. All of
-/// the workspace with its examples, or cargo would choose other features than for the tests and build
+/// Builds the programs that the tests run and returns the path of `signpost`; the others are beside it. The build covers
+/// the whole workspace with its examples: otherwise cargo would choose other features than for the tests and build
 /// everything twice.
 fn program(root: &Path) -> Result<PathBuf, String> {
-    remark("Building");
+    remark("Building all programs (the first build takes minutes)");
     let mut command = cargo();
     command.args([
         "build",
@@ -275,7 +297,7 @@ fn run(
     }
     let status = runner.wait().map_err(|error| format!("cannot wait for {name}: {error}"))?;
     if !status.success() && tally.failed == 0 && !status.code().is_some_and(harmless) {
-        remark(format!("{name} ended badly ({status}) without naming a failed test"));
+        remark(format!("{name} failed ({status}) without naming a failed test"));
         tally = tally.and(Tally::broken());
     }
     Ok(tally)

@@ -1,6 +1,6 @@
-//! Reads the summary lines of `cargo test` and `pytest`. Anything else is not for us.
+//! Reads the summary lines of `cargo test` and `pytest`, and ignores all others.
 
-/// Tests that passed, and tests that did not.
+/// Numbers of passed and failed tests.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) passed: u64,
@@ -8,7 +8,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// A runner that ended without an answer.
+    /// A runner that ended without a summary.
     pub(crate) fn broken() -> Self {
         Self { passed: 0, failed: 1 }
     }
@@ -17,7 +17,7 @@ impl Tally {
         Self { passed: self.passed.saturating_add(other.passed), failed: self.failed.saturating_add(other.failed) }
     }
 
-    /// Something ran, and nothing failed.
+    /// Whether tests ran and none failed.
     pub(crate) fn is_good(self) -> bool {
         self.failed == 0 && self.passed > 0
     }
@@ -62,14 +62,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cargo_says_how_many_passed_and_failed() {
+    fn cargo_summary_is_counted() {
         let line = "test result: FAILED. 6 passed; 2 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.00s";
         assert_eq!(of_cargo(line), Some(Tally { passed: 6, failed: 3 }));
         assert_eq!(of_cargo("test machine::tests::result ... ok"), None);
     }
 
     #[test]
-    fn pytest_says_how_many_passed_failed_and_could_not_start() {
+    fn pytest_summary_is_counted_with_errors_and_skips() {
         let line = "========= 1 failed, 20 passed, 2 warnings, 1 error, 1 skipped in 63.21s (0:01:03) =========";
         assert_eq!(of_pytest(line), Some(Tally { passed: 20, failed: 3 }));
         assert_eq!(of_pytest("============ no tests ran in 0.01s ============"), Some(Tally::default()));

@@ -1,8 +1,8 @@
-//! What only the tests need, and `signpost` does not: npm packages (a browser's driver, TypeScript and
-//! the AWS SDK for it), pinned in `tests/e2e/node/package-lock.json`; Python packages that make types of schemas and
-//! check them, pinned in `tests/e2e/python/requirements.txt`, both by digest; Chromium and Prometheus from the system.
+//! Installs what only the tests need: npm packages (a browser driver, TypeScript, the AWS SDK), pinned by digest in
+//! `tests/e2e/node/package-lock.json`; Python packages that generate types from schemas and check them, pinned by digest
+//! in `tests/e2e/python/requirements.txt`; Chromium and Prometheus from the system's packages.
 //!
-//! Installs them or fails: a test that needs a thing gets it.
+//! Fails if something cannot be installed: no test is skipped for want of a tool.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,10 @@ use serde_json::Value;
 use crate::remark;
 
 const PACKAGES: &str = include_str!("../../e2e/node/package.json");
-/// Their versions and digests with all that comes along. Made by `npm install --package-lock-only
-/// --omit-lockfile-registry-resolved`: which registry gives them is the machine's own matter.
+/// Versions and digests of these packages and their dependencies. Made by `npm install --package-lock-only
+/// --omit-lockfile-registry-resolved`, so that it names no registry.
 const LOCK: &str = include_str!("../../e2e/node/package-lock.json");
 const REQUIREMENTS: &str = include_str!("../../e2e/python/requirements.txt");
-/// From the system: what it is for, its names, and Debian's packages of it.
 const CHROMIUM: System = System {
     wanted_by: "the console's tests need Chromium",
     names: &["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"],
@@ -26,25 +25,25 @@ const CHROMIUM: System = System {
 const PROMETHEUS: System =
     System { wanted_by: "the dashboard's test needs Prometheus", names: &["prometheus"], packages: &["prometheus"] };
 
-/// A program of the system's packages.
+/// A program from the system's packages: who needs it, the names of its binary, and Debian's packages.
 struct System {
     wanted_by: &'static str,
     names: &'static [&'static str],
     packages: &'static [&'static str],
 }
 
-/// What `signpost` itself runs the local stack on.
+/// What `signpost` installs for the local stack.
 #[derive(Debug)]
 pub(crate) struct Tools {
-    /// Where all of it lives.
+    /// The directory that all of it is in.
     pub(crate) directory: PathBuf,
-    /// Python of the environment, with pytest.
+    /// The environment's Python, with pytest.
     pub(crate) python: PathBuf,
-    /// A real node, if it was asked for.
+    /// The program of the real node, if one was asked for.
     pub(crate) geth: Option<PathBuf>,
 }
 
-/// Lets `signpost` install it, with a real node or without; it shows its progress by itself.
+/// Runs the installation of `signpost`, which shows its own progress.
 pub(crate) fn of_stack(program: &Path, real: bool) -> Result<Tools, String> {
     let asked = Command::new(program)
         .args(["dev", "--install-only", "--json", "--node", if real { "geth" } else { "anvil" }])
@@ -55,21 +54,22 @@ pub(crate) fn of_stack(program: &Path, real: bool) -> Result<Tools, String> {
     if !asked.status.success() {
         return Err("the local stack cannot be set up".to_owned());
     }
-    let told: Value = serde_json::from_slice(&asked.stdout).map_err(|error| format!("the set-up's answer: {error}"))?;
-    let named = |name: &str| told.get(name).and_then(Value::as_str).map(PathBuf::from);
+    let answer: Value =
+        serde_json::from_slice(&asked.stdout).map_err(|error| format!("the set-up's answer: {error}"))?;
+    let named = |name: &str| answer.get(name).and_then(Value::as_str).map(PathBuf::from);
     let path = |name: &str| named(name).ok_or("the set-up named no path");
     let geth = if real { Some(path("geth")?) } else { None };
     Ok(Tools { directory: path("directory")?, python: path("python")?, geth })
 }
 
-/// Where they are.
+/// Paths of what the tests need.
 #[derive(Debug)]
 pub(crate) struct TestTools {
     /// The directory with `node_modules`.
     pub(crate) node: PathBuf,
-    /// The browser.
+    /// The browser's program.
     pub(crate) chromium: PathBuf,
-    /// What scrapes metrics.
+    /// The program of Prometheus, which scrapes metrics.
     pub(crate) prometheus: PathBuf,
 }
 
@@ -82,13 +82,13 @@ pub(crate) fn install(tools: &Tools) -> Result<TestTools, String> {
             .and_then(|()| fs::write(node.join("package.json"), PACKAGES))
             .and_then(|()| fs::write(node.join("package-lock.json"), LOCK));
         written.map_err(|error| format!("cannot write {}: {error}", node.display()))?;
-        // Install scripts stay off: they would fetch browsers.
+        // Install scripts stay off: they would download browsers.
         let mut npm = Command::new("npm");
         npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
         run(npm.current_dir(&node))?;
         stamp(&node, LOCK)?;
     }
-    // Into the stack's environment: the stamp is in it, and goes with it.
+    // Into the stack's environment. The stamp is in that directory, so it is removed with it.
     let python = tools.python.parent().ok_or("the Python environment has no directory")?;
     if !is_installed(python, REQUIREMENTS) {
         remark("Installing what the Python tests need");
@@ -119,16 +119,16 @@ impl System {
         if let Some(found) = self.on_path() {
             return Ok(found);
         }
-        let way_out = format!("{}: install it, then run again", self.wanted_by);
+        let remedy = format!("{}: install it, then run again", self.wanted_by);
         if Path::new("/usr/bin/apt-get").exists() {
             remark(format!("Installing {} with apt-get", self.packages.join(", ")));
             let mut apt = Command::new("apt-get");
             apt.env("DEBIAN_FRONTEND", "noninteractive");
             apt.args(["install", "-y", "-qq", "--no-install-recommends"]).args(self.packages);
             let installed = run(Command::new("apt-get").args(["update", "-qq"])).and_then(|()| run(&mut apt));
-            installed.map_err(|error| format!("{error}; {way_out}"))?;
+            installed.map_err(|error| format!("{error}; {remedy}"))?;
         }
-        self.on_path().ok_or(way_out)
+        self.on_path().ok_or(remedy)
     }
 
     fn on_path(&self) -> Option<PathBuf> {

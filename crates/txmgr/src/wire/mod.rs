@@ -1,10 +1,9 @@
-//! The messages as they travel: pokes between the stages, outcomes to the topic, and the status item
-//! as JSON. camelCase, the same names as the attributes of the requests table; wei amounts are
-//! decimal strings.
+//! The wire types: pokes between the stages, outcomes to the topic, and the status item as JSON. Names are
+//! camelCase, the same as the attributes of the requests table; wei amounts are decimal strings.
 //!
-//! Only shapes and conversions live here, no decisions. The JSON Schemas in `schemas/` are generated
-//! from these types (feature `schema`), and a test keeps them the same. The signing request's parser
-//! is [`crate::request`]. Read next: [`crate::ports`].
+//! This module has only types and conversions, no decisions. The JSON Schemas in `schemas/` are generated from
+//! these types (feature `schema`), and a test checks that they match. The signing request's parser is
+//! [`crate::request`]. Read next: [`crate::ports`].
 
 mod convert;
 pub mod evidence;
@@ -16,6 +15,7 @@ pub use self::convert::{event_id, event_id_of_rejected, hex_digest};
 use serde::{Deserialize, Serialize};
 
 use crate::record::{Phase, Verdict};
+use crate::units::AccountKey;
 
 /// "Look at this account's lane." The body of a message on the broadcast queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,9 +23,17 @@ use crate::record::{Phase, Verdict};
 pub struct LanePoke {
     /// The account's key, `97:0xabc…`; also the message group.
     pub account: String,
-    /// Why: told in logs, and decides with the account which pokes are one message to the queue's
+    /// Why the poke was sent, for logs. Pokes with the same account and cause are one message to the queue's
     /// deduplication ([`crate::poke`]).
     pub cause: String,
+}
+
+impl LanePoke {
+    /// The account's key; `None` if it is not one.
+    #[must_use]
+    pub fn account(&self) -> Option<AccountKey> {
+        self.account.parse().ok()
+    }
 }
 
 /// "Look at this request." The body of a message on the resign queue.
@@ -34,19 +42,19 @@ pub struct LanePoke {
 pub struct SignerPoke {
     /// The account's key; also the message group.
     pub account: String,
-    /// The request.
+    /// The id of the request.
     pub request_id: String,
-    /// The number of the attempt that is missing.
+    /// The index of the missing attempt.
     pub attempt: usize,
-    /// What it is to do.
+    /// What the attempt is to do.
     pub kind: WireKind,
-    /// Its price; left out for attempt 0, whose price is the record's.
+    /// The attempt's price; left out for attempt 0, which has the record's price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fee: Option<WireFee>,
-    /// Wei that a cancel is to move to the account itself: 1 makes it a payment for BEP-703. Anything else is 0.
+    /// Wei that a cancel is to move to the account itself: 1 makes it a payment for BEP-703. Any other value means 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub to_self: u64,
-    /// Why and when: told in logs, and keeps apart two asks for the same attempt.
+    /// Why and when it was sent, for logs. It distinguishes two asks for the same attempt.
     pub cause: String,
 }
 

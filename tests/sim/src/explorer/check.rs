@@ -12,10 +12,10 @@ use std::fmt;
 
 use signpost_txmgr::record::AttemptKind;
 
-use super::book::{Book, Facts};
+use super::book::Book;
 use super::lane::NONCES;
 use super::ledger::Tx;
-use super::world::{Ask, Broadcaster, BroadcasterStep, Delivery, Item, SignerStep, State, World};
+use super::world::{Ask, Broadcaster, BroadcasterStep, Delivery, Facts, Item, SignerStep, State, World};
 
 /// A broken invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,6 @@
 
 use signpost_txmgr::record::{AttemptKind, SendClass};
 
-use super::book::Facts;
 use super::lane::{ACCOUNTS, Claim, Lane};
 use super::ledger::{Chain, Seen, Tx};
 
@@ -391,6 +390,45 @@ pub struct RecordId(pub u16);
 impl RecordId {
     /// No record.
     pub const NONE: Self = Self(0);
+}
+
+/// What of a record the moves and checks look at.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Counts the writes.
+    pub version: u64,
+    /// The request id.
+    pub request: u8,
+    /// What it asks for.
+    pub content: u8,
+    /// The account of its slot: its place among the pool's.
+    pub account: u8,
+    /// Its slot.
+    pub nonce: u8,
+    /// Its attempts.
+    pub attempts: Vec<Tx>,
+    /// What was said last about each.
+    pub answers: Vec<Option<SendClass>>,
+    /// Which kind comes next.
+    pub next_kind: AttemptKind,
+    /// It takes another attempt.
+    pub takes_attempt: bool,
+    /// A receipt was seen, or it is settled.
+    pub mined: bool,
+    /// The receipt it holds.
+    pub receipt: Option<Seen>,
+    /// The outcome, by its number in the book; 0 while it is open.
+    pub outcome: u16,
+    /// A cancel is wanted.
+    pub cancel: bool,
+    /// The outcome is `displaced`.
+    pub displaced: bool,
+    /// The outcome is `cancelled`.
+    pub cancelled: bool,
+    /// The outcome is noted as published.
+    pub closed: bool,
+    /// The newest attempt was handed over, or is mined.
+    pub sent: bool,
 }
 
 impl Class {

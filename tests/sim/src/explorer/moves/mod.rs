@@ -18,10 +18,10 @@ mod signer;
 
 use std::fmt;
 
-use super::book::{Book, Facts, Happening};
+use super::book::{Book, Happening};
 use super::check::Broken;
 use super::mutants::Mutant;
-use super::world::{Item, RecordId, State, World};
+use super::world::{Facts, Item, RecordId, State, World};
 
 /// A world in motion.
 #[derive(Debug)]

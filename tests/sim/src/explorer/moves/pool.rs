@@ -7,11 +7,10 @@
 use super::answers::BESIDE;
 use super::signer::with;
 use super::{Explorer, Moves};
-use crate::explorer::book::Facts;
 use crate::explorer::check::Broken;
 use crate::explorer::lane::{Claim, Standing};
 use crate::explorer::mutants::Mutant;
-use crate::explorer::world::{Ask, Item, Job, RecordId, Signer, SignerStep, State, World};
+use crate::explorer::world::{Ask, Facts, Item, Job, RecordId, Signer, SignerStep, State, World};
 
 impl Explorer<'_> {
     /// What a request begins with: its account's head, or those of the pool it is for.

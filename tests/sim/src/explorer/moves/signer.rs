@@ -1,12 +1,12 @@
 //! The signer's steps: receive, reserve, sign, store, poke, acknowledge. Read next: [`super::answers`].
 
 use super::{Explorer, Moves, Written, chain};
-use crate::explorer::book::{Facts, Happening};
+use crate::explorer::book::Happening;
 use crate::explorer::check::Broken;
 use crate::explorer::lane::{Claim, NONCES, Standing};
 use crate::explorer::ledger::Tx;
 use crate::explorer::mutants::Mutant;
-use crate::explorer::world::{Ask, Delivery, Item, Job, RecordId, Resign, Signer, SignerStep, State};
+use crate::explorer::world::{Ask, Delivery, Facts, Item, Job, RecordId, Resign, Signer, SignerStep, State};
 
 impl Explorer<'_> {
     pub(super) fn signer_moves(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
