@@ -29,7 +29,7 @@ use crate::stage::{Prompter, run_alone};
 pub const CHAIN: ChainId = ChainId(97);
 /// The chain of the world beside it, where there is one.
 pub const OTHER_CHAIN: ChainId = ChainId(56);
-/// Retention of a closed record: design, section 4.
+/// Retention of a closed record: the default of 90 days (`crates/host/src/config`).
 pub const RETENTION_MS: u64 = 90 * 24 * 3_600 * 1_000;
 /// When every trial begins, in Unix milliseconds.
 pub const START: Millis = Millis(1_700_000_000_000);

@@ -1,12 +1,36 @@
-//! Checks of the repository itself, run as tests: dependency direction, file sizes, what
-//! `machine.rs` imports, and that `schemas/` and the page about the metrics are what the code says.
+//! Checks of the repository itself, run as tests: dependency direction, file sizes, what the machine imports, what
+//! pages and comments cite, and that the files made from code are what the code says.
 //!
-//! `cargo run -p signpost-tidy` writes the schemas and that page anew.
+//! `cargo run -p signpost-tidy` writes those files anew: the JSON Schemas, the AsyncAPI document and its page, the
+//! tables in `schemas/README.md`, and `infra/metrics.md`. Read in this order: [`made`], [`messages`], [`fields`],
+//! [`asyncapi`], [`yaml`].
+
+pub mod asyncapi;
+pub mod fields;
+pub mod messages;
+pub mod yaml;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use signpost_txmgr::meters::{self, Kind, Meter};
+use signpost_txmgr::wire::schema::schemas;
+
+/// The first line of a file that is made whole.
+const MADE_BY: &str = "Made by `cargo run -p signpost-tidy`; do not edit.";
+
+/// Every file that is made from code, by its path, with the text it should have.
+#[must_use]
+pub fn made() -> Vec<(String, String)> {
+    let schemas = schemas().into_iter().map(|(name, schema)| (format!("schemas/{name}"), rendered(&schema)));
+    let others = [
+        ("schemas/asyncapi.yaml", asyncapi::file()),
+        ("schemas/asyncapi.md", asyncapi::page()),
+        ("schemas/README.md", messages::page()),
+        ("infra/metrics.md", metrics_page()),
+    ];
+    schemas.chain(others.map(|(path, text)| (path.to_owned(), text))).collect()
+}
 
 /// The repository's root.
 #[must_use]

@@ -104,7 +104,7 @@ pub struct Tuning {
 pub(super) const ASK_AGAIN_MAX_MS: u64 = 5 * 60 * 1_000;
 
 impl Tuning {
-    /// The design's defaults.
+    /// The defaults for BSC, with blocks every 0.45 s.
     pub const BSC: Self = Self {
         rebroadcast_after_ms: 3_000,
         bump_after_ms: 10_000,

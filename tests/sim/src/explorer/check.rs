@@ -1,4 +1,4 @@
-//! The invariants of the design, as questions to one state. Nothing here looks at how a driver works,
+//! The invariants in `crates/README.md`, as questions to one state. Nothing here looks at how a driver works,
 //! only at what is in the tables, on the queues, at the nodes and on the topic.
 //!
 //! I6, I8, I11 and I14 are also judged at the write and the publication themselves (see [`super::moves`]);
@@ -20,7 +20,7 @@ use super::world::{Ask, Broadcaster, BroadcasterStep, Delivery, Facts, Item, Sig
 /// A broken invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
-    /// Its number in the design.
+    /// Its number in `crates/README.md`.
     pub invariant: &'static str,
     /// What is wrong.
     pub what: String,
