@@ -14,6 +14,8 @@
 //!
 //! What this does not see: paths that a macro makes, and what a glob import brings.
 
+#![allow(clippy::arithmetic_side_effects, reason = "places in texts that fit into memory")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

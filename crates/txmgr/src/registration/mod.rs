@@ -47,7 +47,7 @@ pub struct Registered {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// It is registered already.
-    Known(Registered),
+    Known(Box<Registered>),
     /// It can be registered.
     New(Candidate),
 }
@@ -144,7 +144,7 @@ pub async fn find(
     let account = AccountKey { chain_id: asked.chain_id, address: public.address() };
     // First of all: an account at work has transactions in the pool, its own.
     if let Some(existing) = store.head(&account).await.map_err(RegisterError::Port)? {
-        return known(existing, &name, key_id).map(Found::Known);
+        return known(existing, &name, key_id).map(|registered| Found::Known(Box::new(registered)));
     }
     fit_for_a_lane(chain, account).await?;
     Ok(Found::New(Candidate { account, name, key_id }))

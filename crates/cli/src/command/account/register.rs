@@ -133,7 +133,7 @@ pub async fn register(
     first: First,
 ) -> Result<Registered, CommandError> {
     let candidate = match find(store, keys, chain, asked).await? {
-        Found::Known(registered) => return Ok(registered),
+        Found::Known(registered) => return Ok(*registered),
         Found::New(candidate) => candidate,
     };
     let nonce = match first {
