@@ -22,13 +22,13 @@ pub struct KeyRing<K> {
 macro_rules! keys_claims {
     ($each:ident) => {
         $each! { keys:
-            what_a_key_signs_verifies_under_its_public_key,
+            signature_verifies_under_the_public_key,
             signing_twice_gives_two_signatures,
-            every_signature_has_an_id_of_its_call,
+            every_signature_names_its_call,
             s_is_high_about_half_of_the_time,
             a_disabled_key_signs_nothing,
             an_unknown_key_is_an_error,
-            a_key_asked_for_by_its_alias_is_named_by_itself,
+            alias_resolves_to_the_key_itself,
         }
     };
 }
@@ -38,7 +38,7 @@ async fn public_key(ring: &KeyRing<impl Keys>) -> PublicKey {
 }
 
 /// The hash is signed as it is, not hashed again.
-pub async fn what_a_key_signs_verifies_under_its_public_key(ring: &KeyRing<impl Keys>) {
+pub async fn signature_verifies_under_the_public_key(ring: &KeyRing<impl Keys>) {
     let public_key = public_key(ring).await;
     let hashes: Vec<SigningHash> = (0..16_u8).map(|at| SigningHash(sha256(&[at]))).collect();
     let signatures = join_all(hashes.iter().map(|hash| ring.keys.sign(&ring.able, hash))).await;
@@ -57,7 +57,7 @@ pub async fn signing_twice_gives_two_signatures(ring: &KeyRing<impl Keys>) {
 }
 
 /// By which the audit trail of the service is searched.
-pub async fn every_signature_has_an_id_of_its_call(ring: &KeyRing<impl Keys>) {
+pub async fn every_signature_names_its_call(ring: &KeyRing<impl Keys>) {
     let hash = SigningHash([0x5b; 32]);
     let first = ring.keys.sign(&ring.able, &hash).await.unwrap().request_id.expect("an id");
     let second = ring.keys.sign(&ring.able, &hash).await.unwrap().request_id.expect("an id");
@@ -87,7 +87,7 @@ pub async fn a_disabled_key_signs_nothing(ring: &KeyRing<impl Keys>) {
 }
 
 /// An alias may be moved to another key; what it resolved to cannot.
-pub async fn a_key_asked_for_by_its_alias_is_named_by_itself(ring: &KeyRing<impl Keys>) {
+pub async fn alias_resolves_to_the_key_itself(ring: &KeyRing<impl Keys>) {
     let by_alias = ring.keys.public_key(&ring.able).await.unwrap();
     assert_ne!(by_alias.id, ring.able);
     assert!(by_alias.id.as_str().starts_with("arn:aws:kms:"), "{}", by_alias.id);

@@ -21,12 +21,12 @@ pub const NOW: Millis = Millis(1_790_000_000_000);
 
 /// The lane of one claim.
 #[derive(Debug, Clone)]
-pub struct Lane {
+pub struct TestLane {
     name: &'static str,
     key: LocalKey,
 }
 
-impl Lane {
+impl TestLane {
     /// A lane that no other claim has.
     #[must_use]
     pub fn new(name: &'static str) -> Self {

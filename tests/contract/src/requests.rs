@@ -10,7 +10,7 @@ use signpost_txmgr::record::Stored;
 use signpost_txmgr::signer::Delivery;
 use signpost_txmgr::units::{Millis, Nonce};
 
-use crate::lane::{Lane, NOW, load_one};
+use crate::lane::{NOW, TestLane, load_one};
 use crate::signer::{LaneSigner, RULES, SIGNERS, handle_all, signer, transfer};
 
 /// Calls `$each!` with the suite and all its claims.
@@ -18,8 +18,8 @@ use crate::signer::{LaneSigner, RULES, SIGNERS, handle_all, signer, transfer};
 macro_rules! requests_claims {
     ($each:ident) => {
         $each! { requests:
-            what_senders_had_is_stored_with_the_slots_or_not_at_all,
-            a_reservation_that_counts_no_request_leaves_the_counts,
+            sender_counts_are_stored_with_the_slots_or_not_at_all,
+            reservation_without_counts_keeps_the_stored_counts,
             sixteen_signers_at_once_give_each_sender_its_share,
             the_same_requests_by_sixteen_signers_count_once,
         }
@@ -29,11 +29,11 @@ macro_rules! requests_claims {
 /// Requests of one sender in a window.
 const LIMIT: u64 = 5;
 
-fn limited<S: Store>(store: S, lane: &Lane) -> LaneSigner<S> {
+fn limited<S: Store>(store: S, lane: &TestLane) -> LaneSigner<S> {
     signer(store, &[lane], &format!("{RULES}max_requests = {LIMIT}\nmax_requests_window_s = 3600\n"))
 }
 
-fn ask(lane: &Lane, at: u64, sender: &str) -> Delivery {
+fn ask(lane: &TestLane, at: u64, sender: &str) -> Delivery {
     Delivery { sender: Some(sender.to_owned()), ..transfer(&lane.id(at), &lane.account().to_string()) }
 }
 
@@ -43,7 +43,7 @@ fn counted(counts: &[(&str, u64)]) -> SenderCounts {
 }
 
 /// How many of these requests have a slot; the others are refused for the limit.
-async fn slots(store: &impl Store, lane: &Lane, requests: impl Iterator<Item = u64>) -> u64 {
+async fn slots(store: &impl Store, lane: &TestLane, requests: impl Iterator<Item = u64>) -> u64 {
     let mut slots = 0;
     for at in requests {
         match load_one(store, &lane.id(at)).await {
@@ -57,14 +57,14 @@ async fn slots(store: &impl Store, lane: &Lane, requests: impl Iterator<Item = u
     slots
 }
 
-async fn registered(store: &impl Store, name: &'static str) -> Lane {
-    let lane = Lane::new(name);
+async fn registered(store: &impl Store, name: &'static str) -> TestLane {
+    let lane = TestLane::new(name);
     lane.register(store).await;
     lane
 }
 
 /// The condition on the nonce is the one on the counts; a sender's name may be any that SQS gives.
-pub async fn what_senders_had_is_stored_with_the_slots_or_not_at_all(store: &(impl Store + Clone)) {
+pub async fn sender_counts_are_stored_with_the_slots_or_not_at_all(store: &(impl Store + Clone)) {
     let lane = registered(store, "requests-stored").await;
     let head = lane.stored_head(store).await;
     let counts =
@@ -82,7 +82,7 @@ pub async fn what_senders_had_is_stored_with_the_slots_or_not_at_all(store: &(im
 }
 
 /// As when the limit was taken out of the policy for a while.
-pub async fn a_reservation_that_counts_no_request_leaves_the_counts(store: &(impl Store + Clone)) {
+pub async fn reservation_without_counts_keeps_the_stored_counts(store: &(impl Store + Clone)) {
     let lane = registered(store, "requests-kept").await;
     let counts = Some(counted(&[("AIDAONE", 3)]));
     let first = Reservation { sender_counts: counts.clone(), ..lane.group(&lane.head(), 0, 1) };

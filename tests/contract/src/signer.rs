@@ -9,7 +9,7 @@ use signpost_txmgr::request::NetworkRules;
 use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
 use signpost_txmgr::units::{ChainId, RequestId, Wei};
 
-use crate::lane::{Lane, NOW};
+use crate::lane::{NOW, TestLane};
 
 /// Signers at once, each a process of its own.
 pub const SIGNERS: u64 = 16;
@@ -21,7 +21,7 @@ pub type LaneSigner<S> = Signer<S, MemoryKeys, MemoryQueues, MemoryTopic>;
 
 /// A signer that has just started, with the keys of these lanes.
 #[must_use]
-pub fn signer<S: Store>(store: S, lanes: &[&Lane], policy: &str) -> LaneSigner<S> {
+pub fn signer<S: Store>(store: S, lanes: &[&TestLane], policy: &str) -> LaneSigner<S> {
     let (gate, journal) = (Gate::default(), Journal::default());
     let keys = MemoryKeys::new(gate.clone(), journal.clone());
     for lane in lanes {

@@ -8,7 +8,7 @@ use signpost_txmgr::record::Stored;
 use signpost_txmgr::signer::Delivery;
 use signpost_txmgr::units::{Millis, Nonce, Wei};
 
-use crate::lane::{Lane, NOW, load_one};
+use crate::lane::{NOW, TestLane, load_one};
 use crate::signer::{LaneSigner, RULES, SIGNERS, handle_all, signer, transfer};
 
 /// Calls `$each!` with the suite and all its claims.
@@ -16,9 +16,9 @@ use crate::signer::{LaneSigner, RULES, SIGNERS, handle_all, signer, transfer};
 macro_rules! spend_claims {
     ($each:ident) => {
         $each! { spend:
-            what_is_spent_is_stored_with_the_slots_or_not_at_all,
-            a_reservation_that_counts_nothing_leaves_the_count,
-            sixteen_signers_at_once_never_pass_the_limit,
+            spend_is_stored_with_the_slots_or_not_at_all,
+            reservation_without_spend_keeps_the_stored_spend,
+            sixteen_signers_at_once_never_exceed_the_limit,
             the_same_batch_by_sixteen_signers_counts_once,
         }
     };
@@ -29,17 +29,17 @@ const COST: u64 = 43_000;
 /// Requests that the limit takes, and a half.
 const FIT: u64 = 9;
 
-fn limited<S: Store>(store: S, lane: &Lane) -> LaneSigner<S> {
+fn limited<S: Store>(store: S, lane: &TestLane) -> LaneSigner<S> {
     let limit = COST * FIT + COST / 2;
     signer(store, &[lane], &format!("{RULES}spend_limit_wei = {limit}\nspend_window_s = 3600\n"))
 }
 
-fn ask(lane: &Lane, at: u64) -> Delivery {
+fn ask(lane: &TestLane, at: u64) -> Delivery {
     transfer(&lane.id(at), &lane.account().to_string())
 }
 
 /// How many of the requests `0..count` have a slot, and how many are refused for the limit.
-async fn told(store: &impl Store, lane: &Lane, count: u64) -> (u64, u64) {
+async fn count_slots(store: &impl Store, lane: &TestLane, count: u64) -> (u64, u64) {
     let (mut slots, mut refused) = (0, 0);
     for at in 0..count {
         match load_one(store, &lane.id(at)).await {
@@ -58,14 +58,14 @@ async fn told(store: &impl Store, lane: &Lane, count: u64) -> (u64, u64) {
 }
 
 /// Registers the lane; with its key's address, which the signer checks.
-async fn registered(store: &impl Store, name: &'static str) -> Lane {
-    let lane = Lane::new(name);
+async fn registered(store: &impl Store, name: &'static str) -> TestLane {
+    let lane = TestLane::new(name);
     lane.register(store).await;
     lane
 }
 
 /// The condition on the nonce is the one on the count.
-pub async fn what_is_spent_is_stored_with_the_slots_or_not_at_all(store: &(impl Store + Clone)) {
+pub async fn spend_is_stored_with_the_slots_or_not_at_all(store: &(impl Store + Clone)) {
     let lane = registered(store, "spend-stored").await;
     let head = lane.stored_head(store).await;
     let spend = |spent: u64| Spend { window_start: NOW, spent: Wei::from(spent) };
@@ -81,7 +81,7 @@ pub async fn what_is_spent_is_stored_with_the_slots_or_not_at_all(store: &(impl 
 }
 
 /// As when the limit was taken out of the policy for a while.
-pub async fn a_reservation_that_counts_nothing_leaves_the_count(store: &(impl Store + Clone)) {
+pub async fn reservation_without_spend_keeps_the_stored_spend(store: &(impl Store + Clone)) {
     let lane = registered(store, "spend-kept").await;
     let spend = Some(Spend { window_start: Millis(3), spent: "123456789012345678901234567890".parse().unwrap() });
     let first = Reservation { spend, ..lane.group(&lane.head(), 0, 1) };
@@ -94,7 +94,7 @@ pub async fn a_reservation_that_counts_nothing_leaves_the_count(store: &(impl St
 }
 
 /// I9, whoever comes first; and nobody is refused while there is room.
-pub async fn sixteen_signers_at_once_never_pass_the_limit(store: &(impl Store + Clone)) {
+pub async fn sixteen_signers_at_once_never_exceed_the_limit(store: &(impl Store + Clone)) {
     let lane = registered(store, "spend-crowd").await;
     let lane = &lane;
     join_all((0..SIGNERS).map(|at| async move {
@@ -102,7 +102,7 @@ pub async fn sixteen_signers_at_once_never_pass_the_limit(store: &(impl Store + 
         handle_all(&limited(store.clone(), lane), batch).await;
     }))
     .await;
-    assert_eq!(told(store, lane, SIGNERS * 2).await, (FIT, SIGNERS * 2 - FIT));
+    assert_eq!(count_slots(store, lane, SIGNERS * 2).await, (FIT, SIGNERS * 2 - FIT));
     let spend = Spend { window_start: NOW, spent: Wei::from(COST * FIT) };
     assert_eq!(lane.stored_head(store).await.spend, Some(spend));
 }
@@ -115,6 +115,6 @@ pub async fn the_same_batch_by_sixteen_signers_counts_once(store: &(impl Store +
         handle_all(&limited(store.clone(), lane), (0..FIT).map(|at| ask(lane, at)).collect()).await;
     }))
     .await;
-    assert_eq!(told(store, lane, FIT).await, (FIT, 0));
+    assert_eq!(count_slots(store, lane, FIT).await, (FIT, 0));
     assert_eq!(lane.stored_head(store).await.spend.map(|spend| spend.spent), Some(Wei::from(COST * FIT)));
 }

@@ -8,7 +8,7 @@ use signpost_txmgr::text::MAX_MESSAGE_BYTES;
 use signpost_txmgr::units::Nonce;
 use signpost_txmgr::wire::OutcomeMessage;
 
-use crate::lane::{Lane, after, receipt};
+use crate::lane::{TestLane, after, receipt};
 
 /// A topic's other end.
 pub trait Subscriber {
@@ -32,9 +32,9 @@ macro_rules! topic_claims {
         $each! { topic:
             every_outcome_is_answered_and_arrives_as_it_was_published,
             a_copy_is_equal_to_the_first,
-            metadata_arrives_with_its_contents_whatever_they_are,
-            one_that_is_too_long_is_refused_for_good_and_no_other_is,
-            what_is_refused_for_good_is_taken_reduced,
+            metadata_arrives_unchanged_with_any_characters,
+            only_the_outcome_that_is_too_long_is_refused_for_good,
+            outcome_refused_for_good_is_accepted_when_reduced,
         }
     };
 }
@@ -42,7 +42,7 @@ macro_rules! topic_claims {
 /// Outcomes of all kinds, half confirmed, a quarter reverted, a quarter rejected.
 #[must_use]
 pub fn outcomes(count: u64) -> Vec<OutcomeMessage> {
-    let lane = Lane::new("outcomes");
+    let lane = TestLane::new("outcomes");
     let outcome = |at: u64| {
         if at % 4 == 3 {
             return OutcomeMessage::of_rejected(&lane.rejected(at));
@@ -83,9 +83,7 @@ pub async fn a_copy_is_equal_to_the_first(channel: &Channel<impl OutcomeTopic, i
 }
 
 /// Characters that SQS and SNS do not take are written as JSON's escapes.
-pub async fn metadata_arrives_with_its_contents_whatever_they_are(
-    channel: &Channel<impl OutcomeTopic, impl Subscriber>,
-) {
+pub async fn metadata_arrives_unchanged_with_any_characters(channel: &Channel<impl OutcomeTopic, impl Subscriber>) {
     let mut published = outcomes(1);
     published[0].metadata = Some(json!({
         "memo\u{ffff}": "\u{0}\u{1b}[2J\u{7f}\u{9b}\u{200d}\u{202e}\u{2028}\u{fdd0}\u{fffe}\u{ffff}\u{1f600}\u{1_ffff}",
@@ -102,7 +100,7 @@ fn with_one_too_long() -> Vec<OutcomeMessage> {
 }
 
 /// By its size here; other causes are the adapter's and the gate's tests.
-pub async fn one_that_is_too_long_is_refused_for_good_and_no_other_is(
+pub async fn only_the_outcome_that_is_too_long_is_refused_for_good(
     channel: &Channel<impl OutcomeTopic, impl Subscriber>,
 ) {
     let published = with_one_too_long();
@@ -114,7 +112,7 @@ pub async fn one_that_is_too_long_is_refused_for_good_and_no_other_is(
 }
 
 /// I11, of an outcome that the topic does not take as it is.
-pub async fn what_is_refused_for_good_is_taken_reduced(channel: &Channel<impl OutcomeTopic, impl Subscriber>) {
+pub async fn outcome_refused_for_good_is_accepted_when_reduced(channel: &Channel<impl OutcomeTopic, impl Subscriber>) {
     let published = with_one_too_long();
     for answer in publish::all(&channel.topic, &published).await {
         answer.unwrap();

@@ -17,8 +17,8 @@ use crate::auditor::{Actor, Auditor, Violation};
 use crate::host;
 use crate::mutants::Mutant;
 use crate::source::{CAPPED, Variant, body};
-use crate::stage::{Prompter, run_alone};
-use crate::weather::ScriptedWeather;
+use crate::stage::{ExecutorHandle, run_alone};
+use crate::weather::SingleFault;
 use crate::world::{NAMES, SENDERS, START, STRANGER, Setting, TrialBroadcaster, TrialSigner, World};
 
 /// Passes until everything must be quiet. Without faults it takes about ten.
@@ -77,7 +77,7 @@ pub struct Scenario {
     pub world: World,
     /// Hears of everything.
     pub auditor: Auditor,
-    weather: Arc<ScriptedWeather>,
+    injector: Arc<SingleFault>,
     signer: TrialSigner,
     broadcaster: TrialBroadcaster,
     lanes: BTreeMap<AccountKey, Lane>,
@@ -110,7 +110,7 @@ fn run_of(ask: fn(&mut Scenario), fault: Fault, twice: bool, mutant: Option<Muta
     scenario.auditor.finish(&scenario.world);
     let violations = scenario.auditor.violations().to_vec();
     let slots = scenario.auditor.records().count();
-    Ended { calls: scenario.weather.calls(), passes, slots, violations }
+    Ended { calls: scenario.injector.calls(), passes, slots, violations }
 }
 
 impl Scenario {
@@ -118,27 +118,27 @@ impl Scenario {
     #[must_use]
     pub fn new(fault: Fault, twice: bool, mutant: Option<Mutant>) -> Self {
         let clock = SimClock::at(START);
-        let prompter = Prompter::new(clock.clone());
-        let weather = Arc::new(ScriptedWeather::new(fault.at, fault.fate, prompter.clone()));
+        let handle = ExecutorHandle::new(clock.clone());
+        let injector = Arc::new(SingleFault::new(fault.at, fault.fate, handle.clone()));
         let signing = if twice { QueueRules { repeat_one_in: 1, ..QueueRules::STANDARD } } else { QueueRules::FIFO };
         let setting =
             Setting { accounts: 1, signing, mutant, spend_window_s: Some(SPEND_WINDOW_S), request_window_s: None };
-        Self::in_setting(setting, clock, prompter, weather)
+        Self::in_setting(setting, clock, handle, injector)
     }
 
     /// A calm world with so many accounts and no limit of spending.
     #[must_use]
     pub fn with_accounts(accounts: usize, mutant: Option<Mutant>) -> Self {
         let clock = SimClock::at(START);
-        let prompter = Prompter::new(clock.clone());
-        let weather = Arc::new(ScriptedWeather::new(Fault::NONE.at, Fault::NONE.fate, prompter.clone()));
+        let handle = ExecutorHandle::new(clock.clone());
+        let injector = Arc::new(SingleFault::new(Fault::NONE.at, Fault::NONE.fate, handle.clone()));
         let setting =
             Setting { accounts, signing: QueueRules::FIFO, mutant, spend_window_s: None, request_window_s: None };
-        Self::in_setting(setting, clock, prompter, weather)
+        Self::in_setting(setting, clock, handle, injector)
     }
 
-    fn in_setting(setting: Setting, clock: SimClock, prompter: Prompter, weather: Arc<ScriptedWeather>) -> Self {
-        let world = World::new(setting, clock, prompter, weather.clone());
+    fn in_setting(setting: Setting, clock: SimClock, handle: ExecutorHandle, injector: Arc<SingleFault>) -> Self {
+        let world = World::new(setting, clock, handle, injector.clone());
         Self {
             auditor: Auditor::new(&[&world], &setting),
             signer: world.signer(),
@@ -148,8 +148,8 @@ impl Scenario {
             life: 0,
             faults: 0,
             started: false,
-            fault_at: weather.at(),
-            weather,
+            fault_at: injector.at(),
+            injector,
             world,
         }
     }
@@ -157,7 +157,7 @@ impl Scenario {
     /// Port calls made so far.
     #[must_use]
     pub fn calls(&self) -> u64 {
-        self.weather.calls()
+        self.injector.calls()
     }
 
     /// Three requests, one of which reverts, a duplicate, a conflict, a bad one, and a cancel.
@@ -192,7 +192,7 @@ impl Scenario {
     /// Puts a message of this sender on the signing queue, in this group.
     pub fn put_of(&mut self, body: &str, group: &str, sender: &str) {
         let id = self.world.queues.signing.put(body, Some(group), None, Some(sender));
-        self.auditor.asked(&id, body, sender, self.world.chain_id, self.world.clock.now());
+        self.auditor.message_sent(&id, body, sender, self.world.chain_id, self.world.clock.now());
     }
 
     /// Passes until nothing is waiting; how many it took.
@@ -218,7 +218,7 @@ impl Scenario {
     /// One batch of each of the signer's queues.
     pub fn signer_turn(&mut self) {
         let (world, signer, started) = (self.world.clone(), &self.signer, &mut self.started);
-        let done = run_alone(&world.prompter, &world.clock, async {
+        let done = run_alone(&world.handle, &world.clock, async {
             *started = *started || signer.warm_up(world.clock.now()).await.is_ok();
             if *started {
                 host::serve_signing(&world, signer).await;
@@ -236,7 +236,7 @@ impl Scenario {
         let sweeps = self.passes.is_multiple_of(SWEEP_PASSES);
         self.passes += 1;
         let (world, broadcaster, lanes) = (self.world.clone(), &self.broadcaster, &mut self.lanes);
-        let done = run_alone(&world.prompter, &world.clock, async {
+        let done = run_alone(&world.handle, &world.clock, async {
             if sweeps {
                 host::sweep(&world, broadcaster).await;
             }
@@ -264,7 +264,7 @@ impl Scenario {
 
     fn audit(&mut self, name: &'static str) {
         let now = self.world.clock.now();
-        let faults = u64::from(self.weather.calls() > self.fault_at);
+        let faults = u64::from(self.injector.calls() > self.fault_at);
         let chain = (name != "chain").then_some(self.world.chain_id.0);
         // What came before the fault in this turn cannot be told: a batch may meet it at any of its calls.
         for (at, entry) in self.world.journal.drain().into_iter().enumerate() {

@@ -18,7 +18,7 @@ use signpost_txmgr::units::{Millis, TxHash};
 use crate::host;
 use crate::random::Random;
 use crate::source::{Variant, body};
-use crate::stage::{Prompter, Stage};
+use crate::stage::{Executor, ExecutorHandle};
 use crate::world::{NAMES, SENDERS, START, STRANGER, Setting, World};
 
 /// Signers at once: `SignerConcurrency` of the stack.
@@ -76,18 +76,18 @@ pub struct Figures {
 }
 
 /// Every call takes its time.
-struct Distance {
-    prompter: Prompter,
+struct CallLatency {
+    handle: ExecutorHandle,
     store_calls: AtomicU64,
 }
 
-impl fmt::Debug for Distance {
+impl fmt::Debug for CallLatency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Distance").finish_non_exhaustive()
+        f.debug_struct("CallLatency").finish_non_exhaustive()
     }
 }
 
-impl Weather for Distance {
+impl Weather for CallLatency {
     fn fate(&self, operation: &'static str) -> Fate {
         if takes_ms(operation).0 {
             self.store_calls.fetch_add(1, Ordering::Relaxed);
@@ -96,7 +96,7 @@ impl Weather for Distance {
     }
 
     fn wait(&self, operation: &'static str) -> Option<BoxFuture<'static, ()>> {
-        Some(Box::pin(self.prompter.sleep(takes_ms(operation).1)))
+        Some(Box::pin(self.handle.sleep(takes_ms(operation).1)))
     }
 }
 
@@ -120,24 +120,24 @@ fn takes_ms(operation: &str) -> (bool, u64) {
 #[must_use]
 pub fn run(junk: Junk, count: usize, order: Order) -> Figures {
     let clock = SimClock::at(START);
-    let prompter = Prompter::new(clock.clone());
-    let distance = Arc::new(Distance { prompter: prompter.clone(), store_calls: AtomicU64::new(0) });
+    let handle = ExecutorHandle::new(clock.clone());
+    let latency = Arc::new(CallLatency { handle: handle.clone(), store_calls: AtomicU64::new(0) });
     let disorder_seed = match order {
         Order::Any(seed) => seed | 1,
         Order::Oldest => 0,
     };
     let signing = QueueRules { max_receives: 10, visibility_ms: 180_000, disorder_seed, ..QueueRules::FIFO };
     let setting = Setting { accounts: 1, signing, mutant: None, spend_window_s: None, request_window_s: None };
-    let weather: Arc<dyn Weather> = Arc::<Distance>::clone(&distance);
-    let world = World::new(setting, clock.clone(), prompter.clone(), weather);
-    let mut stage = Stage::new(prompter, clock.clone(), Random::new(1)).at_leisure();
+    let injector: Arc<dyn Weather> = Arc::<CallLatency>::clone(&latency);
+    let world = World::new(setting, clock.clone(), handle.clone(), injector);
+    let mut executor = Executor::new(handle, clock.clone(), Random::new(1)).with_instant_polls();
     let put_at: Arc<Mutex<BTreeMap<String, Millis>>> = Arc::default();
-    cast(&mut stage, &world, &put_at, junk, count);
+    spawn_tasks(&mut executor, &world, &put_at, junk, count);
     let mut ids: HashMap<TxHash, String> = HashMap::new();
     let mut waited: BTreeMap<String, u64> = BTreeMap::new();
     let (mut answered, mut drained_at) = (0, START.plus(FLOOD_AT_MS));
     while (waited.len() < REQUESTS || answered < count_of(junk, count)) && clock.now().since(START) < END_MS {
-        stage.step();
+        executor.step();
         let now = clock.now();
         for entry in world.journal.drain() {
             if let Entry::Updated(record) = &entry {
@@ -165,7 +165,7 @@ pub fn run(junk: Junk, count: usize, order: Order) -> Figures {
         p50_ms: at(50).copied().unwrap_or(0),
         p99_ms: at(99).copied().unwrap_or(0),
         drained_ms: drained_at.since(START.plus(FLOOD_AT_MS)),
-        store_calls: distance.store_calls.load(Ordering::Relaxed),
+        store_calls: latency.store_calls.load(Ordering::Relaxed),
         junk_items,
     }
 }
@@ -179,20 +179,26 @@ fn count_of(junk: Junk, count: usize) -> usize {
     if junk == Junk::None { 0 } else { count }
 }
 
-fn cast(stage: &mut Stage, world: &World, put_at: &Arc<Mutex<BTreeMap<String, Millis>>>, junk: Junk, count: usize) {
+fn spawn_tasks(
+    executor: &mut Executor,
+    world: &World,
+    put_at: &Arc<Mutex<BTreeMap<String, Millis>>>,
+    junk: Junk,
+    count: usize,
+) {
     for _ in 0..SIGNERS {
         let world = world.clone();
-        stage.add("signer", Box::new(move || Box::pin(signer(world.clone()))));
+        executor.add("signer", Box::new(move || Box::pin(signer(world.clone()))));
     }
     for _ in 0..2 {
         let world = world.clone();
-        stage.add("broadcaster", Box::new(move || Box::pin(broadcaster(world.clone()))));
+        executor.add("broadcaster", Box::new(move || Box::pin(broadcaster(world.clone()))));
     }
     let (mining, asking, put_at) = (world.clone(), world.clone(), Arc::clone(put_at));
-    stage.add("miner", Box::new(move || Box::pin(miner(mining.clone()))));
-    stage.add("honest", Box::new(move || Box::pin(honest(asking.clone(), Arc::clone(&put_at)))));
+    executor.add("miner", Box::new(move || Box::pin(miner(mining.clone()))));
+    executor.add("honest", Box::new(move || Box::pin(honest(asking.clone(), Arc::clone(&put_at)))));
     let flooded = world.clone();
-    stage.add("flood", Box::new(move || Box::pin(flood(flooded.clone(), junk, count_of(junk, count)))));
+    executor.add("flood", Box::new(move || Box::pin(flood(flooded.clone(), junk, count_of(junk, count)))));
 }
 
 async fn signer(world: World) {
@@ -200,7 +206,7 @@ async fn signer(world: World) {
     let _ = signer.warm_up(world.clock.now()).await;
     loop {
         if !host::serve_signing(&world, &signer).await {
-            world.prompter.sleep(IDLE_MS).await;
+            world.handle.sleep(IDLE_MS).await;
         }
     }
 }
@@ -209,14 +215,14 @@ async fn broadcaster(world: World) {
     let broadcaster = world.broadcaster();
     loop {
         if !host::serve_broadcast(&world, &broadcaster, 1, host::UNBROKEN).await {
-            world.prompter.sleep(IDLE_MS).await;
+            world.handle.sleep(IDLE_MS).await;
         }
     }
 }
 
 async fn miner(world: World) {
     loop {
-        world.prompter.sleep(host::ROUND_MS).await;
+        world.handle.sleep(host::ROUND_MS).await;
         world.chain.inner.mine();
     }
 }
@@ -228,12 +234,12 @@ async fn honest(world: World, put_at: Arc<Mutex<BTreeMap<String, Millis>>>) {
         put_at.lock().unwrap().insert(format!("r-{}", number * 10), world.clock.now());
         let dedup = format!("honest {number}");
         world.queues.signing.put(&asked, Some(NAMES[0]), Some(&dedup), Some(SENDERS[0]));
-        world.prompter.sleep(EVERY_MS).await;
+        world.handle.sleep(EVERY_MS).await;
     }
 }
 
 async fn flood(world: World, junk: Junk, count: usize) {
-    world.prompter.sleep(FLOOD_AT_MS).await;
+    world.handle.sleep(FLOOD_AT_MS).await;
     for first in (0..count).step_by(JUNK_BATCH) {
         for number in first..count.min(first + JUNK_BATCH) {
             let (body, sender) = match junk {
@@ -243,7 +249,7 @@ async fn flood(world: World, junk: Junk, count: usize) {
             let (group, dedup) = (format!("junk {}", number % GROUPS), format!("junk {number}"));
             world.queues.signing.put(&body, Some(&group), Some(&dedup), Some(sender));
         }
-        world.prompter.sleep(JUNK_EVERY_MS).await;
+        world.handle.sleep(JUNK_EVERY_MS).await;
     }
 }
 

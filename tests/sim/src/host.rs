@@ -127,7 +127,7 @@ pub async fn serve_broadcast(world: &World, broadcaster: &TrialBroadcaster, batc
         }
     }
     let passes = accounts.into_iter().map(|account| async move {
-        let pass = Box::pin(within(&world.prompter, BREAK_OFF_MS, pass(world, broadcaster, account)));
+        let pass = Box::pin(within(&world.handle, BREAK_OFF_MS, pass(world, broadcaster, account)));
         if broken_off(pass, polls).await.flatten().is_none() {
             ask_again(world, account).await;
         }
@@ -185,7 +185,7 @@ async fn rest<'a>(
     asking: &mut Asking<'a>,
     wait_ms: u64,
 ) -> bool {
-    let mut over = Box::pin(world.prompter.sleep(wait_ms));
+    let mut over = Box::pin(world.handle.sleep(wait_ms));
     let mut changed = false;
     loop {
         if asking.is_empty() {
@@ -200,7 +200,7 @@ async fn rest<'a>(
         asking.extend(questions(world, broadcaster, lane));
         if concluded > 0 && !changed {
             changed = true;
-            over = Box::pin(world.prompter.sleep(wait_ms.min(ROUND_MS)));
+            over = Box::pin(world.handle.sleep(wait_ms.min(ROUND_MS)));
         }
     }
 }
@@ -230,7 +230,7 @@ fn questions<'a>(
 
 async fn ask(world: &World, broadcaster: &TrialBroadcaster, question: Question) -> Finding {
     let asked = broadcaster.inquire(question.clone());
-    within(&world.prompter, QUESTION_MS, asked).await.unwrap_or_else(|| Finding::unanswered(question))
+    within(&world.handle, QUESTION_MS, asked).await.unwrap_or_else(|| Finding::unanswered(question))
 }
 
 /// Stores each finding by itself; how many records changed. What is not stored is asked again.

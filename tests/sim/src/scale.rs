@@ -101,12 +101,12 @@ impl Varied {
             Self::BatchSize => (1, size, 68, 1_000),
             Self::Calldata => (1, 10, size, 200),
         };
-        let mut town = Town::new(accounts);
+        let mut bench = Bench::new(accounts);
         if self == Self::OpenSlots {
-            town.sign(size, 10, data);
+            bench.sign(size, 10, data);
         }
-        let signing = town.sign(requests, batch, data);
-        let broadcasting = town.broadcast(requests);
+        let signing = bench.sign(requests, batch, data);
+        let broadcasting = bench.broadcast(requests);
         Point { size, requests, signing, broadcasting }
     }
 }
@@ -195,7 +195,7 @@ pub fn plot(runs: &[Run]) -> String {
 }
 
 /// The fakes with many accounts, and the drivers.
-struct Town {
+struct Bench {
     signer: Signer<MemoryStore, MemoryKeys, MemoryQueues, MemoryTopic>,
     broadcaster: Broadcaster<MemoryStore, MemoryChain, MemoryQueues, MemoryTopic>,
     chain: MemoryChain,
@@ -205,7 +205,7 @@ struct Town {
     sent: usize,
 }
 
-impl Town {
+impl Bench {
     fn new(accounts: usize) -> Self {
         let (gate, journal) = (Gate::default(), Journal::default());
         let keys = MemoryKeys::new(gate.clone(), journal.clone());

@@ -20,24 +20,24 @@ pub type Start = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()>>>>;
 
 /// How a task speaks to the stage while it is polled.
 #[derive(Debug, Clone)]
-pub struct Prompter(Arc<Shared>);
+pub struct ExecutorHandle(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     clock: SimClock,
     /// When the task that is polled now is to wake, if it sleeps.
     wake_at: Mutex<Option<u64>>,
-    doomed: AtomicBool,
+    crash_ordered: AtomicBool,
     /// Who sleeps until when: a task may hold futures that are polled only when they were woken.
     sleepers: Mutex<Vec<(u64, Waker)>>,
 }
 
-impl Prompter {
-    /// A prompter of a stage with this clock.
+impl ExecutorHandle {
+    /// A handle of a stage with this clock.
     #[must_use]
     pub fn new(clock: SimClock) -> Self {
-        let (wake_at, doomed) = (Mutex::default(), AtomicBool::new(false));
-        Self(Arc::new(Shared { clock, wake_at, doomed, sleepers: Mutex::default() }))
+        let (wake_at, crash_ordered) = (Mutex::default(), AtomicBool::new(false));
+        Self(Arc::new(Shared { clock, wake_at, crash_ordered, sleepers: Mutex::default() }))
     }
 
     /// Waits so long in simulated time.
@@ -60,13 +60,13 @@ impl Prompter {
     }
 
     /// The task that is polled now is to die when it has been polled.
-    pub fn doom(&self) {
-        self.0.doomed.store(true, Ordering::Relaxed);
+    pub fn crash_current(&self) {
+        self.0.crash_ordered.store(true, Ordering::Relaxed);
     }
 
     /// Whether a death was ordered; takes the order.
-    pub fn take_doom(&self) -> bool {
-        self.0.doomed.swap(false, Ordering::Relaxed)
+    pub fn take_crash(&self) -> bool {
+        self.0.crash_ordered.swap(false, Ordering::Relaxed)
     }
 
     /// Wakes whoever slept long enough.
@@ -112,8 +112,8 @@ struct Task {
 }
 
 /// The tasks and their time.
-pub struct Stage {
-    prompter: Prompter,
+pub struct Executor {
+    handle: ExecutorHandle,
     clock: SimClock,
     random: Random,
     tasks: Vec<Task>,
@@ -126,28 +126,28 @@ pub struct Stage {
     pub deaths: u64,
 }
 
-impl fmt::Debug for Stage {
+impl fmt::Debug for Executor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stage").field("polls", &self.polls).field("deaths", &self.deaths).finish_non_exhaustive()
+        f.debug_struct("Executor").field("polls", &self.polls).field("deaths", &self.deaths).finish_non_exhaustive()
     }
 }
 
-impl Stage {
+impl Executor {
     /// Most simulated time between two polls, in milliseconds: what a call takes.
     const STEP_MAX_MS: u64 = 7;
     /// Most time until a dead task is back, in milliseconds.
     const RESTART_MAX_MS: u64 = 5_000;
 
-    /// An empty stage.
+    /// An empty executor.
     #[must_use]
-    pub fn new(prompter: Prompter, clock: SimClock, random: Random) -> Self {
+    pub fn new(handle: ExecutorHandle, clock: SimClock, random: Random) -> Self {
         let (woken, step_max_ms) = (Arc::default(), Self::STEP_MAX_MS);
-        Self { prompter, clock, random, tasks: Vec::new(), woken, step_max_ms, polls: 0, deaths: 0 }
+        Self { handle, clock, random, tasks: Vec::new(), woken, step_max_ms, polls: 0, deaths: 0 }
     }
 
     /// The same, but time passes only while everyone sleeps: for calls that say themselves how long they take.
     #[must_use]
-    pub fn at_leisure(self) -> Self {
+    pub fn with_instant_polls(self) -> Self {
         Self { step_max_ms: 0, ..self }
     }
 
@@ -171,15 +171,15 @@ impl Stage {
         let task = awake.nth(usize::try_from(nth).unwrap())?;
         self.polls += 1;
         let future = task.future.get_or_insert_with(|| (task.start)());
-        self.prompter.wake_due();
+        self.handle.wake_due();
         self.woken.0.store(false, Ordering::Relaxed);
         let waker = Waker::from(Arc::clone(&self.woken));
         let ended = future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
         let woken = self.woken.0.swap(false, Ordering::Relaxed);
-        let wake_at = self.prompter.take_wake_at();
+        let wake_at = self.handle.take_wake_at();
         let wake_at = if woken { 0 } else { wake_at };
         let polled = (task.name, task.life);
-        if self.prompter.take_doom() {
+        if self.handle.take_crash() {
             self.deaths += 1;
             task.life += 1;
             task.future = None;
@@ -189,8 +189,8 @@ impl Stage {
             task.asleep_until = u64::MAX;
         } else {
             // What it waits for may sleep inside of it without having been asked in this poll.
-            let leisurely = (self.step_max_ms == 0 && !woken).then(|| self.prompter.first_due()).flatten();
-            task.asleep_until = leisurely.unwrap_or(wake_at);
+            let next_wake = (self.step_max_ms == 0 && !woken).then(|| self.handle.first_due()).flatten();
+            task.asleep_until = next_wake.unwrap_or(wake_at);
         }
         Some(polled)
     }
@@ -214,8 +214,8 @@ pub async fn broken_off<T>(future: impl Future<Output = T>, polls: u64) -> Optio
 }
 
 /// Awaits a future for so long in simulated time, and drops it where it is then: `None`.
-pub async fn within<T>(prompter: &Prompter, ms: u64, future: impl Future<Output = T>) -> Option<T> {
-    let (mut over, mut future) = (std::pin::pin!(prompter.sleep(ms)), std::pin::pin!(future));
+pub async fn within<T>(handle: &ExecutorHandle, ms: u64, future: impl Future<Output = T>) -> Option<T> {
+    let (mut over, mut future) = (std::pin::pin!(handle.sleep(ms)), std::pin::pin!(future));
     poll_fn(move |context| match future.as_mut().poll(context) {
         Poll::Ready(value) => Poll::Ready(Some(value)),
         Poll::Pending => over.as_mut().poll(context).map(|()| None),
@@ -223,16 +223,16 @@ pub async fn within<T>(prompter: &Prompter, ms: u64, future: impl Future<Output 
     .await
 }
 
-/// Polls one future until it ends, or until it is doomed: `None`. Time stands still unless it sleeps.
-pub fn run_alone<T>(prompter: &Prompter, clock: &SimClock, future: impl Future<Output = T>) -> Option<T> {
+/// Polls one future until it ends, or until it is crash_ordered: `None`. Time stands still unless it sleeps.
+pub fn run_alone<T>(handle: &ExecutorHandle, clock: &SimClock, future: impl Future<Output = T>) -> Option<T> {
     let mut future = std::pin::pin!(future);
     loop {
-        prompter.wake_due();
+        handle.wake_due();
         match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(value) => return Some(value),
-            Poll::Pending if prompter.take_doom() => return None,
+            Poll::Pending if handle.take_crash() => return None,
             Poll::Pending => {
-                let wake_at = prompter.take_wake_at();
+                let wake_at = handle.take_wake_at();
                 clock.advance(wake_at.saturating_sub(clock.now().0));
             }
         }

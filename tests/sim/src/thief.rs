@@ -25,7 +25,7 @@ use signpost_txmgr::tx::{Fee, UnsignedTx};
 use signpost_txmgr::units::{AccountKey, ChainId, Digest, Gas, KmsKeyId, Millis, Nonce, RequestId, SigningHash, Wei};
 use signpost_txmgr::wire::{SignerPoke, WireFee, WireKind};
 
-use crate::mutants::{BentStore, Mutant};
+use crate::mutants::{Mutant, MutantStore};
 use crate::random::Random;
 
 const START: Millis = Millis(1_795_348_800_000);
@@ -46,14 +46,14 @@ max_value_wei = 100
 max_gas_price_wei = 1000000
 "#;
 
-type ThiefsSigner = Signer<BentStore, MemoryKeys, MemoryQueues, MemoryTopic>;
+type AttackedSigner = Signer<MutantStore, MemoryKeys, MemoryQueues, MemoryTopic>;
 
 /// A world with a thief in it.
 #[derive(Debug)]
-struct World {
+struct ThiefTrial {
     store: MemoryStore,
     journal: Journal,
-    signer: ThiefsSigner,
+    signer: AttackedSigner,
     accounts: [(AccountKey, KmsKeyId); 2],
     random: Random,
     now: Millis,
@@ -86,16 +86,16 @@ pub struct Ended {
 /// One trial. Of the mutants those count that are about the thief.
 #[must_use]
 pub fn run(seed: u64, mutant: Option<Mutant>) -> Ended {
-    let mut world = World::new(seed, mutant);
+    let mut trial = ThiefTrial::new(seed, mutant);
     let mut stolen = Vec::new();
     for _ in 0..STEPS {
-        world.step();
-        stolen.extend(world.audit());
+        trial.step();
+        stolen.extend(trial.audit());
     }
-    Ended { signed: world.signed, stolen }
+    Ended { signed: trial.signed, stolen }
 }
 
-impl World {
+impl ThiefTrial {
     fn new(seed: u64, mutant: Option<Mutant>) -> Self {
         let (gate, journal) = (Gate::default(), Journal::kept());
         let keys = MemoryKeys::new(gate.clone(), journal.clone());
@@ -121,8 +121,8 @@ impl World {
             sign_concurrency: 2,
         };
         let queues = MemoryQueues::new(QueueRules::STANDARD, &SimClock::at(START), &gate, &journal);
-        let bent = BentStore { inner: store.clone(), mutant, chain, topic: topic.clone() };
-        let signer = Signer::new(bent, keys, queues, topic, config);
+        let mutant_store = MutantStore { inner: store.clone(), mutant, chain, topic: topic.clone() };
+        let signer = Signer::new(mutant_store, keys, queues, topic, config);
         let (random, now) = (Random::new(seed), START);
         Self {
             store,
@@ -144,8 +144,8 @@ impl World {
         match self.random.below(10) {
             0..=2 => self.a_request(),
             3 => self.forge(),
-            4 => self.bend_head(),
-            5..=7 => self.bend_record(),
+            4 => self.change_head(),
+            5..=7 => self.change_record(),
             _ => {}
         }
         self.ask();
@@ -214,7 +214,7 @@ impl World {
         self.put(record);
     }
 
-    fn bend_record(&mut self) {
+    fn change_record(&mut self) {
         let Some(mut record) = self.one_record() else { return };
         let again = self.random.per_mille(700);
         match self.random.below(16) {
@@ -245,7 +245,7 @@ impl World {
         self.put(record);
     }
 
-    fn bend_head(&mut self) {
+    fn change_head(&mut self) {
         let (account, other) = (self.accounts[self.random.place(2)].0, self.accounts[self.random.place(2)].1.clone());
         let (what, back) = (self.random.below(5), self.random.per_mille(500));
         self.store.with_tables(|tables| {

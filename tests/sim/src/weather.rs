@@ -11,7 +11,7 @@ use signpost_txmgr::fake::{Fate, Weather};
 use signpost_txmgr::ports::Happened;
 
 use crate::random::Random;
-use crate::stage::Prompter;
+use crate::stage::ExecutorHandle;
 
 /// How often what goes wrong, per mille of the calls.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +34,7 @@ pub struct Rates {
 
 impl Rates {
     /// Nothing goes wrong.
-    pub const CALM: Self =
+    pub const NONE: Self =
         Self { fails: 0, throttles: 0, vanishes: 0, loses_reply: 0, dies: 0, swallows: 0, contends: 0 };
 
     /// What one seed has: from mild to rough, each fault for itself.
@@ -53,27 +53,27 @@ impl Rates {
 }
 
 /// Faults by chance.
-pub struct SeededWeather {
+pub struct RandomFaults {
     random: Mutex<Random>,
     rates: Rates,
     is_on: AtomicBool,
     refuses: AtomicBool,
     faults: Mutex<BTreeMap<&'static str, u64>>,
     count: AtomicU64,
-    prompter: Prompter,
+    handle: ExecutorHandle,
     traces: bool,
 }
 
-impl fmt::Debug for SeededWeather {
+impl fmt::Debug for RandomFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SeededWeather").field("rates", &self.rates).finish_non_exhaustive()
+        f.debug_struct("RandomFaults").field("rates", &self.rates).finish_non_exhaustive()
     }
 }
 
-impl SeededWeather {
+impl RandomFaults {
     /// Weather that is on.
     #[must_use]
-    pub fn new(random: Random, rates: Rates, prompter: Prompter, traces: bool) -> Self {
+    pub fn new(random: Random, rates: Rates, handle: ExecutorHandle, traces: bool) -> Self {
         let is_on = AtomicBool::new(true);
         Self {
             random: Mutex::new(random),
@@ -82,13 +82,13 @@ impl SeededWeather {
             refuses: AtomicBool::new(false),
             faults: Mutex::default(),
             count: AtomicU64::new(0),
-            prompter,
+            handle,
             traces,
         }
     }
 
     /// From now on nothing goes wrong.
-    pub fn calm_down(&self) {
+    pub fn turn_off(&self) {
         self.is_on.store(false, Ordering::Relaxed);
     }
 
@@ -134,7 +134,7 @@ impl SeededWeather {
     }
 }
 
-impl SeededWeather {
+impl RandomFaults {
     /// The next fate by chance, counted and told.
     fn next(&self, operation: &'static str) -> Fate {
         if !self.is_on.load(Ordering::Relaxed) {
@@ -147,17 +147,17 @@ impl SeededWeather {
         self.count.fetch_add(1, Ordering::Relaxed);
         *self.faults.lock().unwrap().entry(name).or_default() += 1;
         if self.traces {
-            crate::world::say(&format!("          ~ {operation}: {name}"));
+            crate::world::print_line(&format!("          ~ {operation}: {name}"));
         }
         fate
     }
 }
 
-impl Weather for SeededWeather {
+impl Weather for RandomFaults {
     fn fate(&self, operation: &'static str) -> Fate {
         let fate = self.next(operation);
         if matches!(fate, Fate::DieBefore | Fate::DieAfter) {
-            self.prompter.doom();
+            self.handle.crash_current();
         }
         fate
     }
@@ -179,18 +179,18 @@ impl Weather for SeededWeather {
 
 /// One fault at one call, counted from 0.
 #[derive(Debug)]
-pub struct ScriptedWeather {
+pub struct SingleFault {
     at: u64,
     fate: Fate,
     calls: AtomicU64,
-    prompter: Prompter,
+    handle: ExecutorHandle,
 }
 
-impl ScriptedWeather {
+impl SingleFault {
     /// `fate` for call number `at`, every other call passes.
     #[must_use]
-    pub fn new(at: u64, fate: Fate, prompter: Prompter) -> Self {
-        Self { at, fate, calls: AtomicU64::new(0), prompter }
+    pub fn new(at: u64, fate: Fate, handle: ExecutorHandle) -> Self {
+        Self { at, fate, calls: AtomicU64::new(0), handle }
     }
 
     /// Which call it hits.
@@ -206,13 +206,13 @@ impl ScriptedWeather {
     }
 }
 
-impl Weather for ScriptedWeather {
+impl Weather for SingleFault {
     fn fate(&self, _operation: &'static str) -> Fate {
         if self.calls.fetch_add(1, Ordering::Relaxed) != self.at {
             return Fate::Pass;
         }
         if matches!(self.fate, Fate::DieBefore | Fate::DieAfter) {
-            self.prompter.doom();
+            self.handle.crash_current();
         }
         self.fate
     }

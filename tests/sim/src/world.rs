@@ -23,8 +23,8 @@ use signpost_txmgr::request::NetworkRules;
 use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::units::{AccountKey, Address, ChainId, KmsKeyId, Millis, Nonce, Wei};
 
-use crate::mutants::{BentChain, BentKeys, BentStore, BentTopic, Mutant};
-use crate::stage::{Prompter, run_alone};
+use crate::mutants::{Mutant, MutantChain, MutantKeys, MutantStore, MutantTopic};
+use crate::stage::{ExecutorHandle, run_alone};
 
 /// The chain of every trial.
 pub const CHAIN: ChainId = ChainId(97);
@@ -65,9 +65,9 @@ pub const REQUEST_LIMIT: u64 = 4;
 pub const MAX_HEAD_S: u64 = 20;
 
 /// The signer of a trial.
-pub type TrialSigner = Signer<BentStore, BentKeys, MemoryQueues, BentTopic>;
+pub type TrialSigner = Signer<MutantStore, MutantKeys, MemoryQueues, MutantTopic>;
 /// The broadcaster of a trial.
-pub type TrialBroadcaster = Broadcaster<BentStore, BentChain, MemoryQueues, BentTopic>;
+pub type TrialBroadcaster = Broadcaster<MutantStore, MutantChain, MemoryQueues, MutantTopic>;
 
 /// The fakes of one trial and what the drivers are configured with. A clone is the same world.
 #[derive(Debug, Clone)]
@@ -77,19 +77,19 @@ pub struct World {
     /// Simulated time.
     pub clock: SimClock,
     /// Speaks to whoever polls.
-    pub prompter: Prompter,
+    pub handle: ExecutorHandle,
     /// What happened.
     pub journal: Journal,
-    /// Behind the weather.
-    pub store: BentStore,
-    /// Behind the weather.
+    /// Behind the injector.
+    pub store: MutantStore,
+    /// Behind the injector.
     pub keys: MemoryKeys,
-    /// Behind the weather.
+    /// Behind the injector.
     pub queues: MemoryQueues,
-    /// Behind the weather.
-    pub topic: BentTopic,
-    /// Behind the weather.
-    pub chain: BentChain,
+    /// Behind the injector.
+    pub topic: MutantTopic,
+    /// Behind the injector.
+    pub chain: MutantChain,
     /// The registered accounts and their names.
     pub accounts: BTreeMap<AccountKey, &'static str>,
     /// The planted bug.
@@ -101,7 +101,7 @@ pub struct World {
     spend_window_s: Option<u64>,
     request_window_s: Option<u64>,
     /// What signers are started with, and how often that changed.
-    rules: Arc<Mutex<(u64, Regime)>>,
+    rules: Arc<Mutex<(u64, RuleSet)>>,
     gate: Gate,
 }
 
@@ -121,35 +121,35 @@ pub struct Setting {
 }
 
 impl World {
-    /// A world in this setting under this weather.
+    /// A world in this setting under this injector.
     #[must_use]
-    pub fn new(setting: Setting, clock: SimClock, prompter: Prompter, weather: Arc<dyn Weather>) -> Self {
+    pub fn new(setting: Setting, clock: SimClock, handle: ExecutorHandle, injector: Arc<dyn Weather>) -> Self {
         let (signatures, senders) = caches();
-        let (gate, journal) = (Gate::with(weather), Journal::kept());
+        let (gate, journal) = (Gate::with(injector), Journal::kept());
         let keys = MemoryKeys::new(gate.clone(), journal.clone()).with_cache(signatures);
         let chain = MemoryChain::new(CHAIN, gate.clone(), journal.clone()).with_senders(senders);
         let store = MemoryStore::new(gate.clone(), journal.clone());
         let topic = MemoryTopic::new(gate.clone(), journal.clone());
         let queues = MemoryQueues::new(setting.signing, &clock, &gate, &journal);
         let mutant = setting.mutant;
-        let bent = BentStore { inner: store.clone(), mutant, chain: chain.clone(), topic: topic.clone() };
+        let mutant_store = MutantStore { inner: store.clone(), mutant, chain: chain.clone(), topic: topic.clone() };
         let mut world = Self {
             chain_id: CHAIN,
             clock,
-            chain: BentChain { inner: chain, mutant, store, slow_ms: Arc::default(), prompter: prompter.clone() },
-            prompter,
+            chain: MutantChain { inner: chain, mutant, store, slow_ms: Arc::default(), handle: handle.clone() },
+            handle,
             journal,
-            store: bent,
+            store: mutant_store,
             keys,
             queues,
-            topic: BentTopic { inner: topic, mutant },
+            topic: MutantTopic { inner: topic, mutant },
             accounts: BTreeMap::new(),
             mutant,
             retry_after_ms: 0,
             keys_slow_ms: Arc::default(),
             spend_window_s: setting.spend_window_s,
             request_window_s: setting.request_window_s,
-            rules: Arc::new(Mutex::new((0, Regime::Usual))),
+            rules: Arc::new(Mutex::new((0, RuleSet::Usual))),
             gate,
         };
         for (name, number) in NAMES.into_iter().zip(1_u8..).take(setting.accounts) {
@@ -161,7 +161,7 @@ impl World {
 
     /// A Signpost of another chain on the same table, with the key of `hot` and its own queues and topic.
     #[must_use]
-    pub fn beside(&self, signing: QueueRules) -> Self {
+    pub fn other_signpost(&self, signing: QueueRules) -> Self {
         let mutant = self.mutant;
         let (gate, journal, store) = (&self.gate, &self.journal, &self.store.inner);
         let chain = MemoryChain::new(OTHER_CHAIN, gate.clone(), journal.clone()).with_senders(caches().1);
@@ -169,18 +169,18 @@ impl World {
         let mut queues = MemoryQueues::new(signing, &self.clock, gate, journal);
         // Message ids are SQS's, and no two are equal.
         queues.signing = MemoryQueue::new("signing-main", signing, self.clock.clone(), gate.clone(), journal.clone());
-        let bent = BentStore { inner: store.clone(), mutant, chain: chain.clone(), topic: topic.clone() };
+        let mutant_store = MutantStore { inner: store.clone(), mutant, chain: chain.clone(), topic: topic.clone() };
         let mut world = Self {
             chain_id: OTHER_CHAIN,
-            store: bent,
+            store: mutant_store,
             queues,
-            topic: BentTopic { inner: topic, mutant },
-            chain: BentChain {
+            topic: MutantTopic { inner: topic, mutant },
+            chain: MutantChain {
                 inner: chain,
                 mutant,
                 store: store.clone(),
                 slow_ms: Arc::default(),
-                prompter: self.prompter.clone(),
+                handle: self.handle.clone(),
             },
             accounts: BTreeMap::new(),
             ..self.clone()
@@ -190,7 +190,7 @@ impl World {
         world
     }
 
-    /// Registers an account past the weather, with the key of this name and number.
+    /// Registers an account past the injector, with the key of this name and number.
     pub fn register(&self, name: &str, key: &str, number: u8, now: Millis) -> AccountKey {
         let kms_key_id: KmsKeyId = format!("key-{key}").parse().unwrap();
         let address = self.keys.add(&kms_key_id, [number; 32]);
@@ -199,27 +199,27 @@ impl World {
         let account = AccountKey { chain_id: self.chain_id, address };
         let head = Head::new(account, name.parse().unwrap(), kms_key_id, start, now);
         self.chain.inner.set_nonce(address, start);
-        let calm = self.store.inner.behind(Gate::default());
-        run_alone(&self.prompter, &self.clock, calm.register(&head)).unwrap().unwrap();
+        let direct = self.store.inner.behind(Gate::default());
+        run_alone(&self.handle, &self.clock, direct.register(&head)).unwrap().unwrap();
         account
     }
 
     /// Retires an account that has no open slot; whether it had none.
     pub fn retire(&self, account: AccountKey) -> bool {
-        let calm = self.store.inner.behind(Gate::default());
-        let retiring = calm.retire(&account, self.clock.now());
-        run_alone(&self.prompter, &self.clock, retiring).unwrap().unwrap() == RetireVerdict::Retired
+        let direct = self.store.inner.behind(Gate::default());
+        let retiring = direct.retire(&account, self.clock.now());
+        run_alone(&self.handle, &self.clock, retiring).unwrap().unwrap() == RetireVerdict::Retired
     }
 
     /// From now on signers are started with these rules, and those that run are to be started anew.
-    pub fn rule(&self, regime: Regime) {
+    pub fn set_rules(&self, rule_set: RuleSet) {
         let mut rules = self.rules.lock().unwrap();
-        *rules = (rules.0 + 1, regime);
+        *rules = (rules.0 + 1, rule_set);
     }
 
     /// What signers are started with.
     #[must_use]
-    pub fn regime(&self) -> Regime {
+    pub fn rule_set(&self) -> RuleSet {
         self.rules.lock().unwrap().1
     }
 
@@ -236,22 +236,22 @@ impl World {
             pins: Pins::Registry,
             sealer: sealer(),
             chain_id: self.chain_id,
-            policies: self.regime().policies(self.spend_window_s, self.request_window_s),
+            policies: self.rule_set().policies(self.spend_window_s, self.request_window_s),
             network: NetworkRules { fee_floor: Wei::from(50_000_000) },
             retention_ms: RETENTION_MS,
             sign_concurrency: usize::try_from(SIGN_CONCURRENCY).unwrap(),
         };
-        let (slow_ms, prompter) = (Arc::clone(&self.keys_slow_ms), self.prompter.clone());
-        let keys = BentKeys { inner: self.keys.clone(), mutant: self.mutant, slow_ms, prompter };
+        let (slow_ms, handle) = (Arc::clone(&self.keys_slow_ms), self.handle.clone());
+        let keys = MutantKeys { inner: self.keys.clone(), mutant: self.mutant, slow_ms, handle };
         Signer::new(self.store.clone(), keys, self.queues.clone(), self.topic.clone(), config)
     }
 
     /// A broadcaster that remembers nothing.
     #[must_use]
     pub fn broadcaster(&self) -> TrialBroadcaster {
-        let bent = self.mutant == Some(Mutant::WorksOtherLanes);
+        let is_wrong_chain = self.mutant == Some(Mutant::LaneOfAnotherChain);
         let config = BroadcasterConfig {
-            chain_id: if bent { CHAIN } else { self.chain_id },
+            chain_id: if is_wrong_chain { CHAIN } else { self.chain_id },
             // Short, so that in the time of a trial one word is often enough where a second is not heard.
             tuning: Tuning { second_patience_ms: 5_000, ..Tuning::BSC },
             window: BroadcasterConfig::WINDOW,
@@ -261,17 +261,17 @@ impl World {
         Broadcaster::new(self.store.clone(), self.chain.clone(), self.queues.clone(), self.topic.clone(), config)
     }
 
-    /// Pauses or resumes every account of the table that is not retired and is not so already, past the weather.
+    /// Pauses or resumes every account of the table that is not retired and is not so already, past the injector.
     pub fn set_paused(&self, paused: bool) {
         for head in self.heads().iter().filter(|head| head.retired_at.is_none() && head.paused != paused) {
             self.set_paused_one(head.account, paused);
         }
     }
 
-    /// Pauses or resumes one account, past the weather.
+    /// Pauses or resumes one account, past the injector.
     pub fn set_paused_one(&self, account: AccountKey, paused: bool) {
-        let calm = self.store.inner.behind(Gate::default());
-        run_alone(&self.prompter, &self.clock, calm.set_paused(&account, paused)).unwrap().unwrap();
+        let direct = self.store.inner.behind(Gate::default());
+        run_alone(&self.handle, &self.clock, direct.set_paused(&account, paused)).unwrap().unwrap();
     }
 
     /// The heads as they are.
@@ -291,7 +291,7 @@ impl World {
 
 /// The rules a signer is started with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Regime {
+pub enum RuleSet {
     /// Everything backends ask for is allowed, but for one recipient.
     Usual,
     /// The same, and no price is configured: a request that names none takes the network's.
@@ -302,7 +302,7 @@ pub enum Regime {
     Bare,
 }
 
-impl Regime {
+impl RuleSet {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Usual, Self::Unpriced, Self::Tight, Self::Bare];
 
@@ -318,7 +318,7 @@ impl Regime {
 
     /// Whether a transaction to this recipient, or a creation, may be signed.
     #[must_use]
-    pub fn takes(self, to: Option<[u8; 20]>) -> bool {
+    pub fn allows(self, to: Option<[u8; 20]>) -> bool {
         match (self, to) {
             (Self::Usual | Self::Unpriced, Some(to)) => ALLOWED.iter().any(|allowed| allowed.0 == to),
             (Self::Usual | Self::Unpriced, None) => true,
@@ -375,6 +375,6 @@ pub fn caches() -> (SignatureCache, SenderCache) {
 
 /// Tells whoever watches a trial.
 #[expect(clippy::print_stdout, reason = "a trace is asked for on the command line")]
-pub fn say(line: &str) {
+pub fn print_line(line: &str) {
     println!("{line}");
 }

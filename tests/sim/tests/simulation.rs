@@ -57,7 +57,7 @@ fn run_all(what: &str, options: Options) {
 /// Where one of two nodes lies about counts, receipts, finality, blocks and heights, each alone and all together,
 /// there is no false verdict (I18), and all is done once it lies no more.
 #[test]
-fn ten_thousand_seeds_with_a_node_that_lies_beside_an_honest_one() {
+fn ten_thousand_seeds_survive_a_lying_node() {
     let lying = Options { breadth: Some(Breadth { liar: true, ..Breadth::NARROW }), ..Options::USUAL };
     run_all("with a node that lies", lying);
 }

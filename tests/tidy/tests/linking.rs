@@ -109,7 +109,7 @@ const FUNCTIONS: [(&str, &[&str], &[&str]); 2] = [
 ];
 
 #[test]
-fn the_signer_links_no_way_to_a_node_and_the_broadcaster_none_to_a_key() {
+fn signer_links_no_node_client_and_broadcaster_no_kms() {
     let graph = Graph::read();
     for (function, needed, banned) in FUNCTIONS {
         let linked = graph.linked(function);
@@ -123,7 +123,7 @@ fn the_signer_links_no_way_to_a_node_and_the_broadcaster_none_to_a_key() {
 }
 
 #[test]
-fn tls_is_one_library_and_it_is_ring() {
+fn tls_uses_ring_alone() {
     let graph = Graph::read();
     for (function, _, _) in FUNCTIONS {
         let linked = graph.linked(function);
@@ -135,7 +135,7 @@ fn tls_is_one_library_and_it_is_ring() {
 }
 
 #[test]
-fn what_is_linked_follows_the_features_that_a_package_asks_for() {
+fn linking_follows_the_features_a_package_asks_for() {
     let graph = Graph::read();
     // The command line is both stages; what hosts share is neither.
     let all = graph.linked("signpost");

@@ -39,7 +39,7 @@ fn named(texts: &[(PathBuf, String)], is_one: impl Fn(&str) -> bool) -> Vec<&(Pa
 }
 
 #[test]
-fn the_root_holds_what_it_should_and_nothing_else() {
+fn repository_root_holds_only_known_entries() {
     let files = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "README.md", "LICENSE"];
     let wanted = BTreeSet::from(files).into_iter().chain(["crates", "infra", "schemas", "tests", "target"]);
     let wanted: BTreeSet<String> = wanted.map(str::to_owned).collect();
@@ -51,7 +51,7 @@ fn the_root_holds_what_it_should_and_nothing_else() {
 
 /// Which registry gives a package is the machine's own matter, and where somebody's home is, theirs.
 #[test]
-fn no_file_names_a_registry_or_a_directory_of_somebodys_machine() {
+fn no_file_names_a_registry_or_a_local_path() {
     // In two parts, or this file would name them.
     let hosts = [
         ("crates", ".io"),
@@ -94,7 +94,7 @@ fn no_file_names_a_registry_or_a_directory_of_somebodys_machine() {
 }
 
 #[test]
-fn every_python_package_is_pinned_by_its_digests() {
+fn every_python_package_is_pinned_by_digest() {
     let texts = texts();
     let lists = named(&texts, |name| name == "requirements.txt" || name == "cross-tools.txt" || name == "checkov.txt");
     let all = "of the local stack, of the tests and their checkov, of `.ci/run`, and to build for another machine";
@@ -119,7 +119,7 @@ fn every_python_package_is_pinned_by_its_digests() {
 }
 
 #[test]
-fn every_node_package_is_pinned_by_its_digest() {
+fn every_node_package_is_pinned_by_digest() {
     let texts = texts();
     let locks = named(&texts, |name| name == "package-lock.json");
     assert!(locks.len() >= 2, "they are found");
@@ -146,7 +146,7 @@ fn every_node_package_is_pinned_by_its_digest() {
 }
 
 #[test]
-fn every_step_of_a_workflow_that_is_not_ours_is_pinned_by_its_commit() {
+fn every_foreign_workflow_step_is_pinned_by_commit() {
     let texts = texts();
     let uses = texts.iter().filter(|(path, _)| path.starts_with(".github/workflows"));
     let uses: Vec<&str> = uses.flat_map(|(_, text)| text.lines()).filter(|line| line.contains("uses:")).collect();

@@ -10,7 +10,7 @@ use signpost_txmgr::wire::{LanePoke, OutcomeMessage, Status};
 use crate::world::{resources, run, subscribe};
 
 #[test]
-fn a_subscriber_gets_what_its_filter_policy_asks_for() {
+fn subscriber_gets_what_its_filter_policy_selects() {
     run(async {
         let (sdk, made) = resources("filtered").await;
         let mut published = outcomes(8);

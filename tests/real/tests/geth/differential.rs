@@ -13,7 +13,7 @@ use signpost_gate::bsc::{BscGate, BscGateConfig};
 use signpost_gate::chance::Chance;
 use signpost_txmgr::units::U256;
 
-use crate::draft::{Draft, Seal};
+use crate::draft::{Draft, SignatureKind};
 use crate::node::{self, Node, RICH, Sent, begin, by_hand};
 use crate::support::{CHAIN, FLOOR, Rpc, address, bytes, hexed, list, number};
 
@@ -129,7 +129,7 @@ fn account(key: u8) -> Begin {
 
 async fn anvil(name: &str) -> (Leashed, String) {
     let tools = tokio::task::spawn_blocking(setup::install).await.unwrap().unwrap();
-    let directory = node::place(&format!("anvil-{name}"));
+    let directory = node::fresh_directory(&format!("anvil-{name}"));
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut arguments: Vec<String> = ANVIL.split_whitespace().map(str::to_owned).collect();
     arguments.extend(["--port".to_owned(), port.to_string()]);
@@ -142,13 +142,13 @@ async fn anvil(name: &str) -> (Leashed, String) {
 }
 
 /// Makes transactions, and remembers what was taken.
-struct Maker {
+struct Generator {
     chance: Chance,
     /// By account and nonce, what was taken last.
     taken: BTreeMap<(u8, u64), Draft>,
 }
 
-impl Maker {
+impl Generator {
     /// The account's next nonce after those taken in a row.
     fn next(&self, key: u8) -> u64 {
         let first = account(key).nonce;
@@ -267,12 +267,18 @@ impl Maker {
                 "another chain"
             }
             27 => {
-                (draft.kind, draft.seal) = (0, Seal::Unprotected);
+                (draft.kind, draft.signature) = (0, SignatureKind::Unprotected);
                 "unprotected"
             }
             28..=30 => {
-                let seals = [Seal::HighS, Seal::ZeroR, Seal::ZeroS, Seal::Parity, Seal::OffCurve];
-                draft.seal = self.chance.of(&seals);
+                let kinds = [
+                    SignatureKind::HighS,
+                    SignatureKind::ZeroR,
+                    SignatureKind::ZeroS,
+                    SignatureKind::Parity,
+                    SignatureKind::OffCurve,
+                ];
+                draft.signature = self.chance.of(&kinds);
                 "bad signature"
             }
             31 => {
@@ -385,17 +391,17 @@ fn judge(geth: &Sent, gate: &Sent) -> Result<Option<&'static str>, String> {
 }
 
 #[tokio::test]
-async fn the_gate_judges_as_a_real_pool_does() {
+async fn gate_answers_like_a_real_pool() {
     let seed = std::env::var("SIGNPOST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     println!("SIGNPOST_SEED={seed}");
     let pair = Pair::start("differential").await;
-    let mut maker = Maker { chance: Chance::new(seed), taken: BTreeMap::new() };
+    let mut generator = Generator { chance: Chance::new(seed), taken: BTreeMap::new() };
     let (mut differ, mut known, mut counts) = (Vec::new(), BTreeMap::new(), BTreeMap::<_, (u32, u32)>::new());
     let mut hashes = BTreeSet::new();
     for at in 0..SENDS {
         // In turns, so that geth has sorted what it took from an account before the next comes.
         let key = 1 + u8::try_from(at % usize::from(ACCOUNTS)).unwrap();
-        let (case, raw, draft) = maker.draw(key);
+        let (case, raw, draft) = generator.draw(key);
         let (geth, gate) = pair.send(&raw).await;
         let count = counts.entry(case).or_default();
         match &geth {
@@ -403,7 +409,7 @@ async fn the_gate_judges_as_a_real_pool_does() {
                 count.0 += 1;
                 hashes.insert(hash.clone());
                 if let Some(draft) = draft {
-                    maker.taken.insert((draft.key, draft.nonce), draft);
+                    generator.taken.insert((draft.key, draft.nonce), draft);
                 }
             }
             Err(_) => count.1 += 1,

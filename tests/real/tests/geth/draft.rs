@@ -9,7 +9,7 @@ const ORDER: &str = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd03
 
 /// What is wrong with a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Seal {
+pub(crate) enum SignatureKind {
     Good,
     HighS,
     ZeroR,
@@ -42,7 +42,7 @@ pub(crate) struct Draft {
     pub(crate) authorizations: u8,
     /// Something in place of the field of this number, as RLP.
     pub(crate) odd: Option<(usize, Vec<u8>)>,
-    pub(crate) seal: Seal,
+    pub(crate) signature: SignatureKind,
 }
 
 impl Draft {
@@ -62,7 +62,7 @@ impl Draft {
             access: None,
             authorizations: u8::from(kind == 4),
             odd: None,
-            seal: Seal::Good,
+            signature: SignatureKind::Good,
         }
     }
 
@@ -103,7 +103,7 @@ impl Draft {
     pub(crate) fn raw(&self) -> Vec<u8> {
         let fields = self.fields();
         let prefix: &[u8] = if self.kind == 0 { &[] } else { std::slice::from_ref(&self.kind) };
-        let protected = self.kind == 0 && self.seal != Seal::Unprotected;
+        let protected = self.kind == 0 && self.signature != SignatureKind::Unprotected;
         let mut signed = fields.clone();
         if protected {
             signed.extend([number(self.chain), number(0), number(0)]);
@@ -111,21 +111,21 @@ impl Draft {
         let hash = SigningHash(keccak256(&[prefix, &list(&signed)].concat()));
         let good = sign(self.key, &hash);
         let (mut r, mut s, mut odd) = (good.r.to_vec(), good.s.to_vec(), u64::from(good.y_odd));
-        match self.seal {
-            Seal::Good | Seal::Unprotected => {}
-            Seal::HighS => {
+        match self.signature {
+            SignatureKind::Good | SignatureKind::Unprotected => {}
+            SignatureKind::HighS => {
                 let order = U256::from_str_radix(ORDER, 16).unwrap();
                 s = (order - U256::from_big_endian(&good.s)).to_big_endian().to_vec();
                 odd ^= 1;
             }
-            Seal::ZeroR => r = vec![],
-            Seal::ZeroS => s = vec![],
-            Seal::Parity => odd = if self.kind == 0 { 0 } else { 2 },
-            Seal::OffCurve => r = vec![5],
+            SignatureKind::ZeroR => r = vec![],
+            SignatureKind::ZeroS => s = vec![],
+            SignatureKind::Parity => odd = if self.kind == 0 { 0 } else { 2 },
+            SignatureKind::OffCurve => r = vec![5],
         }
-        let v = match (self.kind, protected, self.seal) {
+        let v = match (self.kind, protected, self.signature) {
             // One that is of no chain and no parity.
-            (0, true, Seal::Parity) => 30,
+            (0, true, SignatureKind::Parity) => 30,
             (0, true, _) => 35 + 2 * self.chain + odd,
             (0, false, _) => 27 + odd,
             _ => odd,

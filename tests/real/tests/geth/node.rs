@@ -16,9 +16,9 @@ use crate::support::{Ask, FLOOR, Rpc, address, ask, dynamic, hexed};
 const PORT_TRIES: u32 = 3;
 /// What the accounts of a test have: 10 BNB.
 pub(crate) const RICH: u64 = 10_000_000_000_000_000_000;
-const KEPT_FOR: Duration = Duration::from_hours(1);
+const DIRECTORY_AGE_MAX: Duration = Duration::from_hours(1);
 /// How long something may take that geth does by itself, on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// An answer to a send.
 pub(crate) type Sent = Result<String, (i64, String)>;
@@ -44,11 +44,11 @@ pub(crate) fn by_hand() -> Geth {
 
 /// An empty directory of this run's own: the node of a run that was ended may still write into its. Those of
 /// runs of an hour ago go.
-pub(crate) fn place(name: &str) -> PathBuf {
+pub(crate) fn fresh_directory(name: &str) -> PathBuf {
     let all = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let is_old = |path: &Path| {
         let age = path.metadata().and_then(|found| found.modified()).map(|at| at.elapsed().unwrap_or_default());
-        age.is_ok_and(|age| age > KEPT_FOR)
+        age.is_ok_and(|age| age > DIRECTORY_AGE_MAX)
     };
     for entry in std::fs::read_dir(&all).unwrap().flatten() {
         if entry.file_name().to_string_lossy().starts_with(&format!("{name}.")) && is_old(&entry.path()) {
@@ -65,7 +65,7 @@ impl Node {
     /// Starts one on a chain of its own.
     pub(crate) async fn start(name: &str, geth: Geth) -> Self {
         let program = tokio::task::spawn_blocking(geth::install).await.unwrap().unwrap();
-        let directory = place(&format!("geth-{name}"));
+        let directory = fresh_directory(&format!("geth-{name}"));
         let (process, rpc) = run(&geth, &program, &directory).await;
         Self { rpc, geth, program, directory, process }
     }
@@ -153,7 +153,7 @@ impl Node {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "{what}; the pool is {:?}", self.pooled().await);
+        assert!(tokio::time::timeout(TIMEOUT, waiting).await.is_ok(), "{what}; the pool is {:?}", self.pooled().await);
     }
 
     /// Whether it has a transaction, in its pool or in a block.

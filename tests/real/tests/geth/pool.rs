@@ -11,7 +11,7 @@ const UNDERPRICED: &str = "replacement transaction underpriced";
 const GAS: u64 = 21_000;
 
 #[tokio::test]
-async fn the_chain_is_made_like_bscs() {
+async fn chain_has_the_parameters_of_bsc() {
     let node = Node::start("chain", by_hand()).await;
     assert_eq!(node.rpc.call("eth_chainId", json!([])).await, "0x61");
     assert_eq!(node.rpc.call("net_version", json!([])).await, "97");
@@ -69,7 +69,7 @@ async fn a_replacement_needs_ten_percent_in_both_fields_rounded_down() {
 }
 
 #[tokio::test]
-async fn below_the_pools_price_is_refused_and_below_the_miners_stuck() {
+async fn below_pool_price_is_refused_below_miner_price_is_stuck() {
     let geth = Geth { taken_from_wei: 1_000, ..by_hand() };
     let node = Node::start("price", geth).await;
     let words = "transaction gas price below minimum: gas tip cap 999, minimum needed 1000";
@@ -80,10 +80,10 @@ async fn below_the_pools_price_is_refused_and_below_the_miners_stuck() {
     node.take(&cheap).await;
     node.mine().await;
     assert_eq!((node.receipt(&cheap).await, node.pooled().await), (Value::Null, (1, 0)), "taken, and stuck");
-    let dear = priced(1, 0, 2 * FLOOR);
-    node.take(&dear).await;
+    let higher = priced(1, 0, 2 * FLOOR);
+    node.take(&higher).await;
     node.mine().await;
-    assert_eq!(node.receipt(&dear).await["status"], "0x1");
+    assert_eq!(node.receipt(&higher).await["status"], "0x1");
     // Validators may want less one day.
     node.take(&priced(1, 1, FLOOR - 1)).await;
     node.rpc.call("miner_setGasPrice", json!(["0x1"])).await;
@@ -123,7 +123,7 @@ async fn a_gap_waits_and_is_executable_once_it_is_filled() {
 }
 
 #[tokio::test]
-async fn two_hundred_slots_are_sure_and_more_while_there_is_room() {
+async fn two_hundred_slots_are_guaranteed_and_more_if_free() {
     let node = Node::start("slots", Geth { global_slots: 210, ..by_hand() }).await;
     for nonce in 0..205 {
         node.take(&plain(1, nonce)).await;
@@ -145,7 +145,7 @@ async fn two_hundred_slots_are_sure_and_more_while_there_is_room() {
 }
 
 #[tokio::test]
-async fn past_two_hundred_queued_the_highest_nonce_goes_silently() {
+async fn beyond_200_queued_the_highest_nonce_is_dropped_silently() {
     let node = Node::start("queue", by_hand()).await;
     for nonce in 1..=200 {
         node.take(&plain(1, nonce)).await;
@@ -193,7 +193,7 @@ async fn a_full_pool_refuses_the_cheapest_and_drops_the_cheapest() {
 }
 
 #[tokio::test]
-async fn funds_must_do_for_all_executable_ones_together() {
+async fn funds_must_cover_all_executable_transactions() {
     let value = GAS * FLOOR;
     let cost = GAS * FLOOR + value;
     let balance = 2 * cost + 5;
@@ -201,10 +201,10 @@ async fn funds_must_do_for_all_executable_ones_together() {
     let one = |nonce, price| Ask { value: wei(value), ..priced(1, nonce, price) };
     let words = "insufficient funds for gas * price + value";
 
-    let dear = Ask { value: wei(balance), ..plain(1, 0) };
+    let higher = Ask { value: wei(balance), ..plain(1, 0) };
     let (alone, overshot) = (balance + GAS * FLOOR, GAS * FLOOR);
     assert_eq!(
-        node.send(&dear).await,
+        node.send(&higher).await,
         refused(&format!("{words}: balance {balance}, tx cost {alone}, overshot {overshot}"))
     );
     // What waits behind a gap costs nothing yet.
@@ -233,17 +233,17 @@ async fn funds_must_do_for_all_executable_ones_together() {
 }
 
 #[tokio::test]
-async fn of_a_cancel_and_its_original_one_is_mined() {
+async fn either_the_cancel_or_its_original_is_mined() {
     let node = Node::start("cancel", by_hand()).await;
     let cancel = |key, price| Ask { to: Some(address(key)), value: wei(1), ..priced(key, 0, price) };
-    let (original, dear) = (plain(1, 0), cancel(1, 2 * FLOOR));
+    let (original, higher) = (plain(1, 0), cancel(1, 2 * FLOOR));
 
     // The cancel comes in time.
     node.take(&original).await;
-    node.take(&dear).await;
+    node.take(&higher).await;
     assert_eq!(node.send(&original).await, refused(UNDERPRICED));
     node.mine().await;
-    assert_eq!(node.receipt(&dear).await["status"], "0x1");
+    assert_eq!(node.receipt(&higher).await["status"], "0x1");
     assert_eq!(node.receipt(&original).await, Value::Null);
     assert_eq!(node.send(&original).await, refused("nonce too low: next nonce 1, tx nonce 0"));
 

@@ -43,7 +43,7 @@ async fn with_a_journal_the_pool_is_back_ten_seconds_later() {
 }
 
 #[tokio::test]
-async fn a_killed_node_goes_back_and_may_show_what_it_no_longer_has() {
+async fn killed_node_rewinds_and_may_show_receipts_it_lost() {
     let node = with_a_pool("killed", by_hand()).await;
     assert_eq!(node.height().await, 2);
     let node = node.restart("-KILL").await;

@@ -15,7 +15,7 @@ impl Node {
 }
 
 #[tokio::test]
-async fn blocks_taken_back_do_not_return_transactions_to_the_pool() {
+async fn rewound_blocks_do_not_return_transactions_to_the_pool() {
     let node = Node::start("rewind", by_hand()).await;
     let (first, second) = (plain(1, 0), plain(1, 1));
     for one in [&first, &second] {
@@ -45,7 +45,7 @@ async fn blocks_taken_back_do_not_return_transactions_to_the_pool() {
 }
 
 #[tokio::test]
-async fn another_transaction_of_the_nonce_may_be_mined_instead() {
+async fn another_transaction_with_the_nonce_may_be_mined_instead() {
     let node = Node::start("rewind-other", by_hand()).await;
     let original = plain(1, 0);
     let other = Ask { to: Some(address(1)), value: wei(1), ..priced(1, 0, 2 * FLOOR) };
@@ -59,7 +59,7 @@ async fn another_transaction_of_the_nonce_may_be_mined_instead() {
 }
 
 #[tokio::test]
-async fn finality_is_taken_back_too() {
+async fn rewind_takes_finality_back() {
     let node = Node::start("rewind-final", by_hand()).await;
     for _ in 0..3 {
         node.mine().await;

@@ -34,7 +34,7 @@ impl Actor {
 
 /// What one worker has in hand.
 #[derive(Debug, Default)]
-pub(super) struct Desk {
+pub(super) struct WorkerState {
     life: u64,
     faults_before_life: u64,
     faults_before_batch: u64,
@@ -47,40 +47,44 @@ pub(super) struct Desk {
 }
 
 /// By worker.
-pub(super) type Desks = HashMap<&'static str, Desk>;
+pub(super) type Workers = HashMap<&'static str, WorkerState>;
 
 impl Auditor {
-    pub(super) fn desk(&mut self, actor: Actor) -> &mut Desk {
-        let desk = self.desks.entry(actor.name).or_default();
-        if desk.life != actor.life {
+    pub(super) fn worker(&mut self, actor: Actor) -> &mut WorkerState {
+        let worker = self.workers.entry(actor.name).or_default();
+        if worker.life != actor.life {
             let faults = actor.faults_before;
-            *desk =
-                Desk { life: actor.life, faults_before_life: faults, faults_before_batch: faults, ..Desk::default() };
+            *worker = WorkerState {
+                life: actor.life,
+                faults_before_life: faults,
+                faults_before_batch: faults,
+                ..WorkerState::default()
+            };
         }
-        desk
+        worker
     }
 
     /// A worker took messages.
     pub(super) fn received(&mut self, actor: Actor, queue: &str, ids: &[String]) {
-        let desk = self.desk(actor);
-        desk.batch = if queue.starts_with("signing") { ids.to_vec() } else { Vec::new() };
-        desk.signed.clear();
-        desk.faults_before_batch = actor.faults;
+        let worker = self.worker(actor);
+        worker.batch = if queue.starts_with("signing") { ids.to_vec() } else { Vec::new() };
+        worker.signed.clear();
+        worker.faults_before_batch = actor.faults;
     }
 
     /// Within one batch a hash is signed once, unless a call of this worker went wrong meanwhile.
     pub(super) fn count_signature(&mut self, actor: Actor, hash: SigningHash) {
-        let desk = self.desk(actor);
-        let excused = actor.faults > desk.faults_before_batch;
-        let first = desk.signed.insert(hash);
+        let worker = self.worker(actor);
+        let excused = actor.faults > worker.faults_before_batch;
+        let first = worker.signed.insert(hash);
         self.check(first || excused, "G6", || format!("{} had {hash} signed twice in one batch", actor.name));
     }
 
     /// A process reads a public key once, unless a call of it went wrong.
     pub(super) fn count_read(&mut self, actor: Actor, key: &KmsKeyId) {
-        let desk = self.desk(actor);
-        let excused = actor.faults > desk.faults_before_life;
-        let reads = desk.reads.entry(key.clone()).or_default();
+        let worker = self.worker(actor);
+        let excused = actor.faults > worker.faults_before_life;
+        let reads = worker.reads.entry(key.clone()).or_default();
         *reads += 1;
         let reads = *reads;
         // Those of an account that was registered since the start, or whose key the start did not get to, are read by
@@ -92,7 +96,7 @@ impl Auditor {
 
     /// A key that was refused is read again, to see what is wrong with it.
     pub(super) fn note_refused_key(&mut self, actor: Actor, key: &KmsKeyId) {
-        self.desk(actor).reads.remove(key);
+        self.worker(actor).reads.remove(key);
     }
 
     /// Where a node says that we are misconfigured, the account is paused before that is noted.
@@ -106,14 +110,14 @@ impl Auditor {
         }
         // One that an operator paused stays as it is.
         let is_paused = self.lanes.get(&new.account).is_some_and(|lane| lane.paused_at.is_some());
-        let desk = self.desk(actor);
-        let fits = is_paused || desk.paused.contains(&new.account) || actor.faults > desk.faults_before_batch;
+        let worker = self.worker(actor);
+        let fits = is_paused || worker.paused.contains(&new.account) || actor.faults > worker.faults_before_batch;
         self.check(fits, "I14", || format!("{}: a node says we are misconfigured, and nobody paused", new.account));
     }
 
     /// A worker paused an account by itself.
     pub(super) fn note_pause(&mut self, actor: Actor, account: AccountKey) {
-        self.desk(actor).paused.insert(account);
+        self.worker(actor).paused.insert(account);
     }
 
     /// A driver touches lanes of its own chain only.

@@ -10,15 +10,15 @@ use signpost_txmgr::units::{AccountKey, ChainId, Millis, RequestId};
 
 use super::Auditor;
 use super::encoding::{Price, Unsigned};
-use crate::world::{CAP_GWEI, Regime, SENDERS};
+use crate::world::{CAP_GWEI, RuleSet, SENDERS};
 
 /// A message of the signing queue, as it was put there, and what came of it.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct TrackedMessage {
     pub(super) sender: String,
     /// Of the Signpost it was sent to.
     pub(super) chain_id: u64,
-    pub(super) what: Ask,
+    pub(super) what: ParsedMessage,
     pub(super) sent_at: Millis,
     /// Every refusal of it that went out, as JSON.
     pub(super) refusals: Vec<String>,
@@ -29,7 +29,7 @@ pub(super) struct Asked {
 
 /// What a message says.
 #[derive(Debug, Clone)]
-pub(super) enum Ask {
+pub(super) enum ParsedMessage {
     Sign(RequestId, Box<Contents>),
     Cancel(RequestId),
     /// Nothing that could be signed: the id it names, and the code of its refusal.
@@ -58,7 +58,7 @@ pub(super) enum Named {
     Pool(String),
 }
 
-impl Ask {
+impl ParsedMessage {
     /// Reads a body.
     pub(super) fn read(body: &str) -> Self {
         let Ok(json) = serde_json::from_str::<Value>(body) else { return Self::Bad(None, "notJson") };
@@ -147,33 +147,33 @@ fn bytes(hex: &str) -> Vec<u8> {
 
 impl Auditor {
     /// A message was put on a signing queue.
-    pub fn asked(&mut self, message_id: &str, body: &str, sender: &str, chain_id: ChainId, now: Millis) {
-        let asked = Asked {
+    pub fn message_sent(&mut self, message_id: &str, body: &str, sender: &str, chain_id: ChainId, now: Millis) {
+        let asked = TrackedMessage {
             sender: sender.to_owned(),
             chain_id: chain_id.0,
             sent_at: now,
-            what: Ask::read(body),
+            what: ParsedMessage::read(body),
             refusals: Vec::new(),
             created: false,
             acknowledged: false,
         };
-        self.asked.insert(message_id.to_owned(), asked);
+        self.messages.insert(message_id.to_owned(), asked);
     }
 
     /// The rules the signers start with from now on.
-    pub fn ruled(&mut self, regime: Regime, now: Millis) {
-        self.regimes.push((now, regime));
+    pub fn rules_changed(&mut self, rule_set: RuleSet, now: Millis) {
+        self.rule_sets.push((now, rule_set));
     }
 
     /// Whether a rule was in force of late, or ever.
-    pub(super) fn any_regime(&self, since: Option<Millis>, holds: impl Fn(Regime) -> bool) -> bool {
-        let until = |at: usize| self.regimes.get(at + 1).map(|(end, _)| *end);
+    pub(super) fn any_rule_set(&self, since: Option<Millis>, holds: impl Fn(RuleSet) -> bool) -> bool {
+        let until = |at: usize| self.rule_sets.get(at + 1).map(|(end, _)| *end);
         let lasted = |at: usize| since.is_none_or(|since| until(at).is_none_or(|end| end >= since));
-        self.regimes.iter().enumerate().any(|(at, (_, regime))| lasted(at) && holds(*regime))
+        self.rule_sets.iter().enumerate().any(|(at, (_, rule_set))| lasted(at) && holds(*rule_set))
     }
 
     /// Whether a message may be refused with this code at all, in the world as it was so far.
-    pub(super) fn may_refuse(&self, asked: &Asked, code: &str, now: Millis) -> bool {
+    pub(super) fn may_refuse(&self, asked: &TrackedMessage, code: &str, now: Millis) -> bool {
         // A stranger learns nothing else, whatever it sends.
         if !SENDERS.contains(&asked.sender.as_str()) {
             return code == "senderNotAllowed";
@@ -181,8 +181,8 @@ impl Auditor {
         match &asked.what {
             // Judged where it is known what the id belongs to.
             _ if code == "requestIdReused" => true,
-            Ask::Bad(_, own) => *own == code,
-            Ask::Cancel(id) => {
+            ParsedMessage::Bad(_, own) => *own == code,
+            ParsedMessage::Cancel(id) => {
                 let record = self.records.get(id).filter(|record| record.account.chain_id.0 == asked.chain_id);
                 match code {
                     "unknownRequest" => {
@@ -192,7 +192,7 @@ impl Auditor {
                     _ => false,
                 }
             }
-            Ask::Sign(_, contents) => self.may_refuse_request(contents, code, now),
+            ParsedMessage::Sign(_, contents) => self.may_refuse_request(contents, code, now),
         }
     }
 
@@ -202,15 +202,19 @@ impl Auditor {
             "accountUnusable" => self.keys_failed,
             "spendLimitReached" => self.spend_window_s.is_some(),
             "requestLimitReached" => self.request_window_s.is_some(),
-            "toNotAllowed" => contents.to.is_some_and(|to| self.any_regime(None, |regime| !regime.takes(Some(to)))),
-            "creationNotAllowed" => contents.to.is_none() && self.any_regime(None, |regime| !regime.takes(None)),
+            "toNotAllowed" => {
+                contents.to.is_some_and(|to| self.any_rule_set(None, |rule_set| !rule_set.allows(Some(to))))
+            }
+            "creationNotAllowed" => contents.to.is_none() && self.any_rule_set(None, |rule_set| !rule_set.allows(None)),
             "feeTooHigh" => {
                 let most = contents.price.map_or(U256::MAX, Price::most);
-                self.any_regime(None, |regime| most > U256::from(regime.cap_gwei()) * U256::from(1_000_000_000_u64))
+                self.any_rule_set(None, |rule_set| {
+                    most > U256::from(rule_set.cap_gwei()) * U256::from(1_000_000_000_u64)
+                })
             }
-            "noFee" => contents.price.is_none() && self.any_regime(None, Regime::is_unpriced),
-            "noPolicy" => self.any_regime(None, Regime::is_bare),
-            "unknownPool" => matches!(contents.account, Named::Pool(_)) && self.any_regime(None, Regime::is_bare),
+            "noFee" => contents.price.is_none() && self.any_rule_set(None, RuleSet::is_unpriced),
+            "noPolicy" => self.any_rule_set(None, RuleSet::is_bare),
+            "unknownPool" => matches!(contents.account, Named::Pool(_)) && self.any_rule_set(None, RuleSet::is_bare),
             "deadlinePassed" => contents.deadline_s.is_some_and(|deadline| deadline * 1_000 <= now.0),
             "accountRequired" => contents.account == Named::Only && self.lanes.len() > 1,
             "unknownAccount" => self.is_unknown(contents),
@@ -223,7 +227,7 @@ impl Auditor {
         match &contents.account {
             Named::Only => false,
             Named::Account(name) => !self.first_names.contains(name),
-            Named::Pool(_) => self.any_regime(None, Regime::is_bare),
+            Named::Pool(_) => self.any_rule_set(None, RuleSet::is_bare),
         }
     }
 

@@ -41,7 +41,7 @@ impl Auditor {
 
     fn judge_messages(&mut self) {
         let mut found = Vec::new();
-        for (message_id, asked) in &self.asked {
+        for (message_id, asked) in &self.messages {
             if !self.is_answered(asked) {
                 let text = format!("message {message_id} has no outcome: {:?}", asked.what);
                 found.push(Violation { invariant: "I12", text });

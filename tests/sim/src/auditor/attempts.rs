@@ -10,7 +10,7 @@ use super::Auditor;
 use super::actors::Actor;
 use super::asked::cancel;
 use super::encoding::{Price, Unsigned, keccak};
-use crate::world::{Regime, caches};
+use crate::world::{RuleSet, caches};
 
 /// A transaction that may be signed.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ impl Auditor {
 
     /// From now on this may be signed, and at a cap that the rules of the trial know.
     pub(super) fn allow(&mut self, record: &Record, kind: AttemptKind, price: Price) {
-        let caps = Regime::ALL.map(|regime| U256::from(regime.cap_gwei()) * U256::from(1_000_000_000_u64));
+        let caps = RuleSet::ALL.map(|rule_set| U256::from(rule_set.cap_gwei()) * U256::from(1_000_000_000_u64));
         let prices = caps.into_iter().map(|cap| price.at_most(cap)).chain([price]);
         for price in prices {
             for unsigned in self.unsigned(record, kind, price) {
@@ -97,9 +97,9 @@ impl Auditor {
         let since = Millis(now.0.saturating_sub(RULES_GRACE_MS));
         let most = signable.price.most();
         let allowed = match signable.kind {
-            AttemptKind::Execute => self.any_regime(Some(since), |regime| {
-                let cap = U256::from(regime.cap_gwei()) * U256::from(1_000_000_000_u64);
-                regime.takes(signable.to) && most <= cap
+            AttemptKind::Execute => self.any_rule_set(Some(since), |rule_set| {
+                let cap = U256::from(rule_set.cap_gwei()) * U256::from(1_000_000_000_u64);
+                rule_set.allows(signable.to) && most <= cap
             }),
             // A slot must end: without rules at the price it has, else within any cap there was.
             AttemptKind::Cancel => !most.is_zero() && most <= Self::cap(),

@@ -23,11 +23,11 @@ use signpost_txmgr::record::{AttemptKind, CancelCause, Phase, Record, Rejected, 
 use signpost_txmgr::units::{AccountKey, Millis, Nonce, RequestId, SigningHash, TxHash};
 
 pub use self::actors::Actor;
-use self::actors::Desks;
-use self::asked::{Ask, Asked, Contents, Named};
+use self::actors::Workers;
+use self::asked::{Contents, Named, ParsedMessage, TrackedMessage};
 use self::attempts::{Known, Signable, price_of};
 use self::spending::{Counting, Spending};
-use crate::world::{Regime, START, Setting, World};
+use crate::world::{RuleSet, START, Setting, World};
 
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub struct Auditor {
     spend_window_s: Option<u64>,
     request_window_s: Option<u64>,
     /// The rules signers were started with, and since when.
-    regimes: Vec<(Millis, Regime)>,
+    rule_sets: Vec<(Millis, RuleSet)>,
     /// A key could not be used for a while.
     keys_failed: bool,
     /// The topic refuses outcomes for good, which then go out reduced.
@@ -96,8 +96,8 @@ pub struct Auditor {
     events: HashMap<String, String>,
     rejections: u64,
     /// By message id.
-    asked: BTreeMap<String, Asked>,
-    desks: Desks,
+    messages: BTreeMap<String, TrackedMessage>,
+    workers: Workers,
     violations: Vec<Violation>,
 }
 
@@ -110,8 +110,8 @@ impl Auditor {
     pub fn new(worlds: &[&World], setting: &Setting) -> Self {
         let Setting { spend_window_s, request_window_s, .. } = *setting;
         let chains = worlds.iter().map(|world| (world.chain_id.0, world.chain.inner.clone())).collect();
-        let regimes = worlds.first().map(|world| (START, world.regime())).into_iter().collect();
-        Self { chains, spend_window_s, request_window_s, regimes, ..Self::default() }
+        let rule_sets = worlds.first().map(|world| (START, world.rule_set())).into_iter().collect();
+        Self { chains, spend_window_s, request_window_s, rule_sets, ..Self::default() }
     }
 
     /// What did not hold so far.
@@ -273,19 +273,20 @@ impl Auditor {
     fn note_creator(&mut self, actor: Actor, record: &Record) {
         let id = &record.request_id;
         let message_id = record.message_id.clone().unwrap_or_default();
-        let in_hand = self.desks.get(actor.name).is_some_and(|desk| desk.batch.contains(&message_id));
-        let fits = self.asked.get(&message_id).is_some_and(|asked| {
-            let same = matches!(&asked.what, Ask::Sign(named, contents) if named == id && says(contents, record));
+        let in_hand = self.workers.get(actor.name).is_some_and(|worker| worker.batch.contains(&message_id));
+        let fits = self.messages.get(&message_id).is_some_and(|asked| {
+            let same =
+                matches!(&asked.what, ParsedMessage::Sign(named, contents) if named == id && says(contents, record));
             let own = asked.chain_id == record.account.chain_id.0;
             same && own && record.sender.as_ref() == Some(&asked.sender)
         });
         self.check(in_hand && fits, "I8", || {
             format!("message {message_id:?} does not ask for {id} as it was reserved")
         });
-        let Some(asked) = self.asked.get_mut(&message_id) else { return };
+        let Some(asked) = self.messages.get_mut(&message_id) else { return };
         asked.created = true;
         let refused = asked.refusals.first().cloned();
-        if let Ask::Sign(_, contents) = &asked.what {
+        if let ParsedMessage::Sign(_, contents) = &asked.what {
             self.wanted.insert(id.clone(), (**contents).clone());
         }
         self.check(refused.is_none(), "I15", || {
@@ -350,10 +351,11 @@ impl Auditor {
 
     /// A cancel is carried for a message in hand that was not refused.
     fn judge_cancel(&mut self, actor: Actor, id: &RequestId) {
-        let Some(desk) = self.desks.get(actor.name) else { return };
-        let mut all = desk.batch.iter().filter_map(|message_id| self.asked.get(message_id));
-        let wanted =
-            all.any(|asked| matches!(&asked.what, Ask::Cancel(named) if named == id) && asked.refusals.is_empty());
+        let Some(worker) = self.workers.get(actor.name) else { return };
+        let mut all = worker.batch.iter().filter_map(|message_id| self.messages.get(message_id));
+        let wanted = all.any(|asked| {
+            matches!(&asked.what, ParsedMessage::Cancel(named) if named == id) && asked.refusals.is_empty()
+        });
         self.check(wanted, "I15", || {
             format!("{id} is to be cancelled, which no message in hand asks for that was not refused")
         });

@@ -8,7 +8,7 @@ use signpost_txmgr::record::{AttemptKind, CancelCause, Phase, Record, Rejected};
 use signpost_txmgr::units::{Millis, RequestId, TxHash};
 
 use super::Auditor;
-use super::asked::{Ask, Asked, Contents};
+use super::asked::{Contents, ParsedMessage, TrackedMessage};
 use crate::world::{RETENTION_MS, SENDERS, STRANGER};
 
 /// For so long the refusal of a stranger's message is kept.
@@ -21,28 +21,28 @@ const FREE: [&str; 4] = ["eventId", "reason", "contractAddress", "reduced"];
 
 impl Auditor {
     pub(super) fn acknowledged(&mut self, message_id: &str, body: &str) {
-        let Some(asked) = self.asked.get_mut(message_id) else {
+        let Some(asked) = self.messages.get_mut(message_id) else {
             return self.check(false, "I13", || format!("message {message_id} was deleted and nobody sent it"));
         };
         asked.acknowledged = true;
-        let carried = self.asked.get(message_id).is_some_and(|asked| self.is_answered(asked));
+        let carried = self.messages.get(message_id).is_some_and(|asked| self.is_answered(asked));
         self.check(carried, "I13", || {
             format!("message {message_id} was deleted and nothing carries its effect: {body}")
         });
     }
 
     /// The record has the effect of this message, or its refusal is out.
-    pub(super) fn is_answered(&self, asked: &Asked) -> bool {
+    pub(super) fn is_answered(&self, asked: &TrackedMessage) -> bool {
         let record = |id: &RequestId| self.records.get(id);
         let carried = match &asked.what {
-            Ask::Sign(id, contents) => {
+            ParsedMessage::Sign(id, contents) => {
                 record(id).is_some_and(|record| self.is_record_of(asked.chain_id, contents, record))
             }
             // What is settled leaves nothing to cancel.
-            Ask::Cancel(id) => {
+            ParsedMessage::Cancel(id) => {
                 record(id).is_some_and(|record| record.cancel.is_some() || matches!(record.phase, Phase::Settled(_)))
             }
-            Ask::Bad(..) => false,
+            ParsedMessage::Bad(..) => false,
         };
         carried || !asked.refusals.is_empty()
     }
@@ -191,7 +191,7 @@ impl Auditor {
     fn note_refusal(&mut self, id: &RequestId, outcome: &Value, text: String, now: Millis) {
         let code = outcome["reason"]["code"].as_str().unwrap_or_default().to_owned();
         let message_id = outcome["messageId"].as_str().unwrap_or_default().to_owned();
-        let Some(asked) = self.asked.get(&message_id) else {
+        let Some(asked) = self.messages.get(&message_id) else {
             return self.check(false, "I15", || format!("an outcome of a message that nobody sent: {text}"));
         };
         let allowed = self.may_refuse(asked, &code, now);
@@ -210,7 +210,7 @@ impl Auditor {
         self.check(told == names.as_ref().map(RequestId::as_str), "I15", || {
             format!("message {message_id} names {names:?}, and is told so: {text}")
         });
-        if let Ask::Sign(named, contents) = &what {
+        if let ParsedMessage::Sign(named, contents) = &what {
             let metadata = outcome.get("metadata").cloned();
             let is_known = SENDERS.contains(&sender.as_str());
             let due = contents.metadata.clone().filter(|_| is_known);
@@ -223,7 +223,7 @@ impl Auditor {
         self.check(told == Some(&*sender), "I15", || {
             format!("the refusal of {message_id} names {told:?} as its sender")
         });
-        if let Some(asked) = self.asked.get_mut(&message_id) {
+        if let Some(asked) = self.messages.get_mut(&message_id) {
             asked.refusals.push(text);
         }
     }
@@ -261,7 +261,7 @@ impl Auditor {
     /// What was stored first as the refusal of a message, wherever.
     fn first_answer(&self, message_id: &str) -> Option<&Rejected> {
         let own = format!("sqs:{message_id}").parse::<RequestId>().ok()?;
-        let named = self.asked.get(message_id)?.what.names();
+        let named = self.messages.get(message_id)?.what.names();
         let places = [Some(&own), named].into_iter().flatten().filter_map(|id| self.rejected.get(id));
         let mine = places.flatten().filter(|stored| stored.message_id.as_deref() == Some(message_id));
         mine.min_by_key(|stored| stored.created_at)

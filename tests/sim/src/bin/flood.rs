@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use signpost_sim::flood::{Junk, Order, row, run};
-use signpost_sim::world::say;
+use signpost_sim::world::print_line;
 
 /// Junk messages where nothing else is asked for.
 const COUNT: usize = 10_000;
@@ -14,21 +14,21 @@ const COUNT: usize = 10_000;
 fn main() -> ExitCode {
     let asked = std::env::args().nth(1);
     let Ok(count) = asked.map_or(Ok(COUNT), |count| count.parse::<usize>()) else {
-        say(
+        print_line(
             "Usage: flood [COUNT]\n\nMeasures how long an honest sender waits beside COUNT junk messages in ten groups.",
         );
         return ExitCode::from(2);
     };
-    say(&format!("{count} junk messages in ten groups, 3,000 a second, beside five honest requests a second\n"));
-    say(
+    print_line(&format!("{count} junk messages in ten groups, 3,000 a second, beside five honest requests a second\n"));
+    print_line(
         "| SQS gives from | junk | honest requests | p50 to sent, ms | p99, ms | p99 to alone | flood answered in | store calls per junk message | its items |",
     );
-    say("|---|---|---:|---:|---:|---:|---:|---:|---:|");
+    print_line("|---|---|---:|---:|---:|---:|---:|---:|---:|");
     for order in [Order::Any(1), Order::Oldest] {
         let alone = run(Junk::None, count, order);
-        say(&row(order, Junk::None, count, alone, alone));
+        print_line(&row(order, Junk::None, count, alone, alone));
         for junk in [Junk::Stranger, Junk::Listed] {
-            say(&row(order, junk, count, alone, run(junk, count, order)));
+            print_line(&row(order, junk, count, alone, run(junk, count, order)));
         }
     }
     ExitCode::SUCCESS

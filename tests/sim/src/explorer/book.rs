@@ -23,7 +23,7 @@ use signpost_txmgr::wire::OutcomeMessage;
 
 use super::lane::ACCOUNTS;
 use super::ledger::{Seen, Tx};
-use super::mutants::Mutant;
+use super::mutants::ModelMutant;
 use super::search::FastHash;
 use super::world::{Act, Class, RecordId, World};
 
@@ -34,7 +34,7 @@ const ASKED: Millis = Millis(9_000_000);
 
 /// An event of the machine, small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Happening {
+pub enum ModelEvent {
     /// The attempt was signed, as this transaction.
     Signed(Tx),
     /// The attempt was handed over.
@@ -135,14 +135,14 @@ pub struct Book {
     digests: [[Digest; ACCOUNTS]; 4],
     records: Vec<(Record, Facts)>,
     outcomes: Vec<OutcomeMessage>,
-    applied: HashMap<(RecordId, Happening), Result<RecordId, String>, FastHash>,
+    applied: HashMap<(RecordId, ModelEvent), Result<RecordId, String>, FastHash>,
     decided: HashMap<(RecordId, View), Arc<[Act]>, FastHash>,
 }
 
 impl Book {
     /// An empty book for a world.
     #[must_use]
-    pub fn new(world: &World, mutant: Option<Mutant>) -> Self {
+    pub fn new(world: &World, mutant: Option<ModelMutant>) -> Self {
         let mut reverting = [false; 4];
         for ask in &world.messages {
             reverting[usize::from(ask.content)] |= ask.reverts;
@@ -154,7 +154,7 @@ impl Book {
             asks: world.asks,
             cheap_cancels: world.cheap_cancels,
             reverting,
-            digests: digests(world.accounts > 1 && mutant != Some(Mutant::DigestOfAssigned)),
+            digests: digests(world.accounts > 1 && mutant != Some(ModelMutant::DigestOfAssigned)),
             records: Vec::new(),
             outcomes: Vec::new(),
             applied: HashMap::default(),
@@ -226,16 +226,16 @@ impl Book {
     }
 
     /// What [`apply`] makes of it, or its words why not.
-    pub fn apply(&mut self, id: RecordId, happening: Happening) -> Result<RecordId, String> {
-        if let Some(known) = self.applied.get(&(id, happening)) {
+    pub fn apply(&mut self, id: RecordId, model_event: ModelEvent) -> Result<RecordId, String> {
+        if let Some(known) = self.applied.get(&(id, model_event)) {
             return known.clone();
         }
-        let event = self.event(happening);
+        let event = self.event(model_event);
         let result = match apply(self.record(id), &event, WRITTEN) {
             Ok(next) => Ok(self.keep(next)),
             Err(illegal) => Err(illegal.to_string()),
         };
-        self.applied.insert((id, happening), result.clone());
+        self.applied.insert((id, model_event), result.clone());
         result
     }
 
@@ -312,9 +312,9 @@ impl Book {
         }
     }
 
-    fn event(&self, happening: Happening) -> Event {
-        match happening {
-            Happening::Signed(tx) => Event::Signed {
+    fn event(&self, model_event: ModelEvent) -> Event {
+        match model_event {
+            ModelEvent::Signed(tx) => Event::Signed {
                 number: usize::from(tx.number()),
                 attempt: Attempt {
                     kind: tx.kind(),
@@ -327,22 +327,22 @@ impl Book {
                     sent: None,
                 },
             },
-            Happening::Sent(number, class) => {
+            ModelEvent::Sent(number, class) => {
                 Event::Sent { number: usize::from(number), answer: SendAnswer::new(class.real(), "") }
             }
-            Happening::Mined(seen) => Event::Mined(self.receipt(seen)),
-            Happening::Unmined => Event::Unmined,
-            Happening::Finalized(seen) => Event::Finalized { receipt: self.receipt(seen), revert: None, witnesses: 1 },
-            Happening::Displaced(seen) => {
+            ModelEvent::Mined(seen) => Event::Mined(self.receipt(seen)),
+            ModelEvent::Unmined => Event::Unmined,
+            ModelEvent::Finalized(seen) => Event::Finalized { receipt: self.receipt(seen), revert: None, witnesses: 1 },
+            ModelEvent::Displaced(seen) => {
                 let foreign = Foreign { tx_hash: TxHash(hash(seen.tx)), block: block(seen.height, seen.fork) };
                 Event::Displaced { foreign, witnesses: 1 }
             }
-            Happening::CancelByDeadline => Event::CancelAsked(CancelCause::Deadline),
-            Happening::CancelByRefusal => Event::CancelAsked(CancelCause::Refused(String::new())),
-            Happening::AtCap => Event::AtCap(WRITTEN),
-            Happening::CancelAtCap => Event::CancelAsked(CancelCause::AtCap),
-            Happening::CancelAsked => Event::CancelAsked(CancelCause::Asked),
-            Happening::Published => Event::Published { expires_at: ASKED },
+            ModelEvent::CancelByDeadline => Event::CancelAsked(CancelCause::Deadline),
+            ModelEvent::CancelByRefusal => Event::CancelAsked(CancelCause::Refused(String::new())),
+            ModelEvent::AtCap => Event::AtCap(WRITTEN),
+            ModelEvent::CancelAtCap => Event::CancelAsked(CancelCause::AtCap),
+            ModelEvent::CancelAsked => Event::CancelAsked(CancelCause::Asked),
+            ModelEvent::Published => Event::Published { expires_at: ASKED },
         }
     }
 

@@ -15,7 +15,7 @@ use signpost_txmgr::record::AttemptKind;
 use super::book::{Book, Facts};
 use super::lane::NONCES;
 use super::ledger::Tx;
-use super::world::{Ask, Broadcaster, BroadcasterStep, Delivery, Item, SignerStep, State, World};
+use super::world::{Broadcaster, BroadcasterStep, Item, MessageSpec, MessageState, SignerStep, State, World};
 
 /// A broken invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,21 +69,21 @@ fn is_idle(broadcaster: &Broadcaster) -> bool {
 }
 
 /// A message has its outcome: its request's, or a rejection of its own.
-fn is_answered(book: &Book, state: &State, at: usize, ask: Ask) -> bool {
+fn is_answered(book: &Book, state: &State, at: usize, ask: MessageSpec) -> bool {
     let item = state.table[usize::from(ask.request)];
     match state.messages[at].state {
-        Delivery::AckedAsRequest if ask.cancels => matches!(item, Item::Record(_)),
-        Delivery::AckedAsRequest => matches!(item, Item::Record(id) if book.facts(id).content == ask.content),
+        MessageState::AckedAsRequest if ask.cancels => matches!(item, Item::Record(_)),
+        MessageState::AckedAsRequest => matches!(item, Item::Record(id) if book.facts(id).content == ask.content),
         // The request it names is rejected itself, or it has a refusal of its own.
-        Delivery::AckedAsRejected if ask.cancels => match item {
+        MessageState::AckedAsRejected if ask.cancels => match item {
             Item::Rejected { published, .. } => published,
             Item::Vacant | Item::Record(_) => state.rejections[at] != 0,
         },
-        Delivery::AckedAsRejected => {
+        MessageState::AckedAsRejected => {
             let unmarked = matches!(item, Item::Rejected { published: false, by, .. } if usize::from(by) == at);
             state.rejections[at] != 0 && !unmarked
         }
-        Delivery::None | Delivery::Ready | Delivery::Taken => false,
+        MessageState::None | MessageState::Ready | MessageState::Taken => false,
     }
 }
 
@@ -206,7 +206,7 @@ fn messages(world: &World, book: &Book, state: &State) -> Option<Broken> {
         };
         if ask.cancels {
             let carried = facts.is_some_and(|facts| facts.cancel || facts.outcome != 0);
-            if state.messages[at].state == Delivery::AckedAsRequest && !carried {
+            if state.messages[at].state == MessageState::AckedAsRequest && !carried {
                 return Some(Broken::new("I13", format!("cancel {at} is acknowledged, and its request knows nothing")));
             }
             continue;
@@ -227,7 +227,7 @@ fn messages(world: &World, book: &Book, state: &State) -> Option<Broken> {
                 format!("message {at} conflicts with request {}, and is signed", ask.request),
             ));
         }
-        if state.messages[at].state == Delivery::AckedAsRequest {
+        if state.messages[at].state == MessageState::AckedAsRequest {
             let Some(facts) = facts else {
                 return Some(Broken::new("I13", format!("message {at} is acknowledged, and nothing is stored")));
             };

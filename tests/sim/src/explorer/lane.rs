@@ -13,7 +13,7 @@ pub const NONCES: usize = 3;
 
 /// One account's nonces, in the table and at the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lane {
+pub struct LaneState {
     /// The head: the nonce the next reservation gets.
     pub next_nonce: u8,
     /// The head: the lowest slot not left behind.
@@ -34,7 +34,7 @@ pub struct Lane {
     pub skipped: u8,
 }
 
-impl Lane {
+impl LaneState {
     /// Nothing has happened yet.
     pub const NEW: Self = Self {
         next_nonce: 0,
@@ -60,7 +60,7 @@ impl Lane {
 }
 
 /// In four words instead of twenty: the second lane is at rest in most worlds, and hashed in all.
-impl Hash for Lane {
+impl Hash for LaneState {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let Self { next_nonce, lowest_open, paused, unfunded, slots, pool, other, signed, skipped } = self;
         let marks = [*next_nonce, *lowest_open];

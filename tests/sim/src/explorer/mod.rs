@@ -32,6 +32,6 @@ pub mod search;
 pub mod world;
 pub mod worlds;
 
-pub use mutants::Mutant;
+pub use mutants::ModelMutant;
 pub use search::{Finding, Report, explore};
 pub use world::World;

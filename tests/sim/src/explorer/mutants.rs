@@ -8,7 +8,7 @@ use std::fmt;
 
 /// A design bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Mutant {
+pub enum ModelMutant {
     /// After a send with a lost reply the slot is given to the next request.
     NonceHandedOn,
     /// The signer hands bytes to a node before they are stored.
@@ -71,7 +71,7 @@ pub enum Mutant {
     ReservedWhilePaused,
 }
 
-impl Mutant {
+impl ModelMutant {
     /// All of them.
     pub const ALL: [Self; 30] = [
         Self::NonceHandedOn,
@@ -200,7 +200,7 @@ impl Mutant {
     }
 }
 
-impl Mutant {
+impl ModelMutant {
     /// The length of its shortest trace.
     #[must_use]
     pub fn moves(self) -> usize {
@@ -227,7 +227,7 @@ impl Mutant {
     }
 }
 
-impl fmt::Display for Mutant {
+impl fmt::Display for ModelMutant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }

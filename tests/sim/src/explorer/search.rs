@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::check::{Broken, check, is_finished};
 use super::moves::{Explorer, Next};
-use super::mutants::Mutant;
+use super::mutants::ModelMutant;
 use super::world::{State, World};
 
 /// What came of an exploration.
@@ -23,7 +23,7 @@ pub struct Report {
     /// The world's name.
     pub world: &'static str,
     /// The mutant, if one was on.
-    pub mutant: Option<Mutant>,
+    pub mutant: Option<ModelMutant>,
     /// Different states reached.
     pub states: usize,
     /// Moves between them.
@@ -54,7 +54,7 @@ pub struct Finding {
 /// Explores a world, at most `limit` states of it. Without a finding and [`Report::complete`], nothing
 /// is wrong with it.
 #[must_use]
-pub fn explore(world: &World, mutant: Option<Mutant>, limit: usize) -> Report {
+pub fn explore(world: &World, mutant: Option<ModelMutant>, limit: usize) -> Report {
     Search::new(world, mutant, limit).run()
 }
 
@@ -81,7 +81,7 @@ struct Search<'w> {
 const FAULT: u32 = 1 << 31;
 
 impl<'w> Search<'w> {
-    fn new(world: &'w World, mutant: Option<Mutant>, limit: usize) -> Self {
+    fn new(world: &'w World, mutant: Option<ModelMutant>, limit: usize) -> Self {
         let mut seen = Seen::new();
         let (_, fresh) = seen.insert(State::first(world).canonical(world));
         assert!(fresh, "the first state is new");
@@ -204,7 +204,7 @@ impl<'w> Search<'w> {
     fn broken_move(&mut self, from: usize, broken: Broken) -> Finding {
         let (mut trace, state) = self.trace(from);
         let mut next = Vec::new();
-        self.explorer.told_moves(&state, &mut next);
+        self.explorer.labelled_moves(&state, &mut next);
         trace.extend(next.iter().find(|next| next.broken.is_some()).map(|next| next.label.to_string()));
         Finding { broken, trace }
     }
@@ -220,7 +220,7 @@ impl<'w> Search<'w> {
         let mut next = Vec::new();
         for at in path.into_iter().rev().skip(1) {
             next.clear();
-            self.explorer.told_moves(&state, &mut next);
+            self.explorer.labelled_moves(&state, &mut next);
             let wanted = self.seen.states[at];
             let taken = next.iter().find(|next| next.state.canonical(self.world) == wanted).unwrap();
             trace.push(taken.label.to_string());

@@ -9,7 +9,7 @@
 use signpost_txmgr::record::{AttemptKind, SendClass};
 
 use super::book::Facts;
-use super::lane::{ACCOUNTS, Claim, Lane};
+use super::lane::{ACCOUNTS, Claim, LaneState};
 use super::ledger::{Chain, Seen, Tx};
 
 /// Most messages of a world.
@@ -27,7 +27,7 @@ pub struct World {
     /// What it is for.
     pub about: &'static str,
     /// The messages on the signing queue.
-    pub messages: Vec<Ask>,
+    pub messages: Vec<MessageSpec>,
     /// The accounts the requests may go to, at most [`ACCOUNTS`]: the one they name, or a pool's.
     pub accounts: usize,
     /// Each account is of a chain of its own, on the same tables: signer and broadcaster `n` are configured
@@ -57,7 +57,7 @@ pub struct World {
 
 /// A message on the signing queue: a request id with contents.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask {
+pub struct MessageSpec {
     /// The request id.
     pub request: u8,
     /// What it asks for; its digest. At most 4 different.
@@ -125,7 +125,7 @@ pub struct State {
     /// The requests table.
     pub table: [Item; REQUESTS],
     /// The accounts' lanes.
-    pub lanes: [Lane; ACCOUNTS],
+    pub lanes: [LaneState; ACCOUNTS],
     /// The chain.
     pub chain: Chain,
     /// The chain as it was before the last reorg: what a stale node still believes. Kept only where such
@@ -156,12 +156,12 @@ pub struct State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Message {
     /// Where it is.
-    pub state: Delivery,
+    pub state: MessageState,
 }
 
 /// Where a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Delivery {
+pub enum MessageState {
     /// There is no such message.
     None,
     /// On the queue.
@@ -178,7 +178,7 @@ pub enum Delivery {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Resign {
     /// Where it is: `None`, `Ready` or `Taken`.
-    pub state: Delivery,
+    pub state: MessageState,
     /// The attempt asked for.
     pub number: u8,
     /// Its kind.
@@ -423,7 +423,7 @@ impl Signer {
 
 impl Resign {
     /// No ask.
-    pub const NONE: Self = Self { state: Delivery::None, number: 0, cancel: false };
+    pub const NONE: Self = Self { state: MessageState::None, number: 0, cancel: false };
 
     /// The attempt asked for is the one a record lacks.
     #[must_use]
@@ -479,7 +479,7 @@ impl State {
     /// The messages are on the queue and nothing has happened.
     #[must_use]
     pub fn first(world: &World) -> Self {
-        let delivered = |at| if at < world.messages.len() { Delivery::Ready } else { Delivery::None };
+        let delivered = |at| if at < world.messages.len() { MessageState::Ready } else { MessageState::None };
         Self {
             messages: std::array::from_fn(|at| Message { state: delivered(at) }),
             resign: [Resign::NONE; REQUESTS],
@@ -487,7 +487,7 @@ impl State {
             signers: [Signer::IDLE; WORKERS],
             broadcasters: [Broadcaster::IDLE; WORKERS],
             table: [Item::Vacant; REQUESTS],
-            lanes: [Lane::NEW; ACCOUNTS],
+            lanes: [LaneState::NEW; ACCOUNTS],
             chain: Chain::EMPTY,
             stale: Chain::EMPTY,
             fork: 0,
@@ -515,12 +515,12 @@ impl State {
 
     /// An account's lane.
     #[must_use]
-    pub fn lane(&self, account: u8) -> &Lane {
+    pub fn lane(&self, account: u8) -> &LaneState {
         &self.lanes[usize::from(account)]
     }
 
     /// The same, to change it.
-    pub fn lane_mut(&mut self, account: u8) -> &mut Lane {
+    pub fn lane_mut(&mut self, account: u8) -> &mut LaneState {
         &mut self.lanes[usize::from(account)]
     }
 

@@ -1,15 +1,15 @@
 //! The worlds that are explored, by name.
 
-use super::world::{Ask, Faults, World};
+use super::world::{Faults, MessageSpec, World};
 
 /// A plain request.
-const fn ask(request: u8, content: u8) -> Ask {
-    Ask { request, content, refused: false, by_rule: false, reverts: false, cancels: false, account: 0 }
+const fn ask(request: u8, content: u8) -> MessageSpec {
+    MessageSpec { request, content, refused: false, by_rule: false, reverts: false, cancels: false, account: 0 }
 }
 
 /// A cancel of a request.
-const fn cancel(request: u8) -> Ask {
-    Ask { cancels: true, ..ask(request, request) }
+const fn cancel(request: u8) -> MessageSpec {
+    MessageSpec { cancels: true, ..ask(request, request) }
 }
 
 const NO_FAULTS: Faults = Faults {
@@ -76,7 +76,7 @@ pub fn all() -> Vec<World> {
         World {
             name: "refused",
             about: "one request is refused by policy, the other is reverted by the chain",
-            messages: vec![Ask { refused: true, ..ask(0, 0) }, Ask { reverts: true, ..ask(1, 1) }],
+            messages: vec![MessageSpec { refused: true, ..ask(0, 0) }, MessageSpec { reverts: true, ..ask(1, 1) }],
             faults: Faults { crashes: 1, lost_replies: 1, redeliveries: 1, ..NO_FAULTS },
             ..base.clone()
         },
@@ -297,7 +297,7 @@ fn pooled(base: &World) -> Vec<World> {
 
 /// The worlds in which a refusal depends on a rule that changes, and a refused message is delivered again.
 fn answered(base: &World) -> Vec<World> {
-    let by_rule = |request, content| Ask { by_rule: true, ..ask(request, content) };
+    let by_rule = |request, content| MessageSpec { by_rule: true, ..ask(request, content) };
     let one = World { messages: vec![by_rule(0, 0)], signers: 2, attempts_max: 1, ..base.clone() };
     vec![
         World {
@@ -316,7 +316,7 @@ fn answered(base: &World) -> Vec<World> {
         World {
             name: "corrected",
             about: "a refused request is sent again with other contents under its id, and the first is delivered again",
-            messages: vec![Ask { refused: true, ..ask(0, 0) }, ask(0, 1)],
+            messages: vec![MessageSpec { refused: true, ..ask(0, 0) }, ask(0, 1)],
             faults: Faults { crashes: 1, redeliveries: 1, held_back: 1, ..NO_FAULTS },
             ..one.clone()
         },

@@ -4,23 +4,23 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutant {
     /// A write does not look at the version: a second signature overwrites the first.
-    OverwritesSignature,
+    SecondSignatureOverwrites,
     /// The same id with other contents is taken for the same request.
-    ConflictIsSame,
+    ConflictAsSame,
     /// The outcome goes out before it is stored.
     PublishesBeforeSettled,
     /// The message is deleted before it is handled.
     AcknowledgesBeforeEffect,
     /// The counter of the lane is moved in one write and the slots are put in another.
-    CounterApartFromSlot,
+    CounterApart,
     /// A block is taken for final when it is mined.
-    MinedIsFinal,
+    OutcomeAtMined,
     /// The bytes are sent before they are stored.
-    SendsBeforeStore,
+    SendBeforeStore,
     /// A publication that may have failed is noted as done.
     NotesUnpublished,
     /// The nonce of an ambiguous send is handed on.
-    HandsNonceOn,
+    NonceHandedOn,
     /// What a window took is written after the slots, in a write of its own.
     SpendApartFromSlot,
     /// What a sender had in a window, in the same way.
@@ -48,13 +48,13 @@ pub enum Mutant {
     /// Outcomes go out without their reason.
     LosesReason,
     /// What a message was answered is forgotten: it is judged anew on every delivery.
-    JudgesAnew,
+    JudgedAnew,
     /// What is said of a message that names another's id is said under that id.
     SpeaksForOthers,
     /// The text of a refusal depends on the time.
     TellsTheTime,
     /// A broadcaster works the lanes of another chain's Signpost.
-    WorksOtherLanes,
+    LaneOfAnotherChain,
     /// A pass asks its slow questions one after the other, and stores what they bring when all are answered.
     LosesTurn,
     /// An outcome that is refused for good holds up all that go out with it.
@@ -76,15 +76,15 @@ pub enum Mutant {
 impl Mutant {
     /// Those that show in a seed, each with the invariants it may break first.
     pub const ALL: [(Self, &'static [&'static str]); 30] = [
-        (Self::OverwritesSignature, &["I2"]),
-        (Self::ConflictIsSame, &["I6", "I13"]),
+        (Self::SecondSignatureOverwrites, &["I2"]),
+        (Self::ConflictAsSame, &["I6", "I13"]),
         (Self::PublishesBeforeSettled, &["I6"]),
         (Self::AcknowledgesBeforeEffect, &["I13"]),
-        (Self::CounterApartFromSlot, &["I4"]),
-        (Self::MinedIsFinal, &["I6"]),
-        (Self::SendsBeforeStore, &["I3"]),
+        (Self::CounterApart, &["I4"]),
+        (Self::OutcomeAtMined, &["I6"]),
+        (Self::SendBeforeStore, &["I3"]),
         (Self::NotesUnpublished, &["I11", "I13"]),
-        (Self::HandsNonceOn, &["I1", "I4"]),
+        (Self::NonceHandedOn, &["I1", "I4"]),
         (Self::SpendApartFromSlot, &["I9"]),
         (Self::CountApartFromSlot, &["I9"]),
         (Self::ForgetsMaxHead, &["I12"]),
@@ -98,10 +98,10 @@ impl Mutant {
         (Self::OverlooksUnsigned, &["G3", "I12", "order"]),
         (Self::LosesMetadata, &["I6", "I15"]),
         (Self::LosesReason, &["G3"]),
-        (Self::JudgesAnew, &["I11", "I15"]),
+        (Self::JudgedAnew, &["I11", "I15"]),
         (Self::SpeaksForOthers, &["I15"]),
         (Self::TellsTheTime, &["I11", "I15"]),
-        (Self::WorksOtherLanes, &["I16"]),
+        (Self::LaneOfAnotherChain, &["I16"]),
         (Self::LosesTurn, &["I12"]),
         (Self::RefusedHoldsUpBatch, &["I12"]),
         (Self::BelievesOneNode, &["I6", "G3"]),

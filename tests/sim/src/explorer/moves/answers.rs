@@ -9,8 +9,8 @@ use super::signer::{acked, released, with};
 use super::{Explorer, Moves};
 use crate::explorer::check::Broken;
 use crate::explorer::lane::Claim;
-use crate::explorer::mutants::Mutant;
-use crate::explorer::world::{Ask, Delivery, Item, Job, Signer, SignerStep, State};
+use crate::explorer::mutants::ModelMutant;
+use crate::explorer::world::{Item, Job, MessageSpec, MessageState, Signer, SignerStep, State};
 
 /// A refusal under the request id, in the name of the first account; the second has the next number.
 const REFUSED: u8 = 1;
@@ -24,7 +24,7 @@ impl Explorer<'_> {
     pub(super) fn read_own(&self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let message = message_of(me);
-        let stamp = if self.is(Mutant::JudgedAnew) { 0 } else { state.answers[message] };
+        let stamp = if self.is(ModelMutant::JudgedAnew) { 0 } else { state.answers[message] };
         let then = Signer { step: SignerStep::ReadAnswers, stamp, ..me };
         out.step(with(state, at, then), || format!("reads what is stored for message {message}: answer {stamp}"));
     }
@@ -42,7 +42,7 @@ impl Explorer<'_> {
             Item::Record(_) if reserved_for_it && !ask.cancels => {
                 (Signer { step: SignerStep::Load, stamp: 0, ..me }, "it has its record")
             }
-            Item::Rejected { by, stamp, .. } if usize::from(by) == message && !self.is(Mutant::JudgedAnew) => {
+            Item::Rejected { by, stamp, .. } if usize::from(by) == message && !self.is(ModelMutant::JudgedAnew) => {
                 (publishes(stamp), "it is refused")
             }
             Item::Record(_) | Item::Rejected { .. } | Item::Vacant if me.stamp != 0 => {
@@ -52,7 +52,7 @@ impl Explorer<'_> {
                 (Signer { step: SignerStep::LoadCancel, ..me }, "it has no answer")
             }
             Item::Record(_) => (Signer { step: SignerStep::Load, ..me }, "the request id has a record"),
-            Item::Rejected { .. } if !self.is(Mutant::ReadOnce) => {
+            Item::Rejected { .. } if !self.is(ModelMutant::ReadOnce) => {
                 (Signer { step: SignerStep::ReadAgain, ..me }, "another message's rejection has the request id")
             }
             Item::Rejected { .. } | Item::Vacant => self.judged(state, me),
@@ -64,7 +64,7 @@ impl Explorer<'_> {
     /// a copy may have been kept since the first time, before that rejection took the place.
     pub(super) fn read_again(&self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
-        let stamp = if self.is(Mutant::JudgedAnew) { 0 } else { state.answers[message_of(me)] };
+        let stamp = if self.is(ModelMutant::JudgedAnew) { 0 } else { state.answers[message_of(me)] };
         let (then, what) = if stamp == 0 {
             self.judged(state, me)
         } else {
@@ -81,14 +81,17 @@ impl Explorer<'_> {
             return (Signer { step: self.first_read(), ..me }, "it is new, and accepted");
         }
         let stamp = REFUSED + me.claim.account;
-        let step =
-            if self.is(Mutant::AnsweredBeforeLocked) { SignerStep::StoreAnswer } else { self.before_rejecting(me) };
+        let step = if self.is(ModelMutant::AnsweredBeforeLocked) {
+            SignerStep::StoreAnswer
+        } else {
+            self.before_rejecting(me)
+        };
         (Signer { step, stamp, ..me }, "it is new, and refused")
     }
 
     /// A rejection that replaces another keeps a copy of it first.
     pub(super) fn before_rejecting(&self, me: Signer) -> SignerStep {
-        if me.read == 0 || self.is(Mutant::CopyNotKept) { SignerStep::Reject } else { SignerStep::CopyThenReject }
+        if me.read == 0 || self.is(ModelMutant::CopyNotKept) { SignerStep::Reject } else { SignerStep::CopyThenReject }
     }
 
     /// Keeps the rejection that was read under its message's own id, if it still stands.
@@ -107,7 +110,7 @@ impl Explorer<'_> {
     /// Stores a rejection under the request id, over what was read there.
     pub(super) fn reject(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
-        let Ask { request, cancels, .. } = self.ask(me);
+        let MessageSpec { request, cancels, .. } = self.ask(me);
         let item = state.table[usize::from(request)];
         if matches!(item, Item::Record(_)) && cancels {
             let after = released(with(state, at, Signer::IDLE), me.job);
@@ -140,8 +143,11 @@ impl Explorer<'_> {
         let stamp = if me.stamp == 0 { REFUSED + me.claim.account } else { me.stamp };
         let mut after = *state;
         after.table[usize::from(request)] = Item::Rejected { published: false, by, stamp };
-        let step =
-            if self.is(Mutant::AnsweredBeforeLocked) { SignerStep::MarkRejection } else { SignerStep::StoreAnswer };
+        let step = if self.is(ModelMutant::AnsweredBeforeLocked) {
+            SignerStep::MarkRejection
+        } else {
+            SignerStep::StoreAnswer
+        };
         let done = with(&after, at, Signer { step, stamp, ..me });
         out.step(done, || format!("stores that request {request} is rejected"));
         if state.faults.lost_replies > 0 {
@@ -165,8 +171,11 @@ impl Explorer<'_> {
             after.answers[message] = me.stamp;
         }
         let stamp = after.answers[message];
-        let step =
-            if self.is(Mutant::AckBeforePublish) { SignerStep::AckRejection } else { SignerStep::PublishRejection };
+        let step = if self.is(ModelMutant::AckBeforePublish) {
+            SignerStep::AckRejection
+        } else {
+            SignerStep::PublishRejection
+        };
         out.step(with(&after, at, Signer { step, stamp, ..me }), || format!("stores the answer to message {message}"));
         if state.faults.lost_replies > 0 {
             after.faults.lost_replies -= 1;
@@ -187,9 +196,9 @@ impl Explorer<'_> {
         after.rejections[message] = me.stamp;
         let then = if me.step == SignerStep::PublishAcked {
             Signer::IDLE
-        } else if self.is(Mutant::AnsweredBeforeLocked) && me.stamp < BESIDE {
+        } else if self.is(ModelMutant::AnsweredBeforeLocked) && me.stamp < BESIDE {
             Signer { step: SignerStep::Reject, ..me }
-        } else if me.stamp < BESIDE || self.is(Mutant::CancelRefusedAsRequest) {
+        } else if me.stamp < BESIDE || self.is(ModelMutant::CancelRefusedAsRequest) {
             Signer { step: SignerStep::MarkRejection, ..me }
         } else {
             Signer { step: SignerStep::AckRejection, ..me }
@@ -210,8 +219,9 @@ impl Explorer<'_> {
                 && self.world.messages[other].request == request
                 && (1..BESIDE).contains(&state.rejections[other])
         };
-        let found =
-            self.is(Mutant::RejectionsShareAnEvent) && me.stamp < BESIDE && (0..self.world.messages.len()).any(shares);
+        let found = self.is(ModelMutant::RejectionsShareAnEvent)
+            && me.stamp < BESIDE
+            && (0..self.world.messages.len()).any(shares);
         found.then(|| Broken::new("I15", format!("two messages' rejections of request {request} share an event id")))
     }
 
@@ -233,12 +243,12 @@ impl Explorer<'_> {
     pub(super) fn acknowledge_rejection(&self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let message = message_of(me);
-        let then = if self.is(Mutant::AckBeforePublish) && state.rejections[message] == 0 {
+        let then = if self.is(ModelMutant::AckBeforePublish) && state.rejections[message] == 0 {
             Signer { step: SignerStep::PublishAcked, ..me }
         } else {
             Signer::IDLE
         };
-        let after = acked(with(state, at, then), me.job, Delivery::AckedAsRejected);
+        let after = acked(with(state, at, then), me.job, MessageState::AckedAsRejected);
         out.step(after, || format!("deletes the rejected message {message}"));
         if state.faults.held_back > 0 {
             let mut after = released(with(state, at, Signer::IDLE), me.job);

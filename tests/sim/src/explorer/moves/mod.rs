@@ -18,16 +18,16 @@ mod signer;
 
 use std::fmt;
 
-use super::book::{Book, Facts, Happening};
+use super::book::{Book, Facts, ModelEvent};
 use super::check::Broken;
-use super::mutants::Mutant;
+use super::mutants::ModelMutant;
 use super::world::{Item, RecordId, State, World};
 
 /// A world in motion.
 #[derive(Debug)]
 pub struct Explorer<'w> {
     world: &'w World,
-    mutant: Option<Mutant>,
+    mutant: Option<ModelMutant>,
     book: Book,
 }
 
@@ -87,12 +87,12 @@ enum Written {
 pub(super) struct Moves<'o> {
     out: &'o mut Vec<Next>,
     who: Who,
-    told: bool,
+    with_labels: bool,
 }
 
 impl Moves<'_> {
     fn push(&mut self, state: State, fault: bool, broken: Option<Broken>, what: impl FnOnce() -> String) {
-        let what = if self.told || broken.is_some() { what() } else { String::new() };
+        let what = if self.with_labels || broken.is_some() { what() } else { String::new() };
         self.out.push(Next { state, label: Label { who: self.who, what }, fault, broken });
     }
 
@@ -120,7 +120,7 @@ impl Moves<'_> {
 impl<'w> Explorer<'w> {
     /// Nothing has happened yet.
     #[must_use]
-    pub fn new(world: &'w World, mutant: Option<Mutant>) -> Self {
+    pub fn new(world: &'w World, mutant: Option<ModelMutant>) -> Self {
         Self { world, mutant, book: Book::new(world, mutant) }
     }
 
@@ -132,7 +132,7 @@ impl<'w> Explorer<'w> {
 
     /// The bug that is switched on.
     #[must_use]
-    pub fn mutant(&self) -> Option<Mutant> {
+    pub fn mutant(&self) -> Option<ModelMutant> {
         self.mutant
     }
 
@@ -142,28 +142,28 @@ impl<'w> Explorer<'w> {
     }
 
     /// Every move from `state`, in the same order, with its words.
-    pub fn told_moves(&mut self, state: &State, out: &mut Vec<Next>) {
+    pub fn labelled_moves(&mut self, state: &State, out: &mut Vec<Next>) {
         self.all_moves(state, out, true);
     }
 
-    fn all_moves(&mut self, state: &State, out: &mut Vec<Next>, told: bool) {
+    fn all_moves(&mut self, state: &State, out: &mut Vec<Next>, with_labels: bool) {
         for at in 0..self.world.signers {
             // Two workers in the same position are interchangeable.
             if !state.signers[..at].contains(&state.signers[at]) {
-                self.signer_moves(state, at, &mut Moves { out, who: Who::Signer(at), told });
+                self.signer_moves(state, at, &mut Moves { out, who: Who::Signer(at), with_labels });
             }
         }
         for at in 0..self.world.broadcasters {
             if !state.broadcasters[..at].contains(&state.broadcasters[at]) {
-                self.broadcaster_moves(state, at, &mut Moves { out, who: Who::Broadcaster(at), told });
+                self.broadcaster_moves(state, at, &mut Moves { out, who: Who::Broadcaster(at), with_labels });
             }
         }
-        self.redeliveries(state, &mut Moves { out, who: Who::Queue, told });
-        chain::moves(self.world, state, &mut Moves { out, who: Who::Chain, told });
-        pool::operator_moves(self.world, state, &mut Moves { out, who: Who::Operator, told });
+        self.redeliveries(state, &mut Moves { out, who: Who::Queue, with_labels });
+        chain::moves(self.world, state, &mut Moves { out, who: Who::Chain, with_labels });
+        pool::operator_moves(self.world, state, &mut Moves { out, who: Who::Operator, with_labels });
     }
 
-    fn is(&self, mutant: Mutant) -> bool {
+    fn is(&self, mutant: ModelMutant) -> bool {
         self.mutant == Some(mutant)
     }
 
@@ -180,11 +180,11 @@ impl<'w> Explorer<'w> {
 
     /// The conditional write of the requests table: the event applied to the record as the worker knows
     /// it, stored only over the version before.
-    fn write(&mut self, state: &State, known: RecordId, happening: Happening) -> Result<Written, Broken> {
+    fn write(&mut self, state: &State, known: RecordId, model_event: ModelEvent) -> Result<Written, Broken> {
         let next = self
             .book
-            .apply(known, happening)
-            .map_err(|illegal| Broken::new("apply", format!("the machine refuses {happening:?}: {illegal}")))?;
+            .apply(known, model_event)
+            .map_err(|illegal| Broken::new("apply", format!("the machine refuses {model_event:?}: {illegal}")))?;
         let facts = self.book.facts(next);
         let request = usize::from(facts.request);
         let Item::Record(stored) = state.table[request] else { return Ok(Written::Stale) };

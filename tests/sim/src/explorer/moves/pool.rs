@@ -10,8 +10,8 @@ use super::{Explorer, Moves};
 use crate::explorer::book::Facts;
 use crate::explorer::check::Broken;
 use crate::explorer::lane::{Claim, Standing};
-use crate::explorer::mutants::Mutant;
-use crate::explorer::world::{Ask, Item, Job, RecordId, Signer, SignerStep, State, World};
+use crate::explorer::mutants::ModelMutant;
+use crate::explorer::world::{Item, Job, MessageSpec, RecordId, Signer, SignerStep, State, World};
 
 impl Explorer<'_> {
     /// What a request begins with: its account's head, or those of the pool it is for.
@@ -67,14 +67,18 @@ impl Explorer<'_> {
 
     /// A reservation that replaces a rejection keeps a copy of it first.
     fn before_reserving(&self, me: Signer) -> SignerStep {
-        if me.read == 0 || self.is(Mutant::CopyNotKept) { SignerStep::Reserve } else { SignerStep::CopyThenReserve }
+        if me.read == 0 || self.is(ModelMutant::CopyNotKept) {
+            SignerStep::Reserve
+        } else {
+            SignerStep::CopyThenReserve
+        }
     }
 
     /// What comes before a signature: the account's head, unless it is in hand. Of an account that is
     /// never paused it says nothing more, and is left out.
     pub(super) fn before_signing(&self, me: Signer, facts: &Facts) -> (SignerStep, &'static str) {
         let has_head = match me.job {
-            Job::Message(_) => me.claim.account == facts.account || self.is(Mutant::SignedByAssigned),
+            Job::Message(_) => me.claim.account == facts.account || self.is(ModelMutant::SignedByAssigned),
             Job::Resign(_) | Job::None => false,
         };
         match (self.world.is_pool(), has_head, me.claim.is_closed()) {
@@ -100,7 +104,7 @@ impl Explorer<'_> {
 
     /// A message is about to be told that its id is another request's, which is its own.
     pub(super) fn false_conflict(&self, state: &State, me: Signer) -> Option<Broken> {
-        let Ask { request, content, refused, cancels, .. } = self.ask(me);
+        let MessageSpec { request, content, refused, cancels, .. } = self.ask(me);
         let Item::Record(record) = state.table[usize::from(request)] else { return None };
         let as_conflict = me.stamp >= BESIDE && !refused && !cancels && !me.claim.is_closed();
         (as_conflict && self.book.facts(record).content == content)
