@@ -1,12 +1,12 @@
-//! How wide a trial's world is: what else happens while requests are on their way. The seed decides, so that most
-//! trials meet a few of these and stay cheap.
+//! The conditions of a trial: what else happens while requests are processed. The seed decides. Most trials have a few
+//! of these conditions, which keeps them cheap.
 //!
 //! Read next: [`crate::simulation`].
 
 use crate::random::Random;
 use crate::world::RuleSet;
 
-/// How many trials in a thousand meet each of them.
+/// How many trials in a thousand have each condition.
 mod rates {
     pub(super) const OTHER_CHAIN: u64 = 100;
     pub(super) const REGISTERS: u64 = 120;
@@ -27,59 +27,59 @@ mod rates {
     pub(super) const LIAR: u64 = 120;
 }
 
-/// What happens in one trial.
+/// The conditions of one trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each happens or not, whatever the others do")]
+#[expect(clippy::struct_excessive_bools, reason = "the conditions are independent of each other")]
 pub struct Breadth {
-    /// A Signpost of another chain stands on the same table.
+    /// A Signpost for another chain uses the same tables.
     pub other_chain: bool,
-    /// An account is registered meanwhile.
+    /// An account is registered during the trial.
     pub registers: bool,
-    /// An account without open slots is retired meanwhile.
+    /// An account without open slots is retired during the trial.
     pub retires: bool,
-    /// An account is registered whose key nobody can use, and nobody asks for.
+    /// An account is registered whose key cannot be used; no request names it.
     pub broken: Option<Broken>,
-    /// Signers are started anew with other rules for a while.
+    /// Signers are restarted with other rules for a while.
     pub rule_set: Option<RuleSet>,
     /// A key is disabled for a while.
     pub keys: bool,
     /// Requests name no account.
     pub unnamed: bool,
-    /// The network's price is above every cap, and half of it is what is mined.
+    /// The network's price is above every cap; a lower price is mined too.
     pub high_price: bool,
-    /// A node answers every send alike for a while, whatever it is.
+    /// A node gives the same answer to every send for a while.
     pub same_answers: bool,
-    /// A node takes long to replay a call and to find who used a nonce, to the very end.
+    /// A node is slow to replay calls and to find the transaction that used a nonce, until the end of the trial.
     pub slow: bool,
-    /// The key service takes longer for a signature than the broadcaster waits before it asks for one.
+    /// A signature takes longer than the broadcaster waits before it requests one.
     pub slow_keys: bool,
-    /// Batches and passes are broken off at any await.
+    /// Batches and passes are interrupted at arbitrary awaits.
     pub interrupts: bool,
-    /// Messages of the broadcast queue taken at once.
+    /// Messages received from the broadcast queue at once.
     pub batch: usize,
-    /// When a message that may be retried is visible again; at once if 0.
+    /// Milliseconds until a retried message is visible again.
     pub retry_after_ms: u64,
-    /// Every message is delivered again when all is over, in a world that has changed.
+    /// Every message is redelivered after the trial, with other rules and accounts.
     pub redelivers: bool,
-    /// Somebody who may use no account sends messages too.
+    /// A sender that no policy allows sends messages too.
     pub strangers: bool,
-    /// The topic refuses some outcomes for good, whatever is tried.
+    /// The topic refuses some outcomes for good.
     pub refuses: bool,
-    /// Of two nodes one lies from time to time.
+    /// There are two nodes, and one lies from time to time.
     pub liar: bool,
 }
 
-/// How the account is registered whose key nobody can use.
+/// The state of the account whose key cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Broken {
-    /// Like any other.
+    /// Registered and not retired.
     Active,
-    /// It is retired, and its key was taken away after that.
+    /// Retired; its key was disabled afterwards.
     Retired,
 }
 
 impl Breadth {
-    /// Nothing of it.
+    /// None of the conditions.
     pub const NARROW: Self = Self {
         other_chain: false,
         registers: false,
@@ -101,7 +101,7 @@ impl Breadth {
         liar: false,
     };
 
-    /// What one seed has, each thing for itself.
+    /// Draws each condition independently.
     pub fn drawn(random: &mut Random) -> Self {
         let rule_sets = [RuleSet::Tight, RuleSet::Bare, RuleSet::Unpriced];
         let rule_set = rule_sets[random.place(rule_sets.len())];

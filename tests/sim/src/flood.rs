@@ -1,9 +1,10 @@
-//! How long an honest sender's requests take until they are sent, alone and beside one who floods the signing queue.
+//! How long an honest sender's requests take until they are sent, alone and while another sender floods the signing
+//! queue.
 //!
-//! The real drivers, as many signers at once as the stack's default, on the in-memory ports; every call takes the time
-//! that the service behind it takes, in simulated time. So a run repeats exactly and no machine is measured. What is
-//! not known is which of several FIFO groups SQS gives from, so both ends are measured: any of them, and always the one
-//! with the oldest message, where what comes last waits until all that came before is answered. Read next:
+//! The real drivers run on the in-memory ports, with the stack's default number of signers. Every call takes the time
+//! of the service behind it, in simulated time, so a run repeats exactly and no machine is measured. It is not
+//! documented which of several FIFO groups SQS serves next, so both extremes are measured: a random group, and always
+//! the group with the oldest message, where a new message waits until all earlier ones are answered. Read next:
 //! `src/bin/flood.rs`.
 
 use std::collections::{BTreeMap, HashMap};
@@ -30,10 +31,10 @@ const REQUESTS: usize = 600;
 const EVERY_MS: u64 = 200;
 /// When the flood begins.
 const FLOOD_AT_MS: u64 = 20_000;
-/// Junk comes ten messages at a time, as fast as a FIFO queue takes them: 3,000 a second.
+/// Junk arrives ten messages at a time, as fast as a FIFO queue accepts it: 3,000 a second.
 const JUNK_BATCH: usize = 10;
 const JUNK_EVERY_MS: u64 = 3;
-/// Between two looks at an empty queue.
+/// Pause between two reads of an empty queue.
 const IDLE_MS: u64 = 10;
 /// More than any run takes.
 const END_MS: u64 = 600_000;
@@ -43,39 +44,39 @@ const END_MS: u64 = 600_000;
 pub enum Junk {
     /// None.
     None,
-    /// Requests of a sender whom no policy knows.
+    /// Valid requests of a sender that no policy lists.
     Stranger,
-    /// Bad requests of a sender whom policy lists.
+    /// Invalid requests of a sender that a policy lists.
     Listed,
 }
 
-/// Which group SQS gives from.
+/// Which group SQS serves next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Any, by this seed.
+    /// A random one, by this seed.
     Any(u64),
     /// The one with the oldest message.
     Oldest,
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Figures {
     /// Honest requests that were sent: all of them.
     pub sent: usize,
     /// Half of the honest requests were sent within this many milliseconds.
     pub p50_ms: u64,
-    /// And 99 of 100.
+    /// 99 of 100 honest requests were sent within this many milliseconds.
     pub p99_ms: u64,
     /// From the first junk message to the answer of the last.
     pub drained_ms: u64,
-    /// Calls of the store, of everybody.
+    /// Store calls of all drivers.
     pub store_calls: u64,
-    /// Items of the requests table that are left of the junk.
+    /// Items in the requests table that belong to the junk.
     pub junk_items: usize,
 }
 
-/// Every call takes its time.
+/// Gives every call its latency, and counts the calls of the store.
 struct CallLatency {
     handle: ExecutorHandle,
     store_calls: AtomicU64,
@@ -100,7 +101,7 @@ impl Weather for CallLatency {
     }
 }
 
-/// Whether a call is one of the store, and how long it takes: what one sees within a region, in round numbers.
+/// Whether a call is one of the store, and its latency in milliseconds: typical values within a region, rounded.
 fn takes_ms(operation: &str) -> (bool, u64) {
     match operation {
         "GetItem" | "BatchGetItem" | "Query" | "Scan" => (true, 5),
@@ -108,7 +109,7 @@ fn takes_ms(operation: &str) -> (bool, u64) {
         "TransactWriteItems" => (true, 18),
         "Sign" | "GetPublicKey" => (false, 25),
         "ReceiveMessage" | "SendMessageBatch" => (false, 10),
-        // One call for a batch, where these hosts make one for each message.
+        // The real hosts make one call per batch; these make one per message.
         "DeleteMessage" => (false, 1),
         "Publish" | "PublishBatch" => (false, 20),
         // A node.
@@ -116,7 +117,7 @@ fn takes_ms(operation: &str) -> (bool, u64) {
     }
 }
 
-/// Runs it.
+/// Runs one flood.
 #[must_use]
 pub fn run(junk: Junk, count: usize, order: Order) -> Figures {
     let clock = SimClock::at(START);
@@ -170,7 +171,7 @@ pub fn run(junk: Junk, count: usize, order: Order) -> Figures {
     }
 }
 
-/// Whether an answer, or an item, is of the junk: no other message is refused.
+/// Whether an answer or an item belongs to the junk: no other message is refused.
 fn is_junk(id: &str) -> bool {
     id.starts_with("sqs:") || id.starts_with("junk")
 }
@@ -214,7 +215,7 @@ async fn signer(world: World) {
 async fn broadcaster(world: World) {
     let broadcaster = world.broadcaster();
     loop {
-        if !host::serve_broadcast(&world, &broadcaster, 1, host::UNBROKEN).await {
+        if !host::serve_broadcast(&world, &broadcaster, 1, host::UNLIMITED).await {
             world.handle.sleep(IDLE_MS).await;
         }
     }
@@ -253,7 +254,7 @@ async fn flood(world: World, junk: Junk, count: usize) {
     }
 }
 
-/// One line for people, beside the run without junk.
+/// One row of the table, compared with the run without junk.
 #[must_use]
 pub fn row(order: Order, junk: Junk, count: usize, alone: Figures, beside: Figures) -> String {
     let order = match order {

@@ -1,6 +1,6 @@
-//! Nothing is lost, doubled or left behind when any one port call of the way fails, loses its reply
-//! or is the worker's last.
-#![allow(clippy::print_stdout, reason = "a test tells how much it tried")]
+//! No request is lost, doubled or left open when one port call fails, loses its reply, or is the worker's last one
+//! before a crash.
+#![allow(clippy::print_stdout, reason = "a test prints how much it tried")]
 
 use signpost_sim::crash::{Ended, FATES, Fault, run, run_capped};
 use signpost_sim::mutants::Mutant;
@@ -11,7 +11,7 @@ type Run = fn(Fault, bool, Option<Mutant>) -> Ended;
 fn try_every_call(run: Run, slots: usize, twice: bool) {
     let clean = run(Fault::NONE, twice, None);
     assert_eq!(clean.violations, [], "without a fault");
-    assert_eq!(clean.slots, slots, "all that policy takes, and nothing else");
+    assert_eq!(clean.slots, slots, "every request that policy allows, and no other");
     assert!(clean.calls > 40, "the scenario makes {} calls only", clean.calls);
     let mut longest = clean.passes;
     for fate in FATES {

@@ -93,7 +93,7 @@ fn request_is_mined_when_nodes_refuse_its_cancel_at_the_cap() {
     assert_clean(scenario);
 }
 
-/// Seen behind the gates: a node that failed at the moment of finality cost the outcome its reason.
+/// Once seen with faulty nodes: a node that failed at the moment of finality cost the outcome its reason.
 #[test]
 fn revert_is_published_with_its_reason_despite_one_fault() {
     let mut at = 0;
@@ -105,8 +105,8 @@ fn revert_is_published_with_its_reason_despite_one_fault() {
             scenario.to_quiet();
             let record = record(&scenario, "r-3");
             let Phase::Settled(settled) = &record.phase else { panic!("{:?} at call {at}: {:?}", fate, record.phase) };
-            let told = matches!(&settled.verdict, Verdict::Reverted(_, Some(_)));
-            assert!(told, "{fate:?} at call {at}: {:?}", settled.verdict);
+            let has_reason = matches!(&settled.verdict, Verdict::Reverted(_, Some(_)));
+            assert!(has_reason, "{fate:?} at call {at}: {:?}", settled.verdict);
             calls = calls.max(scenario.calls());
         }
         at += 1;
@@ -117,7 +117,7 @@ fn revert_is_published_with_its_reason_despite_one_fault() {
     assert!(at > 50, "only {at} calls were tried");
 }
 
-/// A provider that takes so many calls and refuses the rest.
+/// A provider that allows a number of calls and throttles the rest.
 #[derive(Debug, Default)]
 struct Allowance(Mutex<u32>);
 
@@ -136,8 +136,8 @@ impl Weather for Allowance {
     }
 }
 
-/// Seen behind the gates: reads used up what two rate-limited nodes allowed, and a transaction that no
-/// node ever had was bumped four times.
+/// Once seen with rate-limited nodes: reads used up what two nodes allowed, and a transaction that no node had received
+/// was bumped four times.
 #[test]
 fn unsent_transaction_is_sent_before_the_chain_is_read() {
     let clock = SimClock::at(START);
@@ -164,12 +164,12 @@ fn unsent_transaction_is_sent_before_the_chain_is_read() {
 fn repeat_finds_its_slot_while_its_pool_account_is_paused() {
     for died in [false, true] {
         let mut scenario = Scenario::with_accounts(NAMES.len(), None);
-        // It has started before anything goes wrong.
+        // The signer starts before anything fails.
         scenario.signer_turn();
         for number in 0..8 {
             scenario.put(&body(number, POOL, Variant::Good, None));
         }
-        // Reserved; and if it died then, not signed yet.
+        // Reserved; if the signer crashed, not signed yet.
         let signing = if died { KeyState::SignFails } else { KeyState::Enabled };
         scenario.world.keys.set_state(&"key-hot".parse().unwrap(), signing);
         scenario.world.keys.set_state(&"key-cold".parse().unwrap(), signing);
@@ -180,7 +180,7 @@ fn repeat_finds_its_slot_while_its_pool_account_is_paused() {
         let paused = accounts[0];
         assert!(accounts.iter().any(|account| *account != paused), "the pool's accounts share the requests");
 
-        scenario.world.set_paused_one(paused, true);
+        scenario.world.set_account_paused(paused, true);
         for number in 0..8 {
             scenario.put(&body(number, POOL, Variant::Good, None));
             scenario.put(&body(number + 20, POOL, Variant::Good, None));
@@ -193,7 +193,7 @@ fn repeat_finds_its_slot_while_its_pool_account_is_paused() {
             let later = record(&scenario, &format!("r-{}", number + 20));
             assert_ne!(later.account, paused, "what comes while it is paused goes to the other");
         }
-        scenario.world.set_paused_one(paused, false);
+        scenario.world.set_account_paused(paused, false);
         scenario.to_quiet();
         assert_clean(scenario);
     }

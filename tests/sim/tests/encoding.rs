@@ -1,4 +1,4 @@
-//! The auditor's own encoder says what alloy says.
+//! The auditor's own encoder agrees with alloy.
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a test")]
 
 use alloy_consensus::{SignableTransaction as _, TxEip1559, TxEnvelope, TxLegacy};

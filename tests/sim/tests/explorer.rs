@@ -1,7 +1,7 @@
-//! The explorer's verdict on the record machine: the worlds as they are break nothing and can always
-//! finish, and every known design bug is found.
+//! The explorer's verdict on the record machine: its worlds break no invariant and can always finish, and every known
+//! design bug is found.
 //!
-//! `cargo run -p signpost-sim --bin explore -- --mutant NAME --trace` tells a bug's shortest trace.
+//! `cargo run -p signpost-sim --bin explore -- --mutant NAME --trace` prints a bug's shortest trace.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,7 +16,7 @@ use std::time::Instant;
 use signpost_sim::explorer::search::per_minute;
 use signpost_sim::explorer::{ModelMutant, Report, explore, worlds};
 
-/// Far above every world of this suite: a search that meets it has run away.
+/// Far more states than any world of this suite has.
 const LIMIT: usize = 3_000_000;
 
 /// Written past the test runner's capture, so that the figures are seen in every run.
@@ -44,7 +44,7 @@ fn run(world: &str, mutant: Option<ModelMutant>) -> Report {
     report
 }
 
-/// Nothing is broken, every state can finish, and the world is not empty: each of these statuses occurs.
+/// Asserts that no invariant is broken, every state can finish, and each of these statuses occurs.
 fn holds(world: &str, statuses: &[&str]) {
     let report = run(world, None);
     if let Some(finding) = &report.finding {
@@ -214,13 +214,13 @@ fn every_mutant_is_found_by_the_invariant_it_breaks() {
     }
 }
 
-/// The reason for the reorg world: without it, an early outcome looks right.
+/// Why the reorg world is needed: without it, an early outcome looks right.
 #[test]
 fn early_outcome_looks_right_until_a_block_is_replaced() {
     assert!(run("calm", Some(ModelMutant::OutcomeAtMined)).finding.is_none());
 }
 
-/// The reason for the second question: no invariant of a single state is broken.
+/// Why it is checked that every state can finish: no invariant of a single state is broken.
 #[test]
 fn ack_before_publish_is_found_only_by_the_finish_check() {
     for mutant in [ModelMutant::AckBeforePublish, ModelMutant::MarkBeforePublish] {

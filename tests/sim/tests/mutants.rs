@@ -1,5 +1,5 @@
 //! The auditor can fail: each planted bug is found, and without one the same seeds are clean.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test tells which seed found what")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test prints which seed found what")]
 
 use signpost_sim::mutants::Mutant;
 use signpost_sim::simulation::{Options, run};

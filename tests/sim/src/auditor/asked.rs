@@ -1,6 +1,6 @@
-//! The messages as the auditor reads them, and why each may be refused: a reader and a table of its own.
+//! The auditor's own parser of messages, and its own table of permitted refusals.
 //!
-//! The backends of a trial write few forms ([`crate::source`]), so this reader knows no others. Read next:
+//! Backends in a trial write only the forms of [`crate::source`], so this parser knows no others. Read next:
 //! [`super::outcomes`].
 
 use ethereum_types::U256;
@@ -12,17 +12,17 @@ use super::Auditor;
 use super::encoding::{Price, Unsigned};
 use crate::world::{CAP_GWEI, RuleSet, SENDERS};
 
-/// A message of the signing queue, as it was put there, and what came of it.
+/// A message put on the signing queue, with its refusals and its acknowledgement.
 #[derive(Debug)]
 pub(super) struct TrackedMessage {
     pub(super) sender: String,
-    /// Of the Signpost it was sent to.
+    /// The chain of the Signpost it was sent to.
     pub(super) chain_id: u64,
     pub(super) what: ParsedMessage,
     pub(super) sent_at: Millis,
-    /// Every refusal of it that went out, as JSON.
+    /// Every published refusal of it, as JSON.
     pub(super) refusals: Vec<String>,
-    /// Its request got a slot by it.
+    /// This message created its request's slot.
     pub(super) created: bool,
     pub(super) acknowledged: bool,
 }
@@ -32,7 +32,7 @@ pub(super) struct TrackedMessage {
 pub(super) enum ParsedMessage {
     Sign(RequestId, Box<Contents>),
     Cancel(RequestId),
-    /// Nothing that could be signed: the id it names, and the code of its refusal.
+    /// An invalid message: the id it names, and the code of its refusal.
     Bad(Option<RequestId>, &'static str),
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Contents {
 /// How a request names its account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Named {
-    /// Not at all: the only one there is.
+    /// It names none: the only registered account.
     Only,
     Account(String),
     Pool(String),
@@ -113,7 +113,7 @@ impl Contents {
         Unsigned { chain_id, nonce, price, gas: self.gas, to, value, data }
     }
 
-    /// The same request, were it sent again under its id; an account left out is whichever the record has.
+    /// Whether both are the same request, given the same id. A message without an account matches any account.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let named = match (&self.account, &other.account) {
             (Named::Pool(pool), Named::Pool(other)) => pool == other,
@@ -125,7 +125,7 @@ impl Contents {
     }
 }
 
-/// The transaction that ends a slot without executing it: nothing to itself, or one wei.
+/// The transaction that cancels a slot: 0 or 1 wei from the account to itself.
 pub(super) fn cancel(account: &AccountKey, nonce: u64, price: Price, wei: u64) -> Unsigned {
     let (chain_id, to) = (account.chain_id.0, Some(account.address.0));
     Unsigned { chain_id, nonce, price, gas: 21_000, to, value: U256::from(wei), data: Vec::new() }
@@ -160,26 +160,26 @@ impl Auditor {
         self.messages.insert(message_id.to_owned(), asked);
     }
 
-    /// The rules the signers start with from now on.
+    /// Signers start with these rules from now on.
     pub fn rules_changed(&mut self, rule_set: RuleSet, now: Millis) {
         self.rule_sets.push((now, rule_set));
     }
 
-    /// Whether a rule was in force of late, or ever.
+    /// Whether matching rules were in force after `since`, or at any time.
     pub(super) fn any_rule_set(&self, since: Option<Millis>, holds: impl Fn(RuleSet) -> bool) -> bool {
         let until = |at: usize| self.rule_sets.get(at + 1).map(|(end, _)| *end);
         let lasted = |at: usize| since.is_none_or(|since| until(at).is_none_or(|end| end >= since));
         self.rule_sets.iter().enumerate().any(|(at, (_, rule_set))| lasted(at) && holds(*rule_set))
     }
 
-    /// Whether a message may be refused with this code at all, in the world as it was so far.
+    /// Whether a message may be refused with this code, given what happened so far.
     pub(super) fn may_refuse(&self, asked: &TrackedMessage, code: &str, now: Millis) -> bool {
-        // A stranger learns nothing else, whatever it sends.
+        // A stranger gets this code for every message.
         if !SENDERS.contains(&asked.sender.as_str()) {
             return code == "senderNotAllowed";
         }
         match &asked.what {
-            // Judged where it is known what the id belongs to.
+            // Judged in `judge_repeat`, which knows the record of the id.
             _ if code == "requestIdReused" => true,
             ParsedMessage::Bad(_, own) => *own == code,
             ParsedMessage::Cancel(id) => {
@@ -222,7 +222,7 @@ impl Auditor {
         }
     }
 
-    /// Whether the account a request names was not there at some time, or is of another chain.
+    /// Whether the account that a request names was unregistered at some time, or is on another chain.
     fn is_unknown(&self, contents: &Contents) -> bool {
         match &contents.account {
             Named::Only => false,
@@ -231,13 +231,13 @@ impl Auditor {
         }
     }
 
-    /// The record does what this request asks for.
+    /// Whether the record was reserved for these contents.
     pub(super) fn is_record_of(&self, chain_id: u64, contents: &Contents, record: &Record) -> bool {
         record.account.chain_id.0 == chain_id
             && self.wanted.get(&record.request_id).is_some_and(|wanted| wanted.is_same(contents))
     }
 
-    /// At most what any rules allow, in wei per gas.
+    /// The highest cap of all rule sets, in wei per gas.
     pub(super) fn cap() -> U256 {
         U256::from(CAP_GWEI) * U256::from(1_000_000_000_u64)
     }

@@ -1,5 +1,4 @@
-//! `explore`: explores the small worlds of [`signpost_sim::explorer`], and tells the shortest way to
-//! what is wrong.
+//! `explore`: explores the small worlds of [`signpost_sim::explorer`], and prints the shortest trace to a violation.
 //!
 //! `cargo run -p signpost-sim --bin explore -- [--world NAME] [--mutant NAME] [--trace] [--deep]`
 
@@ -11,7 +10,7 @@ use std::time::Instant;
 use signpost_sim::explorer::search::per_minute;
 use signpost_sim::explorer::{ModelMutant, Report, World, explore, worlds};
 
-/// States of a world that are explored at most.
+/// The most states of a world that are explored.
 const LIMIT: usize = 5_000_000;
 /// The same with `--deep`: about 250 bytes each.
 const LIMIT_DEEP: usize = 30_000_000;
@@ -49,7 +48,7 @@ fn main() -> ExitCode {
     if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// Prints a report; whether something is wrong.
+/// Prints a report; returns whether something is wrong.
 fn print_report(world: &World, report: &Report, start: Instant, trace: bool) -> bool {
     let took = start.elapsed();
     println!("{}: {}", world.name, world.about);
@@ -75,8 +74,8 @@ fn print_report(world: &World, report: &Report, start: Instant, trace: bool) -> 
         Some(finding) => {
             println!("  BROKEN after {} moves: {}", finding.trace.len(), finding.broken);
             if trace {
-                for (at, told) in finding.trace.iter().enumerate() {
-                    println!("  {:>3}. {told}", at.saturating_add(1));
+                for (at, step) in finding.trace.iter().enumerate() {
+                    println!("  {:>3}. {step}", at.saturating_add(1));
                 }
             }
             true

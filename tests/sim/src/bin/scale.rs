@@ -1,4 +1,4 @@
-//! How the time per request grows with what there is: open slots, accounts, batch size, calldata.
+//! Measures how the time per request grows with open slots, accounts, batch size and calldata.
 //!
 //! `cargo run --release -p signpost-sim --bin scale [-- --svg FILE]`. The real drivers on in-memory
 //! ports, on one thread, so that neither an emulator nor a network is measured. Prints a table and
@@ -15,7 +15,7 @@ Measures the time per request against open slots, accounts, batch size and calld
 
 Usage: scale [--svg FILE] [--quick]
 
-  --svg FILE  also draw it
+  --svg FILE  also draw the results
   --quick     leave out the largest sizes";
 
 fn main() -> ExitCode {

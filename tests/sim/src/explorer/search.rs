@@ -1,12 +1,11 @@
-//! Breadth first over every reachable state, and backwards from the finished ones.
+//! A breadth-first search over every reachable state, and a backward search from the finished ones.
 //!
-//! [`explore`] answers two questions. *Is an invariant broken?* Breadth first means that the first
-//! break found has the shortest trace. *Can every state still finish?* By walking the moves backwards
-//! from all finished states, leaving out faults: a state that is not met could only be saved by another
-//! fault, or by nothing.
+//! [`explore`] answers two questions. *Is an invariant broken?* Breadth first means that the first break found has the
+//! shortest trace. *Can every state still finish?* By walking the moves backwards from all finished states, without
+//! faults: a state that is not reached could finish only through another fault, or not at all.
 //!
-//! Does not show that a request finishes, only that it can: fairness is the simulation's matter.
-//! Read next: [`super::mutants`].
+//! This shows that a request can finish, not that it does: the simulation tests fairness. Read next:
+//! [`super::mutants`].
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
@@ -17,7 +16,7 @@ use super::moves::{Explorer, Next};
 use super::mutants::ModelMutant;
 use super::world::{State, World};
 
-/// What came of an exploration.
+/// The result of an exploration.
 #[derive(Debug)]
 pub struct Report {
     /// The world's name.
@@ -38,11 +37,11 @@ pub struct Report {
     pub finished: usize,
     /// Every reachable state was seen.
     pub complete: bool,
-    /// The first thing that is wrong.
+    /// The first violation.
     pub finding: Option<Finding>,
 }
 
-/// Something that is wrong, and the shortest way there.
+/// A violation, and the shortest trace to it.
 #[derive(Debug)]
 pub struct Finding {
     /// What is broken.
@@ -58,7 +57,7 @@ pub fn explore(world: &World, mutant: Option<ModelMutant>, limit: usize) -> Repo
     Search::new(world, mutant, limit).run()
 }
 
-/// A rate in states per minute, for people.
+/// States per minute, for display.
 #[must_use]
 pub fn per_minute(states: usize, took: Duration) -> u64 {
     let millis = took.as_millis().max(1);
@@ -136,7 +135,7 @@ impl<'w> Search<'w> {
         }
     }
 
-    /// Notes the moves of a state; what is broken, if one of them breaks something.
+    /// Stores the moves of a state; returns a finding if one of them breaks an invariant.
     fn take(&mut self, at: usize, next: &mut Vec<Next>) -> Option<Finding> {
         for Next { state, fault, broken, .. } in next.drain(..) {
             if let Some(broken) = broken {
@@ -209,7 +208,7 @@ impl<'w> Search<'w> {
         Finding { broken, trace }
     }
 
-    /// The moves to a state, told with workers that keep their names, and the state with them.
+    /// The moves to a state, labelled with workers that keep their numbers, and that state.
     fn trace(&mut self, to: usize) -> (Vec<String>, State) {
         let mut path = vec![to];
         while let Some(at) = path.last().copied().filter(|at| *at != 0) {
@@ -233,7 +232,7 @@ impl<'w> Search<'w> {
 /// The states found so far, each once, in order.
 struct Seen {
     states: Vec<State>,
-    /// Open addressing: a state's number and 1, or 0.
+    /// Open addressing: a state's number plus 1, or 0 for free.
     slots: Vec<u32>,
     hasher: FastHash,
 }
@@ -279,7 +278,7 @@ impl Seen {
     }
 }
 
-/// A hash for small keys that nobody attacks.
+/// A fast hash for small keys without an attacker.
 pub type FastHash = BuildHasherDefault<FastHasher>;
 
 /// Multiply and rotate, word by word.

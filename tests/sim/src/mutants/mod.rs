@@ -27,12 +27,12 @@ use crate::stage::ExecutorHandle;
 
 pub use self::planted::Mutant;
 
-/// The store, or a bent one.
+/// The store, with the mutant's bug if there is one.
 #[derive(Debug, Clone)]
 pub struct MutantStore {
-    /// What is bent.
+    /// The fake behind it.
     pub inner: MemoryStore,
-    /// How.
+    /// The planted bug.
     pub mutant: Option<Mutant>,
     /// For the mutants that do things in the wrong order.
     pub chain: MemoryChain,
@@ -66,7 +66,7 @@ impl MutantStore {
         let uncounted = Reservation { spend: None, sender_counts: None, ..group.clone() };
         let verdict = self.inner.reserve(&uncounted).await?;
         if verdict == ReserveVerdict::Reserved {
-            // A call of its own: others may come between, and this worker may never make it.
+            // A separate call: other workers may act before it, and this worker may crash before it.
             let _ = self.inner.head(&group.head.account).await;
             self.inner.with_tables(|tables| {
                 if let Some(head) = tables.heads.get_mut(&group.head.account) {
@@ -210,8 +210,8 @@ impl Store for MutantStore {
     async fn load(&self, ids: &[RequestId], now: Millis) -> Result<Vec<Stored>, PortError> {
         let mut found = self.inner.load(ids, now).await?;
         if self.mutant == Some(Mutant::ConflictAsSame) {
-            // A signer asks for the id a message names and then for the message's own: as if each record were that
-            // message's.
+            // A signer loads the id that a message names and then the message's own id. This pretends that each record
+            // is that message's.
             for pair in ids.windows(2) {
                 let Some(message_id) = pair[1].as_str().strip_prefix("sqs:") else { continue };
                 for stored in &mut found {
@@ -224,7 +224,7 @@ impl Store for MutantStore {
             }
         }
         if self.mutant == Some(Mutant::ReassignedOnRepeat) {
-            // As if a repeat were judged anew while its account is paused.
+            // As if a repeat were judged again while its account is paused.
             self.inner.with_tables(|tables| {
                 found.retain(|stored| match stored {
                     Stored::Record(record) => !tables.heads.get(&record.account).is_some_and(|head| head.paused),
@@ -317,16 +317,16 @@ fn newest(record: &Record) -> Option<TxHash> {
     record.attempts.last().map(|attempt| attempt.tx_hash)
 }
 
-/// The key service, or a bent one.
+/// The key service, with the mutant's bug if there is one.
 #[derive(Debug, Clone)]
 pub struct MutantKeys {
-    /// What is bent.
+    /// The fake behind it.
     pub inner: MemoryKeys,
-    /// How.
+    /// The planted bug.
     pub mutant: Option<Mutant>,
     /// How long a signature takes, in milliseconds.
     pub slow_ms: Arc<AtomicU64>,
-    /// For what is slow.
+    /// Used to delay slow calls.
     pub handle: ExecutorHandle,
 }
 
@@ -351,12 +351,12 @@ impl Keys for MutantKeys {
     }
 }
 
-/// The topic, or a bent one.
+/// The topic, with the mutant's bug if there is one.
 #[derive(Debug, Clone)]
 pub struct MutantTopic {
-    /// What is bent.
+    /// The fake behind it.
     pub inner: MemoryTopic,
-    /// How.
+    /// The planted bug.
     pub mutant: Option<Mutant>,
 }
 
@@ -390,7 +390,7 @@ impl OutcomeTopic for MutantTopic {
                 operation: "PublishBatch",
                 happened: Happened::Unknown,
                 throttled: false,
-                source: "held up by another".into(),
+                source: "blocked by another outcome".into(),
             };
             return answers.iter().map(|_| Err(held_up())).collect();
         }
@@ -398,18 +398,18 @@ impl OutcomeTopic for MutantTopic {
     }
 }
 
-/// The chain, or a bent view of it.
+/// The chain, with the mutant's bug if there is one.
 #[derive(Debug, Clone)]
 pub struct MutantChain {
-    /// What is bent.
+    /// The fake behind it.
     pub inner: MemoryChain,
-    /// How.
+    /// The planted bug.
     pub mutant: Option<Mutant>,
-    /// For the mutant that hands nonces on.
+    /// For the mutant that gives nonces to the next request.
     pub store: MemoryStore,
     /// How long a node takes to replay a call or to find who used a nonce, in milliseconds.
     pub slow_ms: Arc<AtomicU64>,
-    /// For what is slow.
+    /// Used to delay slow calls.
     pub handle: ExecutorHandle,
 }
 
@@ -421,7 +421,7 @@ impl MutantChain {
         }
     }
 
-    /// Gives the newest slot back if these are its bytes.
+    /// Frees the newest slot if these are its bytes.
     fn hand_on(&self, raw: &RawTx) {
         self.store.with_tables(|tables| {
             for head in tables.heads.values_mut() {

@@ -1,4 +1,4 @@
-//! Who plays: the workers of each Signpost, and everybody around them.
+//! The tasks of a trial: the workers of each Signpost, and the backends, miners and operators around them.
 //!
 //! Read next: [`crate::host`].
 
@@ -20,14 +20,14 @@ use crate::source::{self, Planned};
 use crate::stage::Executor;
 use crate::world::{LATE_NAME, NAMES, OTHER_NAME, POOL, RuleSet, START, World};
 
-/// The workers of the Signpost beside: one of each.
+/// The workers of the second Signpost: one of each kind.
 pub(super) const OTHER_TASKS: [&str; 3] = ["signer of main", "broadcaster of main", "sweep of main"];
-/// The network's price where it is above every cap, and the least that is mined then, in gwei.
+/// The network's price where it is above every cap, and the lowest price that is mined then, in gwei.
 const HIGH_GWEI: u64 = 20;
 const HIGH_MINED_GWEI: u64 = 2;
-/// What a slow node takes for one question: three of them, one after the other, are more than a pass.
+/// How long a slow node takes for one question: three in a row take longer than a pass.
 const SLOW_MS: u64 = 9_000;
-/// How often a batch or a pass is broken off where that happens, per mille, and after how many polls at most.
+/// How often a batch or a pass is interrupted, per mille, and the most polls before that.
 const INTERRUPTS: u64 = 60;
 const INTERRUPT_POLLS: u64 = 120;
 
@@ -36,11 +36,11 @@ const INTERRUPT_POLLS: u64 = 120;
 pub(super) struct SentMessage {
     pub(super) message_id: String,
     pub(super) planned: Planned,
-    /// To the Signpost beside.
+    /// It was sent to the second Signpost.
     pub(super) other: bool,
 }
 
-/// What everybody knows.
+/// What all tasks share.
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
     pub(super) auditor: Arc<Mutex<Auditor>>,
@@ -50,7 +50,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Puts everybody on the executor.
+    /// Adds all tasks to the executor.
     pub(super) fn spawn_all(
         &self,
         executor: &mut Executor,
@@ -133,13 +133,13 @@ fn sweep(name: &'static str, executor: &mut Executor, world: &World) {
     executor.add(name, Box::new(move || Box::pin(sweeper(world.clone()))));
 }
 
-/// How often what begins now may be polled.
+/// The limit of polls of the next batch or pass.
 fn polls(interrupts: bool, rng: &Mutex<Random>) -> u64 {
     let mut rng = rng.lock().unwrap();
-    if interrupts && rng.per_mille(INTERRUPTS) { rng.below(INTERRUPT_POLLS) } else { host::UNBROKEN }
+    if interrupts && rng.per_mille(INTERRUPTS) { rng.below(INTERRUPT_POLLS) } else { host::UNLIMITED }
 }
 
-/// Starts as the program does, and ends when the rules it was started with are no longer those of the deployment.
+/// Starts as the program does, and restarts when the deployed rules have changed.
 async fn signer(world: World, interrupts: bool, rng: Arc<Mutex<Random>>) {
     let version = world.rules_version();
     let signer = world.signer();
@@ -179,7 +179,7 @@ async fn backends(shared: Shared, world: World, plan: Vec<Planned>, other: bool)
         world.handle.sleep(due).await;
         let dedup = format!("message {number}");
         let (group, sender) = (Some(planned.group), Some(planned.sender));
-        // The auditor hears of it before any worker is polled.
+        // The auditor is notified before any worker is polled.
         let message_id = world.queues.signing.put(&planned.body, group, Some(&dedup), sender);
         let (sender, now) = (planned.sender, world.clock.now());
         shared.auditor.lock().unwrap().message_sent(&message_id, &planned.body, sender, world.chain_id, now);
@@ -187,7 +187,7 @@ async fn backends(shared: Shared, world: World, plan: Vec<Planned>, other: bool)
     }
 }
 
-/// Mines, and while faults are on upsets the node, the pool and the newest blocks.
+/// Mines blocks. While faults are on, disturbs the node, the pool and the newest blocks.
 async fn miner(world: World, mut random: Random, breadth: Breadth, foreign: bool) {
     let chain = &world.chain.inner;
     if breadth.high_price {
@@ -214,7 +214,7 @@ async fn miner(world: World, mut random: Random, breadth: Breadth, foreign: bool
         }
         if lies_steadily {
             let lies = Lies { counts: true, receipts: true, finality: true, blocks: true, ahead: 1_000 };
-            // What it takes it keeps to itself, or its lies would soon come true.
+            // It drops what it accepts, or its lies would soon come true.
             chain.set_mood(NodeMood { lies, drops_sends: true, ..NodeMood::default() });
         } else if random.per_mille(60) {
             chain.set_mood(if breadth.liar && random.per_mille(800) {
@@ -294,7 +294,7 @@ fn use_nonce_elsewhere(world: &World, random: &mut Random) {
     }
 }
 
-/// Pauses everything for a while.
+/// Pauses all accounts for a while.
 async fn operator(world: World, mut random: Random) {
     world.handle.sleep(random.below(SPAN_MS)).await;
     world.set_paused(true);
@@ -302,23 +302,23 @@ async fn operator(world: World, mut random: Random) {
     world.set_paused(false);
 }
 
-/// Pauses one account of the pool after another, so that what is sent again is assigned elsewhere.
+/// Pauses one account of the pool after another, so that repeats are assigned to another account.
 async fn pool_operator(world: World, mut random: Random) {
     while world.clock.now().since(START) < FAULTS_MS {
         let accounts: Vec<_> = world.accounts.keys().copied().collect();
         let account = accounts[random.place(accounts.len())];
         if world.heads().iter().any(|head| head.account == account && head.retired_at.is_none()) {
-            world.set_paused_one(account, true);
+            world.set_account_paused(account, true);
             world.handle.sleep(500 + random.below(4_000)).await;
         }
         if world.heads().iter().any(|head| head.account == account && head.retired_at.is_none()) {
-            world.set_paused_one(account, false);
+            world.set_account_paused(account, false);
         }
         world.handle.sleep(random.below(2_000)).await;
     }
 }
 
-/// One thing an operator of accounts, rules and keys does.
+/// One action of the administrator of accounts, rules and keys.
 #[derive(Debug, Clone, Copy)]
 enum OperatorAction {
     Register,
@@ -327,7 +327,7 @@ enum OperatorAction {
     SetKeyDisabled(bool),
 }
 
-/// Registers, retires, changes the rules, takes a key away and gives it back, each at a time of its own.
+/// Registers and retires accounts, changes the rules, disables a key and enables it again, each at a time of its own.
 async fn administrator(shared: Shared, world: World, mut random: Random) {
     let mut actions: Vec<(u64, OperatorAction)> = Vec::new();
     let breadth = shared.breadth;
@@ -350,7 +350,7 @@ async fn administrator(shared: Shared, world: World, mut random: Random) {
     actions.sort_by_key(|(at, _)| *at);
     for (at, action) in actions {
         world.handle.sleep(START.plus(at).since(world.clock.now())).await;
-        // What is over is over: the trial itself mends everything when the faults end.
+        // The trial itself repairs everything when the faults end.
         if world.clock.now().since(START) >= FAULTS_MS {
             return;
         }

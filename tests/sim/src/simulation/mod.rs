@@ -1,9 +1,8 @@
 //! The simulation: the real drivers, two of each, under faults that a seed decides; then without.
 //!
-//! While faults are on, nothing may go wrong. When they are off, everything must finish within a bounded time (I12);
-//! and what is delivered again long after, in a world that has changed, must change nothing (G2). Around it happens
-//! what the seed's [`Breadth`] says. A seed repeats exactly: same messages, same faults, same order.
-//! Read next: [`crate::auditor`].
+//! While faults are on, no invariant may break. When they are off, everything must finish within a bounded time (I12).
+//! A redelivery long after, with other rules and accounts, must change nothing (G2). The seed's [`Breadth`] decides
+//! what else happens. A seed repeats exactly: same messages, same faults, same order. Read next: [`crate::auditor`].
 
 mod cast;
 
@@ -24,71 +23,71 @@ use crate::stage::{Executor, ExecutorHandle};
 use crate::weather::{RandomFaults, Rates};
 use crate::world::{CHAIN, NAMES, OTHER_CHAIN, RuleSet, START, Setting, World, print_line};
 
-/// Messages come over so long.
+/// Messages are sent within this time.
 const SPAN_MS: u64 = 25_000;
-/// Faults go on for so long.
+/// Faults end after this time.
 const FAULTS_MS: u64 = 45_000;
-/// Without faults everything finishes within so long: 20 passes of the longest.
+/// Without faults everything finishes within this time: 20 of the longest passes.
 const FINISH_MS: u64 = 400_000;
-/// So long after all is over every message is delivered again, where it is: longer than any window, timeout or
-/// memory of a queue.
+/// Every message is redelivered this long after everything finished: longer than any window, timeout or deduplication
+/// of a queue.
 const LATER_MS: u64 = 600_000;
-/// What a slow key service takes for a signature: the broadcaster asks after 5 s.
+/// How long a slow key service takes for a signature: the broadcaster asks after 5 s.
 const SLOW_KEYS_MS: u64 = 6_500;
-/// A spend window, in every fourth seed: short, so that many begin and each is full at times.
+/// A spend window, in every fourth seed: short, so that many windows begin and some fill up.
 const SPEND_WINDOW_S: u64 = 6;
 /// A window of requests, in every eighth seed: as short.
 const REQUEST_WINDOW_S: u64 = 6;
-/// More polls than any seed needs: a livelock ends.
+/// More polls than any seed needs, which ends a livelock.
 const POLLS_MAX: u64 = 400_000;
 
-/// What a simulation is like.
+/// The options of a simulation.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Requests asked for, duplicates and bad ones apart.
+    /// Number of requests, without duplicates and invalid ones.
     pub requests: usize,
     /// The planted bug.
     pub mutant: Option<Mutant>,
-    /// Tell everything that happens.
+    /// Print everything that happens.
     pub trace: bool,
-    /// How wide the world is; the seed decides if there is none.
+    /// The conditions of the trial; the seed decides if there are none.
     pub breadth: Option<Breadth>,
 }
 
 impl Options {
-    /// 20 requests, no planted bug, a world as wide as the seed makes it.
+    /// 20 requests, no planted bug, conditions by the seed.
     pub const USUAL: Self = Self { requests: 20, mutant: None, trace: false, breadth: None };
 }
 
 /// How one seed ended.
 #[derive(Debug)]
 pub struct Report {
-    /// What did not hold.
+    /// The violations found.
     pub violations: Vec<Violation>,
-    /// How often each fault came.
+    /// How often each fault was injected.
     pub faults: BTreeMap<&'static str, u64>,
-    /// How many records ended as what.
+    /// How many records ended in which status.
     pub outcomes: BTreeMap<&'static str, u64>,
     /// How often a future was polled.
     pub polls: u64,
-    /// Simulated time until everything was quiet.
+    /// Simulated time until everything had finished.
     pub took_ms: u64,
 }
 
-/// What many seeds came to.
+/// The results of many seeds.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Seeds run.
     pub seeds: u64,
-    /// How often each fault came.
+    /// How often each fault was injected.
     pub faults: BTreeMap<&'static str, u64>,
-    /// How many records ended as what.
+    /// How many records ended in which status.
     pub outcomes: BTreeMap<&'static str, u64>,
     /// How often a future was polled.
     pub polls: u64,
-    /// The longest any seed took until everything was quiet, in simulated time.
+    /// The longest time until everything had finished, of all seeds, in simulated time.
     pub longest_ms: u64,
-    /// Seeds with a violation, and the first one of each.
+    /// Seeds with a violation, and the first violation of each.
     pub failed: Vec<(u64, Violation)>,
 }
 
@@ -188,19 +187,19 @@ struct Trial {
     messages: Arc<Mutex<Vec<SentMessage>>>,
     breadth: Breadth,
     options: Options,
-    /// Faults that hit each player, and all of them.
+    /// Faults injected into each task, and the sum so far.
     faults: HashMap<&'static str, u64>,
     counted: u64,
 }
 
-/// How far a trial is.
+/// The period of a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Period {
-    /// Things go wrong.
+    /// Faults are injected.
     Faults,
-    /// Nothing goes wrong any more.
+    /// No more faults are injected.
     NoFaults,
-    /// All is over, and everything was delivered again.
+    /// Everything had finished, and every message was redelivered.
     Redelivery,
 }
 
@@ -208,7 +207,7 @@ impl Trial {
     fn run(&mut self, executor: &mut Executor, injector: &RandomFaults) {
         let mut period = Period::Faults;
         let mut until = Millis(START.0 + FAULTS_MS);
-        // What is before the start nobody on the executor did.
+        // Entries from before the start belong to no task.
         self.audit(None, injector);
         while executor.polls < POLLS_MAX {
             let polled = executor.step();
@@ -234,7 +233,7 @@ impl Trial {
             } else if is_quiet || now > until {
                 break;
             } else {
-                // An operator sends on what was retried too often, and mends what the nodes' answers stopped.
+                // An operator redrives dead letters, and resumes accounts that nodes' answers paused.
                 self.redrive();
                 if period == Period::NoFaults {
                     self.world.set_paused(false);
@@ -285,7 +284,7 @@ impl Trial {
         self.auditor.lock().unwrap().rules_changed(rule_set, self.world.clock.now());
     }
 
-    /// Long after, with other rules, accounts and a pause: whatever was answered stays answered so.
+    /// Redelivers every message long after, with other rules and accounts and a pause: every answer must stay.
     fn deliver_all_again(&self) {
         self.world.clock.advance(LATER_MS);
         self.set_rules(RuleSet::Tight);
@@ -297,7 +296,7 @@ impl Trial {
             let (group, sender) = (Some(message.planned.group), Some(message.planned.sender));
             world.queues.signing.deliver_again(&message.message_id, &message.planned.body, group, sender);
         }
-        self.trace("---- everything again");
+        self.trace("---- everything redelivered");
     }
 
     fn audit(&mut self, polled: Option<(&'static str, u64)>, injector: &RandomFaults) {
@@ -330,7 +329,7 @@ impl Trial {
     fn report(&self, executor: &Executor, injector: &RandomFaults) -> Report {
         let auditor = self.auditor.lock().unwrap();
         let mut faults = injector.faults();
-        faults.insert("deaths", executor.deaths);
+        faults.insert("crashes", executor.crashes);
         let mut outcomes = BTreeMap::new();
         for record in auditor.records() {
             *outcomes.entry(record.phase.name()).or_default() += 1;
@@ -347,7 +346,7 @@ impl Trial {
     }
 }
 
-/// One line about what happened.
+/// One line of the trace.
 #[must_use]
 pub fn describe(entry: &Entry) -> String {
     match entry {

@@ -1,9 +1,9 @@
 //! The signer's answers to messages that get no slot: read first, judged once, stored, then published.
 //!
-//! A refusal is stored under the request id first, over nothing or over exactly the rejection that was read: the item
-//! locks the id. A copy is kept under the message's own id at once, and again before another message's rejection or
-//! record takes the item's place. What is refused beside the request that has the id is stored under the message's own
-//! id alone.
+//! A refusal is first stored under the request id, over nothing or over exactly the rejection that was read: the item
+//! locks the id. A copy is stored under the message's own id at once, and again before another message's rejection or
+//! record replaces the item. A message whose id belongs to another request has its refusal under the message's own id
+//! only.
 
 use super::signer::{acked, released, with};
 use super::{Explorer, Moves};
@@ -12,15 +12,15 @@ use crate::explorer::lane::Claim;
 use crate::explorer::mutants::ModelMutant;
 use crate::explorer::world::{Item, Job, MessageSpec, MessageState, Signer, SignerStep, State};
 
-/// A refusal under the request id, in the name of the first account; the second has the next number.
+/// Stamp of a refusal under the request id for the first account; the second account has the next number.
 const REFUSED: u8 = 1;
-/// A refusal beside the request that has the id.
+/// Stamp of a refusal because another request has the id.
 pub(super) const BESIDE: u8 = 3;
-/// A refusal of a cancel.
+/// Stamp of a refused cancel.
 const NO_REQUEST: u8 = 4;
 
 impl Explorer<'_> {
-    /// Reads what is stored under the message's own id. The request id is read at the same time, which may be later.
+    /// Reads what is stored under the message's own id. The request id is read in the same call, possibly later.
     pub(super) fn read_own(&self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let message = message_of(me);
@@ -73,7 +73,7 @@ impl Explorer<'_> {
         out.step(with(state, at, then), || format!("reads its own answer once more: {what}"));
     }
 
-    /// By today's rule, which the signer knows.
+    /// Judges by the current rule, which the signer knows.
     fn judged(&self, state: &State, me: Signer) -> (Signer, &'static str) {
         let ask = self.ask(me);
         let refused = ask.refused || ask.by_rule && state.tight;
@@ -94,7 +94,7 @@ impl Explorer<'_> {
         if me.read == 0 || self.is(ModelMutant::CopyNotKept) { SignerStep::Reject } else { SignerStep::CopyThenReject }
     }
 
-    /// Keeps the rejection that was read under its message's own id, if it still stands.
+    /// Copies the rejection that was read to its message's own id, if it is still stored.
     pub(super) fn keep_copy(&self, state: &State, at: usize, then: SignerStep, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let mut after = with(state, at, Signer { step: then, ..me });
@@ -122,7 +122,7 @@ impl Explorer<'_> {
         if let Item::Record(record) = item
             && me.claim.is_closed()
         {
-            // It came meanwhile, and its record answers; or the id is another's.
+            // The request got a record meanwhile, which is the answer; or the id belongs to another request.
             let same = self.book.record(record).digest == self.book.digest(self.ask(me).content, me.claim.account);
             let (step, stamp) = if same { (self.after_store(), 0) } else { (SignerStep::StoreAnswer, BESIDE) };
             let after = with(state, at, Signer { step, stamp, claim: Claim::NONE, ..me });
@@ -156,13 +156,13 @@ impl Explorer<'_> {
         }
     }
 
-    /// What is said of a message whose id is another request's, or that cancels a request that is not there.
+    /// Refuses a message whose id belongs to another request, or a cancel of an unknown request.
     pub(super) fn beside(&self, me: Signer) -> Signer {
         let stamp = if self.ask(me).cancels { NO_REQUEST } else { BESIDE };
         Signer { step: SignerStep::StoreAnswer, stamp, ..me }
     }
 
-    /// Stores the answer under the message's own id, unless one is there: the first stands.
+    /// Stores the answer under the message's own id unless one is stored: the first stays.
     pub(super) fn store_answer(&self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let message = message_of(me);
@@ -183,7 +183,7 @@ impl Explorer<'_> {
         }
     }
 
-    /// Publishes the stored answer, word by word.
+    /// Publishes the stored answer unchanged.
     pub(super) fn publish_rejection(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let message = message_of(me);
@@ -210,7 +210,7 @@ impl Explorer<'_> {
         }
     }
 
-    /// A mutant's: the event id names the request and not the message, so two refusals under one id share it.
+    /// Mutant: the event id names the request and not the message, so two refusals under one id share it.
     fn shared_event(&self, state: &State, me: Signer) -> Option<Broken> {
         let request = self.ask(me).request;
         let message = message_of(me);
@@ -239,7 +239,7 @@ impl Explorer<'_> {
         out.step(after, || "notes that the rejection is published".to_owned());
     }
 
-    /// Deletes a message that has its answer. Its group may hold it back, or the deletion may be lost.
+    /// Deletes an answered message. The deletion may be lost, or its FIFO group may hold it back.
     pub(super) fn acknowledge_rejection(&self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let message = message_of(me);

@@ -74,8 +74,8 @@ impl Explorer<'_> {
         }
     }
 
-    /// Whose history the nodes of a broadcaster show for an account's address: where each account has a chain of
-    /// its own, they know the address as that of their own chain.
+    /// The account whose history a broadcaster's nodes show for an address. Where each account has a chain of its own,
+    /// the nodes show the address on their own chain.
     fn seen_as(&self, at: usize, account: u8) -> u8 {
         if self.world.chains { at as u8 } else { account }
     }
@@ -98,7 +98,7 @@ impl Explorer<'_> {
             for mut after in self.decide(state, at, blind) {
                 let act = after.broadcasters[at].act;
                 after.faults.null_receipts -= 1;
-                out.fault(after, || format!("asks a node that tells no receipt, and decides: {act:?}"));
+                out.fault(after, || format!("asks a node that returns no receipt, and decides: {act:?}"));
             }
         }
         if state.faults.stale_views > 0 && state.stale != Chain::EMPTY {
@@ -114,7 +114,7 @@ impl Explorer<'_> {
                 }
                 out.fault(after, || format!("asks a node of the dead fork, and decides: {act:?}"));
             }
-            // A URL behind which one node follows each fork: answers of one call are of one of them.
+            // One URL with a node on each fork behind it: the answers of one call come from one of the nodes.
             let is_one_answer = self.is(ModelMutant::EvidenceOfSeveralAnswers);
             let mixed = View { finalized: state.chain.finalized, is_one_answer, ..self.see(state, at, &state.stale) };
             for mut after in self.decide(state, at, mixed) {
@@ -128,15 +128,15 @@ impl Explorer<'_> {
         }
     }
 
-    /// What a node that follows `chain` says about the slot in hand. The count at the finalized block is the
-    /// highest any node has told the pass.
+    /// What a node that follows `chain` reports for the current slot. The count at the finalized block is the highest
+    /// that any node has reported in this pass.
     fn see(&self, state: &State, at: usize, chain: &Chain) -> View {
         let facts = self.book.facts(state.broadcasters[at].record);
         let receipt = chain.find(|tx| facts.attempts.contains(&tx) && tx.account() == self.seen_as(at, tx.account()));
         self.view_of(state, at, chain, receipt, receipt.or(facts.receipt))
     }
 
-    /// The same by a node that tells no receipt ("transaction indexing is in progress").
+    /// The same from a node that returns no receipt ("transaction indexing is in progress").
     fn see_without_receipt(&self, state: &State, at: usize) -> View {
         let receipt = self.book.facts(state.broadcasters[at].record).receipt;
         self.view_of(state, at, &state.chain, None, receipt)
@@ -159,7 +159,7 @@ impl Explorer<'_> {
         }
     }
 
-    /// What the machine decides, for every way the clock may stand.
+    /// What the machine decides, for every state of the timers.
     fn decide(&mut self, state: &State, at: usize, view: View) -> Vec<State> {
         let me = state.broadcasters[at];
         let acts = self.book.decide(me.record, view);
@@ -217,7 +217,9 @@ impl Explorer<'_> {
                 out.step(after, || format!("leaves slot {nonce} behind"));
             }
             Act::Ask { number, cancel } if number > self.world.attempts_max + u8::from(cancel) => {
-                out.step(with(state, at, me.rested()), || format!("leaves attempt {number} out: the world is small"));
+                out.step(with(state, at, me.rested()), || {
+                    format!("skips attempt {number}: it exceeds the world's limit")
+                });
             }
             Act::Ask { number, cancel } => {
                 let mut after = with(state, at, me.rested());
@@ -242,7 +244,7 @@ impl Explorer<'_> {
         }
     }
 
-    /// Hands a stored attempt to a node. The answer may be lost, and so may the call.
+    /// Sends a stored attempt to a node. The answer may be lost, and so may the call.
     fn send(&mut self, state: &State, at: usize, number: u8, out: &mut Moves<'_>) {
         let me = state.broadcasters[at];
         let facts = self.book.facts(me.record);
@@ -265,7 +267,8 @@ impl Explorer<'_> {
             out.fault(after, || format!("sends {tx:?}: refused for good"));
         }
         if state.faults.lost_replies > 0 {
-            for (reached, text) in [(after, "and the reply is lost"), (*state, "which never arrives, and is not told")]
+            for (reached, text) in
+                [(after, "and the reply is lost"), (*state, "which never arrives, and no reply comes")]
             {
                 let mut after = with(&reached, at, noted(Class::Unknown));
                 after.faults.lost_replies -= 1;
@@ -274,7 +277,7 @@ impl Explorer<'_> {
         }
     }
 
-    /// One conditional write; the round is over whether it holds or another came first.
+    /// One conditional write. The round is over whether it succeeds or another write came first.
     fn note(&mut self, state: &State, at: usize, model_event: ModelEvent, out: &mut Moves<'_>) {
         let me = state.broadcasters[at];
         match self.write(state, me.record, model_event) {
@@ -302,19 +305,19 @@ impl Explorer<'_> {
             out.step(with(state, at, Broadcaster { act, ..me }), || "takes the slot for displaced".to_owned());
             return;
         }
-        // A node looks up to the block that it calls final itself.
+        // A node searches up to the block that it reports as finalized.
         let found = |chain: &Chain, finalized: u8| {
             let user: Option<Seen> = chain.find(|tx| tx.is_at(self.seen_as(at, facts.account), facts.nonce));
             let proof = user.filter(|seen| seen.height <= finalized && !facts.attempts.contains(&seen.tx));
             let then = proof.map_or(me.rested(), |seen| Broadcaster { act: Act::Displaced(seen), ..me });
             (with(state, at, then), proof)
         };
-        let told = |proof: Option<Seen>| match proof {
+        let label = |proof: Option<Seen>| match proof {
             Some(seen) => format!("finds {seen:?} in the slot's place"),
             None => "finds no foreign transaction".to_owned(),
         };
         let (after, proof) = found(&state.chain, state.chain.finalized);
-        out.step(after, || told(proof));
+        out.step(after, || label(proof));
         if state.faults.stale_views > 0 && state.stale != Chain::EMPTY {
             let by_mark = self.is(ModelMutant::DisplacedByHighWaterMark);
             let finalized = if by_mark { state.chain.finalized } else { state.stale.finalized };
@@ -323,7 +326,7 @@ impl Explorer<'_> {
             if after.faults.stale_views == 0 {
                 after.stale = Chain::EMPTY;
             }
-            out.fault(after, || format!("asks a node of the dead fork, and {}", told(proof)));
+            out.fault(after, || format!("asks a node of the dead fork, and {}", label(proof)));
         }
     }
 
@@ -331,7 +334,7 @@ impl Explorer<'_> {
         self.book.facts(me.record).attempts[usize::from(number)].kind() == AttemptKind::Cancel
     }
 
-    /// One conditional write: both marks move to the chain's count, if the lane is still as it was read.
+    /// One conditional write: both marks move to the chain's count, if the lane is unchanged since it was read.
     fn fast_forward(&self, state: &State, at: usize, account: u8, (from, to): (u8, u8), out: &mut Moves<'_>) {
         let me = state.broadcasters[at];
         let mut after = with(state, at, me.rested());

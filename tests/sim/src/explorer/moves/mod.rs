@@ -1,8 +1,8 @@
 //! What can happen next: every move of every worker, of the queues and of the chain.
 //!
-//! A worker's move is one port call. A crash drops what a worker knows, and what it held is delivered
-//! again; a lost reply means that the call took effect and the worker repeats it. Faults are moves with
-//! a budget ([`super::world::Faults`]).
+//! A worker's move is one port call. A crash drops a worker's memory, and the messages it held are redelivered. A lost
+//! reply means that the call took effect and the worker repeats it. Faults are moves with a budget
+//! ([`super::world::Faults`]).
 //!
 //! The workers here are a model of the drivers, not the drivers: they call the real
 //! `apply` and `next_action` through [`Book`] and nothing else of them. A broadcaster's pass is cut
@@ -23,7 +23,7 @@ use super::check::Broken;
 use super::mutants::ModelMutant;
 use super::world::{Item, RecordId, State, World};
 
-/// A world in motion.
+/// Generates the moves of a world.
 #[derive(Debug)]
 pub struct Explorer<'w> {
     world: &'w World,
@@ -38,13 +38,13 @@ pub struct Next {
     pub state: State,
     /// What it is called.
     pub label: Label,
-    /// It is a fault, which nobody may count on.
+    /// It is a fault: no request may depend on it to finish.
     pub fault: bool,
     /// The move itself breaks an invariant.
     pub broken: Option<Broken>,
 }
 
-/// A move in words.
+/// A move as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
     who: Who,
@@ -74,16 +74,16 @@ impl fmt::Display for Label {
     }
 }
 
-/// What came of a conditional write.
+/// The result of a conditional write.
 #[expect(clippy::large_enum_variant, reason = "it is matched at once, and a box would cost an allocation a move")]
 enum Written {
-    /// It is stored, as this.
+    /// It is stored, which gives this state and record.
     Stored(State, RecordId),
     /// Another write came first.
     Stale,
 }
 
-/// Collects the moves of one state. Texts are made only when a trace is told.
+/// Collects the moves of one state. Texts are made only for a trace.
 pub(super) struct Moves<'o> {
     out: &'o mut Vec<Next>,
     who: Who,
@@ -124,7 +124,7 @@ impl<'w> Explorer<'w> {
         Self { world, mutant, book: Book::new(world, mutant) }
     }
 
-    /// The records so far.
+    /// The records that occurred so far.
     #[must_use]
     pub fn book(&self) -> &Book {
         &self.book
@@ -136,12 +136,12 @@ impl<'w> Explorer<'w> {
         self.mutant
     }
 
-    /// Every move from `state`, without words.
+    /// Every move from `state`, without labels.
     pub fn moves(&mut self, state: &State, out: &mut Vec<Next>) {
         self.all_moves(state, out, false);
     }
 
-    /// Every move from `state`, in the same order, with its words.
+    /// Every move from `state`, in the same order, with labels.
     pub fn labelled_moves(&mut self, state: &State, out: &mut Vec<Next>) {
         self.all_moves(state, out, true);
     }
@@ -167,7 +167,7 @@ impl<'w> Explorer<'w> {
         self.mutant == Some(mutant)
     }
 
-    /// A mutant's: the slot's nonce is free for the next request.
+    /// Mutant: frees the slot's nonce for the next request.
     fn hand_on(state: &State, &Facts { account, nonce, .. }: &Facts) -> State {
         let mut after = *state;
         let lane = after.lane_mut(account);
@@ -178,8 +178,8 @@ impl<'w> Explorer<'w> {
         after
     }
 
-    /// The conditional write of the requests table: the event applied to the record as the worker knows
-    /// it, stored only over the version before.
+    /// The conditional write of the requests table: the event is applied to the record as the worker last read it, and
+    /// stored only over the previous version.
     fn write(&mut self, state: &State, known: RecordId, model_event: ModelEvent) -> Result<Written, Broken> {
         let next = self
             .book

@@ -32,7 +32,7 @@ impl Explorer<'_> {
             SignerStep::SendUnstored => {
                 let (after, class) = chain::send(self.world, state, me.tx);
                 let after = with(&after, at, Signer { step: SignerStep::Store, ..me });
-                out.step(after, || format!("hands {:?} to a node before it is stored: {class:?}", me.tx));
+                out.step(after, || format!("sends {:?} to a node before it is stored: {class:?}", me.tx));
             }
             SignerStep::Store => self.store(state, at, out),
             SignerStep::Poke => {
@@ -58,7 +58,7 @@ impl Explorer<'_> {
         }
     }
 
-    /// The queue delivers a message again while its worker is still at it.
+    /// The queue redelivers a message while its worker still processes it.
     pub(super) fn redeliveries(&self, state: &State, out: &mut Moves<'_>) {
         if state.faults.redeliveries == 0 {
             return;
@@ -68,7 +68,7 @@ impl Explorer<'_> {
                 let mut after = *state;
                 after.messages[at].state = MessageState::Ready;
                 after.faults.redeliveries -= 1;
-                out.fault(after, || format!("shows message {at} again, though a worker has it"));
+                out.fault(after, || format!("redelivers message {at}, though a worker holds it"));
             }
         }
     }
@@ -112,18 +112,19 @@ impl Explorer<'_> {
                 let job = Job::Resign(request as u8);
                 let mut after = with(state, at, Signer { step: SignerStep::Load, job, ..Signer::IDLE });
                 after.resign[request].state = MessageState::Taken;
-                out.step(after, || format!("receives the ask to sign for request {request}"));
+                out.step(after, || format!("receives the resign message of request {request}"));
             }
         }
     }
 
-    /// The asks of each chain are on a queue of their own.
+    /// Each chain has a resign queue of its own.
     fn is_asked(&self, state: &State, at: usize, request: usize) -> bool {
         let Item::Record(record) = state.table[request] else { return true };
         self.world.works_for(at, self.book.facts(record).account)
     }
 
-    /// One transaction: the head as it was read, what was read under the id, no slot under the nonce.
+    /// One transaction. Its conditions: the head and the item under the id are as they were read, and the nonce has no
+    /// slot.
     fn reserve(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let MessageSpec { request, content, .. } = self.ask(me);
@@ -186,7 +187,7 @@ impl Explorer<'_> {
         }
     }
 
-    /// Carries on from what is stored, or finds that it is another request's id.
+    /// Continues from the stored record, or finds that the id belongs to another request.
     fn load(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let request = self.request(me);
@@ -226,7 +227,7 @@ impl Explorer<'_> {
         out.step(after, || format!("loads request {request}: {why}"));
     }
 
-    /// KMS: a new signature every time.
+    /// Signs with KMS, which makes a new signature every time.
     fn sign(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let facts = self.book.facts(me.record);
@@ -241,7 +242,7 @@ impl Explorer<'_> {
         out.step(after, || format!("has {tx:?} signed"));
     }
 
-    /// A signature that nobody holds or has stored.
+    /// A signature that occurs nowhere in the state.
     fn fresh(&self, state: &State, account: u8, facts: &Facts) -> Tx {
         let (number, kind) = (facts.attempts.len() as u8, facts.next_kind);
         let is_known = |tx: Tx| {
@@ -288,7 +289,7 @@ impl Explorer<'_> {
         }
     }
 
-    /// Looks at the request that is to be cancelled.
+    /// Loads the request that is to be cancelled.
     fn load_cancel(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let request = self.ask(me).request;
@@ -319,7 +320,7 @@ impl Explorer<'_> {
         }
     }
 
-    /// One conditional write: a cancel is wanted.
+    /// One conditional write: notes that a cancel is requested.
     fn note_cancel(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         match self.write(state, me.record, ModelEvent::CancelAsked) {
@@ -345,7 +346,7 @@ impl Explorer<'_> {
         }
     }
 
-    /// Where the sweep runs, a poke adds nothing, and is left out.
+    /// With the sweep a poke adds nothing, so it is left out.
     pub(super) fn after_store(&self) -> SignerStep {
         if self.world.sweep { SignerStep::Ack } else { SignerStep::Poke }
     }
@@ -388,6 +389,6 @@ fn job(job: Job) -> String {
     match job {
         Job::None => "nothing".to_owned(),
         Job::Message(message) => format!("message {message}"),
-        Job::Resign(request) => format!("the ask to sign for request {request}"),
+        Job::Resign(request) => format!("the resign message of request {request}"),
     }
 }
