@@ -11,7 +11,7 @@ use signpost_txmgr::unusable::KeyFault;
 pub struct KeyRing<K> {
     /// The service.
     pub keys: K,
-    /// A key that signs, by an alias.
+    /// The alias of a key that signs.
     pub able: KmsKeyId,
     /// A key that is disabled.
     pub disabled: KmsKeyId,
@@ -56,7 +56,7 @@ pub async fn signing_twice_gives_two_signatures(ring: &KeyRing<impl Keys>) {
     assert_ne!(first.der, second.der);
 }
 
-/// By which the audit trail of the service is searched.
+/// The audit trail of the service is searched by this id.
 pub async fn every_signature_names_its_call(ring: &KeyRing<impl Keys>) {
     let hash = SigningHash([0x5b; 32]);
     let first = ring.keys.sign(&ring.able, &hash).await.unwrap().request_id.expect("an id");
@@ -64,7 +64,7 @@ pub async fn every_signature_names_its_call(ring: &KeyRing<impl Keys>) {
     assert!(!first.is_empty() && first != second, "{first} and {second}");
 }
 
-/// A chance of one in 2^47 to fail.
+/// Fails by chance once in 2^47 runs.
 pub async fn s_is_high_about_half_of_the_time(ring: &KeyRing<impl Keys>) {
     let public_key = public_key(ring).await;
     let mut high = 0;
@@ -72,13 +72,13 @@ pub async fn s_is_high_about_half_of_the_time(ring: &KeyRing<impl Keys>) {
         let hash = SigningHash(sha256(&[at, 1]));
         let der = ring.keys.sign(&ring.able, &hash).await.unwrap().der;
         let low_s = public_key.signature(&hash, &der).unwrap().s;
-        // The last 32 bytes of the DER are s, unless it begins with zeros; low s stands there as it is.
+        // The last 32 bytes of the DER are s, unless s begins with zeros. A low s is there unchanged.
         high += u32::from(!der.ends_with(&low_s[1..]));
     }
     assert!((1..48).contains(&high), "{high} of 48");
 }
 
-/// And says so at once.
+/// The error says so, and that nothing happened.
 pub async fn a_disabled_key_signs_nothing(ring: &KeyRing<impl Keys>) {
     let error = ring.keys.sign(&ring.disabled, &SigningHash([1; 32])).await.unwrap_err();
     assert_eq!((error.call.happened, error.call.throttled, error.call.operation), (Happened::No, false, "Sign"));
@@ -86,7 +86,7 @@ pub async fn a_disabled_key_signs_nothing(ring: &KeyRing<impl Keys>) {
     assert_eq!(error.fault, Some(KeyFault::Disabled));
 }
 
-/// An alias may be moved to another key; what it resolved to cannot.
+/// An alias may be moved to another key. The key's own id cannot.
 pub async fn alias_resolves_to_the_key_itself(ring: &KeyRing<impl Keys>) {
     let by_alias = ring.keys.public_key(&ring.able).await.unwrap();
     assert_ne!(by_alias.id, ring.able);
@@ -96,7 +96,7 @@ pub async fn alias_resolves_to_the_key_itself(ring: &KeyRing<impl Keys>) {
     ring.keys.sign(&by_alias.id, &SigningHash([2; 32])).await.unwrap();
 }
 
-/// For both calls.
+/// Both calls give the error.
 pub async fn an_unknown_key_is_an_error(ring: &KeyRing<impl Keys>) {
     let nobody: KmsKeyId = "alias/nobody".parse().unwrap();
     let signing = ring.keys.sign(&nobody, &SigningHash([1; 32])).await.unwrap_err();

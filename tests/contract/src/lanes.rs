@@ -30,7 +30,7 @@ macro_rules! lanes_claims {
     };
 }
 
-/// Also among others.
+/// There may be other accounts in the list.
 pub async fn a_registered_account_is_found_by_its_key_and_in_the_list(store: &impl Store) {
     let (hot, cold) = (TestLane::new("listed-hot"), TestLane::new("listed-cold"));
     let heads = [hot.register(store).await, cold.register(store).await];
@@ -41,7 +41,7 @@ pub async fn a_registered_account_is_found_by_its_key_and_in_the_list(store: &im
     }
 }
 
-/// The head as it is now, not as it was asked for.
+/// The verdict has the head as it is stored now, not as it was requested.
 pub async fn registering_again_returns_the_stored_head(store: &impl Store) {
     let lane = TestLane::new("registered-again");
     let first = lane.register(store).await;
@@ -63,7 +63,7 @@ pub async fn a_name_belongs_to_one_account(store: &impl Store) {
     second.register(store).await;
 }
 
-/// Two operators, one account.
+/// Several operators register one account.
 pub async fn one_of_several_concurrent_registrations_wins(store: &impl Store) {
     let lane = TestLane::new("registered-at-once");
     let heads: Vec<Head> = (0..4).map(|at| Head { registered_at: Millis(NOW.0 + at), ..lane.head() }).collect();
@@ -77,7 +77,7 @@ pub async fn one_of_several_concurrent_registrations_wins(store: &impl Store) {
     }
 }
 
-/// Nothing registers by the way.
+/// No other call registers an account.
 pub async fn unregistered_account_has_no_head(store: &impl Store) {
     let lane = TestLane::new("nobody");
     let account = lane.account();
@@ -93,7 +93,7 @@ pub async fn unregistered_account_has_no_head(store: &impl Store) {
     assert_eq!(store.head(&account).await.unwrap(), None);
 }
 
-/// From any nonce, over digits and pages.
+/// From any nonce, across numbers of digits and pages.
 pub async fn slots_come_in_order_of_nonce_up_to_the_limit(store: &impl Store) {
     let lane = TestLane::new("pages");
     lane.reserved(store, 110).await;
@@ -106,7 +106,7 @@ pub async fn slots_come_in_order_of_nonce_up_to_the_limit(store: &impl Store) {
     assert!(store.slots(&account, Nonce(0), 0).await.unwrap().is_empty());
 }
 
-/// A pass that was overtaken moves nothing.
+/// A pass that another pass overtook moves nothing.
 pub async fn slots_are_left_behind_once(store: &impl Store) {
     let lane = TestLane::new("left");
     lane.reserved(store, 40).await;
@@ -143,7 +143,7 @@ fn marks(lowest: u64, set_aside: &[u64], gaps: &[(u64, u64)]) -> Marks {
     }
 }
 
-/// Two passes that saw the same head, or one whose set-aside slot was closed by another.
+/// As when two passes saw the same head, or another pass closed a set-aside slot.
 pub async fn marks_move_together_only_from_their_stored_values(store: &impl Store) {
     let lane = TestLane::new("marks");
     lane.reserved(store, 20).await;
@@ -171,7 +171,7 @@ pub async fn marks_move_together_only_from_their_stored_values(store: &impl Stor
     assert!(!store.move_marks(&TestLane::new("marks-of-nobody").account(), &steps[0], &steps[1], NOW).await.unwrap());
 }
 
-/// Nothing but a move of the marks touches them.
+/// Only a move of the marks changes them.
 pub async fn marks_survive_all_other_changes_of_a_head(store: &impl Store) {
     let lane = TestLane::new("marks-stay");
     lane.reserved(store, 6).await;
@@ -190,7 +190,7 @@ pub async fn marks_survive_all_other_changes_of_a_head(store: &impl Store) {
     assert_eq!((head.open_slots(), head.needs_passes()), (0, true));
 }
 
-/// I4: a recorded fast-forward is the only gap there is.
+/// I4: a recorded fast-forward is the only gap that is allowed.
 pub async fn nonces_are_skipped_only_while_no_slot_is_open(store: &impl Store) {
     let lane = TestLane::new("skipped");
     let account = lane.account();
@@ -205,7 +205,7 @@ pub async fn nonces_are_skipped_only_while_no_slot_is_open(store: &impl Store) {
     assert_eq!(lane.stored_head(store).await.next_nonce, Nonce(6));
 }
 
-/// And it is in nobody's way.
+/// A price on the head does not hinder a reservation.
 pub async fn observed_price_is_stored_on_the_head(store: &impl Store) {
     let lane = TestLane::new("priced");
     let head = lane.register(store).await;
@@ -219,7 +219,7 @@ pub async fn observed_price_is_stored_on_the_head(store: &impl Store) {
     assert!(lane.stored_head(store).await.fee.is_some());
 }
 
-/// Set, changed, and taken off; reservations are in nobody's way.
+/// The mark is set, changed and cleared. It does not hinder a reservation.
 pub async fn account_with_an_unusable_key_is_marked(store: &impl Store) {
     let lane = TestLane::new("unusable");
     let head = lane.register(store).await;

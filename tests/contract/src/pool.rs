@@ -1,5 +1,5 @@
-//! Claims about key pools, with the real signer over the store: one request has one slot, whichever of the
-//! pool's accounts it would be assigned to when it comes again.
+//! Claims about key pools, with the real signer on the store: one request has one slot, whichever of the pool's
+//! accounts a repeat would be assigned to.
 
 use std::collections::BTreeSet;
 
@@ -67,7 +67,7 @@ impl Pool {
         records
     }
 
-    /// The slots of all lanes, which are those of the records and no other.
+    /// Asserts that the slots of all lanes are exactly those of the records.
     async fn assert_one_slot_each(&self, store: &impl Store) {
         let mut slots = BTreeSet::new();
         for lane in &self.lanes {
@@ -77,13 +77,13 @@ impl Pool {
             slots.extend(found.into_iter().map(|(nonce, id)| (id, lane.account(), nonce)));
         }
         let records = self.records(store).await;
-        let told: BTreeSet<_> =
+        let recorded: BTreeSet<_> =
             records.into_iter().map(|record| (record.request_id, record.account, record.nonce)).collect();
-        assert_eq!(slots, told);
+        assert_eq!(slots, recorded);
     }
 }
 
-/// By a hash of its id, and the record keeps it.
+/// A hash of the request id chooses the account, and the record keeps it.
 pub async fn pool_shares_requests_and_repeats_keep_their_account(store: &(impl Store + Clone)) {
     let pool = Pool::registered(store, "shared", ["shared-a", "shared-b", "shared-c"]).await;
     handle_all(&pool.signer(store.clone()), pool.asks()).await;
@@ -99,7 +99,7 @@ pub async fn pool_shares_requests_and_repeats_keep_their_account(store: &(impl S
     pool.assert_one_slot_each(store).await;
 }
 
-/// And all of them wait for funds rather than be refused.
+/// If every account is paused or unfunded, requests wait for funds and are not refused.
 pub async fn pool_skips_paused_and_unfunded_accounts_if_it_can(store: &(impl Store + Clone)) {
     let pool = Pool::registered(store, "choosy", ["choosy-a", "choosy-b", "choosy-c"]).await;
     let [a, b, c] = pool.lanes.each_ref().map(TestLane::account);
@@ -117,7 +117,7 @@ pub async fn pool_skips_paused_and_unfunded_accounts_if_it_can(store: &(impl Sto
     pool.assert_one_slot_each(store).await;
 }
 
-/// I1 and I8: each signer sees the pauses at another time.
+/// I1 and I8. Each signer sees the pauses at another time.
 pub async fn sixteen_signers_and_a_pause_never_give_a_request_two_slots(store: &(impl Store + Clone)) {
     let pool = Pool::registered(store, "crowd", ["pool-crowd-a", "pool-crowd-b", "pool-crowd-c"]).await;
     let pool = &pool;
@@ -139,7 +139,7 @@ pub async fn sixteen_signers_and_a_pause_never_give_a_request_two_slots(store: &
     pool.assert_one_slot_each(store).await;
 }
 
-/// It is in nobody's way.
+/// The mark does not hinder anything else.
 pub async fn unfunded_mark_is_set_and_cleared_on_the_head(store: &(impl Store + Clone)) {
     let lane = TestLane::new("unfunded");
     assert!(store.set_unfunded(&lane.account(), Some(NOW)).await.is_err(), "it is not registered");

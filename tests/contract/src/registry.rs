@@ -35,7 +35,7 @@ async fn retired(store: &impl Store, name: &'static str) -> (TestLane, AccountNa
     (lane, name.parse().unwrap())
 }
 
-/// Forwards over a gap, and back: the next reservation begins there.
+/// Forwards over a gap, and back. The next reservation begins there.
 pub async fn a_nonce_is_set_both_ways_and_with_both_marks(store: &impl Store) {
     let lane = TestLane::new("nonce-set");
     let account = lane.account();
@@ -50,7 +50,7 @@ pub async fn a_nonce_is_set_both_ways_and_with_both_marks(store: &impl Store) {
     assert_eq!(store.slots(&account, Nonce(0), 10).await.unwrap(), [(Nonce(3), lane.id(0))]);
 }
 
-/// A reservation that came between keeps its slot.
+/// A reservation made since the read keeps its slot.
 pub async fn a_nonce_is_set_only_from_the_marks_that_were_read(store: &impl Store) {
     let lane = TestLane::new("nonce-not-set");
     let account = lane.account();
@@ -66,12 +66,12 @@ pub async fn a_nonce_is_set_only_from_the_marks_that_were_read(store: &impl Stor
     assert!(store.set_nonce(&account, Nonce(1), Nonce(5)).await.unwrap());
 }
 
-/// And keeps the time of the first.
+/// The head keeps the time of the first retirement.
 pub async fn an_account_retires_once_and_only_without_open_slots(store: &impl Store) {
     let lane = TestLane::new("retiring");
     let account = lane.account();
     assert_eq!(store.retire(&account, NOW).await.unwrap(), RetireVerdict::NotRegistered);
-    assert_eq!(store.head(&account).await.unwrap(), None, "nothing is made by it");
+    assert_eq!(store.head(&account).await.unwrap(), None, "retiring creates nothing");
     lane.reserved(store, 1).await;
     let open = lane.stored_head(store).await;
     assert_eq!(store.retire(&account, NOW).await.unwrap(), RetireVerdict::Open(Box::new(open.clone())));
@@ -84,7 +84,7 @@ pub async fn an_account_retires_once_and_only_without_open_slots(store: &impl St
     }
 }
 
-/// Whoever pauses an account knows why; a node that changes its words does not.
+/// An operator has a reason for a pause; a node that changes its answer does not know it.
 pub async fn node_lifts_its_own_pause_but_not_an_operators(store: &impl Store) {
     let lane = TestLane::new("pauses");
     let account = lane.account();
@@ -98,7 +98,7 @@ pub async fn node_lifts_its_own_pause_but_not_an_operators(store: &impl Store) {
     }
     store.set_paused_by_node(&account, false).await.unwrap();
     assert!(!is_paused().await);
-    // A person's, before it and after it.
+    // An operator's pause, before a node's and after it.
     for by_node_first in [false, true] {
         if by_node_first {
             store.set_paused_by_node(&account, true).await.unwrap();
@@ -142,7 +142,7 @@ pub async fn an_unregistered_account_leaves_key_and_name_free(store: &impl Store
     assert!(accounts.contains(&successor) && accounts.contains(&again));
 }
 
-/// To the millisecond.
+/// The limit is exact to the millisecond.
 pub async fn only_an_account_retired_long_ago_is_unregistered(store: &impl Store) {
     let lane = TestLane::new("unregistered-early");
     let (account, name) = (lane.account(), "unregistered-early".parse().unwrap());
@@ -169,7 +169,7 @@ pub async fn an_account_with_an_open_slot_is_not_unregistered(store: &impl Store
     assert_eq!(lane.stored_head(store).await.open_slots(), 2);
 }
 
-/// As after a lost reply.
+/// As in a retry after a lost reply.
 pub async fn unregistering_again_finds_nothing(store: &impl Store) {
     let (lane, name) = retired(store, "unregistered-twice").await;
     let account = lane.account();

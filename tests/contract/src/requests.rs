@@ -1,5 +1,6 @@
-//! Claims about the limit of requests of one sender, with the real signer over the store: what is counted on the head
-//! is what has slots, by sender, whoever comes first and however often. Read next: `signpost_txmgr::policy::RequestLimit`.
+//! Claims about the request limit per sender, with the real signer on the store: the head counts exactly the requests
+//! with slots, by sender, in any order and with any number of repeats. Read next:
+//! `signpost_txmgr::policy::RequestLimit`.
 
 use std::collections::BTreeMap;
 
@@ -63,7 +64,7 @@ async fn registered(store: &impl Store, name: &'static str) -> TestLane {
     lane
 }
 
-/// The condition on the nonce is the one on the counts; a sender's name may be any that SQS gives.
+/// The condition on the nonce protects the counts too. A sender's name may be any that SQS gives.
 pub async fn sender_counts_are_stored_with_the_slots_or_not_at_all(store: &(impl Store + Clone)) {
     let lane = registered(store, "requests-stored").await;
     let head = lane.stored_head(store).await;
@@ -81,7 +82,7 @@ pub async fn sender_counts_are_stored_with_the_slots_or_not_at_all(store: &(impl
     assert_eq!(lane.stored_head(store).await, moved, "what got no slot does not count");
 }
 
-/// As when the limit was taken out of the policy for a while.
+/// As when the limit is missing from the policy for a while.
 pub async fn reservation_without_counts_keeps_the_stored_counts(store: &(impl Store + Clone)) {
     let lane = registered(store, "requests-kept").await;
     let counts = Some(counted(&[("AIDAONE", 3)]));
@@ -93,8 +94,8 @@ pub async fn reservation_without_counts_keeps_the_stored_counts(store: &(impl St
     assert_eq!(lane.stored_head(store).await.sender_counts, counts);
 }
 
-/// I9, whoever comes first: nobody is refused while its share lasts, whatever others ask for. The sessions of a role
-/// are one sender.
+/// I9 in any order: no sender is refused below its limit, whatever others request. The sessions of a role are one
+/// sender.
 pub async fn sixteen_signers_at_once_give_each_sender_its_share(store: &(impl Store + Clone)) {
     let lane = registered(store, "requests-crowd").await;
     let lane = &lane;
@@ -110,7 +111,7 @@ pub async fn sixteen_signers_at_once_give_each_sender_its_share(store: &(impl St
     assert_eq!(lane.stored_head(store).await.sender_counts, Some(counts));
 }
 
-/// As on a standard queue, and as after a crash between the slot and the signature.
+/// As on a standard queue, or after a crash between the slot and the signature.
 pub async fn the_same_requests_by_sixteen_signers_count_once(store: &(impl Store + Clone)) {
     let lane = registered(store, "requests-repeated").await;
     let lane = &lane;

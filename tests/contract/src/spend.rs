@@ -1,5 +1,5 @@
-//! Claims about the spend limit, with the real signer over the store: what is counted on the head is what
-//! has slots, whoever comes first and however often. Read next: `signpost_txmgr::policy::spend`.
+//! Claims about the spend limit, with the real signer on the store: the head counts exactly the requests with slots, in
+//! any order and with any number of repeats. Read next: `signpost_txmgr::policy::spend`.
 
 use futures_util::future::join_all;
 use signpost_txmgr::account::{Head, Reservation, Spend};
@@ -26,7 +26,7 @@ macro_rules! spend_claims {
 
 /// What one of the requests here may cost at most: 1,000 wei and 21,000 gas at the cap of 2 wei.
 const COST: u64 = 43_000;
-/// Requests that the limit takes, and a half.
+/// Requests that fit the limit, which has room for another half.
 const FIT: u64 = 9;
 
 fn limited<S: Store>(store: S, lane: &TestLane) -> LaneSigner<S> {
@@ -57,14 +57,14 @@ async fn count_slots(store: &impl Store, lane: &TestLane, count: u64) -> (u64, u
     (slots, refused)
 }
 
-/// Registers the lane; with its key's address, which the signer checks.
+/// Registers a lane with its key's address, which the signer checks.
 async fn registered(store: &impl Store, name: &'static str) -> TestLane {
     let lane = TestLane::new(name);
     lane.register(store).await;
     lane
 }
 
-/// The condition on the nonce is the one on the count.
+/// The condition on the nonce protects the spend too.
 pub async fn spend_is_stored_with_the_slots_or_not_at_all(store: &(impl Store + Clone)) {
     let lane = registered(store, "spend-stored").await;
     let head = lane.stored_head(store).await;
@@ -80,7 +80,7 @@ pub async fn spend_is_stored_with_the_slots_or_not_at_all(store: &(impl Store + 
     assert_eq!(lane.stored_head(store).await, moved, "what got no slot does not count");
 }
 
-/// As when the limit was taken out of the policy for a while.
+/// As when the limit is missing from the policy for a while.
 pub async fn reservation_without_spend_keeps_the_stored_spend(store: &(impl Store + Clone)) {
     let lane = registered(store, "spend-kept").await;
     let spend = Some(Spend { window_start: Millis(3), spent: "123456789012345678901234567890".parse().unwrap() });
@@ -93,7 +93,7 @@ pub async fn reservation_without_spend_keeps_the_stored_spend(store: &(impl Stor
     assert_eq!(lane.stored_head(store).await.spend, spend);
 }
 
-/// I9, whoever comes first; and nobody is refused while there is room.
+/// I9 in any order. No request is refused while there is room.
 pub async fn sixteen_signers_at_once_never_exceed_the_limit(store: &(impl Store + Clone)) {
     let lane = registered(store, "spend-crowd").await;
     let lane = &lane;
@@ -107,7 +107,7 @@ pub async fn sixteen_signers_at_once_never_exceed_the_limit(store: &(impl Store 
     assert_eq!(lane.stored_head(store).await.spend, Some(spend));
 }
 
-/// As on a standard queue, and as after a crash between the slot and the signature.
+/// As on a standard queue, or after a crash between the slot and the signature.
 pub async fn the_same_batch_by_sixteen_signers_counts_once(store: &(impl Store + Clone)) {
     let lane = registered(store, "spend-repeated").await;
     let lane = &lane;

@@ -54,7 +54,7 @@ fn stored(record: &Record) -> Stored {
     Stored::Record(Box::new(record.clone()))
 }
 
-/// All of it or nothing, and I4.
+/// All or nothing, and I4.
 pub async fn a_reservation_claims_slots_requests_and_head(store: &impl Store) {
     let lane = TestLane::new("reserve");
     let records = lane.reserved(store, 3).await;
@@ -75,7 +75,7 @@ pub async fn largest_group_is_reserved(store: &impl Store) {
     assert_eq!(store.slots(&lane.account(), Nonce(0), 100).await.unwrap().len(), 40);
 }
 
-/// As much calldata as a pool takes, and as much as a group may have.
+/// As much calldata as a pool accepts, and as many requests with it as a group may have.
 pub async fn the_largest_calldata_is_reserved_and_read_back(store: &impl Store) {
     const CALLDATA_BYTES: usize = 128_000;
     let lane = TestLane::new("large");
@@ -102,14 +102,14 @@ fn nonce_of(stored: &Stored) -> Nonce {
     }
 }
 
-/// I1 and I4, whoever comes first.
+/// I1 and I4 in any order.
 pub async fn sixteen_reservations_at_once_leave_contiguous_nonces(store: &impl Store) {
     const WORKERS: u64 = 16;
     let lane = TestLane::new("crowd");
     lane.register(store).await;
     let lane = &lane;
     let worker = async |at: u64| {
-        // A worker loses at most once to each of the others, but for conflicts.
+        // A worker loses at most once to each of the others, apart from conflicts.
         for _ in 0..WORKERS * 20 {
             let head = lane.stored_head(store).await;
             match store.reserve(&lane.group(&head, at, 1)).await.unwrap() {
@@ -133,7 +133,7 @@ pub async fn sixteen_reservations_at_once_leave_contiguous_nonces(store: &impl S
     }
 }
 
-/// A head that was read and moved since.
+/// The head has moved since it was read.
 pub async fn a_stale_head_reserves_nothing(store: &impl Store) {
     let lane = TestLane::new("stale-head");
     let old = lane.register(store).await;
@@ -167,7 +167,7 @@ pub async fn an_unregistered_account_reserves_nothing(store: &impl Store) {
     assert_eq!(store.head(&lane.account()).await.unwrap(), None, "a reservation registers nothing");
 }
 
-/// I8: whatever its digest, a known id gets no second slot.
+/// I8: a known id gets no second slot, whatever its digest.
 pub async fn known_id_stops_its_group_and_is_reported(store: &impl Store) {
     let lane = TestLane::new("known");
     let first = lane.reserved(store, 1).await;
@@ -186,7 +186,7 @@ pub async fn known_id_stops_its_group_and_is_reported(store: &impl Store) {
     assert_eq!(load_one(store, &lane.id(5)).await, None, "all or nothing");
 }
 
-/// As after a lost reply: the group is told to be reserved, or its ids to be known.
+/// As in a retry after a lost reply: the verdict is that the group is reserved, or that its ids are known.
 pub async fn the_same_group_again_changes_nothing(store: &impl Store) {
     let lane = TestLane::new("again");
     let head = lane.register(store).await;
@@ -204,7 +204,7 @@ pub async fn the_same_group_again_changes_nothing(store: &impl Store) {
 
 /// A rejection never held a nonce.
 pub async fn a_rejected_id_can_be_reserved(store: &impl Store) {
-    let lane = TestLane::new("mended");
+    let lane = TestLane::new("corrected");
     let head = lane.register(store).await;
     let rejected = lane.rejected(0);
     assert_eq!(store.reject(&rejected, &Vacancy::Free).await.unwrap(), RejectVerdict::Stored);
@@ -214,7 +214,7 @@ pub async fn a_rejected_id_can_be_reserved(store: &impl Store) {
     assert_eq!(load_one(store, &lane.id(0)).await, Some(stored(&group.records[0])));
 }
 
-/// Of a refusal and a slot for one message one wins: a slot replaces the rejection that was read and no other.
+/// Either the refusal or the slot of a message wins: a slot replaces only the rejection that was read.
 pub async fn a_slot_replaces_only_the_rejection_that_was_read(store: &impl Store) {
     let lane = TestLane::new("replaced");
     let head = lane.register(store).await;
@@ -225,7 +225,7 @@ pub async fn a_slot_replaces_only_the_rejection_that_was_read(store: &impl Store
         assert_eq!(store.reject(&rejected, &over).await.unwrap(), RejectVerdict::Stored);
         over = Vacancy::of(Some(&rejected));
         for read in [None, Some(Some("m-1")), Some(None), Some(Some("m-2"))] {
-            // With another request beside it, which gets no slot either.
+            // Together with another request, which gets no slot either.
             let mut group = lane.group(&head, 0, 2);
             group.replaces.extend(read.map(|message_id| (lane.id(1), message_id.map(str::to_owned))));
             if read == Some(found) {
@@ -247,7 +247,7 @@ pub async fn a_slot_replaces_only_the_rejection_that_was_read(store: &impl Store
     assert_eq!(load_one(store, &lane.id(1)).await, Some(stored(&group.records[1])));
 }
 
-/// The same of two refusals.
+/// The same for two refusals.
 pub async fn a_rejection_replaces_only_the_one_that_was_read(store: &impl Store) {
     let lane = TestLane::new("rejections");
     let by = |message_id: Option<&str>| Rejected { message_id: message_id.map(str::to_owned), ..lane.rejected(0) };
@@ -266,7 +266,7 @@ pub async fn a_rejection_replaces_only_the_one_that_was_read(store: &impl Store)
     }
 }
 
-/// The answer of a message is kept beside the rejection under the id it named, and outlives it.
+/// A message's answer is stored under its own id too, and outlives the rejection under the id that it named.
 pub async fn an_answer_is_kept_by_message(store: &impl Store) {
     let lane = TestLane::new("answers");
     let named = lane.rejected(0);
@@ -292,7 +292,7 @@ pub async fn an_answer_is_kept_by_message(store: &impl Store) {
     assert_eq!(load_one(store, &kept.request_id).await, Some(Stored::Rejected(kept)));
 }
 
-/// TTL deletes late: until then an item past its time is as good as deleted.
+/// TTL deletes late: an expired item counts as deleted before that.
 pub async fn expired_item_is_absent(store: &impl Store) {
     let lane = TestLane::new("absent");
     let expires_at = Millis(NOW.0 + 60_000);
@@ -305,7 +305,7 @@ pub async fn expired_item_is_absent(store: &impl Store) {
     assert_eq!(store.reject(&later, &Vacancy::Free).await.unwrap(), RejectVerdict::Stored);
 }
 
-/// TTL deletes late: until then the time decides, not the deletion.
+/// TTL deletes late: the expiry time decides, not the deletion.
 pub async fn id_is_free_once_its_record_has_expired(store: &impl Store) {
     let lane = TestLane::new("expiring");
     let mut records = lane.reserved(store, 2).await;
@@ -344,7 +344,7 @@ fn closed(lane: &TestLane, record: &Record, expires_at: Millis) -> Vec<Record> {
     vec![signed, sent, settled, published]
 }
 
-/// Every phase, verdict, cause and answer goes in and comes out the same.
+/// Every phase, verdict, cause and answer.
 pub async fn every_state_is_read_back_as_it_was_written(store: &impl Store) {
     let lane = TestLane::new("states");
     let records = lane.reserved(store, 5).await;
@@ -386,8 +386,8 @@ pub async fn every_state_is_read_back_as_it_was_written(store: &impl Store) {
     }
 }
 
-/// What a request waits for is kept, whatever it is, and so is since when it is at its cap, how many nodes an outcome rests on, and a receipt of
-/// which a node told the least.
+/// Every wait cause, the time since a request is at its cap, the number of nodes that agreed on an outcome, and a
+/// receipt with the fewest fields.
 pub async fn waits_witnesses_and_bare_receipts_are_read_back(store: &impl Store) {
     let lane = TestLane::new("waits");
     let records = lane.reserved(store, 2).await;
@@ -399,11 +399,11 @@ pub async fn waits_witnesses_and_bare_receipts_are_read_back(store: &impl Store)
     let sent = sent(states.last().unwrap(), SendClass::Accepted);
     let capped = after(&sent, &Event::AtCap(Millis(NOW.0 + 9)));
     let over = after(&capped, &Event::CancelAsked(CancelCause::AtCap));
-    let told = receipt(&sent, 8, true);
-    let bare = Receipt { gas_used: None, effective_gas_price: None, contract: None, ..told };
+    let full = receipt(&sent, 8, true);
+    let bare = Receipt { gas_used: None, effective_gas_price: None, contract: None, ..full };
     let settled = after(&over, &Event::Finalized { receipt: bare, revert: None, witnesses: 2 });
     states.extend([sent, capped, over, settled]);
-    let block = told.block;
+    let block = full.block;
     let foreign = Foreign { tx_hash: TxHash([6; 32]), block };
     states.push(after(&records[1], &Event::Displaced { foreign, witnesses: 2 }));
     for state in states {
@@ -412,7 +412,7 @@ pub async fn waits_witnesses_and_bare_receipts_are_read_back(store: &impl Store)
     }
 }
 
-/// Everything that a seal covers is read back as it was written, in every state of the request (I17).
+/// Every field that a seal covers is read back as it was written, in every state of the request (I17).
 pub async fn seal_is_valid_for_every_state_read_back(store: &impl Store) {
     let lane = TestLane::new("sealed");
     let [mut record]: [Record; 1] = lane.reserved(store, 1).await.try_into().unwrap();
@@ -428,7 +428,7 @@ pub async fn seal_is_valid_for_every_state_read_back(store: &impl Store) {
     }
 }
 
-/// The loser of a race goes on with what the winner wrote.
+/// The loser of a race continues with what the winner wrote.
 pub async fn stale_update_returns_the_stored_record(store: &impl Store) {
     let lane = TestLane::new("stale-update");
     let records = lane.reserved(store, 1).await;
@@ -445,7 +445,7 @@ pub async fn stale_update_returns_the_stored_record(store: &impl Store) {
     assert_eq!(load_one(store, &lane.id(0)).await, Some(stored(&winner)));
 }
 
-/// As after a lost reply.
+/// As in a retry after a lost reply.
 pub async fn repeated_update_finds_itself_stored(store: &impl Store) {
     let lane = TestLane::new("update-again");
     let records = lane.reserved(store, 1).await;
@@ -459,7 +459,7 @@ pub async fn repeated_update_finds_itself_stored(store: &impl Store) {
     assert_eq!(load_one(store, &lane.id(0)).await, Some(stored(&signed)));
 }
 
-/// Two workers may sign the same attempt; KMS gives each another signature.
+/// Several workers may sign the same attempt, and KMS gives each a different signature.
 pub async fn one_of_several_concurrent_updates_is_stored(store: &impl Store) {
     let lane = TestLane::new("update-crowd");
     let records = lane.reserved(store, 1).await;
@@ -472,7 +472,7 @@ pub async fn one_of_several_concurrent_updates_is_stored(store: &impl Store) {
     }
 }
 
-/// Nothing is made by an update.
+/// An update creates nothing.
 pub async fn update_without_a_record_is_gone(store: &impl Store) {
     let lane = TestLane::new("gone");
     let signed = lane.signed(&lane.record(0, Nonce(0)), 1);
@@ -483,7 +483,7 @@ pub async fn update_without_a_record_is_gone(store: &impl Store) {
     assert_eq!(load_one(store, &lane.id(0)).await, Some(Stored::Rejected(lane.rejected(0))));
 }
 
-/// A repeat, and the note that it was published.
+/// By a repeat of itself, and by the note that it was published.
 pub async fn a_rejection_is_stored_and_replaced_by_another(store: &impl Store) {
     let lane = TestLane::new("rejected");
     let first = lane.rejected(0);
@@ -510,7 +510,7 @@ pub async fn rejection_leaves_a_reserved_request_unchanged(store: &impl Store) {
     assert_eq!(records[0].phase, Phase::Reserved);
 }
 
-/// More than one call of DynamoDB reads, and ids that are not there.
+/// More ids than one call of DynamoDB reads, some of them without an item.
 pub async fn any_number_of_ids_is_read_at_once(store: &impl Store) {
     let lane = TestLane::new("many");
     let records = lane.reserved(store, 120).await;

@@ -9,7 +9,7 @@ use signpost_tidy::{metadata, metrics_page, rendered, root};
 use signpost_txmgr::request::Message;
 use signpost_txmgr::wire::schema::schemas;
 
-/// Lines of a source file without its tests; past that, look for the missing noun (style, Shape).
+/// The most lines of a source file without its tests. A longer file should be split by subject.
 const MAX_LINES: usize = 600;
 
 fn rust_files(dir: &Path, out: &mut Vec<PathBuf>) {
@@ -70,7 +70,7 @@ fn nothing_unfinished_is_left_in_the_sources() {
     assert!(found.is_empty(), "{found:?}");
 }
 
-/// Workspace packages a package depends on, not counting tests' dependencies.
+/// Workspace packages that a package depends on, without dev-dependencies.
 fn workspace_dependencies(metadata: &Value, package: &str) -> BTreeSet<String> {
     let packages = metadata["packages"].as_array().expect("cargo metadata lists packages");
     let package = packages.iter().find(|found| found["name"] == package).expect("the package is in the workspace");
@@ -86,7 +86,7 @@ fn workspace_dependencies(metadata: &Value, package: &str) -> BTreeSet<String> {
 #[test]
 fn dependencies_point_from_adapters_to_the_core() {
     let metadata = metadata(&["--no-deps"]);
-    assert!(workspace_dependencies(&metadata, "signpost-txmgr").is_empty(), "the core depends on no crate of ours");
+    assert!(workspace_dependencies(&metadata, "signpost-txmgr").is_empty(), "the core depends on none of our crates");
     for adapter in ["signpost-aws", "signpost-bsc"] {
         let core = BTreeSet::from(["signpost-txmgr".to_owned()]);
         assert_eq!(workspace_dependencies(&metadata, adapter), core, "{adapter} depends on the core alone");
@@ -116,7 +116,7 @@ fn a_client_knows_no_key_and_no_node() {
     assert_eq!(features, BTreeSet::from(["dynamodb".to_owned()]), "the stored shapes alone");
 }
 
-/// What a package asks of a dependency.
+/// The features that a package asks for in a dependency.
 fn features_asked_for(metadata: &Value, package: &str, dependency: &str) -> BTreeSet<String> {
     let packages = metadata["packages"].as_array().expect("cargo metadata lists packages");
     let package = packages.iter().find(|found| found["name"] == package).expect("the package is in the workspace");
@@ -153,7 +153,7 @@ fn metrics_page_matches_the_code() {
     assert_eq!(written, metrics_page(), "infra/metrics.md is stale; run: cargo run -p signpost-tidy");
 }
 
-/// Names that the code counts under are the list's: a literal at a counter would be measured and told nobody.
+/// Metric names come from the list. A literal name would be measured without being documented.
 #[test]
 fn every_metric_is_on_the_list() {
     let mut found = Vec::new();

@@ -1,6 +1,6 @@
-//! The same transactions to geth and to the BSC gate with anvil behind it: the same verdict, of the same class,
-//! in the same words, and the same transactions left and mined in the end. The gate's rules are compared with a
-//! real pool by this, and whatever differs is in [`KNOWN`] with its reason.
+//! Sends the same transactions to geth and to the BSC gate with anvil behind it. Both must give the same verdict, class
+//! and text, and must keep and mine the same transactions in the end. This compares the gate's rules with a real pool.
+//! Every allowed difference is in [`KNOWN`] with its reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,34 +17,34 @@ use crate::draft::{Draft, SignatureKind};
 use crate::node::{self, Node, RICH, Sent, begin, by_hand};
 use crate::support::{CHAIN, FLOOR, Rpc, address, bytes, hexed, list, number};
 
-/// Transactions of a run. A run's chance follows from `SIGNPOST_SEED`, or from 1.
+/// Transactions of a run. The random seed is `SIGNPOST_SEED`, or 1.
 const SENDS: usize = 800;
 const ACCOUNTS: u8 = 40;
 const GWEI: u64 = 1_000_000_000;
 const CALLDATA_FLOOR: u64 = 40;
 const MAX_TX_GAS: u64 = 16_777_216;
-/// What a poor account has: three plain transfers' worth and a bit.
+/// Balance of a poor account: a little more than three plain transfers cost.
 const POOR: u64 = 3 * 21_000 * FLOOR + 1_000;
 const ANVIL: &str = "--host 127.0.0.1 --chain-id 97 --accounts 0 --base-fee 0 --gas-limit 55000000 --hardfork osaka \
     --enable-tx-gas-limit --slots-in-an-epoch 1 --no-mining --order fees -q";
 
-/// A difference that is as it should be.
+/// An allowed difference.
 struct Known {
     reason: &'static str,
-    /// Whether both mean the same by it.
+    /// Whether both answers have the same class.
     same_class: bool,
     is: fn(&str, &str) -> bool,
 }
 
-/// geth's words and the gate's, in this order.
+/// Each compares geth's text and the gate's, in this order.
 const KNOWN: [Known; 6] = [
     Known {
-        reason: "geth puts `invalid sender: ` before what is wrong with a signature, BSC v1.7.3 does not",
+        reason: "geth puts `invalid sender: ` before a signature error, BSC v1.7.3 does not",
         same_class: true,
         is: |geth, gate| geth.strip_prefix("invalid sender: ") == Some(gate),
     },
     Known {
-        reason: "geth looks at the signature after size, gas and fees, BSC before: of two faults they name another",
+        reason: "geth checks the signature after size, gas and fees, BSC before: of two faults each names another",
         same_class: false,
         is: |geth, gate| {
             let late = ["invalid chain id", "invalid transaction v, r, s", "recovery failed"];
@@ -54,7 +54,7 @@ const KNOWN: [Known; 6] = [
         },
     },
     Known {
-        reason: "geth after 1.17.3 decodes no chain id or signature wider than 256 bits; BSC takes none for another's",
+        reason: "geth after 1.17.3 decodes no chain id or signature wider than 256 bits; BSC reports another fault",
         same_class: false,
         is: |geth, gate| {
             let later = ["invalid chain id", "invalid transaction v, r, s", "tx fee", "only replay-protected"];
@@ -68,7 +68,7 @@ const KNOWN: [Known; 6] = [
         is: |geth, gate| geth == FUNDS && gate.starts_with(FUNDS),
     },
     Known {
-        reason: "the gate's amounts end at 256 bits: a fee of more is another number",
+        reason: "the gate's amounts have 256 bits: a larger fee is shown as another number",
         same_class: true,
         is: |geth, gate| {
             let digits = |words: &str| words.strip_prefix("tx fee (")?.find('.');
@@ -83,10 +83,10 @@ const KNOWN: [Known; 6] = [
 ];
 const FUNDS: &str = "insufficient funds for gas * price + value";
 
-/// Both of them.
+/// Both nodes.
 struct Pair {
     geth: Node,
-    /// Through the gate.
+    /// The gate's endpoint.
     bsc: Rpc,
     _gate: BscGate,
     _anvil: Leashed,
@@ -117,7 +117,7 @@ impl Pair {
     }
 }
 
-/// What each account begins with: most are rich, some have made transactions, some are poor, two are delegated.
+/// The initial state of an account: most are rich, some have made transactions, some are poor, two are delegated.
 fn account(key: u8) -> Begin {
     match key {
         25..=30 => Begin { nonce: 5, ..begin(key, RICH) },
@@ -141,21 +141,21 @@ async fn anvil(name: &str) -> (Leashed, String) {
     (process.await.unwrap(), url)
 }
 
-/// Makes transactions, and remembers what was taken.
+/// Generates transactions, and remembers the accepted ones.
 struct Generator {
     chance: Chance,
-    /// By account and nonce, what was taken last.
+    /// The last accepted transaction, by account and nonce.
     taken: BTreeMap<(u8, u64), Draft>,
 }
 
 impl Generator {
-    /// The account's next nonce after those taken in a row.
+    /// The account's next nonce after the contiguous accepted ones.
     fn next(&self, key: u8) -> u64 {
         let first = account(key).nonce;
         (first..=u64::MAX).find(|nonce| !self.taken.contains_key(&(key, *nonce))).unwrap()
     }
 
-    /// A good one that comes next, of any type, at any price, with or without data and access list.
+    /// A valid transaction with the next nonce, of any type and price, with or without data and access list.
     fn good(&mut self, key: u8) -> Draft {
         let kind = self.chance.of(&[0, 0, 1, 2, 2, 2, 4]);
         let mut draft = Draft::new(key, kind, self.next(key));
@@ -188,7 +188,7 @@ impl Generator {
         }
     }
 
-    /// A replacement of something that was taken, by this percentage in each field.
+    /// A replacement of an accepted transaction, raised by a random percentage in each field.
     fn replacement(&mut self, key: u8) -> Draft {
         let of_account: Vec<u64> = self.taken.range((key, 0)..=(key, u64::MAX)).map(|((_, nonce), _)| *nonce).collect();
         if of_account.is_empty() {
@@ -208,7 +208,7 @@ impl Generator {
         draft
     }
 
-    /// One of everything that can be asked.
+    /// A random case, valid or not, with its name.
     fn draw(&mut self, key: u8) -> (&'static str, Vec<u8>, Option<Draft>) {
         let mut draft = self.good(key);
         let case = match self.chance.below(44) {
@@ -318,7 +318,7 @@ impl Generator {
         (case, draft.raw(), Some(draft))
     }
 
-    /// Bytes that are no transaction, or hardly one.
+    /// Bytes that are not a valid transaction.
     fn mangled(&mut self, mut draft: Draft) -> (&'static str, Vec<u8>, Option<Draft>) {
         if self.chance.below(2) == 0 {
             let fields = [
@@ -373,16 +373,16 @@ impl Generator {
     }
 }
 
-/// What two answers to the same bytes say of each other: nothing, a known difference, or another.
+/// Compares two answers to the same bytes: equal, a known difference (`Some`), or an error.
 fn judge(geth: &Sent, gate: &Sent) -> Result<Option<&'static str>, String> {
     let (geth, gate) = match (geth, gate) {
         (Ok(one), Ok(other)) if one == other => return Ok(None),
         (Err(geth), Err(gate)) if geth == gate => return Ok(None),
         (Err(geth), Err(gate)) => (geth, gate),
-        _ => return Err("another verdict".to_owned()),
+        _ => return Err("different verdicts".to_owned()),
     };
     let found = KNOWN.iter().find(|known| (known.is)(&geth.1, &gate.1));
-    let found = found.ok_or_else(|| "other words".to_owned())?;
+    let found = found.ok_or_else(|| "different texts".to_owned())?;
     let class = |said: &(i64, String)| classify(said.0, &said.1);
     if found.same_class && class(geth) != class(gate) {
         return Err(format!("{:?} is not {:?}", class(geth), class(gate)));
@@ -399,7 +399,7 @@ async fn gate_answers_like_a_real_pool() {
     let (mut differ, mut known, mut counts) = (Vec::new(), BTreeMap::new(), BTreeMap::<_, (u32, u32)>::new());
     let mut hashes = BTreeSet::new();
     for at in 0..SENDS {
-        // In turns, so that geth has sorted what it took from an account before the next comes.
+        // Accounts take turns, so that geth has sorted an account's last transaction before the next one.
         let key = 1 + u8::try_from(at % usize::from(ACCOUNTS)).unwrap();
         let (case, raw, draft) = generator.draw(key);
         let (geth, gate) = pair.send(&raw).await;
@@ -428,7 +428,7 @@ async fn gate_answers_like_a_real_pool() {
     same_pool(&pair, &hashes).await;
 }
 
-/// Whether both have the same transactions, and mine the same.
+/// Asserts that both have the same transactions and mine the same.
 async fn same_pool(pair: &Pair, hashes: &BTreeSet<String>) {
     for hash in hashes {
         let found = async |rpc: &Rpc| !rpc.call("eth_getTransactionByHash", json!([hash])).await.is_null();
@@ -442,7 +442,7 @@ async fn same_pool(pair: &Pair, hashes: &BTreeSet<String>) {
         counts
     };
     assert_eq!(counts(&pair.geth.rpc, "pending").await, counts(&pair.bsc, "pending").await);
-    // Until nothing that could be mined is left.
+    // Mine until nothing executable is left.
     let mut before = Vec::new();
     loop {
         pair.geth.mine().await;

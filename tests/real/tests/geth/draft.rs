@@ -1,4 +1,4 @@
-//! Transactions of every kind, good and bad, put together from their fields and signed by keys in memory.
+//! Transactions of every type, valid and invalid, encoded from their fields and signed by keys in memory.
 
 use signpost_txmgr::units::{SigningHash, U256, keccak256};
 
@@ -7,16 +7,16 @@ use crate::support::{CHAIN, FLOOR, bytes, list, number, sign};
 /// Order of secp256k1 (SEC 2).
 const ORDER: &str = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141";
 
-/// What is wrong with a signature.
+/// The fault of a signature, if any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SignatureKind {
     Good,
     HighS,
     ZeroR,
     ZeroS,
-    /// A parity, or a `v`, that there is not.
+    /// An invalid parity, or an invalid `v`.
     Parity,
-    /// `r` of no point of the curve.
+    /// An `r` that is on no point of the curve.
     OffCurve,
     /// A legacy transaction without replay protection.
     Unprotected,
@@ -26,7 +26,7 @@ pub(crate) enum SignatureKind {
 #[derive(Debug, Clone)]
 pub(crate) struct Draft {
     pub(crate) key: u8,
-    /// 0, 1, 2 or 4.
+    /// The transaction type: 0, 1, 2 or 4.
     pub(crate) kind: u8,
     pub(crate) chain: u64,
     pub(crate) nonce: u64,
@@ -36,11 +36,11 @@ pub(crate) struct Draft {
     pub(crate) to: Option<[u8; 20]>,
     pub(crate) value: U256,
     pub(crate) data: Vec<u8>,
-    /// Storage keys of one address in the access list.
+    /// Number of storage keys of one address in the access list.
     pub(crate) access: Option<u8>,
-    /// Authorizations of a type 4, none of which is valid.
+    /// Number of authorizations of a type 4; none is valid.
     pub(crate) authorizations: u8,
-    /// Something in place of the field of this number, as RLP.
+    /// RLP that replaces the field with this number.
     pub(crate) odd: Option<(usize, Vec<u8>)>,
     pub(crate) signature: SignatureKind,
 }
@@ -66,7 +66,7 @@ impl Draft {
         }
     }
 
-    /// The same price in both fields, as the types without a tip have it.
+    /// Sets the same price in both fields, as in types without a tip.
     pub(crate) fn price(&mut self, price: u64) {
         (self.cap, self.tip) = (U256::from(price), U256::from(price));
     }
@@ -99,7 +99,7 @@ impl Draft {
         fields
     }
 
-    /// Signed, as it goes over the wire.
+    /// The signed transaction, as it is sent.
     pub(crate) fn raw(&self) -> Vec<u8> {
         let fields = self.fields();
         let prefix: &[u8] = if self.kind == 0 { &[] } else { std::slice::from_ref(&self.kind) };
@@ -124,7 +124,7 @@ impl Draft {
             SignatureKind::OffCurve => r = vec![5],
         }
         let v = match (self.kind, protected, self.signature) {
-            // One that is of no chain and no parity.
+            // A `v` without a chain id or a valid parity.
             (0, true, SignatureKind::Parity) => 30,
             (0, true, _) => 35 + 2 * self.chain + odd,
             (0, false, _) => 27 + odd,

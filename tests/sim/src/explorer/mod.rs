@@ -10,7 +10,8 @@
 //! is not explored; the simulation runs it. There is no clock: whether a wait is over is a choice, and both branches
 //! are explored.
 //!
-//! Read in this order: [`ledger`], [`lane`], [`world`], [`worlds`], [`book`], [`moves`], [`check`], [`search`], [`mutants`].
+//! Read in this order: [`ledger`], [`lane`], [`world`], [`worlds`], [`book`], [`moves`], [`check`], [`search`],
+//! [`mutants`].
 
 #![allow(
     clippy::unwrap_used,

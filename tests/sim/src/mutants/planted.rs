@@ -1,4 +1,5 @@
-//! The list of planted bugs. A bug that the explorer plants too has the same name in [`crate::explorer::mutants`]. Read next: [`super`].
+//! The list of planted bugs. A bug that the explorer plants too has the same name in [`crate::explorer::mutants`]. Read
+//! next: [`super`].
 
 /// One planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
