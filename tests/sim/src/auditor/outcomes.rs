@@ -22,7 +22,7 @@ const FREE: [&str; 4] = ["eventId", "reason", "contractAddress", "reduced"];
 impl Auditor {
     pub(super) fn acknowledged(&mut self, message_id: &str, body: &str) {
         let Some(asked) = self.messages.get_mut(message_id) else {
-            return self.check(false, "I13", || format!("message {message_id} was deleted and nobody sent it"));
+            return self.check(false, "I13", || format!("message {message_id} was deleted and never sent"));
         };
         asked.acknowledged = true;
         let carried = self.messages.get(message_id).is_some_and(|asked| self.is_answered(asked));
@@ -194,7 +194,7 @@ impl Auditor {
         let code = outcome["reason"]["code"].as_str().unwrap_or_default().to_owned();
         let message_id = outcome["messageId"].as_str().unwrap_or_default().to_owned();
         let Some(asked) = self.messages.get(&message_id) else {
-            return self.check(false, "I15", || format!("an outcome of a message that nobody sent: {text}"));
+            return self.check(false, "I15", || format!("an outcome of a message that was never sent: {text}"));
         };
         let allowed = self.may_refuse(asked, &code, now);
         let (names, created, what) = (asked.what.names().cloned(), asked.created, asked.what.clone());

@@ -1,10 +1,10 @@
 //! The invariants of the design, as questions to one state. Nothing here looks at how a driver works,
 //! only at what is in the tables, on the queues, at the nodes and on the topic.
 //!
-//! I6, I8, I11 and I14 are also judged at the write and the publication themselves (see [`super::moves`]);
-//! I10 needs real signatures, and is the simulation's, as is that a paused account signs nothing. `head-only` is no invariant but the
-//! rule that only the lane's head is bumped, judged when the signer is asked: a bump above an unmined slot
-//! costs more and mines nothing sooner, and breaks nothing else.
+//! I6, I8, I11 and I14 are also checked at each write and publication (see [`super::moves`]). The simulation checks
+//! I10, which needs real signatures, and that a paused account signs nothing. `head-only` is not an invariant but the
+//! rule that only the lane's head is bumped, checked when the signer is asked: a bump above an unmined slot costs more,
+//! mines nothing sooner, and breaks nothing else.
 //!
 //! Read next: [`super::search`].
 

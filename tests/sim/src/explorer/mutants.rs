@@ -15,7 +15,7 @@ pub enum ModelMutant {
     SendBeforeStore,
     /// A receipt settles before its block is final.
     OutcomeAtMined,
-    /// `next_nonce` moves in a write of its own, after the slot is put.
+    /// `next_nonce` moves in a separate write, after the slot is put.
     CounterApart,
     /// The message of a rejected request is deleted before its outcome is published.
     AckBeforePublish,

@@ -234,7 +234,7 @@ pub enum SignerStep {
     ReadItsHead,
     /// Claim the slot: one transaction.
     Reserve,
-    /// Mutant: move the counter in a write of its own.
+    /// Mutant: move the counter in a separate write.
     MoveCounter,
     /// Load the record that was there already.
     Load,

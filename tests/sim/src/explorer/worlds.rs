@@ -178,7 +178,7 @@ fn cancelling(base: &World) -> Vec<World> {
         },
         World {
             name: "stray-cancel",
-            about: "a cancel of a request that nobody sent",
+            about: "a cancel of an unknown request",
             messages: vec![cancel(0)],
             signers: 2,
             faults: Faults { crashes: 1, lost_replies: 1, redeliveries: 1, ..NO_FAULTS },
