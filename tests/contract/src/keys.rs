@@ -11,7 +11,7 @@ use signpost_txmgr::unusable::KeyFault;
 pub struct KeyRing<K> {
     /// The service.
     pub keys: K,
-    /// A key that signs, by an alias.
+    /// The alias of a key that signs.
     pub able: KmsKeyId,
     /// A key that is disabled.
     pub disabled: KmsKeyId,
@@ -22,13 +22,13 @@ pub struct KeyRing<K> {
 macro_rules! keys_claims {
     ($each:ident) => {
         $each! { keys:
-            what_a_key_signs_verifies_under_its_public_key,
+            signature_verifies_under_the_public_key,
             signing_twice_gives_two_signatures,
-            every_signature_has_an_id_of_its_call,
+            every_signature_names_its_call,
             s_is_high_about_half_of_the_time,
             a_disabled_key_signs_nothing,
             an_unknown_key_is_an_error,
-            a_key_asked_for_by_its_alias_is_named_by_itself,
+            alias_resolves_to_the_key_itself,
         }
     };
 }
@@ -38,7 +38,7 @@ async fn public_key(ring: &KeyRing<impl Keys>) -> PublicKey {
 }
 
 /// The hash is signed as it is, not hashed again.
-pub async fn what_a_key_signs_verifies_under_its_public_key(ring: &KeyRing<impl Keys>) {
+pub async fn signature_verifies_under_the_public_key(ring: &KeyRing<impl Keys>) {
     let public_key = public_key(ring).await;
     let hashes: Vec<SigningHash> = (0..16_u8).map(|at| SigningHash(sha256(&[at]))).collect();
     let signatures = join_all(hashes.iter().map(|hash| ring.keys.sign(&ring.able, hash))).await;
@@ -56,15 +56,15 @@ pub async fn signing_twice_gives_two_signatures(ring: &KeyRing<impl Keys>) {
     assert_ne!(first.der, second.der);
 }
 
-/// By which the audit trail of the service is searched.
-pub async fn every_signature_has_an_id_of_its_call(ring: &KeyRing<impl Keys>) {
+/// The audit trail of the service is searched by this id.
+pub async fn every_signature_names_its_call(ring: &KeyRing<impl Keys>) {
     let hash = SigningHash([0x5b; 32]);
     let first = ring.keys.sign(&ring.able, &hash).await.unwrap().request_id.expect("an id");
     let second = ring.keys.sign(&ring.able, &hash).await.unwrap().request_id.expect("an id");
     assert!(!first.is_empty() && first != second, "{first} and {second}");
 }
 
-/// A chance of one in 2^47 to fail.
+/// Fails by chance once in 2^47 runs.
 pub async fn s_is_high_about_half_of_the_time(ring: &KeyRing<impl Keys>) {
     let public_key = public_key(ring).await;
     let mut high = 0;
@@ -72,13 +72,13 @@ pub async fn s_is_high_about_half_of_the_time(ring: &KeyRing<impl Keys>) {
         let hash = SigningHash(sha256(&[at, 1]));
         let der = ring.keys.sign(&ring.able, &hash).await.unwrap().der;
         let low_s = public_key.signature(&hash, &der).unwrap().s;
-        // The last 32 bytes of the DER are s, unless it begins with zeros; low s stands there as it is.
+        // The last 32 bytes of the DER are s, unless s begins with zeros. A low s is there unchanged.
         high += u32::from(!der.ends_with(&low_s[1..]));
     }
     assert!((1..48).contains(&high), "{high} of 48");
 }
 
-/// And says so at once.
+/// The error says so, and that nothing happened.
 pub async fn a_disabled_key_signs_nothing(ring: &KeyRing<impl Keys>) {
     let error = ring.keys.sign(&ring.disabled, &SigningHash([1; 32])).await.unwrap_err();
     assert_eq!((error.call.happened, error.call.throttled, error.call.operation), (Happened::No, false, "Sign"));
@@ -86,8 +86,8 @@ pub async fn a_disabled_key_signs_nothing(ring: &KeyRing<impl Keys>) {
     assert_eq!(error.fault, Some(KeyFault::Disabled));
 }
 
-/// An alias may be moved to another key; what it resolved to cannot.
-pub async fn a_key_asked_for_by_its_alias_is_named_by_itself(ring: &KeyRing<impl Keys>) {
+/// An alias may be moved to another key. The key's own id cannot.
+pub async fn alias_resolves_to_the_key_itself(ring: &KeyRing<impl Keys>) {
     let by_alias = ring.keys.public_key(&ring.able).await.unwrap();
     assert_ne!(by_alias.id, ring.able);
     assert!(by_alias.id.as_str().starts_with("arn:aws:kms:"), "{}", by_alias.id);
@@ -96,7 +96,7 @@ pub async fn a_key_asked_for_by_its_alias_is_named_by_itself(ring: &KeyRing<impl
     ring.keys.sign(&by_alias.id, &SigningHash([2; 32])).await.unwrap();
 }
 
-/// For both calls.
+/// Both calls give the error.
 pub async fn an_unknown_key_is_an_error(ring: &KeyRing<impl Keys>) {
     let nobody: KmsKeyId = "alias/nobody".parse().unwrap();
     let signing = ring.keys.sign(&nobody, &SigningHash([1; 32])).await.unwrap_err();

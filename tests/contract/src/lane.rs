@@ -1,4 +1,4 @@
-//! An account with a key of its own, and requests in every state. Read next: [`crate::store`].
+//! A test account with a key of its own, and requests in every state. Read next: [`crate::store`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,18 +16,18 @@ use signpost_txmgr::units::{
     AccountKey, BlockHash, BlockNumber, ChainId, Digest, Gas, Millis, Nonce, RequestId, Wei, sha256,
 };
 
-/// The time a claim begins at.
+/// The time at which a claim begins.
 pub const NOW: Millis = Millis(1_790_000_000_000);
 
 /// The lane of one claim.
 #[derive(Debug, Clone)]
-pub struct Lane {
+pub struct TestLane {
     name: &'static str,
     key: LocalKey,
 }
 
-impl Lane {
-    /// A lane that no other claim has.
+impl TestLane {
+    /// A lane that no other claim uses.
     #[must_use]
     pub fn new(name: &'static str) -> Self {
         Self { name, key: LocalKey::new(sha256(name.as_bytes())) }
@@ -45,7 +45,7 @@ impl Lane {
         AccountKey { chain_id: ChainId(97), address: self.key.public_key().address() }
     }
 
-    /// A request id that no other claim has.
+    /// A request id that no other claim uses.
     #[must_use]
     pub fn id(&self, at: u64) -> RequestId {
         format!("{}:{at}", self.name).parse().unwrap()
@@ -58,7 +58,7 @@ impl Lane {
         Head::new(self.account(), self.name.parse().unwrap(), kms_key_id, Nonce(0), NOW)
     }
 
-    /// Registers it.
+    /// Registers it, and asserts that it was new.
     pub async fn register(&self, store: &impl Store) -> Head {
         let head = self.head();
         assert_eq!(store.register(&head).await.unwrap(), RegisterVerdict::Registered);
@@ -125,7 +125,7 @@ impl Lane {
         Reservation { head: head.clone(), records, spend: None, sender_counts: None, replaces: BTreeMap::new() }
     }
 
-    /// Registers the lane and reserves requests `0..count`, in groups as large as may be.
+    /// Registers the lane and reserves requests `0..count`, in the largest groups allowed.
     pub async fn reserved(&self, store: &impl Store, count: u64) -> Vec<Record> {
         let mut head = self.register(store).await;
         let most = u64::try_from(Reservation::MAX_RECORDS).unwrap();
@@ -139,7 +139,7 @@ impl Lane {
         records
     }
 
-    /// The record with one more attempt at this price, really signed.
+    /// The record with one more attempt at this price, with a real signature.
     #[must_use]
     pub fn signed(&self, record: &Record, gwei: u64) -> Record {
         let (kind, fee) = (record.next_kind(), Fee::Legacy { gas_price: Wei::from_gwei(gwei) });

@@ -6,7 +6,7 @@ use signpost_txmgr::ports::{Happened, RegisterVerdict, ReserveVerdict, Store};
 use signpost_txmgr::units::{Millis, Nonce, Wei};
 use signpost_txmgr::unusable::{KeyCall, KeyFault, Unusable};
 
-use crate::lane::{Lane, NOW};
+use crate::lane::{NOW, TestLane};
 
 /// Calls `$each!` with the suite and all its claims.
 #[macro_export]
@@ -14,25 +14,25 @@ macro_rules! lanes_claims {
     ($each:ident) => {
         $each! { lanes:
             a_registered_account_is_found_by_its_key_and_in_the_list,
-            registering_again_says_how_it_is_registered,
+            registering_again_returns_the_stored_head,
             a_name_belongs_to_one_account,
-            of_registrations_at_once_one_registers,
-            an_account_that_is_not_registered_has_no_head,
+            one_of_several_concurrent_registrations_wins,
+            unregistered_account_has_no_head,
             slots_come_in_order_of_nonce_up_to_the_limit,
             slots_are_left_behind_once,
-            slots_that_are_not_reserved_are_not_left_behind,
-            all_marks_move_together_from_what_they_were,
-            marks_stay_through_what_else_changes_a_head,
+            unreserved_slots_are_not_left_behind,
+            marks_move_together_only_from_their_stored_values,
+            marks_survive_all_other_changes_of_a_head,
             nonces_are_skipped_only_while_no_slot_is_open,
-            a_price_seen_is_noted_on_the_head,
-            an_account_whose_key_cannot_be_used_is_marked,
+            observed_price_is_stored_on_the_head,
+            account_with_an_unusable_key_is_marked,
         }
     };
 }
 
-/// Also among others.
+/// There may be other accounts in the list.
 pub async fn a_registered_account_is_found_by_its_key_and_in_the_list(store: &impl Store) {
-    let (hot, cold) = (Lane::new("listed-hot"), Lane::new("listed-cold"));
+    let (hot, cold) = (TestLane::new("listed-hot"), TestLane::new("listed-cold"));
     let heads = [hot.register(store).await, cold.register(store).await];
     assert_eq!(store.head(&hot.account()).await.unwrap().as_ref(), Some(&heads[0]));
     let accounts = store.accounts().await.unwrap();
@@ -41,9 +41,9 @@ pub async fn a_registered_account_is_found_by_its_key_and_in_the_list(store: &im
     }
 }
 
-/// The head as it is now, not as it was asked for.
-pub async fn registering_again_says_how_it_is_registered(store: &impl Store) {
-    let lane = Lane::new("registered-again");
+/// The verdict has the head as it is stored now, not as it was requested.
+pub async fn registering_again_returns_the_stored_head(store: &impl Store) {
+    let lane = TestLane::new("registered-again");
     let first = lane.register(store).await;
     assert_eq!(store.register(&first).await.unwrap(), RegisterVerdict::Exists(first.clone()));
     assert_eq!(store.reserve(&lane.group(&first, 0, 2)).await.unwrap(), ReserveVerdict::Reserved);
@@ -55,7 +55,7 @@ pub async fn registering_again_says_how_it_is_registered(store: &impl Store) {
 
 /// Callers address accounts by name.
 pub async fn a_name_belongs_to_one_account(store: &impl Store) {
-    let (first, second) = (Lane::new("named"), Lane::new("named-too"));
+    let (first, second) = (TestLane::new("named"), TestLane::new("named-too"));
     first.register(store).await;
     let thief = Head { name: "named".parse().unwrap(), ..second.head() };
     assert_eq!(store.register(&thief).await.unwrap(), RegisterVerdict::NameTaken);
@@ -63,9 +63,9 @@ pub async fn a_name_belongs_to_one_account(store: &impl Store) {
     second.register(store).await;
 }
 
-/// Two operators, one account.
-pub async fn of_registrations_at_once_one_registers(store: &impl Store) {
-    let lane = Lane::new("registered-at-once");
+/// Several operators register one account.
+pub async fn one_of_several_concurrent_registrations_wins(store: &impl Store) {
+    let lane = TestLane::new("registered-at-once");
     let heads: Vec<Head> = (0..4).map(|at| Head { registered_at: Millis(NOW.0 + at), ..lane.head() }).collect();
     let verdicts: Vec<RegisterVerdict> =
         join_all(heads.iter().map(|head| store.register(head))).await.into_iter().map(Result::unwrap).collect();
@@ -77,9 +77,9 @@ pub async fn of_registrations_at_once_one_registers(store: &impl Store) {
     }
 }
 
-/// Nothing registers by the way.
-pub async fn an_account_that_is_not_registered_has_no_head(store: &impl Store) {
-    let lane = Lane::new("nobody");
+/// No other call registers an account.
+pub async fn unregistered_account_has_no_head(store: &impl Store) {
+    let lane = TestLane::new("nobody");
     let account = lane.account();
     assert_eq!(store.head(&account).await.unwrap(), None);
     assert_eq!(store.set_paused(&account, true).await.unwrap_err().happened, Happened::No);
@@ -93,9 +93,9 @@ pub async fn an_account_that_is_not_registered_has_no_head(store: &impl Store) {
     assert_eq!(store.head(&account).await.unwrap(), None);
 }
 
-/// From any nonce, over digits and pages.
+/// From any nonce, across numbers of digits and pages.
 pub async fn slots_come_in_order_of_nonce_up_to_the_limit(store: &impl Store) {
-    let lane = Lane::new("pages");
+    let lane = TestLane::new("pages");
     lane.reserved(store, 110).await;
     let account = lane.account();
     let slots = store.slots(&account, Nonce(0), 1_000).await.unwrap();
@@ -106,9 +106,9 @@ pub async fn slots_come_in_order_of_nonce_up_to_the_limit(store: &impl Store) {
     assert!(store.slots(&account, Nonce(0), 0).await.unwrap().is_empty());
 }
 
-/// A pass that was overtaken moves nothing.
+/// A pass that another pass overtook moves nothing.
 pub async fn slots_are_left_behind_once(store: &impl Store) {
-    let lane = Lane::new("left");
+    let lane = TestLane::new("left");
     lane.reserved(store, 40).await;
     let account = lane.account();
     let expires_at = Millis(NOW.0 + 86_400_000);
@@ -123,8 +123,8 @@ pub async fn slots_are_left_behind_once(store: &impl Store) {
 }
 
 /// The mark never passes the next nonce.
-pub async fn slots_that_are_not_reserved_are_not_left_behind(store: &impl Store) {
-    let lane = Lane::new("left-too-far");
+pub async fn unreserved_slots_are_not_left_behind(store: &impl Store) {
+    let lane = TestLane::new("left-too-far");
     lane.reserved(store, 2).await;
     assert!(!store.leave_slots(&lane.account(), Nonce(0), Nonce(3), NOW).await.unwrap());
     assert_eq!(lane.stored_head(store).await.lowest_open_nonce, Nonce(0));
@@ -143,9 +143,9 @@ fn marks(lowest: u64, set_aside: &[u64], gaps: &[(u64, u64)]) -> Marks {
     }
 }
 
-/// Two passes that saw the same head, or one whose set-aside slot was closed by another.
-pub async fn all_marks_move_together_from_what_they_were(store: &impl Store) {
-    let lane = Lane::new("marks");
+/// As when two passes saw the same head, or another pass closed a set-aside slot.
+pub async fn marks_move_together_only_from_their_stored_values(store: &impl Store) {
+    let lane = TestLane::new("marks");
     lane.reserved(store, 20).await;
     let account = lane.account();
     let expires_at = Millis(NOW.0 + 86_400_000);
@@ -168,12 +168,12 @@ pub async fn all_marks_move_together_from_what_they_were(store: &impl Store) {
     let beyond = marks(21, &[], &[]);
     assert!(!store.move_marks(&account, &steps[5], &beyond, expires_at).await.unwrap(), "slot 20 is not reserved");
     assert_eq!(lane.stored_head(store).await.marks(), steps[5]);
-    assert!(!store.move_marks(&Lane::new("marks-of-nobody").account(), &steps[0], &steps[1], NOW).await.unwrap());
+    assert!(!store.move_marks(&TestLane::new("marks-of-nobody").account(), &steps[0], &steps[1], NOW).await.unwrap());
 }
 
-/// Nothing but a move of the marks touches them.
-pub async fn marks_stay_through_what_else_changes_a_head(store: &impl Store) {
-    let lane = Lane::new("marks-stay");
+/// Only a move of the marks changes them.
+pub async fn marks_survive_all_other_changes_of_a_head(store: &impl Store) {
+    let lane = TestLane::new("marks-stay");
     lane.reserved(store, 6).await;
     let head = lane.stored_head(store).await;
     let account = lane.account();
@@ -190,9 +190,9 @@ pub async fn marks_stay_through_what_else_changes_a_head(store: &impl Store) {
     assert_eq!((head.open_slots(), head.needs_passes()), (0, true));
 }
 
-/// I4: a recorded fast-forward is the only gap there is.
+/// I4: a recorded fast-forward is the only gap that is allowed.
 pub async fn nonces_are_skipped_only_while_no_slot_is_open(store: &impl Store) {
-    let lane = Lane::new("skipped");
+    let lane = TestLane::new("skipped");
     let account = lane.account();
     let head = lane.register(store).await;
     assert!(store.fast_forward(&account, Nonce(0), Nonce(5)).await.unwrap());
@@ -205,9 +205,9 @@ pub async fn nonces_are_skipped_only_while_no_slot_is_open(store: &impl Store) {
     assert_eq!(lane.stored_head(store).await.next_nonce, Nonce(6));
 }
 
-/// And it is in nobody's way.
-pub async fn a_price_seen_is_noted_on_the_head(store: &impl Store) {
-    let lane = Lane::new("priced");
+/// A price on the head does not hinder a reservation.
+pub async fn observed_price_is_stored_on_the_head(store: &impl Store) {
+    let lane = TestLane::new("priced");
     let head = lane.register(store).await;
     for gwei in [3, 2] {
         let observed_at = Millis(NOW.0 + 10 - gwei);
@@ -219,9 +219,9 @@ pub async fn a_price_seen_is_noted_on_the_head(store: &impl Store) {
     assert!(lane.stored_head(store).await.fee.is_some());
 }
 
-/// Set, changed, and taken off; reservations are in nobody's way.
-pub async fn an_account_whose_key_cannot_be_used_is_marked(store: &impl Store) {
-    let lane = Lane::new("unusable");
+/// The mark is set, changed and cleared. It does not hinder a reservation.
+pub async fn account_with_an_unusable_key_is_marked(store: &impl Store) {
+    let lane = TestLane::new("unusable");
     let head = lane.register(store).await;
     let mark = Unusable { since: NOW, fault: KeyFault::Disabled, call: KeyCall::Read };
     for mark in [Some(mark), Some(Unusable { fault: KeyFault::Denied, call: KeyCall::Sign, ..mark }), None, None] {

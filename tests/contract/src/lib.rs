@@ -1,12 +1,13 @@
-//! What the core may rely on, as claims: one suite per port, written over the port's trait, so that the
-//! worlds in memory and the real services are judged by the same words.
+//! What the core may rely on, as claims: one suite per port, written against the port's trait, so that the fakes in
+//! memory and the real services pass the same tests.
 //!
-//! A claim is a function that takes the port and panics when it does not hold. Each has a lane, ids and
-//! queues of its own, so that all of them can run side by side on one stack. The macros `*_claims!` name
-//! all claims of a suite; `tests/memory.rs` and `tests/local_stack` run them.
+//! A claim is a function that takes the port and panics when it does not hold. Each has a lane, ids and queues of its
+//! own, so that all claims can run concurrently on one stack. The macros `*_claims!` list all claims of a suite;
+//! `tests/memory.rs` and `tests/local_stack` run them.
 //!
-//! Says nothing about throttling and lost replies: no emulator shows them (see the tests of
-//! `signpost-aws`). Read in this order: [`lane`], [`store`], [`lanes`], [`registry`], [`spend`], [`requests`], [`pool`], [`keys`], [`queue`], [`topic`].
+//! No claim is about throttling or lost replies: no emulator shows them (see the tests of `signpost-aws`). Read in this
+//! order: [`lane`], [`store`], [`lanes`], [`registry`], [`spend`], [`requests`], [`pool`], [`keys`], [`queue`],
+//! [`topic`].
 #![allow(
     clippy::unwrap_used,
     clippy::arithmetic_side_effects,

@@ -1,5 +1,5 @@
-//! Claims about key pools, with the real signer over the store: one request has one slot, whichever of the
-//! pool's accounts it would be assigned to when it comes again.
+//! Claims about key pools, with the real signer on the store: one request has one slot, whichever of the pool's
+//! accounts a repeat would be assigned to.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use signpost_txmgr::ports::Store;
 use signpost_txmgr::record::{Record, Stored};
 use signpost_txmgr::units::{Millis, Nonce};
 
-use crate::lane::{Lane, NOW, load_one};
+use crate::lane::{NOW, TestLane, load_one};
 use crate::signer::{LaneSigner, RULES, SIGNERS, handle_all, signer, transfer};
 
 /// Calls `$each!` with the suite and all its claims.
@@ -18,10 +18,10 @@ use crate::signer::{LaneSigner, RULES, SIGNERS, handle_all, signer, transfer};
 macro_rules! pool_claims {
     ($each:ident) => {
         $each! { pool:
-            a_pool_shares_its_requests_and_a_repeat_finds_its_own,
-            what_is_paused_or_unfunded_is_left_out_while_another_is_not,
+            pool_shares_requests_and_repeats_keep_their_account,
+            pool_skips_paused_and_unfunded_accounts_if_it_can,
             sixteen_signers_and_a_pause_never_give_a_request_two_slots,
-            that_an_account_cannot_pay_is_noted_on_its_head_and_taken_back,
+            unfunded_mark_is_set_and_cleared_on_the_head,
         }
     };
 }
@@ -31,13 +31,13 @@ const COUNT: u64 = 24;
 
 struct Pool {
     name: &'static str,
-    lanes: [Lane; 3],
+    lanes: [TestLane; 3],
 }
 
 impl Pool {
     /// Three registered accounts.
     async fn registered(store: &impl Store, name: &'static str, lanes: [&'static str; 3]) -> Self {
-        let lanes = lanes.map(Lane::new);
+        let lanes = lanes.map(TestLane::new);
         for lane in &lanes {
             lane.register(store).await;
         }
@@ -67,7 +67,7 @@ impl Pool {
         records
     }
 
-    /// The slots of all lanes, which are those of the records and no other.
+    /// Asserts that the slots of all lanes are exactly those of the records.
     async fn assert_one_slot_each(&self, store: &impl Store) {
         let mut slots = BTreeSet::new();
         for lane in &self.lanes {
@@ -77,14 +77,14 @@ impl Pool {
             slots.extend(found.into_iter().map(|(nonce, id)| (id, lane.account(), nonce)));
         }
         let records = self.records(store).await;
-        let told: BTreeSet<_> =
+        let recorded: BTreeSet<_> =
             records.into_iter().map(|record| (record.request_id, record.account, record.nonce)).collect();
-        assert_eq!(slots, told);
+        assert_eq!(slots, recorded);
     }
 }
 
-/// By a hash of its id, and the record keeps it.
-pub async fn a_pool_shares_its_requests_and_a_repeat_finds_its_own(store: &(impl Store + Clone)) {
+/// A hash of the request id chooses the account, and the record keeps it.
+pub async fn pool_shares_requests_and_repeats_keep_their_account(store: &(impl Store + Clone)) {
     let pool = Pool::registered(store, "shared", ["shared-a", "shared-b", "shared-c"]).await;
     handle_all(&pool.signer(store.clone()), pool.asks()).await;
     let first = pool.records(store).await;
@@ -99,10 +99,10 @@ pub async fn a_pool_shares_its_requests_and_a_repeat_finds_its_own(store: &(impl
     pool.assert_one_slot_each(store).await;
 }
 
-/// And all of them wait for funds rather than be refused.
-pub async fn what_is_paused_or_unfunded_is_left_out_while_another_is_not(store: &(impl Store + Clone)) {
+/// If every account is paused or unfunded, requests wait for funds and are not refused.
+pub async fn pool_skips_paused_and_unfunded_accounts_if_it_can(store: &(impl Store + Clone)) {
     let pool = Pool::registered(store, "choosy", ["choosy-a", "choosy-b", "choosy-c"]).await;
-    let [a, b, c] = pool.lanes.each_ref().map(Lane::account);
+    let [a, b, c] = pool.lanes.each_ref().map(TestLane::account);
     store.set_paused(&a, true).await.unwrap();
     store.set_unfunded(&b, Some(NOW)).await.unwrap();
     let (mut asks, signer) = (pool.asks(), pool.signer(store.clone()));
@@ -117,7 +117,7 @@ pub async fn what_is_paused_or_unfunded_is_left_out_while_another_is_not(store: 
     pool.assert_one_slot_each(store).await;
 }
 
-/// I1 and I8: each signer sees the pauses at another time.
+/// I1 and I8. Each signer sees the pauses at another time.
 pub async fn sixteen_signers_and_a_pause_never_give_a_request_two_slots(store: &(impl Store + Clone)) {
     let pool = Pool::registered(store, "crowd", ["pool-crowd-a", "pool-crowd-b", "pool-crowd-c"]).await;
     let pool = &pool;
@@ -139,9 +139,9 @@ pub async fn sixteen_signers_and_a_pause_never_give_a_request_two_slots(store: &
     pool.assert_one_slot_each(store).await;
 }
 
-/// It is in nobody's way.
-pub async fn that_an_account_cannot_pay_is_noted_on_its_head_and_taken_back(store: &(impl Store + Clone)) {
-    let lane = Lane::new("unfunded");
+/// The mark does not hinder anything else.
+pub async fn unfunded_mark_is_set_and_cleared_on_the_head(store: &(impl Store + Clone)) {
+    let lane = TestLane::new("unfunded");
     assert!(store.set_unfunded(&lane.account(), Some(NOW)).await.is_err(), "it is not registered");
     let head = lane.register(store).await;
     for since in [Some(NOW), Some(Millis(NOW.0 + 1)), None, None] {

@@ -4,7 +4,7 @@ use signpost_txmgr::account::{Head, StaysRegistered};
 use signpost_txmgr::ports::{RegisterVerdict, ReserveVerdict, RetireVerdict, Store, UnregisterVerdict};
 use signpost_txmgr::units::{AccountName, Millis, Nonce};
 
-use crate::lane::{Lane, NOW};
+use crate::lane::{NOW, TestLane};
 
 /// Calls `$each!` with the suite and all its claims.
 #[macro_export]
@@ -15,7 +15,7 @@ macro_rules! registry_claims {
             a_nonce_is_set_only_from_the_marks_that_were_read,
             an_account_retires_once_and_only_without_open_slots,
             a_retired_account_is_not_resumed,
-            a_pause_by_a_nodes_words_ends_and_one_by_a_person_does_not,
+            node_lifts_its_own_pause_but_not_an_operators,
             an_unregistered_account_leaves_key_and_name_free,
             only_an_account_retired_long_ago_is_unregistered,
             an_account_with_an_open_slot_is_not_unregistered,
@@ -28,16 +28,16 @@ macro_rules! registry_claims {
 const LATER: Millis = Millis(NOW.0 + 1_000);
 
 /// An account that was retired at [`NOW`].
-async fn retired(store: &impl Store, name: &'static str) -> (Lane, AccountName) {
-    let lane = Lane::new(name);
+async fn retired(store: &impl Store, name: &'static str) -> (TestLane, AccountName) {
+    let lane = TestLane::new(name);
     lane.register(store).await;
     assert_eq!(store.retire(&lane.account(), NOW).await.unwrap(), RetireVerdict::Retired);
     (lane, name.parse().unwrap())
 }
 
-/// Forwards over a gap, and back: the next reservation begins there.
+/// Forwards over a gap, and back. The next reservation begins there.
 pub async fn a_nonce_is_set_both_ways_and_with_both_marks(store: &impl Store) {
-    let lane = Lane::new("nonce-set");
+    let lane = TestLane::new("nonce-set");
     let account = lane.account();
     let head = lane.register(store).await;
     for (from, to) in [(0, 7), (7, 3)] {
@@ -50,9 +50,9 @@ pub async fn a_nonce_is_set_both_ways_and_with_both_marks(store: &impl Store) {
     assert_eq!(store.slots(&account, Nonce(0), 10).await.unwrap(), [(Nonce(3), lane.id(0))]);
 }
 
-/// A reservation that came between keeps its slot.
+/// A reservation made since the read keeps its slot.
 pub async fn a_nonce_is_set_only_from_the_marks_that_were_read(store: &impl Store) {
-    let lane = Lane::new("nonce-not-set");
+    let lane = TestLane::new("nonce-not-set");
     let account = lane.account();
     assert!(!store.set_nonce(&account, Nonce(0), Nonce(5)).await.unwrap(), "nothing is registered");
     assert_eq!(store.head(&account).await.unwrap(), None);
@@ -66,12 +66,12 @@ pub async fn a_nonce_is_set_only_from_the_marks_that_were_read(store: &impl Stor
     assert!(store.set_nonce(&account, Nonce(1), Nonce(5)).await.unwrap());
 }
 
-/// And keeps the time of the first.
+/// The head keeps the time of the first retirement.
 pub async fn an_account_retires_once_and_only_without_open_slots(store: &impl Store) {
-    let lane = Lane::new("retiring");
+    let lane = TestLane::new("retiring");
     let account = lane.account();
     assert_eq!(store.retire(&account, NOW).await.unwrap(), RetireVerdict::NotRegistered);
-    assert_eq!(store.head(&account).await.unwrap(), None, "nothing is made by it");
+    assert_eq!(store.head(&account).await.unwrap(), None, "retiring creates nothing");
     lane.reserved(store, 1).await;
     let open = lane.stored_head(store).await;
     assert_eq!(store.retire(&account, NOW).await.unwrap(), RetireVerdict::Open(Box::new(open.clone())));
@@ -84,9 +84,9 @@ pub async fn an_account_retires_once_and_only_without_open_slots(store: &impl St
     }
 }
 
-/// Whoever pauses an account knows why; a node that changes its words does not.
-pub async fn a_pause_by_a_nodes_words_ends_and_one_by_a_person_does_not(store: &impl Store) {
-    let lane = Lane::new("pauses");
+/// An operator has a reason for a pause; a node that changes its answer does not know it.
+pub async fn node_lifts_its_own_pause_but_not_an_operators(store: &impl Store) {
+    let lane = TestLane::new("pauses");
     let account = lane.account();
     lane.reserved(store, 1).await;
     let is_paused = async || lane.stored_head(store).await.paused;
@@ -98,7 +98,7 @@ pub async fn a_pause_by_a_nodes_words_ends_and_one_by_a_person_does_not(store: &
     }
     store.set_paused_by_node(&account, false).await.unwrap();
     assert!(!is_paused().await);
-    // A person's, before it and after it.
+    // An operator's pause, before a node's and after it.
     for by_node_first in [false, true] {
         if by_node_first {
             store.set_paused_by_node(&account, true).await.unwrap();
@@ -134,7 +134,7 @@ pub async fn an_unregistered_account_leaves_key_and_name_free(store: &impl Store
     assert_eq!(store.unregister(&account, &name, NOW).await.unwrap(), UnregisterVerdict::Unregistered);
     assert_eq!(store.head(&account).await.unwrap(), None);
     assert!(store.accounts().await.unwrap().heads.iter().all(|head| head.account != account));
-    let successor = Head { name, ..Lane::new("unregistered-2").head() };
+    let successor = Head { name, ..TestLane::new("unregistered-2").head() };
     assert_eq!(store.register(&successor).await.unwrap(), RegisterVerdict::Registered, "the name is free");
     let again = Head { name: "unregistered-3".parse().unwrap(), ..lane.head() };
     assert_eq!(store.register(&again).await.unwrap(), RegisterVerdict::Registered, "the key is free");
@@ -142,9 +142,9 @@ pub async fn an_unregistered_account_leaves_key_and_name_free(store: &impl Store
     assert!(accounts.contains(&successor) && accounts.contains(&again));
 }
 
-/// To the millisecond.
+/// The limit is exact to the millisecond.
 pub async fn only_an_account_retired_long_ago_is_unregistered(store: &impl Store) {
-    let lane = Lane::new("unregistered-early");
+    let lane = TestLane::new("unregistered-early");
     let (account, name) = (lane.account(), "unregistered-early".parse().unwrap());
     let head = lane.register(store).await;
     let stays = UnregisterVerdict::Stays(StaysRegistered::NotRetired);
@@ -161,7 +161,7 @@ pub async fn only_an_account_retired_long_ago_is_unregistered(store: &impl Store
 
 /// Its request would have no account to finish under.
 pub async fn an_account_with_an_open_slot_is_not_unregistered(store: &impl Store) {
-    let lane = Lane::new("unregistered-open");
+    let lane = TestLane::new("unregistered-open");
     let (account, name) = (lane.account(), "unregistered-open".parse().unwrap());
     lane.reserved(store, 2).await;
     let stays = UnregisterVerdict::Stays(StaysRegistered::Open(2));
@@ -169,7 +169,7 @@ pub async fn an_account_with_an_open_slot_is_not_unregistered(store: &impl Store
     assert_eq!(lane.stored_head(store).await.open_slots(), 2);
 }
 
-/// As after a lost reply.
+/// As in a retry after a lost reply.
 pub async fn unregistering_again_finds_nothing(store: &impl Store) {
     let (lane, name) = retired(store, "unregistered-twice").await;
     let account = lane.account();

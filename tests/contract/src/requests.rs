@@ -1,5 +1,6 @@
-//! Claims about the limit of requests of one sender, with the real signer over the store: what is counted on the head
-//! is what has slots, by sender, whoever comes first and however often. Read next: `signpost_txmgr::policy::RequestLimit`.
+//! Claims about the request limit per sender, with the real signer on the store: the head counts exactly the requests
+//! with slots, by sender, in any order and with any number of repeats. Read next:
+//! `signpost_txmgr::policy::RequestLimit`.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use signpost_txmgr::ports::{ReserveVerdict, Store};
 use signpost_txmgr::record::Stored;
 use signpost_txmgr::units::{Millis, Nonce};
 
-use crate::lane::{Lane, NOW, load_one};
+use crate::lane::{NOW, TestLane, load_one};
 use crate::signer::{LaneSigner, RULES, SIGNERS, handle_all, signer, transfer};
 
 /// Calls `$each!` with the suite and all its claims.
@@ -18,8 +19,8 @@ use crate::signer::{LaneSigner, RULES, SIGNERS, handle_all, signer, transfer};
 macro_rules! requests_claims {
     ($each:ident) => {
         $each! { requests:
-            what_senders_had_is_stored_with_the_slots_or_not_at_all,
-            a_reservation_that_counts_no_request_leaves_the_counts,
+            sender_counts_are_stored_with_the_slots_or_not_at_all,
+            reservation_without_counts_keeps_the_stored_counts,
             sixteen_signers_at_once_give_each_sender_its_share,
             the_same_requests_by_sixteen_signers_count_once,
         }
@@ -29,11 +30,11 @@ macro_rules! requests_claims {
 /// Requests of one sender in a window.
 const LIMIT: u64 = 5;
 
-fn limited<S: Store>(store: S, lane: &Lane) -> LaneSigner<S> {
+fn limited<S: Store>(store: S, lane: &TestLane) -> LaneSigner<S> {
     signer(store, &[lane], &format!("{RULES}max_requests = {LIMIT}\nmax_requests_window_s = 3600\n"))
 }
 
-fn ask(lane: &Lane, at: u64, sender: &str) -> Incoming {
+fn ask(lane: &TestLane, at: u64, sender: &str) -> Incoming {
     Incoming { sender: Some(sender.to_owned()), ..transfer(&lane.id(at), &lane.account().to_string()) }
 }
 
@@ -43,7 +44,7 @@ fn counted(counts: &[(&str, u64)]) -> SenderCounts {
 }
 
 /// How many of these requests have a slot; the others are refused for the limit.
-async fn slots(store: &impl Store, lane: &Lane, requests: impl Iterator<Item = u64>) -> u64 {
+async fn slots(store: &impl Store, lane: &TestLane, requests: impl Iterator<Item = u64>) -> u64 {
     let mut slots = 0;
     for at in requests {
         match load_one(store, &lane.id(at)).await {
@@ -57,14 +58,14 @@ async fn slots(store: &impl Store, lane: &Lane, requests: impl Iterator<Item = u
     slots
 }
 
-async fn registered(store: &impl Store, name: &'static str) -> Lane {
-    let lane = Lane::new(name);
+async fn registered(store: &impl Store, name: &'static str) -> TestLane {
+    let lane = TestLane::new(name);
     lane.register(store).await;
     lane
 }
 
-/// The condition on the nonce is the one on the counts; a sender's name may be any that SQS gives.
-pub async fn what_senders_had_is_stored_with_the_slots_or_not_at_all(store: &(impl Store + Clone)) {
+/// The condition on the nonce protects the counts too. A sender's name may be any that SQS gives.
+pub async fn sender_counts_are_stored_with_the_slots_or_not_at_all(store: &(impl Store + Clone)) {
     let lane = registered(store, "requests-stored").await;
     let head = lane.stored_head(store).await;
     let counts =
@@ -81,8 +82,8 @@ pub async fn what_senders_had_is_stored_with_the_slots_or_not_at_all(store: &(im
     assert_eq!(lane.stored_head(store).await, moved, "what got no slot does not count");
 }
 
-/// As when the limit was taken out of the policy for a while.
-pub async fn a_reservation_that_counts_no_request_leaves_the_counts(store: &(impl Store + Clone)) {
+/// As when the limit is missing from the policy for a while.
+pub async fn reservation_without_counts_keeps_the_stored_counts(store: &(impl Store + Clone)) {
     let lane = registered(store, "requests-kept").await;
     let counts = Some(counted(&[("AIDAONE", 3)]));
     let first = Reservation { sender_counts: counts.clone(), ..lane.group(&lane.head(), 0, 1) };
@@ -93,8 +94,8 @@ pub async fn a_reservation_that_counts_no_request_leaves_the_counts(store: &(imp
     assert_eq!(lane.stored_head(store).await.sender_counts, counts);
 }
 
-/// I9, whoever comes first: nobody is refused while its share lasts, whatever others ask for. The sessions of a role
-/// are one sender.
+/// I9 in any order: no sender is refused below its limit, whatever others request. The sessions of a role are one
+/// sender.
 pub async fn sixteen_signers_at_once_give_each_sender_its_share(store: &(impl Store + Clone)) {
     let lane = registered(store, "requests-crowd").await;
     let lane = &lane;
@@ -110,7 +111,7 @@ pub async fn sixteen_signers_at_once_give_each_sender_its_share(store: &(impl St
     assert_eq!(lane.stored_head(store).await.sender_counts, Some(counts));
 }
 
-/// As on a standard queue, and as after a crash between the slot and the signature.
+/// As on a standard queue, or after a crash between the slot and the signature.
 pub async fn the_same_requests_by_sixteen_signers_count_once(store: &(impl Store + Clone)) {
     let lane = registered(store, "requests-repeated").await;
     let lane = &lane;

@@ -1,4 +1,4 @@
-//! The real signer over the store under test; its keys, queues and topic are in memory. Read next: [`crate::spend`],
+//! The real signer on the store under test; its keys, queues and topic are in memory. Read next: [`crate::spend`],
 //! [`crate::pool`].
 
 use signpost_txmgr::fake::{Gate, Journal, MemoryKeys, MemoryQueues, MemoryTopic, QueueRules, SimClock, sealer};
@@ -9,19 +9,19 @@ use signpost_txmgr::ports::Store;
 use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::units::{ChainId, RequestId, Wei};
 
-use crate::lane::{Lane, NOW};
+use crate::lane::{NOW, TestLane};
 
-/// Signers at once, each a process of its own.
+/// Concurrent signers, each like a process of its own.
 pub const SIGNERS: u64 = 16;
-/// How a policy begins: rules for every account.
+/// The beginning of a policy: rules for every account.
 pub const RULES: &str = "[default]\nmax_gas_price_wei = 2\ngas_price_wei = 1\n";
 
-/// A signer of a claim.
+/// A signer on the store under test.
 pub type LaneSigner<S> = Signer<S, MemoryKeys, MemoryQueues, MemoryTopic>;
 
 /// A signer that has just started, with the keys of these lanes.
 #[must_use]
-pub fn signer<S: Store>(store: S, lanes: &[&Lane], policy: &str) -> LaneSigner<S> {
+pub fn signer<S: Store>(store: S, lanes: &[&TestLane], policy: &str) -> LaneSigner<S> {
     let (gate, journal) = (Gate::default(), Journal::default());
     let keys = MemoryKeys::new(gate.clone(), journal.clone());
     for lane in lanes {
@@ -57,7 +57,7 @@ pub fn transfer(id: &RequestId, account: &str) -> Incoming {
 
 /// Hands a batch to a signer until every message is done.
 pub async fn handle_all<S: Store>(signer: &LaneSigner<S>, mut batch: Vec<Incoming>) {
-    // Each of the others is in the way once per message at most, and a turn has several tries.
+    // Each other signer conflicts at most once per message, and a turn makes several tries.
     for _ in 0..SIGNERS * 20 {
         let dispositions = signer.handle(&batch, NOW).await;
         let mut left = dispositions.iter();

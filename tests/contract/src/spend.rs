@@ -1,5 +1,5 @@
-//! Claims about the spend limit, with the real signer over the store: what is counted on the head is what
-//! has slots, whoever comes first and however often. Read next: `signpost_txmgr::policy::spend`.
+//! Claims about the spend limit, with the real signer on the store: the head counts exactly the requests with slots, in
+//! any order and with any number of repeats. Read next: `signpost_txmgr::policy::spend`.
 
 use futures_util::future::join_all;
 use signpost_txmgr::account::{Head, Reservation, Spend};
@@ -8,7 +8,7 @@ use signpost_txmgr::ports::{ReserveVerdict, Store};
 use signpost_txmgr::record::Stored;
 use signpost_txmgr::units::{Millis, Nonce, Wei};
 
-use crate::lane::{Lane, NOW, load_one};
+use crate::lane::{NOW, TestLane, load_one};
 use crate::signer::{LaneSigner, RULES, SIGNERS, handle_all, signer, transfer};
 
 /// Calls `$each!` with the suite and all its claims.
@@ -16,9 +16,9 @@ use crate::signer::{LaneSigner, RULES, SIGNERS, handle_all, signer, transfer};
 macro_rules! spend_claims {
     ($each:ident) => {
         $each! { spend:
-            what_is_spent_is_stored_with_the_slots_or_not_at_all,
-            a_reservation_that_counts_nothing_leaves_the_count,
-            sixteen_signers_at_once_never_pass_the_limit,
+            spend_is_stored_with_the_slots_or_not_at_all,
+            reservation_without_spend_keeps_the_stored_spend,
+            sixteen_signers_at_once_never_exceed_the_limit,
             the_same_batch_by_sixteen_signers_counts_once,
         }
     };
@@ -26,20 +26,20 @@ macro_rules! spend_claims {
 
 /// What one of the requests here may cost at most: 1,000 wei and 21,000 gas at the cap of 2 wei.
 const COST: u64 = 43_000;
-/// Requests that the limit takes, and a half.
+/// Requests that fit the limit, which has room for another half.
 const FIT: u64 = 9;
 
-fn limited<S: Store>(store: S, lane: &Lane) -> LaneSigner<S> {
+fn limited<S: Store>(store: S, lane: &TestLane) -> LaneSigner<S> {
     let limit = COST * FIT + COST / 2;
     signer(store, &[lane], &format!("{RULES}spend_limit_wei = {limit}\nspend_window_s = 3600\n"))
 }
 
-fn ask(lane: &Lane, at: u64) -> Incoming {
+fn ask(lane: &TestLane, at: u64) -> Incoming {
     transfer(&lane.id(at), &lane.account().to_string())
 }
 
 /// How many of the requests `0..count` have a slot, and how many are refused for the limit.
-async fn told(store: &impl Store, lane: &Lane, count: u64) -> (u64, u64) {
+async fn count_slots(store: &impl Store, lane: &TestLane, count: u64) -> (u64, u64) {
     let (mut slots, mut refused) = (0, 0);
     for at in 0..count {
         match load_one(store, &lane.id(at)).await {
@@ -57,15 +57,15 @@ async fn told(store: &impl Store, lane: &Lane, count: u64) -> (u64, u64) {
     (slots, refused)
 }
 
-/// Registers the lane; with its key's address, which the signer checks.
-async fn registered(store: &impl Store, name: &'static str) -> Lane {
-    let lane = Lane::new(name);
+/// Registers a lane with its key's address, which the signer checks.
+async fn registered(store: &impl Store, name: &'static str) -> TestLane {
+    let lane = TestLane::new(name);
     lane.register(store).await;
     lane
 }
 
-/// The condition on the nonce is the one on the count.
-pub async fn what_is_spent_is_stored_with_the_slots_or_not_at_all(store: &(impl Store + Clone)) {
+/// The condition on the nonce protects the spend too.
+pub async fn spend_is_stored_with_the_slots_or_not_at_all(store: &(impl Store + Clone)) {
     let lane = registered(store, "spend-stored").await;
     let head = lane.stored_head(store).await;
     let spend = |spent: u64| Spend { window_start: NOW, spent: Wei::from(spent) };
@@ -80,8 +80,8 @@ pub async fn what_is_spent_is_stored_with_the_slots_or_not_at_all(store: &(impl 
     assert_eq!(lane.stored_head(store).await, moved, "what got no slot does not count");
 }
 
-/// As when the limit was taken out of the policy for a while.
-pub async fn a_reservation_that_counts_nothing_leaves_the_count(store: &(impl Store + Clone)) {
+/// As when the limit is missing from the policy for a while.
+pub async fn reservation_without_spend_keeps_the_stored_spend(store: &(impl Store + Clone)) {
     let lane = registered(store, "spend-kept").await;
     let spend = Some(Spend { window_start: Millis(3), spent: "123456789012345678901234567890".parse().unwrap() });
     let first = Reservation { spend, ..lane.group(&lane.head(), 0, 1) };
@@ -93,8 +93,8 @@ pub async fn a_reservation_that_counts_nothing_leaves_the_count(store: &(impl St
     assert_eq!(lane.stored_head(store).await.spend, spend);
 }
 
-/// I9, whoever comes first; and nobody is refused while there is room.
-pub async fn sixteen_signers_at_once_never_pass_the_limit(store: &(impl Store + Clone)) {
+/// I9 in any order. No request is refused while there is room.
+pub async fn sixteen_signers_at_once_never_exceed_the_limit(store: &(impl Store + Clone)) {
     let lane = registered(store, "spend-crowd").await;
     let lane = &lane;
     join_all((0..SIGNERS).map(|at| async move {
@@ -102,12 +102,12 @@ pub async fn sixteen_signers_at_once_never_pass_the_limit(store: &(impl Store + 
         handle_all(&limited(store.clone(), lane), batch).await;
     }))
     .await;
-    assert_eq!(told(store, lane, SIGNERS * 2).await, (FIT, SIGNERS * 2 - FIT));
+    assert_eq!(count_slots(store, lane, SIGNERS * 2).await, (FIT, SIGNERS * 2 - FIT));
     let spend = Spend { window_start: NOW, spent: Wei::from(COST * FIT) };
     assert_eq!(lane.stored_head(store).await.spend, Some(spend));
 }
 
-/// As on a standard queue, and as after a crash between the slot and the signature.
+/// As on a standard queue, or after a crash between the slot and the signature.
 pub async fn the_same_batch_by_sixteen_signers_counts_once(store: &(impl Store + Clone)) {
     let lane = registered(store, "spend-repeated").await;
     let lane = &lane;
@@ -115,6 +115,6 @@ pub async fn the_same_batch_by_sixteen_signers_counts_once(store: &(impl Store +
         handle_all(&limited(store.clone(), lane), (0..FIT).map(|at| ask(lane, at)).collect()).await;
     }))
     .await;
-    assert_eq!(told(store, lane, FIT).await, (FIT, 0));
+    assert_eq!(count_slots(store, lane, FIT).await, (FIT, 0));
     assert_eq!(lane.stored_head(store).await.spend.map(|spend| spend.spent), Some(Wei::from(COST * FIT)));
 }

@@ -14,7 +14,7 @@ use signpost_txmgr::record::{
 };
 use signpost_txmgr::units::{Digest, Millis, Nonce, RequestId, TxHash};
 
-use crate::lane::{Lane, NOW, after, load_one, receipt, sent};
+use crate::lane::{NOW, TestLane, after, load_one, receipt, sent};
 
 /// Calls `$each!` with the suite and all its claims.
 #[macro_export]
@@ -22,29 +22,29 @@ macro_rules! store_claims {
     ($each:ident) => {
         $each! { store:
             a_reservation_claims_slots_requests_and_head,
-            a_group_as_large_as_may_be_is_reserved,
+            largest_group_is_reserved,
             the_largest_calldata_is_reserved_and_read_back,
             sixteen_reservations_at_once_leave_contiguous_nonces,
             a_stale_head_reserves_nothing,
             a_paused_account_reserves_nothing_until_it_is_resumed,
             an_unregistered_account_reserves_nothing,
-            a_known_id_stops_the_group_and_is_named,
+            known_id_stops_its_group_and_is_reported,
             the_same_group_again_changes_nothing,
             a_rejected_id_can_be_reserved,
             a_slot_replaces_only_the_rejection_that_was_read,
             a_rejection_replaces_only_the_one_that_was_read,
             an_answer_is_kept_by_message,
-            an_item_past_its_time_is_absent,
-            an_id_is_free_once_its_record_is_past_its_time,
+            expired_item_is_absent,
+            id_is_free_once_its_record_has_expired,
             every_state_is_read_back_as_it_was_written,
             waits_witnesses_and_bare_receipts_are_read_back,
-            a_seal_fits_what_is_read_back_whatever_happened,
-            a_stale_update_learns_what_is_stored,
-            the_same_update_again_finds_itself_stored,
-            of_updates_at_once_one_is_stored_and_the_others_see_it,
-            an_update_of_nothing_is_gone,
+            seal_is_valid_for_every_state_read_back,
+            stale_update_returns_the_stored_record,
+            repeated_update_finds_itself_stored,
+            one_of_several_concurrent_updates_is_stored,
+            update_without_a_record_is_gone,
             a_rejection_is_stored_and_replaced_by_another,
-            a_rejection_leaves_a_request_with_a_slot_alone,
+            rejection_leaves_a_reserved_request_unchanged,
             any_number_of_ids_is_read_at_once,
         }
     };
@@ -54,9 +54,9 @@ fn stored(record: &Record) -> Stored {
     Stored::Record(Box::new(record.clone()))
 }
 
-/// All of it or nothing, and I4.
+/// All or nothing, and I4.
 pub async fn a_reservation_claims_slots_requests_and_head(store: &impl Store) {
-    let lane = Lane::new("reserve");
+    let lane = TestLane::new("reserve");
     let records = lane.reserved(store, 3).await;
     let head = lane.stored_head(store).await;
     assert_eq!((head.next_nonce, head.lowest_open_nonce, head.open_slots()), (Nonce(3), Nonce(0), 3));
@@ -68,17 +68,17 @@ pub async fn a_reservation_claims_slots_requests_and_head(store: &impl Store) {
 }
 
 /// 40 requests are 81 items of a transaction.
-pub async fn a_group_as_large_as_may_be_is_reserved(store: &impl Store) {
-    let lane = Lane::new("full-group");
+pub async fn largest_group_is_reserved(store: &impl Store) {
+    let lane = TestLane::new("full-group");
     let records = lane.reserved(store, 40).await;
     assert_eq!(records.len(), Reservation::MAX_RECORDS);
     assert_eq!(store.slots(&lane.account(), Nonce(0), 100).await.unwrap().len(), 40);
 }
 
-/// As much calldata as a pool takes, and as much as a group may have.
+/// As much calldata as a pool accepts, and as many requests with it as a group may have.
 pub async fn the_largest_calldata_is_reserved_and_read_back(store: &impl Store) {
     const CALLDATA_BYTES: usize = 128_000;
-    let lane = Lane::new("large");
+    let lane = TestLane::new("large");
     let head = lane.register(store).await;
     let count = u64::try_from(Reservation::MAX_BYTES / CALLDATA_BYTES).unwrap();
     let mut group = lane.group(&head, 0, count);
@@ -102,14 +102,14 @@ fn nonce_of(stored: &Stored) -> Nonce {
     }
 }
 
-/// I1 and I4, whoever comes first.
+/// I1 and I4 in any order.
 pub async fn sixteen_reservations_at_once_leave_contiguous_nonces(store: &impl Store) {
     const WORKERS: u64 = 16;
-    let lane = Lane::new("crowd");
+    let lane = TestLane::new("crowd");
     lane.register(store).await;
     let lane = &lane;
     let worker = async |at: u64| {
-        // A worker loses at most once to each of the others, but for conflicts.
+        // A worker loses at most once to each of the others, apart from conflicts.
         for _ in 0..WORKERS * 20 {
             let head = lane.stored_head(store).await;
             match store.reserve(&lane.group(&head, at, 1)).await.unwrap() {
@@ -133,9 +133,9 @@ pub async fn sixteen_reservations_at_once_leave_contiguous_nonces(store: &impl S
     }
 }
 
-/// A head that was read and moved since.
+/// The head has moved since it was read.
 pub async fn a_stale_head_reserves_nothing(store: &impl Store) {
-    let lane = Lane::new("stale-head");
+    let lane = TestLane::new("stale-head");
     let old = lane.register(store).await;
     assert_eq!(store.reserve(&lane.group(&old, 0, 2)).await.unwrap(), ReserveVerdict::Reserved);
     let verdict = store.reserve(&lane.group(&old, 10, 2)).await.unwrap();
@@ -146,7 +146,7 @@ pub async fn a_stale_head_reserves_nothing(store: &impl Store) {
 
 /// I14, also when the head was read before the pause.
 pub async fn a_paused_account_reserves_nothing_until_it_is_resumed(store: &impl Store) {
-    let lane = Lane::new("paused");
+    let lane = TestLane::new("paused");
     let head = lane.register(store).await;
     store.set_paused(&lane.account(), true).await.unwrap();
     store.set_paused(&lane.account(), true).await.unwrap();
@@ -160,16 +160,16 @@ pub async fn a_paused_account_reserves_nothing_until_it_is_resumed(store: &impl 
 
 /// I14.
 pub async fn an_unregistered_account_reserves_nothing(store: &impl Store) {
-    let lane = Lane::new("unregistered");
+    let lane = TestLane::new("unregistered");
     let verdict = store.reserve(&lane.group(&lane.head(), 0, 1)).await.unwrap();
     assert!(matches!(verdict, ReserveVerdict::NotReserved { head_changed: true, .. }), "{verdict:?}");
     assert_eq!(load_one(store, &lane.id(0)).await, None);
     assert_eq!(store.head(&lane.account()).await.unwrap(), None, "a reservation registers nothing");
 }
 
-/// I8: whatever its digest, a known id gets no second slot.
-pub async fn a_known_id_stops_the_group_and_is_named(store: &impl Store) {
-    let lane = Lane::new("known");
+/// I8: a known id gets no second slot, whatever its digest.
+pub async fn known_id_stops_its_group_and_is_reported(store: &impl Store) {
+    let lane = TestLane::new("known");
     let first = lane.reserved(store, 1).await;
     let head = lane.stored_head(store).await;
     let mut group = lane.group(&head, 5, 3);
@@ -186,9 +186,9 @@ pub async fn a_known_id_stops_the_group_and_is_named(store: &impl Store) {
     assert_eq!(load_one(store, &lane.id(5)).await, None, "all or nothing");
 }
 
-/// As after a lost reply: the group is told to be reserved, or its ids to be known.
+/// As in a retry after a lost reply: the verdict is that the group is reserved, or that its ids are known.
 pub async fn the_same_group_again_changes_nothing(store: &impl Store) {
-    let lane = Lane::new("again");
+    let lane = TestLane::new("again");
     let head = lane.register(store).await;
     let group = lane.group(&head, 0, 2);
     assert_eq!(store.reserve(&group).await.unwrap(), ReserveVerdict::Reserved);
@@ -204,7 +204,7 @@ pub async fn the_same_group_again_changes_nothing(store: &impl Store) {
 
 /// A rejection never held a nonce.
 pub async fn a_rejected_id_can_be_reserved(store: &impl Store) {
-    let lane = Lane::new("mended");
+    let lane = TestLane::new("corrected");
     let head = lane.register(store).await;
     let rejected = lane.rejected(0);
     assert_eq!(store.reject(&rejected, &Vacancy::Free).await.unwrap(), RejectVerdict::Stored);
@@ -214,9 +214,9 @@ pub async fn a_rejected_id_can_be_reserved(store: &impl Store) {
     assert_eq!(load_one(store, &lane.id(0)).await, Some(stored(&group.records[0])));
 }
 
-/// Of a refusal and a slot for one message one wins: a slot replaces the rejection that was read and no other.
+/// Either the refusal or the slot of a message wins: a slot replaces only the rejection that was read.
 pub async fn a_slot_replaces_only_the_rejection_that_was_read(store: &impl Store) {
-    let lane = Lane::new("replaced");
+    let lane = TestLane::new("replaced");
     let head = lane.register(store).await;
     let by = |message_id: Option<&str>| Rejected { message_id: message_id.map(str::to_owned), ..lane.rejected(1) };
     let mut over = Vacancy::Free;
@@ -225,7 +225,7 @@ pub async fn a_slot_replaces_only_the_rejection_that_was_read(store: &impl Store
         assert_eq!(store.reject(&rejected, &over).await.unwrap(), RejectVerdict::Stored);
         over = Vacancy::of(Some(&rejected));
         for read in [None, Some(Some("m-1")), Some(None), Some(Some("m-2"))] {
-            // With another request beside it, which gets no slot either.
+            // Together with another request, which gets no slot either.
             let mut group = lane.group(&head, 0, 2);
             group.replaces.extend(read.map(|message_id| (lane.id(1), message_id.map(str::to_owned))));
             if read == Some(found) {
@@ -247,9 +247,9 @@ pub async fn a_slot_replaces_only_the_rejection_that_was_read(store: &impl Store
     assert_eq!(load_one(store, &lane.id(1)).await, Some(stored(&group.records[1])));
 }
 
-/// The same of two refusals.
+/// The same for two refusals.
 pub async fn a_rejection_replaces_only_the_one_that_was_read(store: &impl Store) {
-    let lane = Lane::new("rejections");
+    let lane = TestLane::new("rejections");
     let by = |message_id: Option<&str>| Rejected { message_id: message_id.map(str::to_owned), ..lane.rejected(0) };
     let messages = [Some("m-1"), None, Some("m-2")];
     let mut over = Vacancy::Free;
@@ -266,9 +266,9 @@ pub async fn a_rejection_replaces_only_the_one_that_was_read(store: &impl Store)
     }
 }
 
-/// The answer of a message is kept beside the rejection under the id it named, and outlives it.
+/// A message's answer is stored under its own id too, and outlives the rejection under the id that it named.
 pub async fn an_answer_is_kept_by_message(store: &impl Store) {
-    let lane = Lane::new("answers");
+    let lane = TestLane::new("answers");
     let named = lane.rejected(0);
     let kept = Rejected {
         request_id: RequestId::of_message(&format!("{}-m-0", lane.id(0)).replace(':', "-")).unwrap(),
@@ -292,9 +292,9 @@ pub async fn an_answer_is_kept_by_message(store: &impl Store) {
     assert_eq!(load_one(store, &kept.request_id).await, Some(Stored::Rejected(kept)));
 }
 
-/// TTL deletes late: until then an item past its time is as good as deleted.
-pub async fn an_item_past_its_time_is_absent(store: &impl Store) {
-    let lane = Lane::new("absent");
+/// TTL deletes late: an expired item counts as deleted before that.
+pub async fn expired_item_is_absent(store: &impl Store) {
+    let lane = TestLane::new("absent");
     let expires_at = Millis(NOW.0 + 60_000);
     let rejected = Rejected { expires_at: Some(expires_at), ..lane.rejected(0) };
     assert_eq!(store.reject(&rejected, &Vacancy::Free).await.unwrap(), RejectVerdict::Stored);
@@ -305,9 +305,9 @@ pub async fn an_item_past_its_time_is_absent(store: &impl Store) {
     assert_eq!(store.reject(&later, &Vacancy::Free).await.unwrap(), RejectVerdict::Stored);
 }
 
-/// TTL deletes late: until then the time decides, not the deletion.
-pub async fn an_id_is_free_once_its_record_is_past_its_time(store: &impl Store) {
-    let lane = Lane::new("expiring");
+/// TTL deletes late: the expiry time decides, not the deletion.
+pub async fn id_is_free_once_its_record_has_expired(store: &impl Store) {
+    let lane = TestLane::new("expiring");
     let mut records = lane.reserved(store, 2).await;
     let expires_at = Millis(NOW.0 + 86_400_000);
     for record in &mut records {
@@ -336,7 +336,7 @@ pub async fn an_id_is_free_once_its_record_is_past_its_time(store: &impl Store) 
 }
 
 /// From signature to close, one event after the other.
-fn closed(lane: &Lane, record: &Record, expires_at: Millis) -> Vec<Record> {
+fn closed(lane: &TestLane, record: &Record, expires_at: Millis) -> Vec<Record> {
     let signed = lane.signed(record, 1);
     let sent = sent(&signed, SendClass::Accepted);
     let settled = after(&sent, &Event::Finalized { receipt: receipt(&sent, 8, true), revert: None, witnesses: 1 });
@@ -344,9 +344,9 @@ fn closed(lane: &Lane, record: &Record, expires_at: Millis) -> Vec<Record> {
     vec![signed, sent, settled, published]
 }
 
-/// Every phase, verdict, cause and answer goes in and comes out the same.
+/// Every phase, verdict, cause and answer.
 pub async fn every_state_is_read_back_as_it_was_written(store: &impl Store) {
-    let lane = Lane::new("states");
+    let lane = TestLane::new("states");
     let records = lane.reserved(store, 5).await;
     let expires_at = Millis(NOW.0 + 86_400_000);
 
@@ -386,10 +386,10 @@ pub async fn every_state_is_read_back_as_it_was_written(store: &impl Store) {
     }
 }
 
-/// What a request waits for is kept, whatever it is, and so is since when it is at its cap, how many nodes an outcome rests on, and a receipt of
-/// which a node told the least.
+/// Every wait cause, the time since a request is at its cap, the number of nodes that agreed on an outcome, and a
+/// receipt with the fewest fields.
 pub async fn waits_witnesses_and_bare_receipts_are_read_back(store: &impl Store) {
-    let lane = Lane::new("waits");
+    let lane = TestLane::new("waits");
     let records = lane.reserved(store, 2).await;
     let mut states = vec![lane.signed(&records[0], 1)];
     for cause in WaitCause::ALL {
@@ -399,11 +399,11 @@ pub async fn waits_witnesses_and_bare_receipts_are_read_back(store: &impl Store)
     let sent = sent(states.last().unwrap(), SendClass::Accepted);
     let capped = after(&sent, &Event::AtCap(Millis(NOW.0 + 9)));
     let over = after(&capped, &Event::CancelAsked(CancelCause::AtCap));
-    let told = receipt(&sent, 8, true);
-    let bare = Receipt { gas_used: None, effective_gas_price: None, contract: None, ..told };
+    let full = receipt(&sent, 8, true);
+    let bare = Receipt { gas_used: None, effective_gas_price: None, contract: None, ..full };
     let settled = after(&over, &Event::Finalized { receipt: bare, revert: None, witnesses: 2 });
     states.extend([sent, capped, over, settled]);
-    let block = told.block;
+    let block = full.block;
     let foreign = Foreign { tx_hash: TxHash([6; 32]), block };
     states.push(after(&records[1], &Event::Displaced { foreign, witnesses: 2 }));
     for state in states {
@@ -412,9 +412,9 @@ pub async fn waits_witnesses_and_bare_receipts_are_read_back(store: &impl Store)
     }
 }
 
-/// Everything that a seal covers is read back as it was written, in every state of the request (I17).
-pub async fn a_seal_fits_what_is_read_back_whatever_happened(store: &impl Store) {
-    let lane = Lane::new("sealed");
+/// Every field that a seal covers is read back as it was written, in every state of the request (I17).
+pub async fn seal_is_valid_for_every_state_read_back(store: &impl Store) {
+    let lane = TestLane::new("sealed");
     let [mut record]: [Record; 1] = lane.reserved(store, 1).await.try_into().unwrap();
     for step in 0..4_u64 {
         let Some(Stored::Record(read)) = load_one(store, &lane.id(0)).await else { panic!("it is a record") };
@@ -428,9 +428,9 @@ pub async fn a_seal_fits_what_is_read_back_whatever_happened(store: &impl Store)
     }
 }
 
-/// The loser of a race goes on with what the winner wrote.
-pub async fn a_stale_update_learns_what_is_stored(store: &impl Store) {
-    let lane = Lane::new("stale-update");
+/// The loser of a race continues with what the winner wrote.
+pub async fn stale_update_returns_the_stored_record(store: &impl Store) {
+    let lane = TestLane::new("stale-update");
     let records = lane.reserved(store, 1).await;
     let winner = lane.signed(&records[0], 1);
     let loser = lane.signed(&records[0], 2);
@@ -445,9 +445,9 @@ pub async fn a_stale_update_learns_what_is_stored(store: &impl Store) {
     assert_eq!(load_one(store, &lane.id(0)).await, Some(stored(&winner)));
 }
 
-/// As after a lost reply.
-pub async fn the_same_update_again_finds_itself_stored(store: &impl Store) {
-    let lane = Lane::new("update-again");
+/// As in a retry after a lost reply.
+pub async fn repeated_update_finds_itself_stored(store: &impl Store) {
+    let lane = TestLane::new("update-again");
     let records = lane.reserved(store, 1).await;
     let signed = lane.signed(&records[0], 1);
     assert_eq!(store.update(&signed).await.unwrap(), UpdateVerdict::Stored);
@@ -459,9 +459,9 @@ pub async fn the_same_update_again_finds_itself_stored(store: &impl Store) {
     assert_eq!(load_one(store, &lane.id(0)).await, Some(stored(&signed)));
 }
 
-/// Two workers may sign the same attempt; KMS gives each another signature.
-pub async fn of_updates_at_once_one_is_stored_and_the_others_see_it(store: &impl Store) {
-    let lane = Lane::new("update-crowd");
+/// Several workers may sign the same attempt, and KMS gives each a different signature.
+pub async fn one_of_several_concurrent_updates_is_stored(store: &impl Store) {
+    let lane = TestLane::new("update-crowd");
     let records = lane.reserved(store, 1).await;
     let candidates: Vec<Record> = (1..6).map(|gwei| lane.signed(&records[0], gwei)).collect();
     let verdicts = join_all(candidates.iter().map(|candidate| store.update(candidate))).await;
@@ -472,9 +472,9 @@ pub async fn of_updates_at_once_one_is_stored_and_the_others_see_it(store: &impl
     }
 }
 
-/// Nothing is made by an update.
-pub async fn an_update_of_nothing_is_gone(store: &impl Store) {
-    let lane = Lane::new("gone");
+/// An update creates nothing.
+pub async fn update_without_a_record_is_gone(store: &impl Store) {
+    let lane = TestLane::new("gone");
     let signed = lane.signed(&lane.record(0, Nonce(0)), 1);
     assert_eq!(store.update(&signed).await.unwrap(), UpdateVerdict::Gone);
     assert_eq!(load_one(store, &lane.id(0)).await, None);
@@ -483,9 +483,9 @@ pub async fn an_update_of_nothing_is_gone(store: &impl Store) {
     assert_eq!(load_one(store, &lane.id(0)).await, Some(Stored::Rejected(lane.rejected(0))));
 }
 
-/// A repeat, and the note that it was published.
+/// By a repeat of itself, and by the note that it was published.
 pub async fn a_rejection_is_stored_and_replaced_by_another(store: &impl Store) {
-    let lane = Lane::new("rejected");
+    let lane = TestLane::new("rejected");
     let first = lane.rejected(0);
     let mut second = first.clone();
     second.published_at = Some(Millis(NOW.0 + 5));
@@ -502,17 +502,17 @@ pub async fn a_rejection_is_stored_and_replaced_by_another(store: &impl Store) {
 }
 
 /// I7 and I8.
-pub async fn a_rejection_leaves_a_request_with_a_slot_alone(store: &impl Store) {
-    let lane = Lane::new("occupied");
+pub async fn rejection_leaves_a_reserved_request_unchanged(store: &impl Store) {
+    let lane = TestLane::new("occupied");
     let records = lane.reserved(store, 1).await;
     assert_eq!(store.reject(&lane.rejected(0), &Vacancy::Free).await.unwrap(), RejectVerdict::Occupied);
     assert_eq!(load_one(store, &lane.id(0)).await, Some(stored(&records[0])));
     assert_eq!(records[0].phase, Phase::Reserved);
 }
 
-/// More than one call of DynamoDB reads, and ids that are not there.
+/// More ids than one call of DynamoDB reads, some of them without an item.
 pub async fn any_number_of_ids_is_read_at_once(store: &impl Store) {
-    let lane = Lane::new("many");
+    let lane = TestLane::new("many");
     let records = lane.reserved(store, 120).await;
     let ids: Vec<RequestId> = (0..250).map(|at| lane.id(at)).collect();
     let mut found = store.load(&ids, NOW).await.unwrap();

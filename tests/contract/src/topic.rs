@@ -8,9 +8,9 @@ use signpost_txmgr::text::MAX_MESSAGE_BYTES;
 use signpost_txmgr::units::Nonce;
 use signpost_txmgr::wire::OutcomeMessage;
 
-use crate::lane::{Lane, after, receipt};
+use crate::lane::{TestLane, after, receipt};
 
-/// A topic's other end.
+/// The receiving end of a topic.
 pub trait Subscriber {
     /// Everything that was published and not yet taken.
     fn take_all(&self) -> impl Future<Output = Vec<OutcomeMessage>>;
@@ -19,9 +19,9 @@ pub trait Subscriber {
 /// A topic with a subscriber.
 #[derive(Debug, Clone)]
 pub struct Channel<T, S> {
-    /// Where outcomes go out.
+    /// The topic that outcomes are published to.
     pub topic: T,
-    /// Where they arrive.
+    /// The subscriber that receives them.
     pub subscriber: S,
 }
 
@@ -32,9 +32,9 @@ macro_rules! topic_claims {
         $each! { topic:
             every_outcome_is_answered_and_arrives_as_it_was_published,
             a_copy_is_equal_to_the_first,
-            metadata_arrives_with_its_contents_whatever_they_are,
-            one_that_is_too_long_is_refused_for_good_and_no_other_is,
-            what_is_refused_for_good_is_taken_reduced,
+            metadata_arrives_unchanged_with_any_characters,
+            only_the_outcome_that_is_too_long_is_refused_for_good,
+            outcome_refused_for_good_is_accepted_when_reduced,
         }
     };
 }
@@ -42,7 +42,7 @@ macro_rules! topic_claims {
 /// Outcomes of all kinds, half confirmed, a quarter reverted, a quarter rejected.
 #[must_use]
 pub fn outcomes(count: u64) -> Vec<OutcomeMessage> {
-    let lane = Lane::new("outcomes");
+    let lane = TestLane::new("outcomes");
     let outcome = |at: u64| {
         if at % 4 == 3 {
             return OutcomeMessage::of_rejected(&lane.rejected(at));
@@ -55,7 +55,7 @@ pub fn outcomes(count: u64) -> Vec<OutcomeMessage> {
     (0..count).map(outcome).collect()
 }
 
-/// More than one batch; the order is not promised.
+/// More than one batch, in any order.
 pub async fn every_outcome_is_answered_and_arrives_as_it_was_published(
     channel: &Channel<impl OutcomeTopic, impl Subscriber>,
 ) {
@@ -82,10 +82,8 @@ pub async fn a_copy_is_equal_to_the_first(channel: &Channel<impl OutcomeTopic, i
     assert_eq!(arrived, [published[0].clone(), published[0].clone()]);
 }
 
-/// Characters that SQS and SNS do not take are written as JSON's escapes.
-pub async fn metadata_arrives_with_its_contents_whatever_they_are(
-    channel: &Channel<impl OutcomeTopic, impl Subscriber>,
-) {
+/// Characters that SQS and SNS do not accept are written as JSON escapes.
+pub async fn metadata_arrives_unchanged_with_any_characters(channel: &Channel<impl OutcomeTopic, impl Subscriber>) {
     let mut published = outcomes(1);
     published[0].metadata = Some(json!({
         "memo\u{ffff}": "\u{0}\u{1b}[2J\u{7f}\u{9b}\u{200d}\u{202e}\u{2028}\u{fdd0}\u{fffe}\u{ffff}\u{1f600}\u{1_ffff}",
@@ -94,15 +92,15 @@ pub async fn metadata_arrives_with_its_contents_whatever_they_are(
     assert_eq!(channel.subscriber.take_all().await, published);
 }
 
-/// Three outcomes, the second longer than a topic takes.
+/// Three outcomes, the second longer than a topic accepts.
 fn with_one_too_long() -> Vec<OutcomeMessage> {
     let mut outcomes = outcomes(3);
     outcomes[1].metadata = Some(json!({ "memo": "x".repeat(MAX_MESSAGE_BYTES) }));
     outcomes
 }
 
-/// By its size here; other causes are the adapter's and the gate's tests.
-pub async fn one_that_is_too_long_is_refused_for_good_and_no_other_is(
+/// Refused for its size. Other causes are tested with the adapter and with the gate.
+pub async fn only_the_outcome_that_is_too_long_is_refused_for_good(
     channel: &Channel<impl OutcomeTopic, impl Subscriber>,
 ) {
     let published = with_one_too_long();
@@ -113,8 +111,8 @@ pub async fn one_that_is_too_long_is_refused_for_good_and_no_other_is(
     assert_eq!(channel.subscriber.take_all().await.len(), 2);
 }
 
-/// I11, of an outcome that the topic does not take as it is.
-pub async fn what_is_refused_for_good_is_taken_reduced(channel: &Channel<impl OutcomeTopic, impl Subscriber>) {
+/// I11 for an outcome that the topic refuses in full.
+pub async fn outcome_refused_for_good_is_accepted_when_reduced(channel: &Channel<impl OutcomeTopic, impl Subscriber>) {
     let published = with_one_too_long();
     for answer in publish::all(&channel.topic, &published).await {
         answer.unwrap();

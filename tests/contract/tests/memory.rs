@@ -1,4 +1,4 @@
-//! The worlds in memory keep the contract: what is proven on them is proven of what the core may rely on.
+//! The fakes in memory keep the contract, so a test on the fakes relies on nothing but the contract.
 
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
@@ -42,7 +42,7 @@ impl Subscriber for Copies {
     }
 }
 
-/// A fresh world for each claim.
+/// Fresh fakes for each claim.
 mod world {
     use super::*;
 

@@ -1,5 +1,5 @@
-//! HTTP requests to the console, up to its guard: nothing but GET and the login gets through, without the token
-//! only the login page and its style, and no answer is without its security headers.
+//! HTTP requests to the console, up to its guard. Only GET, HEAD and the login pass. Without the token only the login
+//! page and its style pass. Every answer has the security headers.
 #![no_main]
 
 use axum::Router;
@@ -11,18 +11,18 @@ use futures_util::FutureExt as _;
 use libfuzzer_sys::fuzz_target;
 use tower::ServiceExt as _;
 
-// The console's own files: the rest of the program is not needed.
+// The console's own source files; the rest of the program is not needed.
 #[path = "../../../crates/host/src/clock.rs"]
 mod clock;
 #[path = "../../../crates/cli/src/console/door.rs"]
 mod door;
-#[allow(dead_code, reason = "what the guard hands to the page is not read here")]
+#[allow(dead_code, reason = "what the guard passes to the page is not read here")]
 #[path = "../../../crates/cli/src/console/guard.rs"]
 mod guard;
 #[path = "../../../crates/cli/src/random.rs"]
 mod random;
 
-/// Stands in for the program's output: a line for each wrong token would be all that a run prints.
+/// Replaces the program's output, or a run would print a line for each wrong token.
 mod terminal {
     pub fn remark(_: impl AsRef<str>) {}
 }
@@ -37,7 +37,7 @@ mod command {
 
 const TOKEN: &str = "0123456789abcdef";
 
-/// `METHOD path`, then headers, an empty line and the body: HTTP/1.1 as far as the guard sees it.
+/// Parses `METHOD path`, headers, an empty line and the body: HTTP/1.1 as far as the guard sees it.
 fn request(bytes: &[u8]) -> Option<Request> {
     let head_len = bytes.windows(2).position(|pair| pair == b"\n\n").unwrap_or(bytes.len());
     let (head, body) = bytes.split_at(head_len);
@@ -62,7 +62,7 @@ fuzz_target!(|bytes: &[u8]| {
     let router = inner.layer(middleware::from_fn_with_state(guard, guard::stand));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let knows_token = bytes.windows(TOKEN.len()).any(|part| part == TOKEN.as_bytes());
-    let Some(Ok(response)) = router.oneshot(request).now_or_never() else { panic!("the guard waits for nothing") };
+    let Some(Ok(response)) = router.oneshot(request).now_or_never() else { panic!("the guard never waits") };
     for name in [header::CONTENT_SECURITY_POLICY, header::X_CONTENT_TYPE_OPTIONS, header::CACHE_CONTROL] {
         assert!(response.headers().contains_key(name));
     }

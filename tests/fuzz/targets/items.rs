@@ -1,4 +1,4 @@
-//! Items of the two tables, in DynamoDB's own JSON. Whoever may write the tables writes them.
+//! Items of the two tables, in DynamoDB's JSON. Everyone with write access to the tables controls them.
 #![no_main]
 
 use aws_sdk_dynamodb::primitives::Blob;
@@ -32,7 +32,7 @@ fuzz_target!(|json: &[u8]| {
     let Some(item) = serde_json::from_slice(json).ok().as_ref().and_then(item) else { return };
     let _ = (head::decode_head(&item), head::decode_slot(&item), head::decode_name(&item));
     let Ok(stored) = item::decode(&item) else { return };
-    // What was read is written so that it reads the same.
+    // A decoded item survives encoding and decoding.
     assert_eq!(item::decode(&item::encode(&stored)).as_ref(), Ok(&stored));
     let status = text::json(&RequestStatus::of(&stored)).expect("a status is JSON");
     assert!(status.chars().all(text::is_plain));

@@ -1,12 +1,12 @@
-//! What a subscriber's queue gets: outcomes, raw or in SNS's envelope.
+//! Messages in a subscriber's queue: outcomes, raw or in SNS's envelope.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use signpost_txmgr::text;
 
-/// The client crate's own file: the crate would bring the SDK's SQS client along.
+/// The client crate's own source file; the whole crate would add the SDK's SQS client.
 #[path = "../../../crates/client/src/outcome.rs"]
-#[allow(dead_code, reason = "what else the client does with outcomes")]
+#[allow(dead_code, reason = "used by other parts of the client")]
 mod outcome;
 
 fuzz_target!(|body: &str| {

@@ -1,4 +1,4 @@
-//! Messages between the stages, and the trace context that comes beside a message.
+//! Messages between the stages, and the trace context in a message's attribute.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Policies, which an operator writes.
+//! Policies, which operators write.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

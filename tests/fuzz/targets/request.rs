@@ -1,4 +1,4 @@
-//! Bodies of the signing queue, and of `sign-direct`. Anybody with the right to send writes them.
+//! Bodies of the signing queue and of `sign-direct`. Every permitted sender controls them.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -26,7 +26,7 @@ fuzz_target!(|body: &str| {
             let account = AccountKey { chain_id: ChainId(97), address: Address([7; 20]) };
             assert_eq!(request.digest(&account), request.digest(&account));
             request.metadata.iter().for_each(keeps_its_contents);
-            // The same request, written as it leaves a client of ours.
+            // The same request, written as our client sends it.
             assert_eq!(Message::parse(&text::json_written(body)), Ok(Message::Sign(request)));
         }
         Ok(Message::Cancel(_)) => {}

@@ -1,4 +1,4 @@
-//! Revert data, which a contract chooses.
+//! Revert data, which a contract controls.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! What a node answers: bodies of JSON-RPC answers, and every reader of their results.
+//! Bodies of a node's JSON-RPC answers, with every parser of their results.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! What KMS answers: public keys and signatures in DER.
+//! KMS answers: public keys and signatures in DER.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

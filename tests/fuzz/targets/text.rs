@@ -15,7 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(serde_json::from_str::<String>(&json).expect("it is JSON"), foreign);
     let screen = text::screen(&foreign);
     assert_eq!(text::screen(&screen), screen);
-    // Only colours begin with an escape, and only they hold one.
+    // Every escape character begins a colour.
     for after in screen.split('\u{1b}').skip(1) {
         let (parameters, _) = after.strip_prefix('[').and_then(|rest| rest.split_once('m')).expect("a colour");
         assert!(parameters.chars().all(|c| c.is_ascii_digit() || c == ';'));

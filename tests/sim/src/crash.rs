@@ -1,8 +1,8 @@
-//! Crash and repeat: one scenario from messages to closed records, and one fault at one of its port
-//! calls; then whoever died starts anew with everything redelivered, until all is quiet.
+//! Crash and repeat: one scenario from messages to closed records, with one fault at one of its port calls. After a
+//! crash the drivers restart and the messages they held are redelivered, until everything has finished.
 //!
-//! The scenario is small and its order is fixed, so every call can be tried in turn with every
-//! fault. Chance has no part in it. Read next: [`crate::auditor`].
+//! The scenario is small and its order is fixed, so every call can be tried in turn with every fault. Nothing is
+//! random. Read next: [`crate::auditor`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,23 +17,23 @@ use crate::auditor::{Actor, Auditor, Violation};
 use crate::host;
 use crate::mutants::Mutant;
 use crate::source::{CAPPED, Variant, body};
-use crate::stage::{Prompter, run_alone};
-use crate::weather::ScriptedWeather;
+use crate::stage::{ExecutorHandle, run_alone};
+use crate::weather::SingleFault;
 use crate::world::{NAMES, SENDERS, START, STRANGER, Setting, TrialBroadcaster, TrialSigner, World};
 
-/// Passes until everything must be quiet. Without faults it takes about ten.
+/// Passes within which everything must finish. Without faults it takes about ten.
 const PASSES_MAX: u64 = 120;
 /// Simulated time of a pass, in milliseconds.
 const PASS_MS: u64 = 1_500;
-/// Longer than a run takes: what the three requests count is all there is, and counted twice it would
-/// leave one of them out.
+/// Longer than a run takes. The limit fits exactly three requests: if one counted twice, another would be refused.
 const SPEND_WINDOW_S: u64 = 3_600;
-/// The least that is mined where a request has its cap below: as in [`crate::source::body`], and under every policy.
+/// The lowest mined price in the capped scenario: above the request's own cap in [`crate::source::body`], and within
+/// every policy's cap.
 const CAPPED_MINED_GWEI: u64 = 2;
-/// A sweep comes every so many passes.
+/// Passes from one sweep to the next.
 const SWEEP_PASSES: u64 = 6;
 
-/// Every way one call can go wrong.
+/// Every fault of one call.
 pub const FATES: [Fate; 6] = [
     Fate::DieBefore,
     Fate::DieAfter,
@@ -48,20 +48,20 @@ pub const FATES: [Fate; 6] = [
 pub struct Ended {
     /// Port calls made.
     pub calls: u64,
-    /// Passes until all was quiet.
+    /// Passes until everything had finished.
     pub passes: u64,
     /// Requests that got a slot.
     pub slots: usize,
-    /// What did not hold.
+    /// The violations found.
     pub violations: Vec<Violation>,
 }
 
 /// One fault at one call.
 #[derive(Debug, Clone, Copy)]
 pub struct Fault {
-    /// Which call, counted from 0; none if it is beyond the last.
+    /// The number of the call, from 0. Beyond the last call there is no fault.
     pub at: u64,
-    /// What becomes of it.
+    /// What happens to the call.
     pub fate: Fate,
 }
 
@@ -75,16 +75,16 @@ impl Fault {
 pub struct Scenario {
     /// The fakes.
     pub world: World,
-    /// Hears of everything.
+    /// Reads the whole journal.
     pub auditor: Auditor,
-    weather: Arc<ScriptedWeather>,
+    injector: Arc<SingleFault>,
     signer: TrialSigner,
     broadcaster: TrialBroadcaster,
     lanes: BTreeMap<AccountKey, Lane>,
     passes: u64,
-    /// How often whoever works was started anew.
+    /// How often the drivers were restarted.
     life: u64,
-    /// Faults up to the turn before.
+    /// Faults injected before this turn.
     faults: u64,
     /// The signer has read its keys.
     started: bool,
@@ -97,7 +97,7 @@ pub fn run(fault: Fault, twice: bool, mutant: Option<Mutant>) -> Ended {
     run_of(Scenario::ask_the_usual, fault, twice, mutant)
 }
 
-/// The one of a head at its price cap, in the same way.
+/// The same for a lane's head at its price cap.
 #[must_use]
 pub fn run_capped(fault: Fault, twice: bool, mutant: Option<Mutant>) -> Ended {
     run_of(Scenario::ask_capped, fault, twice, mutant)
@@ -110,35 +110,35 @@ fn run_of(ask: fn(&mut Scenario), fault: Fault, twice: bool, mutant: Option<Muta
     scenario.auditor.finish(&scenario.world);
     let violations = scenario.auditor.violations().to_vec();
     let slots = scenario.auditor.records().count();
-    Ended { calls: scenario.weather.calls(), passes, slots, violations }
+    Ended { calls: scenario.injector.calls(), passes, slots, violations }
 }
 
 impl Scenario {
-    /// A world in which nothing happened yet.
+    /// A new scenario with one account.
     #[must_use]
     pub fn new(fault: Fault, twice: bool, mutant: Option<Mutant>) -> Self {
         let clock = SimClock::at(START);
-        let prompter = Prompter::new(clock.clone());
-        let weather = Arc::new(ScriptedWeather::new(fault.at, fault.fate, prompter.clone()));
+        let handle = ExecutorHandle::new(clock.clone());
+        let injector = Arc::new(SingleFault::new(fault.at, fault.fate, handle.clone()));
         let signing = if twice { QueueRules { repeat_one_in: 1, ..QueueRules::STANDARD } } else { QueueRules::FIFO };
         let setting =
             Setting { accounts: 1, signing, mutant, spend_window_s: Some(SPEND_WINDOW_S), request_window_s: None };
-        Self::in_setting(setting, clock, prompter, weather)
+        Self::in_setting(setting, clock, handle, injector)
     }
 
-    /// A calm world with so many accounts and no limit of spending.
+    /// A new scenario without faults, with `accounts` accounts and no spend limit.
     #[must_use]
     pub fn with_accounts(accounts: usize, mutant: Option<Mutant>) -> Self {
         let clock = SimClock::at(START);
-        let prompter = Prompter::new(clock.clone());
-        let weather = Arc::new(ScriptedWeather::new(Fault::NONE.at, Fault::NONE.fate, prompter.clone()));
+        let handle = ExecutorHandle::new(clock.clone());
+        let injector = Arc::new(SingleFault::new(Fault::NONE.at, Fault::NONE.fate, handle.clone()));
         let setting =
             Setting { accounts, signing: QueueRules::FIFO, mutant, spend_window_s: None, request_window_s: None };
-        Self::in_setting(setting, clock, prompter, weather)
+        Self::in_setting(setting, clock, handle, injector)
     }
 
-    fn in_setting(setting: Setting, clock: SimClock, prompter: Prompter, weather: Arc<ScriptedWeather>) -> Self {
-        let world = World::new(setting, clock, prompter, weather.clone());
+    fn in_setting(setting: Setting, clock: SimClock, handle: ExecutorHandle, injector: Arc<SingleFault>) -> Self {
+        let world = World::new(setting, clock, handle, injector.clone());
         Self {
             auditor: Auditor::new(&[&world], &setting),
             signer: world.signer(),
@@ -148,8 +148,8 @@ impl Scenario {
             life: 0,
             faults: 0,
             started: false,
-            fault_at: weather.at(),
-            weather,
+            fault_at: injector.at(),
+            injector,
             world,
         }
     }
@@ -157,7 +157,7 @@ impl Scenario {
     /// Port calls made so far.
     #[must_use]
     pub fn calls(&self) -> u64 {
-        self.weather.calls()
+        self.injector.calls()
     }
 
     /// Three requests, one of which reverts, a duplicate, a conflict, a bad one, and a cancel.
@@ -172,7 +172,8 @@ impl Scenario {
         self.put("{\"cancel\":\"r-5\"}");
     }
 
-    /// One at a price cap below what is mined, one behind it, and a stranger who meddles with both in groups of his own.
+    /// One request capped below the mined price, one behind it, and a stranger's messages with both ids in other
+    /// groups.
     pub fn ask_capped(&mut self) {
         self.world.chain.inner.set_mined_price(Wei::from_gwei(CAPPED_MINED_GWEI));
         self.world.chain.inner.set_price(Some(Wei::from_gwei(CAPPED_MINED_GWEI)));
@@ -192,10 +193,10 @@ impl Scenario {
     /// Puts a message of this sender on the signing queue, in this group.
     pub fn put_of(&mut self, body: &str, group: &str, sender: &str) {
         let id = self.world.queues.signing.put(body, Some(group), None, Some(sender));
-        self.auditor.asked(&id, body, sender, self.world.chain_id, self.world.clock.now());
+        self.auditor.message_sent(&id, body, sender, self.world.chain_id, self.world.clock.now());
     }
 
-    /// Passes until nothing is waiting; how many it took.
+    /// Runs passes until nothing is waiting; returns how many it took.
     pub fn to_quiet(&mut self) -> u64 {
         for pass in 0..PASSES_MAX {
             self.pass();
@@ -218,7 +219,7 @@ impl Scenario {
     /// One batch of each of the signer's queues.
     pub fn signer_turn(&mut self) {
         let (world, signer, started) = (self.world.clone(), &self.signer, &mut self.started);
-        let done = run_alone(&world.prompter, &world.clock, async {
+        let done = run_alone(&world.handle, &world.clock, async {
             *started = *started || signer.warm_up(world.clock.now()).await.is_ok();
             if *started {
                 host::serve_signing(&world, signer).await;
@@ -231,12 +232,12 @@ impl Scenario {
         }
     }
 
-    /// One round of the lane, if it was poked; at times a sweep pokes it.
+    /// One round of the lane if it was poked. Every few passes a sweep pokes it.
     pub fn broadcaster_turn(&mut self) {
         let sweeps = self.passes.is_multiple_of(SWEEP_PASSES);
         self.passes += 1;
         let (world, broadcaster, lanes) = (self.world.clone(), &self.broadcaster, &mut self.lanes);
-        let done = run_alone(&world.prompter, &world.clock, async {
+        let done = run_alone(&world.handle, &world.clock, async {
             if sweeps {
                 host::sweep(&world, broadcaster).await;
             }
@@ -250,7 +251,7 @@ impl Scenario {
         }
     }
 
-    /// The process is gone: nothing is remembered, what it held is delivered again.
+    /// Restarts the process: its memory is lost, and the messages it held are redelivered.
     fn restart(&mut self) {
         self.life += 1;
         self.started = false;
@@ -264,9 +265,9 @@ impl Scenario {
 
     fn audit(&mut self, name: &'static str) {
         let now = self.world.clock.now();
-        let faults = u64::from(self.weather.calls() > self.fault_at);
+        let faults = u64::from(self.injector.calls() > self.fault_at);
         let chain = (name != "chain").then_some(self.world.chain_id.0);
-        // What came before the fault in this turn cannot be told: a batch may meet it at any of its calls.
+        // The journal does not show where in this turn the fault was: it may be any call of a batch.
         for (at, entry) in self.world.journal.drain().into_iter().enumerate() {
             let begins = at == 0 || matches!(entry, Entry::Received(..));
             let faults = if begins { self.faults } else { faults };
@@ -286,7 +287,7 @@ async fn serve_round(world: &World, broadcaster: &TrialBroadcaster, lanes: &mut 
     let lane = lanes.entry(account).or_insert_with(|| Lane::new(account, now));
     let open = broadcaster.round(lane, now).await.map_or(1, |round| round.open);
     if open > 0 {
-        let again = LanePoke { account: account.to_string(), cause: format!("goes on at {now}") };
+        let again = LanePoke { account: account.to_string(), cause: format!("continues at {now}") };
         let _ = world.queues.poke_lanes(&[again]).await;
     }
     let _ = world.queues.broadcast.delete_one(&message.receipt).await;

@@ -1,9 +1,10 @@
-//! How long an honest sender's requests take until they are sent, alone and beside one who floods the signing queue.
+//! How long an honest sender's requests take until they are sent, alone and while another sender floods the signing
+//! queue.
 //!
-//! The real drivers, as many signers at once as the stack's default, on the in-memory ports; every call takes the time
-//! that the service behind it takes, in simulated time. So a run repeats exactly and no machine is measured. What is
-//! not known is which of several FIFO groups SQS gives from, so both ends are measured: any of them, and always the one
-//! with the oldest message, where what comes last waits until all that came before is answered. Read next:
+//! The real drivers run on the in-memory ports, with the stack's default number of signers. Every call takes the time
+//! of the service behind it, in simulated time, so a run repeats exactly and no machine is measured. It is not
+//! documented which of several FIFO groups SQS serves next, so both extremes are measured: a random group, and always
+//! the group with the oldest message, where a new message waits until all earlier ones are answered. Read next:
 //! `src/bin/flood.rs`.
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,7 +19,7 @@ use signpost_txmgr::units::{Millis, TxHash};
 use crate::host;
 use crate::random::Random;
 use crate::source::{Variant, body};
-use crate::stage::{Prompter, Stage};
+use crate::stage::{Executor, ExecutorHandle};
 use crate::world::{NAMES, SENDERS, START, STRANGER, Setting, World};
 
 /// Signers at once: `SignerConcurrency` of the stack.
@@ -30,10 +31,10 @@ const REQUESTS: usize = 600;
 const EVERY_MS: u64 = 200;
 /// When the flood begins.
 const FLOOD_AT_MS: u64 = 20_000;
-/// Junk comes ten messages at a time, as fast as a FIFO queue takes them: 3,000 a second.
+/// Junk arrives ten messages at a time, as fast as a FIFO queue accepts it: 3,000 a second.
 const JUNK_BATCH: usize = 10;
 const JUNK_EVERY_MS: u64 = 3;
-/// Between two looks at an empty queue.
+/// Pause between two reads of an empty queue.
 const IDLE_MS: u64 = 10;
 /// More than any run takes.
 const END_MS: u64 = 600_000;
@@ -43,51 +44,51 @@ const END_MS: u64 = 600_000;
 pub enum Junk {
     /// None.
     None,
-    /// Requests of a sender whom no policy knows.
+    /// Valid requests of a sender that no policy lists.
     Stranger,
-    /// Bad requests of a sender whom policy lists.
+    /// Invalid requests of a sender that a policy lists.
     Listed,
 }
 
-/// Which group SQS gives from.
+/// Which group SQS serves next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Any, by this seed.
+    /// A random one, by this seed.
     Any(u64),
     /// The one with the oldest message.
     Oldest,
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Figures {
     /// Honest requests that were sent: all of them.
     pub sent: usize,
     /// Half of the honest requests were sent within this many milliseconds.
     pub p50_ms: u64,
-    /// And 99 of 100.
+    /// 99 of 100 honest requests were sent within this many milliseconds.
     pub p99_ms: u64,
     /// From the first junk message to the answer of the last.
     pub drained_ms: u64,
-    /// Calls of the store, of everybody.
+    /// Store calls of all drivers.
     pub store_calls: u64,
-    /// Items of the requests table that are left of the junk.
+    /// Items in the requests table that belong to the junk.
     pub junk_items: usize,
 }
 
-/// Every call takes its time.
-struct Distance {
-    prompter: Prompter,
+/// Gives every call its latency, and counts the calls of the store.
+struct CallLatency {
+    handle: ExecutorHandle,
     store_calls: AtomicU64,
 }
 
-impl fmt::Debug for Distance {
+impl fmt::Debug for CallLatency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Distance").finish_non_exhaustive()
+        f.debug_struct("CallLatency").finish_non_exhaustive()
     }
 }
 
-impl Weather for Distance {
+impl Weather for CallLatency {
     fn fate(&self, operation: &'static str) -> Fate {
         if takes_ms(operation).0 {
             self.store_calls.fetch_add(1, Ordering::Relaxed);
@@ -96,11 +97,11 @@ impl Weather for Distance {
     }
 
     fn wait(&self, operation: &'static str) -> Option<BoxFuture<'static, ()>> {
-        Some(Box::pin(self.prompter.sleep(takes_ms(operation).1)))
+        Some(Box::pin(self.handle.sleep(takes_ms(operation).1)))
     }
 }
 
-/// Whether a call is one of the store, and how long it takes: what one sees within a region, in round numbers.
+/// Whether a call is one of the store, and its latency in milliseconds: typical values within a region, rounded.
 fn takes_ms(operation: &str) -> (bool, u64) {
     match operation {
         "GetItem" | "BatchGetItem" | "Query" | "Scan" => (true, 5),
@@ -108,7 +109,7 @@ fn takes_ms(operation: &str) -> (bool, u64) {
         "TransactWriteItems" => (true, 18),
         "Sign" | "GetPublicKey" => (false, 25),
         "ReceiveMessage" | "SendMessageBatch" => (false, 10),
-        // One call for a batch, where these hosts make one for each message.
+        // The real hosts make one call per batch; these make one per message.
         "DeleteMessage" => (false, 1),
         "Publish" | "PublishBatch" => (false, 20),
         // A node.
@@ -116,28 +117,28 @@ fn takes_ms(operation: &str) -> (bool, u64) {
     }
 }
 
-/// Runs it.
+/// Runs one flood.
 #[must_use]
 pub fn run(junk: Junk, count: usize, order: Order) -> Figures {
     let clock = SimClock::at(START);
-    let prompter = Prompter::new(clock.clone());
-    let distance = Arc::new(Distance { prompter: prompter.clone(), store_calls: AtomicU64::new(0) });
+    let handle = ExecutorHandle::new(clock.clone());
+    let latency = Arc::new(CallLatency { handle: handle.clone(), store_calls: AtomicU64::new(0) });
     let disorder_seed = match order {
         Order::Any(seed) => seed | 1,
         Order::Oldest => 0,
     };
     let signing = QueueRules { max_receives: 10, visibility_ms: 180_000, disorder_seed, ..QueueRules::FIFO };
     let setting = Setting { accounts: 1, signing, mutant: None, spend_window_s: None, request_window_s: None };
-    let weather: Arc<dyn Weather> = Arc::<Distance>::clone(&distance);
-    let world = World::new(setting, clock.clone(), prompter.clone(), weather);
-    let mut stage = Stage::new(prompter, clock.clone(), Random::new(1)).at_leisure();
+    let injector: Arc<dyn Weather> = Arc::<CallLatency>::clone(&latency);
+    let world = World::new(setting, clock.clone(), handle.clone(), injector);
+    let mut executor = Executor::new(handle, clock.clone(), Random::new(1)).with_instant_polls();
     let put_at: Arc<Mutex<BTreeMap<String, Millis>>> = Arc::default();
-    cast(&mut stage, &world, &put_at, junk, count);
+    spawn_tasks(&mut executor, &world, &put_at, junk, count);
     let mut ids: HashMap<TxHash, String> = HashMap::new();
     let mut waited: BTreeMap<String, u64> = BTreeMap::new();
     let (mut answered, mut drained_at) = (0, START.plus(FLOOD_AT_MS));
     while (waited.len() < REQUESTS || answered < count_of(junk, count)) && clock.now().since(START) < END_MS {
-        stage.step();
+        executor.step();
         let now = clock.now();
         for entry in world.journal.drain() {
             if let Entry::Updated(record) = &entry {
@@ -165,12 +166,12 @@ pub fn run(junk: Junk, count: usize, order: Order) -> Figures {
         p50_ms: at(50).copied().unwrap_or(0),
         p99_ms: at(99).copied().unwrap_or(0),
         drained_ms: drained_at.since(START.plus(FLOOD_AT_MS)),
-        store_calls: distance.store_calls.load(Ordering::Relaxed),
+        store_calls: latency.store_calls.load(Ordering::Relaxed),
         junk_items,
     }
 }
 
-/// Whether an answer, or an item, is of the junk: no other message is refused.
+/// Whether an answer or an item belongs to the junk: no other message is refused.
 fn is_junk(id: &str) -> bool {
     id.starts_with("sqs:") || id.starts_with("junk")
 }
@@ -179,20 +180,26 @@ fn count_of(junk: Junk, count: usize) -> usize {
     if junk == Junk::None { 0 } else { count }
 }
 
-fn cast(stage: &mut Stage, world: &World, put_at: &Arc<Mutex<BTreeMap<String, Millis>>>, junk: Junk, count: usize) {
+fn spawn_tasks(
+    executor: &mut Executor,
+    world: &World,
+    put_at: &Arc<Mutex<BTreeMap<String, Millis>>>,
+    junk: Junk,
+    count: usize,
+) {
     for _ in 0..SIGNERS {
         let world = world.clone();
-        stage.add("signer", Box::new(move || Box::pin(signer(world.clone()))));
+        executor.add("signer", Box::new(move || Box::pin(signer(world.clone()))));
     }
     for _ in 0..2 {
         let world = world.clone();
-        stage.add("broadcaster", Box::new(move || Box::pin(broadcaster(world.clone()))));
+        executor.add("broadcaster", Box::new(move || Box::pin(broadcaster(world.clone()))));
     }
     let (mining, asking, put_at) = (world.clone(), world.clone(), Arc::clone(put_at));
-    stage.add("miner", Box::new(move || Box::pin(miner(mining.clone()))));
-    stage.add("honest", Box::new(move || Box::pin(honest(asking.clone(), Arc::clone(&put_at)))));
+    executor.add("miner", Box::new(move || Box::pin(miner(mining.clone()))));
+    executor.add("honest", Box::new(move || Box::pin(honest(asking.clone(), Arc::clone(&put_at)))));
     let flooded = world.clone();
-    stage.add("flood", Box::new(move || Box::pin(flood(flooded.clone(), junk, count_of(junk, count)))));
+    executor.add("flood", Box::new(move || Box::pin(flood(flooded.clone(), junk, count_of(junk, count)))));
 }
 
 async fn signer(world: World) {
@@ -200,7 +207,7 @@ async fn signer(world: World) {
     let _ = signer.warm_up(world.clock.now()).await;
     loop {
         if !host::serve_signing(&world, &signer).await {
-            world.prompter.sleep(IDLE_MS).await;
+            world.handle.sleep(IDLE_MS).await;
         }
     }
 }
@@ -208,15 +215,15 @@ async fn signer(world: World) {
 async fn broadcaster(world: World) {
     let broadcaster = world.broadcaster();
     loop {
-        if !host::serve_broadcast(&world, &broadcaster, 1, host::UNBROKEN).await {
-            world.prompter.sleep(IDLE_MS).await;
+        if !host::serve_broadcast(&world, &broadcaster, 1, host::UNLIMITED).await {
+            world.handle.sleep(IDLE_MS).await;
         }
     }
 }
 
 async fn miner(world: World) {
     loop {
-        world.prompter.sleep(host::ROUND_MS).await;
+        world.handle.sleep(host::ROUND_MS).await;
         world.chain.inner.mine();
     }
 }
@@ -228,12 +235,12 @@ async fn honest(world: World, put_at: Arc<Mutex<BTreeMap<String, Millis>>>) {
         put_at.lock().unwrap().insert(format!("r-{}", number * 10), world.clock.now());
         let dedup = format!("honest {number}");
         world.queues.signing.put(&asked, Some(NAMES[0]), Some(&dedup), Some(SENDERS[0]));
-        world.prompter.sleep(EVERY_MS).await;
+        world.handle.sleep(EVERY_MS).await;
     }
 }
 
 async fn flood(world: World, junk: Junk, count: usize) {
-    world.prompter.sleep(FLOOD_AT_MS).await;
+    world.handle.sleep(FLOOD_AT_MS).await;
     for first in (0..count).step_by(JUNK_BATCH) {
         for number in first..count.min(first + JUNK_BATCH) {
             let (body, sender) = match junk {
@@ -243,11 +250,11 @@ async fn flood(world: World, junk: Junk, count: usize) {
             let (group, dedup) = (format!("junk {}", number % GROUPS), format!("junk {number}"));
             world.queues.signing.put(&body, Some(&group), Some(&dedup), Some(sender));
         }
-        world.prompter.sleep(JUNK_EVERY_MS).await;
+        world.handle.sleep(JUNK_EVERY_MS).await;
     }
 }
 
-/// One line for people, beside the run without junk.
+/// One row of the table, compared with the run without junk.
 #[must_use]
 pub fn row(order: Order, junk: Junk, count: usize, alone: Figures, beside: Figures) -> String {
     let order = match order {

@@ -1,4 +1,4 @@
-//! What hosts the drivers in a trial: takes messages, calls a driver, acknowledges what is done.
+//! Hosts the drivers in a trial: receives messages, calls a driver, acknowledges finished messages.
 //!
 //! The same order as in the worker and the Lambda functions. Read next: [`crate::simulation`].
 
@@ -14,35 +14,35 @@ use signpost_txmgr::units::AccountKey;
 use signpost_txmgr::wire::{LanePoke, SignerPoke};
 
 use crate::mutants::Mutant;
-use crate::stage::{broken_off, within};
+use crate::stage::{limit_polls, within};
 use crate::world::{TrialBroadcaster, TrialSigner, World};
 
-/// Messages taken at once.
+/// Messages received at once.
 const BATCH: usize = 10;
 /// Time between rounds while something moves: a block.
 pub const ROUND_MS: u64 = 450;
 /// Longest time between rounds.
 pub const IDLE_MS: u64 = 5_000;
-/// A pass ends after so long and pokes itself: inside the queue's visibility timeout.
+/// A pass ends after this time and pokes its lane again: within the queue's visibility timeout.
 const PASS_MS: u64 = 20_000;
-/// A round that is not through by then is broken off, as at a function's time limit.
-const BREAK_OFF_MS: u64 = 24_000;
+/// A pass that has not ended by then is interrupted, as at a function's time limit.
+const INTERRUPT_MS: u64 = 24_000;
 
-/// A slow question to the nodes is given up after so long, as by the hosts of the real pass.
+/// A slow question to the nodes is abandoned after this time, as in the hosts of the real pass.
 const QUESTION_MS: u64 = 20_000;
 
 /// The slow questions of a lane that are being asked.
 type Asking<'a> = FuturesUnordered<LocalBoxFuture<'a, Finding>>;
 
-/// What may be polled as often as it likes.
-pub const UNBROKEN: u64 = u64::MAX;
+/// No limit of polls.
+pub const UNLIMITED: u64 = u64::MAX;
 
-/// One batch of the signing queue; whether there was any.
+/// Serves one batch of the signing queue; returns whether there was one.
 pub async fn serve_signing(world: &World, signer: &TrialSigner) -> bool {
-    serve_signing_within(world, signer, UNBROKEN).await
+    serve_signing_within(world, signer, UNLIMITED).await
 }
 
-/// The same, broken off after so many polls, as at a function's time limit: then all of it comes again.
+/// The same, interrupted after `polls` polls, as at a function's time limit. Then the whole batch is redelivered.
 pub async fn serve_signing_within(world: &World, signer: &TrialSigner, polls: u64) -> bool {
     let queue = &world.queues.signing;
     let Ok(messages) = queue.receive_up_to(BATCH).await else { return false };
@@ -54,7 +54,7 @@ pub async fn serve_signing_within(world: &World, signer: &TrialSigner, polls: u6
             let _ = queue.delete_one(&message.receipt).await;
         }
     }
-    let Some(dispositions) = broken_off(signer.handle(&messages, world.clock.now()), polls).await else {
+    let Some(dispositions) = limit_polls(signer.handle(&messages, world.clock.now()), polls).await else {
         for message in &messages {
             give_back(world, queue, &message.receipt).await;
         }
@@ -75,7 +75,7 @@ async fn acknowledge(world: &World, queue: &MemoryQueue, receipt: &str, disposit
     }
 }
 
-/// At once, after a while, or when its time of visibility is over.
+/// Makes a message visible again, at once or after a while.
 async fn give_back(world: &World, queue: &MemoryQueue, receipt: &str) {
     let _ = match world.retry_after_ms {
         0 => queue.release(receipt).await,
@@ -83,7 +83,7 @@ async fn give_back(world: &World, queue: &MemoryQueue, receipt: &str) {
     };
 }
 
-/// One batch of the resign queue; whether there was any.
+/// Serves one batch of the resign queue; returns whether there was one.
 pub async fn serve_resign(world: &World, signer: &TrialSigner) -> bool {
     let queue = &world.queues.resign;
     let Ok(messages) = queue.receive_up_to(BATCH).await else { return false };
@@ -99,8 +99,8 @@ pub async fn serve_resign(world: &World, signer: &TrialSigner) -> bool {
     true
 }
 
-/// One batch of the broadcast queue: a pass over each of its lanes, all at once, each broken off after so many polls;
-/// whether there was any. All are acknowledged when the last is through, as a Lambda function does.
+/// Serves one batch of the broadcast queue: concurrent passes over its lanes, each interrupted after `polls` polls.
+/// Returns whether there was a batch. All messages are acknowledged after the last pass, as in a Lambda function.
 pub async fn serve_broadcast(world: &World, broadcaster: &TrialBroadcaster, batch: usize, polls: u64) -> bool {
     let queue = &world.queues.broadcast;
     let Ok(messages) = queue.receive_up_to(batch).await else { return false };
@@ -116,8 +116,8 @@ pub async fn serve_broadcast(world: &World, broadcaster: &TrialBroadcaster, batc
         }
     }
     let passes = accounts.into_iter().map(|account| async move {
-        let pass = Box::pin(within(&world.prompter, BREAK_OFF_MS, pass(world, broadcaster, account)));
-        if broken_off(pass, polls).await.flatten().is_none() {
+        let pass = Box::pin(within(&world.handle, INTERRUPT_MS, pass(world, broadcaster, account)));
+        if limit_polls(pass, polls).await.flatten().is_none() {
             ask_again(world, account).await;
         }
     });
@@ -129,11 +129,11 @@ pub async fn serve_broadcast(world: &World, broadcaster: &TrialBroadcaster, batc
 }
 
 async fn ask_again(world: &World, account: AccountKey) {
-    let cause = format!("goes on at {}", world.clock.now());
+    let cause = format!("continues at {}", world.clock.now());
     let _ = world.queues.poke_lanes(&[LanePoke { account: account.to_string(), cause }]).await;
 }
 
-/// Rounds over one lane until nothing is open, or time is up. The order of the real pass, which is the broadcaster
+/// Runs rounds over one lane until nothing is open, or time is up. The order of the real pass, which is the broadcaster
 /// crate's `Lanes::pass`: slow questions are asked beside the rounds, and each answer is stored by itself.
 async fn pass(world: &World, broadcaster: &TrialBroadcaster, account: AccountKey) {
     let started = world.clock.now();
@@ -153,7 +153,7 @@ async fn pass(world: &World, broadcaster: &TrialBroadcaster, account: AccountKey
         match round {
             Ok(round) if round.open == 0 && asking.is_empty() && concluded == 0 => return,
             Ok(round) if round.changed > 0 || concluded > 0 => wait_ms = ROUND_MS,
-            // What waits for finality is looked at once per block, a silent node ever more rarely.
+            // A slot that waits for finality is checked once per block, a silent node less and less often.
             Ok(round) if round.chain_seen => wait_ms = (wait_ms * 3 / 2).min(IDLE_MS / 4),
             Ok(_) | Err(_) => wait_ms = (wait_ms * 2).min(IDLE_MS),
         }
@@ -166,7 +166,7 @@ async fn pass(world: &World, broadcaster: &TrialBroadcaster, account: AccountKey
     }
 }
 
-/// Waits for the next round, and stores what questions bring meanwhile; whether it changed anything.
+/// Waits for the next round, and stores findings meanwhile; returns whether a record changed.
 async fn rest<'a>(
     world: &'a World,
     broadcaster: &'a TrialBroadcaster,
@@ -174,7 +174,7 @@ async fn rest<'a>(
     asking: &mut Asking<'a>,
     wait_ms: u64,
 ) -> bool {
-    let mut over = Box::pin(world.prompter.sleep(wait_ms));
+    let mut over = Box::pin(world.handle.sleep(wait_ms));
     let mut changed = false;
     loop {
         if asking.is_empty() {
@@ -189,12 +189,12 @@ async fn rest<'a>(
         asking.extend(questions(world, broadcaster, lane));
         if concluded > 0 && !changed {
             changed = true;
-            over = Box::pin(world.prompter.sleep(wait_ms.min(ROUND_MS)));
+            over = Box::pin(world.handle.sleep(wait_ms.min(ROUND_MS)));
         }
     }
 }
 
-/// Awaits `work`, and collects meanwhile what the questions bring.
+/// Awaits `work`, and collects findings meanwhile.
 async fn beside<T>(asking: &mut Asking<'_>, found: &mut Vec<Finding>, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     loop {
@@ -219,10 +219,11 @@ fn questions<'a>(
 
 async fn ask(world: &World, broadcaster: &TrialBroadcaster, question: Question) -> Finding {
     let asked = broadcaster.inquire(question.clone());
-    within(&world.prompter, QUESTION_MS, asked).await.unwrap_or_else(|| Finding::unanswered(question))
+    within(&world.handle, QUESTION_MS, asked).await.unwrap_or_else(|| Finding::unanswered(question))
 }
 
-/// Stores each finding by itself; how many records changed. What is not stored is asked again.
+/// Stores each finding by itself; returns how many records changed. The question of a finding that is not stored is
+/// asked again.
 async fn conclude(world: &World, broadcaster: &TrialBroadcaster, lane: &mut Lane, found: Vec<Finding>) -> usize {
     let mut changed = 0;
     for finding in found {

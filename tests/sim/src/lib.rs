@@ -1,21 +1,27 @@
 //! Trials of the record machine and its drivers on the in-memory ports.
 //!
-//! * [`simulation`]: the real drivers under seeded faults, then without; [`auditor`] judges I1–I16 of
-//!   every write and send, and whether everything finished.
+//! * [`simulation`]: the real drivers under seeded faults, then without; [`auditor`] checks I1–I16 at
+//!   every write and send, and that everything finished.
 //! * [`crash`]: one scenario, and one fault at each of its port calls in turn.
 //! * [`explorer`]: every interleaving of small worlds around the record machine.
 //! * [`mutants`]: known design bugs, to prove that the auditor can fail.
-//! * [`thief`]: somebody who can write the tables, and what that gets signed.
-//! * [`flood`]: how long an honest sender waits beside one who floods the queue.
+//! * [`thief`]: an attacker who can write the tables, and what gets signed for that attacker.
+//! * [`flood`]: how long an honest sender waits while another floods the queue.
 //! * [`scale`]: how the time per request grows with everything that can grow.
+//!
+//! Words:
+//!
+//! * A *world* is one simulated deployment: here the connected fakes ([`world`]), in the explorer a small model.
+//! * A *gate* is where every call of a fake passes. Its `Weather` decides the *fate* of each call: pass, fail, lose
+//!   the reply, or crash the caller. [`weather`] has the injectors of faults.
+//! * [`stage`] has the deterministic executor of the tasks; `simulation/cast.rs` lists the tasks of a trial.
+//! * A *trial* is one run; a *seed* decides all that is random in it. [`breadth`] draws its conditions.
+//! * A *pass* is a broadcaster's work on one lane, a *round* one look at all its open slots.
+//! * A *mutant* is a planted bug.
 //!
 //! Nothing here is part of a program. No wall clock decides anything: a seed repeats exactly.
 //! Read next: [`simulation`].
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::unwrap_used,
-    reason = "trials: a broken assumption is to stop the trial"
-)]
+#![allow(clippy::arithmetic_side_effects, clippy::unwrap_used, reason = "trials: a broken assumption stops the trial")]
 
 pub mod auditor;
 pub mod breadth;

@@ -1,4 +1,4 @@
-//! Chance that repeats: `SplitMix64`. Never seeded by anything but a number.
+//! Repeatable random numbers: `SplitMix64`, seeded by a number only.
 
 /// A sequence of numbers that its seed decides.
 #[derive(Debug, Clone)]
@@ -25,17 +25,17 @@ impl Random {
         self.draw().checked_rem(bound).unwrap_or(0)
     }
 
-    /// A place in something of this length, which is not 0.
+    /// An index into something of this length, which is not 0.
     pub fn place(&mut self, len: usize) -> usize {
         usize::try_from(self.below(u64::try_from(len).unwrap())).unwrap()
     }
 
-    /// True so many times in a thousand.
+    /// True with a probability of `chance` in a thousand.
     pub fn per_mille(&mut self, chance: u64) -> bool {
         self.below(1_000) < chance
     }
 
-    /// Another sequence that this one decides.
+    /// A new sequence, seeded by this one.
     #[must_use]
     pub fn fork(&mut self) -> Self {
         Self(self.draw())

@@ -1,8 +1,8 @@
 //! Time per request by the size of everything that can grow, on in-memory ports and one thread.
 //!
-//! Signer and broadcaster are the real drivers; the keys really sign (a `k256` signature each, which
-//! KMS would make), the chain really decodes and recovers. What is compared is one size with the next,
-//! never a time with a goal. Read next: `src/bin/scale.rs`.
+//! Signer and broadcaster are the real drivers; the keys really sign (a `k256` signature each, which KMS would make),
+//! the chain really decodes and recovers. Sizes are compared with each other, never a time with a goal. Read next:
+//! `src/bin/scale.rs`.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -27,18 +27,18 @@ use crate::world::{CHAIN, RETENTION_MS, START};
 const BLOCK_MS: u64 = 450;
 /// More blocks than any run needs: a lane that does not drain ends the run.
 const BLOCKS_MAX: usize = 20_000;
-/// The most a time per request may grow over a series where it should not grow at all: trees are a
-/// little slower when they are larger, and so are caches.
+/// The most that the time per request may grow over a series where it should not grow at all: larger trees and caches
+/// are a little slower.
 const GROWTH_MAX: f64 = 2.0;
 
 /// What one series varies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Varied {
-    /// Signed slots of the lane that wait before the first request that is measured.
+    /// Signed slots that wait in the lane before the first measured request.
     OpenSlots,
     /// Accounts with ten requests each.
     Accounts,
-    /// Messages the signer gets at once.
+    /// Messages that the signer gets at once.
     BatchSize,
     /// Bytes of calldata of each request.
     Calldata,
@@ -51,7 +51,7 @@ pub struct Series {
     sizes: &'static [usize],
 }
 
-/// Every series there is.
+/// All series.
 pub const SERIES: [Series; 4] = [
     Series { varied: Varied::OpenSlots, sizes: &[10, 100, 1_000, 10_000, 100_000] },
     Series { varied: Varied::Accounts, sizes: &[1, 10, 100, 1_000] },
@@ -101,12 +101,12 @@ impl Varied {
             Self::BatchSize => (1, size, 68, 1_000),
             Self::Calldata => (1, 10, size, 200),
         };
-        let mut town = Town::new(accounts);
+        let mut bench = Bench::new(accounts);
         if self == Self::OpenSlots {
-            town.sign(size, 10, data);
+            bench.sign(size, 10, data);
         }
-        let signing = town.sign(requests, batch, data);
-        let broadcasting = town.broadcast(requests);
+        let signing = bench.sign(requests, batch, data);
+        let broadcasting = bench.broadcast(requests);
         Point { size, requests, signing, broadcasting }
     }
 }
@@ -130,7 +130,7 @@ impl Run {
         let grown = last.both_us() / first.both_us();
         let allowed = match self.varied {
             Varied::OpenSlots | Varied::Accounts | Varied::BatchSize => GROWTH_MAX,
-            // Twice the bytes, twice the time, at the large end.
+            // At the large end, twice the bytes may take twice the time.
             Varied::Calldata => {
                 let before = self.points.get(self.points.len().checked_sub(2)?)?;
                 let grown = last.both_us() / before.both_us();
@@ -143,7 +143,7 @@ impl Run {
     }
 }
 
-/// A series as lines for people, in Markdown.
+/// A series as a table in Markdown.
 #[must_use]
 pub fn table(run: &Run) -> Vec<String> {
     let mut lines = vec![
@@ -195,7 +195,7 @@ pub fn plot(runs: &[Run]) -> String {
 }
 
 /// The fakes with many accounts, and the drivers.
-struct Town {
+struct Bench {
     signer: Signer<MemoryStore, MemoryKeys, MemoryQueues, MemoryTopic>,
     broadcaster: Broadcaster<MemoryStore, MemoryChain, MemoryQueues, MemoryTopic>,
     chain: MemoryChain,
@@ -205,7 +205,7 @@ struct Town {
     sent: usize,
 }
 
-impl Town {
+impl Bench {
     fn new(accounts: usize) -> Self {
         let (gate, journal) = (Gate::default(), Journal::default());
         let keys = MemoryKeys::new(gate.clone(), journal.clone());
@@ -236,7 +236,7 @@ impl Town {
         Self { signer, broadcaster, chain, store, accounts, now: START, sent: 0 }
     }
 
-    /// Has so many more requests signed, spread over the accounts batch by batch; how long that took.
+    /// Signs `requests` more requests, spread over the accounts batch by batch; returns the time it took.
     fn sign(&mut self, requests: usize, batch: usize, data: usize) -> Duration {
         let mut batches = Vec::new();
         for (number, start) in (0..requests).step_by(batch).enumerate() {
@@ -253,7 +253,7 @@ impl Town {
         clock.elapsed()
     }
 
-    /// Runs a pass of every lane, block by block, until so many requests are closed; how long that took.
+    /// Runs rounds of every lane, block by block, until `requests` requests are closed; returns the time it took.
     fn broadcast(&mut self, requests: usize) -> Duration {
         let mut lanes: Vec<_> = self.accounts.iter().map(|account| Lane::new(*account, self.now)).collect();
         let mut took = Duration::ZERO;
@@ -301,7 +301,7 @@ fn delivery(id: usize, account: usize, data: usize) -> Incoming {
     }
 }
 
-/// How long something takes: what this benchmark is about.
+/// Measures elapsed time.
 struct Clock(std::time::Instant);
 
 impl Clock {

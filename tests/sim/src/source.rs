@@ -1,7 +1,6 @@
-//! The messages backends send in a trial: requests, repeats, conflicts, bad ones, cancels.
+//! The messages that backends send in a trial: requests, repeats, conflicts, invalid messages, cancels.
 //!
-//! What a request asks depends on its number alone, so that trials share signatures. Read next:
-//! [`crate::auditor`].
+//! The contents of a request depend on its number only, so that trials share signatures. Read next: [`crate::auditor`].
 
 use signpost_txmgr::fake::chain::{PANIC_SELECTOR, REVERT_SELECTOR};
 
@@ -21,8 +20,8 @@ pub struct Planned {
     pub sender: &'static str,
 }
 
-/// `requests` requests for these accounts over `span_ms`, with everything that comes along, in order of time; some of it
-/// from a stranger if there is one. An account without a name is left out.
+/// Plans `requests` requests for these accounts within `span_ms`, with repeats, conflicts and cancels, in order of
+/// time. With `stranger`, some messages are a stranger's. An empty account name is left out of the body.
 #[must_use]
 pub fn plan(
     random: &mut Random,
@@ -59,7 +58,7 @@ pub fn plan(
                 1 => body(number, account, Variant::Other, None),
                 _ => format!("{{\"cancel\":\"r-{number}\"}}"),
             };
-            // At any time: before the request it meddles with, or after.
+            // At any time, before or after the request with this id.
             planned.push(Planned { at_ms: random.below(span_ms), body, group: group_of(account), sender: STRANGER });
         }
         planned.push(Planned { at_ms, body: asked, group: group_of(account), sender: SENDERS[0] });
@@ -72,7 +71,7 @@ fn group_of(account: &'static str) -> &'static str {
     if account.is_empty() { "only" } else { account }
 }
 
-/// The same message with ids of its own, but for one in ten, which meets those of the other Signpost.
+/// The same message with another id. One in ten keeps its id, which the other Signpost uses too.
 pub fn renamed(body: &str, random: &mut Random) -> String {
     if random.per_mille(100) { body.to_owned() } else { body.replace("\"r-", "\"q-") }
 }
@@ -80,16 +79,16 @@ pub fn renamed(body: &str, random: &mut Random) -> String {
 /// The contents of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
-    /// As it should be.
+    /// A valid request.
     Good,
     /// The same id, another value.
     Other,
-    /// A recipient policy does not allow.
+    /// A recipient that policy does not allow.
     Forbidden,
 }
 
-/// The number of a request whose price is its own cap, 1.5 gwei: nothing raises it. So is that of every twelfth from
-/// there on.
+/// The number of a request whose price is its own cap, 1.5 gwei, so that it is never bumped. The same holds for every
+/// twelfth request from there on.
 pub const CAPPED: usize = 9;
 
 /// The body of request `number`.
@@ -120,7 +119,7 @@ pub fn body(number: usize, account: &str, variant: Variant, deadline: Option<u64
     )
 }
 
-/// Nothing for an account without a name.
+/// The `account` field; nothing for an empty name.
 fn account_field(account: &str) -> String {
     if account.is_empty() { String::new() } else { format!("\"account\":\"{account}\",") }
 }
@@ -132,7 +131,7 @@ fn bad(number: usize, account: &str, random: &mut Random) -> String {
         1 => body(number + 1_000, account, Variant::Forbidden, None),
         2 => format!("{{\"requestId\":\"bad-{number}\",{field}\"nonce\":1}}"),
         3 => format!("{{\"cancel\":\"nobody-{number}\"}}"),
-        // A bad body under the id of a good request.
+        // An invalid body with the id of a valid request.
         _ => format!("{{\"requestId\":\"r-{number}\",{field}\"gas\":1}}"),
     }
 }

@@ -1,8 +1,8 @@
-//! A deterministic executor: polls boxed futures one at a time, in an order its seed decides, in
-//! simulated time that jumps when everyone sleeps.
+//! A deterministic executor: it polls boxed futures one at a time, in an order that its seed decides. Simulated time
+//! jumps forward when all tasks sleep.
 //!
-//! Knows nothing of what the futures do. A task that dies loses its future and all it held, and
-//! starts anew after a while. Read next: [`crate::world`].
+//! It knows nothing of what the futures do. A crashed task loses its future and all that the future held, and restarts
+//! after a while. Read next: [`crate::world`].
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -15,32 +15,32 @@ use signpost_txmgr::fake::SimClock;
 
 use crate::random::Random;
 
-/// What a task is made of, again after each death.
+/// Makes a task's future, again after each crash.
 pub type Start = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()>>>>;
 
-/// How a task speaks to the stage while it is polled.
+/// How a task calls the executor while it is polled.
 #[derive(Debug, Clone)]
-pub struct Prompter(Arc<Shared>);
+pub struct ExecutorHandle(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     clock: SimClock,
-    /// When the task that is polled now is to wake, if it sleeps.
+    /// When the current task wakes, if it sleeps.
     wake_at: Mutex<Option<u64>>,
-    doomed: AtomicBool,
-    /// Who sleeps until when: a task may hold futures that are polled only when they were woken.
+    crash_ordered: AtomicBool,
+    /// Sleeping futures by wake time: a task may hold futures that are polled only when they were woken.
     sleepers: Mutex<Vec<(u64, Waker)>>,
 }
 
-impl Prompter {
-    /// A prompter of a stage with this clock.
+impl ExecutorHandle {
+    /// A handle of an executor with this clock.
     #[must_use]
     pub fn new(clock: SimClock) -> Self {
-        let (wake_at, doomed) = (Mutex::default(), AtomicBool::new(false));
-        Self(Arc::new(Shared { clock, wake_at, doomed, sleepers: Mutex::default() }))
+        let (wake_at, crash_ordered) = (Mutex::default(), AtomicBool::new(false));
+        Self(Arc::new(Shared { clock, wake_at, crash_ordered, sleepers: Mutex::default() }))
     }
 
-    /// Waits so long in simulated time.
+    /// Sleeps for `ms` of simulated time.
     pub fn sleep(&self, ms: u64) -> impl Future<Output = ()> + use<> {
         let shared = Arc::clone(&self.0);
         let until = shared.clock.now().0 + ms;
@@ -52,24 +52,24 @@ impl Prompter {
             if !sleepers.iter().any(|(at, waker)| *at == until && waker.will_wake(context.waker())) {
                 sleepers.push((until, context.waker().clone()));
             }
-            // Of several that sleep in one task the first to wake counts.
+            // If several futures of one task sleep, the first wake time counts.
             let mut wake_at = shared.wake_at.lock().unwrap();
             *wake_at = Some(wake_at.map_or(until, |at| at.min(until)));
             Poll::Pending
         })
     }
 
-    /// The task that is polled now is to die when it has been polled.
-    pub fn doom(&self) {
-        self.0.doomed.store(true, Ordering::Relaxed);
+    /// Crashes the current task after this poll.
+    pub fn crash_current(&self) {
+        self.0.crash_ordered.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a death was ordered; takes the order.
-    pub fn take_doom(&self) -> bool {
-        self.0.doomed.swap(false, Ordering::Relaxed)
+    /// Whether a crash was ordered; clears the order.
+    pub fn take_crash(&self) -> bool {
+        self.0.crash_ordered.swap(false, Ordering::Relaxed)
     }
 
-    /// Wakes whoever slept long enough.
+    /// Wakes the futures whose time has come.
     fn wake_due(&self) {
         let now = self.0.clock.now().0;
         let mut sleepers = self.0.sleepers.lock().unwrap();
@@ -83,7 +83,7 @@ impl Prompter {
         }
     }
 
-    /// When the first of all sleepers wakes.
+    /// When the first sleeping future wakes.
     fn first_due(&self) -> Option<u64> {
         self.0.sleepers.lock().unwrap().iter().map(|(until, _)| *until).min()
     }
@@ -93,7 +93,7 @@ impl Prompter {
     }
 }
 
-/// Notes that part of a task has something to do at once, while others of it sleep.
+/// Notes that part of a task is ready while other parts of it sleep.
 #[derive(Debug, Default)]
 struct Woken(AtomicBool);
 
@@ -111,43 +111,43 @@ struct Task {
     asleep_until: u64,
 }
 
-/// The tasks and their time.
-pub struct Stage {
-    prompter: Prompter,
+/// The tasks and their clock.
+pub struct Executor {
+    handle: ExecutorHandle,
     clock: SimClock,
     random: Random,
     tasks: Vec<Task>,
     woken: Arc<Woken>,
-    /// Most simulated time between two polls, in milliseconds.
+    /// The most simulated time between two polls, in milliseconds.
     step_max_ms: u64,
     /// How often a future was polled.
     pub polls: u64,
-    /// How often a task died.
-    pub deaths: u64,
+    /// How often a task crashed.
+    pub crashes: u64,
 }
 
-impl fmt::Debug for Stage {
+impl fmt::Debug for Executor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stage").field("polls", &self.polls).field("deaths", &self.deaths).finish_non_exhaustive()
+        f.debug_struct("Executor").field("polls", &self.polls).field("crashes", &self.crashes).finish_non_exhaustive()
     }
 }
 
-impl Stage {
-    /// Most simulated time between two polls, in milliseconds: what a call takes.
+impl Executor {
+    /// The most simulated time between two polls, in milliseconds: the latency of a call.
     const STEP_MAX_MS: u64 = 7;
-    /// Most time until a dead task is back, in milliseconds.
+    /// The most time until a crashed task restarts, in milliseconds.
     const RESTART_MAX_MS: u64 = 5_000;
 
-    /// An empty stage.
+    /// An empty executor.
     #[must_use]
-    pub fn new(prompter: Prompter, clock: SimClock, random: Random) -> Self {
+    pub fn new(handle: ExecutorHandle, clock: SimClock, random: Random) -> Self {
         let (woken, step_max_ms) = (Arc::default(), Self::STEP_MAX_MS);
-        Self { prompter, clock, random, tasks: Vec::new(), woken, step_max_ms, polls: 0, deaths: 0 }
+        Self { handle, clock, random, tasks: Vec::new(), woken, step_max_ms, polls: 0, crashes: 0 }
     }
 
-    /// The same, but time passes only while everyone sleeps: for calls that say themselves how long they take.
+    /// The same, but time passes only while all tasks sleep: for calls with a latency of their own.
     #[must_use]
-    pub fn at_leisure(self) -> Self {
+    pub fn with_instant_polls(self) -> Self {
         Self { step_max_ms: 0, ..self }
     }
 
@@ -156,7 +156,8 @@ impl Stage {
         self.tasks.push(Task { name, life: 0, start, future: None, asleep_until: 0 });
     }
 
-    /// Polls one task that is awake, or lets time jump to the first waking; who was polled, and in which of its lives.
+    /// Polls one task that is awake, or advances time to the next wake. Returns the polled task's name and how often it
+    /// had restarted.
     pub fn step(&mut self) -> Option<(&'static str, u64)> {
         let now = self.clock.now().0;
         let awake: u64 = self.tasks.iter().map(|task| u64::from(task.asleep_until <= now)).sum();
@@ -171,16 +172,16 @@ impl Stage {
         let task = awake.nth(usize::try_from(nth).unwrap())?;
         self.polls += 1;
         let future = task.future.get_or_insert_with(|| (task.start)());
-        self.prompter.wake_due();
+        self.handle.wake_due();
         self.woken.0.store(false, Ordering::Relaxed);
         let waker = Waker::from(Arc::clone(&self.woken));
         let ended = future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
         let woken = self.woken.0.swap(false, Ordering::Relaxed);
-        let wake_at = self.prompter.take_wake_at();
+        let wake_at = self.handle.take_wake_at();
         let wake_at = if woken { 0 } else { wake_at };
         let polled = (task.name, task.life);
-        if self.prompter.take_doom() {
-            self.deaths += 1;
+        if self.handle.take_crash() {
+            self.crashes += 1;
             task.life += 1;
             task.future = None;
             task.asleep_until = self.clock.now().0 + self.random.below(Self::RESTART_MAX_MS);
@@ -188,16 +189,16 @@ impl Stage {
             task.future = None;
             task.asleep_until = u64::MAX;
         } else {
-            // What it waits for may sleep inside of it without having been asked in this poll.
-            let leisurely = (self.step_max_ms == 0 && !woken).then(|| self.prompter.first_due()).flatten();
-            task.asleep_until = leisurely.unwrap_or(wake_at);
+            // A future inside of it may sleep without having been polled this time.
+            let next_wake = (self.step_max_ms == 0 && !woken).then(|| self.handle.first_due()).flatten();
+            task.asleep_until = next_wake.unwrap_or(wake_at);
         }
         Some(polled)
     }
 }
 
-/// Polls a future at most so many times, and drops it where it is then: `None`.
-pub async fn broken_off<T>(future: impl Future<Output = T>, polls: u64) -> Option<T> {
+/// Polls a future at most `polls` times, then drops it and returns `None`.
+pub async fn limit_polls<T>(future: impl Future<Output = T>, polls: u64) -> Option<T> {
     let mut future = std::pin::pin!(future);
     let mut left = polls;
     poll_fn(move |context| {
@@ -213,9 +214,9 @@ pub async fn broken_off<T>(future: impl Future<Output = T>, polls: u64) -> Optio
     .await
 }
 
-/// Awaits a future for so long in simulated time, and drops it where it is then: `None`.
-pub async fn within<T>(prompter: &Prompter, ms: u64, future: impl Future<Output = T>) -> Option<T> {
-    let (mut over, mut future) = (std::pin::pin!(prompter.sleep(ms)), std::pin::pin!(future));
+/// Awaits a future for `ms` of simulated time, then drops it and returns `None`.
+pub async fn within<T>(handle: &ExecutorHandle, ms: u64, future: impl Future<Output = T>) -> Option<T> {
+    let (mut over, mut future) = (std::pin::pin!(handle.sleep(ms)), std::pin::pin!(future));
     poll_fn(move |context| match future.as_mut().poll(context) {
         Poll::Ready(value) => Poll::Ready(Some(value)),
         Poll::Pending => over.as_mut().poll(context).map(|()| None),
@@ -223,16 +224,16 @@ pub async fn within<T>(prompter: &Prompter, ms: u64, future: impl Future<Output 
     .await
 }
 
-/// Polls one future until it ends, or until it is doomed: `None`. Time stands still unless it sleeps.
-pub fn run_alone<T>(prompter: &Prompter, clock: &SimClock, future: impl Future<Output = T>) -> Option<T> {
+/// Polls one future until it ends, or until its crash is ordered (`None`). Time passes only while it sleeps.
+pub fn run_alone<T>(handle: &ExecutorHandle, clock: &SimClock, future: impl Future<Output = T>) -> Option<T> {
     let mut future = std::pin::pin!(future);
     loop {
-        prompter.wake_due();
+        handle.wake_due();
         match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(value) => return Some(value),
-            Poll::Pending if prompter.take_doom() => return None,
+            Poll::Pending if handle.take_crash() => return None,
             Poll::Pending => {
-                let wake_at = prompter.take_wake_at();
+                let wake_at = handle.take_wake_at();
                 clock.advance(wake_at.saturating_sub(clock.now().0));
             }
         }

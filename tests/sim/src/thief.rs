@@ -1,9 +1,9 @@
-//! A thief who can write the tables and the resign queue, as whoever takes over the broadcaster can, and who knows the
-//! code. What gets signed is compared with what signers accepted: nothing else may be signed (G8, I17).
+//! A thief: an attacker who can write the tables and the resign queue, as a compromised broadcaster can, and who knows
+//! the code. Every signature is compared with what signers accepted: nothing else may be signed (G8, I17).
 //!
-//! The thief changes every part of every record, forges records, copies seals, takes attempts away so that a request
-//! is signed again, cancels, renames heads, gives them other keys, and asks for signatures, in an order that a seed decides. Whether
-//! requests still finish is not asked: who can write the tables can stop everything.
+//! The thief changes every part of every record, forges records, copies seals, removes attempts so that a request is
+//! signed again, cancels, renames heads, gives them other keys, and requests signatures, in an order that a seed
+//! decides. Whether requests still finish is not checked: a writer of the tables can stop everything.
 //!
 //! Read next: [`crate::auditor`], which judges worlds without a thief.
 
@@ -25,12 +25,12 @@ use signpost_txmgr::tx::{Fee, UnsignedTx};
 use signpost_txmgr::units::{AccountKey, ChainId, Digest, Gas, KmsKeyId, Millis, Nonce, RequestId, SigningHash, Wei};
 use signpost_txmgr::wire::{SignerPoke, WireFee, WireKind};
 
-use crate::mutants::{BentStore, Mutant};
+use crate::mutants::{Mutant, MutantStore};
 use crate::random::Random;
 
 const START: Millis = Millis(1_795_348_800_000);
 const STEPS: usize = 60;
-/// Every price that is asked for is below it.
+/// Every requested price is below this.
 const PRICES: u64 = 40;
 const SENDER: &str = "AIDAGOOD";
 const GOOD: &str = "0x55d398326f99059fF775485246999027B3197955";
@@ -46,14 +46,14 @@ max_value_wei = 100
 max_gas_price_wei = 1000000
 "#;
 
-type ThiefsSigner = Signer<BentStore, MemoryKeys, MemoryQueues, MemoryTopic>;
+type AttackedSigner = Signer<MutantStore, MemoryKeys, MemoryQueues, MemoryTopic>;
 
-/// A world with a thief in it.
+/// The signer, its fakes, and what the thief did.
 #[derive(Debug)]
-struct World {
+struct ThiefTrial {
     store: MemoryStore,
     journal: Journal,
-    signer: ThiefsSigner,
+    signer: AttackedSigner,
     accounts: [(AccountKey, KmsKeyId); 2],
     random: Random,
     now: Millis,
@@ -61,16 +61,16 @@ struct World {
     forged: u64,
     /// What signers accepted, as they reserved it.
     accepted: BTreeMap<RequestId, Record>,
-    /// How many signatures were looked at.
+    /// How many signatures were checked.
     signed: usize,
 }
 
-/// What was signed and nobody asked for.
+/// A signature that belongs to no accepted request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stolen {
-    /// With which key.
+    /// The key that signed.
     pub key: KmsKeyId,
-    /// What.
+    /// The signed hash.
     pub hash: SigningHash,
 }
 
@@ -79,23 +79,23 @@ pub struct Stolen {
 pub struct Ended {
     /// How many signatures were made.
     pub signed: usize,
-    /// What should not have been.
+    /// The signatures that belong to no accepted request.
     pub stolen: Vec<Stolen>,
 }
 
-/// One trial. Of the mutants those count that are about the thief.
+/// Runs one trial. Only the mutants of the seal and the registry have an effect here.
 #[must_use]
 pub fn run(seed: u64, mutant: Option<Mutant>) -> Ended {
-    let mut world = World::new(seed, mutant);
+    let mut trial = ThiefTrial::new(seed, mutant);
     let mut stolen = Vec::new();
     for _ in 0..STEPS {
-        world.step();
-        stolen.extend(world.audit());
+        trial.step();
+        stolen.extend(trial.audit());
     }
-    Ended { signed: world.signed, stolen }
+    Ended { signed: trial.signed, stolen }
 }
 
-impl World {
+impl ThiefTrial {
     fn new(seed: u64, mutant: Option<Mutant>) -> Self {
         let (gate, journal) = (Gate::default(), Journal::kept());
         let keys = MemoryKeys::new(gate.clone(), journal.clone());
@@ -121,8 +121,8 @@ impl World {
             sign_concurrency: 2,
         };
         let queues = MemoryQueues::new(QueueRules::STANDARD, &SimClock::at(START), &gate, &journal);
-        let bent = BentStore { inner: store.clone(), mutant, chain, topic: topic.clone() };
-        let signer = Signer::new(bent, keys, queues, topic, config);
+        let mutant_store = MutantStore { inner: store.clone(), mutant, chain, topic: topic.clone() };
+        let signer = Signer::new(mutant_store, keys, queues, topic, config);
         let (random, now) = (Random::new(seed), START);
         Self {
             store,
@@ -139,20 +139,20 @@ impl World {
     }
 
     fn step(&mut self) {
-        // Marks of keys are looked at again once a minute.
+        // Marks of unusable keys are checked again once a minute.
         self.now = self.now.plus(self.random.below(90_000));
         match self.random.below(10) {
-            0..=2 => self.a_request(),
+            0..=2 => self.send_request(),
             3 => self.forge(),
-            4 => self.bend_head(),
-            5..=7 => self.bend_record(),
+            4 => self.change_head(),
+            5..=7 => self.change_record(),
             _ => {}
         }
         self.ask();
     }
 
-    /// Somebody asks; not everybody may.
-    fn a_request(&mut self) {
+    /// Sends a request, of an allowed sender or another.
+    fn send_request(&mut self) {
         self.asked += 1;
         let (account, to, sender) = match self.random.below(4) {
             0 => ("hot", EVIL, SENDER),
@@ -194,7 +194,7 @@ impl World {
         self.store.with_tables(|tables| tables.requests.insert(id, Stored::Record(Box::new(record))));
     }
 
-    /// A record that nobody asked for, made of one that somebody did, seal and all.
+    /// Stores a forged record: a copy of a real one, including its seal.
     fn forge(&mut self) {
         let Some(mut record) = self.one_record() else { return };
         self.forged += 1;
@@ -215,7 +215,7 @@ impl World {
         self.put(record);
     }
 
-    fn bend_record(&mut self) {
+    fn change_record(&mut self) {
         let Some(mut record) = self.one_record() else { return };
         let again = self.random.per_mille(700);
         match self.random.below(16) {
@@ -246,7 +246,7 @@ impl World {
         self.put(record);
     }
 
-    fn bend_head(&mut self) {
+    fn change_head(&mut self) {
         let (account, other) = (self.accounts[self.random.place(2)].0, self.accounts[self.random.place(2)].1.clone());
         let (what, back) = (self.random.below(5), self.random.per_mille(500));
         self.store.with_tables(|tables| {
@@ -261,7 +261,7 @@ impl World {
         });
     }
 
-    /// Asks for the next attempt of some request.
+    /// Requests the next attempt of some request.
     fn ask(&mut self) {
         let Some(record) = self.one_record() else { return };
         let price = Fee::Legacy { gas_price: Wei::from(self.random.below(PRICES)) };
@@ -277,7 +277,7 @@ impl World {
         self.signer.handle_asks(&[ask], self.now).now_or_never().unwrap();
     }
 
-    /// What was signed since the last time and is no attempt of what a signer accepted.
+    /// The signatures since the last call that are not an attempt of an accepted request.
     fn audit(&mut self) -> Vec<Stolen> {
         let mut stolen = Vec::new();
         for entry in self.journal.drain() {

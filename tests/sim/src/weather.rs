@@ -1,4 +1,4 @@
-//! The weather of a simulation: faults by chance at every port call, or one fault at one call.
+//! Fault injection into the fakes: random faults at every port call, or one fault at one call.
 //!
 //! Read next: [`crate::world`].
 
@@ -11,33 +11,33 @@ use signpost_txmgr::fake::{Fate, Weather};
 use signpost_txmgr::ports::Happened;
 
 use crate::random::Random;
-use crate::stage::Prompter;
+use crate::stage::ExecutorHandle;
 
-/// How often what goes wrong, per mille of the calls.
+/// The rate of each fault, per mille of the calls.
 #[derive(Debug, Clone, Copy)]
 pub struct Rates {
-    /// It surely did not happen.
+    /// The call fails, and certainly had no effect.
     pub fails: u64,
-    /// It surely did not happen, and we are to slow down.
+    /// The call is throttled, and certainly had no effect.
     pub throttles: u64,
-    /// It did not happen and nobody knows.
+    /// The call had no effect, and the caller cannot know it.
     pub vanishes: u64,
-    /// It happened and nobody knows.
+    /// The call took effect, and its reply is lost.
     pub loses_reply: u64,
-    /// The worker dies, before or after.
+    /// The worker crashes, before or after the call.
     pub dies: u64,
-    /// A node takes a transaction and forgets it.
+    /// A node accepts a transaction and forgets it.
     pub swallows: u64,
-    /// A reservation meets another transaction on its items.
+    /// A reservation conflicts with another transaction on its items.
     pub contends: u64,
 }
 
 impl Rates {
-    /// Nothing goes wrong.
-    pub const CALM: Self =
+    /// No faults.
+    pub const NONE: Self =
         Self { fails: 0, throttles: 0, vanishes: 0, loses_reply: 0, dies: 0, swallows: 0, contends: 0 };
 
-    /// What one seed has: from mild to rough, each fault for itself.
+    /// Draws each rate independently, from zero to its maximum.
     pub fn drawn(random: &mut Random) -> Self {
         let mut up_to = |most: u64| random.below(4) * most / 3;
         Self {
@@ -52,28 +52,28 @@ impl Rates {
     }
 }
 
-/// Faults by chance.
-pub struct SeededWeather {
+/// Random faults.
+pub struct RandomFaults {
     random: Mutex<Random>,
     rates: Rates,
     is_on: AtomicBool,
     refuses: AtomicBool,
     faults: Mutex<BTreeMap<&'static str, u64>>,
     count: AtomicU64,
-    prompter: Prompter,
+    handle: ExecutorHandle,
     traces: bool,
 }
 
-impl fmt::Debug for SeededWeather {
+impl fmt::Debug for RandomFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SeededWeather").field("rates", &self.rates).finish_non_exhaustive()
+        f.debug_struct("RandomFaults").field("rates", &self.rates).finish_non_exhaustive()
     }
 }
 
-impl SeededWeather {
-    /// Weather that is on.
+impl RandomFaults {
+    /// Random faults, switched on.
     #[must_use]
-    pub fn new(random: Random, rates: Rates, prompter: Prompter, traces: bool) -> Self {
+    pub fn new(random: Random, rates: Rates, handle: ExecutorHandle, traces: bool) -> Self {
         let is_on = AtomicBool::new(true);
         Self {
             random: Mutex::new(random),
@@ -82,28 +82,28 @@ impl SeededWeather {
             refuses: AtomicBool::new(false),
             faults: Mutex::default(),
             count: AtomicU64::new(0),
-            prompter,
+            handle,
             traces,
         }
     }
 
-    /// From now on nothing goes wrong.
-    pub fn calm_down(&self) {
+    /// Injects no more faults.
+    pub fn turn_off(&self) {
         self.is_on.store(false, Ordering::Relaxed);
     }
 
-    /// From now on the topic refuses one outcome in four for good, calm or not, unless it is reduced.
+    /// From now on the topic refuses one outcome in four for good, even with faults off, unless it is reduced.
     pub fn refuse_some(&self) {
         self.refuses.store(true, Ordering::Relaxed);
     }
 
-    /// How often each fault came.
+    /// How often each fault was injected.
     #[must_use]
     pub fn faults(&self) -> BTreeMap<&'static str, u64> {
         self.faults.lock().unwrap().clone()
     }
 
-    /// How many faults came, of all kinds.
+    /// How many faults were injected.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
@@ -134,8 +134,8 @@ impl SeededWeather {
     }
 }
 
-impl SeededWeather {
-    /// The next fate by chance, counted and told.
+impl RandomFaults {
+    /// Draws the next fate, counts it and traces it.
     fn next(&self, operation: &'static str) -> Fate {
         if !self.is_on.load(Ordering::Relaxed) {
             return Fate::Pass;
@@ -147,17 +147,17 @@ impl SeededWeather {
         self.count.fetch_add(1, Ordering::Relaxed);
         *self.faults.lock().unwrap().entry(name).or_default() += 1;
         if self.traces {
-            crate::world::say(&format!("          ~ {operation}: {name}"));
+            crate::world::print_line(&format!("          ~ {operation}: {name}"));
         }
         fate
     }
 }
 
-impl Weather for SeededWeather {
+impl Weather for RandomFaults {
     fn fate(&self, operation: &'static str) -> Fate {
         let fate = self.next(operation);
         if matches!(fate, Fate::DieBefore | Fate::DieAfter) {
-            self.prompter.doom();
+            self.handle.crash_current();
         }
         fate
     }
@@ -170,7 +170,7 @@ impl Weather for SeededWeather {
 
     fn entry_fate(&self, operation: &'static str) -> Fate {
         match self.next(operation) {
-            // A batch that passed as a whole kills nobody for one entry, and saves nobody who is to die after it.
+            // A single entry of a batch cannot crash the worker.
             Fate::DieBefore | Fate::DieAfter => Fate::LoseReply,
             fate @ (Fate::Pass | Fate::Fail { .. } | Fate::LoseReply | Fate::Swallow | Fate::Contend) => fate,
         }
@@ -179,21 +179,21 @@ impl Weather for SeededWeather {
 
 /// One fault at one call, counted from 0.
 #[derive(Debug)]
-pub struct ScriptedWeather {
+pub struct SingleFault {
     at: u64,
     fate: Fate,
     calls: AtomicU64,
-    prompter: Prompter,
+    handle: ExecutorHandle,
 }
 
-impl ScriptedWeather {
-    /// `fate` for call number `at`, every other call passes.
+impl SingleFault {
+    /// Injects `fate` into call number `at`; every other call passes.
     #[must_use]
-    pub fn new(at: u64, fate: Fate, prompter: Prompter) -> Self {
-        Self { at, fate, calls: AtomicU64::new(0), prompter }
+    pub fn new(at: u64, fate: Fate, handle: ExecutorHandle) -> Self {
+        Self { at, fate, calls: AtomicU64::new(0), handle }
     }
 
-    /// Which call it hits.
+    /// The number of the call that fails.
     #[must_use]
     pub fn at(&self) -> u64 {
         self.at
@@ -206,13 +206,13 @@ impl ScriptedWeather {
     }
 }
 
-impl Weather for ScriptedWeather {
+impl Weather for SingleFault {
     fn fate(&self, _operation: &'static str) -> Fate {
         if self.calls.fetch_add(1, Ordering::Relaxed) != self.at {
             return Fate::Pass;
         }
         if matches!(self.fate, Fate::DieBefore | Fate::DieAfter) {
-            self.prompter.doom();
+            self.handle.crash_current();
         }
         self.fate
     }

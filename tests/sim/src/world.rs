@@ -1,7 +1,6 @@
-//! One world: the fakes, wired, with registered accounts, and the drivers over them.
+//! One world: the connected fakes with registered accounts, and the drivers on top of them.
 //!
-//! A second world may stand beside it, on the same table and with the same keys, for another chain. Read next:
-//! [`crate::host`].
+//! A second world may share its tables and keys, for another chain. Read next: [`crate::host`].
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -22,89 +21,89 @@ use signpost_txmgr::ports::{RetireVerdict, Store};
 use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::units::{AccountKey, Address, ChainId, KmsKeyId, Millis, Nonce, Wei};
 
-use crate::mutants::{BentChain, BentKeys, BentStore, BentTopic, Mutant};
-use crate::stage::{Prompter, run_alone};
+use crate::mutants::{Mutant, MutantChain, MutantKeys, MutantStore, MutantTopic};
+use crate::stage::{ExecutorHandle, run_alone};
 
 /// The chain of every trial.
 pub const CHAIN: ChainId = ChainId(97);
-/// The chain of the world beside it, where there is one.
+/// The chain of the second world, if there is one.
 pub const OTHER_CHAIN: ChainId = ChainId(56);
 /// Retention of a closed record: the default of 90 days (`crates/host/src/config`).
 pub const RETENTION_MS: u64 = 90 * 24 * 3_600 * 1_000;
 /// When every trial begins, in Unix milliseconds.
 pub const START: Millis = Millis(1_700_000_000_000);
-/// Names of the accounts; a trial registers the first so many.
+/// Names of the accounts; a trial registers the first [`Setting::accounts`] of them.
 pub const NAMES: [&str; 2] = ["hot", "cold"];
 /// The account of the other chain: its key is that of `hot`, so its address is too.
 pub const OTHER_NAME: &str = "main";
 /// An account that is registered while a trial runs.
 pub const LATE_NAME: &str = "late";
-/// Who may use the accounts; anybody else is a stranger.
+/// The senders that may use the accounts; any other is a stranger.
 pub const SENDERS: [&str; 1] = ["backend"];
-/// Somebody with the right to send messages and none to use an account.
+/// A sender with the right to send messages, and without the right to use an account.
 pub const STRANGER: &str = "stranger";
-/// What requests name as their account that are for any of them.
+/// The account name of requests for the pool.
 pub const POOL: &str = "pool:all";
-/// The only recipients policy allows.
+/// The only recipients that policy allows.
 pub const ALLOWED: [Address; 3] = [Address([0x11; 20]), Address([0x22; 20]), Address([0x33; 20])];
-/// Signatures a signer asks for at once.
+/// Signatures that a signer requests at once.
 pub const SIGN_CONCURRENCY: u64 = 4;
-/// Most wei per gas policy allows.
+/// The highest price per gas that policy allows, in gwei.
 pub const CAP_GWEI: u64 = 5;
-/// And while the rules are tight.
+/// The same while the rules are tight.
 pub const TIGHT_CAP_GWEI: u64 = 2;
 
-/// Most wei of a window where spending is limited: three of the requests of [`crate::source`], at 90,000
-/// gas and the cap each, and their values.
+/// The spend limit of a window, in wei: three of the requests of [`crate::source`], at 90,000 gas and the cap each, and
+/// their values.
 pub const SPEND_LIMIT_WEI: u64 = 3 * 90_000 * CAP_GWEI * 1_000_000_000 + 30_000;
 
-/// Most requests of one sender that get a slot in a window, where they are limited.
+/// The most requests of one sender that get a slot in a window, where there is a limit.
 pub const REQUEST_LIMIT: u64 = 4;
-/// How long a request at its price cap may hold up its lane: short, so that a trial sees the end of it.
+/// How long a request at its price cap may block its lane: short, so that it ends within a trial.
 pub const MAX_HEAD_S: u64 = 20;
 
 /// The signer of a trial.
-pub type TrialSigner = Signer<BentStore, BentKeys, MemoryQueues, BentTopic>;
+pub type TrialSigner = Signer<MutantStore, MutantKeys, MemoryQueues, MutantTopic>;
 /// The broadcaster of a trial.
-pub type TrialBroadcaster = Broadcaster<BentStore, BentChain, MemoryQueues, BentTopic>;
+pub type TrialBroadcaster = Broadcaster<MutantStore, MutantChain, MemoryQueues, MutantTopic>;
 
-/// The fakes of one trial and what the drivers are configured with. A clone is the same world.
+/// The fakes of one trial and the drivers' configuration. A clone is the same world.
 #[derive(Debug, Clone)]
 pub struct World {
     /// The chain of this Signpost.
     pub chain_id: ChainId,
     /// Simulated time.
     pub clock: SimClock,
-    /// Speaks to whoever polls.
-    pub prompter: Prompter,
-    /// What happened.
+    /// Lets tasks sleep and crash.
+    pub handle: ExecutorHandle,
+    /// The journal of all effects.
     pub journal: Journal,
-    /// Behind the weather.
-    pub store: BentStore,
-    /// Behind the weather.
+    /// A fake whose calls meet injected faults.
+    pub store: MutantStore,
+    /// A fake whose calls meet injected faults.
     pub keys: MemoryKeys,
-    /// Behind the weather.
+    /// A fake whose calls meet injected faults.
     pub queues: MemoryQueues,
-    /// Behind the weather.
-    pub topic: BentTopic,
-    /// Behind the weather.
-    pub chain: BentChain,
+    /// A fake whose calls meet injected faults.
+    pub topic: MutantTopic,
+    /// A fake whose calls meet injected faults.
+    pub chain: MutantChain,
     /// The registered accounts and their names.
     pub accounts: BTreeMap<AccountKey, &'static str>,
     /// The planted bug.
     pub mutant: Option<Mutant>,
-    /// When a message that may be retried is visible again, in milliseconds; at once if 0.
+    /// Milliseconds until a retried message is visible again.
     pub retry_after_ms: u64,
     /// How long the key service takes for a signature, in milliseconds.
     pub keys_slow_ms: Arc<AtomicU64>,
     spend_window_s: Option<u64>,
     request_window_s: Option<u64>,
-    /// What signers are started with, and how often that changed.
-    rules: Arc<Mutex<(u64, Regime)>>,
+    /// How often the rules changed, and the rules that signers start with.
+    rules: Arc<Mutex<(u64, RuleSet)>>,
     gate: Gate,
 }
 
-/// What one world is like.
+/// The settings of one world.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
     /// Registered accounts, 1 or 2.
@@ -113,42 +112,42 @@ pub struct Setting {
     pub signing: QueueRules,
     /// The planted bug.
     pub mutant: Option<Mutant>,
-    /// Seconds of a window in which [`SPEND_LIMIT_WEI`] may be spent; no limit if there is none.
+    /// Seconds of a window in which [`SPEND_LIMIT_WEI`] may be spent; `None` for no limit.
     pub spend_window_s: Option<u64>,
-    /// Seconds of a window in which a sender gets [`REQUEST_LIMIT`] slots; no limit if there is none.
+    /// Seconds of a window in which a sender gets [`REQUEST_LIMIT`] slots; `None` for no limit.
     pub request_window_s: Option<u64>,
 }
 
 impl World {
-    /// A world in this setting under this weather.
+    /// A world with these settings and this injector of faults.
     #[must_use]
-    pub fn new(setting: Setting, clock: SimClock, prompter: Prompter, weather: Arc<dyn Weather>) -> Self {
+    pub fn new(setting: Setting, clock: SimClock, handle: ExecutorHandle, injector: Arc<dyn Weather>) -> Self {
         let (signatures, senders) = caches();
-        let (gate, journal) = (Gate::with(weather), Journal::kept());
+        let (gate, journal) = (Gate::with(injector), Journal::kept());
         let keys = MemoryKeys::new(gate.clone(), journal.clone()).with_cache(signatures);
         let chain = MemoryChain::new(CHAIN, gate.clone(), journal.clone()).with_senders(senders);
         let store = MemoryStore::new(gate.clone(), journal.clone());
         let topic = MemoryTopic::new(gate.clone(), journal.clone());
         let queues = MemoryQueues::new(setting.signing, &clock, &gate, &journal);
         let mutant = setting.mutant;
-        let bent = BentStore { inner: store.clone(), mutant, chain: chain.clone(), topic: topic.clone() };
+        let mutant_store = MutantStore { inner: store.clone(), mutant, chain: chain.clone(), topic: topic.clone() };
         let mut world = Self {
             chain_id: CHAIN,
             clock,
-            chain: BentChain { inner: chain, mutant, store, slow_ms: Arc::default(), prompter: prompter.clone() },
-            prompter,
+            chain: MutantChain { inner: chain, mutant, store, slow_ms: Arc::default(), handle: handle.clone() },
+            handle,
             journal,
-            store: bent,
+            store: mutant_store,
             keys,
             queues,
-            topic: BentTopic { inner: topic, mutant },
+            topic: MutantTopic { inner: topic, mutant },
             accounts: BTreeMap::new(),
             mutant,
             retry_after_ms: 0,
             keys_slow_ms: Arc::default(),
             spend_window_s: setting.spend_window_s,
             request_window_s: setting.request_window_s,
-            rules: Arc::new(Mutex::new((0, Regime::Usual))),
+            rules: Arc::new(Mutex::new((0, RuleSet::Usual))),
             gate,
         };
         for (name, number) in NAMES.into_iter().zip(1_u8..).take(setting.accounts) {
@@ -158,28 +157,28 @@ impl World {
         world
     }
 
-    /// A Signpost of another chain on the same table, with the key of `hot` and its own queues and topic.
+    /// A Signpost for another chain on the same tables, with the key of `hot` and its own queues and topic.
     #[must_use]
-    pub fn beside(&self, signing: QueueRules) -> Self {
+    pub fn other_signpost(&self, signing: QueueRules) -> Self {
         let mutant = self.mutant;
         let (gate, journal, store) = (&self.gate, &self.journal, &self.store.inner);
         let chain = MemoryChain::new(OTHER_CHAIN, gate.clone(), journal.clone()).with_senders(caches().1);
         let topic = MemoryTopic::new(gate.clone(), journal.clone());
         let mut queues = MemoryQueues::new(signing, &self.clock, gate, journal);
-        // Message ids are SQS's, and no two are equal.
+        // Message ids are unique, as in SQS.
         queues.signing = MemoryQueue::new("signing-main", signing, self.clock.clone(), gate.clone(), journal.clone());
-        let bent = BentStore { inner: store.clone(), mutant, chain: chain.clone(), topic: topic.clone() };
+        let mutant_store = MutantStore { inner: store.clone(), mutant, chain: chain.clone(), topic: topic.clone() };
         let mut world = Self {
             chain_id: OTHER_CHAIN,
-            store: bent,
+            store: mutant_store,
             queues,
-            topic: BentTopic { inner: topic, mutant },
-            chain: BentChain {
+            topic: MutantTopic { inner: topic, mutant },
+            chain: MutantChain {
                 inner: chain,
                 mutant,
                 store: store.clone(),
                 slow_ms: Arc::default(),
-                prompter: self.prompter.clone(),
+                handle: self.handle.clone(),
             },
             accounts: BTreeMap::new(),
             ..self.clone()
@@ -189,36 +188,36 @@ impl World {
         world
     }
 
-    /// Registers an account past the weather, with the key of this name and number.
+    /// Registers an account, without faults, with the key of this name and number.
     pub fn register(&self, name: &str, key: &str, number: u8, now: Millis) -> AccountKey {
         let kms_key_id: KmsKeyId = format!("key-{key}").parse().unwrap();
         let address = self.keys.add(&kms_key_id, [number; 32]);
-        // Counting starts where the chain counts, on each chain somewhere else.
+        // Nonces start at the chain's count, which is another one on each chain.
         let start = Nonce(u64::from(number) * 10 + self.chain_id.0 % 10);
         let account = AccountKey { chain_id: self.chain_id, address };
         let head = Head::new(account, name.parse().unwrap(), kms_key_id, start, now);
         self.chain.inner.set_nonce(address, start);
-        let calm = self.store.inner.behind(Gate::default());
-        run_alone(&self.prompter, &self.clock, calm.register(&head)).unwrap().unwrap();
+        let direct = self.store.inner.behind(Gate::default());
+        run_alone(&self.handle, &self.clock, direct.register(&head)).unwrap().unwrap();
         account
     }
 
-    /// Retires an account that has no open slot; whether it had none.
+    /// Retires an account without open slots; returns whether it was retired.
     pub fn retire(&self, account: AccountKey) -> bool {
-        let calm = self.store.inner.behind(Gate::default());
-        let retiring = calm.retire(&account, self.clock.now());
-        run_alone(&self.prompter, &self.clock, retiring).unwrap().unwrap() == RetireVerdict::Retired
+        let direct = self.store.inner.behind(Gate::default());
+        let retiring = direct.retire(&account, self.clock.now());
+        run_alone(&self.handle, &self.clock, retiring).unwrap().unwrap() == RetireVerdict::Retired
     }
 
-    /// From now on signers are started with these rules, and those that run are to be started anew.
-    pub fn rule(&self, regime: Regime) {
+    /// From now on signers start with these rules, and running ones restart.
+    pub fn set_rules(&self, rule_set: RuleSet) {
         let mut rules = self.rules.lock().unwrap();
-        *rules = (rules.0 + 1, regime);
+        *rules = (rules.0 + 1, rule_set);
     }
 
-    /// What signers are started with.
+    /// The rules that signers start with.
     #[must_use]
-    pub fn regime(&self) -> Regime {
+    pub fn rule_set(&self) -> RuleSet {
         self.rules.lock().unwrap().1
     }
 
@@ -228,30 +227,30 @@ impl World {
         self.rules.lock().unwrap().0
     }
 
-    /// A signer that remembers nothing.
+    /// A newly started signer.
     #[must_use]
     pub fn signer(&self) -> TrialSigner {
         let config = SignerConfig {
             pins: Pins::Registry,
             sealer: sealer(),
             chain_id: self.chain_id,
-            policies: self.regime().policies(self.spend_window_s, self.request_window_s),
+            policies: self.rule_set().policies(self.spend_window_s, self.request_window_s),
             network: NetworkRules { fee_floor: Wei::from(50_000_000) },
             retention_ms: RETENTION_MS,
             sign_concurrency: usize::try_from(SIGN_CONCURRENCY).unwrap(),
         };
-        let (slow_ms, prompter) = (Arc::clone(&self.keys_slow_ms), self.prompter.clone());
-        let keys = BentKeys { inner: self.keys.clone(), mutant: self.mutant, slow_ms, prompter };
+        let (slow_ms, handle) = (Arc::clone(&self.keys_slow_ms), self.handle.clone());
+        let keys = MutantKeys { inner: self.keys.clone(), mutant: self.mutant, slow_ms, handle };
         Signer::new(self.store.clone(), keys, self.queues.clone(), self.topic.clone(), config)
     }
 
-    /// A broadcaster that remembers nothing.
+    /// A newly started broadcaster.
     #[must_use]
     pub fn broadcaster(&self) -> TrialBroadcaster {
-        let bent = self.mutant == Some(Mutant::WorksOtherLanes);
+        let is_wrong_chain = self.mutant == Some(Mutant::LaneOfAnotherChain);
         let config = BroadcasterConfig {
-            chain_id: if bent { CHAIN } else { self.chain_id },
-            // Short, so that in the time of a trial one word is often enough where a second is not heard.
+            chain_id: if is_wrong_chain { CHAIN } else { self.chain_id },
+            // Short, so that within a trial one node is often enough while a second one is silent.
             tuning: Tuning { second_patience_ms: 5_000, ..Tuning::BSC },
             window: BroadcasterConfig::WINDOW,
             retention_ms: RETENTION_MS,
@@ -260,26 +259,26 @@ impl World {
         Broadcaster::new(self.store.clone(), self.chain.clone(), self.queues.clone(), self.topic.clone(), config)
     }
 
-    /// Pauses or resumes every account of the table that is not retired and is not so already, past the weather.
+    /// Pauses or resumes every account that is not retired and not yet in that state, without faults.
     pub fn set_paused(&self, paused: bool) {
         for head in self.heads().iter().filter(|head| head.retired_at.is_none() && head.paused != paused) {
-            self.set_paused_one(head.account, paused);
+            self.set_account_paused(head.account, paused);
         }
     }
 
-    /// Pauses or resumes one account, past the weather.
-    pub fn set_paused_one(&self, account: AccountKey, paused: bool) {
-        let calm = self.store.inner.behind(Gate::default());
-        run_alone(&self.prompter, &self.clock, calm.set_paused(&account, paused)).unwrap().unwrap();
+    /// Pauses or resumes one account, without faults.
+    pub fn set_account_paused(&self, account: AccountKey, paused: bool) {
+        let direct = self.store.inner.behind(Gate::default());
+        run_alone(&self.handle, &self.clock, direct.set_paused(&account, paused)).unwrap().unwrap();
     }
 
-    /// The heads as they are.
+    /// All heads as they are stored.
     #[must_use]
     pub fn heads(&self) -> Vec<Head> {
         self.store.inner.with_tables(|tables| tables.heads.values().cloned().collect())
     }
 
-    /// Nothing is waiting anywhere, nor among the dead letters.
+    /// Whether nothing is left: no message, no dead letter, no lane that needs a pass.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         let queues = [&self.queues.signing, &self.queues.resign, &self.queues.broadcast];
@@ -288,12 +287,12 @@ impl World {
     }
 }
 
-/// The rules a signer is started with.
+/// The rules that a signer starts with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Regime {
-    /// Everything backends ask for is allowed, but for one recipient.
+pub enum RuleSet {
+    /// Everything that backends request is allowed, except one recipient.
     Usual,
-    /// The same, and no price is configured: a request that names none takes the network's.
+    /// The same, and no price is configured: a request without a price gets the network's.
     Unpriced,
     /// A lower cap, fewer recipients, no creations.
     Tight,
@@ -301,11 +300,11 @@ pub enum Regime {
     Bare,
 }
 
-impl Regime {
+impl RuleSet {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Usual, Self::Unpriced, Self::Tight, Self::Bare];
 
-    /// Most wei per gas, in gwei; nothing where there are no rules.
+    /// The highest price per gas, in gwei; 0 without rules.
     #[must_use]
     pub fn cap_gwei(self) -> u64 {
         match self {
@@ -317,7 +316,7 @@ impl Regime {
 
     /// Whether a transaction to this recipient, or a creation, may be signed.
     #[must_use]
-    pub fn takes(self, to: Option<[u8; 20]>) -> bool {
+    pub fn allows(self, to: Option<[u8; 20]>) -> bool {
         match (self, to) {
             (Self::Usual | Self::Unpriced, Some(to)) => ALLOWED.iter().any(|allowed| allowed.0 == to),
             (Self::Usual | Self::Unpriced, None) => true,
@@ -332,7 +331,7 @@ impl Regime {
         self == Self::Bare
     }
 
-    /// Whether the network's price is taken where a request names none.
+    /// Whether a request without a price gets the network's.
     #[must_use]
     pub fn is_unpriced(self) -> bool {
         self == Self::Unpriced
@@ -353,7 +352,7 @@ impl Regime {
         let requests = request_window_s.map_or(String::new(), |window_s| {
             format!("max_requests = {REQUEST_LIMIT}\nmax_requests_window_s = {window_s}\n")
         });
-        // Somebody's rules at least, so that it is known who may send messages.
+        // The rules of another account, so that the allowed senders are known.
         let table = if self.is_bare() { "account.nobody" } else { "default" };
         let cap = self.cap_gwei().max(1);
         let rules = format!(
@@ -366,14 +365,14 @@ impl Regime {
     }
 }
 
-/// What trials of one process would otherwise compute again and again: same keys, same requests.
+/// Caches that all trials of one process share, since they use the same keys and requests.
 pub fn caches() -> (SignatureCache, SenderCache) {
     static CACHES: OnceLock<(SignatureCache, SenderCache)> = OnceLock::new();
     CACHES.get_or_init(Default::default).clone()
 }
 
-/// Tells whoever watches a trial.
+/// Prints a line of a trace or a report.
 #[expect(clippy::print_stdout, reason = "a trace is asked for on the command line")]
-pub fn say(line: &str) {
+pub fn print_line(line: &str) {
     println!("{line}");
 }

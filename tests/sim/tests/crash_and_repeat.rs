@@ -1,6 +1,6 @@
-//! Nothing is lost, doubled or left behind when any one port call of the way fails, loses its reply
-//! or is the worker's last.
-#![allow(clippy::print_stdout, reason = "a test tells how much it tried")]
+//! No request is lost, doubled or left open when one port call fails, loses its reply, or is the worker's last one
+//! before a crash.
+#![allow(clippy::print_stdout, reason = "a test prints how much it tried")]
 
 use signpost_sim::crash::{Ended, FATES, Fault, run, run_capped};
 use signpost_sim::mutants::Mutant;
@@ -11,7 +11,7 @@ type Run = fn(Fault, bool, Option<Mutant>) -> Ended;
 fn try_every_call(run: Run, slots: usize, twice: bool) {
     let clean = run(Fault::NONE, twice, None);
     assert_eq!(clean.violations, [], "without a fault");
-    assert_eq!(clean.slots, slots, "all that policy takes, and nothing else");
+    assert_eq!(clean.slots, slots, "every request that policy allows, and no other");
     assert!(clean.calls > 40, "the scenario makes {} calls only", clean.calls);
     let mut longest = clean.passes;
     for fate in FATES {
@@ -31,30 +31,30 @@ fn try_every_call(run: Run, slots: usize, twice: bool) {
 }
 
 #[test]
-fn a_fault_at_any_call_loses_nothing_and_doubles_nothing() {
+fn one_fault_at_any_call_loses_and_doubles_nothing() {
     try_every_call(run, 3, false);
 }
 
 #[test]
-fn every_message_delivered_twice_and_a_fault_at_any_call_loses_nothing_and_doubles_nothing() {
+fn redelivery_and_one_fault_lose_and_double_nothing() {
     try_every_call(run, 3, true);
 }
 
 #[test]
-fn a_head_at_its_cap_frees_its_lane_whatever_one_call_goes_wrong() {
+fn capped_head_frees_its_lane_despite_one_fault() {
     try_every_call(run_capped, 2, false);
     try_every_call(run_capped, 2, true);
 }
 
 #[test]
-fn a_head_at_its_cap_that_nobody_cancels_is_found() {
+fn capped_head_that_is_never_cancelled_is_found() {
     let ended = run_capped(Fault::NONE, false, Some(Mutant::ForgetsMaxHead));
     let first = ended.violations.first().map(|violation| violation.invariant);
     assert_eq!(first, Some("I12"), "{:?}", ended.violations);
 }
 
 #[test]
-fn a_worker_that_acknowledges_before_the_effect_is_found_by_killing_it() {
+fn acknowledging_before_the_effect_is_found_by_a_crash() {
     let mutant = Some(Mutant::AcknowledgesBeforeEffect);
     let calls = run(Fault::NONE, false, mutant).calls;
     let fatal = (0..calls).find(|at| {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use signpost_sim::crash::{FATES, Fault, Scenario};
 use signpost_sim::host;
 use signpost_sim::source::{Variant, body};
-use signpost_sim::stage::{Prompter, run_alone};
+use signpost_sim::stage::{ExecutorHandle, run_alone};
 use signpost_sim::world::{NAMES, POOL, START, Setting, World};
 use signpost_txmgr::broadcaster::Lane;
 use signpost_txmgr::fake::{Fate, KeyState, QueueRules, SimClock, Weather};
@@ -32,7 +32,7 @@ fn assert_clean(mut scenario: Scenario) {
 }
 
 #[test]
-fn a_bad_message_under_the_id_of_a_live_request_is_not_taken_for_its_rejection() {
+fn bad_message_does_not_reject_the_live_request_it_names() {
     let mut scenario = scenario();
     scenario.put(&body(0, NAMES[0], Variant::Good, None));
     scenario.signer_turn();
@@ -50,7 +50,7 @@ fn a_bad_message_under_the_id_of_a_live_request_is_not_taken_for_its_rejection()
 }
 
 #[test]
-fn a_cancel_that_comes_before_its_request_is_not_taken_for_its_rejection() {
+fn early_cancel_does_not_reject_its_request() {
     let mut scenario = scenario();
     scenario.put("{\"cancel\":\"r-0\"}");
     scenario.signer_turn();
@@ -65,7 +65,7 @@ fn a_cancel_that_comes_before_its_request_is_not_taken_for_its_rejection() {
 }
 
 #[test]
-fn a_cancel_of_a_request_priced_at_the_cap_ends_the_slot() {
+fn cancel_of_a_request_priced_at_the_cap_ends_the_slot() {
     let mut scenario = scenario();
     scenario.put(&body(4, NAMES[0], Variant::Good, None));
     scenario.signer_turn();
@@ -80,7 +80,7 @@ fn a_cancel_of_a_request_priced_at_the_cap_ends_the_slot() {
 }
 
 #[test]
-fn a_cancel_at_the_cap_that_a_node_will_not_take_leaves_the_request_to_be_mined() {
+fn request_is_mined_when_nodes_refuse_its_cancel_at_the_cap() {
     let mut scenario = scenario();
     scenario.put(&body(4, NAMES[0], Variant::Good, None));
     scenario.signer_turn();
@@ -93,9 +93,9 @@ fn a_cancel_at_the_cap_that_a_node_will_not_take_leaves_the_request_to_be_mined(
     assert_clean(scenario);
 }
 
-/// Seen behind the gates: a node that failed at the moment of finality cost the outcome its reason.
+/// Once seen with faulty nodes: a node that failed at the moment of finality cost the outcome its reason.
 #[test]
-fn a_revert_is_told_with_its_reason_whatever_one_call_goes_wrong() {
+fn revert_is_published_with_its_reason_despite_one_fault() {
     let mut at = 0;
     loop {
         let mut calls = 0;
@@ -105,8 +105,8 @@ fn a_revert_is_told_with_its_reason_whatever_one_call_goes_wrong() {
             scenario.to_quiet();
             let record = record(&scenario, "r-3");
             let Phase::Settled(settled) = &record.phase else { panic!("{:?} at call {at}: {:?}", fate, record.phase) };
-            let told = matches!(&settled.verdict, Verdict::Reverted(_, Some(_)));
-            assert!(told, "{fate:?} at call {at}: {:?}", settled.verdict);
+            let has_reason = matches!(&settled.verdict, Verdict::Reverted(_, Some(_)));
+            assert!(has_reason, "{fate:?} at call {at}: {:?}", settled.verdict);
             calls = calls.max(scenario.calls());
         }
         at += 1;
@@ -117,7 +117,7 @@ fn a_revert_is_told_with_its_reason_whatever_one_call_goes_wrong() {
     assert!(at > 50, "only {at} calls were tried");
 }
 
-/// A provider that takes so many calls and refuses the rest.
+/// A provider that allows a number of calls and throttles the rest.
 #[derive(Debug, Default)]
 struct Allowance(Mutex<u32>);
 
@@ -136,40 +136,40 @@ impl Weather for Allowance {
     }
 }
 
-/// Seen behind the gates: reads used up what two rate-limited nodes allowed, and a transaction that no
-/// node ever had was bumped four times.
+/// Once seen with rate-limited nodes: reads used up what two nodes allowed, and a transaction that no node had received
+/// was bumped four times.
 #[test]
-fn what_no_node_took_is_sent_before_the_chain_is_asked() {
+fn unsent_transaction_is_sent_before_the_chain_is_read() {
     let clock = SimClock::at(START);
-    let (prompter, allowance) = (Prompter::new(clock.clone()), Arc::new(Allowance::default()));
+    let (handle, allowance) = (ExecutorHandle::new(clock.clone()), Arc::new(Allowance::default()));
     let setting =
         Setting { accounts: 1, signing: QueueRules::FIFO, mutant: None, spend_window_s: None, request_window_s: None };
-    let world = World::new(setting, clock, prompter, allowance.clone());
+    let world = World::new(setting, clock, handle, allowance.clone());
     world.queues.signing.put(&body(0, NAMES[0], Variant::Good, None), Some(NAMES[0]), None, Some("backend"));
     let signer = world.signer();
-    run_alone(&world.prompter, &world.clock, host::serve_signing(&world, &signer)).unwrap();
+    run_alone(&world.handle, &world.clock, host::serve_signing(&world, &signer)).unwrap();
     let (broadcaster, account) = (world.broadcaster(), *world.accounts.keys().next().unwrap());
     let mut lane = Lane::new(account, world.clock.now());
     for calls in [0, 1] {
         assert_eq!(world.chain.inner.pool().len(), 0, "no node took it yet");
         *allowance.0.lock().unwrap() = calls;
         let now = world.clock.now();
-        run_alone(&world.prompter, &world.clock, broadcaster.round(&mut lane, now)).unwrap().unwrap();
+        run_alone(&world.handle, &world.clock, broadcaster.round(&mut lane, now)).unwrap().unwrap();
         world.clock.advance(3_500);
     }
     assert_eq!(world.chain.inner.pool().len(), 1, "the one call that was allowed was its send");
 }
 
 #[test]
-fn a_repeat_finds_its_slot_while_its_account_of_the_pool_is_paused() {
+fn repeat_finds_its_slot_while_its_pool_account_is_paused() {
     for died in [false, true] {
         let mut scenario = Scenario::with_accounts(NAMES.len(), None);
-        // It has started before anything goes wrong.
+        // The signer starts before anything fails.
         scenario.signer_turn();
         for number in 0..8 {
             scenario.put(&body(number, POOL, Variant::Good, None));
         }
-        // Reserved; and if it died then, not signed yet.
+        // Reserved; if the signer crashed, not signed yet.
         let signing = if died { KeyState::SignFails } else { KeyState::Enabled };
         scenario.world.keys.set_state(&"key-hot".parse().unwrap(), signing);
         scenario.world.keys.set_state(&"key-cold".parse().unwrap(), signing);
@@ -180,7 +180,7 @@ fn a_repeat_finds_its_slot_while_its_account_of_the_pool_is_paused() {
         let paused = accounts[0];
         assert!(accounts.iter().any(|account| *account != paused), "the pool's accounts share the requests");
 
-        scenario.world.set_paused_one(paused, true);
+        scenario.world.set_account_paused(paused, true);
         for number in 0..8 {
             scenario.put(&body(number, POOL, Variant::Good, None));
             scenario.put(&body(number + 20, POOL, Variant::Good, None));
@@ -193,14 +193,14 @@ fn a_repeat_finds_its_slot_while_its_account_of_the_pool_is_paused() {
             let later = record(&scenario, &format!("r-{}", number + 20));
             assert_ne!(later.account, paused, "what comes while it is paused goes to the other");
         }
-        scenario.world.set_paused_one(paused, false);
+        scenario.world.set_account_paused(paused, false);
         scenario.to_quiet();
         assert_clean(scenario);
     }
 }
 
 #[test]
-fn an_account_that_cannot_pay_is_marked_until_it_can_and_a_pool_leaves_it_out_meanwhile() {
+fn unfunded_account_is_marked_and_skipped_until_funded() {
     let mut scenario = Scenario::with_accounts(NAMES.len(), None);
     let poor = *scenario.world.accounts.keys().next().unwrap();
     let marked = |scenario: &Scenario| {

@@ -1,4 +1,4 @@
-//! The auditor's own encoder says what alloy says.
+//! The auditor's own encoder agrees with alloy.
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a test")]
 
 use alloy_consensus::{SignableTransaction as _, TxEip1559, TxEnvelope, TxLegacy};
@@ -58,7 +58,7 @@ fn alloy(unsigned: &Unsigned, signature: Signature) -> ([u8; 32], TxEnvelope) {
 }
 
 #[test]
-fn the_auditor_encodes_as_alloy_does_and_reads_it_back() {
+fn auditor_encodes_like_alloy_and_reads_it_back() {
     let mut random = Random::new(1);
     for _ in 0..2_000 {
         let unsigned = unsigned(&mut random);

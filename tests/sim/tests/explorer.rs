@@ -1,7 +1,7 @@
-//! The explorer's verdict on the record machine: the worlds as they are break nothing and can always
-//! finish, and every known design bug is found.
+//! The explorer's verdict on the record machine: its worlds break no invariant and can always finish, and every known
+//! design bug is found.
 //!
-//! `cargo run -p signpost-sim --bin explore -- --mutant NAME --trace` tells a bug's shortest trace.
+//! `cargo run -p signpost-sim --bin explore -- --mutant NAME --trace` prints a bug's shortest trace.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,17 +14,17 @@ use std::io::Write as _;
 use std::time::Instant;
 
 use signpost_sim::explorer::search::per_minute;
-use signpost_sim::explorer::{Mutant, Report, explore, worlds};
+use signpost_sim::explorer::{ModelMutant, Report, explore, worlds};
 
-/// Far above every world of this suite: a search that meets it has run away.
+/// Far more states than any world of this suite has.
 const LIMIT: usize = 3_000_000;
 
 /// Written past the test runner's capture, so that the figures are seen in every run.
-fn tell(line: &str) {
+fn print_line(line: &str) {
     writeln!(std::io::stderr(), "{line}").unwrap();
 }
 
-fn run(world: &str, mutant: Option<Mutant>) -> Report {
+fn run(world: &str, mutant: Option<ModelMutant>) -> Report {
     let world = worlds::named(world).unwrap();
     let start = Instant::now();
     let report = explore(&world, mutant, LIMIT);
@@ -34,7 +34,7 @@ fn run(world: &str, mutant: Option<Mutant>) -> Report {
         None => format!("nothing wrong, {} finished states", report.finished),
         Some(finding) => format!("{} after {} moves", finding.broken.invariant, finding.trace.len()),
     };
-    tell(&format!(
+    print_line(&format!(
         "explorer: {name:<34} {:>9} states {:>9} moves {:>5} ms {:>4} M states/min: {end}",
         report.states,
         report.moves,
@@ -44,7 +44,7 @@ fn run(world: &str, mutant: Option<Mutant>) -> Report {
     report
 }
 
-/// Nothing is broken, every state can finish, and the world is not empty: each of these statuses occurs.
+/// Asserts that no invariant is broken, every state can finish, and each of these statuses occurs.
 fn holds(world: &str, statuses: &[&str]) {
     let report = run(world, None);
     if let Some(finding) = &report.finding {
@@ -71,7 +71,7 @@ fn duplicates_and_conflicts_get_one_slot_and_true_answers() {
 }
 
 #[test]
-fn a_rejection_and_a_revert_are_told_once_and_truly() {
+fn rejection_and_revert_are_published_once_and_correctly() {
     holds("refused", &["reverted"]);
 }
 
@@ -82,7 +82,7 @@ fn reorgs_evictions_and_stale_nodes_change_no_outcome() {
 }
 
 #[test]
-fn a_lane_goes_on_by_pokes_alone_and_by_asks() {
+fn lane_continues_by_pokes_alone_and_by_signature_requests() {
     holds("pokes", &["confirmed"]);
     holds("asks", &["confirmed"]);
 }
@@ -93,31 +93,31 @@ fn two_passes_at_one_lane_do_no_harm() {
 }
 
 #[test]
-fn bumps_and_cancels_keep_the_slot_and_the_truth() {
+fn bumps_and_cancels_keep_slot_and_outcome_correct() {
     holds("bumps", &["confirmed"]);
     holds("deadlines", &["confirmed", "cancelled"]);
 }
 
 #[test]
-fn a_cancel_at_any_moment_ends_in_one_true_outcome() {
+fn cancel_at_any_moment_ends_in_one_true_outcome() {
     holds("cancels", &["confirmed", "cancelled"]);
     holds("cancel-lane", &["confirmed", "cancelled"]);
     holds("stray-cancel", &[]);
 }
 
 #[test]
-fn an_older_attempt_may_be_mined_and_is_told_so() {
+fn older_attempt_may_be_mined_and_is_reported() {
     holds("cap", &["confirmed", "cancelled"]);
     holds("second-node", &["confirmed", "cancelled"]);
 }
 
 #[test]
-fn a_head_at_its_cap_for_too_long_ends_and_frees_its_lane() {
+fn head_capped_for_too_long_is_cancelled_and_frees_its_lane() {
     holds("capped-head", &["confirmed", "cancelled"]);
 }
 
 #[test]
-fn what_a_node_refuses_for_good_ends_as_the_chain_has_it() {
+fn request_refused_for_good_ends_as_the_chain_shows() {
     holds("refusals", &["confirmed", "cancelled"]);
 }
 
@@ -127,30 +127,30 @@ fn only_the_head_of_the_lane_is_bumped() {
 }
 
 #[test]
-fn silent_nodes_and_missing_receipts_are_no_verdict() {
+fn silent_nodes_and_missing_receipts_decide_nothing() {
     holds("outage", &["mined", "confirmed"]);
 }
 
 #[test]
-fn a_key_used_elsewhere_displaces_truly() {
+fn foreign_use_of_a_key_displaces_its_request() {
     holds("foreign", &["confirmed", "displaced"]);
     holds("forks", &["confirmed", "displaced"]);
 }
 
 #[test]
-fn a_request_for_a_pool_keeps_the_account_it_was_reserved_with() {
+fn pool_request_keeps_its_reserved_account() {
     holds("pool", &["reserved", "confirmed"]);
     holds("pool-lanes", &["reserved", "confirmed"]);
 }
 
 #[test]
-fn a_pool_refuses_only_in_one_name_and_takes_up_what_is_resumed() {
+fn pool_refuses_for_one_account_and_uses_resumed_accounts() {
     holds("pool-paused", &["reserved", "confirmed"]);
     holds("pool-short", &["reserved", "confirmed"]);
 }
 
 #[test]
-fn a_message_keeps_its_answer_whatever_the_rule_says_later() {
+fn message_keeps_its_answer_when_rules_change() {
     holds("rules", &["reserved", "confirmed"]);
     holds("resubmitted", &["reserved", "confirmed"]);
     holds("corrected", &["reserved", "confirmed"]);
@@ -163,7 +163,7 @@ fn two_chains_on_the_same_tables_do_not_touch_each_other() {
 }
 
 #[test]
-fn every_world_is_among_the_claims() {
+fn every_world_is_explored_by_a_test() {
     let claimed = [
         "calm",
         "conflicts",
@@ -206,7 +206,7 @@ fn every_world_is_among_the_claims() {
 
 #[test]
 fn every_mutant_is_found_by_the_invariant_it_breaks() {
-    for mutant in Mutant::ALL {
+    for mutant in ModelMutant::ALL {
         let report = run(mutant.world(), Some(mutant));
         let finding = report.finding.unwrap_or_else(|| panic!("{mutant} is not found"));
         assert_eq!(finding.broken.invariant, mutant.breaks(), "{mutant}: {}", finding.broken);
@@ -214,16 +214,16 @@ fn every_mutant_is_found_by_the_invariant_it_breaks() {
     }
 }
 
-/// The reason for the reorg world: without it, an early outcome looks right.
+/// Why the reorg world is needed: without it, an early outcome looks right.
 #[test]
-fn an_outcome_at_mined_looks_right_until_a_block_is_replaced() {
-    assert!(run("calm", Some(Mutant::OutcomeAtMined)).finding.is_none());
+fn early_outcome_looks_right_until_a_block_is_replaced() {
+    assert!(run("calm", Some(ModelMutant::OutcomeAtMined)).finding.is_none());
 }
 
-/// The reason for the second question: no invariant of a single state is broken.
+/// Why it is checked that every state can finish: no invariant of a single state is broken.
 #[test]
-fn acknowledging_before_publishing_is_seen_only_by_asking_whether_it_can_finish() {
-    for mutant in [Mutant::AckBeforePublish, Mutant::MarkBeforePublish] {
+fn ack_before_publish_is_found_only_by_the_finish_check() {
+    for mutant in [ModelMutant::AckBeforePublish, ModelMutant::MarkBeforePublish] {
         let world = worlds::named(mutant.world()).unwrap();
         let one_worker_dies = explore(&world, Some(mutant), LIMIT);
         assert_eq!(one_worker_dies.finding.unwrap().broken.invariant, "I12");

@@ -15,12 +15,12 @@ use std::time::Instant;
 use signpost_sim::breadth::Breadth;
 use signpost_sim::simulation::{Options, Tally, run};
 
-/// Seeds of each kind and push; 60 s of two cores at most for each. Another ten thousand at every change of the drivers.
+/// Seeds of each test: at most 60 s on two cores.
 const SEEDS: u64 = 10_000;
-/// Where each run is one of many, as for every mutant of `tests/mutants/run`, this names fewer. The line that tells
-/// the figures says how many it were.
+/// The environment variable with a smaller number of seeds, for tests that run very often, as in `tests/mutants/run`.
+/// The line of figures contains the number.
 const FEWER: &str = "SIGNPOST_SEEDS";
-/// Threads take turns at so many seeds, so that none waits for another's slow ones.
+/// Seeds that a thread takes at a time, so that no thread waits for the slow seeds of another.
 const TURN: u64 = 50;
 
 #[test]
@@ -54,10 +54,10 @@ fn run_all(what: &str, options: Options) {
     assert_eq!(count, seeds, "every seed was run");
 }
 
-/// Where one of two nodes lies about counts, receipts, finality, blocks and heights, each alone and all together,
-/// there is no false verdict (I18), and all is done once it lies no more.
+/// One of two nodes lies about counts, receipts, finality, blocks and heights, each alone and all together. There is no
+/// false verdict (I18), and everything finishes once the node stops lying.
 #[test]
-fn ten_thousand_seeds_with_a_node_that_lies_beside_an_honest_one() {
+fn ten_thousand_seeds_survive_a_lying_node() {
     let lying = Options { breadth: Some(Breadth { liar: true, ..Breadth::NARROW }), ..Options::USUAL };
     run_all("with a node that lies", lying);
 }

@@ -1,5 +1,5 @@
-//! Who can write the tables and ask the signer gets nothing signed that nobody asked for.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test tells which seed found what")]
+//! An attacker who can write the tables and the resign queue gets nothing signed but accepted requests.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test prints which seed found what")]
 
 use signpost_sim::mutants::Mutant;
 use signpost_sim::thief::run;

@@ -1,4 +1,4 @@
-//! Worlds that are too large or too long to come up in a seed.
+//! Scenarios that are too large or too long to occur in a seed.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::arithmetic_side_effects, reason = "a test")]
 
 use signpost_sim::crash::{Fault, Scenario};
@@ -23,13 +23,14 @@ fn record(scenario: &Scenario, id: &str) -> Record {
     }
 }
 
-/// A world whose first slot no node can say anything about, and so many requests in it; how many are closed at the end.
+/// A scenario whose first nonce a foreign transaction used that no node can show, and [`BEHIND`] requests behind it.
+/// Returns how many are closed at the end.
 fn behind_one_that_cannot_be_closed(mutant: Option<Mutant>) -> (Scenario, usize) {
     let mut scenario = Scenario::with_accounts(1, mutant);
     let account = *scenario.world.accounts.keys().next().unwrap();
     let chain = scenario.world.chain.inner.clone();
     let first = scenario.world.heads()[0].next_nonce;
-    // Somebody else uses the first nonce, and no node can say who.
+    // A foreign transaction uses the first nonce, and no node can show it.
     chain.set_mood(NodeMood { pruned: true, ..NodeMood::default() });
     chain.foreign(account.address, first);
     for number in 0..=BEHIND {
@@ -55,7 +56,7 @@ fn two_thousand_slots_pass_one_that_cannot_be_closed() {
     assert_eq!(closed, BEHIND, "all that is behind it");
     assert!(!record(&scenario, "r-0").is_closed(), "what cannot be proven has no verdict");
     scenario.world.chain.inner.set_mood(NodeMood::default());
-    // The search was given up for minutes: it is made again within ten.
+    // The search pauses for minutes, and is repeated within ten.
     scenario.to_quiet();
     scenario.to_quiet();
     assert_eq!(record(&scenario, "r-0").phase.name(), "displaced", "and when a node can say it, it has one");
@@ -70,8 +71,8 @@ fn a_lane_that_sets_nothing_aside_is_found() {
     assert_eq!(scenario.auditor.violations(), [], "and nothing worse happens");
 }
 
-/// In simulated time, so no machine is measured. The last two lines show that the model can fail: bad requests of a
-/// sender whom policy lists cost three calls each instead of one, and where SQS gives the oldest message first, they delay.
+/// In simulated time, so no machine is measured. The last two lines show that the model can fail: invalid requests of a
+/// listed sender cost three calls each instead of one, and they delay others where SQS serves the oldest message first.
 #[test]
 fn a_strangers_flood_does_not_double_the_wait_of_others() {
     for order in [Order::Any(1), Order::Oldest] {
@@ -105,7 +106,7 @@ fn an_id_is_free_after_its_retention_deleted_or_not() {
         if deleted {
             scenario.world.store.inner.expire(scenario.world.clock.now());
         }
-        // The auditor remembers for ever, so what follows is judged here.
+        // The auditor never forgets an id, so what follows is asserted here.
         for body in [&asked, &body(1, NAMES[0], Variant::Good, None)] {
             scenario.world.queues.signing.put(body, Some(NAMES[0]), None, Some("backend"));
         }

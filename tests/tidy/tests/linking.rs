@@ -1,17 +1,17 @@
-//! What a function cannot do because it does not link it: the signer has no way to a node, the broadcaster
-//! none to a key. Asked of cargo; `tests/e2e/test_packages.py` asks the built programs.
+//! What a function cannot do because it does not link the code: the signer has no client for nodes, the broadcaster
+//! none for KMS. The answers come from cargo; `tests/e2e/test_packages.py` checks the built programs.
 //!
-//! Every feature of another package's dependency counts as on, ours as each package asks for them: what is
-//! not found here is not linked when the package is built by itself, as `infra/package.py` does.
+//! Third-party dependencies count with all their features, our packages only with the features asked for. What is not
+//! found here is not linked when a package is built by itself, as `infra/package.py` does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use signpost_tidy::metadata;
 
-/// The packages of a build and who depends on whom.
+/// The packages of a build and their dependencies.
 struct Graph {
-    /// By id: the manifest's part of `cargo metadata`, and the resolved dependencies.
+    /// By package id: the package's entry in `cargo metadata`, and its resolved dependencies.
     packages: BTreeMap<String, (Value, Value)>,
 }
 
@@ -33,7 +33,7 @@ impl Graph {
         Self { packages: packages.collect() }
     }
 
-    /// The names of all packages that a package of ours links.
+    /// The names of all packages that one of our packages links.
     fn linked(&self, name: &str) -> BTreeSet<String> {
         let start = self.packages.iter().find(|(_, (package, _))| package["name"] == name).expect("it is ours").0;
         let mut features = BTreeMap::from([(start.clone(), BTreeSet::from(["default".to_owned()]))]);
@@ -53,7 +53,7 @@ impl Graph {
         features.keys().filter_map(|id| Some(text(&self.packages.get(id)?.0["name"]).to_owned())).collect()
     }
 
-    /// What a package links directly with these features of its own, and the features it asks of each.
+    /// What a package links directly when these of its features are on, with the features it asks for.
     fn dependencies(&self, id: &str, features: &BTreeSet<String>) -> Vec<(String, BTreeSet<String>)> {
         let (package, node) = self.packages.get(id).expect("a dependency is a package");
         let is_ours = package["source"].is_null();
@@ -109,7 +109,7 @@ const FUNCTIONS: [(&str, &[&str], &[&str]); 2] = [
 ];
 
 #[test]
-fn the_signer_links_no_way_to_a_node_and_the_broadcaster_none_to_a_key() {
+fn signer_links_no_node_client_and_broadcaster_no_kms() {
     let graph = Graph::read();
     for (function, needed, banned) in FUNCTIONS {
         let linked = graph.linked(function);
@@ -123,7 +123,7 @@ fn the_signer_links_no_way_to_a_node_and_the_broadcaster_none_to_a_key() {
 }
 
 #[test]
-fn tls_is_one_library_and_it_is_ring() {
+fn tls_uses_ring_alone() {
     let graph = Graph::read();
     for (function, _, _) in FUNCTIONS {
         let linked = graph.linked(function);
@@ -135,12 +135,12 @@ fn tls_is_one_library_and_it_is_ring() {
 }
 
 #[test]
-fn what_is_linked_follows_the_features_that_a_package_asks_for() {
+fn linking_follows_the_features_a_package_asks_for() {
     let graph = Graph::read();
-    // The command line is both stages; what hosts share is neither.
+    // The command line contains both stages; the hosts' shared code contains neither.
     let all = graph.linked("signpost");
     assert!(all.contains("aws-sdk-kms") && all.contains("reqwest"), "the command line links both");
     let shared = graph.linked("signpost-host");
-    assert!(!shared.contains("aws-sdk-kms") && !shared.contains("reqwest"), "what hosts share links neither");
-    assert!(!shared.contains("lambda_runtime"), "a feature that nobody asked for is off");
+    assert!(!shared.contains("aws-sdk-kms") && !shared.contains("reqwest"), "the hosts' shared code links neither");
+    assert!(!shared.contains("lambda_runtime"), "a feature that was not asked for is off");
 }

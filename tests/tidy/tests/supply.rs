@@ -1,6 +1,6 @@
-//! What comes from elsewhere, and what stays here: packages are pinned by their digests, steps of workflows by commit,
-//! dependencies build with the oldest compiler; no file names the registry or the machine that somebody worked with,
-//! and the repository's root holds what it should and nothing else.
+//! Supply chain and contents: packages are pinned by digest, workflow steps by commit, and dependencies build with the
+//! oldest supported compiler. No file names a registry or a path of a build machine, and the repository's root holds
+//! only known entries.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use signpost_tidy::{metadata, root};
 
-/// What is made here and in no commit.
+/// Generated files and directories, which are never committed.
 const MADE: [&str; 6] = [".git", "target", "node_modules", "__pycache__", ".pytest_cache", ".mypy_cache"];
 
-/// Every text of the repository, with its path from the root.
+/// Every text file of the repository, with its path from the root.
 fn texts() -> Vec<(PathBuf, String)> {
     let mut open = vec![root()];
     let mut found = Vec::new();
@@ -39,7 +39,7 @@ fn named(texts: &[(PathBuf, String)], is_one: impl Fn(&str) -> bool) -> Vec<&(Pa
 }
 
 #[test]
-fn the_root_holds_what_it_should_and_nothing_else() {
+fn repository_root_holds_only_known_entries() {
     let files = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "README.md", "LICENSE"];
     let wanted = BTreeSet::from(files).into_iter().chain(["crates", "infra", "schemas", "tests", "target"]);
     let wanted: BTreeSet<String> = wanted.map(str::to_owned).collect();
@@ -49,10 +49,10 @@ fn the_root_holds_what_it_should_and_nothing_else() {
     assert!(others.is_empty(), "{others:?}");
 }
 
-/// Which registry gives a package is the machine's own matter, and where somebody's home is, theirs.
+/// The registry is a setting of the machine, and home directories are private.
 #[test]
-fn no_file_names_a_registry_or_a_directory_of_somebodys_machine() {
-    // In two parts, or this file would name them.
+fn no_file_names_a_registry_or_a_local_path() {
+    // Split in two, or this file would contain them.
     let hosts = [
         ("crates", ".io"),
         ("pypi", ".org"),
@@ -81,7 +81,7 @@ fn no_file_names_a_registry_or_a_directory_of_somebodys_machine() {
     let words: Vec<String> = hosts.iter().chain(&places).map(|(one, other)| format!("{one}{other}")).collect();
     let mut found = Vec::new();
     for (path, text) in texts() {
-        // Cargo's own name for the one registry there is, whichever host answers for it.
+        // Cargo's own name for its default registry, whichever host answers for it.
         let text = if path.file_name().is_some_and(|name| name == "Cargo.lock") {
             text.replace(&format!("registry+https://github.com/rust-lang/{}.io-index", "crates"), "")
         } else {
@@ -94,13 +94,13 @@ fn no_file_names_a_registry_or_a_directory_of_somebodys_machine() {
 }
 
 #[test]
-fn every_python_package_is_pinned_by_its_digests() {
+fn every_python_package_is_pinned_by_digest() {
     let texts = texts();
     let lists = named(&texts, |name| name == "requirements.txt" || name == "cross-tools.txt" || name == "checkov.txt");
-    let all = "of the local stack, of the tests and their checkov, of `.ci/run`, and to build for another machine";
+    let all = "the lists of the local stack, the tests, their checkov, `.ci/run`, and cross builds";
     assert_eq!(lists.len(), 5, "{all}");
     for (path, list) in lists {
-        // A package is one line, by the backslashes at the ends.
+        // Backslashes join the lines of one package.
         let joined = list.replace("\\\n", " ");
         let packages: Vec<&str> = joined.lines().filter(|line| !line.starts_with('#')).collect();
         assert!(!packages.is_empty(), "{}", path.display());
@@ -109,7 +109,7 @@ fn every_python_package_is_pinned_by_its_digests() {
             assert!(is_pinned, "{}: {package}", path.display());
         }
     }
-    // A list pins nothing where something is installed beside it: every pip asks for the digests.
+    // A package installed without a list would not be pinned: every pip call requires digests.
     let (install, asks) = (format!("{:?}, {:?}", "pip", "install"), format!("{:?}", "--require-hashes"));
     let installs: Vec<_> = texts.iter().filter(|(_, text)| text.contains(&install)).collect();
     assert!(installs.len() >= 3, "they are found");
@@ -119,7 +119,7 @@ fn every_python_package_is_pinned_by_its_digests() {
 }
 
 #[test]
-fn every_node_package_is_pinned_by_its_digest() {
+fn every_node_package_is_pinned_by_digest() {
     let texts = texts();
     let locks = named(&texts, |name| name == "package-lock.json");
     assert!(locks.len() >= 2, "they are found");
@@ -135,7 +135,7 @@ fn every_node_package_is_pinned_by_its_digest() {
             );
         }
     }
-    // A package's own scripts do not run.
+    // The scripts of packages do not run.
     let install = format!("args([{:?}, ", "ci");
     let safe = format!("{install}{:?}", "--ignore-scripts");
     let installs: Vec<_> = texts.iter().filter(|(_, text)| text.contains(&install)).collect();
@@ -146,7 +146,7 @@ fn every_node_package_is_pinned_by_its_digest() {
 }
 
 #[test]
-fn every_step_of_a_workflow_that_is_not_ours_is_pinned_by_its_commit() {
+fn every_foreign_workflow_step_is_pinned_by_commit() {
     let texts = texts();
     let uses = texts.iter().filter(|(path, _)| path.starts_with(".github/workflows"));
     let uses: Vec<&str> = uses.flat_map(|(_, text)| text.lines()).filter(|line| line.contains("uses:")).collect();
@@ -159,22 +159,22 @@ fn every_step_of_a_workflow_that_is_not_ours_is_pinned_by_its_commit() {
     }
 }
 
-/// As numbers: 1.9 is older than 1.10.
+/// A version as numbers: 1.9 is older than 1.10.
 fn release(version: &str) -> Vec<u64> {
     version.split('.').map(|part| part.parse().unwrap_or_else(|_| panic!("{version} is a release"))).collect()
 }
 
-/// Clippy says so of our own code (`incompatible_msrv`); what others ask for stands in their manifests.
+/// Clippy checks our own code (`incompatible_msrv`); dependencies declare their compiler in their manifests.
 #[test]
 fn every_dependency_builds_with_the_oldest_compiler() {
     let metadata = metadata(&["--locked"]);
     let packages = metadata["packages"].as_array().expect("cargo metadata lists packages");
     let core = packages.iter().find(|package| package["name"] == "signpost-txmgr").expect("the core is there");
-    let oldest = core["rust_version"].as_str().expect("the workspace says what it builds with");
+    let oldest = core["rust_version"].as_str().expect("the workspace declares its oldest compiler");
     let asks =
         packages.iter().filter_map(|package| Some((package["name"].as_str()?, package["rust_version"].as_str()?)));
     let asks: Vec<_> = asks.collect();
-    assert!(asks.len() > 200, "most say it");
+    assert!(asks.len() > 200, "most packages declare it");
     let newer: Vec<_> = asks.into_iter().filter(|(_, asked)| release(asked) > release(oldest)).collect();
     assert!(newer.is_empty(), "newer than {oldest}: {newer:?}");
 }

@@ -9,7 +9,7 @@ use signpost_tidy::{made, messages, metadata, root};
 use signpost_txmgr::request::{Code, Message};
 use signpost_txmgr::wire::schema::schemas;
 
-/// Lines of a source file without its tests; past that, a file has more than one subject and is split.
+/// The most lines of a source file without its tests. A longer file should be split by subject.
 const MAX_LINES: usize = 600;
 
 fn rust_files(dir: &Path, out: &mut Vec<PathBuf>) {
@@ -70,7 +70,7 @@ fn nothing_unfinished_is_left_in_the_sources() {
     assert!(found.is_empty(), "{found:?}");
 }
 
-/// Workspace packages a package depends on, not counting tests' dependencies.
+/// Workspace packages that a package depends on, without dev-dependencies.
 fn workspace_dependencies(metadata: &Value, package: &str) -> BTreeSet<String> {
     let packages = metadata["packages"].as_array().expect("cargo metadata lists packages");
     let package = packages.iter().find(|found| found["name"] == package).expect("the package is in the workspace");
@@ -86,7 +86,7 @@ fn workspace_dependencies(metadata: &Value, package: &str) -> BTreeSet<String> {
 #[test]
 fn dependencies_point_from_adapters_to_the_core() {
     let metadata = metadata(&["--no-deps"]);
-    assert!(workspace_dependencies(&metadata, "signpost-txmgr").is_empty(), "the core depends on no crate of ours");
+    assert!(workspace_dependencies(&metadata, "signpost-txmgr").is_empty(), "the core depends on none of our crates");
     for adapter in ["signpost-aws", "signpost-bsc"] {
         let core = BTreeSet::from(["signpost-txmgr".to_owned()]);
         assert_eq!(workspace_dependencies(&metadata, adapter), core, "{adapter} depends on the core alone");
@@ -116,7 +116,7 @@ fn a_client_knows_no_key_and_no_node() {
     assert_eq!(features, BTreeSet::from(["dynamodb".to_owned()]), "the stored shapes alone");
 }
 
-/// What a package asks of a dependency.
+/// The features that a package asks for in a dependency.
 fn features_asked_for(metadata: &Value, package: &str, dependency: &str) -> BTreeSet<String> {
     let packages = metadata["packages"].as_array().expect("cargo metadata lists packages");
     let package = packages.iter().find(|found| found["name"] == package).expect("the package is in the workspace");
@@ -151,13 +151,13 @@ fn stale(is_asked: impl Fn(&str) -> bool) -> Vec<String> {
 const HINT: &str = "run: cargo run -p signpost-tidy";
 
 #[test]
-fn schemas_are_what_the_code_says() {
+fn schemas_match_the_code() {
     let stale = stale(|path| path.starts_with("schemas/") && path.ends_with(".v1.json"));
     assert!(stale.is_empty(), "{stale:?} are stale; {HINT}");
 }
 
 #[test]
-fn the_pages_about_messages_are_what_the_code_says() {
+fn pages_about_messages_match_the_code() {
     let stale = stale(|path| path.starts_with("schemas/") && !path.ends_with(".v1.json"));
     assert!(stale.is_empty(), "{stale:?} are stale; {HINT}");
 }
@@ -181,9 +181,9 @@ fn the_page_about_messages_has_every_part_from_code() {
     }
 }
 
-/// Names that the code counts under are the list's: a literal at a counter would be measured and told nobody.
+/// Metric names come from the list. A literal name would be measured without being documented.
 #[test]
-fn nothing_is_measured_that_is_not_on_the_list() {
+fn every_metric_is_on_the_list() {
     let mut found = Vec::new();
     for path in all_rust_files().into_iter().filter(|path| path.starts_with(root().join("crates"))) {
         let text = fs::read_to_string(&path).expect("a source file is text");

@@ -1,5 +1,5 @@
-//! The real ports keep the contract, on ministack. The stack is installed and started once for all claims, and
-//! ends with this program.
+//! The real ports keep the contract, on ministack. The stack is installed and started once for all claims, and stops
+//! with this program.
 
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a test ends at the first surprise")]
 

@@ -1,4 +1,4 @@
-//! What only SNS and SQS have: filter policies on the attributes, FIFO topics, standard queues.
+//! Tests of what only SNS and SQS have: filter policies on attributes, FIFO topics, standard queues.
 
 use signpost_aws::receiver::Receiver;
 use signpost_aws::sns::SnsOutcomeTopic;
@@ -10,7 +10,7 @@ use signpost_txmgr::wire::{LanePoke, OutcomeMessage, Status};
 use crate::world::{resources, run, subscribe};
 
 #[test]
-fn a_subscriber_gets_what_its_filter_policy_asks_for() {
+fn subscriber_gets_what_its_filter_policy_selects() {
     run(async {
         let (sdk, made) = resources("filtered").await;
         let mut published = outcomes(8);
@@ -68,7 +68,7 @@ fn pokes_go_over_a_standard_queue_too() {
         assert!(!receiver.is_fifo());
         let messages = receiver.receive(10, std::time::Duration::ZERO, None).await.unwrap();
         assert_eq!(messages.len(), 2, "no deduplication here");
-        assert!(messages.iter().all(|message| message.sender.is_some()), "SenderId is SQS's own word");
+        assert!(messages.iter().all(|message| message.sender.is_some()), "SQS itself sets SenderId");
         assert_eq!(serde_json::from_str::<LanePoke>(&messages[0].body).unwrap(), poke);
     });
 }

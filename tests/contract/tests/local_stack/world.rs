@@ -24,7 +24,7 @@ struct Stack {
     sdk: SdkConfig,
     shared: provision::Resources,
     disabled_key: String,
-    /// Ends when this program does.
+    /// Stops when this program ends.
     _servers: servers::LocalStack,
 }
 
@@ -94,7 +94,7 @@ pub(crate) async fn keys(_: &str) -> KeyRing<KmsKeys> {
     }
 }
 
-/// Both queues between the stages.
+/// The two queues between the stages.
 pub(crate) struct Queues {
     broadcast: SqsBroadcastQueue,
     resign: SqsResignQueue,

@@ -1,6 +1,6 @@
-//! The same transactions to geth and to the BSC gate with anvil behind it: the same verdict, of the same class,
-//! in the same words, and the same transactions left and mined in the end. The gate's rules are compared with a
-//! real pool by this, and whatever differs is in [`KNOWN`] with its reason.
+//! Sends the same transactions to geth and to the BSC gate with anvil behind it. Both must give the same verdict, class
+//! and text, and must keep and mine the same transactions in the end. This compares the gate's rules with a real pool.
+//! Every allowed difference is in [`KNOWN`] with its reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,38 +13,38 @@ use signpost_gate::bsc::{BscGate, BscGateConfig};
 use signpost_gate::chance::Chance;
 use signpost_txmgr::units::U256;
 
-use crate::draft::{Draft, Seal};
+use crate::draft::{Draft, SignatureKind};
 use crate::node::{self, Node, RICH, Sent, begin, by_hand};
 use crate::support::{CHAIN, FLOOR, Rpc, address, bytes, hexed, list, number};
 
-/// Transactions of a run. A run's chance follows from `SIGNPOST_SEED`, or from 1.
+/// Transactions of a run. The random seed is `SIGNPOST_SEED`, or 1.
 const SENDS: usize = 800;
 const ACCOUNTS: u8 = 40;
 const GWEI: u64 = 1_000_000_000;
 const CALLDATA_FLOOR: u64 = 40;
 const MAX_TX_GAS: u64 = 16_777_216;
-/// What a poor account has: three plain transfers' worth and a bit.
+/// Balance of a poor account: a little more than three plain transfers cost.
 const POOR: u64 = 3 * 21_000 * FLOOR + 1_000;
 const ANVIL: &str = "--host 127.0.0.1 --chain-id 97 --accounts 0 --base-fee 0 --gas-limit 55000000 --hardfork osaka \
     --enable-tx-gas-limit --slots-in-an-epoch 1 --no-mining --order fees -q";
 
-/// A difference that is as it should be.
+/// An allowed difference.
 struct Known {
     reason: &'static str,
-    /// Whether both mean the same by it.
+    /// Whether both answers have the same class.
     same_class: bool,
     is: fn(&str, &str) -> bool,
 }
 
-/// geth's words and the gate's, in this order.
+/// Each compares geth's text and the gate's, in this order.
 const KNOWN: [Known; 6] = [
     Known {
-        reason: "geth puts `invalid sender: ` before what is wrong with a signature, BSC v1.7.3 does not",
+        reason: "geth puts `invalid sender: ` before a signature error, BSC v1.7.3 does not",
         same_class: true,
         is: |geth, gate| geth.strip_prefix("invalid sender: ") == Some(gate),
     },
     Known {
-        reason: "geth looks at the signature after size, gas and fees, BSC before: of two faults they name another",
+        reason: "geth checks the signature after size, gas and fees, BSC before: of two faults each names another",
         same_class: false,
         is: |geth, gate| {
             let late = ["invalid chain id", "invalid transaction v, r, s", "recovery failed"];
@@ -54,7 +54,7 @@ const KNOWN: [Known; 6] = [
         },
     },
     Known {
-        reason: "geth after 1.17.3 decodes no chain id or signature wider than 256 bits; BSC takes none for another's",
+        reason: "geth after 1.17.3 decodes no chain id or signature wider than 256 bits; BSC reports another fault",
         same_class: false,
         is: |geth, gate| {
             let later = ["invalid chain id", "invalid transaction v, r, s", "tx fee", "only replay-protected"];
@@ -68,7 +68,7 @@ const KNOWN: [Known; 6] = [
         is: |geth, gate| geth == FUNDS && gate.starts_with(FUNDS),
     },
     Known {
-        reason: "the gate's amounts end at 256 bits: a fee of more is another number",
+        reason: "the gate's amounts have 256 bits: a larger fee is shown as another number",
         same_class: true,
         is: |geth, gate| {
             let digits = |words: &str| words.strip_prefix("tx fee (")?.find('.');
@@ -83,10 +83,10 @@ const KNOWN: [Known; 6] = [
 ];
 const FUNDS: &str = "insufficient funds for gas * price + value";
 
-/// Both of them.
+/// Both nodes.
 struct Pair {
     geth: Node,
-    /// Through the gate.
+    /// The gate's endpoint.
     bsc: Rpc,
     _gate: BscGate,
     _anvil: Leashed,
@@ -117,7 +117,7 @@ impl Pair {
     }
 }
 
-/// What each account begins with: most are rich, some have made transactions, some are poor, two are delegated.
+/// The initial state of an account: most are rich, some have made transactions, some are poor, two are delegated.
 fn account(key: u8) -> Begin {
     match key {
         25..=30 => Begin { nonce: 5, ..begin(key, RICH) },
@@ -129,7 +129,7 @@ fn account(key: u8) -> Begin {
 
 async fn anvil(name: &str) -> (Leashed, String) {
     let tools = tokio::task::spawn_blocking(setup::install).await.unwrap().unwrap();
-    let directory = node::place(&format!("anvil-{name}"));
+    let directory = node::fresh_directory(&format!("anvil-{name}"));
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut arguments: Vec<String> = ANVIL.split_whitespace().map(str::to_owned).collect();
     arguments.extend(["--port".to_owned(), port.to_string()]);
@@ -141,21 +141,21 @@ async fn anvil(name: &str) -> (Leashed, String) {
     (process.await.unwrap(), url)
 }
 
-/// Makes transactions, and remembers what was taken.
-struct Maker {
+/// Generates transactions, and remembers the accepted ones.
+struct Generator {
     chance: Chance,
-    /// By account and nonce, what was taken last.
+    /// The last accepted transaction, by account and nonce.
     taken: BTreeMap<(u8, u64), Draft>,
 }
 
-impl Maker {
-    /// The account's next nonce after those taken in a row.
+impl Generator {
+    /// The account's next nonce after the contiguous accepted ones.
     fn next(&self, key: u8) -> u64 {
         let first = account(key).nonce;
         (first..=u64::MAX).find(|nonce| !self.taken.contains_key(&(key, *nonce))).unwrap()
     }
 
-    /// A good one that comes next, of any type, at any price, with or without data and access list.
+    /// A valid transaction with the next nonce, of any type and price, with or without data and access list.
     fn good(&mut self, key: u8) -> Draft {
         let kind = self.chance.of(&[0, 0, 1, 2, 2, 2, 4]);
         let mut draft = Draft::new(key, kind, self.next(key));
@@ -188,7 +188,7 @@ impl Maker {
         }
     }
 
-    /// A replacement of something that was taken, by this percentage in each field.
+    /// A replacement of an accepted transaction, raised by a random percentage in each field.
     fn replacement(&mut self, key: u8) -> Draft {
         let of_account: Vec<u64> = self.taken.range((key, 0)..=(key, u64::MAX)).map(|((_, nonce), _)| *nonce).collect();
         if of_account.is_empty() {
@@ -208,7 +208,7 @@ impl Maker {
         draft
     }
 
-    /// One of everything that can be asked.
+    /// A random case, valid or not, with its name.
     fn draw(&mut self, key: u8) -> (&'static str, Vec<u8>, Option<Draft>) {
         let mut draft = self.good(key);
         let case = match self.chance.below(44) {
@@ -267,12 +267,18 @@ impl Maker {
                 "another chain"
             }
             27 => {
-                (draft.kind, draft.seal) = (0, Seal::Unprotected);
+                (draft.kind, draft.signature) = (0, SignatureKind::Unprotected);
                 "unprotected"
             }
             28..=30 => {
-                let seals = [Seal::HighS, Seal::ZeroR, Seal::ZeroS, Seal::Parity, Seal::OffCurve];
-                draft.seal = self.chance.of(&seals);
+                let kinds = [
+                    SignatureKind::HighS,
+                    SignatureKind::ZeroR,
+                    SignatureKind::ZeroS,
+                    SignatureKind::Parity,
+                    SignatureKind::OffCurve,
+                ];
+                draft.signature = self.chance.of(&kinds);
                 "bad signature"
             }
             31 => {
@@ -312,7 +318,7 @@ impl Maker {
         (case, draft.raw(), Some(draft))
     }
 
-    /// Bytes that are no transaction, or hardly one.
+    /// Bytes that are not a valid transaction.
     fn mangled(&mut self, mut draft: Draft) -> (&'static str, Vec<u8>, Option<Draft>) {
         if self.chance.below(2) == 0 {
             let fields = [
@@ -367,16 +373,16 @@ impl Maker {
     }
 }
 
-/// What two answers to the same bytes say of each other: nothing, a known difference, or another.
+/// Compares two answers to the same bytes: equal, a known difference (`Some`), or an error.
 fn judge(geth: &Sent, gate: &Sent) -> Result<Option<&'static str>, String> {
     let (geth, gate) = match (geth, gate) {
         (Ok(one), Ok(other)) if one == other => return Ok(None),
         (Err(geth), Err(gate)) if geth == gate => return Ok(None),
         (Err(geth), Err(gate)) => (geth, gate),
-        _ => return Err("another verdict".to_owned()),
+        _ => return Err("different verdicts".to_owned()),
     };
     let found = KNOWN.iter().find(|known| (known.is)(&geth.1, &gate.1));
-    let found = found.ok_or_else(|| "other words".to_owned())?;
+    let found = found.ok_or_else(|| "different texts".to_owned())?;
     let class = |said: &(i64, String)| classify(said.0, &said.1);
     if found.same_class && class(geth) != class(gate) {
         return Err(format!("{:?} is not {:?}", class(geth), class(gate)));
@@ -385,17 +391,17 @@ fn judge(geth: &Sent, gate: &Sent) -> Result<Option<&'static str>, String> {
 }
 
 #[tokio::test]
-async fn the_gate_judges_as_a_real_pool_does() {
+async fn gate_answers_like_a_real_pool() {
     let seed = std::env::var("SIGNPOST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     println!("SIGNPOST_SEED={seed}");
     let pair = Pair::start("differential").await;
-    let mut maker = Maker { chance: Chance::new(seed), taken: BTreeMap::new() };
+    let mut generator = Generator { chance: Chance::new(seed), taken: BTreeMap::new() };
     let (mut differ, mut known, mut counts) = (Vec::new(), BTreeMap::new(), BTreeMap::<_, (u32, u32)>::new());
     let mut hashes = BTreeSet::new();
     for at in 0..SENDS {
-        // In turns, so that geth has sorted what it took from an account before the next comes.
+        // Accounts take turns, so that geth has sorted an account's last transaction before the next one.
         let key = 1 + u8::try_from(at % usize::from(ACCOUNTS)).unwrap();
-        let (case, raw, draft) = maker.draw(key);
+        let (case, raw, draft) = generator.draw(key);
         let (geth, gate) = pair.send(&raw).await;
         let count = counts.entry(case).or_default();
         match &geth {
@@ -403,7 +409,7 @@ async fn the_gate_judges_as_a_real_pool_does() {
                 count.0 += 1;
                 hashes.insert(hash.clone());
                 if let Some(draft) = draft {
-                    maker.taken.insert((draft.key, draft.nonce), draft);
+                    generator.taken.insert((draft.key, draft.nonce), draft);
                 }
             }
             Err(_) => count.1 += 1,
@@ -422,7 +428,7 @@ async fn the_gate_judges_as_a_real_pool_does() {
     same_pool(&pair, &hashes).await;
 }
 
-/// Whether both have the same transactions, and mine the same.
+/// Asserts that both have the same transactions and mine the same.
 async fn same_pool(pair: &Pair, hashes: &BTreeSet<String>) {
     for hash in hashes {
         let found = async |rpc: &Rpc| !rpc.call("eth_getTransactionByHash", json!([hash])).await.is_null();
@@ -436,7 +442,7 @@ async fn same_pool(pair: &Pair, hashes: &BTreeSet<String>) {
         counts
     };
     assert_eq!(counts(&pair.geth.rpc, "pending").await, counts(&pair.bsc, "pending").await);
-    // Until nothing that could be mined is left.
+    // Mine until nothing executable is left.
     let mut before = Vec::new();
     loop {
         pair.geth.mine().await;

@@ -1,4 +1,4 @@
-//! Transactions of every kind, good and bad, put together from their fields and signed by keys in memory.
+//! Transactions of every type, valid and invalid, encoded from their fields and signed by keys in memory.
 
 use signpost_txmgr::units::{SigningHash, U256, keccak256};
 
@@ -7,16 +7,16 @@ use crate::support::{CHAIN, FLOOR, bytes, list, number, sign};
 /// Order of secp256k1 (SEC 2).
 const ORDER: &str = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141";
 
-/// What is wrong with a signature.
+/// The fault of a signature, if any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Seal {
+pub(crate) enum SignatureKind {
     Good,
     HighS,
     ZeroR,
     ZeroS,
-    /// A parity, or a `v`, that there is not.
+    /// An invalid parity, or an invalid `v`.
     Parity,
-    /// `r` of no point of the curve.
+    /// An `r` that is on no point of the curve.
     OffCurve,
     /// A legacy transaction without replay protection.
     Unprotected,
@@ -26,7 +26,7 @@ pub(crate) enum Seal {
 #[derive(Debug, Clone)]
 pub(crate) struct Draft {
     pub(crate) key: u8,
-    /// 0, 1, 2 or 4.
+    /// The transaction type: 0, 1, 2 or 4.
     pub(crate) kind: u8,
     pub(crate) chain: u64,
     pub(crate) nonce: u64,
@@ -36,13 +36,13 @@ pub(crate) struct Draft {
     pub(crate) to: Option<[u8; 20]>,
     pub(crate) value: U256,
     pub(crate) data: Vec<u8>,
-    /// Storage keys of one address in the access list.
+    /// Number of storage keys of one address in the access list.
     pub(crate) access: Option<u8>,
-    /// Authorizations of a type 4, none of which is valid.
+    /// Number of authorizations of a type 4; none is valid.
     pub(crate) authorizations: u8,
-    /// Something in place of the field of this number, as RLP.
+    /// RLP that replaces the field with this number.
     pub(crate) odd: Option<(usize, Vec<u8>)>,
-    pub(crate) seal: Seal,
+    pub(crate) signature: SignatureKind,
 }
 
 impl Draft {
@@ -62,11 +62,11 @@ impl Draft {
             access: None,
             authorizations: u8::from(kind == 4),
             odd: None,
-            seal: Seal::Good,
+            signature: SignatureKind::Good,
         }
     }
 
-    /// The same price in both fields, as the types without a tip have it.
+    /// Sets the same price in both fields, as in types without a tip.
     pub(crate) fn price(&mut self, price: u64) {
         (self.cap, self.tip) = (U256::from(price), U256::from(price));
     }
@@ -99,11 +99,11 @@ impl Draft {
         fields
     }
 
-    /// Signed, as it goes over the wire.
+    /// The signed transaction, as it is sent.
     pub(crate) fn raw(&self) -> Vec<u8> {
         let fields = self.fields();
         let prefix: &[u8] = if self.kind == 0 { &[] } else { std::slice::from_ref(&self.kind) };
-        let protected = self.kind == 0 && self.seal != Seal::Unprotected;
+        let protected = self.kind == 0 && self.signature != SignatureKind::Unprotected;
         let mut signed = fields.clone();
         if protected {
             signed.extend([number(self.chain), number(0), number(0)]);
@@ -111,21 +111,21 @@ impl Draft {
         let hash = SigningHash(keccak256(&[prefix, &list(&signed)].concat()));
         let good = sign(self.key, &hash);
         let (mut r, mut s, mut odd) = (good.r.to_vec(), good.s.to_vec(), u64::from(good.y_odd));
-        match self.seal {
-            Seal::Good | Seal::Unprotected => {}
-            Seal::HighS => {
+        match self.signature {
+            SignatureKind::Good | SignatureKind::Unprotected => {}
+            SignatureKind::HighS => {
                 let order = U256::from_str_radix(ORDER, 16).unwrap();
                 s = (order - U256::from_big_endian(&good.s)).to_big_endian().to_vec();
                 odd ^= 1;
             }
-            Seal::ZeroR => r = vec![],
-            Seal::ZeroS => s = vec![],
-            Seal::Parity => odd = if self.kind == 0 { 0 } else { 2 },
-            Seal::OffCurve => r = vec![5],
+            SignatureKind::ZeroR => r = vec![],
+            SignatureKind::ZeroS => s = vec![],
+            SignatureKind::Parity => odd = if self.kind == 0 { 0 } else { 2 },
+            SignatureKind::OffCurve => r = vec![5],
         }
-        let v = match (self.kind, protected, self.seal) {
-            // One that is of no chain and no parity.
-            (0, true, Seal::Parity) => 30,
+        let v = match (self.kind, protected, self.signature) {
+            // A `v` without a chain id or a valid parity.
+            (0, true, SignatureKind::Parity) => 30,
             (0, true, _) => 35 + 2 * self.chain + odd,
             (0, false, _) => 27 + odd,
             _ => odd,

@@ -1,5 +1,5 @@
-//! What geth's pool takes, keeps, loses and says, against what the gate, the error table and the documentation
-//! of this project rest on. Each test has a geth of its own; its blocks are made when the test says so.
+//! Tests of what geth's pool accepts, keeps, loses and answers. The gate, the error table and the documentation of this
+//! project rely on it. Each test has a geth of its own, which makes a block only on request.
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, clippy::as_conversions, reason = "test code")]
 
 mod differential;

@@ -1,4 +1,4 @@
-//! A geth of the test's own, that makes a block on request.
+//! A geth for one test, which makes a block on request.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,15 +12,15 @@ use signpost_txmgr::units::{U256, Wei};
 
 use crate::support::{Ask, FLOOR, Rpc, address, ask, dynamic, hexed};
 
-/// Another program may take a free port between our look and the node's bind.
+/// Another program may take a free port before the node binds it.
 const PORT_TRIES: u32 = 3;
-/// What the accounts of a test have: 10 BNB.
+/// Balance of a test's accounts: 10 BNB.
 pub(crate) const RICH: u64 = 10_000_000_000_000_000_000;
-const KEPT_FOR: Duration = Duration::from_hours(1);
-/// How long something may take that geth does by itself, on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+const DIRECTORY_AGE_MAX: Duration = Duration::from_hours(1);
+/// How long geth may take for something that it does in the background, on a busy machine.
+const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// An answer to a send.
+/// An answer to a send: the hash, or the code and text of an error.
 pub(crate) type Sent = Result<String, (i64, String)>;
 
 /// A running geth.
@@ -37,18 +37,18 @@ pub(crate) fn begin(key: u8, wei: u64) -> Begin {
     Begin { address: address(key).lower(), balance: format!("{wei:#x}"), nonce: 0, code: None }
 }
 
-/// A chain with rich accounts, whose blocks are made by hand.
+/// A chain with rich accounts, which makes blocks only on request.
 pub(crate) fn by_hand() -> Geth {
     Geth { period_s: BY_HAND, accounts: (1..=0x30).map(|key| begin(key, RICH)).collect(), ..Geth::default() }
 }
 
-/// An empty directory of this run's own: the node of a run that was ended may still write into its. Those of
-/// runs of an hour ago go.
-pub(crate) fn place(name: &str) -> PathBuf {
+/// An empty directory for this run only: the node of an aborted run may still write into its own. Deletes directories
+/// of runs that are over an hour old.
+pub(crate) fn fresh_directory(name: &str) -> PathBuf {
     let all = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let is_old = |path: &Path| {
         let age = path.metadata().and_then(|found| found.modified()).map(|at| at.elapsed().unwrap_or_default());
-        age.is_ok_and(|age| age > KEPT_FOR)
+        age.is_ok_and(|age| age > DIRECTORY_AGE_MAX)
     };
     for entry in std::fs::read_dir(&all).unwrap().flatten() {
         if entry.file_name().to_string_lossy().starts_with(&format!("{name}.")) && is_old(&entry.path()) {
@@ -62,15 +62,15 @@ pub(crate) fn place(name: &str) -> PathBuf {
 }
 
 impl Node {
-    /// Starts one on a chain of its own.
+    /// Starts a node on a chain of its own.
     pub(crate) async fn start(name: &str, geth: Geth) -> Self {
         let program = tokio::task::spawn_blocking(geth::install).await.unwrap().unwrap();
-        let directory = place(&format!("geth-{name}"));
+        let directory = fresh_directory(&format!("geth-{name}"));
         let (process, rpc) = run(&geth, &program, &directory).await;
         Self { rpc, geth, program, directory, process }
     }
 
-    /// Ends it with a signal, and starts it on the same chain.
+    /// Ends the node with a signal, and starts it again on the same chain.
     pub(crate) async fn restart(self, signal: &str) -> Self {
         let Self { geth, program, directory, mut process, .. } = self;
         let group = format!("-{}", process.group().unwrap());
@@ -84,19 +84,19 @@ impl Node {
         self.rpc.send(&ask.raw()).await
     }
 
-    /// Sends what must be taken.
+    /// Sends a transaction that the node must accept.
     pub(crate) async fn take(&self, ask: &Ask) -> String {
         let hash = self.send(ask).await.unwrap();
         assert_eq!(hash, ask.signed().hash.to_string());
         hash
     }
 
-    /// Makes a block of what is in the pool.
+    /// Makes a block from the pool.
     pub(crate) async fn mine(&self) {
         self.commit(Value::Null).await;
     }
 
-    /// Makes a block of these and no others.
+    /// Makes a block of these transactions only.
     pub(crate) async fn mine_only(&self, asks: &[&Ask]) {
         self.commit(asks.iter().map(|ask| ask.raw()).collect()).await;
     }
@@ -114,7 +114,7 @@ impl Node {
         self.until("the pool has followed the chain", async || self.has_followed().await).await;
     }
 
-    /// Whether the pool knows what the newest block has used: it follows a moment later.
+    /// Whether the pool has processed the newest block, which happens a moment later.
     async fn has_followed(&self) -> bool {
         let block = self.rpc.call("eth_getBlockByNumber", json!(["latest", true])).await;
         for sender in block["transactions"].as_array().unwrap().iter().map(|tx| &tx["from"]) {
@@ -134,13 +134,13 @@ impl Node {
         number(&self.rpc.call("eth_blockNumber", json!([])).await)
     }
 
-    /// Transactions that could be mined, and transactions that wait for a gap to be filled.
+    /// Numbers of executable transactions, and of transactions that wait behind a nonce gap.
     pub(crate) async fn pooled(&self) -> (u64, u64) {
         let status = self.rpc.call("txpool_status", json!([])).await;
         (number(&status["pending"]), number(&status["queued"]))
     }
 
-    /// Waits until the pool has these numbers of both: it sorts what it took a moment later.
+    /// Waits until the pool has these numbers: it sorts what it accepted a moment later.
     pub(crate) async fn until_pooled(&self, pending: u64, queued: u64) {
         let wanted = (pending, queued);
         let what = format!("{wanted:?} are pooled");
@@ -153,10 +153,10 @@ impl Node {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "{what}; the pool is {:?}", self.pooled().await);
+        assert!(tokio::time::timeout(TIMEOUT, waiting).await.is_ok(), "{what}; the pool is {:?}", self.pooled().await);
     }
 
-    /// Whether it has a transaction, in its pool or in a block.
+    /// Whether the node has a transaction, in its pool or in a block.
     pub(crate) async fn knows(&self, ask: &Ask) -> bool {
         !self.rpc.call("eth_getTransactionByHash", json!([ask.signed().hash.to_string()])).await.is_null()
     }
@@ -165,13 +165,13 @@ impl Node {
         self.rpc.call("eth_getTransactionReceipt", json!([ask.signed().hash.to_string()])).await
     }
 
-    /// How many an account has made, by a block's tag.
+    /// An account's transaction count at a block tag.
     pub(crate) async fn count(&self, key: u8, tag: &str) -> u64 {
         number(&self.rpc.call("eth_getTransactionCount", json!([address(key).lower(), tag])).await)
     }
 }
 
-/// Starts it and waits until it answers.
+/// Starts the node and waits until it answers.
 async fn run(geth: &Geth, program: &Path, directory: &Path) -> (Leashed, Rpc) {
     for _ in 0..PORT_TRIES {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -188,17 +188,17 @@ pub(crate) fn number(quantity: &Value) -> u64 {
     u64::from_str_radix(quantity.as_str().unwrap().strip_prefix("0x").unwrap(), 16).unwrap()
 }
 
-/// A refusal, as BSC's and geth's nodes make them all.
+/// A refusal, with the code that all refusals of BSC and geth have.
 pub(crate) fn refused(message: &str) -> Sent {
     Err((-32000, message.to_owned()))
 }
 
-/// A transfer of an account with this price in both fields.
+/// A transfer from an account with this price in both fields.
 pub(crate) fn priced(key: u8, nonce: u64, price: u64) -> Ask {
     Ask { key, fee: dynamic(price, price), ..ask(nonce) }
 }
 
-/// A plain transfer of an account.
+/// A plain transfer from an account.
 pub(crate) fn plain(key: u8, nonce: u64) -> Ask {
     priced(key, nonce, FLOOR)
 }

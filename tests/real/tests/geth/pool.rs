@@ -1,4 +1,4 @@
-//! What geth's pool takes and keeps, what it refuses, and the words it does that in.
+//! What geth's pool accepts, keeps and refuses, and the texts of its refusals.
 
 use serde_json::{Value, json};
 use signpost_cli::stack::geth::Geth;
@@ -11,7 +11,7 @@ const UNDERPRICED: &str = "replacement transaction underpriced";
 const GAS: u64 = 21_000;
 
 #[tokio::test]
-async fn the_chain_is_made_like_bscs() {
+async fn chain_has_the_parameters_of_bsc() {
     let node = Node::start("chain", by_hand()).await;
     assert_eq!(node.rpc.call("eth_chainId", json!([])).await, "0x61");
     assert_eq!(node.rpc.call("net_version", json!([])).await, "97");
@@ -23,7 +23,7 @@ async fn the_chain_is_made_like_bscs() {
     assert_eq!(node.receipt(&plain(1, 0)).await["effectiveGasPrice"], format!("{FLOOR:#x}"));
 }
 
-/// What evidence rests on: the header as the node gives it has the hash that the node gives.
+/// Evidence relies on this: the header that the node returns has the hash that the node returns.
 #[tokio::test]
 async fn a_blocks_hash_follows_from_its_header() {
     let node = Node::start("header", by_hand()).await;
@@ -42,7 +42,7 @@ async fn a_replacement_needs_ten_percent_in_both_fields_rounded_down() {
     let base = 10 * FLOOR + 5;
     let enough = base * 110 / 100;
     assert!(!(base * 110).is_multiple_of(100), "there is something to round");
-    // The second is not executable yet; the rule is the same.
+    // The second one is not executable yet. The rule is the same.
     for (key, nonce) in [(1, 0), (2, 7)] {
         let with = |cap, tip| Ask { key, fee: dynamic(cap, tip), ..ask(nonce) };
         node.take(&with(base, base)).await;
@@ -58,8 +58,8 @@ async fn a_replacement_needs_ten_percent_in_both_fields_rounded_down() {
         }
         node.take(&with(enough, enough)).await;
         assert!(!node.knows(&with(base, base)).await, "the replaced one is gone at once");
-        assert_eq!(node.send(&with(base, base)).await, refused(UNDERPRICED), "and too cheap to come back");
-        // A legacy price is both fields.
+        assert_eq!(node.send(&with(base, base)).await, refused(UNDERPRICED), "and too low-priced to come back");
+        // A legacy price counts for both fields.
         let next = enough * 110 / 100;
         let old_style = |price| Ask { key, fee: legacy(price), ..ask(nonce) };
         assert_eq!(node.send(&old_style(next - 1)).await, refused(UNDERPRICED));
@@ -69,21 +69,21 @@ async fn a_replacement_needs_ten_percent_in_both_fields_rounded_down() {
 }
 
 #[tokio::test]
-async fn below_the_pools_price_is_refused_and_below_the_miners_stuck() {
+async fn below_pool_price_is_refused_below_miner_price_is_stuck() {
     let geth = Geth { taken_from_wei: 1_000, ..by_hand() };
     let node = Node::start("price", geth).await;
     let words = "transaction gas price below minimum: gas tip cap 999, minimum needed 1000";
     assert_eq!(node.send(&priced(1, 0, 999)).await, refused(words));
-    // It is the tip that counts.
+    // The tip decides.
     assert_eq!(node.send(&Ask { key: 1, fee: dynamic(FLOOR, 999), ..ask(0) }).await, refused(words));
     let cheap = priced(1, 0, FLOOR - 1);
     node.take(&cheap).await;
     node.mine().await;
-    assert_eq!((node.receipt(&cheap).await, node.pooled().await), (Value::Null, (1, 0)), "taken, and stuck");
-    let dear = priced(1, 0, 2 * FLOOR);
-    node.take(&dear).await;
+    assert_eq!((node.receipt(&cheap).await, node.pooled().await), (Value::Null, (1, 0)), "accepted, and stuck");
+    let higher = priced(1, 0, 2 * FLOOR);
+    node.take(&higher).await;
     node.mine().await;
-    assert_eq!(node.receipt(&dear).await["status"], "0x1");
+    assert_eq!(node.receipt(&higher).await["status"], "0x1");
     // Validators may want less one day.
     node.take(&priced(1, 1, FLOOR - 1)).await;
     node.rpc.call("miner_setGasPrice", json!(["0x1"])).await;
@@ -123,13 +123,13 @@ async fn a_gap_waits_and_is_executable_once_it_is_filled() {
 }
 
 #[tokio::test]
-async fn two_hundred_slots_are_sure_and_more_while_there_is_room() {
+async fn two_hundred_slots_are_guaranteed_and_more_if_free() {
     let node = Node::start("slots", Geth { global_slots: 210, ..by_hand() }).await;
     for nonce in 0..205 {
         node.take(&plain(1, nonce)).await;
     }
     node.until_pooled(205, 0).await;
-    // Past the room of all, accounts with more than 200 lose their highest without an error.
+    // Beyond the total limit, accounts with more than 200 lose their highest nonces without an error.
     for nonce in 0..8 {
         node.take(&plain(2, nonce)).await;
     }
@@ -145,7 +145,7 @@ async fn two_hundred_slots_are_sure_and_more_while_there_is_room() {
 }
 
 #[tokio::test]
-async fn past_two_hundred_queued_the_highest_nonce_goes_silently() {
+async fn beyond_200_queued_the_highest_nonce_is_dropped_silently() {
     let node = Node::start("queue", by_hand()).await;
     for nonce in 1..=200 {
         node.take(&plain(1, nonce)).await;
@@ -175,11 +175,11 @@ async fn a_full_pool_refuses_the_cheapest_and_drops_the_cheapest() {
     }
     assert_eq!(node.send(&priced(20, 0, FLOOR)).await, refused("transaction underpriced"));
     node.take(&priced(21, 0, 2 * FLOOR)).await;
-    assert!(!node.knows(&priced(1, 0, FLOOR + 1)).await, "the cheapest makes room, and nobody is told");
+    assert!(!node.knows(&priced(1, 0, FLOOR + 1)).await, "the lowest-priced one makes room without a message");
     let gapped = "future transaction tries to replace pending";
     assert_eq!(node.send(&priced(22, 3, 2 * FLOOR)).await, refused(gapped));
 
-    // Where what is sent is "local", a refusal for lack of room is answered as a success: a hash proves nothing.
+    // Where sent transactions are "local", a refusal for lack of room is answered as a success: a hash proves nothing.
     let node = Node::start("full-locals", full(true)).await;
     for key in 1..=12 {
         node.take(&priced(key, 0, FLOOR + u64::from(key))).await;
@@ -187,13 +187,13 @@ async fn a_full_pool_refuses_the_cheapest_and_drops_the_cheapest() {
     node.take(&priced(20, 0, FLOOR)).await;
     node.take(&priced(22, 3, 2 * FLOOR)).await;
     assert!(!node.knows(&priced(20, 0, FLOOR)).await && !node.knows(&priced(22, 3, 2 * FLOOR)).await);
-    // What would not be taken later either is still refused, and has cost the cheapest its place all the same.
+    // What would not be accepted later either is still refused, and has still displaced the lowest-priced one.
     assert_eq!(node.send(&priced(12, 0, FLOOR + 13)).await, refused(UNDERPRICED));
     assert!(!node.knows(&priced(1, 0, FLOOR + 1)).await);
 }
 
 #[tokio::test]
-async fn funds_must_do_for_all_executable_ones_together() {
+async fn funds_must_cover_all_executable_transactions() {
     let value = GAS * FLOOR;
     let cost = GAS * FLOOR + value;
     let balance = 2 * cost + 5;
@@ -201,13 +201,13 @@ async fn funds_must_do_for_all_executable_ones_together() {
     let one = |nonce, price| Ask { value: wei(value), ..priced(1, nonce, price) };
     let words = "insufficient funds for gas * price + value";
 
-    let dear = Ask { value: wei(balance), ..plain(1, 0) };
+    let higher = Ask { value: wei(balance), ..plain(1, 0) };
     let (alone, overshot) = (balance + GAS * FLOOR, GAS * FLOOR);
     assert_eq!(
-        node.send(&dear).await,
+        node.send(&higher).await,
         refused(&format!("{words}: balance {balance}, tx cost {alone}, overshot {overshot}"))
     );
-    // What waits behind a gap costs nothing yet.
+    // Transactions behind a gap do not count yet.
     for nonce in [0, 7, 1] {
         node.take(&one(nonce, FLOOR)).await;
     }
@@ -221,11 +221,11 @@ async fn funds_must_do_for_all_executable_ones_together() {
     let bump =
         format!("{words}: balance {balance}, queued cost {}, tx bumped {bumped}, overshot {}", 2 * cost, bumped - 5);
     assert_eq!(node.send(&one(1, 2 * FLOOR)).await, refused(&bump));
-    // Funds are looked at before the price of a replacement.
+    // Funds are checked before the price of a replacement.
     let cheaper = format!("{words}: balance {balance}, queued cost {}, tx bumped 6, overshot 1", 2 * cost);
     assert_eq!(node.send(&Ask { value: wei(value + 6), ..plain(1, 1) }).await, refused(&cheaper));
     assert_eq!(node.send(&Ask { value: wei(value + 5), ..plain(1, 1) }).await, refused(UNDERPRICED));
-    // A cancel costs less than an original that sends more than the bump costs.
+    // A cancel costs less than an original whose value exceeds the cost of the bump.
     let cancel = Ask { to: Some(address(1)), value: wei(1), ..priced(1, 1, FLOOR + FLOOR / 10) };
     node.mine_only(&[&one(0, FLOOR)]).await;
     node.until_pooled(1, 1).await;
@@ -233,28 +233,28 @@ async fn funds_must_do_for_all_executable_ones_together() {
 }
 
 #[tokio::test]
-async fn of_a_cancel_and_its_original_one_is_mined() {
+async fn either_the_cancel_or_its_original_is_mined() {
     let node = Node::start("cancel", by_hand()).await;
     let cancel = |key, price| Ask { to: Some(address(key)), value: wei(1), ..priced(key, 0, price) };
-    let (original, dear) = (plain(1, 0), cancel(1, 2 * FLOOR));
+    let (original, higher) = (plain(1, 0), cancel(1, 2 * FLOOR));
 
-    // The cancel comes in time.
+    // The cancel is in time.
     node.take(&original).await;
-    node.take(&dear).await;
+    node.take(&higher).await;
     assert_eq!(node.send(&original).await, refused(UNDERPRICED));
     node.mine().await;
-    assert_eq!(node.receipt(&dear).await["status"], "0x1");
+    assert_eq!(node.receipt(&higher).await["status"], "0x1");
     assert_eq!(node.receipt(&original).await, Value::Null);
     assert_eq!(node.send(&original).await, refused("nonce too low: next nonce 1, tx nonce 0"));
 
-    // It comes too late.
+    // The cancel is too late.
     let (original, late) = (plain(2, 0), cancel(2, 2 * FLOOR));
     node.take(&original).await;
     node.mine().await;
     assert_eq!(node.send(&late).await, refused("nonce too low: next nonce 1, tx nonce 0"));
     assert_eq!(node.receipt(&original).await["status"], "0x1");
 
-    // The pool has the cancel, and the producer had the original: the cancel is gone without a word.
+    // The pool has the cancel, and the producer had the original: the cancel disappears without an error.
     let (original, lost) = (plain(3, 0), cancel(3, 2 * FLOOR));
     node.take(&original).await;
     node.take(&lost).await;
@@ -285,7 +285,7 @@ async fn a_sync_send_waits_for_the_block_or_gives_the_hash() {
     let node = Node::start("sync", by_hand()).await;
     let method = "eth_sendRawTransactionSync";
     let one = plain(1, 0);
-    // From v1.17.0 on the timeout is a number; as a quantity nothing is sent.
+    // From v1.17.0 on the timeout is a number. With a hex quantity nothing is sent.
     let wrong = node.rpc.answer(method, json!([one.raw(), "0xc8"])).await;
     assert_eq!(wrong["error"]["code"], -32602, "{wrong}");
     assert!(!node.knows(&one).await);

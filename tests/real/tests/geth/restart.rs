@@ -1,4 +1,4 @@
-//! What is left of pool and chain when a node ends and starts again.
+//! What is left of pool and chain after a node restarts.
 
 use serde_json::json;
 use signpost_cli::stack::geth::Geth;
@@ -23,7 +23,7 @@ async fn without_a_journal_the_same_bytes_are_taken_again() {
     assert_eq!(node.pooled().await, (0, 0));
     assert_eq!((node.count(1, "latest").await, node.count(1, "pending").await), (1, 1), "the chain is there");
     assert_eq!(node.receipt(&plain(1, 0)).await["status"], "0x1");
-    assert!(!node.knows(&plain(1, 1)).await, "and nothing tells a transaction that was lost from one never sent");
+    assert!(!node.knows(&plain(1, 1)).await, "and a lost transaction looks like one that was never sent");
     node.take(&plain(1, 1)).await;
     node.mine().await;
     assert_eq!(node.receipt(&plain(1, 1)).await["status"], "0x1");
@@ -43,21 +43,21 @@ async fn with_a_journal_the_pool_is_back_ten_seconds_later() {
 }
 
 #[tokio::test]
-async fn a_killed_node_goes_back_and_may_show_what_it_no_longer_has() {
+async fn killed_node_rewinds_and_may_show_receipts_it_lost() {
     let node = with_a_pool("killed", by_hand()).await;
     assert_eq!(node.height().await, 2);
     let node = node.restart("-KILL").await;
-    // It goes back to the state it had written, the first block's, and has made one block since.
+    // The node goes back to the state it had written, that of the first block, and has made one block since.
     assert_eq!((node.height().await, node.count(1, "latest").await), (1, 0));
-    // Blocks and receipts above its head may be left, and it answers with them: a receipt says nothing without
-    // the node's own head.
+    // Blocks and receipts above its head may be left, and it may return them: a receipt means nothing without the
+    // node's own head.
     let receipt = node.receipt(&plain(1, 0)).await;
     assert!(receipt.is_null() || number(&receipt["blockNumber"]) > 1, "{receipt}");
     for _ in 0..2 {
         node.mine().await;
     }
-    // Other blocks took their place. What it was asked for before it may still tell, of a block that is not on
-    // its chain: a receipt says nothing without the canonical block at its height either.
+    // Other blocks took their place. The node may still return the old receipt, of a block that is not on its chain: a
+    // receipt means nothing without the canonical block at its height either.
     let receipt = node.receipt(&plain(1, 0)).await;
     if !receipt.is_null() {
         let height = &receipt["blockNumber"];

@@ -1,4 +1,4 @@
-//! A reorganisation: `debug_setHead` takes blocks back, and others come in their place.
+//! A reorganisation: `debug_setHead` removes blocks, and others take their place.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::node::{Node, by_hand, number, plain, priced, refused, wei};
 use crate::support::{Ask, FLOOR, address};
 
 impl Node {
-    /// Takes the newest blocks back.
+    /// Removes the newest blocks.
     pub(crate) async fn rewind(&self, blocks: u64) {
         let to = self.height().await - blocks;
         self.rpc.call("debug_setHead", json!([format!("{to:#x}")])).await;
@@ -15,7 +15,7 @@ impl Node {
 }
 
 #[tokio::test]
-async fn blocks_taken_back_do_not_return_transactions_to_the_pool() {
+async fn rewound_blocks_do_not_return_transactions_to_the_pool() {
     let node = Node::start("rewind", by_hand()).await;
     let (first, second) = (plain(1, 0), plain(1, 1));
     for one in [&first, &second] {
@@ -28,12 +28,12 @@ async fn blocks_taken_back_do_not_return_transactions_to_the_pool() {
 
     node.rewind(2).await;
     assert_eq!((node.receipt(&first).await, node.receipt(&second).await), (Value::Null, Value::Null));
-    assert!(!node.knows(&first).await, "not put back, unlike after a fork of which the node has both branches");
+    assert!(!node.knows(&first).await, "not put back, unlike after a fork whose branches the node both has");
     node.until("what was executable waits for the gap", async || node.pooled().await == (0, 1)).await;
     assert_eq!((node.count(1, "latest").await, node.count(1, "pending").await), (0, 0));
     assert_eq!(node.rpc.call("eth_getBlockByHash", json!([block, false])).await, Value::Null);
 
-    // The same bytes do.
+    // The same bytes can be sent again.
     for one in [&first, &second] {
         node.take(one).await;
     }
@@ -45,7 +45,7 @@ async fn blocks_taken_back_do_not_return_transactions_to_the_pool() {
 }
 
 #[tokio::test]
-async fn another_transaction_of_the_nonce_may_be_mined_instead() {
+async fn another_transaction_with_the_nonce_may_be_mined_instead() {
     let node = Node::start("rewind-other", by_hand()).await;
     let original = plain(1, 0);
     let other = Ask { to: Some(address(1)), value: wei(1), ..priced(1, 0, 2 * FLOOR) };
@@ -59,15 +59,15 @@ async fn another_transaction_of_the_nonce_may_be_mined_instead() {
 }
 
 #[tokio::test]
-async fn finality_is_taken_back_too() {
+async fn rewind_takes_finality_back() {
     let node = Node::start("rewind-final", by_hand()).await;
     for _ in 0..3 {
         node.mine().await;
     }
-    // geth moves these only with the blocks that it makes by itself.
+    // geth moves these only with blocks that it makes by itself.
     let height = async |tag: &str| number(&node.rpc.call("eth_getBlockByNumber", json!([tag, false])).await["number"]);
     assert_eq!((height("finalized").await, height("safe").await, height("latest").await), (0, 1, 4));
     node.rewind(4).await;
-    assert_eq!((height("finalized").await, height("latest").await), (0, 0), "no guard, unlike BSC's");
+    assert_eq!((height("finalized").await, height("latest").await), (0, 0), "finality is not protected, unlike on BSC");
     assert_eq!(node.rpc.call("eth_getBlockByNumber", json!(["0x1", false])).await, Value::Null);
 }

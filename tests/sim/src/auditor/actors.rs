@@ -1,5 +1,5 @@
-//! Who does what is judged: which Signpost a worker belongs to (I16), what one of its batches signs and one of its
-//! lives reads (G6).
+//! Judges which worker does what: whether it keeps to its own Signpost's lanes (I16), and what one batch signs and one
+//! process reads (G6).
 //!
 //! Read next: [`super::attempts`].
 
@@ -12,29 +12,29 @@ use signpost_txmgr::units::{AccountKey, KmsKeyId, SigningHash};
 use super::Auditor;
 use crate::world::SIGN_CONCURRENCY;
 
-/// Whoever was polled when something happened.
+/// The task that was polled when a journal entry was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Actor {
-    /// Its name on the stage.
+    /// The task's name.
     pub name: &'static str,
-    /// Its process: another one after each restart.
+    /// The number of its process; every restart adds one.
     pub life: u64,
-    /// The chain of the Signpost whose stage it is; `None` for whoever works from outside: the operator, a miner.
+    /// The chain of its Signpost; `None` for tasks outside of every Signpost, such as the operator and the miner.
     pub chain: Option<u64>,
-    /// Faults that hit its calls so far: after one, a repeat is no waste.
+    /// Faults injected into its calls so far. After a fault, repeated calls are allowed.
     pub faults: u64,
-    /// Those before it was polled: what begins now begins with these.
+    /// The same number before this poll.
     pub faults_before: u64,
 }
 
 impl Actor {
-    /// Somebody outside of every Signpost.
+    /// A task outside of every Signpost.
     pub const OUTSIDE: Self = Self { name: "-", life: 0, chain: None, faults: 0, faults_before: 0 };
 }
 
-/// What one worker has in hand.
+/// What one worker is processing.
 #[derive(Debug, Default)]
-pub(super) struct Desk {
+pub(super) struct WorkerState {
     life: u64,
     faults_before_life: u64,
     faults_before_batch: u64,
@@ -46,45 +46,49 @@ pub(super) struct Desk {
     reads: BTreeMap<KmsKeyId, u64>,
 }
 
-/// By worker.
-pub(super) type Desks = HashMap<&'static str, Desk>;
+/// States by the worker's name.
+pub(super) type Workers = HashMap<&'static str, WorkerState>;
 
 impl Auditor {
-    pub(super) fn desk(&mut self, actor: Actor) -> &mut Desk {
-        let desk = self.desks.entry(actor.name).or_default();
-        if desk.life != actor.life {
+    pub(super) fn worker(&mut self, actor: Actor) -> &mut WorkerState {
+        let worker = self.workers.entry(actor.name).or_default();
+        if worker.life != actor.life {
             let faults = actor.faults_before;
-            *desk =
-                Desk { life: actor.life, faults_before_life: faults, faults_before_batch: faults, ..Desk::default() };
+            *worker = WorkerState {
+                life: actor.life,
+                faults_before_life: faults,
+                faults_before_batch: faults,
+                ..WorkerState::default()
+            };
         }
-        desk
+        worker
     }
 
-    /// A worker took messages.
+    /// A worker received messages.
     pub(super) fn received(&mut self, actor: Actor, queue: &str, ids: &[String]) {
-        let desk = self.desk(actor);
-        desk.batch = if queue.starts_with("signing") { ids.to_vec() } else { Vec::new() };
-        desk.signed.clear();
-        desk.faults_before_batch = actor.faults;
+        let worker = self.worker(actor);
+        worker.batch = if queue.starts_with("signing") { ids.to_vec() } else { Vec::new() };
+        worker.signed.clear();
+        worker.faults_before_batch = actor.faults;
     }
 
-    /// Within one batch a hash is signed once, unless a call of this worker went wrong meanwhile.
+    /// Within one batch a hash is signed once, unless one of this worker's calls failed meanwhile.
     pub(super) fn count_signature(&mut self, actor: Actor, hash: SigningHash) {
-        let desk = self.desk(actor);
-        let excused = actor.faults > desk.faults_before_batch;
-        let first = desk.signed.insert(hash);
+        let worker = self.worker(actor);
+        let excused = actor.faults > worker.faults_before_batch;
+        let first = worker.signed.insert(hash);
         self.check(first || excused, "G6", || format!("{} had {hash} signed twice in one batch", actor.name));
     }
 
-    /// A process reads a public key once, unless a call of it went wrong.
+    /// A process reads a public key once, unless one of its calls failed.
     pub(super) fn count_read(&mut self, actor: Actor, key: &KmsKeyId) {
-        let desk = self.desk(actor);
-        let excused = actor.faults > desk.faults_before_life;
-        let reads = desk.reads.entry(key.clone()).or_default();
+        let worker = self.worker(actor);
+        let excused = actor.faults > worker.faults_before_life;
+        let reads = worker.reads.entry(key.clone()).or_default();
         *reads += 1;
         let reads = *reads;
-        // Those of an account that was registered since the start, or whose key the start did not get to, are read by
-        // the first signatures, which are made at once.
+        // Keys that were not read at the start (of accounts registered later, or after a failed start) are read by the
+        // first signatures, which run concurrently.
         self.check(reads <= SIGN_CONCURRENCY || excused, "G6", || {
             format!("{} read the public key of {key} {reads} times", actor.name)
         });
@@ -92,10 +96,10 @@ impl Auditor {
 
     /// A key that was refused is read again, to see what is wrong with it.
     pub(super) fn note_refused_key(&mut self, actor: Actor, key: &KmsKeyId) {
-        self.desk(actor).reads.remove(key);
+        self.worker(actor).reads.remove(key);
     }
 
-    /// Where a node says that we are misconfigured, the account is paused before that is noted.
+    /// When a node answers `misconfigured`, the account is paused before the answer is stored.
     pub(super) fn judge_misconfigured(&mut self, actor: Actor, old: &Record, new: &Record) {
         let says = |record: &Record| {
             let sent = record.attempts.last().and_then(|attempt| attempt.sent.as_ref());
@@ -104,16 +108,18 @@ impl Auditor {
         if !says(new) || says(old) {
             return;
         }
-        // One that an operator paused stays as it is.
+        // An account that an operator paused stays paused.
         let is_paused = self.lanes.get(&new.account).is_some_and(|lane| lane.paused_at.is_some());
-        let desk = self.desk(actor);
-        let fits = is_paused || desk.paused.contains(&new.account) || actor.faults > desk.faults_before_batch;
-        self.check(fits, "I14", || format!("{}: a node says we are misconfigured, and nobody paused", new.account));
+        let worker = self.worker(actor);
+        let fits = is_paused || worker.paused.contains(&new.account) || actor.faults > worker.faults_before_batch;
+        self.check(fits, "I14", || {
+            format!("{}: a node answers misconfigured, and the account is not paused", new.account)
+        });
     }
 
     /// A worker paused an account by itself.
     pub(super) fn note_pause(&mut self, actor: Actor, account: AccountKey) {
-        self.desk(actor).paused.insert(account);
+        self.worker(actor).paused.insert(account);
     }
 
     /// A driver touches lanes of its own chain only.
@@ -128,13 +134,13 @@ impl Auditor {
             | Entry::LeftSlots(account, ..) => foreign(account),
             Entry::Reserved(records) => records.iter().find_map(|record| foreign(&record.account)),
             Entry::Updated(record) => foreign(&record.account),
-            // Before it writes over another's refusal of an id, it keeps that as it was.
+            // A signer copies another message's rejection of an id before it replaces it.
             Entry::Rejected(rejected) if self.is_kept_copy(rejected) => None,
             Entry::Rejected(rejected) => rejected.account.as_ref().and_then(foreign),
             Entry::PokedLanes(pokes) => pokes.iter().find_map(|poke| elsewhere(&poke.account)),
             Entry::PokedSigner(pokes) => pokes.iter().find_map(|poke| elsewhere(&poke.account)),
             Entry::Published(outcome) => outcome.account.as_ref().and_then(elsewhere),
-            // What only an operator does is no driver's.
+            // Only operators do these, or they belong to no lane.
             Entry::Registered(_)
             | Entry::Retired(_)
             | Entry::Unregistered(_)
@@ -147,6 +153,6 @@ impl Auditor {
             | Entry::Deleted(..) => None,
         };
         let name = actor.name;
-        self.check(touched.is_none(), "I16", || format!("{name} of chain {own} touched the lane of {touched:?}"));
+        self.check(touched.is_none(), "I16", || format!("{name} on chain {own} touched the lane of {touched:?}"));
     }
 }

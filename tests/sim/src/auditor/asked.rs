@@ -1,6 +1,6 @@
-//! The messages as the auditor reads them, and why each may be refused: a reader and a table of its own.
+//! The auditor's own parser of messages, and its own table of permitted refusals.
 //!
-//! The backends of a trial write few forms ([`crate::source`]), so this reader knows no others. Read next:
+//! Backends in a trial write only the forms of [`crate::source`], so this parser knows no others. Read next:
 //! [`super::outcomes`].
 
 use ethereum_types::U256;
@@ -10,29 +10,29 @@ use signpost_txmgr::units::{AccountKey, ChainId, Millis, RequestId};
 
 use super::Auditor;
 use super::encoding::{Price, Unsigned};
-use crate::world::{CAP_GWEI, Regime, SENDERS};
+use crate::world::{CAP_GWEI, RuleSet, SENDERS};
 
-/// A message of the signing queue, as it was put there, and what came of it.
+/// A message put on the signing queue, with its refusals and its acknowledgement.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct TrackedMessage {
     pub(super) sender: String,
-    /// Of the Signpost it was sent to.
+    /// The chain of the Signpost it was sent to.
     pub(super) chain_id: u64,
-    pub(super) what: Ask,
+    pub(super) what: ParsedMessage,
     pub(super) sent_at: Millis,
-    /// Every refusal of it that went out, as JSON.
+    /// Every published refusal of it, as JSON.
     pub(super) refusals: Vec<String>,
-    /// Its request got a slot by it.
+    /// This message created its request's slot.
     pub(super) created: bool,
     pub(super) acknowledged: bool,
 }
 
 /// What a message says.
 #[derive(Debug, Clone)]
-pub(super) enum Ask {
+pub(super) enum ParsedMessage {
     Sign(RequestId, Box<Contents>),
     Cancel(RequestId),
-    /// Nothing that could be signed: the id it names, and the code of its refusal.
+    /// An invalid message: the id it names, and the code of its refusal.
     Bad(Option<RequestId>, &'static str),
 }
 
@@ -52,13 +52,13 @@ pub(super) struct Contents {
 /// How a request names its account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Named {
-    /// Not at all: the only one there is.
+    /// It names none: the only registered account.
     Only,
     Account(String),
     Pool(String),
 }
 
-impl Ask {
+impl ParsedMessage {
     /// Reads a body.
     pub(super) fn read(body: &str) -> Self {
         let Ok(json) = serde_json::from_str::<Value>(body) else { return Self::Bad(None, "notJson") };
@@ -113,7 +113,7 @@ impl Contents {
         Unsigned { chain_id, nonce, price, gas: self.gas, to, value, data }
     }
 
-    /// The same request, were it sent again under its id; an account left out is whichever the record has.
+    /// Whether both are the same request, given the same id. A message without an account matches any account.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let named = match (&self.account, &other.account) {
             (Named::Pool(pool), Named::Pool(other)) => pool == other,
@@ -125,7 +125,7 @@ impl Contents {
     }
 }
 
-/// The transaction that ends a slot without executing it: nothing to itself, or one wei.
+/// The transaction that cancels a slot: 0 or 1 wei from the account to itself.
 pub(super) fn cancel(account: &AccountKey, nonce: u64, price: Price, wei: u64) -> Unsigned {
     let (chain_id, to) = (account.chain_id.0, Some(account.address.0));
     Unsigned { chain_id, nonce, price, gas: 21_000, to, value: U256::from(wei), data: Vec::new() }
@@ -147,42 +147,42 @@ fn bytes(hex: &str) -> Vec<u8> {
 
 impl Auditor {
     /// A message was put on a signing queue.
-    pub fn asked(&mut self, message_id: &str, body: &str, sender: &str, chain_id: ChainId, now: Millis) {
-        let asked = Asked {
+    pub fn message_sent(&mut self, message_id: &str, body: &str, sender: &str, chain_id: ChainId, now: Millis) {
+        let asked = TrackedMessage {
             sender: sender.to_owned(),
             chain_id: chain_id.0,
             sent_at: now,
-            what: Ask::read(body),
+            what: ParsedMessage::read(body),
             refusals: Vec::new(),
             created: false,
             acknowledged: false,
         };
-        self.asked.insert(message_id.to_owned(), asked);
+        self.messages.insert(message_id.to_owned(), asked);
     }
 
-    /// The rules the signers start with from now on.
-    pub fn ruled(&mut self, regime: Regime, now: Millis) {
-        self.regimes.push((now, regime));
+    /// Signers start with these rules from now on.
+    pub fn rules_changed(&mut self, rule_set: RuleSet, now: Millis) {
+        self.rule_sets.push((now, rule_set));
     }
 
-    /// Whether a rule was in force of late, or ever.
-    pub(super) fn any_regime(&self, since: Option<Millis>, holds: impl Fn(Regime) -> bool) -> bool {
-        let until = |at: usize| self.regimes.get(at + 1).map(|(end, _)| *end);
+    /// Whether matching rules were in force after `since`, or at any time.
+    pub(super) fn any_rule_set(&self, since: Option<Millis>, holds: impl Fn(RuleSet) -> bool) -> bool {
+        let until = |at: usize| self.rule_sets.get(at + 1).map(|(end, _)| *end);
         let lasted = |at: usize| since.is_none_or(|since| until(at).is_none_or(|end| end >= since));
-        self.regimes.iter().enumerate().any(|(at, (_, regime))| lasted(at) && holds(*regime))
+        self.rule_sets.iter().enumerate().any(|(at, (_, rule_set))| lasted(at) && holds(*rule_set))
     }
 
-    /// Whether a message may be refused with this code at all, in the world as it was so far.
-    pub(super) fn may_refuse(&self, asked: &Asked, code: &str, now: Millis) -> bool {
-        // A stranger learns nothing else, whatever it sends.
+    /// Whether a message may be refused with this code, given what happened so far.
+    pub(super) fn may_refuse(&self, asked: &TrackedMessage, code: &str, now: Millis) -> bool {
+        // A stranger gets this code for every message.
         if !SENDERS.contains(&asked.sender.as_str()) {
             return code == "senderNotAllowed";
         }
         match &asked.what {
-            // Judged where it is known what the id belongs to.
+            // Judged in `judge_repeat`, which knows the record of the id.
             _ if code == "requestIdReused" => true,
-            Ask::Bad(_, own) => *own == code,
-            Ask::Cancel(id) => {
+            ParsedMessage::Bad(_, own) => *own == code,
+            ParsedMessage::Cancel(id) => {
                 let record = self.records.get(id).filter(|record| record.account.chain_id.0 == asked.chain_id);
                 match code {
                     "unknownRequest" => {
@@ -192,7 +192,7 @@ impl Auditor {
                     _ => false,
                 }
             }
-            Ask::Sign(_, contents) => self.may_refuse_request(contents, code, now),
+            ParsedMessage::Sign(_, contents) => self.may_refuse_request(contents, code, now),
         }
     }
 
@@ -202,15 +202,19 @@ impl Auditor {
             "accountUnusable" => self.keys_failed,
             "spendLimitReached" => self.spend_window_s.is_some(),
             "requestLimitReached" => self.request_window_s.is_some(),
-            "toNotAllowed" => contents.to.is_some_and(|to| self.any_regime(None, |regime| !regime.takes(Some(to)))),
-            "creationNotAllowed" => contents.to.is_none() && self.any_regime(None, |regime| !regime.takes(None)),
+            "toNotAllowed" => {
+                contents.to.is_some_and(|to| self.any_rule_set(None, |rule_set| !rule_set.allows(Some(to))))
+            }
+            "creationNotAllowed" => contents.to.is_none() && self.any_rule_set(None, |rule_set| !rule_set.allows(None)),
             "feeTooHigh" => {
                 let most = contents.price.map_or(U256::MAX, Price::most);
-                self.any_regime(None, |regime| most > U256::from(regime.cap_gwei()) * U256::from(1_000_000_000_u64))
+                self.any_rule_set(None, |rule_set| {
+                    most > U256::from(rule_set.cap_gwei()) * U256::from(1_000_000_000_u64)
+                })
             }
-            "noFee" => contents.price.is_none() && self.any_regime(None, Regime::is_unpriced),
-            "noPolicy" => self.any_regime(None, Regime::is_bare),
-            "unknownPool" => matches!(contents.account, Named::Pool(_)) && self.any_regime(None, Regime::is_bare),
+            "noFee" => contents.price.is_none() && self.any_rule_set(None, RuleSet::is_unpriced),
+            "noPolicy" => self.any_rule_set(None, RuleSet::is_bare),
+            "unknownPool" => matches!(contents.account, Named::Pool(_)) && self.any_rule_set(None, RuleSet::is_bare),
             "deadlinePassed" => contents.deadline_s.is_some_and(|deadline| deadline * 1_000 <= now.0),
             "accountRequired" => contents.account == Named::Only && self.lanes.len() > 1,
             "unknownAccount" => self.is_unknown(contents),
@@ -218,22 +222,22 @@ impl Auditor {
         }
     }
 
-    /// Whether the account a request names was not there at some time, or is of another chain.
+    /// Whether the account that a request names was unregistered at some time, or is on another chain.
     fn is_unknown(&self, contents: &Contents) -> bool {
         match &contents.account {
             Named::Only => false,
             Named::Account(name) => !self.first_names.contains(name),
-            Named::Pool(_) => self.any_regime(None, Regime::is_bare),
+            Named::Pool(_) => self.any_rule_set(None, RuleSet::is_bare),
         }
     }
 
-    /// The record does what this request asks for.
+    /// Whether the record was reserved for these contents.
     pub(super) fn is_record_of(&self, chain_id: u64, contents: &Contents, record: &Record) -> bool {
         record.account.chain_id.0 == chain_id
             && self.wanted.get(&record.request_id).is_some_and(|wanted| wanted.is_same(contents))
     }
 
-    /// At most what any rules allow, in wei per gas.
+    /// The highest cap of all rule sets, in wei per gas.
     pub(super) fn cap() -> U256 {
         U256::from(CAP_GWEI) * U256::from(1_000_000_000_u64)
     }

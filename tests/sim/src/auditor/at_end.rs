@@ -1,4 +1,4 @@
-//! What must be when everything is quiet: G2, I4, I5, I11, I12, and how long what is left is kept.
+//! What must hold when everything has finished: G2, I4, I5, I11, I12, and how long items are kept.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::{Auditor, Violation};
 use crate::world::{RETENTION_MS, START, STRANGER, World};
 
 impl Auditor {
-    /// Judges the end of a trial: everything asked has its outcome, and the chain agrees.
+    /// Judges the end of a trial: every message has its outcome, and the chain agrees.
     pub fn finish(&mut self, world: &World) {
         self.judge_records();
         self.judge_messages();
@@ -41,7 +41,7 @@ impl Auditor {
 
     fn judge_messages(&mut self) {
         let mut found = Vec::new();
-        for (message_id, asked) in &self.asked {
+        for (message_id, asked) in &self.messages {
             if !self.is_answered(asked) {
                 let text = format!("message {message_id} has no outcome: {:?}", asked.what);
                 found.push(Violation { invariant: "I12", text });
@@ -75,7 +75,7 @@ impl Auditor {
         }
     }
 
-    /// What is left behind is kept for the retention: the id is protected until then.
+    /// Slots left behind and rejections are kept for the retention period, which protects their ids.
     fn judge_kept(&mut self, world: &World) {
         let least = START.plus(RETENTION_MS);
         let short = world.store.inner.with_tables(|tables| {
@@ -92,10 +92,10 @@ impl Auditor {
             });
             slots.chain(rejected).find(|(_, expires)| expires.is_none_or(|at| at < least))
         });
-        self.check(short.is_none(), "G1", || format!("not kept, or for ever: {short:?}"));
+        self.check(short.is_none(), "G1", || format!("not kept long enough, or kept for ever: {short:?}"));
     }
 
-    /// What is mined was stored, once, and says what was asked for, or nothing to itself.
+    /// Every mined transaction was stored, is mined once per request, and is either what was requested or a cancel.
     fn judge_chain(&mut self, chain: &MemoryChain) {
         let mut times: BTreeMap<RequestId, u64> = BTreeMap::new();
         for mined in chain.mined().into_iter().filter(|mined| !mined.is_foreign) {

@@ -1,4 +1,4 @@
-//! What may be signed, stored and sent: I1, I2, I3, I9, I10, I14, G6; and what evidence of it is kept.
+//! What may be signed, stored and sent: I1, I2, I3, I9, I10, I14, G6, and the stored evidence of each signature.
 
 use k256::ecdsa::{RecoveryId, Signature, VerifyingKey};
 use signpost_txmgr::record::{Attempt, AttemptKind, Phase, Record};
@@ -10,7 +10,7 @@ use super::Auditor;
 use super::actors::Actor;
 use super::asked::cancel;
 use super::encoding::{Price, Unsigned, keccak};
-use crate::world::{Regime, caches};
+use crate::world::{RuleSet, caches};
 
 /// A transaction that may be signed.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ pub(super) struct Signable {
     pub(super) to: Option<[u8; 20]>,
 }
 
-/// A transaction that is stored.
+/// A stored transaction.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
     pub(super) id: RequestId,
@@ -29,7 +29,7 @@ pub(super) struct Known {
     pub(super) unsigned: Unsigned,
 }
 
-/// How long a signer that was started under other rules may still sign by them, in milliseconds.
+/// How long a signer may still sign by the rules it was started with after they changed, in milliseconds.
 const RULES_GRACE_MS: u64 = 30_000;
 
 pub(super) fn price_of(fee: Fee) -> Price {
@@ -42,7 +42,7 @@ pub(super) fn price_of(fee: Fee) -> Price {
 }
 
 impl Auditor {
-    /// What may be signed for a record at a price: of cancels there are two.
+    /// The transactions that may be signed for a record at a price. There are two cancels: of 0 wei and of 1 wei.
     fn unsigned(&self, record: &Record, kind: AttemptKind, price: Price) -> Vec<Unsigned> {
         let Some(wanted) = self.wanted.get(&record.request_id) else { return Vec::new() };
         match kind {
@@ -51,9 +51,9 @@ impl Auditor {
         }
     }
 
-    /// From now on this may be signed, and at a cap that the rules of the trial know.
+    /// Allows signatures of this attempt at this price, and at this price limited to the cap of each rule set.
     pub(super) fn allow(&mut self, record: &Record, kind: AttemptKind, price: Price) {
-        let caps = Regime::ALL.map(|regime| U256::from(regime.cap_gwei()) * U256::from(1_000_000_000_u64));
+        let caps = RuleSet::ALL.map(|rule_set| U256::from(rule_set.cap_gwei()) * U256::from(1_000_000_000_u64));
         let prices = caps.into_iter().map(|cap| price.at_most(cap)).chain([price]);
         for price in prices {
             for unsigned in self.unsigned(record, kind, price) {
@@ -85,7 +85,7 @@ impl Auditor {
         self.signed.insert(hash);
         self.count_signature(actor, hash);
         let Some(signable) = self.signable.get(&hash).cloned() else {
-            return self.check(false, "I9", || format!("{hash} was signed, which nobody asked for"));
+            return self.check(false, "I9", || format!("{hash} was signed and was not requested"));
         };
         let Some(record) = self.records.get(&signable.id).cloned() else { return };
         let id = &record.request_id;
@@ -97,11 +97,11 @@ impl Auditor {
         let since = Millis(now.0.saturating_sub(RULES_GRACE_MS));
         let most = signable.price.most();
         let allowed = match signable.kind {
-            AttemptKind::Execute => self.any_regime(Some(since), |regime| {
-                let cap = U256::from(regime.cap_gwei()) * U256::from(1_000_000_000_u64);
-                regime.takes(signable.to) && most <= cap
+            AttemptKind::Execute => self.any_rule_set(Some(since), |rule_set| {
+                let cap = U256::from(rule_set.cap_gwei()) * U256::from(1_000_000_000_u64);
+                rule_set.allows(signable.to) && most <= cap
             }),
-            // A slot must end: without rules at the price it has, else within any cap there was.
+            // A slot must be closable, so a cancel is allowed within the highest cap, whatever the rules are now.
             AttemptKind::Cancel => !most.is_zero() && most <= Self::cap(),
         };
         self.check(allowed, "I9", || {
@@ -127,7 +127,7 @@ impl Auditor {
     fn judge_attempt(&mut self, record: &Record, attempt: &Attempt, before: Option<&Attempt>) {
         let id = &record.request_id;
         let price = price_of(attempt.fee);
-        // Of the two cancels it is the one whose signature was asked for.
+        // Of the two cancels, the one whose bytes have the stored hash.
         let possible = self.unsigned(record, attempt.kind, price);
         let (r, s, y_odd) = (&attempt.signature.r, &attempt.signature.s, attempt.signature.y_odd);
         let is_it = |unsigned: &&Unsigned| keccak(&unsigned.signed(r, s, y_odd)) == attempt.tx_hash.0;
@@ -148,7 +148,7 @@ impl Auditor {
         if let Some(before) = before {
             let back = before.kind == AttemptKind::Cancel && attempt.kind == AttemptKind::Execute;
             self.check(!back, "I2", || format!("{id} was to be cancelled and is executed again"));
-            // A first cancel may go at the cap, where a bump would be above it.
+            // A first cancel may be priced at the cap where a full bump would exceed it.
             let raised = before.kind != attempt.kind || price.replaces(price_of(before.fee));
             self.check(raised, "I2", || format!("{id}: {:?} does not replace {:?}", attempt.fee, before.fee));
         }
@@ -177,8 +177,8 @@ impl Auditor {
         self.sent.insert(raw.hash);
     }
 
-    /// Nothing goes out above a slot of which nothing was sent, unless its nonce was used by somebody else, or a node
-    /// lies about that: then it waits in the pools.
+    /// No transaction is sent above an unsent slot, unless that slot's nonce was used by a foreign transaction, or a
+    /// node lies about that. In that case the transaction waits in the pools.
     fn judge_order(&mut self, id: &RequestId) {
         let Some(record) = self.records.get(id) else { return };
         let (account, nonce) = (record.account, record.nonce);
@@ -199,7 +199,7 @@ impl Auditor {
     }
 }
 
-/// The address that made a signature with a low `s`.
+/// The address that a signature with a low `s` recovers to.
 fn signer_of(hash: &[u8; 32], r: &[u8; 32], s: &[u8; 32], y_odd: bool) -> Option<Address> {
     let signature = Signature::from_scalars(*r, *s).ok()?;
     if signature.normalize_s() != signature {
@@ -212,7 +212,7 @@ fn signer_of(hash: &[u8; 32], r: &[u8; 32], s: &[u8; 32], y_odd: bool) -> Option
     Some(Address(address))
 }
 
-/// The same signed transaction; only the note of its sending may differ.
+/// Whether both are the same signed transaction; only the record of its sending may differ.
 fn is_same(old: &Attempt, new: &Attempt) -> bool {
     let sent_kept =
         old.sent.is_none() || old.sent.as_ref().map(|sent| sent.at) == new.sent.as_ref().map(|sent| sent.at);

@@ -1,4 +1,4 @@
-//! What may be cancelled because it held up its lane at its price cap: G5, I9.
+//! What may be cancelled because it blocked its lane at its price cap: G5, I9.
 
 use signpost_txmgr::record::{AttemptKind, Record};
 use signpost_txmgr::units::{Nonce, U256};
@@ -8,7 +8,7 @@ use super::attempts::price_of;
 use crate::world::MAX_HEAD_S;
 
 impl Auditor {
-    /// Its price could not rise, nothing below it was open, and it was so for as long as policy lets it.
+    /// Its price could not rise, no slot below it was open, and both held for as long as policy allows.
     pub(super) fn judge_at_cap(&mut self, record: &Record) {
         let (id, account) = (&record.request_id, record.account);
         let newest = record.attempts.last().filter(|newest| newest.kind == AttemptKind::Execute);

@@ -1,22 +1,22 @@
-//! Transactions as bytes, by the yellow paper, EIP-155 and EIP-1559: written apart from the product's encoder, which
-//! it is to judge. `alloy` agrees with it in `tests/encoding.rs`.
+//! Encodes transactions by the yellow paper, EIP-155 and EIP-1559, independently of the product's encoder, which it
+//! judges. `tests/encoding.rs` compares it with `alloy`.
 //!
 //! Read next: `attempts.rs` beside it.
 
 use ethereum_types::U256;
 use sha3::{Digest as _, Keccak256};
 
-/// What a node takes for the price.
+/// The price fields of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Price {
     /// Type 0: wei per gas.
     Legacy(U256),
-    /// Type 2: most wei per gas, and most for the validator.
+    /// Type 2: max fee per gas and max priority fee per gas, in wei.
     Dynamic(U256, U256),
 }
 
 impl Price {
-    /// Most wei per gas.
+    /// The most wei per gas it may pay.
     #[must_use]
     pub fn most(self) -> U256 {
         match self {
@@ -24,7 +24,7 @@ impl Price {
         }
     }
 
-    /// The same, no part above `cap`.
+    /// The same price with every field limited to `cap`.
     #[must_use]
     pub fn at_most(self, cap: U256) -> Self {
         match self {
@@ -33,7 +33,7 @@ impl Price {
         }
     }
 
-    /// Whether a pool takes a transaction at this price in place of one at `old`: 10 % more of everything.
+    /// Whether a pool accepts this price as a replacement of `old`: 10 % more in every field.
     #[must_use]
     pub fn replaces(self, old: Self) -> bool {
         let more = |old: U256, new: U256| new > old && new * 100 >= old * 110;
@@ -50,22 +50,22 @@ impl Price {
 pub struct Unsigned {
     /// EIP-155 chain id.
     pub chain_id: u64,
-    /// The sender's count.
+    /// The sender's nonce.
     pub nonce: u64,
     /// Type and price.
     pub price: Price,
-    /// Most gas.
+    /// Gas limit.
     pub gas: u64,
-    /// Recipient, none for a creation.
+    /// Recipient; `None` for a contract creation.
     pub to: Option<[u8; 20]>,
-    /// Wei.
+    /// Value in wei.
     pub value: U256,
     /// Calldata or init code.
     pub data: Vec<u8>,
 }
 
 impl Unsigned {
-    /// Keccak-256 of what is signed.
+    /// The hash that is signed.
     #[must_use]
     pub fn signing_hash(&self) -> [u8; 32] {
         let to = string(self.to.as_ref().map_or(&[][..], |to| to.as_slice()));
@@ -83,7 +83,7 @@ impl Unsigned {
         }
     }
 
-    /// The bytes of the transaction with this signature, as a node takes them.
+    /// The raw transaction with this signature.
     #[must_use]
     pub fn signed(&self, r: &[u8; 32], s: &[u8; 32], y_odd: bool) -> Vec<u8> {
         let to = string(self.to.as_ref().map_or(&[][..], |to| to.as_slice()));
@@ -103,8 +103,8 @@ impl Unsigned {
         }
     }
 
-    /// Reads signed bytes; none if they are not exactly one signed transaction of type 0 with replay protection or of
-    /// type 2 with an empty access list.
+    /// Decodes a raw transaction; `None` unless it is exactly one signed transaction of type 0 with replay protection
+    /// or of type 2 with an empty access list.
     #[must_use]
     pub fn of_signed(raw: &[u8]) -> Option<Self> {
         let dynamic = raw.first() == Some(&2);
@@ -161,7 +161,7 @@ fn header(base: u8, length: usize) -> Vec<u8> {
     [&[base + 55 + u8::try_from(digits.len()).unwrap()][..], digits].concat()
 }
 
-/// The items of a list, each as its payload, and what follows the list.
+/// The payloads of a list's items, and the bytes after the list.
 fn items(bytes: &[u8]) -> Option<(Vec<&[u8]>, &[u8])> {
     let (is_list, mut payload, rest) = item(bytes)?;
     let mut found = Vec::new();
@@ -173,7 +173,7 @@ fn items(bytes: &[u8]) -> Option<(Vec<&[u8]>, &[u8])> {
     is_list.then_some((found, rest))
 }
 
-/// The first item: whether it is a list, its payload, and what follows.
+/// The first item: whether it is a list, its payload, and the bytes after it.
 fn item(bytes: &[u8]) -> Option<(bool, &[u8], &[u8])> {
     let (first, after) = bytes.split_first()?;
     let (is_list, base) = if *first >= 0xc0 { (true, 0xc0) } else { (false, 0x80) };

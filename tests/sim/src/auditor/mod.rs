@@ -1,9 +1,9 @@
-//! The auditor: knows from the journal what must be, and judges I1–I16 and the promises G1, G2, G3, G6 of every
-//! write, signature, send and outcome.
+//! The auditor reads the journal of the fakes and checks I1–I16 and the promises G1, G2, G3, G6 at every write,
+//! signature, send and outcome.
 //!
-//! It keeps a model of its own, written apart from the drivers and the machine: a reader of messages, an encoder of
-//! transactions, a table of outcomes. It asks only the chains for the truth, and never changes anything.
-//! Read next: [`crate::simulation`].
+//! Its model is independent of the drivers and the machine: a parser of messages, an encoder of transactions, a table
+//! of outcomes. It takes the truth from the simulated chains only, and never changes anything. Read next:
+//! [`crate::simulation`].
 
 mod actors;
 mod asked;
@@ -23,11 +23,11 @@ use signpost_txmgr::record::{AttemptKind, CancelCause, Phase, Record, Rejected, 
 use signpost_txmgr::units::{AccountKey, Millis, Nonce, RequestId, SigningHash, TxHash};
 
 pub use self::actors::Actor;
-use self::actors::Desks;
-use self::asked::{Ask, Asked, Contents, Named};
+use self::actors::Workers;
+use self::asked::{Contents, Named, ParsedMessage, TrackedMessage};
 use self::attempts::{Known, Signable, price_of};
 use self::spending::{Counting, Spending};
-use crate::world::{Regime, START, Setting, World};
+use crate::world::{RuleSet, START, Setting, World};
 
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,21 +55,21 @@ struct LaneModel {
     was_paused: bool,
     spending: Option<Spending>,
     counting: Option<Counting>,
-    /// Moved on past nonces somebody else used.
+    /// Ranges of nonces that a fast-forward skipped.
     skipped: Vec<(Nonce, Nonce)>,
 }
 
-/// The model, and what did not fit it.
+/// The model, and the violations found so far.
 #[derive(Debug, Default)]
 pub struct Auditor {
     chains: BTreeMap<u64, MemoryChain>,
     spend_window_s: Option<u64>,
     request_window_s: Option<u64>,
     /// The rules signers were started with, and since when.
-    regimes: Vec<(Millis, Regime)>,
+    rule_sets: Vec<(Millis, RuleSet)>,
     /// A key could not be used for a while.
     keys_failed: bool,
-    /// The topic refuses outcomes for good, which then go out reduced.
+    /// The topic refuses some outcomes for good; they are published reduced.
     outcomes_refused: bool,
     /// A node lies.
     node_lies: bool,
@@ -77,32 +77,32 @@ pub struct Auditor {
     /// Names and keys that were registered from the start.
     first_names: BTreeSet<String>,
     records: BTreeMap<RequestId, Record>,
-    /// What the message asked for that got the slot, and which message it was.
+    /// The contents of the message that created the slot.
     wanted: BTreeMap<RequestId, Contents>,
     creators: BTreeMap<RequestId, String>,
     reserved_at: BTreeMap<RequestId, Millis>,
     rejected: BTreeMap<RequestId, Vec<Rejected>>,
     slots: BTreeMap<(AccountKey, Nonce), RequestId>,
-    /// What may be signed: attempt 0 of every record, and what the signer was asked for.
+    /// What may be signed: attempt 0 of every record, and the attempts that were requested from the signer.
     signable: HashMap<SigningHash, Signable>,
     signed: HashSet<SigningHash>,
     /// What the key service signed, with the id of its call.
     calls: HashSet<(SigningHash, String)>,
     attempts: HashMap<TxHash, Known>,
     sent: HashSet<TxHash>,
-    /// Events by record, rejections apart.
+    /// Event ids by record, without rejections.
     published: BTreeMap<RequestId, BTreeSet<String>>,
     /// Every outcome by its event's id.
     events: HashMap<String, String>,
     rejections: u64,
     /// By message id.
-    asked: BTreeMap<String, Asked>,
-    desks: Desks,
+    messages: BTreeMap<String, TrackedMessage>,
+    workers: Workers,
     violations: Vec<Violation>,
 }
 
 impl Auditor {
-    /// How long after a pause a signature may still come that was asked for before it.
+    /// How long after a pause a signature may still be made that was requested before it.
     const PAUSE_GRACE_MS: u64 = 15_000;
 
     /// An auditor of these worlds, which share one store.
@@ -110,11 +110,11 @@ impl Auditor {
     pub fn new(worlds: &[&World], setting: &Setting) -> Self {
         let Setting { spend_window_s, request_window_s, .. } = *setting;
         let chains = worlds.iter().map(|world| (world.chain_id.0, world.chain.inner.clone())).collect();
-        let regimes = worlds.first().map(|world| (START, world.regime())).into_iter().collect();
-        Self { chains, spend_window_s, request_window_s, regimes, ..Self::default() }
+        let rule_sets = worlds.first().map(|world| (START, world.rule_set())).into_iter().collect();
+        Self { chains, spend_window_s, request_window_s, rule_sets, ..Self::default() }
     }
 
-    /// What did not hold so far.
+    /// The violations found so far.
     #[must_use]
     pub fn violations(&self) -> &[Violation] {
         &self.violations
@@ -125,18 +125,18 @@ impl Auditor {
         self.records.values()
     }
 
-    /// Rejected outcomes, copies included.
+    /// Published rejections, including copies.
     #[must_use]
     pub fn rejections(&self) -> u64 {
         self.rejections
     }
 
-    /// A key was taken away for a while.
+    /// A key was disabled for a while.
     pub fn key_failed(&mut self) {
         self.keys_failed = true;
     }
 
-    /// A node lies: it may say that a slot is used before anything of it was sent.
+    /// A node lies: it may report a nonce as used before anything was sent with it.
     pub fn node_lies(&mut self) {
         self.node_lies = true;
     }
@@ -152,7 +152,7 @@ impl Auditor {
         }
     }
 
-    /// Judges one thing that happened.
+    /// Judges one entry of the journal.
     pub fn note(&mut self, entry: &Entry, actor: Actor, now: Millis) {
         self.judge_chain_of(actor, entry);
         match entry {
@@ -232,12 +232,14 @@ impl Auditor {
         let chain = self.chains.get(&account.chain_id.0);
         let used = |nonce| chain.is_some_and(|chain| chain.used_by(account.address, Nonce(nonce)).is_some());
         let used = (from.0..to.0).all(used);
-        self.check(used, "I4", || format!("{account} was moved on from {from} to {to} without the chain's word"));
+        self.check(used, "I4", || {
+            format!("{account} was fast-forwarded from {from} to {to}, which the chain does not show")
+        });
         let Some(lane) = self.lanes.get_mut(&account) else { return };
         let fits = lane.next == from && lane.lowest_open == from;
         (lane.next, lane.lowest_open) = (to, to);
         lane.skipped.push((from, to));
-        self.check(fits, "I4", || format!("{account} was moved on from {from}, where its lane is not"));
+        self.check(fits, "I4", || format!("{account} was fast-forwarded from {from}, which is not its lane's nonce"));
     }
 
     fn reserved(&mut self, actor: Actor, record: &Record, now: Millis) {
@@ -253,7 +255,7 @@ impl Auditor {
         self.check(other.is_none(), "I1", || format!("nonce {nonce} belongs to {other:?} and to {id}"));
         let known = self.records.insert(id.clone(), record.clone());
         self.check(known.is_none(), "I8", || format!("{id} was reserved twice"));
-        // A record says when its batch began, which may be long before.
+        // `created_at` is the start of the batch, which may be long before.
         self.reserved_at.insert(id.clone(), now);
         let fresh = record.phase == Phase::Reserved && record.attempts.is_empty();
         self.check(fresh, "I7", || format!("{id} does not begin as reserved"));
@@ -269,23 +271,25 @@ impl Auditor {
         }
     }
 
-    /// Which message got the slot: one its worker has in hand, that asks for just this, and was not refused before.
+    /// Notes which message created the slot. Its worker must be processing it, it must ask for exactly this, and it
+    /// must not have been refused.
     fn note_creator(&mut self, actor: Actor, record: &Record) {
         let id = &record.request_id;
         let message_id = record.message_id.clone().unwrap_or_default();
-        let in_hand = self.desks.get(actor.name).is_some_and(|desk| desk.batch.contains(&message_id));
-        let fits = self.asked.get(&message_id).is_some_and(|asked| {
-            let same = matches!(&asked.what, Ask::Sign(named, contents) if named == id && says(contents, record));
+        let in_hand = self.workers.get(actor.name).is_some_and(|worker| worker.batch.contains(&message_id));
+        let fits = self.messages.get(&message_id).is_some_and(|asked| {
+            let same =
+                matches!(&asked.what, ParsedMessage::Sign(named, contents) if named == id && says(contents, record));
             let own = asked.chain_id == record.account.chain_id.0;
             same && own && record.sender.as_ref() == Some(&asked.sender)
         });
         self.check(in_hand && fits, "I8", || {
             format!("message {message_id:?} does not ask for {id} as it was reserved")
         });
-        let Some(asked) = self.asked.get_mut(&message_id) else { return };
+        let Some(asked) = self.messages.get_mut(&message_id) else { return };
         asked.created = true;
         let refused = asked.refusals.first().cloned();
-        if let Ask::Sign(_, contents) = &asked.what {
+        if let ParsedMessage::Sign(_, contents) = &asked.what {
             self.wanted.insert(id.clone(), (**contents).clone());
         }
         self.check(refused.is_none(), "I15", || {
@@ -348,18 +352,19 @@ impl Auditor {
         self.check(new.published_at.is_none() || out, "I11", || format!("{id} is noted as published and is not"));
     }
 
-    /// A cancel is carried for a message in hand that was not refused.
+    /// A cancel is noted only for a message that is being processed and was not refused.
     fn judge_cancel(&mut self, actor: Actor, id: &RequestId) {
-        let Some(desk) = self.desks.get(actor.name) else { return };
-        let mut all = desk.batch.iter().filter_map(|message_id| self.asked.get(message_id));
-        let wanted =
-            all.any(|asked| matches!(&asked.what, Ask::Cancel(named) if named == id) && asked.refusals.is_empty());
+        let Some(worker) = self.workers.get(actor.name) else { return };
+        let mut all = worker.batch.iter().filter_map(|message_id| self.messages.get(message_id));
+        let wanted = all.any(|asked| {
+            matches!(&asked.what, ParsedMessage::Cancel(named) if named == id) && asked.refusals.is_empty()
+        });
         self.check(wanted, "I15", || {
-            format!("{id} is to be cancelled, which no message in hand asks for that was not refused")
+            format!("{id} is to be cancelled, and no message that is being processed and not refused asks for it")
         });
     }
 
-    /// An outcome is set only of a finalized block, by the transaction that truly has the nonce.
+    /// An outcome is decided only by a finalized block, with the transaction that really used the nonce.
     fn judge_verdict(&mut self, record: &Record, verdict: &Verdict) {
         let id = &record.request_id;
         let Some(chain) = self.chains.get(&record.account.chain_id.0).cloned() else { return };
@@ -385,7 +390,7 @@ impl Auditor {
         self.check(fits, "I6", || format!("{id} is {} against the chain's {truth:?}", verdict.name()));
     }
 
-    /// Nothing of the lane is open.
+    /// No slot of the lane may be open.
     fn judge_idle(&mut self, account: AccountKey, what: &str) {
         let open = self.lanes.get(&account).map(|lane| (lane.next.0 - lane.lowest_open.0, lane.set_aside.len()));
         self.check(open.is_none_or(|open| open == (0, 0)), "I4", || {
@@ -393,8 +398,8 @@ impl Auditor {
         });
     }
 
-    /// What is left is closed, or was never stored and its nonce is used; what is set aside is not closed, and its
-    /// nonce is used for good.
+    /// A slot left behind is closed, or has no record and its nonce is used. A slot set aside is not closed, and its
+    /// nonce is used.
     fn moved_marks(&mut self, account: AccountKey, before: &Marks, after: &Marks) {
         let nonces = |marks: &Marks| marks.set_aside.iter().map(|slot| slot.nonce).collect::<BTreeSet<_>>();
         let chain = self.chains.get(&account.chain_id.0).cloned();
@@ -435,7 +440,7 @@ impl Auditor {
     }
 }
 
-/// The record asks the chain for just what the message does.
+/// Whether the record contains exactly what the message asks for.
 fn says(contents: &Contents, record: &Record) -> bool {
     let intent = &record.intent;
     let priced = contents.price.is_none_or(|price| price == price_of(record.fee));

@@ -8,46 +8,46 @@ use signpost_txmgr::record::{AttemptKind, CancelCause, Phase, Record, Rejected};
 use signpost_txmgr::units::{Millis, RequestId, TxHash};
 
 use super::Auditor;
-use super::asked::{Ask, Asked, Contents};
+use super::asked::{Contents, ParsedMessage, TrackedMessage};
 use crate::world::{RETENTION_MS, SENDERS, STRANGER};
 
-/// For so long the refusal of a stranger's message is kept.
+/// How long the refusal of a stranger's message is kept.
 const STRANGER_KEPT_MS: u64 = 24 * 3_600 * 1_000;
 
-/// More than a pass takes: an expiry is not the retention to the millisecond.
+/// Tolerance of an expiry beyond the retention; more than a pass takes.
 const EXPIRY_SLACK_MS: u64 = 24 * 3_600 * 1_000;
 /// The fields of an outcome that are judged elsewhere, or are free text.
 const FREE: [&str; 4] = ["eventId", "reason", "contractAddress", "reduced"];
 
 impl Auditor {
     pub(super) fn acknowledged(&mut self, message_id: &str, body: &str) {
-        let Some(asked) = self.asked.get_mut(message_id) else {
-            return self.check(false, "I13", || format!("message {message_id} was deleted and nobody sent it"));
+        let Some(asked) = self.messages.get_mut(message_id) else {
+            return self.check(false, "I13", || format!("message {message_id} was deleted and never sent"));
         };
         asked.acknowledged = true;
-        let carried = self.asked.get(message_id).is_some_and(|asked| self.is_answered(asked));
+        let carried = self.messages.get(message_id).is_some_and(|asked| self.is_answered(asked));
         self.check(carried, "I13", || {
             format!("message {message_id} was deleted and nothing carries its effect: {body}")
         });
     }
 
-    /// The record has the effect of this message, or its refusal is out.
-    pub(super) fn is_answered(&self, asked: &Asked) -> bool {
+    /// Whether the record has the effect of this message, or its refusal is published.
+    pub(super) fn is_answered(&self, asked: &TrackedMessage) -> bool {
         let record = |id: &RequestId| self.records.get(id);
         let carried = match &asked.what {
-            Ask::Sign(id, contents) => {
+            ParsedMessage::Sign(id, contents) => {
                 record(id).is_some_and(|record| self.is_record_of(asked.chain_id, contents, record))
             }
-            // What is settled leaves nothing to cancel.
-            Ask::Cancel(id) => {
+            // A settled record leaves nothing to cancel.
+            ParsedMessage::Cancel(id) => {
                 record(id).is_some_and(|record| record.cancel.is_some() || matches!(record.phase, Phase::Settled(_)))
             }
-            Ask::Bad(..) => false,
+            ParsedMessage::Bad(..) => false,
         };
         carried || !asked.refusals.is_empty()
     }
 
-    /// A rejection was stored: never over a slot, and for as long as a repeat may come.
+    /// A rejection was stored. It never replaces a record, and it is kept for as long as a repeat may arrive.
     pub(super) fn note_rejected(&mut self, rejected: &Rejected) {
         let id = &rejected.request_id;
         let over = self.records.contains_key(id);
@@ -66,7 +66,7 @@ impl Auditor {
         self.rejected.entry(id.clone()).or_default().push(rejected.clone());
     }
 
-    /// It says just what was stored under the id it names, now under its message's.
+    /// Whether it repeats a stored rejection under its message's own id.
     pub(super) fn is_kept_copy(&self, rejected: &Rejected) -> bool {
         let said = rejected.said_as.as_ref().and_then(|id| self.rejected.get(id));
         said.into_iter().flatten().any(|first| {
@@ -75,7 +75,7 @@ impl Auditor {
         })
     }
 
-    /// A closed record stays for its retention.
+    /// A closed record is kept for its retention period.
     pub(super) fn judge_expiry(&mut self, record: &Record) {
         let Some(settlement) = record.phase.settlement() else { return };
         let Some(published_at) = settlement.published_at else { return };
@@ -106,7 +106,7 @@ impl Auditor {
         }
     }
 
-    /// The outcome of a record: what is stored, and what the chain says of its nonce.
+    /// Judges the outcome of a record by what is stored, and by what the chain shows for its nonce.
     fn judge_outcome(&mut self, id: &RequestId, outcome: &Value, text: &str) {
         let expected = self.records.get(id).and_then(|record| Some((self.expected(record)?, record.metadata.clone())));
         let Some((expected, _)) = expected else {
@@ -125,19 +125,21 @@ impl Auditor {
         let names = outcome.as_object().into_iter().flat_map(|fields| fields.keys());
         let extra: Vec<_> =
             names.filter(|name| !fields.contains_key(*name) && !FREE.contains(&name.as_str())).cloned().collect();
-        self.check(extra.is_empty(), "I6", || format!("{id}: nobody knows what {extra:?} is in {text}"));
+        self.check(extra.is_empty(), "I6", || format!("{id}: unknown fields {extra:?} in {text}"));
     }
 
-    /// Whether an outcome goes without what is not ours: only where the topic refuses it whole.
+    /// Whether an outcome is published reduced, which is allowed only where the topic refuses full outcomes.
     fn judge_reduced(&mut self, outcome: &Value, text: &str) -> bool {
         let reduced = outcome["reduced"] == true;
         let reason = &outcome["reason"];
         let bare = outcome["metadata"].is_null() && reason["revert"].is_null() && reason["message"] == reason["code"];
-        self.check(!reduced || bare && self.outcomes_refused, "G3", || format!("nothing is left out for {text}"));
+        self.check(!reduced || bare && self.outcomes_refused, "G3", || {
+            format!("an outcome is reduced without cause: {text}")
+        });
         reduced
     }
 
-    /// What the outcome of a settled record must say, by literals.
+    /// The outcome that a settled record must have, written with literals.
     fn expected(&self, record: &Record) -> Option<Value> {
         let Phase::Settled(settlement) = &record.phase else { return None };
         let chain = self.chains.get(&record.account.chain_id.0)?;
@@ -187,12 +189,12 @@ impl Auditor {
         Some(expected)
     }
 
-    /// A refusal is the one outcome of its message, is true, and is said only under an id that is its own.
+    /// A refusal is its message's only outcome, is true, and is published only under an id that the message owns.
     fn note_refusal(&mut self, id: &RequestId, outcome: &Value, text: String, now: Millis) {
         let code = outcome["reason"]["code"].as_str().unwrap_or_default().to_owned();
         let message_id = outcome["messageId"].as_str().unwrap_or_default().to_owned();
-        let Some(asked) = self.asked.get(&message_id) else {
-            return self.check(false, "I15", || format!("an outcome of a message that nobody sent: {text}"));
+        let Some(asked) = self.messages.get(&message_id) else {
+            return self.check(false, "I15", || format!("an outcome of a message that was never sent: {text}"));
         };
         let allowed = self.may_refuse(asked, &code, now);
         let (names, created, what) = (asked.what.names().cloned(), asked.created, asked.what.clone());
@@ -206,11 +208,11 @@ impl Auditor {
         self.judge_stored(&message_id, &code, outcome);
         let reduced = self.judge_reduced(outcome, &text);
         let beside = outcome["reason"]["requestId"].as_str();
-        let told = beside.or_else(|| (!id.as_str().starts_with("sqs:")).then_some(id.as_str()));
-        self.check(told == names.as_ref().map(RequestId::as_str), "I15", || {
-            format!("message {message_id} names {names:?}, and is told so: {text}")
+        let reported = beside.or_else(|| (!id.as_str().starts_with("sqs:")).then_some(id.as_str()));
+        self.check(reported == names.as_ref().map(RequestId::as_str), "I15", || {
+            format!("message {message_id} names {names:?}, and its refusal names another id: {text}")
         });
-        if let Ask::Sign(named, contents) = &what {
+        if let ParsedMessage::Sign(named, contents) = &what {
             let metadata = outcome.get("metadata").cloned();
             let is_known = SENDERS.contains(&sender.as_str());
             let due = contents.metadata.clone().filter(|_| is_known);
@@ -219,30 +221,30 @@ impl Auditor {
                 self.judge_repeat(named, &message_id, (chain_id, contents), &code);
             }
         }
-        let told = outcome["sender"].as_str();
-        self.check(told == Some(&*sender), "I15", || {
-            format!("the refusal of {message_id} names {told:?} as its sender")
+        let reported = outcome["sender"].as_str();
+        self.check(reported == Some(&*sender), "I15", || {
+            format!("the refusal of {message_id} names {reported:?} as its sender")
         });
-        if let Some(asked) = self.asked.get_mut(&message_id) {
+        if let Some(asked) = self.messages.get_mut(&message_id) {
             asked.refusals.push(text);
         }
     }
 
-    /// What has a record is answered by it, and a conflict is one.
+    /// A repeat of a recorded request is not refused, and `requestIdReused` means a real conflict.
     fn judge_repeat(&mut self, id: &RequestId, message_id: &str, asked: (u64, &Contents), code: &str) {
         let Some(record) = self.records.get(id) else {
             return self
-                .check(code != "requestIdReused", "I15", || format!("{id} is told to be used, and has no record"));
+                .check(code != "requestIdReused", "I15", || format!("{id} is reported as used, and has no record"));
         };
         let same = self.is_record_of(asked.0, asked.1, record);
-        // What was judged and stored before another message of the same contents got the slot stays its answer.
+        // A refusal that was stored before another message with the same contents got the slot stays the answer.
         let before = self.answered_before(message_id, self.reserved_at.get(id).copied().unwrap_or(record.created_at));
         self.check(!same || before, "I15", || {
             format!("message {message_id} asks for what {id} has a slot for, and is refused as {code}")
         });
     }
 
-    /// What goes out is stored before, as this message's.
+    /// A published refusal was stored before, for this message.
     fn judge_stored(&mut self, message_id: &str, code: &str, outcome: &Value) {
         let stored = self.first_answer(message_id);
         let message = outcome["reason"]["message"].as_str();
@@ -258,16 +260,16 @@ impl Auditor {
         self.first_answer(message_id).is_some_and(|stored| stored.created_at <= when)
     }
 
-    /// What was stored first as the refusal of a message, wherever.
+    /// The refusal of a message that was stored first, under its own id or under the id it names.
     fn first_answer(&self, message_id: &str) -> Option<&Rejected> {
         let own = format!("sqs:{message_id}").parse::<RequestId>().ok()?;
-        let named = self.asked.get(message_id)?.what.names();
+        let named = self.messages.get(message_id)?.what.names();
         let places = [Some(&own), named].into_iter().flatten().filter_map(|id| self.rejected.get(id));
         let mine = places.flatten().filter(|stored| stored.message_id.as_deref() == Some(message_id));
         mine.min_by_key(|stored| stored.created_at)
     }
 
-    /// What a message says about an id it does not own is not said under that id.
+    /// A refusal is not published under an id that its message does not own.
     fn judge_ownership(
         &mut self,
         id: &RequestId,
@@ -279,21 +281,23 @@ impl Auditor {
         if id.as_str() == format!("sqs:{message_id}") {
             return;
         }
-        self.check(names == Some(id), "I15", || format!("message {message_id} names {names:?} and is told under {id}"));
+        self.check(names == Some(id), "I15", || {
+            format!("message {message_id} names {names:?} and is refused under {id}")
+        });
         let known = SENDERS.contains(&sender);
-        self.check(known, "I15", || format!("{sender}, who may not use the account, has {id} told as rejected"));
-        // Said of an id that had no slot when it was written; that it got one since is another message's doing.
+        self.check(known, "I15", || format!("{sender}, who may not use the account, has {id} reported as rejected"));
+        // The id had no slot when the rejection was written. Another message may have created one since.
         let stored = self.rejected.get(id).is_some_and(|all| all.iter().any(|one| one.reason.code == code));
-        self.check(stored, "I15", || format!("{id} is told as rejected ({code}) and is not stored so"));
+        self.check(stored, "I15", || format!("{id} is reported as rejected ({code}) and is not stored so"));
     }
 }
 
-/// Kept for the retention, and not for ever.
+/// Whether an item is kept for the retention period, and not for ever.
 fn is_kept(from: Millis, until: Millis) -> bool {
     (RETENTION_MS..=RETENTION_MS + EXPIRY_SLACK_MS).contains(&until.since(from))
 }
 
-/// Addresses are written in either case.
+/// Equality that ignores the case, for addresses.
 fn is_equal(found: &Value, wanted: &Value) -> bool {
     match (found.as_str(), wanted.as_str()) {
         (Some(found), Some(wanted)) => found.eq_ignore_ascii_case(wanted),

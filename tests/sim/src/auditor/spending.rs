@@ -6,14 +6,14 @@ use signpost_txmgr::units::{Millis, U256};
 use super::Auditor;
 use crate::world::{REQUEST_LIMIT, SENDERS, SPEND_LIMIT_WEI, World};
 
-/// The newest window of one lane, as its slots make it.
+/// The newest spend window of one lane, computed from its slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Spending {
     since: Millis,
     wei: U256,
 }
 
-/// The same, of the requests of the one sender there is.
+/// The newest request window of the only sender, computed from the slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Counting {
     since: Millis,
@@ -21,7 +21,7 @@ pub(super) struct Counting {
 }
 
 impl Auditor {
-    /// Every slot counts once here too.
+    /// Every slot counts once for its sender.
     pub(super) fn count_request(&mut self, record: &Record) {
         let Some(window_s) = self.request_window_s else { return };
         let Some(lane) = self.lanes.get_mut(&record.account) else { return };
@@ -37,7 +37,7 @@ impl Auditor {
             format!("{id} is number {} in one window of {window_s} s, {REQUEST_LIMIT} is the limit", window.requests)
         });
     }
-    /// Every slot counts once, in the order the slots were written, whoever wrote them.
+    /// Every slot counts once, in the order in which slots were written, whichever signer wrote them.
     pub(super) fn count_spending(&mut self, record: &Record) {
         let Some(window_s) = self.spend_window_s else { return };
         let Some(lane) = self.lanes.get_mut(&record.account) else { return };
@@ -55,21 +55,21 @@ impl Auditor {
         });
     }
 
-    /// The heads say what the slots say.
+    /// The heads hold the totals that the slots give.
     pub(super) fn judge_spending(&mut self, world: &World) {
         for head in world.heads() {
-            let told = head.spend.map(|spend| Spending { since: spend.window_start, wei: spend.spent.0 });
+            let reported = head.spend.map(|spend| Spending { since: spend.window_start, wei: spend.spent.0 });
             let counted = self.lanes.get(&head.account).and_then(|lane| lane.spending);
-            self.check(told == counted, "I9", || {
-                format!("{}: the head says {told:?} is spent, the slots say {counted:?}", head.account)
+            self.check(reported == counted, "I9", || {
+                format!("{}: the head says {reported:?} is spent, the slots say {counted:?}", head.account)
             });
             let counts = head.sender_counts.as_ref();
-            let told =
+            let reported =
                 counts.map(|window| (window.window_start, window.counts.clone().into_iter().collect::<Vec<_>>()));
             let lane = self.lanes.get(&head.account).and_then(|lane| lane.counting);
             let counted = lane.map(|window| (window.since, vec![(SENDERS[0].to_owned(), window.requests)]));
-            self.check(told == counted, "I9", || {
-                format!("{}: the head says {told:?} had slots, the slots say {counted:?}", head.account)
+            self.check(reported == counted, "I9", || {
+                format!("{}: the head says {reported:?} had slots, the slots say {counted:?}", head.account)
             });
         }
     }

@@ -1,5 +1,4 @@
-//! `explore`: explores the small worlds of [`signpost_sim::explorer`], and tells the shortest way to
-//! what is wrong.
+//! `explore`: explores the small worlds of [`signpost_sim::explorer`], and prints the shortest trace to a violation.
 //!
 //! `cargo run -p signpost-sim --bin explore -- [--world NAME] [--mutant NAME] [--trace] [--deep]`
 
@@ -9,9 +8,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use signpost_sim::explorer::search::per_minute;
-use signpost_sim::explorer::{Mutant, Report, World, explore, worlds};
+use signpost_sim::explorer::{ModelMutant, Report, World, explore, worlds};
 
-/// States of a world that are explored at most.
+/// The most states of a world that are explored.
 const LIMIT: usize = 5_000_000;
 /// The same with `--deep`: about 250 bytes each.
 const LIMIT_DEEP: usize = 30_000_000;
@@ -19,7 +18,7 @@ const LIMIT_DEEP: usize = 30_000_000;
 #[derive(Default)]
 struct Options {
     world: Option<String>,
-    mutant: Option<Mutant>,
+    mutant: Option<ModelMutant>,
     trace: bool,
     deep: bool,
 }
@@ -36,7 +35,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let name = options.world.as_deref().or(options.mutant.map(Mutant::world));
+    let name = options.world.as_deref().or(options.mutant.map(ModelMutant::world));
     let chosen: Vec<World> =
         worlds::all().into_iter().filter(|world| name.is_none_or(|name| world.name == name)).collect();
     let mut wrong = false;
@@ -44,13 +43,13 @@ fn main() -> ExitCode {
         let world = if options.deep { worlds::deeper(world) } else { world };
         let start = Instant::now();
         let report = explore(&world, options.mutant, if options.deep { LIMIT_DEEP } else { LIMIT });
-        wrong |= tell(&world, &report, start, options.trace);
+        wrong |= print_report(&world, &report, start, options.trace);
     }
     if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// Prints a report; whether something is wrong.
-fn tell(world: &World, report: &Report, start: Instant, trace: bool) -> bool {
+/// Prints a report; returns whether something is wrong.
+fn print_report(world: &World, report: &Report, start: Instant, trace: bool) -> bool {
     let took = start.elapsed();
     println!("{}: {}", world.name, world.about);
     println!(
@@ -75,8 +74,8 @@ fn tell(world: &World, report: &Report, start: Instant, trace: bool) -> bool {
         Some(finding) => {
             println!("  BROKEN after {} moves: {}", finding.trace.len(), finding.broken);
             if trace {
-                for (at, told) in finding.trace.iter().enumerate() {
-                    println!("  {:>3}. {told}", at.saturating_add(1));
+                for (at, step) in finding.trace.iter().enumerate() {
+                    println!("  {:>3}. {step}", at.saturating_add(1));
                 }
             }
             true
@@ -95,7 +94,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
             }
             "--mutant" => {
                 let name = args.next().ok_or("--mutant needs a name")?;
-                let known = Mutant::ALL.into_iter().find(|mutant| mutant.name() == name);
+                let known = ModelMutant::ALL.into_iter().find(|mutant| mutant.name() == name);
                 options.mutant = Some(known.ok_or(format!("there is no mutant {name}"))?);
             }
             "--trace" => options.trace = true,
@@ -112,7 +111,7 @@ fn usage() -> String {
         text += &["  ", world.name, ": ", world.about, "\n"].concat();
     }
     text.push_str("\nMutants:\n");
-    for mutant in Mutant::ALL {
+    for mutant in ModelMutant::ALL {
         text += &["  ", mutant.name(), ": breaks ", mutant.breaks(), " in world ", mutant.world(), "\n"].concat();
     }
     text

@@ -1,4 +1,4 @@
-//! How the time per request grows with what there is: open slots, accounts, batch size, calldata.
+//! Measures how the time per request grows with open slots, accounts, batch size and calldata.
 //!
 //! `cargo run --release -p signpost-sim --bin scale [-- --svg FILE]`. The real drivers on in-memory
 //! ports, on one thread, so that neither an emulator nor a network is measured. Prints a table and
@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use signpost_sim::scale::{Run, SERIES, plot, table};
-use signpost_sim::world::say;
+use signpost_sim::world::print_line;
 
 const HELP: &str = "\
 Measures the time per request against open slots, accounts, batch size and calldata.
 
 Usage: scale [--svg FILE] [--quick]
 
-  --svg FILE  also draw it
+  --svg FILE  also draw the results
   --quick     leave out the largest sizes";
 
 fn main() -> ExitCode {
@@ -26,11 +26,11 @@ fn main() -> ExitCode {
             "--svg" => svg = arguments.next().map(PathBuf::from),
             "--quick" => quick = true,
             "--help" | "-h" => {
-                say(HELP);
+                print_line(HELP);
                 return ExitCode::SUCCESS;
             }
             other => {
-                say(&format!("unknown option {other}\n\n{HELP}"));
+                print_line(&format!("unknown option {other}\n\n{HELP}"));
                 return ExitCode::from(2);
             }
         }
@@ -39,19 +39,19 @@ fn main() -> ExitCode {
     for series in SERIES {
         let run = series.run(quick);
         for line in table(&run) {
-            say(&line);
+            print_line(&line);
         }
         measured.push(run);
     }
     if let Some(path) = svg
         && let Err(error) = std::fs::write(&path, plot(&measured))
     {
-        say(&format!("cannot write {}: {error}", path.display()));
+        print_line(&format!("cannot write {}: {error}", path.display()));
         return ExitCode::FAILURE;
     }
     let steep: Vec<_> = measured.iter().filter_map(Run::too_steep).collect();
     for problem in &steep {
-        say(problem);
+        print_line(problem);
     }
     if steep.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -6,29 +6,29 @@ use std::process::ExitCode;
 use signpost_sim::breadth::Breadth;
 use signpost_sim::mutants::Mutant;
 use signpost_sim::simulation::{Options, Tally, run};
-use signpost_sim::world::say;
+use signpost_sim::world::print_line;
 
 const USAGE: &str =
     "usage: simulate --seed N [--trace] | --seeds A..B  [--requests N] [--mutant NAME] [--narrow | --liar]";
 
 fn main() -> ExitCode {
     let Some((seeds, options)) = parsed(std::env::args().skip(1)) else {
-        say(USAGE);
+        print_line(USAGE);
         return ExitCode::from(2);
     };
     let mut tally = Tally::default();
     for seed in seeds {
         let report = run(seed, options);
         if options.trace {
-            say(&format!("{report:#?}"));
+            print_line(&format!("{report:#?}"));
         }
         if !report.violations.is_empty() {
             let all: Vec<_> = report.violations.iter().map(ToString::to_string).collect();
-            say(&format!("seed {seed}: {}", all.join("\n    ")));
+            print_line(&format!("seed {seed}: {}", all.join("\n    ")));
         }
         tally.add(seed, report);
     }
-    say(&format!("{tally:#?}"));
+    print_line(&format!("{tally:#?}"));
     if tally.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -1,8 +1,8 @@
-//! The real machine behind small numbers: every record that ever occurs is kept once and named by a
-//! [`RecordId`], and what [`apply`] and [`next_action`] say is asked once and remembered.
+//! Caches the real machine: every record that occurs is stored once and named by a [`RecordId`], and each result of
+//! [`apply`] and [`next_action`] is computed once.
 //!
-//! So a state stays a hundred bytes, two records are equal exactly when their numbers are, and the
-//! machine under exploration is the one that ships. Nothing here decides anything.
+//! So a state takes a hundred bytes, two records are equal exactly when their numbers are, and the explored machine is
+//! the one that ships. Nothing here decides anything.
 //!
 //! Read next: [`super::moves`].
 
@@ -24,28 +24,28 @@ use signpost_txmgr::wire::OutcomeMessage;
 use super::hash::FastHash;
 use super::lane::ACCOUNTS;
 use super::ledger::{Seen, Tx};
-use super::mutants::Mutant;
+use super::mutants::ModelMutant;
 use super::world::{Act, Class, Facts, RecordId, World};
 
-/// When everything is written down.
+/// The time of every write.
 const WRITTEN: Millis = Millis(1_000_000);
-/// When the next action is asked for: every wait that was begun at [`WRITTEN`] is over.
+/// The time of every decision: all waits that began at [`WRITTEN`] are over.
 const ASKED: Millis = Millis(9_000_000);
 
-/// An event of the machine, small.
+/// An event of the machine, in compact form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Happening {
+pub enum ModelEvent {
     /// The attempt was signed, as this transaction.
     Signed(Tx),
-    /// The attempt was handed over.
+    /// The attempt was sent to a node, with this class of answer.
     Sent(u8, Class),
-    /// A receipt.
+    /// A receipt was seen.
     Mined(Seen),
-    /// The block is gone.
+    /// The receipt's block is no longer canonical.
     Unmined,
-    /// A receipt that is called final.
+    /// A receipt was seen in a finalized block.
     Finalized(Seen),
-    /// A foreign transaction.
+    /// A foreign transaction used the nonce.
     Displaced(Seen),
     /// The deadline passed.
     CancelByDeadline,
@@ -53,22 +53,22 @@ pub enum Happening {
     CancelByRefusal,
     /// It is the head of its lane, at its cap.
     AtCap,
-    /// It was so for too long.
+    /// It was the head at its cap for too long.
     CancelAtCap,
-    /// A cancel was asked for.
+    /// A cancel was requested.
     CancelAsked,
-    /// The outcome is out.
+    /// The outcome is published.
     Published,
 }
 
-/// What a broadcaster sees of a slot, small.
+/// What a broadcaster sees of a slot, in compact form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct View {
-    /// A node answered; if not, the rest says nothing.
+    /// A node answered; if not, the other fields mean nothing.
     pub answers: bool,
-    /// Count at the newest block.
+    /// Transaction count at the newest block.
     pub latest_nonce: u8,
-    /// Count at the finalized block.
+    /// Transaction count at the finalized block.
     pub finalized_nonce: u8,
     /// Height of the finalized block.
     pub finalized: u8,
@@ -76,7 +76,7 @@ pub struct View {
     pub receipt: Option<Seen>,
     /// The canonical block at the receipt's height, or the record's: height and fork.
     pub canonical: Option<(u8, u8)>,
-    /// Receipt, block and finalized height are of one answer.
+    /// Receipt, block and finalized height come from one answer.
     pub is_one_answer: bool,
     /// The lane's head.
     pub is_lane_head: bool,
@@ -96,14 +96,14 @@ pub struct Book {
     digests: [[Digest; ACCOUNTS]; 4],
     records: Vec<(Record, Facts)>,
     outcomes: Vec<OutcomeMessage>,
-    applied: HashMap<(RecordId, Happening), Result<RecordId, String>, FastHash>,
+    applied: HashMap<(RecordId, ModelEvent), Result<RecordId, String>, FastHash>,
     decided: HashMap<(RecordId, View), Arc<[Act]>, FastHash>,
 }
 
 impl Book {
     /// An empty book for a world.
     #[must_use]
-    pub fn new(world: &World, mutant: Option<Mutant>) -> Self {
+    pub fn new(world: &World, mutant: Option<ModelMutant>) -> Self {
         let mut reverting = [false; 4];
         for ask in &world.messages {
             reverting[usize::from(ask.content)] |= ask.reverts;
@@ -115,7 +115,7 @@ impl Book {
             asks: world.asks,
             cheap_cancels: world.cheap_cancels,
             reverting,
-            digests: digests(world.accounts > 1 && mutant != Some(Mutant::DigestOfAssigned)),
+            digests: digests(world.accounts > 1 && mutant != Some(ModelMutant::DigestOfAssigned)),
             records: Vec::new(),
             outcomes: Vec::new(),
             applied: HashMap::default(),
@@ -186,21 +186,21 @@ impl Book {
         self.keep(record)
     }
 
-    /// What [`apply`] makes of it, or its words why not.
-    pub fn apply(&mut self, id: RecordId, happening: Happening) -> Result<RecordId, String> {
-        if let Some(known) = self.applied.get(&(id, happening)) {
+    /// The result of [`apply`], or its error text.
+    pub fn apply(&mut self, id: RecordId, model_event: ModelEvent) -> Result<RecordId, String> {
+        if let Some(known) = self.applied.get(&(id, model_event)) {
             return known.clone();
         }
-        let event = self.event(happening);
+        let event = self.event(model_event);
         let result = match apply(self.record(id), &event, WRITTEN) {
             Ok(next) => Ok(self.keep(next)),
             Err(illegal) => Err(illegal.to_string()),
         };
-        self.applied.insert((id, happening), result.clone());
+        self.applied.insert((id, model_event), result.clone());
         result
     }
 
-    /// What [`next_action`] says, for every way the clock may stand; waiting is left out.
+    /// The results of [`next_action`] for every state of the timers, without waiting.
     pub fn decide(&mut self, id: RecordId, view: View) -> Arc<[Act]> {
         if let Some(known) = self.decided.get(&(id, view)) {
             return Arc::clone(known);
@@ -227,13 +227,13 @@ impl Book {
         let now = if late { ASKED } else { Millis(ASKED.0 - 1) };
         let receipt = match view.receipt {
             Some(seen) => ReceiptView::Found(self.receipt(seen)),
-            // Nobody asks for the receipts of a slot without attempts.
+            // A slot without attempts has no receipts to read.
             None if record.attempts.is_empty() => ReceiptView::Unknown,
             None => ReceiptView::Absent,
         };
         let slot = SlotView {
             chain: view.answers.then_some(ChainSlot {
-                // Blocks enough for a bump, whenever its time has come.
+                // Enough blocks for a bump once its time has come.
                 latest: BlockNumber(1_000),
                 latest_nonce: Nonce(u64::from(view.latest_nonce)),
                 finalized_nonce: Nonce(u64::from(view.finalized_nonce)),
@@ -249,7 +249,7 @@ impl Book {
             last_asked_at: (!ask_due).then_some(now),
             taken_at: Some(BlockNumber(0)),
             silent_since: None,
-            // However long it waits: the worlds ask whether it may ever search.
+            // As if it had waited long enough: the worlds ask whether it may search at all.
             denied: 0,
             receiptless: u32::MAX,
         };
@@ -262,7 +262,7 @@ impl Book {
             Action::NoteAtCap(_) => Act::AtCap,
             Action::NoteCancel(CancelCause::AtCap) => Act::CancelAtCap,
             Action::NoteCancel(CancelCause::Asked | CancelCause::Policy(_)) => {
-                unreachable!("these are the signer's to note")
+                unreachable!("only the signer notes these")
             }
             Action::NoteMined(receipt) => Act::Mined(seen(&receipt)),
             Action::NoteUnmined => Act::Unmined,
@@ -273,9 +273,9 @@ impl Book {
         }
     }
 
-    fn event(&self, happening: Happening) -> Event {
-        match happening {
-            Happening::Signed(tx) => Event::Signed {
+    fn event(&self, model_event: ModelEvent) -> Event {
+        match model_event {
+            ModelEvent::Signed(tx) => Event::Signed {
                 number: usize::from(tx.number()),
                 attempt: Attempt {
                     kind: tx.kind(),
@@ -288,22 +288,22 @@ impl Book {
                     sent: None,
                 },
             },
-            Happening::Sent(number, class) => {
+            ModelEvent::Sent(number, class) => {
                 Event::Sent { number: usize::from(number), answer: SendAnswer::new(class.real(), "") }
             }
-            Happening::Mined(seen) => Event::Mined(self.receipt(seen)),
-            Happening::Unmined => Event::Unmined,
-            Happening::Finalized(seen) => Event::Finalized { receipt: self.receipt(seen), revert: None, witnesses: 1 },
-            Happening::Displaced(seen) => {
+            ModelEvent::Mined(seen) => Event::Mined(self.receipt(seen)),
+            ModelEvent::Unmined => Event::Unmined,
+            ModelEvent::Finalized(seen) => Event::Finalized { receipt: self.receipt(seen), revert: None, witnesses: 1 },
+            ModelEvent::Displaced(seen) => {
                 let foreign = Foreign { tx_hash: TxHash(hash(seen.tx)), block: block(seen.height, seen.fork) };
                 Event::Displaced { foreign, witnesses: 1 }
             }
-            Happening::CancelByDeadline => Event::CancelAsked(CancelCause::Deadline),
-            Happening::CancelByRefusal => Event::CancelAsked(CancelCause::Refused(String::new())),
-            Happening::AtCap => Event::AtCap(WRITTEN),
-            Happening::CancelAtCap => Event::CancelAsked(CancelCause::AtCap),
-            Happening::CancelAsked => Event::CancelAsked(CancelCause::Asked),
-            Happening::Published => Event::Published { expires_at: ASKED },
+            ModelEvent::CancelByDeadline => Event::CancelAsked(CancelCause::Deadline),
+            ModelEvent::CancelByRefusal => Event::CancelAsked(CancelCause::Refused(String::new())),
+            ModelEvent::AtCap => Event::AtCap(WRITTEN),
+            ModelEvent::CancelAtCap => Event::CancelAsked(CancelCause::AtCap),
+            ModelEvent::CancelAsked => Event::CancelAsked(CancelCause::Asked),
+            ModelEvent::Published => Event::Published { expires_at: ASKED },
         }
     }
 
@@ -365,12 +365,12 @@ impl Book {
     }
 }
 
-/// The account of a place in the pool.
+/// The account at an index in the pool.
 fn key(account: u8) -> AccountKey {
     AccountKey { chain_id: ChainId(97), address: Address([0xaa + account; 20]) }
 }
 
-/// What the real request says its digest is, by contents and account; of requests for a pool, or for the account.
+/// The digests of real requests by contents and account, for a pool or for the account itself.
 fn digests(pooled: bool) -> [[Digest; ACCOUNTS]; 4] {
     let digest = |content: usize, account: usize| {
         let key = key(account as u8);
@@ -387,7 +387,7 @@ fn digests(pooled: bool) -> [[Digest; ACCOUNTS]; 4] {
     std::array::from_fn(|content| std::array::from_fn(|account| digest(content, account)))
 }
 
-/// The price of a level: the least legal bump over the one before.
+/// The price of a level: each is the smallest legal bump over the level before.
 fn fee_of(level: u8) -> Fee {
     let mut fee = Fee::Legacy { gas_price: Wei::from(100) };
     for _ in 0..level {
@@ -417,7 +417,7 @@ fn seen(receipt: &Receipt) -> Seen {
     Seen { tx: tx_of(&receipt.tx_hash), height, fork }
 }
 
-/// The receipt, where the same answer shows it in a final block.
+/// The receipt, if the same answer shows it in a finalized block.
 fn settles(view: View, receipt: ReceiptView) -> Option<(Receipt, Word)> {
     let ReceiptView::Found(receipt) = receipt else { return None };
     if !view.is_one_answer {

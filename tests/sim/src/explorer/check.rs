@@ -1,10 +1,10 @@
 //! The invariants in `crates/README.md`, as questions to one state. Nothing here looks at how a driver works,
 //! only at what is in the tables, on the queues, at the nodes and on the topic.
 //!
-//! I6, I8, I11 and I14 are also judged at the write and the publication themselves (see [`super::moves`]);
-//! I10 needs real signatures, and is the simulation's, as is that a paused account signs nothing. `head-only` is no invariant but the
-//! rule that only the lane's head is bumped, judged when the signer is asked: a bump above an unmined slot
-//! costs more and mines nothing sooner, and breaks nothing else.
+//! I6, I8, I11 and I14 are also checked at each write and publication (see [`super::moves`]). The simulation checks
+//! I10, which needs real signatures, and that a paused account signs nothing. `head-only` is not an invariant but the
+//! rule that only the lane's head is bumped, checked when the signer is asked: a bump above an unmined slot costs more,
+//! mines nothing sooner, and breaks nothing else.
 //!
 //! Read next: [`super::search`].
 
@@ -15,7 +15,7 @@ use signpost_txmgr::record::AttemptKind;
 use super::book::Book;
 use super::lane::NONCES;
 use super::ledger::Tx;
-use super::world::{Ask, Broadcaster, BroadcasterStep, Delivery, Facts, Item, SignerStep, State, World};
+use super::world::{MessageSpec, Broadcaster, BroadcasterStep, MessageState, Facts, Item, SignerStep, State, World};
 
 /// A broken invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct Broken {
 }
 
 impl Broken {
-    /// What is wrong with which.
+    /// A violation of an invariant.
     #[must_use]
     pub fn new(invariant: &'static str, what: impl Into<String>) -> Self {
         Self { invariant, what: what.into() }
@@ -51,7 +51,7 @@ pub fn check(world: &World, book: &Book, state: &State) -> Option<Broken> {
         .or_else(|| answers(world, state))
 }
 
-/// Everything is done: each message has its one outcome, and nobody has anything in hand.
+/// Whether everything is done: each message has its one outcome, and every worker is idle.
 #[must_use]
 pub fn is_finished(world: &World, book: &Book, state: &State) -> bool {
     state.lanes.iter().all(|lane| lane.next_nonce == lane.lowest_open)
@@ -68,26 +68,26 @@ fn is_idle(broadcaster: &Broadcaster) -> bool {
     broadcaster.step == BroadcasterStep::Idle && !broadcaster.holds_poke
 }
 
-/// A message has its outcome: its request's, or a rejection of its own.
-fn is_answered(book: &Book, state: &State, at: usize, ask: Ask) -> bool {
+/// Whether a message has its outcome: its request's, or its own rejection.
+fn is_answered(book: &Book, state: &State, at: usize, ask: MessageSpec) -> bool {
     let item = state.table[usize::from(ask.request)];
     match state.messages[at].state {
-        Delivery::AckedAsRequest if ask.cancels => matches!(item, Item::Record(_)),
-        Delivery::AckedAsRequest => matches!(item, Item::Record(id) if book.facts(id).content == ask.content),
+        MessageState::AckedAsRequest if ask.cancels => matches!(item, Item::Record(_)),
+        MessageState::AckedAsRequest => matches!(item, Item::Record(id) if book.facts(id).content == ask.content),
         // The request it names is rejected itself, or it has a refusal of its own.
-        Delivery::AckedAsRejected if ask.cancels => match item {
+        MessageState::AckedAsRejected if ask.cancels => match item {
             Item::Rejected { published, .. } => published,
             Item::Vacant | Item::Record(_) => state.rejections[at] != 0,
         },
-        Delivery::AckedAsRejected => {
+        MessageState::AckedAsRejected => {
             let unmarked = matches!(item, Item::Rejected { published: false, by, .. } if usize::from(by) == at);
             state.rejections[at] != 0 && !unmarked
         }
-        Delivery::None | Delivery::Ready | Delivery::Taken => false,
+        MessageState::None | MessageState::Ready | MessageState::Taken => false,
     }
 }
 
-/// I8 for a pool: a request is one account's, the one it was reserved with first.
+/// I8 for a pool: a request stays with the account it was first reserved with.
 fn assignments(book: &Book, state: &State) -> Option<Broken> {
     for facts in state.records().map(|record| book.facts(record)) {
         let Facts { request, content, account, .. } = *facts;
@@ -117,7 +117,7 @@ fn slots(book: &Book, state: &State, account: u8) -> Option<Broken> {
         let skipped = lane.skipped >> nonce & 1 == 1;
         let record = state.record_at(account, nonce).map(|id| book.facts(id));
         if skipped && !state.chain.find(|tx| tx.is_at(account, nonce)).is_some_and(|seen| seen.tx.is_foreign()) {
-            return Some(Broken::new("I4", format!("nonce {nonce} is left out, and nobody else used it")));
+            return Some(Broken::new("I4", format!("nonce {nonce} is skipped, and no foreign transaction used it")));
         }
         if (nonce < lane.next_nonce) != (slot != 0 || skipped) {
             return Some(Broken::new("I4", format!("next nonce is {}, slot {nonce} is {slot}", lane.next_nonce)));
@@ -146,7 +146,7 @@ fn transactions(book: &Book, state: &State) -> Option<Broken> {
         };
         let Facts { content, account, nonce, .. } = *book.facts(record);
         if tx.content() != content || !tx.is_at(account, nonce) {
-            return Some(Broken::new("I2", format!("{tx:?} is not what request asks for at nonce {nonce}")));
+            return Some(Broken::new("I2", format!("{tx:?} is not what its request asks for at nonce {nonce}")));
         }
     }
     let executes = |tx: Tx| !tx.is_foreign() && tx.kind() == AttemptKind::Execute;
@@ -155,21 +155,21 @@ fn transactions(book: &Book, state: &State) -> Option<Broken> {
             other.is_at(tx.account(), tx.nonce()) || executes(tx) && executes(other) && other.content() == tx.content()
         };
         if mined().skip(at + 1).any(twice) {
-            return Some(Broken::new("I5", format!("{tx:?} is mined, and its nonce or its request once more")));
+            return Some(Broken::new("I5", format!("{tx:?} is mined, and its nonce or its request is mined again")));
         }
     }
     None
 }
 
-/// I6 and G3: a decided outcome is what the chain says, now and for good.
+/// I6 and G3: a decided outcome matches the chain, and keeps matching it.
 fn outcomes(book: &Book, state: &State) -> Option<Broken> {
     for facts in state.records().map(|record| book.facts(record)).filter(|facts| facts.outcome != 0) {
         let on_chain = state.chain.find(|tx| tx.is_at(facts.account, facts.nonce));
-        let told = match facts.receipt {
+        let matches_chain = match facts.receipt {
             Some(receipt) => on_chain == Some(receipt),
             None => on_chain.is_some_and(|seen| seen.tx.is_foreign()),
         };
-        if !told {
+        if !matches_chain {
             let truth = on_chain.map_or("nothing".to_owned(), |seen| format!("{:?}", seen.tx));
             return Some(Broken::new(
                 "I6",
@@ -187,8 +187,8 @@ fn outcomes(book: &Book, state: &State) -> Option<Broken> {
 fn answers(world: &World, state: &State) -> Option<Broken> {
     for (at, ask) in world.messages.iter().enumerate().filter(|(at, _)| state.rejections[*at] != 0) {
         let request = usize::from(ask.request);
-        let taken_up = if ask.cancels { state.cancelled_by[request] } else { state.reserved_by[request] };
-        if usize::from(taken_up) == at + 1 {
+        let adopted = if ask.cancels { state.cancelled_by[request] } else { state.reserved_by[request] };
+        if usize::from(adopted) == at + 1 {
             let what = if ask.cancels { "carried out" } else { "executed" };
             return Some(Broken::new("I15", format!("message {at} is rejected, and {what}")));
         }
@@ -206,8 +206,8 @@ fn messages(world: &World, book: &Book, state: &State) -> Option<Broken> {
         };
         if ask.cancels {
             let carried = facts.is_some_and(|facts| facts.cancel || facts.outcome != 0);
-            if state.messages[at].state == Delivery::AckedAsRequest && !carried {
-                return Some(Broken::new("I13", format!("cancel {at} is acknowledged, and its request knows nothing")));
+            if state.messages[at].state == MessageState::AckedAsRequest && !carried {
+                return Some(Broken::new("I13", format!("cancel {at} is acknowledged, and its request has no cancel")));
             }
             continue;
         }
@@ -227,11 +227,11 @@ fn messages(world: &World, book: &Book, state: &State) -> Option<Broken> {
                 format!("message {at} conflicts with request {}, and is signed", ask.request),
             ));
         }
-        if state.messages[at].state == Delivery::AckedAsRequest {
+        if state.messages[at].state == MessageState::AckedAsRequest {
             let Some(facts) = facts else {
                 return Some(Broken::new("I13", format!("message {at} is acknowledged, and nothing is stored")));
             };
-            // What is reserved with a paused account is asked for again when that is resumed.
+            // A request reserved with a paused account is signed after the account is resumed.
             if facts.attempts.is_empty() && facts.outcome == 0 && world.faults.pauses == 0 {
                 return Some(Broken::new("I13", format!("message {at} is acknowledged, and no signature is stored")));
             }

@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// A hash for small keys that nobody attacks.
+/// A fast hash for small keys without an attacker.
 pub type FastHash = BuildHasherDefault<FastHasher>;
 
 /// Multiply and rotate, word by word.

@@ -1,4 +1,4 @@
-//! The lane of one account, and what a signer knows of it when it chooses where a request goes.
+//! The lane of one account, and what a signer reads of it to choose an account for a request.
 //!
 //! Read next: [`super::world`].
 
@@ -6,14 +6,14 @@ use std::hash::{Hash, Hasher};
 
 use super::ledger::Tx;
 
-/// Most accounts: those of one pool.
+/// The most accounts of a world: those of one pool.
 pub const ACCOUNTS: usize = 2;
-/// Nonces that can be reserved, mined and handed on, of each account.
+/// The most nonces of each account.
 pub const NONCES: usize = 3;
 
 /// One account's nonces, in the table and at the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lane {
+pub struct LaneState {
     /// The head: the nonce the next reservation gets.
     pub next_nonce: u8,
     /// The head: the lowest slot not left behind.
@@ -22,19 +22,19 @@ pub struct Lane {
     pub paused: bool,
     /// The head: the account cannot pay.
     pub unfunded: bool,
-    /// The slots: request id and 1, or 0.
+    /// The slots: request id plus 1, or 0 for none.
     pub slots: [u8; NONCES],
     /// What the nodes hold unmined, by nonce.
     pub pool: [Tx; NONCES],
-    /// What a second node still holds, that nobody sends to any more.
+    /// What a second node still holds; nothing is sent to that node any more.
     pub other: [Tx; NONCES],
     /// For the checks only: the contents ever signed for a nonce, as a set of bits.
     pub signed: [u8; NONCES],
-    /// For the checks only: the nonces a fast-forward left out, as a set of bits.
+    /// For the checks only: the nonces a fast-forward skipped, as a set of bits.
     pub skipped: u8,
 }
 
-impl Lane {
+impl LaneState {
     /// Nothing has happened yet.
     pub const NEW: Self = Self {
         next_nonce: 0,
@@ -48,7 +48,7 @@ impl Lane {
         skipped: 0,
     };
 
-    /// How it stands for a request that may go elsewhere.
+    /// The status of the account for a request of a pool.
     #[must_use]
     pub fn standing(&self) -> Standing {
         match (self.paused, self.unfunded) {
@@ -59,8 +59,8 @@ impl Lane {
     }
 }
 
-/// In four words instead of twenty: the second lane is at rest in most worlds, and hashed in all.
-impl Hash for Lane {
+/// Hashed as four words instead of twenty: the second lane is unused in most worlds, and hashed in all.
+impl Hash for LaneState {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let Self { next_nonce, lowest_open, paused, unfunded, slots, pool, other, signed, skipped } = self;
         let marks = [*next_nonce, *lowest_open];
@@ -73,24 +73,24 @@ impl Hash for Lane {
     }
 }
 
-/// The account a signer works with, as it read its head.
+/// The account a signer works with, as of its last read of the head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Claim {
     /// The account.
     pub account: u8,
     /// The next nonce.
     pub nonce: u8,
-    /// How it stood.
+    /// The account's status when its head was read.
     pub standing: Standing,
-    /// While one of a pool is chosen: how many heads are read.
+    /// Heads read so far, while an account of a pool is chosen.
     pub read: u8,
 }
 
 impl Claim {
-    /// No head is read; of an account that is never paused, this is what it would say.
+    /// No head is read. For an account that is never paused, a read would give the same.
     pub const NONE: Self = Self { account: 0, nonce: 0, standing: Standing::Open, read: 0 };
 
-    /// The lane of this account, of which no more is known than that it is open.
+    /// A claim on this account, of which only is known that it is open.
     #[must_use]
     pub fn on(account: u8) -> Self {
         Self { account, ..Self::NONE }
@@ -103,15 +103,15 @@ impl Claim {
     }
 }
 
-/// How an account stood when its head was read; of a pool's, the one that stands highest is chosen.
+/// The status of an account when its head was read. Of a pool, the account with the highest status is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Standing {
-    /// It was open when it was chosen, and is paused since.
+    /// It was open when it was chosen, and has been paused since.
     PausedSince,
     /// It takes no requests.
     Paused,
     /// It waits for funds.
     Unfunded,
-    /// Nothing is in the way.
+    /// It takes requests.
     Open,
 }

@@ -1,4 +1,4 @@
-//! The chain of the small world: transactions in 16 bits, blocks, and what a node tells of them.
+//! The chain of the small world: transactions in 16 bits, blocks, and what a node reports of them.
 //!
 //! Read next: [`super::lane`].
 
@@ -9,17 +9,17 @@ use signpost_txmgr::record::AttemptKind;
 /// Most blocks.
 pub const BLOCKS: usize = 6;
 
-/// A signed transaction in 16 bits: account, content, nonce, attempt, kind, and a salt that tells two
-/// signatures of the same apart. Its hash is these bits.
+/// A signed transaction in 16 bits: account, content, nonce, attempt, kind, and a salt that distinguishes two
+/// signatures of the same attempt. The bits are also its hash.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tx(pub u16);
 
 /// A block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Block {
-    /// After how many reorgs it was made.
+    /// Number of reorgs before it was made.
     pub fork: u8,
-    /// The one transaction of ours in it, if any.
+    /// The transaction in it, if any.
     pub tx: Tx,
 }
 
@@ -34,25 +34,25 @@ pub struct Chain {
     pub finalized: u8,
 }
 
-/// A transaction in a block, as a node tells it.
+/// A transaction in a block, as a node reports it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Seen {
     /// The transaction.
     pub tx: Tx,
     /// The block's height.
     pub height: u8,
-    /// Which of the blocks of that height.
+    /// The block's fork, among the blocks of that height.
     pub fork: u8,
 }
 
 impl Tx {
     /// No transaction.
     pub const NONE: Self = Self(0);
-    /// Signatures of one attempt that can be in the world at once.
+    /// Signatures of one attempt that can exist at once.
     pub const SALTS: u8 = 8;
     const FOREIGN: u16 = 0x4000;
 
-    /// One of ours.
+    /// A transaction that a signer signed.
     #[must_use]
     pub fn ours(content: u8, account: u8, nonce: u8, number: u8, kind: AttemptKind, salt: u8) -> Self {
         assert!(content < 4 && account < 2 && nonce < 4 && number < 8 && salt < Self::SALTS, "the world is small");
@@ -61,19 +61,19 @@ impl Tx {
         Self(0x8000 | bits | u16::from(salt) << 8 | u16::from(account) << 11)
     }
 
-    /// One that was signed elsewhere.
+    /// A transaction that was signed elsewhere with the same key.
     #[must_use]
     pub fn foreign(account: u8, nonce: u8) -> Self {
         Self(0x8000 | Self::FOREIGN | u16::from(nonce) << 2 | u16::from(account) << 11)
     }
 
-    /// It was signed elsewhere.
+    /// Whether it was signed elsewhere.
     #[must_use]
     pub fn is_foreign(self) -> bool {
         self.0 & Self::FOREIGN != 0
     }
 
-    /// There is one.
+    /// Whether it is a transaction at all.
     #[must_use]
     pub fn is_some(self) -> bool {
         self != Self::NONE
@@ -91,7 +91,7 @@ impl Tx {
         (self.0 >> 11 & 1) as u8
     }
 
-    /// It is of this account and nonce.
+    /// Whether it has this account and nonce.
     #[must_use]
     pub fn is_at(self, account: u8, nonce: u8) -> bool {
         self.account() == account && self.nonce() == nonce
@@ -103,7 +103,7 @@ impl Tx {
         (self.0 >> 2 & 3) as u8
     }
 
-    /// Its attempt.
+    /// The number of its attempt.
     #[must_use]
     pub fn number(self) -> u8 {
         (self.0 >> 4 & 7) as u8
@@ -115,7 +115,7 @@ impl Tx {
         if self.0 & 0x80 == 0 { AttemptKind::Execute } else { AttemptKind::Cancel }
     }
 
-    /// Its price, in legal bumps over attempt 0. At the cap a cancel has the price of what it is to replace.
+    /// Its price, in legal bumps over attempt 0. A cancel at the cap has the price of the attempt it replaces.
     #[must_use]
     pub fn level(self, cheap_cancels: bool) -> u8 {
         let cheap = cheap_cancels && self.kind() == AttemptKind::Cancel;
@@ -131,7 +131,7 @@ impl Chain {
     /// No block yet.
     pub const EMPTY: Self = Self { blocks: [Block { fork: 0, tx: Tx::NONE }; BLOCKS], height: 0, finalized: 0 };
 
-    /// The blocks there are.
+    /// All blocks.
     #[must_use]
     pub fn blocks(&self) -> &[Block] {
         &self.blocks[..usize::from(self.height)]
@@ -149,7 +149,7 @@ impl Chain {
         count(&self.blocks()[..usize::from(self.finalized)], account)
     }
 
-    /// Where a transaction is.
+    /// The first transaction that matches, with its block.
     #[must_use]
     pub fn find(&self, wanted: impl Fn(Tx) -> bool) -> Option<Seen> {
         let at = self.blocks().iter().position(|block| block.tx.is_some() && wanted(block.tx))?;

@@ -6,11 +6,12 @@
 //! reorganizes and forgets. Two questions are asked of every reachable state: does it break an
 //! invariant ([`check`]), and can it still finish without another fault ([`search`])?
 //!
-//! Never does cryptography: signatures and hashes are made up, and the machine only compares them.
-//! It does not follow a driver's code (that is the simulation's part), and knows no clock: whether a
-//! wait is over is a choice, and both are taken.
+//! There is no cryptography: signatures and hashes are made up, and the machine only compares them. The drivers' code
+//! is not explored; the simulation runs it. There is no clock: whether a wait is over is a choice, and both branches
+//! are explored.
 //!
-//! Read in this order: [`ledger`], [`lane`], [`world`], [`worlds`], [`book`], [`moves`], [`check`], [`search`], [`mutants`].
+//! Read in this order: [`ledger`], [`lane`], [`world`], [`worlds`], [`book`], [`moves`], [`check`], [`search`],
+//! [`mutants`].
 
 #![allow(
     clippy::unwrap_used,
@@ -19,7 +20,7 @@
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::struct_excessive_bools,
-    reason = "a model for tests: its numbers are tiny, a surprise shall stop it, and its switches are switches"
+    reason = "a model for tests: its numbers are tiny, it stops at a surprise, and its switches are independent"
 )]
 
 pub mod book;
@@ -33,6 +34,6 @@ pub mod search;
 pub mod world;
 pub mod worlds;
 
-pub use mutants::Mutant;
+pub use mutants::ModelMutant;
 pub use search::{Finding, Report, explore};
 pub use world::World;

@@ -1,21 +1,21 @@
 //! Known design bugs, switched on one at a time. The explorer must find each: a checker that has never
 //! found anything shows nothing.
 //!
-//! A mutant changes the model of a driver, never the record machine or a check. Where it is switched
-//! on is found by its name in [`super::moves`].
+//! A mutant changes the model of a driver, never the record machine or a check. Its name in [`super::moves`] marks
+//! where it takes effect.
 
 use std::fmt;
 
 /// A design bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Mutant {
+pub enum ModelMutant {
     /// After a send with a lost reply the slot is given to the next request.
     NonceHandedOn,
-    /// The signer hands bytes to a node before they are stored.
+    /// The signer sends bytes to a node before they are stored.
     SendBeforeStore,
     /// A receipt settles before its block is final.
     OutcomeAtMined,
-    /// `next_nonce` moves in a write of its own, after the slot is put.
+    /// `next_nonce` moves in a separate write, after the slot is put.
     CounterApart,
     /// The message of a rejected request is deleted before its outcome is published.
     AckBeforePublish,
@@ -29,7 +29,7 @@ pub enum Mutant {
     AckBeforeStore,
     /// The event id of a rejection is made of the request id alone, and not of its message.
     RejectionsShareAnEvent,
-    /// A message that is delivered again is judged again, whatever was answered to it.
+    /// A redelivered message is judged again, although it has an answer.
     JudgedAnew,
     /// A refusal is stored and published under the message's id before the request id is locked by it.
     AnsweredBeforeLocked,
@@ -41,37 +41,38 @@ pub enum Mutant {
     ReservedOverAnswer,
     /// A broadcaster works on the lanes of every chain.
     LaneOfAnotherChain,
-    /// A receipt is held against the finalized height that another node told.
+    /// A receipt is checked against the finalized height that another node reported.
     FinalityByHighWaterMark,
     /// A receipt, its block and the finalized height are taken from answers of several nodes behind one URL.
     EvidenceOfSeveralAnswers,
-    /// A slot that was passed without a receipt of ours is called displaced, without the foreign transaction.
+    /// A slot whose nonce is used without a receipt of ours is settled as displaced, without finding the foreign
+    /// transaction.
     DisplacedWithoutProof,
-    /// The foreign transaction is searched up to the finalized height that another node told.
+    /// The foreign transaction is searched for up to the finalized height that another node reported.
     DisplacedByHighWaterMark,
     /// A cancelled request gives its nonce to the next one.
     CancelHandsNonceOn,
-    /// The refusal of a cancel is stored under the id it names, and a repeat takes it for the request's own.
+    /// The refusal of a cancel is stored under the id it names, and a repeat takes it for the request's refusal.
     CancelRefusedAsRequest,
-    /// `cancelled` is said when a node took the cancel, while the original can still be mined.
+    /// `cancelled` is published once a node accepts the cancel, while the original can still be mined.
     CancelledWhenSent,
     /// A replacement goes to a node before it is stored.
     BumpSentBeforeStored,
     /// A slot is bumped while a lower one is not mined.
     BumpOfNonHead,
-    /// The lane takes up the chain's count though a slot is open.
+    /// The lane adopts the chain's count although a slot is open.
     FastForwardOverOpenSlot,
-    /// A request for a pool that comes again gets a slot with whichever account it is assigned to now.
+    /// A redelivered request for a pool gets another slot with the account it is assigned to now.
     ReassignedOnRepeat,
     /// A request for a pool is signed by the account it is assigned to now, not by the one in its record.
     SignedByAssigned,
     /// The digest of a request for a pool is taken over the account it is assigned to.
     DigestOfAssigned,
-    /// A reservation looks at the nonce of the head and not at the pause.
+    /// A reservation checks the nonce of the head and not the pause.
     ReservedWhilePaused,
 }
 
-impl Mutant {
+impl ModelMutant {
     /// All of them.
     pub const ALL: [Self; 30] = [
         Self::NonceHandedOn,
@@ -200,7 +201,7 @@ impl Mutant {
     }
 }
 
-impl Mutant {
+impl ModelMutant {
     /// The length of its shortest trace.
     #[must_use]
     pub fn moves(self) -> usize {
@@ -227,7 +228,7 @@ impl Mutant {
     }
 }
 
-impl fmt::Display for Mutant {
+impl fmt::Display for ModelMutant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }

@@ -1,12 +1,11 @@
-//! Breadth first over every reachable state, and backwards from the finished ones.
+//! A breadth-first search over every reachable state, and a backward search from the finished ones.
 //!
-//! [`explore`] answers two questions. *Is an invariant broken?* Breadth first means that the first
-//! break found has the shortest trace. *Can every state still finish?* By walking the moves backwards
-//! from all finished states, leaving out faults: a state that is not met could only be saved by another
-//! fault, or by nothing.
+//! [`explore`] answers two questions. *Is an invariant broken?* Breadth first means that the first break found has the
+//! shortest trace. *Can every state still finish?* By walking the moves backwards from all finished states, without
+//! faults: a state that is not reached could finish only through another fault, or not at all.
 //!
-//! Does not show that a request finishes, only that it can: fairness is the simulation's matter.
-//! Read next: [`super::mutants`].
+//! This shows that a request can finish, not that it does: the simulation tests fairness. Read next:
+//! [`super::mutants`].
 
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
@@ -15,16 +14,16 @@ use std::time::Duration;
 use super::check::{Broken, check, is_finished};
 use super::hash::FastHash;
 use super::moves::{Explorer, Next};
-use super::mutants::Mutant;
+use super::mutants::ModelMutant;
 use super::world::{State, World};
 
-/// What came of an exploration.
+/// The result of an exploration.
 #[derive(Debug)]
 pub struct Report {
     /// The world's name.
     pub world: &'static str,
     /// The mutant, if one was on.
-    pub mutant: Option<Mutant>,
+    pub mutant: Option<ModelMutant>,
     /// Different states reached.
     pub states: usize,
     /// Moves between them.
@@ -39,11 +38,11 @@ pub struct Report {
     pub finished: usize,
     /// Every reachable state was seen.
     pub complete: bool,
-    /// The first thing that is wrong.
+    /// The first violation.
     pub finding: Option<Finding>,
 }
 
-/// Something that is wrong, and the shortest way there.
+/// A violation, and the shortest trace to it.
 #[derive(Debug)]
 pub struct Finding {
     /// What is broken.
@@ -55,11 +54,11 @@ pub struct Finding {
 /// Explores a world, at most `limit` states of it. Without a finding and [`Report::complete`], nothing
 /// is wrong with it.
 #[must_use]
-pub fn explore(world: &World, mutant: Option<Mutant>, limit: usize) -> Report {
+pub fn explore(world: &World, mutant: Option<ModelMutant>, limit: usize) -> Report {
     Search::new(world, mutant, limit).run()
 }
 
-/// A rate in states per minute, for people.
+/// States per minute, for display.
 #[must_use]
 pub fn per_minute(states: usize, took: Duration) -> u64 {
     let millis = took.as_millis().max(1);
@@ -82,7 +81,7 @@ struct Search<'w> {
 const FAULT: u32 = 1 << 31;
 
 impl<'w> Search<'w> {
-    fn new(world: &'w World, mutant: Option<Mutant>, limit: usize) -> Self {
+    fn new(world: &'w World, mutant: Option<ModelMutant>, limit: usize) -> Self {
         let mut seen = Seen::new();
         let (_, fresh) = seen.insert(State::first(world).canonical(world));
         assert!(fresh, "the first state is new");
@@ -137,7 +136,7 @@ impl<'w> Search<'w> {
         }
     }
 
-    /// Notes the moves of a state; what is broken, if one of them breaks something.
+    /// Stores the moves of a state; returns a finding if one of them breaks an invariant.
     fn take(&mut self, at: usize, next: &mut Vec<Next>) -> Option<Finding> {
         for Next { state, fault, broken, .. } in next.drain(..) {
             if let Some(broken) = broken {
@@ -205,12 +204,12 @@ impl<'w> Search<'w> {
     fn broken_move(&mut self, from: usize, broken: Broken) -> Finding {
         let (mut trace, state) = self.trace(from);
         let mut next = Vec::new();
-        self.explorer.told_moves(&state, &mut next);
+        self.explorer.labelled_moves(&state, &mut next);
         trace.extend(next.iter().find(|next| next.broken.is_some()).map(|next| next.label.to_string()));
         Finding { broken, trace }
     }
 
-    /// The moves to a state, told with workers that keep their names, and the state with them.
+    /// The moves to a state, labelled with workers that keep their numbers, and that state.
     fn trace(&mut self, to: usize) -> (Vec<String>, State) {
         let mut path = vec![to];
         while let Some(at) = path.last().copied().filter(|at| *at != 0) {
@@ -221,7 +220,7 @@ impl<'w> Search<'w> {
         let mut next = Vec::new();
         for at in path.into_iter().rev().skip(1) {
             next.clear();
-            self.explorer.told_moves(&state, &mut next);
+            self.explorer.labelled_moves(&state, &mut next);
             let wanted = self.seen.states[at];
             let taken = next.iter().find(|next| next.state.canonical(self.world) == wanted).unwrap();
             trace.push(taken.label.to_string());
@@ -234,7 +233,7 @@ impl<'w> Search<'w> {
 /// The states found so far, each once, in order.
 struct Seen {
     states: Vec<State>,
-    /// Open addressing: a state's number and 1, or 0.
+    /// Open addressing: a state's number plus 1, or 0 for free.
     slots: Vec<u32>,
     hasher: FastHash,
 }

@@ -1,14 +1,14 @@
-//! The state of the small world: plain, compact and comparable, so that millions of them fit.
+//! The state of a small world: plain, compact and comparable, so that millions of states fit in memory.
 //!
-//! A [`World`] says what there is and which faults may happen; a [`State`] is one moment of it. Sizes
-//! are fixed: a state is copied and hashed for every move. Two states that differ only in which of
-//! two equal workers does something are one ([`State::canonical`]).
+//! A [`World`] is a configuration with its possible faults; a [`State`] is one moment of it. Sizes are fixed: a state
+//! is copied and hashed for every move. Two states that differ only in which of two equal workers does something count
+//! as one ([`State::canonical`]).
 //!
 //! Read next: [`super::worlds`], [`super::moves`].
 
 use signpost_txmgr::record::{AttemptKind, SendClass};
 
-use super::lane::{ACCOUNTS, Claim, Lane};
+use super::lane::{ACCOUNTS, Claim, LaneState};
 use super::ledger::{Chain, Seen, Tx};
 
 /// Most messages of a world.
@@ -18,7 +18,7 @@ pub const REQUESTS: usize = 2;
 /// Most workers of one kind.
 pub const WORKERS: usize = 2;
 
-/// What there is, and which faults may happen how often.
+/// A configuration, and how often each fault may happen.
 #[derive(Debug, Clone)]
 pub struct World {
     /// Its name on the command line.
@@ -26,11 +26,11 @@ pub struct World {
     /// What it is for.
     pub about: &'static str,
     /// The messages on the signing queue.
-    pub messages: Vec<Ask>,
-    /// The accounts the requests may go to, at most [`ACCOUNTS`]: the one they name, or a pool's.
+    pub messages: Vec<MessageSpec>,
+    /// The accounts that requests may use, at most [`ACCOUNTS`]: the one they name, or those of a pool.
     pub accounts: usize,
-    /// Each account is of a chain of its own, on the same tables: signer and broadcaster `n` are configured
-    /// for the chain of account `n`.
+    /// Each account is on a chain of its own, in the same tables: signer and broadcaster `n` are configured for the
+    /// chain of account `n`.
     pub chains: bool,
     /// Signers, at most [`WORKERS`].
     pub signers: usize,
@@ -38,28 +38,28 @@ pub struct World {
     pub broadcasters: usize,
     /// How many faults of each kind.
     pub faults: Faults,
-    /// The minute's sweep makes good for lost pokes. Without it pokes are followed one by one.
+    /// A periodic sweep replaces lost pokes. Without it pokes are modelled one by one.
     pub sweep: bool,
     /// The broadcaster asks the signer for missing signatures.
     pub asks: bool,
     /// Bumps may be due.
     pub bumps: bool,
-    /// Requests are priced at their cap, and may be so as the head of the lane for too long.
+    /// Requests are priced at their cap, and may be the head of their lane for too long.
     pub capped: bool,
     /// The requests have a deadline, which may pass.
     pub deadlines: bool,
     /// A first cancel is priced at the cap, below a legal bump over what it is to replace.
     pub cheap_cancels: bool,
-    /// The highest attempt that is asked for, so that bumps come to an end; a cancel may be one more.
+    /// The highest attempt number, which limits bumps; a cancel may be one more.
     pub attempts_max: u8,
 }
 
 /// A message on the signing queue: a request id with contents.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask {
+pub struct MessageSpec {
     /// The request id.
     pub request: u8,
-    /// What it asks for; its digest. At most 4 different.
+    /// Number of its contents, which decide its digest; at most 4 different ones.
     pub content: u8,
     /// Policy refuses it.
     pub refused: bool,
@@ -69,18 +69,18 @@ pub struct Ask {
     pub reverts: bool,
     /// It asks to cancel the request.
     pub cancels: bool,
-    /// The account it names. Of no meaning for a pool.
+    /// The account it names; unused for a pool.
     pub account: u8,
 }
 
 /// How many faults of each kind may still happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Faults {
-    /// A worker dies; what it held is delivered again.
+    /// A worker crashes; the messages it held are redelivered.
     pub crashes: u8,
     /// A call takes effect, or a send does not, and its reply is lost.
     pub lost_replies: u8,
-    /// A message is delivered again while its worker is still at it.
+    /// A message is redelivered while its worker still processes it.
     pub redeliveries: u8,
     /// Blocks that are not final are replaced by empty ones.
     pub reorgs: u8,
@@ -88,7 +88,7 @@ pub struct Faults {
     pub evictions: u8,
     /// A transaction that was not signed here takes the next nonce of the account.
     pub foreign: u8,
-    /// A view comes from a node that still follows the blocks of before the last reorg.
+    /// A view comes from a node that still follows the blocks from before the last reorg.
     pub stale_views: u8,
     /// One node forgets a transaction, and another keeps it: an older attempt that can still be mined.
     pub splits: u8,
@@ -96,13 +96,13 @@ pub struct Faults {
     pub refusals: u8,
     /// No node answers a round's questions.
     pub outages: u8,
-    /// A node tells the counts, and no receipt.
+    /// A node returns the counts and no receipt.
     pub null_receipts: u8,
-    /// An operator pauses an account; he resumes it when he likes.
+    /// An operator pauses an account, and may resume it at any time.
     pub pauses: u8,
     /// An account cannot pay, until it is given funds.
     pub shortages: u8,
-    /// The policy's rule becomes tight, or stops being so.
+    /// The policy's rule becomes tight, or open again.
     pub rule_changes: u8,
     /// A message that has its answer is delivered again: its deletion is lost, or its FIFO group holds it back.
     pub held_back: u8,
@@ -113,9 +113,9 @@ pub struct Faults {
 pub struct State {
     /// The signing queue.
     pub messages: [Message; MESSAGES],
-    /// The resign queue: one ask per request.
+    /// The resign queue: one message per request.
     pub resign: [Resign; REQUESTS],
-    /// A poke is on the broadcast queue. Not followed where the sweep runs.
+    /// A poke is on the broadcast queue. Not modelled with the sweep.
     pub poke: bool,
     /// The workers with the right to use KMS.
     pub signers: [Signer; WORKERS],
@@ -124,13 +124,13 @@ pub struct State {
     /// The requests table.
     pub table: [Item; REQUESTS],
     /// The accounts' lanes.
-    pub lanes: [Lane; ACCOUNTS],
+    pub lanes: [LaneState; ACCOUNTS],
     /// The chain.
     pub chain: Chain,
     /// The chain as it was before the last reorg: what a stale node still believes. Kept only where such
     /// a node may be asked.
     pub stale: Chain,
-    /// Reorgs so far: tells the blocks of one height apart.
+    /// Reorgs so far; distinguishes the blocks of one height.
     pub fork: u8,
     /// Faults that may still happen.
     pub faults: Faults,
@@ -139,15 +139,15 @@ pub struct State {
     pub tight: bool,
     /// The stored answer of each refused message, by its stamp; 0 while there is none.
     pub answers: [u8; MESSAGES],
-    /// The message that each record was reserved for, and 1: the record's message id.
+    /// The message that each record was reserved for, plus 1: the record's message id.
     pub reserved_by: [u8; REQUESTS],
-    /// The message that a record's cancel was noted for, and 1. For the checks only.
+    /// For the checks only: the message that a record's cancel was noted for, plus 1.
     pub cancelled_by: [u8; REQUESTS],
     /// For the checks only: the outcome published for a request, by its number in the book.
     pub outcomes: [u16; REQUESTS],
-    /// For the checks only: the account a request was reserved with first, and 1.
+    /// For the checks only: the account a request was reserved with first, plus 1.
     pub assigned: [u8; REQUESTS],
-    /// For the checks only: the rejection published for a message, by its stamp and 1.
+    /// For the checks only: the rejection published for a message, by its stamp; 0 while there is none.
     pub rejections: [u8; MESSAGES],
 }
 
@@ -155,51 +155,51 @@ pub struct State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Message {
     /// Where it is.
-    pub state: Delivery,
+    pub state: MessageState,
 }
 
 /// Where a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Delivery {
+pub enum MessageState {
     /// There is no such message.
     None,
     /// On the queue.
     Ready,
-    /// In a worker's hands.
+    /// Held by a worker.
     Taken,
-    /// Deleted because its request is on its way.
+    /// Deleted because its request is recorded.
     AckedAsRequest,
     /// Deleted because it was rejected.
     AckedAsRejected,
 }
 
-/// An ask on the resign queue.
+/// A message on the resign queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Resign {
     /// Where it is: `None`, `Ready` or `Taken`.
-    pub state: Delivery,
+    pub state: MessageState,
     /// The attempt asked for.
     pub number: u8,
     /// Its kind.
     pub cancel: bool,
 }
 
-/// What a signer has in hand.
+/// What a signer is processing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Signer {
     /// Its next step.
     pub step: SignerStep,
     /// The message it works for.
     pub job: Job,
-    /// The record as it knows it.
+    /// The record as it last read it.
     pub record: RecordId,
     /// The account it works with.
     pub claim: Claim,
     /// The signature it holds.
     pub tx: Tx,
-    /// What stood under the request id when it was read: 0 for nothing, the message of a rejection and 1.
+    /// What was stored under the request id when it was read: 0 for nothing, or the message of a rejection plus 1.
     pub read: u8,
-    /// The answer it is about to give: what is refused, and how.
+    /// The stamp of the answer it is about to give.
     pub stamp: u8,
 }
 
@@ -210,7 +210,7 @@ pub enum Job {
     None,
     /// A message of the signing queue.
     Message(u8),
-    /// An ask for a request.
+    /// The resign message of a request.
     Resign(u8),
 }
 
@@ -233,7 +233,7 @@ pub enum SignerStep {
     ReadItsHead,
     /// Claim the slot: one transaction.
     Reserve,
-    /// Mutant: move the counter in a write of its own.
+    /// Mutant: move the counter in a separate write.
     MoveCounter,
     /// Load the record that was there already.
     Load,
@@ -269,12 +269,12 @@ pub enum SignerStep {
     NoteCancel,
 }
 
-/// What a broadcaster has in hand.
+/// What a broadcaster is processing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Broadcaster {
     /// Its next step.
     pub step: BroadcasterStep,
-    /// It holds a poke. Not followed where the sweep runs.
+    /// It holds a poke. Not modelled with the sweep.
     pub holds_poke: bool,
     /// The record it loaded.
     pub record: RecordId,
@@ -293,7 +293,7 @@ pub enum BroadcasterStep {
     Idle,
     /// Ask the chain.
     View,
-    /// Do what was decided, or write down what came of it.
+    /// Do what was decided, or store the result.
     Do,
 }
 
@@ -302,23 +302,23 @@ pub enum BroadcasterStep {
 pub enum Act {
     /// Nothing.
     None,
-    /// Hand over an attempt.
+    /// Send an attempt.
     Send(u8),
-    /// Write down the answer.
+    /// Store the answer.
     Sent(u8, Class),
-    /// Write down a receipt.
+    /// Store a receipt.
     Mined(Seen),
-    /// Write down that the block is gone.
+    /// Store that the block is no longer canonical.
     Unmined,
     /// Settle by a receipt.
     Settle(Seen),
-    /// Search the foreign transaction.
+    /// Search for the foreign transaction.
     FindUse,
     /// Settle by a foreign transaction.
     Displaced(Seen),
     /// Publish the outcome.
     Publish,
-    /// Write down that it is published.
+    /// Store that it is published.
     Published,
     /// Leave the slot behind.
     Leave,
@@ -329,15 +329,15 @@ pub enum Act {
         /// Whether it is a cancel.
         cancel: bool,
     },
-    /// Write down that the deadline passed.
+    /// Store that the deadline passed.
     CancelByDeadline,
-    /// Write down that a node refuses it for good.
+    /// Store that a node refuses it for good.
     CancelByRefusal,
-    /// Write down that it is the head of its lane, at its cap.
+    /// Store that it is the head of its lane, at its cap.
     AtCap,
-    /// Write down that it was so for too long.
+    /// Store that it was the head at its cap for too long.
     CancelAtCap,
-    /// Take up the chain's count for a lane without open slots.
+    /// Adopt the chain's count for a lane without open slots.
     FastForward {
         /// The account.
         account: u8,
@@ -353,11 +353,11 @@ pub enum Act {
 pub enum Class {
     /// Taken.
     Accepted,
-    /// There already.
+    /// Already in the pool.
     AlreadyKnown,
     /// The nonce is used.
     NonceTooLow,
-    /// Another of this nonce is there and pays as much.
+    /// Another transaction with this nonce is in the pool and pays as much.
     Underpriced,
     /// Refused for good.
     Refused,
@@ -365,7 +365,7 @@ pub enum Class {
     Unknown,
 }
 
-/// What stands under a request id.
+/// What is stored under a request id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Item {
     /// Nothing.
@@ -376,7 +376,7 @@ pub enum Item {
         published: bool,
         /// The message that it answers.
         by: u8,
-        /// What it says.
+        /// The stamp of its text.
         stamp: u8,
     },
     /// A record.
@@ -392,26 +392,26 @@ impl RecordId {
     pub const NONE: Self = Self(0);
 }
 
-/// What of a record the moves and checks look at.
+/// The parts of a record that moves and checks read.
 #[derive(Debug, Clone)]
 pub struct Facts {
-    /// Counts the writes.
+    /// Number of writes so far.
     pub version: u64,
     /// The request id.
     pub request: u8,
-    /// What it asks for.
+    /// Number of its contents.
     pub content: u8,
-    /// The account of its slot: its place among the pool's.
+    /// The account of its slot, by its index in the pool.
     pub account: u8,
-    /// Its slot.
+    /// Nonce of its slot.
     pub nonce: u8,
     /// Its attempts.
     pub attempts: Vec<Tx>,
-    /// What was said last about each.
+    /// The last answer to each attempt.
     pub answers: Vec<Option<SendClass>>,
-    /// Which kind comes next.
+    /// Kind of the next attempt.
     pub next_kind: AttemptKind,
-    /// It takes another attempt.
+    /// Another attempt may be signed.
     pub takes_attempt: bool,
     /// A receipt was seen, or it is settled.
     pub mined: bool,
@@ -419,7 +419,7 @@ pub struct Facts {
     pub receipt: Option<Seen>,
     /// The outcome, by its number in the book; 0 while it is open.
     pub outcome: u16,
-    /// A cancel is wanted.
+    /// A cancel is requested.
     pub cancel: bool,
     /// The outcome is `displaced`.
     pub displaced: bool,
@@ -427,12 +427,12 @@ pub struct Facts {
     pub cancelled: bool,
     /// The outcome is noted as published.
     pub closed: bool,
-    /// The newest attempt was handed over, or is mined.
+    /// The newest attempt was sent, or is mined.
     pub sent: bool,
 }
 
 impl Class {
-    /// The machine's word for it.
+    /// The machine's class for it.
     #[must_use]
     pub fn real(self) -> SendClass {
         match self {
@@ -461,9 +461,9 @@ impl Signer {
 
 impl Resign {
     /// No ask.
-    pub const NONE: Self = Self { state: Delivery::None, number: 0, cancel: false };
+    pub const NONE: Self = Self { state: MessageState::None, number: 0, cancel: false };
 
-    /// The attempt asked for is the one a record lacks.
+    /// Whether the requested attempt is the record's next one.
     #[must_use]
     pub fn asks_for(self, facts: &Facts) -> bool {
         usize::from(self.number) == facts.attempts.len() && self.cancel == (facts.next_kind == AttemptKind::Cancel)
@@ -481,7 +481,7 @@ impl Broadcaster {
         act: Act::None,
     };
 
-    /// The round is over; the pass may go on.
+    /// The state after a round; the pass may continue.
     #[must_use]
     pub fn rested(self) -> Self {
         Self { holds_poke: self.holds_poke, ..Self::IDLE }
@@ -489,13 +489,13 @@ impl Broadcaster {
 }
 
 impl World {
-    /// Requests are for a pool of all accounts.
+    /// Whether requests are for a pool of all accounts.
     #[must_use]
     pub fn is_pool(&self) -> bool {
         self.accounts > 1 && !self.chains
     }
 
-    /// The workers of the chain of account `at`, by their place; all of them where there is one chain.
+    /// Whether a worker serves an account's chain. With one chain, every worker does.
     #[must_use]
     pub fn works_for(&self, worker: usize, account: u8) -> bool {
         !self.chains || worker == usize::from(account)
@@ -503,7 +503,7 @@ impl World {
 }
 
 impl Item {
-    /// What a reader remembers of it: 0 for nothing, the message of a rejection and 1.
+    /// What a reader remembers of it: 0 for nothing, or the message of a rejection plus 1.
     #[must_use]
     pub fn read(self) -> u8 {
         match self {
@@ -517,7 +517,7 @@ impl State {
     /// The messages are on the queue and nothing has happened.
     #[must_use]
     pub fn first(world: &World) -> Self {
-        let delivered = |at| if at < world.messages.len() { Delivery::Ready } else { Delivery::None };
+        let delivered = |at| if at < world.messages.len() { MessageState::Ready } else { MessageState::None };
         Self {
             messages: std::array::from_fn(|at| Message { state: delivered(at) }),
             resign: [Resign::NONE; REQUESTS],
@@ -525,7 +525,7 @@ impl State {
             signers: [Signer::IDLE; WORKERS],
             broadcasters: [Broadcaster::IDLE; WORKERS],
             table: [Item::Vacant; REQUESTS],
-            lanes: [Lane::NEW; ACCOUNTS],
+            lanes: [LaneState::NEW; ACCOUNTS],
             chain: Chain::EMPTY,
             stale: Chain::EMPTY,
             fork: 0,
@@ -553,16 +553,16 @@ impl State {
 
     /// An account's lane.
     #[must_use]
-    pub fn lane(&self, account: u8) -> &Lane {
+    pub fn lane(&self, account: u8) -> &LaneState {
         &self.lanes[usize::from(account)]
     }
 
-    /// The same, to change it.
-    pub fn lane_mut(&mut self, account: u8) -> &mut Lane {
+    /// An account's lane, mutable.
+    pub fn lane_mut(&mut self, account: u8) -> &mut LaneState {
         &mut self.lanes[usize::from(account)]
     }
 
-    /// The record of a slot, when it is there.
+    /// The record of a slot, if it is stored.
     #[must_use]
     pub fn record_at(&self, account: u8, nonce: u8) -> Option<RecordId> {
         let request = self.lane(account).slots.get(usize::from(nonce))?.checked_sub(1)?;

@@ -1,15 +1,15 @@
 //! The worlds that are explored, by name.
 
-use super::world::{Ask, Faults, World};
+use super::world::{Faults, MessageSpec, World};
 
 /// A plain request.
-const fn ask(request: u8, content: u8) -> Ask {
-    Ask { request, content, refused: false, by_rule: false, reverts: false, cancels: false, account: 0 }
+const fn ask(request: u8, content: u8) -> MessageSpec {
+    MessageSpec { request, content, refused: false, by_rule: false, reverts: false, cancels: false, account: 0 }
 }
 
 /// A cancel of a request.
-const fn cancel(request: u8) -> Ask {
-    Ask { cancels: true, ..ask(request, request) }
+const fn cancel(request: u8) -> MessageSpec {
+    MessageSpec { cancels: true, ..ask(request, request) }
 }
 
 const NO_FAULTS: Faults = Faults {
@@ -30,7 +30,7 @@ const NO_FAULTS: Faults = Faults {
     held_back: 0,
 };
 
-/// Every world, small enough for each push.
+/// Every world; all are small enough to explore on each push.
 #[must_use]
 pub fn all() -> Vec<World> {
     let base = World {
@@ -54,7 +54,7 @@ pub fn all() -> Vec<World> {
         World { name: "calm", about: "the base world without faults", faults: NO_FAULTS, ..base.clone() },
         World {
             name: "duplicates",
-            about: "one request in two messages, and one of them comes again while it is worked on",
+            about: "one request in two messages, and one of them is redelivered while it is processed",
             messages: vec![ask(0, 0), ask(0, 0)],
             faults: Faults { crashes: 1, lost_replies: 1, redeliveries: 1, ..NO_FAULTS },
             ..base.clone()
@@ -76,7 +76,7 @@ pub fn all() -> Vec<World> {
         World {
             name: "refused",
             about: "one request is refused by policy, the other is reverted by the chain",
-            messages: vec![Ask { refused: true, ..ask(0, 0) }, Ask { reverts: true, ..ask(1, 1) }],
+            messages: vec![MessageSpec { refused: true, ..ask(0, 0) }, MessageSpec { reverts: true, ..ask(1, 1) }],
             faults: Faults { crashes: 1, lost_replies: 1, redeliveries: 1, ..NO_FAULTS },
             ..base.clone()
         },
@@ -91,7 +91,7 @@ pub fn all() -> Vec<World> {
     worlds
 }
 
-/// The worlds in which the chain, the lane or the clock does not stand still.
+/// Worlds with reorgs, bumps, deadlines and foreign transactions.
 fn restless(base: &World) -> Vec<World> {
     vec![
         World {
@@ -111,7 +111,7 @@ fn restless(base: &World) -> Vec<World> {
         },
         World {
             name: "pokes",
-            about: "no sweep: pokes alone keep the lane going, over a crash",
+            about: "no sweep: pokes alone keep the lane going, even after a crash",
             signers: 1,
             sweep: false,
             faults: Faults { crashes: 1, ..NO_FAULTS },
@@ -119,7 +119,7 @@ fn restless(base: &World) -> Vec<World> {
         },
         World {
             name: "passes",
-            about: "two broadcasters at one lane, as if the queue's group lock did not exist",
+            about: "two broadcasters on one lane, as if the queue's group lock did not exist",
             messages: vec![ask(0, 0)],
             signers: 1,
             broadcasters: 2,
@@ -156,7 +156,7 @@ fn restless(base: &World) -> Vec<World> {
         },
         World {
             name: "foreign",
-            about: "the key is used elsewhere too, and a block with that is replaced",
+            about: "the key is used elsewhere too, and the block with that use is replaced",
             signers: 1,
             faults: Faults { reorgs: 1, foreign: 1, ..NO_FAULTS },
             ..base.clone()
@@ -164,7 +164,7 @@ fn restless(base: &World) -> Vec<World> {
     ]
 }
 
-/// The worlds in which requests are cancelled, and older attempts live on.
+/// Worlds in which requests are cancelled, and older attempts can still be mined.
 fn cancelling(base: &World) -> Vec<World> {
     let one = World { messages: vec![ask(0, 0)], signers: 1, asks: true, attempts_max: 1, ..base.clone() };
     vec![
@@ -178,7 +178,7 @@ fn cancelling(base: &World) -> Vec<World> {
         },
         World {
             name: "stray-cancel",
-            about: "a cancel of a request that nobody sent",
+            about: "a cancel of an unknown request",
             messages: vec![cancel(0)],
             signers: 2,
             faults: Faults { crashes: 1, lost_replies: 1, redeliveries: 1, ..NO_FAULTS },
@@ -186,14 +186,14 @@ fn cancelling(base: &World) -> Vec<World> {
         },
         World {
             name: "cancel-lane",
-            about: "a request is cancelled while another goes its way",
+            about: "a request is cancelled while another is processed",
             messages: vec![ask(0, 0), ask(1, 1), cancel(0)],
             faults: NO_FAULTS,
             ..one.clone()
         },
         World {
             name: "cap",
-            about: "a cancel at the cap pays no more than what it is to replace, which a second node may hold",
+            about: "a cancel at the cap pays no more than the attempt it replaces, which a second node may hold",
             messages: vec![ask(0, 0), cancel(0)],
             bumps: true,
             cheap_cancels: true,
@@ -211,7 +211,7 @@ fn cancelling(base: &World) -> Vec<World> {
         },
         World {
             name: "refusals",
-            about: "a node refuses for good what another took, and the slot is cancelled",
+            about: "a node refuses for good what another accepted, and the slot is cancelled",
             faults: Faults { crashes: 1, refusals: 1, splits: 1, evictions: 1, ..NO_FAULTS },
             ..one.clone()
         },
@@ -234,12 +234,12 @@ fn cancelling(base: &World) -> Vec<World> {
     ]
 }
 
-/// The worlds in which nodes do not answer, or not the truth.
+/// Worlds in which nodes do not answer, or answer wrongly.
 fn blind(base: &World) -> Vec<World> {
     vec![
         World {
             name: "outage",
-            about: "no node answers, or one tells the counts and no receipt, while blocks are replaced",
+            about: "no node answers, or one returns the counts and no receipt, while blocks are replaced",
             messages: vec![ask(0, 0)],
             signers: 1,
             asks: true,
@@ -259,7 +259,7 @@ fn blind(base: &World) -> Vec<World> {
     ]
 }
 
-/// The worlds in which requests are for a pool of two accounts.
+/// Worlds in which requests are for a pool of two accounts.
 fn pooled(base: &World) -> Vec<World> {
     let pool = World { accounts: 2, asks: true, attempts_max: 1, ..base.clone() };
     vec![
@@ -272,14 +272,14 @@ fn pooled(base: &World) -> Vec<World> {
         },
         World {
             name: "pool-paused",
-            about: "one message for a pool comes again while it is worked on, and its accounts are paused",
+            about: "one message for a pool is redelivered while it is processed, and its accounts are paused",
             messages: vec![ask(0, 0)],
             faults: Faults { redeliveries: 1, pauses: 2, ..NO_FAULTS },
             ..pool.clone()
         },
         World {
             name: "pool-short",
-            about: "one message for a pool comes again after a crash, while accounts are paused or cannot pay",
+            about: "one message for a pool is redelivered after a crash, while accounts are paused or cannot pay",
             messages: vec![ask(0, 0)],
             signers: 1,
             faults: Faults { crashes: 1, pauses: 2, shortages: 1, ..NO_FAULTS },
@@ -295,34 +295,34 @@ fn pooled(base: &World) -> Vec<World> {
     ]
 }
 
-/// The worlds in which a refusal depends on a rule that changes, and a refused message is delivered again.
+/// Worlds in which a refusal depends on a rule that changes, and a refused message is redelivered.
 fn answered(base: &World) -> Vec<World> {
-    let by_rule = |request, content| Ask { by_rule: true, ..ask(request, content) };
+    let by_rule = |request, content| MessageSpec { by_rule: true, ..ask(request, content) };
     let one = World { messages: vec![by_rule(0, 0)], signers: 2, attempts_max: 1, ..base.clone() };
     vec![
         World {
             name: "rules",
-            about: "a refused message is held back in its group and delivered again, while the rule changes",
+            about: "a refused message is held back in its group and redelivered, while the rule changes",
             faults: Faults { crashes: 1, lost_replies: 1, redeliveries: 1, rule_changes: 2, held_back: 1, ..NO_FAULTS },
             ..one.clone()
         },
         World {
             name: "resubmitted",
-            about: "a refused request is sent again in a second message, and the first is delivered again",
+            about: "a refused request is sent again in a second message, and the first is redelivered",
             messages: vec![by_rule(0, 0), by_rule(0, 0)],
             faults: Faults { redeliveries: 1, rule_changes: 2, held_back: 1, ..NO_FAULTS },
             ..one.clone()
         },
         World {
             name: "corrected",
-            about: "a refused request is sent again with other contents under its id, and the first is delivered again",
-            messages: vec![Ask { refused: true, ..ask(0, 0) }, ask(0, 1)],
+            about: "a refused request is sent again with other contents under its id, and the first is redelivered",
+            messages: vec![MessageSpec { refused: true, ..ask(0, 0) }, ask(0, 1)],
             faults: Faults { crashes: 1, redeliveries: 1, held_back: 1, ..NO_FAULTS },
             ..one.clone()
         },
         World {
             name: "late-request",
-            about: "a cancel is refused since its request is not there, and is delivered again when it is",
+            about: "a cancel is refused because its request is unknown, and is redelivered when the request is known",
             messages: vec![ask(0, 0), cancel(0)],
             signers: 1,
             asks: true,
@@ -336,7 +336,7 @@ fn answered(base: &World) -> Vec<World> {
 fn two_chains(base: &World) -> World {
     World {
         name: "chains",
-        about: "two Signposts of two chains share their tables, and the key is used elsewhere on one of them",
+        about: "two Signposts for two chains share their tables, and the key is used elsewhere on one of them",
         messages: vec![ask(0, 0)],
         accounts: 2,
         chains: true,

@@ -23,16 +23,16 @@ use signpost_txmgr::units::{
 use signpost_txmgr::unusable::Unusable;
 use signpost_txmgr::wire::{OutcomeMessage, Status};
 
-use crate::stage::Prompter;
+use crate::stage::ExecutorHandle;
 
 pub use self::planted::Mutant;
 
-/// The store, or a bent one.
+/// The store, with the mutant's bug if there is one.
 #[derive(Debug, Clone)]
-pub struct BentStore {
-    /// What is bent.
+pub struct MutantStore {
+    /// The fake behind it.
     pub inner: MemoryStore,
-    /// How.
+    /// The planted bug.
     pub mutant: Option<Mutant>,
     /// For the mutants that do things in the wrong order.
     pub chain: MemoryChain,
@@ -40,7 +40,7 @@ pub struct BentStore {
     pub topic: MemoryTopic,
 }
 
-impl BentStore {
+impl MutantStore {
     async fn reserve_apart(&self, group: &Reservation) -> Result<ReserveVerdict, PortError> {
         let count = u64::try_from(group.records.len()).unwrap();
         let ahead = group.head.next_nonce.plus(count);
@@ -66,7 +66,7 @@ impl BentStore {
         let uncounted = Reservation { spend: None, sender_counts: None, ..group.clone() };
         let verdict = self.inner.reserve(&uncounted).await?;
         if verdict == ReserveVerdict::Reserved {
-            // A call of its own: others may come between, and this worker may never make it.
+            // A separate call: other workers may act before it, and this worker may crash before it.
             let _ = self.inner.head(&group.head.account).await;
             self.inner.with_tables(|tables| {
                 if let Some(head) = tables.heads.get_mut(&group.head.account) {
@@ -124,7 +124,7 @@ impl BentStore {
             (Some(Mutant::PublishesBeforeSettled), Phase::Settled(settlement)) if settlement.published_at.is_none() => {
                 let _ = self.topic.publish(outcome.as_slice()).await;
             }
-            (Some(Mutant::SendsBeforeStore), Phase::Signed) => {
+            (Some(Mutant::SendBeforeStore), Phase::Signed) => {
                 if let Some(raw) = record.attempts.last().and_then(|attempt| record.raw(attempt)) {
                     self.chain.send(&raw).await;
                 }
@@ -134,7 +134,7 @@ impl BentStore {
     }
 }
 
-impl Store for BentStore {
+impl Store for MutantStore {
     async fn accounts(&self) -> Result<Accounts, PortError> {
         self.inner.accounts().await
     }
@@ -192,10 +192,10 @@ impl Store for BentStore {
     }
 
     async fn reserve(&self, group: &Reservation) -> Result<ReserveVerdict, PortError> {
-        if self.mutant == Some(Mutant::JudgesAnew) {
+        if self.mutant == Some(Mutant::JudgedAnew) {
             group.records.iter().for_each(|record| self.forget_answer(&record.request_id));
         }
-        if self.mutant == Some(Mutant::CounterApartFromSlot) {
+        if self.mutant == Some(Mutant::CounterApart) {
             return self.reserve_apart(group).await;
         }
         if self.mutant == Some(Mutant::ReassignedOnRepeat) {
@@ -209,9 +209,9 @@ impl Store for BentStore {
 
     async fn load(&self, ids: &[RequestId], now: Millis) -> Result<Vec<Stored>, PortError> {
         let mut found = self.inner.load(ids, now).await?;
-        if self.mutant == Some(Mutant::ConflictIsSame) {
-            // A signer asks for the id a message names and then for the message's own: as if each record were that
-            // message's.
+        if self.mutant == Some(Mutant::ConflictAsSame) {
+            // A signer loads the id that a message names and then the message's own id. This pretends that each record
+            // is that message's.
             for pair in ids.windows(2) {
                 let Some(message_id) = pair[1].as_str().strip_prefix("sqs:") else { continue };
                 for stored in &mut found {
@@ -224,7 +224,7 @@ impl Store for BentStore {
             }
         }
         if self.mutant == Some(Mutant::ReassignedOnRepeat) {
-            // As if a repeat were judged anew while its account is paused.
+            // As if a repeat were judged again while its account is paused.
             self.inner.with_tables(|tables| {
                 found.retain(|stored| match stored {
                     Stored::Record(record) => !tables.heads.get(&record.account).is_some_and(|head| head.paused),
@@ -232,7 +232,7 @@ impl Store for BentStore {
                 });
             });
         }
-        if self.mutant == Some(Mutant::JudgesAnew) {
+        if self.mutant == Some(Mutant::JudgedAnew) {
             found.retain(|stored| matches!(stored, Stored::Record(_)));
         }
         if self.mutant == Some(Mutant::ForgetsMaxHead) {
@@ -251,7 +251,7 @@ impl Store for BentStore {
     }
 
     async fn reject(&self, rejected: &Rejected, over: &Vacancy) -> Result<RejectVerdict, PortError> {
-        if self.mutant == Some(Mutant::JudgesAnew) && rejected.published_at.is_none() {
+        if self.mutant == Some(Mutant::JudgedAnew) && rejected.published_at.is_none() {
             self.forget_answer(&rejected.request_id);
         }
         self.inner.reject(rejected, over).await
@@ -269,7 +269,7 @@ impl Store for BentStore {
         let record = &record;
         match self.inner.update(record).await? {
             UpdateVerdict::Stale(current)
-                if self.mutant == Some(Mutant::OverwritesSignature)
+                if self.mutant == Some(Mutant::SecondSignatureOverwrites)
                     && current.attempts.len() == record.attempts.len()
                     && newest(&current) != newest(record) =>
             {
@@ -317,20 +317,20 @@ fn newest(record: &Record) -> Option<TxHash> {
     record.attempts.last().map(|attempt| attempt.tx_hash)
 }
 
-/// The key service, or a bent one.
+/// The key service, with the mutant's bug if there is one.
 #[derive(Debug, Clone)]
-pub struct BentKeys {
-    /// What is bent.
+pub struct MutantKeys {
+    /// The fake behind it.
     pub inner: MemoryKeys,
-    /// How.
+    /// The planted bug.
     pub mutant: Option<Mutant>,
     /// How long a signature takes, in milliseconds.
     pub slow_ms: Arc<AtomicU64>,
-    /// For what is slow.
-    pub prompter: Prompter,
+    /// Used to delay slow calls.
+    pub handle: ExecutorHandle,
 }
 
-impl Keys for BentKeys {
+impl Keys for MutantKeys {
     async fn public_key(&self, key: &KmsKeyId) -> Result<KeyAnswer, KeyCallError> {
         self.inner.public_key(key).await
     }
@@ -343,7 +343,7 @@ impl Keys for BentKeys {
         }
         let slow_ms = self.slow_ms.load(Ordering::Relaxed);
         if slow_ms > 0 {
-            self.prompter.sleep(slow_ms).await;
+            self.handle.sleep(slow_ms).await;
         }
         let signed = self.inner.sign(key, hash).await?;
         let is_lost = self.mutant == Some(Mutant::LosesKmsRequestId);
@@ -351,16 +351,16 @@ impl Keys for BentKeys {
     }
 }
 
-/// The topic, or a bent one.
+/// The topic, with the mutant's bug if there is one.
 #[derive(Debug, Clone)]
-pub struct BentTopic {
-    /// What is bent.
+pub struct MutantTopic {
+    /// The fake behind it.
     pub inner: MemoryTopic,
-    /// How.
+    /// The planted bug.
     pub mutant: Option<Mutant>,
 }
 
-impl OutcomeTopic for BentTopic {
+impl OutcomeTopic for MutantTopic {
     async fn publish(&self, outcomes: &[OutcomeMessage]) -> Vec<Result<(), PortError>> {
         let mut outcomes = outcomes.to_vec();
         for outcome in &mut outcomes {
@@ -390,7 +390,7 @@ impl OutcomeTopic for BentTopic {
                 operation: "PublishBatch",
                 happened: Happened::Unknown,
                 throttled: false,
-                source: "held up by another".into(),
+                source: "blocked by another outcome".into(),
             };
             return answers.iter().map(|_| Err(held_up())).collect();
         }
@@ -398,30 +398,30 @@ impl OutcomeTopic for BentTopic {
     }
 }
 
-/// The chain, or a bent view of it.
+/// The chain, with the mutant's bug if there is one.
 #[derive(Debug, Clone)]
-pub struct BentChain {
-    /// What is bent.
+pub struct MutantChain {
+    /// The fake behind it.
     pub inner: MemoryChain,
-    /// How.
+    /// The planted bug.
     pub mutant: Option<Mutant>,
-    /// For the mutant that hands nonces on.
+    /// For the mutant that gives nonces to the next request.
     pub store: MemoryStore,
     /// How long a node takes to replay a call or to find who used a nonce, in milliseconds.
     pub slow_ms: Arc<AtomicU64>,
-    /// For what is slow.
-    pub prompter: Prompter,
+    /// Used to delay slow calls.
+    pub handle: ExecutorHandle,
 }
 
-impl BentChain {
-    async fn think(&self) {
+impl MutantChain {
+    async fn delay(&self) {
         match self.slow_ms.load(Ordering::Relaxed) {
             0 => {}
-            slow_ms => self.prompter.sleep(slow_ms).await,
+            slow_ms => self.handle.sleep(slow_ms).await,
         }
     }
 
-    /// Gives the newest slot back if these are its bytes.
+    /// Frees the newest slot if these are its bytes.
     fn hand_on(&self, raw: &RawTx) {
         self.store.with_tables(|tables| {
             for head in tables.heads.values_mut() {
@@ -440,8 +440,8 @@ impl BentChain {
     }
 }
 
-impl BentChain {
-    fn bent_word(&self, word: Word) -> Word {
+impl MutantChain {
+    fn mutated_word(&self, word: Word) -> Word {
         match (self.mutant, word) {
             (Some(Mutant::BelievesOneNode), Word::Silent | Word::NotYet | Word::Contradicts) => Word::Agrees,
             (Some(Mutant::BelievesTheFuture), Word::NotYet) => Word::Silent,
@@ -450,14 +450,14 @@ impl BentChain {
     }
 }
 
-impl Chain for BentChain {
+impl Chain for MutantChain {
     async fn chain_id(&self) -> Result<ChainId, PortError> {
         self.inner.chain_id().await
     }
 
     async fn view(&self, query: &ViewQuery) -> Result<ChainView, PortError> {
         let view = self.inner.view(query).await?;
-        if self.mutant == Some(Mutant::MinedIsFinal) {
+        if self.mutant == Some(Mutant::OutcomeAtMined) {
             let found = view.receipts.iter().filter_map(|(nonce, receipt)| match receipt {
                 ReceiptView::Found(receipt) => Some((*nonce, *receipt)),
                 ReceiptView::Absent | ReceiptView::Unknown => None,
@@ -470,7 +470,7 @@ impl Chain for BentChain {
 
     async fn send(&self, raw: &RawTx) -> SendAnswer {
         let answer = self.inner.send(raw).await;
-        if self.mutant == Some(Mutant::HandsNonceOn) && answer.class == SendClass::Unknown {
+        if self.mutant == Some(Mutant::NonceHandedOn) && answer.class == SendClass::Unknown {
             self.hand_on(raw);
         }
         answer
@@ -482,13 +482,13 @@ impl Chain for BentChain {
         intent: &Intent,
         block: BlockRef,
     ) -> Result<Option<Vec<u8>>, PortError> {
-        self.think().await;
+        self.delay().await;
         self.inner.revert_bytes(from, intent, block).await
     }
 
     async fn witness(&self, query: &WitnessQuery) -> Vec<Word> {
         let words = self.inner.witness(query).await;
-        words.into_iter().map(|word| self.bent_word(word)).collect()
+        words.into_iter().map(|word| self.mutated_word(word)).collect()
     }
 
     async fn final_count(&self, address: Address) -> Result<(Nonce, Word), PortError> {
@@ -496,10 +496,10 @@ impl Chain for BentChain {
     }
 
     async fn nonce_use(&self, query: &UseQuery) -> Result<NonceUse, PortError> {
-        self.think().await;
+        self.delay().await;
         Ok(match self.inner.nonce_use(query).await? {
-            NonceUse::Found(used, word) => NonceUse::Found(used, self.bent_word(word)),
-            NonceUse::Ours(receipt, word) => NonceUse::Ours(receipt, self.bent_word(word)),
+            NonceUse::Found(used, word) => NonceUse::Found(used, self.mutated_word(word)),
+            NonceUse::Ours(receipt, word) => NonceUse::Ours(receipt, self.mutated_word(word)),
             other @ (NonceUse::Unshown(_) | NonceUse::NotFound(_)) => other,
         })
     }

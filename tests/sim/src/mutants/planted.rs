@@ -1,35 +1,36 @@
-//! The list of them. Read next: [`super`].
+//! The list of planted bugs. A bug that the explorer plants too has the same name in [`crate::explorer::mutants`]. Read
+//! next: [`super`].
 
 /// One planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutant {
-    /// A write does not look at the version: a second signature overwrites the first.
-    OverwritesSignature,
+    /// A signature is stored without a check of the version: a second one overwrites the first.
+    SecondSignatureOverwrites,
     /// The same id with other contents is taken for the same request.
-    ConflictIsSame,
-    /// The outcome goes out before it is stored.
+    ConflictAsSame,
+    /// The outcome is published before it is stored.
     PublishesBeforeSettled,
     /// The message is deleted before it is handled.
     AcknowledgesBeforeEffect,
     /// The counter of the lane is moved in one write and the slots are put in another.
-    CounterApartFromSlot,
-    /// A block is taken for final when it is mined.
-    MinedIsFinal,
+    CounterApart,
+    /// A block is taken for final as soon as it is mined.
+    OutcomeAtMined,
     /// The bytes are sent before they are stored.
-    SendsBeforeStore,
+    SendBeforeStore,
     /// A publication that may have failed is noted as done.
     NotesUnpublished,
-    /// The nonce of an ambiguous send is handed on.
-    HandsNonceOn,
-    /// What a window took is written after the slots, in a write of its own.
+    /// The nonce of a send with a lost reply is given to the next request.
+    NonceHandedOn,
+    /// The spend of a window is written after the slots, in a separate write.
     SpendApartFromSlot,
-    /// What a sender had in a window, in the same way.
+    /// A sender's count in a window is written after the slots, in a separate write.
     CountApartFromSlot,
-    /// How long a request may hold up its lane is not stored with it.
+    /// The longest time that a request may block its lane is not stored with it.
     ForgetsMaxHead,
-    /// A head at its cap is taken to have been so from the beginning of time.
+    /// A head at its cap counts as capped since time 0.
     CancelsAtCapAtOnce,
-    /// A request for a pool that is sent again gets a slot with whichever account it is assigned to now.
+    /// A repeated request for a pool gets another slot with the account it is assigned to now.
     ReassignedOnRepeat,
     /// The key service's id of the call is not kept with the attempt.
     LosesKmsRequestId,
@@ -37,54 +38,54 @@ pub enum Mutant {
     SignsTwice,
     /// The public key is read before each signature.
     ReadsKeyEachTime,
-    /// A node says that we are misconfigured, and the account is not paused.
+    /// A node answers `misconfigured`, and the account is not paused.
     IgnoresMisconfigured,
     /// A closed record may be deleted as soon as it is closed.
     ForgetsRetention,
-    /// A slot without a signature is not seen, and what is above it is sent.
+    /// A slot without a signature is overlooked, and the slots above it are sent.
     OverlooksUnsigned,
-    /// Outcomes go out without what the backend sent along.
+    /// Outcomes are published without the backend's metadata.
     LosesMetadata,
-    /// Outcomes go out without their reason.
+    /// Outcomes are published without their reason.
     LosesReason,
-    /// What a message was answered is forgotten: it is judged anew on every delivery.
-    JudgesAnew,
-    /// What is said of a message that names another's id is said under that id.
+    /// A message's answer is forgotten: it is judged again on every delivery.
+    JudgedAnew,
+    /// The refusal of a message that names another's id is published under that id.
     SpeaksForOthers,
     /// The text of a refusal depends on the time.
     TellsTheTime,
     /// A broadcaster works the lanes of another chain's Signpost.
-    WorksOtherLanes,
-    /// A pass asks its slow questions one after the other, and stores what they bring when all are answered.
+    LaneOfAnotherChain,
+    /// A pass asks its slow questions one after the other, and stores the findings only when all are answered.
     LosesTurn,
-    /// An outcome that is refused for good holds up all that go out with it.
+    /// An outcome that is refused for good blocks all outcomes of its batch.
     RefusedHoldsUpBatch,
-    /// One node's word is enough for something final, whatever a second one says.
+    /// One node is enough for a final verdict, whatever a second one answers.
     BelievesOneNode,
-    /// Of a second node that is up to date and not that far, it is taken that it says nothing.
+    /// A second node that is in sync but has not reached the block counts as silent.
     BelievesTheFuture,
-    /// No slot is set aside: a lane stands still behind one that cannot be closed. For `tests/worlds.rs`.
+    /// No slot is set aside: a slot that cannot be closed blocks its lane. For `tests/worlds.rs`.
     SetsNothingAside,
     /// A record is signed whatever its seal says. For `tests/thief.rs`, as the next two.
     TakesAnySeal,
     /// The seal does not cover the nonce.
     SealsNoNonce,
-    /// Name and key of an account are what the table says.
+    /// The name and key of an account are taken from the table.
     TrustsRegistry,
 }
 
 impl Mutant {
-    /// Those that show in a seed, each with the invariants it may break first.
+    /// The mutants that a seed can reveal, each with the invariants it may break first.
     pub const ALL: [(Self, &'static [&'static str]); 30] = [
-        (Self::OverwritesSignature, &["I2"]),
-        (Self::ConflictIsSame, &["I6", "I13"]),
+        (Self::SecondSignatureOverwrites, &["I2"]),
+        (Self::ConflictAsSame, &["I6", "I13"]),
         (Self::PublishesBeforeSettled, &["I6"]),
         (Self::AcknowledgesBeforeEffect, &["I13"]),
-        (Self::CounterApartFromSlot, &["I4"]),
-        (Self::MinedIsFinal, &["I6"]),
-        (Self::SendsBeforeStore, &["I3"]),
+        (Self::CounterApart, &["I4"]),
+        (Self::OutcomeAtMined, &["I6"]),
+        (Self::SendBeforeStore, &["I3"]),
         (Self::NotesUnpublished, &["I11", "I13"]),
-        (Self::HandsNonceOn, &["I1", "I4"]),
+        (Self::NonceHandedOn, &["I1", "I4"]),
         (Self::SpendApartFromSlot, &["I9"]),
         (Self::CountApartFromSlot, &["I9"]),
         (Self::ForgetsMaxHead, &["I12"]),
@@ -98,10 +99,10 @@ impl Mutant {
         (Self::OverlooksUnsigned, &["G3", "I12", "order"]),
         (Self::LosesMetadata, &["I6", "I15"]),
         (Self::LosesReason, &["G3"]),
-        (Self::JudgesAnew, &["I11", "I15"]),
+        (Self::JudgedAnew, &["I11", "I15"]),
         (Self::SpeaksForOthers, &["I15"]),
         (Self::TellsTheTime, &["I11", "I15"]),
-        (Self::WorksOtherLanes, &["I16"]),
+        (Self::LaneOfAnotherChain, &["I16"]),
         (Self::LosesTurn, &["I12"]),
         (Self::RefusedHoldsUpBatch, &["I12"]),
         (Self::BelievesOneNode, &["I6", "G3"]),

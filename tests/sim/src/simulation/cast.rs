@@ -1,4 +1,4 @@
-//! Who plays: the workers of each Signpost, and everybody around them.
+//! The tasks of a trial: the workers of each Signpost, and the backends, miners and operators around them.
 //!
 //! Read next: [`crate::host`].
 
@@ -17,80 +17,81 @@ use crate::breadth::Breadth;
 use crate::host;
 use crate::random::Random;
 use crate::source::{self, Planned};
-use crate::stage::Stage;
-use crate::world::{LATE_NAME, NAMES, OTHER_NAME, POOL, Regime, START, World};
+use crate::stage::Executor;
+use crate::world::{LATE_NAME, NAMES, OTHER_NAME, POOL, RuleSet, START, World};
 
-/// The workers of the Signpost beside: one of each.
-pub(super) const OTHER_CAST: [&str; 3] = ["signer of main", "broadcaster of main", "sweep of main"];
-/// The network's price where it is above every cap, and the least that is mined then, in gwei.
-const DEAR_GWEI: u64 = 20;
-const DEAR_MINED_GWEI: u64 = 2;
-/// What a slow node takes for one question: three of them, one after the other, are more than a pass.
+/// The workers of the second Signpost: one of each kind.
+pub(super) const OTHER_TASKS: [&str; 3] = ["signer of main", "broadcaster of main", "sweep of main"];
+/// The network's price where it is above every cap, and the lowest price that is mined then, in gwei.
+const HIGH_GWEI: u64 = 20;
+const HIGH_MINED_GWEI: u64 = 2;
+/// How long a slow node takes for one question: three in a row take longer than a pass.
 const SLOW_MS: u64 = 9_000;
-/// How often a batch or a pass is broken off where that happens, per mille, and after how many polls at most.
-const BREAKS: u64 = 60;
-const BREAK_POLLS: u64 = 120;
+/// How often a batch or a pass is interrupted, per mille, and the most polls before that.
+const INTERRUPTS: u64 = 60;
+const INTERRUPT_POLLS: u64 = 120;
 
 /// A message that was sent.
 #[derive(Debug)]
-pub(super) struct Letter {
+pub(super) struct SentMessage {
     pub(super) message_id: String,
     pub(super) planned: Planned,
-    /// To the Signpost beside.
+    /// It was sent to the second Signpost.
     pub(super) other: bool,
 }
 
-/// What everybody knows.
+/// What all tasks share.
 #[derive(Debug, Clone)]
-pub(super) struct Cast {
+pub(super) struct Shared {
     pub(super) auditor: Arc<Mutex<Auditor>>,
-    pub(super) letters: Arc<Mutex<Vec<Letter>>>,
+    pub(super) messages: Arc<Mutex<Vec<SentMessage>>>,
     pub(super) breadth: Breadth,
     pub(super) pool: bool,
 }
 
-impl Cast {
-    /// Puts everybody on the stage.
-    pub(super) fn put_on(
+impl Shared {
+    /// Adds all tasks to the executor.
+    pub(super) fn spawn_all(
         &self,
-        stage: &mut Stage,
+        executor: &mut Executor,
         world: &World,
         other: Option<&World>,
         requests: usize,
         random: &mut Random,
     ) {
         for name in ["signer 1", "signer 2"] {
-            self.signer(name, stage, world, random);
+            self.signer(name, executor, world, random);
         }
         for name in ["broadcaster 1", "broadcaster 2"] {
-            self.broadcaster(name, stage, world, random);
+            self.broadcaster(name, executor, world, random);
         }
-        sweep("sweep", stage, world);
+        sweep("sweep", executor, world);
         let plan = self.plan(requests, world, random);
-        self.backends("backends", stage, world, plan, false);
-        self.miner("miner", stage, world, random);
+        self.backends("backends", executor, world, plan, false);
+        self.miner("miner", executor, world, random);
         if let Some(other) = other {
-            let [signer, broadcaster, name] = OTHER_CAST;
-            self.signer(signer, stage, other, random);
-            self.broadcaster(broadcaster, stage, other, random);
-            sweep(name, stage, other);
+            let [signer, broadcaster, name] = OTHER_TASKS;
+            self.signer(signer, executor, other, random);
+            self.broadcaster(broadcaster, executor, other, random);
+            sweep(name, executor, other);
             let mut plan = source::plan(random, requests / 2, &[OTHER_NAME], SPAN_MS, self.breadth.strangers);
             for planned in &mut plan {
                 planned.body = source::renamed(&planned.body, random);
             }
-            self.backends("backends of main", stage, other, plan, true);
-            self.miner("miner of main", stage, other, random);
+            self.backends("backends of main", executor, other, plan, true);
+            self.miner("miner of main", executor, other, random);
         }
         if random.per_mille(200) {
-            let (paused, luck) = (world.clone(), random.fork());
-            stage.add("operator", Box::new(move || Box::pin(operator(paused.clone(), luck.clone()))));
+            let (paused, rng) = (world.clone(), random.fork());
+            executor.add("operator", Box::new(move || Box::pin(operator(paused.clone(), rng.clone()))));
         }
         if self.pool && !self.breadth.unnamed {
-            let (paused, luck) = (world.clone(), random.fork());
-            stage.add("pool's operator", Box::new(move || Box::pin(pool_operator(paused.clone(), luck.clone()))));
+            let (paused, rng) = (world.clone(), random.fork());
+            executor.add("pool's operator", Box::new(move || Box::pin(pool_operator(paused.clone(), rng.clone()))));
         }
-        let (cast, kept, luck) = (self.clone(), world.clone(), random.fork());
-        stage.add("keeper", Box::new(move || Box::pin(keeper(cast.clone(), kept.clone(), luck.clone()))));
+        let (shared, kept, rng) = (self.clone(), world.clone(), random.fork());
+        executor
+            .add("administrator", Box::new(move || Box::pin(administrator(shared.clone(), kept.clone(), rng.clone()))));
     }
 
     fn plan(&self, requests: usize, world: &World, random: &mut Random) -> Vec<Planned> {
@@ -99,67 +100,67 @@ impl Cast {
             (false, true) => vec![POOL],
             (false, false) => NAMES[..world.accounts.len()].to_vec(),
         };
-        if self.breadth.late {
+        if self.breadth.registers {
             names.push(LATE_NAME);
         }
         source::plan(random, requests, &names, SPAN_MS, self.breadth.strangers)
     }
 
-    fn signer(&self, name: &'static str, stage: &mut Stage, world: &World, random: &mut Random) {
-        let (world, breaks, luck) = (world.clone(), self.breadth.breaks, Arc::new(Mutex::new(random.fork())));
-        stage.add(name, Box::new(move || Box::pin(signer(world.clone(), breaks, Arc::clone(&luck)))));
+    fn signer(&self, name: &'static str, executor: &mut Executor, world: &World, random: &mut Random) {
+        let (world, interrupts, rng) = (world.clone(), self.breadth.interrupts, Arc::new(Mutex::new(random.fork())));
+        executor.add(name, Box::new(move || Box::pin(signer(world.clone(), interrupts, Arc::clone(&rng)))));
     }
 
-    fn broadcaster(&self, name: &'static str, stage: &mut Stage, world: &World, random: &mut Random) {
-        let (world, breadth, luck) = (world.clone(), self.breadth, Arc::new(Mutex::new(random.fork())));
-        stage.add(name, Box::new(move || Box::pin(broadcaster(world.clone(), breadth, Arc::clone(&luck)))));
+    fn broadcaster(&self, name: &'static str, executor: &mut Executor, world: &World, random: &mut Random) {
+        let (world, breadth, rng) = (world.clone(), self.breadth, Arc::new(Mutex::new(random.fork())));
+        executor.add(name, Box::new(move || Box::pin(broadcaster(world.clone(), breadth, Arc::clone(&rng)))));
     }
 
-    fn backends(&self, name: &'static str, stage: &mut Stage, world: &World, plan: Vec<Planned>, other: bool) {
-        let (cast, world) = (self.clone(), world.clone());
-        stage.add(name, Box::new(move || Box::pin(backends(cast.clone(), world.clone(), plan.clone(), other))));
+    fn backends(&self, name: &'static str, executor: &mut Executor, world: &World, plan: Vec<Planned>, other: bool) {
+        let (shared, world) = (self.clone(), world.clone());
+        executor.add(name, Box::new(move || Box::pin(backends(shared.clone(), world.clone(), plan.clone(), other))));
     }
 
-    fn miner(&self, name: &'static str, stage: &mut Stage, world: &World, random: &mut Random) {
-        let (world, luck, foreign) = (world.clone(), random.fork(), random.per_mille(120));
+    fn miner(&self, name: &'static str, executor: &mut Executor, world: &World, random: &mut Random) {
+        let (world, rng, foreign) = (world.clone(), random.fork(), random.per_mille(120));
         let breadth = self.breadth;
-        stage.add(name, Box::new(move || Box::pin(miner(world.clone(), luck.clone(), breadth, foreign))));
+        executor.add(name, Box::new(move || Box::pin(miner(world.clone(), rng.clone(), breadth, foreign))));
     }
 }
 
-fn sweep(name: &'static str, stage: &mut Stage, world: &World) {
+fn sweep(name: &'static str, executor: &mut Executor, world: &World) {
     let world = world.clone();
-    stage.add(name, Box::new(move || Box::pin(sweeper(world.clone()))));
+    executor.add(name, Box::new(move || Box::pin(sweeper(world.clone()))));
 }
 
-/// How often what begins now may be polled.
-fn polls(breaks: bool, luck: &Mutex<Random>) -> u64 {
-    let mut luck = luck.lock().unwrap();
-    if breaks && luck.per_mille(BREAKS) { luck.below(BREAK_POLLS) } else { host::UNBROKEN }
+/// The limit of polls of the next batch or pass.
+fn polls(interrupts: bool, rng: &Mutex<Random>) -> u64 {
+    let mut rng = rng.lock().unwrap();
+    if interrupts && rng.per_mille(INTERRUPTS) { rng.below(INTERRUPT_POLLS) } else { host::UNLIMITED }
 }
 
-/// Starts as the program does, and ends when the rules it was started with are no longer those of the deployment.
-async fn signer(world: World, breaks: bool, luck: Arc<Mutex<Random>>) {
+/// Starts as the program does, and restarts when the deployed rules have changed.
+async fn signer(world: World, interrupts: bool, rng: Arc<Mutex<Random>>) {
     let version = world.rules_version();
     let signer = world.signer();
     let started = signer.warm_up(world.clock.now()).await.is_ok();
     while started && world.rules_version() == version {
         let answered = host::serve_resign(&world, &signer).await;
-        let served = host::serve_signing_within(&world, &signer, polls(breaks, &luck)).await;
+        let served = host::serve_signing_within(&world, &signer, polls(interrupts, &rng)).await;
         if !answered && !served {
-            world.prompter.sleep(300).await;
+            world.handle.sleep(300).await;
         }
     }
-    world.prompter.doom();
+    world.handle.crash_current();
     pending::<()>().await;
 }
 
-async fn broadcaster(world: World, breadth: Breadth, luck: Arc<Mutex<Random>>) {
+async fn broadcaster(world: World, breadth: Breadth, rng: Arc<Mutex<Random>>) {
     let broadcaster = world.broadcaster();
     loop {
-        let polls = polls(breadth.breaks, &luck);
+        let polls = polls(breadth.interrupts, &rng);
         if !host::serve_broadcast(&world, &broadcaster, breadth.batch, polls).await {
-            world.prompter.sleep(300).await;
+            world.handle.sleep(300).await;
         }
     }
 }
@@ -167,31 +168,31 @@ async fn broadcaster(world: World, breadth: Breadth, luck: Arc<Mutex<Random>>) {
 async fn sweeper(world: World) {
     let broadcaster = world.broadcaster();
     loop {
-        world.prompter.sleep(15_000).await;
+        world.handle.sleep(15_000).await;
         host::sweep(&world, &broadcaster).await;
     }
 }
 
-async fn backends(cast: Cast, world: World, plan: Vec<Planned>, other: bool) {
+async fn backends(shared: Shared, world: World, plan: Vec<Planned>, other: bool) {
     for (number, planned) in plan.into_iter().enumerate() {
         let due = START.plus(planned.at_ms).since(world.clock.now());
-        world.prompter.sleep(due).await;
+        world.handle.sleep(due).await;
         let dedup = format!("message {number}");
         let (group, sender) = (Some(planned.group), Some(planned.sender));
-        // The auditor hears of it before any worker is polled.
+        // The auditor is notified before any worker is polled.
         let message_id = world.queues.signing.put(&planned.body, group, Some(&dedup), sender);
         let (sender, now) = (planned.sender, world.clock.now());
-        cast.auditor.lock().unwrap().asked(&message_id, &planned.body, sender, world.chain_id, now);
-        cast.letters.lock().unwrap().push(Letter { message_id, planned, other });
+        shared.auditor.lock().unwrap().message_sent(&message_id, &planned.body, sender, world.chain_id, now);
+        shared.messages.lock().unwrap().push(SentMessage { message_id, planned, other });
     }
 }
 
-/// Mines, and while faults are on upsets the node, the pool and the newest blocks.
+/// Mines blocks. While faults are on, disturbs the node, the pool and the newest blocks.
 async fn miner(world: World, mut random: Random, breadth: Breadth, foreign: bool) {
     let chain = &world.chain.inner;
-    if breadth.dear {
-        chain.set_price(Some(Wei::from_gwei(DEAR_GWEI)));
-        chain.set_mined_price(Wei::from_gwei(DEAR_MINED_GWEI));
+    if breadth.high_price {
+        chain.set_price(Some(Wei::from_gwei(HIGH_GWEI)));
+        chain.set_mined_price(Wei::from_gwei(HIGH_MINED_GWEI));
     }
     if breadth.slow {
         world.chain.slow_ms.store(SLOW_MS, Ordering::Relaxed);
@@ -202,9 +203,9 @@ async fn miner(world: World, mut random: Random, breadth: Breadth, foreign: bool
     let lies_steadily = breadth.liar && random.per_mille(250);
     let priced_at = START.plus(random.below(SPAN_MS));
     loop {
-        world.prompter.sleep(host::ROUND_MS).await;
+        world.handle.sleep(host::ROUND_MS).await;
         chain.mine();
-        if breadth.regime == Some(Regime::Unpriced) && !breadth.dear && world.clock.now() >= priced_at {
+        if breadth.rule_set == Some(RuleSet::Unpriced) && !breadth.high_price && world.clock.now() >= priced_at {
             chain.set_price(Some(Wei::from_gwei(1)));
         }
         if world.clock.now().since(START) >= FAULTS_MS {
@@ -213,13 +214,13 @@ async fn miner(world: World, mut random: Random, breadth: Breadth, foreign: bool
         }
         if lies_steadily {
             let lies = Lies { counts: true, receipts: true, finality: true, blocks: true, ahead: 1_000 };
-            // What it takes it keeps to itself, or its lies would soon come true.
+            // It drops what it accepts, or its lies would soon come true.
             chain.set_mood(NodeMood { lies, drops_sends: true, ..NodeMood::default() });
         } else if random.per_mille(60) {
             chain.set_mood(if breadth.liar && random.per_mille(800) {
                 NodeMood { lies: lies(&mut random), second_leads: random.per_mille(300), ..NodeMood::default() }
             } else {
-                mood(&mut random, breadth.answers)
+                mood(&mut random, breadth.same_answers)
             });
         } else if random.per_mille(250) {
             chain.set_mood(NodeMood::default());
@@ -293,79 +294,79 @@ fn use_nonce_elsewhere(world: &World, random: &mut Random) {
     }
 }
 
-/// Pauses everything for a while.
+/// Pauses all accounts for a while.
 async fn operator(world: World, mut random: Random) {
-    world.prompter.sleep(random.below(SPAN_MS)).await;
+    world.handle.sleep(random.below(SPAN_MS)).await;
     world.set_paused(true);
-    world.prompter.sleep(5_000 + random.below(30_000)).await;
+    world.handle.sleep(5_000 + random.below(30_000)).await;
     world.set_paused(false);
 }
 
-/// Pauses one account of the pool after another, so that what is sent again is assigned elsewhere.
+/// Pauses one account of the pool after another, so that repeats are assigned to another account.
 async fn pool_operator(world: World, mut random: Random) {
     while world.clock.now().since(START) < FAULTS_MS {
         let accounts: Vec<_> = world.accounts.keys().copied().collect();
         let account = accounts[random.place(accounts.len())];
         if world.heads().iter().any(|head| head.account == account && head.retired_at.is_none()) {
-            world.set_paused_one(account, true);
-            world.prompter.sleep(500 + random.below(4_000)).await;
+            world.set_account_paused(account, true);
+            world.handle.sleep(500 + random.below(4_000)).await;
         }
         if world.heads().iter().any(|head| head.account == account && head.retired_at.is_none()) {
-            world.set_paused_one(account, false);
+            world.set_account_paused(account, false);
         }
-        world.prompter.sleep(random.below(2_000)).await;
+        world.handle.sleep(random.below(2_000)).await;
     }
 }
 
-/// One thing an operator of accounts, rules and keys does.
+/// One action of the administrator of accounts, rules and keys.
 #[derive(Debug, Clone, Copy)]
-enum Deed {
+enum OperatorAction {
     Register,
     Retire,
-    Rule(Regime),
+    Rule(RuleSet),
     SetKeyDisabled(bool),
 }
 
-/// Registers, retires, changes the rules, takes a key away and gives it back, each at a time of its own.
-async fn keeper(cast: Cast, world: World, mut random: Random) {
-    let mut deeds: Vec<(u64, Deed)> = Vec::new();
-    let breadth = cast.breadth;
-    if breadth.late {
-        deeds.push((random.below(SPAN_MS), Deed::Register));
+/// Registers and retires accounts, changes the rules, disables a key and enables it again, each at a time of its own.
+async fn administrator(shared: Shared, world: World, mut random: Random) {
+    let mut actions: Vec<(u64, OperatorAction)> = Vec::new();
+    let breadth = shared.breadth;
+    if breadth.registers {
+        actions.push((random.below(SPAN_MS), OperatorAction::Register));
     }
     if breadth.retires {
-        deeds.push((5_000 + random.below(SPAN_MS), Deed::Retire));
+        actions.push((5_000 + random.below(SPAN_MS), OperatorAction::Retire));
     }
-    if let Some(regime) = breadth.regime {
+    if let Some(rule_set) = breadth.rule_set {
         let from = random.below(SPAN_MS);
-        deeds.push((from, Deed::Rule(regime)));
-        deeds.push((from + 3_000 + random.below(SPAN_MS), Deed::Rule(Regime::Usual)));
+        actions.push((from, OperatorAction::Rule(rule_set)));
+        actions.push((from + 3_000 + random.below(SPAN_MS), OperatorAction::Rule(RuleSet::Usual)));
     }
     if breadth.keys {
         let from = random.below(SPAN_MS);
-        deeds.push((from, Deed::SetKeyDisabled(true)));
-        deeds.push((from + 2_000 + random.below(SPAN_MS), Deed::SetKeyDisabled(false)));
+        actions.push((from, OperatorAction::SetKeyDisabled(true)));
+        actions.push((from + 2_000 + random.below(SPAN_MS), OperatorAction::SetKeyDisabled(false)));
     }
-    deeds.sort_by_key(|(at, _)| *at);
-    for (at, deed) in deeds {
-        world.prompter.sleep(START.plus(at).since(world.clock.now())).await;
-        // What is over is over: the trial itself mends everything when the faults end.
+    actions.sort_by_key(|(at, _)| *at);
+    for (at, action) in actions {
+        world.handle.sleep(START.plus(at).since(world.clock.now())).await;
+        // The trial itself repairs everything when the faults end.
         if world.clock.now().since(START) >= FAULTS_MS {
             return;
         }
-        match deed {
-            Deed::Register => drop(world.register(LATE_NAME, LATE_NAME, 3, world.clock.now())),
-            Deed::Retire => {
+        match action {
+            OperatorAction::Register => drop(world.register(LATE_NAME, LATE_NAME, 3, world.clock.now())),
+            OperatorAction::Retire => {
                 let account = world.accounts.keys().next_back().copied();
                 let _ = account.is_some_and(|account| world.retire(account));
             }
-            Deed::Rule(regime) => {
-                world.rule(regime);
-                cast.auditor.lock().unwrap().ruled(regime, world.clock.now());
+            OperatorAction::Rule(rule_set) => {
+                world.set_rules(rule_set);
+                shared.auditor.lock().unwrap().rules_changed(rule_set, world.clock.now());
             }
-            Deed::SetKeyDisabled(disabled) => {
+            OperatorAction::SetKeyDisabled(disabled) => {
                 world.keys.set_disabled(&format!("key-{}", NAMES[0]).parse().unwrap(), disabled);
-                cast.auditor.lock().unwrap().key_failed();
+                shared.auditor.lock().unwrap().key_failed();
             }
         }
     }

@@ -1,9 +1,8 @@
 //! The simulation: the real drivers, two of each, under faults that a seed decides; then without.
 //!
-//! While faults are on, nothing may go wrong. When they are off, everything must finish within a bounded time (I12);
-//! and what is delivered again long after, in a world that has changed, must change nothing (G2). Around it happens
-//! what the seed's [`Breadth`] says. A seed repeats exactly: same messages, same faults, same order.
-//! Read next: [`crate::auditor`].
+//! While faults are on, no invariant may break. When they are off, everything must finish within a bounded time (I12).
+//! A redelivery long after, with other rules and accounts, must change nothing (G2). The seed's [`Breadth`] decides
+//! what else happens. A seed repeats exactly: same messages, same faults, same order. Read next: [`crate::auditor`].
 
 mod cast;
 
@@ -15,80 +14,80 @@ use signpost_txmgr::fake::{Entry, NodeMood, QueueRules, SimClock};
 use signpost_txmgr::record::Phase;
 use signpost_txmgr::units::Millis;
 
-use self::cast::{Cast, Letter, OTHER_CAST};
+use self::cast::{OTHER_TASKS, SentMessage, Shared};
 use crate::auditor::{Actor, Auditor, Violation};
 use crate::breadth::{Breadth, Broken};
 use crate::mutants::Mutant;
 use crate::random::Random;
-use crate::stage::{Prompter, Stage};
-use crate::weather::{Rates, SeededWeather};
-use crate::world::{CHAIN, NAMES, OTHER_CHAIN, Regime, START, Setting, World, say};
+use crate::stage::{Executor, ExecutorHandle};
+use crate::weather::{RandomFaults, Rates};
+use crate::world::{CHAIN, NAMES, OTHER_CHAIN, RuleSet, START, Setting, World, print_line};
 
-/// Messages come over so long.
+/// Messages are sent within this time.
 const SPAN_MS: u64 = 25_000;
-/// Faults go on for so long.
+/// Faults end after this time.
 const FAULTS_MS: u64 = 45_000;
-/// Without faults everything finishes within so long: 20 passes of the longest.
-const CALM_MS: u64 = 400_000;
-/// So long after all is over every message is delivered again, where it is: longer than any window, timeout or
-/// memory of a queue.
+/// Without faults everything finishes within this time: 20 of the longest passes.
+const FINISH_MS: u64 = 400_000;
+/// Every message is redelivered this long after everything finished: longer than any window, timeout or deduplication
+/// of a queue.
 const LATER_MS: u64 = 600_000;
-/// What a slow key service takes for a signature: the broadcaster asks after 5 s.
+/// How long a slow key service takes for a signature: the broadcaster asks after 5 s.
 const SLOW_KEYS_MS: u64 = 6_500;
-/// A spend window, in every fourth seed: short, so that many begin and each is full at times.
+/// A spend window, in every fourth seed: short, so that many windows begin and some fill up.
 const SPEND_WINDOW_S: u64 = 6;
 /// A window of requests, in every eighth seed: as short.
 const REQUEST_WINDOW_S: u64 = 6;
-/// More polls than any seed needs: a livelock ends.
+/// More polls than any seed needs, which ends a livelock.
 const POLLS_MAX: u64 = 400_000;
 
-/// What a simulation is like.
+/// The options of a simulation.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Requests asked for, duplicates and bad ones apart.
+    /// Number of requests, without duplicates and invalid ones.
     pub requests: usize,
     /// The planted bug.
     pub mutant: Option<Mutant>,
-    /// Tell everything that happens.
+    /// Print everything that happens.
     pub trace: bool,
-    /// How wide the world is; the seed decides if there is none.
+    /// The conditions of the trial; the seed decides if there are none.
     pub breadth: Option<Breadth>,
 }
 
 impl Options {
-    /// 20 requests, no planted bug, a world as wide as the seed makes it.
+    /// 20 requests, no planted bug, conditions by the seed.
     pub const USUAL: Self = Self { requests: 20, mutant: None, trace: false, breadth: None };
 }
 
 /// How one seed ended.
 #[derive(Debug)]
 pub struct Report {
-    /// What did not hold.
+    /// The violations found.
     pub violations: Vec<Violation>,
-    /// How often each fault came.
+    /// How often each fault was injected.
     pub faults: BTreeMap<&'static str, u64>,
-    /// How many records ended as what.
+    /// How many records ended in which status.
     pub outcomes: BTreeMap<&'static str, u64>,
     /// How often a future was polled.
     pub polls: u64,
-    /// Simulated time until everything was quiet.
+    /// Simulated time until everything had finished.
     pub took_ms: u64,
 }
 
-/// What many seeds came to.
+/// The results of many seeds.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Seeds run.
     pub seeds: u64,
-    /// How often each fault came.
+    /// How often each fault was injected.
     pub faults: BTreeMap<&'static str, u64>,
-    /// How many records ended as what.
+    /// How many records ended in which status.
     pub outcomes: BTreeMap<&'static str, u64>,
     /// How often a future was polled.
     pub polls: u64,
-    /// The longest any seed took until everything was quiet, in simulated time.
+    /// The longest time until everything had finished, of all seeds, in simulated time.
     pub longest_ms: u64,
-    /// Seeds with a violation, and the first one of each.
+    /// Seeds with a violation, and the first violation of each.
     pub failed: Vec<(u64, Violation)>,
 }
 
@@ -113,9 +112,9 @@ impl Tally {
 pub fn run(seed: u64, options: Options) -> Report {
     let mut random = Random::new(seed);
     let clock = SimClock::at(START);
-    let prompter = Prompter::new(clock.clone());
+    let handle = ExecutorHandle::new(clock.clone());
     let rates = Rates::drawn(&mut random);
-    let weather = Arc::new(SeededWeather::new(random.fork(), rates, prompter.clone(), options.trace));
+    let injector = Arc::new(RandomFaults::new(random.fork(), rates, handle.clone(), options.trace));
     let mut setting = setting(&mut random, options.mutant);
     setting.spend_window_s = (seed % 4 == 3).then_some(SPEND_WINDOW_S);
     setting.request_window_s = (seed % 8 == 5).then_some(REQUEST_WINDOW_S);
@@ -125,12 +124,12 @@ pub fn run(seed: u64, options: Options) -> Report {
     let pool = seed % 4 == 2;
     setting.accounts = if pool { NAMES.len() } else { setting.accounts };
     setting.accounts = if breadth.unnamed { 1 } else { setting.accounts };
-    let mut world = World::new(setting, clock.clone(), prompter.clone(), weather.clone());
+    let mut world = World::new(setting, clock.clone(), handle.clone(), injector.clone());
     world.retry_after_ms = breadth.retry_after_ms;
     if breadth.slow_keys {
         world.keys_slow_ms.store(SLOW_KEYS_MS, Ordering::Relaxed);
     }
-    let other = breadth.beside.then(|| world.beside(setting.signing));
+    let other = breadth.other_chain.then(|| world.other_signpost(setting.signing));
     if let Some(broken) = breadth.broken {
         let account = world.register("broken", "broken", 5, START);
         if broken == Broken::Retired {
@@ -141,7 +140,7 @@ pub fn run(seed: u64, options: Options) -> Report {
     let worlds: Vec<&World> = [&world].into_iter().chain(&other).collect();
     let auditor = Arc::new(Mutex::new(Auditor::new(&worlds, &setting)));
     if breadth.refuses {
-        weather.refuse_some();
+        injector.refuse_some();
         auditor.lock().unwrap().outcomes_refused();
     }
     if breadth.liar {
@@ -151,15 +150,15 @@ pub fn run(seed: u64, options: Options) -> Report {
         auditor.lock().unwrap().key_failed();
     }
     if options.trace {
-        say(&format!("seed {seed}: {rates:?} {setting:?} {breadth:?}"));
+        print_line(&format!("seed {seed}: {rates:?} {setting:?} {breadth:?}"));
     }
-    let mut stage = Stage::new(prompter, clock, random.fork());
-    let letters = Arc::default();
-    let cast = Cast { auditor: Arc::clone(&auditor), letters: Arc::clone(&letters), breadth, pool };
-    cast.put_on(&mut stage, &world, other.as_ref(), options.requests, &mut random);
-    let mut trial = Trial { world, other, auditor, letters, breadth, options, faults: HashMap::new(), counted: 0 };
-    trial.play(&mut stage, &weather);
-    trial.report(&stage, &weather)
+    let mut executor = Executor::new(handle, clock, random.fork());
+    let messages = Arc::default();
+    let shared = Shared { auditor: Arc::clone(&auditor), messages: Arc::clone(&messages), breadth, pool };
+    shared.spawn_all(&mut executor, &world, other.as_ref(), options.requests, &mut random);
+    let mut trial = Trial { world, other, auditor, messages, breadth, options, faults: HashMap::new(), counted: 0 };
+    trial.run(&mut executor, &injector);
+    trial.report(&executor, &injector)
 }
 
 fn setting(random: &mut Random, mutant: Option<Mutant>) -> Setting {
@@ -185,61 +184,61 @@ struct Trial {
     world: World,
     other: Option<World>,
     auditor: Arc<Mutex<Auditor>>,
-    letters: Arc<Mutex<Vec<Letter>>>,
+    messages: Arc<Mutex<Vec<SentMessage>>>,
     breadth: Breadth,
     options: Options,
-    /// Faults that hit each player, and all of them.
+    /// Faults injected into each task, and the sum so far.
     faults: HashMap<&'static str, u64>,
     counted: u64,
 }
 
-/// How far a trial is.
+/// The period of a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Act {
-    /// Things go wrong.
+enum Period {
+    /// Faults are injected.
     Faults,
-    /// Nothing goes wrong any more.
-    Calm,
-    /// All is over, and everything was delivered again.
-    Again,
+    /// No more faults are injected.
+    NoFaults,
+    /// Everything had finished, and every message was redelivered.
+    Redelivery,
 }
 
 impl Trial {
-    fn play(&mut self, stage: &mut Stage, weather: &SeededWeather) {
-        let mut act = Act::Faults;
+    fn run(&mut self, executor: &mut Executor, injector: &RandomFaults) {
+        let mut period = Period::Faults;
         let mut until = Millis(START.0 + FAULTS_MS);
-        // What is before the start nobody on the stage did.
-        self.audit(None, weather);
-        while stage.polls < POLLS_MAX {
-            let polled = stage.step();
+        // Entries from before the start belong to no task.
+        self.audit(None, injector);
+        while executor.polls < POLLS_MAX {
+            let polled = executor.step();
             let now = self.world.clock.now();
-            self.audit(polled, weather);
+            self.audit(polled, injector);
             if !self.auditor.lock().unwrap().violations().is_empty() {
                 return;
             }
             let mined = matches!(polled, Some(("miner", _)));
-            if act == Act::Faults && now >= until {
-                self.calm_down(weather);
-                self.audit(None, weather);
-                (act, until) = (Act::Calm, now.plus(CALM_MS));
+            if period == Period::Faults && now >= until {
+                self.end_faults(injector);
+                self.audit(None, injector);
+                (period, until) = (Period::NoFaults, now.plus(FINISH_MS));
             }
-            if act == Act::Faults || !mined {
+            if period == Period::Faults || !mined {
                 continue;
             }
             let is_quiet = self.worlds().all(World::is_quiet);
-            if is_quiet && act == Act::Calm && self.breadth.again {
+            if is_quiet && period == Period::NoFaults && self.breadth.redelivers {
                 self.deliver_all_again();
-                self.audit(None, weather);
-                (act, until) = (Act::Again, self.world.clock.now().plus(CALM_MS));
+                self.audit(None, injector);
+                (period, until) = (Period::Redelivery, self.world.clock.now().plus(FINISH_MS));
             } else if is_quiet || now > until {
                 break;
             } else {
-                // An operator sends on what was retried too often, and mends what the nodes' answers stopped.
+                // An operator redrives dead letters, and resumes accounts that nodes' answers paused.
                 self.redrive();
-                if act == Act::Calm {
+                if period == Period::NoFaults {
                     self.world.set_paused(false);
                 }
-                self.audit(None, weather);
+                self.audit(None, injector);
             }
         }
         self.auditor.lock().unwrap().finish(&self.world);
@@ -249,16 +248,16 @@ impl Trial {
         [&self.world].into_iter().chain(&self.other)
     }
 
-    fn say(&self, text: &str) {
+    fn trace(&self, text: &str) {
         if self.options.trace {
-            say(text);
+            print_line(text);
         }
     }
 
-    fn calm_down(&self, weather: &SeededWeather) {
-        weather.calm_down();
-        if self.world.regime() != Regime::Usual {
-            self.rule(Regime::Usual);
+    fn end_faults(&self, injector: &RandomFaults) {
+        injector.turn_off();
+        if self.world.rule_set() != RuleSet::Usual {
+            self.set_rules(RuleSet::Usual);
         }
         for name in NAMES {
             self.world.keys.set_disabled(&format!("key-{name}").parse().unwrap(), false);
@@ -269,7 +268,7 @@ impl Trial {
             world.chain.inner.set_mood(NodeMood::default());
         }
         self.redrive();
-        self.say("---- faults off");
+        self.trace("---- faults off");
     }
 
     fn redrive(&self) {
@@ -280,36 +279,36 @@ impl Trial {
         }
     }
 
-    fn rule(&self, regime: Regime) {
-        self.world.rule(regime);
-        self.auditor.lock().unwrap().ruled(regime, self.world.clock.now());
+    fn set_rules(&self, rule_set: RuleSet) {
+        self.world.set_rules(rule_set);
+        self.auditor.lock().unwrap().rules_changed(rule_set, self.world.clock.now());
     }
 
-    /// Long after, with other rules, accounts and a pause: whatever was answered stays answered so.
+    /// Redelivers every message long after, with other rules and accounts and a pause: every answer must stay.
     fn deliver_all_again(&self) {
         self.world.clock.advance(LATER_MS);
-        self.rule(Regime::Tight);
+        self.set_rules(RuleSet::Tight);
         self.world.register("after", "after", 6, self.world.clock.now());
         self.world.set_paused(true);
-        for letter in self.letters.lock().unwrap().iter() {
-            let world = if letter.other { self.other.as_ref() } else { Some(&self.world) };
+        for message in self.messages.lock().unwrap().iter() {
+            let world = if message.other { self.other.as_ref() } else { Some(&self.world) };
             let Some(world) = world else { continue };
-            let (group, sender) = (Some(letter.planned.group), Some(letter.planned.sender));
-            world.queues.signing.deliver_again(&letter.message_id, &letter.planned.body, group, sender);
+            let (group, sender) = (Some(message.planned.group), Some(message.planned.sender));
+            world.queues.signing.deliver_again(&message.message_id, &message.planned.body, group, sender);
         }
-        self.say("---- everything again");
+        self.trace("---- everything redelivered");
     }
 
-    fn audit(&mut self, polled: Option<(&'static str, u64)>, weather: &SeededWeather) {
+    fn audit(&mut self, polled: Option<(&'static str, u64)>, injector: &RandomFaults) {
         let actor = match polled {
             None => Actor::OUTSIDE,
             Some((name, life)) => {
                 let faults = self.faults.entry(name).or_default();
                 let faults_before = *faults;
-                *faults += weather.count() - self.counted;
-                self.counted = weather.count();
+                *faults += injector.count() - self.counted;
+                self.counted = injector.count();
                 let is_driver = ["signer", "broadcaster", "sweep"].iter().any(|driver| name.starts_with(driver));
-                let chain = if OTHER_CAST.contains(&name) { OTHER_CHAIN } else { CHAIN };
+                let chain = if OTHER_TASKS.contains(&name) { OTHER_CHAIN } else { CHAIN };
                 Actor { name, life, chain: is_driver.then_some(chain.0), faults: *faults, faults_before }
             }
         };
@@ -321,16 +320,16 @@ impl Trial {
         let mut auditor = self.auditor.lock().unwrap();
         for entry in &entries {
             if self.options.trace {
-                say(&format!("{:>7} {:<13} {}", now.since(START), actor.name, told(entry)));
+                print_line(&format!("{:>7} {:<13} {}", now.since(START), actor.name, describe(entry)));
             }
             auditor.note(entry, actor, now);
         }
     }
 
-    fn report(&self, stage: &Stage, weather: &SeededWeather) -> Report {
+    fn report(&self, executor: &Executor, injector: &RandomFaults) -> Report {
         let auditor = self.auditor.lock().unwrap();
-        let mut faults = weather.faults();
-        faults.insert("deaths", stage.deaths);
+        let mut faults = injector.faults();
+        faults.insert("crashes", executor.crashes);
         let mut outcomes = BTreeMap::new();
         for record in auditor.records() {
             *outcomes.entry(record.phase.name()).or_default() += 1;
@@ -341,15 +340,15 @@ impl Trial {
             violations: auditor.violations().to_vec(),
             faults,
             outcomes,
-            polls: stage.polls,
+            polls: executor.polls,
             took_ms: self.world.clock.now().since(START),
         }
     }
 }
 
-/// One line about what happened.
+/// One line of the trace.
 #[must_use]
-pub fn told(entry: &Entry) -> String {
+pub fn describe(entry: &Entry) -> String {
     match entry {
         Entry::Registered(head) => format!("registered {}", head.account),
         Entry::Paused(account, paused) => format!("paused {account}: {paused}"),

@@ -1,30 +1,30 @@
 //! The signer's answers to messages that get no slot: read first, judged once, stored, then published.
 //!
-//! A refusal is stored under the request id first, over nothing or over exactly the rejection that was read: the item
-//! locks the id. A copy is kept under the message's own id at once, and again before another message's rejection or
-//! record takes the item's place. What is refused beside the request that has the id is stored under the message's own
-//! id alone.
+//! A refusal is first stored under the request id, over nothing or over exactly the rejection that was read: the item
+//! locks the id. A copy is stored under the message's own id at once, and again before another message's rejection or
+//! record replaces the item. A message whose id belongs to another request has its refusal under the message's own id
+//! only.
 
 use super::signer::{acked, released, with};
 use super::{Explorer, Moves};
 use crate::explorer::check::Broken;
 use crate::explorer::lane::Claim;
-use crate::explorer::mutants::Mutant;
-use crate::explorer::world::{Ask, Delivery, Item, Job, Signer, SignerStep, State};
+use crate::explorer::mutants::ModelMutant;
+use crate::explorer::world::{Item, Job, MessageSpec, MessageState, Signer, SignerStep, State};
 
-/// A refusal under the request id, in the name of the first account; the second has the next number.
+/// Stamp of a refusal under the request id for the first account; the second account has the next number.
 const REFUSED: u8 = 1;
-/// A refusal beside the request that has the id.
+/// Stamp of a refusal because another request has the id.
 pub(super) const BESIDE: u8 = 3;
-/// A refusal of a cancel.
+/// Stamp of a refused cancel.
 const NO_REQUEST: u8 = 4;
 
 impl Explorer<'_> {
-    /// Reads what is stored under the message's own id. The request id is read at the same time, which may be later.
+    /// Reads what is stored under the message's own id. The request id is read in the same call, possibly later.
     pub(super) fn read_own(&self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let message = message_of(me);
-        let stamp = if self.is(Mutant::JudgedAnew) { 0 } else { state.answers[message] };
+        let stamp = if self.is(ModelMutant::JudgedAnew) { 0 } else { state.answers[message] };
         let then = Signer { step: SignerStep::ReadAnswers, stamp, ..me };
         out.step(with(state, at, then), || format!("reads what is stored for message {message}: answer {stamp}"));
     }
@@ -42,7 +42,7 @@ impl Explorer<'_> {
             Item::Record(_) if reserved_for_it && !ask.cancels => {
                 (Signer { step: SignerStep::Load, stamp: 0, ..me }, "it has its record")
             }
-            Item::Rejected { by, stamp, .. } if usize::from(by) == message && !self.is(Mutant::JudgedAnew) => {
+            Item::Rejected { by, stamp, .. } if usize::from(by) == message && !self.is(ModelMutant::JudgedAnew) => {
                 (publishes(stamp), "it is refused")
             }
             Item::Record(_) | Item::Rejected { .. } | Item::Vacant if me.stamp != 0 => {
@@ -52,7 +52,7 @@ impl Explorer<'_> {
                 (Signer { step: SignerStep::LoadCancel, ..me }, "it has no answer")
             }
             Item::Record(_) => (Signer { step: SignerStep::Load, ..me }, "the request id has a record"),
-            Item::Rejected { .. } if !self.is(Mutant::ReadOnce) => {
+            Item::Rejected { .. } if !self.is(ModelMutant::ReadOnce) => {
                 (Signer { step: SignerStep::ReadAgain, ..me }, "another message's rejection has the request id")
             }
             Item::Rejected { .. } | Item::Vacant => self.judged(state, me),
@@ -64,7 +64,7 @@ impl Explorer<'_> {
     /// a copy may have been kept since the first time, before that rejection took the place.
     pub(super) fn read_again(&self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
-        let stamp = if self.is(Mutant::JudgedAnew) { 0 } else { state.answers[message_of(me)] };
+        let stamp = if self.is(ModelMutant::JudgedAnew) { 0 } else { state.answers[message_of(me)] };
         let (then, what) = if stamp == 0 {
             self.judged(state, me)
         } else {
@@ -73,7 +73,7 @@ impl Explorer<'_> {
         out.step(with(state, at, then), || format!("reads its own answer once more: {what}"));
     }
 
-    /// By today's rule, which the signer knows.
+    /// Judges by the current rule, which the signer knows.
     fn judged(&self, state: &State, me: Signer) -> (Signer, &'static str) {
         let ask = self.ask(me);
         let refused = ask.refused || ask.by_rule && state.tight;
@@ -81,17 +81,20 @@ impl Explorer<'_> {
             return (Signer { step: self.first_read(), ..me }, "it is new, and accepted");
         }
         let stamp = REFUSED + me.claim.account;
-        let step =
-            if self.is(Mutant::AnsweredBeforeLocked) { SignerStep::StoreAnswer } else { self.before_rejecting(me) };
+        let step = if self.is(ModelMutant::AnsweredBeforeLocked) {
+            SignerStep::StoreAnswer
+        } else {
+            self.before_rejecting(me)
+        };
         (Signer { step, stamp, ..me }, "it is new, and refused")
     }
 
     /// A rejection that replaces another keeps a copy of it first.
     pub(super) fn before_rejecting(&self, me: Signer) -> SignerStep {
-        if me.read == 0 || self.is(Mutant::CopyNotKept) { SignerStep::Reject } else { SignerStep::CopyThenReject }
+        if me.read == 0 || self.is(ModelMutant::CopyNotKept) { SignerStep::Reject } else { SignerStep::CopyThenReject }
     }
 
-    /// Keeps the rejection that was read under its message's own id, if it still stands.
+    /// Copies the rejection that was read to its message's own id, if it is still stored.
     pub(super) fn keep_copy(&self, state: &State, at: usize, then: SignerStep, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let mut after = with(state, at, Signer { step: then, ..me });
@@ -107,7 +110,7 @@ impl Explorer<'_> {
     /// Stores a rejection under the request id, over what was read there.
     pub(super) fn reject(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
-        let Ask { request, cancels, .. } = self.ask(me);
+        let MessageSpec { request, cancels, .. } = self.ask(me);
         let item = state.table[usize::from(request)];
         if matches!(item, Item::Record(_)) && cancels {
             let after = released(with(state, at, Signer::IDLE), me.job);
@@ -119,7 +122,7 @@ impl Explorer<'_> {
         if let Item::Record(record) = item
             && me.claim.is_closed()
         {
-            // It came meanwhile, and its record answers; or the id is another's.
+            // The request got a record meanwhile, which is the answer; or the id belongs to another request.
             let same = self.book.record(record).digest == self.book.digest(self.ask(me).content, me.claim.account);
             let (step, stamp) = if same { (self.after_store(), 0) } else { (SignerStep::StoreAnswer, BESIDE) };
             let after = with(state, at, Signer { step, stamp, claim: Claim::NONE, ..me });
@@ -140,8 +143,11 @@ impl Explorer<'_> {
         let stamp = if me.stamp == 0 { REFUSED + me.claim.account } else { me.stamp };
         let mut after = *state;
         after.table[usize::from(request)] = Item::Rejected { published: false, by, stamp };
-        let step =
-            if self.is(Mutant::AnsweredBeforeLocked) { SignerStep::MarkRejection } else { SignerStep::StoreAnswer };
+        let step = if self.is(ModelMutant::AnsweredBeforeLocked) {
+            SignerStep::MarkRejection
+        } else {
+            SignerStep::StoreAnswer
+        };
         let done = with(&after, at, Signer { step, stamp, ..me });
         out.step(done, || format!("stores that request {request} is rejected"));
         if state.faults.lost_replies > 0 {
@@ -150,13 +156,13 @@ impl Explorer<'_> {
         }
     }
 
-    /// What is said of a message whose id is another request's, or that cancels a request that is not there.
+    /// Refuses a message whose id belongs to another request, or a cancel of an unknown request.
     pub(super) fn beside(&self, me: Signer) -> Signer {
         let stamp = if self.ask(me).cancels { NO_REQUEST } else { BESIDE };
         Signer { step: SignerStep::StoreAnswer, stamp, ..me }
     }
 
-    /// Stores the answer under the message's own id, unless one is there: the first stands.
+    /// Stores the answer under the message's own id unless one is stored: the first stays.
     pub(super) fn store_answer(&self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let message = message_of(me);
@@ -165,8 +171,11 @@ impl Explorer<'_> {
             after.answers[message] = me.stamp;
         }
         let stamp = after.answers[message];
-        let step =
-            if self.is(Mutant::AckBeforePublish) { SignerStep::AckRejection } else { SignerStep::PublishRejection };
+        let step = if self.is(ModelMutant::AckBeforePublish) {
+            SignerStep::AckRejection
+        } else {
+            SignerStep::PublishRejection
+        };
         out.step(with(&after, at, Signer { step, stamp, ..me }), || format!("stores the answer to message {message}"));
         if state.faults.lost_replies > 0 {
             after.faults.lost_replies -= 1;
@@ -174,7 +183,7 @@ impl Explorer<'_> {
         }
     }
 
-    /// Publishes the stored answer, word by word.
+    /// Publishes the stored answer unchanged.
     pub(super) fn publish_rejection(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let message = message_of(me);
@@ -187,9 +196,9 @@ impl Explorer<'_> {
         after.rejections[message] = me.stamp;
         let then = if me.step == SignerStep::PublishAcked {
             Signer::IDLE
-        } else if self.is(Mutant::AnsweredBeforeLocked) && me.stamp < BESIDE {
+        } else if self.is(ModelMutant::AnsweredBeforeLocked) && me.stamp < BESIDE {
             Signer { step: SignerStep::Reject, ..me }
-        } else if me.stamp < BESIDE || self.is(Mutant::CancelRefusedAsRequest) {
+        } else if me.stamp < BESIDE || self.is(ModelMutant::CancelRefusedAsRequest) {
             Signer { step: SignerStep::MarkRejection, ..me }
         } else {
             Signer { step: SignerStep::AckRejection, ..me }
@@ -201,7 +210,7 @@ impl Explorer<'_> {
         }
     }
 
-    /// A mutant's: the event id names the request and not the message, so two refusals under one id share it.
+    /// Mutant: the event id names the request and not the message, so two refusals under one id share it.
     fn shared_event(&self, state: &State, me: Signer) -> Option<Broken> {
         let request = self.ask(me).request;
         let message = message_of(me);
@@ -210,8 +219,9 @@ impl Explorer<'_> {
                 && self.world.messages[other].request == request
                 && (1..BESIDE).contains(&state.rejections[other])
         };
-        let found =
-            self.is(Mutant::RejectionsShareAnEvent) && me.stamp < BESIDE && (0..self.world.messages.len()).any(shares);
+        let found = self.is(ModelMutant::RejectionsShareAnEvent)
+            && me.stamp < BESIDE
+            && (0..self.world.messages.len()).any(shares);
         found.then(|| Broken::new("I15", format!("two messages' rejections of request {request} share an event id")))
     }
 
@@ -229,16 +239,16 @@ impl Explorer<'_> {
         out.step(after, || "notes that the rejection is published".to_owned());
     }
 
-    /// Deletes a message that has its answer. Its group may hold it back, or the deletion may be lost.
+    /// Deletes an answered message. The deletion may be lost, or its FIFO group may hold it back.
     pub(super) fn acknowledge_rejection(&self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let message = message_of(me);
-        let then = if self.is(Mutant::AckBeforePublish) && state.rejections[message] == 0 {
+        let then = if self.is(ModelMutant::AckBeforePublish) && state.rejections[message] == 0 {
             Signer { step: SignerStep::PublishAcked, ..me }
         } else {
             Signer::IDLE
         };
-        let after = acked(with(state, at, then), me.job, Delivery::AckedAsRejected);
+        let after = acked(with(state, at, then), me.job, MessageState::AckedAsRejected);
         out.step(after, || format!("deletes the rejected message {message}"));
         if state.faults.held_back > 0 {
             let mut after = released(with(state, at, Signer::IDLE), me.job);

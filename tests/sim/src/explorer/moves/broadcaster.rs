@@ -3,12 +3,12 @@
 use signpost_txmgr::record::{AttemptKind, SendClass};
 
 use super::{Explorer, Moves, Written, chain};
-use crate::explorer::book::{Happening, View};
+use crate::explorer::book::{ModelEvent, View};
 use crate::explorer::check::Broken;
 use crate::explorer::lane::NONCES;
 use crate::explorer::ledger::{Chain, Seen, Tx};
-use crate::explorer::mutants::Mutant;
-use crate::explorer::world::{Act, Broadcaster, BroadcasterStep, Class, Delivery, Facts, Resign, State};
+use crate::explorer::mutants::ModelMutant;
+use crate::explorer::world::{Act, Broadcaster, BroadcasterStep, Class, MessageState, Facts, Resign, State};
 
 impl Explorer<'_> {
     pub(super) fn broadcaster_moves(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
@@ -38,7 +38,7 @@ impl Explorer<'_> {
             return;
         }
         for account in 0..self.world.accounts as u8 {
-            if self.world.works_for(at, account) || self.is(Mutant::LaneOfAnotherChain) {
+            if self.world.works_for(at, account) || self.is(ModelMutant::LaneOfAnotherChain) {
                 self.look_at_lane(state, at, account, out);
             }
         }
@@ -59,14 +59,14 @@ impl Explorer<'_> {
             let Some(record) = state.record_at(account, nonce) else { continue };
             let facts = self.book.facts(record);
             let step = BroadcasterStep::View;
-            let head = (is_lane_head || self.is(Mutant::BumpOfNonHead)) && !facts.mined;
+            let head = (is_lane_head || self.is(ModelMutant::BumpOfNonHead)) && !facts.mined;
             let after = with(state, at, Broadcaster { step, record, is_lane_head: head, predecessors_sent, ..me });
             out.step(after, || format!("loads slot {nonce}: {}", self.book.record(record).phase.name()));
             is_lane_head &= facts.mined;
             predecessors_sent &= facts.sent;
         }
         let (from, to) = (lane.next_nonce, state.chain.finalized_nonce(self.seen_as(at, account)));
-        let is_idle = lane.lowest_open == from || self.is(Mutant::FastForwardOverOpenSlot);
+        let is_idle = lane.lowest_open == from || self.is(ModelMutant::FastForwardOverOpenSlot);
         if is_idle && to > from {
             let act = Act::FastForward { account, from, to };
             let after = with(state, at, Broadcaster { step: BroadcasterStep::Do, act, ..me });
@@ -74,8 +74,8 @@ impl Explorer<'_> {
         }
     }
 
-    /// Whose history the nodes of a broadcaster show for an account's address: where each account has a chain of
-    /// its own, they know the address as that of their own chain.
+    /// The account whose history a broadcaster's nodes show for an address. Where each account has a chain of its own,
+    /// the nodes show the address on their own chain.
     fn seen_as(&self, at: usize, account: u8) -> u8 {
         if self.world.chains { at as u8 } else { account }
     }
@@ -98,12 +98,12 @@ impl Explorer<'_> {
             for mut after in self.decide(state, at, blind) {
                 let act = after.broadcasters[at].act;
                 after.faults.null_receipts -= 1;
-                out.fault(after, || format!("asks a node that tells no receipt, and decides: {act:?}"));
+                out.fault(after, || format!("asks a node that returns no receipt, and decides: {act:?}"));
             }
         }
         if state.faults.stale_views > 0 && state.stale != Chain::EMPTY {
             let mut view = self.see(state, at, &state.stale);
-            if self.is(Mutant::FinalityByHighWaterMark) {
+            if self.is(ModelMutant::FinalityByHighWaterMark) {
                 view.finalized = state.chain.finalized;
             }
             for mut after in self.decide(state, at, view) {
@@ -114,8 +114,8 @@ impl Explorer<'_> {
                 }
                 out.fault(after, || format!("asks a node of the dead fork, and decides: {act:?}"));
             }
-            // A URL behind which one node follows each fork: answers of one call are of one of them.
-            let is_one_answer = self.is(Mutant::EvidenceOfSeveralAnswers);
+            // One URL with a node on each fork behind it: the answers of one call come from one of the nodes.
+            let is_one_answer = self.is(ModelMutant::EvidenceOfSeveralAnswers);
             let mixed = View { finalized: state.chain.finalized, is_one_answer, ..self.see(state, at, &state.stale) };
             for mut after in self.decide(state, at, mixed) {
                 let act = after.broadcasters[at].act;
@@ -128,15 +128,15 @@ impl Explorer<'_> {
         }
     }
 
-    /// What a node that follows `chain` says about the slot in hand. The count at the finalized block is the
-    /// highest any node has told the pass.
+    /// What a node that follows `chain` reports for the current slot. The count at the finalized block is the highest
+    /// that any node has reported in this pass.
     fn see(&self, state: &State, at: usize, chain: &Chain) -> View {
         let facts = self.book.facts(state.broadcasters[at].record);
         let receipt = chain.find(|tx| facts.attempts.contains(&tx) && tx.account() == self.seen_as(at, tx.account()));
         self.view_of(state, at, chain, receipt, receipt.or(facts.receipt))
     }
 
-    /// The same by a node that tells no receipt ("transaction indexing is in progress").
+    /// The same from a node that returns no receipt ("transaction indexing is in progress").
     fn see_without_receipt(&self, state: &State, at: usize) -> View {
         let receipt = self.book.facts(state.broadcasters[at].record).receipt;
         self.view_of(state, at, &state.chain, None, receipt)
@@ -159,7 +159,7 @@ impl Explorer<'_> {
         }
     }
 
-    /// What the machine decides, for every way the clock may stand.
+    /// What the machine decides, for every state of the timers.
     fn decide(&mut self, state: &State, at: usize, view: View) -> Vec<State> {
         let me = state.broadcasters[at];
         let acts = self.book.decide(me.record, view);
@@ -168,7 +168,7 @@ impl Explorer<'_> {
         }
         let doing = |act: &Act| {
             let act = if let Act::Mined(seen) = *act
-                && self.is(Mutant::OutcomeAtMined)
+                && self.is(ModelMutant::OutcomeAtMined)
             {
                 Act::Settle(seen)
             } else {
@@ -183,26 +183,28 @@ impl Explorer<'_> {
         let me = state.broadcasters[at];
         match me.act {
             Act::Send(number) => self.send(state, at, number, out),
-            Act::Sent(number, Class::Unknown) if self.is(Mutant::NonceHandedOn) => {
+            Act::Sent(number, Class::Unknown) if self.is(ModelMutant::NonceHandedOn) => {
                 let after = Self::hand_on(state, self.book.facts(me.record));
                 out.step(with(&after, at, me.rested()), || format!("gives the nonce of attempt {number} away"));
             }
-            Act::Sent(number, Class::Accepted) if self.is(Mutant::CancelledWhenSent) && self.is_cancel(me, number) => {
+            Act::Sent(number, Class::Accepted)
+                if self.is(ModelMutant::CancelledWhenSent) && self.is_cancel(me, number) =>
+            {
                 let tx = self.book.facts(me.record).attempts[usize::from(number)];
                 let made_up = Seen { tx, height: state.chain.height.max(1), fork: state.fork };
-                self.note(state, at, Happening::Finalized(made_up), out);
+                self.note(state, at, ModelEvent::Finalized(made_up), out);
             }
-            Act::Sent(number, class) => self.note(state, at, Happening::Sent(number, class), out),
-            Act::Mined(seen) => self.note(state, at, Happening::Mined(seen), out),
-            Act::Unmined => self.note(state, at, Happening::Unmined, out),
-            Act::Settle(seen) => self.note(state, at, Happening::Finalized(seen), out),
-            Act::Displaced(seen) => self.note(state, at, Happening::Displaced(seen), out),
-            Act::CancelByDeadline => self.note(state, at, Happening::CancelByDeadline, out),
-            Act::CancelByRefusal => self.note(state, at, Happening::CancelByRefusal, out),
-            Act::AtCap => self.note(state, at, Happening::AtCap, out),
-            Act::CancelAtCap => self.note(state, at, Happening::CancelAtCap, out),
+            Act::Sent(number, class) => self.note(state, at, ModelEvent::Sent(number, class), out),
+            Act::Mined(seen) => self.note(state, at, ModelEvent::Mined(seen), out),
+            Act::Unmined => self.note(state, at, ModelEvent::Unmined, out),
+            Act::Settle(seen) => self.note(state, at, ModelEvent::Finalized(seen), out),
+            Act::Displaced(seen) => self.note(state, at, ModelEvent::Displaced(seen), out),
+            Act::CancelByDeadline => self.note(state, at, ModelEvent::CancelByDeadline, out),
+            Act::CancelByRefusal => self.note(state, at, ModelEvent::CancelByRefusal, out),
+            Act::AtCap => self.note(state, at, ModelEvent::AtCap, out),
+            Act::CancelAtCap => self.note(state, at, ModelEvent::CancelAtCap, out),
             Act::FastForward { account, from, to } => self.fast_forward(state, at, account, (from, to), out),
-            Act::Published => self.note(state, at, Happening::Published, out),
+            Act::Published => self.note(state, at, ModelEvent::Published, out),
             Act::FindUse => self.prove(state, at, out),
             Act::Publish => self.publish(state, at, out),
             Act::Leave => {
@@ -215,7 +217,9 @@ impl Explorer<'_> {
                 out.step(after, || format!("leaves slot {nonce} behind"));
             }
             Act::Ask { number, cancel } if number > self.world.attempts_max + u8::from(cancel) => {
-                out.step(with(state, at, me.rested()), || format!("leaves attempt {number} out: the world is small"));
+                out.step(with(state, at, me.rested()), || {
+                    format!("skips attempt {number}: it exceeds the world's limit")
+                });
             }
             Act::Ask { number, cancel } => {
                 let mut after = with(state, at, me.rested());
@@ -231,8 +235,8 @@ impl Explorer<'_> {
                         format!("a bump of slot {} is asked for, which is not the lane's head", facts.nonce),
                     )
                 });
-                if after.resign[request].state == Delivery::None {
-                    after.resign[request] = Resign { state: Delivery::Ready, number, cancel };
+                if after.resign[request].state == MessageState::None {
+                    after.resign[request] = Resign { state: MessageState::Ready, number, cancel };
                 }
                 out.judged(after, broken, || format!("asks the signer for attempt {number} of request {request}"));
             }
@@ -240,7 +244,7 @@ impl Explorer<'_> {
         }
     }
 
-    /// Hands a stored attempt to a node. The answer may be lost, and so may the call.
+    /// Sends a stored attempt to a node. The answer may be lost, and so may the call.
     fn send(&mut self, state: &State, at: usize, number: u8, out: &mut Moves<'_>) {
         let me = state.broadcasters[at];
         let facts = self.book.facts(me.record);
@@ -263,7 +267,8 @@ impl Explorer<'_> {
             out.fault(after, || format!("sends {tx:?}: refused for good"));
         }
         if state.faults.lost_replies > 0 {
-            for (reached, text) in [(after, "and the reply is lost"), (*state, "which never arrives, and is not told")]
+            for (reached, text) in
+                [(after, "and the reply is lost"), (*state, "which never arrives, and no reply comes")]
             {
                 let mut after = with(&reached, at, noted(Class::Unknown));
                 after.faults.lost_replies -= 1;
@@ -272,19 +277,19 @@ impl Explorer<'_> {
         }
     }
 
-    /// One conditional write; the round is over whether it holds or another came first.
-    fn note(&mut self, state: &State, at: usize, happening: Happening, out: &mut Moves<'_>) {
+    /// One conditional write. The round is over whether it succeeds or another write came first.
+    fn note(&mut self, state: &State, at: usize, model_event: ModelEvent, out: &mut Moves<'_>) {
         let me = state.broadcasters[at];
-        match self.write(state, me.record, happening) {
-            Err(broken) => out.broken(*state, broken, || format!("notes {happening:?}")),
+        match self.write(state, me.record, model_event) {
+            Err(broken) => out.broken(*state, broken, || format!("notes {model_event:?}")),
             Ok(Written::Stale) => {
                 let after = with(state, at, me.rested());
-                out.step(after, || format!("notes {happening:?}: another write came first"));
+                out.step(after, || format!("notes {model_event:?}: another write came first"));
             }
             Ok(Written::Stored(after, record)) => {
-                let marked_first = self.is(Mutant::MarkBeforePublish) && happening == Happening::Published;
+                let marked_first = self.is(ModelMutant::MarkBeforePublish) && model_event == ModelEvent::Published;
                 let then = if marked_first { Broadcaster { record, act: Act::Publish, ..me } } else { me.rested() };
-                out.step(with(&after, at, then), || format!("notes {happening:?}"));
+                out.step(with(&after, at, then), || format!("notes {model_event:?}"));
             }
         }
     }
@@ -293,35 +298,35 @@ impl Explorer<'_> {
     fn prove(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.broadcasters[at];
         let facts = self.book.facts(me.record);
-        if self.is(Mutant::DisplacedWithoutProof) {
+        if self.is(ModelMutant::DisplacedWithoutProof) {
             let height = state.chain.finalized;
             let fork = state.chain.fork_at(height).unwrap_or_default();
             let act = Act::Displaced(Seen { tx: Tx::foreign(facts.account, facts.nonce), height, fork });
             out.step(with(state, at, Broadcaster { act, ..me }), || "takes the slot for displaced".to_owned());
             return;
         }
-        // A node looks up to the block that it calls final itself.
+        // A node searches up to the block that it reports as finalized.
         let found = |chain: &Chain, finalized: u8| {
             let user: Option<Seen> = chain.find(|tx| tx.is_at(self.seen_as(at, facts.account), facts.nonce));
             let proof = user.filter(|seen| seen.height <= finalized && !facts.attempts.contains(&seen.tx));
             let then = proof.map_or(me.rested(), |seen| Broadcaster { act: Act::Displaced(seen), ..me });
             (with(state, at, then), proof)
         };
-        let told = |proof: Option<Seen>| match proof {
+        let label = |proof: Option<Seen>| match proof {
             Some(seen) => format!("finds {seen:?} in the slot's place"),
             None => "finds no foreign transaction".to_owned(),
         };
         let (after, proof) = found(&state.chain, state.chain.finalized);
-        out.step(after, || told(proof));
+        out.step(after, || label(proof));
         if state.faults.stale_views > 0 && state.stale != Chain::EMPTY {
-            let by_mark = self.is(Mutant::DisplacedByHighWaterMark);
+            let by_mark = self.is(ModelMutant::DisplacedByHighWaterMark);
             let finalized = if by_mark { state.chain.finalized } else { state.stale.finalized };
             let (mut after, proof) = found(&state.stale, finalized);
             after.faults.stale_views -= 1;
             if after.faults.stale_views == 0 {
                 after.stale = Chain::EMPTY;
             }
-            out.fault(after, || format!("asks a node of the dead fork, and {}", told(proof)));
+            out.fault(after, || format!("asks a node of the dead fork, and {}", label(proof)));
         }
     }
 
@@ -329,12 +334,12 @@ impl Explorer<'_> {
         self.book.facts(me.record).attempts[usize::from(number)].kind() == AttemptKind::Cancel
     }
 
-    /// One conditional write: both marks move to the chain's count, if the lane is still as it was read.
+    /// One conditional write: both marks move to the chain's count, if the lane is unchanged since it was read.
     fn fast_forward(&self, state: &State, at: usize, account: u8, (from, to): (u8, u8), out: &mut Moves<'_>) {
         let me = state.broadcasters[at];
         let mut after = with(state, at, me.rested());
         let lane = after.lane_mut(account);
-        let is_idle = lane.lowest_open == from || self.is(Mutant::FastForwardOverOpenSlot);
+        let is_idle = lane.lowest_open == from || self.is(ModelMutant::FastForwardOverOpenSlot);
         if lane.next_nonce == from && is_idle {
             assert!(usize::from(to) <= NONCES, "the chain counts no further than the world");
             (lane.next_nonce, lane.lowest_open) = (to, to);
@@ -348,7 +353,7 @@ impl Explorer<'_> {
     fn publish(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.broadcasters[at];
         let facts = self.book.facts(me.record);
-        if self.is(Mutant::MarkBeforePublish) && !facts.closed {
+        if self.is(ModelMutant::MarkBeforePublish) && !facts.closed {
             let after = with(state, at, Broadcaster { act: Act::Published, ..me });
             out.step(after, || "is about to note the publication first".to_owned());
             return;

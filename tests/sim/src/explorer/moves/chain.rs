@@ -48,7 +48,7 @@ fn account_moves(state: &State, account: u8, out: &mut Moves<'_>) {
     if state.faults.foreign > 0 && latest < NONCES {
         let mut after = mine(state, Tx::foreign(account, latest as u8));
         after.faults.foreign -= 1;
-        out.fault(after, || format!("mines a transaction signed elsewhere, of nonce {latest}"));
+        out.fault(after, || format!("mines a transaction signed elsewhere, with nonce {latest}"));
     }
     if state.faults.evictions > 0 {
         for (nonce, tx) in lane.pool.iter().enumerate().filter(|(_, tx)| tx.is_some()) {
@@ -81,7 +81,7 @@ fn mine(state: &State, tx: Tx) -> State {
     after
 }
 
-/// The blocks above `from` give way to empty ones of another fork.
+/// Replaces the blocks above `from` with empty ones on another fork.
 fn reorg(state: &State, from: u8, back_to_pool: bool) -> State {
     let mut after = *state;
     after.fork += 1;
@@ -99,7 +99,7 @@ fn reorg(state: &State, from: u8, back_to_pool: bool) -> State {
     after
 }
 
-/// Hands a transaction to a node.
+/// Sends a transaction to a node.
 pub(super) fn send(world: &World, state: &State, tx: Tx) -> (State, Class) {
     let nonce = usize::from(tx.nonce());
     let mut after = *state;

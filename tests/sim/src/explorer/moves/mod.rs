@@ -1,8 +1,8 @@
 //! What can happen next: every move of every worker, of the queues and of the chain.
 //!
-//! A worker's move is one port call. A crash drops what a worker knows, and what it held is delivered
-//! again; a lost reply means that the call took effect and the worker repeats it. Faults are moves with
-//! a budget ([`super::world::Faults`]).
+//! A worker's move is one port call. A crash drops a worker's memory, and the messages it held are redelivered. A lost
+//! reply means that the call took effect and the worker repeats it. Faults are moves with a budget
+//! ([`super::world::Faults`]).
 //!
 //! The workers here are a model of the drivers, not the drivers: they call the real
 //! `apply` and `next_action` through [`Book`] and nothing else of them. A broadcaster's pass is cut
@@ -18,16 +18,16 @@ mod signer;
 
 use std::fmt;
 
-use super::book::{Book, Happening};
+use super::book::{Book, ModelEvent};
 use super::check::Broken;
-use super::mutants::Mutant;
+use super::mutants::ModelMutant;
 use super::world::{Facts, Item, RecordId, State, World};
 
-/// A world in motion.
+/// Generates the moves of a world.
 #[derive(Debug)]
 pub struct Explorer<'w> {
     world: &'w World,
-    mutant: Option<Mutant>,
+    mutant: Option<ModelMutant>,
     book: Book,
 }
 
@@ -38,13 +38,13 @@ pub struct Next {
     pub state: State,
     /// What it is called.
     pub label: Label,
-    /// It is a fault, which nobody may count on.
+    /// It is a fault: no request may depend on it to finish.
     pub fault: bool,
     /// The move itself breaks an invariant.
     pub broken: Option<Broken>,
 }
 
-/// A move in words.
+/// A move as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
     who: Who,
@@ -74,25 +74,25 @@ impl fmt::Display for Label {
     }
 }
 
-/// What came of a conditional write.
+/// The result of a conditional write.
 #[expect(clippy::large_enum_variant, reason = "it is matched at once, and a box would cost an allocation a move")]
 enum Written {
-    /// It is stored, as this.
+    /// It is stored, which gives this state and record.
     Stored(State, RecordId),
     /// Another write came first.
     Stale,
 }
 
-/// Collects the moves of one state. Texts are made only when a trace is told.
+/// Collects the moves of one state. Texts are made only for a trace.
 pub(super) struct Moves<'o> {
     out: &'o mut Vec<Next>,
     who: Who,
-    told: bool,
+    with_labels: bool,
 }
 
 impl Moves<'_> {
     fn push(&mut self, state: State, fault: bool, broken: Option<Broken>, what: impl FnOnce() -> String) {
-        let what = if self.told || broken.is_some() { what() } else { String::new() };
+        let what = if self.with_labels || broken.is_some() { what() } else { String::new() };
         self.out.push(Next { state, label: Label { who: self.who, what }, fault, broken });
     }
 
@@ -120,11 +120,11 @@ impl Moves<'_> {
 impl<'w> Explorer<'w> {
     /// Nothing has happened yet.
     #[must_use]
-    pub fn new(world: &'w World, mutant: Option<Mutant>) -> Self {
+    pub fn new(world: &'w World, mutant: Option<ModelMutant>) -> Self {
         Self { world, mutant, book: Book::new(world, mutant) }
     }
 
-    /// The records so far.
+    /// The records that occurred so far.
     #[must_use]
     pub fn book(&self) -> &Book {
         &self.book
@@ -132,42 +132,42 @@ impl<'w> Explorer<'w> {
 
     /// The bug that is switched on.
     #[must_use]
-    pub fn mutant(&self) -> Option<Mutant> {
+    pub fn mutant(&self) -> Option<ModelMutant> {
         self.mutant
     }
 
-    /// Every move from `state`, without words.
+    /// Every move from `state`, without labels.
     pub fn moves(&mut self, state: &State, out: &mut Vec<Next>) {
         self.all_moves(state, out, false);
     }
 
-    /// Every move from `state`, in the same order, with its words.
-    pub fn told_moves(&mut self, state: &State, out: &mut Vec<Next>) {
+    /// Every move from `state`, in the same order, with labels.
+    pub fn labelled_moves(&mut self, state: &State, out: &mut Vec<Next>) {
         self.all_moves(state, out, true);
     }
 
-    fn all_moves(&mut self, state: &State, out: &mut Vec<Next>, told: bool) {
+    fn all_moves(&mut self, state: &State, out: &mut Vec<Next>, with_labels: bool) {
         for at in 0..self.world.signers {
             // Two workers in the same position are interchangeable.
             if !state.signers[..at].contains(&state.signers[at]) {
-                self.signer_moves(state, at, &mut Moves { out, who: Who::Signer(at), told });
+                self.signer_moves(state, at, &mut Moves { out, who: Who::Signer(at), with_labels });
             }
         }
         for at in 0..self.world.broadcasters {
             if !state.broadcasters[..at].contains(&state.broadcasters[at]) {
-                self.broadcaster_moves(state, at, &mut Moves { out, who: Who::Broadcaster(at), told });
+                self.broadcaster_moves(state, at, &mut Moves { out, who: Who::Broadcaster(at), with_labels });
             }
         }
-        self.redeliveries(state, &mut Moves { out, who: Who::Queue, told });
-        chain::moves(self.world, state, &mut Moves { out, who: Who::Chain, told });
-        pool::operator_moves(self.world, state, &mut Moves { out, who: Who::Operator, told });
+        self.redeliveries(state, &mut Moves { out, who: Who::Queue, with_labels });
+        chain::moves(self.world, state, &mut Moves { out, who: Who::Chain, with_labels });
+        pool::operator_moves(self.world, state, &mut Moves { out, who: Who::Operator, with_labels });
     }
 
-    fn is(&self, mutant: Mutant) -> bool {
+    fn is(&self, mutant: ModelMutant) -> bool {
         self.mutant == Some(mutant)
     }
 
-    /// A mutant's: the slot's nonce is free for the next request.
+    /// Mutant: frees the slot's nonce for the next request.
     fn hand_on(state: &State, &Facts { account, nonce, .. }: &Facts) -> State {
         let mut after = *state;
         let lane = after.lane_mut(account);
@@ -178,13 +178,13 @@ impl<'w> Explorer<'w> {
         after
     }
 
-    /// The conditional write of the requests table: the event applied to the record as the worker knows
-    /// it, stored only over the version before.
-    fn write(&mut self, state: &State, known: RecordId, happening: Happening) -> Result<Written, Broken> {
+    /// The conditional write of the requests table: the event is applied to the record as the worker last read it, and
+    /// stored only over the previous version.
+    fn write(&mut self, state: &State, known: RecordId, model_event: ModelEvent) -> Result<Written, Broken> {
         let next = self
             .book
-            .apply(known, happening)
-            .map_err(|illegal| Broken::new("apply", format!("the machine refuses {happening:?}: {illegal}")))?;
+            .apply(known, model_event)
+            .map_err(|illegal| Broken::new("apply", format!("the machine refuses {model_event:?}: {illegal}")))?;
         let facts = self.book.facts(next);
         let request = usize::from(facts.request);
         let Item::Record(stored) = state.table[request] else { return Ok(Written::Stale) };

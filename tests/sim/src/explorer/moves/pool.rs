@@ -1,25 +1,25 @@
-//! A request's account: chosen among a pool's by what their heads say, and kept by its record. And the
-//! operator, who pauses accounts and gives them funds.
+//! Chooses a request's account from a pool by the accounts' heads; the record keeps it. Also the operator, who pauses
+//! accounts and funds them.
 //!
-//! Each request has a home in the pool, which the real hash draws; here request 0 has the first account,
-//! request 1 the second.
+//! Each request prefers one account of the pool. The real pool takes it from a hash; here request 0 prefers the first
+//! account, request 1 the second.
 
 use super::answers::BESIDE;
 use super::signer::with;
 use super::{Explorer, Moves};
 use crate::explorer::check::Broken;
 use crate::explorer::lane::{Claim, Standing};
-use crate::explorer::mutants::Mutant;
-use crate::explorer::world::{Ask, Facts, Item, Job, RecordId, Signer, SignerStep, State, World};
+use crate::explorer::mutants::ModelMutant;
+use crate::explorer::world::{MessageSpec, Facts, Item, Job, RecordId, Signer, SignerStep, State, World};
 
 impl Explorer<'_> {
-    /// What a request begins with: its account's head, or those of the pool it is for.
+    /// The first read of a request: its account's head, or the heads of its pool.
     pub(super) fn first_read(&self) -> SignerStep {
         if self.world.is_pool() { SignerStep::Choose } else { SignerStep::ReadHead }
     }
 
-    /// Reads the head of the next account of the pool. After the last the request goes to the best: as it
-    /// stood when it was read, which may be over by now.
+    /// Reads the head of the next account of the pool. After the last, chooses the best account by what was read, which
+    /// may be outdated by now.
     pub(super) fn choose(&self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let (account, read) = (me.claim.read, me.claim.read + 1);
@@ -51,7 +51,7 @@ impl Explorer<'_> {
         let me = state.signers[at];
         let lane = state.lane(me.claim.account);
         if lane.paused {
-            // A pool may have another account, which the message finds when it comes again.
+            // A pool may have another account, which the message finds when it is redelivered.
             let standing = if self.world.is_pool() { Standing::PausedSince } else { Standing::Paused };
             let claim = Claim { standing, ..Claim::on(me.claim.account) };
             out.step(with(state, at, Signer { step: SignerStep::Load, claim, ..me }), || {
@@ -66,14 +66,18 @@ impl Explorer<'_> {
 
     /// A reservation that replaces a rejection keeps a copy of it first.
     fn before_reserving(&self, me: Signer) -> SignerStep {
-        if me.read == 0 || self.is(Mutant::CopyNotKept) { SignerStep::Reserve } else { SignerStep::CopyThenReserve }
+        if me.read == 0 || self.is(ModelMutant::CopyNotKept) {
+            SignerStep::Reserve
+        } else {
+            SignerStep::CopyThenReserve
+        }
     }
 
-    /// What comes before a signature: the account's head, unless it is in hand. Of an account that is
-    /// never paused it says nothing more, and is left out.
+    /// The step before a signature: a read of the account's head, unless it was read. For an account that is never
+    /// paused the read is left out.
     pub(super) fn before_signing(&self, me: Signer, facts: &Facts) -> (SignerStep, &'static str) {
         let has_head = match me.job {
-            Job::Message(_) => me.claim.account == facts.account || self.is(Mutant::SignedByAssigned),
+            Job::Message(_) => me.claim.account == facts.account || self.is(ModelMutant::SignedByAssigned),
             Job::Resign(_) | Job::None => false,
         };
         match (self.world.is_pool(), has_head, me.claim.is_closed()) {
@@ -83,7 +87,7 @@ impl Explorer<'_> {
         }
     }
 
-    /// Reads the head of the record's own account: a paused one signs nothing, and is asked again.
+    /// Reads the head of the record's own account. A paused account signs nothing; the broadcaster asks again later.
     pub(super) fn read_its_head(&self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let account = self.book.facts(me.record).account;
@@ -97,17 +101,17 @@ impl Explorer<'_> {
         });
     }
 
-    /// A message is about to be told that its id is another request's, which is its own.
+    /// A repeat is about to be refused as a conflict, though the recorded request is its own.
     pub(super) fn false_conflict(&self, state: &State, me: Signer) -> Option<Broken> {
-        let Ask { request, content, refused, cancels, .. } = self.ask(me);
+        let MessageSpec { request, content, refused, cancels, .. } = self.ask(me);
         let Item::Record(record) = state.table[usize::from(request)] else { return None };
         let as_conflict = me.stamp >= BESIDE && !refused && !cancels && !me.claim.is_closed();
         (as_conflict && self.book.facts(record).content == content)
-            .then(|| Broken::new("I8", format!("a repeat of request {request} is told that its id is used")))
+            .then(|| Broken::new("I8", format!("a repeat of request {request} is refused because its id is used")))
     }
 }
 
-/// Everything the operator may do. Only what repairs something may be counted on.
+/// Everything the operator may do. Pauses and shortages are faults, their repairs are steps.
 pub(super) fn operator_moves(world: &World, state: &State, out: &mut Moves<'_>) {
     if state.faults.rule_changes > 0 {
         let mut after = *state;

@@ -1,12 +1,12 @@
 //! The signer's steps: receive, reserve, sign, store, poke, acknowledge. Read next: [`super::answers`].
 
 use super::{Explorer, Moves, Written, chain};
-use crate::explorer::book::Happening;
+use crate::explorer::book::ModelEvent;
 use crate::explorer::check::Broken;
 use crate::explorer::lane::{Claim, NONCES, Standing};
 use crate::explorer::ledger::Tx;
-use crate::explorer::mutants::Mutant;
-use crate::explorer::world::{Ask, Delivery, Facts, Item, Job, RecordId, Resign, Signer, SignerStep, State};
+use crate::explorer::mutants::ModelMutant;
+use crate::explorer::world::{MessageSpec, MessageState, Facts, Item, Job, RecordId, Resign, Signer, SignerStep, State};
 
 impl Explorer<'_> {
     pub(super) fn signer_moves(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
@@ -32,7 +32,7 @@ impl Explorer<'_> {
             SignerStep::SendUnstored => {
                 let (after, class) = chain::send(self.world, state, me.tx);
                 let after = with(&after, at, Signer { step: SignerStep::Store, ..me });
-                out.step(after, || format!("hands {:?} to a node before it is stored: {class:?}", me.tx));
+                out.step(after, || format!("sends {:?} to a node before it is stored: {class:?}", me.tx));
             }
             SignerStep::Store => self.store(state, at, out),
             SignerStep::Poke => {
@@ -58,22 +58,22 @@ impl Explorer<'_> {
         }
     }
 
-    /// The queue delivers a message again while its worker is still at it.
+    /// The queue redelivers a message while its worker still processes it.
     pub(super) fn redeliveries(&self, state: &State, out: &mut Moves<'_>) {
         if state.faults.redeliveries == 0 {
             return;
         }
         for at in 0..self.world.messages.len() {
-            if state.messages[at].state == Delivery::Taken {
+            if state.messages[at].state == MessageState::Taken {
                 let mut after = *state;
-                after.messages[at].state = Delivery::Ready;
+                after.messages[at].state = MessageState::Ready;
                 after.faults.redeliveries -= 1;
-                out.fault(after, || format!("shows message {at} again, though a worker has it"));
+                out.fault(after, || format!("redelivers message {at}, though a worker holds it"));
             }
         }
     }
 
-    pub(super) fn ask(&self, me: Signer) -> Ask {
+    pub(super) fn ask(&self, me: Signer) -> MessageSpec {
         match me.job {
             Job::Message(message) => self.world.messages[usize::from(message)],
             Job::Resign(_) | Job::None => unreachable!("only messages are reserved and rejected"),
@@ -90,7 +90,7 @@ impl Explorer<'_> {
 
     fn receive(&self, state: &State, at: usize, out: &mut Moves<'_>) {
         for (message, ask) in self.world.messages.iter().enumerate() {
-            if state.messages[message].state != Delivery::Ready {
+            if state.messages[message].state != MessageState::Ready {
                 continue;
             }
             if !self.world.works_for(at, ask.account) {
@@ -99,7 +99,7 @@ impl Explorer<'_> {
             let claim = if self.world.chains { Claim::on(ask.account) } else { Claim::NONE };
             let job = Job::Message(message as u8);
             let mut after = with(state, at, Signer { step: SignerStep::ReadOwn, job, claim, ..Signer::IDLE });
-            after.messages[message].state = Delivery::Taken;
+            after.messages[message].state = MessageState::Taken;
             let what = if ask.cancels {
                 "a cancel".to_owned()
             } else {
@@ -108,47 +108,48 @@ impl Explorer<'_> {
             out.step(after, || format!("receives message {message} (request {}, {what})", ask.request));
         }
         for (request, resign) in state.resign.iter().enumerate() {
-            if resign.state == Delivery::Ready && self.is_asked(state, at, request) {
+            if resign.state == MessageState::Ready && self.is_asked(state, at, request) {
                 let job = Job::Resign(request as u8);
                 let mut after = with(state, at, Signer { step: SignerStep::Load, job, ..Signer::IDLE });
-                after.resign[request].state = Delivery::Taken;
-                out.step(after, || format!("receives the ask to sign for request {request}"));
+                after.resign[request].state = MessageState::Taken;
+                out.step(after, || format!("receives the resign message of request {request}"));
             }
         }
     }
 
-    /// The asks of each chain are on a queue of their own.
+    /// Each chain has a resign queue of its own.
     fn is_asked(&self, state: &State, at: usize, request: usize) -> bool {
         let Item::Record(record) = state.table[request] else { return true };
         self.world.works_for(at, self.book.facts(record).account)
     }
 
-    /// One transaction: the head as it was read, what was read under the id, no slot under the nonce.
+    /// One transaction. Its conditions: the head and the item under the id are as they were read, and the nonce has no
+    /// slot.
     fn reserve(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
-        let Ask { request, content, .. } = self.ask(me);
+        let MessageSpec { request, content, .. } = self.ask(me);
         let Claim { account, nonce, .. } = me.claim;
         let claim = Claim::on(account);
         let known = match state.table[usize::from(request)] {
             Item::Record(record) => Some(self.book.facts(record).account),
             Item::Vacant | Item::Rejected { .. } => None,
         };
-        let assigned_anew = self.is(Mutant::ReassignedOnRepeat) && known != Some(account);
+        let assigned_anew = self.is(ModelMutant::ReassignedOnRepeat) && known != Some(account);
         if known.is_some() && !assigned_anew {
             let after = with(state, at, Signer { step: SignerStep::Load, claim, ..me });
             out.step(after, || format!("reserves: request {request} is known"));
             return;
         }
         let item = state.table[usize::from(request)];
-        if known.is_none() && item.read() != me.read && !self.is(Mutant::ReservedOverAnswer) {
+        if known.is_none() && item.read() != me.read && !self.is(ModelMutant::ReservedOverAnswer) {
             let after = with(state, at, Signer { step: SignerStep::ReadOwn, claim, ..me });
             out.step(after, || format!("reserves: request {request} is rejected meanwhile"));
             return;
         }
         let lane = state.lane(account);
         let slot = usize::from(nonce);
-        let apart = self.is(Mutant::CounterApart);
-        let paused = lane.paused && !self.is(Mutant::ReservedWhilePaused);
+        let apart = self.is(ModelMutant::CounterApart);
+        let paused = lane.paused && !self.is(ModelMutant::ReservedWhilePaused);
         let head_moved = (lane.next_nonce != nonce || paused) && !apart;
         if head_moved || slot >= NONCES || lane.slots[slot] != 0 {
             let after = with(state, at, Signer { step: SignerStep::ReadHead, claim, ..me });
@@ -174,10 +175,10 @@ impl Explorer<'_> {
         let step = if apart { SignerStep::MoveCounter } else { SignerStep::Sign };
         let claim = if apart { me.claim } else { claim };
         let mut done = with(&after, at, Signer { step, record, claim, ..me });
-        if self.is(Mutant::AckBeforeStore) {
-            done = acked(done, me.job, Delivery::AckedAsRequest);
+        if self.is(ModelMutant::AckBeforeStore) {
+            done = acked(done, me.job, MessageState::AckedAsRequest);
         }
-        let deletes = if self.is(Mutant::AckBeforeStore) { ", and deletes its message" } else { "" };
+        let deletes = if self.is(ModelMutant::AckBeforeStore) { ", and deletes its message" } else { "" };
         let of = if self.world.accounts > 1 { format!(" of account {account}") } else { String::new() };
         out.judged(done, broken, || format!("reserves nonce {slot}{of} for request {request}{deletes}"));
         if state.faults.lost_replies > 0 {
@@ -186,7 +187,7 @@ impl Explorer<'_> {
         }
     }
 
-    /// Carries on from what is stored, or finds that it is another request's id.
+    /// Continues from the stored record, or finds that the id belongs to another request.
     fn load(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let request = self.request(me);
@@ -205,9 +206,10 @@ impl Explorer<'_> {
             return;
         };
         let facts = self.book.facts(record);
-        let differs = |ask: Ask| self.book.digest(ask.content, me.claim.account) != self.book.record(record).digest;
+        let differs =
+            |ask: MessageSpec| self.book.digest(ask.content, me.claim.account) != self.book.record(record).digest;
         let (step, why) = match me.job {
-            Job::Message(_) if differs(self.ask(me)) && !self.is(Mutant::ConflictAsSame) => {
+            Job::Message(_) if differs(self.ask(me)) && !self.is(ModelMutant::ConflictAsSame) => {
                 (SignerStep::StoreAnswer, "another request has this id")
             }
             Job::Message(_) if facts.attempts.is_empty() && facts.takes_attempt => self.before_signing(me, facts),
@@ -218,28 +220,29 @@ impl Explorer<'_> {
         };
         let signs = step == SignerStep::Sign;
         let record = if signs || step == SignerStep::ReadItsHead { record } else { RecordId::NONE };
-        let account = if self.is(Mutant::SignedByAssigned) { me.claim.account } else { facts.account };
+        let account = if self.is(ModelMutant::SignedByAssigned) { me.claim.account } else { facts.account };
         let claim = if signs { Claim::on(account) } else { Claim::NONE };
         let me = if step == SignerStep::StoreAnswer { self.beside(me) } else { me };
         let after = with(state, at, Signer { step, record, claim, tx: Tx::NONE, ..me });
         out.step(after, || format!("loads request {request}: {why}"));
     }
 
-    /// KMS: a new signature every time.
+    /// Signs with KMS, which makes a new signature every time.
     fn sign(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let facts = self.book.facts(me.record);
         let Facts { content, nonce, .. } = *facts;
         let number = facts.attempts.len() as u8;
         let tx = self.fresh(state, me.claim.account, facts);
-        let unstored = self.is(Mutant::SendBeforeStore) || number > 0 && self.is(Mutant::BumpSentBeforeStored);
+        let unstored =
+            self.is(ModelMutant::SendBeforeStore) || number > 0 && self.is(ModelMutant::BumpSentBeforeStored);
         let step = if unstored { SignerStep::SendUnstored } else { SignerStep::Store };
         let mut after = with(state, at, Signer { step, tx, ..me });
         after.lane_mut(tx.account()).signed[usize::from(nonce)] |= 1 << content;
         out.step(after, || format!("has {tx:?} signed"));
     }
 
-    /// A signature that nobody holds or has stored.
+    /// A signature that occurs nowhere in the state.
     fn fresh(&self, state: &State, account: u8, facts: &Facts) -> Tx {
         let (number, kind) = (facts.attempts.len() as u8, facts.next_kind);
         let is_known = |tx: Tx| {
@@ -257,7 +260,7 @@ impl Explorer<'_> {
     fn store(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let done = Signer { step: self.after_store(), record: RecordId::NONE, claim: Claim::NONE, tx: Tx::NONE, ..me };
-        match self.write(state, me.record, Happening::Signed(me.tx)) {
+        match self.write(state, me.record, ModelEvent::Signed(me.tx)) {
             Err(broken) => out.broken(*state, broken, || format!("stores {:?}", me.tx)),
             Ok(Written::Stored(mut after, _)) => {
                 out.step(with(&after, at, done), || format!("stores {:?}", me.tx));
@@ -266,9 +269,9 @@ impl Explorer<'_> {
                     out.fault(after, || format!("stores {:?}, and the reply is lost", me.tx));
                 }
             }
-            Ok(Written::Stale) if self.is(Mutant::SecondSignatureOverwrites) => {
+            Ok(Written::Stale) if self.is(ModelMutant::SecondSignatureOverwrites) => {
                 let mut after = with(state, at, done);
-                match self.book.apply(me.record, Happening::Signed(me.tx)) {
+                match self.book.apply(me.record, ModelEvent::Signed(me.tx)) {
                     Err(illegal) => {
                         out.broken(after, Broken::new("apply", illegal), || format!("stores {:?}", me.tx));
                     }
@@ -286,20 +289,20 @@ impl Explorer<'_> {
         }
     }
 
-    /// Looks at the request that is to be cancelled.
+    /// Loads the request that is to be cancelled.
     fn load_cancel(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
         let request = self.ask(me).request;
         match state.table[usize::from(request)] {
             Item::Vacant => {
-                let as_request = self.is(Mutant::CancelRefusedAsRequest);
+                let as_request = self.is(ModelMutant::CancelRefusedAsRequest);
                 let refused = self.beside(me);
                 let step = if as_request { SignerStep::Reject } else { refused.step };
                 let after = with(state, at, Signer { step, ..refused });
                 out.step(after, || format!("loads request {request} to cancel it: there is none"));
             }
             Item::Rejected { .. } => {
-                let after = acked(with(state, at, Signer::IDLE), me.job, Delivery::AckedAsRejected);
+                let after = acked(with(state, at, Signer::IDLE), me.job, MessageState::AckedAsRejected);
                 out.step(after, || format!("loads request {request} to cancel it: it is rejected; deletes the cancel"));
             }
             Item::Record(record) => {
@@ -317,13 +320,13 @@ impl Explorer<'_> {
         }
     }
 
-    /// One conditional write: a cancel is wanted.
+    /// One conditional write: notes that a cancel is requested.
     fn note_cancel(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
-        match self.write(state, me.record, Happening::CancelAsked) {
+        match self.write(state, me.record, ModelEvent::CancelAsked) {
             Err(broken) => out.broken(*state, broken, || "notes that a cancel is asked for".to_owned()),
             Ok(Written::Stored(mut after, record)) => {
-                if self.is(Mutant::CancelHandsNonceOn) {
+                if self.is(ModelMutant::CancelHandsNonceOn) {
                     after = Self::hand_on(&after, self.book.facts(record));
                 }
                 if let Job::Message(message) = me.job {
@@ -343,7 +346,7 @@ impl Explorer<'_> {
         }
     }
 
-    /// Where the sweep runs, a poke adds nothing, and is left out.
+    /// With the sweep a poke adds nothing, so it is left out.
     pub(super) fn after_store(&self) -> SignerStep {
         if self.world.sweep { SignerStep::Ack } else { SignerStep::Poke }
     }
@@ -351,7 +354,7 @@ impl Explorer<'_> {
 
 fn acknowledge(state: &State, at: usize, out: &mut Moves<'_>) {
     let me = state.signers[at];
-    let after = acked(with(state, at, Signer::IDLE), me.job, Delivery::AckedAsRequest);
+    let after = acked(with(state, at, Signer::IDLE), me.job, MessageState::AckedAsRequest);
     out.step(after, || format!("deletes {}", job(me.job)));
 }
 
@@ -361,7 +364,7 @@ pub(super) fn with(state: &State, at: usize, signer: Signer) -> State {
     after
 }
 
-pub(super) fn acked(mut state: State, job: Job, how: Delivery) -> State {
+pub(super) fn acked(mut state: State, job: Job, how: MessageState) -> State {
     match job {
         Job::Message(message) => state.messages[usize::from(message)].state = how,
         Job::Resign(request) => state.resign[usize::from(request)] = Resign::NONE,
@@ -376,8 +379,8 @@ pub(super) fn released(mut state: State, job: Job) -> State {
         Job::Resign(request) => &mut state.resign[usize::from(request)].state,
         Job::None => return state,
     };
-    if *held == Delivery::Taken {
-        *held = Delivery::Ready;
+    if *held == MessageState::Taken {
+        *held = MessageState::Ready;
     }
     state
 }
@@ -386,6 +389,6 @@ fn job(job: Job) -> String {
     match job {
         Job::None => "nothing".to_owned(),
         Job::Message(message) => format!("message {message}"),
-        Job::Resign(request) => format!("the ask to sign for request {request}"),
+        Job::Resign(request) => format!("the resign message of request {request}"),
     }
 }
