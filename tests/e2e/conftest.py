@@ -123,7 +123,7 @@ def deployment(without_worker: Stack, tmp_path: Path, request: pytest.FixtureReq
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of the functions' real zips, built as in the README."""
+    """The directory of the functions' real zips, built as in infra/README.md."""
     out = tmp_path_factory.mktemp("packages")
     package(out)
     return out

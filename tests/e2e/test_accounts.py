@@ -1,5 +1,5 @@
 """The life of an account: registering it while another program uses the key, pausing it with all others, fixing a nonce
-gap, retiring and removing it; and rotating a key with the runbook in infra/README.md."""
+gap, retiring and removing it; and rotating a key with the runbook in infra/OPERATING.md."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def test_two_signposts_on_two_chains_share_their_tables(dev: StartStack, tmp_pat
         sqs = stack.aws("sqs")
         sqs.send_message(QueueUrl=test.broadcast_queue, MessageGroupId="x", MessageDeduplicationId="x",
                          MessageBody=json.dumps(poke))  # fmt: skip
-        wait_for("the poke is dropped", lambda: "a poke for an account of another chain" in workers[1].log(), 30)
+        wait_for("the poke is dropped", lambda: "a poke for an account on another chain" in workers[1].log(), 30)
         visible = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         wait_for("the poke is gone", lambda: all(count == "0" for count in sqs.get_queue_attributes(
             QueueUrl=test.broadcast_queue, AttributeNames=visible)["Attributes"].values()), 30)  # fmt: skip

@@ -128,4 +128,4 @@ def check_alone(oddity: Oddity, alone: Result) -> None:
     assert oddity.again or alone.attempts == 1, alone
     if oddity.waits:
         assert alone.waits in oddity.waits, alone
-        assert '"WARN","message":"the request does not move' in alone.log, alone
+        assert '"WARN","message":"the request makes no progress' in alone.log, alone

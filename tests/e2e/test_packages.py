@@ -115,8 +115,8 @@ def peak_rss_mib(function: Function) -> float:
 def test_cold_signer_answers_its_first_record_within_memory_limit(
     deployment: Deployment, packages: Path, figure: Figure
 ) -> None:
-    """Also reports the time, without a limit, since it depends on the machine. The README has the times of an idle
-    one."""
+    """Also reports the time, without a limit, since it depends on the machine. tests/README.md has the times of an
+    idle one."""
     program = deployment.directory / "bootstrap"
     program.write_bytes(programs(packages)["signer"])
     program.chmod(0o755)

@@ -1,4 +1,5 @@
-"""The README's three steps, run as written."""
+"""The three steps of the front pages, run as written: the shell and Python in the README, Rust in the client's page,
+TypeScript in the file in this directory that the README links to."""
 
 from __future__ import annotations
 
@@ -13,9 +14,12 @@ from stack import Stack, binary, environment
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def block(language: str) -> str:
-    found = re.findall(rf"^```{language} three-steps\n(.*?)^```$", (ROOT / "README.md").read_text(), re.S | re.M)
-    assert len(found) == 1, f"the README has the three steps in {language} once"
+TYPESCRIPT = ROOT / "tests/e2e/three-steps.ts"
+
+
+def block(language: str, page: str = "README.md") -> str:
+    found = re.findall(rf"^```{language} three-steps\n(.*?)^```$", (ROOT / page).read_text(), re.S | re.M)
+    assert len(found) == 1, f"{page} has the three steps in {language} once"
     return found[0]
 
 
@@ -83,7 +87,8 @@ def test_shell_three_steps_confirm(stack: Stack) -> None:
 
 def test_rust_three_steps_confirm(stack: Stack) -> None:
     source = ROOT / "crates/client/examples/three_steps.rs"
-    assert block("rust") == source.read_text(), "the README shows the built example"
+    shown = block("rust no_run", "crates/client/README.md")
+    assert shown == source.read_text(), "the client's page shows the built example"
     printed = run(stack, str(binary().parent / "examples/three_steps"))
     assert re.fullmatch("rust-1 confirmed\nconfirmed 0x[0-9a-f]{64}\n", printed), printed
 
@@ -92,7 +97,8 @@ def test_typescript_three_steps_type_check_and_confirm(stack: Stack, tmp_path: P
     packages = Path(os.environ["SIGNPOST_NODE_TOOLS"]) / "node_modules"
     (tmp_path / "node_modules").symlink_to(packages)
     (tmp_path / "package.json").write_text('{"type": "module"}')
-    (tmp_path / "three-steps.ts").write_text(block("ts"))
+    steps = TYPESCRIPT.read_text()
+    (tmp_path / "three-steps.ts").write_text(steps)
     for name in ("outcome.v1", "signing-request.v1"):
         run(
             stack,
@@ -108,7 +114,7 @@ def test_typescript_three_steps_type_check_and_confirm(stack: Stack, tmp_path: P
     assert printed[0] == printed[2] == "confirmed"
     assert re.fullmatch("0x[0-9a-f]{64}", printed[1])
     # The types catch an unknown field.
-    (tmp_path / "three-steps.ts").write_text(block("ts").replace("gas: 21000", "gasLimit: 21000"))
+    (tmp_path / "three-steps.ts").write_text(steps.replace("gas: 21000", "gasLimit: 21000"))
     wrong = subprocess.run(
         [str(packages / ".bin/tsc"), "--noEmit", *strict, "three-steps.ts"],
         cwd=tmp_path,

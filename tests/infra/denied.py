@@ -1,7 +1,7 @@
 """The AWS calls that an attacker would make from a compromised component, and that must be denied.
 
 Each row is a call that infra/template.yaml must deny with any parameters. The rows come from the table of permissions
-in infra/README.md and from attacks that were tried on the real drivers.
+in infra/SECURITY.md and from attacks that were tried on the real drivers.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ ENVIRONMENT = {
     },
     "SignDirectFunction": {"KMS_KEY_ID", "ETH_NETWORK", "LOG_LEVEL", "SIGNPOST_POLICY", "AWS_USE_FIPS_ENDPOINT"},
 }
-# The required alarms, by the name of their runbook entry in infra/README.md.
+# The required alarms, by the name of their runbook entry in infra/OPERATING.md.
 ALARMS = {
     "dead-letters-signing": ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
     "dead-letters-resign": ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),

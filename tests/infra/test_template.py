@@ -20,6 +20,8 @@ from template import Json
 
 # CloudFormation's limit for templates in S3 (user guide, "Quotas": 1 MB). Without S3 it is 51,200 bytes.
 BODY_BYTES_MAX = 1_000_000
+# Pages that show a deployment.
+PAGES = ("infra/README.md", "infra/CHAPEL.md")
 
 NOT_RETAINED = "no function can process messages after the stack is deleted; keys and tables are retained"
 # Accepted findings of cfn-lint with the reason: the rule, and a part of its path or message.
@@ -65,9 +67,10 @@ def test_broken_template_is_caught(rule: Rule, number: int, shipped: Json) -> No
 
 def test_template_fits_cloudformations_limit_for_s3_templates() -> None:
     assert len(read.text().encode()) <= BODY_BYTES_MAX
-    for page in ("README.md", "infra/README.md"):
-        [command] = re.findall(r"aws cloudformation deploy (?:.*\\\n)*.*", (read.ROOT / page).read_text())
-        assert '--s3-bucket "$BUCKET"' in command, page
+    for page in PAGES:
+        commands = re.findall(r"aws cloudformation deploy (?:.*\\\n)*.*", (read.ROOT / page).read_text())
+        assert commands, page
+        assert all('--s3-bucket "$BUCKET"' in command for command in commands), page
 
 
 def test_every_wildcard_has_a_comment_with_its_reason() -> None:
@@ -85,12 +88,12 @@ def test_every_wildcard_has_a_comment_with_its_reason() -> None:
 
 
 def test_each_alarm_has_a_runbook() -> None:
-    entries = set(re.findall(r"^(?:###|\|) `([a-z-]+)`(?:$| \|)", (read.ROOT / "infra/README.md").read_text(), re.M))
+    entries = set(re.findall(r"^(?:###|\|) `([a-z-]+)`(?:$| \|)", (read.ROOT / "infra/OPERATING.md").read_text(), re.M))
     alarms = read.of_type(read.load(), "AWS::CloudWatch::Alarm").values()
     slugs = {alarm["Properties"]["AlarmName"]["Fn::Sub"].removeprefix("${NamePrefix}-") for alarm in alarms}
     assert entries == slugs
     # EventBridge reports changes. They share one entry.
-    page = (read.ROOT / "infra/README.md").read_text()
+    page = (read.ROOT / "infra/OPERATING.md").read_text()
     events = {
         name
         for name, body in read.of_type(read.load(), "AWS::Events::Rule").items()
@@ -101,19 +104,25 @@ def test_each_alarm_has_a_runbook() -> None:
         assert f"`{slug}`" in page, slug
 
 
-def test_readme_deploy_commands_use_existing_parameters() -> None:
+def test_deploy_commands_of_pages_use_existing_parameters() -> None:
     template = read.load()
-    for page in ("README.md", "infra/README.md"):
+    for page in PAGES:
         contents = (read.ROOT / page).read_text()
-        [command] = re.findall(r"--parameter-overrides \\\n(.*)$", contents, re.M)
-        given = set(re.findall(r"(\w+)=", command))
+        # The first deployment; a later one names what changes.
+        overrides = re.findall(r"--parameter-overrides(?: \\\n)?(.*)$", contents, re.M)
+        first, *later = [set(re.findall(r"(\w+)=", command)) for command in overrides]
         needed = {name for name, parameter in template["Parameters"].items() if "Default" not in parameter}
-        assert needed <= given <= template["Parameters"].keys(), f"{page}: {given}"
-        assert given & {"AlarmEmail", "AlarmTopicArn"}, f"{page}: the alarms have no recipient"
+        assert needed <= first <= template["Parameters"].keys(), f"{page}: {first}"
+        assert all(given <= template["Parameters"].keys() for given in later), f"{page}: {later}"
+        assert first & {"AlarmEmail", "AlarmTopicArn"}, f"{page}: the alarms have no recipient"
         assert "Outputs[?OutputKey=='SignpostToml']" in contents and "SignpostToml" in template["Outputs"]
-        block = next(b for b in re.findall(r"```sh\n(.*?)```", contents, re.S) if "cloudformation deploy" in b)
-        commands = block.replace("\\\n", " ").strip().splitlines()
-        assert len(commands) <= 5, f"{page}: deploying takes {len(commands)} commands"
+
+
+def test_deploying_takes_five_commands() -> None:
+    contents = (read.ROOT / "infra/README.md").read_text()
+    block = next(b for b in re.findall(r"```sh aws\n(.*?)```", contents, re.S) if "cloudformation deploy" in b)
+    commands = block.replace("\\\n", " ").strip().splitlines()
+    assert len(commands) <= 5, f"deploying takes {len(commands)} commands"
 
 
 def lint(path: Path) -> list[Finding]:

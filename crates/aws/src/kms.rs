@@ -21,63 +21,8 @@ use signpost_txmgr::unusable::KeyFault;
 use tokio::time::Instant;
 
 use crate::clients;
-use crate::fault::AwsError;
+use crate::fault::{AwsError, KeyProblem};
 use crate::repeat::{Backoff, Failure, repeat};
-
-/// Why a key cannot be used, and the way out.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum KeyProblem {
-    /// `DisabledException`.
-    #[error("KMS key {key} is disabled; enable it (aws kms enable-key --key-id {key})")]
-    Disabled {
-        /// The key.
-        key: String,
-    },
-    /// `KMSInvalidStateException` that says so.
-    #[error("KMS key {key} is pending deletion; cancel it (aws kms cancel-key-deletion --key-id {key}) and enable it")]
-    PendingDeletion {
-        /// The key.
-        key: String,
-    },
-    /// `KMSInvalidStateException` otherwise: pending import, unavailable.
-    #[error("KMS key {key} is in a state in which it cannot be used: {message}")]
-    State {
-        /// The key.
-        key: String,
-        /// The service's words: they name the state.
-        message: String,
-    },
-    /// `NotFoundException`.
-    #[error("KMS key {key} does not exist in this AWS account and region; see the account's kmsKeyId")]
-    NotFound {
-        /// The key.
-        key: String,
-    },
-    /// `AccessDeniedException`.
-    #[error("KMS key {key} may not be used with these credentials; allow {action} on it")]
-    Denied {
-        /// The key.
-        key: String,
-        /// The IAM action.
-        action: &'static str,
-    },
-    /// `InvalidKeyUsageException`, or `GetPublicKey` says so.
-    #[error("KMS key {key} is for {found}; make one with key usage SIGN_VERIFY")]
-    Usage {
-        /// The key.
-        key: String,
-        /// Its usage.
-        found: String,
-    },
-    /// Another curve, or RSA.
-    #[error("KMS key {key} has key spec {found}; make one with key spec ECC_SECG_P256K1")]
-    Spec {
-        /// The key.
-        key: String,
-        /// Its spec.
-        found: String,
-    },
-}
 
 impl KeyProblem {
     /// What it means for the account.

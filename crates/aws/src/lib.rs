@@ -14,7 +14,7 @@
 //! * That a message is delivered once, or a poke at all.
 //!
 //! Read in this order: [`clients`], [`fault`], [`repeat`], [`item`], [`store`], [`kms`], [`sqs`],
-//! [`receiver`], [`sns`], [`secrets`].
+//! [`receiver`], [`inbox`], [`sns`], [`secrets`].
 
 #![cfg_attr(
     not(all(feature = "dynamodb", feature = "kms", feature = "sns", feature = "sqs")),
@@ -25,6 +25,8 @@
 mod batch;
 pub mod clients;
 pub mod fault;
+#[cfg(feature = "sqs")]
+pub mod inbox;
 #[cfg(feature = "dynamodb")]
 pub mod item;
 #[cfg(feature = "kms")]

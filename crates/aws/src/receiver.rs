@@ -3,9 +3,8 @@
 //!
 //! Decides nothing: a message is acknowledged by whoever knows that the record carries its effect (I13).
 //! In Lambda the event source does all this instead. IAM actions: `sqs:ReceiveMessage`,
-//! `sqs:DeleteMessage`, `sqs:ChangeMessageVisibility`. Read next: [`crate::sns`].
+//! `sqs:DeleteMessage`, `sqs:ChangeMessageVisibility`. Read next: [`crate::inbox`].
 
-use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
@@ -16,12 +15,13 @@ use aws_sdk_sqs::operation::delete_message_batch::DeleteMessageBatchError;
 use aws_sdk_sqs::types::{
     ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName,
 };
+use signpost_txmgr::inbox::{Incoming, is_fifo};
 use signpost_txmgr::ports::PortError;
 
 use crate::batch::in_batches;
 use crate::clients;
 use crate::repeat::{Backoff, repeat};
-use crate::sqs::{client, is_fifo, refused};
+use crate::sqs::{client, refused};
 
 /// Messages of one receive, SQS's limit.
 pub const RECEIVE_MAX: usize = 10;
@@ -29,40 +29,6 @@ pub const RECEIVE_MAX: usize = 10;
 pub const LONG_POLL: Duration = Duration::from_secs(20);
 /// A message attribute with a W3C trace context, as OpenTelemetry sends it.
 const TRACE_PARENT: &str = "traceparent";
-
-/// A message that was received.
-///
-/// `Debug` leaves the body out: it may hold calldata, or a secret sent by mistake.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Received {
-    /// SQS's id of the message, the same at every delivery.
-    pub message_id: String,
-    /// What this delivery is acknowledged and kept with.
-    pub receipt_handle: String,
-    /// The body.
-    pub body: String,
-    /// The message group on a FIFO queue.
-    pub group: Option<String>,
-    /// `SenderId`: set by SQS, not by the sender.
-    pub sender: Option<String>,
-    /// Deliveries so far, about; this one is counted.
-    pub receive_count: u32,
-    /// The message attribute `traceparent`, or `AWSTraceHeader`.
-    pub trace: Option<String>,
-}
-
-impl fmt::Debug for Received {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Received")
-            .field("message_id", &self.message_id)
-            .field("body_bytes", &self.body.len())
-            .field("group", &self.group)
-            .field("sender", &self.sender)
-            .field("receive_count", &self.receive_count)
-            .field("trace", &self.trace)
-            .finish_non_exhaustive()
-    }
-}
 
 /// A queue that is read. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -102,7 +68,7 @@ impl Receiver {
         max: usize,
         wait: Duration,
         visibility: Option<Duration>,
-    ) -> Result<Vec<Received>, PortError> {
+    ) -> Result<Vec<Incoming>, PortError> {
         const OPERATION: &str = "ReceiveMessage";
         let wait = wait.min(LONG_POLL);
         let patience = aws_sdk_sqs::config::Config::builder().timeout_config(clients::timeouts(wait));
@@ -166,7 +132,7 @@ impl Receiver {
 }
 
 /// `None` for a message without what makes it one; SQS never sends such.
-fn received(message: Message) -> Option<Received> {
+fn received(message: Message) -> Option<Incoming> {
     let mut attributes = message.attributes.unwrap_or_default();
     let mut attribute = |name: MessageSystemAttributeName| attributes.remove(&name);
     let trace_parent = message
@@ -174,13 +140,13 @@ fn received(message: Message) -> Option<Received> {
         .and_then(|mut attributes| attributes.remove(TRACE_PARENT))
         .and_then(|attribute| attribute.string_value);
     let count = attribute(MessageSystemAttributeName::ApproximateReceiveCount);
-    Some(Received {
+    Some(Incoming {
         message_id: message.message_id?,
-        receipt_handle: message.receipt_handle?,
+        receipt: message.receipt_handle?,
         body: message.body.unwrap_or_default(),
         group: attribute(MessageSystemAttributeName::MessageGroupId),
         sender: attribute(MessageSystemAttributeName::SenderId),
-        receive_count: count.and_then(|count| count.parse().ok()).unwrap_or(1),
+        receives: count.and_then(|count| count.parse().ok()).unwrap_or(1),
         // What the sender said itself comes before what AWS put there for it.
         trace: trace_parent.or_else(|| attribute(MessageSystemAttributeName::AwsTraceHeader)),
     })

@@ -12,6 +12,7 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::operation::send_message_batch::SendMessageBatchError;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use serde::Serialize;
+use signpost_txmgr::inbox::is_fifo;
 use signpost_txmgr::ports::{BroadcastQueue, PortError, ResignQueue};
 use signpost_txmgr::text;
 use signpost_txmgr::units::{Digest, sha256};
@@ -114,11 +115,6 @@ fn entry(id: usize, message: &Message, fifo: bool) -> SendMessageBatchRequestEnt
         entry
     };
     entry.build().expect("id and body are set")
-}
-
-/// SQS names FIFO queues and only those with this ending.
-pub(crate) fn is_fifo(url: &str) -> bool {
-    url.rsplit('.').next() == Some("fifo")
 }
 
 pub(crate) fn refused(entry: aws_sdk_sqs::types::BatchResultErrorEntry) -> Refused {

@@ -9,14 +9,13 @@ use signpost_aws::secrets;
 use signpost_host::config::environment::{BroadcasterConfig, BroadcasterEnvironment, Variables};
 use signpost_host::config::{Shared as _, Watched as _};
 use signpost_host::consumer::{Handler, Stop};
-use signpost_host::inbox::Incoming;
 use signpost_host::lambda::event::is_queue;
 use signpost_host::lambda::time::TimeLeft;
 use signpost_host::lambda::{Failed, Function, Swept, batch, sdk};
 use signpost_host::session::Session;
 use signpost_host::start::StartError;
 use signpost_host::told;
-use signpost_txmgr::signer::Disposition;
+use signpost_txmgr::inbox::{Disposition, Incoming};
 
 use crate::RealLanes;
 use crate::lanes::Bounds;

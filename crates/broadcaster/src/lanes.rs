@@ -9,12 +9,11 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use signpost_host::clock::{Stopwatch, now};
 use signpost_host::consumer::{Handler, Stop, stopped};
-use signpost_host::inbox::Incoming;
 use signpost_host::told;
-use signpost_txmgr::broadcaster::{Broadcaster, Finding, Lane, Question, Round, account_of};
+use signpost_txmgr::broadcaster::{Broadcaster, Finding, Lane, Question, Round};
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::poke;
 use signpost_txmgr::ports::{BroadcastQueue, Chain, OutcomeTopic, PortError, ResignQueue, Store};
-use signpost_txmgr::signer::Disposition;
 use signpost_txmgr::units::AccountKey;
 use signpost_txmgr::wire::LanePoke;
 
@@ -77,7 +76,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
         let mut by_account = Vec::with_capacity(messages.len());
         for message in messages {
             let poke = serde_json::from_str::<LanePoke>(&message.body).ok();
-            let account = poke.as_ref().and_then(account_of);
+            let account = poke.as_ref().and_then(LanePoke::account);
             if account.is_none() {
                 tracing::error!(message_id = %message.message_id, "not a poke; dropped");
             }

@@ -12,22 +12,21 @@ use std::time::Duration;
 
 use signpost_broadcaster::lanes::{Bounds, Lanes};
 use signpost_host::clock::now;
-use signpost_host::inbox::Incoming;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig};
 use signpost_txmgr::fake::chain::REVERT_SELECTOR;
 use signpost_txmgr::fake::{
     Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
 };
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::machine::{Tuning, Word};
 use signpost_txmgr::pins::Pins;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::{
     Chain, ChainView, Counts, NonceUse, PortError, Store as _, UseQuery, ViewQuery, WitnessQuery,
 };
 use signpost_txmgr::record::{BlockRef, Record, SendAnswer, Stored, Subject};
-use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
+use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::tx::{Intent, RawTx};
 use signpost_txmgr::units::{AccountKey, Address, ChainId, KmsKeyId, Nonce, Wei};
 use signpost_txmgr::wire::LanePoke;
@@ -145,8 +144,15 @@ impl World {
                 r#"{{"requestId":"r-{at}","account":"one","to":"0x55d398326f99059fF775485246999027B3197955","gas":50000,"data":"{data}"}}"#
             );
             let message_id = format!("m-{at}");
-            let message =
-                Delivery { message_id, group: Some("all".to_owned()), sender: None, trace: None, receives: 1, body };
+            let message = Incoming {
+                receipt: String::new(),
+                message_id,
+                group: Some("all".to_owned()),
+                sender: None,
+                trace: None,
+                receives: 1,
+                body,
+            };
             assert_eq!(self.signer.handle(&[message], now()).await, [Disposition::Done]);
         }
     }
@@ -211,6 +217,6 @@ async fn silent_nodes_cost_one_pass_only_what_they_were_asked() {
         let noted = range.filter(|at| world.record(*at).inquiry_about(subject).is_some()).count();
         assert!(noted >= 4, "{noted} questions about {} are known to have no answer", subject.name());
     }
-    let pokes = world.lanes.queue.broadcast.receive(100).await.unwrap();
+    let pokes = world.lanes.queue.broadcast.receive_up_to(100).await.unwrap();
     assert!(pokes.iter().any(|poke| poke.body.contains("next pass")), "and the next pass is asked for");
 }

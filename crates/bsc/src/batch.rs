@@ -9,96 +9,21 @@
 //!   beside others that are answered costs itself only, and is asked once more at the end; a second one at once ends it.
 //!
 //! A rate limit, no connection and no answer in time are no such failures. What size works is remembered, and
-//! doubled again after a while ([`BatchSize`]).
+//! doubled again after a while ([`crate::batch_size::BatchSize`]).
 //!
 //! ## Guarantees
-//! * Where calls were not all answered by one request, [`BatchSize::items`] is below their number afterwards (but
+//! * Where calls were not all answered by one request, [`crate::batch_size::BatchSize::items`] is below their number afterwards (but
 //!   where their bytes were too many for one).
 //! * A call that was in a failed batch is never said to have surely done nothing, unless the batch surely did not.
 //!
 //! Read next: [`crate::endpoints`].
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
 use signpost_txmgr::ports::Happened;
 use tokio::time::Instant;
 
+use crate::answer::{Answer, Call, Failure, NodeError};
 use crate::reply::says_the_same;
-use crate::rpc::{Answer, Call, Failure, NodeError, RpcClient};
-
-/// First time after which a larger size is tried: what one bad moment took is back within a minute.
-const RAISE_MIN: Duration = Duration::from_secs(10);
-
-/// Longest such time: two requests of a few hundred are spent on an endpoint that takes only so much.
-const RAISE_MAX: Duration = Duration::from_mins(5);
-
-/// The most calls of a batch, as an endpoint was seen to take them.
-///
-/// A size that failed is halved; [`RAISE_MIN`] later twice as many are tried, and so on up to the configured
-/// number. Each time a raise fails within [`RAISE_MAX`] the pause is doubled, up to that.
-#[derive(Debug)]
-pub(crate) struct BatchSize {
-    most: usize,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    items: usize,
-    /// When more is tried; nothing while it is the most.
-    raise_at: Option<Instant>,
-    pause: Duration,
-    /// When more was last tried, if nothing has failed since.
-    raised_at: Option<Instant>,
-}
-
-impl BatchSize {
-    pub(crate) fn new(most: usize) -> Self {
-        let most = most.max(1);
-        Self { most, state: Mutex::new(State { items: most, raise_at: None, pause: RAISE_MIN, raised_at: None }) }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Most calls that one request holds now.
-    pub(crate) fn items(&self) -> usize {
-        self.state().items
-    }
-
-    /// Tries more, if it is time to.
-    fn raise(&self, now: Instant) {
-        let mut state = self.state();
-        if state.raise_at.is_some_and(|at| at <= now) {
-            state.items = state.items.saturating_mul(2).min(self.most);
-            state.raised_at = Some(now);
-            state.raise_at = if state.items < self.most { now.checked_add(state.pause) } else { None };
-        }
-    }
-
-    /// Notes that more than `items` are too many.
-    fn lower(&self, items: usize, now: Instant) {
-        let mut state = self.state();
-        state.items = state.items.min(items.max(1));
-        match state.raised_at.take() {
-            Some(at) if now.saturating_duration_since(at) < RAISE_MAX => {
-                state.pause = state.pause.saturating_mul(2).min(RAISE_MAX);
-            }
-            Some(_) => state.pause = RAISE_MIN,
-            None => {}
-        }
-        state.raise_at = now.checked_add(state.pause).filter(|_| state.items < self.most);
-    }
-
-    /// Notes that `calls` were not asked in one request: whoever looks now sees that they were not.
-    fn keep_below(&self, calls: usize, now: Instant) {
-        if self.items() >= calls {
-            self.lower(calls.saturating_sub(1), now);
-        }
-    }
-}
+use crate::rpc::RpcClient;
 
 /// What became of a request.
 #[derive(Debug)]
@@ -278,6 +203,8 @@ impl RpcClient {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use axum::body::Bytes;
     use axum::http::StatusCode;
     use serde_json::{Value, json};
@@ -285,46 +212,6 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
-
-    #[test]
-    fn a_size_that_failed_is_raised_later_and_later_each_time_that_fails() {
-        let (size, start) = (BatchSize::new(20), Instant::now());
-        let mut now = start;
-        // As deep as it goes at once, with one pause.
-        for items in [10, 5, 2] {
-            size.lower(items, now);
-        }
-        for pause in [10, 20, 40, 80, 160, 300, 300_u32] {
-            size.raise(now + SECOND * pause.saturating_sub(1));
-            assert_eq!(size.items(), 2, "{pause} s");
-            now += SECOND * pause;
-            size.raise(now);
-            assert_eq!(size.items(), 4, "{pause} s");
-            size.lower(3, now);
-            size.lower(2, now);
-        }
-        // One that held for long is a new beginning.
-        now += SECOND * 300;
-        size.raise(now);
-        now += SECOND * 300;
-        size.lower(2, now);
-        size.raise(now + SECOND * 9);
-        assert_eq!(size.items(), 2);
-        size.raise(now + SECOND * 10);
-        assert_eq!(size.items(), 4);
-    }
-
-    #[test]
-    fn it_is_raised_up_to_what_is_configured() {
-        let (size, now) = (BatchSize::new(20), Instant::now());
-        size.lower(3, now);
-        for (step, items) in [6, 12, 20, 20, 20].into_iter().enumerate() {
-            size.raise(now + SECOND * 10 * u32::try_from(step + 1).unwrap());
-            assert_eq!(size.items(), items);
-        }
-        size.lower(0, now);
-        assert_eq!(size.items(), 1, "one call is always tried");
-    }
 
     /// A status and a body.
     type Fault = fn(&[Value]) -> (u16, String);

@@ -20,12 +20,12 @@ use signpost_txmgr::tx::{Intent, RawTx};
 use signpost_txmgr::units::{Address, ChainId, Nonce, TxHash, U256, Wei};
 
 use crate::classify::is_execution_error;
-use crate::endpoints::{Endpoint, EndpointFailure, Endpoints, SendTo, port_error};
+use crate::endpoints::{Endpoint, EndpointFailure, Endpoints, SendTo, count_at, port_error};
 use crate::price::PriceSeen;
 use crate::private::{Authorization, EndpointKind, PrivateEndpoint};
 use crate::quantity;
 use crate::refusals::Refusals;
-use crate::rpc::{Answer, ClientError, Failure, NodeError, RpcClient};
+use crate::rpc::{Answer, ClientError, Failure, NodeError, RpcClient, need};
 use crate::search::Search;
 use crate::send::{Privacy, SentOnce};
 use crate::view;
@@ -471,21 +471,6 @@ impl BscChain {
         })
         .await
     }
-}
-
-/// The answer as what it must be.
-pub(crate) fn need<T>(
-    answer: Answer,
-    method: &'static str,
-    read: impl FnOnce(&Value) -> Option<T>,
-) -> Result<T, Failure> {
-    answer.and_then(|value| read(&value).ok_or(Failure::Nonsense(method)))
-}
-
-/// The transaction count of an address at a block or tag.
-pub(crate) async fn count_at(endpoint: &Endpoint, address: Address, block: Value) -> Result<u64, Failure> {
-    const METHOD: &str = "eth_getTransactionCount";
-    need(endpoint.call(METHOD, json!([address.lower(), block])).await, METHOD, quantity::number)
 }
 
 /// The revert data of a replay; `None` if it does not revert now.

@@ -2,17 +2,17 @@
 //!
 //! Read next: `endpoints.rs`.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
-use signpost_txmgr::units::ChainId;
+use signpost_txmgr::record::BlockRef;
+use signpost_txmgr::units::{BlockHash, BlockNumber, ChainId};
 use tokio::time::Instant;
 
-use crate::endpoints::EndpointFailure;
 use crate::limit::RateLimit;
-use crate::parents::Parents;
 use crate::private::EndpointKind;
 use crate::quantity;
 use crate::rpc::{Answer, Call, Failure, RpcClient};
@@ -22,6 +22,38 @@ const COOL_DOWN_MIN: Duration = Duration::from_millis(500);
 
 /// Longest time of leaving a failed endpoint alone: about the bump interval.
 const COOL_DOWN_MAX: Duration = Duration::from_secs(10);
+
+/// A failure and whose it is.
+#[derive(Debug, thiserror::Error)]
+#[error("{host} gave no usable answer")]
+pub struct EndpointFailure {
+    /// Host and port of the endpoint.
+    pub host: String,
+    /// What it was.
+    #[source]
+    pub failure: Failure,
+}
+
+/// Blocks remembered: half an hour of them, some 100 bytes each.
+const KNOWN_BLOCKS: usize = 4_096;
+
+/// Blocks of an endpoint with their parents, the lowest forgotten first.
+#[derive(Debug, Default)]
+pub(crate) struct Parents(Mutex<BTreeMap<(BlockNumber, BlockHash), BlockHash>>);
+
+impl Parents {
+    pub(crate) fn of(&self, block: &BlockRef) -> Option<BlockHash> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&(block.number, block.hash)).copied()
+    }
+
+    pub(crate) fn learn(&self, block: &BlockRef, parent: BlockHash) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert((block.number, block.hash), parent);
+        if known.len() > KNOWN_BLOCKS {
+            known.pop_first();
+        }
+    }
+}
 
 /// One endpoint and what we know of it.
 #[derive(Debug)]

@@ -22,15 +22,16 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use serde_json::json;
+use serde_json::{Value, json};
 use signpost_txmgr::ports::{Happened, PortError};
-use signpost_txmgr::units::ChainId;
+use signpost_txmgr::units::{Address, ChainId};
 use tokio::time::Instant;
 
 pub(crate) use crate::endpoint::Endpoint;
+pub use crate::endpoint::EndpointFailure;
 use crate::private::EndpointKind;
 use crate::quantity;
-use crate::rpc::{Failure, RpcClient};
+use crate::rpc::{Failure, RpcClient, need};
 
 /// Endpoints one read tries, the same one twice if it is the only one: a kept connection may
 /// have died meanwhile.
@@ -53,17 +54,6 @@ pub enum SendTo {
     /// To the first that is well, and what it did not take to the next one: as sure, and cheaper where the first is
     /// good.
     First,
-}
-
-/// A failure and whose it is.
-#[derive(Debug, thiserror::Error)]
-#[error("{host} gave no usable answer")]
-pub struct EndpointFailure {
-    /// Host and port of the endpoint.
-    pub host: String,
-    /// What it was.
-    #[source]
-    pub failure: Failure,
 }
 
 /// Every endpoint is to be left alone for now.
@@ -357,6 +347,12 @@ pub(crate) fn port_error(operation: &'static str, failures: Vec<EndpointFailure>
         None => Box::new(AllLimited),
     };
     PortError { operation, happened, throttled, source }
+}
+
+/// The transaction count of an address at a block or tag.
+pub(crate) async fn count_at(endpoint: &Endpoint, address: Address, block: Value) -> Result<u64, Failure> {
+    const METHOD: &str = "eth_getTransactionCount";
+    need(endpoint.call(METHOD, json!([address.lower(), block])).await, METHOD, quantity::number)
 }
 
 #[cfg(test)]

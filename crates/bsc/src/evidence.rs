@@ -6,59 +6,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use signpost_txmgr::machine::ReceiptView;
-use signpost_txmgr::ports::{Finality, SlotQuery};
+use signpost_txmgr::ports::SlotQuery;
 use signpost_txmgr::record::{BlockRef, Receipt};
 use signpost_txmgr::units::{Address, BlockHash, BlockNumber, Millis, Nonce, TxHash};
 
-use crate::chain::need;
 use crate::endpoints::Endpoint;
+use crate::finality::{FinalAt, FinalPair};
+use crate::methods::{BLOCK, COUNT};
 use crate::parents;
 use crate::quantity;
 use crate::receipt::{block_call, made_at, read_block, receipt_view, tx_hashes, whole_request};
-use crate::rpc::{Call, Failure};
-use crate::view::{BLOCK, COUNT};
+use crate::rpc::{Call, Failure, need};
 
 const RECEIPT: &str = "eth_getTransactionReceipt";
 
 /// Calls that one answer must hold to show one receipt final: count and final block, the receipt and its block.
 const EVIDENCE_CALLS: usize = 4;
-
-/// A final block and the account's count there, from one answer.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct FinalPair {
-    pub(crate) block: BlockRef,
-    pub(crate) nonce: Nonce,
-}
-
-/// How the final block is asked for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum FinalAt {
-    Tag,
-    Height(u64),
-}
-
-impl FinalAt {
-    pub(crate) fn of(finality: Finality, latest: BlockNumber) -> Self {
-        match finality {
-            Finality::Finalized => Self::Tag,
-            Finality::Confirmations(count) => Self::Height(latest.0.saturating_sub(count)),
-        }
-    }
-
-    pub(crate) fn param(self) -> Value {
-        match self {
-            Self::Tag => json!("finalized"),
-            Self::Height(height) => quantity::hex_number(height),
-        }
-    }
-
-    pub(crate) fn pair_calls(self, address: Address) -> [Call; 2] {
-        // The count first: a node that answers in order then never shows one that is ahead of its block.
-        [Call::new(COUNT, json!([address.lower(), self.param()])), Call::new(BLOCK, json!([self.param(), false]))]
-    }
-}
 
 /// What an endpoint was seen to say about slots.
 pub(crate) struct Seen {

@@ -9,17 +9,21 @@
 //! and `search.rs`; [`private`] for endpoints that are only sent to. Nothing is decided by [`lane`] and [`forks`],
 //! which are for display, nor by [`said`], which is for evidence. `README.md` lists the facts of the chain that the code rests on.
 
+mod answer;
 mod batch;
+mod batch_size;
 pub mod chain;
 pub mod classify;
 mod endpoint;
 pub mod endpoints;
 mod evidence;
+mod finality;
 pub mod forks;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod lane;
 mod limit;
+mod methods;
 mod parents;
 mod price;
 pub mod private;

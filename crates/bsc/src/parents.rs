@@ -5,48 +5,26 @@
 //! one answer. What was followed once is remembered, so a line that broke off is longer the next time.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 use signpost_txmgr::record::BlockRef;
 use signpost_txmgr::units::{Address, BlockHash, BlockNumber, Nonce};
 
-use crate::chain::need;
 use crate::endpoints::Endpoint;
-use crate::evidence::FinalAt;
+use crate::finality::FinalAt;
+
+use crate::methods::{BLOCK, COUNT};
 use crate::quantity;
 use crate::receipt::read_block;
-use crate::rpc::{Call, Failure};
-use crate::view::{BLOCK, COUNT};
+use crate::rpc::{Call, Failure, need};
 
 const BLOCK_BY_HASH: &str = "eth_getBlockByHash";
 
 /// Blocks asked for in one round: about two minutes of them.
 const WALK_BLOCKS: usize = 256;
 
-/// Blocks remembered: half an hour of them, some 100 bytes each.
-const KNOWN_BLOCKS: usize = 4_096;
-
 /// Times a call is made before the line breaks off.
 const TRIES: usize = 3;
-
-/// Blocks of an endpoint with their parents, the lowest forgotten first.
-#[derive(Debug, Default)]
-pub(crate) struct Parents(Mutex<BTreeMap<(BlockNumber, BlockHash), BlockHash>>);
-
-impl Parents {
-    fn of(&self, block: &BlockRef) -> Option<BlockHash> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&(block.number, block.hash)).copied()
-    }
-
-    fn learn(&self, block: &BlockRef, parent: BlockHash) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert((block.number, block.hash), parent);
-        if known.len() > KNOWN_BLOCKS {
-            known.pop_first();
-        }
-    }
-}
 
 /// A final block, the account's count there, and the blocks below it.
 #[derive(Debug)]

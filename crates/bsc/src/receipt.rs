@@ -5,9 +5,9 @@ use signpost_txmgr::machine::ReceiptView;
 use signpost_txmgr::record::{BlockRef, Receipt};
 use signpost_txmgr::units::{BlockNumber, Gas, Millis, TxHash};
 
+use crate::methods::BLOCK;
 use crate::quantity;
 use crate::rpc::{Answer, Call, Failure};
-use crate::view::BLOCK;
 
 /// The answers, unless a request failed as a whole: then another endpoint is better than half a view.
 pub(crate) fn whole_request(answers: Vec<Answer>) -> Result<Vec<Answer>, Failure> {

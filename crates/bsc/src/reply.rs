@@ -7,8 +7,8 @@
 
 use serde_json::Value;
 
+use crate::answer::{Answer, Call, Failure, NodeError};
 use crate::classify;
-use crate::rpc::{Answer, Call, Failure, NodeError};
 
 /// What a body says.
 #[derive(Debug)]

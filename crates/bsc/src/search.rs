@@ -19,11 +19,10 @@ use signpost_txmgr::ports::{Finality, UseQuery};
 use signpost_txmgr::record::{Foreign, Searched};
 use signpost_txmgr::units::{Address, BlockNumber, Nonce};
 
-use crate::chain::{count_at, need};
-use crate::endpoints::Endpoint;
+use crate::endpoints::{Endpoint, count_at};
 use crate::quantity;
-use crate::rpc::{Call, Failure};
-use crate::word::use_word;
+use crate::rpc::{Call, Failure, need};
+use crate::word::{is_use, use_word};
 
 /// Blocks read whole in one call, where counts are gone: about half a minute of them, some seconds of work.
 const SCAN_BLOCKS: u64 = 64;
@@ -171,9 +170,4 @@ async fn in_blocks(
         }
     }
     Ok(None)
-}
-
-pub(crate) fn is_use(tx: &Value, address: Address, nonce: Nonce) -> bool {
-    tx.get("from").and_then(quantity::address) == Some(address)
-        && tx.get("nonce").and_then(quantity::number) == Some(nonce.0)
 }

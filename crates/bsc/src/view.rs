@@ -16,16 +16,14 @@ use signpost_txmgr::ports::{ChainView, Counts, Finality, SlotQuery, ViewQuery};
 use signpost_txmgr::record::BlockRef;
 use signpost_txmgr::units::{Address, BlockNumber, Nonce};
 
-use crate::chain::need;
 use crate::endpoints::Endpoint;
-use crate::evidence::{FinalAt, FinalPair, Seen, ask, prove_by_parents};
+use crate::evidence::{Seen, ask, prove_by_parents};
+use crate::finality::{FinalAt, FinalPair};
+use crate::methods::{BLOCK, COUNT};
 use crate::price::PriceSeen;
 use crate::quantity;
 use crate::receipt::{read_block, whole_request};
-use crate::rpc::{Call, Failure};
-
-pub(crate) const BLOCK: &str = "eth_getBlockByNumber";
-pub(crate) const COUNT: &str = "eth_getTransactionCount";
+use crate::rpc::{Call, Failure, need};
 
 /// The heads of the chain and the account's count at the newest block.
 struct Heads {

@@ -8,15 +8,14 @@ use signpost_txmgr::ports::{Finality, SlotQuery, WitnessQuery};
 use signpost_txmgr::record::{BlockRef, Receipt};
 use signpost_txmgr::units::{Address, BlockNumber, Millis, Nonce, TxHash};
 
-use crate::chain::need;
 use crate::endpoints::Endpoint;
 use crate::evidence::{Seen, ask, prove_by_parents};
+use crate::methods::{BLOCK, COUNT};
 use crate::parents;
 use crate::quantity;
 use crate::receipt::{is_fresh, made_at, read_block, read_receipt, whole_request};
-use crate::rpc::{Call, Failure};
-use crate::search::is_use;
-use crate::view::{BLOCK, COUNT, final_at};
+use crate::rpc::{Call, Failure, need};
+use crate::view::final_at;
 
 const BLOCK_RECEIPTS: &str = "eth_getBlockReceipts";
 
@@ -143,4 +142,10 @@ pub(crate) async fn use_word(
     }
     let line = parents::line(endpoint, address, at, block.number).await?;
     Ok(if line.holds(&block) && nonce < line.nonce { Word::Agrees } else { Word::Silent })
+}
+
+/// Whether a transaction uses this nonce of this address.
+pub(crate) fn is_use(tx: &Value, address: Address, nonce: Nonce) -> bool {
+    tx.get("from").and_then(quantity::address) == Some(address)
+        && tx.get("nonce").and_then(quantity::number) == Some(nonce.0)
 }

@@ -9,6 +9,7 @@
 
 pub mod command;
 pub mod console;
+pub mod error;
 pub mod figures;
 pub mod find;
 mod lane;
@@ -16,6 +17,7 @@ mod random;
 mod set_aside;
 pub mod stack;
 pub mod terminal;
+pub mod when;
 pub mod worker;
 pub mod world;
 

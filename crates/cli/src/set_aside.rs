@@ -2,7 +2,7 @@
 
 use signpost_txmgr::account::{Gap, Head, SetAside};
 
-use crate::command::when;
+use crate::when;
 
 /// One line for each slot set aside and each gap.
 pub(crate) fn lines(head: &Head) -> Vec<String> {

@@ -20,7 +20,7 @@ use signpost_signer::handlers::{Resigning, Signing};
 use crate::config::Config;
 use crate::world;
 
-/// Once a minute, as the design has it.
+/// Once a minute: a lost poke delays a request by no more than that.
 const SWEEP_MS: u64 = 60_000;
 /// Which half of the way a process works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -1,4 +1,4 @@
-//! The three things a backend does: the README shows this file.
+//! The three things a backend does: this crate's `README.md` shows this file.
 #![allow(clippy::print_stdout, reason = "an example prints what it got")]
 
 use std::env::var;
@@ -18,7 +18,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (sqs, sns) = (aws_sdk_sqs::Client::new(&aws), aws_sdk_sns::Client::new(&aws));
     let signpost = Client::new(&aws, var("SIGNING_QUEUE_URL")?, var("REQUESTS_TABLE")?);
 
-    // 1. Subscribe once: a queue of yours gets the outcomes you care about.
+    // 1. Subscribe a queue of yours to the outcomes, once.
     let queue = sqs.create_queue().queue_name("my-outcomes-rust").send().await?;
     let queue_url = queue.queue_url().ok_or("a queue has a URL")?;
     let attributes = sqs.get_queue_attributes().queue_url(queue_url).attribute_names("QueueArn".into()).send().await?;
@@ -31,14 +31,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .send()
         .await?;
 
-    // 2. Ask. The id is yours, and makes it safe to send again; what the service would refuse by its form
-    //    is refused here.
+    // 2. Send a request. You choose its id, which makes repeats safe. An invalid request is refused here.
     let id: RequestId = "rust-1".parse()?;
     let to = "0x55d398326f99059fF775485246999027B3197955".parse()?;
     let request = Request::call(id.clone(), to, 21_000).value(Wei::from(1_000_000_000)).build()?;
     signpost.send(&request).await?;
 
-    // 3. Get the outcome, or look whenever you like, or wait.
+    // 3. Receive the outcome, read the status at any time, or wait.
     let mut seen = Seen::new(10_000);
     let received = sqs.receive_message().queue_url(queue_url).wait_time_seconds(20).send().await?;
     for message in received.messages() {

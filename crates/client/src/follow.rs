@@ -6,8 +6,9 @@ use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::get_item::GetItemError;
 use aws_sdk_dynamodb::types::AttributeValue;
 use signpost_aws::item::{self, ItemError};
+use signpost_txmgr::record::Stored;
 use signpost_txmgr::units::RequestId;
-use signpost_txmgr::wire::RequestStatus;
+use signpost_txmgr::wire::{OutcomeMessage, RequestStatus, Status};
 
 use crate::Client;
 
@@ -62,11 +63,44 @@ impl Client {
     /// How a request stands; `None` while it is not in the table, because its message is still in the
     /// queue, it was never sent, or its time is over.
     pub async fn status(&self, id: &RequestId) -> Result<Option<RequestStatus>, ReadError> {
+        Ok(self.stored(id).await?.as_ref().map(RequestStatus::of))
+    }
+
+    /// The recorded outcome of a request, as it is published and with the same `eventId`; `None` while it is not
+    /// decided. This is how a backend catches up on outcomes it did not receive.
+    ///
+    /// It is recorded before it is published, so it may be read here earlier than it is received. It is always whole,
+    /// also where the topic took it only without its metadata (`reduced`). An id that was
+    /// `rejected` and sent again gives the old outcome until the new message is accepted: see [`Client::answer_to`].
+    pub async fn outcome(&self, id: &RequestId) -> Result<Option<OutcomeMessage>, ReadError> {
+        Ok(self.stored(id).await?.and_then(|stored| match stored {
+            Stored::Record(record) => OutcomeMessage::of_record(&record),
+            Stored::Rejected(rejected) => Some(OutcomeMessage::of_rejected(&rejected)),
+        }))
+    }
+
+    /// The outcome of one message, by the id that [`Client::send`] returned: its own rejection if it was refused, else
+    /// the outcome of the request it asks for. A rejection of an earlier message under the same id is left out.
+    ///
+    /// A message that asks for what is already recorded under `id` is answered by that record. Until the message is
+    /// taken from the queue, this is also what is said of a message with other contents, which will be refused.
+    pub async fn answer_to(&self, id: &RequestId, message_id: &str) -> Result<Option<OutcomeMessage>, ReadError> {
+        if let Ok(id) = RequestId::of_message(message_id)
+            && let Some(refused) = self.outcome(&id).await?
+        {
+            return Ok(Some(refused));
+        }
+        let is_ours = |outcome: &OutcomeMessage| {
+            outcome.status != Status::Rejected || outcome.message_id.as_deref() == Some(message_id)
+        };
+        Ok(self.outcome(id).await?.filter(is_ours))
+    }
+
+    async fn stored(&self, id: &RequestId) -> Result<Option<Stored>, ReadError> {
         let read = self.dynamodb.get_item().table_name(&self.requests_table).consistent_read(true);
         let answer = read.key("requestId", AttributeValue::S(id.to_string())).send().await;
         let found = answer.map_err(|error| ReadError::Call(Box::new(error)))?.item;
-        let stored = found.as_ref().map(item::decode).transpose().map_err(ReadError::Item)?;
-        Ok(stored.as_ref().map(RequestStatus::of))
+        found.as_ref().map(item::decode).transpose().map_err(ReadError::Item)
     }
 
     /// Waits until the outcome of a request is decided, but not longer than `patience`. Reads that fail

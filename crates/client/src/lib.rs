@@ -11,7 +11,8 @@
 //! IAM actions: `sqs:SendMessage` on the signing queue, `dynamodb:GetItem` on the requests table.
 //!
 //! Read in this order: [`Request`], [`Body`], [`Client`], [`Follow`], [`outcome`]. An example that does
-//! all of it is `examples/three_steps.rs`.
+//! all of it is `examples/three_steps.rs`; `examples/README.md` lists the others. The crate's `README.md` has more; its
+//! examples are compiled as tests.
 //!
 //! **Architecture invariant:** depends on the core, on the stored shapes in `signpost-aws` and on the
 //! SDKs of SQS and DynamoDB; KMS and JSON-RPC are not among its dependencies.
@@ -55,3 +56,8 @@ impl Client {
         }
     }
 }
+
+/// The examples of the crate's front page are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct FrontPage;

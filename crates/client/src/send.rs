@@ -13,6 +13,7 @@ use std::sync::Arc;
 use aws_sdk_sqs::error::SdkError;
 use aws_sdk_sqs::operation::send_message_batch::SendMessageBatchError;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use signpost_txmgr::inbox::is_fifo;
 
 use crate::{Body, Client};
 
@@ -90,7 +91,7 @@ impl Client {
         &self,
         batch: &[Body],
     ) -> Result<Vec<Result<String, NotSent>>, SdkError<SendMessageBatchError>> {
-        let is_fifo = self.signing_queue_url.strip_suffix(".fifo").is_some();
+        let is_fifo = is_fifo(&self.signing_queue_url);
         let entries = batch.iter().enumerate().map(|(at, body)| {
             let entry = SendMessageBatchRequestEntry::builder().id(at.to_string()).message_body(body.text());
             let entry = if is_fifo {

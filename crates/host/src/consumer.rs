@@ -9,11 +9,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use signpost_txmgr::signer::Disposition;
+use signpost_txmgr::inbox::{Disposition, Inbox, Incoming};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::inbox::{Inbox, Incoming};
 use crate::told;
 
 /// A queue that failed is asked again after this.

@@ -4,8 +4,8 @@
 //! Never signs and never talks to a node: it links neither KMS nor JSON-RPC, so that the signer's
 //! program has no way to a node and the broadcaster's none to a key.
 //!
-//! Read in this order: [`config`], [`aws`] and [`session`], [`world`] (the real ports), [`inbox`] and
-//! [`consumer`] (a queue, consumed), [`start`], [`clock`]; `observe` is what a program shows of itself, and
+//! Read in this order: [`config`], [`aws`] and [`session`], [`world`] (the real ports), [`consumer`]
+//! (a queue, consumed), [`start`], [`clock`]; `observe` is what a program shows of itself, and
 //! `lambda` (feature `lambda`) hosts a stage as a function.
 //!
 //! **Architecture invariant:** depends on neither `signpost-bsc` nor the `kms` feature of
@@ -15,7 +15,6 @@ pub mod aws;
 pub mod clock;
 pub mod config;
 pub mod consumer;
-pub mod inbox;
 #[cfg(feature = "lambda")]
 pub mod lambda;
 #[cfg(any(feature = "exporters", feature = "lambda"))]

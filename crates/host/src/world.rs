@@ -3,14 +3,13 @@
 
 use std::time::Duration;
 
-use signpost_aws::receiver::{LONG_POLL, RECEIVE_MAX, Received, Receiver};
+use signpost_aws::inbox::SqsInbox;
+use signpost_aws::receiver::Receiver;
 use signpost_aws::sns::SnsOutcomeTopic;
 use signpost_aws::sqs::{SqsBroadcastQueue, SqsResignQueue};
 use signpost_aws::store::{DynamoStore, Tables};
-use signpost_txmgr::ports::PortError;
 
 use crate::config::Shared;
-use crate::inbox::{Inbox, Incoming};
 use crate::session::Session;
 
 /// Requests, accounts and slots.
@@ -35,42 +34,8 @@ pub fn topic(session: &Session<impl Shared>) -> SnsOutcomeTopic {
     SnsOutcomeTopic::new(&session.sdk, session.config.outcomes_arn())
 }
 
-/// The consumer's side of a queue on SQS; received messages are ours for so long.
-#[derive(Debug, Clone)]
-pub struct SqsInbox {
-    receiver: Receiver,
-    held: Duration,
-}
-
 /// A queue to consume.
 pub fn inbox(session: &Session, queue_url: &str) -> SqsInbox {
     let held = Duration::from_secs(session.config.worker.visibility_s);
-    SqsInbox { receiver: Receiver::new(&session.sdk, queue_url), held }
-}
-
-impl Inbox for SqsInbox {
-    async fn receive(&self) -> Result<Vec<Incoming>, PortError> {
-        let received = self.receiver.receive(RECEIVE_MAX, LONG_POLL, Some(self.held)).await?;
-        Ok(received.into_iter().map(incoming).collect())
-    }
-
-    async fn delete(&self, receipts: &[&str]) -> Result<(), PortError> {
-        self.receiver.delete(receipts).await.into_iter().collect()
-    }
-
-    async fn hold(&self, receipts: &[&str], time: Duration) -> Result<(), PortError> {
-        self.receiver.set_visibility(receipts, time).await.into_iter().collect()
-    }
-}
-
-fn incoming(received: Received) -> Incoming {
-    Incoming {
-        receipt: received.receipt_handle,
-        message_id: received.message_id,
-        group: received.group,
-        sender: received.sender,
-        trace: received.trace,
-        receives: received.receive_count,
-        body: received.body,
-    }
+    SqsInbox::new(Receiver::new(&session.sdk, queue_url), held)
 }

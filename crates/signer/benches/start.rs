@@ -10,9 +10,8 @@ use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_ma
 use signpost_txmgr::account::Head;
 use signpost_txmgr::fake::{Gate, Journal, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer};
 use signpost_txmgr::pins::Pins;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::{KeyAnswer, KeyCallError, Keys, KmsSignature, Store as _};
-use signpost_txmgr::request::NetworkRules;
 use signpost_txmgr::signature::LocalKey;
 use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::units::{AccountKey, ChainId, KmsKeyId, Millis, Nonce, SigningHash, Wei};

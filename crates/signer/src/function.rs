@@ -10,14 +10,13 @@ use std::sync::Arc;
 use signpost_host::config::environment::{Deployed, PolicyFrom, SignerEnvironment, Variables};
 use signpost_host::config::{AccountsFrom, Shared as _};
 use signpost_host::consumer::Stop;
-use signpost_host::inbox::Incoming;
 use signpost_host::lambda::event::is_queue;
 use signpost_host::lambda::time::TimeLeft;
 use signpost_host::lambda::{Failed, Function, Swept, batch, sdk};
 use signpost_host::session::Session;
 use signpost_host::start::{self, StartError};
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::policy::Policies;
-use signpost_txmgr::signer::Disposition;
 
 use crate::RealSigner;
 use crate::guard::Guard;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use signpost_host::clock::now;
 use signpost_host::consumer::{Handler, Stop};
-use signpost_host::inbox::Incoming;
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::ports::{BroadcastQueue, Keys, OutcomeTopic, Store};
-use signpost_txmgr::signer::{Delivery, Disposition, Signer};
+use signpost_txmgr::signer::Signer;
 use signpost_txmgr::wire::SignerPoke;
 
 /// The signing queue's.
@@ -23,18 +23,7 @@ where
     O: OutcomeTopic + 'static,
 {
     async fn handle(&self, messages: &[Incoming], _stop: &Stop) -> Vec<Disposition> {
-        let deliveries: Vec<_> = messages
-            .iter()
-            .map(|message| Delivery {
-                message_id: message.message_id.clone(),
-                group: message.group.clone(),
-                sender: message.sender.clone(),
-                trace: message.trace.clone(),
-                receives: message.receives,
-                body: message.body.clone(),
-            })
-            .collect();
-        self.0.handle(&deliveries, now()).await
+        self.0.handle(messages, now()).await
     }
 }
 

@@ -1,8 +1,8 @@
-//! The small parts of a request's way, each alone: reading a message, holding it against a policy, and the
-//! record machine.
+//! The small steps of a request, each alone: parsing a message, checking it against a policy, and the record
+//! machine.
 //!
 //! `cargo bench -p signpost-txmgr --bench parts`. Compare with one `k256` verification of the bench
-//! `signing`: none of these is to matter beside it.
+//! `signing`: each of these should be negligible beside it.
 
 #![allow(missing_docs, reason = "criterion's macros write functions without documentation")]
 
@@ -10,16 +10,16 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use signpost_txmgr::machine::{ChainSlot, Event, ReceiptView, SlotView, Tuning, Word, apply, next_action};
-use signpost_txmgr::policy::{AccountPolicy, Policies};
+use signpost_txmgr::policy::{Accepted, AccountPolicy, NetworkRules, Policies, accept};
 use signpost_txmgr::record::{Attempt, AttemptKind, BlockRef, Phase, Receipt, Record, SendAnswer, SendClass};
-use signpost_txmgr::request::{Accepted, Message, NetworkRules, SigningRequest, accept};
+use signpost_txmgr::request::{Message, SigningRequest};
 use signpost_txmgr::signature::LocalKey;
 use signpost_txmgr::tx::UnsignedTx;
 use signpost_txmgr::units::{AccountKey, BlockHash, BlockNumber, ChainId, Gas, Millis, Nonce, Wei};
 
 const NOW: Millis = Millis(1_795_348_800_000);
 
-/// Every rule there is, with what a payout account would have in each.
+/// Every rule, with values for a payout account.
 const POLICY: &str = r#"
 [account.payouts]
 max_gas_price_wei = "5000000000"

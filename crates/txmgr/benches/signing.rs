@@ -1,9 +1,9 @@
-//! What signing costs us besides KMS, by stage and whole, against the unit everyone knows, one ECDSA
-//! verification, and against alloy doing the same work.
+//! The cost of signing without KMS, by stage and in total, compared with one ECDSA verification and with
+//! alloy doing the same work.
 //!
 //! `cargo bench -p signpost-txmgr --bench signing`; the goal is a ratio of at most 1.3 to one verification.
-//! alloy's way from a KMS signature to a transaction is that of its own AWS signer: DER, low s, and trying
-//! both parities until the recovered address is the account's.
+//! alloy converts a KMS signature to a transaction as its AWS signer does: DER, low s, then both parities
+//! are tried until the recovered address is the account's.
 
 #![allow(missing_docs, reason = "criterion's macros write functions without documentation")]
 
@@ -15,16 +15,16 @@ use alloy_primitives::TxKind;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use k256::ecdsa::signature::hazmat::PrehashVerifier as _;
 use k256::ecdsa::{Signature, VerifyingKey};
-use signpost_txmgr::policy::AccountPolicy;
-use signpost_txmgr::request::{Message, NetworkRules, accept};
+use signpost_txmgr::policy::{AccountPolicy, NetworkRules, accept};
+use signpost_txmgr::request::Message;
 use signpost_txmgr::signature::LocalKey;
 use signpost_txmgr::tx::{Fee, Intent, UnsignedTx};
 use signpost_txmgr::units::{AccountKey, Address, ChainId, Gas, Millis, Nonce, U256, Wei};
 
-/// As many transactions as are measured in turn, half of them with a high s.
+/// The number of transactions that are measured in turn, half of them with a high s.
 const VARIANTS: u64 = 64;
 
-/// A token transfer: the commonest call.
+/// A token transfer, the most common call.
 fn intent() -> Intent {
     let mut data = vec![0xa9, 0x05, 0x9c, 0xbb];
     data.resize(68, 0x11);
@@ -123,7 +123,7 @@ fn signing(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The transaction of [`intent`] at one gwei, from KMS's signature to its bytes, by alloy.
+/// Converts KMS's signature to the bytes of [`intent`] at one gwei, with alloy.
 fn alloy_signs(nonce: u64, der: &[u8], signer: Address) -> Vec<u8> {
     let intent = intent();
     let tx = TxLegacy {
@@ -152,7 +152,7 @@ fn alloy_signs(nonce: u64, der: &[u8], signer: Address) -> Vec<u8> {
 
 const NOW: Millis = Millis(1_795_348_800_000);
 
-/// The request that asks for [`intent`].
+/// The request for [`intent`].
 fn body(nonce: u64) -> String {
     let data = hex::encode(&intent().data);
     format!(

@@ -1,7 +1,7 @@
-//! The bytes over which a digest or a seal is taken: fields in a fixed order, each one byte of kind, and where
-//! present the length of its bytes as 4 bytes and the bytes. Integers are big endian.
+//! The encoding that digests and seals hash. Fields come in a fixed order. Each is one byte for its kind; if present,
+//! 4 bytes for its length and the bytes follow. Integers are big endian.
 //!
-//! Encodings are for ever: what was stored is compared with what a newer version computes. Read next:
+//! An encoding never changes: newer versions compare their hashes with stored ones. Read next:
 //! [`crate::request`], [`crate::seal`].
 
 use serde_json::Value;
@@ -14,14 +14,14 @@ pub(crate) const ABSENT: u8 = 0;
 pub(crate) const PRESENT: u8 = 1;
 pub(crate) const LEGACY: u8 = 2;
 pub(crate) const DYNAMIC: u8 = 3;
-/// A pool's name, where an account's address would be.
+/// A pool's name in place of an account's address.
 pub(crate) const POOL: u8 = 4;
 
-/// Fields on their way into a hash.
+/// Writes fields into a hash.
 pub(crate) struct Encoding<H>(H);
 
 impl<H: Update> Encoding<H> {
-    /// Begins with the encoding's name; another encoding has another one.
+    /// Begins with the encoding's name, which is unique to it.
     pub(crate) fn new(mut hash: H, name: &[u8]) -> Self {
         hash.update(name);
         Self(hash)
@@ -45,7 +45,7 @@ impl<H: Update> Encoding<H> {
         }
     }
 
-    /// A type 2 fee is its maximum followed by its priority fee.
+    /// A type 2 fee is `max_fee_per_gas` followed by `max_priority_fee_per_gas`.
     pub(crate) fn fee(&mut self, fee: Fee) {
         match fee {
             Fee::Legacy { gas_price } => self.put(LEGACY, &wei(gas_price)),
@@ -65,8 +65,8 @@ pub(crate) fn wei(wei: Wei) -> [u8; 32] {
     wei.0.to_big_endian()
 }
 
-/// JSON without blanks, names sorted. The order of `serde_json`'s own map depends on features that
-/// any other crate may switch on, so it is not relied upon.
+/// JSON without white space and with sorted names. The order of `serde_json`'s map depends on features that any other
+/// crate may switch on, so this does not rely on it.
 pub(crate) fn canonical(value: &Value) -> String {
     let mut out = String::new();
     write(value, &mut out);

@@ -1,17 +1,17 @@
 //! The price rules of a replacement.
 //!
-//! BSC's pool takes a transaction over another of the same nonce only when both fee fields rise by
-//! 10 % (`core/txpool/legacypool/list.go`, `PriceBump`); reth rounds up, so we do too.
-//! Pure arithmetic; when to bump is [`crate::machine`]'s matter. Read next: [`crate::machine`].
+//! BSC's pool replaces a transaction with another of the same nonce only when both fee fields rise by 10 %
+//! (`core/txpool/legacypool/list.go`, `PriceBump`). reth rounds up, so we do too. This module is pure arithmetic;
+//! [`crate::machine`] decides when to bump. Read next: [`crate::machine`].
 
 use crate::tx::Fee;
 use crate::units::{U256, Wei};
 
-/// The new price in hundredths of the old.
+/// The least new price, in percent of the old one.
 const BUMPED_PERCENT: u64 = 110;
 
-/// What a validator gets for a unit of gas while the base fee is 0, as it is on BSC: what a floor is
-/// held against. A cap is held against [`Fee::price`].
+/// What a validator earns per unit of gas while the base fee is 0, as on BSC. A price floor is checked against this; a
+/// price cap is checked against [`Fee::price`].
 #[must_use]
 pub fn priority_price(fee: Fee) -> Wei {
     match fee {
@@ -20,8 +20,7 @@ pub fn priority_price(fee: Fee) -> Wei {
     }
 }
 
-/// The least price a node takes in place of `old`: `max(old + 1, ceil(old × 1.10))`. `None` if it
-/// leaves 256 bits.
+/// The least price at which a node replaces `old`: `max(old + 1, ceil(old × 1.10))`. `None` if it exceeds 256 bits.
 #[must_use]
 pub fn least_bump(old: Wei) -> Option<Wei> {
     let bumped = old.0.checked_mul(U256::from(BUMPED_PERCENT))?;
@@ -49,7 +48,7 @@ pub fn bump(old: Fee, network: Option<Wei>, cap: Wei) -> Option<Fee> {
     })
 }
 
-/// A node takes `new` in place of `old`: the same type, and every field raised enough.
+/// Whether a node replaces `old` with `new`: both have the same type, and every field is raised enough.
 #[must_use]
 pub fn is_legal_bump(old: Fee, new: Fee) -> bool {
     let raised = |old: Wei, new: Wei| least_bump(old).is_some_and(|least| new >= least);
@@ -75,17 +74,17 @@ pub fn at_most(fee: Fee, cap: Wei) -> Fee {
     }
 }
 
-/// The price at which an attempt at `old` is replaced when `wanted` is asked for and `cap` is the most that is
-/// allowed today: `wanted`, or less. `None` when that is no legal bump: the old attempt stays the newest.
+/// The price that replaces an attempt at `old`: `wanted`, lowered to today's `cap`. `None` when the result is not a
+/// legal bump: the old attempt then stays the newest.
 #[must_use]
 pub fn replacement(old: Fee, wanted: Fee, cap: Wei) -> Option<Fee> {
     let fee = at_most(wanted, cap);
     is_legal_bump(old, fee).then_some(fee)
 }
 
-/// The price of the first cancel of a signed slot: as asked for, or today's cap if that is less, also where no
-/// legal bump fits below it. If a node holds the executing attempt, that is mined; if none does, the
-/// cancel is: either way the slot ends. `None` rather than 0 wei, which no validator takes.
+/// The price of the first cancel of a signed slot: `wanted`, lowered to today's `cap`. It need not be a legal bump: a
+/// node that holds the executing attempt mines that one, any other node mines the cancel, and the slot ends either
+/// way. `None` instead of 0 wei, which no validator accepts.
 #[must_use]
 pub fn first_cancel(wanted: Fee, cap: Wei) -> Option<Fee> {
     let fee = at_most(wanted, cap);
@@ -121,27 +120,27 @@ mod tests {
     }
 
     #[test]
-    fn a_bump_is_one_wei_or_a_tenth_rounded_up() {
+    fn bump_is_one_wei_or_a_tenth_rounded_up() {
         for (old, new) in [(0, 1), (1, 2), (9, 10), (10, 11), (11, 13), (100, 110), (101, 112)] {
             assert_eq!(bumped(old, None, 1_000), Some(Wei::from(new)), "{old}");
         }
     }
 
     #[test]
-    fn the_network_s_price_is_followed_up_to_the_cap() {
+    fn bump_follows_the_network_price_up_to_the_cap() {
         assert_eq!(bumped(100, Some(50), 1_000), Some(Wei::from(110)));
         assert_eq!(bumped(100, Some(500), 1_000), Some(Wei::from(500)));
         assert_eq!(bumped(100, Some(5_000), 1_000), Some(Wei::from(1_000)));
     }
 
     #[test]
-    fn a_bump_that_replaces_nothing_is_none() {
+    fn no_bump_when_the_least_bump_exceeds_the_cap() {
         assert_eq!(bumped(100, None, 110), Some(Wei::from(110)));
         assert_eq!(bumped(100, Some(500), 109), None);
     }
 
     #[test]
-    fn another_type_never_replaces() {
+    fn legacy_and_dynamic_fees_never_replace_each_other() {
         let legacy = Fee::Legacy { gas_price: Wei::from(1) };
         let dynamic = Fee::Dynamic { max_fee_per_gas: Wei::from(9), max_priority_fee_per_gas: Wei::from(9) };
         assert!(!is_legal_bump(legacy, dynamic));
@@ -150,7 +149,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_bump_is_legal_and_below_the_cap(old in fee(), network in proptest::option::of(wei()), cap in wei()) {
+        fn every_bump_is_legal_and_within_the_cap(old in fee(), network in proptest::option::of(wei()), cap in wei()) {
             match bump(old, network, cap) {
                 Some(new) => {
                     prop_assert!(is_legal_bump(old, new));
@@ -163,13 +162,13 @@ mod tests {
         }
 
         #[test]
-        fn a_replacement_is_a_legal_bump_within_the_cap_or_none(old in fee(), wanted in fee(), cap in wei()) {
+        fn replacement_is_a_legal_bump_within_the_cap_or_none(old in fee(), wanted in fee(), cap in wei()) {
             match replacement(old, wanted, cap) {
                 Some(new) => {
                     prop_assert!(is_legal_bump(old, new));
                     prop_assert!(new.price() <= cap && new.price() <= wanted.price());
                     prop_assert!(priority_price(new) > Wei::ZERO);
-                    // Nothing is given away: below the cap it is what was asked for.
+                    // The price is lowered only by the cap.
                     prop_assert!(new == wanted || new.price() == cap || priority_price(new) == cap);
                 }
                 None => prop_assert!(!is_legal_bump(old, wanted) || wanted.price() > cap),
@@ -177,7 +176,7 @@ mod tests {
         }
 
         #[test]
-        fn what_the_broadcaster_asks_for_is_replaced_whenever_the_least_bump_fits(
+        fn uncapped_bump_is_replaced_iff_the_least_bump_fits_the_cap(
             old in fee(),
             network in proptest::option::of(wei()),
             cap in wei(),
@@ -189,7 +188,7 @@ mod tests {
         }
 
         #[test]
-        fn a_first_cancel_is_within_the_cap_and_never_free(wanted in fee(), cap in wei()) {
+        fn first_cancel_is_within_the_cap_and_never_free(wanted in fee(), cap in wei()) {
             match first_cancel(wanted, cap) {
                 Some(fee) => {
                     prop_assert!(fee.price() <= cap && fee.price() <= wanted.price());
@@ -200,20 +199,20 @@ mod tests {
         }
 
         #[test]
-        fn a_dearer_transaction_or_network_never_bumps_lower(
+        fn higher_old_or_network_price_never_lowers_the_bump(
             (low, high) in (wei(), wei()).prop_map(|(a, b)| (a.min(b), a.max(b))),
             network in proptest::option::of(wei()),
             cap in wei(),
         ) {
-            let of = |gas_price, network| bump(Fee::Legacy { gas_price }, network, cap).map(|fee| fee.price());
-            if let Some(from_high) = of(high, network) {
-                prop_assert!(of(low, network).is_some_and(|from_low| from_low <= from_high));
+            let bump_from = |gas_price, network| bump(Fee::Legacy { gas_price }, network, cap).map(|fee| fee.price());
+            if let Some(from_high) = bump_from(high, network) {
+                prop_assert!(bump_from(low, network).is_some_and(|from_low| from_low <= from_high));
             }
-            prop_assert!(of(low, Some(low)) <= of(low, Some(high)));
+            prop_assert!(bump_from(low, Some(low)) <= bump_from(low, Some(high)));
         }
 
         #[test]
-        fn one_wei_less_than_the_least_bump_is_not_legal(old in wei()) {
+        fn one_wei_below_the_least_bump_is_not_legal(old in wei()) {
             if let Some(least) = least_bump(old) {
                 let offered = |wei| Fee::Legacy { gas_price: wei };
                 prop_assert!(is_legal_bump(offered(old), offered(least)));

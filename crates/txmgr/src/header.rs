@@ -1,16 +1,16 @@
-//! The hash of a block, taken from its header as JSON-RPC gives it.
+//! Computes a block's hash from its header as JSON-RPC returns it.
 //!
-//! Keccak-256 of the RLP list of the header's fields: fifteen that every header has, and those that forks added at
-//! its end (EIP-1559, 4895, 4844, 4788, 7685, 7928, 7843), as far as the header has them. BSC's headers are the same
-//! list: what is its own lies in `extraData` and `mixHash`, and fields that only its RPC shows (`milliTimestamp`) are
-//! not hashed. Takes nothing for granted and asks nobody. Read next: [`crate::evidence`].
+//! The hash is the Keccak-256 of the RLP list of the header's fields: fifteen that every header has, then those that
+//! forks added (EIP-1559, 4895, 4844, 4788, 7685, 7928, 7843), as far as the header has them. BSC uses the same list:
+//! its own data is in `extraData` and `mixHash`, and fields that only its RPC has (`milliTimestamp`) are not hashed.
+//! No I/O. Read next: [`crate::evidence`].
 
 use rlp::RlpStream;
 use serde_json::{Map, Value};
 
 use crate::units::{BlockHash, keccak256};
 
-/// How a field is written.
+/// The encoding of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
     /// This number of bytes.
@@ -21,7 +21,7 @@ enum Shape {
     Quantity,
 }
 
-/// In the order of the RLP list.
+/// The fields of every header, in the order of the RLP list.
 const ALWAYS: [(&str, Shape); 15] = [
     ("parentHash", Shape::Exactly(32)),
     ("sha3Uncles", Shape::Exactly(32)),
@@ -40,7 +40,7 @@ const ALWAYS: [(&str, Shape); 15] = [
     ("nonce", Shape::Exactly(8)),
 ];
 
-/// Behind them, each from its fork on.
+/// The fields that forks added, in the order of the RLP list.
 const SINCE_A_FORK: [(&str, Shape); 8] = [
     ("baseFeePerGas", Shape::Quantity),
     ("withdrawalsRoot", Shape::Exactly(32)),
@@ -52,33 +52,33 @@ const SINCE_A_FORK: [(&str, Shape); 8] = [
     ("slotNumber", Shape::Quantity),
 ];
 
-/// Where a node says the hash itself.
+/// The JSON-RPC field with the node's own value of the hash.
 pub const HASH: &str = "hash";
 
-/// Why a header has no hash.
+/// Why a header's hash cannot be computed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
     /// A field that every header has is missing.
     #[error("{0} is missing")]
     Missing(&'static str),
-    /// A field is not of its shape.
-    #[error("{0} is not as headers have it")]
+    /// A field is malformed.
+    #[error("{0} is malformed")]
     Malformed(&'static str),
 }
 
-/// The hash of a header with JSON-RPC's names. Fields that are not hashed are not looked at, [`HASH`] least of all.
+/// The hash of a header with JSON-RPC's field names. Fields that are not hashed are ignored, including [`HASH`].
 pub fn hash(header: &Map<String, Value>) -> Result<BlockHash, HeaderError> {
     let mut stream = RlpStream::new();
     stream.begin_unbounded_list();
     for (name, shape) in ALWAYS {
-        let value = given(header, name).ok_or(HeaderError::Missing(name))?;
+        let value = field(header, name).ok_or(HeaderError::Missing(name))?;
         append(&mut stream, &read(value, shape).ok_or(HeaderError::Malformed(name))?);
     }
-    let newest = SINCE_A_FORK.iter().rposition(|(name, _)| given(header, name).is_some());
+    let newest = SINCE_A_FORK.iter().rposition(|(name, _)| field(header, name).is_some());
     for (name, shape) in SINCE_A_FORK.iter().take(newest.map_or(0, |at| at.saturating_add(1))) {
-        match given(header, name) {
+        match field(header, name) {
             Some(value) => append(&mut stream, &read(value, *shape).ok_or(HeaderError::Malformed(name))?),
-            // As go-ethereum writes one that its chain left out, as BSC did with the beacon root for a while.
+            // go-ethereum writes an omitted field as empty; BSC omitted the beacon root for a while.
             None => {
                 stream.append_empty_data();
             }
@@ -88,16 +88,16 @@ pub fn hash(header: &Map<String, Value>) -> Result<BlockHash, HeaderError> {
     Ok(BlockHash(keccak256(stream.as_raw())))
 }
 
-/// The fields of a block that are hashed, and the hash that the node gives; `None` if it is no object.
+/// The hashed fields of a block and the node's value of the hash; `None` if `block` is not an object.
 #[must_use]
 pub fn of_block(block: &Value) -> Option<Map<String, Value>> {
     let block = block.as_object()?;
     let names = ALWAYS.iter().chain(&SINCE_A_FORK).map(|(name, _)| *name).chain([HASH]);
-    Some(names.filter_map(|name| Some((name.to_owned(), given(block, name)?.clone()))).collect())
+    Some(names.filter_map(|name| Some((name.to_owned(), field(block, name)?.clone()))).collect())
 }
 
-/// A node may give `null` for a field of a fork that is not there yet.
-fn given<'h>(header: &'h Map<String, Value>, name: &str) -> Option<&'h Value> {
+/// A field's value. Nodes may return `null` for a field of a fork that is not active yet.
+fn field<'h>(header: &'h Map<String, Value>, name: &str) -> Option<&'h Value> {
     header.get(name).filter(|value| !value.is_null())
 }
 
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_malformed_is_named() {
+    fn missing_or_malformed_field_is_named() {
         for (name, _) in ALWAYS {
             let mut broken = header();
             broken.remove(name);
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_that_is_kept_of_a_block_is_in_its_hash() {
+    fn every_kept_field_of_a_block_changes_its_hash() {
         let mut whole = header();
         for (name, shape) in SINCE_A_FORK {
             let value = if shape == Shape::Quantity { "0x7".to_owned() } else { format!("0x{}", "22".repeat(32)) };

@@ -1,13 +1,12 @@
 //! The pure core of Signpost: from a request to a signed transaction, and from a signed transaction
 //! to one true outcome.
 //!
-//! Here live the rules and nothing that touches the world. There is no tokio, no AWS, no HTTP, no
-//! clock and no chance in this crate: `now` is an argument, and what must be asked of the world goes
-//! through the traits of [`ports`].
+//! This crate holds the rules and does no I/O: no tokio, no AWS, no HTTP, no clock, no randomness. `now` is an
+//! argument, and every call to the outside goes through the traits of [`ports`].
 //!
 //! Read in this order: [`units`], [`tx`], [`signature`], [`request`], [`policy`], [`account`],
 //! [`pins`], [`unusable`], [`record`], [`seal`], [`text`], [`revert`], [`machine`], [`fees`], [`wire`], [`poke`],
-//! [`ports`], [`publish`], [`start`], [`signer`], [`broadcaster`]; and for whoever looks afterwards [`header`],
+//! [`ports`], [`inbox`], [`publish`], [`registration`], [`start`], [`signer`], [`broadcaster`]; and for whoever looks afterwards [`header`],
 //! [`evidence`].
 //!
 //! **Architecture invariant:** [`machine`] imports nothing from [`ports`]; nothing here imports an
@@ -21,6 +20,7 @@ pub mod evidence;
 pub mod fake;
 pub mod fees;
 pub mod header;
+pub mod inbox;
 pub mod machine;
 pub mod meters;
 pub mod pins;
@@ -29,11 +29,13 @@ pub mod policy;
 pub mod ports;
 pub mod publish;
 pub mod record;
+pub mod registration;
 pub mod request;
 pub mod revert;
 pub mod seal;
 pub mod signature;
 pub mod signer;
+pub mod spelling;
 pub mod start;
 pub mod text;
 pub mod trace;
@@ -42,9 +44,8 @@ pub mod units;
 pub mod unusable;
 pub mod wire;
 
-/// The version of the code, as records, logs and evidence name it: the release, and behind a `+` the commit where
-/// the build was told it (`SIGNPOST_COMMIT`). Nothing else of a build is in it, so that the same sources give the
-/// same program.
+/// The version of the code as records, logs and evidence name it: the release, then `+` and the commit if the build
+/// sets `SIGNPOST_COMMIT`. It contains nothing else about the build, so the same sources give the same program.
 #[must_use]
 pub fn code_version() -> String {
     let release = env!("CARGO_PKG_VERSION");
@@ -54,8 +55,8 @@ pub fn code_version() -> String {
     }
 }
 
-/// An error's message with those of its causes, as logs and terminals show it: an error may repeat what a node or
-/// a service said, so it is made plain ([`text::plain`]), line by line.
+/// An error's message followed by the messages of its causes, for logs and terminals. An error may quote a node or a
+/// service, so each line is escaped ([`text::plain`]).
 pub fn told(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,8 +1,8 @@
-//! Which accounts may be signed for, by the deployment's own word.
+//! The deployment's list of the accounts that it signs for.
 //!
-//! The registry is a table, and others may write it. A deployment lists name, address and key of each account, and
-//! a head that says something else is not signed for. Where the registry itself is trusted, as on a laptop, there is no list.
-//! Read next: [`crate::signer`].
+//! The registry is a table that others may be able to write. So a deployment lists the name, address and key of each
+//! account, and an account whose head differs from the list is not signed for. Where the registry itself is trusted, as
+//! on a laptop, there is no list. Read next: [`crate::signer`].
 
 use std::collections::BTreeMap;
 
@@ -12,40 +12,40 @@ use crate::units::{AccountKey, AccountName, ChainId, KmsKeyId, ParseUnitError};
 /// An account as the deployment lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pin {
-    /// Its name, by which its policy goes.
+    /// The account's name, which selects its policy.
     pub name: AccountName,
-    /// Its chain and address.
+    /// Chain and address.
     pub account: AccountKey,
-    /// Its key, spelt as it is registered.
+    /// The KMS key, written exactly as in the registry.
     pub kms_key_id: KmsKeyId,
 }
 
 impl Pin {
-    /// What a head says, as a pin: what has to be listed so that it is signed for.
+    /// The pin that a deployment must list so that the account of this head is signed for.
     #[must_use]
     pub fn of(head: &Head) -> Self {
         Self { name: head.name.clone(), account: head.account, kms_key_id: head.kms_key_id.clone() }
     }
 }
 
-/// Why a line is no account.
+/// Why a line is not a valid pin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadPin {
     /// A part is missing.
     #[error("is not NAME=0xADDRESS=KMS_KEY")]
     Parts,
-    /// A part cannot be read.
+    /// A part is malformed.
     #[error("{part} {error}")]
     Part {
-        /// Which.
+        /// Which part, as the message names it.
         part: &'static str,
-        /// What is wrong with it.
+        /// Why it was not parsed.
         error: ParseUnitError,
     },
 }
 
 impl Pin {
-    /// Reads `NAME=0xADDRESS=KEY`, an account of this chain.
+    /// Parses `NAME=0xADDRESS=KEY` as an account on this chain.
     pub fn read(line: &str, chain_id: ChainId) -> Result<Self, BadPin> {
         let mut parts = line.splitn(3, '=').map(str::trim).filter(|part| !part.is_empty());
         let (Some(name), Some(address), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
@@ -60,7 +60,7 @@ impl Pin {
     }
 }
 
-/// `NAME=0xADDRESS=KEY`, as a deployment writes it.
+/// Writes `NAME=0xADDRESS=KEY`, the form of the deployment's list.
 impl std::fmt::Display for Pin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}={}={}", self.name, self.account.address, self.kms_key_id)
@@ -70,34 +70,34 @@ impl std::fmt::Display for Pin {
 /// The accounts that may be signed for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pins {
-    /// Those of the registry, whatever it says.
+    /// Every account in the registry.
     Registry,
-    /// These.
+    /// Only these accounts.
     Listed(BTreeMap<AccountKey, Pin>),
 }
 
-/// Two entries of the list contradict each other.
+/// Two entries of the list conflict.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PinClash {
-    /// Two have the same address.
+    /// Two entries have the same address.
     #[error("lists {0} twice")]
     Account(AccountKey),
-    /// Two have the same name.
+    /// Two entries have the same name.
     #[error("lists the name {0} twice")]
     Name(AccountName),
 }
 
-/// Why an account is not signed for, whatever the registry says.
+/// Why the deployment's list excludes an account of the registry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotPinned {
-    /// It is not listed.
+    /// The list does not contain the account.
     #[error("the account is not in the deployment's list")]
     Missing,
-    /// It is listed under another name.
-    #[error("the account is listed as {0}, and the registry says another name")]
+    /// The list has another name for the account.
+    #[error("the account is listed as {0}, but the registry has another name")]
     Name(AccountName),
-    /// It is listed with another key.
-    #[error("the account is listed with another key than the registry says")]
+    /// The list has another key for the account.
+    #[error("the account is listed with another key than in the registry")]
     Key,
 }
 
@@ -117,7 +117,7 @@ impl Pins {
         Ok(Self::Listed(listed))
     }
 
-    /// Whether a head says of its account what the list says.
+    /// Checks that name and key of a head match the list.
     pub fn check(&self, head: &Head) -> Result<(), NotPinned> {
         let Self::Listed(listed) = self else { return Ok(()) };
         let pin = listed.get(&head.account).ok_or(NotPinned::Missing)?;
@@ -130,7 +130,7 @@ impl Pins {
         Ok(())
     }
 
-    /// How many are listed; `None` if the registry is trusted.
+    /// The number of listed accounts; `None` if the registry is trusted.
     #[must_use]
     pub fn count(&self) -> Option<usize> {
         match self {

@@ -1,48 +1,48 @@
-//! Pokes of lanes: which are always messages of their own, and which coarsen.
+//! Pokes of lanes: which are unique messages, and which are deduplicated.
 //!
-//! A pass over a lane takes one message of the broadcast queue and lasts for up to a minute. A signer that poked
-//! after each batch put 7 to 10 messages a second there; all but one a minute waited for 15 minutes until they
-//! expired. FIFO looks for messages among the first 120,000, so 14 busy lanes hid the quiet ones.
+//! A pass over a lane takes one message of the broadcast queue and lasts up to a minute. With a unique poke after each
+//! batch, a signer sends 7 to 10 messages a second; all but one a minute wait for 15 minutes until they expire. A FIFO
+//! queue searches only its first 120,000 messages, so 14 busy lanes would hide the quiet ones.
 //!
-//! So the pokes of a lane that is open already are the same message for a minute: SQS drops the repeats (its
-//! deduplication id is the hash of the body, [`crate::wire::LanePoke`]), also when the first was handled before.
-//! Per busy lane and minute there are one of these, one of the sweep, and one with which a pass asks for the next:
-//! at most 30 to 45 on the queue, which keeps pokes for 15 minutes; of 100 lanes 4,500.
+//! So the pokes of a lane that is already open are the same message for a minute. SQS drops the repeats (the
+//! deduplication id is the hash of the body, [`crate::wire::LanePoke`]), even if the first was already handled. A busy
+//! lane then has one of these per minute, one from the sweep, and one with which a pass asks for the next: 30 to 45 on
+//! the queue, which keeps pokes for 15 minutes, and 4,500 for 100 lanes.
 //!
-//! ## Why a dropped poke loses no wake-up
-//! 1. The poke that **opens** a lane is unique ([`once`]), and never dropped. So is the one with which a pass asks
-//!    for the next, and that of the sweep.
-//! 2. Whether it opens the lane is judged by the head as read **after** the records were stored ([`after_storing`]): it
-//!    does not if a lower slot is open still. All that opened before that slot was closed is watched: by a
-//!    pass, or by a poke on the queue, since 1.
-//! 3. A pass ends only after a read of the head that **follows** its last write to it, and shows no open slot
-//!    (`Broadcaster::round` reads it again). While the signer saw a lower slot open, that write was still to come, and
-//!    the read after it shows the signer's slots: the pass does not end.
-//! 4. What is left are messages that were lost and processes that died between reserving and poking. The sweep, once a
-//!    minute, does not depend on any of this.
+//! ## Why no wake-up is lost
+//! 1. The poke that **opens** a lane is unique ([`once`]) and never dropped. So are the one with which a pass asks for
+//!    the next, and that of the sweep.
+//! 2. The head, as read **after** the records were stored, tells whether the poke opens the lane ([`after_storing`]):
+//!    it does not if a lower slot is still open. Every slot that opened before that lower slot was closed is watched,
+//!    by a pass or, because of 1, by a poke on the queue.
+//! 3. A pass ends only when a read of the head **after** its last write to it shows no open slot (`Broadcaster::round`
+//!    reads it again). If the signer saw a lower slot open, that write was still to come. The read after it shows the
+//!    signer's slots, so the pass does not end.
+//! 4. Lost messages, and processes that die between reserving and poking, are left to the sweep. It runs once a minute
+//!    and does not depend on any of this.
 
 use crate::account::Head;
 use crate::units::{AccountKey, Millis, Nonce};
 use crate::wire::LanePoke;
 
-/// The pokes of an open lane are the same for this long.
+/// How long the pokes of an open lane stay the same message, in milliseconds.
 pub const AGAIN_EVERY_MS: u64 = 60_000;
 
-/// A poke that is a message of its own.
+/// A unique poke.
 #[must_use]
 pub fn once(account: &str, cause: &str, now: Millis) -> LanePoke {
     LanePoke { account: account.to_owned(), cause: format!("{cause} at {now}") }
 }
 
-/// A poke of a lane that is open already: for [`AGAIN_EVERY_MS`] the same message.
+/// A poke of a lane that is already open: the same message for [`AGAIN_EVERY_MS`].
 #[must_use]
 pub fn again(account: &str, now: Millis) -> LanePoke {
     let window = now.0.checked_div(AGAIN_EVERY_MS).unwrap_or_default();
     LanePoke { account: account.to_owned(), cause: format!("open in minute {window}") }
 }
 
-/// The poke of a signer that stored records of a lane, the lowest at nonce `lowest`. `head` was read after that;
-/// `None` if it could not be, or if it is not known which is the lowest.
+/// The poke of a signer that stored records of a lane, the lowest at nonce `lowest`. `head` was read after that. Either
+/// is `None` if it is not known.
 #[must_use]
 pub fn after_storing(
     account: &AccountKey,
@@ -72,7 +72,7 @@ mod tests {
         Head { lowest_open_nonce: Nonce(lowest_open), ..head }
     }
 
-    /// The different messages of an hour in which a batch of ten is signed every 100 ms.
+    /// The number of distinct messages in an hour in which a batch of ten is signed every 100 ms.
     fn messages_of_an_hour(lowest_open: impl Fn(u64) -> u64) -> usize {
         let pokes = (0..HOUR_MS).step_by(100).map(|ms| {
             let nonce = Nonce(ms / 10);
@@ -83,22 +83,22 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_lane_is_poked_once_a_minute_and_an_idle_one_each_time() {
-        assert_eq!(messages_of_an_hour(|nonce| nonce.saturating_sub(50)), 61, "the one that opened it, and 60");
-        assert_eq!(messages_of_an_hour(|nonce| nonce), 36_000, "each of them opens the lane");
+    fn busy_lane_is_poked_once_a_minute_idle_lane_each_time() {
+        assert_eq!(messages_of_an_hour(|nonce| nonce.saturating_sub(50)), 61, "the poke that opened it, and 60");
+        assert_eq!(messages_of_an_hour(|nonce| nonce), 36_000, "each poke opens the lane");
     }
 
     #[test]
-    fn what_a_hundred_busy_lanes_leave_on_the_queue_is_far_from_its_limit() {
+    fn pokes_of_a_hundred_busy_lanes_stay_far_below_the_limit() {
         let kept_ms = 15 * 60 * 1_000;
-        // Those of signers, of sweeps, and of passes of 57 s.
+        // From signers, from sweeps, and from passes of 57 s.
         let per_lane = kept_ms / AGAIN_EVERY_MS + kept_ms / 60_000 + kept_ms / 57_000;
         assert!(per_lane <= 45, "{per_lane}");
         assert!(100 * per_lane * 20 < 120_000, "{per_lane}");
     }
 
     #[test]
-    fn a_poke_that_may_open_a_lane_is_never_the_same_twice() {
+    fn poke_that_may_open_a_lane_is_always_unique() {
         let poke = |lowest, head: Option<&Head>, cause| after_storing(&ACCOUNT, lowest, head, cause, NOW);
         let opens = [(Some(Nonce(5)), Some(head(5, 6))), (Some(Nonce(5)), None), (None, Some(head(5, 6)))];
         for (lowest, head) in opens {

@@ -1,12 +1,12 @@
-//! What the core asks of the world: a store, a key service, queues, a topic, a chain.
+//! The ports of the core: a store, a key service, queues, a topic, a chain.
 //!
-//! A port has the calls we make and no more. Each says what completion means and what a lost reply
-//! leaves behind. Every error first answers **did it happen: no, yes, unknown**; retry follows from
-//! that, never from text. Adapters bound and repeat by themselves what surely did not happen
-//! (throttling, conflicts); what comes back here is past that.
+//! A port has only the calls that the core makes. Each documents what completion means and what a lost reply
+//! leaves behind. Every error first answers **did it happen: no, yes, unknown**. Retries depend on that answer, never
+//! on text. Adapters retry calls that surely did not take effect (throttling, conflicts), with bounds; an error
+//! reaches the core only after those retries.
 //!
-//! The in-memory worlds that keep the same promises are in `crate::fake` (feature `fake`).
-//! Read next: [`crate::signer`], [`crate::broadcaster`].
+//! The in-memory implementations with the same contract are in `crate::fake` (feature `fake`). Read next:
+//! [`crate::signer`], [`crate::broadcaster`].
 
 use std::error::Error;
 use std::fmt;
@@ -35,7 +35,7 @@ pub enum Happened {
     Unknown,
 }
 
-/// A port's call that did not complete.
+/// A port call that did not complete.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation} did not complete (took effect: {happened:?})")]
 pub struct PortError {
@@ -45,79 +45,79 @@ pub struct PortError {
     pub happened: Happened,
     /// The service asked us to slow down.
     pub throttled: bool,
-    /// What the adapter met.
+    /// The adapter's error.
     #[source]
     pub source: Box<dyn Error + Send + Sync>,
 }
 
 impl PortError {
-    /// The service will not take what it was given, now or later.
+    /// The service refuses these contents, now and later.
     #[must_use]
     pub fn refused_for_good(operation: &'static str, code: &str, message: &str) -> Self {
         let source = RefusedForGood { code: text::plain(code), message: text::plain(message) };
         Self { operation, happened: Happened::No, throttled: false, source: Box::new(source) }
     }
 
-    /// Whether it is the contents that the service does not take: the same again is refused again.
+    /// Whether the service refused the contents, so that a repeat would be refused too.
     #[must_use]
     pub fn is_refused_for_good(&self) -> bool {
         self.source.is::<RefusedForGood>()
     }
 }
 
-/// A message that a queue or a topic does not take because of its size or contents: the source of such a
-/// [`PortError`].
+/// The source of a [`PortError`] where a queue or a topic refuses a message because of its size or contents.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("its contents are refused for good, {code}: {message}")]
 pub struct RefusedForGood {
-    /// The service's code.
+    /// The service's error code, escaped.
     pub code: String,
-    /// The service's words, plain.
+    /// The service's message, escaped.
     pub message: String,
 }
 
 /// The two tables. All reads are strongly consistent unless they say otherwise.
 pub trait Store: Send + Sync {
-    /// Every registered account of every chain, without reading slots. An item that cannot be read is reported
-    /// beside the others.
+    /// Every registered account on every chain, without reading slots. Unreadable items are reported separately and do
+    /// not fail the call.
     fn accounts(&self) -> impl Future<Output = Result<Accounts, PortError>> + Send;
 
     /// The head of one account.
     fn head(&self, account: &AccountKey) -> impl Future<Output = Result<Option<Head>, PortError>> + Send;
 
-    /// Registers an account. A lost reply: the account may be registered; registering again says [`RegisterVerdict::Exists`].
+    /// Registers an account. A lost reply: the account may be registered; a repeat then returns
+    /// [`RegisterVerdict::Exists`].
     fn register(&self, head: &Head) -> impl Future<Output = Result<RegisterVerdict, PortError>> + Send;
 
-    /// Pauses or resumes an account. Repeating it changes nothing. A retired account is not resumed: an error.
+    /// Pauses or resumes an account. Idempotent. Resuming a retired account is an error.
     fn set_paused(&self, account: &AccountKey, paused: bool) -> impl Future<Output = Result<(), PortError>> + Send;
 
-    /// Pauses an account because of a node's words, unless it is paused; or ends such a pause. One that a person
-    /// made, before or since, stays as it is.
+    /// Pauses an account because of a node's answer, unless it is paused already, or ends such a pause. A pause that an
+    /// operator made stays.
     fn set_paused_by_node(
         &self,
         account: &AccountKey,
         paused: bool,
     ) -> impl Future<Output = Result<(), PortError>> + Send;
 
-    /// Notes on the head since when the account cannot pay, or that it can. Repeating it changes nothing.
+    /// Sets or clears, on the head, since when the account cannot pay. Idempotent.
     fn set_unfunded(
         &self,
         account: &AccountKey,
         since: Option<Millis>,
     ) -> impl Future<Output = Result<(), PortError>> + Send;
 
-    /// Notes on the head that the account's key cannot be used, or that it can. Repeating it changes nothing.
+    /// Sets or clears the mark on the head that the account's key cannot be used. Idempotent.
     fn set_unusable(
         &self,
         account: &AccountKey,
         unusable: Option<Unusable>,
     ) -> impl Future<Output = Result<(), PortError>> + Send;
 
-    /// Notes the network's price on the head.
+    /// Stores the network's price on the head.
     fn observe_fee(&self, account: &AccountKey, fee: &SeenFee) -> impl Future<Output = Result<(), PortError>> + Send;
 
-    /// Moves `next_nonce` from `from` to `to` when no slot is open, both marks together. `false`: the
-    /// head has moved meanwhile, nothing changed.
+    /// Moves `next_nonce` and `lowest_open_nonce` from `from` to `to` if no slot is open. `false`: the head has changed
+    /// since it was read, and nothing was written.
     fn fast_forward(
         &self,
         account: &AccountKey,
@@ -125,8 +125,9 @@ pub trait Store: Send + Sync {
         to: Nonce,
     ) -> impl Future<Output = Result<bool, PortError>> + Send;
 
-    /// Sets both marks of a lane to `to`, also backwards, while both are at `from`: then no slot is open. For an
-    /// operator; drivers only use [`Self::fast_forward`]. `false`: the head is not as it was read, nothing changed.
+    /// Sets both marks of a lane to `to`, also backwards, if both are at `from`, so that no slot is open. For
+    /// operators; drivers only use [`Self::fast_forward`]. `false`: the head has changed since it was read, and nothing
+    /// was written.
     fn set_nonce(
         &self,
         account: &AccountKey,
@@ -134,15 +135,15 @@ pub trait Store: Send + Sync {
         to: Nonce,
     ) -> impl Future<Output = Result<bool, PortError>> + Send;
 
-    /// Pauses an account for good, while no slot is open. Repeating it keeps the first time.
+    /// Retires an account, which is a permanent pause, if no slot is open. A repeat keeps the first time.
     fn retire(
         &self,
         account: &AccountKey,
         now: Millis,
     ) -> impl Future<Output = Result<RetireVerdict, PortError>> + Send;
 
-    /// Removes the head and the name of an account that was retired at `retired_until` or earlier and has no open
-    /// slot. Its records and slots stay until they expire. A lost reply: it may be removed; removing it again says
+    /// Removes the head and the name of an account that was retired at `retired_until` or earlier and has no open slot.
+    /// Its records and slots stay until they expire. A lost reply: it may be removed; a repeat then returns
     /// [`UnregisterVerdict::NotRegistered`].
     fn unregister(
         &self,
@@ -151,27 +152,27 @@ pub trait Store: Send + Sync {
         retired_until: Millis,
     ) -> impl Future<Output = Result<UnregisterVerdict, PortError>> + Send;
 
-    /// Claims slots for a group of requests in one transaction, all or nothing. A lost reply: it may
-    /// hold; reserving again answers with the ids as known.
+    /// Claims slots for a group of requests in one transaction, all or nothing. A lost reply: the slots may be
+    /// claimed; a repeat then reports the ids as known.
     fn reserve(&self, group: &Reservation) -> impl Future<Output = Result<ReserveVerdict, PortError>> + Send;
 
-    /// The records under these ids, those that exist, in no order. Any number of ids. An item whose time is over
-    /// at `now` does not exist, whether or not it is deleted yet: DynamoDB deletes late.
+    /// The items under these ids that exist, in no particular order. Takes any number of ids. An item that has expired
+    /// at `now` does not exist, even if DynamoDB has not deleted it yet.
     fn load(&self, ids: &[RequestId], now: Millis) -> impl Future<Output = Result<Vec<Stored>, PortError>> + Send;
 
-    /// Writes a rejection where `over` is what is stored: nothing, or the rejection of that message. A lost reply:
-    /// it may be stored; writing it again where nothing was says [`RejectVerdict::Occupied`] then.
+    /// Writes a rejection if the stored item matches `over`: nothing, or the rejection of that message. A lost reply:
+    /// it may be stored; a repeat over [`Vacancy::Free`] then returns [`RejectVerdict::Occupied`].
     fn reject(
         &self,
         rejected: &Rejected,
         over: &Vacancy,
     ) -> impl Future<Output = Result<RejectVerdict, PortError>> + Send;
 
-    /// Writes `record` if the stored version is `record.version - 1`. A lost reply: the write may
-    /// hold; writing again then says [`UpdateVerdict::Stale`] with our own record.
+    /// Writes `record` if the stored version is `record.version - 1`. A lost reply: it may be stored; a repeat
+    /// then returns [`UpdateVerdict::Stale`] with our own record.
     fn update(&self, record: &Record) -> impl Future<Output = Result<UpdateVerdict, PortError>> + Send;
 
-    /// The slots of a lane from `from` on, in order of nonce, at most `limit`.
+    /// Up to `limit` slots of a lane from `from` upwards, in order of nonce.
     fn slots(
         &self,
         account: &AccountKey,
@@ -179,8 +180,8 @@ pub trait Store: Send + Sync {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<(Nonce, RequestId)>, PortError>> + Send;
 
-    /// Leaves the closed slots `from..to` behind: moves `lowest_open_nonce` from `from` to `to`, and lets
-    /// the slot items expire. `false`: it was moved meanwhile, nothing changed.
+    /// Leaves the closed slots `from..to` behind: moves `lowest_open_nonce` from `from` to `to`, and sets the expiry of
+    /// the slot items. `false`: another write moved it first, and nothing was written.
     fn leave_slots(
         &self,
         account: &AccountKey,
@@ -189,8 +190,8 @@ pub trait Store: Send + Sync {
         expires_at: Millis,
     ) -> impl Future<Output = Result<bool, PortError>> + Send;
 
-    /// Moves all marks of a head from `before` to `after` in one write, and lets the slot items that are no
-    /// longer open expire ([`Marks::left_since`]). `false`: they were moved meanwhile, nothing changed.
+    /// Moves all marks of a head from `before` to `after` in one write, and sets the expiry of the slot items that are
+    /// no longer open ([`Marks::left_since`]). `false`: another write moved them first, and nothing was written.
     fn move_marks(
         &self,
         account: &AccountKey,
@@ -200,103 +201,103 @@ pub trait Store: Send + Sync {
     ) -> impl Future<Output = Result<bool, PortError>> + Send;
 }
 
-/// What came of a registration.
+/// The result of a registration.
 #[expect(clippy::large_enum_variant, reason = "a registration is rare and its verdict is not kept")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RegisterVerdict {
-    /// It is registered now.
+    /// The account is registered now.
     Registered,
-    /// It was already; this is how.
+    /// The account was registered before, with this head.
     Exists(Head),
     /// Another account has the name.
     NameTaken,
 }
 
-/// What came of retiring an account.
+/// The result of retiring an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RetireVerdict {
-    /// It is retired, now or since before.
+    /// The account is retired, by this call or an earlier one.
     Retired,
-    /// Slots are open; this is the head as stored.
+    /// The account has open slots; this is its stored head.
     Open(Box<Head>),
-    /// It is not registered.
+    /// The account is not registered.
     NotRegistered,
 }
 
-/// What came of removing an account.
+/// The result of unregistering an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnregisterVerdict {
-    /// It is not registered any more.
+    /// The account was removed.
     Unregistered,
-    /// It stays, for this reason.
+    /// The account stays registered, for this reason.
     Stays(StaysRegistered),
     /// No account is registered with this key and name.
     NotRegistered,
 }
 
-/// What came of a reservation.
+/// The result of a reservation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReserveVerdict {
     /// Every request has its slot.
     Reserved,
-    /// Nothing was claimed, for at least one of these reasons.
+    /// No slot was claimed, for at least one of these reasons.
     NotReserved {
-        /// The head is no longer as read: nonce moved, paused, or gone.
+        /// The head has changed since it was read: its nonce moved, it was paused or removed.
         head_changed: bool,
-        /// Requests whose id is not as the group expects: it has a record, or another rejection. Read it again.
+        /// Ids that do not hold what the group expects, but a record or another rejection. Read them again.
         known: Vec<RequestId>,
-        /// A slot exists where the head says none does: read the head again.
+        /// A slot item exists at or above the head's `next_nonce`. Read the head again.
         slot_taken: bool,
-        /// Another transaction was in the way, more often than the adapter repeats it.
+        /// Another transaction conflicted on every try of the adapter.
         contended: bool,
     },
 }
 
-/// What came of writing a rejection.
+/// The result of writing a rejection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RejectVerdict {
-    /// It is stored.
+    /// The rejection is stored.
     Stored,
-    /// Something else is stored under the id, a record or another rejection; nothing changed.
+    /// The id holds something else, a record or another rejection; nothing was written.
     Occupied,
 }
 
-/// What came of a conditional write.
+/// The result of a conditional write of a record.
 #[derive(Debug, Clone, PartialEq)]
 pub enum UpdateVerdict {
-    /// It is stored.
+    /// The record is stored.
     Stored,
-    /// Another write came first; this is what is stored now.
+    /// Another write came first; this is the stored record.
     Stale(Box<Record>),
-    /// There is no such record any more.
+    /// The record no longer exists.
     Gone,
 }
 
-/// A key's public half.
+/// A key's public key, as the key service returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyAnswer {
-    /// The key itself: its ARN, also when it was asked for by an alias, which may be moved to another key.
+    /// The key's ARN, even if the call named an alias, which may be moved to another key.
     pub id: KmsKeyId,
     /// Its `SubjectPublicKeyInfo` in DER.
     pub spki: Vec<u8>,
 }
 
-/// A signature as the key service gives it.
+/// A signature as the key service returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KmsSignature {
     /// ECDSA in DER; `s` may be high.
     pub der: Vec<u8>,
-    /// The service's id of the call, if it told one: by it the audit trail of the service (`CloudTrail`) is searched.
+    /// The service's request id, if it returned one. It finds the call's event in the audit trail (`CloudTrail`).
     pub request_id: Option<String>,
 }
 
 /// The key service. Signing twice gives two different signatures: KMS is not deterministic.
 pub trait Keys: Send + Sync {
-    /// The key's public half (`GetPublicKey`).
+    /// Returns the public key (`GetPublicKey`).
     fn public_key(&self, key: &KmsKeyId) -> impl Future<Output = Result<KeyAnswer, KeyCallError>> + Send;
 
-    /// An ECDSA signature of the hash (`Sign`, `ECDSA_SHA_256`, `DIGEST`).
-    /// A lost reply leaves nothing behind but the audit trail.
+    /// Signs the hash with ECDSA (`Sign`, `ECDSA_SHA_256`, `DIGEST`). A lost reply leaves only an event in the audit
+    /// trail.
     fn sign(
         &self,
         key: &KmsKeyId,
@@ -304,12 +305,12 @@ pub trait Keys: Send + Sync {
     ) -> impl Future<Output = Result<KmsSignature, KeyCallError>> + Send;
 }
 
-/// A call to the key service that brought no answer.
+/// A failed call to the key service.
 #[derive(Debug)]
 pub struct KeyCallError {
-    /// What is wrong with the key; `None` when the service did not answer, which says nothing about the key.
+    /// The key's fault; `None` when the service did not answer, so that the key may be healthy.
     pub fault: Option<KeyFault>,
-    /// The call.
+    /// The failed call.
     pub call: PortError,
 }
 
@@ -325,25 +326,25 @@ impl Error for KeyCallError {
     }
 }
 
-/// The way from the signer to the broadcaster.
+/// The queue from the signer to the broadcaster.
 pub trait BroadcastQueue: Send + Sync {
-    /// Says "look at these lanes". A lost poke is made good by the sweep, a repeated one is harmless. One that
-    /// the queue will never take is an error once the others are sent.
+    /// Sends pokes for these lanes. The sweep makes up for a lost poke, and a repeated one is harmless. A poke that the
+    /// queue refuses for good is an error, returned after the others are sent.
     fn poke_lanes(&self, pokes: &[LanePoke]) -> impl Future<Output = Result<(), PortError>> + Send;
 }
 
-/// The way from the broadcaster to the signer.
+/// The queue from the broadcaster to the signer.
 pub trait ResignQueue: Send + Sync {
-    /// Says "look at these requests". Lost and repeated pokes are harmless.
+    /// Sends pokes for these requests. Lost and repeated pokes are harmless.
     fn poke_signer(&self, pokes: &[SignerPoke]) -> impl Future<Output = Result<(), PortError>> + Send;
 }
 
 /// The outcome topic.
 pub trait OutcomeTopic: Send + Sync {
-    /// Publishes outcomes; one answer each, in order. A lost reply: it may be out; publishing again
-    /// sends a copy with the same `eventId`. One that the topic will never take is
-    /// [`PortError::is_refused_for_good`], and the others go out all the same. Called through
-    /// [`crate::publish::all`], which publishes such a one in a form that is taken.
+    /// Publishes outcomes; one result each, in order. A lost reply: the outcome may be published; a repeat
+    /// sends a copy with the same `eventId`. An outcome that the topic refuses because of its contents is
+    /// [`PortError::is_refused_for_good`]; the others are published all the same. Call it through
+    /// [`crate::publish::all`], which publishes a refused outcome in reduced form.
     fn publish(&self, outcomes: &[OutcomeMessage]) -> impl Future<Output = Vec<Result<(), PortError>>> + Send;
 }
 
@@ -355,11 +356,11 @@ pub trait Chain: Send + Sync {
     /// One round's view of an account and its open slots, all from one node.
     fn view(&self, query: &ViewQuery) -> impl Future<Output = Result<ChainView, PortError>> + Send;
 
-    /// Hands raw bytes to the configured nodes. Never an error: an unknown result is
+    /// Sends raw bytes to the configured nodes. Never an error: an unknown result is
     /// [`crate::record::SendClass::Unknown`], and unknown counts as sent.
     fn send(&self, raw: &RawTx) -> impl Future<Output = SendAnswer> + Send;
 
-    /// Hands several transactions of one lane over, lowest nonce first; one answer each.
+    /// Sends several transactions of one lane, lowest nonce first; one answer each.
     fn send_all(&self, raws: &[RawTx]) -> impl Future<Output = Vec<SendAnswer>> + Send {
         async move {
             let mut answers = Vec::with_capacity(raws.len());
@@ -370,7 +371,7 @@ pub trait Chain: Send + Sync {
         }
     }
 
-    /// Replays a reverted transaction (`eth_call` at its block); the raw revert data if the node gives any.
+    /// Replays a reverted transaction (`eth_call` at its block). Returns the raw revert data if the node gives any.
     fn revert_bytes(
         &self,
         from: Address,
@@ -378,20 +379,21 @@ pub trait Chain: Send + Sync {
         block: BlockRef,
     ) -> impl Future<Output = Result<Option<Vec<u8>>, PortError>> + Send;
 
-    /// What an endpoint other than the view's says of the receipts that the view shows final: one word each, in
-    /// order. Never an error: an endpoint that cannot say is [`Word::Silent`].
+    /// Asks an endpoint other than the view's about the receipts that the view shows final: one answer each, in
+    /// order. Never an error: an endpoint that cannot answer is [`Word::Silent`].
     fn witness(&self, query: &WitnessQuery) -> impl Future<Output = Vec<Word>> + Send;
 
-    /// The transaction that used a nonce: first the own receipts are asked for at every endpoint, then the block is
-    /// searched where the account's count steps over the nonce, and its transactions. Looks at a bounded number of
-    /// blocks and says how far it got.
+    /// Finds the transaction that used a nonce. First asks every endpoint for the receipts of our own attempts; then
+    /// searches for the block in which the account's count passes the nonce, and reads its transactions. Reads a
+    /// bounded number of blocks and returns how far it got.
     fn nonce_use(&self, query: &UseQuery) -> impl Future<Output = Result<NonceUse, PortError>> + Send;
 
-    /// The account's transaction count at the final block: the lower of what two endpoints tell, with
-    /// [`Word::Agrees`], or [`Word::NotYet`] where they differ; or one's, with [`Word::Alone`] or, where the others do not answer, [`Word::Silent`].
+    /// The account's transaction count at the final block. With two endpoints it is the lower count, with
+    /// [`Word::Agrees`] if they are equal and [`Word::NotYet`] if they differ. With one endpoint the answer is
+    /// [`Word::Alone`] if it is the only one configured, and [`Word::Silent`] if the others do not answer.
     fn final_count(&self, address: Address) -> impl Future<Output = Result<(Nonce, Word), PortError>> + Send;
 
-    /// Whether the address has code (an EIP-7702 delegation, for a key's address).
+    /// Whether the address has code. For a key's address that is an EIP-7702 delegation.
     fn has_code(&self, address: Address) -> impl Future<Output = Result<bool, PortError>> + Send;
 
     /// The balance at the newest block.
@@ -406,9 +408,9 @@ pub trait Chain: Send + Sync {
 pub struct Counts {
     /// At the newest block.
     pub latest: Nonce,
-    /// With what the node's pool could put into the next block.
+    /// Including the transactions in the node's pool that are ready for the next block.
     pub pending: Nonce,
-    /// At the finalized block; `None` where the node does not give it.
+    /// At the finalized block; `None` if the node does not return it.
     pub finalized: Option<Nonce>,
 }
 
@@ -417,84 +419,83 @@ pub struct Counts {
 pub enum Finality {
     /// BEP-126 fast finality: the node's `finalized` block.
     Finalized,
-    /// With this many blocks on top of it. For chains and nodes without fast finality, which are not asked for
-    /// their `finalized` block then; a deeper reorg makes an outcome untrue.
+    /// This many blocks follow it. For chains and nodes without fast finality; their `finalized` block is then not
+    /// asked for. A deeper reorg makes a published outcome false.
     Confirmations(u64),
 }
 
-/// Receipts that one endpoint showed final, for a second one.
+/// Asks a second endpoint about receipts that the first one showed final.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WitnessQuery {
     /// The account's address.
     pub address: Address,
-    /// Who showed them: [`ChainView::source`].
+    /// The first endpoint: [`ChainView::source`].
     pub source: String,
-    /// The slots and their receipts.
+    /// The nonces and their receipts.
     pub finals: Vec<(Nonce, Receipt)>,
-    /// The time, to tell whether a node keeps up.
+    /// The current time, to detect a node that is behind.
     pub now: Millis,
 }
 
-/// A question for the use of a nonce.
+/// Asks which transaction used a nonce.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UseQuery {
     /// The account's address.
     pub address: Address,
-    /// The nonce.
+    /// The nonce that was used.
     pub nonce: Nonce,
     /// The hashes of our own attempts, the newest first.
     pub own: Vec<TxHash>,
-    /// The final block as far as is known.
+    /// The newest final block known so far.
     pub finalized: BlockNumber,
-    /// What an earlier search said: this one goes on below it.
+    /// The blocks that earlier searches covered: this search continues below them.
     pub searched: Option<Searched>,
-    /// The time, to tell whether a node keeps up.
+    /// The current time, to detect a node that is behind.
     pub now: Millis,
 }
 
-/// What a search for the use of a nonce found.
+/// The result of a search for the transaction that used a nonce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NonceUse {
-    /// This transaction used it, in a final block; what a second endpoint says of that.
+    /// This transaction used it, in a final block; and the second endpoint's answer about that.
     Found(Foreign, Word),
-    /// One of our own did, and this is its receipt, shown final by one endpoint; what a second one says of it.
+    /// One of our attempts used it: its receipt, shown final by one endpoint, and the second endpoint's answer.
     Ours(Receipt, Word),
-    /// One of our own did: it is in this final block, and no endpoint gives its receipt.
+    /// One of our attempts used it and is in this final block, but no endpoint returns its receipt.
     Unshown(Foreign),
-    /// Not found, which proves nothing: the blocks whose transactions were looked at so far, those of
-    /// earlier calls included.
+    /// Not found, which proves nothing. Holds the blocks searched so far, including earlier calls.
     NotFound(Option<Searched>),
 }
 
-/// What one round asks of the chain.
+/// What one round asks the chain about an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewQuery {
     /// The account's address.
     pub address: Address,
     /// The signed, open slots in order.
     pub slots: Vec<SlotQuery>,
-    /// Look for receipts of slots below this count too, whatever this node's own count is.
+    /// Also ask for receipts of slots below this count, even if the node's own count is lower.
     pub latest_seen: Nonce,
-    /// A node took the lowest transaction some blocks ago and none has it, as far as was seen: perhaps another node
-    /// knows better.
+    /// A node accepted the lowest open transaction some blocks ago, and no block seen so far contains it. Another node
+    /// may have newer blocks.
     pub head_waits: bool,
 }
 
 /// What one round asks about a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotQuery {
-    /// Its nonce.
+    /// The slot's nonce.
     pub nonce: Nonce,
     /// The hashes of its attempts, the newest first.
     pub hashes: Vec<TxHash>,
-    /// The height of the receipt we hold, whose canonical block is wanted.
+    /// The height of the stored receipt: return the canonical block there.
     pub mined_at: Option<BlockNumber>,
 }
 
-/// What one node said in one round.
+/// One node's view in one round.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChainView {
-    /// Which endpoint it was.
+    /// The endpoint that answered.
     pub source: String,
     /// The newest block.
     pub latest: BlockRef,
@@ -504,14 +505,14 @@ pub struct ChainView {
     pub latest_nonce: Nonce,
     /// Transaction count at the final block.
     pub finalized_nonce: Nonce,
-    /// For every slot below the counts: its receipt. Slots not asked about are missing.
+    /// The receipt of every queried slot below the counts.
     pub receipts: Vec<(Nonce, ReceiptView)>,
-    /// The receipts that one answer of this node shows final (I18): the final block, the account's count there,
-    /// which is past the nonce, the canonical block at the receipt's height, and the receipt in it.
+    /// The receipts that this node shows final in one reply (I18). The reply has the final block, the account's count
+    /// there, which is above the nonce, the canonical block at the receipt's height, and the receipt in that block.
     pub finals: Vec<(Nonce, Receipt)>,
-    /// The canonical blocks at the heights asked for and at those of the receipts found; a height
-    /// the node could not tell is missing.
+    /// The canonical blocks at the queried heights and at those of the receipts found. A height that the node could not
+    /// answer is missing.
     pub canonical: Vec<BlockRef>,
-    /// The network's price in wei per gas, when the adapter follows it.
+    /// The network's price in wei per gas, if the adapter reads it.
     pub price: Option<Wei>,
 }

@@ -1,10 +1,9 @@
-//! The way out for outcomes: each is published whole, or, where the topic refuses it for good, reduced to
-//! what the topic takes.
+//! Publishes outcomes. An outcome that the topic refuses for good is published in reduced form.
 //!
 //! ## Guarantees
 //! * An outcome that the topic refuses for its size or contents still reaches the subscribers, with the same
-//!   `eventId`, and somebody is told: an ERROR and [`meters::OUTCOMES_REDUCED`].
-//! * It holds back no other outcome.
+//!   `eventId`. An ERROR log line and [`meters::OUTCOMES_REDUCED`] report it.
+//! * A refused outcome does not hold back others.
 //!
 //! Read next: [`crate::wire::OutcomeMessage::reduced`].
 
@@ -12,7 +11,7 @@ use crate::ports::{OutcomeTopic, PortError};
 use crate::wire::OutcomeMessage;
 use crate::{meters, told};
 
-/// Publishes outcomes; one answer each, in order.
+/// Publishes outcomes; returns one result each, in order.
 pub async fn all<O: OutcomeTopic>(topic: &O, outcomes: &[OutcomeMessage]) -> Vec<Result<(), PortError>> {
     let mut answers = topic.publish(outcomes).await;
     let mut again: Vec<(usize, OutcomeMessage)> = Vec::new();

@@ -1,9 +1,8 @@
-//! What a contract said when it reverted: the raw revert data of `eth_call` made readable. Where it said nothing and
-//! all gas is gone, that is said.
+//! The reason of a revert: decodes the raw revert data of `eth_call`. If there is none and the transaction used all
+//! its gas, that is the reason.
 //!
-//! Never fails and never asks anything: what is no known shape is named by its selector and kept raw.
-//! The text comes from a contract anyone may have written, so it is made plain ([`text::plain`]).
-//! Read next: [`crate::record`].
+//! Never fails and does no I/O: data of an unknown shape is named by its selector and kept raw. The text is untrusted,
+//! because anyone may write a contract, so it is escaped ([`text::plain`]). Read next: [`crate::record`].
 
 use crate::record::Revert;
 use crate::text;
@@ -11,14 +10,13 @@ use crate::units::{Gas, U256};
 
 /// `Error(string)`: what `revert("text")` and `require(false, "text")` give (Solidity).
 const ERROR_STRING: [u8; 4] = [0x08, 0xc3, 0x79, 0xa0];
-/// `Panic(uint256)`: what a failed check of the compiler's own gives (Solidity since 0.8).
+/// `Panic(uint256)`: the result of a check that the compiler inserts (Solidity since 0.8).
 const PANIC: [u8; 4] = [0x4e, 0x48, 0x7b, 0x71];
-/// Bytes of an ABI word.
+/// Size of an ABI word in bytes.
 const WORD: usize = 32;
 
-/// Why a transaction reverted: by the revert data of a replay, if there was one and it gave any, else by the gas that
-/// was used of its limit. A transaction that runs out of gas has no revert data, and a replay with more gas around it
-/// may not even revert.
+/// Why a transaction reverted: from the revert data of a replay if it gave any, else from the gas used. A transaction
+/// that runs out of gas has no revert data, and a replay may not even revert.
 #[must_use]
 pub fn reason(bytes: Option<&[u8]>, used: Option<Gas>, limit: Gas) -> Option<Revert> {
     match bytes {
@@ -30,7 +28,7 @@ pub fn reason(bytes: Option<&[u8]>, used: Option<Gas>, limit: Gas) -> Option<Rev
     }
 }
 
-/// A number with a comma before every third digit from the end.
+/// Formats a number with thousands separators: `21,000`.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len().saturating_mul(2));
@@ -43,7 +41,7 @@ fn grouped(number: u64) -> String {
     out
 }
 
-/// The revert data as text and raw bytes.
+/// Decodes revert data to text and keeps the raw bytes, both bounded.
 #[must_use]
 pub fn decode(bytes: &[u8]) -> Revert {
     let raw = bytes.get(..Revert::MAX_BYTES).unwrap_or(bytes).to_vec();
@@ -65,7 +63,7 @@ fn meaning(bytes: &[u8]) -> String {
     known.unwrap_or_else(|| format!("custom error 0x{}", hex::encode(selector)))
 }
 
-/// The only argument, a string: the offset of its length, its length, its bytes.
+/// Decodes a single string argument: the offset of its length, its length, its bytes.
 fn abi_string(arguments: &[u8]) -> Option<&[u8]> {
     let offset = abi_length(arguments)?;
     let at = arguments.get(offset..)?;
@@ -77,7 +75,7 @@ fn abi_number(arguments: &[u8]) -> Option<U256> {
     arguments.get(..WORD).map(U256::from_big_endian)
 }
 
-/// A number that can be an offset or a length; whoever slices with it finds out whether it fits.
+/// A number used as an offset or a length; the caller's slicing checks the bounds.
 fn abi_length(arguments: &[u8]) -> Option<usize> {
     usize::try_from(abi_number(arguments)?).ok()
 }
@@ -131,13 +129,13 @@ mod tests {
     }
 
     #[test]
-    fn error_string_gives_its_text() {
+    fn error_string_decodes_to_its_text() {
         let data = error_string(32, 9, b"too late!");
         assert_eq!(decode(&data), Revert { text: "too late!".to_owned(), raw: data });
     }
 
     #[test]
-    fn panic_gives_code_and_meaning() {
+    fn panic_decodes_to_code_and_meaning() {
         assert_eq!(decode(&panic(0x11)).text, "panic 0x11: arithmetic overflow or underflow");
         assert_eq!(decode(&panic(1)).text, "panic 0x01: assertion failed");
         assert_eq!(decode(&panic(0x99)).text, "panic 0x99: unknown panic code");
@@ -146,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn other_errors_give_their_selector_and_keep_the_bytes() {
+    fn custom_errors_show_their_selector_and_keep_the_bytes() {
         let data = [&[0xde, 0xad, 0xbe, 0xef][..], &word(7)].concat();
         assert_eq!(decode(&data), Revert { text: "custom error 0xdeadbeef".to_owned(), raw: data });
     }
@@ -158,16 +156,16 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_without_a_word_that_used_all_its_gas_is_said_to() {
+    fn without_revert_data_using_all_gas_is_the_reason() {
         let of = |bytes: Option<&[u8]>, used| reason(bytes, used, Gas(60_000)).map(|revert| revert.text);
         let all = Some("used all its gas (60,000)".to_owned());
         for bytes in [None, Some([].as_slice())] {
             assert_eq!(of(bytes, Some(Gas(60_000))), all, "{bytes:?}");
         }
-        // What a contract says is the better reason.
-        let said = panic(1);
-        assert_eq!(of(Some(&said), Some(Gas(60_000))), Some("panic 0x01: assertion failed".to_owned()));
-        // Gas is left, or nobody says how much was used.
+        // Revert data takes precedence.
+        let data = panic(1);
+        assert_eq!(of(Some(&data), Some(Gas(60_000))), Some("panic 0x01: assertion failed".to_owned()));
+        // Gas is left, or the gas used is unknown.
         for used in [Some(Gas(59_999)), None] {
             assert_eq!(of(Some(&[]), used), Some("no revert data".to_owned()));
             assert_eq!(of(None, used), None);
@@ -194,15 +192,15 @@ mod tests {
 
     #[test]
     fn hostile_text_is_bounded_and_escaped() {
-        let said = decode(&error_string(32, 8, b"a\x1b[31m\xff\n")).text;
-        assert_eq!(said, "a\\u{1b}[31m\u{fffd}\\n");
+        let text = decode(&error_string(32, 8, b"a\x1b[31m\xff\n")).text;
+        assert_eq!(text, "a\\u{1b}[31m\u{fffd}\\n");
         let long = decode(&error_string(32, 10_000, &[b'x'; 10_000]));
         assert_eq!(long.text.chars().count(), text::MAX_CHARS);
         assert_eq!(long.raw.len(), Revert::MAX_BYTES);
     }
 
     #[test]
-    fn an_empty_message_is_said_to_be_empty() {
+    fn empty_revert_message_is_reported_as_empty() {
         assert_eq!(decode(&error_string(32, 0, b"")).text, "reverted with an empty message");
     }
 }

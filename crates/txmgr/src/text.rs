@@ -1,18 +1,18 @@
-//! Foreign text, made fit to be shown and sent.
+//! Escapes untrusted text so that it can be shown and sent.
 //!
-//! Nodes, contracts, services and senders write what they like: escape sequences that drive a terminal,
-//! characters that hide or reverse what follows, characters that SQS and SNS do not take. [`plain`] spells them
-//! out; [`json`] writes JSON with them as JSON's own escapes, so that its contents stay the same for whoever
-//! parses it. Both go by one list, [`is_plain`].
+//! Nodes, contracts, services and senders control their texts, which may contain terminal escape sequences,
+//! characters that hide or reverse what follows, and characters that SQS and SNS refuse. [`plain`] replaces such
+//! characters with visible escapes. [`json`] writes JSON with JSON's own escapes, so the parsed contents stay the same.
+//! Both use the same definition, [`is_plain`].
 //!
 //! ## Guarantees
-//! * What comes out has only characters that SQS and SNS take (XML 1.0's `Char`), one line, and no character
-//!   that is invisible or changes how others are shown.
-//! * [`plain`] of plain text within its length is that text: it may be applied at every boundary.
+//! * The result is one line of characters that SQS and SNS accept (XML 1.0's `Char`). None is invisible or
+//!   changes how others are shown.
+//! * [`plain`] leaves plain text within its length unchanged, so it may be applied at every boundary.
 //!
 //! ## Does not guarantee
-//! * That the text can be told from one that held the spelling of an escape to begin with.
-//! * That letters which look alike are told apart.
+//! * That an escape can be distinguished from the same characters in the original text.
+//! * That letters that look alike are distinguished.
 //!
 //! Read next: [`crate::wire`].
 
@@ -23,22 +23,25 @@ use serde::Serialize;
 use serde::ser::Error as _;
 use serde_json::ser::{Formatter, Serializer};
 
-/// Characters of a foreign text that are kept where nothing else is said: some lines of a screen.
+/// The most characters of a reason's message: enough for a node's or a contract's text and a list of names.
+pub const REASON_MAX_CHARS: usize = 2_000;
+
+/// The default limit of a foreign text in characters: some lines of a screen.
 pub const MAX_CHARS: usize = 1_000;
 
-/// Most bytes of a message with its attributes, and of all entries of a batch together: what an SNS topic takes
-/// unless its `MaximumMessageSize` says more (up to 1 MiB), and what every SQS queue takes: new ones take 1 MiB (SNS
-/// guide, "Publishing large messages"; SQS guide, "Message quotas"; both read 2026-11-27).
+/// The most bytes of a message with its attributes, and of all entries of a batch together. It is the default limit of
+/// an SNS topic (`MaximumMessageSize` raises it up to 1 MiB), and every SQS queue accepts it (new queues accept 1 MiB).
+/// Sources: SNS guide, "Publishing large messages"; SQS guide, "Message quotas"; both read 2026-11-27.
 pub const MAX_MESSAGE_BYTES: usize = 262_144;
 
-/// `text` with every character that [`is_plain`] does not take spelled out (`\u{9b}`, `\n`), cut at
+/// Escapes every character of `text` that is not [`is_plain`] (`\u{9b}`, `\n`), and cuts the result at
 /// [`MAX_CHARS`].
 #[must_use]
 pub fn plain(text: &str) -> String {
     plain_within(text, MAX_CHARS)
 }
 
-/// As [`plain`], cut at `max_chars` of what comes out. An escape is never cut in two.
+/// As [`plain`], with the result cut at `max_chars`. An escape is never cut in two.
 #[must_use]
 pub fn plain_within(text: &str, max_chars: usize) -> String {
     let mut out = String::with_capacity(text.len().min(max_chars));
@@ -56,14 +59,14 @@ pub fn plain_within(text: &str, max_chars: usize) -> String {
     out
 }
 
-/// As [`plain`], line by line: a text of our own with foreign parts in it.
+/// As [`plain`], line by line: for a text of our own that contains foreign parts.
 #[must_use]
 pub fn plain_lines(text: &str) -> String {
     let lines: Vec<String> = text.lines().map(plain).collect();
     lines.join("\n")
 }
 
-/// As [`plain`], of bytes that should be UTF-8; what is none (a lone surrogate too) becomes U+FFFD.
+/// As [`plain`], for bytes that should be UTF-8. Invalid sequences (also lone surrogates) become U+FFFD.
 #[must_use]
 pub fn plain_bytes(bytes: &[u8]) -> String {
     plain(&String::from_utf8_lossy(bytes))
@@ -75,14 +78,14 @@ pub fn is_plain(character: char) -> bool {
     !(character.is_control() || is_noncharacter(character) || is_separator(character) || is_invisible(character))
 }
 
-/// Unicode's 66 non-characters. U+FFFE and U+FFFF are not in XML 1.0's `Char`; the others are in it, but mean
-/// nothing to anybody.
+/// Unicode's 66 non-characters. U+FFFE and U+FFFF are not in XML 1.0's `Char`; the others are, but have no
+/// meaning.
 fn is_noncharacter(character: char) -> bool {
     let code = u32::from(character);
     matches!(code, 0xfdd0..=0xfdef) || code & 0xfffe == 0xfffe
 }
 
-/// Line and paragraph separators: a new line to some readers. The ASCII ones are control characters.
+/// Line and paragraph separators: some programs treat them as line ends. The ASCII ones are control characters.
 fn is_separator(character: char) -> bool {
     matches!(character, '\u{2028}' | '\u{2029}')
 }
@@ -111,12 +114,12 @@ fn is_invisible(character: char) -> bool {
     )
 }
 
-/// `value` as JSON on one line, with every character that is not plain as JSON's own escape: the contents are
-/// the same once it is parsed. Every body that leaves is written by this.
+/// Writes `value` as JSON on one line, with JSON's own escapes for every character that is not plain. The parsed
+/// contents stay the same. Every outgoing body is written by this function.
 pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, serde_json::Error> {
     let mut bytes = Vec::new();
     value.serialize(&mut Serializer::with_formatter(&mut bytes, PlainFormatter))?;
-    // What is written is pieces of `str`s and ASCII.
+    // The bytes are ASCII and pieces of `str`s, so they are UTF-8.
     String::from_utf8(bytes).map_err(serde_json::Error::custom)
 }
 
@@ -139,9 +142,8 @@ impl Formatter for PlainFormatter {
     }
 }
 
-/// `text` for a terminal: as [`plain`] in any length, but with its line ends and the colours that
-/// [`colour_len`] knows. The last gate before a screen, and no substitute for [`plain`] of a part: a foreign line
-/// end would pass.
+/// Escapes `text` for a terminal, in any length, but keeps line ends and the colours that [`colour_len`] accepts. It is
+/// the last step before a screen. It does not replace [`plain`] for foreign parts, because it keeps their line ends.
 #[must_use]
 pub fn screen(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -163,8 +165,8 @@ pub fn screen(text: &str) -> String {
     out
 }
 
-/// The length of the escape sequence at the start of `text` that sets a colour or a weight (`ESC [ 1 ; 31 m`).
-/// Not the one that hides what follows (8).
+/// The length of an escape sequence at the start of `text` that sets colour or weight (`ESC [ 1 ; 31 m`); `None` if
+/// there is none, or if it hides the text after it (8).
 fn colour_len(text: &str) -> Option<usize> {
     const LONGEST: usize = 12;
     let parameters = text.strip_prefix("\u{1b}[")?;
@@ -173,8 +175,8 @@ fn colour_len(text: &str) -> Option<usize> {
     sets.then(|| end.saturating_add("\u{1b}[m".len()))
 }
 
-/// JSON that somebody else wrote, with every character that is not plain as JSON's own escape. White space stays:
-/// in JSON it is between the parts, and all else that is not plain can only be within its strings.
+/// Escapes JSON written elsewhere: every character that is not plain becomes JSON's own escape. White space stays,
+/// because it separates JSON's tokens; all other such characters can only be inside strings.
 #[must_use]
 pub fn json_written(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
@@ -190,10 +192,10 @@ pub fn json_written(json: &str) -> String {
     out
 }
 
-/// The first character that SQS and SNS do not take in a body or an attribute: one that is not XML 1.0's `Char`
+/// The first character that SQS and SNS refuse in a body or an attribute, because it is not in XML 1.0's `Char`
 /// (SQS API reference, `SendMessage`).
 #[must_use]
 pub fn unsendable(text: &str) -> Option<char> {
-    let takes = |character: &char| matches!(character, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{1_0000}'..);
-    text.chars().find(|character| !takes(character))
+    let is_sendable = |character: &char| matches!(character, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{1_0000}'..);
+    text.chars().find(|character| !is_sendable(character))
 }

@@ -1,31 +1,30 @@
 //! The trace a request belongs to, and the spans of its steps.
 //!
-//! A backend may say with its message which trace it is part of. The record keeps that word, and every
-//! step of the request, in whatever process and after whatever queue, opens a span that says so: the
-//! record is the only truth here too, pokes carry nothing. What a span becomes is the host's matter
-//! ([`install`]); without a host it is fields on log lines.
+//! A backend may send a trace context with its message. The record stores it, and every step of the request
+//! opens a span in that trace, in every process. Pokes carry no trace context: the record is the only source. The
+//! host decides what becomes of a span ([`install`]); without a host a span only adds fields to log lines.
 //!
-//! Nothing is ever decided by a trace. Read next: [`crate::signer`], [`crate::broadcaster`].
+//! No decision depends on a trace. Read next: [`crate::signer`], [`crate::broadcaster`].
 
 use std::fmt;
 use std::sync::OnceLock;
 
 use tracing::Span;
 
-/// A place in a trace: W3C Trace Context's `traceparent`.
+/// A parent span in a trace: W3C Trace Context's `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceParent {
-    /// Not all zero.
+    /// The trace; not all zero.
     pub trace_id: [u8; 16],
-    /// The span to be under; not all zero.
+    /// The parent span; not all zero.
     pub span_id: [u8; 8],
-    /// Whether whoever began the trace wants it kept.
+    /// The sampled flag, set by the service that began the trace.
     pub sampled: bool,
 }
 
 impl TraceParent {
-    /// Reads a `traceparent` (W3C Trace Context, level 1), or what SQS's `AWSTraceHeader` holds
-    /// (`Root=1-…;Parent=…;Sampled=1`). Anything else names no place in a trace.
+    /// Parses a `traceparent` (W3C Trace Context, level 1) or an SQS `AWSTraceHeader`
+    /// (`Root=1-…;Parent=…;Sampled=1`). `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::from_w3c(text).or_else(|| Self::from_xray(text))
@@ -36,7 +35,7 @@ impl TraceParent {
         let (version, trace_id, span_id, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let [version] = bytes(version)?;
         let [flags] = bytes(flags)?;
-        // Later versions may add parts; ours may not.
+        // Later versions may add parts; version 0 has exactly four.
         let known = version != 0xff && (version != 0 || parts.next().is_none());
         known.then(|| Self::new(bytes(trace_id)?, bytes(span_id)?, flags & 1 == 1)).flatten()
     }
@@ -55,7 +54,7 @@ impl TraceParent {
     }
 }
 
-/// As a `traceparent`.
+/// Writes a `traceparent`.
 impl fmt::Display for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let flags = u8::from(self.sampled);
@@ -63,45 +62,45 @@ impl fmt::Display for TraceParent {
     }
 }
 
-/// Lower-case hex of exactly so many bytes.
+/// Decodes lower-case hex of exactly `N` bytes.
 fn bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     let lower = !text.bytes().any(|byte| byte.is_ascii_uppercase());
     (lower && hex::decode_to_slice(text, &mut bytes).is_ok()).then_some(bytes)
 }
 
-/// What a host does with spans.
+/// How the host's tracing backend links spans.
 #[derive(Debug, Clone, Copy)]
 pub struct Hooks {
-    /// Puts a new span under this place.
+    /// Sets the parent of a new span.
     pub join: fn(&Span, &TraceParent),
-    /// The place of a span in its trace, if it has one.
+    /// The trace context of a span, if it has one.
     pub of: fn(&Span) -> Option<TraceParent>,
 }
 
 static HOOKS: OnceLock<Hooks> = OnceLock::new();
 
-/// Says what becomes of spans, once per process; the first word holds.
+/// Installs the host's hooks, once per process; later calls have no effect.
 pub fn install(hooks: Hooks) {
     let _ = HOOKS.set(hooks);
 }
 
-/// Puts a new span under the place that a message or a record names, if it names one.
+/// Sets the parent of a new span to the trace context of a message or a record, if there is one.
 pub(crate) fn join(span: &Span, trace: Option<&str>) {
     if let Some((hooks, parent)) = HOOKS.get().zip(trace.and_then(TraceParent::parse)) {
         (hooks.join)(span, &parent);
     }
 }
 
-/// What a record keeps of the span that accepts its request: all that follows is under it. Without a host
-/// that traces, the message's own word.
+/// The trace context that a record stores: that of the span that accepts the request, so that all later spans are
+/// its children. Without a tracing host, the message's own.
 pub(crate) fn kept(accepting: &Span, message: Option<&str>) -> Option<String> {
     let ours = HOOKS.get().and_then(|hooks| (hooks.of)(accepting));
     ours.or_else(|| message.and_then(TraceParent::parse)).map(|parent| parent.to_string())
 }
 
-/// The `traceparent` an outcome goes out with: equal on all copies, so it is the record's or the message's.
-pub(crate) fn told(trace: Option<&str>) -> Option<String> {
+/// The `traceparent` of an outcome. All copies must be equal, so it comes from the record or the message.
+pub(crate) fn traceparent(trace: Option<&str>) -> Option<String> {
     trace.and_then(TraceParent::parse).map(|parent| parent.to_string())
 }
 
@@ -132,7 +131,7 @@ mod tests {
     const W3C: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     #[test]
-    fn a_traceparent_reads_and_writes() {
+    fn traceparent_round_trips() {
         let parent = TraceParent::parse(W3C).unwrap();
         assert_eq!((parent.trace_id[0], parent.span_id[7], parent.sampled), (0x0a, 0x31, true));
         assert_eq!(parent.to_string(), W3C);
@@ -140,14 +139,14 @@ mod tests {
     }
 
     #[test]
-    fn an_xray_header_is_the_same_place() {
+    fn xray_header_parses_to_the_same_parent() {
         let header = "Root=1-0af76519-16cd43dd8448eb211c80319c;Parent=b7ad6b7169203331;Sampled=1;Lineage=a:0";
         assert_eq!(TraceParent::parse(header), TraceParent::parse(W3C));
         assert!(!TraceParent::parse(&header.replace("Sampled=1", "Sampled=0")).unwrap().sampled);
     }
 
     #[test]
-    fn what_names_no_place_is_none() {
+    fn malformed_trace_context_is_none() {
         for text in [
             "",
             "00-1",

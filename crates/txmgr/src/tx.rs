@@ -1,7 +1,7 @@
-//! A transaction as it is asked for ([`Intent`]), priced ([`Fee`]) and written ([`UnsignedTx`],
-//! [`RawTx`]): legacy with EIP-155 replay protection, or type 2 (EIP-1559).
+//! A transaction: what to execute ([`Intent`]), the price ([`Fee`]) and the encoding ([`UnsignedTx`],
+//! [`RawTx`]), either legacy with EIP-155 replay protection or type 2 (EIP-1559).
 //!
-//! Never signs and never sends. Read next: [`crate::signature`].
+//! This module never signs and never sends. Read next: [`crate::signature`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,28 +10,28 @@ use rlp::RlpStream;
 
 use crate::units::{Address, ChainId, Gas, Nonce, SigningHash, TxHash, Wei, keccak256};
 
-/// Most gas a transaction may ask for: EIP-7825, on BSC since BEP-652.
+/// The highest gas limit of a transaction: EIP-7825, on BSC since BEP-652.
 pub const MAX_TX_GAS: u64 = 16_777_216;
 
-/// Most bytes of a signed transaction that a node's pool takes: four slots of 32 KiB
-/// (`txMaxSize` in geth's and BSC's `core/txpool/legacypool`).
+/// The most bytes of a signed transaction that a node's pool accepts: four slots of 32 KiB (`txMaxSize` in geth's and
+/// BSC's `core/txpool/legacypool`).
 pub const MAX_TX_BYTES: usize = 131_072;
 
-/// Most bytes of init code: EIP-3860, twice the largest contract of EIP-170.
+/// The most bytes of init code: EIP-3860, twice the largest contract of EIP-170.
 pub const MAX_INIT_CODE_BYTES: usize = 49_152;
 
-/// Highest chain id in use: EIP-2294, so that `v` of a legacy transaction fits 64 bits everywhere.
+/// The highest chain id: EIP-2294, so that `v` of a legacy transaction fits 64 bits everywhere.
 ///
-/// The encoding here is right for every [`ChainId`]: `v` is computed with 128 bits. This is the
-/// bound for whoever reads a chain id from outside.
+/// This crate encodes every [`ChainId`] correctly, with 128 bits for `v`. Parsers of chain ids must check this
+/// bound.
 pub const MAX_CHAIN_ID: u64 = 9_223_372_036_854_775_771;
 
 /// Gas limit of a plain transfer, and so of a cancel.
 pub const TRANSFER_GAS: Gas = Gas(GAS_BASE);
 
-/// Gas of any transaction (`G_transaction`, Yellow Paper appendix G).
+/// Base gas of every transaction (`G_transaction`, Yellow Paper appendix G).
 const GAS_BASE: u64 = 21_000;
-/// Gas of creating a contract, on top (EIP-2).
+/// Additional gas of a contract creation (EIP-2).
 const GAS_CREATION: u64 = 32_000;
 /// Gas of a zero byte of calldata.
 const GAS_ZERO_BYTE: u64 = 4;
@@ -44,24 +44,24 @@ const FLOOR_ZERO_BYTE: u64 = 10;
 /// Floor for any other byte of calldata, four tokens (EIP-7623).
 const FLOOR_NONZERO_BYTE: u64 = 40;
 
-/// What the caller wants executed, without nonce and fee. A bump never changes it.
+/// What the caller wants to execute, without nonce and fee. A bump never changes it.
 ///
-/// `Debug` gives length and fingerprint of the calldata, never the calldata.
+/// `Debug` shows length and fingerprint of the calldata, never the calldata.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Intent {
-    /// The chain it is meant for.
+    /// The chain on which it is valid.
     pub chain_id: ChainId,
     /// The recipient; `None` creates a contract.
     pub to: Option<Address>,
-    /// Coins to move.
+    /// The amount to transfer.
     pub value: Wei,
-    /// Calldata, or init code of a creation. Shared, so that a record is cheap to clone.
+    /// Calldata, or the init code of a creation. Shared, so that records are cheap to clone.
     pub data: Arc<[u8]>,
     /// Gas limit.
     pub gas: Gas,
 }
 
-/// What is offered for a unit of gas, in wei. Its shape chooses the transaction type.
+/// The offered price per unit of gas, in wei. The variant selects the transaction type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fee {
     /// Type 0.
@@ -69,42 +69,42 @@ pub enum Fee {
         /// Wei per gas.
         gas_price: Wei,
     },
-    /// Type 2. BSC's base fee is 0, so the priority fee is what is paid.
+    /// Type 2. BSC's base fee is 0, so the sender pays the priority fee.
     Dynamic {
-        /// Most wei per gas.
+        /// The most wei per gas.
         max_fee_per_gas: Wei,
         /// Wei per gas for the validator; never above `max_fee_per_gas`.
         max_priority_fee_per_gas: Wei,
     },
 }
 
-/// A signature as a transaction carries it: `s` is in the lower half of the order (EIP-2).
+/// A signature as a transaction contains it: `s` is in the lower half of the order (EIP-2).
 ///
-/// `Debug` gives a fingerprint: an unsent signature is worth money, and logs are read by many.
+/// `Debug` shows a fingerprint only: an unsent signature is worth money, and many people read logs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Signature {
     /// x coordinate of the ephemeral point, big endian.
     pub r: [u8; 32],
     /// Big endian, at most half the order.
     pub s: [u8; 32],
-    /// Parity of the ephemeral point's y (after `s` was made low).
+    /// Parity of the ephemeral point's y, for the low `s`.
     pub y_odd: bool,
 }
 
-/// An intent with its place in the lane and its price: everything but the signature.
+/// A transaction without its signature: an intent with its nonce and its price.
 #[derive(Debug, Clone, Copy)]
 pub struct UnsignedTx<'a> {
     /// What to execute.
     pub intent: &'a Intent,
-    /// Its place in the lane.
+    /// Its position in the lane.
     pub nonce: Nonce,
-    /// Its price.
+    /// The offered price.
     pub fee: Fee,
 }
 
-/// The bytes a node takes, and their hash.
+/// The bytes that a node accepts, and their hash.
 ///
-/// `Debug` gives the hash, never the bytes.
+/// `Debug` shows the hash, never the bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RawTx {
     /// RLP (type 0) or `0x02 || RLP` (type 2).
@@ -113,10 +113,10 @@ pub struct RawTx {
     pub hash: TxHash,
 }
 
-/// Gas that is taken before the first instruction runs; a lower limit never enters a block.
+/// Gas charged before the first instruction runs. A transaction with a lower limit is never mined.
 ///
-/// 21,000; 4 for a zero byte and 16 for any other byte of calldata (EIP-2028); for a creation
-/// 32,000 (EIP-2) and 2 for each 32-byte word of init code (EIP-3860).
+/// It is 21,000, plus 4 per zero byte and 16 per other byte of calldata (EIP-2028). A creation adds 32,000 (EIP-2) and
+/// 2 per 32-byte word of init code (EIP-3860).
 #[must_use]
 pub fn intrinsic_gas(intent: &Intent) -> u64 {
     let (zero, nonzero) = count_bytes(&intent.data);
@@ -130,8 +130,8 @@ pub fn intrinsic_gas(intent: &Intent) -> u64 {
     GAS_BASE.saturating_add(data).saturating_add(creation)
 }
 
-/// Least gas limit for so much calldata, whatever the execution uses (EIP-7623): 21,000, and 10 for
-/// a zero byte and 40 for any other byte. A valid limit is at least this and [`intrinsic_gas`].
+/// The least gas limit for this calldata, whatever the execution uses (EIP-7623): 21,000, plus 10 per zero byte and 40
+/// per other byte. A valid limit is at least this and [`intrinsic_gas`].
 #[must_use]
 pub fn floor_gas(intent: &Intent) -> u64 {
     let (zero, nonzero) = count_bytes(&intent.data);
@@ -141,8 +141,7 @@ pub fn floor_gas(intent: &Intent) -> u64 {
 }
 
 impl Fee {
-    /// The most that is paid for a unit of gas: `gas_price` or `max_fee_per_gas`. Caps and bumps
-    /// are rules about this.
+    /// The highest price per unit of gas: `gas_price` or `max_fee_per_gas`. Caps and bumps apply to this price.
     #[must_use]
     pub fn price(&self) -> Wei {
         match *self {
@@ -153,7 +152,7 @@ impl Fee {
 }
 
 impl UnsignedTx<'_> {
-    /// What is signed.
+    /// The hash to sign.
     ///
     /// Legacy (EIP-155): Keccak-256 of
     /// `rlp([nonce, gasPrice, gas, to, value, data, chainId, 0, 0])`. Type 2 (EIP-1559): of `0x02 ||
@@ -164,11 +163,11 @@ impl UnsignedTx<'_> {
         SigningHash(keccak256(self.encode(None).as_raw()))
     }
 
-    /// Puts the signature in its place. The same arguments give the same bytes, so a stored
+    /// Encodes the transaction with this signature. The same arguments give the same bytes, so a stored
     /// signature is enough to send again.
     ///
-    /// Does not check the signature: [`crate::signature::PublicKey::signature`] made it, or
-    /// [`crate::signature::PublicKey::verifies`] approved it.
+    /// Does not check the signature: it comes from [`crate::signature::PublicKey::signature`], or
+    /// [`crate::signature::PublicKey::verifies`] has checked it.
     #[must_use]
     pub fn sign(&self, signature: &Signature) -> RawTx {
         let bytes = Vec::from(self.encode(Some(signature)).out());
@@ -176,8 +175,8 @@ impl UnsignedTx<'_> {
         RawTx { bytes, hash }
     }
 
-    /// Most bytes the signed transaction can have, whatever `r` and `s` turn out to be: to be held
-    /// against [`MAX_TX_BYTES`] before a signature is paid for. The real length is rarely less.
+    /// The most bytes the signed transaction can have, for any `r` and `s`. Compare it with
+    /// [`MAX_TX_BYTES`] before a signature is paid for. The real length is rarely less.
     #[must_use]
     pub fn max_raw_len(&self) -> usize {
         let widest = Signature { r: [u8::MAX; 32], s: [u8::MAX; 32], y_odd: true };
@@ -229,7 +228,7 @@ impl UnsignedTx<'_> {
         stream
     }
 
-    /// `gas, to, value, data`: the same four in both types.
+    /// Appends `gas, to, value, data`, the fields common to both types.
     fn append_call(&self, stream: &mut RlpStream) {
         let Intent { to, value, data, gas, .. } = self.intent;
         stream.append(&gas.0);
@@ -270,12 +269,12 @@ impl fmt::Debug for RawTx {
     }
 }
 
-/// Enough of a hash to tell two values apart in a log, too little to say what they are.
+/// Part of a hash: enough to distinguish two values in a log, too little to reveal them.
 fn fingerprint(bytes: &[u8]) -> String {
     hex::encode(&keccak256(bytes)[..4])
 }
 
-/// How many bytes are zero, and how many are not.
+/// Counts the zero bytes and the other bytes.
 fn count_bytes(data: &[u8]) -> (u64, u64) {
     let zero = data.iter().map(|byte| u64::from(*byte == 0)).sum();
     let all = u64::try_from(data.len()).unwrap_or(u64::MAX);
@@ -295,7 +294,7 @@ fn append_wei(stream: &mut RlpStream, amount: Wei) {
     append_integer(stream, &amount.0.to_big_endian());
 }
 
-/// RLP knows no leading zeros: zero is the empty string.
+/// RLP integers have no leading zeros; 0 is the empty string.
 fn append_integer(stream: &mut RlpStream, big_endian: &[u8]) {
     let start = big_endian.iter().position(|byte| *byte != 0).unwrap_or(big_endian.len());
     stream.append(&&big_endian[start..]);

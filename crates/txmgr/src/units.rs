@@ -1,8 +1,8 @@
-//! The quantities and names everything else is made of: addresses, hashes, wei, nonces, times.
+//! The basic quantities and names: addresses, hashes, wei, nonces, times.
 //!
-//! Each is a type of its own whose constructor is the check, so that a nonce is never taken for a
-//! block number nor milliseconds for seconds. Nothing here is serialisable: the wire and the stored
-//! forms live in [`crate::wire`] and, stored, in `signpost-aws`.
+//! Each is a separate type whose constructor validates, so a nonce cannot be mistaken for a block number, or
+//! milliseconds for seconds. Nothing here is serialisable: the wire forms are in [`crate::wire`], the stored forms in
+//! `signpost-aws`.
 //!
 //! Read next: [`crate::tx`], [`crate::request`].
 
@@ -29,27 +29,27 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
-/// Why a text is not the quantity it should be. Never contains the value itself.
+/// Why a text does not parse as a quantity. Never contains the text itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseUnitError {
     /// The text does not start with `0x`.
     #[error("must start with 0x")]
     NoPrefix,
-    /// A character is not a hexadecimal digit, or their number is odd.
+    /// A character is not a hexadecimal digit, or the number of digits is odd.
     #[error("is not hexadecimal")]
     NotHex,
     /// The number of bytes is wrong.
     #[error("must be {expected} bytes long, not {found}")]
     Length {
-        /// Bytes wanted.
+        /// The required number of bytes.
         expected: usize,
-        /// Bytes found.
+        /// The number of bytes in the text.
         found: usize,
     },
-    /// Mixed-case address whose EIP-55 checksum does not hold.
+    /// A mixed-case address with a wrong EIP-55 checksum.
     #[error("has a wrong EIP-55 checksum; send it all lower case or correct it")]
     Checksum,
-    /// Not a decimal number, or one that does not fit.
+    /// Not a decimal number, or too large.
     #[error("is not a decimal number that fits")]
     NotDecimal,
     /// A name has characters or a length that are not allowed.
@@ -154,8 +154,7 @@ impl fmt::Debug for Address {
 impl FromStr for Address {
     type Err = ParseUnitError;
 
-    /// All lower case and all upper case are taken as they are; mixed case must carry a valid
-    /// EIP-55 checksum.
+    /// Accepts all lower case and all upper case; mixed case must have a valid EIP-55 checksum.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let address = Self(hex_bytes(text)?);
         let digits = &text[2..];
@@ -186,7 +185,7 @@ number!(
     ChainId
 );
 number!(
-    /// Transaction count of an account: the place of a transaction in its lane.
+    /// Transaction count of an account, and so the position of a transaction in its lane.
     Nonce
 );
 number!(
@@ -203,15 +202,15 @@ number!(
 );
 
 impl Nonce {
-    /// The nonce `count` places further.
+    /// The nonce `count` positions later.
     ///
-    /// EIP-2681 ends nonces at 2^64 - 2; no lane gets there.
+    /// EIP-2681 limits nonces to 2^64 - 2, which no lane reaches.
     #[must_use]
     pub fn plus(self, count: u64) -> Self {
         Self(self.0.checked_add(count).expect("EIP-2681: a nonce stays below 2^64 - 1"))
     }
 
-    /// Slots from `earlier` up to here, zero if `earlier` is not earlier.
+    /// The number of slots from `earlier` up to this nonce; 0 if `earlier` is not lower.
     #[must_use]
     pub fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
@@ -225,12 +224,14 @@ impl Millis {
         Self(self.0.saturating_add(count))
     }
 
-    /// Milliseconds since `earlier`, zero if the clock went back.
+    /// Milliseconds since `earlier`; 0 if the clock went back.
     #[must_use]
     pub fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
+
+const WEI_PER_GWEI: u64 = 1_000_000_000;
 
 /// An amount of the chain's coin in wei (10^-18 BNB).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -240,10 +241,17 @@ impl Wei {
     /// No wei at all.
     pub const ZERO: Self = Self(U256::zero());
 
+    /// Whole gwei, rounded down; `u64::MAX` if there are more.
+    #[must_use]
+    pub fn whole_gwei(self) -> u64 {
+        let gwei = self.0.checked_div(WEI_PER_GWEI.into()).unwrap_or_default();
+        u64::try_from(gwei).unwrap_or(u64::MAX)
+    }
+
     /// `gwei` × 10^9 wei.
     #[must_use]
     pub fn from_gwei(gwei: u64) -> Self {
-        Self(U256::from(gwei).saturating_mul(U256::from(1_000_000_000_u64)))
+        Self(U256::from(gwei).saturating_mul(U256::from(WEI_PER_GWEI)))
     }
 }
 
@@ -320,7 +328,7 @@ name!(
     AccountName, 64, "-_."
 );
 name!(
-    /// A KMS key id, key ARN or alias, as KMS takes it.
+    /// A KMS key id, key ARN or alias, as KMS accepts it.
     KmsKeyId, 256, "-_/:."
 );
 

@@ -1,8 +1,8 @@
-//! Why an account cannot be signed for, and for how long that is waited for.
+//! Why an account's key cannot be used, and how long requests wait for it.
 //!
-//! A fault of one key stops its account and no other. The mark on the head says since when: requests are
-//! retried while the fault may heal, and refused with `accountUnusable` when it surely does not, or has not
-//! healed in time. Never decides from text. Read next: [`crate::account`].
+//! A fault of one key stops its account and no other. The mark on the head has the time it began. Requests are
+//! retried while the fault may heal, and refused with `accountUnusable` when it cannot heal or has not healed in
+//! time. No decision depends on text. Read next: [`crate::account`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,22 +16,23 @@ pub enum KeyFault {
     Disabled,
     /// The key is in another state in which it cannot be used, such as pending import.
     Unavailable,
-    /// The signer may not use the key. Rights take time to spread, and a deployment may restore them.
+    /// The signer is not permitted to use the key. Permissions take time to propagate, and a deployment may restore
+    /// them.
     Denied,
-    /// There is no such key.
+    /// The key does not exist.
     NotFound,
     /// The key is scheduled for deletion.
     PendingDeletion,
-    /// The key is not one that can sign for BSC: another curve or usage.
+    /// The key cannot sign for BSC: it has another curve or usage.
     Unfit,
-    /// The key belongs to another address than the account's: its alias was moved.
+    /// The key's address is not the account's: its alias was moved.
     WrongAddress,
-    /// The deployment does not list the account with the name and the key that the registry says. A deployment may.
+    /// The deployment does not list the account with the registry's name and key. A new deployment may.
     NotPinned,
 }
 
 impl KeyFault {
-    /// Every fault there is.
+    /// Every fault.
     pub const ALL: &'static [Self] = &[
         Self::Disabled,
         Self::Unavailable,
@@ -58,7 +59,7 @@ impl KeyFault {
         }
     }
 
-    /// Whether it may go away without a change of the account.
+    /// Whether the fault may go away without a change of the account.
     #[must_use]
     pub fn may_heal(self) -> bool {
         match self {
@@ -67,7 +68,7 @@ impl KeyFault {
         }
     }
 
-    /// What is wrong, for people. Names no key: outcomes carry it to the caller.
+    /// The fault in words. Names no key, because the caller reads it in an outcome.
     #[must_use]
     pub fn meaning(self) -> &'static str {
         match self {
@@ -89,9 +90,9 @@ impl fmt::Display for KeyFault {
     }
 }
 
-/// A text that is no fault we know.
+/// The text does not name a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is not a fault of a key")]
+#[error("is not a known fault of a key")]
 pub struct UnknownFault;
 
 impl FromStr for KeyFault {
@@ -101,34 +102,34 @@ impl FromStr for KeyFault {
     }
 }
 
-/// Which call found the fault. It takes the same call to see that the fault is gone.
+/// Which call found the fault. Only the same call can show that the fault is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyCall {
     /// The public key could not be read, or is not the account's.
     Read,
-    /// A signature was refused.
+    /// The key service refused to sign.
     Sign,
 }
 
 /// The mark on a head whose key cannot be used. The signer sets and clears it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unusable {
-    /// Since when, without interruption.
+    /// Since when the key has been unusable, without interruption.
     pub since: Millis,
-    /// As found last.
+    /// The fault that was found last.
     pub fault: KeyFault,
-    /// By which call.
+    /// The call that found it.
     pub call: KeyCall,
 }
 
 impl Unusable {
-    /// How long a fault that may heal is waited for. Long enough for rights to spread and for a key that was
-    /// disabled by mistake; a third of the half hour after which SQS moves a message to the dead-letter queue.
+    /// How long requests wait for a fault that may heal: long enough for permissions to propagate or to re-enable a
+    /// key; a third of the half hour after which SQS moves a message to the dead-letter queue.
     pub const HEAL_MAX_MS: u64 = 10 * 60 * 1_000;
-    /// The key is tried again this often while requests, or slots without a signature, wait for it.
+    /// How often the key is tried again while requests, or slots without a signature, wait for it.
     pub const RECHECK_MS: u64 = 60 * 1_000;
 
-    /// Whether requests are to be retried, and not yet refused.
+    /// Whether requests are retried and not refused yet.
     #[must_use]
     pub fn may_heal(&self, now: Millis) -> bool {
         self.fault.may_heal() && now.since(self.since) < Self::HEAL_MAX_MS
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fault_is_read_back_by_its_name() {
+    fn every_fault_parses_from_its_name() {
         for fault in KeyFault::ALL {
             assert_eq!(fault.as_str().parse(), Ok(*fault));
         }
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_waited_for_ten_minutes_or_not_at_all() {
+    fn requests_wait_ten_minutes_for_a_healing_fault_only() {
         for fault in KeyFault::ALL {
             let mark = Unusable { since: Millis(1_000), fault: *fault, call: KeyCall::Read };
             let heals =

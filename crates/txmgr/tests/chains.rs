@@ -1,4 +1,4 @@
-//! A lane belongs to one chain: what the drivers of another chain do with it, which is nothing (I16).
+//! A lane belongs to one chain, and the drivers of another chain ignore it (I16).
 
 #![allow(missing_docs, reason = "a test binary has no reader of its documentation")]
 #![allow(
@@ -13,13 +13,13 @@ use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane, Round};
 use signpost_txmgr::fake::{
     Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
 };
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::pins::Pins;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::{Record, Stored};
-use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
+use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::start::StartRefused;
 use signpost_txmgr::units::{AccountKey, Address, ChainId, KmsKeyId, Millis, Nonce, Wei};
 use signpost_txmgr::wire::{SignerPoke, WireKind};
@@ -32,7 +32,7 @@ const RULES: &str = "[default]\nmax_gas_price_wei = 1000000000\ngas_price_wei = 
 type MemorySigner = Signer<MemoryStore, MemoryKeys, MemoryQueues, MemoryTopic>;
 type MemoryBroadcaster = Broadcaster<MemoryStore, MemoryChain, MemoryQueues, MemoryTopic>;
 
-/// One pair of tables, one key registered on two chains, and a node of chain 97.
+/// One pair of tables, one key registered on two chains, and a node on chain 97.
 struct World {
     keys: MemoryKeys,
     store: MemoryStore,
@@ -77,7 +77,7 @@ impl World {
         Signer::new(self.store.clone(), self.keys.clone(), self.queues.clone(), self.topic.clone(), config)
     }
 
-    /// Of chain 97.
+    /// A broadcaster for chain 97.
     fn broadcaster(&self) -> MemoryBroadcaster {
         let config = BroadcasterConfig {
             chain_id: TEST,
@@ -100,8 +100,8 @@ impl World {
         }
     }
 
-    /// The address has used its first nonce on chain 97, with a transaction that was not signed here.
-    fn used_elsewhere(&self) {
+    /// Uses the address's first nonce on chain 97 with a transaction that was not signed here.
+    fn use_elsewhere(&self) {
         self.chain.foreign(self.address, Nonce(0));
         for _ in 0..6 {
             self.chain.mine();
@@ -121,39 +121,47 @@ fn key() -> KmsKeyId {
     "both".parse().unwrap()
 }
 
-fn delivery(at: usize, body: String) -> Delivery {
-    Delivery { message_id: format!("m-{at}"), group: None, sender: None, trace: None, receives: 1, body }
+fn delivery(at: usize, body: String) -> Incoming {
+    Incoming {
+        receipt: String::new(),
+        message_id: format!("m-{at}"),
+        group: None,
+        sender: None,
+        trace: None,
+        receives: 1,
+        body,
+    }
 }
 
-fn transfer(at: usize, id: &str, account: &str) -> Delivery {
+fn transfer(at: usize, id: &str, account: &str) -> Incoming {
     let to = "0x55d398326f99059fF775485246999027B3197955";
     delivery(at, format!(r#"{{"requestId":"{id}","account":"{account}","to":"{to}","gas":21000}}"#))
 }
 
-fn accept(signer: &MemorySigner, message: Delivery) {
+fn accept(signer: &MemorySigner, message: Incoming) {
     assert_eq!(signer.handle(&[message], NOW).now_or_never().unwrap(), [Disposition::Done]);
 }
 
 #[test]
-fn a_round_leaves_a_lane_of_another_chain_as_it_is() {
+fn round_ignores_a_lane_on_another_chain() {
     let world = World::new();
     let main = world.register(MAIN, "main");
     accept(&world.signer(MAIN), transfer(0, "a", "main"));
-    world.used_elsewhere();
+    world.use_elsewhere();
     let (before, broadcaster) = (world.record("a"), world.broadcaster());
     let mut lane = Lane::new(main, NOW);
     for at in 0..5 {
         let round = broadcaster.round(&mut lane, NOW.plus(1_000 + 450 * at)).now_or_never().unwrap().unwrap();
-        // The host then takes the poke for answered, so it does not come again.
+        // The host then deletes the poke, so it is not redelivered.
         assert_eq!(round, Round { open: 0, changed: 0, chain_seen: false, chain_silent: false });
         world.chain.mine();
     }
-    assert_eq!(world.record("a"), before, "nothing is sent or said displaced");
+    assert_eq!(world.record("a"), before, "nothing is sent or reported as displaced");
     assert!(world.topic.copies().is_empty() && !world.head(&main).paused);
 }
 
 #[test]
-fn a_sweep_finds_lanes_of_its_own_chain_only() {
+fn sweep_finds_only_lanes_on_its_own_chain() {
     let world = World::new();
     let main = world.register(MAIN, "main");
     let test = world.register(TEST, "test");
@@ -167,26 +175,26 @@ fn a_sweep_finds_lanes_of_its_own_chain_only() {
 }
 
 #[test]
-fn an_idle_lane_of_another_chain_is_not_fast_forwarded() {
+fn idle_lane_on_another_chain_is_not_fast_forwarded() {
     let world = World::new();
     let (main, test) = (world.register(MAIN, "main"), world.register(TEST, "test"));
-    world.used_elsewhere();
+    world.use_elsewhere();
     let broadcaster = world.broadcaster();
     for _ in 0..3 {
-        assert_eq!(world.head(&test).next_nonce, Nonce(0), "one node is believed in its third round");
+        assert_eq!(world.head(&test).next_nonce, Nonce(0), "one node alone must agree in three rounds");
         broadcaster.look_at_idle(&[main, test], NOW).now_or_never().unwrap();
     }
     assert_eq!(world.head(&main).next_nonce, Nonce(0));
-    assert_eq!(world.head(&test).next_nonce, Nonce(1), "its own is");
+    assert_eq!(world.head(&test).next_nonce, Nonce(1), "the lane on its own chain is");
 }
 
 #[test]
-fn an_ask_for_a_request_of_another_chain_is_dropped() {
+fn ask_for_a_request_on_another_chain_is_dropped() {
     let world = World::new();
     let (main, _) = (world.register(MAIN, "main"), world.register(TEST, "test"));
     accept(&world.signer(MAIN), transfer(0, "a", "main"));
     let signed = world.record("a");
-    // As if its first attempt were asked for again, and a bump of it.
+    // As if it had not been signed, so that attempt 0 is asked for.
     world.store.with_tables(|tables| {
         if let Some(Stored::Record(record)) = tables.requests.get_mut(&"a".parse().unwrap()) {
             record.attempts.clear();
@@ -204,14 +212,14 @@ fn an_ask_for_a_request_of_another_chain_is_dropped() {
     };
     let signatures = world.keys.sign_calls();
     let answered = world.signer(TEST).handle_asks(std::slice::from_ref(&ask), NOW).now_or_never().unwrap();
-    assert_eq!(answered, [Disposition::Done], "it does not come again for ever");
+    assert_eq!(answered, [Disposition::Done], "it is not redelivered forever");
     assert_eq!(world.keys.sign_calls(), signatures);
     world.signer(MAIN).handle_asks(&[ask], NOW).now_or_never().unwrap();
     assert_eq!(world.record("a").attempts.len(), signed.attempts.len(), "its own signer answers it");
 }
 
 #[test]
-fn a_cancel_of_a_request_of_another_chain_is_refused() {
+fn cancel_of_a_request_on_another_chain_is_refused() {
     let world = World::new();
     world.register(MAIN, "main");
     world.register(TEST, "test");
@@ -222,7 +230,7 @@ fn a_cancel_of_a_request_of_another_chain_is_refused() {
 }
 
 #[test]
-fn stages_refuse_tables_that_have_only_accounts_of_another_chain() {
+fn stages_refuse_tables_with_only_accounts_on_another_chain() {
     let world = World::new();
     assert!(world.broadcaster().check_accounts().now_or_never().unwrap().is_ok(), "none is registered yet");
     world.register(MAIN, "main");

@@ -1,4 +1,4 @@
-//! Every byte of a transaction against published vectors and a second implementation (alloy).
+//! Checks every byte of a transaction against published vectors and a second implementation (alloy).
 
 #![allow(missing_docs, reason = "a test binary has no reader of its documentation")]
 #![expect(clippy::unwrap_used, reason = "a test may end at the first surprise")]
@@ -43,7 +43,7 @@ fn with_data(to: Option<Address>, data: Vec<u8>) -> Intent {
 }
 
 #[test]
-fn the_example_of_eip_155_is_reproduced() {
+fn example_of_eip_155_is_reproduced() {
     let intent = transfer(1, U256::exp10(18));
     let fee = Fee::Legacy { gas_price: Wei::from_gwei(20) };
     let tx = UnsignedTx { intent: &intent, nonce: Nonce(9), fee };
@@ -107,10 +107,10 @@ fn every_signed_legacy_case_of_sign_direct_is_reproduced() {
         assert_eq!(expected["v"], v, "{id}");
         assert_eq!(expected["from"], key().public_key().address().to_string(), "{id}");
     }
-    assert_eq!(cases, 16, "the file changed: say here how many legacy cases it has");
+    assert_eq!(cases, 16, "the file changed: update the number of legacy cases");
 }
 
-/// Made with eth-account 0.14 for the key 0x46 × 32.
+/// The vectors were made with eth-account 0.14 for the key 0x46 × 32.
 #[test]
 fn type_2_vectors_are_reproduced() {
     let transfer = transfer(97, U256::exp10(18));
@@ -191,7 +191,7 @@ fn gas_follows_the_eips() {
 }
 
 #[test]
-fn the_price_is_the_most_that_is_paid() {
+fn price_is_the_maximum_that_is_paid() {
     let (one, two) = (Wei::from_gwei(1), Wei::from_gwei(2));
     let dynamic = Fee::Dynamic { max_fee_per_gas: two, max_priority_fee_per_gas: one };
     assert_eq!(Fee::Legacy { gas_price: one }.price(), one);
@@ -215,7 +215,7 @@ fn debug_shows_neither_calldata_nor_signature_nor_bytes() {
     assert_ne!(format!("{signature:?}"), format!("{other:?}"));
 }
 
-/// Both implementations write `tx` with the same signature; everything on the way must be equal.
+/// Encodes `tx` with the same signature in both implementations and compares every step.
 fn assert_same_as_alloy<T>(tx: &UnsignedTx<'_>, other: T, high_s: bool) -> Result<(), TestCaseError>
 where
     T: SignableTransaction<alloy_primitives::Signature> + RlpEcdsaEncodableTx,
@@ -238,7 +238,7 @@ where
     Ok(())
 }
 
-/// Numbers of every width, the ends included.
+/// Numbers of every width, including the limits.
 fn wide() -> impl Strategy<Value = u64> {
     prop_oneof![
         prop::sample::select(vec![0, 1, 127, 128, u64::MAX]),
@@ -299,7 +299,7 @@ fn uint(value: Wei) -> alloy_primitives::U256 {
 
 proptest! {
     #[test]
-    fn legacy_is_what_alloy_makes_of_it(
+    fn legacy_encoding_equals_alloys(
         intent in intents(), nonce in wide(), gas_price in prices(), high_s in any::<bool>(),
     ) {
         let fee = Fee::Legacy { gas_price: Wei(gas_price.into()) };
@@ -316,7 +316,7 @@ proptest! {
     }
 
     #[test]
-    fn type_2_is_what_alloy_makes_of_it(
+    fn type_2_encoding_equals_alloys(
         intent in intents(), nonce in wide(), max in prices(), priority in prices(), high_s in any::<bool>(),
     ) {
         let fee = Fee::Dynamic {

@@ -1,4 +1,4 @@
-//! Evidence that is whole fits, and every way to change it is found and named.
+//! Unchanged evidence passes every check, and every change is found and named.
 
 #![allow(missing_docs, reason = "a test binary has no reader of its documentation")]
 #![expect(clippy::unwrap_used, reason = "a test may end at the first surprise")]
@@ -30,7 +30,7 @@ fn account() -> AccountKey {
     AccountKey { chain_id: ChainId(97), address: key().public_key().address() }
 }
 
-/// A token's transfer, asked for with a price or without, of an account or of a pool.
+/// A request for a token transfer, with or without a price, for an account or a pool.
 fn asked(fee: FeeAsk, pool: Option<&str>) -> SigningRequest {
     let token: Address = "0x55d398326f99059fF775485246999027B3197955".parse().unwrap();
     let data = [&[0xa9, 0x05, 0x9c, 0xbb][..], &[0; 12], &[0xaa; 20], &[0; 31], &[9]].concat();
@@ -42,7 +42,7 @@ fn asked(fee: FeeAsk, pool: Option<&str>) -> SigningRequest {
         data: Arc::from(data),
         gas: Gas(60_000),
         fee,
-        // Above the policy's cap: it is not what the record has.
+        // It is above the policy's cap, so the record has another cap.
         max_gas_price: Some(Wei::from_gwei(9)),
         deadline: Some(Millis(1_795_349_000_000)),
         chain_id: None,
@@ -135,28 +135,28 @@ fn receipt(tx_hash: TxHash, succeeded: bool) -> Receipt {
 
 fn beside(record: &Record, succeeded: bool) -> Beside {
     let decided = record.phase.settlement().map(|settlement| settlement.verdict.tx_hash());
-    let said = decided.map(|hash| {
-        let Value::Object(said) = json!({
+    let receipt = decided.map(|hash| {
+        let Value::Object(receipt) = json!({
             "transactionHash": hash.to_string(), "blockHash": block().hash.to_string(),
             "blockNumber": format!("{:#x}", block().number.0), "from": account().address.lower(),
             "gasUsed": "0xcb21", "effectiveGasPrice": "0x3b9aca00", "status": if succeeded { "0x1" } else { "0x0" }, "logs": [],
         }) else {
             panic!("an object")
         };
-        said
+        receipt
     });
     Beside {
         seal_check: SealCheck::NotChecked,
         kms_key_id: Some("alias/hot".parse().unwrap()),
-        header: said.as_ref().map(|_| header()),
-        receipt: said,
+        header: receipt.as_ref().map(|_| header()),
+        receipt,
         now: NOW,
     }
 }
 
 const GWEI: fn(u64) -> Fee = |gwei| Fee::Legacy { gas_price: Wei::from_gwei(gwei) };
 
-/// Signed, bumped, and the first of both mined.
+/// The evidence of a request that was signed and bumped, and whose first attempt was mined.
 fn confirmed() -> Evidence {
     let bumped = signed(&signed(&reserved(&asked(FeeAsk::Configured, None)), GWEI(1)), GWEI(2));
     let receipt = receipt(bumped.attempts[0].tx_hash, true);
@@ -164,7 +164,7 @@ fn confirmed() -> Evidence {
     of(&settled, beside(&settled, true))
 }
 
-/// The names of the checks that failed, after a way through JSON.
+/// The names of the failed checks, after a round trip through JSON.
 fn failed(evidence: &Value) -> Vec<String> {
     let evidence: Evidence = serde_json::from_value(evidence.clone()).unwrap();
     let failed = verify(&evidence, None).into_iter().filter(|check| matches!(check.finding, Finding::Fails(_)));
@@ -177,7 +177,7 @@ fn not_checked(evidence: &Evidence) -> Vec<String> {
 }
 
 #[test]
-fn whole_evidence_fits() {
+fn unchanged_evidence_passes() {
     let evidence = confirmed();
     assert_eq!(failed(&json!(evidence)), Vec::<String>::new());
     assert_eq!(not_checked(&evidence), ["seal"]);
@@ -190,7 +190,7 @@ fn whole_evidence_fits() {
 }
 
 #[test]
-fn the_digest_is_found_again_however_it_was_asked() {
+fn digest_is_recomputed_for_every_form_of_request() {
     let fixed = FeeAsk::Fixed(GWEI(1));
     for request in [asked(FeeAsk::Configured, None), asked(fixed, None), asked(fixed, Some("payouts"))] {
         let request = SigningRequest { max_gas_price: None, ..request };
@@ -201,7 +201,7 @@ fn the_digest_is_found_again_however_it_was_asked() {
 }
 
 #[test]
-fn every_end_has_evidence_that_fits() {
+fn evidence_of_every_outcome_passes() {
     let sent = signed(&reserved(&asked(FeeAsk::Configured, None)), GWEI(1));
     let of_first = |succeeded| receipt(sent.attempts[0].tx_hash, succeeded);
     let reverted = after(&sent, &Event::Finalized { receipt: of_first(false), revert: None, witnesses: 1 });
@@ -219,14 +219,14 @@ fn every_end_has_evidence_that_fits() {
 }
 
 #[test]
-fn what_an_older_record_lacks_is_not_checked_and_said() {
+fn missing_fields_of_older_records_are_not_checked() {
     let old = Record { acceptance: None, ..signed(&reserved(&asked(FeeAsk::Configured, None)), GWEI(1)) };
     let evidence = of(&old, beside(&old, true));
     assert_eq!(failed(&json!(evidence)), Vec::<String>::new());
     assert_eq!(not_checked(&evidence), ["digest", "policy", "seal", "block"]);
 }
 
-/// Changes one place and gives what fails then.
+/// Changes one field and returns the names of the failed checks.
 fn changed(path: &str, value: Value) -> Vec<String> {
     let mut evidence = json!(confirmed());
     let place = evidence.pointer_mut(path).unwrap_or_else(|| panic!("{path} is in the file"));
@@ -236,7 +236,7 @@ fn changed(path: &str, value: Value) -> Vec<String> {
 }
 
 #[test]
-fn every_change_is_found_in_a_line_of_its_own() {
+fn every_change_fails_its_own_check() {
     let evidence = json!(confirmed());
     let other_hash = json!(format!("0x{}", "1".repeat(64)));
     let other_address = json!("0x00000000000000000000000000000000000000AA");
@@ -300,16 +300,16 @@ fn every_change_is_found_in_a_line_of_its_own() {
     }
 }
 
-/// A header of another block that is whole in itself does not pass for that of the outcome.
+/// A valid header of another block is not accepted as the outcome's.
 #[test]
-fn another_blocks_header_is_found() {
+fn header_of_another_block_fails() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors/headers/bsc-mainnet-1.json");
     let other: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     assert_eq!(changed("/header", Value::Object(header::of_block(&other).unwrap())), ["block"]);
 }
 
 #[test]
-fn an_attempt_that_is_left_out_or_repeated_is_found() {
+fn missing_or_repeated_attempt_fails() {
     let whole = json!(confirmed());
     let mut without = whole.clone();
     without["attempts"].as_array_mut().unwrap().remove(0);
@@ -321,9 +321,9 @@ fn an_attempt_that_is_left_out_or_repeated_is_found() {
     assert_eq!(failed(&twice), ["attempts"]);
 }
 
-/// What no other part of the file says anything about: the seal covers the request's part of it, and the rest is the
-/// record's word.
-const UNTIED: [&str; 17] = [
+/// Fields that nothing else in the file confirms. The seal covers those of the request; the others are claims of the
+/// record.
+const UNCONFIRMED: [&str; 17] = [
     "/request/feeCap",
     "/madeAt",
     "/madeBy",
@@ -370,7 +370,7 @@ fn another(value: &Value) -> Value {
 }
 
 #[test]
-fn every_place_is_checked_or_known_to_stand_alone() {
+fn every_field_is_checked_or_listed_as_unconfirmed() {
     let whole = json!(confirmed());
     let mut paths = Vec::new();
     leaves(&whole, "", &mut paths);
@@ -380,10 +380,10 @@ fn every_place_is_checked_or_known_to_stand_alone() {
         let mut evidence = whole.clone();
         let place = evidence.pointer_mut(&path).unwrap();
         *place = another(place);
-        // A word that none of the shape's is.
+        // The changed value is not valid for its type.
         let Ok(evidence) = serde_json::from_value::<Evidence>(evidence) else { continue };
-        let is_tied = !UNTIED.contains(&path.replace("/attempts/1", "/attempts/0").as_str());
-        if failed(&json!(evidence)).is_empty() == is_tied {
+        let is_confirmed = !UNCONFIRMED.contains(&path.replace("/attempts/1", "/attempts/0").as_str());
+        if failed(&json!(evidence)).is_empty() == is_confirmed {
             wrong.push(path);
         }
     }
@@ -391,7 +391,7 @@ fn every_place_is_checked_or_known_to_stand_alone() {
 }
 
 #[test]
-fn nothing_in_it_makes_the_check_panic() {
+fn odd_values_never_panic() {
     let whole = json!(confirmed());
     let mut paths = Vec::new();
     leaves(&whole, "", &mut paths);
@@ -405,22 +405,22 @@ fn nothing_in_it_makes_the_check_panic() {
         json!(u64::MAX),
         json!("9".repeat(200)),
     ];
-    let mut looked_at = 0;
+    let mut checks = 0;
     for path in paths {
         for value in &odd {
             let mut evidence = whole.clone();
             *evidence.pointer_mut(&path).unwrap() = value.clone();
             if let Ok(evidence) = serde_json::from_value::<Evidence>(evidence) {
-                looked_at += verify(&evidence, None).len();
+                checks += verify(&evidence, None).len();
             }
         }
     }
-    assert!(looked_at > 1_000, "{looked_at}");
+    assert!(checks > 1_000, "{checks}");
 }
 
 #[test]
-fn what_is_no_evidence_is_no_evidence() {
+fn unknown_field_is_refused() {
     let mut evidence = json!(confirmed());
     evidence["more"] = json!(1);
-    assert!(serde_json::from_value::<Evidence>(evidence).is_err(), "what nobody checks has no place in it");
+    assert!(serde_json::from_value::<Evidence>(evidence).is_err(), "a field without a check is not allowed");
 }

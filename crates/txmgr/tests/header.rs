@@ -1,4 +1,4 @@
-//! The hash of a header against real blocks, and against a second implementation (alloy).
+//! Checks header hashes against real blocks and a second implementation (alloy).
 
 #![allow(missing_docs, reason = "a test binary has no reader of its documentation")]
 
@@ -11,9 +11,9 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use signpost_txmgr::header::{HASH, hash, of_block};
 
-/// Block 1 of BSC, which has the fields that every header has, and one of Sepolia with all until Prague.
+/// Block 1 of BSC, with only the fields of every header, and a block of Sepolia with all fields up to Prague.
 #[test]
-fn real_headers_have_their_hashes() {
+fn real_headers_hash_to_their_block_hashes() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/headers");
     let mut count = 0;
     for entry in fs::read_dir(directory).unwrap() {
@@ -26,11 +26,11 @@ fn real_headers_have_their_hashes() {
     assert_eq!(count, 2);
 }
 
-/// As a node gives it, without what is not hashed.
-fn said(header: &Header) -> Map<String, Value> {
+/// The header as a node returns it, with only the hashed fields.
+fn as_json(header: &Header) -> Map<String, Value> {
     let optional = |name: &str, value: Option<String>| value.map(|value| (name.to_owned(), json!(value)));
     let number = |number: u64| format!("{number:#x}");
-    let mut said: Map<String, Value> = [
+    let mut json: Map<String, Value> = [
         ("parentHash", header.parent_hash.to_string()),
         ("sha3Uncles", header.ommers_hash.to_string()),
         ("miner", header.beneficiary.to_string()),
@@ -50,15 +50,15 @@ fn said(header: &Header) -> Map<String, Value> {
     .into_iter()
     .map(|(name, value)| (name.to_owned(), json!(value)))
     .collect();
-    said.extend(optional("baseFeePerGas", header.base_fee_per_gas.map(number)));
-    said.extend(optional("withdrawalsRoot", header.withdrawals_root.map(|hash| hash.to_string())));
-    said.extend(optional("blobGasUsed", header.blob_gas_used.map(number)));
-    said.extend(optional("excessBlobGas", header.excess_blob_gas.map(number)));
-    said.extend(optional("parentBeaconBlockRoot", header.parent_beacon_block_root.map(|hash| hash.to_string())));
-    said.extend(optional("requestsHash", header.requests_hash.map(|hash| hash.to_string())));
-    said.extend(optional("blockAccessListHash", header.block_access_list_hash.map(|hash| hash.to_string())));
-    said.extend(optional("slotNumber", header.slot_number.map(number)));
-    said
+    json.extend(optional("baseFeePerGas", header.base_fee_per_gas.map(number)));
+    json.extend(optional("withdrawalsRoot", header.withdrawals_root.map(|hash| hash.to_string())));
+    json.extend(optional("blobGasUsed", header.blob_gas_used.map(number)));
+    json.extend(optional("excessBlobGas", header.excess_blob_gas.map(number)));
+    json.extend(optional("parentBeaconBlockRoot", header.parent_beacon_block_root.map(|hash| hash.to_string())));
+    json.extend(optional("requestsHash", header.requests_hash.map(|hash| hash.to_string())));
+    json.extend(optional("blockAccessListHash", header.block_access_list_hash.map(|hash| hash.to_string())));
+    json.extend(optional("slotNumber", header.slot_number.map(number)));
+    json
 }
 
 prop_compose! {
@@ -102,8 +102,8 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn any_header_hashes_as_alloy_has_it(header in header()) {
-        let ours = hash(&said(&header)).unwrap();
+    fn every_header_hash_equals_alloys(header in header()) {
+        let ours = hash(&as_json(&header)).unwrap();
         prop_assert_eq!(ours.0, header.hash_slow().0);
     }
 }

@@ -1,5 +1,5 @@
 //! Both drivers over in-memory ports, at their limits: a price above today's cap, a node that limits our
-//! rate, a lane that is poked all the time.
+//! rate, a lane that is poked constantly.
 
 #![allow(missing_docs, reason = "a test binary has no reader of its documentation")]
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a test may end at the first surprise")]
@@ -19,17 +19,17 @@ use signpost_txmgr::fake::{
     Fate, Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules,
     SimClock, Weather, sealer,
 };
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::machine::{Tuning, Word};
 use signpost_txmgr::meters;
 use signpost_txmgr::pins::Pins;
 use signpost_txmgr::poke;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::{
     BroadcastQueue as _, Chain, ChainView, Counts, NonceUse, PortError, Store as _, UseQuery, ViewQuery, WitnessQuery,
 };
 use signpost_txmgr::record::{BlockRef, Record, SendAnswer, SendClass, Stored};
-use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
+use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::tx::{Intent, RawTx};
 use signpost_txmgr::units::{AccountKey, Address, ChainId, KmsKeyId, Millis, Nonce, TxHash, Wei};
 use signpost_txmgr::wire::{SignerPoke, WireFee, WireKind};
@@ -37,7 +37,7 @@ use signpost_txmgr::wire::{SignerPoke, WireFee, WireKind};
 const NOW: Millis = Millis(1_795_348_800_000);
 const BLOCK_MS: u64 = 450;
 const GWEI: u64 = 1_000_000_000;
-/// Requests go at 0.1 gwei, and no attempt above 1.
+/// The default price is 0.1 gwei, and the cap is 1 gwei.
 const RULES: &str = "[default]\nmax_gas_price_wei = 1000000000\ngas_price_wei = 100000000\n";
 /// Rules for another account only.
 const NO_RULES: &str = "[account.other]\nmax_gas_price_wei = 5\n";
@@ -45,7 +45,7 @@ const NO_RULES: &str = "[account.other]\nmax_gas_price_wei = 5\n";
 type MemorySigner = Signer<MemoryStore, MemoryKeys, MemoryQueues, MemoryTopic>;
 type MemoryBroadcaster<C> = Broadcaster<MemoryStore, C, MemoryQueues, MemoryTopic>;
 
-/// One account, `one`, and everything around it.
+/// One account, `one`, and all ports.
 #[derive(Clone)]
 struct World {
     keys: MemoryKeys,
@@ -108,11 +108,11 @@ impl World {
         self.record(id).attempts.iter().map(|attempt| attempt.fee.price()).collect()
     }
 
-    /// Gives the signer every ask that waits; how many it were.
+    /// Gives the signer all waiting asks and returns how many there were.
     fn answer_asks(&self, signer: &MemorySigner, now: Millis) -> usize {
         let mut answered = 0;
         loop {
-            let messages = self.queues.resign.receive(10).now_or_never().unwrap().unwrap();
+            let messages = self.queues.resign.receive_up_to(10).now_or_never().unwrap().unwrap();
             if messages.is_empty() {
                 return answered;
             }
@@ -120,12 +120,12 @@ impl World {
             answered += asks.len();
             assert!(signer.handle_asks(&asks, now).now_or_never().unwrap().iter().all(|it| *it == Disposition::Done));
             for message in messages {
-                self.queues.resign.delete(message.handle).now_or_never().unwrap().unwrap();
+                self.queues.resign.delete_one(&message.receipt).now_or_never().unwrap().unwrap();
             }
         }
     }
 
-    /// Rounds once per block for so long, with a signer that answers at once; how often it was asked.
+    /// Runs one round per block for `seconds`, with a signer that answers at once. Returns how often it was asked.
     fn run<C: Chain>(&self, chain: C, signer: &MemorySigner, from: Millis, seconds: u64) -> usize {
         let broadcaster = self.broadcaster(chain);
         let mut lane = Lane::new(self.account, from);
@@ -149,8 +149,9 @@ fn round<C: Chain>(broadcaster: &MemoryBroadcaster<C>, lane: &mut Lane, now: Mil
     broadcaster.round(lane, now).now_or_never().unwrap().unwrap()
 }
 
-fn message(at: usize, body: String) -> Delivery {
-    Delivery {
+fn message(at: usize, body: String) -> Incoming {
+    Incoming {
+        receipt: String::new(),
         message_id: format!("m-{at}"),
         group: Some("all".to_owned()),
         sender: None,
@@ -160,16 +161,16 @@ fn message(at: usize, body: String) -> Delivery {
     }
 }
 
-fn request(at: usize, id: &str) -> Delivery {
+fn request(at: usize, id: &str) -> Incoming {
     let to = "0x55d398326f99059fF775485246999027B3197955";
     message(at, format!(r#"{{"requestId":"{id}","account":"one","to":"{to}","gas":21000}}"#))
 }
 
-fn cancel(at: usize, id: &str) -> Delivery {
+fn cancel(at: usize, id: &str) -> Incoming {
     message(at, format!(r#"{{"cancel":"{id}"}}"#))
 }
 
-fn handle(signer: &MemorySigner, batch: &[Delivery], now: Millis) -> Vec<Disposition> {
+fn handle(signer: &MemorySigner, batch: &[Incoming], now: Millis) -> Vec<Disposition> {
     signer.handle(batch, now).now_or_never().unwrap()
 }
 
@@ -190,25 +191,25 @@ fn wei(prices: &[u64]) -> Vec<Wei> {
 }
 
 #[test]
-fn a_cancel_without_rules_keeps_the_price_signed_under_them() {
+fn cancel_without_rules_keeps_the_last_signed_price() {
     let world = World::new();
     let signer = world.signer(RULES);
     handle(&signer, &[request(0, "a"), cancel(1, "a")], NOW);
     handle(&signer, &[request(2, "b")], NOW);
     handle(&signer, &[cancel(3, "b")], NOW);
-    // One cancel before anything was signed, one after.
+    // The first cancel came before a signature, the second after.
     assert_eq!(world.prices("b"), wei(&[GWEI / 10]));
     let bare = world.signer(NO_RULES);
     let asks = [ask(&world, "b", 1, WireKind::Cancel, Some(GWEI / 10 + GWEI / 100))];
     bare.handle_asks(&asks, NOW).now_or_never().unwrap();
-    assert_eq!(world.prices("b"), wei(&[GWEI / 10, GWEI / 10]), "neither 0 wei nor more than was allowed once");
-    // Nothing dearer is signed without rules.
+    assert_eq!(world.prices("b"), wei(&[GWEI / 10, GWEI / 10]), "neither 0 wei nor more than the rules once allowed");
+    // Without rules no higher price is signed.
     let again = [ask(&world, "b", 2, WireKind::Cancel, Some(GWEI))];
     bare.handle_asks(&again, NOW).now_or_never().unwrap();
     assert_eq!(world.prices("b").len(), 2);
 }
 
-/// A cancel that is attempt 0, at 0.1 gwei: the key was away when its request came.
+/// Makes a cancel that is attempt 0, at 0.1 gwei: signing failed when the request was accepted.
 fn cancel_at_a_tenth(world: &World, signer: &MemorySigner) {
     world.keys.set_state(&key(), KeyState::SignFails);
     assert_eq!(handle(signer, &[request(0, "a")], NOW), [Disposition::Retry]);
@@ -219,19 +220,19 @@ fn cancel_at_a_tenth(world: &World, signer: &MemorySigner) {
 }
 
 #[test]
-fn a_cancel_is_bumped_to_the_cap_while_the_network_is_above_it() {
+fn cancel_is_bumped_to_the_cap_if_the_network_is_higher() {
     let world = World::new();
     let signer = world.signer(RULES);
     cancel_at_a_tenth(&world, &signer);
     world.chain.set_price(Some(Wei::from(3 * GWEI)));
-    // What is mined is within the cap.
+    // The least price for a block is within the cap.
     world.chain.set_least_price(Wei::from(GWEI / 2));
     world.run(world.chain.clone(), &signer, NOW, 60);
     assert_eq!((world.record("a").phase.name(), world.prices("a")), ("cancelled", wei(&[GWEI / 10, GWEI])));
 }
 
 #[test]
-fn a_replacement_keeps_to_a_cap_that_was_lowered() {
+fn replacement_respects_a_lowered_cap() {
     let world = World::new();
     handle(&world.signer(RULES), &[request(0, "a")], NOW);
     assert_eq!(world.record("a").fee_cap, Wei::from(GWEI));
@@ -242,12 +243,12 @@ fn a_replacement_keeps_to_a_cap_that_was_lowered() {
     assert_eq!((world.record("a").phase.name(), world.prices("a")), ("confirmed", wei(&[GWEI / 10, 3 * GWEI / 10])));
 }
 
-/// Counts what is handed to the node.
+/// A chain that counts the sends of each transaction.
 #[derive(Clone)]
 struct Node {
     chain: MemoryChain,
     sends: Arc<Mutex<BTreeMap<TxHash, usize>>>,
-    /// This many sends of each transaction are refused for our rate.
+    /// The first sends of each transaction, up to this number, are refused by a rate limit.
     limits: usize,
 }
 
@@ -312,11 +313,11 @@ impl Chain for Node {
     }
 }
 
-/// Counts how often it is said that a lane's head is stuck at its cap.
+/// Counts the warnings that a lane's head is stuck at its cap.
 #[derive(Default)]
-struct SaidAtCap(Arc<AtomicU64>);
+struct CapWarnings(Arc<AtomicU64>);
 
-impl Recorder for SaidAtCap {
+impl Recorder for CapWarnings {
     fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
@@ -337,8 +338,8 @@ impl Recorder for SaidAtCap {
 }
 
 #[test]
-fn what_no_legal_bump_replaces_is_sent_unchanged_and_seldom_asked_for() {
-    // Lowered to less than a tenth above what was signed; and a cancel whose price is at the cap.
+fn slot_without_legal_bump_is_resent_and_rarely_asked_for() {
+    // First a cap less than a tenth above the signed price, then a cancel whose price is at the cap.
     for cancelled in [false, true] {
         let world = World::new();
         handle(&world.signer(RULES), &[request(0, "a")], NOW);
@@ -349,21 +350,21 @@ fn what_no_legal_bump_replaces_is_sent_unchanged_and_seldom_asked_for() {
         }
         let before = world.prices("a");
         world.chain.set_price(Some(Wei::from(3 * GWEI)));
-        // The pool has it, and no block takes it.
+        // The pool has it, but no block includes it.
         world.chain.set_least_price(Wei::from(GWEI));
         let node = Node::new(&world.chain, 0);
-        let said = SaidAtCap::default();
-        let asked = metrics::with_local_recorder(&said, || world.run(node.clone(), &lowered, NOW, 600));
+        let warnings = CapWarnings::default();
+        let asked = metrics::with_local_recorder(&warnings, || world.run(node.clone(), &lowered, NOW, 600));
         assert_eq!(world.prices("a"), before, "cancelled: {cancelled}");
-        let said = said.0.load(Ordering::SeqCst);
-        assert!((8..=10).contains(&said), "said {said} times in ten minutes; cancelled: {cancelled}");
+        let warnings = warnings.0.load(Ordering::SeqCst);
+        assert!((8..=10).contains(&warnings), "{warnings} warnings in ten minutes; cancelled: {cancelled}");
         assert!((1..=10).contains(&asked), "asked {asked} times in ten minutes, not every five seconds");
         assert!(node.sends() >= 150, "sent {} times in ten minutes", node.sends());
     }
 }
 
 #[test]
-fn slots_once_limited_and_then_accepted_are_not_sent_on() {
+fn slots_accepted_after_a_rate_limit_are_not_sent_again() {
     let world = World::new();
     let signer = world.signer(RULES);
     for tens in 0..10 {
@@ -374,7 +375,7 @@ fn slots_once_limited_and_then_accepted_are_not_sent_on() {
     let broadcaster = world.broadcaster(node.clone());
     let mut lane = Lane::new(world.account, NOW);
     for at in 1..=60_000 / BLOCK_MS {
-        // A new pass remembers nothing that is not stored.
+        // A new pass knows only what is stored.
         if at == 60 {
             lane = Lane::new(world.account, NOW.plus(at * BLOCK_MS));
         }
@@ -384,14 +385,14 @@ fn slots_once_limited_and_then_accepted_are_not_sent_on() {
 }
 
 #[test]
-fn a_busy_lane_has_few_pokes_on_its_queue() {
+fn busy_lane_has_few_pokes_on_the_queue() {
     let world = World::new();
     let signer = world.signer(RULES);
     for at in 0..300 {
         world.clock.advance(100);
         let now = world.clock.now();
         assert_eq!(handle(&signer, &[request(at, &format!("r-{at}"))], now), [Disposition::Done]);
-        // A signature asked for again is no reason for another one.
+        // A repeated ask for a signature adds no poke.
         signer.handle_asks(&[ask(&world, &format!("r-{at}"), 0, WireKind::Execute, None)], now).now_or_never().unwrap();
     }
     let pokes = world.queues.broadcast.len();
@@ -406,19 +407,19 @@ fn every_request_for_an_idle_lane_pokes_it() {
     for at in 0..5 {
         world.clock.advance(1);
         handle(&signer, &[request(at, &format!("r-{at}"))], world.clock.now());
-        let pokes = world.queues.broadcast.receive(10).now_or_never().unwrap().unwrap();
+        let pokes = world.queues.broadcast.receive_up_to(10).now_or_never().unwrap().unwrap();
         assert_eq!(pokes.len(), 1, "request {at}, in the same minute");
         let mut lane = Lane::new(world.account, world.clock.now());
         while round(&broadcaster, &mut lane, world.clock.now()).open > 0 {
             world.chain.mine();
             world.clock.advance(BLOCK_MS);
         }
-        world.queues.broadcast.delete(pokes[0].handle).now_or_never().unwrap().unwrap();
+        world.queues.broadcast.delete_one(&pokes[0].receipt).now_or_never().unwrap().unwrap();
     }
     assert_eq!(world.topic.copies().len(), 5);
 }
 
-/// Takes in request `b` just before the mark of the lane is moved over `a`.
+/// Accepts request `b` just before the lane's low mark moves past `a`.
 struct RequestWhileLeaving {
     world: World,
     signer: MemorySigner,
@@ -441,11 +442,11 @@ impl Weather for RequestWhileLeaving {
 }
 
 #[test]
-fn a_request_whose_poke_was_dropped_as_the_pass_ended_is_seen() {
+fn request_with_a_dropped_poke_is_seen_by_the_ending_pass() {
     let world = World::new();
     let signer = world.signer(RULES);
     handle(&signer, &[request(0, "a")], NOW);
-    // A poke of this minute was taken before.
+    // An equal poke of this minute is already on the queue.
     world.queues.poke_lanes(&[poke::again(&world.account.to_string(), NOW)]).now_or_never().unwrap().unwrap();
     let waiting = world.queues.broadcast.len();
     let meanwhile = RequestWhileLeaving { signer, world: world.clone(), came: AtomicBool::new(false) };
@@ -461,7 +462,7 @@ fn a_request_whose_poke_was_dropped_as_the_pass_ended_is_seen() {
             }
         };
         world.chain.mine();
-        // As a pass does.
+        // A pass ends here.
         if round.open == 0 {
             break;
         }

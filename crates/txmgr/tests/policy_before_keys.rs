@@ -1,5 +1,5 @@
-//! I9 over the real driver: whatever the policy, the requests and how the rules were tightened between
-//! accepting and signing, nothing the rules refuse is handed to the key service.
+//! I9 with the real driver: for every policy, all requests and every change of the rules between accepting and
+//! signing, the key service never gets anything that the rules refuse.
 
 #![allow(missing_docs, reason = "a test binary has no reader of its documentation")]
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a test may end at the first surprise")]
@@ -12,12 +12,12 @@ use signpost_txmgr::account::Head;
 use signpost_txmgr::fake::{
     Entry, Gate, Journal, KeyState, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
 };
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::pins::Pins;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::{AttemptKind, Record, Stored};
-use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
+use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::tx::{Fee, UnsignedTx};
 use signpost_txmgr::units::{AccountKey, ChainId, KmsKeyId, Millis, Nonce, SigningHash, U256, Wei};
 use signpost_txmgr::wire::{SignerPoke, WireFee, WireKind};
@@ -26,10 +26,10 @@ const NOW: Millis = Millis(1_795_348_800_000);
 const TO: [&str; 2] = ["0x55d398326f99059ff775485246999027b3197955", "0x9858effd232b4033e47d90003d41ec34ecaeda94"];
 const SELECTOR: [u8; 4] = [0xa9, 0x05, 0x9c, 0xbb];
 const SENDERS: [&str; 2] = ["AIDA1", "AROA2:job-7"];
-/// What a bump asks for, in wei per gas.
+/// The price of a bump, in wei per gas.
 const BUMPED: u64 = 14;
 
-/// Rules in plain numbers, from which the file is written and the test's own verdict is made.
+/// Rules as plain numbers: the source of the policy file and of the test's own verdict.
 #[derive(Debug, Clone)]
 struct Rules {
     cap: u64,
@@ -45,7 +45,7 @@ struct Rules {
     spend_limit: Option<u64>,
 }
 
-/// A request in plain numbers.
+/// A request as plain numbers.
 #[derive(Debug, Clone)]
 struct Asked {
     to: Option<usize>,
@@ -112,7 +112,7 @@ impl Rules {
         file
     }
 
-    /// Whether a request may be executed at this price: written apart from the policy's own code.
+    /// Whether a request may be executed at this price, implemented independently of the policy's code.
     fn allow(&self, asked: &Asked, price: U256, fee_cap: u64, now: Millis) -> bool {
         let to = match asked.to {
             None => self.creation,
@@ -136,11 +136,12 @@ impl Rules {
 }
 
 impl Asked {
-    fn delivery(&self, at: usize) -> Delivery {
+    fn delivery(&self, at: usize) -> Incoming {
         let to = self.to.map_or("null".to_owned(), |at| format!("\"{}\"", TO[at]));
         let data: String = self.data.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         let deadline = self.deadline_s.map(|at| format!(",\"deadline\":{}", NOW.0 / 1_000 + at)).unwrap_or_default();
-        Delivery {
+        Incoming {
+            receipt: String::new(),
             message_id: format!("m-{at}"),
             group: None,
             sender: self.sender.map(|at| SENDERS[at].to_owned()),
@@ -199,7 +200,7 @@ impl World {
         })
     }
 
-    /// What was signed since the last time: the request's number, kind and price of each.
+    /// The signatures since the last call: request number, kind and price of each.
     fn signed(&self) -> Vec<(usize, AttemptKind, U256)> {
         let mut known: BTreeMap<[u8; 32], (usize, AttemptKind, U256)> = BTreeMap::new();
         for record in self.records() {
@@ -233,7 +234,7 @@ impl World {
             | Entry::Received(..)
             | Entry::Deleted(..) => None,
         });
-        entries.map(|hash| *known.get(&hash.0).expect("only what has a slot is signed")).collect()
+        entries.map(|hash| *known.get(&hash.0).expect("only requests with a slot are signed")).collect()
     }
 }
 
@@ -260,7 +261,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn nothing_that_policy_refuses_is_handed_to_the_key_service(
+    fn key_service_never_gets_what_policy_refuses(
         before in rules(),
         after in rules(),
         requests in proptest::collection::vec(asked(), 1..8),
@@ -281,7 +282,7 @@ proptest! {
         });
         prop_assert!(before.spend_limit.is_none_or(|limit| spent <= U256::from(limit)));
 
-        // The rules are other ones now, and time has passed; what was not done comes again.
+        // The rules have changed and time has passed; retried messages are redelivered.
         let now = NOW.plus(later_s * 1_000);
         world.keys.set_state(&world.key, KeyState::Enabled);
         let signer = world.signer(&after);
@@ -295,7 +296,7 @@ proptest! {
         for (number, kind, price) in world.signed() {
             let allowed = match kind {
                 AttemptKind::Execute => after.allow(&requests[number], price, before.cap, now),
-                // A slot must end: at a price the rules of today allow.
+                // A slot must end, so a cancel is allowed within today's cap.
                 AttemptKind::Cancel => price <= U256::from(after.cap),
             };
             prop_assert!(allowed, "request {number}, {kind:?} at {price}");

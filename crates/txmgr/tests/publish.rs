@@ -1,4 +1,4 @@
-//! What becomes of an outcome that the topic, or a poke that the queue, refuses for good.
+//! Outcomes that the topic refuses for good, and pokes that the queue refuses for good.
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::pin::pin;
@@ -13,7 +13,7 @@ use signpost_txmgr::text::MAX_MESSAGE_BYTES;
 use signpost_txmgr::units::Millis;
 use signpost_txmgr::wire::{LanePoke, OutcomeMessage};
 
-/// Refuses every body that holds this.
+/// Refuses every body that contains this text.
 #[derive(Debug)]
 struct Refuses(&'static str);
 
@@ -54,7 +54,7 @@ fn outcome(id: &str, memo: &str) -> OutcomeMessage {
 }
 
 #[test]
-fn one_refused_for_good_is_published_reduced_and_no_other_is() {
+fn only_a_refused_outcome_is_published_reduced() {
     let topic = topic(Gate::with(Arc::new(Refuses("foul"))));
     let outcomes = [outcome("a", "fine"), outcome("b", "foul"), outcome("c", "fine")];
     let answers = run(publish::all(&topic, &outcomes));
@@ -70,7 +70,7 @@ fn one_refused_for_good_is_published_reduced_and_no_other_is() {
 }
 
 #[test]
-fn one_refused_reduced_too_is_an_error_and_asked_for_twice_only() {
+fn outcome_refused_twice_is_an_error() {
     let topic = topic(Gate::with(Arc::new(Refuses("event-b"))));
     let answers = run(publish::all(&topic, &[outcome("a", "x"), outcome("b", "x")]));
     assert!(answers[0].is_ok());
@@ -79,12 +79,12 @@ fn one_refused_reduced_too_is_an_error_and_asked_for_twice_only() {
 }
 
 #[test]
-fn a_topic_in_memory_refuses_what_sns_does() {
+fn memory_topic_refuses_what_sns_refuses() {
     let topic = topic(Gate::default());
     let long = outcome("a", &"x".repeat(MAX_MESSAGE_BYTES));
     let error = run(topic.publish(&[long])).remove(0).unwrap_err();
     assert!(error.is_refused_for_good());
-    // Foul characters are escaped before they get there.
+    // Characters that are not plain are escaped before they reach the topic.
     run(topic.publish(&[outcome("b", "a\u{ffff}\u{1b}")])).remove(0).unwrap();
     assert_eq!(topic.copies()[0].metadata, Some(json!({ "memo": "a\u{ffff}\u{1b}" })));
 }
@@ -94,7 +94,7 @@ fn queues(gate: &Gate) -> MemoryQueues {
 }
 
 #[test]
-fn a_poke_refused_for_good_is_an_error_once_the_others_are_sent() {
+fn refused_poke_is_an_error_after_the_others_are_sent() {
     let queues = queues(&Gate::with(Arc::new(Refuses("foul"))));
     let poke = |at: u32, cause: &str| LanePoke { account: format!("97:0x{at:040x}"), cause: cause.to_owned() };
     let error = run(queues.poke_lanes(&[poke(1, "fine"), poke(2, "foul"), poke(3, "fine")])).unwrap_err();
@@ -104,6 +104,6 @@ fn a_poke_refused_for_good_is_an_error_once_the_others_are_sent() {
 
 #[test]
 #[should_panic(expected = "SQS takes no such body")]
-fn a_body_that_sqs_does_not_take_is_no_message() {
+fn body_that_sqs_refuses_is_not_a_message() {
     queues(&Gate::default()).signing.put("{\"memo\":\"\u{ffff}\"}", None, None, None);
 }

@@ -1,5 +1,5 @@
-//! What somebody who can write the tables and ask the signer gets signed: nothing that no allowed sender asked for
-//! (G8, I17).
+//! An attacker who can write the tables and send asks to the signer gets nothing signed that no allowed sender has
+//! requested (G8, I17).
 
 #![allow(missing_docs, reason = "a test binary has no reader of its documentation")]
 #![allow(
@@ -15,13 +15,13 @@ use signpost_txmgr::account::Head;
 use signpost_txmgr::fake::{
     Gate, Journal, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
 };
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::pins::{BadPin, NotPinned, Pin, PinClash, Pins};
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::{Acceptance, AttemptKind, CancelCause, Phase, Record, Stored, WaitCause};
-use signpost_txmgr::request::NetworkRules;
 use signpost_txmgr::seal::{BadSealKey, Sealer, Unsealed};
-use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
+use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::tx::{Fee, Intent};
 use signpost_txmgr::units::{AccountKey, ChainId, Digest, Gas, KmsKeyId, Millis, Nonce, Wei};
 use signpost_txmgr::unusable::KeyFault;
@@ -100,19 +100,20 @@ impl World {
         }
     }
 
-    fn bend(&self, id: &str, bend: impl FnOnce(&mut Record)) {
+    fn change(&self, id: &str, change: impl FnOnce(&mut Record)) {
         let mut record = self.record(id);
-        bend(&mut record);
+        change(&mut record);
         self.put(record);
     }
 
-    /// A payment that an allowed sender asks for.
+    /// Handles a payment request of an allowed sender.
     fn pay(&self, signer: &MemorySigner, id: &str) -> Vec<Disposition> {
         let (to, chain) = (GOOD, self.account.chain_id);
         let body = format!(
             r#"{{"requestId":"{id}","account":"hot","chainId":{chain},"to":"{to}","value":100,"gas":21000,"gasPrice":5}}"#
         );
-        let delivery = Delivery {
+        let delivery = Incoming {
+            receipt: String::new(),
             message_id: format!("m-{id}"),
             group: None,
             sender: Some(SENDER.to_owned()),
@@ -123,7 +124,7 @@ impl World {
         signer.handle(&[delivery], NOW).now_or_never().unwrap()
     }
 
-    /// The signer is asked for an attempt, as whoever can write to the resign queue does.
+    /// Asks the signer for an attempt, as anyone who can write to the resign queue may.
     fn ask(&self, signer: &MemorySigner, id: &str, fee: Option<u64>) {
         let record = self.record(id);
         let ask = SignerPoke {
@@ -136,7 +137,7 @@ impl World {
             cause: "test".to_owned(),
         };
         let done = signer.handle_asks(&[ask], NOW).now_or_never().unwrap();
-        assert_eq!(done, [Disposition::Done], "an ask for a record that is not signed is not asked again for ever");
+        assert_eq!(done, [Disposition::Done], "an ask without a signature is not redelivered forever");
     }
 }
 
@@ -144,7 +145,7 @@ fn key() -> KmsKeyId {
     "key".parse().unwrap()
 }
 
-/// As if it had never been signed, so that it is signed again.
+/// Makes a record look unsigned, so that the signer would sign it again.
 fn unsign(record: &mut Record) {
     record.attempts.clear();
     record.phase = Phase::Reserved;
@@ -187,7 +188,7 @@ fn forged(world: &World, id: &str, name: &str, to: &str, nonce: u64) -> Record {
 }
 
 #[test]
-fn a_forged_record_is_not_signed_under_its_own_rules_or_anothers() {
+fn forged_record_is_not_signed_under_any_rules() {
     let world = World::new();
     let signer = world.signer();
     for (id, name, to) in [("evil-1", "hot", EVIL), ("evil-2", "loose", EVIL), ("evil-3", "hot", GOOD)] {
@@ -201,7 +202,7 @@ fn a_forged_record_is_not_signed_under_its_own_rules_or_anothers() {
 }
 
 #[test]
-fn forged_records_below_the_limit_do_not_add_up_to_more() {
+fn forged_records_below_the_limit_are_not_signed() {
     let world = World::new();
     let signer = world.signer();
     for nonce in 0..20 {
@@ -213,7 +214,7 @@ fn forged_records_below_the_limit_do_not_add_up_to_more() {
 }
 
 #[test]
-fn a_seal_of_another_request_does_not_fit() {
+fn seal_of_another_request_does_not_match() {
     let world = World::new();
     let signer = world.signer();
     world.pay(&signer, "pay");
@@ -226,12 +227,12 @@ fn a_seal_of_another_request_does_not_fit() {
 }
 
 #[test]
-fn one_accepted_request_is_paid_once_under_whichever_nonce() {
+fn accepted_request_is_paid_once_at_any_nonce() {
     let world = World::new();
     let signer = world.signer();
     world.pay(&signer, "pay");
     for nonce in 1..=5 {
-        world.bend("pay", |record| {
+        world.change("pay", |record| {
             unsign(record);
             record.nonce = Nonce(nonce);
         });
@@ -242,9 +243,9 @@ fn one_accepted_request_is_paid_once_under_whichever_nonce() {
 }
 
 #[test]
-fn no_part_of_what_a_request_fixes_can_be_changed() {
-    type Bend = fn(&mut Record);
-    let bends: [(&str, Bend); 23] = [
+fn no_fixed_field_of_a_request_can_be_changed() {
+    type Change = fn(&mut Record);
+    let changes: [(&str, Change); 23] = [
         ("request id", |record| record.request_id = "pay-2".parse().unwrap()),
         ("message id", |record| record.message_id = None),
         ("digest", |record| record.digest = Digest([9; 32])),
@@ -278,26 +279,26 @@ fn no_part_of_what_a_request_fixes_can_be_changed() {
     let whole = world.record("pay");
     let hot = "hot".parse().unwrap();
     assert_eq!(sealer().check(&whole, &hot), Ok(()));
-    for (what, bend) in bends {
-        let mut bent = whole.clone();
-        unsign(&mut bent);
-        bend(&mut bent);
-        let id = bent.request_id.to_string();
-        assert!(sealer().check(&bent, &hot).is_err(), "{what}");
-        world.put(bent);
+    for (what, change) in changes {
+        let mut changed = whole.clone();
+        unsign(&mut changed);
+        change(&mut changed);
+        let id = changed.request_id.to_string();
+        assert!(sealer().check(&changed, &hot).is_err(), "{what}");
+        world.put(changed);
         world.ask(&signer, &id, None);
         assert_eq!(world.record(&id).attempts.len(), 0, "{what}");
     }
     assert_eq!(world.keys.sign_calls(), 1);
 }
 
-/// A defect of the signer, or the key in other hands: what is sealed is not what was asked for.
+/// The seal matches but the digest does not: a defect of the signer, or somebody else has the sealing key.
 #[test]
-fn a_sealed_record_with_a_wrong_digest_is_not_signed() {
+fn sealed_record_with_a_wrong_digest_is_not_signed() {
     let world = World::new();
     let signer = world.signer();
     world.pay(&signer, "pay");
-    world.bend("pay", |record| {
+    world.change("pay", |record| {
         unsign(record);
         record.intent.value = Wei::from(99);
         record.seal = Some(sealer().seal(record));
@@ -308,36 +309,36 @@ fn a_sealed_record_with_a_wrong_digest_is_not_signed() {
 }
 
 #[test]
-fn what_happens_to_a_request_later_is_not_sealed() {
+fn later_changes_of_a_record_are_not_sealed() {
     let world = World::new();
     let signer = world.signer();
     world.pay(&signer, "pay");
     world.ask(&signer, "pay", Some(8));
-    world.bend("pay", |record| record.cancel = Some(CancelCause::Asked));
+    world.change("pay", |record| record.cancel = Some(CancelCause::Asked));
     world.ask(&signer, "pay", Some(10));
     let kinds: Vec<_> = world.record("pay").attempts.iter().map(|attempt| attempt.kind).collect();
     assert_eq!(kinds, [AttemptKind::Execute, AttemptKind::Execute, AttemptKind::Cancel]);
 }
 
 #[test]
-fn neither_a_bump_nor_a_cancel_of_a_changed_record_is_signed() {
+fn bump_and_cancel_of_a_changed_record_are_not_signed() {
     let world = World::new();
     let signer = world.signer();
     world.pay(&signer, "pay");
-    world.bend("pay", |record| record.fee_cap = Wei::from(1_000));
+    world.change("pay", |record| record.fee_cap = Wei::from(1_000));
     world.ask(&signer, "pay", Some(8));
-    world.bend("pay", |record| record.cancel = Some(CancelCause::Asked));
+    world.change("pay", |record| record.cancel = Some(CancelCause::Asked));
     world.ask(&signer, "pay", Some(8));
     assert_eq!(world.keys.sign_calls(), 1);
     assert_eq!(world.record("pay").waiting.map(|waiting| waiting.cause), Some(WaitCause::Seal));
 }
 
 #[test]
-fn a_message_whose_record_has_no_seal_is_done_and_its_record_waits() {
+fn message_with_an_unsealed_record_is_done_and_waits() {
     let world = World::new();
     let signer = world.signer();
     world.pay(&signer, "pay");
-    world.bend("pay", |record| {
+    world.change("pay", |record| {
         unsign(record);
         record.seal = None;
     });
@@ -347,14 +348,15 @@ fn a_message_whose_record_has_no_seal_is_done_and_its_record_waits() {
 }
 
 #[test]
-fn a_renamed_head_gets_no_other_rules() {
+fn renamed_head_does_not_change_its_rules() {
     let world = World::new();
     let account = world.account;
     world.store.with_tables(|tables| tables.heads.get_mut(&account).unwrap().name = "loose".parse().unwrap());
     let body = format!(
         r#"{{"requestId":"x","account":"loose","to":"{EVIL}","value":"1000000000000000000","gas":21000,"gasPrice":5}}"#
     );
-    let delivery = Delivery {
+    let delivery = Incoming {
+        receipt: String::new(),
         message_id: "m-x".to_owned(),
         group: None,
         sender: Some("STRANGER".to_owned()),
@@ -364,7 +366,7 @@ fn a_renamed_head_gets_no_other_rules() {
     };
     let signer = world.signer();
     let first = signer.handle(std::slice::from_ref(&delivery), NOW).now_or_never().unwrap();
-    assert_eq!(first, [Disposition::Retry], "a deployment may list it yet");
+    assert_eq!(first, [Disposition::Retry], "a deployment may still list it");
     let fault = world.store.with_tables(|tables| tables.heads[&account].unusable.map(|mark| mark.fault));
     assert_eq!(fault, Some(KeyFault::NotPinned));
     let late = Millis(NOW.0 + 11 * 60 * 1_000);
@@ -376,19 +378,19 @@ fn a_renamed_head_gets_no_other_rules() {
 }
 
 #[test]
-fn an_account_is_signed_for_when_the_deployment_lists_it() {
+fn account_is_signed_for_once_the_deployment_lists_it() {
     let world = World::new();
     let unlisted = world.signer_with(sealer(), Pins::listed([]).unwrap());
     assert_eq!(world.pay(&unlisted, "pay"), [Disposition::Retry]);
     assert_eq!(world.keys.sign_calls(), 0);
-    // Another process, with the list of a later deployment; it looks again a minute later.
+    // Another process has the list of a later deployment.
     let listed = world.signer();
     assert_eq!(world.pay(&listed, "pay"), [Disposition::Done]);
     assert_eq!(world.keys.sign_calls(), 1);
 }
 
 #[test]
-fn a_head_says_what_the_list_says() {
+fn head_must_match_the_deployments_list() {
     let world = World::new();
     let head = world.store.with_tables(|tables| tables.heads[&world.account].clone());
     let pin = Pin::of(&head);
@@ -411,7 +413,7 @@ fn a_head_says_what_the_list_says() {
 }
 
 #[test]
-fn while_the_key_rotates_both_seals_fit() {
+fn both_seals_match_during_a_key_rotation() {
     const OLD: &str = "the old key of 32 characters at least";
     const NEW: &str = "the new key of 32 characters at least";
     let world = World::new();
@@ -431,16 +433,16 @@ fn while_the_key_rotates_both_seals_fit() {
 }
 
 #[test]
-fn a_key_that_is_too_short_is_refused_and_none_is_shown() {
+fn short_key_is_refused_and_no_key_is_shown() {
     assert_eq!(Sealer::new(["short and secret"]).unwrap_err(), BadSealKey::TooShort(16));
     assert_eq!(Sealer::new::<&str>([]).unwrap_err(), BadSealKey::Missing);
-    let told = format!("{:?} {}", sealer(), Sealer::new(["short and secret"]).unwrap_err());
-    assert!(!told.contains("secret"), "{told}");
+    let shown = format!("{:?} {}", sealer(), Sealer::new(["short and secret"]).unwrap_err());
+    assert!(!shown.contains("secret"), "{shown}");
 }
 
-/// A seal is compared with one that a later version computes: what it covers, and how, stays.
+/// Later versions compare stored seals with their own, so the encoding of a seal never changes.
 #[test]
-fn a_seal_stays_as_it_is() {
+fn seals_match_the_golden_values() {
     let world = World::new();
     let seal = |record: &Record| sealer().seal(record).to_string();
     let plain = forged(&world, "pay", "hot", GOOD, 3);
@@ -461,7 +463,7 @@ fn a_seal_stays_as_it_is() {
         }),
         ..plain.clone()
     };
-    // Both were computed by Python's `hmac` too, from the description at the head of the module.
+    // Both were also computed with Python's `hmac`, from the description in the module's docs.
     assert_eq!(seal(&plain), "83353a17007b2d4902d662fc2ac13a0c447dc8f0889dec92903f87b2bc50aaeb");
     assert_eq!(seal(&full), "ecad1d4aebdc95a362312329a565b3a922207d62c15a18f1b239a593d805044e");
 }

@@ -1,4 +1,4 @@
-//! The signer's driver over in-memory ports: what becomes of a batch as a whole.
+//! The signer's driver over in-memory ports: the results of whole batches.
 
 #![allow(missing_docs, reason = "a test binary has no reader of its documentation")]
 #![expect(clippy::unwrap_used, reason = "a test may end at the first surprise")]
@@ -12,12 +12,12 @@ use signpost_txmgr::fake::{
     Fate, Gate, Journal, KeyState, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, Weather,
     sealer,
 };
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::pins::Pins;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::Stored;
-use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
+use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::units::{AccountKey, ChainId, KmsKeyId, Millis, Nonce, Wei};
 
 const NOW: Millis = Millis(1_795_348_800_000);
@@ -41,7 +41,7 @@ fn world_with(policy: &str) -> World {
     world_behind(policy, |_| Gate::default())
 }
 
-/// The same, whose calls of the store pass this gate.
+/// The same, with its store calls behind this gate.
 fn world_behind(policy: &str, gate_of: impl FnOnce(&MemoryStore) -> Gate) -> World {
     let (gate, journal) = (Gate::default(), Journal::default());
     let keys = MemoryKeys::new(gate.clone(), journal.clone());
@@ -68,9 +68,10 @@ fn world_behind(policy: &str, gate_of: impl FnOnce(&MemoryStore) -> Gate) -> Wor
     World { signer, store, keys, topic }
 }
 
-fn transfer(at: usize, id: &str, account: &str) -> Delivery {
+fn transfer(at: usize, id: &str, account: &str) -> Incoming {
     let to = "0x55d398326f99059fF775485246999027B3197955";
-    Delivery {
+    Incoming {
+        receipt: String::new(),
         message_id: format!("m-{at}"),
         group: Some("all".to_owned()),
         sender: None,
@@ -81,8 +82,8 @@ fn transfer(at: usize, id: &str, account: &str) -> Delivery {
 }
 
 #[test]
-fn an_id_asked_for_with_two_accounts_in_one_batch_is_the_first_one_s() {
-    // In both orders, since lanes are worked on in an order of their own.
+fn id_used_with_two_accounts_in_a_batch_belongs_to_the_first() {
+    // In both orders, since the signer chooses the order of lanes.
     for [first, second] in [["one", "two"], ["two", "one"]] {
         let world = world();
         let batch = [transfer(0, "r-1", first), transfer(1, "r-1", second), transfer(2, "r-2", second)];
@@ -96,18 +97,18 @@ fn an_id_asked_for_with_two_accounts_in_one_batch_is_the_first_one_s() {
             assert_eq!((record.account, record.nonce), (account(owner), Nonce(0)), "{id} sent first with {first}");
         }
         let copies = world.topic.copies();
-        let told: Vec<_> = copies.iter().map(|outcome| outcome.reason.as_ref().unwrap().code.as_str()).collect();
-        assert_eq!(told, ["requestIdReused"]);
+        let codes: Vec<_> = copies.iter().map(|outcome| outcome.reason.as_ref().unwrap().code.as_str()).collect();
+        assert_eq!(codes, ["requestIdReused"]);
     }
 }
 
-fn paying(at: usize, id: &str, value: u64) -> Delivery {
+fn paying(at: usize, id: &str, value: u64) -> Incoming {
     let message = transfer(at, id, "one");
-    Delivery { body: message.body.replace("\"gas\"", &format!("\"value\":{value},\"gas\"")), ..message }
+    Incoming { body: message.body.replace("\"gas\"", &format!("\"value\":{value},\"gas\"")), ..message }
 }
 
-/// The nonce of a request, or the code it was refused with.
-fn told(world: &World, id: &str) -> Result<u64, String> {
+/// The nonce of a signed request, or the code of its refusal.
+fn result_of(world: &World, id: &str) -> Result<u64, String> {
     match world.store.stored(&id.parse().unwrap()).unwrap() {
         Stored::Record(record) => {
             assert_eq!(record.attempts.len(), 1, "{id} is signed");
@@ -118,53 +119,53 @@ fn told(world: &World, id: &str) -> Result<u64, String> {
 }
 
 #[test]
-fn of_a_batch_above_the_spend_limit_what_fits_gets_slots_in_order_and_the_rest_is_refused() {
+fn batch_above_the_spend_limit_fills_the_window_in_order() {
     // Two requests of 21,000 gas at the cap of 9, and 100 wei.
     let world = world_with(&format!("{RULES}spend_limit_wei = 378100\nspend_window_s = 60\n"));
     let over = || Err("spendLimitReached".to_owned());
     let batch = [paying(0, "a", 60), paying(1, "b", 50), paying(2, "c", 40), paying(3, "d", 0), paying(4, "a", 60)];
     let dispositions = world.signer.handle(&batch, NOW).now_or_never().unwrap();
     assert_eq!(dispositions, [Disposition::Done; 5]);
-    let all = ["a", "b", "c", "d"].map(|id| told(&world, id));
+    let all = ["a", "b", "c", "d"].map(|id| result_of(&world, id));
     assert_eq!(all, [Ok(0), over(), Ok(1), over()], "a later, cheaper one fits");
 
-    // What comes again costs nothing, full as the window is; what was refused is still refused, in the next window too.
+    // Redelivered messages cost nothing, even in a full window. Refused ones stay refused, also in the next window.
     for later in [59_999, 60_000] {
         let dispositions = world.signer.handle(&batch, NOW.plus(later)).now_or_never().unwrap();
         assert_eq!(dispositions, [Disposition::Done; 5]);
-        assert_eq!(["a", "b", "c", "d"].map(|id| told(&world, id)), all);
+        assert_eq!(["a", "b", "c", "d"].map(|id| result_of(&world, id)), all);
     }
 
-    // The next window takes it under the same id, in a new message.
+    // The next window accepts a new message with the same id.
     let again = [paying(5, "b", 50), paying(6, "d", 0)];
     world.signer.handle(&again, NOW.plus(60_000)).now_or_never().unwrap();
-    assert_eq!(["a", "b", "c", "d"].map(|id| told(&world, id)), [Ok(0), Ok(2), Ok(1), Ok(3)]);
+    assert_eq!(["a", "b", "c", "d"].map(|id| result_of(&world, id)), [Ok(0), Ok(2), Ok(1), Ok(3)]);
 }
 
 #[test]
-fn what_was_reserved_and_not_signed_is_signed_when_it_comes_again_though_it_filled_the_window() {
+fn redelivered_reservation_is_signed_when_window_is_full() {
     let world = world_with(&format!("{RULES}spend_limit_wei = 189000\nspend_window_s = 60\n"));
     world.keys.set_state(&"one".parse().unwrap(), KeyState::SignFails);
     let batch = [paying(0, "a", 0)];
     assert_eq!(world.signer.handle(&batch, NOW).now_or_never().unwrap(), [Disposition::Retry]);
     world.keys.set_state(&"one".parse().unwrap(), KeyState::Enabled);
     assert_eq!(world.signer.handle(&batch, NOW).now_or_never().unwrap(), [Disposition::Done]);
-    assert_eq!(told(&world, "a"), Ok(0));
+    assert_eq!(result_of(&world, "a"), Ok(0));
     let heads = world.store.accounts().now_or_never().unwrap().unwrap().heads;
     let spent = heads.iter().find_map(|head| head.spend).unwrap().spent;
     assert_eq!(spent, Wei::from(189_000), "counted once");
 }
 
 #[test]
-fn an_id_that_is_left_out_is_taken_by_a_later_message_of_the_batch() {
+fn id_of_a_refused_message_is_free_for_a_later_one() {
     let world = world_with(&format!("{RULES}spend_limit_wei = 378000\nspend_window_s = 60\n"));
     let batch = [paying(0, "first", 0), paying(1, "a", 1), paying(2, "a", 0)];
     let dispositions = world.signer.handle(&batch, NOW).now_or_never().unwrap();
     assert_eq!(dispositions, [Disposition::Done; 3]);
-    assert_eq!(told(&world, "a"), Ok(1), "it is a request of its own");
+    assert_eq!(result_of(&world, "a"), Ok(1), "it is a separate request");
     let copies = world.topic.copies();
     let answers: Vec<_> = copies.iter().map(|copy| (copy.message_id.as_deref(), copy.request_id.as_str())).collect();
-    assert_eq!(answers, [(Some("m-1"), "a")], "the first has its answer");
+    assert_eq!(answers, [(Some("m-1"), "a")], "the first message has its outcome");
 }
 
 const POOLED: &str =
@@ -183,8 +184,8 @@ impl Weather for PausedMeanwhile {
     }
 }
 
-/// Handles a batch in a world whose calls yield.
-fn handle(world: &World, batch: &[Delivery]) -> Vec<Disposition> {
+/// Handles a batch with calls that yield.
+fn handle(world: &World, batch: &[Incoming]) -> Vec<Disposition> {
     let mut handling = pin!(world.signer.handle(batch, NOW));
     let mut context = Context::from_waker(Waker::noop());
     for _ in 0..1_000 {
@@ -201,7 +202,7 @@ fn account_of(world: &World, id: &str) -> AccountKey {
 }
 
 #[test]
-fn a_request_whose_account_of_a_pool_is_paused_meanwhile_is_not_refused_and_goes_to_another() {
+fn pooled_request_moves_on_when_its_account_is_paused() {
     let batch = [transfer(0, "r-1", "pool:both")];
     let calm = world_with(POOLED);
     assert_eq!(handle(&calm, &batch), [Disposition::Done]);
@@ -211,15 +212,15 @@ fn a_request_whose_account_of_a_pool_is_paused_meanwhile_is_not_refused_and_goes
         let meanwhile = PausedMeanwhile(store.clone(), first);
         Gate::with(std::sync::Arc::new(meanwhile))
     });
-    assert_eq!(handle(&world, &batch), [Disposition::Retry], "another account is open");
-    assert_eq!(world.topic.copies(), [], "so that it is refused is not said");
+    assert_eq!(handle(&world, &batch), [Disposition::Retry], "the other account is not paused");
+    assert_eq!(world.topic.copies(), [], "so no refusal is published");
     assert_eq!(handle(&world, &batch), [Disposition::Done]);
     assert_ne!(account_of(&world, "r-1"), first);
-    assert_eq!(told(&world, "r-1"), Ok(0));
+    assert_eq!(result_of(&world, "r-1"), Ok(0));
 }
 
 #[test]
-fn a_request_for_a_pool_that_is_paused_is_refused_in_one_account_s_name_whichever_can_pay() {
+fn request_for_a_paused_pool_always_names_the_same_account() {
     let world = world_with(POOLED);
     let heads = world.store.accounts().now_or_never().unwrap().unwrap().heads;
     let set = |unfunded: bool, head: &Head| {

@@ -1,4 +1,4 @@
-//! What a sweep finds to do among very many lanes.
+//! The work of a sweep over very many lanes.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +22,7 @@ const MINUTE_MS: u64 = 60_000;
 
 type MemoryBroadcaster = Broadcaster<MemoryStore, MemoryChain, MemoryQueues, MemoryTopic>;
 
-fn town() -> (MemoryStore, MemoryChain, MemoryBroadcaster) {
+fn broadcaster() -> (MemoryStore, MemoryChain, MemoryBroadcaster) {
     let (gate, journal) = (Gate::default(), Journal::default());
     let store = MemoryStore::new(gate.clone(), journal.clone());
     let chain = MemoryChain::new(CHAIN, gate.clone(), journal.clone());
@@ -56,7 +56,7 @@ fn sweep(broadcaster: &MemoryBroadcaster, minute: u64) -> Sweep {
 
 #[test]
 fn every_open_lane_is_poked_by_every_sweep() {
-    let (store, _, broadcaster) = town();
+    let (store, _, broadcaster) = broadcaster();
     let open: BTreeSet<_> = (0..300).map(|number| register(&store, number, 1).to_string()).collect();
     for minute in 0..3 {
         let poked: BTreeSet<_> = sweep(&broadcaster, minute).pokes.into_iter().map(|poke| poke.account).collect();
@@ -65,29 +65,29 @@ fn every_open_lane_is_poked_by_every_sweep() {
 }
 
 #[test]
-fn few_idle_lanes_are_looked_at_by_every_sweep_and_many_take_turns() {
-    let (store, _, broadcaster) = town();
+fn sweeps_look_at_a_limited_number_of_idle_lanes_in_turn() {
+    let (store, _, broadcaster) = broadcaster();
     let few: BTreeSet<_> = (0..7).map(|number| register(&store, number, 0)).collect();
     assert_eq!(sweep(&broadcaster, 0).idle.into_iter().collect::<BTreeSet<_>>(), few);
     let all: BTreeSet<_> = few.into_iter().chain((7..250).map(|number| register(&store, number, 0))).collect();
     let mut seen = BTreeSet::new();
     for minute in 0..3 {
         let idle = sweep(&broadcaster, minute).idle;
-        assert_eq!(idle.len(), Sweep::IDLE_LOOKS, "a node is not asked about all at once");
+        assert_eq!(idle.len(), Sweep::IDLE_LOOKS, "one sweep does not look at all");
         seen.extend(idle);
     }
     assert_eq!(seen, all, "250 lanes in three sweeps");
 }
 
 #[test]
-fn a_look_at_an_idle_lane_takes_up_nonces_another_program_used() {
-    let (store, chain, broadcaster) = town();
+fn idle_lane_adopts_nonces_that_another_program_used() {
+    let (store, chain, broadcaster) = broadcaster();
     let account = register(&store, 1, 0);
     chain.foreign(account.address, Nonce(0));
     for _ in 0..4 {
         chain.mine();
     }
-    // One node alone is believed when it has said so in three looks.
+    // One node alone must agree in three rounds.
     for next in [0, 0, 1] {
         broadcaster.look_at_idle(&sweep(&broadcaster, 0).idle, NOW).now_or_never().unwrap();
         let head = store.head(&account).now_or_never().unwrap().unwrap().unwrap();

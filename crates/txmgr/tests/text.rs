@@ -1,4 +1,4 @@
-//! Foreign text: what is shown and sent of it, and that JSON keeps its contents.
+//! Untrusted text: how it is escaped for display and sending, and that JSON keeps its contents.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 use proptest::prelude::*;
@@ -11,9 +11,9 @@ use signpost_txmgr::tx::{Fee, Signature};
 use signpost_txmgr::units::{Millis, TxHash, Wei};
 use signpost_txmgr::wire::{WireAttempt, WireReason};
 
-/// One of each kind that is not plain: C0, DEL, C1, a soft hyphen, bidi marks, overrides and isolates,
+/// One character of each kind that is not plain: C0, DEL, C1, a soft hyphen, bidi marks, overrides and isolates,
 /// zero-width characters, separators, a variation selector, the byte order mark, non-characters, a tag.
-const FOUL: [char; 26] = [
+const NOT_PLAIN: [char; 26] = [
     '\0',
     '\u{7}',
     '\n',
@@ -42,13 +42,13 @@ const FOUL: [char; 26] = [
     '\u{e_0041}',
 ];
 
-/// Any text, with more than its share of what is not plain.
+/// Any text, with many characters that are not plain.
 fn foreign() -> impl Strategy<Value = String> {
-    let one = prop_oneof![any::<char>(), prop::sample::select(FOUL.to_vec()), prop::char::range(' ', '~')];
+    let one = prop_oneof![any::<char>(), prop::sample::select(NOT_PLAIN.to_vec()), prop::char::range(' ', '~')];
     prop::collection::vec(one, 0..64).prop_map(|all| all.into_iter().collect())
 }
 
-/// Any JSON, by its texts and names.
+/// Any JSON with such texts and names.
 fn foreign_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![foreign().prop_map(Value::from), any::<i64>().prop_map(Value::from), Just(Value::Null)];
     leaf.prop_recursive(3, 24, 4, |inner| {
@@ -93,11 +93,11 @@ proptest! {
 }
 
 #[test]
-fn each_foul_character_is_spelled_out() {
-    for character in FOUL {
+fn every_character_that_is_not_plain_is_escaped() {
+    for character in NOT_PLAIN {
         assert!(!text::is_plain(character), "{character:?}");
-        let spelled = text::plain(&format!("a{character}b"));
-        assert_eq!(spelled, format!("a{}b", character.escape_default()));
+        let escaped = text::plain(&format!("a{character}b"));
+        assert_eq!(escaped, format!("a{}b", character.escape_default()));
     }
     assert_eq!(text::plain("a\u{9b}2J\r\n"), "a\\u{9b}2J\\r\\n");
     for plain in ["", "reverted: 50 % of \"x\" \\ y", "Grüße, 世界, é, \u{1f600}", "\u{fffd}\u{e000}"] {
@@ -106,7 +106,7 @@ fn each_foul_character_is_spelled_out() {
 }
 
 #[test]
-fn every_character_of_a_range_that_xml_lacks_is_spelled_out() {
+fn every_character_outside_xml_is_escaped() {
     for code in 0..=0x0010_ffff_u32 {
         let Some(character) = char::from_u32(code) else { continue };
         let in_xml = matches!(code, 0x9 | 0xa | 0xd | 0x20..=0xd7ff | 0xe000..=0xfffd | 0x1_0000..);
@@ -116,19 +116,19 @@ fn every_character_of_a_range_that_xml_lacks_is_spelled_out() {
 }
 
 #[test]
-fn an_escape_is_never_cut_in_two() {
+fn escape_is_never_cut_in_two() {
     assert_eq!(text::plain_within("ab\u{9b}c", 7), "ab");
     assert_eq!(text::plain_within("ab\u{9b}c", 8), "ab\\u{9b}");
     assert_eq!(text::plain(&"x".repeat(5_000)).len(), text::MAX_CHARS);
 }
 
 #[test]
-fn a_lone_surrogate_in_bytes_is_replaced() {
+fn lone_surrogate_in_bytes_is_replaced() {
     assert_eq!(text::plain_bytes(b"a\xed\xa0\x80b\x1b"), "a\u{fffd}\u{fffd}\u{fffd}b\\u{1b}");
 }
 
 #[test]
-fn json_escapes_beyond_the_first_plane_are_pairs() {
+fn json_escapes_beyond_the_first_plane_as_pairs() {
     let value = json!({ "memo\u{202e}": "a\u{ffff}\u{1_ffff}\"\n" });
     assert_eq!(text::json(&value).unwrap(), r#"{"memo\u202e":"a\uffff\ud83f\udfff\"\n"}"#);
     let exact: Value = serde_json::from_str(r#"{"n":1.50000000000000000001}"#).unwrap();
@@ -145,7 +145,7 @@ fn screen_keeps_our_colours_and_no_other_sequence() {
 }
 
 #[test]
-fn words_of_a_node_are_spelled_out_and_bounded() {
+fn message_of_a_node_is_escaped_and_bounded() {
     let words = "nope\u{1b}]0;owned\u{7}\u{1b}[2J\r\nfake line \u{202e}txt";
     let answer = SendAnswer::new(SendClass::Refused, words);
     assert_eq!(answer.message, "nope\\u{1b}]0;owned\\u{7}\\u{1b}[2J\\r\\nfake line \\u{202e}txt");
@@ -154,7 +154,7 @@ fn words_of_a_node_are_spelled_out_and_bounded() {
 }
 
 #[test]
-fn an_older_items_words_are_plain_when_they_leave() {
+fn texts_of_older_items_are_escaped_on_output() {
     let reason =
         Reason { code: "refusedByNode".to_owned(), message: "no\u{1b}[2J".to_owned(), revert: None, request_id: None };
     assert_eq!(WireReason::from(&reason).message, "no\\u{1b}[2J");
@@ -175,7 +175,7 @@ fn an_older_items_words_are_plain_when_they_leave() {
 }
 
 #[test]
-fn an_error_is_told_plain() {
+fn error_text_is_escaped() {
     let source = Box::new(std::io::Error::other("the service says \u{1b}[2J\u{202e}"));
     let error = PortError { operation: "Publish", happened: Happened::No, throttled: false, source };
     assert!(told(&error).ends_with("the service says \\u{1b}[2J\\u{202e}"), "{}", told(&error));

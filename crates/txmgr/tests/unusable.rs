@@ -1,4 +1,4 @@
-//! One account whose key or head cannot be used: it stops itself, and nothing else.
+//! An account with an unusable key or head stops only itself.
 
 #![allow(missing_docs, reason = "a test binary has no reader of its documentation")]
 #![allow(
@@ -14,13 +14,13 @@ use signpost_txmgr::fake::{
     Fate, Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules,
     SimClock, Weather, sealer,
 };
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::pins::Pins;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::{Happened, Store as _};
 use signpost_txmgr::record::{Record, Stored};
-use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
+use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::start::{KeyTrouble, accounts_of_chain, key_troubles};
 use signpost_txmgr::units::{AccountKey, ChainId, KmsKeyId, Millis, Nonce, Wei};
 use signpost_txmgr::unusable::{KeyCall, KeyFault, Unusable};
@@ -34,7 +34,7 @@ const RETRY: Disposition = Disposition::Retry;
 
 type MemorySigner = Signer<MemoryStore, MemoryKeys, MemoryQueues, MemoryTopic>;
 
-/// The accounts `one` and `two`, with keys of their names.
+/// The accounts `one` and `two`, whose keys have the accounts' names.
 struct World {
     store: MemoryStore,
     keys: MemoryKeys,
@@ -47,7 +47,7 @@ impl World {
         Self::behind(Gate::default())
     }
 
-    /// Its key service is behind this gate.
+    /// The same, with the key service behind this gate.
     fn behind(keys: Gate) -> Self {
         let (gate, journal) = (Gate::default(), Journal::default());
         let world = Self {
@@ -104,7 +104,7 @@ impl World {
         self.record(id).is_some_and(|record| record.attempts.len() == 1)
     }
 
-    /// Id and code of every outcome published.
+    /// The id and code of every published outcome.
     fn refused(&self) -> Vec<(String, String)> {
         let copies = self.topic.copies();
         copies.iter().map(|copy| (copy.request_id.clone(), copy.reason.as_ref().unwrap().code.clone())).collect()
@@ -115,9 +115,10 @@ fn key(name: &str) -> KmsKeyId {
     name.parse().unwrap()
 }
 
-fn transfer(id: &str, account: &str) -> Delivery {
+fn transfer(id: &str, account: &str) -> Incoming {
     let to = "0x55d398326f99059fF775485246999027B3197955";
-    Delivery {
+    Incoming {
+        receipt: String::new(),
         message_id: format!("m-{id}"),
         group: None,
         sender: None,
@@ -127,7 +128,7 @@ fn transfer(id: &str, account: &str) -> Delivery {
     }
 }
 
-fn go(signer: &MemorySigner, batch: &[Delivery], now: Millis) -> Vec<Disposition> {
+fn go(signer: &MemorySigner, batch: &[Incoming], now: Millis) -> Vec<Disposition> {
     signer.handle(batch, now).now_or_never().unwrap()
 }
 
@@ -135,7 +136,7 @@ fn unusable(id: &str) -> (String, String) {
     (id.to_owned(), "accountUnusable".to_owned())
 }
 
-/// What the broadcaster asks of the signer for a slot without a signature.
+/// The broadcaster's ask for a slot without a signature.
 fn ask(world: &World, id: &str) -> SignerPoke {
     SignerPoke {
         account: world.record(id).unwrap().account.to_string(),
@@ -149,7 +150,7 @@ fn ask(world: &World, id: &str) -> SignerPoke {
 }
 
 #[test]
-fn a_retired_account_s_key_is_not_read_at_the_start() {
+fn key_of_a_retired_account_is_not_read_at_the_start() {
     let world = World::new();
     world.change("two", |head| (head.paused, head.retired_at) = (true, Some(NOW)));
     world.keys.set_disabled(&key("two"), true);
@@ -159,7 +160,7 @@ fn a_retired_account_s_key_is_not_read_at_the_start() {
 }
 
 #[test]
-fn a_bad_key_stops_its_own_account_and_no_start() {
+fn unusable_key_stops_only_its_account_and_not_the_start() {
     let faults = [
         (KeyState::Disabled, KeyFault::Disabled),
         (KeyState::Denied, KeyFault::Denied),
@@ -173,12 +174,12 @@ fn a_bad_key_stops_its_own_account_and_no_start() {
         let heals = if fault.may_heal() { RETRY } else { DONE };
         assert_eq!(go(&signer, &[transfer("a", "two"), transfer("b", "one")], NOW), [heals, DONE], "{fault}");
         assert!(world.is_signed("b") && world.record("a").is_none());
-        assert_eq!(world.head("two").open_slots(), 0, "no slot is reserved that cannot be signed");
+        assert_eq!(world.head("two").open_slots(), 0, "no slot is reserved without a usable key");
     }
 }
 
 #[test]
-fn a_key_of_another_address_refuses_at_once() {
+fn key_of_another_address_refuses_at_once() {
     let world = World::new();
     world.change("two", |head| head.kms_key_id = key("one"));
     let signer = world.started();
@@ -188,21 +189,21 @@ fn a_key_of_another_address_refuses_at_once() {
 }
 
 #[test]
-fn a_key_that_is_gone_refuses_at_once() {
+fn deleted_key_refuses_at_once() {
     let world = World::new();
     world.change("two", |head| head.kms_key_id = key("gone"));
-    // Also without the check of the start, which reads only so many keys.
+    // Also without the check at the start, which reads a limited number of keys.
     assert_eq!(go(&world.signer(), &[transfer("a", "two"), transfer("b", "one")], NOW), [DONE, DONE]);
     assert_eq!(world.refused(), [unusable("a")]);
     assert!(world.is_signed("b"));
 }
 
 #[test]
-fn a_fault_that_may_heal_is_waited_for_and_then_answered() {
+fn requests_wait_for_a_healing_fault_and_are_then_refused() {
     let world = World::new();
     world.keys.set_disabled(&key("two"), true);
     let last = NOW.plus(Unusable::HEAL_MAX_MS - 1);
-    // Each delivery meets another process, as in Lambda: the mark on the head says since when.
+    // Each delivery goes to another process, as in Lambda; the mark on the head has the time.
     for now in [NOW, NOW.plus(180_000), last] {
         assert_eq!(go(&world.signer(), &[transfer("a", "two")], now), [RETRY]);
     }
@@ -212,7 +213,7 @@ fn a_fault_that_may_heal_is_waited_for_and_then_answered() {
 }
 
 #[test]
-fn a_key_that_comes_back_works_again_without_a_restart() {
+fn enabled_key_works_again_without_a_restart() {
     let world = World::new();
     world.keys.set_disabled(&key("two"), true);
     let signer = world.started();
@@ -226,7 +227,7 @@ fn a_key_that_comes_back_works_again_without_a_restart() {
 }
 
 #[test]
-fn a_repeat_of_a_signed_request_is_done_whatever_the_key() {
+fn repeat_of_a_signed_request_needs_no_key() {
     let world = World::new();
     assert_eq!(go(&world.signer(), &[transfer("a", "two")], NOW), [DONE]);
     for state in [KeyState::Disabled, KeyState::PendingDeletion] {
@@ -238,29 +239,29 @@ fn a_repeat_of_a_signed_request_is_done_whatever_the_key() {
 }
 
 #[test]
-fn a_key_disabled_while_signing_holds_only_what_has_a_slot() {
+fn key_denied_while_signing_delays_only_reserved_slots() {
     let world = World::new();
     let signer = world.started();
     world.keys.set_state(&key("two"), KeyState::SignDenied);
     assert_eq!(go(&signer, &[transfer("a", "two"), transfer("b", "one")], NOW), [RETRY, DONE]);
     let mark = Unusable { since: NOW, fault: KeyFault::Denied, call: KeyCall::Sign };
     assert_eq!((world.head("two").unusable, world.head("two").open_slots()), (Some(mark), 1));
-    // Its record carries the first one's effect; another gets no slot, in this process or in another.
+    // The first message has its record and is done. No other message gets a slot, in this process or in another.
     assert_eq!(go(&signer, &[transfer("a", "two"), transfer("c", "two")], NOW.plus(1)), [DONE, RETRY]);
     assert_eq!(go(&world.started(), &[transfer("c", "two")], NOW.plus(2)), [RETRY]);
     assert_eq!(world.head("two").open_slots(), 1);
-    assert_eq!(world.head("two").unusable, Some(mark), "that its public key can be read does not clear it");
+    assert_eq!(world.head("two").unusable, Some(mark), "reading the public key does not clear it");
 }
 
 #[test]
-fn an_ask_for_a_slot_that_waits_tries_the_key_again() {
+fn ask_for_a_waiting_slot_tries_the_key_again() {
     let world = World::new();
     let signer = world.started();
     world.keys.set_state(&key("two"), KeyState::SignDenied);
     go(&signer, &[transfer("a", "two")], NOW);
     let asks = [ask(&world, "a")];
     let answer = |after_ms: u64| signer.handle_asks(&asks, NOW.plus(after_ms)).now_or_never().unwrap();
-    assert_eq!(answer(5_000), [DONE], "it is not asked again at once");
+    assert_eq!(answer(5_000), [DONE], "the ask is not redelivered at once");
     assert!(!world.is_signed("a"));
     world.keys.set_state(&key("two"), KeyState::Enabled);
     assert_eq!(answer(10_000), [DONE]);
@@ -273,7 +274,7 @@ fn an_ask_for_a_slot_that_waits_tries_the_key_again() {
 }
 
 #[test]
-fn a_refused_signature_is_tried_by_no_further_slot_while_one_waits() {
+fn no_slot_is_reserved_while_one_waits_for_a_denied_key() {
     let world = World::new();
     let signer = world.started();
     world.keys.set_state(&key("two"), KeyState::SignDenied);
@@ -288,7 +289,7 @@ fn a_refused_signature_is_tried_by_no_further_slot_while_one_waits() {
 }
 
 #[test]
-fn a_refused_signature_is_tried_by_one_batch_where_no_slot_is_open() {
+fn one_batch_tries_a_denied_key_if_no_slot_is_open() {
     let world = World::new();
     let mark = Unusable { since: NOW, fault: KeyFault::Denied, call: KeyCall::Sign };
     world.change("two", |head| head.unusable = Some(mark));
@@ -307,7 +308,7 @@ fn a_refused_signature_is_tried_by_one_batch_where_no_slot_is_open() {
 }
 
 #[test]
-fn an_alias_moved_after_its_key_was_read_stops_the_account() {
+fn alias_moved_after_its_key_was_read_stops_the_account() {
     let world = World::new();
     let signer = world.started();
     let account = world.head("two").account;
@@ -325,18 +326,18 @@ fn an_alias_moved_after_its_key_was_read_stops_the_account() {
 }
 
 #[test]
-fn a_pool_passes_over_an_account_whose_key_is_bad() {
+fn pool_skips_an_account_with_an_unusable_key() {
     let world = World::new();
     world.keys.set_state(&key("two"), KeyState::PendingDeletion);
     let signer = world.signer();
     let ids: Vec<String> = (0..16).map(|at| format!("p-{at}")).collect();
     let batch: Vec<_> = ids.iter().map(|id| transfer(id, "pool:both")).collect();
-    // What was assigned before the fault was found is assigned anew.
+    // Requests assigned before the fault was found are assigned again.
     let first = go(&signer, &batch, NOW);
     assert!(first.contains(&RETRY) && first.contains(&DONE), "{first:?}");
     assert_eq!(go(&signer, &batch, NOW.plus(1)), [DONE; 16]);
     assert!(ids.iter().all(|id| world.is_signed(id)) && world.refused().is_empty());
-    // It comes back to the pool by itself.
+    // The account returns to the pool automatically.
     world.keys.set_state(&key("two"), KeyState::Enabled);
     let later: Vec<_> = (16..32).map(|at| transfer(&format!("p-{at}"), "pool:both")).collect();
     assert_eq!(go(&signer, &later, NOW.plus(Unusable::RECHECK_MS)), [DONE; 16]);
@@ -344,7 +345,7 @@ fn a_pool_passes_over_an_account_whose_key_is_bad() {
 }
 
 #[test]
-fn a_pool_whose_keys_are_all_bad_refuses() {
+fn pool_without_a_usable_key_refuses() {
     let world = World::new();
     for name in ["one", "two"] {
         world.keys.set_state(&key(name), KeyState::PendingDeletion);
@@ -354,7 +355,7 @@ fn a_pool_whose_keys_are_all_bad_refuses() {
     assert_eq!(world.refused(), [unusable("a")]);
 }
 
-/// `GetPublicKey` is throttled.
+/// Throttles `GetPublicKey`.
 #[derive(Debug)]
 struct Throttled;
 
@@ -368,19 +369,19 @@ impl Weather for Throttled {
 }
 
 #[test]
-fn a_key_service_that_does_not_answer_marks_nothing() {
+fn silent_key_service_marks_no_account() {
     let world = World::behind(Gate::with(std::sync::Arc::new(Throttled)));
     let signer = world.signer();
-    to_its_end(signer.warm_up(NOW)).unwrap();
+    completed(signer.warm_up(NOW)).unwrap();
     let batch = [transfer("a", "one")];
-    let dispositions = to_its_end(signer.handle(&batch, NOW));
+    let dispositions = completed(signer.handle(&batch, NOW));
     assert_eq!(dispositions, [RETRY]);
     let head = world.head("one");
     assert_eq!((head.unusable, head.open_slots()), (None, 0));
 }
 
-/// Polls a future to its end: the gate yields once a call.
-fn to_its_end<T>(future: impl Future<Output = T>) -> T {
+/// Polls a future until it is ready. The gate yields once per call.
+fn completed<T>(future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
     let waker = std::task::Waker::noop();
     loop {
@@ -391,24 +392,24 @@ fn to_its_end<T>(future: impl Future<Output = T>) -> T {
 }
 
 #[test]
-fn a_head_that_cannot_be_read_concerns_its_own_messages_only() {
+fn unreadable_head_affects_only_its_own_messages() {
     let world = World::new();
     let signer = world.started();
     let two = world.head("two").account;
     world.store.with_tables(|tables| tables.unreadable.insert(two));
-    // Known from before, and by a signer that starts now.
+    // With a signer that read the head before, and with a new one.
     for (at, signer) in [signer, world.started()].iter().enumerate() {
         let batch = [transfer(&format!("a-{at}"), "two"), transfer(&format!("b-{at}"), "one")];
         assert_eq!(go(signer, &batch, NOW), [RETRY, DONE], "{at}");
         assert!(world.is_signed(&format!("b-{at}")));
         let pooled = [transfer(&format!("c-{at}"), "pool:both")];
-        assert_eq!(go(signer, &pooled, NOW), [DONE], "the other of the pool takes it");
+        assert_eq!(go(signer, &pooled, NOW), [DONE], "the pool's other account gets it");
     }
-    assert_eq!(world.refused(), [], "it is not unknown");
+    assert_eq!(world.refused(), [], "it is not refused as unknown");
 }
 
 #[test]
-fn a_sweep_passes_over_a_head_that_cannot_be_read() {
+fn sweep_skips_an_unreadable_head() {
     let world = World::new();
     let (one, two) = (world.head("one").account, world.head("two").account);
     world.store.with_tables(|tables| tables.unreadable.insert(two));
@@ -426,7 +427,7 @@ fn a_sweep_passes_over_a_head_that_cannot_be_read() {
 }
 
 #[test]
-fn the_check_of_the_start_says_what_is_wrong_and_notes_nothing() {
+fn start_check_reports_faults_and_writes_nothing() {
     let world = World::new();
     let two = world.head("two").account;
     world.keys.set_disabled(&key("two"), true);
@@ -438,7 +439,7 @@ fn the_check_of_the_start_says_what_is_wrong_and_notes_nothing() {
 }
 
 #[test]
-fn a_start_with_very_many_accounts_reads_some_keys_and_the_rest_later() {
+fn start_reads_a_limited_number_of_keys() {
     let world = World::new();
     let template = world.head("one");
     for number in 0..2_000_u32 {
@@ -448,7 +449,7 @@ fn a_start_with_very_many_accounts_reads_some_keys_and_the_rest_later() {
         let head = Head::new(account, format!("a{number}").parse().unwrap(), key("one"), Nonce(0), NOW);
         world.store.register(&head).now_or_never().unwrap().unwrap();
     }
-    // Those with something open come first.
+    // Accounts with open slots come first.
     world.change("two", |head| head.next_nonce = Nonce(1));
     world.keys.set_disabled(&key("two"), true);
     let signer = world.started();

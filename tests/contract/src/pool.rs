@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 use signpost_txmgr::account::Head;
+use signpost_txmgr::inbox::Incoming;
 use signpost_txmgr::ports::Store;
 use signpost_txmgr::record::{Record, Stored};
-use signpost_txmgr::signer::Delivery;
 use signpost_txmgr::units::{Millis, Nonce};
 
 use crate::lane::{NOW, TestLane, load_one};
@@ -50,7 +50,7 @@ impl Pool {
         signer(store, &self.lanes.each_ref(), &policy)
     }
 
-    fn asks(&self) -> Vec<Delivery> {
+    fn asks(&self) -> Vec<Incoming> {
         (0..COUNT).map(|at| transfer(&self.lanes[0].id(at), &format!("pool:{}", self.name))).collect()
     }
 

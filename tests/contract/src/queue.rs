@@ -3,29 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use signpost_aws::receiver::Receiver;
-use signpost_txmgr::fake::{MemoryQueue, Message};
+use signpost_txmgr::inbox::{Inbox, Incoming};
 use signpost_txmgr::ports::{BroadcastQueue, ResignQueue};
 use signpost_txmgr::wire::{LanePoke, SignerPoke, WireKind};
-
-/// A queue's other end.
-pub trait Inbox {
-    /// Takes up to ten messages that are there.
-    fn take(&self) -> impl Future<Output = Vec<Taken>>;
-    /// Acknowledges messages.
-    fn acknowledge(&self, taken: &[Taken]) -> impl Future<Output = ()>;
-    /// Gives messages back.
-    fn give_back(&self, taken: &[Taken]) -> impl Future<Output = ()>;
-}
-
-/// A message in hand.
-#[derive(Debug, Clone)]
-pub struct Taken {
-    handle: String,
-    body: String,
-    group: Option<String>,
-    receive_count: u32,
-}
 
 /// A queue with both ends.
 #[derive(Debug, Clone)]
@@ -59,20 +39,28 @@ fn poke(at: u32, cause: &str) -> LanePoke {
     LanePoke { account: lane(at), cause: cause.to_owned() }
 }
 
-fn causes(taken: &[Taken]) -> Vec<String> {
-    let cause = |taken: &Taken| serde_json::from_str::<LanePoke>(&taken.body).unwrap().cause;
+fn causes(taken: &[Incoming]) -> Vec<String> {
+    let cause = |taken: &Incoming| serde_json::from_str::<LanePoke>(&taken.body).unwrap().cause;
     taken.iter().map(cause).collect()
 }
 
+fn receipts(taken: &[Incoming]) -> Vec<&str> {
+    taken.iter().map(|message| message.receipt.as_str()).collect()
+}
+
+async fn acknowledge(inbox: &impl Inbox, taken: &[Incoming]) {
+    inbox.delete(&receipts(taken)).await.unwrap();
+}
+
 /// Takes and acknowledges until nothing is there.
-async fn drain(inbox: &impl Inbox) -> Vec<Taken> {
+async fn drain(inbox: &impl Inbox) -> Vec<Incoming> {
     let mut all = Vec::new();
     loop {
-        let taken = inbox.take().await;
+        let taken = inbox.receive().await.unwrap();
         if taken.is_empty() {
             return all;
         }
-        inbox.acknowledge(&taken).await;
+        acknowledge(inbox, &taken).await;
         all.extend(taken);
     }
 }
@@ -114,12 +102,12 @@ pub async fn the_pokes_of_a_lane_come_in_order_and_one_worker_has_them(pipe: &Pi
     pipe.queue.poke_lanes(&pokes).await.unwrap();
     let mut all = Vec::new();
     loop {
-        let taken = pipe.inbox.take().await;
+        let taken = pipe.inbox.receive().await.unwrap();
         if taken.is_empty() {
             break;
         }
-        assert!(pipe.inbox.take().await.is_empty(), "the lane is in hand");
-        pipe.inbox.acknowledge(&taken).await;
+        assert!(pipe.inbox.receive().await.unwrap().is_empty(), "the lane is in hand");
+        acknowledge(&pipe.inbox, &taken).await;
         all.extend(causes(&taken));
     }
     assert_eq!(all, (0..12).map(|at| format!("{at:02}")).collect::<Vec<_>>());
@@ -128,25 +116,25 @@ pub async fn the_pokes_of_a_lane_come_in_order_and_one_worker_has_them(pipe: &Pi
 /// A slow lane holds up no other.
 pub async fn lanes_do_not_wait_for_each_other(pipe: &Pipe<impl BroadcastQueue, impl Inbox>) {
     pipe.queue.poke_lanes(&[poke(1, "first")]).await.unwrap();
-    let slow = pipe.inbox.take().await;
+    let slow = pipe.inbox.receive().await.unwrap();
     assert_eq!(causes(&slow), ["first"]);
     pipe.queue.poke_lanes(&[poke(1, "second"), poke(2, "other")]).await.unwrap();
-    let other = pipe.inbox.take().await;
+    let other = pipe.inbox.receive().await.unwrap();
     assert_eq!(causes(&other), ["other"]);
-    pipe.inbox.acknowledge(&slow).await;
-    assert_eq!(causes(&pipe.inbox.take().await), ["second"]);
+    acknowledge(&pipe.inbox, &slow).await;
+    assert_eq!(causes(&pipe.inbox.receive().await.unwrap()), ["second"]);
 }
 
 /// Counted.
 pub async fn a_message_given_back_comes_again(pipe: &Pipe<impl BroadcastQueue, impl Inbox>) {
     pipe.queue.poke_lanes(&[poke(1, "once")]).await.unwrap();
     for receives in 1..4 {
-        let taken = pipe.inbox.take().await;
-        assert_eq!((causes(&taken), taken[0].receive_count), (vec!["once".to_owned()], receives));
-        pipe.inbox.give_back(&taken).await;
+        let taken = pipe.inbox.receive().await.unwrap();
+        assert_eq!((causes(&taken), taken[0].receives), (vec!["once".to_owned()], receives));
+        pipe.inbox.hold(&receipts(&taken), Duration::ZERO).await.unwrap();
     }
     assert_eq!(drain(&pipe.inbox).await.len(), 1);
-    assert!(pipe.inbox.take().await.is_empty());
+    assert!(pipe.inbox.receive().await.unwrap().is_empty());
 }
 
 /// Another cause makes another message.
@@ -156,55 +144,4 @@ pub async fn a_poke_repeated_within_minutes_is_one_message(pipe: &Pipe<impl Broa
     assert_eq!(causes(&drain(&pipe.inbox).await), ["a", "b"]);
     pipe.queue.poke_lanes(&[poke(1, "a")]).await.unwrap();
     assert!(drain(&pipe.inbox).await.is_empty(), "also after the first was acknowledged");
-}
-
-impl Inbox for MemoryQueue {
-    async fn take(&self) -> Vec<Taken> {
-        let taken = |message: Message| Taken {
-            handle: message.handle.to_string(),
-            body: message.body,
-            group: message.group,
-            receive_count: message.receive_count,
-        };
-        self.receive(10).await.unwrap().into_iter().map(taken).collect()
-    }
-
-    async fn acknowledge(&self, taken: &[Taken]) {
-        for message in taken {
-            assert!(self.delete(message.handle.parse().unwrap()).await.unwrap());
-        }
-    }
-
-    async fn give_back(&self, taken: &[Taken]) {
-        for message in taken {
-            assert!(self.release(message.handle.parse().unwrap()).await.unwrap());
-        }
-    }
-}
-
-impl Inbox for Receiver {
-    async fn take(&self) -> Vec<Taken> {
-        let received = self.receive(10, Duration::ZERO, Some(Duration::from_secs(30))).await.unwrap();
-        let taken = |message: signpost_aws::receiver::Received| Taken {
-            handle: message.receipt_handle,
-            body: message.body,
-            group: message.group,
-            receive_count: message.receive_count,
-        };
-        received.into_iter().map(taken).collect()
-    }
-
-    async fn acknowledge(&self, taken: &[Taken]) {
-        let handles: Vec<&str> = taken.iter().map(|message| message.handle.as_str()).collect();
-        for answer in self.delete(&handles).await {
-            answer.unwrap();
-        }
-    }
-
-    async fn give_back(&self, taken: &[Taken]) {
-        let handles: Vec<&str> = taken.iter().map(|message| message.handle.as_str()).collect();
-        for answer in self.set_visibility(&handles, Duration::ZERO).await {
-            answer.unwrap();
-        }
-    }
 }

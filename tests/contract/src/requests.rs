@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use signpost_txmgr::account::{Head, Reservation, SenderCounts};
+use signpost_txmgr::inbox::Incoming;
 use signpost_txmgr::ports::{ReserveVerdict, Store};
 use signpost_txmgr::record::Stored;
-use signpost_txmgr::signer::Delivery;
 use signpost_txmgr::units::{Millis, Nonce};
 
 use crate::lane::{NOW, TestLane, load_one};
@@ -34,8 +34,8 @@ fn limited<S: Store>(store: S, lane: &TestLane) -> LaneSigner<S> {
     signer(store, &[lane], &format!("{RULES}max_requests = {LIMIT}\nmax_requests_window_s = 3600\n"))
 }
 
-fn ask(lane: &TestLane, at: u64, sender: &str) -> Delivery {
-    Delivery { sender: Some(sender.to_owned()), ..transfer(&lane.id(at), &lane.account().to_string()) }
+fn ask(lane: &TestLane, at: u64, sender: &str) -> Incoming {
+    Incoming { sender: Some(sender.to_owned()), ..transfer(&lane.id(at), &lane.account().to_string()) }
 }
 
 fn counted(counts: &[(&str, u64)]) -> SenderCounts {

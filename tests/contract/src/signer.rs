@@ -2,11 +2,11 @@
 //! [`crate::pool`].
 
 use signpost_txmgr::fake::{Gate, Journal, MemoryKeys, MemoryQueues, MemoryTopic, QueueRules, SimClock, sealer};
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::pins::Pins;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::Store;
-use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
+use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::units::{ChainId, RequestId, Wei};
 
 use crate::lane::{NOW, TestLane};
@@ -42,9 +42,10 @@ pub fn signer<S: Store>(store: S, lanes: &[&TestLane], policy: &str) -> LaneSign
 
 /// A transfer of 1,000 wei with 21,000 gas.
 #[must_use]
-pub fn transfer(id: &RequestId, account: &str) -> Delivery {
+pub fn transfer(id: &RequestId, account: &str) -> Incoming {
     let to = "0x55d398326f99059fF775485246999027B3197955";
-    Delivery {
+    Incoming {
+        receipt: String::new(),
         message_id: id.as_str().replace(':', "-"),
         group: None,
         sender: None,
@@ -55,8 +56,8 @@ pub fn transfer(id: &RequestId, account: &str) -> Delivery {
 }
 
 /// Hands a batch to a signer until every message is done.
-pub async fn handle_all<S: Store>(signer: &LaneSigner<S>, mut batch: Vec<Delivery>) {
-    // Each other signer conflicts at most once per message, and a turn makes several tries.
+pub async fn handle_all<S: Store>(signer: &LaneSigner<S>, mut batch: Vec<Incoming>) {
+    // Each of the others is in the way once per message at most, and a turn has several tries.
     for _ in 0..SIGNERS * 20 {
         let dispositions = signer.handle(&batch, NOW).await;
         let mut left = dispositions.iter();

@@ -3,9 +3,9 @@
 
 use futures_util::future::join_all;
 use signpost_txmgr::account::{Head, Reservation, Spend};
+use signpost_txmgr::inbox::Incoming;
 use signpost_txmgr::ports::{ReserveVerdict, Store};
 use signpost_txmgr::record::Stored;
-use signpost_txmgr::signer::Delivery;
 use signpost_txmgr::units::{Millis, Nonce, Wei};
 
 use crate::lane::{NOW, TestLane, load_one};
@@ -34,7 +34,7 @@ fn limited<S: Store>(store: S, lane: &TestLane) -> LaneSigner<S> {
     signer(store, &[lane], &format!("{RULES}spend_limit_wei = {limit}\nspend_window_s = 3600\n"))
 }
 
-fn ask(lane: &TestLane, at: u64) -> Delivery {
+fn ask(lane: &TestLane, at: u64) -> Incoming {
     transfer(&lane.id(at), &lane.account().to_string())
 }
 

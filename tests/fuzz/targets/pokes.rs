@@ -2,7 +2,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use signpost_txmgr::broadcaster::account_of;
 use signpost_txmgr::text;
 use signpost_txmgr::trace::TraceParent;
 use signpost_txmgr::units::RequestId;
@@ -10,7 +9,7 @@ use signpost_txmgr::wire::{LanePoke, SignerPoke};
 
 fuzz_target!(|body: &str| {
     if let Ok(poke) = serde_json::from_str::<LanePoke>(body) {
-        let _ = account_of(&poke);
+        let _ = poke.account();
         let written = text::json(&poke).expect("a poke is JSON");
         assert_eq!(serde_json::from_str::<LanePoke>(&written).expect("it is JSON"), poke);
     }

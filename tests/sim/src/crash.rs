@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use signpost_txmgr::broadcaster::{Lane, account_of};
+use signpost_txmgr::broadcaster::Lane;
 use signpost_txmgr::fake::{Entry, Fate, QueueRules, SimClock};
 use signpost_txmgr::ports::{BroadcastQueue, Happened};
 use signpost_txmgr::units::{AccountKey, Wei};
@@ -279,10 +279,10 @@ impl Scenario {
 
 /// One message of the broadcast queue and one round; the lane pokes itself while it is open.
 async fn serve_round(world: &World, broadcaster: &TrialBroadcaster, lanes: &mut BTreeMap<AccountKey, Lane>) {
-    let Ok(messages) = world.queues.broadcast.receive(1).await else { return };
+    let Ok(messages) = world.queues.broadcast.receive_up_to(1).await else { return };
     let Some(message) = messages.first() else { return };
     let poke: LanePoke = serde_json::from_str(&message.body).expect("only our own pokes");
-    let account = account_of(&poke).expect("only our own pokes");
+    let account = poke.account().expect("only our own pokes");
     let now = world.clock.now();
     let lane = lanes.entry(account).or_insert_with(|| Lane::new(account, now));
     let open = broadcaster.round(lane, now).await.map_or(1, |round| round.open);
@@ -290,5 +290,5 @@ async fn serve_round(world: &World, broadcaster: &TrialBroadcaster, lanes: &mut 
         let again = LanePoke { account: account.to_string(), cause: format!("continues at {now}") };
         let _ = world.queues.poke_lanes(&[again]).await;
     }
-    let _ = world.queues.broadcast.delete(message.handle).await;
+    let _ = world.queues.broadcast.delete_one(&message.receipt).await;
 }

@@ -6,10 +6,10 @@ use std::pin::pin;
 
 use futures_util::future::{Either, LocalBoxFuture, join_all, select};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use signpost_txmgr::broadcaster::{Finding, Lane, Question, account_of};
+use signpost_txmgr::broadcaster::{Finding, Lane, Question};
 use signpost_txmgr::fake::MemoryQueue;
+use signpost_txmgr::inbox::Disposition;
 use signpost_txmgr::ports::BroadcastQueue;
-use signpost_txmgr::signer::{Delivery, Disposition};
 use signpost_txmgr::units::AccountKey;
 use signpost_txmgr::wire::{LanePoke, SignerPoke};
 
@@ -45,59 +45,48 @@ pub async fn serve_signing(world: &World, signer: &TrialSigner) -> bool {
 /// The same, interrupted after `polls` polls, as at a function's time limit. Then the whole batch is redelivered.
 pub async fn serve_signing_within(world: &World, signer: &TrialSigner, polls: u64) -> bool {
     let queue = &world.queues.signing;
-    let Ok(messages) = queue.receive(BATCH).await else { return false };
+    let Ok(messages) = queue.receive_up_to(BATCH).await else { return false };
     if messages.is_empty() {
         return false;
     }
     if world.mutant == Some(Mutant::AcknowledgesBeforeEffect) {
         for message in &messages {
-            let _ = queue.delete(message.handle).await;
+            let _ = queue.delete_one(&message.receipt).await;
         }
     }
-    let deliveries: Vec<_> = messages
-        .iter()
-        .map(|message| Delivery {
-            message_id: message.message_id.clone(),
-            group: message.group.clone(),
-            sender: message.sender.clone(),
-            trace: None,
-            receives: message.receive_count,
-            body: message.body.clone(),
-        })
-        .collect();
-    let Some(dispositions) = limit_polls(signer.handle(&deliveries, world.clock.now()), polls).await else {
+    let Some(dispositions) = limit_polls(signer.handle(&messages, world.clock.now()), polls).await else {
         for message in &messages {
-            give_back(world, queue, message.handle).await;
+            give_back(world, queue, &message.receipt).await;
         }
         return true;
     };
     assert_eq!(dispositions.len(), messages.len(), "one disposition per delivery");
     for (message, disposition) in messages.iter().zip(dispositions) {
-        acknowledge(world, queue, message.handle, disposition).await;
+        acknowledge(world, queue, &message.receipt, disposition).await;
     }
     true
 }
 
-async fn acknowledge(world: &World, queue: &MemoryQueue, handle: u64, disposition: Disposition) {
+async fn acknowledge(world: &World, queue: &MemoryQueue, receipt: &str, disposition: Disposition) {
     match disposition {
         // A lost acknowledgement is a redelivery.
-        Disposition::Done => drop(queue.delete(handle).await),
-        Disposition::Retry => give_back(world, queue, handle).await,
+        Disposition::Done => drop(queue.delete_one(receipt).await),
+        Disposition::Retry => give_back(world, queue, receipt).await,
     }
 }
 
 /// Makes a message visible again, at once or after a while.
-async fn give_back(world: &World, queue: &MemoryQueue, handle: u64) {
+async fn give_back(world: &World, queue: &MemoryQueue, receipt: &str) {
     let _ = match world.retry_after_ms {
-        0 => queue.release(handle).await,
-        after_ms => queue.extend(handle, after_ms).await,
+        0 => queue.release(receipt).await,
+        after_ms => queue.extend(receipt, after_ms).await,
     };
 }
 
 /// Serves one batch of the resign queue; returns whether there was one.
 pub async fn serve_resign(world: &World, signer: &TrialSigner) -> bool {
     let queue = &world.queues.resign;
-    let Ok(messages) = queue.receive(BATCH).await else { return false };
+    let Ok(messages) = queue.receive_up_to(BATCH).await else { return false };
     if messages.is_empty() {
         return false;
     }
@@ -105,7 +94,7 @@ pub async fn serve_resign(world: &World, signer: &TrialSigner) -> bool {
         messages.iter().map(|message| serde_json::from_str(&message.body).expect("only our own pokes")).collect();
     let dispositions = signer.handle_asks(&asks, world.clock.now()).await;
     for (message, disposition) in messages.iter().zip(dispositions) {
-        acknowledge(world, queue, message.handle, disposition).await;
+        acknowledge(world, queue, &message.receipt, disposition).await;
     }
     true
 }
@@ -114,14 +103,14 @@ pub async fn serve_resign(world: &World, signer: &TrialSigner) -> bool {
 /// Returns whether there was a batch. All messages are acknowledged after the last pass, as in a Lambda function.
 pub async fn serve_broadcast(world: &World, broadcaster: &TrialBroadcaster, batch: usize, polls: u64) -> bool {
     let queue = &world.queues.broadcast;
-    let Ok(messages) = queue.receive(batch).await else { return false };
+    let Ok(messages) = queue.receive_up_to(batch).await else { return false };
     if messages.is_empty() {
         return false;
     }
     let mut accounts: Vec<AccountKey> = Vec::new();
     for message in &messages {
         let poke: LanePoke = serde_json::from_str(&message.body).expect("only our own pokes");
-        let account = account_of(&poke).expect("only our own pokes");
+        let account = poke.account().expect("only our own pokes");
         if !accounts.contains(&account) {
             accounts.push(account);
         }
@@ -134,7 +123,7 @@ pub async fn serve_broadcast(world: &World, broadcaster: &TrialBroadcaster, batc
     });
     join_all(passes).await;
     for message in messages {
-        let _ = queue.delete(message.handle).await;
+        let _ = queue.delete_one(&message.receipt).await;
     }
     true
 }

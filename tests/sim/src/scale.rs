@@ -14,12 +14,12 @@ use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane};
 use signpost_txmgr::fake::{
     Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
 };
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::pins::Pins;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::Store as _;
-use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
+use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::units::{AccountKey, KmsKeyId, Millis, Nonce, Wei};
 
 use crate::world::{CHAIN, RETENTION_MS, START};
@@ -285,10 +285,11 @@ fn register(store: &MemoryStore, keys: &MemoryKeys, number: usize) -> AccountKey
     account
 }
 
-fn delivery(id: usize, account: usize, data: usize) -> Delivery {
+fn delivery(id: usize, account: usize, data: usize) -> Incoming {
     let gas = 21_000 + data * 40;
     let data = "11".repeat(data);
-    Delivery {
+    Incoming {
+        receipt: String::new(),
         message_id: format!("m-{id}"),
         group: Some(format!("a{account}")),
         sender: None,

@@ -15,12 +15,12 @@ use signpost_txmgr::account::Head;
 use signpost_txmgr::fake::{
     Entry, Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
 };
+use signpost_txmgr::inbox::Incoming;
 use signpost_txmgr::pins::{Pin, Pins};
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::{AttemptKind, CancelCause, Phase, Record, Stored};
-use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{Delivery, Signer, SignerConfig};
+use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::tx::{Fee, UnsignedTx};
 use signpost_txmgr::units::{AccountKey, ChainId, Digest, Gas, KmsKeyId, Millis, Nonce, RequestId, SigningHash, Wei};
 use signpost_txmgr::wire::{SignerPoke, WireFee, WireKind};
@@ -164,7 +164,8 @@ impl ThiefTrial {
         let body = format!(
             r#"{{"requestId":"{id}","account":"{account}","to":"{to}","value":{value},"gas":21000,"gasPrice":5}}"#
         );
-        let delivery = Delivery {
+        let delivery = Incoming {
+            receipt: String::new(),
             message_id: format!("m-{id}"),
             group: None,
             sender: Some(sender.to_owned()),

@@ -16,9 +16,8 @@ use signpost_txmgr::fake::{
 };
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::pins::Pins;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::{RetireVerdict, Store};
-use signpost_txmgr::request::NetworkRules;
 use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::units::{AccountKey, Address, ChainId, KmsKeyId, Millis, Nonce, Wei};
 
@@ -29,7 +28,7 @@ use crate::stage::{ExecutorHandle, run_alone};
 pub const CHAIN: ChainId = ChainId(97);
 /// The chain of the second world, if there is one.
 pub const OTHER_CHAIN: ChainId = ChainId(56);
-/// Retention of a closed record: design, section 4.
+/// Retention of a closed record: the default of 90 days (`crates/host/src/config`).
 pub const RETENTION_MS: u64 = 90 * 24 * 3_600 * 1_000;
 /// When every trial begins, in Unix milliseconds.
 pub const START: Millis = Millis(1_700_000_000_000);

@@ -1,10 +1,10 @@
-//! Writes `schemas/` from the wire types, and the page about the metrics from their list.
+//! Writes everything in the repository that is made from code: [`signpost_tidy::made`].
 
 use std::fs;
 
 fn main() -> std::io::Result<()> {
-    for (name, schema) in signpost_txmgr::wire::schema::schemas() {
-        fs::write(signpost_tidy::root().join("schemas").join(name), signpost_tidy::rendered(&schema))?;
+    for (path, text) in signpost_tidy::made() {
+        fs::write(signpost_tidy::root().join(path), text)?;
     }
-    fs::write(signpost_tidy::root().join("infra/metrics.md"), signpost_tidy::metrics_page())
+    Ok(())
 }

@@ -54,7 +54,8 @@ pub(crate) fn of_stack(program: &Path, real: bool) -> Result<Tools, String> {
     if !asked.status.success() {
         return Err("the local stack cannot be set up".to_owned());
     }
-    let answer: Value = serde_json::from_slice(&asked.stdout).map_err(|error| format!("the set-up's answer: {error}"))?;
+    let answer: Value =
+        serde_json::from_slice(&asked.stdout).map_err(|error| format!("the set-up's answer: {error}"))?;
     let named = |name: &str| answer.get(name).and_then(Value::as_str).map(PathBuf::from);
     let path = |name: &str| named(name).ok_or("the set-up named no path");
     let geth = if real { Some(path("geth")?) } else { None };

@@ -20,18 +20,123 @@ const EXPIRE_PAGE: usize = 500;
 /// Items of a page of a query: a slot has about 200 bytes, so that a page is far below 1 MB.
 const PAGE_MAX: usize = 1_000;
 
-impl DynamoStore {
-    /// See [`signpost_txmgr::ports::Store::slots`].
-    pub(super) async fn read_slots(
-        &self,
-        account: &AccountKey,
-        from: Nonce,
-        limit: usize,
-    ) -> Result<Vec<(Nonce, RequestId)>, PortError> {
-        let slots = self.read_slot_items(account, from, head::MAX_SLOT, limit).await?;
-        slots.iter().map(|slot| read("Query", slot, head::decode_slot)).collect()
-    }
+/// See [`signpost_txmgr::ports::Store::slots`].
+pub(super) async fn slots(
+    store: &DynamoStore,
+    account: &AccountKey,
+    from: Nonce,
+    limit: usize,
+) -> Result<Vec<(Nonce, RequestId)>, PortError> {
+    let slots = store.read_slot_items(account, from, head::MAX_SLOT, limit).await?;
+    slots.iter().map(|slot| read("Query", slot, head::decode_slot)).collect()
+}
 
+/// See [`signpost_txmgr::ports::Store::fast_forward`].
+pub(super) async fn fast_forward(
+    store: &DynamoStore,
+    account: &AccountKey,
+    from: Nonce,
+    to: Nonce,
+) -> Result<bool, PortError> {
+    assert!(from <= to, "I4: a lane only goes forward");
+    set_nonce(store, account, from, to).await
+}
+
+/// See [`signpost_txmgr::ports::Store::set_nonce`].
+pub(super) async fn set_nonce(
+    store: &DynamoStore,
+    account: &AccountKey,
+    from: Nonce,
+    to: Nonce,
+) -> Result<bool, PortError> {
+    let request = store
+        .update_head(account)
+        .update_expression("SET #nextNonce = :to, #lowestOpenNonce = :to")
+        .condition_expression("#nextNonce = :from AND #lowestOpenNonce = :from")
+        .set_expression_attribute_names(Some(names(&["nextNonce", "lowestOpenNonce"])))
+        .expression_attribute_values(":from", n(from.0))
+        .expression_attribute_values(":to", n(to.0));
+    store.move_head(request, |head| head.next_nonce == to && head.lowest_open_nonce == to).await
+}
+
+/// See [`signpost_txmgr::ports::Store::leave_slots`]. The head first: slots that expire below a mark
+/// that did not move would be missed by whoever reads the lane.
+pub(super) async fn leave_slots(
+    store: &DynamoStore,
+    account: &AccountKey,
+    from: Nonce,
+    to: Nonce,
+    expires_at: Millis,
+) -> Result<bool, PortError> {
+    assert!(from <= to, "I4: a lane only goes forward");
+    let request = store
+        .update_head(account)
+        .update_expression("SET #lowestOpenNonce = :to")
+        .condition_expression("#lowestOpenNonce = :from AND #nextNonce >= :to")
+        .set_expression_attribute_names(Some(names(&["nextNonce", "lowestOpenNonce"])))
+        .expression_attribute_values(":from", n(from.0))
+        .expression_attribute_values(":to", n(to.0));
+    if !store.move_head(request, |head| head.lowest_open_nonce == to).await? {
+        return Ok(false);
+    }
+    if let Err(error) = store.expire_slots(account, from, to, expires_at).await {
+        tracing::warn!(%account, %from, %to, error = told(&error), "slots left behind keep no expiry and stay");
+    }
+    Ok(true)
+}
+
+/// See [`signpost_txmgr::ports::Store::move_marks`]. The head first, as when slots are left.
+pub(super) async fn move_marks(
+    store: &DynamoStore,
+    account: &AccountKey,
+    before: &Marks,
+    after: &Marks,
+    expires_at: Millis,
+) -> Result<bool, PortError> {
+    after.assert_follows(before);
+    let lists = [
+        (head::SET_ASIDE, head::encode_set_aside(&before.set_aside), head::encode_set_aside(&after.set_aside)),
+        (head::GAPS, head::encode_gaps(&before.gaps), head::encode_gaps(&after.gaps)),
+    ];
+    let mut conditions = vec!["#lowestOpenNonce = :from AND #nextNonce >= :to".to_owned()];
+    let (mut sets, mut removes) = (vec!["#lowestOpenNonce = :to".to_owned()], Vec::new());
+    let mut request = store.update_head(account);
+    for (name, before, after) in lists {
+        if let Some(stored) = before {
+            conditions.push(format!("#{name} = :{name}Before"));
+            request = request.expression_attribute_values(format!(":{name}Before"), stored);
+        } else {
+            conditions.push(format!("attribute_not_exists(#{name})"));
+        }
+        if let Some(wanted) = after {
+            sets.push(format!("#{name} = :{name}"));
+            request = request.expression_attribute_values(format!(":{name}"), wanted);
+        } else {
+            removes.push(format!("#{name}"));
+        }
+    }
+    let remove = if removes.is_empty() { String::new() } else { format!(" REMOVE {}", removes.join(", ")) };
+    for (name, value) in names(&["nextNonce", "lowestOpenNonce", head::SET_ASIDE, head::GAPS]) {
+        request = request.expression_attribute_names(name, value);
+    }
+    let request = request
+        .update_expression(format!("SET {}{remove}", sets.join(", ")))
+        .condition_expression(conditions.join(" AND "))
+        .expression_attribute_values(":from", n(before.lowest_open_nonce.0))
+        .expression_attribute_values(":to", n(after.lowest_open_nonce.0));
+    if !store.move_head(request, |head| head.marks() == *after).await? {
+        return Ok(false);
+    }
+    for left in after.left_since(before) {
+        if let Err(error) = store.expire_slots(account, left.start, left.end, expires_at).await {
+            tracing::warn!(%account, from = %left.start, to = %left.end, error = told(&error),
+                "slots left behind keep no expiry and stay");
+        }
+    }
+    Ok(true)
+}
+
+impl DynamoStore {
     pub(super) async fn read_slot_items(
         &self,
         account: &AccountKey,
@@ -67,101 +172,6 @@ impl DynamoStore {
             }
         }
         Ok(slots)
-    }
-
-    /// See [`signpost_txmgr::ports::Store::fast_forward`].
-    pub(super) async fn skip_nonces(&self, account: &AccountKey, from: Nonce, to: Nonce) -> Result<bool, PortError> {
-        assert!(from <= to, "I4: a lane only goes forward");
-        self.move_marks(account, from, to).await
-    }
-
-    /// See [`signpost_txmgr::ports::Store::set_nonce`].
-    pub(super) async fn move_marks(&self, account: &AccountKey, from: Nonce, to: Nonce) -> Result<bool, PortError> {
-        let request = self
-            .update_head(account)
-            .update_expression("SET #nextNonce = :to, #lowestOpenNonce = :to")
-            .condition_expression("#nextNonce = :from AND #lowestOpenNonce = :from")
-            .set_expression_attribute_names(Some(names(&["nextNonce", "lowestOpenNonce"])))
-            .expression_attribute_values(":from", n(from.0))
-            .expression_attribute_values(":to", n(to.0));
-        self.move_head(request, |head| head.next_nonce == to && head.lowest_open_nonce == to).await
-    }
-
-    /// See [`signpost_txmgr::ports::Store::leave_slots`]. The head first: slots that expire below a mark
-    /// that did not move would be missed by whoever reads the lane.
-    pub(super) async fn move_mark(
-        &self,
-        account: &AccountKey,
-        from: Nonce,
-        to: Nonce,
-        expires_at: Millis,
-    ) -> Result<bool, PortError> {
-        assert!(from <= to, "I4: a lane only goes forward");
-        let request = self
-            .update_head(account)
-            .update_expression("SET #lowestOpenNonce = :to")
-            .condition_expression("#lowestOpenNonce = :from AND #nextNonce >= :to")
-            .set_expression_attribute_names(Some(names(&["nextNonce", "lowestOpenNonce"])))
-            .expression_attribute_values(":from", n(from.0))
-            .expression_attribute_values(":to", n(to.0));
-        if !self.move_head(request, |head| head.lowest_open_nonce == to).await? {
-            return Ok(false);
-        }
-        if let Err(error) = self.expire_slots(account, from, to, expires_at).await {
-            tracing::warn!(%account, %from, %to, error = told(&error), "slots left behind keep no expiry and stay");
-        }
-        Ok(true)
-    }
-
-    /// See [`signpost_txmgr::ports::Store::move_marks`]. The head first, as when slots are left.
-    pub(super) async fn move_all_marks(
-        &self,
-        account: &AccountKey,
-        before: &Marks,
-        after: &Marks,
-        expires_at: Millis,
-    ) -> Result<bool, PortError> {
-        after.assert_follows(before);
-        let lists = [
-            (head::SET_ASIDE, head::encode_set_aside(&before.set_aside), head::encode_set_aside(&after.set_aside)),
-            (head::GAPS, head::encode_gaps(&before.gaps), head::encode_gaps(&after.gaps)),
-        ];
-        let mut conditions = vec!["#lowestOpenNonce = :from AND #nextNonce >= :to".to_owned()];
-        let (mut sets, mut removes) = (vec!["#lowestOpenNonce = :to".to_owned()], Vec::new());
-        let mut request = self.update_head(account);
-        for (name, before, after) in lists {
-            if let Some(stored) = before {
-                conditions.push(format!("#{name} = :{name}Before"));
-                request = request.expression_attribute_values(format!(":{name}Before"), stored);
-            } else {
-                conditions.push(format!("attribute_not_exists(#{name})"));
-            }
-            if let Some(wanted) = after {
-                sets.push(format!("#{name} = :{name}"));
-                request = request.expression_attribute_values(format!(":{name}"), wanted);
-            } else {
-                removes.push(format!("#{name}"));
-            }
-        }
-        let remove = if removes.is_empty() { String::new() } else { format!(" REMOVE {}", removes.join(", ")) };
-        for (name, value) in names(&["nextNonce", "lowestOpenNonce", head::SET_ASIDE, head::GAPS]) {
-            request = request.expression_attribute_names(name, value);
-        }
-        let request = request
-            .update_expression(format!("SET {}{remove}", sets.join(", ")))
-            .condition_expression(conditions.join(" AND "))
-            .expression_attribute_values(":from", n(before.lowest_open_nonce.0))
-            .expression_attribute_values(":to", n(after.lowest_open_nonce.0));
-        if !self.move_head(request, |head| head.marks() == *after).await? {
-            return Ok(false);
-        }
-        for left in after.left_since(before) {
-            if let Err(error) = self.expire_slots(account, left.start, left.end, expires_at).await {
-                tracing::warn!(%account, from = %left.start, to = %left.end, error = told(&error),
-                    "slots left behind keep no expiry and stay");
-            }
-        }
-        Ok(true)
     }
 
     fn update_head(&self, account: &AccountKey) -> UpdateItemFluentBuilder {

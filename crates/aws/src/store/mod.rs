@@ -79,47 +79,47 @@ impl DynamoStore {
 
 impl Store for DynamoStore {
     async fn accounts(&self) -> Result<Accounts, PortError> {
-        self.read_accounts().await
+        accounts::accounts(self).await
     }
 
     async fn head(&self, account: &AccountKey) -> Result<Option<Head>, PortError> {
-        self.read_head(account).await
+        accounts::head(self, account).await
     }
 
     async fn register(&self, head: &Head) -> Result<RegisterVerdict, PortError> {
-        self.write_account(head).await
+        accounts::register(self, head).await
     }
 
     async fn set_paused(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
-        self.write_paused(account, paused).await
+        accounts::set_paused(self, account, paused).await
     }
 
     async fn set_paused_by_node(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
-        self.write_paused_by_node(account, paused).await
+        accounts::set_paused_by_node(self, account, paused).await
     }
 
     async fn set_unfunded(&self, account: &AccountKey, since: Option<Millis>) -> Result<(), PortError> {
-        self.write_unfunded(account, since).await
+        accounts::set_unfunded(self, account, since).await
     }
 
     async fn set_unusable(&self, account: &AccountKey, unusable: Option<Unusable>) -> Result<(), PortError> {
-        self.write_unusable(account, unusable).await
+        accounts::set_unusable(self, account, unusable).await
     }
 
     async fn observe_fee(&self, account: &AccountKey, fee: &SeenFee) -> Result<(), PortError> {
-        self.write_seen_fee(account, fee).await
+        accounts::observe_fee(self, account, fee).await
     }
 
     async fn fast_forward(&self, account: &AccountKey, from: Nonce, to: Nonce) -> Result<bool, PortError> {
-        self.skip_nonces(account, from, to).await
+        lane::fast_forward(self, account, from, to).await
     }
 
     async fn set_nonce(&self, account: &AccountKey, from: Nonce, to: Nonce) -> Result<bool, PortError> {
-        self.move_marks(account, from, to).await
+        lane::set_nonce(self, account, from, to).await
     }
 
     async fn retire(&self, account: &AccountKey, now: Millis) -> Result<RetireVerdict, PortError> {
-        self.write_retired(account, now).await
+        operator::retire(self, account, now).await
     }
 
     async fn unregister(
@@ -128,23 +128,23 @@ impl Store for DynamoStore {
         name: &AccountName,
         retired_until: Millis,
     ) -> Result<UnregisterVerdict, PortError> {
-        self.delete_account(account, name, retired_until).await
+        operator::unregister(self, account, name, retired_until).await
     }
 
     async fn reserve(&self, group: &Reservation) -> Result<ReserveVerdict, PortError> {
-        self.claim(group).await
+        reserve::reserve(self, group).await
     }
 
     async fn load(&self, ids: &[RequestId], now: Millis) -> Result<Vec<Stored>, PortError> {
-        self.read_requests(ids, now).await
+        records::load(self, ids, now).await
     }
 
     async fn reject(&self, rejected: &Rejected, over: &Vacancy) -> Result<RejectVerdict, PortError> {
-        self.write_rejected(rejected, over).await
+        records::reject(self, rejected, over).await
     }
 
     async fn update(&self, record: &Record) -> Result<UpdateVerdict, PortError> {
-        self.write_record(record).await
+        records::update(self, record).await
     }
 
     async fn slots(
@@ -153,7 +153,7 @@ impl Store for DynamoStore {
         from: Nonce,
         limit: usize,
     ) -> Result<Vec<(Nonce, RequestId)>, PortError> {
-        self.read_slots(account, from, limit).await
+        lane::slots(self, account, from, limit).await
     }
 
     async fn leave_slots(
@@ -163,7 +163,7 @@ impl Store for DynamoStore {
         to: Nonce,
         expires_at: Millis,
     ) -> Result<bool, PortError> {
-        self.move_mark(account, from, to, expires_at).await
+        lane::leave_slots(self, account, from, to, expires_at).await
     }
 
     async fn move_marks(
@@ -173,7 +173,7 @@ impl Store for DynamoStore {
         after: &Marks,
         expires_at: Millis,
     ) -> Result<bool, PortError> {
-        self.move_all_marks(account, before, after, expires_at).await
+        lane::move_marks(self, account, before, after, expires_at).await
     }
 }
 

@@ -55,6 +55,92 @@ pub struct Page {
     pub next: Option<Item>,
 }
 
+/// See [`signpost_txmgr::ports::Store::retire`]. That no slot is open is a condition of the write, so that no
+/// reservation comes between.
+pub(super) async fn retire(store: &DynamoStore, account: &AccountKey, now: Millis) -> Result<RetireVerdict, PortError> {
+    let changed = store.change_head(account, |request| {
+        let named = ["account", "paused", "pausedBy", "retiredAt", "nextNonce", "lowestOpenNonce"];
+        request
+            .update_expression("SET #paused = :paused, #retiredAt = if_not_exists(#retiredAt, :now) REMOVE #pausedBy")
+            .condition_expression("attribute_exists(#account) AND #nextNonce = #lowestOpenNonce")
+            .set_expression_attribute_names(Some(names(&named)))
+            .expression_attribute_values(":paused", AttributeValue::Bool(true))
+            .expression_attribute_values(":now", n(now.0))
+    });
+    Ok(match changed.await? {
+        HeadChange::Made => RetireVerdict::Retired,
+        HeadChange::Refused(stored) => RetireVerdict::Open(Box::new(read("UpdateItem", &stored, head::decode_head)?)),
+        HeadChange::NoHead => RetireVerdict::NotRegistered,
+    })
+}
+
+/// See [`signpost_txmgr::ports::Store::unregister`]. Head and name go in one transaction: a name without a head
+/// could not be registered again, a head without a name is in no list.
+pub(super) async fn unregister(
+    store: &DynamoStore,
+    account: &AccountKey,
+    name: &AccountName,
+    retired_until: Millis,
+) -> Result<UnregisterVerdict, PortError> {
+    const OPERATION: &str = "TransactWriteItems";
+    let head = Delete::builder()
+        .table_name(&store.tables.accounts)
+        .set_key(Some(head::key(account, head::HEAD)))
+        .condition_expression(
+            "#name = :name AND #retiredAt <= :until AND #nextNonce = #lowestOpenNonce \
+             AND attribute_not_exists(#setAside)",
+        )
+        .set_expression_attribute_names(Some(names(&[
+            "name",
+            "retiredAt",
+            "nextNonce",
+            "lowestOpenNonce",
+            head::SET_ASIDE,
+        ])))
+        .expression_attribute_values(":name", s(name))
+        .expression_attribute_values(":until", n(retired_until.0))
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+        .build()
+        .expect("table and key are set");
+    let entry = Delete::builder()
+        .table_name(&store.tables.accounts)
+        .set_key(Some(item::item([("account", s(head::DIRECTORY)), ("item", s(name))])))
+        .condition_expression("attribute_not_exists(#accountKey) OR #accountKey = :account")
+        .set_expression_attribute_names(Some(names(&["accountKey"])))
+        .expression_attribute_values(":account", s(account))
+        .build()
+        .expect("table and key are set");
+    let request = store
+        .client
+        .transact_write_items()
+        .transact_items(TransactWriteItem::builder().delete(head).build())
+        .transact_items(TransactWriteItem::builder().delete(entry).build());
+    let Err(failure) = repeat_if(&store.backoff, OPERATION, judge, || request.clone().send()).await else {
+        return Ok(UnregisterVerdict::Unregistered);
+    };
+    let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = failure.service() else {
+        return Err(failure.into_port(OPERATION));
+    };
+    let of_head = cancelled.cancellation_reasons().first();
+    if of_head.and_then(CancellationReason::code) != Some("ConditionalCheckFailed") {
+        return Err(failure.into_port(OPERATION));
+    }
+    // An emulator may leave the item out.
+    let stored = match of_head.and_then(CancellationReason::item) {
+        Some(stored) => Some(read(OPERATION, stored, head::decode_head)?),
+        None => super::accounts::head(store, account).await?,
+    };
+    match stored.filter(|head| head.name == *name) {
+        // An earlier try whose reply was lost was the one that removed it.
+        None if failure.uncertain => Ok(UnregisterVerdict::Unregistered),
+        None => Ok(UnregisterVerdict::NotRegistered),
+        Some(head) => match head.stays_registered(retired_until) {
+            Some(why) => Ok(UnregisterVerdict::Stays(why)),
+            None => Err(failure.into_port(OPERATION)),
+        },
+    }
+}
+
 impl DynamoStore {
     /// A page of the ids of an account's requests made at `since` or later, newest first. By the index: a
     /// request of the last moment may be missing, and so are bad messages, which have no account.
@@ -117,96 +203,6 @@ impl DynamoStore {
             Ok(SlotFound { nonce, request_id, expires_at: item::expiry(slot) })
         };
         slots.iter().map(found).collect()
-    }
-
-    /// See [`signpost_txmgr::ports::Store::retire`]. That no slot is open is a condition of the write, so that no
-    /// reservation comes between.
-    pub(super) async fn write_retired(&self, account: &AccountKey, now: Millis) -> Result<RetireVerdict, PortError> {
-        let changed = self.change_head(account, |request| {
-            let named = ["account", "paused", "pausedBy", "retiredAt", "nextNonce", "lowestOpenNonce"];
-            request
-                .update_expression(
-                    "SET #paused = :paused, #retiredAt = if_not_exists(#retiredAt, :now) REMOVE #pausedBy",
-                )
-                .condition_expression("attribute_exists(#account) AND #nextNonce = #lowestOpenNonce")
-                .set_expression_attribute_names(Some(names(&named)))
-                .expression_attribute_values(":paused", AttributeValue::Bool(true))
-                .expression_attribute_values(":now", n(now.0))
-        });
-        Ok(match changed.await? {
-            HeadChange::Made => RetireVerdict::Retired,
-            HeadChange::Refused(stored) => {
-                RetireVerdict::Open(Box::new(read("UpdateItem", &stored, head::decode_head)?))
-            }
-            HeadChange::NoHead => RetireVerdict::NotRegistered,
-        })
-    }
-
-    /// See [`signpost_txmgr::ports::Store::unregister`]. Head and name go in one transaction: a name without a head
-    /// could not be registered again, a head without a name is in no list.
-    pub(super) async fn delete_account(
-        &self,
-        account: &AccountKey,
-        name: &AccountName,
-        retired_until: Millis,
-    ) -> Result<UnregisterVerdict, PortError> {
-        const OPERATION: &str = "TransactWriteItems";
-        let head = Delete::builder()
-            .table_name(&self.tables.accounts)
-            .set_key(Some(head::key(account, head::HEAD)))
-            .condition_expression(
-                "#name = :name AND #retiredAt <= :until AND #nextNonce = #lowestOpenNonce \
-                 AND attribute_not_exists(#setAside)",
-            )
-            .set_expression_attribute_names(Some(names(&[
-                "name",
-                "retiredAt",
-                "nextNonce",
-                "lowestOpenNonce",
-                head::SET_ASIDE,
-            ])))
-            .expression_attribute_values(":name", s(name))
-            .expression_attribute_values(":until", n(retired_until.0))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .build()
-            .expect("table and key are set");
-        let entry = Delete::builder()
-            .table_name(&self.tables.accounts)
-            .set_key(Some(item::item([("account", s(head::DIRECTORY)), ("item", s(name))])))
-            .condition_expression("attribute_not_exists(#accountKey) OR #accountKey = :account")
-            .set_expression_attribute_names(Some(names(&["accountKey"])))
-            .expression_attribute_values(":account", s(account))
-            .build()
-            .expect("table and key are set");
-        let request = self
-            .client
-            .transact_write_items()
-            .transact_items(TransactWriteItem::builder().delete(head).build())
-            .transact_items(TransactWriteItem::builder().delete(entry).build());
-        let Err(failure) = repeat_if(&self.backoff, OPERATION, judge, || request.clone().send()).await else {
-            return Ok(UnregisterVerdict::Unregistered);
-        };
-        let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = failure.service() else {
-            return Err(failure.into_port(OPERATION));
-        };
-        let of_head = cancelled.cancellation_reasons().first();
-        if of_head.and_then(CancellationReason::code) != Some("ConditionalCheckFailed") {
-            return Err(failure.into_port(OPERATION));
-        }
-        // An emulator may leave the item out.
-        let stored = match of_head.and_then(CancellationReason::item) {
-            Some(stored) => Some(read(OPERATION, stored, head::decode_head)?),
-            None => self.read_head(account).await?,
-        };
-        match stored.filter(|head| head.name == *name) {
-            // An earlier try whose reply was lost was the one that removed it.
-            None if failure.uncertain => Ok(UnregisterVerdict::Unregistered),
-            None => Ok(UnregisterVerdict::NotRegistered),
-            Some(head) => match head.stays_registered(retired_until) {
-                Some(why) => Ok(UnregisterVerdict::Stays(why)),
-                None => Err(failure.into_port(OPERATION)),
-            },
-        }
     }
 }
 

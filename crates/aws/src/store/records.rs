@@ -55,16 +55,84 @@ impl Expects {
     }
 }
 
-impl DynamoStore {
-    /// See [`signpost_txmgr::ports::Store::load`].
-    pub(super) async fn read_requests(&self, ids: &[RequestId], now: Millis) -> Result<Vec<Stored>, PortError> {
-        let mut seen = HashSet::new();
-        let keys = ids.iter().filter(|id| seen.insert(*id)).map(|id| item::item([("requestId", s(id))])).collect();
-        let items = self.get_all(&self.tables.requests, keys).await?;
-        let current = items.iter().filter(|found| item::expiry(found).is_none_or(|at| at > now));
-        current.map(|found| read(GET, found, item::decode)).collect()
-    }
+/// See [`signpost_txmgr::ports::Store::load`].
+pub(super) async fn load(store: &DynamoStore, ids: &[RequestId], now: Millis) -> Result<Vec<Stored>, PortError> {
+    let mut seen = HashSet::new();
+    let keys = ids.iter().filter(|id| seen.insert(*id)).map(|id| item::item([("requestId", s(id))])).collect();
+    let items = store.get_all(&store.tables.requests, keys).await?;
+    let current = items.iter().filter(|found| item::expiry(found).is_none_or(|at| at > now));
+    current.map(|found| read(GET, found, item::decode)).collect()
+}
 
+/// See [`signpost_txmgr::ports::Store::reject`].
+pub(super) async fn reject(
+    store: &DynamoStore,
+    rejected: &Rejected,
+    over: &Vacancy,
+) -> Result<RejectVerdict, PortError> {
+    const OPERATION: &str = "PutItem";
+    let Expects { condition, names, values } = Expects::new(over, rejected.created_at);
+    let request = store
+        .client
+        .put_item()
+        .table_name(&store.tables.requests)
+        .set_item(Some(encode_rejected(rejected)))
+        .condition_expression(condition)
+        .set_expression_attribute_names(Some(names))
+        .set_expression_attribute_values(Some(values));
+    match repeat(&store.backoff, OPERATION, || request.clone().send()).await {
+        Ok(_) => Ok(RejectVerdict::Stored),
+        Err(failure) => match failure.service() {
+            Some(PutItemError::ConditionalCheckFailedException(_)) => Ok(RejectVerdict::Occupied),
+            Some(_) | None => Err(failure.into_port(OPERATION)),
+        },
+    }
+}
+
+/// See [`signpost_txmgr::ports::Store::update`]. Sends what can change, never the calldata. The condition names
+/// nothing that was fixed at the acceptance: whoever may make this write needs no right to those attributes.
+/// `createdAt` tells a request from a later one that took its id.
+pub(super) async fn update(store: &DynamoStore, record: &Record) -> Result<UpdateVerdict, PortError> {
+    const OPERATION: &str = "UpdateItem";
+    let before = record.version.checked_sub(1).expect("apply counts the version up before every write");
+    let changing = item::encode_mutable(record);
+    let (expression, values) = assignments(&changing);
+    let mut placeholders = names(&MUTABLE);
+    placeholders.extend(names(&["createdAt"]));
+    let request = store
+        .client
+        .update_item()
+        .table_name(&store.tables.requests)
+        .key("requestId", s(&record.request_id))
+        .update_expression(expression)
+        .condition_expression("#version = :before AND #createdAt = :createdAt")
+        .set_expression_attribute_names(Some(placeholders))
+        .set_expression_attribute_values(Some(values))
+        .expression_attribute_values(":before", n(before))
+        .expression_attribute_values(":createdAt", n(record.created_at.0))
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+    let Err(failure) = repeat(&store.backoff, OPERATION, || request.clone().send()).await else {
+        return Ok(UpdateVerdict::Stored);
+    };
+    let Some(UpdateItemError::ConditionalCheckFailedException(refused)) = failure.service() else {
+        return Err(failure.into_port(OPERATION));
+    };
+    let Some(stored) = refused.item() else {
+        return Ok(UpdateVerdict::Gone);
+    };
+    let Some(found) = read(OPERATION, stored, item::decode_record)? else {
+        return Ok(UpdateVerdict::Gone);
+    };
+    if found.digest != record.digest || found.nonce != record.nonce {
+        // The id was given to another request after this one's time was over.
+        return Ok(UpdateVerdict::Gone);
+    }
+    // Our own write, whose reply was lost.
+    let ours = MUTABLE.iter().all(|name| stored.get(*name) == changing.get(*name));
+    Ok(if ours { UpdateVerdict::Stored } else { UpdateVerdict::Stale(found) })
+}
+
+impl DynamoStore {
     /// Reads the items under these keys, those that exist.
     ///
     /// An answer holds at most 16 MB, and a throttled table gives part of what was asked for: the rest
@@ -114,70 +182,6 @@ impl DynamoStore {
             }
         }
         Ok(found)
-    }
-
-    /// See [`signpost_txmgr::ports::Store::reject`].
-    pub(super) async fn write_rejected(&self, rejected: &Rejected, over: &Vacancy) -> Result<RejectVerdict, PortError> {
-        const OPERATION: &str = "PutItem";
-        let Expects { condition, names, values } = Expects::new(over, rejected.created_at);
-        let request = self
-            .client
-            .put_item()
-            .table_name(&self.tables.requests)
-            .set_item(Some(encode_rejected(rejected)))
-            .condition_expression(condition)
-            .set_expression_attribute_names(Some(names))
-            .set_expression_attribute_values(Some(values));
-        match repeat(&self.backoff, OPERATION, || request.clone().send()).await {
-            Ok(_) => Ok(RejectVerdict::Stored),
-            Err(failure) => match failure.service() {
-                Some(PutItemError::ConditionalCheckFailedException(_)) => Ok(RejectVerdict::Occupied),
-                Some(_) | None => Err(failure.into_port(OPERATION)),
-            },
-        }
-    }
-
-    /// See [`signpost_txmgr::ports::Store::update`]. Sends what can change, never the calldata. The condition names
-    /// nothing that was fixed at the acceptance: whoever may make this write needs no right to those attributes.
-    /// `createdAt` tells a request from a later one that took its id.
-    pub(super) async fn write_record(&self, record: &Record) -> Result<UpdateVerdict, PortError> {
-        const OPERATION: &str = "UpdateItem";
-        let before = record.version.checked_sub(1).expect("apply counts the version up before every write");
-        let changing = item::encode_mutable(record);
-        let (expression, values) = assignments(&changing);
-        let mut placeholders = names(&MUTABLE);
-        placeholders.extend(names(&["createdAt"]));
-        let request = self
-            .client
-            .update_item()
-            .table_name(&self.tables.requests)
-            .key("requestId", s(&record.request_id))
-            .update_expression(expression)
-            .condition_expression("#version = :before AND #createdAt = :createdAt")
-            .set_expression_attribute_names(Some(placeholders))
-            .set_expression_attribute_values(Some(values))
-            .expression_attribute_values(":before", n(before))
-            .expression_attribute_values(":createdAt", n(record.created_at.0))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let Err(failure) = repeat(&self.backoff, OPERATION, || request.clone().send()).await else {
-            return Ok(UpdateVerdict::Stored);
-        };
-        let Some(UpdateItemError::ConditionalCheckFailedException(refused)) = failure.service() else {
-            return Err(failure.into_port(OPERATION));
-        };
-        let Some(stored) = refused.item() else {
-            return Ok(UpdateVerdict::Gone);
-        };
-        let Some(found) = read(OPERATION, stored, item::decode_record)? else {
-            return Ok(UpdateVerdict::Gone);
-        };
-        if found.digest != record.digest || found.nonce != record.nonce {
-            // The id was given to another request after this one's time was over.
-            return Ok(UpdateVerdict::Gone);
-        }
-        // Our own write, whose reply was lost.
-        let ours = MUTABLE.iter().all(|name| stored.get(*name) == changing.get(*name));
-        Ok(if ours { UpdateVerdict::Stored } else { UpdateVerdict::Stale(found) })
     }
 }
 

@@ -29,27 +29,27 @@ const CONDITION: &str = "ConditionalCheckFailed";
 /// `Code` of a cancellation reason: another write held the item.
 const CONFLICT: &str = "TransactionConflict";
 
-impl DynamoStore {
-    /// See [`signpost_txmgr::ports::Store::reserve`]. Repeating the same group within ten minutes says
-    /// that it is reserved, later that its ids are known.
-    pub(super) async fn claim(&self, group: &Reservation) -> Result<ReserveVerdict, PortError> {
-        group.assert_contiguous();
-        if group.records.is_empty() {
-            return Ok(ReserveVerdict::Reserved);
-        }
-        let mut writes = vec![self.head_write(group)];
-        for record in &group.records {
-            writes.push(self.request_write(record, &group.vacancy(&record.request_id)));
-            writes.push(self.slot_write(record));
-        }
-        let request =
-            self.client.transact_write_items().client_request_token(token(group)).set_transact_items(Some(writes));
-        match repeat_if(&self.backoff, OPERATION, judge, || request.clone().send()).await {
-            Ok(_) => Ok(ReserveVerdict::Reserved),
-            Err(failure) => verdict(group, failure),
-        }
+/// See [`signpost_txmgr::ports::Store::reserve`]. Repeating the same group within ten minutes says
+/// that it is reserved, later that its ids are known.
+pub(super) async fn reserve(store: &DynamoStore, group: &Reservation) -> Result<ReserveVerdict, PortError> {
+    group.assert_contiguous();
+    if group.records.is_empty() {
+        return Ok(ReserveVerdict::Reserved);
     }
+    let mut writes = vec![store.head_write(group)];
+    for record in &group.records {
+        writes.push(store.request_write(record, &group.vacancy(&record.request_id)));
+        writes.push(store.slot_write(record));
+    }
+    let request =
+        store.client.transact_write_items().client_request_token(token(group)).set_transact_items(Some(writes));
+    match repeat_if(&store.backoff, OPERATION, judge, || request.clone().send()).await {
+        Ok(_) => Ok(ReserveVerdict::Reserved),
+        Err(failure) => verdict(group, failure),
+    }
+}
 
+impl DynamoStore {
     fn head_write(&self, group: &Reservation) -> TransactWriteItem {
         let from = group.head.next_nonce;
         let count = u64::try_from(group.records.len()).expect("a group has at most 40 records");

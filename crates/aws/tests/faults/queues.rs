@@ -131,7 +131,7 @@ async fn a_received_message_tells_who_sent_it_and_shows_no_body_in_logs() {
     let received = receiver.receive(10, Duration::from_mins(1), Some(Duration::from_secs(30))).await.unwrap();
     let message = &received[0];
     assert_eq!((message.sender.as_deref(), message.group.as_deref()), (Some("AIDA"), Some("g")));
-    assert_eq!((message.receive_count, message.trace.as_deref()), (3, Some("00-1")));
+    assert_eq!((message.receives, message.trace.as_deref()), (3, Some("00-1")));
     assert!(!format!("{message:?}").contains("privateKey"));
     let asked = script.asked();
     let body = asked[0].json();

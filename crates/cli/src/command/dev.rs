@@ -11,12 +11,13 @@ use serde_json::json;
 use signpost_host::consumer::Stop;
 use signpost_host::observe::{self, Logs};
 use signpost_txmgr::ports::Finality;
+use signpost_txmgr::registration::Asked;
 use signpost_txmgr::signature::PublicKey;
 use signpost_txmgr::units::ChainId;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::account::register::{Asked, First, register};
+use super::account::register::{First, register};
 use super::{CommandError, Session, asked_to_stop, told};
 use crate::aws::{self, LOOPBACK_REGION, Target};
 use crate::config::{
@@ -290,9 +291,8 @@ async fn register_all(session: &Session, accounts: &[Account]) -> Result<(), Com
     let (store, keys, chain) = (world::store(session), world::keys(session), world::chain(session)?);
     for account in accounts {
         let chain_id = ChainId(session.config.chain.chain_id);
-        let first = First::WhenSettled;
-        let asked = Asked { name: &account.name, key: &account.kms_key_id, chain_id, first };
-        register(&store, &keys, &chain, asked).await?;
+        let asked = Asked { name: &account.name, key: &account.kms_key_id, chain_id };
+        register(&store, &keys, &chain, asked, First::WhenSettled).await?;
     }
     Ok(())
 }

@@ -13,9 +13,9 @@ use signpost_txmgr::wire::{OutcomeMessage, RequestStatus};
 
 use super::registered::{named, ours};
 use super::requests::{each_of, remark_unreadable};
-use super::{CommandError, ConfigOption, when};
+use super::{CommandError, ConfigOption};
 use crate::terminal::{remark, say_json};
-use crate::{clock, world};
+use crate::{clock, when, world};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -11,8 +11,8 @@ use clap::Subcommand;
 use serde_json::json;
 use signpost_host::start::policies;
 use signpost_txmgr::fees::least_bump;
-use signpost_txmgr::policy::{AccountPolicy, Policies};
-use signpost_txmgr::request::{AccountRef, Code, Message, NetworkRules, Refused, SigningRequest, accept};
+use signpost_txmgr::policy::{AccountPolicy, NetworkRules, Policies, accept};
+use signpost_txmgr::request::{AccountRef, Code, Message, Refused, SigningRequest};
 use signpost_txmgr::tx::Intent;
 use signpost_txmgr::units::{AccountKey, AccountName, Address, ChainId, Millis, Wei};
 use signpost_txmgr::wire::hex_digest;
@@ -179,7 +179,7 @@ impl Check {
         request: &SigningRequest,
         policy: &AccountPolicy,
         now: Millis,
-    ) -> Result<signpost_txmgr::request::Accepted, Refused> {
+    ) -> Result<signpost_txmgr::policy::Accepted, Refused> {
         let network = NetworkRules { fee_floor: self.fee_floor };
         accept(request, &account_key(request), policy, &network, self.network_price, self.sender.as_deref(), now)
     }

@@ -25,6 +25,7 @@ use aws_sdk_sqs::types::{
 };
 use serde_json::{Value, json};
 use signpost_aws::store::operator::Found;
+use signpost_txmgr::inbox::is_fifo;
 use signpost_txmgr::publish;
 use signpost_txmgr::record::Stored;
 use signpost_txmgr::request::AccountRef;
@@ -32,10 +33,10 @@ use signpost_txmgr::units::{AccountKey, AccountName, Address, RequestId, sha256}
 use signpost_txmgr::wire::OutcomeMessage;
 
 use super::confirm::Yes;
-use super::{CommandError, ConfigOption, Session, when};
-use crate::config::{Config, is_fifo};
+use super::{CommandError, ConfigOption, Session};
+use crate::config::Config;
 use crate::terminal::{remark, say, say_json};
-use crate::{aws, clock, world};
+use crate::{aws, clock, when, world};
 
 /// Messages are ours for so long: time to read the list and to type yes.
 const HELD_S: i32 = 300;

@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 
 use signpost_txmgr::account::Head;
-use signpost_txmgr::ports::Store as _;
+use signpost_txmgr::ports::Store;
 use signpost_txmgr::start::OfChain;
 use signpost_txmgr::units::{AccountKey, ChainId};
 
-use super::{CommandError, Session, account};
+use super::{CommandError, Session};
 use crate::terminal::remark;
 use crate::world;
 
@@ -38,11 +38,34 @@ pub fn others(accounts: &OfChain) -> Option<String> {
     (count > 0).then(|| format!("{count} account(s) of chain {}", names.join(", ")))
 }
 
-/// The account with a name, if it is of the configuration's chain; see [`account::named`].
+/// The account with a name, if it is of the configuration's chain; see [`any_named`].
 pub async fn named(session: &Session, name: &str) -> Result<Head, CommandError> {
-    let head = account::named(&world::store(session), name).await?;
+    let head = any_named(&world::store(session), name).await?;
     of_our_chain(session, &head.account)?;
     Ok(head)
+}
+
+/// The account with a name; what `signpost account list` calls it, or its key, or its address, if only one chain has it.
+pub async fn any_named(store: &impl Store, name: &str) -> Result<Head, CommandError> {
+    let is = |head: &Head| {
+        let account = head.account;
+        head.name.as_str() == name
+            || account.to_string() == name
+            || account.address.to_string().eq_ignore_ascii_case(name)
+    };
+    let mut found: Vec<Head> = store.accounts().await?.heads.into_iter().filter(is).collect();
+    match (found.pop(), found.as_slice()) {
+        (Some(head), []) => Ok(head),
+        (Some(head), others) => {
+            let names: Vec<&str> = others.iter().chain([&head]).map(|head| head.name.as_str()).collect();
+            let text = format!("{name} is the address of {}; say which by its name", names.join(" and "));
+            Err(CommandError::Input(text))
+        }
+        (None, _) => {
+            let way_out = "`signpost account list` shows those that are";
+            Err(CommandError::Unknown(format!("no account is registered as {name}; {way_out}")))
+        }
+    }
 }
 
 /// Refuses to touch what is another Signpost's.

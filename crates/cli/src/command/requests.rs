@@ -18,9 +18,9 @@ use signpost_txmgr::wire::{RequestStatus, Status};
 
 use super::registered::{named, ours};
 use super::status::colour;
-use super::{CommandError, ConfigOption, told, when};
+use super::{CommandError, ConfigOption, told};
 use crate::terminal::{paint, remark, say, say_json};
-use crate::{clock, world};
+use crate::{clock, when, world};
 
 /// Ids read at once.
 const READ_AT_ONCE: usize = 100;

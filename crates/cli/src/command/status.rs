@@ -10,9 +10,9 @@ use signpost_txmgr::text;
 use signpost_txmgr::units::{Millis, RequestId, Wei};
 use signpost_txmgr::wire::{RequestStatus, Status, WireAttempt, WireFee, WireKind};
 
-use super::{CommandError, ConfigOption, Session, asked_to_stop, request_id, told, when};
+use super::{CommandError, ConfigOption, Session, asked_to_stop, request_id, told};
 use crate::terminal::{Colour, paint, remark, say, say_json};
-use crate::{clock, lane, world};
+use crate::{clock, lane, when, world};
 
 const EXAMPLES: &str = "\
 Examples:

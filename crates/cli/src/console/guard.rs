@@ -23,9 +23,9 @@ use axum::response::{Html, IntoResponse as _, Response};
 
 use super::door::{Door, SESSION_ID_BYTES, SESSION_LASTS, Tried};
 use crate::clock::{self, Stopwatch};
-use crate::command::when;
 use crate::random;
 use crate::terminal::remark;
+use crate::when;
 
 const COOKIE_NAME: &str = "signpost_console";
 /// A browser takes a cookie of this name only over TLS, for this host alone and all of its paths.

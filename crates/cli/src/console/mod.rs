@@ -40,8 +40,10 @@ pub use guard::Guard;
 use guard::Until;
 use read::{Found, Reader};
 
-use crate::command::{CommandError, Session, told};
+use crate::error::CommandError;
 use crate::{clock, world};
+use signpost_host::session::Session;
+use signpost_host::told;
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

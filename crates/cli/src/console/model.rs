@@ -7,6 +7,8 @@ use signpost_txmgr::account::Head;
 use signpost_txmgr::units::Nonce;
 use signpost_txmgr::wire::{RequestStatus, Status};
 
+use crate::figures::percentile;
+
 /// The head of a lane should be mined within a second or two and is bumped after ten; one that is not
 /// mined after so long wants a look.
 pub(super) const STUCK_AFTER_MS: u64 = 30_000;
@@ -221,15 +223,9 @@ fn one_series<'a>(
     }
     let points = columns.into_values().map(|(point, mut took)| {
         took.sort_unstable();
-        Point { p50_ms: rank(&took, 50), p95_ms: rank(&took, 95), ..point }
+        Point { p50_ms: percentile(&took, 50), p95_ms: percentile(&took, 95), ..point }
     });
     Series { name, column_ms, points: points.collect() }
-}
-
-/// The value below or at which so many percent are (nearest rank).
-fn rank(sorted: &[u64], percent: usize) -> Option<u64> {
-    let at = sorted.len().saturating_mul(percent).div_ceil(100).saturating_sub(1);
-    sorted.get(at).copied()
 }
 
 #[cfg(test)]
@@ -334,9 +330,9 @@ mod tests {
 
     #[test]
     fn ranks_are_values_that_were_measured() {
-        assert_eq!(rank(&[], 50), None);
-        assert_eq!(rank(&[7], 95), Some(7));
+        assert_eq!(percentile(&[], 50), None);
+        assert_eq!(percentile(&[7], 95), Some(7));
         let many: Vec<u64> = (1..=100).collect();
-        assert_eq!((rank(&many, 50), rank(&many, 95)), (Some(50), Some(95)));
+        assert_eq!((percentile(&many, 50), percentile(&many, 95)), (Some(50), Some(95)));
     }
 }

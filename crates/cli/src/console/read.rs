@@ -18,8 +18,9 @@ use signpost_txmgr::wire::RequestStatus;
 use super::model::{self, AccountView, Lane, Snapshot};
 use crate::aws;
 use crate::clock;
-use crate::command::{Session, told};
 use crate::{set_aside, world};
+use signpost_host::session::Session;
+use signpost_host::told;
 
 /// Accounts shown: those with open slots, or whose key cannot be used, first.
 const ACCOUNTS_MAX: usize = 40;

@@ -12,8 +12,7 @@ use signpost_gate::bsc::{BscFault, BscGate, BscGateConfig};
 use signpost_gate::script::{Fault, Script};
 use signpost_gate::stats::Stats;
 
-use super::StackError;
-use super::setup::file;
+use super::{StackError, file};
 
 /// What the gates do wrong.
 #[derive(Debug, Clone)]

@@ -15,9 +15,9 @@ use std::process::{Command, Stdio};
 use serde_json::{Map, Value, json};
 
 use super::leash::{Leashed, Server};
-use super::servers::Rpc;
-use super::setup::{at_least, file, lock, output, run};
-use super::{StackError, place};
+use super::rpc::Rpc;
+use super::setup::{at_least, lock, output, run};
+use super::{StackError, file, place};
 use crate::terminal;
 
 /// The newest that Go's module proxy has of the line that BSC v1.8 is made of (geth v1.17.3).

@@ -7,17 +7,17 @@
 //! a Ctrl-C in the terminal reaches only us, and we choose the order in which things stop.
 
 use std::fs::File;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
 use tokio::process::{Child, ChildStdin, Command};
 
-use super::StackError;
-use super::setup::file;
+use super::{StackError, file};
 
 /// `wait` in the foreground reports the server's own end; the watcher in the background reads the pipe,
 /// whose end is the order to stop. The server gets neither the pipe nor the signals meant for it.
-pub(super) const SUPERVISOR: &str = r#"
+const SUPERVISOR: &str = r#"
 exec 3<&0
 "$@" </dev/null 3<&- &
 server=$!
@@ -35,6 +35,20 @@ trap '' TERM INT HUP
 exec 3<&-
 wait "$server"
 "#;
+
+/// `command` under the supervisor, in `directory`: it ends when the standard input of what is spawned is closed.
+pub(super) fn supervised(name: &str, command: &std::process::Command, directory: &Path) -> std::process::Command {
+    let mut supervised = std::process::Command::new("sh");
+    supervised
+        .args(["-c", SUPERVISOR, name])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .current_dir(directory)
+        .process_group(0)
+        .stdin(Stdio::piped());
+    supervised
+}
 
 /// A running server that cannot outlive us.
 #[derive(Debug)]
@@ -69,14 +83,9 @@ impl Leashed {
         let log = directory.join(format!("{name}.log"));
         let out = File::create(&log).map_err(file(&log))?;
         let err = out.try_clone().map_err(file(&log))?;
-        let mut supervisor = Command::new("sh")
-            .args(["-c", SUPERVISOR, name])
-            .arg(program)
-            .args(arguments)
-            .envs(environment)
-            .current_dir(directory)
-            .process_group(0)
-            .stdin(Stdio::piped())
+        let mut command = std::process::Command::new(program);
+        command.args(arguments).envs(environment);
+        let mut supervisor = Command::from(supervised(name, &command, directory))
             .stdout(out)
             .stderr(err)
             .spawn()

@@ -14,10 +14,11 @@ pub mod geth;
 pub mod leash;
 pub mod place;
 pub mod provision;
+pub mod rpc;
 pub mod servers;
 pub mod setup;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why the local stack could not be had. Each message names the way out.
 #[derive(Debug, thiserror::Error)]
@@ -138,4 +139,10 @@ pub enum StackError {
         /// What AWS said.
         reason: String,
     },
+}
+
+/// An error of `std::io` that names the file.
+fn file(path: &Path) -> impl FnOnce(std::io::Error) -> StackError {
+    let path = path.to_path_buf();
+    move |source| StackError::File { path, source }
 }

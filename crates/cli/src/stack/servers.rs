@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::StackError;
 use super::gates::Gates;
 use super::geth::{self, Geth};
 use super::leash::{Leashed, Server};
-use super::setup::{Tools, file};
+use super::rpc::{Rpc, http_client};
+use super::setup::Tools;
+use super::{StackError, file};
 use crate::clock::Stopwatch;
 use crate::terminal::Step;
 
@@ -122,14 +123,14 @@ impl LocalStack {
         let ((ministack, aws_port), (node, rpc)) = started?;
         let is_geth = options.geth.is_some();
         let aws_endpoint = format!("http://127.0.0.1:{aws_port}");
-        let rpc_urls = vec![rpc.url.clone()];
+        let rpc_urls = vec![rpc.url().to_owned()];
         Ok(Self { directory, aws_endpoint, rpc_urls, rpc, gates: None, is_geth, ministack, node, _in_use: in_use })
     }
 
     /// Puts gates in front of both, with so many nodes. Whoever asks for the endpoints from now on is
     /// led through them.
     pub async fn put_gates(&mut self, nodes: usize) -> Result<(), StackError> {
-        let gates = Gates::start(&self.aws_endpoint, &self.rpc.url, self.rpc.chain_id().await?, nodes).await?;
+        let gates = Gates::start(&self.aws_endpoint, self.rpc.url(), self.rpc.chain_id().await?, nodes).await?;
         self.aws_endpoint = gates.aws_endpoint();
         self.rpc_urls = gates.rpc_urls();
         self.gates = Some(gates);
@@ -173,7 +174,7 @@ impl LocalStack {
         while self.rpc.call("eth_getTransactionReceipt", json!([hash])).await?.is_null() {
             if waiting.elapsed() > READY_WITHIN {
                 let reason = format!("{hash} is not mined");
-                return Err(StackError::Node { url: self.rpc.url.clone(), method: "eth_sendTransaction", reason });
+                return Err(StackError::Node { url: self.rpc.url().to_owned(), method: "eth_sendTransaction", reason });
             }
             tokio::time::sleep(POLL_EVERY).await;
         }
@@ -272,63 +273,8 @@ pub async fn await_ready(mut server: Leashed, ask: impl AsyncFn() -> bool) -> Re
     }
 }
 
-/// An HTTP client with a short patience, for servers on this machine.
-fn http_client() -> Result<reqwest::Client, StackError> {
-    // Only the first call in a process counts; every caller installs the same.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().map_err(StackError::Http)
-}
-
 async fn get(http: &reqwest::Client, url: &str) -> bool {
     http.get(url).send().await.is_ok_and(|response| response.status().is_success())
-}
-
-/// A node of the local stack. Production code asks nodes through `crates/bsc`.
-#[derive(Debug, Clone)]
-pub struct Rpc {
-    http: reqwest::Client,
-    url: String,
-}
-
-impl Rpc {
-    /// A node at a URL. Connects to nothing yet.
-    pub fn at(url: &str) -> Result<Self, StackError> {
-        Ok(Self { http: http_client()?, url: url.to_owned() })
-    }
-
-    /// Where it is.
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
-    /// The chain it is of.
-    pub async fn chain_id(&self) -> Result<u64, StackError> {
-        let answer = self.call("eth_chainId", json!([])).await?;
-        self.number("eth_chainId", &answer)
-    }
-
-    /// Reads a quantity, 0x-hex, from the answer to a method.
-    pub fn number(&self, method: &'static str, value: &Value) -> Result<u64, StackError> {
-        let digits = value.as_str().and_then(|text| text.strip_prefix("0x"));
-        digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).ok_or_else(|| StackError::Node {
-            url: self.url.clone(),
-            method,
-            reason: format!("{value} is no number"),
-        })
-    }
-
-    /// One JSON-RPC call.
-    pub async fn call(&self, method: &'static str, params: Value) -> Result<Value, StackError> {
-        let refused = |reason: String| StackError::Node { url: self.url.clone(), method, reason };
-        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
-        let response =
-            self.http.post(&self.url).json(&body).send().await.map_err(|error| refused(error.to_string()))?;
-        let mut answer: Value = response.json().await.map_err(|error| refused(error.to_string()))?;
-        match answer.get_mut("result") {
-            Some(result) => Ok(result.take()),
-            None => Err(refused(answer.get("error").unwrap_or(&answer).to_string())),
-        }
-    }
 }
 
 /// Waits for the turn to start servers, which lasts as long as the file is held. A machine on which

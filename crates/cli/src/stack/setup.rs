@@ -6,14 +6,13 @@
 //! so the next one begins again.
 
 use std::fs::{self, File};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use signpost_txmgr::units::sha256;
 
-use super::leash::SUPERVISOR;
-use super::{StackError, place};
+use super::leash::supervised;
+use super::{StackError, file, place};
 use crate::terminal;
 
 const REQUIREMENTS: &str = include_str!("requirements.txt");
@@ -184,18 +183,7 @@ pub(super) fn run(directory: &Path, what: &'static str, command: &Command) -> Re
     let out = File::create(&log).map_err(file(&log))?;
     let err = out.try_clone().map_err(file(&log))?;
     let failed = |error: std::io::Error| StackError::Install { what, reason: error.to_string(), log: log.clone() };
-    let mut running = Command::new("sh")
-        .args(["-c", SUPERVISOR, "setup"])
-        .arg(command.get_program())
-        .args(command.get_args())
-        .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))))
-        .current_dir(directory)
-        .process_group(0)
-        .stdin(Stdio::piped())
-        .stdout(out)
-        .stderr(err)
-        .spawn()
-        .map_err(failed)?;
+    let mut running = supervised("setup", command, directory).stdout(out).stderr(err).spawn().map_err(failed)?;
     // An installer is on a leash too: one that outlived us would write where the next run begins anew.
     let leash = running.stdin.take();
     let status = running.wait().map_err(failed)?;
@@ -213,11 +201,6 @@ fn telling_line(written: &str) -> String {
     let lines = || written.lines().map(str::trim).filter(|line| !line.is_empty());
     let is_error = |line: &&str| line.to_ascii_lowercase().contains("error");
     lines().rfind(is_error).or_else(|| lines().next_back()).unwrap_or("it said nothing").to_owned()
-}
-
-pub(super) fn file(path: &Path) -> impl FnOnce(std::io::Error) -> StackError {
-    let path = path.to_path_buf();
-    move |source| StackError::File { path, source }
 }
 
 #[cfg(test)]

@@ -11,10 +11,13 @@ use crate::script::{Script, Step};
 const PATIENT: Duration = Duration::from_mins(1);
 
 /// An item as it is stored, in DynamoDB's JSON.
-fn stored(name: &str) -> Step {
+fn item(name: &str) -> Value {
     let path = format!("{}/../../tests/vectors/items/{name}.v1.json", env!("CARGO_MANIFEST_DIR"));
-    let item: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    Step::Answer(200, json!({ "Item": item }))
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn stored(name: &str) -> Step {
+    Step::Answer(200, json!({ "Item": item(name) }))
 }
 
 fn nothing() -> Step {
@@ -68,5 +71,43 @@ async fn following_tells_each_change_once() {
         seen.push(changes.next().await.unwrap().map(|status| status.status));
     }
     assert_eq!(seen, [None, Some(Status::Mined), Some(Status::Confirmed)]);
+    script.asked();
+}
+
+#[tokio::test]
+async fn outcome_is_read_from_the_record_once_it_is_decided() {
+    let script = Script::new([nothing(), stored("mined"), stored("reverted")]);
+    let client = script.client("signing");
+    assert!(client.outcome(&id()).await.unwrap().is_none());
+    assert!(client.outcome(&id()).await.unwrap().is_none(), "mined is not final");
+    let outcome = client.outcome(&id()).await.unwrap().unwrap();
+    assert_eq!(outcome.status, Status::Reverted);
+    assert_eq!(outcome.event_id.len(), 64, "as every published copy has it");
+    assert!(outcome.reason.is_some() && outcome.block_number.is_some());
+    script.asked();
+}
+
+#[tokio::test]
+async fn answer_to_a_message_is_not_an_older_rejection() {
+    const OURS: &str = "5fea7756-0ea4-451a-a703-a558b933e274";
+    let mut rejected = item("rejected-message");
+    rejected["messageId"] = json!({ "S": "another" });
+    let of_another = Step::Answer(200, json!({ "Item": rejected }));
+    rejected["messageId"] = json!({ "S": OURS });
+    let of_ours = Step::Answer(200, json!({ "Item": rejected }));
+    let script = Script::new([nothing(), of_another, nothing(), of_ours, nothing(), stored("confirmed")]);
+    let client = script.client("signing");
+    assert!(client.answer_to(&id(), OURS).await.unwrap().is_none());
+    assert_eq!(client.answer_to(&id(), OURS).await.unwrap().unwrap().status, Status::Rejected);
+    assert_eq!(client.answer_to(&id(), OURS).await.unwrap().unwrap().status, Status::Confirmed);
+    let keys: Vec<_> = script.asked().iter().map(|asked| asked["Key"]["requestId"]["S"].clone()).collect();
+    assert_eq!(keys[..2], [json!(format!("sqs:{OURS}")), json!("invoice-4711")], "its own refusal is looked for first");
+}
+
+#[tokio::test]
+async fn answer_to_a_refused_message_is_kept_under_its_id() {
+    let script = Script::new([stored("rejected-copy")]);
+    let answer = script.client("signing").answer_to(&id(), "5fea7756-0ea4-451a-a703-a558b933e274").await;
+    assert_eq!(answer.unwrap().unwrap().status, Status::Rejected);
     script.asked();
 }

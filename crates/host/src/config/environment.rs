@@ -21,10 +21,11 @@
 
 use std::path::PathBuf;
 
+use signpost_txmgr::spelling::nearest;
 use toml::{Table, Value};
 
 use super::parse::{LONELY_VERDICTS, must_be_fifo, read_private, read_send_to, read_verdicts};
-use super::reader::{Section, is_near};
+use super::reader::Section;
 use super::{
     AccountsFrom, CONFIRMATIONS_MAX, Chain, ConfigError, Private, Queues, RETENTION_DAYS, RETENTION_DAYS_MIN, SealFrom,
     Shared, TIMING_MAX_MS, Tables, Timing, Watched,
@@ -103,6 +104,13 @@ impl std::fmt::Debug for Variables {
     }
 }
 
+/// The variable of ours that `name` is a misspelling of. One that is longer or shorter by more than a letter is
+/// another program's.
+fn meant(name: &str) -> Option<&'static str> {
+    let known: Vec<&str> = KNOWN.iter().map(|(known, _)| *known).collect();
+    nearest(name, &known).filter(|meant| meant.len().abs_diff(name.len()) <= 1)
+}
+
 impl Variables {
     /// Those of this process.
     pub fn of_process() -> Self {
@@ -120,7 +128,7 @@ impl Variables {
             }
             if let Some((_, kind)) = KNOWN.iter().find(|(known, _)| *known == name) {
                 table.insert(name, value(text.trim(), kind));
-            } else if let Some((meant, _)) = KNOWN.iter().find(|(known, _)| is_near(&name, known)) {
+            } else if let Some(meant) = meant(&name) {
                 problems.push(format!("{name} is not known; did you mean {meant}?"));
             }
         }

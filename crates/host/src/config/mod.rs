@@ -350,11 +350,6 @@ impl Config {
     }
 }
 
-/// Whether a queue is FIFO: SQS wants their names to say so.
-pub fn is_fifo(queue_url: &str) -> bool {
-    queue_url.strip_suffix(".fifo").is_some()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

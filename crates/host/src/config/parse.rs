@@ -4,13 +4,14 @@
 
 use std::path::Path;
 
+use signpost_txmgr::inbox::is_fifo;
 use signpost_txmgr::ports::Finality;
 
 use super::reader::Section;
 use super::{
     AccountsFrom, Authorization, BROADCASTER_CONCURRENCY, CONFIRMATIONS_MAX, Chain, Config, Observe, Private,
     PrivateEndpoint, PrivateShape, Queues, RETENTION_DAYS, RETENTION_DAYS_MIN, SIGNER_CONCURRENCY, SealFrom, SendTo,
-    TIMING_MAX_MS, Tables, Timing, Worker, is_fifo,
+    TIMING_MAX_MS, Tables, Timing, Worker,
 };
 
 const CONCURRENCY_MAX: u64 = 4_096;

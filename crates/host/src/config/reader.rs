@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use signpost_txmgr::spelling::nearest;
 use toml::{Table, Value};
 
 /// A table of the file, present or not.
@@ -80,7 +81,7 @@ impl<'t, 'p> Section<'t, 'p> {
     pub(super) fn only(&mut self, known: &[&str]) {
         let table = self.table;
         for key in table.into_iter().flat_map(Table::keys).filter(|key| !known.contains(&key.as_str())) {
-            let advice = match known.iter().find(|known| is_near(key, known)) {
+            let advice = match nearest(key, known) {
                 Some(meant) => format!("is not known; did you mean {meant}?"),
                 None => format!("is not known; there are {}", known.join(", ")),
             };
@@ -220,29 +221,5 @@ impl<'t, 'p> Section<'t, 'p> {
             return None;
         }
         Some(text)
-    }
-}
-
-/// Whether one word is the other with a slip: a letter more, less, other, or two exchanged.
-pub(super) fn is_near(found: &str, known: &str) -> bool {
-    let (found, known): (Vec<char>, Vec<char>) = (found.chars().collect(), known.chars().collect());
-    let same_start = found.iter().zip(&known).take_while(|(a, b)| a == b).count();
-    let same_end = found.iter().rev().zip(known.iter().rev()).take_while(|(a, b)| a == b).count();
-    let longest = found.len().max(known.len());
-    longest.saturating_sub(same_start.saturating_add(same_end)) <= 2
-        && found.len().abs_diff(known.len()) <= 1
-        && longest > 2
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_near;
-
-    #[test]
-    fn a_slip_is_near_and_another_word_is_not() {
-        assert!(is_near("chain_di", "chain_id"));
-        assert!(is_near("rpc_url", "rpc_urls"));
-        assert!(is_near("send_too", "send_to"));
-        assert!(!is_near("region", "requests"));
     }
 }

@@ -8,11 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use signpost_txmgr::signer::Disposition;
+use signpost_txmgr::inbox::{Disposition, HeldBack, Incoming, hold_back};
 
 use super::time::TimeLeft;
 use crate::consumer::{Handler, Stop};
-use crate::inbox::Incoming;
 
 /// Handles records; one disposition each, in order. With `by_group`, groups are handled apart and at once.
 pub async fn handle<H: Handler>(
@@ -36,6 +35,7 @@ pub async fn handle<H: Handler>(
             }
         }
     }
+    // Else Lambda would delete what follows a failed record in its group, and it would have overtaken.
     hold_back(messages, &mut dispositions);
     dispositions
 }
@@ -46,20 +46,6 @@ fn groups(messages: &[Incoming]) -> Vec<Vec<usize>> {
         groups.entry(message.group.as_deref()).or_default().push(at);
     }
     groups.into_values().collect()
-}
-
-/// In a FIFO group all that follows a failed record fails too: else Lambda would delete it, and it would
-/// have overtaken.
-fn hold_back(messages: &[Incoming], dispositions: &mut [Disposition]) {
-    let mut held: Vec<&str> = Vec::new();
-    for (message, disposition) in messages.iter().zip(dispositions) {
-        let Some(group) = message.group.as_deref() else { continue };
-        if held.contains(&group) {
-            *disposition = Disposition::Retry;
-        } else if *disposition == Disposition::Retry {
-            held.push(group);
-        }
-    }
 }
 
 async fn handle_part<H: Handler>(
@@ -83,19 +69,17 @@ async fn one_by_one<H: Handler>(
     stop: &Stop,
 ) -> Vec<Disposition> {
     let mut dispositions = Vec::with_capacity(messages.len());
-    let mut held: Vec<String> = Vec::new();
+    let mut held = HeldBack::default();
     for message in messages {
-        let group = message.group.clone();
-        let disposition = if group.as_ref().is_some_and(|group| held.contains(group)) {
+        let answer = if held.holds(&message) {
             Disposition::Retry
         } else {
-            match attempt(handler, vec![message], time, stop).await {
+            match attempt(handler, vec![message.clone()], time, stop).await {
                 Attempt::Answered(answers) => answers.first().copied().unwrap_or(Disposition::Retry),
                 Attempt::OutOfTime | Attempt::Broke => Disposition::Retry,
             }
         };
-        held.extend(group.filter(|_| disposition == Disposition::Retry));
-        dispositions.push(disposition);
+        dispositions.push(held.next(&message, answer));
     }
     dispositions
 }

@@ -4,8 +4,7 @@
 
 use aws_lambda_events::event::sqs::SqsMessage;
 use serde::Deserialize;
-
-use crate::inbox::Incoming;
+use signpost_txmgr::inbox::{Incoming, is_fifo};
 
 /// A message attribute with a W3C trace context, as OpenTelemetry sends it.
 const TRACE_PARENT: &str = "traceparent";
@@ -90,10 +89,6 @@ fn incoming(record: SqsMessage, fifo: bool, position: usize) -> Result<Incoming,
         receives: receives.unwrap_or(1),
         body: record.body.unwrap_or_default(),
     })
-}
-
-fn is_fifo(name: &str) -> bool {
-    name.strip_suffix(".fifo").is_some()
 }
 
 /// Whether an ARN (`arn:aws:sqs:REGION:ACCOUNT:NAME`) and a URL (`https://HOST/ACCOUNT/NAME`) name the same queue.

@@ -24,14 +24,13 @@ use std::sync::Arc;
 
 use aws_lambda_events::event::sqs::SqsBatchResponse;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
-use signpost_txmgr::signer::Disposition;
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use tokio::sync::watch;
 
 use self::event::{Event, Unusable};
 use self::time::TimeLeft;
 use crate::clock::now_ms;
 use crate::consumer::Stop;
-use crate::inbox::Incoming;
 use crate::observe;
 use crate::observe::emf::Emf;
 use crate::start::StartError;

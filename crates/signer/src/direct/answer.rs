@@ -4,8 +4,7 @@
 //! is for programs and never changes its meaning. Read next: [`super`].
 
 use serde::Serialize;
-use signpost_aws::fault::AwsError;
-use signpost_aws::kms::KeyProblem;
+use signpost_aws::fault::{AwsError, KeyProblem};
 use signpost_txmgr::ports::{Happened, PortError};
 use signpost_txmgr::request::{DirectRequest, Refused};
 use signpost_txmgr::signature::SignatureError;

@@ -1,15 +1,15 @@
-//! What of a lane is still open below its next nonce: the low mark, the slots set aside, the gaps.
+//! The marks of a lane below its next nonce: the low mark, the slots set aside, the gaps.
 //!
-//! The low mark moves over closed slots only in order. One slot that cannot be closed would hold back
-//! every closed slot above it: each pass would read them again, and the lane would stop when they fill its
-//! window. Such a slot is set aside: the head keeps its nonce, the mark moves on, and the slot is looked at
-//! now and then until it is closed. Only a slot whose nonce the chain has used for good is set aside, so
-//! it never needs another signature or send, and what is above it can be mined.
+//! The low mark moves over closed slots in order. One slot that cannot be closed would hold back every closed slot
+//! above it: each pass would read them again, and the lane would stop when they fill its window. Such a slot is set
+//! aside: the head keeps its nonce, the mark moves past it, and the slot is checked now and then until it is closed.
+//! Only a slot whose nonce is used in a final block is set aside, so it needs no further signature or send, and the
+//! transactions above it can be mined.
 //!
-//! Nonces without a slot item or without a record (tables restored from a backup) have nothing that could
-//! be looked at again. Once the chain has used them they are left behind as a gap.
+//! Nonces without a slot item or without a record (tables restored from a backup) cannot be checked again. Once the
+//! chain has used them, they are left behind as a gap.
 //!
-//! Decides nothing: see [`crate::broadcaster`].
+//! The decisions are in [`crate::broadcaster`].
 
 use std::fmt;
 use std::ops::Range;
@@ -17,27 +17,27 @@ use std::str::FromStr;
 
 use crate::units::{Millis, Nonce};
 
-/// A slot that cannot be closed now, below the lane's low mark.
+/// A slot below the lane's low mark that could not be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SetAside {
-    /// Its nonce.
+    /// The slot's nonce.
     pub nonce: Nonce,
-    /// Why it was not closed then.
+    /// Why it could not be closed.
     pub cause: AsideCause,
     /// When it was set aside.
     pub since: Millis,
 }
 
 impl SetAside {
-    /// Most slots of one lane that are set aside: about 3 KB of its head, which every reservation writes.
-    /// With more, the lane's low mark stays where it is.
+    /// The most slots of one lane that are set aside: about 3 KB of the head, which every reservation writes. At the
+    /// limit the low mark no longer moves past such slots.
     pub const MAX: usize = 64;
 }
 
 /// Why a slot was set aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AsideCause {
-    /// Its nonce was used, and no node shows by which transaction.
+    /// Its nonce is used, but no node shows by which transaction.
     Unproven,
     /// The topic refuses its outcome.
     Unpublished,
@@ -63,7 +63,7 @@ impl AsideCause {
     #[must_use]
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::Unproven => "its nonce was used, and no node shows by which transaction",
+            Self::Unproven => "its nonce is used, but no node shows by which transaction",
             Self::Unpublished => "the topic refuses its outcome",
             Self::Late => "it was still open when many slots above it were closed",
         }
@@ -76,36 +76,36 @@ impl fmt::Display for AsideCause {
     }
 }
 
-/// A text that names no cause.
+/// The text does not name a cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is no cause for setting a slot aside")]
-pub struct NoAsideCause;
+#[error("is not a known cause for setting a slot aside")]
+pub struct UnknownAsideCause;
 
 impl FromStr for AsideCause {
-    type Err = NoAsideCause;
+    type Err = UnknownAsideCause;
 
-    fn from_str(text: &str) -> Result<Self, NoAsideCause> {
-        Self::ALL.into_iter().find(|cause| cause.name() == text).ok_or(NoAsideCause)
+    fn from_str(text: &str) -> Result<Self, UnknownAsideCause> {
+        Self::ALL.into_iter().find(|cause| cause.name() == text).ok_or(UnknownAsideCause)
     }
 }
 
-/// Nonces that the chain used and for which no request is stored.
+/// Nonces that are used on chain but for which no request is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
-    /// The first of them.
+    /// The first nonce.
     pub from: Nonce,
-    /// The first after them.
+    /// The first nonce after the gap.
     pub to: Nonce,
     /// When they were left behind.
     pub since: Millis,
 }
 
 impl Gap {
-    /// Gaps the head remembers, the newest ones; the log names all.
+    /// The most gaps in a head, the newest ones; the log has all of them.
     pub const MAX: usize = 16;
 }
 
-/// The marks of a lane that change when slots are left behind or set aside, all in one write.
+/// The marks of a lane that change, in one write, when slots are left behind or set aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Marks {
     /// See [`super::Head::lowest_open_nonce`].
@@ -123,7 +123,7 @@ impl Marks {
         self.set_aside.iter().any(|slot| slot.nonce == nonce)
     }
 
-    /// Adds a nonce to the gaps: to the one that ends there, else as a new one.
+    /// Adds a nonce to the gaps: extends the gap that ends at it, or begins a new one.
     pub fn add_gap(&mut self, nonce: Nonce, now: Millis) {
         match self.gaps.last_mut() {
             Some(gap) if gap.to == nonce => gap.to = nonce.plus(1),
@@ -133,7 +133,7 @@ impl Marks {
         self.gaps.drain(..surplus);
     }
 
-    /// The nonces that are no longer open after a move from `before` to these marks, as ranges in order.
+    /// The nonces that a move from `before` to these marks closes, as ordered ranges.
     #[must_use]
     pub fn left_since(&self, before: &Self) -> Vec<Range<Nonce>> {
         let returned = before.set_aside.iter().map(|slot| slot.nonce).filter(|nonce| !self.is_set_aside(*nonce));
@@ -148,7 +148,7 @@ impl Marks {
         left
     }
 
-    /// Checks what must hold before the write of a move from `before`.
+    /// Asserts the invariants of a move from `before`, ahead of its write.
     pub fn assert_follows(&self, before: &Self) {
         assert!(before.lowest_open_nonce <= self.lowest_open_nonce, "I4: a lane only goes forward");
         assert!(self.set_aside.len() <= SetAside::MAX, "few slots are set aside");
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_all_between_the_marks_that_is_not_set_aside() {
+    fn left_slots_are_those_between_the_marks_not_set_aside() {
         let left = |before: &Marks, after: &Marks| -> Vec<(u64, u64)> {
             after.left_since(before).into_iter().map(|range| (range.start.0, range.end.0)).collect()
         };
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_that_touch_are_one_and_only_the_newest_are_remembered() {
+    fn adjacent_gaps_merge_and_only_the_newest_are_kept() {
         let mut marks = marks(0, &[]);
         for nonce in [1, 2, 3, 7] {
             marks.add_gap(Nonce(nonce), SINCE);

@@ -1,80 +1,45 @@
-//! The slow questions of a lane: which transaction used a nonce, and why one reverted.
+//! The slow questions of a lane: which transaction used a nonce, and why a transaction reverted.
 //!
-//! A round decides them and asks none: what is cheap is done, stored and published first. The host asks
-//! them beside the rounds ([`Lane::take_questions`], [`Broadcaster::inquire`]) and brings back each answer
-//! by itself ([`Broadcaster::conclude`]), so that a pass broken off loses only what was being asked.
+//! A round only collects the questions: first it does, stores and publishes what is cheap. The host asks them in
+//! parallel with the rounds ([`Lane::take_questions`], [`Broadcaster::inquire`]) and returns each answer separately
+//! ([`Broadcaster::conclude`]), so an interrupted pass loses only the questions in progress.
 //!
 //! ## Guarantees
-//! * Of one lane at most [`AT_ONCE`] questions of a subject are asked at once, and one about a slot.
-//! * An answer that settles nothing is stored with the record: the next pass goes on from there.
+//! * A lane has at most [`super::question::AT_ONCE`] questions of a subject in progress, and at most one per slot.
+//! * An answer that settles nothing is stored with the record, and the next pass continues from it.
 //!
 //! ## Does not guarantee
-//! * That a question ends: the host bounds its time and brings back [`Finding::unanswered`].
+//! * That a question ends: the host bounds its time and then returns [`Finding::unanswered`].
 
 use crate::machine::{Event, Tuning, Word, witnesses_of};
 use crate::ports::{Chain, NonceUse, OutcomeTopic, PortError, ResignQueue, Store, UseQuery};
 use crate::record::{Inquiry, Receipt, Record, Subject};
-use crate::units::{BlockNumber, Millis, Nonce, TxHash};
+use crate::units::{Millis, TxHash};
 use crate::{meters, revert, told};
 
+use super::question::{Asked, Question};
 use super::{Broadcaster, Lane};
 
-/// Questions of one subject that a lane asks at once. A proof takes some twenty calls, one after the other,
-/// and public nodes allow 33 a second.
-pub(super) const AT_ONCE: usize = 4;
-
-/// A slow question about one slot.
-#[derive(Debug, Clone)]
-pub struct Question {
-    pub(super) record: Record,
-    pub(super) asked: Asked,
-    /// When it was decided.
-    pub(super) at: Millis,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Asked {
-    /// Which transaction used the nonce, in a block up to this one.
-    Use(BlockNumber),
-    /// Why the transaction of this receipt reverted, and how many nodes showed that receipt.
-    Revert(Receipt, u8),
-}
-
-/// What came of a question.
+/// The result of a question.
 #[derive(Debug)]
 pub struct Finding {
     question: Question,
-    answer: Answer,
+    reply: Reply,
 }
 
 #[derive(Debug)]
-enum Answer {
-    /// With the revert data, if it is our own transaction and reverted.
+enum Reply {
+    /// With the revert data, if the transaction is our own and reverted.
     Use(Result<NonceUse, PortError>, Option<Vec<u8>>),
     Revert(Result<Option<Vec<u8>>, PortError>),
     None,
 }
 
-impl Question {
-    pub(super) fn subject(&self) -> Subject {
-        match self.asked {
-            Asked::Use(_) => Subject::Use,
-            Asked::Revert(..) => Subject::Revert,
-        }
-    }
-
-    /// Its place among others: since when it is due, and its slot.
-    pub(super) fn turn(&self) -> (Option<Millis>, Nonce) {
-        let due_at = self.record.inquiry_about(self.subject()).map(|inquiry| inquiry.next_at);
-        (due_at, self.record.nonce)
-    }
-}
-
 impl Finding {
-    /// The nodes took longer than the host waits.
+    /// The result of a question that the host gave up waiting for.
     #[must_use]
     pub fn unanswered(question: Question) -> Self {
-        Self { question, answer: Answer::None }
+        Self { question, reply: Reply::None }
     }
 }
 
@@ -82,7 +47,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     /// Asks the nodes. Changes nothing.
     pub async fn inquire(&self, question: Question) -> Finding {
         let record = &question.record;
-        let answer = match question.asked {
+        let reply = match question.asked {
             Asked::Use(finalized) => {
                 let searched = record.inquiry_about(Subject::Use).and_then(|inquiry| inquiry.searched);
                 let query = UseQuery {
@@ -102,20 +67,20 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                     Ok(NonceUse::Found(..) | NonceUse::Ours(..) | NonceUse::Unshown(_) | NonceUse::NotFound(_))
                     | Err(_) => None,
                 };
-                Answer::Use(found, bytes)
+                Reply::Use(found, bytes)
             }
             Asked::Revert(receipt, _) => {
                 let address = record.account.address;
-                Answer::Revert(self.chain.revert_bytes(address, &record.intent, receipt.block).await)
+                Reply::Revert(self.chain.revert_bytes(address, &record.intent, receipt.block).await)
             }
         };
-        Finding { question, answer }
+        Finding { question, reply }
     }
 
-    /// Stores what a question brought; how many records changed. An error means that the store did not
-    /// answer: it is asked again.
+    /// Stores the result of a question and returns how many records changed. An error means that the store did not
+    /// answer: the question is asked again.
     pub async fn conclude(&self, lane: &mut Lane, finding: Finding, now: Millis) -> Result<usize, PortError> {
-        let Finding { question, answer } = finding;
+        let Finding { question, reply } = finding;
         let nonce = question.record.nonce;
         lane.inquiring.remove(&nonce);
         if lane.closed.contains(&nonce) {
@@ -125,22 +90,22 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         if record.phase.settlement().is_some() {
             return Ok(0);
         }
-        let event = match (question.asked, answer) {
-            (Asked::Use(_), Answer::Use(found, bytes)) => {
+        let event = match (question.asked, reply) {
+            (Asked::Use(_), Reply::Use(found, bytes)) => {
                 event_of_use(record, found, bytes.as_deref(), &self.config.tuning, question.at, now)
             }
-            (Asked::Revert(receipt, witnesses), Answer::Revert(bytes)) => match bytes {
+            (Asked::Revert(receipt, witnesses), Reply::Revert(bytes)) => match bytes {
                 Ok(bytes) => finalized(record, receipt, bytes.as_deref(), witnesses),
                 Err(error) => without_reason(record, receipt, witnesses, &told(&error), question.at, now),
             },
-            (Asked::Use(_), Answer::Revert(_) | Answer::None) => again(record, Subject::Use, question.at, now),
-            (Asked::Revert(receipt, witnesses), Answer::Use(..) | Answer::None) => {
+            (Asked::Use(_), Reply::Revert(_) | Reply::None) => again(record, Subject::Use, question.at, now),
+            (Asked::Revert(receipt, witnesses), Reply::Use(..) | Reply::None) => {
                 without_reason(record, receipt, witnesses, "no answer in time", question.at, now)
             }
         };
-        // What is settled below the low mark is published when the slots set aside are looked at.
+        // A record settled below the low mark is published when the slots set aside are loaded.
         if nonce < lane.begin {
-            lane.aside_looked_at = None;
+            lane.aside_loaded_at = None;
         }
         self.store_all(lane, vec![(nonce, event)], now).await
     }
@@ -150,7 +115,7 @@ fn again(record: &Record, subject: Subject, asked_at: Millis, now: Millis) -> Ev
     Event::Inquired(Inquiry::after(record.inquiry, subject, None, asked_at, now))
 }
 
-/// Without the transaction itself there is no verdict.
+/// The event that follows from a search. Without the transaction itself there is no verdict.
 fn event_of_use(
     record: &Record,
     found: Result<NonceUse, PortError>,
@@ -176,10 +141,10 @@ fn event_of_use(
                 None => again(record, Subject::Use, asked_at, now),
             }
         }
-        // Our own: the nodes keep its receipt from us.
+        // Our own transaction, whose receipt no node returns.
         Ok(NonceUse::Unshown(own) | NonceUse::Found(own, _)) => {
             tracing::warn!(request_id = %record.request_id, nonce = %record.nonce, tx_hash = %own.tx_hash, block = %own.block.number,
-                "the transaction is in a final block and no node shows its receipt; no verdict");
+                "the transaction is in a final block but no node shows its receipt; no verdict");
             again(record, Subject::Use, asked_at, now)
         }
         Ok(NonceUse::Ours(..)) => again(record, Subject::Use, asked_at, now),
@@ -187,13 +152,13 @@ fn event_of_use(
             Event::Inquired(Inquiry::after(record.inquiry, Subject::Use, searched, asked_at, now))
         }
         Err(error) => {
-            tracing::warn!(error = told(&error), request_id = %record.request_id, "the nonce's use cannot be searched; no verdict");
+            tracing::warn!(error = told(&error), request_id = %record.request_id, "the search for the use of the nonce failed; no verdict");
             again(record, Subject::Use, asked_at, now)
         }
     }
 }
 
-/// How many nodes say so, if they are enough.
+/// How many nodes agree, if they are enough.
 fn agreed(record: &Record, word: Word, tx_hash: TxHash, waited_ms: u64, tuning: &Tuning) -> Option<u8> {
     if word == Word::Contradicts {
         metrics::counter!(meters::CONTRADICTED, "account" => record.account.to_string()).increment(1);
@@ -208,7 +173,8 @@ fn finalized(record: &Record, receipt: Receipt, bytes: Option<&[u8]>, witnesses:
     Event::Finalized { receipt, revert, witnesses }
 }
 
-/// The block is final, so the outcome can wait for its reason, but not for ever.
+/// The event for a revert whose reason is not known. The block is final, so the outcome waits for the reason, but only
+/// for [`Inquiry::PATIENCE_MS`].
 fn without_reason(
     record: &Record,
     receipt: Receipt,
@@ -219,10 +185,10 @@ fn without_reason(
 ) -> Event {
     let waited_ms = record.unanswered_ms(Subject::Revert, now).max(now.since(asked_at));
     if waited_ms < Inquiry::PATIENCE_MS {
-        tracing::debug!(error, request_id = %record.request_id, "the revert cannot be replayed now");
+        tracing::debug!(error, request_id = %record.request_id, "the replay of the revert failed");
         return again(record, Subject::Revert, asked_at, now);
     }
     tracing::warn!(error, request_id = %record.request_id, waited_ms,
-        "the revert cannot be replayed; the outcome goes without what the contract said");
+        "the revert cannot be replayed; the outcome is published without its reason");
     finalized(record, receipt, None, witnesses)
 }

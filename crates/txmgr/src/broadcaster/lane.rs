@@ -1,4 +1,4 @@
-//! What a pass remembers of a lane between rounds. All of it can be lost: it is read again, or seen
+//! The state of a lane that a pass keeps between rounds. All of it can be lost: it is read or observed
 //! again.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,98 +12,101 @@ use crate::tx::TRANSFER_GAS;
 use crate::units::{AccountKey, BlockNumber, Millis, Nonce, RequestId, Wei};
 
 use super::BroadcasterConfig;
-use super::inquire::{AT_ONCE, Question};
+use super::question::{AT_ONCE, Question};
 
-/// One account's lane as a pass knows it.
+/// A pass's state of one account's lane.
 #[derive(Debug)]
 pub struct Lane {
     pub(super) account: AccountKey,
-    /// The low mark as this round found it. Slots set aside are below.
+    /// The low mark that this round read. Slots set aside are below it.
     pub(super) begin: Nonce,
-    /// The slots below this were read.
+    /// All slots below this have been read.
     pub(super) read_to: Nonce,
-    /// Slots read so far.
+    /// The request ids of the slots read so far.
     pub(super) ids: BTreeMap<Nonce, RequestId>,
     /// Records that are not closed, as last read or written.
     pub(super) records: BTreeMap<Nonce, Record>,
-    /// Slots known to be closed and not left behind yet. They are not read again.
+    /// Closed slots that are not left behind yet. They are not read again.
     pub(super) closed: BTreeSet<Nonce>,
-    /// Slots without a slot item or record, and in how many looks in a row.
+    /// Slots without a slot item or record, and for how many consecutive loads.
     pub(super) lost: BTreeMap<Nonce, u32>,
-    /// When the slots set aside were last looked at.
-    pub(super) aside_looked_at: Option<Millis>,
-    /// The highest the chain was ever seen: a node that answers lower is behind, not right.
+    /// When the slots set aside were last loaded.
+    pub(super) aside_loaded_at: Option<Millis>,
+    /// The chain's high-water marks. A node that answers lower is behind.
     pub(super) high: Option<HighWater>,
-    /// The lane's head and since when it is.
+    /// The lane's head and since when it has been the head.
     pub(super) head_since: Option<(Nonce, Millis)>,
-    /// When bytes of a slot were last handed to a node.
+    /// When the bytes of a slot were last sent to a node.
     pub(super) sent_at: BTreeMap<Nonce, Millis>,
     /// When the signer was last asked for an attempt of a slot.
     pub(super) asked_at: BTreeMap<Nonce, Millis>,
-    /// For the lane's head: the attempt that a node was seen to have, and the newest block then.
+    /// For the lane's head: how many attempts it had when a node accepted the newest, and the newest block then.
     pub(super) taken: BTreeMap<Nonce, (usize, BlockNumber)>,
-    /// What a second node said of a slot's final receipt, and since when none confirms it.
-    pub(super) words: BTreeMap<Nonce, Heard>,
+    /// The second node's answer about a slot's final receipt.
+    pub(super) words: BTreeMap<Nonce, NotedWord>,
     /// The newest block of the last view.
     latest: Option<BlockNumber>,
-    /// While no second node says anything.
+    /// Set while no second node answers.
     silence: Option<Silence>,
-    /// Rounds in a row in which a slot's nonce was final and no receipt was shown.
+    /// Consecutive rounds in which a slot's nonce was final and no receipt was shown.
     pub(super) receiptless: BTreeMap<Nonce, u32>,
-    /// Rounds in a row in which a mined slot was not used.
+    /// Consecutive rounds in which the node counted a mined slot as unused.
     denied: BTreeMap<Nonce, u32>,
     /// When the topic last refused the outcome of a slot.
     pub(super) refused_at: BTreeMap<Nonce, Millis>,
-    /// The slow questions the last round decided and nobody took.
+    /// The slow questions that the last round collected and the host has not taken.
     pub(super) waiting: Vec<Question>,
-    /// The slots about which one is being asked.
+    /// The slots with a question in progress.
     pub(super) inquiring: BTreeMap<Nonce, Subject>,
-    /// When the address was last looked at for code.
-    pub(super) code_seen_at: Option<Millis>,
+    /// When the address was last checked for code.
+    pub(super) code_checked_at: Option<Millis>,
     /// Whether the address has code, if that is known.
     pub(super) has_code: Option<bool>,
-    /// What the account had when it was last looked at.
+    /// The account's balance when it was last checked.
     pub(super) balance: Option<Wei>,
     warned_at: Option<Millis>,
     alarmed_at: Option<Millis>,
     started_at: Millis,
 }
 
-/// Why the lane's head gets no higher price.
+/// Why the price of the lane's head is not raised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stuck {
     /// The request's own cap leaves no legal bump.
     AtCap(Wei),
-    /// The signer was asked and gives none; the price of the newest attempt.
+    /// The signer was asked for a replacement and gave none; holds the price of the newest attempt.
     NotReplaced(Wei),
 }
 
-/// A second node's word about a final receipt.
+/// A second node's answer about a final receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Heard {
+pub(super) struct NotedWord {
     receipt: Receipt,
     word: Word,
-    /// Since when it has been the same.
+    /// Since when the answer has been the same.
     since: Millis,
-    /// How often in a row it was.
+    /// How many times in a row it was the same.
     times: u32,
 }
 
-/// Words that make a silence: fewer may be chance, and nothing is known of the time between them.
+/// Consecutive silent answers that count as silence. Fewer may be chance, since nothing is known about the time between
+/// them.
 const SILENT_WORDS: u32 = 6;
 
-/// How long no second node has said anything, about whatever receipt.
+/// A period in which no second node answered about any receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Silence {
     since: Millis,
     heard_at: Millis,
 }
 
-/// Blocks in a row that one validator makes (BSC's turn length).
+/// Consecutive blocks of one validator (BSC's turn length).
 const TURN_BLOCKS: u64 = 8;
 
-/// After this long without a question a silence is over, in milliseconds: the next one is a new one.
+/// Without a question for this long, in milliseconds, a silence ends and the next one is new.
 const SILENCE_MS: u64 = 60_000;
+/// A warning about a lane is repeated after this, in milliseconds: the rounds of a pass are half a second apart.
+const SAID_AGAIN_AFTER_MS: u64 = 60_000;
 
 /// High-water marks of one account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,16 +114,16 @@ pub(super) struct HighWater {
     pub(super) latest_nonce: Nonce,
     pub(super) finalized_nonce: Nonce,
     pub(super) finalized: BlockNumber,
-    /// When a view last reached them.
+    /// When a view last reached all of them.
     reached_at: Millis,
 }
 
-/// Marks that no view has reached for so long, in milliseconds, are given up: a node that goes back and forth between
-/// backends reaches them again within seconds, one that made them up does not.
+/// Marks that no view has reached for this long, in milliseconds, are given up. A URL that alternates between backends
+/// reaches them again within seconds; marks from a lying node are never reached.
 const MARK_MS: u64 = 10_000;
 
 impl Lane {
-    /// A lane nothing is known of yet.
+    /// A lane about which nothing is known yet.
     #[must_use]
     pub fn new(account: AccountKey, now: Millis) -> Self {
         Self {
@@ -131,7 +134,7 @@ impl Lane {
             records: BTreeMap::new(),
             closed: BTreeSet::new(),
             lost: BTreeMap::new(),
-            aside_looked_at: None,
+            aside_loaded_at: None,
             high: None,
             head_since: None,
             sent_at: BTreeMap::new(),
@@ -145,7 +148,7 @@ impl Lane {
             refused_at: BTreeMap::new(),
             waiting: Vec::new(),
             inquiring: BTreeMap::new(),
-            code_seen_at: None,
+            code_checked_at: None,
             has_code: None,
             balance: None,
             warned_at: None,
@@ -160,13 +163,13 @@ impl Lane {
         &self.account
     }
 
-    /// The questions to ask now, as far as there is room beside those being asked: each is to be brought
-    /// back by [`super::Broadcaster::conclude`].
+    /// Takes the questions to ask now, within the limits on questions in progress. The host must return the result of
+    /// each through [`super::Broadcaster::conclude`].
     pub fn take_questions(&mut self) -> Vec<Question> {
         let mut taken = Vec::new();
         let mut left = Vec::new();
-        // Those that were never asked first, so that a few that have no answer keep no others waiting.
-        self.waiting.sort_by_key(Question::turn);
+        // New questions come first, so that a few without an answer do not delay the others.
+        self.waiting.sort_by_key(Question::sort_key);
         for question in std::mem::take(&mut self.waiting) {
             let (nonce, subject) = (question.record.nonce, question.subject());
             if self.inquiring.contains_key(&nonce) {
@@ -183,7 +186,7 @@ impl Lane {
         taken
     }
 
-    /// Takes the head as a round read it: forgets what was left behind.
+    /// Starts a round with the head that it read: forgets the slots left behind.
     pub(super) fn begin_at(&mut self, head: &Head) {
         self.begin = head.lowest_open_nonce;
         let kept = |nonce: &Nonce| *nonce >= head.lowest_open_nonce;
@@ -193,20 +196,20 @@ impl Lane {
         self.lost.retain(|nonce, _| kept(nonce) || set_aside.contains(nonce));
     }
 
-    /// Counts one more look in which these slots from `from` on were missing, and no others.
+    /// Counts one more load in which exactly these slots, from `from` on, were missing.
     pub(super) fn count_lost(&mut self, from: Nonce, missing: Vec<Nonce>) {
         let before = self.lost.split_off(&from);
-        self.lost.extend(one_more(&before, missing.into_iter()));
+        self.lost.extend(count_round(&before, missing.into_iter()));
     }
 
-    /// Counts one more look in which a slot that is set aside was missing.
+    /// Counts one more load in which a slot set aside was missing.
     pub(super) fn count_missing(&mut self, nonce: Nonce) {
-        let looks = self.lost.entry(nonce).or_insert(0);
-        *looks = looks.saturating_add(1);
+        let loads = self.lost.entry(nonce).or_insert(0);
+        *loads = loads.saturating_add(1);
     }
 
-    /// Raises the high-water marks.
-    pub(super) fn saw(&mut self, view: &ChainView, now: Millis) {
+    /// Takes a node's view: raises the high-water marks and updates the head and the counters.
+    pub(super) fn note_view(&mut self, view: &ChainView, now: Millis) {
         let seen = HighWater {
             latest_nonce: view.latest_nonce,
             finalized_nonce: view.finalized_nonce,
@@ -227,7 +230,7 @@ impl Lane {
         let head = self
             .records
             .iter()
-            .find(|(nonce, record)| !is_past(record) && **nonce >= view.latest_nonce)
+            .find(|(nonce, record)| !is_mined_or_settled(record) && **nonce >= view.latest_nonce)
             .map(|(nonce, _)| *nonce);
         match (head, self.head_since) {
             (Some(head), Some((known, _))) if head == known => {}
@@ -240,7 +243,7 @@ impl Lane {
         self.count_denied(view);
     }
 
-    /// Counts the rounds in which a slot that is noted as mined was not used, as this node has it.
+    /// Counts the rounds in which the node counted a mined slot as unused.
     fn count_denied(&mut self, view: &ChainView) {
         let shown = |nonce: Nonce| {
             view.receipts.iter().any(|(at, receipt)| *at == nonce && matches!(receipt, ReceiptView::Found(_)))
@@ -248,29 +251,29 @@ impl Lane {
         let mined = self.records.iter().filter(|(_, record)| matches!(record.phase, Phase::Mined(_)));
         let denied =
             mined.filter(|(nonce, _)| **nonce >= view.latest_nonce && !shown(**nonce)).map(|(nonce, _)| *nonce);
-        self.denied = one_more(&self.denied, denied);
+        self.denied = count_round(&self.denied, denied);
     }
 
-    /// The account's count as far as any node told it: in a view, or by refusing a nonce as used. The one that is
-    /// read from may not know of it.
+    /// The account's highest count that any node reported, in a view or by refusing a nonce as used. The node that is
+    /// asked next may be behind it.
     pub(super) fn latest_seen(&self) -> Nonce {
-        let told_used = |record: &&Record| {
+        let is_refused_as_used = |record: &&Record| {
             let newest = record.attempts.last().and_then(|attempt| attempt.sent.as_ref());
             newest.is_some_and(|sent| sent.answer.class == SendClass::NonceTooLow)
         };
-        let refused = self.records.values().filter(told_used).map(|record| record.nonce.plus(1)).max();
+        let refused = self.records.values().filter(is_refused_as_used).map(|record| record.nonce.plus(1)).max();
         let seen = self.high.map_or(Nonce(0), |high| high.latest_nonce);
         seen.max(refused.unwrap_or(seen))
     }
 
-    /// Whether a validator's whole turn passed since a node took the head, and no block has it.
+    /// Whether a validator's whole turn has passed since a node accepted the head, and no block contains it.
     pub(super) fn head_waits(&self) -> bool {
         self.taken
             .values()
             .any(|(_, at)| self.latest.is_some_and(|latest| latest.0.saturating_sub(at.0) >= TURN_BLOCKS))
     }
 
-    /// Notes at which block the lane's head was first seen with its newest attempt at a node.
+    /// Notes the block at which the lane's head was first seen with its newest attempt accepted by a node.
     fn note_taken(&mut self, head: Option<Nonce>, latest: BlockNumber) {
         let newest = head.and_then(|nonce| {
             let attempts = &self.records.get(&nonce)?.attempts;
@@ -282,16 +285,16 @@ impl Lane {
         self.taken.extend(newest.map(|(nonce, count)| (nonce, known.unwrap_or((count, latest)))));
     }
 
-    /// Counts the rounds in which a nonce was final and nothing that used it was shown final.
+    /// Counts the rounds in which a nonce was final and no receipt for it was shown final.
     fn count_receiptless(&mut self, view: &ChainView) {
         let final_nonce = self.high.map_or(Nonce(0), |high| high.finalized_nonce);
         let shown = |nonce: Nonce| view.finals.iter().any(|(at, _)| *at == nonce);
         let open = self.records.iter().filter(|(_, record)| record.phase.settlement().is_none());
         let missing = open.filter(|(nonce, _)| **nonce < final_nonce && !shown(**nonce)).map(|(nonce, _)| *nonce);
-        self.receiptless = one_more(&self.receiptless, missing);
+        self.receiptless = count_round(&self.receiptless, missing);
     }
 
-    /// The receipts of a view that a second node has not confirmed yet.
+    /// The final receipts of a view that a second node has not confirmed yet.
     pub(super) fn to_witness(&self, view: &ChainView) -> Vec<(Nonce, Receipt)> {
         let is_open = |nonce: &Nonce| self.records.get(nonce).is_some_and(|record| record.phase.settlement().is_none());
         let is_confirmed = |(nonce, receipt): &(Nonce, Receipt)| {
@@ -303,7 +306,7 @@ impl Lane {
         finals.copied().collect()
     }
 
-    /// Keeps what a second node said.
+    /// Stores a second node's answer.
     pub(super) fn note_word(&mut self, nonce: Nonce, receipt: Receipt, word: Word, now: Millis) {
         self.silence = match (word, self.silence) {
             (Word::Silent, Some(silence)) if now.since(silence.heard_at) < SILENCE_MS => {
@@ -313,32 +316,33 @@ impl Lane {
             (Word::Alone | Word::Agrees | Word::NotYet | Word::Contradicts, _) => None,
         };
         let before = self.words.get(&nonce).filter(|heard| heard.receipt == receipt);
-        // A node that contradicts and then falls silent has not changed its mind.
-        let is_doubted = before.is_some_and(|heard| heard.word == Word::Contradicts);
-        let word = if is_doubted && matches!(word, Word::Silent | Word::NotYet) { Word::Contradicts } else { word };
+        // A contradiction stands while the node is silent.
+        let is_contradicted = before.is_some_and(|heard| heard.word == Word::Contradicts);
+        let word =
+            if is_contradicted && matches!(word, Word::Silent | Word::NotYet) { Word::Contradicts } else { word };
         let (since, times) = match before {
             Some(heard) if heard.word == word => (heard.since, heard.times),
             Some(_) | None => (now, 0),
         };
-        self.words.insert(nonce, Heard { receipt, word, since, times: times.saturating_add(1) });
+        self.words.insert(nonce, NotedWord { receipt, word, since, times: times.saturating_add(1) });
     }
 
-    /// Since when the second nodes say nothing of a nonce, or of any: a node that is down is waited for once, not
-    /// again for each request.
+    /// Since when the second nodes have been silent about a nonce. A silence about all receipts counts for each, so
+    /// that a node that is down is waited for once and not for every request.
     fn silent_since(&self, nonce: Nonce) -> Option<Millis> {
         let heard = self.words.get(&nonce).filter(|heard| heard.word == Word::Silent && heard.times >= SILENT_WORDS)?;
         Some(self.silence.map_or(heard.since, |silence| silence.since.min(heard.since)))
     }
 
-    /// How many slots from `from` on are worked on: the window above the chain's count, and below it what
-    /// waits for finality or is held back by an open slot.
+    /// How many slots from `from` on a round works on: the window above the chain's count, and below it the slots that
+    /// wait for finality or are held back by an open slot.
     pub(super) fn limit(&self, from: Nonce, window: u64) -> u64 {
         let seen = self.high.map_or(from, |high| high.latest_nonce);
         let closed = self.closed.last().map_or(from, |nonce| nonce.plus(1));
         window.saturating_add(seen.max(closed).since(from)).min(BroadcasterConfig::MAX_SLOTS)
     }
 
-    /// Keeps a record as read or written, unless a later version is known.
+    /// Keeps a record that was read or written, unless a later version is known.
     pub(super) fn keep(&mut self, record: Record) {
         if record.is_closed() {
             self.records.remove(&record.nonce);
@@ -354,17 +358,17 @@ impl Lane {
         }
     }
 
-    /// Wei that a cancel of this record moves to the account itself. One makes it traffic of BEP-703's payment
-    /// lane, where the account has no code and can spare it.
+    /// Wei that a cancel of this record moves to the account itself. 1 wei makes it a payment for BEP-703's payment
+    /// lane; it is used only if the account has no code and can spare it.
     pub(super) fn to_self(&self, record: &Record) -> u64 {
         let is_wanted = record.next_kind() == AttemptKind::Cancel && self.has_code == Some(false);
         let price = record.attempts.last().map_or(record.fee, |newest| newest.fee).price();
-        // Twice the price of today is above any legal bump of it that is not the network's own rise.
+        // Twice today's price exceeds a legal bump, unless the network's price itself rises.
         let worst = price.0.saturating_mul((2 * TRANSFER_GAS.0).into());
         u64::from(is_wanted && self.balance.is_some_and(|balance| balance.0 > worst))
     }
 
-    /// Whether a slot waits because a node said that the account cannot pay for it.
+    /// Whether a slot waits because a node said that the account cannot pay.
     pub(super) fn is_short_of_funds(&self) -> bool {
         self.records.values().any(|record| {
             let answer = record.attempts.last().and_then(|attempt| attempt.sent.as_ref()).map(|sent| sent.answer.class);
@@ -372,8 +376,8 @@ impl Lane {
         })
     }
 
-    /// Why the head at `nonce` gets no higher price, if it gets none. What the policy allows is known to the
-    /// signer alone: here it shows as an ask that stays without an answer.
+    /// Why the price of the head at `nonce` is not raised, if it is not. Only the signer knows the policy's limits;
+    /// here they show as a request to the signer without a result.
     pub(super) fn stuck_head(&self, nonce: Nonce, tuning: &Tuning, now: Millis) -> Option<(RequestId, Stuck)> {
         let record = self.records.get(&nonce)?;
         let newest = record.attempts.last()?;
@@ -382,9 +386,9 @@ impl Lane {
             Stuck::AtCap(record.fee_cap)
         } else {
             let is_late = |asked: &Millis| now.since(*asked) >= tuning.ask_again_after_ms;
-            // A first cancel is no matter of price.
-            let in_vain = kind == newest.kind && self.asked_at.get(&nonce).is_some_and(is_late);
-            in_vain.then(|| Stuck::NotReplaced(newest.fee.price()))?
+            // The first cancel does not depend on the price.
+            let is_unanswered = kind == newest.kind && self.asked_at.get(&nonce).is_some_and(is_late);
+            is_unanswered.then(|| Stuck::NotReplaced(newest.fee.price()))?
         };
         Some((record.request_id.clone(), stuck))
     }
@@ -401,17 +405,17 @@ impl Lane {
         self.words.retain(|nonce, _| *nonce >= to);
     }
 
-    /// Whether a standing problem may be said again: once a minute.
+    /// Whether a standing problem may be logged again: once a minute.
     pub(super) fn may_warn(&mut self, now: Millis) -> bool {
         once_a_minute(&mut self.warned_at, now)
     }
 
-    /// The same for what keeps the lane's low mark where it is.
+    /// The same for a problem that holds back the lane's low mark.
     pub(super) fn may_alarm(&mut self, now: Millis) -> bool {
         once_a_minute(&mut self.alarmed_at, now)
     }
 
-    /// The chain's word about one slot, of one node and one round.
+    /// What one node says about a slot in one round.
     pub(super) fn chain_slot(
         &self,
         record: &Record,
@@ -426,7 +430,7 @@ impl Lane {
             });
             let receipt = match receipts.get(&record.nonce) {
                 Some(receipt) => *receipt,
-                // Nothing of ours can be mined where nothing was signed.
+                // A slot without a signature cannot have been mined by us.
                 None if record.attempts.is_empty() => ReceiptView::Absent,
                 None => ReceiptView::Unknown,
             };
@@ -447,7 +451,7 @@ impl Lane {
         })
     }
 
-    /// What the machine is told about one slot.
+    /// The machine's input for one slot.
     pub(super) fn slot_view(
         &self,
         record: &Record,
@@ -473,18 +477,18 @@ impl Lane {
     }
 }
 
-/// The rounds in a row after one more, in which these nonces were met, and no others.
-fn one_more(before: &BTreeMap<Nonce, u32>, met: impl Iterator<Item = Nonce>) -> BTreeMap<Nonce, u32> {
-    met.map(|nonce| (nonce, before.get(&nonce).copied().unwrap_or(0).saturating_add(1))).collect()
+/// Counts one more round in which exactly these nonces were seen; all others start again at 0.
+fn count_round(before: &BTreeMap<Nonce, u32>, seen: impl Iterator<Item = Nonce>) -> BTreeMap<Nonce, u32> {
+    seen.map(|nonce| (nonce, before.get(&nonce).copied().unwrap_or(0).saturating_add(1))).collect()
 }
 
-/// Nothing of a slot's is to be mined any more, as far as was seen.
-pub(super) fn is_past(record: &Record) -> bool {
+/// Whether no transaction of the slot is waiting to be mined.
+pub(super) fn is_mined_or_settled(record: &Record) -> bool {
     matches!(record.phase, Phase::Mined(_) | Phase::Settled(_))
 }
 
 fn once_a_minute(said_at: &mut Option<Millis>, now: Millis) -> bool {
-    let may = said_at.is_none_or(|at| now.since(at) >= 60_000);
+    let may = said_at.is_none_or(|at| now.since(at) >= SAID_AGAIN_AFTER_MS);
     if may {
         *said_at = Some(now);
     }

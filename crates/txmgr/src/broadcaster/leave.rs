@@ -1,8 +1,8 @@
-//! Leaving a lane's low end behind: closed slots, gaps, and slots that cannot be closed.
+//! Moves a lane's low mark past closed slots, gaps, and slots that cannot be closed.
 //!
 //! ## Guarantees
-//! * A slot whose nonce the chain has not used for good is never set aside or left.
-//! * A slot or record is taken for lost only when it was missing in [`LOST_LOOKS`] looks in a row.
+//! * A slot is set aside or left behind only if its nonce is used in a final block.
+//! * A slot or record counts as lost only after it was missing in [`LOST_LOADS`] consecutive loads.
 
 use crate::account::{AsideCause, Head, Marks, SetAside};
 use crate::meters;
@@ -10,22 +10,23 @@ use crate::ports::{Chain, OutcomeTopic, PortError, ResignQueue, Store};
 use crate::record::{Phase, Record, Subject};
 use crate::units::{Millis, Nonce};
 
-use super::{Broadcaster, Lane, gauge};
+use super::{Broadcaster, Lane};
+use crate::meters::gauge;
 
-/// A used nonce whose use is not found is set aside after this, in milliseconds: nodes keep the state of
-/// about a minute, and the blocks of the hours before are being searched meanwhile.
+/// A slot whose nonce is used by an unknown transaction is set aside after this time, in milliseconds. Nodes keep the
+/// state of about a minute; meanwhile the blocks of the hours before are searched.
 const UNPROVEN_AFTER_MS: u64 = 10 * 60 * 1_000;
-/// A settled slot whose outcome the topic still refuses after this is set aside, in milliseconds, when
-/// outcomes above it went out.
+/// A settled slot whose outcome the topic refuses is set aside after this time, in milliseconds, if outcomes above it
+/// were published.
 const UNPUBLISHED_AFTER_MS: u64 = 10 * 60 * 1_000;
-/// Closed slots that one open slot may hold back. Every new pass reads them again.
+/// The most closed slots that one open slot may hold back. Every new pass reads them again.
 const HELD_BACK_MAX: usize = 200;
-/// Looks in a row in which a slot or record must be missing. One read that leaves something out would
-/// cost a request its outcome.
-const LOST_LOOKS: u32 = 3;
+/// Consecutive loads in which a slot or record must be missing before it counts as lost. With fewer, one incomplete
+/// read could cost a request its outcome.
+const LOST_LOADS: u32 = 3;
 
 impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O> {
-    /// Leaves behind what can be left at the lane's low end: one write per round (design, Closing).
+    /// Leaves behind the slots at the lane's low end that are done: at most one write per round.
     pub(super) async fn leave(&self, lane: &mut Lane, head: &mut Head, now: Millis) -> Result<(), PortError> {
         let (before, after) = (head.marks(), marks_after(lane, head, now));
         warn_of_obstacle(lane, head, &after, now);
@@ -47,7 +48,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             lane.leave(to);
             head.set_marks(after);
         }
-        // Slots reserved meanwhile may have been poked for in vain: see `poke`.
+        // Pokes for slots reserved since the head was read may have been dropped: see `poke`.
         if head.open_slots() == 0
             && let Some(fresh) = self.store.head(&lane.account).await?
         {
@@ -57,7 +58,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     }
 }
 
-/// The marks as they may be now.
+/// The marks that the head may have now.
 fn marks_after(lane: &Lane, head: &Head, now: Millis) -> Marks {
     let mut marks = head.marks();
     for slot in &head.set_aside {
@@ -86,7 +87,7 @@ fn marks_after(lane: &Lane, head: &Head, now: Millis) -> Marks {
     marks
 }
 
-/// Why a slot should not hold back those above it any longer.
+/// Why a slot should no longer hold back those above it; `None` if it still may.
 fn stuck(lane: &Lane, record: &Record, now: Millis) -> Option<AsideCause> {
     let settlement = record.phase.settlement();
     if settlement.is_none() && !is_used(lane, record.nonce) {
@@ -108,16 +109,16 @@ fn stuck(lane: &Lane, record: &Record, now: Millis) -> Option<AsideCause> {
     })
 }
 
-/// The chain has used the nonce in a final block.
+/// Whether the nonce is used in a final block.
 fn is_used(lane: &Lane, nonce: Nonce) -> bool {
     lane.high.is_some_and(|high| nonce < high.finalized_nonce)
 }
 
 fn is_lost(lane: &Lane, nonce: Nonce) -> bool {
-    lane.lost.get(&nonce).is_some_and(|looks| *looks >= LOST_LOOKS)
+    lane.lost.get(&nonce).is_some_and(|loads| *loads >= LOST_LOADS)
 }
 
-/// Says once a minute what keeps the low mark where it is, if nothing done here can move it.
+/// Logs, once a minute, what holds back the low mark if this pass cannot move it.
 fn warn_of_obstacle(lane: &mut Lane, head: &Head, after: &Marks, now: Millis) {
     let nonce = after.lowest_open_nonce;
     let is_full = after.set_aside.len() >= SetAside::MAX;
@@ -126,7 +127,7 @@ fn warn_of_obstacle(lane: &mut Lane, head: &Head, after: &Marks, now: Millis) {
     if (is_full && is_stuck || unused) && lane.may_alarm(now) {
         if unused {
             tracing::error!(account = %head.account, %nonce,
-                "no request is stored for a nonce that the chain has not used; nothing above it can be mined");
+                "no request is stored for an unused nonce; nothing above it can be mined");
         } else {
             tracing::error!(account = %head.account, %nonce, set_aside = after.set_aside.len(),
                 "too many slots are set aside; the lane stops when its window is full");
@@ -134,7 +135,7 @@ fn warn_of_obstacle(lane: &mut Lane, head: &Head, after: &Marks, now: Millis) {
     }
 }
 
-/// What someone should look at: what was set aside and what was lost.
+/// Reports to operators which slots were set aside and which were lost.
 fn alarm(lane: &Lane, before: &Marks, after: &Marks) {
     for slot in after.set_aside.iter().filter(|slot| !before.is_set_aside(slot.nonce)) {
         metrics::counter!(meters::SET_ASIDE, "cause" => slot.cause.name()).increment(1);
@@ -145,6 +146,6 @@ fn alarm(lane: &Lane, before: &Marks, after: &Marks) {
     for gap in after.gaps.iter().filter(|gap| !before.gaps.contains(gap)) {
         metrics::counter!(meters::SET_ASIDE, "cause" => "lost").increment(1);
         tracing::error!(account = %lane.account, from = %gap.from, to = %gap.to,
-            "no request is stored for nonces that the chain has used; the lane goes on after them");
+            "no request is stored for nonces that are used on chain; the lane continues after them");
     }
 }

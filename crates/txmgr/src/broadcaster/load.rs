@@ -1,4 +1,4 @@
-//! Reading a lane: the open slots of its window each round, those set aside now and then.
+//! Loads a lane: the open slots of its window in each round, those set aside every [`ASIDE_EVERY_MS`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,20 +11,20 @@ use crate::units::{Millis, Nonce, RequestId};
 
 use super::{Broadcaster, Lane};
 
-/// A pass looks at the slots set aside once when it begins, then this often, in milliseconds: their nonces
-/// are used, so nothing waits for them but their own outcome.
+/// A pass loads the slots set aside when it begins and then at this interval, in milliseconds. Their nonces are used,
+/// so only their own outcomes wait for this.
 const ASIDE_EVERY_MS: u64 = 30_000;
-/// Slot items of those read at once.
+/// Slot items of slots set aside that are read at once.
 const ASIDE_READS_AT_ONCE: usize = 8;
 
 impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O> {
-    /// Reads the open slots of the window and their records. What is known to be closed is not read again.
+    /// Reads the open slots of the window and their records. Slots known to be closed are not read again.
     pub(super) async fn load(&self, lane: &mut Lane, head: &Head, now: Millis) -> Result<(), PortError> {
         let from = head.lowest_open_nonce;
         lane.begin_at(head);
         let limit = lane.limit(from, self.config.window).min(head.open_slots());
         let to = from.plus(limit);
-        // A slot or record that was not there is looked for again before anything is concluded from it.
+        // A missing slot or record is read again before it counts as lost.
         let known_to = if lane.lost.contains_key(&from) { from } else { lane.read_to.max(from) };
         if known_to < to {
             let limit = usize::try_from(to.since(known_to)).unwrap_or(usize::MAX);
@@ -46,9 +46,9 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         Ok(())
     }
 
-    /// Joins the slots set aside to this round, if their time has come.
+    /// Adds the slots set aside to this round if they are due.
     pub(super) async fn load_set_aside(&self, lane: &mut Lane, head: &Head, now: Millis) -> Result<(), PortError> {
-        let is_due = lane.aside_looked_at.is_none_or(|at| now.since(at) >= ASIDE_EVERY_MS);
+        let is_due = lane.aside_loaded_at.is_none_or(|at| now.since(at) >= ASIDE_EVERY_MS);
         if head.set_aside.is_empty() || !is_due {
             return Ok(());
         }
@@ -69,11 +69,11 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                 lane.count_missing(nonce);
             }
         }
-        lane.aside_looked_at = Some(now);
+        lane.aside_loaded_at = Some(now);
         Ok(())
     }
 
-    /// Loads the records of these slots into the lane; the nonces of those that exist.
+    /// Loads the records of these slots into the lane and returns the nonces of those that exist.
     async fn load_records(
         &self,
         lane: &mut Lane,
@@ -87,18 +87,18 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         let ids: Vec<RequestId> = slots.values().cloned().collect();
         for stored in self.store.load(&ids, now).await? {
             match stored {
-                // An id that expired and was used again has another slot.
-                Stored::Record(record) if is_of(lane, slots, &record) => {
+                // An expired id that was used again has another slot.
+                Stored::Record(record) if is_in_slot(lane, slots, &record) => {
                     found.insert(record.nonce);
                     lane.keep(*record);
                 }
                 Stored::Record(record) => {
                     tracing::error!(request_id = %record.request_id, nonce = %record.nonce, account = %lane.account,
-                        "I1: a slot names a request that has another slot");
+                        "I1: a slot names a request whose slot is another one");
                 }
                 Stored::Rejected(rejected) => {
                     tracing::error!(request_id = %rejected.request_id, account = %lane.account,
-                        "I1: a slot names a request that has none");
+                        "I1: a slot names a request that was rejected");
                 }
             }
         }
@@ -106,6 +106,6 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     }
 }
 
-fn is_of(lane: &Lane, slots: &BTreeMap<Nonce, RequestId>, record: &Record) -> bool {
+fn is_in_slot(lane: &Lane, slots: &BTreeMap<Nonce, RequestId>, record: &Record) -> bool {
     record.account == lane.account && slots.get(&record.nonce) == Some(&record.request_id)
 }

@@ -1,4 +1,4 @@
-//! Doing what the machine decided, and storing what came of it.
+//! Performs the machine's actions and stores the results.
 
 use futures_util::stream::{self, StreamExt};
 use tracing::{Instrument as _, Span, field};
@@ -11,13 +11,13 @@ use crate::units::{Millis, Nonce};
 use crate::wire::{OutcomeMessage, SignerPoke, WireFee};
 use crate::{meters, publish, told, trace};
 
-use super::inquire::{Asked, Question};
+use super::question::{Asked, Question};
 use super::{Broadcaster, Lane};
 
-/// An outcome that the topic refused is published again after this, in milliseconds.
+/// An outcome that the topic refused is published again after this time, in milliseconds.
 const REFUSED_AGAIN_MS: u64 = 30_000;
 
-/// A slot, which of its attempts goes out, and its bytes.
+/// A transaction to send: its slot, the attempt's index and the bytes.
 struct Outgoing {
     nonce: Nonce,
     number: usize,
@@ -25,8 +25,8 @@ struct Outgoing {
 }
 
 impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O> {
-    /// Does the actions of one turn; how many records changed. What is only to be noted is stored first,
-    /// and what came of each call before the next is made. Slow questions are noted and not asked.
+    /// Performs actions and returns how many records changed. Actions that only change records are stored first, and
+    /// the results of each call before the next call. Slow questions are collected, not asked.
     pub(super) async fn perform(
         &self,
         lane: &mut Lane,
@@ -77,8 +77,8 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         Ok(changed.saturating_add(self.publish_all(lane, outcomes, now).await?))
     }
 
-    /// Publishes outcomes. What the topic refused before waits, and then goes by itself, so that it cannot
-    /// take others with it.
+    /// Publishes outcomes. An outcome that the topic refused before waits and is then sent alone, so that it cannot
+    /// fail the others of its batch.
     async fn publish_all(
         &self,
         lane: &mut Lane,
@@ -99,13 +99,13 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         Ok(changed)
     }
 
-    /// Hands bytes to the nodes, lowest nonce first. What comes back is noted only when it is news.
+    /// Sends bytes to the nodes, lowest nonce first. Only answers with new information become events.
     async fn send(&self, lane: &mut Lane, sends: Vec<Outgoing>, now: Millis) -> Vec<(Nonce, Event)> {
         if sends.is_empty() {
             return Vec::new();
         }
         let raws: Vec<RawTx> = sends.iter().map(|send| send.raw.clone()).collect();
-        let spans: Vec<Span> = sends.iter().map(|send| sending(lane, send)).collect();
+        let spans: Vec<Span> = sends.iter().map(|send| send_span(lane, send)).collect();
         let answers = self.chain.send_all(&raws).await;
         let mut events = Vec::new();
         for ((send, span), answer) in sends.into_iter().zip(spans).zip(answers) {
@@ -119,7 +119,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                 SendClass::Funds => {
                     metrics::counter!(meters::FUNDS, "account" => record.account.to_string()).increment(1);
                     tracing::warn!(account = %record.account, request_id = %record.request_id, words = %answer.message,
-                        "the account cannot pay; the lane waits and goes on by itself when it is funded");
+                        "the account cannot pay; the lane waits and continues when it is funded");
                 }
                 SendClass::Accepted | SendClass::AlreadyKnown if was_misconfigured(record, send.number) => {
                     self.end_pause(record).await;
@@ -132,14 +132,14 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                 | SendClass::Refused
                 | SendClass::Unknown => {}
             }
-            if is_news(record, send.number, &answer) {
+            if is_new_answer(record, send.number, &answer) {
                 events.push((send.nonce, Event::Sent { number: send.number, answer }));
             }
         }
         events
     }
 
-    /// Publishes outcomes; those that went out become events.
+    /// Publishes outcomes; those that were published become events.
     async fn publish(
         &self,
         lane: &mut Lane,
@@ -150,7 +150,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             return Vec::new();
         }
         let expires_at = now.plus(self.config.retention_ms);
-        let spans: Vec<Span> = outcomes.iter().map(|(nonce, outcome)| publishing(lane, *nonce, outcome)).collect();
+        let spans: Vec<Span> = outcomes.iter().map(|(nonce, outcome)| publish_span(lane, *nonce, outcome)).collect();
         let (nonces, messages): (Vec<_>, Vec<_>) = outcomes.into_iter().unzip();
         let answers = publish::all(&self.topic, &messages).await;
         let mut events = Vec::new();
@@ -168,7 +168,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                     if error.happened == Happened::No && !error.throttled {
                         lane.refused_at.insert(nonce, now);
                     }
-                    tracing::warn!(error = told(&error), request_id = %message.request_id, "outcome not published; it will be");
+                    tracing::warn!(error = told(&error), request_id = %message.request_id, "the outcome was not published; a later round tries again");
                 }
             }
         }
@@ -188,12 +188,13 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                 }
             }
             Err(error) => {
-                tracing::warn!(error = told(&error), account = %lane.account, "the signer was not asked; it will be");
+                tracing::warn!(error = told(&error), account = %lane.account, "the signer was not asked; a later round tries again");
             }
         }
     }
 
-    /// Applies and stores the events, several at once; a lost race leaves what is stored now.
+    /// Applies the events and stores the records, several concurrently. After a lost race the lane keeps the stored
+    /// record.
     pub(super) async fn store_all(
         &self,
         lane: &mut Lane,
@@ -206,7 +207,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             match apply(record, &event, now) {
                 Ok(next) => nexts.push(next),
                 Err(error) => {
-                    tracing::error!(error = told(&error), request_id = %record.request_id, "the machine decided what it does not allow");
+                    tracing::error!(error = told(&error), request_id = %record.request_id, "the machine decided an action that it does not allow");
                 }
             }
         }
@@ -231,7 +232,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                 Ok(UpdateVerdict::Stored) => {
                     tracing::info!("stored");
                     changed = changed.saturating_add(1);
-                    measure(&next);
+                    record_metrics(&next);
                     lane.keep(next);
                 }
                 Ok(UpdateVerdict::Stale(theirs)) => {
@@ -239,27 +240,27 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                     lane.keep(*theirs);
                 }
                 Ok(UpdateVerdict::Gone) => {
-                    tracing::error!(request_id = %next.request_id, "an open record is gone");
+                    tracing::error!(request_id = %next.request_id, "an open record no longer exists");
                     lane.records.remove(&next.nonce);
                 }
-                // It may be stored: the next round reads it again.
+                // The write may have taken effect: the next round reads the record again.
                 Err(error) => failed = Some(error),
             }
         }
         failed.map_or(Ok(changed), Err)
     }
 
-    /// A node takes what was called wrong in itself: it was not, and the pause for that ends.
+    /// Ends the pause for a misconfiguration, because a node accepted the transaction after all.
     async fn end_pause(&self, record: &Record) {
         tracing::warn!(account = %record.account, request_id = %record.request_id,
-            "a node takes what was called misconfigured; the pause for that ends, one that a person made does not");
+            "a node accepted a transaction that was answered as misconfigured; the pause for that ends, an operator's pause does not");
         if let Err(error) = self.store.set_paused_by_node(&record.account, false).await {
             tracing::error!(error = told(&error), account = %record.account, "the pause could not be ended; use `account resume`");
         }
     }
 
-    /// A node says that what we sign is wrong in itself: nothing more is signed until someone looked, or a node
-    /// takes it.
+    /// Pauses the account because a node says that our transactions are malformed. Nothing more is signed until an
+    /// operator has looked or a node accepts the transaction.
     async fn pause(&self, record: &Record, answer: &SendAnswer) {
         metrics::counter!(meters::PAUSED).increment(1);
         tracing::error!(account = %record.account, request_id = %record.request_id, words = %answer.message,
@@ -270,13 +271,13 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     }
 }
 
-/// Whether the nodes called this attempt wrong in itself before.
+/// Whether the attempt's last answer was "misconfigured".
 fn was_misconfigured(record: &Record, number: usize) -> bool {
     let sent = record.attempts.get(number).and_then(|attempt| attempt.sent.as_ref());
     sent.is_some_and(|sent| sent.answer.class == SendClass::Misconfigured)
 }
 
-fn sending(lane: &Lane, send: &Outgoing) -> Span {
+fn send_span(lane: &Lane, send: &Outgoing) -> Span {
     let Some(record) = lane.records.get(&send.nonce) else { return Span::none() };
     let span = trace::step!("send", record);
     span.record("attempt", send.number);
@@ -284,7 +285,7 @@ fn sending(lane: &Lane, send: &Outgoing) -> Span {
     span
 }
 
-fn publishing(lane: &Lane, nonce: Nonce, outcome: &OutcomeMessage) -> Span {
+fn publish_span(lane: &Lane, nonce: Nonce, outcome: &OutcomeMessage) -> Span {
     let Some(record) = lane.records.get(&nonce) else { return Span::none() };
     let span = trace::step!("publish", record);
     span.record("status", outcome.status.as_str());
@@ -294,8 +295,8 @@ fn publishing(lane: &Lane, nonce: Nonce, outcome: &OutcomeMessage) -> Span {
     span
 }
 
-/// Counts what a stored change means for the request.
-fn measure(record: &Record) {
+/// Records the metrics that follow from a stored change.
+fn record_metrics(record: &Record) {
     let age = || f64::from(u32::try_from(record.updated_at.since(record.created_at)).unwrap_or(u32::MAX));
     match &record.phase {
         Phase::Mined(_) => metrics::histogram!(meters::MINED_AFTER).record(age()),
@@ -316,21 +317,21 @@ fn outgoing(record: &Record, number: usize) -> Option<Outgoing> {
     raw.map(|raw| Outgoing { nonce: record.nonce, number, raw })
 }
 
-/// A first answer, or one that means something else than the last. That a node has it is news where none was known
-/// to; that another one, later, limits our rate or stays silent is not: the node that has it still does. So of these
-/// classes at most two are stored per attempt, and the stored one says whether it must be sent again.
-fn is_news(record: &Record, number: usize, answer: &SendAnswer) -> bool {
+/// Whether an answer is the first for the attempt or adds information. "A node has it" is new if no node was known to
+/// have it. A later rate limit or silence is not new, since the first node still has it. So at most two answers of
+/// these classes are stored per attempt, and the stored one tells whether the attempt must be sent again.
+fn is_new_answer(record: &Record, number: usize, answer: &SendAnswer) -> bool {
     let Some(attempt) = record.attempts.get(number) else { return false };
     let Some(sent) = &attempt.sent else { return true };
-    match (reach(sent.answer.class), reach(answer.class)) {
+    match (is_at_a_node(sent.answer.class), is_at_a_node(answer.class)) {
         (Some(before), Some(now)) => now && !before,
         (None, _) | (_, None) => sent.answer.class != answer.class,
     }
 }
 
-/// Whether a node has the transaction, as far as answers of this class tell: not known, or so. `None` for those that
-/// say that the transaction itself is not taken.
-fn reach(class: SendClass) -> Option<bool> {
+/// Whether an answer of this class shows that a node has the transaction. `None` for the classes in which the node
+/// refuses the transaction itself.
+fn is_at_a_node(class: SendClass) -> Option<bool> {
     match class {
         SendClass::Retry | SendClass::Unknown => Some(false),
         SendClass::Accepted | SendClass::AlreadyKnown | SendClass::NonceTooLow => Some(true),

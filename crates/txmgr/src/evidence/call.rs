@@ -1,4 +1,4 @@
-//! What calldata says, where it is one of the few functions that most tokens have.
+//! Decodes calldata of the few functions that most tokens have.
 //!
 //! Read next: [`super`].
 
@@ -6,7 +6,7 @@ use crate::tx::Intent;
 use crate::units::{Address, U256, keccak256};
 use crate::wire::evidence::{CallKind, EvidenceArgument, EvidenceCall};
 
-/// Of ERC-20, ERC-721 and wrapped coins. All arguments are of one word.
+/// Functions of ERC-20, ERC-721 and wrapped coins. Every argument is one word.
 const KNOWN: [&str; 8] = [
     "transfer(address,uint256)",
     "transferFrom(address,address,uint256)",
@@ -18,10 +18,10 @@ const KNOWN: [&str; 8] = [
     "withdraw(uint256)",
 ];
 
-/// Bytes of a word of the ABI.
+/// Size of an ABI word in bytes.
 const WORD: usize = 32;
 
-/// What a transaction does.
+/// The decoded call of a transaction.
 pub(super) fn of(intent: &Intent) -> EvidenceCall {
     let plain = |kind| EvidenceCall { kind, selector: None, function: None, arguments: Vec::new() };
     if intent.to.is_none() {
@@ -40,7 +40,7 @@ pub(super) fn of(intent: &Intent) -> EvidenceCall {
     }
 }
 
-/// The arguments, if the words are exactly those of the function.
+/// The arguments, if the number of words matches the function.
 fn arguments(function: &str, words: &[u8]) -> Option<Vec<EvidenceArgument>> {
     let kinds = function.split_once('(')?.1.strip_suffix(')')?;
     let kinds: Vec<&str> = kinds.split(',').filter(|kind| !kind.is_empty()).collect();
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
     use crate::units::{ChainId, Gas, Wei};
 
-    fn told(to: Option<Address>, data: &str) -> String {
+    fn described(to: Option<Address>, data: &str) -> String {
         let data = Arc::from(hex::decode(data).unwrap());
         let call = of(&Intent { chain_id: ChainId(97), to, value: Wei::ZERO, data, gas: Gas(1) });
         let arguments: Vec<String> = call.arguments.iter().map(|it| format!("{} {}", it.kind, it.value)).collect();
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_told_as_far_as_it_is_known() {
+    fn known_calls_are_decoded_and_others_are_not() {
         let to = Some(Address([0xaa; 20]));
         let (address, one) = (format!("{}{}", "00".repeat(12), "11".repeat(20)), format!("{}01", "00".repeat(31)));
         for (to, data, expected) in [
@@ -99,7 +99,7 @@ mod tests {
                 "Call Some(\"0xa22cb465\") Some(\"setApprovalForAll(address,bool)\") address 0x1111111111111111111111111111111111111111, bool true",
             ),
             (to, "d0e30db0".to_owned(), "Call Some(\"0xd0e30db0\") Some(\"deposit()\") "),
-            // A word too few, a byte too many, an address that is none: the name may be chance.
+            // A missing word, an extra byte, an invalid address: the selector may match by chance.
             (to, format!("a9059cbb{address}"), "Call Some(\"0xa9059cbb\") Some(\"transfer(address,uint256)\") "),
             (to, format!("a9059cbb{address}{one}00"), "Call Some(\"0xa9059cbb\") Some(\"transfer(address,uint256)\") "),
             (
@@ -108,7 +108,7 @@ mod tests {
                 "Call Some(\"0xa9059cbb\") Some(\"transfer(address,uint256)\") ",
             ),
         ] {
-            assert_eq!(told(to, &data), expected, "{data}");
+            assert_eq!(described(to, &data), expected, "{data}");
         }
     }
 }

@@ -1,13 +1,13 @@
-//! Evidence of one request: what is known of it, in one piece that a stranger can check without us.
+//! Evidence of one request: everything known about it, in one file that a third party can verify independently.
 //!
-//! [`of`] makes it of a record and of what a node says of the deciding transaction; [`verify()`] takes nothing of it
-//! for granted but what it says, and asks nobody. The shape is [`crate::wire::evidence`].
+//! [`of`] creates it from a record and a node's data about the deciding transaction. [`verify()`] checks it using only
+//! the file, without I/O. The wire type is [`crate::wire::evidence`].
 //!
 //! ## Guarantees
-//! * What [`verify()`] finds fitting follows from the file alone: hashes, signatures and addresses are computed again.
+//! * Every check that [`verify()`] passes follows from the file alone: hashes, signatures and addresses are recomputed.
 //!
 //! ## Does not guarantee
-//! * Anything that the file cannot show: see [`UNPROVEN`].
+//! * Anything that the file cannot prove: see [`UNPROVEN`].
 //!
 //! Read next: [`crate::header`].
 
@@ -27,21 +27,21 @@ use crate::wire::{RequestStatus, WireFee, hex_digest};
 
 pub use self::verify::{Check, Finding, UNPROVEN, verify};
 
-/// Names the shape.
+/// The `schema` of every evidence file.
 pub const SCHEMA: &str = "evidence.v1";
 
-/// What a file is made of besides the record.
+/// The contents of an evidence file that are not in the record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Beside {
-    /// Whether the record's seal fits.
+    /// The result of the check of the record's seal.
     pub seal_check: SealCheck,
-    /// The account's key, if its head could be read.
+    /// The account's KMS key, if its head could be read.
     pub kms_key_id: Option<KmsKeyId>,
-    /// The deciding transaction's receipt, as a node gives it.
+    /// The deciding transaction's receipt, as a node returned it.
     pub receipt: Option<Map<String, Value>>,
-    /// The header of its block, as a node gives it ([`crate::header::of_block`]).
+    /// The header of its block, as a node returned it ([`crate::header::of_block`]).
     pub header: Option<Map<String, Value>>,
-    /// The time.
+    /// The time at which the file is made.
     pub now: Millis,
 }
 
@@ -84,7 +84,7 @@ fn request(record: &Record) -> EvidenceRequest {
         nonce: record.nonce.0,
         to: record.intent.to.map(|to| to.to_string()),
         value: record.intent.value.to_string(),
-        data: hexed(&record.intent.data),
+        data: prefixed_hex(&record.intent.data),
         gas: record.intent.gas.0,
         fee: WireFee::from(&record.fee),
         fee_cap: record.fee_cap.to_string(),
@@ -98,7 +98,7 @@ fn request(record: &Record) -> EvidenceRequest {
     }
 }
 
-/// A transaction as it is computed from its parts: what both sides hold against each other.
+/// A transaction computed from its parts; used to create a file and to verify one.
 struct Computed {
     signing_hash: String,
     raw: Vec<u8>,
@@ -125,13 +125,13 @@ fn attempt(record: &Record, number: u64, attempt: &Attempt) -> EvidenceAttempt {
         fee: WireFee::from(&attempt.fee),
         signing_hash: computed.signing_hash,
         signature: EvidenceSignature {
-            r: hexed(&attempt.signature.r),
-            s: hexed(&attempt.signature.s),
+            r: prefixed_hex(&attempt.signature.r),
+            s: prefixed_hex(&attempt.signature.s),
             y_parity: u8::from(attempt.signature.y_odd),
         },
         recovered: computed.recovered,
-        raw: hexed(&computed.raw),
-        // As stored: whether it is the hash of the bytes is for whoever verifies.
+        raw: prefixed_hex(&computed.raw),
+        // The stored hash: `verify` checks that it is the hash of the bytes.
         tx_hash: attempt.tx_hash.to_string(),
         signed_at: attempt.signed_at.0,
         kms_request_id: attempt.kms_request_id.clone(),
@@ -157,6 +157,6 @@ fn outcome(record: &Record) -> EvidenceOutcome {
     }
 }
 
-fn hexed(bytes: &[u8]) -> String {
+fn prefixed_hex(bytes: &[u8]) -> String {
     format!("0x{}", hex::encode(bytes))
 }

@@ -1,4 +1,4 @@
-//! Verifies evidence: every claim of the file that follows from the rest of it.
+//! Verifies evidence: checks every claim of a file that follows from the rest of the file.
 //!
 //! Read next: [`crate::header`].
 
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{SCHEMA, call, compute, hexed};
+use super::{SCHEMA, call, compute, prefixed_hex};
 use crate::header;
 use crate::record::{Acceptance, AttemptKind, Phase, Record};
 use crate::seal::Sealer;
@@ -18,37 +18,37 @@ use crate::units::{AccountKey, ChainId, Digest, Gas, Millis, Nonce, Wei, keccak2
 use crate::wire::evidence::{Evidence, EvidenceAttempt, SealCheck};
 use crate::wire::{Status, WireKind, hex_digest};
 
-/// What no file shows by itself, and where it is to be looked up.
+/// What no file can prove, and how to check it elsewhere.
 pub const UNPROVEN: [&str; 6] = [
     "that the block is in the chain: ask a node you trust for the hash at its height",
-    "that the transaction is in the block: the receipt is a node's word; ask a node you trust",
-    "the request's id, its account's name, its cap, its sender and message: the seal covers them, and only its key shows that",
-    "that the policy of this digest allows the request: take the file whose SHA-256 it is, and `signpost policy check`",
+    "that the transaction is in the block: the receipt is a node's claim; ask a node you trust",
+    "the request's id, its account's name, its cap, its sender and message: the seal covers them, but only its key can prove it",
+    "that the policy with this digest allows the request: find the file with this SHA-256 and run `signpost policy check`",
     "that KMS made the signatures: look for the KMS request ids in CloudTrail",
-    "the times, the nodes' answers, the witnesses and the reason: they are the record's word",
+    "the times, the nodes' answers, the witnesses and the reason: they are claims of the record",
 ];
 
-/// What was looked at, and what was found.
+/// One check and its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// What: `digest`, `attempt 0: signature`.
+    /// What was checked: `digest`, `attempt 0: signature`.
     pub name: String,
-    /// What came of it.
+    /// The result.
     pub finding: Finding,
 }
 
-/// What came of a check.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// It is as the file says; in what way.
+    /// The claim holds; what was compared.
     Fits(String),
-    /// It is not; why.
+    /// The claim does not hold; why.
     Fails(String),
-    /// The file has not what it takes; what is missing.
+    /// The file lacks data for the check; what is missing.
     NotChecked(String),
 }
 
-/// Every check of a file, in order; of the seal only with its key.
+/// Runs every check of a file, in order. The seal is checked only with its key.
 #[must_use]
 pub fn verify(evidence: &Evidence, sealer: Option<&Sealer>) -> Vec<Check> {
     let mut checks = Checks::default();
@@ -69,7 +69,7 @@ pub fn verify(evidence: &Evidence, sealer: Option<&Sealer>) -> Vec<Check> {
     checks.0
 }
 
-/// The request as a record without a signature; what is wrong with it otherwise.
+/// Parses the request into a record without attempts, or says what is wrong with it.
 fn record_of(evidence: &Evidence) -> Result<Record, String> {
     let request = &evidence.request;
     let account: AccountKey = parsed("account", &request.account)?;
@@ -100,7 +100,7 @@ fn record_of(evidence: &Evidence) -> Result<Record, String> {
             data: Arc::from(bytes("data", &request.data)?),
             gas: Gas(request.gas),
         },
-        fee: request.fee.fee().ok_or("fee is no price")?,
+        fee: request.fee.fee().ok_or("fee is not a valid price")?,
         fee_cap: parsed("feeCap", &request.fee_cap)?,
         deadline: deadline.transpose()?,
         acceptance,
@@ -129,18 +129,18 @@ impl Checks {
         self.0.push(Check { name: name.into(), finding });
     }
 
-    /// What was computed against what the file says.
-    fn equal(&mut self, name: impl Into<String>, meaning: &str, computed: impl Display, said: impl Display) {
-        let (computed, said) = (computed.to_string(), said.to_string());
-        let finding = if computed == said {
+    /// Compares a computed value with the file's.
+    fn equal(&mut self, name: impl Into<String>, meaning: &str, computed: impl Display, claimed: impl Display) {
+        let (computed, claimed) = (computed.to_string(), claimed.to_string());
+        let finding = if computed == claimed {
             Finding::Fits(meaning.to_owned())
         } else {
-            Finding::Fails(format!("the file says {said}, and it is {computed}"))
+            Finding::Fails(format!("the file has {claimed}, but it is {computed}"))
         };
         self.put(name, finding);
     }
 
-    /// Whether something holds; in what way if it does not.
+    /// Adds a check that passes if `wrong` is `None`; `wrong` says why it fails.
     fn holds(&mut self, name: impl Into<String>, meaning: &str, wrong: Option<String>) {
         self.put(name, wrong.map_or_else(|| Finding::Fits(meaning.to_owned()), Finding::Fails));
     }
@@ -150,24 +150,28 @@ impl Checks {
         let account = AccountKey { chain_id: ChainId(request.chain_id), address: record.account.address };
         let same = record.account == account && record.account.address.to_string() == request.from;
         let wrong = format!("{} is not chain {} and {}", request.account, request.chain_id, request.from);
-        self.holds("account", "account, chain and address are one", (!same).then_some(wrong));
+        self.holds("account", "account, chain and address agree", (!same).then_some(wrong));
         match record.asked() {
             Some(asked) => {
                 let digest = hex_digest(&asked.digest(&record.account));
-                self.equal("digest", "the request as told has this digest", digest, &request.digest);
+                self.equal("digest", "the request in the file has this digest", digest, &request.digest);
             }
             None => {
-                self.put("digest", Finding::NotChecked("the file does not say how the request was asked".to_owned()));
+                self.put(
+                    "digest",
+                    Finding::NotChecked("the file does not have the original request's price and account".to_owned()),
+                );
             }
         }
-        let wrong = (call::of(&record.intent) != evidence.call).then(|| "the calldata says something else".to_owned());
-        self.holds("call", "it is what the calldata says", wrong);
+        let wrong =
+            (call::of(&record.intent) != evidence.call).then(|| "the calldata decodes to something else".to_owned());
+        self.holds("call", "it matches the calldata", wrong);
         let finding = match &evidence.policy_digest {
             Some(digest) => match digest_of("policyDigest", digest) {
                 Ok(_) => Finding::Fits(format!("accepted by the policy {digest}")),
                 Err(problem) => Finding::Fails(problem),
             },
-            None => Finding::NotChecked("the record is of before it was kept".to_owned()),
+            None => Finding::NotChecked("the record is from a version that did not store it".to_owned()),
         };
         self.put("policy", finding);
     }
@@ -175,14 +179,16 @@ impl Checks {
     fn seal(&mut self, evidence: &Evidence, record: &Record, sealer: Option<&Sealer>) {
         let finding = match (sealer, evidence.seal_check) {
             (Some(sealer), _) => match sealer.check(record, &record.name) {
-                Ok(()) => Finding::Fits("a signer accepted the request as it is told here".to_owned()),
+                Ok(()) => Finding::Fits("a signer accepted the request as it is in the file".to_owned()),
                 Err(fault) => Finding::Fails(fault.to_string()),
             },
             (None, SealCheck::Fits) => {
-                Finding::NotChecked("who made the file says that it fits; only its key shows it".to_owned())
+                Finding::NotChecked("the maker of the file says that it fits; only its key can prove it".to_owned())
             }
-            (None, SealCheck::DoesNotFit) => Finding::Fails("who made the file found that it does not fit".to_owned()),
-            (None, SealCheck::NotChecked) => Finding::NotChecked("who made the file had no key either".to_owned()),
+            (None, SealCheck::DoesNotFit) => {
+                Finding::Fails("the maker of the file found that it does not fit".to_owned())
+            }
+            (None, SealCheck::NotChecked) => Finding::NotChecked("the maker of the file had no key either".to_owned()),
         };
         self.put("seal", finding);
     }
@@ -194,26 +200,27 @@ impl Checks {
             Err(problem) => return self.put(name("parts"), Finding::Fails(problem)),
         };
         let computed = compute(record, &intent, fee, &signature);
-        self.equal(name("signing hash"), "it is that of the request", computed.signing_hash, &attempt.signing_hash);
+        self.equal(name("signing hash"), "it is the request's", computed.signing_hash, &attempt.signing_hash);
         let from = record.account.address.to_string();
         let recovered = computed.recovered.unwrap_or_else(|| "no address".to_owned());
-        let said = attempt.recovered.clone().unwrap_or_else(|| "no address".to_owned());
-        let wrong = (recovered != from || said != from)
-            .then(|| format!("it recovers to {recovered}, the file says {said}, and the account is {from}"));
+        let claimed = attempt.recovered.clone().unwrap_or_else(|| "no address".to_owned());
+        let wrong = (recovered != from || claimed != from)
+            .then(|| format!("it recovers to {recovered}, the file has {claimed}, and the account is {from}"));
         self.holds(name("signature"), &format!("low s, and it recovers to {from}"), wrong);
-        let raw = hexed(&computed.raw);
-        let wrong = (raw != attempt.raw).then(|| "they are not the request with this price and signature".to_owned());
-        self.holds(name("raw bytes"), "they are the request with this price and signature", wrong);
-        let hash = bytes("raw", &attempt.raw).map(|raw| hexed(&keccak256(&raw)));
+        let raw = prefixed_hex(&computed.raw);
+        let wrong =
+            (raw != attempt.raw).then(|| "they do not encode the request with this price and signature".to_owned());
+        self.holds(name("raw bytes"), "they encode the request with this price and signature", wrong);
+        let hash = bytes("raw", &attempt.raw).map(|raw| prefixed_hex(&keccak256(&raw)));
         match hash {
-            Ok(hash) => self.equal(name("hash"), "it is that of the raw bytes", hash, &attempt.tx_hash),
+            Ok(hash) => self.equal(name("hash"), "it is the raw bytes' hash", hash, &attempt.tx_hash),
             Err(problem) => self.put(name("hash"), Finding::Fails(problem)),
         }
         if attempt.kind == WireKind::Execute {
             let (price, cap) = (fee.price(), record.fee_cap);
             let is_first = at > 0 || fee == record.fee;
             let wrong = (price > cap || !is_first)
-                .then(|| format!("{price} wei per gas are not the request's price, or above its cap of {cap}"));
+                .then(|| format!("{price} wei per gas is not the request's price, or is above its cap of {cap}"));
             self.holds(name("price"), "it is the request's, or within its cap", wrong);
         }
     }
@@ -232,15 +239,15 @@ impl Checks {
         };
         let status = outcome.status.as_str();
         let wrong = (!fits).then(|| format!("no transaction of this file makes it {status}"));
-        self.holds("outcome", &format!("{status} goes with the attempts"), wrong);
+        self.holds("outcome", &format!("{status} agrees with the attempts"), wrong);
         let hashes: BTreeSet<&String> = evidence.attempts.iter().map(|attempt| &attempt.tx_hash).collect();
         if hashes.len() < evidence.attempts.len() {
-            self.put("attempts", Finding::Fails("two of them are one transaction".to_owned()));
+            self.put("attempts", Finding::Fails("two of them are the same transaction".to_owned()));
         }
         if outcome.tx_hash.is_none() {
-            return self.put("block", Finding::NotChecked("nothing of it was mined when the file was made".to_owned()));
+            return self.put("block", Finding::NotChecked("no attempt was mined when the file was made".to_owned()));
         }
-        let missing = || Finding::NotChecked("the file has none: the node did not give it".to_owned());
+        let missing = || Finding::NotChecked("the file has none: the node did not return it".to_owned());
         match &evidence.receipt {
             Some(receipt) => self.receipt(evidence, receipt),
             None => self.put("receipt", missing()),
@@ -266,7 +273,7 @@ impl Checks {
             expected.push(("effectiveGasPrice", price.map(|price| format!("{:#x}", price.0))));
             expected.push(("contractAddress", outcome.contract_address.as_ref().map(|address| address.to_lowercase())));
             expected.push(("from", Some(evidence.request.from.to_lowercase())));
-            // What was mined and is not settled may have either.
+            // A receipt that is not final may have either status.
             if outcome.status != Status::Mined {
                 expected.push(("status", Some(hex_number(u64::from(succeeded)))));
             }
@@ -275,26 +282,29 @@ impl Checks {
             .into_iter()
             .filter_map(|(name, expected)| Some((name, expected?)))
             .filter_map(|(name, expected)| {
-                let said = receipt.get(name).and_then(Value::as_str).unwrap_or("nothing").to_lowercase();
-                (said != expected).then(|| format!("{name} is {said}, and by the outcome {expected}"))
+                let actual = receipt.get(name).and_then(Value::as_str).unwrap_or("nothing").to_lowercase();
+                (actual != expected).then(|| format!("{name} is {actual}, but {expected} by the outcome"))
             })
             .collect();
-        self.holds("receipt", "it is of the outcome", (!wrong.is_empty()).then(|| wrong.join("; ")));
+        self.holds("receipt", "it agrees with the outcome", (!wrong.is_empty()).then(|| wrong.join("; ")));
     }
 
     fn header(&mut self, evidence: &Evidence, header: &Map<String, Value>) {
         let text = |name: &str| header.get(name).and_then(Value::as_str).unwrap_or("nothing").to_lowercase();
         match header::hash(header) {
-            Ok(hash) => self.equal("block header", "its hash is that of its fields", hash, text(header::HASH)),
+            Ok(hash) => self.equal("block header", "its hash is the hash of its fields", hash, text(header::HASH)),
             Err(error) => self.put("block header", Finding::Fails(error.to_string())),
         }
         let outcome = &evidence.outcome;
         let hash = outcome.block_hash.clone().unwrap_or_else(|| "nothing".to_owned());
         let number = outcome.block_number.map_or_else(|| "nothing".to_owned(), |number| format!("0x{number:x}"));
         let is_same = text(header::HASH) == hash && text("number") == number;
-        let wrong =
-            format!("the header is of {} at {}, the outcome of {hash} at {number}", text("hash"), text("number"));
-        self.holds("block", "the header is of the outcome's block", (!is_same).then_some(wrong));
+        let wrong = format!(
+            "the header is block {} at {}, the outcome's block is {hash} at {number}",
+            text("hash"),
+            text("number")
+        );
+        self.holds("block", "the header is the outcome's block", (!is_same).then_some(wrong));
     }
 }
 
@@ -307,9 +317,9 @@ fn parts_of(record: &Record, at: u64, attempt: &EvidenceAttempt) -> Result<(Inte
         WireKind::Cancel => AttemptKind::Cancel,
     };
     let to_self = attempt.to_self.as_ref().map_or(Ok(Wei::ZERO), |wei| parsed("toSelf", wei))?;
-    let fee = attempt.fee.fee().ok_or("fee is no price")?;
+    let fee = attempt.fee.fee().ok_or("fee is not a valid price")?;
     let half = |name: &str, text: &str| {
-        let bytes: [u8; 32] = bytes(name, text)?.try_into().map_err(|_| format!("{name} is not of 32 bytes"))?;
+        let bytes: [u8; 32] = bytes(name, text)?.try_into().map_err(|_| format!("{name} is not 32 bytes long"))?;
         Ok::<_, String>(bytes)
     };
     let y_odd = match attempt.signature.y_parity {
@@ -325,7 +335,7 @@ fn parsed<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<T, String>
     text.parse().map_err(|error| format!("{name} {error}"))
 }
 
-/// 64 hex digits without a prefix.
+/// Parses 64 hex digits without a prefix.
 fn digest_of(name: &str, text: &str) -> Result<Digest, String> {
     parsed(name, &format!("0x{text}"))
 }

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 use super::decode::decode;
 use super::gate::{Fate, Gate};
 use super::journal::{Entry, Journal};
-use super::lies::{self, FAR_AHEAD, Lies};
-use super::world::{PoolTx, World};
+use super::lies::{self, FAR_AHEAD};
+use super::world::{NodeMood, PoolTx, Second, World};
 use crate::machine::{ReceiptView, Word};
 use crate::ports::{
     Chain, ChainView, Counts, Happened, NonceUse, PortError, SlotQuery, UseQuery, ViewQuery, WitnessQuery,
@@ -27,41 +27,6 @@ pub use super::world::{Mined, Orphans, PANIC_SELECTOR, POOL_PER_ACCOUNT, REVERT_
 /// Senders that were recovered before, by transaction hash: shared by simulations that would
 /// otherwise recover the same ones again.
 pub type SenderCache = Arc<Mutex<HashMap<TxHash, Option<Address>>>>;
-
-/// A second node, which is only asked whether what the first one showed final is true.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Second {
-    /// It knows the chain as it is.
-    Honest,
-    /// It gives no answer.
-    Silent,
-}
-
-/// How the node in front of the chain is disposed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "faults that come each for itself or together")]
-pub struct NodeMood {
-    /// It is so many blocks behind.
-    pub lag: u64,
-    /// It answers every receipt with null.
-    pub hides_receipts: bool,
-    /// It cannot tell blocks by height.
-    pub hides_blocks: bool,
-    /// It still shows the blocks the last reorganisation replaced.
-    pub on_old_branch: bool,
-    /// Some of its answers show those blocks, and some the others: two nodes behind one URL.
-    pub mixed: bool,
-    /// It says yes to every send and keeps none.
-    pub drops_sends: bool,
-    /// It answers every send like this and keeps none.
-    pub answers: Option<SendClass>,
-    /// It keeps too little to say who used a nonce.
-    pub pruned: bool,
-    /// What it says that is not so.
-    pub lies: Lies,
-    /// The second node is asked first, and this one for the second word.
-    pub second_leads: bool,
-}
 
 /// A chain in memory, seen through one node.
 #[derive(Debug, Clone)]

@@ -34,14 +34,15 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use chain::{MemoryChain, NodeMood, Second};
+pub use chain::MemoryChain;
 pub use gate::{FakeFault, Fate, Gate, Weather};
 pub use journal::{Entry, Journal};
 pub use keys::{KeyState, MemoryKeys};
 pub use lies::Lies;
-pub use queue::{MemoryQueue, MemoryQueues, Message, QueueRules};
+pub use queue::{MemoryQueue, MemoryQueues, QueueRules};
 pub use store::MemoryStore;
 pub use topic::MemoryTopic;
+pub use world::{NodeMood, Second};
 
 use crate::seal::Sealer;
 use crate::units::Millis;

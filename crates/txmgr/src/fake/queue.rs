@@ -6,10 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::SimClock;
 use super::gate::{FakeFault, Gate, refused};
 use super::journal::{Entry, Journal};
+use crate::inbox::{Inbox, Incoming};
 use crate::ports::{BroadcastQueue, PortError, ResignQueue};
 use crate::text;
 use crate::wire::{LanePoke, SignerPoke};
@@ -20,6 +22,8 @@ pub(super) const DEDUP_MS: u64 = 300_000;
 const MAX_SQS_BYTES: usize = 1_048_576;
 /// How far a standard queue's disorder looks, in messages.
 const DISORDER: u64 = 8;
+/// Most messages of one receive, as on SQS.
+const RECEIVE_MAX: usize = 10;
 
 /// How a queue behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,23 +47,6 @@ impl QueueRules {
         Self { fifo: true, visibility_ms: 30_000, max_receives: 5, repeat_one_in: 0, disorder_seed: 0 };
     /// Standard without repeats.
     pub const STANDARD: Self = Self { fifo: false, ..Self::FIFO };
-}
-
-/// A received message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// SQS `MessageId`; the same on every delivery.
-    pub message_id: String,
-    /// SQS `ReceiptHandle`; another one on every delivery.
-    pub handle: u64,
-    /// The body.
-    pub body: String,
-    /// The message group, on a FIFO queue.
-    pub group: Option<String>,
-    /// SQS `SenderId`.
-    pub sender: Option<String>,
-    /// How often it was received, this time included.
-    pub receive_count: u32,
 }
 
 #[derive(Debug)]
@@ -159,7 +146,7 @@ impl MemoryQueue {
     }
 
     /// Takes up to `max` messages and hides them (`ReceiveMessage`).
-    pub async fn receive(&self, max: usize) -> Result<Vec<Message>, PortError> {
+    pub async fn receive_up_to(&self, max: usize) -> Result<Vec<Incoming>, PortError> {
         let pass = self.gate.enter("ReceiveMessage").await?;
         let now = self.clock.now().0;
         let messages = {
@@ -181,14 +168,14 @@ impl MemoryQueue {
         pass.reply(messages).await
     }
 
-    /// Acknowledges a message (`DeleteMessage`). `false`: the handle is from an older delivery and
+    /// Acknowledges a message (`DeleteMessage`). `false`: the receipt handle is from an older delivery and
     /// nothing was deleted.
-    pub async fn delete(&self, handle: u64) -> Result<bool, PortError> {
+    pub async fn delete_one(&self, receipt: &str) -> Result<bool, PortError> {
         let pass = self.gate.enter("DeleteMessage").await?;
         let gone = {
             let mut state = self.state.lock().unwrap();
             state.time_out(self.clock.now().0);
-            state.land(handle).and_then(|place| {
+            state.land(number(receipt)).and_then(|place| {
                 let gone = state.waiting.remove(&place);
                 state.unlock(gone.as_ref().and_then(|gone| gone.group.clone()));
                 gone
@@ -201,20 +188,20 @@ impl MemoryQueue {
     }
 
     /// Makes a message visible again at once (`ChangeMessageVisibility` with 0).
-    pub async fn release(&self, handle: u64) -> Result<bool, PortError> {
+    pub async fn release(&self, receipt: &str) -> Result<bool, PortError> {
         let pass = self.gate.enter("ChangeMessageVisibility").await?;
-        let released = self.state.lock().unwrap().give_back(handle);
+        let released = self.state.lock().unwrap().give_back(number(receipt));
         pass.reply(released).await
     }
 
     /// Hides a message for `visibility_ms` from now on (`ChangeMessageVisibility`: the heartbeat).
-    pub async fn extend(&self, handle: u64, visibility_ms: u64) -> Result<bool, PortError> {
+    pub async fn extend(&self, receipt: &str, visibility_ms: u64) -> Result<bool, PortError> {
         let pass = self.gate.enter("ChangeMessageVisibility").await?;
         let now = self.clock.now().0;
         let extended = {
             let mut state = self.state.lock().unwrap();
             state.time_out(now);
-            state.extend(handle, now + visibility_ms)
+            state.extend(number(receipt), now + visibility_ms)
         };
         pass.reply(extended).await
     }
@@ -293,6 +280,43 @@ impl MemoryQueue {
     }
 }
 
+/// As SQS takes them: ten messages a receive, and an error for a receipt handle of an older delivery.
+impl Inbox for MemoryQueue {
+    async fn receive(&self) -> Result<Vec<Incoming>, PortError> {
+        self.receive_up_to(RECEIVE_MAX).await
+    }
+
+    async fn delete(&self, receipts: &[&str]) -> Result<(), PortError> {
+        for receipt in receipts {
+            current(self.delete_one(receipt).await?, "DeleteMessage")?;
+        }
+        Ok(())
+    }
+
+    async fn hold(&self, receipts: &[&str], time: Duration) -> Result<(), PortError> {
+        for receipt in receipts {
+            let held = match u64::try_from(time.as_millis()).unwrap_or(u64::MAX) {
+                0 => self.release(receipt).await?,
+                time_ms => self.extend(receipt, time_ms).await?,
+            };
+            current(held, "ChangeMessageVisibility")?;
+        }
+        Ok(())
+    }
+}
+
+fn current(is_current: bool, operation: &'static str) -> Result<(), PortError> {
+    if is_current {
+        return Ok(());
+    }
+    Err(refused(operation, FakeFault::Validation("the receipt handle is of an older delivery")))
+}
+
+/// The number in a receipt handle of this queue; of another text none that was ever given.
+fn number(receipt: &str) -> u64 {
+    receipt.parse().unwrap_or(u64::MAX)
+}
+
 impl Shelf {
     fn is_repeat(&mut self, id: &str, now: u64) -> bool {
         while let Some((at, _)) = self.dedup_order.front()
@@ -352,7 +376,7 @@ impl Shelf {
     }
 
     /// The next place to receive, and takes it off its state. Within one call a group goes on giving.
-    fn pick(&mut self, rules: &QueueRules, taken: &[Message]) -> Option<u64> {
+    fn pick(&mut self, rules: &QueueRules, taken: &[Incoming]) -> Option<u64> {
         if rules.fifo {
             let mine = taken.last().and_then(|message| message.group.clone());
             let group = match mine.filter(|group| self.groups.get(group).is_some_and(|places| !places.is_empty())) {
@@ -377,7 +401,7 @@ impl Shelf {
     }
 
     /// Puts a picked message in flight, or among the dead if it was received too often.
-    fn take(&mut self, place: u64, visible_at: u64, max_receives: u32) -> Option<Message> {
+    fn take(&mut self, place: u64, visible_at: u64, max_receives: u32) -> Option<Incoming> {
         if self.waiting.get(&place)?.received >= max_receives {
             let dead = self.waiting.remove(&place)?;
             self.unlock(dead.group.clone());
@@ -390,13 +414,14 @@ impl Shelf {
         self.timeouts.insert((visible_at, handle));
         let waiting = self.waiting.get_mut(&place)?;
         waiting.received += 1;
-        Some(Message {
+        Some(Incoming {
+            receipt: handle.to_string(),
             message_id: waiting.message_id.clone(),
-            handle,
-            body: waiting.body.clone(),
             group: waiting.group.clone(),
             sender: waiting.sender.clone(),
-            receive_count: waiting.received,
+            trace: None,
+            receives: waiting.received,
+            body: waiting.body.clone(),
         })
     }
 

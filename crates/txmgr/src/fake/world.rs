@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::chain::{NodeMood, Second};
+use super::lies::Lies;
 use crate::record::{BlockRef, Receipt, SendAnswer, SendClass};
 use crate::tx::{Fee, Intent};
 use crate::units::{Address, BlockHash, BlockNumber, ChainId, Gas, Nonce, TxHash, U256, Wei, keccak256};
@@ -24,6 +24,41 @@ pub const POOL_PER_ACCOUNT: usize = 200;
 
 /// A balance above this is not added up: no test spends it, and adding costs time in a full pool.
 const RICH: U256 = U256([0, 0, 0, 1 << 60]);
+
+/// A second node, which is only asked whether what the first one showed final is true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Second {
+    /// It knows the chain as it is.
+    Honest,
+    /// It gives no answer.
+    Silent,
+}
+
+/// How the node in front of the chain is disposed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "faults that come each for itself or together")]
+pub struct NodeMood {
+    /// It is so many blocks behind.
+    pub lag: u64,
+    /// It answers every receipt with null.
+    pub hides_receipts: bool,
+    /// It cannot tell blocks by height.
+    pub hides_blocks: bool,
+    /// It still shows the blocks the last reorganisation replaced.
+    pub on_old_branch: bool,
+    /// Some of its answers show those blocks, and some the others: two nodes behind one URL.
+    pub mixed: bool,
+    /// It says yes to every send and keeps none.
+    pub drops_sends: bool,
+    /// It answers every send like this and keeps none.
+    pub answers: Option<SendClass>,
+    /// It keeps too little to say who used a nonce.
+    pub pruned: bool,
+    /// What it says that is not so.
+    pub lies: Lies,
+    /// The second node is asked first, and this one for the second word.
+    pub second_leads: bool,
+}
 
 /// What becomes of the transactions of a replaced block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

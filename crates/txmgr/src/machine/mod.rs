@@ -1,18 +1,17 @@
 //! The record machine: what may happen to a record ([`apply`]) and what to do next ([`next_action`]).
 //!
-//! Two total functions without I/O, clock or chance. Effects are derived from the record, not
-//! stored beside it: "settled but not published" is a state whose next action is Publish, so
-//! recovery is the ordinary path.
+//! Two total functions without I/O, clock or randomness. Effects are derived from the record, not stored beside it:
+//! "settled but not published" is a state whose next action is Publish, so recovery needs no path of its own.
 //!
-//! **Architecture invariant:** nothing of `crate::ports` is imported here.
+//! **Architecture invariant:** this module imports nothing from `crate::ports`.
 //!
 //! ## Guarantees
-//! * An attempt is added only with the next number, at a legal bump, and after a cancel only cancels (I2).
+//! * An attempt is added only with the next number and at a legal bump; once a cancel is wanted, only cancels are (I2).
 //! * An outcome is set once, only from a finalized receipt of one of our attempts, or from a foreign
 //!   transaction (I6, G3).
 //!
 //! ## Does not guarantee
-//! * That a receipt is truthful, or final: the caller says so with [`ChainSlot::settles`].
+//! * That a receipt is true or final: the caller asserts that with [`ChainSlot::settles`].
 //!
 //! Read next: `machine/next.rs`, then [`crate::ports`].
 
@@ -24,67 +23,67 @@ pub use waits::waits_for;
 
 use crate::fees;
 use crate::record::{
-    Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Inquiry, Phase, Receipt, Record, Revert, SendAnswer, Sent,
-    Settlement, Verdict, Waiting,
+    Attempt, AttemptKind, CancelCause, Foreign, Inquiry, Phase, Receipt, Record, Revert, SendAnswer, Sent, Settlement,
+    Verdict, Waiting,
 };
 use crate::units::{Millis, TxHash, Wei};
 
 /// Something that happened to a record.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// An attempt was signed; `number` is its place among the record's attempts.
+    /// An attempt was signed.
     Signed {
-        /// Place among the attempts, from 0.
+        /// Its index among the record's attempts, from 0.
         number: usize,
         /// The signed transaction.
         attempt: Attempt,
     },
-    /// Bytes of a stored attempt were handed to a node.
+    /// The bytes of a stored attempt were sent to a node.
     Sent {
-        /// Which attempt.
+        /// The attempt's index.
         number: usize,
-        /// What the node said.
+        /// The node's answer.
         answer: SendAnswer,
     },
-    /// Someone or something wants the slot cancelled. The first cause stays.
+    /// A cancel of the slot is wanted. The first cause stays.
     CancelAsked(CancelCause),
     /// A receipt of one of the attempts was seen.
     Mined(Receipt),
-    /// The block of the receipt is no longer canonical.
+    /// The receipt's block is no longer canonical.
     Unmined,
     /// The receipt's block is finalized and canonical.
     Finalized {
         /// The receipt, read again after finality.
         receipt: Receipt,
-        /// Why it reverted, if it did and a node could say.
+        /// Why it reverted, if it did and the reason is known.
         revert: Option<Revert>,
         /// How many nodes showed it.
         witnesses: u8,
     },
     /// A foreign transaction with this nonce is in a finalized block.
     Displaced {
-        /// That transaction.
+        /// The foreign transaction.
         foreign: Foreign,
         /// How many nodes showed it.
         witnesses: u8,
     },
-    /// A slow question to the nodes has no answer yet.
+    /// A slow question to the nodes was asked and has no answer yet.
     Inquired(Inquiry),
-    /// It is the head of its lane and its price cannot rise any more, since then.
+    /// Since this time it is the head of its lane and its price cannot rise.
     AtCap(Millis),
-    /// It has not moved for a while, for this reason.
+    /// It has made no progress for a while, for this reason.
     Waits(Waiting),
     /// The outcome was published.
     Published {
-        /// When the item may be deleted.
+        /// When DynamoDB may delete the item.
         expires_at: Millis,
     },
 }
 
-/// An event that may not happen to a record in this phase.
+/// Why an event cannot be applied to a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IllegalTransition {
-    /// The phase does not take this event.
+    /// The event is not possible in this phase.
     #[error("{event} is not possible in phase {phase}")]
     Phase {
         /// The phase's name.
@@ -93,39 +92,39 @@ pub enum IllegalTransition {
         event: &'static str,
     },
     /// An attempt's number is not the next one.
-    #[error("attempt {found} stored where attempt {expected} is next")]
+    #[error("the attempt has number {found}; the next one is {expected}")]
     Number {
         /// The next number.
         expected: usize,
-        /// The number given.
+        /// The event's number.
         found: usize,
     },
-    /// An attempt's kind is not the one wanted.
-    #[error("an attempt to {found:?} where the slot is to {expected:?}")]
+    /// An attempt's kind is not the one that the record wants.
+    #[error("the attempt's kind is {found:?}; the slot needs {expected:?}")]
     Kind {
-        /// Wanted.
+        /// The kind that the record wants.
         expected: AttemptKind,
-        /// Given.
+        /// The attempt's kind.
         found: AttemptKind,
     },
     /// A replacement is not priced 10 % above the attempt before it.
-    #[error("the price is no legal bump over the attempt before")]
+    #[error("the price is not a legal bump of the previous attempt's")]
     Price,
-    /// An attempt that executes the request is priced above the record's cap.
+    /// The price of an executing attempt exceeds the record's cap.
     #[error("the price is above the request's cap")]
     Cap,
-    /// An attempt moves something to the account itself that it may not: a cancel 1 wei at most.
-    #[error("a cancel moves 1 wei at most to the account itself, and nothing else moves any")]
+    /// An attempt's transfer to the account itself exceeds the limit: 1 wei for a cancel, else 0.
+    #[error("a cancel moves at most 1 wei to the account itself, other attempts none")]
     ToSelf,
     /// The slot has as many attempts as allowed.
-    #[error("the slot already has the most attempts allowed")]
+    #[error("the slot already has the maximum number of attempts")]
     TooMany,
-    /// The hash belongs to none of the attempts, or to one of them where a foreign one is claimed.
-    #[error("transaction {0} does not fit the attempts of this slot")]
+    /// The hash is not one of the attempts', or a transaction reported as foreign is one of them.
+    #[error("transaction {0} contradicts the attempts of this slot")]
     Hash(TxHash),
 }
 
-/// The record after `event`, at time `now`.
+/// Returns the record after `event` at time `now`.
 pub fn apply(record: &Record, event: &Event, now: Millis) -> Result<Record, IllegalTransition> {
     let mut next = record.clone();
     next.updated_at = now;
@@ -138,7 +137,7 @@ pub fn apply(record: &Record, event: &Event, now: Millis) -> Result<Record, Ille
             add_attempt(&mut next, *number, attempt)?;
             next.phase = Phase::Signed;
         }
-        // A replacement of bytes that may be out there; the phase stays, the new attempt is unsent.
+        // A replacement. Older bytes may be at a node, so the phase stays; the new attempt is unsent.
         (Phase::Signed | Phase::Sent, Event::Signed { number, attempt }) => add_attempt(&mut next, *number, attempt)?,
         (Phase::Signed | Phase::Sent, Event::Sent { number, answer }) => {
             let found = next.attempts.get_mut(*number);
@@ -150,11 +149,11 @@ pub fn apply(record: &Record, event: &Event, now: Millis) -> Result<Record, Ille
         (Phase::Reserved | Phase::Signed | Phase::Sent | Phase::Mined(_), Event::CancelAsked(cause)) => {
             next.cancel.get_or_insert_with(|| cause.clone());
         }
-        // A crash may have lost the note that it was sent, so Signed is mined too.
+        // A crash may have lost the Sent event, so a Signed record can be mined too.
         (Phase::Signed | Phase::Sent | Phase::Mined(_), Event::Mined(receipt)) => {
             own_hash(record, receipt.tx_hash)?;
             next.phase = Phase::Mined(*receipt);
-            // Should its block go, it waits anew.
+            // After a reorg the time at the cap starts again.
             next.capped_since = None;
         }
         (Phase::Signed | Phase::Sent, Event::AtCap(since)) => {
@@ -226,7 +225,7 @@ fn add_attempt(next: &mut Record, number: usize, attempt: &Attempt) -> Result<()
     if expected >= Record::max_attempts(attempt.kind) {
         return Err(IllegalTransition::TooMany);
     }
-    // A first cancel may cost less than a bump: at the cap it is better than none.
+    // The first cancel needs no legal bump: see `fees::first_cancel`.
     if let Some(last) = next.attempts.last()
         && last.kind == attempt.kind
         && !fees::is_legal_bump(last.fee, attempt.fee)
@@ -260,51 +259,6 @@ fn settled(verdict: Verdict, witnesses: u8, now: Millis) -> Phase {
         published_at: None,
         expires_at: None,
     })
-}
-
-impl Phase {
-    /// The phase's name: the record's `status` up to `mined`.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Reserved => "reserved",
-            Self::Signed => "signed",
-            Self::Sent => "sent",
-            Self::Mined(_) => "mined",
-            Self::Settled(settlement) => settlement.verdict.name(),
-        }
-    }
-}
-
-impl Verdict {
-    /// The outcome's name.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Confirmed(_) => "confirmed",
-            Self::Reverted(..) => "reverted",
-            Self::Cancelled(_) => "cancelled",
-            Self::Displaced(_) => "displaced",
-        }
-    }
-
-    /// The transaction that decided it.
-    #[must_use]
-    pub fn tx_hash(&self) -> TxHash {
-        match self {
-            Self::Confirmed(receipt) | Self::Reverted(receipt, _) | Self::Cancelled(receipt) => receipt.tx_hash,
-            Self::Displaced(foreign) => foreign.tx_hash,
-        }
-    }
-
-    /// The finalized block it is in.
-    #[must_use]
-    pub fn block(&self) -> BlockRef {
-        match self {
-            Self::Confirmed(receipt) | Self::Reverted(receipt, _) | Self::Cancelled(receipt) => receipt.block,
-            Self::Displaced(foreign) => foreign.block,
-        }
-    }
 }
 
 impl Event {

@@ -1,4 +1,4 @@
-//! What to do next for a record, given what this round saw. No IO and no clock.
+//! Decides the next action for a record from what this round saw. No I/O and no clock.
 //!
 //! Read next: `waits.rs`; then [`crate::broadcaster`].
 
@@ -7,42 +7,42 @@ use crate::record::{Attempt, AttemptKind, BlockRef, CancelCause, Phase, Receipt,
 use crate::tx::Fee;
 use crate::units::{BlockNumber, Millis, Nonce, U256, Wei};
 
-/// What the chain and the lane say about one slot, as one round saw it.
+/// What one round knows about a slot, from the chain and from the lane.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SlotView {
-    /// What the chain says; `None` while no node answers: unknown, still watching.
+    /// The chain's state of the slot; `None` while no node answers.
     pub chain: Option<ChainSlot>,
-    /// It is the lowest slot of the lane that is not mined.
+    /// Whether it is the lane's head: the lowest slot that is not mined.
     pub is_lane_head: bool,
-    /// Since when it is the lane's head, as far as this pass knows.
+    /// Since when this pass has seen it as the lane's head.
     pub head_since: Millis,
-    /// Every lower slot was sent.
+    /// Whether every lower slot was sent.
     pub predecessors_sent: bool,
-    /// When this pass last handed the newest attempt to a node.
+    /// When this pass last sent the newest attempt to a node.
     pub last_sent_at: Option<Millis>,
-    /// When this pass last asked the signer for an attempt of this slot.
+    /// When this pass last asked the signer for an attempt.
     pub last_asked_at: Option<Millis>,
-    /// The newest block when this pass first saw it as the lane's head with its newest attempt at a node.
+    /// The newest block when this pass first saw it as the lane's head with its newest attempt accepted by a node.
     pub taken_at: Option<BlockNumber>,
-    /// Since when this pass waits for a second node's word about the final receipt.
+    /// Since when this pass has waited for a second node to confirm the final receipt.
     pub silent_since: Option<Millis>,
-    /// Rounds in a row in which its nonce was final and no receipt was shown.
+    /// Consecutive rounds in which its nonce was final and no node returned a receipt.
     pub receiptless: u32,
-    /// Rounds in a row in which the node had the slot not used, and no receipt, though it is noted as mined.
+    /// Consecutive rounds in which the record was mined, but the node counted the nonce as unused and had no receipt.
     pub denied: u32,
 }
 
-/// The chain's word about one slot.
+/// What the chain says about one slot.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChainSlot {
     /// The newest block of this round's node.
     pub latest: BlockNumber,
-    /// Transaction count at the newest block of this round's node. No high-water mark: a reorg lowers it,
-    /// and a slot it counts past is only waited for.
+    /// Transaction count at the newest block of this round's node. Not a high-water mark: a reorg lowers it,
+    /// and a slot below it is only waited for.
     pub latest_nonce: Nonce,
     /// Transaction count at the finalized block; a high-water mark.
     pub finalized_nonce: Nonce,
-    /// The receipt that one answer of one node shows final (I18), and what a second node says of it.
+    /// The receipt that one node's reply shows final (I18), and the second node's answer about it.
     pub settles: Option<(Receipt, Word)>,
     /// A receipt of one of the attempts.
     pub receipt: ReceiptView,
@@ -52,59 +52,59 @@ pub struct ChainSlot {
     pub price: Option<Wei>,
 }
 
-/// What a node says when asked for the receipts of a slot.
+/// A node's answer when asked for the receipts of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReceiptView {
     /// One of the attempts is in a block.
     Found(Receipt),
-    /// The node knows none. Says nothing about other nodes.
+    /// The node has none. Another node may.
     Absent,
-    /// Not asked, or no usable answer.
+    /// The node was not asked, or its answer was not usable.
     Unknown,
 }
 
-/// What a second endpoint says of what one endpoint showed.
+/// A second endpoint's answer about what the first one showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
-    /// No second one is configured.
+    /// No second endpoint is configured.
     Alone,
-    /// It says the same.
+    /// It shows the same.
     Agrees,
-    /// It cannot say: it is far behind, does not answer, or lacks what is asked for.
+    /// It cannot answer: it is far behind, does not reply, or lacks the data.
     Silent,
-    /// Its newest final block is fresh, and below what was shown. It will say so soon, if that is true; a node that
-    /// makes up blocks of the future gains nothing by waiting.
+    /// Its newest final block is recent but below the one shown. If that one is real, the endpoint will show it soon. A
+    /// node that invents future blocks gains nothing by the wait.
     NotYet,
-    /// It says something else.
+    /// It shows something else.
     Contradicts,
 }
 
-/// The knobs of [`next_action`], in milliseconds.
+/// The settings of [`next_action`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tuning {
-    /// An unmined head of the lane is sent again after this.
+    /// The lane's unmined head is sent again after this time.
     pub rebroadcast_after_ms: u64,
-    /// The head is bumped no sooner than this after it was sent and became head: a floor.
+    /// The head is bumped no sooner than this after it was sent and became the head.
     pub bump_after_ms: u64,
-    /// And not before this number of blocks since a node took it. A turn of a validator is 8 blocks; while one is away,
-    /// blocks take seconds, and time says nothing.
+    /// The head is bumped no sooner than this number of blocks after a node accepted it. A validator's turn is 8
+    /// blocks; while a validator is offline, blocks take seconds, so elapsed time alone is no measure.
     pub bump_after_blocks: u64,
-    /// A missing signature is asked for (again) after this; later, while the signer gives none, less and less
-    /// often ([`ASK_AGAIN_MAX_MS`]).
+    /// A missing signature is requested after this time. While the signer gives none, requests become rarer, up to
+    /// [`ASK_AGAIN_MAX_MS`].
     pub ask_again_after_ms: u64,
-    /// How long a second node is waited for that does not say whether an outcome is true.
+    /// How long to wait for a silent second node before one node's answer is enough.
     pub second_patience_ms: u64,
-    /// An outcome needs two nodes, however long the second one is silent.
+    /// An outcome always needs two nodes, however long the second one is silent.
     pub two_verdicts: bool,
 }
 
-/// A signature that does not come is asked for this often at the least. The signer cannot always give one: the
-/// account is paused, its key is away, or no legal replacement fits below today's cap, and only an operator
-/// changes that. So this is how late a raised cap is noticed at most.
+/// The longest pause between requests for a missing signature. The signer may be unable to give one: the account is
+/// paused, its key is unusable, or no legal replacement fits below today's cap. Only an operator changes that, and a
+/// raised cap is noticed within this time.
 pub(super) const ASK_AGAIN_MAX_MS: u64 = 5 * 60 * 1_000;
 
 impl Tuning {
-    /// The design's defaults.
+    /// The defaults for BSC, with blocks every 0.45 s.
     pub const BSC: Self = Self {
         rebroadcast_after_ms: 3_000,
         bump_after_ms: 10_000,
@@ -115,27 +115,27 @@ impl Tuning {
     };
 }
 
-/// The next thing to do for a record.
+/// The next action for a record.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Nothing now.
     Wait,
     /// Ask the signer for attempt `number`.
     AskSigner(SignerAsk),
-    /// Hand the bytes of attempt `number` to a node.
+    /// Send the bytes of attempt `number` to a node.
     Send {
-        /// Which attempt.
+        /// The attempt's index.
         number: usize,
     },
-    /// Note that a cancel is wanted.
+    /// Store that a cancel is wanted.
     NoteCancel(CancelCause),
-    /// Note that it is at its price cap and the lane's head, since then.
+    /// Store since when it has been the lane's head at its price cap.
     NoteAtCap(Millis),
-    /// Note a receipt.
+    /// Store a receipt.
     NoteMined(Receipt),
-    /// Note that the receipt's block is gone.
+    /// Store that the receipt's block is no longer canonical.
     NoteUnmined,
-    /// Decide the outcome by this finalized receipt. Where [`Record::lacks_reason`] says so, ask for it first,
+    /// Decide the outcome by this finalized receipt. If [`Record::lacks_reason`], ask for the revert's reason first,
     /// which is slow.
     Settle {
         /// The receipt.
@@ -143,26 +143,26 @@ pub enum Action {
         /// How many nodes showed it.
         witnesses: u8,
     },
-    /// The slot was passed and no receipt of ours is shown: search the transaction that used it, which is slow.
+    /// The nonce was used and no node shows our receipt: search for the transaction that used it, which is slow.
     FindUse,
     /// Publish the outcome.
     Publish,
-    /// Closed: the lane may leave the slot behind.
+    /// The record is closed: the lane may leave its slot behind.
     Leave,
 }
 
-/// What the signer is asked for.
+/// A request to the signer for an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignerAsk {
-    /// The attempt's number.
+    /// The attempt's index.
     pub number: usize,
-    /// Its kind.
+    /// The attempt's kind.
     pub kind: AttemptKind,
-    /// Its price; `None` leaves it to the record (attempt 0).
+    /// The attempt's price; `None` means the record's (attempt 0).
     pub fee: Option<Fee>,
 }
 
-/// What to do next for `record`, given what this round saw.
+/// Decides the next action for `record` from what this round saw.
 #[must_use]
 pub fn next_action(record: &Record, view: &SlotView, tuning: &Tuning, now: Millis) -> Action {
     match &record.phase {
@@ -198,7 +198,7 @@ fn next_when_mined(record: &Record, mined: &Receipt, view: &SlotView, tuning: &T
     {
         return Action::NoteMined(receipt);
     }
-    // Only another block at the same height is evidence; a missing receipt says nothing.
+    // Only another block at the same height is evidence; a missing receipt is not.
     match chain.canonical {
         Some(canonical) if canonical.number == mined.block.number && canonical.hash != mined.block.hash => {
             Action::NoteUnmined
@@ -220,24 +220,24 @@ fn next_by_chain(record: &Record, view: &SlotView, tuning: &Tuning, now: Millis)
     }
     match chain.receipt {
         ReceiptView::Found(receipt) if !is_contradicted(chain, &receipt) => Some(Action::NoteMined(receipt)),
-        // Without an attempt there is no receipt to ask for.
+        // A slot without attempts has no receipt to wait for.
         ReceiptView::Absent | ReceiptView::Unknown
             if record.nonce < chain.finalized_nonce
                 && (record.attempts.is_empty() || is_receiptless(record, view, now)) =>
         {
             Some(find_use(record, now))
         }
-        // The slot is used: the receipt will come, or at finality the proof that it is not ours.
+        // The nonce is used. Our receipt will appear, or, at finality, the proof that the transaction is not ours.
         ReceiptView::Found(_) | ReceiptView::Absent | ReceiptView::Unknown => {
             (record.nonce < chain.latest_nonce).then_some(Action::Wait)
         }
     }
 }
 
-/// Rounds in which a nonce is final and no receipt is shown, before anything else is tried: a node that was
-/// behind has caught up.
+/// After this number of rounds with a final nonce and no receipt, the use of the nonce is searched for. By then a
+/// node that was behind has caught up.
 const RECEIPTLESS_ROUNDS: u32 = 3;
-/// Of a record that did not move for so long one such round is enough, in milliseconds.
+/// For a record unchanged for this time, in milliseconds, one such round is enough.
 const RECEIPTLESS_MS: u64 = 5_000;
 
 pub(super) fn is_receiptless(record: &Record, view: &SlotView, now: Millis) -> bool {
@@ -245,21 +245,21 @@ pub(super) fn is_receiptless(record: &Record, view: &SlotView, now: Millis) -> b
     view.receiptless >= if is_old { 1 } else { RECEIPTLESS_ROUNDS }
 }
 
-/// Rounds in which a node has the nonce unused, before a receipt that was shown is given up: a URL with a backend
-/// that is behind shows the receipt again sooner.
+/// After this number of rounds in which a node counts the nonce as unused, a stored receipt is given up. A URL with one
+/// lagging backend shows the receipt again sooner.
 const DENIED_ROUNDS: u32 = 10;
-/// The same, in milliseconds, where the node does not have the block's height yet.
+/// The time, in milliseconds, that must pass too if the node has not reached the block's height.
 const DENIED_MS: u64 = 30_000;
 
-/// Whether a node had the nonce unused for long, in spite of a receipt. One showed that which was not so, and the
-/// bytes are to be sent again: that does no harm if it was.
+/// Whether the node has counted the nonce as unused for long, in spite of the stored receipt. Then the receipt was
+/// probably false and the bytes are sent again, which is harmless if it was true.
 fn is_denied(record: &Record, mined: &Receipt, view: &SlotView, chain: &ChainSlot, now: Millis) -> bool {
     let is_behind = chain.latest < mined.block.number;
     let is_old = now.since(record.updated_at) >= DENIED_MS;
     chain.latest_nonce <= record.nonce && view.denied >= DENIED_ROUNDS && (is_old || !is_behind)
 }
 
-/// How many nodes a conclusion rests on; `None` while a second one is waited for (I18).
+/// How many nodes support a conclusion; `None` while a second one is waited for (I18).
 #[must_use]
 pub fn witnesses_of(word: Word, waited_ms: u64, tuning: &Tuning) -> Option<u8> {
     match word {
@@ -274,33 +274,33 @@ fn witnesses(word: Word, view: &SlotView, tuning: &Tuning, now: Millis) -> Optio
     witnesses_of(word, view.silent_since.map_or(0, |since| now.since(since)), tuning)
 }
 
-/// The search for a nonce's use that found nothing is made again after a pause.
+/// Searches for the use of the nonce, with pauses between fruitless searches.
 fn find_use(record: &Record, now: Millis) -> Action {
     if record.may_inquire(Subject::Use, now) { Action::FindUse } else { Action::Wait }
 }
 
-/// A final receipt settles at once, but for a revert's reason that is asked for again after a pause.
+/// Settles by a final receipt, at once unless the reason of a revert is still being asked for.
 fn settle(record: &Record, receipt: Receipt, witnesses: u8, now: Millis) -> Action {
     let waits = record.lacks_reason(&receipt) && !record.may_inquire(Subject::Revert, now);
     if waits { Action::Wait } else { Action::Settle { receipt, witnesses } }
 }
 
-/// The same view names another block at the receipt's height: a node between two forks.
+/// Whether the same view has another canonical block at the receipt's height: the node is between two forks.
 fn is_contradicted(chain: &ChainSlot, receipt: &Receipt) -> bool {
     chain
         .canonical
         .is_some_and(|canonical| canonical.number == receipt.block.number && canonical.hash != receipt.block.hash)
 }
 
-/// A cancel may go above the request's own cap. The policy's is not known here: the signer lowers what is asked
-/// for to today's, for a bump too.
+/// A cancel may exceed the request's own cap. The policy's cap is not known here: the signer lowers every price it is
+/// asked for to today's cap.
 const CANCEL_FEE_CAP: Wei = Wei(U256::MAX);
 
 fn next_when_signed(record: &Record, newest: &Attempt, view: &SlotView, tuning: &Tuning, now: Millis) -> Action {
     let number = record.attempts.len().saturating_sub(1);
     let wants_cancel = record.cancel.is_some() && newest.kind == AttemptKind::Execute;
     let Some(sent) = &newest.sent else {
-        // Nothing above an unsent slot goes out: a gap would only sit in the node's queue.
+        // Nothing above an unsent slot is sent: behind a gap it would only sit in the node's queue.
         return if wants_cancel {
             ask(record, next_fee(newest, view), view, tuning, now)
         } else if view.predecessors_sent {
@@ -316,7 +316,7 @@ fn next_when_signed(record: &Record, newest: &Attempt, view: &SlotView, tuning: 
         SendClass::Refused if record.cancel.is_none() => {
             return Action::NoteCancel(CancelCause::Refused(sent.answer.message.clone()));
         }
-        // The account was paused when a node said so; sending again shows when it is fixed.
+        // The account was paused for this answer; sending again shows when the problem is fixed.
         SendClass::Misconfigured => return resend(number, sent, view, tuning, now),
         SendClass::Refused
         | SendClass::Accepted
@@ -333,7 +333,7 @@ fn next_when_signed(record: &Record, newest: &Attempt, view: &SlotView, tuning: 
     resend(number, sent, view, tuning, now)
 }
 
-/// The head of the lane is sent again from stored bytes, others when a node may not have taken them yet.
+/// Sends stored bytes again: the lane's head always, others only if no node may have accepted them yet.
 fn resend(number: usize, sent: &Sent, view: &SlotView, tuning: &Tuning, now: Millis) -> Action {
     let due = view.last_sent_at.is_none_or(|at| now.since(at) >= tuning.rebroadcast_after_ms);
     let wanted = view.is_lane_head
@@ -350,7 +350,7 @@ fn resend(number: usize, sent: &Sent, view: &SlotView, tuning: &Tuning, now: Mil
     if due && view.predecessors_sent && wanted { Action::Send { number } } else { Action::Wait }
 }
 
-/// A bump of the lane's head, if it is due, possible and the chain can be seen.
+/// Bumps the lane's head if a bump is due and possible and a node answers.
 fn bump(
     record: &Record,
     newest: &Attempt,
@@ -370,7 +370,7 @@ fn bump(
             let blocks = view.taken_at.map_or(0, |at| chain.latest.0.saturating_sub(at.0));
             (now.since(since) >= tuning.bump_after_ms && blocks >= tuning.bump_after_blocks, None)
         }
-        // What no node has is no matter of price, and waiting for money is none either.
+        // A higher price does not help a transaction that no node has, or an account without funds.
         SendClass::Funds | SendClass::Retry | SendClass::Refused | SendClass::Misconfigured | SendClass::Unknown => {
             (false, None)
         }
@@ -386,13 +386,13 @@ fn bump(
     let Some(fee) = fees::bump(newest.fee, chain.price.max(least), cap).filter(|_| has_room) else {
         return at_cap(record, since, now);
     };
-    // Asked a moment ago: meanwhile the old attempt goes on being sent.
-    asked_due(record, view, tuning, now).then(|| Action::AskSigner(next_ask(record, Some(fee))))
+    // While the signer was asked a moment ago, the old attempt continues to be sent.
+    may_ask(record, view, tuning, now).then(|| Action::AskSigner(next_ask(record, Some(fee))))
 }
 
-/// A head whose bump is due and not possible: it is noted since when, once, and cancelled when it has held up its
-/// lane for as long as policy lets it. What counts is time as the head, over all passes; and a bump must be due in
-/// this pass too, so a chain that stood still, or that no node showed, has gone on for some blocks.
+/// Handles a head whose bump is due but not possible: stores since when, once, and cancels the slot when it has blocked
+/// the lane for as long as policy allows. The time as the head counts, over all passes. A bump must be due in this pass
+/// too, so after a halt of the chain, or of all nodes, some blocks pass first.
 fn at_cap(record: &Record, since: Millis, now: Millis) -> Option<Action> {
     let limit = record.max_head_ms.filter(|_| record.cancel.is_none())?;
     match record.capped_since {
@@ -402,23 +402,23 @@ fn at_cap(record: &Record, since: Millis, now: Millis) -> Option<Action> {
     }
 }
 
-/// The price of a cancel that replaces an executing attempt: a legal bump that follows the network.
+/// The price of a cancel that replaces an executing attempt: a legal bump, or the network's price if higher.
 fn next_fee(newest: &Attempt, view: &SlotView) -> Option<Fee> {
     let price = view.chain.as_ref().and_then(|chain| chain.price);
     fees::bump(newest.fee, price, CANCEL_FEE_CAP)
 }
 
 fn ask(record: &Record, fee: Option<Fee>, view: &SlotView, tuning: &Tuning, now: Millis) -> Action {
-    if asked_due(record, view, tuning, now) { Action::AskSigner(next_ask(record, fee)) } else { Action::Wait }
+    if may_ask(record, view, tuning, now) { Action::AskSigner(next_ask(record, fee)) } else { Action::Wait }
 }
 
-/// A fresh reservation is being signed by the worker that made it, and an ask takes a moment. Each ask that
-/// changes nothing doubles the time to the next.
-fn asked_due(record: &Record, view: &SlotView, tuning: &Tuning, now: Millis) -> bool {
+/// Whether the signer may be asked now. The worker that reserved a slot also signs it, and an answer takes a moment.
+/// Each request that changes nothing doubles the time to the next.
+fn may_ask(record: &Record, view: &SlotView, tuning: &Tuning, now: Millis) -> bool {
     let (since, after_ms) = match view.last_asked_at {
         Some(asked) => {
-            let in_vain_ms = asked.since(record.moved_at()).min(ASK_AGAIN_MAX_MS);
-            (asked, in_vain_ms.max(tuning.ask_again_after_ms))
+            let unanswered_ms = asked.since(record.moved_at()).min(ASK_AGAIN_MAX_MS);
+            (asked, unanswered_ms.max(tuning.ask_again_after_ms))
         }
         None if record.attempts.is_empty() => (record.moved_at(), tuning.ask_again_after_ms),
         None => return true,

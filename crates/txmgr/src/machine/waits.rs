@@ -1,4 +1,4 @@
-//! What a record waits for, in the words of [`WaitCause`].
+//! Derives what a record waits for: its [`WaitCause`].
 
 use super::next::{ChainSlot, SlotView, Word, is_receiptless};
 use crate::fees;
@@ -8,7 +8,7 @@ use crate::units::Millis;
 /// What a record waits for; `None` if it is settled.
 #[must_use]
 pub fn waits_for(record: &Record, view: &SlotView, now: Millis) -> Option<WaitCause> {
-    let doubt = view.chain.as_ref().and_then(|chain| match chain.settles {
+    let unconfirmed = view.chain.as_ref().and_then(|chain| match chain.settles {
         Some((_, Word::Contradicts)) => Some(WaitCause::Contradiction),
         Some((_, Word::Silent | Word::NotYet)) => Some(WaitCause::SecondNode),
         Some((_, Word::Agrees | Word::Alone)) | None => None,
@@ -16,13 +16,13 @@ pub fn waits_for(record: &Record, view: &SlotView, now: Millis) -> Option<WaitCa
     let is_used = |chain: &ChainSlot| record.nonce < chain.latest_nonce || record.nonce < chain.finalized_nonce;
     match &record.phase {
         Phase::Settled(_) => None,
-        Phase::Reserved | Phase::Signed | Phase::Sent | Phase::Mined(_) if doubt.is_some() => doubt,
+        Phase::Reserved | Phase::Signed | Phase::Sent | Phase::Mined(_) if unconfirmed.is_some() => unconfirmed,
         Phase::Mined(_) if view.chain.is_some() && is_receiptless(record, view, now) => Some(WaitCause::Receipt),
         Phase::Mined(_) => Some(if view.chain.is_some() { WaitCause::Finality } else { WaitCause::Node }),
         Phase::Reserved | Phase::Signed | Phase::Sent if view.chain.as_ref().is_some_and(is_used) => {
             Some(WaitCause::Receipt)
         }
-        // Only the signer sees that it is not as it was accepted; what it noted stands until the record moves.
+        // Only the signer checks seals; its note stands until the record changes.
         Phase::Reserved | Phase::Signed | Phase::Sent if is_unsealed(record) => Some(WaitCause::Seal),
         Phase::Reserved => Some(WaitCause::Signature),
         Phase::Signed | Phase::Sent => record.attempts.last().map(|newest| waits_when_signed(record, newest, view)),

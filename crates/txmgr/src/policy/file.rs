@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{AccountPolicy, Policies, PolicyError, RequestLimit, Selector, SenderPattern, SpendLimit};
-use crate::request::{nearest, shown, u256};
+use crate::request::{shown, u256};
+use crate::spelling::nearest;
 use crate::units::{AccountName, Address, Digest, Wei, sha256};
 
 impl Policies {

@@ -35,8 +35,10 @@
 //!
 //! The rules are held against a request when it is accepted and again before it is signed; what a
 //! window has left is counted when the slot is reserved, in the same transaction. Never reads a file
-//! or a clock. Read next: [`SpendLimit`], [`RequestLimit`], [`crate::account`].
+//! or a clock. Read next: [`accept()`], [`SpendLimit`], [`RequestLimit`], [`crate::account`].
 
+mod accept;
+mod direct;
 mod file;
 mod requests;
 mod senders;
@@ -49,6 +51,7 @@ use crate::request::{Code, Refused, shown};
 use crate::tx::{Fee, Intent};
 use crate::units::{AccountName, Address, Digest, Millis, Wei};
 
+pub use accept::{Accepted, NetworkRules, accept};
 pub use requests::RequestLimit;
 pub use senders::{NoPattern, SenderPattern, principal};
 pub use spend::SpendLimit;

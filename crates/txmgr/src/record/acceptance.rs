@@ -1,4 +1,4 @@
-//! By what a request was accepted, and how it was asked where its record has only what came of it.
+//! Under which policy and code a request was accepted, and the parts of the request that its record does not have.
 //!
 //! Read next: [`super`].
 
@@ -6,23 +6,25 @@ use super::Record;
 use crate::request::{AccountRef, FeeAsk, SigningRequest};
 use crate::units::{AccountName, Digest, Wei};
 
-/// By what a request was accepted. With it a record's digest can be taken again ([`Record::asked`]).
+/// Under which policy and code a request was accepted. It allows a record's digest to be recomputed
+/// ([`Record::asked`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acceptance {
-    /// SHA-256 of the text of the policy that let it pass.
+    /// SHA-256 of the text of the policy that accepted it.
     pub policy_digest: Digest,
     /// The version of the code that accepted it: [`crate::code_version`].
     pub code_version: String,
-    /// The request named its price. Else the record's is the account's or the network's of that time.
+    /// Whether the request named its price. Otherwise the record's price was the account's or the network's at that
+    /// time.
     pub names_fee: bool,
-    /// The most the request would pay for a unit of gas, in its own words: the record's cap may be the policy's.
+    /// The request's own `maxGasPrice`. The record's cap may be the policy's.
     pub max_gas_price: Option<Wei>,
-    /// The pool it asked for: the record has the account that was chosen.
+    /// The pool that the request named. The record has the account that was chosen from it.
     pub pool: Option<AccountName>,
 }
 
 impl Acceptance {
-    /// What is kept of a request that was accepted by this policy.
+    /// The acceptance of a request under this policy.
     #[must_use]
     pub fn of(request: &SigningRequest, policy_digest: Digest) -> Self {
         let pool = match &request.account {
@@ -40,8 +42,8 @@ impl Acceptance {
 }
 
 impl Record {
-    /// The request as it was asked, as far as its digest goes: `asked().digest(account)` is [`Record::digest`].
-    /// `None` where the item is of an older version.
+    /// The original request, with every field that its digest covers: `asked().digest(account)` is [`Record::digest`].
+    /// `None` in items of older versions.
     #[must_use]
     pub fn asked(&self) -> Option<SigningRequest> {
         let acceptance = self.acceptance.as_ref()?;

@@ -1,30 +1,30 @@
-//! A slow question to the nodes about one slot, and how far it is: by whom its nonce was used, or why its
-//! transaction reverted.
+//! The state of a slow question to the nodes about one slot: which transaction used its nonce, or why its transaction
+//! reverted.
 //!
-//! It is stored with the record when an answer failed to come, so that the next pass neither begins anew nor
-//! asks at once, and so that patience is measured over passes.
+//! It is stored with the record while there is no answer. So the next pass continues the search, respects the pause,
+//! and waiting times count over all passes.
 
 use std::str::FromStr;
 
 use super::{Attempt, AttemptKind, Receipt, Record};
 use crate::units::{BlockNumber, Millis};
 
-/// How far a slow question is.
+/// The state of a slow question without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inquiry {
-    /// What is asked.
+    /// What the question is about.
     pub subject: Subject,
-    /// When it was first asked without an answer.
+    /// When it was first asked.
     pub since: Millis,
-    /// Answers in a row that brought nothing.
+    /// Consecutive answers without new information.
     pub fruitless: u32,
-    /// It is not asked again before this.
+    /// When it may be asked again.
     pub next_at: Millis,
-    /// The blocks looked at so far without finding the use of the nonce.
+    /// The blocks that were searched so far, without result, for the use of the nonce.
     pub searched: Option<Searched>,
 }
 
-/// What a slow question is about.
+/// The subject of a slow question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     /// Which transaction used the slot's nonce.
@@ -36,14 +36,14 @@ pub enum Subject {
 /// A range of blocks, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Searched {
-    /// The highest.
+    /// The highest block.
     pub newest: BlockNumber,
-    /// The lowest.
+    /// The lowest block.
     pub oldest: BlockNumber,
 }
 
 impl Subject {
-    /// Its stable name.
+    /// The subject's stable name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -53,31 +53,32 @@ impl Subject {
     }
 }
 
-/// A text that names no subject.
+/// The text does not name a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is no subject of an inquiry")]
-pub struct NoSubject;
+#[error("is not a known subject of an inquiry")]
+pub struct UnknownSubject;
 
 impl FromStr for Subject {
-    type Err = NoSubject;
+    type Err = UnknownSubject;
 
-    fn from_str(text: &str) -> Result<Self, NoSubject> {
-        [Self::Use, Self::Revert].into_iter().find(|subject| subject.name() == text).ok_or(NoSubject)
+    fn from_str(text: &str) -> Result<Self, UnknownSubject> {
+        [Self::Use, Self::Revert].into_iter().find(|subject| subject.name() == text).ok_or(UnknownSubject)
     }
 }
 
 impl Inquiry {
-    /// The pause before a question is asked again, in milliseconds, while its answers bring it forward and
-    /// after the first that did not. About seven blocks: a node that was behind has caught up.
+    /// The pause before a question is asked again, in milliseconds, while answers have new information and after the
+    /// first without. About seven blocks, in which a node that was behind has caught up.
     pub const PAUSE_MS: u64 = 3_000;
-    /// The longest pause, in milliseconds: what no node tells for minutes needs an archive node, or a person.
+    /// The longest pause, in milliseconds. A question that no node answers for minutes needs an archive node or an
+    /// operator.
     pub const PAUSE_MAX_MS: u64 = 10 * 60 * 1_000;
     /// How long an outcome waits for the reason of its revert, in milliseconds.
     pub const PATIENCE_MS: u64 = 30_000;
 
-    /// The question asked at `asked_at` after one more answer that did not settle it, at `now`. An answer that
-    /// widened the search is asked further soon, a reason too, which is waited for only shortly; any other after
-    /// pauses that double.
+    /// The question's state after one more answer that did not settle it: asked at `asked_at`, answered at `now`. The
+    /// next pause is short if the search made progress, and always for a reason, which has a short time limit.
+    /// Otherwise pauses double.
     #[must_use]
     pub fn after(
         before: Option<Self>,
@@ -109,14 +110,14 @@ impl Inquiry {
 }
 
 impl Record {
-    /// Whether an outcome by this receipt should say why the request reverted.
+    /// Whether an outcome by this receipt needs the reason of a revert.
     #[must_use]
     pub fn lacks_reason(&self, receipt: &Receipt) -> bool {
         let executes = |attempt: &Attempt| attempt.kind == AttemptKind::Execute;
         !receipt.succeeded && self.attempt_of(receipt.tx_hash).is_some_and(executes)
     }
 
-    /// The question about `subject` that had no answer yet.
+    /// The open question about `subject`.
     #[must_use]
     pub fn inquiry_about(&self, subject: Subject) -> Option<Inquiry> {
         self.inquiry.filter(|inquiry| inquiry.subject == subject)
@@ -128,7 +129,7 @@ impl Record {
         self.inquiry_about(subject).is_none_or(|inquiry| now >= inquiry.next_at)
     }
 
-    /// How long `subject` has had no answer, in milliseconds.
+    /// How long the question about `subject` has been open, in milliseconds.
     #[must_use]
     pub fn unanswered_ms(&self, subject: Subject, now: Millis) -> u64 {
         self.inquiry_about(subject).map_or(0, |inquiry| now.since(inquiry.since))
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_while_answers_bring_nothing_and_are_short_while_they_do() {
+    fn pauses_double_only_while_answers_have_no_news() {
         let start = Millis(1_000);
         let mut inquiry = Inquiry::after(None, Subject::Use, None, start, start);
         let mut now = start;
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_is_asked_for_every_three_seconds() {
+    fn revert_reason_is_asked_for_every_three_seconds() {
         let mut inquiry = Inquiry::after(None, Subject::Revert, None, Millis(0), Millis(0));
         for _ in 0..5 {
             let now = inquiry.next_at;
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_about_something_else_begins_anew() {
+    fn question_about_another_subject_starts_over() {
         let before = Inquiry::after(None, Subject::Use, Some(range(800)), Millis(1_000), Millis(1_000));
         let after = Inquiry::after(Some(before), Subject::Revert, None, Millis(9_000), Millis(9_500));
         assert_eq!((after.since, after.fruitless, after.searched), (Millis(9_000), 1, None));

@@ -1,13 +1,13 @@
-//! A request's record: the one durable truth about it, and its own outbox.
+//! A request's record: the single source of truth about it, and its own outbox.
 //!
-//! A [`Record`] has a slot from its first moment. What never got a slot is [`Rejected`]. Records
-//! change only through [`crate::machine::apply`]. Read next: [`crate::machine`].
+//! A [`Record`] has a slot from the start. A request that never got a slot is [`Rejected`]. Records change only through
+//! [`crate::machine::apply`]. Read next: [`crate::machine`].
 
 mod acceptance;
 mod inquiry;
+mod seal;
 mod waiting;
 
-use crate::seal::Seal;
 use crate::text;
 use crate::tx::{Fee, Intent, RawTx, Signature, TRANSFER_GAS, UnsignedTx};
 use crate::units::{
@@ -16,16 +16,17 @@ use crate::units::{
 use std::sync::Arc;
 
 pub use self::acceptance::Acceptance;
-pub use self::inquiry::{Inquiry, NoSubject, Searched, Subject};
-pub use self::waiting::{NoCause, WaitCause, Waiting};
+pub use self::inquiry::{Inquiry, Searched, Subject, UnknownSubject};
+pub use self::seal::{InvalidSeal, Seal};
+pub use self::waiting::{UnknownWaitCause, WaitCause, Waiting};
 
-/// What the requests table holds under one request id.
+/// An item of the requests table.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "both are read once and matched at once")]
 pub enum Stored {
-    /// It has a slot.
+    /// The request has a slot.
     Record(Box<Record>),
-    /// It never had one.
+    /// The request was refused and never had a slot.
     Rejected(Rejected),
 }
 
@@ -38,7 +39,7 @@ impl Rejected {
 }
 
 impl Stored {
-    /// The key.
+    /// The item's key.
     #[must_use]
     pub fn request_id(&self) -> &RequestId {
         match self {
@@ -58,58 +59,59 @@ pub struct Rejected {
     pub digest: Option<Digest>,
     /// The account, when it was known.
     pub account: Option<AccountKey>,
-    /// Why.
+    /// Why it was refused.
     pub reason: Reason,
     /// The caller's metadata, when it could be read.
     pub metadata: Option<serde_json::Value>,
     /// SQS `SenderId` of the message.
     pub sender: Option<String>,
-    /// The SQS message that was refused; `None` in items of before message ids were kept.
+    /// The id of the SQS message that was refused; `None` in items from before message ids were stored.
     pub message_id: Option<String>,
-    /// The id its outcome is published under, where that is not the key: this is the copy that is kept under
-    /// `sqs:<message id>` when the refusal is said under the caller's own id.
+    /// The id under which its outcome is published, if that is not the key. Set on the copy that is stored under
+    /// `sqs:<message id>` when the outcome is published under the caller's own id.
     pub said_as: Option<RequestId>,
     /// When it was refused.
     pub created_at: Millis,
-    /// When its outcome was published. A copy that is kept by message id has none as long as the other stands.
+    /// When its outcome was published. `None` on the copy under the message id while the other item exists.
     pub published_at: Option<Millis>,
-    /// When the item may be deleted; set when it is made.
+    /// When DynamoDB may delete the item; set at creation.
     pub expires_at: Option<Millis>,
 }
 
-/// What was found under an id that is to be written: the write holds only while that still stands.
+/// What an id holds before a write. The write fails if that has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Vacancy {
-    /// Nothing, or an item whose time is over.
+    /// Nothing, or an expired item.
     Free,
-    /// The rejection of this message; `None`: one of before message ids were kept.
+    /// The rejection of this message; `None` for one from before message ids were stored.
     Rejected(Option<String>),
 }
 
 impl Vacancy {
-    /// What a rejection that was found, or nothing, leaves to a write.
+    /// The vacancy for a write over this rejection, or over nothing.
     #[must_use]
     pub fn of(found: Option<&Rejected>) -> Self {
         found.map_or(Self::Free, |rejected| Self::Rejected(rejected.message_id.clone()))
     }
 }
 
-/// A stable code with a text for people.
+/// Why a request ended or is to be cancelled: a stable code with a text for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
-    /// camelCase, stable.
+    /// Stable, in camelCase.
     pub code: String,
-    /// Names the field, the problem and the way out. Never a secret's value, never calldata.
+    /// Names the field, the problem and the remedy. Never contains a secret or calldata.
     pub message: String,
     /// Decoded revert data of a reverted transaction.
     pub revert: Option<Revert>,
-    /// The id that a message named which is answered under `sqs:<message id>`, because the id is not its own.
+    /// The request id in a message whose outcome is published under `sqs:<message id>`, because another message owns
+    /// that id.
     pub request_id: Option<RequestId>,
 }
 
 impl Reason {
-    /// Characters of a message that are kept: one with a node's words or a contract's text, and a list of names.
-    pub const MAX_CHARS: usize = 2_000;
+    /// The most characters of a message.
+    pub const MAX_CHARS: usize = text::REASON_MAX_CHARS;
 }
 
 /// Why the chain reverted a transaction.
@@ -122,7 +124,7 @@ pub struct Revert {
 }
 
 impl Revert {
-    /// Revert data kept, in bytes: a message of a screenful.
+    /// The most revert data that is kept, in bytes: about a screenful of text.
     pub const MAX_BYTES: usize = 4_096;
 }
 
@@ -133,48 +135,48 @@ pub struct Record {
     pub request_id: RequestId,
     /// Digest of the request.
     pub digest: Digest,
-    /// Counts the writes; every write is conditional on the one before it.
+    /// The number of writes; every write is conditional on the previous version.
     pub version: u64,
-    /// Chain and address that sign.
+    /// The account that signs.
     pub account: AccountKey,
     /// The account's name at reservation.
     pub name: AccountName,
-    /// The slot.
+    /// The slot: the nonce of every attempt.
     pub nonce: Nonce,
     /// What to execute.
     pub intent: Intent,
     /// The price of attempt 0.
     pub fee: Fee,
-    /// No attempt that executes the request is priced above it.
+    /// The highest price of an executing attempt.
     pub fee_cap: Wei,
-    /// After it the request is cancelled unless mined.
+    /// The request is cancelled if it is not mined by then.
     pub deadline: Option<Millis>,
-    /// By what it was accepted; `None` in items of older versions.
+    /// Under which policy and code it was accepted; `None` in items of older versions.
     pub acceptance: Option<Acceptance>,
-    /// How long it may hold up its lane once its price is at the cap, in milliseconds; after that it is cancelled.
-    /// The policy's, as of the reservation; `None` in items of older versions: no limit.
+    /// How long it may block its lane once its price is at the cap, in milliseconds; then it is cancelled. Set from the
+    /// policy at the reservation; `None`, in items of older versions, means no limit.
     pub max_head_ms: Option<u64>,
     /// Echoed in the outcome.
     pub metadata: Option<serde_json::Value>,
     /// SQS `SenderId` of the message.
     pub sender: Option<String>,
-    /// The SQS message that got the slot; `None` in items of before message ids were kept.
+    /// The id of the SQS message that got the slot; `None` in items from before message ids were stored.
     pub message_id: Option<String>,
     /// Trace context of the message (`AWSTraceHeader` or `traceparent`).
     pub trace: Option<String>,
-    /// The signer's seal over what the request fixes; `None` in items of older versions.
+    /// The signer's seal over the request's fixed fields; `None` in items of older versions.
     pub seal: Option<Seal>,
     /// The signed transactions of the slot, in order.
     pub attempts: Vec<Attempt>,
-    /// Set once, when someone or something wants it cancelled.
+    /// Why a cancel is wanted; set once.
     pub cancel: Option<CancelCause>,
-    /// Since when it is the head of its lane and its price cannot rise any more, as was noted when it should have.
+    /// Since when it has been the head of its lane at its price cap; set when a bump was due but not possible.
     pub capped_since: Option<Millis>,
-    /// How far a slow question to the nodes about this slot is, if an answer failed to come.
+    /// The state of a slow question to the nodes about this slot, while there is no answer.
     pub inquiry: Option<Inquiry>,
-    /// What it waits for, if it has not moved for a while.
+    /// What it waits for, if it has made no progress for a while.
     pub waiting: Option<Waiting>,
-    /// How far it is.
+    /// The phase, with its data.
     pub phase: Phase,
     /// When it was reserved.
     pub created_at: Millis,
@@ -182,108 +184,107 @@ pub struct Record {
     pub updated_at: Millis,
 }
 
-/// How far a record is.
+/// The phase of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
     /// It has a slot and no signature.
     Reserved,
-    /// A signature is stored; nothing was sent as far as we know.
+    /// A signature is stored; no send is recorded.
     Signed,
-    /// Bytes were handed to a node, or may have been.
+    /// The bytes were sent to a node, or may have been.
     Sent,
-    /// A receipt was seen; not final.
+    /// A node returned a receipt; it is not final yet.
     Mined(Receipt),
     /// The outcome is decided.
     Settled(Settlement),
 }
 
-/// A decided outcome. It never changes (I6); only its publication is noted.
+/// A decided outcome. It never changes (I6), except that its publication is added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settlement {
     /// What happened.
     pub verdict: Verdict,
-    /// How many nodes said so; `None` in items of older versions.
+    /// How many nodes showed it; `None` in items of older versions.
     pub witnesses: Option<u8>,
-    /// When we knew.
+    /// When the outcome was decided.
     pub settled_at: Millis,
-    /// When the outcome was published; the record is closed then.
+    /// When the outcome was published, which closes the record.
     pub published_at: Option<Millis>,
-    /// When the item may be deleted; set when published.
+    /// When DynamoDB may delete the item; set with `published_at`.
     pub expires_at: Option<Millis>,
 }
 
-/// What happened on chain, said only of a finalized block (G3).
+/// What happened on chain, decided only by a finalized block (G3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// The request was executed.
     Confirmed(Receipt),
     /// The request was executed and reverted.
     Reverted(Receipt, Option<Revert>),
-    /// A cancel took the slot: the request was not executed and never will be.
+    /// A cancel used the slot: the request was not executed and never will be.
     Cancelled(Receipt),
-    /// A transaction we did not sign took the slot.
+    /// A transaction that we did not sign used the slot.
     Displaced(Foreign),
 }
 
-/// A transaction of the account that we did not sign: the evidence of a displacement.
+/// A transaction of the account that we did not sign: the evidence for [`Verdict::Displaced`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Foreign {
-    /// Its hash.
+    /// The transaction's hash.
     pub tx_hash: TxHash,
-    /// The finalized block it is in.
+    /// The finalized block that contains it.
     pub block: BlockRef,
 }
 
-/// A block by height and hash.
+/// A reference to a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlockRef {
-    /// Height.
+    /// The block's height.
     pub number: BlockNumber,
-    /// Hash.
+    /// The block's hash.
     pub hash: BlockHash,
 }
 
-/// A node's word that a transaction is in a block.
+/// A receipt: a node's claim that a transaction is in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
-    /// The transaction.
+    /// The transaction's hash.
     pub tx_hash: TxHash,
-    /// The block it is in.
+    /// The block that contains it.
     pub block: BlockRef,
-    /// Status 1.
+    /// Whether the receipt's status is 1.
     pub succeeded: bool,
-    /// Gas it used, if the node tells.
+    /// Gas used, if the node returns it.
     pub gas_used: Option<Gas>,
-    /// Wei per gas it paid, if the node tells.
+    /// Wei per gas paid, if the node returns it.
     pub effective_gas_price: Option<Wei>,
-    /// The contract it created.
+    /// The contract that it created.
     pub contract: Option<Address>,
 }
 
-/// One signed transaction for a slot. The raw bytes are rebuilt from the intent, so calldata is
-/// stored once.
+/// One signed transaction for a slot. The raw bytes are rebuilt from the intent, so calldata is stored only once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
     /// What it does with the slot.
     pub kind: AttemptKind,
-    /// Wei that a cancel moves to the account itself: 0, or 1, which BEP-703 counts as a payment.
+    /// Wei that a cancel moves to the account itself: 0, or 1 so that BEP-703 counts it as a payment.
     pub to_self: Wei,
-    /// Its price.
+    /// The offered price.
     pub fee: Fee,
-    /// Its signature.
+    /// The signature, with low `s`.
     pub signature: Signature,
-    /// Its hash.
+    /// Keccak-256 of the raw bytes.
     pub tx_hash: TxHash,
-    /// When it was signed.
+    /// When KMS signed it.
     pub signed_at: Millis,
-    /// KMS's id of the call, the key to the audit trail's event; `None` in items of older versions.
+    /// KMS's request id, which finds the call's event in the audit trail; `None` in items of older versions.
     pub kms_request_id: Option<String>,
-    /// The first send and what the node said last; `None` until recorded.
+    /// The first send and the last answer; `None` until a send is recorded.
     pub sent: Option<Sent>,
 }
 
 impl Attempt {
-    /// Characters of a KMS request id that are kept: it is a UUID.
+    /// The most characters of a KMS request id, which is a UUID.
     pub const KMS_REQUEST_ID_CHARS: usize = 64;
 }
 
@@ -292,7 +293,7 @@ impl Attempt {
 pub enum AttemptKind {
     /// Executes the request.
     Execute,
-    /// Moves nothing, or 1 wei, to the account itself, so that the request can not be executed.
+    /// Moves 0 or 1 wei to the account itself, so that the request cannot be executed.
     Cancel,
 }
 
@@ -307,60 +308,60 @@ impl AttemptKind {
     }
 }
 
-/// That bytes were handed to a node.
+/// A recorded send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sent {
-    /// The first time.
+    /// When the attempt was first sent.
     pub at: Millis,
-    /// What the node said the last time it said something new.
+    /// The last answer with new information.
     pub answer: SendAnswer,
 }
 
 /// A node's answer to a send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SendAnswer {
-    /// What it means for us.
+    /// The meaning of the answer.
     pub class: SendClass,
-    /// The node's words, plain and cut at [`SendAnswer::MAX_CHARS`].
+    /// The node's message, escaped and cut at [`SendAnswer::MAX_CHARS`].
     pub message: String,
 }
 
 impl SendAnswer {
-    /// Characters of a node's words that are kept.
+    /// The most characters of a node's message.
     pub const MAX_CHARS: usize = 300;
 
-    /// An answer with the node's words made plain and cut to size.
+    /// An answer with the node's message escaped and cut.
     #[must_use]
     pub fn new(class: SendClass, message: &str) -> Self {
         Self { class, message: text::plain_within(message, Self::MAX_CHARS) }
     }
 }
 
-/// What a node's answer to a send means. One table (crate `signpost-bsc`) makes it of its words.
+/// The meaning of a node's answer to a send. One table, in the crate `signpost-bsc`, maps the messages of nodes to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SendClass {
-    /// The node returned the hash. Not evidence that it kept the transaction.
+    /// The node returned the hash, which does not prove that it kept the transaction.
     Accepted,
-    /// The node has it already.
+    /// The node already has the transaction.
     AlreadyKnown,
-    /// The nonce is used, most often by our own transaction: look, do not judge.
+    /// The nonce is used, usually by our own transaction. Receipts decide, not this answer.
     NonceTooLow,
-    /// The same bytes may go later or elsewhere.
+    /// The node did not accept it now; the same bytes may be sent later or to another node.
     Retry,
-    /// A higher price is needed; at least this many wei per gas if the node named it.
+    /// A higher price is needed, in wei per gas if the node named it.
     Underpriced(Option<Wei>),
     /// The account cannot pay now.
     Funds,
-    /// This transaction will never be taken.
+    /// The node will never accept this transaction.
     Refused,
-    /// We are misconfigured: wrong chain id, bad signature, replay protection.
+    /// Signpost is misconfigured: wrong chain id, bad signature, replay protection.
     Misconfigured,
-    /// The node may or may not have taken it.
+    /// The node may or may not have accepted it.
     Unknown,
 }
 
 impl SendClass {
-    /// Whether a node says that it has the transaction, or had.
+    /// Whether the answer says that the node has or had the transaction.
     #[must_use]
     pub fn is_taken(self) -> bool {
         match self {
@@ -379,11 +380,11 @@ pub enum CancelCause {
     Asked,
     /// The deadline passed.
     Deadline,
-    /// A node refused the transaction for good; its words, as [`SendAnswer`] has them.
+    /// A node refused the transaction for good, with this message (see [`SendAnswer`]).
     Refused(String),
-    /// The policy was tightened after the reservation; what it says.
+    /// The policy was tightened after the reservation and now forbids the request.
     Policy(Reason),
-    /// At its price cap, it was the head of its lane for as long as policy lets it.
+    /// It was the head of its lane at its price cap for longer than policy allows.
     AtCap,
 }
 
@@ -402,13 +403,13 @@ impl CancelCause {
 }
 
 impl Record {
-    /// Most attempts of one slot: bumps of 10 % from the floor of 0.05 gwei reach 20 gwei in 63, and a
-    /// cancel has the rest.
+    /// The most attempts of one slot. Bumps of 10 % from the floor of 0.05 gwei reach 20 gwei in 63; the rest is for a
+    /// cancel.
     pub const MAX_ATTEMPTS: usize = 80;
-    /// Places among them kept for a cancel and its bumps, so that bumps never make a slot uncancellable.
+    /// Attempts reserved for a cancel and its bumps, so that bumps never prevent a cancel.
     pub const CANCEL_ATTEMPTS: usize = 16;
 
-    /// How many attempts a slot may hold once one of this kind is the newest.
+    /// The most attempts of a slot whose newest attempt is of this kind.
     #[must_use]
     pub const fn max_attempts(kind: AttemptKind) -> usize {
         match kind {
@@ -417,7 +418,7 @@ impl Record {
         }
     }
 
-    /// The intent of an attempt: the request's own, or a transfer of 0 or 1 wei to the account itself (I2).
+    /// The intent of an attempt: the request's, or a transfer of 0 or 1 wei to the account itself (I2).
     #[must_use]
     pub fn intent_of(&self, kind: AttemptKind, to_self: Wei) -> Intent {
         match kind {
@@ -432,7 +433,7 @@ impl Record {
         }
     }
 
-    /// Which kind the next attempt has.
+    /// The kind of the next attempt.
     #[must_use]
     pub fn next_kind(&self) -> AttemptKind {
         match self.cancel {
@@ -441,7 +442,7 @@ impl Record {
         }
     }
 
-    /// The bytes of a stored attempt, rebuilt; `None` if they do not hash to what was stored.
+    /// Rebuilds the bytes of a stored attempt; `None` if they do not hash to the stored hash.
     #[must_use]
     pub fn raw(&self, attempt: &Attempt) -> Option<RawTx> {
         let intent = self.intent_of(attempt.kind, attempt.to_self);
@@ -461,7 +462,7 @@ impl Record {
         self.attempts.iter().rev().map(|attempt| attempt.tx_hash).collect()
     }
 
-    /// The outcome is published; the slot may be left behind.
+    /// Whether the outcome is published, so that the slot may be left behind.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         matches!(&self.phase, Phase::Settled(settlement) if settlement.published_at.is_some())
@@ -475,7 +476,7 @@ impl Record {
         )
     }
 
-    /// Why it ended, or why a cancel is wanted; `None` for a request that goes its way.
+    /// Why it ended, or why a cancel is wanted; `None` for a confirmed request and one in progress.
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
         let plain = |code: &str, message: String| {
@@ -504,6 +505,18 @@ impl Record {
 }
 
 impl Phase {
+    /// The phase's name: the record's `status` up to `mined`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Reserved => "reserved",
+            Self::Signed => "signed",
+            Self::Sent => "sent",
+            Self::Mined(_) => "mined",
+            Self::Settled(settlement) => settlement.verdict.name(),
+        }
+    }
+
     /// The receipt of one of our attempts, seen or final.
     #[must_use]
     pub fn receipt(&self) -> Option<&Receipt> {
@@ -525,6 +538,37 @@ impl Phase {
         match self {
             Self::Settled(settlement) => Some(settlement),
             Self::Reserved | Self::Signed | Self::Sent | Self::Mined(_) => None,
+        }
+    }
+}
+
+impl Verdict {
+    /// The outcome's name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Confirmed(_) => "confirmed",
+            Self::Reverted(..) => "reverted",
+            Self::Cancelled(_) => "cancelled",
+            Self::Displaced(_) => "displaced",
+        }
+    }
+
+    /// The transaction that decided it.
+    #[must_use]
+    pub fn tx_hash(&self) -> TxHash {
+        match self {
+            Self::Confirmed(receipt) | Self::Reverted(receipt, _) | Self::Cancelled(receipt) => receipt.tx_hash,
+            Self::Displaced(foreign) => foreign.tx_hash,
+        }
+    }
+
+    /// The finalized block it is in.
+    #[must_use]
+    pub fn block(&self) -> BlockRef {
+        match self {
+            Self::Confirmed(receipt) | Self::Reverted(receipt, _) | Self::Cancelled(receipt) => receipt.block,
+            Self::Displaced(foreign) => foreign.block,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a request that does not move waits for, in words for people.
+//! What a request without progress waits for, with texts for people.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,41 +9,41 @@ use crate::units::Millis;
 /// What a request waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiting {
-    /// What it is.
+    /// The cause.
     pub cause: WaitCause,
-    /// Since when the request has not moved.
+    /// Since when the request has made no progress.
     pub since: Millis,
 }
 
-/// The kinds of waiting.
+/// The causes of waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WaitCause {
     /// It is not signed.
     Signature,
-    /// No node took it, or none answers.
+    /// No node accepted it, or none answers.
     Node,
     /// A lower nonce of the account is not mined, or not sent.
     Predecessor,
-    /// A node has it, and no block does.
+    /// A node has it, but no block contains it.
     Block,
-    /// The same, and its price may not rise any further.
+    /// As `Block`, and its price is at the cap.
     PriceCap,
     /// It is in a block that is not final.
     Finality,
-    /// One node shows it final, and the second one does not say so.
+    /// One node shows it final, but a second one has not confirmed it.
     SecondNode,
     /// Two nodes contradict each other about it.
     Contradiction,
-    /// Its nonce is used, and no node shows by what.
+    /// Its nonce is used, but no node shows by which transaction.
     Receipt,
     /// The account cannot pay for it.
     Funds,
-    /// The signer does not sign it: it is not as it was accepted.
+    /// The signer does not sign it, because the record differs from the accepted request.
     Seal,
 }
 
 impl WaitCause {
-    /// Every one of them.
+    /// Every cause.
     pub const ALL: [Self; 11] = [
         Self::Signature,
         Self::Node,
@@ -58,7 +58,7 @@ impl WaitCause {
         Self::Seal,
     ];
 
-    /// Its stable code.
+    /// The cause's stable code.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -76,22 +76,22 @@ impl WaitCause {
         }
     }
 
-    /// What it means and what helps.
+    /// What it means and the remedy.
     #[must_use]
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::Signature => "the signer has not signed it: is the account paused, or its key away?",
-            Self::Node => "no node has taken it: they do not answer, limit our rate, or refuse it",
+            Self::Signature => "the signer has not signed it: is the account paused, or its key unusable?",
+            Self::Node => "no node has accepted it: they do not answer, limit our rate, or refuse it",
             Self::Predecessor => "a request with a lower nonce of the same account is not mined",
             Self::Block => "a node has it, and no block does; its price is raised when it is due",
-            Self::PriceCap => "no block has it, and its price is at the cap: raise the cap, or cancel it",
+            Self::PriceCap => "no block contains it and its price is at the cap: raise the cap, or cancel it",
             Self::Finality => "it is in a block that is not final",
-            Self::SecondNode => "one node shows it final, and a second one does not say so",
-            Self::Contradiction => "two nodes contradict each other about it: one lies or follows a dead branch",
-            Self::Receipt => "its nonce is used in a final block, and no node shows by which transaction",
+            Self::SecondNode => "one node shows it final, but a second one has not confirmed it",
+            Self::Contradiction => "two nodes contradict each other about it: one lies or is on a dead branch",
+            Self::Receipt => "its nonce is used in a final block, but no node shows by which transaction",
             Self::Funds => "the account cannot pay for it: send it BNB",
             Self::Seal => {
-                "the signer does not sign it: its seal is missing or does not fit, so it is not as it was accepted"
+                "the signer does not sign it: its seal is missing or wrong, so the record differs from the accepted request"
             }
         }
     }
@@ -103,21 +103,21 @@ impl fmt::Display for WaitCause {
     }
 }
 
-/// A text that names no cause.
+/// The text does not name a cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is nothing a request waits for")]
-pub struct NoCause;
+#[error("is not a known cause of waiting")]
+pub struct UnknownWaitCause;
 
 impl FromStr for WaitCause {
-    type Err = NoCause;
+    type Err = UnknownWaitCause;
 
-    fn from_str(text: &str) -> Result<Self, NoCause> {
-        Self::ALL.into_iter().find(|cause| cause.code() == text).ok_or(NoCause)
+    fn from_str(text: &str) -> Result<Self, UnknownWaitCause> {
+        Self::ALL.into_iter().find(|cause| cause.code() == text).ok_or(UnknownWaitCause)
     }
 }
 
 impl Record {
-    /// Since when it has not moved. Questions about it and notes of what it waits for are no moves.
+    /// When it last changed. Stored questions and causes of waiting do not count as changes.
     #[must_use]
     pub fn moved_at(&self) -> Millis {
         let noted = self.waiting.map(|waiting| waiting.since);
@@ -125,8 +125,8 @@ impl Record {
         noted.or(asked).map_or(self.updated_at, |at| at.min(self.updated_at))
     }
 
-    /// Since when it has got no further. Another attempt at a higher price, and its sending, get it no further:
-    /// what counts is when a node first took one of its kind, and before that, when the first one was signed.
+    /// Since when it has made no progress. Further attempts at a higher price are not progress: the time counts from
+    /// when a node first accepted an attempt of this kind, or, before that, from when the first one was signed.
     #[must_use]
     pub fn stuck_since(&self) -> Millis {
         let kind = match (&self.phase, self.attempts.last()) {

@@ -13,7 +13,7 @@
 //! followed by its priority fee. Metadata is JSON without blanks, names sorted by their UTF-8 bytes, numbers
 //! as the caller wrote them. Known answers are kept in `tests/vectors/requests`.
 //!
-//! Read next: [`super::accept()`].
+//! Read next: [`crate::policy::accept()`].
 
 use sha2::{Digest as _, Sha256};
 

@@ -7,14 +7,12 @@
 //! The texts for missing fields and for secrets are part of the function's contract
 //! (`tests/vectors/sign-direct.json`). Read next: [`super::fields`].
 
-use super::accept::{check_gas, check_size};
 use super::fields::Fields;
 use super::json::{Document, Json};
 use super::names::{self, shown};
 use super::{Code, FeeAsk, Refused};
-use crate::policy::{AccountPolicy, PolicyFacts};
 use crate::tx::{Fee, Intent, UnsignedTx};
-use crate::units::{ChainId, Millis, Nonce, Wei};
+use crate::units::{ChainId, Nonce, Wei};
 
 /// Every field of a request for a signature.
 const KNOWN: &[&str] =
@@ -106,45 +104,10 @@ impl DirectRequest {
         Ok(Self { intent, nonce: fields.nonce()?, fee })
     }
 
-    /// Holds the request against the network's rules, and against the policy where there is one.
-    /// Without a policy, contracts are not created: a recipient left out by mistake costs its value.
-    ///
-    /// A policy's rules about deadlines and SQS senders refuse every request, which has neither;
-    /// [`AccountPolicy::unfit_for_direct`] says so at the start.
-    pub fn check(&self, policy: Option<&AccountPolicy>) -> Result<(), Refused> {
-        if policy.is_none() && self.intent.to.is_none() {
-            let message = "`to` is null: contracts are created only where a policy has allow_creation = true";
-            return Err(Refused::field(Code::CreationNotAllowed, "to", message));
-        }
-        check_gas(&self.intent)?;
-        check_size(&self.intent, self.fee, self.fee.price())?;
-        let Some(policy) = policy else { return Ok(()) };
-        // There is no deadline that the time could be held against.
-        let now = Millis(0);
-        let (fee, fee_cap) = (self.fee, self.fee.price());
-        policy.check(&PolicyFacts { intent: &self.intent, fee, fee_cap, sender: None, deadline: None, now })
-    }
-
     /// What is signed.
     #[must_use]
     pub fn unsigned(&self) -> UnsignedTx<'_> {
         UnsignedTx { intent: &self.intent, nonce: self.nonce, fee: self.fee }
-    }
-}
-
-impl AccountPolicy {
-    /// The first rule that `sign-direct` has nothing to hold against: it knows no sender and no deadline, and
-    /// counts nothing.
-    #[must_use]
-    pub fn unfit_for_direct(&self) -> Option<&'static str> {
-        let counted = (self.spend_limit, self.request_limit);
-        match (&self.allow_senders, self.max_deadline_ms, counted) {
-            (Some(_), _, _) => Some("allow_senders"),
-            (None, Some(_), _) => Some("max_deadline_s"),
-            (None, None, (Some(_), _)) => Some("spend_limit_wei"),
-            (None, None, (None, Some(_))) => Some("max_requests"),
-            (None, None, (None, None)) => None,
-        }
     }
 }
 

@@ -2,8 +2,7 @@
 //!
 //! [`Message::parse`] turns a queue message's body into a [`SigningRequest`] or a cancel, or into a
 //! [`Refused`] with a stable code and a text that names the field, the problem and the way out.
-//! [`accept()`] then holds a request against its account, its policy and the network's rules, and
-//! prices it.
+//! Whether it may be signed is judged elsewhere ([`crate::policy::accept()`]).
 //!
 //! Reading is strict because a signature is for ever: a field we do not know, a name given twice, a
 //! number with a fraction, an address with a wrong checksum are all refused. Names that look like a
@@ -13,7 +12,6 @@
 //!
 //! Never reads a clock, never looks anything up, never signs. Read next: [`crate::policy`].
 
-mod accept;
 mod digest;
 mod direct;
 mod fields;
@@ -26,14 +24,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use accept::{Accepted, NetworkRules, accept};
 pub use direct::{Direct, DirectRequest};
 pub use fields::{MAX_METADATA_BYTES, RESERVED_ID_PREFIX};
 pub use json::{MAX_BODY_BYTES, MAX_DEPTH};
 pub use refused::{Code, Refused};
 
 pub(crate) use fields::u256;
-pub(crate) use names::{nearest, shown};
+pub(crate) use names::shown;
 
 use crate::tx::Fee;
 use crate::units::{AccountKey, AccountName, Address, ChainId, Gas, Millis, ParseUnitError, RequestId, Wei};

@@ -2,6 +2,8 @@
 //!
 //! Also decides what of a caller's text a refusal may repeat. Read next: [`super::json`].
 
+use crate::spelling::{letters, nearest};
+
 /// Every field of a signing request.
 pub(super) const KNOWN: &[&str] = &[
     "requestId",
@@ -72,48 +74,10 @@ pub(super) fn advice(name: &str, known: &[&str]) -> String {
     }
 }
 
-/// The known name `name` was probably meant to be: the same letters, or at most two edits away.
-pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let wanted = letters(name);
-    if wanted.is_empty() || wanted.len() > MAX_SHOWN_CHARS {
-        return None;
-    }
-    known
-        .iter()
-        .map(|candidate| (edits(&wanted, &letters(candidate)), *candidate))
-        .filter(|(edits, candidate)| *edits <= 2 && edits.saturating_mul(2) < candidate.len())
-        .min()
-        .map(|(_, candidate)| candidate)
-}
-
 /// `text` as a refusal may repeat it: short, plain, and nothing that could be a key or a phrase.
 pub(crate) fn shown(text: &str) -> Option<&str> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-+.:*".contains(&b);
     let short = !text.is_empty() && text.len() <= MAX_SHOWN_CHARS && text.bytes().all(plain);
     let hides_key = text.split(|c: char| !c.is_ascii_hexdigit()).any(|run| run.len() >= HEX_RUN_HIDDEN);
     (short && !hides_key).then_some(text)
-}
-
-/// Letters and digits in lower case: `private_key`, `Private-Key` and `privateKey` are one name.
-fn letters(name: &str) -> String {
-    name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
-}
-
-/// Levenshtein distance, by rows.
-fn edits(left: &str, right: &str) -> usize {
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (at, from) in left.bytes().enumerate() {
-        let mut before = at;
-        let mut last = at.saturating_add(1);
-        if let Some(first) = row.first_mut() {
-            *first = last;
-        }
-        for (cell, to) in row.iter_mut().skip(1).zip(right.bytes()) {
-            let changed = before.saturating_add(usize::from(from != to));
-            before = *cell;
-            last = changed.min(before.saturating_add(1)).min(last.saturating_add(1));
-            *cell = last;
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }

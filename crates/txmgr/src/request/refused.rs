@@ -5,7 +5,6 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
-use crate::record::Reason;
 use crate::text;
 use crate::units::RequestId;
 
@@ -26,6 +25,14 @@ macro_rules! codes {
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $text,)+
+                }
+            }
+
+            /// What the code means, one sentence for people. `schemas/README.md` lists it.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($doc),+).trim_ascii_start(),)+
                 }
             }
         }
@@ -169,7 +176,7 @@ impl Refused {
     /// A refusal of the request as a whole.
     #[must_use]
     pub fn whole(code: Code, message: impl Into<String>) -> Self {
-        let message = text::plain_within(&message.into(), Reason::MAX_CHARS);
+        let message = text::plain_within(&message.into(), text::REASON_MAX_CHARS);
         Self { code, field: None, message, request_id: None, metadata: None }
     }
 

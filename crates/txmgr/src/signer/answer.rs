@@ -12,13 +12,13 @@
 
 use std::collections::HashMap;
 
-use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, Store};
+use crate::ports::{PortError, Store};
 use crate::record::{Record, Rejected, Stored};
 use crate::request::{AccountRef, SigningRequest};
 use crate::units::{ChainId, Millis, RequestId};
 
 use super::batch::Inbound;
-use super::{Delivery, Signer};
+use crate::inbox::Incoming;
 
 /// What was stored under some ids when they were read.
 #[derive(Default)]
@@ -36,27 +36,25 @@ pub(super) enum Standing {
     New(Option<Box<Rejected>>),
 }
 
-impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
-    /// Reads what may answer these messages.
-    pub(super) async fn find_answers(&self, part: &[Inbound<'_>], now: Millis) -> Result<Found, PortError> {
-        let mut ids = Vec::new();
-        for inbound in part {
-            ids.extend(inbound.named().cloned());
-            ids.push(inbound.delivery.id_of_its_own());
-        }
-        let mut found = self.find(&ids, now).await?;
-        let unsure = found.unsure(part);
-        if !unsure.is_empty() {
-            found.0.extend(self.find(&unsure, now).await?.0);
-        }
-        Ok(found)
+/// Reads what may answer these messages.
+pub(super) async fn find_answers(store: &impl Store, part: &[Inbound<'_>], now: Millis) -> Result<Found, PortError> {
+    let mut ids = Vec::new();
+    for inbound in part {
+        ids.extend(inbound.named().cloned());
+        ids.push(inbound.delivery.id_of_its_own());
     }
+    let mut found = find(store, &ids, now).await?;
+    let unsure = found.unsure(part);
+    if !unsure.is_empty() {
+        found.0.extend(find(store, &unsure, now).await?.0);
+    }
+    Ok(found)
+}
 
-    /// Reads what is stored under these ids.
-    pub(super) async fn find(&self, ids: &[RequestId], now: Millis) -> Result<Found, PortError> {
-        let stored = self.store.load(ids, now).await?;
-        Ok(Found(stored.into_iter().map(|stored| (stored.request_id().clone(), stored)).collect()))
-    }
+/// Reads what is stored under these ids.
+pub(super) async fn find(store: &impl Store, ids: &[RequestId], now: Millis) -> Result<Found, PortError> {
+    let stored = store.load(ids, now).await?;
+    Ok(Found(stored.into_iter().map(|stored| (stored.request_id().clone(), stored)).collect()))
 }
 
 impl Found {
@@ -75,7 +73,7 @@ impl Found {
     /// How a message stands that names this id and, if it could be read, asks for this.
     pub(super) fn standing(
         &self,
-        delivery: &Delivery,
+        delivery: &Incoming,
         named: Option<&RequestId>,
         request: Option<&SigningRequest>,
         chain: ChainId,
@@ -96,7 +94,7 @@ impl Found {
     }
 
     /// What is stored of a message's refusal under its own id.
-    pub(super) fn refusal_of(&self, delivery: &Delivery) -> Option<&Rejected> {
+    pub(super) fn refusal_of(&self, delivery: &Incoming) -> Option<&Rejected> {
         match self.0.get(&delivery.id_of_its_own())? {
             Stored::Rejected(rejected) => Some(rejected),
             // No request may take such an id.
@@ -113,12 +111,12 @@ impl Found {
     }
 }
 
-fn is_of(message_id: Option<&str>, delivery: &Delivery) -> bool {
+fn is_of(message_id: Option<&str>, delivery: &Incoming) -> bool {
     message_id == Some(delivery.message_id.as_str())
 }
 
 /// The record is this message's, or another's that asked for the same.
-fn has_effect_of(record: &Record, delivery: &Delivery, request: Option<&SigningRequest>, chain: ChainId) -> bool {
+fn has_effect_of(record: &Record, delivery: &Incoming, request: Option<&SigningRequest>, chain: ChainId) -> bool {
     // Two Signposts of two chains may share the tables: what is asked of one is not done by the other.
     let same = |request: &SigningRequest| record.account.chain_id == chain && asks_for(request, record);
     is_of(record.message_id.as_deref(), delivery) || request.is_some_and(same)

@@ -4,20 +4,21 @@ use tracing::Instrument as _;
 
 use crate::account::Head;
 use crate::machine::{Event, IllegalTransition, apply};
-use crate::policy::PolicyFacts;
-use crate::ports::{BroadcastQueue, KeyCallError, Keys, OutcomeTopic, PortError, Store, UpdateVerdict};
+use crate::policy::{Policies, PolicyFacts};
+use crate::ports::{KeyCallError, Keys, PortError, Store, UpdateVerdict};
 use crate::record::{Attempt, AttemptKind, CancelCause, Phase, Reason, Record, Stored, WaitCause, Waiting};
 use crate::request::Refused;
-use crate::seal::Unsealed;
+use crate::seal::{Sealer, Unsealed};
 use crate::signature::SignatureError;
 use crate::start::KeyTrouble;
 use crate::tx::{Fee, UnsignedTx};
-use crate::units::{AccountKey, Millis, Wei};
+use crate::units::{AccountKey, ChainId, Millis, Wei};
+use crate::unusable::KeyCall;
 use crate::wire::SignerPoke;
-use crate::{fees, meters, poke, text, told, trace};
+use crate::{fees, meters, text, told, trace};
 
-use super::standing::Try;
-use super::{Disposition, Signer};
+use super::MAX_TRIES;
+use super::standing::{KeyWatch, Shown, Try};
 
 /// Why an attempt was not signed. The record stays as it is, and the work is resumed.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +49,15 @@ pub enum AttemptError {
     Unsealed(#[source] Unsealed),
 }
 
-impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
+/// Signs: needs the store and the key service.
+pub(super) struct Attempts<'a, S, K> {
+    pub(super) watch: KeyWatch<'a, S, K>,
+    pub(super) sealer: &'a Sealer,
+    pub(super) policies: &'a Policies,
+    pub(super) chain_id: ChainId,
+}
+
+impl<S: Store, K: Keys> Attempts<'_, S, K> {
     /// Gives a reserved record its attempt 0; a record that has one is returned as it is.
     pub(super) async fn first_attempt(
         &self,
@@ -57,14 +66,14 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         to_self: Wei,
         now: Millis,
     ) -> Result<Record, AttemptError> {
-        for _ in 0..Self::MAX_TRIES {
+        for _ in 0..MAX_TRIES {
             // A paused account signs nothing (I14), nor does one whose key cannot be used; the slot is asked for again.
             if record.phase != Phase::Reserved || head.paused || head.unusable.is_some() {
                 return Ok(record);
             }
             let vouched = self.vouch(&record, head, now).await?;
             if let Some(cause) = self.refusal_before_signing(&record, now) {
-                record = self.write(&record, &Event::CancelAsked(cause), now).await?.into_record();
+                record = write(self.watch.store, &record, &Event::CancelAsked(cause), now).await?.into_record();
                 continue;
             }
             let fee = self.first_fee(&record);
@@ -79,7 +88,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
 
     /// Whether a signer accepted the record as it is, for this account (I17). If not it says so, and the record does.
     async fn vouch<'r>(&self, record: &'r Record, head: &Head, now: Millis) -> Result<Vouched<'r>, AttemptError> {
-        let Err(fault) = self.config.sealer.check(record, &head.name) else { return Ok(Vouched(record)) };
+        let Err(fault) = self.sealer.check(record, &head.name) else { return Ok(Vouched(record)) };
         metrics::counter!(meters::UNSEALED, "account" => record.account.to_string(), "fault" => fault.as_str())
             .increment(1);
         tracing::error!(error = told(&fault), request_id = %record.request_id, account = %record.account, nonce = %record.nonce,
@@ -87,7 +96,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         let is_noted = record.waiting.is_some_and(|waiting| waiting.cause == WaitCause::Seal);
         if !is_noted && record.phase.settlement().is_none() {
             let waits = Event::Waits(Waiting { cause: WaitCause::Seal, since: record.moved_at() });
-            if let Err(error) = self.write(record, &waits, now).await {
+            if let Err(error) = write(self.watch.store, record, &waits, now).await {
                 tracing::warn!(error = told(&error), request_id = %record.request_id, "that it waits for its seal is not noted");
             }
         }
@@ -130,7 +139,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             deadline: record.deadline,
             now,
         };
-        self.config.policies.of(&record.name).and_then(|policy| policy.check(&facts)).err()
+        self.policies.of(&record.name).and_then(|policy| policy.check(&facts)).err()
     }
 
     /// One KMS signature, checked, and stored if no other came first (G6).
@@ -145,7 +154,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         let span = trace::step!("sign", record);
         span.record("attempt", record.attempts.len());
         let result = self.sign_and_store_in_its_span(record, head, fee, to_self, now).instrument(span).await;
-        self.note_signing(head, &result, now).await;
+        self.watch.note_signing(head, shown(&result), now).await;
         result
     }
 
@@ -158,7 +167,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         now: Millis,
     ) -> Result<Written, AttemptError> {
         assert_eq!(head.account, record.account, "the key of a record's own account signs for it");
-        let key = self.account_key(head).await.map_err(AttemptError::Key)?;
+        let key = self.watch.account_key(head).await.map_err(AttemptError::Key)?;
         let kind = record.next_kind();
         let to_self = match kind {
             AttemptKind::Execute => Wei::ZERO,
@@ -167,7 +176,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         let intent = record.intent_of(kind, to_self);
         let unsigned = UnsignedTx { intent: &intent, nonce: record.nonce, fee };
         let hash = unsigned.signing_hash();
-        let signed = self.keys.sign(&head.kms_key_id, &hash).await.map_err(AttemptError::Keys)?;
+        let signed = self.watch.keys.sign(&head.kms_key_id, &hash).await.map_err(AttemptError::Keys)?;
         let kms_request_id = signed.request_id.map(|id| text::plain_within(&id, Attempt::KMS_REQUEST_ID_CHARS));
         let signature = key.signature(&hash, &signed.der).map_err(|error| {
             tracing::warn!(kms_request_id, "KMS answered with something that is no signature by its key");
@@ -194,68 +203,34 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         let kind = attempt.kind;
         let number = record.attempts.len();
         let signed = Event::Signed { number, attempt: attempt.clone() };
-        let mut written = self.write(record, &signed, now).await?;
+        let mut written = write(self.watch.store, record, &signed, now).await?;
         // Where only a note came between, the signature still fits: no second one is made (G6).
-        for _ in 0..Self::MAX_TRIES {
+        for _ in 0..MAX_TRIES {
             let Written::Theirs(theirs) = &written else { break };
             if theirs.attempts.len() != number || theirs.next_kind() != kind || apply(theirs, &signed, now).is_err() {
                 break;
             }
-            written = self.write(&theirs.clone(), &signed, now).await?;
+            written = write(self.watch.store, &theirs.clone(), &signed, now).await?;
         }
         Ok(written)
     }
 
-    /// Applies an event and stores the result if the record is still as it was read.
-    pub(super) async fn write(&self, record: &Record, event: &Event, now: Millis) -> Result<Written, AttemptError> {
-        let next = apply(record, event, now).map_err(AttemptError::Machine)?;
-        match self.store.update(&next).await.map_err(AttemptError::Store)? {
-            UpdateVerdict::Stored => Ok(Written::Ours(next)),
-            UpdateVerdict::Stale(theirs) => Ok(Written::Theirs(*theirs)),
-            UpdateVerdict::Gone => Err(AttemptError::Gone),
-        }
-    }
-
-    /// Handles a batch of the resign queue: "look at this request".
-    pub async fn handle_asks(&self, asks: &[SignerPoke], now: Millis) -> Vec<Disposition> {
-        let mut out = Vec::with_capacity(asks.len());
-        let mut pokes = Vec::new();
-        for ask in asks {
-            match self.answer_ask(ask, now).await {
-                Ok(touched) => {
-                    let poke = touched.then(|| poke::again(&ask.account, now));
-                    // Its slot is open, so the lane is watched.
-                    pokes.extend(poke.filter(|poke| !pokes.contains(poke)));
-                    out.push(Disposition::Done);
-                }
-                // Asking again changes nothing; the lane does so while the slot is open.
-                Err(AttemptError::Unsealed(_)) => out.push(Disposition::Done),
-                Err(error) => {
-                    tracing::warn!(error = told(&error), request_id = %ask.request_id, "ask not answered; it stays on the queue");
-                    out.push(Disposition::Retry);
-                }
-            }
-        }
-        self.send_pokes(&pokes).await;
-        out
-    }
-
     /// Signs the attempt asked for, if the record still wants exactly it. Whether the lane should look.
-    async fn answer_ask(&self, ask: &SignerPoke, now: Millis) -> Result<bool, AttemptError> {
+    pub(super) async fn answer_ask(&self, ask: &SignerPoke, now: Millis) -> Result<bool, AttemptError> {
         let Ok(id) = ask.request_id.parse() else { return Ok(false) };
-        let stored = self.store.load(&[id], now).await.map_err(AttemptError::Store)?;
+        let stored = self.watch.store.load(&[id], now).await.map_err(AttemptError::Store)?;
         let Some(Stored::Record(record)) = stored.into_iter().next() else { return Ok(false) };
         if self.is_of_other_chain(&record.account) {
             return Ok(false);
         }
-        let Some(mut head) = self.store.head(&record.account).await.map_err(AttemptError::Store)? else {
+        let Some(mut head) = self.watch.store.head(&record.account).await.map_err(AttemptError::Store)? else {
             return Ok(false);
         };
         if head.paused || record.attempts.len() != ask.attempt || record.next_kind() != AttemptKind::from(ask.kind) {
             // Answered before, or no longer wanted.
             return Ok(!record.is_closed());
         }
-        self.refresh(&mut head, Try::Signature, now).await;
+        self.watch.refresh(&mut head, Try::Signature, now).await;
         if head.unusable.is_some() {
             // The lane asks again while the slot is open.
             return Ok(false);
@@ -280,7 +255,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         let newest = record.attempts.last()?;
         let (cap, fee) = match record.next_kind() {
             AttemptKind::Execute => {
-                let allowed = self.config.policies.of(&record.name).map_or(Wei::ZERO, |policy| policy.max_gas_price);
+                let allowed = self.policies.of(&record.name).map_or(Wei::ZERO, |policy| policy.max_gas_price);
                 let cap = allowed.min(record.fee_cap);
                 (cap, fees::replacement(newest.fee, wanted, cap))
             }
@@ -319,16 +294,16 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     /// higher price is signed for it.
     fn cancel_cap(&self, record: &Record) -> Wei {
         let signed = record.attempts.last().map_or(record.fee, |newest| newest.fee).price();
-        let today = self.config.policies.of(&record.name).map_or(Wei::ZERO, |policy| policy.max_gas_price);
+        let today = self.policies.of(&record.name).map_or(Wei::ZERO, |policy| policy.max_gas_price);
         if today == Wei::ZERO { signed } else { today }
     }
 
     /// Whether a lane is another Signpost's (I16). Says so where an operator looks: the queues are mixed up.
     fn is_of_other_chain(&self, account: &AccountKey) -> bool {
-        let other = account.chain_id != self.config.chain_id;
+        let other = account.chain_id != self.chain_id;
         if other {
             metrics::counter!(meters::OTHER_CHAIN, "message" => "ask").increment(1);
-            tracing::warn!(%account, chain_id = %self.config.chain_id,
+            tracing::warn!(%account, chain_id = %self.chain_id,
                 "an ask for an account of another chain is dropped; two Signposts share the resign queue");
         }
         other
@@ -352,6 +327,42 @@ fn note_signature(attempt: &Attempt, written: &Result<Written, AttemptError>) {
             tracing::info!(kind, kms_request_id, "signed, and forgotten: the record changed meanwhile");
         }
         Err(_) => tracing::info!(kind, kms_request_id, "signed, and whether it is stored is not known"),
+    }
+}
+
+/// Applies an event and stores the result if the record is still as it was read.
+pub(super) async fn write(
+    store: &impl Store,
+    record: &Record,
+    event: &Event,
+    now: Millis,
+) -> Result<Written, AttemptError> {
+    let next = apply(record, event, now).map_err(AttemptError::Machine)?;
+    match store.update(&next).await.map_err(AttemptError::Store)? {
+        UpdateVerdict::Stored => Ok(Written::Ours(next)),
+        UpdateVerdict::Stale(theirs) => Ok(Written::Theirs(*theirs)),
+        UpdateVerdict::Gone => Err(AttemptError::Gone),
+    }
+}
+
+/// What the end of an attempt shows of the account's key.
+fn shown(result: &Result<Written, AttemptError>) -> Shown {
+    match result {
+        Ok(_) => Shown::Works,
+        Err(AttemptError::Keys(error)) => {
+            error.fault.map_or(Shown::Nothing, |fault| Shown::Fault(fault, KeyCall::Sign))
+        }
+        Err(AttemptError::Key(trouble)) => {
+            trouble.fault().map_or(Shown::Nothing, |fault| Shown::Fault(fault, KeyCall::Read))
+        }
+        Err(AttemptError::Signature(_)) => Shown::OtherKey,
+        Err(
+            AttemptError::Store(_)
+            | AttemptError::Machine(_)
+            | AttemptError::Contended
+            | AttemptError::Gone
+            | AttemptError::Unsealed(_),
+        ) => Shown::Nothing,
     }
 }
 

@@ -19,18 +19,18 @@ use crate::trace;
 use crate::units::{AccountKey, Nonce, RequestId};
 use crate::wire::OutcomeMessage;
 
-use super::{Delivery, Disposition};
+use crate::inbox::{Disposition, HeldBack, Incoming, hold_back};
 
 /// One message of a batch, read.
 pub(super) struct Inbound<'d> {
     /// Its place in the batch.
     pub(super) at: usize,
-    pub(super) delivery: &'d Delivery,
+    pub(super) delivery: &'d Incoming,
     pub(super) message: Result<Message, Refused>,
 }
 
 impl<'d> Inbound<'d> {
-    pub(super) fn read(at: usize, delivery: &'d Delivery) -> Self {
+    pub(super) fn read(at: usize, delivery: &'d Incoming) -> Self {
         Self { at, delivery, message: Message::parse(&delivery.body) }
     }
 
@@ -45,7 +45,7 @@ impl<'d> Inbound<'d> {
 }
 
 /// The parts of these deliveries, in order: in none does an id come twice.
-fn parts<'d>(deliveries: impl Iterator<Item = (usize, &'d Delivery)>) -> Vec<Vec<Inbound<'d>>> {
+fn parts<'d>(deliveries: impl Iterator<Item = (usize, &'d Incoming)>) -> Vec<Vec<Inbound<'d>>> {
     let (mut parts, mut part) = (Vec::new(), Vec::new());
     let mut ids = HashSet::new();
     for (at, delivery) in deliveries {
@@ -64,7 +64,7 @@ fn parts<'d>(deliveries: impl Iterator<Item = (usize, &'d Delivery)>) -> Vec<Vec
 
 /// The state of one batch: what becomes of each message, and which lanes were touched.
 pub(super) struct Batch<'d> {
-    pub(super) deliveries: &'d [Delivery],
+    pub(super) deliveries: &'d [Incoming],
     outcome: Vec<Option<Disposition>>,
     pub(super) touched: BTreeSet<AccountKey>,
     /// The lowest nonce of each lane among the records of the batch.
@@ -72,7 +72,7 @@ pub(super) struct Batch<'d> {
 }
 
 impl<'d> Batch<'d> {
-    pub(super) fn new(deliveries: &'d [Delivery]) -> Self {
+    pub(super) fn new(deliveries: &'d [Incoming]) -> Self {
         let outcome = vec![None; deliveries.len()];
         Self { deliveries, outcome, touched: BTreeSet::new(), lowest: BTreeMap::new() }
     }
@@ -85,7 +85,7 @@ impl<'d> Batch<'d> {
 
     /// The outcome of a message that got no slot, in the trace its sender named.
     pub(super) fn in_trace(&self, at: usize, outcome: OutcomeMessage) -> OutcomeMessage {
-        let trace = self.deliveries.get(at).and_then(|delivery| trace::told(delivery.trace.as_deref()));
+        let trace = self.deliveries.get(at).and_then(|delivery| trace::traceparent(delivery.trace.as_deref()));
         OutcomeMessage { trace, ..outcome }
     }
 
@@ -114,29 +114,18 @@ impl<'d> Batch<'d> {
 
     /// Whether a message of an earlier part, in the same FIFO group, has to be retried.
     pub(super) fn is_held(&self, inbound: &Inbound<'_>) -> bool {
-        let Some(group) = inbound.delivery.group.as_deref() else { return false };
-        let earlier = self.deliveries.iter().zip(&self.outcome).take(inbound.at);
-        earlier
-            .filter(|(delivery, _)| delivery.group.as_deref() == Some(group))
-            .any(|(_, outcome)| *outcome == Some(Disposition::Retry))
+        let mut held = HeldBack::default();
+        for (delivery, outcome) in self.deliveries.iter().zip(&self.outcome).take(inbound.at) {
+            held.next(delivery, outcome.unwrap_or(Disposition::Done));
+        }
+        held.holds(inbound.delivery)
     }
 
-    /// On FIFO, what follows a retried message in its group is retried too.
+    /// What becomes of each message. One that nobody answered is not done.
     pub(super) fn dispositions(self) -> Vec<Disposition> {
-        let mut held: Vec<&str> = Vec::new();
-        let mut out = Vec::with_capacity(self.deliveries.len());
-        for (delivery, outcome) in self.deliveries.iter().zip(self.outcome) {
-            // A message nobody answered for is not done.
-            let mut disposition = outcome.unwrap_or(Disposition::Retry);
-            if let Some(group) = delivery.group.as_deref() {
-                if held.contains(&group) {
-                    disposition = Disposition::Retry;
-                } else if disposition == Disposition::Retry {
-                    held.push(group);
-                }
-            }
-            out.push(disposition);
-        }
-        out
+        let mut dispositions: Vec<_> =
+            self.outcome.into_iter().map(|outcome| outcome.unwrap_or(Disposition::Retry)).collect();
+        hold_back(self.deliveries, &mut dispositions);
+        dispositions
     }
 }

@@ -12,17 +12,18 @@
 //! Read next: [`super::attempt`].
 
 use crate::machine::Event;
-use crate::policy::principal;
-use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, Store};
+use crate::policy::{Policies, principal};
+use crate::ports::{OutcomeTopic, Store};
 use crate::record::{CancelCause, Phase, Record};
 use crate::request::{Code, Refused};
 use crate::told;
 use crate::units::{Millis, RequestId};
 
-use super::attempt::{AttemptError, Written};
+use super::MAX_TRIES;
+use super::attempt::{AttemptError, Written, write};
 use super::batch::Batch;
-use super::rejection::{Place, Refusal};
-use super::{Delivery, Signer};
+use super::rejection::{Place, Refusal, Rejections};
+use crate::inbox::Incoming;
 
 /// A message that asks for a cancel.
 pub(super) struct Cancel {
@@ -34,7 +35,13 @@ pub(super) struct Cancel {
     pub(super) record: Option<Box<Record>>,
 }
 
-impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
+/// Notes cancels: needs the store, and the topic for those that are refused.
+pub(super) struct Cancels<'a, S, O> {
+    pub(super) rejections: Rejections<'a, S, O>,
+    pub(super) policies: &'a Policies,
+}
+
+impl<S: Store, O: OutcomeTopic> Cancels<'_, S, O> {
     /// Notes the cancels of a batch on their records.
     pub(super) async fn carry_cancels(&self, batch: &mut Batch<'_>, cancels: Vec<Cancel>, now: Millis) {
         let mut refusals = Vec::new();
@@ -61,11 +68,11 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 }
             }
         }
-        self.settle_refusals(batch, refusals, now).await;
+        self.rejections.settle_refusals(batch, refusals, now).await;
     }
 
     /// The record to cancel, or why this message does not cancel it.
-    fn allowed(&self, cancel: Cancel, delivery: &Delivery) -> Result<Record, Box<Refusal>> {
+    fn allowed(&self, cancel: Cancel, delivery: &Incoming) -> Result<Record, Box<Refusal>> {
         let Cancel { at, id, record } = cancel;
         let (account, refused) = match record {
             Some(record) if self.may_cancel(&record, delivery.sender.as_deref()) => return Ok(*record),
@@ -81,7 +88,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         if record.cancel == Some(CancelCause::Asked) {
             return true;
         }
-        let policy = self.config.policies.of(&record.name).ok();
+        let policy = self.policies.of(&record.name).ok();
         let is_listed = policy.is_some_and(|policy| policy.takes_cancels_of(sender));
         match &record.sender {
             Some(own) => is_listed || sender.is_some_and(|sender| principal(sender) == principal(own)),
@@ -92,12 +99,12 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
 
     /// Notes the wish; whether the slot is still open.
     async fn note_cancel(&self, mut record: Record, now: Millis) -> Result<bool, AttemptError> {
-        for _ in 0..Self::MAX_TRIES {
+        for _ in 0..MAX_TRIES {
             let settled = matches!(record.phase, Phase::Settled(_));
             if settled || record.cancel.is_some() {
                 return Ok(!settled);
             }
-            match self.write(&record, &Event::CancelAsked(CancelCause::Asked), now).await? {
+            match write(self.rejections.store, &record, &Event::CancelAsked(CancelCause::Asked), now).await? {
                 Written::Ours(record) => {
                     tracing::info!(request_id = %record.request_id, nonce = %record.nonce, "cancel noted");
                     return Ok(true);

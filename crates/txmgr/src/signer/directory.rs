@@ -8,47 +8,20 @@
 //! * That an account is known the moment it is registered, if its name was asked for within the
 //!   [`Unknown::KEPT_MS`] before. An account that nobody asked for is.
 //!
-//! Read next: [`super::pool`].
+//! Read next: [`super::answer`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 
-use crate::account::Head;
-use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, Store};
+use crate::ports::{PortError, Store};
 use crate::request::{AccountRef, Message};
 use crate::start::OfChain;
 use crate::told;
 use crate::units::{AccountKey, Millis};
 
-use super::Signer;
 use super::batch::Inbound;
-
-/// The heads of the accounts that a batch names.
-#[derive(Default)]
-pub(super) struct Heads {
-    by_key: BTreeMap<AccountKey, Head>,
-    /// Those that could not be read.
-    unread: BTreeSet<AccountKey>,
-    /// The directory could not be read: who is not in the registry may be registered all the same.
-    pub(super) directory_unread: bool,
-}
-
-impl Heads {
-    pub(super) fn get(&self, account: &AccountKey) -> Option<&Head> {
-        self.by_key.get(account)
-    }
-
-    pub(super) fn values(&self) -> impl Iterator<Item = &Head> {
-        self.by_key.values()
-    }
-
-    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Head> {
-        self.by_key.values_mut()
-    }
-
-    pub(super) fn is_unread(&self, account: &AccountKey) -> bool {
-        self.unread.contains(account)
-    }
-}
+use super::heads::Heads;
+use super::pool::Pools;
 
 /// References to accounts that the directory did not have when it was last read for them.
 #[derive(Debug, Default)]
@@ -74,7 +47,14 @@ impl Unknown {
     }
 }
 
-impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
+/// Reads accounts: needs the store, and what the process knows.
+pub(super) struct Directory<'a, S> {
+    pub(super) store: &'a S,
+    pub(super) pools: Pools<'a>,
+    pub(super) unknown: &'a Mutex<Unknown>,
+}
+
+impl<S: Store> Directory<'_, S> {
     /// Reads the heads of the accounts that these messages name.
     pub(super) async fn heads_for(&self, part: &[Inbound<'_>], now: Millis) -> Heads {
         let asked: Vec<Option<&AccountRef>> = part
@@ -98,7 +78,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             }
         }
         let named: BTreeSet<AccountKey> =
-            asked.into_iter().flat_map(|account| self.known_candidates(account)).collect();
+            asked.into_iter().flat_map(|account| self.pools.known_candidates(account)).collect();
         for account in named {
             match self.store.head(&account).await {
                 Ok(Some(head)) => {
@@ -117,7 +97,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     fn wants_directory(&self, asked: &[Option<&AccountRef>], now: Millis) -> bool {
         let missing = self.missing(asked);
         // With no account at all the directory is next to nothing, and the first is awaited.
-        let is_empty = self.registry.lock().expect("no code panics while holding the registry").is_empty();
+        let is_empty = self.pools.registry.is_empty();
         let mut unknown = self.unknown.lock().expect("no code panics while holding the unknown");
         missing.iter().any(|reference| is_empty || unknown.wants_look(reference, now))
     }
@@ -132,13 +112,14 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
 
     /// What the registry cannot resolve, as it is spelt in requests; nothing where the account was left out.
     fn missing(&self, asked: &[Option<&AccountRef>]) -> BTreeSet<String> {
-        let named = asked.iter().flat_map(|account| self.named_by(*account));
-        let missing = named.filter(|account| self.resolve(account.as_ref()).is_err());
+        let named = asked.iter().flat_map(|account| self.pools.named_by(*account));
+        let missing = named.filter(|account| self.pools.resolve(account.as_ref()).is_err());
         missing.map(|account| account.map(|account| account.to_string()).unwrap_or_default()).collect()
     }
 
     async fn refresh_registry(&self) -> Result<(), PortError> {
-        self.note_accounts(&OfChain::of(self.store.accounts().await?, self.config.chain_id));
+        let accounts = OfChain::of(self.store.accounts().await?, self.pools.chain_id);
+        self.pools.registry.note(&accounts);
         Ok(())
     }
 }

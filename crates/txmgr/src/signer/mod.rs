@@ -18,6 +18,27 @@
 //! ## Does not guarantee
 //! * That a poke arrives: the sweep replaces lost ones.
 //!
+//! ## Which file owns what
+//!
+//! Each part holds the ports it needs and no others, and knows only parts above it in this table.
+//!
+//! | file | owns | ports |
+//! |---|---|---|
+//! | `batch` | the turns in which messages are judged, and the disposition of each | none |
+//! | `registry` | the accounts by name, as last read | none |
+//! | `heads` | the heads of the accounts that a batch names | none |
+//! | `pool` | which account a request is for | none |
+//! | `directory` | reading accounts and heads | store |
+//! | `answer` | what answers a message already | store |
+//! | `standing` | whether an account's key can be used, and its mark | store, keys |
+//! | `attempt` | policy again, the seal, one KMS signature and its conditional write | store, keys |
+//! | `rejection` | a refused message: stored, published, marked | store, topic |
+//! | `stranger` | messages of senders whom no policy knows | store, topic |
+//! | `cancel` | cancels noted on records | store, topic |
+//! | `reservation` | slots, in groups of one transaction | store, keys, topic |
+//! | `judge` | what is to be done with one message | none |
+//! | `mod` | the order of the steps, signing several at once, pokes | all |
+//!
 //! Read next: [`crate::broadcaster`].
 
 mod answer;
@@ -25,75 +46,49 @@ mod attempt;
 mod batch;
 mod cancel;
 mod directory;
+mod heads;
+mod judge;
 mod pool;
+mod registry;
 mod rejection;
 mod reservation;
 mod standing;
 mod stranger;
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
 use futures_util::future::join;
 use futures_util::stream::{self, StreamExt};
 use tracing::Span;
 
-use crate::account::Head;
+use crate::inbox::{Disposition, Incoming};
 use crate::pins::Pins;
-use crate::policy::Policies;
+use crate::policy::{NetworkRules, Policies};
 use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, Store};
 use crate::record::{Phase, Record, Rejected};
-use crate::request::{AccountRef, Code, Message, NetworkRules, Refused, SigningRequest, accept};
 use crate::seal::Sealer;
-use crate::signature::PublicKey;
-use crate::start::OfChain;
-use crate::units::{AccountKey, AccountName, ChainId, KmsKeyId, Millis, RequestId, Wei};
-use crate::wire::{LanePoke, OutcomeMessage};
-use crate::{meters, poke, publish, told, trace};
+use crate::start::{self, KeyTrouble, OfChain, StartRefused};
+use crate::units::{Address, ChainId, KmsKeyId, Millis, Wei};
+use crate::wire::{LanePoke, SignerPoke};
+use crate::{meters, poke, told, trace};
 
-use self::answer::{Found, Standing};
+use self::answer::find_answers;
 pub use self::attempt::AttemptError;
+use self::attempt::Attempts;
 use self::batch::{Batch, Inbound};
-use self::cancel::Cancel;
-use self::directory::{Heads, Unknown};
-use self::pool::Unresolved;
-use self::rejection::{Place, Refusal, reused};
-use self::reservation::Candidate;
-use self::standing::Marked;
+use self::cancel::{Cancel, Cancels};
+use self::directory::{Directory, Unknown};
+use self::heads::Heads;
+use self::judge::{Judge, Work};
+use self::pool::Pools;
+use self::registry::Registry;
+use self::rejection::{Refusal, Rejections};
+use self::reservation::{Candidate, Reservations, Resolved};
+use self::standing::{KeyMemory, KeyWatch, WARM_KEYS_MAX};
+use self::stranger::refuse_strangers;
 
-/// One message of the signing queue.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delivery {
-    /// SQS's id of the message; the same on every redelivery.
-    pub message_id: String,
-    /// The FIFO group; `None` on a standard queue.
-    pub group: Option<String>,
-    /// SQS's `SenderId`, which the sender cannot forge.
-    pub sender: Option<String>,
-    /// Trace context (`AWSTraceHeader` or `traceparent`).
-    pub trace: Option<String>,
-    /// How often SQS has handed it out, this time included (`ApproximateReceiveCount`).
-    pub receives: u32,
-    /// The request as JSON.
-    pub body: String,
-}
-
-impl Delivery {
-    /// The id under which a message is answered that has none, or is not to be answered under the one it names.
-    fn id_of_its_own(&self) -> RequestId {
-        RequestId::of_message(&self.message_id)
-            .expect("an SQS message id is short and made of letters, digits and dashes")
-    }
-}
-
-/// What to do with a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Disposition {
-    /// Its effect is stored: delete it.
-    Done,
-    /// It may be retried: leave it on the queue.
-    Retry,
-}
+/// Most times a lost race for the lane or for a record is run again within one batch.
+const MAX_TRIES: usize = 8;
 
 /// What a signer is configured with.
 #[derive(Debug, Clone)]
@@ -122,30 +117,10 @@ pub struct Signer<S, K, B, O> {
     lanes: B,
     topic: O,
     config: SignerConfig,
-    /// Accounts by name as last read; a name that is missing is looked up again.
-    registry: Mutex<BTreeMap<String, AccountKey>>,
+    registry: Registry,
     /// What the directory did not have a moment ago.
     unknown: Mutex<Unknown>,
-    /// Public keys never change: read once per process (G6).
-    public_keys: Mutex<HashMap<KmsKeyId, PublicKey>>,
-    /// Accounts whose keys could not be used, as last looked at.
-    marks: Mutex<HashMap<AccountKey, Marked>>,
-}
-
-/// One message on its way through the batch.
-enum Work<'d> {
-    /// Waits for its slot.
-    Candidate(Box<Candidate<'d>>),
-    /// Was answered before by this record.
-    Accepted(Box<Record>),
-    /// Was answered before by this refusal.
-    Answered(Box<Rejected>),
-    /// Has an outcome without a slot.
-    Refused(Box<Refusal>),
-    /// Asks to cancel a request.
-    Cancel(Cancel),
-    /// Cannot be judged now.
-    Retry,
+    memory: KeyMemory,
 }
 
 /// The messages of a part of a batch, by what is to be done with them.
@@ -172,8 +147,9 @@ impl<'d> Sorted<'d> {
 }
 
 impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
-    /// Most times a lost race for the lane or for a record is run again within one batch.
-    pub(crate) const MAX_TRIES: usize = 8;
+    /// Keys read before the first message, at most: 1,000 take a second, and a Lambda function has ten to start.
+    /// Of more accounts, those with open slots come first; the others' keys are read with their first request.
+    pub const WARM_KEYS_MAX: usize = WARM_KEYS_MAX;
 
     /// A signer over these ports.
     pub fn new(store: S, keys: K, lanes: B, topic: O, config: SignerConfig) -> Self {
@@ -183,17 +159,79 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             lanes,
             topic,
             config,
-            registry: Mutex::new(BTreeMap::new()),
-            unknown: Mutex::new(Unknown::default()),
-            public_keys: Mutex::new(HashMap::new()),
-            marks: Mutex::new(HashMap::new()),
+            registry: Registry::default(),
+            unknown: Mutex::default(),
+            memory: KeyMemory::default(),
         }
     }
 
+    /// Takes up the accounts and reads their public keys, so that a key that cannot be used is named before the
+    /// first request. It stops only its own account; a key service that does not answer stops nothing.
+    pub async fn warm_up(&self, now: Millis) -> Result<(), StartRefused> {
+        let accounts = self.take_up_accounts().await?;
+        self.warm_keys(accounts, now).await;
+        Ok(())
+    }
+
+    /// The first half of [`Self::warm_up`]: the accounts of the signer's chain, of which there must be some if any
+    /// are registered.
+    pub async fn take_up_accounts(&self) -> Result<OfChain, StartRefused> {
+        let accounts = start::accounts_of_chain(&self.store, self.config.chain_id).await?;
+        accounts.warn_of_unreadable();
+        self.registry.note(&accounts);
+        Ok(accounts)
+    }
+
+    /// The second half. May be broken off: keys that are not read then are read with their first requests.
+    pub async fn warm_keys(&self, accounts: OfChain, now: Millis) {
+        self.key_watch().warm_keys(accounts, now).await;
+    }
+
+    /// Whether a key is the one of this address.
+    pub async fn check_key(&self, id: &KmsKeyId, expected: Address) -> Result<(), KeyTrouble> {
+        self.key_watch().check_key(id, expected).await
+    }
+
+    fn pools(&self) -> Pools<'_> {
+        Pools { registry: &self.registry, policies: &self.config.policies, chain_id: self.config.chain_id }
+    }
+
+    fn directory(&self) -> Directory<'_, S> {
+        Directory { store: &self.store, pools: self.pools(), unknown: &self.unknown }
+    }
+
+    fn judge(&self) -> Judge<'_> {
+        Judge { pools: self.pools(), policies: &self.config.policies, network: &self.config.network }
+    }
+
+    fn key_watch(&self) -> KeyWatch<'_, S, K> {
+        KeyWatch { store: &self.store, keys: &self.keys, pins: &self.config.pins, memory: &self.memory }
+    }
+
+    fn rejections(&self) -> Rejections<'_, S, O> {
+        let SignerConfig { chain_id, retention_ms, .. } = self.config;
+        Rejections { store: &self.store, topic: &self.topic, chain_id, retention_ms }
+    }
+
+    fn cancels(&self) -> Cancels<'_, S, O> {
+        Cancels { rejections: self.rejections(), policies: &self.config.policies }
+    }
+
+    fn reservations(&self) -> Reservations<'_, S, K, O> {
+        let SignerConfig { sealer, policies, chain_id, .. } = &self.config;
+        let (watch, rejections) = (self.key_watch(), self.rejections());
+        Reservations { watch, rejections, sealer, policies, chain_id: *chain_id }
+    }
+
+    fn attempts(&self) -> Attempts<'_, S, K> {
+        let SignerConfig { sealer, policies, chain_id, .. } = &self.config;
+        Attempts { watch: self.key_watch(), sealer, policies, chain_id: *chain_id }
+    }
+
     /// Handles a batch of the signing queue; one disposition per delivery, in order.
-    pub async fn handle(&self, deliveries: &[Delivery], now: Millis) -> Vec<Disposition> {
+    pub async fn handle(&self, deliveries: &[Incoming], now: Millis) -> Vec<Disposition> {
         let mut batch = Batch::new(deliveries);
-        self.refuse_strangers(&mut batch, now).await;
+        refuse_strangers(&self.rejections(), &self.config.policies, &mut batch, now).await;
         for part in batch.parts() {
             let (held, part): (Vec<_>, Vec<_>) = part.into_iter().partition(|inbound| batch.is_held(inbound));
             for inbound in held {
@@ -210,7 +248,8 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         if part.is_empty() {
             return;
         }
-        let (found, mut heads) = join(self.find_answers(&part, now), self.heads_for(&part, now)).await;
+        let (found, mut heads) =
+            join(find_answers(&self.store, &part, now), self.directory().heads_for(&part, now)).await;
         let found = match found {
             Ok(found) => found,
             Err(error) => {
@@ -224,19 +263,19 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 return;
             }
         };
-        self.refresh_all(&mut heads, now).await;
-        let mut sorted = Sorted::default();
+        self.key_watch().refresh_all(&mut heads, now).await;
+        let (judge, mut sorted) = (self.judge(), Sorted::default());
         for inbound in part {
             let (at, span) = (inbound.at, accepting(&inbound));
             let _in_span = span.enter();
-            sorted.put(at, self.judge(inbound, &found, &heads, now), batch);
+            sorted.put(at, judge.judge(inbound, &found, &heads, now), batch);
         }
         let Sorted { candidates, accepted, answered, refusals, cancels } = sorted;
-        self.publish_answers(batch, answered, now).await;
-        self.settle_refusals(batch, refusals, now).await;
+        self.rejections().publish_answers(batch, answered, now).await;
+        self.rejections().settle_refusals(batch, refusals, now).await;
         let mut resolved = self.resume(batch, accepted, &heads).await;
-        resolved.extend(self.reserve_all(batch, &candidates, &heads, now).await);
-        self.carry_cancels(batch, cancels, now).await;
+        resolved.extend(self.reservations().reserve_all(batch, &candidates, &heads, now).await);
+        self.cancels().carry_cancels(batch, cancels, now).await;
         self.sign_all(batch, resolved, now).await;
     }
 
@@ -246,7 +285,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         for (at, record) in accepted {
             if record.phase == Phase::Reserved {
                 let head = heads.get(&record.account);
-                resolved.extend(self.resolved(batch, record, head, at).await);
+                resolved.extend(self.reservations().resolved(batch, record, head, at).await);
                 continue;
             }
             if !record.is_closed() {
@@ -257,178 +296,6 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         resolved
     }
 
-    /// Takes up the accounts of our chain; also those that cannot be read, which are not unknown.
-    fn note_accounts(&self, ours: &OfChain) {
-        let readable = ours.heads.iter().map(|head| (head.name.to_string(), head.account));
-        let unreadable = ours.unreadable.iter().filter_map(|entry| Some((entry.name.clone(), entry.account?)));
-        let names = readable.chain(unreadable).collect();
-        *self.registry.lock().expect("no code panics while holding the registry") = names;
-    }
-
-    /// Which account a request means, as far as the registry knows.
-    fn resolve(&self, asked: Option<&AccountRef>) -> Result<AccountKey, Refused> {
-        let registry = self.registry.lock().expect("no code panics while holding the registry");
-        let unknown = || Refused::field(Code::UnknownAccount, "account", "`account` is not registered here");
-        let by_key = |key: &AccountKey| registry.values().find(|known| *known == key).copied().ok_or_else(unknown);
-        match asked {
-            None if registry.len() == 1 => registry.values().next().copied().ok_or_else(unknown),
-            None if registry.is_empty() => Err(unknown()),
-            None => Err(Refused::field(
-                Code::AccountRequired,
-                "account",
-                "`account` must be given: several accounts are registered",
-            )),
-            Some(AccountRef::Name(name)) => registry.get(name.as_str()).copied().ok_or_else(unknown),
-            // Which of its accounts is decided where their heads are known.
-            Some(AccountRef::Pool(_)) => Err(unknown()),
-            Some(AccountRef::Key(key)) => by_key(key),
-            Some(AccountRef::Address(address)) => {
-                by_key(&AccountKey { chain_id: self.config.chain_id, address: *address })
-            }
-        }
-    }
-
-    /// What is to be done with one message: what answered it before, or static checks and policy.
-    fn judge<'d>(&self, inbound: Inbound<'d>, found: &Found, heads: &Heads, now: Millis) -> Work<'d> {
-        let (at, delivery, named) = (inbound.at, inbound.delivery, inbound.named().cloned());
-        let request = match inbound.message {
-            Ok(Message::Sign(request)) => Ok(request),
-            Ok(Message::Cancel(id)) => return self.judge_cancel(at, delivery, id, found),
-            Err(refused) => Err(refused),
-        };
-        let stranger = self.stranger(at, delivery, || named.clone());
-        // A record that another's message got does nothing for a stranger's, even if it asks for the same.
-        let asked = if stranger.is_some() { None } else { request.as_ref().ok() };
-        let standing = found.standing(delivery, named.as_ref(), asked, self.config.chain_id);
-        if let (Standing::Taken | Standing::New(_), Some(refusal)) = (&standing, stranger) {
-            return Work::Refused(Box::new(refusal));
-        }
-        let replaces = match standing {
-            Standing::Record(record) => return Work::Accepted(record),
-            Standing::Refused(rejected) => return Work::Answered(rejected),
-            Standing::Taken => return Work::Refused(Box::new(self.conflict(at, request, named, heads))),
-            Standing::New(replaces) => replaces,
-        };
-        let request = match request {
-            Ok(request) => request,
-            Err(refused) => {
-                let place = self.place(named, replaces, None, delivery);
-                let refusal = Refusal { at, place, request: None, account: None, digest: None, refused };
-                return Work::Refused(Box::new(refusal));
-            }
-        };
-        match self.head_of(&request, heads) {
-            Ok(head) => self.judge_request(at, delivery, request, replaces, head, now),
-            Err(Unresolved::Unread) => Work::Retry,
-            Err(Unresolved::Refused(refused)) => {
-                let refused = Refused { metadata: request.metadata.clone().map(Box::new), ..*refused };
-                let place = self.place(named, replaces, None, delivery);
-                let request = Some(Box::new(request));
-                Work::Refused(Box::new(Refusal { at, place, request, account: None, digest: None, refused }))
-            }
-        }
-    }
-
-    fn judge_cancel<'d>(&self, at: usize, delivery: &'d Delivery, id: RequestId, found: &Found) -> Work<'d> {
-        if let Some(rejected) = found.refusal_of(delivery) {
-            return Work::Answered(Box::new(rejected.clone()));
-        }
-        // A request of another Signpost on the same tables is none of this one's.
-        let ours = |record: &&Record| record.account.chain_id == self.config.chain_id;
-        let record = found.record(&id).filter(ours).cloned().map(Box::new);
-        let is_noted = record.as_ref().is_some_and(|record| record.cancel.is_some());
-        match self.stranger(at, delivery, || Some(id.clone())) {
-            // What was noted may have been by this very message, when policy still knew its sender.
-            Some(refusal) if !is_noted => Work::Refused(Box::new(refusal)),
-            Some(_) | None => Work::Cancel(Cancel { at, id, record }),
-        }
-    }
-
-    fn judge_request<'d>(
-        &self,
-        at: usize,
-        delivery: &'d Delivery,
-        request: SigningRequest,
-        replaces: Option<Box<Rejected>>,
-        head: &Head,
-        now: Millis,
-    ) -> Work<'d> {
-        let sender = delivery.sender.as_deref();
-        let verdict = self.config.policies.of(&head.name).and_then(|policy| {
-            // First, so that a sender whom policy does not take learns nothing else.
-            policy.check_sender(sender)?;
-            let price = head.fee.map(|fee| fee.gas_price);
-            accept(&request, &head.account, policy, &self.config.network, price, sender, now)
-        });
-        match verdict {
-            Ok(accepted) => {
-                let span = Span::current();
-                Work::Candidate(Box::new(Candidate {
-                    at,
-                    delivery,
-                    request,
-                    account: head.account,
-                    accepted,
-                    policy_digest: self.config.policies.digest(),
-                    replaces,
-                    trace: trace::kept(&span, delivery.trace.as_deref()),
-                    span,
-                }))
-            }
-            Err(refused) => {
-                let (account, digest) = (Some(head.account), Some(request.digest(&head.account)));
-                let refused = Refused { metadata: request.metadata.clone().map(Box::new), ..refused };
-                let place = self.place(Some(request.id.clone()), replaces, Some(&head.name), delivery);
-                let request = Some(Box::new(request));
-                Work::Refused(Box::new(Refusal { at, place, request, account, digest, refused }))
-            }
-        }
-    }
-
-    /// The refusal of a message whose id has the record of another request.
-    fn conflict(
-        &self,
-        at: usize,
-        request: Result<SigningRequest, Refused>,
-        named: Option<RequestId>,
-        heads: &Heads,
-    ) -> Refusal {
-        let (request, problem, metadata) = match request {
-            Ok(request) => {
-                let metadata = request.metadata.clone().map(Box::new);
-                (Some(Box::new(request)), None, metadata)
-            }
-            Err(refused) => (None, Some(refused.message), refused.metadata),
-        };
-        let head = request.as_ref().and_then(|request| self.head_of(request, heads).ok());
-        let account = head.map(|head| head.account);
-        let digest = request.as_ref().and_then(|request| Some(request.digest(&account?)));
-        let id = named.as_ref().map_or("", RequestId::as_str);
-        let refused = reused(id, problem.as_deref(), metadata);
-        Refusal { at, place: Place::Own(named), request, account, digest, refused }
-    }
-
-    /// Where the refusal of a message is said: under the id it names only if policy takes its sender at all.
-    /// `account` is the one the request is for, if that is known.
-    fn place(
-        &self,
-        named: Option<RequestId>,
-        replaces: Option<Box<Rejected>>,
-        account: Option<&AccountName>,
-        delivery: &Delivery,
-    ) -> Place {
-        let sender = delivery.sender.as_deref();
-        let policies = &self.config.policies;
-        let is_taken = match account.map(|account| policies.of(account)) {
-            Some(Ok(policy)) => policy.check_sender(sender).is_ok(),
-            Some(Err(_)) | None => policies.take(sender),
-        };
-        match named {
-            Some(id) if is_taken => Place::Named(id, replaces),
-            Some(_) | None => Place::Own(named),
-        }
-    }
-
     /// Signs what has no signature yet, several at once.
     async fn sign_all(&self, batch: &mut Batch<'_>, resolved: Vec<Resolved>, now: Millis) {
         for Resolved { record, .. } in &resolved {
@@ -436,7 +303,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         }
         let unsigned = resolved.into_iter().map(|Resolved { record, head, at }| async move {
             let request_id = record.request_id.clone();
-            let signed = self.first_attempt(record, &head, Wei::ZERO, now).await;
+            let signed = self.attempts().first_attempt(record, &head, Wei::ZERO, now).await;
             (at, request_id, signed)
         });
         let mut signing = stream::iter(unsigned).buffer_unordered(self.config.sign_concurrency.max(1));
@@ -457,6 +324,30 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 }
             }
         }
+    }
+
+    /// Handles a batch of the resign queue: "look at this request".
+    pub async fn handle_asks(&self, asks: &[SignerPoke], now: Millis) -> Vec<Disposition> {
+        let mut out = Vec::with_capacity(asks.len());
+        let (attempts, mut pokes) = (self.attempts(), Vec::new());
+        for ask in asks {
+            match attempts.answer_ask(ask, now).await {
+                Ok(touched) => {
+                    let poke = touched.then(|| poke::again(&ask.account, now));
+                    // Its slot is open, so the lane is watched.
+                    pokes.extend(poke.filter(|poke| !pokes.contains(poke)));
+                    out.push(Disposition::Done);
+                }
+                // Asking again changes nothing; the lane does so while the slot is open.
+                Err(AttemptError::Unsealed(_)) => out.push(Disposition::Done),
+                Err(error) => {
+                    tracing::warn!(error = told(&error), request_id = %ask.request_id, "ask not answered; it stays on the queue");
+                    out.push(Disposition::Retry);
+                }
+            }
+        }
+        self.send_pokes(&pokes).await;
+        out
     }
 
     /// One poke per lane touched, by its head as it is after everything was stored ([`poke`]). A poke that cannot be
@@ -484,37 +375,6 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             tracing::warn!(error = told(&error), "the broadcaster was not poked; the sweep will");
         }
     }
-}
-
-/// A record that answers a message of the batch.
-struct Resolved {
-    record: Record,
-    head: Head,
-    /// The delivery it answers.
-    at: usize,
-}
-
-/// Publishes and says which went out; every failure is logged.
-async fn publish_each<O: OutcomeTopic>(topic: &O, outcomes: &[OutcomeMessage]) -> Vec<bool> {
-    if outcomes.is_empty() {
-        return Vec::new();
-    }
-    let answers = publish::all(topic, outcomes).await;
-    answers
-        .into_iter()
-        .zip(outcomes)
-        .map(|(answer, outcome)| match answer {
-            Ok(()) => {
-                metrics::counter!(meters::PUBLISHED).increment(1);
-                true
-            }
-            Err(error) => {
-                metrics::counter!(meters::NOT_PUBLISHED).increment(1);
-                tracing::warn!(error = told(&error), request_id = %outcome.request_id, "outcome not published; it will be");
-                false
-            }
-        })
-        .collect()
 }
 
 /// The span in which a message is read, judged and given its slot, in the trace its sender named.

@@ -14,20 +14,32 @@
 //! * Order within a pool. A pool whose accounts all wait for funds takes requests all the same; one whose accounts
 //!   are all paused refuses them.
 //!
-//! Read next: [`super::reservation`].
+//! Read next: [`super::directory`].
 
 use std::cmp::Reverse;
 
 use crate::account::Head;
-use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, Store};
-use crate::record::Record;
+use crate::policy::Policies;
 use crate::request::{AccountRef, Code, Refused, SigningRequest};
-use crate::units::{AccountKey, AccountName, RequestId, sha256};
+use crate::units::{AccountKey, AccountName, ChainId, RequestId, sha256};
 
-use super::Signer;
-use super::directory::Heads;
+use super::heads::Heads;
+use super::registry::Registry;
 
-impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
+/// Chooses accounts: needs no port, only what is known of them.
+#[derive(Clone, Copy)]
+pub(super) struct Pools<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) policies: &'a Policies,
+    pub(super) chain_id: ChainId,
+}
+
+impl Pools<'_> {
+    /// Which account a request means, as far as the registry knows.
+    pub(super) fn resolve(&self, asked: Option<&AccountRef>) -> Result<AccountKey, Refused> {
+        self.registry.resolve(asked, self.chain_id)
+    }
+
     /// The accounts whose heads decide about a request that names its account so: those that the registry knows.
     pub(super) fn known_candidates(&self, asked: Option<&AccountRef>) -> Vec<AccountKey> {
         self.named_by(asked).iter().filter_map(|named| self.resolve(named.as_ref()).ok()).collect()
@@ -37,7 +49,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     pub(super) fn named_by(&self, asked: Option<&AccountRef>) -> Vec<Option<AccountRef>> {
         match asked {
             Some(AccountRef::Pool(pool)) => {
-                let names = self.config.policies.pool(pool).unwrap_or_default();
+                let names = self.policies.pool(pool).unwrap_or_default();
                 names.iter().map(|name| Some(AccountRef::Name(name.clone()))).collect()
             }
             Some(AccountRef::Name(_) | AccountRef::Key(_) | AccountRef::Address(_)) | None => vec![asked.cloned()],
@@ -64,7 +76,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             }
             return heads.get(&key).ok_or_else(|| unknown("`account` is not registered here".to_owned()));
         };
-        let named = self.config.policies.pool(pool).map_err(refused)?;
+        let named = self.policies.pool(pool).map_err(refused)?;
         let registered = named.iter().filter_map(|name| heads.values().find(|head| head.name == *name));
         // One that waits for funds goes on by itself; one that is paused gives no slot at all, whatever it has:
         // while all are, the request is refused in the same one's name, so that its outcomes are equal.
@@ -79,15 +91,6 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             Some(head) if !head.paused || !is_unread => Ok(head),
             Some(_) | None if is_unread => Err(Unresolved::Unread),
             Some(_) | None => Err(unknown(format!("`account` pool:{pool} has no account that is registered here"))),
-        }
-    }
-
-    /// The head of the account a record has its slot with: of a pool, it may be another one than the
-    /// message would be assigned to today.
-    pub(super) async fn head_for(&self, record: &Record, head: Option<&Head>) -> Result<Option<Head>, PortError> {
-        match head {
-            Some(head) if record.account == head.account => Ok(Some(head.clone())),
-            Some(_) | None => self.store.head(&record.account).await,
         }
     }
 }

@@ -17,18 +17,23 @@
 //!
 //! Read next: [`super::reservation`].
 
-use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, RejectVerdict, Store};
+use crate::ports::{OutcomeTopic, PortError, RejectVerdict, Store};
 use crate::record::{Reason, Record, Rejected, Vacancy};
 use crate::request::{Code, Refused, SigningRequest};
-use crate::units::{AccountKey, Digest, Millis, RequestId};
+use crate::units::{AccountKey, ChainId, Digest, Millis, RequestId};
 use crate::wire::OutcomeMessage;
-use crate::{meters, told};
+use crate::{meters, publish, told};
 
-use super::answer::Standing;
+use super::MAX_TRIES;
+use super::answer::{Standing, find};
 use super::attempt::AttemptError;
 use super::batch::Batch;
-use super::stranger::STRANGER_KEPT_MS;
-use super::{Delivery, Signer, publish_each};
+use crate::inbox::Incoming;
+
+/// How long the refusal of a stranger's message is kept, in milliseconds: a day. It is needed as long as the message
+/// may be delivered again, which is some ten times in at most a few hours before it is a dead letter; what comes from
+/// there is another message. And it is small: so a flood of a million a day holds less than 1 GB.
+const STRANGER_KEPT_MS: u64 = 86_400_000;
 
 /// A refused message: what is stored and published.
 pub(super) struct Refusal {
@@ -60,7 +65,16 @@ enum Kept {
     Record(Box<Record>),
 }
 
-impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
+/// Refuses messages: needs the store and the topic.
+pub(super) struct Rejections<'a, S, O> {
+    pub(super) store: &'a S,
+    pub(super) topic: &'a O,
+    pub(super) chain_id: ChainId,
+    /// How long a rejection is kept, in milliseconds.
+    pub(super) retention_ms: u64,
+}
+
+impl<S: Store, O: OutcomeTopic> Rejections<'_, S, O> {
     /// Stores refusals and publishes them.
     pub(super) async fn settle_refusals(&self, batch: &mut Batch<'_>, refusals: Vec<Refusal>, now: Millis) {
         let mut answers = Vec::new();
@@ -90,13 +104,13 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     pub(super) async fn publish_answers(&self, batch: &mut Batch<'_>, answers: Vec<(usize, Rejected)>, now: Millis) {
         let outcomes: Vec<_> =
             answers.iter().map(|(at, rejected)| batch.in_trace(*at, OutcomeMessage::of_rejected(rejected))).collect();
-        let published = publish_each(&self.topic, &outcomes).await;
+        let published = publish_each(self.topic, &outcomes).await;
         for ((at, rejected), published) in answers.into_iter().zip(published) {
             if published && self.mark_published(rejected, now).await { batch.done(at) } else { batch.retry(at) }
         }
     }
 
-    async fn keep(&self, delivery: &Delivery, refusal: Refusal, now: Millis) -> Result<Kept, AttemptError> {
+    async fn keep(&self, delivery: &Incoming, refusal: Refusal, now: Millis) -> Result<Kept, AttemptError> {
         let (id, mut replaced) = match &refusal.place {
             Place::Named(id, replaced) => (id.clone(), replaced.clone()),
             Place::Own(_) | Place::Stranger(_) => {
@@ -104,7 +118,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             }
         };
         let rejected = self.rejection(delivery, &refusal, now);
-        for _ in 0..Self::MAX_TRIES {
+        for _ in 0..MAX_TRIES {
             if let Some(replaced) = &replaced {
                 self.keep_copy(replaced).await.map_err(AttemptError::Store)?;
             }
@@ -114,8 +128,8 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 return Ok(Kept::Answer(Box::new(rejected)));
             }
             let ids = [id.clone(), delivery.id_of_its_own()];
-            let found = self.find(&ids, now).await.map_err(AttemptError::Store)?;
-            match found.standing(delivery, Some(&id), refusal.request.as_deref(), self.config.chain_id) {
+            let found = find(self.store, &ids, now).await.map_err(AttemptError::Store)?;
+            match found.standing(delivery, Some(&id), refusal.request.as_deref(), self.chain_id) {
                 Standing::Record(record) => return Ok(Kept::Record(record)),
                 Standing::Refused(rejected) => return Ok(Kept::Answer(rejected)),
                 Standing::Taken => {
@@ -130,7 +144,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     /// Stores a refusal under the message's own id, unless one is there.
     pub(super) async fn keep_own(
         &self,
-        delivery: &Delivery,
+        delivery: &Incoming,
         refusal: &Refusal,
         now: Millis,
     ) -> Result<Box<Rejected>, AttemptError> {
@@ -138,7 +152,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         if self.store.reject(&rejected, &Vacancy::Free).await.map_err(AttemptError::Store)? == RejectVerdict::Stored {
             return Ok(Box::new(rejected));
         }
-        let found = self.find(&[delivery.id_of_its_own()], now).await.map_err(AttemptError::Store)?;
+        let found = find(self.store, &[delivery.id_of_its_own()], now).await.map_err(AttemptError::Store)?;
         let first = found.refusal_of(delivery).ok_or(AttemptError::Contended)?;
         Ok(Box::new(first.clone()))
     }
@@ -153,8 +167,8 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         self.store.reject(&copy, &Vacancy::Free).await.map(|_| ())
     }
 
-    fn rejection(&self, delivery: &Delivery, refusal: &Refusal, now: Millis) -> Rejected {
-        let kept_ms = self.config.retention_ms;
+    fn rejection(&self, delivery: &Incoming, refusal: &Refusal, now: Millis) -> Rejected {
+        let kept_ms = self.retention_ms;
         let (request_id, named, kept_ms) = match &refusal.place {
             Place::Named(id, _) => (id.clone(), None, kept_ms),
             Place::Own(named) => (delivery.id_of_its_own(), named.clone(), kept_ms),
@@ -200,7 +214,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
 }
 
 impl Place {
-    fn id(&self, delivery: &Delivery) -> RequestId {
+    fn id(&self, delivery: &Incoming) -> RequestId {
         match self {
             Self::Named(id, _) => id.clone(),
             Self::Own(_) | Self::Stranger(_) => delivery.id_of_its_own(),
@@ -233,4 +247,27 @@ pub(super) fn reused(id: &str, problem: Option<&str>, metadata: Option<Box<serde
         ),
     };
     Refused { metadata, ..Refused::field(Code::RequestIdReused, "requestId", message) }
+}
+
+/// Publishes and says which went out; every failure is logged.
+pub(super) async fn publish_each<O: OutcomeTopic>(topic: &O, outcomes: &[OutcomeMessage]) -> Vec<bool> {
+    if outcomes.is_empty() {
+        return Vec::new();
+    }
+    let answers = publish::all(topic, outcomes).await;
+    answers
+        .into_iter()
+        .zip(outcomes)
+        .map(|(answer, outcome)| match answer {
+            Ok(()) => {
+                metrics::counter!(meters::PUBLISHED).increment(1);
+                true
+            }
+            Err(error) => {
+                metrics::counter!(meters::NOT_PUBLISHED).increment(1);
+                tracing::warn!(error = told(&error), request_id = %outcome.request_id, "outcome not published; it will be");
+                false
+            }
+        })
+        .collect()
 }

@@ -5,27 +5,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracing::Span;
 
 use crate::account::{Head, Reservation};
-use crate::policy::AccountPolicy;
-use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, PortError, ReserveVerdict, Store};
+use crate::policy::{Accepted, AccountPolicy, Policies};
+use crate::ports::{Keys, OutcomeTopic, PortError, ReserveVerdict, Store};
 use crate::record::{Acceptance, Phase, Record, Rejected};
-use crate::request::{Accepted, AccountRef, Code, Refused, SigningRequest};
-use crate::units::{AccountKey, Digest, Millis, RequestId};
+use crate::request::{AccountRef, Code, Refused, SigningRequest};
+use crate::seal::Sealer;
+use crate::units::{AccountKey, ChainId, Digest, Millis, RequestId};
 use crate::unusable::KeyFault;
 use crate::{meters, told};
 
-use super::answer::Standing;
+use super::MAX_TRIES;
+use super::answer::{Standing, find};
 use super::batch::Batch;
-use super::directory::Heads;
-use super::rejection::{Place, Refusal, reused};
-use super::standing::{KeyStanding, unusable};
-use super::{Delivery, Resolved, Signer};
+use super::heads::Heads;
+use super::rejection::{Place, Refusal, Rejections, reused};
+use super::standing::{KeyStanding, KeyWatch, unusable};
+use crate::inbox::Incoming;
 
 /// An accepted request that waits for its slot. In one part of a batch no id comes twice.
 #[derive(Debug, Clone)]
 pub(super) struct Candidate<'d> {
     /// Its place in the batch.
     pub(super) at: usize,
-    pub(super) delivery: &'d Delivery,
+    pub(super) delivery: &'d Incoming,
     pub(super) request: SigningRequest,
     pub(super) account: AccountKey,
     pub(super) accepted: Accepted,
@@ -66,6 +68,14 @@ impl Candidate<'_> {
         let (account, digest) = (Some(self.account), Some(self.accepted.digest));
         Refusal { at: self.at, place, request, account, digest, refused }
     }
+}
+
+/// A record that answers a message of the batch.
+pub(super) struct Resolved {
+    pub(super) record: Record,
+    pub(super) head: Head,
+    /// The delivery it answers.
+    pub(super) at: usize,
 }
 
 /// What the reservation of one account came to.
@@ -125,7 +135,16 @@ impl Lane {
     }
 }
 
-impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
+/// Reserves slots: needs the store, the key service, and the topic for what is refused.
+pub(super) struct Reservations<'a, S, K, O> {
+    pub(super) watch: KeyWatch<'a, S, K>,
+    pub(super) rejections: Rejections<'a, S, O>,
+    pub(super) sealer: &'a Sealer,
+    pub(super) policies: &'a Policies,
+    pub(super) chain_id: ChainId,
+}
+
+impl<S: Store, K: Keys, O: OutcomeTopic> Reservations<'_, S, K, O> {
     /// Reserves slots for every candidate; the records found or made, with the deliveries they answer.
     pub(super) async fn reserve_all(
         &self,
@@ -177,8 +196,8 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 batch.retry(at);
             }
         }
-        self.publish_answers(batch, answers, now).await;
-        self.settle_refusals(batch, refusals, now).await;
+        self.rejections.publish_answers(batch, answers, now).await;
+        self.rejections.settle_refusals(batch, refusals, now).await;
     }
 
     /// A record together with the head that signs for it; without one, its message is retried.
@@ -200,15 +219,24 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         None
     }
 
+    /// The head of the account a record has its slot with: of a pool, it may be another one than the
+    /// message would be assigned to today.
+    async fn head_for(&self, record: &Record, head: Option<&Head>) -> Result<Option<Head>, PortError> {
+        match head {
+            Some(head) if record.account == head.account => Ok(Some(head.clone())),
+            Some(_) | None => self.watch.store.head(&record.account).await,
+        }
+    }
+
     /// Claims slots in message order until every candidate is answered, the account is closed, or
     /// the store cannot say. `head` is brought up to date.
     async fn reserve_lane(&self, head: &mut Head, candidates: &[&Candidate<'_>], now: Millis) -> Lane {
         let mut lane = Lane::new(head, candidates);
-        let policy = self.config.policies.of(&head.name).ok();
+        let policy = self.policies.of(&head.name).ok();
         let mut tries = 0_usize;
         if !lane.closed {
             let was_marked = head.unusable.is_some();
-            match self.standing(head, now).await {
+            match self.watch.standing(head, now).await {
                 KeyStanding::Usable => {}
                 KeyStanding::MayHeal => return lane,
                 KeyStanding::Unusable(fault) => {
@@ -217,7 +245,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 }
             }
         }
-        while tries < Self::MAX_TRIES && !lane.closed {
+        while tries < MAX_TRIES && !lane.closed {
             let (mut group, over) = next_group(head, policy, candidates, &lane, now);
             if group.records.is_empty() {
                 lane.over = over;
@@ -225,7 +253,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             }
             group.assert_contiguous();
             for record in &mut group.records {
-                record.seal = Some(self.config.sealer.seal(record));
+                record.seal = Some(self.sealer.seal(record));
             }
             match self.claim(&group, &lane).await {
                 Ok(ReserveVerdict::Reserved) => {
@@ -268,10 +296,10 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     async fn claim(&self, group: &Reservation, lane: &Lane) -> Result<ReserveVerdict, PortError> {
         for id in group.replaces.keys() {
             if let Some(rejected) = lane.replaced.get(id) {
-                self.keep_copy(rejected).await?;
+                self.rejections.keep_copy(rejected).await?;
             }
         }
-        self.store.reserve(group).await
+        self.watch.store.reserve(group).await
     }
 
     async fn after_lost_race(
@@ -288,7 +316,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         tracing::debug!(account = %head.account, head_changed, slot_taken, contended, known = known.len(), "not reserved");
         self.find_known(lane, candidates, &known, now).await?;
         if head_changed || slot_taken {
-            match self.store.head(&head.account).await? {
+            match self.watch.store.head(&head.account).await? {
                 Some(fresh) => {
                     lane.closed = fresh.paused;
                     *head = fresh;
@@ -314,11 +342,11 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         }
         let pairs = candidates.iter().map(|candidate| [candidate.id().clone(), candidate.delivery.id_of_its_own()]);
         let ids: Vec<_> = pairs.flatten().collect();
-        let found = self.find(&ids, now).await?;
+        let found = find(self.watch.store, &ids, now).await?;
         for candidate in candidates {
             let id = candidate.id();
             let request = Some(&candidate.request);
-            let standing = found.standing(candidate.delivery, Some(id), request, self.config.chain_id);
+            let standing = found.standing(candidate.delivery, Some(id), request, self.chain_id);
             lane.note(id, standing);
         }
         Ok(())

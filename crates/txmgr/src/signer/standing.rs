@@ -12,20 +12,26 @@
 //!
 //! Read next: [`super::reservation`].
 
+use std::collections::HashMap;
+use std::sync::Mutex;
+
 use futures_util::stream::{self, StreamExt as _};
 
 use crate::account::Head;
-use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, Store};
+use crate::pins::Pins;
+use crate::ports::{Keys, Store};
 use crate::request::{Code, Refused};
 use crate::signature::PublicKey;
-use crate::start::{self, KEYS_AT_ONCE, KeyTrouble, OfChain, StartRefused};
-use crate::units::{Address, KmsKeyId, Millis};
+use crate::start::{self, KEYS_AT_ONCE, KeyTrouble, OfChain};
+use crate::units::{AccountKey, Address, KmsKeyId, Millis};
 use crate::unusable::{KeyCall, KeyFault, Unusable};
 use crate::{meters, told};
 
-use super::Signer;
-use super::attempt::{AttemptError, Written};
-use super::directory::Heads;
+use super::heads::Heads;
+
+/// Keys read before the first message, at most: 1,000 take a second, and a Lambda function has ten to start.
+/// Of more accounts, those with open slots come first; the others' keys are read with their first request.
+pub(super) const WARM_KEYS_MAX: usize = 1_000;
 
 /// A mark as this process saw it last.
 #[derive(Debug, Clone, Copy)]
@@ -67,41 +73,50 @@ pub(super) fn unusable(head: &Head, fault: KeyFault) -> Refused {
     Refused::field(Code::AccountUnusable, "account", text)
 }
 
-impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
-    /// Keys read before the first message, at most: 1,000 take a second, and a Lambda function has ten to start.
-    /// Of more accounts, those with open slots come first; the others' keys are read with their first request.
-    pub const WARM_KEYS_MAX: usize = 1_000;
+/// What the process remembers of keys.
+#[derive(Debug, Default)]
+pub(super) struct KeyMemory {
+    /// Public keys never change: read once per process (G6).
+    public_keys: Mutex<HashMap<KmsKeyId, PublicKey>>,
+    /// Accounts whose keys could not be used, as last looked at.
+    marks: Mutex<HashMap<AccountKey, Marked>>,
+}
 
-    /// Takes up the accounts and reads their public keys, so that a key that cannot be used is named before the
-    /// first request. It stops only its own account; a key service that does not answer stops nothing.
-    pub async fn warm_up(&self, now: Millis) -> Result<(), StartRefused> {
-        let accounts = self.take_up_accounts().await?;
-        self.warm_keys(accounts, now).await;
-        Ok(())
-    }
+/// What a signature, or its absence, shows of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// It signs.
+    Works,
+    /// It cannot be used.
+    Fault(KeyFault, KeyCall),
+    /// Another key signed than the one whose public half was read.
+    OtherKey,
+    /// Nothing.
+    Nothing,
+}
 
-    /// The first half of [`Self::warm_up`]: the accounts of the signer's chain, of which there must be some if any
-    /// are registered.
-    pub async fn take_up_accounts(&self) -> Result<OfChain, StartRefused> {
-        let accounts = start::accounts_of_chain(&self.store, self.config.chain_id).await?;
-        accounts.warn_of_unreadable();
-        self.note_accounts(&accounts);
-        Ok(accounts)
-    }
+/// Watches keys: needs the store and the key service.
+pub(super) struct KeyWatch<'a, S, K> {
+    pub(super) store: &'a S,
+    pub(super) keys: &'a K,
+    pub(super) pins: &'a Pins,
+    pub(super) memory: &'a KeyMemory,
+}
 
-    /// The second half. May be broken off: keys that are not read then are read with their first requests.
-    pub async fn warm_keys(&self, accounts: OfChain, now: Millis) {
+impl<S: Store, K: Keys> KeyWatch<'_, S, K> {
+    /// Reads the keys of these accounts, and marks those that cannot be used.
+    pub(super) async fn warm_keys(&self, accounts: OfChain, now: Millis) {
         let mut heads = accounts.heads;
         heads.retain(|head| head.retired_at.is_none());
         heads.sort_by_key(|head| head.open_slots() == 0);
-        let left = heads.len().saturating_sub(Self::WARM_KEYS_MAX);
+        let left = heads.len().saturating_sub(WARM_KEYS_MAX);
         if left > 0 {
             tracing::info!(
                 left,
                 "more accounts than keys are read at the start; theirs are read with their first request"
             );
         }
-        heads.truncate(Self::WARM_KEYS_MAX);
+        heads.truncate(WARM_KEYS_MAX);
         let checks = heads.into_iter().map(|mut head| async move {
             self.refresh(&mut head, Try::Nothing, now).await;
             if head.unusable.is_some() { Ok(()) } else { self.read_or_mark(&head, now).await }
@@ -133,7 +148,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     pub(super) async fn refresh(&self, head: &mut Head, tries: Try, now: Millis) {
         let Some(mark) = head.unusable else {
             // Another signer found it usable.
-            self.marks.lock().expect("no code panics while holding the marks").remove(&head.account);
+            self.memory.marks.lock().expect("no code panics while holding the marks").remove(&head.account);
             return;
         };
         // Only a signature shows that a key signs again.
@@ -156,7 +171,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
 
     /// Whether a marked account is to be looked at now; if so, nobody else of this process does.
     fn takes_turn(&self, head: &Head, mark: Unusable, now: Millis) -> bool {
-        let mut marks = self.marks.lock().expect("no code panics while holding the marks");
+        let mut marks = self.memory.marks.lock().expect("no code panics while holding the marks");
         let lately = marks.get(&head.account).is_some_and(|seen| now.since(seen.checked_at) < Unusable::RECHECK_MS);
         if !lately {
             marks.insert(head.account, Marked { mark, checked_at: now, is_said: false });
@@ -190,29 +205,29 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     /// The public key of an account, read once per process (G6). One that is another address's is read again,
     /// since its alias may be moved back.
     pub(super) async fn account_key(&self, head: &Head) -> Result<PublicKey, KeyTrouble> {
-        self.config.pins.check(head).map_err(KeyTrouble::NotPinned)?;
+        self.pins.check(head).map_err(KeyTrouble::NotPinned)?;
         self.key_of(&head.kms_key_id, head.account.address).await
     }
 
     /// Whether a key is the one of this address.
-    pub async fn check_key(&self, id: &KmsKeyId, expected: Address) -> Result<(), KeyTrouble> {
+    pub(super) async fn check_key(&self, id: &KmsKeyId, expected: Address) -> Result<(), KeyTrouble> {
         self.key_of(id, expected).await.map(drop)
     }
 
     async fn key_of(&self, id: &KmsKeyId, expected: Address) -> Result<PublicKey, KeyTrouble> {
-        let cached = self.public_keys.lock().expect("no code panics while holding the keys").get(id).cloned();
+        let cached = self.memory.public_keys.lock().expect("no code panics while holding the keys").get(id).cloned();
         if let Some(key) = cached.filter(|key| key.address() == expected) {
             return Ok(key);
         }
-        let key = start::account_key(&self.keys, id, expected).await?;
-        self.public_keys.lock().expect("no code panics while holding the keys").insert(id.clone(), key.clone());
+        let key = start::account_key(self.keys, id, expected).await?;
+        self.memory.public_keys.lock().expect("no code panics while holding the keys").insert(id.clone(), key.clone());
         Ok(key)
     }
 
     /// Marks an account as one that cannot be signed for, and names it where an operator looks.
     async fn mark(&self, head: &Head, fault: KeyFault, call: KeyCall, now: Millis) -> Unusable {
         let (before, mark) = {
-            let mut marks = self.marks.lock().expect("no code panics while holding the marks");
+            let mut marks = self.memory.marks.lock().expect("no code panics while holding the marks");
             let before = marks.get(&head.account).copied();
             let known = head.unusable.or(before.map(|seen| seen.mark));
             // What a refused signature marked, a public key that can be read does not clear.
@@ -239,7 +254,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     /// Takes the mark off: the key works again.
     async fn clear(&self, head: &mut Head) {
         head.unusable = None;
-        self.marks.lock().expect("no code panics while holding the marks").remove(&head.account);
+        self.memory.marks.lock().expect("no code panics while holding the marks").remove(&head.account);
         match self.store.set_unusable(&head.account, None).await {
             Ok(()) => tracing::info!(account = %head.account, name = %head.name, "the account's key works again"),
             Err(error) => {
@@ -248,40 +263,31 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         }
     }
 
-    /// What a signature, or its refusal, says about the account's key.
-    pub(super) async fn note_signing(&self, head: &Head, result: &Result<Written, AttemptError>, now: Millis) {
-        match result {
-            Ok(_) => {
-                let was_marked =
-                    self.marks.lock().expect("no code panics while holding the marks").contains_key(&head.account);
+    /// Keeps what a signature, or its absence, shows of the account's key.
+    pub(super) async fn note_signing(&self, head: &Head, shown: Shown, now: Millis) {
+        match shown {
+            Shown::Works => {
+                let was_marked = self
+                    .memory
+                    .marks
+                    .lock()
+                    .expect("no code panics while holding the marks")
+                    .contains_key(&head.account);
                 if was_marked {
                     self.clear(&mut head.clone()).await;
                 }
             }
-            Err(AttemptError::Keys(error)) => {
-                if let Some(fault) = error.fault {
-                    self.mark(head, fault, KeyCall::Sign, now).await;
-                }
+            Shown::Fault(fault, call) => {
+                self.mark(head, fault, call, now).await;
             }
-            Err(AttemptError::Key(trouble)) => {
-                if let Some(fault) = trouble.fault() {
-                    self.mark(head, fault, KeyCall::Read, now).await;
-                }
-            }
-            // Another key signed than the one whose public half was read: its alias was moved.
-            Err(AttemptError::Signature(_)) => {
-                self.public_keys.lock().expect("no code panics while holding the keys").remove(&head.kms_key_id);
+            // Its alias was moved.
+            Shown::OtherKey => {
+                self.memory.public_keys.lock().expect("no code panics while holding the keys").remove(&head.kms_key_id);
                 if let Err(error) = self.read_or_mark(head, now).await {
                     tracing::warn!(error = told(&error), account = %head.account, "the public key cannot be read again");
                 }
             }
-            Err(
-                AttemptError::Store(_)
-                | AttemptError::Machine(_)
-                | AttemptError::Contended
-                | AttemptError::Gone
-                | AttemptError::Unsealed(_),
-            ) => {}
+            Shown::Nothing => {}
         }
     }
 }

@@ -20,7 +20,8 @@
 
 use futures_util::stream::{self, StreamExt as _};
 
-use crate::ports::{BroadcastQueue, Keys, OutcomeTopic, Store};
+use crate::policy::Policies;
+use crate::ports::{OutcomeTopic, Store};
 use crate::record::Rejected;
 use crate::units::{Millis, RequestId};
 use crate::wire::OutcomeMessage;
@@ -28,68 +29,68 @@ use crate::{meters, told};
 
 use super::attempt::AttemptError;
 use super::batch::{Batch, Inbound};
-use super::rejection::{Place, Refusal};
-use super::{Delivery, Signer, publish_each};
-
-/// How long the refusal of a stranger's message is kept, in milliseconds: a day. It is needed as long as the message
-/// may be delivered again, which is some ten times in at most a few hours before it is a dead letter; what comes from
-/// there is another message. And it is small: so a flood of a million a day holds less than 1 GB.
-pub(super) const STRANGER_KEPT_MS: u64 = 86_400_000;
+use super::rejection::{Place, Refusal, Rejections, publish_each};
+use crate::inbox::Incoming;
 
 /// Writes of one batch at once; it has ten messages at most on a FIFO queue.
 const AT_ONCE: usize = 10;
 
-impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
-    /// Answers what strangers sent and SQS hands out for the first time.
-    pub(super) async fn refuse_strangers(&self, batch: &mut Batch<'_>, now: Millis) {
-        let mut keeping = Vec::new();
-        for (at, delivery) in batch.deliveries.iter().enumerate().filter(|(_, delivery)| delivery.receives == 1) {
-            let named = || Inbound::read(at, delivery).named().cloned();
-            keeping.extend(self.stranger(at, delivery, named).map(|refusal| self.keep_one(delivery, refusal, now)));
-        }
-        if keeping.is_empty() {
-            return;
-        }
-        let kept: Vec<_> = stream::iter(keeping).buffered(AT_ONCE).collect().await;
-        let mut answers = Vec::with_capacity(kept.len());
-        for (at, kept) in kept {
-            match kept {
-                Ok(rejected) => {
-                    metrics::counter!(meters::REJECTED, "code" => rejected.reason.code.clone()).increment(1);
-                    answers.push((at, batch.in_trace(at, OutcomeMessage::of_rejected(&rejected))));
-                }
-                Err(error) => {
-                    tracing::warn!(error = told(&error), "rejection not stored; the message stays");
-                    batch.retry(at);
-                }
+/// Answers what strangers sent and SQS hands out for the first time.
+pub(super) async fn refuse_strangers<S: Store, O: OutcomeTopic>(
+    rejections: &Rejections<'_, S, O>,
+    policies: &Policies,
+    batch: &mut Batch<'_>,
+    now: Millis,
+) {
+    let mut keeping = Vec::new();
+    for (at, delivery) in batch.deliveries.iter().enumerate().filter(|(_, delivery)| delivery.receives == 1) {
+        let named = || Inbound::read(at, delivery).named().cloned();
+        keeping.extend(
+            stranger(policies, at, delivery, named).map(|refusal| keep_one(rejections, delivery, refusal, now)),
+        );
+    }
+    if keeping.is_empty() {
+        return;
+    }
+    let kept: Vec<_> = stream::iter(keeping).buffered(AT_ONCE).collect().await;
+    let mut answers = Vec::with_capacity(kept.len());
+    for (at, kept) in kept {
+        match kept {
+            Ok(rejected) => {
+                metrics::counter!(meters::REJECTED, "code" => rejected.reason.code.clone()).increment(1);
+                answers.push((at, batch.in_trace(at, OutcomeMessage::of_rejected(&rejected))));
+            }
+            Err(error) => {
+                tracing::warn!(error = told(&error), "rejection not stored; the message stays");
+                batch.retry(at);
             }
         }
-        let (places, outcomes): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
-        for (at, published) in places.into_iter().zip(publish_each(&self.topic, &outcomes).await) {
-            if published { batch.done(at) } else { batch.retry(at) }
-        }
     }
+    let (places, outcomes): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
+    for (at, published) in places.into_iter().zip(publish_each(rejections.topic, &outcomes).await) {
+        if published { batch.done(at) } else { batch.retry(at) }
+    }
+}
 
-    /// Stores one of them; its place in the batch.
-    async fn keep_one(
-        &self,
-        delivery: &Delivery,
-        refusal: Refusal,
-        now: Millis,
-    ) -> (usize, Result<Box<Rejected>, AttemptError>) {
-        (refusal.at, self.keep_own(delivery, &refusal, now).await)
-    }
+/// Stores one of them; its place in the batch.
+async fn keep_one<S: Store, O: OutcomeTopic>(
+    rejections: &Rejections<'_, S, O>,
+    delivery: &Incoming,
+    refusal: Refusal,
+    now: Millis,
+) -> (usize, Result<Box<Rejected>, AttemptError>) {
+    (refusal.at, rejections.keep_own(delivery, &refusal, now).await)
+}
 
-    /// The refusal of a message whose sender no policy knows; `None` if one does. Which id it names is looked at only
-    /// then.
-    pub(super) fn stranger(
-        &self,
-        at: usize,
-        delivery: &Delivery,
-        named: impl FnOnce() -> Option<RequestId>,
-    ) -> Option<Refusal> {
-        let refused = self.config.policies.check_known(delivery.sender.as_deref()).err()?;
-        let place = Place::Stranger(named());
-        Some(Refusal { at, place, request: None, account: None, digest: None, refused })
-    }
+/// The refusal of a message whose sender no policy knows; `None` if one does. Which id it names is looked at only
+/// then.
+pub(super) fn stranger(
+    policies: &Policies,
+    at: usize,
+    delivery: &Incoming,
+    named: impl FnOnce() -> Option<RequestId>,
+) -> Option<Refusal> {
+    let refused = policies.check_known(delivery.sender.as_deref()).err()?;
+    let place = Place::Stranger(named());
+    Some(Refusal { at, place, request: None, account: None, digest: None, refused })
 }

@@ -1,4 +1,4 @@
-//! From records to what travels. Read next: [`super`] for the shapes.
+//! Converts records to wire types. Read next: [`super`] for the types.
 
 use crate::record::{Attempt, AttemptKind, Phase, Reason, Record, Rejected, SendAnswer, SendClass, Stored, Waiting};
 use crate::text;
@@ -22,7 +22,7 @@ impl From<&Fee> for WireFee {
 }
 
 impl WireFee {
-    /// The price, if its numbers are decimal wei.
+    /// The price; `None` if a number is not decimal wei.
     #[must_use]
     pub fn fee(&self) -> Option<Fee> {
         Some(match self {
@@ -57,7 +57,7 @@ impl From<&Reason> for WireReason {
     fn from(reason: &Reason) -> Self {
         Self {
             code: text::plain(&reason.code),
-            // Plain already, but in items of older versions.
+            // Items of older versions may not be escaped.
             message: text::plain_within(&reason.message, Reason::MAX_CHARS),
             revert: reason.revert.as_ref().map(|revert| WireRevert {
                 text: text::plain(&revert.text),
@@ -68,19 +68,19 @@ impl From<&Reason> for WireReason {
     }
 }
 
-/// The `eventId` of what a transaction decided: SHA-256 of request id, status and the transaction's hash, parted by
-/// zero bytes, in hex. It is that of the first version, so that what was published before an upgrade and is published
-/// again after it has the same.
+/// The `eventId` of an outcome that a transaction decided: SHA-256, in hex, of request id, status and the transaction's
+/// hash, separated by zero bytes. It has not changed since the first version, so an outcome that is published again
+/// after an upgrade keeps its id.
 #[must_use]
 pub fn event_id(request_id: &RequestId, status: Status, tx_hash: &TxHash) -> String {
     hex::encode(sha256(format!("{request_id}\0{}\0{tx_hash}", status.as_str()).as_bytes()))
 }
 
-/// The `eventId` of a rejection: SHA-256, in hex, of lines that each name a part. What is said is no part of it, since
-/// a message has one outcome.
+/// The `eventId` of a rejection: SHA-256, in hex, of one `name=value` line per part. The reason is not a part, since a
+/// message has one outcome.
 ///
-/// A rejection that was stored before message ids were kept is told by the time it was refused at. Published again by
-/// hand after the upgrade, it has another `eventId` than before: the old one was made of debug output.
+/// A rejection without a message id (stored by an older version) is identified by the time of the refusal. If it is
+/// published again by hand after the upgrade, its `eventId` differs from the old one, which hashed debug output.
 #[must_use]
 pub fn event_id_of_rejected(rejected: &Rejected) -> String {
     let evidence = match &rejected.message_id {
@@ -125,7 +125,7 @@ impl OutcomeMessage {
             message_id: shown.message_id,
             settled_at: Some(settlement.settled_at.0),
             reduced: false,
-            trace: trace::told(record.trace.as_deref()),
+            trace: trace::traceparent(record.trace.as_deref()),
         })
     }
 
@@ -159,7 +159,7 @@ impl OutcomeMessage {
         }
     }
 
-    /// The same outcome without what is not ours: no metadata, no revert data, the reason's code for its text.
+    /// The outcome without foreign contents: no metadata, no revert data, and the reason's code in place of its text.
     #[must_use]
     pub fn reduced(&self) -> Self {
         let reason = self.reason.as_ref().map(|reason| WireReason {
@@ -178,7 +178,7 @@ pub fn hex_digest(digest: &Digest) -> String {
 }
 
 impl RequestStatus {
-    /// How a stored request stands.
+    /// The status of a stored item.
     #[must_use]
     pub fn of(stored: &Stored) -> Self {
         match stored {
@@ -187,7 +187,7 @@ impl RequestStatus {
         }
     }
 
-    /// How a record stands.
+    /// The status of a record.
     #[must_use]
     pub fn of_record(record: &Record) -> Self {
         let (gas_price, max_fee, max_priority) = match record.fee {
@@ -245,7 +245,7 @@ impl RequestStatus {
         }
     }
 
-    /// How a rejection stands.
+    /// The status of a rejection.
     #[must_use]
     pub fn of_rejected(rejected: &Rejected) -> Self {
         Self {

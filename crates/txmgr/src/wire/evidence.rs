@@ -1,4 +1,4 @@
-//! `evidence.v1`: one request with all that shows what became of it, for whoever has nothing but the file.
+//! `evidence.v1`: one request with the evidence of its outcome, for a reader who has only the file.
 //!
 //! Made and verified by [`crate::evidence`].
 
@@ -21,27 +21,27 @@ pub struct Evidence {
     pub made_by: String,
     /// The request as it was accepted.
     pub request: EvidenceRequest,
-    /// What it does, as far as that can be told from its calldata.
+    /// What it does, decoded from its calldata as far as possible.
     pub call: EvidenceCall,
-    /// SHA-256 of the text of the policy that let it pass; missing where it was stored before this was kept.
+    /// SHA-256 of the text of the policy that accepted it; missing in records of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_digest: Option<String>,
     /// The version of the code that accepted it; missing as `policyDigest` is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code_version: Option<String>,
-    /// The signer's HMAC-SHA-256 over what the request fixes, 64 hex digits; missing where the record has none.
+    /// The signer's HMAC-SHA-256 over the request's fixed fields, 64 hex digits; missing if the record has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seal: Option<String>,
-    /// Whether the seal fits, as whoever made the file saw it.
+    /// Whether the seal fits, as the maker of the file found.
     pub seal_check: SealCheck,
-    /// Who approved it; empty where nobody was asked.
+    /// Who approved it; empty if nobody was asked.
     pub approvals: Vec<Value>,
     /// The account's KMS key when the file was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kms_key_id: Option<String>,
     /// Everything that was ever signed for it, in order.
     pub attempts: Vec<EvidenceAttempt>,
-    /// How it stood when the file was made, by the record.
+    /// The record's outcome when the file was made.
     pub outcome: EvidenceOutcome,
     /// The deciding transaction's receipt, as a node gave it (`eth_getTransactionReceipt`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,19 +98,19 @@ pub struct EvidenceRequest {
     /// The SQS message it is from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
-    /// What the digest covers besides; missing where it was stored before this was kept.
+    /// The other fields that the digest covers; missing in records of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<EvidenceAsked>,
     /// Unix milliseconds.
     pub created_at: u64,
 }
 
-/// What a request said of its price and its account, in its own words.
+/// The original fields of a request for its price and its account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EvidenceAsked {
-    /// It named the price; else the price is the account's or the network's.
+    /// Whether it named its price; otherwise the price is the account's or the network's.
     pub names_fee: bool,
     /// Decimal wei per gas: its own cap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -162,17 +162,17 @@ pub struct EvidenceArgument {
     pub value: String,
 }
 
-/// What came of holding the seal against the record.
+/// The result of checking the seal against the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum SealCheck {
-    /// It was made by a holder of the key over what the record has.
+    /// A holder of the key made it over the record's contents.
     #[serde(rename = "fits")]
     Fits,
-    /// It is missing, or of another record or key.
+    /// It is missing, or belongs to another record or key.
     #[serde(rename = "does not fit")]
     DoesNotFit,
-    /// Whoever made the file has no key.
+    /// The maker of the file has no key.
     #[serde(rename = "not checked: no key here")]
     NotChecked,
 }
@@ -198,13 +198,13 @@ pub struct EvidenceAttempt {
     /// The address that the signature recovers to, EIP-55; missing where it recovers to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovered: Option<String>,
-    /// `0x` + hex: the bytes that nodes were given.
+    /// `0x` + hex: the bytes that were sent to nodes.
     pub raw: String,
-    /// Keccak-256 of them.
+    /// Keccak-256 of the raw bytes.
     pub tx_hash: String,
     /// Unix milliseconds.
     pub signed_at: u64,
-    /// KMS's id of the call: `requestID` of its event in the trail. Missing where it was stored before this was kept.
+    /// KMS's id of the call: `requestID` of its event in the trail. Missing in records of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kms_request_id: Option<String>,
     /// Unix milliseconds of the first send.
@@ -228,12 +228,12 @@ pub struct EvidenceSignature {
     pub y_parity: u8,
 }
 
-/// How a request stands, by its record.
+/// The outcome of a request, from its record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EvidenceOutcome {
-    /// How it stands.
+    /// The request's status.
     pub status: Status,
     /// The transaction that decided it, or was mined: one of the attempts, or the foreign one of `displaced`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,10 +1,9 @@
-//! The messages as they travel: pokes between the stages, outcomes to the topic, and the status item
-//! as JSON. camelCase, the same names as the attributes of the requests table; wei amounts are
-//! decimal strings.
+//! The wire types: pokes between the stages, outcomes to the topic, and the status item as JSON. Names are
+//! camelCase, the same as the attributes of the requests table; wei amounts are decimal strings.
 //!
-//! Only shapes and conversions live here, no decisions. The JSON Schemas in `schemas/` are generated
-//! from these types (feature `schema`), and a test keeps them the same. The signing request's parser
-//! is [`crate::request`]. Read next: [`crate::ports`].
+//! This module has only types and conversions, no decisions. The JSON Schemas in `schemas/` are generated from
+//! these types (feature `schema`), and a test checks that they match. The signing request's parser is
+//! [`crate::request`]. Read next: [`crate::ports`].
 
 mod convert;
 pub mod evidence;
@@ -16,6 +15,7 @@ pub use self::convert::{event_id, event_id_of_rejected, hex_digest};
 use serde::{Deserialize, Serialize};
 
 use crate::record::{Phase, Verdict};
+use crate::units::AccountKey;
 
 /// "Look at this account's lane." The body of a message on the broadcast queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,9 +23,17 @@ use crate::record::{Phase, Verdict};
 pub struct LanePoke {
     /// The account's key, `97:0xabc…`; also the message group.
     pub account: String,
-    /// Why: told in logs, and decides with the account which pokes are one message to the queue's
+    /// Why the poke was sent, for logs. Pokes with the same account and cause are one message to the queue's
     /// deduplication ([`crate::poke`]).
     pub cause: String,
+}
+
+impl LanePoke {
+    /// The account's key; `None` if it is not one.
+    #[must_use]
+    pub fn account(&self) -> Option<AccountKey> {
+        self.account.parse().ok()
+    }
 }
 
 /// "Look at this request." The body of a message on the resign queue.
@@ -34,19 +42,19 @@ pub struct LanePoke {
 pub struct SignerPoke {
     /// The account's key; also the message group.
     pub account: String,
-    /// The request.
+    /// The id of the request.
     pub request_id: String,
-    /// The number of the attempt that is missing.
+    /// The index of the missing attempt.
     pub attempt: usize,
-    /// What it is to do.
+    /// What the attempt is to do.
     pub kind: WireKind,
-    /// Its price; left out for attempt 0, whose price is the record's.
+    /// The attempt's price; left out for attempt 0, which has the record's price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fee: Option<WireFee>,
-    /// Wei that a cancel is to move to the account itself: 1 makes it a payment for BEP-703. Anything else is 0.
+    /// Wei that a cancel is to move to the account itself: 1 makes it a payment for BEP-703. Any other value means 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub to_self: u64,
-    /// Why and when: told in logs, and keeps apart two asks for the same attempt.
+    /// Why and when it was sent, for logs. It distinguishes two asks for the same attempt.
     pub cause: String,
 }
 
@@ -55,7 +63,7 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// Execute or cancel.
+/// What an attempt does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -87,28 +95,29 @@ pub enum WireFee {
     },
 }
 
-/// How a request stands.
+/// The status of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum Status {
-    /// It has a nonce.
+    /// It has a nonce; nothing is signed yet.
     Reserved,
-    /// A signature is stored.
+    /// A signed transaction is stored; no node has it yet.
     Signed,
-    /// Bytes were handed to a node.
+    /// The signed transaction was sent to a node.
     Sent,
-    /// A receipt was seen; not final.
+    /// A node showed a receipt; its block is not finalized.
     Mined,
-    /// Executed, in a finalized block.
+    /// The transaction succeeded, in a finalized block.
     Confirmed,
-    /// Executed and reverted, in a finalized block.
+    /// The transaction was executed and reverted, in a finalized block. `reason.revert` has the decoded data.
     Reverted,
-    /// A cancel took its nonce, in a finalized block.
+    /// A transfer of 1 wei (or 0) from the account to itself used the nonce, in a finalized block. `reason` says why
+    /// it was cancelled.
     Cancelled,
-    /// A transaction not signed here took its nonce, in a finalized block.
+    /// A transaction that Signpost did not sign used the nonce, in a finalized block. Its hash is the evidence.
     Displaced,
-    /// Refused before it had a nonce; never signed.
+    /// Refused before it had a nonce; nothing was signed. `reason` says why. The same `requestId` may be sent again.
     Rejected,
 }
 
@@ -147,19 +156,19 @@ impl Status {
     }
 }
 
-/// Why a request ended as it did.
+/// Why a request was refused, cancelled or reverted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct WireReason {
-    /// Stable, camelCase.
+    /// A refusal code or a cause of a cancel; camelCase, and its meaning never changes.
     pub code: String,
-    /// For people: the field, the problem, the way out.
+    /// For people: the field or rule, the problem and the remedy. At most 2,000 characters.
     pub message: String,
     /// Revert data of a reverted transaction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revert: Option<WireRevert>,
-    /// The id that a message named which is answered under `sqs:<message id>`, because the id is not its own.
+    /// The id that the message named, where it is answered under `sqs:<message id>` because that id is not its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
 }
@@ -169,13 +178,14 @@ pub struct WireReason {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct WireRevert {
-    /// Decoded text.
+    /// `Error(string)` as its text, `Panic(uint256)` as its meaning, or the selector of a custom error.
     pub text: String,
-    /// `0x` + hex of the raw revert data.
+    /// The raw revert data as 0x-hex, cut at a limit.
     pub raw: String,
 }
 
-/// The one outcome of a request, as published. Every copy is equal and has the same `eventId`.
+/// The one outcome of a message: the body of a message on the outcome topic. Every copy is equal and has the same
+/// `eventId`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -183,67 +193,68 @@ pub struct WireRevert {
 pub struct OutcomeMessage {
     /// Always `outcome.v1`.
     pub schema: String,
-    /// 64 hex digits, the same on every copy of an outcome: drop what you have seen. SHA-256 of request id,
-    /// status and the deciding transaction's hash (for `rejected`: the refused message's id).
+    /// 64 hex digits, equal on every copy of an outcome; use it to drop copies. SHA-256 of the request id, the
+    /// status and the deciding transaction's hash (for `rejected`: of the refused message's id).
     pub event_id: String,
-    /// The caller's id, or `sqs:<message id>` for a message that had none, or named one that is not its own.
+    /// The caller's id, or `sqs:<message id>` for a message without a usable id, or with an id that is not its own.
     pub request_id: String,
     /// `confirmed`, `reverted`, `cancelled`, `displaced` or `rejected`.
     pub status: Status,
-    /// SHA-256 of the request this is about: tells two requests with one id apart.
+    /// SHA-256 of the parsed request, 64 hex digits: tells apart two requests with the same id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// `97:0xabc…`; missing when the account was never known.
+    /// The account's key: chain id and lower-case address, `97:0xabc…`. Missing when the account was never known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
     /// EIP-155 chain id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain_id: Option<u64>,
-    /// EIP-55 address that signed.
+    /// Address that signed, EIP-55.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// The slot.
+    /// The nonce that the request got.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<u64>,
     /// The transaction that decided it: ours, or the foreign one of `displaced`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tx_hash: Option<String>,
-    /// The finalized block.
+    /// Height of the finalized block.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_number: Option<u64>,
-    /// Its hash.
+    /// Hash of the finalized block.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_hash: Option<String>,
-    /// Gas used.
+    /// Gas that the transaction used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gas_used: Option<u64>,
-    /// Decimal wei per gas.
+    /// Price paid, decimal wei per gas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective_gas_price: Option<String>,
-    /// How many nodes showed the deciding transaction final: 2, or 1 where no second one is configured or it could
-    /// not say. Missing for `rejected`, and where it was stored before this was kept.
+    /// Number of nodes that showed the deciding transaction as finalized: 2, or 1 where no second node is
+    /// configured or it did not answer. Missing for `rejected`, and in records that are older than this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub witnesses: Option<u8>,
-    /// The contract a creation made, EIP-55.
+    /// Address of the created contract, EIP-55.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contract_address: Option<String>,
-    /// Why, for all but `confirmed`.
+    /// Why; for every status but `confirmed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<WireReason>,
-    /// The caller's metadata.
+    /// The request's `metadata`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<serde_json::Value>,
     /// SQS `SenderId` of the message this answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender: Option<String>,
-    /// The SQS message this answers; missing where it was stored before message ids were kept.
+    /// Id of the SQS message this answers, as `SendMessage` returned it. Missing in records that are older than this
+    /// field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
     /// Unix milliseconds: when the outcome was decided. Missing for `rejected`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled_at: Option<u64>,
-    /// `true`: the topic refused the outcome as it was, so `metadata` and the texts of `reason` are left out. The
-    /// item of the requests table has them. Same `eventId`.
+    /// `true`: the topic refused the outcome for its size or contents, so `metadata` and the texts of `reason` are
+    /// left out. The item in the requests table has them. The `eventId` is the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reduced: bool,
     /// The request's trace as a `traceparent`: an attribute of the message, not of its body.
@@ -251,7 +262,7 @@ pub struct OutcomeMessage {
     pub trace: Option<String>,
 }
 
-/// The item of the requests table as JSON, without `data`'s bytes being anything but hex.
+/// The item of the requests table as JSON. In the table `data` is binary; here it is 0x-hex.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -259,32 +270,32 @@ pub struct OutcomeMessage {
 pub struct RequestStatus {
     /// The caller's id.
     pub request_id: String,
-    /// How it stands.
+    /// Where the request is.
     pub status: Status,
-    /// Counts the writes.
+    /// Number of writes to the record.
     pub version: u64,
-    /// SHA-256 of the request.
+    /// SHA-256 of the parsed request, 64 hex digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// `97:0xabc…`.
+    /// The account's key: chain id and lower-case address, `97:0xabc…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
     /// EIP-155 chain id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain_id: Option<u64>,
-    /// EIP-55 address that signs.
+    /// Address that signs, EIP-55.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// The slot.
+    /// The nonce that the request got.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<u64>,
     /// Recipient, EIP-55; missing for a contract creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
-    /// Decimal wei.
+    /// Decimal wei to transfer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// `0x` + hex.
+    /// Calldata or init code, 0x-hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
     /// Gas limit.
@@ -302,23 +313,23 @@ pub struct RequestStatus {
     /// Decimal wei per gas: no executing attempt is priced above it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fee_cap: Option<String>,
-    /// Unix seconds.
+    /// Unix seconds: cancelled unless mined by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<u64>,
-    /// The caller's metadata.
+    /// The request's `metadata`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<serde_json::Value>,
-    /// SQS `SenderId` of the message.
+    /// SQS `SenderId` of the message that brought the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender: Option<String>,
-    /// The SQS message it is from; missing where it was stored before message ids were kept.
+    /// Id of the SQS message that brought the request. Missing in records that are older than this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
     /// The signer's seal over what the request fixes: HMAC-SHA-256 as 64 hex digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seal: Option<String>,
-    /// SHA-256 of the text of the policy that let it pass; missing for `rejected`, and where it was stored before
-    /// this was kept.
+    /// SHA-256 of the text of the policy that allowed it. Missing for `rejected`, and in records that are older than
+    /// this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_digest: Option<String>,
     /// The version of the code that accepted it, `RELEASE+COMMIT` or `RELEASE`; missing as `policyDigest` is.
@@ -330,42 +341,43 @@ pub struct RequestStatus {
     /// The deciding transaction once settled or mined, the newest attempt's before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tx_hash: Option<String>,
-    /// The block it is in.
+    /// Height of the block with the transaction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_number: Option<u64>,
-    /// Its hash.
+    /// Hash of the block with the transaction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_hash: Option<String>,
-    /// Gas used.
+    /// Gas that the transaction used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gas_used: Option<u64>,
-    /// Decimal wei per gas.
+    /// Price paid, decimal wei per gas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective_gas_price: Option<String>,
-    /// How many nodes showed the deciding transaction final: 2, or 1 where no second one is configured or it could
-    /// not say. Missing for `rejected`, and where it was stored before this was kept.
+    /// Number of nodes that showed the deciding transaction as finalized: 2, or 1 where no second node is
+    /// configured or it did not answer. Missing for `rejected`, and in records that are older than this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub witnesses: Option<u8>,
-    /// The contract a creation made, EIP-55.
+    /// Address of the created contract, EIP-55.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contract_address: Option<String>,
-    /// Why it ended, or why a cancel is wanted.
+    /// Why it was refused, cancelled or reverted, or why a cancel is wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<WireReason>,
-    /// What it waits for, if it has not moved for 30 s.
+    /// What the request waits for, if it has not moved for 30 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<WireWaiting>,
-    /// Unix milliseconds.
+    /// Unix milliseconds: when the request was accepted or refused.
     pub created_at: u64,
-    /// Unix milliseconds.
+    /// Unix milliseconds: the newest write.
     pub updated_at: u64,
-    /// Unix milliseconds.
+    /// Unix milliseconds: when the outcome was decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled_at: Option<u64>,
-    /// Unix milliseconds.
+    /// Unix milliseconds: when the outcome was published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published_at: Option<u64>,
-    /// Unix **seconds** (DynamoDB's TTL); set only when closed, for `rejected` at once.
+    /// Unix **seconds**, DynamoDB's TTL: when the item may be deleted. Set when the record is closed, for `rejected`
+    /// at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<u64>,
 }
@@ -376,7 +388,7 @@ pub struct RequestStatus {
 #[serde(rename_all = "camelCase")]
 pub struct WireWaiting {
     /// A stable code: `signature`, `node`, `predecessor`, `block`, `priceCap`, `finality`, `secondNode`,
-    /// `contradiction`, `receipt` or `funds`.
+    /// `contradiction`, `receipt`, `funds` or `seal`.
     pub code: String,
     /// What it means and what helps.
     pub message: String,
@@ -389,27 +401,29 @@ pub struct WireWaiting {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct WireAttempt {
-    /// What it does.
+    /// Executes the request, or cancels it.
     pub kind: WireKind,
     /// Decimal wei that a cancel moves to the account itself; left out where it is 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to_self: Option<String>,
-    /// Its price.
+    /// Price of the attempt: `gasPrice`, or `maxFeePerGas` and `maxPriorityFeePerGas`.
     pub fee: WireFee,
-    /// Its hash.
+    /// Transaction hash.
     pub tx_hash: String,
     /// Unix milliseconds.
     pub signed_at: u64,
-    /// KMS's id of the call that signed it: `requestID` of its event in the trail. Missing where it was stored before this was kept.
+    /// KMS's request id of the call that signed it: `requestID` of its event in CloudTrail. Missing in attempts that
+    /// are older than this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kms_request_id: Option<String>,
     /// Unix milliseconds of the first send.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent_at: Option<u64>,
-    /// What the node's answer meant.
+    /// How the node's answer was classified: `accepted`, `alreadyKnown`, `nonceTooLow`, `retry`, `underpriced`,
+    /// `funds`, `refused`, `misconfigured` or `unknown`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
-    /// The node's words.
+    /// The text of the node's answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer_message: Option<String>,
 }

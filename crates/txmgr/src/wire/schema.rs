@@ -22,7 +22,7 @@ impl JsonSchema for Quantity {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A JSON integer, a decimal string or a 0x-hex string. Prefer strings for wei: many JSON writers round integers above 2^53.",
+            "description": "A JSON integer, a decimal string or a 0x-hex string, at most 2^256 - 1. Prefer strings for wei: many JSON writers round integers above 2^53.",
             "anyOf": [
                 { "type": "integer", "minimum": 0 },
                 { "type": "string", "pattern": "^([0-9]{1,78}|0x[0-9a-fA-F]{1,64})$" }
@@ -48,40 +48,55 @@ impl JsonSchema for Recipient {
     }
 }
 
-/// The body of a message on the signing queue.
+/// A request to sign and send one transaction: the body of a message on the signing queue.
 #[derive(Debug, JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields, title = "signing-request.v1")]
 pub struct SigningRequestV1 {
-    /// Your name for the request and its idempotency key. The same id with the same contents is answered by
-    /// the first; with other contents it is refused.
+    /// Your name for the request and its idempotency key: 1 to 128 of `A-Z a-z 0-9 - _ . :`, not starting with
+    /// `sqs:`. The same id with the same contents is answered by the first request; with other contents it is
+    /// refused.
     #[schemars(regex(pattern = "^[A-Za-z0-9_.:-]{1,128}$"))]
     pub request_id: String,
-    /// The account's name, its key `97:0x…` or its address, or `pool:NAME` for one of a pool's. May be left out when one account is registered.
+    /// The account that signs: its name, its key `97:0x…`, its address, or `pool:NAME` for one of a pool's
+    /// accounts. May be left out when one account is registered.
     #[schemars(length(min = 1))]
     pub account: Option<String>,
-    /// Recipient or contract; null creates a contract.
+    /// Recipient or contract. Explicit `null` creates a contract, if policy allows it.
     pub to: Recipient,
-    /// Wei to move; 0 when left out.
+    /// Wei to transfer; 0 when left out.
     pub value: Option<Quantity>,
-    /// Calldata as 0x-hex; empty when left out.
+    /// Calldata, or init code of at most 49,152 bytes (EIP-3860), as 0x-hex; empty when left out. The whole
+    /// transaction has at most 131,072 bytes, a limit of the nodes' pools.
     #[schemars(regex(pattern = "^0x([0-9a-fA-F]{2})*$"))]
     pub data: Option<String>,
-    /// Gas limit, at most 16,777,216 (EIP-7825).
+    /// Gas limit: at least the intrinsic gas (EIP-2028, EIP-3860) and the calldata floor (EIP-7623), at most
+    /// 16,777,216 (EIP-7825).
     pub gas: Quantity,
-    /// Wei per gas, legacy transaction. The account's configured price when no fee is given.
+    /// Wei per gas, type 0 (EIP-155). When the request names no fee, it is the account's configured price, or else
+    /// the network's.
     pub gas_price: Option<Quantity>,
-    /// Wei per gas, type 2; together with maxPriorityFeePerGas.
+    /// Wei per gas, type 2 (EIP-1559). Together with `maxPriorityFeePerGas`, never with `gasPrice`.
     pub max_fee_per_gas: Option<Quantity>,
-    /// Wei per gas, type 2; together with maxFeePerGas.
+    /// Wei per gas, type 2 (EIP-1559), at most `maxFeePerGas`. Together with `maxFeePerGas`.
     pub max_priority_fee_per_gas: Option<Quantity>,
-    /// Wei per gas: no attempt is priced above it.
+    /// Wei per gas: no executing attempt is priced above it. Policy may set a lower cap.
     pub max_gas_price: Option<Quantity>,
-    /// Unix seconds: cancelled unless mined by then.
+    /// Unix seconds, from 1,000,000,000 to 100,000,000,000. The request is cancelled unless it is mined by then.
     pub deadline: Option<Quantity>,
-    /// Refused unless it is the account's chain.
+    /// EIP-155 chain id; refused unless it is the account's chain.
     pub chain_id: Option<Quantity>,
-    /// At most 2,048 bytes; echoed in the outcome.
+    /// A JSON object of at most 2,048 bytes, written compactly. It is echoed in the outcome.
     pub metadata: Option<serde_json::Map<String, Value>>,
+}
+
+/// A request to cancel a signing request sent before: the body of a message on the signing queue, from the same
+/// sender.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields, title = "cancel-request.v1")]
+pub struct CancelRequestV1 {
+    /// The `requestId` of the request to cancel. The message has no other field.
+    #[schemars(regex(pattern = "^[A-Za-z0-9_.:-]{1,128}$"))]
+    pub cancel: String,
 }
 
 /// The published schemas by file name in `schemas/`.
@@ -89,6 +104,7 @@ pub struct SigningRequestV1 {
 pub fn schemas() -> Vec<(&'static str, Value)> {
     vec![
         ("signing-request.v1.json", schema_of::<SigningRequestV1>(true)),
+        ("cancel-request.v1.json", schema_of::<CancelRequestV1>(true)),
         ("request-status.v1.json", schema_of::<RequestStatus>(false)),
         ("outcome.v1.json", schema_of::<OutcomeMessage>(false)),
         ("evidence.v1.json", schema_of::<Evidence>(false)),

@@ -1,15 +1,15 @@
-//! What looking for an account costs, and what it costs others when it cannot be found.
+//! What a lookup of an account costs, and how failed lookups affect other accounts.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use signpost_txmgr::fake::{Fate, Gate, Weather};
+use signpost_txmgr::inbox::Disposition;
 use signpost_txmgr::ports::Happened;
-use signpost_txmgr::signer::Disposition;
 
 use crate::world::{NOW, RULES, handle, handle_all, transfer, ungrouped, world};
 
-/// Counts calls of the store by their names, and lets those fail that it is told.
+/// Counts the store's calls by name and lets the calls of one name fail.
 #[derive(Debug, Default)]
 struct Counting {
     calls: Mutex<BTreeMap<&'static str, usize>>,
@@ -55,7 +55,7 @@ fn unknown_accounts_do_not_read_the_directory_per_batch() {
 }
 
 #[test]
-fn an_account_registered_after_its_name_was_unknown_is_found() {
+fn account_registered_after_a_failed_lookup_is_found() {
     let world = world(&["one"]);
     let signer = world.signer(RULES);
     handle_all(&signer, &[transfer(0, "a", Some("two"))], NOW);
@@ -65,7 +65,7 @@ fn an_account_registered_after_its_name_was_unknown_is_found() {
 }
 
 #[test]
-fn an_account_registered_since_is_found_at_once() {
+fn account_registered_since_the_last_read_is_found_at_once() {
     let world = world(&["one"]);
     let signer = world.signer(RULES);
     handle_all(&signer, &[transfer(0, "a", Some("one"))], NOW);
@@ -75,7 +75,7 @@ fn an_account_registered_since_is_found_at_once() {
 }
 
 #[test]
-fn an_unreadable_directory_holds_up_no_known_account() {
+fn unreadable_directory_does_not_delay_known_accounts() {
     let (world, count) = (world(&["one"]), Arc::new(Counting::default()));
     let signer = world.signer_behind(RULES, Gate::with(count.clone()));
     handle_all(&signer, &[transfer(0, "a", Some("one"))], NOW);
@@ -84,23 +84,23 @@ fn an_unreadable_directory_holds_up_no_known_account() {
     let batch = [transfer(1, "b", Some("two")), transfer(2, "c", Some("one"))].map(ungrouped);
     assert_eq!(handle(&signer, &batch, NOW), [Disposition::Retry, Disposition::Done]);
     assert_eq!((world.status("b"), world.status("c")), ("unknown", "signed"));
-    world.assert_told(&[]);
+    world.assert_outcomes(&[]);
     count.fail(None);
     handle_all(&signer, &batch, NOW);
     assert_eq!(world.status("b"), "signed");
 }
 
 #[test]
-fn unreadable_answers_leave_a_batch_on_the_queue() {
+fn unreadable_records_leave_a_batch_on_the_queue() {
     let (world, count) = (world(&["one"]), Arc::new(Counting::default()));
     let signer = world.signer_behind(RULES, Gate::with(count.clone()));
     count.fail(Some("BatchGetItem"));
     assert_eq!(handle(&signer, &[transfer(0, "a", Some("one"))], NOW), [Disposition::Retry]);
-    assert_eq!(world.status("a"), "unknown", "nothing is judged before it is known how it stands");
+    assert_eq!(world.status("a"), "unknown", "nothing is decided before the record's status is known");
 }
 
 #[test]
-fn a_good_batch_is_read_once_and_written_as_ever() {
+fn good_batch_costs_one_read_and_one_write_per_step() {
     let (world, count) = (world(&["one"]), Arc::new(Counting::default()));
     let signer = world.signer_behind(RULES, Gate::with(count.clone()));
     let batch: Vec<_> = (0..10).map(|at| transfer(at, &format!("r-{at}"), Some("one"))).collect();

@@ -1,5 +1,5 @@
-//! Event ids are for ever: a consumer drops what it has seen by them. The expected ones were computed apart, with
-//! `hashlib`, from the texts beside them.
+//! Event ids never change: consumers use them to drop copies. The expected ids were computed independently, with
+//! `hashlib`, from the texts in the comments.
 
 use signpost_txmgr::record::{Reason, Rejected};
 use signpost_txmgr::units::{Digest, Millis, TxHash};
@@ -28,11 +28,11 @@ fn event_of(rejected: &Rejected) -> String {
 }
 
 #[test]
-fn event_ids_are_those_of_the_golden_texts() {
-    // `order-1`, `confirmed` and the hash, parted by zero bytes: as in the first version.
+fn event_ids_match_the_golden_values() {
+    // `order-1`, `confirmed` and the hash, separated by zero bytes: as in the first version.
     let decided = event_id(&"order-1".parse().unwrap(), Status::Confirmed, &TxHash([0x11; 32]));
     assert_eq!(decided, "4d37ffd9dffa3cd6dbe56bd95028a87f6d93c8d02912f2bc23afc6daa2b918bd");
-    // `outcome.v1`, `requestId=order-1`, `status=rejected`, `message=…`, one a line.
+    // `outcome.v1`, `requestId=order-1`, `status=rejected`, `message=…`, one per line.
     let refused = event_of(&rejected("order-1", Some(MESSAGE)));
     assert_eq!(refused, "9cdf96ec5a82191067680317b2c2bb8935e418a3e89b0e27f9b0571bf46d061e");
     let own = event_of(&rejected(&format!("sqs:{MESSAGE}"), Some(MESSAGE)));
@@ -43,7 +43,7 @@ fn event_ids_are_those_of_the_golden_texts() {
 }
 
 #[test]
-fn an_event_id_depends_on_the_message_and_not_on_what_is_said() {
+fn event_id_depends_on_the_message_and_not_on_the_reason() {
     let first = rejected("order-1", Some(MESSAGE));
     let other = Rejected {
         digest: Some(Digest([1; 32])),
@@ -60,6 +60,6 @@ fn an_event_id_depends_on_the_message_and_not_on_what_is_said() {
         said_as: Some(first.request_id.clone()),
         ..first.clone()
     };
-    assert_eq!(event_of(&first), event_of(&kept), "a copy kept by message is the same outcome");
+    assert_eq!(event_of(&first), event_of(&kept), "a copy under the message id is the same outcome");
     assert_ne!(event_of(&first), event_of(&rejected("order-1", Some("another"))));
 }

@@ -1,4 +1,4 @@
-//! The signer's answers: one per message, whatever changed between its deliveries, and each under an id that is its own.
+//! The signer's outcomes: one per message, whatever changes between its deliveries, each under an id that it owns.
 
 #![allow(missing_docs, reason = "a test binary has no reader of its documentation")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may end at the first surprise")]

@@ -1,4 +1,4 @@
-//! Under which id a message is answered, and whose the answer is.
+//! Under which id the outcome of a message is published.
 
 use signpost_txmgr::wire::{OutcomeMessage, RequestStatus};
 
@@ -8,7 +8,7 @@ const POLICY: &str = "[account.one]\nmax_gas_price_wei = 10\ngas_price_wei = 5\n
     [account.two]\nmax_gas_price_wei = 10\ngas_price_wei = 5\nallow_senders = [\"AIDATWO\"]\n";
 
 #[test]
-fn nothing_a_stranger_sends_is_said_under_the_id_it_names() {
+fn outcome_of_a_stranger_is_never_under_the_named_id() {
     let texts = [
         r#"{"requestId":"invoice-1"}"#,
         r#"{"requestId":"invoice-1","account":"nobody","to":null,"gas":5}"#,
@@ -27,9 +27,9 @@ fn nothing_a_stranger_sends_is_said_under_the_id_it_names() {
         for (at, text) in texts.iter().enumerate() {
             handle_all(&signer, &[from("STRANGER", message(at, text))], NOW);
         }
-        let told = world.told();
-        assert_eq!(told.len(), texts.len(), "each is answered");
-        for (id, _, by) in told {
+        let outcomes = world.outcomes();
+        assert_eq!(outcomes.len(), texts.len(), "each is answered");
+        for (id, _, by) in outcomes {
             assert_eq!(id, format!("sqs:{by}"), "before: {is_before}");
         }
         for copy in world.topic.copies() {
@@ -47,31 +47,31 @@ fn nothing_a_stranger_sends_is_said_under_the_id_it_names() {
 }
 
 #[test]
-fn a_sender_of_another_account_is_a_stranger_to_this_one() {
+fn sender_of_another_account_is_a_stranger_to_this_one() {
     let world = world(&["one", "two"]);
     let signer = world.signer(POLICY);
     handle_all(&signer, &[from("AIDATWO", bad(0, "x", Some("one")))], NOW);
-    world.assert_told(&[("sqs:m-0", "senderNotAllowed", "m-0")]);
+    world.assert_outcomes(&[("sqs:m-0", "senderNotAllowed", "m-0")]);
     handle_all(&signer, &[from("AIDATWO", bad(1, "y", Some("two")))], NOW);
-    assert_eq!(world.told()[1].0, "y", "its own account's refusal is said under its id");
+    assert_eq!(world.outcomes()[1].0, "y", "a refusal for its own account is published under its id");
 }
 
 #[test]
-fn where_no_policy_lists_senders_every_sender_is_known() {
+fn every_sender_is_known_if_no_policy_lists_senders() {
     let world = world(&["one"]);
     let policy = "[default]\nmax_gas_price_wei = 10\ngas_price_wei = 5\n";
     handle_all(&world.signer(policy), &[message(0, r#"{"requestId":"x"}"#)], NOW);
-    assert_eq!(world.told()[0].0, "x");
+    assert_eq!(world.outcomes()[0].0, "x");
 }
 
 #[test]
-fn a_sender_allowed_elsewhere_cannot_take_a_taken_id() {
+fn sender_allowed_elsewhere_cannot_take_over_a_used_id() {
     let world = world(&["one", "two"]);
     let signer = world.signer(POLICY);
     handle_all(&signer, &[from("AIDAGOOD", transfer(0, "x", Some("one")))], NOW);
     handle_all(&signer, &[from("AIDATWO", transfer(1, "x", Some("two")))], NOW);
     handle_all(&signer, &[from("AIDATWO", message(2, r#"{"requestId":"x"}"#))], NOW);
-    world.assert_told(&[("sqs:m-1", "requestIdReused", "m-1"), ("sqs:m-2", "requestIdReused", "m-2")]);
+    world.assert_outcomes(&[("sqs:m-1", "requestIdReused", "m-1"), ("sqs:m-2", "requestIdReused", "m-2")]);
     assert_eq!(world.record("x").name.as_str(), "one");
 }
 
@@ -95,7 +95,7 @@ fn outcome_and_status_name_sender_and_message() {
         assert!(world.topic.copies().contains(&outcome), "{id}");
         assert_eq!(outcome.sender.as_deref(), Some("AIDAGOOD"));
     }
-    // A copy kept by message id is published as what it is a copy of.
+    // A copy under the message id has the same outcome as the original.
     let (named, kept) = (world.rejected("y"), world.rejected("sqs:m-1"));
     assert_eq!(OutcomeMessage::of_rejected(&kept), OutcomeMessage::of_rejected(&named));
 }

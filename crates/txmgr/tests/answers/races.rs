@@ -1,17 +1,17 @@
-//! Two signers with different policies judge one message at once: one of them wins, and both say the same.
+//! Two signers with different policies handle one message at once: one of them wins, and both publish its result.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use signpost_txmgr::fake::{Fate, Gate, Weather};
-use signpost_txmgr::signer::Delivery;
+use signpost_txmgr::inbox::Incoming;
 
 use crate::world::{MemorySigner, NOW, RULES, World, bad, handle_all, transfer, world};
 
-/// What another signer does once, just before this call.
+/// Lets another signer handle a batch once, just before this call.
 struct Meanwhile {
     call: &'static str,
-    what: Mutex<Option<(MemorySigner, Vec<Delivery>)>>,
+    what: Mutex<Option<(MemorySigner, Vec<Incoming>)>>,
 }
 
 impl fmt::Debug for Meanwhile {
@@ -32,8 +32,8 @@ impl Weather for Meanwhile {
     }
 }
 
-/// A signer that is overtaken before this call by another one, which handles this batch.
-fn overtaken(world: &World, policy: &str, call: &'static str, by: &str, batch: Vec<Delivery>) -> MemorySigner {
+/// A signer that another one overtakes: before this call, the other one handles this batch.
+fn overtaken(world: &World, policy: &str, call: &'static str, by: &str, batch: Vec<Incoming>) -> MemorySigner {
     let what = Mutex::new(Some((world.signer(by), batch)));
     world.signer_behind(policy, Gate::with(Arc::new(Meanwhile { call, what })))
 }
@@ -43,7 +43,7 @@ fn strict() -> String {
 }
 
 #[test]
-fn a_refusal_stored_before_the_slot_wins() {
+fn refusal_stored_before_the_slot_wins() {
     for is_refused_before in [false, true] {
         let world = world(&["one"]);
         if is_refused_before {
@@ -52,86 +52,86 @@ fn a_refusal_stored_before_the_slot_wins() {
         let batch = vec![transfer(0, "a", Some("one"))];
         let signer = overtaken(&world, RULES, "TransactWriteItems", &strict(), batch.clone());
         handle_all(&signer, &batch, NOW);
-        let told = world.told();
-        assert_eq!(told.last().unwrap(), &("a".to_owned(), "gasTooHigh".to_owned(), "m-0".to_owned()));
+        let outcomes = world.outcomes();
+        assert_eq!(outcomes.last().unwrap(), &("a".to_owned(), "gasTooHigh".to_owned(), "m-0".to_owned()));
         assert_eq!(world.status("a"), "rejected");
         assert_eq!(world.keys.sign_calls(), 0, "I7");
     }
 }
 
 #[test]
-fn a_slot_reserved_before_the_refusal_wins() {
+fn slot_reserved_before_the_refusal_wins() {
     for is_refused_before in [false, true] {
         let world = world(&["one"]);
         if is_refused_before {
             handle_all(&world.signer(RULES), &[bad(9, "a", Some("one"))], NOW);
         }
-        let told = world.told();
+        let outcomes = world.outcomes();
         let batch = vec![transfer(0, "a", Some("one"))];
         let signer = overtaken(&world, &strict(), "PutItem", RULES, batch.clone());
         handle_all(&signer, &batch, NOW);
-        assert_eq!(world.told(), told, "what has a slot is not refused");
+        assert_eq!(world.outcomes(), outcomes, "a request with a slot is not refused");
         assert_eq!(world.status("a"), "signed");
     }
 }
 
 #[test]
-fn a_slot_follows_the_refusals_of_other_messages() {
+fn refusals_of_other_messages_do_not_prevent_a_slot() {
     let world = world(&["one"]);
     handle_all(&world.signer(RULES), &[bad(9, "a", Some("one"))], NOW);
     let others = vec![bad(8, "a", Some("one"))];
     let signer = overtaken(&world, RULES, "TransactWriteItems", RULES, others);
     handle_all(&signer, &[transfer(0, "a", Some("one"))], NOW);
     assert_eq!(world.record("a").message_id.as_deref(), Some("m-0"));
-    world.assert_told(&[("a", "gasTooLow", "m-9"), ("a", "gasTooLow", "m-8")]);
+    world.assert_outcomes(&[("a", "gasTooLow", "m-9"), ("a", "gasTooLow", "m-8")]);
     for message in ["sqs:m-8", "sqs:m-9"] {
         assert_eq!(world.rejected(message).said_as.unwrap().as_str(), "a");
     }
 }
 
 #[test]
-fn a_refusal_finds_its_id_taken_meanwhile() {
+fn refusal_of_an_id_taken_meanwhile_is_a_conflict() {
     let world = world(&["one"]);
     let first = vec![transfer(1, "a", Some("one"))];
     let signer = overtaken(&world, RULES, "PutItem", RULES, first);
     handle_all(&signer, &[bad(0, "a", Some("one"))], NOW);
-    world.assert_told(&[("sqs:m-0", "requestIdReused", "m-0")]);
+    world.assert_outcomes(&[("sqs:m-0", "requestIdReused", "m-0")]);
     assert_eq!(world.status("a"), "signed");
 }
 
 #[test]
-fn a_slot_finds_its_id_taken_meanwhile() {
+fn slot_for_an_id_taken_meanwhile_is_a_conflict() {
     let world = world(&["one", "two"]);
     let first = vec![transfer(1, "a", Some("two"))];
     let signer = overtaken(&world, RULES, "TransactWriteItems", RULES, first);
     handle_all(&signer, &[transfer(0, "a", Some("one"))], NOW);
-    world.assert_told(&[("sqs:m-0", "requestIdReused", "m-0")]);
+    world.assert_outcomes(&[("sqs:m-0", "requestIdReused", "m-0")]);
     assert_eq!(world.record("a").name.as_str(), "two");
 }
 
 #[test]
-fn of_two_refusals_of_one_message_one_is_said() {
+fn two_refusals_of_one_message_publish_the_first() {
     let world = world(&["one"]);
     let other = format!("{RULES}max_data_bytes = 0\nallow_to = []\n");
     let batch = vec![transfer(0, "a", Some("one"))];
     let signer = overtaken(&world, &strict(), "PutItem", &other, batch.clone());
     handle_all(&signer, &batch, NOW);
-    world.assert_told(&[("a", "toNotAllowed", "m-0")]);
-    assert_eq!(world.topic.copies().len(), 2, "both say it");
+    world.assert_outcomes(&[("a", "toNotAllowed", "m-0")]);
+    assert_eq!(world.topic.copies().len(), 2, "both publish it");
 }
 
-/// A batch read is not one moment: the message's own id is read before its refusal is copied there, and the id it names
-/// after another message's refusal took the place.
+/// A batch read is not atomic. Here the message's own id is read before its refusal is copied there, and the named id
+/// is read after another message's refusal has replaced it.
 #[test]
-fn a_copy_stored_between_the_reads_of_a_batch_is_found() {
+fn copy_stored_between_the_reads_of_a_batch_is_found() {
     let world = world(&["one"]);
     let batch = vec![transfer(0, "a", Some("one"))];
     handle_all(&world.signer(&strict()), &batch, NOW);
     handle_all(&world.signer(RULES), &[bad(9, "a", Some("one"))], NOW);
-    let told = world.told();
+    let outcomes = world.outcomes();
     world.store.miss_once(&"sqs:m-0".parse().unwrap());
     handle_all(&world.signer(RULES), &batch, NOW);
-    assert_eq!(world.told(), told, "the stored answer is said again");
-    assert_eq!(world.topic.copies().len(), told.len() + 1);
+    assert_eq!(world.outcomes(), outcomes, "the stored outcome is published again");
+    assert_eq!(world.topic.copies().len(), outcomes.len() + 1);
     assert_eq!(world.keys.sign_calls(), 0, "I15: it was refused");
 }

@@ -1,11 +1,11 @@
-//! A message that is delivered again, with something changed in between.
+//! A message that is redelivered after something has changed.
 
 use futures_util::FutureExt as _;
 use signpost_txmgr::account::SeenFee;
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::{Phase, Rejected, Settlement, Stored};
 use signpost_txmgr::request::Message;
-use signpost_txmgr::signer::{Delivery, Disposition};
 use signpost_txmgr::units::{AccountKey, ChainId, Digest, RequestId, Wei};
 
 use crate::world::{NOW, RULES, bad, from, handle, handle_all, message, transfer, world};
@@ -17,7 +17,7 @@ fn accepted_message_is_not_refused_when_accounts_are_added() {
     handle_all(&world.signer(RULES), &batch, NOW);
     world.register("two");
     handle_all(&world.signer(RULES), &batch, NOW.plus(1_000));
-    world.assert_told(&[]);
+    world.assert_outcomes(&[]);
     assert_eq!(world.status("r-1"), "signed");
 }
 
@@ -28,7 +28,7 @@ fn accepted_message_is_not_refused_when_its_pool_is_removed() {
     let batch = [transfer(0, "r-1", Some("pool:p"))];
     handle_all(&world.signer(&pooled), &batch, NOW);
     handle_all(&world.signer(RULES), &batch, NOW.plus(1_000));
-    world.assert_told(&[]);
+    world.assert_outcomes(&[]);
     assert_eq!(world.status("r-1"), "signed");
 }
 
@@ -43,12 +43,12 @@ fn record_without_message_id_still_answers_its_message() {
     });
     world.register("two");
     handle_all(&world.signer(RULES), &batch, NOW.plus(1_000));
-    world.assert_told(&[]);
+    world.assert_outcomes(&[]);
 }
 
 #[test]
-fn record_answers_its_message_though_the_digest_differs() {
-    // A version that reads the body in another way.
+fn record_answers_its_message_despite_another_digest() {
+    // As if a version that reads the body differently had stored it.
     let world = world(&["one"]);
     let batch = [transfer(0, "r-1", Some("one"))];
     handle_all(&world.signer(RULES), &batch, NOW);
@@ -57,7 +57,7 @@ fn record_answers_its_message_though_the_digest_differs() {
         record.digest = Digest([7; 32]);
     });
     handle_all(&world.signer(RULES), &batch, NOW.plus(1_000));
-    world.assert_told(&[]);
+    world.assert_outcomes(&[]);
 }
 
 #[test]
@@ -70,12 +70,12 @@ fn same_contents_for_another_account_are_a_conflict() {
         handle_all(&signer, &[transfer(at, "r-1", Some(&name))], NOW);
     }
     let conflicts = ["m-1", "m-2", "m-3"].map(|by| (format!("sqs:{by}"), "requestIdReused".to_owned(), by.to_owned()));
-    assert_eq!(world.told(), conflicts);
+    assert_eq!(world.outcomes(), conflicts);
 }
 
 #[test]
 fn same_contents_on_another_chain_are_a_conflict() {
-    // Two Signposts on the same tables: the request of one is not done by the record of the other.
+    // Two Signposts on the same tables: a record of one does not answer a request of the other.
     let world = world(&["one"]);
     let signer = world.signer(RULES);
     handle_all(&signer, &[transfer(0, "r-1", None)], NOW);
@@ -87,10 +87,10 @@ fn same_contents_on_another_chain_are_a_conflict() {
         record.digest = request.digest(&there);
     });
     handle_all(&signer, &[transfer(1, "r-1", None)], NOW);
-    world.assert_told(&[("sqs:m-1", "requestIdReused", "m-1")]);
+    world.assert_outcomes(&[("sqs:m-1", "requestIdReused", "m-1")]);
 }
 
-/// The first message waits for KMS and holds the second back, which is refused.
+/// The first message waits for KMS. The second one is refused and held back behind it.
 fn held_back(account: &str, policy: &str, code: &str, change: impl FnOnce(&crate::world::World)) {
     let world = world(&["one", "two"]);
     let two = world.store.with_tables(|tables| tables.names[&"two".parse().unwrap()]);
@@ -100,14 +100,14 @@ fn held_back(account: &str, policy: &str, code: &str, change: impl FnOnce(&crate
     world.disable("one", true);
     let batch = [transfer(0, "a", Some("one")), transfer(1, "b", Some(account))];
     assert_eq!(handle(&signer, &batch, NOW), [Disposition::Retry; 2]);
-    world.assert_told(&[("b", code, "m-1")]);
+    world.assert_outcomes(&[("b", code, "m-1")]);
     world.disable("one", false);
     world.pause(&two, false);
     change(&world);
     handle_all(&world.signer(RULES), &batch, NOW.plus(600_000));
-    world.assert_told(&[("b", code, "m-1")]);
+    world.assert_outcomes(&[("b", code, "m-1")]);
     assert_eq!((world.status("a"), world.status("b")), ("signed", "rejected"), "{code}");
-    assert_eq!(world.topic.copies().len(), 2, "it was said again");
+    assert_eq!(world.topic.copies().len(), 2, "it was published again");
 }
 
 #[test]
@@ -144,24 +144,24 @@ fn refused_message_stays_refused_when_its_account_is_registered() {
     handle_all(&world.signer(RULES), &batch, NOW);
     world.register("two");
     handle_all(&world.signer(RULES), &batch, NOW.plus(60_000));
-    world.assert_told(&[("a", "unknownAccount", "m-0")]);
+    world.assert_outcomes(&[("a", "unknownAccount", "m-0")]);
     assert_eq!(world.status("a"), "rejected");
     handle_all(&world.signer(RULES), &[transfer(1, "a", Some("two"))], NOW.plus(60_000));
-    assert_eq!(world.status("a"), "signed", "a new message is judged anew");
+    assert_eq!(world.status("a"), "signed", "a new message is decided anew");
 }
 
 #[test]
-fn refused_sender_stays_refused_when_policy_takes_it() {
+fn refused_sender_stays_refused_when_policy_allows_it() {
     let world = world(&["one"]);
     let batch = [from("AIDANEW", transfer(0, "a", Some("one")))];
     handle_all(&world.signer(&format!("{RULES}allow_senders = [\"AIDAOLD\"]\n")), &batch, NOW);
     handle_all(&world.signer(RULES), &batch, NOW.plus(60_000));
-    world.assert_told(&[("sqs:m-0", "senderNotAllowed", "m-0")]);
+    world.assert_outcomes(&[("sqs:m-0", "senderNotAllowed", "m-0")]);
     assert_eq!(world.status("a"), "unknown");
 }
 
 #[test]
-fn refusal_of_a_deadline_is_equal_at_every_time() {
+fn refusal_of_a_deadline_does_not_depend_on_the_time() {
     let world = world(&["one"]);
     let policy = format!("{RULES}max_deadline_s = 60\n");
     let good = transfer(0, "a", Some("one")).body;
@@ -173,30 +173,30 @@ fn refusal_of_a_deadline_is_equal_at_every_time() {
     handle_all(&signer, &[at(0, "a")], NOW);
     handle_all(&signer, &[at(0, "a")], NOW.plus(5_000));
     handle_all(&signer, &[at(1, "b")], NOW.plus(5_000));
-    world.assert_told(&[("a", "deadlineTooFar", "m-0"), ("b", "deadlineTooFar", "m-1")]);
+    world.assert_outcomes(&[("a", "deadlineTooFar", "m-0"), ("b", "deadlineTooFar", "m-1")]);
     let texts = world.topic.copies().into_iter().map(|copy| copy.reason.unwrap().message);
     assert_eq!(texts.collect::<std::collections::BTreeSet<_>>().len(), 1, "no text depends on the time");
 }
 
 #[test]
-fn refusal_of_a_spend_does_not_say_what_is_left() {
+fn spend_refusal_does_not_reveal_the_remaining_amount() {
     let world = world(&["one"]);
     let signer = world.signer(&format!("{RULES}spend_limit_wei = 50000000000000\nspend_window_s = 60\n"));
     // A transfer may cost 21,000 gwei, and this 31,000.
-    let dear = |at: usize, id: &str| {
+    let expensive = |at: usize, id: &str| {
         let plain = transfer(at, id, Some("one"));
-        Delivery { body: plain.body.replace("\"gas\"", "\"value\":10000000000000,\"gas\""), ..plain }
+        Incoming { body: plain.body.replace("\"gas\"", "\"value\":10000000000000,\"gas\""), ..plain }
     };
     let refused = |id: &str| world.rejected(id).reason.message;
-    handle_all(&signer, &[transfer(0, "a", Some("one")), dear(1, "b"), transfer(2, "c", Some("one"))], NOW);
-    handle_all(&signer, &[dear(3, "d")], NOW.plus(1_000));
+    handle_all(&signer, &[transfer(0, "a", Some("one")), expensive(1, "b"), transfer(2, "c", Some("one"))], NOW);
+    handle_all(&signer, &[expensive(3, "d")], NOW.plus(1_000));
     assert_eq!(refused("b"), refused("d"), "29,000 gwei are left, and then 8,000");
-    handle_all(&signer, &[transfer(4, "e", Some("one")), dear(5, "f")], NOW.plus(60_000));
-    assert_eq!(refused("b"), refused("f"), "nor until when");
+    handle_all(&signer, &[transfer(4, "e", Some("one")), expensive(5, "f")], NOW.plus(60_000));
+    assert_eq!(refused("b"), refused("f"), "nor the end of the window");
 }
 
 #[test]
-fn refusal_of_an_unknown_account_does_not_list_the_known() {
+fn unknown_account_refusal_does_not_list_known_accounts() {
     let world = world(&["one"]);
     handle_all(&world.signer(RULES), &[transfer(0, "a", Some("nobody"))], NOW);
     world.register("two");
@@ -207,19 +207,19 @@ fn refusal_of_an_unknown_account_does_not_list_the_known() {
 }
 
 #[test]
-fn refused_message_keeps_its_outcome_when_its_id_is_accepted() {
+fn refused_message_keeps_its_outcome_when_id_is_accepted() {
     let world = world(&["one"]);
     let signer = world.signer(RULES);
     let refused = [bad(0, "a", Some("one"))];
     handle_all(&signer, &refused, NOW);
     handle_all(&signer, &[transfer(1, "a", Some("one"))], NOW.plus(1_000));
     handle_all(&signer, &refused, NOW.plus(30_000));
-    world.assert_told(&[("a", "gasTooLow", "m-0")]);
+    world.assert_outcomes(&[("a", "gasTooLow", "m-0")]);
     assert_eq!((world.topic.copies().len(), world.status("a")), (2, "signed"));
 }
 
 #[test]
-fn refused_message_keeps_its_outcome_when_its_id_is_refused_anew() {
+fn refused_message_keeps_its_outcome_when_id_is_refused() {
     let world = world(&["one"]);
     let signer = world.signer(RULES);
     let first = [bad(0, "a", Some("one"))];
@@ -227,12 +227,12 @@ fn refused_message_keeps_its_outcome_when_its_id_is_refused_anew() {
     for batch in [&first, &second, &first, &second, &first] {
         handle_all(&signer, batch, NOW);
     }
-    world.assert_told(&[("a", "gasTooLow", "m-0"), ("a", "missingField", "m-1")]);
+    world.assert_outcomes(&[("a", "gasTooLow", "m-0"), ("a", "missingField", "m-1")]);
     assert_eq!(world.topic.copies().len(), 5);
 }
 
 #[test]
-fn a_refusal_is_kept_under_its_message_with_its_expiry() {
+fn refusal_is_copied_under_its_message_id_with_its_expiry() {
     let world = world(&["one"]);
     handle_all(&world.signer(RULES), &[bad(0, "a", Some("one"))], NOW);
     let (named, kept) = (world.rejected("a"), world.rejected("sqs:m-0"));
@@ -244,8 +244,8 @@ fn a_refusal_is_kept_under_its_message_with_its_expiry() {
 }
 
 #[test]
-fn a_refusal_is_copied_before_its_id_is_taken() {
-    // The copy was not written: the signer died between the two writes.
+fn refusal_is_copied_before_its_id_is_reused() {
+    // The signer died between the two writes, so there is no copy.
     for later in [transfer(1, "a", Some("one")), message(1, r#"{"requestId":"a"}"#)] {
         let world = world(&["one"]);
         let signer = world.signer(RULES);
@@ -254,12 +254,12 @@ fn a_refusal_is_copied_before_its_id_is_taken() {
         handle_all(&signer, &[later], NOW);
         assert_eq!(world.rejected("sqs:m-0").said_as, Some(id("a")));
         handle_all(&signer, &[bad(0, "a", Some("one"))], NOW);
-        assert_eq!(world.told()[0], ("a".to_owned(), "gasTooLow".to_owned(), "m-0".to_owned()));
+        assert_eq!(world.outcomes()[0], ("a".to_owned(), "gasTooLow".to_owned(), "m-0".to_owned()));
     }
 }
 
 #[test]
-fn an_expired_item_answers_nothing_and_holds_no_id() {
+fn expired_item_answers_nothing_and_frees_its_id() {
     let world = world(&["one"]);
     let signer = world.signer(RULES);
     handle_all(&signer, &[transfer(0, "a", Some("one"))], NOW);
@@ -271,11 +271,11 @@ fn an_expired_item_answers_nothing_and_holds_no_id() {
             Settlement { verdict: displaced(), witnesses: Some(1), settled_at: NOW, published_at, expires_at };
         record.phase = Phase::Settled(settlement);
     });
-    // A paused account refuses it, where an item that has not expired would answer.
+    // The paused account refuses it; an item that has not expired would answer it.
     let one = world.record("a").account;
     world.pause(&one, true);
     handle_all(&signer, &[transfer(0, "a", Some("one"))], at.plus(1));
-    world.assert_told(&[("a", "accountPaused", "m-0")]);
+    world.assert_outcomes(&[("a", "accountPaused", "m-0")]);
 }
 
 fn displaced() -> signpost_txmgr::record::Verdict {

@@ -1,10 +1,10 @@
-//! What a message costs whose sender no policy knows, and that it has one answer all the same.
+//! Messages of senders that no policy lists: what they cost, and that each has one outcome.
 
 use std::sync::{Arc, Mutex};
 
 use signpost_txmgr::fake::{Fate, Gate, Weather};
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::record::{CancelCause, Record, Stored};
-use signpost_txmgr::signer::{Delivery, Disposition};
 
 use crate::world::{NOW, RULES, bad, cancel, from, handle, handle_all, message, transfer, world};
 
@@ -12,7 +12,7 @@ const POLICY: &str = "[account.one]\nmax_gas_price_wei = 1000000000\ngas_price_w
     allow_senders = [\"AIDAGOOD\"]\ncancel_senders = [\"AROADESK:*\"]\n";
 const DAY_MS: u64 = 86_400_000;
 
-/// Notes every call of the store, and may fail one.
+/// Records every call of the store, and may fail one.
 #[derive(Debug, Default)]
 struct Watched {
     calls: Mutex<Vec<&'static str>>,
@@ -37,11 +37,11 @@ impl Weather for Watched {
     }
 }
 
-fn again(message: &Delivery) -> Delivery {
-    Delivery { receives: message.receives.saturating_add(1), ..message.clone() }
+fn again(message: &Incoming) -> Incoming {
+    Incoming { receives: message.receives.saturating_add(1), ..message.clone() }
 }
 
-fn junk() -> Vec<Delivery> {
+fn junk() -> Vec<Incoming> {
     let bodies = [
         transfer(0, "a", Some("one")),
         transfer(1, "a", Some("nobody")),
@@ -55,16 +55,16 @@ fn junk() -> Vec<Delivery> {
 }
 
 #[test]
-fn a_stranger_s_message_costs_one_write_and_no_reading() {
+fn message_of_a_stranger_costs_one_write_and_no_read() {
     let world = world(&["one"]);
     let watched = Arc::new(Watched::default());
     let signer = world.signer_behind(POLICY, Gate::with(watched.clone()));
     let junk = junk();
     handle_all(&signer, &junk, NOW);
-    assert_eq!(watched.take(), vec!["PutItem"; junk.len()], "nothing else is asked of the store");
-    let told = world.told();
-    assert_eq!(told.len(), junk.len(), "each is answered once");
-    for (id, code, by) in &told {
+    assert_eq!(watched.take(), vec!["PutItem"; junk.len()], "the store gets no other call");
+    let outcomes = world.outcomes();
+    assert_eq!(outcomes.len(), junk.len(), "each is answered once");
+    for (id, code, by) in &outcomes {
         assert_eq!((id.as_str(), code.as_str()), (format!("sqs:{by}").as_str(), "senderNotAllowed"));
         let rejected = world.rejected(id);
         assert_eq!(rejected.expires_at, Some(NOW.plus(DAY_MS)), "kept for a day");
@@ -73,23 +73,23 @@ fn a_stranger_s_message_costs_one_write_and_no_reading() {
     let names = |at: usize| world.rejected(&format!("sqs:m-{at}")).reason.request_id.map(|id| id.to_string());
     assert_eq!((names(0), names(3), names(4)), (Some("a".to_owned()), Some("c".to_owned()), None));
     for id in ["a", "b", "c", "d", "e"] {
-        assert_eq!(world.status(id), "unknown", "nothing is said under {id}");
+        assert_eq!(world.status(id), "unknown", "nothing is published under {id}");
     }
 }
 
 #[test]
-fn strangers_do_not_change_what_comes_with_them() {
+fn strangers_do_not_affect_other_messages_of_the_batch() {
     let world = world(&["one"]);
     let mut batch = junk();
     batch.insert(1, from("AIDAGOOD", transfer(10, "a", Some("one"))));
     batch.push(from("AIDAGOOD", transfer(11, "b", Some("one"))));
     handle_all(&world.signer(POLICY), &batch, NOW);
     assert_eq!((world.status("a"), world.status("b")), ("signed", "signed"));
-    assert_eq!(world.told().len(), batch.len() - 2);
+    assert_eq!(world.outcomes().len(), batch.len() - 2);
 }
 
 #[test]
-fn an_answer_is_given_once_despite_lost_replies() {
+fn message_has_one_outcome_despite_lost_replies() {
     for fate in [Fate::Fail { happened: signpost_txmgr::ports::Happened::No, throttled: true }, Fate::LoseReply] {
         let world = world(&["one"]);
         let watched = Arc::new(Watched::default());
@@ -97,15 +97,15 @@ fn an_answer_is_given_once_despite_lost_replies() {
         let signer = world.signer_behind(POLICY, Gate::with(watched.clone()));
         let stranger = from("AIDAEVIL", transfer(0, "a", Some("one")));
         assert_eq!(handle(&signer, std::slice::from_ref(&stranger), NOW), [Disposition::Retry]);
-        world.assert_told(&[]);
+        world.assert_outcomes(&[]);
         handle_all(&signer, &[again(&stranger)], NOW.plus(1_000));
-        world.assert_told(&[("sqs:m-0", "senderNotAllowed", "m-0")]);
+        world.assert_outcomes(&[("sqs:m-0", "senderNotAllowed", "m-0")]);
         assert_eq!(world.rejected("sqs:m-0").expires_at.map(|at| at.since(NOW) / 10_000), Some(DAY_MS / 10_000));
     }
 }
 
 #[test]
-fn what_waits_behind_a_stranger_in_its_group_keeps_its_order() {
+fn messages_behind_a_stranger_in_a_group_keep_their_order() {
     let world = world(&["one"]);
     let watched = Arc::new(Watched::default());
     watched.fail("PutItem", Fate::Fail { happened: signpost_txmgr::ports::Happened::No, throttled: true });
@@ -116,66 +116,66 @@ fn what_waits_behind_a_stranger_in_its_group_keeps_its_order() {
     let batch = batch.map(|message| again(&message));
     handle_all(&signer, &batch, NOW);
     assert_eq!(world.status("y"), "signed");
-    world.assert_told(&[("sqs:m-0", "senderNotAllowed", "m-0")]);
+    world.assert_outcomes(&[("sqs:m-0", "senderNotAllowed", "m-0")]);
 }
 
 #[test]
-fn a_message_accepted_before_policy_forgot_its_sender_is_not_refused() {
+fn accepted_message_is_not_refused_when_policy_drops_sender() {
     let world = world(&["one"]);
     let request = from("AIDAOLD", transfer(0, "a", Some("one")));
     handle_all(&world.signer(RULES), std::slice::from_ref(&request), NOW);
     handle_all(&world.signer(POLICY), &[again(&request)], NOW);
-    world.assert_told(&[]);
+    world.assert_outcomes(&[]);
     assert_ne!(world.status("a"), "rejected");
     let asked = from("AIDAOLD", cancel(1, "a"));
     handle_all(&world.signer(RULES), std::slice::from_ref(&asked), NOW);
     handle_all(&world.signer(POLICY), &[again(&asked)], NOW);
-    world.assert_told(&[]);
+    world.assert_outcomes(&[]);
     assert_eq!(world.record("a").cancel, Some(CancelCause::Asked));
 }
 
 #[test]
-fn what_comes_again_is_refused_in_the_same_words_as_what_comes_first() {
-    let told = |receives: u32, is_taken: bool| {
+fn redelivered_message_is_refused_with_the_same_outcome() {
+    let outcomes = |receives: u32, is_taken: bool| {
         let world = world(&["one"]);
         if is_taken {
             handle_all(&world.signer(POLICY), &[from("AIDAGOOD", transfer(9, "a", Some("one")))], NOW);
         }
         for message in junk() {
-            handle_all(&world.signer(POLICY), &[Delivery { receives, ..message }], NOW);
+            handle_all(&world.signer(POLICY), &[Incoming { receives, ..message }], NOW);
         }
         world.topic.copies().into_iter().map(|copy| (copy.event_id, copy.reason)).collect::<Vec<_>>()
     };
-    assert_eq!(told(1, false), told(2, false));
-    assert_eq!(told(1, true), told(2, true));
-    assert_eq!(told(1, false), told(1, true), "a stranger does not learn which ids are used");
+    assert_eq!(outcomes(1, false), outcomes(2, false));
+    assert_eq!(outcomes(1, true), outcomes(2, true));
+    assert_eq!(outcomes(1, false), outcomes(1, true), "a stranger does not learn which ids are used");
 }
 
 #[test]
-fn a_cancel_by_one_who_may_only_cancel_is_no_stranger_s() {
+fn sender_that_may_only_cancel_is_not_a_stranger() {
     let world = world(&["one"]);
     handle_all(&world.signer(POLICY), &[from("AIDAGOOD", transfer(0, "a", Some("one")))], NOW);
     handle_all(&world.signer(POLICY), &[from("AROADESK:anne", cancel(1, "a"))], NOW);
     assert_eq!(world.record("a").cancel, Some(CancelCause::Asked));
     handle_all(&world.signer(POLICY), &[from("AIDAEVIL", cancel(2, "a"))], NOW);
-    world.assert_told(&[("sqs:m-2", "senderNotAllowed", "m-2")]);
+    world.assert_outcomes(&[("sqs:m-2", "senderNotAllowed", "m-2")]);
 }
 
 #[test]
-fn an_answer_outlives_every_redelivery() {
+fn outcome_outlives_every_redelivery() {
     let world = world(&["one"]);
     let stranger = from("AIDAEVIL", transfer(0, "a", Some("one")));
     handle_all(&world.signer(POLICY), std::slice::from_ref(&stranger), NOW);
-    // Policy takes the sender meanwhile.
+    // Policy allows the sender by now.
     handle_all(&world.signer(RULES), &[again(&stranger)], NOW.plus(DAY_MS - 1_000));
-    world.assert_told(&[("sqs:m-0", "senderNotAllowed", "m-0")]);
+    world.assert_outcomes(&[("sqs:m-0", "senderNotAllowed", "m-0")]);
     assert!(!matches!(world.stored("a"), Some(Stored::Record(_))));
     handle_all(&world.signer(POLICY), &[again(&stranger)], NOW.plus(2 * DAY_MS));
-    world.assert_told(&[("sqs:m-0", "senderNotAllowed", "m-0")]);
+    world.assert_outcomes(&[("sqs:m-0", "senderNotAllowed", "m-0")]);
 }
 
 #[test]
-fn a_request_keeps_the_time_that_policy_gave_it_at_the_head() {
+fn record_keeps_the_max_head_time_of_its_policy() {
     let world = world(&["one"]);
     for (at, line, expected) in [(0, "", 600_000), (1, "max_head_s = 30\n", 30_000)] {
         let id = format!("r-{at}");

@@ -1,4 +1,4 @@
-//! Accounts, a signer over in-memory ports, and what came of its messages.
+//! The fixture: accounts, a signer over in-memory ports, and the outcomes of its messages.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -9,12 +9,12 @@ use signpost_txmgr::account::Head;
 use signpost_txmgr::fake::{
     Gate, Journal, KeyState, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
 };
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::pins::Pins;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::{Record, Rejected, Stored};
-use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
+use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::units::{AccountKey, ChainId, KmsKeyId, Millis, Nonce, Wei};
 use signpost_txmgr::wire::OutcomeMessage;
 
@@ -33,7 +33,7 @@ pub(crate) struct World {
     queues: MemoryQueues,
 }
 
-/// A world with these accounts; each has a key of its name.
+/// A fixture with these accounts; the key of each has the account's name.
 pub(crate) fn world(accounts: &[&str]) -> World {
     let (gate, journal) = (Gate::default(), Journal::default());
     let world = World {
@@ -58,12 +58,12 @@ impl World {
         account
     }
 
-    /// A signer that has just started, under this policy.
+    /// A newly started signer with this policy.
     pub(crate) fn signer(&self, policy: &str) -> MemorySigner {
         self.signer_behind(policy, Gate::default())
     }
 
-    /// The same, whose calls of the store pass this gate.
+    /// The same, with its store calls behind this gate.
     pub(crate) fn signer_behind(&self, policy: &str, gate: Gate) -> MemorySigner {
         let config = SignerConfig {
             pins: Pins::Registry,
@@ -78,7 +78,7 @@ impl World {
         Signer::new(self.store.behind(gate), keys, queues, topic, config)
     }
 
-    /// `Sign` fails with this key, which says nothing about the key.
+    /// Lets `Sign` fail with this key without a fault of the key, or work again.
     pub(crate) fn disable(&self, key: &str, is_disabled: bool) {
         let state = if is_disabled { KeyState::SignFails } else { KeyState::Enabled };
         self.keys.set_state(&key.parse().unwrap(), state);
@@ -106,7 +106,7 @@ impl World {
         }
     }
 
-    /// The phase of a request, `rejected`, or nothing.
+    /// The phase of a request, `rejected`, or `unknown`.
     pub(crate) fn status(&self, id: &str) -> &'static str {
         match self.stored(id) {
             Some(Stored::Record(record)) => record.phase.name(),
@@ -115,8 +115,8 @@ impl World {
         }
     }
 
-    /// What was published, each outcome once: id, code, and the message it answers. Copies have to be equal.
-    pub(crate) fn told(&self) -> Vec<(String, String, String)> {
+    /// The published outcomes, each once: id, code and message id. Asserts that copies are equal.
+    pub(crate) fn outcomes(&self) -> Vec<(String, String, String)> {
         let mut seen: Vec<OutcomeMessage> = Vec::new();
         for copy in self.topic.copies() {
             match seen.iter().find(|first| first.event_id == copy.event_id) {
@@ -131,46 +131,55 @@ impl World {
             .collect()
     }
 
-    /// What was published, as texts.
-    pub(crate) fn assert_told(&self, expected: &[(&str, &str, &str)]) {
-        let told = self.told();
-        let told: Vec<_> = told.iter().map(|(id, code, by)| (id.as_str(), code.as_str(), by.as_str())).collect();
-        assert_eq!(told, expected);
+    /// Asserts which outcomes were published, as (id, code, message id).
+    pub(crate) fn assert_outcomes(&self, expected: &[(&str, &str, &str)]) {
+        let outcomes = self.outcomes();
+        let outcomes: Vec<_> =
+            outcomes.iter().map(|(id, code, by)| (id.as_str(), code.as_str(), by.as_str())).collect();
+        assert_eq!(outcomes, expected);
     }
 }
 
-/// Message `m-{at}`, for this account or for none.
-pub(crate) fn transfer(at: usize, id: &str, account: Option<&str>) -> Delivery {
+/// Message `m-{at}` with a transfer, for this account or without an account.
+pub(crate) fn transfer(at: usize, id: &str, account: Option<&str>) -> Incoming {
     let account = account.map(|account| format!(r#""account":"{account}","#)).unwrap_or_default();
     message(at, &format!(r#"{{"requestId":"{id}",{account}"to":"{TO}","gas":21000}}"#))
 }
 
 /// A transfer with too little gas.
-pub(crate) fn bad(at: usize, id: &str, account: Option<&str>) -> Delivery {
+pub(crate) fn bad(at: usize, id: &str, account: Option<&str>) -> Incoming {
     let good = transfer(at, id, account);
-    Delivery { body: good.body.replace("21000", "20000"), ..good }
+    Incoming { body: good.body.replace("21000", "20000"), ..good }
 }
 
-pub(crate) fn cancel(at: usize, id: &str) -> Delivery {
+pub(crate) fn cancel(at: usize, id: &str) -> Incoming {
     message(at, &format!(r#"{{"cancel":"{id}"}}"#))
 }
 
-pub(crate) fn message(at: usize, body: &str) -> Delivery {
+pub(crate) fn message(at: usize, body: &str) -> Incoming {
     let (message_id, group) = (format!("m-{at}"), Some("all".to_owned()));
-    Delivery { message_id, group, sender: None, trace: None, receives: 1, body: body.to_owned() }
+    Incoming {
+        receipt: String::new(),
+        message_id,
+        group,
+        sender: None,
+        trace: None,
+        receives: 1,
+        body: body.to_owned(),
+    }
 }
 
-pub(crate) fn from(sender: &str, message: Delivery) -> Delivery {
-    Delivery { sender: Some(sender.to_owned()), ..message }
+pub(crate) fn from(sender: &str, message: Incoming) -> Incoming {
+    Incoming { sender: Some(sender.to_owned()), ..message }
 }
 
-/// On a standard queue.
-pub(crate) fn ungrouped(message: Delivery) -> Delivery {
-    Delivery { group: None, ..message }
+/// The message as a standard queue delivers it, without a group.
+pub(crate) fn ungrouped(message: Incoming) -> Incoming {
+    Incoming { group: None, ..message }
 }
 
-/// Handles a batch. Calls behind a gate yield, so it is polled until it is done.
-pub(crate) fn handle(signer: &MemorySigner, batch: &[Delivery], now: Millis) -> Vec<Disposition> {
+/// Handles a batch. Calls behind a gate yield, so this polls until the batch is done.
+pub(crate) fn handle(signer: &MemorySigner, batch: &[Incoming], now: Millis) -> Vec<Disposition> {
     let mut handling = pin!(signer.handle(batch, now));
     let mut context = Context::from_waker(Waker::noop());
     for _ in 0..1_000 {
@@ -181,8 +190,8 @@ pub(crate) fn handle(signer: &MemorySigner, batch: &[Delivery], now: Millis) -> 
     panic!("a batch takes a few calls")
 }
 
-/// Handles a batch of which every message gets its answer.
-pub(crate) fn handle_all(signer: &MemorySigner, batch: &[Delivery], now: Millis) {
+/// Handles a batch and asserts that no message is retried.
+pub(crate) fn handle_all(signer: &MemorySigner, batch: &[Incoming], now: Millis) {
     let dispositions = handle(signer, batch, now);
     assert!(dispositions.iter().all(|disposition| *disposition == Disposition::Done), "{dispositions:?}");
 }

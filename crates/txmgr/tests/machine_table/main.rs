@@ -1,6 +1,6 @@
-//! Every (phase × event) pair of [`machine::apply`] and a grid of views for [`machine::next_action`],
-//! as tables under `snapshots/`: what is legal, what is not, and what is done next. The rules that
-//! the tables do not show at a glance follow as claims.
+//! Every (phase × event) pair of [`machine::apply`] and a grid of views for [`machine::next_action`], as tables under
+//! `snapshots/`: what is legal, what is not, and the next action. The rules that the tables do not show at a glance
+//! follow as separate tests.
 //!
 //! To change a rule, run with `INSTA_UPDATE=always` and read the difference.
 
@@ -74,7 +74,7 @@ fn price(gas_price: u64) -> Fee {
     Fee::Legacy { gas_price: Wei::from(gas_price) }
 }
 
-/// An attempt whose hash is 32 times `id`.
+/// An attempt whose hash is the byte `id` 32 times.
 fn attempt(kind: AttemptKind, id: u8, gas_price: u64) -> Attempt {
     Attempt {
         kind,
@@ -228,14 +228,14 @@ fn events() -> Vec<(&'static str, Event)> {
     ]
 }
 
-/// A question asked without an answer at `asked_at`.
+/// A question that was asked at `asked_at` and got no answer.
 fn inquiry(subject: Subject, asked_at: Millis) -> Inquiry {
     Inquiry::after(None, subject, None, asked_at, asked_at)
 }
 
 // ---- The tables --------------------------------------------------------------------------------
 
-/// What must hold whatever the event: the pair of the assertion inside `apply`.
+/// What must hold after every event.
 fn assert_kept(before: &Record, after: &Record) {
     assert_eq!(after.version, before.version + 1, "every event is one version");
     assert_eq!((after.created_at, after.updated_at), (before.created_at, NOW));
@@ -254,7 +254,7 @@ fn assert_kept(before: &Record, after: &Record) {
 }
 
 #[test]
-fn every_phase_and_event_has_its_result() {
+fn every_phase_and_event_matches_the_table() {
     let mut table = String::from("phase | event | result\n");
     for (phase, record) in phases() {
         writeln!(table, "\n{phase}: {}", describe(&record)).unwrap();
@@ -277,7 +277,7 @@ fn every_phase_and_event_has_its_result() {
 
 // ---- The views ---------------------------------------------------------------------------------
 
-/// The chain stands before the slot.
+/// The chain has not used the slot.
 fn chain() -> ChainSlot {
     ChainSlot {
         latest_nonce: NONCE,
@@ -318,7 +318,7 @@ fn found(id: u8, at: BlockRef, finalized: u64, canonical: Option<BlockRef>) -> S
     })
 }
 
-/// The same with a second node, that was asked first at `since`.
+/// The same with the answer of a second node, which was first asked at `since`.
 fn second(view: SlotView, word: Word, since: Millis) -> SlotView {
     let chain =
         view.chain.map(|chain| ChainSlot { settles: chain.settles.map(|(receipt, _)| (receipt, word)), ..chain });
@@ -405,7 +405,7 @@ fn next_records() -> Vec<(&'static str, Record)> {
 }
 
 #[test]
-fn every_record_and_view_has_its_next_action() {
+fn every_record_and_view_matches_the_table() {
     let mut table = String::from("record | view | next action\n");
     for (name, record) in next_records() {
         writeln!(table, "\n{name}: {}", describe(&record)).unwrap();
@@ -417,7 +417,7 @@ fn every_record_and_view_has_its_next_action() {
     insta::assert_snapshot!("next_action", table);
 }
 
-/// Fees of two fields: what is asked for in place of each, and which of both is raised by how much.
+/// The replacements of fees with two fields: how much each field is raised.
 #[test]
 fn both_fields_of_a_dynamic_fee_are_raised() {
     let dynamic = |most: u64, priority: u64| Fee::Dynamic {
@@ -445,7 +445,7 @@ fn both_fields_of_a_dynamic_fee_are_raised() {
     insta::assert_snapshot!("dynamic_fees", table);
 }
 
-/// Whatever is to be done for a record may happen to it: the two functions agree.
+/// Every decided action leads to an event that `apply` accepts: the two functions agree.
 #[test]
 fn every_next_action_leads_to_a_legal_event() {
     for (name, record) in next_records() {
@@ -468,7 +468,7 @@ fn every_next_action_leads_to_a_legal_event() {
                 }
                 Action::Publish => Event::Published { expires_at: NOW },
             };
-            // Receipts are asked for by the hashes of the record's own attempts.
+            // Nodes are asked only for receipts of the record's own attempts.
             let asked_for = match &view.chain {
                 Some(ChainSlot { receipt: ReceiptView::Found(receipt), .. }) => {
                     record.attempt_of(receipt.tx_hash).is_some()
@@ -486,25 +486,25 @@ fn every_next_action_leads_to_a_legal_event() {
 // ---- Claims ------------------------------------------------------------------------------------
 
 #[test]
-fn misconfigured_is_sent_again_at_the_slow_pace_and_never_bumped() {
+fn misconfigured_is_sent_again_slowly_and_never_bumped() {
     let record = sent(SendClass::Misconfigured);
-    let heard = SlotView { last_sent_at: Some(NOW), ..seen(chain()) };
-    assert_eq!(next_action(&record, &heard, &Tuning::BSC, NOW), Action::Wait);
+    let answered = SlotView { last_sent_at: Some(NOW), ..seen(chain()) };
+    assert_eq!(next_action(&record, &answered, &Tuning::BSC, NOW), Action::Wait);
     let next_pass = seen(chain());
     assert_eq!(next_action(&record, &next_pass, &Tuning::BSC, NOW), Action::Send { number: 0 });
 }
 
 #[test]
-fn a_receipt_that_its_own_node_contradicts_is_not_noted() {
+fn receipt_contradicted_by_its_own_node_is_not_stored() {
     let (at, other) = (block(40, 1), block(40, 2));
-    let torn = found(1, at, 30, Some(other));
-    assert_eq!(next_action(&sent(SendClass::Accepted), &torn, &Tuning::BSC, NOW), Action::Wait);
+    let contradictory = found(1, at, 30, Some(other));
+    assert_eq!(next_action(&sent(SendClass::Accepted), &contradictory, &Tuning::BSC, NOW), Action::Wait);
     let mined_elsewhere = Record { phase: Phase::Mined(receipt(1, block(39, 1))), ..mined() };
-    assert_eq!(next_action(&mined_elsewhere, &torn, &Tuning::BSC, NOW), Action::Wait);
+    assert_eq!(next_action(&mined_elsewhere, &contradictory, &Tuning::BSC, NOW), Action::Wait);
 }
 
 #[test]
-fn nothing_is_asked_of_the_signer_for_a_slot_the_chain_has_used() {
+fn signer_is_not_asked_for_a_used_slot() {
     let used = ChainSlot { latest_nonce: NONCE.plus(1), ..chain() };
     for (name, record) in next_records() {
         for receipt in [ReceiptView::Absent, ReceiptView::Unknown] {
@@ -516,7 +516,7 @@ fn nothing_is_asked_of_the_signer_for_a_slot_the_chain_has_used() {
 }
 
 #[test]
-fn a_reservation_whose_slot_a_foreign_transaction_used_needs_no_signature_to_be_displaced() {
+fn unsigned_reservation_with_a_used_slot_may_be_displaced() {
     let passed = ChainSlot {
         latest_nonce: NONCE.plus(1),
         finalized_nonce: NONCE.plus(1),
@@ -527,7 +527,7 @@ fn a_reservation_whose_slot_a_foreign_transaction_used_needs_no_signature_to_be_
 }
 
 #[test]
-fn a_cancel_above_the_requests_cap_is_still_bumped() {
+fn cancel_above_the_requests_cap_is_still_bumped() {
     let mut record = cancel_signed();
     record.attempts[1] = answered(&cancel(2, 300), SendClass::Underpriced(None));
     let wanted = SignerAsk { number: 2, kind: AttemptKind::Cancel, fee: Some(price(330)) };
@@ -563,7 +563,7 @@ fn bumps_leave_room_for_a_cancel() {
 }
 
 #[test]
-fn what_a_node_may_not_have_taken_is_sent_again_though_it_is_not_the_head() {
+fn possibly_unsent_slot_is_sent_again_behind_the_head() {
     let behind = SlotView { is_lane_head: false, ..seen(chain()) };
     for class in [SendClass::Retry, SendClass::Unknown] {
         assert_eq!(next_action(&sent(class), &behind, &Tuning::BSC, NOW), Action::Send { number: 0 });
@@ -572,7 +572,7 @@ fn what_a_node_may_not_have_taken_is_sent_again_though_it_is_not_the_head() {
 }
 
 #[test]
-fn the_first_time_it_was_sent_stays() {
+fn time_of_the_first_send_stays() {
     let event = Event::Sent { number: 0, answer: SendAnswer::new(SendClass::AlreadyKnown, "known") };
     let next = apply(&sent(SendClass::Accepted), &event, NOW).unwrap();
     let kept = next.attempts[0].sent.as_ref().unwrap();
@@ -580,7 +580,7 @@ fn the_first_time_it_was_sent_stays() {
 }
 
 #[test]
-fn no_view_without_a_node_settles_or_bumps() {
+fn view_without_a_node_never_settles_or_bumps() {
     for (name, record) in next_records() {
         let blind = SlotView { chain: None, head_since: START, ..seen(chain()) };
         let action = next_action(&record, &blind, &Tuning::BSC, NOW);

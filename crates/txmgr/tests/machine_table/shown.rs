@@ -1,4 +1,4 @@
-//! How records and actions look in the tables.
+//! Formats records and actions for the tables.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ pub(crate) fn kind(kind: AttemptKind) -> &'static str {
     }
 }
 
-/// One field, or both as `most/priority`.
+/// Formats one field, or both as `max/priority`.
 pub(crate) fn shown(fee: Fee) -> String {
     match fee {
         Fee::Legacy { gas_price } => gas_price.to_string(),
@@ -46,8 +46,8 @@ pub(crate) fn describe(record: &Record) -> String {
         text.push_str(", closed");
     }
     for (number, attempt) in record.attempts.iter().enumerate() {
-        let said = attempt.sent.as_ref().map_or("unsent", |sent| sent.answer.class.name());
-        write!(text, " | #{number} {} at {} {said}", kind(attempt.kind), shown(attempt.fee)).unwrap();
+        let answer = attempt.sent.as_ref().map_or("unsent", |sent| sent.answer.class.name());
+        write!(text, " | #{number} {} at {} {answer}", kind(attempt.kind), shown(attempt.fee)).unwrap();
     }
     if let Some(wanted) = &record.cancel {
         write!(text, " | cancel {}", cause(wanted)).unwrap();

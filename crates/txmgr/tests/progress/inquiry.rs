@@ -1,4 +1,4 @@
-//! What the machine decides about a slot whose slow question has no answer yet.
+//! What the machine decides about a slot while its slow question has no answer.
 
 use signpost_txmgr::machine::{Action, ChainSlot, Event, ReceiptView, SlotView, Tuning, Word, apply, next_action};
 use signpost_txmgr::record::{BlockRef, Foreign, Inquiry, Phase, Receipt, Record, Subject};
@@ -15,7 +15,7 @@ fn signed() -> Record {
     world.record(0)
 }
 
-/// The slot is used; this is what the node says of its receipt.
+/// A view in which the slot is used and the node gives this answer about its receipt.
 fn used(receipt: ReceiptView) -> SlotView {
     let count = Nonce(1);
     let chain = ChainSlot {
@@ -60,7 +60,7 @@ fn asked(record: &Record, subject: Subject, at: Millis) -> Record {
 }
 
 #[test]
-fn a_question_without_an_answer_waits_for_its_time() {
+fn unanswered_question_waits_for_its_pause() {
     let record = signed();
     let next = |record: &Record, receipt| next_action(record, &used(receipt), &Tuning::BSC, NOW);
     let (soon, late) = (Millis(NOW.0 - Inquiry::PAUSE_MS + 1), Millis(NOW.0 - Inquiry::PAUSE_MS));
@@ -85,7 +85,7 @@ fn a_question_without_an_answer_waits_for_its_time() {
 }
 
 #[test]
-fn an_outcome_ends_the_inquiry() {
+fn outcome_ends_the_inquiry() {
     let record = signed();
     let asking = asked(&record, Subject::Use, NOW);
     let mined = apply(&asking, &Event::Mined(receipt(&record, true)), NOW).unwrap();

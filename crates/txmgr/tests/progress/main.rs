@@ -1,5 +1,5 @@
-//! A pass always makes progress: what is slow or cannot be done stands in nothing else's way, and what was
-//! decided or found out is kept when the pass is broken off.
+//! A pass always makes progress: slow or impossible work does not block other work, and decisions and answers
+//! survive an interrupted pass.
 
 #![allow(missing_docs, reason = "a test binary has no reader of its documentation")]
 #![allow(
@@ -25,7 +25,7 @@ use world::{ROUND_MS, World};
 
 const MINUTE_MS: u64 = 60_000;
 
-/// Uses the nonces `0..count` by transactions that were not signed here, and finalizes that.
+/// Uses the nonces `0..count` with transactions that were not signed here, and finalizes them.
 fn foreign_uses(world: &World, count: u64) {
     for nonce in 0..count {
         world.chain.inner.foreign(world.account.address, Nonce(nonce));
@@ -36,7 +36,7 @@ fn foreign_uses(world: &World, count: u64) {
 }
 
 #[test]
-fn proofs_that_take_longer_than_an_invocation_end() {
+fn searches_longer_than_one_invocation_end() {
     for slots in [20, 60] {
         let mut world = World::new();
         world.chain.search_turns = 10;
@@ -50,7 +50,7 @@ fn proofs_that_take_longer_than_an_invocation_end() {
                 world.now = world.now.plus(ROUND_MS);
                 let mut round = pin!(driver.round(&mut lane, world.now));
                 let mut context = Context::from_waker(Waker::noop());
-                // The pass is broken off when its turns are used up.
+                // The pass is interrupted when its polls are used up.
                 while left > 0 && round.as_mut().poll(&mut context).is_pending() {
                     left -= 1;
                 }
@@ -65,7 +65,7 @@ fn proofs_that_take_longer_than_an_invocation_end() {
 }
 
 #[test]
-fn proofs_without_an_answer_hold_up_no_other_slot() {
+fn unanswered_searches_do_not_delay_other_slots() {
     let mut world = World::new();
     world.request(0..100, "0x");
     foreign_uses(&world, 80);
@@ -76,16 +76,16 @@ fn proofs_without_an_answer_hold_up_no_other_slot() {
         world.step(&driver, &mut lane);
         asked.extend(lane.take_questions());
     }
-    assert_eq!(world.open(80..100), [], "six blocks are enough for what is not displaced");
-    assert_eq!(asked.len(), 4, "and no more are asked than a node can bear");
+    assert_eq!(world.open(80..100), [], "six blocks are enough for the slots that are not displaced");
+    assert_eq!(asked.len(), 4, "and the number of questions in progress is limited");
     let first = asked.remove(0);
     let finding = driver.inquire(first).now_or_never().unwrap();
     assert_eq!(driver.conclude(&mut lane, finding, world.now).now_or_never().unwrap().unwrap(), 1);
-    assert_eq!(world.record(0).phase.name(), "displaced", "stored by itself, while others are asked");
+    assert_eq!(world.record(0).phase.name(), "displaced", "stored separately, while others are in progress");
 }
 
 #[test]
-fn patience_for_a_reason_is_measured_over_passes() {
+fn time_limit_for_a_revert_reason_spans_passes() {
     let mut world = World::new();
     let data = format!("0x{}", hex(&REVERT_SELECTOR));
     world.request(0..3, &data);
@@ -95,9 +95,9 @@ fn patience_for_a_reason_is_measured_over_passes() {
     for _ in 0..6 {
         world.step(&driver, &mut lane);
     }
-    assert_eq!(world.open(3..6), [], "what needs no reason is published");
+    assert_eq!(world.open(3..6), [], "outcomes without a revert reason are published");
     assert_eq!(world.open(0..3), [(0, "mined"), (1, "mined"), (2, "mined")]);
-    // Each pass asks, hears nothing for five seconds, and ends.
+    // Each pass asks, gets no answer for five seconds, and ends.
     let mut asked = 0;
     let begun = world.now;
     while !world.open(0..3).is_empty() {
@@ -122,7 +122,7 @@ fn patience_for_a_reason_is_measured_over_passes() {
 }
 
 #[test]
-fn a_search_goes_on_where_the_last_pass_ended_and_backs_off() {
+fn search_continues_after_the_last_pass_and_backs_off() {
     let mut world = World::new();
     *world.chain.pruned.lock().unwrap() = true;
     for _ in 0..50 {
@@ -144,12 +144,12 @@ fn a_search_goes_on_where_the_last_pass_ended_and_backs_off() {
     assert!(oldest.windows(2).all(|pair| pair[0] >= pair[1]), "never upwards: {oldest:?}");
     assert!(oldest.windows(2).take(4).all(|pair| pair[0] > pair[1]), "further each time: {oldest:?}");
     assert!(searches.len() <= 16, "{} searches in nine minutes", searches.len());
-    assert_eq!(world.open(1..2), [], "the other slot is through");
+    assert_eq!(world.open(1..2), [], "the other slot is closed");
     assert!(world.record(0).inquiry_about(Subject::Use).is_some());
 }
 
 #[test]
-fn an_unprovable_use_is_set_aside_and_told_when_it_is_proven() {
+fn unproven_use_is_set_aside_and_published_once_proven() {
     let mut world = World::new();
     *world.chain.pruned.lock().unwrap() = true;
     world.request(0..1, "0x");
@@ -164,9 +164,9 @@ fn an_unprovable_use_is_set_aside_and_told_when_it_is_proven() {
     assert_eq!((head.open_slots(), head.set_aside.len()), (0, 1));
     assert_eq!((head.set_aside[0].nonce, head.set_aside[0].cause), (Nonce(0), AsideCause::Unproven));
     let sweep = driver.sweep(world.now).now_or_never().unwrap().unwrap();
-    assert_eq!(sweep.pokes.len(), 1, "it is still looked at");
+    assert_eq!(sweep.pokes.len(), 1, "it is still checked");
 
-    // Its lane goes on, and is retired or moved on like any other.
+    // The lane continues like any other.
     world.request(1..12, "0x");
     let mut lane = world.lane();
     for _ in 0..8 {
@@ -189,13 +189,13 @@ fn an_unprovable_use_is_set_aside_and_told_when_it_is_proven() {
 }
 
 #[test]
-fn slots_above_an_unprovable_unsigned_slot_are_sent() {
+fn slots_above_an_unproven_unsigned_slot_are_sent() {
     let mut world = World::new();
     *world.chain.pruned.lock().unwrap() = true;
-    world.away(true);
+    world.fail_signing(true);
     world.request(0..1, "0x");
     foreign_uses(&world, 1);
-    world.away(false);
+    world.fail_signing(false);
     world.request(1..2, "0x");
     assert_eq!(world.open(0..2), [(0, "reserved"), (1, "signed")]);
     let driver = world.broadcaster();
@@ -208,11 +208,11 @@ fn slots_above_an_unprovable_unsigned_slot_are_sent() {
 }
 
 #[test]
-fn nothing_is_sent_above_an_unsigned_slot_the_chain_did_not_use() {
+fn nothing_is_sent_above_an_unsigned_and_unused_slot() {
     let mut world = World::new();
-    world.away(true);
+    world.fail_signing(true);
     world.request(0..1, "0x");
-    world.away(false);
+    world.fail_signing(false);
     world.request(1..2, "0x");
     let driver = world.broadcaster();
     let mut lane = world.lane();
@@ -223,7 +223,7 @@ fn nothing_is_sent_above_an_unsigned_slot_the_chain_did_not_use() {
 }
 
 #[test]
-fn an_unpublishable_outcome_leaves_its_lane_going() {
+fn lane_continues_above_an_unpublishable_outcome() {
     let mut world = World::new();
     *world.topic.refused.lock().unwrap() = Some("r-0".to_owned());
     let driver = world.broadcaster();
@@ -246,9 +246,9 @@ fn an_unpublishable_outcome_leaves_its_lane_going() {
     assert!(world.record(0).is_closed() && !world.head().needs_passes());
 }
 
-/// A hundred thousand slots, settled before the lane is looked at.
+/// With a hundred thousand slots that are settled before the pass begins.
 #[test]
-fn a_lane_goes_on_above_a_stuck_slot_at_constant_cost() {
+fn lane_continues_above_a_stuck_slot_at_constant_cost() {
     let mut world = World::new();
     *world.topic.refused.lock().unwrap() = Some("r-0".to_owned());
     world.request(0..1, "0x");
@@ -292,7 +292,7 @@ fn a_lane_goes_on_above_a_stuck_slot_at_constant_cost() {
 }
 
 #[test]
-fn a_head_raised_after_a_restore_leaves_no_lane_stuck() {
+fn head_raised_after_a_restore_does_not_block_the_lane() {
     let mut world = World::new();
     world.chain.inner.set_nonce(world.account.address, Nonce(10));
     world.store.inner.with_tables(|tables| tables.heads.get_mut(&world.account).unwrap().next_nonce = Nonce(10));
@@ -312,7 +312,7 @@ fn a_head_raised_after_a_restore_leaves_no_lane_stuck() {
 }
 
 #[test]
-fn a_lost_record_is_left_behind_only_when_the_chain_used_its_nonce() {
+fn lost_record_is_left_behind_only_if_its_nonce_is_used() {
     let mut world = World::new();
     world.request(0..3, "0x");
     let lost = world.store.inner.with_tables(|tables| tables.requests.remove(&"r-0".parse().unwrap())).unwrap();
@@ -321,17 +321,17 @@ fn a_lost_record_is_left_behind_only_when_the_chain_used_its_nonce() {
     for _ in 0..10 {
         world.round(&driver, &mut lane);
     }
-    assert_eq!(world.head().lowest_open_nonce, Nonce(0), "nobody knows that its transaction is not out there");
+    assert_eq!(world.head().lowest_open_nonce, Nonce(0), "its transaction may be at a node");
     assert_eq!(world.open(1..3), [(1, "signed"), (2, "signed")], "and nothing can be mined above");
 
-    // The record comes back, as from a backup, and is taken up.
+    // The record is restored, as from a backup, and processed.
     world.store.inner.with_tables(|tables| tables.requests.insert("r-0".parse().unwrap(), lost.clone()));
     for _ in 0..8 {
         world.round(&driver, &mut lane);
     }
     assert_eq!((world.open(0..3), world.head().open_slots()), (vec![], 0));
 
-    // One that the chain has used is left.
+    // A lost record whose nonce is used is left behind.
     world.request(3..5, "0x");
     let mut lane = world.lane();
     world.round(&driver, &mut lane);
@@ -345,7 +345,7 @@ fn a_lost_record_is_left_behind_only_when_the_chain_used_its_nonce() {
 }
 
 #[test]
-fn one_read_without_a_record_leaves_nothing_behind() {
+fn one_incomplete_read_leaves_no_record_behind() {
     let mut world = World::new();
     world.request(0..2, "0x");
     let driver = world.broadcaster();
@@ -370,7 +370,7 @@ fn one_read_without_a_record_leaves_nothing_behind() {
 }
 
 #[test]
-fn with_too_many_slots_set_aside_the_low_mark_stays() {
+fn low_mark_stays_when_too_many_slots_are_set_aside() {
     let mut world = World::new();
     *world.chain.pruned.lock().unwrap() = true;
     world.request(0..90, "0x");
@@ -385,7 +385,7 @@ fn with_too_many_slots_set_aside_the_low_mark_stays() {
     }
     let head = world.head();
     assert_eq!((head.set_aside.len(), head.lowest_open_nonce), (64, Nonce(64)));
-    assert_eq!(world.open(70..90), [], "what is above is worked on");
+    assert_eq!(world.open(70..90), [], "the slots above are processed");
     world.request(90..120, "0x");
     let mut lane = world.lane();
     for _ in 0..8 {

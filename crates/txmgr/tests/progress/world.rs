@@ -9,16 +9,16 @@ use signpost_txmgr::fake::{
     Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
     sealer,
 };
+use signpost_txmgr::inbox::Incoming;
 use signpost_txmgr::machine::{Tuning, Word};
 use signpost_txmgr::pins::Pins;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::{
     Chain, ChainView, Counts, Happened, NonceUse, OutcomeTopic, PortError, RegisterVerdict, RejectVerdict,
     ReserveVerdict, RetireVerdict, Store, UnregisterVerdict, UpdateVerdict, UseQuery, ViewQuery, WitnessQuery,
 };
 use signpost_txmgr::record::{BlockRef, Record, Rejected, Searched, SendAnswer, Stored, Vacancy};
-use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{Delivery, Signer, SignerConfig};
+use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::tx::{Intent, RawTx};
 use signpost_txmgr::units::{
     AccountKey, AccountName, Address, BlockNumber, ChainId, KmsKeyId, Millis, Nonce, RequestId, Wei,
@@ -27,7 +27,7 @@ use signpost_txmgr::unusable::Unusable;
 use signpost_txmgr::wire::{OutcomeMessage, SignerPoke};
 
 pub(crate) const NOW: Millis = Millis(1_795_348_800_000);
-/// Between two rounds: a block.
+/// The time between two rounds: one block.
 pub(crate) const ROUND_MS: u64 = 450;
 const RULES: &str = "[default]\nmax_gas_price_wei = 1000000000\ngas_price_wei = 100000000\n";
 
@@ -85,19 +85,20 @@ impl World {
         Broadcaster::new(self.store.clone(), self.chain.clone(), self.queues.clone(), self.topic.clone(), config)
     }
 
-    /// A new pass.
+    /// The lane of a new pass.
     pub(crate) fn lane(&self) -> Lane {
         Lane::new(self.account, self.now)
     }
 
-    /// Requests `r-from` up to `r-to`, which call with `data`; signed, unless KMS is away.
+    /// Sends the requests `r-{at}` of a range with `data` as calldata. The signer signs them unless signing fails.
     pub(crate) fn request(&self, range: std::ops::Range<usize>, data: &str) {
         let body = |at: usize| {
             format!(
                 r#"{{"requestId":"r-{at}","account":"one","to":"0x55d398326f99059fF775485246999027B3197955","gas":50000,"data":"{data}"}}"#
             )
         };
-        let message = |at: usize| Delivery {
+        let message = |at: usize| Incoming {
+            receipt: String::new(),
             message_id: format!("m-{at}"),
             group: Some("all".to_owned()),
             sender: None,
@@ -105,21 +106,22 @@ impl World {
             receives: 1,
             body: body(at),
         };
-        let messages: Vec<Delivery> = range.map(message).collect();
+        let messages: Vec<Incoming> = range.map(message).collect();
         for batch in messages.chunks(10) {
             self.signer.handle(batch, self.now).now_or_never().unwrap();
         }
     }
 
-    pub(crate) fn away(&self, away: bool) {
-        let state = if away { KeyState::SignFails } else { KeyState::Enabled };
+    /// Lets `Sign` fail, or work again.
+    pub(crate) fn fail_signing(&self, fails: bool) {
+        let state = if fails { KeyState::SignFails } else { KeyState::Enabled };
         self.keys.set_state(&"one".parse().unwrap(), state);
     }
 
-    /// The signer answers what it was asked.
+    /// Lets the signer answer all waiting asks.
     pub(crate) fn answer_asks(&self) {
         loop {
-            let messages = self.queues.resign.receive(10).now_or_never().unwrap().unwrap();
+            let messages = self.queues.resign.receive_up_to(10).now_or_never().unwrap().unwrap();
             if messages.is_empty() {
                 return;
             }
@@ -127,19 +129,19 @@ impl World {
                 messages.iter().map(|message| serde_json::from_str(&message.body).unwrap()).collect();
             self.signer.handle_asks(&asks, self.now).now_or_never().unwrap();
             for message in messages {
-                self.queues.resign.delete(message.handle).now_or_never().unwrap().unwrap();
+                self.queues.resign.delete_one(&message.receipt).now_or_never().unwrap().unwrap();
             }
         }
     }
 
-    /// One round with its slow questions, and a block.
+    /// One round including its slow questions, then a block.
     pub(crate) fn round(&mut self, driver: &Driver, lane: &mut Lane) {
         self.now = self.now.plus(ROUND_MS);
         driver.round(lane, self.now).now_or_never().unwrap().unwrap();
         self.chain.inner.mine();
     }
 
-    /// One round whose slow questions get no answer, and a block.
+    /// One round without its slow questions, then a block.
     pub(crate) fn step(&mut self, driver: &Driver, lane: &mut Lane) {
         self.now = self.now.plus(ROUND_MS);
         driver.step(lane, self.now).now_or_never().unwrap().unwrap();
@@ -153,7 +155,7 @@ impl World {
         }
     }
 
-    /// Those of the requests that are not closed, with their phases.
+    /// The requests of a range that are not closed, with their phases.
     pub(crate) fn open(&self, range: std::ops::Range<usize>) -> Vec<(usize, &'static str)> {
         let records = range.map(|at| (at, self.record(at)));
         records.filter(|(_, record)| !record.is_closed()).map(|(at, record)| (at, record.phase.name())).collect()
@@ -164,17 +166,17 @@ impl World {
     }
 }
 
-/// A chain whose slow answers are as a test wants them.
+/// A chain whose slow answers the test controls.
 #[derive(Debug, Clone)]
 pub(crate) struct OddChain {
     pub(crate) inner: MemoryChain,
-    /// Turns that a search takes.
+    /// How many polls a search takes.
     pub(crate) search_turns: usize,
-    /// The use of no nonce is found: each search looks at ten more blocks while there are any.
+    /// Whether every search fails to find the use of a nonce. Each then covers ten more blocks while there are any.
     pub(crate) pruned: Arc<Mutex<bool>>,
-    /// What each search was told to be searched already.
+    /// The blocks that each search skipped, since earlier ones covered them.
     pub(crate) searches: Arc<Mutex<Vec<Option<Searched>>>>,
-    /// Replays that were asked for.
+    /// How many replays of reverts were requested.
     pub(crate) replays: Arc<Mutex<usize>>,
 }
 
@@ -190,8 +192,8 @@ impl Default for OddChain {
     }
 }
 
-/// Comes back after so many turns of the executor.
-async fn turns(count: usize) {
+/// Yields to the executor `count` times.
+async fn yield_times(count: usize) {
     for _ in 0..count {
         let mut yielded = false;
         std::future::poll_fn(|context| {
@@ -233,7 +235,7 @@ impl Chain for OddChain {
     }
 
     async fn nonce_use(&self, query: &UseQuery) -> Result<NonceUse, PortError> {
-        turns(self.search_turns).await;
+        yield_times(self.search_turns).await;
         self.searches.lock().unwrap().push(query.searched);
         if !*self.pruned.lock().unwrap() {
             return self.inner.nonce_use(query).await;

@@ -1,7 +1,7 @@
-//! Who may cancel, and what a cancel is.
+//! Who may cancel, and which transaction a cancel is.
 
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::record::{AttemptKind, CancelCause};
-use signpost_txmgr::signer::{Delivery, Disposition};
 use signpost_txmgr::units::{Gas, Nonce, U256, Wei};
 use signpost_txmgr::wire::Status;
 
@@ -14,11 +14,11 @@ fn only_backend() -> World {
 }
 
 #[test]
-fn a_cancel_of_a_sender_who_is_not_allowed_is_refused() {
+fn cancel_by_a_sender_who_is_not_allowed_is_refused() {
     for stranger in [Some("stranger"), None] {
         let mut world = only_backend();
         let cancel = world.message("{\"cancel\":\"r-1\"}".to_owned());
-        let cancel = Delivery { sender: stranger.map(str::to_owned), ..cancel };
+        let cancel = Incoming { sender: stranger.map(str::to_owned), ..cancel };
         assert_eq!(world.handle(&[cancel], NOW), [Disposition::Done]);
         assert_eq!(world.record("r-1").cancel, None, "{stranger:?}");
         let refusals = world.refusals();
@@ -33,7 +33,7 @@ fn a_cancel_of_a_sender_who_is_not_allowed_is_refused() {
 }
 
 #[test]
-fn a_cancel_of_the_requests_own_sender_is_taken() {
+fn cancel_by_the_requests_sender_is_accepted() {
     let mut world = only_backend();
     world.take("{\"cancel\":\"r-1\"}".to_owned(), NOW);
     assert_eq!(world.record("r-1").cancel, Some(CancelCause::Asked));
@@ -41,7 +41,7 @@ fn a_cancel_of_the_requests_own_sender_is_taken() {
 }
 
 #[test]
-fn a_repeated_cancel_pokes_the_lane_again_until_the_request_is_settled() {
+fn repeated_cancel_pokes_the_lane_until_it_is_settled() {
     let mut world = World::new();
     world.take(request("r-1", "one", ""), NOW);
     world.lane_pokes();
@@ -56,9 +56,9 @@ fn a_repeated_cancel_pokes_the_lane_again_until_the_request_is_settled() {
     assert_eq!(world.lane_pokes(), [], "nothing is left to do");
 }
 
-/// One wei makes it a payment (BEP-703), where the account has no code and can spare it; else it moves nothing.
+/// It moves 1 wei, which makes it a payment (BEP-703), if the account has no code and can spare it; else nothing.
 #[test]
-fn a_cancel_moves_one_wei_at_most_to_the_account_itself() {
+fn cancel_moves_at_most_one_wei_to_the_account_itself() {
     for (has_code, balance, wei) in [(false, 1_000_000_000, 1), (true, 1_000_000_000, 0), (false, 0, 0)] {
         let mut world = World::new();
         let own = world.account("one").address;
@@ -68,7 +68,7 @@ fn a_cancel_moves_one_wei_at_most_to_the_account_itself() {
         let more = ",\"value\":5,\"data\":\"0x01020304\"";
         world.take(request("r-1", "one", more), NOW);
         if balance == 0 {
-            // What pays for the gas, and no more.
+            // Enough for the gas, and no more.
             let price = world.record("r-1").fee.price();
             world.chain.set_balance(own, Wei(price.0 * U256::from(2 * 21_000)));
         }
@@ -89,7 +89,7 @@ fn a_cancel_moves_one_wei_at_most_to_the_account_itself() {
 }
 
 #[test]
-fn a_cancel_replaces_what_was_sent_in_its_own_slot() {
+fn cancel_replaces_the_sent_transaction_in_its_slot() {
     let mut world = World::new();
     world.take(request("r-1", "one", ""), NOW);
     world.round("one", NOW);
@@ -102,7 +102,7 @@ fn a_cancel_replaces_what_was_sent_in_its_own_slot() {
     let record = world.record("r-1");
     let [execute, cancel] = record.attempts.as_slice() else { panic!("{:?}", record.attempts) };
     assert_eq!((execute.kind, cancel.kind), (AttemptKind::Execute, AttemptKind::Cancel));
-    assert_eq!(cancel.fee.price(), Wei::from(1_100_000_000_u64), "a tenth above what it replaces");
+    assert_eq!(cancel.fee.price(), Wei::from(1_100_000_000_u64), "a tenth above the attempt that it replaces");
     world.finish("one", NOW.plus(3));
     let outcome = world.outcome("r-1");
     assert_eq!((outcome.status, outcome.tx_hash), (Status::Cancelled, Some(cancel.tx_hash.to_string())));

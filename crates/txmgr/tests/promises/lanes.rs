@@ -1,10 +1,10 @@
-//! What is sent, in which order, and how much of it at once.
+//! What is sent, in which order, and how much at once.
 
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane};
 use signpost_txmgr::fake::{Fate, Gate, Journal, MemoryChain, MemoryQueues, QueueRules, SimClock};
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::ports::Happened;
-use signpost_txmgr::signer::{Delivery, Disposition};
 use signpost_txmgr::units::{ChainId, TxHash};
 use signpost_txmgr::wire::WireKind;
 
@@ -26,7 +26,7 @@ fn sent_hashes(world: &World) -> Vec<TxHash> {
     world.sent().into_iter().map(|raw| raw.hash).collect()
 }
 
-/// `r-0` has its slot and no signature; `r-1` and `r-2` above it are signed.
+/// `r-0` has a slot but no signature; `r-1` and `r-2` above it are signed.
 fn with_a_gap() -> World {
     let mut world = World::new();
     world.set_key_disabled("one", true);
@@ -39,7 +39,7 @@ fn with_a_gap() -> World {
 }
 
 #[test]
-fn nothing_is_sent_above_a_slot_that_was_not_sent() {
+fn nothing_is_sent_above_an_unsent_slot() {
     let mut world = with_a_gap();
     world.round("one", NOW.plus(1));
     assert_eq!(world.sent(), [], "the lowest slot is not signed");
@@ -54,7 +54,7 @@ fn nothing_is_sent_above_a_slot_that_was_not_sent() {
 }
 
 #[test]
-fn a_slot_is_sent_once_though_all_below_it_were() {
+fn sent_slots_are_not_sent_again_when_a_slot_is_added() {
     let mut world = World::new();
     signed(&mut world, &["r-0", "r-1", "r-2"]);
     world.round("one", NOW);
@@ -67,17 +67,17 @@ fn a_slot_is_sent_once_though_all_below_it_were() {
 }
 
 #[test]
-fn what_is_mined_holds_nothing_back_though_its_sending_was_not_noted() {
+fn mined_slot_without_a_stored_send_holds_nothing_back() {
     let mut world = World::new();
     signed(&mut world, &["r-0"]);
-    // It goes out, and the note of it is lost with the pass.
+    // It is sent, but the write of that fails and the pass is lost.
     world.set_fate("UpdateItem", Some(Fate::Fail { happened: Happened::No, throttled: false }));
     let mut lane = Lane::new(world.account("one"), NOW);
     assert!(done(world.broadcaster.round(&mut lane, NOW)).is_err());
     world.set_fate("UpdateItem", None);
     assert_eq!(sent_hashes(&world), hashes(&world, &["r-0"]));
     world.chain.mine();
-    // A cancel keeps it from being sent again, which would note it.
+    // A cancel keeps it from being sent again, which would store the send.
     world.take("{\"cancel\":\"r-0\"}".to_owned(), NOW.plus(1));
     signed(&mut world, &["r-1"]);
     assert_eq!(world.record("r-0").attempts[0].sent, None);
@@ -102,7 +102,7 @@ fn only_the_head_of_the_lane_is_sent_again_and_bumped() {
 }
 
 #[test]
-fn what_follows_a_mined_slot_is_the_head() {
+fn slot_above_a_mined_one_is_the_head() {
     let mut world = World::new();
     signed(&mut world, &["r-0"]);
     world.round("one", NOW);
@@ -116,7 +116,7 @@ fn what_follows_a_mined_slot_is_the_head() {
 }
 
 #[test]
-fn no_more_slots_than_the_window_are_in_flight() {
+fn slots_in_flight_stay_within_the_window() {
     let ids = ["r-0", "r-1", "r-2", "r-3", "r-4", "r-5", "r-6"];
     let mut world = World::with(RULES, 3);
     signed(&mut world, &ids);
@@ -136,14 +136,14 @@ fn no_more_slots_than_the_window_are_in_flight() {
 }
 
 #[test]
-fn a_pause_by_a_nodes_words_ends_when_a_node_takes_the_bytes() {
+fn pause_by_a_node_ends_when_a_node_accepts_the_bytes() {
     let mut world = World::new();
     signed(&mut world, &["r-0"]);
     let paused = |world: &World| world.head("one").paused;
     world.chain.answer_next([signpost_txmgr::record::SendClass::Misconfigured]);
     world.round("one", NOW);
     assert!(paused(&world));
-    // Sent again at the slow pace, and taken.
+    // It is sent again at the slow pace, and accepted.
     world.round("one", NOW.plus(60_000));
     assert!(!paused(&world));
     world.finish("one", NOW.plus(61_000));
@@ -151,12 +151,12 @@ fn a_pause_by_a_nodes_words_ends_when_a_node_takes_the_bytes() {
 }
 
 #[test]
-fn an_account_is_paused_when_a_node_says_that_we_are_misconfigured() {
+fn account_is_paused_when_a_node_answers_misconfigured() {
     let mut world = World::new();
     signed(&mut world, &["r-0"]);
     world.take(request("t-0", "two", ""), NOW);
 
-    // The node is one of another chain, whatever we believe.
+    // The configured node is on another chain.
     let (gate, journal) = (Gate::default(), Journal::default());
     let chain = MemoryChain::new(ChainId(56), gate.clone(), journal.clone());
     let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &gate, &journal);
@@ -167,12 +167,12 @@ fn an_account_is_paused_when_a_node_says_that_we_are_misconfigured() {
         retention_ms: RETENTION_MS,
         write_concurrency: 1,
     };
-    let astray = Broadcaster::new(world.store.clone(), chain.clone(), queues, world.topic.clone(), config);
+    let misconfigured = Broadcaster::new(world.store.clone(), chain.clone(), queues, world.topic.clone(), config);
     let mut lane = Lane::new(world.account("one"), NOW);
-    done(astray.round(&mut lane, NOW)).unwrap();
+    done(misconfigured.round(&mut lane, NOW)).unwrap();
 
-    assert!(world.head("one").paused, "nothing more is to be signed for it until someone looked");
-    assert!(!world.head("two").paused, "another account is another matter");
+    assert!(world.head("one").paused, "nothing more is signed for it until an operator has looked");
+    assert!(!world.head("two").paused, "the other account is not affected");
     assert_eq!(world.record("r-0").attempts[0].sent.as_ref().unwrap().answer.message, "invalid chain id for signer");
     let before = world.keys.sign_calls();
     world.take(request("r-1", "one", ""), NOW.plus(1));
@@ -181,10 +181,10 @@ fn an_account_is_paused_when_a_node_says_that_we_are_misconfigured() {
 }
 
 #[test]
-fn on_fifo_what_follows_a_retried_message_in_its_group_stays_too() {
+fn fifo_messages_after_a_retried_one_of_their_group_wait() {
     let mut world = World::new();
     world.set_key_disabled("one", true);
-    let mut batch: Vec<Delivery> = Vec::new();
+    let mut batch: Vec<Incoming> = Vec::new();
     for (id, account, group) in [
         ("a", "two", Some("g")),
         ("b", "one", Some("g")),
@@ -193,7 +193,7 @@ fn on_fifo_what_follows_a_retried_message_in_its_group_stays_too() {
         ("e", "two", None),
     ] {
         let message = world.message(request(id, account, ""));
-        batch.push(Delivery { group: group.map(str::to_owned), ..message });
+        batch.push(Incoming { group: group.map(str::to_owned), ..message });
     }
     assert_eq!(
         world.handle(&batch, NOW),

@@ -1,8 +1,8 @@
 //! The promises of the README, each over the real drivers and the in-memory ports: what is signed, what is sent
 //! and when, what is published, how long it is kept.
 //!
-//! Every test looks only at what leaves the drivers: stored items, bytes sent, signatures made, outcomes
-//! published. So each of them fails when the rule behind it is taken out, wherever that rule is written.
+//! Every test checks only the effects of the drivers: stored items, bytes sent, signatures made, outcomes
+//! published. So each test fails if the rule behind it is removed, wherever that rule is written.
 
 #![allow(missing_docs, reason = "a test binary has no reader of its documentation")]
 #![allow(

@@ -1,7 +1,7 @@
-//! What an outcome carries, and how long what stands behind it is kept.
+//! What an outcome contains, and how long its items are kept.
 
+use signpost_txmgr::inbox::Disposition;
 use signpost_txmgr::record::Phase;
-use signpost_txmgr::signer::Disposition;
 use signpost_txmgr::units::{Millis, Nonce};
 use signpost_txmgr::wire::Status;
 
@@ -17,7 +17,7 @@ fn assert_metadata(world: &World, id: &str, code: &str) {
 }
 
 #[test]
-fn a_rejection_carries_the_callers_metadata() {
+fn rejection_has_the_callers_metadata() {
     let mut world = World::with_rules(&format!("{RULES}max_value_wei = 9\n"));
     world.take(request("policy", "one", &format!(",\"value\":10{METADATA}")), NOW);
     assert_metadata(&world, "policy", "valueTooHigh");
@@ -35,7 +35,7 @@ fn a_rejection_carries_the_callers_metadata() {
 }
 
 #[test]
-fn a_refusal_by_the_spend_limit_carries_the_callers_metadata() {
+fn refusal_by_the_spend_limit_has_the_callers_metadata() {
     // One request of 60,000 gas at the cap of 5 gwei.
     let rules = format!("{RULES}spend_limit_wei = \"300000000000000\"\nspend_window_s = 60\n");
     let mut world = World::with_rules(&rules);
@@ -45,7 +45,7 @@ fn a_refusal_by_the_spend_limit_carries_the_callers_metadata() {
 }
 
 #[test]
-fn a_confirmed_outcome_carries_the_callers_metadata() {
+fn confirmed_outcome_has_the_callers_metadata() {
     let mut world = World::new();
     world.take(request("r-1", "one", METADATA), NOW);
     world.finish("one", NOW);
@@ -55,9 +55,9 @@ fn a_confirmed_outcome_carries_the_callers_metadata() {
 }
 
 #[test]
-fn a_reverted_outcome_says_why() {
+fn reverted_outcome_has_the_reason() {
     let mut world = World::new();
-    // Error("no funds"), which the chain in memory reverts with.
+    // Error("no funds"): the in-memory chain reverts with this data.
     let data = concat!(
         "0x08c379a0",
         "0000000000000000000000000000000000000000000000000000000000000020",
@@ -75,7 +75,7 @@ fn a_reverted_outcome_says_why() {
 }
 
 #[test]
-fn a_displaced_outcome_names_the_foreign_transaction() {
+fn displaced_outcome_names_the_foreign_transaction() {
     let mut world = World::new();
     world.take(request("r-1", "one", ""), NOW);
     let foreign = world.chain.foreign(world.account("one").address, Nonce(0));
@@ -90,7 +90,7 @@ fn a_displaced_outcome_names_the_foreign_transaction() {
 }
 
 #[test]
-fn an_outcome_of_a_passed_deadline_says_so() {
+fn outcome_after_a_passed_deadline_has_that_reason() {
     let mut world = World::new();
     let deadline_s = NOW.0 / 1_000 + 10;
     world.take(request("r-1", "one", &format!(",\"deadline\":{deadline_s}")), NOW);
@@ -100,7 +100,7 @@ fn an_outcome_of_a_passed_deadline_says_so() {
 }
 
 #[test]
-fn a_rejection_is_kept_for_the_whole_retention() {
+fn rejection_is_kept_for_the_whole_retention() {
     let mut world = World::new();
     world.take(request("r-1", "three", ""), NOW);
     assert_eq!(world.rejected("r-1").expires_at, Some(NOW.plus(RETENTION_MS)));
@@ -112,7 +112,7 @@ fn a_rejection_is_kept_for_the_whole_retention() {
 }
 
 #[test]
-fn a_request_and_its_slot_are_kept_for_the_whole_retention() {
+fn request_and_its_slot_are_kept_for_the_whole_retention() {
     let mut world = World::new();
     world.take(request("r-1", "one", ""), NOW);
     assert_eq!(slot_expiry(&world), [None], "an open slot never expires");
@@ -131,7 +131,7 @@ fn slot_expiry(world: &World) -> Vec<Option<Millis>> {
 }
 
 #[test]
-fn an_id_is_protected_until_its_record_expires() {
+fn id_is_protected_until_its_record_expires() {
     let mut world = World::new();
     world.take(request("r-1", "one", ""), NOW);
     world.finish("one", NOW.plus(100));

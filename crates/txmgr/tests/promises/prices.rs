@@ -1,4 +1,4 @@
-//! Replacements: at which price they are asked for, signed and refused, of both kinds of fee.
+//! Replacements: the prices at which they are requested, signed and refused, for both kinds of fee.
 
 use signpost_txmgr::fees;
 use signpost_txmgr::record::AttemptKind;
@@ -19,7 +19,7 @@ fn legacy(price: u64) -> Fee {
 }
 
 #[test]
-fn a_bump_raises_both_fields_of_a_dynamic_fee() {
+fn bump_raises_both_fields_of_a_dynamic_fee() {
     let old = dynamic(1_000, 100);
     for (new, legal) in [
         ((1_100, 110), true),
@@ -37,7 +37,7 @@ fn a_bump_raises_both_fields_of_a_dynamic_fee() {
 }
 
 #[test]
-fn the_next_price_of_a_dynamic_fee_keeps_both_fields_within_the_cap() {
+fn bump_keeps_both_fields_of_a_dynamic_fee_within_the_cap() {
     let cap = Wei::from(2_000);
     for (old, network, next) in [
         (dynamic(1_000, 100), None, Some(dynamic(1_100, 110))),
@@ -63,7 +63,7 @@ fn stuck(more: &str) -> World {
 }
 
 #[test]
-fn a_stuck_head_is_asked_for_signed_and_sent_at_a_higher_price() {
+fn stuck_head_is_replaced_at_a_higher_price() {
     for (more, wanted) in [
         (",\"gasPrice\":\"1000000000\"", legacy(1_100_000_000)),
         (
@@ -99,7 +99,7 @@ fn a_stuck_head_is_asked_for_signed_and_sent_at_a_higher_price() {
 }
 
 #[test]
-fn a_price_that_a_node_refuses_is_raised_at_once() {
+fn price_refused_by_a_node_is_raised_at_once() {
     let mut world = World::new();
     world.forget_sends(true);
     world.take(request("r-1", "one", ""), NOW);
@@ -109,7 +109,7 @@ fn a_price_that_a_node_refuses_is_raised_at_once() {
     let asks = world.asks();
     world.answer_asks(&asks, NOW.plus(10_001));
     world.chain.set_least_price(Wei::from_gwei(2));
-    // The bump goes out and is refused; that the signer was asked a moment ago is no reason to wait.
+    // The bump is sent and refused. The signer was asked a moment ago, but is asked again without a pause.
     world.round("one", NOW.plus(10_002));
     world.round("one", NOW.plus(10_003));
     let asks = world.asks();
@@ -118,7 +118,7 @@ fn a_price_that_a_node_refuses_is_raised_at_once() {
 }
 
 #[test]
-fn the_signer_signs_no_bump_that_a_node_would_not_take() {
+fn signer_signs_only_bumps_that_a_node_accepts() {
     let more = ",\"maxFeePerGas\":\"2000000000\",\"maxPriorityFeePerGas\":\"1000000000\"";
     for fee in
         [dynamic(22 * GWEI / 10, GWEI), dynamic(2 * GWEI, 11 * GWEI / 10), dynamic(4 * GWEI, GWEI), legacy(3 * GWEI)]
@@ -132,7 +132,7 @@ fn the_signer_signs_no_bump_that_a_node_would_not_take() {
 }
 
 #[test]
-fn the_signer_signs_no_bump_above_the_cap() {
+fn signer_signs_no_bump_above_the_cap() {
     let world = stuck("");
     let asks = world.asks();
     let at = |price| SignerPoke { fee: Some(WireFee::from(&legacy(price))), ..asks[0].clone() };
@@ -147,7 +147,7 @@ fn the_signer_signs_no_bump_above_the_cap() {
 }
 
 #[test]
-fn a_request_without_a_price_gets_the_accounts_own() {
+fn request_without_a_price_gets_the_accounts_price() {
     let mut world = World::new();
     world.take(request("r-1", "one", ""), NOW);
     assert_eq!(world.record("r-1").attempts[0].fee, legacy(GWEI));

@@ -1,8 +1,8 @@
-//! Whose key signs, how often the key service is asked, and who is told.
+//! Which key signs, how often the key service is called, and which lanes are poked.
 
 use signpost_txmgr::fake::Fate;
+use signpost_txmgr::inbox::Disposition;
 use signpost_txmgr::ports::Happened;
-use signpost_txmgr::signer::Disposition;
 use signpost_txmgr::start::KeyTrouble;
 use signpost_txmgr::unusable::KeyFault;
 use signpost_txmgr::wire::Status;
@@ -10,7 +10,7 @@ use signpost_txmgr::wire::Status;
 use super::world::{NOW, World, done, key_id, request};
 
 #[test]
-fn a_public_key_is_read_once_per_process() {
+fn public_key_is_read_once_per_process() {
     let mut world = World::new();
     done(world.signer.warm_up(NOW)).unwrap();
     assert_eq!(world.keys.public_key_calls(), 2, "one for each account");
@@ -26,7 +26,7 @@ fn a_public_key_is_read_once_per_process() {
 }
 
 #[test]
-fn a_signer_that_was_not_warmed_up_reads_a_key_once_too() {
+fn signer_without_warm_up_reads_a_key_once_too() {
     let mut world = World::new();
     for number in 0..3 {
         world.take(request(&format!("r-{number}"), "one", ""), NOW);
@@ -35,7 +35,7 @@ fn a_signer_that_was_not_warmed_up_reads_a_key_once_too() {
 }
 
 #[test]
-fn the_start_finds_a_key_that_is_of_another_address() {
+fn start_finds_a_key_of_another_address() {
     let world = World::new();
     let expected = world.account("one").address;
     let found = world.keys.add(&key_id("one"), [9; 32]);
@@ -44,11 +44,11 @@ fn the_start_finds_a_key_that_is_of_another_address() {
     assert_eq!((of_account, of_key), (expected, found));
     done(world.signer.warm_up(NOW)).unwrap();
     let mark = world.head("one").unusable.unwrap();
-    assert_eq!(mark.fault, KeyFault::WrongAddress, "it is named, and stops its own account only");
+    assert_eq!(mark.fault, KeyFault::WrongAddress, "it is reported, and stops only its own account");
 }
 
 #[test]
-fn a_key_of_another_address_signs_nothing() {
+fn key_of_another_address_signs_nothing() {
     let mut world = World::new();
     world.keys.add(&key_id("one"), [9; 32]);
     let message = world.message(request("r-1", "one", ""));
@@ -62,7 +62,7 @@ fn every_attempt_is_one_signature() {
     world.forget_sends(true);
     let first = world.take(request("r-1", "one", ""), NOW);
     assert_eq!(world.keys.sign_calls(), 1);
-    assert_eq!(world.handle(&[first], NOW.plus(1)), [Disposition::Done], "the message comes again");
+    assert_eq!(world.handle(&[first], NOW.plus(1)), [Disposition::Done], "the message is redelivered");
     assert_eq!(world.keys.sign_calls(), 1);
 
     world.round("one", NOW);
@@ -73,7 +73,7 @@ fn every_attempt_is_one_signature() {
     world.answer_asks(&bump, NOW.plus(11_001));
     assert_eq!(world.record("r-1").attempts.len(), 2, "the bump is signed");
     world.answer_asks(&bump, NOW.plus(11_002));
-    assert_eq!(world.keys.sign_calls(), 2, "the ask came twice");
+    assert_eq!(world.keys.sign_calls(), 2, "the ask was delivered twice");
 
     world.take("{\"cancel\":\"r-1\"}".to_owned(), NOW.plus(11_003));
     world.round("one", NOW.plus(17_000));
@@ -85,7 +85,7 @@ fn every_attempt_is_one_signature() {
 }
 
 #[test]
-fn the_lane_is_poked_when_something_was_signed_for_it() {
+fn lane_is_poked_after_a_signature_or_a_cancel() {
     let mut world = World::new();
     world.forget_sends(true);
     let batch: Vec<_> = ["a", "b"].map(|id| world.message(request(id, "one", ""))).into_iter().collect();
@@ -102,11 +102,11 @@ fn the_lane_is_poked_when_something_was_signed_for_it() {
     assert_eq!(poked(&world), one, "a bump was signed");
 
     world.take("{\"cancel\":\"b\"}".to_owned(), NOW.plus(11_002));
-    assert_eq!(poked(&world), one, "a cancel was noted");
+    assert_eq!(poked(&world), one, "a cancel was stored");
 }
 
 #[test]
-fn a_poke_that_cannot_be_sent_keeps_no_message() {
+fn failed_poke_does_not_retry_the_message() {
     let mut world = World::new();
     world.set_fate("SendMessageBatch", Some(Fate::Fail { happened: Happened::No, throttled: true }));
     world.take(request("r-1", "one", ""), NOW);
@@ -114,7 +114,7 @@ fn a_poke_that_cannot_be_sent_keeps_no_message() {
 }
 
 #[test]
-fn an_account_named_by_its_key_or_address_is_that_account() {
+fn account_may_be_named_by_its_key_or_address() {
     for name in ["one", "two"] {
         let mut world = World::new();
         let account = world.account(name);
@@ -132,7 +132,7 @@ fn an_account_named_by_its_key_or_address_is_that_account() {
 }
 
 #[test]
-fn a_request_names_its_account_where_several_are_registered() {
+fn account_is_required_where_several_are_registered() {
     let mut world = World::new();
     world.take(r#"{"requestId":"a","to":"0x2222222222222222222222222222222222222222","gas":21000}"#.to_owned(), NOW);
     assert_eq!(world.outcome("a").reason.unwrap().code, "accountRequired");
@@ -140,7 +140,7 @@ fn a_request_names_its_account_where_several_are_registered() {
 }
 
 #[test]
-fn an_account_that_is_not_registered_is_nobodys() {
+fn request_for_an_unregistered_account_is_rejected() {
     let mut world = World::new();
     let unknown = "0x00000000000000000000000000000000000000aa";
     for (id, way) in [("a", unknown.to_owned()), ("b", format!("97:{unknown}")), ("c", "three".to_owned())] {

@@ -1,20 +1,20 @@
-//! Every timer of a lane at its limit, a millisecond before it and a millisecond after, with the numbers of the
-//! documentation written out: a timer that is longer, shorter or counted from elsewhere is another promise.
+//! Every timer of a lane at its limit, a millisecond before and a millisecond after, with the documented numbers
+//! written out: a timer that is longer, shorter or starts elsewhere breaks the promise.
 
+use signpost_txmgr::inbox::Disposition;
 use signpost_txmgr::meters;
 use signpost_txmgr::record::{AttemptKind, CancelCause};
-use signpost_txmgr::signer::Disposition;
 use signpost_txmgr::units::{Millis, Wei};
 use signpost_txmgr::wire::WireKind;
 
 use super::world::{Counters, NOW, World, request};
 
-/// The three times around a limit, and whether what it limits is due.
+/// Three times around a limit, and whether the action is due at each.
 fn around(limit_ms: u64) -> [(u64, bool); 3] {
     [(limit_ms - 1, false), (limit_ms, true), (limit_ms + 1, true)]
 }
 
-/// A lane whose only slot was sent at `NOW`; the node has forgotten it, and many blocks passed.
+/// A lane whose only slot was sent at `NOW`; the node has dropped it, and many blocks have passed.
 fn sent_and_forgotten() -> World {
     let mut world = World::new();
     world.forget_sends(true);
@@ -35,12 +35,12 @@ fn reserved() -> World {
 }
 
 #[test]
-fn the_head_is_sent_again_after_3_s() {
+fn head_is_sent_again_after_3_s() {
     for (after, due) in around(3_000) {
         let mut world = sent_and_forgotten();
         world.round("one", NOW.plus(after));
         assert_eq!(world.sent().len(), usize::from(due), "after {after} ms");
-        // Then counted from the last send.
+        // The next interval counts from the last send.
         if due {
             world.round("one", NOW.plus(after + 2_999));
             assert_eq!(world.sent().len(), 0, "{after} and 2,999 ms");
@@ -51,7 +51,7 @@ fn the_head_is_sent_again_after_3_s() {
 }
 
 #[test]
-fn the_head_is_bumped_10_s_after_it_was_sent() {
+fn head_is_bumped_10_s_after_it_was_sent() {
     for (after, due) in around(10_000) {
         let mut world = sent_and_forgotten();
         world.round("one", NOW.plus(after));
@@ -62,7 +62,7 @@ fn the_head_is_bumped_10_s_after_it_was_sent() {
 }
 
 #[test]
-fn a_head_that_was_signed_late_is_bumped_10_s_after_it_was_sent() {
+fn head_signed_late_is_bumped_10_s_after_it_was_sent() {
     for (after, due) in around(10_000) {
         let mut world = reserved();
         world.round("one", NOW.plus(6_000));
@@ -71,7 +71,7 @@ fn a_head_that_was_signed_late_is_bumped_10_s_after_it_was_sent() {
         world.answer_asks(&asks, NOW.plus(7_000));
         world.forget_sends(true);
         world.round("one", NOW.plus(8_000));
-        assert_eq!(world.sent().len(), 1, "the head for 2 s, and sent now");
+        assert_eq!(world.sent().len(), 1, "it has been the head for 2 s and is sent now");
         world.mine_many();
         world.round("one", NOW.plus(8_000 + after));
         assert_eq!(world.asks().len(), usize::from(due), "{after} ms after it was sent");
@@ -79,7 +79,7 @@ fn a_head_that_was_signed_late_is_bumped_10_s_after_it_was_sent() {
 }
 
 #[test]
-fn the_head_is_bumped_10_s_after_it_became_the_head() {
+fn head_is_bumped_10_s_after_it_became_the_head() {
     for (after, due) in around(10_000) {
         let mut world = World::new();
         world.take(request("r-0", "one", ""), NOW);
@@ -100,8 +100,8 @@ fn the_head_is_bumped_10_s_after_it_became_the_head() {
 }
 
 #[test]
-fn a_head_that_is_stuck_at_its_cap_rings_after_10_s_and_then_once_a_minute() {
-    let rang = |times: &[u64]| {
+fn head_stuck_at_its_cap_warns_after_10_s_then_each_minute() {
+    let warnings = |times: &[u64]| {
         let counters = Counters::default();
         metrics::with_local_recorder(&counters, || {
             let mut world = World::new();
@@ -116,15 +116,15 @@ fn a_head_that_is_stuck_at_its_cap_rings_after_10_s_and_then_once_a_minute() {
         counters.of(meters::AT_CAP)
     };
     for (after, due) in around(10_000) {
-        assert_eq!(rang(&[after]), u64::from(due), "after {after} ms");
+        assert_eq!(warnings(&[after]), u64::from(due), "after {after} ms");
     }
     for (after, due) in around(60_000) {
-        assert_eq!(rang(&[10_000, 10_000 + after]), 1 + u64::from(due), "{after} ms after it rang");
+        assert_eq!(warnings(&[10_000, 10_000 + after]), 1 + u64::from(due), "{after} ms after the first warning");
     }
 }
 
 #[test]
-fn a_missing_signature_is_asked_for_after_5_s_then_less_and_less_often() {
+fn missing_signature_is_asked_for_after_5_s_then_less_often() {
     for (after, due) in around(5_000) {
         let mut world = reserved();
         world.round("one", NOW.plus(after));
@@ -132,7 +132,7 @@ fn a_missing_signature_is_asked_for_after_5_s_then_less_and_less_often() {
         assert_eq!(asks.len(), usize::from(due), "after {after} ms");
         assert!(asks.iter().all(|ask| (ask.attempt, ask.kind) == (0, WireKind::Execute)), "{asks:?}");
     }
-    // Each ask that brings nothing doubles the time since the record changed, up to five minutes.
+    // Each ask without a result doubles the time since the record changed, up to five minutes.
     for (asked_at, pause) in [(5_000, 5_000), (20_000, 20_000), (400_000, 300_000)] {
         for (after, due) in around(pause) {
             let mut world = reserved();
@@ -145,7 +145,7 @@ fn a_missing_signature_is_asked_for_after_5_s_then_less_and_less_often() {
 }
 
 #[test]
-fn a_bump_that_nobody_answers_is_asked_for_again_after_10_s() {
+fn unanswered_bump_is_asked_for_again_after_10_s() {
     for (after, due) in around(10_000) {
         let mut world = sent_and_forgotten();
         world.round("one", NOW.plus(10_000));
@@ -157,7 +157,7 @@ fn a_bump_that_nobody_answers_is_asked_for_again_after_10_s() {
 }
 
 #[test]
-fn a_cancel_is_wanted_from_the_deadline_on() {
+fn cancel_is_wanted_from_the_deadline_on() {
     let deadline_s = NOW.0 / 1_000 + 60;
     for (at, due) in [(Millis(deadline_s * 1_000 - 1), false), (Millis(deadline_s * 1_000), true)] {
         let mut world = World::new();
@@ -170,7 +170,7 @@ fn a_cancel_is_wanted_from_the_deadline_on() {
 }
 
 #[test]
-fn what_is_past_its_deadline_is_never_signed() {
+fn request_past_its_deadline_is_never_signed() {
     let deadline_s = NOW.0 / 1_000 + 60;
     for (at, kind) in
         [(Millis(deadline_s * 1_000 - 1), AttemptKind::Execute), (Millis(deadline_s * 1_000), AttemptKind::Cancel)]
@@ -182,7 +182,7 @@ fn what_is_past_its_deadline_is_never_signed() {
         world.round("one", NOW.plus(6_000));
         let asks = world.asks();
         assert_eq!(asks.len(), 1);
-        // The ask comes as late as this.
+        // The ask is delivered at this time.
         world.set_key_disabled("one", false);
         world.answer_asks(&asks, at);
         let kinds: Vec<_> = world.record("r-1").attempts.iter().map(|attempt| attempt.kind).collect();
@@ -191,9 +191,9 @@ fn what_is_past_its_deadline_is_never_signed() {
 }
 
 #[test]
-fn the_networks_price_is_noted_at_most_every_15_s_and_at_least_every_10_minutes() {
+fn network_price_is_stored_every_15_s_or_10_min_if_unchanged() {
     let gwei = Wei::from_gwei;
-    let noted = |changed: bool, after: u64| {
+    let is_stored = |changed: bool, after: u64| {
         let mut world = World::new();
         world.forget_sends(true);
         world.chain.set_price(Some(gwei(1)));
@@ -205,23 +205,23 @@ fn the_networks_price_is_noted_at_most_every_15_s_and_at_least_every_10_minutes(
         world.head("one").fee.unwrap().observed_at != NOW
     };
     for (after, due) in around(15_000) {
-        assert_eq!(noted(true, after), due, "another price after {after} ms");
+        assert_eq!(is_stored(true, after), due, "another price after {after} ms");
     }
     for (after, due) in around(600_000) {
-        assert_eq!(noted(false, after), due, "the same price after {after} ms");
+        assert_eq!(is_stored(false, after), due, "the same price after {after} ms");
     }
 }
 
 #[test]
-fn an_accounts_funds_are_looked_at_every_10_minutes() {
+fn code_and_balance_are_checked_every_10_minutes() {
     for (after, due) in around(600_000) {
         let mut world = sent_and_forgotten();
         assert_eq!((world.calls_of("eth_getCode"), world.calls_of("eth_getBalance")), (1, 1));
         world.round("one", NOW.plus(after));
-        let looks = 1 + usize::from(due);
+        let checks = 1 + usize::from(due);
         assert_eq!(
             (world.calls_of("eth_getCode"), world.calls_of("eth_getBalance")),
-            (looks, looks),
+            (checks, checks),
             "after {after} ms"
         );
     }

@@ -1,4 +1,4 @@
-//! Two accounts, a signer and a broadcaster over the in-memory ports, driven by hand at times of the test's choice.
+//! The fixture: two accounts, a signer and a broadcaster over in-memory ports. The test drives them and sets the time.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,13 +15,13 @@ use signpost_txmgr::fake::{
     Entry, Fate, Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, NodeMood,
     QueueRules, SimClock, Weather, sealer,
 };
+use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::pins::Pins;
-use signpost_txmgr::policy::Policies;
+use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::record::{Record, Rejected, Stored};
-use signpost_txmgr::request::NetworkRules;
-use signpost_txmgr::signer::{Delivery, Disposition, Signer, SignerConfig};
+use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::tx::RawTx;
 use signpost_txmgr::units::{AccountKey, ChainId, KmsKeyId, Millis, Nonce, Wei};
 use signpost_txmgr::wire::{LanePoke, OutcomeMessage, SignerPoke, Status};
@@ -30,10 +30,10 @@ pub(crate) const CHAIN: ChainId = ChainId(97);
 pub(crate) const NOW: Millis = Millis(1_795_348_800_000);
 pub(crate) const RETENTION_MS: u64 = 40 * 24 * 3_600 * 1_000;
 pub(crate) const TO: &str = "0x55d398326f99059fF775485246999027B3197955";
-/// A price every account may pay, and one that requests without their own get.
+/// A cap for every account, and a price for requests without one.
 pub(crate) const RULES: &str = "max_gas_price_wei = \"5000000000\"\ngas_price_wei = \"1000000000\"\n";
 
-/// Counts the calls that pass, and lets those of some names fail.
+/// Counts the calls by name, and lets the calls of some names fail.
 #[derive(Default)]
 pub(crate) struct Calls {
     made: Mutex<BTreeMap<&'static str, usize>>,
@@ -54,15 +54,15 @@ impl Weather for Calls {
     }
 }
 
-/// What the journal told and no test asked for yet.
+/// Journal entries that the test has not read yet.
 #[derive(Debug, Default)]
-struct Heard {
+struct Unread {
     sent: Vec<RawTx>,
     asks: Vec<SignerPoke>,
     lane_pokes: Vec<LanePoke>,
 }
 
-/// Everything.
+/// Both stages over the same ports.
 pub(crate) struct World {
     pub(crate) signer: Signer<MemoryStore, MemoryKeys, MemoryQueues, MemoryTopic>,
     pub(crate) broadcaster: Broadcaster<MemoryStore, MemoryChain, MemoryQueues, MemoryTopic>,
@@ -72,7 +72,7 @@ pub(crate) struct World {
     pub(crate) topic: MemoryTopic,
     pub(crate) calls: Arc<Calls>,
     journal: Journal,
-    heard: Mutex<Heard>,
+    unread: Mutex<Unread>,
     lanes: BTreeMap<AccountKey, Lane>,
     messages: usize,
 }
@@ -82,7 +82,7 @@ impl World {
         Self::with(RULES, BroadcasterConfig::WINDOW)
     }
 
-    /// A world in which these rules hold for every account.
+    /// A fixture with these rules for every account.
     pub(crate) fn with_rules(rules: &str) -> Self {
         Self::with(rules, BroadcasterConfig::WINDOW)
     }
@@ -123,16 +123,17 @@ impl World {
             topic,
             calls,
             journal,
-            heard: Mutex::default(),
+            unread: Mutex::default(),
             lanes: BTreeMap::new(),
             messages: 0,
         }
     }
 
-    /// A message of `backend`, with an id of its own, in one group with all others.
-    pub(crate) fn message(&mut self, body: String) -> Delivery {
+    /// A message from `backend` with a unique id, in the same group as all others.
+    pub(crate) fn message(&mut self, body: String) -> Incoming {
         self.messages += 1;
-        Delivery {
+        Incoming {
+            receipt: String::new(),
             message_id: format!("m-{}", self.messages),
             group: Some("all".to_owned()),
             sender: Some("backend".to_owned()),
@@ -143,30 +144,30 @@ impl World {
     }
 
     /// Hands a batch to the signer.
-    pub(crate) fn handle(&self, batch: &[Delivery], now: Millis) -> Vec<Disposition> {
+    pub(crate) fn handle(&self, batch: &[Incoming], now: Millis) -> Vec<Disposition> {
         done(self.signer.handle(batch, now))
     }
 
-    /// Hands one body to the signer, which must take it for good.
-    pub(crate) fn take(&mut self, body: String, now: Millis) -> Delivery {
+    /// Hands one body to the signer and asserts that it is not retried.
+    pub(crate) fn take(&mut self, body: String, now: Millis) -> Incoming {
         let message = self.message(body);
         assert_eq!(self.handle(std::slice::from_ref(&message), now), [Disposition::Done], "{}", message.body);
         message
     }
 
-    /// One round over the lane of an account, which is remembered from round to round.
+    /// One round over the lane of an account. The lane's state is kept between rounds.
     pub(crate) fn round(&mut self, name: &str, now: Millis) -> Round {
         let account = self.account(name);
         let lane = self.lanes.entry(account).or_insert_with(|| Lane::new(account, now));
         done(self.broadcaster.round(lane, now)).unwrap()
     }
 
-    /// The newest ask for an attempt is answered by the signer.
+    /// Lets the signer answer these asks.
     pub(crate) fn answer_asks(&self, asks: &[SignerPoke], now: Millis) {
         assert!(done(self.signer.handle_asks(asks, now)).iter().all(|disposition| *disposition == Disposition::Done));
     }
 
-    /// Rounds, blocks and answers of the signer until the lane has nothing open.
+    /// Runs rounds, blocks and answers of the signer until the lane has no open slot; returns the time.
     pub(crate) fn finish(&mut self, name: &str, mut now: Millis) -> Millis {
         for _ in 0..40 {
             if self.round(name, now).open == 0 {
@@ -203,71 +204,71 @@ impl World {
         }
     }
 
-    /// The outcomes published that are rejections, in order.
+    /// The published rejections, in order.
     pub(crate) fn refusals(&self) -> Vec<OutcomeMessage> {
         self.topic.copies().into_iter().filter(|copy| copy.status == Status::Rejected).collect()
     }
 
-    /// The only outcome published under an id.
+    /// The only outcome that was published under an id.
     pub(crate) fn outcome(&self, id: &str) -> OutcomeMessage {
         let mut copies: Vec<_> = self.topic.copies().into_iter().filter(|copy| copy.request_id == id).collect();
         assert_eq!(copies.len(), 1, "{id}: {copies:?}");
         copies.remove(0)
     }
 
-    /// What was handed to a node since the last time, in order.
+    /// What was sent to a node since the last call, in order.
     pub(crate) fn sent(&self) -> Vec<RawTx> {
-        std::mem::take(&mut self.listen().sent)
+        std::mem::take(&mut self.read_journal().sent)
     }
 
-    /// What the signer was asked for since the last time.
+    /// What the signer was asked for since the last call.
     pub(crate) fn asks(&self) -> Vec<SignerPoke> {
-        std::mem::take(&mut self.listen().asks)
+        std::mem::take(&mut self.read_journal().asks)
     }
 
-    /// The lanes poked since the last time.
+    /// The lanes that were poked since the last call.
     pub(crate) fn lane_pokes(&self) -> Vec<LanePoke> {
-        std::mem::take(&mut self.listen().lane_pokes)
+        std::mem::take(&mut self.read_journal().lane_pokes)
     }
 
-    fn listen(&self) -> MutexGuard<'_, Heard> {
-        let mut heard = self.heard.lock().unwrap();
+    fn read_journal(&self) -> MutexGuard<'_, Unread> {
+        let mut unread = self.unread.lock().unwrap();
         for entry in self.journal.drain() {
             if let Entry::Sent(raw) = entry {
-                heard.sent.push(raw);
+                unread.sent.push(raw);
             } else if let Entry::PokedSigner(asks) = entry {
-                heard.asks.extend(asks);
+                unread.asks.extend(asks);
             } else if let Entry::PokedLanes(pokes) = entry {
-                heard.lane_pokes.extend(pokes);
+                unread.lane_pokes.extend(pokes);
             }
         }
-        heard
+        unread
     }
 
-    /// How often a call was made so far.
+    /// How often a call has been made.
     pub(crate) fn calls_of(&self, operation: &str) -> usize {
         self.calls.made.lock().unwrap().get(operation).copied().unwrap_or_default()
     }
 
-    /// Makes every call of this name meet a fate, or pass again.
+    /// Sets the fate of every call of this name; `None` lets it pass again.
     pub(crate) fn set_fate(&self, operation: &'static str, fate: Option<Fate>) {
         let mut fails = self.calls.fails.lock().unwrap();
         fails.retain(|(name, _)| *name != operation);
         fails.extend(fate.map(|fate| (operation, fate)));
     }
 
-    /// `Sign` fails with this key, which says nothing about the key.
+    /// Lets `Sign` fail with this key without a fault of the key, or work again.
     pub(crate) fn set_key_disabled(&self, name: &str, disabled: bool) {
         let state = if disabled { KeyState::SignFails } else { KeyState::Enabled };
         self.keys.set_state(&key_id(name), state);
     }
 
-    /// The node says yes to every send and keeps none: what is sent stays unmined.
+    /// Lets the node accept every send and drop it, so that nothing is mined.
     pub(crate) fn forget_sends(&self, forgets: bool) {
         self.chain.set_mood(NodeMood { drops_sends: forgets, ..NodeMood::default() });
     }
 
-    /// Blocks without a transaction of ours, as many as any rule about their number wants.
+    /// Mines more blocks than any rule waits for.
     pub(crate) fn mine_many(&self) {
         for _ in 0..40 {
             self.chain.mine();
@@ -275,7 +276,7 @@ impl World {
     }
 }
 
-/// Counts what is counted while a test runs, by the meter's name alone.
+/// Records counters while a test runs, by the meter's name without labels.
 #[derive(Default)]
 pub(crate) struct Counters(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
 
@@ -320,7 +321,7 @@ pub(crate) fn request(id: &str, account: &str, more: &str) -> String {
     format!(r#"{{"requestId":"{id}","account":"{account}","to":"{TO}","gas":60000{more}}}"#)
 }
 
-/// Runs a future of the fakes, whose calls yield and never wait.
+/// Polls a future of the fakes until it is ready. Their calls yield but never wait.
 pub(crate) fn done<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());

@@ -1,8 +1,8 @@
-//! What passes the network's rules and the account's policy, and at which price.
+//! Which requests pass the network's rules and the account's policy, and at which price.
 
 use serde_json::{Value, json};
-use signpost_txmgr::policy::AccountPolicy;
-use signpost_txmgr::request::{Accepted, Code, NetworkRules, Refused, accept};
+use signpost_txmgr::policy::{Accepted, AccountPolicy, NetworkRules, accept};
+use signpost_txmgr::request::{Code, Refused};
 use signpost_txmgr::tx::{Fee, MAX_INIT_CODE_BYTES, MAX_TX_BYTES, MAX_TX_GAS, Signature, UnsignedTx};
 use signpost_txmgr::units::{Millis, Nonce, Wei};
 
@@ -15,7 +15,7 @@ pub(crate) fn gwei(gwei: u64) -> Wei {
     Wei::from_gwei(gwei)
 }
 
-/// Floor 1 gwei, cap 10, nothing configured, the network at 3.
+/// Judges with a floor of 1 gwei, no configured price, and a network price of 3 gwei.
 fn with(changes: Value, policy: &AccountPolicy) -> Result<Accepted, Refused> {
     let network = NetworkRules { fee_floor: gwei(1) };
     let request = signing(&body(changes));
@@ -42,7 +42,7 @@ fn zeros(bytes: usize) -> String {
 }
 
 #[test]
-fn an_accepted_request_keeps_what_was_asked() {
+fn accepted_request_keeps_its_fields() {
     let asked = json!({"value": 5, "data": "0x01", "gas": 22_000, "deadline": 1_790_000_000, "metadata": {"a": 1}});
     let request = signing(&body(asked.clone()));
     let accepted = open(asked).unwrap();
@@ -65,7 +65,7 @@ fn another_chain_or_account_is_refused() {
 }
 
 #[test]
-fn gas_lies_between_what_starts_and_the_network_s_limit() {
+fn gas_is_between_intrinsic_gas_and_the_network_limit() {
     let gas = |data: &str, gas: u64| open(json!({"data": data, "gas": gas}));
     assert!(gas("0x", 21_000).is_ok());
     assert_eq!(gas("0x", 20_999).unwrap_err().code, Code::GasTooLow);
@@ -80,7 +80,7 @@ fn gas_lies_between_what_starts_and_the_network_s_limit() {
 }
 
 #[test]
-fn a_creation_needs_init_code_of_a_size_the_network_takes() {
+fn creation_needs_init_code_within_the_network_limit() {
     let creation = |data: String| open(json!({"to": null, "data": data, "gas": MAX_TX_GAS}));
     assert_eq!(creation(zeros(0)).unwrap_err().code, Code::BadData);
     assert!(creation(zeros(MAX_INIT_CODE_BYTES)).is_ok());
@@ -88,7 +88,7 @@ fn a_creation_needs_init_code_of_a_size_the_network_takes() {
 }
 
 #[test]
-fn a_transaction_has_at_most_128_kib_whatever_its_nonce_and_price() {
+fn transaction_has_at_most_128_kib_at_any_nonce_and_price() {
     let sized = |bytes: usize| open(json!({"data": zeros(bytes), "gas": MAX_TX_GAS}));
     let longest = (MAX_TX_BYTES - 200..MAX_TX_BYTES).rev().find(|bytes| sized(*bytes).is_ok()).unwrap();
     let accepted = sized(longest).unwrap();
@@ -101,7 +101,7 @@ fn a_transaction_has_at_most_128_kib_whatever_its_nonce_and_price() {
 }
 
 #[test]
-fn the_request_s_own_fee_lies_between_floor_and_cap() {
+fn fee_of_the_request_is_between_floor_and_cap() {
     assert_eq!(open(json!({"gasPrice": "1000000000"})).unwrap().fee, legacy(1));
     assert_eq!(open(json!({"gasPrice": "10000000000"})).unwrap().fee, legacy(10));
     assert_eq!(code(json!({"gasPrice": 999_999_999})), (Code::FeeTooLow, "gasPrice".to_owned()));
@@ -115,7 +115,7 @@ fn the_request_s_own_fee_lies_between_floor_and_cap() {
 }
 
 #[test]
-fn a_request_s_own_cap_lowers_the_policy_s_and_never_raises_it() {
+fn max_gas_price_lowers_the_policys_cap_only() {
     let cap = |wei: u64| open(json!({"maxGasPrice": wei}));
     assert_eq!(cap(4_000_000_000).unwrap().fee_cap, gwei(4));
     assert_eq!(cap(40_000_000_000).unwrap().fee_cap, gwei(10));
@@ -126,21 +126,21 @@ fn a_request_s_own_cap_lowers_the_policy_s_and_never_raises_it() {
 }
 
 #[test]
-fn without_a_fee_the_configured_price_goes_before_the_network_s() {
+fn configured_price_takes_precedence_over_the_networks() {
     let configured = AccountPolicy { gas_price: Some(gwei(2)), ..AccountPolicy::capped(gwei(10)) };
     assert_eq!(with(json!({}), &configured).unwrap().fee, legacy(2));
     assert_eq!(open(json!({})).unwrap().fee, legacy(3));
 }
 
 #[test]
-fn a_price_that_was_not_asked_for_is_kept_between_floor_and_cap() {
+fn default_price_is_kept_between_floor_and_cap() {
     assert_eq!(open(json!({"maxGasPrice": 2_000_000_000})).unwrap().fee, legacy(2));
     let policy = AccountPolicy { min_gas_price: Some(gwei(5)), ..AccountPolicy::capped(gwei(10)) };
     assert_eq!(with(json!({}), &policy).unwrap().fee, legacy(5));
 }
 
 #[test]
-fn without_any_price_there_is_no_fee() {
+fn request_without_any_price_is_refused() {
     let request = signing(&body(json!({})));
     let policy = AccountPolicy::capped(gwei(10));
     let refused = accept(&request, &account(), &policy, &NETWORK, None, None, NOW).unwrap_err();
@@ -148,7 +148,7 @@ fn without_any_price_there_is_no_fee() {
 }
 
 #[test]
-fn a_deadline_that_has_come_has_passed() {
+fn deadline_equal_to_now_has_passed() {
     let now_s = NOW.0 / 1_000;
     assert_eq!(code(json!({"deadline": now_s})), (Code::DeadlinePassed, "deadline".to_owned()));
     assert!(open(json!({"deadline": now_s + 1})).is_ok());

@@ -1,8 +1,8 @@
-//! Requests from outside: what is read, what is refused and with which words, and what the digest
-//! tells apart. The tables are in `tests/vectors/requests`.
+//! Requests from outside: what is parsed, what is refused with which message, and what the digest
+//! distinguishes. The tables are in `tests/vectors/requests`.
 //!
-//! `digests.json` was computed apart from this code, from the encoding that
-//! `src/request/digest.rs` describes. A digest in it that changes breaks every stored request.
+//! `digests.json` was computed independently of this code, from the encoding that `src/request/digest.rs` describes. A
+//! changed digest breaks every stored request.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,7 +32,7 @@ fn account() -> AccountKey {
     ACCOUNT.parse().unwrap()
 }
 
-/// The least a request can be, with `changes` laid over it.
+/// A minimal request with these changes.
 fn body(changes: Value) -> String {
     let mut body = json!({"requestId": "r-1", "to": TO, "gas": 21_000});
     let Value::Object(changes) = changes else { panic!("changes are an object") };
@@ -64,19 +64,19 @@ struct Bad {
     field: Option<String>,
     says: Option<String>,
     never: Option<String>,
-    /// The id that is salvaged; if it is not said, that of [`body`], and none for a raw one.
+    /// The request id of the refusal. By default that of [`body`], or none for a raw body.
     #[serde(default)]
-    request_id: Said,
+    request_id: ExpectedId,
 }
 
 #[derive(Default)]
-enum Said {
+enum ExpectedId {
     #[default]
-    Nothing,
+    Default,
     This(Option<String>),
 }
 
-impl<'de> Deserialize<'de> for Said {
+impl<'de> Deserialize<'de> for ExpectedId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Option::deserialize(deserializer).map(Self::This)
     }
@@ -96,29 +96,29 @@ fn bad_requests_are_refused_with_their_code() {
             body.to_string()
         });
         let refused = Message::parse(&body).expect_err(claim);
-        let told = format!("{refused} {refused:?}");
-        assert_eq!(refused.code.as_str(), bad.code, "{claim}: {told}");
+        let shown = format!("{refused} {refused:?}");
+        assert_eq!(refused.code.as_str(), bad.code, "{claim}: {shown}");
         if let Some(field) = bad.field {
-            assert_eq!(refused.field.as_ref(), Some(&field), "{claim}: {told}");
+            assert_eq!(refused.field.as_ref(), Some(&field), "{claim}: {shown}");
         }
         let expected = match bad.request_id {
-            Said::Nothing if whole => None,
-            Said::Nothing => Some("r-1".to_owned()),
-            Said::This(id) => id,
+            ExpectedId::Default if whole => None,
+            ExpectedId::Default => Some("r-1".to_owned()),
+            ExpectedId::This(id) => id,
         };
-        assert_eq!(refused.request_id.as_ref().map(ToString::to_string), expected, "{claim}: {told}");
+        assert_eq!(refused.request_id.as_ref().map(ToString::to_string), expected, "{claim}: {shown}");
         if let Some(says) = bad.says {
-            assert!(refused.message.contains(&says), "{claim}: {told}");
+            assert!(refused.message.contains(&says), "{claim}: {shown}");
         }
         for never in bad.never.iter().map(String::as_str).chain(["hunter2"]) {
-            assert!(!told.contains(never), "{claim}: {told}");
+            assert!(!shown.contains(never), "{claim}: {shown}");
         }
-        assert!(refused.message.len() < 320, "{claim}: {told}");
+        assert!(refused.message.len() < 320, "{claim}: {shown}");
     }
 }
 
 #[test]
-fn every_field_is_read() {
+fn every_field_is_parsed() {
     let request = signing(
         r#"{"requestId": "order:7/1", "account": "treasury", "to": null, "value": "0x10", "data": "0x6000",
             "gas": "100000", "maxFeePerGas": 2, "maxPriorityFeePerGas": "1", "maxGasPrice": "0x3",
@@ -143,7 +143,7 @@ fn every_field_is_read() {
 }
 
 #[test]
-fn what_is_left_out_has_the_default() {
+fn omitted_fields_have_their_defaults() {
     let request = signing(&body(json!({})));
     assert_eq!(request.account, None);
     assert_eq!(request.value, Wei::ZERO);
@@ -156,7 +156,7 @@ fn what_is_left_out_has_the_default() {
 }
 
 #[test]
-fn an_account_is_named_by_name_key_or_address() {
+fn account_is_named_by_name_key_address_or_pool() {
     let named = |text: &str| signing(&body(json!({ "account": text }))).account.unwrap();
     let address: Address = account().address;
     assert_eq!(named(ACCOUNT), AccountRef::Key(account()));
@@ -169,7 +169,7 @@ fn an_account_is_named_by_name_key_or_address() {
 }
 
 #[test]
-fn an_integer_has_three_spellings_up_to_256_bits() {
+fn integer_has_three_spellings_up_to_256_bits() {
     let greatest = U256::MAX.to_string();
     let spellings = [greatest.clone(), format!("\"{greatest}\""), format!("\"0x{}\"", "f".repeat(64))];
     for spelling in spellings {
@@ -182,12 +182,12 @@ fn an_integer_has_three_spellings_up_to_256_bits() {
 }
 
 #[test]
-fn a_cancel_names_a_request() {
+fn cancel_names_a_request() {
     assert_eq!(Message::parse(r#"{"cancel": "r-1"}"#).unwrap(), Message::Cancel("r-1".parse().unwrap()));
 }
 
 #[test]
-fn a_refused_cancel_is_not_recorded_under_the_id_it_would_cancel() {
+fn refused_cancel_does_not_use_the_named_id() {
     assert_eq!(refused(r#"{"cancel": "r-1", "why": "late"}"#).request_id, None);
 }
 
@@ -211,7 +211,7 @@ fn metadata_with_a_secret_is_not_echoed() {
 }
 
 #[test]
-fn all_secrets_of_a_body_are_named_sorted_in_our_words() {
+fn all_secret_fields_of_a_body_are_named_in_order() {
     let several =
         refused(&body(json!({"seed": 1, "metadata": [{"private_key": 2, "PrivateKey": 3, "walletMnemonic": 4}]})));
     assert_eq!(several.field.as_deref(), Some("mnemonic"));
@@ -225,13 +225,13 @@ fn all_secrets_of_a_body_are_named_sorted_in_our_words() {
 }
 
 #[test]
-fn a_body_beyond_the_queue_s_limit_is_not_read() {
+fn body_beyond_the_queue_limit_is_not_parsed() {
     let text = body(json!({"data": format!("0x{}", "0".repeat(MAX_BODY_BYTES))}));
     assert_eq!(refused(&text).code, Code::TooLarge);
 }
 
 #[test]
-fn deep_nesting_is_refused_however_deep() {
+fn deep_nesting_is_refused_at_every_depth() {
     for depth in [20, 127, 128, 129, 100_000] {
         let metadata = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         let text = body(json!({"metadata": "META"})).replace("\"META\"", &metadata);
@@ -241,10 +241,10 @@ fn deep_nesting_is_refused_however_deep() {
 }
 
 #[test]
-fn a_debug_text_has_no_calldata() {
+fn debug_output_has_no_calldata() {
     let request = signing(&body(json!({"data": "0xdeadbeefcafe", "gas": 60_000})));
-    let told = format!("{request:?}");
-    assert!(told.contains("6 bytes") && !told.contains("222, 173"), "{told}");
+    let shown = format!("{request:?}");
+    assert!(shown.contains("6 bytes") && !shown.contains("222, 173"), "{shown}");
 }
 
 #[test]
@@ -269,7 +269,7 @@ struct KnownDigest {
 }
 
 #[test]
-fn digests_are_what_they_have_always_been() {
+fn digests_match_the_golden_values() {
     let table: Vec<KnownDigest> = serde_json::from_str(include_str!("../vectors/requests/digests.json")).unwrap();
     for known in table {
         let account: AccountKey = known.account.parse().unwrap();

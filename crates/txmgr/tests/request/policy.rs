@@ -12,7 +12,7 @@ const OTHER: &str = "0x9858effd232b4033e47d90003d41ec34ecaeda94";
 const CAP: &str = "max_gas_price_wei = 10\n";
 const NOW: Millis = Millis(1_780_000_000_000);
 
-/// The policy of an account with the cap 10 and these rules.
+/// The policy of an account with a cap of 10 wei and these rules.
 fn policy(rules: &str) -> AccountPolicy {
     let file = format!("[account.a]\n{CAP}{rules}");
     let policies = Policies::from_toml(&file).unwrap();
@@ -59,7 +59,7 @@ fn check(policy: &AccountPolicy, call: &Call) -> Result<(), Refused> {
     })
 }
 
-/// The rule lets `good` pass and refuses `bad` with this code, naming itself and `value`.
+/// Asserts that the rule allows `good` and refuses `bad` with this code and a message with its name and `value`.
 fn rule(rules: &str, good: &Call, bad: &Call, code: Code, value: &str) {
     let policy = policy(rules);
     let name = rules.split([' ', '.', '[', ']']).find(|word| word.contains('_')).unwrap();
@@ -80,7 +80,7 @@ fn amounts_above_their_limit_are_refused() {
 }
 
 #[test]
-fn every_limit_holds_when_there_are_several() {
+fn every_limit_applies_when_there_are_several() {
     let policy = policy("max_value_wei = 3\nmax_gas = 30000\nmax_data_bytes = 2");
     for (call, code) in [
         (Call { value: 4, ..CALL }, Code::ValueTooHigh),
@@ -92,7 +92,7 @@ fn every_limit_holds_when_there_are_several() {
 }
 
 #[test]
-fn a_price_outside_floor_and_cap_is_refused() {
+fn price_outside_floor_and_cap_is_refused() {
     rule(
         "min_gas_price_wei = 4",
         &Call { fee: legacy(4), ..CALL },
@@ -127,7 +127,7 @@ fn creation_is_forbidden_by_default() {
 }
 
 #[test]
-fn a_listed_contract_has_only_its_listed_functions() {
+fn listed_contract_allows_only_its_listed_functions() {
     let rules = format!("[account.a.allow_selectors]\n\"{TO}\" = [\"0xA9059cbb\"]");
     let transfer = Call { data: &[0xa9, 0x05, 0x9c, 0xbb, 1], ..CALL };
     let approve = Call { data: &[0x09, 0x5e, 0xa7, 0xb3, 1], ..CALL };
@@ -137,7 +137,7 @@ fn a_listed_contract_has_only_its_listed_functions() {
 }
 
 #[test]
-fn senders_match_exactly_or_by_their_beginning() {
+fn senders_match_exactly_or_by_prefix() {
     let rules = "allow_senders = [\"AIDA1\", \"AROA2:*\"]";
     let sender = |sender| Call { sender, ..CALL };
     rule(rules, &sender(Some("AIDA1")), &sender(Some("AIDA12")), Code::SenderNotAllowed, "AIDA12");
@@ -146,10 +146,10 @@ fn senders_match_exactly_or_by_their_beginning() {
 }
 
 #[test]
-fn a_pattern_of_senders_stands_behind_a_whole_role_id() {
-    for taken in ["AIDA1", "AROA2", "AROA2:job-7", "AROA2:*", "AROA2:job-*", "123456789012:bob"] {
-        let rules = format!("allow_senders = [\"{taken}\"]\ncancel_senders = [\"{taken}\"]");
-        assert!(Policies::from_toml(&format!("[account.a]\n{CAP}{rules}")).is_ok(), "{taken}");
+fn sender_pattern_needs_a_whole_role_id() {
+    for valid in ["AIDA1", "AROA2", "AROA2:job-7", "AROA2:*", "AROA2:job-*", "123456789012:bob"] {
+        let rules = format!("allow_senders = [\"{valid}\"]\ncancel_senders = [\"{valid}\"]");
+        assert!(Policies::from_toml(&format!("[account.a]\n{CAP}{rules}")).is_ok(), "{valid}");
     }
     for wide in ["A*", "AROA*", "AROA2*", "AROA:*", "AIDA1*", "AIDA1:*", ":*", "aroa2:*", "AROA 2:*", "123456789012:*"]
     {
@@ -162,7 +162,7 @@ fn a_pattern_of_senders_stands_behind_a_whole_role_id() {
 }
 
 #[test]
-fn a_window_takes_so_many_requests_of_each_sender_and_ends() {
+fn request_window_limits_each_sender_and_ends() {
     let policy = policy("max_requests = 2\nmax_requests_window_s = 60");
     let count = |counts: Option<&SenderCounts>, sender, now| policy.count_request(counts, sender, now);
     let first = count(None, Some("AROA2:job-1"), NOW).unwrap().unwrap();
@@ -172,11 +172,11 @@ fn a_window_takes_so_many_requests_of_each_sender_and_ends() {
     for (sender, at) in [("AROA2:job-3", NOW.plus(59_999)), ("AROA2:job-1", Millis(NOW.0 - 1))] {
         let refused = count(Some(&second), Some(sender), at).unwrap_err();
         assert_eq!(refused.code, Code::RequestLimitReached);
-        let told = "policy max_requests is 2 per max_requests_window_s of 60: AROA2 had as many in this window; send it again in a later one, under the same id";
-        assert_eq!(refused.message, told, "equal at every time");
+        let expected = "policy max_requests is 2 per max_requests_window_s of 60: AROA2 had as many in this window; send it again in a later one, under the same id";
+        assert_eq!(refused.message, expected, "it does not depend on the time");
         assert_eq!(Policies::rule_named(&refused.message), Some("max_requests"));
     }
-    // Others have their own share, those whom SQS does not name one together.
+    // Other senders have their own limit; senders that SQS does not name share one.
     let others = count(Some(&second), None, NOW).unwrap().unwrap();
     let others = count(Some(&others), None, NOW).unwrap().unwrap();
     assert!(count(Some(&others), None, NOW).unwrap_err().message.contains("a sender that is not known"));
@@ -187,7 +187,7 @@ fn a_window_takes_so_many_requests_of_each_sender_and_ends() {
 }
 
 #[test]
-fn a_window_counts_so_many_senders_apart_and_the_others_as_one() {
+fn request_window_counts_senders_beyond_its_limit_as_one() {
     let policy = policy("max_requests = 2\nmax_requests_window_s = 60");
     let mut counts = None;
     let mut taken = 0;
@@ -198,24 +198,24 @@ fn a_window_counts_so_many_senders_apart_and_the_others_as_one() {
     }
     let counts = counts.unwrap();
     assert_eq!((taken, counts.counts.len()), (SenderCounts::MAX_SENDERS + 2, SenderCounts::MAX_SENDERS + 1));
-    assert!(policy.count_request(Some(&counts), Some("AIDA0"), NOW).is_ok(), "those who were first keep their share");
+    assert!(policy.count_request(Some(&counts), Some("AIDA0"), NOW).is_ok(), "the first senders keep their own limit");
 }
 
 #[test]
-fn how_long_a_head_may_be_at_its_cap_has_a_default() {
+fn max_head_s_has_a_default() {
     assert_eq!(policy("").max_head_ms, 600_000);
     assert_eq!(policy("max_head_s = 30").max_head_ms, 30_000);
 }
 
 #[test]
-fn a_limit_on_deadlines_asks_for_one() {
+fn max_deadline_s_requires_a_deadline() {
     let deadline = |seconds: u64| Call { deadline: Some(NOW.plus(seconds * 1_000)), ..CALL };
     rule("max_deadline_s = 60", &deadline(60), &deadline(61), Code::DeadlineTooFar, "60: `deadline` is further away");
     rule("max_deadline_s = 60", &deadline(1), &CALL, Code::DeadlineTooFar, "has none");
 }
 
 #[test]
-fn what_a_request_may_cost_at_most_is_held_against_a_whole_window() {
+fn maximum_cost_of_a_request_counts_against_its_window() {
     // 1 wei and 21,000 gas at the cap of 10.
     let rules = "spend_limit_wei = 210001\nspend_window_s = 60";
     rule(rules, &CALL, &Call { value: 2, ..CALL }, Code::SpendLimitReached, "210001 per spend_window_s of 60");
@@ -223,7 +223,7 @@ fn what_a_request_may_cost_at_most_is_held_against_a_whole_window() {
 }
 
 #[test]
-fn a_window_takes_no_more_than_its_limit_and_ends() {
+fn spend_window_allows_no_more_than_its_limit_and_ends() {
     let policy = policy("spend_limit_wei = 500000\nspend_window_s = 60");
     let intent = |value: u64| Intent {
         chain_id: ChainId(97),
@@ -235,15 +235,15 @@ fn a_window_takes_no_more_than_its_limit_and_ends() {
     let cap = Wei::from(10);
     let first = policy.spend(None, &intent(0), cap, NOW).unwrap().unwrap();
     assert_eq!(first, Spend { window_start: NOW, spent: Wei::from(210_000) });
-    // What a cheaper cap of its own would save, a cancel may still cost.
+    // A lower cap of the request does not count, because a cancel may cost as much as the policy's cap.
     let second = policy.spend(Some(first), &intent(0), Wei::from(3), NOW.plus(59_999)).unwrap().unwrap();
     assert_eq!(second, Spend { window_start: NOW, spent: Wei::from(420_000) });
     let refused = policy.spend(Some(second), &intent(0), cap, NOW.plus(59_999)).unwrap_err();
     assert_eq!(refused.code, Code::SpendLimitReached);
-    let told = "policy spend_limit_wei is 500000 per spend_window_s of 60: the request may cost 210000 wei, more than this window";
-    assert!(refused.message.starts_with(told), "{refused}");
+    let expected = "policy spend_limit_wei is 500000 per spend_window_s of 60: the request may cost 210000 wei, more than this window";
+    assert!(refused.message.starts_with(expected), "{refused}");
     let behind = policy.spend(Some(second), &intent(0), cap, Millis(NOW.0 - 1)).unwrap_err();
-    assert_eq!(behind.code, Code::SpendLimitReached, "a clock that is behind opens no window of its own");
+    assert_eq!(behind.code, Code::SpendLimitReached, "a clock that is behind opens no new window");
     let next = policy.spend(Some(second), &intent(0), cap, NOW.plus(60_000)).unwrap().unwrap();
     assert_eq!(next, Spend { window_start: NOW.plus(60_000), spent: Wei::from(210_000) });
     let most = Intent { value: Wei(signpost_txmgr::units::U256::MAX), ..intent(0) };
@@ -252,7 +252,7 @@ fn a_window_takes_no_more_than_its_limit_and_ends() {
 }
 
 #[test]
-fn an_account_without_rules_signs_nothing_unless_there_are_default_ones() {
+fn account_without_rules_needs_default_rules_to_sign() {
     let name = "b".parse().unwrap();
     let strict = Policies::from_toml(&format!("[account.a]\n{CAP}")).unwrap();
     assert_eq!(strict.of(&name).unwrap_err().code, Code::NoPolicy);
@@ -264,7 +264,7 @@ fn an_account_without_rules_signs_nothing_unless_there_are_default_ones() {
 }
 
 #[test]
-fn a_pool_is_its_accounts_in_order() {
+fn pool_lists_its_accounts_in_order() {
     let policies = Policies::from_toml("[pool.hot]\naccounts = [\"b\", \"a\"]").unwrap();
     let names = policies.pool(&"hot".parse().unwrap()).unwrap();
     assert_eq!(names, ["b".parse().unwrap(), "a".parse().unwrap()]);
@@ -351,20 +351,20 @@ fn all_problems_of_a_file_are_reported_together() {
 }
 
 #[test]
-fn a_file_that_is_not_toml_says_where() {
+fn invalid_toml_is_reported_with_its_line() {
     let problems = problems("[account.a]\nmax_gas_price_wei = \n");
     assert!(problems[0].contains("line 2"), "{problems:?}");
 }
 
-/// The README, which shows every rule and lists every code.
-fn readme() -> String {
-    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")).unwrap()
+/// The page about policy, which shows every rule and lists every code.
+fn page() -> String {
+    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../infra/POLICY.md")).unwrap()
 }
 
 #[test]
-fn the_readme_shows_every_rule_in_a_policy_that_is_taken() {
-    let readme = readme();
-    let example = readme.split("```toml policy\n").nth(1).unwrap().split("```").next().unwrap();
+fn policy_page_shows_every_rule_in_a_valid_policy() {
+    let page = page();
+    let example = page.split("```toml policy\n").nth(1).unwrap().split("```").next().unwrap();
     Policies::from_toml(example).unwrap();
     for rule in Policies::rules() {
         assert!(example.lines().any(|line| line.starts_with(&format!("{rule} = "))), "{rule} is not shown");
@@ -372,18 +372,13 @@ fn the_readme_shows_every_rule_in_a_policy_that_is_taken() {
 }
 
 #[test]
-fn the_readme_lists_every_code_with_its_meaning() {
-    let readme = readme();
-    let section = readme.split("### Why a request is refused").nth(1).unwrap().split("\n## ").next().unwrap();
-    let told: Vec<&str> = section
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `"))
-        .map(|line| line.split("` | ").next().unwrap())
-        .collect();
-    let all: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
-    assert_eq!(told, all);
-    assert!(
-        section.lines().filter(|line| line.starts_with("| `")).all(|line| line.len() > 20),
-        "a code has no meaning"
-    );
+fn message_page_lists_every_code_with_its_meaning() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../schemas/README.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let section = page.split("<!-- from code: refusal codes -->").nth(1).unwrap().split("<!-- end -->").next().unwrap();
+    let listed: Vec<(&str, &str)> =
+        section.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |")?.split_once("` | ")).collect();
+    let all: Vec<(&str, &str)> = Code::ALL.iter().map(|code| (code.as_str(), code.meaning())).collect();
+    assert_eq!(listed, all);
+    assert!(listed.iter().all(|(_, meaning)| meaning.len() > 10), "a code has no meaning");
 }

@@ -1,10 +1,10 @@
-//! What holds of every request, whatever is in it.
+//! Properties of every request.
 
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use signpost_txmgr::policy::{AccountPolicy, PolicyFacts, SenderPattern};
-use signpost_txmgr::request::{Code, FeeAsk, Message, SigningRequest, accept};
+use signpost_txmgr::policy::{AccountPolicy, PolicyFacts, SenderPattern, accept};
+use signpost_txmgr::request::{Code, FeeAsk, Message, SigningRequest};
 use signpost_txmgr::tx::{Fee, Intent};
 use signpost_txmgr::units::{Address, ChainId, Gas, Millis, U256, Wei};
 
@@ -30,7 +30,7 @@ fn spelled(number: U256, spelling: usize) -> String {
     }
 }
 
-/// What a request means, apart from how it is written.
+/// The meaning of a request, independent of its spelling.
 #[derive(Debug, Clone)]
 struct Meaning {
     numbers: Vec<(&'static str, U256)>,
@@ -83,7 +83,7 @@ fn json_value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// The meaning written down: `order` shuffles the fields, `spellings` choose how numbers look.
+/// Writes a meaning as JSON: `order` shuffles the fields, `spellings` select the formats of numbers.
 fn written(meaning: &Meaning, order: &[u8], spellings: &[usize], account: usize) -> String {
     let key = crate::account();
     let mut fields = vec![format!("\"requestId\": \"r-{}\"", order.len())];
@@ -123,7 +123,7 @@ fn order() -> impl Strategy<Value = (Vec<u8>, Vec<usize>, usize)> {
     (vec(any::<u8>(), 0..20), vec(0..5_usize, 1..6), 0..4_usize)
 }
 
-/// One field of a request changed into something else.
+/// Changes one field of a request.
 fn change(request: &mut SigningRequest, which: usize, by: u64) {
     let more = |wei: Wei| Wei(wei.0.overflowing_add(U256::from(by)).0);
     match which {
@@ -196,20 +196,20 @@ proptest! {
     }
 
     #[test]
-    fn what_is_not_json_is_not_a_request(at in 0..200_usize, insert in "[\\[\\]{}\",:0-9eE.+\\-\\\\utrnfals ]{0,4}", cut in 0..6_usize) {
+    fn invalid_json_is_not_a_request(at in 0..200_usize, insert in "[\\[\\]{}\",:0-9eE.+\\-\\\\utrnfals ]{0,4}", cut in 0..6_usize) {
         let good = body(json!({"data": "0x00", "value": 7, "metadata": {"a": [1, null, {"b": "\u{e4}"}]}}));
         let at = (0..=at % good.len()).rev().find(|at| good.is_char_boundary(*at)).unwrap();
         let end = (at + cut..=good.len()).find(|end| good.is_char_boundary(*end)).unwrap_or(good.len());
-        let mutant = format!("{}{insert}{}", &good[..at], &good[end..]);
-        let is_json = serde_json::from_str::<Value>(&mutant).is_ok();
-        match Message::parse(&mutant) {
+        let changed = format!("{}{insert}{}", &good[..at], &good[end..]);
+        let is_json = serde_json::from_str::<Value>(&changed).is_ok();
+        match Message::parse(&changed) {
             Ok(_) => prop_assert!(is_json),
-            Err(refused) => prop_assert_eq!(refused.code == Code::NotJson, !is_json, "{}: {}", mutant, refused),
+            Err(refused) => prop_assert_eq!(refused.code == Code::NotJson, !is_json, "{}: {}", changed, refused),
         }
     }
 
     #[test]
-    fn arbitrary_json_in_any_field_is_read_or_refused_by_name(
+    fn arbitrary_json_in_a_field_is_parsed_or_refused_by_name(
         field in prop::sample::select(vec!["requestId", "account", "to", "value", "data", "gas", "gasPrice", "maxGasPrice", "deadline", "chainId", "metadata"]),
         value in json_value(),
     ) {
@@ -245,7 +245,7 @@ proptest! {
     }
 
     #[test]
-    fn a_secret_never_shows(
+    fn secret_is_never_shown(
         secret in "[A-Za-z0-9]{16,70}",
         name in prop::sample::select(vec!["privateKey", "private_key", "PRIVATEKEY", "mnemonic", "Seed", "secret", "skeys", "my-private-key"]),
         around in prop::sample::select(vec!["metadata", "value", "account", "other", "to"]),
@@ -262,12 +262,12 @@ proptest! {
         }
         let refused = Message::parse(&text).unwrap_err();
         prop_assert_eq!(refused.code, Code::SecretField);
-        let told = format!("{refused} {refused:?}");
-        prop_assert!(!told.contains(&secret));
+        let shown = format!("{refused} {refused:?}");
+        prop_assert!(!shown.contains(&secret));
     }
 
     #[test]
-    fn a_key_pasted_anywhere_never_shows(
+    fn key_pasted_anywhere_is_never_shown(
         key in "[0-9a-f]{64}",
         prefix in prop::sample::select(vec!["", "0x"]),
         field in prop::sample::select(vec!["account", "to", "data", "gas", "chainId", "deadline", "metadata", "other"]),
@@ -279,7 +279,7 @@ proptest! {
     }
 
     #[test]
-    fn accept_refuses_what_policy_refuses_and_keeps_the_cap(
+    fn accept_applies_the_policy_and_keeps_the_cap(
         policy in policy(),
         creates in any::<bool>(),
         (value, gas, price, own_cap) in (0..6_u64, 21_000..70_000_u64, 0..14_u64, proptest::option::of(0..14_u64)),

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
+use signpost_aws::inbox::SqsInbox;
 use signpost_aws::kms::KmsKeys;
 use signpost_aws::receiver::Receiver;
 use signpost_aws::sns::SnsOutcomeTopic;
@@ -111,11 +112,11 @@ impl ResignQueue for Queues {
     }
 }
 
-pub(crate) async fn queue(claim: &str) -> Pipe<Queues, Receiver> {
+pub(crate) async fn queue(claim: &str) -> Pipe<Queues, SqsInbox> {
     let (sdk, made) = resources(claim).await;
     let resign = claim == "every_request_poked_arrives_as_it_was_sent";
     let read = if resign { &made.resign_url } else { &made.broadcast_url };
-    let inbox = Receiver::new(&sdk, read);
+    let inbox = SqsInbox::new(Receiver::new(&sdk, read), Duration::from_secs(30)).waiting(Duration::ZERO);
     let queue = Queues {
         broadcast: SqsBroadcastQueue::new(&sdk, &made.broadcast_url),
         resign: SqsResignQueue::new(&sdk, &made.resign_url),
@@ -135,7 +136,7 @@ impl Subscriber for Subscription {
             if received.is_empty() {
                 return all;
             }
-            let handles: Vec<&str> = received.iter().map(|message| message.receipt_handle.as_str()).collect();
+            let handles: Vec<&str> = received.iter().map(|message| message.receipt.as_str()).collect();
             self.0.delete(&handles).await.into_iter().collect::<Result<Vec<()>, PortError>>().unwrap();
             all.extend(received.iter().map(|message| serde_json::from_str::<OutcomeMessage>(&message.body).unwrap()));
         }

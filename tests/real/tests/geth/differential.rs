@@ -8,7 +8,7 @@ use serde_json::json;
 use signpost_bsc::classify::classify;
 use signpost_cli::stack::geth::{Begin, Geth};
 use signpost_cli::stack::leash::{Leashed, Server};
-use signpost_cli::stack::{servers, setup};
+use signpost_cli::stack::{rpc, servers, setup};
 use signpost_gate::bsc::{BscGate, BscGateConfig};
 use signpost_gate::chance::Chance;
 use signpost_txmgr::units::U256;
@@ -136,7 +136,7 @@ async fn anvil(name: &str) -> (Leashed, String) {
     arguments.extend(["--cache-path".to_owned(), directory.join("cache").display().to_string()]);
     let server = Server { name: "anvil", program: &tools.anvil, arguments, environment: vec![], directory: &directory };
     let url = format!("http://127.0.0.1:{port}");
-    let asked = servers::Rpc::at(&url).unwrap();
+    let asked = rpc::Rpc::at(&url).unwrap();
     let process = servers::await_ready(Leashed::start(server).unwrap(), async || asked.chain_id().await.is_ok());
     (process.await.unwrap(), url)
 }

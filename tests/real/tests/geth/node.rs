@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use signpost_cli::stack::geth::{self, BY_HAND, Begin, Geth};
 use signpost_cli::stack::leash::Leashed;
-use signpost_cli::stack::servers;
+use signpost_cli::stack::{rpc, servers};
 use signpost_txmgr::units::{U256, Wei};
 
 use crate::support::{Ask, FLOOR, Rpc, address, ask, dynamic, hexed};
@@ -176,7 +176,7 @@ async fn run(geth: &Geth, program: &Path, directory: &Path) -> (Leashed, Rpc) {
     for _ in 0..PORT_TRIES {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let url = format!("http://127.0.0.1:{port}");
-        let (process, asked) = (geth.start(program, directory, port).unwrap(), servers::Rpc::at(&url).unwrap());
+        let (process, asked) = (geth.start(program, directory, port).unwrap(), rpc::Rpc::at(&url).unwrap());
         if let Ok(process) = servers::await_ready(process, async || geth::is_ready(&asked).await).await {
             return (process, Rpc::new(&url));
         }

@@ -32,7 +32,7 @@ use crate::world::{RuleSet, START, Setting, World};
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// `I1` to `I16` and `G1` to `G7` by the design's numbers, or `order`: nothing is sent above an unsent slot.
+    /// `I1` to `I16` and `G1` to `G7` as in `crates/README.md`, or `order`: nothing is sent above an unsent slot.
     pub invariant: &'static str,
     /// What was seen.
     pub text: String,

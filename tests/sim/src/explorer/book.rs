@@ -12,7 +12,7 @@ use std::sync::Arc;
 use signpost_txmgr::fees;
 use signpost_txmgr::machine::{Action, ChainSlot, Event, ReceiptView, SlotView, Tuning, Word, apply, next_action};
 use signpost_txmgr::record::{
-    Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Phase, Receipt, Record, SendAnswer, SendClass, Verdict,
+    Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Phase, Receipt, Record, SendAnswer, Verdict,
 };
 use signpost_txmgr::request::Message;
 use signpost_txmgr::tx::{Fee, Intent, Signature};
@@ -21,11 +21,11 @@ use signpost_txmgr::units::{
 };
 use signpost_txmgr::wire::OutcomeMessage;
 
+use super::hash::FastHash;
 use super::lane::ACCOUNTS;
 use super::ledger::{Seen, Tx};
 use super::mutants::ModelMutant;
-use super::search::FastHash;
-use super::world::{Act, Class, RecordId, World};
+use super::world::{Act, Class, Facts, RecordId, World};
 
 /// The time of every write.
 const WRITTEN: Millis = Millis(1_000_000);
@@ -82,45 +82,6 @@ pub struct View {
     pub is_lane_head: bool,
     /// Every lower slot was sent.
     pub predecessors_sent: bool,
-}
-
-/// The parts of a record that moves and checks read.
-#[derive(Debug, Clone)]
-pub struct Facts {
-    /// Number of writes so far.
-    pub version: u64,
-    /// The request id.
-    pub request: u8,
-    /// Number of its contents.
-    pub content: u8,
-    /// The account of its slot, by its index in the pool.
-    pub account: u8,
-    /// Nonce of its slot.
-    pub nonce: u8,
-    /// Its attempts.
-    pub attempts: Vec<Tx>,
-    /// The last answer to each attempt.
-    pub answers: Vec<Option<SendClass>>,
-    /// Kind of the next attempt.
-    pub next_kind: AttemptKind,
-    /// Another attempt may be signed.
-    pub takes_attempt: bool,
-    /// A receipt was seen, or it is settled.
-    pub mined: bool,
-    /// The receipt it holds.
-    pub receipt: Option<Seen>,
-    /// The outcome, by its number in the book; 0 while it is open.
-    pub outcome: u16,
-    /// A cancel is requested.
-    pub cancel: bool,
-    /// The outcome is `displaced`.
-    pub displaced: bool,
-    /// The outcome is `cancelled`.
-    pub cancelled: bool,
-    /// The outcome is noted as published.
-    pub closed: bool,
-    /// The newest attempt was sent, or is mined.
-    pub sent: bool,
 }
 
 /// Every record that occurred, and every answer of the machine.

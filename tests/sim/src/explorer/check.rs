@@ -1,4 +1,4 @@
-//! The invariants of the design, as questions to one state. Nothing here looks at how a driver works,
+//! The invariants in `crates/README.md`, as questions to one state. Nothing here looks at how a driver works,
 //! only at what is in the tables, on the queues, at the nodes and on the topic.
 //!
 //! I6, I8, I11 and I14 are also checked at each write and publication (see [`super::moves`]). The simulation checks
@@ -12,15 +12,15 @@ use std::fmt;
 
 use signpost_txmgr::record::AttemptKind;
 
-use super::book::{Book, Facts};
+use super::book::Book;
 use super::lane::NONCES;
 use super::ledger::Tx;
-use super::world::{Broadcaster, BroadcasterStep, Item, MessageSpec, MessageState, SignerStep, State, World};
+use super::world::{Broadcaster, BroadcasterStep, Facts, Item, MessageSpec, MessageState, SignerStep, State, World};
 
 /// A broken invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
-    /// Its number in the design.
+    /// Its number in `crates/README.md`.
     pub invariant: &'static str,
     /// What is wrong.
     pub what: String,

@@ -25,6 +25,7 @@
 
 pub mod book;
 pub mod check;
+pub mod hash;
 pub mod lane;
 pub mod ledger;
 pub mod moves;

@@ -8,8 +8,7 @@
 
 use signpost_txmgr::record::{AttemptKind, SendClass};
 
-use super::book::Facts;
-use super::lane::{ACCOUNTS, Claim, LaneState};
+use super::lane::{ACCOUNTS, Claim, Lane};
 use super::ledger::{Chain, Seen, Tx};
 
 /// Most messages of a world.
@@ -391,6 +390,45 @@ pub struct RecordId(pub u16);
 impl RecordId {
     /// No record.
     pub const NONE: Self = Self(0);
+}
+
+/// The parts of a record that moves and checks read.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Number of writes so far.
+    pub version: u64,
+    /// The request id.
+    pub request: u8,
+    /// Number of its contents.
+    pub content: u8,
+    /// The account of its slot, by its index in the pool.
+    pub account: u8,
+    /// Nonce of its slot.
+    pub nonce: u8,
+    /// Its attempts.
+    pub attempts: Vec<Tx>,
+    /// The last answer to each attempt.
+    pub answers: Vec<Option<SendClass>>,
+    /// Kind of the next attempt.
+    pub next_kind: AttemptKind,
+    /// Another attempt may be signed.
+    pub takes_attempt: bool,
+    /// A receipt was seen, or it is settled.
+    pub mined: bool,
+    /// The receipt it holds.
+    pub receipt: Option<Seen>,
+    /// The outcome, by its number in the book; 0 while it is open.
+    pub outcome: u16,
+    /// A cancel is requested.
+    pub cancel: bool,
+    /// The outcome is `displaced`.
+    pub displaced: bool,
+    /// The outcome is `cancelled`.
+    pub cancelled: bool,
+    /// The outcome is noted as published.
+    pub closed: bool,
+    /// The newest attempt was sent, or is mined.
+    pub sent: bool,
 }
 
 impl Class {

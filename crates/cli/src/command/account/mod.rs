@@ -5,9 +5,8 @@
 //! what it has signed is watched to its end. A retired one is paused for good, and one that is unregistered is
 //! gone from the table.
 //!
-//! Read next: [`register`], [`counts`], then the commands.
+//! Read next: [`register`], then the commands.
 
-pub mod counts;
 pub mod register;
 
 mod nonce;
@@ -19,11 +18,12 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::{Value, json};
 use signpost_txmgr::account::Head;
-use signpost_txmgr::ports::{Chain as _, Counts, Store};
+use signpost_txmgr::ports::{Chain as _, Counts};
 
-use super::registered::{self, of_our_chain};
-use super::{CommandError, ConfigOption, when};
+use super::registered::{self, any_named, of_our_chain};
+use super::{CommandError, ConfigOption};
 use crate::terminal::{Colour, paint, remark, say, say_json};
+use crate::when;
 use crate::world;
 
 const EXAMPLES: &str = "\
@@ -120,14 +120,14 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
 
 async fn show_with_chain(One { name, json, config }: One) -> Result<(), CommandError> {
     let session = config.open().await?;
-    let head = named(&world::store(&session), &name).await?;
+    let head = any_named(&world::store(&session), &name).await?;
     of_our_chain(&session, &head.account)?;
     let chain = world::chain(&session)?;
     let address = head.account.address;
     let (balance, counts) = tokio::try_join!(chain.balance(address), chain.counts(address))?;
     if !json {
         show(&head, json);
-        say(format!("{:<16}balance {balance} wei, transaction count {}", "", counts::told(&counts)));
+        say(format!("{:<16}balance {balance} wei, transaction count {}", "", counts_line(&counts)));
         return Ok(());
     }
     let mut line = as_json(&head);
@@ -137,29 +137,6 @@ async fn show_with_chain(One { name, json, config }: One) -> Result<(), CommandE
     }
     say_json(&line);
     Ok(())
-}
-
-/// The account with a name; what `signpost account list` calls it, or its key, or its address, if only one chain has it.
-pub async fn named(store: &impl Store, name: &str) -> Result<Head, CommandError> {
-    let is = |head: &Head| {
-        let account = head.account;
-        head.name.as_str() == name
-            || account.to_string() == name
-            || account.address.to_string().eq_ignore_ascii_case(name)
-    };
-    let mut found: Vec<Head> = store.accounts().await?.heads.into_iter().filter(is).collect();
-    match (found.pop(), found.as_slice()) {
-        (Some(head), []) => Ok(head),
-        (Some(head), others) => {
-            let names: Vec<&str> = others.iter().chain([&head]).map(|head| head.name.as_str()).collect();
-            let text = format!("{name} is the address of {}; say which by its name", names.join(" and "));
-            Err(CommandError::Input(text))
-        }
-        (None, _) => {
-            let way_out = "`signpost account list` shows those that are";
-            Err(CommandError::Unknown(format!("no account is registered as {name}; {way_out}")))
-        }
-    }
 }
 
 fn as_json(head: &Head) -> Value {
@@ -213,4 +190,10 @@ fn show(head: &Head, json: bool) {
     for line in crate::set_aside::lines(head) {
         say(format!("{:<16}{line}", ""));
     }
+}
+
+/// The counts in a line.
+fn counts_line(counts: &Counts) -> String {
+    let finalized = counts.finalized.map_or_else(|| "final unknown".to_owned(), |count| format!("{count} final"));
+    format!("{} ({finalized}, {} with the pool)", counts.latest, counts.pending)
 }

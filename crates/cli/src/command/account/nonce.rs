@@ -1,11 +1,12 @@
 //! `signpost account set-nonce`: puts a lane without open slots to another nonce, after showing what the chain says.
 
 use signpost_txmgr::ports::{Chain as _, Store as _};
+use signpost_txmgr::registration::counts::before;
 use signpost_txmgr::units::Nonce;
 
-use super::counts::{before, told};
-use super::{named, of_our_chain, show};
+use super::{counts_line, of_our_chain, show};
 use crate::command::confirm::Yes;
+use crate::command::registered::any_named;
 use crate::command::{CommandError, ConfigOption};
 use crate::terminal::remark;
 use crate::world;
@@ -44,7 +45,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let nonce = Nonce(nonce);
     let session = config.open().await?;
     let store = world::store(&session);
-    let head = named(&store, &name).await?;
+    let head = any_named(&store, &name).await?;
     let (name, account, next) = (&head.name, head.account, head.next_nonce);
     of_our_chain(&session, &account)?;
     let refused = |why: String| Err(CommandError::Input(why));
@@ -57,7 +58,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         return refused(format!("{name} has {open} open slot(s) from nonce {lowest} on; {way_out}"));
     }
     let counts = world::chain(&session)?.counts(account.address).await?;
-    let stands = format!("{name} goes on at nonce {next}; the chain's transaction count is {}", told(&counts));
+    let stands = format!("{name} goes on at nonce {next}; the chain's transaction count is {}", counts_line(&counts));
     let risk = match before(&counts, nonce) {
         Ok(risk) => risk,
         Err(unfit) => return refused(format!("{stands}. {nonce} cannot be next: {unfit}")),
@@ -76,6 +77,6 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     if !store.set_nonce(&account, next, nonce).await? {
         return refused(format!("{name} got a request meanwhile, nothing changed; pause it, wait and try again"));
     }
-    show(&named(&store, name.as_str()).await?, json);
+    show(&any_named(&store, name.as_str()).await?, json);
     Ok(())
 }

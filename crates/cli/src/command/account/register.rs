@@ -1,19 +1,18 @@
 //! `signpost account register`: binds a name to a key, and a lane to the chain's count.
 //!
-//! The key is stored by its ARN as KMS gives it: an alias may be moved to another key later, and an account with
+//! Only waits, and says what to do: what registration means is in [`signpost_txmgr::registration`]. The key is stored by its ARN as KMS gives it: an alias may be moved to another key later, and an account with
 //! another key is another address.
 
 use std::time::Duration;
 
 use aws_config::SdkConfig;
 use signpost_txmgr::account::Head;
-use signpost_txmgr::machine::Word;
 use signpost_txmgr::pins::Pin;
-use signpost_txmgr::ports::{Chain, KeyAnswer, Keys, RegisterVerdict, Store};
-use signpost_txmgr::signature::PublicKey;
-use signpost_txmgr::units::{AccountKey, AccountName, Address, ChainId, KmsKeyId, Millis, Nonce};
+use signpost_txmgr::ports::{Chain, Keys, Store};
+use signpost_txmgr::registration::counts::Unfit;
+use signpost_txmgr::registration::{Asked, Candidate, Found, Registered, find};
+use signpost_txmgr::units::{Address, ChainId, Millis, Nonce};
 
-use super::counts::{Unfit, before, settled};
 use super::show;
 use crate::command::{CommandError, ConfigOption, Session};
 use crate::config::AccountsFrom;
@@ -76,8 +75,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         None if wait => First::WhenSettled,
         None => First::IfSettled,
     };
-    let asked = Asked { name: &name, key: &key, chain_id: ChainId(session.config.chain.chain_id), first };
-    let Registered { head, key_id, is_new } = register(&store, &keys, &chain, asked).await?;
+    let asked = Asked { name: &name, key: &key, chain_id: ChainId(session.config.chain.chain_id) };
+    let Registered { head, key_id, is_new } = register(&store, &keys, &chain, asked, first).await?;
     // A key's id stands in its ARN, an alias does not.
     if !key_id.as_str().ends_with(&key) {
         remark(format!("{key} is {key_id}"));
@@ -113,19 +112,6 @@ async fn create_key(sdk: &SdkConfig, name: &str) -> Result<String, CommandError>
     Ok(provision::key(sdk, &format!("signpost-{name}")).await?)
 }
 
-/// What to register.
-#[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
-    /// The name requests use.
-    pub name: &'a str,
-    /// KMS key id, ARN or alias.
-    pub key: &'a str,
-    /// The chain it signs for.
-    pub chain_id: ChainId,
-    /// The first nonce.
-    pub first: First,
-}
-
 /// The first nonce of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum First {
@@ -137,17 +123,6 @@ pub enum First {
     WhenSettled,
 }
 
-/// An account that is registered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registered {
-    /// As it is stored.
-    pub head: Head,
-    /// The key as KMS names it.
-    pub key_id: KmsKeyId,
-    /// Since now, not since before.
-    pub is_new: bool,
-}
-
 /// Registers an account. Asking again for the same is harmless; another key under a known name is
 /// refused.
 pub async fn register(
@@ -155,85 +130,26 @@ pub async fn register(
     keys: &impl Keys,
     chain: &impl Chain,
     asked: Asked<'_>,
+    first: First,
 ) -> Result<Registered, CommandError> {
-    let input = |what: &str, value: &str, error: &dyn std::fmt::Display| {
-        CommandError::Input(format!("{value} is no {what}: it {error}"))
+    let candidate = match find(store, keys, chain, asked).await? {
+        Found::Known(registered) => return Ok(*registered),
+        Found::New(candidate) => candidate,
     };
-    let name: AccountName = asked.name.parse().map_err(|error| input("account name", asked.name, &error))?;
-    let kms_key_id: KmsKeyId = asked.key.parse().map_err(|error| input("KMS key", asked.key, &error))?;
-    let KeyAnswer { id: key_id, spki } = keys.public_key(&kms_key_id).await?;
-    let public = PublicKey::from_spki(&spki).map_err(|error| {
-        let way_out = "make it with key spec ECC_SECG_P256K1 and usage SIGN_VERIFY";
-        CommandError::Input(format!("{} cannot sign for a chain: {error}; {way_out}", asked.key))
-    })?;
-    let account = AccountKey { chain_id: asked.chain_id, address: public.address() };
-    // First of all: an account at work has transactions in the pool, its own.
-    if let Some(existing) = store.head(&account).await? {
-        return known(existing, &name, key_id);
-    }
-    fit_for_a_lane(chain, account).await?;
-    let nonce = match asked.first {
-        First::Given(nonce) => given(chain, account.address, nonce).await?,
-        First::IfSettled => settled_now(chain, account.address).await?.map_err(|unfit| unsure(account, unfit))?,
-        First::WhenSettled => when_settled(chain, account).await?,
-    };
-    let head = Head::new(account, name, key_id.clone(), nonce, Millis(clock::now_ms()));
-    match store.register(&head).await? {
-        RegisterVerdict::Registered => Ok(Registered { head, key_id, is_new: true }),
-        RegisterVerdict::Exists(existing) => known(existing, &head.name, key_id),
-        RegisterVerdict::NameTaken => {
-            Err(CommandError::Input(format!("{} is the name of another account; choose another", head.name)))
+    let nonce = match first {
+        First::Given(nonce) => {
+            if let Some(risk) = candidate.given(chain, nonce).await? {
+                remark(format!("note: {risk}"));
+            }
+            nonce
         }
-    }
-}
-
-fn known(existing: Head, name: &AccountName, key_id: KmsKeyId) -> Result<Registered, CommandError> {
-    if existing.name == *name {
-        return Ok(Registered { head: existing, key_id, is_new: false });
-    }
-    Err(CommandError::Input(format!("{} is registered already, as {}", existing.account.address, existing.name)))
-}
-
-/// Whether the nodes are of the account's chain, and take more than one transaction of its address at a time.
-async fn fit_for_a_lane(chain: &impl Chain, account: AccountKey) -> Result<(), CommandError> {
-    let found = chain.chain_id().await?;
-    if found != account.chain_id {
-        let text = format!("the nodes are of chain {found}, the configuration says {}; correct one", account.chain_id);
-        return Err(CommandError::Input(text));
-    }
-    let address = account.address;
-    if chain.has_code(address).await? {
-        let text = format!(
-            "{address} has code (an EIP-7702 delegation): nodes keep one transaction of it at a time; use another key"
-        );
-        return Err(CommandError::Input(text));
-    }
-    Ok(())
-}
-
-async fn given(chain: &impl Chain, address: Address, nonce: Nonce) -> Result<Nonce, CommandError> {
-    let risk = before(&chain.counts(address).await?, nonce)
-        .map_err(|unfit| CommandError::Input(format!("{address} cannot begin at nonce {nonce}: {unfit}")))?;
-    if let Some(risk) = risk {
-        remark(format!("note: {risk}"));
-    }
-    Ok(nonce)
-}
-
-async fn settled_now(chain: &impl Chain, address: Address) -> Result<Result<Nonce, Unfit>, CommandError> {
-    let nonce = match settled(&chain.counts(address).await?) {
-        Ok(nonce) => nonce,
-        Err(unfit) => return Ok(Err(unfit)),
+        First::IfSettled => candidate.settled(chain).await?.map_err(|unfit| unsure(candidate.address(), unfit))?,
+        First::WhenSettled => when_settled(chain, &candidate).await?,
     };
-    // A lane that begins at a nonce one node made up never gets a transaction mined.
-    Ok(match chain.final_count(address).await? {
-        (_, Word::Silent) => Err(Unfit::NoSecond),
-        (count, Word::Agrees | Word::Alone) if count == nonce => Ok(nonce),
-        (lower, _) => Err(Unfit::Disagree { first: nonce, lower }),
-    })
+    Ok(candidate.register(store, nonce, Millis(clock::now_ms())).await?)
 }
 
-fn unsure(account: AccountKey, unfit: Unfit) -> CommandError {
+fn unsure(address: Address, unfit: Unfit) -> CommandError {
     let way_out = match unfit {
         Unfit::InPool { pending, .. } => format!(
             "stop that program and add --wait, or begin after its transactions with --nonce {pending}; then give it a \
@@ -246,19 +162,16 @@ fn unsure(account: AccountKey, unfit: Unfit) -> CommandError {
         Unfit::NoSecond => "ask again when it does, or take it out of rpc_urls".to_owned(),
         Unfit::PoolBehind(_) | Unfit::Used { .. } => "ask again, or another node".to_owned(),
     };
-    CommandError::Input(format!(
-        "{} has no sure next nonce: {unfit}. Nothing is registered; {way_out}",
-        account.address
-    ))
+    CommandError::Input(format!("{address} has no sure next nonce: {unfit}. Nothing is registered; {way_out}"))
 }
 
-async fn when_settled(chain: &impl Chain, account: AccountKey) -> Result<Nonce, CommandError> {
+async fn when_settled(chain: &impl Chain, candidate: &Candidate) -> Result<Nonce, CommandError> {
     let mut told = None;
     let mut left_ms = WAIT_MAX_MS;
     loop {
-        let unfit = match settled_now(chain, account.address).await? {
+        let unfit = match candidate.settled(chain).await? {
             Ok(nonce) => return Ok(nonce),
-            Err(unfit) if left_ms == 0 => return Err(unsure(account, unfit)),
+            Err(unfit) if left_ms == 0 => return Err(unsure(candidate.address(), unfit)),
             Err(unfit) => unfit,
         };
         if told != Some(unfit) {
@@ -297,8 +210,8 @@ mod tests {
         }
 
         async fn register(&self, name: &str, first: First) -> Result<Registered, String> {
-            let asked = Asked { name, key: ALIAS, chain_id: CHAIN, first };
-            register(&self.store, &self.keys, &self.chain, asked).await.map_err(|error| error.to_string())
+            let asked = Asked { name, key: ALIAS, chain_id: CHAIN };
+            register(&self.store, &self.keys, &self.chain, asked, first).await.map_err(|error| error.to_string())
         }
 
         fn another_program_sends(&self, nonces: std::ops::Range<u64>) {

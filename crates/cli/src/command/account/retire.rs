@@ -5,10 +5,12 @@ use signpost_txmgr::account::{StaysRegistered, UNREGISTER_AFTER_MS};
 use signpost_txmgr::ports::{RetireVerdict, Store as _, UnregisterVerdict};
 use signpost_txmgr::units::{AccountName, Millis, Nonce};
 
-use super::{named, of_our_chain, show};
+use super::{of_our_chain, show};
+use crate::command::CommandError;
 use crate::command::confirm::Yes;
-use crate::command::{CommandError, when};
+use crate::command::registered::any_named;
 use crate::terminal::{say, say_json};
+use crate::when;
 use crate::{clock, world};
 
 pub(super) const RETIRE_HELP: &str = "\
@@ -43,13 +45,13 @@ pub(super) struct Arguments {
 pub(super) async fn retire(Arguments { one, yes }: Arguments) -> Result<(), CommandError> {
     let session = one.config.open().await?;
     let store = world::store(&session);
-    let head = named(&store, &one.name).await?;
+    let head = any_named(&store, &one.name).await?;
     of_our_chain(&session, &head.account)?;
     let (name, address) = (&head.name, head.account.address);
     yes.or_ask(&format!("{name} ({address}) will never sign again; this cannot be undone."))?;
     match store.retire(&head.account, clock::now()).await? {
         RetireVerdict::Retired => {
-            show(&named(&store, &one.name).await?, one.json);
+            show(&any_named(&store, &one.name).await?, one.json);
             Ok(())
         }
         RetireVerdict::Open(head) => Err(open(&head.name, head.open_slots(), head.lowest_open_nonce)),
@@ -60,7 +62,7 @@ pub(super) async fn retire(Arguments { one, yes }: Arguments) -> Result<(), Comm
 pub(super) async fn unregister(Arguments { one, yes }: Arguments) -> Result<(), CommandError> {
     let session = one.config.open().await?;
     let store = world::store(&session);
-    let head = named(&store, &one.name).await?;
+    let head = any_named(&store, &one.name).await?;
     of_our_chain(&session, &head.account)?;
     let (name, account) = (&head.name, head.account);
     let until = Millis(clock::now_ms().saturating_sub(UNREGISTER_AFTER_MS));

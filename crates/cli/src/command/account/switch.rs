@@ -8,8 +8,9 @@ use signpost_txmgr::account::Head;
 use signpost_txmgr::ports::{PortError, Store};
 use signpost_txmgr::units::ChainId;
 
-use super::{named, of_our_chain, show};
+use super::{of_our_chain, show};
 use crate::command::confirm::Yes;
+use crate::command::registered::any_named;
 use crate::command::{CommandError, ConfigOption, told};
 use crate::terminal::remark;
 use crate::world;
@@ -59,7 +60,7 @@ pub(super) async fn run(arguments: Arguments, paused: bool) -> Result<ExitCode, 
     let store = world::store(&session);
     match name {
         Some(name) => {
-            of_our_chain(&session, &named(&store, &name).await?.account)?;
+            of_our_chain(&session, &any_named(&store, &name).await?.account)?;
             one(&store, &name, paused, json).await.map(|()| ExitCode::SUCCESS)
         }
         None => all(&store, ChainId(session.config.chain.chain_id), paused, yes, json).await,
@@ -67,13 +68,13 @@ pub(super) async fn run(arguments: Arguments, paused: bool) -> Result<ExitCode, 
 }
 
 async fn one(store: &impl Store, name: &str, paused: bool, json: bool) -> Result<(), CommandError> {
-    let head = named(store, name).await?;
+    let head = any_named(store, name).await?;
     if !paused && head.retired_at.is_some() {
         return Err(CommandError::Input(format!("{} is retired, and that is for good", head.name)));
     }
     store.set_paused(&head.account, paused).await?;
     // Read again: what is shown is what is stored.
-    let head = named(store, name).await?;
+    let head = any_named(store, name).await?;
     show(&head, json);
     if paused && head.open_slots() > 0 {
         let open = head.open_slots();

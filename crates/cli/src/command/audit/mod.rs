@@ -1,4 +1,5 @@
-//! `signpost audit`: holds the tables against each other and against the chain, by the invariants of the design.
+//! `signpost audit`: holds the tables against each other and against the chain, by the invariants in
+//! `crates/README.md`.
 //!
 //! Reads in an order that a working Signpost cannot upset (ids, then slots between two reads of the head, then
 //! records), and believes a problem only when it is there at a second look. Changes nothing.

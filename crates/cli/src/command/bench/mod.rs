@@ -6,7 +6,6 @@
 //!
 //! Read next: [`load`] (who sends when), [`blocks`] (when each block was there), [`report`].
 
-mod blocks;
 mod load;
 mod local;
 mod plot;
@@ -20,8 +19,8 @@ use std::time::Duration;
 use signpost_txmgr::request::AccountRef;
 
 use super::registered::ours;
-use super::{CommandError, ConfigOption, Session, dev};
-use crate::stack::servers::Rpc;
+use super::{CommandError, ConfigOption, Session, blocks, dev};
+use crate::stack::rpc::Rpc;
 use crate::terminal::{remark, say, say_json};
 
 use self::load::{Load, Payload, Sent};

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use signpost_txmgr::wire::{RequestStatus, Status};
 
-use super::blocks::Seen;
 use super::load::{Load, Sent};
+use crate::command::blocks::Seen;
 use crate::figures::percentile;
 
 /// The kernel counts processor time in hundredths of a second, on every Linux there is.

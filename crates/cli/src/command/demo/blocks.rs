@@ -1,17 +1,11 @@
-//! What the chain itself says: which transactions of an account are in which block, how they went,
-//! and when each block was first seen here.
+//! What the chain itself says: which transactions of an account are in which block, and how they went.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::clock;
 use crate::stack::StackError;
-use crate::stack::servers::Rpc;
-
-/// A block comes every 450 ms; this is how exact the times are.
-const LOOK_EVERY: Duration = Duration::from_millis(30);
+use crate::stack::rpc::Rpc;
 
 /// One transaction of the account on the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,26 +14,6 @@ pub(super) struct OnChain {
     pub(super) block: u64,
     /// It did not revert.
     pub(super) succeeded: bool,
-}
-
-/// When each block was seen first, Unix milliseconds.
-pub(super) type Seen = BTreeMap<u64, u64>;
-
-/// Watches the chain grow until dropped; what it saw is in `seen`.
-pub(super) async fn watch(rpc: &Rpc, seen: &mut Seen) -> StackError {
-    loop {
-        match height(rpc).await {
-            Ok(height) => {
-                let now = clock::now_ms();
-                let from = seen.last_key_value().map_or(height, |(last, _)| last.saturating_add(1));
-                for block in from..=height {
-                    seen.entry(block).or_insert(now);
-                }
-            }
-            Err(error) => return error,
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
 }
 
 /// The number of the newest block.

@@ -16,6 +16,7 @@ use signpost_client::{Body, NotSent};
 use signpost_txmgr::units::Nonce;
 use tokio::sync::watch;
 
+use super::blocks::{Seen, watch};
 use super::dev::{Ready, finish, prepare, start, start_worker};
 use super::registered::named;
 use super::watch::Tail;
@@ -26,7 +27,6 @@ use crate::stack::servers::{LocalStack, Options};
 use crate::terminal::{Colour, paint, remark, say, say_json};
 use crate::{clock, world};
 
-use self::blocks::Seen;
 use self::follow::Following;
 use self::plan::{Asked, COUNT_MIN};
 use self::summary::Facts;
@@ -137,12 +137,12 @@ async fn demonstrate(stack: &LocalStack, ready: &Ready, arguments: &Arguments) -
     let session = Session { config: ready.config.clone(), sdk: ready.sdk.clone() };
     let first_block = blocks::height(&stack.rpc).await?;
     let first_nonce = next_nonce(&session).await?;
-    let mut seen = Seen::new();
+    let mut seen = Seen::default();
     let mut following = Following::new(world::store(&session), arguments.json);
     let tail = Tail::open(&session.sdk, &session.config.outcomes_arn, &[]).await?;
     let worked = tokio::select! {
         worked = work(&session, &mut following, arguments.count) => worked,
-        fault = blocks::watch(&stack.rpc, &mut seen) => Err(fault.into()),
+        fault = watch(&stack.rpc, &mut seen) => Err(fault.into()),
     };
     let (asked, contract) = worked?;
     let account = ready.accounts.first().ok_or_else(|| CommandError::Demo("no account was made".to_owned()))?;

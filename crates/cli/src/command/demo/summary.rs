@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use signpost_txmgr::wire::{OutcomeMessage, RequestStatus, Status};
 
-use super::blocks::{OnChain, Seen};
+use super::blocks::OnChain;
 use super::plan::{Asked, transfer_id};
+use crate::command::blocks::Seen;
 use crate::command::status::colour;
 use crate::figures::percentile;
 use crate::terminal::{Colour, paint};
@@ -84,7 +85,7 @@ impl Facts {
     /// From the message to the block with its transaction.
     fn mined_ms(&self, id: &str) -> Option<u64> {
         let block = self.on_chain(self.table.get(id)?)?.block;
-        Some(self.seen.get(&block)?.saturating_sub(*self.sent_at.get(id)?))
+        Some(self.seen.there_at(block)?.saturating_sub(*self.sent_at.get(id)?))
     }
 
     /// From the message to the decision, which needs a finalized block.

@@ -102,8 +102,7 @@ async fn one(session: &Session, head: &Head, rules: Option<&Policies>, nodes: &i
         checks.look(what("state"), "paused: requests are rejected", "`signpost account resume` when it may sign again");
     }
     if let Some(mark) = head.unusable {
-        let found =
-            format!("not signed for since {}: {}", crate::command::when::date(mark.since), mark.fault.meaning());
+        let found = format!("not signed for since {}: {}", crate::when::date(mark.since), mark.fault.meaning());
         checks.problem(what("signer"), found, way_out(mark.fault));
     }
     if let Some(Err(refused)) = rules.map(|rules| rules.of(&head.name)) {
@@ -120,7 +119,7 @@ async fn retired(session: &Session, head: &Head, at: Millis, checks: &mut Checks
         Ok(_) => "its key can still be read".to_owned(),
         Err(error) => format!("its key cannot be used any more: {}", told(&error)),
     };
-    checks.ok(format!("{}: state", head.name), format!("retired {}; {key}", crate::command::when::date(at)));
+    checks.ok(format!("{}: state", head.name), format!("retired {}; {key}", crate::when::date(at)));
 }
 
 /// What an operator does about it. The signer looks again once a minute while requests come.
@@ -154,7 +153,7 @@ fn slots(head: &Head, checks: &mut Checks) {
             AsideCause::Unpublished => "see what the topic says in the broadcaster's log",
             AsideCause::Late => "see the broadcaster's log; it is looked at every minute",
         };
-        let since = crate::command::when::date(slot.since);
+        let since = crate::when::date(slot.since);
         checks.problem(&what, format!("{} is set aside since {since}: {}", slot.nonce, slot.cause.meaning()), todo);
     }
     for gap in &head.gaps {

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::{KeySchemaElement, KeyType, TableDescription, TableStatus, TimeToLiveStatus};
 use aws_sdk_sqs::types::QueueAttributeName;
+use signpost_txmgr::inbox::is_fifo;
 
 use super::Checks;
 use crate::aws::reason;
 use crate::command::Session;
 use crate::command::redrive::dead_letter_name;
-use crate::config::is_fifo;
 
 /// Deliveries below which a short outage of KMS or DynamoDB fills the dead-letter queue.
 const RECEIVES_MIN: u64 = 3;

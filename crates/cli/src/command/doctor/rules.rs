@@ -10,8 +10,8 @@ use signpost_txmgr::units::{ChainId, Millis};
 
 use super::{Check, Checks, State};
 use crate::command::told;
-use crate::command::when::date;
 use crate::lane::NOT_ACTIVE;
+use crate::when::date;
 
 const DAY_S: u64 = 86_400;
 /// Listed contracts that are named.

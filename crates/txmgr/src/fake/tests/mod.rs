@@ -7,12 +7,13 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use super::chain::{MemoryChain, NodeMood, Orphans};
+use super::chain::{MemoryChain, Orphans};
 use super::gate::Gate;
 use super::journal::{Entry, Journal};
 use super::keys::MemoryKeys;
 use super::queue::{MemoryQueue, QueueRules};
 use super::store::MemoryStore;
+use super::world::NodeMood;
 use super::{SimClock, chain};
 use crate::account::{Head, Reservation};
 use crate::machine::{ReceiptView, Word};
@@ -247,15 +248,15 @@ fn a_fifo_group_is_locked_while_one_of_its_messages_is_in_flight() {
     for (body, group) in [("a1", "a"), ("a2", "a"), ("b1", "b")] {
         queue.put(body, Some(group), Some(body), None);
     }
-    let first = now(queue.receive(1)).unwrap();
-    let second = now(queue.receive(10)).unwrap();
+    let first = now(queue.receive_up_to(1)).unwrap();
+    let second = now(queue.receive_up_to(10)).unwrap();
     assert_eq!((first[0].body.as_str(), second.len(), second[0].body.as_str()), ("a1", 1, "b1"));
     clock.advance(QueueRules::FIFO.visibility_ms);
-    let again = now(queue.receive(10)).unwrap();
+    let again = now(queue.receive_up_to(10)).unwrap();
     let bodies: Vec<_> = again.iter().map(|message| message.body.as_str()).collect();
     assert_eq!(bodies, ["a1", "a2", "b1"]);
-    assert_eq!(again[0].receive_count, 2);
-    assert!(!now(queue.delete(first[0].handle)).unwrap(), "a stale handle deletes nothing");
+    assert_eq!(again[0].receives, 2);
+    assert!(!now(queue.delete_one(&first[0].receipt)).unwrap(), "a stale handle deletes nothing");
 }
 
 #[test]
@@ -275,11 +276,11 @@ fn what_is_received_too_often_becomes_a_dead_letter() {
     queue.put("a", Some("g"), None, None);
     queue.put("b", Some("g"), None, None);
     for _ in 0..2 {
-        let message = &now(queue.receive(1)).unwrap()[0];
+        let message = &now(queue.receive_up_to(1)).unwrap()[0];
         assert_eq!(message.body, "a");
-        now(queue.release(message.handle)).unwrap();
+        now(queue.release(&message.receipt)).unwrap();
     }
-    assert_eq!(now(queue.receive(1)).unwrap()[0].body, "b");
+    assert_eq!(now(queue.receive_up_to(1)).unwrap()[0].body, "b");
     assert_eq!(queue.dead_letters(), ["a"]);
 }
 
@@ -290,7 +291,7 @@ fn a_standard_queue_repeats_and_reorders_by_its_seed() {
     for n in 0..20 {
         queue.put(&format!("{n:02}"), None, None, None);
     }
-    let bodies: Vec<_> = now(queue.receive(100)).unwrap().into_iter().map(|message| message.body).collect();
+    let bodies: Vec<_> = now(queue.receive_up_to(100)).unwrap().into_iter().map(|message| message.body).collect();
     assert!(bodies.len() > 20);
     assert!(bodies.windows(2).any(|pair| pair[0] > pair[1]));
 }

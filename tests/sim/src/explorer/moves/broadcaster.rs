@@ -3,12 +3,12 @@
 use signpost_txmgr::record::{AttemptKind, SendClass};
 
 use super::{Explorer, Moves, Written, chain};
-use crate::explorer::book::{Facts, ModelEvent, View};
+use crate::explorer::book::{ModelEvent, View};
 use crate::explorer::check::Broken;
 use crate::explorer::lane::NONCES;
 use crate::explorer::ledger::{Chain, Seen, Tx};
 use crate::explorer::mutants::ModelMutant;
-use crate::explorer::world::{Act, Broadcaster, BroadcasterStep, Class, MessageState, Resign, State};
+use crate::explorer::world::{Act, Broadcaster, BroadcasterStep, Class, Facts, MessageState, Resign, State};
 
 impl Explorer<'_> {
     pub(super) fn broadcaster_moves(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {

@@ -18,10 +18,10 @@ mod signer;
 
 use std::fmt;
 
-use super::book::{Book, Facts, ModelEvent};
+use super::book::{Book, ModelEvent};
 use super::check::Broken;
 use super::mutants::ModelMutant;
-use super::world::{Item, RecordId, State, World};
+use super::world::{Facts, Item, RecordId, State, World};
 
 /// Generates the moves of a world.
 #[derive(Debug)]

@@ -1,12 +1,14 @@
 //! The signer's steps: receive, reserve, sign, store, poke, acknowledge. Read next: [`super::answers`].
 
 use super::{Explorer, Moves, Written, chain};
-use crate::explorer::book::{Facts, ModelEvent};
+use crate::explorer::book::ModelEvent;
 use crate::explorer::check::Broken;
 use crate::explorer::lane::{Claim, NONCES, Standing};
 use crate::explorer::ledger::Tx;
 use crate::explorer::mutants::ModelMutant;
-use crate::explorer::world::{Item, Job, MessageSpec, MessageState, RecordId, Resign, Signer, SignerStep, State};
+use crate::explorer::world::{
+    Facts, Item, Job, MessageSpec, MessageState, RecordId, Resign, Signer, SignerStep, State,
+};
 
 impl Explorer<'_> {
     pub(super) fn signer_moves(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {

@@ -101,7 +101,7 @@ fn every_attempt_is_printed_for_every_node_without_its_url() {
         }
     }
     assert!(text.contains("export BSC_RPC_2=…   # node 2 (two.example)"), "{text}");
-    assert!(text.contains("waits for     node: no node has taken it"), "{text}");
+    assert!(text.contains("waits for     node: no node has accepted it"), "{text}");
     assert!(text.contains("last answer: retry (\"try later\")"), "{text}");
     assert!(text.contains("dearer        signpost bump pay-1 --max-gas-price 121\n"), "{text}");
     assert!(text.ends_with("not at all    signpost cancel pay-1"), "{text}");

@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::primitives::{DateTime, DateTimeFormat};
 use signpost_txmgr::units::Millis;
 
-use super::CommandError;
+use crate::error::CommandError;
 
 /// How `--since` may be written, for its help.
 pub const SINCE: &str = "30m, 24h, 7d, 2026-11-24T08:00:00Z, or Unix seconds";

@@ -5,8 +5,8 @@
 
 use std::fmt;
 
-use signpost_txmgr::ports::Counts;
-use signpost_txmgr::units::Nonce;
+use crate::ports::Counts;
+use crate::units::Nonce;
 
 /// Why a nonce cannot be the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,12 +116,6 @@ pub fn before(counts: &Counts, nonce: Nonce) -> Result<Option<String>, Unfit> {
              of this account is mined until another takes its place"
         )
     }))
-}
-
-/// The counts in a line.
-pub fn told(counts: &Counts) -> String {
-    let finalized = counts.finalized.map_or_else(|| "final unknown".to_owned(), |count| format!("{count} final"));
-    format!("{} ({finalized}, {} with the pool)", counts.latest, counts.pending)
 }
 
 #[cfg(test)]

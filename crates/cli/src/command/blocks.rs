@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::clock;
 use crate::stack::StackError;
-use crate::stack::servers::Rpc;
+use crate::stack::rpc::Rpc;
 
 /// How exact a time is that a node does not tell.
 const LOOK_EVERY: Duration = Duration::from_millis(15);

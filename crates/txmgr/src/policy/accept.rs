@@ -4,13 +4,13 @@
 //! one. The sources are EIP-2028, EIP-3860 and EIP-7623 for gas, EIP-7825 for its limit, the
 //! transaction pool for sizes.
 //!
-//! Never looks anything up: account, prices and time are arguments. Read next: [`crate::policy`].
+//! Never looks anything up: account, prices and time are arguments. Read next: [`super::direct`].
 
 use serde_json::Value;
 
-use super::{AccountRef, Code, FeeAsk, Refused, SigningRequest};
+use super::{AccountPolicy, PolicyFacts};
 use crate::fees::priority_price;
-use crate::policy::{AccountPolicy, PolicyFacts};
+use crate::request::{AccountRef, Code, FeeAsk, Refused, SigningRequest};
 use crate::tx::{Fee, Intent, MAX_INIT_CODE_BYTES, MAX_TX_BYTES, MAX_TX_GAS, UnsignedTx, floor_gas, intrinsic_gas};
 use crate::units::{AccountKey, Digest, Millis, Nonce, Wei};
 

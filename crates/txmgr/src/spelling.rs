@@ -1,0 +1,41 @@
+//! Which known name a misspelt one was probably meant to be.
+//!
+//! Only for advice: nobody acts on a guess. Read next: [`crate::request`].
+
+/// Longer names are not compared.
+const MAX_CHARS: usize = 64;
+/// Most edits between a name and what it was meant to be.
+const EDITS_MAX: usize = 2;
+
+/// The known name `name` was probably meant to be: the same letters, or at most two edits away.
+#[must_use]
+pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let wanted = letters(name);
+    if wanted.is_empty() || wanted.len() > MAX_CHARS {
+        return None;
+    }
+    known
+        .iter()
+        .map(|candidate| (strsim::levenshtein(&wanted, &letters(candidate)), *candidate))
+        .filter(|(edits, candidate)| *edits <= EDITS_MAX && edits.saturating_mul(2) < candidate.len())
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// Letters and digits in lower case: `private_key`, `Private-Key` and `privateKey` are one name.
+pub(crate) fn letters(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn a_slip_is_near_and_another_word_is_not() {
+        assert_eq!(nearest("chain_di", &["chain_id"]), Some("chain_id"));
+        assert_eq!(nearest("rpc_url", &["rpc_urls"]), Some("rpc_urls"));
+        assert_eq!(nearest("send_too", &["send_to"]), Some("send_to"));
+        assert_eq!(nearest("region", &["requests"]), None);
+    }
+}
