@@ -169,7 +169,7 @@ fn the_page_about_the_metrics_is_what_the_code_says() {
 }
 
 #[test]
-fn the_page_about_messages_has_every_part_from_code() {
+fn message_page_has_every_part_from_code() {
     let page = messages::page();
     let parts: Vec<String> = schemas().iter().map(|(name, _)| name.trim_end_matches(".json").to_owned()).collect();
     let others = ["statuses", "refusal codes", "waiting codes"].map(str::to_owned);
