@@ -163,7 +163,7 @@ fn pages_about_messages_match_the_code() {
 }
 
 #[test]
-fn the_page_about_the_metrics_is_what_the_code_says() {
+fn metrics_page_matches_the_code() {
     let stale = stale(|path| path == "infra/metrics.md");
     assert!(stale.is_empty(), "{stale:?} is stale; {HINT}");
 }

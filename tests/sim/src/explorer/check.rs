@@ -15,7 +15,7 @@ use signpost_txmgr::record::AttemptKind;
 use super::book::Book;
 use super::lane::NONCES;
 use super::ledger::Tx;
-use super::world::{MessageSpec, Broadcaster, BroadcasterStep, MessageState, Facts, Item, SignerStep, State, World};
+use super::world::{Broadcaster, BroadcasterStep, Facts, Item, MessageSpec, MessageState, SignerStep, State, World};
 
 /// A broken invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use crate::explorer::check::Broken;
 use crate::explorer::lane::NONCES;
 use crate::explorer::ledger::{Chain, Seen, Tx};
 use crate::explorer::mutants::ModelMutant;
-use crate::explorer::world::{Act, Broadcaster, BroadcasterStep, Class, MessageState, Facts, Resign, State};
+use crate::explorer::world::{Act, Broadcaster, BroadcasterStep, Class, Facts, MessageState, Resign, State};
 
 impl Explorer<'_> {
     pub(super) fn broadcaster_moves(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {

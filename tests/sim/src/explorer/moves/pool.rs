@@ -10,7 +10,7 @@ use super::{Explorer, Moves};
 use crate::explorer::check::Broken;
 use crate::explorer::lane::{Claim, Standing};
 use crate::explorer::mutants::ModelMutant;
-use crate::explorer::world::{MessageSpec, Facts, Item, Job, RecordId, Signer, SignerStep, State, World};
+use crate::explorer::world::{Facts, Item, Job, MessageSpec, RecordId, Signer, SignerStep, State, World};
 
 impl Explorer<'_> {
     /// The first read of a request: its account's head, or the heads of its pool.

@@ -6,7 +6,9 @@ use crate::explorer::check::Broken;
 use crate::explorer::lane::{Claim, NONCES, Standing};
 use crate::explorer::ledger::Tx;
 use crate::explorer::mutants::ModelMutant;
-use crate::explorer::world::{MessageSpec, MessageState, Facts, Item, Job, RecordId, Resign, Signer, SignerStep, State};
+use crate::explorer::world::{
+    Facts, Item, Job, MessageSpec, MessageState, RecordId, Resign, Signer, SignerStep, State,
+};
 
 impl Explorer<'_> {
     pub(super) fn signer_moves(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
