@@ -23,7 +23,7 @@ await withBrowser(async (browser) => {
   await page.getByLabel("Token").waitFor();
   assert.equal(await page.getByRole("alert").count(), 0);
   assert.equal(await give("not-the-token-at-all"), 401);
-  await page.getByRole("alert").getByText("That is not the token.").waitFor();
+  await page.getByRole("alert").getByText("The token is wrong.").waitFor();
   await picture("login-wrong");
 
   assert.equal(await give(token), 200);
@@ -54,7 +54,7 @@ await withBrowser(async (browser) => {
   while (answers.at(-1) !== 429 && answers.length <= 20) answers.push((await guess(answers.length)).status);
   assert.equal(answers.at(-1), 429, answers.join());
   assert.equal(await give(token), 429, "the right one waits too");
-  await page.getByRole("alert").getByText("too many wrong tokens").waitFor();
+  await page.getByRole("alert").getByText("Too many wrong tokens").waitFor();
   await picture("login-wait");
   assert.deepEqual(wrong, []);
 });

@@ -148,9 +148,9 @@ def operators_see_their_own(main: Signpost, test: Signpost) -> None:
     for signpost, other in ((main, test), (test, main)):
         listed = signpost.well("account", "list", "--json")
         assert [line["name"] for line in listed.lines()] == [signpost.account]
-        assert f"1 account(s) of chain {other.chain_id}" in listed.err
+        assert f"1 account(s) on chain {other.chain_id}" in listed.err
         foreign = signpost.command("account", "pause", other.account)
-        assert foreign.code == 2 and f"of chain {other.chain_id}" in foreign.err, foreign.err
+        assert foreign.code == 2 and f"on chain {other.chain_id}" in foreign.err, foreign.err
         audited = signpost.well("audit", "--json")
         assert {line["account"] for line in audited.lines()} == {signpost.account}
         exported = signpost.well("export", "--since", "1d").lines()
@@ -160,7 +160,7 @@ def operators_see_their_own(main: Signpost, test: Signpost) -> None:
         assert named["state"] == "ok" and f"chain {other.chain_id}" in named["found"], named
         assert not [check for check in looked if check.startswith(f"{other.account}:")]
     cancel = test.command("cancel", "main-0", "--yes")
-    assert cancel.code == 2 and "of chain 56" in cancel.err, cancel.err
+    assert cancel.code == 2 and "on chain 56" in cancel.err, cancel.err
 
 
 def test_a_bad_key_stops_its_own_account_only(dev: StartStack) -> None:

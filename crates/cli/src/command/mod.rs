@@ -1,4 +1,4 @@
-//! What each command does. A module per command: its options, its help with an example, and its work.
+//! The commands. Each has a module with its options, its help with examples, and its implementation.
 //!
 //! Read next: [`demo`], which uses all of it, or [`worker`].
 
@@ -43,23 +43,23 @@ use crate::config::{Config, ConfigError};
 use crate::find::find;
 use crate::stack::StackError;
 
-/// The exit code of a fault in what was asked for: options, files, configuration.
+/// The exit code for wrong options, files or configuration.
 const MISUSE: u8 = 2;
 
-/// Why a command did not do its work. Each message names the way out.
+/// Why a command failed. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// The configuration is missing or wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The local stack could not be had.
+    /// The local stack could not be installed or started.
     #[error(transparent)]
     Stack(#[from] StackError),
-    /// What was given does not make sense.
+    /// The options or their values are wrong, or do not fit the current state.
     #[error("{0}")]
     Input(String),
     /// A file could not be read or written.
-    #[error("cannot use {path}", path = path.display())]
+    #[error("cannot read or write {path}", path = path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -72,25 +72,25 @@ pub enum CommandError {
     Aws {
         /// The call.
         operation: &'static str,
-        /// What AWS said, or why it did not.
+        /// The error of AWS, or why there was no answer.
         reason: String,
     },
-    /// A port did not answer.
-    #[error("it did not work out; see AWS_ENDPOINT_URL, the credentials and the nodes")]
+    /// A call to a table, queue, topic or node failed.
+    #[error("a call failed; check AWS_ENDPOINT_URL, the credentials and the nodes")]
     Port(#[from] PortError),
-    /// The key service did not answer, or not with what was asked for.
-    #[error("KMS did not give the key; see the key and the rights to it")]
+    /// KMS did not answer, or its answer has no usable key.
+    #[error("KMS did not return the public key; check the key and the permissions on it")]
     Keys(#[from] KeyCallError),
-    /// What was asked about is not there.
+    /// The named thing does not exist.
     #[error("{0}")]
     Unknown(String),
-    /// A stage cannot start.
+    /// A stage could not start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The demonstration did not end as it should.
+    /// The demonstration did not end as expected.
     #[error("{0}")]
     Demo(String),
-    /// Signals of the operating system cannot be received.
+    /// Signals of the operating system could not be received.
     #[error("cannot wait for signals")]
     Signals(#[source] std::io::Error),
 }
@@ -116,7 +116,7 @@ impl From<ReadError> for CommandError {
 }
 
 impl CommandError {
-    /// What the program ends with.
+    /// The exit code of the program.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(_)
@@ -144,17 +144,17 @@ impl CommandError {
     }
 }
 
-/// The option every command but `dev` and `demo` has.
+/// The option that every command except `dev` and `demo` has.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ConfigOption {
-    /// Configuration file; else that of $`SIGNPOST_CONFIG`, else that of the running `signpost dev`
+    /// Configuration file [default: `$SIGNPOST_CONFIG`, else the file of the running `signpost dev`]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
 
-/// Reads the id a command is about.
+/// Parses a request id.
 pub fn request_id(text: &str) -> Result<RequestId, CommandError> {
-    text.parse().map_err(|error| CommandError::Input(format!("{text} is no request id: it {error}")))
+    text.parse().map_err(|error| CommandError::Input(format!("{text} is not a valid request id: it {error}")))
 }
 
 impl ConfigOption {
@@ -164,7 +164,7 @@ impl ConfigOption {
     }
 }
 
-/// From now on Ctrl-C, SIGTERM and a closed terminal do not end the program, but what is returned.
+/// Catches Ctrl-C, SIGTERM and a closed terminal from now on; the returned future ends at the first of them.
 pub fn asked_to_stop() -> Result<impl Future<Output = ()>, CommandError> {
     use tokio::signal::unix::{SignalKind, signal};
 

@@ -1,7 +1,7 @@
-//! `signpost account register`: binds a name to a key, and a lane to the chain's count.
+//! `signpost account register`: binds a name to a key, and sets the first nonce of its lane from the chain's count.
 //!
-//! The key is stored by its ARN as KMS gives it: an alias may be moved to another key later, and an account with
-//! another key is another address.
+//! The key is stored by the ARN that KMS returns: an alias may be moved to another key later, and another key means
+//! another address.
 
 use std::time::Duration;
 
@@ -21,9 +21,9 @@ use crate::stack::provision;
 use crate::terminal::remark;
 use crate::{clock, world};
 
-/// How often the counts are asked for while `--wait` waits; BSC's block time is half of it.
+/// How often `--wait` asks for the counts; BSC's block time is half of it.
 const LOOK_EVERY_MS: u64 = 1_000;
-/// How long `--wait` waits: geth drops what cannot be executed from its pool after three hours.
+/// How long `--wait` waits: geth drops transactions that cannot be executed from its pool after three hours.
 const WAIT_MAX_MS: u64 = 3 * 3_600_000;
 
 pub(super) const HELP: &str = "\
@@ -32,28 +32,28 @@ Examples:
   signpost account register hot --kms-key alias/hot --wait
   signpost account register hot --create-key
 
-The first nonce is the address's transaction count on the chain. It must be sure: the counts of the finalized block,
-of the newest block and of the node's pool must be the same. They are not while another program's transactions are
-in the pool or not final yet; then --wait waits for them, for three hours at most. Stop that program first, and give
-it a key of its own. --nonce begins after its transactions without waiting: with the count that includes the pool.
-Of an alias the key's ARN is stored: moving the alias later changes nothing. Registering again changes nothing.";
+The first nonce is the address's transaction count on the chain. It must be certain: the counts of the finalized block,
+of the newest block and of the node's pool must be equal. They differ while transactions of another program are in
+the pool or not final. Stop that program first and give it its own key; then --wait waits for its transactions, for
+three hours at most. --nonce with the count that includes the pool starts after them without waiting.
+An alias is stored as the ARN of its key: moving the alias later changes nothing. Registering again changes nothing.";
 
 /// The options.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The name requests use
+    /// The name that requests use for the account
     #[arg(value_name = "NAME")]
     name: String,
     /// Key id, ARN or alias of a secp256k1 signing key
     #[arg(long, value_name = "KEY", required_unless_present = "create_key")]
     kms_key: Option<String>,
-    /// Make a key with the alias signpost-NAME, or take it if it is there
+    /// Create a key with the alias signpost-NAME, or use the existing one
     #[arg(long, conflicts_with = "kms_key")]
     create_key: bool,
-    /// First nonce to use; else the address's transaction count on the chain
+    /// First nonce [default: the address's transaction count on the chain]
     #[arg(long, value_name = "NONCE")]
     nonce: Option<u64>,
-    /// Wait until nothing of another program is in the pool, and all is final
+    /// Wait until the pool has no transaction of the address and all mined ones are final
     #[arg(long, conflicts_with = "nonce")]
     wait: bool,
     /// One JSON line
@@ -78,24 +78,24 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     };
     let asked = Asked { name: &name, key: &key, chain_id: ChainId(session.config.chain.chain_id), first };
     let Registered { head, key_id, is_new } = register(&store, &keys, &chain, asked).await?;
-    // A key's id stands in its ARN, an alias does not.
+    // The ARN ends with the key's id, but never with an alias.
     if !key_id.as_str().ends_with(&key) {
         remark(format!("{key} is {key_id}"));
     }
     if is_new {
         let policy = session.config.policy_file.display();
         remark(format!(
-            "it may sign what [account.{name}] or [default] in {policy} allows, which a worker reads when it starts"
+            "it may sign what [account.{name}] or [default] in {policy} allows; a worker reads that file when it starts"
         ));
         remark_of_pins(&session, &head);
     } else {
-        remark("it was registered already; nothing changed");
+        remark("it is already registered; nothing changed");
     }
     show(&head, json);
     Ok(())
 }
 
-/// What the signer's deployment has to list, unless it does.
+/// Prints the line that the signer's deployment must list, if it is not listed yet.
 fn remark_of_pins(session: &Session, head: &Head) {
     let pin = Pin::of(head);
     match &session.config.accounts {
@@ -103,7 +103,7 @@ fn remark_of_pins(session: &Session, head: &Head) {
         Some(AccountsFrom::Listed(listed))
             if listed.iter().any(|line| Pin::read(line, pin.account.chain_id).as_ref() == Ok(&pin)) => {}
         Some(AccountsFrom::Listed(_)) | None => remark(format!(
-            "the signer signs for it when its deployment lists it (SIGNPOST_ACCOUNTS, the template's Accounts, or \
+            "the signer signs for it once its deployment lists it (SIGNPOST_ACCOUNTS, the template's Accounts, or \
              [accounts] pinned):\n  {pin}"
         )),
     }

@@ -1,5 +1,4 @@
-//! What the chain itself says: which transactions of an account are in which block, how they went,
-//! and when each block was first seen here.
+//! Reads the chain itself: an account's transactions with block and result, and when each block was first seen.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use crate::clock;
 use crate::stack::StackError;
 use crate::stack::servers::Rpc;
 
-/// A block comes every 450 ms; this is how exact the times are.
+/// The accuracy of the times; a block comes every 450 ms.
 const LOOK_EVERY: Duration = Duration::from_millis(30);
 
 /// One transaction of the account on the chain.
@@ -18,14 +17,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(30);
 pub(super) struct OnChain {
     pub(super) nonce: u64,
     pub(super) block: u64,
-    /// It did not revert.
+    /// Whether it did not revert.
     pub(super) succeeded: bool,
 }
 
-/// When each block was seen first, Unix milliseconds.
+/// When each block was first seen, in Unix milliseconds.
 pub(super) type Seen = BTreeMap<u64, u64>;
 
-/// Watches the chain grow until dropped; what it saw is in `seen`.
+/// Watches the chain until dropped, and records its blocks in `seen`.
 pub(super) async fn watch(rpc: &Rpc, seen: &mut Seen) -> StackError {
     loop {
         match height(rpc).await {
@@ -65,7 +64,7 @@ pub(super) async fn transactions(
             continue;
         }
         let receipts = rpc.call("eth_getBlockReceipts", json!([height])).await?;
-        let went_well: BTreeMap<String, bool> = receipts
+        let successes: BTreeMap<String, bool> = receipts
             .as_array()
             .into_iter()
             .flatten()
@@ -75,7 +74,7 @@ pub(super) async fn transactions(
             let hash = text(transaction, "hash");
             let nonce = transaction.get("nonce").unwrap_or(&Value::Null);
             let nonce = rpc.number("eth_getBlockByNumber", nonce)?;
-            let succeeded = went_well.get(&hash).copied().unwrap_or(false);
+            let succeeded = successes.get(&hash).copied().unwrap_or(false);
             found.insert(hash, OnChain { nonce, block, succeeded });
         }
     }
