@@ -225,7 +225,7 @@ fn one_series<'a>(
     Series { name, column_ms, points: points.collect() }
 }
 
-/// The smallest value that `percent` of all values do not exceed (nearest rank).
+/// The value below or at which so many percent are (nearest rank).
 fn rank(sorted: &[u64], percent: usize) -> Option<u64> {
     let at = sorted.len().saturating_mul(percent).div_ceil(100).saturating_sub(1);
     sorted.get(at).copied()
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn rank_is_a_measured_value() {
+    fn ranks_are_values_that_were_measured() {
         assert_eq!(rank(&[], 50), None);
         assert_eq!(rank(&[7], 95), Some(7));
         let many: Vec<u64> = (1..=100).collect();

@@ -14,8 +14,8 @@ use tokio::process::{Child, ChildStdin, Command};
 use super::StackError;
 use super::setup::file;
 
-/// The foreground `wait` reports the server's exit; the background watcher reads the pipe, whose end means stop. The
-/// server gets neither the pipe nor the supervisor's signals.
+/// `wait` in the foreground reports the server's own end; the watcher in the background reads the pipe,
+/// whose end is the order to stop. The server gets neither the pipe nor the signals meant for it.
 pub(super) const SUPERVISOR: &str = r#"
 exec 3<&0
 "$@" </dev/null 3<&- &

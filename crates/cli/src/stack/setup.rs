@@ -195,7 +195,7 @@ pub(super) fn run(directory: &Path, what: &'static str, command: &Command) -> Re
         .stderr(err)
         .spawn()
         .map_err(failed)?;
-    // Installers are supervised too: one that outlived this program would write into the next run's files.
+    // An installer is on a leash too: one that outlived us would write where the next run begins anew.
     let leash = running.stdin.take();
     let status = running.wait().map_err(failed)?;
     drop(leash);

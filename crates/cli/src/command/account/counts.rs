@@ -118,8 +118,8 @@ pub fn before(counts: &Counts, nonce: Nonce) -> Result<Option<String>, Unfit> {
     }))
 }
 
-/// The counts in one line.
-pub fn shown(counts: &Counts) -> String {
+/// The counts in a line.
+pub fn told(counts: &Counts) -> String {
     let finalized = counts.finalized.map_or_else(|| "final unknown".to_owned(), |count| format!("{count} final"));
     format!("{} ({finalized}, {} with the pool)", counts.latest, counts.pending)
 }

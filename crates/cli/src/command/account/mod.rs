@@ -126,7 +126,7 @@ async fn show_with_chain(One { name, json, config }: One) -> Result<(), CommandE
     let (balance, counts) = tokio::try_join!(chain.balance(address), chain.counts(address))?;
     if !json {
         show(&head, json);
-        let counted = counts::shown(&counts);
+        let counted = counts::told(&counts);
         say(format!("{:<16}balance {}, transaction count {counted}", "", amount::wei(balance)));
         return Ok(());
     }

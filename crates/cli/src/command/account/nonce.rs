@@ -3,7 +3,7 @@
 use signpost_txmgr::ports::{Chain as _, Store as _};
 use signpost_txmgr::units::Nonce;
 
-use super::counts::{before, shown};
+use super::counts::{before, told};
 use super::{named, of_our_chain, show};
 use crate::command::confirm::Yes;
 use crate::command::{CommandError, ConfigOption};
@@ -57,7 +57,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         return refused(format!("{name} has {open} open slot(s) from nonce {lowest} on; {hint}"));
     }
     let counts = world::chain(&session)?.counts(account.address).await?;
-    let current = format!("{name} continues at nonce {next}; the chain's transaction count is {}", shown(&counts));
+    let current = format!("{name} continues at nonce {next}; the chain's transaction count is {}", told(&counts));
     let risk = match before(&counts, nonce) {
         Ok(risk) => risk,
         Err(unfit) => return refused(format!("{current}. {nonce} cannot be next: {unfit}")),

@@ -9,7 +9,7 @@ use crate::clock;
 use crate::stack::StackError;
 use crate::stack::servers::Rpc;
 
-/// The accuracy of the times; a block comes every 450 ms.
+/// A block comes every 450 ms; this is how exact the times are.
 const LOOK_EVERY: Duration = Duration::from_millis(30);
 
 /// One transaction of the account on the chain.
@@ -21,10 +21,10 @@ pub(super) struct OnChain {
     pub(super) succeeded: bool,
 }
 
-/// When each block was first seen, in Unix milliseconds.
+/// When each block was seen first, Unix milliseconds.
 pub(super) type Seen = BTreeMap<u64, u64>;
 
-/// Watches the chain until dropped, and records its blocks in `seen`.
+/// Watches the chain grow until dropped; what it saw is in `seen`.
 pub(super) async fn watch(rpc: &Rpc, seen: &mut Seen) -> StackError {
     loop {
         match height(rpc).await {
