@@ -23,7 +23,7 @@ await withBrowser(async (browser) => {
   await page.getByLabel("Token").waitFor();
   assert.equal(await page.getByRole("alert").count(), 0);
   assert.equal(await submit("not-the-token-at-all"), 401);
-  await page.getByRole("alert").getByText("That is not the token.").waitFor();
+  await page.getByRole("alert").getByText("The token is wrong.").waitFor();
   await screenshot("login-wrong");
 
   assert.equal(await submit(token), 200);
@@ -54,7 +54,7 @@ await withBrowser(async (browser) => {
   while (answers.at(-1) !== 429 && answers.length <= 20) answers.push((await guess(answers.length)).status);
   assert.equal(answers.at(-1), 429, answers.join());
   assert.equal(await submit(token), 429, "the valid token must wait too");
-  await page.getByRole("alert").getByText("too many wrong tokens").waitFor();
+  await page.getByRole("alert").getByText("Too many wrong tokens").waitFor();
   await screenshot("login-wait");
   assert.deepEqual(errors, []);
 });

@@ -113,7 +113,7 @@ def test_key_alias_is_stored_as_its_key_and_may_be_moved(stack: Stack) -> None:
     submit(stack, "moving-1", "moving")
     assert published(stack, "moving-1")["from"].lower() == address.lower()
     again = ok(account(stack, "register", "moving", "--kms-key", arn))
-    assert "registered already; nothing changed" in again.err, again.err
+    assert "already registered; nothing changed" in again.err, again.err
 
 
 def test_account_with_pending_transactions_is_not_registered(stack: Stack) -> None:
@@ -151,7 +151,7 @@ def test_all_accounts_are_paused_and_resumed_at_once(stack: Stack) -> None:
         assert f"{len(lines)} account(s) paused" in paused.err, paused.err
         submit(stack, "all-paused", "all-1")
         assert published(stack, "all-paused")["reason"]["code"] == "accountPaused"
-        refused(account(stack, "resume", "--all"), "all-1", "reason of their own", "--yes")
+        refused(account(stack, "resume", "--all"), "all-1", "for another reason", "--yes")
     finally:
         resumed = ok(account(stack, "resume", "--all", "--yes", "--json"))
     assert {line["name"] for line in resumed.lines()} == set(lines)
@@ -172,7 +172,7 @@ def test_doctor_finds_a_nonce_gap_and_set_nonce_fixes_it(stack: Stack) -> None:
     [found] = [line for line in signpost(stack, "doctor", "--json").lines() if line["check"] == "gap: nonces"]
     assert (found["state"], "set-nonce gap 0" in found["todo"]) == ("problem", True), found
 
-    refused(account(stack, "set-nonce", "gap", "0"), "goes on at nonce 3", "0 (0 final, 0 with the pool)", "--yes")
+    refused(account(stack, "set-nonce", "gap", "0"), "continues at nonce 3", "0 (0 final, 0 with the pool)", "--yes")
     assert show(stack, "gap")["nextNonce"] == 3
     put = ok(account(stack, "set-nonce", "gap", "0", "--yes", "--json")).line()
     assert (put["nextNonce"], put["openSlots"]) == (0, 0)
@@ -181,7 +181,7 @@ def test_doctor_finds_a_nonce_gap_and_set_nonce_fixes_it(stack: Stack) -> None:
     assert (item["status"], item["nonce"]) == ("confirmed", 0)
     wait_until_idle(stack, "gap")
 
-    assert "nothing is to be changed" in ok(account(stack, "set-nonce", "gap", "1", "--yes")).err
+    assert "nothing to change" in ok(account(stack, "set-nonce", "gap", "1", "--yes")).err
     refused(account(stack, "set-nonce", "gap", "0", "--yes"), "nonces below 1")
     refused(account(stack, "set-nonce", "gap", "5"), "gap below 5", "nonces 1 to 4", "--yes")
     stack.rpc.call("anvil_setBalance", address, "0x0")

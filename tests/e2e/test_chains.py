@@ -150,9 +150,9 @@ def check_commands_see_own_chain(main: Signpost, test: Signpost) -> None:
     for signpost, other in ((main, test), (test, main)):
         listed = signpost.ok("account", "list", "--json")
         assert [line["name"] for line in listed.lines()] == [signpost.account]
-        assert f"1 account(s) of chain {other.chain_id}" in listed.err
+        assert f"1 account(s) on chain {other.chain_id}" in listed.err
         foreign = signpost.command("account", "pause", other.account)
-        assert foreign.code == 2 and f"of chain {other.chain_id}" in foreign.err, foreign.err
+        assert foreign.code == 2 and f"on chain {other.chain_id}" in foreign.err, foreign.err
         audited = signpost.ok("audit", "--json")
         assert {line["account"] for line in audited.lines()} == {signpost.account}
         exported = signpost.ok("export", "--since", "1d").lines()
@@ -162,7 +162,7 @@ def check_commands_see_own_chain(main: Signpost, test: Signpost) -> None:
         assert named["state"] == "ok" and f"chain {other.chain_id}" in named["found"], named
         assert not [check for check in checks if check.startswith(f"{other.account}:")]
     cancel = test.command("cancel", "main-0", "--yes")
-    assert cancel.code == 2 and "of chain 56" in cancel.err, cancel.err
+    assert cancel.code == 2 and "on chain 56" in cancel.err, cancel.err
 
 
 def test_bad_key_stops_its_own_account_only(dev: StartStack) -> None:

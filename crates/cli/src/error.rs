@@ -1,4 +1,4 @@
-//! Why a command did not do its work, and what the program ends with then.
+//! Why a command failed, and the exit code of the program.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,23 +13,23 @@ use crate::aws;
 use crate::config::ConfigError;
 use crate::stack::StackError;
 
-/// The exit code of a fault in what was asked for: options, files, configuration.
+/// The exit code for wrong options, files or configuration.
 const MISUSE: u8 = 2;
 
-/// Why a command did not do its work. Each message names the way out.
+/// Why a command failed. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// The configuration is missing or wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The local stack could not be had.
+    /// The local stack could not be installed or started.
     #[error(transparent)]
     Stack(#[from] StackError),
-    /// What was given does not make sense.
+    /// The options or their values are wrong, or do not fit the current state.
     #[error("{0}")]
     Input(String),
     /// A file could not be read or written.
-    #[error("cannot use {path}", path = path.display())]
+    #[error("cannot read or write {path}", path = path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -42,25 +42,25 @@ pub enum CommandError {
     Aws {
         /// The call.
         operation: &'static str,
-        /// What AWS said, or why it did not.
+        /// The error of AWS, or why there was no answer.
         reason: String,
     },
-    /// A port did not answer.
-    #[error("it did not work out; see AWS_ENDPOINT_URL, the credentials and the nodes")]
+    /// A call to a table, queue, topic or node failed.
+    #[error("a call failed; check AWS_ENDPOINT_URL, the credentials and the nodes")]
     Port(#[from] PortError),
-    /// The key service did not answer, or not with what was asked for.
-    #[error("KMS did not give the key; see the key and the rights to it")]
+    /// KMS did not answer, or its answer has no usable key.
+    #[error("KMS did not return the public key; check the key and the permissions on it")]
     Keys(#[from] KeyCallError),
-    /// What was asked about is not there.
+    /// The named thing does not exist.
     #[error("{0}")]
     Unknown(String),
-    /// A stage cannot start.
+    /// A stage could not start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The demonstration did not end as it should.
+    /// The demonstration did not end as expected.
     #[error("{0}")]
     Demo(String),
-    /// Signals of the operating system cannot be received.
+    /// Signals of the operating system could not be received.
     #[error("cannot wait for signals")]
     Signals(#[source] std::io::Error),
 }
@@ -103,7 +103,7 @@ impl From<ReadError> for CommandError {
 }
 
 impl CommandError {
-    /// What the program ends with.
+    /// The exit code of the program.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(_)

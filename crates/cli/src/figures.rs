@@ -1,6 +1,6 @@
-//! Figures over many measurements.
+//! Statistics over many measurements.
 
-/// The smallest value that so many of a hundred do not exceed.
+/// The smallest value that `percent` of all values do not exceed (nearest rank).
 pub fn percentile(sorted: &[u64], percent: usize) -> Option<u64> {
     let rank = sorted.len().saturating_mul(percent).div_ceil(100);
     sorted.get(rank.saturating_sub(1)).copied()
@@ -11,7 +11,7 @@ mod tests {
     use super::percentile;
 
     #[test]
-    fn percentiles_are_values_that_were_measured() {
+    fn percentile_is_a_measured_value() {
         let hundred: Vec<u64> = (1..=100).collect();
         assert_eq!((percentile(&hundred, 50), percentile(&hundred, 99)), (Some(50), Some(99)));
         assert_eq!((percentile(&[7], 50), percentile(&[7], 99)), (Some(7), Some(7)));

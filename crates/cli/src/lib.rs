@@ -1,12 +1,14 @@
-//! The parts of the `signpost` command: the local stack, the configuration, and what each command
-//! does. The binary only reads its arguments and calls in here; `tests/verify` uses the same set-up.
+//! The parts of the `signpost` command: the local stack, the configuration, and a module for each command.
+//! The binary only reads its arguments and calls this library; `tests/verify` uses the same set-up.
 //!
-//! Read in this order: [`stack`] (ministack and anvil on this machine), [`aws`] (how a client finds
-//! its endpoint), [`config`] (the one file) and [`find`](mod@find), [`command`] (what each command does), [`console`] (the page for operators), [`worker`] (the drivers, hosted), [`world`] (the real ports), [`terminal`] and [`clock`] (the two ways out of the program besides the network).
+//! Read in this order: [`stack`] (ministack and anvil on this machine), [`aws`] (how a client finds its endpoint),
+//! [`config`] (the configuration file) and [`find`](mod@find), [`command`] (what each command does), [`console`] (the
+//! web page for operators), [`worker`] (the two drivers in a process), [`world`] (the real ports), [`amount`] (wei in
+//! BNB), [`terminal`] and [`clock`] (input and output besides the network).
 //!
-//! **Architecture invariant:** nothing in `crates/txmgr`, `crates/aws` or `crates/bsc` knows this
-//! crate.
+//! **Architecture invariant:** `crates/txmgr`, `crates/aws` and `crates/bsc` do not depend on this crate.
 
+pub mod amount;
 pub mod command;
 pub mod console;
 pub mod error;

@@ -1,6 +1,6 @@
-//! The `signpost` command: reads its arguments, and calls into the library beside it.
+//! The `signpost` command: reads its arguments and calls the library of this crate.
 //!
-//! Exit codes: 0 done; 1 not done; 2 asked for wrongly (options, files, configuration).
+//! Exit codes: 0 success; 1 failure; 2 wrong options, files or configuration.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use signpost_cli::command::{
 };
 use signpost_cli::terminal::remark;
 
-/// Signs BNB Smart Chain transactions with AWS KMS and posts them, driven by SQS
+/// Signs BNB Smart Chain transactions with AWS KMS and sends them, driven by SQS
 #[derive(Debug, Parser)]
 #[command(name = "signpost", version, arg_required_else_help = true, disable_help_subcommand = true)]
 struct Program {
@@ -21,47 +21,47 @@ struct Program {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show all of it at work on this machine
+    /// Show the whole system at work on this machine
     Demo(demo::Arguments),
-    /// Run AWS, a chain and a worker on this machine until Ctrl-C
+    /// Run an AWS emulator, a chain and a worker on this machine until Ctrl-C
     Dev(dev::Arguments),
-    /// Accept, sign, post and watch, until SIGTERM
+    /// Accept, sign, send and watch transactions until SIGTERM
     Worker(worker::Arguments),
     /// Send requests to the signing queue
     Submit(Box<submit::Arguments>),
-    /// Show how a request stands
+    /// Show the status of a request
     Status(status::Arguments),
     /// List requests
     Requests(requests::Arguments),
-    /// Ask for a request not to be executed
+    /// Cancel a request
     Cancel(cancel::Arguments),
-    /// Show outcomes as they are published
+    /// Show outcomes while they are published
     Watch(watch::Arguments),
-    /// Register, show, pause and end accounts
+    /// Register, show, pause and retire accounts
     Account(account::Arguments),
     /// Show accounts, lanes and requests on a local web page
     Console(console::Arguments),
-    /// Publish an outcome once more
+    /// Publish an outcome again
     Republish(republish::Arguments),
-    /// Have a stuck request signed again at a higher price
+    /// Sign a stuck request again at a higher price
     Bump(bump::Arguments),
-    /// Show all that gets a stuck request mined by hand
+    /// Print what is needed to get a stuck request mined by hand
     Rescue(rescue::Arguments),
-    /// Hold tables and chain against the promises
+    /// Check the tables and the chain against the invariants
     Audit(audit::Arguments),
-    /// Look at everything this stands on, and say what to do
+    /// Check queues, tables, keys, nodes and accounts, and say what to fix
     Doctor(doctor::Arguments),
-    /// Put messages of the dead-letter queues back
+    /// Move messages from the dead-letter queues back to their queues
     Redrive(redrive::Arguments),
-    /// Write down what shows what became of a request, or check such a file
+    /// Write a file with the evidence of a request's outcome, or verify such a file
     Evidence(evidence::Arguments),
     /// Print the audit trail as JSON lines
     Export(export::Arguments),
-    /// Print a script that completes commands in your shell
+    /// Print a completion script for your shell
     Completions(completions::Arguments),
-    /// Say what a policy would do with a request
+    /// Check a request against a policy file
     Policy(policy::Arguments),
-    /// Load a Signpost and measure it
+    /// Put load on a Signpost and measure it
     Bench(Box<bench::Arguments>),
 }
 

@@ -1,6 +1,6 @@
-//! Chance from the operating system, for what nobody may guess.
+//! Random bytes from the operating system, for secrets.
 
-/// Random bytes of this number, in hex; none if the machine has none.
+/// `BYTES` random bytes in hex; `None` if the operating system provides none.
 pub(crate) fn hex<const BYTES: usize>() -> Option<String> {
     let mut bytes = [0; BYTES];
     getrandom::fill(&mut bytes).ok()?;

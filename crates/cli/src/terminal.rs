@@ -1,10 +1,9 @@
-//! What a person sees. Results go to stdout, progress and remarks to stderr, so that `--json` output
-//! can be piped; colour only where a person looks. A reader that went away (`signpost watch | head`)
-//! ends the output, not the program.
+//! Output to the terminal. Results go to stdout, progress and remarks to stderr, so that `--json` output can be piped.
+//! Colour is used only on a terminal. A closed pipe (`signpost watch | head`) ends the output, not the program.
 //!
 //! ## Guarantees
-//! * Nothing that came from elsewhere drives the terminal: all lines pass [`text::screen`], JSON is written by
-//!   [`text::json`], and only colours get through.
+//! * Foreign text cannot control the terminal: all lines pass [`text::screen`], JSON is written by [`text::json`], and
+//!   only colour codes get through.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -16,7 +15,7 @@ use crate::clock::Stopwatch;
 /// Writes one line to stdout.
 pub fn say(line: impl AsRef<str>) {
     let mut out = io::stdout().lock();
-    // A closed pipe is the reader's decision; there is nobody left to tell.
+    // A closed pipe is the reader's decision; nobody is left to read an error.
     let _ = writeln!(out, "{}", text::screen(line.as_ref()));
     let _ = out.flush();
 }
@@ -34,7 +33,7 @@ pub fn remark(line: impl AsRef<str>) {
     let _ = writeln!(io::stderr().lock(), "{}", text::screen(line.as_ref()));
 }
 
-/// One line per step on stderr: what is being done, and, when it is done, how long it took.
+/// Runs a step with one line on stderr: its label, and when it ends, how long it took.
 pub fn step<T, E>(label: &str, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let running = Step::begin(label);
     let result = work();
@@ -42,14 +41,14 @@ pub fn step<T, E>(label: &str, work: impl FnOnce() -> Result<T, E>) -> Result<T,
     result
 }
 
-/// A step that is being done; see [`step`].
+/// A running step; see [`step`].
 #[derive(Debug)]
 pub struct Step {
     since: Stopwatch,
 }
 
 impl Step {
-    /// Names the step.
+    /// Prints the label of the step.
     #[must_use]
     pub fn begin(label: &str) -> Self {
         let mut err = io::stderr().lock();
@@ -58,27 +57,27 @@ impl Step {
         Self { since: Stopwatch::start() }
     }
 
-    /// Says how it ended.
-    pub fn end(self, well: bool) {
+    /// Prints how the step ended.
+    pub fn end(self, succeeded: bool) {
         let seconds = self.since.elapsed().as_secs_f64();
-        let _ = writeln!(io::stderr().lock(), "{} {seconds:.1} s", if well { "done" } else { "FAILED" });
+        let _ = writeln!(io::stderr().lock(), "{} {seconds:.1} s", if succeeded { "done" } else { "FAILED" });
     }
 }
 
-/// A colour of the sixteen every terminal knows.
+/// One of the sixteen colours that every terminal supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colour {
-    /// Went well.
+    /// Success.
     Green,
-    /// Did not.
+    /// Failure.
     Red,
-    /// Look here.
+    /// Needs attention.
     Yellow,
-    /// Of less weight.
+    /// Less important.
     Grey,
 }
 
-/// `text`, made plain, in `colour` if stdout is a terminal and `NO_COLOR` is not set, else as it is.
+/// `text` without control characters, in `colour` if stdout is a terminal and `NO_COLOR` is not set.
 #[must_use]
 pub fn paint(colour: Colour, text: &str) -> String {
     let text = text::plain(text);
@@ -99,8 +98,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn painted_text_drives_no_terminal() {
-        // Tests have no terminal: what is left is the text.
+    fn painted_text_cannot_control_the_terminal() {
+        // Tests have no terminal, so only the text is left.
         assert_eq!(paint(Colour::Red, "no\u{1b}[2J\n"), "no\\u{1b}[2J\\n");
     }
 }

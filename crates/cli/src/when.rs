@@ -1,4 +1,4 @@
-//! Points in time as an operator writes and reads them.
+//! Times and durations as operators write and read them.
 
 use aws_sdk_dynamodb::primitives::{DateTime, DateTimeFormat};
 use signpost_txmgr::units::Millis;
@@ -8,9 +8,9 @@ use crate::error::CommandError;
 /// How `--since` may be written, for its help.
 pub const SINCE: &str = "30m, 24h, 7d, 2026-11-24T08:00:00Z, or Unix seconds";
 
-/// Reads a point in time: so long before `now`, a date with time, or Unix seconds.
+/// Parses a point in time: a duration before `now`, a date with time, or Unix seconds.
 pub fn since(text: &str, now: Millis) -> Result<Millis, CommandError> {
-    let wrong = || CommandError::Input(format!("{text} is no point in time; write {SINCE}"));
+    let wrong = || CommandError::Input(format!("{text} is not a valid time; write {SINCE}"));
     let ago =
         [("s", 1_000_u64), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)].into_iter().find_map(|(unit, ms)| {
             let count: u64 = text.strip_suffix(unit)?.parse().ok()?;
@@ -33,7 +33,7 @@ pub fn date(at: Millis) -> String {
     DateTime::from_secs(seconds).fmt(DateTimeFormat::DateTime).unwrap_or_else(|_| format!("{} ms", at.0))
 }
 
-/// A span of time in its two greatest units.
+/// A duration in its two largest units.
 #[must_use]
 pub fn span(ms: u64) -> String {
     let s = ms / 1_000;
@@ -52,7 +52,7 @@ mod tests {
     const NOW: Millis = Millis(1_795_507_200_000);
 
     #[test]
-    fn a_time_is_so_long_ago_or_a_date_or_seconds() {
+    fn time_is_a_duration_ago_a_date_or_unix_seconds() {
         for (text, ms) in [
             ("30m", NOW.0 - 1_800_000),
             ("24h", NOW.0 - 86_400_000),
@@ -69,13 +69,13 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_read_back_as_it_is_shown() {
+    fn shown_time_can_be_parsed_again() {
         assert_eq!(date(NOW), "2026-11-24T08:00:00Z");
         assert_eq!(since(&date(NOW), Millis(0)).unwrap(), NOW);
     }
 
     #[test]
-    fn a_span_has_its_two_greatest_units() {
+    fn span_has_its_two_largest_units() {
         assert_eq!(span(59_999), "59 s");
         assert_eq!(span(61_000), "1 min 1 s");
         assert_eq!(span(7_260_000), "2 h 1 min");

@@ -1,8 +1,8 @@
-//! The worker: the two drivers, hosted in one process or in two, fed by SQS.
+//! The worker: the two drivers in one process or in two, fed by SQS.
 //!
-//! Guarantees: bounded concurrency; messages are held while they are worked on; at a stop what is in
-//! hand is finished or given back. A crash at any moment loses nothing: what was not deleted comes
-//! again, and what was stored is resumed.
+//! Guarantees: concurrency is bounded; a message stays invisible to others while it is worked on; on stop, messages in
+//! progress are finished or returned to the queue. A crash loses nothing: a message that was not deleted is
+//! redelivered, and a stored record is resumed.
 //!
 //! Read next: `signpost_host::consumer`, `signpost_signer::handlers`, `signpost_broadcaster::lanes`.
 
@@ -20,20 +20,21 @@ use signpost_signer::handlers::{Resigning, Signing};
 use crate::config::Config;
 use crate::world;
 
-/// Once a minute: a lost poke delays a request by no more than that.
+/// How often all lanes are visited even if no message arrives: once a minute. A lost poke delays a request by no more.
 const SWEEP_MS: u64 = 60_000;
-/// Which half of the way a process works on.
+
+/// The stage that a process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Stage {
-    /// Accepts and signs. Talks to no node.
+    /// Accepts and signs. Contacts no node.
     Signer,
-    /// Sends, watches, settles, publishes. Talks to no KMS.
+    /// Sends, watches, settles and publishes. Does not call KMS.
     Broadcaster,
-    /// Both.
+    /// Both stages.
     All,
 }
 
-/// A worker that was checked and has not begun.
+/// A worker that passed its start checks and is not running yet.
 #[derive(Debug)]
 pub struct Worker {
     session: Session,
@@ -42,8 +43,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Checks what can be checked before the first message: the policy, the accounts' keys, the chain
-    /// of the nodes.
+    /// Checks what can be checked before the first message: the policy, the accounts' keys, the nodes' chain.
     pub async fn new(session: Session, stage: Stage) -> Result<Self, StartError> {
         let signer = match stage {
             Stage::Signer | Stage::All => {
@@ -61,7 +61,7 @@ impl Worker {
         Ok(Self { session, signer, lanes })
     }
 
-    /// Works until the order to stop; returns when everything in hand is finished or given back.
+    /// Works until the stop signal; returns when every message in progress is finished or returned to its queue.
     pub async fn run(self, stop: Stop) {
         let Config { queues, worker, timing, .. } = &self.session.config;
         let held = Duration::from_secs(worker.visibility_s);

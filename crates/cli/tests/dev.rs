@@ -1,7 +1,6 @@
-//! `signpost dev` as a process: what it prints, that the other commands find it, and that nothing is
-//! left of it, however it ends.
+//! `signpost dev` as a process: its output, other commands that use it, and that no process is left, however it ends.
 
-#![allow(clippy::unwrap_used, reason = "a test ends at the first thing that is not as it should be")]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first failure")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -18,7 +17,7 @@ struct Dev {
     ready: Value,
 }
 
-/// Starts the stack and waits for its one line.
+/// Starts the stack and waits for its JSON line.
 fn dev(options: &[&str]) -> Dev {
     let mut process =
         Command::new(SIGNPOST).args(["dev", "--json"]).args(options).stdout(Stdio::piped()).spawn().unwrap();
@@ -43,7 +42,7 @@ impl Dev {
     }
 }
 
-/// Waits on an open connection, which ends with the server, until a new one is refused.
+/// Waits until the server refuses connections; an open connection ends with the server.
 fn assert_gone(server: &str) {
     for _ in 0..100 {
         let Ok(mut connection) = TcpStream::connect(server) else { return };
@@ -54,7 +53,7 @@ fn assert_gone(server: &str) {
 }
 
 #[test]
-fn a_killed_dev_leaves_no_server_behind() {
+fn killed_dev_leaves_no_server_behind() {
     let mut dev = dev(&["--no-worker"]);
     let servers = dev.servers();
     for server in &servers {
@@ -68,7 +67,7 @@ fn a_killed_dev_leaves_no_server_behind() {
 }
 
 #[test]
-fn a_dev_asked_to_stop_stops_its_servers_first() {
+fn dev_stops_its_servers_before_it_ends() {
     for signal in ["-INT", "-TERM", "-HUP"] {
         let mut dev = dev(&["--no-worker"]);
         dev.signal(signal);
@@ -80,7 +79,7 @@ fn a_dev_asked_to_stop_stops_its_servers_first() {
 }
 
 #[test]
-fn a_dev_whose_server_dies_says_so_and_ends() {
+fn dev_ends_when_a_server_dies() {
     let mut dev = dev(&["--no-worker"]);
     let port = dev.text("rpcUrl").rsplit(':').next().unwrap().to_owned();
     let found =
@@ -92,7 +91,7 @@ fn a_dev_whose_server_dies_says_so_and_ends() {
 }
 
 #[test]
-fn a_request_goes_from_the_command_line_into_the_queue() {
+fn submit_sends_requests_to_the_queue() {
     let mut dev = dev(&["--no-worker", "--account", "hot", "--account", "cold"]);
     let names: Vec<&str> =
         dev.ready["accounts"].as_array().unwrap().iter().map(|account| account["name"].as_str().unwrap()).collect();
@@ -145,7 +144,7 @@ fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn a_submitted_request_is_confirmed_shown_and_watched() {
+fn submitted_request_is_confirmed_and_shown_and_watched() {
     let mut dev = dev(&[]);
     let config = dev.text("configFile");
     let mut watching = Command::new(SIGNPOST)
@@ -155,15 +154,15 @@ fn a_submitted_request_is_confirmed_shown_and_watched() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // It says when it is subscribed.
+    // The remark is printed after the subscription.
     let mut remark = String::new();
     BufReader::new(watching.stderr.take().unwrap()).read_line(&mut remark).unwrap();
     assert!(remark.starts_with("Watching"), "{remark}");
 
     let asked = ["submit", "--config", &config, "--id", "a-1", "--to", RECIPIENT, "--value", "7", "--gas", "21000"];
     assert_eq!(run(&asked).0, Some(0));
-    let (code, _, told) = run(&["status", "a-1", "--watch", "--config", &config]);
-    assert_eq!(code, Some(0), "{told}");
+    let (code, _, errors) = run(&["status", "a-1", "--watch", "--config", &config]);
+    assert_eq!(code, Some(0), "{errors}");
     let (_, line, _) = run(&["status", "a-1", "--json", "--config", &config]);
     let status: Value = serde_json::from_str(&line).unwrap();
     assert_eq!((&status["status"], &status["nonce"], &status["value"]), (&"confirmed".into(), &0.into(), &"7".into()));
@@ -172,9 +171,9 @@ fn a_submitted_request_is_confirmed_shown_and_watched() {
     let outcome: Value = serde_json::from_slice(&published.stdout).unwrap();
     assert_eq!((&outcome["requestId"], &outcome["txHash"]), (&status["requestId"], &status["txHash"]));
 
-    let (code, _, told) = run(&["status", "never-sent", "--config", &config]);
+    let (code, _, errors) = run(&["status", "never-sent", "--config", &config]);
     assert_eq!(code, Some(1));
-    assert!(told.contains("no request never-sent"), "{told}");
+    assert!(errors.contains("no request never-sent"), "{errors}");
     dev.signal("-TERM");
     assert!(dev.process.wait().unwrap().success());
 }
@@ -183,29 +182,29 @@ fn a_submitted_request_is_confirmed_shown_and_watched() {
 fn accounts_are_registered_listed_and_shown() {
     let mut dev = dev(&["--no-worker"]);
     let config = dev.text("configFile");
-    let (code, line, told) = run(&["account", "register", "cold", "--create-key", "--json", "--config", &config]);
-    assert_eq!(code, Some(0), "{told}");
+    let (code, line, errors) = run(&["account", "register", "cold", "--create-key", "--json", "--config", &config]);
+    assert_eq!(code, Some(0), "{errors}");
     let cold: Value = serde_json::from_str(&line).unwrap();
     let again = run(&["account", "register", "cold", "--create-key", "--json", "--config", &config]);
-    assert_eq!(serde_json::from_str::<Value>(&again.1).unwrap(), cold, "asking twice is harmless");
-    let (code, _, told) =
+    assert_eq!(serde_json::from_str::<Value>(&again.1).unwrap(), cold, "registering twice is harmless");
+    let (code, _, errors) =
         run(&["account", "register", "other", "--kms-key", "alias/signpost-cold", "--config", &config]);
     assert_eq!(code, Some(2));
-    assert!(told.contains("registered already, as cold"), "{told}");
+    assert!(errors.contains("registered already, as cold"), "{errors}");
 
     assert_eq!(run(&["account", "list", "--json", "--config", &config]).1.lines().count(), 2);
     let (_, line, _) = run(&["account", "show", "hot", "--json", "--config", &config]);
     let hot: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(hot["balanceWei"], "10000000000000000000000");
-    let (code, _, told) = run(&["account", "show", "nobody", "--config", &config]);
+    let (code, _, errors) = run(&["account", "show", "nobody", "--config", &config]);
     assert_eq!(code, Some(1));
-    assert!(told.contains("signpost account list"), "{told}");
+    assert!(errors.contains("signpost account list"), "{errors}");
     dev.signal("-TERM");
     assert!(dev.process.wait().unwrap().success());
 }
 
 #[test]
-fn a_worker_stops_when_asked_and_refuses_a_wrong_configuration() {
+fn worker_stops_on_signal_and_refuses_bad_configuration() {
     let mut dev = dev(&["--no-worker"]);
     let config = dev.text("configFile");
     let mut worker = Command::new(SIGNPOST)
@@ -214,7 +213,7 @@ fn a_worker_stops_when_asked_and_refuses_a_wrong_configuration() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Its log, one JSON object per line, tells when it takes orders.
+    // Its log, one JSON object per line, shows when it is ready for signals.
     let mut log = BufReader::new(worker.stderr.take().unwrap()).lines();
     assert!(log.any(|line| line.unwrap().contains("\"working\"")));
     let stopped = Command::new("kill").args(["-TERM", &worker.id().to_string()]).status().unwrap();
@@ -231,18 +230,18 @@ fn a_worker_stops_when_asked_and_refuses_a_wrong_configuration() {
         (text.replace("policy.toml", "none.toml"), "all", "none.toml cannot be used"),
     ] {
         std::fs::write(&wrong, change).unwrap();
-        let (code, _, told) = run(&["worker", "--config", &wrong, "--stage", stage]);
-        assert!(told.contains(expected), "{expected} is not in {told}");
-        assert_eq!(code, Some(2), "{told}");
+        let (code, _, errors) = run(&["worker", "--config", &wrong, "--stage", stage]);
+        assert!(errors.contains(expected), "{expected} is not in {errors}");
+        assert_eq!(code, Some(2), "{errors}");
     }
     dev.signal("-TERM");
     assert!(dev.process.wait().unwrap().success());
 }
 
 #[test]
-fn the_demonstration_ends_with_totals_counted_from_the_chain() {
-    let (code, stdout, told) = run(&["demo", "--count", "12", "--json"]);
-    assert_eq!(code, Some(0), "{told}");
+fn demo_ends_with_totals_counted_from_the_chain() {
+    let (code, stdout, errors) = run(&["demo", "--count", "12", "--json"]);
+    assert_eq!(code, Some(0), "{errors}");
     let totals: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
     let expected = [
         ("submitted", 12),
@@ -263,7 +262,7 @@ fn the_demonstration_ends_with_totals_counted_from_the_chain() {
 }
 
 #[test]
-fn a_geth_without_go_names_the_way_out_before_anything_is_installed() {
+fn missing_go_is_reported_before_anything_is_installed() {
     let nowhere = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("no-go");
     let asked = Command::new(SIGNPOST)
         .args(["dev", "--node", "geth", "--install-only"])
@@ -272,19 +271,19 @@ fn a_geth_without_go_names_the_way_out_before_anything_is_installed() {
         .output()
         .unwrap();
     assert_eq!(asked.status.code(), Some(1));
-    let told = String::from_utf8(asked.stderr).unwrap();
-    assert!(told.contains("go was not found on PATH; install Go 1.25 or newer"), "{told}");
-    assert_eq!(told.lines().count(), 1, "{told}");
+    let errors = String::from_utf8(asked.stderr).unwrap();
+    assert!(errors.contains("go was not found on PATH; install Go 1.25 or newer"), "{errors}");
+    assert_eq!(errors.lines().count(), 1, "{errors}");
     assert!(!nowhere.exists());
 }
 
 #[test]
-fn a_command_without_a_stack_names_the_way_out() {
+fn missing_configuration_file_is_named() {
     let nothing = Command::new(SIGNPOST)
         .args(["submit", "--to", RECIPIENT, "--gas", "21000", "--config", "/nonexistent/signpost.toml"])
         .output()
         .unwrap();
     assert_eq!(nothing.status.code(), Some(2));
-    let told = String::from_utf8(nothing.stderr).unwrap();
-    assert!(told.contains("cannot read /nonexistent/signpost.toml"), "{told}");
+    let errors = String::from_utf8(nothing.stderr).unwrap();
+    assert!(errors.contains("cannot read /nonexistent/signpost.toml"), "{errors}");
 }

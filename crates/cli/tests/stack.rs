@@ -1,6 +1,6 @@
-//! The local stack as it is: installed, started, provisioned, used and stopped.
+//! The local stack: installed, started, provisioned, used and stopped.
 
-#![allow(clippy::unwrap_used, reason = "a test ends at the first thing that is not as it should be")]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first failure")]
 
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{MessageType, SigningAlgorithmSpec};
@@ -13,14 +13,14 @@ async fn started() -> servers::LocalStack {
 }
 
 #[tokio::test]
-async fn a_stack_answers_counts_signatures_and_leaves_nothing_behind() {
+async fn stack_counts_signatures_and_leaves_no_server_behind() {
     let stack = started().await;
     let sdk = aws::connect(&Target { endpoint: Some(stack.aws_endpoint.clone()), region: None }).await;
 
     let made = provision::make(&sdk, &provision::Wanted::default()).await.unwrap();
     assert!(made.signing_url.ends_with("/signpost-signing.fifo"), "{}", made.signing_url);
     let again = provision::make(&sdk, &provision::Wanted::default()).await.unwrap();
-    assert_eq!(made, again, "asking twice for the same is harmless");
+    assert_eq!(made, again, "provisioning twice is harmless");
 
     let key = provision::key(&sdk, "signpost-hot").await.unwrap();
     assert_eq!(key, provision::key(&sdk, "signpost-hot").await.unwrap());
@@ -52,7 +52,7 @@ async fn a_stack_answers_counts_signatures_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_standard_signing_queue_can_be_had() {
+async fn signing_queue_can_be_standard() {
     let stack = started().await;
     let sdk = aws::connect(&Target { endpoint: Some(stack.aws_endpoint.clone()), region: None }).await;
     let wanted = provision::Wanted { prefix: "other".to_owned(), fifo: false };
@@ -63,7 +63,7 @@ async fn a_standard_signing_queue_can_be_had() {
 }
 
 #[tokio::test]
-async fn a_taken_port_is_named_with_the_option_that_chooses_another() {
+async fn taken_port_is_reported_with_its_option() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let tools = tokio::task::spawn_blocking(setup::install).await.unwrap().unwrap();
@@ -73,7 +73,7 @@ async fn a_taken_port_is_named_with_the_option_that_chooses_another() {
 }
 
 #[tokio::test]
-async fn stacks_of_different_directories_started_at_once_have_servers_of_their_own() {
+async fn stacks_started_at_the_same_time_have_separate_servers() {
     let tools = tokio::task::spawn_blocking(setup::install).await.unwrap().unwrap();
     let start = async |name: &str| {
         let directory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);

@@ -1,6 +1,6 @@
-//! Chance that repeats: `SplitMix64` from a seed. For faults and tests, never for anything secret.
+//! Repeatable randomness: `SplitMix64` from a seed. For faults and tests, never for secrets.
 
-/// A stream of numbers that is the same for the same seed.
+/// A stream of random numbers, which is the same for the same seed.
 #[derive(Debug, Clone)]
 pub struct Chance(u64);
 
@@ -19,23 +19,23 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below another, which is not 0.
+    /// A random number below `end`, which must not be 0.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.next().checked_rem(end).expect("there is a number below it")
+        self.next().checked_rem(end).expect("the end is not 0")
     }
 
-    /// A place among some, which are not none.
+    /// A random index below `count`, which must not be 0.
     pub fn index(&mut self, count: usize) -> usize {
         let count = u64::try_from(count).expect("no more than 64 bits");
         usize::try_from(self.below(count)).expect("below a usize")
     }
 
-    /// One of these.
+    /// A random element; there must be at least one.
     pub fn of<T: Copy>(&mut self, choices: &[T]) -> T {
-        *choices.get(self.index(choices.len())).expect("a place among them")
+        *choices.get(self.index(choices.len())).expect("the index is below the length")
     }
 
-    /// Whether something of this probability happens this time.
+    /// Whether an event with this probability happens this time.
     pub(crate) fn hits(&mut self, probability: f64) -> bool {
         let upper = u32::try_from(self.next() >> 32).expect("the upper half of 64 bits is 32 bits");
         f64::from(upper) < probability * f64::from(u32::MAX)
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_is_always_zero_is_never_and_a_fifth_is_a_fifth() {
+    fn hits_follow_the_probability() {
         let mut chance = Chance::new(7);
         assert!((0..1_000).all(|_| chance.hits(1.1)));
         assert!((0..1_000).all(|_| !chance.hits(0.0)));
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_gives_the_same_stream() {
+    fn same_seed_gives_the_same_stream() {
         let draw = |seed| {
             let mut chance = Chance::new(seed);
             (0..64).map(|_| chance.hits(0.5)).collect::<Vec<_>>()

@@ -1,24 +1,24 @@
-//! Changes to JSON that a rule names: what makes a true answer odd.
+//! Changes to JSON in a rule, which make a correct answer odd.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// One change to a value. A list of them is done in order.
+/// One change to a value. A list of changes is applied in order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Change {
-    /// These fields get these values, if it is an object.
+    /// Sets these fields of an object.
     Set(Map<String, Value>),
-    /// These fields go, if it is an object.
+    /// Removes these fields of an object.
     Remove(Vec<String>),
-    /// It is something else.
+    /// Replaces the value.
     Replace(Value),
-    /// A quantity is so much more, or less.
+    /// Adds to a hexadecimal quantity, or subtracts from it.
     Add(i64),
 }
 
 impl Change {
-    /// Does it. What is `null` stays so unless it is replaced: nothing is odd about what is not there.
+    /// Applies the change. `null` stays `null` unless it is replaced.
     #[must_use]
     pub fn done_to(&self, value: Value) -> Value {
         match (self, value) {
@@ -36,7 +36,7 @@ impl Change {
         }
     }
 
-    /// All of them, in order.
+    /// Applies all changes in order.
     #[must_use]
     pub fn all_done(changes: &[Self], value: Value) -> Value {
         changes.iter().fold(value, |value, change| change.done_to(value))
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_set_removed_and_added_to() {
+    fn changes_set_remove_add_and_replace() {
         let changes = json!([{ "remove": ["logs"] }, { "set": { "status": "0x0" } }]);
         assert_eq!(done(&changes, json!({ "logs": [], "status": "0x1", "n": 1 })), json!({ "status": "0x0", "n": 1 }));
         assert_eq!(done(&changes, Value::Null), Value::Null);

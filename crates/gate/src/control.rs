@@ -1,11 +1,13 @@
-//! How a test talks to a running gate: a handle in the same process, and the same over HTTP.
+//! Controls a running gate: with a handle in the same process, or over HTTP.
 //!
-//! | request | does |
+//! | request | effect |
 //! |---|---|
-//! | `POST /_gate/script` | replaces the script: a list of rules, one rule, or `{"seed", "rules", "faults"}`; `[]` ends all faults |
-//! | `GET /_gate/script` | the rules in force, each with `matched` and `fired` |
+//! | `POST /_gate/script` | replaces the script; `[]` ends all faults |
+//! | `GET /_gate/script` | the active rules, each with `matched` and `fired` |
 //! | `GET /_gate/stats` | the counts since the start |
-//! | `GET /_gate/calls` | the AWS gate alone: each kind of call since the start, as IAM sees it |
+//! | `GET /_gate/calls` | AWS gate only: each kind of call since the start, as IAM sees it |
+//!
+//! A script is a list of rules, one rule, or `{"seed", "rules", "faults"}`.
 
 use std::sync::Arc;
 
@@ -18,7 +20,7 @@ use crate::http::respond;
 use crate::script::{Director, Fault, Rule, Script};
 use crate::stats::{Stats, Tally};
 
-/// Paths that are the gate's own.
+/// The prefix of the gate's own paths.
 pub(crate) const PREFIX: &str = "/_gate/";
 
 /// The handle of one listener: its script and its counts.
@@ -39,7 +41,7 @@ impl<F: Fault> Control<F> {
         Self { director: Arc::new(Director::new(seed)), tally: Arc::default() }
     }
 
-    /// Replaces the script. Takes a [`Script`], a list of rules, or one rule.
+    /// Replaces the script with a [`Script`], a list of rules, or one rule.
     pub fn set(&self, script: impl Into<Script<F>>) {
         self.director.set(script.into());
     }
@@ -49,7 +51,7 @@ impl<F: Fault> Control<F> {
         self.set(Vec::new());
     }
 
-    /// The rules in force, as JSON, each with `matched` and `fired`.
+    /// The active rules as JSON, each with `matched` and `fired`.
     #[must_use]
     pub fn script(&self) -> Value {
         self.director.show()
@@ -61,7 +63,7 @@ impl<F: Fault> Control<F> {
         self.tally.read()
     }
 
-    /// Asks whether a rule fires, and counts it.
+    /// The rule that fires now, if any; counts its fault.
     pub(crate) fn fires<'a, M>(&self, asked: impl Fn(F) -> bool, methods: &M) -> Option<Rule<F>>
     where
         M: IntoIterator<Item = &'a str> + Clone,
@@ -69,7 +71,7 @@ impl<F: Fault> Control<F> {
         self.fires_where(|rule| asked(rule.fault), methods)
     }
 
-    /// The same, by the whole rule.
+    /// Like [`Self::fires`], with a condition on the whole rule.
     pub(crate) fn fires_where<'a, M>(&self, asked: impl Fn(&Rule<F>) -> bool, methods: &M) -> Option<Rule<F>>
     where
         M: IntoIterator<Item = &'a str> + Clone,

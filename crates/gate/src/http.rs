@@ -1,5 +1,5 @@
-//! The HTTP server of a gate: axum's, on connections that can be cut without an answer. "The reply
-//! was lost" is then what a caller sees in the field: bytes went out, and the line died.
+//! The HTTP server of a gate: axum on connections that can be closed without an answer. A caller then sees a lost reply
+//! as in production: the request was sent, and the connection failed.
 //!
 //! Read next: [`crate::bsc`], [`crate::aws`].
 
@@ -20,52 +20,52 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// How long a caller hangs where no rule says so: longer than any patience in the project.
+/// How long a caller hangs by default: longer than any timeout in the project.
 const HANG_MS: u64 = 120_000;
-/// Pause after a failed accept (no file descriptors, most often).
+/// The pause after a failed accept, usually for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-/// Connections to the server behind are kept no longer: it closes idle ones, and a call must not
-/// land on one that is just being closed.
+/// How long idle connections to the server behind are kept: the server closes idle ones, and a call must not use a
+/// connection that is being closed.
 const IDLE: Duration = Duration::from_millis(500);
 
 /// Why a gate cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum GateError {
-    /// The port is taken, or the address is not ours.
+    /// The port is taken, or the address is not on this machine.
     #[error("cannot listen on {address}")]
     Listen {
-        /// Where.
+        /// The address.
         address: SocketAddr,
         /// Why.
         #[source]
         source: io::Error,
     },
     /// The HTTP client could not be built.
-    #[error("cannot make an HTTP client")]
+    #[error("cannot create an HTTP client")]
     Client(#[source] reqwest::Error),
 }
 
-/// One connection's switch.
+/// Closes one connection, or sees that all are closed.
 #[derive(Debug, Clone)]
-pub(crate) struct Line {
+pub(crate) struct Switch {
     cut: Arc<AtomicBool>,
     all_cut: Arc<AtomicBool>,
 }
 
-impl Line {
-    /// Ends the connection: nothing of an answer reaches the caller.
+impl Switch {
+    /// Closes the connection, so that no part of an answer reaches the caller.
     pub(crate) fn cut(&self) -> Response {
         self.cut.store(true, Ordering::Relaxed);
         StatusCode::OK.into_response()
     }
 
-    /// Keeps the caller waiting, then ends the connection.
+    /// Lets the caller wait, then closes the connection.
     pub(crate) async fn hang(&self, delay_ms: Option<u64>) -> Response {
         wait(delay_ms.unwrap_or(HANG_MS)).await;
         self.cut()
     }
 
-    /// Whether the gate was stopped: what comes on old connections then is not answered.
+    /// Whether the gate was stopped. Requests on old connections are then not answered.
     pub(crate) fn is_stopped(&self) -> bool {
         self.all_cut.load(Ordering::Relaxed)
     }
@@ -78,28 +78,28 @@ impl Line {
     }
 }
 
-/// A connection that obeys its switch.
+/// A connection that fails once its switch is off.
 #[derive(Debug)]
 pub(crate) struct CutStream {
     stream: TcpStream,
-    line: Line,
+    switch: Switch,
 }
 
 impl AsyncRead for CutStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.line.check()?;
+        self.switch.check()?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for CutStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.line.check()?;
+        self.switch.check()?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.line.check()?;
+        self.switch.check()?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -108,7 +108,7 @@ impl AsyncWrite for CutStream {
     }
 }
 
-/// Hands out connections with switches.
+/// A listener whose connections have switches.
 #[derive(Debug)]
 pub(crate) struct CutListener {
     listener: TcpListener,
@@ -123,10 +123,10 @@ impl Listener for CutListener {
         loop {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
-                    // Small answers in one direction each: waiting for more bytes only delays them.
+                    // Answers are small; waiting for more bytes would only delay them.
                     let _ = stream.set_nodelay(true);
-                    let line = Line { cut: Arc::default(), all_cut: self.all_cut.clone() };
-                    return (CutStream { stream, line }, peer);
+                    let switch = Switch { cut: Arc::default(), all_cut: self.all_cut.clone() };
+                    return (CutStream { stream, switch }, peer);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the gate could not accept a connection");
@@ -141,9 +141,9 @@ impl Listener for CutListener {
     }
 }
 
-impl Connected<IncomingStream<'_, CutListener>> for Line {
+impl Connected<IncomingStream<'_, CutListener>> for Switch {
     fn connect_info(stream: IncomingStream<'_, CutListener>) -> Self {
-        stream.io().line.clone()
+        stream.io().switch.clone()
     }
 }
 
@@ -163,7 +163,7 @@ impl Served {
         let all_cut = Arc::new(AtomicBool::new(false));
         let listener = CutListener { listener, all_cut: all_cut.clone() };
         let task = tokio::spawn(async move {
-            let serving = axum::serve(listener, router.into_make_service_with_connect_info::<Line>());
+            let serving = axum::serve(listener, router.into_make_service_with_connect_info::<Switch>());
             if let Err(error) = serving.await {
                 tracing::error!(%error, "the gate's server ended");
             }
@@ -183,9 +183,9 @@ impl Drop for Served {
     }
 }
 
-/// A client for the server behind the gate. Without a time limit: the caller has one.
+/// A client for the server behind the gate. It has no timeout, because the caller has one.
 pub(crate) fn client() -> Result<reqwest::Client, GateError> {
-    // Only the first call in a process counts; every caller installs the same.
+    // Only the first call in a process has an effect; every caller installs the same provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .no_proxy()
@@ -195,12 +195,12 @@ pub(crate) fn client() -> Result<reqwest::Client, GateError> {
         .map_err(GateError::Client)
 }
 
-/// Keeps the caller waiting.
+/// Lets the caller wait.
 pub(crate) async fn wait(delay_ms: u64) {
     tokio::time::sleep(Duration::from_millis(delay_ms)).await;
 }
 
-/// An answer with a body of this type.
+/// An answer with a body of this content type.
 pub(crate) fn respond(status: StatusCode, content_type: &'static str, body: impl Into<axum::body::Body>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;

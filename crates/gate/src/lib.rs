@@ -1,14 +1,14 @@
-//! Proxies that make the local stack as strict and as faulty as the real thing: the [`bsc`] gate in
-//! front of anvil, the [`aws`] gate in front of ministack.
+//! Proxies that make the local stack as strict as the real services and inject their faults: the [`bsc`] gate in front
+//! of anvil, the [`aws`] gate in front of ministack.
 //!
-//! Both are for tests and laptops. They hold no key, verify no AWS signature, listen where they are
-//! told (loopback by default) and never change what passes without a fault's order.
+//! Both are for tests and laptops. They have no keys, verify no AWS signatures, listen on the configured address
+//! (loopback by default) and change traffic only for a fault or a documented rule.
 //!
-//! Faults come by [`script`]: rules that are handed in in process, or by `POST /_gate/script` from
-//! another one; `GET /_gate/stats` counts what passed and what was injected.
+//! A [`script`] defines the faults: rules that are set in the process, or by `POST /_gate/script` from another process.
+//! `GET /_gate/stats` returns the counts of calls and of injected faults.
 //!
-//! Read in this order: [`script`] (when a fault fires), [`stats`], [`control`], `http` (a server
-//! that can cut a connection without an answer), [`bsc`], [`aws`].
+//! Read in this order: [`script`] (when a fault fires), [`stats`], [`control`], `http` (a server that can close a
+//! connection without an answer), [`bsc`], [`aws`].
 
 pub mod aws;
 pub mod bsc;

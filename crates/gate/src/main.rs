@@ -1,7 +1,7 @@
-//! `gate`: the BSC gate or the AWS gate as a process of its own, for end-to-end tests and `signpost dev`.
+//! `gate`: the BSC gate or the AWS gate as a separate process, for end-to-end tests.
 //!
-//! Prints one line of JSON when it listens, `{"urls": [...]}`, and runs until its standard input
-//! ends (with `--leash`) or it is killed.
+//! Prints one line of JSON when it listens, `{"urls": [...]}`, and runs until its standard input ends (with `--leash`)
+//! or it is killed.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use signpost_gate::script::{Fault, Script};
 use signpost_txmgr::units::Wei;
 use tokio::io::AsyncReadExt as _;
 
-/// Proxies that make the local stack as strict and as faulty as the real thing.
+/// Proxies that make the local stack as strict as the real services and inject their faults.
 #[derive(Debug, Parser)]
 #[command(
     after_help = "Example: gate bsc --upstream http://127.0.0.1:8545 --listen 127.0.0.1:8555 --faults all --seed 7"
@@ -28,14 +28,14 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Gate {
-    /// In front of anvil: BSC's rules, words and codes, and the faults of nodes and providers
+    /// In front of anvil: BSC's rules, error messages and codes, and the faults of nodes and providers
     Bsc {
         #[command(flatten)]
         common: Common,
         /// EIP-155 chain id
         #[arg(long, value_name = "ID", default_value_t = 97)]
         chain_id: u64,
-        /// Least tip the pool takes, in wei; else BSC's for the chain
+        /// Lowest tip that the pool accepts [default: BSC's value for the chain]
         #[arg(long, value_name = "WEI")]
         min_gas_price_wei: Option<u64>,
         /// Send orphaned transactions again after a reorg, as BSC's nodes do
@@ -51,19 +51,19 @@ enum Gate {
 
 #[derive(Debug, Args)]
 struct Common {
-    /// Endpoint of the server behind
+    /// Endpoint of the server behind the gate
     #[arg(long, value_name = "URL")]
     upstream: String,
-    /// Where to listen; port 0 takes a free one. For the BSC gate it may be given more than once: so many nodes
+    /// Address to listen on; port 0 selects a free one. Repeat it for a BSC gate with several nodes
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: Vec<SocketAddr>,
-    /// Seed of the faults' chance
+    /// Random seed of the faults
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// `none`, `all`, or a file with a script
     #[arg(long, value_name = "FAULTS", default_value = "none")]
     faults: String,
-    /// End when standard input ends, so that the gate cannot outlive its caller
+    /// Stop when standard input ends, so that the gate cannot outlive its caller
     #[arg(long)]
     leash: bool,
 }
@@ -98,7 +98,7 @@ async fn run(gate: Gate) -> Result<(), String> {
         Gate::Aws { common } => {
             let Common { upstream, listen, seed, faults, leash } = common;
             let [listen] = listen[..] else {
-                return Err("the AWS gate listens at one address".to_owned());
+                return Err("the AWS gate listens on one address only".to_owned());
             };
             let config = AwsGateConfig { listen, seed, ..AwsGateConfig::new(&upstream) };
             let gate = AwsGate::start(config).await.map_err(|error| chain_of(&error))?;
@@ -122,9 +122,9 @@ fn script<F: Fault>(faults: &str, seed: u64) -> Result<Script<F>, String> {
 }
 
 fn read(file: &Path) -> Result<Value, String> {
-    let told = |problem: String| format!("{}: {problem}", PathBuf::from(file).display());
-    let text = std::fs::read_to_string(file).map_err(|error| told(error.to_string()))?;
-    serde_json::from_str(&text).map_err(|error| told(error.to_string()))
+    let wrong = |problem: String| format!("{}: {problem}", PathBuf::from(file).display());
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+    serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))
 }
 
 fn announce(urls: &[String]) -> Result<(), String> {

@@ -1,10 +1,10 @@
-//! Scripts of faults: which fault, for which calls, how often.
+//! Fault scripts: which fault is injected into which calls, and how often.
 //!
-//! A script is a list of rules, or an object `{"seed": 7, "rules": [...]}`. Rules are asked in order
-//! and the first that fires decides. With the same seed and the same order of calls the same faults
-//! fire; calls that race each other may of course change places.
+//! A script is a list of rules, or an object `{"seed": 7, "rules": [...]}`. Rules are checked in order, and the first
+//! one that fires decides. The same seed and the same order of calls lead to the same faults; concurrent calls may
+//! change their order.
 //!
-//! Never says what a fault does: see [`crate::bsc::BscFault`] and [`crate::aws::AwsFault`].
+//! The effects of the faults are in [`crate::bsc::BscFault`] and [`crate::aws::AwsFault`].
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -17,17 +17,17 @@ use serde_json::{Value, json};
 use crate::chance::Chance;
 use crate::change::Change;
 
-/// What a gate can do wrong.
+/// A fault that a gate can inject.
 pub trait Fault: Copy + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// Whether a rule that names no methods is about this one.
+    /// Whether a rule without `methods` applies to this method.
     fn concerns(self, method: &str) -> bool;
 
-    /// Whether `wanted` of a rule names `method`. Equal unless a gate's methods have longer names.
+    /// Whether `wanted` in a rule matches `method`. By default they must be equal.
     fn names(wanted: &str, method: &str) -> bool {
         wanted == method
     }
 
-    /// The rules of the mode that mixes every fault.
+    /// The rules of the mode with all faults.
     fn all() -> Vec<Rule<Self>>;
 
     /// Its name in scripts and counts.
@@ -40,64 +40,64 @@ pub trait Fault: Copy + Debug + PartialEq + Serialize + DeserializeOwned + Send 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rule<F> {
-    /// What happens.
+    /// The fault.
     pub fault: F,
-    /// The calls it is about; without any, those the fault is usually about.
+    /// The methods to which it applies; if empty, the usual methods of the fault.
     #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<String>,
-    /// How likely it is each time, 0 to 1.
+    /// The probability for each matching call, 0 to 1.
     #[serde(default = "always")]
     pub probability: f64,
-    /// How often at most; without, for ever.
+    /// How often it fires at most; `None` means no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
-    /// Matching calls to leave alone first.
+    /// How many matching calls pass before the rule starts.
     #[serde(default)]
     pub after: u64,
-    /// Blocks to lag behind.
+    /// How many blocks a node lags behind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocks: Option<u64>,
-    /// How long a caller is kept waiting.
+    /// How long the caller waits, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u64>,
     /// Seconds in `Retry-After` of a 429.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_s: Option<u64>,
-    /// HTTP status, where the rule chooses it.
+    /// The HTTP status, if not the usual one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// An error's code: a number for JSON-RPC, a name for AWS.
+    /// The error code: a number for JSON-RPC, a name for AWS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Value>,
-    /// An error's words.
+    /// The error message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Which item of a transaction is in conflict, from 0.
+    /// The index of the item in conflict in a transaction, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<usize>,
-    /// AWS gate: which entries of a batch are refused, those whose body holds this text. BSC gate, for a fault of
-    /// one call: those calls only whose parameters hold it.
+    /// AWS gate: refuses only the entries of a batch whose body contains this text. BSC gate: for a fault of a single
+    /// call, applies only to calls whose parameters contain it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contains: Option<String>,
-    /// Each so-many-th matching call only, from the first.
+    /// Fires only for every n-th matching call, starting with the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<u64>,
-    /// BSC gate: arrays of more calls than this only. A call alone is no array.
+    /// BSC gate: applies only to arrays of more calls than this. A single call is not an array.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub above: Option<usize>,
-    /// BSC gate: the body of an answer, where the rule chooses it.
+    /// BSC gate: the body of the answer, if not the usual one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
-    /// BSC gate: its headers, `content-type` for one.
+    /// BSC gate: headers of the answer, for example `content-type`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
-    /// BSC gate: the block that a frozen node stays at.
+    /// BSC gate: the block at which a frozen node stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub height: Option<u64>,
-    /// BSC gate: what is odd about an answer.
+    /// BSC gate: changes that make an answer odd.
     #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Change>,
-    /// BSC gate: the rules of another backend. They hold always: their counts and chance are not looked at.
+    /// BSC gate: the rules of another backend. They always apply; their limits and probabilities are ignored.
     #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule<F>>,
 }
@@ -107,7 +107,7 @@ fn always() -> f64 {
 }
 
 impl<F> Rule<F> {
-    /// Always, for the calls the fault is usually about.
+    /// A rule that always fires, for the usual methods of the fault.
     #[must_use]
     pub fn new(fault: F) -> Self {
         Self {
@@ -134,28 +134,28 @@ impl<F> Rule<F> {
         }
     }
 
-    /// For entries whose body holds this text.
+    /// Only for entries whose body contains this text.
     #[must_use]
     pub fn containing(mut self, text: &str) -> Self {
         self.contains = Some(text.to_owned());
         self
     }
 
-    /// For these methods only.
+    /// Only for these methods.
     #[must_use]
     pub fn methods(mut self, methods: &[&str]) -> Self {
         self.methods = methods.iter().map(|&method| method.to_owned()).collect();
         self
     }
 
-    /// At most so often.
+    /// At most this many times.
     #[must_use]
     pub fn times(mut self, times: u64) -> Self {
         self.times = Some(times);
         self
     }
 
-    /// Not the first so many matching calls.
+    /// Only after this many matching calls.
     #[must_use]
     pub fn after(mut self, calls: u64) -> Self {
         self.after = calls;
@@ -169,42 +169,42 @@ impl<F> Rule<F> {
         self
     }
 
-    /// Lagging so many blocks.
+    /// With a lag of this many blocks.
     #[must_use]
     pub fn blocks(mut self, blocks: u64) -> Self {
         self.blocks = Some(blocks);
         self
     }
 
-    /// Keeping the caller waiting.
+    /// With this delay.
     #[must_use]
     pub fn delay_ms(mut self, delay_ms: u64) -> Self {
         self.delay_ms = Some(delay_ms);
         self
     }
 
-    /// Each so-many-th matching call only.
+    /// Only for every n-th matching call.
     #[must_use]
     pub fn every(mut self, calls: u64) -> Self {
         self.every = Some(calls);
         self
     }
 
-    /// Arrays of more calls only.
+    /// Only for arrays of more calls.
     #[must_use]
     pub fn above(mut self, calls: usize) -> Self {
         self.above = Some(calls);
         self
     }
 
-    /// With this done to the answer, too.
+    /// With another change to the answer.
     #[must_use]
     pub fn change(mut self, change: Change) -> Self {
         self.changes.push(change);
         self
     }
 
-    /// With this code and these words.
+    /// With this error code and message.
     #[must_use]
     pub fn error(mut self, code: impl Into<Value>, message: &str) -> Self {
         self.code = Some(code.into());
@@ -214,7 +214,7 @@ impl<F> Rule<F> {
 }
 
 impl<F: Fault> Rule<F> {
-    /// Whether it is about calls of this method.
+    /// Whether the rule applies to calls of this method.
     pub(crate) fn is_about(&self, method: &str) -> bool {
         match &self.methods[..] {
             [] => self.fault.concerns(method),
@@ -223,12 +223,12 @@ impl<F: Fault> Rule<F> {
     }
 }
 
-/// Rules in order, and the seed of their chance.
+/// Rules in order, and their random seed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Script<F> {
-    /// Seed; without, the gate's stream goes on.
+    /// The random seed; `None` continues the gate's current stream.
     pub seed: Option<u64>,
-    /// First match decides.
+    /// The rules; the first one that fires decides.
     pub rules: Vec<Rule<F>>,
 }
 
@@ -245,7 +245,7 @@ impl<F> From<Rule<F>> for Script<F> {
 }
 
 impl<F: Fault> Script<F> {
-    /// Every fault, mixed by the gate's own probabilities.
+    /// All faults, with the gate's own probabilities.
     #[must_use]
     pub fn all(seed: u64) -> Self {
         Self { seed: Some(seed), rules: F::all() }
@@ -282,15 +282,15 @@ pub enum ScriptError {
     /// A rule has an unknown fault, a wrong type or an unknown key.
     #[error("a rule of the script cannot be read: {0}")]
     Rule(#[source] serde_json::Error),
-    /// A key beside `seed`, `rules` and `faults`.
+    /// A key other than `seed`, `rules` and `faults`.
     #[error("a script has no key {0:?}; known are seed, rules and faults")]
     Key(String),
-    /// `faults` is something else.
-    #[error("faults is \"all\" or \"none\", not {0:?}")]
+    /// `faults` has another value.
+    #[error("faults must be \"all\" or \"none\", not {0:?}")]
     Faults(String),
 }
 
-/// The script in force, and how far it is.
+/// The active script and its progress.
 #[derive(Debug)]
 pub(crate) struct Director<F> {
     state: Mutex<State<F>>,
@@ -322,7 +322,7 @@ impl<F: Fault> Director<F> {
         state.rules = script.rules.into_iter().map(|rule| Played { rule, matched: 0, fired: 0 }).collect();
     }
 
-    /// The first rule that fires now for one of these methods, of those that are asked for.
+    /// The first rule that satisfies `asked` and fires now for one of these methods.
     pub(crate) fn fires<'a, M>(&self, asked: impl Fn(&Rule<F>) -> bool, methods: &M) -> Option<Rule<F>>
     where
         M: IntoIterator<Item = &'a str> + Clone,
@@ -345,7 +345,7 @@ impl<F: Fault> Director<F> {
         None
     }
 
-    /// The rules and how often each fired.
+    /// The rules, with how often each matched and fired.
     pub(crate) fn show(&self) -> Value {
         let state = self.lock();
         let rules = state.rules.iter().map(|Played { rule, matched, fired }| {
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_fires_for_its_methods_after_and_times() {
+    fn rule_respects_methods_after_and_times() {
         let director = director(&json!([{"fault": "code32005", "methods": ["eth_call"], "after": 1, "times": 2}]));
         assert!(!fires(&director, "eth_blockNumber"));
         let fired: Vec<_> = (0..5).map(|_| fires(&director, "eth_call")).collect();
@@ -387,21 +387,21 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_fires_every_so_often() {
+    fn rule_fires_for_every_nth_call() {
         let director = director(&json!([{"fault": "stale", "every": 3, "after": 1}]));
         let fired: Vec<_> = (0..8).map(|_| fires(&director, "eth_call")).collect();
         assert_eq!(fired, [false, true, false, false, true, false, false, true]);
     }
 
     #[test]
-    fn a_rule_without_methods_is_about_what_its_fault_is_about() {
+    fn rule_without_methods_applies_to_usual_methods() {
         let director = director(&json!({"fault": "silentDrop"}));
         assert!(fires(&director, "eth_sendRawTransaction"));
         assert!(!fires(&director, "eth_getTransactionReceipt"));
     }
 
     #[test]
-    fn the_same_seed_plays_the_same_faults() {
+    fn same_seed_fires_the_same_faults() {
         let play = |seed: u64| {
             let director = director(&json!({"seed": seed, "faults": "all"}));
             (0..500).map(|_| director.fires(|_| true, &["eth_call"]).map(|rule| rule.fault.name())).collect::<Vec<_>>()
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_script_cannot_mean_is_refused() {
+    fn invalid_script_is_refused() {
         for wrong in [
             json!([{"fault": "http430"}]),
             json!([{"fault": "http429", "probabilty": 1}]),

@@ -1,4 +1,4 @@
-//! What passed a gate and what it did to it, as counts.
+//! The counts of a gate: calls that passed, and faults that were injected.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -8,26 +8,26 @@ use serde::Serialize;
 /// Counts by name.
 pub type Counts = BTreeMap<String, u64>;
 
-/// What a gate counted since it started.
+/// The counts of a gate since its start.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stats {
-    /// Calls that came in, by method or `service:Operation`.
+    /// Received calls, by method or `service:Operation`.
     pub calls: Counts,
-    /// Calls that took effect upstream: answered there without an error, whatever the caller was told.
+    /// Calls that took effect: the server behind answered without an error, whatever the caller received.
     pub succeeded: Counts,
-    /// AWS gate: bytes of the bodies of both directions, by call.
+    /// AWS gate: bytes of request and answer bodies, by call.
     pub bytes: Counts,
-    /// Faults injected, by name.
+    /// Injected faults, by name.
     pub faults: Counts,
-    /// BSC gate: transactions taken.
+    /// BSC gate: accepted transactions.
     pub accepted: u64,
-    /// BSC gate: transactions refused, by the first words of the message.
+    /// BSC gate: refused transactions, by the first words of the message.
     pub refused: Counts,
 }
 
 impl Stats {
-    /// A count, 0 for what never happened.
+    /// The count for a name; 0 if there is none.
     #[must_use]
     pub fn count(counts: &Counts, name: &str) -> u64 {
         counts.get(name).copied().unwrap_or(0)
@@ -63,7 +63,7 @@ impl Tally {
         self.change(|stats| stats.accepted = stats.accepted.saturating_add(1));
     }
 
-    /// Counts by the words before the first detail, so that their number stays small.
+    /// Counts by the words before the first detail, so that the number of keys stays small.
     pub(crate) fn refused(&self, message: &str) {
         let words = message.split([':', '(']).next().unwrap_or(message).trim();
         self.change(|stats| add(&mut stats.refused, words));

@@ -1,5 +1,5 @@
-//! The AWS gate in front of a stub with canned answers, and in front of the real ministack, both asked
-//! by the real AWS SDK.
+//! The AWS gate in front of a stub with fixed answers, and in front of the real ministack, both called with the real
+//! AWS SDK.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 use std::collections::BTreeMap;
@@ -33,13 +33,13 @@ use signpost_txmgr::publish;
 use signpost_txmgr::units::{KmsKeyId, SigningHash};
 use signpost_txmgr::wire::OutcomeMessage;
 
-/// The SDK's clients, without their retries.
+/// The SDK's clients without retries.
 struct Clients {
     dynamodb: aws_sdk_dynamodb::Client,
     kms: aws_sdk_kms::Client,
     sqs: aws_sdk_sqs::Client,
     sns: aws_sdk_sns::Client,
-    /// With its retries.
+    /// A client with retries.
     patient_kms: aws_sdk_kms::Client,
 }
 
@@ -56,7 +56,7 @@ async fn clients(endpoint: &str) -> Clients {
     }
 }
 
-/// A server that answers every call with success and remembers it.
+/// A server that records every call and answers with success.
 #[derive(Clone, Default)]
 struct Stub {
     asked: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
@@ -118,7 +118,7 @@ async fn sign(kms: &aws_sdk_kms::Client) -> Result<(), SdkError<SignError>> {
 }
 
 #[tokio::test]
-async fn without_a_fault_both_ways_pass_as_they_are() {
+async fn traffic_passes_unchanged_without_a_fault() {
     let stub = Stub::default();
     let (gate, _) = stub.gate().await;
     let response = reqwest::Client::builder()
@@ -146,7 +146,7 @@ async fn without_a_fault_both_ways_pass_as_they_are() {
 }
 
 #[tokio::test]
-async fn a_conflict_names_the_item_and_nothing_happened() {
+async fn conflict_names_the_item_and_has_no_effect() {
     let stub = Stub::default();
     let (gate, clients) = stub.gate().await;
     let mut rule = Rule::new(AwsFault::TransactionConflict).times(1);
@@ -173,7 +173,7 @@ async fn a_conflict_names_the_item_and_nothing_happened() {
 }
 
 #[tokio::test]
-async fn every_service_throttles_in_its_own_words() {
+async fn each_service_has_its_own_throttling_error() {
     let stub = Stub::default();
     let (gate, clients) = stub.gate().await;
     let url = "http://127.0.0.1/000000000000/q";
@@ -205,15 +205,15 @@ async fn every_service_throttles_in_its_own_words() {
     gate.control().set(Rule::new(AwsFault::NoCapacity));
     let error = put_item(&clients).await.unwrap_err().into_service_error();
     assert!(error.is_provisioned_throughput_exceeded_exception(), "{error:?}");
-    assert!(sign(&clients.kms).await.is_ok(), "a table's fault is no key's");
+    assert!(sign(&clients.kms).await.is_ok(), "KMS has no capacity fault");
     gate.control().set(Rule::new(AwsFault::Error).methods(&["kms:*"]).error("DisabledException", "k is disabled."));
     let error = sign(&clients.kms).await.unwrap_err().into_service_error();
     assert!(matches!(&error, SignError::DisabledException(_)), "{error:?}");
-    assert_eq!(stub.count(), 1, "only the one signature got through");
+    assert_eq!(stub.count(), 1, "only one signature passed");
 }
 
 #[tokio::test]
-async fn a_lost_reply_leaves_the_effect_and_the_doubt() {
+async fn call_takes_effect_although_its_reply_is_lost() {
     let stub = Stub::default();
     let (gate, clients) = stub.gate().await;
     gate.control().set(Rule::new(AwsFault::ReplyLost));
@@ -224,7 +224,7 @@ async fn a_lost_reply_leaves_the_effect_and_the_doubt() {
     assert!(matches!(put_item(&clients).await, Err(SdkError::DispatchFailure(_))));
     assert_eq!(stub.count(), 3);
     let read = clients.dynamodb.get_item().table_name("a").key("id", AttributeValue::S("1".to_owned())).send().await;
-    assert!(read.is_ok(), "a read has no effect to be in doubt of");
+    assert!(read.is_ok(), "a read has no effect");
 
     gate.control().set(Rule::new(AwsFault::Http500AfterForward).times(1));
     assert!(transact(&clients).await.is_err());
@@ -232,11 +232,11 @@ async fn a_lost_reply_leaves_the_effect_and_the_doubt() {
 
     gate.control().set(Rule::new(AwsFault::ResetBeforeForward));
     assert!(matches!(sign(&clients.kms).await, Err(SdkError::DispatchFailure(_))));
-    assert_eq!(stub.count(), 5, "this one did not happen");
+    assert_eq!(stub.count(), 5, "this call had no effect");
 }
 
 #[tokio::test]
-async fn the_sdks_own_retry_signs_again_after_a_lost_reply() {
+async fn sdk_retry_signs_again_after_a_lost_reply() {
     let stub = Stub::default();
     let (gate, clients) = stub.gate().await;
     gate.control().set(Rule::new(AwsFault::ReplyLost).times(1));
@@ -245,11 +245,11 @@ async fn the_sdks_own_retry_signs_again_after_a_lost_reply() {
 }
 
 #[tokio::test]
-async fn our_own_adapter_tells_the_faults_apart() {
+async fn adapter_distinguishes_the_faults() {
     let (gate, clients) = Stub::default().gate().await;
     let keys = KmsKeys::with_client(clients.kms, Backoff { tries: 2, first_ms: 1, max_ms: 1 });
     let key: KmsKeyId = "k".parse().unwrap();
-    let told = async |rule: Rule<AwsFault>| {
+    let outcome = async |rule: Rule<AwsFault>| {
         gate.control().set(rule);
         let error = keys.sign(&key, &SigningHash([7; 32])).await.err()?;
         Some((error.call.happened, error.call.throttled))
@@ -263,13 +263,13 @@ async fn our_own_adapter_tells_the_faults_apart() {
         (Rule::new(AwsFault::ReplyLost).times(1), None),
         (Rule::new(AwsFault::Throttle).times(1), None),
     ] {
-        assert_eq!(told(rule.clone()).await, expected, "{rule:?}");
+        assert_eq!(outcome(rule.clone()).await, expected, "{rule:?}");
     }
     assert_eq!(gate.control().stats().succeeded["kms:Sign"], 7);
 }
 
 #[tokio::test]
-async fn a_caller_that_gives_up_does_not_undo_its_call() {
+async fn call_takes_effect_although_its_caller_gives_up() {
     let stub = Stub::default();
     let (gate, clients) = stub.gate().await;
     gate.control().set(Rule::new(AwsFault::TimeoutAfterForward).delay_ms(1));
@@ -283,7 +283,7 @@ async fn a_caller_that_gives_up_does_not_undo_its_call() {
 }
 
 #[tokio::test]
-async fn all_faults_are_set_from_another_process_and_work_gets_through() {
+async fn most_calls_succeed_with_all_faults_set_over_http() {
     let stub = Stub::default();
     let (gate, clients) = stub.gate().await;
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -301,11 +301,11 @@ async fn all_faults_are_set_from_another_process_and_work_gets_through() {
     let stats: Value = http.get(format!("{}/_gate/stats", gate.url())).send().await.unwrap().json().await.unwrap();
     assert_eq!(stats["calls"]["dynamodb:TransactWriteItems"], 100);
     assert_eq!(stats["succeeded"]["dynamodb:TransactWriteItems"], stub.count());
-    assert!(stub.count() > fine, "some took effect and were not answered");
+    assert!(stub.count() > fine, "some calls took effect without an answer");
 }
 
 #[tokio::test]
-async fn entries_refused_for_good_are_taken_out_and_named() {
+async fn permanently_refused_entries_are_removed_and_reported() {
     let stub = Stub::default();
     let (gate, clients) = stub.gate().await;
     gate.control().set(Rule::new(AwsFault::RefusedForGood).containing("bad"));
@@ -327,7 +327,7 @@ async fn entries_refused_for_good_are_taken_out_and_named() {
     assert_eq!(seen["Entries"].as_array().unwrap().len(), 2);
     assert_eq!(stub.count(), 3);
     assert_eq!(send(&["bad", "bad too"]).await.unwrap().failed.len(), 2);
-    assert_eq!(stub.count(), 3, "nothing is left to hand on");
+    assert_eq!(stub.count(), 3, "nothing is left to forward");
     gate.control().set(Script::parse(&json!({ "fault": "refusedForGood", "contains": "bad", "status": 400 })).unwrap());
     let error = send(&["good", "bad"]).await.unwrap_err().into_service_error();
     assert_eq!(error.code(), Some("InvalidMessageContents"), "the whole call");
@@ -344,7 +344,7 @@ async fn ministack() -> (LocalStack, AwsGate, Clients) {
 }
 
 #[tokio::test]
-async fn an_outcome_the_topic_refuses_for_good_arrives_reduced() {
+async fn permanently_refused_outcome_arrives_reduced() {
     let (stack, gate, clients) = ministack().await;
     let (sns, sqs) = (&clients.sns, &clients.sqs);
     let arn = sns.create_topic().name("outcomes").send().await.unwrap().topic_arn.unwrap();
@@ -378,7 +378,7 @@ async fn an_outcome_the_topic_refuses_for_good_arrives_reduced() {
 }
 
 #[tokio::test]
-async fn ministack_works_through_the_gate_and_delivers_twice_on_order() {
+async fn ministack_works_through_the_gate_with_duplicate_delivery() {
     let (stack, gate, clients) = ministack().await;
     let (around, sqs) = (self::clients(&stack.aws_endpoint).await.sqs, &clients.sqs);
     let url = sqs.create_queue().queue_name("q").send().await.unwrap().queue_url.unwrap();
@@ -386,7 +386,7 @@ async fn ministack_works_through_the_gate_and_delivers_twice_on_order() {
     let direct = around.get_queue_url().queue_name("q").send().await.unwrap().queue_url.unwrap();
     assert_ne!(direct, url);
 
-    // Either address does, and a long poll waits.
+    // Both addresses work, and a long poll waits.
     sqs.send_message().queue_url(&direct).message_body("one").send().await.unwrap();
     gate.control().set(Rule::new(AwsFault::DuplicateDelivery).times(1));
     let receive = async |url: &str| {
@@ -404,7 +404,7 @@ async fn ministack_works_through_the_gate_and_delivers_twice_on_order() {
     let new = sqs.delete_message().queue_url(&url).receipt_handle(second.receipt_handle.unwrap()).send().await;
     assert!(new.is_ok(), "{new:?}");
     let wrong = sqs.delete_message().queue_url(&url).receipt_handle("nonsense").send().await;
-    assert!(wrong.is_err(), "other handles are still looked at");
+    assert!(wrong.is_err(), "other handles are still checked");
 
     // A FIFO queue delivers once.
     gate.control().set(Rule::new(AwsFault::DuplicateDelivery));
@@ -420,7 +420,7 @@ async fn ministack_works_through_the_gate_and_delivers_twice_on_order() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_not_enabled_gives_no_public_key() {
+async fn key_that_is_not_enabled_has_no_public_key() {
     let (stack, _gate, clients) = ministack().await;
     let kms = &clients.kms;
     let made = kms.create_key().key_spec(KeySpec::EccSecgP256K1).key_usage(KeyUsageType::SignVerify).send().await;

@@ -1,4 +1,4 @@
-//! Each fault of the BSC gate does what its table says, and only where its rule says so.
+//! Each fault of the BSC gate has the effect in its table, and only for the calls of its rule.
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "test code")]
 
 mod support;
@@ -11,7 +11,8 @@ use signpost_gate::script::{Rule, Script};
 use support::{Rpc, Stub, ask, refusal};
 
 fn block(number: u64) -> Value {
-    json!({ "number": format!("{number:#x}"), "hash": format!("{number:#066x}"), "timestamp": "0x6553f100", "transactions": [] })
+    let (height, hash) = (format!("{number:#x}"), format!("{number:#066x}"));
+    json!({ "number": height, "hash": hash, "timestamp": "0x6553f100", "transactions": [] })
 }
 
 fn height() -> Value {
@@ -19,7 +20,7 @@ fn height() -> Value {
 }
 
 #[tokio::test]
-async fn http_shapes_come_as_providers_send_them() {
+async fn http_errors_look_like_those_of_providers() {
     let (gate, rpc) = Stub::rich().gate(|_| {}).await;
     for (fault, status, content_type) in [
         (BscFault::Http429, 429, "text/plain"),
@@ -41,7 +42,7 @@ async fn http_shapes_come_as_providers_send_them() {
 }
 
 #[tokio::test]
-async fn rate_limits_hide_in_a_batch_that_is_http_200() {
+async fn rate_limit_is_inside_a_batch_with_http_200() {
     let (gate, rpc) = Stub::rich().gate(|_| {}).await;
     gate.control().set(Rule::new(BscFault::Rpc429InBatch).methods(&["eth_getBalance"]));
     let batch =
@@ -60,24 +61,24 @@ async fn rate_limits_hide_in_a_batch_that_is_http_200() {
 }
 
 #[tokio::test]
-async fn a_lost_reply_leaves_the_transaction_behind() {
+async fn transaction_is_pooled_although_the_reply_is_lost() {
     let stub = Stub::rich();
     let (gate, rpc) = stub.gate(|_| {}).await;
     gate.control().set(Rule::new(BscFault::ResetAfterForward).times(1));
     let send =
         |nonce| json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_sendRawTransaction", "params": [ask(nonce).raw()] });
     assert!(rpc.post(&send(0)).await.is_err(), "no answer");
-    assert_eq!(stub.count("eth_sendRawTransaction"), 1, "and yet it is there");
+    assert_eq!(stub.count("eth_sendRawTransaction"), 1, "the node has it");
     assert_eq!(rpc.send(&ask(0).raw()).await, Err((-32000, "already known".to_owned())));
 
     gate.control().set(Rule::new(BscFault::ResetBeforeForward).times(1));
     assert!(rpc.post(&send(1)).await.is_err());
-    assert_eq!(stub.count("eth_sendRawTransaction"), 1, "this one is not");
+    assert_eq!(stub.count("eth_sendRawTransaction"), 1, "the node does not have this one");
     assert!(rpc.send(&ask(1).raw()).await.is_ok());
 }
 
 #[tokio::test]
-async fn a_caller_that_gives_up_does_not_undo_its_send() {
+async fn send_takes_effect_although_its_caller_gives_up() {
     let stub = Stub::rich();
     let (gate, rpc) = stub.gate(|_| {}).await;
     let hasty = reqwest::Client::builder().no_proxy().timeout(Duration::from_millis(400)).build().unwrap();
@@ -90,13 +91,13 @@ async fn a_caller_that_gives_up_does_not_undo_its_send() {
     assert!(hasty.post(&send).await.unwrap_err().is_timeout());
     assert_eq!(stub.count("eth_sendRawTransaction"), 1);
     gate.control().set(Rule::new(BscFault::TimeoutAfterForward).times(1).delay_ms(1));
-    assert!(!rpc.post(&height()).await.unwrap_err().is_timeout(), "the line ends by itself");
+    assert!(!rpc.post(&height()).await.unwrap_err().is_timeout(), "the gate closes the connection");
     gate.control().set(Rule::new(BscFault::Slow).delay_ms(1));
     assert_eq!(rpc.call("eth_blockNumber", json!([])).await, "0x64");
 }
 
 #[tokio::test]
-async fn a_silent_drop_returns_the_hash_and_forwards_nothing() {
+async fn silent_drop_returns_the_hash_and_forwards_nothing() {
     let stub = Stub::rich();
     let (gate, rpc) = stub.gate(|_| {}).await;
     gate.control().set(Rule::new(BscFault::SilentDrop).times(1));
@@ -121,7 +122,7 @@ async fn receipts_are_null_or_being_indexed() {
 }
 
 #[tokio::test]
-async fn a_stale_node_knows_nothing_of_the_last_blocks() {
+async fn stale_node_does_not_know_the_last_blocks() {
     let stub = Stub::rich();
     let (gate, rpc) = stub.gate(|_| {}).await;
     gate.control().set(Rule::new(BscFault::Stale).blocks(5));
@@ -133,7 +134,7 @@ async fn a_stale_node_knows_nothing_of_the_last_blocks() {
         let receipt = rpc.call("eth_getTransactionReceipt", json!(["0x01"])).await;
         assert_eq!(!receipt.is_null(), known);
         let found = rpc.call("eth_getTransactionByHash", json!(["0x01"])).await;
-        assert_eq!(!found["blockHash"].is_null(), known, "pending there");
+        assert_eq!(!found["blockHash"].is_null(), known, "pending on this node");
     }
     rpc.call("eth_getTransactionCount", json!(["0xaa", "latest"])).await;
     assert_eq!(stub.last("eth_getTransactionCount"), json!(["0xaa", "0x5f"]));
@@ -148,7 +149,7 @@ async fn a_stale_node_knows_nothing_of_the_last_blocks() {
 }
 
 #[tokio::test]
-async fn finality_goes_back_where_it_is_asked_for_and_nowhere_else() {
+async fn finality_goes_back_only_in_calls_about_finality() {
     let stub = Stub::rich();
     stub.say("eth_getBlockByNumber", block(98));
     let (gate, rpc) = stub.gate(|_| {}).await;
@@ -168,7 +169,7 @@ async fn finality_goes_back_where_it_is_asked_for_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn bscs_own_methods_answer_and_unknown_ones_are_refused_in_its_words() {
+async fn bsc_methods_work_and_unknown_ones_are_refused() {
     let stub = Stub::rich();
     stub.say("eth_getBlockByNumber", block(98));
     let (_gate, rpc) = stub.gate(|_| {}).await;
@@ -185,14 +186,14 @@ async fn bscs_own_methods_answer_and_unknown_ones_are_refused_in_its_words() {
     let answer = rpc.answer("eth_sendRawTransactionSync", json!([])).await;
     let message = "the method eth_sendRawTransactionSync does not exist/is not available";
     assert_eq!(refusal(&answer), (-32601, message.to_owned()));
-    // A node that names no finalized block: two below the head.
+    // If the node reports no finalized block, it is two below the head.
     stub.say("eth_getBlockByNumber", Value::Null);
     rpc.call("eth_getFinalizedHeader", json!([-1])).await;
     assert_eq!(stub.last("eth_getBlockByNumber"), json!(["0x62", false]));
 }
 
 #[tokio::test]
-async fn a_batch_is_answered_in_order_or_by_script_not() {
+async fn batch_is_answered_in_order_unless_scripted() {
     let (gate, rpc) = Stub::rich().gate(|_| {}).await;
     let batch: Value =
         (1..=3).map(|id| json!({ "jsonrpc": "2.0", "id": id, "method": "eth_blockNumber", "params": [] })).collect();
@@ -216,7 +217,7 @@ async fn a_batch_is_answered_in_order_or_by_script_not() {
 }
 
 #[tokio::test]
-async fn another_process_sets_the_script_and_reads_the_counts() {
+async fn script_is_set_and_counts_are_read_over_http() {
     let (gate, rpc) = Stub::rich().gate(|_| {}).await;
     let post =
         async |body: Value| rpc.http.post(format!("{}/_gate/script", gate.url())).json(&body).send().await.unwrap();
@@ -239,7 +240,7 @@ async fn another_process_sets_the_script_and_reads_the_counts() {
 }
 
 #[tokio::test]
-async fn two_nodes_disagree_by_their_scripts() {
+async fn two_nodes_with_different_scripts_disagree() {
     let stub = Stub::rich();
     let (gate, fresh) = stub
         .gate(|config| {
@@ -254,7 +255,7 @@ async fn two_nodes_disagree_by_their_scripts() {
 }
 
 #[tokio::test]
-async fn the_mode_of_all_faults_still_lets_work_through_and_repeats() {
+async fn most_calls_succeed_with_all_faults_and_runs_repeat() {
     let run = async || {
         let (gate, rpc) = Stub::rich().gate(|_| {}).await;
         let mut script = Script::all(42);
@@ -272,7 +273,7 @@ async fn the_mode_of_all_faults_still_lets_work_through_and_repeats() {
 }
 
 #[tokio::test]
-async fn a_stopped_gate_answers_nobody() {
+async fn stopped_gate_answers_nothing() {
     let (gate, rpc) = Stub::rich().gate(|_| {}).await;
     assert_eq!(rpc.call("eth_blockNumber", json!([])).await, "0x64");
     gate.stop();
@@ -280,7 +281,7 @@ async fn a_stopped_gate_answers_nobody() {
 }
 
 #[tokio::test]
-async fn a_node_behind_that_is_down_is_a_bad_gateway() {
+async fn unreachable_node_leads_to_a_bad_gateway() {
     let gate = signpost_gate::bsc::BscGate::start(signpost_gate::bsc::BscGateConfig::new("http://127.0.0.1:1", 97))
         .await
         .unwrap();

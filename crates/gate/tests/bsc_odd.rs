@@ -1,4 +1,4 @@
-//! Each odd node that the gate can be does what its table says.
+//! Each fault of odd nodes has the effect in its table.
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "test code")]
 
 mod support;
@@ -13,7 +13,7 @@ fn call(id: u64, method: &str, params: &Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })
 }
 
-/// So many calls, with ids from 1.
+/// A batch of `count` calls, with ids from 1.
 fn heights(count: u64) -> Value {
     (1..=count).map(|id| call(id, "eth_blockNumber", &json!([]))).collect()
 }
@@ -34,7 +34,7 @@ fn script(json: &Value) -> Script<BscFault> {
 }
 
 #[tokio::test]
-async fn batches_are_refused_in_several_ways_and_single_calls_are_not() {
+async fn batches_are_refused_in_several_ways_but_single_calls_work() {
     let (gate, rpc) = Stub::rich().gate(|_| {}).await;
     let code_31 = r#"{"error":{"code":31,"message":"Batch of more than 3 requests are not allowed"},"id":1}"#;
     for (fault, most, status, text) in [
@@ -58,7 +58,7 @@ async fn batches_are_refused_in_several_ways_and_single_calls_are_not() {
 }
 
 #[tokio::test]
-async fn a_gateway_answers_in_the_nodes_place() {
+async fn gateway_answers_instead_of_the_node() {
     let (gate, rpc) = Stub::rich().gate(|_| {}).await;
     gate.control().set(Rule::new(BscFault::Denied));
     let (status, body) = posted(&rpc, &heights(1)).await;
@@ -73,7 +73,7 @@ async fn a_gateway_answers_in_the_nodes_place() {
 }
 
 #[tokio::test]
-async fn answers_are_spoiled_alone_and_in_arrays() {
+async fn single_answers_and_batches_are_corrupted() {
     let (gate, rpc) = Stub::rich().gate(|_| {}).await;
     let ids = async |fault| {
         gate.control().set(Rule::new(fault));
@@ -133,7 +133,7 @@ async fn methods_are_missing_and_results_are_odd() {
 }
 
 #[tokio::test]
-async fn a_send_is_taken_and_told_as_an_error() {
+async fn accepted_send_is_answered_with_an_error() {
     let stub = Stub::rich();
     let (gate, rpc) = stub.gate(|_| {}).await;
     gate.control().set(Rule::new(BscFault::ErrorAfterForward));
@@ -144,7 +144,7 @@ async fn a_send_is_taken_and_told_as_an_error() {
 }
 
 #[tokio::test]
-async fn a_head_stands_still_and_knows_nothing_of_later_blocks() {
+async fn frozen_node_does_not_know_later_blocks() {
     let stub = Stub::rich();
     stub.say("eth_getBlockByNumber", json!({ "number": "0x62", "hash": format!("0x{}", "0f".repeat(32)) }));
     stub.say("eth_getTransactionReceipt", json!({ "blockNumber": "0x5a" }));
@@ -156,11 +156,11 @@ async fn a_head_stands_still_and_knows_nothing_of_later_blocks() {
     }
     assert_eq!(rpc.call("eth_getTransactionReceipt", json!(["0x01"])).await, Value::Null);
     rpc.call("eth_getTransactionCount", json!(["0xaa", "finalized"])).await;
-    assert_eq!(stub.last("eth_getTransactionCount"), json!(["0xaa", "0x42"]), "98, and as far behind as the head");
+    assert_eq!(stub.last("eth_getTransactionCount"), json!(["0xaa", "0x42"]), "98, with the lag of the head");
 }
 
 #[tokio::test]
-async fn a_liar_has_a_branch_of_its_own_and_a_receipt_for_everything() {
+async fn lying_node_has_another_branch_and_invented_receipts() {
     let stub = Stub::rich();
     let hash = format!("0x{}", "0f".repeat(32));
     stub.say("eth_getBlockByNumber", json!({ "number": "0x62", "hash": hash }));

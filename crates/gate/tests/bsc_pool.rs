@@ -1,6 +1,5 @@
-//! What a BSC pool decides from the account and from what it already holds: nonces, funds,
-//! replacement, the queue's limit, delegated accounts; and that the gate's view follows the node
-//! behind.
+//! The decisions of a BSC pool from the account and its pooled transactions: nonces, funds, replacement, queue limit,
+//! delegated accounts. And the gate's view follows the node behind.
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "test code")]
 
 mod support;
@@ -21,24 +20,24 @@ fn with_fee(nonce: u64, cap: u64, tip: u64) -> Ask {
 }
 
 #[tokio::test]
-async fn the_same_bytes_again_are_already_known_while_the_node_has_them() {
+async fn repeated_send_is_already_known_while_the_node_has_it() {
     let stub = Stub::rich();
     let (_gate, rpc) = stub.gate(|_| {}).await;
     let raw = ask(0).raw();
     assert!(rpc.send(&raw).await.is_ok());
     assert_eq!(rpc.send(&raw).await, refused("already known"));
     assert_eq!(stub.count("eth_sendRawTransaction"), 1);
-    // The node dropped it: taken anew.
+    // The node dropped it, so it is accepted again.
     stub.say("eth_getTransactionByHash", Value::Null);
     assert!(rpc.send(&raw).await.is_ok());
     assert_eq!(stub.count("eth_sendRawTransaction"), 2);
-    // It was mined: no longer known, but its nonce is used.
+    // It was mined: it is no longer known, but its nonce is used.
     stub.say("eth_getTransactionCount", json!("0x1"));
     assert_eq!(rpc.send(&raw).await, refused("nonce too low: next nonce 1, tx nonce 0"));
 }
 
 #[tokio::test]
-async fn a_used_nonce_is_named_with_the_next_one() {
+async fn used_nonce_is_reported_with_the_next_one() {
     let stub = Stub::rich();
     stub.say("eth_getTransactionCount", json!("0x5"));
     let (_gate, rpc) = stub.gate(|_| {}).await;
@@ -46,11 +45,11 @@ async fn a_used_nonce_is_named_with_the_next_one() {
     assert_eq!(rpc.send(&ask(4).raw()).await, refused(message));
     assert_eq!(classify(-32000, message), SendClass::NonceTooLow);
     assert!(rpc.send(&ask(5).raw()).await.is_ok());
-    assert!(rpc.send(&ask(9).raw()).await.is_ok(), "a gap is taken");
+    assert!(rpc.send(&ask(9).raw()).await.is_ok(), "a gap is accepted");
 }
 
 #[tokio::test]
-async fn a_replacement_needs_ten_percent_in_both_fields() {
+async fn replacement_needs_ten_percent_in_both_fields() {
     let (_gate, rpc) = Stub::rich().gate(|_| {}).await;
     let base = 10 * FLOOR;
     assert!(rpc.send(&with_fee(0, base, base).raw()).await.is_ok());
@@ -66,9 +65,9 @@ async fn a_replacement_needs_ten_percent_in_both_fields() {
         assert_eq!(sent, refused("replacement transaction underpriced"), "{cap} {tip}");
     }
     assert!(rpc.send(&with_fee(0, ten_percent, ten_percent).raw()).await.is_ok());
-    // The first is gone from the pool, and too cheap to come back.
+    // The first one has left the pool, and is too cheap to replace the second one.
     assert_eq!(rpc.send(&with_fee(0, base, base).raw()).await, refused("replacement transaction underpriced"));
-    // Rounded down, as the node does; a legacy price is both fields.
+    // Rounded down, as in the node; a legacy price counts for both fields.
     let odd = Ask { fee: legacy(FLOOR + 5), ..ask(1) };
     assert!(rpc.send(&odd.raw()).await.is_ok());
     let threshold = (FLOOR + 5) * 110 / 100;
@@ -78,7 +77,7 @@ async fn a_replacement_needs_ten_percent_in_both_fields() {
 }
 
 #[tokio::test]
-async fn funds_must_do_for_all_pending_together() {
+async fn balance_must_cover_all_pending_transactions() {
     let stub = Stub::rich();
     let (gas_price, value) = (FLOOR, 1_000_000_000_000_u64);
     let cost = 21_000 * gas_price + value;
@@ -94,14 +93,17 @@ async fn funds_must_do_for_all_pending_together() {
     assert_eq!(rpc.send(&dear.raw()).await, refused(&message));
     assert_eq!(classify(-32000, &message), SendClass::Funds);
 
-    // The gapped one in the middle waits in the queue, and what waits there costs nothing yet.
+    // The transaction behind a gap waits in the queue, and does not count yet.
     for nonce in [0, 7, 1] {
         assert!(rpc.send(&one(nonce).raw()).await.is_ok(), "{nonce}");
     }
     let (queued, overshot) = (2 * cost, cost - 5);
     let third = format!("{words}: balance {balance}, queued cost {queued}, tx cost {cost}, overshot {overshot}");
     assert_eq!(rpc.send(&one(2).raw()).await, refused(&third));
-    assert!(rpc.send(&one(8).raw()).await.is_err(), "a gapped one is held against the pending ones, too");
+    assert!(
+        rpc.send(&one(8).raw()).await.is_err(),
+        "a transaction behind a gap is checked against the pending ones too"
+    );
 
     let bump = Ask { fee: dynamic(2 * gas_price, 2 * gas_price), ..one(1) };
     let bumped = 21_000 * gas_price;
@@ -109,13 +111,13 @@ async fn funds_must_do_for_all_pending_together() {
         format!("{words}: balance {balance}, queued cost {queued}, tx bumped {bumped}, overshot {}", bumped - 5);
     assert_eq!(rpc.send(&bump.raw()).await, refused(&message));
 
-    // With the first mined there is room again.
+    // Once the first is mined, the balance suffices again.
     stub.say("eth_getTransactionCount", json!("0x1"));
     assert!(rpc.send(&one(2).raw()).await.is_ok());
 }
 
 #[tokio::test]
-async fn past_two_hundred_queued_the_highest_nonce_goes_silently() {
+async fn full_queue_silently_drops_the_highest_nonce() {
     let stub = Stub::rich();
     let limits = Limits { account_queue: 3, ..Limits::of_chain(CHAIN) };
     assert_eq!(Limits::of_chain(CHAIN).account_queue, 200);
@@ -128,15 +130,15 @@ async fn past_two_hundred_queued_the_highest_nonce_goes_silently() {
         !rpc.call("eth_getTransactionByHash", json!([hash])).await.is_null()
     };
     stub.say("eth_getTransactionByHash", Value::Null);
-    // The highest itself: its hash is returned, and it is gone.
+    // The highest nonce itself: its hash is returned, but it is dropped.
     assert!(rpc.send(&ask(13).raw()).await.is_ok());
     assert_eq!([found(12).await, found(13).await], [true, false]);
-    // A lower one pushes the highest out.
+    // A lower nonce drops the highest one.
     assert!(rpc.send(&ask(5).raw()).await.is_ok());
     assert_eq!([found(5).await, found(11).await, found(12).await], [true, true, false]);
     assert_eq!(gate.pool().await.unwrap(), json!({ "miningFloorWei": "0", "pooled": 3, "held": 3 }));
-    assert_eq!(stub.count("eth_sendRawTransaction"), 0, "what has a gap before it waits");
-    // Pending ones do not count.
+    assert_eq!(stub.count("eth_sendRawTransaction"), 0, "transactions behind a gap wait");
+    // Pending transactions do not count.
     for nonce in 0..3 {
         assert!(rpc.send(&ask(nonce).raw()).await.is_ok());
     }
@@ -149,7 +151,7 @@ async fn past_two_hundred_queued_the_highest_nonce_goes_silently() {
 }
 
 #[tokio::test]
-async fn an_account_with_code_gets_one_in_flight() {
+async fn account_with_code_has_one_transaction_in_flight() {
     let stub = Stub::rich();
     stub.say("eth_getCode", json!("0xef0100aa"));
     let (_gate, rpc) = stub.gate(|_| {}).await;
@@ -161,7 +163,7 @@ async fn an_account_with_code_gets_one_in_flight() {
 }
 
 #[tokio::test]
-async fn what_the_node_behind_dropped_is_in_nobodys_way() {
+async fn transaction_dropped_by_the_node_blocks_nothing() {
     let stub = Stub::rich();
     let (_gate, rpc) = stub.gate(|_| {}).await;
     assert!(rpc.send(&with_fee(0, 2 * FLOOR, 2 * FLOOR).raw()).await.is_ok());
@@ -171,7 +173,7 @@ async fn what_the_node_behind_dropped_is_in_nobodys_way() {
 }
 
 #[tokio::test]
-async fn the_words_of_the_node_behind_become_bscs() {
+async fn messages_of_the_node_behind_become_those_of_bsc() {
     let stub = Stub::rich();
     let (gate, rpc) = stub.gate(|_| {}).await;
     let balance = "balance 10000000000000000000, tx cost 2100000000001, overshot 0";
@@ -181,18 +183,18 @@ async fn the_words_of_the_node_behind_become_bscs() {
         (-32003, "replacement transaction underpriced", (-32000, "replacement transaction underpriced")),
         (-32003, "Insufficient funds for gas * price + value", (-32000, funds.as_str())),
         (-32603, "something new", (-32603, "something new")),
-        // It came there around the gate, and is pooled from now on.
+        // The node got it around the gate; from now on it is pooled.
         (-32003, "transaction already imported", (-32000, "already known")),
     ] {
         stub.say("eth_sendRawTransaction", json!({ "error": { "code": code, "message": anvil } }));
         assert_eq!(rpc.send(&ask(0).raw()).await, Err((bsc.0, bsc.1.to_owned())), "{anvil}");
         let pooled = usize::from(bsc.1 == "already known");
-        assert_eq!(gate.pool().await.unwrap()["pooled"], pooled, "what was refused is not pooled");
+        assert_eq!(gate.pool().await.unwrap()["pooled"], pooled, "a refused transaction is not pooled");
     }
 }
 
 #[tokio::test]
-async fn below_the_price_of_validators_a_transaction_is_known_pending_and_stuck() {
+async fn transaction_below_the_validators_price_is_stuck() {
     let stub = Stub::rich();
     let (gate, rpc) = stub.gate(|_| {}).await;
     let history = json!({ "reward": [["0x0", "0x5f5e100"], ["0x77359400"]], "oldestBlock": "0x1" });
@@ -209,13 +211,13 @@ async fn below_the_price_of_validators_a_transaction_is_known_pending_and_stuck(
     let rewards = rpc.call("eth_feeHistory", json!(["0x2", "latest", [50]])).await["reward"].clone();
     assert_eq!(rewards, json!([["0x1dcd6500", "0x1dcd6500"], ["0x77359400"]]));
 
-    // A dear enough replacement goes through; another cheap one does not.
+    // A replacement with a high enough price is forwarded; another cheap one is not.
     assert!(rpc.send(&ask(1).raw()).await.is_ok());
     assert_eq!(stub.count("eth_sendRawTransaction"), 1);
     let dear = with_fee(0, 5 * FLOOR, 5 * FLOOR);
     assert!(rpc.send(&dear.raw()).await.is_ok());
     assert_eq!(stub.last("eth_sendRawTransaction"), json!([dear.raw()]));
-    // The price falls: the other follows.
+    // When the price falls, the other one is forwarded too.
     let body = json!({ "miningFloorWei": "0" });
     let url = format!("{}/_gate/chain", gate.url());
     let shown: Value = rpc.http.post(url).json(&body).send().await.unwrap().json().await.unwrap();

@@ -1,6 +1,6 @@
-//! The gate refuses what a BSC node refuses, in the node's words, with its codes and in its order:
-//! each row of the table is a real transaction, sent over HTTP. The words are held against the
-//! captured messages of the node in `tests/vectors`, and our own classifier must understand them.
+//! The gate refuses what a BSC node refuses, with the node's messages and codes and in its order: each row of the table
+//! is a real transaction, sent over HTTP. The messages are compared with the captured messages of the node in
+//! `tests/vectors`, and our classifier must understand them.
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "test code")]
 
 mod support;
@@ -33,8 +33,8 @@ fn shape(message: &str) -> String {
     out
 }
 
-/// Whether the node was heard saying this, its numbers aside. RLP errors name the field; of those the
-/// beginning counts.
+/// Whether this message of the node was captured, apart from numbers. RLP errors name the field; for those only the
+/// beginning is compared.
 fn captured(code: i64, message: &str) -> bool {
     let captured: Value = serde_json::from_str(CAPTURED).unwrap();
     let same = |row: &Value| {
@@ -45,15 +45,15 @@ fn captured(code: i64, message: &str) -> bool {
     captured["errors"].as_array().unwrap().iter().any(same)
 }
 
-/// A transaction of so many raw bytes.
+/// A transaction with this number of raw bytes.
 fn of_size(bytes: usize) -> support::Ask {
     let of = |data: usize| support::Ask { data: vec![0; data], gas: 10_000_000, ..ask(0) };
     let mut sizes = (bytes - 200..bytes).map(of);
     sizes.find(|ask| ask.signed().bytes.len() == bytes).expect("one byte more of data is one byte more")
 }
 
-/// Takes one fault out.
-type Mend = fn(&mut support::Ask);
+/// Fixes one fault.
+type Fix = fn(&mut support::Ask);
 
 type Row = (&'static str, String, i64, &'static str, SendClass);
 
@@ -274,7 +274,7 @@ fn rows_of_limits() -> Vec<Row> {
 }
 
 #[tokio::test]
-async fn what_a_bsc_node_refuses_is_refused_in_its_words() {
+async fn gate_refuses_with_the_messages_of_a_bsc_node() {
     let stub = Stub::rich();
     let (gate, rpc) = stub.gate(|_| {}).await;
     let rows = [rows_of_encoding(), rows_of_signature(), rows_of_limits()].concat();
@@ -282,9 +282,9 @@ async fn what_a_bsc_node_refuses_is_refused_in_its_words() {
         let refused = rpc.send(raw).await.expect_err(case);
         assert_eq!(refused, (*code, (*message).to_owned()), "{case}");
         assert_eq!(classify(*code, message), *class, "{case}");
-        assert!(captured(*code, message), "{case}: the node was never heard saying {message}");
+        assert!(captured(*code, message), "{case}: this message was never captured: {message}");
     }
-    assert_eq!(stub.count("eth_sendRawTransaction"), 0, "nothing refused reaches the node behind");
+    assert_eq!(stub.count("eth_sendRawTransaction"), 0, "no refused transaction reaches the node behind");
     let stats = gate.control().stats();
     assert_eq!(stats.refused.values().sum::<u64>(), u64::try_from(rows.len()).unwrap());
     assert_eq!(stats.refused["rlp"], 10);
@@ -292,7 +292,7 @@ async fn what_a_bsc_node_refuses_is_refused_in_its_words() {
 }
 
 #[tokio::test]
-async fn parameters_are_read_as_go_reads_them() {
+async fn parameters_are_parsed_like_in_go() {
     let (_gate, rpc) = Stub::rich().gate(|_| {}).await;
     let unmarshal = "invalid argument 0: json: cannot unmarshal";
     let go = "into Go value of type hexutil.Bytes";
@@ -310,13 +310,13 @@ async fn parameters_are_read_as_go_reads_them() {
 }
 
 #[tokio::test]
-async fn of_two_faults_the_one_the_node_sees_first_is_named() {
+async fn first_fault_in_the_nodes_order_is_reported() {
     let (_gate, rpc) = Stub::rich().gate(|_| {}).await;
     let mut wrong = ask(0);
-    // Everything at once, mended one after the other in the order of the node's checks.
+    // All faults at once, fixed one by one in the order of the node's checks.
     (wrong.chain, wrong.gas, wrong.nonce) = (98, MAX_TX_GAS + 1, u64::MAX);
     (wrong.fee, wrong.data) = (dynamic(100 * GWEI, 200 * GWEI), vec![1; 140_000]);
-    let mends: [(&str, Mend); 8] = [
+    let fixes: [(&str, Fix); 8] = [
         ("tx fee", |ask| ask.fee = dynamic(1, 2)),
         ("invalid chain id", |ask| ask.chain = CHAIN),
         ("oversized data", |ask| ask.data = vec![1; 1_000]),
@@ -326,17 +326,17 @@ async fn of_two_faults_the_one_the_node_sees_first_is_named() {
         ("intrinsic gas", |ask| ask.gas = 37_000),
         ("insufficient gas for floor", |ask| ask.gas = 61_000),
     ];
-    for (words, mend) in mends {
+    for (words, fix) in fixes {
         let (_, message) = rpc.send(&wrong.raw()).await.unwrap_err();
         assert!(message.starts_with(words), "{message} is not {words}");
-        mend(&mut wrong);
+        fix(&mut wrong);
     }
     let (_, message) = rpc.send(&wrong.raw()).await.unwrap_err();
     assert!(message.starts_with("transaction gas price below minimum"), "{message}");
 }
 
 #[tokio::test]
-async fn both_types_creations_and_access_lists_are_taken_and_handed_on_as_they_came() {
+async fn valid_transactions_are_forwarded_unchanged() {
     let stub = Stub::rich();
     let (gate, rpc) =
         stub.gate(|config| config.limits = Limits { black_list: vec![], ..Limits::of_chain(CHAIN) }).await;
@@ -364,7 +364,7 @@ async fn both_types_creations_and_access_lists_are_taken_and_handed_on_as_they_c
 }
 
 #[tokio::test]
-async fn the_least_price_and_the_block_are_configuration() {
+async fn lowest_price_and_block_limit_are_configurable() {
     let stub = Stub::rich();
     let limits =
         Limits { min_gas_price: Wei::from(1), fee_cap: Wei::ZERO, block_gas: 30_000, ..Limits::of_chain(CHAIN) };

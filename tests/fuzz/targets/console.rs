@@ -59,7 +59,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Some(request) = request(bytes) else { return };
     let guard = guard::Guard::new(Some(TOKEN), &["ops.example".to_owned()], bytes.len() % 2 == 0);
     let inner = Router::new().fallback(async || "let in");
-    let router = inner.layer(middleware::from_fn_with_state(guard, guard::stand));
+    let router = inner.layer(middleware::from_fn_with_state(guard, guard::check));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let knows_token = bytes.windows(TOKEN.len()).any(|part| part == TOKEN.as_bytes());
     let Some(Ok(response)) = router.oneshot(request).now_or_never() else { panic!("the guard never waits") };

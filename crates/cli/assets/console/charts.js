@@ -1,4 +1,4 @@
-// Two small charts, drawn as SVG. Numbers in, elements out; knows nothing of the page.
+// Two small charts, drawn as SVG. Takes numbers and returns elements; independent of the page.
 
 const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 130, LEFT = 44, BOTTOM = 20, TOP = 8;

@@ -1,5 +1,5 @@
-// The page. Every text that comes from a request is set as text, never as markup; the content security
-// policy forbids what this file would have to do to break that.
+// The page. Text from a request is always set as text, never as markup; the content security policy would also
+// block scripts in markup.
 
 import { latency, throughput } from "/charts.js";
 
@@ -13,7 +13,7 @@ function make(name, className, ...children) {
   return element;
 }
 
-/** Makes a parent's children be those of the items, keeping the elements (and the focus) of known keys. */
+/** Updates a parent's children to match the items; elements with known keys are kept, with their focus. */
 function keyed(parent, items, key, create, update) {
   const known = new Map([...parent.children].map((child) => [child.dataset.key, child]));
   let place = parent.firstElementChild;
@@ -43,12 +43,20 @@ export function duration(ms) {
   return `${Math.round(ms / 86_400_000)} d`;
 }
 
-/** Decimal wei as coins, exactly: four places, never rounded up. */
+/** Decimal wei as BNB with four decimal places, never rounded up. */
 function coins(wei) {
   if (wei === null) return "unknown";
   const digits = wei.padStart(19, "0");
   const whole = digits.slice(0, -18).replace(/\B(?=(\d{3})+$)/g, ",");
   return `${whole}.${digits.slice(-18, -14)} BNB`;
+}
+
+/** Decimal wei, and the same amount in BNB with all its digits. */
+fn amount(wei) {
+  if (wei === undefined) return undefined;
+  const digits = wei.padStart(19, "0");
+  const fraction = digits.slice(-18).replace(/0+$/, "");
+  return `${wei} wei (${digits.slice(0, -18)}${fraction ? `.${fraction}` : ""} BNB)`;
 }
 
 const short = (hash) => (hash && hash.length > 20 ? `${hash.slice(0, 10)}…${hash.slice(-8)}` : hash ?? "");
@@ -112,7 +120,7 @@ function makeLane(account) {
   return make("div", "lane", name, make("div", "balance"), strip, make("div", "age"));
 }
 
-/** Arrow keys move along a strip, which is one stop of the Tab key. */
+/** Arrow keys move along a strip, which is a single Tab stop. */
 function walk(event) {
   const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
   if (!step) return;
@@ -250,7 +258,7 @@ function detail(request) {
   fact(facts, "nonce", request.nonce);
   fact(facts, "to", request.to ?? (request.nonce === undefined ? undefined : "creates a contract"), true);
   fact(facts, "contract", request.contractAddress, true);
-  fact(facts, "value", request.value === undefined ? undefined : `${request.value} wei`);
+  fact(facts, "value", amount(request.value));
   fact(facts, "data", request.dataBytes ? `${request.data} (${request.dataBytes} bytes)` : undefined, true);
   fact(facts, "gas", request.gasUsed === undefined ? request.gas : `${request.gasUsed} used of ${request.gas}`);
   fact(facts, "price", gwei(request.effectiveGasPrice ?? request.gasPrice ?? request.maxFeePerGas));
@@ -262,7 +270,7 @@ function detail(request) {
   if (request.waitingFor) {
     const { code, message, since } = request.waitingFor;
     parts.push(make("p", "why waits", make("b", "", "Waits"), ` for ${code} since ${new Date(since).toLocaleTimeString()}: ${message}. `,
-      make("code", "", `signpost rescue ${request.requestId}`), " shows what can be done by hand."));
+      make("code", "", `signpost rescue ${request.requestId}`), " shows what you can do by hand."));
   }
   if (request.reason) {
     parts.push(make("p", "why", make("b", "", request.reason.code), request.reason.message,
@@ -270,8 +278,8 @@ function detail(request) {
   }
   const slot = snapshot?.accounts.flatMap(({ slots }) => slots).find(({ requestId }) => requestId === request.requestId);
   if (slot?.stuck) {
-    parts.push(make("p", "why stuck", make("b", "", "Stuck"), "It is the head of its lane and has not been mined for ", duration(slot.ageMs),
-      ". The nodes' answers are below: an account that cannot pay wants money, a price at its cap a higher one; ", make("code", "", `signpost cancel ${request.requestId}`), " frees its slot."));
+    parts.push(make("p", "why stuck", make("b", "", "Stuck"), "This request is the head of its lane and has not been mined for ", duration(slot.ageMs),
+      ". See the nodes' answers below: the account may need funds, or the price may be at its cap; ", make("code", "", `signpost cancel ${request.requestId}`), " frees its slot."));
   }
   parts.push(make("h3", "", "Timeline"), timeline(request));
   if (request.metadata !== undefined) parts.push(make("h3", "", "Metadata"), make("pre", "", JSON.stringify(request.metadata, null, 2)));
@@ -307,7 +315,7 @@ function timeline(request) {
 
 $("close").addEventListener("click", () => $("request").close());
 $("request").addEventListener("close", () => {
-  // It may have been opened for another request since.
+  // The dialog may be open for another request by now.
   if ($("request").open) return;
   if (location.hash) history.pushState(null, "", location.pathname);
   opened = null;
@@ -350,8 +358,8 @@ events.addEventListener("snapshot", (event) => {
   refresh();
 });
 events.addEventListener("error", () => {
-  // Closed for good is an answer: the session is over, and what is here now is the login form.
+  // A permanently closed stream means that the session has expired; reload to show the login form.
   if (events.readyState === EventSource.CLOSED) location.reload();
-  else state("off", "no connection; trying again");
+  else state("off", "no connection; retrying");
 });
 route();

@@ -1,5 +1,5 @@
-//! When each block was there, and when it was final: by the block's own milliseconds where the node tells
-//! them (`milliTimestamp`, BSC), else by when we first saw it.
+//! Records when each block appeared and when it was final: by the block's own time in milliseconds if the node reports
+//! it (`milliTimestamp`, BSC), else by the time of the first look.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::clock;
 use crate::stack::StackError;
 use crate::stack::rpc::Rpc;
 
-/// How exact a time is that a node does not tell.
+/// The accuracy of times that the node does not report.
 const LOOK_EVERY: Duration = Duration::from_millis(15);
 
 /// Unix milliseconds by block.
@@ -21,7 +21,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// When the block was there.
+    /// When the block appeared.
     pub(super) fn there_at(&self, block: u64) -> Option<u64> {
         self.there.get(&block).copied()
     }
@@ -32,7 +32,7 @@ impl Seen {
     }
 }
 
-/// Watches the chain grow until dropped; what it saw is in `seen`.
+/// Watches the chain until dropped, and records its blocks in `seen`.
 pub(super) async fn watch(rpc: &Rpc, seen: &mut Seen) -> StackError {
     loop {
         if let Err(error) = look(rpc, seen).await {
@@ -55,7 +55,7 @@ async fn look(rpc: &Rpc, seen: &mut Seen) -> Result<(), StackError> {
     Ok(())
 }
 
-/// A block's number, and when it was there.
+/// A block's number, and when it appeared.
 async fn block(rpc: &Rpc, which: Value) -> Result<(u64, u64), StackError> {
     let answer = rpc.call("eth_getBlockByNumber", json!([which, false])).await?;
     let field = |name: &str| answer.get(name).unwrap_or(&Value::Null);

@@ -1,8 +1,8 @@
-//! `signpost bump`: has the signer make another attempt of a stuck request at a higher price, now.
+//! `signpost bump`: asks the signer for another attempt of a stuck request at a higher price.
 //!
-//! Asks as the broadcaster asks, on the resign queue. The signer decides by the same rules: the next attempt, a
-//! tenth dearer at least, within the request's cap and today's policy, stored before it is sent. A bump changes
-//! no cap: what was promised to whoever sent the request holds for operators, too.
+//! Uses the resign queue, as the broadcaster does. The signer applies the same rules: the next attempt is at least a
+//! tenth higher in price, within the request's cap and the current policy, and stored before it is sent. A bump does
+//! not change the cap: it limits operators too.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,9 +21,9 @@ use super::registered::of_our_chain;
 use super::{CommandError, ConfigOption, request_id};
 use crate::clock::{self, Stopwatch};
 use crate::terminal::{say, say_json};
-use crate::world;
+use crate::{amount, world};
 
-/// Between two looks at the record: signing takes some tens of milliseconds.
+/// The pause between two reads of the record: signing takes some tens of milliseconds.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 const EXAMPLES: &str = "\
@@ -31,22 +31,22 @@ Examples:
   signpost bump invoice-4711 --max-gas-price 2000000000
   signpost bump invoice-4711 --max-gas-price 2000000000 --yes --json
 
-Works on any request that is signed and not mined, not only on the lane's head: the head is bumped by itself, a
-tenth every ten seconds. Above the request's own cap (`feeCap`: its `maxGasPrice`, or the policy's when it was
-accepted) nothing is signed; then `signpost cancel ID`, which may go up to the policy's cap of today, and send it
-again under another id. Both fields of a type 2 price are raised.";
+Works on any request that is signed and not mined. The head of a lane is bumped automatically, by a tenth every ten
+seconds. Nothing is signed above the request's cap (`feeCap`: its `maxGasPrice`, or the policy's cap when it was
+accepted). In that case run `signpost cancel ID`, which may use the policy's current cap, and send the request again
+under another id. Both fields of a type 2 price are raised.";
 
 /// `signpost bump`
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// The request's id
+    /// Id of the request
     #[arg(value_name = "ID")]
     id: String,
     /// The new price, in wei per gas
     #[arg(long, value_name = "WEI")]
     max_gas_price: String,
-    /// Wait so many seconds for the new attempt to be stored
+    /// How long to wait for the new attempt to be stored
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     wait: u64,
     #[command(flatten)]
@@ -61,8 +61,9 @@ pub struct Arguments {
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let id = request_id(&arguments.id)?;
-    let price: Wei = arguments.max_gas_price.parse().map_err(|error| {
-        CommandError::Input(format!("--max-gas-price {} is no amount of wei: it {error}", arguments.max_gas_price))
+    let given = &arguments.max_gas_price;
+    let price: Wei = given.parse().map_err(|error| {
+        CommandError::Input(format!("--max-gas-price {given} is not a valid amount of wei: it {error}"))
     })?;
     let session = arguments.config.open().await?;
     let store = world::store(&session);
@@ -78,11 +79,11 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let fee = raised(&record, last, price)?;
     let (number, kind) = (record.attempts.len(), record.next_kind());
     arguments.yes.or_ask(&format!(
-        "{id} (nonce {}) gets attempt {number}: {} at {} wei per gas in place of {} wei; what is signed cannot be unsigned.",
+        "{id} (nonce {}) gets attempt {number}: {} at {} instead of {}; a signature cannot be revoked.",
         record.nonce,
         kind.name(),
-        fee.price(),
-        last.fee.price()
+        amount::price(fee.price()),
+        amount::price(last.fee.price())
     ))?;
     let poke = SignerPoke {
         account: record.account.to_string(),
@@ -94,13 +95,10 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         cause: format!("an operator asked at {}", clock::now()),
     };
     world::resign_queue(&session).poke_signer(&[poke]).await?;
-    let patience = Duration::from_secs(arguments.wait);
-    let Some(attempt) = stored_attempt(&store, &id, number, patience).await? else {
-        let way_out = "policy may refuse the price (the signer's log says so), or no signer runs";
-        return Err(CommandError::Unknown(format!(
-            "no attempt {number} of {id} after {} s: {way_out}",
-            arguments.wait
-        )));
+    let timeout = Duration::from_secs(arguments.wait);
+    let Some(attempt) = stored_attempt(&store, &id, number, timeout).await? else {
+        let hint = "the policy may refuse the price (see the signer's log), or no signer is running";
+        return Err(CommandError::Unknown(format!("no attempt {number} of {id} after {} s: {hint}", arguments.wait)));
     };
     let (hash, price) = (attempt.tx_hash, attempt.fee.price());
     if arguments.json {
@@ -108,7 +106,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
             "txHash": hash.to_string(), "gasPrice": price.to_string() });
         say_json(&line);
     } else {
-        say(format!("{id}: attempt {number} is signed at {price} wei per gas: {hash}"));
+        say(format!("{id}: attempt {number} is signed at {}: {hash}", amount::price(price)));
         say(format!("see: signpost status {id} --watch"));
     }
     Ok(ExitCode::SUCCESS)
@@ -118,18 +116,18 @@ async fn load(store: &DynamoStore, id: &RequestId) -> Result<Record, CommandErro
     match store.load(std::slice::from_ref(id), clock::now()).await?.into_iter().next() {
         Some(Stored::Record(record)) => Ok(*record),
         Some(Stored::Rejected(_)) => {
-            Err(CommandError::Input(format!("{id} was rejected: nothing of it was signed; see `signpost status {id}`")))
+            Err(CommandError::Input(format!("{id} was rejected and never signed; see `signpost status {id}`")))
         }
         None => Err(CommandError::Unknown(format!("no request {id}; see `signpost requests list`"))),
     }
 }
 
-/// The attempt to replace.
+/// The attempt that a bump replaces.
 pub(super) fn newest(record: &Record) -> Result<&Attempt, CommandError> {
     let (id, input) = (&record.request_id, |text: String| Err(CommandError::Input(text)));
     match record.phase {
-        Phase::Reserved => input(format!("{id} is not signed yet; it will be at its own price")),
-        Phase::Mined(_) => input(format!("{id} is mined already and waits for finality")),
+        Phase::Reserved => input(format!("{id} is not signed yet; it will be signed at its own price")),
+        Phase::Mined(_) => input(format!("{id} is already mined and waits for finality")),
         Phase::Settled(_) => input(format!("{id} has its outcome: {}", record.phase.name())),
         Phase::Signed | Phase::Sent => match record.attempts.last() {
             Some(last) => Ok(last),
@@ -138,24 +136,26 @@ pub(super) fn newest(record: &Record) -> Result<&Attempt, CommandError> {
     }
 }
 
-/// The price of the next attempt, or why the signer would refuse it.
+/// The price of the next attempt, or the reason for which the signer would refuse it.
 pub(super) fn raised(record: &Record, last: &Attempt, price: Wei) -> Result<Fee, CommandError> {
     let kind = record.next_kind();
     if kind == AttemptKind::Execute && price > record.fee_cap {
         let (id, cap) = (&record.request_id, record.fee_cap);
-        let way_out = format!("`signpost cancel {id}` frees the slot");
+        let hint = format!("`signpost cancel {id}` frees the slot");
         return Err(CommandError::Input(format!(
-            "{price} is above the cap of {id}, which is {cap} wei per gas; {way_out}"
+            "{price} is above the cap of {id}, which is {cap} wei per gas; {hint}"
         )));
     }
     if record.attempts.len() >= Record::max_attempts(kind) {
         let text =
-            format!("{} has the most attempts a slot may have; `signpost cancel` has some left", record.request_id);
+            format!("{} has reached the attempt limit of a slot; `signpost cancel` still has some", record.request_id);
         return Err(CommandError::Input(text));
     }
     fees::bump(last.fee, Some(price), price).ok_or_else(|| {
         let needed = fees::least_bump(last.fee.price()).map_or_else(|| "more".to_owned(), |wei| wei.to_string());
-        CommandError::Input(format!("{price} replaces nothing: nodes want {needed} wei per gas at least, a tenth more"))
+        CommandError::Input(format!(
+            "{price} replaces nothing: nodes require at least {needed} wei per gas, a tenth more"
+        ))
     })
 }
 
@@ -164,14 +164,14 @@ async fn stored_attempt(
     store: &DynamoStore,
     id: &RequestId,
     number: usize,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Option<Attempt>, CommandError> {
     let waited = Stopwatch::start();
     loop {
         if let Some(attempt) = load(store, id).await?.attempts.get(number) {
             return Ok(Some(attempt.clone()));
         }
-        if waited.elapsed() >= patience {
+        if waited.elapsed() >= timeout {
             return Ok(None);
         }
         tokio::time::sleep(LOOK_EVERY).await;

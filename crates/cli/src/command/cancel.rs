@@ -1,8 +1,8 @@
-//! `signpost cancel`: has a request not executed, as an operator.
+//! `signpost cancel`: cancels a request as an operator, who need not be its sender.
 //!
-//! Notes the wish on the record, as the signer does for a backend's message, and pokes the lane: who may write the
-//! table is an operator, whoever sent the request. Promises nothing: the outcome is whichever transaction of the slot
-//! is finalized.
+//! Writes the cancel to the record, as the signer does for a backend's message, and pokes the lane. Needs write access
+//! to the requests table. Does not guarantee that the request is not executed: the finalized transaction of the slot
+//! decides.
 
 use std::process::ExitCode;
 
@@ -20,7 +20,7 @@ use super::{CommandError, ConfigOption, request_id, told};
 use crate::terminal::{remark, say, say_json};
 use crate::{clock, world};
 
-/// A record that is being sent and watched changes under us; it stops changing between two rounds.
+/// The broadcaster may change the record at the same time; between two of its rounds a write succeeds.
 const TRIES: usize = 10;
 
 const EXAMPLES: &str = "\
@@ -28,15 +28,15 @@ Examples:
   signpost cancel invoice-4711
   signpost cancel invoice-4711 --yes --json && signpost status invoice-4711 --watch
 
-A cancel transaction (nothing, from the account to itself) takes the request's nonce; if the request is
-mined first, it is executed. It needs the right to write the requests table, and no message: a backend
-cancels its own requests by a message `{\"cancel\": \"ID\"}` on the signing queue.";
+A cancel transaction (1 wei or nothing from the account to itself) uses the request's nonce. If the request is mined
+first, it is executed. The command needs write access to the requests table. A backend cancels its own requests with a
+message `{\"cancel\": \"ID\"}` on the signing queue.";
 
 /// `signpost cancel`
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// The request's id
+    /// Id of the request
     #[arg(value_name = "ID")]
     id: String,
     #[command(flatten)]
@@ -52,7 +52,7 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let id = request_id(&arguments.id)?;
     let session = arguments.config.open().await?;
-    arguments.yes.or_ask(&format!("{id} is not to be executed any more; a cancel cannot be taken back."))?;
+    arguments.yes.or_ask(&format!("{id} will be cancelled unless it is mined first; a cancel cannot be undone."))?;
     let store = world::store(&session);
     let record = stored_record(&store, &id).await?;
     of_our_chain(&session, &record.account)?;
@@ -62,18 +62,18 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         cause: format!("an operator cancelled {id} at {}", clock::now()),
     };
     if let Err(error) = world::broadcast_queue(&session).poke_lanes(&[poke]).await {
-        remark(format!("the cancel is noted, but the lane was not poked ({}); the next sweep does it", told(&error)));
+        remark(format!("the cancel is stored, but the lane was not poked ({}); the next sweep does it", told(&error)));
     }
     if arguments.json {
         let line = json!({ "requestId": id.as_str(), "status": record.phase.name(), "nonce": record.nonce.0 });
         say_json(&line);
     } else {
-        say(format!("{id} is to be cancelled; see: signpost status {id} --watch"));
+        say(format!("{id} will be cancelled; see: signpost status {id} --watch"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The record with the wish on it.
+/// Stores the cancel on the record, and returns it.
 async fn note(store: &DynamoStore, mut record: Record) -> Result<Record, CommandError> {
     let id = record.request_id.clone();
     for _ in 0..TRIES {
@@ -91,5 +91,5 @@ async fn note(store: &DynamoStore, mut record: Record) -> Result<Record, Command
             UpdateVerdict::Gone => return Err(CommandError::Unknown(format!("the record of {id} is gone"))),
         }
     }
-    Err(CommandError::Unknown(format!("{id} changed again and again meanwhile; try again")))
+    Err(CommandError::Unknown(format!("{id} was changed by others {TRIES} times in a row; try again")))
 }

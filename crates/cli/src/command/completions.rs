@@ -1,4 +1,4 @@
-//! `signpost completions`: what a shell needs to complete commands and options. Connects to nothing.
+//! `signpost completions`: prints a script that completes commands and options in a shell. Connects to nothing.
 
 use std::io;
 use std::process::ExitCode;
@@ -22,11 +22,11 @@ pub struct Arguments {
     shell: Shell,
 }
 
-/// Runs the command, for the program as it is.
+/// Runs the command for this program.
 pub fn run(arguments: &Arguments, program: &mut clap::Command) -> Result<ExitCode, CommandError> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, program, "signpost", &mut script);
-    // A reader that went away has what it wanted.
+    // A reader that closed the pipe has what it wanted.
     let _ = io::Write::write_all(&mut io::stdout().lock(), &script);
     Ok(ExitCode::SUCCESS)
 }

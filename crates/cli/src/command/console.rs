@@ -1,4 +1,4 @@
-//! `signpost console`: a web page on this machine for whoever operates it. Looks, never acts.
+//! `signpost console`: a web page for operators, served on this machine. Read-only.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use super::{CommandError, ConfigOption, asked_to_stop};
 use crate::console::{Console, Guard};
 use crate::terminal::{remark, say};
 
-/// Shortest token that is taken: 16 characters of a random one cannot be guessed over a network.
+/// The shortest valid token: 16 random characters cannot be guessed over a network.
 const TOKEN_MIN_CHARS: usize = 16;
 
 const EXAMPLES: &str = "\
@@ -18,27 +18,27 @@ Examples:
   signpost console --listen 127.0.0.1:0
   SIGNPOST_CONSOLE_TOKEN=$(openssl rand -hex 16) signpost console --host-name ops.example --behind-tls
 
-The page shows accounts, lanes, requests and outcomes and changes nothing: it needs GetItem, BatchGetItem
-and Query on the two tables, and a node. Without a token it listens on this machine alone, and whoever may log
-in there sees it. It speaks HTTP: put TLS in front of it where others share the network, and say --behind-tls.
-The token opens a session of 8 hours. After ten wrong tokens none is looked at for the rest of a minute; each is
-told here.";
+The page shows accounts, lanes, requests and outcomes, and changes nothing: it needs GetItem, BatchGetItem and Query on
+the two tables, and a node. Without a token it listens on this machine only, and every user of the machine can see it.
+It uses HTTP: on a shared network put a TLS proxy in front of it and add --behind-tls.
+The token opens a session of 8 hours. After ten wrong tokens, no token is accepted for the rest of the minute; each
+wrong token is reported on stderr.";
 
 /// `signpost console`
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Address and port; port 0 takes a free one. Another than this machine's own needs a token
+    /// Address and port to listen on; port 0 selects a free one. A non-loopback address requires a token
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7070")]
     listen: SocketAddr,
-    /// What a browser must know, at least 16 characters; better given by the environment
+    /// Token that a browser must send, at least 16 characters; prefer the environment variable
     #[arg(long, value_name = "TOKEN", env = "SIGNPOST_CONSOLE_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// A name the page may be reached by, besides localhost and IP addresses; may be repeated
+    /// Host name of the page besides localhost and IP addresses; may be repeated
     #[arg(long, value_name = "NAME")]
     host_name: Vec<String>,
-    /// Browsers come by a proxy that speaks TLS: their cookie goes over TLS alone, and refused logins are logged with
-    /// the address that the proxy names (X-Forwarded-For). Needs a token
+    /// A TLS proxy is in front: cookies are sent over TLS only, and refused logins are logged with the address from
+    /// X-Forwarded-For. Requires a token
     #[arg(long)]
     behind_tls: bool,
     #[command(flatten)]
@@ -60,48 +60,47 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let console = Console::new(&session)?;
     let asked = asked_to_stop()?;
     say(url(&listener)?);
-    remark("The console is there; Ctrl-C ends it");
+    remark("The console is running; Ctrl-C stops it");
     if !arguments.listen.ip().is_loopback() && !arguments.behind_tls {
-        remark("It speaks HTTP: token and page can be read on the way. Put TLS in front and say --behind-tls");
+        remark("It uses HTTP: others on the network can read token and page. Add a TLS proxy and --behind-tls");
     }
     let guard = Guard::new(token.as_deref(), &arguments.host_name, arguments.behind_tls);
     tokio::select! {
-        served = console.serve(listener, guard) => served.map_err(|error| broken(&error))?,
+        served = console.serve(listener, guard) => served.map_err(|error| stopped(&error))?,
         () = asked => {}
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// What makes a page open to others than the people at this machine needs a token.
+/// Requires a token if users of other machines can reach the page.
 fn check(listen: SocketAddr, token: Option<&str>, behind_tls: bool) -> Result<(), String> {
     match token {
         None if behind_tls => {
-            Err("--behind-tls lets others reach the page: give --token, better SIGNPOST_CONSOLE_TOKEN, as well"
-                .to_owned())
+            Err("--behind-tls lets others reach the page: also give SIGNPOST_CONSOLE_TOKEN (or --token)".to_owned())
         }
         None if !listen.ip().is_loopback() => Err(format!(
-            "{listen} can be reached from other machines: give --token, better SIGNPOST_CONSOLE_TOKEN, or listen on 127.0.0.1"
+            "{listen} can be reached from other machines: give SIGNPOST_CONSOLE_TOKEN (or --token), or use 127.0.0.1"
         )),
         Some(token) if token.chars().count() < TOKEN_MIN_CHARS => Err(format!(
-            "the token has less than {TOKEN_MIN_CHARS} characters; `openssl rand -hex 16` makes a good one"
+            "the token has fewer than {TOKEN_MIN_CHARS} characters; `openssl rand -hex 16` makes a good one"
         )),
         Some(_) | None => Ok(()),
     }
 }
 
-/// Takes the port.
+/// Listens on an address.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener, CommandError> {
     let taken = |error: std::io::Error| CommandError::Input(format!("cannot listen on {address}: {error}"));
     TcpListener::bind(address).await.map_err(taken)
 }
 
-/// Where a browser finds it.
+/// The URL of the page.
 pub fn url(listener: &TcpListener) -> Result<String, CommandError> {
-    listener.local_addr().map(|address| format!("http://{address}/")).map_err(|error| broken(&error))
+    listener.local_addr().map(|address| format!("http://{address}/")).map_err(|error| stopped(&error))
 }
 
-fn broken(error: &std::io::Error) -> CommandError {
-    CommandError::Input(format!("the console cannot listen any more: {error}"))
+fn stopped(error: &std::io::Error) -> CommandError {
+    CommandError::Input(format!("the console can no longer listen: {error}"))
 }
 
 #[cfg(test)]
@@ -109,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_this_machine_needs_no_token() {
+    fn only_loopback_needs_no_token() {
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();
         assert!(check(at("127.0.0.1:7070"), None, false).is_ok());
         assert!(check(at("[::1]:7070"), None, false).is_ok());
@@ -118,7 +117,7 @@ mod tests {
             assert!(check(at(open), Some("0123456789abcdef"), false).is_ok(), "{open}");
         }
         assert!(check(at("127.0.0.1:1"), Some("short"), false).is_err());
-        assert!(check(at("127.0.0.1:1"), None, true).is_err(), "a proxy is for others");
+        assert!(check(at("127.0.0.1:1"), None, true).is_err(), "a proxy serves other machines");
         assert!(check(at("127.0.0.1:1"), Some("0123456789abcdef"), true).is_ok());
     }
 }

@@ -1,6 +1,6 @@
-//! `signpost dev`: the local stack, running until Ctrl-C, for any AWS client to talk to.
+//! `signpost dev`: runs the local stack until Ctrl-C, for any AWS client.
 //!
-//! Guarantees that no process is left behind, however it ends. Keeps nothing: the next start is empty.
+//! Guarantees that no process is left behind, however it ends. Keeps no data: the next start is empty.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -35,18 +35,18 @@ use crate::terminal::{Step, remark, say, say_json};
 use crate::worker::Stage;
 use crate::world;
 
-/// What each account gets to begin with: 10,000 BNB.
+/// Initial balance of each account: 10,000 BNB.
 const FUNDS_WEI: &str = "0x21e19e0c9bab2400000";
 const RETENTION_DAYS: u64 = 90;
-/// For what a worker has in hand at Ctrl-C.
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
-/// Chapel's: 0.1 gwei.
+/// How long a worker may take to finish messages in progress after Ctrl-C.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// The floor on Chapel: 0.1 gwei.
 const FEE_FLOOR_WEI: u64 = 100_000_000;
-/// Two blocks, as finality takes on BSC. geth's own `finalized` lags by up to 31.
+/// Two blocks, like finality on BSC. geth's own `finalized` lags by up to 31 blocks.
 const GETH_CONFIRMATIONS: u64 = 2;
-/// A local node costs nothing to ask: twice per block and a bit.
+/// Calls to a local node are free: a bit more than two per block.
 const POLL_MS: u64 = 200;
-/// A worker that is killed here is looked at by somebody who waits for it.
+/// Short, because a developer who kills a worker waits for the redelivery.
 const VISIBILITY_S: u64 = 5;
 
 const EXAMPLES: &str = "\
@@ -55,41 +55,41 @@ Examples:
   signpost dev --account hot --account treasury --aws-port 14566
   signpost dev --rpc-url http://127.0.0.1:8545
   signpost dev --json | head -1 | jq -r .signingQueueUrl
-  signpost dev --gate                                   # as strict as BSC
+  signpost dev --gate                                   # refuses what BSC refuses
   signpost dev --gate --gate-nodes 3 --gate-faults all --gate-seed 7
-  signpost dev --node geth --gate                       # a real node's pool behind it
+  signpost dev --node geth --gate                       # with the pool of a real node
 
-While it runs, the other commands find it by themselves. Any AWS client does with
-AWS_ENDPOINT_URL, AWS_REGION=us-east-1 and any credentials.
+While it runs, the other commands find it automatically. Any AWS client can use it with AWS_ENDPOINT_URL,
+AWS_REGION=us-east-1 and any credentials.
 
-With --gate, workers and clients reach both servers through proxies: the chain's applies BSC's rules
-in BSC's words (what anvil takes and BSC refuses), and either can be told to fail, by a script:
+With --gate, workers and clients reach both servers through proxies. The proxy of the chain applies BSC's rules with
+BSC's error messages (anvil accepts more than BSC), and a script can inject faults into both:
   {\"bsc\": [{\"fault\": \"silentDrop\", \"probability\": 0.1}], \"aws\": {\"faults\": \"all\"}}
-POST a script to URL/_gate/script while it runs (`[]` ends all faults); GET URL/_gate/stats counts.";
+POST a script to URL/_gate/script while it runs (`[]` ends all faults); GET URL/_gate/stats returns counts.";
 
 /// `signpost dev`
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Name of an account to make, fund and register; may be repeated
+    /// Name of an account to create, fund and register; may be repeated
     #[arg(long, value_name = "NAME", default_value = "hot")]
     account: Vec<String>,
-    /// The chain to start: anvil, or geth as BSC's nodes are made of it (built with Go the first time)
+    /// Node to start: anvil, or geth, on which BSC's nodes are based (built with Go the first time)
     #[arg(long, value_name = "NODE", default_value = "anvil")]
     node: Node,
-    /// Use a node that runs already instead of starting one
+    /// Use a running node instead of starting one
     #[arg(long, value_name = "URL", conflicts_with_all = ["rpc_port", "node"])]
     rpc_url: Option<String>,
-    /// Start the stack alone; run `signpost worker` yourself
+    /// Start the stack without a worker; run `signpost worker` yourself
     #[arg(long)]
     no_worker: bool,
-    /// Make the signing queue a standard one
+    /// Make the signing queue a standard queue instead of FIFO
     #[arg(long)]
     standard_queue: bool,
-    /// Port for AWS; else 4566, or a free one
+    /// Port for AWS [default: 4566, or a free port]
     #[arg(long, value_name = "PORT")]
     aws_port: Option<u16>,
-    /// Port for the chain; else 8545, or a free one
+    /// Port for the chain [default: 8545, or a free port]
     #[arg(long, value_name = "PORT")]
     rpc_port: Option<u16>,
     #[command(flatten)]
@@ -105,30 +105,31 @@ enum Node {
     Geth,
 }
 
-// What it tells, and whether it goes on.
+// What is printed, and whether the stack keeps running.
 #[derive(Debug, clap::Args)]
 struct EndingOptions {
-    /// Only install what the stack runs on, and say where it is
+    /// Only install the tools of the stack, and print where they are
     #[arg(long)]
     install_only: bool,
-    /// One JSON line on stdout when it is ready
+    /// Print one JSON line on stdout when the stack is ready
     #[arg(long)]
     json: bool,
 }
 
-// What stands in front of the servers.
+// The proxies in front of the servers.
 #[derive(Debug, clap::Args)]
 struct GateOptions {
-    /// Put gates in front: BSC's rules on the chain, and faults if asked for
+    /// Put proxies (gates) in front: BSC's rules for the chain, and injected faults
     #[arg(long)]
     gate: bool,
-    /// Nodes of the chain's gate, each with faults of its own
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "gate", value_parser = clap::value_parser!(u8).range(1..=16))]
+    /// Number of nodes of the chain's gate, each with its own faults
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "gate")]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=16))]
     gate_nodes: u8,
-    /// `none`, `all`, or a file with a script, in force once the stack is ready
+    /// `none`, `all`, or a file with a script; active once the stack is ready
     #[arg(long, value_name = "FAULTS", default_value = "none", requires = "gate")]
     gate_faults: String,
-    /// Seed of the faults' chance
+    /// Random seed of the faults
     #[arg(long, value_name = "SEED", default_value_t = 0, requires = "gate")]
     gate_seed: u64,
 }
@@ -140,11 +141,11 @@ pub struct Ready {
     pub resources: Resources,
     /// Name, KMS key id and address of each account.
     pub accounts: Vec<Account>,
-    /// The configuration of a worker for it.
+    /// The configuration of its worker.
     pub config: Config,
-    /// Where that is written.
+    /// The file with that configuration.
     pub config_file: PathBuf,
-    /// What AWS clients are made of.
+    /// The configuration of AWS clients.
     pub sdk: SdkConfig,
 }
 
@@ -161,7 +162,7 @@ pub struct Account {
 
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
-    // Where Go is missing that is said before anything else takes time.
+    // If Go is missing, fail before anything else takes time.
     let geth = if arguments.node == Node::Geth { Some(blocking(geth::install).await?) } else { None };
     let options = Options {
         aws_port: arguments.aws_port,
@@ -172,7 +173,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     if arguments.ending.install_only {
         return install_only(options.geth.as_deref(), arguments.ending.json).await;
     }
-    // Read before anything takes time.
+    // Read first, because an error should not take time.
     let scripts = Scripts::read(&arguments.gates.gate_faults, arguments.gates.gate_seed)?;
     let mut stack = start(&options).await?;
     let asked = asked_to_stop()?;
@@ -208,7 +209,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     ended
 }
 
-/// Starts a worker in this process, with its log beside the servers'.
+/// Starts a worker in this process; its log is beside those of the servers.
 pub async fn start_worker(stack: &LocalStack, ready: &Ready, stop: Stop) -> Result<JoinHandle<()>, CommandError> {
     let observing = observe::start(&ready.config.observe, Logs::File(stack.directory.join("worker.log")))?;
     let session = Session { config: ready.config.clone(), sdk: ready.sdk.clone() };
@@ -219,10 +220,10 @@ pub async fn start_worker(stack: &LocalStack, ready: &Ready, stop: Stop) -> Resu
     }))
 }
 
-/// Waits for a worker that was told to stop, but not longer than a person would.
+/// Waits for a worker that is stopping, but not longer than a user would.
 pub async fn finish(mut working: JoinHandle<()>) {
-    if tokio::time::timeout(STOP_PATIENCE, &mut working).await.is_err() {
-        // Its messages are given back by time, and the stack goes with it anyway.
+    if tokio::time::timeout(STOP_TIMEOUT, &mut working).await.is_err() {
+        // Its messages become visible again by timeout, and the stack ends too.
         working.abort();
     }
 }
@@ -236,7 +237,7 @@ async fn install() -> Result<Tools, CommandError> {
     blocking(setup::install).await
 }
 
-/// Installs something while others go on.
+/// Runs an installer on a thread for blocking work.
 async fn blocking<T: Send + 'static>(install: fn() -> Result<T, StackError>) -> Result<T, CommandError> {
     let installed = tokio::task::spawn_blocking(install).await;
     Ok(installed.map_err(|error| CommandError::Input(format!("the set-up was interrupted: {error}")))??)
@@ -245,20 +246,20 @@ async fn blocking<T: Send + 'static>(install: fn() -> Result<T, StackError>) -> 
 async fn install_only(geth: Option<&Path>, as_json: bool) -> Result<ExitCode, CommandError> {
     let tools = install().await?;
     if as_json {
-        let mut told = json!({ "directory": tools.directory, "python": tools.python, "anvil": tools.anvil });
+        let mut line = json!({ "directory": tools.directory, "python": tools.python, "anvil": tools.anvil });
         if let Some(geth) = geth {
-            told["geth"] = json!(geth);
+            line["geth"] = json!(geth);
         }
-        say_json(&told);
+        say_json(&line);
     } else {
         say(format!("The local stack is installed in {}", tools.directory.display()));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes queues, tables, topic and keys, funds the accounts, and writes the files a worker reads.
+/// Creates queues, tables, topic and keys, funds the accounts, and writes the files that a worker reads.
 pub async fn prepare(stack: &LocalStack, wanted: &Wanted, names: &[String]) -> Result<Ready, CommandError> {
-    let step = Step::begin("making queues, tables, topic and keys");
+    let step = Step::begin("creating queues, tables, topic and keys");
     let prepared = Box::pin(prepare_quietly(stack, wanted, names)).await;
     step.end(prepared.is_ok());
     prepared
@@ -272,7 +273,7 @@ async fn prepare_quietly(stack: &LocalStack, wanted: &Wanted, names: &[String]) 
     for name in names {
         let account = make_account(&sdk, &wanted.prefix, name).await?;
         if let Err(error) = stack.fund(&account.address, FUNDS_WEI).await {
-            remark(format!("{}\n  {} has no funds until you send it some", told(&error), account.address));
+            remark(format!("{}\n  {} has no funds; send it some", told(&error), account.address));
         }
         accounts.push(account);
     }
@@ -297,7 +298,7 @@ async fn register_all(session: &Session, accounts: &[Account]) -> Result<(), Com
     Ok(())
 }
 
-/// A key of its own for an account, and the address that follows from it.
+/// Creates the key of an account, and derives its address.
 async fn make_account(sdk: &SdkConfig, prefix: &str, name: &str) -> Result<Account, CommandError> {
     let kms_key_id = provision::key(sdk, &format!("{prefix}-{name}")).await?;
     let answer = aws_sdk_kms::Client::new(sdk).get_public_key().key_id(&kms_key_id).send().await;
@@ -310,7 +311,7 @@ async fn make_account(sdk: &SdkConfig, prefix: &str, name: &str) -> Result<Accou
     Ok(Account { name: name.to_owned(), kms_key_id, address: key.address().to_string() })
 }
 
-/// Rules that show what rules look like, and are in nobody's way.
+/// An example policy that allows everything but one recipient.
 fn policy(names: &[String]) -> String {
     let places = names.iter().map(|name| format!("account.{name}")).chain(["default".to_owned()]);
     let rules = places.map(|place| {
@@ -325,10 +326,10 @@ fn policy(names: &[String]) -> String {
     std::iter::once(title).chain(rules).chain([pool]).collect()
 }
 
-/// The pool of all accounts that the local stack begins with.
+/// The pool of all accounts of the local stack at its start.
 pub const POOL: &str = "all";
 
-/// The recipient the local policy forbids, to see what a refusal looks like.
+/// The recipient that the local policy denies, to show a refusal.
 pub const DENIED: &str = "0x000000000000000000000000000000000000dead";
 
 fn config(stack: &LocalStack, made: &Resources, policy_file: PathBuf, seal_key: PathBuf, chain_id: u64) -> Config {
@@ -367,13 +368,13 @@ fn config(stack: &LocalStack, made: &Resources, policy_file: PathBuf, seal_key: 
     }
 }
 
-/// A key of seals of this stack's own. One that is there stays: what it sealed may still be open.
+/// Writes a seal key for this stack. An existing one is kept: requests it sealed may still be open.
 fn write_seal_key(path: &Path) -> Result<(), CommandError> {
     if path.exists() {
         return Ok(());
     }
     let key = random::hex::<32>()
-        .ok_or_else(|| CommandError::Input("this machine has no randomness for a key of seals".to_owned()))?;
+        .ok_or_else(|| CommandError::Input("the operating system gives no random bytes for a seal key".to_owned()))?;
     write(path, &format!("{key}\n"))
 }
 
@@ -381,7 +382,7 @@ fn write(path: &Path, text: &str) -> Result<(), CommandError> {
     std::fs::write(path, text).map_err(|source| CommandError::File { path: path.to_path_buf(), source })
 }
 
-/// Leaves the configuration where the other commands look for it.
+/// Writes the configuration where the other commands look for it.
 fn publish_config(ready: &Ready) -> Result<(), CommandError> {
     match find::current() {
         Some(current) => write(&current, &ready.config.to_toml()),
@@ -389,7 +390,7 @@ fn publish_config(ready: &Ready) -> Result<(), CommandError> {
     }
 }
 
-/// Takes it away again, unless another stack has put its own there.
+/// Removes it, unless another stack has replaced it.
 fn withdraw_config(directory: &Path) {
     let Some(current) = find::current() else { return };
     let ours = Config::load(&current).is_ok_and(|config| config.policy_file.starts_with(directory));
@@ -451,7 +452,7 @@ mod tests {
     use signpost_txmgr::policy::Policies;
 
     #[test]
-    fn the_local_policy_has_rules_for_accounts_registered_later_too() {
+    fn local_policy_covers_accounts_registered_later() {
         let policies = Policies::from_toml(&super::policy(&["hot".to_owned(), "cold".to_owned()])).unwrap();
         for name in ["hot", "cold", "registered-later"] {
             assert!(policies.of(&name.parse().unwrap()).is_ok(), "{name}");

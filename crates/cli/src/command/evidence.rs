@@ -1,7 +1,7 @@
-//! `signpost evidence`: one file with all that shows what became of a request, and the check of such a file.
+//! `signpost evidence`: writes a file with the evidence of a request's outcome, and verifies such a file.
 //!
-//! The file is made of the record and of what a node says of the deciding transaction. It is checked without AWS and
-//! without a node: by whoever has it. Read next: `signpost_txmgr::evidence`.
+//! The file is made from the record and a node's data about the deciding transaction. Anyone who has the file can
+//! verify it, without AWS and without a node. Read next: `signpost_txmgr::evidence`.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -27,30 +27,30 @@ Examples:
   signpost evidence invoice-4711 --out - | jq .outcome
   signpost evidence --verify invoice-4711.evidence.json
 
-The file (evidence.v1) has the request as it was accepted, its call, the digest of the policy, every attempt with its
-signature, its bytes and KMS's request id, the outcome, and from a node the receipt and the header of the block.
-It has the calldata and the caller's metadata in full: give it to whom you would give those.
+The file (evidence.v1) has the accepted request, its call, the digest of the policy, every attempt with its signature,
+its bytes and the KMS request id, the outcome, and from a node the receipt and the block header.
+It has the full calldata and the caller's metadata: share it only with people who may see those.
 
---verify needs neither configuration nor network. Exit code 0: every check fits; 1: one failed; 2: no such file, or it
-is no evidence. What no file can show is said below the checks.";
+--verify needs neither configuration nor network. Exit code 0: all checks passed; 1: a check failed; 2: the file is
+missing or not evidence. Below the checks, the output lists what a file cannot prove.";
 
-/// Most bytes of a file that is verified: 80 attempts of 128 KiB in hex are 20 MB.
+/// The size limit of a file to verify: 80 attempts of 128 KiB in hex are 20 MB.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// `signpost evidence`
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// The request's id
+    /// Id of the request
     #[arg(value_name = "ID", required_unless_present = "verify")]
     id: Option<String>,
-    /// Where to write; `-` is standard output [default: ID.evidence.json]
+    /// Output file; `-` is standard output [default: ID.evidence.json]
     #[arg(long, value_name = "FILE", conflicts_with = "verify")]
     out: Option<PathBuf>,
-    /// Check a file instead; `-` is standard input
+    /// Verify a file instead; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "id")]
     verify: Option<PathBuf>,
-    /// With --verify: a file with the key of seals, one a line, to check the seal too
+    /// With --verify: file with seal keys, one per line, to check the seal too
     #[arg(long, value_name = "FILE", requires = "verify")]
     seal_key: Option<PathBuf>,
     #[command(flatten)]
@@ -83,7 +83,7 @@ async fn write(id: &str, out: Option<&Path>, config: &ConfigOption) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the record does not have. A node that does not answer leaves a file without a receipt, which says so.
+/// The parts that the record does not have. If no node answers, the file has no receipt and says so.
 async fn beside(session: &Session, record: &Record) -> Result<Beside, CommandError> {
     let head = world::store(session).head(&record.account).await?;
     let nodes = world::chain(session)?;
@@ -110,7 +110,7 @@ async fn beside(session: &Session, record: &Record) -> Result<Beside, CommandErr
     })
 }
 
-/// Whoever has the key of seals in a file checks with it. One in Secrets Manager is the signer's alone.
+/// Checks the seal if the seal key is in a file. A key in Secrets Manager is for the signer only.
 fn seal_check(session: &Session, record: &Record) -> Result<SealCheck, CommandError> {
     let Some(SealFrom::File(file)) = &session.config.seal else { return Ok(SealCheck::NotChecked) };
     let sealer = guard::sealer_of(file).map_err(CommandError::Start)?;
@@ -128,7 +128,7 @@ fn check(path: &Path, seal_key: Option<&Path>) -> Result<ExitCode, CommandError>
         say(line(check));
     }
     say("");
-    say("Not shown by any file:");
+    say("A file cannot prove:");
     for what in UNPROVEN {
         say(format!("  {what}"));
     }
@@ -136,9 +136,9 @@ fn check(path: &Path, seal_key: Option<&Path>) -> Result<ExitCode, CommandError>
     let id = &evidence.request.request_id;
     say("");
     say(if failed == 0 {
-        format!("{id}: nothing in the file contradicts itself")
+        format!("{id}: the file is consistent")
     } else {
-        format!("{id}: {failed} check(s) FAILED; the file is not what it says")
+        format!("{id}: {failed} check(s) FAILED; the file is not valid evidence")
     });
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -161,5 +161,5 @@ fn read(path: &Path) -> Result<Evidence, CommandError> {
         std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text))
     };
     read.map_err(|error| wrong(format!("cannot be read: {error}")))?;
-    serde_json::from_str(&text).map_err(|error| wrong(format!("is no evidence.v1: {error}")))
+    serde_json::from_str(&text).map_err(|error| wrong(format!("is not valid evidence.v1: {error}")))
 }

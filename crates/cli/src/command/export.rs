@@ -1,7 +1,7 @@
-//! `signpost export`: the audit trail as JSON lines: who asked, what policy said, every attempt with its key,
-//! and the outcome.
+//! `signpost export`: prints the audit trail as JSON lines: the sender, the policy's verdict, every attempt with its
+//! key, and the outcome.
 //!
-//! Read from the records as they are now. Calldata and signatures stay out: the trail names their hashes.
+//! Read from the current records. Calldata and signatures are left out: the trail has their hashes.
 
 use std::process::ExitCode;
 
@@ -23,24 +23,24 @@ Examples:
   signpost export --since 2026-11-01T00:00:00Z --account hot | jq 'select(.policy.verdict == \"refused\")'
   signpost export --since 30d --scan > everything.jsonl
 
-One JSON line a request, newest first within an account. Messages whose account was never known (no JSON, an
-unknown account) are only in a --scan, which reads the whole table. Calldata is given as its Keccak-256 hash.
-What is past its retention is gone: export more often than that.";
+One JSON line per request, newest first within an account. Messages without a known account (not JSON, or an unknown
+account) are only in a --scan, which reads the whole table. Calldata is given as its Keccak-256 hash.
+Expired requests are gone: export more often than the retention period.";
 
 /// `signpost export`
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Requests made since: 30m, 24h, 7d, 2026-11-24T08:00:00Z, or Unix seconds
+    /// Only requests accepted since: 30m, 24h, 7d, 2026-11-24T08:00:00Z, or Unix seconds
     #[arg(long, value_name = "WHEN")]
     since: String,
-    /// Only this account's
+    /// Only requests of this account
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
-    /// Read the whole table instead of the index: slow, and paid by its size
+    /// Read the whole table instead of the index: slow, with a cost by table size
     #[arg(long, conflicts_with = "account")]
     scan: bool,
-    /// Accepted for the sake of habit: the output is JSON lines anyway
+    /// No effect: the output is always JSON lines
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -61,7 +61,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     if arguments.scan {
         store
             .find_all(|found| match found.stored {
-                Ok(stored) if made_at(&stored) >= since => {
+                Ok(stored) if created_at(&stored) >= since => {
                     count = count.saturating_add(1);
                     say_json(&line(&stored, &heads));
                 }
@@ -86,7 +86,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     Ok(if unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn made_at(stored: &Stored) -> Millis {
+fn created_at(stored: &Stored) -> Millis {
     match stored {
         Stored::Record(record) => record.created_at,
         Stored::Rejected(rejected) => rejected.created_at,
@@ -107,7 +107,8 @@ fn line(stored: &Stored, heads: &[Head]) -> Value {
     json!({
         "requestId": status.request_id,
         "asked": {
-            "at": status.created_at, "sender": status.sender, "messageId": status.message_id, "digest": status.digest, "account": status.account,
+            "at": status.created_at, "sender": status.sender, "messageId": status.message_id, "digest": status.digest,
+            "account": status.account,
             "name": head.map(|head| head.name.as_str()), "to": status.to, "value": status.value, "gas": status.gas,
             "gasPrice": status.gas_price, "maxFeePerGas": status.max_fee_per_gas,
             "maxPriorityFeePerGas": status.max_priority_fee_per_gas, "feeCap": status.fee_cap,
@@ -123,7 +124,7 @@ fn line(stored: &Stored, heads: &[Head]) -> Value {
     })
 }
 
-/// A request with a slot was allowed when it was accepted; it may have been refused before it was signed.
+/// A request with a slot was allowed when it was accepted; a later policy may have refused it before it was signed.
 fn policy_of(record: &Record) -> Value {
     match &record.cancel {
         Some(CancelCause::Policy(reason)) => json!({
@@ -135,7 +136,7 @@ fn policy_of(record: &Record) -> Value {
     }
 }
 
-/// A rejection may be the policy's word or the parser's: its code says which.
+/// A rejection is from the policy or from the parser: its code says which.
 fn refusal(rejected: &Rejected) -> Value {
     json!({ "verdict": "refused", "code": rejected.reason.code, "message": rejected.reason.message })
 }

@@ -1,4 +1,4 @@
-//! What each command does. A module per command: its options, its help with an example, and its work.
+//! The commands. Each has a module with its options, its help with examples, and its implementation.
 //!
 //! Read next: [`demo`], which uses all of it, or [`worker`].
 
@@ -38,17 +38,17 @@ use crate::config::Config;
 pub use crate::error::CommandError;
 use crate::find::find;
 
-/// The option every command but `dev` and `demo` has.
+/// The option that every command except `dev` and `demo` has.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ConfigOption {
-    /// Configuration file; else that of $`SIGNPOST_CONFIG`, else that of the running `signpost dev`
+    /// Configuration file [default: `$SIGNPOST_CONFIG`, else the file of the running `signpost dev`]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
 
-/// Reads the id a command is about.
+/// Parses a request id.
 pub fn request_id(text: &str) -> Result<RequestId, CommandError> {
-    text.parse().map_err(|error| CommandError::Input(format!("{text} is no request id: it {error}")))
+    text.parse().map_err(|error| CommandError::Input(format!("{text} is not a valid request id: it {error}")))
 }
 
 impl ConfigOption {
@@ -58,7 +58,7 @@ impl ConfigOption {
     }
 }
 
-/// From now on Ctrl-C, SIGTERM and a closed terminal do not end the program, but what is returned.
+/// Catches Ctrl-C, SIGTERM and a closed terminal from now on; the returned future ends at the first of them.
 pub fn asked_to_stop() -> Result<impl Future<Output = ()>, CommandError> {
     use tokio::signal::unix::{SignalKind, signal};
 

@@ -1,7 +1,7 @@
-//! `signpost policy`: what a policy file would do with a request, before either is deployed.
+//! `signpost policy`: checks a request against a policy file before either is deployed.
 //!
-//! Reads two files and nothing else: no AWS, and no chain but for the payment lane, if a configuration is given. So it
-//! does not know which accounts are registered, what a window has left, or the network's price.
+//! Reads two files and calls no AWS. It asks nodes only for the payment lane, if a configuration is given. It therefore
+//! does not know the registered accounts, what is left of a spend limit, or the network's price.
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use signpost_txmgr::wire::hex_digest;
 use super::{CommandError, Session};
 use crate::config::Config;
 use crate::terminal::say;
-use crate::{clock, lane, world};
+use crate::{amount, clock, lane, world};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,12 +30,11 @@ Examples:
     signpost policy check --policy policy.toml --request - --json
   signpost policy check --policy policy.toml --request request.json --config signpost.toml
 
-Exit code 0: the policy allows it; 1: it is refused, with code and rule; 2: asked for wrongly, or the policy
-file has problems. The request is read as the service reads it, so its own faults are refusals too. What a
-window of wei or requests has left is known only to the service: here a request is checked against a whole one. The
-policy is named by the SHA-256 of the file, as in the records and logs of a service that runs with it. The lane
-(BEP-703) of an allowed request depends on the chain: with --config the nodes named there are asked, and nothing
-else of that file is used.";
+Exit code 0: allowed; 1: refused, with code and rule; 2: wrong options, or an invalid policy file. The request is parsed
+as the service parses it, so a malformed request is refused too. Only the service knows what is left of a limit per time
+window; here a request is checked against the full limit. The policy is identified by the SHA-256 of the file, as in the
+service's records and logs. The lane (BEP-703) of an allowed request depends on the chain: with --config the command
+asks the nodes of that file and uses nothing else from it.";
 
 /// `signpost policy`
 #[derive(Debug, clap::Args)]
@@ -47,7 +46,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Say whether a request would be taken, and which rule decides
+    /// Show whether a request would be accepted, and which rule decides
     #[command(after_help = EXAMPLES)]
     Check(Check),
 }
@@ -55,25 +54,25 @@ enum Action {
 /// `signpost policy check`
 #[derive(Debug, clap::Args)]
 pub struct Check {
-    /// The policy
+    /// Policy file
     #[arg(long, value_name = "FILE")]
     policy: PathBuf,
-    /// A message of the signing queue as JSON; `-` is standard input
+    /// Message of the signing queue as JSON; `-` is standard input
     #[arg(long, value_name = "FILE")]
     request: PathBuf,
-    /// The name its account is registered with; else the one the request gives, else the only one in the policy
+    /// Name of its account [default: the one in the request, else the only one in the policy]
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
-    /// The sender's id as SQS tells it; else it is not known
+    /// Sender id as SQS reports it [default: unknown]
     #[arg(long, value_name = "ID")]
     sender: Option<String>,
-    /// The network's price, for a request and an account that name none
+    /// Network's gas price, used if neither the request nor the account has one
     #[arg(long, value_name = "WEI")]
     network_price: Option<Wei>,
-    /// Least wei per gas that is mined, as `chain.fee_floor_wei`
+    /// Lowest gas price that is mined, as in `chain.fee_floor_wei`
     #[arg(long, value_name = "WEI", default_value = "50000000")]
     fee_floor: Wei,
-    /// Configuration file whose nodes are asked for the request's lane; without it none is asked
+    /// Configuration file with the nodes to ask for the request's lane [default: ask none]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// One JSON line
@@ -106,34 +105,34 @@ fn read(path: &PathBuf) -> Result<String, CommandError> {
     } else {
         std::fs::read_to_string(path).map(|found| text = found)
     };
-    // Not `File`, whose exit code would say that the request is refused.
+    // Not `File`, whose exit code means that the request is refused.
     read.map_err(|error| CommandError::Input(format!("cannot read {}: {error}", path.display())))?;
     Ok(text)
 }
 
-/// What the policy does with a request.
+/// The decision of the policy about a request.
 #[derive(Debug, Default)]
-struct Verdict {
+struct Decision {
     request_id: Option<String>,
     account: Option<String>,
     refused: Option<Refused>,
-    /// Wei per gas of the first attempt and of any, and the most it may cost.
+    /// Gas price of the first attempt, highest gas price of any attempt, and highest cost in wei.
     priced: Option<(Wei, Wei, Wei)>,
-    /// Most wei of a window and its seconds.
+    /// The spend limit per time window: wei and seconds.
     window: Option<(Wei, u64)>,
-    /// Most requests of the sender in a window and its seconds.
+    /// The request limit of a sender per time window: requests and seconds.
     requests: Option<(u64, u64)>,
-    /// How long it may hold up its lane at its price cap, in seconds; and whether a cancel then fits under
-    /// `max_gas_price_wei`.
+    /// How long the request may block its lane at its price cap, in seconds; and whether the price of the cancel is
+    /// then within `max_gas_price_wei`.
     head: Option<(u64, bool)>,
-    /// What would be signed: the transaction's type, and what it does.
+    /// The transaction that would be signed: its type and its intent.
     signs: Option<(u8, Intent)>,
-    lane: Option<lane::Told>,
-    /// SHA-256 of the file, by which a record names it.
+    lane: Option<lane::LaneText>,
+    /// SHA-256 of the file, as in the records.
     policy_digest: Option<String>,
 }
 
-/// A cancel is taken from the sender of the request, who may be any that may send requests, and from those listed.
+/// Whether a sender may cancel: any sender that may send requests, and those in `cancel_senders`.
 fn cancel(policy: &AccountPolicy, sender: Option<&str>) -> Result<(), Refused> {
     if policy.takes_cancels_of(sender) || policy.check_sender(sender).is_ok() {
         return Ok(());
@@ -143,19 +142,19 @@ fn cancel(policy: &AccountPolicy, sender: Option<&str>) -> Result<(), Refused> {
 }
 
 impl Check {
-    fn judge(&self, policies: &Policies, body: &str, now: Millis) -> Result<Verdict, CommandError> {
+    fn judge(&self, policies: &Policies, body: &str, now: Millis) -> Result<Decision, CommandError> {
         let sender = self.sender.as_deref();
         let (request, id) = match Message::parse(body) {
             Err(refused) => {
                 let request_id = refused.request_id.as_ref().map(ToString::to_string);
-                return Ok(Verdict { request_id, refused: Some(refused), ..Verdict::default() });
+                return Ok(Decision { request_id, refused: Some(refused), ..Decision::default() });
             }
             Ok(Message::Sign(request)) => (Some(request.clone()), request.id),
             Ok(Message::Cancel(id)) => (None, id),
         };
         let name = self.account_name(request.as_ref(), policies)?;
         let mut verdict =
-            Verdict { request_id: Some(id.to_string()), account: Some(name.to_string()), ..Verdict::default() };
+            Decision { request_id: Some(id.to_string()), account: Some(name.to_string()), ..Decision::default() };
         let judged = policies.of(&name).and_then(|policy| match &request {
             None => cancel(policy, sender),
             Some(request) => {
@@ -184,10 +183,11 @@ impl Check {
         accept(request, &account_key(request), policy, &network, self.network_price, self.sender.as_deref(), now)
     }
 
-    /// The name whose rules count.
+    /// The name of the account whose rules apply.
     fn account_name(&self, request: Option<&SigningRequest>, policies: &Policies) -> Result<AccountName, CommandError> {
         if let Some(name) = &self.account {
-            return name.parse().map_err(|error| CommandError::Input(format!("{name} is no account name: it {error}")));
+            let wrong = |error| CommandError::Input(format!("{name} is not a valid account name: it {error}"));
+            return name.parse().map_err(wrong);
         }
         if let Some(AccountRef::Name(name)) = request.and_then(|request| request.account.as_ref()) {
             return Ok(name.clone());
@@ -196,12 +196,12 @@ impl Check {
         if let (Some(only), None) = (named.next(), named.next()) {
             return Ok(only.clone());
         }
-        let text = "the request does not name its account, and the policy does not name just one; give --account";
+        let text = "the request does not name its account, and the policy has more than one; give --account";
         Err(CommandError::Input(text.to_owned()))
     }
 }
 
-/// An account the request may be for: which one is registered is not known here.
+/// A possible account of the request: the registered accounts are not known here.
 fn account_key(request: &SigningRequest) -> AccountKey {
     let chain_id = request.chain_id.unwrap_or(ChainId(56));
     match &request.account {
@@ -211,7 +211,7 @@ fn account_key(request: &SigningRequest) -> AccountKey {
     }
 }
 
-impl Verdict {
+impl Decision {
     fn as_text(&self) -> String {
         let id = self.request_id.as_deref().unwrap_or("the request");
         let account = self.account.as_deref().map(|name| format!(" with account {name}")).unwrap_or_default();
@@ -223,19 +223,21 @@ impl Verdict {
         }
         let mut lines = vec![format!("allowed: {id}{account}")];
         if let Some((price, cap, cost)) = self.priced {
-            lines.push(format!("  {price} wei per gas at first, {cap} at most; it may cost {cost} wei"));
+            let (price, cap) = (amount::price(price), amount::price(cap));
+            lines.push(format!("  {price} at first, {cap} at most; it may cost {}", amount::wei(cost)));
         }
         if let Some((limit, window_s)) = self.window {
-            lines.push(format!("  if the window of {window_s} s has as much left: spend_limit_wei is {limit}"));
+            let limit = amount::wei(limit);
+            lines.push(format!("  if that much is left of the window of {window_s} s: spend_limit_wei is {limit}"));
         }
         if let Some((limit, window_s)) = self.requests {
-            lines.push(format!("  if the sender had fewer in the window of {window_s} s: max_requests is {limit}"));
+            lines.push(format!("  if the sender sent fewer in the window of {window_s} s: max_requests is {limit}"));
         }
         if let Some((head_s, has_room)) = self.head {
             let room = if has_room {
                 ""
             } else {
-                ", at a price that replaces it in no node: max_gas_price_wei leaves no tenth above its cap"
+                ", but no node would accept the cancel: max_gas_price_wei must be a tenth above its cap"
             };
             lines.push(format!("  cancelled after {head_s} s as the lane's head at its price cap (max_head_s){room}"));
         }
@@ -283,10 +285,11 @@ mod tests {
 
     const NOW: Millis = Millis(1_795_348_800_000);
     const POLICY: &str = "[account.hot]\nmax_gas_price_wei = \"3000000000\"\ngas_price_wei = \"100000000\"\n\
-        max_value_wei = 10\nspend_limit_wei = \"100000000000000\"\nspend_window_s = 60\nmax_requests = 9\nmax_requests_window_s = 30\nmax_head_s = 120\n\
+        max_value_wei = 10\nspend_limit_wei = \"100000000000000\"\nspend_window_s = 60\nmax_requests = 9\n\
+        max_requests_window_s = 30\nmax_head_s = 120\n\
         allow_senders = [\"AIDA1\", \"AROA2:job-*\"]\ncancel_senders = [\"AIDADESK\"]\n";
 
-    fn judged(body: &str, sender: Option<&str>) -> Verdict {
+    fn judged(body: &str, sender: Option<&str>) -> Decision {
         let asked = Check {
             policy: PathBuf::new(),
             request: PathBuf::new(),
@@ -306,27 +309,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_allowed_is_told_with_its_price_and_what_it_may_cost() {
+    fn allowed_request_is_shown_with_price_and_highest_cost() {
         let verdict = judged(&transfer(10), Some("AIDA1"));
         assert_eq!(
             verdict.as_text(),
-            "allowed: r-1 with account hot\n  100000000 wei per gas at first, 3000000000 at most; it may cost 63000000000010 wei\n  \
-             if the window of 60 s has as much left: spend_limit_wei is 100000000000000\n  \
-             if the sender had fewer in the window of 30 s: max_requests is 9\n  \
-             cancelled after 120 s as the lane's head at its price cap (max_head_s), at a price that replaces it in no node: \
-             max_gas_price_wei leaves no tenth above its cap"
+            "allowed: r-1 with account hot\n  100000000 wei per gas (0.1 gwei) at first, 3000000000 wei per gas \
+             (3 gwei) at most; it may cost 63000000000010 wei (0.00006300000000001 BNB)\n  \
+             if that much is left of the window of 60 s: spend_limit_wei is 100000000000000 wei (0.0001 BNB)\n  \
+             if the sender sent fewer in the window of 30 s: max_requests is 9\n  \
+             cancelled after 120 s as the lane's head at its price cap (max_head_s), but no node would accept the \
+             cancel: max_gas_price_wei must be a tenth above its cap"
         );
         let line: serde_json::Value = serde_json::from_str(&verdict.as_json()).expect("JSON");
         assert_eq!((&line["verdict"], &line["costAtMost"]), (&json!("allowed"), &json!("63000000000010")));
         assert_eq!((&line["requestsAtMost"], &line["requestsWindowS"]), (&json!(9), &json!(30)));
         assert_eq!((&line["headAtCapS"], &line["cancelFitsUnderCap"]), (&json!(120), &json!(false)));
         let lower = transfer(10).replace("\"gas\"", "\"maxGasPrice\":2000000000,\"gas\"");
-        let told = judged(&lower, Some("AIDA1")).as_text();
-        assert!(told.ends_with("\n  cancelled after 120 s as the lane's head at its price cap (max_head_s)"), "{told}");
+        let text = judged(&lower, Some("AIDA1")).as_text();
+        assert!(text.ends_with("\n  cancelled after 120 s as the lane's head at its price cap (max_head_s)"), "{text}");
     }
 
     #[test]
-    fn what_is_refused_is_told_with_code_and_rule() {
+    fn refused_request_is_shown_with_code_and_rule() {
         for (body, sender, code, rule) in [
             (transfer(11), "AIDA1", "valueTooHigh", Some("max_value_wei")),
             (transfer(1), "AIDA2", "senderNotAllowed", Some("allow_senders")),
@@ -347,18 +351,18 @@ mod tests {
     }
 
     #[test]
-    fn the_lane_is_told_of_what_would_be_signed() {
+    fn lane_is_shown_for_the_transaction_to_be_signed() {
         let mut verdict = judged(&transfer(10), Some("AIDA1"));
         assert_eq!(verdict.signs.as_ref().map(|(tx_type, intent)| (*tx_type, intent.value)), Some((0, Wei::from(10))));
-        verdict.lane = Some(lane::Told { name: Some("payment"), text: "payment: it moves BNB".to_owned() });
+        verdict.lane = Some(lane::LaneText { name: Some("payment"), text: "payment: it moves BNB".to_owned() });
         assert!(verdict.as_text().ends_with("\n  lane: payment: it moves BNB"), "{}", verdict.as_text());
         let line: serde_json::Value = serde_json::from_str(&verdict.as_json()).expect("JSON");
         assert_eq!((&line["lane"], &line["laneReason"]), (&json!("payment"), &json!("payment: it moves BNB")));
-        assert!(judged(&transfer(11), Some("AIDA1")).signs.is_none(), "what is refused has no lane");
+        assert!(judged(&transfer(11), Some("AIDA1")).signs.is_none(), "a refused request has no lane");
     }
 
     #[test]
-    fn a_cancel_is_held_against_its_sender_alone() {
+    fn cancel_is_checked_against_its_sender_only() {
         for sender in ["AROA2:job-7", "AIDADESK"] {
             assert!(judged("{\"cancel\":\"r-1\"}", Some(sender)).refused.is_none(), "{sender}");
         }

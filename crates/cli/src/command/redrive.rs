@@ -1,19 +1,16 @@
-//! `signpost redrive`: takes messages out of a dead-letter queue and puts them back where they came from, after
-//! showing what they are.
+//! `signpost redrive`: shows the messages of a dead-letter queue and moves them back to their queue.
 //!
-//! Each message is sent to its queue first and deleted from the dead-letter queue after, in its old group and in
-//! the order received: a crash between the two leaves a copy behind, which is harmless, since every message of
-//! Signpost is safe to repeat while the record of its request is kept. SQS's own `StartMessageMoveTask` does the same
-//! (in a FIFO dead-letter queue the message id has replaced the deduplication id, so that nothing is dropped), but it
-//! shows nothing, and it repeats what was refused before: here that is answered again as it was and goes back to no
-//! queue. Either way the copy is a new message to SQS:
-//! another message id, and the whole retention of the queue again. Never shows a body: it may hold calldata or a secret
-//! sent by mistake.
+//! A message is first sent to its queue, in its old group and in the order received, and then deleted from the
+//! dead-letter queue. A crash between the two leaves a copy, which is harmless: every message of Signpost is safe to
+//! repeat while the record of its request is kept. The `StartMessageMoveTask` of SQS does the same (in a FIFO
+//! dead-letter queue the message id has replaced the deduplication id, so nothing is dropped). But it shows nothing,
+//! and it repeats messages that were rejected before. For a rejected message, this command publishes the outcome again
+//! and does not move the message. A body is never shown: it may have calldata or a secret that was sent by mistake.
 //!
-//! Two things change on the way: SQS's `SenderId` becomes that of whoever runs the command, and the message gets
-//! another message id. A policy with `allow_senders` must allow the sender, or refuses the request: see `--queue`. And the
-//! copy is another message: what has a record is answered by it whoever sends it again, but what was refused is judged
-//! for itself, and so is a cancel.
+//! The copy is a new message to SQS: it has a new message id, the full retention period, and the `SenderId` of the
+//! operator. A policy with `allow_senders` must therefore allow the operator, or the request is rejected; see
+//! `--queue`. A request that has a record is answered from it, whoever sends the copy; a rejected request and a cancel
+//! are judged again.
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -38,15 +35,15 @@ use crate::config::Config;
 use crate::terminal::{remark, say, say_json};
 use crate::{aws, clock, when, world};
 
-/// Messages are ours for so long: time to read the list and to type yes.
+/// How long received messages stay invisible to others: time to read the list and to type yes.
 const HELD_S: i32 = 300;
-/// Moved by one command, about; the same command again takes the next.
+/// About how many messages one command moves; the next command takes further ones.
 const MESSAGES_MAX: usize = 500;
-/// A dead-letter queue is looked at until it gives nothing so many times in a row: one receive asks only some
-/// of the servers that hold a queue.
-const EMPTY_LOOKS: usize = 2;
+/// A dead-letter queue counts as empty after this many empty receives in a row: one receive asks only some of the
+/// servers of a queue.
+const EMPTY_RECEIVES: usize = 2;
 
-/// The queue with requests.
+/// The name of the queue with requests.
 const SIGNING: &str = "signing";
 
 const EXAMPLES: &str = "\
@@ -55,35 +52,35 @@ Examples:
   signpost redrive --queue signing
   signpost redrive --yes --json
 
-Mend what sent them there first: a message comes back after ten more deliveries. Up to 500 are moved at a time. A
-FIFO queue shows ten of a group before the others; with a yes these follow, and are shown as they go.
-SQS names you as their sender from then on: with `allow_senders` in the policy, requests that have no record are
-refused unless you are allowed, so let the backend send those again instead. A cancel is refused unless
-`cancel_senders` lists you: use `signpost cancel`. What was refused before it got there is not put back: its outcome
-is published again. A message that goes back is a new one to SQS and may wait as long again; do not put back what was
-first sent longer ago than requests are kept (90 days by default).";
+First fix the cause: otherwise the messages return after ten more deliveries. One command moves up to 500 messages. A
+FIFO queue shows only ten messages of a group; after a yes the others follow and are shown while they are moved.
+SQS reports you as the sender of the moved messages. If the policy has `allow_senders` without you, requests that have
+no record are rejected: let the backend send those again instead. A cancel is rejected unless `cancel_senders` lists
+you: use `signpost cancel`. A message that was already rejected is not moved: its outcome is published again. A moved
+message starts a new retention period in SQS; do not move messages that were first sent longer ago than requests are
+kept (90 days by default).";
 
 /// `signpost redrive`
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Only the dead-letter queue of this one: signing, resign or broadcast
+    /// Only the dead-letter queue of this queue: signing, resign or broadcast
     #[arg(long, value_name = "QUEUE", value_parser = ["signing", "resign", "broadcast"])]
     queue: Option<String>,
-    /// Only show what is there
+    /// Only show the messages
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
     yes: Yes,
-    /// One JSON line a message
+    /// One JSON line per message
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     config: ConfigOption,
 }
 
-/// A queue and where its failed messages are.
-struct Way {
+/// A queue and its dead-letter queue.
+struct QueuePair {
     name: &'static str,
     url: String,
     dead_url: String,
@@ -94,14 +91,14 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let session = arguments.config.open().await?;
     let sqs = Client::new(&session.sdk);
     let mut held = Vec::new();
-    for way in ways(&sqs, &session.config, arguments.queue.as_deref()).await? {
-        let messages = receive(&sqs, &way.dead_url).await?;
-        held.push((way, messages));
+    for pair in queue_pairs(&sqs, &session.config, arguments.queue.as_deref()).await? {
+        let messages = receive(&sqs, &pair.dead_url).await?;
+        held.push((pair, messages));
     }
     let found: usize = held.iter().map(|(_, messages)| messages.len()).sum();
-    for (way, messages) in &held {
+    for (pair, messages) in &held {
         for message in messages {
-            show(way, message, arguments.json);
+            show(pair, message, arguments.json);
         }
     }
     if found == 0 {
@@ -112,66 +109,66 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         Ok(())
     } else {
         arguments.yes.or_ask(&format!(
-            "These {found} message(s), and those a FIFO queue holds back behind them, go back and are worked on again."
+            "These {found} message(s), and those behind them in a FIFO queue, are moved back and processed again."
         ))
     };
     if arguments.dry_run || agreed.is_err() {
-        for (way, messages) in &held {
-            give_back(&sqs, &way.dead_url, messages).await;
+        for (pair, messages) in &held {
+            give_back(&sqs, &pair.dead_url, messages).await;
         }
         return agreed.map(|()| ExitCode::SUCCESS);
     }
     let (mut done, mut failed) = (Done::default(), None);
-    for (way, messages) in held {
+    for (pair, messages) in held {
         if failed.is_some() {
-            give_back(&sqs, &way.dead_url, &messages).await;
+            give_back(&sqs, &pair.dead_url, &messages).await;
             continue;
         }
-        failed = move_all(&session, &sqs, &way, messages, arguments.json, &mut done).await.err();
+        failed = move_all(&session, &sqs, &pair, messages, arguments.json, &mut done).await.err();
     }
     if done.answered > 0 {
-        remark(format!("{} message(s) had been refused before; their outcomes are published again", done.answered));
+        remark(format!("{} message(s) had been rejected before; their outcomes are published again", done.answered));
     }
-    remark(format!("{} message(s) are back in their queues", done.moved));
+    remark(format!("{} message(s) moved back to their queues", done.moved));
     failed.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
-/// What became of the messages.
+/// How many messages were handled, and how.
 #[derive(Debug, Default)]
 struct Done {
-    /// Back in their queues.
+    /// Moved back to their queues.
     moved: usize,
-    /// Answered again as they were answered before.
+    /// Rejected before; their outcomes are published again.
     answered: usize,
 }
 
-/// Moves what was received, then what a FIFO queue held back meanwhile.
+/// Moves the received messages, then those that a FIFO queue held back.
 async fn move_all(
     session: &Session,
     sqs: &Client,
-    way: &Way,
+    pair: &QueuePair,
     mut messages: Vec<Message>,
     as_json: bool,
     done: &mut Done,
 ) -> Result<(), CommandError> {
     let mut seen = 0_usize;
     loop {
-        let answers = match answers(session, way, &messages).await {
+        let answers = match answers(session, pair, &messages).await {
             Ok(answers) => answers,
             Err(error) => {
-                give_back(sqs, &way.dead_url, &messages).await;
+                give_back(sqs, &pair.dead_url, &messages).await;
                 return Err(error);
             }
         };
         for (at, message) in messages.iter().enumerate() {
             let answer = message.message_id.as_ref().and_then(|id| answers.get(id));
             let result = match answer {
-                Some(outcome) => answer_again(session, sqs, way, message, outcome).await,
-                None => move_back(sqs, way, message).await,
+                Some(outcome) => answer_again(session, sqs, pair, message, outcome).await,
+                None => move_back(sqs, pair, message).await,
             };
             if let Err(error) = result {
-                // In its group nothing may overtake it: what follows stays where it is.
-                give_back(sqs, &way.dead_url, messages.get(at..).unwrap_or_default()).await;
+                // Nothing may overtake it within its group, so later messages stay in the dead-letter queue.
+                give_back(sqs, &pair.dead_url, messages.get(at..).unwrap_or_default()).await;
                 return Err(error);
             }
             let counted = if answer.is_some() { &mut done.answered } else { &mut done.moved };
@@ -181,24 +178,24 @@ async fn move_all(
         if seen >= MESSAGES_MAX {
             return Ok(());
         }
-        messages = receive(sqs, &way.dead_url).await?;
+        messages = receive(sqs, &pair.dead_url).await?;
         if messages.is_empty() {
             return Ok(());
         }
         for message in &messages {
-            show(way, message, as_json);
+            show(pair, message, as_json);
         }
     }
 }
 
-/// The outcomes of those messages that were refused before they got here, by message id. Back in its queue such a
-/// message would be a new one to SQS, would be judged anew, and could end in a second outcome.
+/// The outcomes of messages that were rejected before they got here, by message id. Moved back, such a message would be
+/// new to SQS, would be judged again, and could get a second outcome.
 async fn answers(
     session: &Session,
-    way: &Way,
+    pair: &QueuePair,
     messages: &[Message],
 ) -> Result<HashMap<String, OutcomeMessage>, CommandError> {
-    if way.name != SIGNING {
+    if pair.name != SIGNING {
         return Ok(HashMap::new());
     }
     let ids = messages.iter().filter_map(|message| format!("sqs:{}", message.message_id.as_ref()?).parse().ok());
@@ -212,25 +209,25 @@ async fn answers(
     Ok(found.into_iter().filter_map(outcome).collect())
 }
 
-/// Publishes it first, deletes it after.
+/// Publishes the outcome, then deletes the message.
 async fn answer_again(
     session: &Session,
     sqs: &Client,
-    way: &Way,
+    pair: &QueuePair,
     message: &Message,
     outcome: &OutcomeMessage,
 ) -> Result<(), CommandError> {
     for published in publish::all(&world::topic(session), std::slice::from_ref(outcome)).await {
         published?;
     }
-    delete(sqs, way, message).await
+    delete(sqs, pair, message).await
 }
 
-/// The queues that have a dead-letter queue, as their redrive policy names it.
-async fn ways(sqs: &Client, config: &Config, only: Option<&str>) -> Result<Vec<Way>, CommandError> {
+/// The queues that have a dead-letter queue, which their redrive policy names.
+async fn queue_pairs(sqs: &Client, config: &Config, only: Option<&str>) -> Result<Vec<QueuePair>, CommandError> {
     let queues = &config.queues;
     let all = [(SIGNING, &queues.signing_url), ("resign", &queues.resign_url), ("broadcast", &queues.broadcast_url)];
-    let mut ways = Vec::new();
+    let mut pairs = Vec::new();
     for (name, url) in all.into_iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
         let asked = sqs.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::RedrivePolicy);
         let answer = asked.send().await.map_err(|error| failed("GetQueueAttributes", aws::reason(&error)))?;
@@ -242,23 +239,23 @@ async fn ways(sqs: &Client, config: &Config, only: Option<&str>) -> Result<Vec<W
         let found = sqs.get_queue_url().queue_name(&dead).send().await;
         let found = found.map_err(|error| failed("GetQueueUrl", format!("{dead}: {}", aws::reason(&error))))?;
         let dead_url = found.queue_url.ok_or_else(|| failed("GetQueueUrl", format!("{dead}: no URL in the answer")))?;
-        ways.push(Way { name, url: url.clone(), dead_url });
+        pairs.push(QueuePair { name, url: url.clone(), dead_url });
     }
-    Ok(ways)
+    Ok(pairs)
 }
 
-/// The name of the queue a redrive policy points to: the last part of its ARN.
+/// The name of the queue in a redrive policy: the last part of its ARN.
 pub fn dead_letter_name(policy: &str) -> Option<String> {
     let policy: Value = serde_json::from_str(policy).ok()?;
     let arn = policy.get("deadLetterTargetArn")?.as_str()?;
     arn.rsplit(':').next().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-/// Takes what is there, oldest first within its group, and hides it from others meanwhile.
+/// Receives the messages of a queue, oldest first within a group, and makes them invisible to others.
 async fn receive(sqs: &Client, url: &str) -> Result<Vec<Message>, CommandError> {
     let mut messages: Vec<Message> = Vec::new();
     let mut empty = 0_usize;
-    while empty < EMPTY_LOOKS && messages.len() < MESSAGES_MAX {
+    while empty < EMPTY_RECEIVES && messages.len() < MESSAGES_MAX {
         let asked = sqs
             .receive_message()
             .queue_url(url)
@@ -275,8 +272,8 @@ async fn receive(sqs: &Client, url: &str) -> Result<Vec<Message>, CommandError> 
     Ok(messages)
 }
 
-/// What a message is about, without its contents.
-fn show(way: &Way, message: &Message, as_json: bool) {
+/// Shows a message without its contents.
+fn show(pair: &QueuePair, message: &Message, as_json: bool) {
     let Named { id, account } = Named::of(message.body.as_deref().unwrap_or_default());
     let (id, account) = (id.map(|id| id.to_string()), account.as_deref());
     let attribute = |name| message.attributes.as_ref().and_then(|all| all.get(&name)).cloned();
@@ -284,7 +281,7 @@ fn show(way: &Way, message: &Message, as_json: bool) {
     let sender = attribute(MessageSystemAttributeName::SenderId);
     let bytes = message.body.as_deref().map_or(0, str::len);
     if as_json {
-        let line = json!({ "queue": way.name, "messageId": message.message_id, "requestId": id, "account": account,
+        let line = json!({ "queue": pair.name, "messageId": message.message_id, "requestId": id, "account": account,
             "sender": sender, "sentAt": sent_at, "bodyBytes": bytes });
         say_json(&line);
         return;
@@ -292,11 +289,11 @@ fn show(way: &Way, message: &Message, as_json: bool) {
     let age = sent_at.map_or_else(|| "?".to_owned(), |at| when::span(clock::now_ms().saturating_sub(at)));
     let about = id.unwrap_or_else(|| "(no request id)".to_owned());
     let account = account.unwrap_or("-");
-    say(format!("{:<10}{about:<40}  {account:<24}  {age:>14} old  {bytes} bytes", way.name));
+    say(format!("{:<10}{about:<40}  {account:<24}  {age:>14} old  {bytes} bytes", pair.name));
 }
 
-/// What a body calls its request and its account. It was never parsed as a request and anybody may have sent it, so
-/// only what parses as an id or as an account is shown: other text could pass for a line of ours.
+/// The request and the account that a body names. The body was never parsed and may come from anybody, so only valid
+/// ids and accounts are shown: other text could imitate a line of this command.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Named {
     id: Option<RequestId>,
@@ -324,35 +321,35 @@ fn account_named(text: &str) -> Option<String> {
     name.or_else(key).or_else(address)
 }
 
-/// Sends it first, deletes it after: what is lost between the two is only the second.
-async fn move_back(sqs: &Client, way: &Way, message: &Message) -> Result<(), CommandError> {
+/// Sends the message to its queue, then deletes it; a crash in between leaves a copy.
+async fn move_back(sqs: &Client, pair: &QueuePair, message: &Message) -> Result<(), CommandError> {
     let body = message.body.clone().unwrap_or_default();
     let attribute = |name| message.attributes.as_ref().and_then(|all| all.get(&name)).cloned();
     let carried: HashMap<String, MessageAttributeValue> = message.message_attributes.clone().unwrap_or_default();
-    let mut send = sqs.send_message().queue_url(&way.url).message_body(&body).set_message_attributes(Some(carried));
+    let mut send = sqs.send_message().queue_url(&pair.url).message_body(&body).set_message_attributes(Some(carried));
     if let Some(trace) = attribute(MessageSystemAttributeName::AwsTraceHeader) {
         let value = MessageSystemAttributeValue::builder().data_type("String").string_value(trace).build();
         let value = value.map_err(|error| failed("SendMessage", error.to_string()))?;
         send = send.message_system_attributes(MessageSystemAttributeNameForSends::AwsTraceHeader, value);
     }
-    if is_fifo(&way.url) {
+    if is_fifo(&pair.url) {
         let group = attribute(MessageSystemAttributeName::MessageGroupId).unwrap_or_else(|| "-".to_owned());
-        // Another id than the first sending had, or SQS would take it for the same message and drop it; but the
-        // same on every try of this command, so that a try repeated after a crash is one message.
+        // Not the id of the first sending, or SQS would drop the message as a duplicate; but the same id on every try
+        // of this command, so that a repeat after a crash is one message.
         let once = format!("redrive {}", message.message_id.as_deref().unwrap_or(&body));
         send = send.message_group_id(group).message_deduplication_id(hex::encode(sha256(once.as_bytes())));
     }
     send.send().await.map_err(|error| failed("SendMessage", aws::reason(&error)))?;
-    delete(sqs, way, message).await
+    delete(sqs, pair, message).await
 }
 
-async fn delete(sqs: &Client, way: &Way, message: &Message) -> Result<(), CommandError> {
+async fn delete(sqs: &Client, pair: &QueuePair, message: &Message) -> Result<(), CommandError> {
     let handle = message.receipt_handle.clone().unwrap_or_default();
-    let deleted = sqs.delete_message().queue_url(&way.dead_url).receipt_handle(handle).send().await;
+    let deleted = sqs.delete_message().queue_url(&pair.dead_url).receipt_handle(handle).send().await;
     deleted.map(|_| ()).map_err(|error| failed("DeleteMessage", aws::reason(&error)))
 }
 
-/// Makes them visible again at once; if that fails, SQS does in five minutes.
+/// Makes the messages visible again at once; if that fails, SQS does it in five minutes.
 async fn give_back(sqs: &Client, url: &str, messages: &[Message]) {
     for part in messages.chunks(10) {
         let entries = part.iter().enumerate().filter_map(|(at, message)| {
@@ -361,7 +358,7 @@ async fn give_back(sqs: &Client, url: &str, messages: &[Message]) {
         });
         let call = sqs.change_message_visibility_batch().queue_url(url).set_entries(Some(entries.collect()));
         if call.send().await.is_err() {
-            remark(format!("some messages of {url} show up again in {HELD_S} s only"));
+            remark(format!("some messages of {url} stay invisible for {HELD_S} s"));
         }
     }
 }
@@ -375,7 +372,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_that_is_no_id_is_not_shown() {
+    fn text_that_is_not_an_id_is_not_shown() {
         for foul in ["\\u001b[2J\\u009b1A\\u202e", "r-1  hot   0 s old  12 bytes", "hot\\r\\nresign r-2", "", "\\u0000"]
         {
             let body = format!(r#"{{"requestId":"{foul}","account":"{foul}"}}"#);
@@ -387,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_body_names_is_shown_as_it_parses() {
+    fn valid_ids_and_accounts_of_a_body_are_shown() {
         let key = "97:0x9858effd232b4033e47d90003d41ec34ecaeda94";
         for (account, shown) in [("hot", "hot"), ("pool:payers", "pool:payers"), (key, key)] {
             let named = Named::of(&format!(r#"{{"requestId":"r-1","account":"{account}"}}"#));
@@ -398,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dead_letter_queue_is_named_by_the_policy() {
+    fn dead_letter_queue_is_read_from_the_redrive_policy() {
         let policy = r#"{"deadLetterTargetArn":"arn:aws:sqs:eu-west-1:000000000000:x-dlq.fifo","maxReceiveCount":10}"#;
         assert_eq!(dead_letter_name(policy).as_deref(), Some("x-dlq.fifo"));
         assert_eq!(dead_letter_name("{}"), None);

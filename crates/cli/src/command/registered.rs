@@ -1,5 +1,5 @@
-//! The registered accounts as an operator of one chain sees them. The tables may hold those of other chains, which
-//! are another Signpost's: they are named where somebody would miss them, and otherwise left alone.
+//! The registered accounts of the configured chain. The tables may also have accounts of other chains, which belong to
+//! another Signpost: commands name them where an operator could miss them, and otherwise ignore them.
 
 use std::collections::BTreeSet;
 
@@ -12,17 +12,17 @@ use super::{CommandError, Session};
 use crate::terminal::remark;
 use crate::world;
 
-/// The accounts of the configuration's chain, and apart from them the others.
+/// The accounts of the configured chain, and separately those of other chains.
 pub async fn registered(session: &Session) -> Result<OfChain, CommandError> {
     Ok(OfChain::of(world::store(session).accounts().await?, chain_id(session)))
 }
 
-/// The accounts of the configuration's chain. Says on stderr what is left out: accounts of other chains, and those
-/// that cannot be read.
+/// The accounts of the configured chain. Reports on stderr what is left out: accounts of other chains, and unreadable
+/// accounts.
 pub async fn ours(session: &Session) -> Result<Vec<Head>, CommandError> {
     let accounts = registered(session).await?;
     if let Some(others) = others(&accounts) {
-        remark(format!("{others}: another Signpost's, left out"));
+        remark(format!("{others} left out: they belong to another Signpost"));
     }
     for entry in &accounts.unreadable {
         remark(format!("{} cannot be read ({}), left out; see `signpost doctor`", entry.name, entry.problem));
@@ -30,22 +30,22 @@ pub async fn ours(session: &Session) -> Result<Vec<Head>, CommandError> {
     Ok(accounts.heads)
 }
 
-/// How many accounts of which other chains are registered.
+/// The number of registered accounts on other chains, with their chain ids.
 pub fn others(accounts: &OfChain) -> Option<String> {
     let chains: BTreeSet<u64> = accounts.others.iter().map(|head| head.account.chain_id.0).collect();
     let names: Vec<String> = chains.iter().map(ToString::to_string).collect();
     let count = accounts.others.len();
-    (count > 0).then(|| format!("{count} account(s) of chain {}", names.join(", ")))
+    (count > 0).then(|| format!("{count} account(s) on chain {}", names.join(", ")))
 }
 
-/// The account with a name, if it is of the configuration's chain; see [`any_named`].
+/// The account with a name, if it is on the configured chain; see [`any_named`].
 pub async fn named(session: &Session, name: &str) -> Result<Head, CommandError> {
     let head = any_named(&world::store(session), name).await?;
     of_our_chain(session, &head.account)?;
     Ok(head)
 }
 
-/// The account with a name; what `signpost account list` calls it, or its key, or its address, if only one chain has it.
+/// Finds an account by its name, by its key `CHAIN:ADDRESS`, or by its address if only one chain has it.
 pub async fn any_named(store: &impl Store, name: &str) -> Result<Head, CommandError> {
     let is = |head: &Head| {
         let account = head.account;
@@ -58,24 +58,24 @@ pub async fn any_named(store: &impl Store, name: &str) -> Result<Head, CommandEr
         (Some(head), []) => Ok(head),
         (Some(head), others) => {
             let names: Vec<&str> = others.iter().chain([&head]).map(|head| head.name.as_str()).collect();
-            let text = format!("{name} is the address of {}; say which by its name", names.join(" and "));
+            let text = format!("{name} is the address of {}; give the name instead", names.join(" and "));
             Err(CommandError::Input(text))
         }
         (None, _) => {
-            let way_out = "`signpost account list` shows those that are";
-            Err(CommandError::Unknown(format!("no account is registered as {name}; {way_out}")))
+            let hint = "`signpost account list` shows the registered ones";
+            Err(CommandError::Unknown(format!("no account is registered as {name}; {hint}")))
         }
     }
 }
 
-/// Refuses to touch what is another Signpost's.
+/// Refuses an account that belongs to another Signpost.
 pub fn of_our_chain(session: &Session, account: &AccountKey) -> Result<(), CommandError> {
     let ours = chain_id(session);
     if account.chain_id == ours {
         return Ok(());
     }
-    let text = format!("{account} is of chain {}, this configuration serves chain {ours}", account.chain_id);
-    Err(CommandError::Input(format!("{text}; use the configuration of its Signpost")))
+    let text = format!("{account} is on chain {}, but this configuration serves chain {ours}", account.chain_id);
+    Err(CommandError::Input(format!("{text}; use the configuration of that Signpost")))
 }
 
 fn chain_id(session: &Session) -> ChainId {

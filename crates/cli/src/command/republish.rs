@@ -1,7 +1,6 @@
-//! `signpost republish`: publishes the outcome of a request once more, rebuilt from its record.
+//! `signpost republish`: publishes the outcome of a request again, rebuilt from its record.
 //!
-//! A copy: same contents, same `eventId`. Changes no record. Only of what has an outcome: it never says one
-//! that is not decided.
+//! The copy has the same contents and the same `eventId`. Changes no record. A request without an outcome is refused.
 
 use std::process::ExitCode;
 
@@ -21,17 +20,17 @@ Examples:
   signpost republish invoice-4711
   signpost requests list --since 2h --status confirmed --limit 1000 --json | jq -r .requestId | xargs signpost republish
 
-Every subscriber whose filter matches gets the copy; one that has seen its `eventId` drops it. A FIFO topic drops it
-by itself within five minutes of the first. Only a request with an outcome is published.";
+Every subscriber whose filter matches gets the copy; a subscriber that has seen its `eventId` ignores it. A FIFO topic
+drops the copy within five minutes of the first. Only requests that have an outcome are published.";
 
 /// `signpost republish`
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// The requests' ids
+    /// Ids of the requests
     #[arg(value_name = "ID", required = true)]
     ids: Vec<String>,
-    /// One JSON line each
+    /// One JSON line per request
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -45,22 +44,22 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let stored = world::store(&session).load(&ids, clock::now()).await?;
     for stored in &stored {
         if let Stored::Record(record) = stored {
-            // Another Signpost's outcomes go to its own topic.
+            // Outcomes of another Signpost go to its own topic.
             of_our_chain(&session, &record.account)?;
         }
     }
     let mut outcomes = Vec::new();
-    let mut well = true;
+    let mut complete = true;
     for id in &ids {
         let found = stored.iter().find(|stored| stored.request_id() == id);
         if let Some(outcome) = found.and_then(outcome_of) {
             outcomes.push(outcome);
             continue;
         }
-        well = false;
+        complete = false;
         match found.map(|found| RequestStatus::of(found).status.as_str()) {
             Some(status) => {
-                remark(format!("{id}: is {status} and has no outcome yet; see `signpost status {id} --watch`"));
+                remark(format!("{id}: it is {status} and has no outcome yet; see `signpost status {id} --watch`"));
             }
             None => remark(format!("{id}: no such request")),
         }
@@ -74,12 +73,12 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
             }
             Ok(()) => say(format!("{request_id}: published again as {}, eventId {event_id}", status.as_str())),
             Err(error) => {
-                well = false;
+                complete = false;
                 remark(format!("{request_id}: not published: {}", super::told(&error)));
             }
         }
     }
-    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn outcome_of(stored: &Stored) -> Option<OutcomeMessage> {

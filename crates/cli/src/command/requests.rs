@@ -1,7 +1,7 @@
-//! `signpost requests`: which requests there are, newest first.
+//! `signpost requests`: lists requests, newest first.
 //!
-//! Asks the index by account and time, then reads the items found; never the whole table unless asked. The
-//! index lags by a moment, and bad messages, whose account was never known, are not in it.
+//! Queries the index by account and time, then reads the items found; reads the whole table only with `--scan`. The
+//! index lags slightly, and does not have bad messages without a known account.
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -22,7 +22,7 @@ use super::{CommandError, ConfigOption, told};
 use crate::terminal::{paint, remark, say, say_json};
 use crate::{clock, when, world};
 
-/// Ids read at once.
+/// Ids per read.
 const READ_AT_ONCE: usize = 100;
 
 const EXAMPLES: &str = "\
@@ -33,9 +33,9 @@ Examples:
   signpost requests list --since 7d --limit 1000 --json | jq -r .requestId
   signpost requests list --scan --status rejected
 
-Newest first. What a request without an outcome waits for is a code; `signpost status ID` says what it means and
-what helps. A message whose account was never known (no JSON, an unknown account) is in no account's list:
---scan finds it, by reading the whole table.";
+Newest first. For a request without an outcome, a code says what it waits for; `signpost status ID` explains the code.
+A message without a known account (not JSON, or an unknown account) is in no account's list: --scan finds it by reading
+the whole table.";
 
 /// `signpost requests`
 #[derive(Debug, clap::Args)]
@@ -54,26 +54,26 @@ enum Action {
 
 #[derive(Debug, clap::Args)]
 struct List {
-    /// Only this account's
+    /// Only requests of this account
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
-    /// Only of this status (reserved, signed, sent, mined, confirmed, reverted, cancelled, displaced, rejected);
-    /// may be repeated
+    /// Only requests with this status (reserved, signed, sent, mined, confirmed, reverted, cancelled, displaced,
+    /// rejected); may be repeated
     #[arg(long, value_name = "STATUS")]
     status: Vec<String>,
-    /// Only those without an outcome: reserved, signed, sent, mined
+    /// Only requests without an outcome: reserved, signed, sent, mined
     #[arg(long, conflicts_with = "status")]
     open: bool,
-    /// Only those made since: 30m, 24h, 7d, 2026-11-24T08:00:00Z, or Unix seconds
+    /// Only requests accepted since: 30m, 24h, 7d, 2026-11-24T08:00:00Z, or Unix seconds
     #[arg(long, value_name = "WHEN")]
     since: Option<String>,
-    /// At most so many
+    /// At most N requests
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: usize,
-    /// Read the whole table instead of the index: slow, and paid by its size
+    /// Read the whole table instead of the index: slow, with a cost by table size
     #[arg(long, conflicts_with = "account")]
     scan: bool,
-    /// The items as JSON (request-status.v1), one line each
+    /// Print the items as JSON (request-status.v1), one per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -106,7 +106,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         table(&found, &heads, now).into_iter().for_each(say);
     }
     match (found.len(), more) {
-        (0, _) => remark("no request is like that; `--since` and `--status` may leave out too much"),
+        (0, _) => remark("no request matches; try other values of --since and --status"),
         (count, true) => remark(format!("the newest {count}; there are more, see --limit and --since")),
         (_, false) => {}
     }
@@ -129,7 +129,7 @@ fn is_wanted(status: &RequestStatus, wanted: &BTreeSet<&str>) -> bool {
     wanted.is_empty() || wanted.contains(status.status.as_str())
 }
 
-/// The newest of each account, then the newest of all; and whether there are more.
+/// The newest requests of all accounts, and whether there are more.
 async fn by_index(
     store: &DynamoStore,
     heads: &[Head],
@@ -156,7 +156,7 @@ async fn by_index(
     Ok((all, more))
 }
 
-/// Gives an account's requests since then, newest first, until `each` has enough.
+/// Passes an account's requests since `since` to `each`, newest first, until it returns false.
 pub async fn each_of(
     store: &DynamoStore,
     head: &Head,
@@ -169,7 +169,7 @@ pub async fn each_of(
         for ids in page.ids.chunks(READ_AT_ONCE) {
             let ids: Vec<_> = ids.iter().map(|(id, _)| id.clone()).collect();
             let mut found = store.find(&ids).await?;
-            // A batch comes in no order.
+            // A batch is returned in no particular order.
             found.sort_by_key(|found| ids.iter().position(|id| id.as_str() == found.id));
             for found in found {
                 match found.stored {
@@ -191,12 +191,12 @@ pub async fn each_of(
     }
 }
 
-/// Says of an item that it cannot be read. Its key may be any text.
+/// Reports an unreadable item. Its key may be any text.
 pub(super) fn remark_unreadable(id: &str, error: &dyn std::error::Error) {
     remark(format!("{} cannot be read ({}); see `signpost audit`", text::plain(id), told(error)));
 }
 
-/// Every item that is wanted, of which the newest are kept.
+/// Reads the whole table, and keeps the newest matching items.
 async fn scan(
     store: &DynamoStore,
     since: Millis,
@@ -207,7 +207,7 @@ async fn scan(
     let mut count = 0_usize;
     store
         .find_all(|found| match found.stored {
-            // The refusal stands under the id it names too.
+            // The rejection is also stored under the id that it names.
             Ok(Stored::Rejected(rejected)) if rejected.said_as.is_some() => {}
             Ok(stored) => {
                 let status = RequestStatus::of(&stored);
@@ -231,7 +231,7 @@ fn keep_newest(kept: &mut Vec<RequestStatus>, limit: usize) {
     kept.truncate(limit);
 }
 
-/// One line each, under a heading.
+/// One line per request, under a heading.
 fn table(found: &[RequestStatus], heads: &[Head], now: Millis) -> Vec<String> {
     let name_of = |account: Option<&String>| {
         let head = heads.iter().find(|head| Some(&head.account.to_string()) == account);

@@ -1,7 +1,7 @@
-//! `signpost status`: how a request stands, by one read of the requests table.
+//! `signpost status`: shows the status of a request with one read of the requests table.
 //!
-//! Any backend does the same with `GetItem`; this only prints it for people. For them the nodes are asked which lane
-//! an open request is in; without their answer it is said what that depends on.
+//! A backend does the same with `GetItem`; this command formats the item for people. It also asks the nodes for the
+//! lane of an open request; without an answer the text says what the lane depends on.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use signpost_txmgr::wire::{RequestStatus, Status, WireAttempt, WireFee, WireKind
 
 use super::{CommandError, ConfigOption, Session, asked_to_stop, request_id, told};
 use crate::terminal::{Colour, paint, remark, say, say_json};
-use crate::{clock, lane, when, world};
+use crate::{amount, clock, lane, when, world};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,13 +26,13 @@ With --watch the exit code is 0 only if the request is confirmed.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// The request's id
+    /// Id of the request
     #[arg(value_name = "ID")]
     id: String,
-    /// Follow it until its outcome is published
+    /// Follow the request until its outcome is published
     #[arg(long)]
     watch: bool,
-    /// The item as JSON (request-status.v1), one line each time it changes
+    /// Print the item as JSON (request-status.v1); with --watch one line for each change
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -53,8 +53,8 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     }
     let Some(status) = client.status(&id).await? else {
         let table = &session.config.tables.requests;
-        let way_out = "it may still be in the signing queue; --watch waits for it";
-        return Err(CommandError::Unknown(format!("no request {id} in table {table}; {way_out}")));
+        let hint = "it may still be in the signing queue; --watch waits for it";
+        return Err(CommandError::Unknown(format!("no request {id} in table {table}; {hint}")));
     };
     if arguments.json {
         say_json(&status);
@@ -81,7 +81,7 @@ async fn follow(client: &Client, id: &RequestId, json: bool) -> Result<ExitCode,
                 }
             }
             Ok(None) => remark(format!("{id} is not in the table yet")),
-            // A read that failed says nothing about the request; the next may succeed.
+            // A failed read says nothing about the request, and the next one may succeed.
             Err(error) => remark(told(&CommandError::from(error))),
         }
     }
@@ -97,7 +97,7 @@ pub fn colour(status: Status) -> Colour {
     }
 }
 
-/// One change as one line.
+/// One line for a change of status.
 pub fn step_line(status: &RequestStatus) -> String {
     let since = seconds(status.updated_at.saturating_sub(status.created_at));
     let name = paint(colour(status.status), &format!("{:<10}", status.status.as_str()));
@@ -114,7 +114,7 @@ fn seconds(ms: u64) -> String {
     format!("{}.{:03} s", ms / 1_000, ms % 1_000)
 }
 
-/// The lane of the transaction that is to be mined next: the request's own, or its cancel's.
+/// The lane of the next transaction to be mined: the request's, or its cancel's.
 async fn lane_of(session: &Session, status: &RequestStatus) -> Option<String> {
     if status.nonce.is_none() || status.settled_at.is_some() || status.block_number.is_some() {
         return None;
@@ -127,7 +127,7 @@ async fn lane_of(session: &Session, status: &RequestStatus) -> Option<String> {
     let to = match to.map(|to| to.parse()) {
         None => None,
         Some(Ok(to)) => Some(to),
-        // The item is odd: the lane is its least trouble.
+        // The item is malformed; leave the lane out.
         Some(Err(_)) => return None,
     };
     let value: Wei = value.parse().ok()?;
@@ -135,7 +135,7 @@ async fn lane_of(session: &Session, status: &RequestStatus) -> Option<String> {
     Some(lane::of(world::chain(session).ok().as_ref(), tx_type, to, value).await.text)
 }
 
-/// All that is known: the request, then what happened to it, in order.
+/// The request, then its events in order.
 fn lines(status: &RequestStatus, lane: Option<String>, now: u64) -> Vec<String> {
     let mut lines = facts(status, lane);
     lines.push(format!(
@@ -165,13 +165,13 @@ fn facts(status: &RequestStatus, lane: Option<String>) -> Vec<String> {
         ("from", status.from.clone()),
         ("nonce", status.nonce.map(|nonce| nonce.to_string())),
         ("to", status.to.clone()),
-        ("value", status.value.as_ref().map(|value| format!("{value} wei"))),
+        ("value", status.value.as_ref().map(amount::wei)),
         ("data", status.data.as_ref().filter(|data| data.len() > 2).map(|data| shortened(data))),
         ("gas", status.gas.map(|gas| gas.to_string())),
         ("lane", lane),
-        ("gas price", status.gas_price.as_ref().map(|price| format!("{price} wei"))),
-        ("max fee", status.max_fee_per_gas.as_ref().map(|price| format!("{price} wei"))),
-        ("priority fee", status.max_priority_fee_per_gas.as_ref().map(|price| format!("{price} wei"))),
+        ("gas price", status.gas_price.as_ref().map(amount::price)),
+        ("max fee", status.max_fee_per_gas.as_ref().map(amount::price)),
+        ("priority fee", status.max_priority_fee_per_gas.as_ref().map(amount::price)),
         ("deadline", status.deadline.map(|deadline| format!("{deadline} (Unix seconds)"))),
         ("metadata", status.metadata.as_ref().and_then(|metadata| text::json(metadata).ok())),
         ("sender", status.sender.as_deref().map(text::plain)),
@@ -185,7 +185,7 @@ fn facts(status: &RequestStatus, lane: Option<String>) -> Vec<String> {
     rows.into_iter().filter_map(|(name, value)| Some(format!("{name:<14}{}", value?))).collect()
 }
 
-/// What happened, when, counted from when it was accepted. An attempt's answer is the last that was news.
+/// The events of a request, with the time since it was accepted. An attempt's answer is the last one that changed.
 fn timeline(status: &RequestStatus) -> Vec<String> {
     let mut steps =
         vec![(status.created_at, "reserved".to_owned(), status.nonce.map(|nonce| format!("nonce {nonce}")))];
@@ -238,25 +238,25 @@ fn timeline(status: &RequestStatus) -> Vec<String> {
 
 fn price(attempt: &WireAttempt) -> String {
     match &attempt.fee {
-        WireFee::Legacy { gas_price } => format!("{gas_price} wei per gas"),
+        WireFee::Legacy { gas_price } => amount::price(gas_price),
         WireFee::Dynamic { max_fee_per_gas, max_priority_fee_per_gas } => {
-            format!("{max_fee_per_gas} wei per gas, priority {max_priority_fee_per_gas}")
+            format!("{}, priority {}", amount::price(max_fee_per_gas), amount::price(max_priority_fee_per_gas))
         }
     }
 }
 
-/// What the node's words meant, and the words.
+/// The meaning of the node's answer, and its text.
 fn answer(attempt: &WireAttempt) -> String {
     let meaning = match attempt.answer.as_deref().unwrap_or_default() {
-        "accepted" => "a node took it",
-        "alreadyKnown" => "a node had it already",
-        "nonceTooLow" => "a node says the nonce is used",
-        "retry" => "a node wants it later",
-        "underpriced" => "a node wants a higher price",
-        "funds" => "the account cannot pay; it waits",
-        "refused" => "a node refuses it for good; it is cancelled",
-        "misconfigured" => "a node says we are misconfigured; the account is paused",
-        _ => "no usable answer: it may be out there",
+        "accepted" => "a node accepted it",
+        "alreadyKnown" => "a node already had it",
+        "nonceTooLow" => "a node says that the nonce is used",
+        "retry" => "a node asks to send it later",
+        "underpriced" => "a node requires a higher price",
+        "funds" => "the account cannot pay; the request waits",
+        "refused" => "a node rejects it permanently; the request is cancelled",
+        "misconfigured" => "a node says that Signpost is misconfigured; the account is paused",
+        _ => "no usable answer: a node may have it",
     };
     match attempt.answer_message.as_deref().filter(|words| !words.is_empty() && !words.starts_with("0x")) {
         Some(words) => format!("{meaning} (\"{words}\")"),
@@ -264,7 +264,7 @@ fn answer(attempt: &WireAttempt) -> String {
     }
 }
 
-/// Calldata may be 128 KiB; a screen is not.
+/// The beginning of long calldata, which may have 128 KiB.
 fn shortened(data: &str) -> String {
     const SHOWN: usize = 74;
     match data.get(..SHOWN) {
@@ -278,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_calldata_is_cut_with_its_length() {
+    fn long_calldata_is_cut_and_its_length_shown() {
         assert_eq!(shortened("0x00"), "0x00");
         let long = format!("0x{}", "ab".repeat(1_000));
         assert!(shortened(&long).ends_with("… (1000 bytes)"));

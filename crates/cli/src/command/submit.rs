@@ -1,7 +1,7 @@
 //! `signpost submit`: sends requests to the signing queue, as any SQS client would.
 //!
-//! Sending again is harmless: the request id is the idempotency key. Does not wait for anything but
-//! the queue; how a request stands is what `signpost status` shows.
+//! Sending again is harmless: the request id is the idempotency key. Waits for the queue only; `signpost status` shows
+//! the status of a request.
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 use std::path::PathBuf;
@@ -21,26 +21,25 @@ Examples:
   signpost submit --file request.json
   jq -c '.[]' requests.json | signpost submit
 
-Numbers are decimal or 0x-hex; amounts are wei. The same id may be sent as often as you like: it is
-executed once.";
+Numbers are decimal or 0x-hex; amounts are in wei. The same id may be sent any number of times: it is executed once.";
 
 /// `signpost submit`
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Your name for the request, and its idempotency key; without it one is made up
+    /// Request id, which is the idempotency key [default: a generated id]
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// Account to sign with; may be left out where only one is registered
+    /// Account to sign with; optional if only one is registered
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
-    /// Recipient
+    /// Recipient address
     #[arg(long, value_name = "ADDRESS", conflicts_with = "create")]
     to: Option<String>,
-    /// Create a contract: no recipient, `--data` is its init code
+    /// Create a contract: no recipient; `--data` is the init code
     #[arg(long)]
     create: bool,
-    /// Coins to move, in wei
+    /// BNB to transfer, in wei
     #[arg(long, value_name = "WEI")]
     value: Option<String>,
     /// Calldata or init code, 0x-hex
@@ -49,34 +48,34 @@ pub struct Arguments {
     /// Gas limit
     #[arg(long, value_name = "GAS")]
     gas: Option<String>,
-    /// Wei per gas; without a price the account's configured one is taken
+    /// Gas price (type 0) [default: the account's configured price, or the network's]
     #[arg(long, value_name = "WEI", conflicts_with_all = ["max_fee_per_gas", "max_priority_fee_per_gas"])]
     gas_price: Option<String>,
-    /// Wei per gas (type 2)
+    /// Maximum fee per gas (type 2)
     #[arg(long, value_name = "WEI", requires = "max_priority_fee_per_gas")]
     max_fee_per_gas: Option<String>,
-    /// Wei per gas (type 2)
+    /// Maximum priority fee per gas (type 2)
     #[arg(long, value_name = "WEI", requires = "max_fee_per_gas")]
     max_priority_fee_per_gas: Option<String>,
-    /// No attempt may pay more, in wei per gas
+    /// Price cap of every attempt, per gas
     #[arg(long, value_name = "WEI")]
     max_gas_price: Option<String>,
-    /// Unix time in seconds after which the request is cancelled unless mined
+    /// Unix time in seconds after which the request is cancelled if it is not mined
     #[arg(long, value_name = "SECONDS")]
     deadline: Option<String>,
-    /// The chain you mean; refused if it is another
+    /// Expected chain id; the request is rejected on another chain
     #[arg(long, value_name = "ID")]
     chain_id: Option<String>,
-    /// JSON object to find again in the outcome
+    /// JSON object that is copied into the outcome
     #[arg(long, value_name = "JSON")]
     metadata: Option<String>,
-    /// A file with the request as JSON, instead of options
+    /// File with the request as JSON, instead of options
     #[arg(long, value_name = "FILE", conflicts_with_all = ["to", "create", "value", "data", "gas"])]
     file: Option<PathBuf>,
-    /// Send what the signer would refuse by its form, to see how it does
+    /// Send a request that the signer would reject as malformed, to see the rejection
     #[arg(long)]
     unchecked: bool,
-    /// One JSON line per request on stdout
+    /// One JSON line per request
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -109,8 +108,8 @@ fn show(body: &Body, sent: &Result<String, NotSent>, as_json: bool) {
     }
 }
 
-/// Reads the requests as the signer will. If it would refuse one, none is sent: what was mistyped
-/// needs no round trip, and what looks like a secret does not get into a queue.
+/// Parses the requests as the signer does. If it would reject one, none is sent: a mistake needs no round trip, and
+/// text that looks like a secret does not get into a queue.
 fn checked(texts: Vec<String>) -> Result<Vec<Body>, CommandError> {
     let (mut bodies, mut problems) = (Vec::new(), Vec::new());
     for (text, place) in texts.into_iter().zip(1_usize..) {
@@ -122,11 +121,11 @@ fn checked(texts: Vec<String>) -> Result<Vec<Body>, CommandError> {
     if problems.is_empty() {
         return Ok(bodies);
     }
-    let way_out = "nothing was sent; mend it, or send it all the same with --unchecked";
-    Err(CommandError::Input(format!("{}\n{way_out}", problems.join("\n"))))
+    let hint = "nothing was sent; fix it, or send it anyway with --unchecked";
+    Err(CommandError::Input(format!("{}\n{hint}", problems.join("\n"))))
 }
 
-/// The bodies of the messages, by options, file or stdin.
+/// The bodies of the messages, from options, file or stdin.
 fn bodies(arguments: &Arguments) -> Result<Vec<String>, CommandError> {
     if let Some(path) = &arguments.file {
         let text = std::fs::read_to_string(path).map_err(|source| CommandError::File { path: path.clone(), source })?;
@@ -137,8 +136,8 @@ fn bodies(arguments: &Arguments) -> Result<Vec<String>, CommandError> {
     }
     let stdin = io::stdin();
     if stdin.is_terminal() {
-        let way_out = "nothing to send: give --to (or --create), or --file, or JSON lines on stdin; see --help";
-        return Err(CommandError::Input(way_out.to_owned()));
+        let text = "nothing to send: give --to (or --create), or --file, or JSON lines on stdin; see --help";
+        return Err(CommandError::Input(text.to_owned()));
     }
     let lines: Result<Vec<String>, _> = stdin.lock().lines().collect();
     let lines = lines.map_err(|source| CommandError::File { path: "stdin".into(), source })?;
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn options_become_the_body_of_a_request() {
+    fn options_become_the_request_body() {
         let arguments = ["--id", "a-1", "--to", "0xaa", "--value", "7", "--gas", "21000", "--metadata", "{\"n\":1}"];
         let body: Value = serde_json::from_str(&body_of(&parsed(&arguments).unwrap()).unwrap()).unwrap();
         let expected =
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_creation_says_explicitly_that_it_has_no_recipient() {
+    fn creation_has_an_explicit_null_recipient() {
         let body = body_of(&parsed(&["--id", "a-1", "--create", "--data", "0x00"]).unwrap()).unwrap();
         assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["to"], Value::Null);
         assert!(body.contains("\"to\":null"), "{body}");
@@ -209,17 +208,17 @@ mod tests {
     }
 
     #[test]
-    fn metadata_that_is_not_json_is_an_error() {
+    fn metadata_must_be_json() {
         assert!(body_of(&parsed(&["--to", "0xaa", "--metadata", "{"]).unwrap()).is_err());
     }
 
     #[test]
-    fn what_the_signer_would_refuse_is_not_sent() {
+    fn request_the_signer_would_reject_is_not_sent() {
         let good =
             body_of(&parsed(&["--id", "a-1", "--to", &format!("0x{:040}", 1), "--gas", "21000"]).unwrap()).unwrap();
         assert!(checked(vec![good.clone()]).is_ok());
-        let told = checked(vec![good, "{\"privateKey\":\"0xabc\"}".to_owned()]).unwrap_err().to_string();
-        assert!(told.contains("request 2:") && told.contains("--unchecked"), "{told}");
-        assert!(!told.contains("0xabc"), "{told}");
+        let text = checked(vec![good, "{\"privateKey\":\"0xabc\"}".to_owned()]).unwrap_err().to_string();
+        assert!(text.contains("request 2:") && text.contains("--unchecked"), "{text}");
+        assert!(!text.contains("0xabc"), "{text}");
     }
 }

@@ -1,7 +1,7 @@
-//! `signpost watch`: the tail of the outcome topic, through a queue of its own that is removed again.
+//! `signpost watch`: shows outcomes from the topic, through a temporary queue.
 //!
-//! Shows what is published from now on. Not a way to consume outcomes: a backend subscribes its own
-//! queue, which keeps what comes while nobody looks.
+//! Shows outcomes published from now on. Not meant for consuming outcomes: a backend subscribes its own queue, which
+//! keeps messages while nobody reads.
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -30,10 +30,10 @@ pub struct Arguments {
     /// Only outcomes of this status (confirmed, reverted, cancelled, displaced, rejected); may be repeated
     #[arg(long, value_name = "STATUS")]
     status: Vec<String>,
-    /// End after so many outcomes
+    /// Stop after N outcomes
     #[arg(long, value_name = "N")]
     count: Option<usize>,
-    /// The messages as they are, one JSON line each
+    /// The unchanged messages, one JSON line each
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -54,7 +54,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     for status in &arguments.status {
         let known = serde_json::from_value::<Status>(Value::String(status.clone())).is_ok();
         if !known {
-            let text = format!("no outcome has the status {status}; see --help for those there are");
+            let text = format!("no outcome has the status {status}; --help lists the statuses");
             return Err(CommandError::Input(text));
         }
     }
@@ -62,7 +62,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let topic = &session.config.outcomes_arn;
     let asked = asked_to_stop()?;
     let tail = Tail::open(&session.sdk, topic, &arguments.status).await?;
-    remark(format!("Watching {topic}; Ctrl-C ends it"));
+    remark(format!("Watching {topic}; Ctrl-C stops it"));
     let watched = tokio::select! {
         watched = follow(&tail, &arguments) => watched,
         () = asked => Ok(()),
@@ -89,7 +89,7 @@ fn show(body: &str, as_json: bool) {
     match outcome::parse(body) {
         Ok(outcome) if !as_json => say(line(&outcome)),
         Ok(_) => say(text::json_written(body)),
-        // Not ours: shown for what it is.
+        // Not an outcome of Signpost: shown as text.
         Err(_) => say(text::plain(body)),
     }
 }
@@ -110,14 +110,14 @@ fn line(outcome: &OutcomeMessage) -> String {
 }
 
 impl Tail {
-    /// Makes the queue and subscribes it. An empty list of statuses means all.
+    /// Creates the queue and subscribes it. An empty list of statuses means all.
     pub async fn open(sdk: &aws_config::SdkConfig, topic: &str, statuses: &[String]) -> Result<Self, CommandError> {
         let (sqs, sns) = (aws_sdk_sqs::Client::new(sdk), aws_sdk_sns::Client::new(sdk));
         let name = format!("signpost-watch-{}-{}", std::process::id(), clock::now_ms());
         let made = sqs
             .create_queue()
             .queue_name(&name)
-            // Ours for minutes; should it be left behind, its contents are not.
+            // The queue is used for minutes; if it is left behind, its messages expire.
             .attributes(QueueAttributeName::MessageRetentionPeriod, "3600")
             .send()
             .await
@@ -170,7 +170,7 @@ impl Tail {
         subscribed.subscription_arn.ok_or_else(|| failed("Subscribe", "the answer has no ARN".to_owned()))
     }
 
-    /// The bodies that came within some seconds; removed from the queue once they are here.
+    /// Receives message bodies for some seconds and deletes the messages.
     pub async fn receive(&self) -> Result<Vec<String>, CommandError> {
         let received = self
             .sqs
@@ -194,7 +194,7 @@ impl Tail {
         Ok(messages.into_iter().filter_map(|Message { body, .. }| body).collect())
     }
 
-    /// Ends the subscription and removes the queue. What cannot be removed is named.
+    /// Ends the subscription and deletes the queue. Reports what could not be removed.
     pub async fn remove(self) {
         if !self.subscription_arn.is_empty() {
             let removed = self.sns.unsubscribe().subscription_arn(&self.subscription_arn).send().await;

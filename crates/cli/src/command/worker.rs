@@ -1,7 +1,6 @@
-//! `signpost worker`: the two drivers, until SIGTERM or Ctrl-C.
+//! `signpost worker`: runs the two drivers until SIGTERM or Ctrl-C.
 //!
-//! The exit code is 0 after a stop that was asked for, 2 for a fault of the configuration, 1 for
-//! anything else.
+//! The exit code is 0 after a requested stop, 2 for a configuration error, and 1 for any other error.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,7 +17,7 @@ Examples:
   signpost worker --config signpost.toml --stage signer
   RUST_LOG=debug signpost worker --config signpost.toml
 
-Logs go to stderr: as text on a terminal, else one JSON object per line.";
+Logs go to stderr: as text on a terminal, otherwise as one JSON object per line.";
 
 /// `signpost worker`
 #[derive(Debug, clap::Args)]
@@ -27,7 +26,7 @@ pub struct Arguments {
     /// Configuration file
     #[arg(long, value_name = "FILE", env = "SIGNPOST_CONFIG")]
     config: PathBuf,
-    /// Which half of the way to work on
+    /// Stage to run
     #[arg(long, value_enum, default_value_t = Stage::All)]
     stage: Stage,
 }
@@ -45,7 +44,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     tracing::info!("working");
     let stopping = async {
         asked.await;
-        tracing::info!("stopping: what is in hand is finished or given back");
+        tracing::info!("stopping: messages in progress are finished or returned to the queue");
         // The worker holds the other end until it returns.
         let _ = order.send(true);
     };

@@ -1,36 +1,36 @@
-//! Who is in: the token, the sessions that were opened with it, and how often it may be guessed.
+//! Logins: the token, the sessions opened with it, and a limit on wrong tokens.
 //!
-//! Time is an argument, since the start of the console, so that a clock that is set back lengthens nothing.
+//! Time is an argument, counted from the start of the console, so that a change of the system clock has no effect.
 //!
 //! ## Guarantees
-//! * A browser keeps a random session id and never the token; a session ends by itself.
-//! * At most [`GUESSES_MAX`] wrong tokens are looked at in [`GUESSES_WINDOW`], whoever sends them, and however: in
-//!   the form or as a bearer. After these no token is looked at until the window is over, the right one neither.
-//!   Sessions stay.
+//! * A browser keeps a random session id and never the token; a session expires.
+//! * At most [`GUESSES_MAX`] wrong tokens are checked per [`GUESSES_WINDOW`], from all senders together, in the form or
+//!   as a bearer token. After that no token is accepted until the window is over, not even the right one. Open
+//!   sessions stay valid.
 //!
 //! ## Does not guarantee
-//! * That nobody can keep others from logging in: whoever reaches the port can send wrong tokens.
+//! * That logins are always possible: anybody who reaches the port can send wrong tokens and block them.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use signpost_txmgr::units::sha256;
 
-/// A session's length: a working day.
+/// The length of a session: a working day.
 pub(super) const SESSION_LASTS: Duration = Duration::from_hours(8);
-/// Sessions at one time; the one that ends first makes room for another.
+/// The limit of open sessions; a new one replaces the one that would expire first.
 const SESSIONS_MAX: usize = 64;
-/// Wrong tokens looked at within the window.
+/// The limit of wrong tokens per window.
 const GUESSES_MAX: u32 = 10;
-/// From the first wrong token on.
+/// The length of a window, which begins with a wrong token.
 const GUESSES_WINDOW: Duration = Duration::from_mins(1);
 
 /// Bytes of a session id.
 pub(super) const SESSION_ID_BYTES: usize = 32;
 
-/// Who is in.
+/// The token and the open sessions.
 pub(super) struct Door {
-    /// Hash of the token.
+    /// SHA-256 of the token; `None` if no token is required.
     token: Option<[u8; 32]>,
     /// When each session ends, by the hash of its id.
     sessions: HashMap<[u8; 32], Duration>,
@@ -38,30 +38,30 @@ pub(super) struct Door {
     window_ends: Duration,
 }
 
-/// What came of a token.
+/// The result of checking a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tried {
-    /// It is the one.
+    /// The token is right.
     Right,
-    /// It is not.
+    /// The token is wrong.
     Wrong,
-    /// It was not looked at; ask again after so long.
+    /// The token was not checked; try again after this time.
     Wait(Duration),
 }
 
 impl Door {
-    /// Opens to whoever has the token; to everybody if there is none.
+    /// Requires the token; without one, everybody is admitted.
     pub(super) fn new(token: Option<&str>) -> Self {
         let token = token.map(|token| sha256(token.as_bytes()));
         Self { token, sessions: HashMap::new(), wrong: 0, window_ends: Duration::ZERO }
     }
 
-    /// Whether nothing is asked for.
+    /// Whether no token is required.
     pub(super) fn is_open(&self) -> bool {
         self.token.is_none()
     }
 
-    /// Looks at a token. Compared by hash, in a time that does not depend on how much of it is right.
+    /// Checks a token. The comparison of hashes takes constant time.
     pub(super) fn try_token(&mut self, given: &str, now: Duration) -> Tried {
         let Some(token) = &self.token else { return Tried::Right };
         if now >= self.window_ends {
@@ -82,7 +82,7 @@ impl Door {
         Tried::Wrong
     }
 
-    /// Begins a session under this random id.
+    /// Opens a session with this random id.
     pub(super) fn begin(&mut self, id: &str, now: Duration) {
         self.sessions.retain(|_, ends| *ends > now);
         if self.sessions.len() >= SESSIONS_MAX {
@@ -92,7 +92,7 @@ impl Door {
         self.sessions.insert(sha256(id.as_bytes()), now.saturating_add(SESSION_LASTS));
     }
 
-    /// How long the session under this id still lasts.
+    /// The remaining time of the session with this id.
     pub(super) fn session(&self, id: &str, now: Duration) -> Option<Duration> {
         let ends = self.sessions.get(&sha256(id.as_bytes()))?;
         ends.checked_sub(now).filter(|left| !left.is_zero())
@@ -107,18 +107,18 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_session_is_known_by_its_id_until_it_ends() {
+    fn session_is_known_by_its_id_until_it_expires() {
         let mut door = Door::new(Some(TOKEN));
         door.begin("one", SECOND);
         assert_eq!(door.session("one", SECOND), Some(SESSION_LASTS));
         assert_eq!(door.session("two", SECOND), None);
-        assert_eq!(door.session(TOKEN, SECOND), None, "the token is no session");
+        assert_eq!(door.session(TOKEN, SECOND), None, "the token is not a session id");
         assert_eq!(door.session("one", SESSION_LASTS), Some(SECOND));
         assert_eq!(door.session("one", SECOND + SESSION_LASTS), None);
     }
 
     #[test]
-    fn sessions_are_bounded_and_the_oldest_makes_room() {
+    fn session_count_is_bounded_and_the_oldest_is_dropped() {
         let mut door = Door::new(Some(TOKEN));
         for number in 0..=u32::try_from(SESSIONS_MAX).unwrap() {
             door.begin(&number.to_string(), SECOND * number);
@@ -128,11 +128,11 @@ mod tests {
         assert_eq!(door.session("0", now), None);
         assert!(door.session("1", now).is_some() && door.session("64", now).is_some());
         door.begin("later", SESSION_LASTS + now);
-        assert_eq!(door.sessions.len(), 1, "those that ended are forgotten");
+        assert_eq!(door.sessions.len(), 1, "expired sessions are removed");
     }
 
     #[test]
-    fn after_ten_wrong_tokens_none_is_looked_at_until_the_window_is_over() {
+    fn no_token_is_accepted_after_ten_wrong_ones_in_a_window() {
         let mut door = Door::new(Some(TOKEN));
         door.begin("one", Duration::ZERO);
         for number in 0..10 {
@@ -140,12 +140,16 @@ mod tests {
         }
         assert_eq!(door.try_token("wrong", SECOND * 10), Tried::Wait(SECOND * 50));
         assert_eq!(door.try_token(TOKEN, SECOND * 59), Tried::Wait(SECOND));
-        assert!(door.session("one", SECOND * 59).is_some(), "who is in stays in");
+        assert!(door.session("one", SECOND * 59).is_some(), "open sessions stay valid");
         assert_eq!(door.try_token(TOKEN, SECOND * 60), Tried::Right);
         for number in 60..70 {
             assert_eq!(door.try_token("wrong", SECOND * number), Tried::Wrong);
         }
-        assert_eq!(door.try_token(TOKEN, SECOND * 70), Tried::Wait(SECOND * 50), "a right one forgives nothing");
+        assert_eq!(
+            door.try_token(TOKEN, SECOND * 70),
+            Tried::Wait(SECOND * 50),
+            "a right token does not reset the count"
+        );
     }
 
     #[test]

@@ -1,12 +1,12 @@
-//! Who may see the page, and what a browser may do with it.
+//! Decides who may see the page, and what a browser may do with it.
 //!
-//! * The `Host` header must be `localhost`, an IP address or a name that was given: a foreign page whose
-//!   name was rebound to this machine has neither.
-//! * With a token, every request but the login form must carry it as a bearer, or the cookie of a session that was
-//!   opened with it ([`super::door`]). The cookie is no use to scripts or other sites, and behind TLS goes over TLS alone.
-//! * Wrong tokens are reported on stderr, with the address they came from.
-//! * The content security policy allows the page's own files and nothing else: text that a requester put
-//!   into a request cannot become a script even if it were not escaped.
+//! * The `Host` header must be `localhost`, an IP address or a configured name, which protects against DNS rebinding.
+//! * With a token, every request except the login form must carry it as a bearer token, or the cookie of a session
+//!   that was opened with it ([`super::door`]). Scripts and other sites cannot use the cookie, and behind TLS it is
+//!   sent over TLS only.
+//! * Wrong tokens are reported on stderr, with the address of the sender.
+//! * The content security policy allows only the page's own files: text in a request could not become a script even
+//!   if it were not escaped.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,19 +28,19 @@ use crate::terminal::remark;
 use crate::when;
 
 const COOKIE_NAME: &str = "signpost_console";
-/// A browser takes a cookie of this name only over TLS, for this host alone and all of its paths.
+/// A browser accepts a cookie with this name only over TLS, for this host only and all of its paths.
 const COOKIE_NAME_TLS: &str = "__Host-signpost_console";
-/// What a proxy says of who asked it.
+/// The header in which a proxy reports the address of its client.
 const FORWARDED_FOR: &str = "x-forwarded-for";
-/// Most bytes of the login form.
+/// The size limit of the login form.
 const FORM_BYTES_MAX: usize = 4_096;
 const LOGIN_PAGE: &str = include_str!("../../assets/console/login.html");
-/// Where the login page says why it is there again.
+/// The place of the error message on the login page.
 const LOGIN_ANSWER: &str = "<!-- answer -->";
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// Who may see the page. Cheap to clone.
+/// The access rules of the page. Cheap to clone.
 #[derive(Clone)]
 pub struct Guard(Arc<Rules>);
 
@@ -51,20 +51,20 @@ struct Rules {
     behind_tls: bool,
 }
 
-/// How long whoever asks stays let in. Handlers that answer for long end with it.
+/// The remaining time of the session. Long-running handlers end with it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Until(pub(super) Duration);
 
-/// Whether a request goes on.
+/// Whether a request is admitted.
 #[derive(Debug, PartialEq, Eq)]
-enum Answer {
-    /// It does, and for how long if it is by a session.
-    In(Option<Duration>),
-    /// It brought nothing that is known.
-    Stranger,
-    /// It brought a wrong token.
-    Wrong,
-    /// It brought a token that was not looked at.
+enum Admission {
+    /// Admitted, with the remaining time of its session if it has one.
+    Granted(Option<Duration>),
+    /// The request has neither a token nor a known session.
+    NoCredentials,
+    /// The request has a wrong token.
+    WrongToken,
+    /// The token was not checked; try again after this time.
     Wait(Duration),
 }
 
@@ -75,7 +75,7 @@ impl std::fmt::Debug for Guard {
 }
 
 impl Guard {
-    /// Lets in whoever has the token; everybody if there is none. `behind_tls` says that browsers come over TLS.
+    /// Requires the token; without one, everybody is admitted. `behind_tls` means that browsers use a TLS proxy.
     #[must_use]
     pub fn new(token: Option<&str>, names: &[String], behind_tls: bool) -> Self {
         let names = names.iter().map(|name| name.to_ascii_lowercase()).collect();
@@ -104,28 +104,28 @@ impl Guard {
         name == "localhost" || name.parse::<IpAddr>().is_ok() || self.0.names.contains(&name)
     }
 
-    fn lets_in(&self, headers: &HeaderMap, now: Duration) -> Answer {
+    fn admit(&self, headers: &HeaderMap, now: Duration) -> Admission {
         let mut door = self.door();
         if door.is_open() {
-            return Answer::In(None);
+            return Admission::Granted(None);
         }
         let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
         if let Some(given) = text(AUTHORIZATION).strip_prefix("Bearer ") {
             return match door.try_token(given, now) {
-                Tried::Right => Answer::In(None),
-                Tried::Wrong => Answer::Wrong,
-                Tried::Wait(left) => Answer::Wait(left),
+                Tried::Right => Admission::Granted(None),
+                Tried::Wrong => Admission::WrongToken,
+                Tried::Wait(left) => Admission::Wait(left),
             };
         }
         let cookies = text(COOKIE).split(';').filter_map(|cookie| cookie.trim().split_once('='));
         let cookie = cookies.filter(|(name, _)| *name == self.cookie_name()).map(|(_, value)| value).next();
         match cookie.and_then(|id| door.session(id, now)) {
-            Some(left) => Answer::In(Some(left)),
-            None => Answer::Stranger,
+            Some(left) => Admission::Granted(Some(left)),
+            None => Admission::NoCredentials,
         }
     }
 
-    /// The cookie of a new session.
+    /// Opens a session, and returns its cookie.
     fn begin(&self, now: Duration) -> Option<HeaderValue> {
         let id = random::hex::<SESSION_ID_BYTES>()?;
         self.door().begin(&id, now);
@@ -135,25 +135,25 @@ impl Guard {
         HeaderValue::from_str(&cookie).ok()
     }
 
-    /// Who asks, as far as it is known. What a proxy says is believed only where there is said to be one.
-    fn asker(&self, request: &Request) -> String {
+    /// The address of the client, as far as it is known. The header of a proxy is trusted only with `behind_tls`.
+    fn client_address(&self, request: &Request) -> String {
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
         let peer = peer.map_or_else(|| "an unknown address".to_owned(), |ConnectInfo(peer)| peer.ip().to_string());
         let forwarded = request.headers().get_all(FORWARDED_FOR).iter().next_back();
         let forwarded = forwarded.and_then(|value| value.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
         match forwarded.filter(|_: &IpAddr| self.0.behind_tls) {
-            Some(forwarded) => format!("{forwarded} by way of {peer}"),
+            Some(forwarded) => format!("{forwarded} via {peer}"),
             None => peer,
         }
     }
 }
 
-/// Stands before every handler.
-pub(super) async fn stand(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
+/// Runs before every handler.
+pub(super) async fn check(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
     let open = ["/login", "/console.css"].contains(&request.uri().path());
     let mut response = if !guard.knows_host(request.headers()) {
-        let way_out = "this host name is not one of the console's; start it with --host-name";
-        (StatusCode::MISDIRECTED_REQUEST, way_out).into_response()
+        let text = "the console does not know this host name; start it with --host-name";
+        (StatusCode::MISDIRECTED_REQUEST, text).into_response()
     } else if request.method() == Method::POST && request.uri().path() == "/login" {
         login(&guard, request).await
     } else if request.method() != Method::GET && request.method() != Method::HEAD {
@@ -161,16 +161,16 @@ pub(super) async fn stand(State(guard): State<Guard>, mut request: Request, next
     } else if open {
         next.run(request).await
     } else {
-        match guard.lets_in(request.headers(), guard.now()) {
-            Answer::In(left) => {
+        match guard.admit(request.headers(), guard.now()) {
+            Admission::Granted(left) => {
                 if let Some(left) = left {
                     request.extensions_mut().insert(Until(left));
                 }
                 next.run(request).await
             }
-            Answer::Stranger => form(StatusCode::UNAUTHORIZED, ""),
-            Answer::Wrong => refused(&guard.asker(&request)),
-            Answer::Wait(left) => wait(left),
+            Admission::NoCredentials => form(StatusCode::UNAUTHORIZED, ""),
+            Admission::WrongToken => refused(&guard.client_address(&request)),
+            Admission::Wait(left) => wait(left),
         }
     };
     let headers = response.headers_mut();
@@ -182,9 +182,9 @@ pub(super) async fn stand(State(guard): State<Guard>, mut request: Request, next
     response
 }
 
-/// The form with the token: a session, and on to the page. Another site cannot send its cookie along.
+/// Handles the login form: opens a session and redirects to the page.
 async fn login(guard: &Guard, request: Request) -> Response {
-    let asker = guard.asker(&request);
+    let client = guard.client_address(&request);
     let Ok(body) = axum::body::to_bytes(request.into_body(), FORM_BYTES_MAX).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
@@ -198,29 +198,30 @@ async fn login(guard: &Guard, request: Request) -> Response {
                 let headers = [(SET_COOKIE, cookie), (LOCATION, HeaderValue::from_static("/"))];
                 (StatusCode::SEE_OTHER, headers).into_response()
             }
-            None => (StatusCode::INTERNAL_SERVER_ERROR, "this machine has no randomness for a session").into_response(),
+            None => (StatusCode::INTERNAL_SERVER_ERROR, "the operating system gives no random bytes for a session")
+                .into_response(),
         },
-        Tried::Wrong => refused(&asker),
+        Tried::Wrong => refused(&client),
         Tried::Wait(left) => wait(left),
     }
 }
 
-/// The answer to a wrong token, which is logged. [`Door`] limits how many such lines there are.
-fn refused(asker: &str) -> Response {
-    remark(format!("{}  a login was refused: wrong token, from {asker}", when::date(clock::now())));
-    form(StatusCode::UNAUTHORIZED, "That is not the token.")
+/// Logs a wrong token and answers it. [`Door`] limits the number of such lines.
+fn refused(client: &str) -> Response {
+    remark(format!("{}  login refused: wrong token from {client}", when::date(clock::now())));
+    form(StatusCode::UNAUTHORIZED, "The token is wrong.")
 }
 
-/// The answer while no token is looked at.
+/// The answer while no token is accepted.
 fn wait(left: Duration) -> Response {
     let seconds = left.as_secs().saturating_add(1);
-    let words = format!("There were too many wrong tokens. Try again in {seconds}\u{a0}s.");
+    let words = format!("Too many wrong tokens. Try again in {seconds}\u{a0}s.");
     let mut response = form(StatusCode::TOO_MANY_REQUESTS, &words);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     response
 }
 
-/// The login page with our own words in it.
+/// The login page with a message.
 fn form(status: StatusCode, words: &str) -> Response {
     let answer = if words.is_empty() { String::new() } else { format!("<p role=\"alert\">{words}</p>") };
     (status, Html(LOGIN_PAGE.replace(LOGIN_ANSWER, &answer))).into_response()
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rebound_name_is_not_ours() {
+    fn rebound_host_name_is_refused() {
         let guard = Guard::new(None, &["Ops.Example".to_owned()], false);
         for ours in ["localhost", "localhost:7070", "127.0.0.1:1", "[::1]:7070", "[::1]", "10.0.0.1", "ops.example:80"]
         {
@@ -249,24 +250,24 @@ mod tests {
     const TOKEN: &str = "0123456789abcdef";
 
     #[test]
-    fn a_token_is_taken_as_a_bearer_and_never_from_a_cookie() {
+    fn token_is_accepted_as_bearer_and_never_as_cookie() {
         let guard = Guard::new(Some(TOKEN), &[], false);
         let now = Duration::ZERO;
-        let bearer = |token: &str| guard.lets_in(&headers(AUTHORIZATION, &format!("Bearer {token}")), now);
-        assert_eq!(bearer(TOKEN), Answer::In(None));
-        assert_eq!(bearer(""), Answer::Wrong);
-        assert_eq!(guard.lets_in(&headers(AUTHORIZATION, TOKEN), now), Answer::Stranger);
-        assert_eq!(guard.lets_in(&HeaderMap::new(), now), Answer::Stranger);
+        let bearer = |token: &str| guard.admit(&headers(AUTHORIZATION, &format!("Bearer {token}")), now);
+        assert_eq!(bearer(TOKEN), Admission::Granted(None));
+        assert_eq!(bearer(""), Admission::WrongToken);
+        assert_eq!(guard.admit(&headers(AUTHORIZATION, TOKEN), now), Admission::NoCredentials);
+        assert_eq!(guard.admit(&HeaderMap::new(), now), Admission::NoCredentials);
         let cookie = headers(COOKIE, &format!("signpost_console={TOKEN}"));
-        assert_eq!(guard.lets_in(&cookie, now), Answer::Stranger);
+        assert_eq!(guard.admit(&cookie, now), Admission::NoCredentials);
         for _ in 0..9 {
             bearer("wrong");
         }
-        assert_eq!(bearer(TOKEN), Answer::Wait(Duration::from_mins(1)), "a bearer is a guess as well");
+        assert_eq!(bearer(TOKEN), Admission::Wait(Duration::from_mins(1)), "a bearer token counts as a guess");
     }
 
     #[test]
-    fn a_session_has_a_cookie_of_its_own_that_ends() {
+    fn session_has_its_own_cookie_that_expires() {
         for (behind_tls, name, flags) in [
             (false, "signpost_console", "; HttpOnly; SameSite=Strict; Path=/; Max-Age=28800"),
             (true, "__Host-signpost_console", "; HttpOnly; SameSite=Strict; Path=/; Max-Age=28800; Secure"),
@@ -276,24 +277,24 @@ mod tests {
             assert_ne!(one, other);
             let (pair, rest) = one.to_str().unwrap().split_at(name.len() + 1 + 64);
             assert!(pair.starts_with(&format!("{name}=")) && rest == flags, "{one:?}");
-            let lets_in = |pair: &str, now| guard.lets_in(&headers(COOKIE, &format!("a=b; {pair}")), now);
-            assert_eq!(lets_in(pair, Duration::ZERO), Answer::In(Some(SESSION_LASTS)));
-            assert_eq!(lets_in(pair, SESSION_LASTS), Answer::Stranger);
-            assert_eq!(lets_in(&pair.replace("signpost", "other"), Duration::ZERO), Answer::Stranger);
+            let admit = |pair: &str, now| guard.admit(&headers(COOKIE, &format!("a=b; {pair}")), now);
+            assert_eq!(admit(pair, Duration::ZERO), Admission::Granted(Some(SESSION_LASTS)));
+            assert_eq!(admit(pair, SESSION_LASTS), Admission::NoCredentials);
+            assert_eq!(admit(&pair.replace("signpost", "other"), Duration::ZERO), Admission::NoCredentials);
         }
     }
 
     #[test]
-    fn who_asks_is_the_peer_and_the_last_that_a_proxy_names() {
-        let asked = |forwarded: &str| {
+    fn client_address_is_the_peer_or_the_last_forwarded_one() {
+        let request = |forwarded: &str| {
             let request = Request::builder().header(FORWARDED_FOR, forwarded).body(axum::body::Body::empty());
             let mut request = request.unwrap();
             request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 1))));
             request
         };
         let (plain, behind) = (Guard::new(None, &[], false), Guard::new(Some(TOKEN), &[], true));
-        assert_eq!(plain.asker(&asked("10.0.0.1")), "127.0.0.1");
-        assert_eq!(behind.asker(&asked("1.1.1.1, 10.0.0.1")), "10.0.0.1 by way of 127.0.0.1");
-        assert_eq!(behind.asker(&asked("admin\u{9b}2J")), "127.0.0.1");
+        assert_eq!(plain.client_address(&request("10.0.0.1")), "127.0.0.1");
+        assert_eq!(behind.client_address(&request("1.1.1.1, 10.0.0.1")), "10.0.0.1 via 127.0.0.1");
+        assert_eq!(behind.client_address(&request("admin\u{9b}2J")), "127.0.0.1");
     }
 }

@@ -1,12 +1,12 @@
-//! The console: a page for whoever operates a Signpost, served from this program alone. No file, no
-//! network but the tables and the node: it works where there is no way to the internet.
+//! The console: a web page for operators, served by this program. It needs no files and no network except the tables
+//! and the node, so it works without internet access.
 //!
 //! ## Guarantees
-//! * Changes nothing: it has no call that writes, and takes no request but GET (and the login form).
-//! * What it reads is bounded ([`read`]), and it reads only while somebody looks.
+//! * Read-only: it makes no call that writes, and accepts only GET requests (and the login form).
+//! * Its reads are bounded ([`read`]), and it reads only while a browser is connected.
 //!
 //! ## Does not guarantee
-//! * That it shows every step: it looks once a second.
+//! * That it shows every step: it reads once a second.
 //!
 //! Read in this order: [`guard`] (who may see it) with [`door`], [`read`], [`model`] (what is shown), then
 //! `assets/console/` (how).
@@ -45,12 +45,12 @@ use crate::{clock, world};
 use signpost_host::session::Session;
 use signpost_host::told;
 
-/// Between two looks.
+/// The pause between two reads.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Characters of calldata shown: the selector and two arguments.
 const DATA_SHOWN: usize = 138;
 
-/// A console that is not listening yet.
+/// A console that is not serving yet.
 #[derive(Debug)]
 pub struct Console {
     reader: Reader,
@@ -65,7 +65,7 @@ struct Shared {
 }
 
 impl Console {
-    /// A console of the Signpost of this configuration. Connects to nothing yet.
+    /// A console for the Signpost of this configuration. Connects to nothing yet.
     pub fn new(session: &Session) -> Result<Self, CommandError> {
         Ok(Self { reader: Reader::new(session, world::chain(session)?) })
     }
@@ -90,7 +90,7 @@ impl Console {
             .route("/api/snapshot", get(snapshot))
             .route("/api/search", get(search))
             .route("/api/requests/{id}", get(request))
-            .layer(middleware::from_fn_with_state(guard, guard::stand))
+            .layer(middleware::from_fn_with_state(guard, guard::check))
             .with_state(shared.clone());
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         tokio::select! {
@@ -100,7 +100,7 @@ impl Console {
     }
 }
 
-/// Reads while somebody listens.
+/// Reads while a browser is connected.
 async fn look(shared: Shared) {
     loop {
         if shared.newest.receiver_count() > 0 {
@@ -121,7 +121,7 @@ fn asset(kind: &'static str, text: &'static str) -> MethodRouter<Shared> {
     get(move || async move { ([(CONTENT_TYPE, kind)], text) })
 }
 
-/// Every snapshot as a server-sent event, beginning with the newest there is, until the session ends.
+/// Sends every snapshot as a server-sent event, beginning with the newest one, until the session expires.
 async fn live(
     State(shared): State<Shared>,
     until: Option<Extension<Until>>,
@@ -165,7 +165,7 @@ async fn search(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Resp
 
 async fn request(State(shared): State<Shared>, Path(id): Path<String>) -> Response {
     let Ok(id) = id.parse() else {
-        return (StatusCode::NOT_FOUND, Json(json!({ "error": "this is no request id" }))).into_response();
+        return (StatusCode::NOT_FOUND, Json(json!({ "error": "this is not a valid request id" }))).into_response();
     };
     let found = shared.reader.read().await.request(&id).await;
     match found {
@@ -184,7 +184,7 @@ fn unread(error: &PortError) -> Response {
     (StatusCode::BAD_GATEWAY, Json(json!({ "error": told(error) }))).into_response()
 }
 
-/// The item as JSON, with the beginning of long calldata only.
+/// The item as JSON, with only the beginning of long calldata.
 fn shortened(status: &RequestStatus) -> Value {
     let mut json = serde_json::to_value(status).unwrap_or_default();
     if let (Some(data), Some(fields)) = (&status.data, json.as_object_mut()) {

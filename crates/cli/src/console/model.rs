@@ -1,4 +1,4 @@
-//! What the page shows, made from what was read. Pure: the time is an argument.
+//! The data of the page, made from what was read. Pure: the time is an argument.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +9,16 @@ use signpost_txmgr::wire::{RequestStatus, Status};
 
 use crate::figures::percentile;
 
-/// The head of a lane should be mined within a second or two and is bumped after ten; one that is not
-/// mined after so long wants a look.
+/// The head of a lane is usually mined within two seconds and bumped after ten; it counts as stuck after this time.
 pub(super) const STUCK_AFTER_MS: u64 = 30_000;
-/// Outcomes of the list.
+/// The number of outcomes in the list.
 const OUTCOMES_SHOWN: usize = 40;
-/// Columns of a chart.
+/// The number of columns of a chart.
 const COLUMNS: u64 = 60;
-/// What a chart covers: its name and the width of a column.
+/// The time windows of the charts: name, and width of a column in milliseconds.
 const WINDOWS: [(&str, u64); 3] = [("5 min", 5_000), ("1 h", 60_000), ("24 h", 1_440_000)];
 
-/// All of the page at one time.
+/// The data of the whole page at one time.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Snapshot {
@@ -27,13 +26,13 @@ pub(super) struct Snapshot {
     pub at: u64,
     /// The chain.
     pub chain_id: u64,
-    /// By name.
+    /// Those that need attention first, then by name.
     pub accounts: Vec<AccountView>,
-    /// Accounts that are not shown.
+    /// The number of accounts that are not shown.
     pub accounts_left_out: usize,
     /// Newest first.
     pub outcomes: Vec<RequestView>,
-    /// One per window.
+    /// One for each time window.
     pub series: Vec<Series>,
     /// What could not be read.
     pub problems: Vec<String>,
@@ -49,7 +48,7 @@ pub(super) struct AccountView {
     paused: bool,
     /// Why its key cannot be used, as the signer found.
     unusable: Option<&'static str>,
-    /// Decimal wei; none if no node answered.
+    /// Decimal wei; `None` if no node answered.
     balance: Option<String>,
     next_nonce: u64,
     open: u64,
@@ -68,7 +67,7 @@ struct SlotView {
     age_ms: u64,
     attempts: usize,
     stuck: bool,
-    /// What it waits for, in words, if it has not moved for a while.
+    /// What it waits for, in words, if it has made no progress for a while.
     waits_for: Option<String>,
 }
 
@@ -103,29 +102,29 @@ struct Point {
     accepted: u64,
     confirmed: u64,
     otherwise: u64,
-    /// Median and 95th percentile of accepted to final, of those that settled in it.
+    /// Median and 95th percentile of the time from accepted to final, of requests that settled in this column.
     p50_ms: Option<u64>,
     p95_ms: Option<u64>,
 }
 
-/// What was read of one account.
+/// The data that was read for one account.
 #[derive(Debug)]
-pub(super) struct Lane<'a> {
-    /// Its head.
+pub(super) struct AccountData<'a> {
+    /// The head of its lane.
     pub head: &'a Head,
     /// Decimal wei.
     pub balance: Option<String>,
-    /// Its open slots in order, as far as they are shown, with their requests where they could be read.
+    /// The open slots to show, in order, with their requests if they could be read.
     pub slots: Vec<(Nonce, String, Option<&'a RequestStatus>)>,
 }
 
 impl AccountView {
     /// An account as the page shows it.
-    pub(super) fn new(lane: &Lane<'_>, now: u64) -> Self {
-        let head = lane.head;
+    pub(super) fn new(data: &AccountData<'_>, now: u64) -> Self {
+        let head = data.head;
         let mut slots: Vec<SlotView> =
-            lane.slots.iter().map(|(nonce, id, status)| slot(*nonce, id, *status, now)).collect();
-        // Those behind the head wait for it: only the first that is not settled can be stuck.
+            data.slots.iter().map(|(nonce, id, status)| slot(*nonce, id, *status, now)).collect();
+        // Later slots wait for the head, so only the first slot that is not settled can be stuck.
         if let Some(first) = slots.iter_mut().find(|slot| ["reserved", "signed", "sent"].contains(&slot.status)) {
             first.stuck = first.age_ms > STUCK_AFTER_MS;
         }
@@ -135,7 +134,7 @@ impl AccountView {
             address: head.account.address.to_string(),
             paused: head.paused,
             unusable: head.unusable.map(|mark| mark.fault.meaning()),
-            balance: lane.balance.clone(),
+            balance: data.balance.clone(),
             next_nonce: head.next_nonce.0,
             open: head.open_slots(),
             head_age_ms: slots.first().map(|slot| slot.age_ms),
@@ -146,7 +145,7 @@ impl AccountView {
 }
 
 impl AccountView {
-    /// Those that want a look first, then by name.
+    /// The sort key: accounts that need attention first, then by name.
     pub(super) fn order(&self) -> (bool, String) {
         (!self.stuck && self.unusable.is_none(), self.name.clone())
     }
@@ -166,7 +165,7 @@ fn slot(nonce: Nonce, id: &str, status: Option<&RequestStatus>, now: u64) -> Slo
     }
 }
 
-/// The outcomes settled last, newest first.
+/// The newest outcomes, newest first.
 pub(super) fn outcomes<'a>(
     requests: impl Iterator<Item = &'a RequestStatus>,
     names: &BTreeMap<String, String>,
@@ -190,7 +189,7 @@ pub(super) fn outcomes<'a>(
     settled.into_iter().map(row).collect()
 }
 
-/// Requests over time, in every window, up to now.
+/// Requests over time up to now, one series for each time window.
 pub(super) fn series<'a>(requests: &(impl Iterator<Item = &'a RequestStatus> + Clone), now: u64) -> Vec<Series> {
     WINDOWS.iter().map(|(name, column_ms)| one_series(name, *column_ms, requests.clone(), now)).collect()
 }
@@ -267,13 +266,13 @@ mod tests {
             (Nonce(3), "c".to_owned(), Some(&new)),
         ];
         let head = head(1, 4);
-        let view = AccountView::new(&Lane { head: &head, balance: None, slots }, now);
+        let view = AccountView::new(&AccountData { head: &head, balance: None, slots }, now);
         assert_eq!(view.slots.iter().map(|slot| slot.stuck).collect::<Vec<_>>(), [false, true, false]);
         assert!(view.stuck && view.head_age_ms == Some(100_000));
     }
 
     #[test]
-    fn a_slot_that_waits_says_for_what() {
+    fn waiting_slot_says_what_it_waits_for() {
         let mut waiting = request("a", "sent", 0, None);
         let (code, message) = ("funds".to_owned(), "send it BNB".to_owned());
         waiting.waiting_for = Some(signpost_txmgr::wire::WireWaiting { code, message, since: 1 });
@@ -282,26 +281,26 @@ mod tests {
     }
 
     #[test]
-    fn an_account_whose_key_cannot_be_used_says_why_and_comes_first() {
+    fn account_with_unusable_key_says_why_and_is_listed_first() {
         use signpost_txmgr::unusable::{KeyCall, KeyFault, Unusable};
         let since = signpost_txmgr::units::Millis(0);
         let mark = Unusable { since, fault: KeyFault::Disabled, call: KeyCall::Read };
-        let (well, ill) = (head(1, 1), Head { unusable: Some(mark), ..head(1, 1) });
-        let view = |head| AccountView::new(&Lane { head, balance: None, slots: Vec::new() }, 0);
-        assert_eq!(view(&ill).unusable, Some("its KMS key is disabled"));
-        assert!(view(&ill).order() < view(&well).order());
+        let (healthy, faulty) = (head(1, 1), Head { unusable: Some(mark), ..head(1, 1) });
+        let view = |head| AccountView::new(&AccountData { head, balance: None, slots: Vec::new() }, 0);
+        assert_eq!(view(&faulty).unusable, Some("its KMS key is disabled"));
+        assert!(view(&faulty).order() < view(&healthy).order());
     }
 
     #[test]
-    fn a_lane_that_moves_is_not_stuck() {
+    fn lane_that_makes_progress_is_not_stuck() {
         let mined = request("a", "mined", 0, None);
         let head = head(1, 2);
         let slots = vec![(Nonce(1), "a".to_owned(), Some(&mined))];
-        assert!(!AccountView::new(&Lane { head: &head, balance: None, slots }, 100_000).stuck);
+        assert!(!AccountView::new(&AccountData { head: &head, balance: None, slots }, 100_000).stuck);
     }
 
     #[test]
-    fn charts_count_each_request_where_it_was_accepted_and_where_it_settled() {
+    fn charts_count_requests_when_accepted_and_when_settled() {
         let now = 10_000_000;
         let all = [
             request("a", "confirmed", now - 20_000, Some(now - 18_000)),
@@ -322,14 +321,14 @@ mod tests {
     }
 
     #[test]
-    fn a_rejection_takes_no_time() {
+    fn rejection_has_no_duration() {
         let rejected = request("r", "rejected", 5, Some(5));
         let rows = outcomes([&rejected].into_iter(), &BTreeMap::from([("97:0x1".to_owned(), "hot".to_owned())]));
         assert_eq!((rows[0].took_ms, rows[0].account.as_str()), (None, "hot"));
     }
 
     #[test]
-    fn ranks_are_values_that_were_measured() {
+    fn chart_percentiles_are_measured_values() {
         assert_eq!(percentile(&[], 50), None);
         assert_eq!(percentile(&[7], 95), Some(7));
         let many: Vec<u64> = (1..=100).collect();

@@ -1,8 +1,7 @@
-//! What the page knows, read from the tables and a node, within bounds: so many accounts, so many open
-//! slots and newest requests of each. A request whose outcome is published never changes and is read once.
+//! Reads the data of the page from the tables and a node, with limits on accounts, open slots and newest requests. A
+//! request whose outcome is published never changes and is read once.
 //!
-//! Only reads. Requests that never had an account (messages nobody could read) are in no index: they are
-//! found by their id alone.
+//! Read-only. Messages without a known account are not in the index, so they are found only by their id.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,23 +14,23 @@ use signpost_txmgr::start::OfChain;
 use signpost_txmgr::units::{AccountKey, ChainId, Nonce, RequestId, TxHash};
 use signpost_txmgr::wire::RequestStatus;
 
-use super::model::{self, AccountView, Lane, Snapshot};
+use super::model::{self, AccountData, AccountView, Snapshot};
 use crate::aws;
 use crate::clock;
 use crate::{set_aside, world};
 use signpost_host::session::Session;
 use signpost_host::told;
 
-/// Accounts shown: those with open slots, or whose key cannot be used, first.
+/// The limit of accounts shown. Accounts with open slots or an unusable key come first.
 const ACCOUNTS_MAX: usize = 40;
-/// Open slots shown of a lane.
+/// The limit of open slots shown for a lane.
 const SLOTS_MAX: usize = 120;
-/// Newest requests of an account that lists and charts are made from.
+/// How many of an account's newest requests are in the lists and charts.
 const NEWEST_MAX: i32 = 500;
-/// Rounds between two looks at the balances.
+/// Rounds between two reads of the balances.
 const BALANCE_ROUNDS: u64 = 10;
 
-/// The way to the tables and the nodes, and what was read before.
+/// The clients of tables and nodes, and a cache.
 #[derive(Debug)]
 pub(super) struct Reader {
     store: DynamoStore,
@@ -66,14 +65,14 @@ impl Reader {
         }
     }
 
-    /// Reads all the page shows. What cannot be read is named, and the rest is shown.
+    /// Reads the data of the page. Problems are listed, and the rest is shown.
     pub(super) async fn snapshot(&mut self, now: u64) -> Snapshot {
         let mut problems = Vec::new();
         let registered = self.store.accounts().await.unwrap_or_else(|error| {
             problems.push(format!("the accounts cannot be read: {}", told(&error)));
             Accounts::default()
         });
-        // Those of other chains are another console's.
+        // Accounts on other chains belong to another Signpost.
         let OfChain { mut heads, unreadable, others: _ } = OfChain::of(registered, self.chain_id);
         let cannot = |entry: &UnreadableHead| format!("{} cannot be read: {}", entry.name, entry.problem);
         problems.extend(unreadable.iter().map(cannot));
@@ -113,7 +112,8 @@ impl Reader {
             .iter()
             .map(|(head, slots)| {
                 let slots = slots.iter().map(|(nonce, id)| (*nonce, id.to_string(), requests.get(id))).collect();
-                AccountView::new(&Lane { head, balance: self.balances.get(&head.account).cloned(), slots }, now)
+                let balance = self.balances.get(&head.account).cloned();
+                AccountView::new(&AccountData { head, balance, slots }, now)
             })
             .collect();
         accounts.sort_by_key(AccountView::order);
@@ -128,13 +128,13 @@ impl Reader {
         }
     }
 
-    /// One request with everything that is stored of it.
+    /// A request with everything that is stored for it.
     pub(super) async fn request(&self, id: &RequestId) -> Result<Option<RequestStatus>, PortError> {
         let found = self.store.load(std::slice::from_ref(id), clock::now()).await?;
         Ok(found.first().map(RequestStatus::of))
     }
 
-    /// A request by its id, or by the hash of one of its transactions.
+    /// Finds a request by its id, or by the hash of one of its transactions.
     pub(super) async fn search(&self, text: &str) -> Result<Found, PortError> {
         if let Ok(hash) = text.to_ascii_lowercase().parse::<TxHash>() {
             return self.by_transaction(hash).await;
@@ -155,7 +155,7 @@ impl Reader {
             return Ok(Found::Request(status.request_id.clone()));
         }
         let Some((address, nonce)) = self.chain.sender_of(hash).await? else {
-            return Ok(Found::Nothing("the node knows no such transaction; search by the request's id"));
+            return Ok(Found::Nothing("the node does not know this transaction; search by the request id"));
         };
         let account = AccountKey { chain_id: self.chain_id, address };
         let slot = self.store.slots(&account, nonce, 1).await?.into_iter().find(|(found, _)| *found == nonce);
@@ -202,17 +202,17 @@ impl Reader {
         Ok((slots.map_err(|error| told(&error))?, newest.items().iter().filter_map(id).collect()))
     }
 
-    /// The requests under these ids: closed ones from memory, the others from the table.
+    /// The requests with these ids: closed ones from the cache, the others from the table.
     async fn requests(&mut self, wanted: &HashSet<RequestId>) -> Result<HashMap<RequestId, RequestStatus>, PortError> {
         self.closed.retain(|id, _| wanted.contains(id));
         let unknown: Vec<RequestId> = wanted.iter().filter(|id| !self.closed.contains_key(id)).cloned().collect();
         let mut requests = self.closed.clone();
         for stored in self.store.load(&unknown, clock::now()).await? {
             let mut status = RequestStatus::of(&stored);
-            // 128 KiB for each would be kept for nothing.
+            // The page does not show calldata here; it may have 128 KiB for each request.
             status.data = None;
             let Ok(id) = status.request_id.parse::<RequestId>() else { continue };
-            // A rejection may yet become a request.
+            // A rejected id may still be accepted later.
             if status.published_at.is_some() && status.nonce.is_some() {
                 self.closed.insert(id.clone(), status.clone());
             }

@@ -1,7 +1,7 @@
-//! The gates in front of the local stack's servers: AWS and a chain as strict, and if asked for as faulty,
-//! as the real ones. They run in this process and end with it.
+//! The gates in front of the local stack's servers: proxies that make AWS and the chain as strict as the real ones, and
+//! inject faults if requested. They run in this process and end with it.
 //!
-//! Does not make the faults: see `signpost_gate`, whose scripts are read here as they are.
+//! The faults are implemented in `signpost_gate`; this module only reads its scripts.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -14,7 +14,7 @@ use signpost_gate::stats::Stats;
 
 use super::{StackError, file};
 
-/// What the gates do wrong.
+/// The fault scripts of both gates.
 #[derive(Debug, Clone)]
 pub struct Scripts {
     bsc: Script<BscFault>,
@@ -22,7 +22,7 @@ pub struct Scripts {
 }
 
 impl Scripts {
-    /// `none`, `all`, or a file with `{"bsc": script, "aws": script}`, where either may be left out.
+    /// Reads `none`, `all`, or a file with `{"bsc": script, "aws": script}`, where either may be left out.
     pub fn read(faults: &str, seed: u64) -> Result<Self, StackError> {
         let json = match faults {
             "none" | "all" => json!({ "bsc": { "faults": faults }, "aws": { "faults": faults } }),
@@ -65,10 +65,10 @@ pub struct Gates {
 }
 
 impl Gates {
-    /// Listens on free ports of loopback, one per node; no faults yet.
+    /// Listens on free loopback ports, one per node, without faults.
     pub async fn start(aws: &str, rpc: &str, chain_id: u64, nodes: usize) -> Result<Self, StackError> {
         let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); nodes];
-        // As BSC's nodes do after a reorganisation, and anvil does not.
+        // After a reorganisation, BSC's nodes put transactions back into the pool; anvil does not.
         let config = BscGateConfig { listen, reinject: true, ..BscGateConfig::new(rpc, chain_id) };
         Ok(Self {
             bsc: BscGate::start(config).await?,
@@ -78,33 +78,33 @@ impl Gates {
         })
     }
 
-    /// The faults begin.
+    /// Starts the faults.
     pub fn inject(&self, scripts: &Scripts) {
         self.bsc.set_all(&scripts.bsc);
         self.aws.control().set(scripts.aws.clone());
     }
 
-    /// What passed the gate of AWS, as counts.
+    /// The counts of calls through the AWS gate.
     pub fn aws_stats(&self) -> Stats {
         self.aws.control().stats()
     }
 
-    /// The emulator itself, behind its gate.
+    /// The URL of the emulator behind its gate.
     pub fn aws_upstream(&self) -> &str {
         &self.aws_upstream
     }
 
-    /// Endpoint of every AWS service.
+    /// The endpoint of all AWS services.
     pub fn aws_endpoint(&self) -> String {
         self.aws.url()
     }
 
-    /// JSON-RPC of every node.
+    /// The JSON-RPC URL of every node.
     pub fn rpc_urls(&self) -> Vec<String> {
         self.bsc.urls()
     }
 
-    /// What is behind, for those who want to see the truth.
+    /// The URLs of the gates and of the servers behind them.
     pub fn shown(&self) -> Value {
         json!({ "rpcUrls": self.rpc_urls(), "rpcUpstream": self.rpc_upstream, "awsUpstream": self.aws_upstream })
     }
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_a_script_for_each_gate_and_may_leave_one_out() {
+    fn script_file_may_leave_out_one_gate() {
         let scripts = read(r#"{"bsc": [{"fault": "silentDrop"}]}"#).unwrap();
         assert_eq!((scripts.bsc.rules.len(), scripts.aws.rules.len()), (1, 0));
         assert_eq!(scripts.bsc.seed, Some(7));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn all_and_none_need_no_file() {
+    fn all_and_none_need_no_script_file() {
         let all = Scripts::read("all", 1).unwrap();
         assert!(!all.bsc.rules.is_empty() && !all.aws.rules.is_empty());
         let none = Scripts::read("none", 1).unwrap();
@@ -141,15 +141,15 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_script_is_named_with_its_reason() {
+    fn invalid_script_is_reported_with_its_reason() {
         for (text, reason) in [
             ("[]", "not an object"),
             (r#"{"bnb": []}"#, "bnb"),
             (r#"{"bsc": [{"fault": "htlm"}]}"#, "htlm"),
             ("{", "EOF"),
         ] {
-            let said = read(text).unwrap_err().to_string();
-            assert!(said.contains(reason), "{said}");
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
         }
         assert!(matches!(Scripts::read("/no/such/file", 1), Err(StackError::File { .. })));
     }

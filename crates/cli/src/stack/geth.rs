@@ -1,12 +1,12 @@
-//! geth as a chain like BSC's, where anvil is too kind: BSC's node is made of geth, so its pool has the rules,
-//! the words and the order of a real one. Built from its pinned source, with Go, only where it is asked for.
+//! Runs geth as a chain like BSC's, where anvil is too lenient: BSC's node is based on geth, so geth's pool has the
+//! rules, error messages and order of a real one. Built with Go from its pinned source, only on request.
 //!
-//! Blocks come every whole second, or only by `testing_commitBlockV1`. What stays unlike BSC: one producer, no forks but
-//! by `debug_setHead`, `finalized` at multiples of 32 blocks, signature errors that begin with `invalid sender: `,
-//! no BSC calls. The rest of BSC is the gate's, in front.
+//! Blocks are produced every full second, or only by `testing_commitBlockV1`. Differences from BSC: one producer, forks
+//! only by `debug_setHead`, `finalized` at multiples of 32 blocks, signature errors that begin with `invalid sender: `,
+//! and no BSC methods. The gate in front adds the other rules of BSC.
 //!
-//! **Guarantees:** listens on loopback and talks to no peer. Does not guarantee that a chain outlives a geth
-//! that was killed: it goes back to what it had written.
+//! **Guarantees:** listens on loopback and connects to no peer. Does not guarantee that a chain survives a killed geth:
+//! it returns to the state that was written.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -20,55 +20,55 @@ use super::setup::{at_least, lock, output, run};
 use super::{StackError, file, place};
 use crate::terminal;
 
-/// The newest that Go's module proxy has of the line that BSC v1.8 is made of (geth v1.17.3).
+/// The newest version on Go's module proxy of the line on which BSC v1.8 is based (geth v1.17.3).
 const VERSION: &str = "1.17.10";
-/// The digest of that source, as `go.sum` has it. Go writes into the program what it was built of.
+/// The digest of that source as in `go.sum`. Go records in the program what it was built from.
 const SOURCE: &str = "h1:b3WO+xux3pItpm13kqT5Xddv01zOxBFZxQgk/Ate4/M=";
-/// What its `go.mod` asks for.
+/// The Go version that its `go.mod` requires.
 const GO: (u32, u32) = (1, 25);
 const GO_HINT: &str = "Go 1.25 or newer, which geth is built with (`dev --node geth`, `cargo verify --real`)";
 
-/// Chapel.
+/// The chain id of Chapel.
 pub const CHAIN_ID: u64 = 97;
-/// The account that geth unlocks in every development chain, by its own published key.
+/// The account that geth unlocks in every development chain; its key is public.
 const DEVELOPER: &str = "0x71562b71999873db5b286df957af199ec94617f7";
-/// More than anybody asks for: 2^200 wei.
+/// More than any test needs: 2^200 wei.
 const DEVELOPER_WEI: &str = "0x100000000000000000000000000000000000000000000000000";
-/// Twice BSC's 55 million: the base fee follows the half, and stays zero below it.
+/// Twice BSC's 55 million: the base fee stays zero below half of the limit.
 const BLOCK_GAS: u64 = 110_000_000;
-/// What BSC's validators ask for on Chapel.
+/// The lowest price that BSC's validators accept on Chapel.
 const MINED_FROM_WEI: u64 = 100_000_000;
-/// A chain whose blocks are made by hand: the next would come in a year.
+/// A block period of a year, for chains whose blocks are made by hand.
 pub const BY_HAND: u32 = 31_536_000;
 
-/// How a geth is run. The numbers of the pool are those of BSC's nodes.
+/// The configuration of a geth. The pool limits are those of BSC's nodes.
 #[derive(Debug, Clone)]
 pub struct Geth {
     /// Seconds between blocks.
     pub period_s: u32,
-    /// Least tip the pool takes, wei.
+    /// The lowest tip that the pool accepts, in wei.
     pub taken_from_wei: u64,
-    /// Least tip that is mined, wei. What is cheaper and taken is stuck, as on BSC.
+    /// The lowest tip that is mined, in wei. A transaction between the two is accepted and stuck, as on BSC.
     pub mined_from_wei: u64,
-    /// Executable transactions of all accounts. An account has 200 of them for sure.
+    /// The limit of executable transactions of all accounts. 200 are guaranteed for each account.
     pub global_slots: u32,
-    /// Transactions of all accounts that wait for a gap to be filled.
+    /// The limit of transactions of all accounts that wait behind a nonce gap.
     pub global_queue: u32,
-    /// Whether what is sent here is "local": kept in a journal, put back when the pool lost it, and said to be
-    /// taken even where the pool was full.
+    /// Whether transactions sent here are "local": kept in a journal, put back if the pool lost them, and reported as
+    /// accepted even if the pool was full.
     pub locals: bool,
-    /// Accounts that the chain begins with besides geth's own.
+    /// Accounts in the genesis block besides geth's own.
     pub accounts: Vec<Begin>,
 }
 
-/// What an account begins with.
+/// An account in the genesis block.
 #[derive(Debug, Clone)]
 pub struct Begin {
     /// Its address, 0x-hex.
     pub address: String,
     /// Wei, 0x-hex.
     pub balance: String,
-    /// Transactions it has made.
+    /// Its transaction count.
     pub nonce: u64,
     /// Code, 0x-hex, if it has any.
     pub code: Option<String>,
@@ -90,7 +90,7 @@ impl Default for Geth {
 }
 
 impl Geth {
-    /// Starts it on the chain in `directory`, which is made if there is none yet.
+    /// Starts geth on the chain in `directory`, which is created if it is missing.
     pub fn start(&self, program: &Path, directory: &Path, port: u16) -> Result<Leashed, StackError> {
         let (data, made) = (directory.join("geth"), directory.join("genesis.json"));
         if !made.exists() {
@@ -113,7 +113,7 @@ impl Geth {
         Leashed::start(Server { name: "geth", program, arguments, environment: vec![], directory })
     }
 
-    /// `geth init`: a chain of this configuration, with its first block. A geth without one would make its own.
+    /// Runs `geth init`, which creates the chain with its genesis block. Without it, geth would create its own.
     fn make_chain(&self, program: &Path, directory: &Path, data: &Path, made: &Path) -> Result<(), StackError> {
         let log = directory.join("geth-init.log");
         let failed = |reason: String| StackError::Install { what: "geth init", reason, log: log.clone() };
@@ -138,8 +138,8 @@ impl Geth {
         fs::rename(&genesis, made).map_err(file(made))
     }
 
-    /// geth's own development chain, made like BSC's: its chain id, base fee zero, room for 55 million gas before
-    /// there is another, Osaka and no fork that BSC has not, money for our accounts.
+    /// geth's development genesis, changed to be like BSC's: chain id, base fee zero up to 55 million gas, Osaka and no
+    /// fork that BSC does not have, and balances of our accounts.
     fn genesis(&self, mut genesis: Value) -> Value {
         let config = &mut genesis["config"];
         config["chainId"] = json!(CHAIN_ID);
@@ -148,7 +148,7 @@ impl Geth {
         }
         genesis["gasLimit"] = json!(format!("{BLOCK_GAS:#x}"));
         genesis["baseFeePerGas"] = json!("0x0");
-        // What it has by itself stays: contracts that a block calls.
+        // Keeps geth's own entries: contracts that every block calls.
         let mut alloc = genesis["alloc"].as_object().cloned().unwrap_or_default();
         alloc.insert(DEVELOPER.to_owned(), json!({ "balance": DEVELOPER_WEI }));
         alloc.extend(self.accounts.iter().map(Begin::entry).collect::<Map<_, _>>());
@@ -167,28 +167,28 @@ impl Begin {
     }
 }
 
-/// Whether a geth that was started has made its first block, which it does by itself, and finds transactions by
-/// their hash: for a moment it answers "transaction indexing is in progress".
+/// Whether a started geth has made its first block and finds transactions by hash: at first it answers "transaction
+/// indexing is in progress".
 pub async fn is_ready(rpc: &Rpc) -> bool {
-    let nobodys = json!([format!("0x{}", "00".repeat(32))]);
+    let unknown = json!([format!("0x{}", "00".repeat(32))]);
     let height = rpc.call("eth_blockNumber", json!([])).await;
     height.and_then(|height| rpc.number("eth_blockNumber", &height)).is_ok_and(|height| height > 0)
-        && rpc.call("eth_getTransactionByHash", nobodys).await.is_ok()
+        && rpc.call("eth_getTransactionByHash", unknown).await.is_ok()
 }
 
-/// What `eth_sendTransaction` is told, so that an account gets this much from geth's own.
+/// The argument of `eth_sendTransaction` for a transfer from geth's own account.
 pub fn transfer(to: &str, wei: &str) -> Value {
     json!({
         "from": DEVELOPER, "to": to, "value": wei, "gas": "0x5208", "gasPrice": format!("{MINED_FROM_WEI:#x}"),
     })
 }
 
-/// What holds for every chain. The pool's limits and the RPC's caps are BSC's where they are not geth's, too.
+/// The flags of every chain. Pool limits and RPC caps are those of BSC.
 const FLAGS: &str = "--dev --ipcdisable --cache 256 --txpool.pricebump 10 --txpool.accountslots 200 \
     --txpool.accountqueue 200 --rpc.txfeecap 1 --rpc.txsync.defaulttimeout 5s \
     --rpc.txsync.maxtimeout 10s --http --http.addr 127.0.0.1 --http.api eth,net,web3,txpool,debug,miner,testing";
 
-/// Builds geth if it is not there yet, with one line of progress, and says where it is.
+/// Builds geth if it is missing, with one line of progress, and returns its path.
 pub fn install() -> Result<PathBuf, StackError> {
     let home = place::directory()?.join(format!("geth-{VERSION}"));
     let program = home.join("geth");
@@ -197,27 +197,27 @@ pub fn install() -> Result<PathBuf, StackError> {
     }
     find_go()?;
     fs::create_dir_all(&home).map_err(file(&home))?;
-    // Not the set-up's lock: whoever wants anvil need not wait for minutes.
+    // Not the lock of the set-up: a run that needs only anvil should not wait for minutes.
     let _lock = lock(&home.join("install.lock"))?;
     if is_ours(&program) {
         return Ok(program);
     }
     let package = format!("github.com/ethereum/go-ethereum/cmd/geth@v{VERSION}");
-    terminal::step(&format!("building geth {VERSION} with Go, some minutes"), || {
+    terminal::step(&format!("building geth {VERSION} with Go, takes minutes"), || {
         let mut go = Command::new("go");
         run(&home, "go install", go.args(["install", "-trimpath", &package]).env("GOBIN", &home))
     })?;
     if is_ours(&program) {
         return Ok(program);
     }
-    let reason = format!("{} is not built of the source that is pinned", program.display());
+    let reason = format!("{} is not built from the pinned source", program.display());
     Err(StackError::Install { what: "go install", reason, log: home.join("setup.log") })
 }
 
-/// Whether a program is there, built of the pinned source: Go has that written into it.
+/// Whether the program exists and was built from the pinned source, as Go recorded in it.
 fn is_ours(program: &Path) -> bool {
-    let told = program.is_file().then(|| output("go", &["version", "-m", &program.display().to_string()])).flatten();
-    told.is_some_and(|told| told.lines().any(is_pinned))
+    let found = program.is_file().then(|| output("go", &["version", "-m", &program.display().to_string()])).flatten();
+    found.is_some_and(|found| found.lines().any(is_pinned))
 }
 
 fn is_pinned(line: &str) -> bool {
@@ -226,8 +226,8 @@ fn is_pinned(line: &str) -> bool {
 }
 
 fn find_go() -> Result<(), StackError> {
-    let told = output("go", &["env", "GOVERSION"]).ok_or(StackError::Missing { program: "go", hint: GO_HINT })?;
-    let found = told.trim().trim_start_matches("go").to_owned();
+    let version = output("go", &["env", "GOVERSION"]).ok_or(StackError::Missing { program: "go", hint: GO_HINT })?;
+    let found = version.trim().trim_start_matches("go").to_owned();
     if !at_least(&found, GO) {
         return Err(StackError::TooOld { program: "go", found, hint: GO_HINT });
     }
@@ -239,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_program_is_known_by_the_source_it_was_built_of() {
+    fn program_is_identified_by_its_source_digest() {
         let line = format!("\tmod\tgithub.com/ethereum/go-ethereum\tv{VERSION}\t{SOURCE}");
         assert!(is_pinned(&line));
         assert!(!is_pinned(&line.replace("h1:", "h1:x")));
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_chain_is_made_like_bscs() {
+    fn genesis_has_bscs_parameters() {
         let begin = Begin { address: "0xaa".into(), balance: "0x5".into(), nonce: 7, code: Some("0xef".into()) };
         let geth = Geth { accounts: vec![begin], ..Geth::default() };
         let plain = json!({

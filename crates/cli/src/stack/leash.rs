@@ -1,10 +1,9 @@
-//! A server process on a leash: it ends when we stop it, when we end, and when we are killed.
+//! Supervised server processes: a server ends when it is stopped, and when this program ends or is killed.
 //!
-//! The leash is a pipe. Each server runs under a small shell whose standard input is a pipe that only
-//! we hold open; whatever ends us closes it, `kill -9` included, and the shell then ends the server and
-//! all of its process group: politely first, for good after a second: nothing
-//! it has is worth keeping. The group is its own, so that
-//! a Ctrl-C in the terminal reaches only us, and we choose the order in which things stop.
+//! The supervision uses a pipe (the leash). Each server runs under a small shell whose standard input is a pipe that
+//! only this program holds open. Whatever ends this program closes the pipe, even `kill -9`; the shell then ends the
+//! server and its process group: with SIGTERM first, and with SIGKILL after a second, since its data need not be kept.
+//! Each server has its own process group, so that Ctrl-C reaches only this program, which stops servers in order.
 
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
@@ -15,8 +14,8 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use super::{StackError, file};
 
-/// `wait` in the foreground reports the server's own end; the watcher in the background reads the pipe,
-/// whose end is the order to stop. The server gets neither the pipe nor the signals meant for it.
+/// The foreground `wait` reports the server's exit; the background watcher reads the pipe, whose end means stop. The
+/// server gets neither the pipe nor the supervisor's signals.
 const SUPERVISOR: &str = r#"
 exec 3<&0
 "$@" </dev/null 3<&- &
@@ -36,7 +35,7 @@ exec 3<&-
 wait "$server"
 "#;
 
-/// `command` under the supervisor, in `directory`: it ends when the standard input of what is spawned is closed.
+/// `command` under the supervisor, in `directory`. It ends when the standard input of the spawned process is closed.
 pub(super) fn supervised(name: &str, command: &std::process::Command, directory: &Path) -> std::process::Command {
     let mut supervised = std::process::Command::new("sh");
     supervised
@@ -50,13 +49,13 @@ pub(super) fn supervised(name: &str, command: &std::process::Command, directory:
     supervised
 }
 
-/// A running server that cannot outlive us.
+/// A running server that cannot outlive this program.
 #[derive(Debug)]
 pub struct Leashed {
     name: &'static str,
     log: PathBuf,
     supervisor: Child,
-    /// Closing it is the order to stop.
+    /// Closing it stops the server.
     leash: ChildStdin,
 }
 
@@ -69,15 +68,14 @@ pub struct Server<'a> {
     pub program: &'a Path,
     /// Its arguments.
     pub arguments: Vec<String>,
-    /// What it finds in its environment besides ours.
+    /// Additional environment variables.
     pub environment: Vec<(&'static str, String)>,
-    /// Where it runs.
+    /// Its working directory.
     pub directory: &'a Path,
 }
 
 impl Leashed {
-    /// Starts a server; its output goes to `<name>.log` in its directory. Must be called in a tokio
-    /// runtime.
+    /// Starts a server; its output goes to `<name>.log` in its directory. Must be called in a tokio runtime.
     pub fn start(server: Server<'_>) -> Result<Self, StackError> {
         let Server { name, program, arguments, environment, directory } = server;
         let log = directory.join(format!("{name}.log"));
@@ -94,7 +92,7 @@ impl Leashed {
         Ok(Self { name, log, supervisor, leash })
     }
 
-    /// The name it was started with.
+    /// The name of the server.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -104,23 +102,23 @@ impl Leashed {
         self.supervisor.id()
     }
 
-    /// Where its output goes.
+    /// The file with its output.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// How it ended, if it did.
+    /// Its exit status, if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.supervisor.try_wait().ok().flatten()
     }
 
     /// Waits until it ends by itself.
     pub async fn wait(&mut self) {
-        // An error here means that the process is not ours any more, which is an end as well.
+        // An error means that the process is no longer ours, which counts as ended.
         let _ = self.supervisor.wait().await;
     }
 
-    /// Ends it and waits until it is gone: a second and a bit at most.
+    /// Ends the server and waits until it is gone, for slightly more than a second at most.
     pub async fn stop(self) {
         let Self { mut supervisor, leash, .. } = self;
         drop(leash);

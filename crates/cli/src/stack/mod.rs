@@ -1,12 +1,12 @@
-//! The local stack: AWS on loopback (ministack) and a chain (anvil, or geth), installed, started, provisioned
-//! and stopped by us. For a laptop and for tests; production has its own queues, tables and keys.
+//! The local stack: an AWS emulator (ministack) and a chain (anvil or geth) on loopback. Installs, starts, provisions
+//! and stops them. For a laptop and for tests; production has its own queues, tables and keys.
 //!
-//! Guarantees: nothing is written outside the [`place`], the servers listen on loopback only, and no
-//! process of ours outlives us, however we end. Does not guarantee that a stack keeps anything once it
-//! is stopped: every start is a fresh, empty AWS account and a fresh chain.
+//! Guarantees: nothing is written outside the [`place`], the servers listen on loopback only, and no server process
+//! outlives this program, however it ends. Does not guarantee that a stack keeps data: every start has an empty AWS
+//! account and a new chain.
 //!
-//! Read in this order: [`place`] (where), [`setup`] (what is installed), [`leash`] (processes that die
-//! with us), [`servers`] (ministack and anvil), [`geth`] (a real node in anvil's place), [`gates`] (what stands before them if asked for),
+//! Read in this order: [`place`] (the directory), [`setup`] (what is installed), [`leash`] (supervised processes),
+//! [`servers`] (ministack and anvil), [`geth`] (a real node instead of anvil), [`gates`] (optional proxies in front),
 //! [`provision`] (queues, tables, topic, key).
 
 pub mod gates;
@@ -20,14 +20,14 @@ pub mod setup;
 
 use std::path::{Path, PathBuf};
 
-/// Why the local stack could not be had. Each message names the way out.
+/// Why the local stack could not be installed or started. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StackError {
     /// There is no directory to install into.
-    #[error("no place for the local stack: set CARGO_TARGET_DIR, run inside the workspace, or set HOME")]
+    #[error("no directory for the local stack: set CARGO_TARGET_DIR, run inside the workspace, or set HOME")]
     NoPlace,
     /// A file or directory of the local stack could not be written or read.
-    #[error("cannot use {path}; see that it is writable and has room", path = path.display())]
+    #[error("cannot use {path}; check that it is writable and has free space", path = path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -35,7 +35,7 @@ pub enum StackError {
         #[source]
         source: std::io::Error,
     },
-    /// A program the set-up needs is not on this machine.
+    /// A program that the set-up needs is missing.
     #[error("{program} was not found on PATH; install {hint}")]
     Missing {
         /// What was looked for.
@@ -43,10 +43,10 @@ pub enum StackError {
         /// What to install.
         hint: &'static str,
     },
-    /// A program the set-up needs is there, and too old.
+    /// A program that the set-up needs is too old.
     #[error("{program} {found} is too old; install {hint}")]
     TooOld {
-        /// What was looked at.
+        /// The program.
         program: &'static str,
         /// Its version.
         found: String,
@@ -55,28 +55,29 @@ pub enum StackError {
     },
     /// Python lacks a module of its own library, as some distributions ship it.
     #[error(
-        "this python3 cannot make virtual environments; install its venv package (on Debian and Ubuntu: apt-get install python3-venv)"
+        "this python3 cannot create virtual environments; install its venv package (on Debian and Ubuntu: \
+         apt-get install python3-venv)"
     )]
     NoVenv,
-    /// An installer ended badly.
-    #[error("{what} failed: {reason}\nits whole output is in {log}", log = log.display())]
+    /// An installer failed.
+    #[error("{what} failed: {reason}\nits full output is in {log}", log = log.display())]
     Install {
         /// What it was to install.
         what: &'static str,
-        /// The line of its output that says most.
+        /// The most informative line of its output.
         reason: String,
-        /// All it wrote.
+        /// The file with its full output.
         log: PathBuf,
     },
     /// anvil is not published for this kind of machine.
-    #[error("anvil is not published for {os} on {arch}; start a node yourself and give it with --rpc-url")]
+    #[error("anvil is not published for {os} on {arch}; start a node yourself and use --rpc-url")]
     NoAnvil {
         /// Operating system.
         os: &'static str,
         /// Processor.
         arch: &'static str,
     },
-    /// A server could not be started at all.
+    /// A server could not be started.
     #[error("cannot start {name}")]
     Start {
         /// The server.
@@ -85,8 +86,8 @@ pub enum StackError {
         #[source]
         source: std::io::Error,
     },
-    /// The port asked for is taken.
-    #[error("port {port} for {name} is taken; stop what listens there, or choose another with {option}")]
+    /// The requested port is taken.
+    #[error("port {port} for {name} is taken; stop the program that uses it, or choose another port with {option}")]
     PortTaken {
         /// The server.
         name: &'static str,
@@ -105,38 +106,38 @@ pub enum StackError {
         /// Its log.
         log: PathBuf,
     },
-    /// The gates' faults cannot be read.
-    #[error("{path} is no script of faults for the gates: {reason}", path = path.display())]
+    /// The fault script of the gates is invalid.
+    #[error("{path} is not a valid fault script for the gates: {reason}", path = path.display())]
     Script {
-        /// The file, or the word in its place.
+        /// The file, or the word used instead.
         path: PathBuf,
         /// Why.
         reason: String,
     },
-    /// A gate could not be put up.
-    #[error("cannot put up a gate")]
+    /// A gate could not be started.
+    #[error("cannot start a gate")]
     Gate(#[from] signpost_gate::GateError),
     /// The HTTP client could not be built.
-    #[error("cannot make an HTTP client")]
+    #[error("cannot create an HTTP client")]
     Http(#[source] reqwest::Error),
-    /// The node did not do what a development node does.
+    /// The node refused a method that development nodes support.
     #[error("the node at {url} refused {method}: {reason}")]
     Node {
-        /// Where.
+        /// The URL of the node.
         url: String,
-        /// What was asked.
+        /// The method.
         method: &'static str,
         /// Its answer.
         reason: String,
     },
-    /// A call to AWS failed while queues, tables, topic or keys were made.
+    /// A call to AWS failed while queues, tables, topic or keys were created.
     #[error("{operation} of {name} failed: {reason}")]
     Aws {
         /// The call.
         operation: &'static str,
-        /// What it was for.
+        /// The name of the resource.
         name: String,
-        /// What AWS said.
+        /// The error of AWS.
         reason: String,
     },
 }

@@ -1,11 +1,11 @@
-//! Where the local stack lives: `local-stack` under cargo's target directory, so that `cargo clean`
-//! takes it away, or under the user's cache directory when the program runs outside a workspace.
+//! The directory of the local stack: `local-stack` under cargo's target directory, so that `cargo clean` removes it, or
+//! under the user's cache directory if the program runs outside a workspace.
 
 use std::path::{Path, PathBuf};
 
 use super::StackError;
 
-/// The directory of the local stack, not yet created.
+/// The directory of the local stack; it may not exist yet.
 ///
 /// The first of: `$CARGO_TARGET_DIR`; the target directory this program was built in; `target` of the
 /// workspace around the current directory; the user's cache directory.
@@ -47,14 +47,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_found_in_its_target_directory() {
+    fn program_is_found_in_its_target_directory() {
         let program = std::env::current_exe().unwrap();
         let target = around_program(&program).expect("cargo tags its target directory");
         assert!(program.starts_with(target));
     }
 
     #[test]
-    fn a_directory_below_the_workspace_finds_its_target() {
+    fn directory_in_the_workspace_finds_its_target() {
         let crate_directory = Path::new(env!("CARGO_MANIFEST_DIR"));
         let workspace = crate_directory.ancestors().nth(2).unwrap();
         assert_eq!(around_workspace(&crate_directory.join("src")), Some(workspace.join("target")));

@@ -1,6 +1,5 @@
-//! Makes what Signpost needs in an AWS account: queues with their dead-letter queues, the two tables,
-//! the topic, and one key per account name. Made for an emulator and for a sandbox; a production stack
-//! is described in its own template. Asking twice for the same is harmless.
+//! Creates what Signpost needs in an AWS account: queues with their dead-letter queues, the two tables, the topic, and
+//! one key per account name. For the emulator or a sandbox; production has its own template. Idempotent.
 
 use std::collections::HashMap;
 
@@ -16,15 +15,15 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use super::StackError;
 use crate::aws::reason;
 
-/// Two weeks, the longest SQS keeps a message: what went wrong must still be there after a holiday.
+/// Two weeks, the maximum of SQS: failed messages must still be there after a holiday.
 const DEAD_LETTER_RETENTION_S: &str = "1209600";
 /// Deliveries of one message before it is set aside.
 const MAX_RECEIVES: u32 = 10;
 
-/// What to make.
+/// What to create.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// Begin of every name.
+    /// The prefix of every name.
     pub prefix: String,
     /// Whether the signing queue is FIFO. The other two always are.
     pub fifo: bool,
@@ -36,24 +35,24 @@ impl Default for Wanted {
     }
 }
 
-/// What there is now.
+/// What was created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resources {
-    /// Requests come in here.
+    /// The queue for requests.
     pub signing_url: String,
-    /// The broadcaster asks the signer for another attempt here.
+    /// The queue on which the broadcaster asks the signer for another attempt.
     pub resign_url: String,
-    /// The signer tells the broadcaster to look at a lane here.
+    /// The queue on which the signer pokes the broadcaster for a lane.
     pub broadcast_url: String,
     /// The table of requests.
     pub requests_table: String,
     /// The table of accounts and slots.
     pub accounts_table: String,
-    /// Outcomes go out here.
+    /// The topic for outcomes.
     pub outcomes_arn: String,
 }
 
-/// Makes queues, tables and topic.
+/// Creates queues, tables and topic.
 pub async fn make(sdk: &SdkConfig, wanted: &Wanted) -> Result<Resources, StackError> {
     let sqs = aws_sdk_sqs::Client::new(sdk);
     let dynamodb = aws_sdk_dynamodb::Client::new(sdk);
@@ -71,7 +70,7 @@ pub async fn make(sdk: &SdkConfig, wanted: &Wanted) -> Result<Resources, StackEr
     Ok(Resources { signing_url, resign_url, broadcast_url, requests_table, accounts_table, outcomes_arn })
 }
 
-/// The id of a secp256k1 signing key under an alias; makes key and alias if there is none.
+/// The id of the secp256k1 signing key with an alias; creates key and alias if they are missing.
 pub async fn key(sdk: &SdkConfig, alias: &str) -> Result<String, StackError> {
     let kms = aws_sdk_kms::Client::new(sdk);
     let alias = format!("alias/{alias}");
@@ -112,7 +111,7 @@ async fn queue(sqs: &aws_sdk_sqs::Client, name: String, fifo: bool, visibility_s
     let mut attributes =
         HashMap::from([(QueueAttributeName::MessageRetentionPeriod, DEAD_LETTER_RETENTION_S.to_owned())]);
     if fifo {
-        // Of 300 calls a second per queue this makes as many per group, which is per account.
+        // Raises the limit from 300 calls per second per queue to 300 per group, which is per account.
         attributes.extend([
             (QueueAttributeName::FifoQueue, "true".to_owned()),
             (QueueAttributeName::ContentBasedDeduplication, "true".to_owned()),
@@ -202,17 +201,17 @@ async fn table_of_accounts(dynamodb: &aws_sdk_dynamodb::Client, name: &str) -> R
     }
 }
 
-/// Waits until the table is there, and has it forget items after their `expiresAt`.
+/// Waits until the table exists, and turns on expiry by `expiresAt`.
 async fn expire(dynamodb: &aws_sdk_dynamodb::Client, table: &str) -> Result<(), StackError> {
     use aws_sdk_dynamodb::client::Waiters as _;
 
-    let patience = std::time::Duration::from_mins(1);
-    let ready = dynamodb.wait_until_table_exists().table_name(table).wait(patience).await;
+    let timeout = std::time::Duration::from_mins(1);
+    let ready = dynamodb.wait_until_table_exists().table_name(table).wait(timeout).await;
     ready.map_err(|error| aws("DescribeTable", table, DisplayErrorContext(&error).to_string()))?;
     let ttl =
         TimeToLiveSpecification::builder().attribute_name("expiresAt").enabled(true).build().expect("both are set");
     match dynamodb.update_time_to_live().table_name(table).time_to_live_specification(ttl).send().await {
-        // It is already as we want it.
+        // It is already turned on.
         Err(error) if error.message().is_some_and(|text| text.contains("already enabled")) => Ok(()),
         Err(error) => Err(aws("UpdateTimeToLive", table, reason(&error))),
         Ok(_) => Ok(()),

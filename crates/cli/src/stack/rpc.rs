@@ -1,4 +1,4 @@
-//! A node of the local stack, asked by JSON-RPC.
+//! A JSON-RPC client for a node of the local stack.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::StackError;
 
-/// A node of the local stack. Production code asks nodes through `crates/bsc`.
+/// A node of the local stack. Production code uses `crates/bsc`.
 #[derive(Debug, Clone)]
 pub struct Rpc {
     pub(super) http: reqwest::Client,
@@ -19,12 +19,12 @@ impl Rpc {
         Ok(Self { http: http_client()?, url: url.to_owned() })
     }
 
-    /// Where it is.
+    /// Its URL.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The chain it is of.
+    /// Its chain id.
     pub async fn chain_id(&self) -> Result<u64, StackError> {
         let answer = self.call("eth_chainId", json!([])).await?;
         self.number("eth_chainId", &answer)
@@ -36,7 +36,7 @@ impl Rpc {
         digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).ok_or_else(|| StackError::Node {
             url: self.url.clone(),
             method,
-            reason: format!("{value} is no number"),
+            reason: format!("{value} is not a number"),
         })
     }
 
@@ -54,9 +54,9 @@ impl Rpc {
     }
 }
 
-/// An HTTP client with a short patience, for servers on this machine.
+/// An HTTP client with a short timeout, for servers on this machine.
 pub(super) fn http_client() -> Result<reqwest::Client, StackError> {
-    // Only the first call in a process counts; every caller installs the same.
+    // Only the first call in a process has an effect; every caller installs the same provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().map_err(StackError::Http)
 }

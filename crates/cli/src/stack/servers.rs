@@ -1,8 +1,7 @@
-//! The two servers of the local stack, started with everything that keeps them on loopback and inside
-//! their own directory, and waited for until they answer.
+//! Starts the two servers of the local stack on loopback and in their own directory, and waits until they answer.
 //!
-//! Does not guarantee more than the stand-ins do: ministack keeps nothing after it stops, and anvil
-//! accepts transactions that BSC refuses.
+//! The servers differ from the real ones: ministack keeps no data after it stops, and anvil accepts transactions that
+//! BSC refuses.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
@@ -24,61 +23,60 @@ use crate::terminal::Step;
 
 const AWS_PORT: u16 = 4566;
 const RPC_PORT: u16 = 8545;
-/// Cold start of either is below three seconds on two busy cores; a minute means that it hangs.
+/// A cold start takes less than three seconds on two busy cores; a server that takes a minute hangs.
 const READY_WITHIN: Duration = Duration::from_mins(1);
 const POLL_EVERY: Duration = Duration::from_millis(50);
-/// Another program may take a free port between our look and the server's bind; more often is no chance.
+/// Another program may take a free port between our check and the server's bind; three times is not a coincidence.
 const PORT_TRIES: u32 = 3;
-/// Logs of runs that ended, kept to look into.
+/// How many old runs are kept, for their logs.
 const OLD_RUNS_KEPT: usize = 5;
 
-/// ministack's own entry, with its KMS service told to log each signature: the count of signatures
-/// is then what the emulator did, not what we believe we asked for.
+/// Starts ministack with logging of each KMS signature, so that signatures are counted by the emulator and not by us.
 const MINISTACK: &str =
     "import logging; logging.getLogger('kms').setLevel(logging.DEBUG); from ministack.app import main; main()";
-/// How that log line reads.
+/// The beginning of that log line.
 const SIGNED: &str = "Signed ";
 
 /// What to start, and where.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Port of ministack; else 4566, or a free one.
+    /// Port of ministack; if `None`, 4566 or a free port.
     pub aws_port: Option<u16>,
-    /// Port of the chain; else 8545, or a free one.
+    /// Port of the chain; if `None`, 8545 or a free port.
     pub rpc_port: Option<u16>,
-    /// A node that runs already; anvil is then not started.
+    /// A running node to use instead of starting one.
     pub rpc_url: Option<String>,
-    /// geth, which is then started in anvil's place.
+    /// The geth program to start instead of anvil.
     pub geth: Option<PathBuf>,
 }
 
-/// The running servers. They end with this value, and with this program.
+/// The running servers. They end when this value is dropped, and with this program.
 #[derive(Debug)]
 pub struct LocalStack {
     /// Directory of this run: logs and whatever the servers write.
     pub directory: PathBuf,
-    /// Endpoint of every AWS service, as clients are to use it.
+    /// The endpoint of all AWS services for clients.
     pub aws_endpoint: String,
-    /// The nodes, as clients are to use them.
+    /// The URLs of the nodes for clients.
     pub rpc_urls: Vec<String>,
-    /// The node itself.
+    /// The node itself, without a gate.
     pub rpc: Rpc,
-    /// What stands before both, if anything does.
+    /// The gates in front of both servers, if any.
     pub gates: Option<Gates>,
-    /// Whether that is a geth of ours.
+    /// Whether the node is a geth that was started here.
     pub is_geth: bool,
     ministack: Leashed,
     node: Option<Leashed>,
-    /// Held as long as the servers run; tells later runs that the directory is in use.
+    /// A lock held while the servers run; it marks the directory as in use.
     _in_use: File,
 }
 
 impl LocalStack {
-    /// Starts ministack and anvil, side by side, and waits until both answer.
+    /// Starts ministack and the node in parallel, and waits until both answer.
     pub async fn start(tools: &Tools, options: &Options) -> Result<Self, StackError> {
         let http = http_client()?;
-        // One stack starts at a time on a machine: two at once would take the same free port, and one
-        // could be taken for ready because the other's server answers.
+        // Only one stack starts at a time on a machine: two could select the same free port, and one could count as
+        // ready because the server of the other answers.
         let waited = tokio::task::spawn_blocking(turn_to_start).await;
         let _turn = waited.map_err(|error| StackError::Start { name: "the stack", source: error.into() })?;
         let (directory, in_use) = run_directory(&tools.directory)?;
@@ -87,7 +85,7 @@ impl LocalStack {
             start_on_port("ministack", "--aws-port", AWS_PORT, options.aws_port, async |port| {
                 let server = ministack(tools, &directory, port)?;
                 let log = server.log().to_path_buf();
-                // That somebody answers is not enough: it must be ours that has the port.
+                // An answer is not enough: our own server must have the port.
                 let ours = format!("Running on http://127.0.0.1:{port}");
                 let is_ours = || fs::read_to_string(&log).is_ok_and(|log| log.contains(&ours));
                 let health = format!("http://127.0.0.1:{port}/_ministack/health");
@@ -127,8 +125,7 @@ impl LocalStack {
         Ok(Self { directory, aws_endpoint, rpc_urls, rpc, gates: None, is_geth, ministack, node, _in_use: in_use })
     }
 
-    /// Puts gates in front of both, with so many nodes. Whoever asks for the endpoints from now on is
-    /// led through them.
+    /// Puts gates in front of both servers, with `nodes` nodes. From now on the endpoints are those of the gates.
     pub async fn put_gates(&mut self, nodes: usize) -> Result<(), StackError> {
         let gates = Gates::start(&self.aws_endpoint, self.rpc.url(), self.rpc.chain_id().await?, nodes).await?;
         self.aws_endpoint = gates.aws_endpoint();
@@ -137,7 +134,7 @@ impl LocalStack {
         Ok(())
     }
 
-    /// Ends both and waits until they are gone.
+    /// Stops both servers and waits until they are gone.
     pub async fn stop(self) {
         let node = async {
             if let Some(node) = self.node {
@@ -147,7 +144,7 @@ impl LocalStack {
         tokio::join!(self.ministack.stop(), node);
     }
 
-    /// Waits until a server ends by itself, and says which.
+    /// Waits until a server ends by itself, and returns which one.
     pub async fn ended(&mut self) -> StackError {
         let name = if let Some(node) = &mut self.node {
             tokio::select! {
@@ -159,11 +156,11 @@ impl LocalStack {
             self.ministack.name()
         };
         let log = self.directory.join(format!("{name}.log"));
-        StackError::NotReady { name, what: "ended by itself".to_owned(), log }
+        StackError::NotReady { name, what: "ended unexpectedly".to_owned(), log }
     }
 
-    /// Gives an account `wei` (an 0x-hex number): by the development nodes' `anvil_setBalance`, or from the
-    /// account that geth has unlocked, which takes a block.
+    /// Funds an account with `wei` (a 0x-hex number): by `anvil_setBalance`, or with a transfer from geth's unlocked
+    /// account, which takes a block.
     pub async fn fund(&self, address: &str, wei: &str) -> Result<(), StackError> {
         if !self.is_geth {
             return self.rpc.call("anvil_setBalance", json!([address, wei])).await.map(|_| ());
@@ -181,7 +178,7 @@ impl LocalStack {
         Ok(())
     }
 
-    /// How many signatures the emulator's KMS made since it started, by its own log.
+    /// The number of signatures that the emulator's KMS made since it started, from its log.
     pub fn kms_signatures(&self) -> Result<u64, StackError> {
         let log = File::open(self.ministack.log()).map_err(file(self.ministack.log()))?;
         let signed = |line: &String| line.contains("kms") && line.contains(SIGNED);
@@ -218,7 +215,7 @@ fn anvil(tools: &Tools, directory: &Path, port: u16) -> Result<Leashed, StackErr
     Leashed::start(Server { name: "anvil", program: &tools.anvil, arguments, environment: vec![], directory })
 }
 
-/// Starts a server on the port asked for, or on its usual one, or on a free one.
+/// Starts a server on the requested port, or on its usual port, or on a free port.
 async fn start_on_port(
     name: &'static str,
     option: &'static str,
@@ -252,7 +249,7 @@ fn any_free(name: &'static str) -> Result<u16, StackError> {
     listener.local_addr().map(|address| address.port()).map_err(|source| StackError::Start { name, source })
 }
 
-/// Asks until the server answers, it ends, or its time is over.
+/// Polls until the server answers, ends, or exceeds its time.
 pub async fn await_ready(mut server: Leashed, ask: impl AsyncFn() -> bool) -> Result<Leashed, StackError> {
     let waiting = Stopwatch::start();
     loop {
@@ -277,17 +274,17 @@ async fn get(http: &reqwest::Client, url: &str) -> bool {
     http.get(url).send().await.is_ok_and(|response| response.status().is_success())
 }
 
-/// Waits for the turn to start servers, which lasts as long as the file is held. A machine on which
-/// such a file cannot be had has no turns; ports are then a matter of luck.
+/// Waits for the lock to start servers, which is held as long as the file. If the file cannot be opened, starts are not
+/// serialised.
 fn turn_to_start() -> Option<File> {
     let path = std::env::temp_dir().join("signpost-start.lock");
-    // That of another user can be opened for reading, which is enough to lock it.
+    // The file of another user can be opened for reading, which is enough to lock it.
     let turn = File::options().create(true).append(true).open(&path).or_else(|_| File::open(&path)).ok()?;
     turn.lock().ok()?;
     Some(turn)
 }
 
-/// Makes the directory of this run, under the lock of [`LocalStack::start`], and removes those of runs that ended long ago.
+/// Creates the directory of this run, under the lock of [`LocalStack::start`], and removes directories of old runs.
 fn run_directory(stack: &Path) -> Result<(PathBuf, File), StackError> {
     static RUNS: AtomicU32 = AtomicU32::new(0);
     remove_old_runs(stack);
@@ -301,7 +298,7 @@ fn run_directory(stack: &Path) -> Result<(PathBuf, File), StackError> {
     Ok((directory, in_use))
 }
 
-/// Best effort: what cannot be looked at or removed stays.
+/// Removes directories of old runs; ignores errors.
 fn remove_old_runs(stack: &Path) {
     let Ok(entries) = fs::read_dir(stack) else {
         return;

@@ -1,9 +1,8 @@
-//! Installs what the local stack runs on, pinned, into its own directory: a Python environment with
-//! ministack (and what the end-to-end tests need), and anvil. Touches nothing else on the machine. A
-//! second run reads two stamp files and returns.
+//! Installs pinned tools for the local stack into its own directory: a Python environment with ministack (and packages
+//! for the end-to-end tests), and anvil. Changes nothing else on the machine. A second run reads two stamp files and
+//! returns.
 //!
-//! Two runs at once wait for each other by a lock file; a run that was killed half-way leaves no stamp,
-//! so the next one begins again.
+//! Concurrent runs wait for each other with a lock file; a killed run leaves no stamp, so the next one starts again.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -16,29 +15,29 @@ use super::{StackError, file, place};
 use crate::terminal;
 
 const REQUIREMENTS: &str = include_str!("requirements.txt");
-/// anvil and what comes along, by version and digest. Made by `npm install --package-lock-only
-/// --omit-lockfile-registry-resolved`: which registry gives them is the machine's own matter.
+/// anvil and its dependencies, by version and digest. Made by `npm install --package-lock-only
+/// --omit-lockfile-registry-resolved`: the machine selects the registry.
 const NODE_PACKAGES: [(&str, &str); 2] = [
     ("package.json", include_str!("anvil/package.json")),
     ("package-lock.json", include_str!("anvil/package-lock.json")),
 ];
 const PYTHON_HINT: &str = "Python 3.11 or newer (python3, with its venv module)";
-/// What the packages in `requirements.txt` ask for.
+/// The Python version that the packages in `requirements.txt` require.
 const OLDEST_PYTHON: (u32, u32) = (3, 11);
 const NODE_HINT: &str = "Node.js 18 or newer (it brings npm)";
 
 /// The tools of the local stack, installed.
 #[derive(Debug, Clone)]
 pub struct Tools {
-    /// Where all of it lives.
+    /// The directory of the local stack.
     pub directory: PathBuf,
-    /// Python of the environment, with ministack, boto3 and pytest.
+    /// The Python of the environment, with ministack, boto3 and pytest.
     pub python: PathBuf,
-    /// anvil itself, not npm's wrapper around it.
+    /// The anvil program, not npm's wrapper.
     pub anvil: PathBuf,
 }
 
-/// Installs what is missing, with one line of progress per step on stderr, and says where it is.
+/// Installs missing tools, with one line of progress per step on stderr, and returns their paths.
 pub fn install() -> Result<Tools, StackError> {
     install_in(&place::directory()?)
 }
@@ -46,7 +45,7 @@ pub fn install() -> Result<Tools, StackError> {
 fn install_in(directory: &Path) -> Result<Tools, StackError> {
     fs::create_dir_all(directory).map_err(file(directory))?;
     let _lock = lock(&directory.join("setup.lock"))?;
-    // Another version of the requirements has another directory: what runs from the old one goes on.
+    // Each version of the requirements has its own directory, so that programs running from an old one continue.
     let version = hex::encode(sha256(REQUIREMENTS.as_bytes()));
     let environment = directory.join(format!("python-{}", version.get(..8).unwrap_or_default()));
     let node = directory.join("node");
@@ -68,12 +67,12 @@ fn install_in(directory: &Path) -> Result<Tools, StackError> {
         if is_missing(&stamp, version, program) {
             if !announced {
                 terminal::remark(format!("Setting up the local stack in {}", directory.display()));
-                // What is missing is said before anything takes time.
+                // Missing programs are reported before anything takes time.
                 find_python()?;
                 find_npm()?;
                 announced = true;
             }
-            // From here to the stamp it is incomplete, and says so.
+            // Without the stamp, the installation counts as incomplete.
             let _ = fs::remove_file(&stamp);
             install()?;
             fs::write(&stamp, version).map_err(file(&stamp))?;
@@ -85,7 +84,7 @@ fn install_in(directory: &Path) -> Result<Tools, StackError> {
 /// One part of the set-up.
 type Install<'a> = &'a dyn Fn() -> Result<(), StackError>;
 
-/// This machine, as anvil's packages name it.
+/// This platform's name in anvil's packages.
 fn platform() -> Result<&'static str, StackError> {
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
     match (os, arch) {
@@ -97,11 +96,11 @@ fn platform() -> Result<&'static str, StackError> {
     }
 }
 
-/// Waits for another run that is setting up. The lock goes with its holder, also if that is killed.
+/// Waits for another run of the set-up. The lock ends with its process, even if that is killed.
 pub(super) fn lock(path: &Path) -> Result<File, StackError> {
     let lock = File::options().create(true).truncate(false).write(true).open(path).map_err(file(path))?;
     if lock.try_lock().is_err() {
-        terminal::remark("Waiting for another run that is setting this up ...");
+        terminal::remark("Waiting for another run of the set-up ...");
         lock.lock().map_err(file(path))?;
     }
     Ok(lock)
@@ -136,7 +135,7 @@ pub(super) fn at_least(version: &str, wanted: (u32, u32)) -> bool {
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= wanted
 }
 
-/// What a program prints, or nothing if it is not there or does not end well.
+/// The output of a program; `None` if it is missing or fails.
 pub(super) fn output(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
@@ -144,7 +143,7 @@ pub(super) fn output(program: &str, arguments: &[&str]) -> Option<String> {
 
 fn install_python(directory: &Path, environment: &Path) -> Result<(), StackError> {
     let python = find_python()?;
-    terminal::step("making a Python environment", || {
+    terminal::step("creating a Python environment", || {
         run(directory, "the Python environment", Command::new(python).args(["-m", "venv", "--clear"]).arg(environment))
     })?;
     let requirements = environment.join("requirements.txt");
@@ -152,7 +151,7 @@ fn install_python(directory: &Path, environment: &Path) -> Result<(), StackError
     terminal::step("installing ministack, boto3 and pytest", || {
         let mut pip = Command::new(environment.join("bin/python"));
         pip.args(["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]);
-        // Only what is on the list and has the digest written there, and nothing that runs something to be installed.
+        // Only the listed packages with their digests, and no packages that run code during installation.
         pip.args(["--require-hashes", "--only-binary", ":all:", "--no-deps", "-r"]);
         run(directory, "pip", pip.arg(&requirements))
     })
@@ -166,25 +165,25 @@ fn install_anvil(directory: &Path, prefix: &Path, anvil: &Path) -> Result<(), St
     }
     terminal::step("installing anvil", || {
         let mut npm = Command::new("npm");
-        // Install scripts stay off: the platform's package has the program itself.
+        // Without install scripts: the platform's package contains the program.
         npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"]);
         run(directory, "npm", npm.arg(prefix))
     })?;
     if anvil.exists() {
         return Ok(());
     }
-    let reason = format!("the package came without {}; see that npm installs optional packages", anvil.display());
+    let reason = format!("the package has no {}; check that npm installs optional packages", anvil.display());
     Err(StackError::Install { what: "npm", reason, log: directory.join("setup.log") })
 }
 
-/// Runs an installer to its end; its output goes to a file.
+/// Runs an installer; its output goes to a file.
 pub(super) fn run(directory: &Path, what: &'static str, command: &Command) -> Result<(), StackError> {
     let log = directory.join("setup.log");
     let out = File::create(&log).map_err(file(&log))?;
     let err = out.try_clone().map_err(file(&log))?;
     let failed = |error: std::io::Error| StackError::Install { what, reason: error.to_string(), log: log.clone() };
     let mut running = supervised("setup", command, directory).stdout(out).stderr(err).spawn().map_err(failed)?;
-    // An installer is on a leash too: one that outlived us would write where the next run begins anew.
+    // Installers are supervised too: one that outlived this program would write into the next run's files.
     let leash = running.stdin.take();
     let status = running.wait().map_err(failed)?;
     drop(leash);
@@ -192,15 +191,14 @@ pub(super) fn run(directory: &Path, what: &'static str, command: &Command) -> Re
         return Ok(());
     }
     let written = fs::read_to_string(&log).unwrap_or_default();
-    Err(StackError::Install { what, reason: telling_line(&written), log })
+    Err(StackError::Install { what, reason: error_line(&written), log })
 }
 
-/// The line of an installer's output that says what went wrong: the last that calls itself an error,
-/// else the last.
-fn telling_line(written: &str) -> String {
+/// The line of an installer's output that best explains the failure: the last one with "error", else the last one.
+fn error_line(written: &str) -> String {
     let lines = || written.lines().map(str::trim).filter(|line| !line.is_empty());
     let is_error = |line: &&str| line.to_ascii_lowercase().contains("error");
-    lines().rfind(is_error).or_else(|| lines().next_back()).unwrap_or("it said nothing").to_owned()
+    lines().rfind(is_error).or_else(|| lines().next_back()).unwrap_or("no output").to_owned()
 }
 
 #[cfg(test)]
@@ -208,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_compared_as_numbers() {
+    fn versions_are_compared_numerically() {
         assert!(at_least("3.11", (3, 10)));
         assert!(at_least("20.20.2", (18, 0)));
         assert!(!at_least("3.9", (3, 10)));
@@ -216,15 +214,15 @@ mod tests {
     }
 
     #[test]
-    fn the_line_that_names_the_error_is_shown() {
+    fn line_with_the_error_is_shown() {
         let pip = "Collecting x\nERROR: Could not find a version\n\nnotice: a new release\n";
-        assert_eq!(telling_line(pip), "ERROR: Could not find a version");
-        assert_eq!(telling_line("only this\n"), "only this");
+        assert_eq!(error_line(pip), "ERROR: Could not find a version");
+        assert_eq!(error_line("only this\n"), "only this");
     }
 
     #[test]
-    fn every_python_package_is_pinned_by_its_digest() {
-        // A package is one line, by the backslashes at the ends.
+    fn python_packages_are_pinned_by_digest() {
+        // Backslashes at line ends join the lines of a package.
         let joined = REQUIREMENTS.replace("\\\n", " ");
         let packages: Vec<&str> = joined.lines().filter(|line| !line.starts_with('#')).collect();
         assert!(packages.len() > 20, "{packages:?}");
@@ -235,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn every_node_package_is_pinned_by_its_digest_and_no_registry_is_named() {
+    fn node_packages_are_pinned_by_digest_without_a_registry() {
         let [(_, package), (_, lock)] = NODE_PACKAGES.map(|(name, contents)| {
             (name, serde_json::from_str::<serde_json::Value>(contents).expect("npm's files are JSON"))
         });

@@ -1,11 +1,11 @@
-//! What a call is to IAM: who asks, which action, on what, and what policies' conditions may look at.
+//! Records calls as IAM sees them: caller, action, resource, and values for policy conditions.
 //!
-//! Kept for a test that puts all of it to an evaluator of policies. Read from requests alone: whether a call
-//! succeeded says nothing of a right to it. Who asks is the access key's id, which an emulator does not check: each
-//! part of a test has one of its own.
+//! A test passes these records to a policy evaluator. They are read from requests only: the emulator does not check
+//! permissions, so success proves nothing. The caller is the access key id, which the emulator does not check: each
+//! part of a test has its own.
 //!
-//! Does not know: names that only AWS would resolve, such as a key behind an alias, and conditions that are about more
-//! than the request.
+//! Does not know names that only AWS resolves, such as a key behind an alias, and conditions on anything but the
+//! request.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -16,9 +16,9 @@ use serde_json::Value;
 
 use super::operation::text;
 
-/// Kinds of calls kept; a test makes a few hundred.
+/// The limit of recorded kinds of calls; a test makes a few hundred.
 const KINDS_MAX: usize = 10_000;
-/// What DynamoDB's expressions have besides attributes.
+/// Words in DynamoDB expressions that are not attributes.
 const WORDS: [&str; 18] = [
     "set",
     "remove",
@@ -39,7 +39,7 @@ const WORDS: [&str; 18] = [
     "list_append",
     "true",
 ];
-/// Conditions of a request by where they are in its body. DynamoDB's attributes are gathered apart.
+/// Condition keys with the place of their values in the body. DynamoDB attributes are collected separately.
 const CONDITIONS: [(&str, &str, &str); 4] = [
     ("kms", "SigningAlgorithm", "kms:SigningAlgorithm"),
     ("kms", "MessageType", "kms:MessageType"),
@@ -48,14 +48,14 @@ const CONDITIONS: [(&str, &str, &str); 4] = [
 ];
 const ATTRIBUTES: &str = "dynamodb:Attributes";
 
-/// A kind of call. Calls that differ only in the attributes they name are of one kind.
+/// A kind of call. Calls that differ only in their attributes are of the same kind.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 struct Right {
     /// The id of the access key.
     who: String,
-    /// IAM's name of the action.
+    /// The name of the IAM action.
     action: String,
-    /// What the request says it is about.
+    /// The resource that the request names.
     on: String,
     /// Condition keys with their values.
     conditions: BTreeMap<String, String>,
@@ -75,7 +75,7 @@ impl Calls {
         }
     }
 
-    /// As JSON, one object for each kind, with all attributes that its calls named.
+    /// JSON with one object for each kind, with all attributes that its calls named.
     pub(super) fn show(&self) -> Value {
         let kept = self.0.lock().expect("no holder of the calls panics");
         let rows = kept.iter().map(|(right, attributes)| {
@@ -89,7 +89,7 @@ impl Calls {
     }
 }
 
-/// The rights a request needs, each with the attributes it names.
+/// The permissions that a request needs, each with the attributes it names.
 fn rights(headers: &HeaderMap, body: &[u8]) -> Vec<(Right, BTreeSet<String>)> {
     let credential = text(headers, "authorization").and_then(|line| line.split("Credential=").nth(1));
     let who = credential.and_then(|scope| scope.split('/').next()).unwrap_or_default();
@@ -105,9 +105,9 @@ fn rights(headers: &HeaderMap, body: &[u8]) -> Vec<(Right, BTreeSet<String>)> {
     if action.is_empty() {
         return Vec::new();
     }
-    let said = CONDITIONS.iter().filter(|(of, _, _)| *of == service);
+    let keys = CONDITIONS.iter().filter(|(of, _, _)| *of == service);
     let conditions: BTreeMap<String, String> =
-        said.filter_map(|(_, member, key)| Some(((*key).to_owned(), body[member].as_str()?.to_owned()))).collect();
+        keys.filter_map(|(_, member, key)| Some(((*key).to_owned(), body[member].as_str()?.to_owned()))).collect();
     parts(&service, &action, &body)
         .into_iter()
         .map(|part| {
@@ -138,9 +138,9 @@ impl Part {
     }
 }
 
-/// IAM has no action for a batch, nor for a transaction: they need the rights of their parts.
+/// IAM has no action for batches and transactions: they need the permissions of their parts.
 fn parts(service: &str, action: &str, body: &Value) -> Vec<Part> {
-    let said = |member: &str| body[member].as_str().unwrap_or_default();
+    let text = |member: &str| body[member].as_str().unwrap_or_default();
     match (service, action) {
         ("dynamodb", "TransactWriteItems") => {
             let items = body["TransactItems"].as_array().into_iter().flatten().filter_map(Value::as_object).flatten();
@@ -153,27 +153,27 @@ fn parts(service: &str, action: &str, body: &Value) -> Vec<Part> {
             tables.map(|(table, _)| Part::new(action, table)).collect()
         }
         ("dynamodb", "PutItem" | "UpdateItem" | "DeleteItem") => vec![write(action, "", body)],
-        ("dynamodb", "Query" | "Scan") if !said("IndexName").is_empty() => {
-            vec![Part::new(action, &format!("{}/index/{}", said("TableName"), said("IndexName")))]
+        ("dynamodb", "Query" | "Scan") if !text("IndexName").is_empty() => {
+            vec![Part::new(action, &format!("{}/index/{}", text("TableName"), text("IndexName")))]
         }
-        ("dynamodb", _) => vec![Part::new(action, said("TableName"))],
-        ("kms", _) => vec![Part::new(action, said("KeyId"))],
-        ("secretsmanager", _) => vec![Part::new(action, said("SecretId"))],
+        ("dynamodb", _) => vec![Part::new(action, text("TableName"))],
+        ("kms", _) => vec![Part::new(action, text("KeyId"))],
+        ("secretsmanager", _) => vec![Part::new(action, text("SecretId"))],
         ("sqs", _) => {
-            let name = if said("QueueUrl").is_empty() { said("QueueName") } else { said("QueueUrl") };
+            let name = if text("QueueUrl").is_empty() { text("QueueName") } else { text("QueueUrl") };
             let name = name.rsplit('/').next().unwrap_or_default();
             vec![Part::new(action.strip_suffix("Batch").unwrap_or(action), name)]
         }
         ("sns", "Unsubscribe") => {
-            let subscription = said("SubscriptionArn");
+            let subscription = text("SubscriptionArn");
             vec![Part::new(action, subscription.rsplit_once(':').map_or(subscription, |(topic, _)| topic))]
         }
-        ("sns", _) => vec![Part::new(action.strip_suffix("Batch").unwrap_or(action), said("TopicArn"))],
+        ("sns", _) => vec![Part::new(action.strip_suffix("Batch").unwrap_or(action), text("TopicArn"))],
         _ => vec![Part::new(action, "")],
     }
 }
 
-/// A write of one item, with every attribute it names.
+/// A write of one item, with all attributes it names.
 fn write(action: &str, kind: &str, request: &Value) -> Part {
     let action = if action.is_empty() { format!("{kind}Item") } else { action.to_owned() };
     let mut part = Part::new(&action, request["TableName"].as_str().unwrap_or_default());
@@ -187,7 +187,7 @@ fn write(action: &str, kind: &str, request: &Value) -> Part {
     part
 }
 
-/// The attributes an expression names, by themselves or by a placeholder. Of a path the first counts.
+/// The attributes in an expression, named directly or by a placeholder. For a path, its first part.
 fn attributes(expression: &str, names: &Value) -> Vec<String> {
     let is_of_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '#' | ':' | '.');
     expression
@@ -218,7 +218,7 @@ mod tests {
         ("authorization", "AWS4-HMAC-SHA256 Credential=signer/20260101/us-east-1/sns/aws4_request, SignedHeaders=host");
 
     #[test]
-    fn a_transaction_needs_the_rights_of_its_parts() {
+    fn transaction_needs_the_permissions_of_its_parts() {
         let body = json!({ "TransactItems": [
             { "Update": { "TableName": "accounts", "Key": { "account": { "S": "a" }, "item": { "S": "head" } },
                 "UpdateExpression": "SET #n = :to, spend = if_not_exists(#s.#inner, :s) REMOVE plain",
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn each_service_says_in_its_own_way_what_a_call_is_about() {
+    fn resource_is_read_as_each_service_names_it() {
         let cases = [
             (
                 "TrentService.Sign",
@@ -278,7 +278,8 @@ mod tests {
         }
         let form = "Action=Subscribe&TopicArn=arn%3Aaws%3Asns%3Ax%3A1%3At&Protocol=sqs&Endpoint=arn%3Aaws%3Asqs";
         let conditions = json!({ "sns:Endpoint": "arn:aws:sqs", "sns:Protocol": "sqs" });
-        let expected = json!([{ "who": "signer", "action": "sns:Subscribe", "on": "arn:aws:sns:x:1:t", "conditions": conditions }]);
+        let on = "arn:aws:sns:x:1:t";
+        let expected = json!([{ "who": "signer", "action": "sns:Subscribe", "on": on, "conditions": conditions }]);
         assert_eq!(seen(&[SIGNER], form), expected);
         let form = "Action=Unsubscribe&SubscriptionArn=arn%3Aaws%3Asns%3Ax%3A1%3At%3A77";
         assert_eq!(seen(&[SIGNER], form)[0]["on"], json!("arn:aws:sns:x:1:t"));

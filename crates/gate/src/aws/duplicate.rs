@@ -1,16 +1,15 @@
-//! Duplicate delivery on standard queues: a message that was just received is made visible again, so
-//! the next receive gets it too, under another handle.
+//! Duplicate delivery on standard queues: a received message is made visible again, so that the next receive also gets
+//! it, with another handle.
 //!
-//! On SQS the older handle of such a message still works for the caller's purposes: deleting by it
-//! succeeds, whether or not the message goes. The emulator calls it invalid, so its answers about
-//! handles the gate has outdated are put right here.
+//! In SQS, a delete with the older handle of such a message succeeds, whether or not the message is deleted. The
+//! emulator calls the handle invalid, so this module corrects its answers about handles that the gate made outdated.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
-/// Receipt handles that are older than their message's last one.
+/// Receipt handles that are older than the last one of their message.
 #[derive(Debug, Default)]
 pub(crate) struct Outdated(Mutex<HashSet<String>>);
 
@@ -23,7 +22,7 @@ impl Outdated {
         handle.as_str().is_some_and(|handle| self.0.lock().expect("no holder of the handles panics").contains(handle))
     }
 
-    /// What SQS would answer to a call that names receipt handles, if the emulator answers otherwise.
+    /// The answer of SQS to a call with receipt handles, if the emulator answers differently.
     pub(crate) fn corrected(&self, request: &Value, answer: &Value) -> Option<Value> {
         if answer["__type"].is_string() {
             return self.contains(&request["ReceiptHandle"]).then(|| json!({}));
@@ -44,7 +43,7 @@ impl Outdated {
     }
 }
 
-/// The handles of a receive's messages.
+/// The receipt handles in the answer to a receive.
 pub(crate) fn handles(answer: &Value) -> Vec<String> {
     let messages = answer["Messages"].as_array().into_iter().flatten();
     messages.filter_map(|message| message["ReceiptHandle"].as_str().map(str::to_owned)).collect()
@@ -55,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_answers_about_outdated_handles_are_put_right() {
+    fn only_answers_about_outdated_handles_are_corrected() {
         let outdated = Outdated::default();
         outdated.add("old");
         let invalid = json!({ "__type": "ReceiptHandleIsInvalid", "message": "..." });

@@ -1,20 +1,27 @@
-//! What goes wrong between us and AWS.
+//! The faults between a caller and AWS.
 //!
-//! | fault | what the caller gets | usual calls |
+//! | fault | what the caller receives | usual calls |
 //! |---|---|---|
-//! | `transactionConflict` | `TransactionCanceledException` with `[TransactionConflict, None...]`; the rule's `item` says where; of a single write `TransactionConflictException` | `TransactWriteItems` |
-//! | `throttle` | the service's own "too fast" | every data call |
+//! | `transactionConflict` | `TransactionCanceledException`, see below | `TransactWriteItems` |
+//! | `throttle` | the service's throttling error | every data call |
 //! | `noCapacity` | `ProvisionedThroughputExceededException` | DynamoDB's data calls |
-//! | `http500`, `http503` | the service's own error; nothing happened | every data call |
+//! | `http500`, `http503` | the service's error; the call has no effect | every data call |
 //! | `error` | the rule's `status`, `code` and `message` | every data call |
 //! | `slow` | the right answer, `delayMs` late | every data call |
-//! | `timeoutBeforeForward`, `resetBeforeForward` | nothing; nothing happened | every data call |
-//! | `timeoutAfterForward`, `replyLost` | nothing; it took effect | calls with an effect |
-//! | `http500AfterForward` | an internal error; it took effect | calls with an effect |
-//! | `refusedForGood` | these entries are not taken and never will be (`InvalidMessageContents`, on a topic `InvalidParameter`), the others are; with a `status` the whole call is refused. The rule's `contains` says which by their body, without it all; never an outcome that says `"reduced":true`. Not one of the mixed faults | `SendMessageBatch`, `PublishBatch` |
-//! | `duplicateDelivery` | its messages, which others get again at once | `ReceiveMessage` of standard queues |
+//! | `timeoutBeforeForward`, `resetBeforeForward` | nothing; the call has no effect | every data call |
+//! | `timeoutAfterForward`, `replyLost` | nothing; the call took effect | calls with an effect |
+//! | `http500AfterForward` | an internal error; the call took effect | calls with an effect |
+//! | `refusedForGood` | an error for some entries, see below | `SendMessageBatch`, `PublishBatch` |
+//! | `duplicateDelivery` | its messages, which are visible again at once | `ReceiveMessage` of standard queues |
 //!
-//! Methods of rules are `kms:Sign`, `Sign` or `kms:*`.
+//! `transactionConflict` has the reasons `[TransactionConflict, None...]`, where the rule's `item` is the index of the
+//! conflict. For a single write the error is `TransactionConflictException`.
+//!
+//! `refusedForGood` refuses entries permanently (`InvalidMessageContents`, on a topic `InvalidParameter`) and accepts
+//! the others; with a `status` it refuses the whole call. The rule's `contains` selects entries by their body; without
+//! it all are refused, except outcomes with `"reduced":true`. It is not in the mix of all faults.
+//!
+//! Methods in rules are `kms:Sign`, `Sign` or `kms:*`.
 
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
@@ -24,7 +31,7 @@ use super::operation::Operation;
 use super::wire::WireError;
 use crate::script::{Fault, Rule};
 
-/// Calls that change something: a lost reply leaves the caller in doubt.
+/// Calls that change something: after a lost reply the caller does not know the effect.
 const EFFECTS: [&str; 11] = [
     "dynamodb:TransactWriteItems",
     "dynamodb:PutItem",
@@ -38,7 +45,7 @@ const EFFECTS: [&str; 11] = [
     "sns:Publish",
     "sns:PublishBatch",
 ];
-/// The other calls of a running worker. What makes tables and queues is left alone unless named.
+/// The other calls of a running worker. Calls that create tables and queues have faults only if a rule names them.
 const READS: [&str; 10] = [
     "dynamodb:GetItem",
     "dynamodb:BatchGetItem",
@@ -56,9 +63,9 @@ const READS: [&str; 10] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum AwsFault {
-    /// Another transaction holds an item.
+    /// A conflict with another transaction on an item.
     TransactionConflict,
-    /// Too fast.
+    /// Throttling.
     Throttle,
     /// The table has no capacity.
     NoCapacity,
@@ -66,23 +73,23 @@ pub enum AwsFault {
     Http500,
     /// Unavailable.
     Http503,
-    /// Any error.
+    /// The error of the rule.
     Error,
-    /// Late.
+    /// A late answer.
     Slow,
-    /// Nothing came, nothing happened.
+    /// No answer, and no effect.
     TimeoutBeforeForward,
-    /// The connection died before anything happened.
+    /// A closed connection, and no effect.
     ResetBeforeForward,
-    /// Nothing came, and it took effect.
+    /// No answer, but the call took effect.
     TimeoutAfterForward,
-    /// The connection died, and it took effect.
+    /// A closed connection, but the call took effect.
     ReplyLost,
-    /// Internal error, and it took effect.
+    /// An internal error, but the call took effect.
     Http500AfterForward,
-    /// Entries that are never taken.
+    /// Entries that are refused permanently.
     RefusedForGood,
-    /// Messages that are delivered again.
+    /// Messages that are delivered twice.
     DuplicateDelivery,
 }
 
@@ -129,7 +136,7 @@ impl Fault for AwsFault {
     }
 }
 
-/// The error that stands for a call, which then does not happen; `None` for faults of another kind.
+/// The error that replaces a call, which then has no effect; `None` for other kinds of faults.
 pub(crate) fn answer(rule: &Rule<AwsFault>, operation: &Operation, request: &Value) -> Option<Response> {
     let error = match rule.fault {
         AwsFault::TransactionConflict => {
@@ -142,7 +149,7 @@ pub(crate) fn answer(rule: &Rule<AwsFault>, operation: &Operation, request: &Val
         AwsFault::Http503 => WireError::unavailable(operation.service),
         AwsFault::Error => {
             let code = rule.code.as_ref().and_then(Value::as_str).unwrap_or("ValidationException");
-            let message = rule.message.as_deref().unwrap_or("by the gate's script");
+            let message = rule.message.as_deref().unwrap_or("injected by the gate's script");
             WireError::new(rule.status.unwrap_or(400), code, message)
         }
         AwsFault::Slow

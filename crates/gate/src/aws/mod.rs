@@ -1,15 +1,13 @@
-//! The AWS gate: an HTTP proxy in front of ministack that injects what no emulator shows, by script:
-//! conflicts, throttling in each service's own words, replies lost after the call took effect, and
-//! messages delivered twice.
+//! The AWS gate: an HTTP proxy in front of ministack. A script injects faults that an emulator does not have:
+//! conflicts, throttling with each service's own error, lost replies of calls that took effect, and duplicate delivery.
 //!
-//! Guarantees: without a rule that fires, requests and answers pass byte for byte (but for the public key of a key
-//! that is not enabled, which KMS refuses and ministack does not), `Host` included
-//! (queue URLs that the emulator derives from it then point at the gate; it accepts them with any host);
-//! a call that was begun is ended even if the caller goes away, but for a long poll. Does not guarantee:
-//! signatures (nobody checks them), TLS.
+//! Guarantees: without a rule that fires, requests and answers pass unchanged, including `Host`, so that queue URLs
+//! from the emulator point to the gate (the emulator accepts them with any host). The only exception is the public key
+//! of a key that is not enabled, which KMS refuses and ministack does not. A call that was started is completed even if
+//! the caller disconnects, except a long poll. Does not guarantee: valid AWS signatures (nobody checks them), TLS.
 //!
-//! Read in this order: `operation` (which call it is), `fault` (what can befall it), `wire` (how
-//! errors are written), `duplicate`, `keys`, `refused`, `calls` (what it is to IAM).
+//! Read in this order: `operation` (identifies the call), `fault` (the faults), `wire` (the format of errors),
+//! `duplicate`, `keys`, `refused`, `calls` (calls as IAM sees them).
 
 mod calls;
 mod duplicate;
@@ -38,14 +36,14 @@ use refused::Refusal;
 use wire::WireError;
 
 use crate::control::{Control, PREFIX, json_answer};
-use crate::http::{GateError, Line, Served, client, respond, wait};
+use crate::http::{GateError, Served, Switch, client, respond, wait};
 
-/// Largest body: DynamoDB's batches of 16 MB, and some room.
+/// The size limit of a body: DynamoDB's batches of 16 MB, with some margin.
 const MAX_BODY_BYTES: usize = 20_000_000;
-/// How late a slow answer is, where the rule does not say.
+/// The default delay of a slow answer.
 const USUAL_SLOWNESS_MS: u64 = 500;
-/// Headers that are about one connection and not about the message (RFC 9110, 7.6.1), and those that
-/// are written anew with the body.
+/// Headers of one connection instead of the message (RFC 9110, 7.6.1), and headers that are written again with the
+/// body.
 const OF_THE_CONNECTION: [HeaderName; 6] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
@@ -55,19 +53,19 @@ const OF_THE_CONNECTION: [HeaderName; 6] = [
     header::UPGRADE,
 ];
 
-/// How a gate is made.
+/// The configuration of a gate.
 #[derive(Debug, Clone)]
 pub struct AwsGateConfig {
     /// Endpoint of the emulator.
     pub upstream: String,
-    /// Where to listen. Port 0 takes a free one.
+    /// The address to listen on. Port 0 selects a free one.
     pub listen: SocketAddr,
-    /// Seed of the script's chance.
+    /// The random seed of the script.
     pub seed: u64,
 }
 
 impl AwsGateConfig {
-    /// On a free port of loopback.
+    /// A gate on a free loopback port.
     #[must_use]
     pub fn new(upstream: &str) -> Self {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -83,7 +81,7 @@ pub struct AwsGate {
 }
 
 impl AwsGate {
-    /// Listens.
+    /// Starts to listen.
     pub async fn start(config: AwsGateConfig) -> Result<Self, GateError> {
         let control = Control::new(config.seed);
         let proxy = Arc::new(Proxy {
@@ -97,20 +95,20 @@ impl AwsGate {
         Ok(Self { served: Served::start(config.listen, router).await?, control })
     }
 
-    /// Endpoint of every service.
+    /// The endpoint of all services.
     #[must_use]
     pub fn url(&self) -> String {
         self.served.url()
     }
 
-    /// Script and counts. `stats().succeeded["kms:Sign"]` is how many signatures were made, whatever
-    /// the callers were told.
+    /// Script and counts. `stats().succeeded["kms:Sign"]` is the number of signatures that were made, whatever the
+    /// callers received.
     #[must_use]
     pub fn control(&self) -> Control<AwsFault> {
         self.control.clone()
     }
 
-    /// Stops listening; open connections end.
+    /// Stops listening and closes open connections.
     pub fn stop(self) {
         drop(self);
     }
@@ -125,9 +123,9 @@ struct Proxy {
     calls: Calls,
 }
 
-/// A request, whole.
+/// A request with its whole body.
 #[derive(Debug, Clone)]
-struct Asked {
+struct WholeRequest {
     head: Parts,
     body: Bytes,
     operation: Operation,
@@ -135,17 +133,21 @@ struct Asked {
     json: Value,
 }
 
-/// An answer, whole.
+/// An answer with its whole body.
 #[derive(Debug)]
-struct Answered {
+struct WholeAnswer {
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
 }
 
-async fn handle(State(proxy): State<Arc<Proxy>>, ConnectInfo(line): ConnectInfo<Line>, request: Request) -> Response {
-    if line.is_stopped() {
-        return line.cut();
+async fn handle(
+    State(proxy): State<Arc<Proxy>>,
+    ConnectInfo(switch): ConnectInfo<Switch>,
+    request: Request,
+) -> Response {
+    if switch.is_stopped() {
+        return switch.cut();
     }
     let (head, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
@@ -160,91 +162,91 @@ async fn handle(State(proxy): State<Arc<Proxy>>, ConnectInfo(line): ConnectInfo<
     proxy.calls.note(&head.headers, &body);
     let operation = Operation::read(&head.headers, &body);
     let json = serde_json::from_slice(&body).unwrap_or_default();
-    proxy.serve(line, Asked { head, body, operation, json }).await
+    proxy.serve(switch, WholeRequest { head, body, operation, json }).await
 }
 
 impl Proxy {
-    async fn serve(self: Arc<Self>, line: Line, asked: Asked) -> Response {
-        let operation = asked.operation.clone();
+    async fn serve(self: Arc<Self>, switch: Switch, request: WholeRequest) -> Response {
+        let operation = request.operation.clone();
         self.control.tally.call(&operation.name);
-        // Those two are about messages, not about calls.
+        // These two apply to messages, not to calls.
         let of_calls = |fault| !matches!(fault, AwsFault::DuplicateDelivery | AwsFault::RefusedForGood);
         let rule = self.control.fires(of_calls, &[operation.name.as_str()]);
-        let befalls = |fault: AwsFault| rule.as_ref().filter(|rule| rule.fault == fault);
-        if let Some(response) = rule.as_ref().and_then(|rule| fault::answer(rule, &operation, &asked.json)) {
+        let injected = |fault: AwsFault| rule.as_ref().filter(|rule| rule.fault == fault);
+        if let Some(response) = rule.as_ref().and_then(|rule| fault::answer(rule, &operation, &request.json)) {
             return response;
         }
-        if let Some(rule) = befalls(AwsFault::TimeoutBeforeForward) {
-            return line.hang(rule.delay_ms).await;
+        if let Some(rule) = injected(AwsFault::TimeoutBeforeForward) {
+            return switch.hang(rule.delay_ms).await;
         }
-        if befalls(AwsFault::ResetBeforeForward).is_some() {
-            return line.cut();
+        if injected(AwsFault::ResetBeforeForward).is_some() {
+            return switch.cut();
         }
-        if let Some(rule) = befalls(AwsFault::Slow) {
+        if let Some(rule) = injected(AwsFault::Slow) {
             wait(rule.delay_ms.unwrap_or(USUAL_SLOWNESS_MS)).await;
         }
-        if let Some(refused) = self.key_refused(&asked).await {
+        if let Some(refused) = self.key_refused(&request).await {
             return refused.respond(&operation);
         }
         let rule_of_entries = self.control.fires(|fault| fault == AwsFault::RefusedForGood, &[operation.name.as_str()]);
-        let refusal = rule_of_entries.as_ref().and_then(|rule| Some((Refusal::of(rule, &asked)?, rule.status)));
+        let refusal = rule_of_entries.as_ref().and_then(|rule| Some((Refusal::of(rule, &request)?, rule.status)));
         if let Some((refusal, Some(status))) = &refusal {
-            let (code, message) = refusal.words();
+            let (code, message) = refusal.code_and_message();
             return WireError::new(*status, code, message).respond(&operation);
         }
         let answered = if let Some((refusal, _)) = refusal {
             let proxy = self.clone();
-            let passing = tokio::spawn(async move { proxy.pass_but(&refusal, asked).await });
-            let Ok(answered) = passing.await else { return line.cut() };
+            let passing = tokio::spawn(async move { proxy.pass_unrefused(&refusal, request).await });
+            let Ok(answered) = passing.await else { return switch.cut() };
             answered
         } else if operation.is("sqs:ReceiveMessage") {
-            // A caller that goes away must not leave a poll behind that takes messages for nobody.
-            self.pass(&asked).await
+            // If the caller disconnects, the poll must not continue and receive messages for nobody.
+            self.pass(&request).await
         } else {
             let proxy = self.clone();
-            let passing = tokio::spawn(async move { proxy.pass(&asked).await });
-            let Ok(answered) = passing.await else { return line.cut() };
+            let passing = tokio::spawn(async move { proxy.pass(&request).await });
+            let Ok(answered) = passing.await else { return switch.cut() };
             answered
         };
         let Ok(answered) = answered else {
             return WireError::unavailable(operation.service).respond(&operation);
         };
-        if let Some(rule) = befalls(AwsFault::TimeoutAfterForward) {
-            return line.hang(rule.delay_ms).await;
+        if let Some(rule) = injected(AwsFault::TimeoutAfterForward) {
+            return switch.hang(rule.delay_ms).await;
         }
-        if befalls(AwsFault::ReplyLost).is_some() {
-            return line.cut();
+        if injected(AwsFault::ReplyLost).is_some() {
+            return switch.cut();
         }
-        if befalls(AwsFault::Http500AfterForward).is_some() {
+        if injected(AwsFault::Http500AfterForward).is_some() {
             return WireError::internal(operation.service).respond(&operation);
         }
         answered.into_response()
     }
 
-    /// KMS's refusal of a public key, by the state of the key.
-    async fn key_refused(&self, asked: &Asked) -> Option<WireError> {
-        if !asked.operation.is("kms:GetPublicKey") {
+    /// KMS's refusal of a public key, from the state of the key.
+    async fn key_refused(&self, request: &WholeRequest) -> Option<WireError> {
+        if !request.operation.is("kms:GetPublicKey") {
             return None;
         }
-        let described = self.forward(&keys::asking_for_state(&asked.head), asked.body.clone()).await.ok()?;
+        let described = self.forward(&keys::asking_for_state(&request.head), request.body.clone()).await.ok()?;
         keys::refusal(&serde_json::from_slice(&described.body).ok()?)
     }
 
-    /// Hands a request on and brings the answer back, put right where duplicates were made.
-    async fn pass(&self, asked: &Asked) -> reqwest::Result<Answered> {
-        let mut answered = self.forward(&asked.head, asked.body.clone()).await?;
+    /// Forwards a request and returns the answer, corrected for duplicate deliveries.
+    async fn pass(&self, request: &WholeRequest) -> reqwest::Result<WholeAnswer> {
+        let mut answered = self.forward(&request.head, request.body.clone()).await?;
         if answered.status.is_success() {
-            self.control.tally.succeeded(&asked.operation.name);
+            self.control.tally.succeeded(&request.operation.name);
         }
-        let bytes = asked.body.len().saturating_add(answered.body.len());
-        self.control.tally.bytes(&asked.operation.name, bytes);
-        if asked.operation.service != Service::Sqs {
+        let bytes = request.body.len().saturating_add(answered.body.len());
+        self.control.tally.bytes(&request.operation.name, bytes);
+        if request.operation.service != Service::Sqs {
             return Ok(answered);
         }
         let json: Value = serde_json::from_slice(&answered.body).unwrap_or_default();
-        if asked.operation.is("sqs:ReceiveMessage") {
-            self.duplicate(asked, &json).await?;
-        } else if let Some(right) = self.outdated.corrected(&asked.json, &json) {
+        if request.operation.is("sqs:ReceiveMessage") {
+            self.duplicate(request, &json).await?;
+        } else if let Some(right) = self.outdated.corrected(&request.json, &json) {
             answered.status = StatusCode::OK;
             answered.headers.remove("x-amzn-query-error");
             answered.headers.remove("x-amzn-errortype");
@@ -253,48 +255,48 @@ impl Proxy {
         Ok(answered)
     }
 
-    /// Hands on what is not refused, and answers for what is.
-    async fn pass_but(&self, refusal: &Refusal, mut asked: Asked) -> reqwest::Result<Answered> {
-        let operation = asked.operation.clone();
+    /// Forwards the entries that are not refused, and adds failures for the refused ones.
+    async fn pass_unrefused(&self, refusal: &Refusal, mut request: WholeRequest) -> reqwest::Result<WholeAnswer> {
+        let operation = request.operation.clone();
         let answered = match &refusal.passing {
             None => None,
             Some(body) => {
-                asked.body = body.clone();
-                asked.json = serde_json::from_slice(body).unwrap_or_default();
-                Some(self.pass(&asked).await?)
+                request.body = body.clone();
+                request.json = serde_json::from_slice(body).unwrap_or_default();
+                Some(self.pass(&request).await?)
             }
         };
         Ok(refusal.complete(&operation, answered))
     }
 
-    /// Makes the messages of a receive visible again, if a rule says so.
-    async fn duplicate(&self, asked: &Asked, answer: &Value) -> reqwest::Result<()> {
+    /// Makes received messages visible again, if a rule fires.
+    async fn duplicate(&self, request: &WholeRequest, answer: &Value) -> reqwest::Result<()> {
         let handles = handles(answer);
-        let asks = |fault| fault == AwsFault::DuplicateDelivery;
+        let is_duplicate = |fault| fault == AwsFault::DuplicateDelivery;
         if handles.is_empty()
-            || !is_standard_queue(&asked.json)
-            || self.control.fires(asks, &[asked.operation.name.as_str()]).is_none()
+            || !is_standard_queue(&request.json)
+            || self.control.fires(is_duplicate, &[request.operation.name.as_str()]).is_none()
         {
             return Ok(());
         }
-        let mut head = asked.head.clone();
+        let mut head = request.head.clone();
         head.headers.insert("x-amz-target", HeaderValue::from_static("AmazonSQS.ChangeMessageVisibility"));
         for handle in handles {
             self.outdated.add(&handle);
-            let body = json!({ "QueueUrl": asked.json["QueueUrl"], "ReceiptHandle": handle, "VisibilityTimeout": 0 });
+            let body = json!({ "QueueUrl": request.json["QueueUrl"], "ReceiptHandle": handle, "VisibilityTimeout": 0 });
             self.forward(&head, Bytes::from(body.to_string())).await?;
         }
         Ok(())
     }
 
-    async fn forward(&self, head: &Parts, body: Bytes) -> reqwest::Result<Answered> {
+    async fn forward(&self, head: &Parts, body: Bytes) -> reqwest::Result<WholeAnswer> {
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
         let headers = of_the_message(head.headers.clone());
         let url = format!("{}{path}", self.upstream);
         let response = self.http.request(head.method.clone(), url).headers(headers).body(body).send().await?;
         let status = response.status();
         let headers = of_the_message(response.headers().clone());
-        Ok(Answered { status, headers, body: response.bytes().await? })
+        Ok(WholeAnswer { status, headers, body: response.bytes().await? })
     }
 }
 
@@ -305,7 +307,7 @@ fn of_the_message(mut headers: HeaderMap) -> HeaderMap {
     headers
 }
 
-impl Answered {
+impl WholeAnswer {
     fn into_response(self) -> Response {
         let mut response = Response::new(self.body.into());
         *response.status_mut() = self.status;

@@ -1,5 +1,5 @@
-//! Which call of which service a request is, read from the request alone: `X-Amz-Target` in the JSON
-//! protocols, `Action` in the Query protocol.
+//! Identifies service and operation of a request, from the request only: `X-Amz-Target` in the JSON protocols, `Action`
+//! in the Query protocol.
 
 use axum::http::HeaderMap;
 use serde_json::Value;
@@ -11,16 +11,16 @@ pub(crate) enum Service {
     Kms,
     Sqs,
     Sns,
-    /// Any other, or a path of the emulator's own.
+    /// Another service, or one of the emulator's own paths.
     Other,
 }
 
-/// How a service speaks.
+/// The protocol of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Json10,
     Json11,
-    /// Forms in, XML out.
+    /// Form requests and XML answers.
     Query,
 }
 
@@ -29,7 +29,7 @@ pub(crate) enum Protocol {
 pub(crate) struct Operation {
     pub(crate) service: Service,
     pub(crate) protocol: Protocol,
-    /// `service:Operation`, as scripts and counts name it.
+    /// `service:Operation`, as in scripts and counts.
     pub(crate) name: String,
 }
 
@@ -74,7 +74,7 @@ impl Operation {
     }
 }
 
-/// Whether a call of the JSON protocol is about a queue that delivers a message more than once.
+/// Whether a call of the JSON protocol names a standard queue, which may deliver a message more than once.
 pub(crate) fn is_standard_queue(request: &Value) -> bool {
     request["QueueUrl"].as_str().is_some_and(|url| url.strip_suffix(".fifo").is_none())
 }
@@ -83,7 +83,7 @@ pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// A value of a form. The names of actions need no decoding.
+/// A value of a form. Action names need no decoding.
 fn form_value(body: &[u8], wanted: &str) -> Option<String> {
     let body = std::str::from_utf8(body).ok()?;
     body.split('&')
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_known_by_its_target_or_its_action() {
+    fn call_is_identified_by_target_or_action() {
         for (target, name, protocol) in [
             ("DynamoDB_20120810.TransactWriteItems", "dynamodb:TransactWriteItems", Protocol::Json10),
             ("TrentService.Sign", "kms:Sign", Protocol::Json11),

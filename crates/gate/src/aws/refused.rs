@@ -1,8 +1,8 @@
-//! Entries of a batch that are refused for good: taken out of the call, and put among the failures of its answer,
-//! as SQS and SNS word it. The others pass.
+//! Refuses entries of a batch permanently: removes them from the call and adds them to the failures of its answer, in
+//! the format of SQS or SNS. The other entries pass.
 //!
-//! Which entries is decided by their bodies alone, so the same entry is refused every time it comes: those that
-//! hold the rule's `contains`, or all; never an outcome that says it is reduced.
+//! The body alone decides, so the same entry is refused every time: entries that contain the rule's `contains`, or all;
+//! never an outcome that is marked as reduced.
 
 use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -10,50 +10,51 @@ use serde_json::{Value, json};
 
 use super::fault::AwsFault;
 use super::operation::Operation;
-use super::{Answered, Asked};
+use super::{WholeAnswer, WholeRequest};
 use crate::script::Rule;
 
-/// The parameters of an entry in SNS's form: `PublishBatchRequestEntries.member.1.Message`.
+/// The prefix of an entry's parameters in an SNS form: `PublishBatchRequestEntries.member.1.Message`.
 const MEMBERS: &str = "PublishBatchRequestEntries.member.";
-/// What an outcome says that was reduced because it was refused before.
+/// The mark of an outcome that was reduced because it had been refused.
 const REDUCED: &str = "\"reduced\":true";
 
 /// A batch call without its refused entries.
 #[derive(Debug)]
 pub(crate) struct Refusal {
-    /// The call's body with the entries that pass; `None` if there are none.
+    /// The body with the entries that pass; `None` if there are none.
     pub(crate) passing: Option<Bytes>,
-    /// Ids of the refused entries.
+    /// The ids of the refused entries.
     ids: Vec<String>,
     code: String,
     message: String,
 }
 
 impl Refusal {
-    /// What a rule refuses of a call; `None` if nothing.
-    pub(crate) fn of(rule: &Rule<AwsFault>, asked: &Asked) -> Option<Self> {
+    /// The entries that a rule refuses; `None` if there are none.
+    pub(crate) fn of(rule: &Rule<AwsFault>, request: &WholeRequest) -> Option<Self> {
         let refuses = |body: &str| {
             let wanted = rule.contains.as_deref().is_none_or(|text| body.contains(text));
             wanted && !body.contains(REDUCED)
         };
-        let (passing, ids) = match asked.operation.name.as_str() {
-            "sqs:SendMessageBatch" => split_json(&asked.json, refuses),
-            "sns:PublishBatch" => split_form(&asked.body, refuses),
+        let (passing, ids) = match request.operation.name.as_str() {
+            "sqs:SendMessageBatch" => split_json(&request.json, refuses),
+            "sns:PublishBatch" => split_form(&request.body, refuses),
             _ => return None,
         };
-        let usual = if asked.operation.is("sns:PublishBatch") { "InvalidParameter" } else { "InvalidMessageContents" };
+        let usual =
+            if request.operation.is("sns:PublishBatch") { "InvalidParameter" } else { "InvalidMessageContents" };
         let code = rule.code.as_ref().and_then(Value::as_str).unwrap_or(usual).to_owned();
-        let message = rule.message.clone().unwrap_or_else(|| "by the gate's script".to_owned());
+        let message = rule.message.clone().unwrap_or_else(|| "injected by the gate's script".to_owned());
         (!ids.is_empty()).then_some(Self { passing, ids, code, message })
     }
 
-    /// Code and words, for the refusal of the whole call.
-    pub(crate) fn words(&self) -> (&str, &str) {
+    /// Code and message, for the refusal of the whole call.
+    pub(crate) fn code_and_message(&self) -> (&str, &str) {
         (&self.code, &self.message)
     }
 
-    /// The answer to what passed, with the failures of what did not.
-    pub(crate) fn complete(&self, operation: &Operation, answered: Option<Answered>) -> Answered {
+    /// The answer for the entries that passed, with failures added for the refused ones.
+    pub(crate) fn complete(&self, operation: &Operation, answered: Option<WholeAnswer>) -> WholeAnswer {
         let is_sns = operation.is("sns:PublishBatch");
         let mut answered = answered.unwrap_or_else(|| empty(is_sns));
         if !answered.status.is_success() {
@@ -81,7 +82,8 @@ impl Refusal {
         let member = |id: &String| {
             let (code, message) = (&self.code, &self.message);
             format!(
-                "<member><Code>{code}</Code><Id>{id}</Id><Message>{message}</Message><SenderFault>true</SenderFault></member>"
+                "<member><Code>{code}</Code><Id>{id}</Id><Message>{message}</Message>\
+                 <SenderFault>true</SenderFault></member>"
             )
         };
         let members: String = self.ids.iter().map(member).collect();
@@ -98,8 +100,8 @@ impl Refusal {
     }
 }
 
-/// The answer to a call of no entries.
-fn empty(is_sns: bool) -> Answered {
+/// The answer to a call without entries.
+fn empty(is_sns: bool) -> WholeAnswer {
     let (kind, body) = if is_sns {
         let xml = "<PublishBatchResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><PublishBatchResult>\
                    <Successful/><Failed/></PublishBatchResult><ResponseMetadata><RequestId>gate</RequestId>\
@@ -109,7 +111,7 @@ fn empty(is_sns: bool) -> Answered {
         ("application/x-amz-json-1.0", "{\"Successful\":[]}")
     };
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(kind))]);
-    Answered { status: StatusCode::OK, headers, body: Bytes::from_static(body.as_bytes()) }
+    WholeAnswer { status: StatusCode::OK, headers, body: Bytes::from_static(body.as_bytes()) }
 }
 
 fn split_json(request: &Value, refuses: impl Fn(&str) -> bool) -> (Option<Bytes>, Vec<String>) {
@@ -150,7 +152,7 @@ fn split_form(body: &[u8], refuses: impl Fn(&str) -> bool) -> (Option<Bytes>, Ve
                 form.append_pair(name, value);
             }
             Some((number, field)) => {
-                // Members are numbered from 1 without gaps.
+                // Members must be numbered from 1 without gaps.
                 if let Some(at) = passing.iter().position(|other| *other == number) {
                     form.append_pair(&format!("{MEMBERS}{}.{field}", at.saturating_add(1)), value);
                 }
@@ -165,9 +167,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_form_keeps_its_other_members_numbered_from_one() {
-        let form = "Action=PublishBatch&PublishBatchRequestEntries.member.1.Id=0&PublishBatchRequestEntries.member.1.Message=bad\
-                    &PublishBatchRequestEntries.member.2.Id=1&PublishBatchRequestEntries.member.2.Message=good+one&TopicArn=t";
+    fn remaining_form_members_are_numbered_from_one() {
+        let form = "Action=PublishBatch&PublishBatchRequestEntries.member.1.Id=0\
+                    &PublishBatchRequestEntries.member.1.Message=bad\
+                    &PublishBatchRequestEntries.member.2.Id=1\
+                    &PublishBatchRequestEntries.member.2.Message=good+one&TopicArn=t";
         let (passing, ids) = split_form(form.as_bytes(), |body| body == "bad");
         assert_eq!(ids, ["0"]);
         let passing = String::from_utf8(passing.unwrap().to_vec()).unwrap();

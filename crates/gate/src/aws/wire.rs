@@ -1,4 +1,4 @@
-//! Errors as each service writes them.
+//! Errors in the format of each service.
 //!
 //! | | code | HTTP | body |
 //! |---|---|---|---|
@@ -24,7 +24,7 @@ pub(crate) struct WireError {
     pub(crate) status: u16,
     pub(crate) code: String,
     pub(crate) message: String,
-    /// Members of the body beside code and message.
+    /// Members of the body besides code and message.
     pub(crate) more: Map<String, Value>,
 }
 
@@ -33,7 +33,7 @@ impl WireError {
         Self { status, code: code.to_owned(), message: message.to_owned(), more: Map::new() }
     }
 
-    /// "Slow down."
+    /// The throttling error of a service.
     pub(crate) fn throttle(service: Service) -> Self {
         match service {
             Service::DynamoDb => Self::new(
@@ -53,7 +53,7 @@ impl WireError {
         }
     }
 
-    /// A table without capacity; for other services the same as [`Self::throttle`].
+    /// The error of a table without capacity; for other services the same as [`Self::throttle`].
     pub(crate) fn no_capacity(service: Service) -> Self {
         if service != Service::DynamoDb {
             return Self::throttle(service);
@@ -66,7 +66,7 @@ impl WireError {
         )
     }
 
-    /// "We encountered an internal error."
+    /// The internal error of a service.
     pub(crate) fn internal(service: Service) -> Self {
         let code = match service {
             Service::DynamoDb => "InternalServerError",
@@ -77,7 +77,7 @@ impl WireError {
         Self::new(500, code, "The request processing has failed because of an unknown error, exception or failure.")
     }
 
-    /// "The service is unavailable."
+    /// The unavailability error of a service.
     pub(crate) fn unavailable(service: Service) -> Self {
         let code = match service {
             Service::DynamoDb | Service::Kms => "ServiceUnavailableException",
@@ -86,8 +86,8 @@ impl WireError {
         Self::new(503, code, "The request has failed due to a temporary failure of the server.")
     }
 
-    /// Another transaction holds an item: of a transaction of so many items the one at `item`, else the
-    /// only one.
+    /// A conflict with another transaction: for a transaction of `items` items at the index `item`, else for a single
+    /// write.
     pub(crate) fn conflict(items: Option<usize>, item: usize) -> Self {
         let message = "Transaction is ongoing for the item";
         let Some(items) = items else {
@@ -146,7 +146,7 @@ impl WireError {
             Service::Kms | Service::Sns | Service::Other => "",
         };
         let mut body = self.more.clone();
-        // DynamoDB capitalises the message of a cancelled transaction, and of nothing else.
+        // DynamoDB writes `Message` only for a cancelled transaction.
         let member = if self.more.is_empty() { "message" } else { "Message" };
         body.insert("__type".to_owned(), json!(format!("{namespace}{}", self.code)));
         body.insert(member.to_owned(), json!(self.message));

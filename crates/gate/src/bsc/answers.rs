@@ -1,8 +1,8 @@
-//! What the gate answers in the node's place, and how it spoils what the node answered: the shapes of HTTP and
-//! JSON-RPC, never what a chain is.
+//! Answers of the gate instead of the node, and corrupted answers of the node. Concerns the format of HTTP and
+//! JSON-RPC, never the contents of the chain.
 //!
-//! Read next: [`super::fault`], which lists them.
-#![expect(clippy::wildcard_enum_match_arm, reason = "each function is about a few faults of many")]
+//! Read next: [`super::fault`], which lists the faults.
+#![expect(clippy::wildcard_enum_match_arm, reason = "each function handles a few of many faults")]
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
@@ -19,12 +19,12 @@ const TOO_LARGE: &str = "<html>\r\n<head><title>413 Request Entity Too Large</ti
     <center><h1>413 Request Entity Too Large</h1></center>\r\n</body>\r\n</html>\r\n";
 const MESSAGE: &str = "message: too many requests from this address, trace_id: 4bf92f3577b34da6a3ce929d0e0e4736";
 const DENIED: &str = r#"{"message":"the key of this application is not allowed to do this"}"#;
-/// What some servers put before UTF-8.
+/// The mark that some servers send before UTF-8.
 const BYTE_ORDER_MARK: &str = "\u{feff}";
-/// The answer of a batch that is odd where the rule does not say.
+/// The default index of the odd answer in a batch.
 const SECOND: usize = 1;
 
-/// The answer that stands for a whole request, if the fault has one. `ids` are those of its calls.
+/// The answer that replaces a whole request, if the fault has one. `ids` are the ids of its calls.
 pub(crate) fn http_answer(rule: &Rule<BscFault>, ids: &[Value]) -> Option<Response> {
     let limited = || {
         let text = format!("Batch of more than {} requests are not allowed", rule.array_limit().unwrap_or(0));
@@ -54,7 +54,7 @@ pub(crate) fn http_answer(rule: &Rule<BscFault>, ids: &[Value]) -> Option<Respon
     Some(response)
 }
 
-/// The `error` that stands for one call's answer.
+/// The `error` that replaces the answer to one call.
 pub(crate) fn error_of(rule: &Rule<BscFault>) -> Value {
     match rule.fault {
         BscFault::Rpc429InBatch => error(rule, 429, "The requests per second (RPS) of your account has been exceeded"),
@@ -64,8 +64,8 @@ pub(crate) fn error_of(rule: &Rule<BscFault>) -> Value {
     }
 }
 
-/// What becomes of the answers of a request: one, or those of an array.
-pub(crate) fn spoiled(rule: &Rule<BscFault>, mut answers: Vec<Value>, is_array: bool) -> Response {
+/// The response with the corrupted answers of a request: a single one, or those of an array.
+pub(crate) fn corrupted(rule: &Rule<BscFault>, mut answers: Vec<Value>, is_array: bool) -> Response {
     match rule.fault {
         BscFault::ReorderBatch => answers.reverse(),
         BscFault::DuplicateAnswers => answers.extend(answers.clone()),
@@ -109,7 +109,7 @@ pub(crate) fn spoiled(rule: &Rule<BscFault>, mut answers: Vec<Value>, is_array: 
     response
 }
 
-/// An answer that is an error.
+/// An answer with an error.
 pub(crate) fn failed(id: &Value, error: &Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": id, "error": error })
 }

@@ -1,8 +1,8 @@
-//! Sends through the pool's rules to the node behind, one after the other: the gate's nodes share one
-//! pool as they share one chain.
+//! Applies the pool's rules to sends and forwards them to the node behind, one at a time: the nodes of a gate share one
+//! pool and one chain.
 //!
-//! The view of the pool follows the chain: a nonce the chain has used leaves it, and before anything
-//! is refused because of a pooled transaction, the node behind must still have that one.
+//! The view of the pool follows the chain: transactions with used nonces leave it. Before the gate refuses a
+//! transaction because of a pooled one, it checks that the node behind still has that one.
 //! Read next: [`super::reorg`], [`super::market`], [`super::node`].
 
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ use super::rules::Limits;
 use super::upstream::{Failure, Upstream};
 use super::words::Refusal;
 
-/// What all nodes of a gate share.
+/// The state that all nodes of a gate share.
 #[derive(Debug)]
 pub(crate) struct Chain {
     pub(crate) limits: Limits,
@@ -25,16 +25,16 @@ pub(crate) struct Chain {
     pub(crate) pool: Mutex<Pool>,
 }
 
-/// What a node does with a transaction it has nothing against.
+/// What a node does with a transaction that passes its checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Then {
-    /// Keeps it.
+    /// Accepts it.
     Take,
-    /// Says that it did.
+    /// Only claims to accept it.
     Pretend,
 }
 
-/// Whether the node behind has a transaction already: anvil's words, and geth's.
+/// Whether the node behind already has a transaction: by the messages of anvil and geth.
 fn is_known(words: &str) -> bool {
     ["already imported", "already known"].iter().any(|known| words.contains(known))
 }
@@ -77,7 +77,7 @@ impl Chain {
         let Err(failure) = self.settle(pool, sender, account.next, Some(hash)).await else {
             return Ok(hash);
         };
-        // The node behind has the last word. Its words are not BSC's.
+        // The node behind decides, but its messages differ from BSC's.
         let Failure::Refused(Refusal::Upstream { code, message, data }) = failure else {
             pool.remove(&hash);
             return Err(failure);
@@ -104,8 +104,8 @@ impl Chain {
         .into())
     }
 
-    /// Brings the node behind up to date with a sender's transactions. What it refuses is an error
-    /// only for `sent`; others leave the pool, as a BSC node's do when they cannot be executed.
+    /// Updates the node behind with a sender's transactions. A refusal is an error only for `sent`; other refused
+    /// transactions leave the pool, as in a BSC node when they cannot be executed.
     pub(crate) async fn settle(
         &self,
         pool: &mut Pool,
@@ -117,19 +117,19 @@ impl Chain {
             match next_move {
                 Move::TakeBack(hash) => {
                     let taken = self.upstream.call("anvil_dropTransaction", json!([hash.to_string()])).await?;
-                    // Null: it was mined just now, and leaves the view with its nonce, or it is gone.
+                    // Null: it was just mined and leaves the view with its nonce, or it is gone.
                     if !taken.is_null() || self.upstream.knows(&[hash]).await? == [false] {
                         pool.set_handed(&hash, false);
                     }
                 }
                 Move::Hand(hash, raw) => match self.upstream.call("eth_sendRawTransaction", json!([raw])).await {
                     Ok(_) => pool.set_handed(&hash, true),
-                    // It never lost it.
+                    // The node never lost it.
                     Err(Failure::Refused(refusal)) if sent != Some(hash) && is_known(&refusal.to_string()) => {
                         pool.set_handed(&hash, true);
                     }
                     Err(Failure::Refused(refusal)) if sent != Some(hash) => {
-                        tracing::debug!(%hash, %refusal, "the node behind did not take a pooled transaction");
+                        tracing::debug!(%hash, %refusal, "the node behind did not accept a pooled transaction");
                         pool.remove(&hash);
                     }
                     Err(failure) => return Err(failure),
@@ -139,7 +139,7 @@ impl Chain {
         Ok(())
     }
 
-    /// Hands on what became executable without a send: a gap that was filled around the gate.
+    /// Forwards transactions that became executable without a send, when a gap was filled around the gate.
     pub(crate) async fn settle_all(&self) -> Result<(), Failure> {
         let mut pool = self.pool.lock().await;
         let waiting: BTreeSet<_> = pool.all().filter(|pooled| !pooled.handed).map(|pooled| pooled.sender).collect();
@@ -151,8 +151,8 @@ impl Chain {
         Ok(())
     }
 
-    /// What the chain says of a sender. The count is read last: a block in between makes the answer
-    /// milder, never stricter.
+    /// The state of a sender on the chain. The count is read last, so that a block in between makes the checks milder,
+    /// never stricter.
     async fn account(&self, pool: &mut Pool, sender: Address) -> Result<Account, Failure> {
         let has_code = self.upstream.has_code(sender).await?;
         let balance = self.upstream.balance(sender).await?;
@@ -161,7 +161,7 @@ impl Chain {
         Ok(Account { next, balance, has_code })
     }
 
-    /// Whether a transaction is in the pool, and not only in our view of it.
+    /// Whether a transaction is in the pool of the node, and not only in this view of it.
     async fn is_pooled(&self, pool: &mut Pool, hash: &TxHash) -> Result<bool, Failure> {
         let Some((sender, handed)) = pool.find(hash).map(|pooled| (pooled.sender, pooled.handed)) else {
             return Ok(false);
@@ -177,12 +177,12 @@ impl Chain {
         Ok(false)
     }
 
-    /// Forgets those of a sender that the node behind dropped; says whether there were any.
+    /// Forgets a sender's transactions that the node behind dropped. Returns whether there were any.
     async fn forget_lost(&self, pool: &mut Pool, sender: Address) -> Result<bool, Failure> {
-        let handed_on: Vec<_> = pool.of(sender).filter(|pooled| pooled.handed).map(|pooled| pooled.tx.hash).collect();
-        let known = self.upstream.knows(&handed_on).await?;
+        let forwarded: Vec<_> = pool.of(sender).filter(|pooled| pooled.handed).map(|pooled| pooled.tx.hash).collect();
+        let known = self.upstream.knows(&forwarded).await?;
         let mut any = false;
-        for (hash, known) in handed_on.iter().zip(known) {
+        for (hash, known) in forwarded.iter().zip(known) {
             any |= !known && pool.remove(hash);
         }
         Ok(any)

@@ -1,7 +1,7 @@
-//! From raw bytes to a transaction, as strict as the node's own decoder, which names the field that
-//! is wrong (geth's `rlp` and `core/types`). Written apart from the encoder it is used against.
+//! Decodes raw transactions as strictly as the node's decoder, which names the wrong field (geth's `rlp` and
+//! `core/types`). Independent of the encoder that it checks.
 //!
-//! Types 0, 1, 2 and 4. Checks the form alone; what a pool then makes of it is in [`super::rules`].
+//! Types 0, 1, 2 and 4. Checks the encoding only; the pool's checks are in [`super::rules`].
 
 use rlp::{DecoderError, Rlp, RlpStream};
 use signpost_txmgr::units::{Address, SigningHash, TxHash, U256, keccak256};
@@ -16,18 +16,18 @@ pub(crate) struct Tx {
     /// `None`: a legacy transaction without replay protection.
     pub(crate) chain_id: Option<U256>,
     pub(crate) nonce: u64,
-    /// Most wei per gas; the same as the tip for types 0 and 1.
+    /// Highest price in wei per gas; equal to the tip for types 0 and 1.
     pub(crate) fee_cap: Wide,
     pub(crate) tip_cap: Wide,
     pub(crate) gas: u64,
     pub(crate) to: Option<Address>,
     pub(crate) value: Wide,
     pub(crate) data: Vec<u8>,
-    /// Addresses and storage keys of the access list.
+    /// Number of addresses and storage keys in the access list.
     pub(crate) access: (u64, u64),
-    /// Authorizations of a type 4.
+    /// Number of authorizations of a type 4.
     pub(crate) authorizations: Option<u64>,
-    /// Parity of y, if `v` says one.
+    /// Parity of y, if `v` is valid.
     pub(crate) y_odd: Option<bool>,
     pub(crate) r: Wide,
     pub(crate) s: Wide,
@@ -36,7 +36,7 @@ pub(crate) struct Tx {
     pub(crate) raw: Vec<u8>,
 }
 
-/// An integer of any width, as RLP allows it; saturated at 2^256 - 1.
+/// An integer of any width, as RLP allows; saturated at 2^256 - 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Wide {
     pub(crate) number: U256,
@@ -44,13 +44,13 @@ pub(crate) struct Wide {
 }
 
 impl Tx {
-    /// What it can cost at most: gas × fee cap + value.
+    /// The highest cost: gas × fee cap + value.
     pub(crate) fn cost(&self) -> U256 {
         self.fee_cap.number.saturating_mul(U256::from(self.gas)).saturating_add(self.value.number)
     }
 }
 
-/// Decodes what `eth_sendRawTransaction` was given.
+/// Decodes the argument of `eth_sendRawTransaction`.
 pub(crate) fn decode(raw: &[u8]) -> Result<Tx, Refusal> {
     let (kind, fields) = match raw {
         [first, ..] if *first > 0x7f => (0, Fields::of(raw, "types.LegacyTx")?),
@@ -114,7 +114,7 @@ fn read(kind: u8, mut fields: Fields<'_>) -> Result<Tx, Refusal> {
     })
 }
 
-/// What was signed: the fields before the signature, as they stood.
+/// The signed hash: of the unchanged fields before the signature.
 fn signing_hash(kind: u8, unsigned: &[&[u8]], chain_id: Option<U256>) -> SigningHash {
     let protected = kind == 0 && chain_id.is_some();
     let mut stream = RlpStream::new();
@@ -133,8 +133,8 @@ fn signing_hash(kind: u8, unsigned: &[&[u8]], chain_id: Option<U256>) -> Signing
     SigningHash(keccak256(stream.as_raw()))
 }
 
-/// Chain id and parity of a legacy `v`. 0, 1, 27 and 28 are without protection; below 35 the node's
-/// subtraction wraps, and so it finds a strange chain id there.
+/// Chain id and parity of a legacy `v`. 0, 1, 27 and 28 are without replay protection; below 35 the node's subtraction
+/// wraps around and gives a strange chain id.
 fn legacy_v(v: U256) -> (Option<U256>, Option<bool>) {
     let small = u64::try_from(v).ok();
     match small {
@@ -155,7 +155,7 @@ fn parity(v: U256) -> Option<bool> {
     if v > U256::one() { None } else { Some(!v.is_zero()) }
 }
 
-/// Addresses and keys of an access list.
+/// Number of addresses and keys in an access list.
 fn access_list(mut tuples: Elements<'_>) -> Result<(u64, u64), Refusal> {
     let (mut addresses, mut keys) = (0_u64, 0_u64);
     while let Some(mut tuple) = tuples.next_struct("types.AccessTuple")? {
@@ -170,7 +170,7 @@ fn access_list(mut tuples: Elements<'_>) -> Result<(u64, u64), Refusal> {
     Ok((addresses, keys))
 }
 
-/// How many authorizations there are. Whether each is any good is no matter of form.
+/// Number of authorizations. Their validity is not part of the encoding.
 fn authorization_list(mut tuples: Elements<'_>) -> Result<u64, Refusal> {
     let mut count = 0_u64;
     while let Some(mut tuple) = tuples.next_struct("types.SetCodeAuthorization")? {
@@ -198,12 +198,12 @@ struct Item<'a> {
 #[derive(Debug)]
 struct Fields<'a> {
     target: &'static str,
-    /// Where it is decoded into, if it is inside another: `(types.SetCodeTx).AuthList[0]`.
+    /// The Go place it is decoded into, if it is inside another struct: `(types.SetCodeTx).AuthList[0]`.
     place: Option<String>,
-    /// Type 4 and what is in it have integers of 256 bits, others have such of any width.
+    /// Whether integers have at most 256 bits, as in type 4; other types have integers of any width.
     narrow: bool,
     rest: &'a [u8],
-    /// What stands behind the list.
+    /// The bytes after the list.
     after: &'a [u8],
     /// The raw items read so far.
     taken: Vec<&'a [u8]>,
@@ -219,7 +219,7 @@ struct Elements<'a> {
 }
 
 impl<'a> Elements<'a> {
-    /// The next item and where it is decoded into, if there is one more.
+    /// The next item and the Go place it is decoded into, if there is one.
     fn next(&mut self, go_type: &str) -> Result<Option<(Item<'a>, String)>, Refusal> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -237,14 +237,14 @@ impl<'a> Elements<'a> {
         Fields::of_item(&item, target, Some(place), self.narrow).map(Some)
     }
 
-    /// Whether there was one more hash.
+    /// Reads another hash, and returns whether there was one.
     fn next_hash(&mut self) -> Result<bool, Refusal> {
         let Some((item, place)) = self.next("common.Hash")? else { return Ok(false) };
         exactly(&item, 32, || format!(" for common.Hash, decoding into {place}")).map(|()| true)
     }
 }
 
-/// Bytes of a Go array.
+/// Checks the bytes of a Go array.
 fn exactly(item: &Item<'_>, length: usize, context: impl Fn() -> String) -> Result<(), Refusal> {
     let wrong = |what: &str| Err(rlp(format!("{what}{}", context())));
     match item.payload.len() {
@@ -267,7 +267,7 @@ impl<'a> Fields<'a> {
         if item.is_list { Ok(fields) } else { Err(fields.wrong("expected input list")) }
     }
 
-    /// What is wrong with the struct itself.
+    /// An error about the struct itself.
     fn wrong(&self, what: &str) -> Refusal {
         let place = self.place.as_ref().map(|place| format!(", decoding into {place}")).unwrap_or_default();
         rlp(format!("{what} for {}{place}", self.target))
@@ -284,7 +284,7 @@ impl<'a> Fields<'a> {
         Ok(item)
     }
 
-    /// Where a field is decoded into.
+    /// The Go place that a field is decoded into.
     fn place_of(&self, field: &str) -> String {
         let place = self.place.clone().unwrap_or_else(|| format!("({})", self.target));
         format!("{place}.{field}")
@@ -299,7 +299,7 @@ impl<'a> Fields<'a> {
         let wrong = |what: &str| Err(rlp(format!("{what}{}", self.context(field, go_type))));
         match item.raw {
             _ if item.is_list => wrong("expected input string or byte"),
-            // A byte below 0x80 stands for itself.
+            // A byte below 0x80 must encode itself.
             [0x81, byte] if *byte < 0x80 => wrong("non-canonical size information"),
             _ => Ok(item.payload),
         }
@@ -348,7 +348,7 @@ impl<'a> Fields<'a> {
         self.address_of(&item, field)
     }
 
-    /// An address, or nothing: no contract is called, one is made.
+    /// An address, or nothing for a contract creation.
     fn address_or_none(&mut self, field: &'static str) -> Result<Option<Address>, Refusal> {
         let go_type = "*common.Address";
         let item = self.next(field, go_type)?;

@@ -1,52 +1,53 @@
-//! What goes wrong between us and a BSC node.
+//! The faults between a caller and a BSC node.
 //!
-//! | fault | what the caller gets | usual calls |
+//! | fault | what the caller receives | usual calls |
 //! |---|---|---|
 //! | `http429` | HTTP 429, `Retry-After`, a text | every `eth_` call |
-//! | `rpc429InBatch` | HTTP 200, the answer of this call is an error with code 429 | every `eth_` call |
-//! | `code32005` | the answer is an error -32005 `limit exceeded` | every `eth_` call |
+//! | `rpc429InBatch` | HTTP 200, an error with code 429 for this call | every `eth_` call |
+//! | `code32005` | an error -32005 `limit exceeded` | every `eth_` call |
 //! | `http503` | HTTP 503, a text | every `eth_` call |
-//! | `html` | a page of a proxy (HTTP 502, or the rule's `status`) | every `eth_` call |
+//! | `html` | an HTML page of a proxy (HTTP 502, or the rule's `status`) | every `eth_` call |
 //! | `plainText` | HTTP 400 and `message: ..., trace_id: ...` | every `eth_` call |
-//! | `error` | the rule's `code` and `message` (`txpool is full` without) | every `eth_` call |
+//! | `error` | the rule's `code` and `message` (default `txpool is full`) | every `eth_` call |
 //! | `slow` | the right answer, `delayMs` late | every `eth_` call |
-//! | `timeoutBeforeForward` | nothing; the node got nothing | every `eth_` call |
-//! | `timeoutAfterForward` | nothing; the node did it | every `eth_` call |
-//! | `resetBeforeForward`, `resetAfterForward` | the same, and the connection dies at once | every `eth_` call |
-//! | `silentDrop` | the hash; the node got nothing | `eth_sendRawTransaction` |
+//! | `timeoutBeforeForward` | nothing; the node does not get the call | every `eth_` call |
+//! | `timeoutAfterForward` | nothing; the node executes the call | every `eth_` call |
+//! | `resetBeforeForward`, `resetAfterForward` | the same, but the connection closes at once | every `eth_` call |
+//! | `silentDrop` | the hash; the node does not get the transaction | `eth_sendRawTransaction` |
 //! | `nullReceipts` | `null` | `eth_getTransactionReceipt` |
 //! | `indexing` | -32000 `transaction indexing is in progress` | `eth_getTransactionReceipt` |
-//! | `stale` | what a node `blocks` behind knows | every `eth_` read |
+//! | `stale` | the state of a node `blocks` behind | every `eth_` read |
 //! | `finalizedBack` | a finalized (or safe) block `blocks` lower | the calls that name it |
-//! | `reorderBatch`, `duplicateAnswers` | a batch's answers backwards, or twice | batches of two and more |
+//! | `reorderBatch`, `duplicateAnswers` | a batch's answers in reverse order, or twice | batches of two and more |
 //!
-//! These are the odd nodes: they are so all the time, and none of them is in the mix of all faults. In each of them
-//! `methods`, `contains` (in a call's parameters), `above` (calls of an array) and `every` say which calls.
+//! The next faults are for odd nodes, which behave like this all the time; none of them is in the mix of all faults.
+//! `methods`, `contains` (in a call's parameters), `above` (calls of an array) and `every` select the calls.
 //!
-//! | fault | what the caller gets | usual calls |
+//! | fault | what the caller receives | usual calls |
 //! |---|---|---|
-//! | `batchLimit` | HTTP 500 and one error object, code 31 `Batch of more than N requests are not allowed` | arrays of more than `above` calls, 3 without |
-//! | `tooLarge` | HTTP 413 and a page | arrays of more than `above` calls, 0 without |
+//! | `batchLimit` | HTTP 500 and one error object, code 31 | arrays of more than `above` calls (default 3) |
+//! | `tooLarge` | HTTP 413 and an HTML page | arrays of more than `above` calls (default 0) |
 //! | `noArrays` | HTTP 400, `invalid request` | the same |
-//! | `oneErrorForAll` | HTTP 200, for each call the same error | the same |
+//! | `oneErrorForAll` | HTTP 200, the same error for each call | the same |
 //! | `denied` | HTTP 403 and a JSON text of a gateway | every `eth_` call |
 //! | `emptyBody` | HTTP 200 and nothing | every `eth_` call |
-//! | `otherBackend` | what another node behind the same URL says: one with these `rules` | every `eth_` call, the whole request |
-//! | `foreignIds`, `shiftedIds`, `noIds` | ids of its own, each one more, or `null` | every `eth_` call, alone or in an array |
-//! | `oddItem` | one of a batch's answers (`item`, else the second) with these `changes`, else a text | batches of two and more |
+//! | `otherBackend` | answers of another node with these `rules` | every `eth_` call, the whole request |
+//! | `foreignIds`, `shiftedIds`, `noIds` | unknown ids, ids plus one, or `null` | every `eth_` call |
+//! | `oddItem` | a batch with one odd answer, see below | batches of two and more |
 //! | `missingAnswers` | the first half of a batch's answers | batches of two and more |
-//! | `nested` | the answer, or the answers, as the `result` of an answer | every `eth_` call |
+//! | `nested` | the answer or answers as the `result` of another answer | every `eth_` call |
 //! | `truncated` | the first half of the text | every `eth_` call |
-//! | `wrapped` | the text after the rule's `body` (a byte order mark without), with its `headers` | every `eth_` call |
-//! | `noMethod` | -32601 in BSC's words | `eth_feeHistory`, `eth_getBlockReceipts` |
+//! | `wrapped` | the text after the rule's `body` (default: a byte order mark) | every `eth_` call |
+//! | `noMethod` | -32601 with BSC's message | `eth_feeHistory`, `eth_getBlockReceipts` |
 //! | `oddResult` | the right result with these `changes` | every `eth_` call |
-//! | `errorAfterForward` | the rule's error, or -32603 `internal error`; the node did it | `eth_sendRawTransaction` |
-//! | `frozen` | what was known at `height` | every `eth_` read |
-//! | `otherBranch` | blocks and receipts under hashes of a branch of its own | every `eth_` read |
-//! | `inventedReceipts` | a receipt in the finalized block, whatever was asked for | `eth_getTransactionReceipt` |
+//! | `errorAfterForward` | the rule's error (default -32603); the node executes the call | `eth_sendRawTransaction` |
+//! | `frozen` | the state at `height` | every `eth_` read |
+//! | `otherBranch` | blocks and receipts with hashes of another branch | every `eth_` read |
+//! | `inventedReceipts` | a receipt in the finalized block for any transaction | `eth_getTransactionReceipt` |
 //!
-//! In those that answer for the node (`http429` to `plainText`, `batchLimit` to `emptyBody`) the rule's `status`, `body` and
-//! `headers` are taken where it has them.
+//! `oddItem` changes the answer with the index `item` (default: the second) by the rule's `changes`; without changes it
+//! is a text. `wrapped` also sends the rule's `headers`. Faults that answer instead of the node (`http429` to
+//! `plainText`, `batchLimit` to `emptyBody`) use the rule's `status`, `body` and `headers` if it has them.
 
 use std::iter;
 
@@ -55,15 +56,15 @@ use serde_json::Value;
 
 use crate::script::{Fault, Rule};
 
-/// Blocks a stale node is behind, and finality goes back, where the rule does not say.
+/// The default number of blocks that a stale node is behind and that finality goes back.
 pub(crate) const USUAL_LAG: u64 = 3;
-/// How late a slow answer is, where the rule does not say.
+/// The default delay of a slow answer.
 pub(crate) const USUAL_SLOWNESS_MS: u64 = 500;
 
-/// Calls of an array that are not too many for `batchLimit`, where the rule does not say.
+/// The default number of calls in an array that `batchLimit` accepts.
 const USUAL_BATCH: usize = 3;
 
-/// How long a caller hangs in the mode of all faults: longer than patience, short enough for a run.
+/// How long a caller hangs in the mode of all faults: longer than timeouts, short enough for a test run.
 const ALL_HANG_MS: u64 = 8_000;
 
 /// A fault of the BSC gate. Its name in scripts is in the table of this module.
@@ -78,29 +79,29 @@ pub enum BscFault {
     Code32005,
     /// HTTP 503.
     Http503,
-    /// A page for a browser.
+    /// An HTML page.
     Html,
     /// A text that is not JSON.
     PlainText,
     /// Any JSON-RPC error.
     Error,
-    /// Late.
+    /// A late answer.
     Slow,
-    /// Nothing came, nothing happened.
+    /// No answer, and no effect.
     TimeoutBeforeForward,
-    /// Nothing came, and it happened.
+    /// No answer, but the call took effect.
     TimeoutAfterForward,
-    /// The connection died before.
+    /// A closed connection, and no effect.
     ResetBeforeForward,
-    /// The connection died after.
+    /// A closed connection, but the call took effect.
     ResetAfterForward,
-    /// Accepted, and thrown away.
+    /// A hash for a transaction that is dropped.
     SilentDrop,
-    /// No receipt, for nothing.
+    /// `null` instead of receipts.
     NullReceipts,
     /// Receipts are being indexed.
     Indexing,
-    /// Behind.
+    /// A node that is behind.
     Stale,
     /// Finality goes backwards.
     FinalizedBack,
@@ -108,41 +109,41 @@ pub enum BscFault {
     ReorderBatch,
     /// Answers of a batch twice.
     DuplicateAnswers,
-    /// No batches above a number.
+    /// A limit of calls per batch.
     BatchLimit,
-    /// Batches are too large, says a proxy.
+    /// A proxy that calls batches too large.
     TooLarge,
-    /// An array is a bad request.
+    /// Arrays are bad requests.
     NoArrays,
-    /// One error, for each call of a batch.
+    /// The same error for each call of a batch.
     OneErrorForAll,
-    /// A gateway does not let it through.
+    /// A gateway that denies access.
     Denied,
-    /// No body.
+    /// An empty body.
     EmptyBody,
-    /// Another node behind the same name.
+    /// Another node behind the same URL.
     OtherBackend,
-    /// Ids that nobody gave.
+    /// Unknown ids.
     ForeignIds,
-    /// Ids of the neighbours.
+    /// Each id plus one.
     ShiftedIds,
     /// No ids.
     NoIds,
-    /// One strange answer in a batch.
+    /// One odd answer in a batch.
     OddItem,
-    /// Answers for some calls of a batch.
+    /// Answers to only some calls of a batch.
     MissingAnswers,
     /// Answers inside an answer.
     Nested,
     /// Half a body.
     Truncated,
-    /// A body with something before it.
+    /// A body with a prefix.
     Wrapped,
-    /// A method that is not there.
+    /// A missing method.
     NoMethod,
-    /// A result that is a little different.
+    /// A changed result.
     OddResult,
-    /// It was done, and the answer is an error.
+    /// An error for a call that took effect.
     ErrorAfterForward,
     /// A head that does not move.
     Frozen,
@@ -152,7 +153,7 @@ pub enum BscFault {
     InventedReceipts,
 }
 
-/// Where a fault takes hold.
+/// The level at which a fault applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Level {
     /// The whole HTTP request.
@@ -205,7 +206,7 @@ impl BscFault {
         }
     }
 
-    /// Arrays of more calls are concerned, where the rule does not say.
+    /// The default of `above` for faults of arrays.
     fn usually_above(self) -> Option<usize> {
         if self == Self::BatchLimit {
             return Some(USUAL_BATCH);
@@ -215,17 +216,17 @@ impl BscFault {
 }
 
 impl Rule<BscFault> {
-    /// Whether an array of this number of calls is concerned; a call alone is an array of none.
+    /// Whether the rule applies to an array of this number of calls; a single call counts as an array of none.
     pub(crate) fn is_about_array_of(&self, calls: usize) -> bool {
         self.array_limit().is_none_or(|above| calls > above)
     }
 
-    /// Calls of an array that are not concerned yet.
+    /// The number of calls in an array up to which the rule does not apply.
     pub(crate) fn array_limit(&self) -> Option<usize> {
         self.above.or(self.fault.usually_above())
     }
 
-    /// Whether a call with these parameters is concerned.
+    /// Whether the rule applies to a call with these parameters.
     pub(crate) fn is_about_params(&self, params: &Value) -> bool {
         self.contains.as_ref().is_none_or(|text| params.to_string().contains(text.as_str()))
     }
@@ -289,7 +290,7 @@ impl Fault for BscFault {
         };
         iter::empty()
             .chain([
-                // A lost reply to a send is the fault that matters most, so it comes often.
+                // A lost reply to a send is the most important fault, so it is frequent.
                 Rule::new(Self::ResetAfterForward).methods(send).probability(0.10),
                 Rule::new(Self::TimeoutAfterForward).methods(send).probability(0.02).delay_ms(ALL_HANG_MS),
                 Rule::new(Self::SilentDrop).probability(0.10),

@@ -1,6 +1,6 @@
-//! The price validators ask for. A BSC node takes a transaction below it and no validator ever mines
-//! it: it is stuck, not refused. The gate keeps such a transaction to itself, known and pending, until
-//! the price falls or a dearer one takes its place.
+//! The lowest price that validators mine. A BSC node accepts a transaction below it, but no validator mines it: it is
+//! stuck, not refused. The gate keeps such a transaction as known and pending until the price falls or a higher-priced
+//! one replaces it.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +11,8 @@ use super::chain::Chain;
 use super::upstream::{Failure, wide};
 
 impl Chain {
-    /// Moves the price: takes what is too cheap now back from the node behind, hands on what is dear
-    /// enough now.
+    /// Changes the price: takes transactions that are now too cheap back from the node behind, and forwards those that
+    /// are now priced high enough.
     pub(crate) async fn set_mining_floor(&self, floor: U256) -> Result<(), Failure> {
         let mut pool = self.pool.lock().await;
         pool.mining_floor = floor;
@@ -25,7 +25,7 @@ impl Chain {
         Ok(())
     }
 
-    /// `eth_feeHistory` as it reads when validators mine nothing below their price.
+    /// `eth_feeHistory` with the price as the lowest reward.
     pub(crate) async fn fee_history(&self, params: Value) -> Result<Value, Failure> {
         let mut history = self.upstream.call("eth_feeHistory", params).await?;
         let floor = self.pool.lock().await.mining_floor;
@@ -38,7 +38,7 @@ impl Chain {
         Ok(history)
     }
 
-    /// `eth_getTransactionByHash`, the gate's own included.
+    /// `eth_getTransactionByHash`, including transactions that only the gate has.
     pub(crate) async fn transaction(&self, params: Value) -> Result<Value, Failure> {
         let hash = params[0].as_str().and_then(|hash| hash.parse::<TxHash>().ok());
         let found = self.upstream.call("eth_getTransactionByHash", params).await?;
@@ -49,7 +49,7 @@ impl Chain {
         Ok(pool.find(&hash).filter(|pooled| !pooled.handed).map_or(Value::Null, super::pool::Pooled::to_json))
     }
 
-    /// `anvil_dropTransaction`, the gate's own included.
+    /// `anvil_dropTransaction`, including transactions that only the gate has.
     pub(crate) async fn drop_transaction(&self, params: Value) -> Result<Value, Failure> {
         let hash = params[0].as_str().and_then(|hash| hash.parse::<TxHash>().ok());
         let mut pool = self.pool.lock().await;
@@ -58,7 +58,7 @@ impl Chain {
         Ok(if dropped.is_null() { json!(ours.map(|hash| hash.to_string())) } else { dropped })
     }
 
-    /// The price and the pool, for tests to look at.
+    /// The price and the size of the pool, for tests.
     pub(crate) async fn show(&self) -> Result<Value, Failure> {
         let mut pool = self.pool.lock().await;
         let senders: BTreeSet<_> = pool.all().map(|pooled| pooled.sender).collect();

@@ -1,14 +1,15 @@
-//! The BSC gate: a JSON-RPC proxy that makes anvil answer as BSC v1.7.3 does, rules, words and codes,
-//! and that injects the faults of providers and nodes by script.
+//! The BSC gate: a JSON-RPC proxy that makes anvil behave like BSC v1.7.3, with the same rules, error messages and
+//! codes, and that injects the faults of providers and nodes by script.
 //!
-//! Guarantees: what the gate takes is handed to the node behind as it came, once it could be mined
-//! next (a gap waits in the gate: anvil cannot be made to drop a queued transaction); what it refuses reaches nobody; several nodes of one gate share one pool and one chain, and differ
-//! only by their scripts. Does not guarantee: blob transactions (type 3 is refused), the limits of a
-//! full pool (`txpool is full` comes by script), `txpool_*` answers that include what waits in the gate.
+//! Guarantees: a transaction that the gate accepts is forwarded unchanged to the node behind once it can be mined next
+//! (a transaction behind a gap waits in the gate, because anvil cannot drop queued ones). A refused transaction is not
+//! forwarded. The nodes of one gate share one pool and one chain, and differ only by their scripts. Does not guarantee:
+//! blob transactions (type 3 is refused), the limits of a full pool (`txpool is full` is a fault), `txpool_*` answers
+//! that include transactions waiting in the gate.
 //!
-//! Read in this order: `words` (what a node says), `decode`, `rules` and `pool` (why),
-//! `chain` (a send), `view` (a read), `market` and `reorg` (what anvil lacks), `fault` (all that can go wrong),
-//! `answers` and `odd` (how), `node` (the listener).
+//! Read in this order: `words` (error messages), `decode`, `rules` and `pool` (the checks), `chain` (sends), `view`
+//! (reads), `market` and `reorg` (behaviour that anvil lacks), `fault` (all faults), `answers` and `odd` (their
+//! effects), `node` (the listener).
 
 mod answers;
 mod chain;
@@ -44,23 +45,23 @@ use crate::control::Control;
 use crate::http::{GateError, Served, client};
 use crate::script::Script;
 
-/// How a gate is made.
+/// The configuration of a gate.
 #[derive(Debug, Clone)]
 pub struct BscGateConfig {
-    /// JSON-RPC of the node behind.
+    /// The JSON-RPC URL of the node behind.
     pub upstream: String,
-    /// One node of the gate for each. Port 0 takes a free one.
+    /// The addresses to listen on, one for each node of the gate. Port 0 selects a free one.
     pub listen: Vec<SocketAddr>,
-    /// The numbers of the chain and its nodes.
+    /// The limits of the chain and its nodes.
     pub limits: Limits,
     /// Send orphaned transactions again after a reorg, as BSC's nodes do up to 64 blocks.
     pub reinject: bool,
-    /// Seed of the scripts' chance; each further node has the next.
+    /// The random seed of the scripts; each further node has the next one.
     pub seed: u64,
 }
 
 impl BscGateConfig {
-    /// One node on a free port of loopback, with the numbers of BSC.
+    /// A gate with one node on a free loopback port, with the limits of BSC.
     #[must_use]
     pub fn new(upstream: &str, chain_id: u64) -> Self {
         Self {
@@ -72,7 +73,7 @@ impl BscGateConfig {
         }
     }
 
-    /// So many nodes, on free ports of loopback.
+    /// The same with this number of nodes, on free loopback ports.
     #[must_use]
     pub fn nodes(mut self, nodes: usize) -> Self {
         self.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); nodes];
@@ -80,7 +81,7 @@ impl BscGateConfig {
     }
 }
 
-/// The gate did not reach the node behind, or did not understand it.
+/// The gate did not reach the node behind, or could not read its answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the node behind the gate failed: {0}")]
 pub struct UpstreamError(String);
@@ -95,7 +96,7 @@ pub struct BscGate {
 }
 
 impl BscGate {
-    /// Listens.
+    /// Starts to listen.
     pub async fn start(config: BscGateConfig) -> Result<Self, GateError> {
         let BscGateConfig { upstream, listen, limits, reinject, seed } = config;
         let chain = Arc::new(Chain::new(limits, Upstream::new(client()?, upstream)));
@@ -114,13 +115,13 @@ impl BscGate {
         Ok(Self { chain, watch, nodes, watching })
     }
 
-    /// JSON-RPC of the first node.
+    /// The JSON-RPC URL of the first node.
     #[must_use]
     pub fn url(&self) -> String {
         self.urls().swap_remove(0)
     }
 
-    /// JSON-RPC of every node.
+    /// The JSON-RPC URL of every node.
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
         self.nodes.iter().map(|(served, _)| served.url()).collect()
@@ -132,13 +133,13 @@ impl BscGate {
         self.control_of(0)
     }
 
-    /// Script and counts of a node, counted from 0.
+    /// Script and counts of a node by its index, from 0.
     #[must_use]
     pub fn control_of(&self, node: usize) -> Control<BscFault> {
         self.nodes.get(node).expect("the gate has this node").1.clone()
     }
 
-    /// The same script for every node, each with its own chance.
+    /// Sets the same script for every node, each with its own seed.
     pub fn set_all(&self, script: &Script<BscFault>) {
         for ((_, control), step) in self.nodes.iter().zip(0_u64..) {
             let seed = script.seed.map(|seed| seed.wrapping_add(step));
@@ -146,23 +147,23 @@ impl BscGate {
         }
     }
 
-    /// Moves the price below which validators mine nothing. What is cheaper stays known and pending.
+    /// Sets the price below which validators mine nothing. Cheaper transactions stay known and pending.
     pub async fn set_mining_floor(&self, floor: Wei) -> Result<(), UpstreamError> {
         self.chain.set_mining_floor(floor.0).await.map_err(UpstreamError::from)
     }
 
-    /// The price, and how many transactions are pooled and held back.
+    /// The price, and the number of pooled and of held transactions.
     pub async fn pool(&self) -> Result<Value, UpstreamError> {
         self.chain.show().await.map_err(UpstreamError::from)
     }
 
-    /// Looks at the chain now, and sends orphaned transactions again; says how many. With `reinject`
-    /// this happens by itself.
+    /// Checks the chain now and sends orphaned transactions again. Returns their number. With `reinject` the gate does
+    /// this by itself.
     pub async fn look_for_reorg(&self) -> Result<usize, UpstreamError> {
         self.watch.look(&self.chain).await.map_err(UpstreamError::from)
     }
 
-    /// Stops listening; open connections end.
+    /// Stops listening and closes open connections.
     pub fn stop(self) {
         drop(self);
     }

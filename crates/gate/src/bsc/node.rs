@@ -1,5 +1,5 @@
-//! One listener of the gate: HTTP and JSON-RPC as a BSC node (or the provider in front of one) does
-//! them, single calls and batches, with the faults of its own script.
+//! One listener of the gate: HTTP and JSON-RPC like a BSC node or its provider, with single calls and batches, and with
+//! the faults of its own script.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 use signpost_txmgr::units::U256;
 
-use super::answers::{error_of, failed, http_answer, spoiled};
+use super::answers::{corrupted, error_of, failed, http_answer};
 use super::chain::{Chain, Then};
 use super::fault::{BscFault, Level, USUAL_LAG, USUAL_SLOWNESS_MS};
 use super::odd::{other_branch, true_params};
@@ -20,12 +20,12 @@ use super::view::{Lag, asks_finality};
 use super::words::Refusal;
 use crate::change::Change;
 use crate::control::{Control, PREFIX, json_answer, problem};
-use crate::http::{Line, respond, wait};
+use crate::http::{Switch, respond, wait};
 use crate::script::Rule;
 
-/// Bytes of a request's body, as BSC limits them.
+/// BSC's limit of a request's body, in bytes.
 const MAX_BODY_BYTES: usize = 5_242_880;
-/// Calls of a batch, as BSC limits them.
+/// BSC's limit of calls in a batch.
 const MAX_BATCH: usize = 1_000;
 
 /// One node of the gate.
@@ -50,11 +50,11 @@ struct Down(String);
 /// Answers one HTTP request.
 pub(crate) async fn handle(
     State(node): State<Arc<Node>>,
-    ConnectInfo(line): ConnectInfo<Line>,
+    ConnectInfo(switch): ConnectInfo<Switch>,
     request: Request,
 ) -> Response {
-    if line.is_stopped() {
-        return line.cut();
+    if switch.is_stopped() {
+        return switch.cut();
     }
     let (head, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
@@ -72,7 +72,7 @@ pub(crate) async fn handle(
         return json_answer(StatusCode::BAD_REQUEST, &failed(&Value::Null, &invalid(-32700, "parse error")));
     };
     let Value::Array(calls) = request else {
-        return node.serve(line, vec![Call::read(request)], false).await;
+        return node.serve(switch, vec![Call::read(request)], false).await;
     };
     if calls.is_empty() {
         return json_answer(StatusCode::OK, &failed(&Value::Null, &invalid(-32600, "empty batch")));
@@ -81,7 +81,7 @@ pub(crate) async fn handle(
         let refused = failed(&calls[0]["id"], &invalid(-32600, "batch too large"));
         return json_answer(StatusCode::OK, &json!([refused]));
     }
-    node.serve(line, calls.into_iter().map(Call::read).collect(), true).await
+    node.serve(switch, calls.into_iter().map(Call::read).collect(), true).await
 }
 
 impl Call {
@@ -97,8 +97,8 @@ impl Call {
 }
 
 impl Node {
-    /// The calls of one request, with what befalls the request as a whole.
-    async fn serve(self: Arc<Self>, line: Line, calls: Vec<Call>, batch: bool) -> Response {
+    /// Answers the calls of one request, with faults of the whole request.
+    async fn serve(self: Arc<Self>, switch: Switch, calls: Vec<Call>, batch: bool) -> Response {
         for call in &calls {
             self.control.tally.call(&call.method);
         }
@@ -107,47 +107,47 @@ impl Node {
         let size = if batch { calls.len() } else { 0 };
         let of_request = |rule: &Rule<BscFault>| rule.fault.level() == Level::Request && rule.is_about_array_of(size);
         let rule = self.control.fires_where(of_request, &methods);
-        let befalls = |fault: BscFault| rule.as_ref().filter(|rule| rule.fault == fault);
+        let injected = |fault: BscFault| rule.as_ref().filter(|rule| rule.fault == fault);
         let ids: Vec<_> = calls.iter().map(|call| call.id.clone()).collect();
         if let Some(response) = rule.as_ref().and_then(|rule| http_answer(rule, &ids)) {
             return response;
         }
-        if let Some(rule) = befalls(BscFault::TimeoutBeforeForward) {
-            return line.hang(rule.delay_ms).await;
+        if let Some(rule) = injected(BscFault::TimeoutBeforeForward) {
+            return switch.hang(rule.delay_ms).await;
         }
-        if befalls(BscFault::ResetBeforeForward).is_some() {
-            return line.cut();
+        if injected(BscFault::ResetBeforeForward).is_some() {
+            return switch.cut();
         }
-        if let Some(rule) = befalls(BscFault::Slow) {
+        if let Some(rule) = injected(BscFault::Slow) {
             wait(rule.delay_ms.unwrap_or(USUAL_SLOWNESS_MS)).await;
         }
-        // A caller that goes away undoes nothing, so what was begun is ended.
+        // A call that was started is completed even if the caller disconnects.
         let node = self.clone();
-        let other = befalls(BscFault::OtherBackend).map(|rule| rule.rules.clone());
+        let other = injected(BscFault::OtherBackend).map(|rule| rule.rules.clone());
         let answers = tokio::spawn(async move { node.answers(calls, other).await });
         let mut answers = match answers.await {
             Ok(Ok(answers)) => answers,
             Ok(Err(Down(reason))) => return respond(StatusCode::BAD_GATEWAY, "text/plain", reason),
-            Err(_) => return line.cut(),
+            Err(_) => return switch.cut(),
         };
-        if let Some(rule) = befalls(BscFault::TimeoutAfterForward) {
-            return line.hang(rule.delay_ms).await;
+        if let Some(rule) = injected(BscFault::TimeoutAfterForward) {
+            return switch.hang(rule.delay_ms).await;
         }
-        if befalls(BscFault::ResetAfterForward).is_some() {
-            return line.cut();
+        if injected(BscFault::ResetAfterForward).is_some() {
+            return switch.cut();
         }
         let of_reply = |rule: &Rule<BscFault>| {
             let level = rule.fault.level();
             (level == Level::Reply || (level == Level::Batch && size > 1)) && rule.is_about_array_of(size)
         };
         match self.control.fires_where(of_reply, &methods) {
-            Some(rule) => spoiled(&rule, answers, batch),
+            Some(rule) => corrupted(&rule, answers, batch),
             None if batch => json_answer(StatusCode::OK, &Value::Array(answers)),
             None => json_answer(StatusCode::OK, &answers.pop().unwrap_or_default()),
         }
     }
 
-    /// The calls one after the other, with the script's faults or those of another backend.
+    /// Answers the calls in order, with the script's faults or those of another backend.
     async fn answers(&self, calls: Vec<Call>, other: Option<Vec<Rule<BscFault>>>) -> Result<Vec<Value>, Down> {
         let mut answers = Vec::with_capacity(calls.len());
         for call in calls {
@@ -163,7 +163,7 @@ impl Node {
         Ok(answers)
     }
 
-    /// What befalls one call.
+    /// The rule that fires for one call.
     fn rule_of(&self, call: &Call, other: Option<&[Rule<BscFault>]>) -> Option<Rule<BscFault>> {
         let finality = asks_finality(&call.method, &call.params);
         let of_call = |rule: &Rule<BscFault>| {
@@ -177,29 +177,29 @@ impl Node {
         }
     }
 
-    /// One call, with what befalls it: a result or an `error`.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "all other faults of a call are an error")]
+    /// Answers one call with its fault: a result or an `error`.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other faults of a call are errors")]
     async fn answer(&self, call: Call, other: Option<&[Rule<BscFault>]>) -> Result<Result<Value, Value>, Down> {
         let Call { method, params, .. } = &call;
         let Some(rule) = self.rule_of(&call, other) else {
-            return told(self.ask(method, params.clone(), Lag::None, Then::Take).await);
+            return result_or_error(self.ask(method, params.clone(), Lag::None, Then::Take).await);
         };
         let ask = |lag, then| self.ask(method, params.clone(), lag, then);
         match rule.fault {
-            BscFault::Stale => told(ask(Lag::Behind(lag_of(&rule)), Then::Take).await),
+            BscFault::Stale => result_or_error(ask(Lag::Behind(lag_of(&rule)), Then::Take).await),
             BscFault::Frozen => {
                 let head = self.chain.head().await.map_err(down)?;
-                told(ask(Lag::Behind(head.saturating_sub(rule.height.unwrap_or(0))), Then::Take).await)
+                result_or_error(ask(Lag::Behind(head.saturating_sub(rule.height.unwrap_or(0))), Then::Take).await)
             }
-            BscFault::FinalizedBack => told(ask(Lag::Finality(lag_of(&rule)), Then::Take).await),
-            BscFault::SilentDrop => told(ask(Lag::None, Then::Pretend).await),
+            BscFault::FinalizedBack => result_or_error(ask(Lag::Finality(lag_of(&rule)), Then::Take).await),
+            BscFault::SilentDrop => result_or_error(ask(Lag::None, Then::Pretend).await),
             BscFault::NullReceipts => Ok(Ok(Value::Null)),
             BscFault::Indexing => Ok(Err(Refusal::Indexing.to_json())),
             BscFault::NoMethod => Ok(Err(Refusal::NoMethod(call.method).to_json())),
-            BscFault::InventedReceipts => told(self.chain.invented_receipt(params).await),
+            BscFault::InventedReceipts => result_or_error(self.chain.invented_receipt(params).await),
             BscFault::OddResult => {
                 let done = ask(Lag::None, Then::Take).await;
-                told(done.map(|result| Change::all_done(&rule.changes, result)))
+                result_or_error(done.map(|result| Change::all_done(&rule.changes, result)))
             }
             BscFault::OtherBranch => {
                 let done = self.ask(
@@ -208,10 +208,10 @@ impl Node {
                     Lag::Behind(rule.blocks.unwrap_or(0)),
                     Then::Take,
                 );
-                told(done.await.map(other_branch))
+                result_or_error(done.await.map(other_branch))
             }
             BscFault::ErrorAfterForward => {
-                told(ask(Lag::None, Then::Take).await)?.ok();
+                result_or_error(ask(Lag::None, Then::Take).await)?.ok();
                 Ok(Err(error_of(&rule)))
             }
             _ => Ok(Err(error_of(&rule))),
@@ -239,13 +239,13 @@ impl Node {
         sent.map(|hash| json!(hash.to_string()))
     }
 
-    /// `GET` and `POST /_gate/chain`: the price validators ask for.
+    /// `GET` and `POST /_gate/chain`: the lowest price that validators mine.
     async fn chain_control(&self, method: &Method, body: &[u8]) -> Response {
         if method == Method::POST {
             let wanted = serde_json::from_slice::<Value>(body).unwrap_or_default();
             let floor = wanted["miningFloorWei"].as_str().and_then(|wei| U256::from_dec_str(wei).ok());
             let Some(floor) = floor else {
-                return problem("a decimal text is wanted: {\"miningFloorWei\": \"100000000\"}");
+                return problem("the body must have a decimal string: {\"miningFloorWei\": \"100000000\"}");
             };
             if let Err(failure) = self.chain.set_mining_floor(floor).await {
                 return respond(StatusCode::BAD_GATEWAY, "text/plain", format!("{failure:?}"));
@@ -258,8 +258,8 @@ impl Node {
     }
 }
 
-/// What a caller is answered, unless the node behind is away.
-fn told(done: Result<Value, Failure>) -> Result<Result<Value, Value>, Down> {
+/// The answer to the caller, unless the node behind is down.
+fn result_or_error(done: Result<Value, Failure>) -> Result<Result<Value, Value>, Down> {
     match done {
         Ok(result) => Ok(Ok(result)),
         Err(Failure::Refused(refusal)) => Ok(Err(refusal.to_json())),

@@ -1,6 +1,6 @@
-//! Answers of nodes that lie: a branch of their own, receipts that nobody has.
+//! Answers of lying nodes: another branch, and invented receipts.
 //!
-//! Read next: [`super::answers`], which spoils the shape of answers.
+//! Read next: [`super::answers`], which corrupts the format of answers.
 
 use serde_json::{Value, json};
 
@@ -8,10 +8,10 @@ use super::chain::Chain;
 use super::upstream::Failure;
 use super::view::Lag;
 
-/// Fields that hold the hash of a block.
+/// Fields with the hash of a block.
 const HASHES: [&str; 3] = ["blockHash", "parentHash", "hash"];
 
-/// The same answer on another branch. Done twice, it is the true one again.
+/// The same answer on another branch. Applied twice, it gives the true answer.
 pub(crate) fn other_branch(mut answer: Value) -> Value {
     match &mut answer {
         Value::Array(items) => {
@@ -20,7 +20,7 @@ pub(crate) fn other_branch(mut answer: Value) -> Value {
             }
         }
         Value::Object(fields) => {
-            // Beside a `blockHash`, `hash` is a transaction's.
+            // In an object with `blockHash`, `hash` is the hash of a transaction.
             let of_a_tx = fields.contains_key("blockHash");
             for name in HASHES.iter().filter(|name| !of_a_tx || **name != "hash") {
                 if let Some(hash) = fields.get_mut(*name) {
@@ -39,7 +39,7 @@ pub(crate) fn other_branch(mut answer: Value) -> Value {
     answer
 }
 
-/// What is asked of the true branch in place of this.
+/// The parameters for the true branch.
 pub(crate) fn true_params(method: &str, mut params: Value) -> Value {
     if matches!(method, "eth_getBlockByHash" | "eth_getBlockReceipts") && params[0].is_string() {
         params[0] = other_hash(&params[0]);
@@ -47,23 +47,24 @@ pub(crate) fn true_params(method: &str, mut params: Value) -> Value {
     params
 }
 
-/// A hash with its first byte turned around.
+/// A hash with its first byte inverted.
 fn other_hash(hash: &Value) -> Value {
-    let turned = hash.as_str().filter(|text| text.len() == 66).and_then(|text| {
+    let inverted = hash.as_str().filter(|text| text.len() == 66).and_then(|text| {
         let (first, rest) = (text.get(2..4)?, text.get(4..)?);
         Some(format!("0x{:02x}{rest}", !u8::from_str_radix(first, 16).ok()?))
     });
-    turned.map_or_else(|| hash.clone(), Value::String)
+    inverted.map_or_else(|| hash.clone(), Value::String)
 }
 
 impl Chain {
-    /// A receipt in the finalized block, of any transaction.
+    /// A receipt in the finalized block for any transaction.
     pub(crate) async fn invented_receipt(&self, params: &Value) -> Result<Value, Failure> {
         let block = self.read("eth_getBlockByNumber", json!(["finalized", false]), Lag::None).await?;
         Ok(json!({
             "transactionHash": params[0], "blockHash": block["hash"], "blockNumber": block["number"],
-            "transactionIndex": "0x0", "status": "0x1", "type": "0x2", "gasUsed": "0x5208", "cumulativeGasUsed": "0x5208",
-            "effectiveGasPrice": "0x5f5e100", "from": null, "to": null, "contractAddress": null, "logs": [],
+            "transactionIndex": "0x0", "status": "0x1", "type": "0x2", "gasUsed": "0x5208",
+            "cumulativeGasUsed": "0x5208", "effectiveGasPrice": "0x5f5e100",
+            "from": null, "to": null, "contractAddress": null, "logs": [],
             "logsBloom": format!("0x{}", "00".repeat(256)),
         }))
     }
@@ -74,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_branch_has_other_blocks_and_the_same_transactions() {
+    fn other_branch_has_other_blocks_and_the_same_transactions() {
         let (own, block) = (format!("0x{}", "11".repeat(32)), format!("0x{}", "0f".repeat(32)));
         let receipt = json!({ "transactionHash": own, "blockHash": block, "logs": [{ "blockHash": block }] });
         let other = other_branch(receipt.clone());

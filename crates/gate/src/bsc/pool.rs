@@ -1,7 +1,7 @@
-//! The gate's view of the pool: which transactions it took, by sender and nonce, and what a BSC pool
-//! decides from that (funds, replacement, the queue's limit, delegated accounts).
+//! The gate's view of the pool: its transactions by sender and nonce, and the decisions of a BSC pool from them (funds,
+//! replacement, queue limit, delegated accounts).
 //!
-//! Pure: what the chain says is an argument. Read next: [`super::chain`].
+//! Pure: the state of the chain is an argument. Read next: [`super::chain`].
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -13,29 +13,29 @@ use super::rules::Limits;
 use super::upstream::quantity;
 use super::words::Refusal;
 
-/// Transactions remembered after they were mined, for re-injection.
+/// The limit of transactions remembered after they were mined, for re-injection.
 const REMEMBERED: usize = 4_096;
 
-/// A transaction the gate took.
+/// A transaction that the gate accepted.
 #[derive(Debug, Clone)]
 pub(crate) struct Pooled {
     pub(crate) tx: Tx,
     pub(crate) sender: Address,
-    /// Whether the node behind has it. It gets only what could be mined next: a gap waits here, and
-    /// so does what is too cheap for validators, and what comes after that.
+    /// Whether the node behind has it. The node gets only transactions that can be mined next; those behind a gap,
+    /// those too cheap for validators, and those after them wait here.
     pub(crate) handed: bool,
 }
 
-/// What is to be done with a transaction at the node behind.
+/// A change of the node behind.
 #[derive(Debug, Clone)]
 pub(crate) enum Move {
-    /// It gets it.
+    /// Forward the transaction.
     Hand(TxHash, String),
-    /// It must not have it any longer.
+    /// Take the transaction back.
     TakeBack(TxHash),
 }
 
-/// What the chain says of a sender.
+/// The state of a sender on the chain.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Account {
     pub(crate) next: u64,
@@ -43,10 +43,10 @@ pub(crate) struct Account {
     pub(crate) has_code: bool,
 }
 
-/// What became of a transaction that was put in.
+/// The result of an insertion.
 #[derive(Debug)]
 pub(crate) struct Inserted {
-    /// Pushed out of the account's queue. May be the very one that was put in.
+    /// The transaction that was dropped from the account's queue, which may be the inserted one.
     pub(crate) dropped: Option<TxHash>,
 }
 
@@ -54,10 +54,10 @@ pub(crate) struct Inserted {
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     accounts: HashMap<Address, BTreeMap<u64, Pooled>>,
-    /// All that was taken, the oldest first, also after it left the pool.
+    /// All accepted transactions, also after they left the pool.
     remembered: HashMap<TxHash, Pooled>,
     order: VecDeque<TxHash>,
-    /// What validators ask for at least.
+    /// The lowest price that validators mine.
     pub(crate) mining_floor: U256,
 }
 
@@ -68,7 +68,7 @@ impl Pool {
         self.at(taken.sender, taken.tx.nonce).filter(|pooled| pooled.tx.hash == *hash)
     }
 
-    /// The transaction, if it was ever taken (and not too long ago).
+    /// The transaction, if it was accepted recently, even if it left the pool.
     pub(crate) fn recall(&self, hash: &TxHash) -> Option<&Pooled> {
         self.remembered.get(hash)
     }
@@ -77,24 +77,24 @@ impl Pool {
         self.accounts.get(&sender)?.get(&nonce)
     }
 
-    /// All in the pool, by sender and nonce.
+    /// All transactions in the pool, by sender and nonce.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Pooled> {
         self.accounts.values().flat_map(BTreeMap::values)
     }
 
-    /// Those of a sender, by nonce.
+    /// The transactions of a sender, by nonce.
     pub(crate) fn of(&self, sender: Address) -> impl Iterator<Item = &Pooled> {
         self.accounts.get(&sender).into_iter().flat_map(BTreeMap::values)
     }
 
-    /// Forgets what the chain has used.
+    /// Removes transactions with nonces that the chain has used.
     pub(crate) fn prune(&mut self, sender: Address, next: u64) {
         if let Some(pooled) = self.accounts.get_mut(&sender) {
             *pooled = pooled.split_off(&next);
         }
     }
 
-    /// Takes one out, if it is in.
+    /// Removes a transaction. Returns whether it was in the pool.
     pub(crate) fn remove(&mut self, hash: &TxHash) -> bool {
         let Some((sender, nonce)) = self.find(hash).map(|pooled| (pooled.sender, pooled.tx.nonce)) else {
             return false;
@@ -111,7 +111,7 @@ impl Pool {
         }
     }
 
-    /// Whether the pool takes it, after the checks without state.
+    /// Whether the pool accepts a transaction, after the checks without state.
     pub(crate) fn admits(&self, limits: &Limits, account: Account, tx: &Tx, sender: Address) -> Result<(), Refusal> {
         if tx.nonce < account.next {
             return Err(Refusal::NonceTooLow { next: account.next, nonce: tx.nonce });
@@ -133,7 +133,7 @@ impl Pool {
         Ok(())
     }
 
-    /// The balance must do for all pending ones together; gapped ones do not count.
+    /// The balance must cover all pending transactions together; those behind a gap do not count.
     fn check_funds(&self, account: Account, tx: &Tx, sender: Address) -> Result<(), Refusal> {
         let Account { balance, next, .. } = account;
         let cost = tx.cost();
@@ -159,7 +159,7 @@ impl Pool {
         })
     }
 
-    /// Those that can be mined one after the other from `next` on.
+    /// The transactions that can be mined in sequence from `next` on.
     fn pending(&self, sender: Address, next: u64) -> impl Iterator<Item = &Pooled> {
         self.of(sender)
             .skip_while(move |pooled| pooled.tx.nonce < next)
@@ -168,8 +168,8 @@ impl Pool {
             .map(|(pooled, _)| pooled)
     }
 
-    /// What brings the node behind up to date with a sender's transactions: first what it must not
-    /// have any longer, the highest nonce first, then what it lacks, the lowest first.
+    /// The changes that update the node behind for a sender: first the transactions to take back, highest nonce first,
+    /// then those to forward, lowest nonce first.
     pub(crate) fn moves(&self, sender: Address, next: u64) -> Vec<Move> {
         let executable = self.pending(sender, next).take_while(|pooled| pooled.tx.tip_cap.number >= self.mining_floor);
         let end = executable.last().map_or(next, |last| last.tx.nonce.saturating_add(1));
@@ -181,8 +181,8 @@ impl Pool {
         moves
     }
 
-    /// Puts one in, in place of another of its nonce. If that makes the account's queue too long, its
-    /// highest nonce goes, and nobody is told: so does the node.
+    /// Inserts a transaction, which replaces another one with its nonce. If the account's queue becomes too long, its
+    /// highest nonce is silently dropped, as in the node.
     pub(crate) fn insert(&mut self, limits: &Limits, next: u64, pooled: Pooled) -> Inserted {
         let (sender, hash) = (pooled.sender, pooled.tx.hash);
         self.remember(pooled.clone());

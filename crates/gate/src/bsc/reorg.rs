@@ -1,5 +1,5 @@
-//! After a reorg a BSC node puts the orphaned transactions back into its pool, if the reorg is not
-//! deeper than 64 blocks (`legacypool.reset`). anvil forgets them, pending ones included; here they are sent again.
+//! After a reorg of up to 64 blocks, a BSC node puts the orphaned transactions back into its pool (`legacypool.reset`).
+//! anvil forgets them, and pending ones too; this module sends them again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -13,14 +13,14 @@ use super::pool::Pooled;
 use super::upstream::{Failure, number, quantity};
 use super::words::Refusal;
 
-/// Blocks a node looks back.
+/// The number of blocks that a node looks back.
 const DEPTH: usize = 64;
-/// About three blocks.
+/// How many times the chain is checked again after a reorg: about three blocks.
 const LOOKS_AFTER: u8 = 10;
-/// A third of a block.
+/// The pause between two checks: a third of a block.
 const LOOK_EVERY: Duration = Duration::from_millis(150);
 
-/// A block the gate saw.
+/// A block that the gate has seen.
 #[derive(Debug)]
 struct Seen {
     number: u64,
@@ -28,7 +28,7 @@ struct Seen {
     transactions: Vec<TxHash>,
 }
 
-/// The last blocks, to notice that they are gone.
+/// The last blocks, to detect a reorg.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     memory: Mutex<Memory>,
@@ -37,12 +37,12 @@ pub(crate) struct Watch {
 #[derive(Debug, Default)]
 struct Memory {
     seen: VecDeque<Seen>,
-    /// Looks still to take after a reorg: the node behind may lose what was pending a block later.
+    /// Remaining checks after a reorg: the node behind may lose pending transactions a block later.
     looks_after: u8,
 }
 
 impl Watch {
-    /// Looks for ever: hands on what has become executable, and puts orphans back if it should.
+    /// Checks the chain forever: forwards executable transactions, and with `reinject` sends orphaned ones again.
     pub(crate) async fn run(&self, chain: &Chain, reinject: bool) {
         loop {
             let mut looked = chain.settle_all().await;
@@ -50,14 +50,13 @@ impl Watch {
                 looked = looked.and(self.look(chain).await.map(|_| ()));
             }
             if let Err(failure) = looked {
-                tracing::debug!(?failure, "the gate could not look at the chain");
+                tracing::debug!(?failure, "the gate could not check the chain");
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
-    /// Reads the blocks that are new, and sends again what was in those that are gone. Says how many
-    /// transactions that were.
+    /// Reads new blocks, and sends the transactions of orphaned blocks again. Returns their number.
     pub(crate) async fn look(&self, chain: &Chain) -> Result<usize, Failure> {
         let mut memory = self.memory.lock().await;
         let Memory { seen, looks_after } = &mut *memory;
@@ -97,8 +96,8 @@ async fn block(chain: &Chain, number: u64) -> Result<Option<Value>, Failure> {
     Ok(Some(block).filter(|block| !block.is_null()))
 }
 
-/// Puts back what was in the blocks that are gone and what the node behind lost with them, then hands
-/// on in order; says how many transactions that were.
+/// Puts back the transactions of orphaned blocks and those that the node behind lost with them, then forwards them in
+/// order. Returns their number.
 async fn reinject(chain: &Chain, orphaned: Vec<TxHash>) -> Result<usize, Failure> {
     let mut pool = chain.pool.lock().await;
     let mut back: Vec<Pooled> = orphaned.iter().filter_map(|hash| pool.recall(hash).cloned()).collect();
@@ -113,16 +112,15 @@ async fn reinject(chain: &Chain, orphaned: Vec<TxHash>) -> Result<usize, Failure
     let is_next = |pooled: &Pooled| next_of.get(&pooled.sender).is_some_and(|next| pooled.tx.nonce >= *next);
     let (known, lost): (Vec<_>, Vec<_>) =
         back.into_iter().zip(known).filter(|(pooled, _)| is_next(pooled)).partition(|(_, known)| *known);
-    let unlucky: BTreeSet<_> = lost.iter().map(|(pooled, _)| pooled.sender).collect();
+    let affected: BTreeSet<_> = lost.iter().map(|(pooled, _)| pooled.sender).collect();
     let mut count = 0_usize;
     for (pooled, known) in known.into_iter().chain(lost) {
         let displaced = pool.at(pooled.sender, pooled.tx.nonce).is_some_and(|other| other.tx.hash != pooled.tx.hash);
-        if displaced || !unlucky.contains(&pooled.sender) {
+        if displaced || !affected.contains(&pooled.sender) {
             continue;
         }
         if known {
-            // anvil would execute it before what comes before it, and throw it away. A node without this call
-            // keeps it until its turn comes.
+            // anvil would execute it too early and drop it. A node without this method keeps it until its turn.
             match chain.upstream.call("anvil_dropTransaction", json!([pooled.tx.hash.to_string()])).await {
                 Ok(_) | Err(Failure::Refused(Refusal::Upstream { code: -32601, .. })) => {}
                 Err(failure) => return Err(failure),

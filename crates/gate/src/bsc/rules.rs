@@ -1,8 +1,7 @@
-//! What a BSC node checks of a transaction before it looks at the account, in the node's order:
-//! `internal/ethapi` (fee cap, replay protection), then the pool's checks without state
-//! (`core/txpool/validation.go`).
+//! The checks of a BSC node that need no account state, in the node's order: `internal/ethapi` (fee cap, replay
+//! protection), then the pool's checks without state (`core/txpool/validation.go`).
 //!
-//! Every number is configuration: BSC has changed most of them. Read next: [`super::pool`].
+//! Every limit is configurable, because BSC has changed most of them. Read next: [`super::pool`].
 #![expect(clippy::arithmetic_side_effects, reason = "every divisor is a constant that is not zero")]
 
 use std::sync::Arc;
@@ -15,15 +14,15 @@ use signpost_txmgr::units::{Address, ChainId, Gas, U256, Wei};
 use super::decode::{Tx, Wide};
 use super::words::Refusal;
 
-/// Order of secp256k1 (SEC 2).
+/// The order of secp256k1 (SEC 2).
 const ORDER: [u8; 32] = [
     0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe, 0xba, 0xae, 0xdc,
     0xe6, 0xaf, 0x48, 0xa0, 0x3b, 0xbf, 0xd2, 0x5e, 0x8c, 0xd0, 0x36, 0x41, 0x41,
 ];
-/// EIP-2930, for an address and for a storage key.
+/// EIP-2930: gas for an address and for a storage key.
 const GAS_ACCESS_ADDRESS: u64 = 2_400;
 const GAS_ACCESS_KEY: u64 = 1_900;
-/// EIP-7702, for an authorization.
+/// EIP-7702: gas for an authorization.
 const GAS_AUTHORIZATION: u64 = 25_000;
 /// `NanoBlackList` of BSC's `core/types`.
 const BLACK_LIST: [[u8; 20]; 3] = [
@@ -41,35 +40,35 @@ const BLACK_LIST: [[u8; 20]; 3] = [
     ],
 ];
 
-/// The numbers of a node and its chain.
+/// The limits of a node and its chain.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// EIP-155 chain id.
     pub chain_id: u64,
-    /// `TxPool.PriceLimit`: least tip the pool takes.
+    /// `TxPool.PriceLimit`: the lowest tip that the pool accepts.
     pub min_gas_price: Wei,
-    /// `RPCTxFeeCap`: most a transaction may cost over RPC; zero switches the check off.
+    /// `RPCTxFeeCap`: the highest fee of a transaction sent over RPC; zero turns the check off.
     pub fee_cap: Wei,
     /// Gas limit of a block.
     pub block_gas: u64,
-    /// EIP-7825.
+    /// EIP-7825: gas limit of a transaction.
     pub max_tx_gas: u64,
-    /// Four slots of 32 KiB.
+    /// Size limit of a transaction: four slots of 32 KiB.
     pub max_tx_bytes: usize,
-    /// EIP-3860.
+    /// EIP-3860: size limit of init code.
     pub max_init_code_bytes: usize,
     /// `TxPool.PriceBump`, in percent.
     pub price_bump_percent: u64,
-    /// `TxPool.AccountQueue`: gapped transactions kept for an account.
+    /// `TxPool.AccountQueue`: limit of transactions behind a gap per account.
     pub account_queue: usize,
-    /// Validators of the chain.
+    /// Number of validators of the chain.
     pub validators: u64,
     /// Addresses that may neither send nor receive.
     pub black_list: Vec<Address>,
 }
 
 impl Limits {
-    /// The numbers of BSC v1.7.3 and of the network: 0.05 gwei on mainnet (56), 0.1 gwei elsewhere.
+    /// The limits of BSC v1.7.3 and of the network: 0.05 gwei on mainnet (56), 0.1 gwei elsewhere.
     #[must_use]
     pub fn of_chain(chain_id: u64) -> Self {
         Self {
@@ -87,7 +86,7 @@ impl Limits {
         }
     }
 
-    /// What is checked before the pool sees it.
+    /// The checks before the pool.
     pub(crate) fn check_over_rpc(&self, tx: &Tx) -> Result<(), Refusal> {
         let fee = tx.fee_cap.number.saturating_mul(U256::from(tx.gas));
         if !self.fee_cap.0.is_zero() && fee > self.fee_cap.0 {
@@ -99,7 +98,7 @@ impl Limits {
         Ok(())
     }
 
-    /// Who signed it.
+    /// The signer of a transaction.
     pub(crate) fn sender(&self, tx: &Tx) -> Result<Address, Refusal> {
         let have = tx.chain_id.unwrap_or_default();
         if have != U256::from(self.chain_id) {
@@ -177,8 +176,7 @@ impl Limits {
         Ok(())
     }
 
-    /// Whether `new` may take the place of `old`: above it, and by the bump at least (rounded down, as
-    /// the node does), in both fee fields.
+    /// Whether `new` may replace `old`: higher by at least the bump (rounded down, as in the node) in both fee fields.
     pub(crate) fn replaces(&self, old: (U256, U256), new: (U256, U256)) -> bool {
         let percent = U256::from(self.price_bump_percent.saturating_add(100));
         let enough = |old: U256, new: U256| new > old && new >= old.saturating_mul(percent) / 100;
@@ -186,7 +184,7 @@ impl Limits {
     }
 }
 
-/// The one parameter of `eth_sendRawTransaction`, as Go's `hexutil.Bytes` reads it.
+/// The single parameter of `eth_sendRawTransaction`, parsed like Go's `hexutil.Bytes`.
 pub(crate) fn raw_argument(params: &Value) -> Result<Vec<u8>, Refusal> {
     let argument = match params.as_array().map(Vec::as_slice).unwrap_or_default() {
         [] | [Value::Null] => return Err(Refusal::MissingArgument),
@@ -203,7 +201,7 @@ pub(crate) fn raw_argument(params: &Value) -> Result<Vec<u8>, Refusal> {
     })
 }
 
-/// Wei as BNB with two digits, as the node writes it: `1.05`, and above 2^53 what is left in a float.
+/// Wei as BNB with two digits, as the node writes it: `1.05`, and above 2^53 with the precision of a float.
 fn in_ether(wei: U256) -> String {
     let (whole, part) = wei.div_mod(U256::from(1_000_000_000_000_000_000_u64));
     let exact = format!("{whole}.{part:018}");

@@ -8,7 +8,7 @@ use super::words::Refusal;
 /// Why a call has no result.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The node, or the gate in its place, answered with an error.
+    /// The node, or the gate instead of it, answered with an error.
     Refused(Refusal),
     /// The node behind does not answer.
     Down(String),
@@ -38,7 +38,7 @@ impl Upstream {
         result(self.post(&body).await?)
     }
 
-    /// The same method for each of these parameters; the results in their order.
+    /// Calls one method for each of these parameters, and returns the results in order.
     pub(crate) async fn calls(&self, method: &str, params: Vec<Value>) -> Result<Vec<Value>, Failure> {
         if params.is_empty() {
             return Ok(Vec::new());
@@ -47,31 +47,31 @@ impl Upstream {
         let body: Value = params.into_iter().enumerate().map(call).collect();
         let answers = self.post(&body).await?;
         let Value::Array(mut answers) = answers else {
-            return Err(Failure::Down(format!("no batch: {answers}")));
+            return Err(Failure::Down(format!("not a batch: {answers}")));
         };
         answers.sort_by_key(|answer| answer["id"].as_u64());
         answers.into_iter().map(result).collect()
     }
 
-    /// What an account has used: its count in the latest block.
+    /// The transaction count of an account in the latest block.
     pub(crate) async fn count(&self, address: Address) -> Result<u64, Failure> {
         let count = self.call("eth_getTransactionCount", json!([address.lower(), "latest"])).await?;
         number(&count).ok_or_else(|| strange("eth_getTransactionCount", &count))
     }
 
-    /// What an account has, in wei.
+    /// The balance of an account in wei.
     pub(crate) async fn balance(&self, address: Address) -> Result<U256, Failure> {
         let balance = self.call("eth_getBalance", json!([address.lower(), "latest"])).await?;
         wide(&balance).ok_or_else(|| strange("eth_getBalance", &balance))
     }
 
-    /// Whether there is code at an address.
+    /// Whether an address has code.
     pub(crate) async fn has_code(&self, address: Address) -> Result<bool, Failure> {
         let code = self.call("eth_getCode", json!([address.lower(), "latest"])).await?;
         Ok(code.as_str().is_some_and(|code| code.len() > 2))
     }
 
-    /// Which of these transactions the node has, in its pool or in a block.
+    /// For each of these transactions, whether the node has it in its pool or in a block.
     pub(crate) async fn knows(&self, hashes: &[TxHash]) -> Result<Vec<bool>, Failure> {
         let params = hashes.iter().map(|hash| json!([hash.to_string()])).collect();
         let answers = self.calls("eth_getTransactionByHash", params).await?;
@@ -100,17 +100,17 @@ fn strange(method: &str, answer: &Value) -> Failure {
     Failure::Down(format!("{method} answered {answer}"))
 }
 
-/// A quantity of JSON-RPC that fits 64 bits.
+/// Parses a JSON-RPC quantity of at most 64 bits.
 pub(crate) fn number(quantity: &Value) -> Option<u64> {
     u64::from_str_radix(quantity.as_str()?.strip_prefix("0x")?, 16).ok()
 }
 
-/// A quantity of JSON-RPC.
+/// Parses a JSON-RPC quantity.
 pub(crate) fn wide(quantity: &Value) -> Option<U256> {
     U256::from_str_radix(quantity.as_str()?.strip_prefix("0x")?, 16).ok()
 }
 
-/// 64 bits as JSON-RPC writes them.
+/// Formats a number as a JSON-RPC quantity.
 pub(crate) fn quantity(number: u64) -> Value {
     Value::String(format!("{number:#x}"))
 }

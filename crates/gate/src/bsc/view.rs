@@ -1,5 +1,5 @@
-//! Reads as a BSC node answers them: BSC's own methods and fields, and what a node that is behind, or
-//! that takes finality back, says instead.
+//! Answers reads like a BSC node: with BSC's own methods and fields, and like a node that is behind or whose finality
+//! goes back.
 //!
 //! Read next: [`super::node`].
 
@@ -9,23 +9,23 @@ use super::chain::Chain;
 use super::upstream::{Failure, number, quantity};
 use super::words::Refusal;
 
-/// Blocks behind the head that are final where the node behind does not say (BEP-126).
+/// The default distance of the final block from the head (BEP-126), if the node behind does not report one.
 const FINAL_BEHIND: u64 = 2;
-/// What a block has and a header has not.
+/// Fields of a block that are not in a header.
 const BODY: [&str; 5] = ["transactions", "uncles", "withdrawals", "size", "totalDifficulty"];
 
-/// How far from the truth an answer is.
+/// How an answer differs from the true state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lag {
-    /// The truth.
+    /// Not at all.
     None,
-    /// A node so many blocks behind.
+    /// The node is this many blocks behind.
     Behind(u64),
-    /// Only finality is so many blocks lower.
+    /// Only finality is this many blocks lower.
     Finality(u64),
 }
 
-/// Whether a call asks for finality, so that it can go back.
+/// Whether a call asks for a final block.
 pub(crate) fn asks_finality(method: &str, params: &Value) -> bool {
     matches!(method, "eth_getFinalizedHeader" | "eth_getFinalizedBlock")
         || (matches!(method, "eth_getBlockByNumber" | "eth_getHeaderByNumber")
@@ -34,7 +34,7 @@ pub(crate) fn asks_finality(method: &str, params: &Value) -> bool {
 }
 
 impl Chain {
-    /// A call that is not a send.
+    /// Answers a call that is not a send.
     pub(crate) async fn read(&self, method: &str, params: Value, lag: Lag) -> Result<Value, Failure> {
         let behind = if let Lag::Behind(blocks) = lag { blocks } else { 0 };
         let at = if behind == 0 { None } else { Some(self.head().await?.saturating_sub(behind)) };
@@ -68,16 +68,16 @@ impl Chain {
             "anvil_dropTransaction" => self.drop_transaction(params).await,
             _ => self.upstream.call(method, params).await,
         }
-        .map_err(|failure| in_our_words(method, failure))
+        .map_err(|failure| with_bsc_message(method, failure))
     }
 
-    /// Height of the newest block.
+    /// The height of the newest block.
     pub(crate) async fn head(&self) -> Result<u64, Failure> {
         let head = self.upstream.call("eth_blockNumber", json!([])).await?;
         number(&head).ok_or_else(|| Failure::Down(format!("eth_blockNumber answered {head}")))
     }
 
-    /// A block by number or tag, as a node with this lag has it.
+    /// A block by number or tag, as a node with this lag returns it.
     async fn block(&self, at: Value, full: bool, lag: Lag) -> Result<Value, Failure> {
         let tag = at.as_str().unwrap_or("latest").to_owned();
         let wanted = match (tag.as_str(), lag) {
@@ -102,7 +102,7 @@ impl Chain {
         Ok(with_millis(found))
     }
 
-    /// The parameters with the block that is final for a node with this lag, where they name it.
+    /// The parameters with the final block of a node with this lag in place of its tag.
     async fn pinned_to_final(&self, mut params: Value, lag: Lag) -> Result<Value, Failure> {
         let (Lag::Behind(blocks) | Lag::Finality(blocks)) = lag else { return Ok(params) };
         if let Some(tag) = params[1].as_str().filter(|tag| matches!(*tag, "finalized" | "safe")) {
@@ -112,7 +112,7 @@ impl Chain {
         Ok(params)
     }
 
-    /// Height of the finalized or the safe block.
+    /// The height of the finalized or the safe block.
     async fn final_height(&self, tag: &str) -> Result<u64, Failure> {
         let block = self.upstream.call("eth_getBlockByNumber", json!([tag, false])).await?;
         match number(&block["number"]) {
@@ -121,7 +121,7 @@ impl Chain {
         }
     }
 
-    /// The first parameter: 1 to the number of validators, or -1, -2, -3 for half, two thirds, all.
+    /// Checks the first parameter: 1 to the number of validators, or -1, -2, -3 for half, two thirds, all.
     fn check_validators(&self, params: &Value) -> Result<(), Refusal> {
         let validators = self.limits.validators;
         let asked = params[0].as_i64().ok_or(Refusal::MissingArgument)?;
@@ -133,7 +133,7 @@ impl Chain {
     }
 }
 
-/// BSC adds `milliTimestamp` to blocks and headers.
+/// Adds `milliTimestamp`, which BSC has in blocks and headers.
 fn with_millis(mut block: Value) -> Value {
     if let Some(seconds) = number(&block["timestamp"]) {
         block["milliTimestamp"] = quantity(seconds.saturating_mul(1_000));
@@ -148,7 +148,7 @@ fn header(mut block: Value) -> Value {
     block
 }
 
-/// Nothing, if it is of a block above `at`.
+/// `null` if the value is from a block above `at`.
 fn known(found: Value, height: &str, at: Option<u64>) -> Value {
     match (number(&found[height]), at) {
         (Some(height), Some(at)) if height > at => Value::Null,
@@ -156,7 +156,7 @@ fn known(found: Value, height: &str, at: Option<u64>) -> Value {
     }
 }
 
-/// A transaction of a block above `at` is still pending there.
+/// A transaction from a block above `at` as pending.
 fn unmined(mut found: Value, at: Option<u64>) -> Value {
     if let (Some(height), Some(at)) = (number(&found["blockNumber"]), at)
         && height > at
@@ -168,7 +168,7 @@ fn unmined(mut found: Value, at: Option<u64>) -> Value {
     found
 }
 
-/// The parameters with the block of a node that is at `at`.
+/// The parameters with the block `at` in place of the newest.
 fn pinned(mut params: Value, position: usize, at: Option<u64>) -> Value {
     let (Some(at), Some(list)) = (at, params.as_array_mut()) else {
         return params;
@@ -182,8 +182,8 @@ fn pinned(mut params: Value, position: usize, at: Option<u64>) -> Value {
     params
 }
 
-/// What the node behind says of a method it lacks, as BSC says it.
-fn in_our_words(method: &str, failure: Failure) -> Failure {
+/// BSC's message for a method that the node behind does not have.
+fn with_bsc_message(method: &str, failure: Failure) -> Failure {
     match failure {
         Failure::Refused(Refusal::Upstream { code: -32601, .. }) => Refusal::NoMethod(method.to_owned()).into(),
         Failure::Refused(_) | Failure::Down(_) => failure,

@@ -1,20 +1,20 @@
-//! The words of a BSC node, each once, in the order in which the node checks: v1.7.3's, and those of geth 1.17, which
-//! v1.8 is made of, where they differ. Captured messages are in `tests/vectors/node-errors/bsc.json`; `tests/real`
-//! holds them against a geth that runs.
+//! The error messages of a BSC node, each once, in the order of the node's checks: those of v1.7.3, and those of geth
+//! 1.17, on which v1.8 is based, where they differ. Captured messages are in `tests/vectors/node-errors/bsc.json`;
+//! `tests/real` checks them against a running geth.
 //!
 //! Read next: [`super::rules`], [`super::pool`].
 
 use serde_json::{Value, json};
 use signpost_txmgr::units::U256;
 
-/// Why a node refuses a transaction or a call. `Display` is the message on the wire.
+/// Why a node refuses a transaction or a call. `Display` is the message that callers receive.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     // rpc: the parameters.
-    /// No parameter at all.
+    /// No parameter.
     #[error("missing value for required argument 0")]
     MissingArgument,
-    /// More than one.
+    /// More than one parameter.
     #[error("too many arguments, want at most 1")]
     TooManyArguments,
     /// Not a JSON string.
@@ -28,31 +28,31 @@ pub enum Refusal {
     /// An odd number of digits.
     #[error("invalid argument 0: json: cannot unmarshal hex string of odd length into Go value of type hexutil.Bytes")]
     OddHex,
-    /// Other characters.
+    /// Characters that are not hex digits.
     #[error("invalid argument 0: json: cannot unmarshal invalid hex string into Go value of type hexutil.Bytes")]
     BadHex,
 
     // core/types: the encoding.
-    /// Empty, or a type byte alone.
+    /// Empty, or only a type byte.
     #[error("typed transaction too short")]
     TypedTooShort,
-    /// A type no pool of this node takes.
+    /// A type that no pool of this node accepts.
     #[error("transaction type not supported")]
     TypeNotSupported,
-    /// The RLP is not what the type wants.
+    /// The RLP does not match the type.
     #[error("rlp: {0}")]
     Rlp(String),
 
     // internal/ethapi: before the pool.
-    /// Price × gas above the RPC's cap (`RPCTxFeeCap`), in BNB with two digits.
+    /// Price × gas is above the RPC's cap (`RPCTxFeeCap`), in BNB with two digits.
     #[error("tx fee ({fee} ether) exceeds the configured cap ({cap} ether)")]
     FeeCap {
-        /// What it would cost at most.
+        /// The highest fee.
         fee: String,
         /// The cap.
         cap: String,
     },
-    /// No chain id in a legacy transaction.
+    /// A legacy transaction without a chain id.
     #[error("only replay-protected (EIP-155) transactions allowed over RPC")]
     Unprotected,
 
@@ -63,15 +63,15 @@ pub enum Refusal {
     /// Signed for another chain.
     #[error("invalid chain id for signer: have {have} want {want}")]
     ChainId {
-        /// The transaction's.
+        /// The transaction's chain id.
         have: U256,
-        /// The node's.
+        /// The node's chain id.
         want: u64,
     },
     /// r, s or v out of range, or s in the upper half.
     #[error("invalid transaction v, r, s values")]
     SignatureValues,
-    /// No key could have made it.
+    /// No key could have made the signature.
     #[error("recovery failed")]
     Recovery,
     /// One of three addresses, as sender or recipient.
@@ -85,7 +85,7 @@ pub enum Refusal {
         /// Most bytes.
         limit: usize,
     },
-    /// EIP-3860.
+    /// Init code is too large (EIP-3860).
     #[error("max initcode size exceeded: code size {size} limit {limit}")]
     InitCode {
         /// Bytes.
@@ -93,7 +93,7 @@ pub enum Refusal {
         /// Most bytes.
         limit: usize,
     },
-    /// EIP-7825.
+    /// The gas limit is too high (EIP-7825).
     #[error("transaction gas limit too high (cap: {cap}, tx: {gas})")]
     GasCap {
         /// The cap.
@@ -101,22 +101,22 @@ pub enum Refusal {
         /// Gas asked for.
         gas: u64,
     },
-    /// More gas than a block has.
+    /// The gas limit is above that of a block.
     #[error("exceeds block gas limit")]
     BlockGas,
-    /// A fee wider than 256 bits.
+    /// The fee has more than 256 bits.
     #[error("max fee per gas higher than 2^256-1")]
     FeeTooWide,
-    /// A tip wider than 256 bits.
+    /// The tip has more than 256 bits.
     #[error("max priority fee per gas higher than 2^256-1")]
     TipTooWide,
-    /// Tip above fee.
+    /// The tip is above the fee.
     #[error("max priority fee per gas higher than max fee per gas")]
     TipAboveFee,
-    /// EIP-2681.
+    /// The highest nonce (EIP-2681).
     #[error("nonce has max value")]
     NonceMax,
-    /// Yellow Paper, EIP-2028, EIP-2930, EIP-3860.
+    /// Gas below the intrinsic cost (Yellow Paper, EIP-2028, EIP-2930, EIP-3860).
     #[error("intrinsic gas too low: gas {gas}, minimum needed {needed}")]
     IntrinsicGas {
         /// Gas asked for.
@@ -124,7 +124,7 @@ pub enum Refusal {
         /// Least gas.
         needed: u64,
     },
-    /// EIP-7623.
+    /// Gas below the floor for calldata (EIP-7623).
     #[error("insufficient gas for floor data gas cost: gas {gas}, minimum needed {needed}")]
     FloorGas {
         /// Gas asked for.
@@ -132,7 +132,7 @@ pub enum Refusal {
         /// Least gas.
         needed: u64,
     },
-    /// Below `TxPool.PriceLimit`.
+    /// The tip is below `TxPool.PriceLimit`.
     #[error("transaction gas price below minimum: gas tip cap {tip}, minimum needed {needed}")]
     MinimumPrice {
         /// Wei.
@@ -148,12 +148,12 @@ pub enum Refusal {
     /// The nonce is used.
     #[error("nonce too low: next nonce {next}, tx nonce {nonce}")]
     NonceTooLow {
-        /// The account's.
+        /// The account's next nonce.
         next: u64,
-        /// The transaction's.
+        /// The transaction's nonce.
         nonce: u64,
     },
-    /// The transaction alone costs more than there is.
+    /// The transaction alone costs more than the balance.
     #[error("insufficient funds for gas * price + value: balance {balance}, tx cost {cost}, overshot {overshot}")]
     Funds {
         /// Wei.
@@ -163,9 +163,10 @@ pub enum Refusal {
         /// Wei.
         overshot: U256,
     },
-    /// It costs too much together with the pending ones.
+    /// The transaction and the pending ones together cost more than the balance.
     #[error(
-        "insufficient funds for gas * price + value: balance {balance}, queued cost {queued}, tx cost {cost}, overshot {overshot}"
+        "insufficient funds for gas * price + value: balance {balance}, queued cost {queued}, tx cost {cost}, \
+         overshot {overshot}"
     )]
     QueuedFunds {
         /// Wei.
@@ -177,9 +178,10 @@ pub enum Refusal {
         /// Wei.
         overshot: U256,
     },
-    /// It costs too much in place of the one it replaces.
+    /// The replacement and the pending ones together cost more than the balance.
     #[error(
-        "insufficient funds for gas * price + value: balance {balance}, queued cost {queued}, tx bumped {bumped}, overshot {overshot}"
+        "insufficient funds for gas * price + value: balance {balance}, queued cost {queued}, tx bumped {bumped}, \
+         overshot {overshot}"
     )]
     BumpFunds {
         /// Wei.
@@ -191,23 +193,23 @@ pub enum Refusal {
         /// Wei.
         overshot: U256,
     },
-    /// The sender has code (EIP-7702) and a transaction in the pool already.
+    /// The sender has code (EIP-7702) and already a transaction in the pool.
     #[error("in-flight transaction limit reached for delegated accounts")]
     DelegatedInFlight,
     /// The sender has code (EIP-7702) and this is not its next nonce.
     #[error("gapped-nonce tx from delegated accounts")]
     DelegatedGap,
-    /// Less than 10 % above the pooled one in a fee field.
+    /// A fee field is less than 10 % above that of the pooled transaction.
     #[error("replacement transaction underpriced")]
     ReplacementUnderpriced,
 
     // Other calls.
-    /// `eth_getFinalizedHeader` with a number of validators that cannot be.
+    /// `eth_getFinalizedHeader` with an invalid number of validators.
     #[error("{number} neither within the range [1,{validators}] nor the range [-3,-1]")]
     Validators {
-        /// What was asked for.
+        /// The requested number.
         number: i64,
-        /// How many there are.
+        /// The number of validators.
         validators: u64,
     },
     /// The node has no such method.
@@ -216,20 +218,20 @@ pub enum Refusal {
     /// Receipts are being indexed.
     #[error("transaction indexing is in progress")]
     Indexing,
-    /// What the node behind said, in its own words.
+    /// The error of the node behind, unchanged.
     #[error("{message}")]
     Upstream {
         /// Its code.
         code: i64,
-        /// Its words.
+        /// Its message.
         message: String,
-        /// What it added, as a revert's data.
+        /// Additional data, such as that of a revert.
         data: Option<Value>,
     },
 }
 
 impl Refusal {
-    /// The JSON-RPC code: -32000 for everything the pool says, -32602 for parameters.
+    /// The JSON-RPC code: -32000 for errors of the pool, -32602 for parameters.
     #[must_use]
     pub fn code(&self) -> i64 {
         match self {

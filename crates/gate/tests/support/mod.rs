@@ -1,6 +1,6 @@
-//! What the gate's tests share: transactions signed by keys in memory, forged ones too, a JSON-RPC
-//! client, and a node behind the gate that is a few lines long.
-#![allow(dead_code, reason = "each test file uses its part")]
+//! Shared code of the gate's tests: transactions signed by keys in memory, also forged ones, a JSON-RPC client, and a
+//! small stub of the node behind the gate.
+#![allow(dead_code, reason = "each test file uses a part")]
 #![allow(unreachable_pub, reason = "a module of several test crates")]
 #![allow(clippy::as_conversions, clippy::arithmetic_side_effects, clippy::unwrap_used, reason = "test code")]
 
@@ -19,7 +19,7 @@ use signpost_txmgr::units::{Address, ChainId, Gas, Nonce, SigningHash, U256, Wei
 
 /// Chapel.
 pub const CHAIN: u64 = 97;
-/// 0.1 gwei, the least of Chapel.
+/// 0.1 gwei, the lowest price on Chapel.
 pub const FLOOR: u64 = 100_000_000;
 
 /// A key in memory.
@@ -31,7 +31,7 @@ pub fn address(seed: u8) -> Address {
     key(seed).public_key().address()
 }
 
-/// What is asked of the chain, with something in every place.
+/// A transaction to sign; every field can be changed.
 #[derive(Clone)]
 pub struct Ask {
     pub key: u8,
@@ -86,7 +86,7 @@ impl Ask {
         }
     }
 
-    /// Signed, with `s` in the upper half, as KMS leaves it half of the time.
+    /// Signed, with `s` in the upper half, as half of the signatures by KMS are.
     pub fn high_s(&self) -> String {
         let order =
             U256::from_str_radix("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141", 16).unwrap();
@@ -124,13 +124,13 @@ pub fn list(items: &[Vec<u8>]) -> Vec<u8> {
     stream.out().to_vec()
 }
 
-/// A type-2 transaction's fields before the signature.
+/// The fields of a type 2 transaction before the signature.
 pub fn fields_of_dynamic() -> Vec<Vec<u8>> {
     let numbers = [CHAIN, 0, FLOOR, FLOOR, 21_000].map(number);
     [&numbers[..], &[bytes(&[0x77; 20]), number(1), bytes(&[]), list(&[])]].concat()
 }
 
-/// Signs any fields and puts them together: type 0 with the given `v` base, or a typed one.
+/// Signs any fields and encodes the transaction: a legacy one without replay protection for type 0, else a typed one.
 pub fn forged(kind: u8, fields: &[Vec<u8>]) -> String {
     let prefix: &[u8] = if kind == 0 { &[] } else { std::slice::from_ref(&kind) };
     let hash = SigningHash(keccak256(&[prefix, &list(fields)].concat()));
@@ -139,7 +139,7 @@ pub fn forged(kind: u8, fields: &[Vec<u8>]) -> String {
     assembled(kind, fields, number(v), &signature.r, &signature.s)
 }
 
-/// Puts fields and any signature together.
+/// Encodes a transaction from fields and any signature.
 pub fn assembled(kind: u8, fields: &[Vec<u8>], v: Vec<u8>, r: &[u8], s: &[u8]) -> String {
     let trimmed = |word: &[u8]| bytes(&word[word.iter().position(|byte| *byte != 0).unwrap_or(word.len())..]);
     let all = list(&[fields, &[v, trimmed(r), trimmed(s)]].concat());
@@ -172,14 +172,14 @@ impl Rpc {
         answer
     }
 
-    /// The result, which must be one.
+    /// The result; an error fails the test.
     pub async fn call(&self, method: &str, params: Value) -> Value {
         let mut answer = self.answer(method, params).await;
         assert!(answer.get("error").is_none(), "{method}: {answer}");
         answer["result"].take()
     }
 
-    /// Sends a transaction: its hash, or code and words.
+    /// Sends a transaction. Returns its hash, or code and message.
     pub async fn send(&self, raw: &str) -> Result<String, (i64, String)> {
         let answer = self.answer("eth_sendRawTransaction", json!([raw])).await;
         match answer["result"].as_str() {
@@ -194,7 +194,7 @@ pub fn refusal(answer: &Value) -> (i64, String) {
     (error["code"].as_i64().unwrap(), error["message"].as_str().unwrap().to_owned())
 }
 
-/// A node whose answers are said beforehand, by method.
+/// A node with fixed answers by method.
 #[derive(Clone, Default)]
 pub struct Stub {
     pub state: Arc<Mutex<StubState>>,
@@ -202,14 +202,14 @@ pub struct Stub {
 
 #[derive(Default)]
 pub struct StubState {
-    /// What is answered: a result, or an object with `error`.
+    /// The answers: a result, or an object with `error`.
     pub answers: BTreeMap<String, Value>,
-    /// What was asked.
+    /// The received calls.
     pub asked: Vec<(String, Value)>,
 }
 
 impl Stub {
-    /// An account with 10 BNB, nothing used, on a chain of 100 blocks, which keeps what it is sent.
+    /// A node with an unused account of 10 BNB on a chain of 100 blocks, which keeps the transactions it gets.
     pub fn rich() -> Self {
         let stub = Self::default();
         stub.say("eth_getTransactionCount", json!("0x0"));
@@ -237,7 +237,7 @@ impl Stub {
         state.asked.iter().rev().find(|(asked, _)| asked == method).unwrap().1.clone()
     }
 
-    /// Listens, and starts a gate in front of itself.
+    /// Starts to listen, and starts a gate in front of itself.
     pub async fn gate(&self, change: impl FnOnce(&mut BscGateConfig)) -> (BscGate, Rpc) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

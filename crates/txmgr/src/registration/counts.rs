@@ -1,7 +1,7 @@
-//! Which nonce of an address is the next one, by the transaction counts a node gives.
+//! Finds the next nonce of an address from the transaction counts of a node.
 //!
-//! Pure. A lane hands out nonces from the one it begins with, so that one must be sure: nothing unmined stands
-//! before it, and no reorganisation can take it back.
+//! Pure. A lane assigns nonces from its first one on, so the first one must be certain: no unmined transaction is
+//! before it, and no reorganisation can undo it.
 
 use std::fmt;
 
@@ -11,34 +11,34 @@ use crate::units::Nonce;
 /// Why a nonce cannot be the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unfit {
-    /// Transactions that are not mined use the nonces from the first to the second.
+    /// Unmined transactions use the nonces from `latest` to below `pending`.
     InPool {
-        /// The first of them.
+        /// The first of their nonces.
         latest: Nonce,
         /// The first nonce after them.
         pending: Nonce,
     },
-    /// The newest transactions are in blocks that may still be replaced.
+    /// The newest transactions are in blocks that are not final.
     NotFinal {
-        /// The count of those that are final.
+        /// The count at the finalized block.
         finalized: Nonce,
-        /// The count of all of them.
+        /// The count at the newest block.
         latest: Nonce,
     },
     /// The node contradicts itself: its pool is behind its blocks.
     PoolBehind(Counts),
-    /// Two nodes count differently.
+    /// Two nodes have different counts.
     Disagree {
-        /// What the node that was asked first counts.
+        /// The count of the node that was asked first.
         first: Nonce,
-        /// The lower count of two at the final block.
+        /// The lower of two counts at the finalized block.
         lower: Nonce,
     },
-    /// The second node says nothing.
+    /// The second node does not answer.
     NoSecond,
-    /// A mined transaction has used it.
+    /// A mined transaction uses it.
     Used {
-        /// The first nonce that is free.
+        /// The first unused nonce.
         latest: Nonce,
     },
 }
@@ -60,23 +60,24 @@ impl fmt::Display for Unfit {
                 latest.since(*finalized),
             ),
             Self::PoolBehind(counts) => {
-                write!(f, "the node contradicts itself: {} with its pool, {} mined", counts.pending, counts.latest)
+                let Counts { pending, latest, .. } = counts;
+                write!(f, "the node contradicts itself: it counts {pending} with its pool, but {latest} mined")
             }
             Self::Disagree { first, lower } => {
                 write!(
                     f,
-                    "two nodes count differently: one {first}, and of two at the final block the lower is {lower}"
+                    "two nodes count differently: one {first}, and the lower count of two at the final block is {lower}"
                 )
             }
             Self::NoSecond => {
-                write!(f, "of the nodes in rpc_urls only one answers, and a first nonce needs the word of two")
+                write!(f, "of the nodes in rpc_urls only one answers, and a first nonce needs the agreement of two")
             }
             Self::Used { latest } => write!(f, "mined transactions have used all nonces below {latest}"),
         }
     }
 }
 
-/// The next nonce, when all counts agree about it.
+/// The next nonce, if all counts agree.
 pub fn settled(counts: &Counts) -> Result<Nonce, Unfit> {
     let &Counts { latest, pending, finalized } = counts;
     if pending > latest {
@@ -91,8 +92,7 @@ pub fn settled(counts: &Counts) -> Result<Nonce, Unfit> {
     }
 }
 
-/// Whether a nonce that somebody chose can be the next one, and what stands before it, for whoever is about to
-/// begin there.
+/// Checks whether a chosen nonce can be the next one. Returns a warning about what is before it, if anything is.
 pub fn before(counts: &Counts, nonce: Nonce) -> Result<Option<String>, Unfit> {
     let &Counts { latest, pending, finalized } = counts;
     let used = latest.max(finalized.unwrap_or(latest));
@@ -105,15 +105,15 @@ pub fn before(counts: &Counts, nonce: Nonce) -> Result<Option<String>, Unfit> {
     let (free, last) = (pending.max(used), nonce.0.saturating_sub(1));
     if nonce > free {
         return Ok(Some(format!(
-            "there is a gap below {nonce}: nothing of this account is mined before other transactions have used the \
-             nonces {free} to {last}, and Signpost makes none for them"
+            "there is a gap below {nonce}: no transaction of this account is mined until other transactions use the \
+             nonces {free} to {last}, and Signpost does not fill them"
         )));
     }
     let sure = finalized.unwrap_or(latest);
     Ok((sure < nonce).then(|| {
         format!(
-            "the nonces {sure} to {last} are used by transactions that are not final: if one of them is dropped, nothing \
-             of this account is mined until another takes its place"
+            "the nonces {sure} to {last} are used by transactions that are not final: if one of them is dropped, no \
+             transaction of this account is mined until another one uses its nonce"
         )
     }))
 }
@@ -127,12 +127,12 @@ mod tests {
     }
 
     #[test]
-    fn a_first_nonce_is_one_that_all_counts_agree_about() {
+    fn first_nonce_requires_agreement_of_all_counts() {
         assert_eq!(settled(&counts(Some(7), 7, 7)), Ok(Nonce(7)));
         assert_eq!(settled(&counts(None, 7, 7)), Ok(Nonce(7)));
         let in_pool = Unfit::InPool { latest: Nonce(7), pending: Nonce(9) };
         assert_eq!(settled(&counts(Some(7), 7, 9)), Err(in_pool));
-        assert_eq!(settled(&counts(Some(6), 7, 9)), Err(in_pool), "the pool first: it may stay for long");
+        assert_eq!(settled(&counts(Some(6), 7, 9)), Err(in_pool), "the pool is reported first: it may take longer");
         assert!(in_pool.to_string().contains("2 transaction(s)") && in_pool.to_string().contains("nonces 7 to 8"));
         let not_final = Unfit::NotFinal { finalized: Nonce(6), latest: Nonce(7) };
         assert_eq!(settled(&counts(Some(6), 7, 7)), Err(not_final));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chosen_nonce_replaces_nothing_and_names_its_gap() {
+    fn chosen_nonce_replaces_nothing_and_reports_its_gap() {
         let text = |finalized, latest, pending, nonce| {
             before(&counts(finalized, latest, pending), Nonce(nonce)).map(Option::unwrap_or_default)
         };

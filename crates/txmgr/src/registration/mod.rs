@@ -1,13 +1,13 @@
-//! Registration of an account: a name bound to a key, and a lane that begins at a nonce of the chain.
+//! Registration of an account: a name bound to a key, and a lane that starts at a nonce of the chain.
 //!
-//! [`find`] reads the key and looks for the account; a [`Candidate`] is what is not registered yet. Its first nonce
-//! must be sure ([`Candidate::settled`]) or chosen ([`Candidate::given`]), and then [`Candidate::register`] stores it.
-//! Waiting for a sure nonce is the caller's business: nothing here sleeps.
+//! [`find`] reads the key and looks for the account; a [`Candidate`] is an account that is not registered yet. Its
+//! first nonce must be certain ([`Candidate::settled`]) or chosen ([`Candidate::given`]); then [`Candidate::register`]
+//! stores it. Waiting for a certain nonce is left to the caller: nothing here sleeps.
 //!
 //! ## Guarantees
-//! * An account is registered under the key's id as the key service gives it, never under an alias.
-//! * Asking again for the same changes nothing; another name for a known key is refused.
-//! * No lane begins where a transaction of another program is known to be.
+//! * An account is registered under the key's id that the key service returns, never under an alias.
+//! * Registering again changes nothing; another name for a known key is refused.
+//! * No lane starts at a nonce that a known transaction of another program uses.
 //!
 //! Read next: [`counts`], [`crate::account`].
 
@@ -24,7 +24,7 @@ use self::counts::{Unfit, before, settled};
 /// What to register.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
-    /// The name requests use.
+    /// The name that requests use for the account.
     pub name: &'a str,
     /// KMS key id, ARN or alias.
     pub key: &'a str,
@@ -35,24 +35,24 @@ pub struct Asked<'a> {
 /// An account that is registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registered {
-    /// As it is stored.
+    /// The stored account.
     pub head: Head,
-    /// The key as KMS names it.
+    /// The key's id that KMS returned.
     pub key_id: KmsKeyId,
-    /// Since now, not since before.
+    /// Whether this call registered it.
     pub is_new: bool,
 }
 
-/// What [`find`] found.
+/// The result of [`find`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// It is registered already.
+    /// It is already registered.
     Known(Box<Registered>),
     /// It can be registered.
     New(Candidate),
 }
 
-/// An account that can be registered when its first nonce is known.
+/// An account that can be registered once its first nonce is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     account: AccountKey,
@@ -63,27 +63,27 @@ pub struct Candidate {
 /// Why an account is not registered.
 #[derive(Debug, thiserror::Error)]
 pub enum RegisterError {
-    /// The name cannot be an account's.
-    #[error("{value} is no account name: it {reason}")]
+    /// The name is not a valid account name.
+    #[error("{value} is not a valid account name: it {reason}")]
     Name {
         /// As asked for.
         value: String,
         /// What is wrong with it.
         reason: ParseUnitError,
     },
-    /// The key's id cannot be one.
-    #[error("{value} is no KMS key: it {reason}")]
+    /// The key's id is not valid.
+    #[error("{value} is not a valid KMS key: it {reason}")]
     Key {
         /// As asked for.
         value: String,
         /// What is wrong with it.
         reason: ParseUnitError,
     },
-    /// The key service did not give the public key.
-    #[error("the key service did not give the key")]
+    /// The key service did not return the public key.
+    #[error("the key service did not return the public key")]
     Keys(#[source] KeyCallError),
     /// The key is of another kind.
-    #[error("{key} cannot sign for a chain: {reason}; make it with key spec ECC_SECG_P256K1 and usage SIGN_VERIFY")]
+    #[error("{key} cannot sign for a chain: {reason}; create it with key spec ECC_SECG_P256K1 and usage SIGN_VERIFY")]
     UnfitKey {
         /// As asked for.
         key: String,
@@ -102,9 +102,9 @@ pub enum RegisterError {
     #[error("{0} is the name of another account; choose another")]
     NameTaken(AccountName),
     /// The nodes serve another chain.
-    #[error("the nodes are of chain {found}, the configuration says {wanted}; correct one")]
+    #[error("the nodes are on chain {found}, but the configuration says {wanted}; correct one")]
     WrongChain {
-        /// As the nodes say.
+        /// The chain id of the nodes.
         found: ChainId,
         /// As configured.
         wanted: ChainId,
@@ -119,7 +119,7 @@ pub enum RegisterError {
         address: Address,
         /// As chosen.
         nonce: Nonce,
-        /// Why not.
+        /// Why it cannot be the first.
         unfit: Unfit,
     },
     /// The store or a node did not answer.
@@ -127,7 +127,7 @@ pub enum RegisterError {
     Port(#[source] PortError),
 }
 
-/// Reads the key, and finds out whether its account is registered or can be.
+/// Reads the key, and checks whether its account is registered or can be registered.
 pub async fn find(
     store: &impl Store,
     keys: &impl Keys,
@@ -142,7 +142,7 @@ pub async fn find(
     let public =
         PublicKey::from_spki(&spki).map_err(|reason| RegisterError::UnfitKey { key: asked.key.to_owned(), reason })?;
     let account = AccountKey { chain_id: asked.chain_id, address: public.address() };
-    // First of all: an account at work has transactions in the pool, its own.
+    // Checked first: an account in use has its own transactions in the pool.
     if let Some(existing) = store.head(&account).await.map_err(RegisterError::Port)? {
         return known(existing, &name, key_id).map(|registered| Found::Known(Box::new(registered)));
     }
@@ -157,14 +157,14 @@ impl Candidate {
         self.account.address
     }
 
-    /// The chain's count, if all counts of a node agree about it and a second node confirms it.
+    /// The chain's count, if all counts of a node agree and a second node confirms it.
     pub async fn settled(&self, chain: &impl Chain) -> Result<Result<Nonce, Unfit>, PortError> {
         let address = self.account.address;
         let nonce = match settled(&chain.counts(address).await?) {
             Ok(nonce) => nonce,
             Err(unfit) => return Ok(Err(unfit)),
         };
-        // A lane that begins at a nonce one node made up never gets a transaction mined.
+        // If one node invents the nonce that a lane starts at, no transaction of the lane is ever mined.
         Ok(match chain.final_count(address).await? {
             (_, Word::Silent) => Err(Unfit::NoSecond),
             (count, Word::Agrees | Word::Alone) if count == nonce => Ok(nonce),
@@ -172,7 +172,7 @@ impl Candidate {
         })
     }
 
-    /// Whether the lane can begin at a nonce that somebody chose; and if so, what stands before it.
+    /// Checks whether the lane can start at a chosen nonce. Returns a warning about what is before it, if anything is.
     pub async fn given(&self, chain: &impl Chain, nonce: Nonce) -> Result<Option<String>, RegisterError> {
         let address = self.account.address;
         let counts = chain.counts(address).await.map_err(RegisterError::Port)?;
@@ -198,7 +198,7 @@ fn known(existing: Head, name: &AccountName, key_id: KmsKeyId) -> Result<Registe
     Err(RegisterError::OtherName { address: existing.account.address, name: existing.name })
 }
 
-/// Whether the nodes serve the account's chain, and take more than one transaction of its address at a time.
+/// Checks that the nodes serve the account's chain and accept more than one transaction of its address at a time.
 async fn fit_for_a_lane(chain: &impl Chain, account: AccountKey) -> Result<(), RegisterError> {
     let found = chain.chain_id().await.map_err(RegisterError::Port)?;
     if found != account.chain_id {

@@ -1,9 +1,8 @@
-//! `signpost account`: which names may sign, with which key, from which address.
+//! `signpost account`: registers and manages accounts. An account is a name with a KMS key and its address.
 //!
-//! Registering reads the key's public half and the chain's transaction counts once; from then on the
-//! count in the table is the only one that hands out nonces. A paused account reserves and signs nothing;
-//! what it has signed is watched to its end. A retired one is paused for good, and one that is unregistered is
-//! gone from the table.
+//! Registration reads the public key and the chain's transaction counts once; from then on nonces come only from the
+//! counter in the table. A paused account reserves and signs nothing; transactions it has signed are still watched
+//! until they are final. A retired account is paused permanently, and an unregistered one is removed from the table.
 //!
 //! Read next: [`register`], then the commands.
 
@@ -24,7 +23,7 @@ use super::registered::{self, any_named, of_our_chain};
 use super::{CommandError, ConfigOption};
 use crate::terminal::{Colour, paint, remark, say, say_json};
 use crate::when;
-use crate::world;
+use crate::{amount, world};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -55,25 +54,25 @@ enum Action {
     /// Show all accounts
     #[command(after_help = EXAMPLES)]
     List {
-        /// One JSON line each
+        /// One JSON line per account
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         config: ConfigOption,
     },
-    /// Show one account, with its balance and transaction counts on the chain
+    /// Show one account with its balance and transaction counts
     #[command(after_help = EXAMPLES)]
     Show(One),
-    /// Sign nothing more for an account, or for all, until it is resumed
+    /// Stop signing for one account or for all until resumed
     #[command(after_help = switch::HELP)]
     Pause(switch::Arguments),
-    /// Sign for a paused account again, or for all
+    /// Resume signing for one account or for all
     #[command(after_help = switch::HELP)]
     Resume(switch::Arguments),
-    /// Set the next nonce of an account without open slots
+    /// Set the next nonce of an account that has no open slots
     #[command(after_help = nonce::HELP)]
     SetNonce(nonce::Arguments),
-    /// Pause an account for good
+    /// Pause an account permanently
     #[command(after_help = retire::RETIRE_HELP)]
     Retire(retire::Arguments),
     /// Remove an account that was retired at least 30 days ago
@@ -84,7 +83,7 @@ enum Action {
 /// One account.
 #[derive(Debug, clap::Args)]
 struct One {
-    /// The name it was registered with
+    /// The name of the account
     #[arg(value_name = "NAME")]
     name: String,
     /// One JSON line
@@ -127,7 +126,8 @@ async fn show_with_chain(One { name, json, config }: One) -> Result<(), CommandE
     let (balance, counts) = tokio::try_join!(chain.balance(address), chain.counts(address))?;
     if !json {
         show(&head, json);
-        say(format!("{:<16}balance {balance} wei, transaction count {}", "", counts_line(&counts)));
+        let counted = counts_line(&counts);
+        say(format!("{:<16}balance {}, transaction count {counted}", "", amount::wei(balance)));
         return Ok(());
     }
     let mut line = as_json(&head);
@@ -183,7 +183,7 @@ fn show(head: &Head, json: bool) {
     let (address, chain_id) = (head.account.address, head.account.chain_id);
     say(format!("{:<16}{address}  chain {chain_id}  key {}{state}", head.name.as_str(), head.kms_key_id.as_str()));
     if let Some(mark) = head.unusable {
-        let text = format!("not signed for since {}: {}", when::date(mark.since), mark.fault.meaning());
+        let text = format!("not signing since {}: {}", when::date(mark.since), mark.fault.meaning());
         say(format!("{:<16}{}", "", paint(Colour::Red, &text)));
     }
     say(format!("{:<16}next nonce {}, {} slot(s) open", "", head.next_nonce, head.open_slots()));
@@ -192,7 +192,7 @@ fn show(head: &Head, json: bool) {
     }
 }
 
-/// The counts in a line.
+/// The counts in one line.
 fn counts_line(counts: &Counts) -> String {
     let finalized = counts.finalized.map_or_else(|| "final unknown".to_owned(), |count| format!("{count} final"));
     format!("{} ({finalized}, {} with the pool)", counts.latest, counts.pending)

@@ -1,4 +1,4 @@
-//! `signpost account set-nonce`: puts a lane without open slots to another nonce, after showing what the chain says.
+//! `signpost account set-nonce`: sets the next nonce of a lane without open slots, after a check against the chain.
 
 use signpost_txmgr::ports::{Chain as _, Store as _};
 use signpost_txmgr::registration::counts::before;
@@ -16,19 +16,19 @@ Examples:
   signpost account show hot
   signpost account set-nonce hot 42
 
-For an account whose next nonce is not the one the chain takes next: after a table was restored, or after an account
-was begun at the wrong one. Where only the chain is ahead, the broadcaster does it by itself within minutes. Refused
-while a slot is open, below the chain's count (nothing can be mined there), within what is in the node's pool, and
-where slots of finished requests stand. Above the count there is a gap, and nothing is mined until other
-transactions have filled it.";
+Use it when the account's next nonce differs from the chain's: after a restore of the tables, or after registration with
+a wrong nonce. If only the chain is ahead, the broadcaster corrects the nonce by itself within minutes.
+The command is refused while a slot is open, and for a nonce below the chain's count (it cannot be mined), of a
+transaction in the node's pool, or of a finished request. A nonce above the count leaves a gap: nothing is mined until
+other transactions fill it.";
 
 /// The options.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The name it was registered with
+    /// The name of the account
     #[arg(value_name = "NAME")]
     name: String,
-    /// The nonce the next request gets
+    /// The nonce of the next request
     #[arg(value_name = "N")]
     nonce: u64,
     #[command(flatten)]
@@ -50,32 +50,33 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     of_our_chain(&session, &account)?;
     let refused = |why: String| Err(CommandError::Input(why));
     if head.retired_at.is_some() {
-        return refused(format!("{name} is retired and signs nothing; its nonce does not matter"));
+        return refused(format!("{name} is retired and never signs again; its nonce has no effect"));
     }
     if head.open_slots() > 0 {
         let (open, lowest) = (head.open_slots(), head.lowest_open_nonce);
-        let way_out = format!("pause {name}, and wait for what `signpost requests list --account {name} --open` shows");
-        return refused(format!("{name} has {open} open slot(s) from nonce {lowest} on; {way_out}"));
+        let hint = format!("pause {name}, and wait for those in `signpost requests list --account {name} --open`");
+        return refused(format!("{name} has {open} open slot(s) from nonce {lowest} on; {hint}"));
     }
     let counts = world::chain(&session)?.counts(account.address).await?;
-    let stands = format!("{name} goes on at nonce {next}; the chain's transaction count is {}", counts_line(&counts));
+    let counted = counts_line(&counts);
+    let current = format!("{name} continues at nonce {next}; the chain's transaction count is {counted}");
     let risk = match before(&counts, nonce) {
         Ok(risk) => risk,
-        Err(unfit) => return refused(format!("{stands}. {nonce} cannot be next: {unfit}")),
+        Err(unfit) => return refused(format!("{current}. {nonce} cannot be next: {unfit}")),
     };
     if let Some((taken, id)) = store.slots(&account, nonce, 1).await?.into_iter().next() {
-        let way_out = "`signpost audit` tells more";
-        return refused(format!("{stands}. Nonce {taken} has a slot already, of {id}, with an outcome; {way_out}"));
+        let hint = "see `signpost audit`";
+        return refused(format!("{current}. Nonce {taken} already has a slot, of {id}, with an outcome; {hint}"));
     }
     if nonce == next {
-        remark(format!("{stands}; nothing is to be changed"));
+        remark(format!("{current}; nothing to change"));
         show(&head, json);
         return Ok(());
     }
     let risk = risk.map(|risk| format!("\nNote that {risk}.")).unwrap_or_default();
-    yes.or_ask(&format!("{stands}.\nIts next request gets nonce {nonce}.{risk}"))?;
+    yes.or_ask(&format!("{current}.\nIts next request gets nonce {nonce}.{risk}"))?;
     if !store.set_nonce(&account, next, nonce).await? {
-        return refused(format!("{name} got a request meanwhile, nothing changed; pause it, wait and try again"));
+        return refused(format!("{name} got a request in the meantime, nothing changed; pause it, wait and try again"));
     }
     show(&any_named(&store, name.as_str()).await?, json);
     Ok(())

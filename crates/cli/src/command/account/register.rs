@@ -1,7 +1,7 @@
-//! `signpost account register`: binds a name to a key, and a lane to the chain's count.
+//! `signpost account register`: binds a name to a key, and sets the first nonce of its lane from the chain's count.
 //!
-//! Only waits, and says what to do: what registration means is in [`signpost_txmgr::registration`]. The key is stored by its ARN as KMS gives it: an alias may be moved to another key later, and an account with
-//! another key is another address.
+//! Only waits, and prints what to do: registration itself is in [`signpost_txmgr::registration`]. The key is stored by
+//! the ARN that KMS returns: an alias may be moved to another key later, and another key means another address.
 
 use std::time::Duration;
 
@@ -20,9 +20,9 @@ use crate::stack::provision;
 use crate::terminal::remark;
 use crate::{clock, world};
 
-/// How often the counts are asked for while `--wait` waits; BSC's block time is half of it.
+/// How often `--wait` asks for the counts; BSC's block time is half of it.
 const LOOK_EVERY_MS: u64 = 1_000;
-/// How long `--wait` waits: geth drops what cannot be executed from its pool after three hours.
+/// How long `--wait` waits: geth drops transactions that cannot be executed from its pool after three hours.
 const WAIT_MAX_MS: u64 = 3 * 3_600_000;
 
 pub(super) const HELP: &str = "\
@@ -31,28 +31,28 @@ Examples:
   signpost account register hot --kms-key alias/hot --wait
   signpost account register hot --create-key
 
-The first nonce is the address's transaction count on the chain. It must be sure: the counts of the finalized block,
-of the newest block and of the node's pool must be the same. They are not while another program's transactions are
-in the pool or not final yet; then --wait waits for them, for three hours at most. Stop that program first, and give
-it a key of its own. --nonce begins after its transactions without waiting: with the count that includes the pool.
-Of an alias the key's ARN is stored: moving the alias later changes nothing. Registering again changes nothing.";
+The first nonce is the address's transaction count on the chain. It must be certain: the counts of the finalized block,
+of the newest block and of the node's pool must be equal. They differ while transactions of another program are in
+the pool or not final. Stop that program first and give it its own key; then --wait waits for its transactions, for
+three hours at most. --nonce with the count that includes the pool starts after them without waiting.
+An alias is stored as the ARN of its key: moving the alias later changes nothing. Registering again changes nothing.";
 
 /// The options.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The name requests use
+    /// The name that requests use for the account
     #[arg(value_name = "NAME")]
     name: String,
     /// Key id, ARN or alias of a secp256k1 signing key
     #[arg(long, value_name = "KEY", required_unless_present = "create_key")]
     kms_key: Option<String>,
-    /// Make a key with the alias signpost-NAME, or take it if it is there
+    /// Create a key with the alias signpost-NAME, or use the existing one
     #[arg(long, conflicts_with = "kms_key")]
     create_key: bool,
-    /// First nonce to use; else the address's transaction count on the chain
+    /// First nonce [default: the address's transaction count on the chain]
     #[arg(long, value_name = "NONCE")]
     nonce: Option<u64>,
-    /// Wait until nothing of another program is in the pool, and all is final
+    /// Wait until the pool has no transaction of the address and all mined ones are final
     #[arg(long, conflicts_with = "nonce")]
     wait: bool,
     /// One JSON line
@@ -77,24 +77,24 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     };
     let asked = Asked { name: &name, key: &key, chain_id: ChainId(session.config.chain.chain_id) };
     let Registered { head, key_id, is_new } = register(&store, &keys, &chain, asked, first).await?;
-    // A key's id stands in its ARN, an alias does not.
+    // The ARN ends with the key's id, but never with an alias.
     if !key_id.as_str().ends_with(&key) {
         remark(format!("{key} is {key_id}"));
     }
     if is_new {
         let policy = session.config.policy_file.display();
         remark(format!(
-            "it may sign what [account.{name}] or [default] in {policy} allows, which a worker reads when it starts"
+            "it may sign what [account.{name}] or [default] in {policy} allows; a worker reads that file when it starts"
         ));
         remark_of_pins(&session, &head);
     } else {
-        remark("it was registered already; nothing changed");
+        remark("it is already registered; nothing changed");
     }
     show(&head, json);
     Ok(())
 }
 
-/// What the signer's deployment has to list, unless it does.
+/// Prints the line that the signer's deployment must list, if it is not listed yet.
 fn remark_of_pins(session: &Session, head: &Head) {
     let pin = Pin::of(head);
     match &session.config.accounts {
@@ -102,7 +102,7 @@ fn remark_of_pins(session: &Session, head: &Head) {
         Some(AccountsFrom::Listed(listed))
             if listed.iter().any(|line| Pin::read(line, pin.account.chain_id).as_ref() == Ok(&pin)) => {}
         Some(AccountsFrom::Listed(_)) | None => remark(format!(
-            "the signer signs for it when its deployment lists it (SIGNPOST_ACCOUNTS, the template's Accounts, or \
+            "the signer signs for it once its deployment lists it (SIGNPOST_ACCOUNTS, the template's Accounts, or \
              [accounts] pinned):\n  {pin}"
         )),
     }
@@ -119,12 +119,11 @@ pub enum First {
     Given(Nonce),
     /// The chain's count, if all counts of a node agree.
     IfSettled,
-    /// The chain's count, as soon as they agree.
+    /// The chain's count, as soon as all counts agree.
     WhenSettled,
 }
 
-/// Registers an account. Asking again for the same is harmless; another key under a known name is
-/// refused.
+/// Registers an account. Registering it again changes nothing; a known name with another key is refused.
 pub async fn register(
     store: &impl Store,
     keys: &impl Keys,
@@ -150,19 +149,19 @@ pub async fn register(
 }
 
 fn unsure(address: Address, unfit: Unfit) -> CommandError {
-    let way_out = match unfit {
+    let hint = match unfit {
         Unfit::InPool { pending, .. } => format!(
-            "stop that program and add --wait, or begin after its transactions with --nonce {pending}; then give it a \
-             key of its own"
+            "stop that program and add --wait, or start after its transactions with --nonce {pending}; then give it \
+             its own key"
         ),
         Unfit::NotFinal { .. } => "add --wait: it takes seconds".to_owned(),
         Unfit::Disagree { .. } => {
-            "add --wait; if it stays so, one of them lies or stands still: `signpost doctor`".to_owned()
+            "add --wait; if they still disagree, one of them is wrong or behind: see `signpost doctor`".to_owned()
         }
-        Unfit::NoSecond => "ask again when it does, or take it out of rpc_urls".to_owned(),
-        Unfit::PoolBehind(_) | Unfit::Used { .. } => "ask again, or another node".to_owned(),
+        Unfit::NoSecond => "try again when the other one answers, or remove it from rpc_urls".to_owned(),
+        Unfit::PoolBehind(_) | Unfit::Used { .. } => "try again, or use another node".to_owned(),
     };
-    CommandError::Input(format!("{address} has no sure next nonce: {unfit}. Nothing is registered; {way_out}"))
+    CommandError::Input(format!("{address} has no certain next nonce: {unfit}. Nothing is registered; {hint}"))
 }
 
 async fn when_settled(chain: &impl Chain, candidate: &Candidate) -> Result<Nonce, CommandError> {
@@ -222,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_alias_is_registered_as_the_key_it_names() {
+    async fn alias_is_registered_as_the_key_it_names() {
         let world = World::new();
         let Registered { head, is_new, .. } = world.register("hot", First::IfSettled).await.unwrap();
         assert_eq!((head.kms_key_id.as_str(), head.next_nonce, is_new), (ARN, Nonce(0), true));
@@ -230,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_registered_over_what_another_program_has_in_the_pool() {
+    async fn account_with_foreign_pool_transactions_is_not_registered() {
         let world = World::new();
         world.another_program_sends(0..2);
         let refused = world.register("hot", First::IfSettled).await.unwrap_err();
@@ -243,13 +242,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_nonce_needs_the_word_of_two_nodes_where_there_are_two() {
+    async fn first_nonce_needs_two_nodes_to_agree_if_there_are_two() {
         let world = World::new();
         world.another_program_sends(0..1);
         for _ in 0..4 {
             world.chain.mine();
         }
-        // The one that is asked first has not seen that transaction.
+        // The node that is asked first has not seen that transaction.
         world.chain.set_second(Some(Second::Honest));
         world.chain.set_mood(NodeMood { lag: 4, ..NodeMood::default() });
         let refused = world.register("hot", First::IfSettled).await.unwrap_err();
@@ -264,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_count_that_a_reorganisation_can_take_back_is_not_taken() {
+    async fn count_that_a_reorganisation_can_undo_is_refused() {
         let world = World::new();
         world.another_program_sends(0..1);
         world.chain.mine();
@@ -276,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn waiting_ends_when_nothing_is_in_the_pool_and_all_is_final() {
+    async fn waiting_ends_when_the_pool_is_empty_and_all_is_final() {
         let world = World::new();
         world.another_program_sends(0..2);
         let mining = async {
@@ -290,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn waiting_for_what_is_never_mined_ends_too() {
+    async fn waiting_ends_even_if_a_transaction_is_never_mined() {
         let world = World::new();
         world.another_program_sends(0..1);
         let refused = world.register("hot", First::WhenSettled).await.unwrap_err();
@@ -298,7 +297,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_account_at_work_is_registered_again_whatever_is_in_the_pool() {
+    async fn account_in_use_can_be_registered_again_at_any_time() {
         let world = World::new();
         let first = world.register("hot", First::IfSettled).await.unwrap();
         world.another_program_sends(0..3);

@@ -1,4 +1,4 @@
-//! `signpost account retire` and `unregister`: the end of an account, in two steps a month apart.
+//! `signpost account retire` and `unregister`: remove an account in two steps, a month apart.
 
 use serde_json::json;
 use signpost_txmgr::account::{StaysRegistered, UNREGISTER_AFTER_MS};
@@ -18,20 +18,20 @@ Examples:
   signpost account pause old-hot
   signpost account retire old-hot
 
-An account that is retired is paused for good: `resume` refuses it, and its name and its address are not given
-out again until it is unregistered. It is refused while a slot is open; pause it and wait for its requests, or cancel
-them first. Its records, slots and KMS key stay, for `audit` and `export`. Move its coins with a last request first: no
-request of it is signed any more.";
+A retired account is paused permanently: `resume` refuses it, and its name and address cannot be registered again
+until it is unregistered. The command is refused while a slot is open; pause the account and wait for its requests, or
+cancel them. Records, slots and KMS key stay, for `audit` and `export`. Move the account's balance with a last request
+before: nothing is signed for it afterwards.";
 
 pub(super) const UNREGISTER_HELP: &str = "\
 Examples:
   signpost account retire old-hot
   signpost account unregister old-hot
 
-Removes a retired account from the table; its name and its key can be registered again. It is refused until it has
-been retired for 30 days: a message that names it may wait 14 days in a queue and 14 more in a dead-letter queue, and
-would be taken for another account of that name. Its requests stay until they expire, but `export` and `audit`
-find them by the account no more: export them first. Needs the right dynamodb:DeleteItem on the accounts table.";
+Removes a retired account from the table; its name and its key can be registered again. The command is refused until the
+account has been retired for 30 days: a message for it may wait 14 days in a queue and 14 more in a dead-letter queue,
+and would then go to a new account of that name. Its requests stay until they expire, but `export` and `audit` no
+longer find them by the account: export them before. Needs the permission dynamodb:DeleteItem on the accounts table.";
 
 /// The options.
 #[derive(Debug, clap::Args)]
@@ -55,7 +55,7 @@ pub(super) async fn retire(Arguments { one, yes }: Arguments) -> Result<(), Comm
             Ok(())
         }
         RetireVerdict::Open(head) => Err(open(&head.name, head.open_slots(), head.lowest_open_nonce)),
-        RetireVerdict::NotRegistered => Err(CommandError::Unknown(format!("{name} is not registered any more"))),
+        RetireVerdict::NotRegistered => Err(CommandError::Unknown(format!("{name} is no longer registered"))),
     }
 }
 
@@ -70,7 +70,7 @@ pub(super) async fn unregister(Arguments { one, yes }: Arguments) -> Result<(), 
         return Err(stays(name, why, head.lowest_open_nonce));
     }
     yes.or_ask(&format!(
-        "{name} ({}) is removed from the accounts table: `export` and `audit` find its requests no more.",
+        "{name} ({}) is removed from the accounts table: `export` and `audit` no longer find its requests.",
         account.address
     ))?;
     match store.unregister(&account, name, until).await? {
@@ -84,7 +84,7 @@ pub(super) async fn unregister(Arguments { one, yes }: Arguments) -> Result<(), 
             Ok(())
         }
         UnregisterVerdict::Stays(why) => Err(stays(name, why, head.lowest_open_nonce)),
-        UnregisterVerdict::NotRegistered => Err(CommandError::Unknown(format!("{name} is not registered any more"))),
+        UnregisterVerdict::NotRegistered => Err(CommandError::Unknown(format!("{name} is no longer registered"))),
     }
 }
 
@@ -92,19 +92,19 @@ fn stays(name: &AccountName, why: StaysRegistered, lowest: Nonce) -> CommandErro
     match why {
         StaysRegistered::Open(count) => open(name, count, lowest),
         StaysRegistered::NotRetired => CommandError::Input(format!(
-            "{name} is not retired; `signpost account retire {name}`, and unregister it 30 days later"
+            "{name} is not retired; run `signpost account retire {name}`, and unregister it 30 days later"
         )),
         StaysRegistered::RetiredAt(at) => {
             let (since, from) = (when::date(at), when::date(Millis(at.0.saturating_add(UNREGISTER_AFTER_MS))));
             CommandError::Input(format!(
-                "{name} was retired {since}; unregister it after {from}: until then a message that names it may come \
-                 out of a queue"
+                "{name} was retired {since}; unregister it after {from}: until then a queue may still deliver a \
+                 message for it"
             ))
         }
     }
 }
 
 fn open(name: &AccountName, count: u64, from: Nonce) -> CommandError {
-    let way_out = format!("see `signpost requests list --account {name} --open`, and wait for them or cancel them");
-    CommandError::Input(format!("{name} has {count} open slot(s) from nonce {from} on; {way_out}"))
+    let hint = format!("see `signpost requests list --account {name} --open`, and wait for them or cancel them");
+    CommandError::Input(format!("{name} has {count} open slot(s) from nonce {from} on; {hint}"))
 }

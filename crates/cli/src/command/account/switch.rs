@@ -1,4 +1,4 @@
-//! `signpost account pause` and `resume`: one account, or all of this chain at once.
+//! `signpost account pause` and `resume`: one account, or all accounts of this chain.
 
 use std::process::ExitCode;
 
@@ -15,10 +15,10 @@ use crate::command::{CommandError, ConfigOption, told};
 use crate::terminal::remark;
 use crate::world;
 
-/// Accounts switched at once: a thousand take seconds, and the table is not throttled by it.
+/// Accounts switched concurrently: a thousand take seconds, and the table is not throttled.
 const AT_ONCE: usize = 16;
-/// Names told when all are asked for; more are counted.
-const NAMES_TOLD: usize = 20;
+/// Names listed before `--all` acts; further ones are only counted.
+const NAMES_SHOWN: usize = 20;
 
 pub(super) const HELP: &str = "\
 Examples:
@@ -27,19 +27,19 @@ Examples:
   signpost account pause --all --yes
   signpost account resume --all
 
-From the next batch on nothing is reserved or signed for it: no request, no bump, no cancel. Requests that
-arrive meanwhile are rejected with `accountPaused` and may be sent again, under the same id, once it is resumed.
-What was signed before is sent and watched to its end.
+A paused account reserves and signs nothing from the next batch on: no request, no bump, no cancel. Requests that arrive
+meanwhile are rejected with `accountPaused` and may be sent again under the same id once the account is resumed.
+Transactions signed before are still sent and watched until they are final.
 
---all is the kill switch: every account of this chain that is not retired. It goes on past an account that fails, and
-ends with exit code 1 then; repeating it is harmless. Accounts registered later are not paused. `resume --all` also
-resumes those that were paused before, by somebody or by Signpost itself; it names them and asks first.";
+--all is the kill switch: it pauses every account of this chain that is not retired. If an account fails, it continues
+with the others and ends with exit code 1; repeating it is harmless. Accounts registered later are not paused.
+`resume --all` also resumes accounts that were already paused, by an operator or by Signpost; it lists them and asks.";
 
 /// The options.
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("which").required(true).args(["name", "all"]))]
 pub(super) struct Arguments {
-    /// The name it was registered with
+    /// The name of the account
     #[arg(value_name = "NAME")]
     name: Option<String>,
     /// Every account of this chain that is not retired; asks first
@@ -47,7 +47,7 @@ pub(super) struct Arguments {
     all: bool,
     #[command(flatten)]
     yes: Yes,
-    /// One JSON line an account
+    /// One JSON line per account
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -70,7 +70,7 @@ pub(super) async fn run(arguments: Arguments, paused: bool) -> Result<ExitCode, 
 async fn one(store: &impl Store, name: &str, paused: bool, json: bool) -> Result<(), CommandError> {
     let head = any_named(store, name).await?;
     if !paused && head.retired_at.is_some() {
-        return Err(CommandError::Input(format!("{} is retired, and that is for good", head.name)));
+        return Err(CommandError::Input(format!("{} is retired and cannot be resumed", head.name)));
     }
     store.set_paused(&head.account, paused).await?;
     // Read again: what is shown is what is stored.
@@ -78,9 +78,9 @@ async fn one(store: &impl Store, name: &str, paused: bool, json: bool) -> Result
     show(&head, json);
     if paused && head.open_slots() > 0 {
         let open = head.open_slots();
-        remark(format!("{open} slot(s) are open: what is signed of them is still sent and watched; the rest waits"));
+        remark(format!("{open} slot(s) are open: signed ones are still sent and watched, the others wait"));
     } else if !paused && head.open_slots() > 0 {
-        remark("what waits for a signature is signed within a minute");
+        remark("requests that wait for a signature are signed within a minute");
     }
     Ok(())
 }
@@ -98,11 +98,14 @@ async fn all(
         remark(format!("{none} for chain {chain_id}"));
         return Ok(ExitCode::SUCCESS);
     }
-    let (count, names) = (heads.len(), told_names(&heads));
+    let (count, names) = (heads.len(), name_list(&heads));
     yes.or_ask(&if paused {
-        format!("Nothing more is signed for these {count} account(s) of chain {chain_id} until they are resumed: {names}.")
+        format!("Nothing is signed for these {count} account(s) on chain {chain_id} until they are resumed: {names}.")
     } else {
-        format!("These {count} account(s) of chain {chain_id} sign again, also those that were paused for a reason of their own: {names}.")
+        format!(
+            "These {count} account(s) on chain {chain_id} sign again, including those that were paused for another \
+             reason: {names}."
+        )
     })?;
     let switched = switch(store, &heads, paused).await;
     for (head, result) in &switched {
@@ -124,25 +127,24 @@ async fn all(
     Ok(ExitCode::FAILURE)
 }
 
-/// The accounts that `--all` means: to pause, all that are not retired, again for those that are paused; to
-/// resume, those that are paused.
+/// The accounts that `--all` selects: for `pause` all that are not retired, for `resume` all that are paused.
 fn to_switch(heads: Vec<Head>, chain_id: ChainId, paused: bool) -> Vec<Head> {
-    let is_meant =
+    let is_selected =
         |head: &Head| head.account.chain_id == chain_id && head.retired_at.is_none() && (paused || head.paused);
-    heads.into_iter().filter(is_meant).collect()
+    heads.into_iter().filter(is_selected).collect()
 }
 
-fn told_names(heads: &[Head]) -> String {
-    let mut names: Vec<&str> = heads.iter().take(NAMES_TOLD).map(|head| head.name.as_str()).collect();
-    let more = heads.len().saturating_sub(NAMES_TOLD);
+fn name_list(heads: &[Head]) -> String {
+    let mut names: Vec<&str> = heads.iter().take(NAMES_SHOWN).map(|head| head.name.as_str()).collect();
+    let more = heads.len().saturating_sub(NAMES_SHOWN);
     let more = format!("and {more} more");
-    if heads.len() > NAMES_TOLD {
+    if heads.len() > NAMES_SHOWN {
         names.push(&more);
     }
     names.join(", ")
 }
 
-/// Switches each of them, whatever becomes of the others; each as it is stored then.
+/// Switches each account even if others fail, and returns each head as it is stored afterwards.
 async fn switch<'a>(store: &impl Store, heads: &'a [Head], paused: bool) -> Vec<(&'a Head, Result<Head, PortError>)> {
     let each = heads.iter().map(|head| async move {
         let switched = match store.set_paused(&head.account, paused).await {
@@ -168,7 +170,7 @@ mod tests {
         Head::new(account, name.parse().unwrap(), "key-1".parse().unwrap(), Nonce(0), Millis(1))
     }
 
-    /// `a` and `b` of ours, `c` of ours and retired, `d` of another chain.
+    /// `a` and `b` on our chain, `c` on our chain and retired, `d` on another chain.
     async fn registered() -> MemoryStore {
         let store = MemoryStore::default();
         for head in [head(OURS, "a"), head(OURS, "b"), head(OURS, "c"), head(ChainId(56), "d")] {
@@ -178,25 +180,25 @@ mod tests {
         store
     }
 
-    async fn meant(store: &MemoryStore, paused: bool) -> Vec<String> {
+    async fn selected(store: &MemoryStore, paused: bool) -> Vec<String> {
         let heads = to_switch(store.accounts().await.unwrap().heads, OURS, paused);
         heads.iter().map(|head| head.name.to_string()).collect()
     }
 
     #[tokio::test]
-    async fn all_are_those_of_this_chain_that_are_not_retired() {
+    async fn all_selects_accounts_of_this_chain_except_retired_ones() {
         let store = registered().await;
-        assert_eq!(meant(&store, true).await, ["a", "b"]);
-        assert!(meant(&store, false).await.is_empty(), "none is paused");
+        assert_eq!(selected(&store, true).await, ["a", "b"]);
+        assert!(selected(&store, false).await.is_empty(), "none is paused");
         let heads = to_switch(store.accounts().await.unwrap().heads, OURS, true);
         let switched = switch(&store, &heads, true).await;
         assert!(switched.iter().all(|(_, stored)| stored.as_ref().is_ok_and(|head| head.paused)));
-        assert_eq!(meant(&store, false).await, ["a", "b"], "the retired one stays as it is");
+        assert_eq!(selected(&store, false).await, ["a", "b"], "the retired one stays as it is");
         assert!(!store.head(&head(ChainId(56), "d").account).await.unwrap().unwrap().paused, "another's");
     }
 
     #[tokio::test]
-    async fn one_that_fails_does_not_keep_the_others_from_being_paused() {
+    async fn failed_account_does_not_prevent_pausing_the_others() {
         let store = registered().await;
         // Not registered: its write is refused.
         let heads = [head(OURS, "x"), head(OURS, "a"), head(OURS, "b")];
@@ -209,9 +211,9 @@ mod tests {
     }
 
     #[test]
-    fn many_names_are_counted() {
+    fn long_name_list_is_cut_and_counted() {
         let heads: Vec<Head> = (0..23).map(|at| head(OURS, &format!("n{at}"))).collect();
-        assert!(told_names(&heads).ends_with("n19, and 3 more"), "{}", told_names(&heads));
-        assert_eq!(told_names(&heads[..2]), "n0, n1");
+        assert!(name_list(&heads).ends_with("n19, and 3 more"), "{}", name_list(&heads));
+        assert_eq!(name_list(&heads[..2]), "n0, n1");
     }
 }

@@ -1,4 +1,4 @@
-//! What the chain says of the outcomes that are stored. A node that does not answer is a note, never a verdict.
+//! Compares the stored outcomes with the chain. A node that does not answer leads to a note, never to a violation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,24 +10,24 @@ use signpost_txmgr::units::Nonce;
 use super::judge::{Problem, Seen, problem};
 use crate::command::told;
 
-/// Slots asked about in one view.
+/// Slots in one view query.
 const SLOTS_AT_ONCE: usize = 50;
 
-/// What the comparison came to.
+/// The result of the comparison.
 #[derive(Default)]
 pub(super) struct Compared {
     pub(super) problems: Vec<Problem>,
     pub(super) notes: BTreeSet<String>,
 }
 
-/// Asks the chain about every record that was signed.
+/// Compares every signed record with the chain.
 pub(super) async fn compare(nodes: &impl Chain, seen: &Seen) -> Compared {
     let mut compared = Compared::default();
     let account = seen.after.account;
     let ours = || seen.records.values().filter(|record| record.account == account);
     let mut signed: Vec<&Record> = ours().filter(|record| !record.attempts.is_empty()).collect();
     signed.sort_by_key(|record| record.nonce);
-    // Also without any: the account's counts are of interest.
+    // Also without any record: the account's counts are checked.
     let parts: Vec<&[&Record]> = if signed.is_empty() { vec![&[]] } else { signed.chunks(SLOTS_AT_ONCE).collect() };
     for records in parts {
         let query = ViewQuery {
@@ -48,7 +48,7 @@ pub(super) async fn compare(nodes: &impl Chain, seen: &Seen) -> Compared {
             Err(error) => {
                 compared
                     .notes
-                    .insert(format!("no node answers, so nothing was held against the chain: {}", told(&error)));
+                    .insert(format!("no node answers, so nothing was compared with the chain: {}", told(&error)));
             }
         }
     }
@@ -62,7 +62,7 @@ fn compare_part(compared: &mut Compared, records: &[&Record], view: &ChainView, 
         let Some(settlement) = record.phase.settlement() else {
             if record.nonce < view.finalized_nonce {
                 let text = format!(
-                    "{} is {} and its nonce is used in a finalized block: is a broadcaster at work?",
+                    "{} is {} and its nonce is used in a finalized block: is a broadcaster running?",
                     record.request_id,
                     record.phase.name()
                 );
@@ -70,20 +70,20 @@ fn compare_part(compared: &mut Compared, records: &[&Record], view: &ChainView, 
             }
             continue;
         };
-        let told = match &settlement.verdict {
+        let stored = match &settlement.verdict {
             Verdict::Confirmed(receipt) | Verdict::Cancelled(receipt) | Verdict::Reverted(receipt, _) => receipt,
             Verdict::Displaced(_) => continue,
         };
         match receipts.get(&record.nonce) {
             Some(ReceiptView::Found(found)) => {
-                compared.problems.extend(differences(record, &settlement.verdict, told, found));
+                compared.problems.extend(differences(record, &settlement.verdict, stored, found));
             }
             Some(ReceiptView::Absent) => {
                 let text = format!(
                     "it is {} in block {}, and the node has no receipt of any of its attempts \
-                    (if the node keeps no receipts so old, ask another)",
+                    (if the node does not keep receipts that old, use another)",
                     settlement.verdict.name(),
-                    told.block.number
+                    stored.block.number
                 );
                 compared.problems.push(problem("I5", &record.request_id, text));
             }
@@ -100,11 +100,11 @@ fn compare_part(compared: &mut Compared, records: &[&Record], view: &ChainView, 
                 compared.problems.push(problem("I5", &record.request_id, text));
             }
         }
-        if told.block.number > view.finalized.number {
+        if stored.block.number > view.finalized.number {
             let text = format!(
                 "it is {} in block {}, and only {} is final",
                 settlement.verdict.name(),
-                told.block.number,
+                stored.block.number,
                 view.finalized.number
             );
             compared.problems.push(problem("I6", &record.request_id, text));
@@ -112,27 +112,27 @@ fn compare_part(compared: &mut Compared, records: &[&Record], view: &ChainView, 
     }
     if view.latest_nonce > seen.after.next_nonce {
         let text = format!(
-            "the chain has used {} nonces and the lane goes on at {}: another program uses the key",
+            "the chain has used {} nonces, but the lane continues at {}: another program uses the key",
             view.latest_nonce, seen.after.next_nonce
         );
         compared.notes.insert(text);
     }
 }
 
-fn differences(record: &Record, verdict: &Verdict, told: &Receipt, found: &Receipt) -> Vec<Problem> {
+fn differences(record: &Record, verdict: &Verdict, stored: &Receipt, found: &Receipt) -> Vec<Problem> {
     let id = &record.request_id;
     let mut problems = Vec::new();
-    if found.tx_hash != told.tx_hash {
-        let text = format!("it is {} by {}, and the chain has {}", verdict.name(), told.tx_hash, found.tx_hash);
+    if found.tx_hash != stored.tx_hash {
+        let text = format!("it is {} by {}, and the chain has {}", verdict.name(), stored.tx_hash, found.tx_hash);
         problems.push(problem("I5", id, text));
         return problems;
     }
-    if found.block != told.block {
+    if found.block != stored.block {
         let text = format!(
             "it is {} in block {} ({}), and the chain has it in {} ({})",
             verdict.name(),
-            told.block.number,
-            told.block.hash,
+            stored.block.number,
+            stored.block.hash,
             found.block.number,
             found.block.hash
         );
@@ -141,24 +141,24 @@ fn differences(record: &Record, verdict: &Verdict, told: &Receipt, found: &Recei
     let succeeded = match verdict {
         Verdict::Confirmed(_) => Some(true),
         Verdict::Reverted(..) => Some(false),
-        // Whichever way a cancel ends, nothing was executed.
+        // A cancel executes nothing, whether it succeeds or reverts.
         Verdict::Cancelled(_) | Verdict::Displaced(_) => None,
     };
     if succeeded.is_some_and(|succeeded| succeeded != found.succeeded) {
         let status = u8::from(found.succeeded);
-        let text = format!("it is {}, and the receipt of {} has status {status}", verdict.name(), told.tx_hash);
+        let text = format!("it is {}, and the receipt of {} has status {status}", verdict.name(), stored.tx_hash);
         problems.push(problem("I6", id, text));
     }
-    // What a node did not tell contradicts nothing.
-    if differs(found.gas_used, told.gas_used) || differs(found.effective_gas_price, told.effective_gas_price) {
-        let text = format!("it says {}, and the receipt {}", gas_and_price(told), gas_and_price(found));
+    // A value that the node leaves out contradicts nothing.
+    if differs(found.gas_used, stored.gas_used) || differs(found.effective_gas_price, stored.effective_gas_price) {
+        let text = format!("it has {}, and the receipt {}", gas_and_price(stored), gas_and_price(found));
         problems.push(problem("I6", id, text));
     }
     problems
 }
 
-fn differs<T: PartialEq>(found: Option<T>, told: Option<T>) -> bool {
-    found.zip(told).is_some_and(|(found, told)| found != told)
+fn differs<T: PartialEq>(found: Option<T>, stored: Option<T>) -> bool {
+    found.zip(stored).is_some_and(|(found, stored)| found != stored)
 }
 
 fn gas_and_price(receipt: &Receipt) -> String {
@@ -167,7 +167,7 @@ fn gas_and_price(receipt: &Receipt) -> String {
     format!("{gas} gas at {price}")
 }
 
-/// The foreign transaction of each displaced request must be the one that used its nonce.
+/// Checks that the foreign transaction of each displaced request is the one that used its nonce.
 async fn displaced(nodes: &impl Chain, compared: &mut Compared, seen: &Seen) {
     for record in seen.records.values().filter(|record| record.account == seen.after.account) {
         let Some(Verdict::Displaced(foreign)) = record.phase.settlement().map(|settlement| &settlement.verdict) else {
@@ -197,10 +197,12 @@ async fn displaced(nodes: &impl Chain, compared: &mut Compared, seen: &Seen) {
                 compared.problems.push(problem("I6", &record.request_id, text));
             }
             Ok(None) => {
-                compared.notes.insert(format!("the node does not find what displaced {}", record.request_id));
+                let text = format!("the node does not find the transaction that displaced {}", record.request_id);
+                compared.notes.insert(text);
             }
             Err(error) => {
-                let text = format!("what displaced {} cannot be looked up: {}", record.request_id, told(&error));
+                let (id, error) = (&record.request_id, told(&error));
+                let text = format!("the transaction that displaced {id} cannot be looked up: {error}");
                 compared.notes.insert(text);
             }
         }

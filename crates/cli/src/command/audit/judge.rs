@@ -1,4 +1,4 @@
-//! What must hold between the items of one account. Pure: everything was read before.
+//! Checks the invariants between the items of one account. Pure: everything was read before.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use signpost_txmgr::signature::recover;
 use signpost_txmgr::tx::UnsignedTx;
 use signpost_txmgr::units::{Millis, Nonce, RequestId, Wei};
 
-/// All that is stored of an account, in the order it was read.
+/// Everything that is stored for an account, in the order of reading.
 pub(super) struct Seen {
     /// The head, read before the slots.
     pub(super) before: Head,
@@ -18,23 +18,23 @@ pub(super) struct Seen {
     pub(super) after: Head,
     /// Every slot.
     pub(super) slots: Vec<SlotFound>,
-    /// What the index and the slots name.
+    /// The records that the index and the slots name.
     pub(super) records: BTreeMap<RequestId, Record>,
     pub(super) rejected: Vec<Rejected>,
-    /// Items that cannot be read: the key, and why.
+    /// Unreadable items: key and reason.
     pub(super) unreadable: Vec<(String, String)>,
-    /// When all was read.
+    /// The time of reading.
     pub(super) now: Millis,
 }
 
 /// A violation with its evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
-    /// Which invariant, `I1` to `I11`.
+    /// The invariant, `I1` to `I11`.
     pub(super) invariant: &'static str,
-    /// What it is about: a request, a nonce.
+    /// The subject: a request or a nonce.
     pub(super) about: String,
-    /// What was found where.
+    /// What was found.
     pub(super) evidence: String,
 }
 
@@ -42,7 +42,7 @@ pub(super) fn problem(invariant: &'static str, about: impl std::fmt::Display, ev
     Problem { invariant, about: about.to_string(), evidence: evidence.into() }
 }
 
-/// Every violation within the tables.
+/// All violations within the tables.
 pub(super) fn judge(seen: &Seen) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (id, error) in &seen.unreadable {
@@ -63,7 +63,7 @@ fn judge_slots(seen: &Seen, problems: &mut Vec<Problem>) {
     while nonce < seen.before.next_nonce {
         if !by_nonce.contains_key(&nonce) {
             let (from, to) = (seen.after.lowest_open_nonce, seen.before.next_nonce);
-            let text = format!("there is no slot, though the lane is open from {from} and goes on at {to}: a gap");
+            let text = format!("there is no slot, though the lane is open from {from} and continues at {to}: a gap");
             problems.push(problem("I4", format!("nonce {nonce}"), text));
         }
         nonce = nonce.plus(1);
@@ -71,20 +71,23 @@ fn judge_slots(seen: &Seen, problems: &mut Vec<Problem>) {
     for SlotFound { nonce, request_id, expires_at } in &seen.slots {
         let about = format!("nonce {nonce}");
         if *nonce >= seen.after.next_nonce {
-            let text = format!("the slot is {request_id}'s, and the head still gives out {}", seen.after.next_nonce);
+            let next = seen.after.next_nonce;
+            let text = format!("the slot belongs to {request_id}, and the head still assigns {next}");
             problems.push(problem("I4", &about, text));
         }
         match seen.records.get(request_id) {
             Some(record) if record.nonce != *nonce || record.account != seen.after.account => {
                 let text = format!(
-                    "the slot is {request_id}'s, whose record has nonce {} of {}",
+                    "the slot belongs to {request_id}, whose record has nonce {} of {}",
                     record.nonce, record.account
                 );
                 problems.push(problem("I1", &about, text));
             }
             None if unreadable(request_id) => {}
             None if expires_at.is_some_and(|at| at <= seen.now) => {}
-            None => problems.push(problem("I1", &about, format!("the slot is {request_id}'s, which has no record"))),
+            None => {
+                problems.push(problem("I1", &about, format!("the slot belongs to {request_id}, which has no record")));
+            }
             Some(_) => {}
         }
     }
@@ -107,13 +110,13 @@ fn judge_records(seen: &Seen, problems: &mut Vec<Problem>) {
         }
         if nonce >= seen.after.next_nonce {
             let text =
-                format!("it has nonce {nonce}, which the head has not given out (next is {})", seen.after.next_nonce);
+                format!("it has nonce {nonce}, which the head has not assigned (next is {})", seen.after.next_nonce);
             problems.push(problem("I4", id, text));
         }
         let is_left = nonce < seen.after.lowest_open_nonce && !seen.after.marks().is_set_aside(nonce);
         if is_left && !record.is_closed() {
             let text = format!(
-                "the lane left nonce {nonce} behind (open from {}), and its record is {} and not published",
+                "the lane has moved past nonce {nonce} (open from {}), and its record is {} and not published",
                 seen.after.lowest_open_nonce,
                 record.phase.name()
             );
@@ -129,7 +132,7 @@ fn judge_records(seen: &Seen, problems: &mut Vec<Problem>) {
     }
 }
 
-/// What an outcome says of the transaction that decided it.
+/// Checks an outcome against the transaction that decided it.
 fn judge_verdict(record: &Record, verdict: &Verdict, own: Option<&Attempt>, problems: &mut Vec<Problem>) {
     let (id, hash) = (&record.request_id, verdict.tx_hash());
     let wanted = match verdict {
@@ -159,7 +162,7 @@ fn judge_attempts(record: &Record, problems: &mut Vec<Problem>) {
     for (number, attempt) in record.attempts.iter().enumerate() {
         let about = format!("{id}, attempt {number}");
         if record.raw(attempt).is_none() {
-            let text = format!("what is stored does not make the transaction {}", attempt.tx_hash);
+            let text = format!("the stored fields do not produce the transaction {}", attempt.tx_hash);
             problems.push(problem("I2", &about, text));
             earlier = Some(attempt);
             continue;
@@ -167,24 +170,24 @@ fn judge_attempts(record: &Record, problems: &mut Vec<Problem>) {
         let intent = record.intent_of(attempt.kind, attempt.to_self);
         if attempt.to_self > Wei::from(u64::from(attempt.kind == AttemptKind::Cancel)) {
             let text =
-                format!("it moves {} wei to the account itself, and only a cancel may move one", attempt.to_self);
+                format!("it moves {} wei to the account itself, and only a cancel may move one wei", attempt.to_self);
             problems.push(problem("I2", &about, text));
         }
         let hash = UnsignedTx { intent: &intent, nonce: record.nonce, fee: attempt.fee }.signing_hash();
         match recover(&hash, &attempt.signature) {
             Some(address) if address == record.account.address => {}
             Some(address) => {
-                let text = format!("its signature is {address}'s, not {}'s", record.account.address);
+                let text = format!("its signature is from {address}, not from {}", record.account.address);
                 problems.push(problem("I10", &about, text));
             }
-            None => problems.push(problem("I10", &about, "its signature is none, or has a high s")),
+            None => problems.push(problem("I10", &about, "its signature is invalid, or has a high s")),
         }
         if attempt.kind == AttemptKind::Execute && attempt.fee.price() > record.fee_cap {
             let text = format!("it offers {} wei per gas, and the cap is {}", attempt.fee.price(), record.fee_cap);
             problems.push(problem("I9", &about, text));
         }
         if attempt.kind == AttemptKind::Cancel && record.cancel.is_none() {
-            problems.push(problem("I2", &about, "it cancels, and nobody asked for a cancel"));
+            problems.push(problem("I2", &about, "it is a cancel, but no cancel was requested"));
         }
         if let Some(earlier) = earlier {
             if earlier.kind == AttemptKind::Cancel && attempt.kind == AttemptKind::Execute {
@@ -192,7 +195,7 @@ fn judge_attempts(record: &Record, problems: &mut Vec<Problem>) {
             }
             if earlier.kind == attempt.kind && !fees::is_legal_bump(earlier.fee, attempt.fee) {
                 let (old, new) = (earlier.fee.price(), attempt.fee.price());
-                problems.push(problem("I2", &about, format!("{new} wei per gas is no legal bump over {old}")));
+                problems.push(problem("I2", &about, format!("{new} wei per gas is not a valid bump over {old}")));
             }
         }
         earlier = Some(attempt);

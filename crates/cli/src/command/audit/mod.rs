@@ -1,8 +1,7 @@
-//! `signpost audit`: holds the tables against each other and against the chain, by the invariants in
-//! `crates/README.md`.
+//! `signpost audit`: checks the invariants in `crates/README.md` on the tables and on the chain.
 //!
-//! Reads in an order that a working Signpost cannot upset (ids, then slots between two reads of the head, then
-//! records), and believes a problem only when it is there at a second look. Changes nothing.
+//! Reads in an order that a running Signpost cannot disturb (ids, then slots between two reads of the head, then
+//! records), and reports a problem only if a second read confirms it. Changes nothing.
 //!
 //! Read next: [`judge`], which is pure, and [`chain`].
 
@@ -31,15 +30,15 @@ Examples:
   signpost audit --account hot
   signpost audit --json | jq 'select(.invariant)'
 
-Exit code 0: nothing found; 1: a violation, each with its evidence; 2: asked for wrongly.
+Exit code 0: no violation; 1: violations, each with its evidence; 2: wrong options or configuration.
 
-Checked, for all that is stored: I1 one request per slot; I2 an attempt is the request or a cancel, and a legal
-bump; I3 what is mined was stored (bytes that were sent and never mined cannot be seen); I4 slots without a gap;
-I5 one mined transaction per slot and per request; I6 outcomes are of finalized blocks and as the chain has them;
-I7 what is rejected has no slot and no signature; I9 no executing attempt above the request's cap; I10 low-s
-signatures of the account's own key; I11 what is left behind was published.
-Not checked, because nothing outside shows it: I8 (the messages are gone), I9 for policies of the past, I11 at the
-subscribers, I12 to I14. `cargo verify` checks those. Reads every record of the account, and the chain about each.";
+Checked on everything that is stored: I1 one request per slot; I2 an attempt executes or cancels the request, and each
+bump is valid; I3 mined transactions were stored (bytes that were sent and never mined cannot be seen); I4 slots have no
+gap; I5 one mined transaction per slot and per request; I6 outcomes are from finalized blocks and match the chain;
+I7 a rejected request has no slot and no signature; I9 no executing attempt is above the request's cap; I10 signatures
+are low-s and by the account's key; I11 requests that the lane has moved past were published.
+Not checked, because stored data does not show it: I8 (the messages are gone), I9 for past policies, I11 at the
+subscribers, I12 to I14. `cargo verify` checks those. Reads every record of an account, and the chain for each.";
 
 /// `signpost audit`
 #[derive(Debug, clap::Args)]
@@ -48,19 +47,19 @@ pub struct Arguments {
     /// Only this account
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
-    /// One JSON line a finding, and one for each account
+    /// One JSON line per finding, and one per account
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     config: ConfigOption,
 }
 
-/// What an audit of one account came to.
+/// The result of the audit of one account.
 struct Audited {
     seen: Seen,
     /// Violations.
     problems: Vec<Problem>,
-    /// What somebody may want to know, and what could not be looked at.
+    /// Remarks, and what could not be checked.
     notes: BTreeSet<String>,
 }
 
@@ -80,12 +79,12 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     for head in heads {
         let mut audited = audit(&store, &nodes, &head).await?;
         if !audited.problems.is_empty() {
-            // What is really wrong is still wrong at a second look.
+            // A real violation is still there on a second read.
             let again = audit(&store, &nodes, &head).await?;
             audited.problems.retain(|problem| again.problems.contains(problem));
         }
         violations = violations.saturating_add(audited.problems.len());
-        tell(&head, &audited, arguments.json);
+        show(&head, &audited, arguments.json);
     }
     Ok(if violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -98,9 +97,9 @@ async fn audit(store: &DynamoStore, nodes: &impl Chain, head: &Head) -> Result<A
     Ok(Audited { seen, problems, notes: chain.notes })
 }
 
-/// Reads all that is stored of an account.
+/// Reads everything that is stored for an account.
 async fn look(store: &DynamoStore, head: &Head) -> Result<Seen, CommandError> {
-    let gone = || CommandError::Unknown(format!("{} is not registered any more", head.name));
+    let gone = || CommandError::Unknown(format!("{} is no longer registered", head.name));
     let mut ids: BTreeSet<RequestId> = BTreeSet::new();
     let mut next = None;
     loop {
@@ -129,7 +128,7 @@ async fn look(store: &DynamoStore, head: &Head) -> Result<Seen, CommandError> {
     Ok(Seen { before, after, slots, records, rejected, unreadable, now: clock::now() })
 }
 
-fn tell(head: &Head, audited: &Audited, as_json: bool) {
+fn show(head: &Head, audited: &Audited, as_json: bool) {
     let Audited { seen, problems, notes } = audited;
     let name = head.name.as_str();
     if as_json {

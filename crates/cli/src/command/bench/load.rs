@@ -1,4 +1,4 @@
-//! Who sends what and when, and what became of it.
+//! Sends the requests of a benchmark, and follows them to their outcomes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,32 +14,32 @@ use crate::clock::{self, Stopwatch};
 use crate::command::{CommandError, Session};
 use crate::world;
 
-/// Between two looks at what is due to be sent.
+/// The pause between two checks of what is due.
 const TICK: Duration = Duration::from_millis(10);
-/// Between two looks at requests that callers wait for.
+/// The pause between two reads of requests that callers wait for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Between two looks at what is still open when everything is sent: rarely, so that looking is no load.
+/// The pause between two reads of open requests after everything is sent: long, so that reads are no load.
 const LOOK_AFTER: Duration = Duration::from_millis(500);
 /// Bytes of calldata cost 40 gas at most (EIP-7623), and the call itself 21,000.
 const GAS_OF_A_CALL: usize = 21_000;
 const GAS_OF_A_BYTE: usize = 40;
 
-/// How requests come.
+/// How requests are sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Load {
-    /// So many a second, whatever comes back.
+    /// At a fixed rate, independent of outcomes.
     Open {
-        /// Requests a second.
+        /// Requests per second.
         per_second: f64,
     },
-    /// So many callers, each of whom waits for an outcome before the next request.
+    /// By callers that each wait for an outcome before the next request.
     Closed {
-        /// Callers.
+        /// The number of callers.
         clients: usize,
     },
 }
 
-/// What is asked for.
+/// The contents of the requests.
 #[derive(Debug)]
 pub(super) struct Payload {
     pub(super) to: String,
@@ -47,14 +47,14 @@ pub(super) struct Payload {
     pub(super) data_bytes: Vec<usize>,
 }
 
-/// What was sent, and how it stands.
+/// The requests that were sent, and their status.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
-    /// When, in Unix milliseconds, by id.
+    /// When each request was sent, in Unix milliseconds, by id.
     pub(super) at: BTreeMap<String, u64>,
-    /// How the closed ones ended.
+    /// The status of the requests that ended.
     pub(super) closed: BTreeMap<String, RequestStatus>,
-    /// What SQS did not take.
+    /// Errors of requests that SQS did not accept.
     pub(super) errors: Vec<String>,
     open: BTreeSet<String>,
 }
@@ -74,7 +74,7 @@ impl Payload {
 }
 
 impl Load {
-    /// Sends all of it. In a closed loop that takes until the last outcome but the callers' own.
+    /// Sends all requests. In a closed loop this returns when all are sent, before the last outcomes.
     pub(super) async fn run(
         self,
         session: &Session,
@@ -125,10 +125,10 @@ impl Load {
 fn joined(
     done: Result<Result<Vec<String>, CommandError>, tokio::task::JoinError>,
 ) -> Result<Vec<String>, CommandError> {
-    done.map_err(|error| CommandError::Input(format!("a sender broke: {error}")))?
+    done.map_err(|error| CommandError::Input(format!("a sending task failed: {error}")))?
 }
 
-/// Requests due after so long at this rate, the first at once.
+/// The number of requests that are due after `elapsed`; the first is due at once.
 #[expect(
     clippy::as_conversions,
     clippy::cast_possible_truncation,
@@ -151,7 +151,7 @@ async fn send_all(client: Client, bodies: Vec<Body>) -> Result<Vec<String>, Comm
 }
 
 impl Sent {
-    /// Waits until everything that was sent has its outcome published.
+    /// Waits until the outcome of every sent request is published.
     pub(super) async fn until_closed(&mut self, session: &Session) -> Result<(), CommandError> {
         while !self.open.is_empty() {
             tokio::time::sleep(LOOK_AFTER).await;
@@ -160,7 +160,7 @@ impl Sent {
         Ok(())
     }
 
-    /// Reads how the open ones stand.
+    /// Reads the status of the open requests.
     async fn look(&mut self, session: &Session) -> Result<(), CommandError> {
         let ids: Vec<RequestId> = self.open.iter().filter_map(|id| id.parse().ok()).collect();
         for stored in world::store(session).load(&ids, clock::now()).await? {
@@ -173,7 +173,7 @@ impl Sent {
         Ok(())
     }
 
-    /// Requests without an outcome.
+    /// The number of requests without an outcome.
     pub(super) fn open(&self) -> usize {
         self.open.len()
     }
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_open_loop_sends_at_its_rate_from_the_start() {
+    fn open_loop_sends_at_its_rate_from_the_start() {
         assert_eq!(due(40.0, Duration::ZERO), 1);
         assert_eq!(due(40.0, Duration::from_millis(25)), 2);
         assert_eq!(due(0.5, Duration::from_secs(10)), 6);

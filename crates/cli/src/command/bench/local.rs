@@ -1,5 +1,5 @@
-//! A local stack for a benchmark: signer and broadcaster as two processes, so that the operating system
-//! can say what each costs.
+//! A local stack for a benchmark: signer and broadcaster are two processes, so that the operating system reports the
+//! cost of each.
 
 use std::path::Path;
 
@@ -12,10 +12,10 @@ use crate::stack::leash::{Leashed, Server};
 use crate::stack::provision::Wanted;
 use crate::stack::servers::{LocalStack, Options};
 
-/// The stages, by the option of `signpost worker`.
+/// The stages, as `signpost worker --stage` names them.
 const STAGES: [&str; 2] = ["signer", "broadcaster"];
 
-/// A stack that runs.
+/// A running stack.
 #[derive(Debug)]
 pub(super) struct Local {
     stack: LocalStack,
@@ -25,8 +25,8 @@ pub(super) struct Local {
 }
 
 impl Local {
-    /// Starts everything on free ports. To count calls, the stages reach AWS through a gate; the
-    /// benchmark itself never does.
+    /// Starts everything on free ports. To count calls, the stages call AWS through a gate; the benchmark itself calls
+    /// AWS directly.
     pub(super) async fn start(accounts: usize, count_calls: bool) -> Result<Self, CommandError> {
         let mut stack = dev::start(&Options::default()).await?;
         if count_calls {
@@ -67,14 +67,14 @@ impl Local {
         &self.stack.directory
     }
 
-    /// Calls of the stages to AWS so far, and their bytes, by name.
+    /// The stages' calls to AWS so far and their bytes, by name.
     pub(super) fn calls(&self) -> Calls {
         let stats = self.stack.gates.as_ref().map(Gates::aws_stats).unwrap_or_default();
         let bytes = |name: &str| stats.bytes.get(name).copied().unwrap_or(0);
         stats.calls.iter().map(|(name, count)| (name.clone(), (*count, bytes(name)))).collect()
     }
 
-    /// What each stage cost so far.
+    /// The cost of each stage so far.
     pub(super) fn costs(&self) -> Vec<Cost> {
         self.stages.iter().map(|stage| Cost::of_group(stage.name(), stage.group())).collect()
     }

@@ -1,10 +1,10 @@
-//! `signpost bench`: loads a Signpost, and says what it took and how long each step was.
+//! `signpost bench`: puts load on a Signpost, and reports throughput, the time of each step, and costs.
 //!
-//! What is reported comes from the records (when the signature was stored), from the chain (in which
-//! block it was mined, and when that block was there and final) and, on a local stack, from the operating
-//! system (what each stage cost). Only the moment of sending is our own clock's.
+//! The numbers come from the records (when the signature was stored), from the chain (in which block a transaction was
+//! mined, and when that block appeared and was final) and, on a local stack, from the operating system (the cost of
+//! each stage). Only the time of sending is from the command's own clock.
 //!
-//! Read next: [`load`] (who sends when), [`blocks`] (when each block was there), [`report`].
+//! Read next: [`load`] (sends the requests), [`blocks`] (the time of each block), [`report`].
 
 mod load;
 mod local;
@@ -27,8 +27,8 @@ use self::load::{Load, Payload, Sent};
 use self::local::Local;
 use self::report::{Calls, Cost, Memory, Report};
 
-/// More than a request of ours ever waits; a run that does not end in it has found something.
-const PATIENCE: Duration = Duration::from_mins(5);
+/// Longer than any request should wait; a run that exceeds it has found a problem.
+const OUTCOMES_TIMEOUT: Duration = Duration::from_mins(5);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,11 +40,10 @@ Examples:
   signpost bench --local --rate 10 --count 18000 --plot soak.svg
   signpost bench --account hot --rate 5 --count 100 --json
 
-Open loop (--rate): so many requests a second, whatever comes back. Closed loop (--clients): so many
-callers, each sending its next request when the last one's outcome is final. Several numbers make
-several runs, drawn by --plot. With --local a stack of its own is started, and its two stages run as
-two processes that are measured; without, the Signpost of the configuration is loaded with real
-transactions, which cost what transactions cost.";
+Open loop (--rate): requests are sent at a fixed rate, independent of outcomes. Closed loop (--clients): each of N
+callers sends its next request when the outcome of the last one is final. Several numbers make several runs, which
+--plot draws. With --local the command starts its own local stack and measures its two stages as two processes. Without
+it, the Signpost of the configuration is loaded with real transactions, which cost real fees.";
 
 /// `signpost bench`
 #[derive(Debug, clap::Args)]
@@ -54,19 +53,19 @@ pub struct Arguments {
     config: ConfigOption,
     #[command(flatten)]
     stack: StackOptions,
-    /// Without --local: an account to load; may be repeated; else every registered one
+    /// Without --local: an account to load; may be repeated [default: every registered account]
     #[arg(long, value_name = "NAME", conflicts_with = "local")]
     account: Vec<String>,
-    /// Open loop: requests a second; several numbers make several runs
+    /// Open loop: requests per second; several numbers make several runs
     #[arg(long, value_name = "PER_SECOND", value_delimiter = ',', conflicts_with = "clients")]
     rate: Vec<f64>,
-    /// Closed loop: callers; several numbers make several runs
+    /// Closed loop: number of callers; several numbers make several runs
     #[arg(long, value_name = "N", value_delimiter = ',')]
     clients: Vec<usize>,
-    /// Requests of each run
+    /// Requests per run
     #[arg(long, value_name = "N", default_value_t = 200)]
     count: usize,
-    /// Bytes of calldata; several numbers are taken in turn
+    /// Bytes of calldata; several numbers are used in turn
     #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "0")]
     data: Vec<usize>,
     /// Recipient; calldata is ignored by an address without code
@@ -75,7 +74,7 @@ pub struct Arguments {
     /// One JSON object per run
     #[arg(long)]
     json: bool,
-    /// Draw the runs into this file, as SVG
+    /// Draw the runs into this file as SVG
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 }
@@ -83,16 +82,16 @@ pub struct Arguments {
 // A stack of its own.
 #[derive(Debug, clap::Args)]
 struct StackOptions {
-    /// Start a local stack for it
+    /// Start a local stack for the benchmark
     #[arg(long, conflicts_with = "config")]
     local: bool,
-    /// With --local: how many accounts; several numbers make several runs
+    /// With --local: number of accounts; several numbers make several runs
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1", requires = "local")]
     accounts: Vec<usize>,
-    /// With --local: leave it to Signpost which account takes which request, by asking a pool of them
+    /// With --local: send requests to a pool, so that Signpost selects the account of each request
     #[arg(long, requires = "local")]
     pool: bool,
-    /// With --local: count the stages' calls to AWS, and their bytes
+    /// With --local: count the stages' calls to AWS and their bytes
     #[arg(long, requires = "local")]
     count_calls: bool,
 }
@@ -133,10 +132,10 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
 fn loads(arguments: &Arguments) -> Result<Vec<Load>, CommandError> {
     let wrong = |problem: &str| Err(CommandError::Input(problem.to_owned()));
     if arguments.rate.iter().any(|rate| !rate.is_finite() || *rate <= 0.0 || *rate > 10_000.0) {
-        return wrong("--rate is above 0 and at most 10000 requests a second");
+        return wrong("--rate must be above 0 and at most 10000 requests per second");
     }
     if arguments.clients.iter().chain(&arguments.stack.accounts).chain([&arguments.count]).any(|number| *number == 0) {
-        return wrong("--clients, --accounts and --count are 1 at least");
+        return wrong("--clients, --accounts and --count must be at least 1");
     }
     let open = arguments.rate.iter().map(|rate| Load::Open { per_second: *rate });
     let closed = arguments.clients.iter().map(|clients| Load::Closed { clients: *clients });
@@ -147,14 +146,17 @@ fn loads(arguments: &Arguments) -> Result<Vec<Load>, CommandError> {
 async fn names(session: &Session, asked: &[String]) -> Result<Vec<String>, CommandError> {
     let known: Vec<_> = ours(session).await?.into_iter().map(|head| head.name.to_string()).collect();
     match asked.iter().find(|name| !known.contains(name)) {
-        Some(unknown) => Err(CommandError::Unknown(format!("account {unknown} is not registered; see account list"))),
+        Some(unknown) => {
+            let hint = "see `signpost account list`";
+            Err(CommandError::Unknown(format!("account {unknown} is not registered; {hint}")))
+        }
         None if known.is_empty() => Err(CommandError::Unknown("no account is registered".to_owned())),
         None if asked.is_empty() => Ok(known),
         None => Ok(asked.to_vec()),
     }
 }
 
-/// A run on the local stack, with what each of its stages cost.
+/// One run on the local stack, with the cost of each stage.
 async fn local_run(local: &Local, load: Load, arguments: &Arguments) -> Result<Report, CommandError> {
     let (before, calls_before) = (local.costs(), local.calls());
     let mut memory = Memory::default();
@@ -180,7 +182,7 @@ fn between(before: &Calls, after: &Calls) -> Calls {
     after.iter().map(|(name, sums)| (name.clone(), since(name, sums))).filter(|(_, (count, _))| *count > 0).collect()
 }
 
-/// Looks at the stages' memory until dropped.
+/// Samples the stages' memory until dropped.
 async fn watch_memory(local: &Local, memory: &mut Memory) -> Infallible {
     for second in (0_u32..).step_by(2) {
         memory.add(second, &local.costs());
@@ -203,13 +205,13 @@ async fn measure(
     let mut seen = blocks::Seen::default();
     let working = async {
         load.run(session, &payload, arguments.count, &mut sent).await?;
-        tokio::time::timeout(PATIENCE, sent.until_closed(session)).await.unwrap_or(Ok(()))
+        tokio::time::timeout(OUTCOMES_TIMEOUT, sent.until_closed(session)).await.unwrap_or(Ok(()))
     };
     tokio::select! {
         worked = working => worked?,
         fault = blocks::watch(&rpc, &mut seen) => return Err(fault.into()),
     }
-    // The last blocks' finality may be a look away.
+    // The finality of the last blocks may not have been seen yet.
     Ok(Report::of(load, names.len(), &sent, &seen))
 }
 

@@ -1,5 +1,5 @@
-//! Draws what several runs came to: latency over load, throughput over accounts, and memory over the time
-//! of the last run.
+//! Draws the results of several runs: latency by load, throughput by accounts, and memory over the time of the last
+//! run.
 
 use plotters::prelude::*;
 
@@ -13,7 +13,7 @@ pub(super) fn draw(reports: &[Report]) -> String {
     let mut svg = String::new();
     let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
     let parts = area.split_evenly((1, 3));
-    let [left, middle, right] = parts.as_slice() else { unreachable!("it was split into three") };
+    let [left, middle, right] = parts.as_slice() else { unreachable!("the area was split into three") };
     let latency = |percent: usize| -> Vec<(f64, f64)> {
         reports.iter().filter_map(|report| Some((load(report), number(report.mined().at(percent)?)))).collect()
     };
@@ -43,7 +43,7 @@ fn throughput(reports: &[Report]) -> Vec<(f64, f64)> {
     reports.iter().filter_map(|report| Some((accounts(report), report.final_per_second()?))).collect()
 }
 
-/// A line for each stage.
+/// The memory over time, one line for each stage.
 fn memory(reports: &[Report]) -> Vec<(&'static str, Vec<(f64, f64)>)> {
     let mut lines: Vec<(&'static str, Vec<(f64, f64)>)> = Vec::new();
     for (second, stages) in reports.last().into_iter().flat_map(|report| &report.memory.looks) {

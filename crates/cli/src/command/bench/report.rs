@@ -1,4 +1,4 @@
-//! What a run came to: rates, percentiles, costs.
+//! The result of a run: rates, percentiles, costs.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,14 @@ use super::load::{Load, Sent};
 use crate::command::blocks::Seen;
 use crate::figures::percentile;
 
-/// The kernel counts processor time in hundredths of a second, on every Linux there is.
+/// Linux counts processor time in hundredths of a second.
 const TICK_MS: u64 = 10;
 
-/// From sending to one step, in milliseconds, sorted.
+/// The times from sending to one step, in milliseconds, sorted.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Latency(Vec<u64>);
 
-/// What a stage cost.
+/// The cost of a stage.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cost {
     stage: &'static str,
@@ -25,10 +25,10 @@ pub(super) struct Cost {
     resident_kib: u64,
 }
 
-/// Calls to AWS and bytes of their bodies, by `service:Operation`.
+/// Number of calls to AWS and bytes of their bodies, by `service:Operation`.
 pub(super) type Calls = BTreeMap<String, (u64, u64)>;
 
-/// Resident memory of the stages, looked at now and then.
+/// Samples of the stages' resident memory.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Memory {
     /// Seconds since the run began, and KiB of each stage.
@@ -36,12 +36,12 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Adds a look.
+    /// Adds a sample.
     pub(super) fn add(&mut self, second: u32, costs: &[Cost]) {
         self.looks.push((second, costs.iter().map(|cost| (cost.stage, cost.resident_kib)).collect()));
     }
 
-    /// How much each stage grew from the end of the run's first tenth, when caches are filled, to its end.
+    /// The memory of each stage at the end of the run's first tenth, when caches are filled, and at its end.
     fn growth(&self) -> Vec<(&'static str, u64, u64)> {
         let settled = self.looks.get(self.looks.len().div_ceil(10)).or(self.looks.first());
         let (Some((_, then)), Some((_, now))) = (settled, self.looks.last()) else { return Vec::new() };
@@ -125,7 +125,7 @@ impl Report {
         }
     }
 
-    /// Everything was executed.
+    /// Whether every request was executed.
     pub(super) fn is_clean(&self) -> bool {
         self.errors.is_empty() && self.open == 0 && self.executed == self.sent
     }
@@ -135,12 +135,12 @@ impl Report {
         self.per_second.last().copied().flatten()
     }
 
-    /// From message to mined.
+    /// Times from the message to the block.
     pub(super) fn mined(&self) -> &Latency {
         &self.mined
     }
 
-    /// From message to the outcome published.
+    /// Times from the message to the published outcome.
     pub(super) fn published(&self) -> &Latency {
         &self.published
     }
@@ -157,13 +157,20 @@ impl Report {
         };
         let [accepted, mined, finalized] = self.per_second;
         let stages = self.costs.iter().map(|cost| {
-            json!({ "stage": cost.stage, "cpuMsPerRequest": self.per_request(cost.cpu_ms), "peakRssKib": cost.peak_kib })
+            let cpu_ms = self.per_request(cost.cpu_ms);
+            json!({ "stage": cost.stage, "cpuMsPerRequest": cpu_ms, "peakRssKib": cost.peak_kib })
         });
+        let ended = self.ended.iter().map(|(status, count)| ((*status).to_owned(), json!(count)));
+        let calls = self.calls.iter().map(|(name, (count, _))| (name.clone(), json!(self.per_request(*count))));
+        let bytes = self.calls.iter().map(|(name, (_, bytes))| (name.clone(), json!(self.per_request(*bytes))));
+        let growth = self.memory.growth();
+        let memory =
+            growth.iter().map(|(stage, then, now)| json!({ "stage": stage, "afterWarmUp": then, "atEnd": now }));
         json!({
             kind: size,
             "accounts": self.accounts,
             "sent": self.sent,
-            "ended": self.ended.iter().map(|(status, count)| ((*status).to_owned(), json!(count))).collect::<Map<_, _>>(),
+            "ended": ended.collect::<Map<_, _>>(),
             "withoutOutcome": self.open,
             "errors": self.errors,
             "acceptedPerSecond": accepted,
@@ -173,16 +180,16 @@ impl Report {
             "minedAfterMs": self.mined.json(),
             "finalAfterMs": self.finalized.json(),
             "publishedAfterMs": self.published.json(),
-            "callsPerRequest": self.calls.iter().map(|(name, (count, _))| (name.clone(), json!(self.per_request(*count)))).collect::<Map<_, _>>(),
-            "bytesPerRequest": self.calls.iter().map(|(name, (_, bytes))| (name.clone(), json!(self.per_request(*bytes)))).collect::<Map<_, _>>(),
+            "callsPerRequest": calls.collect::<Map<_, _>>(),
+            "bytesPerRequest": bytes.collect::<Map<_, _>>(),
             "stages": stages.collect::<Vec<_>>(),
-            "rssKib": self.memory.growth().iter().map(|(stage, then, now)| json!({ "stage": stage, "afterWarmUp": then, "atEnd": now })).collect::<Vec<_>>(),
+            "rssKib": memory.collect::<Vec<_>>(),
         })
     }
 
     pub(super) fn lines(&self) -> Vec<String> {
         let load = match self.load {
-            Load::Open { per_second } => format!("{per_second} requests a second"),
+            Load::Open { per_second } => format!("{per_second} requests per second"),
             Load::Closed { clients } => format!("{clients} callers"),
         };
         let ended: Vec<_> = self.ended.iter().map(|(status, count)| format!("{count} {status}")).collect();
@@ -193,7 +200,7 @@ impl Report {
         if self.open > 0 {
             lines.push(format!("  {} without an outcome", self.open));
         }
-        lines.extend(self.errors.iter().take(5).map(|error| format!("  not taken by SQS: {error}")));
+        lines.extend(self.errors.iter().take(5).map(|error| format!("  not accepted by SQS: {error}")));
         let names = ["accepted", "mined", "final"].into_iter().zip(self.per_second);
         let rates: Vec<_> = names.filter_map(|(name, rate)| Some(format!("{name} {:.1}/s", rate?))).collect();
         lines.push(format!("  {}", rates.join(", ")));
@@ -227,7 +234,7 @@ fn first_sent(sent: &Sent) -> Option<u64> {
     sent.at.values().min().copied()
 }
 
-/// How many a second, from the first message to the last one's step.
+/// The rate per second, from the first message to the last request's step.
 fn rate(moments: impl Iterator<Item = u64>, first: Option<u64>) -> Option<f64> {
     let all: Vec<_> = moments.collect();
     let took_ms = all.iter().max()?.checked_sub(first?)?;
@@ -248,7 +255,7 @@ fn ended(sent: &Sent) -> Vec<(&'static str, usize)> {
 }
 
 impl Cost {
-    /// What the processes of a group cost so far; nothing where the system has no `/proc`.
+    /// The cost of a process group so far; zero on systems without `/proc`.
     pub(super) fn of_group(stage: &'static str, group: Option<u32>) -> Self {
         let mut cost = Self { stage, ..Self::default() };
         let (Some(group), Ok(processes)) = (group, std::fs::read_dir("/proc")) else { return cost };
@@ -265,7 +272,7 @@ impl Cost {
         cost
     }
 
-    /// What was spent between two looks.
+    /// The cost between two samples.
     pub(super) fn between(before: &Self, after: &Self) -> Self {
         Self { cpu_ms: after.cpu_ms.saturating_sub(before.cpu_ms), ..after.clone() }
     }
@@ -273,7 +280,7 @@ impl Cost {
 
 /// Process group and processor ticks of a process, from its `/proc/PID/stat` (proc(5), fields 5, 14, 15).
 fn group_and_ticks(stat: &str) -> Option<(u32, u64)> {
-    // The name in parentheses may hold anything.
+    // The name in parentheses may have any characters.
     let fields: Vec<_> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
     let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
     let ticks = number(11)?.saturating_add(number(12)?);
@@ -291,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_says_of_a_process_is_read() {
+    fn process_times_and_memory_are_read_from_proc() {
         let stat = "12 (a (b) c) S 1 77 77 0 -1 4194560 1 2 3 4 150 25 0 0 20 0 9 0";
         assert_eq!(group_and_ticks(stat), Some((77, 175)));
         let status = "Name:\tx\nVmHWM:\t   18324 kB\nVmRSS:\t 1 kB\n";
@@ -301,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_counts_from_the_first_message() {
+    fn rate_counts_from_the_first_message() {
         assert_eq!(rate([2_000, 3_000, 5_000].into_iter(), Some(1_000)), Some(0.75));
         assert_eq!(rate([].into_iter(), Some(1_000)), None);
         assert_eq!(rate([1_000].into_iter(), Some(1_000)), None);

@@ -1,4 +1,4 @@
-//! What the chain itself says: which transactions of an account are in which block, and how they went.
+//! Reads the chain itself: an account's transactions, with block and result.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::stack::rpc::Rpc;
 pub(super) struct OnChain {
     pub(super) nonce: u64,
     pub(super) block: u64,
-    /// It did not revert.
+    /// Whether it did not revert.
     pub(super) succeeded: bool,
 }
 
@@ -39,7 +39,7 @@ pub(super) async fn transactions(
             continue;
         }
         let receipts = rpc.call("eth_getBlockReceipts", json!([height])).await?;
-        let went_well: BTreeMap<String, bool> = receipts
+        let successes: BTreeMap<String, bool> = receipts
             .as_array()
             .into_iter()
             .flatten()
@@ -49,7 +49,7 @@ pub(super) async fn transactions(
             let hash = text(transaction, "hash");
             let nonce = transaction.get("nonce").unwrap_or(&Value::Null);
             let nonce = rpc.number("eth_getBlockByNumber", nonce)?;
-            let succeeded = went_well.get(&hash).copied().unwrap_or(false);
+            let succeeded = successes.get(&hash).copied().unwrap_or(false);
             found.insert(hash, OnChain { nonce, block, succeeded });
         }
     }

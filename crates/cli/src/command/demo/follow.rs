@@ -1,4 +1,4 @@
-//! Follows requests through their states by reading the table, and shows each change as it is seen.
+//! Follows requests through their states by reading the table, and shows each change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,14 +13,14 @@ use crate::command::CommandError;
 use crate::command::status::colour;
 use crate::terminal::{paint, remark, say};
 
-/// Between two reads.
+/// The pause between two reads.
 const READ_EVERY: Duration = Duration::from_millis(100);
-/// Nothing changed for so long: a block takes 450 ms, so something is wrong.
-const PATIENCE: Duration = Duration::from_secs(45);
-/// More requests than this are shown as counts, not one by one.
+/// If nothing changes for this long, something is wrong: a block takes 450 ms.
+const STALL_TIMEOUT: Duration = Duration::from_secs(45);
+/// Above this number, requests are shown as counts instead of one by one.
 const SHOWN_ONE_BY_ONE: usize = 60;
 
-/// The states as they are counted, in the order they come.
+/// The counted states, in their order.
 const ORDER: [Status; 7] = [
     Status::Reserved,
     Status::Signed,
@@ -31,7 +31,7 @@ const ORDER: [Status; 7] = [
     Status::Rejected,
 ];
 
-/// What is followed, and how it stood last.
+/// The followed requests with their last known status.
 #[derive(Debug)]
 pub(super) struct Following {
     store: DynamoStore,
@@ -39,7 +39,7 @@ pub(super) struct Following {
     last: BTreeMap<String, RequestStatus>,
     open: BTreeSet<String>,
     began: u64,
-    /// Stdout is for the totals alone.
+    /// Whether stdout is reserved for the totals.
     quiet_stdout: bool,
 }
 
@@ -49,24 +49,24 @@ impl Following {
         Self { store, sent_at: BTreeMap::new(), last: BTreeMap::new(), open: BTreeSet::new(), began, quiet_stdout }
     }
 
-    /// Follows one more request, sent at this time.
+    /// Follows another request, sent at `sent_at`.
     pub(super) fn add(&mut self, id: &str, sent_at: u64) {
         self.sent_at.insert(id.to_owned(), sent_at);
         self.open.insert(id.to_owned());
     }
 
-    /// When each was sent, Unix milliseconds.
+    /// When each request was sent, in Unix milliseconds.
     pub(super) fn sent_at(&self) -> BTreeMap<String, u64> {
         self.sent_at.clone()
     }
 
-    /// How all of them stand, read once more.
+    /// The current status of all followed requests.
     pub(super) async fn table(&self) -> Result<BTreeMap<String, RequestStatus>, CommandError> {
         let ids: BTreeSet<String> = self.sent_at.keys().cloned().collect();
         Ok(self.read(&ids).await?.into_iter().map(|status| (status.request_id.clone(), status)).collect())
     }
 
-    /// Follows until this request is settled, and says which contract it created.
+    /// Follows until this request is settled, and returns the address of the contract it created.
     pub(super) async fn contract(&mut self, id: &str) -> Result<String, CommandError> {
         let settled = |following: &Self| following.last.get(id).is_some_and(|status| status.settled_at.is_some());
         self.until(settled).await?;
@@ -89,9 +89,9 @@ impl Following {
             if changed {
                 unchanged = Stopwatch::start();
                 self.show_counts();
-            } else if unchanged.elapsed() > PATIENCE {
+            } else if unchanged.elapsed() > STALL_TIMEOUT {
                 let open: Vec<_> = self.open.iter().take(5).map(String::as_str).collect();
-                let text = format!("{} request(s) stand still, among them {}", self.open.len(), open.join(", "));
+                let text = format!("{} request(s) make no progress, among them {}", self.open.len(), open.join(", "));
                 return Err(CommandError::Demo(text));
             }
             tokio::time::sleep(READ_EVERY).await;
@@ -106,18 +106,18 @@ impl Following {
         Ok(found)
     }
 
-    /// Takes note of how a request stands; whether that is news.
+    /// Stores the status of a request. Returns whether it has changed.
     fn note(&mut self, status: RequestStatus) -> bool {
         if status.published_at.is_some() {
             self.open.remove(&status.request_id);
         }
         let before = self.last.get(&status.request_id).map(|last| last.status);
-        let news = before != Some(status.status);
-        if news && self.sent_at.len() <= SHOWN_ONE_BY_ONE {
+        let changed = before != Some(status.status);
+        if changed && self.sent_at.len() <= SHOWN_ONE_BY_ONE {
             self.show(&status);
         }
         self.last.insert(status.request_id.clone(), status);
-        news
+        changed
     }
 
     fn show(&self, status: &RequestStatus) {

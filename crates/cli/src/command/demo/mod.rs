@@ -1,7 +1,7 @@
-//! `signpost demo`: everything at once on this machine, from an empty directory to a summary that is
-//! counted, not claimed.
+//! `signpost demo`: runs the whole system on this machine, from an empty directory to a summary that is counted from
+//! the chain and the tables.
 //!
-//! Read next: [`plan`] (what is asked for), [`blocks`] (what the chain says), [`summary`].
+//! Read next: [`plan`] (the requests), [`blocks`] (reads the chain), [`summary`].
 
 mod blocks;
 mod follow;
@@ -32,9 +32,9 @@ use self::plan::{Asked, COUNT_MIN};
 use self::summary::Facts;
 
 const ACCOUNT: &str = "hot";
-/// Where the console is, if the port is free.
+/// Address of the console, if the port is free.
 const CONSOLE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
-/// Requests noted as sent at the same time: what one call to SQS takes.
+/// Requests recorded with the same time of sending: the size of one SQS batch.
 const WAVE: usize = 10;
 
 const EXAMPLES: &str = "\
@@ -44,9 +44,9 @@ Examples:
   signpost demo --console
   signpost demo --json | tail -1 | jq .p50FinalMs
 
-The totals are counted from the chain, the table and the emulator's KMS: `duplicates` are transactions
-on the chain that belong to no request, `nonceGaps` nonces that were handed out and never used. The
-exit code is 0 only if every request ended as it should.";
+The totals are counted from the chain, the table and the emulator's KMS: `duplicates` are transactions on the chain
+that belong to no request, `nonceGaps` are nonces that were assigned and never used. The exit code is 0 only if every
+request ended as expected.";
 
 /// `signpost demo`
 #[derive(Debug, clap::Args)]
@@ -55,19 +55,19 @@ pub struct Arguments {
     /// Requests to send, at least 8
     #[arg(long, value_name = "N", default_value_t = 24)]
     count: usize,
-    /// Totals as one JSON object, the last line of stdout
+    /// Print the totals as one JSON object, the last line of stdout
     #[arg(long)]
     json: bool,
-    /// Use a node that runs already instead of starting anvil
+    /// Use a running node instead of starting anvil
     #[arg(long, value_name = "URL", conflicts_with = "rpc_port")]
     rpc_url: Option<String>,
-    /// Port for AWS; else 4566, or a free one
+    /// Port for AWS [default: 4566, or a free port]
     #[arg(long, value_name = "PORT")]
     aws_port: Option<u16>,
-    /// Port for the chain; else 8545, or a free one
+    /// Port for the chain [default: 8545, or a free port]
     #[arg(long, value_name = "PORT")]
     rpc_port: Option<u16>,
-    /// Show it on a web page too, and leave all of it running until Ctrl-C
+    /// Also show a web page, and keep everything running until Ctrl-C
     #[arg(long)]
     console: bool,
 }
@@ -75,7 +75,9 @@ pub struct Arguments {
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     if arguments.count < COUNT_MIN {
-        return Err(CommandError::Input(format!("--count is {COUNT_MIN} at least, to show something of everything")));
+        return Err(CommandError::Input(format!(
+            "--count must be at least {COUNT_MIN}, to show every kind of request"
+        )));
     }
     let options = Options {
         aws_port: arguments.aws_port,
@@ -110,7 +112,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     ended
 }
 
-/// The demonstration with a page beside it. The page stays when it is over, until Ctrl-C.
+/// The demonstration with a web page. The page stays until Ctrl-C.
 async fn with_console(stack: &LocalStack, ready: &Ready, arguments: &Arguments) -> Result<ExitCode, CommandError> {
     let session = Session { config: ready.config.clone(), sdk: ready.sdk.clone() };
     let listener = match console::listen(CONSOLE).await {
@@ -118,11 +120,11 @@ async fn with_console(stack: &LocalStack, ready: &Ready, arguments: &Arguments) 
         Err(_) => console::listen(SocketAddr::new(CONSOLE.ip(), 0)).await?,
     };
     let url = console::url(&listener)?;
-    remark(format!("See it at {url}"));
+    remark(format!("Watch it at {url}"));
     let page = Console::new(&session)?;
     let shown = async {
         demonstrate(stack, ready, arguments).await?;
-        remark(format!("The console is at {url} until Ctrl-C"));
+        remark(format!("The console stays at {url} until Ctrl-C"));
         std::future::pending::<Result<ExitCode, CommandError>>().await
     };
     tokio::select! {
@@ -164,10 +166,13 @@ async fn demonstrate(stack: &LocalStack, ready: &Ready, arguments: &Arguments) -
         problems.push(format!("the contract counted {counted} calls, not {}", plan::CALLS_THAT_COUNT));
     }
     show(&facts, &asked, &problems, arguments.json);
-    if problems.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(CommandError::Demo("not as it should be".to_owned())) }
+    if problems.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(CommandError::Demo("the demonstration did not end as expected".to_owned()))
 }
 
-/// Sends both waves and follows them to their outcomes; all that was asked, and the contract.
+/// Sends both waves and follows them to their outcomes. Returns all requests and the contract's address.
 async fn work(
     session: &Session,
     following: &mut Following,
@@ -195,7 +200,7 @@ async fn submit(session: &Session, following: &mut Following, asked: &[Asked]) -
     Ok(())
 }
 
-/// Sends bodies as they are: some are meant to be refused.
+/// Sends bodies without a check: some are meant to be refused.
 async fn send_all(session: &Session, bodies: &[String]) -> Result<(), CommandError> {
     let bodies: Vec<Body> = bodies.iter().map(Body::unchecked).collect();
     let sent: Result<Vec<String>, NotSent> = world::client(session).send_all(&bodies).await.into_iter().collect();
@@ -219,6 +224,6 @@ fn show(facts: &Facts, asked: &[Asked], problems: &[String], as_json: bool) {
     if as_json {
         say_json(&totals.json());
     } else if problems.is_empty() {
-        say(paint(Colour::Green, "Every request ended as it should."));
+        say(paint(Colour::Green, "Every request ended as expected."));
     }
 }

@@ -1,4 +1,4 @@
-//! The outcomes as a subscriber gets them.
+//! Receives the outcomes as a subscriber does.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use signpost_txmgr::wire::OutcomeMessage;
 use crate::command::CommandError;
 use crate::command::watch::Tail;
 
-/// Takes outcomes from the topic until there are so many, or none came for some seconds. Copies of
-/// one event count once.
+/// Receives outcomes from the topic until `expected` are there, or none arrives for some seconds. Copies of one event
+/// count once.
 pub(super) async fn gather(tail: &Tail, expected: usize) -> Result<Vec<OutcomeMessage>, CommandError> {
     let mut events: BTreeMap<String, OutcomeMessage> = BTreeMap::new();
     while events.len() < expected {

@@ -1,5 +1,5 @@
-//! What the demonstration asks for: something of everything, in two waves, since calls need the
-//! address of the contract that the first wave creates.
+//! The requests of the demonstration: every kind, in two waves, because calls need the address of the contract that
+//! the first wave creates.
 
 use serde_json::{Value, json};
 
@@ -7,9 +7,9 @@ use crate::command::dev::DENIED;
 
 /// Requests that are not plain transfers.
 const SPECIAL: usize = 6;
-/// Transfers that the repeated and the reused id need.
+/// Transfers needed for the repeated request and for the reused id.
 const TRANSFERS_MIN: usize = 2;
-/// The fewest requests that show everything.
+/// The fewest requests that show every kind.
 pub(super) const COUNT_MIN: usize = SPECIAL + TRANSFERS_MIN;
 
 const RECIPIENT: &str = "0x00000000000000000000000000000000000a11ce";
@@ -42,7 +42,7 @@ const COUNTER: &str = concat!(
     "60646000fd",
 );
 
-/// What a request is expected to end as.
+/// The expected outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expected {
     Confirmed,
@@ -68,7 +68,7 @@ pub(super) struct Asked {
     pub(super) expected: Expected,
 }
 
-/// The requests that need nothing but the account: `count` in all with those of [`second_wave`].
+/// The requests that need only the account: `count` in total with those of [`second_wave`].
 pub(super) fn first_wave(account: &str, count: usize) -> Vec<Asked> {
     let transfers = count.saturating_sub(SPECIAL);
     let mut asked: Vec<Asked> = (1..=transfers).map(|number| transfer(account, number)).collect();
@@ -85,7 +85,10 @@ pub(super) fn first_wave(account: &str, count: usize) -> Vec<Asked> {
 
 /// The requests that call the contract.
 pub(super) fn second_wave(account: &str, contract: &str) -> Vec<Asked> {
-    let call = |id: &str, data: &str| json!({ "requestId": id, "account": account, "to": contract, "data": data, "gas": "60000" });
+    let call = |id: &str, data: &str| {
+        let gas = "60000";
+        json!({ "requestId": id, "account": account, "to": contract, "data": data, "gas": gas })
+    };
     vec![
         one(&call("contract-call-1", "0x"), Expected::Confirmed),
         one(&call("contract-call-2", "0x"), Expected::Confirmed),
@@ -93,10 +96,10 @@ pub(super) fn second_wave(account: &str, contract: &str) -> Vec<Asked> {
     ]
 }
 
-/// Calls of the counter that count.
+/// Calls that increase the counter.
 pub(super) const CALLS_THAT_COUNT: u64 = 2;
 
-/// A repeat of the first transfer, in other letters, and another transfer under the second one's id.
+/// A repeat of the first transfer in another notation, and another transfer under the second one's id.
 pub(super) fn repeats(account: &str) -> Vec<String> {
     let repeat =
         json!({ "requestId": transfer_id(1), "account": account, "to": RECIPIENT, "value": "0x1", "gas": "0x5208" });
@@ -115,9 +118,10 @@ pub(super) fn transfer_id(number: usize) -> String {
     format!("transfer-{number}")
 }
 
-/// Every third offers its price as EIP-1559 does, the others take the account's.
+/// Every third transfer has EIP-1559 prices, the others use the account's price.
 fn transfer(account: &str, number: usize) -> Asked {
-    let mut body = json!({ "requestId": transfer_id(number), "account": account, "to": RECIPIENT, "value": number, "gas": 21_000 });
+    let id = transfer_id(number);
+    let mut body = json!({ "requestId": id, "account": account, "to": RECIPIENT, "value": number, "gas": 21_000 });
     if number.is_multiple_of(3)
         && let Some(fields) = body.as_object_mut()
     {
@@ -142,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_as_many_requests_as_asked_for_and_none_twice() {
+    fn plan_has_the_requested_count_and_unique_ids() {
         for count in [COUNT_MIN, 24, 300] {
             let contract = "0x00000000000000000000000000000000000000cc";
             let all = [first_wave("hot", count), second_wave("hot", contract)].concat();
@@ -152,19 +156,19 @@ mod tests {
     }
 
     #[test]
-    fn every_request_can_be_read_and_the_repeat_is_the_same_request() {
+    fn requests_parse_and_the_repeat_equals_the_original() {
         let first = first_wave("hot", COUNT_MIN);
         for asked in &first {
             Message::parse(&asked.body).unwrap_or_else(|refused| panic!("{}: {refused:?}", asked.id));
         }
         let sent = first.iter().find(|asked| asked.id == "transfer-1").map(|asked| asked.body.clone()).unwrap();
         let again = repeats("hot").remove(0);
-        assert_ne!(sent, again, "SQS itself would drop the same text");
+        assert_ne!(sent, again, "SQS would drop an identical body");
         assert_eq!(Message::parse(&sent).unwrap(), Message::parse(&again).unwrap());
     }
 
     #[test]
-    fn the_contract_is_as_long_as_it_says() {
+    fn contract_has_its_declared_length() {
         let runtime = COUNTER.strip_prefix("0x604d80600b6000396000f3").unwrap();
         assert_eq!(runtime.len() / 2, 0x4d);
         assert_eq!(&runtime[0x0e * 2..0x0f * 2], "5b");

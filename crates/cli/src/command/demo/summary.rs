@@ -1,5 +1,5 @@
-//! What came of it, counted from the chain, the table and the emulator's KMS, never from what was
-//! sent; and whether that is what was to be expected.
+//! The summary of the demonstration: counted from the chain, the table and the emulator's KMS, never from what was
+//! sent, and compared with what was expected.
 
 use std::collections::BTreeMap;
 
@@ -13,22 +13,22 @@ use crate::command::status::colour;
 use crate::figures::percentile;
 use crate::terminal::{Colour, paint};
 
-/// All there is to count.
+/// Everything that is counted.
 #[derive(Debug)]
 pub(super) struct Facts {
     /// The table's items, by id.
     pub(super) table: BTreeMap<String, RequestStatus>,
     /// The account's transactions in finalized blocks, by hash.
     pub(super) chain: BTreeMap<String, OnChain>,
-    /// When blocks were seen.
+    /// When each block was seen.
     pub(super) seen: Seen,
-    /// When each request was sent first, Unix milliseconds.
+    /// When each request was first sent, in Unix milliseconds.
     pub(super) sent_at: BTreeMap<String, u64>,
     /// The account's first nonce.
     pub(super) first_nonce: u64,
     /// The nonce the account's next reservation gets.
     pub(super) next_nonce: u64,
-    /// What was published, each event once.
+    /// The published outcomes, each event once.
     pub(super) outcomes: Vec<OutcomeMessage>,
     /// Signatures the emulator's KMS made.
     pub(super) kms_signs: u64,
@@ -50,7 +50,7 @@ pub(super) struct Totals {
 
 impl Facts {
     pub(super) fn totals(&self) -> Totals {
-        // Said by the table and borne out by the chain.
+        // Counted only if the chain confirms the table.
         let settled = |status: Status, succeeded: bool| {
             let agrees = |item: &&RequestStatus| {
                 item.status == status && self.on_chain(item).is_some_and(|found| found.succeeded == succeeded)
@@ -82,13 +82,13 @@ impl Facts {
         self.chain.get(item.tx_hash.as_ref()?)
     }
 
-    /// From the message to the block with its transaction.
+    /// Time from the message to the block with its transaction.
     fn mined_ms(&self, id: &str) -> Option<u64> {
         let block = self.on_chain(self.table.get(id)?)?.block;
         Some(self.seen.there_at(block)?.saturating_sub(*self.sent_at.get(id)?))
     }
 
-    /// From the message to the decision, which needs a finalized block.
+    /// Time from the message to the outcome, which needs a finalized block.
     fn final_ms(&self, id: &str) -> Option<u64> {
         let item = self.table.get(id)?;
         self.on_chain(item)?;
@@ -106,7 +106,7 @@ impl Facts {
             lines.push(self.line(&asked.id));
         }
         let [repeated, reused] = [1, 2].map(transfer_id);
-        lines.push(format!("{:<28}the same record; it is executed once", format!("{repeated}, sent again")));
+        lines.push(format!("{:<28}the same record; executed once", format!("{repeated}, sent again")));
         for outcome in self.refusals(&reused) {
             let status = paint(colour(outcome.status), &format!("{:<11}", outcome.status.as_str()));
             let code = outcome.reason.as_ref().map_or("", |reason| reason.code.as_str());
@@ -135,7 +135,7 @@ impl Facts {
         format!("{id:<28}{status}{nonce:>6}  {hash:<68}{block:>6}{mined:>10}{finalized:>10}{reason}")
     }
 
-    /// The refusals of messages that named this id, which is another request's.
+    /// The rejections of messages that reused this id, which belongs to another request.
     fn refusals(&self, id: &str) -> impl Iterator<Item = &OutcomeMessage> {
         self.outcomes.iter().filter(move |outcome| {
             let named = outcome.reason.as_ref().and_then(|reason| reason.request_id.as_deref());
@@ -143,7 +143,7 @@ impl Facts {
         })
     }
 
-    /// What is not as it should be; empty if all is well.
+    /// Everything that differs from what was expected.
     pub(super) fn problems(&self, asked: &[Asked]) -> Vec<String> {
         let totals = self.totals();
         let mut problems = Vec::new();
@@ -166,13 +166,13 @@ impl Facts {
         let executed = totals.confirmed.saturating_add(totals.reverted);
         let accounted = executed.saturating_add(totals.rejected);
         if accounted != totals.submitted {
-            problems.push(format!("{accounted} of {} outcomes are borne out by the chain", totals.submitted));
+            problems.push(format!("{accounted} of {} outcomes are confirmed by the chain", totals.submitted));
         }
         if totals.duplicates > 0 {
             problems.push(format!("{} transaction(s) on the chain belong to no request", totals.duplicates));
         }
         if totals.nonce_gaps > 0 {
-            problems.push(format!("{} nonce(s) were handed out and never used", totals.nonce_gaps));
+            problems.push(format!("{} nonce(s) were assigned and never used", totals.nonce_gaps));
         }
         if u64::try_from(executed).ok() != Some(totals.kms_signs) {
             problems.push(format!("{} signatures for {executed} transactions", totals.kms_signs));
@@ -200,8 +200,8 @@ impl Totals {
 
     pub(super) fn lines(&self) -> Vec<String> {
         let took = |sorted: &[u64]| match (percentile(sorted, 50), percentile(sorted, 99)) {
-            (Some(half), Some(most)) => format!("{half} ms for half of them, {most} ms for 99 of 100"),
-            _ => "nothing was".to_owned(),
+            (Some(half), Some(most)) => format!("{half} ms at p50, {most} ms at p99"),
+            _ => "no request".to_owned(),
         };
         let executed = self.confirmed.saturating_add(self.reverted);
         vec![
@@ -209,10 +209,7 @@ impl Totals {
             format!("confirmed     {}", self.confirmed),
             format!("reverted      {}", self.reverted),
             format!("rejected      {}", self.rejected),
-            format!(
-                "on chain      {executed}, {} more than asked for, {} nonces unused",
-                self.duplicates, self.nonce_gaps
-            ),
+            format!("on chain      {executed}, {} duplicates, {} unused nonces", self.duplicates, self.nonce_gaps),
             format!("KMS           {} signatures", self.kms_signs),
             format!("mined after   {}", took(&self.mined_ms)),
             format!("final after   {}", took(&self.final_ms)),

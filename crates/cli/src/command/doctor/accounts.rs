@@ -1,4 +1,4 @@
-//! The accounts: their keys, rules, coins, code, and whether somebody else uses them.
+//! Checks the accounts: keys, policy, balance, code, and use by other programs.
 
 use std::collections::BTreeMap;
 
@@ -16,9 +16,9 @@ use super::Checks;
 use crate::aws::reason;
 use crate::command::registered::{others, registered};
 use crate::command::{Session, told};
-use crate::world;
+use crate::{amount, world};
 
-/// Every registered account of the configuration's chain.
+/// Checks every registered account on the configured chain.
 pub(super) async fn check(session: &Session, checks: &mut Checks) {
     let rules = match policies(&session.config.policy_file) {
         Ok(rules) => {
@@ -26,29 +26,29 @@ pub(super) async fn check(session: &Session, checks: &mut Checks) {
             Some(rules)
         }
         Err(error) => {
-            checks.problem("policy file", told(&error), "correct it: a worker does not start without");
+            checks.problem("policy file", told(&error), "correct it: a worker does not start without it");
             None
         }
     };
     let accounts = match registered(session).await {
         Ok(accounts) => accounts,
         Err(error) => {
-            checks.problem("accounts", told(&error), "see the accounts table");
+            checks.problem("accounts", told(&error), "check the accounts table and the permissions on it");
             return;
         }
     };
     let chain_id = session.config.chain.chain_id;
     match (others(&accounts), accounts.heads.is_empty() && accounts.unreadable.is_empty()) {
         (Some(others), true) => {
-            let found = format!("{others}, and none of chain {chain_id}");
+            let found = format!("{others}, and none on chain {chain_id}");
             checks.problem(
                 "accounts",
                 found,
-                "a stage does not start with another Signpost's tables: correct one of them",
+                "a stage does not start with the tables of another Signpost: correct the tables or the chain id",
             );
         }
         (Some(others), false) => {
-            checks.ok("accounts of other chains", format!("{others}: another Signpost's, which this one leaves alone"));
+            checks.ok("accounts of other chains", format!("{others}: they belong to another Signpost and are ignored"));
         }
         (None, true) => {
             checks.problem("accounts", "none is registered", "`signpost account register NAME --kms-key KEY`");
@@ -56,7 +56,7 @@ pub(super) async fn check(session: &Session, checks: &mut Checks) {
         (None, false) => {}
     }
     for entry in &accounts.unreadable {
-        let todo = "its messages wait, all other accounts work: correct or restore the item, or update what reads it";
+        let todo = "its messages wait, all other accounts work: correct or restore the item, or update Signpost";
         checks.problem(format!("{}: head", entry.name), format!("cannot be read: {}", entry.problem), todo);
     }
     pinned(session, &accounts.heads, checks);
@@ -64,8 +64,8 @@ pub(super) async fn check(session: &Session, checks: &mut Checks) {
     let mut keys: BTreeMap<&str, &Head> = BTreeMap::new();
     for head in accounts.heads.iter().filter(|head| head.retired_at.is_none()) {
         if let Some(other) = keys.insert(head.kms_key_id.as_str(), head) {
-            let found = format!("{} and {} have one key", other.name, head.name);
-            checks.problem(format!("{}: key", head.name), found, "it has one address: only one of them can sign");
+            let found = format!("{} and {} have the same key", other.name, head.name);
+            checks.problem(format!("{}: key", head.name), found, "a key has one address: only one of them can sign");
         }
     }
     for head in &accounts.heads {
@@ -73,7 +73,7 @@ pub(super) async fn check(session: &Session, checks: &mut Checks) {
     }
 }
 
-/// Whether the configuration lists what the registry says; without a list it is the signer's that counts.
+/// Checks that the configuration lists the registered accounts. Without a list, only the signer's own list counts.
 fn pinned(session: &Session, heads: &[Head], checks: &mut Checks) {
     let Some(accounts) = &session.config.accounts else { return };
     let pins = match signpost_signer::guard::pins(session.config.chain.chain_id, Some(accounts)) {
@@ -99,11 +99,15 @@ async fn one(session: &Session, head: &Head, rules: Option<&Policies>, nodes: &i
         return;
     }
     if head.paused {
-        checks.look(what("state"), "paused: requests are rejected", "`signpost account resume` when it may sign again");
+        checks.look(
+            what("state"),
+            "paused: requests are rejected",
+            "run `signpost account resume` when it may sign again",
+        );
     }
     if let Some(mark) = head.unusable {
-        let found = format!("not signed for since {}: {}", crate::when::date(mark.since), mark.fault.meaning());
-        checks.problem(what("signer"), found, way_out(mark.fault));
+        let found = format!("not signing since {}: {}", crate::when::date(mark.since), mark.fault.meaning());
+        checks.problem(what("signer"), found, remedy(mark.fault));
     }
     if let Some(Err(refused)) = rules.map(|rules| rules.of(&head.name)) {
         let todo = format!("add [account.{}] or [default] with max_gas_price_wei to the policy file", head.name);
@@ -113,52 +117,56 @@ async fn one(session: &Session, head: &Head, rules: Option<&Policies>, nodes: &i
     on_chain(head, nodes, checks).await;
 }
 
-/// A retired account signs nothing: whatever became of its key, it is told and no problem.
+/// A retired account signs nothing: the state of its key is reported, and is never a problem.
 async fn retired(session: &Session, head: &Head, at: Millis, checks: &mut Checks) {
     let key = match world::keys(session).public_key(&head.kms_key_id).await {
         Ok(_) => "its key can still be read".to_owned(),
-        Err(error) => format!("its key cannot be used any more: {}", told(&error)),
+        Err(error) => format!("its key can no longer be used: {}", told(&error)),
     };
     checks.ok(format!("{}: state", head.name), format!("retired {}; {key}", crate::when::date(at)));
 }
 
-/// What an operator does about it. The signer looks again once a minute while requests come.
-fn way_out(fault: KeyFault) -> &'static str {
+/// The operator's remedy. The signer checks again once a minute while requests arrive.
+fn remedy(fault: KeyFault) -> &'static str {
     match fault {
         KeyFault::Disabled => "enable the key, or retire the account",
-        KeyFault::Unavailable => "see the key's state (aws kms describe-key)",
+        KeyFault::Unavailable => "check the key's state (aws kms describe-key)",
         KeyFault::Denied => {
-            "give the signer's role kms:GetPublicKey and kms:Sign on the key: KmsKeyArns, and the key's policy"
+            "allow the signer's role kms:GetPublicKey and kms:Sign on the key: see KmsKeyArns and the key's policy"
         }
         KeyFault::NotFound => "correct the key or its alias, or retire the account",
         KeyFault::PendingDeletion => "cancel the deletion and enable the key, or retire the account",
         KeyFault::Unfit | KeyFault::WrongAddress => {
-            "another key was put in its place: correct the alias, or retire the account"
+            "the key was replaced by another one: correct the alias, or retire the account"
         }
         KeyFault::NotPinned => {
-            "if the head is as you registered it, list it in the signer's deployment (SIGNPOST_ACCOUNTS); else somebody \
-             else wrote the accounts table"
+            "if the head is as you registered it, list it in the signer's deployment (SIGNPOST_ACCOUNTS); otherwise \
+             somebody else changed the accounts table"
         }
     }
 }
 
-/// Slots that could not be closed: their requests have no outcome, or nobody was told it.
+/// Reports slots that could not be closed: their requests have no outcome, or it was not published.
 fn slots(head: &Head, checks: &mut Checks) {
     let what = format!("{}: slots", head.name);
     for slot in &head.set_aside {
         let todo = match slot.cause {
             AsideCause::Unproven => {
-                "give it a node that keeps old states (`finalized` and archive), or see an explorer"
+                "configure a node that keeps old states (`finalized` and archive), or check an explorer"
             }
-            AsideCause::Unpublished => "see what the topic says in the broadcaster's log",
-            AsideCause::Late => "see the broadcaster's log; it is looked at every minute",
+            AsideCause::Unpublished => "see the topic's error in the broadcaster's log",
+            AsideCause::Late => "see the broadcaster's log; it tries again every minute",
         };
         let since = crate::when::date(slot.since);
         checks.problem(&what, format!("{} is set aside since {since}: {}", slot.nonce, slot.cause.meaning()), todo);
     }
     for gap in &head.gaps {
-        let found = format!("no request is stored for {} up to {} (not itself)", gap.from, gap.to);
-        checks.look(&what, found, "tables restored from a backup: look in the chain for what used them");
+        let found = format!("no request is stored for the nonces from {} to below {}", gap.from, gap.to);
+        checks.look(
+            &what,
+            found,
+            "tables restored from a backup: find the transactions with these nonces on the chain",
+        );
     }
 }
 
@@ -169,7 +177,7 @@ async fn key(session: &Session, head: &Head, checks: &mut Checks) {
     let described = match kms.describe_key().key_id(id).send().await {
         Ok(answer) => answer.key_metadata,
         Err(error) => {
-            checks.problem(what, reason(&error), "see that the key is there and the rights to it");
+            checks.problem(what, reason(&error), "check that the key exists and the permissions on it");
             return;
         }
     };
@@ -187,7 +195,7 @@ async fn key(session: &Session, head: &Head, checks: &mut Checks) {
             right && enabled,
             what.clone(),
             found,
-            "it must be ECC_SECG_P256K1, SIGN_VERIFY and Enabled: nothing can be signed",
+            "nothing can be signed: the key must be ECC_SECG_P256K1, SIGN_VERIFY and Enabled",
         );
     }
     match world::keys(session).public_key(&head.kms_key_id).await {
@@ -196,23 +204,27 @@ async fn key(session: &Session, head: &Head, checks: &mut Checks) {
                 public.address() == head.account.address,
                 format!("{}: address", head.name),
                 format!("{}", head.account.address),
-                format!("the key's address is {}: correct the alias, or nothing is signed", public.address()),
+                format!("the key's address is {}: nothing is signed until the alias is corrected", public.address()),
             ),
-            Err(error) => checks.problem(what, told(&error), "another kind of key was put in its place"),
+            Err(error) => checks.problem(what, told(&error), "the key was replaced by a key of another kind"),
         },
-        Err(error) => checks.problem(what, told(&error), "see the right kms:GetPublicKey"),
+        Err(error) => checks.problem(what, told(&error), "check the permission kms:GetPublicKey"),
     }
 }
 
 async fn on_chain(head: &Head, nodes: &impl Chain, checks: &mut Checks) {
     let what = |part: &str| format!("{}: {part}", head.name);
     let address = head.account.address;
-    let unknown = "no node could say";
+    let unknown = "no node answered";
     match nodes.balance(address).await {
         Ok(balance) if balance == Wei::ZERO => {
-            checks.look(what("balance"), "0 wei", format!("send BNB to {address}: nothing of it is mined before"));
+            checks.look(what("balance"), "0 wei", format!("send BNB to {address}: it cannot pay for transactions"));
+            checks.show_last_as(amount::wei(balance));
         }
-        Ok(balance) => checks.ok(what("balance"), format!("{balance} wei")),
+        Ok(balance) => {
+            checks.ok(what("balance"), format!("{balance} wei"));
+            checks.show_last_as(amount::wei(balance));
+        }
         Err(error) => checks.look(what("balance"), told(&error), unknown),
     }
     match nodes.has_code(address).await {
@@ -220,7 +232,7 @@ async fn on_chain(head: &Head, nodes: &impl Chain, checks: &mut Checks) {
         Ok(true) => checks.problem(
             what("code"),
             "the address has code (an EIP-7702 delegation)",
-            "nodes keep one transaction of it at a time: undo the delegation, or use another key",
+            "nodes accept only one pending transaction from it: remove the delegation, or use another key",
         ),
         Err(error) => checks.look(what("code"), told(&error), unknown),
     }
@@ -230,27 +242,27 @@ async fn on_chain(head: &Head, nodes: &impl Chain, checks: &mut Checks) {
     }
 }
 
-/// The lane's place against the chain's.
+/// Compares the lane's next nonce with the chain.
 fn nonces(head: &Head, counts: &Counts, checks: &mut Checks) {
     let what = format!("{}: nonces", head.name);
     let (next, used) = (head.next_nonce, counts.latest);
     if used > next {
         checks.problem(
             what,
-            format!("the chain has used {used}, the lane goes on at {next}"),
-            "another program uses the key: its requests get displaced. Give each its own key",
+            format!("the chain has used {used}, the lane continues at {next}"),
+            "another program uses the key, and requests get displaced: give each program its own key",
         );
     } else if counts.pending > next {
         checks.problem(
             what,
-            format!("the pool has transactions up to {}, the lane goes on at {next}", counts.pending),
-            "another program uses the key: one replaces the other's transactions. Give each its own key",
+            format!("the pool has transactions up to {}, the lane continues at {next}", counts.pending),
+            "another program uses the key, and they replace each other's transactions: give each program its own key",
         );
     } else if head.open_slots() == 0 && used < next {
         checks.problem(
             what,
-            format!("the chain takes {used} next, the lane goes on at {next}: nothing of it is mined"),
-            format!("if the node is not behind: `signpost account set-nonce {} {used}`", head.name),
+            format!("the chain expects {used} next, the lane continues at {next}: nothing of it is mined"),
+            format!("if the node is up to date, run `signpost account set-nonce {} {used}`", head.name),
         );
     } else {
         checks.ok(what, format!("{used} used, next {next}, {} slot(s) open", head.open_slots()));

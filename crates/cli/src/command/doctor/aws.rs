@@ -1,4 +1,4 @@
-//! Credentials, queues, tables and the topic.
+//! Checks credentials, queues, tables and the topic.
 
 use std::collections::HashMap;
 
@@ -11,12 +11,12 @@ use crate::aws::reason;
 use crate::command::Session;
 use crate::command::redrive::dead_letter_name;
 
-/// Deliveries below which a short outage of KMS or DynamoDB fills the dead-letter queue.
+/// With fewer deliveries, a short outage of KMS or DynamoDB fills the dead-letter queue.
 const RECEIVES_MIN: u64 = 3;
-/// The longest a signer's or a broadcaster's batch takes in a Lambda function, by default.
+/// The longest time of a signer's or broadcaster's batch in a Lambda function, by default.
 const VISIBILITY_MIN_S: u64 = 30;
 
-/// Whether AWS answers us at all.
+/// Checks that AWS answers.
 pub(super) async fn credentials(session: &Session, checks: &mut Checks) {
     let sqs = aws_sdk_sqs::Client::new(&session.sdk);
     let region = session.sdk.region().map_or_else(|| "no region".to_owned(), ToString::to_string);
@@ -26,12 +26,12 @@ pub(super) async fn credentials(session: &Session, checks: &mut Checks) {
         Err(error) => checks.problem(
             "credentials",
             reason(&error),
-            "see the endpoint, the region and the credentials (AWS_ENDPOINT_URL, AWS_REGION, AWS_PROFILE), and the queue's URL",
+            "check endpoint, region and credentials (AWS_ENDPOINT_URL, AWS_REGION, AWS_PROFILE), and the queue's URL",
         ),
     }
 }
 
-/// The three queues and their dead-letter queues.
+/// Checks the three queues and their dead-letter queues.
 pub(super) async fn queues(session: &Session, checks: &mut Checks) {
     let sqs = aws_sdk_sqs::Client::new(&session.sdk);
     let queues = &session.config.queues;
@@ -42,16 +42,20 @@ pub(super) async fn queues(session: &Session, checks: &mut Checks) {
         let attributes = match asked {
             Ok(answer) => answer.attributes.unwrap_or_default(),
             Err(error) => {
-                checks.problem(what("is there"), reason(&error), "correct its URL in the configuration, or make it");
+                checks.problem(what("is there"), reason(&error), "correct its URL in the configuration, or create it");
                 continue;
             }
         };
         if is_fifo(url) {
             fifo(&what("order"), &attributes, checks);
         } else if name == "signing" {
-            checks.look(what("order"), "standard: requests are taken in no order", "fine if no backend needs order");
+            checks.look(what("order"), "standard: requests have no order", "fine if no backend needs order");
         } else {
-            checks.problem(what("order"), "standard: one lane may be worked by two at a time", "make it FIFO");
+            checks.problem(
+                what("order"),
+                "standard: two workers may process one lane at the same time",
+                "make it FIFO",
+            );
         }
         let visibility_s = number(&attributes, &QueueAttributeName::VisibilityTimeout);
         checks.expect(
@@ -59,7 +63,7 @@ pub(super) async fn queues(session: &Session, checks: &mut Checks) {
             what("visibility"),
             format!("{visibility_s} s"),
             format!(
-                "make it {VISIBILITY_MIN_S} s or more: a message that shows up while it is worked on is worked on twice"
+                "set {VISIBILITY_MIN_S} s or more: a message that becomes visible during its work is processed twice"
             ),
         );
         redrive(&sqs, name, &attributes, checks).await;
@@ -76,7 +80,7 @@ fn fifo(what: &str, attributes: &HashMap<QueueAttributeName, String>, checks: &m
         (scoped, fast) => checks.look(
             what,
             found(if scoped { "group" } else { "queue" }, if fast { "group" } else { "queue" }),
-            "DeduplicationScope=messageGroup and FifoThroughputLimit=perMessageGroupId allow 300 calls a second per account",
+            "DeduplicationScope=messageGroup and FifoThroughputLimit=perMessageGroupId allow 300 calls/s per account",
         ),
     }
 }
@@ -93,7 +97,7 @@ async fn redrive(
         checks.problem(
             what("redrive"),
             "no dead-letter queue",
-            "a message that cannot be worked on comes back for ever: name one in its RedrivePolicy",
+            "a message that always fails is redelivered forever: set a RedrivePolicy with a dead-letter queue",
         );
         return;
     };
@@ -102,11 +106,11 @@ async fn redrive(
         receives >= RECEIVES_MIN,
         what("redrive"),
         format!("to {dead} after {receives} deliveries"),
-        format!("{RECEIVES_MIN} deliveries or more: with less, an outage of seconds sets messages aside"),
+        format!("set {RECEIVES_MIN} deliveries or more: with fewer, a short outage sets messages aside"),
     );
     let url = sqs.get_queue_url().queue_name(&dead).send().await.ok().and_then(|answer| answer.queue_url);
     let Some(url) = url else {
-        checks.problem(what("set aside"), format!("{dead} is not there"), "make it: messages would be lost");
+        checks.problem(what("set aside"), format!("{dead} does not exist"), "create it: messages would be lost");
         return;
     };
     match sqs.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::All).send().await {
@@ -118,15 +122,17 @@ async fn redrive(
             } else {
                 let found = format!("{waiting} message(s) in {dead}");
                 let todo =
-                    format!("`signpost redrive --queue {name} --dry-run` shows them; without --dry-run they go back");
+                    format!("`signpost redrive --queue {name} --dry-run` shows them; without --dry-run it moves them");
                 checks.problem(what("set aside"), found, todo);
             }
         }
-        Err(error) => checks.problem(what("set aside"), reason(&error), "see the rights on the dead-letter queue"),
+        Err(error) => {
+            checks.problem(what("set aside"), reason(&error), "check the permissions on the dead-letter queue")
+        }
     }
 }
 
-/// `maxReceiveCount`, which is a number in some policies and text in others.
+/// `maxReceiveCount`, which is a number in some policies and a string in others.
 fn receives(policy: &str) -> Option<u64> {
     let policy: serde_json::Value = serde_json::from_str(policy).ok()?;
     let count = policy.get("maxReceiveCount")?;
@@ -137,7 +143,7 @@ fn number(attributes: &HashMap<QueueAttributeName, String>, name: &QueueAttribut
     attributes.get(name).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// Keys, index and expiry of the two tables.
+/// Checks keys, index and expiry of the two tables.
 pub(super) async fn tables(session: &Session, checks: &mut Checks) {
     let dynamodb = aws_sdk_dynamodb::Client::new(&session.sdk);
     let tables = &session.config.tables;
@@ -152,7 +158,7 @@ pub(super) async fn tables(session: &Session, checks: &mut Checks) {
                 checks.problem(
                     format!("{name}: is there"),
                     reason(&error),
-                    "correct its name in the configuration, or make it",
+                    "correct its name in the configuration, or create it",
                 );
                 continue;
             }
@@ -163,7 +169,7 @@ pub(super) async fn tables(session: &Session, checks: &mut Checks) {
             is_key(described.key_schema(), &key) && described.table_status() == Some(&TableStatus::Active),
             format!("{name}: key"),
             format!("{table}, key {keys}"),
-            "it must be made anew with the right key: nothing can be stored in this one",
+            "create it again with the right key: nothing can be stored in this one",
         );
         if name == "requests table" {
             index(&described, checks);
@@ -200,11 +206,11 @@ async fn expiry(dynamodb: &aws_sdk_dynamodb::Client, name: &str, table: &str, ch
                 checks.look(
                     what,
                     format!("TTL attribute: {attribute}"),
-                    "turn on TTL by `expiresAt`, or the table grows for ever",
+                    "turn on TTL by `expiresAt`, or the table grows forever",
                 );
             }
         }
-        Err(error) => checks.look(what, reason(&error), "cannot be told; see the rights (dynamodb:DescribeTimeToLive)"),
+        Err(error) => checks.look(what, reason(&error), "unknown; check the permission dynamodb:DescribeTimeToLive"),
     }
 }
 
@@ -219,7 +225,7 @@ fn keys_of(parts: &[KeySchemaElement]) -> String {
     parts.iter().map(KeySchemaElement::attribute_name).collect::<Vec<_>>().join(" + ")
 }
 
-/// The outcome topic.
+/// Checks the outcome topic.
 pub(super) async fn topic(session: &Session, checks: &mut Checks) {
     let sns = aws_sdk_sns::Client::new(&session.sdk);
     let arn = &session.config.outcomes_arn;
@@ -231,7 +237,7 @@ pub(super) async fn topic(session: &Session, checks: &mut Checks) {
                 checks.look(
                     "outcome topic",
                     "no subscriber",
-                    "fine if all backends read the table; else subscribe a queue",
+                    "fine if all backends read the table; otherwise subscribe a queue",
                 );
             } else {
                 checks.ok("outcome topic", format!("{subscribers} subscriber(s)"));
@@ -240,7 +246,7 @@ pub(super) async fn topic(session: &Session, checks: &mut Checks) {
         Err(error) => checks.problem(
             "outcome topic",
             reason(&error),
-            "correct outcomes_arn, or make the topic: no outcome can be published",
+            "correct outcomes_arn, or create the topic: no outcome can be published",
         ),
     }
 }

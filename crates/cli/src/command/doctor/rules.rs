@@ -1,6 +1,6 @@
-//! The chain's own rules: forks that come and which nodes know them, the turn of a validator, the payment lane.
+//! Checks the rules of the chain: upcoming forks and the nodes that support them, validator turns, the payment lane.
 //!
-//! Nothing here keeps Signpost from working today, but for a node that does not know a fork that is past.
+//! Only a node that does not support an active fork is a problem; all other findings are informative.
 
 use signpost_bsc::BscChain;
 use signpost_bsc::forks::{BLOCK_MS, Client, FORKS, Fork, NEAR_S};
@@ -14,10 +14,10 @@ use crate::lane::NOT_ACTIVE;
 use crate::when::date;
 
 const DAY_S: u64 = 86_400;
-/// Listed contracts that are named.
+/// How many listed contracts are shown.
 const LISTED_SHOWN: usize = 5;
 
-/// The forks of a chain, as they stand at `now_s`.
+/// Reports the forks of a chain at `now_s`.
 pub(super) fn forks(chain: ChainId, now_s: u64, checks: &mut Checks) {
     for (fork, at) in FORKS.iter().filter_map(|fork| Some((fork, fork.at(chain)?))) {
         checks.0.push(of_fork(fork, at, now_s));
@@ -27,54 +27,54 @@ pub(super) fn forks(chain: ChainId, now_s: u64, checks: &mut Checks) {
 fn of_fork(fork: &Fork, at: u64, now_s: u64) -> Check {
     let what = format!("fork: {}", fork.name);
     let day = date(Millis(at.saturating_mul(1_000)));
-    let wants = format!("it wants bsc {} or reth-bsc {}", fork.bsc, fork.reth_bsc);
+    let needs = format!("it needs bsc {} or reth-bsc {}", fork.bsc, fork.reth_bsc);
     let left_s = at.saturating_sub(now_s);
     let (state, found, todo) = match left_s {
-        0 => (State::Ok, format!("in force since {day}; {wants}"), String::new()),
+        0 => (State::Ok, format!("active since {day}; {needs}"), String::new()),
         1..NEAR_S => (
             State::Look,
-            format!("in {} day(s), {day}; {wants}", left_s / DAY_S),
-            "a node that is older then goes on alone: update your own before, and ask providers".to_owned(),
+            format!("in {} day(s), {day}; {needs}", left_s / DAY_S),
+            "an older node will leave the chain: update your own nodes before, and ask your providers".to_owned(),
         ),
-        _ => (State::Ok, format!("in {} days, {day}; {wants}", left_s / DAY_S), String::new()),
+        _ => (State::Ok, format!("in {} days, {day}; {needs}", left_s / DAY_S), String::new()),
     };
-    Check { what, state, found, todo }
+    Check { what, state, found, todo, shown: None }
 }
 
-/// What one node says of itself.
+/// Checks the version and the turn length that a node reports.
 pub(super) async fn node(name: &str, node: &BscChain, chain: ChainId, now_s: u64, checks: &mut Checks) {
     let what = format!("{name}: version");
     match node.client().await {
         Ok(client) => checks.0.push(of_client(what, &client, chain, now_s)),
-        Err(_) => checks.ok(what, "not told"),
+        Err(_) => checks.ok(what, "not reported"),
     }
     turn(name, node.turn_length().await.ok(), checks);
 }
 
-/// Whether the node knows the forks that are past or near. The worst result is reported.
+/// Checks that the node supports active and near forks. The worst result is reported.
 fn of_client(what: String, client: &Client, chain: ChainId, now_s: u64) -> Check {
     let name = &client.name;
     let judged = FORKS.iter().filter_map(|fork| {
         let at = fork.at(chain)?;
         let day = date(Millis(at.saturating_mul(1_000)));
-        let wants = format!("{} wants bsc {} or reth-bsc {}", fork.name, fork.bsc, fork.reth_bsc);
+        let needs = format!("{} needs bsc {} or reth-bsc {}", fork.name, fork.bsc, fork.reth_bsc);
         let (is_past, is_near) = (at <= now_s, at > now_s && at.saturating_sub(now_s) < NEAR_S);
         match fork.is_known_to(client) {
             Some(true) => None,
             Some(false) if is_past => Some((
                 State::Problem,
-                format!("{name}: older than {wants}, in force since {day}"),
-                "update it: it may follow a chain of its own, and what it says be of no worth".to_owned(),
+                format!("{name}: too old: {needs}, active since {day}"),
+                "update it: it may be on another chain, and its answers may be wrong".to_owned(),
             )),
             Some(false) => Some((
                 State::Look,
-                format!("{name}: older than {wants}, from {day} on"),
+                format!("{name}: too old: {needs}, from {day} on"),
                 format!("update it before {day}"),
             )),
             None if is_near => Some((
                 State::Look,
-                format!("{name}: unknown version; {wants}, from {day} on"),
-                "ask whoever runs it whether it knows the fork".to_owned(),
+                format!("{name}: unknown version; {needs}, from {day} on"),
+                "ask its operator whether it supports the fork".to_owned(),
             )),
             None => Some((State::Ok, format!("{name}: unknown version"), String::new())),
         }
@@ -85,27 +85,27 @@ fn of_client(what: String, client: &Client, chain: ChainId, now_s: u64) -> Check
         State::Problem => 2,
     };
     let (state, found, todo) = judged.max_by_key(rank).unwrap_or_else(|| (State::Ok, name.clone(), String::new()));
-    Check { what, state, found, todo }
+    Check { what, state, found, todo, shown: None }
 }
 
-/// How long a validator's turn is, and what the blocks before a bump are beside it.
+/// Compares a validator's turn with the number of blocks before a bump.
 fn turn(name: &str, length: Option<u64>, checks: &mut Checks) {
     let what = format!("{name}: turn");
     let wait = Tuning::BSC.bump_after_blocks;
     let Some(length) = length else {
-        checks.ok(what, "not told (parlia_getTurnLength is not open); 8 blocks on the main network in 2026-09");
+        checks.ok(what, "not reported (parlia_getTurnLength is not available); 8 blocks on mainnet in 2026-09");
         return;
     };
     let turns = wait.checked_div(length).unwrap_or(0);
     let found = format!(
-        "{length} blocks ({}): the {wait} blocks before a bump ({}) hold {turns} whole turn(s)",
+        "{length} blocks ({}): the {wait} blocks before a bump ({}) are {turns} full turn(s)",
         seconds(length),
         seconds(wait)
     );
     if turns >= 2 {
         checks.ok(what, found);
     } else {
-        let todo = "a bump may come before a second validator could have taken the transaction: it costs more, no more";
+        let todo = "a bump may happen before a second validator could include the transaction: this only costs more";
         checks.look(what, found, todo);
     }
 }
@@ -115,13 +115,13 @@ fn seconds(blocks: u64) -> String {
     format!("{}.{} s", ms / 1_000, ms % 1_000 / 100)
 }
 
-/// Ratio and list of BEP-703, as the nodes have them now.
+/// Reports the current ratio and list of BEP-703.
 pub(super) async fn payment_lane(nodes: &BscChain, checks: &mut Checks) {
     let what = "payment lane";
     match nodes.payment_lane().await {
         Ok(None) => checks.ok(what, NOT_ACTIVE),
         Ok(Some(rules)) => checks.ok(what, of_lane(&rules)),
-        Err(error) => checks.look(what, told(&error), "no node could say"),
+        Err(error) => checks.look(what, told(&error), "no node answered"),
     }
 }
 
@@ -133,7 +133,7 @@ fn of_lane(rules: &LaneRules) -> String {
         (count, _) => format!("{count} contract(s) listed: {}", shown.join(", ")),
     };
     let more = if rules.listed_count > u64::try_from(shown.len()).unwrap_or(u64::MAX) { ", …" } else { "" };
-    format!("{} of a block's gas are kept for payments; {listed}{more}", rules.percent())
+    format!("{} of a block's gas is reserved for payments; {listed}{more}", rules.percent())
 }
 
 #[cfg(test)]
@@ -153,29 +153,29 @@ mod tests {
     }
 
     #[test]
-    fn a_fork_is_told_from_thirty_days_before() {
+    fn fork_needs_a_look_from_thirty_days_before() {
         let at = JENNER.mainnet_at;
-        let told = |now_s| {
+        let at_time = |now_s| {
             let Check { state, found, .. } = of_fork(JENNER, at, now_s);
             (state, found)
         };
-        let (state, found) = told(NOW_S);
+        let (state, found) = at_time(NOW_S);
         assert_eq!(state, State::Look);
         assert!(
-            found.starts_with("in 12 day(s), 2026-12-08T02:30:00Z; it wants bsc v1.8.2 or reth-bsc v0.1.4"),
+            found.starts_with("in 12 day(s), 2026-12-08T02:30:00Z; it needs bsc v1.8.2 or reth-bsc v0.1.4"),
             "{found}"
         );
-        assert_eq!(told(at - NEAR_S).0, State::Ok, "thirty days are not less than thirty");
-        assert_eq!(told(at - NEAR_S + 1).0, State::Look);
-        let (state, found) = told(at);
-        assert!(state == State::Ok && found.starts_with("in force since"), "{found}");
+        assert_eq!(at_time(at - NEAR_S).0, State::Ok, "exactly thirty days");
+        assert_eq!(at_time(at - NEAR_S + 1).0, State::Look);
+        let (state, found) = at_time(at);
+        assert!(state == State::Ok && found.starts_with("active since"), "{found}");
     }
 
     #[test]
-    fn a_node_that_is_too_old_is_a_problem_only_once_the_fork_is_past() {
+    fn outdated_node_is_a_problem_once_the_fork_is_active() {
         let old = "Geth/v1.7.7-6c154fb3-20260723/linux-amd64/go1.26.5";
         let (state, found, todo) = client(old, MAINNET, NOW_S);
-        assert!(state == State::Look && found.contains("older than Jenner wants bsc v1.8.2"), "{found}");
+        assert!(state == State::Look && found.contains("too old: Jenner needs bsc v1.8.2"), "{found}");
         assert_eq!(todo, "update it before 2026-12-08T02:30:00Z");
         assert_eq!(client(old, MAINNET, JENNER.mainnet_at).0, State::Problem);
         assert_eq!(client(old, CHAPEL, NOW_S).0, State::Problem);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_version_is_said_and_is_no_problem() {
+    fn unknown_version_is_reported_and_not_a_problem() {
         let (state, found, _) = client("Alchemy/v1.0.0/linux-amd64", MAINNET, NOW_S);
         assert!(state == State::Look && found.contains("unknown version"), "{found}");
         for now_s in [JENNER.mainnet_at, JENNER.mainnet_at - 2 * NEAR_S] {
@@ -199,11 +199,11 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_is_told_with_what_the_blocks_before_a_bump_are() {
+    fn turn_is_compared_with_the_blocks_before_a_bump() {
         for (length, state, words) in [
-            (Some(8), State::Ok, "8 blocks (3.6 s): the 16 blocks before a bump (7.2 s) hold 2 whole turn(s)"),
-            (Some(16), State::Look, "16 blocks (7.2 s): the 16 blocks before a bump (7.2 s) hold 1 whole turn(s)"),
-            (None, State::Ok, "not told"),
+            (Some(8), State::Ok, "8 blocks (3.6 s): the 16 blocks before a bump (7.2 s) are 2 full turn(s)"),
+            (Some(16), State::Look, "16 blocks (7.2 s): the 16 blocks before a bump (7.2 s) are 1 full turn(s)"),
+            (None, State::Ok, "not reported"),
         ] {
             let mut checks = Checks::default();
             turn("node 1", length, &mut checks);
@@ -214,13 +214,13 @@ mod tests {
     }
 
     #[test]
-    fn the_lane_is_told_with_ratio_and_list() {
+    fn lane_is_reported_with_ratio_and_list() {
         let rules = |listed: usize, listed_count| LaneRules {
             ratio: 500,
             listed: vec![Address([0x55; 20]); listed],
             listed_count,
         };
-        assert_eq!(of_lane(&rules(0, 0)), "5 % of a block's gas are kept for payments; no contract is listed");
+        assert_eq!(of_lane(&rules(0, 0)), "5 % of a block's gas is reserved for payments; no contract is listed");
         assert!(of_lane(&rules(1, 1)).ends_with("1 contract(s) listed: 0x5555555555555555555555555555555555555555"));
         let many = of_lane(&rules(7, 200));
         assert!(

@@ -1,4 +1,4 @@
-//! The stages' own start, up to the first message: what they would refuse, they refuse here.
+//! Runs the start checks of both stages, up to the first message.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
@@ -12,20 +12,20 @@ use super::Checks;
 use crate::command::{Session, told};
 use crate::world;
 
-/// What each stage does before its first message, but for the signer's look at the keys: that keeps nothing from
-/// starting, and would note its findings on the heads with the operator's rights instead of the signer's. The other
-/// checks look closer; this one leaves nothing out.
+/// Runs what each stage does before its first message, except the signer's key check: that check never prevents a
+/// start, and would write its findings to the heads with the operator's permissions instead of the signer's. Other
+/// checks are more precise; this one is complete.
 pub(super) async fn check(session: &Session, checks: &mut Checks) {
     let broadcaster = signpost_broadcaster::lanes(session).await.map(drop);
     for (stage, started) in [("signer", signer(session).await), ("broadcaster", broadcaster)] {
         let what = format!("{stage}: start");
         match started {
             Ok(()) => checks.ok(what, "it starts with this configuration"),
-            Err(error) => checks.problem(what, told(&error), "a worker of this stage does not start: correct it"),
+            Err(error) => checks.problem(what, told(&error), "correct it: a worker of this stage does not start"),
         }
     }
     if let Err(error) = observe::check_traces(&session.config.observe) {
-        checks.problem("traces", told(&error), "no worker starts: correct [traces] or the OTEL_ variable");
+        checks.problem("traces", told(&error), "correct [traces] or the OTEL_ variable: no worker starts");
     }
     if let Some(address) = session.config.observe.metrics_listen {
         metrics(address, checks);
@@ -38,9 +38,9 @@ async fn signer(session: &Session) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Whether a worker can serve its metrics here; one that runs already does.
+/// Checks that a worker can serve metrics on this address; a running worker already does.
 fn metrics(address: SocketAddr, checks: &mut Checks) {
-    let todo = "fine if it is a running worker of this configuration; else no worker starts";
+    let todo = "fine if a worker of this configuration is running; otherwise no worker starts";
     match TcpListener::bind(address) {
         Ok(_) => checks.ok("metrics", format!("{address} is free")),
         Err(error) if error.kind() == ErrorKind::AddrInUse => {

@@ -1,7 +1,7 @@
-//! `signpost rescue`: what a person can do at once for a request that is stuck, ready to be pasted.
+//! `signpost rescue`: prints commands, ready to paste, that help a stuck request by hand.
 //!
-//! Holds no key, asks no node and sends nothing: it reads the record and prints. URLs of nodes may hold keys, so
-//! they are named, never shown.
+//! Uses no key, asks no node and sends nothing: it reads the record and prints. URLs of nodes may contain keys, so only
+//! their host is shown.
 //!
 //! Read next: `plan.rs`.
 
@@ -26,16 +26,16 @@ Examples:
   signpost rescue invoice-4711
   signpost rescue invoice-4711 --json | jq -r '.attempts[-1].raw'
 
-Prints every signed transaction of the request with a ready `curl` for each configured node, its page in an explorer,
-and the commands that raise its price or cancel it. It sends nothing. The bytes were signed to be sent: handing the
-same ones to a node again, or to another, does no harm, and whichever is mined, Signpost finds it. URLs of nodes are
-not printed, for they may hold keys: set $BSC_RPC_1 and so on first.";
+Prints every signed transaction of the request with a `curl` command for each configured node, its page in an explorer,
+and the commands that raise its price or cancel it. It sends nothing. Sending the same signed bytes to a node again, or
+to another node, is harmless: Signpost finds whichever transaction is mined. URLs of nodes are not printed because they
+may contain keys: set $BSC_RPC_1 and so on first.";
 
 /// `signpost rescue`
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// The request's id
+    /// Id of the request
     #[arg(value_name = "ID")]
     id: String,
     /// One JSON line
@@ -78,10 +78,10 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
 fn unsigned(record: &Record) -> String {
     let id = &record.request_id;
     let cause = record.waiting.map_or(WaitCause::Signature, |waiting| waiting.cause);
-    format!("nothing of {id} is signed yet, so there is nothing to send; it waits for {cause}: {}", cause.meaning())
+    format!("{id} is not signed yet, so there is nothing to send; it waits for {cause}: {}", cause.meaning())
 }
 
-/// The request at the head of the lane, if it is another one: nothing behind it is mined before it.
+/// The request at the head of the lane, if it is another one: it must be mined first.
 async fn ahead(store: &DynamoStore, head: &Head, record: &Record) -> Result<Option<Ahead>, CommandError> {
     if head.lowest_open_nonce >= record.nonce {
         return Ok(None);

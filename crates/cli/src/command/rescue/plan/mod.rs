@@ -1,4 +1,4 @@
-//! What can be done for a request, as lines for people and as JSON. Pure.
+//! The commands that help a request, as lines for people and as JSON. Pure.
 
 use std::path::Path;
 
@@ -8,44 +8,45 @@ use signpost_txmgr::fees;
 use signpost_txmgr::record::{Attempt, AttemptKind, Phase, Record, WaitCause};
 use signpost_txmgr::units::{Nonce, RequestId, Wei};
 
+use crate::amount;
 use crate::command::bump;
 
-/// Sends what is on standard input, but for the URL.
+/// Sends standard input; the URL is appended.
 const CURL: &str = "curl -sS -H 'content-type: application/json' --data-binary @-";
-/// Makes the request of the raw transaction. `printf` is the shell's own: it takes 128 KiB, which no program's
-/// arguments may have.
+/// Builds the JSON-RPC request with the raw transaction. `printf` is a shell built-in and takes 128 KiB, more than the
+/// arguments of a program may have.
 const BODY: &str = r#"printf '{"jsonrpc":"2.0","id":1,"method":"eth_sendRawTransaction","params":["%s"]}'"#;
 
-/// What of the record's surroundings matters.
+/// Facts from outside the record.
 #[derive(Debug)]
 pub(super) struct Place<'a> {
     pub(super) chain: &'a Chain,
-    /// `--config`, if it was given: the commands printed need it too.
+    /// `--config`, if it was given: the printed commands need it too.
     pub(super) config: Option<&'a Path>,
     pub(super) is_paused: bool,
     pub(super) ahead: Option<Ahead>,
 }
 
-/// A request that must be mined before.
+/// A request that must be mined first.
 #[derive(Debug)]
 pub(super) struct Ahead {
     pub(super) nonce: Nonce,
     pub(super) id: RequestId,
 }
 
-/// All of it.
+/// Everything that is printed.
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
     record: &'a Record,
     place: &'a Place<'a>,
     nodes: Vec<Node>,
     explorer: Option<String>,
-    /// A command, or why there is none.
+    /// The command, or why it is not possible.
     bump: Result<String, String>,
     cancel: Result<String, String>,
 }
 
-/// A configured node, by what may be shown of it.
+/// A configured node without its URL.
 #[derive(Debug)]
 struct Node {
     name: String,
@@ -66,7 +67,7 @@ impl<'a> Plan<'a> {
             place,
             nodes: nodes.collect(),
             explorer,
-            bump: dearer(record)
+            bump: bump_price(record)
                 .map(|price| command(place, &format!("signpost bump {} --max-gas-price {price}", record.request_id))),
             cancel: not_cancelled(record).map(|()| command(place, &format!("signpost cancel {}", record.request_id))),
         }
@@ -109,9 +110,9 @@ impl<'a> Plan<'a> {
             lines.extend(self.attempt_lines(number, attempt));
         }
         lines.push(String::new());
-        let told = |way: &Result<String, String>| way.clone().unwrap_or_else(|why| format!("no: {why}"));
-        lines.push(fact("dearer", told(&self.bump)));
-        lines.push(fact("not at all", told(&self.cancel)));
+        let shown = |command: &Result<String, String>| command.clone().unwrap_or_else(|why| format!("no: {why}"));
+        lines.push(fact("raise price", shown(&self.bump)));
+        lines.push(fact("cancel", shown(&self.cancel)));
         if place.is_paused {
             let resume = command(place, &format!("signpost account resume {}", record.name));
             lines.push(fact("first", format!("the account is paused and signs nothing: {resume}")));
@@ -122,32 +123,33 @@ impl<'a> Plan<'a> {
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if let Phase::Settled(_) = self.record.phase {
-            notes.push(format!("It has its outcome, {}: nothing needs to be done.", self.record.phase.name()));
+            notes.push(format!("It has its outcome, {}: there is nothing to do.", self.record.phase.name()));
         }
         if let Some(private) = &self.place.chain.private {
             let only = if private.only { ", and private_only is set" } else { "" };
             notes.push(format!(
-                "{} private endpoint(s) are configured{only}: a node shows what it is sent to everybody.",
+                "{} private endpoint(s) are configured{only}: a public node shows what it receives to everybody.",
                 private.endpoints.len()
             ));
         }
         notes.push(
-            "Any of these takes the nonce; the newest pays most. The nodes' URLs, as in chain.rpc_urls:".to_owned(),
+            "Any of these uses the nonce; the newest has the highest price. Set the nodes' URLs of chain.rpc_urls:"
+                .to_owned(),
         );
         notes
     }
 
     fn attempt_lines(&self, number: usize, attempt: &Attempt) -> Vec<String> {
         let mut lines = vec![format!(
-            "attempt {number}: {}, {} wei per gas, {}",
+            "attempt {number}: {}, {}, {}",
             what(attempt),
-            attempt.fee.price(),
+            amount::price(attempt.fee.price()),
             attempt.tx_hash
         )];
         lines.push(format!("  {}", answer(attempt)));
         lines.extend(self.transaction_page(attempt).map(|page| format!("  {page}")));
         let Some(raw) = self.raw(attempt) else {
-            lines.push("  its bytes do not hash to what was stored: see `signpost audit`".to_owned());
+            lines.push("  its bytes do not match the stored hash: see `signpost audit`".to_owned());
             return lines;
         };
         lines.push(format!("  RAW_{number}={raw}"));
@@ -171,10 +173,12 @@ impl<'a> Plan<'a> {
                 self.nodes.iter().map(of).collect()
             };
             json!({ "attempt": number, "kind": attempt.kind.name(), "txHash": attempt.tx_hash.to_string(),
-                "gasPrice": attempt.fee.price().to_string(), "answer": attempt.sent.as_ref().map(|sent| sent.answer.class.name()),
+                "gasPrice": attempt.fee.price().to_string(),
+                "answer": attempt.sent.as_ref().map(|sent| sent.answer.class.name()),
                 "explorer": self.transaction_page(attempt), "raw": raw, "curl": raw.as_ref().map(curl) })
         });
         let nodes = self.nodes.iter().map(|Node { name, variable }| json!({ "name": name, "variable": variable }));
+        let behind = |Ahead { nonce, id }: &Ahead| json!({ "nonce": nonce.0, "requestId": id.as_str() });
         let waits = |cause: WaitCause| json!({ "code": cause.code(), "message": cause.meaning() });
         json!({
             "requestId": record.request_id.as_str(),
@@ -184,7 +188,7 @@ impl<'a> Plan<'a> {
             "chainId": place.chain.chain_id,
             "nonce": record.nonce.0,
             "waitingFor": record.waiting.map(|waiting| waits(waiting.cause)),
-            "behind": place.ahead.as_ref().map(|ahead| json!({ "nonce": ahead.nonce.0, "requestId": ahead.id.as_str() })),
+            "behind": place.ahead.as_ref().map(behind),
             "paused": place.is_paused,
             "explorer": self.account_page(),
             "nodes": nodes.collect::<Vec<_>>(),
@@ -197,7 +201,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// `BscScan`, of the two networks it is for.
+/// `BscScan` for the two networks that it serves.
 fn explorer_of(chain_id: u64) -> Option<String> {
     match chain_id {
         56 => Some("https://bscscan.com".to_owned()),
@@ -213,10 +217,10 @@ fn command(place: &Place<'_>, words: &str) -> String {
     }
 }
 
-/// The least price of the next attempt, if it may be signed; else why not.
-fn dearer(record: &Record) -> Result<Wei, String> {
+/// The lowest price of the next attempt, or the reason why it cannot be signed.
+fn bump_price(record: &Record) -> Result<Wei, String> {
     let last = bump::newest(record).map_err(|error| error.to_string())?;
-    let price = fees::least_bump(last.fee.price()).ok_or("its price cannot be raised any further")?;
+    let price = fees::least_bump(last.fee.price()).ok_or("its price cannot be raised further")?;
     bump::raised(record, last, price).map(|_| price).map_err(|error| error.to_string())
 }
 
@@ -224,9 +228,9 @@ fn not_cancelled(record: &Record) -> Result<(), String> {
     let id = &record.request_id;
     match (&record.phase, &record.cancel) {
         (Phase::Settled(_), _) => Err(format!("{id} has its outcome: {}", record.phase.name())),
-        (Phase::Mined(_), _) => Err(format!("{id} is mined already and waits for finality")),
+        (Phase::Mined(_), _) => Err(format!("{id} is already mined and waits for finality")),
         (Phase::Reserved | Phase::Signed | Phase::Sent, Some(cause)) => {
-            Err(format!("a cancel is wanted already ({})", cause.name()))
+            Err(format!("a cancel is already requested ({})", cause.name()))
         }
         (Phase::Reserved | Phase::Signed | Phase::Sent, None) => Ok(()),
     }
@@ -239,13 +243,13 @@ fn meaning(cause: WaitCause) -> String {
 fn what(attempt: &Attempt) -> String {
     match attempt.kind {
         AttemptKind::Execute => "executes the request".to_owned(),
-        AttemptKind::Cancel => format!("cancels it, {} wei from the account to itself", attempt.to_self),
+        AttemptKind::Cancel => format!("cancels it, {} from the account to itself", amount::wei(attempt.to_self)),
     }
 }
 
 fn answer(attempt: &Attempt) -> String {
     match &attempt.sent {
-        None => "not handed to a node yet, as far as is known".to_owned(),
+        None => "not sent to a node yet, as far as is known".to_owned(),
         Some(sent) if sent.answer.message.is_empty() => format!("last answer: {}", sent.answer.class.name()),
         Some(sent) => format!("last answer: {} (\"{}\")", sent.answer.class.name(), sent.answer.message),
     }

@@ -1,4 +1,4 @@
-//! What is printed for a record in each state.
+//! Tests of the output for a record in each state.
 
 use std::sync::Arc;
 
@@ -83,7 +83,7 @@ fn place(chain: &Chain) -> Place<'_> {
 }
 
 #[test]
-fn every_attempt_is_printed_for_every_node_without_its_url() {
+fn every_attempt_is_printed_per_node_without_its_url() {
     let (chain, record) = (chain(56), record(&[100, 110], Phase::Sent));
     let place = place(&chain);
     let plan = Plan::of(&record, &place);
@@ -103,12 +103,12 @@ fn every_attempt_is_printed_for_every_node_without_its_url() {
     assert!(text.contains("export BSC_RPC_2=…   # node 2 (two.example)"), "{text}");
     assert!(text.contains("waits for     node: no node has accepted it"), "{text}");
     assert!(text.contains("last answer: retry (\"try later\")"), "{text}");
-    assert!(text.contains("dearer        signpost bump pay-1 --max-gas-price 121\n"), "{text}");
-    assert!(text.ends_with("not at all    signpost cancel pay-1"), "{text}");
+    assert!(text.contains("raise price   signpost bump pay-1 --max-gas-price 121\n"), "{text}");
+    assert!(text.ends_with("cancel        signpost cancel pay-1"), "{text}");
 }
 
 #[test]
-fn programs_get_commands_that_stand_alone() {
+fn json_has_complete_commands() {
     let (chain, record) = (chain(56), record(&[100], Phase::Sent));
     let place = place(&chain);
     let json = Plan::of(&record, &place).json();
@@ -120,7 +120,7 @@ fn programs_get_commands_that_stand_alone() {
 
 /// The shell runs what is printed, with a `curl` that shows what it was given.
 #[test]
-fn what_is_printed_sends_the_bytes_as_one_call() {
+fn printed_command_sends_the_bytes_in_one_call() {
     let (chain, record) = (chain(56), record(&[100], Phase::Sent));
     let place = place(&chain);
     let lines = Plan::of(&record, &place).lines();
@@ -139,17 +139,17 @@ fn what_is_printed_sends_the_bytes_as_one_call() {
 }
 
 #[test]
-fn what_cannot_be_done_says_why() {
+fn impossible_command_gives_its_reason() {
     let chain = chain(56);
     let text = |record: &Record| Plan::of(record, &place(&chain)).lines().join("\n");
     let capped = text(&record(&[100, 110, 121], Phase::Sent));
-    assert!(capped.contains("dearer        no: 134 is above the cap of pay-1, which is 130"), "{capped}");
+    assert!(capped.contains("raise price   no: 134 is above the cap of pay-1, which is 130"), "{capped}");
     let cancelled = text(&Record { cancel: Some(CancelCause::Asked), ..record(&[100], Phase::Sent) });
-    assert!(cancelled.contains("not at all    no: a cancel is wanted already (asked)"), "{cancelled}");
+    assert!(cancelled.contains("cancel        no: a cancel is already requested (asked)"), "{cancelled}");
 }
 
 #[test]
-fn what_stands_before_the_request_is_said() {
+fn request_ahead_in_the_lane_is_shown() {
     let (chain, record) = (chain(56), record(&[100], Phase::Signed));
     let ahead = Some(Ahead { nonce: Nonce(3), id: "first-1".parse().unwrap() });
     let config = Some(Path::new("/etc/it's.toml"));
@@ -161,7 +161,7 @@ fn what_stands_before_the_request_is_said() {
 }
 
 #[test]
-fn an_explorer_is_linked_of_the_chain_it_is_for() {
+fn explorer_link_depends_on_the_chain() {
     let page = |chain: Chain| {
         let record = record(&[100], Phase::Sent);
         Plan::of(&record, &place(&chain)).account_page()
@@ -175,7 +175,7 @@ fn an_explorer_is_linked_of_the_chain_it_is_for() {
 }
 
 #[test]
-fn a_private_way_is_not_left_without_a_word() {
+fn private_endpoints_lead_to_a_warning() {
     let authorization = Authorization::Value(SECRET.to_owned());
     let endpoint = PrivateEndpoint {
         url: SECRET.to_owned(),
@@ -187,22 +187,22 @@ fn a_private_way_is_not_left_without_a_word() {
     let record = record(&[100], Phase::Sent);
     let text = Plan::of(&record, &place(&chain)).lines().join("\n");
     assert!(
-        text.contains("private_only is set: a node shows what it is sent to everybody") && !text.contains(SECRET),
+        text.contains("private_only is set: a public node shows what it receives") && !text.contains(SECRET),
         "{text}"
     );
 }
 
 #[test]
-fn what_is_not_signed_yet_says_what_it_waits_for() {
+fn unsigned_request_shows_what_it_waits_for() {
     let unsigned = |waiting| super::super::unsigned(&Record { waiting, ..record(&[], Phase::Reserved) });
     assert!(unsigned(None).contains("it waits for signature: the signer has not signed it"), "{}", unsigned(None));
     let predecessor = Some(Waiting { cause: WaitCause::Predecessor, since: Millis(0) });
-    assert!(unsigned(predecessor).contains("nothing of pay-1 is signed yet"), "{}", unsigned(predecessor));
+    assert!(unsigned(predecessor).contains("pay-1 is not signed yet"), "{}", unsigned(predecessor));
     assert!(unsigned(predecessor).contains("waits for predecessor: "), "{}", unsigned(predecessor));
 }
 
 #[test]
-fn bytes_that_are_not_what_was_stored_are_not_printed() {
+fn bytes_with_a_wrong_hash_are_not_printed() {
     let chain = chain(56);
     let mut record = record(&[100], Phase::Sent);
     record.attempts[0].tx_hash = signpost_txmgr::units::TxHash([9; 32]);
