@@ -91,8 +91,7 @@ pub fn settled(counts: &Counts) -> Result<Nonce, Unfit> {
     }
 }
 
-/// Whether a nonce that somebody chose can be the next one, and what stands before it, for whoever is about to
-/// begin there.
+/// Whether a chosen nonce can be the next one; and if so, the risk of beginning there, in a sentence.
 pub fn before(counts: &Counts, nonce: Nonce) -> Result<Option<String>, Unfit> {
     let &Counts { latest, pending, finalized } = counts;
     let used = latest.max(finalized.unwrap_or(latest));
