@@ -113,3 +113,40 @@ pub fn hold_back(messages: &[Incoming], dispositions: &mut [Disposition]) {
 pub fn is_fifo(queue: &str) -> bool {
     queue.strip_suffix(".fifo").is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(group: Option<&str>) -> Incoming {
+        Incoming {
+            receipt: String::new(),
+            message_id: "m".to_owned(),
+            group: group.map(str::to_owned),
+            sender: None,
+            trace: None,
+            receives: 1,
+            body: "calldata".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_follows_a_retry_in_its_group_is_retried() {
+        use Disposition::{Done, Retry};
+        let messages = [Some("a"), Some("b"), None, Some("a"), Some("b"), None].map(message);
+        let mut dispositions = [Retry, Done, Retry, Done, Done, Done];
+        hold_back(&messages, &mut dispositions);
+        assert_eq!(dispositions, [Retry, Done, Retry, Retry, Done, Done]);
+    }
+
+    #[test]
+    fn a_message_shows_nothing_of_its_body() {
+        assert!(!format!("{:?}", message(None)).contains("calldata"));
+    }
+
+    #[test]
+    fn a_queue_is_fifo_by_its_suffix() {
+        assert!(is_fifo("https://sqs.eu-central-1.amazonaws.com/1/signing.fifo") && is_fifo("arn:aws:sqs:r:1:q.fifo"));
+        assert!(!is_fifo("signing") && !is_fifo("signing.fifo-old"));
+    }
+}

@@ -27,11 +27,9 @@ mod terminal {
     pub fn remark(_: impl AsRef<str>) {}
 }
 
-mod command {
-    pub mod when {
-        pub fn date(at: signpost_txmgr::units::Millis) -> String {
-            at.0.to_string()
-        }
+mod when {
+    pub fn date(at: signpost_txmgr::units::Millis) -> String {
+        at.0.to_string()
     }
 }
 

@@ -158,7 +158,7 @@ impl Source {
             is_use = token == "use" || is_use && token != ";";
             let starts_path = at == 0 || tokens[at - 1] != "::";
             let is_child = is_use && at > 0 && tokens[at - 1] == "use" && known.contains(&child(module, token));
-            if starts_path && is_child || starts_path && is_rooted(&tokens, at) {
+            if starts_path && (is_child || is_rooted(&tokens, at)) {
                 let base = if is_child { module.to_vec() } else { Vec::new() };
                 let mut found = Vec::new();
                 at = read_paths(&tokens, at, &base, &mut found);
@@ -219,7 +219,7 @@ fn read_paths(tokens: &[&str], mut at: usize, base: &[String], found: &mut Vec<(
         }
         let mut name = path.last().cloned().unwrap_or_default();
         if tokens.get(at) == Some(&"as") {
-            name = tokens.get(at + 1).copied().unwrap_or_default().to_owned();
+            tokens.get(at + 1).copied().unwrap_or_default().clone_into(&mut name);
             at += 2;
         }
         found.push((path, name));

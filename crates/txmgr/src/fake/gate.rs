@@ -20,7 +20,7 @@ pub enum Fate {
     Pass,
     /// It does not take effect; the caller learns as much as `happened` says, which is never `Yes`.
     Fail {
-        /// What the caller is told: `No` or `Unknown`.
+        /// What is reported to the caller: `No` or `Unknown`.
         happened: Happened,
         /// The service asked to slow down.
         throttled: bool,
@@ -31,7 +31,7 @@ pub enum Fate {
     DieBefore,
     /// It takes effect and the caller never sees it: the future stays pending for good.
     DieAfter,
-    /// For a send: the node answers that all is well and forgets the transaction. Else as `Pass`.
+    /// For a send: the node reports success and forgets the transaction. Else as `Pass`.
     Swallow,
     /// For a reservation: another transaction is on one of its items (`TransactionConflict`), and it did not
     /// happen. Else as `Pass`.
@@ -130,7 +130,8 @@ impl Gate {
         self.0.as_ref().map_or(Fate::Pass, |weather| weather.entry_fate(operation))
     }
 
-    /// Whether SQS or SNS takes such a body, with so many bytes of attributes; and whether the weather lets it.
+    /// Whether SQS or SNS takes such a body with this many bytes of attributes, and whether the weather lets it
+    /// through.
     pub(super) fn takes(&self, operation: &'static str, body: &str, attributes_bytes: usize) -> Result<(), PortError> {
         let refused = |code, words: &str| Err(PortError::refused_for_good(operation, code, words));
         if body.len().saturating_add(attributes_bytes) > text::MAX_MESSAGE_BYTES {

@@ -1,13 +1,13 @@
 //! The in-memory ports: small worlds that keep the promises of [`crate::ports`].
 //!
 //! A store with conditions, a key service that never signs the same way twice, queues with group
-//! locks and timeouts, a chain that mines. They are judged by the same contract suite as the real
+//! locks and timeouts, a chain that mines. They pass the same contract suite as the real
 //! adapters, and the simulation, the benchmarks and the drivers' own tests run on them. All of them
 //! are handles: a clone is the same world.
 //!
 //! What goes wrong is not decided here. Each call passes a [`Gate`], behind which a [`Weather`] may
 //! yield, fail, lose the reply or let the caller die; without one every call completes at once.
-//! What happened is told to a [`Journal`], for an auditor. Time is a [`SimClock`] that is moved by hand.
+//! What happened is noted in a [`Journal`], for an auditor. Time is a [`SimClock`] that is moved by hand.
 //!
 //! Never built into a program: only for tests and under the feature `fake`. Read next: [`store`].
 #![allow(

@@ -32,9 +32,9 @@ pub struct QueueRules {
     pub fifo: bool,
     /// How long a received message is hidden.
     pub visibility_ms: u64,
-    /// After so many receives a message goes to the dead-letter queue.
+    /// After this many receives a message goes to the dead-letter queue.
     pub max_receives: u32,
-    /// Standard queue: one message in so many comes twice (0: none), and the order is shuffled by this seed.
+    /// Standard queue: one message in this many is delivered twice (0: none), and the order is shuffled by this seed.
     pub repeat_one_in: u64,
     /// Seed of the disorder of a standard queue, or of which group a FIFO queue gives from; 0 keeps the order, and
     /// gives from the group with the oldest message.
@@ -375,7 +375,7 @@ impl Shelf {
         }
     }
 
-    /// The next place to receive, and takes it off its state. Within one call a group goes on giving.
+    /// The next place to receive, and takes it off its state. Within one call a group continues to give.
     fn pick(&mut self, rules: &QueueRules, taken: &[Incoming]) -> Option<u64> {
         if rules.fifo {
             let mine = taken.last().and_then(|message| message.group.clone());

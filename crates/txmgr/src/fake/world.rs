@@ -19,7 +19,7 @@ pub const PANIC_SELECTOR: [u8; 4] = [0x4e, 0x48, 0x7b, 0x71];
 const FINALITY_BLOCKS: u64 = 2;
 
 /// Transactions a node keeps of one account (BSC: 200, executable or not). Past that the highest nonces are
-/// dropped, without a word to whoever sent them.
+/// dropped, without an answer to the sender.
 pub const POOL_PER_ACCOUNT: usize = 200;
 
 /// A balance above this is not added up: no test spends it, and adding costs time in a full pool.
@@ -38,7 +38,7 @@ pub enum Second {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "faults that come each for itself or together")]
 pub struct NodeMood {
-    /// It is so many blocks behind.
+    /// It is this many blocks behind.
     pub lag: u64,
     /// It answers every receipt with null.
     pub hides_receipts: bool,

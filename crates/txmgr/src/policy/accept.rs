@@ -36,16 +36,16 @@ pub struct Accepted {
     pub fee_cap: Wei,
     /// When it is worth nothing any more.
     pub deadline: Option<Millis>,
-    /// The caller's own words, echoed in the outcome.
+    /// The caller's metadata, echoed in the outcome.
     pub metadata: Option<Value>,
-    /// What the id is held against when it comes again.
+    /// What a message with the same id is compared with.
     pub digest: Digest,
 }
 
-/// Holds a request against its account, the network's rules and the account's policy, and prices it.
+/// Checks a request against its account, the network's rules and the account's policy, and gives it a price.
 ///
 /// `account` is the one the request resolved to, `observed_price` the network's price as last seen,
-/// `sender` SQS's own word on who sent the message. A refusal carries the request's id and metadata.
+/// `sender` the `SenderId` that SQS gives. A refusal carries the request's id and metadata.
 pub fn accept(
     request: &SigningRequest,
     account: &AccountKey,

@@ -8,7 +8,7 @@ use crate::request::{Code, DirectRequest, Refused};
 use crate::units::Millis;
 
 impl DirectRequest {
-    /// Holds the request against the network's rules, and against the policy where there is one.
+    /// Checks the request against the network's rules, and against the policy where there is one.
     /// Without a policy, contracts are not created: a recipient left out by mistake costs its value.
     ///
     /// A policy's rules about deadlines and SQS senders refuse every request, which has neither;
@@ -21,7 +21,7 @@ impl DirectRequest {
         check_gas(&self.intent)?;
         check_size(&self.intent, self.fee, self.fee.price())?;
         let Some(policy) = policy else { return Ok(()) };
-        // There is no deadline that the time could be held against.
+        // There is no deadline to compare the time with.
         let now = Millis(0);
         let (fee, fee_cap) = (self.fee, self.fee.price());
         policy.check(&PolicyFacts { intent: &self.intent, fee, fee_cap, sender: None, deadline: None, now })
@@ -29,7 +29,7 @@ impl DirectRequest {
 }
 
 impl AccountPolicy {
-    /// The first rule that `sign-direct` has nothing to hold against: it knows no sender and no deadline, and
+    /// The first rule that `sign-direct` cannot check: it knows no sender and no deadline, and
     /// counts nothing.
     #[must_use]
     pub fn unfit_for_direct(&self) -> Option<&'static str> {

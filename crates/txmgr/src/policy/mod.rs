@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! [account.treasury]
-//! max_gas_price_wei = "3000000000"       # required: the dearest attempt, bumps included
+//! max_gas_price_wei = "3000000000"       # required: the highest price of an attempt, bumps included
 //! gas_price_wei = "100000000"            # for requests that name no price
 //! min_gas_price_wei = "50000000"
 //! allow_to = ["0x55d398326f99059ff775485246999027b3197955"]
@@ -16,7 +16,7 @@
 //! max_requests = 600                     # that get a slot, of each sender, per...
 //! max_requests_window_s = 60
 //! max_deadline_s = 3600                  # and every request must have a deadline
-//! max_head_s = 600                       # the default: so long one at its price cap may hold up the others
+//! max_head_s = 600                       # the default: how long a request at its price cap may block the others
 //! allow_senders = ["AIDAEXAMPLE", "AROAEXAMPLE:*"]   # a user; a role, in whatever session
 //! cancel_senders = ["AROADESK:*"]        # may cancel any request, besides who sent it
 //! [account.treasury.allow_selectors]     # for these contracts, these functions and no others
@@ -33,7 +33,7 @@
 //! fault at all gives no policy. **Does not guarantee** anything about a rule left out: only the
 //! cap of the price must be there, and only creation is forbidden unless allowed.
 //!
-//! The rules are held against a request when it is accepted and again before it is signed; what a
+//! The rules are checked against a request when it is accepted and again before it is signed; what a
 //! window has left is counted when the slot is reserved, in the same transaction. Never reads a file
 //! or a clock. Read next: [`accept()`], [`SpendLimit`], [`RequestLimit`], [`crate::account`].
 
@@ -68,7 +68,7 @@ pub struct Policies {
     digest: Digest,
 }
 
-/// The rules of one account. `None` means that there is no such rule.
+/// The rules of one account. `None` means that the rule is not set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountPolicy {
     /// Most wei per gas, bumps included.
@@ -105,7 +105,7 @@ pub struct AccountPolicy {
     pub cancel_senders: Vec<SenderPattern>,
 }
 
-/// What the rules are held against.
+/// What the rules are checked against.
 #[derive(Debug, Clone, Copy)]
 pub struct PolicyFacts<'a> {
     /// What is to be executed.
@@ -114,7 +114,7 @@ pub struct PolicyFacts<'a> {
     pub fee: Fee,
     /// The most any attempt may pay for a unit of gas.
     pub fee_cap: Wei,
-    /// Who sent the request, in SQS's own words.
+    /// Who sent the request: the `SenderId` that SQS gives.
     pub sender: Option<&'a str>,
     /// When the request is worth nothing any more.
     pub deadline: Option<Millis>,
@@ -147,7 +147,7 @@ impl Policies {
         self.all().any(|policy| policy.check_sender(sender).is_ok())
     }
 
-    /// Refuses a sender of whom no rules take anything, neither a request nor a cancel.
+    /// Refuses a sender from which no rule accepts anything, neither a request nor a cancel.
     pub fn check_known(&self, sender: Option<&str>) -> Result<(), Refused> {
         if self.take(sender) || self.all().any(|policy| policy.takes_cancels_of(sender)) {
             return Ok(());
@@ -224,7 +224,7 @@ impl AccountPolicy {
         }
     }
 
-    /// Holds a request against every rule; the refusal names the first that forbids it.
+    /// Checks a request against every rule; the refusal names the first that forbids it.
     pub fn check(&self, facts: &PolicyFacts<'_>) -> Result<(), Refused> {
         self.check_sender(facts.sender)?;
         self.check_recipient(facts.intent)?;

@@ -1,9 +1,9 @@
 //! The limit of how many requests of one sender get a slot in a window of time.
 //!
-//! **Who counts as one** is the principal: the sessions of a role are one sender, since whoever assumes the role names
-//! them. Messages without a `SenderId` are one sender together. The senders of an account share the window's times,
-//! and none the count, but for this: a window counts [`SenderCounts::MAX_SENDERS`] of them apart, so that the head
-//! stays small, and all others together.
+//! **Who counts as one** is the principal: the sessions of a role are one sender, since the one that assumes the role
+//! names them. Messages without a `SenderId` are one sender together. The senders of an account share the window's
+//! times, and none the count, but for this: a window counts [`SenderCounts::MAX_SENDERS`] of them apart, so that the
+//! head stays small, and all others together.
 //!
 //! **What counts** is a request that gets a slot, once. What is refused, and what is known already, does not. **A
 //! window** begins with the first request after the one before has ended. Two windows may touch, so any span of that
@@ -17,7 +17,7 @@ use crate::account::SenderCounts;
 use crate::request::{Code, Refused, shown};
 use crate::units::Millis;
 
-/// So many in so long.
+/// A number of requests per time window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestLimit {
     /// Most requests of one sender in one window.

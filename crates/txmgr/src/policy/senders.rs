@@ -1,9 +1,9 @@
 //! Who sends: SQS's own `SenderId`, and the patterns that policy lists.
 //!
 //! A `SenderId` is a user's id (`AIDA...`), or `ROLEID:SESSION` of an assumed role (`AROA...:task-7`). AWS makes the
-//! ids, and they are never given twice; the name of the session is chosen by whoever assumes the role. So a session
-//! tells nobody apart, and a pattern may leave open what follows a whole role id, and nothing else: `A*` would take
-//! everyone.
+//! ids, and they are never given twice; the name of the session is chosen by the one that assumes the role. So a
+//! session tells nobody apart, and a pattern may leave open what follows a whole role id, and nothing else: `A*` would
+//! take everyone.
 //!
 //! Read next: [`super::requests`].
 
@@ -21,7 +21,7 @@ pub enum SenderPattern {
     Prefix(String),
 }
 
-/// A text that is no pattern of senders.
+/// A text that is not a valid pattern of senders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoPattern {
     /// Nothing, or `*` alone.

@@ -2,7 +2,7 @@
 //!
 //! **What counts** is the most a request can take from the account, taken when it gets its slot: its
 //! value and its gas at the highest price that any attempt may pay, bumps included; or a cancel at
-//! the policy's cap, should that be dearer. What it really costs is known only when it is final, and
+//! the policy's cap, if that is higher. What it really costs is known only when it is final, and
 //! by then it may be too late to say no. So a limit is never passed, whatever is bumped, and a request
 //! that was cancelled, reverted or cheaper than it could have been has counted in full: giving back
 //! would need a second truth beside the record. A refused request never counts.
@@ -19,7 +19,7 @@ use crate::request::{Code, Refused};
 use crate::tx::{Intent, TRANSFER_GAS};
 use crate::units::{Gas, Millis, Wei};
 
-/// So much in so long.
+/// A spend limit per time window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpendLimit {
     /// Most wei of one window.

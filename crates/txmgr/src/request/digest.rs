@@ -3,7 +3,8 @@
 //! It is taken over what was understood, never over how it was written: `1`, `"1"` and `"0x1"`,
 //! the order of the fields, and whether the account was named, addressed or left out make no
 //! difference. Of a request for a pool it is the pool's name that counts, not the account it was assigned
-//! to: that may be another one when the message comes again. The request id is not part of it: digests are only compared under one id.
+//! to: that may be another one when the message is redelivered. The request id is not part of it: digests are only
+//! compared under one id.
 //!
 //! The encoding is for ever, because a stored digest is compared with one computed later by a newer
 //! version. It is the text [`VERSION`] and then, in this order, account address, chain id, to,

@@ -18,7 +18,7 @@ use crate::units::{ChainId, Nonce, Wei};
 const KNOWN: &[&str] =
     &["to", "nonce", "gas", "gasPrice", "maxFeePerGas", "maxPriorityFeePerGas", "value", "data", "chainId"];
 
-/// What must be there, in the order in which it is told, for type 0...
+/// Required fields, in the order in which a refusal lists them, for type 0...
 const REQUIRED: &[&str] = &["gas", "gasPrice", "to", "nonce", "data"];
 
 /// ...and for type 2.

@@ -94,7 +94,7 @@ struct Position {
     column: usize,
 }
 
-/// What the walk notices. It goes on to the end of the body, or to the first broken place.
+/// What the walk notices. It continues to the end of the body, or to the first syntax error.
 #[derive(Debug, Default)]
 struct Notes {
     /// Our words for what looks like secrets: as many as there are such words, at most.
@@ -293,8 +293,8 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     /// An object, or a number: with `arbitrary_precision`, `serde_json` hands a number that is no
-    /// 64-bit integer over as an object of one field named [`NUMBER`]. A body that spells out that name is marked as reserved
-    /// beforehand, and one that escapes it does not arrive here as borrowed text.
+    /// 64-bit integer over as an object of one field named [`NUMBER`]. A body that spells out that name is marked as
+    /// reserved beforehand, and one that escapes it does not arrive here as borrowed text.
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut fields = Object::new();
         while let Some(name) = map.next_key_seed(Name)? {

@@ -58,7 +58,7 @@ codes! {
     MissingField = "missingField",
     /// `nonce` was given; we assign it.
     NonceNotAllowed = "nonceNotAllowed",
-    /// The request id is no id.
+    /// The request id is not valid.
     BadRequestId = "badRequestId",
     /// The account is neither a name, a key nor an address.
     BadAccount = "badAccount",
@@ -142,7 +142,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// A text that is no code we know.
+/// A text that is not a known code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is not a refusal code")]
 pub struct UnknownCode;

@@ -32,7 +32,7 @@ pub enum AttemptError {
     /// The account's public key cannot be used.
     #[error("the account cannot be signed for")]
     Key(#[source] KeyTrouble),
-    /// What the key service returned is no signature of ours.
+    /// The key service returned something that is not a signature by the account's key.
     #[error("the key service returned a signature that does not verify")]
     Signature(#[source] SignatureError),
     /// The machine refused the step: a defect.
@@ -79,7 +79,7 @@ impl<S: Store, K: Keys> Attempts<'_, S, K> {
             let fee = self.first_fee(&record);
             record = match self.sign_and_store(vouched, head, fee, to_self, now).await? {
                 Written::Ours(record) => return Ok(record),
-                // Another worker was first, or a cancel came: go on with what is stored.
+                // Another worker was first, or a cancel was noted: continue with the stored record.
                 Written::Theirs(record) => record,
             };
         }
@@ -313,8 +313,8 @@ impl<S: Store, K: Keys> Attempts<'_, S, K> {
 /// A record whose seal was checked. Nothing else gets a signature.
 struct Vouched<'r>(&'r Record);
 
-/// One line for each signature that KMS gave, also for one that is not stored: whoever goes through KMS's own trail
-/// finds each of its events here.
+/// One line for each signature that KMS made, also for one that is not stored, so that each event in the audit trail
+/// of KMS has a line here.
 fn note_signature(attempt: &Attempt, written: &Result<Written, AttemptError>) {
     let kind = attempt.kind.name();
     let kms_request_id = attempt.kms_request_id.as_deref();

@@ -1,6 +1,6 @@
-//! `{"cancel": "ID"}` on the signing queue: the wish is noted on the record; the lane does the rest.
+//! `{"cancel": "ID"}` on the signing queue: the cancel is noted on the record, and the lane carries it out.
 //!
-//! A cancel is taken from the sender of the request, and from those whom policy lists in `cancel_senders`. An
+//! A cancel is taken from the sender of the request, and from the senders that policy lists in `cancel_senders`. An
 //! operator needs no message: `signpost cancel` notes the wish on the record, with its own right to write it.
 //!
 //! ## Guarantees
@@ -92,7 +92,7 @@ impl<S: Store, O: OutcomeTopic> Cancels<'_, S, O> {
         let is_listed = policy.is_some_and(|policy| policy.takes_cancels_of(sender));
         match &record.sender {
             Some(own) => is_listed || sender.is_some_and(|sender| principal(sender) == principal(own)),
-            // Stored without its sender: whoever may send requests for the account.
+            // Stored without its sender: any sender that may send requests for the account.
             None => is_listed || policy.is_some_and(|policy| policy.check_sender(sender).is_ok()),
         }
     }

@@ -28,10 +28,10 @@ use super::pool::Pools;
 pub(super) struct Unknown(BTreeMap<String, Millis>);
 
 impl Unknown {
-    /// For so long what was unknown stays so without another look.
+    /// For this time, in milliseconds, an unknown reference stays unknown without another read.
     pub(super) const KEPT_MS: u64 = 10_000;
-    /// Most references kept. When so many are fresh, the directory is not read for others either: it was read within
-    /// [`Self::KEPT_MS`], and a flood of names nobody has must not have it read once per batch.
+    /// Most references kept. When this many are fresh, the directory is not read for others either: it was read within
+    /// [`Self::KEPT_MS`], and a flood of unknown names must not cause a read per batch.
     const KEPT_MAX: usize = 64;
 
     /// Whether the directory is to be read for this reference.

@@ -112,7 +112,7 @@ impl Judge<'_> {
     ) -> Work<'d> {
         let sender = delivery.sender.as_deref();
         let verdict = self.policies.of(&head.name).and_then(|policy| {
-            // First, so that a sender whom policy does not take learns nothing else.
+            // First, so that a sender that policy does not accept learns nothing else.
             policy.check_sender(sender)?;
             let price = head.fee.map(|fee| fee.gas_price);
             accept(&request, &head.account, policy, self.network, price, sender, now)

@@ -8,10 +8,10 @@
 //!   effect (I13).
 //! * For one attempt only the first stored signature counts; the loser of a race forgets its own.
 //! * Nothing policy refuses reaches the key service, now or when resumed (I9).
-//! * Nothing reaches it but what a signer accepted, for an account that the deployment lists (G8, I17): the record has
-//!   its seal, and the head says what [`crate::pins`] says.
+//! * The key service signs only what a signer accepted, for an account that the deployment lists (G8, I17): the
+//!   record has its seal, and the head agrees with [`crate::pins`].
 //! * A message is judged once (G2): what answered it is stored with its message id, and answers it again.
-//! * A sender whom no policy knows is refused before anything is read for its message, at the cost of one write.
+//! * A sender that no policy knows is refused before anything is read for its message, at the cost of one write.
 //! * Nothing is said under an id that the message does not own. The owner of an id is the first allowed sender whose
 //!   request got a record.
 //!
@@ -33,7 +33,7 @@
 //! | `standing` | whether an account's key can be used, and its mark | store, keys |
 //! | `attempt` | policy again, the seal, one KMS signature and its conditional write | store, keys |
 //! | `rejection` | a refused message: stored, published, marked | store, topic |
-//! | `stranger` | messages of senders whom no policy knows | store, topic |
+//! | `stranger` | messages of senders that no policy knows | store, topic |
 //! | `cancel` | cancels noted on records | store, topic |
 //! | `reservation` | slots, in groups of one transaction | store, keys, topic |
 //! | `judge` | what is to be done with one message | none |
@@ -165,7 +165,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         }
     }
 
-    /// Takes up the accounts and reads their public keys, so that a key that cannot be used is named before the
+    /// Reads the registered accounts and their public keys, so that a key that cannot be used is named before the
     /// first request. It stops only its own account; a key service that does not answer stops nothing.
     pub async fn warm_up(&self, now: Millis) -> Result<(), StartRefused> {
         let accounts = self.take_up_accounts().await?;

@@ -1,8 +1,8 @@
-//! Which account a request is for: the one it names, or one of a pool's.
+//! Which account a request is for: the named account, or one account of the named pool.
 //!
 //! Each account of a pool has a rank for each request, a hash of both; the request goes to the highest
-//! that is registered, not paused, has a usable key and can pay. So every signer chooses alike, requests are shared evenly, and an
-//! account that leaves or comes moves its own share and no other.
+//! that is registered, not paused, has a usable key and can pay. So every signer chooses alike, requests are shared
+//! evenly, and an account that leaves or comes moves its own share and no other.
 //!
 //! ## Guarantees
 //! * The choice counts only if the slot is reserved: a request that has a record keeps its account, since
@@ -78,7 +78,7 @@ impl Pools<'_> {
         };
         let named = self.policies.pool(pool).map_err(refused)?;
         let registered = named.iter().filter_map(|name| heads.values().find(|head| head.name == *name));
-        // One that waits for funds goes on by itself; one that is paused gives no slot at all, whatever it has:
+        // One that waits for funds continues by itself; one that is paused gives no slot at all, whatever its funds:
         // while all are, the request is refused in the same one's name, so that its outcomes are equal.
         let usable = |head: &Head| {
             let open = !head.paused;
@@ -103,8 +103,8 @@ pub(super) enum Unresolved {
     Unread,
 }
 
-/// The place of an account among a pool's for one request, lowest first. Signers of two versions should choose alike, so
-/// it is not to be changed without need; if they do not, the first to reserve decides.
+/// The place of an account among a pool's for one request, lowest first. Signers of two versions should choose alike,
+/// so it is not to be changed without need; if they do not, the first to reserve decides.
 fn rank(account: &AccountName, request: &RequestId) -> [u8; 32] {
     sha256(format!("{account}\0{request}").as_bytes())
 }

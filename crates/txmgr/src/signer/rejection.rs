@@ -7,7 +7,7 @@
 //!   lock, so that of two workers that judge one message differently one wins. A copy is kept under
 //!   `sqs:<message id>` at once, and before another message's record or rejection takes the item's place.
 //! * Under an id that is not the message's own nothing is said: not under one that has a record, not by a sender
-//!   whom no policy takes, not of a cancel. That is answered under `sqs:<message id>`, and names the id.
+//!   that no policy accepts, not of a cancel. That is answered under `sqs:<message id>`, and names the id.
 //!
 //! ## Does not guarantee
 //! * The lock where the answer is under `sqs:<message id>` alone: of two workers with different policies that judge
@@ -53,7 +53,7 @@ pub(super) enum Place {
     Named(RequestId, Option<Box<Rejected>>),
     /// Under the message's own, with the id it named.
     Own(Option<RequestId>),
-    /// The same of a message by one whom no policy knows, which is kept for a short time.
+    /// The same for a message of a sender that no policy knows; kept for a short time.
     Stranger(Option<RequestId>),
 }
 

@@ -1,5 +1,5 @@
-//! Messages of senders whom no policy knows: whoever may send to the queue can send any number of them, in any number
-//! of groups, and each takes the turn of another message. So they are refused first, and cheaply.
+//! Messages of senders that no policy knows. Anyone with the right to send to the queue can send any number of them, in
+//! any number of groups, and each delays another message. So they are refused first, at little cost.
 //!
 //! Nothing is read for such a message: neither its id, nor an account. Its refusal is one item under
 //! `sqs:<message id>`, which says who sent it and which id it named, and nothing else of it; it is published once it is
@@ -8,8 +8,8 @@
 //!
 //! ## Guarantees
 //! * One answer for a message, whatever policy says later (G2). Only what SQS hands out for the first time is refused
-//!   here: a redelivered message may have been accepted under an earlier policy, and is looked up like any other. Then, if
-//!   nothing answers it, it is refused in the same words.
+//!   here: a redelivered message may have been accepted under an earlier policy, and is looked up like any other. Then,
+//!   if nothing answers it, it is refused in the same words.
 //!
 //! ## Does not guarantee
 //! * That on a standard queue, where SQS may hand out a message twice for the first time: between the two deliveries a

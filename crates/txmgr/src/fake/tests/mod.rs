@@ -91,7 +91,7 @@ pub(super) fn use_query(address: Address, finalized: BlockNumber) -> UseQuery {
 }
 
 #[test]
-fn two_signatures_of_one_hash_differ_and_both_verify_and_half_have_high_s() {
+fn signatures_of_one_hash_differ_verify_and_half_have_high_s() {
     let sender = Sender::new();
     let hash = SigningHash([3; 32]);
     let ders: Vec<_> = (0..64).map(|_| now(sender.0.sign(&sender.1, &hash)).unwrap().der).collect();
@@ -205,7 +205,7 @@ fn a_node_that_lags_tells_an_older_truth() {
 }
 
 #[test]
-fn a_node_on_the_old_branch_shows_its_blocks_and_does_not_call_them_final() {
+fn a_node_on_the_old_branch_calls_none_of_its_blocks_final() {
     let (sender, chain) = (Sender::new(), chain());
     chain.mine();
     let raw = sender.tx(0, legacy(1), b"");
