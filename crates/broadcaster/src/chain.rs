@@ -2,7 +2,7 @@
 
 use signpost_bsc::chain::{BscChain, BscConfig};
 use signpost_bsc::endpoints::SendTo as SendToEndpoints;
-use signpost_bsc::private::{Authorization, PrivateEndpoint, PrivateShape};
+use signpost_bsc::private::{AuthorizationHeader, PrivateEndpoint, PrivateShape};
 use signpost_host::config::{self, SendTo, Watched};
 use signpost_host::session::Session;
 use signpost_host::start::StartError;
@@ -34,14 +34,14 @@ pub fn chain(session: &Session<impl Watched>) -> Result<BscChain, StartError> {
 /// A private endpoint with its secret, which is in the environment and nowhere else.
 fn private_endpoint(endpoint: &config::PrivateEndpoint, number: usize) -> Result<PrivateEndpoint, StartError> {
     let (place, value) = match &endpoint.authorization {
-        config::Authorization::Variable(name) => {
+        config::AuthorizationSource::Variable(name) => {
             ("the environment variable of authorization_env", std::env::var(name).ok())
         }
-        config::Authorization::Value(value) => ("authorization", Some(value.clone())),
+        config::AuthorizationSource::Value(value) => ("authorization", Some(value.clone())),
     };
     let wrong = |problem: &str| StartError::Chain(format!("private[{number}]: {place} {problem}"));
     let value = value.ok_or_else(|| wrong("is not set"))?;
-    let authorization = Authorization::new(&value).map_err(|error| wrong(&error.to_string()))?;
+    let authorization = AuthorizationHeader::new(&value).map_err(|error| wrong(&error.to_string()))?;
     let shape = match endpoint.shape {
         config::PrivateShape::Bloxroute => PrivateShape::Bloxroute { mev_builders: endpoint.mev_builders.clone() },
     };

@@ -1,20 +1,21 @@
-//! Several calls in as few requests as an endpoint takes.
+//! Several calls in as few requests as an endpoint accepts.
 //!
-//! Some endpoints take no batches, some only small ones, and each says so in its own way: with a status, a page,
-//! an error, an error per call, answers to nobody's question, or half of the answers. So no words decide. **A
-//! batch that failed as a whole, or whose calls all got the same error, is followed by its first call alone.**
-//! * That fails twice: the endpoint failed. Three requests in all, however many calls there were.
-//! * That is answered by the same error: it was an answer to each of the calls.
-//! * Else it was the batch, and the rest goes again in halves, in the end one by one. Then a call that fails alone
-//!   beside others that are answered costs itself only, and is asked once more at the end; a second one at once ends it.
+//! Some endpoints accept no batches, some only small ones, and they refuse in different ways: with a status, an HTML
+//! page, one error, an error per call, answers with foreign ids, or half of the answers. So error texts do not decide.
+//! **When a batch fails as a whole, or all its calls get the same error, its first call is sent again alone.**
+//! * If the single call fails twice, the endpoint failed. This costs three requests, whatever the number of calls.
+//! * If the single call gets the same error, the error was the answer to each of the calls.
+//! * Otherwise the batch was the cause, and the rest is sent again in halves, finally one by one. From then on a single
+//!   call that fails between answered ones fails alone, and is repeated once at the end. Two such failures in a row
+//!   end the batch.
 //!
-//! A rate limit, no connection and no answer in time are no such failures. What size works is remembered, and
-//! doubled again after a while ([`BatchSize`]).
+//! A rate limit, a failed connection and a timeout do not count as failures of the batch. The size that works is
+//! remembered, and doubled again after a while ([`BatchSize`]).
 //!
 //! ## Guarantees
-//! * Where calls were not all answered by one request, [`BatchSize::items`] is below their number afterwards (but
-//!   where their bytes were too many for one).
-//! * A call that was in a failed batch is never said to have surely done nothing, unless the batch surely did not.
+//! * If one request did not answer all calls, [`BatchSize::items`] is below their number afterwards (except when
+//!   their bytes were too many for one request).
+//! * A call that was in a failed batch is reported as [`Happened::No`] only if the batch surely had no effect.
 //!
 //! Read next: [`crate::endpoints`].
 
@@ -25,18 +26,18 @@ use signpost_txmgr::ports::Happened;
 use tokio::time::Instant;
 
 use crate::reply::says_the_same;
-use crate::rpc::{Answer, Call, Failure, NodeError, RpcClient};
+use crate::rpc::{Answer, Call, CallFailure, NodeError, RpcClient};
 
-/// First time after which a larger size is tried: what one bad moment took is back within a minute.
+/// First pause before a larger size is tried: after one short disturbance the full size is back within a minute.
 const RAISE_MIN: Duration = Duration::from_secs(10);
 
-/// Longest such time: two requests of a few hundred are spent on an endpoint that takes only so much.
+/// Longest pause: an endpoint with a fixed limit costs two extra requests out of a few hundred.
 const RAISE_MAX: Duration = Duration::from_mins(5);
 
-/// The most calls of a batch, as an endpoint was seen to take them.
+/// The largest batch that an endpoint was seen to accept.
 ///
-/// A size that failed is halved; [`RAISE_MIN`] later twice as many are tried, and so on up to the configured
-/// number. Each time a raise fails within [`RAISE_MAX`] the pause is doubled, up to that.
+/// A size that failed is halved. After [`RAISE_MIN`] the size is doubled, and so on up to the configured maximum.
+/// If a raised size fails within [`RAISE_MAX`], the pause is doubled, at most to [`RAISE_MAX`].
 #[derive(Debug)]
 pub(crate) struct BatchSize {
     most: usize,
@@ -46,10 +47,10 @@ pub(crate) struct BatchSize {
 #[derive(Debug)]
 struct State {
     items: usize,
-    /// When more is tried; nothing while it is the most.
+    /// When a larger size is tried; `None` at the maximum.
     raise_at: Option<Instant>,
     pause: Duration,
-    /// When more was last tried, if nothing has failed since.
+    /// When a larger size was last tried, if nothing has failed since.
     raised_at: Option<Instant>,
 }
 
@@ -63,12 +64,12 @@ impl BatchSize {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Most calls that one request holds now.
+    /// Maximum number of calls per request at the moment.
     pub(crate) fn items(&self) -> usize {
         self.state().items
     }
 
-    /// Tries more, if it is time to.
+    /// Doubles the size if its pause is over.
     fn raise(&self, now: Instant) {
         let mut state = self.state();
         if state.raise_at.is_some_and(|at| at <= now) {
@@ -78,7 +79,7 @@ impl BatchSize {
         }
     }
 
-    /// Notes that more than `items` are too many.
+    /// Notes that more than `items` calls are too many.
     fn lower(&self, items: usize, now: Instant) {
         let mut state = self.state();
         state.items = state.items.min(items.max(1));
@@ -92,7 +93,7 @@ impl BatchSize {
         state.raise_at = now.checked_add(state.pause).filter(|_| state.items < self.most);
     }
 
-    /// Notes that `calls` were not asked in one request: whoever looks now sees that they were not.
+    /// Notes that `calls` calls did not fit in one request: [`BatchSize::items`] is below their number afterwards.
     fn keep_below(&self, calls: usize, now: Instant) {
         if self.items() >= calls {
             self.lower(calls.saturating_sub(1), now);
@@ -100,27 +101,27 @@ impl BatchSize {
     }
 }
 
-/// What became of a request.
+/// The outcome of one request.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum RequestOutcome {
     /// An answer for each call.
     Answered(Vec<Answer>),
-    /// The same error for all calls: perhaps it is about there being several.
+    /// The same error for all calls: perhaps it is about the batch.
     OneError(Vec<Answer>, NodeError),
-    /// None for any.
-    Failed(Failure),
+    /// No answer for any call.
+    Failed(CallFailure),
 }
 
-/// How far the calls are.
+/// The answers so far and the state of the fallback to smaller batches.
 struct Progress {
     answers: Vec<Answer>,
-    /// How the first batch with each call failed, if it may have taken effect.
-    doubts: Vec<Option<Failure>>,
-    /// A call was answered alone.
+    /// For each call, how the first batch with it failed, if that batch may have taken effect.
+    doubts: Vec<Option<CallFailure>>,
+    /// At least one call was answered alone.
     alive: bool,
-    /// The last one failed alone.
+    /// The latest single call failed.
     lost: bool,
-    /// There was more than one request.
+    /// More than one request was needed.
     split: bool,
 }
 
@@ -131,18 +132,18 @@ impl Progress {
         self.answers.extend(answers);
     }
 
-    /// A call failed alone, beside others that were answered; whether it is the first in a row.
-    fn lost(&mut self, failure: &Failure) -> bool {
-        let may_go_on = self.alive && !self.lost && failure.may_be_of_the_batch();
-        if may_go_on {
-            self.answers.push(Err(Failure::Alone(Box::new(failure.clone()))));
+    /// A call failed alone, between others that were answered. Returns whether to continue: it is the first in a row.
+    fn lost(&mut self, failure: &CallFailure) -> bool {
+        let may_continue = self.alive && !self.lost && failure.may_be_of_the_batch();
+        if may_continue {
+            self.answers.push(Err(CallFailure::Alone(Box::new(failure.clone()))));
             self.lost = true;
         }
-        may_go_on
+        may_continue
     }
 
-    /// The next `count` calls are asked again.
-    fn doubt(&mut self, count: usize, failure: &Failure) {
+    /// The next `count` calls will be repeated: notes the failure if they may have taken effect.
+    fn doubt(&mut self, count: usize, failure: &CallFailure) {
         if failure.happened() != Happened::No {
             for doubt in self.doubts.iter_mut().skip(self.answers.len()).take(count) {
                 doubt.get_or_insert_with(|| failure.clone());
@@ -150,21 +151,21 @@ impl Progress {
         }
     }
 
-    /// What failed surely without effect now may have taken effect before.
+    /// A repeated call that surely had no effect may have had one in its first batch.
     fn finish(self) -> Vec<Answer> {
-        let told = |(answer, doubt): (Answer, Option<Failure>)| match (answer, doubt) {
+        let with_doubt = |(answer, doubt): (Answer, Option<CallFailure>)| match (answer, doubt) {
             (Err(last), Some(first)) if last.happened() == Happened::No => {
-                Err(Failure::Again { first: Box::new(first), last: Box::new(last) })
+                Err(CallFailure::Again { first: Box::new(first), last: Box::new(last) })
             }
             (answer, _) => answer,
         };
-        self.answers.into_iter().zip(self.doubts).map(told).collect()
+        self.answers.into_iter().zip(self.doubts).map(with_doubt).collect()
     }
 }
 
 impl RpcClient {
-    /// Several calls, in as few requests as the limits allow, one after the other. Where the endpoint failed the
-    /// rest is [`Failure::NotAsked`].
+    /// Makes several calls, in as few requests as the limits allow, one request after the other. If the endpoint
+    /// fails, the rest is [`CallFailure::NotAsked`].
     pub(crate) async fn batch(&self, calls: &[Call]) -> Vec<Answer> {
         self.size.raise(Instant::now());
         let doubts = vec![None; calls.len()];
@@ -177,18 +178,18 @@ impl RpcClient {
         if progress.answers.len() == calls.len() && !progress.lost {
             self.ask_lost_again(calls, &mut progress).await;
         }
-        progress.answers.resize_with(calls.len(), || Err(Failure::NotAsked));
+        progress.answers.resize_with(calls.len(), || Err(CallFailure::NotAsked));
         if progress.split {
             self.size.keep_below(calls.len(), Instant::now());
         }
         progress.finish()
     }
 
-    /// A call that failed alone beside others that were answered is asked once more: half a view is none.
+    /// Repeats each call that failed alone once more: a view with a gap is useless.
     async fn ask_lost_again(&self, calls: &[Call], progress: &mut Progress) {
         for ((call, answer), doubt) in calls.iter().zip(&mut progress.answers).zip(&mut progress.doubts) {
-            let Err(Failure::Alone(lost)) = &*answer else { continue };
-            let (Outcome::Answered(again) | Outcome::OneError(again, _)) =
+            let Err(CallFailure::Alone(lost)) = &*answer else { continue };
+            let (RequestOutcome::Answered(again) | RequestOutcome::OneError(again, _)) =
                 self.ask(std::slice::from_ref(call), 1).await.1
             else {
                 return;
@@ -202,28 +203,30 @@ impl RpcClient {
         }
     }
 
-    /// One request for some of the calls, and one for the first of them alone if that failed. Whether to go on.
+    /// Sends one request for some of the calls, and their first call alone if that fails. Returns whether to continue.
     async fn step(&self, rest: &[Call], progress: &mut Progress) -> bool {
         let size = self.size.items();
         let (count, outcome) = self.ask(rest, size).await;
-        // Not where the bytes were too many: the endpoint has no part in that.
+        // Not if the bytes were too many: that is our own limit, not the endpoint's.
         progress.split |= count == size && count < rest.len();
         let (failure, said) = match outcome {
-            Outcome::Answered(answers) => {
+            RequestOutcome::Answered(answers) => {
                 progress.answered(answers);
                 return true;
             }
-            Outcome::OneError(answers, error) => (Failure::BatchRefused(error.clone()), Some((answers, error))),
-            Outcome::Failed(failure) => (failure, None),
+            RequestOutcome::OneError(answers, error) => {
+                (CallFailure::BatchRefused(error.clone()), Some((answers, error)))
+            }
+            RequestOutcome::Failed(failure) => (failure, None),
         };
-        // A call by itself is its caller's to repeat.
+        // A single call is repeated by its caller.
         if !failure.may_be_of_the_batch() || progress.doubts.len() == 1 {
             progress.answers.extend((0..count).map(|_| Err(failure.clone())));
             return false;
         }
         progress.doubt(count, &failure);
         let mut alone = self.ask(rest, 1).await.1;
-        if let Outcome::Failed(again) = &alone
+        if let RequestOutcome::Failed(again) = &alone
             && count > 1
             && again.may_be_of_the_batch()
         {
@@ -231,7 +234,7 @@ impl RpcClient {
             alone = self.ask(rest, 1).await.1;
         }
         match alone {
-            Outcome::Answered(alone) | Outcome::OneError(alone, _) => {
+            RequestOutcome::Answered(alone) | RequestOutcome::OneError(alone, _) => {
                 if let Some((answers, _)) = said.filter(|(_, error)| alone.iter().all(|it| says_the_same(it, error))) {
                     progress.answers.extend(alone.into_iter().chain(answers.into_iter().skip(1)));
                     return true;
@@ -241,7 +244,7 @@ impl RpcClient {
                     return true;
                 }
             }
-            Outcome::Failed(last) => {
+            RequestOutcome::Failed(last) => {
                 if !progress.lost(&last) {
                     progress.answers.push(Err(last));
                     progress.answers.extend((1..count).map(|_| Err(failure.clone())));
@@ -254,25 +257,25 @@ impl RpcClient {
         }
         progress.split = true;
         self.size.lower(count.div_euclid(2), Instant::now());
-        tracing::warn!(host = self.host(), items = count, %failure, "the endpoint takes no such batch, trying half");
+        tracing::warn!(host = self.host(), items = count, %failure, "the endpoint refuses batches of this size, trying half");
         true
     }
 
-    /// One request for as many of the calls as it holds, `size` at most; for how many it was.
-    async fn ask(&self, calls: &[Call], size: usize) -> (usize, Outcome) {
+    /// Sends one request with at most `size` of the calls. Returns how many it held.
+    async fn ask(&self, calls: &[Call], size: usize) -> (usize, RequestOutcome) {
         let (count, reply) = self.request(calls, size).await;
         let reply = match reply {
             Ok(reply) => reply,
-            Err(failure) => return (count, Outcome::Failed(failure)),
+            Err(failure) => return (count, RequestOutcome::Failed(failure)),
         };
         if let Some(error) = reply.one_error_for(calls.get(..count).unwrap_or(calls)) {
-            return (count, Outcome::OneError(reply.answers, error));
+            return (count, RequestOutcome::OneError(reply.answers, error));
         }
-        // As many as it answers are what it takes.
+        // The number of answers is the size that the endpoint accepts.
         if reply.items < count {
             self.size.lower(reply.items, Instant::now());
         }
-        (count, Outcome::Answered(reply.answers))
+        (count, RequestOutcome::Answered(reply.answers))
     }
 }
 
@@ -287,10 +290,10 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_size_that_failed_is_raised_later_and_later_each_time_that_fails() {
+    fn pause_before_raise_doubles_after_each_failed_raise() {
         let (size, start) = (BatchSize::new(20), Instant::now());
         let mut now = start;
-        // As deep as it goes at once, with one pause.
+        // Several failures at once count as one pause.
         for items in [10, 5, 2] {
             size.lower(items, now);
         }
@@ -303,7 +306,7 @@ mod tests {
             size.lower(3, now);
             size.lower(2, now);
         }
-        // One that held for long is a new beginning.
+        // A raise that held for `RAISE_MAX` resets the pause.
         now += SECOND * 300;
         size.raise(now);
         now += SECOND * 300;
@@ -315,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_raised_up_to_what_is_configured() {
+    fn size_is_raised_up_to_configured_maximum() {
         let (size, now) = (BatchSize::new(20), Instant::now());
         size.lower(3, now);
         for (step, items) in [6, 12, 20, 20, 20].into_iter().enumerate() {
@@ -329,7 +332,7 @@ mod tests {
     /// A status and a body.
     type Fault = fn(&[Value]) -> (u16, String);
 
-    /// An endpoint that does `fault` to arrays of more than `most` calls.
+    /// An endpoint that answers arrays of more than `most` calls with `fault`.
     async fn endpoint(most: usize, fault: Fault) -> RpcClient {
         let answer = |item: &Value| json!({"id": item["id"], "result": item["params"]});
         let handler = axum::routing::post(move |body: Bytes| async move {
@@ -348,7 +351,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_looks_afterwards_sees_that_it_was_not_one_request() {
+    async fn size_is_below_call_count_after_split_batch() {
         let faults: [Fault; 5] = [
             |_| (500, json!({"error": {"code": 31, "message": "three at most"}}).to_string()),
             |_| (413, String::new()),
@@ -359,7 +362,7 @@ mod tests {
                 )
             },
             |_| (200, "[]".to_owned()),
-            // A part of the answers.
+            // Some of the answers.
             |items| (200, json!([{"id": items[0]["id"], "result": items[0]["params"]}]).to_string()),
         ];
         for fault in faults {
@@ -376,7 +379,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_size_that_another_raised_meanwhile_is_lowered_again() {
+    async fn size_raised_by_concurrent_batch_is_lowered_again() {
         let client = endpoint(20, |_| (500, String::new())).await;
         let calls: Vec<Call> = (0..8).map(|at| Call::new("eth_call", json!([at]))).collect();
         client.size.lower(4, Instant::now());

@@ -1,4 +1,4 @@
-//! What a second endpoint says of something final, against servers on loopback (I18).
+//! A second endpoint's word on something final, against servers on loopback (I18).
 
 #![allow(
     clippy::unwrap_used,
@@ -8,7 +8,7 @@
     unreachable_pub,
     reason = "test code"
 )]
-#![allow(dead_code, reason = "each test file uses its part of the stub")]
+#![allow(dead_code, reason = "each test file uses a part of the stub")]
 
 mod common;
 
@@ -23,24 +23,24 @@ use signpost_txmgr::record::{BlockRef, Foreign, Receipt};
 use signpost_txmgr::units::{Address, BlockNumber, Gas, Millis, Nonce, TxHash, Wei};
 
 const ADDRESS: Address = Address([7; 20]);
-/// Where our transaction is, by an honest node.
+/// The block of our transaction on an honest node.
 const AT: u64 = 97;
 
-/// What a node says; the default is an honest one at block 100, with our transaction of nonce 5 in block 97.
+/// A node's answers. By default an honest node at block 100, with our transaction of nonce 5 in block 97.
 #[derive(Clone)]
 struct Says {
     latest: u64,
     finalized: u64,
     count: u64,
-    /// The receipt, if it gives one.
+    /// The receipt, if the node gives one.
     receipt: Option<Value>,
     /// The hash of block 97.
     block_97: String,
     /// The transactions of that block.
     txs: Vec<TxHash>,
-    /// Receipts by block.
+    /// Whether it answers `eth_getBlockReceipts`.
     block_receipts: bool,
-    /// It gives no `finalized`.
+    /// Whether it lacks the tag `finalized`.
     no_tag: bool,
 }
 
@@ -124,7 +124,7 @@ fn query() -> ViewQuery {
     ViewQuery { address: ADDRESS, slots: vec![slot], latest_seen: Nonce(0), head_waits: false }
 }
 
-/// What the second of these nodes says of what the first shows.
+/// The second node's word on what the first node shows.
 async fn second(finality: Finality, says: &[Says]) -> Word {
     let mut stubs = Vec::new();
     for one in says {
@@ -141,7 +141,7 @@ async fn second(finality: Finality, says: &[Says]) -> Word {
 }
 
 #[tokio::test]
-async fn a_second_node_agrees_contradicts_or_cannot_say() {
+async fn second_node_agrees_contradicts_or_is_silent() {
     let cases = [
         ("the same", Says::default(), Word::Agrees),
         ("it is behind", Says::with(|it| it.finalized = 96), Word::Silent),
@@ -154,7 +154,7 @@ async fn a_second_node_agrees_contradicts_or_cannot_say() {
         ),
         ("no receipt, though the transaction is in the block", Says::with(|it| it.receipt = None), Word::Silent),
         (
-            "no receipt but with those of its block",
+            "no receipt by hash, but among those of its block",
             Says::with(|it| (it.receipt, it.block_receipts) = (None, true)),
             Word::Agrees,
         ),
@@ -173,9 +173,9 @@ async fn a_second_node_agrees_contradicts_or_cannot_say() {
     assert_eq!(second(Finality::Finalized, &[Says::default()]).await, Word::Alone);
 }
 
-/// Where two contradict each other a third one is asked, and the greater number counts.
+/// If two nodes contradict each other, a third one is asked, and the majority counts.
 #[tokio::test]
-async fn a_third_node_decides() {
+async fn third_node_decides() {
     let other = Says::with(|it| it.block_97 = block_hash(9_999));
     let silent = Says::with(|it| it.finalized = 90);
     for (others, word) in [
@@ -191,7 +191,7 @@ async fn a_third_node_decides() {
 }
 
 #[tokio::test]
-async fn after_a_contradiction_another_node_leads() {
+async fn another_node_is_preferred_after_a_contradiction() {
     let liar = node(Says::default()).await;
     let honest = node(Says::with(|it| (it.count, it.receipt, it.txs) = (5, None, vec![]))).await;
     let chain = common::chain(&[&liar, &honest]);
@@ -204,8 +204,8 @@ async fn after_a_contradiction_another_node_leads() {
 }
 
 #[tokio::test]
-async fn a_node_that_does_not_get_on_leads_for_one_view_only() {
-    // Nothing is ever final there; or it counts nothing, though another node told us that the nonce is used.
+async fn lagging_node_is_preferred_for_one_view_only() {
+    // No new block is final there; or its count is 0, although another node reported the nonce as used.
     for (odd, latest_seen) in [(Says::with(|it| it.finalized = 70), 0), (Says::with(|it| it.count = 0), 6)] {
         let (odd, honest) = (node(odd).await, node(Says::default()).await);
         let chain = common::chain(&[&odd, &honest]);
@@ -215,7 +215,7 @@ async fn a_node_that_does_not_get_on_leads_for_one_view_only() {
             assert_eq!(chain.view(&query).await.unwrap().finals, [(Nonce(5), receipt())]);
         }
     }
-    // Where all are so, the order is what it was.
+    // If all nodes lag, the order stays.
     let all = [node(Says::with(|it| it.finalized = 70)).await, node(Says::with(|it| it.finalized = 70)).await];
     let chain = common::chain(&[&all[0], &all[1]]);
     let mut sources = Vec::new();
@@ -226,9 +226,9 @@ async fn a_node_that_does_not_get_on_leads_for_one_view_only() {
     assert_eq!(sources[2], sources[3]);
 }
 
-/// A node without a `finalized` block: what counts as final is counted from the newest.
+/// A node without a `finalized` block: finality is counted from the newest block.
 #[tokio::test]
-async fn with_confirmations_nobody_is_asked_for_the_finalized_block() {
+async fn confirmations_do_not_need_the_finalized_tag() {
     let lacks = Says::with(|it| it.no_tag = true);
     assert_eq!(second(Finality::Confirmations(3), &[lacks.clone(), lacks.clone()]).await, Word::Agrees);
     let stub = node(lacks).await;
@@ -241,7 +241,7 @@ async fn with_confirmations_nobody_is_asked_for_the_finalized_block() {
 }
 
 #[tokio::test]
-async fn a_node_whose_final_block_is_above_its_newest_is_not_believed() {
+async fn node_with_final_block_above_its_newest_is_rejected() {
     let odd = node(Says::with(|it| it.finalized = 101)).await;
     let _ = common::chain(&[&odd]).view(&query()).await.unwrap_err();
     let honest = node(Says::default()).await;
@@ -261,7 +261,7 @@ fn use_query(own: &[TxHash]) -> UseQuery {
 }
 
 #[tokio::test]
-async fn the_use_of_a_nonce_is_put_to_a_second_node() {
+async fn second_node_is_asked_about_the_use_of_a_nonce() {
     let foreign = || Says::with(|it| (it.receipt, it.txs) = (None, vec![tx(8).hash]));
     let used = Foreign { tx_hash: tx(8).hash, block: at_97(&block_hash(AT)) };
     let cases = [
@@ -281,9 +281,9 @@ async fn the_use_of_a_nonce_is_put_to_a_second_node() {
     assert_eq!(found, NonceUse::Found(used, Word::Alone));
 }
 
-/// A node that gives no receipts: the next one is asked, then the receipts of the block.
+/// If a node gives no receipts, the next one is asked, then the receipts of the block.
 #[tokio::test]
-async fn our_own_receipt_is_found_wherever_it_is_shown() {
+async fn own_receipt_is_found_on_any_node_or_by_block() {
     let hides = || Says::with(|it| it.receipt = None);
     let own = use_query(&[tx(2).hash, tx(1).hash]);
     let (first, second) = (node(hides()).await, node(Says::default()).await);
@@ -298,7 +298,7 @@ async fn our_own_receipt_is_found_wherever_it_is_shown() {
 }
 
 #[tokio::test]
-async fn the_final_count_is_the_lower_of_two() {
+async fn final_count_is_the_lower_of_two() {
     let far = || Says::with(|it| it.count = 5_000_000_000_000);
     let (liar, honest) = (node(far()).await, node(Says::default()).await);
     assert_eq!(common::chain(&[&liar, &honest]).final_count(ADDRESS).await.unwrap(), (Nonce(6), Word::NotYet));
@@ -308,9 +308,10 @@ async fn the_final_count_is_the_lower_of_two() {
     assert_eq!(common::chain(&[&honest, &away]).final_count(ADDRESS).await.unwrap(), (Nonce(6), Word::Silent));
 }
 
-/// One URL, two nodes behind it. A is on the true branch; B's branch died at block 98, and it has our transaction there.
+/// One URL with two nodes behind it. A is on the canonical branch; B is on a dead branch from block 98, which contains
+/// our transaction.
 #[tokio::test]
-async fn two_nodes_of_different_branches_behind_one_url_show_nothing_final() {
+async fn one_url_with_two_branches_shows_nothing_final() {
     let dead = block_hash(0xdead);
     let receipt = {
         let mut receipt = Says::default().receipt.unwrap();
@@ -322,7 +323,7 @@ async fn two_nodes_of_different_branches_behind_one_url_show_nothing_final() {
         let (dead, receipt) = (dead.clone(), receipt.clone());
         let requests = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let stub = Stub::raw(move |body| {
-            // Each request meets the other node.
+            // Requests alternate between the two nodes.
             let at = requests.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             let is_b = at % 2 == turn;
             let (dead, receipt) = (dead.clone(), receipt.clone());

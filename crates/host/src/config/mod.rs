@@ -189,7 +189,7 @@ pub struct PrivateEndpoint {
     /// Its request.
     pub shape: PrivateShape,
     /// Its secret.
-    pub authorization: Authorization,
+    pub authorization: AuthorizationSource,
     /// Builders to name in the request; none leaves it to the provider.
     pub mev_builders: Vec<String>,
 }
@@ -205,14 +205,14 @@ impl fmt::Debug for PrivateEndpoint {
 
 /// Where the `Authorization` header of a private endpoint is.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Authorization {
+pub enum AuthorizationSource {
     /// In this environment variable.
     Variable(String),
     /// Here: it came with the endpoint, from a secret. `Debug` does not show it.
     Value(String),
 }
 
-impl fmt::Debug for Authorization {
+impl fmt::Debug for AuthorizationSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Variable(name) => f.debug_tuple("Variable").field(name).finish(),
@@ -483,7 +483,7 @@ authorization_env = "OTHER"
         assert_eq!(config.chain.explorer_url.as_deref(), Some("https://explorer.example"));
         let private = config.chain.private.as_ref().unwrap();
         assert!(private.only);
-        assert_eq!(private.endpoints[0].authorization, Authorization::Variable("DOOR_AUTHORIZATION".to_owned()));
+        assert_eq!(private.endpoints[0].authorization, AuthorizationSource::Variable("DOOR_AUTHORIZATION".to_owned()));
         assert_eq!(private.endpoints[0].mev_builders, ["bloxroute", "48club"]);
         assert_eq!(private.endpoints[1].shape, PrivateShape::Bloxroute);
         assert!(private.endpoints[1].mev_builders.is_empty());

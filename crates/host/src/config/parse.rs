@@ -8,7 +8,7 @@ use signpost_txmgr::ports::Finality;
 
 use super::reader::Section;
 use super::{
-    AccountsFrom, Authorization, BROADCASTER_CONCURRENCY, CONFIRMATIONS_MAX, Chain, Config, Observe, Private,
+    AccountsFrom, AuthorizationSource, BROADCASTER_CONCURRENCY, CONFIRMATIONS_MAX, Chain, Config, Observe, Private,
     PrivateEndpoint, PrivateShape, Queues, RETENTION_DAYS, RETENTION_DAYS_MIN, SIGNER_CONCURRENCY, SealFrom, SendTo,
     TIMING_MAX_MS, Tables, Timing, Worker, is_fifo,
 };
@@ -216,13 +216,13 @@ fn read_private_endpoint(section: &mut Section<'_, '_>) -> Option<PrivateEndpoin
 }
 
 /// A key `authorization` is known only in a secret; in a file it has been reported by now.
-fn read_authorization(section: &mut Section<'_, '_>) -> Option<Authorization> {
+fn read_authorization(section: &mut Section<'_, '_>) -> Option<AuthorizationSource> {
     if section.has("authorization") {
-        return section.text("authorization").map(Authorization::Value);
+        return section.text("authorization").map(AuthorizationSource::Value);
     }
     let name = section.text("authorization_env")?;
     if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-        return Some(Authorization::Variable(name));
+        return Some(AuthorizationSource::Variable(name));
     }
     // It may be the secret itself: it is not shown.
     section.problem("authorization_env", "must be the name of an environment variable, not its value");
