@@ -270,10 +270,10 @@ def test_without_a_usable_seal_key_the_signer_does_not_start(place: Place) -> No
 def test_on_another_chain_neither_function_starts(place: Place) -> None:
     with place.signer(SIGNPOST_CHAIN_ID="56") as signer:
         told = signer.init_error()
-        assert "56, and the registered accounts are of chain 97" in told and "SIGNPOST_CHAIN_ID" in told, told
+        assert "56, and the registered accounts are on chain 97" in told and "SIGNPOST_CHAIN_ID" in told, told
     with place.broadcaster(SIGNPOST_CHAIN_ID="56") as broadcaster:
         told = broadcaster.init_error()
-        assert "56, and the node is of chain 97" in told and "SIGNPOST_CHAIN_ID" in told, told
+        assert "56, and the node is on chain 97" in told and "SIGNPOST_CHAIN_ID" in told, told
 
 
 def test_without_a_policy_or_with_a_wrong_one_the_signer_does_not_start(place: Place) -> None:

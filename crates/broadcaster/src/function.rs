@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use signpost_aws::secrets;
-use signpost_host::config::environment::{BroadcasterConfig, BroadcasterEnvironment, Variables};
+use signpost_host::config::environment::{BroadcasterEnvironment, DeployedBroadcaster, Variables};
 use signpost_host::config::{Shared as _, Watched as _};
 use signpost_host::consumer::{Handler, Stop};
 use signpost_host::inbox::Incoming;
@@ -27,7 +27,7 @@ const SWEEP: &str = "sweep";
 /// The function, ready for records and for its schedule.
 #[derive(Debug)]
 pub struct BroadcastingFunction {
-    config: BroadcasterConfig,
+    config: DeployedBroadcaster,
     lanes: Arc<RealLanes>,
 }
 
@@ -81,17 +81,17 @@ impl Function for BroadcastingFunction {
 
 /// A round is broken off while there is still time to ask for the next pass, which is one message.
 fn bounds(time: TimeLeft) -> Bounds {
-    let (finish, break_off) = (time.to_finish(), time.to_break_off());
+    let (finish, abort) = (time.to_finish(), time.to_abort());
     Bounds {
         hand_on: finish.min(Bounds::WORKER.hand_on),
-        break_off: Some(finish.saturating_add(break_off.saturating_sub(finish).checked_div(2).unwrap_or_default())),
+        abort: Some(finish.saturating_add(abort.saturating_sub(finish).checked_div(2).unwrap_or_default())),
     }
 }
 
 impl BroadcastingFunction {
     /// First the pokes, which others wait for; then idle lanes, for as long as there is time.
     async fn sweep(&self, time: TimeLeft) -> Result<Swept, Failed> {
-        let poking = tokio::time::timeout(time.to_break_off(), self.lanes.poke_open());
+        let poking = tokio::time::timeout(time.to_abort(), self.lanes.poke_open());
         let (poked, idle) = match poking.await {
             Ok(Ok(swept)) => swept,
             Ok(Err(error)) => return Err(Failed::Task(told(&error))),
@@ -114,10 +114,10 @@ mod tests {
     fn a_pass_asks_for_the_next_one_before_its_time_is_over() {
         for total_s in [1, 10, 60, 900] {
             let time = TimeLeft::of(Duration::from_secs(total_s));
-            let Bounds { hand_on, break_off } = bounds(time);
-            let break_off = break_off.unwrap();
-            assert!(hand_on < break_off, "{hand_on:?} {break_off:?}");
-            assert!(break_off < time.to_break_off(), "{break_off:?} of {total_s} s");
+            let Bounds { hand_on, abort } = bounds(time);
+            let abort = abort.unwrap();
+            assert!(hand_on < abort, "{hand_on:?} {abort:?}");
+            assert!(abort < time.to_abort(), "{abort:?} of {total_s} s");
         }
     }
 }

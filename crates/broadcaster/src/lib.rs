@@ -19,7 +19,7 @@ use signpost_aws::store::DynamoStore;
 use signpost_bsc::chain::BscChain;
 use signpost_host::config::Watched;
 use signpost_host::session::Session;
-use signpost_host::start::{StartError, retention_ms};
+use signpost_host::start::{ChainSubject, StartError, retention_ms};
 use signpost_host::{told, world};
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig};
 use signpost_txmgr::machine::Tuning;
@@ -45,7 +45,7 @@ pub async fn lanes(session: &Session<impl Watched>) -> Result<RealLanes, StartEr
     let wanted = session.config.chain_id();
     match chain.chain_id().await {
         Ok(found) if found.0 != wanted => {
-            return Err(StartError::WrongChain { wanted, whose: "the node is", found });
+            return Err(StartError::WrongChain { wanted, subject: ChainSubject::Node, found });
         }
         Ok(_) => {}
         // Nodes come and go; the chain is asked again before a node is used.

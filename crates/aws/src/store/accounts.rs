@@ -20,28 +20,28 @@ use crate::fault::AwsError;
 use crate::item::{Item, head, n, s};
 use crate::repeat::{repeat, repeat_if};
 
-/// What errors call a change of a head.
+/// The operation of a head's change, as errors name it.
 const UPDATE: &str = "UpdateItem";
 const REGISTERED: &str = "attribute_exists(#account)";
 const REGISTERED_AND_NOT_RETIRED: &str = "attribute_exists(#account) AND attribute_not_exists(retiredAt)";
 
-/// What became of a conditional change of a head.
+/// The result of a conditional change of a head.
 #[derive(Debug)]
 pub(super) enum HeadChange {
-    /// It is stored.
+    /// The change is stored.
     Made,
-    /// The condition does not hold for the head that is stored.
+    /// The condition does not hold for the stored head, which is returned.
     Refused(Box<Item>),
-    /// No such account is registered.
+    /// The account is not registered.
     NoHead,
 }
 
 impl DynamoStore {
-    /// See [`signpost_txmgr::ports::Store::accounts`]. In order of their names.
+    /// See [`signpost_txmgr::ports::Store::accounts`]. Sorted by name.
     pub(super) async fn read_accounts(&self) -> Result<Accounts, PortError> {
         const OPERATION: &str = "Query";
         let mut accounts = Accounts::default();
-        // Names by what the directory calls the account.
+        // The directory's name of each account.
         let mut named: BTreeMap<AccountKey, String> = BTreeMap::new();
         let mut start = None;
         loop {
@@ -106,7 +106,7 @@ impl DynamoStore {
     }
 
     /// See [`signpost_txmgr::ports::Store::register`].
-    pub(super) async fn write_account(&self, head: &Head) -> Result<RegisterVerdict, PortError> {
+    pub(super) async fn register_account(&self, head: &Head) -> Result<RegisterVerdict, PortError> {
         const OPERATION: &str = "TransactWriteItems";
         let put = |entry: Item| {
             let put = Put::builder()
@@ -133,7 +133,7 @@ impl DynamoStore {
         let failed = |reason: &&CancellationReason| reason.code() == Some("ConditionalCheckFailed");
         let reasons = cancelled.cancellation_reasons();
         if reasons.first().as_ref().is_some_and(failed) {
-            // An emulator may leave the item out.
+            // An emulator may omit the item.
             return match reasons.first().and_then(CancellationReason::item) {
                 Some(stored) => read(OPERATION, stored, head::decode_head).map(RegisterVerdict::Exists),
                 None => match self.read_head(&head.account).await? {
@@ -149,16 +149,16 @@ impl DynamoStore {
     }
 
     /// See [`signpost_txmgr::ports::Store::set_paused`].
-    pub(super) async fn write_paused(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
-        // What was retired stays paused.
+    pub(super) async fn set_account_paused(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
+        // A retired account stays paused.
         let condition = if paused { REGISTERED } else { REGISTERED_AND_NOT_RETIRED };
         let paused = AttributeValue::Bool(paused);
         self.note_on_head(account, condition, "SET #noted = :noted REMOVE pausedBy", "paused", Some(paused)).await
     }
 
-    /// See [`signpost_txmgr::ports::Store::set_paused_by_node`]. `pausedBy` tells such a pause from a person's, and
-    /// from that of a retired account: retiring removes it.
-    pub(super) async fn write_paused_by_node(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
+    /// See [`signpost_txmgr::ports::Store::set_paused_by_node`]. `pausedBy` distinguishes such a pause from an
+    /// operator's and from that of a retired account, since retiring removes it.
+    pub(super) async fn set_account_paused_by_node(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
         let (condition, change, named): (_, _, &[&str]) = if paused {
             (
                 "attribute_exists(#account) AND #paused = :before",
@@ -183,20 +183,24 @@ impl DynamoStore {
             if paused { request.expression_attribute_values(":before", AttributeValue::Bool(false)) } else { request }
         });
         match changed.await? {
-            // Refused: a person paused it, or nobody did.
+            // Refused: an operator paused the account, or it is not paused.
             HeadChange::Made | HeadChange::Refused(_) => Ok(()),
             HeadChange::NoHead => Err(AwsError::NotRegistered(account.to_string()).did_not_happen(UPDATE)),
         }
     }
 
     /// See [`signpost_txmgr::ports::Store::set_unfunded`].
-    pub(super) async fn write_unfunded(&self, account: &AccountKey, since: Option<Millis>) -> Result<(), PortError> {
+    pub(super) async fn set_account_unfunded(
+        &self,
+        account: &AccountKey,
+        since: Option<Millis>,
+    ) -> Result<(), PortError> {
         let change = if since.is_some() { "SET #noted = :noted" } else { "REMOVE #noted" };
         self.note_on_head(account, REGISTERED, change, "unfundedSince", since.map(|since| n(since.0))).await
     }
 
     /// See [`signpost_txmgr::ports::Store::set_unusable`].
-    pub(super) async fn write_unusable(
+    pub(super) async fn set_account_unusable(
         &self,
         account: &AccountKey,
         unusable: Option<Unusable>,
@@ -206,7 +210,7 @@ impl DynamoStore {
         self.note_on_head(account, REGISTERED, change, "unusable", unusable).await
     }
 
-    /// Changes one attribute of a head, whatever it was.
+    /// Changes one attribute of a head, whatever its value was.
     async fn note_on_head(
         &self,
         account: &AccountKey,
@@ -235,7 +239,7 @@ impl DynamoStore {
     }
 
     /// See [`signpost_txmgr::ports::Store::observe_fee`]. An older price does not replace a newer one.
-    pub(super) async fn write_seen_fee(&self, account: &AccountKey, fee: &SeenFee) -> Result<(), PortError> {
+    pub(super) async fn observe_network_fee(&self, account: &AccountKey, fee: &SeenFee) -> Result<(), PortError> {
         let changed = self.change_head(account, |request| {
             request
                 .update_expression("SET #fee = :fee")
@@ -247,7 +251,7 @@ impl DynamoStore {
                 .expression_attribute_values(":at", n(fee.observed_at.0))
         });
         match changed.await? {
-            // Refused: it has a newer one.
+            // Refused: the head has a newer price.
             HeadChange::Made | HeadChange::Refused(_) => Ok(()),
             HeadChange::NoHead => Err(AwsError::NotRegistered(account.to_string()).did_not_happen(UPDATE)),
         }
@@ -279,7 +283,7 @@ impl DynamoStore {
     }
 }
 
-/// A text of an item whose shape is not known; empty if it is none.
+/// A text attribute of an item of unknown shape; empty if it is missing or not a text.
 fn text(item: &Item, attribute: &str) -> String {
     item.get(attribute).and_then(|value| value.as_s().ok()).cloned().unwrap_or_default()
 }

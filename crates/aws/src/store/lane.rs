@@ -13,11 +13,12 @@ use super::{DynamoStore, names, read};
 use crate::item::{Item, head, n, s, seconds};
 use crate::repeat::repeat;
 
-/// Slots whose expiry is set at once: a lane closes ten a second, and these are calls of a few milliseconds.
+/// Number of concurrent calls that set a slot's expiry: a lane closes ten slots per second, and a call takes a few
+/// milliseconds.
 const EXPIRE_AT_ONCE: usize = 16;
-/// Slots whose expiry is set in one go: a lane that closes more at once reads them in pages of this.
+/// Page size for setting the expiry of slots.
 const EXPIRE_PAGE: usize = 500;
-/// Items of a page of a query: a slot has about 200 bytes, so that a page is far below 1 MB.
+/// Items per page of a query: a slot has about 200 bytes, so a page is far below 1 MB.
 const PAGE_MAX: usize = 1_000;
 
 impl DynamoStore {
@@ -42,7 +43,7 @@ impl DynamoStore {
         const OPERATION: &str = "Query";
         let mut slots = Vec::new();
         let mut start = None;
-        // BETWEEN with its bounds the wrong way round is an error.
+        // BETWEEN fails if its bounds are reversed.
         while slots.len() < limit && from <= to {
             let page = limit.saturating_sub(slots.len()).min(PAGE_MAX);
             let request = self
@@ -70,13 +71,18 @@ impl DynamoStore {
     }
 
     /// See [`signpost_txmgr::ports::Store::fast_forward`].
-    pub(super) async fn skip_nonces(&self, account: &AccountKey, from: Nonce, to: Nonce) -> Result<bool, PortError> {
+    pub(super) async fn fast_forward_lane(
+        &self,
+        account: &AccountKey,
+        from: Nonce,
+        to: Nonce,
+    ) -> Result<bool, PortError> {
         assert!(from <= to, "I4: a lane only goes forward");
-        self.move_marks(account, from, to).await
+        self.set_both_marks(account, from, to).await
     }
 
     /// See [`signpost_txmgr::ports::Store::set_nonce`].
-    pub(super) async fn move_marks(&self, account: &AccountKey, from: Nonce, to: Nonce) -> Result<bool, PortError> {
+    pub(super) async fn set_both_marks(&self, account: &AccountKey, from: Nonce, to: Nonce) -> Result<bool, PortError> {
         let request = self
             .update_head(account)
             .update_expression("SET #nextNonce = :to, #lowestOpenNonce = :to")
@@ -87,9 +93,9 @@ impl DynamoStore {
         self.move_head(request, |head| head.next_nonce == to && head.lowest_open_nonce == to).await
     }
 
-    /// See [`signpost_txmgr::ports::Store::leave_slots`]. The head first: slots that expire below a mark
-    /// that did not move would be missed by whoever reads the lane.
-    pub(super) async fn move_mark(
+    /// See [`signpost_txmgr::ports::Store::leave_slots`]. The head is written first: if slots expired before
+    /// the mark moved past them, readers of the lane would miss them.
+    pub(super) async fn leave_slots_behind(
         &self,
         account: &AccountKey,
         from: Nonce,
@@ -108,13 +114,13 @@ impl DynamoStore {
             return Ok(false);
         }
         if let Err(error) = self.expire_slots(account, from, to, expires_at).await {
-            tracing::warn!(%account, %from, %to, error = told(&error), "slots left behind keep no expiry and stay");
+            tracing::warn!(%account, %from, %to, error = told(&error), "slots left behind got no expiry and stay stored");
         }
         Ok(true)
     }
 
-    /// See [`signpost_txmgr::ports::Store::move_marks`]. The head first, as when slots are left.
-    pub(super) async fn move_all_marks(
+    /// See [`signpost_txmgr::ports::Store::move_marks`]. The head is written first, as when slots are left.
+    pub(super) async fn move_lane_marks(
         &self,
         account: &AccountKey,
         before: &Marks,
@@ -158,7 +164,7 @@ impl DynamoStore {
         for left in after.left_since(before) {
             if let Err(error) = self.expire_slots(account, left.start, left.end, expires_at).await {
                 tracing::warn!(%account, from = %left.start, to = %left.end, error = told(&error),
-                    "slots left behind keep no expiry and stay");
+                    "slots left behind got no expiry and stay stored");
             }
         }
         Ok(true)
@@ -172,8 +178,8 @@ impl DynamoStore {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
     }
 
-    /// Writes to a head under a condition. A refused write may be our own earlier try whose reply was
-    /// lost: then `done` says so of what is stored.
+    /// Writes to a head under a condition. If the write is refused, an earlier try of ours whose reply was lost
+    /// may have made the change: `done` checks the stored head for that.
     async fn move_head(
         &self,
         request: UpdateItemFluentBuilder,
@@ -192,8 +198,8 @@ impl DynamoStore {
         }
     }
 
-    /// Sets the expiry of the slots `from..to`, those that are there, and nothing else of them: whoever has only the
-    /// right to this cannot put a slot, or a head, of their own.
+    /// Sets the expiry of the existing slots in `from..to`, and no other attribute: with only the permission for this,
+    /// nobody can create a slot or a head.
     async fn expire_slots(
         &self,
         account: &AccountKey,
@@ -233,7 +239,7 @@ impl DynamoStore {
             return Ok(());
         };
         match failure.service() {
-            // It is gone already.
+            // The slot is already deleted.
             Some(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(()),
             Some(_) | None => Err(failure.into_port(OPERATION)),
         }

@@ -1,20 +1,20 @@
 //! The store on DynamoDB: the requests table and the accounts table.
 //!
-//! All reads are strongly consistent. A transaction is used only where two items must change together
-//! (registration and its end, reservation); everything after is one conditional write of one item.
+//! All reads are strongly consistent. A transaction is used only if two items must change together
+//! (registering, unregistering, reserving); every later change is one conditional write of one item.
 //!
 //! ## Guarantees
 //! * A verdict is DynamoDB's answer to a condition, never a guess from an error.
-//! * A write whose reply was lost and that is found to hold is reported as done.
+//! * A write whose reply was lost is reported as done if the stored item shows it.
 //!
 //! ## Does not guarantee
-//! * That slots left behind expire: their expiry is set after the head moved, and a crash between the
-//!   two leaves slot items behind. They cost storage and nothing else.
+//! * That slots left behind expire: their expiry is set after the head moved, and after a crash between the
+//!   two the slot items stay. They cost storage and nothing else.
 //!
 //! IAM actions, each under `dynamodb:` and on both tables: `GetItem`, `BatchGetItem`, `Query`, `PutItem`,
-//! `UpdateItem`. A transaction needs those of its parts. [`written`] says which attributes. What an operator lists is read with
-//! `Query` on the index `byAccount`, and with `Scan` only where all of a table is asked for; to unregister an account
-//! takes `DeleteItem` on the accounts table, which no stage needs.
+//! `UpdateItem`. A transaction needs the actions of its parts. [`written`] lists the attributes. An operator's lists
+//! are read with `Query` on the index `byAccount`, and with `Scan` only if a whole table is requested. Unregistering
+//! an account needs `DeleteItem` on the accounts table, which no stage has.
 //!
 //! Read in this order: [`reserve`], [`records`], [`lane`], [`accounts`], [`operator`], [`written`]; then [`crate::kms`].
 
@@ -44,7 +44,7 @@ pub mod written;
 
 /// Names of the two tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tables {
+pub struct TableNames {
     /// Key `requestId` (S).
     pub requests: String,
     /// Key `account` (S), sort key `item` (S).
@@ -55,14 +55,14 @@ pub struct Tables {
 #[derive(Debug, Clone)]
 pub struct DynamoStore {
     client: Client,
-    tables: Tables,
+    tables: TableNames,
     backoff: Backoff,
 }
 
 impl DynamoStore {
-    /// A store with its own patience: retries and time-outs of `sdk` are not used.
+    /// A store with retries and timeouts of its own; those of `sdk` are not used.
     #[must_use]
-    pub fn new(sdk: &SdkConfig, tables: Tables) -> Self {
+    pub fn new(sdk: &SdkConfig, tables: TableNames) -> Self {
         let config = aws_sdk_dynamodb::config::Builder::from(sdk)
             .retry_config(clients::no_retries())
             .timeout_config(clients::timeouts(std::time::Duration::ZERO))
@@ -70,9 +70,9 @@ impl DynamoStore {
         Self::with_client(Client::from_conf(config), tables, Backoff::STANDARD)
     }
 
-    /// A store on a client that does not retry by itself.
+    /// A store on a client without retries of its own.
     #[must_use]
-    pub fn with_client(client: Client, tables: Tables, backoff: Backoff) -> Self {
+    pub fn with_client(client: Client, tables: TableNames, backoff: Backoff) -> Self {
         Self { client, tables, backoff }
     }
 }
@@ -87,39 +87,39 @@ impl Store for DynamoStore {
     }
 
     async fn register(&self, head: &Head) -> Result<RegisterVerdict, PortError> {
-        self.write_account(head).await
+        self.register_account(head).await
     }
 
     async fn set_paused(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
-        self.write_paused(account, paused).await
+        self.set_account_paused(account, paused).await
     }
 
     async fn set_paused_by_node(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
-        self.write_paused_by_node(account, paused).await
+        self.set_account_paused_by_node(account, paused).await
     }
 
     async fn set_unfunded(&self, account: &AccountKey, since: Option<Millis>) -> Result<(), PortError> {
-        self.write_unfunded(account, since).await
+        self.set_account_unfunded(account, since).await
     }
 
     async fn set_unusable(&self, account: &AccountKey, unusable: Option<Unusable>) -> Result<(), PortError> {
-        self.write_unusable(account, unusable).await
+        self.set_account_unusable(account, unusable).await
     }
 
     async fn observe_fee(&self, account: &AccountKey, fee: &SeenFee) -> Result<(), PortError> {
-        self.write_seen_fee(account, fee).await
+        self.observe_network_fee(account, fee).await
     }
 
     async fn fast_forward(&self, account: &AccountKey, from: Nonce, to: Nonce) -> Result<bool, PortError> {
-        self.skip_nonces(account, from, to).await
+        self.fast_forward_lane(account, from, to).await
     }
 
     async fn set_nonce(&self, account: &AccountKey, from: Nonce, to: Nonce) -> Result<bool, PortError> {
-        self.move_marks(account, from, to).await
+        self.set_both_marks(account, from, to).await
     }
 
     async fn retire(&self, account: &AccountKey, now: Millis) -> Result<RetireVerdict, PortError> {
-        self.write_retired(account, now).await
+        self.retire_account(account, now).await
     }
 
     async fn unregister(
@@ -128,11 +128,11 @@ impl Store for DynamoStore {
         name: &AccountName,
         retired_until: Millis,
     ) -> Result<UnregisterVerdict, PortError> {
-        self.delete_account(account, name, retired_until).await
+        self.unregister_account(account, name, retired_until).await
     }
 
     async fn reserve(&self, group: &Reservation) -> Result<ReserveVerdict, PortError> {
-        self.claim(group).await
+        self.reserve_slots(group).await
     }
 
     async fn load(&self, ids: &[RequestId], now: Millis) -> Result<Vec<Stored>, PortError> {
@@ -140,11 +140,11 @@ impl Store for DynamoStore {
     }
 
     async fn reject(&self, rejected: &Rejected, over: &Vacancy) -> Result<RejectVerdict, PortError> {
-        self.write_rejected(rejected, over).await
+        self.reject_request(rejected, over).await
     }
 
     async fn update(&self, record: &Record) -> Result<UpdateVerdict, PortError> {
-        self.write_record(record).await
+        self.update_record(record).await
     }
 
     async fn slots(
@@ -163,7 +163,7 @@ impl Store for DynamoStore {
         to: Nonce,
         expires_at: Millis,
     ) -> Result<bool, PortError> {
-        self.move_mark(account, from, to, expires_at).await
+        self.leave_slots_behind(account, from, to, expires_at).await
     }
 
     async fn move_marks(
@@ -173,17 +173,17 @@ impl Store for DynamoStore {
         after: &Marks,
         expires_at: Millis,
     ) -> Result<bool, PortError> {
-        self.move_all_marks(account, before, after, expires_at).await
+        self.move_lane_marks(account, before, after, expires_at).await
     }
 }
 
-/// Placeholders for attribute names, `#name` for each: half of our names are words reserved in
+/// Placeholders for attribute names, `#name` for each: half of our names are reserved words of
 /// DynamoDB's expressions.
 fn names(attributes: &[&str]) -> HashMap<String, String> {
     attributes.iter().map(|name| (format!("#{name}"), (*name).to_owned())).collect()
 }
 
-/// Reads what `operation` returned.
+/// Decodes an item that `operation` returned.
 fn read<T>(
     operation: &'static str,
     item: &Item,

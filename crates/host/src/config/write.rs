@@ -99,7 +99,7 @@ fn chain(chain: &Chain) -> Vec<(&'static str, Value)> {
             ];
             match &endpoint.authorization {
                 AuthorizationSource::Variable(name) => entries.push(("authorization_env", text(name))),
-                // It belongs to a secret, not into a file.
+                // The value belongs in a secret, not in a file.
                 AuthorizationSource::Value(_) => {}
             }
             section(entries)

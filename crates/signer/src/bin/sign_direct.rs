@@ -76,7 +76,7 @@ async fn serve(function: Arc<SignDirect<KmsKeys>>) -> ExitCode {
         let function = Arc::clone(&function);
         async move {
             let time = TimeLeft::until(event.context.deadline);
-            let answer = function.answer(&event.payload, &event.context.request_id, time.to_break_off()).await;
+            let answer = function.answer(&event.payload, &event.context.request_id, time.to_abort()).await;
             Ok::<Answer, std::convert::Infallible>(answer)
         }
     }));
