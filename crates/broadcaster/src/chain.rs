@@ -1,4 +1,4 @@
-//! The chain port as the configuration says: which nodes, private endpoints, price limits.
+//! The chain port built from the configuration: nodes, private endpoints, price limits.
 
 use signpost_bsc::chain::{BscChain, BscConfig};
 use signpost_bsc::endpoints::SendTo as SendToEndpoints;
@@ -9,9 +9,9 @@ use signpost_host::start::StartError;
 use signpost_host::told;
 use signpost_txmgr::units::{ChainId, U256, Wei};
 
-/// The chain. Connects to nothing yet.
+/// Creates the chain port. Opens no connection yet.
 pub fn chain(session: &Session<impl Watched>) -> Result<BscChain, StartError> {
-    // Only the first call in a process counts; every caller installs the same.
+    // Only the first call in a process has an effect; every caller installs the same provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let chain = session.config.chain();
     let send_to = match chain.send_to {
@@ -31,7 +31,7 @@ pub fn chain(session: &Session<impl Watched>) -> Result<BscChain, StartError> {
     BscChain::new(&config).map_err(|error| StartError::Chain(told(&error)))
 }
 
-/// A private endpoint with its secret, which is in the environment and nowhere else.
+/// A private endpoint with its authorization, which comes from the environment or from the nodes' secret.
 fn private_endpoint(endpoint: &config::PrivateEndpoint, number: usize) -> Result<PrivateEndpoint, StartError> {
     let (place, value) = match &endpoint.authorization {
         config::AuthorizationSource::Variable(name) => {

@@ -1,7 +1,7 @@
-//! The stage as a Lambda function: passes over lanes, and the sweep as a schedule's task.
+//! The stage as a Lambda function: passes over lanes, and the sweep as a scheduled task.
 //!
-//! A pass ends before the function's time does and asks for the next one on the queue; a message is done
-//! when that is asked for. Read next: [`signpost_host::lambda`].
+//! A pass ends before the function's deadline and requests the next pass on the queue; then its message is
+//! done. Read next: [`signpost_host::lambda`].
 
 use std::sync::Arc;
 
@@ -24,14 +24,14 @@ use crate::lanes::Bounds;
 /// The task of the schedule, `{"signpost": "sweep"}`.
 const SWEEP: &str = "sweep";
 
-/// The function, ready for records and for its schedule.
+/// The started function.
 #[derive(Debug)]
 pub struct BroadcastingFunction {
     config: DeployedBroadcaster,
     lanes: Arc<RealLanes>,
 }
 
-/// Reads the environment and the nodes' secret, and checks the nodes' chain.
+/// Reads the environment and the nodes' secret, and checks the nodes' chain id.
 pub async fn start() -> Result<BroadcastingFunction, StartError> {
     let environment = BroadcasterEnvironment::read(&Variables::of_process()).map_err(StartError::Configuration)?;
     let sdk = sdk::from_environment().map_err(StartError::Configuration)?;
@@ -47,7 +47,7 @@ pub async fn start() -> Result<BroadcastingFunction, StartError> {
     Ok(BroadcastingFunction { config, lanes: Arc::new(lanes) })
 }
 
-/// Passes within the time of one invocation.
+/// The handler of one invocation: passes within its time.
 #[derive(Debug)]
 struct Passes {
     lanes: Arc<RealLanes>,
@@ -65,7 +65,7 @@ impl Function for BroadcastingFunction {
         if !is_queue(queue_arn, &self.config.queues().broadcast_url) {
             tracing::error!(
                 queue_arn,
-                "records of a queue that is not SIGNPOST_BROADCAST_QUEUE_URL; they are returned"
+                "records from a queue other than SIGNPOST_BROADCAST_QUEUE_URL; they are returned"
             );
             return vec![Disposition::Retry; messages.len()];
         }
@@ -79,7 +79,7 @@ impl Function for BroadcastingFunction {
     }
 }
 
-/// A round is broken off while there is still time to ask for the next pass, which is one message.
+/// The bounds of a pass. A round is aborted early enough to request the next pass, which is one message.
 fn bounds(time: TimeLeft) -> Bounds {
     let (finish, abort) = (time.to_finish(), time.to_abort());
     Bounds {
@@ -89,7 +89,7 @@ fn bounds(time: TimeLeft) -> Bounds {
 }
 
 impl BroadcastingFunction {
-    /// First the pokes, which others wait for; then idle lanes, for as long as there is time.
+    /// First sends the pokes, which lanes wait for; then checks idle lanes until the time is over.
     async fn sweep(&self, time: TimeLeft) -> Result<Swept, Failed> {
         let poking = tokio::time::timeout(time.to_abort(), self.lanes.poke_open());
         let (poked, idle) = match poking.await {
@@ -98,7 +98,7 @@ impl BroadcastingFunction {
             Err(_elapsed) => return Err(Failed::Task("the accounts were not read in time".to_owned())),
         };
         if tokio::time::timeout(time.to_finish(), self.lanes.look_at_idle(&idle)).await.is_err() {
-            tracing::warn!("not every idle lane was looked at; the next sweep will");
+            tracing::warn!("some idle lanes were not checked; the next sweep checks them");
         }
         Ok(Swept { poked })
     }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pass_asks_for_the_next_one_before_its_time_is_over() {
+    fn pass_requests_the_next_one_before_its_deadline() {
         for total_s in [1, 10, 60, 900] {
             let time = TimeLeft::of(Duration::from_secs(total_s));
             let Bounds { hand_on, abort } = bounds(time);
