@@ -79,7 +79,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
             let poke = serde_json::from_str::<LanePoke>(&message.body).ok();
             let account = poke.as_ref().and_then(account_of);
             if account.is_none() {
-                tracing::error!(message_id = %message.message_id, "the message is not a valid poke; dropped");
+                tracing::error!(message_id = %message.message_id, "not a valid poke; dropped");
             }
             accounts.extend(account.filter(|account| !accounts.contains(account)));
             by_account.push(account);
@@ -107,7 +107,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
         loop {
             let round = async {
                 let mut found = Vec::new();
-                let round = beside(&mut asking, &mut found, self.broadcaster.step(&mut lane, now())).await;
+                let round = collecting(&mut asking, &mut found, self.broadcaster.step(&mut lane, now())).await;
                 (round, self.conclude(&mut lane, found).await)
             };
             let Some((round, concluded)) = in_time(bounds.abort.map(until), round).await else {
@@ -172,7 +172,8 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
             match self.broadcaster.conclude(lane, finding, now()).await {
                 Ok(count) => changed = changed.saturating_add(count),
                 Err(error) => {
-                    tracing::warn!(error = told(&error), account = %lane.account(), "a node's answer was not stored; the node is asked again");
+                    let (error, account) = (told(&error), lane.account());
+                    tracing::warn!(error, %account, "a node's answer was not stored; the node is asked again");
                 }
             }
         }
@@ -185,7 +186,8 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
         match self.queue.poke_lanes(&[poke]).await {
             Ok(()) => Disposition::Done,
             Err(error) => {
-                tracing::warn!(error = told(&error), %account, "the next pass was not requested; this pass's message will be redelivered");
+                let error = told(&error);
+                tracing::warn!(error, %account, "the next pass was not requested; the message will be redelivered");
                 Disposition::Retry
             }
         }
@@ -230,7 +232,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
 }
 
 /// Awaits `work`, and collects the findings that arrive in the meantime.
-async fn beside<T>(asking: &mut Asking<'_>, found: &mut Vec<Finding>, work: impl Future<Output = T>) -> T {
+async fn collecting<T>(asking: &mut Asking<'_>, found: &mut Vec<Finding>, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     loop {
         tokio::select! {

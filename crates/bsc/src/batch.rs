@@ -257,7 +257,7 @@ impl RpcClient {
         }
         progress.split = true;
         self.size.lower(count.div_euclid(2), Instant::now());
-        tracing::warn!(host = self.host(), items = count, %failure, "the endpoint refuses batches of this size, trying half");
+        tracing::warn!(host = self.host(), items = count, %failure, "the endpoint refuses such batches, trying half");
         true
     }
 

@@ -310,7 +310,7 @@ impl Chain for BscChain {
                 }
             }
         }
-        // The first endpoint reports the nonce as used, and no node shows by which transaction: prefer another for a while.
+        // The first endpoint reports the nonce as used, and no node shows by which transaction: prefer another one.
         if nothing.is_some()
             && self.endpoints.count() > 1
             && let Some(leader) = self.endpoints.readable().first()

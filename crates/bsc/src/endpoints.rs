@@ -169,8 +169,8 @@ impl Endpoints {
         candidates.into_iter().zip(verified).collect()
     }
 
-    /// The private endpoints to send to now, in order. They accept only transactions, so a failed one cannot be checked:
-    /// if none is healthy, the failed ones are used.
+    /// The private endpoints to send to now, in order. They accept only transactions, so a failed one cannot be
+    /// checked: if none is healthy, the failed ones are used.
     pub(crate) fn to_send_privately(&self) -> Vec<(&Endpoint, Result<(), CallFailure>)> {
         let now = Instant::now();
         let not_limited = self.private.iter().filter(|endpoint| !endpoint.health().is_limited(now));

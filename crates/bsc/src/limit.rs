@@ -11,8 +11,8 @@ use tokio::time::Instant;
 /// First pause after a rate limit that names no time.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 
-/// Longest pause, unless the endpoint names a longer one: with a single endpoint, a lane sees nothing in the meantime. A
-/// batch of 100 sends every 4 seconds stays below the 10,000 calls in 5 minutes that public nodes allow.
+/// Longest pause, unless the endpoint names a longer one: with a single endpoint, a lane sees nothing in the meantime.
+/// A batch of 100 sends every 4 seconds stays below the 10,000 calls in 5 minutes that public nodes allow.
 const PAUSE_MAX: Duration = Duration::from_secs(4);
 
 /// The state of an endpoint's rate limit.

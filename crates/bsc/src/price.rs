@@ -1,12 +1,12 @@
 //! The network's price in wei per gas, read at an interval together with a view.
 //!
-//! Two sources, both from the node: `eth_feeHistory` gives what blocks paid and how full they were, `eth_gasPrice` gives
-//! the node's own price. On BSC the second is a constant of the node's configuration, the lowest price that is
+//! Two sources, both from the node: `eth_feeHistory` gives what blocks paid and how full they were, `eth_gasPrice`
+//! gives the node's own price. On BSC the second is a constant of the node's configuration, the lowest price that is
 //! mined (`eth/gasprice/gasprice.go`: the oracle never has the 1,000 samples it needs).
 //!
 //! **The estimate.** A block with free space included everything above the lowest price. So a higher price was not
-//! needed there, whoever paid it: the block counts as the node's own price, or as its cheapest paying tenth if that is
-//! lower. A full block, with [`FULL`] or more of its gas used, counts as its
+//! needed there, no matter who paid it: the block counts as the node's own price, or as its cheapest paying tenth
+//! if that is lower. A full block, with [`FULL`] or more of its gas used, counts as its
 //! [`FULL_PERCENTILE`]th percentile by gas. The price is the [`BLOCKS_PERCENTILE`]th percentile of the last [`BLOCKS`]
 //! blocks that have a price: one high-priced block does not change it, more than five full blocks of 20 (2.25 s) do.
 //! Blocks with price 0 are left out: system transactions and builders' transactions pay nothing. The base fee, 0 on

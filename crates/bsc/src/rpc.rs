@@ -55,7 +55,7 @@ impl Call {
 
 /// An error that the node answered with.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("the node says: {} (code {code})", text::plain(message))]
+#[error("the node answered: {} (code {code})", text::plain(message))]
 pub struct NodeError {
     /// JSON-RPC error code; 0 if there was none.
     pub code: i64,

@@ -1,6 +1,5 @@
-//! Receipts and block headers exactly as a node gives them. They are stored as evidence that can be verified on its own.
-//!
-//! They decide nothing. Read next: `signpost_txmgr::evidence`.
+//! Receipts and block headers exactly as a node gives them. They are exported as evidence, which can be verified on its
+//! own, and decide nothing. Read next: `signpost_txmgr::evidence`.
 
 use serde_json::{Map, Value, json};
 use signpost_txmgr::header;

@@ -15,7 +15,8 @@
 //! not stored: another process starts with the private endpoints again.
 //!
 //! **Refusals.** If one node says that it will never accept a transaction, or that we are misconfigured, the answer is
-//! "retry", with the node's words, until the refusal is confirmed (`refusals.rs`). The same applies to a wrong chain id.
+//! "retry", with the node's words, until the refusal is confirmed (`refusals.rs`). The same applies to a wrong
+//! chain id.
 //!
 //! **One combined answer.** Endpoints that were surely not reached count only if none was reached. Of the
 //! others, the first answer in this order is used: accepted, already known, nonce too low (a node saw

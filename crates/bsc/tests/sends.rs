@@ -36,7 +36,7 @@ async fn node(takes: fn(u8) -> bool, code: i64, words: &'static str) -> Stub {
     .await
 }
 
-async fn says(code: i64, words: &'static str) -> Stub {
+async fn answering(code: i64, words: &'static str) -> Stub {
     node(|_| false, code, words).await
 }
 
@@ -83,7 +83,7 @@ async fn transaction_not_accepted_by_first_goes_to_next_at_once() {
         (-32000, "something nobody has heard of"),
     ];
     for (code, words) in words {
-        let (first, second) = (says(code, words).await, good().await);
+        let (first, second) = (answering(code, words).await, good().await);
         let answer = to(SendTo::First, &[&first, &second]).send(&tx(1)).await;
         assert_eq!(answer, SendAnswer::new(SendClass::Accepted, ""), "{words}");
     }
@@ -136,13 +136,13 @@ async fn send_to_first_and_send_to_all_give_the_same_answer() {
     ];
     for one in words {
         for other in words {
-            let stubs = [says(-32000, one).await, says(-32000, other).await];
+            let stubs = [answering(-32000, one).await, answering(-32000, other).await];
             let stubs = stubs.each_ref();
             let all = to(SendTo::All, &stubs).send(&tx(1)).await;
             assert_eq!(to(SendTo::First, &stubs).send(&tx(1)).await.class, all.class, "{one}, {other}");
         }
     }
-    let stubs = [says(-32000, words[3]).await, says(-32000, words[2]).await];
+    let stubs = [answering(-32000, words[3]).await, answering(-32000, words[2]).await];
     let answer = to(SendTo::First, &stubs.each_ref()).send(&tx(1)).await;
     assert_eq!(answer.class, SendClass::Underpriced(Some(Wei::from(5))), "the lowest price named");
 }
@@ -165,13 +165,13 @@ const REFUSALS: [(i64, &str, SendClass); 10] = [
 async fn refusals_of_two_nodes_confirm_each_other_at_once() {
     for (code, words, class) in REFUSALS {
         for send_to in [SendTo::All, SendTo::First] {
-            let stubs = [says(code, words).await, says(code, words).await];
+            let stubs = [answering(code, words).await, answering(code, words).await];
             let answer = to(send_to, &stubs.each_ref()).send(&tx(1)).await;
             assert_eq!(answer, SendAnswer::new(class, words));
         }
     }
     // With other words, and one after the other.
-    let (first, second) = (says(-32000, "invalid sender").await, good_once_then_refuses().await);
+    let (first, second) = (answering(-32000, "invalid sender").await, good_once_then_refuses().await);
     let chain = chain(&[&first, &second]);
     assert_eq!(chain.send(&tx(9)).await.class, SendClass::Accepted);
     assert_eq!(chain.send(&tx(1)).await.class, SendClass::Misconfigured);
@@ -192,7 +192,7 @@ fn hold_time() -> std::sync::mpsc::Sender<()> {
 async fn third_refusal_of_one_node_after_a_minute_counts() {
     let _time = hold_time();
     for (code, words, class) in REFUSALS {
-        let stub = says(code, words).await;
+        let stub = answering(code, words).await;
         let chain = chain(&[&stub]);
         for second in 0..60 {
             let answer = chain.send(&tx(1)).await;
@@ -208,7 +208,7 @@ async fn third_refusal_of_one_node_after_a_minute_counts() {
 #[tokio::test(start_paused = true)]
 async fn two_refusals_of_one_node_are_never_enough() {
     let _time = hold_time();
-    let stub = says(-32000, "invalid sender").await;
+    let stub = answering(-32000, "invalid sender").await;
     let chain = chain(&[&stub]);
     assert_eq!(chain.send(&tx(1)).await.class, SendClass::Retry);
     tokio::time::advance(Duration::from_mins(10)).await;
@@ -218,7 +218,7 @@ async fn two_refusals_of_one_node_are_never_enough() {
 
 #[tokio::test]
 async fn confirmation_time_of_refusals_is_configurable() {
-    let stub = says(-32000, "exceeds block gas limit").await;
+    let stub = answering(-32000, "exceeds block gas limit").await;
     let mut config = config(&[&stub]);
     assert_eq!(config.refusal_confirm_ms, 60_000);
     config.refusal_confirm_ms = 0;

@@ -93,7 +93,7 @@ impl Function for SigningFunction {
         }
         tracing::error!(
             queue_arn,
-            "records from an unknown queue, neither SIGNPOST_SIGNING_QUEUE_URL nor SIGNPOST_RESIGN_QUEUE_URL; they are returned"
+            "records from a queue other than SIGNPOST_SIGNING_QUEUE_URL and SIGNPOST_RESIGN_QUEUE_URL; they are returned"
         );
         vec![Disposition::Retry; messages.len()]
     }

@@ -51,8 +51,8 @@ pub fn pins(chain_id: u64, accounts: Option<&AccountsFrom>) -> Result<Pins, Star
         }
         Some(AccountsFrom::Listed(listed)) => listed,
         None => {
-            let missing = "the list is missing; name the accounts, NAME=0xADDRESS=KMS_KEY each, as `signpost account register` \
-                           prints them";
+            let missing = "the list is missing; name the accounts, NAME=0xADDRESS=KMS_KEY each, \
+                           as `signpost account register` prints them";
             return Err(StartError::Pins(missing.to_owned()));
         }
     };

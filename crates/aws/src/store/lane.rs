@@ -114,7 +114,8 @@ impl DynamoStore {
             return Ok(false);
         }
         if let Err(error) = self.expire_slots(account, from, to, expires_at).await {
-            tracing::warn!(%account, %from, %to, error = told(&error), "slots left behind got no expiry and stay stored");
+            let error = told(&error);
+            tracing::warn!(%account, %from, %to, error, "slots left behind got no expiry and stay stored");
         }
         Ok(true)
     }

@@ -16,7 +16,7 @@
 //! are read with `Query` on the index `byAccount`, and with `Scan` only if a whole table is requested. Unregistering
 //! an account needs `DeleteItem` on the accounts table, which no stage has.
 //!
-//! Read in this order: [`reserve`], [`records`], [`lane`], [`accounts`], [`operator`], [`written`]; then [`crate::kms`].
+//! Read in this order: [`reserve`], [`records`], [`lane`], [`accounts`], [`operator`], [`written`], [`crate::kms`].
 
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
 //! Nodes with unencrypted connections.
 //!
-//! We trust a node about blocks and send it signed transactions. Over plain HTTP, anybody on the network path can change
-//! its answers and read a key in the URL. Connections to this machine are exempt.
+//! We trust a node about blocks and send it signed transactions. Over plain HTTP, anybody on the network path can
+//! change its answers and read a key in the URL. Connections to this machine are exempt.
 
 use super::Chain;
 use crate::aws::is_loopback;
@@ -20,8 +20,8 @@ impl Chain {
         for host in self.in_the_clear() {
             tracing::warn!(
                 host,
-                "the connection to a node is not encrypted (http://): others can read a key in its URL and change its answers; \
-                 use an https:// URL"
+                "the connection to a node is not encrypted (http://): others can read a key in its URL and change its \
+                 answers; use an https:// URL"
             );
         }
     }

@@ -117,7 +117,11 @@ fn read_accounts(root: &mut Section<'_, '_>) -> Option<AccountsFrom> {
         (true, false) => Some(AccountsFrom::Registry),
         (false, true) => Some(AccountsFrom::Listed(pinned)),
         (false, false) => {
-            section.problem("pinned", "is missing: list the accounts, NAME=0xADDRESS=KMS_KEY each (or trust_registry = true, if nobody else can write the accounts table)");
+            section.problem(
+                "pinned",
+                "is missing: list the accounts, NAME=0xADDRESS=KMS_KEY each (or trust_registry = true, if nobody else \
+                 can write the accounts table)",
+            );
             None
         }
         (true, true) => {
@@ -166,7 +170,7 @@ pub(super) fn read_verdicts(section: &mut Section<'_, '_>, key: &str, rpc_urls: 
         Some(_) => {
             section.problem(
                 key,
-                "must be \"one\" (waits at most 30 s for a second node) or \"two\" (nothing is final without a second node)",
+                "must be \"one\" (waits at most 30 s for a second node) or \"two\" (waits until a second node agrees)",
             );
             None
         }

@@ -121,7 +121,7 @@ async fn attempt<H: Handler>(handler: &Arc<H>, messages: Vec<Incoming>, time: Ti
     match tokio::time::timeout(time.to_abort(), &mut work).await {
         Ok(Ok(dispositions)) => HandlerResult::Answered(dispositions),
         Ok(Err(error)) => {
-            tracing::error!(%error, message_ids = ?ids, "a handler panicked on one of these messages; each is tried alone");
+            tracing::error!(%error, message_ids = ?ids, "a handler panicked on one of these; each is tried alone");
             HandlerResult::Broke
         }
         Err(_elapsed) => {

@@ -151,7 +151,7 @@ async fn serve<F: Function>(function: Arc<F>, extension: Option<runtime_api::Ext
 
 /// Answers one invocation.
 pub async fn invoke<F: Function>(function: &F, event: Event, time: TimeLeft, stop: &Stop) -> Result<Answer, Failed> {
-    let records = match event.work() {
+    let records = match event.kind() {
         Ok(event::EventKind::Records(records)) => records,
         Ok(event::EventKind::Task(task)) => {
             let swept = function.scheduled(&task, time).await;

@@ -51,8 +51,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// Sets up logs: one JSON object per line, on stderr. The level applies to our own lines only: below a warning, lines of
-/// libraries may contain a complete answer of KMS, and with it a signature.
+/// Sets up logs: one JSON object per line, on stderr. The level applies to our own lines only: below a warning, lines
+/// of libraries may contain a complete answer of KMS, and with it a signature.
 fn observe(level: Level) {
     let ours = ["signpost", "sign_direct"].map(|name| (name, level));
     let filter = Targets::new().with_default(level.min(Level::WARN)).with_targets(ours);

@@ -134,8 +134,8 @@ fn policy(text: Option<String>, file: Option<String>, packaged: &Path) -> Result
     let policy = policies.of(&account).map_err(|refused| format!("{variable}: {refused}"))?;
     if let Some(rule) = policy.unfit_for_direct() {
         return Err(format!(
-            "{variable}: {rule} cannot be enforced: a request has no sender and no deadline here, and nothing is counted; \
-             give sign-direct its own rules in [account.{ACCOUNT}]"
+            "{variable}: {rule} cannot be enforced: a request has no sender and no deadline here, and nothing is \
+             counted; give sign-direct its own rules in [account.{ACCOUNT}]"
         ));
     }
     Ok(Some(policy.clone()))
