@@ -36,7 +36,7 @@ def test_in_one_batch_a_bad_body_is_an_outcome_and_a_record_that_panics_fails_al
         broken = record("not JSON", arn(place.signing), IMPOSSIBLE_ID, "broken")
         answer = signer.invoke(batch(place.ask("a"), bad, broken, place.ask("b", "cold"), place.ask("c")))
         assert answer == failures(IMPOSSIBLE_ID)
-        assert "broke on one of these" in signer.log()
+        assert "panicked on one of these" in signer.log()
     assert [place.item(id)["status"] for id in ("a", "b", "c")] == ["signed"] * 3
     assert place.item("a")["nonce"] + 1 == place.item("c")["nonce"], "the retry took no nonce of its own"
     rejected = get(place.stack, f"sqs:{place.name}-bad")

@@ -352,10 +352,10 @@ def test_an_http_node_is_reported_by_doctor_and_at_the_start(stack: Stack, tmp_p
     assert [check for check in looked if check.endswith(": transport")] == ["0.0.0.0: transport"], "loopback is no wire"
     worker = Program(tmp_path, "clear", ["worker", "--config", str(config), "--stage", "broadcaster"])
     try:
-        log = wait_for("the worker warns", lambda: worker.log() if "over http://" in worker.log() else None, READY_WITHIN_S)
+        log = wait_for("the worker warns", lambda: worker.log() if "not encrypted (http://)" in worker.log() else None, READY_WITHIN_S)
     finally:
         worker.stop()
-    [line] = [line for line in log.splitlines() if "over http://" in line]
+    [line] = [line for line in log.splitlines() if "not encrypted (http://)" in line]
     assert "0.0.0.0" in line and "WARN" in line, line
     assert "topsecret" not in worker.log()
 
