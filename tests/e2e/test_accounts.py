@@ -301,7 +301,7 @@ def test_the_doctor_finds_no_health_where_a_stage_would_not_start(dev: Callable[
     nowhere = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "nowhere"}
     for command, code in [("doctor", 1), ("worker", 2)]:
         ended = run(command, "--config", str(stack.config_file), **nowhere)
-        assert ended.code == code and "no URL" in ended.out + ended.err, (ended.out, ended.err)
+        assert ended.code == code and "not a valid URL" in ended.out + ended.err, (ended.out, ended.err)
     for item in stack.aws("dynamodb").scan(TableName=stack.ready["accountsTable"])["Items"]:
         # The one account is of another chain than the nodes and the configuration.
         if item["item"]["S"] != "head":

@@ -3,14 +3,14 @@
 use signpost_bsc::chain::{BscChain, BscConfig};
 use signpost_bsc::endpoints::SendTo as SendToEndpoints;
 use signpost_bsc::private::{AuthorizationHeader, PrivateEndpoint, PrivateShape};
-use signpost_host::config::{self, SendTo, Watched};
+use signpost_host::config::{self, BroadcasterSettings, SendTo};
 use signpost_host::session::Session;
 use signpost_host::start::StartError;
 use signpost_host::told;
 use signpost_txmgr::units::{ChainId, U256, Wei};
 
 /// Creates the chain port. Opens no connection yet.
-pub fn chain(session: &Session<impl Watched>) -> Result<BscChain, StartError> {
+pub fn chain(session: &Session<impl BroadcasterSettings>) -> Result<BscChain, StartError> {
     // Only the first call in a process has an effect; every caller installs the same provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let chain = session.config.chain();

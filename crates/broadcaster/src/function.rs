@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use signpost_aws::secrets;
 use signpost_host::config::environment::{BroadcasterEnvironment, DeployedBroadcaster, Variables};
-use signpost_host::config::{Shared as _, Watched as _};
+use signpost_host::config::{BroadcasterSettings as _, StageSettings as _};
 use signpost_host::consumer::{Handler, Stop};
 use signpost_host::inbox::Incoming;
 use signpost_host::lambda::event::is_queue;

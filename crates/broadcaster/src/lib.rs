@@ -17,7 +17,7 @@ use signpost_aws::sns::SnsOutcomeTopic;
 use signpost_aws::sqs::{SqsBroadcastQueue, SqsResignQueue};
 use signpost_aws::store::DynamoStore;
 use signpost_bsc::chain::BscChain;
-use signpost_host::config::Watched;
+use signpost_host::config::BroadcasterSettings;
 use signpost_host::session::Session;
 use signpost_host::start::{ChainSubject, StartError, retention_ms};
 use signpost_host::{told, world};
@@ -39,7 +39,7 @@ pub type RealLanes = Lanes<DynamoStore, BscChain, SqsResignQueue, SnsOutcomeTopi
 
 /// Creates the stage and makes the checks that are possible before the first message: the chain of the nodes, and that
 /// of the registered accounts.
-pub async fn lanes(session: &Session<impl Watched>) -> Result<RealLanes, StartError> {
+pub async fn lanes(session: &Session<impl BroadcasterSettings>) -> Result<RealLanes, StartError> {
     session.config.chain().warn_of_clear();
     let chain = chain(session)?;
     let wanted = session.config.chain_id();

@@ -8,7 +8,7 @@ use signpost_txmgr::start::StartRefused;
 use signpost_txmgr::told;
 use signpost_txmgr::units::ChainId;
 
-use crate::config::{ConfigError, Shared};
+use crate::config::{ConfigError, StageSettings};
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -107,6 +107,6 @@ pub fn policies(path: &Path) -> Result<Policies, StartError> {
 }
 
 /// How long closed requests are kept, in milliseconds.
-pub fn retention_ms(config: &impl Shared) -> u64 {
+pub fn retention_ms(config: &impl StageSettings) -> u64 {
     config.retention_days().saturating_mul(DAY_MS)
 }

@@ -9,29 +9,29 @@ use signpost_aws::sqs::{SqsBroadcastQueue, SqsResignQueue};
 use signpost_aws::store::{DynamoStore, TableNames};
 use signpost_txmgr::ports::PortError;
 
-use crate::config::Shared;
+use crate::config::StageSettings;
 use crate::inbox::{Inbox, Incoming};
 use crate::session::Session;
 
 /// The store of requests, accounts and slots.
-pub fn store(session: &Session<impl Shared>) -> DynamoStore {
+pub fn store(session: &Session<impl StageSettings>) -> DynamoStore {
     let tables = session.config.tables();
     let tables = TableNames { requests: tables.requests.clone(), accounts: tables.accounts.clone() };
     DynamoStore::new(&session.sdk, tables)
 }
 
 /// The queue from the signer to the broadcaster.
-pub fn broadcast_queue(session: &Session<impl Shared>) -> SqsBroadcastQueue {
+pub fn broadcast_queue(session: &Session<impl StageSettings>) -> SqsBroadcastQueue {
     SqsBroadcastQueue::new(&session.sdk, &session.config.queues().broadcast_url)
 }
 
 /// The queue from the broadcaster to the signer.
-pub fn resign_queue(session: &Session<impl Shared>) -> SqsResignQueue {
+pub fn resign_queue(session: &Session<impl StageSettings>) -> SqsResignQueue {
     SqsResignQueue::new(&session.sdk, &session.config.queues().resign_url)
 }
 
 /// The topic for outcomes.
-pub fn topic(session: &Session<impl Shared>) -> SnsOutcomeTopic {
+pub fn topic(session: &Session<impl StageSettings>) -> SnsOutcomeTopic {
     SnsOutcomeTopic::new(&session.sdk, session.config.outcomes_arn())
 }
 

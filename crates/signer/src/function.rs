@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use signpost_host::config::environment::{Deployed, PolicyFrom, SignerEnvironment, Variables};
-use signpost_host::config::{AccountsFrom, Shared as _};
+use signpost_host::config::{AccountsFrom, StageSettings as _};
 use signpost_host::consumer::Stop;
 use signpost_host::inbox::Incoming;
 use signpost_host::lambda::event::is_queue;

@@ -20,7 +20,7 @@ use signpost_aws::sns::SnsOutcomeTopic;
 use signpost_aws::sqs::SqsBroadcastQueue;
 use signpost_aws::store::DynamoStore;
 use signpost_host::clock::now;
-use signpost_host::config::Shared;
+use signpost_host::config::StageSettings;
 use signpost_host::session::Session;
 use signpost_host::start::{StartError, retention_ms};
 use signpost_host::world;
@@ -45,7 +45,7 @@ const WARM_UP_MAX: Duration = Duration::from_secs(4);
 /// Creates the stage and makes the checks that are possible before the first message: the chain of the registered
 /// accounts, and their keys. An unusable key stops its account, not the start.
 pub async fn signer(
-    session: &Session<impl Shared>,
+    session: &Session<impl StageSettings>,
     policies: Policies,
     guard: Guard,
 ) -> Result<RealSigner, StartError> {

@@ -26,8 +26,8 @@ use toml::{Table, Value};
 use super::parse::{LONELY_VERDICTS, must_be_fifo, read_private, read_send_to, read_verdicts};
 use super::reader::{Section, is_near};
 use super::{
-    AccountsFrom, CONFIRMATIONS_MAX, Chain, ConfigError, Private, Queues, RETENTION_DAYS, RETENTION_DAYS_MIN, SealFrom,
-    Shared, TIMING_MAX_MS, Tables, Timing, Watched,
+    AccountsFrom, BroadcasterSettings, CONFIRMATIONS_MAX, Chain, ConfigError, Private, Queues, RETENTION_DAYS,
+    RETENTION_DAYS_MIN, SealFrom, StageSettings, TIMING_MAX_MS, Tables, Timing,
 };
 use signpost_txmgr::ports::Finality;
 
@@ -176,7 +176,7 @@ impl Deployed {
     }
 }
 
-impl Shared for Deployed {
+impl StageSettings for Deployed {
     fn chain_id(&self) -> u64 {
         self.chain_id
     }
@@ -360,7 +360,7 @@ pub struct DeployedBroadcaster {
     timing: Timing,
 }
 
-impl Shared for DeployedBroadcaster {
+impl StageSettings for DeployedBroadcaster {
     fn chain_id(&self) -> u64 {
         self.deployed.chain_id()
     }
@@ -386,7 +386,7 @@ impl Shared for DeployedBroadcaster {
     }
 }
 
-impl Watched for DeployedBroadcaster {
+impl BroadcasterSettings for DeployedBroadcaster {
     fn chain(&self) -> &Chain {
         &self.chain
     }

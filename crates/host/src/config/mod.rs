@@ -69,7 +69,7 @@ use std::path::{Path, PathBuf};
 
 use signpost_txmgr::ports::Finality;
 
-pub use self::shared::{Shared, Watched};
+pub use self::shared::{BroadcasterSettings, StageSettings};
 
 /// Minimum of [`Config::retention_days`]: a stored request must outlive every possible redelivery, 14 days
 /// in a queue and 14 days in its dead-letter queue.

@@ -4,7 +4,7 @@
 use super::{Chain, Config, Queues, Tables, Timing};
 
 /// The configuration of both stages.
-pub trait Shared {
+pub trait StageSettings {
     /// EIP-155 chain id.
     fn chain_id(&self) -> u64;
     /// Wei per gas below which no validator mines a transaction.
@@ -20,14 +20,14 @@ pub trait Shared {
 }
 
 /// The additional configuration of the broadcaster.
-pub trait Watched: Shared {
+pub trait BroadcasterSettings: StageSettings {
     /// The chain and its nodes.
     fn chain(&self) -> &Chain;
     /// Timings; for those left out the driver's defaults apply.
     fn timing(&self) -> Timing;
 }
 
-impl Shared for Config {
+impl StageSettings for Config {
     fn chain_id(&self) -> u64 {
         self.chain.chain_id
     }
@@ -53,7 +53,7 @@ impl Shared for Config {
     }
 }
 
-impl Watched for Config {
+impl BroadcasterSettings for Config {
     fn chain(&self) -> &Chain {
         &self.chain
     }
