@@ -60,7 +60,7 @@ where
                 }
                 // Only the broadcaster writes to this queue. The sweep replaces an unreadable poke.
                 Err(error) => {
-                    tracing::error!(%error, message_id = %message.message_id, "not a valid poke; dropped")
+                    tracing::error!(%error, message_id = %message.message_id, "not a valid poke; dropped");
                 }
             }
         }
