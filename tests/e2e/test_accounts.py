@@ -302,7 +302,7 @@ def test_doctor_reports_a_stage_unable_to_start(dev: Callable[..., Stack]) -> No
     invalid = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "nowhere"}
     for command, code in [("doctor", 1), ("worker", 2)]:
         ended = run(command, "--config", str(stack.config_file), **invalid)
-        assert ended.code == code and "no URL" in ended.out + ended.err, (ended.out, ended.err)
+        assert ended.code == code and "not a valid URL" in ended.out + ended.err, (ended.out, ended.err)
     for item in stack.aws("dynamodb").scan(TableName=stack.ready["accountsTable"])["Items"]:
         # Moves the only account to another chain than that of the nodes and the configuration.
         if item["item"]["S"] != "head":

@@ -38,7 +38,7 @@ def test_bad_body_is_rejected_and_panicking_record_fails_alone(deployment: Deplo
             batch(deployment.ask("a"), bad, broken, deployment.ask("b", "cold"), deployment.ask("c"))
         )
         assert answer == failures(INVALID_MESSAGE_ID)
-        assert "broke on one of these" in signer.log()
+        assert "panicked on one of these" in signer.log()
     assert [deployment.item(id)["status"] for id in ("a", "b", "c")] == ["signed"] * 3
     assert deployment.item("a")["nonce"] + 1 == deployment.item("c")["nonce"], "the retry reserved no second nonce"
     rejected = get(deployment.stack, f"sqs:{deployment.name}-bad")
@@ -300,10 +300,10 @@ def test_signer_does_not_start_without_a_usable_seal_key(deployment: Deployment)
 def test_neither_function_starts_on_another_chain(deployment: Deployment) -> None:
     with deployment.signer(SIGNPOST_CHAIN_ID="56") as signer:
         error = signer.init_error()
-        assert "56, and the registered accounts are of chain 97" in error and "SIGNPOST_CHAIN_ID" in error, error
+        assert "56, and the registered accounts are on chain 97" in error and "SIGNPOST_CHAIN_ID" in error, error
     with deployment.broadcaster(SIGNPOST_CHAIN_ID="56") as broadcaster:
         error = broadcaster.init_error()
-        assert "56, and the node is of chain 97" in error and "SIGNPOST_CHAIN_ID" in error, error
+        assert "56, and the node is on chain 97" in error and "SIGNPOST_CHAIN_ID" in error, error
 
 
 def test_signer_does_not_start_without_a_valid_policy(deployment: Deployment) -> None:

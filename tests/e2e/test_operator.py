@@ -388,11 +388,13 @@ def test_http_node_is_reported_by_doctor_and_at_start(stack: Stack, tmp_path: Pa
     worker = Program(tmp_path, "clear", ["worker", "--config", str(config), "--stage", "broadcaster"])
     try:
         log = wait_for(
-            "the worker warns", lambda: worker.log() if "over http://" in worker.log() else None, READY_WITHIN_S
+            "the worker warns",
+            lambda: worker.log() if "not encrypted (http://)" in worker.log() else None,
+            READY_WITHIN_S,
         )
     finally:
         worker.stop()
-    [line] = [line for line in log.splitlines() if "over http://" in line]
+    [line] = [line for line in log.splitlines() if "not encrypted (http://)" in line]
     assert "0.0.0.0" in line and "WARN" in line, line
     assert "topsecret" not in worker.log()
 

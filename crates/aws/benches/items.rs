@@ -1,4 +1,4 @@
-//! Items of the requests table: encoded, and decoded, one request in every state.
+//! Encoding and decoding of items of the requests table: one request in every state.
 //!
 //! `cargo bench -p signpost-aws --features dynamodb --bench items`.
 

@@ -1,8 +1,8 @@
-//! Batch calls of SQS and SNS: at most ten entries and so many bytes a call, entries that were not
-//! taken tried again, one answer for each.
+//! Batch calls of SQS and SNS: at most ten entries and [`MAX_MESSAGE_BYTES`] per call. Entries that were not
+//! accepted are repeated, and each entry gets an answer.
 //!
-//! A call that is refused for good as a whole is made again with each of its entries alone, so that one entry
-//! holds back no other. What is refused for good because of its contents is
+//! If a call is permanently refused as a whole, each of its entries is sent alone, so that one entry
+//! does not hold back the others. An entry that is permanently refused because of its contents is
 //! [`PortError::is_refused_for_good`].
 
 use std::error::Error;
@@ -15,39 +15,39 @@ use signpost_txmgr::meters;
 use signpost_txmgr::ports::{Happened, PortError};
 use signpost_txmgr::text::MAX_MESSAGE_BYTES;
 
-use crate::fault::{self, AwsError, Kind};
+use crate::fault::{self, AwsError, FaultKind};
 use crate::repeat::Backoff;
 
-/// Entries of one call, of SQS and SNS alike.
+/// Maximum number of entries per call, for SQS and SNS.
 const ENTRIES_MAX: usize = 10;
 
-/// An entry that was not taken.
+/// An entry that was not accepted.
 #[derive(Debug)]
 pub(crate) struct Refused {
-    /// Its id: where it is among the entries of the call.
+    /// Its id: its position among the entries of the call.
     pub(crate) id: String,
-    /// The service says that the same entry will be refused again.
+    /// Whether the service says that the same entry would be refused again.
     pub(crate) sender_fault: bool,
-    /// The service's code.
+    /// The service's error code.
     pub(crate) code: String,
-    /// The service's words.
+    /// The service's error message.
     pub(crate) message: String,
 }
 
 impl Refused {
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> FaultKind {
         match fault::kind_of_code(&self.code) {
             Some(kind) => kind,
-            None if self.sender_fault => Kind::Final,
-            // The service's own fault, with one entry: as a 500 of the whole call.
-            None => Kind::Lost,
+            None if self.sender_fault => FaultKind::Final,
+            // The service's fault with one entry: like a status 500 of the whole call.
+            None => FaultKind::Lost,
         }
     }
 }
 
-/// Sends all items, and says for each whether it was taken.
+/// Sends all items, and reports for each whether it was accepted.
 ///
-/// `send` gets the entries of one call and must name them by their place in it, from 0.
+/// `send` gets the entries of one call and must use their position in it, from 0, as their ids.
 pub(crate) async fn in_batches<T, E, F>(
     backoff: &Backoff,
     operation: &'static str,
@@ -69,8 +69,8 @@ where
     answers
 }
 
-/// How many of the first items go into one call: at least one, so that an item that is too large is
-/// refused by the service, by name.
+/// Number of leading items that fit one call: at least one, so that the service refuses an item that is too
+/// large.
 fn fitting<T>(items: &[T], bytes_of: impl Fn(&T) -> usize) -> usize {
     let mut bytes: usize = 0;
     let fits = |item: &&T| {
@@ -83,25 +83,25 @@ fn fitting<T>(items: &[T], bytes_of: impl Fn(&T) -> usize) -> usize {
 /// The state of one entry between tries.
 struct Entry {
     answer: Option<Result<(), PortError>>,
-    /// A try that had it in may have taken effect.
+    /// An earlier try with this entry may have taken effect.
     uncertain: bool,
 }
 
 impl Entry {
-    /// Ends it, or leaves it for the next try.
-    fn failed(&mut self, operation: &'static str, kind: Kind, last: bool, source: impl FnOnce() -> AwsError) {
+    /// Notes a failed try: the entry's final answer, or nothing if it is tried again.
+    fn failed(&mut self, operation: &'static str, kind: FaultKind, last: bool, source: impl FnOnce() -> AwsError) {
         self.uncertain |= kind.happened() == Happened::Unknown;
-        if last || kind == Kind::Final {
+        if last || kind == FaultKind::Final {
             self.answer = Some(Err(PortError {
                 operation,
                 happened: if self.uncertain { Happened::Unknown } else { Happened::No },
-                throttled: kind == Kind::Throttled,
+                throttled: kind == FaultKind::Throttled,
                 source: Box::new(source()),
             }));
         }
     }
 
-    /// What became of it alone, after the tries that had it in.
+    /// The answer to the entry sent alone, combined with the uncertainty of its earlier tries.
     fn with_doubt(&self, answer: Result<(), PortError>) -> Result<(), PortError> {
         answer.map_err(|error| match error.happened {
             Happened::No if self.uncertain && !error.is_refused_for_good() => {
@@ -111,19 +111,19 @@ impl Entry {
         })
     }
 
-    /// Ends it: its contents are refused. A try whose reply was lost was refused then, too.
+    /// Notes the final answer: the contents are refused. So a try whose reply was lost was refused as well.
     fn refused(&mut self, operation: &'static str, code: &str, message: &str) {
         self.answer = Some(Err(PortError::refused_for_good(operation, code, message)));
     }
 
-    /// What became of the entry, if the call was answered.
+    /// Notes the entry's result in an answered call.
     fn answered(&mut self, operation: &'static str, refused: Option<&Refused>, last: bool) {
         let Some(refused) = refused else {
             self.answer = Some(Ok(()));
             return;
         };
         let (Refused { code, message, .. }, kind) = (refused, refused.kind());
-        if kind == Kind::Final && fault::entry_blames_contents(code) {
+        if kind == FaultKind::Final && fault::entry_blames_contents(code) {
             self.refused(operation, code, message);
         } else {
             self.failed(operation, kind, last, || AwsError::Entry { code: code.clone(), message: message.clone() });
@@ -159,11 +159,11 @@ where
                     entry.answered(operation, refused, last);
                 }
             }
-            Err(error) if batch.len() > 1 && fault::kind(&error) == Kind::Final => {
+            Err(error) if batch.len() > 1 && fault::kind(&error) == FaultKind::Final => {
                 tracing::warn!(
                     operation,
                     error = AwsError::of(error).to_string(),
-                    "a batch is refused; each of its entries is tried alone"
+                    "a batch was refused; each of its entries is sent alone"
                 );
                 for (item, entry) in open {
                     let alone = Box::pin(one_batch(backoff, operation, std::slice::from_ref(item), send));
@@ -173,7 +173,7 @@ where
             Err(error) => {
                 let kind = fault::kind(&error);
                 let source = Arc::new(AwsError::of(error));
-                let contents = source.refused_contents().filter(|_| kind == Kind::Final);
+                let contents = source.refused_contents().filter(|_| kind == FaultKind::Final);
                 for (_, entry) in &mut open {
                     match contents {
                         Some((code, message)) => entry.refused(operation, code, message),

@@ -1,5 +1,5 @@
-//! What went wrong in a call to AWS, and the two questions it answers: **did it happen**, and is it
-//! worth another try. Decided by the service's error code and the kind of failure, never by text.
+//! Errors of calls to AWS, and the two questions they answer: **did it happen**, and does another try
+//! help. The service's error code and the kind of failure decide, never the text.
 //!
 //! Read next: [`crate::repeat`].
 
@@ -12,7 +12,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use signpost_txmgr::ports::{Happened, PortError};
 use signpost_txmgr::text::plain;
 
-/// What an adapter met: the source of a [`PortError`].
+/// An adapter's error: the source of a [`PortError`].
 #[derive(Debug, thiserror::Error)]
 pub enum AwsError {
     /// The service answered with an error.
@@ -20,11 +20,11 @@ pub enum AwsError {
     Answer {
         /// HTTP status.
         status: u16,
-        /// The service's code.
+        /// The service's error code.
         code: String,
-        /// The service's words.
+        /// The service's error message.
         message: String,
-        /// What AWS's support asks for.
+        /// AWS's request id, for AWS Support.
         request_id: String,
     },
     /// No connection was made, so nothing was sent.
@@ -33,42 +33,42 @@ pub enum AwsError {
     /// The request was sent, or may have been, and no usable answer came.
     #[error("the reply was lost")]
     Lost(#[source] Box<dyn Error + Send + Sync>),
-    /// The request could not even be built.
+    /// The request could not be built.
     #[error("the request could not be built")]
     NotBuilt(#[source] Box<dyn Error + Send + Sync>),
-    /// One entry of a batch was not taken, the others may have been.
-    #[error("an entry of the batch was not taken, {}: {}", plain(code), plain(message))]
+    /// One entry of a batch was not accepted; the others may have been.
+    #[error("an entry of the batch was not accepted, {}: {}", plain(code), plain(message))]
     Entry {
-        /// The service's code.
+        /// The service's error code.
         code: String,
-        /// The service's words.
+        /// The service's error message.
         message: String,
     },
-    /// An answer lacks what the service always sends.
+    /// An answer lacks a field that the service always sends.
     #[error("the answer has no {0}")]
     Incomplete(&'static str),
-    /// The service returned part of what was asked for, more often than we ask again.
+    /// The service left this number of keys unprocessed in all tries.
     #[error("{0} keys were left unprocessed")]
     Unprocessed(usize),
-    /// A transaction was cancelled for a reason that is no verdict.
+    /// A transaction was cancelled for a reason that is not a verdict.
     #[error("the transaction was cancelled, {}: {}", plain(code), plain(message))]
     Cancelled {
-        /// Code of the cancellation reason.
+        /// The code of the cancellation reason.
         code: String,
-        /// The service's words.
+        /// The service's error message.
         message: String,
     },
     /// The account is not registered.
     #[error("account {0} is not registered; register it with `signpost account register`")]
     NotRegistered(String),
-    /// The account is retired, and that is for good.
-    #[error("account {0} is retired, which is for good; register another key under another name")]
+    /// The account is retired, which is permanent.
+    #[error("account {0} is permanently retired; register another key under another name")]
     Retired(String),
-    /// A stored item does not have the shape it should have.
+    /// A stored item is malformed.
     #[cfg(feature = "dynamodb")]
     #[error("a stored item cannot be read")]
     Item(#[source] crate::item::ItemError),
-    /// What befell all entries of a batch.
+    /// An error that applies to all entries of a batch.
     #[cfg(any(feature = "sqs", feature = "sns"))]
     #[error(transparent)]
     Shared(std::sync::Arc<AwsError>),
@@ -134,24 +134,24 @@ pub enum KeyProblem {
     },
 }
 
-/// Whether another try helps.
+/// The kind of an error: whether another try helps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// The service asked us to slow down: nothing happened, try later.
+pub enum FaultKind {
+    /// The service throttled the call: nothing happened, try later.
     Throttled,
-    /// Another write to the same item was in the way: nothing happened, try at once.
+    /// Another write to the same item conflicted: nothing happened, try at once.
     Conflict,
     /// No connection: nothing happened, try again.
     NotConnected,
-    /// The reply was lost, or the service failed: it may have happened, trying again is up to the
-    /// call, and all of ours may be repeated.
+    /// The reply was lost, or the service failed: the call may have happened. All of our calls may be
+    /// repeated.
     Lost,
-    /// The service's considered answer: the same call gets the same.
+    /// A final answer of the service: the same call would get the same answer.
     Final,
 }
 
-impl Kind {
-    /// Whether a call that ended so took effect.
+impl FaultKind {
+    /// Whether a call that ended with this kind of error took effect.
     #[must_use]
     pub fn happened(self) -> Happened {
         match self {
@@ -160,7 +160,7 @@ impl Kind {
         }
     }
 
-    /// Its name in metrics.
+    /// The name in metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Throttled => "throttled",
@@ -172,7 +172,7 @@ impl Kind {
     }
 }
 
-/// The codes by which DynamoDB, KMS, SQS and SNS say "too fast"; `...Error` and the bare ones come in
+/// The codes for throttling of DynamoDB, KMS, SQS and SNS. The ones with `...Error` and without a suffix appear in
 /// cancellation reasons and batch entries.
 const THROTTLES: [&str; 14] = [
     "ThrottlingException",
@@ -192,11 +192,11 @@ const THROTTLES: [&str; 14] = [
     "KMSThrottlingException",
 ];
 
-/// The codes by which DynamoDB says that another call holds the item.
+/// DynamoDB's codes for a conflict with another call on the same item.
 const CONFLICTS: [&str; 2] = ["TransactionConflictException", "TransactionConflict"];
 
-/// The codes by which SQS and SNS say that they do not take what a call holds: its size, its characters, a
-/// parameter. No right, key, queue or topic is to blame.
+/// The codes of SQS and SNS for refused contents: the size, the characters or a parameter. The cause is not a
+/// permission, a key, a queue or a topic.
 #[cfg(any(feature = "sqs", feature = "sns"))]
 const CONTENTS: [&str; 13] = [
     "BatchRequestTooLong",
@@ -215,7 +215,8 @@ const CONTENTS: [&str; 13] = [
     "ValidationException",
 ];
 
-/// The codes by which SQS and SNS blame who asks, the KMS key of the queue or topic, or its absence.
+/// The codes of SQS and SNS for other causes: the caller's permissions, the KMS key of the queue or topic, or a
+/// missing queue or topic.
 #[cfg(any(feature = "sqs", feature = "sns"))]
 const NOT_CONTENTS: [&str; 12] = [
     "AccessDenied",
@@ -237,60 +238,60 @@ fn bare(code: &str) -> &str {
     code.strip_prefix("AWS.SimpleQueueService.").unwrap_or(code)
 }
 
-/// Whether the whole call was refused for good because of what is in it.
+/// Whether the whole call was permanently refused because of its contents.
 #[cfg(any(feature = "sqs", feature = "sns"))]
 pub(crate) fn blames_contents(code: &str) -> bool {
     CONTENTS.contains(&bare(code))
 }
 
-/// Whether one entry, whose call was taken, was refused for good because of what is in it. A code we do not know
-/// says so: what is wrong with a right or a queue is wrong with all entries.
+/// Whether one entry of an accepted call was permanently refused because of its contents. Unknown codes count as
+/// contents, because a problem with a permission or a queue would affect all entries.
 #[cfg(any(feature = "sqs", feature = "sns"))]
 pub(crate) fn entry_blames_contents(code: &str) -> bool {
     !NOT_CONTENTS.iter().any(|known| known.eq_ignore_ascii_case(&bare(code).replace('.', "")))
 }
 
-/// What an error code alone says; `None` leaves it to the HTTP status.
-pub(crate) fn kind_of_code(code: &str) -> Option<Kind> {
+/// The kind of an error code; `None` if the HTTP status decides.
+pub(crate) fn kind_of_code(code: &str) -> Option<FaultKind> {
     let code = bare(code);
     if THROTTLES.contains(&code) {
-        Some(Kind::Throttled)
+        Some(FaultKind::Throttled)
     } else if CONFLICTS.contains(&code) {
-        Some(Kind::Conflict)
+        Some(FaultKind::Conflict)
     } else if code == "TransactionInProgressException" {
-        // An earlier try with the same token is not decided yet.
-        Some(Kind::Lost)
+        // An earlier try with the same token is still in progress.
+        Some(FaultKind::Lost)
     } else {
         None
     }
 }
 
-/// What an error says about another try.
-#[expect(clippy::match_same_arms, reason = "the SDK's enum is open: what we do not know may have happened")]
-pub(crate) fn kind<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Kind {
+/// The kind of an SDK error.
+#[expect(clippy::match_same_arms, reason = "the SDK's enum is open: an unknown error may mean that the call happened")]
+pub(crate) fn kind<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> FaultKind {
     match error {
         SdkError::ServiceError(answer) => {
             let status = answer.raw().status();
             match answer.err().code().and_then(kind_of_code) {
                 Some(kind) => kind,
-                None if status.as_u16() == 429 => Kind::Throttled,
+                None if status.as_u16() == 429 => FaultKind::Throttled,
                 // The service failed, or its answer could not be read to the end.
-                None if !status.is_client_error() => Kind::Lost,
-                None => Kind::Final,
+                None if !status.is_client_error() => FaultKind::Lost,
+                None => FaultKind::Final,
             }
         }
-        SdkError::ConstructionFailure(_) => Kind::Final,
-        SdkError::DispatchFailure(failure) if failure.is_user() => Kind::Final,
+        SdkError::ConstructionFailure(_) => FaultKind::Final,
+        SdkError::DispatchFailure(failure) if failure.is_user() => FaultKind::Final,
         SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
-            Some(error) if never_connected(error) => Kind::NotConnected,
-            Some(_) | None => Kind::Lost,
+            Some(error) if never_connected(error) => FaultKind::NotConnected,
+            Some(_) | None => FaultKind::Lost,
         },
-        SdkError::TimeoutError(_) | SdkError::ResponseError(_) => Kind::Lost,
-        _ => Kind::Lost,
+        SdkError::TimeoutError(_) | SdkError::ResponseError(_) => FaultKind::Lost,
+        _ => FaultKind::Lost,
     }
 }
 
-/// The failure was before the first byte of the request: no address, refused, no handshake, no time.
+/// Whether the failure came before the first byte of the request: no address, refused, no handshake, or a timeout.
 fn never_connected(error: &ConnectorError) -> bool {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = next {
@@ -306,8 +307,11 @@ fn never_connected(error: &ConnectorError) -> bool {
 }
 
 impl AwsError {
-    /// What the SDK reports, without its layers.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the SDK's enum is open: what we do not know may have happened")]
+    /// The SDK's error without its layers.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the SDK's enum is open: an unknown error may have had an effect"
+    )]
     pub(crate) fn of<E>(error: SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
@@ -341,20 +345,20 @@ impl AwsError {
     }
 
     #[cfg(any(feature = "sqs", feature = "sns"))]
-    /// Code and words of an answer that refuses what the call holds.
+    /// Code and message of an answer that refuses the call's contents.
     pub(crate) fn refused_contents(&self) -> Option<(&str, &str)> {
         let Self::Answer { code, message, .. } = self else { return None };
         blames_contents(code).then_some((code, message))
     }
 
     #[cfg(feature = "dynamodb")]
-    /// A call that did not take effect for this reason.
+    /// The error of a call that had no effect, for this reason.
     pub(crate) fn did_not_happen(self, operation: &'static str) -> PortError {
         PortError { operation, happened: Happened::No, throttled: false, source: Box::new(self) }
     }
 
     #[cfg(any(feature = "kms", feature = "secrets"))]
-    /// A call that took effect, but whose answer cannot be used for this reason.
+    /// The error of a call that took effect but whose answer cannot be used, for this reason.
     pub(crate) fn unusable(self, operation: &'static str) -> PortError {
         PortError { operation, happened: Happened::Yes, throttled: false, source: Box::new(self) }
     }

@@ -1,4 +1,4 @@
-//! A queue on SQS as a worker consumes it: long polling, and every message held for the same time.
+//! The consumer's side of an SQS queue: long polling, and the same visibility timeout for every message.
 //!
 //! The port and its promises: [`signpost_txmgr::inbox`]. The calls: [`crate::receiver`].
 
@@ -9,7 +9,7 @@ use signpost_txmgr::ports::PortError;
 
 use crate::receiver::{LONG_POLL, RECEIVE_MAX, Receiver};
 
-/// The consumer's side of a queue on SQS. Cheap to clone.
+/// The consumer's side of an SQS queue. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SqsInbox {
     receiver: Receiver,
@@ -18,13 +18,13 @@ pub struct SqsInbox {
 }
 
 impl SqsInbox {
-    /// A queue whose received messages are ours for `held`; a receive waits for [`LONG_POLL`].
+    /// A queue whose received messages are held for `held`. A receive waits for at most [`LONG_POLL`].
     #[must_use]
     pub fn new(receiver: Receiver, held: Duration) -> Self {
         Self { receiver, wait: LONG_POLL, held }
     }
 
-    /// The same with another longest wait of one receive.
+    /// Replaces the maximum wait of one receive.
     #[must_use]
     pub fn waiting(self, wait: Duration) -> Self {
         Self { wait, ..self }

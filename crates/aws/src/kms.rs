@@ -1,7 +1,7 @@
 //! The key service: AWS KMS.
 //!
-//! Asks for a key's public half (`GetPublicKey`, once per process is enough) and for signatures
-//! (`Sign`). Signs digests that it is given; what may be signed is decided before. Never holds a secret.
+//! Reads a key's public key (`GetPublicKey`, once per process is enough) and requests signatures
+//! (`Sign`). Signs the given digests; the caller decides what may be signed. Never holds a secret.
 //!
 //! IAM actions: `kms:GetPublicKey`, `kms:Sign`. Key spec `ECC_SECG_P256K1`, usage `SIGN_VERIFY`.
 //! Read next: [`crate::sqs`].
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::clients;
 use crate::fault::{AwsError, KeyProblem};
-use crate::repeat::{Backoff, Failure, repeat};
+use crate::repeat::{Backoff, FailedCall, repeat};
 
 impl KeyProblem {
     /// What it means for the account.
@@ -39,9 +39,9 @@ impl KeyProblem {
     }
 }
 
-/// How KMS ends the message of `KMSInvalidStateException` for a key that is scheduled for deletion, as in
-/// `arn:aws:kms:eu-central-1:111122223333:key/… is pending deletion.` There is no code of its own, and asking for
-/// the state takes another right. Should the words change, the account is waited for before it is refused.
+/// End of the message of `KMSInvalidStateException` for a key that is scheduled for deletion, as in
+/// `arn:aws:kms:eu-central-1:111122223333:key/… is pending deletion.` There is no separate code, and reading
+/// the state needs another permission. If AWS changes the text, requests wait for the account before they are refused.
 const PENDING_DELETION: &str = "is pending deletion";
 
 /// Keys in AWS KMS. Cheap to clone.
@@ -52,7 +52,7 @@ pub struct KmsKeys {
 }
 
 impl KmsKeys {
-    /// Keys with their own patience: retries and time-outs of `sdk` are not used.
+    /// Keys with retries and timeouts of their own; those of `sdk` are not used.
     #[must_use]
     pub fn new(sdk: &SdkConfig) -> Self {
         let config = aws_sdk_kms::config::Builder::from(sdk)
@@ -62,13 +62,13 @@ impl KmsKeys {
         Self::with_client(Client::from_conf(config), Backoff::STANDARD)
     }
 
-    /// The same keys with another patience, for a caller that waits for the answer itself.
+    /// Replaces the backoff, for a caller that waits for the answer itself.
     #[must_use]
     pub fn with_backoff(self, backoff: Backoff) -> Self {
         Self { backoff, ..self }
     }
 
-    /// Keys on a client that does not retry by itself.
+    /// Keys on a client without retries of its own.
     #[must_use]
     pub fn with_client(client: Client, backoff: Backoff) -> Self {
         Self { client, backoff }
@@ -81,7 +81,7 @@ impl Keys for KmsKeys {
         let request = self.client.get_public_key().key_id(key.as_str());
         let answer = repeat(&self.backoff, OPERATION, || request.clone().send())
             .await
-            .map_err(|failure| told(failure, OPERATION, key, "kms:GetPublicKey"))?;
+            .map_err(|failure| key_error(failure, OPERATION, key, "kms:GetPublicKey"))?;
         let incomplete = |what| unanswered(AwsError::Incomplete(what).unusable(OPERATION));
         let unfit = |problem: KeyProblem| {
             let fault = Some(problem.fault());
@@ -111,13 +111,13 @@ impl Keys for KmsKeys {
             .sign()
             .key_id(key.as_str())
             .message(Blob::new(hash.0))
-            // The hash is signed as it is; RAW would hash it again.
+            // The hash is signed unchanged; RAW would hash it again.
             .message_type(MessageType::Digest)
             .signing_algorithm(SigningAlgorithmSpec::EcdsaSha256);
         let begun = Instant::now();
         let answer = repeat(&self.backoff, OPERATION, || request.clone().send())
             .await
-            .map_err(|failure| told(failure, OPERATION, key, "kms:Sign"))?;
+            .map_err(|failure| key_error(failure, OPERATION, key, "kms:Sign"))?;
         metrics::histogram!(meters::KMS_SIGN).record(begun.elapsed().as_secs_f64() * 1_000.0);
         metrics::counter!(meters::KMS_SIGNATURES).increment(1);
         let incomplete = || unanswered(AwsError::Incomplete("Signature").unusable(OPERATION));
@@ -127,13 +127,13 @@ impl Keys for KmsKeys {
     }
 }
 
-/// A call that says nothing about the key.
+/// The error of a call that says nothing about the key.
 fn unanswered(call: PortError) -> KeyCallError {
     KeyCallError { fault: None, call }
 }
 
-/// The error, with a problem of the key told by name.
-fn told<E>(failure: Failure<E>, operation: &'static str, key: &KmsKeyId, action: &'static str) -> KeyCallError
+/// The call's error, with the key's problem by name.
+fn key_error<E>(failure: FailedCall<E>, operation: &'static str, key: &KmsKeyId, action: &'static str) -> KeyCallError
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {

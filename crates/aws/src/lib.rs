@@ -1,24 +1,24 @@
 //! Signpost's ports on AWS: the store on DynamoDB, the keys on KMS, the queues on SQS, the outcome
-//! topic on SNS. One Cargo feature each, so that what may not use a service does not link it.
+//! topic on SNS. Each has a Cargo feature, so that a program links only the services that it may use.
 //!
-//! Only translates: what may be written and when is decided in `signpost_txmgr`. Never logs calldata
+//! Only translates: `signpost_txmgr` decides what may be written and when. Never logs calldata
 //! or a signature, and never decides an outcome.
 //!
 //! ## Guarantees
-//! * What surely did not happen (throttling, a conflict on a hot item, no connection) is repeated here,
-//!   bounded and with jitter. What comes back as an error is past that.
-//! * An error says whether the call took effect, over all its repetitions: if the first reply was lost
-//!   and the second try found no connection, that is *unknown*, not *no*.
+//! * Calls that surely had no effect (throttling, a conflict on a hot item, no connection) are repeated here,
+//!   bounded and with jitter. An error is returned only after these repetitions.
+//! * An error reports whether the call took effect in any of its tries: if the first reply was lost
+//!   and the second try found no connection, the answer is *unknown*, not *no*.
 //!
 //! ## Does not guarantee
-//! * That a message is delivered once, or a poke at all.
+//! * That a message is delivered only once, or that a poke is delivered at all.
 //!
 //! Read in this order: [`clients`], [`fault`], [`repeat`], [`item`], [`store`], [`kms`], [`sqs`],
 //! [`receiver`], [`inbox`], [`sns`], [`secrets`].
 
 #![cfg_attr(
     not(all(feature = "dynamodb", feature = "kms", feature = "sns", feature = "sqs")),
-    allow(dead_code, unused_imports, reason = "one feature alone uses only a part of what they share")
+    allow(dead_code, unused_imports, reason = "a single feature uses only a part of the shared code")
 )]
 
 #[cfg(any(feature = "sqs", feature = "sns"))]

@@ -1,8 +1,8 @@
 //! The worker's side of a queue: long polling, acknowledging, keeping messages invisible while they are
-//! worked on, and giving them back.
+//! processed, and returning them.
 //!
-//! Decides nothing: a message is acknowledged by whoever knows that the record carries its effect (I13).
-//! In Lambda the event source does all this instead. IAM actions: `sqs:ReceiveMessage`,
+//! Decides nothing: the caller acknowledges a message once the record contains its effect (I13).
+//! In Lambda the event source does all of this. IAM actions: `sqs:ReceiveMessage`,
 //! `sqs:DeleteMessage`, `sqs:ChangeMessageVisibility`. Read next: [`crate::inbox`].
 
 use std::hash::{BuildHasher as _, RandomState};
@@ -23,14 +23,14 @@ use crate::clients;
 use crate::repeat::{Backoff, repeat};
 use crate::sqs::{client, refused};
 
-/// Messages of one receive, SQS's limit.
+/// Maximum number of messages per receive, SQS's limit.
 pub const RECEIVE_MAX: usize = 10;
 /// Longest wait of one receive, SQS's limit.
 pub const LONG_POLL: Duration = Duration::from_secs(20);
-/// A message attribute with a W3C trace context, as OpenTelemetry sends it.
+/// The message attribute with a W3C trace context, as OpenTelemetry sends it.
 const TRACE_PARENT: &str = "traceparent";
 
-/// A queue that is read. Cheap to clone.
+/// A queue to receive from. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Receiver {
     client: Client,
@@ -39,19 +39,19 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// The queue at `url`; FIFO if it ends in `.fifo`. Retries and time-outs of `sdk` are not used.
+    /// The queue at `url`; FIFO if it ends in `.fifo`. Retries and timeouts of `sdk` are not used.
     #[must_use]
     pub fn new(sdk: &SdkConfig, url: impl Into<String>) -> Self {
         Self::with_client(client(sdk), url, Backoff::STANDARD)
     }
 
-    /// The queue on a client that does not retry by itself.
+    /// The queue on a client without retries of its own.
     #[must_use]
     pub fn with_client(client: Client, url: impl Into<String>, backoff: Backoff) -> Self {
         Self { client, url: url.into(), backoff }
     }
 
-    /// Whether messages come in order within their group: then what follows a failed message in its
+    /// Whether messages are ordered within their group. If so, all messages after a failed one in its
     /// group must fail too.
     #[must_use]
     pub fn is_fifo(&self) -> bool {
@@ -59,10 +59,10 @@ impl Receiver {
     }
 
     /// Waits up to `wait` (at most [`LONG_POLL`]) for up to `max` messages (at most [`RECEIVE_MAX`]),
-    /// which are then invisible to others for `visibility`, or as long as the queue says.
+    /// which are then invisible to others for `visibility`, or for the queue's default time.
     ///
-    /// A lost reply leaves messages invisible for that time; on a FIFO queue asking again within it
-    /// brings the same messages. Dropping the future is as a lost reply.
+    /// After a lost reply, messages stay invisible for that time; on a FIFO queue a repeated call within it
+    /// returns the same messages. Dropping the future has the effect of a lost reply.
     pub async fn receive(
         &self,
         max: usize,
@@ -71,7 +71,7 @@ impl Receiver {
     ) -> Result<Vec<Incoming>, PortError> {
         const OPERATION: &str = "ReceiveMessage";
         let wait = wait.min(LONG_POLL);
-        let patience = aws_sdk_sqs::config::Config::builder().timeout_config(clients::timeouts(wait));
+        let timeouts = aws_sdk_sqs::config::Config::builder().timeout_config(clients::timeouts(wait));
         let mut request = self
             .client
             .receive_message()
@@ -91,13 +91,13 @@ impl Receiver {
         if self.is_fifo() {
             request = request.receive_request_attempt_id(attempt_id());
         }
-        let call = || request.clone().customize().config_override(patience.clone()).send();
+        let call = || request.clone().customize().config_override(timeouts.clone()).send();
         let answer = repeat(&self.backoff, OPERATION, call).await.map_err(|failure| failure.into_port(OPERATION))?;
         Ok(answer.messages.unwrap_or_default().into_iter().filter_map(received).collect())
     }
 
-    /// Acknowledges messages by their receipt handles; one answer each, in order. A message whose
-    /// acknowledgement fails is delivered again.
+    /// Acknowledges messages by their receipt handles; one answer each, in order. If the acknowledgement
+    /// fails, the message is redelivered.
     pub async fn delete(&self, receipt_handles: &[&str]) -> Vec<Result<(), PortError>> {
         let send = |handles: &[&&str]| {
             let entry = |(id, handle): (usize, &&&str)| {
@@ -112,8 +112,8 @@ impl Receiver {
         in_batches::<_, DeleteMessageBatchError, _>(&self.backoff, operation, receipt_handles, |_| 0, send).await
     }
 
-    /// Keeps messages invisible for `visibility` from now on (a heartbeat), or with zero gives them back at
-    /// once; one answer each, in order.
+    /// Keeps messages invisible for `visibility` from now on (a heartbeat). Zero returns them at
+    /// once. One answer each, in order.
     pub async fn set_visibility(&self, receipt_handles: &[&str], visibility: Duration) -> Vec<Result<(), PortError>> {
         let visibility_s = whole_seconds(visibility);
         let send = |handles: &[&&str]| {
@@ -131,7 +131,7 @@ impl Receiver {
     }
 }
 
-/// `None` for a message without what makes it one; SQS never sends such.
+/// `None` for a message without an id or a receipt handle, which SQS never sends.
 fn received(message: Message) -> Option<Incoming> {
     let mut attributes = message.attributes.unwrap_or_default();
     let mut attribute = |name: MessageSystemAttributeName| attributes.remove(&name);
@@ -147,19 +147,19 @@ fn received(message: Message) -> Option<Incoming> {
         group: attribute(MessageSystemAttributeName::MessageGroupId),
         sender: attribute(MessageSystemAttributeName::SenderId),
         receives: count.and_then(|count| count.parse().ok()).unwrap_or(1),
-        // What the sender said itself comes before what AWS put there for it.
+        // The sender's own trace has priority over the one that AWS added.
         trace: trace_parent.or_else(|| attribute(MessageSystemAttributeName::AwsTraceHeader)),
     })
 }
 
-/// Whole seconds, rounded up: one that waits half a second must not wait none.
+/// Whole seconds, rounded up, so that a wait of half a second does not become zero.
 fn whole_seconds(duration: Duration) -> i32 {
     let up = u64::from(duration.subsec_nanos() > 0);
     i32::try_from(duration.as_secs().saturating_add(up)).unwrap_or(i32::MAX)
 }
 
-/// The same for all tries of one receive, another for the next: by the chance the standard library
-/// seeds its hash maps with.
+/// A random id, from the random seed of the standard library's hash maps: the same for all tries of one
+/// receive, a new one for the next receive.
 fn attempt_id() -> String {
     format!("{:016x}{:016x}", RandomState::new().hash_one(0), RandomState::new().hash_one(1))
 }

@@ -1,7 +1,6 @@
-//! Tries a call again, bounded and with jitter, and keeps account of whether one of the tries may have
-//! taken effect.
+//! Repeats a call, bounded and with jitter, and tracks whether one of the tries may have taken effect.
 //!
-//! Never looks at the words of an error. Read next: [`crate::store`].
+//! Never looks at the text of an error. Read next: [`crate::store`].
 
 use std::error::Error;
 use std::hash::{BuildHasher as _, RandomState};
@@ -13,37 +12,37 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use signpost_txmgr::meters;
 use signpost_txmgr::ports::{Happened, PortError};
 
-use crate::fault::{self, AwsError, Kind};
+use crate::fault::{self, AwsError, FaultKind};
 
-/// How often and how far apart a call is tried.
+/// How often a call is tried, and the waits between the tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
-    /// Tries in all, the first included.
+    /// Number of tries, including the first.
     pub tries: u32,
-    /// Wait before the second try; doubles from try to try.
+    /// Wait before the second try, in milliseconds; it doubles with each try.
     pub first_ms: u64,
-    /// Longest wait.
+    /// Longest wait, in milliseconds.
     pub max_ms: u64,
 }
 
 impl Backoff {
     /// About 3 seconds in all: longer than a burst of throttling or a conflict on a hot item, shorter
-    /// than the patience of a queue's visibility timeout.
+    /// than a queue's visibility timeout.
     pub const STANDARD: Self = Self { tries: 7, first_ms: 40, max_ms: 1_500 };
 
     /// The wait after try number `tried` (from 1): between half and all of the doubling step, so that
-    /// workers that met once do not meet again.
+    /// workers that collided once do not collide again.
     fn wait(&self, tried: u32) -> Duration {
         let doublings = tried.saturating_sub(1).min(16);
         let step_ms = self.first_ms.saturating_mul(1_u64 << doublings).min(self.max_ms);
         let half_ms = step_ms.div_ceil(2);
-        // The standard library seeds its hash maps at random: chance enough to spread waits.
+        // The standard library seeds its hash maps randomly, which is random enough to spread waits.
         let chance = RandomState::new().hash_one(tried);
         let extra_ms = chance.checked_rem(half_ms.saturating_add(1)).unwrap_or(0);
         Duration::from_millis(half_ms.saturating_add(extra_ms).min(step_ms))
     }
 
-    /// Waits before the next try; `false` when there are no more.
+    /// Waits before the next try; `false` if no try is left.
     pub(crate) async fn pause(&self, tried: u32) -> bool {
         if tried >= self.tries {
             return false;
@@ -53,18 +52,18 @@ impl Backoff {
     }
 }
 
-/// A call that failed for good, or once too often.
+/// A call that failed permanently or in all its tries.
 #[derive(Debug)]
-pub(crate) struct Failure<E> {
-    /// The last try's error.
+pub(crate) struct FailedCall<E> {
+    /// The error of the last try.
     pub(crate) error: SdkError<E, HttpResponse>,
-    /// What the last try's error says.
-    pub(crate) kind: Kind,
+    /// The kind of the last try's error.
+    pub(crate) kind: FaultKind,
     /// This or an earlier try may have taken effect.
     pub(crate) uncertain: bool,
 }
 
-impl<E> Failure<E>
+impl<E> FailedCall<E>
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
@@ -73,23 +72,23 @@ where
         self.error.as_service_error()
     }
 
-    /// As the core takes it.
+    /// The error in the core's form.
     pub(crate) fn into_port(self, operation: &'static str) -> PortError {
         PortError {
             operation,
             happened: if self.uncertain { Happened::Unknown } else { self.kind.happened() },
-            throttled: self.kind == Kind::Throttled,
+            throttled: self.kind == FaultKind::Throttled,
             source: Box::new(AwsError::of(self.error)),
         }
     }
 }
 
-/// Tries `call` until it works, its error is final, or the tries are used up.
+/// Tries `call` until it succeeds, its error is final, or no try is left.
 pub(crate) async fn repeat<T, E, F>(
     backoff: &Backoff,
     operation: &'static str,
     call: impl Fn() -> F,
-) -> Result<T, Failure<E>>
+) -> Result<T, FailedCall<E>>
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
@@ -97,13 +96,13 @@ where
     repeat_if(backoff, operation, |_| None, call).await
 }
 
-/// As [`repeat`], with a word of the caller on the service's own errors: `None` leaves it to the code.
+/// Like [`repeat`]; the caller may classify the service's errors itself. With `None` the error code decides.
 pub(crate) async fn repeat_if<T, E, F>(
     backoff: &Backoff,
     operation: &'static str,
-    judge: impl Fn(&E) -> Option<Kind>,
+    judge: impl Fn(&E) -> Option<FaultKind>,
     call: impl Fn() -> F,
-) -> Result<T, Failure<E>>
+) -> Result<T, FailedCall<E>>
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
@@ -111,20 +110,20 @@ where
     let mut uncertain = false;
     let mut tried = 1;
     loop {
-        // The SDK's futures are large; on the heap they do not swell ours.
+        // The SDK's futures are large; boxing keeps ours small.
         let error = match Box::pin(call()).await {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
         let kind = error.as_service_error().and_then(&judge).unwrap_or_else(|| fault::kind(&error));
         uncertain |= kind.happened() == Happened::Unknown;
-        if kind == Kind::Final {
-            return Err(Failure { error, kind, uncertain });
+        if kind == FaultKind::Final {
+            return Err(FailedCall { error, kind, uncertain });
         }
         metrics::counter!(meters::AWS_REPEATS, "operation" => operation, "cause" => kind.name()).increment(1);
-        tracing::debug!(operation, tried, cause = kind.name(), "call to AWS did not work");
+        tracing::debug!(operation, tried, cause = kind.name(), "a call to AWS failed");
         if !backoff.pause(tried).await {
-            return Err(Failure { error, kind, uncertain });
+            return Err(FailedCall { error, kind, uncertain });
         }
         tried = tried.saturating_add(1);
     }
@@ -135,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_the_longest_and_are_spread() {
+    fn waits_double_up_to_the_maximum_and_are_spread() {
         let backoff = Backoff { tries: 9, first_ms: 100, max_ms: 1_000 };
         for (tried, step_ms) in [(1, 100), (2, 200), (3, 400), (4, 800), (5, 1_000), (40, 1_000)] {
             for _ in 0..50 {
@@ -144,6 +143,6 @@ mod tests {
             }
         }
         let waits: std::collections::HashSet<Duration> = (0..50).map(|_| backoff.wait(5)).collect();
-        assert!(waits.len() > 5, "workers that met once would meet again: {waits:?}");
+        assert!(waits.len() > 5, "workers that collided once would collide again: {waits:?}");
     }
 }

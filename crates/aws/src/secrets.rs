@@ -14,12 +14,12 @@ use crate::repeat::{Backoff, repeat};
 
 const OPERATION: &str = "GetSecretValue";
 
-/// Reads the current text of the secret with this ARN or name. Retries and time-outs of `sdk` are not used.
+/// Reads the current text of the secret with this ARN or name. Retries and timeouts of `sdk` are not used.
 pub async fn text(sdk: &SdkConfig, secret: &str) -> Result<String, PortError> {
     read(client(sdk).get_secret_value().secret_id(secret)).await
 }
 
-/// Reads the current text of a secret and, while it rotates, the one before it.
+/// Reads the current text of a secret and, during a rotation, the previous one.
 pub async fn texts(sdk: &SdkConfig, secret: &str) -> Result<Vec<String>, PortError> {
     let client = client(sdk);
     let staged = |stage: &str| client.get_secret_value().secret_id(secret).version_stage(stage);
@@ -36,13 +36,13 @@ fn client(sdk: &SdkConfig) -> Client {
     Client::from_conf(config)
 }
 
-/// Reads it with a client that does not retry by itself.
+/// Reads the text with a client without retries of its own.
 async fn read(request: GetSecretValueFluentBuilder) -> Result<String, PortError> {
     let answer = repeat(&Backoff::STANDARD, OPERATION, || request.clone().send()).await;
     text_of(answer.map_err(|failure| failure.into_port(OPERATION))?)
 }
 
-/// `None` where the secret has no version at this stage.
+/// Reads the text; `None` if the secret has no version at this stage.
 async fn read_if_there(request: GetSecretValueFluentBuilder) -> Result<Option<String>, PortError> {
     match repeat(&Backoff::STANDARD, OPERATION, || request.clone().send()).await {
         Ok(answer) => text_of(answer).map(Some),

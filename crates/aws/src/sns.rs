@@ -1,8 +1,8 @@
 //! The outcome topic: SNS, standard or FIFO.
 //!
-//! An outcome is its JSON, with the attributes `status`, `account` and `chainId` for subscribers' filter
-//! policies, and `traceparent` if the request came with a trace. On a FIFO topic the group is the account and the deduplication id is the `eventId`. Never
-//! decides what an outcome is.
+//! An outcome is published as its JSON, with the attributes `status`, `account` and `chainId` for subscribers'
+//! filter policies, and `traceparent` if the request had a trace. On a FIFO topic the group is the account and the
+//! deduplication id is the `eventId`. Never decides an outcome.
 //!
 //! IAM action: `sns:Publish`.
 
@@ -18,7 +18,7 @@ use crate::batch::{Refused, in_batches};
 use crate::clients;
 use crate::repeat::Backoff;
 
-/// Names, types and values of the attributes count too; these are longer than they ever get.
+/// Upper bound for the names, types and values of the attributes, in bytes: they count towards the size limit.
 const ATTRIBUTES_BYTES: usize = 512;
 
 /// The outcome topic. Cheap to clone.
@@ -30,7 +30,7 @@ pub struct SnsOutcomeTopic {
 }
 
 impl SnsOutcomeTopic {
-    /// The topic `arn`; FIFO if it ends in `.fifo`. Retries and time-outs of `sdk` are not used.
+    /// The topic `arn`; FIFO if it ends in `.fifo`. Retries and timeouts of `sdk` are not used.
     #[must_use]
     pub fn new(sdk: &SdkConfig, arn: impl Into<String>) -> Self {
         let config = aws_sdk_sns::config::Builder::from(sdk)
@@ -40,7 +40,7 @@ impl SnsOutcomeTopic {
         Self::with_client(Client::from_conf(config), arn, Backoff::STANDARD)
     }
 
-    /// The topic on a client that does not retry by itself.
+    /// The topic on a client without retries of its own.
     #[must_use]
     pub fn with_client(client: Client, arn: impl Into<String>, backoff: Backoff) -> Self {
         Self { client, arn: arn.into(), backoff }
@@ -90,7 +90,7 @@ fn entry(id: usize, message: &Message<'_>, fifo: bool) -> PublishBatchRequestEnt
         entry = entry.message_attributes("traceparent", attribute("String", trace));
     }
     if fifo {
-        // A request whose account was never known stands in no order with others.
+        // A request with an unknown account has no order relative to others, so it gets a group of its own.
         let group = outcome.account.as_ref().unwrap_or(&outcome.request_id);
         entry = entry.message_group_id(group).message_deduplication_id(&outcome.event_id);
     }

@@ -1,9 +1,9 @@
-//! The ways between the stages: pokes over SQS, FIFO by account. A standard queue works too.
+//! The queues between the stages: pokes over SQS, FIFO by account. A standard queue works too.
 //!
-//! A poke's body is its JSON. On a FIFO queue the group is the account, so that one lane is looked at by
-//! one worker at a time, and the deduplication id is the hash of the body: the same poke within five
-//! minutes is one message, also when it was handled and deleted meanwhile; a poke with another cause is another.
-//! Which pokes are the same on purpose, and why none is missed: [`signpost_txmgr::poke`]. Never carries a request.
+//! A poke's body is its JSON. On a FIFO queue the group is the account, so that one worker at a time handles a
+//! lane, and the deduplication id is the hash of the body. So the same poke within five minutes is one message, even
+//! if it was handled and deleted in the meantime; a poke with another cause is another message.
+//! [`signpost_txmgr::poke`] explains which pokes are equal and why none is missed. Never carries a request.
 //!
 //! IAM action: `sqs:SendMessage`. Read next: [`crate::receiver`].
 
@@ -22,7 +22,7 @@ use crate::batch::{Refused, in_batches};
 use crate::clients;
 use crate::repeat::Backoff;
 
-/// A queue that is sent to. Cheap to clone.
+/// A queue to send to. Cheap to clone.
 #[derive(Debug, Clone)]
 struct Outbox {
     client: Client,
@@ -39,13 +39,13 @@ pub struct SqsBroadcastQueue(Outbox);
 pub struct SqsResignQueue(Outbox);
 
 impl SqsBroadcastQueue {
-    /// The queue at `url`; FIFO if it ends in `.fifo`. Retries and time-outs of `sdk` are not used.
+    /// The queue at `url`; FIFO if it ends in `.fifo`. Retries and timeouts of `sdk` are not used.
     #[must_use]
     pub fn new(sdk: &SdkConfig, url: impl Into<String>) -> Self {
         Self::with_client(client(sdk), url, Backoff::STANDARD)
     }
 
-    /// The queue on a client that does not retry by itself.
+    /// The queue on a client without retries of its own.
     #[must_use]
     pub fn with_client(client: Client, url: impl Into<String>, backoff: Backoff) -> Self {
         Self(Outbox { client, url: url.into(), backoff })
@@ -53,13 +53,13 @@ impl SqsBroadcastQueue {
 }
 
 impl SqsResignQueue {
-    /// The queue at `url`; FIFO if it ends in `.fifo`. Retries and time-outs of `sdk` are not used.
+    /// The queue at `url`; FIFO if it ends in `.fifo`. Retries and timeouts of `sdk` are not used.
     #[must_use]
     pub fn new(sdk: &SdkConfig, url: impl Into<String>) -> Self {
         Self::with_client(client(sdk), url, Backoff::STANDARD)
     }
 
-    /// The queue on a client that does not retry by itself.
+    /// The queue on a client without retries of its own.
     #[must_use]
     pub fn with_client(client: Client, url: impl Into<String>, backoff: Backoff) -> Self {
         Self(Outbox { client, url: url.into(), backoff })
@@ -91,7 +91,7 @@ impl Message {
 }
 
 impl Outbox {
-    /// Sends all; the first that was not taken is the error. The others may have been.
+    /// Sends all messages. The error is that of the first one that was not accepted; the others may have been.
     async fn send(&self, messages: Vec<Message>) -> Result<(), PortError> {
         let fifo = is_fifo(&self.url);
         let send = |messages: &[&Message]| {

@@ -1,17 +1,17 @@
-//! The chain port as the configuration says: which nodes, private endpoints, price limits.
+//! The chain port built from the configuration: nodes, private endpoints, price limits.
 
 use signpost_bsc::chain::{BscChain, BscConfig};
 use signpost_bsc::endpoints::SendTo as SendToEndpoints;
-use signpost_bsc::private::{Authorization, PrivateEndpoint, PrivateShape};
-use signpost_host::config::{self, SendTo, Watched};
+use signpost_bsc::private::{AuthorizationHeader, PrivateEndpoint, PrivateShape};
+use signpost_host::config::{self, BroadcasterSettings, SendTo};
 use signpost_host::session::Session;
 use signpost_host::start::StartError;
 use signpost_host::told;
 use signpost_txmgr::units::{ChainId, U256, Wei};
 
-/// The chain. Connects to nothing yet.
-pub fn chain(session: &Session<impl Watched>) -> Result<BscChain, StartError> {
-    // Only the first call in a process counts; every caller installs the same.
+/// Creates the chain port. Opens no connection yet.
+pub fn chain(session: &Session<impl BroadcasterSettings>) -> Result<BscChain, StartError> {
+    // Only the first call in a process has an effect; every caller installs the same provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let chain = session.config.chain();
     let send_to = match chain.send_to {
@@ -31,17 +31,17 @@ pub fn chain(session: &Session<impl Watched>) -> Result<BscChain, StartError> {
     BscChain::new(&config).map_err(|error| StartError::Chain(told(&error)))
 }
 
-/// A private endpoint with its secret, which is in the environment and nowhere else.
+/// A private endpoint with its authorization, which comes from the environment or from the nodes' secret.
 fn private_endpoint(endpoint: &config::PrivateEndpoint, number: usize) -> Result<PrivateEndpoint, StartError> {
     let (place, value) = match &endpoint.authorization {
-        config::Authorization::Variable(name) => {
+        config::AuthorizationSource::Variable(name) => {
             ("the environment variable of authorization_env", std::env::var(name).ok())
         }
-        config::Authorization::Value(value) => ("authorization", Some(value.clone())),
+        config::AuthorizationSource::Value(value) => ("authorization", Some(value.clone())),
     };
     let wrong = |problem: &str| StartError::Chain(format!("private[{number}]: {place} {problem}"));
     let value = value.ok_or_else(|| wrong("is not set"))?;
-    let authorization = Authorization::new(&value).map_err(|error| wrong(&error.to_string()))?;
+    let authorization = AuthorizationHeader::new(&value).map_err(|error| wrong(&error.to_string()))?;
     let shape = match endpoint.shape {
         config::PrivateShape::Bloxroute => PrivateShape::Bloxroute { mev_builders: endpoint.mev_builders.clone() },
     };

@@ -1,13 +1,13 @@
-//! The stage as a Lambda function: passes over lanes, and the sweep as a schedule's task.
+//! The stage as a Lambda function: passes over lanes, and the sweep as a scheduled task.
 //!
-//! A pass ends before the function's time does and asks for the next one on the queue; a message is done
-//! when that is asked for. Read next: [`signpost_host::lambda`].
+//! A pass ends before the function's deadline and requests the next pass on the queue; then its message is
+//! done. Read next: [`signpost_host::lambda`].
 
 use std::sync::Arc;
 
 use signpost_aws::secrets;
-use signpost_host::config::environment::{BroadcasterConfig, BroadcasterEnvironment, Variables};
-use signpost_host::config::{Shared as _, Watched as _};
+use signpost_host::config::environment::{BroadcasterEnvironment, DeployedBroadcaster, Variables};
+use signpost_host::config::{BroadcasterSettings as _, StageSettings as _};
 use signpost_host::consumer::{Handler, Stop};
 use signpost_host::lambda::event::is_queue;
 use signpost_host::lambda::time::TimeLeft;
@@ -23,14 +23,14 @@ use crate::lanes::Bounds;
 /// The task of the schedule, `{"signpost": "sweep"}`.
 const SWEEP: &str = "sweep";
 
-/// The function, ready for records and for its schedule.
+/// The started function.
 #[derive(Debug)]
 pub struct BroadcastingFunction {
-    config: BroadcasterConfig,
+    config: DeployedBroadcaster,
     lanes: Arc<RealLanes>,
 }
 
-/// Reads the environment and the nodes' secret, and checks the nodes' chain.
+/// Reads the environment and the nodes' secret, and checks the nodes' chain id.
 pub async fn start() -> Result<BroadcastingFunction, StartError> {
     let environment = BroadcasterEnvironment::read(&Variables::of_process()).map_err(StartError::Configuration)?;
     let sdk = sdk::from_environment().map_err(StartError::Configuration)?;
@@ -46,7 +46,7 @@ pub async fn start() -> Result<BroadcastingFunction, StartError> {
     Ok(BroadcastingFunction { config, lanes: Arc::new(lanes) })
 }
 
-/// Passes within the time of one invocation.
+/// The handler of one invocation: passes within its time.
 #[derive(Debug)]
 struct Passes {
     lanes: Arc<RealLanes>,
@@ -64,7 +64,7 @@ impl Function for BroadcastingFunction {
         if !is_queue(queue_arn, &self.config.queues().broadcast_url) {
             tracing::error!(
                 queue_arn,
-                "records of a queue that is not SIGNPOST_BROADCAST_QUEUE_URL; they are returned"
+                "records from a queue other than SIGNPOST_BROADCAST_QUEUE_URL; they are returned"
             );
             return vec![Disposition::Retry; messages.len()];
         }
@@ -78,26 +78,26 @@ impl Function for BroadcastingFunction {
     }
 }
 
-/// A round is broken off while there is still time to ask for the next pass, which is one message.
+/// The bounds of a pass. A round is aborted early enough to request the next pass, which is one message.
 fn bounds(time: TimeLeft) -> Bounds {
-    let (finish, break_off) = (time.to_finish(), time.to_break_off());
+    let (finish, abort) = (time.to_finish(), time.to_abort());
     Bounds {
         hand_on: finish.min(Bounds::WORKER.hand_on),
-        break_off: Some(finish.saturating_add(break_off.saturating_sub(finish).checked_div(2).unwrap_or_default())),
+        abort: Some(finish.saturating_add(abort.saturating_sub(finish).checked_div(2).unwrap_or_default())),
     }
 }
 
 impl BroadcastingFunction {
-    /// First the pokes, which others wait for; then idle lanes, for as long as there is time.
+    /// First sends the pokes, which lanes wait for; then checks idle lanes until the time is over.
     async fn sweep(&self, time: TimeLeft) -> Result<Swept, Failed> {
-        let poking = tokio::time::timeout(time.to_break_off(), self.lanes.poke_open());
+        let poking = tokio::time::timeout(time.to_abort(), self.lanes.poke_open());
         let (poked, idle) = match poking.await {
             Ok(Ok(swept)) => swept,
             Ok(Err(error)) => return Err(Failed::Task(told(&error))),
             Err(_elapsed) => return Err(Failed::Task("the accounts were not read in time".to_owned())),
         };
         if tokio::time::timeout(time.to_finish(), self.lanes.look_at_idle(&idle)).await.is_err() {
-            tracing::warn!("not every idle lane was looked at; the next sweep will");
+            tracing::warn!("some idle lanes were not checked; the next sweep checks them");
         }
         Ok(Swept { poked })
     }
@@ -110,13 +110,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pass_asks_for_the_next_one_before_its_time_is_over() {
+    fn pass_requests_the_next_one_before_its_deadline() {
         for total_s in [1, 10, 60, 900] {
             let time = TimeLeft::of(Duration::from_secs(total_s));
-            let Bounds { hand_on, break_off } = bounds(time);
-            let break_off = break_off.unwrap();
-            assert!(hand_on < break_off, "{hand_on:?} {break_off:?}");
-            assert!(break_off < time.to_break_off(), "{break_off:?} of {total_s} s");
+            let Bounds { hand_on, abort } = bounds(time);
+            let abort = abort.unwrap();
+            assert!(hand_on < abort, "{hand_on:?} {abort:?}");
+            assert!(abort < time.to_abort(), "{abort:?} of {total_s} s");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! What is done with the messages of the broadcast queue: passes over lanes.
+//! The handler of the broadcast queue: passes over lanes.
 //!
-//! Decides nothing about a request; only how long a lane is looked at and how often.
+//! Decides nothing about a request, only how long a pass over a lane takes and how often it reads the lane.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -17,42 +17,42 @@ use signpost_txmgr::ports::{BroadcastQueue, Chain, OutcomeTopic, PortError, Resi
 use signpost_txmgr::units::AccountKey;
 use signpost_txmgr::wire::LanePoke;
 
-/// Looks without a change before they become rarer: between mined and final there are several.
+/// Number of unchanged rounds before the pauses grow: between mined and final there are several.
 const STILL_AFTER: u32 = 8;
-/// The longest pause between two looks at a lane on which nothing moves.
+/// The longest pause between two rounds of an unchanged lane.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// A pass ends after this and asks for the next one, so that no lane keeps others waiting.
+/// After this time a pass ends and requests the next one, so that other lanes do not wait.
 const PASS_MAX: Duration = Duration::from_mins(2);
 
-/// A slow question to the nodes is given up after this and asked again later. Longer than two endpoints'
-/// time-outs, and than the twenty calls of a proof at a node that takes half a second for each.
+/// Timeout of a slow question to the nodes, which is asked again later. Longer than the timeouts of two endpoints,
+/// and than the twenty calls of a proof at half a second each.
 const QUESTION_MAX: Duration = Duration::from_secs(20);
 
-/// How long a pass may take.
+/// The time limits of a pass.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// After this it asks for the next one. At most [`PASS_MAX`].
+    /// After this time the pass ends and requests the next one. At most [`PASS_MAX`].
     pub hand_on: Duration,
-    /// After this a round that still runs is broken off, as by a crash, and the next pass asked for.
-    pub break_off: Option<Duration>,
+    /// After this time a running round is aborted, as by a crash, and the next pass is requested.
+    pub abort: Option<Duration>,
 }
 
 impl Bounds {
-    /// Those of a worker, whose time is its own.
-    pub const WORKER: Self = Self { hand_on: PASS_MAX, break_off: None };
+    /// The limits in a worker, which has no deadline.
+    pub const WORKER: Self = Self { hand_on: PASS_MAX, abort: None };
 }
 
-/// The slow questions of a lane that are being asked.
+/// The pending slow questions of a lane.
 type Asking<'a> = FuturesUnordered<BoxFuture<'a, Finding>>;
 
-/// The broadcast queue's: a pass over a lane, while its messages are held as the lease.
+/// The handler of the broadcast queue: passes over lanes. The held messages of a lane are its lease.
 #[derive(Debug)]
 pub struct Lanes<S, C, R, O, B> {
     /// The driver.
     pub broadcaster: Broadcaster<S, C, R, O>,
-    /// Where a pass that ends early asks for the next.
+    /// The queue on which a pass requests the next one.
     pub queue: B,
-    /// Between two looks at a lane that moves.
+    /// The pause between two rounds of a changing lane.
     pub poll: Duration,
 }
 
@@ -70,7 +70,7 @@ where
 }
 
 impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lanes<S, C, R, O, B> {
-    /// A pass over each lane that is poked; one disposition per message, in order.
+    /// Makes a pass over each poked lane; one disposition per message, in order.
     pub async fn passes(&self, messages: &[Incoming], bounds: Bounds, stop: &Stop) -> Vec<Disposition> {
         let mut accounts: Vec<AccountKey> = Vec::new();
         let mut by_account = Vec::with_capacity(messages.len());
@@ -78,7 +78,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
             let poke = serde_json::from_str::<LanePoke>(&message.body).ok();
             let account = poke.as_ref().and_then(LanePoke::account);
             if account.is_none() {
-                tracing::error!(message_id = %message.message_id, "not a poke; dropped");
+                tracing::error!(message_id = %message.message_id, "not a valid poke; dropped");
             }
             accounts.extend(account.filter(|account| !accounts.contains(account)));
             by_account.push(account);
@@ -96,8 +96,8 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
         by_account.into_iter().map(disposition).collect()
     }
 
-    /// Looks at a lane, at its [`Pace`], until no slot is open or the time is over. Slow questions are asked
-    /// beside the rounds. At a stop the rest is left to whoever comes next.
+    /// Makes rounds over a lane, at its [`Pace`], until no slot is open or the time is over. Slow questions run
+    /// concurrently with the rounds. At a stop the rest is left to the next pass.
     async fn pass(&self, account: AccountKey, bounds: Bounds, begun: Stopwatch, stop: &Stop) -> Disposition {
         let mut lane = Lane::new(account, now());
         let mut pace = Pace::new(self.poll);
@@ -106,11 +106,11 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
         loop {
             let round = async {
                 let mut found = Vec::new();
-                let round = beside(&mut asking, &mut found, self.broadcaster.step(&mut lane, now())).await;
+                let round = collecting(&mut asking, &mut found, self.broadcaster.step(&mut lane, now())).await;
                 (round, self.conclude(&mut lane, found).await)
             };
-            let Some((round, concluded)) = in_time(bounds.break_off.map(until), round).await else {
-                tracing::warn!(%account, "a round took longer than there was time; the next pass repeats it");
+            let Some((round, concluded)) = in_time(bounds.abort.map(until), round).await else {
+                tracing::warn!(%account, "a round exceeded its time limit; the next pass repeats it");
                 return self.hand_on(account).await;
             };
             asking.extend(self.questions(&mut lane));
@@ -118,7 +118,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
                 Ok(round) if round.open == 0 && asking.is_empty() && concluded == 0 => return Disposition::Done,
                 Ok(round) => pace.after(&Round { changed: round.changed.saturating_add(concluded), ..round }),
                 Err(error) => {
-                    tracing::warn!(error = told(&error), %account, "the store did not answer; the lane is looked at again");
+                    tracing::warn!(error = told(&error), %account, "the store did not answer; the round is repeated");
                     pace.slower();
                 }
             }
@@ -127,7 +127,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
                 return self.hand_on(account).await;
             }
             let rest = self.rest(&mut lane, &mut asking, pace.pause.min(left));
-            let rest = in_time(bounds.break_off.map(until), rest);
+            let rest = in_time(bounds.abort.map(until), rest);
             tokio::select! {
                 () = stopped(stop) => return Disposition::Retry,
                 rested = rest => if rested == Some(true) { pace = Pace::new(self.poll) },
@@ -135,8 +135,8 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
         }
     }
 
-    /// Waits for the next round, and stores what questions bring meanwhile; whether it changed anything.
-    /// What was settled is published soon.
+    /// Waits for the next round, and stores the findings that arrive in the meantime. Returns whether a record
+    /// changed. After a change the wait is short, so that settled requests are published soon.
     async fn rest<'a>(&'a self, lane: &mut Lane, asking: &mut Asking<'a>, pause: Duration) -> bool {
         let mut over = pin!(tokio::time::sleep(pause));
         let mut changed = false;
@@ -158,48 +158,50 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
         lane.take_questions().into_iter().map(|question| self.ask(question).boxed()).collect()
     }
 
-    /// Asks the nodes, for [`QUESTION_MAX`] at most.
+    /// Asks the nodes, for at most [`QUESTION_MAX`].
     async fn ask(&self, question: Question) -> Finding {
         let asked = self.broadcaster.inquire(question.clone());
         tokio::time::timeout(QUESTION_MAX, asked).await.unwrap_or_else(|_elapsed| Finding::unanswered(question))
     }
 
-    /// Stores each finding by itself; how many records changed.
+    /// Stores each finding separately. Returns the number of changed records.
     async fn conclude(&self, lane: &mut Lane, found: Vec<Finding>) -> usize {
         let mut changed = 0_usize;
         for finding in found {
             match self.broadcaster.conclude(lane, finding, now()).await {
                 Ok(count) => changed = changed.saturating_add(count),
                 Err(error) => {
-                    tracing::warn!(error = told(&error), account = %lane.account(), "what a node said is not stored; it is asked again");
+                    let (error, account) = (told(&error), lane.account());
+                    tracing::warn!(error, %account, "a node's answer was not stored; the node is asked again");
                 }
             }
         }
         changed
     }
 
-    /// Asks for the next pass. The messages of this one are done once that is on the queue.
+    /// Requests the next pass. The messages of this pass are done once the request is on the queue.
     async fn hand_on(&self, account: AccountKey) -> Disposition {
         let poke = poke::once(&account.to_string(), "next pass", now());
         match self.queue.poke_lanes(&[poke]).await {
             Ok(()) => Disposition::Done,
             Err(error) => {
-                tracing::warn!(error = told(&error), %account, "the next pass was not asked for; this one's message comes again");
+                let error = told(&error);
+                tracing::warn!(error, %account, "the next pass was not requested; the message will be redelivered");
                 Disposition::Retry
             }
         }
     }
 
-    /// Pokes every lane with open slots in place of pokes that were lost, then looks at some idle ones.
+    /// Pokes every lane with open slots, to replace lost pokes, then checks some idle lanes.
     pub async fn sweep_once(&self) {
         match self.poke_open().await {
             Ok((_, idle)) => self.look_at_idle(&idle).await,
-            Err(error) => tracing::warn!(error = told(&error), "lanes were not poked; the next sweep will"),
+            Err(error) => tracing::warn!(error = told(&error), "lanes were not poked; the next sweep pokes them"),
         }
     }
 
-    /// The first half of a sweep, which others wait for: how many lanes were poked, and which idle ones
-    /// are to be looked at.
+    /// The first half of a sweep, which lanes wait for. Returns the number of poked lanes, and the idle lanes
+    /// to check.
     pub async fn poke_open(&self) -> Result<(usize, Vec<AccountKey>), PortError> {
         let sweep = self.broadcaster.sweep(now()).await?;
         if !sweep.pokes.is_empty() {
@@ -208,12 +210,12 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
         Ok((sweep.pokes.len(), sweep.idle))
     }
 
-    /// The second half. May be broken off.
+    /// The second half of a sweep: checks idle lanes. May be aborted.
     pub async fn look_at_idle(&self, idle: &[AccountKey]) {
         self.broadcaster.look_at_idle(idle, now()).await;
     }
 
-    /// Sweeps now and then again, until the order to stop.
+    /// Sweeps at once and then at this interval, until the signal to stop.
     pub async fn sweep(&self, every: Duration, stop: &Stop) {
         loop {
             tokio::select! {
@@ -228,8 +230,8 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
     }
 }
 
-/// Awaits `work`, and collects meanwhile what the questions bring.
-async fn beside<T>(asking: &mut Asking<'_>, found: &mut Vec<Finding>, work: impl Future<Output = T>) -> T {
+/// Awaits `work`, and collects the findings that arrive in the meantime.
+async fn collecting<T>(asking: &mut Asking<'_>, found: &mut Vec<Finding>, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     loop {
         tokio::select! {
@@ -239,7 +241,7 @@ async fn beside<T>(asking: &mut Asking<'_>, found: &mut Vec<Finding>, work: impl
     }
 }
 
-/// Awaits `work` for the time there is; `None` when that is over.
+/// Awaits `work` for the time left; `None` if it is over.
 async fn in_time<T>(left: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
     match left {
         None => Some(work.await),
@@ -247,8 +249,8 @@ async fn in_time<T>(left: Option<Duration>, work: impl Future<Output = T>) -> Op
     }
 }
 
-/// How long to wait for the next look at a lane: about a block while something moves, or while no node
-/// answers, so that their return is seen within a block; longer while nothing moves.
+/// The pause before the next round of a lane: about a block while the lane changes, or while no node
+/// answers, so that the end of an outage is noticed within a block; longer while the lane is unchanged.
 #[derive(Debug)]
 struct Pace {
     poll: Duration,
@@ -290,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_that_stands_still_is_looked_at_more_rarely_and_one_that_moves_at_once() {
+    fn pause_grows_for_an_unchanged_lane_and_resets_on_a_change() {
         let mut pace = Pace::new(POLL);
         assert_eq!(after(&mut pace, 8, STILL), POLL);
         assert!(after(&mut pace, 1, STILL) > POLL);
@@ -299,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn while_no_node_answers_the_next_look_is_a_block_away() {
+    fn pause_is_one_block_while_no_node_answers() {
         let mut pace = Pace::new(POLL);
         after(&mut pace, 100, STILL);
         let silent = Round { chain_seen: false, chain_silent: true, ..STILL };
@@ -309,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_waits_to_be_published_is_no_silence_of_the_nodes() {
+    fn publishing_only_does_not_count_as_silent_nodes() {
         let mut pace = Pace::new(POLL);
         let settled = Round { chain_seen: false, ..STILL };
         assert_eq!(after(&mut pace, 100, settled), PAUSE_MAX);

@@ -17,9 +17,9 @@ use signpost_aws::sns::SnsOutcomeTopic;
 use signpost_aws::sqs::{SqsBroadcastQueue, SqsResignQueue};
 use signpost_aws::store::DynamoStore;
 use signpost_bsc::chain::BscChain;
-use signpost_host::config::Watched;
+use signpost_host::config::BroadcasterSettings;
 use signpost_host::session::Session;
-use signpost_host::start::{StartError, retention_ms};
+use signpost_host::start::{ChainSubject, StartError, retention_ms};
 use signpost_host::{told, world};
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig};
 use signpost_txmgr::machine::Tuning;
@@ -29,27 +29,27 @@ use signpost_txmgr::units::ChainId;
 pub use self::chain::chain;
 use self::lanes::Lanes;
 
-/// BSC's block time: nothing new can be seen sooner.
+/// BSC's block interval: there is nothing new to read sooner.
 const POLL_MS: u64 = 450;
-/// Store writes at once within one round over a lane.
+/// Concurrent store writes within one round of a lane.
 const WRITE_CONCURRENCY: usize = 16;
 
 /// The stage over the real ports.
 pub type RealLanes = Lanes<DynamoStore, BscChain, SqsResignQueue, SnsOutcomeTopic, SqsBroadcastQueue>;
 
-/// Makes the stage and checks what can be checked before the first message: the chain of the nodes, and that of
-/// the registered accounts.
-pub async fn lanes(session: &Session<impl Watched>) -> Result<RealLanes, StartError> {
+/// Creates the stage and makes the checks that are possible before the first message: the chain of the nodes, and that
+/// of the registered accounts.
+pub async fn lanes(session: &Session<impl BroadcasterSettings>) -> Result<RealLanes, StartError> {
     session.config.chain().warn_of_clear();
     let chain = chain(session)?;
     let wanted = session.config.chain_id();
     match chain.chain_id().await {
         Ok(found) if found.0 != wanted => {
-            return Err(StartError::WrongChain { wanted, whose: "the node is", found });
+            return Err(StartError::WrongChain { wanted, subject: ChainSubject::Node, found });
         }
         Ok(_) => {}
-        // Nodes come and go; the chain is asked again before a node is used.
-        Err(error) => tracing::warn!(error = told(&error), "no node says which chain it is of; they are asked again"),
+        // Nodes may be down for a while; each one's chain id is checked again before it is used.
+        Err(error) => tracing::warn!(error = told(&error), "no node answered with its chain id; it is checked again"),
     }
     let timing = session.config.timing();
     let tuning = Tuning {

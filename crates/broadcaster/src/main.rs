@@ -1,5 +1,5 @@
-//! The broadcasting stage as an AWS Lambda function: reads the environment and the nodes' secret, checks their
-//! chain, serves the broadcast queue and the schedule of the sweep.
+//! The broadcasting stage as an AWS Lambda function: reads the environment and the nodes' secret, checks the nodes'
+//! chain id, serves the broadcast queue and the schedule of the sweep.
 //!
 //! Read next: [`signpost_broadcaster::function`].
 

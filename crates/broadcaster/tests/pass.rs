@@ -1,11 +1,7 @@
-//! A pass in the time of one invocation, over ports in memory and nodes that leave slow questions unanswered.
+//! A pass within the time of one invocation, over in-memory ports and nodes that leave slow questions unanswered.
 
-#![allow(missing_docs, reason = "a test binary has no reader of its documentation")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::arithmetic_side_effects,
-    reason = "a test ends at the first thing that is not as it should be"
-)]
+#![allow(missing_docs, reason = "the documentation of a test is not published")]
+#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a test may panic")]
 
 use std::future::pending;
 use std::time::Duration;
@@ -34,7 +30,7 @@ use tokio::sync::watch;
 
 const RULES: &str = "[default]\nmax_gas_price_wei = 1000000000\ngas_price_wei = 100000000\n";
 
-/// A node that mines a block for every view, and leaves slow questions unanswered if it is silent.
+/// A node that mines a block for every view. If it is silent, it leaves slow questions unanswered.
 #[derive(Debug, Clone)]
 struct Node {
     inner: MemoryChain,
@@ -75,7 +71,7 @@ impl Chain for Node {
         if self.is_silent {
             pending::<()>().await;
         }
-        // Fourteen calls, one after the other.
+        // The time of fourteen calls, one after the other.
         tokio::time::sleep(Duration::from_millis(14 * 50)).await;
         self.inner.nonce_use(query).await
     }
@@ -93,7 +89,7 @@ impl Chain for Node {
     }
 }
 
-struct World {
+struct Stage {
     account: AccountKey,
     store: MemoryStore,
     chain: MemoryChain,
@@ -101,7 +97,7 @@ struct World {
     signer: Signer<MemoryStore, MemoryKeys, MemoryQueues, MemoryTopic>,
 }
 
-async fn world(is_silent: bool) -> World {
+async fn stage(is_silent: bool) -> Stage {
     let (gate, journal) = (Gate::default(), Journal::default());
     let keys = MemoryKeys::new(gate.clone(), journal.clone());
     let store = MemoryStore::new(gate.clone(), journal.clone());
@@ -134,10 +130,10 @@ async fn world(is_silent: bool) -> World {
     let node = Node { inner: chain.clone(), is_silent };
     let broadcaster = Broadcaster::new(store.clone(), node, queues.clone(), topic, config);
     let lanes = Lanes { broadcaster, queue: queues, poll: Duration::from_millis(450) };
-    World { account, store, chain, lanes, signer }
+    Stage { account, store, chain, lanes, signer }
 }
 
-impl World {
+impl Stage {
     async fn request(&self, range: std::ops::Range<usize>, data: &str) {
         for at in range {
             let body = format!(
@@ -157,7 +153,7 @@ impl World {
         }
     }
 
-    /// A pass as a function of a minute makes it, in virtual time.
+    /// A pass of a function with a time limit of a minute, in virtual time.
     async fn pass(&self) {
         let poke = LanePoke { account: self.account.to_string(), cause: "a test".to_owned() };
         let message = Incoming {
@@ -170,7 +166,7 @@ impl World {
             body: serde_json::to_string(&poke).unwrap(),
         };
         let (_order, stop) = watch::channel(false);
-        let bounds = Bounds { hand_on: Duration::from_secs(57), break_off: Some(Duration::from_secs(58)) };
+        let bounds = Bounds { hand_on: Duration::from_secs(57), abort: Some(Duration::from_secs(58)) };
         assert_eq!(self.lanes.passes(&[message], bounds, &stop).await, [Disposition::Done]);
     }
 
@@ -187,36 +183,36 @@ impl World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_foreign_uses_are_proven_within_one_pass() {
-    let world = world(false).await;
-    world.request(0..100, "0x").await;
+async fn hundred_foreign_uses_are_proven_within_one_pass() {
+    let stage = stage(false).await;
+    stage.request(0..100, "0x").await;
     for nonce in 0..100 {
-        world.chain.foreign(world.account.address, Nonce(nonce));
+        stage.chain.foreign(stage.account.address, Nonce(nonce));
     }
-    world.chain.mine();
-    world.pass().await;
-    assert_eq!(world.closed(0..100), 100);
-    assert!((0..100).all(|at| world.record(at).phase.name() == "displaced"));
+    stage.chain.mine();
+    stage.pass().await;
+    assert_eq!(stage.closed(0..100), 100);
+    assert!((0..100).all(|at| stage.record(at).phase.name() == "displaced"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn silent_nodes_cost_one_pass_only_what_they_were_asked() {
-    let world = world(true).await;
+async fn silent_nodes_delay_only_the_requests_that_need_them() {
+    let stage = stage(true).await;
     let reverts = format!("0x{:08x}", u32::from_be_bytes(REVERT_SELECTOR));
-    world.request(0..10, "0x").await;
-    world.request(10..16, &reverts).await;
-    world.request(16..60, "0x").await;
+    stage.request(0..10, "0x").await;
+    stage.request(10..16, &reverts).await;
+    stage.request(16..60, "0x").await;
     for nonce in 0..10 {
-        world.chain.foreign(world.account.address, Nonce(nonce));
+        stage.chain.foreign(stage.account.address, Nonce(nonce));
     }
     let begun = tokio::time::Instant::now();
-    world.pass().await;
+    stage.pass().await;
     assert!(begun.elapsed() <= Duration::from_secs(58), "{:?}", begun.elapsed());
-    assert_eq!(world.closed(16..60), 44, "what needs no slow answer is through");
+    assert_eq!(stage.closed(16..60), 44, "requests without a slow question are settled");
     for (range, subject) in [(0..10, Subject::Use), (10..16, Subject::Revert)] {
-        let noted = range.filter(|at| world.record(*at).inquiry_about(subject).is_some()).count();
-        assert!(noted >= 4, "{noted} questions about {} are known to have no answer", subject.name());
+        let noted = range.filter(|at| stage.record(*at).inquiry_about(subject).is_some()).count();
+        assert!(noted >= 4, "{noted} questions about {} are noted as unanswered", subject.name());
     }
-    let pokes = world.lanes.queue.broadcast.receive_up_to(100).await.unwrap();
-    assert!(pokes.iter().any(|poke| poke.body.contains("next pass")), "and the next pass is asked for");
+    let pokes = stage.lanes.queue.broadcast.receive_up_to(100).await.unwrap();
+    assert!(pokes.iter().any(|poke| poke.body.contains("next pass")), "and the next pass is requested");
 }

@@ -1,4 +1,4 @@
-//! Naming a node's error: every captured message of every client, once.
+//! Classifies a node's error: every captured message of every client, once.
 //!
 //! `cargo bench -p signpost-bsc --bench classify`.
 
@@ -11,7 +11,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::Value;
 use signpost_bsc::classify::classify;
 
-/// Code and words of every captured error.
+/// Code and message of every captured error.
 fn captured() -> Vec<(i64, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/node-errors");
     let mut all = Vec::new();
@@ -23,7 +23,7 @@ fn captured() -> Vec<(i64, String)> {
             all.push((code, error["message"].as_str().expect("an error has words").to_owned()));
         }
     }
-    assert!(all.len() > 100, "there are many");
+    assert!(all.len() > 100, "more than 100 errors are captured");
     all
 }
 

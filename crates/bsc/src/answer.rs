@@ -1,4 +1,4 @@
-//! A call, and what comes of it: an answer, or a failure that says whether the call took effect.
+//! A call and its result: an answer, or a failure that says whether the call took effect.
 //!
 //! Read next: [`crate::rpc`].
 
@@ -11,7 +11,7 @@ use signpost_txmgr::text;
 
 use crate::classify;
 
-/// Most bytes of an answer's body: nodes stop at 25 MB themselves.
+/// Maximum size of a response body in bytes: nodes stop at 25 MB.
 pub(crate) const MAX_RESPONSE_BYTES: usize = 32 << 20;
 
 /// A method with its parameters.
@@ -29,86 +29,86 @@ impl Call {
 
 /// An error that the node answered with.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("the node says: {} (code {code})", text::plain(message))]
+#[error("the node answered: {} (code {code})", text::plain(message))]
 pub struct NodeError {
     /// JSON-RPC error code; 0 if there was none.
     pub code: i64,
-    /// The node's words as they came: they are classified by them, and shown only through `Display`.
+    /// The node's message, unchanged: it is classified by its words, and printed only through `Display`.
     pub message: String,
-    /// What came with them.
+    /// The error's `data` field.
     pub data: Option<Value>,
 }
 
-/// Why there is no result.
+/// Why a call has no result.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum Failure {
+pub enum CallFailure {
     /// The node answered with an error.
     #[error(transparent)]
     Node(#[from] NodeError),
-    /// No connection came about.
+    /// The connection could not be opened.
     #[error("no connection")]
     Unreachable(#[source] Arc<reqwest::Error>),
-    /// The answer did not come in time.
+    /// The answer did not arrive in time.
     #[error("no answer in time")]
     TimedOut,
     /// The connection broke.
     #[error("the connection broke")]
     Broken(#[source] Arc<reqwest::Error>),
-    /// The endpoint wants fewer calls.
+    /// The endpoint limits our rate.
     #[error("the endpoint limits our rate")]
     RateLimited {
-        /// How long it wants us to wait.
+        /// How long it asks us to wait.
         retry_after: Option<Duration>,
     },
-    /// An HTTP status in place of an answer.
+    /// An HTTP status instead of an answer.
     #[error("HTTP status {status}")]
     Status {
         /// The status.
         status: u16,
-        /// How long the endpoint wants us to wait.
+        /// How long the endpoint asks us to wait.
         retry_after: Option<Duration>,
     },
     /// The body is not JSON-RPC.
     #[error("the answer is not JSON-RPC")]
     NotJsonRpc,
-    /// The body is too long to be read.
+    /// The body is longer than [`MAX_RESPONSE_BYTES`].
     #[error("the answer is longer than {MAX_RESPONSE_BYTES} bytes")]
     TooLong,
-    /// The batch was refused, not a call of it.
+    /// The batch was refused, not one of its calls.
     #[error("the batch was refused")]
     BatchRefused(#[source] NodeError),
-    /// The request for this call alone failed, while others beside it were answered.
+    /// The request for this call alone failed, while other calls of the same batch were answered.
     #[error(transparent)]
-    Alone(Box<Failure>),
+    Alone(Box<CallFailure>),
     /// The call was in a batch that failed, and then failed again.
     #[error("{last}, after a batch that failed: {first}")]
     Again {
         /// How the batch failed: it may have taken effect.
-        first: Box<Failure>,
+        first: Box<CallFailure>,
         /// How the call failed then, surely without effect.
-        last: Box<Failure>,
+        last: Box<CallFailure>,
     },
-    /// The batch's answer has none for this call.
+    /// The batch's reply has no answer for this call.
     #[error("the call was not answered")]
     Unanswered,
-    /// The call was not made, because one before it failed.
-    #[error("not asked, for an earlier call failed")]
+    /// The call was not made, because an earlier call failed.
+    #[error("not asked, because an earlier call failed")]
     NotAsked,
-    /// The answer is not what this method gives.
-    #[error("the answer to {0} makes no sense")]
-    Nonsense(&'static str),
-    /// The endpoint is of another chain.
-    #[error("the endpoint is of chain {found}, not {expected}")]
+    /// The answer does not have the form that this method returns.
+    #[error("the answer to {0} is malformed")]
+    Malformed(&'static str),
+    /// The endpoint serves another chain.
+    #[error("the endpoint is on chain {found}, not {expected}")]
     WrongChain {
-        /// Ours.
+        /// The configured chain id.
         expected: u64,
-        /// The endpoint's.
+        /// The endpoint's chain id.
         found: u64,
     },
 }
 
-impl Failure {
-    /// Whether the call took effect. Other errors of a node than these may come after the effect.
+impl CallFailure {
+    /// Whether the call took effect. A node's error may come after the effect, unless it is a rate limit.
     #[must_use]
     pub fn happened(&self) -> Happened {
         match self {
@@ -118,7 +118,7 @@ impl Failure {
             | Self::RateLimited { .. }
             | Self::NotAsked
             | Self::WrongChain { .. }
-            // A gateway's refusal; 408 and 499 are its timeouts.
+            // A gateway's refusals. 408 and 499 are timeouts.
             | Self::Status { status: 400..=407 | 409..=498, .. } => Happened::No,
             Self::Node(_)
             | Self::Status { .. }
@@ -129,14 +129,14 @@ impl Failure {
             | Self::BatchRefused(_)
             | Self::Again { .. }
             | Self::Unanswered
-            | Self::Nonsense(_) => Happened::Unknown,
+            | Self::Malformed(_) => Happened::Unknown,
         }
     }
 
-    /// The request as a whole failed, not one call of it.
+    /// Whether the request failed as a whole, not one of its calls.
     pub(crate) fn is_of_the_request(&self) -> bool {
         match self {
-            Self::Node(_) | Self::Unanswered | Self::Nonsense(_) | Self::Alone(_) => false,
+            Self::Node(_) | Self::Unanswered | Self::Malformed(_) | Self::Alone(_) => false,
             Self::Again { last, .. } => last.is_of_the_request(),
             Self::Unreachable(_)
             | Self::TimedOut
@@ -151,8 +151,7 @@ impl Failure {
         }
     }
 
-    /// A smaller request may fare better. Not where the endpoint wants to be left alone, or is not there; and
-    /// never is a wait repeated that was in vain.
+    /// Whether a smaller request may succeed. Not if the endpoint asks us to wait, cannot be reached, or timed out.
     pub(crate) fn may_be_of_the_batch(&self) -> bool {
         match self {
             Self::Broken(_) | Self::Status { retry_after: None, .. } | Self::NotJsonRpc | Self::TooLong => true,
@@ -166,12 +165,12 @@ impl Failure {
             | Self::Again { .. }
             | Self::Unanswered
             | Self::NotAsked
-            | Self::Nonsense(_)
+            | Self::Malformed(_)
             | Self::WrongChain { .. } => false,
         }
     }
 
-    /// The endpoint wants fewer calls, in whatever way it said so.
+    /// Whether the endpoint limits our rate, in any of the forms of that answer.
     #[must_use]
     pub fn is_rate_limit(&self) -> bool {
         match self {
@@ -186,20 +185,20 @@ impl Failure {
             | Self::TooLong
             | Self::Unanswered
             | Self::NotAsked
-            | Self::Nonsense(_)
+            | Self::Malformed(_)
             | Self::WrongChain { .. } => false,
         }
     }
 }
 
-/// What became of one call.
-pub(crate) type Answer = Result<Value, Failure>;
+/// The result of one call.
+pub(crate) type Answer = Result<Value, CallFailure>;
 
-/// The answer as what it must be.
+/// Reads an answer, or fails if it does not have the expected shape.
 pub(crate) fn need<T>(
     answer: Answer,
     method: &'static str,
     read: impl FnOnce(&Value) -> Option<T>,
-) -> Result<T, Failure> {
-    answer.and_then(|value| read(&value).ok_or(Failure::Nonsense(method)))
+) -> Result<T, CallFailure> {
+    answer.and_then(|value| read(&value).ok_or(CallFailure::Malformed(method)))
 }

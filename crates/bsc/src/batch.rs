@@ -1,51 +1,52 @@
-//! Several calls in as few requests as an endpoint takes.
+//! Several calls in as few requests as an endpoint accepts.
 //!
-//! Some endpoints take no batches, some only small ones, and each says so in its own way: with a status, a page,
-//! an error, an error per call, answers to nobody's question, or half of the answers. So no words decide. **A
-//! batch that failed as a whole, or whose calls all got the same error, is followed by its first call alone.**
-//! * That fails twice: the endpoint failed. Three requests in all, however many calls there were.
-//! * That is answered by the same error: it was an answer to each of the calls.
-//! * Else it was the batch, and the rest goes again in halves, in the end one by one. Then a call that fails alone
-//!   beside others that are answered costs itself only, and is asked once more at the end; a second one at once ends it.
+//! Some endpoints accept no batches, some only small ones, and they refuse in different ways: with a status, an HTML
+//! page, one error, an error per call, answers with foreign ids, or half of the answers. So error texts do not decide.
+//! **When a batch fails as a whole, or all its calls get the same error, its first call is sent again alone.**
+//! * If the single call fails twice, the endpoint failed. This costs three requests, whatever the number of calls.
+//! * If the single call gets the same error, the error was the answer to each of the calls.
+//! * Otherwise the batch was the cause, and the rest is sent again in halves, finally one by one. From then on a single
+//!   call that fails between answered ones fails alone, and is repeated once at the end. Two such failures in a row
+//!   end the batch.
 //!
-//! A rate limit, no connection and no answer in time are no such failures. What size works is remembered, and
-//! doubled again after a while ([`crate::batch_size::BatchSize`]).
+//! A rate limit, a failed connection and a timeout do not count as failures of the batch. The size that works is
+//! remembered, and doubled again after a while ([`crate::batch_size::BatchSize`]).
 //!
 //! ## Guarantees
-//! * Where calls were not all answered by one request, [`crate::batch_size::BatchSize::items`] is below their number afterwards (but
-//!   where their bytes were too many for one).
-//! * A call that was in a failed batch is never said to have surely done nothing, unless the batch surely did not.
+//! * If one request did not answer all calls, [`crate::batch_size::BatchSize::items`] is below their number afterwards
+//!   (except when their bytes were too many for one request).
+//! * A call that was in a failed batch is reported as [`Happened::No`] only if the batch surely had no effect.
 //!
 //! Read next: [`crate::endpoints`].
 
 use signpost_txmgr::ports::Happened;
 use tokio::time::Instant;
 
-use crate::answer::{Answer, Call, Failure, NodeError};
+use crate::answer::{Answer, Call, CallFailure, NodeError};
 use crate::reply::says_the_same;
 use crate::rpc::RpcClient;
 
-/// What became of a request.
+/// The outcome of one request.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum RequestOutcome {
     /// An answer for each call.
     Answered(Vec<Answer>),
-    /// The same error for all calls: perhaps it is about there being several.
+    /// The same error for all calls: perhaps it is about the batch.
     OneError(Vec<Answer>, NodeError),
-    /// None for any.
-    Failed(Failure),
+    /// No answer for any call.
+    Failed(CallFailure),
 }
 
-/// How far the calls are.
+/// The answers so far and the state of the fallback to smaller batches.
 struct Progress {
     answers: Vec<Answer>,
-    /// How the first batch with each call failed, if it may have taken effect.
-    doubts: Vec<Option<Failure>>,
-    /// A call was answered alone.
+    /// For each call, how the first batch with it failed, if that batch may have taken effect.
+    doubts: Vec<Option<CallFailure>>,
+    /// At least one call was answered alone.
     alive: bool,
-    /// The last one failed alone.
+    /// The latest single call failed.
     lost: bool,
-    /// There was more than one request.
+    /// More than one request was needed.
     split: bool,
 }
 
@@ -56,18 +57,18 @@ impl Progress {
         self.answers.extend(answers);
     }
 
-    /// A call failed alone, beside others that were answered; whether it is the first in a row.
-    fn lost(&mut self, failure: &Failure) -> bool {
-        let may_go_on = self.alive && !self.lost && failure.may_be_of_the_batch();
-        if may_go_on {
-            self.answers.push(Err(Failure::Alone(Box::new(failure.clone()))));
+    /// A call failed alone, between others that were answered. Returns whether to continue: it is the first in a row.
+    fn lost(&mut self, failure: &CallFailure) -> bool {
+        let may_continue = self.alive && !self.lost && failure.may_be_of_the_batch();
+        if may_continue {
+            self.answers.push(Err(CallFailure::Alone(Box::new(failure.clone()))));
             self.lost = true;
         }
-        may_go_on
+        may_continue
     }
 
-    /// The next `count` calls are asked again.
-    fn doubt(&mut self, count: usize, failure: &Failure) {
+    /// The next `count` calls will be repeated: notes the failure if they may have taken effect.
+    fn doubt(&mut self, count: usize, failure: &CallFailure) {
         if failure.happened() != Happened::No {
             for doubt in self.doubts.iter_mut().skip(self.answers.len()).take(count) {
                 doubt.get_or_insert_with(|| failure.clone());
@@ -75,21 +76,21 @@ impl Progress {
         }
     }
 
-    /// What failed surely without effect now may have taken effect before.
+    /// A repeated call that surely had no effect may have had one in its first batch.
     fn finish(self) -> Vec<Answer> {
-        let told = |(answer, doubt): (Answer, Option<Failure>)| match (answer, doubt) {
+        let with_doubt = |(answer, doubt): (Answer, Option<CallFailure>)| match (answer, doubt) {
             (Err(last), Some(first)) if last.happened() == Happened::No => {
-                Err(Failure::Again { first: Box::new(first), last: Box::new(last) })
+                Err(CallFailure::Again { first: Box::new(first), last: Box::new(last) })
             }
             (answer, _) => answer,
         };
-        self.answers.into_iter().zip(self.doubts).map(told).collect()
+        self.answers.into_iter().zip(self.doubts).map(with_doubt).collect()
     }
 }
 
 impl RpcClient {
-    /// Several calls, in as few requests as the limits allow, one after the other. Where the endpoint failed the
-    /// rest is [`Failure::NotAsked`].
+    /// Makes several calls, in as few requests as the limits allow, one request after the other. If the endpoint
+    /// fails, the rest is [`CallFailure::NotAsked`].
     pub(crate) async fn batch(&self, calls: &[Call]) -> Vec<Answer> {
         self.size.raise(Instant::now());
         let doubts = vec![None; calls.len()];
@@ -102,18 +103,18 @@ impl RpcClient {
         if progress.answers.len() == calls.len() && !progress.lost {
             self.ask_lost_again(calls, &mut progress).await;
         }
-        progress.answers.resize_with(calls.len(), || Err(Failure::NotAsked));
+        progress.answers.resize_with(calls.len(), || Err(CallFailure::NotAsked));
         if progress.split {
             self.size.keep_below(calls.len(), Instant::now());
         }
         progress.finish()
     }
 
-    /// A call that failed alone beside others that were answered is asked once more: half a view is none.
+    /// Repeats each call that failed alone once more: a view with a gap is useless.
     async fn ask_lost_again(&self, calls: &[Call], progress: &mut Progress) {
         for ((call, answer), doubt) in calls.iter().zip(&mut progress.answers).zip(&mut progress.doubts) {
-            let Err(Failure::Alone(lost)) = &*answer else { continue };
-            let (Outcome::Answered(again) | Outcome::OneError(again, _)) =
+            let Err(CallFailure::Alone(lost)) = &*answer else { continue };
+            let (RequestOutcome::Answered(again) | RequestOutcome::OneError(again, _)) =
                 self.ask(std::slice::from_ref(call), 1).await.1
             else {
                 return;
@@ -127,28 +128,30 @@ impl RpcClient {
         }
     }
 
-    /// One request for some of the calls, and one for the first of them alone if that failed. Whether to go on.
+    /// Sends one request for some of the calls, and their first call alone if that fails. Returns whether to continue.
     async fn step(&self, rest: &[Call], progress: &mut Progress) -> bool {
         let size = self.size.items();
         let (count, outcome) = self.ask(rest, size).await;
-        // Not where the bytes were too many: the endpoint has no part in that.
+        // Not if the bytes were too many: that is our own limit, not the endpoint's.
         progress.split |= count == size && count < rest.len();
         let (failure, said) = match outcome {
-            Outcome::Answered(answers) => {
+            RequestOutcome::Answered(answers) => {
                 progress.answered(answers);
                 return true;
             }
-            Outcome::OneError(answers, error) => (Failure::BatchRefused(error.clone()), Some((answers, error))),
-            Outcome::Failed(failure) => (failure, None),
+            RequestOutcome::OneError(answers, error) => {
+                (CallFailure::BatchRefused(error.clone()), Some((answers, error)))
+            }
+            RequestOutcome::Failed(failure) => (failure, None),
         };
-        // A call by itself is its caller's to repeat.
+        // A single call is repeated by its caller.
         if !failure.may_be_of_the_batch() || progress.doubts.len() == 1 {
             progress.answers.extend((0..count).map(|_| Err(failure.clone())));
             return false;
         }
         progress.doubt(count, &failure);
         let mut alone = self.ask(rest, 1).await.1;
-        if let Outcome::Failed(again) = &alone
+        if let RequestOutcome::Failed(again) = &alone
             && count > 1
             && again.may_be_of_the_batch()
         {
@@ -156,7 +159,7 @@ impl RpcClient {
             alone = self.ask(rest, 1).await.1;
         }
         match alone {
-            Outcome::Answered(alone) | Outcome::OneError(alone, _) => {
+            RequestOutcome::Answered(alone) | RequestOutcome::OneError(alone, _) => {
                 if let Some((answers, _)) = said.filter(|(_, error)| alone.iter().all(|it| says_the_same(it, error))) {
                     progress.answers.extend(alone.into_iter().chain(answers.into_iter().skip(1)));
                     return true;
@@ -166,7 +169,7 @@ impl RpcClient {
                     return true;
                 }
             }
-            Outcome::Failed(last) => {
+            RequestOutcome::Failed(last) => {
                 if !progress.lost(&last) {
                     progress.answers.push(Err(last));
                     progress.answers.extend((1..count).map(|_| Err(failure.clone())));
@@ -179,25 +182,25 @@ impl RpcClient {
         }
         progress.split = true;
         self.size.lower(count.div_euclid(2), Instant::now());
-        tracing::warn!(host = self.host(), items = count, %failure, "the endpoint takes no such batch, trying half");
+        tracing::warn!(host = self.host(), items = count, %failure, "the endpoint refuses such batches, trying half");
         true
     }
 
-    /// One request for as many of the calls as it holds, `size` at most; for how many it was.
-    async fn ask(&self, calls: &[Call], size: usize) -> (usize, Outcome) {
+    /// Sends one request with at most `size` of the calls. Returns how many it held.
+    async fn ask(&self, calls: &[Call], size: usize) -> (usize, RequestOutcome) {
         let (count, reply) = self.request(calls, size).await;
         let reply = match reply {
             Ok(reply) => reply,
-            Err(failure) => return (count, Outcome::Failed(failure)),
+            Err(failure) => return (count, RequestOutcome::Failed(failure)),
         };
         if let Some(error) = reply.one_error_for(calls.get(..count).unwrap_or(calls)) {
-            return (count, Outcome::OneError(reply.answers, error));
+            return (count, RequestOutcome::OneError(reply.answers, error));
         }
-        // As many as it answers are what it takes.
+        // The number of answers is the size that the endpoint accepts.
         if reply.items < count {
             self.size.lower(reply.items, Instant::now());
         }
-        (count, Outcome::Answered(reply.answers))
+        (count, RequestOutcome::Answered(reply.answers))
     }
 }
 
@@ -216,7 +219,7 @@ mod tests {
     /// A status and a body.
     type Fault = fn(&[Value]) -> (u16, String);
 
-    /// An endpoint that does `fault` to arrays of more than `most` calls.
+    /// An endpoint that answers arrays of more than `most` calls with `fault`.
     async fn endpoint(most: usize, fault: Fault) -> RpcClient {
         let answer = |item: &Value| json!({"id": item["id"], "result": item["params"]});
         let handler = axum::routing::post(move |body: Bytes| async move {
@@ -235,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_looks_afterwards_sees_that_it_was_not_one_request() {
+    async fn size_is_below_call_count_after_split_batch() {
         let faults: [Fault; 5] = [
             |_| (500, json!({"error": {"code": 31, "message": "three at most"}}).to_string()),
             |_| (413, String::new()),
@@ -246,7 +249,7 @@ mod tests {
                 )
             },
             |_| (200, "[]".to_owned()),
-            // A part of the answers.
+            // Some of the answers.
             |items| (200, json!([{"id": items[0]["id"], "result": items[0]["params"]}]).to_string()),
         ];
         for fault in faults {
@@ -263,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_size_that_another_raised_meanwhile_is_lowered_again() {
+    async fn size_raised_by_concurrent_batch_is_lowered_again() {
         let client = endpoint(20, |_| (500, String::new())).await;
         let calls: Vec<Call> = (0..8).map(|at| Call::new("eth_call", json!([at]))).collect();
         client.size.lower(4, Instant::now());

@@ -1,20 +1,20 @@
-//! How many calls of a batch an endpoint takes. Read next: `batch.rs`.
+//! The batch size that an endpoint accepts. Read next: `batch.rs`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// First time after which a larger size is tried: what one bad moment took is back within a minute.
+/// First pause before a larger size is tried: after one short disturbance the full size is back within a minute.
 const RAISE_MIN: Duration = Duration::from_secs(10);
 
-/// Longest such time: two requests of a few hundred are spent on an endpoint that takes only so much.
+/// Longest pause: an endpoint with a fixed limit costs two extra requests out of a few hundred.
 const RAISE_MAX: Duration = Duration::from_mins(5);
 
-/// The most calls of a batch, as an endpoint was seen to take them.
+/// The largest batch that an endpoint was seen to accept.
 ///
-/// A size that failed is halved; [`RAISE_MIN`] later twice as many are tried, and so on up to the configured
-/// number. Each time a raise fails within [`RAISE_MAX`] the pause is doubled, up to that.
+/// A size that failed is halved. After [`RAISE_MIN`] the size is doubled, and so on up to the configured maximum.
+/// If a raised size fails within [`RAISE_MAX`], the pause is doubled, at most to [`RAISE_MAX`].
 #[derive(Debug)]
 pub(crate) struct BatchSize {
     most: usize,
@@ -24,10 +24,10 @@ pub(crate) struct BatchSize {
 #[derive(Debug)]
 struct State {
     items: usize,
-    /// When more is tried; nothing while it is the most.
+    /// When a larger size is tried; `None` at the maximum.
     raise_at: Option<Instant>,
     pause: Duration,
-    /// When more was last tried, if nothing has failed since.
+    /// When a larger size was last tried, if nothing has failed since.
     raised_at: Option<Instant>,
 }
 
@@ -41,12 +41,12 @@ impl BatchSize {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Most calls that one request holds now.
+    /// Maximum number of calls per request at the moment.
     pub(crate) fn items(&self) -> usize {
         self.state().items
     }
 
-    /// Tries more, if it is time to.
+    /// Doubles the size if its pause is over.
     pub(crate) fn raise(&self, now: Instant) {
         let mut state = self.state();
         if state.raise_at.is_some_and(|at| at <= now) {
@@ -56,7 +56,7 @@ impl BatchSize {
         }
     }
 
-    /// Notes that more than `items` are too many.
+    /// Notes that more than `items` calls are too many.
     pub(crate) fn lower(&self, items: usize, now: Instant) {
         let mut state = self.state();
         state.items = state.items.min(items.max(1));
@@ -70,7 +70,7 @@ impl BatchSize {
         state.raise_at = now.checked_add(state.pause).filter(|_| state.items < self.most);
     }
 
-    /// Notes that `calls` were not asked in one request: whoever looks now sees that they were not.
+    /// Notes that `calls` calls did not fit in one request: [`BatchSize::items`] is below their number afterwards.
     pub(crate) fn keep_below(&self, calls: usize, now: Instant) {
         if self.items() >= calls {
             self.lower(calls.saturating_sub(1), now);
@@ -85,10 +85,10 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_size_that_failed_is_raised_later_and_later_each_time_that_fails() {
+    fn pause_before_raise_doubles_after_each_failed_raise() {
         let (size, start) = (BatchSize::new(20), Instant::now());
         let mut now = start;
-        // As deep as it goes at once, with one pause.
+        // Several failures at once count as one pause.
         for items in [10, 5, 2] {
             size.lower(items, now);
         }
@@ -101,7 +101,7 @@ mod tests {
             size.lower(3, now);
             size.lower(2, now);
         }
-        // One that held for long is a new beginning.
+        // A raise that held for `RAISE_MAX` resets the pause.
         now += SECOND * 300;
         size.raise(now);
         now += SECOND * 300;
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_raised_up_to_what_is_configured() {
+    fn size_is_raised_up_to_configured_maximum() {
         let (size, now) = (BatchSize::new(20), Instant::now());
         size.lower(3, now);
         for (step, items) in [6, 12, 20, 20, 20].into_iter().enumerate() {

@@ -1,8 +1,7 @@
 //! [`BscChain`]: the chain port on the JSON-RPC of one or more endpoints.
 //!
-//! A round's view comes from one endpoint in two or three requests, so that its parts fit together;
-//! what a node does not say is "unknown" there, never "absent". Holds no high-water marks: whoever
-//! asks compares rounds.
+//! A round's view comes from one endpoint in two or three requests, so that its parts are consistent.
+//! A missing answer is "unknown" there, never "absent". Holds no high-water marks: the caller compares rounds.
 //!
 //! Read next: `view.rs`, `send.rs`, `search.rs`.
 
@@ -22,54 +21,54 @@ use signpost_txmgr::units::{Address, ChainId, Nonce, TxHash, U256, Wei};
 use crate::classify::is_execution_error;
 use crate::endpoints::{Endpoint, EndpointFailure, Endpoints, SendTo, count_at, port_error};
 use crate::price::PriceSeen;
-use crate::private::{Authorization, EndpointKind, PrivateEndpoint};
+use crate::private::{AuthorizationHeader, EndpointKind, PrivateEndpoint};
 use crate::quantity;
 use crate::refusals::Refusals;
-use crate::rpc::{Answer, ClientError, Failure, NodeError, RpcClient, need};
+use crate::rpc::{Answer, CallFailure, ClientError, NodeError, RpcClient, need};
 use crate::search::Search;
 use crate::send::{Privacy, SentOnce};
 use crate::view;
 use crate::word;
 
-/// The configuration of [`BscChain`]. `Debug` gives no URLs.
+/// The configuration of [`BscChain`]. `Debug` does not print URLs.
 #[derive(Clone)]
 pub struct BscConfig {
-    /// The chain every endpoint must be of.
+    /// The chain that every endpoint must serve.
     pub chain_id: ChainId,
-    /// URLs, the best first; `http` or `https`. May hold keys.
+    /// URLs in order of preference; `http` or `https`. May hold keys.
     pub endpoints: Vec<String>,
-    /// Endpoints that are only sent to. If there are any, transactions go to them first.
+    /// Send-only endpoints. If there are any, transactions go to them first.
     pub private: Vec<PrivateEndpoint>,
-    /// Transactions never go to the public endpoints. Else one goes there too when it is sent again, or when no
-    /// private endpoint was reached. Means nothing without private endpoints.
+    /// If true, transactions never go to the public endpoints. If false, they go there too when they are sent again, or
+    /// when no private endpoint was reached. Has no effect without private endpoints.
     pub private_only: bool,
-    /// To whom of these, and of those, transactions are handed.
+    /// Which public endpoints, and which private ones, get a transaction.
     pub send_to: SendTo,
-    /// Longest wait for one HTTP answer.
+    /// Timeout of one HTTP request.
     pub timeout_ms: u64,
-    /// Most calls in one batch.
+    /// Maximum number of calls in one batch.
     pub batch_items: usize,
     /// An endpoint this many blocks behind another is read from last.
     pub max_lag_blocks: u64,
-    /// How often endpoints are asked for their height, if there are several.
+    /// Interval at which endpoints are asked for their height, if there are several.
     pub probe_every_ms: u64,
-    /// How often the network's price is asked for.
+    /// Interval at which the network's price is read.
     pub price_every_ms: u64,
-    /// One node has to refuse a transaction over this time to be believed, if no other does.
+    /// A single node's refusal is confirmed after this time, if no other node refuses the transaction.
     pub refusal_confirm_ms: u64,
     /// When a block counts as final.
     pub finality: Finality,
-    /// The price is never told below this: what is offered for less, no validator takes.
+    /// Lower bound of the reported price, in wei per gas: validators do not mine below it.
     pub fee_floor: Wei,
-    /// The price is never told above this, in wei per gas, whatever blocks paid.
+    /// Upper bound of the reported price, in wei per gas, whatever blocks paid.
     pub fee_ceiling: Wei,
 }
 
 impl BscConfig {
-    /// The defaults: every endpoint is sent to; 5 s for an answer, some blocks' time even for a busy
-    /// node; batches of 20, the least a known provider allows; 10 blocks (4.5 s) of lag; heights
-    /// every 10 s; the price every 3 s, within a proposer's turn of 8 blocks (3.6 s), as blocks paid it; a minute for one node's
-    /// refusal.
+    /// The defaults: transactions go to every endpoint; a timeout of 5 s, several blocks' time even for a busy
+    /// node; batches of 20, the smallest limit of a known provider; a lag of 10 blocks (4.5 s); heights
+    /// every 10 s; the price every 3 s, which is within a proposer's turn of 8 blocks (3.6 s); one minute to confirm
+    /// the refusal of a single node.
     #[must_use]
     pub fn new(chain_id: ChainId, endpoints: Vec<String>) -> Self {
         Self {
@@ -114,14 +113,14 @@ impl fmt::Debug for BscConfig {
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// There is no endpoint.
+pub enum BscConfigError {
+    /// The list of endpoints is empty.
     #[error("at least one RPC endpoint is needed")]
     NoEndpoint,
-    /// An endpoint cannot be used. Named by its place, for its URL may hold a key.
+    /// An endpoint cannot be used. It is named by its position, because its URL may hold a key.
     #[error("RPC endpoint {position} of the list cannot be used")]
     Endpoint {
-        /// Its place in the list, from 1.
+        /// Position in the list, from 1.
         position: usize,
         /// Why.
         #[source]
@@ -130,7 +129,7 @@ pub enum ConfigError {
     /// A private endpoint cannot be used.
     #[error("private endpoint {position} cannot be used")]
     Private {
-        /// Its place in the list, from 1.
+        /// Position in the list, from 1.
         position: usize,
         /// Why.
         #[source]
@@ -138,11 +137,11 @@ pub enum ConfigError {
     },
 }
 
-/// A second endpoint's word that comes later is not waited for: it is asked again.
+/// How long a second endpoint's answer is waited for; it is asked again later.
 const SECOND_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The final block is two below the newest, and five where votes come late (BEP-126). One so far below is a matter
-/// of the node, or of all of them.
+/// The final block is two below the newest, or five if votes are late (BEP-126). A larger distance is a fault of the
+/// node, or of all nodes.
 const FINALITY_LAG_BLOCKS: u64 = 20;
 
 /// The chain port. Cheap to share by reference; keeps connections and the endpoints' health.
@@ -157,14 +156,14 @@ pub struct BscChain {
 
 impl BscChain {
     /// Checks the configuration. Nothing is sent yet.
-    pub fn new(config: &BscConfig) -> Result<Self, ConfigError> {
+    pub fn new(config: &BscConfig) -> Result<Self, BscConfigError> {
         if config.endpoints.is_empty() {
-            return Err(ConfigError::NoEndpoint);
+            return Err(BscConfigError::NoEndpoint);
         }
         let timeout = Duration::from_millis(config.timeout_ms);
         let clients = config.endpoints.iter().zip(1..).map(|(url, position)| {
             RpcClient::new(url, timeout, config.batch_items)
-                .map_err(|source| ConfigError::Endpoint { position, source })
+                .map_err(|source| BscConfigError::Endpoint { position, source })
         });
         let endpoints = Endpoints::new(
             clients.collect::<Result<_, _>>()?,
@@ -176,8 +175,8 @@ impl BscChain {
         let private = config.private.iter().zip(1..).map(|(endpoint, position)| {
             // One transaction a request: no provider documents more.
             let client = RpcClient::new(&endpoint.url, timeout, 1);
-            let client = client.map_err(|source| ConfigError::Private { position, source })?;
-            let authorization = endpoint.authorization.as_ref().map(Authorization::header);
+            let client = client.map_err(|source| BscConfigError::Private { position, source })?;
+            let authorization = endpoint.authorization.as_ref().map(AuthorizationHeader::header);
             let kind = EndpointKind::Private(endpoint.shape.clone());
             Ok(Endpoint::new(client.with_authorization(authorization), kind))
         });
@@ -193,7 +192,7 @@ impl BscChain {
         Ok(Self { endpoints, price, privacy, refusals, finality: config.finality })
     }
 
-    /// One call whose answer is a single value.
+    /// Makes one call and reads its answer.
     pub(crate) async fn ask<T: Send>(
         &self,
         method: &'static str,
@@ -219,7 +218,7 @@ impl Chain for BscChain {
 
     async fn view(&self, query: &ViewQuery) -> Result<ChainView, PortError> {
         let ask = |endpoint| view::view(endpoint, query, self.finality, &self.price);
-        // Boxed: a view is a good part of what a pass holds while it waits.
+        // Boxed: a view is a large part of a pass's state while it waits.
         let view = Box::pin(self.endpoints.read("view", ask)).await?;
         if self.lags(&view, query) {
             self.endpoints.doubt(&view.source);
@@ -262,7 +261,7 @@ impl Chain for BscChain {
             .read(METHOD, |endpoint| async move { reverted(endpoint.call(METHOD, params.clone()).await) })
             .await;
         match replayed {
-            // It was executed, and the node tells no revert data.
+            // The call was executed, and the node gives no revert data.
             Err(error) if ended_without_data(&error) => Ok(None),
             replayed => replayed,
         }
@@ -280,7 +279,7 @@ impl Chain for BscChain {
             for (tally, word) in tallies.iter_mut().zip(words) {
                 tally.note(word);
             }
-            // A third one is asked only where two contradict each other or the second says nothing.
+            // A third endpoint is asked only if the first two contradict each other or the second has no answer.
             if tallies.iter().all(|tally| tally.word() == Word::Agrees) {
                 break;
             }
@@ -296,7 +295,7 @@ impl Chain for BscChain {
         if let Some(found) = self.shown_elsewhere(query).await {
             return Ok(found);
         }
-        // A node that lacks the block or the old counts hides nothing from the next one.
+        // A node may lack the block or the old counts: ask the next one too.
         let mut nothing = None;
         let mut failure = None;
         for endpoint in self.endpoints.readable() {
@@ -311,7 +310,7 @@ impl Chain for BscChain {
                 }
             }
         }
-        // The one that leads says that the nonce is used, and nobody knows by what: another leads for a while.
+        // The first endpoint reports the nonce as used, and no node shows by which transaction: prefer another one.
         if nothing.is_some()
             && self.endpoints.count() > 1
             && let Some(leader) = self.endpoints.readable().first()
@@ -361,7 +360,7 @@ impl Chain for BscChain {
     }
 }
 
-/// What the endpoints beside the first say of one thing.
+/// The answers of the other endpoints about one fact that the first endpoint reported.
 #[derive(Debug, Clone, Copy, Default)]
 struct Tally {
     agree: usize,
@@ -379,7 +378,7 @@ impl Tally {
         }
     }
 
-    /// Of the endpoints that say something, the first included, the greater number counts.
+    /// The majority of the endpoints that gave an answer, the first included.
     fn word(self) -> Word {
         match (self.agree, self.contradict) {
             (0, 0) if self.not_yet > 0 => Word::NotYet,
@@ -391,8 +390,8 @@ impl Tally {
 }
 
 impl BscChain {
-    /// Whether a node answers and does not get on: its count is below what another one told, or its final block
-    /// stays behind its newest. Then another node leads for a while; if all are so, none is left out.
+    /// Whether a node answers but makes no progress: its count is below one that another node reported, or its final
+    /// block stays far behind its newest. Another node is then preferred for a while; if all lag, all stay in use.
     fn lags(&self, view: &ChainView, query: &ViewQuery) -> bool {
         let unfinal = view.latest.number.0.saturating_sub(view.finalized.number.0);
         let stays_behind = self.finality == Finality::Finalized && unfinal > FINALITY_LAG_BLOCKS;
@@ -407,7 +406,7 @@ impl BscChain {
         asked.is_ok_and(|count| count.is_ok_and(|count| count > view.latest_nonce.0))
     }
 
-    /// The receipt of one of our attempts, from whichever endpoint shows it final.
+    /// The receipt of one of our attempts, from the first endpoint that shows it final.
     async fn shown_elsewhere(&self, query: &UseQuery) -> Option<NonceUse> {
         for endpoint in self.endpoints.readable() {
             let ask = |endpoint| word::own_receipt(endpoint, query.address, query.nonce, &query.own, self.finality);
@@ -425,7 +424,7 @@ impl BscChain {
         self.witness(&asked).await.first().copied().unwrap_or(Word::Silent)
     }
 
-    /// What a transaction that an endpoint found in a block is for us.
+    /// Classifies a transaction that an endpoint found in a block: ours or foreign, and whether others confirm it.
     async fn weigh_use(&self, source: &Endpoint, query: &UseQuery, used: Foreign) -> NonceUse {
         if query.own.contains(&used.tx_hash) {
             for endpoint in self.endpoints.readable() {
@@ -458,8 +457,8 @@ impl BscChain {
         NonceUse::Found(used, tally.word())
     }
 
-    /// Whose transaction this is and which nonce it has, pending or mined; `None` if the node asked knows
-    /// none. For people who search: a node that knows nothing says nothing.
+    /// Sender and nonce of a transaction, pending or mined; `None` if the node does not know it. For display only:
+    /// `None` proves nothing.
     pub async fn sender_of(&self, hash: TxHash) -> Result<Option<(Address, Nonce)>, PortError> {
         self.ask("eth_getTransactionByHash", json!([hash.to_string()]), |answer| {
             if answer.is_null() {
@@ -474,12 +473,12 @@ impl BscChain {
 }
 
 /// The revert data of a replay; `None` if it does not revert now.
-pub(crate) fn reverted(answer: Answer) -> Result<Option<Vec<u8>>, Failure> {
+pub(crate) fn reverted(answer: Answer) -> Result<Option<Vec<u8>>, CallFailure> {
     match answer {
         Ok(_) => Ok(None),
-        Err(Failure::Node(error)) => match revert_data(&error) {
+        Err(CallFailure::Node(error)) => match revert_data(&error) {
             Some(data) => Ok(Some(data)),
-            None => Err(Failure::Node(error)),
+            None => Err(CallFailure::Node(error)),
         },
         Err(failure) => Err(failure),
     }
@@ -497,8 +496,9 @@ fn revert_data(error: &NodeError) -> Option<Vec<u8>> {
 
 fn ended_without_data(error: &PortError) -> bool {
     let failure = error.source().and_then(|source| source.downcast_ref::<EndpointFailure>());
-    failure
-        .is_some_and(|it| matches!(&it.failure, Failure::Node(error) if is_execution_error(error.code, &error.message)))
+    failure.is_some_and(
+        |it| matches!(&it.failure, CallFailure::Node(error) if is_execution_error(error.code, &error.message)),
+    )
 }
 
 #[cfg(test)]
@@ -510,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn revert_data_is_found_wherever_a_client_puts_it() {
+    fn revert_data_of_every_client_is_found() {
         for data in [
             json!("0xdeadbeef"),
             json!("Reverted 0xdeadbeef"),
@@ -526,9 +526,9 @@ mod tests {
     }
 
     #[test]
-    fn configuration_says_what_is_wrong_without_the_url() {
+    fn configuration_error_names_position_not_url() {
         let config = BscConfig::new(ChainId(97), Vec::new());
-        assert!(matches!(BscChain::new(&config), Err(ConfigError::NoEndpoint)));
+        assert!(matches!(BscChain::new(&config), Err(BscConfigError::NoEndpoint)));
         for wrong in ["ftp://user:topsecret@host/", "topsecret", "http://"] {
             let config = BscConfig::new(ChainId(97), vec!["http://127.0.0.1:1".to_owned(), wrong.to_owned()]);
             let error = BscChain::new(&config).unwrap_err();
@@ -538,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_named_by_its_host_alone() {
+    fn endpoint_is_named_by_host_only() {
         let url = "https://user:topsecret@node.example:8443/v3/topsecret?key=topsecret";
         let config = BscConfig::new(ChainId(56), vec![url.to_owned()]);
         let chain = BscChain::new(&config).unwrap();

@@ -1,4 +1,4 @@
-//! One endpoint: its connection, and what is known of its health.
+//! One endpoint: its connection and its health.
 //!
 //! Read next: `endpoints.rs`.
 
@@ -15,29 +15,29 @@ use tokio::time::Instant;
 use crate::limit::RateLimit;
 use crate::private::EndpointKind;
 use crate::quantity;
-use crate::rpc::{Answer, Call, Failure, RpcClient};
+use crate::rpc::{Answer, Call, CallFailure, RpcClient};
 
-/// First time of leaving a failed endpoint alone: about a block.
+/// First pause of a failed endpoint: about a block.
 const COOL_DOWN_MIN: Duration = Duration::from_millis(500);
 
-/// Longest time of leaving a failed endpoint alone: about the bump interval.
+/// Longest pause of a failed endpoint: about the bump interval.
 const COOL_DOWN_MAX: Duration = Duration::from_secs(10);
 
-/// A failure and whose it is.
+/// A failure and the endpoint it came from.
 #[derive(Debug, thiserror::Error)]
 #[error("{host} gave no usable answer")]
 pub struct EndpointFailure {
     /// Host and port of the endpoint.
     pub host: String,
-    /// What it was.
+    /// The failure itself.
     #[source]
-    pub failure: Failure,
+    pub failure: CallFailure,
 }
 
-/// Blocks remembered: half an hour of them, some 100 bytes each.
+/// Number of blocks remembered: half an hour of blocks, about 100 bytes each.
 const KNOWN_BLOCKS: usize = 4_096;
 
-/// Blocks of an endpoint with their parents, the lowest forgotten first.
+/// Blocks of an endpoint with their parents. The lowest are evicted first.
 #[derive(Debug, Default)]
 pub(crate) struct Parents(Mutex<BTreeMap<(BlockNumber, BlockHash), BlockHash>>);
 
@@ -55,12 +55,12 @@ impl Parents {
     }
 }
 
-/// One endpoint and what we know of it.
+/// One endpoint and what is known about it.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     rpc: RpcClient,
     kind: EndpointKind,
-    /// Its host, with its place in the list where several have the same.
+    /// The host, with the position in the list if several endpoints have the same host.
     pub(crate) name: String,
     health: Mutex<Health>,
     parents: Parents,
@@ -68,28 +68,28 @@ pub(crate) struct Endpoint {
 
 #[derive(Debug, Default)]
 pub(crate) struct Health {
-    /// It said that it is of our chain.
+    /// Its chain id was checked and is ours.
     verified: bool,
     /// Failures since the last success.
     failures: u32,
-    /// Left alone until then, for failures.
+    /// End of the pause for failures.
     pub(crate) cooling_until: Option<Instant>,
-    /// It failed by silence, or said how long it wants to be left alone.
+    /// Its last failure was a timeout, or named a time to wait.
     pub(crate) is_silent: bool,
-    /// Left alone for its rate limit.
+    /// The pause for its rate limit.
     limit: RateLimit,
-    /// Height of the newest block it was seen to have.
+    /// Height of its newest known block.
     pub(crate) height: u64,
-    /// By how many blocks that was less than the others had; none if it was not compared yet.
+    /// Number of blocks by which that height is behind the others; `None` if it was not compared yet.
     pub(crate) lag_blocks: Option<u64>,
-    /// Since when that is its height.
+    /// When the height last rose.
     pub(crate) risen_at: Option<Instant>,
-    /// Read from last until then: another endpoint contradicted it.
+    /// Until then it is read from last, because another endpoint contradicted it.
     pub(crate) doubted_until: Option<Instant>,
 }
 
 impl Health {
-    pub(crate) fn is_well(&self, now: Instant) -> bool {
+    pub(crate) fn is_healthy(&self, now: Instant) -> bool {
         !self.is_limited(now) && self.cooling_until.is_none_or(|until| until <= now)
     }
 
@@ -104,17 +104,17 @@ impl Endpoint {
         Self { rpc, kind, name, health: Mutex::default(), parents: Parents::default() }
     }
 
-    /// What it is called in logs and views.
+    /// Its name in logs and views.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Most calls that one request to it holds now.
+    /// Maximum number of calls per request at the moment.
     pub(crate) fn batch_items(&self) -> usize {
         self.rpc.batch_items()
     }
 
-    /// The blocks it told, with their parents.
+    /// The blocks it returned, with their parents.
     pub(crate) fn parents(&self) -> &Parents {
         &self.parents
     }
@@ -131,21 +131,21 @@ impl Endpoint {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One call, its outcome noted.
+    /// Makes one call and notes its outcome.
     pub(crate) async fn call(&self, method: &'static str, params: serde_json::Value) -> Answer {
         let answer = self.rpc.call(method, params).await;
         self.note(std::slice::from_ref(&answer));
         answer
     }
 
-    /// Several calls, their outcome noted.
+    /// Makes several calls and notes their outcome.
     pub(crate) async fn batch(&self, calls: &[Call]) -> Vec<Answer> {
         let answers = self.rpc.batch(calls).await;
         self.note(&answers);
         answers
     }
 
-    /// Notes the height of a block the endpoint has.
+    /// Notes the height of the endpoint's newest block.
     pub(crate) fn note_height(&self, height: u64) {
         let mut health = self.health();
         if height > health.height || health.risen_at.is_none() {
@@ -154,9 +154,9 @@ impl Endpoint {
         (health.height, health.lag_blocks) = (height, None);
     }
 
-    /// Notes an answer that makes no sense: as bad as none.
-    pub(crate) fn note_failure(&self, failure: &Failure) {
-        if matches!(failure, Failure::Nonsense(_)) {
+    /// Notes a malformed answer, which counts as a failure.
+    pub(crate) fn note_failure(&self, failure: &CallFailure) {
+        if matches!(failure, CallFailure::Malformed(_)) {
             self.fail(failure);
         }
     }
@@ -164,7 +164,7 @@ impl Endpoint {
     pub(crate) fn note(&self, answers: &[Answer]) {
         let failures = || answers.iter().filter_map(|answer| answer.as_ref().err());
         let now = Instant::now();
-        // One call of a batch that is limited beside others that are answered is no sign of a used-up window.
+        // If other calls of the batch were answered, a limited call does not mean that the window is used up.
         if answers.iter().any(Result::is_ok) {
             self.health().limit.note_answer();
         }
@@ -180,36 +180,36 @@ impl Endpoint {
         }
     }
 
-    pub(crate) fn fail(&self, failure: &Failure) {
+    pub(crate) fn fail(&self, failure: &CallFailure) {
         let mut health = self.health();
         health.failures = health.failures.saturating_add(1);
-        // Another node may stand behind the name after this.
+        // Another node may be behind the name after this.
         health.verified = false;
         let doubled =
             COOL_DOWN_MIN.saturating_mul(1_u32.checked_shl(health.failures.saturating_sub(1)).unwrap_or(u32::MAX));
         let pause = asked_pause(failure).unwrap_or(doubled.min(COOL_DOWN_MAX));
         let now = Instant::now();
         health.cooling_until = now.checked_add(pause);
-        health.is_silent = matches!(failure, Failure::TimedOut) || asked_pause(failure).is_some();
+        health.is_silent = matches!(failure, CallFailure::TimedOut) || asked_pause(failure).is_some();
         let (failures, error): (u32, &dyn Error) = (health.failures, failure);
         tracing::warn!(host = self.host(), failures, pause_ms = pause.as_millis(), error, "the endpoint failed");
     }
 
-    pub(crate) fn failure(&self, failure: Failure) -> EndpointFailure {
+    pub(crate) fn failure(&self, failure: CallFailure) -> EndpointFailure {
         EndpointFailure { host: self.host().to_owned(), failure }
     }
 
-    /// Asks once whether the endpoint is of our chain.
-    pub(crate) async fn verify(&self, chain_id: ChainId) -> Result<(), Failure> {
+    /// Checks the endpoint's chain id, unless it was checked already.
+    pub(crate) async fn verify(&self, chain_id: ChainId) -> Result<(), CallFailure> {
         let verified = self.health().verified;
         if verified { Ok(()) } else { self.ask_chain(chain_id).await }
     }
 
-    pub(crate) async fn ask_chain(&self, chain_id: ChainId) -> Result<(), Failure> {
+    pub(crate) async fn ask_chain(&self, chain_id: ChainId) -> Result<(), CallFailure> {
         let answer = self.call("eth_chainId", json!([])).await?;
-        let found = quantity::number(&answer).ok_or(Failure::Nonsense("eth_chainId"))?;
+        let found = quantity::number(&answer).ok_or(CallFailure::Malformed("eth_chainId"))?;
         if found != chain_id.0 {
-            let failure = Failure::WrongChain { expected: chain_id.0, found };
+            let failure = CallFailure::WrongChain { expected: chain_id.0, found };
             self.fail(&failure);
             return Err(failure);
         }
@@ -218,30 +218,30 @@ impl Endpoint {
     }
 }
 
-/// The failure that is the endpoint's. One call without an answer, beside others with one, is none.
-fn endpoint_failure(answers: &[Answer]) -> Option<&Failure> {
-    let answered = answers.iter().any(|answer| matches!(answer, Ok(_) | Err(Failure::Node(_))));
+/// The failure to blame on the endpoint. A single unanswered call between answered ones is not its failure.
+fn endpoint_failure(answers: &[Answer]) -> Option<&CallFailure> {
+    let answered = answers.iter().any(|answer| matches!(answer, Ok(_) | Err(CallFailure::Node(_))));
     let failures = || answers.iter().filter_map(|answer| answer.as_ref().err());
     let of_a_request = failures().find(|failure| failure.is_of_the_request());
     of_a_request.or_else(|| failures().next().filter(|_| !answered))
 }
 
-/// How long a failure says we shall wait.
-fn asked_pause(failure: &Failure) -> Option<Duration> {
+/// The time that a failure asks us to wait.
+fn asked_pause(failure: &CallFailure) -> Option<Duration> {
     match failure {
-        Failure::RateLimited { retry_after } | Failure::Status { retry_after, .. } => *retry_after,
-        Failure::Alone(last) | Failure::Again { last, .. } => asked_pause(last),
-        Failure::Node(_)
-        | Failure::Unreachable(_)
-        | Failure::TimedOut
-        | Failure::Broken(_)
-        | Failure::NotJsonRpc
-        | Failure::TooLong
-        | Failure::BatchRefused(_)
-        | Failure::Unanswered
-        | Failure::NotAsked
-        | Failure::Nonsense(_)
-        | Failure::WrongChain { .. } => None,
+        CallFailure::RateLimited { retry_after } | CallFailure::Status { retry_after, .. } => *retry_after,
+        CallFailure::Alone(last) | CallFailure::Again { last, .. } => asked_pause(last),
+        CallFailure::Node(_)
+        | CallFailure::Unreachable(_)
+        | CallFailure::TimedOut
+        | CallFailure::Broken(_)
+        | CallFailure::NotJsonRpc
+        | CallFailure::TooLong
+        | CallFailure::BatchRefused(_)
+        | CallFailure::Unanswered
+        | CallFailure::NotAsked
+        | CallFailure::Malformed(_)
+        | CallFailure::WrongChain { .. } => None,
     }
 }
 
@@ -255,29 +255,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_height_told_again_is_no_progress() {
+    async fn repeated_or_lower_height_is_not_progress() {
         let endpoint = endpoint();
         let start = Instant::now();
-        let told = [(100, 0), (100, 0), (101, 2), (99, 2), (101, 4)];
-        for (at, (height, risen_at)) in told.into_iter().enumerate() {
+        let heights = [(100, 0), (100, 0), (101, 2), (99, 2), (101, 4)];
+        for (at, (height, risen_at)) in heights.into_iter().enumerate() {
             endpoint.note_height(height);
             let (seen, since) = {
                 let health = endpoint.health();
                 (health.height, health.risen_at.map(|risen| (risen - start).as_secs()))
             };
-            assert_eq!((seen, since), (height, Some(risen_at)), "told as number {at}");
+            assert_eq!((seen, since), (height, Some(risen_at)), "height number {at}");
             tokio::time::advance(Duration::from_secs(1)).await;
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_and_a_wished_pause_are_told_from_other_failures() {
+    async fn timeouts_and_requested_pauses_mark_the_endpoint_silent() {
         let pause = Some(Duration::from_secs(3));
         let cases = [
-            (Failure::TimedOut, true, 500),
-            (Failure::Status { status: 503, retry_after: pause }, true, 3_000),
-            (Failure::Status { status: 503, retry_after: None }, false, 500),
-            (Failure::NotJsonRpc, false, 500),
+            (CallFailure::TimedOut, true, 500),
+            (CallFailure::Status { status: 503, retry_after: pause }, true, 3_000),
+            (CallFailure::Status { status: 503, retry_after: None }, false, 500),
+            (CallFailure::NotJsonRpc, false, 500),
         ];
         for (failure, is_silent, pause_ms) in cases {
             let endpoint = endpoint();
@@ -290,11 +290,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nonsense_counts_as_a_failure_and_an_error_of_the_node_does_not() {
+    async fn malformed_answer_is_noted_as_failure() {
         let endpoint = endpoint();
-        endpoint.note_failure(&Failure::TimedOut);
-        assert!(endpoint.health().cooling_until.is_none(), "noted where the call was made");
-        endpoint.note_failure(&Failure::Nonsense("eth_chainId"));
-        assert!(!endpoint.health().is_well(Instant::now()));
+        endpoint.note_failure(&CallFailure::TimedOut);
+        assert!(endpoint.health().cooling_until.is_none(), "a timeout is noted by the call itself");
+        endpoint.note_failure(&CallFailure::Malformed("eth_chainId"));
+        assert!(!endpoint.health().is_healthy(Instant::now()));
     }
 }

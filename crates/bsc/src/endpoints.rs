@@ -1,18 +1,16 @@
-//! Several endpoints with their health: which one to read from, which ones to send to, and whom to
-//! leave in peace for a while.
+//! Several endpoints with their health: which one to read from, which ones to send to, and which ones to pause.
 //!
-//! An endpoint that failed is left alone for twice as long each time; one that limits our rate for
-//! as long as it says, and longer if it does so again at once (`limit.rs`). When none is well, every
-//! call first asks those that failed whether they are back, and goes on with the first that is: the
-//! end of an outage is seen by the next call. One whose newest block is behind the others' is read
-//! from only when no better one is left. Private endpoints are sent to and never read from. Never
-//! decides what an answer means for a transaction.
+//! The pause of an endpoint doubles with each failure. An endpoint that limits our rate is paused for the time it
+//! names, and longer if it limits us again at once (`limit.rs`). When no endpoint is healthy, every call first checks
+//! whether the failed ones are back, and continues with the first that is: so the next call notices the end of an
+//! outage. An endpoint whose newest block is behind the others' is read from last. Private endpoints are sent to and
+//! never read from. Never decides what an answer means for a transaction.
 //!
 //! ## Guarantees
-//! * No public endpoint is used before it said that it is of our chain. Private ones cannot be asked; a
-//!   transaction names its chain itself (EIP-155).
-//! * A read tries at most three endpoints, a send each endpoint once at most.
-//! * An endpoint that limits our rate is left alone until it said, even if no other is left.
+//! * No public endpoint is used before its chain id was checked. Private ones cannot be asked; a
+//!   transaction contains its chain id (EIP-155).
+//! * A read tries at most three endpoints. A send tries each endpoint at most once.
+//! * An endpoint that limits our rate is paused for the time it names, even if no other endpoint is left.
 //!
 //! Read next: [`crate::chain`].
 
@@ -31,32 +29,33 @@ pub(crate) use crate::endpoint::Endpoint;
 pub use crate::endpoint::EndpointFailure;
 use crate::private::EndpointKind;
 use crate::quantity;
-use crate::rpc::{Failure, RpcClient, need};
+use crate::rpc::{CallFailure, RpcClient, need};
 
-/// Endpoints one read tries, the same one twice if it is the only one: a kept connection may
-/// have died meanwhile.
+/// Maximum number of endpoints that one read tries. A single endpoint is tried twice, because a kept connection may
+/// have been closed.
 const READ_TRIES: usize = 3;
 
-/// An answer to the question for the height, or whether one is back, that comes later is not waited for.
+/// Timeout of the checks for a height, and for an endpoint's return.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A head that has not risen for so long makes the others be asked for theirs: six blocks, or a validator that is away.
+/// If the preferred endpoint's head has not risen for this long, the others are asked for theirs: six blocks, or one
+/// absent validator.
 const STILL: Duration = Duration::from_secs(3);
 
-/// An endpoint that was contradicted about something final is read from last for so long.
+/// How long an endpoint is read from last after another one contradicted it about something final.
 const DOUBTED_FOR: Duration = Duration::from_secs(30);
 
-/// To whom a transaction is handed.
+/// Which endpoints get a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendTo {
-    /// To every endpoint that is well: the way to get into blocks soonest.
+    /// Every healthy endpoint: the fastest way into a block.
     All,
-    /// To the first that is well, and what it did not take to the next one: as sure, and cheaper where the first is
-    /// good.
+    /// The first healthy endpoint; the next one gets what it did not accept. As reliable, and cheaper if the first
+    /// endpoint is good.
     First,
 }
 
-/// Every endpoint is to be left alone for now.
+/// Every endpoint is paused for its rate limit.
 #[derive(Debug, thiserror::Error)]
 #[error("every endpoint limits our rate at the moment")]
 pub struct AllLimited;
@@ -64,7 +63,7 @@ pub struct AllLimited;
 /// The endpoints, in the order of the configuration.
 #[derive(Debug)]
 pub(crate) struct Endpoints {
-    /// The public ones.
+    /// The public endpoints.
     list: Vec<Endpoint>,
     private: Vec<Endpoint>,
     chain_id: ChainId,
@@ -72,7 +71,7 @@ pub(crate) struct Endpoints {
     max_lag_blocks: u64,
     probe_every: Duration,
     probed_at: Mutex<Option<Instant>>,
-    /// When it was last asked who is back. One asks, those that come meanwhile wait.
+    /// When the failed endpoints were last checked. One call checks, concurrent calls wait for it.
     revived_at: tokio::sync::Mutex<Option<Instant>>,
 }
 
@@ -103,16 +102,16 @@ impl Endpoints {
         }
     }
 
-    /// The same, with private endpoints beside them.
+    /// Adds private endpoints.
     pub(crate) fn with_private(self, private: Vec<Endpoint>) -> Self {
         Self { private, ..self }
     }
 
-    /// Asks the best endpoint, then the next ones, until `ask` has an answer.
+    /// Asks the preferred endpoint, then the next ones, until `ask` has an answer.
     pub(crate) async fn read<'a, T, F, A>(&'a self, operation: &'static str, ask: F) -> Result<T, PortError>
     where
         F: Fn(&'a Endpoint) -> A + Send + Sync,
-        A: Future<Output = Result<T, Failure>> + Send,
+        A: Future<Output = Result<T, CallFailure>> + Send,
         T: Send,
     {
         self.probe().await;
@@ -132,11 +131,12 @@ impl Endpoints {
         ask_in_turn(operation, candidates, verified).await
     }
 
-    /// The same, of whatever chain the endpoint is; if none is well, of the one that will be soonest.
+    /// Like [`Self::read`], without checking the chain id. If no endpoint is healthy, the one whose pause ends first is
+    /// asked.
     pub(crate) async fn read_unverified<'a, T, F, A>(&'a self, operation: &'static str, ask: F) -> Result<T, PortError>
     where
         F: Fn(&'a Endpoint) -> A + Send + Sync,
-        A: Future<Output = Result<T, Failure>> + Send,
+        A: Future<Output = Result<T, CallFailure>> + Send,
         T: Send,
     {
         let mut candidates = self.to_read(Instant::now());
@@ -146,26 +146,26 @@ impl Endpoints {
         ask_in_turn(operation, candidates, ask).await
     }
 
-    /// The endpoints to send to now, in order, each verified or with the reason why not.
-    pub(crate) async fn to_send(&self) -> Vec<(&Endpoint, Result<(), Failure>)> {
-        let mut candidates = self.well(Instant::now());
+    /// The endpoints to send to now, in order. Each is verified, or has the reason why it is not.
+    pub(crate) async fn to_send(&self) -> Vec<(&Endpoint, Result<(), CallFailure>)> {
+        let mut candidates = self.healthy(Instant::now());
         if candidates.is_empty() {
             if let Err(failures) = self.revive().await {
                 return failures.into_iter().map(|(endpoint, failure)| (endpoint, Err(failure))).collect();
             }
-            candidates = self.well(Instant::now());
+            candidates = self.healthy(Instant::now());
         }
         let verified = join_all(candidates.iter().map(|endpoint| endpoint.verify(self.chain_id))).await;
         candidates.into_iter().zip(verified).collect()
     }
 
-    /// The private endpoints to send to now, in order. Nothing can be asked of them but to take a transaction,
-    /// so when none is well those that failed are asked that.
-    pub(crate) fn to_send_privately(&self) -> Vec<(&Endpoint, Result<(), Failure>)> {
+    /// The private endpoints to send to now, in order. They accept only transactions, so a failed one cannot be
+    /// checked: if none is healthy, the failed ones are used.
+    pub(crate) fn to_send_privately(&self) -> Vec<(&Endpoint, Result<(), CallFailure>)> {
         let now = Instant::now();
         let not_limited = self.private.iter().filter(|endpoint| !endpoint.health().is_limited(now));
-        let (well, failed): (Vec<_>, Vec<_>) = not_limited.partition(|endpoint| endpoint.health().is_well(now));
-        let targets = if well.is_empty() { failed } else { well };
+        let (healthy, failed): (Vec<_>, Vec<_>) = not_limited.partition(|endpoint| endpoint.health().is_healthy(now));
+        let targets = if healthy.is_empty() { failed } else { healthy };
         targets.into_iter().map(|endpoint| (endpoint, Ok(()))).collect()
     }
 
@@ -173,18 +173,18 @@ impl Endpoints {
         self.send_to
     }
 
-    fn well(&self, now: Instant) -> Vec<&Endpoint> {
-        self.list.iter().filter(|endpoint| endpoint.health().is_well(now)).collect()
+    fn healthy(&self, now: Instant) -> Vec<&Endpoint> {
+        self.list.iter().filter(|endpoint| endpoint.health().is_healthy(now)).collect()
     }
 
-    /// Those that are well: the ones that are not behind, then the others.
+    /// The healthy endpoints: first those that are not behind, then the others.
     ///
-    /// A height is compared once, when it is new. The endpoint that is read from tells its height more often than the
-    /// others, and what it has later does not show that another is behind.
+    /// A height is compared once, when it is new. The endpoint in use reports its height more often than the
+    /// others, and its later heights do not show that another endpoint is behind.
     fn to_read(&self, now: Instant) -> Vec<&Endpoint> {
-        let well = self.well(now);
-        let best = well.iter().map(|it| it.health().height).max().unwrap_or(0);
-        let (fresh, behind): (Vec<_>, Vec<_>) = well.into_iter().partition(|endpoint| {
+        let healthy = self.healthy(now);
+        let best = healthy.iter().map(|it| it.health().height).max().unwrap_or(0);
+        let (fresh, behind): (Vec<_>, Vec<_>) = healthy.into_iter().partition(|endpoint| {
             let mut health = endpoint.health();
             let height = health.height;
             let lag = *health.lag_blocks.get_or_insert_with(|| best.saturating_sub(height));
@@ -193,28 +193,28 @@ impl Endpoints {
         fresh.into_iter().chain(behind).collect()
     }
 
-    /// How many public endpoints are configured.
+    /// Number of configured public endpoints.
     pub(crate) fn count(&self) -> usize {
         self.list.len()
     }
 
-    /// The endpoints to read from now, the best first.
+    /// The endpoints to read from now, the preferred first.
     pub(crate) fn readable(&self) -> Vec<&Endpoint> {
         self.to_read(Instant::now())
     }
 
-    /// Those but the one of this name, for a word of their own: at last such as failed a moment ago, unless by
-    /// silence: the question costs them little and us no time.
+    /// All endpoints except the named one, to confirm or contradict it. Recently failed ones come last, except those
+    /// that timed out: asking the others takes little time.
     pub(crate) fn others(&self, name: &str) -> Vec<&Endpoint> {
         let now = Instant::now();
         let may_be_back = self.list.iter().filter(|endpoint| {
             let health = endpoint.health();
-            !health.is_well(now) && !health.is_limited(now) && !health.is_silent
+            !health.is_healthy(now) && !health.is_limited(now) && !health.is_silent
         });
         self.to_read(now).into_iter().chain(may_be_back).filter(|endpoint| endpoint.name() != name).collect()
     }
 
-    /// Lets another endpoint lead for a while: one was contradicted, and which of the two is right is not known.
+    /// Prefers other endpoints for a while: this one was contradicted, and which of the two is right is not known.
     pub(crate) fn doubt(&self, name: &str) {
         let until = Instant::now().checked_add(DOUBTED_FOR);
         for endpoint in self.list.iter().filter(|endpoint| endpoint.name() == name) {
@@ -222,11 +222,11 @@ impl Endpoints {
         }
     }
 
-    /// One question to one endpoint, that it is of our chain first; what went wrong is noted.
-    pub(crate) async fn ask_one<'a, T, F, A>(&'a self, endpoint: &'a Endpoint, ask: F) -> Result<T, Failure>
+    /// Asks one endpoint, after checking its chain id, and notes a failure.
+    pub(crate) async fn ask_one<'a, T, F, A>(&'a self, endpoint: &'a Endpoint, ask: F) -> Result<T, CallFailure>
     where
         F: FnOnce(&'a Endpoint) -> A + Send,
-        A: Future<Output = Result<T, Failure>> + Send,
+        A: Future<Output = Result<T, CallFailure>> + Send,
         T: Send,
     {
         endpoint.verify(self.chain_id).await?;
@@ -242,26 +242,26 @@ impl Endpoints {
         candidates.min_by_key(|endpoint| endpoint.health().cooling_until)
     }
 
-    /// Asks all that failed, at once, whether they are back; the first that says so is well again. The error
-    /// holds why not; nothing if every endpoint limits our rate.
+    /// Checks all failed endpoints concurrently; the first that answers is healthy again. The error holds the reason
+    /// of each endpoint; it is empty if every endpoint limits our rate.
     ///
-    /// Silence is no new failure: one that is slow is asked with its whole time when its pause is over.
-    async fn revive(&self) -> Result<(), Vec<(&Endpoint, Failure)>> {
+    /// A timeout here is not a new failure: a slow endpoint gets the full timeout once its pause is over.
+    async fn revive(&self) -> Result<(), Vec<(&Endpoint, CallFailure)>> {
         let came = Instant::now();
         let mut revived_at = self.revived_at.lock().await;
         let now = Instant::now();
-        if !self.well(now).is_empty() {
+        if !self.healthy(now).is_empty() {
             return Ok(());
         }
         let failed = self.list.iter().filter(|endpoint| !endpoint.health().is_limited(now));
         if revived_at.is_some_and(|at| at > came) {
-            // While we waited for our turn: this is the answer to us too.
-            return Err(failed.map(|endpoint| (endpoint, Failure::NotAsked)).collect());
+            // Another call checked them while we waited for the lock: its result is ours too.
+            return Err(failed.map(|endpoint| (endpoint, CallFailure::NotAsked)).collect());
         }
         let mut asked: FuturesUnordered<_> = failed
             .map(|endpoint| async move {
                 let said = tokio::time::timeout(PROBE_TIMEOUT, endpoint.ask_chain(self.chain_id)).await;
-                (endpoint, said.unwrap_or(Err(Failure::TimedOut)))
+                (endpoint, said.unwrap_or(Err(CallFailure::TimedOut)))
             })
             .collect();
         let mut failures = Vec::new();
@@ -275,13 +275,13 @@ impl Endpoints {
         Err(failures)
     }
 
-    /// Asks all for their height, once in a while: an endpoint that fell behind does not say so.
+    /// Asks all endpoints for their height at an interval: an endpoint that falls behind does not report it.
     async fn probe(&self) {
         let now = Instant::now();
         if self.list.len() < 2 {
             return;
         }
-        // The head of the one that is read from stands still: does another's move?
+        // The head of the preferred endpoint stands still: check whether another's moves.
         let is_still = |endpoint: &&Endpoint| {
             endpoint.health().risen_at.is_some_and(|at| now.saturating_duration_since(at) >= STILL)
         };
@@ -293,8 +293,8 @@ impl Endpoints {
             }
             *probed_at = Some(now);
         }
-        let well = self.list.iter().filter(|endpoint| endpoint.health().is_well(now));
-        join_all(well.map(|endpoint| async move {
+        let healthy = self.list.iter().filter(|endpoint| endpoint.health().is_healthy(now));
+        join_all(healthy.map(|endpoint| async move {
             let asked = tokio::time::timeout(PROBE_TIMEOUT, endpoint.call("eth_blockNumber", json!([])));
             match asked.await {
                 Ok(answer) => {
@@ -302,14 +302,14 @@ impl Endpoints {
                         endpoint.note_height(height);
                     }
                 }
-                Err(_) => endpoint.fail(&Failure::TimedOut),
+                Err(_) => endpoint.fail(&CallFailure::TimedOut),
             }
         }))
         .await;
     }
 }
 
-/// Asks the endpoints in turn; an only one twice.
+/// Asks the endpoints in turn; a single endpoint is asked twice.
 async fn ask_in_turn<'a, T, F, A>(
     operation: &'static str,
     candidates: Vec<&'a Endpoint>,
@@ -317,7 +317,7 @@ async fn ask_in_turn<'a, T, F, A>(
 ) -> Result<T, PortError>
 where
     F: Fn(&'a Endpoint) -> A + Send + Sync,
-    A: Future<Output = Result<T, Failure>> + Send,
+    A: Future<Output = Result<T, CallFailure>> + Send,
     T: Send,
 {
     let alone = if candidates.len() == 1 { candidates.first().copied() } else { None };
@@ -341,7 +341,7 @@ pub(crate) fn port_error(operation: &'static str, failures: Vec<EndpointFailure>
     let throttled = failures.iter().all(|it| it.failure.is_rate_limit());
     let unknown = failures.iter().any(|it| it.failure.happened() == Happened::Unknown);
     let happened = if unknown { Happened::Unknown } else { Happened::No };
-    // The first endpoint is the best one; why the others failed is in the log.
+    // The first endpoint is the preferred one; the failures of the others are in the log.
     let source: Box<dyn Error + Send + Sync> = match failures.into_iter().next() {
         Some(failure) => Box::new(failure),
         None => Box::new(AllLimited),
@@ -350,7 +350,7 @@ pub(crate) fn port_error(operation: &'static str, failures: Vec<EndpointFailure>
 }
 
 /// The transaction count of an address at a block or tag.
-pub(crate) async fn count_at(endpoint: &Endpoint, address: Address, block: Value) -> Result<u64, Failure> {
+pub(crate) async fn count_at(endpoint: &Endpoint, address: Address, block: Value) -> Result<u64, CallFailure> {
     const METHOD: &str = "eth_getTransactionCount";
     need(endpoint.call(METHOD, json!([address.lower(), block])).await, METHOD, quantity::number)
 }
@@ -370,33 +370,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_endpoint_that_fails_is_left_alone_twice_as_long_each_time() {
+    async fn pause_of_failing_endpoint_doubles() {
         let endpoints = endpoints(2);
         let endpoint = endpoints.list.first().unwrap();
         for pause_ms in [500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000] {
-            endpoint.note(&[Err(Failure::TimedOut)]);
+            endpoint.note(&[Err(CallFailure::TimedOut)]);
             tokio::time::advance(Duration::from_millis(pause_ms - 1)).await;
             assert_eq!(readable(&endpoints), ["node1.example"], "{pause_ms}");
             tokio::time::advance(Duration::from_millis(1)).await;
             assert_eq!(readable(&endpoints).len(), 2, "{pause_ms}");
         }
         endpoint.note(&[Ok(json!("0x1"))]);
-        endpoint.note(&[Err(Failure::TimedOut)]);
+        endpoint.note(&[Err(CallFailure::TimedOut)]);
         tokio::time::advance(Duration::from_millis(500)).await;
-        assert_eq!(readable(&endpoints).len(), 2, "a success forgives");
+        assert_eq!(readable(&endpoints).len(), 2, "a success resets the pause");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_rate_limit_lasts_as_long_as_the_endpoint_says() {
+    async fn rate_limit_lasts_for_the_time_the_endpoint_names() {
         let endpoints = endpoints(1);
         let endpoint = endpoints.list.first().unwrap();
-        endpoint.note(&[Err(Failure::RateLimited { retry_after: Some(Duration::from_secs(7)) })]);
+        endpoint.note(&[Err(CallFailure::RateLimited { retry_after: Some(Duration::from_secs(7)) })]);
         tokio::time::advance(Duration::from_millis(6_999)).await;
         assert!(readable(&endpoints).is_empty(), "not even when no other is left");
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(readable(&endpoints).len(), 1);
-        // Again at once; and then for a part of a batch, of which another part was answered.
-        let limited = || Err(Failure::RateLimited { retry_after: None });
+        // Limited again at once; then limited for a part of a batch while another part was answered.
+        let limited = || Err(CallFailure::RateLimited { retry_after: None });
         for (answers, pause_ms) in [(vec![limited()], 2_000), (vec![Ok(json!(1)), limited()], 1_000)] {
             endpoint.note(&answers);
             tokio::time::advance(Duration::from_millis(pause_ms - 1)).await;
@@ -407,16 +407,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_error_of_a_node_is_no_failure_of_the_endpoint() {
+    async fn node_error_is_not_an_endpoint_failure() {
         let endpoints = endpoints(1);
         let endpoint = endpoints.list.first().unwrap();
         let error = crate::rpc::NodeError { code: -32000, message: "nonce too low".to_owned(), data: None };
-        endpoint.note(&[Err(Failure::Node(error))]);
-        assert!(endpoint.health().is_well(Instant::now()));
+        endpoint.note(&[Err(CallFailure::Node(error))]);
+        assert!(endpoint.health().is_healthy(Instant::now()));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn endpoints_that_are_behind_come_last() {
+    async fn endpoints_behind_come_last() {
         let endpoints = endpoints(3);
         for (endpoint, height) in endpoints.list.iter().zip([89, 90, 100]) {
             endpoint.note_height(height);
@@ -425,14 +425,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_height_told_earlier_does_not_make_an_endpoint_behind() {
+    async fn height_is_compared_once_when_it_is_new() {
         let endpoints = endpoints(3);
         let [first, second, third] = endpoints.list.as_slice() else { panic!("three endpoints") };
         for (endpoint, height) in [(first, 100), (second, 89), (third, 100)] {
             endpoint.note_height(height);
         }
         assert_eq!(readable(&endpoints), ["node0.example", "node2.example", "node1.example"]);
-        // The first is read from. It is contradicted: the third leads, and the second stays behind.
+        // The first is in use. After it is contradicted, the third is preferred, and the second stays behind.
         first.note_height(120);
         assert_eq!(readable(&endpoints), ["node0.example", "node2.example", "node1.example"]);
         endpoints.doubt(first.name());

@@ -1,6 +1,7 @@
-//! What one endpoint's answers show of slots, and what of it is final.
+//! What one endpoint's answers show about slots, and which receipts they show final.
 //!
-//! A receipt counts as final only by what one HTTP answer shows together, or by the line of blocks in `parents.rs`.
+//! A receipt counts as final only if one HTTP answer shows all the evidence, or if the line of blocks in `parents.rs`
+//! does.
 //!
 //! Read next: `view.rs`, `word.rs`.
 
@@ -18,25 +19,25 @@ use crate::methods::{BLOCK, COUNT};
 use crate::parents;
 use crate::quantity;
 use crate::receipt::{block_call, made_at, read_block, receipt_view, tx_hashes, whole_request};
-use crate::rpc::{Call, Failure, need};
+use crate::rpc::{Call, CallFailure, need};
 
 const RECEIPT: &str = "eth_getTransactionReceipt";
 
-/// Calls that one answer must hold to show one receipt final: count and final block, the receipt and its block.
+/// Calls that one request must hold to show a receipt final: the count, the final block, the receipt and its block.
 const EVIDENCE_CALLS: usize = 4;
 
-/// What an endpoint was seen to say about slots.
+/// An endpoint's answers about slots.
 pub(crate) struct Seen {
-    /// For each slot what was said of each of its attempts.
+    /// For each slot, the receipt view of each attempt.
     pub(crate) answers: BTreeMap<Nonce, Vec<ReceiptView>>,
-    /// The blocks at the heights asked for.
+    /// The blocks at the requested heights.
     pub(crate) canonical: BTreeMap<BlockNumber, BlockRef>,
     /// The transactions of those blocks.
     pub(crate) txs: BTreeMap<BlockHash, Vec<TxHash>>,
-    /// What was shown final.
+    /// The receipts that were shown final.
     pub(crate) finals: BTreeMap<Nonce, Receipt>,
     pub(crate) last_pair: Option<FinalPair>,
-    /// When the newest final block was made, by its own timestamp.
+    /// When the newest final block was made, by its timestamp.
     pub(crate) final_made_at: Option<Millis>,
 }
 
@@ -61,7 +62,7 @@ impl Seen {
         })
     }
 
-    /// The receipts that look final and were not shown so.
+    /// The receipts that look final but were not shown final yet.
     pub(crate) fn to_prove(&self) -> Vec<SlotQuery> {
         let Some(pair) = self.last_pair else { return Vec::new() };
         let is_open = |(nonce, receipt): &(Nonce, Receipt)| {
@@ -77,7 +78,8 @@ impl Seen {
         open.collect()
     }
 
-    /// A slot's receipt: that of any attempt. Two of them can only be on two branches: then the canonical one.
+    /// A slot's receipt, from any of its attempts. Two receipts can only come from two branches: the canonical one
+    /// counts.
     pub(crate) fn slot_view(&self, attempts: &[ReceiptView]) -> ReceiptView {
         let mut found = attempts.iter().filter_map(|attempt| match attempt {
             ReceiptView::Found(receipt) => Some(receipt),
@@ -94,7 +96,7 @@ impl Seen {
     }
 }
 
-/// Part of what is asked in one request.
+/// The receipts and blocks requested in one request.
 #[derive(Default)]
 struct Part {
     receipts: Vec<(Nonce, TxHash)>,
@@ -107,8 +109,8 @@ impl Part {
     }
 }
 
-/// Cuts what is to be asked so that each part fits one request beside the final pair, and what is asked of a slot
-/// is together with the block it was seen in.
+/// Splits the queries into parts that fit one request together with the final pair. A slot's receipts stay in one part
+/// with the block where they were seen.
 fn parts(slots: &[SlotQuery], room: usize, needs_no_block: impl Fn(BlockNumber) -> bool) -> Vec<Part> {
     let room = room.max(2);
     let mut parts = vec![Part::default()];
@@ -130,7 +132,7 @@ fn parts(slots: &[SlotQuery], room: usize, needs_no_block: impl Fn(BlockNumber) 
     parts
 }
 
-/// Asks for receipts and for the blocks they were seen in, with the final pair where one of them may be final.
+/// Asks for receipts and for the blocks where they were seen. Adds the final pair if one of them may be final.
 pub(crate) async fn ask(
     endpoint: &Endpoint,
     address: Address,
@@ -138,9 +140,9 @@ pub(crate) async fn ask(
     latest: BlockNumber,
     slots: &[SlotQuery],
     seen: &mut Seen,
-) -> Result<(), Failure> {
+) -> Result<(), CallFailure> {
     let limit = endpoint.batch_items();
-    // Two branches may meet at one URL: the newest block is only a shortcut for what cannot be final yet.
+    // One URL may show two branches: the newest block may stand in only for a block that cannot be final yet.
     let parts = parts(slots, limit.saturating_sub(2), |height| height >= latest);
     let pair = at.pair_calls(address);
     let asks_pair = |part: &Part| {
@@ -150,10 +152,10 @@ pub(crate) async fn ask(
     let with_pair: Vec<bool> = parts.iter().map(asks_pair).collect();
     if seen.last_pair.is_none() && !with_pair.contains(&true) {
         let mut answers = whole_request(endpoint.batch(&pair).await)?.into_iter();
-        let nonce = Nonce(need(answers.next().unwrap_or(Err(Failure::Unanswered)), COUNT, quantity::number)?);
-        let block = need(answers.next().unwrap_or(Err(Failure::Unanswered)), BLOCK, |block| Some(block.clone()))?;
+        let nonce = Nonce(need(answers.next().unwrap_or(Err(CallFailure::Unanswered)), COUNT, quantity::number)?);
+        let block = need(answers.next().unwrap_or(Err(CallFailure::Unanswered)), BLOCK, |block| Some(block.clone()))?;
         seen.final_made_at = made_at(&block);
-        let block = read_block(&block).ok_or(Failure::Nonsense(BLOCK))?;
+        let block = read_block(&block).ok_or(CallFailure::Malformed(BLOCK))?;
         seen.last_pair = Some(FinalPair { block, nonce });
     }
     for (part, with_pair) in parts.into_iter().zip(with_pair) {
@@ -163,7 +165,7 @@ pub(crate) async fn ask(
         let is_one_request = endpoint.batch_items() >= calls.len();
         let mut answers = whole_request(endpoint.batch(&calls).await)?.into_iter();
         let is_one_request = is_one_request && endpoint.batch_items() >= calls.len();
-        let mut next = || answers.next().unwrap_or(Err(Failure::Unanswered));
+        let mut next = || answers.next().unwrap_or(Err(CallFailure::Unanswered));
         let pair = if with_pair {
             let (nonce, block) = (next(), next());
             let nonce = need(nonce, COUNT, quantity::number).ok().map(Nonce);
@@ -204,8 +206,8 @@ pub(crate) async fn ask(
     Ok(())
 }
 
-/// Where one answer could not hold the evidence: the blocks from the final one down by their parents' hashes. What
-/// goes wrong leaves a receipt unshown for this round; the blocks seen so far are kept.
+/// Proves receipts by the line of parent hashes, if one answer cannot hold the evidence. After a failure the receipt
+/// stays unproven for this round; the blocks read so far are kept.
 pub(crate) async fn prove_by_parents(endpoint: &Endpoint, address: Address, at: FinalAt, seen: &mut Seen) {
     if endpoint.batch_items() >= EVIDENCE_CALLS {
         return;

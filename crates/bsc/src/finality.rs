@@ -1,4 +1,4 @@
-//! How the final block is asked for. Read next: `evidence.rs`.
+//! How the final block is requested. Read next: `evidence.rs`.
 
 use serde_json::{Value, json};
 use signpost_txmgr::ports::Finality;
@@ -16,10 +16,12 @@ pub(crate) struct FinalPair {
     pub(crate) nonce: Nonce,
 }
 
-/// How the final block is asked for.
+/// How the final block is requested.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum FinalAt {
+    /// By the tag `finalized`.
     Tag,
+    /// By its height, which is a fixed number of blocks below the newest.
     Height(u64),
 }
 
@@ -39,7 +41,7 @@ impl FinalAt {
     }
 
     pub(crate) fn pair_calls(self, address: Address) -> [Call; 2] {
-        // The count first: a node that answers in order then never shows one that is ahead of its block.
+        // The count comes first: a node that answers in order then never gives a count ahead of the block.
         [Call::new(COUNT, json!([address.lower(), self.param()])), Call::new(BLOCK, json!([self.param(), false]))]
     }
 }

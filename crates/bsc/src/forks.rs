@@ -1,9 +1,10 @@
-//! Forks that were announced, and which node programs know them.
+//! Announced forks, and the node versions that support them.
 //!
-//! A node that does not know a fork goes on alone after it: it answers, of a chain nobody else is on. So a person is
-//! told beforehand. Nothing is decided by this table, and what a node says of itself is believed no further.
+//! A node that does not support a fork follows its own branch after it: it still answers, but about a chain that
+//! nobody else uses. So operators are warned in advance. This table decides nothing, and a node's version string is
+//! used for this warning only.
 //!
-//! When a fork is announced: add it here, with its source, and to the page `README.md` of this crate.
+//! When a fork is announced, add it here and to this crate's `README.md`, each with its source.
 
 use std::fmt;
 
@@ -20,38 +21,38 @@ pub const MAINNET: ChainId = ChainId(56);
 /// The test network.
 pub const CHAPEL: ChainId = ChainId(97);
 
-/// Between two blocks, in milliseconds, since Fermi (main network 2026-01-14, Chapel 2025-11-10); Jenner keeps it.
+/// Block interval in milliseconds, since Fermi (main network 2026-01-14, Chapel 2025-11-10). Jenner does not change it.
 pub const BLOCK_MS: u64 = 450;
 
-/// A fork that is nearer than this is reported, in seconds.
+/// A fork is reported if it activates within this time, in seconds.
 pub const NEAR_S: u64 = 30 * 86_400;
 
-/// Characters that are kept of what a node calls itself.
+/// Maximum length of a node's client name, in characters.
 const NAME_CHARS: usize = 100;
 
-/// An announced change of the chain's rules.
+/// An announced change of the chain's rules and when it activates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fork {
-    /// Its name.
+    /// The fork's name.
     pub name: &'static str,
-    /// When the main network takes it, in Unix seconds.
+    /// Activation on the main network, in Unix seconds.
     pub mainnet_at: u64,
-    /// When the test network takes it, in Unix seconds.
+    /// Activation on the test network, in Unix seconds.
     pub chapel_at: u64,
-    /// The first bsc that knows it.
+    /// The first version of bsc that supports it.
     pub bsc: Version,
-    /// The first reth-bsc that knows it.
+    /// The first version of reth-bsc that supports it.
     pub reth_bsc: Version,
 }
 
-/// The forks, the newest last. One that every node in use knows may go.
+/// The forks, the newest last. An entry may be removed once every node in use supports it.
 pub const FORKS: &[Fork] = &[
     // bsc v1.8.2 (2026-11-03) and reth-bsc v0.1.4, by their release notes and docs.bnbchain.org.
     Fork {
         name: "Jenner",
         // 2026-12-08 02:30 UTC.
         mainnet_at: 1_796_697_000,
-        // 2026-10-29; the hour was not read.
+        // 2026-10-29; the hour is not known.
         chapel_at: 1_793_232_000,
         bsc: Version(1, 8, 2),
         reth_bsc: Version(0, 1, 4),
@@ -59,7 +60,7 @@ pub const FORKS: &[Fork] = &[
 ];
 
 impl Fork {
-    /// When a chain takes it; `None` for a chain that is not BSC's.
+    /// Activation on a chain, in Unix seconds; `None` if the chain is not a BSC network.
     #[must_use]
     pub fn at(&self, chain: ChainId) -> Option<u64> {
         match chain {
@@ -69,7 +70,7 @@ impl Fork {
         }
     }
 
-    /// Whether a node knows it; `None` for a program whose versions are not known here.
+    /// Whether a node supports the fork; `None` if its program or version is unknown.
     #[must_use]
     pub fn is_known_to(&self, client: &Client) -> Option<bool> {
         match (client.program, client.version) {
@@ -90,10 +91,10 @@ impl fmt::Display for Version {
     }
 }
 
-/// The program a node is, as far as its name tells.
+/// The node program, as far as its client name shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Program {
-    /// bsc, which calls itself `Geth`. So does go-ethereum, which has other numbers and is on no BSC.
+    /// bsc, whose client name is `Geth`. go-ethereum has the same name but other version numbers, and does not run BSC.
     Bsc,
     /// reth-bsc.
     RethBsc,
@@ -101,20 +102,20 @@ pub enum Program {
     Unknown,
 }
 
-/// What a node says it is (`web3_clientVersion`).
+/// A node's client version (`web3_clientVersion`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
-    /// Its words, plain and cut.
+    /// The text the node gave, escaped and shortened.
     pub name: String,
     /// The program.
     pub program: Program,
-    /// Its version, if it is where such programs put it.
+    /// The version, if it is where bsc and reth-bsc put it.
     pub version: Option<Version>,
 }
 
 impl Client {
     /// Reads `Geth/v1.8.2-54afaff2-20261103/linux-amd64/go1.25.1` and `reth-bsc/v0.1.4-457f81a/linux`; anything else
-    /// is an unknown program. A build's name between program and version (`Geth/my-node/v1.8.2`) is passed over.
+    /// is an unknown program. A build name between program and version (`Geth/my-node/v1.8.2`) is skipped.
     #[must_use]
     pub fn read(name: &str) -> Self {
         let mut parts = name.split('/');
@@ -128,7 +129,7 @@ impl Client {
     }
 }
 
-/// `v1.8.2`, and whatever follows it after a sign that is no digit.
+/// Reads `v1.8.2`; a suffix that starts with a non-digit is ignored.
 fn version_of(part: &str) -> Option<Version> {
     let mut numbers = part.trim().strip_prefix('v')?.splitn(3, '.');
     let (major, minor, rest) = (numbers.next()?, numbers.next()?, numbers.next()?);
@@ -137,12 +138,12 @@ fn version_of(part: &str) -> Option<Version> {
 }
 
 impl BscChain {
-    /// What a node says it is.
+    /// Asks a node for its client version.
     pub async fn client(&self) -> Result<Client, PortError> {
         self.ask("web3_clientVersion", json!([]), |answer| answer.as_str().map(Client::read)).await
     }
 
-    /// Blocks that a validator makes in a row. Only bsc knows the call, and few providers let it through.
+    /// The number of blocks that a validator makes in a row. Only bsc has this call, and few providers forward it.
     pub async fn turn_length(&self) -> Result<u64, PortError> {
         let read = |answer: &Value| answer.as_u64().or_else(|| quantity::number(answer)).filter(|length| *length > 0);
         self.ask("parlia_getTurnLength", json!(["latest"]), read).await
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nodes_call_themselves_is_read() {
+    fn client_names_of_bsc_and_reth_bsc_are_read() {
         for (name, program, version) in [
             ("Geth/v1.8.2-54afaff2-20261103/linux-amd64/go1.25.1", Program::Bsc, Some(Version(1, 8, 2))),
             ("Geth/v1.7.7-6c154fb3-20260723/linux-amd64/go1.26.5", Program::Bsc, Some(Version(1, 7, 7))),
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_an_unknown_version_and_no_fault() {
+    fn other_client_names_are_unknown_versions() {
         let jenner = FORKS.last().unwrap();
         for name in [
             "anvil/v1.7.1",
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_knows_a_fork_from_its_version_on() {
+    fn node_knows_fork_from_first_supporting_version() {
         let jenner = FORKS.last().unwrap();
         for (name, knows) in [
             ("Geth/v1.8.1-aa/linux", false),
@@ -210,11 +211,11 @@ mod tests {
     }
 
     #[test]
-    fn forks_are_of_bsc_s_chains_alone() {
+    fn forks_apply_to_bsc_networks_only() {
         for fork in FORKS {
             assert_eq!((fork.at(MAINNET), fork.at(CHAPEL)), (Some(fork.mainnet_at), Some(fork.chapel_at)));
             assert_eq!(fork.at(ChainId(1337)), None);
-            assert!(fork.chapel_at < fork.mainnet_at, "the test network goes first");
+            assert!(fork.chapel_at < fork.mainnet_at, "the test network forks first");
         }
     }
 }

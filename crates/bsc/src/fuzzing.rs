@@ -1,7 +1,7 @@
-//! A door for fuzzers, and for nothing else (feature `fuzzing`): bytes that stand for a node's answer go through
-//! every reader of this crate, without a network.
+//! Entry points for fuzzers only (feature `fuzzing`): bytes taken as a node's answer go through every reader of this
+//! crate, without a network.
 //!
-//! Promises only not to panic, and that what is said of it is fit to be shown.
+//! Checks only that no reader panics, and that every text made from the answer is safe to print.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::classify::{classify, is_rate_limit};
 use crate::price::PriceSeen;
 use crate::private::{EndpointKind, PrivateShape};
 use crate::reply::Reply;
-use crate::rpc::{Answer, Failure};
+use crate::rpc::{Answer, CallFailure};
 use crate::{chain, quantity, receipt, send, word};
 
-/// Reads `body` as the answer to `count` calls, and each result as whatever could have been asked for.
+/// Reads `body` as the answer to `count` calls, and each result as the answer to every kind of call.
 pub fn read_answers(body: &[u8], count: usize) {
     let words = String::from_utf8_lossy(body);
     let _ = is_rate_limit(0, &words);
@@ -25,7 +25,7 @@ pub fn read_answers(body: &[u8], count: usize) {
             assert_eq!(reply.answers.len(), count, "one answer a call");
             reply.answers.into_iter().for_each(read_answer);
         }
-        Err(failure) => is_fit_to_be_shown(&failure),
+        Err(failure) => assert_printable(&failure),
     }
 }
 
@@ -35,12 +35,12 @@ fn read_answer(answer: Answer) {
     match answer {
         Ok(result) => read_result(&result),
         Err(failure) => {
-            if let Failure::Node(error) = &failure {
+            if let CallFailure::Node(error) = &failure {
                 let class = classify(error.code, &error.message);
                 let said = signpost_txmgr::record::SendAnswer::new(class, &error.message);
                 assert!(said.message.chars().all(text::is_plain), "{:?}", said.message);
             }
-            is_fit_to_be_shown(&failure);
+            assert_printable(&failure);
         }
     }
 }
@@ -59,7 +59,7 @@ fn read_result(result: &Value) {
     let _ = (EndpointKind::Public.taken(result), bloxroute.taken(result));
 }
 
-fn is_fit_to_be_shown(failure: &Failure) {
+fn assert_printable(failure: &CallFailure) {
     let _ = (failure.happened(), failure.is_rate_limit());
     assert!(signpost_txmgr::told(failure).chars().all(text::is_plain), "{failure}");
 }

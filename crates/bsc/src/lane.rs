@@ -1,14 +1,15 @@
-//! The payment lane of BEP-703: which transactions are payments, and what the chain says of the lane.
+//! The payment lane of BEP-703: which transactions are payments, and the lane's rules on the chain.
 //!
-//! A block keeps a part of its gas for payments. General transactions never get that part; payments bid for all of
-//! the block. Only who makes or checks a block knows lanes: no pool refuses by them, no header and no receipt tells
-//! them, and without congestion they change nothing. So the lane is only shown, and nothing is decided by it.
+//! A block reserves a part of its gas for payments. General transactions never get that part; payments compete for the
+//! whole block. Lanes matter only when a block is built or verified: no pool refuses a transaction for its lane, no
+//! header or receipt contains the lane, and without congestion lanes change nothing. So the lane is displayed and
+//! decides nothing.
 //!
-//! The rule is that of bsc's `core/paymentlane/classify.go` and reth-bsc's `rules.rs` as of 2026-09; the questions
-//! are those of `IPaymentLaneMeta.sol`. Calldata and access lists do not matter.
+//! The rule is from bsc's `core/paymentlane/classify.go` and reth-bsc's `rules.rs` as of 2026-09; the contract calls
+//! are from `IPaymentLaneMeta.sol`. Calldata and access lists do not matter.
 //!
-//! **Does not guarantee** that the answer still holds when the transaction runs: whether `to` has code is decided
-//! then, and the list is the parent block's.
+//! **Does not guarantee** that the answer still holds when the transaction runs: the code of `to` is checked
+//! then, and the list of the parent block applies.
 
 use serde_json::{Value, json};
 use signpost_txmgr::ports::{Chain as _, PortError};
@@ -17,21 +18,21 @@ use signpost_txmgr::units::{Address, U256, Wei, keccak256};
 use crate::chain::BscChain;
 use crate::quantity;
 
-/// The system contract with the ratio and the list; without code before the fork.
+/// The system contract with the ratio and the list. It has no code before the fork.
 pub const CONTRACT: Address = Address([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0x07]);
 
-/// Listed contracts that are read: what a person looks at. The nodes' own pages have 128.
+/// Maximum number of listed contracts that are read, for display. Nodes use pages of 128 too.
 const LISTED_MAX: u64 = 128;
 
-/// Bytes of an ABI word.
+/// Length of an ABI word in bytes.
 const WORD: usize = 32;
 
-/// Which part of a block a transaction can be in.
+/// The part of a block that a transaction can use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
-    /// All of it.
+pub enum TxLane {
+    /// The whole block.
     Payment(Payment),
-    /// All but what is kept for payments.
+    /// The block without the part reserved for payments.
     General(General),
 }
 
@@ -40,24 +41,24 @@ pub enum Lane {
 pub enum Payment {
     /// Its recipient is on the list.
     Listed,
-    /// It moves coins to an address without code.
+    /// It transfers BNB to an address without code.
     Transfer,
 }
 
-/// Why a transaction is no payment.
+/// Why a transaction is not a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum General {
-    /// Blob and EIP-7702 transactions, and types not known here.
+    /// A blob or EIP-7702 transaction, or an unknown type.
     Type,
     /// It creates a contract.
     Creation,
-    /// It moves no coins, and its recipient is not listed.
+    /// It transfers no BNB, and its recipient is not listed.
     NoValue,
     /// Its recipient has code, a delegation included, and is not listed.
     Code,
 }
 
-/// What the chain says of a recipient.
+/// The properties of a recipient that decide the lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recipient {
     /// It is on the list of [`CONTRACT`].
@@ -66,32 +67,32 @@ pub struct Recipient {
     pub has_code: bool,
 }
 
-/// What the lane's contract says.
+/// The lane's rules, read from its contract.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaneRules {
-    /// The part of a block's gas limit that is kept for payments, in hundredths of a percent (`RATIO_DENOM` of
+    /// The part of a block's gas limit that is reserved for payments, in hundredths of a percent (`RATIO_DENOM` of
     /// `PaymentLane.sol` is 10,000).
     pub ratio: u64,
-    /// Listed contracts, the first 128 of them.
+    /// The first 128 listed contracts.
     pub listed: Vec<Address>,
-    /// How many are listed.
+    /// Total number of listed contracts.
     pub listed_count: u64,
 }
 
-/// The lane of a transaction that is no system transaction. `recipient` is asked only where it decides, see
-/// [`is_general`].
+/// The lane of a transaction that is not a system transaction. `recipient` matters only if [`is_general`] gives no
+/// reason.
 #[must_use]
-pub fn lane(tx_type: u8, to: Option<Address>, value: Wei, recipient: Recipient) -> Lane {
+pub fn lane(tx_type: u8, to: Option<Address>, value: Wei, recipient: Recipient) -> TxLane {
     match is_general(tx_type, to) {
-        Some(general) => Lane::General(general),
-        None if recipient.is_listed => Lane::Payment(Payment::Listed),
-        None if value == Wei::ZERO => Lane::General(General::NoValue),
-        None if recipient.has_code => Lane::General(General::Code),
-        None => Lane::Payment(Payment::Transfer),
+        Some(general) => TxLane::General(general),
+        None if recipient.is_listed => TxLane::Payment(Payment::Listed),
+        None if value == Wei::ZERO => TxLane::General(General::NoValue),
+        None if recipient.has_code => TxLane::General(General::Code),
+        None => TxLane::Payment(Payment::Transfer),
     }
 }
 
-/// Why no recipient can make a payment of it, if so.
+/// The reason why a transaction is general whatever its recipient is, if there is one.
 #[must_use]
 pub fn is_general(tx_type: u8, to: Option<Address>) -> Option<General> {
     match (tx_type, to) {
@@ -112,7 +113,7 @@ impl LaneRules {
 }
 
 impl BscChain {
-    /// Ratio and list of the payment lane; `None` where its contract has no code: before the fork, and on other
+    /// Reads ratio and list of the payment lane; `None` if its contract has no code: before the fork, and on other
     /// chains.
     pub async fn payment_lane(&self) -> Result<Option<LaneRules>, PortError> {
         let ratio = self.lane_call(&call("getPaymentLaneRatio()", &[]), number).await?;
@@ -122,7 +123,7 @@ impl BscChain {
         Ok(Some(LaneRules { ratio, listed, listed_count }))
     }
 
-    /// What the chain says of a recipient, and whether the lane is active: before, nobody is listed.
+    /// Reads a recipient's properties, and whether the lane is active: before the fork no address is listed.
     pub async fn lane_recipient(&self, to: Address) -> Result<(Recipient, bool), PortError> {
         let asked = call("isPaymentContract(address)", &[U256::from_big_endian(&to.0)]);
         let is_listed = self.lane_call(&asked, |bytes| number(bytes).map(|number| number == 1)).await?;
@@ -130,7 +131,7 @@ impl BscChain {
         Ok((recipient, is_listed.is_some()))
     }
 
-    /// A call to the contract; `None` if there is none: such calls return nothing.
+    /// Calls the contract; `None` if it has no code, since such calls return no bytes.
     async fn lane_call<T: Send>(
         &self,
         data: &[u8],
@@ -145,7 +146,7 @@ impl BscChain {
     }
 }
 
-/// Selector and words.
+/// Encodes a call: the selector and its argument words.
 fn call(signature: &str, words: &[U256]) -> Vec<u8> {
     let hash = keccak256(signature.as_bytes());
     let selector = hash.iter().take(4).copied();
@@ -157,12 +158,12 @@ fn word(bytes: &[u8], at: usize) -> Option<U256> {
     bytes.get(start..start.checked_add(WORD)?).map(U256::from_big_endian)
 }
 
-/// The only word, as a number.
+/// Reads the only word as a number.
 fn number(bytes: &[u8]) -> Option<u64> {
     (bytes.len() == WORD).then(|| word(bytes, 0)).flatten().and_then(|word| u64::try_from(word).ok())
 }
 
-/// `(address[], uint256)`: the offset of the list and how many are listed; then the list's length and its items.
+/// Reads `(address[], uint256)`: the list's offset and the total number; then the list's length and its items.
 fn page_of(bytes: &[u8]) -> Option<(Vec<Address>, u64)> {
     let total = u64::try_from(word(bytes, 1)?).ok()?;
     let at = usize::try_from(word(bytes, 0)?).ok()?;
@@ -185,36 +186,36 @@ mod tests {
     const LISTED: Recipient = Recipient { is_listed: true, has_code: true };
 
     #[test]
-    fn coins_to_an_address_without_code_are_a_payment() {
+    fn value_to_an_address_without_code_is_a_payment() {
         for tx_type in 0..=2 {
-            assert_eq!(lane(tx_type, TO, Wei::from(1), PLAIN), Lane::Payment(Payment::Transfer), "{tx_type}");
-            assert_eq!(lane(tx_type, TO, Wei::ZERO, PLAIN), Lane::General(General::NoValue), "{tx_type}");
-            assert_eq!(lane(tx_type, TO, Wei::from(1), TOKEN), Lane::General(General::Code), "{tx_type}");
+            assert_eq!(lane(tx_type, TO, Wei::from(1), PLAIN), TxLane::Payment(Payment::Transfer), "{tx_type}");
+            assert_eq!(lane(tx_type, TO, Wei::ZERO, PLAIN), TxLane::General(General::NoValue), "{tx_type}");
+            assert_eq!(lane(tx_type, TO, Wei::from(1), TOKEN), TxLane::General(General::Code), "{tx_type}");
         }
     }
 
     #[test]
-    fn a_listed_recipient_makes_a_payment_of_any_call() {
+    fn any_call_to_a_listed_recipient_is_a_payment() {
         for (value, recipient) in
             [(Wei::ZERO, LISTED), (Wei::from(1), LISTED), (Wei::ZERO, Recipient { has_code: false, ..LISTED })]
         {
-            assert_eq!(lane(0, TO, value, recipient), Lane::Payment(Payment::Listed));
+            assert_eq!(lane(0, TO, value, recipient), TxLane::Payment(Payment::Listed));
         }
-        // A token's transfer moves no coins.
-        assert_eq!(lane(0, TO, Wei::ZERO, TOKEN), Lane::General(General::NoValue));
+        // A token transfer moves no BNB.
+        assert_eq!(lane(0, TO, Wei::ZERO, TOKEN), TxLane::General(General::NoValue));
     }
 
     #[test]
-    fn creations_blobs_and_delegations_are_general_whatever_is_listed() {
-        assert_eq!(lane(2, None, Wei::from(1), LISTED), Lane::General(General::Creation));
+    fn creations_blobs_and_delegations_are_always_general() {
+        assert_eq!(lane(2, None, Wei::from(1), LISTED), TxLane::General(General::Creation));
         for tx_type in [3, 4, 5, 0x7f] {
-            assert_eq!(lane(tx_type, TO, Wei::from(1), LISTED), Lane::General(General::Type), "{tx_type}");
+            assert_eq!(lane(tx_type, TO, Wei::from(1), LISTED), TxLane::General(General::Type), "{tx_type}");
         }
     }
 
     #[test]
     fn selectors_are_the_hash_of_the_signature() {
-        // Known ones first: of ERC-20.
+        // A known selector first, from ERC-20.
         assert_eq!(hex::encode(call("transfer(address,uint256)", &[])), "a9059cbb");
         let asked = call("isPaymentContract(address)", &[U256::from_big_endian(&[0x55; 20])]);
         assert_eq!((asked.len(), hex::encode(&asked[4..])), (36, format!("{}{}", "00".repeat(12), "55".repeat(20))));
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_the_list_is_read_whole_or_not_at_all() {
+    fn malformed_page_of_the_list_is_rejected() {
         let words =
             |numbers: &[u64]| numbers.iter().flat_map(|it| U256::from(*it).to_big_endian()).collect::<Vec<u8>>();
         let empty = words(&[64, 0, 0]);
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ratio_is_told_in_percent() {
+    fn ratio_is_shown_in_percent() {
         for (ratio, percent) in [(500, "5 %"), (1_000, "10 %"), (1, "0.01 %"), (250, "2.5 %")] {
             assert_eq!(LaneRules { ratio, listed: Vec::new(), listed_count: 0 }.percent(), percent);
         }

@@ -1,13 +1,13 @@
 //! Signpost's chain port ([`signpost_txmgr::ports::Chain`]) on the JSON-RPC of BNB Smart Chain nodes
 //! and of the local stand-ins.
 //!
-//! Holds no key and decides no outcome: it asks, sends, and says what nodes said. URLs may carry
-//! secrets, so nothing here prints more of them than the host.
+//! Holds no key and decides no outcome: it asks, sends, and reports what nodes answered. URLs may carry
+//! secrets, so nothing here prints more of a URL than its host.
 //!
 //! Read in this order: [`classify`], [`rpc`], [`endpoints`], [`chain`]; behind it `endpoint.rs`, `reply.rs`,
 //! `batch.rs`, `limit.rs`, `view.rs`, `evidence.rs`, `parents.rs`, `word.rs`, `price.rs`, `send.rs`, `refusals.rs`
-//! and `search.rs`; [`private`] for endpoints that are only sent to. Nothing is decided by [`lane`] and [`forks`],
-//! which are for display, nor by [`said`], which is for evidence. `README.md` lists the facts of the chain that the code rests on.
+//! and `search.rs`; [`private`] for send-only endpoints. [`lane`] and [`forks`] are for display and [`said`] is for
+//! evidence: they decide nothing. `README.md` lists the facts about the chain that the code depends on.
 
 mod answer;
 mod batch;
@@ -38,5 +38,5 @@ mod send;
 mod view;
 mod word;
 
-pub use chain::{BscChain, BscConfig, ConfigError};
+pub use chain::{BscChain, BscConfig, BscConfigError};
 pub use endpoints::SendTo;

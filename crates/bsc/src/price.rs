@@ -1,18 +1,19 @@
-//! The network's price in wei per gas, asked for once in a while together with a view.
+//! The network's price in wei per gas, read at an interval together with a view.
 //!
-//! Two sources, both the node's: `eth_feeHistory` says what blocks paid and how full they were, `eth_gasPrice` what
-//! the node itself asks for. On BSC the second is a constant of the node's configuration, the least price that is
-//! mined (`eth/gasprice/gasprice.go`: the oracle never has the 1,000 samples it wants).
+//! Two sources, both from the node: `eth_feeHistory` gives what blocks paid and how full they were, `eth_gasPrice`
+//! gives the node's own price. On BSC the second is a constant of the node's configuration, the lowest price that is
+//! mined (`eth/gasprice/gasprice.go`: the oracle never has the 1,000 samples it needs).
 //!
-//! **The estimate.** A block with room took everything that was offered above the least price, so whatever its
-//! transactions paid, ours and a stranger's alike, no more was needed: it counts as the node's own price, or as its
-//! cheapest paying tenth if that is lower. A block that was full, [`FULL`] or more of its gas, counts as its
-//! [`FULL_PERCENTILE`]th percentile by gas. Over the last [`BLOCKS`] blocks that say anything, the
-//! [`BLOCKS_PERCENTILE`]th percentile is the price: one dear block sets nothing, five full ones of 20 (2.25 s) do. Blocks
-//! that say 0 are left out: system transactions and those of builders pay nothing. The base fee, 0 on BSC, is added.
+//! **The estimate.** A block with free space included everything above the lowest price. So a higher price was not
+//! needed there, no matter who paid it: the block counts as the node's own price, or as its cheapest paying tenth
+//! if that is lower. A full block, with [`FULL`] or more of its gas used, counts as its
+//! [`FULL_PERCENTILE`]th percentile by gas. The price is the [`BLOCKS_PERCENTILE`]th percentile of the last [`BLOCKS`]
+//! blocks that have a price: one high-priced block does not change it, more than five full blocks of 20 (2.25 s) do.
+//! Blocks with price 0 are left out: system transactions and builders' transactions pay nothing. The base fee, 0 on
+//! BSC, is added.
 //!
-//! A price is reported for [`AGE_MAX`] after it was seen, then none is. The operator's floor and ceiling hold what is
-//! told; the caps of requests and accounts are the policy's.
+//! A price is reported for [`AGE_MAX`] after it was read, then none is. The operator's floor and ceiling bound the
+//! reported price; the caps of requests and accounts belong to the policy.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -24,23 +25,23 @@ use tokio::time::Instant;
 use crate::quantity;
 use crate::rpc::Call;
 
-/// Blocks looked at: 9 s of them, more than two turns of 8 blocks.
+/// Number of blocks in the estimate: 9 s of blocks, more than two turns of 8 blocks.
 const BLOCKS: u64 = 20;
 
-/// Percentiles of the gas of a block, by tip: of one with room, and of a full one.
+/// Percentiles of a block's gas, by tip: for a block with free space, and for a full block.
 const ROOMY_PERCENTILE: u64 = 10;
 const FULL_PERCENTILE: u64 = 60;
 
-/// A block is full when this part of its gas limit is used. A miner leaves out what does not fit.
+/// A block is full if this part of its gas limit is used. A miner leaves out transactions that do not fit.
 const FULL: f64 = 0.9;
 
 /// Percentile of the blocks' prices that is reported.
 const BLOCKS_PERCENTILE: usize = 75;
 
-/// Longest time for which a price is reported after it was seen.
+/// How long a price is reported after it was read.
 const AGE_MAX: Duration = Duration::from_mins(1);
 
-/// The price as last seen.
+/// The last price read, and when to read it again.
 #[derive(Debug)]
 pub(crate) struct PriceSeen {
     every: Duration,
@@ -52,17 +53,17 @@ pub(crate) struct PriceSeen {
 #[derive(Debug, Default)]
 struct State {
     asked_at: Option<Instant>,
-    /// The price and when it was seen.
+    /// The price and when it was read.
     seen: Option<(Wei, Instant)>,
 }
 
 impl PriceSeen {
-    /// A price never told below `floor` nor above `ceiling`; the ceiling is the stronger.
+    /// A price that is reported within `floor` and `ceiling`. If they conflict, the ceiling wins.
     pub(crate) fn new(every: Duration, floor: Wei, ceiling: Wei) -> Self {
         Self { every, floor, ceiling, state: Mutex::default() }
     }
 
-    /// The two calls that tell the price, if it is time to ask again.
+    /// The two calls that read the price, if the interval is over.
     pub(crate) fn calls_if_due(&self) -> Vec<Call> {
         let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,7 +80,7 @@ impl PriceSeen {
         ]
     }
 
-    /// Notes what they answered. An answer that tells no price changes nothing: the last one grows old.
+    /// Notes the answers. An answer without a price changes nothing, and the last price ages.
     pub(crate) fn learn(&self, history: Option<&Value>, gas_price: Option<&Value>) {
         let own = gas_price.and_then(quantity::wei).filter(|price| *price > Wei::ZERO);
         let price = history.and_then(|history| paid(history, own)).or(own);
@@ -89,13 +90,14 @@ impl PriceSeen {
         }
     }
 
+    /// The last price, unless it is older than [`AGE_MAX`].
     pub(crate) fn last(&self) -> Option<Wei> {
         let (price, at) = self.state.lock().unwrap_or_else(PoisonError::into_inner).seen?;
         (at.elapsed() <= AGE_MAX).then_some(price)
     }
 }
 
-/// What was needed lately, where the node itself asks for `own`; `None` if no block says.
+/// The price that recent blocks required, if the node's own price is `own`; `None` if no block has a price.
 fn paid(history: &Value, own: Option<Wei>) -> Option<Wei> {
     let rewards = history.get("reward")?.as_array()?;
     let ratios = history.get("gasUsedRatio").and_then(Value::as_array);
@@ -104,7 +106,7 @@ fn paid(history: &Value, own: Option<Wei>) -> Option<Wei> {
         .enumerate()
         .filter_map(|(at, block)| {
             let percentile = |place: usize| quantity::wei(block.get(place)?).filter(|tip| *tip > Wei::ZERO);
-            // A node that does not say how full it was leaves the lower of the two.
+            // Without the ratio, the lower of the two percentiles counts.
             let is_full = ratios.and_then(|ratios| ratios.get(at)?.as_f64()).is_some_and(|ratio| ratio >= FULL);
             if is_full {
                 return percentile(1);
@@ -152,69 +154,73 @@ mod tests {
     const QUIET: (u64, u64, f64) = (5, 5, 0.2);
 
     #[test]
-    fn one_dear_transaction_in_a_quiet_block_sets_no_price() {
+    fn high_price_in_a_quiet_block_does_not_raise_the_price() {
         for own in [json!("0x5"), json!("0x4")] {
             let mut history = vec![QUIET; 19];
             history.insert(7, (80_000, 80_000, 0.01));
             assert_eq!(price(&blocks(&history), &own), quantity::wei(&own), "{own}");
         }
-        // Where the node asks for nothing, most blocks speak.
+        // Without a price of the node, most blocks decide.
         let mut history = vec![QUIET; 19];
         history.insert(7, (80_000, 80_000, 0.01));
         assert_eq!(price(&blocks(&history), &json!(null)), Some(Wei::from(5)));
     }
 
     #[test]
-    fn our_own_transactions_do_not_raise_our_price() {
-        // Alone in every block, at ten times what is needed.
+    fn own_transactions_do_not_raise_the_price() {
+        // Only our transactions in every block, at ten times the price needed.
         assert_eq!(price(&blocks(&[(50, 50, 0.001); 20]), &json!("0x5")), Some(Wei::from(5)));
-        // The price that is told is paid, and told again.
-        let mut told = Wei::from(50);
+        // We pay the reported price, and it is read again.
+        let mut reported = Wei::from(50);
         for _ in 0..50 {
-            let paid = u64::try_from(told.0).unwrap();
-            told = price(&blocks(&[(paid, paid, 0.3); 20]), &json!("0x5")).unwrap();
+            let paid = u64::try_from(reported.0).unwrap();
+            reported = price(&blocks(&[(paid, paid, 0.3); 20]), &json!("0x5")).unwrap();
         }
-        assert_eq!(told, Wei::from(5));
+        assert_eq!(reported, Wei::from(5));
     }
 
     #[test]
-    fn a_price_that_full_blocks_ask_for_is_told_after_five_of_them() {
+    fn price_of_full_blocks_is_reported_after_five_of_them() {
         for full in 0..=20 {
             let mut history = vec![QUIET; 20 - full];
             history.extend(vec![(7, 40, 0.99); full]);
-            let told = price(&blocks(&history), &json!("0x5"));
-            assert_eq!(told, Some(Wei::from(if full > 5 { 40 } else { 5 })), "{full} full blocks");
+            let reported = price(&blocks(&history), &json!("0x5"));
+            assert_eq!(reported, Some(Wei::from(if full > 5 { 40 } else { 5 })), "{full} full blocks");
         }
     }
 
     #[test]
-    fn whoever_fills_a_few_blocks_at_any_price_sets_none() {
-        for dear in [1_000, u64::MAX] {
+    fn four_full_blocks_at_any_price_do_not_raise_the_price() {
+        for high in [1_000, u64::MAX] {
             let mut history = vec![QUIET; 16];
-            history.extend([(dear, dear, 1.0); 4]);
+            history.extend([(high, high, 1.0); 4]);
             assert_eq!(price(&blocks(&history), &json!("0x5")), Some(Wei::from(5)));
         }
     }
 
     #[test]
-    fn blocks_of_free_transactions_are_left_out() {
+    fn blocks_of_free_transactions_are_ignored() {
         let mut tips = vec![0; 19];
         tips.insert(7, 5);
         assert_eq!(price(&paid_in_blocks(&tips), &json!("0x9")), Some(Wei::from(5)));
-        assert_eq!(price(&paid_in_blocks(&[0; 20]), &json!("0x9")), Some(Wei::from(9)), "only then the node's own");
-        // A tenth that pays nothing below others that do.
+        assert_eq!(
+            price(&paid_in_blocks(&[0; 20]), &json!("0x9")),
+            Some(Wei::from(9)),
+            "only then the node's own price"
+        );
+        // The cheapest tenth pays nothing, the rest does.
         assert_eq!(price(&blocks(&[(0, 7, 0.2); 20]), &json!("0x9")), Some(Wei::from(7)));
     }
 
     #[test]
-    fn a_base_fee_is_added() {
+    fn base_fee_is_added() {
         let mut history = blocks(&[(8, 8, 0.95); 4]);
         history["baseFeePerGas"] = json!(["0x0", "0x1"]);
         assert_eq!(price(&history, &json!("0x3")), Some(Wei::from(9)));
     }
 
     #[test]
-    fn a_node_that_says_less_leaves_the_lower_price() {
+    fn incomplete_history_gives_the_lower_price() {
         let tips = json!({"reward": [["0x5", "0x9"], ["0x6", "0x9"], ["0x7"]]});
         assert_eq!(price(&tips, &json!("0x6")), Some(Wei::from(6)));
         for empty in
@@ -227,24 +233,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_price_is_told_for_a_minute_after_it_was_seen() {
+    async fn price_is_reported_for_a_minute_after_it_was_read() {
         let seen = within(5, 9);
         seen.learn(None, Some(&json!("0x9")));
         seen.learn(None, None);
         tokio::time::advance(AGE_MAX).await;
         assert_eq!(seen.last(), Some(Wei::from(9)));
         tokio::time::advance(Duration::from_millis(1)).await;
-        assert_eq!(seen.last(), None, "nor the floor");
+        assert_eq!(seen.last(), None, "not even the floor");
     }
 
     #[test]
-    fn a_price_is_told_within_floor_and_ceiling() {
+    fn reported_price_is_within_floor_and_ceiling() {
         let seen = within(50, 100);
-        for (paid, told) in [(1, 50), (50, 50), (77, 77), (100, 100), (101, 100), (u64::MAX, 100)] {
+        for (paid, reported) in [(1, 50), (50, 50), (77, 77), (100, 100), (101, 100), (u64::MAX, 100)] {
             seen.learn(Some(&paid_in_blocks(&[paid])), None);
-            assert_eq!(seen.last(), Some(Wei::from(told)), "{paid}");
+            assert_eq!(seen.last(), Some(Wei::from(reported)), "{paid}");
             seen.learn(None, Some(&json!(format!("0x{paid:x}"))));
-            assert_eq!(seen.last(), Some(Wei::from(told)), "{paid}");
+            assert_eq!(seen.last(), Some(Wei::from(reported)), "{paid}");
         }
         let most = format!("0x{:x}", U256::MAX);
         let most = json!({"reward": [[most, most]], "gasUsedRatio": [1], "baseFeePerGas": ["0x1"]});
@@ -252,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn price_is_asked_for_once_in_a_while() {
+    async fn price_is_read_once_per_interval() {
         let seen = within(0, 9);
         assert_eq!(seen.calls_if_due().len(), 2);
         assert!(seen.calls_if_due().is_empty());

@@ -1,7 +1,7 @@
-//! Endpoints that are sent to and never read from: a builder's door, past the public pools.
+//! Send-only endpoints: they submit transactions to block builders and bypass the public pools.
 //!
-//! Each has its own request, named by its [`PrivateShape`]; what they answer is held against the same
-//! table as a node's words. Knows nothing of when they are used: that is `send.rs`.
+//! Each has its own request format, a [`PrivateShape`]. Their answers are checked against the same
+//! table as a node's. `send.rs` decides when they are used.
 //!
 //! Never prints an authorization.
 
@@ -15,7 +15,7 @@ use signpost_txmgr::units::TxHash;
 use crate::quantity;
 use crate::rpc::Call;
 
-/// What an endpoint is for, and how it is asked to take a transaction.
+/// What an endpoint is used for, and its request format for sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndpointKind {
     /// A node: read from and sent to.
@@ -24,21 +24,21 @@ pub enum EndpointKind {
     Private(PrivateShape),
 }
 
-/// The request of a private endpoint.
+/// The request format of a private endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PrivateShape {
     /// bloXroute's `bsc_private_tx`
     /// (<https://docs.bloxroute.com/bsc/submit-transactions/bsc-private-transactions>): parameters by name,
     /// the bytes in hex without `0x`, one transaction a request.
     Bloxroute {
-        /// Builders who get it: `bloxroute`, `48club`, `blockrazor`, `jetbldr`, `nodereal`, or `all`. None leaves
-        /// it to bloXroute, which takes its own.
+        /// Builders that get the transaction: `bloxroute`, `48club`, `blockrazor`, `jetbldr`, `nodereal`, or `all`. If
+        /// empty, bloXroute uses its own builder.
         mev_builders: Vec<String>,
     },
 }
 
 impl EndpointKind {
-    /// The call that hands a transaction over.
+    /// The call that sends a transaction.
     pub(crate) fn send_call(&self, raw: &RawTx) -> Call {
         match self {
             Self::Public => Call::new("eth_sendRawTransaction", json!([quantity::hex_bytes(&raw.bytes)])),
@@ -52,8 +52,8 @@ impl EndpointKind {
         }
     }
 
-    /// The hash of the transaction that was taken. bloXroute names it inside an object, under either name, its
-    /// text alone has been seen too; the prefix may be left out.
+    /// The hash of the accepted transaction. bloXroute returns it inside an object, under one of two names, or as plain
+    /// text; the prefix may be missing.
     pub(crate) fn taken(&self, result: &Value) -> Option<TxHash> {
         match self {
             Self::Public => quantity::tx_hash(result),
@@ -66,15 +66,15 @@ impl EndpointKind {
     }
 }
 
-/// A private endpoint's configuration. `Debug` gives no URL.
+/// A private endpoint's configuration. `Debug` does not print the URL.
 #[derive(Clone)]
 pub struct PrivateEndpoint {
     /// `http` or `https`. May hold a key.
     pub url: String,
-    /// Its request.
+    /// The request format.
     pub shape: PrivateShape,
-    /// What goes into the `Authorization` header.
-    pub authorization: Option<Authorization>,
+    /// The value of the `Authorization` header.
+    pub authorization: Option<AuthorizationHeader>,
 }
 
 impl fmt::Debug for PrivateEndpoint {
@@ -86,17 +86,17 @@ impl fmt::Debug for PrivateEndpoint {
     }
 }
 
-/// The value of an `Authorization` header: a secret, printed by nothing.
+/// The value of an `Authorization` header: a secret that is never printed.
 #[derive(Clone)]
-pub struct Authorization(HeaderValue);
+pub struct AuthorizationHeader(HeaderValue);
 
-/// A text that is empty, or that no HTTP header can hold. It is not shown.
+/// A text that is empty or not valid in an HTTP header. The text is not printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is empty, or holds characters that a header cannot")]
 pub struct NotAHeader;
 
-impl Authorization {
-    /// The header's whole value, as the provider gives it. White space around it is left out.
+impl AuthorizationHeader {
+    /// The complete value of the header, as the provider gives it. Surrounding white space is trimmed.
     pub fn new(value: &str) -> Result<Self, NotAHeader> {
         let mut value = HeaderValue::from_str(value.trim()).map_err(|_| NotAHeader)?;
         value.set_sensitive(true);
@@ -108,9 +108,9 @@ impl Authorization {
     }
 }
 
-impl fmt::Debug for Authorization {
+impl fmt::Debug for AuthorizationHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Authorization(…)")
+        f.write_str("AuthorizationHeader(…)")
     }
 }
 
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_go_to_a_node_with_a_prefix_and_to_bloxroute_without() {
+    fn node_gets_prefixed_hex_and_bloxroute_bare_hex() {
         let raw = RawTx { bytes: vec![2, 0xf8], hash: TxHash([0x11; 32]) };
         let call = EndpointKind::Public.send_call(&raw);
         assert_eq!((call.method, call.params), ("eth_sendRawTransaction", json!(["0x02f8"])));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_is_found_wherever_bloxroute_puts_it() {
+    fn hash_is_read_from_every_bloxroute_answer() {
         let prefixed = format!("0x{HASH}");
         for result in [
             json!(prefixed),
@@ -155,17 +155,17 @@ mod tests {
     }
 
     #[test]
-    fn an_authorization_is_not_printed() {
+    fn authorization_is_not_printed() {
         let endpoint = PrivateEndpoint {
             url: "https://host/topsecret".to_owned(),
             shape: PrivateShape::Bloxroute { mev_builders: Vec::new() },
-            authorization: Some(Authorization::new(" topsecret\n").unwrap()),
+            authorization: Some(AuthorizationHeader::new(" topsecret\n").unwrap()),
         };
         let text = format!("{endpoint:?} {:?}", endpoint.authorization.as_ref().unwrap().header());
         assert!(!text.contains("topsecret"), "{text}");
         assert_eq!(endpoint.authorization.unwrap().header(), "topsecret");
         for wrong in ["", " ", "top\nsecret", "top\0secret"] {
-            assert_eq!(Authorization::new(wrong).unwrap_err(), NotAHeader, "{wrong:?}");
+            assert_eq!(AuthorizationHeader::new(wrong).unwrap_err(), NotAHeader, "{wrong:?}");
         }
     }
 }

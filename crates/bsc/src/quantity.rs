@@ -1,58 +1,58 @@
-//! Numbers and bytes as Ethereum's JSON-RPC writes them: `0x` hex, quantities without leading zeros.
+//! Numbers and bytes in Ethereum JSON-RPC's encoding: `0x` hex, quantities without leading zeros.
 //!
-//! Takes nothing for granted: whatever is not the shape it should be is `None`. Read next:
-//! [`crate::rpc`].
+//! A value of the wrong shape is `None`. Read next: [`crate::rpc`].
 
 use serde_json::Value;
 use signpost_txmgr::record::BlockRef;
 use signpost_txmgr::units::{Address, BlockHash, BlockNumber, TxHash, U256, Wei};
 
-/// A number as a parameter.
+/// Encodes a number as a parameter.
 pub(crate) fn hex_number(number: u64) -> Value {
     Value::String(format!("0x{number:x}"))
 }
 
-/// An amount as a parameter.
+/// Encodes an amount as a parameter.
 pub(crate) fn hex_wei(wei: Wei) -> Value {
     Value::String(format!("0x{:x}", wei.0))
 }
 
-/// Bytes as a parameter.
+/// Encodes bytes as a parameter.
 pub(crate) fn hex_bytes(bytes: &[u8]) -> Value {
     Value::String(format!("0x{}", hex::encode(bytes)))
 }
 
-/// An answer as a number of at most 64 bits.
+/// Reads a number of at most 64 bits.
 pub(crate) fn number(value: &Value) -> Option<u64> {
     u64::from_str_radix(digits(value)?, 16).ok()
 }
 
-/// An answer as an amount.
+/// Reads an amount.
 pub(crate) fn wei(value: &Value) -> Option<Wei> {
     let digits = digits(value)?;
     (!digits.is_empty()).then(|| U256::from_str_radix(digits, 16).ok().map(Wei)).flatten()
 }
 
-/// An answer as bytes.
+/// Reads bytes.
 pub(crate) fn bytes(value: &Value) -> Option<Vec<u8>> {
     hex::decode(digits(value)?).ok()
 }
 
-/// An answer as a transaction hash.
+/// Reads a transaction hash.
 pub(crate) fn tx_hash(value: &Value) -> Option<TxHash> {
     value.as_str()?.parse().ok()
 }
 
-/// An answer as an address; checksums are not insisted on.
+/// Reads an address; its checksum is not checked.
 pub(crate) fn address(value: &Value) -> Option<Address> {
     value.as_str()?.to_lowercase().parse().ok()
 }
 
-/// Height and hash under these two names.
+/// Reads a block hash.
 pub(crate) fn block_hash(value: &Value) -> Option<BlockHash> {
     value.as_str()?.parse().ok()
 }
 
+/// Reads a block's height and hash from the fields with these two names.
 pub(crate) fn block_ref(object: &Value, number_name: &str, hash_name: &str) -> Option<BlockRef> {
     let hash: BlockHash = object.get(hash_name)?.as_str()?.parse().ok()?;
     Some(BlockRef { number: BlockNumber(number(object.get(number_name)?)?), hash })
@@ -60,7 +60,7 @@ pub(crate) fn block_ref(object: &Value, number_name: &str, hash_name: &str) -> O
 
 fn digits(value: &Value) -> Option<&str> {
     let digits = value.as_str()?.strip_prefix("0x")?;
-    // from_str_radix would take a sign.
+    // from_str_radix would accept a sign.
     digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(digits)
 }
 

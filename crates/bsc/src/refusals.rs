@@ -1,12 +1,13 @@
-//! Who refused which transaction: a refusal is believed when it is confirmed.
+//! Refusals of transactions by nodes: a refusal counts only when it is confirmed.
 //!
-//! The bytes we send were signed and stored by us; they decode, hash and verify, and every limit was checked. So a
-//! node that cannot decode them, or finds their signature wrong, is more likely wrong itself: a gateway that cut
-//! them, a node of another version. **A refusal counts once a second node refuses the same hash, or the same one for
-//! the third time, a minute or more after the first.** A node that takes the transaction ends it.
+//! We signed and stored the bytes that we send; they decode, hash and verify, and every limit was checked. So if a
+//! node cannot decode them, or rejects their signature, the node is more likely at fault: a gateway that truncated
+//! them, or a node of another version. **A refusal counts once a second node refuses the same hash, or the same node
+//! refuses it for the third time, a minute or more after the first.** If a node accepts the transaction, its refusals
+//! are forgotten.
 //!
-//! A node is its host and port here, so two keys at one provider do not confirm each other. Kept by the process, not
-//! stored: another process begins anew.
+//! A node is identified by host and port, so two keys at one provider do not confirm each other. Kept in memory, not
+//! stored: another process starts without them.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,17 +16,17 @@ use std::time::Duration;
 use signpost_txmgr::units::TxHash;
 use tokio::time::Instant;
 
-/// Refusals by one node that confirm each other.
-const TIMES: u32 = 3;
+/// Number of refusals by a single node that confirm each other.
+const REFUSALS_MIN: u32 = 3;
 
-/// The refusals of the last [`Refusals::GENERATION`] refused transactions at least.
+/// The refusals of at least the last [`Refusals::GENERATION`] refused transactions.
 #[derive(Debug)]
 pub(crate) struct Refusals {
     confirm: Duration,
     seen: Mutex<[HashMap<TxHash, Vec<Refusal>>; 2]>,
 }
 
-/// What one node said of one transaction.
+/// The refusals of one transaction by one node.
 #[derive(Debug)]
 struct Refusal {
     host: String,
@@ -34,10 +35,10 @@ struct Refusal {
 }
 
 impl Refusals {
-    /// More than all lanes of a process have open at once.
+    /// More transactions than all lanes of a process have open at once.
     const GENERATION: usize = 10_000;
 
-    /// `confirm`: time over which one node alone has to say so.
+    /// `confirm`: the time over which a single node must repeat its refusal.
     pub(crate) fn new(confirm: Duration) -> Self {
         Self { confirm, seen: Mutex::default() }
     }
@@ -56,7 +57,7 @@ impl Refusals {
         }
     }
 
-    /// Notes that a node has the transaction.
+    /// Forgets a transaction's refusals, because a node has it.
     pub(crate) fn forget(&self, hash: TxHash) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         for generation in &mut *seen {
@@ -64,12 +65,12 @@ impl Refusals {
         }
     }
 
-    /// Whether what nodes said of a transaction is to be believed.
+    /// Whether the refusals of a transaction are confirmed.
     pub(crate) fn are_confirmed(&self, hash: TxHash, now: Instant) -> bool {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let refusals = seen.iter().find_map(|generation| generation.get(&hash)).map_or(&[][..], Vec::as_slice);
         let insists = |refusal: &Refusal| {
-            refusal.times >= TIMES && now.saturating_duration_since(refusal.first_at) >= self.confirm
+            refusal.times >= REFUSALS_MIN && now.saturating_duration_since(refusal.first_at) >= self.confirm
         };
         refusals.len() > 1 || refusals.iter().any(insists)
     }
@@ -83,7 +84,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_mins(1);
     const HASH: TxHash = TxHash([1; 32]);
 
-    /// Whether it is confirmed, after refusals by these nodes at these seconds.
+    /// Whether a refusal is confirmed after refusals by these nodes at these seconds.
     fn confirmed(said: &[(&str, u64)]) -> bool {
         let (refusals, start) = (Refusals::new(MINUTE), Instant::now());
         let at = |seconds: u64| start + Duration::from_secs(seconds);
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_node_confirms_at_once_and_the_same_one_the_third_time_after_a_minute() {
+    fn second_node_or_third_refusal_after_a_minute_confirms() {
         assert!(!confirmed(&[]));
         assert!(!confirmed(&[("a", 0)]));
         assert!(confirmed(&[("a", 0), ("b", 0)]));
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_takes_it_ends_it() {
+    fn accepted_transaction_forgets_its_refusals() {
         let (refusals, now) = (Refusals::new(MINUTE), Instant::now());
         refusals.note(HASH, "a", now);
         refusals.forget(HASH);
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded_and_the_latest_are_kept() {
+    fn kept_refusals_are_bounded_and_the_latest_are_kept() {
         let (refusals, now) = (Refusals::new(MINUTE), Instant::now());
         let hash = |at: usize| {
             let mut bytes = [0; 32];

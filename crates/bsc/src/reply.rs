@@ -1,48 +1,49 @@
-//! The answers of one HTTP body, each for its call.
+//! Matches the answers in one HTTP body to their calls.
 //!
-//! A single call's reply is its reply whatever id it has. In a batch ids say whose an answer is, so what has none
-//! of ours is nobody's; and where one is foreign, or given twice, while a call has no answer, none is believed.
+//! The reply to a single call is used whatever its id. In a batch the id assigns an answer to its call, and an answer
+//! without one of our ids is dropped. If an id is foreign or repeated while a call has no answer, the whole reply is
+//! rejected.
 //!
 //! Read next: `batch.rs`.
 
 use serde_json::Value;
 
-use crate::answer::{Answer, Call, Failure, NodeError};
+use crate::answer::{Answer, Call, CallFailure, NodeError};
 use crate::classify;
 
-/// What a body says.
+/// The content of a body.
 #[derive(Debug)]
 pub(crate) struct Reply {
-    /// One for each call, in their order.
+    /// One answer for each call, in the order of the calls.
     pub(crate) answers: Vec<Answer>,
-    /// How many answers came, good or not.
+    /// Number of answers received, valid or not.
     pub(crate) items: usize,
 }
 
 impl Reply {
-    /// Puts the answers in the order of the `count` calls, whose ids begin at `ids`: they may come reordered, twice,
-    /// not at all, or as a single object.
-    pub(crate) fn read(body: &[u8], ids: u64, count: usize) -> Result<Self, Failure> {
+    /// Sorts the answers into the order of the `count` calls, whose ids begin at `ids`. The answers may be reordered,
+    /// repeated or missing, or a single object.
+    pub(crate) fn read(body: &[u8], ids: u64, count: usize) -> Result<Self, CallFailure> {
         match serde_json::from_slice(body) {
             Ok(Value::Array(items)) if count == 1 => read_single(&items, ids),
             Ok(Value::Array(items)) => read_batch(&items, ids, count),
             Ok(object @ Value::Object(_)) if count == 1 => read_single(&[object], ids),
-            // An error for the batch as a whole. A result is nobody's.
+            // An error for the batch as a whole. A result cannot be assigned to a call.
             Ok(object @ Value::Object(_)) => node_error(&object).map(|error| for_all(&error, count)),
             Ok(_) | Err(_) => None,
         }
-        .unwrap_or(Err(Failure::NotJsonRpc))
+        .unwrap_or(Err(CallFailure::NotJsonRpc))
     }
 
-    /// The error that all of several calls got, unless it is one that a node gives to such calls.
+    /// The error that all calls of a batch got, unless a node may well answer each of these calls with it.
     pub(crate) fn one_error_for(&self, calls: &[Call]) -> Option<NodeError> {
         let mut first: Option<&NodeError> = None;
         for answer in &self.answers {
             match answer {
-                Err(Failure::Node(error)) if first.is_none_or(|first| is_same(first, error)) => {
+                Err(CallFailure::Node(error)) if first.is_none_or(|first| is_same(first, error)) => {
                     first.get_or_insert(error);
                 }
-                Ok(_) | Err(Failure::Node(_)) => return None,
+                Ok(_) | Err(CallFailure::Node(_)) => return None,
                 Err(_) => {}
             }
         }
@@ -54,12 +55,12 @@ impl Reply {
     }
 }
 
-/// Whether a call alone got the error that a batch got.
+/// Whether a single call got the same error as the batch.
 pub(crate) fn says_the_same(answer: &Answer, error: &NodeError) -> bool {
-    matches!(answer, Err(Failure::Node(own)) if is_same(own, error))
+    matches!(answer, Err(CallFailure::Node(own)) if is_same(own, error))
 }
 
-/// Of the same code and words; those with a digit in them are numbers, ids and addresses.
+/// Compares codes and words. Words with a digit are ignored: they are numbers, ids and addresses.
 fn is_same(one: &NodeError, other: &NodeError) -> bool {
     fn words(error: &NodeError) -> impl Iterator<Item = &str> {
         error.message.split_whitespace().filter(|word| !word.contains(|char: char| char.is_ascii_digit()))
@@ -67,11 +68,11 @@ fn is_same(one: &NodeError, other: &NodeError) -> bool {
     one.code == other.code && words(one).eq(words(other))
 }
 
-fn read_single(items: &[Value], ids: u64) -> Option<Result<Reply, Failure>> {
+fn read_single(items: &[Value], ids: u64) -> Option<Result<Reply, CallFailure>> {
     let own = |item: &&Value| item.get("id").and_then(read_id) == Some(ids);
     let answer = match items {
         [item] => read_item(item)?,
-        // What could not be parsed is answered without an id.
+        // A request that could not be parsed is answered without an id.
         items => {
             items.iter().filter(own).find_map(read_item).or_else(|| items.iter().find_map(node_error).map(failed))?
         }
@@ -79,18 +80,18 @@ fn read_single(items: &[Value], ids: u64) -> Option<Result<Reply, Failure>> {
     Some(Ok(Reply { answers: vec![answer], items: items.len() }))
 }
 
-fn read_batch(items: &[Value], ids: u64, count: usize) -> Option<Result<Reply, Failure>> {
+fn read_batch(items: &[Value], ids: u64, count: usize) -> Option<Result<Reply, CallFailure>> {
     let mut answers: Vec<Option<Answer>> = vec![None; count];
     let (mut ours, mut strange) = (false, false);
     for item in items {
-        // geth refuses a batch in the place of its first call.
+        // geth refuses a batch with an error in place of its first answer.
         if let Some(error) = node_error(item).filter(|error| classify::is_batch_refusal(&error.message)) {
-            return Some(Err(Failure::BatchRefused(error)));
+            return Some(Err(CallFailure::BatchRefused(error)));
         }
         let (Some(answer), Some(id)) = (read_item(item), item.get("id").and_then(read_id)) else { continue };
         let place = id.checked_sub(ids).and_then(|place| usize::try_from(place).ok());
         match place.and_then(|place| answers.get_mut(place)) {
-            // The first answer counts; a second one is not more true.
+            // The first answer counts; a second one is not more reliable.
             Some(Some(_)) | None => strange = true,
             Some(place) => {
                 *place = Some(answer);
@@ -104,28 +105,28 @@ fn read_batch(items: &[Value], ids: u64, count: usize) -> Option<Result<Reply, F
     if strange && answers.iter().any(Option::is_none) {
         return None;
     }
-    let answers = answers.into_iter().map(|answer| answer.unwrap_or(Err(Failure::Unanswered))).collect();
+    let answers = answers.into_iter().map(|answer| answer.unwrap_or(Err(CallFailure::Unanswered))).collect();
     Some(Ok(Reply { answers, items: items.len() }))
 }
 
-/// One error in the place of all answers.
-fn for_all(error: &NodeError, count: usize) -> Result<Reply, Failure> {
+/// One error as the answer to every call.
+fn for_all(error: &NodeError, count: usize) -> Result<Reply, CallFailure> {
     if classify::is_batch_refusal(&error.message) && !classify::is_rate_limit(error.code, &error.message) {
-        return Err(Failure::BatchRefused(error.clone()));
+        return Err(CallFailure::BatchRefused(error.clone()));
     }
     Ok(Reply { answers: vec![failed(error.clone()); count], items: 1 })
 }
 
 fn failed(error: NodeError) -> Answer {
-    Err(Failure::Node(error))
+    Err(CallFailure::Node(error))
 }
 
-/// Neither a result nor an error is as good as no answer.
+/// An item with neither a result nor an error is no answer.
 fn read_item(item: &Value) -> Option<Answer> {
     node_error(item).map(failed).or_else(|| item.get("result").cloned().map(Ok))
 }
 
-/// Ids come back as they went out, from some gateways as text.
+/// Reads an id; some gateways return ids as text.
 fn read_id(id: &Value) -> Option<u64> {
     id.as_u64().or_else(|| id.as_str()?.parse().ok())
 }
@@ -144,14 +145,14 @@ mod tests {
 
     use super::*;
 
-    /// The answers to three calls with the ids 7, 8 and 9, each as it can be told apart; nothing if none is believed.
+    /// The answers to three calls with the ids 7, 8 and 9, as text; `None` if the reply is rejected.
     fn read(body: &Value) -> Option<Vec<String>> {
         let reply = Reply::read(body.to_string().as_bytes(), 7, 3).ok()?;
-        let told = |answer: Answer| match answer {
+        let text = |answer: Answer| match answer {
             Ok(value) => value.to_string(),
             Err(failure) => failure.to_string(),
         };
-        Some(reply.answers.into_iter().map(told).collect())
+        Some(reply.answers.into_iter().map(text).collect())
     }
 
     fn item(id: &Value) -> Value {
@@ -159,19 +160,19 @@ mod tests {
     }
 
     #[test]
-    fn where_ids_are_foreign_or_repeated_and_a_call_is_without_an_answer_none_is_believed() {
+    fn foreign_or_repeated_id_with_missing_answer_rejects_all() {
         let items = |ids: &[Value]| read(&ids.iter().map(item).collect());
         assert_eq!(items(&[json!(9), json!(7), json!(8)]).unwrap(), ["7", "8", "9"]);
         assert_eq!(items(&[json!(7), json!(8), json!(9), json!(77), json!(8)]).unwrap(), ["7", "8", "9"]);
         assert_eq!(items(&[json!(7), json!(9)]).unwrap(), ["7", "the call was not answered", "9"]);
         assert_eq!(items(&[json!(7), json!(null), json!(9)]).unwrap()[1], "the call was not answered");
         assert_eq!(items(&[json!(8), json!(9), json!(10)]), None, "off by one");
-        assert_eq!(items(&[json!(7), json!(7), json!(9)]), None, "the second may be of another call");
+        assert_eq!(items(&[json!(7), json!(7), json!(9)]), None, "the second may belong to another call");
         assert_eq!(items(&[json!(0), json!(1), json!(2)]), None);
     }
 
     #[test]
-    fn words_are_compared_without_what_changes() {
+    fn error_words_are_compared_without_numbers() {
         let error = |code, message: &str| NodeError { code, message: message.to_owned(), data: None };
         let same = |one: &str, other: &str| is_same(&error(1, one), &error(1, other));
         assert!(same("no batches, trace 0a77", "no batches, trace 0b91"));

@@ -1,11 +1,11 @@
-//! JSON-RPC over HTTP with one endpoint, and every failure says whether the call took effect.
+//! JSON-RPC over HTTP with one endpoint. Every failure reports whether the call took effect.
 //!
-//! Never repeats a call by itself, but for those of a batch that failed as a whole. Never prints a URL: keys
-//! are part of many; [`RpcClient::host`] names the endpoint.
+//! Repeats no call on its own, except those of a batch that failed as a whole. Never prints a URL, because many URLs
+//! contain keys; [`RpcClient::host`] names the endpoint.
 //!
 //! ## Guarantees
 //! * One result per call, in the order of the calls, whatever the endpoint answers.
-//! * A missing answer is never taken for `null`.
+//! * A missing answer is never reported as `null`.
 //!
 //! Read next: `reply.rs`, `batch.rs`; then [`crate::endpoints`].
 
@@ -21,27 +21,27 @@ use signpost_txmgr::meters;
 
 use crate::answer::MAX_RESPONSE_BYTES;
 pub(crate) use crate::answer::{Answer, Call, need};
-pub use crate::answer::{Failure, NodeError};
+pub use crate::answer::{CallFailure, NodeError};
 use crate::batch_size::BatchSize;
 use crate::classify;
 use crate::reply::Reply;
 
-/// Most bytes of a request's body: the smallest limit of a known provider is 1 MB.
+/// Maximum size of a request body in bytes: the smallest limit of a known provider is 1 MB.
 const MAX_REQUEST_BYTES: usize = 900_000;
 
-/// Where a body that is no JSON-RPC is searched for the words of a rate limit.
+/// Number of leading bytes of a body without JSON-RPC that are searched for the words of a rate limit.
 const LIMIT_WORDS_BYTES: usize = 2_048;
 
-/// Longest wait a provider can impose on us.
+/// Maximum wait that a provider can request.
 const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
 
-/// A connection that is not up after this long is not coming.
+/// Timeout for opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Why a client cannot be made. Positions, not URLs: they may hold keys.
+/// Why a client cannot be created. The URL is not printed, because it may hold a key.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Not a URL, or one of another scheme.
+    /// The text is not a URL, or has another scheme.
     #[error("must be an http:// or https:// URL")]
     Url,
     /// TLS could not be set up.
@@ -49,7 +49,7 @@ pub enum ClientError {
     Client(#[source] reqwest::Error),
 }
 
-/// One endpoint.
+/// A JSON-RPC client for one endpoint.
 pub struct RpcClient {
     http: reqwest::Client,
     url: Url,
@@ -66,12 +66,12 @@ impl fmt::Debug for RpcClient {
 }
 
 impl RpcClient {
-    /// A client of the endpoint at `url`. Nothing is sent yet.
+    /// A client for the endpoint at `url`. Nothing is sent yet.
     pub fn new(url: &str, timeout: Duration, batch_items: usize) -> Result<Self, ClientError> {
         let url = Url::parse(url).map_err(|_| ClientError::Url)?;
         let name = url.host_str().ok_or(ClientError::Url)?;
         let host = url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
-        // Another part of the process may have installed one; any will do.
+        // Another part of the process may have installed a provider; any of them works.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = reqwest::Client::builder()
             .timeout(timeout)
@@ -79,7 +79,7 @@ impl RpcClient {
             .redirect(reqwest::redirect::Policy::none());
         let builder = match url.scheme() {
             "https" => builder,
-            // Nothing to verify, so a machine without certificates will do.
+            // Plain HTTP needs no certificates, so the machine may have none.
             "http" => builder.tls_certs_only([]),
             _ => return Err(ClientError::Url),
         };
@@ -90,36 +90,36 @@ impl RpcClient {
         Ok(Self { http, url, host, authorization: None, next_id: AtomicU64::new(1), size })
     }
 
-    /// The same, with this header on every request.
+    /// Adds this header to every request.
     #[must_use]
     pub fn with_authorization(self, authorization: Option<HeaderValue>) -> Self {
         Self { authorization, ..self }
     }
 
-    /// Host and port, without what may be secret.
+    /// Host and port, without the parts of the URL that may be secret.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// Most calls that one request holds now.
+    /// Maximum number of calls per request at the moment.
     pub(crate) fn batch_items(&self) -> usize {
         self.size.items()
     }
 
-    /// One call.
+    /// Makes one call.
     pub(crate) async fn call(&self, method: &'static str, params: Value) -> Answer {
         let answers = self.batch(&[Call::new(method, params)]).await;
-        answers.into_iter().next().unwrap_or(Err(Failure::Unanswered))
+        answers.into_iter().next().unwrap_or(Err(CallFailure::Unanswered))
     }
 
-    /// One request for as many of the calls as it holds, `size` at most; for how many it was.
-    pub(crate) async fn request(&self, calls: &[Call], size: usize) -> (usize, Result<Reply, Failure>) {
+    /// Sends one request with as many of the calls as fit, at most `size`. Returns how many it held.
+    pub(crate) async fn request(&self, calls: &[Call], size: usize) -> (usize, Result<Reply, CallFailure>) {
         let ids = self.next_id.fetch_add(u64::try_from(calls.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
         let (body, count) = body(calls, ids, size);
         (count, self.post(body, ids, count).await)
     }
 
-    async fn post(&self, body: Vec<u8>, ids: u64, count: usize) -> Result<Reply, Failure> {
+    async fn post(&self, body: Vec<u8>, ids: u64, count: usize) -> Result<Reply, CallFailure> {
         let answers = self.round_trip(body, ids, count).await;
         let outcome = match &answers {
             Ok(_) => "answered",
@@ -130,7 +130,7 @@ impl RpcClient {
         answers
     }
 
-    async fn round_trip(&self, body: Vec<u8>, ids: u64, count: usize) -> Result<Reply, Failure> {
+    async fn round_trip(&self, body: Vec<u8>, ids: u64, count: usize) -> Result<Reply, CallFailure> {
         let request = self.http.post(self.url.clone()).header(CONTENT_TYPE, "application/json").body(body);
         let request = match &self.authorization {
             Some(value) => request.header(AUTHORIZATION, value.clone()),
@@ -142,28 +142,28 @@ impl RpcClient {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failure_of)? {
             if body.len().saturating_add(chunk.len()) > MAX_RESPONSE_BYTES {
-                return Err(Failure::TooLong);
+                return Err(CallFailure::TooLong);
             }
             body.extend_from_slice(&chunk);
         }
         if status == StatusCode::TOO_MANY_REQUESTS {
-            return Err(Failure::RateLimited { retry_after });
+            return Err(CallFailure::RateLimited { retry_after });
         }
         let reply = Reply::read(&body, ids, count);
-        // Some nodes put a status on a JSON-RPC error; without one the status is all there is.
-        if !matches!(reply, Err(Failure::NotJsonRpc)) {
+        // Some nodes set an HTTP status with a JSON-RPC error. Without JSON-RPC, only the status is left.
+        if !matches!(reply, Err(CallFailure::NotJsonRpc)) {
             return reply;
         }
         let words = body.get(..LIMIT_WORDS_BYTES).unwrap_or(&body);
         if !status.is_server_error() && classify::is_rate_limit(0, &String::from_utf8_lossy(words)) {
-            return Err(Failure::RateLimited { retry_after });
+            return Err(CallFailure::RateLimited { retry_after });
         }
-        if status.is_success() { reply } else { Err(Failure::Status { status: status.as_u16(), retry_after }) }
+        if status.is_success() { reply } else { Err(CallFailure::Status { status: status.as_u16(), retry_after }) }
     }
 }
 
-/// The body for as many of the calls as fit, and their number. A single call is no array: some providers take
-/// no batches at all.
+/// The body for as many of the calls as fit, and their number. A single call is not an array, because some providers
+/// accept no batches.
 fn body(calls: &[Call], ids: u64, size: usize) -> (Vec<u8>, usize) {
     let mut items: Vec<Vec<u8>> = Vec::new();
     let mut bytes: usize = 0;
@@ -181,26 +181,26 @@ fn body(calls: &[Call], ids: u64, size: usize) -> (Vec<u8>, usize) {
     (if count == 1 { body } else { [b"[", body.as_slice(), b"]"].concat() }, count)
 }
 
-fn failure_of(error: reqwest::Error) -> Failure {
+fn failure_of(error: reqwest::Error) -> CallFailure {
     let error = error.without_url();
     if error.is_connect() {
-        Failure::Unreachable(Arc::new(error))
+        CallFailure::Unreachable(Arc::new(error))
     } else if error.is_timeout() {
-        Failure::TimedOut
+        CallFailure::TimedOut
     } else {
-        Failure::Broken(Arc::new(error))
+        CallFailure::Broken(Arc::new(error))
     }
 }
 
-/// What the endpoint wants us to wait, at most [`RETRY_AFTER_MAX`].
+/// How long the endpoint asks us to wait, at most [`RETRY_AFTER_MAX`].
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let asked = text(RETRY_AFTER)?;
     let wait = if let Ok(seconds) = asked.parse() {
         Duration::from_secs(seconds)
     } else {
-        // The form with a date is meant by the endpoint's clock, which its `Date` tells. A date that is
-        // over, or no date to count from, asks for nothing.
+        // The form with a date refers to the endpoint's clock, which the `Date` header gives. A past date, or a
+        // missing `Date` header, requests no wait.
         let (until, now) = (httpdate::parse_http_date(asked).ok()?, text(DATE)?);
         until.duration_since(httpdate::parse_http_date(now).ok()?).ok()?
     };
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_asked_for_in_seconds_or_by_a_date() {
+    fn retry_after_is_read_in_seconds_or_as_a_date() {
         const DATE: Option<&str> = Some("Sun, 06 Nov 1994 08:49:37 GMT");
         let seconds = |seconds| Some(Duration::from_secs(seconds));
         assert_eq!(wait("7", None), seconds(7));
@@ -230,10 +230,10 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_cannot_be_told_is_none() {
+    fn unreadable_or_past_retry_after_is_none() {
         const DATE: Option<&str> = Some("Sun, 06 Nov 1994 08:49:37 GMT");
-        assert_eq!(wait("Sun, 06 Nov 1994 08:49:30 GMT", DATE), None, "it is over");
-        assert_eq!(wait("Sun, 06 Nov 1994 08:49:44 GMT", None), None, "from when?");
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:30 GMT", DATE), None, "it is in the past");
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:44 GMT", None), None, "no date to count from");
         assert_eq!(wait("Sun, 06 Nov 1994 08:49:44 GMT", Some("now")), None);
         for asked in ["soon", "-7", "7.5", ""] {
             assert_eq!(wait(asked, DATE), None, "{asked}");

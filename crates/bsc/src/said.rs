@@ -1,6 +1,5 @@
-//! What a node says of a transaction and of a block, in its own words: for evidence, which others hold against itself.
-//!
-//! Nothing is decided by it. Read next: `signpost_txmgr::evidence`.
+//! Receipts and block headers exactly as a node gives them. They are exported as evidence, which can be verified on its
+//! own, and decide nothing. Read next: `signpost_txmgr::evidence`.
 
 use serde_json::{Map, Value, json};
 use signpost_txmgr::header;
@@ -11,8 +10,8 @@ use crate::chain::BscChain;
 use crate::quantity;
 
 impl BscChain {
-    /// A transaction's receipt as a node gives it; `None` if it knows none.
-    pub async fn receipt_said(&self, hash: TxHash) -> Result<Option<Map<String, Value>>, PortError> {
+    /// A transaction's receipt as a node gives it; `None` if the node has none.
+    pub async fn raw_receipt(&self, hash: TxHash) -> Result<Option<Map<String, Value>>, PortError> {
         self.ask("eth_getTransactionReceipt", json!([hash.to_string()]), |answer| {
             if answer.is_null() {
                 return Some(None);
@@ -24,9 +23,9 @@ impl BscChain {
         .await
     }
 
-    /// The fields of a block's header that its hash covers, and the hash, as a node gives them; `None` if it knows no
-    /// such block.
-    pub async fn header_said(&self, block: BlockHash) -> Result<Option<Map<String, Value>>, PortError> {
+    /// The hash of a block and the header fields that it covers, as a node gives them; `None` if the node does not
+    /// know the block.
+    pub async fn raw_header(&self, block: BlockHash) -> Result<Option<Map<String, Value>>, PortError> {
         self.ask("eth_getBlockByHash", json!([block.to_string(), false]), |answer| {
             if answer.is_null() {
                 return Some(None);

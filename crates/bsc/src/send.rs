@@ -1,26 +1,27 @@
-//! Handing signed transactions to the endpoints, and making one answer of several.
+//! Sends signed transactions to the endpoints, and combines their answers into one.
 //!
-//! Each endpoint gets the transactions in the order of their nonces, in batches where it takes them. Nothing that was
-//! answered is repeated here: whoever asks sends again, and the same bytes do no harm.
+//! Each endpoint gets the transactions in the order of their nonces, in batches if it accepts them. A send that was
+//! answered is not repeated here: the caller sends again, and sending the same bytes twice is harmless.
 //!
-//! **To the first.** What it did not take goes on to the next endpoint at once, whatever it said or did not say, each
-//! transaction by itself; what it took, or already has, is done. Also "nonce too low", "underpriced" and "funds" go
-//! on: they are one node's view, and another's may be newer or cheaper. So where any endpoint takes it, that is the
-//! answer, as if all had been asked; and where none does, all have been: one to the first and one to all differ in
-//! what they cost.
+//! **[`SendTo::First`].** A transaction that the first endpoint did not accept goes to the next endpoint at once,
+//! whatever the answer was, each transaction separately. A transaction that it accepted or already has is done. "Nonce
+//! too low", "underpriced" and "funds" go to the next one too: they are one node's view, and another node may be ahead
+//! or cheaper. So if any endpoint accepts, that is the answer, and if none does, all were asked. `First` and `All`
+//! give the same answer and differ only in cost.
 //!
-//! **Privacy.** Where there are private endpoints, a transaction goes to them. If the configuration allows
-//! it, the public ones get it too: when it is sent again, since then the private way did not get it into
-//! a block, and when no private endpoint was reached. What was sent before is remembered by the process,
-//! not stored: another process begins with the private ones again.
+//! **Privacy.** If there are private endpoints, a transaction goes to them. If the configuration allows
+//! it, the public ones get it in two cases: when it is sent again, because the private endpoints did not get it into
+//! a block, and when no private endpoint was reached. Sent transactions are remembered in memory,
+//! not stored: another process starts with the private endpoints again.
 //!
-//! **Refusals.** One node's word that it will never take a transaction, or that we are misconfigured, is "retry", with
-//! its words, until it is confirmed (`refusals.rs`). So is that an endpoint is of another chain.
+//! **Refusals.** If one node says that it will never accept a transaction, or that we are misconfigured, the answer is
+//! "retry", with the node's words, until the refusal is confirmed (`refusals.rs`). The same applies to a wrong
+//! chain id.
 //!
-//! **One answer of several.** Endpoints that were surely not reached count only if none was reached. Of the
-//! others the first in this order speaks for all: accepted, already known, nonce too low (someone saw
-//! it used), underpriced (at the least price named), funds, unknown, retry, misconfigured, refused. So
-//! a refusal is told only if every endpoint that was reached refuses, and none of them may have it.
+//! **One combined answer.** Endpoints that were surely not reached count only if none was reached. Of the
+//! others, the first answer in this order is used: accepted, already known, nonce too low (a node saw
+//! it used), underpriced (at the lowest price named), funds, unknown, retry, misconfigured, refused. So
+//! the answer is "refused" only if every endpoint that was reached refuses, and none of them may have the transaction.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -38,37 +39,37 @@ use tokio::time::Instant;
 use crate::classify::classify;
 use crate::endpoints::{Endpoint, Endpoints, SendTo};
 use crate::refusals::Refusals;
-use crate::rpc::{Answer, Call, Failure};
+use crate::rpc::{Answer, Call, CallFailure};
 
 /// One endpoint's answer.
 #[derive(Debug, Clone)]
-struct Heard {
+struct EndpointAnswer {
     host: String,
     answer: SendAnswer,
-    /// The transaction got there, or may have.
+    /// The transaction reached the endpoint, or may have.
     reached: bool,
 }
 
-/// Who may see a transaction before it is in a block.
+/// Which endpoints may see a transaction before it is in a block.
 #[derive(Debug)]
 pub(crate) enum Privacy {
     /// There are no private endpoints.
     None,
-    /// Only private endpoints.
+    /// Only the private endpoints.
     Always,
-    /// Private endpoints the first time, all of them later.
+    /// The private endpoints the first time, all endpoints later.
     First(SentOnce),
 }
 
-/// The transactions that were sent before: at least the last [`SentOnce::GENERATION`] of them.
+/// The transactions that were sent before: at least the last [`SentOnce::GENERATION`] ones.
 #[derive(Debug, Default)]
 pub(crate) struct SentOnce(Mutex<[HashSet<TxHash>; 2]>);
 
 impl SentOnce {
-    /// More than all lanes of a process have open at once.
+    /// More transactions than all lanes of a process have open at once.
     const GENERATION: usize = 10_000;
 
-    /// Notes a transaction; whether it was known.
+    /// Notes a transaction. Returns whether it was sent before.
     fn note(&self, hash: TxHash) -> bool {
         let mut sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = sent.iter().any(|generation| generation.contains(&hash));
@@ -81,7 +82,7 @@ impl SentOnce {
     }
 }
 
-/// One answer for each transaction.
+/// Sends the transactions. Returns one answer for each.
 pub(crate) async fn send_all(
     endpoints: &Endpoints,
     privacy: &Privacy,
@@ -91,10 +92,10 @@ pub(crate) async fn send_all(
     if raws.is_empty() {
         return Vec::new();
     }
-    let mut heard: Vec<Vec<Heard>> = vec![Vec::new(); raws.len()];
+    let mut heard: Vec<Vec<EndpointAnswer>> = vec![Vec::new(); raws.len()];
     if !matches!(privacy, Privacy::None) {
         let all: Vec<usize> = (0..raws.len()).collect();
-        hand_out(endpoints.send_to(), endpoints.to_send_privately(), raws, &all, &mut heard).await;
+        send_in_turn(endpoints.send_to(), endpoints.to_send_privately(), raws, &all, &mut heard).await;
     }
     let is_public = |at: &usize| match privacy {
         Privacy::None => true,
@@ -106,11 +107,11 @@ pub(crate) async fn send_all(
     };
     let public: Vec<usize> = (0..raws.len()).filter(is_public).collect();
     if !public.is_empty() {
-        hand_out(endpoints.send_to(), endpoints.to_send().await, raws, &public, &mut heard).await;
+        send_in_turn(endpoints.send_to(), endpoints.to_send().await, raws, &public, &mut heard).await;
     }
     let now = Instant::now();
     for (raw, heard) in raws.iter().zip(&mut heard) {
-        weigh(refusals, raw.hash, heard, now);
+        hold_unconfirmed(refusals, raw.hash, heard, now);
     }
     heard.iter().map(|heard| combine(heard.iter())).collect()
 }
@@ -123,8 +124,8 @@ fn is_refusal(class: SendClass) -> bool {
     matches!(class, SendClass::Refused | SendClass::Misconfigured)
 }
 
-/// Makes a refusal that nobody confirms yet a matter of the way there.
-fn weigh(refusals: &Refusals, hash: TxHash, heard: &mut [Heard], now: Instant) {
+/// Turns refusals that are not confirmed yet into "retry".
+fn hold_unconfirmed(refusals: &Refusals, hash: TxHash, heard: &mut [EndpointAnswer], now: Instant) {
     for refusal in heard.iter().filter(|heard| is_refusal(heard.answer.class)) {
         refusals.note(hash, &refusal.host, now);
     }
@@ -136,22 +137,22 @@ fn weigh(refusals: &Refusals, hash: TxHash, heard: &mut [Heard], now: Instant) {
     }
     for refusal in heard.iter_mut().filter(|heard| is_refusal(heard.answer.class)) {
         let (host, words) = (&refusal.host, &refusal.answer.message);
-        tracing::warn!(host, tx_hash = %hash, words, "a node refuses a transaction; no other says so yet");
+        tracing::warn!(host, tx_hash = %hash, words, "a node refuses a transaction; no other node confirms it yet");
         refusal.answer = SendAnswer::new(SendClass::Retry, &format!("{host} alone refuses it: {words}"));
     }
 }
 
-/// Hands the transactions at these places to the targets, and notes what each target said of each.
-async fn hand_out(
+/// Sends the transactions at these positions to the targets, and notes each target's answers.
+async fn send_in_turn(
     send_to: SendTo,
-    targets: Vec<(&Endpoint, Result<(), Failure>)>,
+    targets: Vec<(&Endpoint, Result<(), CallFailure>)>,
     raws: &[RawTx],
     places: &[usize],
-    heard: &mut [Vec<Heard>],
+    heard: &mut [Vec<EndpointAnswer>],
 ) {
     match send_to {
         SendTo::All => {
-            let asked = targets.iter().map(|(endpoint, ready)| hand_over(endpoint, ready, raws, places));
+            let asked = targets.iter().map(|(endpoint, ready)| send_to_endpoint(endpoint, ready, raws, places));
             for answers in join_all(asked).await {
                 note(places, answers, heard);
             }
@@ -162,7 +163,7 @@ async fn hand_out(
                 if open.is_empty() {
                     break;
                 }
-                let answers = hand_over(endpoint, ready, raws, &open).await;
+                let answers = send_to_endpoint(endpoint, ready, raws, &open).await;
                 let mut taken =
                     answers.iter().map(|heard| is_taken(heard.answer.class)).collect::<Vec<_>>().into_iter();
                 note(&open, answers, heard);
@@ -172,7 +173,7 @@ async fn hand_out(
     }
 }
 
-fn note(places: &[usize], answers: Vec<Heard>, heard: &mut [Vec<Heard>]) {
+fn note(places: &[usize], answers: Vec<EndpointAnswer>, heard: &mut [Vec<EndpointAnswer>]) {
     for (at, answer) in places.iter().zip(answers) {
         if let Some(heard) = heard.get_mut(*at) {
             heard.push(answer);
@@ -180,49 +181,54 @@ fn note(places: &[usize], answers: Vec<Heard>, heard: &mut [Vec<Heard>]) {
     }
 }
 
-async fn hand_over(endpoint: &Endpoint, ready: &Result<(), Failure>, raws: &[RawTx], places: &[usize]) -> Vec<Heard> {
+async fn send_to_endpoint(
+    endpoint: &Endpoint,
+    ready: &Result<(), CallFailure>,
+    raws: &[RawTx],
+    places: &[usize],
+) -> Vec<EndpointAnswer> {
     let raws: Vec<&RawTx> = places.iter().filter_map(|at| raws.get(*at)).collect();
     let answers = match ready {
         Ok(()) => {
             let calls: Vec<Call> = raws.iter().map(|raw| endpoint.kind().send_call(raw)).collect();
             endpoint.batch(&calls).await
         }
-        // Asking for the chain id failed: nothing was sent.
+        // The check of the chain id failed: nothing was sent.
         Err(failure) => return raws.iter().map(|_| not_ready(endpoint, failure)).collect(),
     };
-    raws.iter().zip(answers).map(|(raw, answer)| hear(endpoint, raw, answer)).collect()
+    raws.iter().zip(answers).map(|(raw, answer)| read_answer(endpoint, raw, answer)).collect()
 }
 
-fn not_ready(endpoint: &Endpoint, failure: &Failure) -> Heard {
+fn not_ready(endpoint: &Endpoint, failure: &CallFailure) -> EndpointAnswer {
     let class = match failure {
-        Failure::WrongChain { .. } => SendClass::Misconfigured,
-        Failure::Node(_)
-        | Failure::Unreachable(_)
-        | Failure::TimedOut
-        | Failure::Broken(_)
-        | Failure::RateLimited { .. }
-        | Failure::Status { .. }
-        | Failure::NotJsonRpc
-        | Failure::TooLong
-        | Failure::BatchRefused(_)
-        | Failure::Alone(_)
-        | Failure::Again { .. }
-        | Failure::Unanswered
-        | Failure::NotAsked
-        | Failure::Nonsense(_) => SendClass::Retry,
+        CallFailure::WrongChain { .. } => SendClass::Misconfigured,
+        CallFailure::Node(_)
+        | CallFailure::Unreachable(_)
+        | CallFailure::TimedOut
+        | CallFailure::Broken(_)
+        | CallFailure::RateLimited { .. }
+        | CallFailure::Status { .. }
+        | CallFailure::NotJsonRpc
+        | CallFailure::TooLong
+        | CallFailure::BatchRefused(_)
+        | CallFailure::Alone(_)
+        | CallFailure::Again { .. }
+        | CallFailure::Unanswered
+        | CallFailure::NotAsked
+        | CallFailure::Malformed(_) => SendClass::Retry,
     };
     let words = format!("{}: {failure}", endpoint.host());
-    Heard { host: endpoint.host().to_owned(), answer: SendAnswer::new(class, &words), reached: false }
+    EndpointAnswer { host: endpoint.host().to_owned(), answer: SendAnswer::new(class, &words), reached: false }
 }
 
-fn hear(endpoint: &Endpoint, raw: &RawTx, answer: Answer) -> Heard {
+fn read_answer(endpoint: &Endpoint, raw: &RawTx, answer: Answer) -> EndpointAnswer {
     let (answer, reached) = match answer {
         Ok(result) if endpoint.kind().taken(&result) == Some(raw.hash) => {
             (SendAnswer::new(SendClass::Accepted, ""), true)
         }
         Ok(result) => (another_hash(&result), true),
-        Err(Failure::Node(error)) => {
-            let failure = Failure::Node(error.clone());
+        Err(CallFailure::Node(error)) => {
+            let failure = CallFailure::Node(error.clone());
             let class = classify(error.code, &error.message);
             (SendAnswer::new(class, &error.message), !failure.is_rate_limit())
         }
@@ -230,7 +236,7 @@ fn hear(endpoint: &Endpoint, raw: &RawTx, answer: Answer) -> Heard {
             let reached = failure.happened() != Happened::No;
             let class = if reached { SendClass::Unknown } else { SendClass::Retry };
             let error: &dyn Error = &failure;
-            tracing::warn!(host = endpoint.host(), tx_hash = %raw.hash, error, "a send without an answer");
+            tracing::warn!(host = endpoint.host(), tx_hash = %raw.hash, error, "a send got no answer");
             (SendAnswer::new(class, &format!("{}: {failure}", endpoint.host())), reached)
         }
     };
@@ -241,16 +247,16 @@ fn hear(endpoint: &Endpoint, raw: &RawTx, answer: Answer) -> Heard {
         words = answer.message,
         "a node answered a send"
     );
-    Heard { host: endpoint.host().to_owned(), answer, reached }
+    EndpointAnswer { host: endpoint.host().to_owned(), answer, reached }
 }
 
-/// The node took something else than what we handed over, or says so.
+/// The answer to a send if the node returned another hash than ours.
 pub(crate) fn another_hash(result: &Value) -> SendAnswer {
     let words = format!("the node returned another hash: {}", result.as_str().unwrap_or("not a text"));
     SendAnswer::new(SendClass::Unknown, &words)
 }
 
-fn combine<'a>(heard: impl Iterator<Item = &'a Heard> + Clone) -> SendAnswer {
+fn combine<'a>(heard: impl Iterator<Item = &'a EndpointAnswer> + Clone) -> SendAnswer {
     let best = heard.min_by_key(|heard| (Reverse(heard.reached), rank(heard.answer.class), heard.answer.class));
     best.map_or_else(
         || SendAnswer::new(SendClass::Retry, "every endpoint limits our rate at the moment"),
@@ -258,7 +264,7 @@ fn combine<'a>(heard: impl Iterator<Item = &'a Heard> + Clone) -> SendAnswer {
     )
 }
 
-/// Place in the order of the module's description.
+/// Position in the order that the module describes.
 fn rank(class: SendClass) -> u8 {
     match class {
         SendClass::Accepted => 0,
@@ -280,9 +286,9 @@ mod tests {
     use super::*;
 
     fn combined(classes: &[(SendClass, bool)]) -> SendClass {
-        let heard: Vec<Heard> = classes
+        let heard: Vec<EndpointAnswer> = classes
             .iter()
-            .map(|(class, reached)| Heard {
+            .map(|(class, reached)| EndpointAnswer {
                 host: String::new(),
                 answer: SendAnswer::new(*class, ""),
                 reached: *reached,
@@ -292,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn one_endpoint_that_took_it_is_enough() {
+    fn one_accepting_endpoint_is_enough() {
         for other in [SendClass::Refused, SendClass::Misconfigured, SendClass::Unknown, SendClass::NonceTooLow] {
             assert_eq!(combined(&[(other, true), (SendClass::Accepted, true)]), SendClass::Accepted);
             assert_eq!(combined(&[(other, true), (SendClass::AlreadyKnown, true)]), SendClass::AlreadyKnown);
@@ -300,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_counts_only_if_all_that_were_reached_refuse() {
+    fn refusal_counts_only_if_all_reached_endpoints_refuse() {
         assert_eq!(combined(&[(SendClass::Refused, true), (SendClass::Unknown, true)]), SendClass::Unknown);
         assert_eq!(combined(&[(SendClass::Refused, true), (SendClass::Retry, true)]), SendClass::Retry);
         assert_eq!(combined(&[(SendClass::Refused, true), (SendClass::Funds, true)]), SendClass::Funds);
@@ -310,14 +316,14 @@ mod tests {
     }
 
     #[test]
-    fn the_least_price_named_speaks_for_all() {
+    fn lowest_price_named_is_used() {
         let (low, high) = (Some(Wei::from(5)), Some(Wei::from(9)));
         let classes = [(SendClass::Underpriced(high), true), (SendClass::Underpriced(low), true)];
         assert_eq!(combined(&classes), SendClass::Underpriced(low));
     }
 
     #[test]
-    fn what_was_sent_is_remembered_for_a_while() {
+    fn sent_transactions_are_remembered_within_a_bound() {
         let sent = SentOnce::default();
         let hash = |at: usize| {
             let mut bytes = [0; 32];
@@ -332,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_to_send_to_is_a_retry() {
+    fn no_endpoint_to_send_to_is_a_retry() {
         assert_eq!(combined(&[]), SendClass::Retry);
     }
 }

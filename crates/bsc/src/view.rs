@@ -1,15 +1,15 @@
 //! One round's view of an account and its open slots, from one endpoint.
 //!
-//! Two requests as a rule: heads and counts; then receipts and the blocks at the heights they were seen at. A third
-//! one when a receipt is final the first time it is seen.
+//! Usually two requests: heads and counts; then the receipts, with the blocks at the heights where they were seen. A
+//! third request follows if a receipt is already final when it is first seen.
 //!
-//! **Evidence.** One URL may have several nodes behind it, on different branches. So a receipt is called final only
-//! if one HTTP answer shows all of it: the final block, the account's count there, which is past the nonce, the
-//! canonical block at the receipt's height, and the receipt in that block (`evidence.rs`). An endpoint that takes
-//! too few calls a request cannot show that; there the blocks are followed by their parents' hashes (`parents.rs`).
+//! **Evidence.** One URL may have several nodes behind it, on different branches. So a receipt counts as final only
+//! if one HTTP answer shows all of this: the final block, an account's count there that is past the nonce, the
+//! canonical block at the receipt's height, and the receipt in that block (`evidence.rs`). If an endpoint accepts too
+//! few calls per request for that, the blocks are linked by their parent hashes instead (`parents.rs`).
 //!
-//! A receipt counts only if it is of the hash that was asked for. `null` is "this node knows
-//! none"; an error, or no answer, is "unknown".
+//! A receipt counts only if it has the requested hash. `null` means that the node has no receipt; an error or a
+//! missing answer is "unknown".
 
 use serde_json::{Value, json};
 use signpost_txmgr::ports::{ChainView, Counts, Finality, SlotQuery, ViewQuery};
@@ -23,26 +23,26 @@ use crate::methods::{BLOCK, COUNT};
 use crate::price::PriceSeen;
 use crate::quantity;
 use crate::receipt::{read_block, whole_request};
-use crate::rpc::{Call, Failure, need};
+use crate::rpc::{Call, CallFailure, need};
 
 /// The heads of the chain and the account's count at the newest block.
 struct Heads {
     latest: BlockRef,
     latest_nonce: Nonce,
-    /// Final block and count there, where the node tells them together with the heads.
+    /// The final block and the count there, if they were read together with the heads.
     finalized: Option<FinalPair>,
 }
 
-/// What one node says now.
+/// Reads a view from one node.
 pub(crate) async fn view(
     endpoint: &Endpoint,
     query: &ViewQuery,
     finality: Finality,
     price: &PriceSeen,
-) -> Result<ChainView, Failure> {
+) -> Result<ChainView, CallFailure> {
     let mut heads = heads(endpoint, query.address, finality, price).await;
-    // One odd answer is no reason to leave the endpoint.
-    if heads.as_ref().is_err_and(|failure| matches!(failure, Failure::Node(_)) && !failure.is_rate_limit()) {
+    // One error is not a reason to leave the endpoint.
+    if heads.as_ref().is_err_and(|failure| matches!(failure, CallFailure::Node(_)) && !failure.is_rate_limit()) {
         heads = self::heads(endpoint, query.address, finality, price).await;
     }
     let heads = heads?;
@@ -61,7 +61,7 @@ pub(crate) async fn view(
         ask(endpoint, query.address, at, heads.latest.number, &fresh, &mut seen).await?;
     }
     prove_by_parents(endpoint, query.address, at, &mut seen).await;
-    let pair = seen.last_pair.ok_or(Failure::Nonsense(BLOCK))?;
+    let pair = seen.last_pair.ok_or(CallFailure::Malformed(BLOCK))?;
     Ok(ChainView {
         source: endpoint.name().to_owned(),
         latest: heads.latest,
@@ -75,7 +75,12 @@ pub(crate) async fn view(
     })
 }
 
-async fn heads(endpoint: &Endpoint, address: Address, finality: Finality, price: &PriceSeen) -> Result<Heads, Failure> {
+async fn heads(
+    endpoint: &Endpoint,
+    address: Address,
+    finality: Finality,
+    price: &PriceSeen,
+) -> Result<Heads, CallFailure> {
     let mut calls = match finality {
         Finality::Finalized => FinalAt::Tag.pair_calls(address).to_vec(),
         Finality::Confirmations(_) => Vec::new(),
@@ -86,7 +91,7 @@ async fn heads(endpoint: &Endpoint, address: Address, finality: Finality, price:
     let asks_price = !price_calls.is_empty();
     calls.extend(price_calls);
     let mut answers = whole_request(endpoint.batch(&calls).await)?.into_iter();
-    let mut next = || answers.next().unwrap_or(Err(Failure::Unanswered));
+    let mut next = || answers.next().unwrap_or(Err(CallFailure::Unanswered));
     let finalized = match finality {
         Finality::Finalized => {
             let nonce = Nonce(need(next(), COUNT, quantity::number)?);
@@ -100,22 +105,22 @@ async fn heads(endpoint: &Endpoint, address: Address, finality: Finality, price:
         price.learn(next().ok().as_ref(), next().ok().as_ref());
     }
     if finalized.is_some_and(|pair| pair.block.number > latest.number) {
-        return Err(Failure::Nonsense("eth_getBlockByNumber: the finalized block is above the latest"));
+        return Err(CallFailure::Malformed("eth_getBlockByNumber: the finalized block is above the latest"));
     }
     Ok(Heads { latest, latest_nonce, finalized })
 }
 
-/// The counts of an address. A node that does not know the final block, or not the state there any more, gives the
-/// other two.
-pub(crate) async fn counts(endpoint: &Endpoint, address: Address, finality: Finality) -> Result<Counts, Failure> {
+/// The counts of an address. A node that does not know the final block, or no longer has its state, gives the other
+/// two.
+pub(crate) async fn counts(endpoint: &Endpoint, address: Address, finality: Finality) -> Result<Counts, CallFailure> {
     let call = |at: Value| Call::new(COUNT, json!([address.lower(), at]));
     let calls = [call(json!("latest")), call(json!("pending")), call(final_at(endpoint, finality).await?.param())];
     let mut answers = whole_request(endpoint.batch(&calls).await)?.into_iter();
-    let mut next = || need(answers.next().unwrap_or(Err(Failure::Unanswered)), COUNT, quantity::number).map(Nonce);
+    let mut next = || need(answers.next().unwrap_or(Err(CallFailure::Unanswered)), COUNT, quantity::number).map(Nonce);
     let (latest, pending) = (next()?, next()?);
     let finalized = match next() {
         Ok(finalized) => Some(finalized),
-        Err(Failure::Node(_) | Failure::Unanswered) => None,
+        Err(CallFailure::Node(_) | CallFailure::Unanswered) => None,
         Err(failure) => return Err(failure),
     };
     Ok(Counts { finalized, latest, pending })
@@ -126,15 +131,15 @@ pub(crate) async fn final_pair(
     endpoint: &Endpoint,
     address: Address,
     finality: Finality,
-) -> Result<FinalPair, Failure> {
+) -> Result<FinalPair, CallFailure> {
     let at = final_at(endpoint, finality).await?;
     let mut answers = whole_request(endpoint.batch(&at.pair_calls(address)).await)?.into_iter();
-    let mut next = || answers.next().unwrap_or(Err(Failure::Unanswered));
+    let mut next = || answers.next().unwrap_or(Err(CallFailure::Unanswered));
     let nonce = Nonce(need(next(), COUNT, quantity::number)?);
     Ok(FinalPair { nonce, block: need(next(), BLOCK, read_block)? })
 }
 
-pub(crate) async fn final_at(endpoint: &Endpoint, finality: Finality) -> Result<FinalAt, Failure> {
+pub(crate) async fn final_at(endpoint: &Endpoint, finality: Finality) -> Result<FinalAt, CallFailure> {
     match finality {
         Finality::Finalized => Ok(FinalAt::Tag),
         Finality::Confirmations(_) => {

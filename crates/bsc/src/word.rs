@@ -1,4 +1,4 @@
-//! What an endpoint says, asked alone, of one thing that another one showed or that is looked for.
+//! One endpoint's word on a fact that another endpoint showed, or that is searched for.
 //!
 //! Read next: `evidence.rs`, [`crate::chain`].
 
@@ -14,17 +14,17 @@ use crate::methods::{BLOCK, COUNT};
 use crate::parents;
 use crate::quantity;
 use crate::receipt::{is_fresh, made_at, read_block, read_receipt, whole_request};
-use crate::rpc::{Call, Failure, need};
+use crate::rpc::{Call, CallFailure, need};
 use crate::view::final_at;
 
 const BLOCK_RECEIPTS: &str = "eth_getBlockReceipts";
 
-/// What this endpoint says of receipts that another one showed final.
+/// Asks this endpoint about receipts that another endpoint showed final.
 pub(crate) async fn witness(
     endpoint: &Endpoint,
     query: &WitnessQuery,
     finality: Finality,
-) -> Result<Vec<Word>, Failure> {
+) -> Result<Vec<Word>, CallFailure> {
     let at = final_at(endpoint, finality).await?;
     let slots = query.finals.iter().map(|(nonce, receipt)| SlotQuery {
         nonce: *nonce,
@@ -58,7 +58,7 @@ async fn word(endpoint: &Endpoint, seen: &Seen, (nonce, receipt): (Nonce, &Recei
     match found {
         Some(own) if same(&own) => Word::Silent,
         Some(_) => Word::Contradicts,
-        // It has the block, and gives no receipt: is the transaction in it?
+        // The endpoint has the block but gives no receipt: is the transaction in the block?
         None => match seen.txs.get(&block.hash) {
             Some(txs) if !txs.contains(&receipt.tx_hash) => Word::Contradicts,
             Some(_) => match block_receipt(endpoint, block, receipt.tx_hash).await {
@@ -71,21 +71,21 @@ async fn word(endpoint: &Endpoint, seen: &Seen, (nonce, receipt): (Nonce, &Recei
     }
 }
 
-/// A transaction's receipt from all receipts of its block, for a node that does not give it by its hash.
+/// A transaction's receipt from the list of its block's receipts, for a node that does not return it by hash.
 pub(crate) async fn block_receipt(endpoint: &Endpoint, block: &BlockRef, hash: TxHash) -> Option<Receipt> {
     let answer = endpoint.call(BLOCK_RECEIPTS, json!([block.hash.to_string()])).await.ok()?;
     let receipts = answer.as_array()?.iter().filter_map(|receipt| read_receipt(receipt, hash));
     receipts.into_iter().find(|receipt| receipt.block == *block)
 }
 
-/// The receipt of one of these attempts that this endpoint shows final, if it shows one.
+/// The receipt of one of these attempts, if this endpoint shows one as final.
 pub(crate) async fn own_receipt(
     endpoint: &Endpoint,
     address: Address,
     nonce: Nonce,
     own: &[TxHash],
     finality: Finality,
-) -> Result<Option<Receipt>, Failure> {
+) -> Result<Option<Receipt>, CallFailure> {
     if own.is_empty() {
         return Ok(None);
     }
@@ -101,8 +101,8 @@ pub(crate) async fn own_receipt(
     Ok(seen.finals.get(&nonce).copied())
 }
 
-/// What this endpoint says of a transaction that used a nonce in a final block: its block is final and canonical,
-/// the count there is past the nonce, and the transaction is in it.
+/// Asks this endpoint about a transaction that used a nonce in a final block. It agrees if the block is final and
+/// canonical, the count there is past the nonce, and the transaction is in the block.
 pub(crate) async fn use_word(
     endpoint: &Endpoint,
     address: Address,
@@ -110,7 +110,7 @@ pub(crate) async fn use_word(
     used: (TxHash, BlockRef),
     finality: Finality,
     now: Millis,
-) -> Result<Word, Failure> {
+) -> Result<Word, CallFailure> {
     let (hash, block) = used;
     let at = final_at(endpoint, finality).await?;
     let mut calls = at.pair_calls(address).to_vec();
@@ -118,11 +118,11 @@ pub(crate) async fn use_word(
     let is_one_request = endpoint.batch_items() >= calls.len();
     let mut answers = whole_request(endpoint.batch(&calls).await)?.into_iter();
     let is_one_request = is_one_request && endpoint.batch_items() >= calls.len();
-    let mut next = || answers.next().unwrap_or(Err(Failure::Unanswered));
+    let mut next = || answers.next().unwrap_or(Err(CallFailure::Unanswered));
     let count = need(next(), COUNT, quantity::number)?;
     let top = need(next(), BLOCK, |block| Some(block.clone()))?;
     let top_made_at = made_at(&top);
-    let top = read_block(&top).ok_or(Failure::Nonsense(BLOCK))?;
+    let top = read_block(&top).ok_or(CallFailure::Malformed(BLOCK))?;
     if top.number < block.number {
         return Ok(if is_fresh(top_made_at, now) { Word::NotYet } else { Word::Silent });
     }

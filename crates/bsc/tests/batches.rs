@@ -1,4 +1,4 @@
-//! Endpoints that do not take batches, each in its own way: the calls are answered all the same, in few requests.
+//! Endpoints that refuse batches in different ways: the calls are answered anyway, in few requests.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,7 +9,7 @@
     unreachable_pub,
     reason = "test code"
 )]
-#![allow(dead_code, reason = "each test file uses its part of the stub")]
+#![allow(dead_code, reason = "each test file uses a part of the stub")]
 
 mod common;
 
@@ -51,7 +51,7 @@ fn size(body: &Value) -> usize {
     body.as_array().map_or(1, Vec::len)
 }
 
-/// What arrays of more than `most` calls get; all else is answered well.
+/// Answers arrays of more than `most` calls with `fault`, and everything else correctly.
 async fn node(most: usize, fault: impl Fn(&Value) -> Reply + Send + Sync + 'static) -> Stub {
     Stub::raw(move |body| if size(body) > most { fault(body) } else { good(body) }).await
 }
@@ -64,7 +64,7 @@ fn raws(count: u8) -> Vec<signpost_txmgr::tx::RawTx> {
     (1..=count).map(tx).collect()
 }
 
-/// Each answer to the array, changed.
+/// The answers to the array, each modified by `change`.
 fn changed(body: &Value, change: impl Fn(usize, &mut Value)) -> Value {
     let mut answers = each(body, &answer);
     for (at, item) in answers.as_array_mut().unwrap().iter_mut().enumerate() {
@@ -78,10 +78,10 @@ const PAGE: &str = "<html><body>no</body></html>";
 
 type Fault = fn(&Value) -> Reply;
 
-/// A name, the largest batch that is answered well, and what happens to others.
+/// A name, the largest batch that is answered correctly, and the answer to larger ones.
 type Oddity = (&'static str, usize, Fault);
 
-/// Every one of these was seen in public reports, or is a near relation of one that was.
+/// Each of these was seen in public reports, or is close to one that was.
 const ODDITIES: [Oddity; 26] = [
     ("one error with a status", 3, |_| Reply::Http(500, &[], CODE_31.to_owned())),
     ("one error without a status", 3, |_| Reply::Http(200, &[], CODE_31.to_owned())),
@@ -102,7 +102,7 @@ const ODDITIES: [Oddity; 26] = [
     ("a bad gateway", 1, |_| Reply::Http(502, &[], PAGE.to_owned())),
     ("a page", 1, |_| Reply::Http(200, &[], PAGE.to_owned())),
     ("an empty array", 1, |_| Reply::Json(json!([]))),
-    ("a result for nobody", 1, |_| Reply::Json(json!({"jsonrpc": "2.0", "id": null, "result": "0x1"}))),
+    ("a result without a call", 1, |_| Reply::Json(json!({"jsonrpc": "2.0", "id": null, "result": "0x1"}))),
     ("the first call's result alone", 1, |body| Reply::Json(each(&body[0], &answer))),
     ("no body", 1, |_| Reply::Http(200, &[], String::new())),
     ("no content", 1, |_| Reply::Http(204, &[], String::new())),
@@ -124,7 +124,7 @@ const ODDITIES: [Oddity; 26] = [
 ];
 
 #[tokio::test]
-async fn sends_arrive_whatever_becomes_of_batches() {
+async fn sends_succeed_despite_every_batch_oddity() {
     for (name, most, fault) in ODDITIES {
         let stub = node(most, fault).await;
         let chain = chain(&[&stub]);
@@ -133,13 +133,13 @@ async fn sends_arrive_whatever_becomes_of_batches() {
         assert!(stub.requests() <= 1 + 20 + 5, "{name}: {} requests", stub.requests());
         let before = stub.requests();
         assert_eq!(classes(&chain.send_all(&raws(20)).await), [SendClass::Accepted; 20], "{name}");
-        // Half of what works at worst, and nothing is tried in vain.
-        assert!((stub.requests() - before) * most.div_ceil(2) <= 20 + most, "{name}: it is remembered");
+        // At worst half of the size that works, and no failing request.
+        assert!((stub.requests() - before) * most.div_ceil(2) <= 20 + most, "{name}: the size is remembered");
     }
 }
 
 #[tokio::test]
-async fn reads_are_answered_whatever_becomes_of_batches() {
+async fn reads_succeed_despite_every_batch_oddity() {
     for (name, most, fault) in ODDITIES {
         let stub = node(most.min(2), fault).await;
         let chain = chain(&[&stub]);
@@ -161,7 +161,7 @@ fn query() -> ViewQuery {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_down_is_asked_three_times_at_most() {
+async fn endpoint_that_is_down_gets_at_most_three_requests() {
     let faults: [Fault; 4] = [
         |_| Reply::Http(503, &[], PAGE.to_owned()),
         |_| Reply::Http(200, &[], PAGE.to_owned()),
@@ -172,16 +172,16 @@ async fn an_endpoint_that_is_down_is_asked_three_times_at_most() {
         let stub = Stub::raw(move |body| if body["method"] == "eth_chainId" { good(body) } else { fault(body) }).await;
         let chain = chain(&[&stub]);
         assert_eq!(classes(&chain.send_all(&raws(20)).await), [SendClass::Unknown; 20]);
-        assert!(stub.requests() <= 1 + 3, "after the chain's id: {}", stub.requests());
+        assert!(stub.requests() <= 1 + 3, "after the chain id: {}", stub.requests());
         assert!(stub.asked_for("eth_sendRawTransaction") <= 22);
     }
 }
 
 #[tokio::test]
-async fn an_endpoint_that_goes_down_meanwhile_is_soon_left() {
+async fn endpoint_that_goes_down_during_a_batch_is_soon_left() {
     let asked = Arc::new(AtomicU8::new(0));
     let counter = Arc::clone(&asked);
-    // The chain's id, and one transaction alone.
+    // The chain id, and one single transaction.
     let stub = Stub::raw(move |body| match counter.fetch_add(1, Ordering::SeqCst) {
         0 | 2 => good(body),
         _ => Reply::Http(503, &[], PAGE.to_owned()),
@@ -194,7 +194,7 @@ async fn an_endpoint_that_goes_down_meanwhile_is_soon_left() {
 }
 
 #[tokio::test]
-async fn limits_and_silence_are_no_matter_of_the_batch() {
+async fn rate_limits_and_timeouts_do_not_split_the_batch() {
     let faults: [(Fault, SendClass); 5] = [
         (|_| Reply::Http(429, &[], String::new()), SendClass::Retry),
         (|_| Reply::Http(200, &[], "rate limit exceeded".to_owned()), SendClass::Retry),
@@ -213,14 +213,14 @@ async fn limits_and_silence_are_no_matter_of_the_batch() {
 }
 
 #[tokio::test]
-async fn one_error_of_all_calls_is_theirs_when_a_call_alone_gets_it_too() {
-    // Sends that a node answers alike every day: no request is spent on the question.
+async fn error_of_all_calls_counts_if_a_single_call_gets_it_too() {
+    // Known errors that often apply to all sends of a batch: no extra request is made.
     for words in ["already known", "nonce too low", "insufficient funds for gas * price + value"] {
         let stub = Stub::calls(move |_, _| Err(error(-32000, words))).await;
         chain(&[&stub]).send_all(&raws(20)).await;
         assert_eq!(stub.requests(), 1 + 1, "{words}");
     }
-    // Words nobody knows: one more request, and batches stay as large as they are.
+    // Unknown words: one more request, and the batch size stays.
     let stub = Stub::calls(|_, _| Err(error(-32000, "not on a day like 26"))).await;
     let chain = chain(&[&stub]);
     for round in 1..=3 {
@@ -230,11 +230,11 @@ async fn one_error_of_all_calls_is_theirs_when_a_call_alone_gets_it_too() {
 }
 
 #[tokio::test]
-async fn what_may_have_taken_effect_in_a_batch_stays_unknown() {
+async fn call_that_may_have_taken_effect_in_a_batch_stays_unknown() {
     for (status, class) in [(502, SendClass::Unknown), (500, SendClass::Unknown), (413, SendClass::Retry)] {
         let stub = Stub::raw(move |body| match body["params"][0].as_str() {
             _ if body.is_array() => Reply::Http(status, &[], String::new()),
-            // Alone: the first is taken, the others are surely not.
+            // As single calls: the first is accepted, the others surely are not.
             None | Some("0x01010101") => good(body),
             Some(_) => Reply::Http(403, &[], String::new()),
         })
@@ -246,7 +246,7 @@ async fn what_may_have_taken_effect_in_a_batch_stays_unknown() {
 }
 
 #[tokio::test]
-async fn a_limit_after_a_batch_that_failed_is_respected() {
+async fn rate_limit_after_a_failed_batch_is_respected() {
     let stub = Stub::raw(|body| match body["method"].as_str() {
         Some("eth_chainId") => good(body),
         None => Reply::Http(502, &[], String::new()),
@@ -261,9 +261,9 @@ async fn a_limit_after_a_batch_that_failed_is_respected() {
 }
 
 #[tokio::test]
-async fn a_call_that_fails_alone_costs_itself_only() {
-    // What a gateway does not let through spoils every batch it is in.
-    let spoilt = |word: &'static str| {
+async fn call_that_fails_alone_does_not_fail_the_others() {
+    // A call that a gateway blocks fails every batch that contains it.
+    let blocking = |word: &'static str| {
         Stub::raw(
             move |body| {
                 if body.to_string().contains(word) { Reply::Http(403, &[], PAGE.to_owned()) } else { good(body) }
@@ -271,22 +271,22 @@ async fn a_call_that_fails_alone_costs_itself_only() {
         )
     };
     for (bad, word) in [(2, "0x0202"), (3, "0x0303"), (7, "0x0707")] {
-        let stub = spoilt(word).await;
+        let stub = blocking(word).await;
         let answers = chain(&[&stub]).send_all(&raws(7)).await;
         let mut expected = [SendClass::Accepted; 7];
         expected[bad - 1] = SendClass::Retry;
         assert_eq!(classes(&answers), expected, "{answers:?}");
         assert!(answers[bad - 1].message.ends_with("HTTP status 403"), "{}", answers[bad - 1].message);
     }
-    // A method that is not on the plan: the view does without, at the first try.
-    let stub = spoilt("eth_feeHistory").await;
+    // A method outside the provider's plan: the view succeeds without it, at the first try.
+    let stub = blocking("eth_feeHistory").await;
     let view = chain(&[&stub]).view(&query()).await.unwrap();
     assert_eq!(view.latest_nonce, Nonce(8));
     assert_eq!(stub.asked_for("eth_chainId"), 1);
 }
 
 #[tokio::test]
-async fn one_odd_answer_in_a_batch_costs_its_call_only() {
+async fn malformed_answer_in_a_batch_affects_only_its_call() {
     let oddities: [fn(&mut Value); 6] = [
         |item| *item = json!({"jsonrpc": "2.0", "id": item["id"]}),
         |item| *item = json!({"jsonrpc": "2.0", "result": item["result"]}),
@@ -313,8 +313,8 @@ async fn one_odd_answer_in_a_batch_costs_its_call_only() {
         let alone = BscChain::new(&config).unwrap();
         let requests = stub.requests();
         assert_eq!(classes(&alone.send_all(&raws(5)).await), expected);
-        assert_eq!(stub.requests(), requests + 2, "nothing is asked again");
-        // Nor is the endpoint left for it.
+        assert_eq!(stub.requests(), requests + 2, "nothing is repeated");
+        // The endpoint stays in use.
         chain.send_all(&raws(5)).await;
         let asked = other.asked_for("eth_getBalance");
         chain.balance(ADDRESS).await.unwrap();
@@ -323,7 +323,7 @@ async fn one_odd_answer_in_a_batch_costs_its_call_only() {
 }
 
 #[tokio::test]
-async fn answers_for_some_calls_count_and_fewer_are_asked_next_time() {
+async fn partial_answers_count_and_shrink_the_next_batch() {
     let stub = node(1, |body| {
         let mut answers = each(body, &answer);
         answers.as_array_mut().unwrap().truncate(3);
@@ -339,7 +339,7 @@ async fn answers_for_some_calls_count_and_fewer_are_asked_next_time() {
 }
 
 #[tokio::test]
-async fn a_single_reply_is_the_reply_whatever_its_id_says() {
+async fn reply_to_a_single_call_counts_whatever_its_id() {
     let changes: [fn(&Value) -> Value; 7] = [
         |item| json!({"jsonrpc": "2.0", "id": null, "result": item["result"]}),
         |item| json!({"result": item["result"]}),
@@ -358,7 +358,7 @@ async fn a_single_reply_is_the_reply_whatever_its_id_says() {
     }
 }
 
-/// While this lives, paused time goes on only when a test says so, however long a socket takes.
+/// While this value lives, paused time advances only when a test advances it, however long a socket takes.
 fn hold_time() -> std::sync::mpsc::Sender<()> {
     let (sender, receiver) = std::sync::mpsc::channel::<()>();
     tokio::task::spawn_blocking(move || receiver.recv());
@@ -366,7 +366,7 @@ fn hold_time() -> std::sync::mpsc::Sender<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn larger_batches_are_tried_again_ever_more_seldom_where_they_fail() {
+async fn failing_larger_batches_are_retried_less_and_less_often() {
     let _time = hold_time();
     let stub = node(3, |_| Reply::Http(500, &[], CODE_31.to_owned())).await;
     let chain = chain(&[&stub]);
@@ -384,7 +384,7 @@ async fn larger_batches_are_tried_again_ever_more_seldom_where_they_fail() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_one_bad_moment_took_is_back_within_a_minute() {
+async fn batch_size_recovers_within_a_minute_after_a_fault() {
     let _time = hold_time();
     let bad = Arc::new(AtomicU8::new(0));
     let now = Arc::clone(&bad);

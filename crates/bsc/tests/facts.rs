@@ -1,4 +1,4 @@
-//! What a node says of the chain's rules and of itself, for people; and a node that knows no `finalized` block.
+//! A node's facts about the chain's rules and about itself, for display; and a node without a `finalized` block.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,7 +8,7 @@
     unreachable_pub,
     reason = "test code"
 )]
-#![allow(dead_code, reason = "each test file uses its part of the stub")]
+#![allow(dead_code, reason = "each test file uses a part of the stub")]
 
 mod common;
 
@@ -26,7 +26,7 @@ fn word(number: u64) -> String {
     format!("{number:064x}")
 }
 
-/// A node with the lane's contract, 5 % and one listed token.
+/// A node with the lane's contract: 5 %, one listed token.
 async fn after_the_fork() -> Stub {
     Stub::calls(|method, params| match method {
         "eth_call" => {
@@ -49,7 +49,7 @@ async fn after_the_fork() -> Stub {
 }
 
 #[tokio::test]
-async fn ratio_and_list_of_the_lane_are_read_from_its_contract() {
+async fn lane_ratio_and_list_are_read_from_the_contract() {
     let stub = after_the_fork().await;
     let chain = chain(&[&stub]);
     let rules = chain.payment_lane().await.unwrap();
@@ -61,7 +61,7 @@ async fn ratio_and_list_of_the_lane_are_read_from_its_contract() {
 }
 
 #[tokio::test]
-async fn without_the_contract_the_lane_is_not_active() {
+async fn lane_is_inactive_without_the_contract() {
     let stub = Stub::calls(|_, _| Ok(json!("0x"))).await;
     let chain = chain(&[&stub]);
     assert_eq!(chain.payment_lane().await.unwrap(), None);
@@ -70,13 +70,13 @@ async fn without_the_contract_the_lane_is_not_active() {
 }
 
 #[tokio::test]
-async fn a_contract_that_answers_something_else_is_not_read_as_a_lane() {
+async fn malformed_contract_answer_is_an_error() {
     let stub = Stub::calls(|_, _| Ok(json!("0x01"))).await;
     assert!(chain(&[&stub]).payment_lane().await.is_err());
 }
 
 #[tokio::test]
-async fn a_node_tells_its_version_and_the_turn() {
+async fn node_version_and_turn_length_are_read() {
     let stub = after_the_fork().await;
     let chain = chain(&[&stub]);
     let client = chain.client().await.unwrap();
@@ -85,14 +85,14 @@ async fn a_node_tells_its_version_and_the_turn() {
 }
 
 #[tokio::test]
-async fn a_turn_that_is_not_told_is_no_turn_of_zero() {
+async fn missing_turn_length_is_an_error_not_zero() {
     for answer in [Err(error(-32601, "the method does not exist/is not available")), Ok(json!(0)), Ok(Value::Null)] {
         let stub = Stub::calls(move |_, _| answer.clone()).await;
         assert!(chain(&[&stub]).turn_length().await.is_err());
     }
 }
 
-/// A node that knows heights, `latest` and `pending`, and no `finalized`.
+/// A node that knows heights, `latest` and `pending`, but not `finalized`.
 async fn without_finalized() -> Stub {
     Stub::calls(|method, params| {
         let at =
@@ -120,7 +120,7 @@ async fn confirmations_need_no_finalized_block() {
     assert_eq!((view.finalized.number, view.finalized_nonce), (BlockNumber(85), Nonce(4)));
     let counts = chain.counts(ADDRESS).await.unwrap();
     assert_eq!((counts.latest, counts.pending), (Nonce(5), Nonce(5)));
-    assert_eq!(counts, Counts { finalized: Some(Nonce(4)), ..counts }, "the count so many blocks back");
+    assert_eq!(counts, Counts { finalized: Some(Nonce(4)), ..counts }, "the count at that many blocks back");
     assert_eq!(chain.final_count(ADDRESS).await.unwrap().0, Nonce(4));
     let asked = stub.asked();
     assert!(asked.iter().all(|(_, params)| !params.to_string().contains("finalized")), "{asked:?}");

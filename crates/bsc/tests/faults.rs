@@ -1,4 +1,4 @@
-//! What an endpoint can do wrong, one call at a time: each fault as a send and as a read.
+//! Faults of a single endpoint, one call at a time: each fault for a send and for a read.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,7 +9,7 @@
     unreachable_pub,
     reason = "test code"
 )]
-#![allow(dead_code, reason = "each test file uses its part of the stub")]
+#![allow(dead_code, reason = "each test file uses a part of the stub")]
 
 mod common;
 
@@ -20,7 +20,7 @@ use signpost_txmgr::ports::{Chain, Counts, Happened, PortError};
 use signpost_txmgr::record::{SendAnswer, SendClass};
 use signpost_txmgr::units::{Nonce, Wei};
 
-/// A stub that says its chain and does `fault` with everything else.
+/// A stub that answers its chain id and answers everything else with `fault`.
 async fn faulty(fault: impl Fn(&Value) -> Reply + Send + Sync + 'static) -> Stub {
     Stub::raw(move |body| match body["method"].as_str() {
         Some("eth_chainId") => Reply::Json(each(body, &|_, _| Ok(Value::Null))),
@@ -38,7 +38,7 @@ async fn send_and_read(stub: &Stub) -> (SendAnswer, PortError) {
 }
 
 #[tokio::test]
-async fn an_answer_is_read() {
+async fn correct_answers_are_read() {
     let stub = Stub::calls(|method, params| match method {
         "eth_getBalance" => Ok(json!("0x3b9aca00")),
         "eth_getTransactionCount" => match params[1].as_str() {
@@ -61,7 +61,7 @@ async fn an_answer_is_read() {
 }
 
 #[tokio::test]
-async fn counts_are_of_one_request_and_need_no_finalized_one() {
+async fn counts_take_one_request_and_need_no_finalized_block() {
     let stub = Stub::calls(|method, params| match (method, params[1].as_str()) {
         ("eth_getTransactionCount", Some("latest")) => Ok(json!("0x7")),
         ("eth_getTransactionCount", Some("pending")) => Ok(json!("0x8")),
@@ -79,7 +79,7 @@ async fn counts_are_of_one_request_and_need_no_finalized_one() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_no_json_rpc_leave_it_unknown() {
+async fn body_without_json_rpc_is_unknown() {
     for body in ["", "<html>Bad Gateway</html>", "[]", "null", "{}", "\"ok\"", "[1,2]", "[{},{}]"] {
         let stub = faulty(move |_| Reply::Http(200, &[], body.to_owned())).await;
         let (answer, failure) = send_and_read(&stub).await;
@@ -89,16 +89,16 @@ async fn bodies_that_are_no_json_rpc_leave_it_unknown() {
 }
 
 #[tokio::test]
-async fn a_result_that_is_no_quantity_is_no_answer() {
+async fn result_that_is_not_a_quantity_is_malformed() {
     for result in [json!(null), json!(5), json!("0x"), json!("five"), json!({})] {
         let stub = Stub::calls(move |_, _| Ok(result.clone())).await;
         let failure = chain(&[&stub]).balance(ADDRESS).await.unwrap_err();
-        assert!(whole(&failure).contains("makes no sense"), "{}", whole(&failure));
+        assert!(whole(&failure).contains("is malformed"), "{}", whole(&failure));
     }
 }
 
 #[tokio::test]
-async fn server_errors_leave_it_unknown_and_refusals_do_not() {
+async fn server_errors_are_unknown_and_http_refusals_are_not() {
     for (status, class, happened) in [
         (500, SendClass::Unknown, Happened::Unknown),
         (502, SendClass::Unknown, Happened::Unknown),
@@ -118,7 +118,7 @@ async fn server_errors_leave_it_unknown_and_refusals_do_not() {
 }
 
 #[tokio::test]
-async fn a_json_rpc_error_with_a_status_is_the_nodes_word() {
+async fn json_rpc_error_with_http_status_is_the_nodes_error() {
     let stub =
         faulty(|body| Reply::Http(400, &[], each(body, &|_, _| Err(error(-32000, "nonce too low"))).to_string())).await;
     let (answer, failure) = send_and_read(&stub).await;
@@ -127,7 +127,7 @@ async fn a_json_rpc_error_with_a_status_is_the_nodes_word() {
 }
 
 #[tokio::test]
-async fn too_many_requests_surely_did_nothing() {
+async fn rate_limited_call_surely_had_no_effect() {
     let replies: [fn(&Value) -> Reply; 5] = [
         |_| Reply::Http(429, &[("retry-after", "7")], "slow down".to_owned()),
         |_| Reply::Http(200, &[], "message: rate limit exceeded, trace_id: 7".to_owned()),
@@ -144,7 +144,7 @@ async fn too_many_requests_surely_did_nothing() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_limits_our_rate_is_left_alone() {
+async fn rate_limited_endpoint_is_paused() {
     let stub = faulty(|_| Reply::Http(429, &[("retry-after", "7")], String::new())).await;
     let chain = chain(&[&stub]);
     assert!(chain.balance(ADDRESS).await.unwrap_err().throttled);
@@ -156,7 +156,7 @@ async fn an_endpoint_that_limits_our_rate_is_left_alone() {
 }
 
 #[tokio::test]
-async fn no_connection_surely_did_nothing() {
+async fn failed_connection_surely_had_no_effect() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/{SECRET}", listener.local_addr().unwrap());
     drop(listener);
@@ -169,7 +169,7 @@ async fn no_connection_surely_did_nothing() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_leaves_it_unknown() {
+async fn broken_connection_is_unknown() {
     let stub = faulty(|_| Reply::Http(200, &[("content-length", "1000")], "{".to_owned())).await;
     let (answer, failure) = send_and_read(&stub).await;
     assert_eq!(answer.class, SendClass::Unknown);
@@ -177,7 +177,7 @@ async fn a_connection_that_breaks_leaves_it_unknown() {
 }
 
 #[tokio::test]
-async fn no_answer_in_time_leaves_it_unknown() {
+async fn timeout_is_unknown() {
     let stub = faulty(|_| Reply::Never).await;
     let mut config = config(&[&stub]);
     config.timeout_ms = 150;
@@ -189,7 +189,7 @@ async fn no_answer_in_time_leaves_it_unknown() {
 }
 
 #[tokio::test]
-async fn an_answer_without_end_is_not_read_to_its_end() {
+async fn overlong_answer_is_not_read_to_its_end() {
     let stub = faulty(|_| Reply::Http(200, &[], " ".repeat(33 << 20))).await;
     let answer = chain(&[&stub]).send(&tx(1)).await;
     assert_eq!(answer.class, SendClass::Unknown);
@@ -197,7 +197,7 @@ async fn an_answer_without_end_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn another_hash_than_ours_is_unknown() {
+async fn other_hash_than_ours_is_unknown() {
     for result in [json!(tx(2).hash.to_string()), json!(null), json!("0x")] {
         let stub = Stub::calls(move |_, _| Ok(result.clone())).await;
         let answer = chain(&[&stub]).send(&tx(1)).await;
@@ -207,7 +207,7 @@ async fn another_hash_than_ours_is_unknown() {
     assert_eq!(chain(&[&stub]).send(&tx(1)).await, SendAnswer::new(SendClass::Accepted, ""));
 }
 
-/// Answers each send with the hash that its bytes stand for.
+/// Answers each send with the hash that belongs to its bytes.
 fn take(_: &str, params: &Value) -> Result<Value, Value> {
     let byte = &params[0].as_str().unwrap()[2..4];
     Ok(json!(format!("0x{}", byte.repeat(32))))
@@ -218,7 +218,7 @@ fn classes(answers: &[SendAnswer]) -> Vec<SendClass> {
 }
 
 #[tokio::test]
-async fn a_lane_is_sent_in_order_in_batches() {
+async fn lane_is_sent_in_order_in_batches() {
     let stub = Stub::calls(take).await;
     let mut config = config(&[&stub]);
     config.batch_items = 3;
@@ -238,12 +238,12 @@ async fn large_transactions_make_smaller_batches() {
     let chain = chain(&[&stub]);
     let raw = signpost_txmgr::tx::RawTx { bytes: vec![7; 131_072], hash: tx(7).hash };
     assert_eq!(classes(&chain.send_all(&vec![raw; 6]).await), [SendClass::AlreadyKnown; 6]);
-    // 256 KiB of hex each: three to a request.
+    // 256 KiB of hex each: three per request.
     assert_eq!(stub.requests(), 3);
 }
 
 #[tokio::test]
-async fn answers_may_come_reordered_and_twice() {
+async fn reordered_and_repeated_answers_are_matched() {
     let stub = faulty(|body| {
         let mut answers = each(body, &take);
         if let Some(items) = answers.as_array_mut() {
@@ -264,7 +264,7 @@ async fn answers_may_come_reordered_and_twice() {
 }
 
 #[tokio::test]
-async fn ids_may_come_back_as_text() {
+async fn ids_returned_as_text_are_matched() {
     let stub = faulty(|body| {
         let mut answers = each(body, &take);
         for item in answers.as_array_mut().unwrap() {
@@ -277,7 +277,7 @@ async fn ids_may_come_back_as_text() {
 }
 
 #[tokio::test]
-async fn a_missing_answer_is_unknown_and_the_others_count() {
+async fn missing_answer_is_unknown_and_the_others_count() {
     let stub = faulty(|body| {
         let mut answers = each(body, &take);
         let items = answers.as_array_mut().unwrap();
@@ -293,11 +293,11 @@ async fn a_missing_answer_is_unknown_and_the_others_count() {
 }
 
 #[tokio::test]
-async fn a_provider_without_batches_gets_single_calls() {
+async fn provider_without_batches_gets_single_calls() {
     let refusals: [fn(&Value) -> Value; 4] = [
         |_| json!({"jsonrpc": "2.0", "id": null, "error": error(-32600, "Invalid Request")}),
         |_| json!({"jsonrpc": "2.0", "id": null, "error": error(-32000, "batch requests are not supported")}),
-        // geth and BSC: in an array, in the place of the first call.
+        // geth and BSC: in an array, in place of the first answer.
         |body| json!([{"jsonrpc": "2.0", "id": body[0]["id"], "error": error(-32600, "batch too large")}]),
         |_| json!([{"jsonrpc": "2.0", "id": null, "error": error(-32600, "batch too large")}]),
     ];
@@ -309,30 +309,30 @@ async fn a_provider_without_batches_gets_single_calls() {
         assert_eq!(classes(&chain.send_all(&raws).await), [SendClass::Accepted; 5]);
         let requests = stub.requests();
         assert_eq!(classes(&chain.send_all(&raws).await), [SendClass::Accepted; 5]);
-        assert_eq!(stub.requests() - requests, 5, "it is remembered");
+        assert_eq!(stub.requests() - requests, 5, "the size is remembered");
     }
 }
 
 #[tokio::test]
-async fn one_error_for_a_whole_batch_is_each_calls() {
+async fn one_error_for_a_batch_applies_to_each_call() {
     let stub = faulty(|_| Reply::Json(json!({"id": null, "error": error(-32603, "upstream error")}))).await;
     assert_eq!(classes(&chain(&[&stub]).send_all(&[tx(1), tx(2)]).await), [SendClass::Unknown; 2]);
 }
 
 #[tokio::test]
-async fn what_follows_a_failed_batch_is_not_sent() {
+async fn calls_after_a_failed_batch_are_not_sent() {
     let stub = faulty(|_| Reply::Http(502, &[], String::new())).await;
     let mut config = config(&[&stub]);
     config.batch_items = 2;
     let chain = BscChain::new(&config).unwrap();
     let answers = chain.send_all(&[tx(1), tx(2), tx(3)]).await;
     assert_eq!(classes(&answers), [SendClass::Unknown, SendClass::Unknown, SendClass::Retry]);
-    // The first two, and the first of them alone, twice.
+    // The first two, then the first of them alone, twice.
     assert_eq!(stub.asked_for("eth_sendRawTransaction"), 4);
 }
 
 #[tokio::test]
-async fn a_limit_inside_a_batch_is_one_calls_retry() {
+async fn rate_limit_inside_a_batch_affects_only_its_call() {
     let stub = faulty(|body| {
         let mut answers = each(body, &take);
         let last = answers.as_array_mut().unwrap().last_mut().unwrap();
@@ -343,5 +343,5 @@ async fn a_limit_inside_a_batch_is_one_calls_retry() {
     let chain = chain(&[&stub]);
     let answers = chain.send_all(&[tx(1), tx(2)]).await;
     assert_eq!(classes(&answers), [SendClass::Accepted, SendClass::Retry]);
-    assert!(chain.balance(ADDRESS).await.unwrap_err().throttled, "and the endpoint is left alone");
+    assert!(chain.balance(ADDRESS).await.unwrap_err().throttled, "and the endpoint is paused");
 }

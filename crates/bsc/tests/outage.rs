@@ -1,5 +1,5 @@
-//! When no endpoint answers: nothing is concluded, limits are respected, and the next call after their
-//! return sees it.
+//! Outages of all endpoints: nothing is concluded, rate limits are respected, and the first call after their
+//! return succeeds.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,7 +10,7 @@
     unreachable_pub,
     reason = "test code"
 )]
-#![allow(dead_code, reason = "each test file uses its part of the stub")]
+#![allow(dead_code, reason = "each test file uses a part of the stub")]
 
 mod common;
 
@@ -26,7 +26,7 @@ use signpost_txmgr::ports::{Chain, SlotQuery, ViewQuery};
 use signpost_txmgr::record::SendClass;
 use signpost_txmgr::units::{Nonce, Wei};
 
-/// The time of a block, and the pause between two rounds while no node answers.
+/// The block interval, which is also the pause between two rounds while no node answers.
 const BLOCK: Duration = Duration::from_millis(450);
 
 const UP: u8 = 0;
@@ -35,7 +35,7 @@ const MUTE: u8 = 2;
 const LIMITED: u8 = 3;
 const ALWAYS_A_SECOND: u8 = 4;
 
-/// A node that goes down, comes back, and counts what it was asked.
+/// A node that can be taken down and brought back, and that counts its requests.
 struct Node {
     stub: Stub,
     state: Arc<AtomicU8>,
@@ -74,15 +74,15 @@ fn answer(method: &str, params: &Value) -> Result<Value, Value> {
     }
 }
 
-/// While this lives, paused time goes on only when a test says so, however long a socket takes.
+/// While this value lives, paused time advances only when a test advances it, however long a socket takes.
 fn hold_time() -> std::sync::mpsc::Sender<()> {
     let (sender, receiver) = std::sync::mpsc::channel::<()>();
     tokio::task::spawn_blocking(move || receiver.recv());
     sender
 }
 
-/// Rounds at a worker's pace, all in vain.
-async fn rounds_in_vain(chain: &BscChain, rounds: usize) {
+/// Makes rounds at the pace of a worker, all of which fail.
+async fn failing_rounds(chain: &BscChain, rounds: usize) {
     for round in 0..rounds {
         assert!(chain.balance(ADDRESS).await.is_err(), "{round}");
         tokio::time::advance(BLOCK).await;
@@ -90,13 +90,13 @@ async fn rounds_in_vain(chain: &BscChain, rounds: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_round_after_their_return_sees_it() {
+async fn first_round_after_an_outage_succeeds() {
     let _time = hold_time();
     for back in 0..3 {
         let nodes = [Node::new(DOWN).await, Node::new(DOWN).await, Node::new(DOWN).await];
         let chain = chain(&nodes.each_ref().map(|node| &node.stub));
         // Long enough for pauses of 10 s each.
-        rounds_in_vain(&chain, 60).await;
+        failing_rounds(&chain, 60).await;
         nodes[back].set(UP);
         assert_eq!(chain.balance(ADDRESS).await.unwrap(), Wei::from(5), "{back}");
         assert_eq!(chain.send(&tx(1)).await.class, SendClass::Accepted, "{back}");
@@ -104,7 +104,7 @@ async fn the_first_round_after_their_return_sees_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_send_finds_a_node_that_is_back_by_itself() {
+async fn first_send_after_an_outage_succeeds() {
     let _time = hold_time();
     let nodes = [Node::new(DOWN).await, Node::new(DOWN).await];
     let chain = chain(&nodes.each_ref().map(|node| &node.stub));
@@ -118,7 +118,7 @@ async fn a_send_finds_a_node_that_is_back_by_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_gives_no_view_at_all() {
+async fn outage_gives_no_view() {
     let _time = hold_time();
     let node = Node::new(UP).await;
     let chain = chain(&[&node.stub]);
@@ -140,22 +140,22 @@ async fn an_outage_gives_no_view_at_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_is_respected_when_no_other_is_left() {
+async fn rate_limit_is_respected_without_other_endpoints() {
     let _time = hold_time();
     let (limited, down) = (Node::new(LIMITED).await, Node::new(DOWN).await);
     let chain = chain(&[&limited.stub, &down.stub]);
     chain.balance(ADDRESS).await.unwrap_err();
     let asked = limited.stub.requests();
     limited.set(UP);
-    // 19.8 of the 20 s it asked for.
-    rounds_in_vain(&chain, 44).await;
+    // 19.8 s of the 20 s that it named.
+    failing_rounds(&chain, 44).await;
     assert_eq!(limited.stub.requests(), asked);
     tokio::time::advance(BLOCK).await;
     assert_eq!(chain.balance(ADDRESS).await.unwrap(), Wei::from(5));
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_limited_is_said_without_asking_any() {
+async fn all_limited_is_reported_without_a_request() {
     let _time = hold_time();
     let nodes = [Node::new(LIMITED).await, Node::new(LIMITED).await];
     let chain = chain(&nodes.each_ref().map(|node| &node.stub));
@@ -168,7 +168,7 @@ async fn all_limited_is_said_without_asking_any() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sends_to_a_node_that_keeps_limiting_us_back_off() {
+async fn sends_to_a_limiting_node_back_off() {
     let _time = hold_time();
     let node = Node::new(UP).await;
     let chain = chain(&[&node.stub]);
@@ -176,7 +176,7 @@ async fn sends_to_a_node_that_keeps_limiting_us_back_off() {
     node.set(ALWAYS_A_SECOND);
     let raws: Vec<_> = (1..=100).map(tx).collect();
     let before = node.stub.requests();
-    // A minute of rounds, each with 100 transactions that no node has.
+    // A minute of rounds, each with 100 unsent transactions.
     for _ in 0..60_000 / 450 {
         let answers = chain.send_all(&raws).await;
         assert!(answers.iter().all(|answer| answer.class == SendClass::Retry));
@@ -191,11 +191,11 @@ async fn sends_to_a_node_that_keeps_limiting_us_back_off() {
 }
 
 #[tokio::test]
-async fn a_mute_node_does_not_hide_that_another_is_back() {
+async fn mute_node_does_not_delay_the_return_of_another() {
     let (mute, down) = (Node::new(MUTE).await, Node::new(DOWN).await);
     let mut config = config(&[&mute.stub, &down.stub]);
     config.timeout_ms = 60_000;
-    // Nobody asks the mute one for its height meanwhile.
+    // The mute node is not asked for its height in the meantime.
     config.probe_every_ms = 600_000;
     mute.set(DOWN);
     let chain = BscChain::new(&config).unwrap();
@@ -207,7 +207,7 @@ async fn a_mute_node_does_not_hide_that_another_is_back() {
 }
 
 #[tokio::test]
-async fn lanes_that_wait_together_ask_once() {
+async fn concurrent_lanes_share_one_check() {
     let node = Node::new(DOWN).await;
     let chain = chain(&[&node.stub]);
     for _ in 0..6 {
@@ -216,7 +216,7 @@ async fn lanes_that_wait_together_ask_once() {
     let asked = node.stub.requests();
     let lanes = futures_util::future::join_all((0..20).map(|_| chain.balance(ADDRESS))).await;
     assert!(lanes.iter().all(Result::is_err));
-    assert_eq!(node.stub.requests() - asked, 1, "one answer is for all");
+    assert_eq!(node.stub.requests() - asked, 1, "one check serves all");
     node.set(UP);
     let asked = node.stub.asked_for("eth_chainId");
     let lanes = futures_util::future::join_all((0..20).map(|_| chain.balance(ADDRESS))).await;

@@ -1,4 +1,4 @@
-//! Who gets a transaction that the first did not take, and when a refusal is believed.
+//! Which endpoint gets a transaction that the first did not accept, and when a refusal is confirmed.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,7 +9,7 @@
     unreachable_pub,
     reason = "test code"
 )]
-#![allow(dead_code, reason = "each test file uses its part of the stub")]
+#![allow(dead_code, reason = "each test file uses a part of the stub")]
 
 mod common;
 
@@ -22,7 +22,7 @@ use signpost_txmgr::ports::Chain;
 use signpost_txmgr::record::{SendAnswer, SendClass};
 use signpost_txmgr::units::Wei;
 
-/// A node that takes the transactions that `takes` says, by their bytes, and answers the others with an error.
+/// A node that accepts the transactions that `takes` selects by their first byte, and answers the others with an error.
 async fn node(takes: fn(u8) -> bool, code: i64, words: &'static str) -> Stub {
     Stub::calls(move |method, params| match method {
         "eth_blockNumber" => Ok(json!("0x64")),
@@ -36,7 +36,7 @@ async fn node(takes: fn(u8) -> bool, code: i64, words: &'static str) -> Stub {
     .await
 }
 
-async fn says(code: i64, words: &'static str) -> Stub {
+async fn answering(code: i64, words: &'static str) -> Stub {
     node(|_| false, code, words).await
 }
 
@@ -44,7 +44,7 @@ async fn good() -> Stub {
     node(|_| true, 0, "").await
 }
 
-/// Answers sends with a status.
+/// Answers sends with an HTTP status.
 async fn broken(status: u16) -> Stub {
     Stub::raw(move |body| match body["method"].as_str() {
         Some("eth_chainId" | "eth_blockNumber") => Reply::Json(each(body, &|_, _| Ok(json!("0x64")))),
@@ -69,7 +69,7 @@ fn classes(answers: &[SendAnswer]) -> Vec<SendClass> {
 }
 
 #[tokio::test]
-async fn what_the_first_did_not_take_goes_to_the_next_at_once_whatever_it_said() {
+async fn transaction_not_accepted_by_first_goes_to_next_at_once() {
     let words = [
         (-32001, "plan used up"),
         (-32601, "the method is not available"),
@@ -83,7 +83,7 @@ async fn what_the_first_did_not_take_goes_to_the_next_at_once_whatever_it_said()
         (-32000, "something nobody has heard of"),
     ];
     for (code, words) in words {
-        let (first, second) = (says(code, words).await, good().await);
+        let (first, second) = (answering(code, words).await, good().await);
         let answer = to(SendTo::First, &[&first, &second]).send(&tx(1)).await;
         assert_eq!(answer, SendAnswer::new(SendClass::Accepted, ""), "{words}");
     }
@@ -106,7 +106,7 @@ fn mute(body: &Value) -> Reply {
 }
 
 #[tokio::test]
-async fn each_transaction_goes_on_by_itself_until_a_node_has_it() {
+async fn each_transaction_goes_on_until_a_node_has_it() {
     let first = node(|byte| byte % 2 == 1, -32000, "transaction underpriced").await;
     let second = node(|byte| byte < 5, -32000, "already known").await;
     let third = good().await;
@@ -116,12 +116,12 @@ async fn each_transaction_goes_on_by_itself_until_a_node_has_it() {
     expected[5] = SendClass::AlreadyKnown;
     assert_eq!(classes(&answers), expected);
     assert_eq!(sent(&first).len(), 7);
-    assert_eq!(sent(&second), ["02", "04", "06"], "in order, and only what was left");
+    assert_eq!(sent(&second), ["02", "04", "06"], "in order, and only the remaining ones");
     assert_eq!(third.asked_for("eth_sendRawTransaction"), 0);
 }
 
 #[tokio::test]
-async fn to_the_first_and_to_all_say_the_same() {
+async fn send_to_first_and_send_to_all_give_the_same_answer() {
     let words = [
         "already known",
         "nonce too low",
@@ -136,18 +136,18 @@ async fn to_the_first_and_to_all_say_the_same() {
     ];
     for one in words {
         for other in words {
-            let stubs = [says(-32000, one).await, says(-32000, other).await];
+            let stubs = [answering(-32000, one).await, answering(-32000, other).await];
             let stubs = stubs.each_ref();
             let all = to(SendTo::All, &stubs).send(&tx(1)).await;
             assert_eq!(to(SendTo::First, &stubs).send(&tx(1)).await.class, all.class, "{one}, {other}");
         }
     }
-    let stubs = [says(-32000, words[3]).await, says(-32000, words[2]).await];
+    let stubs = [answering(-32000, words[3]).await, answering(-32000, words[2]).await];
     let answer = to(SendTo::First, &stubs.each_ref()).send(&tx(1)).await;
-    assert_eq!(answer.class, SendClass::Underpriced(Some(Wei::from(5))), "the least price named");
+    assert_eq!(answer.class, SendClass::Underpriced(Some(Wei::from(5))), "the lowest price named");
 }
 
-/// Words of one node about our bytes that must neither cancel a request nor pause an account.
+/// Errors of a single node about our bytes that must neither cancel a request nor pause an account.
 const REFUSALS: [(i64, &str, SendClass); 10] = [
     (-32603, "failed to decode upstream response: unexpected EOF", SendClass::Refused),
     (-32602, "Failed to decode transaction", SendClass::Refused),
@@ -162,16 +162,16 @@ const REFUSALS: [(i64, &str, SendClass); 10] = [
 ];
 
 #[tokio::test]
-async fn two_nodes_that_refuse_confirm_each_other_at_once() {
+async fn refusals_of_two_nodes_confirm_each_other_at_once() {
     for (code, words, class) in REFUSALS {
         for send_to in [SendTo::All, SendTo::First] {
-            let stubs = [says(code, words).await, says(code, words).await];
+            let stubs = [answering(code, words).await, answering(code, words).await];
             let answer = to(send_to, &stubs.each_ref()).send(&tx(1)).await;
             assert_eq!(answer, SendAnswer::new(class, words));
         }
     }
-    // In other words, and one after the other.
-    let (first, second) = (says(-32000, "invalid sender").await, good_once_then_refuses().await);
+    // With other words, and one after the other.
+    let (first, second) = (answering(-32000, "invalid sender").await, good_once_then_refuses().await);
     let chain = chain(&[&first, &second]);
     assert_eq!(chain.send(&tx(9)).await.class, SendClass::Accepted);
     assert_eq!(chain.send(&tx(1)).await.class, SendClass::Misconfigured);
@@ -181,7 +181,7 @@ async fn good_once_then_refuses() -> Stub {
     node(|byte| byte == 9, -32000, "exceeds block gas limit").await
 }
 
-/// While this lives, paused time goes on only when a test says so, however long a socket takes.
+/// While this value lives, paused time advances only when a test advances it, however long a socket takes.
 fn hold_time() -> std::sync::mpsc::Sender<()> {
     let (sender, receiver) = std::sync::mpsc::channel::<()>();
     tokio::task::spawn_blocking(move || receiver.recv());
@@ -189,10 +189,10 @@ fn hold_time() -> std::sync::mpsc::Sender<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_node_that_refuses_is_believed_the_third_time_after_a_minute() {
+async fn third_refusal_of_one_node_after_a_minute_counts() {
     let _time = hold_time();
     for (code, words, class) in REFUSALS {
-        let stub = says(code, words).await;
+        let stub = answering(code, words).await;
         let chain = chain(&[&stub]);
         for second in 0..60 {
             let answer = chain.send(&tx(1)).await;
@@ -206,9 +206,9 @@ async fn one_node_that_refuses_is_believed_the_third_time_after_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_refusals_of_one_node_are_not_enough_however_long_it_takes() {
+async fn two_refusals_of_one_node_are_never_enough() {
     let _time = hold_time();
-    let stub = says(-32000, "invalid sender").await;
+    let stub = answering(-32000, "invalid sender").await;
     let chain = chain(&[&stub]);
     assert_eq!(chain.send(&tx(1)).await.class, SendClass::Retry);
     tokio::time::advance(Duration::from_mins(10)).await;
@@ -217,8 +217,8 @@ async fn two_refusals_of_one_node_are_not_enough_however_long_it_takes() {
 }
 
 #[tokio::test]
-async fn a_test_may_shorten_the_minute() {
-    let stub = says(-32000, "exceeds block gas limit").await;
+async fn confirmation_time_of_refusals_is_configurable() {
+    let stub = answering(-32000, "exceeds block gas limit").await;
     let mut config = config(&[&stub]);
     assert_eq!(config.refusal_confirm_ms, 60_000);
     config.refusal_confirm_ms = 0;
@@ -229,7 +229,7 @@ async fn a_test_may_shorten_the_minute() {
 }
 
 #[tokio::test]
-async fn an_endpoint_of_another_chain_pauses_nobody_at_once() {
+async fn endpoint_on_another_chain_does_not_pause_at_once() {
     let other_chain = || Stub::raw(|body| Reply::Json(json!({"id": body["id"], "result": "0x38"})));
     let (first, second) = (other_chain().await, other_chain().await);
     assert_eq!(chain(&[&first]).send(&tx(1)).await.class, SendClass::Retry);

@@ -1,4 +1,4 @@
-//! Several endpoints: who is read from, who is sent to, who is left alone.
+//! Several endpoints: which one is read from, which ones are sent to, and which ones are paused.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,7 +9,7 @@
     unreachable_pub,
     reason = "test code"
 )]
-#![allow(dead_code, reason = "each test file uses its part of the stub")]
+#![allow(dead_code, reason = "each test file uses a part of the stub")]
 
 mod common;
 
@@ -19,7 +19,7 @@ use signpost_txmgr::ports::{Chain, Happened};
 use signpost_txmgr::record::SendClass;
 use signpost_txmgr::units::Wei;
 
-/// A node at a height whose balance tells who it is, and that answers sends with `answer`.
+/// A node at a height. Its balance identifies it, and it answers sends with `answer`.
 async fn node(height: u64, balance: u64, answer: Result<Value, Value>) -> Stub {
     Stub::calls(move |method, _| match method {
         "eth_blockNumber" => Ok(json!(format!("0x{height:x}"))),
@@ -38,7 +38,7 @@ fn refuses() -> Result<Value, Value> {
     Err(error(-32000, "exceeds block gas limit"))
 }
 
-/// Takes connections for the chain id alone.
+/// Answers the chain id and the height only, everything else with an HTTP status.
 async fn broken(status: u16) -> Stub {
     Stub::raw(move |body| match body["method"].as_str() {
         Some("eth_chainId" | "eth_blockNumber") => Reply::Json(each(body, &|_, _| Ok(json!("0x64")))),
@@ -56,7 +56,7 @@ async fn of_another_chain() -> Stub {
 }
 
 #[tokio::test]
-async fn reads_go_to_the_first_that_is_well() {
+async fn reads_go_to_the_first_healthy_endpoint() {
     let (first, second) = (node(100, 1, taken()).await, node(101, 2, taken()).await);
     let chain = chain(&[&first, &second]);
     for _ in 0..3 {
@@ -66,7 +66,7 @@ async fn reads_go_to_the_first_that_is_well() {
 }
 
 #[tokio::test]
-async fn reads_go_on_to_the_next_and_leave_the_failed_one_alone() {
+async fn reads_go_to_the_next_endpoint_after_a_failure() {
     let (first, second) = (broken(502).await, node(100, 2, taken()).await);
     let chain = chain(&[&first, &second]);
     for _ in 0..3 {
@@ -76,17 +76,17 @@ async fn reads_go_on_to_the_next_and_leave_the_failed_one_alone() {
 }
 
 #[tokio::test]
-async fn an_error_of_one_node_is_not_an_error_of_the_next() {
+async fn next_endpoint_is_read_after_a_node_error() {
     let behind = Stub::calls(|_, _| Err(error(-32000, "header not found"))).await;
     let second = node(100, 2, taken()).await;
     assert_eq!(chain(&[&behind, &second]).balance(ADDRESS).await.unwrap(), Wei::from(2));
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_behind_is_read_from_last() {
+async fn endpoint_that_is_behind_is_read_last() {
     let (behind, fresh) = (node(89, 1, taken()).await, node(100, 2, taken()).await);
     assert_eq!(chain(&[&behind, &fresh]).balance(ADDRESS).await.unwrap(), Wei::from(2));
-    // Ten blocks are a matter of a moment.
+    // A lag of ten blocks is tolerated.
     let near = node(90, 3, taken()).await;
     assert_eq!(chain(&[&near, &fresh]).balance(ADDRESS).await.unwrap(), Wei::from(3));
     // Better than nothing.
@@ -94,7 +94,7 @@ async fn an_endpoint_that_is_behind_is_read_from_last() {
 }
 
 #[tokio::test]
-async fn when_all_fail_it_is_said_whether_it_happened() {
+async fn failure_of_all_endpoints_reports_whether_it_happened() {
     let (unknown, no) = (broken(502).await, broken(403).await);
     let failure = chain(&[&no, &unknown]).balance(ADDRESS).await.unwrap_err();
     assert_eq!((failure.happened, failure.throttled), (Happened::Unknown, false));
@@ -107,7 +107,7 @@ async fn when_all_fail_it_is_said_whether_it_happened() {
 }
 
 #[tokio::test]
-async fn an_only_endpoint_is_tried_again_even_while_it_fails() {
+async fn single_endpoint_is_retried_while_it_fails() {
     let stub = broken(502).await;
     let chain = chain(&[&stub]);
     for tries in [2, 4] {
@@ -117,7 +117,7 @@ async fn an_only_endpoint_is_tried_again_even_while_it_fails() {
 }
 
 #[tokio::test]
-async fn an_endpoint_of_another_chain_is_never_used() {
+async fn endpoint_on_another_chain_is_never_used() {
     let (wrong, right) = (of_another_chain().await, node(100, 2, taken()).await);
     let both = chain(&[&wrong, &right]);
     assert_eq!(both.balance(ADDRESS).await.unwrap(), Wei::from(2));
@@ -125,17 +125,17 @@ async fn an_endpoint_of_another_chain_is_never_used() {
     let alone = chain(&[&wrong]);
     let failure = alone.balance(ADDRESS).await.unwrap_err();
     assert_eq!(failure.happened, Happened::No);
-    assert!(whole(&failure).contains("of chain 56, not 97"), "{}", whole(&failure));
+    assert!(whole(&failure).contains("on chain 56, not 97"), "{}", whole(&failure));
     let answer = alone.send(&tx(1)).await;
-    assert_eq!(answer.class, SendClass::Retry, "one endpoint's word, the first time");
-    assert!(answer.message.contains("of chain 56, not 97"), "{}", answer.message);
+    assert_eq!(answer.class, SendClass::Retry, "one endpoint's answer, the first time");
+    assert!(answer.message.contains("on chain 56, not 97"), "{}", answer.message);
     assert!(wrong.asked().iter().all(|(method, _)| ["eth_chainId", "eth_blockNumber"].contains(&method.as_str())));
-    // But it may be asked what it is.
+    // But its chain id may be asked.
     assert_eq!(alone.chain_id().await.unwrap().0, 56);
 }
 
 #[tokio::test]
-async fn a_send_to_all_reaches_all_and_one_that_took_it_is_enough() {
+async fn send_reaches_all_and_one_acceptance_is_enough() {
     let (first, second, third) = (node(100, 1, refuses()).await, node(100, 2, taken()).await, broken(502).await);
     let answer = chain(&[&first, &second, &third]).send(&tx(1)).await;
     assert_eq!(answer.class, SendClass::Accepted);
@@ -145,7 +145,7 @@ async fn a_send_to_all_reaches_all_and_one_that_took_it_is_enough() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_only_when_all_that_were_reached_refuse() {
+async fn refusal_counts_only_if_all_reached_nodes_refuse() {
     let (first, second) = (node(100, 1, refuses()).await, node(100, 2, refuses()).await);
     let answer = chain(&[&first, &second]).send(&tx(1)).await;
     assert_eq!((answer.class, answer.message.as_str()), (SendClass::Refused, "exceeds block gas limit"));
@@ -156,7 +156,7 @@ async fn a_refusal_is_told_only_when_all_that_were_reached_refuse() {
 }
 
 #[tokio::test]
-async fn a_send_goes_to_an_endpoint_that_failed_when_no_other_is_left() {
+async fn send_goes_to_failed_endpoint_if_no_other_is_left() {
     let stub = broken(502).await;
     let chain = chain(&[&stub]);
     for sends in [1, 2] {

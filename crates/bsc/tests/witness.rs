@@ -1,4 +1,4 @@
-//! What a second endpoint says of something final, against servers on loopback (I18).
+//! A second endpoint's word on something final, against servers on loopback (I18).
 
 #![allow(
     clippy::unwrap_used,
@@ -8,7 +8,7 @@
     unreachable_pub,
     reason = "test code"
 )]
-#![allow(dead_code, reason = "each test file uses its part of the stub")]
+#![allow(dead_code, reason = "each test file uses a part of the stub")]
 
 mod common;
 
@@ -23,28 +23,28 @@ use signpost_txmgr::record::{BlockRef, Foreign, Receipt};
 use signpost_txmgr::units::{Address, BlockNumber, Gas, Millis, Nonce, TxHash, Wei};
 
 const ADDRESS: Address = Address([7; 20]);
-/// Where our transaction is, by an honest node.
+/// The block of our transaction on an honest node.
 const AT: u64 = 97;
 
-/// What a node says; the default is an honest one at block 100, with our transaction of nonce 5 in block 97.
+/// A node's answers. By default an honest node at block 100, with our transaction of nonce 5 in block 97.
 #[derive(Clone)]
-struct Says {
+struct NodeAnswers {
     latest: u64,
     finalized: u64,
     count: u64,
-    /// The receipt, if it gives one.
+    /// The receipt, if the node gives one.
     receipt: Option<Value>,
     /// The hash of block 97.
     block_97: String,
     /// The transactions of that block.
     txs: Vec<TxHash>,
-    /// Receipts by block.
+    /// Whether it answers `eth_getBlockReceipts`.
     block_receipts: bool,
-    /// It gives no `finalized`.
+    /// Whether it lacks the tag `finalized`.
     no_tag: bool,
 }
 
-impl Default for Says {
+impl Default for NodeAnswers {
     fn default() -> Self {
         let receipt = json!({
             "transactionHash": tx(1).hash.to_string(), "from": ADDRESS.lower(), "status": "0x1",
@@ -63,41 +63,43 @@ impl Default for Says {
     }
 }
 
-impl Says {
+impl NodeAnswers {
     fn with(change: impl FnOnce(&mut Self)) -> Self {
-        let mut says = Self::default();
-        change(&mut says);
-        says
+        let mut answers = Self::default();
+        change(&mut answers);
+        answers
     }
 }
 
-async fn node(says: Says) -> Stub {
-    let says = Arc::new(says);
+async fn node(answers: NodeAnswers) -> Stub {
+    let answers = Arc::new(answers);
     Stub::calls(move |method, params| {
         let block_at = |at: u64, full: bool| {
             let mut block = block(at);
             if at == AT {
-                block["hash"] = json!(says.block_97);
+                block["hash"] = json!(answers.block_97);
                 let one = |hash: &TxHash| {
                     let whole = json!({"hash": hash.to_string(), "from": ADDRESS.lower(), "nonce": "0x5"});
                     if full { whole } else { json!(hash.to_string()) }
                 };
-                block["transactions"] = says.txs.iter().map(one).collect();
+                block["transactions"] = answers.txs.iter().map(one).collect();
             }
             block
         };
         match (method, params[0].as_str(), params[1].as_str()) {
-            (_, Some("finalized"), _) | (_, _, Some("finalized")) if says.no_tag => Err(error(-39001, "unknown block")),
-            ("eth_blockNumber", ..) => Ok(json!(format!("0x{:x}", says.latest))),
-            ("eth_getTransactionCount", _, Some("latest" | "finalized")) => Ok(json!(format!("0x{:x}", says.count))),
-            ("eth_getTransactionCount", ..) => {
-                Ok(json!(if height(&params[1]) >= AT { format!("0x{:x}", says.count) } else { "0x5".to_owned() }))
+            (_, Some("finalized"), _) | (_, _, Some("finalized")) if answers.no_tag => {
+                Err(error(-39001, "unknown block"))
             }
-            ("eth_getBlockByNumber", Some("latest"), _) => Ok(block_at(says.latest, false)),
-            ("eth_getBlockByNumber", Some("finalized"), _) => Ok(block_at(says.finalized, false)),
+            ("eth_blockNumber", ..) => Ok(json!(format!("0x{:x}", answers.latest))),
+            ("eth_getTransactionCount", _, Some("latest" | "finalized")) => Ok(json!(format!("0x{:x}", answers.count))),
+            ("eth_getTransactionCount", ..) => {
+                Ok(json!(if height(&params[1]) >= AT { format!("0x{:x}", answers.count) } else { "0x5".to_owned() }))
+            }
+            ("eth_getBlockByNumber", Some("latest"), _) => Ok(block_at(answers.latest, false)),
+            ("eth_getBlockByNumber", Some("finalized"), _) => Ok(block_at(answers.finalized, false)),
             ("eth_getBlockByNumber", ..) => Ok(block_at(height(&params[0]), params[1] == true)),
-            ("eth_getTransactionReceipt", ..) => Ok(says.receipt.clone().unwrap_or(Value::Null)),
-            ("eth_getBlockReceipts", ..) if says.block_receipts => Ok(json!([Says::default().receipt])),
+            ("eth_getTransactionReceipt", ..) => Ok(answers.receipt.clone().unwrap_or(Value::Null)),
+            ("eth_getBlockReceipts", ..) if answers.block_receipts => Ok(json!([NodeAnswers::default().receipt])),
             _ => Err(error(-32601, "the method does not exist/is not available")),
         }
     })
@@ -124,10 +126,10 @@ fn query() -> ViewQuery {
     ViewQuery { address: ADDRESS, slots: vec![slot], latest_seen: Nonce(0), head_waits: false }
 }
 
-/// What the second of these nodes says of what the first shows.
-async fn second(finality: Finality, says: &[Says]) -> Word {
+/// The second node's word on what the first node shows.
+async fn second(finality: Finality, answers: &[NodeAnswers]) -> Word {
     let mut stubs = Vec::new();
-    for one in says {
+    for one in answers {
         stubs.push(node(one.clone()).await);
     }
     let config = BscConfig { finality, ..config(&stubs.iter().collect::<Vec<_>>()) };
@@ -141,59 +143,63 @@ async fn second(finality: Finality, says: &[Says]) -> Word {
 }
 
 #[tokio::test]
-async fn a_second_node_agrees_contradicts_or_cannot_say() {
+async fn second_node_agrees_contradicts_or_is_silent() {
     let cases = [
-        ("the same", Says::default(), Word::Agrees),
-        ("it is behind", Says::with(|it| it.finalized = 96), Word::Silent),
-        ("the block is another one", Says::with(|it| it.block_97 = block_hash(9_999)), Word::Contradicts),
-        ("the nonce is not used", Says::with(|it| it.count = 5), Word::Contradicts),
+        ("the same", NodeAnswers::default(), Word::Agrees),
+        ("it is behind", NodeAnswers::with(|it| it.finalized = 96), Word::Silent),
+        ("the block is another one", NodeAnswers::with(|it| it.block_97 = block_hash(9_999)), Word::Contradicts),
+        ("the nonce is not used", NodeAnswers::with(|it| it.count = 5), Word::Contradicts),
         (
             "no receipt, and the transaction is not in the block",
-            Says::with(|it| (it.receipt, it.txs) = (None, vec![])),
+            NodeAnswers::with(|it| (it.receipt, it.txs) = (None, vec![])),
             Word::Contradicts,
         ),
-        ("no receipt, though the transaction is in the block", Says::with(|it| it.receipt = None), Word::Silent),
+        ("no receipt, though the transaction is in the block", NodeAnswers::with(|it| it.receipt = None), Word::Silent),
         (
-            "no receipt but with those of its block",
-            Says::with(|it| (it.receipt, it.block_receipts) = (None, true)),
+            "no receipt by hash, but among those of its block",
+            NodeAnswers::with(|it| (it.receipt, it.block_receipts) = (None, true)),
             Word::Agrees,
         ),
-        ("it reverted", Says::with(|it| it.receipt.as_mut().unwrap()["status"] = json!("0x0")), Word::Contradicts),
         (
-            "another block's receipt",
-            Says::with(|it| it.receipt.as_mut().unwrap()["blockHash"] = json!(block_hash(9_999))),
+            "it reverted",
+            NodeAnswers::with(|it| it.receipt.as_mut().unwrap()["status"] = json!("0x0")),
             Word::Contradicts,
         ),
-        ("a receipt that cannot be read", Says::with(|it| it.receipt = Some(json!("what?"))), Word::Silent),
-        ("no final block", Says::with(|it| it.no_tag = true), Word::Silent),
+        (
+            "another block's receipt",
+            NodeAnswers::with(|it| it.receipt.as_mut().unwrap()["blockHash"] = json!(block_hash(9_999))),
+            Word::Contradicts,
+        ),
+        ("a receipt that cannot be read", NodeAnswers::with(|it| it.receipt = Some(json!("what?"))), Word::Silent),
+        ("no final block", NodeAnswers::with(|it| it.no_tag = true), Word::Silent),
     ];
-    for (what, says, word) in cases {
-        assert_eq!(second(Finality::Finalized, &[Says::default(), says]).await, word, "{what}");
+    for (what, answers, word) in cases {
+        assert_eq!(second(Finality::Finalized, &[NodeAnswers::default(), answers]).await, word, "{what}");
     }
-    assert_eq!(second(Finality::Finalized, &[Says::default()]).await, Word::Alone);
+    assert_eq!(second(Finality::Finalized, &[NodeAnswers::default()]).await, Word::Alone);
 }
 
-/// Where two contradict each other a third one is asked, and the greater number counts.
+/// If two nodes contradict each other, a third one is asked, and the majority counts.
 #[tokio::test]
-async fn a_third_node_decides() {
-    let other = Says::with(|it| it.block_97 = block_hash(9_999));
-    let silent = Says::with(|it| it.finalized = 90);
+async fn third_node_decides() {
+    let other = NodeAnswers::with(|it| it.block_97 = block_hash(9_999));
+    let silent = NodeAnswers::with(|it| it.finalized = 90);
     for (others, word) in [
-        ([other.clone(), Says::default()], Word::Agrees),
+        ([other.clone(), NodeAnswers::default()], Word::Agrees),
         ([other.clone(), other.clone()], Word::Contradicts),
         ([other.clone(), silent.clone()], Word::Contradicts),
-        ([silent.clone(), Says::default()], Word::Agrees),
+        ([silent.clone(), NodeAnswers::default()], Word::Agrees),
         ([silent.clone(), silent], Word::Silent),
     ] {
         let [second_node, third] = others;
-        assert_eq!(second(Finality::Finalized, &[Says::default(), second_node, third]).await, word);
+        assert_eq!(second(Finality::Finalized, &[NodeAnswers::default(), second_node, third]).await, word);
     }
 }
 
 #[tokio::test]
-async fn after_a_contradiction_another_node_leads() {
-    let liar = node(Says::default()).await;
-    let honest = node(Says::with(|it| (it.count, it.receipt, it.txs) = (5, None, vec![]))).await;
+async fn another_node_is_preferred_after_a_contradiction() {
+    let liar = node(NodeAnswers::default()).await;
+    let honest = node(NodeAnswers::with(|it| (it.count, it.receipt, it.txs) = (5, None, vec![]))).await;
     let chain = common::chain(&[&liar, &honest]);
     let first = chain.view(&query()).await.unwrap();
     let asked = WitnessQuery { address: ADDRESS, source: first.source.clone(), finals: first.finals, now: Millis(0) };
@@ -204,10 +210,12 @@ async fn after_a_contradiction_another_node_leads() {
 }
 
 #[tokio::test]
-async fn a_node_that_does_not_get_on_leads_for_one_view_only() {
-    // Nothing is ever final there; or it counts nothing, though another node told us that the nonce is used.
-    for (odd, latest_seen) in [(Says::with(|it| it.finalized = 70), 0), (Says::with(|it| it.count = 0), 6)] {
-        let (odd, honest) = (node(odd).await, node(Says::default()).await);
+async fn lagging_node_is_preferred_for_one_view_only() {
+    // No new block is final there; or its count is 0, although another node reported the nonce as used.
+    for (odd, latest_seen) in
+        [(NodeAnswers::with(|it| it.finalized = 70), 0), (NodeAnswers::with(|it| it.count = 0), 6)]
+    {
+        let (odd, honest) = (node(odd).await, node(NodeAnswers::default()).await);
         let chain = common::chain(&[&odd, &honest]);
         let query = ViewQuery { latest_seen: Nonce(latest_seen), ..query() };
         assert_eq!(chain.view(&query).await.unwrap().finals, []);
@@ -215,8 +223,9 @@ async fn a_node_that_does_not_get_on_leads_for_one_view_only() {
             assert_eq!(chain.view(&query).await.unwrap().finals, [(Nonce(5), receipt())]);
         }
     }
-    // Where all are so, the order is what it was.
-    let all = [node(Says::with(|it| it.finalized = 70)).await, node(Says::with(|it| it.finalized = 70)).await];
+    // If all nodes lag, the order stays.
+    let all =
+        [node(NodeAnswers::with(|it| it.finalized = 70)).await, node(NodeAnswers::with(|it| it.finalized = 70)).await];
     let chain = common::chain(&[&all[0], &all[1]]);
     let mut sources = Vec::new();
     for _ in 0..4 {
@@ -226,10 +235,10 @@ async fn a_node_that_does_not_get_on_leads_for_one_view_only() {
     assert_eq!(sources[2], sources[3]);
 }
 
-/// A node without a `finalized` block: what counts as final is counted from the newest.
+/// A node without a `finalized` block: finality is counted from the newest block.
 #[tokio::test]
-async fn with_confirmations_nobody_is_asked_for_the_finalized_block() {
-    let lacks = Says::with(|it| it.no_tag = true);
+async fn confirmations_do_not_need_the_finalized_tag() {
+    let lacks = NodeAnswers::with(|it| it.no_tag = true);
     assert_eq!(second(Finality::Confirmations(3), &[lacks.clone(), lacks.clone()]).await, Word::Agrees);
     let stub = node(lacks).await;
     for (confirmations, is_final) in [(0, true), (3, true), (4, false)] {
@@ -241,10 +250,10 @@ async fn with_confirmations_nobody_is_asked_for_the_finalized_block() {
 }
 
 #[tokio::test]
-async fn a_node_whose_final_block_is_above_its_newest_is_not_believed() {
-    let odd = node(Says::with(|it| it.finalized = 101)).await;
+async fn node_with_final_block_above_its_newest_is_rejected() {
+    let odd = node(NodeAnswers::with(|it| it.finalized = 101)).await;
     let _ = common::chain(&[&odd]).view(&query()).await.unwrap_err();
-    let honest = node(Says::default()).await;
+    let honest = node(NodeAnswers::default()).await;
     let view = common::chain(&[&odd, &honest]).view(&query()).await.unwrap();
     assert_eq!(view.finalized.number, BlockNumber(98));
 }
@@ -261,18 +270,18 @@ fn use_query(own: &[TxHash]) -> UseQuery {
 }
 
 #[tokio::test]
-async fn the_use_of_a_nonce_is_put_to_a_second_node() {
-    let foreign = || Says::with(|it| (it.receipt, it.txs) = (None, vec![tx(8).hash]));
+async fn second_node_is_asked_about_the_use_of_a_nonce() {
+    let foreign = || NodeAnswers::with(|it| (it.receipt, it.txs) = (None, vec![tx(8).hash]));
     let used = Foreign { tx_hash: tx(8).hash, block: at_97(&block_hash(AT)) };
     let cases = [
         ("the same", foreign(), Word::Agrees),
-        ("it is behind", Says { finalized: 90, ..foreign() }, Word::Silent),
-        ("it has another block", Says { block_97: block_hash(9_999), ..foreign() }, Word::Contradicts),
-        ("it has another transaction", Says { txs: vec![tx(9).hash], ..foreign() }, Word::Contradicts),
-        ("the nonce is not used", Says { count: 5, ..foreign() }, Word::Contradicts),
+        ("it is behind", NodeAnswers { finalized: 90, ..foreign() }, Word::Silent),
+        ("it has another block", NodeAnswers { block_97: block_hash(9_999), ..foreign() }, Word::Contradicts),
+        ("it has another transaction", NodeAnswers { txs: vec![tx(9).hash], ..foreign() }, Word::Contradicts),
+        ("the nonce is not used", NodeAnswers { count: 5, ..foreign() }, Word::Contradicts),
     ];
-    for (what, says, word) in cases {
-        let (first, second) = (node(foreign()).await, node(says).await);
+    for (what, answers, word) in cases {
+        let (first, second) = (node(foreign()).await, node(answers).await);
         let found = common::chain(&[&first, &second]).nonce_use(&use_query(&[tx(1).hash])).await.unwrap();
         assert_eq!(found, NonceUse::Found(used, word), "{what}");
     }
@@ -281,15 +290,15 @@ async fn the_use_of_a_nonce_is_put_to_a_second_node() {
     assert_eq!(found, NonceUse::Found(used, Word::Alone));
 }
 
-/// A node that gives no receipts: the next one is asked, then the receipts of the block.
+/// If a node gives no receipts, the next one is asked, then the receipts of the block.
 #[tokio::test]
-async fn our_own_receipt_is_found_wherever_it_is_shown() {
-    let hides = || Says::with(|it| it.receipt = None);
+async fn own_receipt_is_found_on_any_node_or_by_block() {
+    let hides = || NodeAnswers::with(|it| it.receipt = None);
     let own = use_query(&[tx(2).hash, tx(1).hash]);
-    let (first, second) = (node(hides()).await, node(Says::default()).await);
+    let (first, second) = (node(hides()).await, node(NodeAnswers::default()).await);
     let found = common::chain(&[&first, &second]).nonce_use(&own).await.unwrap();
     assert_eq!(found, NonceUse::Ours(receipt(), Word::Silent));
-    let by_block = node(Says { block_receipts: true, ..hides() }).await;
+    let by_block = node(NodeAnswers { block_receipts: true, ..hides() }).await;
     let found = common::chain(&[&by_block]).nonce_use(&own).await.unwrap();
     assert_eq!(found, NonceUse::Ours(receipt(), Word::Alone));
     let nowhere = node(hides()).await;
@@ -298,22 +307,23 @@ async fn our_own_receipt_is_found_wherever_it_is_shown() {
 }
 
 #[tokio::test]
-async fn the_final_count_is_the_lower_of_two() {
-    let far = || Says::with(|it| it.count = 5_000_000_000_000);
-    let (liar, honest) = (node(far()).await, node(Says::default()).await);
+async fn final_count_is_the_lower_of_two() {
+    let far = || NodeAnswers::with(|it| it.count = 5_000_000_000_000);
+    let (liar, honest) = (node(far()).await, node(NodeAnswers::default()).await);
     assert_eq!(common::chain(&[&liar, &honest]).final_count(ADDRESS).await.unwrap(), (Nonce(6), Word::NotYet));
     assert_eq!(common::chain(&[&honest, &honest]).final_count(ADDRESS).await.unwrap(), (Nonce(6), Word::Agrees));
     assert_eq!(common::chain(&[&liar]).final_count(ADDRESS).await.unwrap(), (Nonce(5_000_000_000_000), Word::Alone));
-    let away = node(Says::with(|it| it.no_tag = true)).await;
+    let away = node(NodeAnswers::with(|it| it.no_tag = true)).await;
     assert_eq!(common::chain(&[&honest, &away]).final_count(ADDRESS).await.unwrap(), (Nonce(6), Word::Silent));
 }
 
-/// One URL, two nodes behind it. A is on the true branch; B's branch died at block 98, and it has our transaction there.
+/// One URL with two nodes behind it. A is on the canonical branch; B is on a dead branch from block 98, which contains
+/// our transaction.
 #[tokio::test]
-async fn two_nodes_of_different_branches_behind_one_url_show_nothing_final() {
+async fn one_url_with_two_branches_shows_nothing_final() {
     let dead = block_hash(0xdead);
     let receipt = {
-        let mut receipt = Says::default().receipt.unwrap();
+        let mut receipt = NodeAnswers::default().receipt.unwrap();
         receipt["blockNumber"] = json!("0x62");
         receipt["blockHash"] = json!(dead);
         receipt
@@ -322,7 +332,7 @@ async fn two_nodes_of_different_branches_behind_one_url_show_nothing_final() {
         let (dead, receipt) = (dead.clone(), receipt.clone());
         let requests = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let stub = Stub::raw(move |body| {
-            // Each request meets the other node.
+            // Requests alternate between the two nodes.
             let at = requests.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             let is_b = at % 2 == turn;
             let (dead, receipt) = (dead.clone(), receipt.clone());

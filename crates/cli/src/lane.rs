@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use signpost_bsc::BscChain;
-use signpost_bsc::lane::{self, General, Lane, Payment};
+use signpost_bsc::lane::{self, General, Payment, TxLane};
 use signpost_txmgr::ports::PortError;
 use signpost_txmgr::tx::Fee;
 use signpost_txmgr::units::{Address, Wei};
@@ -49,15 +49,15 @@ pub(crate) async fn of(nodes: Option<&BscChain>, tx_type: u8, to: Option<Address
     }
 }
 
-fn known(lane: Lane, to: Option<Address>, is_active: bool) -> LaneText {
+fn known(lane: TxLane, to: Option<Address>, is_active: bool) -> LaneText {
     let to = to.map_or_else(String::new, |to| to.to_string());
     let (name, why) = match lane {
-        Lane::Payment(Payment::Listed) => ("payment", format!("{to} is on the payment list")),
-        Lane::Payment(Payment::Transfer) => ("payment", format!("it moves BNB, and {to} has no code")),
-        Lane::General(General::Type) => ("general", "its transaction type is never a payment".to_owned()),
-        Lane::General(General::Creation) => ("general", "it creates a contract".to_owned()),
-        Lane::General(General::NoValue) => ("general", format!("it moves no BNB, and {to} is not on the payment list")),
-        Lane::General(General::Code) => ("general", format!("{to} has code and is not on the payment list")),
+        TxLane::Payment(Payment::Listed) => ("payment", format!("{to} is on the payment list")),
+        TxLane::Payment(Payment::Transfer) => ("payment", format!("it moves BNB, and {to} has no code")),
+        TxLane::General(General::Type) => ("general", "its transaction type is never a payment".to_owned()),
+        TxLane::General(General::Creation) => ("general", "it creates a contract".to_owned()),
+        TxLane::General(General::NoValue) => ("general", format!("it moves no BNB, and {to} is not on the payment list")),
+        TxLane::General(General::Code) => ("general", format!("{to} has code and is not on the payment list")),
     };
     let text = if is_active { format!("{name}: {why}") } else { format!("{name}: {why} ({NOT_ACTIVE})") };
     LaneText { name: Some(name), text }
@@ -96,10 +96,10 @@ mod tests {
 
     #[test]
     fn lane_text_before_fork_says_lane_is_not_active() {
-        let shown = known(Lane::Payment(Payment::Transfer), Some(TO), false);
+        let shown = known(TxLane::Payment(Payment::Transfer), Some(TO), false);
         assert!(shown.text.ends_with("(the payment lane is not active yet)"), "{shown:?}");
         assert_eq!(shown.name, Some("payment"));
-        let shown = known(Lane::Payment(Payment::Listed), Some(TO), true);
+        let shown = known(TxLane::Payment(Payment::Listed), Some(TO), true);
         assert!(!shown.text.contains("not active"), "{shown:?}");
     }
 }

@@ -224,8 +224,8 @@ fn worker_stops_on_signal_and_refuses_bad_configuration() {
     let wrong = format!("{config}.wrong");
     let elsewhere = text.replace("chain_id = 97", "chain_id = 56");
     for (change, stage, expected) in [
-        (elsewhere.clone(), "broadcaster", "chain.chain_id is 56, and the node is of chain 97"),
-        (elsewhere, "signer", "chain.chain_id is 56, and the registered accounts are of chain 97"),
+        (elsewhere.clone(), "broadcaster", "chain.chain_id is 56, and the node is on chain 97"),
+        (elsewhere, "signer", "chain.chain_id is 56, and the registered accounts are on chain 97"),
         (text.replace("chain_id = 97\n", ""), "all", "chain.chain_id is missing"),
         (text.replace("policy.toml", "none.toml"), "all", "none.toml cannot be used"),
     ] {

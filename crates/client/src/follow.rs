@@ -1,4 +1,4 @@
-//! How a request stands: one strongly consistent `GetItem`, repeated with a back-off to wait.
+//! The status of a request: one strongly consistent `GetItem`, repeated with backoff to wait.
 
 use std::time::Duration;
 
@@ -12,56 +12,56 @@ use signpost_txmgr::wire::{OutcomeMessage, RequestStatus, Status};
 
 use crate::Client;
 
-/// After a change the next one is looked for so soon: less than a block, 450 ms on BSC.
+/// Pause before the first read after a change: less than a block, which is 450 ms on BSC.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// While nothing changes, each pause is half as long again as the one before, up to this.
+/// Longest pause: while nothing changes, each pause is 1.5 times the previous one, up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Why the requests table could not be read. Says nothing about the request.
+/// Why the requests table could not be read. This says nothing about the request.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The call failed.
     #[error("GetItem failed")]
     Call(#[source] Box<SdkError<GetItemError>>),
-    /// The item is not one this version knows.
+    /// This version cannot read the item.
     #[error("the item of the requests table cannot be read")]
     Item(#[source] ItemError),
 }
 
-/// A request was not settled in the time the caller gave. It goes on: this is no verdict.
+/// A request was not settled within the caller's time limit. It continues: this is not a verdict.
 #[derive(Debug, thiserror::Error)]
 #[error("not settled within {waited:?}")]
 pub struct NotSettled {
-    /// How long was waited.
+    /// The time waited.
     pub waited: Duration,
-    /// How it stood when it was last seen; `None` if it is not in the table yet.
+    /// The last status read; `None` if the request is not in the table yet.
     pub last: Option<Box<RequestStatus>>,
     /// Why the last read failed, if it did.
     #[source]
     pub trouble: Option<ReadError>,
 }
 
-/// A request's changes, one after the other. Made by [`Client::follow`].
+/// A request's changes, one after the other. Created by [`Client::follow`].
 #[derive(Debug)]
 pub struct Follow<'a> {
     client: &'a Client,
     id: &'a RequestId,
-    told: Told,
+    reported: Reported,
     pause: Option<Duration>,
 }
 
-/// What the caller of [`Follow::next`] was told last.
+/// The last status that [`Follow::next`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
+enum Reported {
     Nothing,
     Absent,
-    /// Its version, and when its outcome was published.
+    /// The record's version, and when its outcome was published.
     Stored(u64, Option<u64>),
 }
 
 impl Client {
-    /// How a request stands; `None` while it is not in the table, because its message is still in the
-    /// queue, it was never sent, or its time is over.
+    /// The status of a request; `None` while it is not in the table, because its message is still in the
+    /// queue, it was never sent, or its record expired.
     pub async fn status(&self, id: &RequestId) -> Result<Option<RequestStatus>, ReadError> {
         Ok(self.stored(id).await?.as_ref().map(RequestStatus::of))
     }
@@ -103,16 +103,16 @@ impl Client {
         found.as_ref().map(item::decode).transpose().map_err(ReadError::Item)
     }
 
-    /// Waits until the outcome of a request is decided, but not longer than `patience`. Reads that fail
-    /// are tried again until then.
+    /// Waits until the outcome of a request is decided, at most for `time_limit`. Failed reads
+    /// are repeated until then.
     ///
-    /// The outcome of an id that was `rejected` and has been sent again is at first still the old one:
-    /// tell them apart by `message_id`. A message that may not be answered under the id it names, because the id is
-    /// another's or its sender is not allowed, has its answer under [`RequestId::of_message`].
-    pub async fn wait(&self, id: &RequestId, patience: Duration) -> Result<RequestStatus, NotSettled> {
+    /// If an id was `rejected` and is sent again, its outcome is the old one at first: compare
+    /// the `message_id`. If a message may not be answered under its own id, because the id belongs to another
+    /// request or the sender is not allowed, its answer is under [`RequestId::of_message`].
+    pub async fn wait(&self, id: &RequestId, time_limit: Duration) -> Result<RequestStatus, NotSettled> {
         let (mut last, mut trouble) = (None, None);
         let mut changes = self.follow(id);
-        let settled = tokio::time::timeout(patience, async {
+        let settled = tokio::time::timeout(time_limit, async {
             loop {
                 match changes.next().await {
                     Ok(Some(status)) if status.settled_at.is_some() => return status,
@@ -122,20 +122,20 @@ impl Client {
             }
         });
         let settled = settled.await;
-        settled.map_err(|_| NotSettled { waited: patience, last, trouble })
+        settled.map_err(|_| NotSettled { waited: time_limit, last, trouble })
     }
 
-    /// The changes of a request, from how it stands now.
+    /// The changes of a request, starting with its current status.
     #[must_use]
     pub fn follow<'a>(&'a self, id: &'a RequestId) -> Follow<'a> {
-        Follow { client: self, id, told: Told::Nothing, pause: None }
+        Follow { client: self, id, reported: Reported::Nothing, pause: None }
     }
 }
 
 impl Follow<'_> {
-    /// The next change, or how it stands if it is the first call; `None` once, if it is not in the table
-    /// yet. After an error it may be called again. Steps that follow each other faster than they are read
-    /// are seen as one.
+    /// The next change, or the current status in the first call; `None` once, if the request is not in the table
+    /// yet. May be called again after an error. Changes that follow each other faster than the reads
+    /// are reported as one.
     pub async fn next(&mut self) -> Result<Option<RequestStatus>, ReadError> {
         loop {
             if let Some(pause) = self.pause {
@@ -144,10 +144,11 @@ impl Follow<'_> {
             }
             self.pause.get_or_insert(FIRST_PAUSE);
             let status = self.client.status(self.id).await?;
-            let found =
-                status.as_ref().map_or(Told::Absent, |status| Told::Stored(status.version, status.published_at));
-            if self.told != found {
-                self.told = found;
+            let found = status
+                .as_ref()
+                .map_or(Reported::Absent, |status| Reported::Stored(status.version, status.published_at));
+            if self.reported != found {
+                self.reported = found;
                 self.pause = Some(FIRST_PAUSE);
                 return Ok(status);
             }

@@ -1,21 +1,21 @@
-//! What a backend in Rust needs of Signpost: [`Request`] makes a message that the service will read as
-//! it was meant, [`Client`] sends it and looks how it stands, [`outcome`] reads what the topic sends.
+//! The Rust client of Signpost: [`Request`] builds a valid message, [`Client`] sends it and reads its status,
+//! [`outcome`] reads the topic's messages.
 //!
-//! Not needed for anything: a backend may as well send JSON to the queue, as in the README. What this
-//! crate adds is the service's own parser before the message is sent, types instead of field names, and
-//! the few habits that are easily forgotten (batches answered one by one, FIFO groups, waiting with a
-//! back-off, copies of an outcome told by their `eventId`).
+//! Optional: a backend can also send JSON to the queue itself, as in the README. This
+//! crate adds the service's parser before the message is sent, types instead of field names, and
+//! details that are easily forgotten (an answer for each message of a batch, FIFO groups, waiting with
+//! backoff, detecting copies of an outcome by their `eventId`).
 //!
-//! Never signs, never knows a key or a node, never writes to a table.
+//! Never signs, has no key and no node, never writes to a table.
 //!
 //! IAM actions: `sqs:SendMessage` on the signing queue, `dynamodb:GetItem` on the requests table.
 //!
-//! Read in this order: [`Request`], [`Body`], [`Client`], [`Follow`], [`outcome`]. An example that does
-//! all of it is `examples/three_steps.rs`; `examples/README.md` lists the others. The crate's `README.md` has more; its
-//! examples are compiled as tests.
+//! Read in this order: [`Request`], [`Body`], [`Client`], [`Follow`], [`outcome`]. `examples/three_steps.rs` is a
+//! complete example; `examples/README.md` lists the others. The crate's `README.md` has more; its examples are
+//! compiled as tests.
 //!
 //! **Architecture invariant:** depends on the core, on the stored shapes in `signpost-aws` and on the
-//! SDKs of SQS and DynamoDB; KMS and JSON-RPC are not among its dependencies.
+//! SDKs of SQS and DynamoDB; does not depend on KMS or JSON-RPC.
 
 mod body;
 mod follow;
@@ -34,7 +34,7 @@ pub use signpost_txmgr::tx::Fee;
 pub use signpost_txmgr::units::{AccountKey, AccountName, Address, Gas, RequestId, U256, Wei};
 pub use signpost_txmgr::wire::{OutcomeMessage, RequestStatus, Status, WireAttempt, WireFee, WireReason};
 
-/// A Signpost, as its clients see it: a queue to send to, a table to look at. Cheap to clone.
+/// A client of one Signpost: sends to its queue and reads its requests table. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
     sqs: aws_sdk_sqs::Client,
@@ -45,7 +45,7 @@ pub struct Client {
 
 impl Client {
     /// A client of the Signpost with this signing queue (FIFO if its URL ends in `.fifo`) and this
-    /// requests table. Connects to nothing yet; retries and time-outs are those of `sdk`.
+    /// requests table. Opens no connection yet; retries and timeouts are those of `sdk`.
     #[must_use]
     pub fn new(sdk: &SdkConfig, signing_queue_url: impl Into<String>, requests_table: impl Into<String>) -> Self {
         Self {

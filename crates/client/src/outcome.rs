@@ -1,30 +1,30 @@
-//! Reading what the outcome topic sends, and dropping copies.
+//! Reads the outcome topic's messages, and detects copies.
 //!
-//! An outcome is published at least once, so a copy may come at any time, from any publisher; all copies
-//! have the same `eventId`. [`Seen`] remembers those of one process. A backend whose work must not be
-//! done twice keeps them where its work is kept, in the same transaction.
+//! An outcome is published at least once, so a copy may arrive at any time, from any publisher; all copies
+//! have the same `eventId`. [`Seen`] remembers the ids in one process. If a backend must not process an outcome
+//! twice, it stores the ids together with its own data, in the same transaction.
 //!
-//! `message_id` is the id that [`crate::Client::send`] returned for the message an outcome answers. A `rejected`
-//! outcome of another message says nothing about yours, and one whose reason has a `request_id` is about a message
-//! that named an id which is not its own.
+//! `message_id` is the id that [`crate::Client::send`] returned for the message that the outcome answers. A `rejected`
+//! outcome of another message says nothing about yours. If its reason has a `request_id`, the message used an id that
+//! belongs to another request.
 
 use std::collections::{HashSet, VecDeque};
 
 use serde_json::Value;
 use signpost_txmgr::wire::OutcomeMessage;
 
-/// Why a body is no outcome this version can read.
+/// Why a body cannot be read as an outcome.
 #[derive(Debug, thiserror::Error)]
 pub enum OutcomeError {
-    /// Neither an outcome nor SNS's envelope around one.
-    #[error("the body is no outcome")]
+    /// The body is neither an outcome nor an SNS envelope with one.
+    #[error("the body is not an outcome")]
     NotAnOutcome(#[source] serde_json::Error),
-    /// An outcome of a newer version.
+    /// The outcome has a newer version.
     #[error("the body has the schema {0:?}, and this version reads outcome.v1")]
     Schema(String),
 }
 
-/// Reads the body of a message that the topic sent to a queue: raw (`RawMessageDelivery`), or in SNS's
+/// Reads the body of a message that the topic sent to a queue: raw (`RawMessageDelivery`), or in an SNS
 /// envelope.
 pub fn parse(body: &str) -> Result<OutcomeMessage, OutcomeError> {
     let value: Value = serde_json::from_str(body).map_err(OutcomeError::NotAnOutcome)?;
@@ -39,7 +39,7 @@ pub fn parse(body: &str) -> Result<OutcomeMessage, OutcomeError> {
     }
 }
 
-/// The `eventId`s of the outcomes seen last: as many as it was made for, then the oldest is forgotten.
+/// The `eventId`s of the last outcomes, up to a capacity; the oldest is evicted first.
 #[derive(Debug, Clone)]
 pub struct Seen {
     capacity: usize,
@@ -48,13 +48,13 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Remembers so many. An id has 64 bytes: 10,000 take about 2 MB.
+    /// Remembers this number of ids. An id has 64 bytes: 10,000 take about 2 MB.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self { capacity: capacity.max(1), ids: HashSet::new(), order: VecDeque::new() }
     }
 
-    /// Whether this is the first copy. From now on it is remembered, and every other copy is none.
+    /// Whether this is the first copy of the outcome. Remembers it, so that later copies are not.
     pub fn is_first(&mut self, outcome: &OutcomeMessage) -> bool {
         if !self.ids.insert(outcome.event_id.clone()) {
             return false;
@@ -68,7 +68,7 @@ impl Seen {
         true
     }
 
-    /// The work for an outcome failed: its next copy is the first again.
+    /// Forgets an outcome whose processing failed: its next copy counts as the first again.
     pub fn forget(&mut self, outcome: &OutcomeMessage) {
         if self.ids.remove(&outcome.event_id) {
             self.order.retain(|id| *id != outcome.event_id);

@@ -1,5 +1,5 @@
-//! A request, built from values that are already right: [`Request::build`] writes it as JSON and reads
-//! it back with the service's parser, so that what is sent is what was meant.
+//! A request, built from typed values: [`Request::build`] writes it as JSON and reads
+//! it back with the service's parser, to ensure that both agree.
 
 use serde_json::{Map, Value, json};
 use signpost_txmgr::request::{AccountRef, FeeAsk, Message, Refused, SigningRequest};
@@ -8,7 +8,7 @@ use signpost_txmgr::units::{Address, ChainId, Gas, Millis, RequestId, Wei};
 
 use crate::Body;
 
-/// A request to sign one transaction, before it is sent.
+/// A request to sign one transaction.
 ///
 /// ```
 /// use signpost_client::{Request, Wei};
@@ -21,7 +21,7 @@ use crate::Body;
 pub struct Request(SigningRequest);
 
 impl Request {
-    /// A transfer or a call. The id is yours and makes it safe to send again; gas is the limit.
+    /// A transfer or a call. You choose the id, which makes it safe to send the request again; `gas` is the gas limit.
     #[must_use]
     pub fn call(id: RequestId, to: Address, gas: u64) -> Self {
         Self::new(id, Some(to), gas)
@@ -49,15 +49,15 @@ impl Request {
         })
     }
 
-    /// The account to sign with. May be left out where only one is registered. On a FIFO queue name an
-    /// account always in the same way: what is written here is the message group.
+    /// The account that signs. Optional if only one is registered. On a FIFO queue always use the same form of an
+    /// account's name, because the name is the message group.
     #[must_use]
     pub fn account(mut self, account: impl Into<AccountRef>) -> Self {
         self.0.account = Some(account.into());
         self
     }
 
-    /// Coins to move.
+    /// The amount to transfer.
     #[must_use]
     pub fn value(mut self, value: Wei) -> Self {
         self.0.value = value;
@@ -71,43 +71,43 @@ impl Request {
         self
     }
 
-    /// The price of the first attempt. Without one it is the account's configured price, else the network's.
+    /// The price of the first attempt. The default is the account's configured price, or the network's.
     #[must_use]
     pub fn fee(mut self, fee: Fee) -> Self {
         self.0.fee = FeeAsk::Fixed(fee);
         self
     }
 
-    /// No attempt may pay more for a unit of gas.
+    /// The maximum gas price of all attempts.
     #[must_use]
     pub fn max_gas_price(mut self, price: Wei) -> Self {
         self.0.max_gas_price = Some(price);
         self
     }
 
-    /// Unix time in seconds after which the request is cancelled unless mined.
+    /// Unix time in seconds after which the request is cancelled, unless it is mined.
     #[must_use]
     pub fn deadline(mut self, unix_seconds: u64) -> Self {
         self.0.deadline = Some(Millis(unix_seconds.saturating_mul(1_000)));
         self
     }
 
-    /// The chain you mean: refused if the account is on another.
+    /// The expected chain id: the request is refused if the account is on another chain.
     #[must_use]
     pub fn chain_id(mut self, id: u64) -> Self {
         self.0.chain_id = Some(ChainId(id));
         self
     }
 
-    /// A JSON object of your own, echoed in the outcome. Whoever reads the requests table can read it.
+    /// Your own JSON object, which is returned in the outcome. It is visible to all readers of the requests table.
     #[must_use]
     pub fn metadata(mut self, metadata: Map<String, Value>) -> Self {
         self.0.metadata = Some(Value::Object(metadata));
         self
     }
 
-    /// The message's body, if the service would take it by its form. The account's policy and the
-    /// network's rules are the service's to judge.
+    /// The message's body, if the request is well-formed. The service checks the account's policy and the
+    /// network's rules later.
     pub fn build(&self) -> Result<Body, Refused> {
         let text = written(&self.0).to_string();
         let read = Message::parse(&text)?;
@@ -116,7 +116,7 @@ impl Request {
     }
 }
 
-/// Every number as a decimal string: JSON numbers are rounded by half of the world's readers.
+/// The request as JSON. All numbers are decimal strings, because many JSON parsers round large numbers.
 fn written(request: &SigningRequest) -> Value {
     let mut body = Map::new();
     let mut put = |name: &str, value: Value| body.insert(name.to_owned(), value);

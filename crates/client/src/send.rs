@@ -1,12 +1,14 @@
-//! Sending: as few calls as SQS allows, and an answer for every request.
+//! Sends messages with as few calls as SQS allows, and returns an answer for every request.
 //!
-//! On a FIFO queue the message group is the account as the body names it (`-` where it names none: then
-//! only one is registered), so that requests of one account are accepted in the order they were sent in.
-//! For a pool it is the request's id: there is no order to keep, and one group would be one lane's pace.
-//! The deduplication id is random, new for every message sent. SQS swallows a message whose id it saw within
-//! five minutes in the same group, whoever sent that one and whatever was in it: an id that can be guessed, such
-//! as the hash of a body that can be, can be taken by another sender before. A request that is sent twice is recognized by its
-//! request id, for as long as the record is kept. The SDK's own repeats of one call keep the id, and are one message.
+//! On a FIFO queue the message group is the account's name in the body (`-` without one: then
+//! only one is registered), so that requests of one account are accepted in the order in which they were sent.
+//! For a pool the group is the request's id: there is no order to keep, and a single group would limit the pool to the
+//! rate of one lane.
+//!
+//! The deduplication id is random, and new for every message. SQS drops a message if it saw the same id within
+//! five minutes in the same group, from any sender and with any content. So another sender could block a predictable
+//! id, such as the hash of a predictable body. A request that is sent twice is recognized by its
+//! request id, while the record is stored. The SDK's retries of one call keep the id, and are one message.
 
 use std::sync::Arc;
 
@@ -17,38 +19,38 @@ use signpost_txmgr::inbox::is_fifo;
 
 use crate::{Body, Client};
 
-/// Messages of one `SendMessageBatch`, the most SQS takes.
+/// Maximum number of messages per `SendMessageBatch`, SQS's limit.
 const BATCH_MAX: usize = 10;
-/// Bytes of one `SendMessageBatch` that every queue takes. New ones take 1 MiB (SQS guide, "Message quotas", read
-/// 2026-11-27); an older one, or an emulator, may not.
+/// Maximum size of a `SendMessageBatch` in bytes that every queue accepts. New queues accept 1 MiB (SQS guide, "Message
+/// quotas", read 2026-11-27); older queues and emulators may not.
 const BATCH_BYTES_MAX: usize = 262_144;
-/// Group of requests that name no account: they all mean the same one.
+/// The group of requests without an account: they all use the only one.
 const NO_ACCOUNT: &str = "-";
 
-/// Why a request is not known to be in the queue. Sending it again is safe in every case.
+/// Why a request may not be in the queue. Sending it again is always safe.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum NotSent {
     /// SQS refused this message; it is not in the queue.
     #[error("{code}: {message}")]
     Refused {
-        /// SQS's code.
+        /// SQS's error code.
         code: String,
-        /// SQS's words.
+        /// SQS's error message.
         message: String,
     },
-    /// SQS answered, but not about this message: it may be in the queue.
-    #[error("SQS said nothing about it; send it again")]
+    /// SQS's answer does not contain this message: it may be in the queue.
+    #[error("SQS's answer does not contain the message; send it again")]
     Unanswered,
-    /// The call failed: unless SQS refused the call as a whole, it may be in the queue.
+    /// The call failed: the message may be in the queue, unless SQS refused the whole call.
     #[error("SendMessageBatch failed")]
     Call(#[source] Arc<SdkError<SendMessageBatchError>>),
-    /// An earlier call failed, and what follows it was not sent to keep the order.
+    /// An earlier call failed, and later messages were not sent, to keep the order.
     #[error("not tried, because an earlier message could not be sent; send it again")]
     NotTried,
 }
 
 impl NotSent {
-    /// Whether the message may be in the queue all the same.
+    /// Whether the message may be in the queue nevertheless.
     #[must_use]
     pub fn may_have_arrived(&self) -> bool {
         match self {
@@ -62,15 +64,15 @@ impl NotSent {
 }
 
 impl Client {
-    /// Sends one request; SQS's id of the message.
+    /// Sends one request. Returns SQS's id of the message.
     pub async fn send(&self, body: &Body) -> Result<String, NotSent> {
         self.send_all(std::slice::from_ref(body)).await.pop().unwrap_or(Err(NotSent::Unanswered))
     }
 
-    /// Sends many, in order; for each SQS's id of its message, or why it is not known to be sent.
+    /// Sends many requests, in order. Returns for each SQS's id of its message, or why it may not have been sent.
     ///
-    /// One message that SQS refuses does not keep the others back. A call that fails does: what comes
-    /// after it could overtake it.
+    /// A message that SQS refuses does not hold back the others. A failed call does, because later messages
+    /// could overtake it.
     pub async fn send_all(&self, bodies: &[Body]) -> Vec<Result<String, NotSent>> {
         let mut sent = Vec::with_capacity(bodies.len());
         for batch in batches(bodies) {
@@ -95,7 +97,7 @@ impl Client {
         let entries = batch.iter().enumerate().map(|(at, body)| {
             let entry = SendMessageBatchRequestEntry::builder().id(at.to_string()).message_body(body.text());
             let entry = if is_fifo {
-                entry.message_group_id(body.group().unwrap_or(NO_ACCOUNT)).message_deduplication_id(unguessable())
+                entry.message_group_id(body.group().unwrap_or(NO_ACCOUNT)).message_deduplication_id(random_id())
             } else {
                 entry
             };
@@ -119,14 +121,14 @@ impl Client {
     }
 }
 
-/// 128 random bits, in hex.
-fn unguessable() -> String {
+/// An id of 128 random bits, in hex.
+fn random_id() -> String {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("an operating system that runs this has random numbers");
     hex::encode(bytes)
 }
 
-/// Splits messages into what one call takes, keeping their order.
+/// Splits messages into batches that one call accepts, keeping their order.
 fn batches(bodies: &[Body]) -> Vec<&[Body]> {
     let mut batches = Vec::new();
     let mut rest = bodies;
@@ -136,7 +138,7 @@ fn batches(bodies: &[Body]) -> Vec<&[Body]> {
             bytes = bytes.saturating_add(body.text().len());
             bytes <= BATCH_BYTES_MAX
         });
-        // A message that is too large by itself goes alone: SQS will say so.
+        // A message that is too large by itself is sent alone, and SQS refuses it.
         let (batch, after) = rest.split_at(fitting.count().max(1));
         batches.push(batch);
         rest = after;

@@ -1,24 +1,24 @@
-//! How a client of ours finds AWS: the endpoint, region and credentials of the environment, as every
-//! AWS tool does, and on a loopback endpoint the ones an emulator takes when none are set.
+//! The settings of our AWS clients: endpoint, region and credentials come from the environment, as with every
+//! AWS tool. For a loopback endpoint without them, the defaults of an emulator are used.
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use signpost_txmgr::text::plain;
 
-/// The region of an emulator, when none is named.
+/// The region of an emulator, if none is set.
 pub const LOOPBACK_REGION: &str = "us-east-1";
 
-/// What to connect to, where it is known better than by the environment.
+/// Settings that override the environment.
 #[derive(Debug, Clone, Default)]
 pub struct Target {
-    /// Endpoint of all services. Else `AWS_ENDPOINT_URL`, else AWS.
+    /// Endpoint of all services. By default `AWS_ENDPOINT_URL`, or AWS.
     pub endpoint: Option<String>,
-    /// Region. Else that of the environment.
+    /// Region. By default that of the environment.
     pub region: Option<String>,
 }
 
-/// Reads the environment and makes the configuration all AWS clients share.
+/// Reads the environment and builds the configuration that all AWS clients share.
 pub async fn connect(target: &Target) -> SdkConfig {
     let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
@@ -31,14 +31,14 @@ pub async fn connect(target: &Target) -> SdkConfig {
     if loopback && set("AWS_ACCESS_KEY_ID").is_none() && set("AWS_PROFILE").is_none() {
         loader = loader.test_credentials();
     }
-    // The environment's endpoints are left to the SDK: it knows those of one service, AWS_ENDPOINT_URL_SQS, too.
+    // The SDK reads the environment's endpoints, including those of single services like AWS_ENDPOINT_URL_SQS.
     if let Some(endpoint) = &target.endpoint {
         loader = loader.endpoint_url(endpoint);
     }
     loader.load().await
 }
 
-/// What AWS answered, or why there was no answer, in one line.
+/// AWS's error, or the reason why there was no answer, in one line.
 pub fn reason<E, R>(error: &SdkError<E, R>) -> String
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -52,8 +52,8 @@ where
         cause = deeper;
     }
     if matches!(error, SdkError::DispatchFailure(_)) {
-        let way_out = "see AWS_ENDPOINT_URL and that it runs (`signpost dev` starts a local one)";
-        return format!("no connection ({cause}); {way_out}");
+        let remedy = "check AWS_ENDPOINT_URL and that the service runs (`signpost dev` starts a local one)";
+        return format!("no connection ({cause}); {remedy}");
     }
     plain(&cause.to_string())
 }

@@ -1,11 +1,11 @@
-//! The one place of our programs where time is read. Everywhere else it is an argument.
+//! The only place where our programs read the time. Everywhere else it is an argument.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use signpost_txmgr::units::Millis;
 use tokio::time::Instant;
 
-/// The wall clock's time, as the drivers take it.
+/// The wall clock's time in the drivers' type.
 #[must_use]
 pub fn now() -> Millis {
     Millis(now_ms())
@@ -20,13 +20,13 @@ pub fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Measures how long a thing takes; never used to decide what is true. By the runtime's clock, so that it
-/// agrees with sleeps and time-outs also where a test makes time pass.
+/// Measures a duration; never used for decisions about facts. Uses the runtime's clock, so that it
+/// agrees with sleeps and timeouts even if a test advances the time.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopwatch(Instant);
 
 impl Stopwatch {
-    /// Starts to measure.
+    /// Starts the measurement.
     #[must_use]
     pub fn start() -> Self {
         Self(Instant::now())

@@ -1,8 +1,8 @@
-//! Takes messages from a queue and gives them to a handler: bounded in number, held as long as the
-//! handler works, deleted only when it says so, and given back when the program is asked to stop.
+//! Receives messages from a queue and passes them to a handler: bounded in number, held while the
+//! handler works, deleted only when it reports them as done, and returned to the queue when the program stops.
 //!
-//! Guarantees that a message is deleted only after its handler called it done (I13), and that at a
-//! stop everything in hand is finished or given back before [`consume`] returns.
+//! Guarantees that a message is deleted only after its handler reported it as done (I13), and that at a
+//! stop every received message is finished or returned before [`consume`] returns.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -15,27 +15,27 @@ use tokio::task::JoinSet;
 
 use crate::told;
 
-/// A queue that failed is asked again after this.
+/// Pause after a failed receive.
 const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
-/// The order to stop, seen by everything that runs.
+/// The signal to stop, for all running tasks.
 pub type Stop = watch::Receiver<bool>;
 
-/// Waits for the order to stop.
+/// Waits for the signal to stop.
 pub async fn stopped(stop: &Stop) {
     let mut stop = stop.clone();
-    // An error means that nobody is left to give the order: the program ends.
+    // An error means that the sender is gone: the program ends.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// What is done with messages.
+/// The handler of a queue's messages.
 pub trait Handler: Send + Sync + 'static {
-    /// Handles messages that came together; one disposition each, in order. A handler that works for
-    /// long looks at `stop`.
+    /// Handles messages that were received together; one disposition each, in order. A long-running
+    /// handler must check `stop`.
     fn handle(&self, messages: &[Incoming], stop: &Stop) -> impl Future<Output = Vec<Disposition>> + Send;
 }
 
-/// How long a message that could not be handled stays invisible: a second after the first delivery, then `factor`
-/// times as long after each, up to a bound. Meanwhile it holds back its FIFO group.
+/// How long a message that could not be handled stays invisible: one second after the first delivery, then `factor`
+/// times as long after each further one, up to a maximum. It blocks its FIFO group for this time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryAfter {
     factor: u64,
@@ -43,15 +43,15 @@ pub struct RetryAfter {
 }
 
 impl RetryAfter {
-    /// For requests, which go to the dead-letter queue after ten deliveries and then need somebody: 1, 5, 25, 125
-    /// and then 330 s. What is wrong for seconds holds its group back for seconds, and the ten deliveries last for
-    /// half an hour without KMS or DynamoDB, as in Lambda, which has 180 s between all of them.
+    /// For requests, which go to the dead-letter queue after ten deliveries and then need an operator: 1, 5, 25, 125
+    /// and then 330 s. A fault of seconds blocks the group for seconds, and the ten deliveries cover an outage of KMS
+    /// or DynamoDB of half an hour, as in Lambda, where the deliveries are 180 s apart.
     pub const REQUESTS: Self = Self { factor: 5, max_s: 330 };
-    /// For pokes, which are repeated until they are obsolete, and expire before they are dead letters: 1, 2, 4 …
-    /// 60 s. None holds its lane back for longer than the sweep needs to poke it.
+    /// For pokes, which are retried until they are obsolete, and expire before they become dead letters: 1, 2, 4 …
+    /// 60 s. A poke does not block its lane for longer than the sweep needs to poke it again.
     pub const POKES: Self = Self { factor: 2, max_s: 60 };
 
-    /// After a message was received this many times.
+    /// The time after this number of deliveries.
     fn receives(self, receives: u32) -> Duration {
         let seconds = self.factor.checked_pow(receives.saturating_sub(1)).unwrap_or(self.max_s);
         Duration::from_secs(seconds.min(self.max_s))
@@ -61,17 +61,17 @@ impl RetryAfter {
 /// How a queue is consumed.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Handlers at once.
+    /// Number of concurrent handlers.
     pub at_once: usize,
-    /// Messages are held for so long, and the hold is renewed at a third of it.
+    /// How long messages are held; the hold is renewed after each third of this time.
     pub held: Duration,
-    /// Whether messages of different groups are handled apart.
+    /// Whether messages of different groups are handled separately.
     pub by_group: bool,
-    /// When a message that could not be handled is delivered again.
+    /// When a message that could not be handled is redelivered.
     pub retry_after: RetryAfter,
 }
 
-/// Consumes a queue until the order to stop; then finishes or gives back what is in hand.
+/// Consumes a queue until the signal to stop; then finishes or returns the received messages.
 pub async fn consume<I: Inbox, H: Handler>(inbox: Arc<I>, handler: Arc<H>, limits: Limits, stop: Stop) {
     let permits = Arc::new(Semaphore::new(limits.at_once));
     let mut work = JoinSet::new();
@@ -79,7 +79,7 @@ pub async fn consume<I: Inbox, H: Handler>(inbox: Arc<I>, handler: Arc<H>, limit
         while let Some(ended) = work.try_join_next() {
             report(ended);
         }
-        // A message is received only when somebody can work on it.
+        // Messages are received only when a handler is free.
         let received = tokio::select! {
             biased;
             () = stopped(&stop) => break,
@@ -91,7 +91,7 @@ pub async fn consume<I: Inbox, H: Handler>(inbox: Arc<I>, handler: Arc<H>, limit
         let messages = match received {
             Ok(messages) => messages,
             Err(error) => {
-                tracing::warn!(error = told(&error), "the queue cannot be read; it is asked again");
+                tracing::warn!(error = told(&error), "the queue cannot be read; retrying");
                 tokio::select! {
                     () = stopped(&stop) => break,
                     () = tokio::time::sleep(PAUSE_AFTER_FAULT) => continue,
@@ -109,10 +109,10 @@ pub async fn consume<I: Inbox, H: Handler>(inbox: Arc<I>, handler: Arc<H>, limit
     }
 }
 
-/// A handler that broke an assertion leaves its messages to the queue, which delivers them again.
+/// If a handler panicked, the queue redelivers its messages.
 fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(%error, "a handler broke; its messages will be delivered again");
+        tracing::error!(%error, "a handler panicked; its messages will be redelivered");
     }
 }
 
@@ -143,7 +143,7 @@ async fn work_on<I: Inbox, H: Handler>(
         handler.handle(batch, stop).await
     };
     let dispositions = holding(inbox, batch, limits.held, work).await;
-    assert_eq!(dispositions.len(), batch.len(), "a handler answers for every message it got");
+    assert_eq!(dispositions.len(), batch.len(), "a handler returns a disposition for every message");
     let mut done = Vec::new();
     let mut again: BTreeMap<Duration, Vec<&str>> = BTreeMap::new();
     for (message, disposition) in batch.iter().zip(dispositions) {
@@ -159,19 +159,22 @@ async fn work_on<I: Inbox, H: Handler>(
     if !done.is_empty()
         && let Err(error) = inbox.delete(&done).await
     {
-        tracing::warn!(error = told(&error), "handled messages were not deleted; they come again, which is harmless");
+        tracing::warn!(
+            error = told(&error),
+            "handled messages were not deleted; they will be redelivered, which is harmless"
+        );
     }
     for (after, receipts) in again {
         if let Err(error) = inbox.hold(&receipts, after).await {
             tracing::warn!(
                 error = told(&error),
-                "messages were not given back; they come again when their time is over"
+                "messages were not returned; they will be redelivered when their visibility timeout ends"
             );
         }
     }
 }
 
-/// Awaits `work` and meanwhile renews the hold on its messages.
+/// Awaits `work` and renews the hold on its messages in the meantime.
 async fn holding<I: Inbox, T>(inbox: &I, batch: &[Incoming], held: Duration, work: impl Future<Output = T>) -> T {
     let receipts: Vec<_> = batch.iter().map(|message| message.receipt.as_str()).collect();
     let every = held.checked_div(3).unwrap_or(PAUSE_AFTER_FAULT);
@@ -180,7 +183,7 @@ async fn holding<I: Inbox, T>(inbox: &I, batch: &[Incoming], held: Duration, wor
         tokio::select! {
             result = &mut work => return result,
             () = tokio::time::sleep(every) => {
-                // Without the renewal another worker may get them too: correct, only more work.
+                // Without the renewal another worker may get them too, which is correct but wasteful.
                 if let Err(error) = inbox.hold(&receipts, held).await {
                     tracing::warn!(error = told(&error), "the hold on messages was not renewed");
                 }
@@ -198,7 +201,7 @@ mod tests {
 
     use super::*;
 
-    /// A queue that gives what it was filled with, then waits for ever, and notes what is done.
+    /// A queue that returns its prepared batches, then waits forever, and records the calls.
     #[derive(Default)]
     struct Filled {
         batches: Mutex<VecDeque<Result<Vec<Incoming>, PortError>>>,
@@ -225,10 +228,10 @@ mod tests {
         }
     }
 
-    /// Done, unless the body says otherwise.
-    struct AsTheBodySays;
+    /// Handles a message as its body says: by default it is done.
+    struct ByBody;
 
-    impl Handler for AsTheBodySays {
+    impl Handler for ByBody {
         async fn handle(&self, messages: &[Incoming], stop: &Stop) -> Vec<Disposition> {
             let mut dispositions = Vec::new();
             for message in messages {
@@ -258,25 +261,25 @@ mod tests {
         }
     }
 
-    /// Consumes until so many messages are deleted, then stops.
+    /// Consumes until this number of messages is deleted, then stops.
     async fn consumed(batches: Vec<Result<Vec<Incoming>, PortError>>, deletions: usize) -> Arc<Filled> {
         let inbox = Arc::new(Filled { batches: Mutex::new(batches.into()), ..Filled::default() });
-        let (order, stop) = watch::channel(false);
+        let (stop_sender, stop) = watch::channel(false);
         let limits =
             Limits { at_once: 2, held: Duration::from_secs(30), by_group: true, retry_after: RetryAfter::REQUESTS };
-        let consuming = consume(Arc::clone(&inbox), Arc::new(AsTheBodySays), limits, stop);
+        let consuming = consume(Arc::clone(&inbox), Arc::new(ByBody), limits, stop);
         let stopping = async {
             while inbox.deleted.lock().unwrap().len() < deletions {
                 inbox.changed.notified().await;
             }
-            order.send(true).unwrap();
+            stop_sender.send(true).unwrap();
         };
         tokio::join!(consuming, stopping);
         inbox
     }
 
     #[tokio::test]
-    async fn what_is_done_is_deleted_and_the_rest_comes_again_later_and_later() {
+    async fn done_messages_are_deleted_and_others_returned_at_stop() {
         let batch = vec![message("a", "one", 1), message("b", "two", 1), message("c", "until stopped", 3)];
         let inbox = consumed(vec![Ok(batch)], 2).await;
         let mut deleted = inbox.deleted.lock().unwrap().clone();
@@ -285,19 +288,19 @@ mod tests {
         assert_eq!(
             *inbox.held.lock().unwrap(),
             [("c/until stopped".to_owned(), Duration::ZERO)],
-            "given back at the stop"
+            "returned at the stop"
         );
     }
 
     #[tokio::test]
-    async fn what_cannot_be_handled_is_held_by_its_deliveries() {
+    async fn failed_message_is_held_according_to_its_deliveries() {
         let batch = vec![message("a", "retry", 3), message("b", "retry", 1), message("c", "one", 1)];
         let inbox = consumed(vec![Ok(batch)], 1).await;
         let held = [("a/retry", 25), ("b/retry", 1)].map(|(it, s)| (it.to_owned(), Duration::from_secs(s)));
         assert_eq!(*inbox.held.lock().unwrap(), held);
     }
 
-    /// Seconds from the first delivery to each of so many.
+    /// Seconds from the first delivery to each of `count` deliveries.
     fn deliveries(retry_after: RetryAfter, count: u32) -> Vec<u64> {
         let mut at = 0;
         let delivery = |receives| {
@@ -309,34 +312,34 @@ mod tests {
     }
 
     #[test]
-    fn deliveries_of_a_request_outlast_half_an_hour() {
+    fn deliveries_of_a_request_span_half_an_hour() {
         let template = include_str!("../../../infra/template.yaml");
         let queue =
             template.split_once("  SigningQueue:\n").unwrap().1.split_once("  SigningDeadLetters:\n").unwrap().0;
         let receives = queue.split_once("maxReceiveCount: ").unwrap().1.lines().next().unwrap().parse().unwrap();
         let requests = deliveries(RetryAfter::REQUESTS, receives);
-        assert_eq!(requests[..5], [0, 1, 6, 31, 156], "quick at first: a message that is held holds back its group");
+        assert_eq!(requests[..5], [0, 1, 6, 31, 156], "short at first, because a held message blocks its group");
         assert!(*requests.last().unwrap() >= 30 * 60, "the last of {receives} deliveries is at {requests:?} s");
         let gaps = requests.windows(2).map(|pair| pair[1] - pair[0]);
         assert!(gaps.max().unwrap() <= 6 * 60, "how long a group waits after the outage: {requests:?}");
     }
 
     #[test]
-    fn pokes_are_delivered_again_within_a_minute() {
+    fn pokes_are_redelivered_within_a_minute() {
         assert_eq!(deliveries(RetryAfter::POKES, 9), [0, 1, 3, 7, 15, 31, 63, 123, 183]);
         assert_eq!(RetryAfter::POKES.receives(u32::MAX), Duration::from_mins(1));
         assert_eq!(RetryAfter::REQUESTS.receives(u32::MAX), Duration::from_secs(330));
     }
 
     #[tokio::test]
-    async fn a_handler_that_breaks_takes_nothing_with_it() {
+    async fn panicking_handler_does_not_affect_other_messages() {
         let batches = vec![Ok(vec![message("a", "break", 1)]), Ok(vec![message("b", "one", 1)])];
         let inbox = consumed(batches, 1).await;
         assert_eq!(*inbox.deleted.lock().unwrap(), ["b/one"]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn messages_are_held_as_long_as_they_are_worked_on() {
+    async fn messages_are_held_while_they_are_handled() {
         let inbox = Filled::default();
         let batch = [message("a", "one", 1)];
         let work = tokio::time::sleep(Duration::from_secs(35));
@@ -346,7 +349,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_queue_that_fails_is_asked_again() {
+    async fn failed_receive_is_retried() {
         let fault =
             PortError { operation: "ReceiveMessage", happened: Happened::No, throttled: false, source: "gone".into() };
         let inbox = consumed(vec![Err(fault), Ok(vec![message("a", "one", 1)])], 1).await;

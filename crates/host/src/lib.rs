@@ -1,11 +1,11 @@
-//! What every program around the drivers shares: the configuration, the clock, the connection to AWS,
-//! and how a queue is consumed. The worker, the Lambda functions and the command line are made of it.
+//! The parts that all programs around the drivers share: the configuration, the clock, the connection to AWS,
+//! and the consumer of a queue. The worker, the Lambda functions and the command line use it.
 //!
-//! Never signs and never talks to a node: it links neither KMS nor JSON-RPC, so that the signer's
-//! program has no way to a node and the broadcaster's none to a key.
+//! Never signs and never talks to a node: it links neither KMS nor JSON-RPC, so the signer's
+//! program cannot reach a node and the broadcaster's cannot reach a key.
 //!
 //! Read in this order: [`config`], [`aws`] and [`session`], [`world`] (the real ports), [`consumer`]
-//! (a queue, consumed), [`start`], [`clock`]; `observe` is what a program shows of itself, and
+//! (a queue and its consumer), [`start`], [`clock`]; `observe` has logs, metrics and traces, and
 //! `lambda` (feature `lambda`) hosts a stage as a function.
 //!
 //! **Architecture invariant:** depends on neither `signpost-bsc` nor the `kms` feature of

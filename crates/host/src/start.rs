@@ -1,5 +1,6 @@
-//! What keeps a stage from starting, and the limits every host of a stage shares.
+//! Errors that prevent a stage from starting, and the limits that all hosts of a stage share.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use signpost_txmgr::policy::Policies;
@@ -7,11 +8,11 @@ use signpost_txmgr::start::StartRefused;
 use signpost_txmgr::told;
 use signpost_txmgr::units::ChainId;
 
-use crate::config::{ConfigError, Shared};
+use crate::config::{ConfigError, StageSettings};
 
 const DAY_MS: u64 = 86_400_000;
 
-/// Why a stage does not start. Each message names the way out.
+/// Why a stage does not start. Each message names the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// There is no usable configuration.
@@ -31,25 +32,25 @@ pub enum StartError {
     Policy {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The registered accounts cannot be worked for.
-    #[error("the registered accounts cannot be worked for: {0}")]
+    /// The registered accounts cannot be served.
+    #[error("the registered accounts cannot be served: {0}")]
     Accounts(String),
-    /// The nodes, or the registered accounts, are of another chain.
+    /// The nodes, or the registered accounts, are on another chain.
     #[error(
-        "chain.chain_id is {wanted}, and {whose} of chain {found}; correct one of them (in Lambda, SIGNPOST_CHAIN_ID)"
+        "chain.chain_id is {wanted}, and {subject} on chain {found}; correct one of them (in Lambda, SIGNPOST_CHAIN_ID)"
     )]
     WrongChain {
-        /// As configured.
+        /// The configured chain id.
         wanted: u64,
-        /// Who is of the other chain, with its verb.
-        whose: &'static str,
-        /// The other chain.
+        /// What is on the other chain.
+        subject: ChainSubject,
+        /// The chain id found.
         found: ChainId,
     },
-    /// Logs cannot be written.
+    /// The log file cannot be written.
     #[error("cannot write {path}", path = path.display())]
     LogFile {
         /// The file.
@@ -69,11 +70,29 @@ pub enum StartError {
     Chain(String),
 }
 
+/// What can be on another chain than the configured one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChainSubject {
+    /// The registered accounts.
+    Accounts,
+    /// The node.
+    Node,
+}
+
+impl fmt::Display for ChainSubject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Accounts => "the registered accounts are",
+            Self::Node => "the node is",
+        })
+    }
+}
+
 impl From<StartRefused> for StartError {
     fn from(refused: StartRefused) -> Self {
         match refused {
             StartRefused::WrongChain { wanted, found } => {
-                Self::WrongChain { wanted: wanted.0, whose: "the registered accounts are", found }
+                Self::WrongChain { wanted: wanted.0, subject: ChainSubject::Accounts, found }
             }
             StartRefused::Accounts(_) => Self::Accounts(told(&refused)),
         }
@@ -88,6 +107,6 @@ pub fn policies(path: &Path) -> Result<Policies, StartError> {
 }
 
 /// How long closed requests are kept, in milliseconds.
-pub fn retention_ms(config: &impl Shared) -> u64 {
+pub fn retention_ms(config: &impl StageSettings) -> u64 {
     config.retention_days().saturating_mul(DAY_MS)
 }

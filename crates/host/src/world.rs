@@ -1,5 +1,5 @@
-//! The real ports both stages have, as the configuration names them. Keys are the signer's alone, the
-//! chain is the broadcaster's.
+//! The real ports of both stages, according to the configuration. Only the signer has keys, only the
+//! broadcaster has the chain.
 
 use std::time::Duration;
 
@@ -7,34 +7,34 @@ use signpost_aws::inbox::SqsInbox;
 use signpost_aws::receiver::Receiver;
 use signpost_aws::sns::SnsOutcomeTopic;
 use signpost_aws::sqs::{SqsBroadcastQueue, SqsResignQueue};
-use signpost_aws::store::{DynamoStore, Tables};
+use signpost_aws::store::{DynamoStore, TableNames};
 
-use crate::config::Shared;
+use crate::config::StageSettings;
 use crate::session::Session;
 
-/// Requests, accounts and slots.
-pub fn store(session: &Session<impl Shared>) -> DynamoStore {
+/// The store of requests, accounts and slots.
+pub fn store(session: &Session<impl StageSettings>) -> DynamoStore {
     let tables = session.config.tables();
-    let tables = Tables { requests: tables.requests.clone(), accounts: tables.accounts.clone() };
+    let tables = TableNames { requests: tables.requests.clone(), accounts: tables.accounts.clone() };
     DynamoStore::new(&session.sdk, tables)
 }
 
-/// From the signer to the broadcaster.
-pub fn broadcast_queue(session: &Session<impl Shared>) -> SqsBroadcastQueue {
+/// The queue from the signer to the broadcaster.
+pub fn broadcast_queue(session: &Session<impl StageSettings>) -> SqsBroadcastQueue {
     SqsBroadcastQueue::new(&session.sdk, &session.config.queues().broadcast_url)
 }
 
-/// From the broadcaster to the signer.
-pub fn resign_queue(session: &Session<impl Shared>) -> SqsResignQueue {
+/// The queue from the broadcaster to the signer.
+pub fn resign_queue(session: &Session<impl StageSettings>) -> SqsResignQueue {
     SqsResignQueue::new(&session.sdk, &session.config.queues().resign_url)
 }
 
-/// Where outcomes go.
-pub fn topic(session: &Session<impl Shared>) -> SnsOutcomeTopic {
+/// The topic for outcomes.
+pub fn topic(session: &Session<impl StageSettings>) -> SnsOutcomeTopic {
     SnsOutcomeTopic::new(&session.sdk, session.config.outcomes_arn())
 }
 
-/// A queue to consume.
+/// The consumer's side of a queue.
 pub fn inbox(session: &Session, queue_url: &str) -> SqsInbox {
     let held = Duration::from_secs(session.config.worker.visibility_s);
     SqsInbox::new(Receiver::new(&session.sdk, queue_url), held)

@@ -1,8 +1,8 @@
-//! What the signer's start costs with very many accounts, where the key service takes 10 ms a call: it must end
-//! well within the ten seconds that Lambda gives a function.
+//! The cost of the signer's start with very many accounts, if the key service takes 10 ms per call: it must end
+//! well within the ten seconds that Lambda allows.
 
-#![allow(missing_docs, reason = "a benchmark has no reader of its documentation")]
-#![allow(clippy::unwrap_used, reason = "a benchmark may end at the first surprise")]
+#![allow(missing_docs, reason = "the documentation of a benchmark is not published")]
+#![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ use tokio::runtime::Builder;
 const NOW: Millis = Millis(1_795_348_800_000);
 const CALL: Duration = Duration::from_millis(10);
 
-/// A key per account; every call takes 10 ms, as one to KMS in the same region does.
+/// One key per account; every call takes 10 ms, like a call to KMS in the same region.
 struct SlowKeys;
 
-/// The key of an account: its id is its number.
+/// The key of an account. Its id is the account's number.
 fn local(id: &KmsKeyId) -> LocalKey {
     let number: u32 = id.as_str().parse().unwrap();
     let mut secret = [1; 32];
@@ -43,7 +43,7 @@ impl Keys for SlowKeys {
     }
 }
 
-/// Tables with so many accounts.
+/// A store with this number of accounts.
 fn registered(accounts: u32) -> MemoryStore {
     let store = MemoryStore::new(Gate::default(), Journal::default());
     let runtime = Builder::new_current_thread().build().unwrap();
@@ -56,7 +56,7 @@ fn registered(accounts: u32) -> MemoryStore {
     store
 }
 
-/// A signer that has read nothing yet.
+/// A signer before its start.
 fn signer(store: MemoryStore) -> Signer<MemoryStore, SlowKeys, MemoryQueues, MemoryTopic> {
     let (gate, journal) = (Gate::default(), Journal::default());
     let config = SignerConfig {

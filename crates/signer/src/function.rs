@@ -1,14 +1,14 @@
-//! The stage as a Lambda function: one for the signing and the resign queue.
+//! The stage as a Lambda function: one function for the signing queue and the resign queue.
 //!
-//! The start reads the accounts' public keys, which is also where the connections to KMS and DynamoDB are made.
-//! A key that cannot be used stops its own account and not the function. Read next: [`signpost_host::lambda`].
+//! The start reads the accounts' public keys, and opens the connections to KMS and DynamoDB by that.
+//! An unusable key stops its account, not the function. Read next: [`signpost_host::lambda`].
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use signpost_host::config::environment::{Deployed, PolicyFrom, SignerEnvironment, Variables};
-use signpost_host::config::{AccountsFrom, Shared as _};
+use signpost_host::config::{AccountsFrom, StageSettings as _};
 use signpost_host::consumer::Stop;
 use signpost_host::lambda::event::is_queue;
 use signpost_host::lambda::time::TimeLeft;
@@ -24,17 +24,17 @@ use crate::handlers::{Resigning, Signing};
 
 /// The policy in the function's package.
 const PACKAGED_POLICY: &str = "policy.toml";
-/// The accounts that may be signed for, in the function's package: one a line, for more than an environment holds.
+/// The accounts that may be signed for, in the function's package: one per line, if there are too many for a variable.
 const PACKAGED_ACCOUNTS: &str = "accounts.txt";
 
-/// The function, ready for records.
+/// The started function.
 #[derive(Debug)]
 pub struct SigningFunction {
     deployed: Deployed,
     signer: Arc<RealSigner>,
 }
 
-/// Reads the environment and the policy, and checks what can be checked before the first record.
+/// Reads the environment and the policy, and makes all checks that are possible before the first record.
 pub async fn start() -> Result<SigningFunction, StartError> {
     let SignerEnvironment { deployed, policy, seal, accounts } =
         SignerEnvironment::read(&Variables::of_process()).map_err(StartError::Configuration)?;
@@ -64,7 +64,8 @@ fn packaged(name: &str) -> PathBuf {
     directory.unwrap_or_default().join(name)
 }
 
-/// Where the environment lists no account, those of the package, if it has a list. Text after a `#` is a comment.
+/// The accounts of the package's list, if the environment lists none and the package has a list. Text after a `#` is a
+/// comment.
 fn with_packaged(accounts: AccountsFrom) -> Result<AccountsFrom, StartError> {
     if accounts != AccountsFrom::Listed(Vec::new()) {
         return Ok(accounts);
@@ -91,7 +92,7 @@ impl Function for SigningFunction {
         }
         tracing::error!(
             queue_arn,
-            "records of a queue that is neither SIGNPOST_SIGNING_QUEUE_URL nor SIGNPOST_RESIGN_QUEUE_URL; they are returned"
+            "records from a queue other than SIGNPOST_SIGNING_QUEUE_URL and SIGNPOST_RESIGN_QUEUE_URL; they are returned"
         );
         vec![Disposition::Retry; messages.len()]
     }

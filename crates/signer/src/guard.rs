@@ -1,6 +1,6 @@
-//! What a signer must know that no table may tell it: the key of seals, and the accounts it may sign for.
+//! The settings of a signer that must not come from a table: the key of seals, and the accounts it may sign for.
 //!
-//! Read once per process, before the first message. No key and no part of one is ever in an error.
+//! Read once per process, before the first message. No error contains a key or a part of one.
 
 use std::path::Path;
 
@@ -13,17 +13,17 @@ use signpost_txmgr::pins::{Pin, Pins};
 use signpost_txmgr::seal::Sealer;
 use signpost_txmgr::units::ChainId;
 
-/// Both.
+/// The pinned accounts and the sealer.
 #[derive(Debug, Clone)]
 pub struct Guard {
     /// The accounts that may be signed for.
     pub pins: Pins,
-    /// Seals what is accepted, and checks it before each signature.
+    /// Seals accepted requests, and checks the seal before each signature.
     pub sealer: Sealer,
 }
 
 impl Guard {
-    /// Reads both from where the configuration says.
+    /// Reads both from the configured sources.
     pub async fn read(
         sdk: &SdkConfig,
         chain_id: u64,
@@ -33,9 +33,9 @@ impl Guard {
         let pins = pins(chain_id, accounts)?;
         match pins.count() {
             None => tracing::warn!(
-                "the registry is trusted: whoever can write the accounts table can name an account and its key"
+                "the registry is trusted: anybody with write access to the accounts table can add an account with a key"
             ),
-            Some(0) => tracing::warn!("no account is listed: nothing is signed until the deployment lists one"),
+            Some(0) => tracing::warn!("no account is pinned: nothing is signed until the deployment lists an account"),
             Some(_) => {}
         }
         let sealer = sealer(sdk, seal).await?;
@@ -43,7 +43,7 @@ impl Guard {
     }
 }
 
-/// The accounts that may be signed for, as configured.
+/// The configured accounts that may be signed for.
 pub fn pins(chain_id: u64, accounts: Option<&AccountsFrom>) -> Result<Pins, StartError> {
     let listed = match accounts {
         Some(AccountsFrom::Registry) => {
@@ -51,13 +51,13 @@ pub fn pins(chain_id: u64, accounts: Option<&AccountsFrom>) -> Result<Pins, Star
         }
         Some(AccountsFrom::Listed(listed)) => listed,
         None => {
-            let missing = "the list is missing; name the accounts, NAME=0xADDRESS=KMS_KEY each, as `signpost account register` \
-                           prints them";
+            let missing = "the list is missing; name the accounts, NAME=0xADDRESS=KMS_KEY each, \
+                           as `signpost account register` prints them";
             return Err(StartError::Pins(missing.to_owned()));
         }
     };
     let read = |line: &String| {
-        // The line may be another variable's text by mistake: only the name is shown, which is public.
+        // The line may be the text of another variable by mistake: only the name, which is public, is printed.
         let name: String = line.split('=').next().unwrap_or_default().chars().take(64).collect();
         Pin::read(line, ChainId(chain_id))
             .map_err(|error| StartError::Pins(format!("{}: {}", signpost_txmgr::text::plain(&name), told(&error))))
@@ -73,7 +73,7 @@ async fn sealer(sdk: &SdkConfig, seal: Option<&SealFrom>) -> Result<Sealer, Star
         Some(SealFrom::File(path)) => return sealer_of(path),
         None => {
             let missing =
-                "it is missing; name a secret of Secrets Manager, or a file with at least 32 random characters";
+                "it is missing; set a secret of Secrets Manager, or a file with at least 32 random characters";
             return Err(StartError::Seal(missing.to_owned()));
         }
     };

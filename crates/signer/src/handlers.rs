@@ -1,6 +1,6 @@
-//! What is done with the messages of the signing and the resign queue.
+//! The handlers of the signing queue and of the resign queue.
 //!
-//! Decides nothing about a request; the driver does.
+//! Decide nothing about a request; the driver does.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use signpost_txmgr::ports::{BroadcastQueue, Keys, OutcomeTopic, Store};
 use signpost_txmgr::signer::Signer;
 use signpost_txmgr::wire::SignerPoke;
 
-/// The signing queue's.
+/// The handler of the signing queue.
 #[derive(Debug)]
 pub struct Signing<S, K, B, O>(pub Arc<Signer<S, K, B, O>>);
 
@@ -27,7 +27,7 @@ where
     }
 }
 
-/// The resign queue's.
+/// The handler of the resign queue.
 #[derive(Debug)]
 pub struct Resigning<S, K, B, O>(pub Arc<Signer<S, K, B, O>>);
 
@@ -47,8 +47,10 @@ where
                     places.push(at);
                     asks.push(ask);
                 }
-                // Only we write to this queue. A poke that cannot be read is replaced by the sweep's.
-                Err(error) => tracing::error!(%error, message_id = %message.message_id, "not a poke; dropped"),
+                // Only the broadcaster writes to this queue. The sweep replaces an unreadable poke.
+                Err(error) => {
+                    tracing::error!(%error, message_id = %message.message_id, "not a valid poke; dropped");
+                }
             }
         }
         for (at, disposition) in places.into_iter().zip(self.0.handle_asks(&asks, now()).await) {

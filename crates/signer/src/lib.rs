@@ -4,7 +4,7 @@
 //! talks to a node.
 //!
 //! Read in this order: [`handlers`], the driver itself, and [`function`], which hosts it in Lambda.
-//! [`direct`] is another program: a signature and nothing else.
+//! [`direct`] is another program, which only signs.
 //!
 //! **Architecture invariant:** does not depend on `signpost-bsc`.
 
@@ -20,7 +20,7 @@ use signpost_aws::sns::SnsOutcomeTopic;
 use signpost_aws::sqs::SqsBroadcastQueue;
 use signpost_aws::store::DynamoStore;
 use signpost_host::clock::now;
-use signpost_host::config::Shared;
+use signpost_host::config::StageSettings;
 use signpost_host::session::Session;
 use signpost_host::start::{StartError, retention_ms};
 use signpost_host::world;
@@ -31,25 +31,25 @@ use signpost_txmgr::wire::hex_digest;
 
 use self::guard::Guard;
 
-/// Signatures asked for at once within one batch of ten; KMS takes 10 ms and allows hundreds a second.
+/// Concurrent signatures within one batch of ten; KMS takes 10 ms and allows hundreds per second.
 const SIGN_CONCURRENCY: usize = 10;
 
 /// The driver over the real ports.
 pub type RealSigner = Signer<DynamoStore, KmsKeys, SqsBroadcastQueue, SnsOutcomeTopic>;
 
-/// The keys are read within this before the first message; what is left is read with the first requests. Lambda
-/// gives a start ten seconds, which also read the accounts.
+/// Time limit for reading the keys before the first message; the others are read with their first requests. Lambda
+/// allows ten seconds for a start, which also reads the accounts.
 const WARM_UP_MAX: Duration = Duration::from_secs(4);
 
-/// Makes the stage and checks what can be checked before the first message: that accounts of its chain are
-/// registered, and their keys. A key that cannot be used stops its own account and not the start.
+/// Creates the stage and makes the checks that are possible before the first message: the chain of the registered
+/// accounts, and their keys. An unusable key stops its account, not the start.
 pub async fn signer(
-    session: &Session<impl Shared>,
+    session: &Session<impl StageSettings>,
     policies: Policies,
     guard: Guard,
 ) -> Result<RealSigner, StartError> {
     let (policy_digest, code_version) = (hex_digest(&policies.digest()), signpost_txmgr::code_version());
-    tracing::info!(policy_digest, code_version, "signing by this policy, named by the SHA-256 of its text");
+    tracing::info!(policy_digest, code_version, "signing with this policy, identified by the SHA-256 of its text");
     let config = &session.config;
     let config = SignerConfig {
         chain_id: ChainId(config.chain_id()),
@@ -64,7 +64,7 @@ pub async fn signer(
     let signer = Signer::new(store, keys, world::broadcast_queue(session), world::topic(session), config);
     let (at, accounts) = (now(), signer.take_up_accounts().await?);
     if tokio::time::timeout(WARM_UP_MAX, signer.warm_keys(accounts, at)).await.is_err() {
-        tracing::warn!("not every account's key was read in time; the others are read with their first requests");
+        tracing::warn!("some accounts' keys were not read in time; they are read with their first requests");
     }
     Ok(signer)
 }

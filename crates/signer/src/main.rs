@@ -1,4 +1,4 @@
-//! The signing stage as an AWS Lambda function: reads the environment, checks keys, serves the signing and
+//! The signing stage as an AWS Lambda function: reads the environment, checks keys, serves the signing queue and
 //! the resign queue.
 //!
 //! Read next: [`signpost_signer::function`].

@@ -16,7 +16,7 @@ use crate::units::RequestId;
 /// `Debug` leaves the body out: it may hold calldata, or a secret sent by mistake.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Incoming {
-    /// The receipt handle: deletes or holds this delivery.
+    /// The receipt handle: acknowledges this delivery, or extends its visibility timeout.
     pub receipt: String,
     /// SQS's id of the message; the same on every delivery.
     pub message_id: String,
@@ -26,7 +26,7 @@ pub struct Incoming {
     pub sender: Option<String>,
     /// Trace context (`traceparent` or `AWSTraceHeader`).
     pub trace: Option<String>,
-    /// Deliveries so far, this one included (`ApproximateReceiveCount`).
+    /// Approximate number of deliveries, including this one (`ApproximateReceiveCount`).
     pub receives: u32,
     /// The body, JSON if the sender made no mistake.
     pub body: String,
@@ -75,8 +75,8 @@ pub trait Inbox: Send + Sync + 'static {
     fn hold(&self, receipts: &[&str], time: Duration) -> impl Future<Output = Result<(), PortError>> + Send;
 }
 
-/// The FIFO groups of a batch in which a message has to be retried. What follows it in its group is retried too:
-/// otherwise it would be deleted and would have overtaken the other.
+/// The FIFO groups of a batch in which a message has to be retried. All later messages of its group are retried too:
+/// otherwise they would be deleted, and would overtake the failed one.
 #[derive(Debug, Default)]
 pub struct HeldBack(HashSet<String>);
 
@@ -108,7 +108,8 @@ pub fn hold_back(messages: &[Incoming], dispositions: &mut [Disposition]) {
     }
 }
 
-/// Whether a queue is FIFO, by its name, URL or ARN: SQS gives FIFO queues, and only those, this suffix.
+/// Whether a queue is FIFO, by its name, URL or ARN: SQS requires this suffix for FIFO queues and forbids it for
+/// others.
 #[must_use]
 pub fn is_fifo(queue: &str) -> bool {
     queue.strip_suffix(".fifo").is_some()

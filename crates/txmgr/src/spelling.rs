@@ -32,7 +32,7 @@ mod tests {
     use super::nearest;
 
     #[test]
-    fn a_slip_is_near_and_another_word_is_not() {
+    fn typo_is_near_but_another_word_is_not() {
         assert_eq!(nearest("chain_di", &["chain_id"]), Some("chain_id"));
         assert_eq!(nearest("rpc_url", &["rpc_urls"]), Some("rpc_urls"));
         assert_eq!(nearest("send_too", &["send_to"]), Some("send_to"));

@@ -80,7 +80,7 @@ fn decode_class(entry: &Reader<'_>) -> Result<SendClass, ItemError> {
     ]
     .into_iter()
     .find(|class| class.name() == name)
-    .ok_or_else(|| entry.error("answer", Problem::Value("is no answer's name".to_owned())))
+    .ok_or_else(|| entry.error("answer", Problem::Value("is not a valid answer".to_owned())))
 }
 
 fn encode_signature(signature: &Signature) -> AttributeValue {
@@ -105,7 +105,7 @@ fn decode_signature(entry: &Reader<'_>) -> Result<Signature, ItemError> {
     Ok(Signature { r: *r, s: *s, y_odd })
 }
 
-/// A price, by the names it has in a request.
+/// A fee, with the field names of a request.
 pub(crate) fn encode_fee(fee: &Fee) -> Item {
     match fee {
         Fee::Legacy { gas_price } => item([("gasPrice", s(gas_price))]),
@@ -168,6 +168,6 @@ pub(crate) fn decode_cancel(entry: &Reader<'_>) -> Result<CancelCause, ItemError
         "refused" => CancelCause::Refused(entry.text("message")?.to_owned()),
         "atCap" => CancelCause::AtCap,
         "policy" => CancelCause::Policy(decode_reason(&entry.map("reason")?)?),
-        _ => return Err(entry.error("cause", Problem::Value("is no cause of a cancel".to_owned()))),
+        _ => return Err(entry.error("cause", Problem::Value("is not a valid cause of a cancel".to_owned()))),
     })
 }

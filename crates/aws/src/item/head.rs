@@ -13,24 +13,24 @@ use signpost_txmgr::unusable::{KeyCall, KeyFault, Unusable};
 use super::reader::{ItemError, Problem, Reader};
 use super::{AttributeValue, Item, VERSION, item, map, n, s, set};
 
-/// `item` of an account's head.
+/// Sort key `item` of an account's head.
 pub const HEAD: &str = "head";
-/// `account` of the directory.
+/// Partition key `account` of the directory.
 pub const DIRECTORY: &str = "directory";
 /// `unusable.call` of a public key that could not be read or is not the account's.
 const READ: &str = "read";
 /// `unusable.call` of a signature that was refused.
 const SIGN: &str = "sign";
-/// Where a head keeps how many requests of each sender its newest window took.
+/// The attribute of a head with the number of requests of each sender in the newest window.
 pub(crate) const SENDER_COUNTS: &str = "senderCounts";
-/// Where a head keeps the slots set aside; missing when there are none.
+/// The attribute of a head with the slots set aside; missing if there are none.
 pub(crate) const SET_ASIDE: &str = "setAside";
-/// Where a head keeps the nonces left behind without a request; missing when there are none.
+/// The attribute of a head with the nonces left behind without a request; missing if there are none.
 pub(crate) const GAPS: &str = "gaps";
-/// How `item` of a slot begins.
+/// Prefix of the sort key `item` of a slot.
 const SLOT: &str = "nonce#";
-/// The highest nonce with the twelve digits of a slot's key; a lane of one transaction per
-/// millisecond gets there in thirty years.
+/// The highest nonce that fits the twelve digits of a slot's key. A lane with one transaction per
+/// millisecond reaches it in thirty years.
 pub const MAX_SLOT: Nonce = Nonce(999_999_999_999);
 
 /// Key of an item of the accounts table.
@@ -39,7 +39,7 @@ pub fn key(account: &AccountKey, at: &str) -> Item {
     item([("account", s(account)), ("item", s(at))])
 }
 
-/// `item` of a slot: its nonce in twelve digits, so that text order is number order.
+/// Sort key `item` of a slot: its nonce in twelve digits, so that the order of texts is that of numbers.
 #[must_use]
 pub fn slot_name(nonce: Nonce) -> String {
     format!("{SLOT}{:012}", nonce.0)
@@ -57,17 +57,17 @@ pub fn encode_slot(account: &AccountKey, nonce: Nonce, request_id: &RequestId) -
 pub fn decode_slot(slot: &Item) -> Result<(Nonce, RequestId), ItemError> {
     let reader = Reader::new(slot);
     let nonce = reader.text("item")?.strip_prefix(SLOT).and_then(|digits| digits.parse().ok());
-    let nonce = nonce.ok_or_else(|| reader.error("item", Problem::Value("is no slot's key".to_owned())))?;
+    let nonce = nonce.ok_or_else(|| reader.error("item", Problem::Value("is not a slot's key".to_owned())))?;
     Ok((Nonce(nonce), reader.parsed("requestId")?))
 }
 
-/// The entry of the directory that holds an account's name.
+/// The directory entry with an account's name.
 #[must_use]
 pub fn encode_name(name: &AccountName, account: &AccountKey) -> Item {
     item([("account", s(DIRECTORY)), ("item", s(name)), ("accountKey", s(account)), ("itemVersion", n(VERSION))])
 }
 
-/// The account an entry of the directory names.
+/// The account in a directory entry.
 pub fn decode_name(entry: &Item) -> Result<AccountKey, ItemError> {
     Reader::new(entry).parsed("accountKey")
 }
@@ -126,20 +126,20 @@ pub fn encode_unusable(unusable: &Unusable) -> AttributeValue {
     map([("since", n(unusable.since.0)), ("fault", s(unusable.fault)), ("call", s(call))])
 }
 
-/// A fault that a later version knows and we do not is one that may heal: it must not make the head unreadable.
+/// A fault that only a later version knows counts as temporary: it must not make the head unreadable.
 fn decode_unusable(reader: &Reader<'_>) -> Result<Unusable, ItemError> {
     let fault = reader.text("fault")?.parse().unwrap_or(KeyFault::Unavailable);
     let call = if reader.text("call")? == SIGN { KeyCall::Sign } else { KeyCall::Read };
     Ok(Unusable { since: reader.millis("since")?, fault, call })
 }
 
-/// What a head's spend window took.
+/// The amount spent in a head's spend window.
 #[must_use]
 pub fn encode_spend(spend: &Spend) -> AttributeValue {
     map([("windowStart", n(spend.window_start.0)), ("spent", s(spend.spent))])
 }
 
-/// How many requests of each sender a head's window took.
+/// The number of requests of each sender in a head's window.
 #[must_use]
 pub fn encode_sender_counts(window: &SenderCounts) -> AttributeValue {
     let counts = window.counts.iter().map(|(principal, count)| (principal.clone(), n(*count))).collect();

@@ -1,4 +1,4 @@
-//! How far a slow question about a slot is, within a request's item.
+//! The progress of a slow inquiry about a slot, stored in a request's item.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use signpost_txmgr::record::{Inquiry, Searched};

@@ -1,13 +1,13 @@
 //! The stored shape: records, rejections, heads and slots as DynamoDB items.
 //!
-//! The requests table is public to readers, so its attributes have the names of
-//! [`signpost_txmgr::wire::RequestStatus`]; what only we need (`cancel`, `trace`, `succeeded`, the
-//! attempts' `signature`) stands beside them. Amounts of wei are decimal strings, times are Unix milliseconds
-//! but for `deadline` and `expiresAt`, which are whole Unix seconds.
+//! Other programs read the requests table, so its attributes have the names of
+//! [`signpost_txmgr::wire::RequestStatus`]. Internal attributes (`cancel`, `trace`, `succeeded`, the
+//! attempts' `signature`) are stored beside them. Amounts of wei are decimal strings; times are Unix milliseconds,
+//! except `deadline` and `expiresAt`, which are whole Unix seconds.
 //!
-//! Only shapes, no decisions. Every item carries `itemVersion`; every version ever stored loads forever
-//! (goldens in `tests/vectors/items`). Reading checks what can be checked cheaply: the newest attempt's
-//! bytes are rebuilt and must hash to what is stored.
+//! Defines shapes and decides nothing. Every item has an `itemVersion`; every version ever stored stays readable
+//! (goldens in `tests/vectors/items`). Reading makes the cheap checks: the newest attempt's
+//! bytes are rebuilt and must have the stored hash.
 //!
 //! Read in this order: [`encode`](encode_record), [`decode`], [`head`]. Then [`crate::store`].
 
@@ -31,13 +31,13 @@ use reader::Reader;
 use signpost_txmgr::record::{Record, Stored};
 use signpost_txmgr::units::{Millis, RequestId};
 
-/// The stored shape written today.
+/// The version of the stored shape that is written.
 pub const VERSION: u64 = 1;
 
-/// An item as the SDK has it.
+/// An item in the SDK's form.
 pub type Item = HashMap<String, AttributeValue>;
 
-/// What the requests table holds, as an item.
+/// Encodes an entry of the requests table.
 #[must_use]
 pub fn encode(stored: &Stored) -> Item {
     match stored {
@@ -70,13 +70,13 @@ pub(crate) fn decode_index_key(key: &Item) -> Result<(RequestId, Millis), ItemEr
     Ok((reader.parsed("requestId")?, reader.millis("createdAt")?))
 }
 
-/// When an item may be deleted, read without reading the rest.
+/// The expiry of an item, read without decoding the rest.
 pub(crate) fn expiry(item: &Item) -> Option<Millis> {
     Reader::new(item).seconds_if("expiresAt").ok().flatten()
 }
 
 /// A text attribute.
-#[expect(clippy::needless_pass_by_value, reason = "values and references alike, also as a function for `Option::map`")]
+#[expect(clippy::needless_pass_by_value, reason = "takes values and references, and is passed to `Option::map`")]
 pub(crate) fn s(text: impl ToString) -> AttributeValue {
     AttributeValue::S(text.to_string())
 }
@@ -91,7 +91,7 @@ pub(crate) fn n(number: u64) -> AttributeValue {
     AttributeValue::N(number.to_string())
 }
 
-/// Whole Unix seconds, as DynamoDB's TTL wants them.
+/// Whole Unix seconds, as DynamoDB's TTL requires.
 pub(crate) fn seconds(at: Millis) -> AttributeValue {
     n(at.0 / 1_000)
 }
@@ -101,7 +101,7 @@ pub(crate) fn map<const N: usize>(entries: [(&str, AttributeValue); N]) -> Attri
     AttributeValue::M(item(entries))
 }
 
-/// An item of these attributes.
+/// An item with these attributes.
 pub(crate) fn item<const N: usize>(entries: [(&str, AttributeValue); N]) -> Item {
     entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

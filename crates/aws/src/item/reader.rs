@@ -1,5 +1,5 @@
-//! Reads attributes and names the one that is not as it should be. Never panics on what is stored and
-//! never repeats a value in an error.
+//! Reads attributes, and names the malformed one in its error. Never panics on stored data and
+//! never prints a value in an error.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,28 +9,28 @@ use signpost_txmgr::units::Millis;
 
 use super::{Item, VERSION};
 
-/// An item that does not have the shape it should have.
+/// A malformed item.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("attribute {attribute} {problem}")]
 pub struct ItemError {
-    /// Where: `attempts[1].fee.gasPrice`.
+    /// The path of the attribute, for example `attempts[1].fee.gasPrice`.
     pub attribute: String,
-    /// What is wrong there.
+    /// The problem with it.
     pub problem: Problem,
 }
 
-/// What is wrong with an attribute.
+/// A problem with an attribute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
-    /// It is not there.
+    /// It is missing.
     Missing,
-    /// It has another type than this one.
+    /// It does not have this type.
     NotA(&'static str),
-    /// Its text or number is not the quantity it should be; why.
+    /// Its text or number is not valid, for this reason.
     Value(String),
     /// It contradicts this other attribute.
     Contradicts(&'static str),
-    /// The item was written by a newer version than this one knows.
+    /// The item has a newer version than this program knows.
     Newer {
         /// The version found.
         found: u64,
@@ -51,7 +51,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A map of attributes with its place in the item.
+/// A map of attributes with its path in the item.
 pub(crate) struct Reader<'a> {
     item: &'a Item,
     path: String,
@@ -175,12 +175,12 @@ impl<'a> Reader<'a> {
         list.iter().enumerate().map(entry).collect()
     }
 
-    /// A list of maps; empty when it is missing.
+    /// A list of maps; empty if it is missing.
     pub(crate) fn maps_if(&self, name: &str) -> Result<Vec<Reader<'a>>, ItemError> {
         if self.has(name) { self.maps(name) } else { Ok(Vec::new()) }
     }
 
-    /// JSON kept as text.
+    /// JSON stored as text.
     pub(crate) fn json_if(&self, name: &str) -> Result<Option<serde_json::Value>, ItemError> {
         let value = |_| self.error(name, Problem::Value("is not JSON".to_owned()));
         self.text_if(name)?.map(|text| serde_json::from_str(text).map_err(value)).transpose()

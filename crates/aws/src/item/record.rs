@@ -14,8 +14,8 @@ use super::inquiry;
 use super::reader::{ItemError, Problem, Reader};
 use super::{Item, VERSION, item, json, n, s, seconds, set};
 
-/// The attributes that change in a record's life: all a conditional write sends. The others are written
-/// once, `data` above all.
+/// The attributes that change over a record's life: a conditional write sends only these. The others, `data`
+/// above all, are written once.
 pub const MUTABLE: [&str; 21] = [
     "itemVersion",
     "status",
@@ -40,7 +40,7 @@ pub const MUTABLE: [&str; 21] = [
     "expiresAt",
 ];
 
-/// A record as an item. `deadline` and `expiresAt` are cut to whole seconds.
+/// A record as an item. `deadline` and `expiresAt` are truncated to whole seconds.
 #[must_use]
 pub fn encode_record(record: &Record) -> Item {
     let mut item = encode_mutable(record);
@@ -48,7 +48,7 @@ pub fn encode_record(record: &Record) -> Item {
     item
 }
 
-/// What is written once.
+/// The attributes that are written once.
 fn encode_fixed(record: &Record) -> Item {
     let mut fixed = item([
         ("requestId", s(&record.request_id)),
@@ -79,7 +79,7 @@ fn encode_fixed(record: &Record) -> Item {
     fixed
 }
 
-/// By what it was accepted, and in `asked` how.
+/// The policy and code version that accepted the request, and in `asked` the relevant fields of the request.
 fn encode_acceptance(acceptance: &Acceptance) -> Item {
     let mut asked = item([("namesFee", AttributeValue::Bool(acceptance.names_fee))]);
     set(&mut asked, "maxGasPrice", acceptance.max_gas_price.map(s));
@@ -103,7 +103,7 @@ fn decode_acceptance(reader: &Reader<'_>) -> Result<Option<Acceptance>, ItemErro
     }))
 }
 
-/// What a conditional write sends: the attributes of [`MUTABLE`] that this record has.
+/// The attributes of a conditional write: those of [`MUTABLE`] that this record has.
 pub(crate) fn encode_mutable(record: &Record) -> Item {
     let mut changing = item([
         ("itemVersion", n(VERSION)),
@@ -135,7 +135,7 @@ pub(crate) fn encode_mutable(record: &Record) -> Item {
     changing
 }
 
-/// Code, words and since when, for whoever reads the item; the words are not read back.
+/// Code, message and start time, for readers of the item; the message is not read back.
 fn encode_waiting(waiting: &Waiting) -> AttributeValue {
     AttributeValue::M(item([
         ("code", s(waiting.cause)),
@@ -144,7 +144,7 @@ fn encode_waiting(waiting: &Waiting) -> AttributeValue {
     ]))
 }
 
-/// A cause that a later version added is none here: it is for people, and noted again.
+/// A cause that only a later version knows is dropped: it is for display, and will be noted again.
 fn decode_waiting(reader: &Reader<'_>) -> Result<Option<Waiting>, ItemError> {
     let since = reader.millis("since")?;
     Ok(reader.text("code")?.parse().ok().map(|cause| Waiting { cause, since }))
@@ -154,7 +154,7 @@ fn encode_block(block: &BlockRef) -> Item {
     item([("blockNumber", n(block.number.0)), ("blockHash", s(block.hash))])
 }
 
-/// The deciding transaction once mined or settled, the newest attempt's before.
+/// The hash of the deciding transaction once mined or settled; before that, of the newest attempt.
 fn deciding_hash(record: &Record) -> Option<TxHash> {
     let settled = record.phase.settlement().map(|settlement| settlement.verdict.tx_hash());
     let mined = record.phase.receipt().map(|receipt| receipt.tx_hash);
@@ -201,7 +201,7 @@ pub(crate) fn decode(reader: &Reader<'_>) -> Result<Record, ItemError> {
     Ok(record)
 }
 
-/// What must hold between the attributes (I2, I3): a record that breaks it is not acted upon.
+/// Checks the relations between the attributes (I2, I3): a record that violates them is not processed.
 fn check(reader: &Reader<'_>, record: &Record) -> Result<(), ItemError> {
     if let Some(newest) = record.attempts.last() {
         if record.raw(newest).is_none() {
@@ -238,7 +238,7 @@ fn decode_phase(reader: &Reader<'_>) -> Result<Phase, ItemError> {
         }
         "cancelled" => Verdict::Cancelled(decode_receipt(reader)?),
         "displaced" => Verdict::Displaced(Foreign { tx_hash: reader.parsed("txHash")?, block: decode_block(reader)? }),
-        _ => return Err(reader.error("status", Problem::Value("is no status".to_owned()))),
+        _ => return Err(reader.error("status", Problem::Value("is not a valid status".to_owned()))),
     };
     Ok(Phase::Settled(Settlement {
         verdict,
@@ -264,7 +264,7 @@ fn decode_block(reader: &Reader<'_>) -> Result<BlockRef, ItemError> {
     Ok(BlockRef { number: BlockNumber(reader.number("blockNumber")?), hash: reader.parsed("blockHash")? })
 }
 
-/// The account, which `chainId` and `from` repeat for readers.
+/// Checks the account against `chainId` and `from`, which repeat it for readers.
 pub(crate) fn decode_account(reader: &Reader<'_>, account: AccountKey) -> Result<AccountKey, ItemError> {
     if reader.number("chainId")? != account.chain_id.0 {
         return Err(reader.error("chainId", Problem::Contradicts("account")));
@@ -275,7 +275,7 @@ pub(crate) fn decode_account(reader: &Reader<'_>, account: AccountKey) -> Result
     Ok(account)
 }
 
-/// 64 hex digits, without the prefix the other hashes have.
+/// Reads 64 hex digits, without the prefix that other hashes have.
 pub(crate) fn decode_digest(reader: &Reader<'_>, name: &str) -> Result<Option<Digest>, ItemError> {
     let value = |why: signpost_txmgr::units::ParseUnitError| reader.error(name, Problem::Value(why.to_string()));
     reader.text_if(name)?.map(|text| format!("0x{text}").parse().map_err(value)).transpose()

@@ -9,7 +9,7 @@ use super::reader::{ItemError, Problem, Reader};
 use super::record::{decode_account, decode_digest};
 use super::{Item, VERSION, item, json, n, s, seconds, set};
 
-/// A rejection as an item. `expiresAt` is cut to whole seconds.
+/// A rejection as an item. `expiresAt` is truncated to whole seconds.
 #[must_use]
 pub fn encode_rejected(rejected: &Rejected) -> Item {
     let mut entry = item([
@@ -24,7 +24,7 @@ pub fn encode_rejected(rejected: &Rejected) -> Item {
     ]);
     if let Some(account) = rejected.account {
         entry.extend(item([("chainId", n(account.chain_id.0)), ("from", s(account.address))]));
-        // The copy kept by message id stays out of the index `byAccount`: there the request stands under its own id.
+        // The copy stored by message id stays out of the index `byAccount`, which lists the request under its own id.
         set(&mut entry, "account", rejected.said_as.is_none().then(|| s(account)));
     }
     set(&mut entry, "digest", rejected.digest.map(|digest| s(hex_digest(&digest))));
@@ -38,7 +38,7 @@ pub fn encode_rejected(rejected: &Rejected) -> Item {
 }
 
 pub(crate) fn decode(reader: &Reader<'_>) -> Result<Rejected, ItemError> {
-    // I7: what was rejected was never signed.
+    // I7: a rejected request was never signed.
     if reader.has("attempts") || reader.has("nonce") {
         return Err(reader.error("status", Problem::Contradicts("attempts")));
     }
@@ -57,7 +57,7 @@ pub(crate) fn decode(reader: &Reader<'_>) -> Result<Rejected, ItemError> {
     })
 }
 
-/// The account, if it was known: by its key, or, in a copy kept by message id, by its parts.
+/// The account, if it was known: from its key, or, in a copy stored by message id, from its parts.
 fn decode_account_if(reader: &Reader<'_>) -> Result<Option<AccountKey>, ItemError> {
     match reader.parsed_if("account")? {
         Some(account) => decode_account(reader, account).map(Some),

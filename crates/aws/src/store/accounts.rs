@@ -20,27 +20,27 @@ use crate::fault::AwsError;
 use crate::item::{Item, head, n, s};
 use crate::repeat::{repeat, repeat_if};
 
-/// What errors call a change of a head.
+/// The operation of a head's change, as errors name it.
 const UPDATE: &str = "UpdateItem";
 const REGISTERED: &str = "attribute_exists(#account)";
 const REGISTERED_AND_NOT_RETIRED: &str = "attribute_exists(#account) AND attribute_not_exists(retiredAt)";
 
-/// What became of a conditional change of a head.
+/// The result of a conditional change of a head.
 #[derive(Debug)]
 pub(super) enum HeadChange {
-    /// It is stored.
+    /// The change is stored.
     Made,
-    /// The condition does not hold for the head that is stored.
+    /// The condition does not hold for the stored head, which is returned.
     Refused(Box<Item>),
-    /// No such account is registered.
+    /// The account is not registered.
     NoHead,
 }
 
-/// See [`signpost_txmgr::ports::Store::accounts`]. In order of their names.
+/// See [`signpost_txmgr::ports::Store::accounts`]. Sorted by name.
 pub(super) async fn accounts(store: &DynamoStore) -> Result<Accounts, PortError> {
     const OPERATION: &str = "Query";
     let mut accounts = Accounts::default();
-    // Names by what the directory calls the account.
+    // The directory's name of each account.
     let mut named: BTreeMap<AccountKey, String> = BTreeMap::new();
     let mut start = None;
     loop {
@@ -132,7 +132,7 @@ pub(super) async fn register(store: &DynamoStore, head: &Head) -> Result<Registe
     let failed = |reason: &&CancellationReason| reason.code() == Some("ConditionalCheckFailed");
     let reasons = cancelled.cancellation_reasons();
     if reasons.first().as_ref().is_some_and(failed) {
-        // An emulator may leave the item out.
+        // An emulator may omit the item.
         return match reasons.first().and_then(CancellationReason::item) {
             Some(stored) => read(OPERATION, stored, head::decode_head).map(RegisterVerdict::Exists),
             None => match self::head(store, &head.account).await? {
@@ -149,14 +149,14 @@ pub(super) async fn register(store: &DynamoStore, head: &Head) -> Result<Registe
 
 /// See [`signpost_txmgr::ports::Store::set_paused`].
 pub(super) async fn set_paused(store: &DynamoStore, account: &AccountKey, paused: bool) -> Result<(), PortError> {
-    // What was retired stays paused.
+    // A retired account stays paused.
     let condition = if paused { REGISTERED } else { REGISTERED_AND_NOT_RETIRED };
     let paused = AttributeValue::Bool(paused);
     store.note_on_head(account, condition, "SET #noted = :noted REMOVE pausedBy", "paused", Some(paused)).await
 }
 
-/// See [`signpost_txmgr::ports::Store::set_paused_by_node`]. `pausedBy` tells such a pause from a person's, and
-/// from that of a retired account: retiring removes it.
+/// See [`signpost_txmgr::ports::Store::set_paused_by_node`]. `pausedBy` distinguishes such a pause from an
+/// operator's and from that of a retired account, since retiring removes it.
 pub(super) async fn set_paused_by_node(
     store: &DynamoStore,
     account: &AccountKey,
@@ -186,7 +186,7 @@ pub(super) async fn set_paused_by_node(
         if paused { request.expression_attribute_values(":before", AttributeValue::Bool(false)) } else { request }
     });
     match changed.await? {
-        // Refused: a person paused it, or nobody did.
+        // Refused: an operator paused the account, or it is not paused.
         HeadChange::Made | HeadChange::Refused(_) => Ok(()),
         HeadChange::NoHead => Err(AwsError::NotRegistered(account.to_string()).did_not_happen(UPDATE)),
     }
@@ -226,14 +226,14 @@ pub(super) async fn observe_fee(store: &DynamoStore, account: &AccountKey, fee: 
             .expression_attribute_values(":at", n(fee.observed_at.0))
     });
     match changed.await? {
-        // Refused: it has a newer one.
+        // Refused: the head has a newer price.
         HeadChange::Made | HeadChange::Refused(_) => Ok(()),
         HeadChange::NoHead => Err(AwsError::NotRegistered(account.to_string()).did_not_happen(UPDATE)),
     }
 }
 
 impl DynamoStore {
-    /// Changes one attribute of a head, whatever it was.
+    /// Changes one attribute of a head, whatever its value was.
     async fn note_on_head(
         &self,
         account: &AccountKey,
@@ -287,7 +287,7 @@ impl DynamoStore {
     }
 }
 
-/// A text of an item whose shape is not known; empty if it is none.
+/// A text attribute of an item of unknown shape; empty if it is missing or not a text.
 fn text(item: &Item, attribute: &str) -> String {
     item.get(attribute).and_then(|value| value.as_s().ok()).cloned().unwrap_or_default()
 }

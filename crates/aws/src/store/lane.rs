@@ -13,11 +13,12 @@ use super::{DynamoStore, names, read};
 use crate::item::{Item, head, n, s, seconds};
 use crate::repeat::repeat;
 
-/// Slots whose expiry is set at once: a lane closes ten a second, and these are calls of a few milliseconds.
+/// Number of concurrent calls that set a slot's expiry: a lane closes ten slots per second, and a call takes a few
+/// milliseconds.
 const EXPIRE_AT_ONCE: usize = 16;
-/// Slots whose expiry is set in one go: a lane that closes more at once reads them in pages of this.
+/// Page size for setting the expiry of slots.
 const EXPIRE_PAGE: usize = 500;
-/// Items of a page of a query: a slot has about 200 bytes, so that a page is far below 1 MB.
+/// Items per page of a query: a slot has about 200 bytes, so a page is far below 1 MB.
 const PAGE_MAX: usize = 1_000;
 
 /// See [`signpost_txmgr::ports::Store::slots`].
@@ -59,8 +60,8 @@ pub(super) async fn set_nonce(
     store.move_head(request, |head| head.next_nonce == to && head.lowest_open_nonce == to).await
 }
 
-/// See [`signpost_txmgr::ports::Store::leave_slots`]. The head first: slots that expire below a mark
-/// that did not move would be missed by whoever reads the lane.
+/// See [`signpost_txmgr::ports::Store::leave_slots`]. The head is written first: if slots expired before
+/// the mark moved past them, readers of the lane would miss them.
 pub(super) async fn leave_slots(
     store: &DynamoStore,
     account: &AccountKey,
@@ -80,12 +81,13 @@ pub(super) async fn leave_slots(
         return Ok(false);
     }
     if let Err(error) = store.expire_slots(account, from, to, expires_at).await {
-        tracing::warn!(%account, %from, %to, error = told(&error), "slots left behind keep no expiry and stay");
+        let error = told(&error);
+        tracing::warn!(%account, %from, %to, error, "slots left behind got no expiry and stay stored");
     }
     Ok(true)
 }
 
-/// See [`signpost_txmgr::ports::Store::move_marks`]. The head first, as when slots are left.
+/// See [`signpost_txmgr::ports::Store::move_marks`]. The head is written first, as when slots are left.
 pub(super) async fn move_marks(
     store: &DynamoStore,
     account: &AccountKey,
@@ -130,7 +132,7 @@ pub(super) async fn move_marks(
     for left in after.left_since(before) {
         if let Err(error) = store.expire_slots(account, left.start, left.end, expires_at).await {
             tracing::warn!(%account, from = %left.start, to = %left.end, error = told(&error),
-                "slots left behind keep no expiry and stay");
+                "slots left behind got no expiry and stay stored");
         }
     }
     Ok(true)
@@ -147,7 +149,7 @@ impl DynamoStore {
         const OPERATION: &str = "Query";
         let mut slots = Vec::new();
         let mut start = None;
-        // BETWEEN with its bounds the wrong way round is an error.
+        // BETWEEN fails if its bounds are reversed.
         while slots.len() < limit && from <= to {
             let page = limit.saturating_sub(slots.len()).min(PAGE_MAX);
             let request = self
@@ -182,8 +184,8 @@ impl DynamoStore {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
     }
 
-    /// Writes to a head under a condition. A refused write may be our own earlier try whose reply was
-    /// lost: then `done` says so of what is stored.
+    /// Writes to a head under a condition. If the write is refused, an earlier try of ours whose reply was lost
+    /// may have made the change: `done` checks the stored head for that.
     async fn move_head(
         &self,
         request: UpdateItemFluentBuilder,
@@ -202,8 +204,8 @@ impl DynamoStore {
         }
     }
 
-    /// Sets the expiry of the slots `from..to`, those that are there, and nothing else of them: whoever has only the
-    /// right to this cannot put a slot, or a head, of their own.
+    /// Sets the expiry of the existing slots in `from..to`, and no other attribute: with only the permission for this,
+    /// nobody can create a slot or a head.
     async fn expire_slots(
         &self,
         account: &AccountKey,
@@ -243,7 +245,7 @@ impl DynamoStore {
             return Ok(());
         };
         match failure.service() {
-            // It is gone already.
+            // The slot is already deleted.
             Some(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(()),
             Some(_) | None => Err(failure.into_port(OPERATION)),
         }

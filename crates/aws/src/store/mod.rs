@@ -1,22 +1,22 @@
 //! The store on DynamoDB: the requests table and the accounts table.
 //!
-//! All reads are strongly consistent. A transaction is used only where two items must change together
-//! (registration and its end, reservation); everything after is one conditional write of one item.
+//! All reads are strongly consistent. A transaction is used only if two items must change together
+//! (registering, unregistering, reserving); every later change is one conditional write of one item.
 //!
 //! ## Guarantees
 //! * A verdict is DynamoDB's answer to a condition, never a guess from an error.
-//! * A write whose reply was lost and that is found to hold is reported as done.
+//! * A write whose reply was lost is reported as done if the stored item shows it.
 //!
 //! ## Does not guarantee
-//! * That slots left behind expire: their expiry is set after the head moved, and a crash between the
-//!   two leaves slot items behind. They cost storage and nothing else.
+//! * That slots left behind expire: their expiry is set after the head moved, and after a crash between the
+//!   two the slot items stay. They cost storage and nothing else.
 //!
 //! IAM actions, each under `dynamodb:` and on both tables: `GetItem`, `BatchGetItem`, `Query`, `PutItem`,
-//! `UpdateItem`. A transaction needs those of its parts. [`written`] says which attributes. What an operator lists is read with
-//! `Query` on the index `byAccount`, and with `Scan` only where all of a table is asked for; to unregister an account
-//! takes `DeleteItem` on the accounts table, which no stage needs.
+//! `UpdateItem`. A transaction needs the actions of its parts. [`written`] lists the attributes. An operator's lists
+//! are read with `Query` on the index `byAccount`, and with `Scan` only if a whole table is requested. Unregistering
+//! an account needs `DeleteItem` on the accounts table, which no stage has.
 //!
-//! Read in this order: [`reserve`], [`records`], [`lane`], [`accounts`], [`operator`], [`written`]; then [`crate::kms`].
+//! Read in this order: [`reserve`], [`records`], [`lane`], [`accounts`], [`operator`], [`written`], [`crate::kms`].
 
 use std::collections::HashMap;
 
@@ -44,7 +44,7 @@ pub mod written;
 
 /// Names of the two tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tables {
+pub struct TableNames {
     /// Key `requestId` (S).
     pub requests: String,
     /// Key `account` (S), sort key `item` (S).
@@ -55,14 +55,14 @@ pub struct Tables {
 #[derive(Debug, Clone)]
 pub struct DynamoStore {
     client: Client,
-    tables: Tables,
+    tables: TableNames,
     backoff: Backoff,
 }
 
 impl DynamoStore {
-    /// A store with its own patience: retries and time-outs of `sdk` are not used.
+    /// A store with retries and timeouts of its own; those of `sdk` are not used.
     #[must_use]
-    pub fn new(sdk: &SdkConfig, tables: Tables) -> Self {
+    pub fn new(sdk: &SdkConfig, tables: TableNames) -> Self {
         let config = aws_sdk_dynamodb::config::Builder::from(sdk)
             .retry_config(clients::no_retries())
             .timeout_config(clients::timeouts(std::time::Duration::ZERO))
@@ -70,9 +70,9 @@ impl DynamoStore {
         Self::with_client(Client::from_conf(config), tables, Backoff::STANDARD)
     }
 
-    /// A store on a client that does not retry by itself.
+    /// A store on a client without retries of its own.
     #[must_use]
-    pub fn with_client(client: Client, tables: Tables, backoff: Backoff) -> Self {
+    pub fn with_client(client: Client, tables: TableNames, backoff: Backoff) -> Self {
         Self { client, tables, backoff }
     }
 }
@@ -177,13 +177,13 @@ impl Store for DynamoStore {
     }
 }
 
-/// Placeholders for attribute names, `#name` for each: half of our names are words reserved in
+/// Placeholders for attribute names, `#name` for each: half of our names are reserved words of
 /// DynamoDB's expressions.
 fn names(attributes: &[&str]) -> HashMap<String, String> {
     attributes.iter().map(|name| (format!("#{name}"), (*name).to_owned())).collect()
 }
 
-/// Reads what `operation` returned.
+/// Decodes an item that `operation` returned.
 fn read<T>(
     operation: &'static str,
     item: &Item,

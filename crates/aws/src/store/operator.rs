@@ -1,9 +1,9 @@
-//! What an operator asks of the tables and no driver does: lists, whole reads for an audit, and the end of an
-//! account. The reads stand beside the port, so that the port keeps only the calls that are made of a store in
-//! memory, too.
+//! Calls that only an operator makes: lists, complete reads for an audit, retiring and unregistering an
+//! account. The reads are not part of the port, which has only the calls that the in-memory store
+//! supports too.
 //!
-//! Reads an index, which lags by a moment, or a whole table, which costs its size: only on demand. Writes
-//! only the mark of a retired account, and deletes the two items of one that is unregistered.
+//! Reads an index, which lags by a moment, or a whole table, at a cost of its size: only on demand. Writes
+//! only the mark of a retired account, and deletes the two items of an unregistered one.
 
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
@@ -21,42 +21,42 @@ use crate::repeat::{repeat, repeat_if};
 
 /// The index over requests by account and time; keys only.
 const BY_ACCOUNT: &str = "byAccount";
-/// Ids of one page of the index.
+/// Ids per page of the index.
 const PAGE: i32 = 500;
 
-/// One item of the requests table as an audit needs it: also when it cannot be read.
+/// One item of the requests table for an audit, readable or not.
 #[derive(Debug)]
 pub struct Found {
-    /// Its key as text; what is stored may not be a request id.
+    /// The key as text; it may not be a valid request id.
     pub id: String,
-    /// What it holds, or what is wrong with it.
+    /// Its content, or why it cannot be read.
     pub stored: Result<Stored, ItemError>,
-    /// When it may be deleted, whatever else is wrong with it.
+    /// When it may be deleted, even if the rest cannot be read.
     pub expires_at: Option<Millis>,
 }
 
-/// A slot as it is stored.
+/// A stored slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotFound {
-    /// Its nonce.
+    /// The slot's nonce.
     pub nonce: Nonce,
-    /// Whose it is.
+    /// The request that holds the slot.
     pub request_id: RequestId,
-    /// When it may be deleted; set when it is left behind.
+    /// When it may be deleted; set when the slot is left behind.
     pub expires_at: Option<Millis>,
 }
 
 /// One page of an account's requests, newest first.
 #[derive(Debug)]
 pub struct Page {
-    /// The ids with the time of each.
+    /// The ids, each with its creation time.
     pub ids: Vec<(RequestId, Millis)>,
-    /// Where the next page begins; `None` at the end.
+    /// The start of the next page; `None` at the end.
     pub next: Option<Item>,
 }
 
-/// See [`signpost_txmgr::ports::Store::retire`]. That no slot is open is a condition of the write, so that no
-/// reservation comes between.
+/// See [`signpost_txmgr::ports::Store::retire`]. The write has the condition that no slot is open, so no
+/// reservation can come in between.
 pub(super) async fn retire(store: &DynamoStore, account: &AccountKey, now: Millis) -> Result<RetireVerdict, PortError> {
     let changed = store.change_head(account, |request| {
         let named = ["account", "paused", "pausedBy", "retiredAt", "nextNonce", "lowestOpenNonce"];
@@ -74,8 +74,8 @@ pub(super) async fn retire(store: &DynamoStore, account: &AccountKey, now: Milli
     })
 }
 
-/// See [`signpost_txmgr::ports::Store::unregister`]. Head and name go in one transaction: a name without a head
-/// could not be registered again, a head without a name is in no list.
+/// See [`signpost_txmgr::ports::Store::unregister`]. Head and name are deleted in one transaction: a name without a
+/// head could not be registered again, and a head without a name would be in no list.
 pub(super) async fn unregister(
     store: &DynamoStore,
     account: &AccountKey,
@@ -125,13 +125,13 @@ pub(super) async fn unregister(
     if of_head.and_then(CancellationReason::code) != Some("ConditionalCheckFailed") {
         return Err(failure.into_port(OPERATION));
     }
-    // An emulator may leave the item out.
+    // An emulator may omit the item.
     let stored = match of_head.and_then(CancellationReason::item) {
         Some(stored) => Some(read(OPERATION, stored, head::decode_head)?),
         None => super::accounts::head(store, account).await?,
     };
     match stored.filter(|head| head.name == *name) {
-        // An earlier try whose reply was lost was the one that removed it.
+        // An earlier try, whose reply was lost, deleted it.
         None if failure.uncertain => Ok(UnregisterVerdict::Unregistered),
         None => Ok(UnregisterVerdict::NotRegistered),
         Some(head) => match head.stays_registered(retired_until) {
@@ -142,8 +142,8 @@ pub(super) async fn unregister(
 }
 
 impl DynamoStore {
-    /// A page of the ids of an account's requests made at `since` or later, newest first. By the index: a
-    /// request of the last moment may be missing, and so are bad messages, which have no account.
+    /// A page of ids of an account's requests created at `since` or later, newest first. The index lags, so very
+    /// recent requests may be missing; invalid messages are missing because they have no account.
     pub async fn page_of(&self, account: &AccountKey, since: Millis, next: Option<Item>) -> Result<Page, PortError> {
         const OPERATION: &str = "Query";
         let request = self
@@ -166,14 +166,14 @@ impl DynamoStore {
         Ok(Page { ids, next: answer.last_evaluated_key.filter(|key| !key.is_empty()) })
     }
 
-    /// The items under these ids, those that exist, each with what is wrong with it.
+    /// The existing items with these ids, readable or not.
     pub async fn find(&self, ids: &[RequestId]) -> Result<Vec<Found>, PortError> {
         let keys = ids.iter().map(|id| item::item([("requestId", s(id))])).collect();
         let items = self.get_all(&self.tables.requests, keys).await?;
         Ok(items.iter().map(found).collect())
     }
 
-    /// Every item of the requests table: a scan, which reads and costs all of it.
+    /// Every item of the requests table: a scan, which reads and costs the whole table.
     pub async fn find_all(&self, mut each: impl FnMut(Found)) -> Result<(), PortError> {
         const OPERATION: &str = "Scan";
         let mut start = None;
@@ -195,7 +195,7 @@ impl DynamoStore {
         }
     }
 
-    /// Every slot of a lane that is stored, also those left behind.
+    /// Every stored slot of a lane, including those left behind.
     pub async fn all_slots(&self, account: &AccountKey) -> Result<Vec<SlotFound>, PortError> {
         let slots = self.read_slot_items(account, Nonce(0), head::MAX_SLOT, usize::MAX).await?;
         let found = |slot: &Item| {

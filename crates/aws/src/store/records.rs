@@ -1,4 +1,4 @@
-//! Requests: reading many, writing a rejection, and the conditional write every change of a record is.
+//! Requests: batch reads, the write of a rejection, and the conditional write that makes every change of a record.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,17 +15,16 @@ use crate::fault::AwsError;
 use crate::item::{self, Item, MUTABLE, encode_rejected, n, s, seconds};
 use crate::repeat::repeat;
 
-/// Keys of one `BatchGetItem`.
+/// Maximum number of keys per `BatchGetItem`.
 const GET_KEYS_MAX: usize = 100;
-/// Calls of `BatchGetItem` at once: 10,000 heads are 100 calls, which one after the other take seconds.
+/// Concurrent calls of `BatchGetItem`: 10,000 heads are 100 calls, which would take seconds one after the other.
 const GETS_AT_ONCE: usize = 8;
 const GET: &str = "BatchGetItem";
 
-/// When a request id is free: nothing is stored, or an item that is past its time and only waits for DynamoDB to
-/// delete it.
+/// The condition that a request id is free: no item is stored, or an expired one that DynamoDB has not deleted yet.
 const FREE: &str = "attribute_not_exists(#requestId) OR #expiresAt <= :now";
 
-/// The condition that an id is as a write expects, with the attributes it names and the values it has.
+/// The condition that an id has the vacancy that a write expects, with its attribute names and values.
 pub(super) struct Expects {
     pub(super) condition: String,
     pub(super) names: HashMap<String, String>,
@@ -33,7 +32,7 @@ pub(super) struct Expects {
 }
 
 impl Expects {
-    /// At this time.
+    /// The condition at this time.
     pub(super) fn new(vacancy: &Vacancy, now: Millis) -> Self {
         let mut values = HashMap::from([(":now".to_owned(), seconds(now))]);
         let (condition, named): (_, &[&str]) = match vacancy {
@@ -89,12 +88,12 @@ pub(super) async fn reject(
     }
 }
 
-/// See [`signpost_txmgr::ports::Store::update`]. Sends what can change, never the calldata. The condition names
-/// nothing that was fixed at the acceptance: whoever may make this write needs no right to those attributes.
-/// `createdAt` tells a request from a later one that took its id.
+/// See [`signpost_txmgr::ports::Store::update`]. Sends the mutable attributes, never the calldata. The condition
+/// uses no attribute that was fixed at acceptance, except `createdAt`: the write needs no permission for them.
+/// `createdAt` distinguishes a request from a later one with the same id.
 pub(super) async fn update(store: &DynamoStore, record: &Record) -> Result<UpdateVerdict, PortError> {
     const OPERATION: &str = "UpdateItem";
-    let before = record.version.checked_sub(1).expect("apply counts the version up before every write");
+    let before = record.version.checked_sub(1).expect("apply increments the version before every write");
     let changing = item::encode_mutable(record);
     let (expression, values) = assignments(&changing);
     let mut placeholders = names(&MUTABLE);
@@ -124,19 +123,19 @@ pub(super) async fn update(store: &DynamoStore, record: &Record) -> Result<Updat
         return Ok(UpdateVerdict::Gone);
     };
     if found.digest != record.digest || found.nonce != record.nonce {
-        // The id was given to another request after this one's time was over.
+        // The id was given to another request after this one expired.
         return Ok(UpdateVerdict::Gone);
     }
-    // Our own write, whose reply was lost.
+    // If the stored item equals ours, it is our own write, whose reply was lost.
     let ours = MUTABLE.iter().all(|name| stored.get(*name) == changing.get(*name));
     Ok(if ours { UpdateVerdict::Stored } else { UpdateVerdict::Stale(found) })
 }
 
 impl DynamoStore {
-    /// Reads the items under these keys, those that exist.
+    /// Reads the existing items with these keys.
     ///
-    /// An answer holds at most 16 MB, and a throttled table gives part of what was asked for: the rest
-    /// is asked for again. Only rounds that bring nothing count as tries.
+    /// An answer holds at most 16 MB, and a throttled table returns only a part: the rest
+    /// is requested again. Only rounds without any result count as tries.
     pub(super) async fn get_all(&self, table: &str, keys: Vec<Item>) -> Result<Vec<Item>, PortError> {
         let chunks: Vec<Vec<Item>> = keys.chunks(GET_KEYS_MAX).map(<[Item]>::to_vec).collect();
         let reads = chunks.into_iter().map(|chunk| self.get_chunk(table, chunk));
@@ -185,7 +184,7 @@ impl DynamoStore {
     }
 }
 
-/// `SET` for the attributes a record has now, `REMOVE` for those it has not.
+/// `SET` for the attributes that a record has, `REMOVE` for the others.
 fn assignments(changing: &Item) -> (String, HashMap<String, AttributeValue>) {
     let (set, remove): (Vec<&str>, Vec<&str>) = MUTABLE.iter().partition(|name| changing.contains_key(**name));
     let set: Vec<String> = set.iter().map(|name| format!("#{name} = :{name}")).collect();

@@ -1,9 +1,9 @@
-//! The claim of slots: one transaction for a group of requests of one account.
+//! The reservation of slots: one transaction for a group of requests of one account.
 //!
-//! The head moves from n to n + k only if it still stands at n and is not paused; each request is put
-//! only where none is, or one whose time is over, or exactly the rejection that was read; each slot only where none is. What
-//! the account has spent and its senders had is set with the nonce: it was computed from the head that stood at n. Either
-//! all of it holds or nothing does. DynamoDB says for each item why not.
+//! The head moves from n to n + k only if it is still at n and not paused. A request is written only if its id is
+//! free, expired, or holds exactly the rejection that was read. A slot is written only if it does not exist. The
+//! account's spending and its senders' counts are written with the nonce, because they were computed from the head
+//! at n. The transaction is atomic. DynamoDB reports for each item why its condition failed.
 
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, Put, TransactWriteItem, Update};
@@ -14,23 +14,23 @@ use signpost_txmgr::units::{Digest, sha256};
 
 use super::records::Expects;
 use super::{DynamoStore, names};
-use crate::fault::{self, AwsError, Kind};
+use crate::fault::{self, AwsError, FaultKind};
 use crate::item::{encode_record, head, n};
-use crate::repeat::{Failure, repeat_if};
+use crate::repeat::{FailedCall, repeat_if};
 
 const OPERATION: &str = "TransactWriteItems";
-/// Part of every token, to be changed with the shape of the transaction: the same token with another
-/// request is refused by DynamoDB for ten minutes.
+/// Part of every token. Change it with the shape of the transaction: DynamoDB refuses the same token with another
+/// request for ten minutes.
 const TOKEN_VERSION: &str = "reserve.v4";
-/// `Code` of a cancellation reason whose item was not to blame.
+/// `Code` of a cancellation reason for an item that is not the cause.
 const NOT_TO_BLAME: &str = "None";
 /// `Code` of a cancellation reason that is a verdict.
 const CONDITION: &str = "ConditionalCheckFailed";
-/// `Code` of a cancellation reason: another write held the item.
+/// `Code` of a cancellation reason: another write to the item was in progress.
 const CONFLICT: &str = "TransactionConflict";
 
-/// See [`signpost_txmgr::ports::Store::reserve`]. Repeating the same group within ten minutes says
-/// that it is reserved, later that its ids are known.
+/// See [`signpost_txmgr::ports::Store::reserve`]. Repeating the same group within ten minutes reports
+/// it as reserved, later its ids as known.
 pub(super) async fn reserve(store: &DynamoStore, group: &Reservation) -> Result<ReserveVerdict, PortError> {
     group.assert_contiguous();
     if group.records.is_empty() {
@@ -105,8 +105,8 @@ impl DynamoStore {
     }
 }
 
-/// The same group has the same token, another group another: a try whose reply was lost is answered
-/// with what became of it. 32 of at most 36 characters. The calldata is in it by its fingerprint and by
+/// A token that is the same for the same group only: repeating a try whose reply was lost returns the
+/// original result. 32 of at most 36 characters. It covers the calldata by its fingerprint and by
 /// the request's digest.
 fn token(group: &Reservation) -> String {
     let Reservation { head, records, spend, sender_counts, replaces } = group;
@@ -116,28 +116,31 @@ fn token(group: &Reservation) -> String {
     hash.chars().skip(2).take(32).collect()
 }
 
-/// Whether a cancelled transaction is worth another try. A failed condition is a verdict, whatever
-/// else was in the way; then come the reasons that no repetition mends.
-pub(super) fn judge(error: &TransactWriteItemsError) -> Option<Kind> {
+/// Whether a cancelled transaction is tried again. A failed condition is a verdict, whatever other
+/// reasons there are; then come the reasons that another try cannot fix.
+pub(super) fn judge(error: &TransactWriteItemsError) -> Option<FaultKind> {
     let TransactWriteItemsError::TransactionCanceledException(cancelled) = error else {
         return None;
     };
-    let kinds: Vec<Kind> = blamed(cancelled.cancellation_reasons()).map(kind_of_reason).collect();
-    [Kind::Final, Kind::Throttled, Kind::Conflict].into_iter().find(|kind| kinds.contains(kind)).or(Some(Kind::Final))
+    let kinds: Vec<FaultKind> = blamed(cancelled.cancellation_reasons()).map(kind_of_reason).collect();
+    [FaultKind::Final, FaultKind::Throttled, FaultKind::Conflict]
+        .into_iter()
+        .find(|kind| kinds.contains(kind))
+        .or(Some(FaultKind::Final))
 }
 
-fn kind_of_reason(reason: &CancellationReason) -> Kind {
-    reason.code().and_then(fault::kind_of_code).unwrap_or(Kind::Final)
+fn kind_of_reason(reason: &CancellationReason) -> FaultKind {
+    reason.code().and_then(fault::kind_of_code).unwrap_or(FaultKind::Final)
 }
 
-/// The reasons that say something.
+/// The reasons of the items that caused the cancellation.
 fn blamed(reasons: &[CancellationReason]) -> impl Iterator<Item = &CancellationReason> {
     reasons.iter().filter(|reason| reason.code().is_some_and(|code| code != NOT_TO_BLAME))
 }
 
-/// What the reasons of a cancelled transaction mean, item by item in the order they were written: the
+/// The verdict from the reasons of a cancelled transaction, in the order of its items: the
 /// head, then request and slot of each record.
-fn verdict(group: &Reservation, failure: Failure<TransactWriteItemsError>) -> Result<ReserveVerdict, PortError> {
+fn verdict(group: &Reservation, failure: FailedCall<TransactWriteItemsError>) -> Result<ReserveVerdict, PortError> {
     let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = failure.service() else {
         return Err(failure.into_port(OPERATION));
     };
@@ -156,7 +159,7 @@ fn verdict(group: &Reservation, failure: Failure<TransactWriteItemsError>) -> Re
     let decided = head || slot_taken || !known.is_empty();
     let other = blamed(reasons).find(|reason| ![Some(CONDITION), Some(CONFLICT)].contains(&reason.code()));
     match other {
-        // Neither a condition nor a conflict: too fast, or something repetition does not mend.
+        // Neither a condition nor a conflict: throttling, or a reason that another try cannot fix.
         Some(reason) if !decided => {
             let source = AwsError::Cancelled {
                 code: reason.code().unwrap_or_default().to_owned(),
@@ -165,7 +168,7 @@ fn verdict(group: &Reservation, failure: Failure<TransactWriteItemsError>) -> Re
             Err(PortError {
                 operation: OPERATION,
                 happened: if failure.uncertain { Happened::Unknown } else { Happened::No },
-                throttled: failure.kind == Kind::Throttled,
+                throttled: failure.kind == FaultKind::Throttled,
                 source: Box::new(source),
             })
         }
@@ -192,11 +195,14 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_condition_outweighs_conflict_and_throttle() {
-        assert_eq!(judge(&cancelled(&["ConditionalCheckFailed", "TransactionConflict", "None"])), Some(Kind::Final));
-        assert_eq!(judge(&cancelled(&["None", "TransactionConflict", "ThrottlingError"])), Some(Kind::Throttled));
-        assert_eq!(judge(&cancelled(&["None", "TransactionConflict"])), Some(Kind::Conflict));
-        assert_eq!(judge(&cancelled(&["None", "ItemCollectionSizeLimitExceeded"])), Some(Kind::Final));
-        assert_eq!(judge(&cancelled(&[])), Some(Kind::Final));
+    fn failed_condition_outweighs_conflict_and_throttle() {
+        assert_eq!(
+            judge(&cancelled(&["ConditionalCheckFailed", "TransactionConflict", "None"])),
+            Some(FaultKind::Final)
+        );
+        assert_eq!(judge(&cancelled(&["None", "TransactionConflict", "ThrottlingError"])), Some(FaultKind::Throttled));
+        assert_eq!(judge(&cancelled(&["None", "TransactionConflict"])), Some(FaultKind::Conflict));
+        assert_eq!(judge(&cancelled(&["None", "ItemCollectionSizeLimitExceeded"])), Some(FaultKind::Final));
+        assert_eq!(judge(&cancelled(&[])), Some(FaultKind::Final));
     }
 }

@@ -1,4 +1,4 @@
-//! The list of accounts with one that cannot be read, and the mark of a key that cannot be used.
+//! The list of accounts with an unreadable one, and the mark of an unusable key.
 
 use serde_json::json;
 use signpost_aws::item::head;
@@ -11,7 +11,7 @@ use crate::script::{Asked, Script, Step};
 use crate::world::{self, json_of};
 
 #[tokio::test]
-async fn a_head_that_cannot_be_read_is_reported_beside_the_others() {
+async fn unreadable_head_is_reported_beside_the_others() {
     let (hot, mut cold) = (world::head(3), world::head(0));
     cold.name = "cold".parse().unwrap();
     cold.account.chain_id.0 = 56;
@@ -33,7 +33,7 @@ async fn a_head_that_cannot_be_read_is_reported_beside_the_others() {
 }
 
 #[tokio::test]
-async fn many_heads_are_read_in_several_calls_at_once() {
+async fn many_heads_are_read_in_concurrent_calls() {
     let heads = (0..250_u8).map(|number| {
         let mut head = world::head(0);
         head.account.address.0[0] = number;
@@ -57,7 +57,7 @@ async fn many_heads_are_read_in_several_calls_at_once() {
 }
 
 #[tokio::test]
-async fn a_mark_of_an_unusable_key_is_set_and_taken_off() {
+async fn mark_of_an_unusable_key_is_set_and_removed() {
     let account = world::head(0).account;
     let mark = Unusable { since: Millis(7), fault: KeyFault::Disabled, call: KeyCall::Sign };
     let script =

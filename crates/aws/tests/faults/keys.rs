@@ -1,4 +1,4 @@
-//! KMS: a key that cannot be used says why, and throttling is waited out.
+//! KMS: an unusable key is reported with its reason, and throttled calls are repeated.
 
 use serde_json::json;
 use signpost_aws::kms::KmsKeys;
@@ -23,7 +23,7 @@ fn signature() -> Step {
 }
 
 #[tokio::test]
-async fn a_hash_is_signed_as_a_digest_and_once() {
+async fn hash_is_signed_once_as_a_digest() {
     let script = Script::new([signature()]);
     let signed = keys(&script).sign(&key(), &SigningHash([0xff; 32])).await.unwrap();
     assert_eq!(signed.der, [0x30, 6, 2, 1, 1, 2, 1, 1]);
@@ -35,7 +35,7 @@ async fn a_hash_is_signed_as_a_digest_and_once() {
 }
 
 #[tokio::test]
-async fn a_throttled_signature_is_waited_for() {
+async fn throttled_signature_is_retried() {
     let throttled = || Step::error(400, "ThrottlingException");
     let script = Script::new([throttled(), throttled(), signature()]);
     let signed = keys(&script).sign(&key(), &SigningHash([1; 32])).await.unwrap();
@@ -47,7 +47,7 @@ async fn a_throttled_signature_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_key_that_cannot_be_used_says_why_and_is_not_asked_again() {
+async fn unusable_key_is_reported_with_its_reason_and_not_retried() {
     for (code, words, fault) in [
         ("DisabledException", "KMS key alias/hot is disabled; enable it", KeyFault::Disabled),
         (
@@ -72,7 +72,7 @@ async fn a_key_that_cannot_be_used_says_why_and_is_not_asked_again() {
 }
 
 #[tokio::test]
-async fn a_public_key_that_cannot_be_read_says_what_is_wrong_with_the_key() {
+async fn unreadable_public_key_is_reported_with_the_keys_fault() {
     let deleted = "arn:aws:kms:eu-central-1:111122223333:key/0a1b2c3d is pending deletion.";
     let importing = "arn:aws:kms:eu-central-1:111122223333:key/0a1b2c3d is pending import.";
     for (code, words, fault) in [
@@ -91,7 +91,7 @@ async fn a_public_key_that_cannot_be_read_says_what_is_wrong_with_the_key() {
 }
 
 #[tokio::test]
-async fn a_key_service_that_is_away_says_nothing_about_the_key() {
+async fn kms_outage_is_not_a_fault_of_the_key() {
     for (status, code) in [(400, "ThrottlingException"), (500, "KMSInternalException")] {
         let script = Script::new([Step::error(status, code), Step::error(status, code), Step::error(status, code)]);
         let error = keys(&script).public_key(&key()).await.unwrap_err();
@@ -102,7 +102,7 @@ async fn a_key_service_that_is_away_says_nothing_about_the_key() {
 }
 
 #[tokio::test]
-async fn a_service_that_fails_is_asked_again() {
+async fn failing_kms_call_is_retried() {
     for code in ["KMSInternalException", "DependencyTimeoutException", "KeyUnavailableException"] {
         let script = Script::new([Step::error(500, code), signature()]);
         keys(&script).sign(&key(), &SigningHash([1; 32])).await.unwrap();
@@ -111,7 +111,7 @@ async fn a_service_that_fails_is_asked_again() {
 }
 
 #[tokio::test]
-async fn a_public_key_of_another_kind_is_refused_by_name() {
+async fn public_key_of_another_spec_or_usage_is_refused() {
     let answer = |spec: &str, usage: &str| {
         Step::ok(json!({ "KeyId": ARN, "PublicKey": "AQID", "KeySpec": spec, "KeyUsage": usage }))
     };

@@ -1,4 +1,4 @@
-//! The two marks of a head, slots in pages, and what is observed.
+//! The two marks of a head, slots in pages, and observed prices.
 
 use serde_json::{Value, json};
 use signpost_aws::item::head;
@@ -30,17 +30,17 @@ fn slots(nonces: std::ops::Range<u64>, more: bool) -> Step {
 }
 
 #[tokio::test]
-async fn a_head_that_moved_meanwhile_is_left_alone() {
+async fn concurrently_moved_head_is_not_changed() {
     let account = world::head(0).account;
     let script = Script::new([refused_by(9), refused_by(9)]);
     let store = world::store(&script);
-    assert!(!store.fast_forward(&account, Nonce(5), Nonce(9)).await.unwrap(), "another's move is not ours");
+    assert!(!store.fast_forward(&account, Nonce(5), Nonce(9)).await.unwrap(), "another writer's move is not ours");
     assert!(!store.leave_slots(&account, Nonce(5), Nonce(9), NOW).await.unwrap());
     script.asked();
 }
 
 #[tokio::test]
-async fn our_own_move_whose_reply_was_lost_is_ours() {
+async fn move_whose_reply_was_lost_is_recognized() {
     let account = world::head(0).account;
     let script = Script::new([Step::TimedOut, refused_by(9)]);
     assert!(world::store(&script).fast_forward(&account, Nonce(5), Nonce(9)).await.unwrap());
@@ -74,13 +74,17 @@ async fn slots_left_behind_expire_after_the_head_moved() {
         let body = asked.json();
         assert_eq!(body["Key"], json_of(&head::key(&account, &head::slot_name(Nonce(nonce)))));
         assert_eq!(body["UpdateExpression"], json!("SET #expiresAt = :at"), "nothing else of a slot changes");
-        assert_eq!(body["ConditionExpression"], json!("attribute_exists(#account)"), "an update of nothing makes it");
+        assert_eq!(
+            body["ConditionExpression"],
+            json!("attribute_exists(#account)"),
+            "an update of a missing item would create it"
+        );
         assert_eq!(body["ExpressionAttributeValues"], json!({ ":at": { "N": "8" } }));
     }
 }
 
 #[tokio::test]
-async fn an_expiry_that_cannot_be_set_does_not_undo_the_move() {
+async fn failure_to_set_an_expiry_does_not_undo_the_move() {
     let account = world::head(0).account;
     let denied = Step::error(400, "AccessDeniedException");
     let script = Script::new([Step::ok("{}"), denied]);
@@ -109,7 +113,7 @@ fn refused_by_marks(marks: &Marks) -> Step {
 }
 
 #[tokio::test]
-async fn marks_move_from_exactly_what_was_read() {
+async fn marks_move_only_from_the_marks_that_were_read() {
     let account = world::head(0).account;
     let (before, after) = (marks(5, &[2], &[]), marks(9, &[6], &[(3, 4)]));
     let none = || slots(0..0, false);
@@ -137,11 +141,14 @@ async fn marks_move_from_exactly_what_was_read() {
 }
 
 #[tokio::test]
-async fn marks_that_another_moved_stay_and_our_own_lost_reply_is_ours() {
+async fn marks_moved_by_another_stay_and_a_lost_reply_is_ours() {
     let account = world::head(0).account;
     let (before, after) = (marks(5, &[], &[]), marks(9, &[5], &[]));
     let script = Script::new([refused_by_marks(&after)]);
-    assert!(!world::store(&script).move_marks(&account, &before, &after, NOW).await.unwrap(), "it was not asked twice");
+    assert!(
+        !world::store(&script).move_marks(&account, &before, &after, NOW).await.unwrap(),
+        "there was no earlier try"
+    );
     let script = Script::new([Step::TimedOut, refused_by_marks(&after), slots(0..0, false)]);
     assert!(world::store(&script).move_marks(&account, &before, &after, NOW).await.unwrap());
     let script = Script::new([Step::TimedOut, refused_by_marks(&marks(9, &[6], &[]))]);
@@ -149,7 +156,7 @@ async fn marks_that_another_moved_stay_and_our_own_lost_reply_is_ours() {
 }
 
 #[tokio::test]
-async fn an_older_price_is_no_error_and_an_unknown_account_is() {
+async fn older_price_is_not_an_error_but_unknown_account_is() {
     let account = world::head(0).account;
     let fee = SeenFee { gas_price: Wei::from_gwei(1), observed_at: NOW };
     let unknown = || Step::error(400, "ConditionalCheckFailedException");
@@ -164,7 +171,7 @@ async fn an_older_price_is_no_error_and_an_unknown_account_is() {
 }
 
 #[tokio::test]
-async fn accounts_are_found_by_the_directory_over_all_its_pages() {
+async fn accounts_are_read_from_all_pages_of_the_directory() {
     let (hot, mut cold) = (world::head(3), world::head(0));
     cold.name = "cold".parse().unwrap();
     cold.account.chain_id.0 = 56;

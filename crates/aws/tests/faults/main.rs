@@ -1,5 +1,5 @@
-//! What no emulator shows and AWS does: conflicts on a hot item, throttling, partial answers, replies that are
-//! lost. The clients are the real ones; their network is a script.
+//! Faults of AWS that no emulator shows: conflicts on a hot item, throttling, partial answers, lost
+//! replies. The clients are the real ones; their network is a script.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,7 +8,7 @@
     clippy::needless_pass_by_value,
     clippy::format_collect,
     clippy::similar_names,
-    reason = "a test ends at the first surprise, and its helpers are few and small"
+    reason = "a test may panic, and its helpers are few and small"
 )]
 
 mod accounts;

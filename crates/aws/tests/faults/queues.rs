@@ -1,4 +1,4 @@
-//! Batches of SQS and SNS: limits, partial failures, and what a received message holds.
+//! Batches of SQS and SNS: limits, partial failures, and the fields of a received message.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ fn queue(script: &Script, url: &str) -> SqsBroadcastQueue {
     SqsBroadcastQueue::with_client(aws_sdk_sqs::Client::new(&script.sdk()), url, IMPATIENT)
 }
 
-/// All entries were taken but those: id, code, whose fault.
-fn taken_but(failed: &[(&str, &str, bool)]) -> Step {
+/// All entries were accepted except these: id, code, and whether the fault is the sender's.
+fn accepted_except(failed: &[(&str, &str, bool)]) -> Step {
     let failed: Vec<Value> = failed
         .iter()
         .map(|(id, code, ours)| json!({ "Id": id, "Code": code, "SenderFault": ours, "Message": "no" }))
@@ -38,7 +38,7 @@ fn bodies(asked: &Asked) -> Vec<String> {
 
 #[tokio::test]
 async fn pokes_go_ten_at_a_time_grouped_by_account() {
-    let script = Script::new([taken_but(&[]), taken_but(&[]), taken_but(&[])]);
+    let script = Script::new([accepted_except(&[]), accepted_except(&[]), accepted_except(&[])]);
     queue(&script, URL).poke_lanes(&lanes(23)).await.unwrap();
     let asked = script.asked();
     assert_eq!(asked.iter().map(|asked| bodies(asked).len()).collect::<Vec<_>>(), [10, 10, 3]);
@@ -48,8 +48,8 @@ async fn pokes_go_ten_at_a_time_grouped_by_account() {
 }
 
 #[tokio::test]
-async fn pokes_that_differ_in_their_cause_are_not_taken_for_one() {
-    let script = Script::new([taken_but(&[])]);
+async fn pokes_with_different_causes_are_different_messages() {
+    let script = Script::new([accepted_except(&[])]);
     let poke = |cause: &str| SignerPoke {
         account: "97:0x00".to_owned(),
         request_id: "r-1".to_owned(),
@@ -69,26 +69,26 @@ async fn pokes_that_differ_in_their_cause_are_not_taken_for_one() {
 }
 
 #[tokio::test]
-async fn a_standard_queue_gets_no_group() {
-    let script = Script::new([taken_but(&[])]);
+async fn standard_queue_gets_no_group() {
+    let script = Script::new([accepted_except(&[])]);
     queue(&script, "https://sqs.eu-central-1.amazonaws.com/1/broadcast").poke_lanes(&lanes(1)).await.unwrap();
     let entry = script.asked()[0].json()["Entries"][0].clone();
     assert_eq!((&entry["MessageGroupId"], &entry["MessageDeduplicationId"]), (&Value::Null, &Value::Null));
 }
 
 #[tokio::test]
-async fn no_pokes_ask_nothing() {
+async fn no_pokes_make_no_call() {
     let script = Script::new([]);
     queue(&script, URL).poke_lanes(&[]).await.unwrap();
     assert!(script.asked().is_empty());
 }
 
 #[tokio::test]
-async fn only_the_entries_that_were_not_taken_are_sent_again() {
+async fn only_entries_that_were_not_accepted_are_sent_again() {
     let script = Script::new([
-        taken_but(&[("0", "InternalError", false), ("3", "ThrottlingException", true)]),
-        taken_but(&[("1", "InternalError", false)]),
-        taken_but(&[]),
+        accepted_except(&[("0", "InternalError", false), ("3", "ThrottlingException", true)]),
+        accepted_except(&[("1", "InternalError", false)]),
+        accepted_except(&[]),
     ]);
     queue(&script, URL).poke_lanes(&lanes(4)).await.unwrap();
     let asked = script.asked();
@@ -98,8 +98,8 @@ async fn only_the_entries_that_were_not_taken_are_sent_again() {
 }
 
 #[tokio::test]
-async fn an_entry_that_is_our_fault_is_not_sent_again() {
-    let script = Script::new([taken_but(&[("1", "InvalidMessageContents", true)])]);
+async fn entry_with_sender_fault_is_not_sent_again() {
+    let script = Script::new([accepted_except(&[("1", "InvalidMessageContents", true)])]);
     let error = queue(&script, URL).poke_lanes(&lanes(2)).await.unwrap_err();
     assert_eq!((error.happened, error.throttled), (Happened::No, false));
     assert!(error.source.to_string().contains("InvalidMessageContents"), "{}", error.source);
@@ -107,7 +107,7 @@ async fn an_entry_that_is_our_fault_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_batch_that_is_never_taken_is_an_error_after_bounded_tries() {
+async fn failing_batch_is_an_error_after_bounded_tries() {
     let script = Script::new([Step::Lost, Step::Refused, Step::Refused]);
     let error = queue(&script, URL).poke_lanes(&lanes(2)).await.unwrap_err();
     assert_eq!((error.happened, error.operation), (Happened::Unknown, "SendMessageBatch"));
@@ -118,7 +118,7 @@ async fn a_batch_that_is_never_taken_is_an_error_after_bounded_tries() {
 }
 
 #[tokio::test]
-async fn a_received_message_tells_who_sent_it_and_shows_no_body_in_logs() {
+async fn received_message_has_its_sender_and_hides_its_body() {
     let message = json!({
         "MessageId": "m-1", "ReceiptHandle": "h-1", "Body": "{\"privateKey\":\"0x1\"}",
         "Attributes": {
@@ -140,7 +140,7 @@ async fn a_received_message_tells_who_sent_it_and_shows_no_body_in_logs() {
 }
 
 #[tokio::test]
-async fn a_receive_on_a_fifo_queue_is_repeated_under_the_same_attempt_id() {
+async fn fifo_receive_is_repeated_with_the_same_attempt_id() {
     let script = Script::new([Step::Lost, Step::ok("{}"), Step::ok("{}")]);
     let receiver = Receiver::with_client(aws_sdk_sqs::Client::new(&script.sdk()), URL, IMPATIENT);
     assert!(receiver.receive(1, Duration::ZERO, None).await.unwrap().is_empty());
@@ -151,8 +151,8 @@ async fn a_receive_on_a_fifo_queue_is_repeated_under_the_same_attempt_id() {
 }
 
 #[tokio::test]
-async fn acknowledgements_are_answered_one_by_one() {
-    let script = Script::new([taken_but(&[("1", "ReceiptHandleIsInvalid", true)]), taken_but(&[])]);
+async fn each_acknowledgement_has_its_own_answer() {
+    let script = Script::new([accepted_except(&[("1", "ReceiptHandleIsInvalid", true)]), accepted_except(&[])]);
     let receiver = Receiver::with_client(aws_sdk_sqs::Client::new(&script.sdk()), URL, IMPATIENT);
     let answers = receiver.delete(&["a", "b", "c"]).await;
     assert_eq!(answers.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
@@ -193,8 +193,8 @@ fn topic(script: &Script, arn: &str) -> SnsOutcomeTopic {
     SnsOutcomeTopic::with_client(aws_sdk_sns::Client::new(&script.sdk()), arn, IMPATIENT)
 }
 
-/// SNS speaks XML.
-fn published_but(failed: &[(&str, &str, bool)]) -> Step {
+/// The same for SNS, which answers in XML.
+fn published_except(failed: &[(&str, &str, bool)]) -> Step {
     let failed: String = failed
         .iter()
         .map(|(id, code, ours)| {
@@ -212,8 +212,8 @@ fn count(asked: &Asked) -> usize {
 }
 
 #[tokio::test]
-async fn outcomes_carry_the_attributes_that_subscribers_filter_by() {
-    let script = Script::new([published_but(&[])]);
+async fn outcomes_have_the_attributes_that_subscribers_filter_by() {
+    let script = Script::new([published_except(&[])]);
     let answers =
         topic(&script, "arn:aws:sns:eu-central-1:1:outcomes.fifo").publish(&[outcome(1, Some("97:0x0a"), 1)]).await;
     assert!(answers[0].is_ok());
@@ -234,8 +234,8 @@ async fn outcomes_carry_the_attributes_that_subscribers_filter_by() {
 }
 
 #[tokio::test]
-async fn an_outcome_without_an_account_has_a_group_of_its_own_and_a_standard_topic_none() {
-    let script = Script::new([published_but(&[]), published_but(&[])]);
+async fn outcome_without_an_account_has_its_own_group() {
+    let script = Script::new([published_except(&[]), published_except(&[])]);
     topic(&script, "arn:aws:sns:eu-central-1:1:outcomes.fifo").publish(&[outcome(7, None, 1)]).await.remove(0).unwrap();
     topic(&script, "arn:aws:sns:eu-central-1:1:outcomes").publish(&[outcome(7, None, 1)]).await.remove(0).unwrap();
     let asked = script.asked();
@@ -245,14 +245,14 @@ async fn an_outcome_without_an_account_has_a_group_of_its_own_and_a_standard_top
 }
 
 #[tokio::test]
-async fn outcomes_go_ten_at_a_time_and_within_256_kib() {
-    let script = Script::new((0..3).map(|_| published_but(&[])));
+async fn outcomes_go_ten_at_a_time_within_256_kib() {
+    let script = Script::new((0..3).map(|_| published_except(&[])));
     let small: Vec<OutcomeMessage> = (0..23).map(|at| outcome(at, None, 10)).collect();
     let answers = topic(&script, "arn:aws:sns:eu-central-1:1:outcomes").publish(&small).await;
     assert_eq!((answers.len(), answers.iter().filter(|answer| answer.is_ok()).count()), (23, 23));
     assert_eq!(script.asked().iter().map(count).collect::<Vec<_>>(), [10, 10, 3]);
 
-    let script = Script::new((0..3).map(|_| published_but(&[])));
+    let script = Script::new((0..3).map(|_| published_except(&[])));
     let large: Vec<OutcomeMessage> = (0..5).map(|at| outcome(at, None, 100_000)).collect();
     topic(&script, "arn:aws:sns:eu-central-1:1:outcomes").publish(&large).await;
     assert_eq!(script.asked().iter().map(count).collect::<Vec<_>>(), [2, 2, 1]);
@@ -261,9 +261,9 @@ async fn outcomes_go_ten_at_a_time_and_within_256_kib() {
 #[tokio::test]
 async fn each_outcome_has_its_own_answer() {
     let script = Script::new([
-        published_but(&[("0", "InternalError", false), ("2", "InvalidParameter", true)]),
-        published_but(&[("0", "InternalError", false)]),
-        published_but(&[("0", "InternalError", false)]),
+        published_except(&[("0", "InternalError", false), ("2", "InvalidParameter", true)]),
+        published_except(&[("0", "InternalError", false)]),
+        published_except(&[("0", "InternalError", false)]),
     ]);
     let outcomes: Vec<OutcomeMessage> = (0..3).map(|at| outcome(at, None, 10)).collect();
     let answers = topic(&script, "arn:aws:sns:eu-central-1:1:outcomes").publish(&outcomes).await;
@@ -274,7 +274,7 @@ async fn each_outcome_has_its_own_answer() {
     assert_eq!(script.asked().iter().map(count).collect::<Vec<_>>(), [3, 1, 1]);
 }
 
-/// SNS refuses a whole call.
+/// SNS refuses the whole call.
 fn refused_call(code: &str) -> Step {
     let error = format!("<Error><Type>Sender</Type><Code>{code}</Code><Message>no\u{9b}2J</Message></Error>");
     Step::Answer(400, format!("<ErrorResponse>{error}<RequestId>1</RequestId></ErrorResponse>"))
@@ -283,8 +283,8 @@ fn refused_call(code: &str) -> Step {
 const TOPIC: &str = "arn:aws:sns:eu-central-1:1:outcomes";
 
 #[tokio::test]
-async fn a_refused_publish_call_is_made_again_for_each_entry() {
-    let taken = || published_but(&[]);
+async fn refused_publish_call_is_repeated_for_each_entry() {
+    let taken = || published_except(&[]);
     let script = Script::new([refused_call("BatchRequestTooLong"), taken(), refused_call("InvalidParameter"), taken()]);
     let outcomes: Vec<OutcomeMessage> = (0..3).map(|at| outcome(at, None, 10)).collect();
     let answers = topic(&script, TOPIC).publish(&outcomes).await;
@@ -296,22 +296,22 @@ async fn a_refused_publish_call_is_made_again_for_each_entry() {
 }
 
 #[tokio::test]
-async fn a_right_that_is_missing_is_no_fault_of_the_contents() {
+async fn missing_permission_is_not_a_fault_of_the_contents() {
     let denied = || refused_call("AuthorizationError");
     let script = Script::new([denied()]);
     let answers = topic(&script, TOPIC).publish(&[outcome(0, None, 10)]).await;
     let error = answers[0].as_ref().unwrap_err();
     assert!(error.happened == Happened::No && !error.is_refused_for_good(), "{error:?}");
     script.asked();
-    let script = Script::new([published_but(&[("0", "KMS.AccessDenied", true), ("1", "NoSuchCodeYet", true)])]);
+    let script = Script::new([published_except(&[("0", "KMS.AccessDenied", true), ("1", "NoSuchCodeYet", true)])]);
     let answers = topic(&script, TOPIC).publish(&[outcome(0, None, 10), outcome(1, None, 10)]).await;
     let of_contents = |at: usize| answers[at].as_ref().unwrap_err().is_refused_for_good();
     assert_eq!((of_contents(0), of_contents(1)), (false, true));
 }
 
 #[tokio::test]
-async fn an_outcome_refused_for_good_goes_out_reduced_beside_its_batch() {
-    let script = Script::new([published_but(&[("1", "InvalidParameter", true)]), published_but(&[])]);
+async fn permanently_refused_outcome_is_published_reduced() {
+    let script = Script::new([published_except(&[("1", "InvalidParameter", true)]), published_except(&[])]);
     let outcomes: Vec<OutcomeMessage> = (0..3).map(|at| outcome(at, None, 10)).collect();
     let answers = publish::all(&topic(&script, TOPIC), &outcomes).await;
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
@@ -322,8 +322,8 @@ async fn an_outcome_refused_for_good_goes_out_reduced_beside_its_batch() {
 }
 
 #[tokio::test]
-async fn one_refused_reduced_too_stays_unpublished() {
-    let no = || published_but(&[("0", "InvalidParameter", true)]);
+async fn outcome_refused_when_reduced_stays_unpublished() {
+    let no = || published_except(&[("0", "InvalidParameter", true)]);
     let script = Script::new([no(), no()]);
     let answers = publish::all(&topic(&script, TOPIC), &[outcome(0, None, 10)]).await;
     assert!(answers[0].is_err());
@@ -331,32 +331,33 @@ async fn one_refused_reduced_too_stays_unpublished() {
 }
 
 #[tokio::test]
-async fn bodies_hold_only_characters_that_are_taken() {
-    let script = Script::new([published_but(&[])]);
-    let foul = OutcomeMessage { metadata: Some(json!({ "memo": "a\u{ffff}\u{9b}" })), ..outcome(0, None, 1) };
-    topic(&script, TOPIC).publish(&[foul]).await.remove(0).unwrap();
+async fn bodies_hold_only_accepted_characters() {
+    let script = Script::new([published_except(&[])]);
+    let odd = OutcomeMessage { metadata: Some(json!({ "memo": "a\u{ffff}\u{9b}" })), ..outcome(0, None, 1) };
+    topic(&script, TOPIC).publish(&[odd]).await.remove(0).unwrap();
     let body = &script.asked()[0].body;
     assert!(body.contains("a%5Cuffff%5Cu009b"), "{body}");
-    let script = Script::new([taken_but(&[])]);
+    let script = Script::new([accepted_except(&[])]);
     let poke = LanePoke { account: "97:0x01".to_owned(), cause: "\u{1b}\u{fffe}".to_owned() };
     queue(&script, URL).poke_lanes(&[poke]).await.unwrap();
     assert!(bodies(&script.asked()[0])[0].ends_with("\"cause\":\"\\u001b\\ufffe\"}"));
 }
 
 #[tokio::test]
-async fn a_refused_send_call_is_made_again_for_each_poke() {
+async fn refused_send_call_is_repeated_for_each_poke() {
     let refused = || Step::error(400, "InvalidMessageContents");
-    let script = Script::new([Step::error(400, "BatchRequestTooLong"), refused(), taken_but(&[]), taken_but(&[])]);
+    let script =
+        Script::new([Step::error(400, "BatchRequestTooLong"), refused(), accepted_except(&[]), accepted_except(&[])]);
     let error = queue(&script, URL).poke_lanes(&lanes(3)).await.unwrap_err();
     assert!(error.is_refused_for_good(), "{error:?}");
     assert_eq!(script.asked().iter().map(|asked| bodies(asked).len()).collect::<Vec<_>>(), [3, 1, 1, 1]);
 }
 
 #[tokio::test]
-async fn an_uncertain_try_before_the_split_leaves_its_doubt() {
+async fn uncertain_try_before_a_split_stays_uncertain() {
     let denied = || Step::error(403, "AccessDenied");
     let script = Script::new([Step::Lost, denied(), denied(), denied()]);
     let error = queue(&script, URL).poke_lanes(&lanes(2)).await.unwrap_err();
-    assert_eq!(error.happened, Happened::Unknown, "the first try may have been taken");
+    assert_eq!(error.happened, Happened::Unknown, "the first try may have been accepted");
     script.asked();
 }

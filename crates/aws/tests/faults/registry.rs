@@ -1,4 +1,4 @@
-//! The end of an account: head and name go together, and a refusal says why.
+//! Unregistering an account: head and name are deleted together, and a refusal has a reason.
 
 use serde_json::{Value, json};
 use signpost_aws::item::head;
@@ -9,7 +9,7 @@ use signpost_txmgr::units::Nonce;
 use crate::script::{Script, Step};
 use crate::world::{self, NOW, json_of};
 
-/// The transaction is cancelled: by the head as it is stored, or for another reason.
+/// The transaction is cancelled by the stored head, or for another reason.
 fn cancelled(code: &str, stored: Option<&Head>) -> Step {
     let item = stored.map_or(Value::Null, |head| json_of(&head::encode_head(head)));
     let body = json!({
@@ -44,7 +44,7 @@ async fn head_and_name_are_deleted_in_one_transaction() {
 }
 
 #[tokio::test]
-async fn an_account_that_stays_says_why() {
+async fn refused_unregistration_has_a_reason() {
     let hot = world::head(5);
     let open = Head { lowest_open_nonce: Nonce(3), ..hot.clone() };
     for (stored, why) in [(&hot, StaysRegistered::NotRetired), (&open, StaysRegistered::Open(2))] {
@@ -57,16 +57,16 @@ async fn an_account_that_stays_says_why() {
 }
 
 #[tokio::test]
-async fn our_own_removal_whose_reply_was_lost_is_ours() {
+async fn removal_whose_reply_was_lost_is_recognized() {
     let none = || Step::ok("{}");
     let (verdict, _) = unregister([Step::TimedOut, cancelled(FAILED, None), none()]).await;
     assert_eq!(verdict, Ok(UnregisterVerdict::Unregistered));
     let (verdict, _) = unregister([cancelled(FAILED, None), none()]).await;
-    assert_eq!(verdict, Ok(UnregisterVerdict::NotRegistered), "nobody tried before");
+    assert_eq!(verdict, Ok(UnregisterVerdict::NotRegistered), "there was no earlier try");
 }
 
 #[tokio::test]
-async fn what_is_no_verdict_is_an_error() {
+async fn cancellation_without_a_verdict_is_an_error() {
     let (verdict, script) = unregister([cancelled("TransactionConflict", None), Step::ok("{}")]).await;
     assert_eq!(verdict, Ok(UnregisterVerdict::Unregistered), "a conflict is tried again");
     script.asked();

@@ -1,4 +1,4 @@
-//! The conditional write of a record, rejections, and reading many.
+//! The conditional write of a record, rejections, and batch reads.
 
 use serde_json::{Value, json};
 use signpost_aws::item::{self, MUTABLE};
@@ -46,7 +46,7 @@ fn rejected() -> Rejected {
 }
 
 #[tokio::test]
-async fn an_update_sends_what_changes_and_never_the_calldata() {
+async fn update_sends_mutable_attributes_and_never_calldata() {
     let script = Script::new([Step::ok("{}")]);
     let record = world::signed(&world::group(1).records[0]);
     assert_eq!(world::store(&script).update(&record).await.unwrap(), UpdateVerdict::Stored);
@@ -67,7 +67,7 @@ async fn an_update_sends_what_changes_and_never_the_calldata() {
 }
 
 #[tokio::test]
-async fn a_stale_write_learns_what_is_stored_without_another_read() {
+async fn stale_write_returns_the_stored_record_without_a_read() {
     let ours = world::signed(&world::group(1).records[0]);
     let mut theirs = ours.clone();
     theirs.attempts[0].signed_at = world::NOW;
@@ -79,7 +79,7 @@ async fn a_stale_write_learns_what_is_stored_without_another_read() {
 }
 
 #[tokio::test]
-async fn our_own_write_whose_reply_was_lost_is_stored() {
+async fn write_whose_reply_was_lost_is_stored() {
     let ours = world::signed(&world::group(1).records[0]);
     let script = Script::new([Step::Lost, refused_by(Some(&stored(&ours)))]);
     assert_eq!(world::store(&script).update(&ours).await.unwrap(), UpdateVerdict::Stored);
@@ -87,7 +87,7 @@ async fn our_own_write_whose_reply_was_lost_is_stored() {
 }
 
 #[tokio::test]
-async fn a_record_that_is_gone_or_another_is_gone() {
+async fn missing_or_replaced_record_is_gone() {
     let ours = world::signed(&world::group(1).records[0]);
     let mut other = ours.clone();
     other.digest = Digest([1; 32]);
@@ -99,7 +99,7 @@ async fn a_record_that_is_gone_or_another_is_gone() {
 }
 
 #[tokio::test]
-async fn a_write_waits_for_the_transaction_that_holds_the_item() {
+async fn write_that_conflicts_with_a_transaction_is_retried() {
     let ours = world::signed(&world::group(1).records[0]);
     let script = Script::new([Step::error(400, "TransactionConflictException"), Step::ok("{}")]);
     assert_eq!(world::store(&script).update(&ours).await.unwrap(), UpdateVerdict::Stored);
@@ -110,7 +110,7 @@ async fn a_write_waits_for_the_transaction_that_holds_the_item() {
 }
 
 #[tokio::test]
-async fn a_rejection_does_not_replace_a_request_with_a_slot() {
+async fn rejection_does_not_replace_a_request_with_a_slot() {
     let script = Script::new([refused_by(None), Step::ok("{}")]);
     let store = world::store(&script);
     assert_eq!(store.reject(&rejected(), &Vacancy::Free).await.unwrap(), RejectVerdict::Occupied);
@@ -119,7 +119,7 @@ async fn a_rejection_does_not_replace_a_request_with_a_slot() {
 }
 
 #[tokio::test]
-async fn a_rejection_replaces_only_the_one_that_was_read() {
+async fn rejection_replaces_only_the_rejection_that_was_read() {
     let free = "attribute_not_exists(#requestId) OR #expiresAt <= :now";
     let of_message = format!("{free} OR (#status = :rejected AND #messageId = :messageId)");
     let of_none = format!("{free} OR (#status = :rejected AND attribute_not_exists(#messageId))");
@@ -146,7 +146,7 @@ async fn a_rejection_replaces_only_the_one_that_was_read() {
         let put = &asked[1].json()["TransactItems"][1]["Put"];
         for asked in [&asked[0].json(), put] {
             assert_eq!(asked["ConditionExpression"], condition);
-            // DynamoDB refuses a name or a value that no expression uses.
+            // DynamoDB refuses names and values that no expression uses.
             assert_eq!(keys(&asked["ExpressionAttributeNames"]), sorted(names.iter().map(|name| format!("#{name}"))));
             assert_eq!(keys(&asked["ExpressionAttributeValues"]), sorted(values.iter().map(ToString::to_string)));
         }
@@ -164,7 +164,7 @@ fn sorted(texts: impl Iterator<Item = String>) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn an_item_past_its_time_is_not_read() {
+async fn expired_item_is_not_read() {
     let old = |seconds: u64| {
         let mut item = json_of(&item::encode_rejected(&rejected()));
         item["expiresAt"] = json!({ "N": seconds.to_string() });
@@ -189,7 +189,7 @@ fn ids(count: u64) -> Vec<RequestId> {
 }
 
 #[tokio::test]
-async fn keys_left_unprocessed_are_asked_for_again() {
+async fn unprocessed_keys_are_requested_again() {
     let records = world::group(3).records;
     let script = Script::new([
         answer(&[&records[0]], &["r-1", "r-2"]),
@@ -207,7 +207,7 @@ async fn keys_left_unprocessed_are_asked_for_again() {
 }
 
 #[tokio::test]
-async fn keys_left_unprocessed_for_good_are_throttling() {
+async fn keys_unprocessed_in_all_tries_are_throttling() {
     let nothing = || answer(&[], &["r-0"]);
     let script = Script::new([nothing(), nothing(), nothing()]);
     let error = world::store(&script).load(&ids(1), NOW).await.unwrap_err();
@@ -216,7 +216,7 @@ async fn keys_left_unprocessed_for_good_are_throttling() {
 }
 
 #[tokio::test]
-async fn any_number_of_ids_is_read_a_hundred_at_a_time_each_once() {
+async fn ids_are_read_once_each_in_batches_of_a_hundred() {
     let script = Script::new([answer(&[], &[]), answer(&[], &[]), answer(&[], &[])]);
     let mut wanted = ids(250);
     wanted.extend(ids(100));
@@ -230,7 +230,7 @@ async fn any_number_of_ids_is_read_a_hundred_at_a_time_each_once() {
 }
 
 #[tokio::test]
-async fn a_broken_item_is_an_error_and_names_the_attribute() {
+async fn broken_item_is_an_error_that_names_the_attribute() {
     let mut broken = json_of(&item::encode_record(&world::group(1).records[0]));
     broken["gas"] = json!({ "S": "many" });
     let script = Script::new([Step::ok(json!({ "Responses": { "requests": [broken] }, "UnprocessedKeys": {} }))]);

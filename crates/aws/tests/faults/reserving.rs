@@ -1,4 +1,4 @@
-//! Every reason a reservation's transaction can be cancelled for, told apart.
+//! Every reason for which a reservation's transaction can be cancelled.
 
 use serde_json::{Value, json};
 use signpost_aws::item::head;
@@ -35,7 +35,7 @@ const FAILED: &str = "ConditionalCheckFailed";
 const CONFLICT: &str = "TransactionConflict";
 
 #[tokio::test]
-async fn one_transaction_claims_head_requests_and_slots() {
+async fn one_transaction_writes_head_requests_and_slots() {
     let (verdict, script) = reserve(2, [Step::ok("{}")]).await;
     assert_eq!(verdict.unwrap(), ReserveVerdict::Reserved);
     let asked = script.asked();
@@ -49,7 +49,7 @@ async fn one_transaction_claims_head_requests_and_slots() {
 }
 
 #[tokio::test]
-async fn what_is_spent_is_set_in_the_same_write_as_the_nonce_and_is_part_of_the_token() {
+async fn spending_is_written_with_the_nonce_and_part_of_the_token() {
     let spend = |spent: u64| Some(Spend { window_start: Millis(7), spent: Wei::from(spent) });
     let script = Script::new([Step::ok("{}"), Step::ok("{}"), Step::ok("{}")]);
     for spend in [None, spend(10), spend(11)] {
@@ -62,13 +62,17 @@ async fn what_is_spent_is_set_in_the_same_write_as_the_nonce_and_is_part_of_the_
     assert_eq!(update(1)["UpdateExpression"], "SET #nextNonce = :to, #spend = :spend");
     let written = json!({ "M": { "windowStart": { "N": "7" }, "spent": { "S": "10" } } });
     assert_eq!(update(1)["ExpressionAttributeValues"][":spend"], written);
-    assert_eq!(update(1)["ConditionExpression"], update(0)["ConditionExpression"], "the nonce stands for both");
+    assert_eq!(
+        update(1)["ConditionExpression"],
+        update(0)["ConditionExpression"],
+        "the condition on the nonce covers both"
+    );
     let tokens: Vec<&Value> = asked.iter().map(|asked| &asked["ClientRequestToken"]).collect();
     assert!(tokens[0] != tokens[1] && tokens[1] != tokens[2], "{tokens:?}");
 }
 
 #[tokio::test]
-async fn what_senders_had_is_set_in_that_write_too() {
+async fn sender_counts_are_written_with_the_nonce() {
     let counts = |count: u64| {
         Some(SenderCounts { window_start: Millis(7), counts: [("AIDAONE".to_owned(), count)].into_iter().collect() })
     };
@@ -83,12 +87,12 @@ async fn what_senders_had_is_set_in_that_write_too() {
     assert_eq!(update["UpdateExpression"], "SET #nextNonce = :to, #spend = :spend, #senderCounts = :senderCounts");
     let written = json!({ "M": { "windowStart": { "N": "7" }, "counts": { "M": { "AIDAONE": { "N": "1" } } } } });
     assert_eq!(update["ExpressionAttributeValues"][":senderCounts"], written);
-    assert_eq!(asked[0]["TransactItems"].as_array().map(Vec::len), Some(3), "and makes no write of its own");
+    assert_eq!(asked[0]["TransactItems"].as_array().map(Vec::len), Some(3), "and needs no separate write");
     assert_ne!(asked[0]["ClientRequestToken"], asked[1]["ClientRequestToken"]);
 }
 
 #[tokio::test]
-async fn a_moved_head_a_known_id_and_a_taken_slot_are_told_apart() {
+async fn moved_head_known_id_and_taken_slot_are_distinguished() {
     let (verdict, _) = reserve(2, [cancelled(&[FAILED, "None", "None", "None", "None"])]).await;
     assert_eq!(verdict.unwrap(), refused(true, &[], false, false));
     let (verdict, _) = reserve(2, [cancelled(&["None", "None", "None", FAILED, "None"])]).await;
@@ -100,14 +104,14 @@ async fn a_moved_head_a_known_id_and_a_taken_slot_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_verdict_is_not_delayed_by_a_conflict_beside_it() {
+async fn verdict_is_not_delayed_by_a_conflict() {
     let (verdict, script) = reserve(1, [cancelled(&[CONFLICT, FAILED, "None"])]).await;
     assert_eq!(verdict.unwrap(), refused(false, &["r-0"], false, true));
     assert_eq!(script.asked().len(), 1);
 }
 
 #[tokio::test]
-async fn a_conflict_is_tried_again_with_the_same_token() {
+async fn conflict_is_retried_with_the_same_token() {
     let conflict = || cancelled(&[CONFLICT, "None", "None"]);
     let (verdict, script) = reserve(1, [conflict(), conflict(), Step::ok("{}")]).await;
     assert_eq!(verdict.unwrap(), ReserveVerdict::Reserved);
@@ -118,7 +122,7 @@ async fn a_conflict_is_tried_again_with_the_same_token() {
 }
 
 #[tokio::test]
-async fn a_conflict_without_end_is_contention() {
+async fn conflict_in_all_tries_is_contention() {
     let conflict = || cancelled(&[CONFLICT, "None", "None"]);
     let (verdict, script) = reserve(1, [conflict(), conflict(), conflict()]).await;
     assert_eq!(verdict.unwrap(), refused(false, &[], false, true));
@@ -126,7 +130,7 @@ async fn a_conflict_without_end_is_contention() {
 }
 
 #[tokio::test]
-async fn throttling_inside_and_around_a_transaction_is_waited_out() {
+async fn throttled_transaction_is_retried() {
     let (verdict, _) = reserve(
         1,
         [
@@ -140,7 +144,7 @@ async fn throttling_inside_and_around_a_transaction_is_waited_out() {
 }
 
 #[tokio::test]
-async fn throttling_without_end_did_not_happen() {
+async fn transaction_throttled_in_all_tries_did_not_happen() {
     for code in ["ThrottlingError", "ProvisionedThroughputExceeded", "RequestLimitExceeded"] {
         let throttled = || cancelled(&["None", code, CONFLICT]);
         let (verdict, _) = reserve(1, [throttled(), throttled(), throttled()]).await;
@@ -157,7 +161,7 @@ async fn throttling_without_end_did_not_happen() {
 }
 
 #[tokio::test]
-async fn what_no_repetition_mends_is_tried_once() {
+async fn permanent_errors_are_tried_once() {
     for code in ["ItemCollectionSizeLimitExceeded", "ValidationError", "AccessDenied", "SomethingNew"] {
         let (verdict, script) = reserve(1, [cancelled(&["None", code, "None"])]).await;
         let error = verdict.unwrap_err();
@@ -175,7 +179,7 @@ async fn what_no_repetition_mends_is_tried_once() {
 }
 
 #[tokio::test]
-async fn a_transaction_in_progress_is_waited_for() {
+async fn transaction_in_progress_is_retried() {
     let in_progress = || Step::error(400, "TransactionInProgressException");
     let (verdict, _) = reserve(1, [Step::TimedOut, in_progress(), Step::ok("{}")]).await;
     assert_eq!(verdict.unwrap(), ReserveVerdict::Reserved);
@@ -184,7 +188,7 @@ async fn a_transaction_in_progress_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_lost_reply_is_unknown_and_no_connection_is_no() {
+async fn lost_reply_is_unknown_and_no_connection_is_no() {
     for (step, happened) in [
         (Step::Lost, Happened::Unknown),
         (Step::TimedOut, Happened::Unknown),
@@ -201,7 +205,7 @@ async fn a_lost_reply_is_unknown_and_no_connection_is_no() {
 }
 
 #[tokio::test]
-async fn what_one_try_left_open_no_later_try_denies() {
+async fn uncertain_try_stays_unknown_after_later_tries() {
     let throttled = || Step::error(400, "ThrottlingException");
     let (verdict, _) = reserve(1, [Step::Lost, Step::Refused, Step::Refused]).await;
     assert_eq!(verdict.unwrap_err().happened, Happened::Unknown);
@@ -211,14 +215,14 @@ async fn what_one_try_left_open_no_later_try_denies() {
 }
 
 #[tokio::test]
-async fn an_empty_group_asks_nothing() {
+async fn empty_group_makes_no_call() {
     let (verdict, script) = reserve(0, []).await;
     assert_eq!(verdict.unwrap(), ReserveVerdict::Reserved);
     assert!(script.asked().is_empty());
 }
 
 #[tokio::test]
-async fn registering_again_says_how_it_is_registered() {
+async fn registering_again_returns_the_stored_head() {
     let stored = world::head(9);
     let script = Script::new([Step::Answer(
         400,
@@ -233,7 +237,7 @@ async fn registering_again_says_how_it_is_registered() {
 }
 
 #[tokio::test]
-async fn a_name_of_another_account_is_taken() {
+async fn name_of_another_account_is_taken() {
     let script = Script::new([cancelled(&["None", FAILED])]);
     assert_eq!(world::store(&script).register(&world::head(0)).await.unwrap(), RegisterVerdict::NameTaken);
     let script = Script::new([cancelled(&["None", CONFLICT]), Step::ok("{}")]);

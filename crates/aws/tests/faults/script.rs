@@ -1,4 +1,4 @@
-//! A client of AWS whose network is a script: each try gets the next step, and what was asked is kept.
+//! An AWS client on a scripted network: each try gets the next step, and the requests are recorded.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -18,15 +18,15 @@ use aws_smithy_types::body::SdkBody;
 use serde_json::Value;
 use signpost_aws::repeat::Backoff;
 
-/// Three tries without a wait.
+/// Three tries without waits.
 pub(crate) const IMPATIENT: Backoff = Backoff { tries: 3, first_ms: 0, max_ms: 0 };
 
-/// What the network does with one try.
+/// The network's reaction to one try.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     /// The service answers.
     Answer(u16, String),
-    /// Nothing listens there.
+    /// The connection is refused.
     Refused,
     /// The name has no address.
     NoAddress,
@@ -37,7 +37,7 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    /// The service does it.
+    /// The service answers with success.
     pub(crate) fn ok(body: impl ToString) -> Self {
         Self::Answer(200, body.to_string())
     }
@@ -49,7 +49,7 @@ impl Step {
     }
 }
 
-/// The network.
+/// The scripted network.
 #[derive(Clone)]
 pub(crate) struct Script(Arc<Mutex<State>>);
 
@@ -78,7 +78,7 @@ impl Script {
         Self(Arc::new(Mutex::new(State { steps: steps.into_iter().collect(), asked: Vec::new() })))
     }
 
-    /// The configuration of a client on this network, which tries once as ours do.
+    /// The configuration of a client on this network, which tries once, like our clients.
     pub(crate) fn sdk(&self) -> SdkConfig {
         SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -89,10 +89,10 @@ impl Script {
             .build()
     }
 
-    /// What was asked, and that the script was played to its end.
+    /// The recorded requests. Panics if steps of the script are left.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         let state = self.0.lock().unwrap();
-        assert!(state.steps.is_empty(), "{} steps were not asked for: {:?}", state.steps.len(), state.steps);
+        assert!(state.steps.is_empty(), "{} steps were not used: {:?}", state.steps.len(), state.steps);
         state.asked.clone()
     }
 }

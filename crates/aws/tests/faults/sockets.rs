@@ -1,11 +1,11 @@
-//! What the real HTTP client reports when a real socket fails: "did it happen" hangs on it.
+//! The errors of the real HTTP client on failing sockets: "did it happen" depends on them.
 
 use std::io::Read as _;
 use std::net::TcpListener;
 
 use aws_config::SdkConfig;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use signpost_aws::store::{DynamoStore, Tables};
+use signpost_aws::store::{DynamoStore, TableNames};
 use signpost_txmgr::ports::{Happened, PortError, Store as _};
 
 use crate::script::{IMPATIENT, Script};
@@ -15,12 +15,12 @@ async fn head_from(endpoint: String) -> PortError {
     let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let sdk: SdkConfig = Script::new([]).sdk().into_builder().http_client(http).endpoint_url(endpoint).build();
     let client = aws_sdk_dynamodb::Client::new(&sdk);
-    let tables = Tables { requests: "requests".to_owned(), accounts: "accounts".to_owned() };
+    let tables = TableNames { requests: "requests".to_owned(), accounts: "accounts".to_owned() };
     DynamoStore::with_client(client, tables, IMPATIENT).head(&world::head(0).account).await.unwrap_err()
 }
 
 #[tokio::test]
-async fn a_refused_connection_did_not_happen() {
+async fn refused_connection_did_not_happen() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -30,13 +30,13 @@ async fn a_refused_connection_did_not_happen() {
 }
 
 #[tokio::test]
-async fn a_name_without_an_address_did_not_happen() {
+async fn name_without_an_address_did_not_happen() {
     let error = head_from("http://signpost.invalid".to_owned()).await;
     assert_eq!(error.happened, Happened::No, "{:?}", error.source);
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_after_the_request_may_have_happened() {
+async fn connection_broken_after_the_request_is_unknown() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let server = std::thread::spawn(move || {

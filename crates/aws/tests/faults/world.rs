@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
 use signpost_aws::item::Item;
-use signpost_aws::store::{DynamoStore, Tables};
+use signpost_aws::store::{DynamoStore, TableNames};
 use signpost_txmgr::account::{Head, Reservation};
 use signpost_txmgr::machine::{Event, apply};
 use signpost_txmgr::record::{Attempt, AttemptKind, Phase, Record};
@@ -16,14 +16,14 @@ use signpost_txmgr::units::{AccountKey, ChainId, Digest, Gas, Millis, Nonce, Wei
 
 use crate::script::{IMPATIENT, Script};
 
-/// The time everything happens at.
+/// The time of all events.
 pub(crate) const NOW: Millis = Millis(1_790_000_000_000);
 
 pub(crate) fn store(script: &Script) -> DynamoStore {
     let client = aws_sdk_dynamodb::Client::new(&script.sdk());
     DynamoStore::with_client(
         client,
-        Tables { requests: "requests".to_owned(), accounts: "accounts".to_owned() },
+        TableNames { requests: "requests".to_owned(), accounts: "accounts".to_owned() },
         IMPATIENT,
     )
 }
@@ -98,7 +98,7 @@ fn key() -> LocalKey {
     LocalKey::new([3; 32])
 }
 
-/// An item as DynamoDB's answers have it.
+/// An item in the form of DynamoDB's answers.
 pub(crate) fn json_of(item: &Item) -> Value {
     item.iter().map(|(name, value)| (name.clone(), attribute(value))).collect()
 }

@@ -1,5 +1,5 @@
-//! Every attribute that a write names, in its key, its change and its condition, is in the list of whoever makes it,
-//! and every attribute of the list is named by some write: the deployed rights are these lists.
+//! Every attribute that a write uses, in its key, its change and its condition, is in the list of the part that makes
+//! the write, and every attribute of a list is used by a write: the deployed permissions are these lists.
 
 use std::collections::BTreeSet;
 
@@ -14,10 +14,10 @@ use signpost_txmgr::unusable::{KeyCall, KeyFault, Unusable};
 use crate::script::{Script, Step};
 use crate::world::{self, NOW, json_of};
 
-/// What DynamoDB's expressions have besides attributes.
+/// The words of DynamoDB's expressions that are not attributes.
 const WORDS: [&str; 7] = ["SET", "REMOVE", "AND", "OR", "attribute_exists", "attribute_not_exists", "if_not_exists"];
 
-/// The attributes a write names. Of a path the first counts.
+/// The attributes that a write uses; of a path, the first one.
 fn named(write: &Value) -> BTreeSet<String> {
     let whole = ["Key", "Item"].into_iter().filter_map(|part| write[part].as_object()).flatten();
     let mut found: BTreeSet<String> = whole.map(|(name, _)| name.clone()).collect();
@@ -31,7 +31,7 @@ fn named(write: &Value) -> BTreeSet<String> {
     found
 }
 
-/// The writes a script was asked for, those in transactions too: the operation and what it names.
+/// The recorded writes, including those in transactions: the operation and its attributes.
 fn writes(script: &Script) -> Vec<(String, BTreeSet<String>)> {
     let mut found = Vec::new();
     for asked in script.asked() {
@@ -62,7 +62,7 @@ fn slot(nonce: u64) -> Step {
 }
 
 #[tokio::test]
-async fn the_broadcaster_writes_what_its_list_says() {
+async fn broadcaster_writes_exactly_its_list() {
     let account = world::head(0).account;
     let done = || Step::ok("{}");
     let steps = [done(), done(), done(), done(), done(), done(), done(), slot(5), done(), done(), slot(6), done()];
@@ -88,7 +88,7 @@ async fn the_broadcaster_writes_what_its_list_says() {
 }
 
 #[tokio::test]
-async fn the_signer_writes_what_its_lists_say() {
+async fn signer_writes_exactly_its_lists() {
     let mut group = world::group(1);
     group.spend = Some(Spend { window_start: NOW, spent: Wei::from(1_u64) });
     group.sender_counts = Some(SenderCounts { window_start: NOW, counts: [("AROAEXAMPLE".to_owned(), 1)].into() });
@@ -107,7 +107,7 @@ async fn the_signer_writes_what_its_lists_say() {
 }
 
 #[tokio::test]
-async fn an_operator_writes_what_its_list_says() {
+async fn operator_writes_exactly_its_list() {
     let account = world::head(0).account;
     let script = Script::new([Step::ok("{}"), Step::ok("{}"), Step::ok("{}"), Step::ok("{}")]);
     let store = world::store(&script);
@@ -120,7 +120,7 @@ async fn an_operator_writes_what_its_list_says() {
 }
 
 #[tokio::test]
-async fn an_update_names_no_attribute_fixed_at_acceptance() {
+async fn update_uses_no_attribute_fixed_at_acceptance() {
     let script = Script::new([Step::ok("{}")]);
     world::store(&script).update(&world::signed(&world::group(1).records[0])).await.unwrap();
     assert_eq!(all(&writes(&script), "UpdateItem"), list(&[&["requestId", "createdAt"], &MUTABLE]));

@@ -1,4 +1,4 @@
-//! DynamoDB's own JSON for items, `{"name": {"S": "text"}}`: the form the goldens are kept in.
+//! DynamoDB's JSON for items, `{"name": {"S": "text"}}`: the format of the goldens.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub(crate) fn parse(text: &str) -> Item {
     item(&serde_json::from_str(text).unwrap())
 }
 
-/// In order of the names, also where JSON objects keep the order they were made in.
+/// Sorted by name, even if JSON objects keep their insertion order.
 fn map(item: &Item) -> Map<String, Value> {
     item.iter().collect::<BTreeMap<_, _>>().into_iter().map(|(name, value)| (name.clone(), shown(value))).collect()
 }

@@ -1,4 +1,4 @@
-//! One request in every state, with real signatures by a test key; and a head, a slot, a name.
+//! One request in every state, with real signatures of a test key; and a head, a slot, a name.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use signpost_txmgr::units::{
 };
 use signpost_txmgr::unusable::{KeyCall, KeyFault, Unusable};
 
-/// The name each golden has, and the item.
+/// The items, each with the name of its golden.
 pub(crate) fn items() -> Vec<(String, Item)> {
     let account = head();
     let mut all: Vec<(String, Item)> =
@@ -58,13 +58,13 @@ pub(crate) fn head() -> Head {
     }
 }
 
-/// Its key cannot be used.
+/// An account with an unusable key.
 pub(crate) fn unusable() -> Head {
     let mark = Unusable { since: Millis(1_790_000_000_321), fault: KeyFault::Denied, call: KeyCall::Sign };
     Head { unusable: Some(mark), ..head() }
 }
 
-/// Slots could not be closed, and nonces have no request.
+/// An account with slots that could not be closed, and with nonces without a request.
 pub(crate) fn set_aside() -> Head {
     let slot = |nonce, cause| SetAside { nonce: Nonce(nonce), cause, since: Millis(1_790_000_001_500) };
     let set_aside = vec![slot(7, AsideCause::Unproven), slot(21, AsideCause::Unpublished), slot(39, AsideCause::Late)];
@@ -72,14 +72,14 @@ pub(crate) fn set_aside() -> Head {
     Head { set_aside, gaps, ..head() }
 }
 
-/// Spending is limited.
+/// An account with a spend limit.
 pub(crate) fn spending() -> Head {
     let spend =
         Spend { window_start: Millis(1_790_000_000_789), spent: "123456789012345678901234567890".parse().unwrap() };
     Head { spend: Some(spend), ..head() }
 }
 
-/// Requests of each sender are limited.
+/// An account with a limit of requests per sender.
 pub(crate) fn counting() -> Head {
     let counts =
         [("AIDAEXAMPLEUSERID", 3), ("AROAEXAMPLEROLEID", 250), (SenderCounts::UNKNOWN, 1), (SenderCounts::OTHERS, 7)];
@@ -88,7 +88,7 @@ pub(crate) fn counting() -> Head {
     Head { sender_counts: Some(window), ..spending() }
 }
 
-/// Every state with its name.
+/// A request in every state, with the state's name.
 pub(crate) fn requests() -> Vec<(&'static str, Stored)> {
     let record = |name, record| (name, Stored::Record(Box::new(record)));
     let signed = signed(&reserved(), gwei(1));
@@ -147,7 +147,7 @@ pub(crate) fn requests() -> Vec<(&'static str, Stored)> {
     ]
 }
 
-/// With what evidence needs: the policy, the version of the code, and KMS's id of the call.
+/// A record with the fields for evidence: the policy, the code version, and KMS's request id.
 fn evidence() -> Record {
     let acceptance = Acceptance {
         policy_digest: Digest([0x70; 32]),
@@ -163,7 +163,7 @@ fn evidence() -> Record {
     signed
 }
 
-/// What a node must tell, and no more.
+/// A receipt with only the required fields.
 fn bare(record: &Record) -> Receipt {
     Receipt { gas_used: None, effective_gas_price: None, contract: None, ..receipt(record, 1, true) }
 }
@@ -275,7 +275,7 @@ fn receipt(record: &Record, attempt: usize, succeeded: bool) -> Receipt {
     }
 }
 
-/// As it was stored before witnesses were counted.
+/// The shape that was stored before witnesses were counted.
 fn finalized(record: &Record, receipt: Receipt, revert: Option<Revert>) -> Record {
     uncounted(after(record, &Event::Finalized { receipt, revert, witnesses: 1 }))
 }
@@ -329,12 +329,12 @@ fn unknown() -> Rejected {
     }
 }
 
-/// Refused under the caller's id.
+/// A rejection stored under the caller's id.
 fn by_message() -> Rejected {
     Rejected { message_id: Some(MESSAGE.to_owned()), ..rejected() }
 }
 
-/// The same refusal as it is kept by message id.
+/// The same rejection, stored under the message id.
 fn copy() -> Rejected {
     Rejected {
         request_id: format!("sqs:{MESSAGE}").parse().unwrap(),
@@ -344,7 +344,7 @@ fn copy() -> Rejected {
     }
 }
 
-/// Refused under the message's id, because the id it names is another's.
+/// A rejection stored under the message id, because its own id belongs to another request.
 fn beside() -> Rejected {
     let named = by_message().request_id;
     Rejected {

@@ -1,5 +1,5 @@
-//! The stored shape: what is written is read back the same, what was ever written still loads, and what is
-//! broken is named.
+//! The stored shape: items are read back unchanged, all earlier versions still load, and errors name the
+//! malformed attribute.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,7 +7,7 @@
     clippy::wildcard_enum_match_arm,
     clippy::needless_pass_by_value,
     clippy::format_collect,
-    reason = "a test ends at the first surprise, and its helpers are few and small"
+    reason = "a test may panic, and its helpers are few and small"
 )]
 
 mod dynamodb_json;
@@ -55,10 +55,10 @@ fn every_item_ever_stored_loads() {
     assert!(goldens.len() >= 14, "only {} goldens were found", goldens.len());
 }
 
-/// A golden is never changed. When the shape changes, `VERSION` counts up, the new shape gets new goldens
-/// (`SIGNPOST_NEW_GOLDENS=1` writes those that are not there), and the old ones must go on loading.
+/// A golden is never changed. When the shape changes, `VERSION` is incremented, the new shape gets new goldens
+/// (`SIGNPOST_NEW_GOLDENS=1` writes the missing ones), and the old ones must still load.
 #[test]
-fn what_is_written_today_is_as_in_the_goldens() {
+fn written_items_equal_the_goldens() {
     let add = std::env::var_os("SIGNPOST_NEW_GOLDENS").is_some();
     for (name, written) in examples::items() {
         let path = format!("{}/../../tests/vectors/items/{name}.json", env!("CARGO_MANIFEST_DIR"));
@@ -71,7 +71,7 @@ fn what_is_written_today_is_as_in_the_goldens() {
 }
 
 #[test]
-fn requests_are_read_back_as_they_were_written() {
+fn requests_are_read_back_unchanged() {
     for (name, stored) in examples::requests() {
         assert_eq!(item::decode(&item::encode(&stored)), Ok(stored), "{name}");
     }
@@ -83,7 +83,7 @@ fn requests_are_read_back_as_they_were_written() {
 }
 
 #[test]
-fn a_fault_of_a_later_version_does_not_make_its_head_unreadable() {
+fn fault_of_a_later_version_keeps_the_head_readable() {
     let mut written = head::encode_head(&examples::unusable());
     let Some(AttributeValue::M(mark)) = written.get_mut("unusable") else { panic!("no mark") };
     mark.insert("fault".to_owned(), AttributeValue::S("melted".to_owned()));
@@ -92,7 +92,7 @@ fn a_fault_of_a_later_version_does_not_make_its_head_unreadable() {
 }
 
 #[test]
-fn readers_find_every_field_of_the_status_as_an_attribute() {
+fn every_field_of_the_status_is_an_attribute() {
     for (name, stored) in examples::requests() {
         let written = item::encode(&stored);
         let status = serde_json::to_value(RequestStatus::of(&stored)).unwrap();
@@ -102,8 +102,8 @@ fn readers_find_every_field_of_the_status_as_an_attribute() {
                 continue;
             }
             let Some(attribute) = written.get(field) else {
-                // An empty list is left out of the JSON and kept in the item, never the other way round.
-                panic!("{name}: {field} is no attribute");
+                // An empty list is omitted from the JSON and stored in the item, never the other way round.
+                panic!("{name}: {field} is not an attribute");
             };
             match attribute {
                 AttributeValue::S(text) if field == "metadata" => assert_eq!(&shown.to_string(), text, "{name}"),
@@ -116,7 +116,7 @@ fn readers_find_every_field_of_the_status_as_an_attribute() {
 }
 
 #[test]
-fn a_broken_item_is_an_error_and_shows_no_value() {
+fn broken_item_is_an_error_without_its_value() {
     for (name, stored) in examples::requests() {
         let whole = item::encode(&stored);
         for attribute in whole.keys() {
@@ -134,10 +134,10 @@ fn a_broken_item_is_an_error_and_shows_no_value() {
 }
 
 #[test]
-fn an_attribute_of_another_type_is_named() {
+fn error_names_the_attribute_of_the_wrong_type() {
     let (_, stored) = examples::requests().into_iter().find(|(name, _)| *name == "confirmed-closed").unwrap();
     let whole = item::encode(&stored);
-    // Shown to readers, not read back: it follows from the others.
+    // For readers only, not read back: derived from the others.
     let derived = ["reason"];
     for attribute in whole.keys().filter(|name| !derived.contains(&name.as_str())) {
         let mut broken = whole.clone();
@@ -149,7 +149,7 @@ fn an_attribute_of_another_type_is_named() {
 }
 
 #[test]
-fn an_attempt_is_named_by_its_place() {
+fn error_names_an_attempt_by_its_position() {
     let (_, stored) = examples::requests().into_iter().find(|(name, _)| *name == "sent-bumped").unwrap();
     let mut broken = item::encode(&stored);
     let Some(AttributeValue::L(attempts)) = broken.get_mut("attempts") else { panic!("attempts is a list") };
@@ -161,7 +161,7 @@ fn an_attempt_is_named_by_its_place() {
 }
 
 #[test]
-fn bytes_that_do_not_hash_to_what_is_stored_are_refused() {
+fn bytes_that_do_not_match_the_stored_hash_are_refused() {
     let (_, stored) = examples::requests().into_iter().find(|(name, _)| *name == "signed").unwrap();
     let mut broken = item::encode(&stored);
     broken.insert("value".to_owned(), AttributeValue::S("2".to_owned()));
@@ -170,7 +170,7 @@ fn bytes_that_do_not_hash_to_what_is_stored_are_refused() {
 }
 
 #[test]
-fn an_item_of_a_newer_version_is_refused_by_name() {
+fn item_of_a_newer_version_is_refused() {
     for (_, stored) in examples::requests() {
         let mut newer = item::encode(&stored);
         newer.insert("itemVersion".to_owned(), AttributeValue::N("2".to_owned()));
@@ -179,7 +179,7 @@ fn an_item_of_a_newer_version_is_refused_by_name() {
 }
 
 #[test]
-fn a_rejection_with_a_slot_or_a_signature_is_refused() {
+fn rejection_with_a_slot_or_a_signature_is_refused() {
     let (_, stored) = examples::requests().into_iter().find(|(name, _)| *name == "rejected").unwrap();
     for attribute in ["nonce", "attempts"] {
         let mut broken = item::encode(&stored);
@@ -189,7 +189,7 @@ fn a_rejection_with_a_slot_or_a_signature_is_refused() {
 }
 
 #[test]
-fn what_never_changes_is_in_no_conditional_write() {
+fn fixed_attributes_are_in_no_conditional_write() {
     let written_once =
         ["requestId", "digest", "account", "nonce", "to", "value", "data", "gas", "createdAt", "metadata"];
     for attribute in written_once {
@@ -201,13 +201,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_record_is_read_back_the_same(record in random::record()) {
+    fn any_record_is_read_back_unchanged(record in random::record()) {
         let stored = Stored::Record(Box::new(record));
         prop_assert_eq!(item::decode(&item::encode(&stored)), Ok(stored));
     }
 
     #[test]
-    fn any_rejection_is_read_back_the_same(rejected in random::rejected()) {
+    fn any_rejection_is_read_back_unchanged(rejected in random::rejected()) {
         let stored = Stored::Rejected(rejected);
         prop_assert_eq!(item::decode(&item::encode(&stored)), Ok(stored));
     }

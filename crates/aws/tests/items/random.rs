@@ -1,4 +1,4 @@
-//! Records and rejections of any content that hangs together: the attempts' hashes are those of their bytes.
+//! Records and rejections with random but consistent content: the attempts' hashes match their bytes.
 
 use std::sync::Arc;
 
@@ -98,7 +98,7 @@ fn sent() -> impl Strategy<Value = Sent> {
     (millis(), class, words()).prop_map(|(at, class, message)| Sent { at, answer: SendAnswer { class, message } })
 }
 
-/// An attempt without its hash, which depends on the record.
+/// An attempt with a placeholder for its hash, which depends on the record.
 fn attempt() -> impl Strategy<Value = Attempt> {
     let kinds = (any::<bool>(), any::<bool>());
     let signed = (any::<([u8; 32], [u8; 32], bool)>(), millis(), option::of(words()));
@@ -120,7 +120,7 @@ fn block() -> impl Strategy<Value = BlockRef> {
     any::<(u64, [u8; 32])>().prop_map(|(number, hash)| BlockRef { number: BlockNumber(number), hash: BlockHash(hash) })
 }
 
-/// A receipt without its hash, which is one of the attempts'.
+/// A receipt with a placeholder for its hash, which is that of an attempt.
 fn receipt() -> impl Strategy<Value = Receipt> {
     (block(), any::<(bool, Option<u64>)>(), option::of(wei()), option::of(address())).prop_map(
         |(block, (succeeded, gas_used), effective_gas_price, contract)| Receipt {
@@ -224,13 +224,13 @@ prop_compose! {
             seal: seal.map(Seal::from_bytes), acceptance, capped_since, max_head_ms, attempts, cancel, inquiry, waiting, phase,
             created_at, updated_at,
         };
-        hang_together(&mut record);
+        make_consistent(&mut record);
         record
     }
 }
 
-/// Puts in the hashes that depend on other parts.
-fn hang_together(record: &mut Record) {
+/// Sets the hashes that depend on other parts.
+fn make_consistent(record: &mut Record) {
     if record.phase == Phase::Reserved {
         record.attempts.clear();
         return;

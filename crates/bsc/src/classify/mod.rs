@@ -1,12 +1,13 @@
-//! What a node's error means for a transaction we sent: the one table from its words to a
+//! The meaning of a node's error for a transaction we sent: the one table from error messages to
 //! [`SendClass`].
 //!
-//! Nodes of one chain agree on words and not on codes (`-32003` is "rejected" here and "response too
-//! large" there), so words decide, and a code alone only where every client means the same by it.
-//! The first row whose words occur in the message wins; words are never anchored at the end, for most
-//! nodes go on with details. No row: the node may or may not have taken it, [`SendClass::Unknown`].
+//! Node programs agree on words and not on codes (`-32003` is "rejected" in one and "response too
+//! large" in another). So words decide, and a code alone only if every client means the same by it.
+//! The first row whose words occur in the message wins. Words are never anchored at the end, because most
+//! nodes append details. Without a matching row the node may have accepted the transaction or not:
+//! [`SendClass::Unknown`].
 //!
-//! Never decides what to do about it. Every row is held against real messages in
+//! Never decides what to do about an error. Every row is checked against real messages in
 //! `tests/vectors/node-errors`. Read next: [`crate::rpc`].
 
 use signpost_txmgr::record::SendClass;
@@ -16,17 +17,17 @@ use Meaning::{
     Accepted, AlreadyKnown, Contract, Funds, Misconfigured, NonceTooLow, RateLimited, Refused, Retry, Underpriced,
 };
 
-/// What a row says.
+/// The meaning of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Meaning {
-    /// The words that follow are a contract's, who may say anything: nothing is known.
+    /// The rest of the message comes from a contract and may be anything: nothing is known.
     Contract,
-    /// The node took it and says so with an error.
+    /// The node accepted the transaction and reports that as an error.
     Accepted,
     AlreadyKnown,
     NonceTooLow,
     Retry,
-    /// The provider wants fewer calls. For a send: the same bytes later.
+    /// The provider wants fewer calls. A send is repeated later with the same bytes.
     RateLimited,
     Underpriced(Least),
     Funds,
@@ -34,7 +35,7 @@ enum Meaning {
     Misconfigured,
 }
 
-/// Where the message names the price that would do.
+/// Where the message names the price that would be accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Least {
     /// Nowhere.
@@ -45,23 +46,23 @@ enum Least {
     Above(&'static str),
 }
 
-/// One line of the table.
+/// One row of the table.
 #[derive(Debug)]
 struct Row {
     sign: Sign,
     meaning: Meaning,
-    /// The clients whose messages it is for, as the files of captured messages name them.
-    #[cfg_attr(not(test), expect(dead_code, reason = "documents the row, and the tests hold it to its word"))]
+    /// The clients that send this message, by the names of the files of captured messages.
+    #[cfg_attr(not(test), expect(dead_code, reason = "documents the row, and the tests check it"))]
     clients: &'static str,
 }
 
-/// How a row knows its message.
+/// How a row recognizes its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sign {
-    /// These words, in lower case, from the beginning of a word on: `known transaction` is not in
+    /// These words, in lower case, at the beginning of a word: `known transaction` does not match
     /// `unknown transaction type`.
     Words(&'static str),
-    /// This code, whatever the words.
+    /// This code, with any words.
     Code(i64),
 }
 
@@ -73,12 +74,12 @@ const fn code(code: i64, meaning: Meaning, clients: &'static str) -> Row {
     Row { sign: Sign::Code(code), meaning, clients }
 }
 
-/// Most specific first. `bsc` stands for geth too where both say the same.
+/// The most specific rows first. `bsc` includes geth where both have the same message.
 static TABLE: &[Row] = &[
-    // A contract's own words must not be taken for the node's.
+    // A contract's words must not be taken for the node's.
     row("vm exception while processing transaction", Contract, "hardhat ganache"),
     row("execution reverted", Contract, "bsc besu"),
-    // Taken. eth_sendRawTransactionSync gives up waiting (EIP-7966, code 4).
+    // Accepted: eth_sendRawTransactionSync stops waiting (EIP-7966, code 4).
     row("added to the transaction pool but wasn't processed", Accepted, "bsc"),
     row("added to the mempool but wasn't confirmed", Accepted, "reth"),
     row("already known", AlreadyKnown, "bsc reth erigon nethermind"),
@@ -86,11 +87,11 @@ static TABLE: &[Row] = &[
     row("known transaction", AlreadyKnown, "besu hardhat"),
     row("transaction already imported", AlreadyKnown, "anvil"),
     row("existing txn with same hash", AlreadyKnown, "erigon"),
-    // The nonce is used: by our own transaction most often.
+    // The nonce is used, usually by our own transaction.
     row("nonce too low", NonceTooLow, "bsc reth erigon nethermind besu anvil hardhat"),
     row("oldnonce", NonceTooLow, "nethermind-old"),
     row(": mined", NonceTooLow, "erigon"),
-    // We are misconfigured: the wrong chain, or a signature that is not the account's.
+    // Our configuration is wrong: another chain, or a signature of another account.
     row("invalid chain id", Misconfigured, "bsc geth reth erigon anvil"),
     row("invalid chainid", Misconfigured, "hardhat"),
     row("wrong chainid", Misconfigured, "besu"),
@@ -107,7 +108,7 @@ static TABLE: &[Row] = &[
     row("failed to recover sender", Misconfigured, "nethermind"),
     row("failed to recover the signer", Misconfigured, "anvil"),
     row("failedtoresolvesender", Misconfigured, "nethermind-old"),
-    // Code at the account's address (EIP-3607), or an account list: nothing of it will be taken.
+    // Code at the account's address (EIP-3607), or an allow list: no transaction of the account will be accepted.
     row("sender not an eoa", Misconfigured, "geth nethermind"),
     row("sender is not an eoa", Misconfigured, "reth"),
     row("senderiscontract", Misconfigured, "nethermind-old"),
@@ -134,7 +135,7 @@ static TABLE: &[Row] = &[
     row("insufficientfunds", Funds, "nethermind-old"),
     row("sender doesn't have enough funds", Funds, "hardhat"),
     row("upfront cost exceeds account balance", Funds, "besu"),
-    // This transaction will never be taken: gas,
+    // This transaction will never be accepted: gas,
     row("intrinsic gas too low", Refused, "bsc reth anvil ganache"),
     row("intrinsic gas too high", Refused, "reth anvil"),
     row("intrinsic gas exceeds gas limit", Refused, "besu"),
@@ -182,10 +183,10 @@ static TABLE: &[Row] = &[
     row("input too short", Refused, "hardhat"),
     row("invalid argument 0", Refused, "bsc"),
     row("missing value for required argument 0", Refused, "bsc"),
-    // and the rest.
+    // and others.
     row("nonce has max value", Refused, "bsc reth"),
     row("sender or to in black list", Refused, "bsc"),
-    // Later, or elsewhere: a slot below is missing,
+    // Retry later, or at another node: a lower nonce is missing,
     row("nonce too high", Retry, "bsc reth nethermind besu hardhat"),
     row("noncegap", Retry, "nethermind-old"),
     row("nonce too far in future", Retry, "nethermind"),
@@ -194,7 +195,7 @@ static TABLE: &[Row] = &[
     row("future transaction tries to replace pending", Retry, "bsc"),
     row("gapped-nonce tx from delegated accounts", Retry, "bsc reth"),
     row("delegation nonce gap", Retry, "nethermind"),
-    // another transaction of the account is in the way,
+    // another transaction of the account blocks it,
     row("in-flight transaction limit reached", Retry, "bsc"),
     row("delegation authority has pending transaction", Retry, "nethermind"),
     row("authority already reserved", Retry, "bsc reth"),
@@ -203,7 +204,7 @@ static TABLE: &[Row] = &[
     row("ownnoncealreadyused", Retry, "nethermind-old"),
     row("account limit exceeded", Retry, "bsc"),
     row("spammer", Retry, "erigon"),
-    // the node is full, behind or not made for it.
+    // or the node is full, behind, or does not support the call.
     row("txpool is full", Retry, "bsc reth"),
     row("sub-pool is full", Retry, "erigon"),
     row("node is syncing", Retry, "nethermind"),
@@ -214,7 +215,7 @@ static TABLE: &[Row] = &[
     row("exceeds max batch size", Retry, "besu"),
     row("does not exist/is not available", Retry, "bsc"),
     code(-32601, Retry, "anvil besu gateway"),
-    // The provider's, behind everything a node says about a transaction: Besu's -32005 is about gas.
+    // The provider's limits come after every node error about a transaction: Besu's -32005 is about gas.
     row("rate limit", RateLimited, "provider"),
     row("requests per second", RateLimited, "provider"),
     row("too many requests", RateLimited, "provider"),
@@ -223,7 +224,7 @@ static TABLE: &[Row] = &[
     code(429, RateLimited, "provider"),
     code(-32055, RateLimited, "provider"),
     code(-32005, RateLimited, "provider"),
-    // A gateway that passes it on to nobody, in words that are no limit on our rate.
+    // A gateway that forwards the call to no node, for another reason than our rate.
     row("usage limit", Retry, "gateway"),
     row("call limit", Retry, "gateway"),
     row("plan used up", Retry, "gateway"),
@@ -236,7 +237,7 @@ static TABLE: &[Row] = &[
     row("backend request failed", Retry, "gateway"),
 ];
 
-/// What an error in answer to a send means.
+/// Classifies an error in answer to a send.
 #[must_use]
 pub fn classify(code: i64, message: &str) -> SendClass {
     let message = message.to_lowercase();
@@ -253,8 +254,8 @@ pub fn classify(code: i64, message: &str) -> SendClass {
     }
 }
 
-/// Whether an error says that we call too often, whatever was called: for whole responses and for
-/// single answers of a batch.
+/// Whether an error says that we make too many calls, for any method: in a whole response or in one answer of a
+/// batch.
 #[must_use]
 pub fn is_rate_limit(code: i64, message: &str) -> bool {
     find(code, &message.to_lowercase()).is_some_and(|row| row.meaning == RateLimited)
@@ -265,7 +266,7 @@ pub(crate) fn is_known(code: i64, message: &str) -> bool {
     find(code, &message.to_lowercase()).is_some()
 }
 
-/// Whether an error says that the batch, not one of its calls, was refused.
+/// Whether an error says that the batch was refused, not one of its calls.
 #[must_use]
 pub fn is_batch_refusal(message: &str) -> bool {
     let message = message.to_lowercase();
@@ -274,8 +275,8 @@ pub fn is_batch_refusal(message: &str) -> bool {
         .any(|words| has_words(&message, words))
 }
 
-/// Whether an error in answer to a call says how its execution ended: the words of `core/vm/errors.go`, code 3
-/// of a revert, and what other clients say. Any other error says nothing about the transaction.
+/// Whether an error in answer to a call reports how its execution ended: the messages of `core/vm/errors.go`, code 3
+/// of a revert, and the messages of other clients. Any other error says nothing about the transaction.
 #[must_use]
 pub fn is_execution_error(code: i64, message: &str) -> bool {
     let message = message.to_lowercase();
@@ -306,7 +307,7 @@ fn find(code: i64, message: &str) -> Option<&'static Row> {
     })
 }
 
-/// Whether `words` occur in `message`, not in the middle of a word. Both are in lower case.
+/// Whether `words` occur in `message` at the beginning of a word. Both are in lower case.
 fn has_words(message: &str, words: &str) -> bool {
     let glued = |before: &str| before.ends_with(char::is_alphanumeric) && words.starts_with(char::is_alphanumeric);
     message.match_indices(words).any(|(at, _)| message.get(..at).is_some_and(|before| !glued(before)))

@@ -1,4 +1,4 @@
-//! The table held against captured messages, row by row and client by client.
+//! The table checked against captured messages, row by row and client by client.
 
 use std::collections::BTreeSet;
 
@@ -50,7 +50,7 @@ fn captured() -> Vec<(String, CapturedError)> {
         .collect()
 }
 
-/// `underpriced 100` and the like, as the files have it.
+/// The class as the files write it, for example `underpriced 100`.
 fn class_of(text: &str) -> SendClass {
     match text.split_once(' ').unwrap_or((text, "")) {
         ("accepted", "") => SendClass::Accepted,
@@ -63,7 +63,7 @@ fn class_of(text: &str) -> SendClass {
         ("refused", "") => SendClass::Refused,
         ("misconfigured", "") => SendClass::Misconfigured,
         ("unknown", "") => SendClass::Unknown,
-        _ => panic!("no class: {text}"),
+        _ => panic!("not a valid class: {text}"),
     }
 }
 
@@ -72,7 +72,7 @@ fn row_of(error: &CapturedError) -> Option<&'static Row> {
 }
 
 #[test]
-fn every_captured_message_has_its_class() {
+fn captured_messages_are_classified_as_recorded() {
     for (client, error) in captured() {
         assert_eq!(
             classify(error.code, &error.message),
@@ -85,7 +85,7 @@ fn every_captured_message_has_its_class() {
 }
 
 #[test]
-fn every_row_is_hit_by_a_message_of_each_client_it_names() {
+fn every_row_matches_a_message_of_each_named_client() {
     let captured = captured();
     for row in TABLE {
         let hit: BTreeSet<&str> = captured
@@ -98,12 +98,12 @@ fn every_row_is_hit_by_a_message_of_each_client_it_names() {
 }
 
 #[test]
-fn no_row_is_shadowed_by_an_earlier_one() {
+fn no_row_is_shadowed_by_an_earlier_row() {
     for (at, row) in TABLE.iter().enumerate() {
         for earlier in &TABLE[..at] {
             match (earlier.sign, row.sign) {
                 (Sign::Words(first), Sign::Words(second)) => {
-                    assert!(!has_words(second, first), "{second:?} never gets past {first:?}");
+                    assert!(!has_words(second, first), "{second:?} is shadowed by {first:?}");
                 }
                 (first, second) => assert_ne!(first, second),
             }
@@ -112,7 +112,7 @@ fn no_row_is_shadowed_by_an_earlier_one() {
 }
 
 #[test]
-fn the_words_of_the_table_are_in_lower_case() {
+fn words_of_the_table_are_lower_case() {
     for row in TABLE {
         let words = match (row.sign, row.meaning) {
             (_, Underpriced(Least::At(words) | Least::Above(words))) | (Sign::Words(words), _) => words,
@@ -123,7 +123,7 @@ fn the_words_of_the_table_are_in_lower_case() {
 }
 
 #[test]
-fn a_message_for_people_never_changes_the_class_by_its_end() {
+fn text_after_the_matched_words_does_not_change_the_class() {
     for (client, error) in captured() {
         let longer = format!("{} (see the node's log)", error.message);
         assert_eq!(classify(error.code, &longer), class_of(&error.class), "{client}: {longer}");
@@ -131,36 +131,36 @@ fn a_message_for_people_never_changes_the_class_by_its_end() {
 }
 
 #[test]
-fn a_code_alone_says_nothing_where_clients_differ() {
+fn code_alone_is_unknown_where_clients_differ() {
     for code in [-32000, -32001, -32002, -32003, -32004, -32010, -32600, -32602, -32603, -32700, 3, 4] {
         assert_eq!(classify(code, "something new"), SendClass::Unknown, "{code}");
     }
 }
 
 #[test]
-fn words_are_not_found_inside_other_words() {
+fn words_do_not_match_inside_other_words() {
     assert_eq!(classify(-32000, "unknown transaction"), SendClass::Unknown);
     assert_eq!(classify(-32000, "the block is undetermined: undermined"), SendClass::Unknown);
 }
 
 #[test]
-fn a_contracts_words_are_not_the_nodes() {
+fn revert_reasons_are_not_taken_for_node_errors() {
     for words in ["already known", "insufficient funds", "invalid signature", "nonce too low"] {
         assert_eq!(classify(3, &format!("execution reverted: {words}")), SendClass::Unknown, "{words}");
     }
 }
 
 #[test]
-fn rate_limits_are_known_from_limits_on_transactions() {
+fn rate_limits_differ_from_limits_on_transactions() {
     for (client, error) in captured() {
         let limited = client == "provider" && error.class == "retry";
         assert_eq!(is_rate_limit(error.code, &error.message), limited, "{client}: {}", error.message);
     }
 }
 
-/// Whoever sends tries again, there or elsewhere; nobody bumps, pauses or cancels for it.
+/// The sender retries, with this endpoint or another. Such an error never causes a bump, a pause or a cancel.
 #[test]
-fn what_a_gateway_says_of_itself_is_no_word_about_the_transaction() {
+fn gateway_errors_are_retried_or_unknown() {
     for (client, error) in captured().iter().filter(|(client, _)| ["gateway", "provider"].contains(&client.as_str())) {
         let class = classify(error.code, &error.message);
         assert!(matches!(class, SendClass::Retry | SendClass::Unknown), "{client}: {}", error.message);
@@ -168,7 +168,7 @@ fn what_a_gateway_says_of_itself_is_no_word_about_the_transaction() {
 }
 
 #[test]
-fn batch_refusals_are_known() {
+fn batch_refusals_are_recognized() {
     for message in [
         "batch too large",
         "Number of requests exceeds max batch size",
@@ -180,7 +180,7 @@ fn batch_refusals_are_known() {
 }
 
 #[test]
-fn absurd_minimums_are_left_out() {
+fn unreadable_minimum_prices_are_ignored() {
     let huge = "9".repeat(200);
     for least in ["", "x", "-5", huge.as_str()] {
         let message = format!("transaction underpriced: gas tip cap 1, minimum needed {least}");

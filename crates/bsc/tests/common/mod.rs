@@ -1,5 +1,4 @@
-//! An HTTP endpoint on loopback that answers JSON-RPC as a test tells it to, and keeps what it was
-//! asked.
+//! An HTTP endpoint on loopback that answers JSON-RPC as a test specifies, and records the requests.
 
 use std::sync::{Arc, Mutex};
 
@@ -32,7 +31,7 @@ pub struct Stub {
 }
 
 impl Stub {
-    /// Answers every HTTP request with what `answer` makes of its body.
+    /// Answers every HTTP request with `answer` applied to its body.
     pub async fn raw(answer: impl Fn(&Value) -> Reply + Send + Sync + 'static) -> Self {
         let bodies: Arc<Mutex<Vec<Value>>> = Arc::default();
         let authorizations: Arc<Mutex<Vec<Option<String>>>> = Arc::default();
@@ -57,7 +56,7 @@ impl Stub {
         Self { url, bodies, authorizations }
     }
 
-    /// Answers every call with what `answer` makes of its method and parameters; `eth_chainId` with ours.
+    /// Answers every call with `answer` applied to its method and parameters, except `eth_chainId`, which is 97.
     pub async fn calls(answer: impl Fn(&str, &Value) -> Result<Value, Value> + Send + Sync + 'static) -> Self {
         Self::raw(move |body| Reply::Json(each(body, &answer))).await
     }
@@ -92,7 +91,7 @@ fn response(status: u16, headers: &[(&'static str, &'static str)], body: String)
     response
 }
 
-/// The answers to a body, single or batch.
+/// The answers to a single call or a batch.
 pub fn each(body: &Value, answer: &dyn Fn(&str, &Value) -> Result<Value, Value>) -> Value {
     let one = |item: &Value| {
         let method = item["method"].as_str().unwrap();
@@ -111,7 +110,7 @@ pub fn error(code: i64, message: &str) -> Value {
     json!({"code": code, "message": message})
 }
 
-/// A configuration for tests: answers come at once or never.
+/// A configuration for tests with a short timeout: answers arrive at once or never.
 pub fn config(stubs: &[&Stub]) -> BscConfig {
     let mut config = BscConfig::new(CHAIN, stubs.iter().map(|stub| stub.url.clone()).collect());
     config.timeout_ms = 2_000;

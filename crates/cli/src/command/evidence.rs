@@ -92,11 +92,11 @@ async fn beside(session: &Session, record: &Record) -> Result<Beside, CommandErr
     let decided = settlement.map(|it| (it.verdict.tx_hash(), it.verdict.block())).or(mined);
     let (mut receipt, mut header) = (None, None);
     if let Some((tx_hash, block)) = decided {
-        receipt = nodes.receipt_said(tx_hash).await.unwrap_or_else(|error| {
+        receipt = nodes.raw_receipt(tx_hash).await.unwrap_or_else(|error| {
             remark(format!("the receipt of {tx_hash} is left out: {}", told(&error)));
             None
         });
-        header = nodes.header_said(block.hash).await.unwrap_or_else(|error| {
+        header = nodes.raw_header(block.hash).await.unwrap_or_else(|error| {
             remark(format!("the header of block {} is left out: {}", block.number, told(&error)));
             None
         });

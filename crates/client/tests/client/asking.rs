@@ -1,4 +1,4 @@
-//! What the builder makes is read as it was meant.
+//! The builder's output is read back as the same request.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -6,13 +6,13 @@ use signpost_client::{AccountKey, AccountName, AccountRef, Address, Body, Fee, R
 use signpost_txmgr::request::{Code, FeeAsk, Message, SigningRequest};
 use signpost_txmgr::units::{ChainId, Gas, Millis, U256};
 
-/// Unix seconds that the service takes as a deadline: neither a duration nor milliseconds.
+/// Unix seconds that the service accepts as a deadline: not a duration and not milliseconds.
 const DEADLINES: std::ops::RangeInclusive<u64> = 1_000_000_000..=100_000_000_000;
 
 fn read(body: &Body) -> SigningRequest {
     match Message::parse(body.text()).unwrap() {
         Message::Sign(request) => request,
-        Message::Cancel(id) => panic!("{id} is no cancel"),
+        Message::Cancel(id) => panic!("unexpected cancel of {id}"),
     }
 }
 
@@ -109,7 +109,7 @@ fn built(asked: &SigningRequest) -> Request {
 
 proptest! {
     #[test]
-    fn what_is_built_is_read_as_it_was_meant_and_has_its_digest(asked in asked(), address in any::<[u8; 20]>()) {
+    fn built_request_reads_back_with_the_same_digest(asked in asked(), address in any::<[u8; 20]>()) {
         let body = built(&asked).build().unwrap();
         let account = AccountKey { chain_id: ChainId(97), address: Address(address) };
         prop_assert_eq!(&read(&body), &asked);
@@ -119,7 +119,7 @@ proptest! {
 }
 
 #[test]
-fn the_shapes_in_schemas_are_bodies_too() {
+fn examples_in_schemas_are_valid_bodies() {
     for name in ["transfer", "token-call", "creation"] {
         let path = format!("{}/../../schemas/examples/signing-request.v1/{name}.json", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(path).unwrap();
@@ -130,7 +130,7 @@ fn the_shapes_in_schemas_are_bodies_too() {
 }
 
 #[test]
-fn what_the_service_would_refuse_is_refused_before_it_is_sent() {
+fn invalid_requests_are_refused_before_they_are_sent() {
     let to: Address = format!("0x{:040}", 1).parse().unwrap();
     let request = Request::call("a-1".parse().unwrap(), to, 21_000);
     let with = |field: Value| request.clone().metadata(field.as_object().unwrap().clone()).build();
@@ -138,18 +138,18 @@ fn what_the_service_would_refuse_is_refused_before_it_is_sent() {
     assert_eq!(with(json!({ "note": "x".repeat(3_000) })).unwrap_err().code, Code::MetadataTooLarge);
     let backwards = Fee::Dynamic { max_fee_per_gas: Wei::from(1), max_priority_fee_per_gas: Wei::from(2) };
     assert_eq!(request.fee(backwards).build().unwrap_err().code, Code::FeeConflict);
-    let told = Body::parse(r#"{"requestId":"a-1","nonce":1}"#).unwrap_err();
-    assert_eq!(told.code, Code::NonceNotAllowed);
+    let refused = Body::parse(r#"{"requestId":"a-1","nonce":1}"#).unwrap_err();
+    assert_eq!(refused.code, Code::NonceNotAllowed);
 }
 
 #[test]
-fn a_cancel_is_read_as_one() {
+fn cancel_is_read_as_a_cancel() {
     let id = "a-1".parse().unwrap();
     assert_eq!(Message::parse(Body::cancel(&id).text()).unwrap(), Message::Cancel(id));
 }
 
 #[test]
-fn a_body_shows_nothing_of_its_text_in_a_log() {
+fn debug_of_a_body_hides_its_text() {
     let body = Body::unchecked(r#"{"requestId":"a-1","data":"0xfeedfeed"}"#);
     assert!(!format!("{body:?}").contains("feed"));
 }

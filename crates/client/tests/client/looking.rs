@@ -1,4 +1,4 @@
-//! How a request stands, and waiting for it. The items are the goldens every version reads.
+//! Reading a request's status, and waiting for its outcome. The items are the goldens, which every version can read.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use signpost_client::{ReadError, Status};
 
 use crate::script::{Script, Step};
 
-/// Longer than any wait in here takes.
-const PATIENT: Duration = Duration::from_mins(1);
+/// A time limit that no test reaches.
+const TIME_LIMIT: Duration = Duration::from_mins(1);
 
-/// An item as it is stored, in DynamoDB's JSON.
+/// A stored item, in DynamoDB's JSON.
 fn item(name: &str) -> Value {
     let path = format!("{}/../../tests/vectors/items/{name}.v1.json", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
@@ -29,7 +29,7 @@ fn id() -> signpost_client::RequestId {
 }
 
 #[tokio::test]
-async fn a_request_is_read_by_one_consistent_get() {
+async fn status_is_read_by_one_consistent_get() {
     let script = Script::new([stored("mined"), nothing()]);
     let client = script.client("signing");
     let status = client.status(&id()).await.unwrap().unwrap();
@@ -41,15 +41,15 @@ async fn a_request_is_read_by_one_consistent_get() {
 }
 
 #[tokio::test]
-async fn waiting_ends_with_the_outcome_and_outlasts_failed_reads() {
+async fn wait_ends_with_the_outcome_despite_failed_reads() {
     let script = Script::new([nothing(), Step::Lost, stored("mined"), stored("confirmed")]);
-    let settled = script.client("signing").wait(&id(), PATIENT).await.unwrap();
+    let settled = script.client("signing").wait(&id(), TIME_LIMIT).await.unwrap();
     assert_eq!(settled.status, Status::Confirmed);
     script.asked();
 }
 
 #[tokio::test]
-async fn patience_that_runs_out_is_no_verdict() {
+async fn reached_time_limit_is_not_a_verdict() {
     let script = Script::new([stored("mined")]);
     let not_yet = script.client("signing").wait(&id(), Duration::from_millis(100)).await.unwrap_err();
     assert_eq!(not_yet.last.unwrap().status, Status::Mined);
@@ -62,7 +62,7 @@ async fn patience_that_runs_out_is_no_verdict() {
 }
 
 #[tokio::test]
-async fn following_tells_each_change_once() {
+async fn follow_reports_each_change_once() {
     let script = Script::new([nothing(), nothing(), stored("mined"), stored("mined"), stored("confirmed")]);
     let (client, id) = (script.client("signing"), id());
     let mut changes = client.follow(&id);

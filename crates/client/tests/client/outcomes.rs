@@ -23,7 +23,7 @@ fn raw_and_enveloped_bodies_are_the_same_outcome() {
 }
 
 #[test]
-fn what_is_no_outcome_is_told_apart_from_a_newer_one() {
+fn invalid_outcome_and_newer_schema_are_different_errors() {
     for body in ["", "[]", "{}", r#"{"Type":"Notification","Message":"hello"}"#, &example("bad-status")] {
         assert!(matches!(parse(body), Err(OutcomeError::NotAnOutcome(_))), "{body}");
     }
@@ -32,17 +32,17 @@ fn what_is_no_outcome_is_told_apart_from_a_newer_one() {
 }
 
 #[test]
-fn a_copy_is_told_as_one_until_its_place_is_needed() {
+fn copy_is_recognized_until_its_id_is_evicted() {
     let mut seen = Seen::new(2);
     let [a, b, c] = ["a", "b", "c"].map(event);
     assert!(seen.is_first(&a) && seen.is_first(&b));
     assert!(!seen.is_first(&a) && !seen.is_first(&b));
-    assert!(seen.is_first(&c), "c takes the place of a, the oldest");
+    assert!(seen.is_first(&c), "c evicts a, the oldest");
     assert!(!seen.is_first(&b) && seen.is_first(&a));
 }
 
 #[test]
-fn an_outcome_whose_work_failed_comes_again() {
+fn forgotten_outcome_counts_as_first_again() {
     let mut seen = Seen::new(2);
     let a = event("a");
     assert!(seen.is_first(&a));

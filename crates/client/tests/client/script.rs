@@ -1,4 +1,4 @@
-//! A network that is a script: each try gets the next answer, and what was asked is kept.
+//! A scripted network: each try gets the next answer, and the requests are recorded.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -16,14 +16,14 @@ use aws_smithy_types::body::SdkBody;
 use serde_json::Value;
 use signpost_client::Client;
 
-/// What the network does with one try: a status and a body, or the connection breaks after the request.
+/// The network's reaction to one try: a status and a body, or the connection breaks after the request.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     Answer(u16, Value),
     Lost,
 }
 
-/// The network.
+/// The scripted network.
 #[derive(Debug, Clone)]
 pub(crate) struct Script {
     steps: Arc<Mutex<VecDeque<Step>>>,
@@ -47,10 +47,10 @@ impl Script {
         Client::new(&sdk, format!("http://127.0.0.1:1/1/{queue}"), "requests")
     }
 
-    /// The bodies of what was asked, and that the script was played to its end.
+    /// The bodies of the recorded requests. Panics if steps of the script are left.
     pub(crate) fn asked(&self) -> Vec<Value> {
         let left = self.steps.lock().unwrap();
-        assert!(left.is_empty(), "not asked for: {left:?}");
+        assert!(left.is_empty(), "steps were not used: {left:?}");
         self.asked.lock().unwrap().clone()
     }
 }

@@ -1,4 +1,4 @@
-//! Every request gets an answer of its own.
+//! Every request gets its own answer.
 
 use std::collections::HashSet;
 
@@ -13,14 +13,14 @@ fn bodies(count: usize) -> Vec<Body> {
         .collect()
 }
 
-fn all_taken(count: usize) -> Step {
+fn all_accepted(count: usize) -> Step {
     let entry = |at: usize| json!({ "Id": at.to_string(), "MessageId": format!("m-{at}") });
     Step::Answer(200, json!({ "Successful": (0..count).map(entry).collect::<Vec<_>>() }))
 }
 
 #[tokio::test]
-async fn many_go_in_batches_of_ten_in_their_order() {
-    let script = Script::new([all_taken(10), all_taken(10), all_taken(3)]);
+async fn messages_are_sent_in_batches_of_ten_in_order() {
+    let script = Script::new([all_accepted(10), all_accepted(10), all_accepted(3)]);
     let sent = script.client("signing.fifo").send_all(&bodies(23)).await;
     assert_eq!(sent.len(), 23);
     assert!(sent.iter().all(Result::is_ok));
@@ -34,7 +34,7 @@ async fn many_go_in_batches_of_ten_in_their_order() {
 }
 
 #[tokio::test]
-async fn one_that_is_refused_keeps_no_other_back() {
+async fn refused_message_does_not_hold_back_the_others() {
     let answer = json!({
         "Successful": [{ "Id": "0", "MessageId": "m-0" }],
         "Failed": [{ "Id": "1", "Code": "InvalidMessageContents", "Message": "no", "SenderFault": true }],
@@ -45,14 +45,14 @@ async fn one_that_is_refused_keeps_no_other_back() {
     let refused = sent[1].as_ref().unwrap_err();
     assert!(matches!(refused, NotSent::Refused { code, .. } if code == "InvalidMessageContents"));
     assert!(!refused.may_have_arrived());
-    // About the third SQS said nothing at all.
+    // SQS's answer does not contain the third message.
     assert!(matches!(&sent[2], Err(unanswered @ NotSent::Unanswered) if unanswered.may_have_arrived()));
     script.asked();
 }
 
 #[tokio::test]
-async fn after_a_lost_call_nothing_overtakes_what_it_held() {
-    let script = Script::new([all_taken(10), Step::Lost]);
+async fn no_message_overtakes_those_of_a_lost_call() {
+    let script = Script::new([all_accepted(10), Step::Lost]);
     let sent = script.client("signing.fifo").send_all(&bodies(25)).await;
     assert!(sent[..10].iter().all(Result::is_ok));
     assert!(sent[10..20].iter().all(|one| matches!(one, Err(lost @ NotSent::Call(_)) if lost.may_have_arrived())));
@@ -61,7 +61,7 @@ async fn after_a_lost_call_nothing_overtakes_what_it_held() {
 }
 
 #[tokio::test]
-async fn a_call_that_sqs_refuses_left_nothing_behind() {
+async fn call_refused_by_sqs_has_no_effect() {
     let no_queue = json!({ "__type": "com.amazonaws.sqs#QueueDoesNotExist", "message": "no queue" });
     let script = Script::new([Step::Answer(400, no_queue)]);
     let refused = script.client("signing").send(&bodies(1)[0]).await.unwrap_err();
@@ -69,8 +69,8 @@ async fn a_call_that_sqs_refuses_left_nothing_behind() {
 }
 
 #[tokio::test]
-async fn on_a_fifo_queue_the_account_is_the_group_and_no_id_can_be_guessed() {
-    let script = Script::new([all_taken(5), all_taken(1)]);
+async fn fifo_group_is_the_account_and_ids_are_random() {
+    let script = Script::new([all_accepted(5), all_accepted(1)]);
     let id = "r-0".parse().unwrap();
     let same = r#"{"requestId":"r-0","account":"hot"}"#;
     let bodies = [
@@ -85,13 +85,13 @@ async fn on_a_fifo_queue_the_account_is_the_group_and_no_id_can_be_guessed() {
     let asked = script.asked();
     let entry = |call: usize, at: usize, name: &str| asked[call]["Entries"][at][name].clone();
     let groups: Vec<Value> = (0..5).map(|at| entry(0, at, "MessageGroupId")).collect();
-    // No order within a pool: each of its requests is a group of its own.
+    // A pool has no order: each of its requests has its own group.
     assert_eq!(groups, ["hot", "hot", "-", "hot", "r-2"]);
-    // Not of the body, or another sender could take it before: the same body gets another one.
+    // Not derived from the body, or another sender could block the id: the same body gets another id.
     let ids: HashSet<String> =
         (0..5).map(|at| entry(0, at, "MessageDeduplicationId").as_str().unwrap().to_owned()).collect();
     assert_eq!(ids.len(), 5);
     assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())), "{ids:?}");
-    // A standard queue takes neither.
+    // A standard queue accepts neither.
     assert_eq!((entry(1, 0, "MessageGroupId"), entry(1, 0, "MessageDeduplicationId")), (Value::Null, Value::Null));
 }

@@ -1,23 +1,23 @@
-//! The configuration of a Lambda function: variables of its environment, read once, every problem reported
-//! together and by the variable's name. The rules are those of the file (see [`super`]).
+//! The configuration of a Lambda function: environment variables, read once. All problems are reported
+//! together, each with its variable's name. The rules are those of the file (see [`super`]).
 //!
 //! | variable | stage | value |
 //! |---|---|---|
-//! | `SIGNPOST_CHAIN_ID`, `SIGNPOST_FEE_FLOOR_WEI` | both | as `chain_id`, `fee_floor_wei` |
+//! | `SIGNPOST_CHAIN_ID`, `SIGNPOST_FEE_FLOOR_WEI` | both | like `chain_id`, `fee_floor_wei` |
 //! | `SIGNPOST_SIGNING_QUEUE_URL`, `SIGNPOST_RESIGN_QUEUE_URL`, `SIGNPOST_BROADCAST_QUEUE_URL` | both | the queues |
 //! | `SIGNPOST_REQUESTS_TABLE`, `SIGNPOST_ACCOUNTS_TABLE`, `SIGNPOST_OUTCOME_TOPIC_ARN` | both | the tables, the topic |
 //! | `SIGNPOST_RETENTION_DAYS` | both | optional |
-//! | `SIGNPOST_POLICY`, or `SIGNPOST_POLICY_FILE` | signer | the policy's text, or where it is: `policy.toml` beside the program if neither is set |
-//! | `SIGNPOST_SEAL_SECRET_ARN` | signer | the secret of Secrets Manager with the key of seals; its current and its previous version are read |
-//! | `SIGNPOST_ACCOUNTS` | signer | the accounts that may be signed for, `NAME=0xADDRESS=KMS_KEY`, separated by commas. No other is, whatever the registry says. Empty: `accounts.txt` beside the program, one a line |
+//! | `SIGNPOST_POLICY`, or `SIGNPOST_POLICY_FILE` | signer | the policy's text, or its path; if neither is set, `policy.toml` beside the program |
+//! | `SIGNPOST_SEAL_SECRET_ARN` | signer | the secret in Secrets Manager with the key of seals; its current and previous versions are read |
+//! | `SIGNPOST_ACCOUNTS` | signer | the accounts that may be signed for, `NAME=0xADDRESS=KMS_KEY`, separated by commas. No other account is, whatever the registry contains. Empty: `accounts.txt` beside the program, one per line |
 //! | `SIGNPOST_RPC_SECRET_ARN`, or `SIGNPOST_RPC_URLS` | broadcaster | a secret of Secrets Manager (below), or the nodes' URLs, separated by commas |
-//! | `SIGNPOST_SEND_TO`, `SIGNPOST_FINALITY` | broadcaster | as `send_to`, `finality` |
-//! | `SIGNPOST_VERDICTS` | broadcaster | optional, as `verdicts` |
+//! | `SIGNPOST_SEND_TO`, `SIGNPOST_FINALITY` | broadcaster | like `send_to`, `finality` |
+//! | `SIGNPOST_VERDICTS` | broadcaster | optional, like `verdicts` |
 //! | `SIGNPOST_FEE_CEILING_WEI`, `SIGNPOST_BUMP_AFTER_MS`, `SIGNPOST_REBROADCAST_AFTER_MS`, `SIGNPOST_POLL_MS` | broadcaster | optional |
 //!
-//! The secret is a JSON object with `rpc_urls` and, as in the file, `private` and `private_only`; in place of
-//! `authorization_env` an endpoint may have `authorization`, the header's value itself. No value of the secret
-//! or of a URL is ever part of a problem's text.
+//! The secret is a JSON object with `rpc_urls` and, as in the file, `private` and `private_only`. Instead of
+//! `authorization_env` an endpoint may have `authorization`, the value of the header. No value of the secret
+//! or of a URL is ever printed in a problem.
 
 use std::path::PathBuf;
 
@@ -27,8 +27,8 @@ use toml::{Table, Value};
 use super::parse::{LONELY_VERDICTS, must_be_fifo, read_private, read_send_to, read_verdicts};
 use super::reader::Section;
 use super::{
-    AccountsFrom, CONFIRMATIONS_MAX, Chain, ConfigError, Private, Queues, RETENTION_DAYS, RETENTION_DAYS_MIN, SealFrom,
-    Shared, TIMING_MAX_MS, Tables, Timing, Watched,
+    AccountsFrom, BroadcasterSettings, CONFIRMATIONS_MAX, Chain, ConfigError, Private, Queues, RETENTION_DAYS,
+    RETENTION_DAYS_MIN, SealFrom, StageSettings, TIMING_MAX_MS, Tables, Timing,
 };
 use signpost_txmgr::ports::Finality;
 
@@ -55,43 +55,43 @@ const BUMP_AFTER: &str = "SIGNPOST_BUMP_AFTER_MS";
 const REBROADCAST_AFTER: &str = "SIGNPOST_REBROADCAST_AFTER_MS";
 const POLL: &str = "SIGNPOST_POLL_MS";
 
-/// How the text of a variable is read.
-enum Kind {
+/// The type of a variable's value.
+enum ValueKind {
     Text,
     Whole,
     List,
 }
 
-const KNOWN: &[(&str, Kind)] = &[
-    (CHAIN_ID, Kind::Whole),
-    (FEE_FLOOR, Kind::Whole),
-    (SIGNING_QUEUE, Kind::Text),
-    (RESIGN_QUEUE, Kind::Text),
-    (BROADCAST_QUEUE, Kind::Text),
-    (REQUESTS, Kind::Text),
-    (ACCOUNTS_TABLE, Kind::Text),
-    (TOPIC, Kind::Text),
-    (RETENTION, Kind::Whole),
-    (POLICY, Kind::Text),
-    (POLICY_FILE, Kind::Text),
-    (ACCOUNTS, Kind::List),
-    (SEAL_SECRET, Kind::Text),
-    (RPC_SECRET, Kind::Text),
-    (RPC_URLS, Kind::List),
-    (SEND_TO, Kind::Text),
-    (FINALITY, Kind::Whole),
-    (VERDICTS, Kind::Text),
-    (FEE_CEILING, Kind::Whole),
-    (BUMP_AFTER, Kind::Whole),
-    (REBROADCAST_AFTER, Kind::Whole),
-    (POLL, Kind::Whole),
+const KNOWN: &[(&str, ValueKind)] = &[
+    (CHAIN_ID, ValueKind::Whole),
+    (FEE_FLOOR, ValueKind::Whole),
+    (SIGNING_QUEUE, ValueKind::Text),
+    (RESIGN_QUEUE, ValueKind::Text),
+    (BROADCAST_QUEUE, ValueKind::Text),
+    (REQUESTS, ValueKind::Text),
+    (ACCOUNTS_TABLE, ValueKind::Text),
+    (TOPIC, ValueKind::Text),
+    (RETENTION, ValueKind::Whole),
+    (POLICY, ValueKind::Text),
+    (POLICY_FILE, ValueKind::Text),
+    (ACCOUNTS, ValueKind::List),
+    (SEAL_SECRET, ValueKind::Text),
+    (RPC_SECRET, ValueKind::Text),
+    (RPC_URLS, ValueKind::List),
+    (SEND_TO, ValueKind::Text),
+    (FINALITY, ValueKind::Whole),
+    (VERDICTS, ValueKind::Text),
+    (FEE_CEILING, ValueKind::Whole),
+    (BUMP_AFTER, ValueKind::Whole),
+    (REBROADCAST_AFTER, ValueKind::Whole),
+    (POLL, ValueKind::Whole),
 ];
 
 /// Keys of the secret, and of its private endpoints.
 const SECRET_KEYS: &[&str] = &["rpc_urls", "private", "private_only"];
 const SECRET_PRIVATE_KEYS: &[&str] = &["url", "shape", "authorization_env", "authorization", "mev_builders"];
 
-/// Our variables as a table, so that they are read by the rules of the file.
+/// Our variables as a TOML table, so that the file's reader and its rules apply to them.
 #[derive(Clone)]
 pub struct Variables {
     table: Table,
@@ -112,14 +112,14 @@ fn meant(name: &str) -> Option<&'static str> {
 }
 
 impl Variables {
-    /// Those of this process.
+    /// The variables of this process.
     pub fn of_process() -> Self {
         Self::of(
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
         )
     }
 
-    /// These. An empty one counts as not set, as it is when a template leaves a parameter empty.
+    /// These variables. An empty one counts as not set, because a template sets an unused parameter to an empty text.
     pub fn of(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
         let (mut table, mut problems) = (Table::new(), Vec::new());
         for (name, text) in pairs {
@@ -142,18 +142,18 @@ impl Variables {
     }
 }
 
-fn value(text: &str, kind: &Kind) -> Value {
+fn value(text: &str, kind: &ValueKind) -> Value {
     match kind {
-        Kind::Text => Value::String(text.to_owned()),
-        Kind::Whole => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer),
-        Kind::List => {
+        ValueKind::Text => Value::String(text.to_owned()),
+        ValueKind::Whole => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer),
+        ValueKind::List => {
             let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
             Value::Array(entries.map(|entry| Value::String(entry.to_owned())).collect())
         }
     }
 }
 
-/// What both functions must know.
+/// The configuration of both functions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deployed {
     chain_id: u64,
@@ -184,7 +184,7 @@ impl Deployed {
     }
 }
 
-impl Shared for Deployed {
+impl StageSettings for Deployed {
     fn chain_id(&self) -> u64 {
         self.chain_id
     }
@@ -210,23 +210,23 @@ impl Shared for Deployed {
     }
 }
 
-/// Where the policy is.
+/// The source of the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PolicyFrom {
-    /// Its text.
+    /// The policy's text.
     Text(String),
     /// A file.
     File(PathBuf),
-    /// Beside the program.
+    /// The file `policy.toml` beside the program.
     Package,
 }
 
 /// The signer's environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignerEnvironment {
-    /// What both must know.
+    /// The configuration of both functions.
     pub deployed: Deployed,
-    /// Where the policy is.
+    /// The source of the policy.
     pub policy: PolicyFrom,
     /// The key of seals.
     pub seal: SealFrom,
@@ -235,7 +235,7 @@ pub struct SignerEnvironment {
 }
 
 impl SignerEnvironment {
-    /// Reads it. All problems at once.
+    /// Reads the variables. Reports all problems at once.
     pub fn read(variables: &Variables) -> Result<Self, ConfigError> {
         variables.read(|root| {
             let deployed = Deployed::read(root);
@@ -249,25 +249,25 @@ impl SignerEnvironment {
                 }
             };
             let seal = root.text(SEAL_SECRET).map(SealFrom::Secret);
-            // None at all is an empty list: of a new deployment the accounts are not known yet.
+            // A missing list is an empty one: a new deployment has no accounts yet.
             let accounts = root.optional_texts(ACCOUNTS).map(AccountsFrom::Listed);
             Some(Self { deployed: deployed?, policy: policy?, seal: seal?, accounts: accounts? })
         })
     }
 }
 
-/// The broadcaster's environment. `Debug` gives no URLs: they may hold keys.
+/// The broadcaster's environment. `Debug` does not print URLs, because they may hold keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BroadcasterEnvironment {
     deployed: Deployed,
-    /// Without nodes if they are in a secret.
+    /// Without nodes if they are in the secret.
     chain: Chain,
     timing: Timing,
     secret_arn: Option<String>,
 }
 
 impl BroadcasterEnvironment {
-    /// Reads it. All problems at once.
+    /// Reads the variables. Reports all problems at once.
     pub fn read(variables: &Variables) -> Result<Self, ConfigError> {
         variables.read(|root| {
             let deployed = Deployed::read(root);
@@ -276,7 +276,7 @@ impl BroadcasterEnvironment {
                 (None, true) => root.urls(RPC_URLS),
                 (Some(_), false) => Some(Vec::new()),
                 (None, false) => {
-                    root.problem(RPC_SECRET, &format!("is missing (or {RPC_URLS}, where the URLs hold no keys)"));
+                    root.problem(RPC_SECRET, &format!("is missing (or {RPC_URLS}, if the URLs hold no keys)"));
                     None
                 }
                 (Some(_), true) => {
@@ -297,7 +297,7 @@ impl BroadcasterEnvironment {
                 bump_after_ms: root.within(BUMP_AFTER, 1, TIMING_MAX_MS),
                 rebroadcast_after_ms: root.within(REBROADCAST_AFTER, 1, TIMING_MAX_MS),
                 poll_ms: root.within(POLL, 1, TIMING_MAX_MS),
-                // The schedule's matter.
+                // The schedule triggers the sweeps.
                 sweep_ms: None,
             };
             let deployed = deployed?;
@@ -321,26 +321,26 @@ impl BroadcasterEnvironment {
         self.secret_arn.as_deref()
     }
 
-    /// The whole configuration; `secret` is the text of the secret, where there is one.
-    pub fn with_nodes(self, secret: Option<&str>) -> Result<BroadcasterConfig, ConfigError> {
+    /// The complete configuration; `secret` is the text of the secret, if there is one.
+    pub fn with_nodes(self, secret: Option<&str>) -> Result<DeployedBroadcaster, ConfigError> {
         let Self { deployed, mut chain, timing, secret_arn: _ } = self;
         if let Some(secret) = secret {
             (chain.rpc_urls, chain.private) = nodes(secret)?;
         }
-        assert!(!chain.rpc_urls.is_empty(), "nodes come from one of two places, and both have been looked at");
+        assert!(!chain.rpc_urls.is_empty(), "nodes come from the variable or from the secret, and both were read");
         if chain.two_verdicts && chain.rpc_urls.len() < 2 {
             return Err(ConfigError::Environment { problems: vec![format!("{VERDICTS} {LONELY_VERDICTS}")] });
         }
-        Ok(BroadcasterConfig { deployed, chain, timing })
+        Ok(DeployedBroadcaster { deployed, chain, timing })
     }
 }
 
-/// Reads the secret's text. No part of it is ever in a problem.
+/// Reads the secret's text. No part of it is ever printed in a problem.
 fn nodes(secret: &str) -> Result<(Vec<String>, Option<Private>), ConfigError> {
     let mut problems = Vec::new();
     let read = serde_json::from_str::<Table>(secret).map_err(|error| {
-        // The error's own words may quote the text.
-        format!("is no JSON object with rpc_urls (see line {}, column {})", error.line(), error.column())
+        // The error's text may quote the secret.
+        format!("is not a JSON object with rpc_urls (see line {}, column {})", error.line(), error.column())
     });
     let read = match &read {
         Ok(table) => {
@@ -360,15 +360,15 @@ fn nodes(secret: &str) -> Result<(Vec<String>, Option<Private>), ConfigError> {
         .ok_or_else(|| ConfigError::Environment { problems: problems.iter().map(place).collect() })
 }
 
-/// What the broadcaster is configured with.
+/// The broadcaster's complete configuration in Lambda.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BroadcasterConfig {
+pub struct DeployedBroadcaster {
     deployed: Deployed,
     chain: Chain,
     timing: Timing,
 }
 
-impl Shared for BroadcasterConfig {
+impl StageSettings for DeployedBroadcaster {
     fn chain_id(&self) -> u64 {
         self.deployed.chain_id()
     }
@@ -394,7 +394,7 @@ impl Shared for BroadcasterConfig {
     }
 }
 
-impl Watched for BroadcasterConfig {
+impl BroadcasterSettings for DeployedBroadcaster {
     fn chain(&self) -> &Chain {
         &self.chain
     }
@@ -437,14 +437,14 @@ mod tests {
     }
 
     #[test]
-    fn the_signer_is_not_asked_for_nodes() {
+    fn signer_needs_no_nodes() {
         let read = signer(&[]).unwrap();
         assert_eq!((read.deployed.chain_id, read.deployed.retention_days), (97, 90));
         assert_eq!((read.policy, read.accounts), (PolicyFrom::Package, AccountsFrom::Listed(Vec::new())));
     }
 
     #[test]
-    fn the_policy_is_a_text_or_a_file_and_not_both() {
+    fn policy_is_a_text_or_a_file_but_not_both() {
         let policy = |more: &[(&str, &str)]| signer(more).map(|read| read.policy);
         assert_eq!(policy(&[(POLICY, "[account.hot]")]), Ok(PolicyFrom::Text("[account.hot]".to_owned())));
         assert_eq!(policy(&[(POLICY_FILE, "p.toml")]), Ok(PolicyFrom::File("p.toml".into())));
@@ -452,18 +452,18 @@ mod tests {
     }
 
     #[test]
-    fn the_signer_needs_a_seal_and_is_told_its_accounts() {
+    fn signer_needs_a_seal_and_reads_its_accounts() {
         let read = signer(&[(ACCOUNTS, "hot=0xab=arn:aws:kms:eu-central-1:1:key/k, cold=0xcd=alias/cold")]).unwrap();
         let listed = ["hot=0xab=arn:aws:kms:eu-central-1:1:key/k", "cold=0xcd=alias/cold"].map(str::to_owned).to_vec();
         assert_eq!(read.accounts, AccountsFrom::Listed(listed));
         assert_eq!(read.seal, SealFrom::Secret("arn:seal".to_owned()));
-        let told = SignerEnvironment::read(&variables(&[BOTH])).unwrap_err().to_string();
-        assert!(told.contains("SIGNPOST_SEAL_SECRET_ARN is missing"), "{told}");
+        let text = SignerEnvironment::read(&variables(&[BOTH])).unwrap_err().to_string();
+        assert!(text.contains("SIGNPOST_SEAL_SECRET_ARN is missing"), "{text}");
     }
 
     #[test]
-    fn every_problem_is_reported_at_once_by_its_variable() {
-        let told = BroadcasterEnvironment::read(&variables(&[&[
+    fn all_problems_are_reported_with_their_variables() {
+        let text = BroadcasterEnvironment::read(&variables(&[&[
             (CHAIN_ID, "0x61"),
             (RESIGN_QUEUE, "https://sqs.example/1/resign"),
             (SEND_TO, "some"),
@@ -487,12 +487,12 @@ mod tests {
             "SIGNPOST_SEND_TO must be",
             "SIGNPOST_FINALITY must be",
         ] {
-            assert!(told.contains(expected), "{expected} is not in:\n{told}");
+            assert!(text.contains(expected), "{expected} is not in:\n{text}");
         }
     }
 
     #[test]
-    fn nodes_are_urls_or_in_a_secret_and_not_both() {
+    fn nodes_are_urls_or_a_secret_but_not_both() {
         let read = broadcaster(&[NODES]).unwrap();
         assert_eq!(read.secret_arn(), None);
         let config = read.with_nodes(None).unwrap();
@@ -517,9 +517,9 @@ mod tests {
     }
 
     #[test]
-    fn no_problem_shows_a_secret() {
-        let told = broadcaster(&[&[(RPC_URLS, "topsecret"), (SEND_TO, "all"), (FINALITY, "finalized")]]).unwrap_err();
-        assert!(told.contains("SIGNPOST_RPC_URLS must be") && !told.contains("topsecret"), "{told}");
+    fn problems_do_not_print_secrets() {
+        let text = broadcaster(&[&[(RPC_URLS, "topsecret"), (SEND_TO, "all"), (FINALITY, "finalized")]]).unwrap_err();
+        assert!(text.contains("SIGNPOST_RPC_URLS must be") && !text.contains("topsecret"), "{text}");
         for secret in [
             "topsecret",
             "\"topsecret\"",
@@ -531,15 +531,15 @@ mod tests {
             r#"{"rpc_urls": ["https://a"], "private": [{"url": "https://b", "authorization": 5, "shape": "topsecret"}]}"#,
             r#"{"rpc_urls": ["https://a"], "private": [{"url": "https://b"}], "private_only": true}"#,
         ] {
-            let told = broadcaster(&[SECRET]).unwrap().with_nodes(Some(secret)).unwrap_err().to_string();
-            assert!(told.contains("the secret of SIGNPOST_RPC_SECRET_ARN: "), "{secret}: {told}");
-            assert!(!told.contains("topsecret"), "{told}");
+            let text = broadcaster(&[SECRET]).unwrap().with_nodes(Some(secret)).unwrap_err().to_string();
+            assert!(text.contains("the secret of SIGNPOST_RPC_SECRET_ARN: "), "{secret}: {text}");
+            assert!(!text.contains("topsecret"), "{text}");
         }
     }
 
     #[test]
-    fn a_ceiling_below_the_floor_is_a_problem() {
-        let told = broadcaster(&[NODES, &[(FEE_CEILING, "99999999")]]).unwrap_err();
-        assert!(told.contains("SIGNPOST_FEE_CEILING_WEI is below SIGNPOST_FEE_FLOOR_WEI"), "{told}");
+    fn ceiling_below_the_floor_is_a_problem() {
+        let text = broadcaster(&[NODES, &[(FEE_CEILING, "99999999")]]).unwrap_err();
+        assert!(text.contains("SIGNPOST_FEE_CEILING_WEI is below SIGNPOST_FEE_FLOOR_WEI"), "{text}");
     }
 }

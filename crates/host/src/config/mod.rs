@@ -1,59 +1,60 @@
-//! The configuration file of a worker and of the commands beside it: one TOML file, read once into
-//! one struct, every problem reported together.
+//! The configuration file of a worker and of the commands: one TOML file, read once into
+//! one struct. All problems are reported together.
 //!
-//! Nothing that touches safety has a default: chain, nodes, queues, tables, topic and policy must be
-//! named. A key that is not known is a problem, not a remark, since it may be a misspelt rule.
+//! Nothing that affects safety has a default: chain, nodes, queues, tables, topic and policy must be
+//! set. An unknown key is a problem, not a warning, because it may be a misspelt rule.
 //!
-//! Never reads a clock, never connects. Read next: [`parse`], and [`environment`], which is how a Lambda
-//! function is told the same.
+//! Never reads a clock, never connects. Read next: [`parse`], and [`environment`] for the configuration of a Lambda
+//! function.
 //!
 //! ## `[chain]`
 //!
 //! | key | value |
 //! |---|---|
-//! | `chain_id` | EIP-155 chain id: 56, or 97 for the test network. A node of another chain is not used |
-//! | `rpc_urls` | the nodes, the best first: `https`, or `http`, which is warned of unless it is on this machine; may hold a provider's key. Read from the first that is well and not behind |
-//! | `send_to` | `"all"`: every node that is well gets each transaction; `"first"`: the first that is well, and what it did not take at once the next |
-//! | `fee_floor_wei` | wei per gas below which no validator takes a transaction; nothing is signed, and no price is told, below it |
-//! | `fee_ceiling_wei` | optional: the network's price is never taken to be higher, whatever blocks paid. Holds what is seen, and so what a bump follows; what may be paid is the policy's matter |
+//! | `chain_id` | EIP-155 chain id: 56, or 97 for the test network. A node on another chain is not used |
+//! | `rpc_urls` | the nodes, the preferred first: `https`, or `http`, which causes a warning unless the node is on this machine; may hold a provider's key. Reads go to the first node that is healthy and not behind |
+//! | `send_to` | `"all"`: every healthy node gets each transaction; `"first"`: the first healthy node does, and the next one gets at once what it did not accept |
+//! | `fee_floor_wei` | wei per gas below which no validator mines a transaction; nothing is signed, and no price is reported, below it |
+//! | `fee_ceiling_wei` | optional: upper bound of the reported network price, whatever blocks paid. It bounds the observed price, and so the price of a bump; the policy decides what may be paid |
 //! | `finality` | `"finalized"`, or a number of confirmations |
-//! | `verdicts` | optional: `"one"`, the default: before something is called final a second node of `rpc_urls` is asked the same; one that contradicts is waited for, one that says nothing for 30 s at most. `"two"`: without a second node's word nothing is called final |
-//! | `explorer_url` | optional: the web page of an explorer of this chain, which `signpost rescue` links to; 56 and 97 have `BscScan`'s |
-//! | `private_only` | needed with private endpoints: `true`, transactions never go to `rpc_urls`; `false`, they go there too when they are sent again (3 s later, while not mined) or when no private endpoint was reached |
+//! | `verdicts` | optional: `"one"`, the default: a second node of `rpc_urls` is asked before something counts as final. If it contradicts, we wait; if it has no answer, we wait at most 30 s. `"two"`: nothing counts as final without a second node's word |
+//! | `explorer_url` | optional: the web page of an explorer of this chain, which `signpost rescue` links to; the default for 56 and 97 is `BscScan` |
+//! | `private_only` | required with private endpoints. `true`: transactions never go to `rpc_urls`; `false`: they go there too when they are sent again (3 s later, while not mined) or when no private endpoint was reached |
 //!
-//! Each `[[chain.private]]` is an endpoint that transactions go to in place of the nodes, and that nothing
-//! is read from. `send_to` holds among them too.
+//! Each `[[chain.private]]` is a send-only endpoint that gets the transactions instead of the nodes. `send_to` applies
+//! to these endpoints too.
 //!
 //! | key | value |
 //! |---|---|
 //! | `url` | `http` or `https` |
-//! | `shape` | optional: `"bloxroute"`, the request `bsc_private_tx`, is the only one so far |
-//! | `authorization_env` | name of the environment variable that holds the value of the `Authorization` header; the secret itself is never in the file |
-//! | `mev_builders` | optional list: `bloxroute`, `48club`, `blockrazor`, `jetbldr`, `nodereal` or `all`; left out, bloXroute takes its own |
+//! | `shape` | optional: `"bloxroute"`, the request `bsc_private_tx`, is the only shape so far |
+//! | `authorization_env` | name of the environment variable with the value of the `Authorization` header; the secret itself is never in the file |
+//! | `mev_builders` | optional list: `bloxroute`, `48club`, `blockrazor`, `jetbldr`, `nodereal` or `all`; without it, bloXroute uses its own builder |
 //!
 //! ## `[seal]` and `[accounts]`
 //!
-//! For who signs; the broadcaster and the other commands need neither.
+//! For programs that sign; the broadcaster and the other commands need neither.
 //!
 //! | key | value |
 //! |---|---|
-//! | `secret_arn` or `key_file` in `[seal]` | the key of seals: a secret of Secrets Manager, or a file with one key a line, the newest first. At least 32 characters, the same for every signer, and kept from everybody else |
+//! | `secret_arn` or `key_file` in `[seal]` | the key of seals: a secret in Secrets Manager, or a file with one key per line, the newest first. At least 32 characters, the same for every signer, and secret from everybody else |
 //! | `pinned` in `[accounts]` | the accounts that may be signed for, `["NAME=0xADDRESS=KMS_KEY"]`; `signpost account register` prints the entry |
-//! | `trust_registry` in `[accounts]` | in place of `pinned`, `true`: those that are registered. Only where nobody else can write the accounts table |
+//! | `trust_registry` in `[accounts]` | instead of `pinned`, `true`: all registered accounts. Only if nobody else can write the accounts table |
 //!
 //! ## `[metrics]` and `[traces]`
 //!
 //! | key | value |
 //! |---|---|
-//! | `listen` in `[metrics]` | optional: where a worker answers Prometheus, `"127.0.0.1:9464"`. Without it nothing listens |
+//! | `listen` in `[metrics]` | optional: the address of a worker's Prometheus endpoint, `"127.0.0.1:9464"`. Without it there is no endpoint |
 //! | `otlp_endpoint` in `[traces]` | optional: a collector for OpenTelemetry traces over OTLP/HTTP, `"http://127.0.0.1:4318"`. `OTEL_EXPORTER_OTLP_ENDPOINT` overrides it |
 //!
 //! ## The network's price
 //!
-//! The network's price is read from the last 20 blocks (`eth_feeHistory`). A block with room counts as the node's own
-//! price (`eth_gasPrice`, the least that is mined) or its cheapest tenth, whichever is lower: more was not needed there.
-//! A full block counts as its 60th percentile. Of these the 75th percentile is the price, held between floor and
-//! ceiling: one dear transaction, or our own, sets nothing. It is told for 60 s at most after it was seen.
+//! The network's price is read from the last 20 blocks (`eth_feeHistory`). A block with free space counts as the node's
+//! own price (`eth_gasPrice`, the lowest price that is mined) or its cheapest tenth, whichever is lower: more was not
+//! needed there. A full block counts as its 60th percentile. The price is the 75th percentile of these, within floor
+//! and ceiling: a single high-priced transaction, or our own, does not change it. It is reported for at most 60 s after
+//! it was read.
 
 mod clear;
 pub mod environment;
@@ -68,26 +69,26 @@ use std::path::{Path, PathBuf};
 
 use signpost_txmgr::ports::Finality;
 
-pub use self::shared::{Shared, Watched};
+pub use self::shared::{BroadcasterSettings, StageSettings};
 
-/// The floor of [`Config::retention_days`]: a request must outlive every possible redelivery, 14 days
-/// in a queue and 14 in its dead-letter queue.
+/// Minimum of [`Config::retention_days`]: a stored request must outlive every possible redelivery, 14 days
+/// in a queue and 14 days in its dead-letter queue.
 pub const RETENTION_DAYS_MIN: u64 = 30;
 const RETENTION_DAYS: u64 = 90;
-/// Batches the signer works on at once.
+/// Default number of batches that the signer handles concurrently.
 pub const SIGNER_CONCURRENCY: u64 = 8;
-/// Lanes one process works on at once. A pass mostly waits for the next block, and a lane that must wait
-/// for another's pass to end waits up to two minutes: rather too many than too few.
+/// Default number of lanes that one process handles concurrently. A pass mostly waits for the next block, and a lane
+/// that must wait for another lane's pass waits up to two minutes. So the number is high.
 pub const BROADCASTER_CONCURRENCY: u64 = 200;
-/// More blocks than any reorganisation BSC can have before it is told to stop.
+/// Maximum number of confirmations: more blocks than any reorganisation of BSC.
 const CONFIRMATIONS_MAX: u64 = 10_000;
-/// Above a day a knob in milliseconds is surely meant to be something else.
+/// Maximum of a timing in milliseconds: a value above a day is surely a mistake.
 const TIMING_MAX_MS: u64 = 86_400_000;
 
-/// Everything a worker must know.
+/// The configuration of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// AWS region; else that of the environment.
+    /// AWS region; by default that of the environment.
     pub region: Option<String>,
     /// AWS endpoint, for an emulator; `AWS_ENDPOINT_URL` overrides it.
     pub endpoint: Option<String>,
@@ -101,58 +102,58 @@ pub struct Config {
     pub outcomes_arn: String,
     /// The policy file, absolute or relative to the current directory.
     pub policy_file: PathBuf,
-    /// The key of seals; only who signs needs it.
+    /// The key of seals; only programs that sign need it.
     pub seal: Option<SealFrom>,
-    /// The accounts that may be signed for; only who signs needs them.
+    /// The accounts that may be signed for; only programs that sign need them.
     pub accounts: Option<AccountsFrom>,
     /// How long a closed request is kept, in days. At least [`RETENTION_DAYS_MIN`].
     pub retention_days: u64,
-    /// Knobs left out keep the drivers' own values.
+    /// Timings; for those left out the drivers' defaults apply.
     pub timing: Timing,
-    /// How much at once.
+    /// A worker's concurrency and visibility timeout.
     pub worker: Worker,
-    /// What a worker shows of itself.
+    /// A worker's metrics and traces.
     pub observe: Observe,
 }
 
-/// `[seal]`: where the key of seals is.
+/// `[seal]`: the source of the key of seals.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SealFrom {
-    /// A secret of Secrets Manager: its current version, and the one before while it rotates.
+    /// A secret in Secrets Manager: its current version and, during a rotation, the previous one.
     Secret(String),
-    /// A file with one key a line, the newest first.
+    /// A file with one key per line, the newest first.
     File(PathBuf),
 }
 
 /// `[accounts]`: which accounts may be signed for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccountsFrom {
-    /// Those in the registry: whoever can write the accounts table decides.
+    /// The registered accounts: everybody with write access to the accounts table can add one.
     Registry,
-    /// These, as `NAME=0xADDRESS=KMS_KEY`.
+    /// The listed accounts, as `NAME=0xADDRESS=KMS_KEY`.
     Listed(Vec<String>),
 }
 
-/// `[chain]`. `Debug` gives no URLs: they may hold keys.
+/// `[chain]`. `Debug` does not print URLs, because they may hold keys.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Chain {
     /// EIP-155 chain id.
     pub chain_id: u64,
     /// JSON-RPC endpoints, at least one.
     pub rpc_urls: Vec<String>,
-    /// Which of them get a transaction.
+    /// Which nodes get a transaction.
     pub send_to: SendTo,
-    /// Wei per gas below which no validator takes a transaction: it would be stuck, not refused.
+    /// Wei per gas below which no validator mines a transaction: it would be stuck, not refused.
     pub fee_floor_wei: u64,
-    /// Wei per gas above which the network's price is never taken to be.
+    /// Upper bound of the reported network price, in wei per gas.
     pub fee_ceiling_wei: Option<u64>,
-    /// Endpoints that are only sent to.
+    /// Send-only endpoints.
     pub private: Option<Private>,
-    /// What counts as final: `"finalized"`, the node's own word, or a number of confirmations.
+    /// When a block counts as final: by the node's tag `finalized`, or by a number of confirmations.
     pub finality: Finality,
-    /// Without a second node's word nothing is called final.
+    /// Nothing counts as final without a second node's word.
     pub two_verdicts: bool,
-    /// An explorer's page, for people.
+    /// The web page of an explorer, for links.
     pub explorer_url: Option<String>,
 }
 
@@ -172,25 +173,25 @@ impl fmt::Debug for Chain {
     }
 }
 
-/// `[[chain.private]]`, with the rule for all of them.
+/// The sections `[[chain.private]]` and the key `private_only`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Private {
     /// `private_only`: transactions never go to the nodes.
     pub only: bool,
-    /// At least one.
+    /// The endpoints, at least one.
     pub endpoints: Vec<PrivateEndpoint>,
 }
 
-/// One private endpoint. `Debug` gives no URL.
+/// One private endpoint. `Debug` does not print the URL.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PrivateEndpoint {
-    /// May hold a key.
+    /// The URL; may hold a key.
     pub url: String,
-    /// Its request.
+    /// The request format.
     pub shape: PrivateShape,
-    /// Its secret.
-    pub authorization: Authorization,
-    /// Builders to name in the request; none leaves it to the provider.
+    /// The source of the `Authorization` header.
+    pub authorization: AuthorizationSource,
+    /// Builders to name in the request; if empty, the provider chooses.
     pub mev_builders: Vec<String>,
 }
 
@@ -203,16 +204,16 @@ impl fmt::Debug for PrivateEndpoint {
     }
 }
 
-/// Where the `Authorization` header of a private endpoint is.
+/// The source of a private endpoint's `Authorization` header.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Authorization {
-    /// In this environment variable.
+pub enum AuthorizationSource {
+    /// The environment variable with this name.
     Variable(String),
-    /// Here: it came with the endpoint, from a secret. `Debug` does not show it.
+    /// The value itself, which came from a secret together with the endpoint. `Debug` does not print it.
     Value(String),
 }
 
-impl fmt::Debug for Authorization {
+impl fmt::Debug for AuthorizationSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Variable(name) => f.debug_tuple("Variable").field(name).finish(),
@@ -221,7 +222,7 @@ impl fmt::Debug for Authorization {
     }
 }
 
-/// The request of a private endpoint.
+/// The request format of a private endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PrivateShape {
     /// bloXroute's `bsc_private_tx`.
@@ -231,29 +232,29 @@ pub enum PrivateShape {
 /// Which nodes get a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendTo {
-    /// All of them.
+    /// Every healthy node.
     All,
-    /// The first that is well.
+    /// The first healthy node; the next one gets what it did not accept.
     First,
 }
 
 /// `[queues]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queues {
-    /// Requests come in here. FIFO or standard.
+    /// The queue for requests. FIFO or standard.
     pub signing_url: String,
-    /// From the broadcaster to the signer. FIFO.
+    /// The queue from the broadcaster to the signer. FIFO.
     pub resign_url: String,
-    /// From the signer to the broadcaster. FIFO.
+    /// The queue from the signer to the broadcaster. FIFO.
     pub broadcast_url: String,
 }
 
 /// `[tables]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tables {
-    /// Requests.
+    /// The table of requests.
     pub requests: String,
-    /// Accounts and slots.
+    /// The table of accounts and slots.
     pub accounts: String,
 }
 
@@ -264,30 +265,30 @@ pub struct Timing {
     pub bump_after_ms: Option<u64>,
     /// Age of a lane's head before it is sent again.
     pub rebroadcast_after_ms: Option<u64>,
-    /// Between two looks at a lane that moves.
+    /// Interval between two reads of an active lane.
     pub poll_ms: Option<u64>,
-    /// Between two sweeps over all lanes.
+    /// Interval between two sweeps over all lanes.
     pub sweep_ms: Option<u64>,
 }
 
 /// `[worker]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Worker {
-    /// Batches the signer works on at once.
+    /// Number of batches that the signer handles concurrently.
     pub signer_concurrency: u64,
-    /// Lanes the broadcaster works on at once.
+    /// Number of lanes that the broadcaster handles concurrently.
     pub broadcaster_concurrency: u64,
-    /// Seconds a message is held for while it is worked on; renewed until it is done. After a crash
-    /// its lane waits so long.
+    /// Visibility timeout in seconds of a message in progress; renewed until the message is done. After a crash
+    /// its lane waits for this time.
     pub visibility_s: u64,
 }
 
-/// `[metrics]` and `[traces]`. `Debug` does not give the collector: its URL may hold a key.
+/// `[metrics]` and `[traces]`. `Debug` does not print the collector, because its URL may hold a key.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Observe {
-    /// `metrics.listen`: where a worker answers Prometheus.
+    /// `metrics.listen`: the address of a worker's Prometheus endpoint.
     pub metrics_listen: Option<SocketAddr>,
-    /// `traces.otlp_endpoint`: where spans are sent to, without `/v1/traces`.
+    /// `traces.otlp_endpoint`: the URL for spans, without `/v1/traces`.
     pub otlp_endpoint: Option<String>,
 }
 
@@ -298,7 +299,7 @@ impl fmt::Debug for Observe {
     }
 }
 
-/// Why there is no configuration. The program ends with exit code 2.
+/// Why there is no usable configuration. The program ends with exit code 2.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file could not be read.
@@ -310,21 +311,21 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
-    /// The file is there, and wrong.
+    /// The file has problems.
     #[error("{path} has {count} problem(s):\n  {list}", path = path.display(), count = problems.len(), list = problems.join("\n  "))]
     Wrong {
         /// The file.
         path: PathBuf,
-        /// One line each.
+        /// The problems, one line each.
         problems: Vec<String>,
     },
-    /// The environment of a Lambda function, or the secret it names, is wrong.
+    /// The environment of a Lambda function, or its secret, has problems.
     #[error("the configuration has {count} problem(s):\n  {list}", count = problems.len(), list = problems.join("\n  "))]
     Environment {
-        /// One line each.
+        /// The problems, one line each.
         problems: Vec<String>,
     },
-    /// No file was named, and no local stack runs.
+    /// No file is given, and no local stack runs.
     #[error("no configuration: give --config FILE, set SIGNPOST_CONFIG, or start a local stack with `signpost dev`")]
     NotFound,
 }
@@ -338,7 +339,7 @@ impl Config {
         Self::from_toml(&text, here).map_err(|problems| ConfigError::Wrong { path: path.to_path_buf(), problems })
     }
 
-    /// Reads the text of a file that lies in `here`. All problems at once.
+    /// Reads the text of a file in the directory `here`. Reports all problems at once.
     pub fn from_toml(text: &str, here: &Path) -> Result<Self, Vec<String>> {
         let file: toml::Table = text.parse().map_err(|error: toml::de::Error| vec![error.to_string()])?;
         let mut problems = Vec::new();
@@ -376,7 +377,7 @@ file = "policy.toml"
 "#;
 
     #[test]
-    fn a_signer_has_a_seal_and_a_list_of_accounts_or_trusts_the_registry() {
+    fn signer_has_a_seal_and_pinned_accounts_or_the_registry() {
         let read = |more: &str| Config::from_toml(&format!("{GOOD}{more}"), Path::new("/etc/signpost"));
         let config = read("").unwrap();
         assert_eq!((config.seal, config.accounts), (None, None));
@@ -389,7 +390,7 @@ file = "policy.toml"
         assert_eq!(config.seal, Some(SealFrom::Secret("arn:secret".to_owned())));
         assert_eq!(config.accounts, Some(AccountsFrom::Listed(vec!["hot=0xab=key".to_owned()])));
         assert_eq!(Config::from_toml(&config.to_toml(), Path::new("/elsewhere")).unwrap(), config);
-        for (wrong, told) in [
+        for (wrong, expected) in [
             ("[seal]\n", "seal.key_file is missing (or seal.secret_arn"),
             ("[seal]\nkey_file = \"a\"\nsecret_arn = \"b\"\n", "set one of them"),
             ("[accounts]\n", "accounts.pinned is missing"),
@@ -397,7 +398,7 @@ file = "policy.toml"
             ("[accounts]\ntrust_registry = true\npinned = [\"a\"]\n", "choose one"),
         ] {
             let found = read(wrong).unwrap_err().join("\n");
-            assert!(found.contains(told), "{wrong}: {found}");
+            assert!(found.contains(expected), "{wrong}: {found}");
         }
     }
 
@@ -406,7 +407,7 @@ file = "policy.toml"
     }
 
     #[test]
-    fn a_whole_file_is_read() {
+    fn complete_file_is_read() {
         let config = Config::from_toml(GOOD, Path::new("/etc/signpost")).unwrap();
         assert_eq!(config.policy_file, Path::new("/etc/signpost/policy.toml"));
         assert_eq!(config.chain.send_to, SendTo::All);
@@ -415,7 +416,7 @@ file = "policy.toml"
     }
 
     #[test]
-    fn what_is_written_is_what_was_read() {
+    fn written_configuration_reads_back_the_same() {
         let mut config = Config::from_toml(GOOD, Path::new("/etc/signpost")).unwrap();
         config.endpoint = Some("http://127.0.0.1:4566".to_owned());
         config.timing.poll_ms = Some(100);
@@ -424,7 +425,7 @@ file = "policy.toml"
     }
 
     #[test]
-    fn finality_is_the_nodes_word_or_a_number_of_blocks() {
+    fn finality_is_the_nodes_tag_or_a_number_of_blocks() {
         let read = |text: &str| Config::from_toml(&GOOD.replace("\"finalized\"", text), Path::new(""));
         assert_eq!(read("\"finalized\"").unwrap().chain.finality, Finality::Finalized);
         assert_eq!(read("15").unwrap().chain.finality, Finality::Confirmations(15));
@@ -472,13 +473,13 @@ authorization_env = "OTHER"
     }
 
     #[test]
-    fn private_endpoints_and_the_ceiling_are_read_and_written() {
+    fn private_endpoints_and_ceiling_are_read_and_written() {
         let config = Config::from_toml(&with_private(PRIVATE), Path::new("/etc/signpost")).unwrap();
         assert_eq!(config.chain.fee_ceiling_wei, Some(5_000_000_000));
         assert_eq!(config.chain.explorer_url.as_deref(), Some("https://explorer.example"));
         let private = config.chain.private.as_ref().unwrap();
         assert!(private.only);
-        assert_eq!(private.endpoints[0].authorization, Authorization::Variable("DOOR_AUTHORIZATION".to_owned()));
+        assert_eq!(private.endpoints[0].authorization, AuthorizationSource::Variable("DOOR_AUTHORIZATION".to_owned()));
         assert_eq!(private.endpoints[0].mev_builders, ["bloxroute", "48club"]);
         assert_eq!(private.endpoints[1].shape, PrivateShape::Bloxroute);
         assert!(private.endpoints[1].mev_builders.is_empty());
@@ -487,15 +488,15 @@ authorization_env = "OTHER"
     }
 
     #[test]
-    fn who_may_see_a_transaction_has_no_default() {
-        let told = problems(&with_private(&PRIVATE.replace("private_only = true\n", "")));
-        assert_eq!(told, "chain.private_only is missing");
-        let told = problems(&with_private("private_only = false\n[queues]\n"));
-        assert!(told.contains("there is no [[chain.private]]"), "{told}");
+    fn private_only_has_no_default() {
+        let text = problems(&with_private(&PRIVATE.replace("private_only = true\n", "")));
+        assert_eq!(text, "chain.private_only is missing");
+        let text = problems(&with_private("private_only = false\n[queues]\n"));
+        assert!(text.contains("there is no [[chain.private]]"), "{text}");
     }
 
     #[test]
-    fn what_is_wrong_with_a_private_endpoint_is_told_with_its_place_and_without_its_secrets() {
+    fn problem_of_a_private_endpoint_has_its_position_not_secrets() {
         for (right, wrong, expected) in [
             ("https://other.example", "topsecret", "chain.private[2].url must be a URL"),
             ("\"OTHER\"", "\"topsecret=\"", "chain.private[2].authorization_env must be the name"),
@@ -510,9 +511,9 @@ authorization_env = "OTHER"
             ("private_only = true", "private_only = \"topsecret\"", "chain.private_only must be true or false"),
             ("5000000000", "99999999", "chain.fee_ceiling_wei is below fee_floor_wei"),
         ] {
-            let told = problems(&with_private(&PRIVATE.replace(right, wrong)));
-            assert!(told.contains(expected), "{expected} is not in:\n{told}");
-            assert!(!told.contains("topsecret"), "{told}");
+            let text = problems(&with_private(&PRIVATE.replace(right, wrong)));
+            assert!(text.contains(expected), "{expected} is not in:\n{text}");
+            assert!(!text.contains("topsecret"), "{text}");
         }
         assert!(
             problems(&with_private("private = 5\n[queues]\n")).contains("chain.private must be one or more sections")
@@ -520,14 +521,14 @@ authorization_env = "OTHER"
     }
 
     #[test]
-    fn every_problem_is_reported_at_once() {
+    fn all_problems_are_reported_at_once() {
         let bad = GOOD
             .replace("chain_id = 97", "chain_id = \"97\"")
             .replace("send_to = \"all\"", "send_too = \"all\"")
             .replace("/1/resign.fifo", "/1/resign")
             .replace("[tables]", "[tables]\nregion = \"x\"")
             .replace("accounts = \"accounts\"", "");
-        let told = problems(&format!("{bad}[retention]\ndays = 3\n"));
+        let text = problems(&format!("{bad}[retention]\ndays = 3\n"));
         for expected in [
             "chain.chain_id",
             "chain.send_to",
@@ -537,34 +538,34 @@ authorization_env = "OTHER"
             "tables.accounts",
             "retention.days",
         ] {
-            assert!(told.contains(expected), "{expected} is not in:\n{told}");
+            assert!(text.contains(expected), "{expected} is not in:\n{text}");
         }
     }
 
     #[test]
-    fn what_a_worker_shows_is_configured_and_the_collectors_url_is_never_told() {
+    fn metrics_and_traces_are_read_and_hide_the_collectors_url() {
         let shown = "[metrics]\nlisten = \"127.0.0.1:9464\"\n[traces]\notlp_endpoint = \"http://key@collector\"\n";
         let config = Config::from_toml(&format!("{GOOD}{shown}"), Path::new("")).unwrap();
         assert_eq!(config.observe.metrics_listen, Some(([127, 0, 0, 1], 9464).into()));
         assert!(config.observe.otlp_endpoint.is_some() && !format!("{config:?}").contains("key@"), "{config:?}");
         assert_eq!(Config::from_toml(&config.to_toml(), Path::new("")).unwrap(), config);
-        let told = problems(&format!("{GOOD}{}", shown.replace(":9464", "").replace("http", "ftp")));
-        assert!(told.contains("metrics.listen must be an address") && told.contains("traces.otlp_endpoint"), "{told}");
-        assert!(!told.contains("key@"), "{told}");
+        let text = problems(&format!("{GOOD}{}", shown.replace(":9464", "").replace("http", "ftp")));
+        assert!(text.contains("metrics.listen must be an address") && text.contains("traces.otlp_endpoint"), "{text}");
+        assert!(!text.contains("key@"), "{text}");
         assert!(problems(&format!("{GOOD}[metrics]\nlisten_on = \"x\"\n")).contains("metrics.listen_on is not known"));
     }
 
     #[test]
-    fn nothing_that_touches_safety_has_a_default() {
-        let told = problems("");
+    fn nothing_that_affects_safety_has_a_default() {
+        let text = problems("");
         for section in ["chain", "queues", "tables", "topic", "policy"] {
-            assert!(told.contains(&format!("[{section}] is missing")), "{section} is not in:\n{told}");
+            assert!(text.contains(&format!("[{section}] is missing")), "{section} is not in:\n{text}");
         }
     }
 
     #[test]
-    fn a_misspelt_key_is_answered_with_the_right_one() {
-        let told = problems(&GOOD.replace("chain_id", "chain_di"));
-        assert!(told.contains("chain.chain_di is not known; did you mean chain_id?"), "{told}");
+    fn misspelt_key_gets_a_suggestion() {
+        let text = problems(&GOOD.replace("chain_id", "chain_di"));
+        assert!(text.contains("chain.chain_di is not known; did you mean chain_id?"), "{text}");
     }
 }

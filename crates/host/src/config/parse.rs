@@ -9,16 +9,16 @@ use signpost_txmgr::ports::Finality;
 
 use super::reader::Section;
 use super::{
-    AccountsFrom, Authorization, BROADCASTER_CONCURRENCY, CONFIRMATIONS_MAX, Chain, Config, Observe, Private,
+    AccountsFrom, AuthorizationSource, BROADCASTER_CONCURRENCY, CONFIRMATIONS_MAX, Chain, Config, Observe, Private,
     PrivateEndpoint, PrivateShape, Queues, RETENTION_DAYS, RETENTION_DAYS_MIN, SIGNER_CONCURRENCY, SealFrom, SendTo,
     TIMING_MAX_MS, Tables, Timing, Worker,
 };
 
 const CONCURRENCY_MAX: u64 = 4_096;
-/// Half a minute is a crash nobody notices, and three renewals within it.
+/// Default visibility timeout: a lane waits half a minute after a crash, and three renewals fit into it.
 const VISIBILITY_S: u64 = 30;
 const VISIBILITY_MIN_S: u64 = 3;
-/// Twelve hours, SQS's own limit.
+/// Twelve hours, SQS's limit.
 const VISIBILITY_MAX_S: u64 = 43_200;
 const ROOT_KEYS: &[&str] = &[
     "region",
@@ -50,7 +50,7 @@ const CHAIN_KEYS: &[&str] = &[
 ];
 const PRIVATE_KEYS: &[&str] = &["url", "shape", "authorization_env", "mev_builders"];
 
-/// Every section is looked at, whatever was wrong with the ones before it.
+/// Reads every section, even after problems in earlier ones.
 pub(super) fn read(file: &toml::Table, here: &Path, problems: &mut Vec<String>) -> Option<Config> {
     let mut root = Section::root(file, problems);
     root.only(ROOT_KEYS);
@@ -91,7 +91,7 @@ pub(super) fn read(file: &toml::Table, here: &Path, problems: &mut Vec<String>) 
     })
 }
 
-/// Left out by who does not sign.
+/// Optional: programs that do not sign leave it out.
 fn read_seal(root: &mut Section<'_, '_>, here: &Path) -> Option<SealFrom> {
     let mut section = root.optional_section("seal", &["secret_arn", "key_file"])?;
     match (section.optional_text("secret_arn"), section.optional_text("key_file")) {
@@ -108,7 +108,7 @@ fn read_seal(root: &mut Section<'_, '_>, here: &Path) -> Option<SealFrom> {
     }
 }
 
-/// Left out by who does not sign.
+/// Optional: programs that do not sign leave it out.
 fn read_accounts(root: &mut Section<'_, '_>) -> Option<AccountsFrom> {
     let mut section = root.optional_section("accounts", &["pinned", "trust_registry"])?;
     let trusts = section.optional_flag("trust_registry").unwrap_or(false);
@@ -118,11 +118,15 @@ fn read_accounts(root: &mut Section<'_, '_>) -> Option<AccountsFrom> {
         (true, false) => Some(AccountsFrom::Registry),
         (false, true) => Some(AccountsFrom::Listed(pinned)),
         (false, false) => {
-            section.problem("pinned", "is missing: list the accounts, NAME=0xADDRESS=KMS_KEY each (or trust_registry = true, where nobody else can write the accounts table)");
+            section.problem(
+                "pinned",
+                "is missing: list the accounts, NAME=0xADDRESS=KMS_KEY each (or trust_registry = true, if nobody else \
+                 can write the accounts table)",
+            );
             None
         }
         (true, true) => {
-            section.problem("trust_registry", "makes the list accounts.pinned void; choose one");
+            section.problem("trust_registry", "and accounts.pinned are both set; choose one");
             None
         }
     }
@@ -155,7 +159,7 @@ fn read_chain(section: &mut Section<'_, '_>) -> Option<Chain> {
     })
 }
 
-/// Whether nothing is final without a second node's word; there must be one then.
+/// Whether nothing counts as final without a second node's word. If so, a second node must be configured.
 pub(super) fn read_verdicts(section: &mut Section<'_, '_>, key: &str, rpc_urls: Option<&[String]>) -> Option<bool> {
     match section.optional_text(key).as_deref() {
         None | Some("one") => Some(false),
@@ -167,14 +171,14 @@ pub(super) fn read_verdicts(section: &mut Section<'_, '_>, key: &str, rpc_urls: 
         Some(_) => {
             section.problem(
                 key,
-                "must be \"one\" (a second node is waited for 30 s) or \"two\" (nothing is final without it)",
+                "must be \"one\" (waits at most 30 s for a second node) or \"two\" (waits until a second node agrees)",
             );
             None
         }
     }
 }
 
-/// What is wrong with two verdicts of one node.
+/// The problem of two verdicts with only one node.
 pub(super) const LONELY_VERDICTS: &str =
     "is \"two\", and only one node is configured; add a second one of another provider";
 
@@ -189,13 +193,12 @@ pub(super) fn read_send_to(section: &mut Section<'_, '_>, key: &str) -> Option<S
     }
 }
 
-/// Without an answer to `private_only` there are no private endpoints to use: whom a transaction may be
-/// shown to has no default.
+/// Private endpoints require `private_only`, which has no default: it decides who may see a transaction.
 pub(super) fn read_private(section: &mut Section<'_, '_>, keys: &[&str]) -> Option<Private> {
     let endpoints = section.each("private", keys, read_private_endpoint)?;
     if endpoints.is_empty() {
         if section.optional_flag("private_only").is_some() {
-            section.problem("private_only", "is about private endpoints, and there is no [[chain.private]]");
+            section.problem("private_only", "applies to private endpoints only, and there is no [[chain.private]]");
         }
         return None;
     }
@@ -216,16 +219,16 @@ fn read_private_endpoint(section: &mut Section<'_, '_>) -> Option<PrivateEndpoin
     Some(PrivateEndpoint { url: url?, shape, authorization: authorization?, mev_builders })
 }
 
-/// A key `authorization` is known only in a secret; in a file it has been reported by now.
-fn read_authorization(section: &mut Section<'_, '_>) -> Option<Authorization> {
+/// The key `authorization` is allowed only in a secret; in a file it was reported as unknown before.
+fn read_authorization(section: &mut Section<'_, '_>) -> Option<AuthorizationSource> {
     if section.has("authorization") {
-        return section.text("authorization").map(Authorization::Value);
+        return section.text("authorization").map(AuthorizationSource::Value);
     }
     let name = section.text("authorization_env")?;
     if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-        return Some(Authorization::Variable(name));
+        return Some(AuthorizationSource::Variable(name));
     }
-    // It may be the secret itself: it is not shown.
+    // The value may be the secret itself, so it is not printed.
     section.problem("authorization_env", "must be the name of an environment variable, not its value");
     None
 }
@@ -236,11 +239,11 @@ fn read_queues(section: &mut Section<'_, '_>) -> Option<Queues> {
     Some(Queues { signing_url: signing_url?, resign_url: resign_url?, broadcast_url: broadcast_url? })
 }
 
-/// The URL of a queue between the stages.
+/// The URL of a queue between the stages, which must be FIFO.
 pub(super) fn must_be_fifo(section: &mut Section<'_, '_>, key: &str) -> Option<String> {
     let url = section.url(key)?;
     if !is_fifo(&url) {
-        section.problem(key, "must be a FIFO queue: its message groups are what keeps a lane to one pass at a time");
+        section.problem(key, "must be a FIFO queue: message groups ensure that a lane has one pass at a time");
     }
     Some(url)
 }
@@ -255,10 +258,10 @@ fn read_timing(section: &mut Section<'_, '_>) -> Timing {
 }
 
 fn read_worker(section: &mut Section<'_, '_>) -> Worker {
-    let mut at_once = |key: &str, usual| section.within(key, 1, CONCURRENCY_MAX).unwrap_or(usual);
+    let mut concurrency = |key: &str, default| section.within(key, 1, CONCURRENCY_MAX).unwrap_or(default);
     Worker {
-        signer_concurrency: at_once("signer_concurrency", SIGNER_CONCURRENCY),
-        broadcaster_concurrency: at_once("broadcaster_concurrency", BROADCASTER_CONCURRENCY),
+        signer_concurrency: concurrency("signer_concurrency", SIGNER_CONCURRENCY),
+        broadcaster_concurrency: concurrency("broadcaster_concurrency", BROADCASTER_CONCURRENCY),
         visibility_s: section.within("visibility_s", VISIBILITY_MIN_S, VISIBILITY_MAX_S).unwrap_or(VISIBILITY_S),
     }
 }

@@ -1,5 +1,5 @@
-//! One section of the configuration file while it is read. A value that is wrong becomes a problem
-//! and reads as missing, so that the rest is looked at too.
+//! The reader of one section of the configuration file. A wrong value becomes a problem
+//! and counts as missing, so that the rest is read too.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use toml::{Table, Value};
 /// A table of the file, present or not.
 #[derive(Debug)]
 pub(super) struct Section<'t, 'p> {
-    /// How problems name it, with a dot at the end; empty for the root.
+    /// The section's name in problems, with a dot at the end; empty for the root.
     place: String,
     table: Option<&'t Table>,
     problems: &'p mut Vec<String>,
@@ -20,7 +20,7 @@ impl<'t, 'p> Section<'t, 'p> {
         Self { place: String::new(), table: Some(table), problems }
     }
 
-    /// A section that may be left out.
+    /// An optional section; a missing one is empty.
     pub(super) fn section(&mut self, name: &str, keys: &[&str]) -> Section<'t, '_> {
         let value = self.table.and_then(|table| table.get(name));
         let table = value.and_then(Value::as_table);
@@ -32,12 +32,12 @@ impl<'t, 'p> Section<'t, 'p> {
         section
     }
 
-    /// A section that may be left out; `None` then.
+    /// An optional section; `None` if it is missing.
     pub(super) fn optional_section(&mut self, name: &str, keys: &[&str]) -> Option<Section<'t, '_>> {
         self.has(name).then(|| self.section(name, keys))
     }
 
-    /// A section that must be there.
+    /// A required section.
     pub(super) fn required_section(&mut self, name: &str, keys: &[&str]) -> Section<'t, '_> {
         if self.table.is_none_or(|table| !table.contains_key(name)) {
             self.problems.push(format!("[{name}] is missing; it holds {}", keys.join(", ")));
@@ -45,7 +45,7 @@ impl<'t, 'p> Section<'t, 'p> {
         self.section(name, keys)
     }
 
-    /// Sections of one name, `[[name]]`; none is well too. `None` if one of them is wrong.
+    /// The sections with one name, `[[name]]`, if any. `None` if one of them has a problem.
     pub(super) fn each<T>(
         &mut self,
         name: &str,
@@ -59,7 +59,7 @@ impl<'t, 'p> Section<'t, 'p> {
             return None;
         };
         let place = self.place.clone();
-        // Every one is looked at, whatever was wrong with the ones before it.
+        // All are read, even after problems in earlier ones.
         let read: Vec<Option<T>> = tables
             .into_iter()
             .zip(1..)
@@ -77,7 +77,7 @@ impl<'t, 'p> Section<'t, 'p> {
         self.problems.push(format!("{}{key} {problem}", self.place));
     }
 
-    /// Reports the keys that are none of these.
+    /// Reports unknown keys.
     pub(super) fn only(&mut self, known: &[&str]) {
         let table = self.table;
         for key in table.into_iter().flat_map(Table::keys).filter(|key| !known.contains(&key.as_str())) {
@@ -93,7 +93,7 @@ impl<'t, 'p> Section<'t, 'p> {
         self.table.is_some_and(|table| table.contains_key(key))
     }
 
-    /// A value that must be there. Of a missing section only the section itself is reported.
+    /// A required value. If the whole section is missing, only that is reported.
     fn required(&mut self, key: &str) -> Option<&'t Value> {
         let table = self.table?;
         let value = table.get(key);
@@ -137,7 +137,7 @@ impl<'t, 'p> Section<'t, 'p> {
         Some(urls)
     }
 
-    /// An address to listen on, which may be left out.
+    /// An optional address to listen on.
     pub(super) fn optional_address(&mut self, key: &str) -> Option<SocketAddr> {
         let text = self.optional_text(key)?;
         let address = text.parse().ok();
@@ -147,7 +147,7 @@ impl<'t, 'p> Section<'t, 'p> {
         address
     }
 
-    /// Texts in a list that may be left out or empty.
+    /// An optional list of texts, possibly empty.
     pub(super) fn optional_texts(&mut self, key: &str) -> Option<Vec<String>> {
         let Some(value) = self.table?.get(key) else { return Some(Vec::new()) };
         let list = value.as_array().map(|list| list.iter().map(Value::as_str).map(|text| text.map(str::to_owned)));
@@ -158,13 +158,13 @@ impl<'t, 'p> Section<'t, 'p> {
         texts
     }
 
-    /// A yes or no that must be there.
+    /// A required boolean.
     pub(super) fn flag(&mut self, key: &str) -> Option<bool> {
         self.required(key)?;
         self.optional_flag(key)
     }
 
-    /// A yes or no that may be left out.
+    /// An optional boolean.
     pub(super) fn optional_flag(&mut self, key: &str) -> Option<bool> {
         let value = self.table?.get(key)?.as_bool();
         if value.is_none() {
@@ -173,13 +173,13 @@ impl<'t, 'p> Section<'t, 'p> {
         value
     }
 
-    /// A whole number that must be there.
+    /// A required whole number.
     pub(super) fn whole(&mut self, key: &str, least: u64, most: u64) -> Option<u64> {
         self.required(key)?;
         self.within(key, least, most)
     }
 
-    /// A whole number that may be left out.
+    /// An optional whole number.
     pub(super) fn within(&mut self, key: &str, least: u64, most: u64) -> Option<u64> {
         let value = self.table?.get(key)?;
         let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
@@ -191,7 +191,7 @@ impl<'t, 'p> Section<'t, 'p> {
         number
     }
 
-    /// A word that stands for a value, or a whole number from 1.
+    /// A keyword, or a whole number from 1.
     pub(super) fn word_or<T>(&mut self, key: &str, word: (&str, T), most: u64, of: impl Fn(u64) -> T) -> Option<T> {
         let value = self.required(key)?;
         if value.as_str() == Some(word.0) {
@@ -216,7 +216,7 @@ impl<'t, 'p> Section<'t, 'p> {
     fn as_url(&mut self, key: &str, text: String) -> Option<String> {
         let url = url::Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         if url.is_none_or(|url| !url.has_host()) {
-            // The value may carry a provider's key in its path: it is not shown.
+            // The value may contain a provider's key, so it is not printed.
             self.problem(key, "must be a URL that begins with http:// or https://");
             return None;
         }

@@ -1,13 +1,13 @@
-//! What a stage asks of its configuration, wherever that was read: a worker's file, or the environment of
-//! a Lambda function. A stage that is not told of the nodes cannot ask for them.
+//! A stage's view of its configuration, from a worker's file or from the environment of
+//! a Lambda function. The signer's view does not contain the nodes.
 
 use super::{Chain, Config, Queues, Tables, Timing};
 
-/// What both stages must know.
-pub trait Shared {
+/// The configuration of both stages.
+pub trait StageSettings {
     /// EIP-155 chain id.
     fn chain_id(&self) -> u64;
-    /// Wei per gas below which no validator takes a transaction.
+    /// Wei per gas below which no validator mines a transaction.
     fn fee_floor_wei(&self) -> u64;
     /// The three queues.
     fn queues(&self) -> &Queues;
@@ -19,15 +19,15 @@ pub trait Shared {
     fn retention_days(&self) -> u64;
 }
 
-/// What the broadcaster must know besides.
-pub trait Watched: Shared {
+/// The additional configuration of the broadcaster.
+pub trait BroadcasterSettings: StageSettings {
     /// The chain and its nodes.
     fn chain(&self) -> &Chain;
-    /// Knobs left out keep the driver's own values.
+    /// Timings; for those left out the driver's defaults apply.
     fn timing(&self) -> Timing;
 }
 
-impl Shared for Config {
+impl StageSettings for Config {
     fn chain_id(&self) -> u64 {
         self.chain.chain_id
     }
@@ -53,7 +53,7 @@ impl Shared for Config {
     }
 }
 
-impl Watched for Config {
+impl BroadcasterSettings for Config {
     fn chain(&self) -> &Chain {
         &self.chain
     }

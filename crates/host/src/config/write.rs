@@ -3,7 +3,7 @@
 use signpost_txmgr::ports::Finality;
 use toml::{Table, Value};
 
-use super::{AccountsFrom, Authorization, Chain, Config, PrivateShape, SealFrom, SendTo};
+use super::{AccountsFrom, AuthorizationSource, Chain, Config, PrivateShape, SealFrom, SendTo};
 
 impl Config {
     /// The text of a configuration file.
@@ -98,9 +98,9 @@ fn chain(chain: &Chain) -> Vec<(&'static str, Value)> {
                 ("mev_builders", texts(&endpoint.mev_builders)),
             ];
             match &endpoint.authorization {
-                Authorization::Variable(name) => entries.push(("authorization_env", text(name))),
-                // It belongs to a secret, not into a file.
-                Authorization::Value(_) => {}
+                AuthorizationSource::Variable(name) => entries.push(("authorization_env", text(name))),
+                // The value belongs in a secret, not in a file.
+                AuthorizationSource::Value(_) => {}
             }
             section(entries)
         });

@@ -1,8 +1,8 @@
-//! Records through a handler, within a time, so that what goes wrong with one stays with it.
+//! Passes records to a handler within a time limit, so that the failure of one record affects only that record.
 //!
-//! A handler gets its records together, as the drivers like it: one reservation for many requests. Only if
-//! it breaks an assertion are they given to it one by one, to find the one it broke on. That is safe because every
-//! step of the drivers may be repeated: what was done the first time is found done.
+//! A handler gets its records together, which is efficient: one reservation serves many requests. If it
+//! panics, it gets the records one by one, to isolate the one that caused the panic. That is safe because every
+//! step of the drivers is idempotent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use signpost_txmgr::inbox::{Disposition, HeldBack, Incoming, hold_back};
 use super::time::TimeLeft;
 use crate::consumer::{Handler, Stop};
 
-/// Handles records; one disposition each, in order. With `by_group`, groups are handled apart and at once.
+/// Handles records; one disposition each, in order. With `by_group`, groups are handled separately and concurrently.
 pub async fn handle<H: Handler>(
     handler: &Arc<H>,
     messages: &[Incoming],
@@ -26,7 +26,7 @@ pub async fn handle<H: Handler>(
         let part: Vec<_> = places.iter().filter_map(|at| messages.get(*at).cloned()).collect();
         (places, handle_part(handler, part, time, stop).await)
     });
-    // What nobody answers for is not done.
+    // A record without an answer is not done.
     let mut dispositions = vec![Disposition::Retry; messages.len()];
     for (places, answers) in join_all(working).await {
         for (at, answer) in places.into_iter().zip(answers) {
@@ -55,10 +55,10 @@ async fn handle_part<H: Handler>(
     stop: &Stop,
 ) -> Vec<Disposition> {
     match attempt(handler, messages.clone(), time, stop).await {
-        Attempt::Answered(dispositions) => dispositions,
-        Attempt::OutOfTime => vec![Disposition::Retry; messages.len()],
-        Attempt::Broke if messages.len() == 1 => vec![Disposition::Retry],
-        Attempt::Broke => one_by_one(handler, messages, time, stop).await,
+        HandlerResult::Answered(dispositions) => dispositions,
+        HandlerResult::OutOfTime => vec![Disposition::Retry; messages.len()],
+        HandlerResult::Broke if messages.len() == 1 => vec![Disposition::Retry],
+        HandlerResult::Broke => one_by_one(handler, messages, time, stop).await,
     }
 }
 
@@ -75,8 +75,8 @@ async fn one_by_one<H: Handler>(
             Disposition::Retry
         } else {
             match attempt(handler, vec![message.clone()], time, stop).await {
-                Attempt::Answered(answers) => answers.first().copied().unwrap_or(Disposition::Retry),
-                Attempt::OutOfTime | Attempt::Broke => Disposition::Retry,
+                HandlerResult::Answered(answers) => answers.first().copied().unwrap_or(Disposition::Retry),
+                HandlerResult::OutOfTime | HandlerResult::Broke => Disposition::Retry,
             }
         };
         dispositions.push(held.next(&message, answer));
@@ -84,34 +84,34 @@ async fn one_by_one<H: Handler>(
     dispositions
 }
 
-/// What came of giving records to the handler once.
-enum Attempt {
-    /// One disposition each.
+/// The result of one call of the handler.
+enum HandlerResult {
+    /// It returned one disposition each.
     Answered(Vec<Disposition>),
-    /// Broken off: some of it may be done, as after a crash.
+    /// It was aborted: some of the work may be done, as after a crash.
     OutOfTime,
     /// It panicked.
     Broke,
 }
 
-async fn attempt<H: Handler>(handler: &Arc<H>, messages: Vec<Incoming>, time: TimeLeft, stop: &Stop) -> Attempt {
+async fn attempt<H: Handler>(handler: &Arc<H>, messages: Vec<Incoming>, time: TimeLeft, stop: &Stop) -> HandlerResult {
     let ids: Vec<_> = messages.iter().map(|message| message.message_id.clone()).collect();
     let (handler, stop) = (Arc::clone(handler), stop.clone());
     let mut work = tokio::spawn(async move {
         let dispositions = handler.handle(&messages, &stop).await;
-        assert_eq!(dispositions.len(), messages.len(), "a handler answers for every message it got");
+        assert_eq!(dispositions.len(), messages.len(), "a handler returns a disposition for every message");
         dispositions
     });
-    match tokio::time::timeout(time.to_break_off(), &mut work).await {
-        Ok(Ok(dispositions)) => Attempt::Answered(dispositions),
+    match tokio::time::timeout(time.to_abort(), &mut work).await {
+        Ok(Ok(dispositions)) => HandlerResult::Answered(dispositions),
         Ok(Err(error)) => {
-            tracing::error!(%error, message_ids = ?ids, "a handler broke on one of these; each is tried alone");
-            Attempt::Broke
+            tracing::error!(%error, message_ids = ?ids, "a handler panicked on one of these; each is tried alone");
+            HandlerResult::Broke
         }
         Err(_elapsed) => {
             work.abort();
-            tracing::warn!(message_ids = ?ids, "not done within the function's time; they come again");
-            Attempt::OutOfTime
+            tracing::warn!(message_ids = ?ids, "not done within the function's time; the messages will be redelivered");
+            HandlerResult::OutOfTime
         }
     }
 }
@@ -125,13 +125,13 @@ mod tests {
 
     use super::*;
 
-    /// Does what the bodies say, and notes which bodies came together.
+    /// Handles messages as their bodies say, and records the bodies of each call.
     #[derive(Default)]
-    struct AsTheBodySays {
+    struct ByBody {
         calls: Mutex<Vec<Vec<String>>>,
     }
 
-    impl Handler for AsTheBodySays {
+    impl Handler for ByBody {
         async fn handle(&self, messages: &[Incoming], _stop: &Stop) -> Vec<Disposition> {
             let bodies: Vec<_> = messages.iter().map(|message| message.body.clone()).collect();
             self.calls.lock().unwrap().push(bodies.clone());
@@ -158,11 +158,11 @@ mod tests {
         }
     }
 
-    /// `GROUP/BODY`, or `BODY` on a standard queue; what failed, and the bodies of each call.
+    /// `texts` are `GROUP/BODY`, or `BODY` on a standard queue. Returns the failed ones, and the bodies of each call.
     async fn failed(texts: &[&str], by_group: bool) -> (Vec<String>, Vec<Vec<String>>) {
         let messages: Vec<_> = texts.iter().map(|text| message(text)).collect();
-        let handler = Arc::new(AsTheBodySays::default());
-        let (_order, stop) = watch::channel(false);
+        let handler = Arc::new(ByBody::default());
+        let (_stop_sender, stop) = watch::channel(false);
         let time = TimeLeft::of(Duration::from_mins(1));
         let dispositions = handle(&handler, &messages, by_group, time, &stop).await;
         let failed = messages.iter().zip(dispositions).filter(|(_, disposition)| *disposition == Disposition::Retry);
@@ -172,14 +172,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn records_that_go_well_are_handled_together() {
+    async fn records_are_handled_together() {
         let (failed, calls) = failed(&["a", "b", "c"], false).await;
         assert!(failed.is_empty(), "{failed:?}");
         assert_eq!(calls, [["a", "b", "c"]]);
     }
 
     #[tokio::test]
-    async fn after_a_failure_the_rest_of_its_group_fails_and_other_groups_go_on() {
+    async fn failure_fails_the_rest_of_its_group_only() {
         let texts = ["hot/a", "cold/retry", "hot/retry", "cold/b", "warm/c", "hot/d"];
         for by_group in [false, true] {
             let (failed, _) = failed(&texts, by_group).await;
@@ -188,28 +188,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn on_a_standard_queue_only_the_record_itself_fails() {
+    async fn failure_on_a_standard_queue_fails_only_that_record() {
         let (failed, _) = failed(&["a", "retry", "b"], false).await;
         assert_eq!(failed, ["retry"]);
     }
 
     #[tokio::test]
-    async fn a_record_that_panics_fails_alone() {
+    async fn record_that_causes_a_panic_fails_alone() {
         let (failed, calls) = failed(&["a", "break", "b"], false).await;
         assert_eq!(failed, ["break"]);
         assert_eq!(calls, [vec!["a", "break", "b"], vec!["a"], vec!["break"], vec!["b"]]);
     }
 
     #[tokio::test]
-    async fn what_follows_a_panic_in_its_group_is_not_even_tried() {
+    async fn records_after_a_panic_in_their_group_are_not_tried() {
         let (failed, calls) = failed(&["hot/a", "hot/break", "cold/b", "hot/c"], false).await;
         assert_eq!(failed, ["hot/break", "hot/c"]);
         assert_eq!(calls[1..], [vec!["a"], vec!["break"], vec!["b"]]);
     }
 
     #[tokio::test]
-    async fn groups_that_are_handled_apart_do_not_wait_for_each_other() {
-        // `hang` never ends by itself: the other group's answer must not depend on it.
+    async fn separate_groups_do_not_wait_for_each_other() {
+        // `hang` never ends: the other group's answer must not depend on it.
         tokio::time::pause();
         let (failed, calls) = failed(&["hot/hang", "cold/b"], true).await;
         assert_eq!(failed, ["hot/hang"]);
@@ -217,13 +217,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_not_done_in_time_is_returned() {
+    async fn records_not_done_in_time_are_returned() {
         let (failed, _) = failed(&["a", "hang"], false).await;
         assert_eq!(failed, ["a", "hang"]);
     }
 
     #[tokio::test]
-    async fn a_record_the_handler_forgot_is_returned() {
+    async fn record_without_a_disposition_is_returned() {
         let (failed, _) = failed(&["forget", "a"], false).await;
         assert_eq!(failed, ["forget"]);
     }

@@ -1,15 +1,15 @@
-//! What a function is invoked with: SQS records, or the name of a task from a schedule.
+//! The event of an invocation: SQS records, or the name of a task from a schedule.
 //!
-//! Each body stays text here: whether it is a request is for its handler to say, one by one.
+//! Bodies stay text here: the handler decides for each whether it is a valid request.
 
 use aws_lambda_events::event::sqs::SqsMessage;
 use serde::Deserialize;
 use signpost_txmgr::inbox::{Incoming, is_fifo};
 
-/// A message attribute with a W3C trace context, as OpenTelemetry sends it.
+/// The message attribute with a W3C trace context, as OpenTelemetry sends it.
 const TRACE_PARENT: &str = "traceparent";
 
-/// An event as Lambda hands it over.
+/// An event from Lambda.
 #[derive(Debug, Deserialize)]
 pub struct Event {
     #[serde(rename = "Records", default)]
@@ -18,47 +18,47 @@ pub struct Event {
     signpost: Option<String>,
 }
 
-/// What an event asks for.
+/// The kind of an event.
 #[derive(Debug)]
-pub enum Work {
+pub enum EventKind {
     /// Records of a queue.
     Records(Vec<SqsMessage>),
     /// `{"signpost": task}`.
     Task(String),
 }
 
-/// Why nothing can be done for an event.
+/// Why an event cannot be handled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
-    /// Neither records nor a task, or both.
+    /// The event has neither records nor a task, or both.
     #[error("the event is neither a batch of SQS records nor {{\"signpost\": \"sweep\"}}")]
     Unknown,
-    /// A record that cannot be reported: Lambda is to deliver the whole batch again.
+    /// A record without an id cannot be reported as failed, so Lambda must redeliver the whole batch.
     #[error("record {position} of the batch has no messageId")]
     NoMessageId {
-        /// From 1.
+        /// Position in the batch, from 1.
         position: usize,
     },
-    /// A schedule asks for something else.
+    /// A schedule names an unknown task.
     #[error("this function has no task {task:?}")]
     UnknownTask {
-        /// Its name.
+        /// The task's name.
         task: String,
     },
 }
 
 impl Event {
-    /// Which of the two it is.
-    pub fn work(self) -> Result<Work, Unusable> {
+    /// The kind of this event.
+    pub fn kind(self) -> Result<EventKind, Unusable> {
         match (self.records, self.signpost) {
-            (Some(records), None) => Ok(Work::Records(records)),
-            (None, Some(task)) => Ok(Work::Task(task)),
+            (Some(records), None) => Ok(EventKind::Records(records)),
+            (None, Some(task)) => Ok(EventKind::Task(task)),
             (Some(_), Some(_)) | (None, None) => Err(Unusable::Unknown),
         }
     }
 }
 
-/// The messages of each queue, in order. One batch comes from one queue; nothing here relies on it.
+/// The messages of each queue, in order. A batch comes from one queue, but nothing here relies on that.
 pub fn by_queue(records: Vec<SqsMessage>) -> Result<Vec<(String, Vec<Incoming>)>, Unusable> {
     let mut queues: Vec<(String, Vec<Incoming>)> = Vec::new();
     for (record, position) in records.into_iter().zip(1..) {
@@ -73,7 +73,7 @@ pub fn by_queue(records: Vec<SqsMessage>) -> Result<Vec<(String, Vec<Incoming>)>
 }
 
 fn incoming(record: SqsMessage, fifo: bool, position: usize) -> Result<Incoming, Unusable> {
-    // Lambda takes an empty identifier for "all of them failed": such a record is not begun.
+    // Lambda reads an empty identifier as "all records failed", so such a record is not handled.
     let message_id = record.message_id.filter(|id| !id.is_empty()).ok_or(Unusable::NoMessageId { position })?;
     let mut attributes = record.attributes;
     let trace_parent = record.message_attributes.get(TRACE_PARENT).and_then(|trace| trace.string_value.clone());
@@ -81,10 +81,10 @@ fn incoming(record: SqsMessage, fifo: bool, position: usize) -> Result<Incoming,
     Ok(Incoming {
         receipt: record.receipt_handle.unwrap_or_default(),
         message_id,
-        // On a standard queue a group only shares the queue fairly; it orders nothing.
+        // On a standard queue a group is for fair sharing only, not for order.
         group: attributes.remove("MessageGroupId").filter(|_| fifo),
         sender: attributes.remove("SenderId"),
-        // What the sender said itself comes before what AWS put there for it.
+        // The sender's own trace has priority over the one that AWS added.
         trace: trace_parent.or_else(|| attributes.remove("AWSTraceHeader")),
         receives: receives.unwrap_or(1),
         body: record.body.unwrap_or_default(),
@@ -106,28 +106,28 @@ mod tests {
 
     const FIFO: &str = "arn:aws:sqs:eu-central-1:123456789012:signing.fifo";
 
-    fn event(text: &str) -> Result<Work, Unusable> {
-        serde_json::from_str::<Event>(text).unwrap().work()
+    fn event(text: &str) -> Result<EventKind, Unusable> {
+        serde_json::from_str::<Event>(text).unwrap().kind()
     }
 
     fn messages(text: &str) -> Result<Vec<(String, Vec<Incoming>)>, Unusable> {
         match event(text)? {
-            Work::Records(records) => by_queue(records),
-            Work::Task(task) => panic!("a task, {task}"),
+            EventKind::Records(records) => by_queue(records),
+            EventKind::Task(task) => panic!("a task, {task}"),
         }
     }
 
     #[test]
-    fn one_function_is_called_with_records_or_with_a_task() {
-        assert!(matches!(event(r#"{"Records": []}"#), Ok(Work::Records(records)) if records.is_empty()));
-        assert!(matches!(event(r#"{"signpost": "sweep"}"#), Ok(Work::Task(task)) if task == "sweep"));
+    fn event_has_records_or_a_task() {
+        assert!(matches!(event(r#"{"Records": []}"#), Ok(EventKind::Records(records)) if records.is_empty()));
+        assert!(matches!(event(r#"{"signpost": "sweep"}"#), Ok(EventKind::Task(task)) if task == "sweep"));
         for neither in ["{}", r#"{"detail-type": "Scheduled Event"}"#, r#"{"Records": [], "signpost": "sweep"}"#] {
             assert!(matches!(event(neither), Err(Unusable::Unknown)), "{neither}");
         }
     }
 
     #[test]
-    fn a_record_is_read_with_what_sqs_says_of_it() {
+    fn record_is_read_with_its_sqs_attributes() {
         let text = format!(
             r#"{{"Records": [{{"messageId": "m-1", "receiptHandle": "r-1", "body": "not JSON", "attributes": {{
                 "ApproximateReceiveCount": "3", "SenderId": "AIDA", "MessageGroupId": "hot", "SequenceNumber": "1"}},
@@ -147,14 +147,14 @@ mod tests {
     }
 
     #[test]
-    fn a_group_on_a_standard_queue_orders_nothing() {
+    fn group_on_a_standard_queue_is_dropped() {
         let text = r#"{"Records": [{"messageId": "m", "body": "", "attributes": {"MessageGroupId": "tenant"},
             "eventSourceARN": "arn:aws:sqs:eu-central-1:1:signing"}]}"#;
         assert_eq!(messages(text).unwrap()[0].1[0].group, None);
     }
 
     #[test]
-    fn a_record_that_could_not_be_reported_is_not_begun() {
+    fn record_without_an_id_is_not_handled() {
         for record in [r#"{"body": ""}"#, r#"{"messageId": "", "body": ""}"#] {
             let text = format!(r#"{{"Records": [{{"messageId": "m", "body": ""}}, {record}]}}"#);
             assert_eq!(messages(&text), Err(Unusable::NoMessageId { position: 2 }));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn records_of_two_queues_are_kept_apart_and_in_order() {
+    fn records_of_two_queues_are_separate_and_in_order() {
         let record = |id: &str, arn: &str| format!(r#"{{"messageId": "{id}", "body": "", "eventSourceARN": "{arn}"}}"#);
         let records = [record("1", "a:1:x"), record("2", "a:1:y"), record("3", "a:1:x")].join(",");
         let queues = messages(&format!(r#"{{"Records": [{records}]}}"#)).unwrap();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_arn_and_a_url_name_one_queue_by_account_and_name() {
+    fn arn_and_url_match_by_account_and_name() {
         for url in [
             "https://sqs.eu-central-1.amazonaws.com/123456789012/signing.fifo",
             "http://127.0.0.1:4566/123456789012/signing.fifo",

@@ -1,14 +1,14 @@
 //! Hosts a stage as a Lambda function: the start, the invocations, the end.
 //!
 //! Guarantees:
-//! * what keeps the stage from starting is told to the Runtime API and ends the process;
-//! * a record is reported as failed unless its handler called it done, and in a FIFO group so is all
-//!   that follows it;
-//! * a record that breaks an assertion fails alone;
-//! * every invocation answers before its time is over.
+//! * an error that prevents the start is reported to the Runtime API and ends the process;
+//! * a record is reported as failed unless its handler reported it as done, and in a FIFO group so are all
+//!   records after it;
+//! * a record that causes a panic fails alone;
+//! * every invocation answers before its deadline.
 //!
-//! Does not guarantee that a message is handled once: Lambda delivers again what it is not sure of.
-//! Messages are not held longer while they are worked on, as a worker does; the function's timeout is
+//! Does not guarantee that a message is handled only once: Lambda redelivers messages in doubt.
+//! Unlike a worker, a function does not extend the visibility timeout of its messages: the function's timeout is
 //! the bound, and the queue's visibility timeout must be longer.
 //!
 //! Read in this order: [`sdk`], [`event`], [`batch`], [`time`], [`runtime_api`].
@@ -36,7 +36,7 @@ use crate::observe::emf::Emf;
 use crate::start::StartError;
 use crate::told;
 
-/// What a stage does in Lambda.
+/// A stage in Lambda.
 pub trait Function: Send + Sync + 'static {
     /// Handles messages of one queue, named by its ARN; one disposition each, in order.
     fn batch(
@@ -47,21 +47,21 @@ pub trait Function: Send + Sync + 'static {
         stop: &Stop,
     ) -> impl Future<Output = Vec<Disposition>> + Send;
 
-    /// Does what a schedule asks for by name. `None` if there is no such task.
+    /// Runs a scheduled task by its name. `None` if the task does not exist.
     fn scheduled(&self, task: &str, time: TimeLeft) -> impl Future<Output = Option<Result<Swept, Failed>>> + Send;
 }
 
-/// What a sweep did.
+/// The result of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Swept {
-    /// Lanes that were poked.
+    /// Number of poked lanes.
     pub poked: usize,
 }
 
-/// Why an invocation has no answer. Lambda tries again, or its schedule does.
+/// Why an invocation has no answer. Lambda or the schedule retries it.
 #[derive(Debug, thiserror::Error)]
 pub enum Failed {
-    /// The event is none that the function takes.
+    /// The event cannot be handled.
     #[error(transparent)]
     Event(Unusable),
     /// The scheduled task was not done.
@@ -79,9 +79,9 @@ impl From<Failed> for Diagnostic {
 #[derive(Debug, serde::Serialize)]
 #[serde(untagged)]
 pub enum Answer {
-    /// To records: those that failed (`ReportBatchItemFailures`).
+    /// For records: the failed ones (`ReportBatchItemFailures`).
     Batch(SqsBatchResponse),
-    /// To the schedule.
+    /// For the schedule.
     Swept(Swept),
 }
 
@@ -93,19 +93,19 @@ where
 {
     let emf = observe::lambda();
     if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_none() {
-        tracing::error!("this program is started by AWS Lambda; outside of it run `signpost worker`");
+        tracing::error!("this program runs in AWS Lambda only; elsewhere use `signpost worker`");
         return ExitCode::FAILURE;
     }
-    // One thread: a function has a fraction of a core, and every thread costs memory and time at the start.
+    // One thread: a function has a fraction of a core, and each thread costs memory and start-up time.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!(%error, "no runtime for tasks");
+            tracing::error!(%error, "the async runtime cannot be created");
             return ExitCode::FAILURE;
         }
     };
     runtime.block_on(async {
-        // The extension only brings the signal at the end, so it is not waited for before the start.
+        // The extension only brings the signal at the end, so the start does not wait for it.
         let (extension, function) = tokio::join!(runtime_api::register_extension(), start());
         match function {
             Ok(function) => serve(Arc::new(function), extension, emf).await,
@@ -119,9 +119,9 @@ where
     })
 }
 
-/// Serves until the process is asked to end.
+/// Serves until a signal ends the process.
 async fn serve<F: Function>(function: Arc<F>, extension: Option<runtime_api::Extension>, emf: Emf) -> ExitCode {
-    let (order, stop) = watch::channel(false);
+    let (stop_sender, stop) = watch::channel(false);
     let busy = watch::Sender::new(false);
     let serving = lambda_runtime::run(service_fn(|event: LambdaEvent<Event>| {
         let (function, stop, busy, emf) = (Arc::clone(&function), stop.clone(), busy.clone(), emf.clone());
@@ -129,7 +129,7 @@ async fn serve<F: Function>(function: Arc<F>, extension: Option<runtime_api::Ext
             busy.send_replace(true);
             let time = TimeLeft::until(event.context.deadline);
             let answer = invoke(&*function, event.payload, time, &stop).await;
-            // Printed before the answer: after it the process may be frozen.
+            // Printed before the answer, because Lambda may freeze the process after it.
             emf.flush(now_ms());
             busy.send_replace(false);
             answer
@@ -137,12 +137,12 @@ async fn serve<F: Function>(function: Arc<F>, extension: Option<runtime_api::Ext
     }));
     let ended = tokio::select! {
         ended = serving => ended.map_err(|error| error.to_string()),
-        () = runtime_api::asked_to_end(extension, &order, &busy) => Ok(()),
+        () = runtime_api::wait_for_end(extension, &stop_sender, &busy) => Ok(()),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error, "the Runtime API cannot be talked to");
+            tracing::error!(error, "the Runtime API cannot be reached");
             ExitCode::FAILURE
         }
     }
@@ -150,9 +150,9 @@ async fn serve<F: Function>(function: Arc<F>, extension: Option<runtime_api::Ext
 
 /// Answers one invocation.
 pub async fn invoke<F: Function>(function: &F, event: Event, time: TimeLeft, stop: &Stop) -> Result<Answer, Failed> {
-    let records = match event.work() {
-        Ok(event::Work::Records(records)) => records,
-        Ok(event::Work::Task(task)) => {
+    let records = match event.kind() {
+        Ok(event::EventKind::Records(records)) => records,
+        Ok(event::EventKind::Task(task)) => {
             let swept = function.scheduled(&task, time).await;
             return swept.ok_or(Failed::Event(Unusable::UnknownTask { task }))?.map(Answer::Swept);
         }
@@ -162,7 +162,7 @@ pub async fn invoke<F: Function>(function: &F, event: Event, time: TimeLeft, sto
     for (queue_arn, messages) in event::by_queue(records).map_err(Failed::Event)? {
         let ids: Vec<_> = messages.iter().map(|message| message.message_id.clone()).collect();
         let dispositions = function.batch(&queue_arn, messages, time, stop).await;
-        assert_eq!(dispositions.len(), ids.len(), "a function answers for every record it got");
+        assert_eq!(dispositions.len(), ids.len(), "a function returns a disposition for every record");
         let failed = ids.into_iter().zip(dispositions).filter(|(_, disposition)| *disposition == Disposition::Retry);
         failed.for_each(|(id, _)| response.add_failure(id));
     }
@@ -175,10 +175,10 @@ mod tests {
 
     use super::*;
 
-    /// Fails what it is told to by the body, and knows one task.
-    struct AsTheBodySays;
+    /// Fails messages as their bodies say, and knows one task.
+    struct ByBody;
 
-    impl Function for AsTheBodySays {
+    impl Function for ByBody {
         async fn batch(&self, queue_arn: &str, messages: Vec<Incoming>, _: TimeLeft, _: &Stop) -> Vec<Disposition> {
             assert_eq!(queue_arn, "arn:aws:sqs:eu-central-1:1:q");
             let disposition =
@@ -192,9 +192,9 @@ mod tests {
     }
 
     async fn answer(event: &str) -> Result<String, String> {
-        let (_order, stop) = watch::channel(false);
+        let (_stop_sender, stop) = watch::channel(false);
         let event = serde_json::from_str(event).unwrap();
-        let answer = invoke(&AsTheBodySays, event, TimeLeft::of(Duration::from_secs(1)), &stop).await;
+        let answer = invoke(&ByBody, event, TimeLeft::of(Duration::from_secs(1)), &stop).await;
         answer.map(|answer| serde_json::to_string(&answer).unwrap()).map_err(|failed| failed.to_string())
     }
 
@@ -205,10 +205,10 @@ mod tests {
         format!(r#"{{"Records":[{}]}}"#, bodies.iter().enumerate().map(record).collect::<Vec<_>>().join(","))
     }
 
-    // Lambda reads an answer it does not know, and an identifier it does not know or that is empty, as "all
-    // failed": these are the bytes it must be.
+    // Lambda reads an unknown answer, and an unknown or empty identifier, as "all failed": so the bytes must be
+    // exactly these.
     #[tokio::test]
-    async fn the_answer_names_the_failed_records_as_lambda_wants_it() {
+    async fn answer_lists_failed_records_in_lambdas_format() {
         for (bodies, expected) in [
             (&[][..], r#"{"batchItemFailures":[]}"#),
             (&["a", "b"], r#"{"batchItemFailures":[]}"#),
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_schedule_gets_what_its_task_did_and_an_unknown_task_is_an_error() {
+    async fn task_result_is_returned_and_unknown_task_is_an_error() {
         assert_eq!(answer(r#"{"signpost":"sweep"}"#).await.as_deref(), Ok(r#"{"poked":3}"#));
         assert_eq!(answer(r#"{"signpost":"sweeep"}"#).await, Err("this function has no task \"sweeep\"".to_owned()));
         assert!(answer("{}").await.unwrap_err().contains("neither a batch of SQS records nor"));

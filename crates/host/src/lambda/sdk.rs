@@ -1,7 +1,7 @@
-//! AWS as Lambda's environment says, and nothing else: region, credentials and endpoints are variables there.
+//! The AWS configuration from Lambda's environment only: region, credentials and endpoints are variables there.
 //!
-//! The chain of the AWS SDK that also asks files, other services and the instance is not linked into a
-//! function: it makes a sixth of the package, and every start would go through it.
+//! The AWS SDK's default chain, which also reads files and calls other services and the instance, is not linked into a
+//! function: it would be a sixth of the package and slow down every start.
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
@@ -15,10 +15,10 @@ const REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
 const KEY_ID: &str = "AWS_ACCESS_KEY_ID";
 const KEY: &str = "AWS_SECRET_ACCESS_KEY";
 const SESSION: &str = "AWS_SESSION_TOKEN";
-/// Endpoints with FIPS 140 cryptography, for who must: every AWS client knows this variable.
+/// Selects endpoints with FIPS 140 cryptography; all AWS clients read this variable.
 const FIPS: &str = "AWS_USE_FIPS_ENDPOINT";
 
-/// What AWS clients are made of. Lambda sets all of it; outside of it the problems are told together.
+/// The configuration of AWS clients. Lambda sets all variables; elsewhere all problems are reported together.
 pub fn from_environment() -> Result<SdkConfig, ConfigError> {
     of(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
 }
@@ -36,7 +36,7 @@ fn of(variable: &dyn Fn(&str) -> Option<String>) -> Result<SdkConfig, ConfigErro
         None => Some(false),
         Some(value) if value == "true" => Some(true),
         Some(value) if value == "false" => Some(false),
-        // Not to be guessed: who wants such endpoints must not get others.
+        // Not guessed: a user who needs FIPS endpoints must not get others.
         Some(_) => None,
     };
     if use_fips.is_none() {
@@ -53,16 +53,16 @@ fn of(variable: &dyn Fn(&str) -> Option<String>) -> Result<SdkConfig, ConfigErro
         .region(Region::new(region))
         .use_fips(use_fips)
         .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .service_config(OfServices);
+        .service_config(ServiceEndpoints);
     sdk.set_endpoint_url(variable(ENDPOINT));
     Ok(sdk.build())
 }
 
-/// `AWS_ENDPOINT_URL_SQS` and the like, as every AWS client knows them.
+/// Reads the endpoints of single services, like `AWS_ENDPOINT_URL_SQS`, as every AWS client does.
 #[derive(Debug)]
-struct OfServices;
+struct ServiceEndpoints;
 
-impl LoadServiceConfig for OfServices {
+impl LoadServiceConfig for ServiceEndpoints {
     fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
         let service = key.service_id().to_uppercase().replace(' ', "_");
         std::env::var(format!("{}_{service}", key.env())).ok().filter(|value| !value.is_empty())
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lambdas_variables_are_all_there_is_to_know() {
+    fn lambdas_variables_are_sufficient() {
         let sdk = of(&|name| match name {
             "AWS_REGION" => Some("eu-central-1".to_owned()),
             "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" | "AWS_SESSION_TOKEN" => Some("test".to_owned()),
@@ -92,7 +92,7 @@ mod tests {
         assert!(sdk.credentials_provider().is_some() && sdk.http_client().is_some());
     }
 
-    /// Keeps where a call would go, and ends it there.
+    /// Records the URI of a call and stops it before it is sent.
     #[derive(Debug, Clone, Default)]
     struct Kept(Arc<Mutex<Vec<String>>>);
 
@@ -127,26 +127,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fips_endpoints_are_used_where_they_are_asked_for() {
+    async fn fips_endpoints_are_used_if_requested() {
         assert_eq!(asked("us-east-1", None).await.unwrap(), "https://sqs.us-east-1.amazonaws.com/");
         assert_eq!(asked("us-east-1", Some("false")).await.unwrap(), "https://sqs.us-east-1.amazonaws.com/");
         assert_eq!(asked("us-east-1", Some("true")).await.unwrap(), "https://sqs-fips.us-east-1.amazonaws.com/");
-        let told = asked("us-east-1", Some("yes")).await.unwrap_err().to_string();
-        assert!(told.contains("AWS_USE_FIPS_ENDPOINT is neither true nor false"), "{told}");
+        let text = asked("us-east-1", Some("yes")).await.unwrap_err().to_string();
+        assert!(text.contains("AWS_USE_FIPS_ENDPOINT is neither true nor false"), "{text}");
     }
 
     #[tokio::test]
-    async fn the_partition_follows_from_the_region() {
+    async fn partition_follows_from_the_region() {
         assert_eq!(asked("cn-north-1", None).await.unwrap(), "https://sqs.cn-north-1.amazonaws.com.cn/");
         // GovCloud's ordinary endpoints are FIPS endpoints; SQS has no other there.
         assert_eq!(asked("us-gov-west-1", Some("true")).await.unwrap(), "https://sqs.us-gov-west-1.amazonaws.com/");
     }
 
     #[test]
-    fn what_lambda_did_not_set_is_told_together() {
-        let told = of(&|_| None).unwrap_err().to_string();
+    fn missing_variables_are_reported_together() {
+        let text = of(&|_| None).unwrap_err().to_string();
         for name in ["AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
-            assert!(told.contains(name), "{name} is not in {told}");
+            assert!(text.contains(name), "{name} is not in {text}");
         }
     }
 }

@@ -1,17 +1,17 @@
-//! How much of an invocation's time is left, and what of it may be used.
+//! The remaining time of an invocation, and how much of it may be used for work.
 
 use std::time::Duration;
 
 use crate::clock::{Stopwatch, now_ms};
 
-/// What an answer needs at the end: the last write, and the reply to the Runtime API.
+/// Maximum time reserved for the end of an invocation: the last write, and the reply to the Runtime API.
 const RESERVE_MAX: Duration = Duration::from_secs(3);
-/// Of a short invocation at least so much is for work.
+/// The reserve of a short invocation is this fraction of its time: a quarter.
 const RESERVE_PART: u32 = 4;
-/// Of the reserve, what is left when work is broken off.
+/// The fraction of the reserve that is left when work is aborted: a third.
 const REPLY_PART: u32 = 3;
 
-/// The time an invocation has, measured from when it began.
+/// The time of an invocation, measured from its start.
 #[derive(Debug, Clone, Copy)]
 pub struct TimeLeft {
     begun: Stopwatch,
@@ -19,23 +19,23 @@ pub struct TimeLeft {
 }
 
 impl TimeLeft {
-    /// Until the deadline of the Lambda context, in milliseconds since 1970.
+    /// The time until the deadline of the Lambda context, in milliseconds since 1970.
     pub fn until(deadline_ms: u64) -> Self {
         Self::of(Duration::from_millis(deadline_ms.saturating_sub(now_ms())))
     }
 
-    /// From now on.
+    /// This time from now on.
     pub fn of(total: Duration) -> Self {
         Self { begun: Stopwatch::start(), total }
     }
 
-    /// From now until work should come to its end by itself.
+    /// The time from now until work should end by itself.
     pub fn to_finish(&self) -> Duration {
         self.left(self.reserve())
     }
 
-    /// From now until work must be broken off, as by a crash, so that there is still an answer.
-    pub fn to_break_off(&self) -> Duration {
+    /// The time from now until work must be aborted, as by a crash, so that there is still an answer.
+    pub fn to_abort(&self) -> Duration {
         self.left(self.reserve().checked_div(REPLY_PART).unwrap_or_default())
     }
 
@@ -54,24 +54,24 @@ mod tests {
 
     fn of_ms(total: u64) -> (Duration, Duration) {
         let time = TimeLeft::of(Duration::from_millis(total));
-        (time.to_finish(), time.to_break_off())
+        (time.to_finish(), time.to_abort())
     }
 
     #[test]
-    fn work_ends_before_it_is_broken_off_and_that_before_the_deadline() {
+    fn work_ends_before_its_abort_and_the_abort_before_the_deadline() {
         for total in [100, 1_000, 10_000, 60_000, 900_000] {
-            let (finish, break_off) = of_ms(total);
+            let (finish, abort) = of_ms(total);
             let total = Duration::from_millis(total);
-            assert!(finish < break_off && break_off < total, "{finish:?} {break_off:?} {total:?}");
+            assert!(finish < abort && abort < total, "{finish:?} {abort:?} {total:?}");
             assert!(finish > total / 2, "most of {total:?} is for work, not {finish:?}");
         }
-        let (finish, break_off) = of_ms(60_000);
-        assert!(finish > Duration::from_secs(56) && break_off > Duration::from_secs(58), "{finish:?} {break_off:?}");
+        let (finish, abort) = of_ms(60_000);
+        assert!(finish > Duration::from_secs(56) && abort > Duration::from_secs(58), "{finish:?} {abort:?}");
     }
 
     #[test]
-    fn a_deadline_that_has_passed_leaves_no_time() {
+    fn passed_deadline_leaves_no_time() {
         let time = TimeLeft::until(1);
-        assert_eq!((time.to_finish(), time.to_break_off()), (Duration::ZERO, Duration::ZERO));
+        assert_eq!((time.to_finish(), time.to_abort()), (Duration::ZERO, Duration::ZERO));
     }
 }

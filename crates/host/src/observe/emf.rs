@@ -1,8 +1,8 @@
-//! Metrics in CloudWatch's embedded metric format: JSON lines on stdout that CloudWatch Logs turns into
-//! metrics, so that a Lambda function makes no call for them.
+//! Metrics in CloudWatch's embedded metric format: JSON lines on stdout that CloudWatch Logs converts to
+//! metrics, so a Lambda function needs no API calls for them.
 //!
-//! One line per set of label values, in the namespace [`NAMESPACE`]; a metric's labels are its one set of
-//! dimensions. Only what is on the list (`signpost_txmgr::meters`) is written, and only what moved since the
+//! One line per set of label values, in the namespace [`NAMESPACE`]; a metric's labels are its only set of
+//! dimensions. Only listed metrics (`signpost_txmgr::meters`) are written, and only those that changed since the
 //! last [`Emf::flush`].
 //!
 //! Source of the format and its limits: CloudWatch User Guide, "Specification: Embedded metric format".
@@ -20,15 +20,15 @@ use signpost_txmgr::meters::{self, Meter, Unit};
 
 /// The namespace of every metric.
 pub const NAMESPACE: &str = "Signpost";
-/// Values of one metric in one line, the format's limit.
+/// Maximum number of values of one metric per line, the format's limit.
 const VALUES_MAX: usize = 100;
-/// Metrics with different label values that are kept. Labels have few values; should one not, the rest is
-/// dropped before it costs: CloudWatch bills each.
+/// Maximum number of series. Labels have few values; if one has too many, further series are
+/// dropped, because CloudWatch bills each.
 const SERIES_MAX: usize = 1_000;
-/// Values of one histogram kept between two flushes; the first ones.
+/// Maximum number of values of one histogram between two flushes; later ones are dropped.
 const SAMPLES_MAX: usize = 10_000;
 
-/// Counts until it is flushed. Clones count together.
+/// Collects metrics until the next flush. Clones share their metrics.
 #[derive(Debug, Clone, Default)]
 pub struct Emf(Arc<Mutex<BTreeMap<Series, Measured>>>);
 
@@ -43,7 +43,7 @@ enum Measured {
     Histogram(Arc<Samples>),
 }
 
-/// A gauge, and whether it was set since it was last written.
+/// A gauge's value, and whether it was set since the last flush.
 #[derive(Debug, Default)]
 struct Level(Mutex<(f64, bool)>);
 
@@ -51,13 +51,13 @@ struct Level(Mutex<(f64, bool)>);
 struct Samples(Mutex<Vec<f64>>);
 
 impl Emf {
-    /// Prints what moved since the last time to stdout, at the end of an invocation.
+    /// Prints the metrics that changed since the last flush to stdout, at the end of an invocation.
     pub fn flush(&self, now_ms: u64) {
-        // A line that cannot be written is lost, as all that a function prints then is.
+        // A line that cannot be written is lost, like all other output of the function.
         let _ = self.write(&mut io::stdout().lock(), now_ms);
     }
 
-    /// The same, to anything.
+    /// Like [`Self::flush`], to any writer.
     pub fn write(&self, out: &mut impl Write, now_ms: u64) -> io::Result<()> {
         let mut lines = String::new();
         for (labels, metrics) in self.take() {
@@ -70,9 +70,9 @@ impl Emf {
         out.flush()
     }
 
-    /// What moved, by label values.
+    /// The changed metrics, by label values.
     fn take(&self) -> BTreeMap<Labels, Vec<(&'static Meter, Vec<Number>)>> {
-        let mut moved: BTreeMap<Labels, Vec<_>> = BTreeMap::new();
+        let mut changed: BTreeMap<Labels, Vec<_>> = BTreeMap::new();
         for ((labels, name), measured) in &*locked(&self.0) {
             let values: Vec<Number> = match measured {
                 Measured::Counter(count) => {
@@ -90,13 +90,13 @@ impl Emf {
                 }
             };
             if let Some(meter) = listed(name).filter(|_| !values.is_empty()) {
-                moved.entry(labels.clone()).or_default().push((meter, values));
+                changed.entry(labels.clone()).or_default().push((meter, values));
             }
         }
-        moved
+        changed
     }
 
-    /// The place where a metric is kept; `None` if it is not on the list, or one too many.
+    /// The storage of a metric; `None` if the metric is not listed or there are too many series.
     fn kept<T>(&self, key: &Key, new: fn() -> Measured, of: fn(&Measured) -> Option<T>) -> Option<T> {
         let name = listed(key.name())?.name;
         let labels = key.labels().map(|label| (label.key().to_owned(), label.value().to_owned())).collect();
@@ -172,7 +172,7 @@ impl HistogramFn for Samples {
     }
 }
 
-/// The lines of one set of label values: more than one if a metric has more values than a line takes.
+/// The lines of one set of label values: several if a metric has more values than a line may hold.
 fn lines_of(labels: &Labels, metrics: Vec<(&'static Meter, Vec<Number>)>, now_ms: u64) -> Vec<Value> {
     let mut lines = Vec::new();
     let mut left = metrics;
@@ -196,7 +196,7 @@ fn lines_of(labels: &Labels, metrics: Vec<(&'static Meter, Vec<Number>)>, now_ms
     lines
 }
 
-/// CloudWatch's word for a unit.
+/// CloudWatch's name of a unit.
 fn unit(unit: Unit) -> &'static str {
     match unit {
         Unit::Count => "Count",
@@ -219,7 +219,7 @@ mod tests {
 
     const NOW_MS: u64 = 1_800_000_000_000;
 
-    /// What is printed after `measure`.
+    /// The printed lines after `measure`.
     fn printed(emf: &Emf, measure: impl FnOnce()) -> Vec<Value> {
         metrics::with_local_recorder(emf, measure);
         let mut out = Vec::new();
@@ -230,7 +230,7 @@ mod tests {
         lines
     }
 
-    /// The rules of the specification.
+    /// Checks the rules of the specification.
     fn assert_valid(line: &Value) {
         let aws = &line["_aws"];
         assert_eq!(aws["Timestamp"], NOW_MS);
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_per_set_of_label_values_holds_all_that_moved() {
+    fn one_line_per_set_of_label_values_holds_changed_metrics() {
         let emf = Emf::default();
         let lines = printed(&emf, || {
             metrics::counter!(meters::ACCEPTED).increment(2);
@@ -274,19 +274,19 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_move_is_not_printed_again() {
+    fn unchanged_metrics_are_not_printed_again() {
         let emf = Emf::default();
         let measure = || {
             metrics::counter!(meters::BUMPS).increment(1);
             metrics::gauge!(meters::LANE_HEAD_AGE, "account" => "97:0x0a").set(0.0);
         };
-        assert_eq!(printed(&emf, measure).len(), 2, "a gauge at zero is news");
+        assert_eq!(printed(&emf, measure).len(), 2, "a gauge set to zero is a change");
         assert_eq!(printed(&emf, || {}).len(), 0);
-        assert_eq!(printed(&emf, measure)[0][meters::BUMPS], 1, "counted anew");
+        assert_eq!(printed(&emf, measure)[0][meters::BUMPS], 1, "the counter restarts");
     }
 
     #[test]
-    fn more_values_than_a_line_takes_make_more_lines() {
+    fn too_many_values_for_a_line_make_more_lines() {
         let emf = Emf::default();
         let lines = printed(&emf, || {
             for value in 0..250 {
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_unlisted_names_nor_endless_label_values_are_kept() {
+    fn unlisted_names_and_excess_label_values_are_dropped() {
         const THEIRS: &str = "somebody_elses_total";
         let emf = Emf::default();
         let lines = printed(&emf, || {

@@ -1,14 +1,14 @@
-//! Logs: which lines are written, and in which shape.
+//! Logs: which lines are written, and in which format.
 //!
-//! `RUST_LOG` chooses, as targets with levels: `info`, `warn,signpost_bsc=debug`; spans and fields cannot be
-//! chosen by, which would cost a regular expression engine in the functions' packages. INFO is a phase
-//! change, WARN wants somebody to look, ERROR is an invariant or money.
+//! `RUST_LOG` selects targets with levels: `info`, `warn,signpost_bsc=debug`. Filters by spans and fields are not
+//! supported, since they need a regular expression engine in the functions' packages. INFO is a phase
+//! change, WARN needs attention, ERROR concerns an invariant or money.
 //!
 //! ## Guarantees
-//! * Whatever `RUST_LOG` says, nothing of other people's code is written below INFO: at finer levels the AWS
-//!   SDK and the HTTP client write whole requests and answers, with calldata, and signatures before they
+//! * Whatever `RUST_LOG` is, libraries write nothing below INFO: at finer levels the AWS
+//!   SDK and the HTTP client log complete requests and answers, with calldata, and with signatures before they
 //!   are stored.
-//! * No line holds a character that drives a terminal or hides what it says, whoever wrote it.
+//! * No line contains a control character or an invisible character, from any source.
 
 use std::io;
 
@@ -20,10 +20,10 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::Filter;
 use tracing_subscriber::registry::LookupSpan;
 
-/// A layer of whatever kind.
+/// A layer of any kind.
 pub(super) type AnyLayer<S> = Box<dyn Layer<S> + Send + Sync>;
 
-/// One JSON object per line, with the spans it is within.
+/// One JSON object per line, with its enclosing spans.
 pub(super) fn json<S, W>(writer: W) -> AnyLayer<S>
 where
     S: Subscriber + for<'s> LookupSpan<'s> + Send + Sync,
@@ -37,7 +37,7 @@ where
     layer.with_filter(filter(std::env::var("RUST_LOG").ok().as_deref())).boxed()
 }
 
-/// Lines for a person.
+/// Plain text lines for humans.
 #[cfg(feature = "exporters")]
 pub(super) fn text<S, W>(writer: W, colours: bool) -> AnyLayer<S>
 where
@@ -48,7 +48,7 @@ where
     layer.with_filter(filter(std::env::var("RUST_LOG").ok().as_deref())).boxed()
 }
 
-/// Cleans each line on its way to a writer. The layers hand over whole lines.
+/// A writer that cleans each line. The layers write complete lines.
 #[derive(Debug)]
 struct Clean<W> {
     writer: W,
@@ -78,7 +78,7 @@ impl<W: io::Write> io::Write for Clean<W> {
     }
 }
 
-/// What `RUST_LOG` asks for, as far as it is given; `info` if it asks for nothing or cannot be read.
+/// The filter of `RUST_LOG`, limited to what may be logged; `info` if it is empty or cannot be read.
 fn filter<S>(asked: Option<&str>) -> impl Filter<S> + Send + Sync + 'static
 where
     S: Subscriber + 'static,
@@ -88,7 +88,7 @@ where
     asked.and(discreet())
 }
 
-/// Says so if `RUST_LOG` is none that we can read; once logs are written.
+/// Logs a warning if `RUST_LOG` cannot be read. Call it after logging is set up.
 pub(super) fn warn_if_unreadable() {
     let asked = std::env::var("RUST_LOG").unwrap_or_default();
     if !asked.trim().is_empty() && asked.parse::<Targets>().is_err() {
@@ -104,7 +104,7 @@ fn is_discreet(of: &Metadata<'_>) -> bool {
     *of.level() <= Level::INFO || is_ours(of)
 }
 
-/// Whether something is said by code of this repository.
+/// Whether an event or span comes from code of this repository.
 pub(super) fn is_ours(of: &Metadata<'_>) -> bool {
     of.target() == "signpost" || of.target().starts_with("signpost_")
 }
@@ -131,7 +131,7 @@ mod tests {
         }
     }
 
-    /// What is written while `RUST_LOG` says this.
+    /// The lines that are written with this `RUST_LOG`.
     fn written(asked: Option<&str>) -> String {
         let kept = Kept::default();
         let writer = kept.clone();
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn finest_level_shows_ours_and_never_theirs() {
+    fn finest_level_shows_our_lines_but_not_those_of_libraries() {
         let all = written(Some("trace"));
         assert!(all.contains("ours, fine") && all.contains("theirs, important"), "{all}");
         assert!(!all.contains("with its body"), "{all}");
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_word_or_with_one_that_cannot_be_read_it_is_info() {
+    fn missing_or_unreadable_filter_means_info() {
         for asked in [None, Some(""), Some("signpost[{=x"), Some("info")] {
             let lines = written(asked);
             assert!(lines.contains("\"ours\"") && !lines.contains("ours, fine"), "{asked:?}: {lines}");
@@ -165,21 +165,21 @@ mod tests {
     }
 
     #[test]
-    fn no_line_drives_the_terminal_it_is_shown_on() {
-        let foul = "no\u{9b}2J\u{1b}[2J\u{7f}\u{202e}";
+    fn lines_contain_no_control_characters() {
+        let odd = "no\u{9b}2J\u{1b}[2J\u{7f}\u{202e}";
         let kept = Kept::default();
         let writer = kept.clone();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(json(move || writer.clone())), || {
-            tracing::warn!(target: "signpost_txmgr::signer", words = foul, "a node says");
+            tracing::warn!(target: "signpost_txmgr::signer", words = odd, "a node says");
         });
         let line = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         assert!(line.trim_end().chars().all(text::is_plain), "{line:?}");
         let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(line["words"], foul, "what was said is kept");
+        assert_eq!(line["words"], odd, "the text is preserved");
     }
 
     #[test]
-    fn a_line_carries_the_fields_of_its_request() {
+    fn line_has_the_fields_of_its_request() {
         let lines = written(None);
         let line = lines.lines().find(|line| line.contains("\"ours\"")).unwrap();
         let line: serde_json::Value = serde_json::from_str(line).unwrap();

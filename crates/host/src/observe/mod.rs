@@ -1,9 +1,9 @@
-//! What a program shows of itself: logs for a person, metrics for an alarm, traces for a question about
-//! one request. Each kind of program installs its own with one call: `lambda` (feature
-//! `lambda`), or `start` (feature `exporters`) in a program that runs for long.
+//! Observability of a program: logs for operators, metrics for alarms, traces for questions about
+//! a single request. Each kind of program sets it up with one call: `lambda` (feature
+//! `lambda`), or `start` (feature `exporters`) in a long-running program.
 //!
-//! Nothing here decides anything, and nothing waits for it: a collector that is away costs spans, not
-//! requests. Never shows calldata, secrets, or a signature; [`logs`] keeps the libraries that would quiet.
+//! Decides nothing and blocks nothing: an unreachable collector loses spans, not
+//! requests. Never shows calldata, secrets or signatures; [`logs`] silences libraries that would.
 //!
 //! Read in this order: [`logs`], `emf`, `prometheus` and `traces`.
 
@@ -30,7 +30,7 @@ mod short {
     /// stdout. The caller prints them at the end of each invocation: [`Emf::flush`].
     #[must_use]
     pub fn lambda() -> Emf {
-        // The first of a process stays, for both; a second is no fault.
+        // For both, the first one of a process stays; a second one is ignored.
         let _ = tracing_subscriber::registry().with(logs::json(std::io::stderr)).try_init();
         logs::warn_if_unreadable();
         let emf = Emf::default();
@@ -55,21 +55,21 @@ mod long {
     use crate::config::Observe;
     use crate::start::StartError;
 
-    /// Where logs go.
+    /// The destination of logs.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub enum Logs {
-        /// To stderr: as text on a terminal, else one JSON object per line.
+        /// To stderr: as text on a terminal, otherwise one JSON object per line.
         Stderr,
-        /// To a file that is made anew, as text, so that the terminal stays readable.
+        /// To a new file, as text, so that the terminal stays readable.
         File(PathBuf),
     }
 
-    /// What was installed, and must be ended.
+    /// The installed exporters; must be ended.
     #[derive(Debug)]
     pub struct Observing(Option<traces::Traces>);
 
     impl Observing {
-        /// Sends the spans that wait.
+        /// Sends the pending spans.
         pub async fn end(self) {
             if let Some(traces) = self.0 {
                 traces.end().await;
@@ -77,12 +77,12 @@ mod long {
         }
     }
 
-    /// Whether [`start`] would find a way to the endpoint of the traces. Installs and sends nothing.
+    /// Checks that [`start`] could set up the exporter of traces. Installs and sends nothing.
     pub fn check_traces(observe: &Observe) -> Result<(), StartError> {
         traces::endpoint(observe).map(|endpoint| traces::exporter(&endpoint)).transpose().map(drop)
     }
 
-    /// Installs what the configuration asks for; `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` and
+    /// Installs logs, metrics and traces according to the configuration; `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` and
     /// `OTEL_EXPORTER_OTLP_ENDPOINT` override its endpoint. Must be called within the runtime.
     pub fn start(observe: &Observe, to: Logs) -> Result<Observing, StartError> {
         let layer = match to {
@@ -99,7 +99,7 @@ mod long {
             layers.push(layer);
             traces
         });
-        // The first subscriber of a process stays; a second is no fault.
+        // The first subscriber of a process stays; a second one is ignored.
         let _ = tracing_subscriber::registry().with(layers).try_init();
         logs::warn_if_unreadable();
         if let Some(address) = observe.metrics_listen {

@@ -1,7 +1,7 @@
-//! Metrics for Prometheus: an HTTP endpoint that shows every metric of the list.
+//! Metrics for Prometheus: an HTTP endpoint with all listed metrics.
 //!
-//! Read-only, without authentication: it tells accounts and funds, so it belongs on loopback or a
-//! network of one's own.
+//! Read-only and without authentication. It reveals accounts and funds, so it belongs on loopback or a
+//! private network.
 
 use std::net::SocketAddr;
 
@@ -11,8 +11,8 @@ use signpost_txmgr::meters::{self, Kind, Meter, Unit};
 
 use crate::start::StartError;
 
-/// Upper bounds in milliseconds: fine about a call to KMS, a block (450 ms), a proposer's turn (8 blocks, 3.6 s), the
-/// 16 blocks before a bump (7.2 s), and what is stuck.
+/// Upper bounds in milliseconds: fine around a call to KMS, a block (450 ms), a proposer's turn (8 blocks, 3.6 s) and
+/// the 16 blocks before a bump (7.2 s), and coarse for stuck requests.
 const BUCKETS_MS: &[f64] = &[
     5.0,
     10.0,
@@ -36,7 +36,7 @@ const BUCKETS_MS: &[f64] = &[
     1_800_000.0,
 ];
 
-/// Answers at `address` from now on, on any path.
+/// Starts the endpoint at `address`; it answers on any path.
 pub(super) fn serve(address: SocketAddr) -> Result<(), StartError> {
     let wrong = |error: metrics_exporter_prometheus::BuildError| StartError::Metrics(error.to_string());
     let builder = PrometheusBuilder::new().with_http_listener(address);
@@ -45,19 +45,19 @@ pub(super) fn serve(address: SocketAddr) -> Result<(), StartError> {
         .map(|meter| Matcher::Full(meter.name.to_owned()))
         .try_fold(builder, |builder, name| builder.set_buckets_for_metric(name, BUCKETS_MS));
     let (recorder, serving) = builder.and_then(PrometheusBuilder::build).map_err(wrong)?;
-    // The first recorder of a process stays; a second is no fault.
+    // The first recorder of a process stays; a second one is ignored.
     let _ = metrics::set_global_recorder(recorder);
     meters::ALL.iter().for_each(describe);
     tokio::spawn(async move {
         if serving.await.is_err() {
-            tracing::error!(%address, "metrics are not served any more");
+            tracing::error!(%address, "the metrics endpoint stopped");
         }
     });
     Ok(())
 }
 
-/// Tells what a metric means; and one without labels is there from the start, so that its first step is
-/// seen as one.
+/// Describes a metric. A metric without labels is created at the start, so that its first increment is
+/// visible.
 fn describe(meter: &Meter) {
     let unit = match meter.unit {
         Unit::Count | Unit::Gwei => Described::Count,
@@ -73,7 +73,7 @@ fn describe(meter: &Meter) {
         Kind::Gauge => metrics::describe_gauge!(meter.name, unit, meter.meaning),
         Kind::Histogram => {
             metrics::describe_histogram!(meter.name, unit, meter.meaning);
-            // Known from the first scrape on, with no values.
+            // Visible from the first scrape on, without values.
             let _ = metrics::histogram!(meter.name);
         }
     }

@@ -1,10 +1,10 @@
 //! Traces by OpenTelemetry, sent to a collector over OTLP/HTTP.
 //!
-//! The drivers open a span for each step of a request and say to which trace it belongs
-//! (`signpost_txmgr::trace`); here that word is passed on to OpenTelemetry. A span is sent with its
-//! fields, and without the log lines within it.
+//! The drivers open a span for each step of a request and name its trace
+//! (`signpost_txmgr::trace`), which is passed to OpenTelemetry here. A span is sent with its
+//! fields, but without its log lines.
 //!
-//! Further `OTEL_*` variables hold as the OpenTelemetry specification says: headers
+//! Further `OTEL_*` variables apply according to the OpenTelemetry specification: headers
 //! (`OTEL_EXPORTER_OTLP_HEADERS`), sampler (`OTEL_TRACES_SAMPLER`), batches (`OTEL_BSP_*`), service name.
 
 use std::time::Duration;
@@ -31,18 +31,18 @@ use crate::config::Observe;
 use crate::start::StartError;
 
 const SERVICE: &str = "signpost";
-/// A collector that takes longer is as good as away.
+/// Timeout of a call to the collector.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_RESPONSE_BYTES: usize = 65_536;
 
-/// Spans on their way to the collector.
+/// The exporter of spans to the collector.
 #[derive(Debug)]
 pub(super) struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// Sends what waits, and nothing after it.
+    /// Sends the pending spans, and stops.
     pub(super) async fn end(self) {
-        // It blocks until the exporter, which needs this runtime, is done.
+        // The shutdown blocks until the exporter, which needs this runtime, is done.
         let ended = tokio::task::spawn_blocking(move || self.0.shutdown()).await;
         if !matches!(ended, Ok(Ok(()))) {
             tracing::warn!("the last spans were not sent");
@@ -50,30 +50,30 @@ impl Traces {
     }
 }
 
-/// Where spans go, if anywhere.
+/// The URL for spans, if traces are enabled.
 pub(super) fn endpoint(observe: &Observe) -> Option<String> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let of_all = set("OTEL_EXPORTER_OTLP_ENDPOINT");
     chosen(set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), of_all.as_deref(), observe.otlp_endpoint.as_deref())
 }
 
-/// The environment comes first, as with all tools; the signal's own variable is the whole URL.
+/// The environment has priority, as with all tools; the variable for traces holds the complete URL.
 fn chosen(of_traces: Option<String>, of_all: Option<&str>, configured: Option<&str>) -> Option<String> {
     let with_path = |base: &str| format!("{}/v1/traces", base.trim_end_matches('/'));
     of_traces.or_else(|| of_all.or(configured).map(with_path))
 }
 
-/// The way to the endpoint; nothing is sent by making it.
+/// Creates the exporter. Nothing is sent yet.
 pub(super) fn exporter(endpoint: &str) -> Result<SpanExporter, StartError> {
-    // The URL may hold a key: it is not shown.
+    // The URL may hold a key, so it is not printed.
     let wrong = |problem: &str| StartError::Traces(problem.to_owned());
-    let url = Url::parse(endpoint).map_err(|_| wrong("the endpoint is no URL"))?;
+    let url = Url::parse(endpoint).map_err(|_| wrong("the endpoint is not a valid URL"))?;
     let client = Client::new(&url).map_err(|_| wrong("the HTTP client cannot be set up"))?;
     let exporter = SpanExporter::builder().with_http().with_http_client(client).with_endpoint(endpoint);
     exporter.build().map_err(|_| wrong("the endpoint or an OTEL_ variable cannot be used"))
 }
 
-/// The layer that makes spans of ours into OpenTelemetry's.
+/// The layer that converts our spans to OpenTelemetry spans.
 pub(super) fn install(endpoint: &str) -> Result<(AnyLayer<Registry>, Traces), StartError> {
     let exporter = exporter(endpoint)?;
     let named = std::env::var_os("OTEL_SERVICE_NAME").is_some_and(|name| !name.is_empty());
@@ -97,7 +97,7 @@ fn join(span: &Span, parent: &TraceParent) {
         true,
         TraceState::NONE,
     );
-    // A span that the layer does not see has no parent to be set.
+    // A span that the layer filters out has no parent to set.
     let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(context));
 }
 
@@ -112,7 +112,7 @@ fn of(span: &Span) -> Option<TraceParent> {
     })
 }
 
-/// The HTTP client the nodes are asked with, for OTLP. The exporter runs on a thread of its own.
+/// An HTTP client for OTLP, the same as for nodes. The exporter runs on a separate thread.
 #[derive(Debug)]
 struct Client {
     http: reqwest::Client,
@@ -121,10 +121,10 @@ struct Client {
 
 impl Client {
     fn new(url: &Url) -> Result<Self, reqwest::Error> {
-        // Another part of the process may have installed one; any will do.
+        // Another part of the process may have installed a provider; any of them works.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = reqwest::Client::builder().timeout(SEND_TIMEOUT).redirect(reqwest::redirect::Policy::none());
-        // Nothing to verify, so a machine without certificates will do.
+        // Plain HTTP needs no certificates, so the machine may have none.
         let builder = if url.scheme() == "https" { builder } else { builder.tls_certs_only([]) };
         let loopback = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
         let builder = if loopback { builder.no_proxy() } else { builder };
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_environment_is_asked_before_the_file_and_a_base_gets_its_path() {
+    fn environment_overrides_the_file_and_a_base_url_gets_a_path() {
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(chosen(None, None, None), None);
         assert_eq!(chosen(None, None, Some("http://a:1/")), some("http://a:1/v1/traces"));

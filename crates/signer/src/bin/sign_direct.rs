@@ -1,5 +1,5 @@
-//! `sign-direct` as an AWS Lambda function: reads its environment and its public key, then signs what it
-//! is invoked with.
+//! `sign-direct` as an AWS Lambda function: reads its environment and its public key, then signs the transaction of
+//! each invocation.
 //!
 //! Read next: [`signpost_signer::direct`].
 
@@ -23,20 +23,20 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// At most 0.6 s of waiting: a caller stands by, and asks again better than we do.
+/// At most 0.6 s of waiting: the caller waits for the answer, and can repeat the call itself.
 const BACKOFF: Backoff = Backoff { tries: 5, first_ms: 40, max_ms: 320 };
 
 fn main() -> ExitCode {
     observe(log_level(variable));
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
-        tracing::error!("no runtime for tasks");
+        tracing::error!("the async runtime cannot be created");
         return ExitCode::FAILURE;
     };
     runtime.block_on(async {
         let in_lambda = variable("AWS_LAMBDA_RUNTIME_API").is_some();
         match start().await {
             Ok(_) if !in_lambda => {
-                tracing::error!("this program is started by AWS Lambda");
+                tracing::error!("this program runs in AWS Lambda only");
                 ExitCode::FAILURE
             }
             Ok(function) => serve(Arc::new(function)).await,
@@ -51,8 +51,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// Where logs begin: one JSON object per line, on stderr. The level is that of our own words; what others
-/// say below a warning may hold a whole answer of KMS, and with it a signature.
+/// Sets up logs: one JSON object per line, on stderr. The level applies to our own lines only: below a warning, lines
+/// of libraries may contain a complete answer of KMS, and with it a signature.
 fn observe(level: Level) {
     let ours = ["signpost", "sign_direct"].map(|name| (name, level));
     let filter = Targets::new().with_default(level.min(Level::WARN)).with_targets(ours);
@@ -70,27 +70,27 @@ async fn start() -> Result<SignDirect<KmsKeys>, String> {
     Ok(function)
 }
 
-/// Answers invocations until Lambda ends the process. Between two of them there is nothing to lose.
+/// Answers invocations until Lambda ends the process. Between two invocations there is no state to lose.
 async fn serve(function: Arc<SignDirect<KmsKeys>>) -> ExitCode {
     let runtime = Runtime::new(service_fn(|event: LambdaEvent<String>| {
         let function = Arc::clone(&function);
         async move {
             let time = TimeLeft::until(event.context.deadline);
-            let answer = function.answer(&event.payload, &event.context.request_id, time.to_break_off()).await;
+            let answer = function.answer(&event.payload, &event.context.request_id, time.to_abort()).await;
             Ok::<Answer, std::convert::Infallible>(answer)
         }
     }));
     match runtime.layer(MapRequestLayer::new(as_text)).run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "the Runtime API cannot be talked to");
+            tracing::error!(%error, "the Runtime API cannot be reached");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Has the payload reach our parser as it was sent, whatever it is: read by the runtime, two fields of one
-/// name would be one, and what is no JSON would be the function's failure.
+/// Passes the payload to our parser unchanged. The runtime's parser would merge two fields with the same name, and
+/// report invalid JSON as a failure of the function.
 fn as_text(invocation: LambdaInvocation) -> LambdaInvocation {
     let text = serde_json::Value::from(String::from_utf8_lossy(&invocation.body)).to_string();
     LambdaInvocation { body: text.into(), ..invocation }

@@ -1,7 +1,7 @@
-//! What an invocation is answered: always a normal response, with one of three shapes.
+//! The answer to an invocation: always a normal response, in one of three shapes.
 //!
 //! `{"signed_tx": …}`, `{"address", "chainId", "kmsKeyId"}`, or `{"error": text, "code": code}`. The code
-//! is for programs and never changes its meaning. Read next: [`super`].
+//! is for programs, and its meaning never changes. Read next: [`super`].
 
 use serde::Serialize;
 use signpost_aws::fault::{AwsError, KeyProblem};
@@ -15,62 +15,62 @@ use signpost_txmgr::units::{Address, U256};
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum Answer {
-    /// A transaction, signed.
+    /// The signed transaction.
     Signed {
-        /// The transaction in the field that callers look for.
+        /// The transaction, in the field that callers expect.
         signed_tx: SignedTx,
     },
-    /// Who signs here.
+    /// The signing key and its chain.
     Status(Status),
-    /// Nothing was signed, and why.
+    /// Why nothing was signed.
     Error(Problem),
 }
 
 /// A signed transaction.
 ///
-/// Not `Debug` by its fields: a signature is worth money until it is used.
+/// `Debug` omits the signature, because it is worth money until it is used.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SignedTx {
-    /// What a node takes (`eth_sendRawTransaction`), 0x-hex.
+    /// The bytes for `eth_sendRawTransaction`, 0x-hex.
     pub raw_transaction: String,
-    /// Keccak-256 of it, 0x-hex.
+    /// The transaction hash: Keccak-256 of these bytes, 0x-hex.
     pub hash: String,
-    /// 0x-hex without leading zeros.
+    /// The signature's `r`, 0x-hex without leading zeros.
     pub r: String,
-    /// 0x-hex without leading zeros; in the lower half of the order.
+    /// The signature's `s`, 0x-hex without leading zeros; in the lower half of the order.
     pub s: String,
-    /// EIP-155's for type 0, the parity for type 2.
+    /// The `v` of EIP-155 for type 0, the parity for type 2.
     pub v: u64,
     /// The signer's address, with its EIP-55 checksum.
     pub from: String,
-    /// The chain it is for.
+    /// The transaction's chain id.
     pub chain_id: u64,
 }
 
-/// Which key signs, and for which chain.
+/// The signing key and its chain.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// The key's address, with its EIP-55 checksum.
     pub address: String,
-    /// The chain of every transaction.
+    /// The chain id of every transaction.
     pub chain_id: u64,
-    /// The key, as configured.
+    /// The configured key.
     pub kms_key_id: String,
 }
 
 /// Why nothing was signed.
 #[derive(Debug, Serialize)]
 pub struct Problem {
-    /// For people.
+    /// The message, for humans.
     pub error: String,
-    /// For programs.
+    /// The code, for programs.
     pub code: &'static str,
 }
 
 impl SignedTx {
-    /// The transaction of `request` under `signature`, which `from`'s key made.
+    /// The transaction of `request` with `signature`, made by the key of `from`.
     pub(super) fn new(request: &DirectRequest, signature: &Signature, from: Address) -> Self {
         let raw = request.unsigned().sign(signature);
         let chain_id = request.intent.chain_id.0;
@@ -85,7 +85,7 @@ impl SignedTx {
             hash: raw.hash.to_string(),
             r: scalar(&signature.r),
             s: scalar(&signature.s),
-            v: v.expect("EIP-2294, which the configuration is held to, keeps v within 64 bits"),
+            v: v.expect("the configured chain id obeys EIP-2294, which keeps v within 64 bits"),
             from: from.to_string(),
             chain_id,
         }
@@ -105,7 +105,7 @@ impl From<Refused> for Problem {
 }
 
 impl Problem {
-    /// KMS did not sign.
+    /// The problem of a failed call to KMS.
     pub(super) fn of_kms(error: &PortError) -> Self {
         if let Some(AwsError::Key(problem)) = error.source.downcast_ref() {
             let code = match problem {
@@ -130,13 +130,13 @@ impl Problem {
         }
     }
 
-    /// KMS did not answer while there was time.
+    /// The problem of a KMS that did not answer in time.
     pub(super) fn kms_silent() -> Self {
         let error = "KMS did not answer in time; there is no signature, call again";
         Self { error: error.to_owned(), code: "kmsTimeout" }
     }
 
-    /// KMS answered with something that is no signature by the key.
+    /// The problem of an answer that is not a valid signature of the key.
     pub(super) fn of_signature(error: SignatureError) -> Self {
         Self { error: format!("KMS's answer is not usable: {error}; call again"), code: "badSignature" }
     }

@@ -1,15 +1,15 @@
-//! What `sign-direct` must know, from its environment: every problem reported together, by the
+//! The configuration of `sign-direct`, from its environment. All problems are reported together, each with its
 //! variable's name.
 //!
 //! | variable | value |
 //! |---|---|
 //! | `KMS_KEY_ID` | the key: id, ARN or alias |
 //! | `ETH_NETWORK` | `bsc` or `bsc-mainnet` (56), `bsc-testnet` or `chapel` (97), in any case |
-//! | `CHAIN_ID` | decimal; goes before the network's. One of the two must be given: no chain is a default |
+//! | `CHAIN_ID` | decimal; overrides the network's. One of the two must be set: there is no default chain |
 //! | `LOG_LEVEL` | `DEBUG`, `INFO` (the default: one line per signature), `WARNING`, `ERROR` or `CRITICAL`, in any case |
-//! | `SIGNPOST_POLICY`, or `SIGNPOST_POLICY_FILE` | the policy's text, or where it is: `policy.toml` beside the program if neither is set. `[account.sign-direct]` is what applies, else `[default]`. One of them must be there; `SIGNPOST_POLICY=none` says that everything may be signed but creations, and is told as a WARN at every start |
+//! | `SIGNPOST_POLICY`, or `SIGNPOST_POLICY_FILE` | the policy's text, or its path; if neither is set, `policy.toml` beside the program. The section `[account.sign-direct]` applies, or `[default]` without it. A policy is required; `SIGNPOST_POLICY=none` allows everything except creations, and logs a WARN at every start |
 //!
-//! An empty variable is one that is not set. Read next: [`super`].
+//! An empty variable counts as not set. Read next: [`super`].
 
 use std::fs;
 use std::io::ErrorKind;
@@ -27,7 +27,7 @@ const LOG_LEVEL: &str = "LOG_LEVEL";
 const POLICY: &str = "SIGNPOST_POLICY";
 const POLICY_FILE: &str = "SIGNPOST_POLICY_FILE";
 
-/// The value of [`POLICY`] that asks for no policy at all.
+/// The value of [`POLICY`] for running without a policy.
 const NO_POLICY: &str = "none";
 
 /// The policy in the function's package.
@@ -44,22 +44,23 @@ const TESTNET: ChainId = ChainId(97);
 pub struct DirectConfig {
     /// The key that signs.
     pub key: KmsKeyId,
-    /// The chain every transaction is for.
+    /// The chain id of every transaction.
     pub chain_id: ChainId,
-    /// What may be signed; `None`, which must be asked for, is everything the network takes but creations.
+    /// The rules for signing. `None`, which must be requested, allows everything that the network accepts, except
+    /// creations.
     pub policy: Option<AccountPolicy>,
 }
 
-/// Everything that is wrong with the environment.
+/// All problems of the environment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the configuration has {} problem(s): {}", problems.len(), problems.join("; "))]
 pub struct DirectConfigError {
-    /// One each: the variable, the problem and the way out.
+    /// One text per problem: the variable, the problem and the remedy.
     pub problems: Vec<String>,
 }
 
 impl DirectConfig {
-    /// Reads the variables that `lookup` finds, and the policy file if one is named, or is in the
+    /// Reads the variables that `lookup` finds, and the policy file, if one is configured or exists in the
     /// program's directory.
     pub fn read(lookup: impl Fn(&str) -> Option<String>, program: &Path) -> Result<Self, DirectConfigError> {
         let set = |name: &str| lookup(name).filter(|value| !value.is_empty());
@@ -75,7 +76,7 @@ impl DirectConfig {
     }
 }
 
-/// The level of the logs; the default where the variable cannot be used, which [`DirectConfig::read`] tells.
+/// The log level. An invalid variable gives the default; [`DirectConfig::read`] reports it.
 pub fn log_level(lookup: impl Fn(&str) -> Option<String>) -> Level {
     level(lookup(LOG_LEVEL).filter(|value| !value.is_empty()).as_deref()).unwrap_or(Level::INFO)
 }
@@ -115,7 +116,7 @@ fn policy(text: Option<String>, file: Option<String>, packaged: &Path) -> Result
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Err(format!(
                     "there is no policy: set {POLICY} or {POLICY_FILE}, or put {PACKAGED} into the package; \
-                     {POLICY}={NO_POLICY} lets every caller have everything signed but creations"
+                     {POLICY}={NO_POLICY} lets every caller sign everything except creations"
                 ));
             }
             Err(error) => return Err(format!("{PACKAGED} in the package cannot be read: {error}")),
@@ -133,8 +134,8 @@ fn policy(text: Option<String>, file: Option<String>, packaged: &Path) -> Result
     let policy = policies.of(&account).map_err(|refused| format!("{variable}: {refused}"))?;
     if let Some(rule) = policy.unfit_for_direct() {
         return Err(format!(
-            "{variable}: {rule} cannot be held: a request has no sender and no deadline here, and nothing is counted; \
-             give sign-direct rules of its own in [account.{ACCOUNT}]"
+            "{variable}: {rule} cannot be enforced: a request has no sender and no deadline here, and nothing is \
+             counted; give sign-direct its own rules in [account.{ACCOUNT}]"
         ));
     }
     Ok(Some(policy.clone()))
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_is_named_in_any_case_and_a_chain_id_goes_before_it() {
+    fn network_is_case_insensitive_and_chain_id_overrides_it() {
         for (pairs, expected) in [
             (&[(NETWORK, "bsc")][..], 56),
             (&[(NETWORK, "BSC-Mainnet")], 56),
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_names_its_variable() {
+    fn problem_names_its_variable() {
         let unfit = "[default]\nmax_gas_price_wei = 5\nmax_deadline_s = 60";
         let for_others = "[account.hot]\nmax_gas_price_wei = 5";
         for (pairs, variable) in [
@@ -214,27 +215,27 @@ mod tests {
     }
 
     #[test]
-    fn no_policy_must_be_asked_for() {
+    fn running_without_a_policy_must_be_requested() {
         assert_eq!(read(&[(CHAIN, "97"), (POLICY, "none")]).map(|config| config.policy), Ok(None));
         let problems = read(&[(CHAIN, "97"), (POLICY, "")]).unwrap_err();
         assert!(problems[0].contains("SIGNPOST_POLICY=none"), "{problems:?}");
     }
 
     #[test]
-    fn all_problems_are_told_at_once() {
+    fn all_problems_are_reported_at_once() {
         let problems = read(&[(KEY, ""), (CHAIN, "0x38"), (LOG_LEVEL, "5"), (POLICY, "rules")]).unwrap_err();
         assert_eq!(problems.len(), 4, "{problems:?}");
     }
 
     #[test]
-    fn the_rules_of_its_own_account_apply() {
+    fn rules_of_the_functions_account_apply() {
         let text = format!("[default]\nmax_gas_price_wei = 1\n{RULES}");
         let policy = read(&[(NETWORK, "bsc"), (POLICY, &text)]).unwrap().policy.unwrap();
         assert_eq!(policy.max_gas_price.to_string(), "5");
     }
 
     #[test]
-    fn a_policy_in_the_package_applies_unless_another_is_named() {
+    fn packaged_policy_applies_unless_another_is_set() {
         let package = std::env::temp_dir().join(format!("sign-direct-{}", std::process::id()));
         fs::create_dir_all(&package).unwrap();
         fs::write(package.join(PACKAGED), RULES).unwrap();
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn signatures_are_logged_unless_asked_otherwise() {
+    fn signatures_are_logged_by_default() {
         for (text, expected) in [(None, Level::INFO), (Some("Warning"), Level::WARN), (Some("Critical"), Level::ERROR)]
         {
             assert_eq!(log_level(|_| text.map(str::to_owned)), expected);

@@ -1,10 +1,10 @@
-//! The contract's cases, and what an answer is held against.
+//! The contract's cases, and the check of an answer against its case.
 
 use serde_json::Value;
 
 /// The key of the cases.
 pub(crate) const SECRET: [u8; 32] = [0x46; 32];
-/// Its id, as the function is configured.
+/// The key's id in the function's configuration.
 pub(crate) const KEY_ID: &str = "11111111-2222-3333-4444-555555555555";
 
 /// One case.
@@ -29,7 +29,7 @@ pub(crate) fn all() -> Vec<Case> {
             expect: case["expect"].clone(),
         })
         .collect();
-    assert_eq!(cases.len(), 60, "the file changed: say here how many cases it has");
+    assert_eq!(cases.len(), 60, "the file changed: update the number of cases here");
     cases
 }
 
@@ -38,12 +38,12 @@ impl Case {
         self.expect["kind"] == "configError"
     }
 
-    /// The variable that must be named when the function refuses to start.
+    /// The variable that the error must name if the function refuses to start.
     pub(crate) fn variable(&self) -> &'static str {
         if self.id.contains("chain_id") { "CHAIN_ID" } else { "ETH_NETWORK" }
     }
 
-    /// The answer, byte for byte where the case gives it.
+    /// Checks an answer, byte for byte if the case defines it.
     pub(crate) fn judge(&self, answer: &Value) {
         if self.expect["kind"] == "signed" {
             assert_eq!(*answer, serde_json::json!({ "signed_tx": self.expect["signed_tx"] }), "{}", self.id);
@@ -58,7 +58,7 @@ impl Case {
     }
 }
 
-/// Text and code of an answer that is an error and nothing else.
+/// Text and code of an error answer. Panics for any other answer.
 pub(crate) fn error(answer: &Value) -> (&str, &str) {
     let fields = answer.as_object().unwrap();
     assert_eq!(fields.keys().collect::<Vec<_>>(), ["code", "error"], "{answer}");

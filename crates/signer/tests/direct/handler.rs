@@ -14,10 +14,10 @@ use signpost_txmgr::units::{KmsKeyId, SigningHash};
 
 use crate::cases::{self, KEY_ID, SECRET, error};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIME_LIMIT: Duration = Duration::from_secs(30);
 const REQUEST_ID: &str = "an invocation";
 
-/// How a key in memory answers `Sign`.
+/// How an in-memory key answers `Sign`.
 #[derive(Clone, Copy)]
 pub(crate) enum Signs {
     Low,
@@ -50,14 +50,14 @@ impl Keys for TestKeys {
             Signs::AnotherHash => signed(local.sign_der(&SigningHash([7; 32]), false)),
             Signs::Never => std::future::pending().await,
             Signs::Failing { throttled, happened } => {
-                let call = PortError { operation: "Sign", happened, throttled, source: "as told".into() };
+                let call = PortError { operation: "Sign", happened, throttled, source: "a test's error".into() };
                 Err(KeyCallError { fault: None, call })
             }
         }
     }
 }
 
-/// A function with this environment, beside the key's id.
+/// A function with this environment and the key's id.
 pub(crate) async fn function(signs: Signs, env: &[(&str, &str)]) -> SignDirect<TestKeys> {
     let config = config(env).unwrap();
     SignDirect::start(TestKeys { signs, calls: Arc::default() }, config).await.unwrap()
@@ -68,7 +68,7 @@ fn config(env: &[(&str, &str)]) -> Result<DirectConfig, String> {
         let found = env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         found.or_else(|| match name {
             "KMS_KEY_ID" => Some(KEY_ID.to_owned()),
-            // The contract knows of none.
+            // The contract has no policy.
             "SIGNPOST_POLICY" => Some("none".to_owned()),
             _ => None,
         })
@@ -77,7 +77,7 @@ fn config(env: &[(&str, &str)]) -> Result<DirectConfig, String> {
 }
 
 pub(crate) async fn answer(function: &SignDirect<TestKeys>, payload: &str) -> Value {
-    serde_json::to_value(function.answer(payload, REQUEST_ID, PATIENCE).await).unwrap()
+    serde_json::to_value(function.answer(payload, REQUEST_ID, TIME_LIMIT).await).unwrap()
 }
 
 const TESTNET: &[(&str, &str)] = &[("ETH_NETWORK", "bsc-testnet")];
@@ -94,7 +94,7 @@ fn transfer_with(change: impl FnOnce(&mut Value)) -> String {
 }
 
 #[tokio::test]
-async fn every_case_of_the_contract_holds_whether_kms_gives_low_or_high_s() {
+async fn every_contract_case_holds_for_low_and_high_s_from_kms() {
     for case in cases::all() {
         let env: Vec<_> = case.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         if case.refuses_to_start() {
@@ -109,7 +109,7 @@ async fn every_case_of_the_contract_holds_whether_kms_gives_low_or_high_s() {
 }
 
 #[tokio::test]
-async fn a_request_costs_one_signature_and_a_refused_one_costs_none() {
+async fn request_costs_one_signature_and_refused_one_none() {
     let calls = Arc::<AtomicU32>::default();
     let keys = TestKeys { signs: Signs::High, calls: Arc::clone(&calls) };
     let function = SignDirect::start(keys, config(TESTNET).unwrap()).await.unwrap();
@@ -121,7 +121,7 @@ async fn a_request_costs_one_signature_and_a_refused_one_costs_none() {
 }
 
 #[tokio::test]
-async fn status_says_who_signs_and_for_which_chain() {
+async fn status_names_the_key_and_its_chain() {
     let function = function(Signs::Never, TESTNET).await;
     let expected =
         json!({ "address": "0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F", "chainId": 97, "kmsKeyId": KEY_ID });
@@ -136,7 +136,7 @@ async fn status_says_who_signs_and_for_which_chain() {
 }
 
 #[tokio::test]
-async fn a_bad_request_has_a_code_and_a_text_that_names_the_field() {
+async fn invalid_request_gets_a_code_and_a_text_with_the_field() {
     let function = function(Signs::Low, TESTNET).await;
     let with = |field: &str, value: Value| transfer_with(|request| request[field] = value);
     for (payload, code, words) in [
@@ -167,35 +167,36 @@ async fn a_bad_request_has_a_code_and_a_text_that_names_the_field() {
 }
 
 #[tokio::test]
-async fn a_secret_is_named_as_it_was_sent_and_never_repeated() {
+async fn secret_field_is_named_but_its_value_is_not_repeated() {
     let function = function(Signs::Low, TESTNET).await;
     let phrase = "abandon".repeat(20);
-    for (name, told) in [("Seed_Phrase", "Seed_Phrase"), (format!("mnemonic {phrase}").as_str(), "mnemonic")] {
+    for (name, shown) in [("Seed_Phrase", "Seed_Phrase"), (format!("mnemonic {phrase}").as_str(), "mnemonic")] {
         let answer = answer(&function, &json!({ "deep": [{ name: phrase }] }).to_string()).await;
-        let expected = format!("refusing request: secret key material must not be sent to the signer ({told})");
+        let expected = format!("refusing request: secret key material must not be sent to the signer ({shown})");
         assert_eq!(error(&answer), (expected.as_str(), "secretField"));
     }
 }
 
 #[tokio::test]
-async fn all_secrets_are_named_sorted_and_once() {
+async fn all_secret_fields_are_named_sorted_and_once() {
     let function = function(Signs::Low, TESTNET).await;
-    let told = |names: &str| format!("refusing request: secret key material must not be sent to the signer ({names})");
+    let refusal =
+        |names: &str| format!("refusing request: secret key material must not be sent to the signer ({names})");
     let several = r#"{"seed":1,"a":[{"privateKey":2,"SKEYS":3}],"mnemonic":4,"b":{"seed":5,"private_key":6},"gas":7}"#;
-    let expected = told("SKEYS, mnemonic, privateKey, private_key, seed");
+    let expected = refusal("SKEYS, mnemonic, privateKey, private_key, seed");
     assert_eq!(error(&answer(&function, several).await), (expected.as_str(), "secretField"));
-    // A broken payload is read as far as it goes.
-    let expected = told("mnemonic, seed");
+    // Invalid JSON is read up to the error.
+    let expected = refusal("mnemonic, seed");
     assert_eq!(error(&answer(&function, r#"{"seed":1,"mnemonic":2,"#).await).0, expected);
-    // As many names as a sender likes make no answer without end.
+    // The number of names in the answer is bounded.
     let many: Vec<_> = (0..1_000).map(|number| format!(r#""mnemonic{number:03}":0"#)).collect();
     let answer = answer(&function, &format!("{{{}}}", many.join(","))).await;
     let named: Vec<_> = (0..16).map(|number| format!("mnemonic{number:03}")).collect();
-    assert_eq!(error(&answer).0, told(&format!("{}, and others", named.join(", "))));
+    assert_eq!(error(&answer).0, refusal(&format!("{}, and others", named.join(", "))));
 }
 
 #[tokio::test]
-async fn the_policy_of_the_function_applies() {
+async fn policy_of_the_function_applies() {
     let policy = r#"
         [account.sign-direct]
         max_gas_price_wei = "10000000000"
@@ -223,7 +224,7 @@ async fn the_policy_of_the_function_applies() {
 }
 
 #[tokio::test]
-async fn what_kms_does_not_sign_is_an_error_with_a_code() {
+async fn failed_kms_signature_is_an_error_with_a_code() {
     let failing = |throttled, happened| Signs::Failing { throttled, happened };
     for (signs, code) in [
         (failing(true, Happened::No), "throttled"),
@@ -237,7 +238,7 @@ async fn what_kms_does_not_sign_is_an_error_with_a_code() {
 }
 
 #[tokio::test]
-async fn a_kms_that_is_silent_is_not_waited_for_beyond_patience() {
+async fn silent_kms_is_not_waited_for_beyond_the_time_limit() {
     let function = function(Signs::Never, TESTNET).await;
     let answer = function.answer(&transfer().to_string(), REQUEST_ID, Duration::from_millis(5)).await;
     assert_eq!(error(&serde_json::to_value(answer).unwrap()).1, "kmsTimeout");

@@ -1,4 +1,4 @@
-//! A KMS with one key, on loopback: what the program meets where it expects AWS.
+//! A fake KMS with one key, on loopback, which the program uses instead of AWS.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -16,9 +16,9 @@ use tokio::task::AbortHandle;
 
 use crate::cases::{KEY_ID, SECRET};
 
-/// How the service is.
+/// The service's behaviour.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Mood {
+pub(crate) enum Behaviour {
     LowS,
     HighS,
     ThrottlesOnce,
@@ -30,16 +30,16 @@ pub(crate) enum Mood {
 
 #[derive(Debug)]
 struct Inner {
-    mood: Mood,
+    behaviour: Behaviour,
     calls: BTreeMap<String, u32>,
-    /// The hash that was signed last.
+    /// The last hash that was signed.
     signed: [u8; 32],
 }
 
-/// The service's id of every call.
+/// The service's request id of every call.
 pub(crate) const KMS_REQUEST_ID: &str = "c1d2e3f4-0000-4000-8000-000000000001";
 
-/// The service. Ends when dropped.
+/// The running service. Stops when dropped.
 #[derive(Debug)]
 pub(crate) struct Kms {
     pub(crate) url: String,
@@ -48,10 +48,10 @@ pub(crate) struct Kms {
 }
 
 impl Kms {
-    pub(crate) async fn start(mood: Mood) -> Self {
+    pub(crate) async fn start(behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let inner = Arc::new(Mutex::new(Inner { mood, calls: BTreeMap::new(), signed: [0; 32] }));
+        let inner = Arc::new(Mutex::new(Inner { behaviour, calls: BTreeMap::new(), signed: [0; 32] }));
         let shared = Arc::clone(&inner);
         let service = post(move |headers: HeaderMap, body: String| {
             let inner = Arc::clone(&shared);
@@ -62,8 +62,8 @@ impl Kms {
         Self { url, inner, task }
     }
 
-    pub(crate) fn set(&self, mood: Mood) {
-        self.inner.lock().unwrap().mood = mood;
+    pub(crate) fn set(&self, behaviour: Behaviour) {
+        self.inner.lock().unwrap().behaviour = behaviour;
     }
 
     pub(crate) fn signed(&self) -> [u8; 32] {
@@ -86,49 +86,49 @@ async fn answer(inner: &Mutex<Inner>, headers: &HeaderMap, body: &str) -> Respon
     let operation = target.strip_prefix("TrentService.").unwrap().to_owned();
     let asked: Value = serde_json::from_str(body).unwrap();
     assert_eq!(asked["KeyId"], KEY_ID);
-    let mood = {
+    let behaviour = {
         let mut inner = inner.lock().unwrap();
         *inner.calls.entry(operation.clone()).or_default() += 1;
-        let mood = inner.mood;
-        if mood == Mood::ThrottlesOnce {
-            inner.mood = Mood::LowS;
+        let behaviour = inner.behaviour;
+        if behaviour == Behaviour::ThrottlesOnce {
+            inner.behaviour = Behaviour::LowS;
         }
-        mood
+        behaviour
     };
     let key = LocalKey::new(SECRET);
-    match (operation.as_str(), mood) {
-        ("GetPublicKey", mood) => {
-            let spec = if mood == Mood::OtherSpec { "ECC_NIST_P256" } else { "ECC_SECG_P256K1" };
+    match (operation.as_str(), behaviour) {
+        ("GetPublicKey", behaviour) => {
+            let spec = if behaviour == Behaviour::OtherSpec { "ECC_NIST_P256" } else { "ECC_SECG_P256K1" };
             let answer = json!({ "KeyId": KEY_ID, "PublicKey": base64::encode(key.spki()), "KeySpec": spec,
                 "KeyUsage": "SIGN_VERIFY", "SigningAlgorithms": ["ECDSA_SHA_256"] });
-            told(StatusCode::OK, &answer)
+            respond(StatusCode::OK, &answer)
         }
-        ("Sign", Mood::LowS | Mood::HighS) => {
+        ("Sign", Behaviour::LowS | Behaviour::HighS) => {
             assert_eq!(
                 (&asked["MessageType"], &asked["SigningAlgorithm"]),
                 (&json!("DIGEST"), &json!("ECDSA_SHA_256"))
             );
             let hash: [u8; 32] = base64::decode(asked["Message"].as_str().unwrap()).unwrap().try_into().unwrap();
             inner.lock().unwrap().signed = hash;
-            let der = key.sign_der(&SigningHash(hash), mood == Mood::HighS);
-            told(
+            let der = key.sign_der(&SigningHash(hash), behaviour == Behaviour::HighS);
+            respond(
                 StatusCode::OK,
                 &json!({ "KeyId": KEY_ID, "Signature": base64::encode(der),
                 "SigningAlgorithm": "ECDSA_SHA_256" }),
             )
         }
-        ("Sign", Mood::Throttles | Mood::ThrottlesOnce) => refused("ThrottlingException", "Rate exceeded"),
-        ("Sign", Mood::Disabled) => refused("DisabledException", "the key is disabled."),
-        ("Sign", Mood::Silent) => std::future::pending().await,
-        (operation, mood) => panic!("{operation} of a KMS that is {mood:?}"),
+        ("Sign", Behaviour::Throttles | Behaviour::ThrottlesOnce) => refused("ThrottlingException", "Rate exceeded"),
+        ("Sign", Behaviour::Disabled) => refused("DisabledException", "the key is disabled."),
+        ("Sign", Behaviour::Silent) => std::future::pending().await,
+        (operation, behaviour) => panic!("{operation} of a KMS that is {behaviour:?}"),
     }
 }
 
 fn refused(code: &str, message: &str) -> Response {
-    told(StatusCode::BAD_REQUEST, &json!({ "__type": code, "message": message }))
+    respond(StatusCode::BAD_REQUEST, &json!({ "__type": code, "message": message }))
 }
 
-fn told(status: StatusCode, body: &Value) -> Response {
+fn respond(status: StatusCode, body: &Value) -> Response {
     let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amzn-requestid", KMS_REQUEST_ID)];
     (status, headers, body.to_string()).into_response()
 }

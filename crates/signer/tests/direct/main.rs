@@ -1,8 +1,8 @@
-//! `sign-direct` against its contract, `tests/vectors/sign-direct.json`: in process, and as the program
-//! Lambda starts, between a Runtime API and a KMS of our own.
+//! `sign-direct` against its contract, `tests/vectors/sign-direct.json`: in process, and as the real program
+//! with a fake Runtime API and a fake KMS.
 
-#![expect(clippy::unwrap_used, reason = "a test may end at the first surprise")]
-#![expect(clippy::arithmetic_side_effects, reason = "an overflow fails the test, as it should")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::arithmetic_side_effects, reason = "an overflow correctly fails the test")]
 
 mod cases;
 mod handler;

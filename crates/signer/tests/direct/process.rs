@@ -1,4 +1,4 @@
-//! The program Lambda starts, as Lambda starts it.
+//! The real program, started as Lambda starts it.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -10,16 +10,16 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
 use crate::cases::{self, Case, KEY_ID, error};
-use crate::kms::{KMS_REQUEST_ID, Kms, Mood};
+use crate::kms::{Behaviour, KMS_REQUEST_ID, Kms};
 use crate::runtime_api::{Heard, INVOCATION, RuntimeApi};
 
-/// How long a program may be silent before the test is given up.
-const SAYS_WITHIN: Duration = Duration::from_mins(2);
+/// Timeout for the program's next message.
+const MESSAGE_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// What Lambda gives a function at most.
+/// The longest time that Lambda gives a function.
 const AMPLE_MS: u64 = 900_000;
 
-/// A running program. Ends when dropped.
+/// The running program. It is killed when dropped.
 struct Program {
     child: Child,
     api: RuntimeApi,
@@ -37,7 +37,7 @@ impl Program {
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
             .env("AWS_ENDPOINT_URL", &kms.url)
             .env("KMS_KEY_ID", KEY_ID)
-            // The contract knows of none.
+            // The contract has no policy.
             .env("SIGNPOST_POLICY", "none")
             .envs(env)
             .stderr(Stdio::piped())
@@ -53,37 +53,37 @@ impl Program {
         Self { child, api, log }
     }
 
-    /// What the program says next.
+    /// The program's next message to the Runtime API.
     async fn heard(&mut self) -> Heard {
-        let says = async {
+        let message = async {
             tokio::select! {
                 biased;
                 heard = self.api.heard.recv() => heard.unwrap(),
-                ended = self.child.wait() => panic!("the program ended and said nothing: {ended:?}"),
+                ended = self.child.wait() => panic!("the program ended without a message: {ended:?}"),
             }
         };
-        tokio::time::timeout(SAYS_WITHIN, says).await.expect("the program says something")
+        tokio::time::timeout(MESSAGE_TIMEOUT, message).await.expect("the program sends a message")
     }
 
     async fn invoke(&mut self, payload: &str, time_ms: u64) -> Value {
-        self.api.hand_out(payload, time_ms).await;
+        self.api.invoke(payload, time_ms).await;
         match self.heard().await {
             Heard::Response(body) => serde_json::from_str(&body).unwrap(),
             heard @ (Heard::Failure(_) | Heard::InitError(_)) => panic!("no normal response to {payload}: {heard:?}"),
         }
     }
 
-    /// Why the program does not start; it has ended by itself.
+    /// Why the program does not start; waits until it ended by itself.
     async fn refusal(mut self) -> String {
-        let Heard::InitError(told) = self.heard().await else { panic!("it started") };
+        let Heard::InitError(text) = self.heard().await else { panic!("it started") };
         assert!(!self.child.wait().await.unwrap().success());
-        let told: Value = serde_json::from_str(&told).unwrap();
-        let message = told["errorMessage"].as_str().unwrap().to_owned();
-        assert!(self.log.await.unwrap().contains("does not start"), "the log says so too");
+        let error: Value = serde_json::from_str(&text).unwrap();
+        let message = error["errorMessage"].as_str().unwrap().to_owned();
+        assert!(self.log.await.unwrap().contains("does not start"), "the log has the error too");
         message
     }
 
-    /// Everything it logged.
+    /// Ends the program and returns its complete log.
     async fn end(mut self) -> String {
         self.child.kill().await.unwrap();
         self.log.await.unwrap()
@@ -94,7 +94,7 @@ fn pairs(env: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
     env.iter().map(|(name, value)| (name.as_str(), value.as_str()))
 }
 
-/// Rules that allow what the tests ask for.
+/// Rules that allow the tests' transactions.
 const RULES: &str = "[default]\nmax_gas_price_wei = \"10000000000\"";
 
 const TESTNET: [(&str, &str); 1] = [("ETH_NETWORK", "bsc-testnet")];
@@ -106,8 +106,8 @@ fn transfer() -> String {
 }
 
 #[tokio::test]
-async fn every_case_of_the_contract_holds_in_the_real_program() {
-    let kms = Kms::start(Mood::HighS).await;
+async fn every_contract_case_holds_in_the_real_program() {
+    let kms = Kms::start(Behaviour::HighS).await;
     let mut by_env = BTreeMap::<_, Vec<Case>>::new();
     for case in cases::all() {
         by_env.entry(case.env.clone()).or_default().push(case);
@@ -128,8 +128,8 @@ async fn every_case_of_the_contract_holds_in_the_real_program() {
 }
 
 #[tokio::test]
-async fn any_payload_at_all_gets_a_normal_response() {
-    let kms = Kms::start(Mood::LowS).await;
+async fn any_payload_gets_a_normal_response() {
+    let kms = Kms::start(Behaviour::LowS).await;
     let mut program = Program::start(&kms, TESTNET).await;
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
     let large = format!(r#"{{"data":"0x{}"}}"#, "00".repeat(2_000_000));
@@ -152,12 +152,12 @@ async fn any_payload_at_all_gets_a_normal_response() {
         error(&program.invoke(payload, AMPLE_MS).await);
     }
     assert_eq!(kms.calls("Sign"), 0);
-    assert!(program.invoke(&transfer(), AMPLE_MS).await["signed_tx"].is_object(), "it is still there");
+    assert!(program.invoke(&transfer(), AMPLE_MS).await["signed_tx"].is_object(), "the program still works");
 }
 
 #[tokio::test]
-async fn the_public_key_is_read_once_and_a_request_is_one_signature() {
-    let kms = Kms::start(Mood::LowS).await;
+async fn public_key_is_read_once_and_each_request_signs_once() {
+    let kms = Kms::start(Behaviour::LowS).await;
     let mut program = Program::start(&kms, TESTNET).await;
     for _ in 0..5 {
         program.invoke(&transfer(), AMPLE_MS).await;
@@ -166,41 +166,41 @@ async fn the_public_key_is_read_once_and_a_request_is_one_signature() {
 }
 
 #[tokio::test]
-async fn what_kms_refuses_is_told_and_the_next_request_is_signed() {
-    let kms = Kms::start(Mood::LowS).await;
+async fn kms_refusal_is_reported_and_the_next_request_is_signed() {
+    let kms = Kms::start(Behaviour::LowS).await;
     let mut program = Program::start(&kms, TESTNET).await;
-    for (mood, time_ms, code) in [
-        (Mood::Throttles, AMPLE_MS, "throttled"),
-        (Mood::Disabled, AMPLE_MS, "keyDisabled"),
-        (Mood::Silent, 300, "kmsTimeout"),
+    for (behaviour, time_ms, code) in [
+        (Behaviour::Throttles, AMPLE_MS, "throttled"),
+        (Behaviour::Disabled, AMPLE_MS, "keyDisabled"),
+        (Behaviour::Silent, 300, "kmsTimeout"),
     ] {
-        kms.set(mood);
+        kms.set(behaviour);
         assert_eq!(error(&program.invoke(&transfer(), time_ms).await).1, code);
     }
-    kms.set(Mood::Throttles);
+    kms.set(Behaviour::Throttles);
     let before = kms.calls("Sign");
     program.invoke(&transfer(), AMPLE_MS).await;
-    assert_eq!(kms.calls("Sign") - before, 5, "throttling is waited out within bounds");
-    kms.set(Mood::ThrottlesOnce);
+    assert_eq!(kms.calls("Sign") - before, 5, "a throttled call is retried within bounds");
+    kms.set(Behaviour::ThrottlesOnce);
     assert!(program.invoke(&transfer(), AMPLE_MS).await["signed_tx"].is_object());
 }
 
 #[tokio::test]
-async fn a_key_of_another_spec_keeps_the_function_from_starting() {
-    let kms = Kms::start(Mood::OtherSpec).await;
+async fn key_of_another_spec_prevents_the_start() {
+    let kms = Kms::start(Behaviour::OtherSpec).await;
     let message = Program::start(&kms, TESTNET).await.refusal().await;
     assert!(message.contains("KMS_KEY_ID") && message.contains("ECC_SECG_P256K1"), "{message}");
 }
 
 #[tokio::test]
-async fn the_most_talkative_log_holds_no_calldata_and_no_signature() {
-    let kms = Kms::start(Mood::LowS).await;
+async fn debug_log_contains_no_calldata_and_no_signature() {
+    let kms = Kms::start(Behaviour::LowS).await;
     let mut program = Program::start(&kms, [("CHAIN_ID", "97"), ("LOG_LEVEL", "debug")]).await;
     let answer = program.invoke(&transfer(), AMPLE_MS).await;
     let signed = &answer["signed_tx"];
     error(&program.invoke(r#"{"private_key":"0xdeadbeef","data":"0x5ca1ab1e"}"#, AMPLE_MS).await);
     let log = program.end().await;
-    assert!(log.contains(signed["hash"].as_str().unwrap()), "it tells what was signed: {log}");
+    assert!(log.contains(signed["hash"].as_str().unwrap()), "the log names the signed transaction: {log}");
     for hidden in ["5ca1ab1e", "deadbeef"] {
         assert!(!log.contains(hidden), "{hidden} in {log}");
     }
@@ -221,15 +221,16 @@ fn with_message(lines: &[Value], message: &str) -> Vec<Value> {
 
 #[tokio::test]
 async fn each_signature_is_logged_in_one_line() {
-    let kms = Kms::start(Mood::HighS).await;
+    let kms = Kms::start(Behaviour::HighS).await;
     let mut program = Program::start(&kms, [("ETH_NETWORK", "bsc-testnet"), ("SIGNPOST_POLICY", RULES)]).await;
     let answer = program.invoke(&transfer(), AMPLE_MS).await;
     let hash = format!("0x{}", hex::encode(kms.signed()));
     program.invoke("null", AMPLE_MS).await;
     let log = lines(&program.end().await);
     let [line] = &with_message(&log, "signed")[..] else { panic!("{log:?}") };
-    let told = ["level", "to", "value", "selector", "nonce", "signing_hash", "tx_hash", "kms_request_id", "request_id"];
-    let told = told.map(|name| (name, line[name].clone()));
+    let logged =
+        ["level", "to", "value", "selector", "nonce", "signing_hash", "tx_hash", "kms_request_id", "request_id"];
+    let logged = logged.map(|name| (name, line[name].clone()));
     let expected = [
         ("level", json!("INFO")),
         ("to", json!("0x3535353535353535353535353535353535353535")),
@@ -241,15 +242,15 @@ async fn each_signature_is_logged_in_one_line() {
         ("kms_request_id", json!(KMS_REQUEST_ID)),
         ("request_id", json!(INVOCATION)),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(logged, expected);
     let [refusal] = &with_message(&log, "nothing was signed")[..] else { panic!("{log:?}") };
     assert_eq!((&refusal["request_id"], &refusal["code"]), (&json!(INVOCATION), &json!("notAnObject")));
     assert!(log.iter().all(|line| line["level"] == "INFO"), "with a policy there is nothing to warn of: {log:?}");
 }
 
 #[tokio::test]
-async fn without_a_policy_it_starts_only_on_request_and_warns() {
-    let kms = Kms::start(Mood::LowS).await;
+async fn start_without_a_policy_must_be_requested_and_warns() {
+    let kms = Kms::start(Behaviour::LowS).await;
     let message = Program::start(&kms, [("CHAIN_ID", "97"), ("SIGNPOST_POLICY", "")]).await.refusal().await;
     assert!(message.contains("there is no policy") && message.contains("SIGNPOST_POLICY=none"), "{message}");
     assert_eq!(kms.calls("GetPublicKey"), 0);

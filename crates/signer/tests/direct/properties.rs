@@ -1,5 +1,5 @@
-//! What holds of every payload: reading it never panics, and what is signed is what was asked for, as a
-//! second implementation reads it.
+//! Properties of every payload: the parser never panics, and the signed transaction is the requested one, as
+//! a second implementation reads it.
 
 use alloy_consensus::transaction::SignerRecoverable as _;
 use alloy_consensus::{Transaction as _, TxEnvelope};
@@ -17,7 +17,7 @@ use crate::handler::{Signs, TestKeys, answer, function};
 const POLICY: &str =
     "[default]\nallow_creation = true\nmax_gas_price_wei = \"340282366920938463463374607431768211455\"";
 
-/// A request that should be signed, and how it is written.
+/// A valid request, and how its numbers are written.
 #[derive(Debug, Clone)]
 struct Asked {
     to: Option<[u8; 20]>,
@@ -88,7 +88,7 @@ fn json_value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// An object with our fields' names, and whatever in them.
+/// An object with our fields' names and arbitrary values.
 fn almost_a_request() -> impl Strategy<Value = String> {
     let name = prop::sample::select(vec![
         "to",
@@ -115,14 +115,14 @@ fn signer(chain_id: &str) -> SignDirect<TestKeys> {
 
 proptest! {
     #[test]
-    fn no_text_panics_the_parser(text in any::<String>(), near in almost_a_request(), cut in any::<prop::sample::Index>()) {
+    fn parser_never_panics(text in any::<String>(), near in almost_a_request(), cut in any::<prop::sample::Index>()) {
         let _ = Direct::parse(&text, ChainId(97));
         let _ = Direct::parse(&near, ChainId(97));
         let _ = Direct::parse(&String::from_utf8_lossy(&near.as_bytes()[..cut.index(near.len())]), ChainId(97));
     }
 
     #[test]
-    fn what_is_signed_is_what_was_asked_for(asked in asked(), chain_id in 1..9_223_372_036_854_775_771_u64) {
+    fn signed_transaction_is_the_requested_one(asked in asked(), chain_id in 1..9_223_372_036_854_775_771_u64) {
         let payload = asked.payload();
         let function = signer(&chain_id.to_string());
         let answer = blocking(answer(&function, &payload));
@@ -141,10 +141,10 @@ proptest! {
         let from = tx.recover_signer().unwrap().to_checksum(None);
         let parity = u128::from(signature.v());
         let v = if asked.priority.is_some() { parity } else { u128::from(chain_id) * 2 + 35 + parity };
-        let told = json!({ "rawTransaction": hex::encode_prefixed(&raw), "hash": tx.tx_hash().to_string(),
+        let expected = json!({ "rawTransaction": hex::encode_prefixed(&raw), "hash": tx.tx_hash().to_string(),
             "r": format!("{:#x}", signature.r()), "s": format!("{:#x}", signature.s()),
             "v": u64::try_from(v).unwrap(), "from": from, "chainId": chain_id });
-        prop_assert_eq!(signed, &told);
+        prop_assert_eq!(signed, &expected);
         prop_assert_eq!(&signed["from"], "0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F");
     }
 }

@@ -1,4 +1,4 @@
-//! The side of Lambda that a function talks to: hands out payloads, and keeps what it hears.
+//! A fake Runtime API of Lambda: serves payloads, and records the function's messages.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 /// Lambda's id of every invocation.
 pub(crate) const INVOCATION: &str = "8476a536-e9f4-11e8-9739-2dfe598c3fcd";
 
-/// What a function told its runtime.
+/// A function's message to the Runtime API.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Heard {
     /// An invocation is answered normally.
@@ -31,7 +31,7 @@ struct Shared {
     heard: mpsc::Sender<Heard>,
 }
 
-/// One function's Runtime API. Ends when dropped.
+/// One function's Runtime API. Stops when dropped.
 pub(crate) struct RuntimeApi {
     pub(crate) address: String,
     pub(crate) heard: mpsc::Receiver<Heard>,
@@ -44,8 +44,8 @@ impl RuntimeApi {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (payloads, waiting) = mpsc::channel(1);
-        let (tell, heard) = mpsc::channel(4);
-        let shared = Arc::new(Shared { payloads: Mutex::new(waiting), heard: tell });
+        let (sender, heard) = mpsc::channel(4);
+        let shared = Arc::new(Shared { payloads: Mutex::new(waiting), heard: sender });
         let routes = Router::new()
             .route("/2018-06-01/runtime/invocation/next", get(next))
             .route("/2018-06-01/runtime/invocation/{id}/response", post(response))
@@ -56,8 +56,8 @@ impl RuntimeApi {
         Self { address, heard, payloads, task }
     }
 
-    /// Hands out one payload, which may be worked on for so long.
-    pub(crate) async fn hand_out(&self, payload: &str, time_ms: u64) {
+    /// Serves one payload with this time limit.
+    pub(crate) async fn invoke(&self, payload: &str, time_ms: u64) {
         self.payloads.send((payload.to_owned(), time_ms)).await.unwrap();
     }
 }

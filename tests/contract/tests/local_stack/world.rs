@@ -9,7 +9,7 @@ use signpost_aws::kms::KmsKeys;
 use signpost_aws::receiver::Receiver;
 use signpost_aws::sns::SnsOutcomeTopic;
 use signpost_aws::sqs::{SqsBroadcastQueue, SqsResignQueue};
-use signpost_aws::store::{DynamoStore, Tables};
+use signpost_aws::store::{DynamoStore, TableNames};
 use signpost_cli::aws::{self, Target};
 use signpost_cli::stack::{provision, servers, setup};
 use signpost_contract::keys::KeyRing;
@@ -62,7 +62,7 @@ pub(crate) async fn resources(claim: &str) -> (SdkConfig, provision::Resources) 
 
 pub(crate) async fn store(_: &str) -> DynamoStore {
     let tables =
-        Tables { requests: STACK.shared.requests_table.clone(), accounts: STACK.shared.accounts_table.clone() };
+        TableNames { requests: STACK.shared.requests_table.clone(), accounts: STACK.shared.accounts_table.clone() };
     DynamoStore::new(&STACK.sdk, tables)
 }
 

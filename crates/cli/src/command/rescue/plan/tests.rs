@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use signpost_host::config::{Authorization, Private, PrivateEndpoint, PrivateShape, SendTo};
+use signpost_host::config::{AuthorizationSource, Private, PrivateEndpoint, PrivateShape, SendTo};
 use signpost_txmgr::ports::Finality;
 use signpost_txmgr::record::{CancelCause, SendAnswer, SendClass, Sent, Waiting};
 use signpost_txmgr::tx::{Fee, Intent, Signature, UnsignedTx};
@@ -176,7 +176,7 @@ fn explorer_link_depends_on_the_chain() {
 
 #[test]
 fn private_endpoints_lead_to_a_warning() {
-    let authorization = Authorization::Value(SECRET.to_owned());
+    let authorization = AuthorizationSource::Value(SECRET.to_owned());
     let endpoint = PrivateEndpoint {
         url: SECRET.to_owned(),
         shape: PrivateShape::Bloxroute,
