@@ -56,7 +56,9 @@ fn known(lane: TxLane, to: Option<Address>, is_active: bool) -> LaneText {
         TxLane::Payment(Payment::Transfer) => ("payment", format!("it moves BNB, and {to} has no code")),
         TxLane::General(General::Type) => ("general", "its transaction type is never a payment".to_owned()),
         TxLane::General(General::Creation) => ("general", "it creates a contract".to_owned()),
-        TxLane::General(General::NoValue) => ("general", format!("it moves no BNB, and {to} is not on the payment list")),
+        TxLane::General(General::NoValue) => {
+            ("general", format!("it moves no BNB, and {to} is not on the payment list"))
+        }
         TxLane::General(General::Code) => ("general", format!("{to} has code and is not on the payment list")),
     };
     let text = if is_active { format!("{name}: {why}") } else { format!("{name}: {why} ({NOT_ACTIVE})") };
