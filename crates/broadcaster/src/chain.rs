@@ -4,9 +4,9 @@ use signpost_bsc::chain::{BscChain, BscConfig};
 use signpost_bsc::endpoints::SendTo as SendToEndpoints;
 use signpost_bsc::private::{AuthorizationHeader, PrivateEndpoint, PrivateShape};
 use signpost_host::config::{self, BroadcasterSettings, SendTo};
+use signpost_host::error_chain;
 use signpost_host::session::Session;
 use signpost_host::start::StartError;
-use signpost_host::told;
 use signpost_txmgr::units::{ChainId, U256, Wei};
 
 /// Creates the chain port. Opens no connection yet.
@@ -28,7 +28,7 @@ pub fn chain(session: &Session<impl BroadcasterSettings>) -> Result<BscChain, St
         fee_ceiling: chain.fee_ceiling_wei.map_or(Wei(U256::MAX), Wei::from),
         ..BscConfig::new(ChainId(chain.chain_id), chain.rpc_urls.clone())
     };
-    BscChain::new(&config).map_err(|error| StartError::Chain(told(&error)))
+    BscChain::new(&config).map_err(|error| StartError::Chain(error_chain(&error)))
 }
 
 /// A private endpoint with its authorization, which comes from the environment or from the nodes' secret.

@@ -9,12 +9,12 @@ use signpost_aws::secrets;
 use signpost_host::config::environment::{BroadcasterEnvironment, DeployedBroadcaster, Variables};
 use signpost_host::config::{BroadcasterSettings as _, StageSettings as _};
 use signpost_host::consumer::{Handler, Stop};
+use signpost_host::error_chain;
 use signpost_host::lambda::event::is_queue;
 use signpost_host::lambda::time::TimeLeft;
 use signpost_host::lambda::{Failed, Function, Swept, batch, sdk};
 use signpost_host::session::Session;
 use signpost_host::start::StartError;
-use signpost_host::told;
 use signpost_txmgr::inbox::{Disposition, Incoming};
 
 use crate::RealLanes;
@@ -35,7 +35,7 @@ pub async fn start() -> Result<BroadcastingFunction, StartError> {
     let environment = BroadcasterEnvironment::read(&Variables::of_process()).map_err(StartError::Configuration)?;
     let sdk = sdk::from_environment().map_err(StartError::Configuration)?;
     let secret = match environment.secret_arn() {
-        Some(arn) => Some(secrets::text(&sdk, arn).await.map_err(|error| StartError::Secret(told(&error)))?),
+        Some(arn) => Some(secrets::text(&sdk, arn).await.map_err(|error| StartError::Secret(error_chain(&error)))?),
         None => None,
     };
     let config = environment.with_nodes(secret.as_deref()).map_err(StartError::Configuration)?;
@@ -93,7 +93,7 @@ impl BroadcastingFunction {
         let poking = tokio::time::timeout(time.to_abort(), self.lanes.poke_open());
         let (poked, idle) = match poking.await {
             Ok(Ok(swept)) => swept,
-            Ok(Err(error)) => return Err(Failed::Task(told(&error))),
+            Ok(Err(error)) => return Err(Failed::Task(error_chain(&error))),
             Err(_elapsed) => return Err(Failed::Task("the accounts were not read in time".to_owned())),
         };
         if tokio::time::timeout(time.to_finish(), self.lanes.look_at_idle(&idle)).await.is_err() {

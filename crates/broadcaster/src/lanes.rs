@@ -9,7 +9,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use signpost_host::clock::{Stopwatch, now};
 use signpost_host::consumer::{Handler, Stop, stopped};
-use signpost_host::told;
+use signpost_host::error_chain;
 use signpost_txmgr::broadcaster::{Broadcaster, Finding, Lane, Question, Round};
 use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::poke;
@@ -118,7 +118,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
                 Ok(round) if round.open == 0 && asking.is_empty() && concluded == 0 => return Disposition::Done,
                 Ok(round) => pace.after(&Round { changed: round.changed.saturating_add(concluded), ..round }),
                 Err(error) => {
-                    tracing::warn!(error = told(&error), %account, "the store did not answer; the round is repeated");
+                    tracing::warn!(error = error_chain(&error), %account, "the store did not answer; the round is repeated");
                     pace.slower();
                 }
             }
@@ -171,7 +171,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
             match self.broadcaster.conclude(lane, finding, now()).await {
                 Ok(count) => changed = changed.saturating_add(count),
                 Err(error) => {
-                    let (error, account) = (told(&error), lane.account());
+                    let (error, account) = (error_chain(&error), lane.account());
                     tracing::warn!(error, %account, "a node's answer was not stored; the node is asked again");
                 }
             }
@@ -185,7 +185,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
         match self.queue.poke_lanes(&[poke]).await {
             Ok(()) => Disposition::Done,
             Err(error) => {
-                let error = told(&error);
+                let error = error_chain(&error);
                 tracing::warn!(error, %account, "the next pass was not requested; the message will be redelivered");
                 Disposition::Retry
             }
@@ -196,7 +196,9 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic, B: BroadcastQueue> Lan
     pub async fn sweep_once(&self) {
         match self.poke_open().await {
             Ok((_, idle)) => self.look_at_idle(&idle).await,
-            Err(error) => tracing::warn!(error = told(&error), "lanes were not poked; the next sweep pokes them"),
+            Err(error) => {
+                tracing::warn!(error = error_chain(&error), "lanes were not poked; the next sweep pokes them");
+            }
         }
     }
 

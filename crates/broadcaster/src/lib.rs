@@ -20,7 +20,7 @@ use signpost_bsc::chain::BscChain;
 use signpost_host::config::BroadcasterSettings;
 use signpost_host::session::Session;
 use signpost_host::start::{ChainSubject, StartError, retention_ms};
-use signpost_host::{told, world};
+use signpost_host::{error_chain, world};
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig};
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::ports::Chain as _;
@@ -49,7 +49,9 @@ pub async fn lanes(session: &Session<impl BroadcasterSettings>) -> Result<RealLa
         }
         Ok(_) => {}
         // Nodes may be down for a while; each one's chain id is checked again before it is used.
-        Err(error) => tracing::warn!(error = told(&error), "no node answered with its chain id; it is checked again"),
+        Err(error) => {
+            tracing::warn!(error = error_chain(&error), "no node answered with its chain id; it is checked again");
+        }
     }
     let timing = session.config.timing();
     let tuning = Tuning {

@@ -61,5 +61,5 @@ fn read_result(result: &Value) {
 
 fn assert_printable(failure: &CallFailure) {
     let _ = (failure.happened(), failure.is_rate_limit());
-    assert!(signpost_txmgr::told(failure).chars().all(text::is_plain), "{failure}");
+    assert!(signpost_txmgr::error_chain(failure).chars().all(text::is_plain), "{failure}");
 }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use signpost_client::{NotSent, ReadError};
+use signpost_host::error_chain;
 use signpost_host::start::StartError;
-use signpost_host::told;
 use signpost_txmgr::ports::{KeyCallError, PortError};
 use signpost_txmgr::registration::RegisterError;
 
@@ -96,7 +96,7 @@ impl From<ReadError> for CommandError {
     fn from(error: ReadError) -> Self {
         let reason = match error {
             ReadError::Call(error) => aws::reason(&error),
-            ReadError::Item(error) => told(&error),
+            ReadError::Item(error) => error_chain(&error),
         };
         Self::Aws { operation: "GetItem", reason }
     }

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use signpost_cli::command::{
-    CommandError, account, audit, bench, bump, cancel, completions, console, demo, dev, doctor, evidence, export,
-    policy, redrive, republish, requests, rescue, status, submit, told, watch, worker,
+    CommandError, account, audit, bench, bump, cancel, completions, console, demo, dev, doctor, error_chain, evidence,
+    export, policy, redrive, republish, requests, rescue, status, submit, watch, worker,
 };
 use signpost_cli::terminal::remark;
 
@@ -91,7 +91,7 @@ async fn main() -> ExitCode {
         Command::Bench(arguments) => Box::pin(bench::run(*arguments)).await,
     };
     ended.unwrap_or_else(|error: CommandError| {
-        remark(format!("error: {}", told(&error)));
+        remark(format!("error: {}", error_chain(&error)));
         error.exit_code()
     })
 }

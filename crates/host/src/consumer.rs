@@ -13,7 +13,7 @@ use signpost_txmgr::inbox::{Disposition, Inbox, Incoming};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::told;
+use crate::error_chain;
 
 /// Pause after a failed receive.
 const PAUSE_AFTER_FAULT: Duration = Duration::from_secs(1);
@@ -91,7 +91,7 @@ pub async fn consume<I: Inbox, H: Handler>(inbox: Arc<I>, handler: Arc<H>, limit
         let messages = match received {
             Ok(messages) => messages,
             Err(error) => {
-                tracing::warn!(error = told(&error), "the queue cannot be read; retrying");
+                tracing::warn!(error = error_chain(&error), "the queue cannot be read; retrying");
                 tokio::select! {
                     () = stopped(&stop) => break,
                     () = tokio::time::sleep(PAUSE_AFTER_FAULT) => continue,
@@ -160,14 +160,14 @@ async fn work_on<I: Inbox, H: Handler>(
         && let Err(error) = inbox.delete(&done).await
     {
         tracing::warn!(
-            error = told(&error),
+            error = error_chain(&error),
             "handled messages were not deleted; they will be redelivered, which is harmless"
         );
     }
     for (after, receipts) in again {
         if let Err(error) = inbox.hold(&receipts, after).await {
             tracing::warn!(
-                error = told(&error),
+                error = error_chain(&error),
                 "messages were not returned; they will be redelivered when their visibility timeout ends"
             );
         }
@@ -185,7 +185,7 @@ async fn holding<I: Inbox, T>(inbox: &I, batch: &[Incoming], held: Duration, wor
             () = tokio::time::sleep(every) => {
                 // Without the renewal another worker may get them too, which is correct but wasteful.
                 if let Err(error) = inbox.hold(&receipts, held).await {
-                    tracing::warn!(error = told(&error), "the hold on messages was not renewed");
+                    tracing::warn!(error = error_chain(&error), "the hold on messages was not renewed");
                 }
             }
         }

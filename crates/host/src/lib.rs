@@ -23,4 +23,4 @@ pub mod session;
 pub mod start;
 pub mod world;
 
-pub use signpost_txmgr::told;
+pub use signpost_txmgr::error_chain;

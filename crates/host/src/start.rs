@@ -3,9 +3,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use signpost_txmgr::error_chain;
 use signpost_txmgr::policy::Policies;
 use signpost_txmgr::start::StartRefused;
-use signpost_txmgr::told;
 use signpost_txmgr::units::ChainId;
 
 use crate::config::{ConfigError, StageSettings};
@@ -94,7 +94,7 @@ impl From<StartRefused> for StartError {
             StartRefused::WrongChain { wanted, found } => {
                 Self::WrongChain { wanted: wanted.0, subject: ChainSubject::Accounts, found }
             }
-            StartRefused::Accounts(_) => Self::Accounts(told(&refused)),
+            StartRefused::Accounts(_) => Self::Accounts(error_chain(&refused)),
         }
     }
 }

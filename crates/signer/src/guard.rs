@@ -7,8 +7,8 @@ use std::path::Path;
 use aws_config::SdkConfig;
 use signpost_aws::secrets;
 use signpost_host::config::{AccountsFrom, SealFrom};
+use signpost_host::error_chain;
 use signpost_host::start::StartError;
-use signpost_host::told;
 use signpost_txmgr::pins::{Pin, Pins};
 use signpost_txmgr::seal::Sealer;
 use signpost_txmgr::units::ChainId;
@@ -59,11 +59,12 @@ pub fn pins(chain_id: u64, accounts: Option<&AccountsFrom>) -> Result<Pins, Star
     let read = |line: &String| {
         // The line may be the text of another variable by mistake: only the name, which is public, is printed.
         let name: String = line.split('=').next().unwrap_or_default().chars().take(64).collect();
-        Pin::read(line, ChainId(chain_id))
-            .map_err(|error| StartError::Pins(format!("{}: {}", signpost_txmgr::text::plain(&name), told(&error))))
+        Pin::read(line, ChainId(chain_id)).map_err(|error| {
+            StartError::Pins(format!("{}: {}", signpost_txmgr::text::plain(&name), error_chain(&error)))
+        })
     };
     let pins = listed.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-    let pins = Pins::listed(pins).map_err(|error| StartError::Pins(told(&error)))?;
+    let pins = Pins::listed(pins).map_err(|error| StartError::Pins(error_chain(&error)))?;
     Ok(pins)
 }
 
@@ -79,7 +80,7 @@ async fn sealer(sdk: &SdkConfig, seal: Option<&SealFrom>) -> Result<Sealer, Star
     };
     let keys = secrets::texts(sdk, secret)
         .await
-        .map_err(|error| StartError::Seal(format!("the secret cannot be read: {}", told(&error))))?;
+        .map_err(|error| StartError::Seal(format!("the secret cannot be read: {}", error_chain(&error))))?;
     Sealer::new(&keys).map_err(|error| StartError::Seal(format!("the key in the secret {error}")))
 }
 

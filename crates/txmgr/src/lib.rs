@@ -57,7 +57,7 @@ pub fn code_version() -> String {
 
 /// An error's message followed by the messages of its causes, for logs and terminals. An error may quote a node or a
 /// service, so each line is escaped ([`text::plain`]).
-pub fn told(error: &dyn std::error::Error) -> String {
+pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

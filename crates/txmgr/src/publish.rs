@@ -9,7 +9,7 @@
 
 use crate::ports::{OutcomeTopic, PortError};
 use crate::wire::OutcomeMessage;
-use crate::{meters, told};
+use crate::{error_chain, meters};
 
 /// Publishes outcomes; returns one result each, in order.
 pub async fn all<O: OutcomeTopic>(topic: &O, outcomes: &[OutcomeMessage]) -> Vec<Result<(), PortError>> {
@@ -19,7 +19,7 @@ pub async fn all<O: OutcomeTopic>(topic: &O, outcomes: &[OutcomeMessage]) -> Vec
         let Err(error) = answer else { continue };
         if error.is_refused_for_good() && !outcome.reduced {
             metrics::counter!(meters::OUTCOMES_REDUCED).increment(1);
-            tracing::error!(error = told(error), request_id = %outcome.request_id, event_id = %outcome.event_id,
+            tracing::error!(error = error_chain(error), request_id = %outcome.request_id, event_id = %outcome.event_id,
                 "the topic refuses this outcome for good; it is published without metadata and texts");
             again.push((at, outcome.reduced()));
         }

@@ -280,12 +280,12 @@ fn no_fixed_field_of_a_request_can_be_changed() {
     let hot = "hot".parse().unwrap();
     assert_eq!(sealer().check(&whole, &hot), Ok(()));
     for (what, change) in changes {
-        let mut changed = whole.clone();
-        unsign(&mut changed);
-        change(&mut changed);
-        let id = changed.request_id.to_string();
-        assert!(sealer().check(&changed, &hot).is_err(), "{what}");
-        world.put(changed);
+        let mut forged = whole.clone();
+        unsign(&mut forged);
+        change(&mut forged);
+        let id = forged.request_id.to_string();
+        assert!(sealer().check(&forged, &hot).is_err(), "{what}");
+        world.put(forged);
         world.ask(&signer, &id, None);
         assert_eq!(world.record(&id).attempts.len(), 0, "{what}");
     }

@@ -3,10 +3,10 @@
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use signpost_txmgr::error_chain;
 use signpost_txmgr::ports::{Happened, PortError, RefusedForGood};
 use signpost_txmgr::record::{Attempt, AttemptKind, Reason, SendAnswer, SendClass, Sent};
 use signpost_txmgr::text;
-use signpost_txmgr::told;
 use signpost_txmgr::tx::{Fee, Signature};
 use signpost_txmgr::units::{Millis, TxHash, Wei};
 use signpost_txmgr::wire::{WireAttempt, WireReason};
@@ -178,7 +178,7 @@ fn texts_of_older_items_are_escaped_on_output() {
 fn error_text_is_escaped() {
     let source = Box::new(std::io::Error::other("the service says \u{1b}[2J\u{202e}"));
     let error = PortError { operation: "Publish", happened: Happened::No, throttled: false, source };
-    assert!(told(&error).ends_with("the service says \\u{1b}[2J\\u{202e}"), "{}", told(&error));
+    assert!(error_chain(&error).ends_with("the service says \\u{1b}[2J\\u{202e}"), "{}", error_chain(&error));
     let refused = PortError::refused_for_good("Publish", "InvalidParameter", "no\u{7}");
     assert!(refused.is_refused_for_good());
     let source: &RefusedForGood = refused.source.downcast_ref().unwrap();

@@ -11,6 +11,6 @@ fuzz_target!(|text: &str| {
                 assert!(policies.of(name).is_ok());
             }
         }
-        Err(error) => assert!(!signpost_txmgr::told(&error).is_empty()),
+        Err(error) => assert!(!signpost_txmgr::error_chain(&error).is_empty()),
     }
 });

@@ -146,11 +146,16 @@ fn a_citation_is_found_over_line_ends() {
     assert!(citations("let designed = style;").is_empty());
 }
 
+/// Whether a path names a page.
+fn is_of_page(path: &str) -> bool {
+    Path::new(path).extension().is_some_and(|extension| extension == "md")
+}
+
 /// Names of pages in a text: words that end in `.md`, with their directories.
 fn pages_named(text: &str) -> BTreeSet<String> {
     let part = |one: char| one.is_ascii_alphanumeric() || "_-./".contains(one);
     let named = text.split(|one: char| !part(one)).map(|word| word.trim_end_matches('.'));
-    named.filter(|word| word.ends_with(".md") && word.len() > 3).map(str::to_owned).collect()
+    named.filter(|word| is_of_page(word)).map(str::to_owned).collect()
 }
 
 /// Whether a page is in the repository: from its root, from the file that names it, or below some directory.
@@ -164,10 +169,9 @@ fn is_page(name: &str, from: &str, all: &BTreeSet<String>) -> bool {
 #[test]
 fn every_page_that_a_source_names_is_there() {
     let texts = texts();
-    let all: BTreeSet<String> =
-        texts.iter().map(|(path, _)| path.clone()).filter(|path| path.ends_with(".md")).collect();
+    let all: BTreeSet<String> = texts.iter().map(|(path, _)| path.clone()).filter(|path| is_of_page(path)).collect();
     let mut missing = Vec::new();
-    for (path, text) in texts.iter().filter(|(path, _)| !OF_PAGES.contains(&path.as_str()) && !path.ends_with(".md")) {
+    for (path, text) in texts.iter().filter(|(path, _)| !OF_PAGES.contains(&path.as_str()) && !is_of_page(path)) {
         let absent = pages_named(text).into_iter().filter(|name| !is_page(name, path, &all));
         missing.extend(absent.map(|name| format!("{name} in {path}")));
     }

@@ -5,8 +5,8 @@ use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 use futures_util::stream::{self, StreamExt as _};
 use signpost_txmgr::account::{Head, Marks};
+use signpost_txmgr::error_chain;
 use signpost_txmgr::ports::PortError;
-use signpost_txmgr::told;
 use signpost_txmgr::units::{AccountKey, Millis, Nonce, RequestId};
 
 use super::{DynamoStore, names, read};
@@ -81,7 +81,7 @@ pub(super) async fn leave_slots(
         return Ok(false);
     }
     if let Err(error) = store.expire_slots(account, from, to, expires_at).await {
-        let error = told(&error);
+        let error = error_chain(&error);
         tracing::warn!(%account, %from, %to, error, "slots left behind got no expiry and stay stored");
     }
     Ok(true)
@@ -131,7 +131,7 @@ pub(super) async fn move_marks(
     }
     for left in after.left_since(before) {
         if let Err(error) = store.expire_slots(account, left.start, left.end, expires_at).await {
-            tracing::warn!(%account, from = %left.start, to = %left.end, error = told(&error),
+            tracing::warn!(%account, from = %left.start, to = %left.end, error = error_chain(&error),
                 "slots left behind got no expiry and stay stored");
         }
     }

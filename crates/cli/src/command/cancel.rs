@@ -16,7 +16,7 @@ use signpost_txmgr::wire::LanePoke;
 use super::confirm::Yes;
 use super::registered::of_our_chain;
 use super::stored::stored_record;
-use super::{CommandError, ConfigOption, request_id, told};
+use super::{CommandError, ConfigOption, error_chain, request_id};
 use crate::terminal::{remark, say, say_json};
 use crate::{clock, world};
 
@@ -62,7 +62,10 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         cause: format!("an operator cancelled {id} at {}", clock::now()),
     };
     if let Err(error) = world::broadcast_queue(&session).poke_lanes(&[poke]).await {
-        remark(format!("the cancel is stored, but the lane was not poked ({}); the next sweep does it", told(&error)));
+        remark(format!(
+            "the cancel is stored, but the lane was not poked ({}); the next sweep does it",
+            error_chain(&error)
+        ));
     }
     if arguments.json {
         let line = json!({ "requestId": id.as_str(), "status": record.phase.name(), "nonce": record.nonce.0 });

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::account::register::{First, register};
-use super::{CommandError, Session, asked_to_stop, told};
+use super::{CommandError, Session, asked_to_stop, error_chain};
 use crate::aws::{self, LOOPBACK_REGION, Target};
 use crate::config::{
     AccountsFrom, BROADCASTER_CONCURRENCY, Chain, Config, Observe, Queues, SIGNER_CONCURRENCY, SealFrom, SendTo,
@@ -273,7 +273,7 @@ async fn prepare_quietly(stack: &LocalStack, wanted: &Wanted, names: &[String]) 
     for name in names {
         let account = make_account(&sdk, &wanted.prefix, name).await?;
         if let Err(error) = stack.fund(&account.address, FUNDS_WEI).await {
-            remark(format!("{}\n  {} has no funds; send it some", told(&error), account.address));
+            remark(format!("{}\n  {} has no funds; send it some", error_chain(&error), account.address));
         }
         accounts.push(account);
     }

@@ -16,7 +16,7 @@ use signpost_txmgr::wire::evidence::{Evidence, SealCheck};
 
 use super::registered::of_our_chain;
 use super::stored::stored_record;
-use super::{CommandError, ConfigOption, Session, request_id, told};
+use super::{CommandError, ConfigOption, Session, error_chain, request_id};
 use crate::config::SealFrom;
 use crate::terminal::{Colour, paint, remark, say, say_json};
 use crate::{clock, world};
@@ -93,11 +93,11 @@ async fn beside(session: &Session, record: &Record) -> Result<Beside, CommandErr
     let (mut receipt, mut header) = (None, None);
     if let Some((tx_hash, block)) = decided {
         receipt = nodes.raw_receipt(tx_hash).await.unwrap_or_else(|error| {
-            remark(format!("the receipt of {tx_hash} is left out: {}", told(&error)));
+            remark(format!("the receipt of {tx_hash} is left out: {}", error_chain(&error)));
             None
         });
         header = nodes.raw_header(block.hash).await.unwrap_or_else(|error| {
-            remark(format!("the header of block {} is left out: {}", block.number, told(&error)));
+            remark(format!("the header of block {} is left out: {}", block.number, error_chain(&error)));
             None
         });
     }

@@ -30,8 +30,8 @@ pub mod worker;
 
 use std::path::PathBuf;
 
+pub use signpost_host::error_chain;
 pub use signpost_host::session::{Session, connect};
-pub use signpost_host::told;
 use signpost_txmgr::units::RequestId;
 
 use crate::config::Config;

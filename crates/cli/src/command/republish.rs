@@ -74,7 +74,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
             Ok(()) => say(format!("{request_id}: published again as {}, eventId {event_id}", status.as_str())),
             Err(error) => {
                 complete = false;
-                remark(format!("{request_id}: not published: {}", super::told(&error)));
+                remark(format!("{request_id}: not published: {}", super::error_chain(&error)));
             }
         }
     }

@@ -18,7 +18,7 @@ use signpost_txmgr::wire::{RequestStatus, Status};
 
 use super::registered::{named, ours};
 use super::status::colour;
-use super::{CommandError, ConfigOption, told};
+use super::{CommandError, ConfigOption, error_chain};
 use crate::terminal::{paint, remark, say, say_json};
 use crate::{clock, when, world};
 
@@ -193,7 +193,7 @@ pub async fn each_of(
 
 /// Reports an unreadable item. Its key may be any text.
 pub(super) fn remark_unreadable(id: &str, error: &dyn std::error::Error) {
-    remark(format!("{} cannot be read ({}); see `signpost audit`", text::plain(id), told(error)));
+    remark(format!("{} cannot be read ({}); see `signpost audit`", text::plain(id), error_chain(error)));
 }
 
 /// Reads the whole table, and keeps the newest matching items.

@@ -10,7 +10,7 @@ use signpost_txmgr::text;
 use signpost_txmgr::units::{Millis, RequestId, Wei};
 use signpost_txmgr::wire::{RequestStatus, Status, WireAttempt, WireFee, WireKind};
 
-use super::{CommandError, ConfigOption, Session, asked_to_stop, request_id, told};
+use super::{CommandError, ConfigOption, Session, asked_to_stop, error_chain, request_id};
 use crate::terminal::{Colour, paint, remark, say, say_json};
 use crate::{amount, clock, lane, when, world};
 
@@ -82,7 +82,7 @@ async fn follow(client: &Client, id: &RequestId, json: bool) -> Result<ExitCode,
             }
             Ok(None) => remark(format!("{id} is not in the table yet")),
             // A failed read says nothing about the request, and the next one may succeed.
-            Err(error) => remark(told(&CommandError::from(error))),
+            Err(error) => remark(error_chain(&CommandError::from(error))),
         }
     }
 }

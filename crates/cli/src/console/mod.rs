@@ -42,8 +42,8 @@ use read::{Found, Reader};
 
 use crate::error::CommandError;
 use crate::{clock, world};
+use signpost_host::error_chain;
 use signpost_host::session::Session;
-use signpost_host::told;
 
 /// The pause between two reads.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -181,7 +181,7 @@ async fn request(State(shared): State<Shared>, Path(id): Path<String>) -> Respon
 }
 
 fn unread(error: &PortError) -> Response {
-    (StatusCode::BAD_GATEWAY, Json(json!({ "error": told(error) }))).into_response()
+    (StatusCode::BAD_GATEWAY, Json(json!({ "error": error_chain(error) }))).into_response()
 }
 
 /// The item as JSON, with only the beginning of long calldata.

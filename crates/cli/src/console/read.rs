@@ -18,8 +18,8 @@ use super::model::{self, AccountData, AccountView, Snapshot};
 use crate::aws;
 use crate::clock;
 use crate::{set_aside, world};
+use signpost_host::error_chain;
 use signpost_host::session::Session;
-use signpost_host::told;
 
 /// The limit of accounts shown. Accounts with open slots or an unusable key come first.
 const ACCOUNTS_MAX: usize = 40;
@@ -69,7 +69,7 @@ impl Reader {
     pub(super) async fn snapshot(&mut self, now: u64) -> Snapshot {
         let mut problems = Vec::new();
         let registered = self.store.accounts().await.unwrap_or_else(|error| {
-            problems.push(format!("the accounts cannot be read: {}", told(&error)));
+            problems.push(format!("the accounts cannot be read: {}", error_chain(&error)));
             Accounts::default()
         });
         // Accounts on other chains belong to another Signpost.
@@ -104,7 +104,7 @@ impl Reader {
         let open = lanes.iter().flat_map(|(_, slots)| slots.iter().map(|(_, id)| id));
         let wanted: HashSet<RequestId> = open.chain(&newest).cloned().collect();
         let requests = self.requests(&wanted).await.unwrap_or_else(|error| {
-            problems.push(format!("the requests cannot be read: {}", told(&error)));
+            problems.push(format!("the requests cannot be read: {}", error_chain(&error)));
             HashMap::new()
         });
         let names = heads.iter().map(|head| (head.account.to_string(), head.name.to_string())).collect();
@@ -177,7 +177,7 @@ impl Reader {
             }
         }
         if let Some(error) = failed {
-            problems.push(format!("balances cannot be read: {}", told(&error)));
+            problems.push(format!("balances cannot be read: {}", error_chain(&error)));
         }
     }
 
@@ -199,7 +199,7 @@ impl Reader {
         let (slots, newest) = tokio::join!(slots, newest);
         let newest = newest.map_err(|error| aws::reason(&error))?;
         let id = |key: &HashMap<String, AttributeValue>| key.get("requestId")?.as_s().ok()?.parse().ok();
-        Ok((slots.map_err(|error| told(&error))?, newest.items().iter().filter_map(id).collect()))
+        Ok((slots.map_err(|error| error_chain(&error))?, newest.items().iter().filter_map(id).collect()))
     }
 
     /// The requests with these ids: closed ones from the cache, the others from the table.

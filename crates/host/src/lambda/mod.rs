@@ -31,10 +31,10 @@ use self::event::{Event, Unusable};
 use self::time::TimeLeft;
 use crate::clock::now_ms;
 use crate::consumer::Stop;
+use crate::error_chain;
 use crate::observe;
 use crate::observe::emf::Emf;
 use crate::start::StartError;
-use crate::told;
 
 /// A stage in Lambda.
 pub trait Function: Send + Sync + 'static {
@@ -110,7 +110,7 @@ where
         match function {
             Ok(function) => serve(Arc::new(function), extension, emf).await,
             Err(error) => {
-                let message = told(&error);
+                let message = error_chain(&error);
                 tracing::error!(error = message, "the function does not start");
                 runtime_api::report_init_error(&message).await;
                 ExitCode::FAILURE

@@ -12,9 +12,9 @@ use lambda_runtime::{LambdaEvent, LambdaInvocation, Runtime, service_fn};
 use signpost_aws::kms::KmsKeys;
 use signpost_aws::repeat::Backoff;
 use signpost_host::aws::{Target, connect};
+use signpost_host::error_chain;
 use signpost_host::lambda::runtime_api::report_init_error;
 use signpost_host::lambda::time::TimeLeft;
-use signpost_host::told;
 use signpost_signer::direct::SignDirect;
 use signpost_signer::direct::answer::Answer;
 use signpost_signer::direct::config::{DirectConfig, log_level};
@@ -63,9 +63,9 @@ fn observe(level: Level) {
 async fn start() -> Result<SignDirect<KmsKeys>, String> {
     let program = std::env::current_exe().map_err(|error| format!("the program's directory is not known: {error}"))?;
     let directory = program.parent().unwrap_or(Path::new("/"));
-    let config = DirectConfig::read(variable, directory).map_err(|error| told(&error))?;
+    let config = DirectConfig::read(variable, directory).map_err(|error| error_chain(&error))?;
     let keys = KmsKeys::new(&connect(&Target::default()).await).with_backoff(BACKOFF);
-    let function = SignDirect::start(keys, config).await.map_err(|error| told(&error))?;
+    let function = SignDirect::start(keys, config).await.map_err(|error| error_chain(&error))?;
     tracing::info!(address = %function.address(), "ready");
     Ok(function)
 }

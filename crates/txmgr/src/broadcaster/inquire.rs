@@ -15,7 +15,7 @@ use crate::machine::{Event, Tuning, Word, witnesses_of};
 use crate::ports::{Chain, NonceUse, OutcomeTopic, PortError, ResignQueue, Store, UseQuery};
 use crate::record::{Inquiry, Receipt, Record, Subject};
 use crate::units::{Millis, TxHash};
-use crate::{meters, revert, told};
+use crate::{error_chain, meters, revert};
 
 use super::question::{Asked, Question};
 use super::{Broadcaster, Lane};
@@ -96,7 +96,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             }
             (Asked::Revert(receipt, witnesses), Reply::Revert(bytes)) => match bytes {
                 Ok(bytes) => finalized(record, receipt, bytes.as_deref(), witnesses),
-                Err(error) => without_reason(record, receipt, witnesses, &told(&error), question.at, now),
+                Err(error) => without_reason(record, receipt, witnesses, &error_chain(&error), question.at, now),
             },
             (Asked::Use(_), Reply::Revert(_) | Reply::None) => again(record, Subject::Use, question.at, now),
             (Asked::Revert(receipt, witnesses), Reply::Use(..) | Reply::None) => {
@@ -152,7 +152,7 @@ fn event_of_use(
             Event::Inquired(Inquiry::after(record.inquiry, Subject::Use, searched, asked_at, now))
         }
         Err(error) => {
-            tracing::warn!(error = told(&error), request_id = %record.request_id, "the search for the use of the nonce failed; no verdict");
+            tracing::warn!(error = error_chain(&error), request_id = %record.request_id, "the search for the use of the nonce failed; no verdict");
             again(record, Subject::Use, asked_at, now)
         }
     }

@@ -35,7 +35,7 @@ use crate::record::{Phase, Record, SendClass, WaitCause, Waiting};
 use crate::start::{self, OfChain, StartRefused};
 use crate::units::{AccountKey, ChainId, Millis, Nonce};
 use crate::wire::LanePoke;
-use crate::{meters, poke, told};
+use crate::{error_chain, meters, poke};
 
 use self::lane::is_mined_or_settled;
 
@@ -217,7 +217,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
     pub async fn look_at_idle(&self, idle: &[AccountKey], now: Millis) {
         let looks = idle.iter().copied().map(|account| async move {
             if let Err(error) = self.round(&mut Lane::new(account, now), now).await {
-                tracing::warn!(error = told(&error), %account, "an idle lane could not be checked");
+                tracing::warn!(error = error_chain(&error), %account, "an idle lane could not be checked");
             }
         });
         stream::iter(looks).buffer_unordered(Self::IDLE_LOOKS_AT_ONCE).collect::<()>().await;
@@ -243,7 +243,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             Ok(view) => Some(view),
             Err(error) => {
                 metrics::counter!(meters::NO_CHAIN).increment(1);
-                tracing::warn!(error = told(&error), account = %lane.account, "no node answers; the chain's state is unknown and the lane keeps watching");
+                tracing::warn!(error = error_chain(&error), account = %lane.account, "no node answers; the chain's state is unknown and the lane keeps watching");
                 None
             }
         }
@@ -379,7 +379,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         let (count, word) = match self.chain.final_count(lane.account.address).await {
             Ok(answer) => answer,
             Err(error) => {
-                tracing::warn!(error = told(&error), account = %lane.account, "it is not known whether another program used the account");
+                tracing::warn!(error = error_chain(&error), account = %lane.account, "it is not known whether another program used the account");
                 return Ok(());
             }
         };
@@ -424,7 +424,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         match self.store.set_unfunded(&lane.account, since).await {
             Ok(()) => head.unfunded_since = since,
             Err(error) => {
-                tracing::warn!(error = told(&error), account = %lane.account, "whether the account can pay was not stored; the next round tries again");
+                tracing::warn!(error = error_chain(&error), account = %lane.account, "whether the account can pay was not stored; the next round tries again");
             }
         }
     }
@@ -470,7 +470,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                 }
             }
             Err(error) => {
-                tracing::debug!(error = told(&error), account = %lane.account, "the account's code cannot be read");
+                tracing::debug!(error = error_chain(&error), account = %lane.account, "the account's code cannot be read");
             }
         }
         match self.chain.balance(lane.account.address).await {
@@ -480,7 +480,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                     .set(gauge(balance.whole_gwei()));
             }
             Err(error) => {
-                tracing::debug!(error = told(&error), account = %lane.account, "the account's funds cannot be read");
+                tracing::debug!(error = error_chain(&error), account = %lane.account, "the account's funds cannot be read");
             }
         }
     }
@@ -499,7 +499,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         match self.store.observe_fee(&head.account, &fee).await {
             Ok(()) => head.fee = Some(fee),
             Err(error) => {
-                tracing::warn!(error = told(&error), account = %head.account, "the network's price was not stored");
+                tracing::warn!(error = error_chain(&error), account = %head.account, "the network's price was not stored");
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::record::{AttemptKind, Phase, Record, SendAnswer, SendClass};
 use crate::tx::RawTx;
 use crate::units::{Millis, Nonce};
 use crate::wire::{OutcomeMessage, SignerPoke, WireFee};
-use crate::{meters, publish, told, trace};
+use crate::{error_chain, meters, publish, trace};
 
 use super::question::{Asked, Question};
 use super::{Broadcaster, Lane};
@@ -168,7 +168,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                     if error.happened == Happened::No && !error.throttled {
                         lane.refused_at.insert(nonce, now);
                     }
-                    tracing::warn!(error = told(&error), request_id = %message.request_id, "the outcome was not published; a later round tries again");
+                    tracing::warn!(error = error_chain(&error), request_id = %message.request_id, "the outcome was not published; a later round tries again");
                 }
             }
         }
@@ -188,7 +188,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
                 }
             }
             Err(error) => {
-                tracing::warn!(error = told(&error), account = %lane.account, "the signer was not asked; a later round tries again");
+                tracing::warn!(error = error_chain(&error), account = %lane.account, "the signer was not asked; a later round tries again");
             }
         }
     }
@@ -207,7 +207,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             match apply(record, &event, now) {
                 Ok(next) => nexts.push(next),
                 Err(error) => {
-                    tracing::error!(error = told(&error), request_id = %record.request_id, "the machine decided an action that it does not allow");
+                    tracing::error!(error = error_chain(&error), request_id = %record.request_id, "the machine decided an action that it does not allow");
                 }
             }
         }
@@ -255,7 +255,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         tracing::warn!(account = %record.account, request_id = %record.request_id,
             "a node accepted a transaction that was answered as misconfigured; the pause for that ends, an operator's pause does not");
         if let Err(error) = self.store.set_paused_by_node(&record.account, false).await {
-            tracing::error!(error = told(&error), account = %record.account, "the pause could not be ended; use `account resume`");
+            tracing::error!(error = error_chain(&error), account = %record.account, "the pause could not be ended; use `account resume`");
         }
     }
 
@@ -266,7 +266,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         tracing::error!(account = %record.account, request_id = %record.request_id, words = %answer.message,
             "the node says we are misconfigured; the account is paused");
         if let Err(error) = self.store.set_paused_by_node(&record.account, true).await {
-            tracing::error!(error = told(&error), account = %record.account, "the account could not be paused; the next send will try again");
+            tracing::error!(error = error_chain(&error), account = %record.account, "the account could not be paused; the next send will try again");
         }
     }
 }

@@ -318,8 +318,8 @@ impl Chain for MemoryChain {
 
     async fn nonce_use(&self, query: &UseQuery) -> Result<NonceUse, PortError> {
         let pass = self.gate.enter("nonce_use").await?;
-        if let Some(told) = self.lie_of_use(query) {
-            return pass.reply(told).await;
+        if let Some(answer) = self.lie_of_use(query) {
+            return pass.reply(answer).await;
         }
         let used = {
             let world = self.world();
@@ -344,7 +344,7 @@ impl Chain for MemoryChain {
 
     async fn final_count(&self, address: Address) -> Result<(Nonce, Word), PortError> {
         let pass = self.gate.enter("final_count").await?;
-        let told = {
+        let answer = {
             let world = self.world();
             let mut first = world.seen_count(address, world.seen_finalized());
             if world.mood.lies.counts && !world.mood.second_leads {
@@ -359,7 +359,7 @@ impl Chain for MemoryChain {
                 }
             }
         };
-        pass.reply(told).await
+        pass.reply(answer).await
     }
 
     async fn has_code(&self, address: Address) -> Result<bool, PortError> {
@@ -406,8 +406,8 @@ fn view(world: &World, query: &ViewQuery) -> ChainView {
         }
         receipts.push((*nonce, found.map_or(ReceiptView::Absent, ReceiptView::Found)));
     }
-    let told = heights.iter().filter(|number| **number <= height && !world.mood.hides_blocks);
-    let canonical: Vec<BlockRef> = told.filter_map(|number| world.seen_block(*number)).collect();
+    let answer = heights.iter().filter(|number| **number <= height && !world.mood.hides_blocks);
+    let canonical: Vec<BlockRef> = answer.filter_map(|number| world.seen_block(*number)).collect();
     let finalized_nonce = world.seen_count(query.address, finalized);
     let is_final = |nonce: Nonce, receipt: &Receipt| {
         nonce < finalized_nonce && receipt.block.number.0 <= finalized && canonical.contains(&receipt.block)

@@ -57,12 +57,12 @@ impl Lies {
         if self.receipts {
             view.receipts = query.slots.iter().filter_map(|slot| Some((slot.nonce, self.of(slot, view)?))).collect();
         }
-        let told = view.receipts.iter().filter_map(|(_, receipt)| match receipt {
+        let shown = view.receipts.iter().filter_map(|(_, receipt)| match receipt {
             ReceiptView::Found(receipt) => Some(receipt.block),
             ReceiptView::Absent | ReceiptView::Unknown => None,
         });
         if self.blocks || self.ahead > 0 {
-            view.canonical = told.chain([view.latest, view.finalized]).collect();
+            view.canonical = shown.chain([view.latest, view.finalized]).collect();
         }
         view.canonical.extend([view.latest, view.finalized]);
         let is_final = |nonce: Nonce, receipt: &Receipt| {

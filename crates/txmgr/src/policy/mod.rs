@@ -152,7 +152,7 @@ impl Policies {
         if self.take(sender) || self.all().any(|policy| policy.takes_cancels_of(sender)) {
             return Ok(());
         }
-        let text = format!("no policy lists {} in allow_senders; nothing is taken from it", told_sender(sender));
+        let text = format!("no policy lists {} in allow_senders; nothing is taken from it", sender_text(sender));
         Err(Refused::whole(Code::SenderNotAllowed, text))
     }
 
@@ -242,7 +242,7 @@ impl AccountPolicy {
         if sender.is_some_and(|sender| allowed.iter().any(|pattern| pattern.matches(sender))) {
             return Ok(());
         }
-        let text = format!("policy allow_senders does not list {}", told_sender(sender));
+        let text = format!("policy allow_senders does not list {}", sender_text(sender));
         Err(Refused::whole(Code::SenderNotAllowed, text))
     }
 
@@ -332,7 +332,7 @@ impl AccountPolicy {
     }
 }
 
-fn told_sender(sender: Option<&str>) -> String {
+fn sender_text(sender: Option<&str>) -> String {
     match sender {
         None => "a sender that is not known".to_owned(),
         Some(sender) => format!("sender {}", shown(sender).unwrap_or("(of that id)")),

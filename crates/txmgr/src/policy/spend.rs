@@ -40,7 +40,7 @@ impl SpendLimit {
         spent > self.limit
     }
 
-    fn told(self) -> String {
+    fn text(self) -> String {
         format!("policy spend_limit_wei is {} per spend_window_s of {}", self.limit, self.window_ms / 1_000)
     }
 }
@@ -71,7 +71,7 @@ impl AccountPolicy {
             // Neither what is left nor until when: a refusal's text does not depend on the time.
             let message = format!(
                 "{}: the request may cost {cost} wei, more than this window has left; send it again in a later one, under the same id",
-                limit.told()
+                limit.text()
             );
             return Err(Refused::whole(Code::SpendLimitReached, message));
         }
@@ -85,7 +85,7 @@ impl AccountPolicy {
         if limit.is_over(cost) {
             let message = format!(
                 "{}: the request may cost {cost} wei, more than a whole window has; lower `value`, `gas` or `maxGasPrice`",
-                limit.told()
+                limit.text()
             );
             return Err(Refused::whole(Code::SpendLimitReached, message));
         }

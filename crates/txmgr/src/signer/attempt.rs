@@ -15,7 +15,7 @@ use crate::tx::{Fee, UnsignedTx};
 use crate::units::{AccountKey, ChainId, Millis, Wei};
 use crate::unusable::KeyCall;
 use crate::wire::SignerPoke;
-use crate::{fees, meters, text, told, trace};
+use crate::{error_chain, fees, meters, text, trace};
 
 use super::MAX_TRIES;
 use super::standing::{KeyWatch, Shown, Try};
@@ -91,13 +91,13 @@ impl<S: Store, K: Keys> Attempts<'_, S, K> {
         let Err(fault) = self.sealer.check(record, &head.name) else { return Ok(Vouched(record)) };
         metrics::counter!(meters::UNSEALED, "account" => record.account.to_string(), "fault" => fault.as_str())
             .increment(1);
-        tracing::error!(error = told(&fault), request_id = %record.request_id, account = %record.account, nonce = %record.nonce,
+        tracing::error!(error = error_chain(&fault), request_id = %record.request_id, account = %record.account, nonce = %record.nonce,
             "the record is not signed: it is not as a signer accepted it; someone else wrote it, or the seal's key is another");
         let is_noted = record.waiting.is_some_and(|waiting| waiting.cause == WaitCause::Seal);
         if !is_noted && record.phase.settlement().is_none() {
             let waits = Event::Waits(Waiting { cause: WaitCause::Seal, since: record.moved_at() });
             if let Err(error) = write(self.watch.store, record, &waits, now).await {
-                tracing::warn!(error = told(&error), request_id = %record.request_id, "that it waits for its seal is not noted");
+                tracing::warn!(error = error_chain(&error), request_id = %record.request_id, "that it waits for its seal is not noted");
             }
         }
         Err(AttemptError::Unsealed(fault))

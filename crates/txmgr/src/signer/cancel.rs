@@ -11,12 +11,12 @@
 //!
 //! Read next: [`super::attempt`].
 
+use crate::error_chain;
 use crate::machine::Event;
 use crate::policy::{Policies, principal};
 use crate::ports::{OutcomeTopic, Store};
 use crate::record::{CancelCause, Phase, Record};
 use crate::request::{Code, Refused};
-use crate::told;
 use crate::units::{Millis, RequestId};
 
 use super::MAX_TRIES;
@@ -63,7 +63,7 @@ impl<S: Store, O: OutcomeTopic> Cancels<'_, S, O> {
                     batch.done(at);
                 }
                 Err(error) => {
-                    tracing::warn!(error = told(&error), request_id = %id, "cancel not noted; the message stays on the queue");
+                    tracing::warn!(error = error_chain(&error), request_id = %id, "cancel not noted; the message stays on the queue");
                     batch.retry(at);
                 }
             }

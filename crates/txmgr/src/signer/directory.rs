@@ -13,10 +13,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
+use crate::error_chain;
 use crate::ports::{PortError, Store};
 use crate::request::{AccountRef, Message};
 use crate::start::OfChain;
-use crate::told;
 use crate::units::{AccountKey, Millis};
 
 use super::batch::Inbound;
@@ -70,7 +70,7 @@ impl<S: Store> Directory<'_, S> {
                 Ok(()) => self.note_unknown(&asked, now),
                 Err(error) => {
                     tracing::warn!(
-                        error = told(&error),
+                        error = error_chain(&error),
                         "accounts cannot be read; messages that name new ones stay on the queue"
                     );
                     heads.directory_unread = true;
@@ -86,7 +86,7 @@ impl<S: Store> Directory<'_, S> {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(error = told(&error), %account, "the account cannot be read; its messages stay on the queue");
+                    tracing::warn!(error = error_chain(&error), %account, "the account cannot be read; its messages stay on the queue");
                     heads.unread.insert(account);
                 }
             }

@@ -70,7 +70,7 @@ use crate::seal::Sealer;
 use crate::start::{self, KeyTrouble, OfChain, StartRefused};
 use crate::units::{Address, ChainId, KmsKeyId, Millis, Wei};
 use crate::wire::{LanePoke, SignerPoke};
-use crate::{meters, poke, told, trace};
+use crate::{error_chain, meters, poke, trace};
 
 use self::answer::find_answers;
 pub use self::attempt::AttemptError;
@@ -254,7 +254,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!(
-                    error = told(&error),
+                    error = error_chain(&error),
                     "what answers these messages cannot be read; they stay on the queue"
                 );
                 for inbound in part {
@@ -319,7 +319,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 Err(AttemptError::Unsealed(_)) => batch.done(at),
                 Err(error) => {
                     metrics::counter!(meters::NOT_SIGNED).increment(1);
-                    tracing::warn!(error = told(&error), %request_id, "not signed; the message stays on the queue, the slot stays reserved");
+                    tracing::warn!(error = error_chain(&error), %request_id, "not signed; the message stays on the queue, the slot stays reserved");
                     batch.retry(at);
                 }
             }
@@ -341,7 +341,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                 // Asking again changes nothing; the lane does so while the slot is open.
                 Err(AttemptError::Unsealed(_)) => out.push(Disposition::Done),
                 Err(error) => {
-                    tracing::warn!(error = told(&error), request_id = %ask.request_id, "ask not answered; it stays on the queue");
+                    tracing::warn!(error = error_chain(&error), request_id = %ask.request_id, "ask not answered; it stays on the queue");
                     out.push(Disposition::Retry);
                 }
             }
@@ -358,7 +358,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         let mut pokes = Vec::with_capacity(batch.touched.len());
         for account in &batch.touched {
             let head = self.store.head(account).await.unwrap_or_else(|error| {
-                tracing::debug!(error = told(&error), %account, "whether the lane was open is not known");
+                tracing::debug!(error = error_chain(&error), %account, "whether the lane was open is not known");
                 None
             });
             let lowest = batch.lowest.get(account).copied();
@@ -372,7 +372,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             return;
         }
         if let Err(error) = self.lanes.poke_lanes(pokes).await {
-            tracing::warn!(error = told(&error), "the broadcaster was not poked; the sweep will");
+            tracing::warn!(error = error_chain(&error), "the broadcaster was not poked; the sweep will");
         }
     }
 }

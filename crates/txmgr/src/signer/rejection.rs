@@ -22,7 +22,7 @@ use crate::record::{Reason, Record, Rejected, Vacancy};
 use crate::request::{Code, Refused, SigningRequest};
 use crate::units::{AccountKey, ChainId, Digest, Millis, RequestId};
 use crate::wire::OutcomeMessage;
-use crate::{meters, publish, told};
+use crate::{error_chain, meters, publish};
 
 use super::MAX_TRIES;
 use super::answer::{Standing, find};
@@ -92,7 +92,7 @@ impl<S: Store, O: OutcomeTopic> Rejections<'_, S, O> {
                     batch.done(at);
                 }
                 Err(error) => {
-                    tracing::warn!(error = told(&error), message_id = %delivery.message_id, "rejection not stored; the message stays");
+                    tracing::warn!(error = error_chain(&error), message_id = %delivery.message_id, "rejection not stored; the message stays");
                     batch.retry(at);
                 }
             }
@@ -206,7 +206,7 @@ impl<S: Store, O: OutcomeTopic> Rejections<'_, S, O> {
             // Occupied: another message has taken its place, and the copy of it stands.
             Ok(RejectVerdict::Stored | RejectVerdict::Occupied) => true,
             Err(error) => {
-                tracing::warn!(error = told(&error), request_id = %id, "rejection published but not marked; it will be again");
+                tracing::warn!(error = error_chain(&error), request_id = %id, "rejection published but not marked; it will be again");
                 false
             }
         }
@@ -265,7 +265,7 @@ pub(super) async fn publish_each<O: OutcomeTopic>(topic: &O, outcomes: &[Outcome
             }
             Err(error) => {
                 metrics::counter!(meters::NOT_PUBLISHED).increment(1);
-                tracing::warn!(error = told(&error), request_id = %outcome.request_id, "outcome not published; it will be");
+                tracing::warn!(error = error_chain(&error), request_id = %outcome.request_id, "outcome not published; it will be");
                 false
             }
         })

@@ -12,7 +12,7 @@ use crate::request::{AccountRef, Code, Refused, SigningRequest};
 use crate::seal::Sealer;
 use crate::units::{AccountKey, ChainId, Digest, Millis, RequestId};
 use crate::unusable::KeyFault;
-use crate::{meters, told};
+use crate::{error_chain, meters};
 
 use super::MAX_TRIES;
 use super::answer::{Standing, find};
@@ -212,7 +212,7 @@ impl<S: Store, K: Keys, O: OutcomeTopic> Reservations<'_, S, K, O> {
             Ok(Some(head)) => return Some(Resolved { record, head, at }),
             Ok(None) => {}
             Err(error) => {
-                tracing::warn!(error = told(&error), request_id = %record.request_id, "the account of its slot cannot be read; the message stays");
+                tracing::warn!(error = error_chain(&error), request_id = %record.request_id, "the account of its slot cannot be read; the message stays");
             }
         }
         batch.retry(at);
@@ -270,17 +270,17 @@ impl<S: Store, K: Keys, O: OutcomeTopic> Reservations<'_, S, K, O> {
                 }
                 Ok(verdict) => {
                     if let Err(error) = self.after_lost_race(head, &mut lane, candidates, verdict, now).await {
-                        tracing::warn!(error = told(&error), account = %head.account, "reservation cannot be read again");
+                        tracing::warn!(error = error_chain(&error), account = %head.account, "reservation cannot be read again");
                         break;
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(error = told(&error), account = %head.account, "reservation did not complete");
+                    tracing::warn!(error = error_chain(&error), account = %head.account, "reservation did not complete");
                     // It may hold: what is known then answers. Otherwise the messages stay.
                     let ids: Vec<_> = group.records.into_iter().map(|record| record.request_id).collect();
                     if let Err(error) = self.find_known(&mut lane, candidates, &ids, now).await {
                         tracing::warn!(
-                            error = told(&error),
+                            error = error_chain(&error),
                             "records cannot be read; their messages stay on the queue"
                         );
                     }

@@ -25,7 +25,7 @@ use crate::signature::PublicKey;
 use crate::start::{self, KEYS_AT_ONCE, KeyTrouble, OfChain};
 use crate::units::{AccountKey, Address, KmsKeyId, Millis};
 use crate::unusable::{KeyCall, KeyFault, Unusable};
-use crate::{meters, told};
+use crate::{error_chain, meters};
 
 use super::heads::Heads;
 
@@ -125,7 +125,7 @@ impl<S: Store, K: Keys> KeyWatch<'_, S, K> {
         while let Some(checked) = checks.next().await {
             if let Err(error) = checked {
                 tracing::warn!(
-                    error = told(&error),
+                    error = error_chain(&error),
                     "the key service does not answer; keys are read with the first requests"
                 );
                 return;
@@ -163,7 +163,7 @@ impl<S: Store, K: Keys> KeyWatch<'_, S, K> {
             (Err(trouble), _) => match trouble.fault() {
                 Some(fault) => head.unusable = Some(self.mark(head, fault, mark.call, now).await),
                 None => {
-                    tracing::warn!(error = told(&trouble), account = %head.account, "the key service does not answer");
+                    tracing::warn!(error = error_chain(&trouble), account = %head.account, "the key service does not answer");
                 }
             },
         }
@@ -190,7 +190,7 @@ impl<S: Store, K: Keys> KeyWatch<'_, S, K> {
             head.unusable = Some(mark);
             return KeyStanding::of(mark, now);
         }
-        tracing::warn!(error = told(&trouble), account = %head.account, "the account's public key cannot be read now; its messages stay on the queue");
+        tracing::warn!(error = error_chain(&trouble), account = %head.account, "the account's public key cannot be read now; its messages stay on the queue");
         KeyStanding::MayHeal
     }
 
@@ -246,7 +246,7 @@ impl<S: Store, K: Keys> KeyWatch<'_, S, K> {
                 "the account's key cannot be used; it gets no slot and no signature, all others do");
         }
         if !stored && let Err(error) = self.store.set_unusable(&head.account, Some(mark)).await {
-            tracing::warn!(error = told(&error), account = %head.account, "that its key cannot be used is not noted");
+            tracing::warn!(error = error_chain(&error), account = %head.account, "that its key cannot be used is not noted");
         }
         mark
     }
@@ -258,7 +258,7 @@ impl<S: Store, K: Keys> KeyWatch<'_, S, K> {
         match self.store.set_unusable(&head.account, None).await {
             Ok(()) => tracing::info!(account = %head.account, name = %head.name, "the account's key works again"),
             Err(error) => {
-                tracing::warn!(error = told(&error), account = %head.account, "that its key works again is not noted; the next look does");
+                tracing::warn!(error = error_chain(&error), account = %head.account, "that its key works again is not noted; the next look does");
             }
         }
     }
@@ -284,7 +284,7 @@ impl<S: Store, K: Keys> KeyWatch<'_, S, K> {
             Shown::OtherKey => {
                 self.memory.public_keys.lock().expect("no code panics while holding the keys").remove(&head.kms_key_id);
                 if let Err(error) = self.read_or_mark(head, now).await {
-                    tracing::warn!(error = told(&error), account = %head.account, "the public key cannot be read again");
+                    tracing::warn!(error = error_chain(&error), account = %head.account, "the public key cannot be read again");
                 }
             }
             Shown::Nothing => {}

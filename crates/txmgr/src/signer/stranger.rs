@@ -25,7 +25,7 @@ use crate::ports::{OutcomeTopic, Store};
 use crate::record::Rejected;
 use crate::units::{Millis, RequestId};
 use crate::wire::OutcomeMessage;
-use crate::{meters, told};
+use crate::{error_chain, meters};
 
 use super::attempt::AttemptError;
 use super::batch::{Batch, Inbound};
@@ -61,7 +61,7 @@ pub(super) async fn refuse_strangers<S: Store, O: OutcomeTopic>(
                 answers.push((at, batch.in_trace(at, OutcomeMessage::of_rejected(&rejected))));
             }
             Err(error) => {
-                tracing::warn!(error = told(&error), "rejection not stored; the message stays");
+                tracing::warn!(error = error_chain(&error), "rejection not stored; the message stays");
                 batch.retry(at);
             }
         }

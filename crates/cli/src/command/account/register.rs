@@ -165,7 +165,7 @@ fn unsure(address: Address, unfit: Unfit) -> CommandError {
 }
 
 async fn when_settled(chain: &impl Chain, candidate: &Candidate) -> Result<Nonce, CommandError> {
-    let mut told = None;
+    let mut reported = None;
     let mut left_ms = WAIT_MAX_MS;
     loop {
         let unfit = match candidate.settled(chain).await? {
@@ -173,9 +173,9 @@ async fn when_settled(chain: &impl Chain, candidate: &Candidate) -> Result<Nonce
             Err(unfit) if left_ms == 0 => return Err(unsure(candidate.address(), unfit)),
             Err(unfit) => unfit,
         };
-        if told != Some(unfit) {
+        if reported != Some(unfit) {
             remark(format!("waiting: {unfit}"));
-            told = Some(unfit);
+            reported = Some(unfit);
         }
         tokio::time::sleep(Duration::from_millis(LOOK_EVERY_MS)).await;
         left_ms = left_ms.saturating_sub(LOOK_EVERY_MS);

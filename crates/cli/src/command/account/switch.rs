@@ -11,7 +11,7 @@ use signpost_txmgr::units::ChainId;
 use super::{of_our_chain, show};
 use crate::command::confirm::Yes;
 use crate::command::registered::any_named;
-use crate::command::{CommandError, ConfigOption, told};
+use crate::command::{CommandError, ConfigOption, error_chain};
 use crate::terminal::remark;
 use crate::world;
 
@@ -113,7 +113,7 @@ async fn all(
             Ok(head) => show(head, json),
             Err(error) => {
                 let wanted = if paused { "paused" } else { "resumed" };
-                remark(format!("error: {} is not {wanted}: {}", head.name, told(error)));
+                remark(format!("error: {} is not {wanted}: {}", head.name, error_chain(error)));
             }
         }
     }

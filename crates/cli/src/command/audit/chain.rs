@@ -8,7 +8,7 @@ use signpost_txmgr::record::{Foreign, Receipt, Record, Verdict};
 use signpost_txmgr::units::Nonce;
 
 use super::judge::{Problem, Seen, problem};
-use crate::command::told;
+use crate::command::error_chain;
 
 /// Slots in one view query.
 const SLOTS_AT_ONCE: usize = 50;
@@ -46,9 +46,10 @@ pub(super) async fn compare(nodes: &impl Chain, seen: &Seen) -> Compared {
         match nodes.view(&query).await {
             Ok(view) => compare_part(&mut compared, records, &view, seen),
             Err(error) => {
-                compared
-                    .notes
-                    .insert(format!("no node answers, so nothing was compared with the chain: {}", told(&error)));
+                compared.notes.insert(format!(
+                    "no node answers, so nothing was compared with the chain: {}",
+                    error_chain(&error)
+                ));
             }
         }
     }
@@ -201,7 +202,7 @@ async fn displaced(nodes: &impl Chain, compared: &mut Compared, seen: &Seen) {
                 compared.notes.insert(text);
             }
             Err(error) => {
-                let (id, error) = (&record.request_id, told(&error));
+                let (id, error) = (&record.request_id, error_chain(&error));
                 let text = format!("the transaction that displaced {id} cannot be looked up: {error}");
                 compared.notes.insert(text);
             }

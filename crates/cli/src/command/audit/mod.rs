@@ -20,7 +20,7 @@ use signpost_txmgr::units::{Millis, RequestId};
 
 use self::judge::{Problem, Seen};
 use super::registered::{named, ours};
-use super::{CommandError, ConfigOption, told};
+use super::{CommandError, ConfigOption, error_chain};
 use crate::terminal::{Colour, paint, remark, say, say_json};
 use crate::{clock, world};
 
@@ -122,7 +122,7 @@ async fn look(store: &DynamoStore, head: &Head) -> Result<Seen, CommandError> {
                 records.insert(record.request_id.clone(), *record);
             }
             Ok(Stored::Rejected(refused)) => rejected.push(refused),
-            Err(error) => unreadable.push((found.id, told(&error))),
+            Err(error) => unreadable.push((found.id, error_chain(&error))),
         }
     }
     Ok(Seen { before, after, slots, records, rejected, unreadable, now: clock::now() })

@@ -15,7 +15,7 @@ use signpost_txmgr::unusable::KeyFault;
 use super::Checks;
 use crate::aws::reason;
 use crate::command::registered::{others, registered};
-use crate::command::{Session, told};
+use crate::command::{Session, error_chain};
 use crate::{amount, world};
 
 /// Checks every registered account on the configured chain.
@@ -26,14 +26,14 @@ pub(super) async fn check(session: &Session, checks: &mut Checks) {
             Some(rules)
         }
         Err(error) => {
-            checks.problem("policy file", told(&error), "correct it: a worker does not start without it");
+            checks.problem("policy file", error_chain(&error), "correct it: a worker does not start without it");
             None
         }
     };
     let accounts = match registered(session).await {
         Ok(accounts) => accounts,
         Err(error) => {
-            checks.problem("accounts", told(&error), "check the accounts table and the permissions on it");
+            checks.problem("accounts", error_chain(&error), "check the accounts table and the permissions on it");
             return;
         }
     };
@@ -79,14 +79,14 @@ fn pinned(session: &Session, heads: &[Head], checks: &mut Checks) {
     let pins = match signpost_signer::guard::pins(session.config.chain.chain_id, Some(accounts)) {
         Ok(pins) => pins,
         Err(error) => {
-            checks.problem("accounts", told(&error), "correct the list: the signer does not start with it");
+            checks.problem("accounts", error_chain(&error), "correct the list: the signer does not start with it");
             return;
         }
     };
     for head in heads.iter().filter(|head| head.retired_at.is_none()) {
         if let Err(fault) = pins.check(head) {
             let todo = format!("nothing is signed for it; if it is yours, list {}", Pin::of(head));
-            checks.problem(format!("{}: list", head.name), told(&fault), todo);
+            checks.problem(format!("{}: list", head.name), error_chain(&fault), todo);
         }
     }
 }
@@ -121,7 +121,7 @@ async fn one(session: &Session, head: &Head, rules: Option<&Policies>, nodes: &i
 async fn retired(session: &Session, head: &Head, at: Millis, checks: &mut Checks) {
     let key = match world::keys(session).public_key(&head.kms_key_id).await {
         Ok(_) => "its key can still be read".to_owned(),
-        Err(error) => format!("its key can no longer be used: {}", told(&error)),
+        Err(error) => format!("its key can no longer be used: {}", error_chain(&error)),
     };
     checks.ok(format!("{}: state", head.name), format!("retired {}; {key}", crate::when::date(at)));
 }
@@ -206,9 +206,9 @@ async fn key(session: &Session, head: &Head, checks: &mut Checks) {
                 format!("{}", head.account.address),
                 format!("the key's address is {}: nothing is signed until the alias is corrected", public.address()),
             ),
-            Err(error) => checks.problem(what, told(&error), "the key was replaced by a key of another kind"),
+            Err(error) => checks.problem(what, error_chain(&error), "the key was replaced by a key of another kind"),
         },
-        Err(error) => checks.problem(what, told(&error), "check the permission kms:GetPublicKey"),
+        Err(error) => checks.problem(what, error_chain(&error), "check the permission kms:GetPublicKey"),
     }
 }
 
@@ -225,7 +225,7 @@ async fn on_chain(head: &Head, nodes: &impl Chain, checks: &mut Checks) {
             checks.ok(what("balance"), format!("{balance} wei"));
             checks.show_last_as(amount::wei(balance));
         }
-        Err(error) => checks.look(what("balance"), told(&error), unknown),
+        Err(error) => checks.look(what("balance"), error_chain(&error), unknown),
     }
     match nodes.has_code(address).await {
         Ok(false) => checks.ok(what("code"), "none"),
@@ -234,11 +234,11 @@ async fn on_chain(head: &Head, nodes: &impl Chain, checks: &mut Checks) {
             "the address has code (an EIP-7702 delegation)",
             "nodes accept only one pending transaction from it: remove the delegation, or use another key",
         ),
-        Err(error) => checks.look(what("code"), told(&error), unknown),
+        Err(error) => checks.look(what("code"), error_chain(&error), unknown),
     }
     match nodes.counts(address).await {
         Ok(counts) => nonces(head, &counts, checks),
-        Err(error) => checks.look(what("nonces"), told(&error), unknown),
+        Err(error) => checks.look(what("nonces"), error_chain(&error), unknown),
     }
 }
 

@@ -127,7 +127,7 @@ async fn redrive(
             }
         }
         Err(error) => {
-            checks.problem(what("set aside"), reason(&error), "check the permissions on the dead-letter queue")
+            checks.problem(what("set aside"), reason(&error), "check the permissions on the dead-letter queue");
         }
     }
 }

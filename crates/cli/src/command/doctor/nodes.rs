@@ -8,7 +8,7 @@ use signpost_txmgr::units::{Address, ChainId, Nonce, Wei};
 
 use super::{Checks, rules};
 use crate::clock::{self, Stopwatch};
-use crate::command::{Session, told};
+use crate::command::{Session, error_chain};
 use crate::{amount, world};
 
 /// BSC finalizes two blocks behind its newest one; this is half a minute.
@@ -27,7 +27,7 @@ pub(super) async fn check(session: &Session, checks: &mut Checks) {
     let nodes = match world::chain(session) {
         Ok(nodes) => nodes,
         Err(error) => {
-            checks.problem("nodes", told(&error), "correct [chain] in the configuration");
+            checks.problem("nodes", error_chain(&error), "correct [chain] in the configuration");
             return;
         }
     };
@@ -77,14 +77,14 @@ pub(super) async fn check(session: &Session, checks: &mut Checks) {
 /// The node as a chain of its own, its view, and how long the view took, in milliseconds.
 async fn ask(chain_id: ChainId, finality: Finality, url: &str) -> Result<(BscChain, ChainView, u128), String> {
     let config = BscConfig { finality, ..BscConfig::new(chain_id, vec![url.to_owned()]) };
-    let node = BscChain::new(&config).map_err(|error| told(&error))?;
-    let found = node.chain_id().await.map_err(|error| told(&error))?;
+    let node = BscChain::new(&config).map_err(|error| error_chain(&error))?;
+    let found = node.chain_id().await.map_err(|error| error_chain(&error))?;
     if found != chain_id {
         return Err(format!("it is on chain {found}, but the configuration says {chain_id}"));
     }
     let since = Stopwatch::start();
     let query = ViewQuery { address: Address([0; 20]), slots: Vec::new(), latest_seen: Nonce(0), head_waits: false };
-    let view = node.view(&query).await.map_err(|error| told(&error))?;
+    let view = node.view(&query).await.map_err(|error| error_chain(&error))?;
     let took_ms = since.elapsed().as_millis();
     Ok((node, view, took_ms))
 }

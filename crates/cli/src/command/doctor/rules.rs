@@ -9,7 +9,7 @@ use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::units::{ChainId, Millis};
 
 use super::{Check, Checks, State};
-use crate::command::told;
+use crate::command::error_chain;
 use crate::lane::NOT_ACTIVE;
 use crate::when::date;
 
@@ -121,7 +121,7 @@ pub(super) async fn payment_lane(nodes: &BscChain, checks: &mut Checks) {
     match nodes.payment_lane().await {
         Ok(None) => checks.ok(what, NOT_ACTIVE),
         Ok(Some(rules)) => checks.ok(what, of_lane(&rules)),
-        Err(error) => checks.look(what, told(&error), "no node answered"),
+        Err(error) => checks.look(what, error_chain(&error), "no node answered"),
     }
 }
 

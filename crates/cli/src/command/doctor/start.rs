@@ -9,7 +9,7 @@ use signpost_txmgr::start::accounts_of_chain;
 use signpost_txmgr::units::ChainId;
 
 use super::Checks;
-use crate::command::{Session, told};
+use crate::command::{Session, error_chain};
 use crate::world;
 
 /// Runs what each stage does before its first message, except the signer's key check: that check never prevents a
@@ -21,11 +21,13 @@ pub(super) async fn check(session: &Session, checks: &mut Checks) {
         let what = format!("{stage}: start");
         match started {
             Ok(()) => checks.ok(what, "it starts with this configuration"),
-            Err(error) => checks.problem(what, told(&error), "correct it: a worker of this stage does not start"),
+            Err(error) => {
+                checks.problem(what, error_chain(&error), "correct it: a worker of this stage does not start");
+            }
         }
     }
     if let Err(error) = observe::check_traces(&session.config.observe) {
-        checks.problem("traces", told(&error), "correct [traces] or the OTEL_ variable: no worker starts");
+        checks.problem("traces", error_chain(&error), "correct [traces] or the OTEL_ variable: no worker starts");
     }
     if let Some(address) = session.config.observe.metrics_listen {
         metrics(address, checks);

@@ -86,10 +86,10 @@ fn a_scripted_answer_keeps_nothing_of_what_was_sent() {
 #[test]
 fn signatures_are_counted_and_key_reads_are_noted() {
     let journal = Journal::kept();
-    let (keys, id, _) = key();
-    let told = super::MemoryKeys::new(Gate::default(), journal.clone());
-    told.add(&id, [7; 32]);
-    now(told.public_key(&id)).unwrap();
+    let (_, id, _) = key();
+    let keys = super::MemoryKeys::new(Gate::default(), journal.clone());
+    keys.add(&id, [7; 32]);
+    now(keys.public_key(&id)).unwrap();
     assert!(matches!(journal.drain().as_slice(), [Entry::PublicKeyRead(read)] if *read == id));
     let hash = SigningHash([3; 32]);
     assert_eq!(keys.signatures_of(&id, &hash), 0);
