@@ -17,6 +17,15 @@ use crate::draft::{Draft, SignatureKind};
 use crate::node::{self, Node, RICH, Sent, begin, by_hand};
 use crate::support::{CHAIN, FLOOR, Rpc, address, bytes, hexed, list, number};
 
+/// Signatures that no node accepts.
+const BAD_SIGNATURES: [SignatureKind; 5] = [
+    SignatureKind::HighS,
+    SignatureKind::ZeroR,
+    SignatureKind::ZeroS,
+    SignatureKind::Parity,
+    SignatureKind::OffCurve,
+];
+
 /// Transactions of a run. The random seed is `SIGNPOST_SEED`, or 1.
 const SENDS: usize = 800;
 const ACCOUNTS: u8 = 40;
@@ -271,14 +280,7 @@ impl Generator {
                 "unprotected"
             }
             28..=30 => {
-                let kinds = [
-                    SignatureKind::HighS,
-                    SignatureKind::ZeroR,
-                    SignatureKind::ZeroS,
-                    SignatureKind::Parity,
-                    SignatureKind::OffCurve,
-                ];
-                draft.signature = self.chance.of(&kinds);
+                draft.signature = self.chance.of(&BAD_SIGNATURES);
                 "bad signature"
             }
             31 => {
