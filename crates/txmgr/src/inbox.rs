@@ -34,7 +34,7 @@ pub struct Incoming {
 
 impl Incoming {
     /// The id under which a message is answered that has none, or is not to be answered under the one it names.
-    pub(crate) fn id_of_its_own(&self) -> RequestId {
+    pub(crate) fn own_id(&self) -> RequestId {
         RequestId::of_message(&self.message_id)
             .expect("an SQS message id is short and made of letters, digits and dashes")
     }
