@@ -102,7 +102,8 @@ impl<S: Store, K: Keys> Attempts<'_, S, K> {
         if !is_noted && record.phase.settlement().is_none() {
             let waits = Event::Waits(Waiting { cause: WaitCause::Seal, since: record.moved_at() });
             if let Err(error) = write(self.watch.store, record, &waits, now).await {
-                tracing::warn!(error = error_chain(&error), request_id = %record.request_id, "the record could not be marked as waiting for its seal");
+                tracing::warn!(error = error_chain(&error), request_id = %record.request_id,
+                    "the record could not be marked as waiting for its seal");
             }
         }
         Err(AttemptError::Unsealed(fault))
@@ -254,8 +255,8 @@ impl<S: Store, K: Keys> Attempts<'_, S, K> {
         }
     }
 
-    /// The price of the requested replacement, within the current caps and by the nodes' replacement rule (I9). `None` if
-    /// nothing can replace the newest attempt now: then the broadcaster continues to send that one.
+    /// The price of the requested replacement, within the current caps and by the nodes' replacement rule (I9). `None`
+    /// if nothing can replace the newest attempt now: then the broadcaster continues to send that one.
     fn replacement(&self, record: &Record, wanted: Fee, now: Millis) -> Option<Fee> {
         let newest = record.attempts.last()?;
         let (cap, fee) = match record.next_kind() {

@@ -91,7 +91,8 @@ impl<S: Store, O: OutcomeTopic> Rejections<'_, S, O> {
                     batch.done(at);
                 }
                 Err(error) => {
-                    tracing::warn!(error = error_chain(&error), message_id = %delivery.message_id, "rejection not stored; the message stays on the queue");
+                    tracing::warn!(error = error_chain(&error), message_id = %delivery.message_id,
+                        "rejection not stored; the message stays on the queue");
                     batch.retry(at);
                 }
             }
@@ -205,7 +206,8 @@ impl<S: Store, O: OutcomeTopic> Rejections<'_, S, O> {
             // Occupied: the item of another message replaced it, and its copy exists.
             Ok(RejectVerdict::Stored | RejectVerdict::Occupied) => true,
             Err(error) => {
-                tracing::warn!(error = error_chain(&error), request_id = %id, "rejection published but not marked as published; it will be published again");
+                tracing::warn!(error = error_chain(&error), request_id = %id,
+                    "rejection published but not marked as published; it will be published again");
                 false
             }
         }
@@ -263,7 +265,8 @@ pub(super) async fn publish_each<O: OutcomeTopic>(topic: &O, outcomes: &[Outcome
             }
             Err(error) => {
                 metrics::counter!(meters::NOT_PUBLISHED).increment(1);
-                tracing::warn!(error = error_chain(&error), request_id = %outcome.request_id, "outcome not published; it will be tried again");
+                tracing::warn!(error = error_chain(&error), request_id = %outcome.request_id,
+                    "outcome not published; it will be tried again");
                 false
             }
         })

@@ -212,7 +212,8 @@ impl<S: Store, K: Keys, O: OutcomeTopic> Reservations<'_, S, K, O> {
             Ok(Some(head)) => return Some(Resolved { record, head, at }),
             Ok(None) => {}
             Err(error) => {
-                tracing::warn!(error = error_chain(&error), request_id = %record.request_id, "the account of its slot cannot be read; the message stays on the queue");
+                tracing::warn!(error = error_chain(&error), request_id = %record.request_id,
+                    "the account of its slot cannot be read; the message stays on the queue");
             }
         }
         batch.retry(at);

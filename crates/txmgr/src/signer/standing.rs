@@ -241,10 +241,11 @@ impl<S: Store, K: Keys> KeyWatch<'_, S, K> {
             metrics::counter!(meters::ACCOUNT_UNUSABLE, "account" => head.account.to_string(), "fault" => fault.as_str())
                 .increment(1);
             tracing::warn!(account = %head.account, name = %head.name, kms_key_id = %head.kms_key_id, %fault, since = %mark.since,
-                "the account's key cannot be used; the account gets no slots and no signatures, other accounts are not affected");
+                "the account's key cannot be used; it gets no slots and no signatures, other accounts do");
         }
         if !stored && let Err(error) = self.store.set_unusable(&head.account, Some(mark)).await {
-            tracing::warn!(error = error_chain(&error), account = %head.account, "the account could not be marked as unusable");
+            tracing::warn!(error = error_chain(&error), account = %head.account,
+                "the account could not be marked as unusable");
         }
         mark
     }
@@ -256,7 +257,8 @@ impl<S: Store, K: Keys> KeyWatch<'_, S, K> {
         match self.store.set_unusable(&head.account, None).await {
             Ok(()) => tracing::info!(account = %head.account, name = %head.name, "the account's key works again"),
             Err(error) => {
-                tracing::warn!(error = error_chain(&error), account = %head.account, "the mark of an unusable key could not be cleared; the next check clears it");
+                tracing::warn!(error = error_chain(&error), account = %head.account,
+                    "the mark of an unusable key could not be cleared; the next check clears it");
             }
         }
     }
