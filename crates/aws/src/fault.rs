@@ -1,5 +1,5 @@
-//! Errors of calls to AWS, and the two questions they answer: **did it happen**, and does another try
-//! help. The service's error code and the kind of failure decide, never the text.
+//! Errors of calls to AWS. They say whether the call **took effect**, and whether another try helps. This depends only
+//! on the service's error code and the kind of failure, never on the text.
 //!
 //! Read next: [`crate::repeat`].
 
@@ -78,7 +78,7 @@ pub enum AwsError {
     Key(KeyProblem),
 }
 
-/// Why a key cannot be used, and the way out.
+/// Why a key cannot be used, and what to do.
 #[cfg(feature = "kms")]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyProblem {
@@ -88,7 +88,7 @@ pub enum KeyProblem {
         /// The key.
         key: String,
     },
-    /// `KMSInvalidStateException` that says so.
+    /// `KMSInvalidStateException` with this state in its message.
     #[error("KMS key {key} is pending deletion; cancel it (aws kms cancel-key-deletion --key-id {key}) and enable it")]
     PendingDeletion {
         /// The key.
@@ -99,7 +99,7 @@ pub enum KeyProblem {
     State {
         /// The key.
         key: String,
-        /// The service's words: they name the state.
+        /// The service's error message, which names the state.
         message: String,
     },
     /// `NotFoundException`.
@@ -116,7 +116,7 @@ pub enum KeyProblem {
         /// The IAM action.
         action: &'static str,
     },
-    /// `InvalidKeyUsageException`, or `GetPublicKey` says so.
+    /// `InvalidKeyUsageException`, or the usage in the answer to `GetPublicKey`.
     #[error("KMS key {key} is for {found}; make one with key usage SIGN_VERIFY")]
     Usage {
         /// The key.

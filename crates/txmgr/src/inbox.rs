@@ -1,8 +1,8 @@
-//! A queue as its consumer sees it: the port, one type for a message, and the rule that keeps the order of a FIFO
-//! group when a message has to be retried.
+//! The consumer's side of a queue: the port, the type of a received message, and the rule that keeps the order of a
+//! FIFO group when a message has to be retried.
 //!
-//! The port promises no more than SQS does: a message may be delivered twice, and one that is not deleted is delivered
-//! again. The real queue is in `signpost-aws`, the one in memory in [`crate::fake`]; one contract suite checks both.
+//! The port guarantees the same as SQS: a message may be delivered twice, and is redelivered until it is deleted. The
+//! SQS adapter is in `signpost-aws`, the queue in memory in [`crate::fake`]. One contract suite checks both.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -33,8 +33,8 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// The id under which a message is answered that has none, or is not to be answered under the one it names.
-    pub(crate) fn id_of_its_own(&self) -> RequestId {
+    /// `sqs:<message id>`: the id for the answer if the message has no usable id, or does not own the id that it names.
+    pub(crate) fn own_id(&self) -> RequestId {
         RequestId::of_message(&self.message_id)
             .expect("an SQS message id is short and made of letters, digits and dashes")
     }
@@ -64,14 +64,14 @@ pub enum Disposition {
 
 /// The consumer's side of a queue.
 pub trait Inbox: Send + Sync + 'static {
-    /// Waits for messages, some seconds at most. Dropping it equals a lost reply: the messages are delivered again
-    /// after their visibility timeout.
+    /// Waits a few seconds for messages. Dropping the future has the same effect as a lost reply: the messages are
+    /// redelivered after their visibility timeout.
     fn receive(&self) -> impl Future<Output = Result<Vec<Incoming>, PortError>> + Send;
 
-    /// Deletes messages: their effect is stored. An error says that at least one was not surely deleted.
+    /// Deletes messages whose effect is stored. After an error, at least one of them may not be deleted.
     fn delete(&self, receipts: &[&str]) -> impl Future<Output = Result<(), PortError>> + Send;
 
-    /// Keeps messages invisible to other consumers for `time` from now; zero gives them back at once.
+    /// Keeps messages invisible to other consumers for `time` from now. Zero makes them visible at once.
     fn hold(&self, receipts: &[&str], time: Duration) -> impl Future<Output = Result<(), PortError>> + Send;
 }
 
@@ -81,13 +81,13 @@ pub trait Inbox: Send + Sync + 'static {
 pub struct HeldBack(HashSet<String>);
 
 impl HeldBack {
-    /// Whether the message follows one of its group that has to be retried.
+    /// Whether an earlier message of the same group has to be retried.
     #[must_use]
     pub fn holds(&self, message: &Incoming) -> bool {
         message.group.as_ref().is_some_and(|group| self.0.contains(group))
     }
 
-    /// Takes the next message of the batch with the answer of its handler, and gives what counts.
+    /// Takes the next message of the batch with the handler's disposition. Returns the final disposition.
     pub fn next(&mut self, message: &Incoming, answer: Disposition) -> Disposition {
         match (answer, &message.group) {
             (Disposition::Done, _) if self.holds(message) => Disposition::Retry,
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_a_retry_in_its_group_is_retried() {
+    fn messages_after_a_retried_one_in_its_group_are_retried() {
         use Disposition::{Done, Retry};
         let messages = [Some("a"), Some("b"), None, Some("a"), Some("b"), None].map(message);
         let mut dispositions = [Retry, Done, Retry, Done, Done, Done];
@@ -141,12 +141,12 @@ mod tests {
     }
 
     #[test]
-    fn a_message_shows_nothing_of_its_body() {
+    fn debug_output_omits_the_body() {
         assert!(!format!("{:?}", message(None)).contains("calldata"));
     }
 
     #[test]
-    fn a_queue_is_fifo_by_its_suffix() {
+    fn fifo_queue_is_recognized_by_its_suffix() {
         assert!(is_fifo("https://sqs.eu-central-1.amazonaws.com/1/signing.fifo") && is_fifo("arn:aws:sqs:r:1:q.fifo"));
         assert!(!is_fifo("signing") && !is_fifo("signing.fifo-old"));
     }

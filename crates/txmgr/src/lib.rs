@@ -1,13 +1,13 @@
-//! The pure core of Signpost: from a request to a signed transaction, and from a signed transaction
-//! to one true outcome.
+//! The pure core of Signpost: it turns a request into a signed transaction, and tracks the transaction until it has a
+//! final outcome.
 //!
 //! This crate holds the rules and does no I/O: no tokio, no AWS, no HTTP, no clock, no randomness. `now` is an
 //! argument, and every call to the outside goes through the traits of [`ports`].
 //!
 //! Read in this order: [`units`], [`tx`], [`signature`], [`request`], [`policy`], [`account`],
 //! [`pins`], [`unusable`], [`record`], [`seal`], [`text`], [`revert`], [`machine`], [`fees`], [`wire`], [`poke`],
-//! [`ports`], [`inbox`], [`publish`], [`registration`], [`start`], [`signer`], [`broadcaster`]; and for whoever looks afterwards [`header`],
-//! [`evidence`].
+//! [`ports`], [`inbox`], [`publish`], [`registration`], [`start`], [`signer`], [`broadcaster`]; and for audits
+//! [`header`], [`evidence`].
 //!
 //! **Architecture invariant:** [`machine`] imports nothing from [`ports`]; nothing here imports an
 //! adapter.

@@ -1,13 +1,13 @@
-//! Which known name a misspelt one was probably meant to be.
+//! Suggests a known name for a misspelled one.
 //!
-//! Only for advice: nobody acts on a guess. Read next: [`crate::request`].
+//! Used only in advice: no code acts on a suggestion. Read next: [`crate::request`].
 
 /// Longer names are not compared.
 const MAX_CHARS: usize = 64;
-/// Most edits between a name and what it was meant to be.
+/// The maximum number of edits between a name and a suggestion.
 const EDITS_MAX: usize = 2;
 
-/// The known name `name` was probably meant to be: the same letters, or at most two edits away.
+/// The known name that is closest to `name`: the same letters, or at most two edits away.
 #[must_use]
 pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let wanted = letters(name);
@@ -22,7 +22,7 @@ pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
         .map(|(_, candidate)| candidate)
 }
 
-/// Letters and digits in lower case: `private_key`, `Private-Key` and `privateKey` are one name.
+/// The letters and digits in lower case: `private_key`, `Private-Key` and `privateKey` are the same name.
 pub(crate) fn letters(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }
@@ -32,7 +32,7 @@ mod tests {
     use super::nearest;
 
     #[test]
-    fn typo_is_near_but_another_word_is_not() {
+    fn typo_is_corrected_but_other_word_is_not() {
         assert_eq!(nearest("chain_di", &["chain_id"]), Some("chain_id"));
         assert_eq!(nearest("rpc_url", &["rpc_urls"]), Some("rpc_urls"));
         assert_eq!(nearest("send_too", &["send_to"]), Some("send_to"));

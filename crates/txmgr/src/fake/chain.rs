@@ -1,10 +1,9 @@
-//! A chain in memory that mines by price: a pool per account with a limit, replacement rules, gaps and balances,
-//! blocks with hashes, finality two blocks behind, reorganisations, foreign and reverting transactions.
+//! A chain in memory: a pool with a limit per account, minimum prices, replacement rules, gaps and balances, blocks
+//! with hashes, finality two blocks behind, reorganisations, foreign transactions and reverts.
 //!
-//! Raw bytes are decoded and their sender recovered as a node does it, so wrong bytes, a high `s` and
-//! a wrong parity are noticed. Blocks come only by [`MemoryChain::mine`]. A call whose data begins
-//! with [`REVERT_SELECTOR`] or [`PANIC_SELECTOR`] reverts, with that data as its revert data.
-//! Nothing is executed. Read next: [`super::journal`].
+//! Raw bytes are decoded and the sender is recovered as in a node, so wrong bytes, a high `s` and a wrong parity are
+//! detected. Only [`MemoryChain::mine`] creates blocks. No contract is executed, but a call whose data begins with
+//! [`REVERT_SELECTOR`] or [`PANIC_SELECTOR`] reverts with this data as its revert data. Read next: [`super::journal`].
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -13,7 +12,7 @@ use super::decode::decode;
 use super::gate::{Fate, Gate};
 use super::journal::{Entry, Journal};
 use super::lies::{self, FAR_AHEAD};
-use super::world::{NodeMood, PoolTx, Second, World};
+use super::world::{ChainState, NodeMood, PoolTx, Second};
 use crate::machine::{ReceiptView, Word};
 use crate::ports::{
     Chain, ChainView, Counts, Happened, NonceUse, PortError, SlotQuery, UseQuery, ViewQuery, WitnessQuery,
@@ -24,14 +23,13 @@ use crate::units::{Address, BlockNumber, ChainId, Nonce, TxHash, U256, Wei};
 
 pub use super::world::{Mined, Orphans, PANIC_SELECTOR, POOL_PER_ACCOUNT, REVERT_SELECTOR};
 
-/// Senders that were recovered before, by transaction hash: shared by simulations that would
-/// otherwise recover the same ones again.
+/// Recovered senders by transaction hash. Simulations share it, so that each sender is recovered only once.
 pub type SenderCache = Arc<Mutex<HashMap<TxHash, Option<Address>>>>;
 
-/// A chain in memory, seen through one node.
+/// A chain in memory, behind one node.
 #[derive(Debug, Clone)]
 pub struct MemoryChain {
-    world: Arc<Mutex<World>>,
+    state: Arc<Mutex<ChainState>>,
     senders: SenderCache,
     trusted: Option<Address>,
     gate: Gate,
@@ -39,22 +37,21 @@ pub struct MemoryChain {
 }
 
 impl MemoryChain {
-    /// A chain with its genesis block alone; every address is rich.
+    /// A chain with only the genesis block. Every address has a very large balance.
     #[must_use]
     pub fn new(chain_id: ChainId, gate: Gate, journal: Journal) -> Self {
-        let world = Arc::new(Mutex::new(World::new(chain_id)));
-        Self { world, senders: SenderCache::default(), trusted: None, gate, journal }
+        let state = Arc::new(Mutex::new(ChainState::new(chain_id)));
+        Self { state, senders: SenderCache::default(), trusted: None, gate, journal }
     }
 
-    /// The same chain, taking senders it recovered before from `senders`.
+    /// The same chain with a shared cache of recovered senders.
     #[must_use]
     pub fn with_senders(mut self, senders: SenderCache) -> Self {
         self.senders = senders;
         self
     }
 
-    /// The same chain, taking every transaction as this sender's without a look at the signature: for
-    /// benchmarks of something else.
+    /// The same chain, which assumes this sender for every transaction and checks no signature. For benchmarks.
     #[must_use]
     pub fn trusting(mut self, sender: Address) -> Self {
         self.trusted = Some(sender);
@@ -67,129 +64,130 @@ impl MemoryChain {
         Self { gate, ..self.clone() }
     }
 
-    /// Mines a block of everything in the pool that can go; its height.
+    /// Mines a block with all executable transactions of the pool. Returns its height.
     pub fn mine(&self) -> BlockNumber {
-        BlockNumber(self.world().mine())
+        BlockNumber(self.state().mine())
     }
 
-    /// Replaces the newest blocks, at most `depth` and never a finalized one, by as many empty ones.
-    /// Gives how many it were.
+    /// Replaces the newest blocks, at most `depth` and never a finalized one, by the same number of empty blocks.
+    /// Returns this number.
     pub fn reorg(&self, depth: u64, orphans: Orphans) -> u64 {
-        self.world().reorg(depth, orphans)
+        self.state().reorg(depth, orphans)
     }
 
-    /// Drops a transaction from the pool.
+    /// Removes a transaction from the pool. Returns whether it was there.
     pub fn evict(&self, hash: TxHash) -> bool {
-        self.world().evict(hash)
+        self.state().evict(hash)
     }
 
-    /// Drops everything from the pool.
+    /// Removes all transactions from the pool.
     pub fn evict_all(&self) {
-        self.world().pool.clear();
+        self.state().pool.clear();
     }
 
     /// The hashes in the pool, by sender and nonce.
     #[must_use]
     pub fn pool(&self) -> Vec<TxHash> {
-        self.world().pool.values().map(|tx| tx.hash).collect()
+        self.state().pool.values().map(|tx| tx.hash).collect()
     }
 
-    /// Puts a transaction that was not signed here into the pool, over whatever has the nonce.
+    /// Puts a transaction that Signpost did not sign into the pool. Replaces any transaction with this nonce.
     pub fn foreign(&self, sender: Address, nonce: Nonce) -> TxHash {
-        self.world().put_foreign(sender, nonce)
+        self.state().put_foreign(sender, nonce)
     }
 
-    /// Sets the count of an address that has no transaction yet.
+    /// Sets the transaction count of an address that has no transaction yet.
     pub fn set_nonce(&self, address: Address, nonce: Nonce) {
-        self.world().account(address).start(nonce.0);
+        self.state().account(address).start(nonce.0);
     }
 
     /// Sets a balance.
     pub fn set_balance(&self, address: Address, balance: Wei) {
-        self.world().account(address).balance = balance.0;
+        self.state().account(address).balance = balance.0;
     }
 
-    /// Gives an address code (a delegation), or takes it away.
+    /// Sets whether an address has code (a delegation).
     pub fn set_code(&self, address: Address, has_code: bool) {
-        self.world().account(address).has_code = has_code;
+        self.state().account(address).has_code = has_code;
     }
 
-    /// Sets the least price the pool takes.
+    /// Sets the minimum price that the pool accepts.
     pub fn set_least_price(&self, price: Wei) {
-        self.world().least_price = price;
+        self.state().least_price = price;
     }
 
-    /// Sets the least price that is mined. What pays less is taken, waits in the pool, and holds back what is above it.
+    /// Sets the minimum price that is mined. A transaction with a lower price is accepted, waits in the pool, and
+    /// blocks the higher nonces of its sender.
     pub fn set_mined_price(&self, price: Wei) {
-        self.world().mined_price = price;
+        self.state().mined_price = price;
     }
 
-    /// The next sends are answered so, one each and in this order, and nothing of them is kept.
+    /// Sets the answers to the next sends, in this order. These transactions are not kept.
     pub fn answer_next(&self, classes: impl IntoIterator<Item = SendClass>) {
-        self.world().script.extend(classes);
+        self.state().script.extend(classes);
     }
 
-    /// Sets the price the node suggests.
+    /// Sets the price that the node suggests.
     pub fn set_price(&self, price: Option<Wei>) {
-        self.world().price = price;
+        self.state().price = price;
     }
 
-    /// Puts a second node beside the first, or takes it away.
+    /// Adds a second node, or removes it.
     pub fn set_second(&self, second: Option<Second>) {
-        self.world().second = second;
+        self.state().second = second;
     }
 
-    /// Sets how the node is disposed.
+    /// Sets the faults of the node.
     pub fn set_mood(&self, mood: NodeMood) {
-        self.world().mood = mood;
+        self.state().mood = mood;
     }
 
-    /// Everything in canonical blocks, in order.
+    /// All transactions in canonical blocks, in order.
     #[must_use]
     pub fn mined(&self) -> Vec<Mined> {
-        self.world().blocks.iter().flat_map(|block| block.txs.iter().cloned()).collect()
+        self.state().blocks.iter().flat_map(|block| block.txs.iter().cloned()).collect()
     }
 
     /// The canonical block at a height.
     #[must_use]
     pub fn block(&self, number: BlockNumber) -> Option<BlockRef> {
-        self.world().block_ref(number.0)
+        self.state().block_ref(number.0)
     }
 
-    /// The true newest block.
+    /// The newest block of the chain, whatever the node shows.
     #[must_use]
     pub fn head(&self) -> BlockRef {
-        let world = self.world();
-        world.block_ref(world.height()).expect("the genesis block is always there")
+        let state = self.state();
+        state.block_ref(state.height()).expect("the genesis block is always there")
     }
 
-    /// The true height of the newest finalized block.
+    /// The height of the newest finalized block, whatever the node shows.
     #[must_use]
     pub fn finalized(&self) -> BlockNumber {
-        BlockNumber(self.world().finalized)
+        BlockNumber(self.state().finalized)
     }
 
-    /// The transaction that truly used a nonce, in a canonical block.
+    /// The transaction that used a nonce in a canonical block, whatever the node shows.
     #[must_use]
     pub fn used_by(&self, sender: Address, nonce: Nonce) -> Option<TxHash> {
-        self.world().by_nonce.get(&(sender, nonce)).copied()
+        self.state().by_nonce.get(&(sender, nonce)).copied()
     }
 
-    /// Whether a nonce was used in any block, one that was replaced since included.
+    /// Whether a nonce was used in any block, including replaced blocks.
     #[must_use]
     pub fn was_used(&self, sender: Address, nonce: Nonce) -> bool {
-        self.world().used_once.contains(&(sender, nonce))
+        self.state().used_once.contains(&(sender, nonce))
     }
 
-    /// Where a transaction is mined, truly.
+    /// The receipt of a mined transaction, whatever the node shows.
     #[must_use]
     pub fn receipt(&self, hash: TxHash) -> Option<Receipt> {
-        let world = self.world();
-        world.receipt(hash, world.height())
+        let state = self.state();
+        state.receipt(hash, state.height())
     }
 
-    fn world(&self) -> std::sync::MutexGuard<'_, World> {
-        self.world.lock().unwrap()
+    fn state(&self) -> std::sync::MutexGuard<'_, ChainState> {
+        self.state.lock().unwrap()
     }
 
     fn sender_of(&self, raw: &RawTx, signing_hash: impl FnOnce() -> Option<Address>) -> Option<Address> {
@@ -199,32 +197,32 @@ impl MemoryChain {
         *self.senders.lock().unwrap().entry(raw.hash).or_insert_with(signing_hash)
     }
 
-    /// What the second node says of a final receipt that the first one shows.
+    /// The second node's answer about a final receipt that the first node shows.
     fn word(&self, address: Address, nonce: Nonce, receipt: &Receipt) -> Word {
-        let world = self.world();
-        match world.second {
+        let state = self.state();
+        match state.second {
             None => Word::Alone,
             Some(Second::Silent) => Word::Silent,
-            Some(Second::Honest) if receipt.block.number.0 > world.finalized => Word::NotYet,
+            Some(Second::Honest) if receipt.block.number.0 > state.finalized => Word::NotYet,
             Some(Second::Honest) => {
-                let is_true = world.by_nonce.get(&(address, nonce)) == Some(&receipt.tx_hash)
-                    && world.receipt(receipt.tx_hash, world.finalized) == Some(*receipt);
-                // Where the honest one leads it is the liar that is asked, and it denies every other thing. What is not
-                // true it showed itself, before the other one led; of that the honest one is asked.
-                let is_denied = world.mood.second_leads && world.mood.lies.any() && !nonce.0.is_multiple_of(2);
+                let is_true = state.by_nonce.get(&(address, nonce)) == Some(&receipt.tx_hash)
+                    && state.receipt(receipt.tx_hash, state.finalized) == Some(*receipt);
+                // If the honest node leads, the lying node is asked, and it denies every other receipt. A false receipt
+                // was shown before the honest node led, so then the honest node answers.
+                let is_denied = state.mood.second_leads && state.mood.lies.any() && !nonce.0.is_multiple_of(2);
                 if is_true && !is_denied { Word::Agrees } else { Word::Contradicts }
             }
         }
     }
 
-    /// What a node that lies says of the use of a nonce, and the other one of that.
+    /// A lying node's answer about the use of a nonce, with the other node's answer to it.
     fn lie_of_use(&self, query: &UseQuery) -> Option<NonceUse> {
         let (lies, block) = {
-            let world = self.world();
-            if !world.mood.lies.receipts || world.mood.second_leads {
+            let state = self.state();
+            if !state.mood.lies.receipts || state.mood.second_leads {
                 return None;
             }
-            (world.mood.lies, world.block_ref(world.finalized)?)
+            (state.mood.lies, state.block_ref(state.finalized)?)
         };
         let block = if lies.blocks { lies::made_up(block.number) } else { block };
         if let (Some(hash), true) = (query.own.last(), query.nonce.0.is_multiple_of(2)) {
@@ -232,7 +230,7 @@ impl MemoryChain {
             return Some(NonceUse::Ours(receipt, self.word(query.address, query.nonce, &receipt)));
         }
         let used = Foreign { tx_hash: TxHash(block.hash.0), block };
-        let word = match self.world().second {
+        let word = match self.state().second {
             None => Word::Alone,
             Some(Second::Silent) => Word::Silent,
             Some(Second::Honest) => Word::Contradicts,
@@ -240,7 +238,7 @@ impl MemoryChain {
         Some(NonceUse::Found(used, word))
     }
 
-    /// What a node does with raw bytes.
+    /// Decodes raw bytes and submits the transaction, as a node does.
     fn take(&self, raw: &RawTx, keeps: bool) -> SendAnswer {
         let Ok(decoded) = decode(&raw.bytes) else {
             return SendAnswer::new(SendClass::Refused, "rlp: value size exceeds available input length");
@@ -250,34 +248,34 @@ impl MemoryChain {
             return SendAnswer::new(SendClass::Misconfigured, "invalid transaction v, r, s values");
         };
         let tx = PoolTx::new(raw.hash, sender, decoded.nonce, decoded.intent, decoded.fee);
-        self.world().submit(tx, keeps)
+        self.state().submit(tx, keeps)
     }
 }
 
 impl Chain for MemoryChain {
     async fn chain_id(&self) -> Result<ChainId, PortError> {
         let pass = self.gate.enter("eth_chainId").await?;
-        let chain_id = self.world().chain_id;
+        let chain_id = self.state().chain_id;
         pass.reply(chain_id).await
     }
 
     async fn view(&self, query: &ViewQuery) -> Result<ChainView, PortError> {
         let pass = self.gate.enter("view").await?;
         let view = {
-            let mut world = self.world();
-            let mood = world.mood;
-            if mood.second_leads && world.second == Some(Second::Honest) {
-                world.mood = NodeMood::default();
+            let mut state = self.state();
+            let mood = state.mood;
+            if mood.second_leads && state.second == Some(Second::Honest) {
+                state.mood = NodeMood::default();
             }
-            let mut view = view(&world, query);
-            if world.mood.mixed {
-                // What is final comes from one answer, the rest from several.
-                world.mood.on_old_branch = true;
-                let old = self::view(&world, query);
+            let mut view = view(&state, query);
+            if state.mood.mixed {
+                // The final part is from one answer, the rest from another.
+                state.mood.on_old_branch = true;
+                let old = self::view(&state, query);
                 (view.latest, view.receipts) = (old.latest, old.receipts);
             }
-            world.mood.lies.tell(query, &mut view);
-            world.mood = mood;
+            state.mood.lies.tell(query, &mut view);
+            state.mood = mood;
             view
         };
         pass.reply(view).await
@@ -322,18 +320,18 @@ impl Chain for MemoryChain {
             return pass.reply(answer).await;
         }
         let used = {
-            let world = self.world();
-            // Of what is not final to the node itself it cannot say that it is.
-            let upto = query.finalized.0.min(world.seen_finalized());
-            let by_nonce = world.by_nonce.get(&(query.address, query.nonce)).filter(|_| !world.mood.pruned);
-            by_nonce.and_then(|hash| world.receipt(*hash, upto))
+            let state = self.state();
+            // The node reports nothing as final that is not final in its own view.
+            let upto = query.finalized.0.min(state.seen_finalized());
+            let by_nonce = state.by_nonce.get(&(query.address, query.nonce)).filter(|_| !state.mood.pruned);
+            by_nonce.and_then(|hash| state.receipt(*hash, upto))
         };
-        // It has every block's state, so it looks at no block's transactions but those of the use.
+        // The fake finds the use directly, so it does not search through blocks.
         let found = used.map_or(NonceUse::NotFound(query.searched), |receipt| {
             let is_own = query.own.contains(&receipt.tx_hash);
             let word = self.word(query.address, query.nonce, &receipt);
             let used = Foreign { tx_hash: receipt.tx_hash, block: receipt.block };
-            match (is_own, self.world().mood.hides_receipts) {
+            match (is_own, self.state().mood.hides_receipts) {
                 (false, _) => NonceUse::Found(used, word),
                 (true, true) => NonceUse::Unshown(used),
                 (true, false) => NonceUse::Ours(receipt, word),
@@ -345,16 +343,16 @@ impl Chain for MemoryChain {
     async fn final_count(&self, address: Address) -> Result<(Nonce, Word), PortError> {
         let pass = self.gate.enter("final_count").await?;
         let answer = {
-            let world = self.world();
-            let mut first = world.seen_count(address, world.seen_finalized());
-            if world.mood.lies.counts && !world.mood.second_leads {
+            let state = self.state();
+            let mut first = state.seen_count(address, state.seen_finalized());
+            if state.mood.lies.counts && !state.mood.second_leads {
                 first = Nonce(first.0 + FAR_AHEAD);
             }
-            match world.second {
+            match state.second {
                 None => (first, Word::Alone),
                 Some(Second::Silent) => (first, Word::Silent),
                 Some(Second::Honest) => {
-                    let second = world.seen_count(address, world.finalized);
+                    let second = state.seen_count(address, state.finalized);
                     (first.min(second), if first == second { Word::Agrees } else { Word::NotYet })
                 }
             }
@@ -364,51 +362,51 @@ impl Chain for MemoryChain {
 
     async fn has_code(&self, address: Address) -> Result<bool, PortError> {
         let pass = self.gate.enter("eth_getCode").await?;
-        let has_code = self.world().account(address).has_code;
+        let has_code = self.state().account(address).has_code;
         pass.reply(has_code).await
     }
 
     async fn balance(&self, address: Address) -> Result<Wei, PortError> {
         let pass = self.gate.enter("eth_getBalance").await?;
-        let balance: U256 = self.world().account(address).balance;
+        let balance: U256 = self.state().account(address).balance;
         pass.reply(Wei(balance)).await
     }
 
     async fn counts(&self, address: Address) -> Result<Counts, PortError> {
         let pass = self.gate.enter("eth_getTransactionCount").await?;
         let counts = {
-            let world = self.world();
-            let latest = world.seen_count(address, world.seen_height());
-            let executable = (latest.0..).take_while(|nonce| world.pool.contains_key(&(address, Nonce(*nonce))));
+            let state = self.state();
+            let latest = state.seen_count(address, state.seen_height());
+            let executable = (latest.0..).take_while(|nonce| state.pool.contains_key(&(address, Nonce(*nonce))));
             Counts {
                 latest,
                 pending: executable.last().map_or(latest, |last| Nonce(last).plus(1)),
-                finalized: Some(world.seen_count(address, world.seen_finalized())),
+                finalized: Some(state.seen_count(address, state.seen_finalized())),
             }
         };
         pass.reply(counts).await
     }
 }
 
-fn view(world: &World, query: &ViewQuery) -> ChainView {
-    let height = world.seen_height();
-    let finalized = world.seen_finalized();
-    let known = |number| world.seen_block(number).expect("no higher than the newest block");
-    let latest_nonce = world.seen_count(query.address, height);
+fn view(state: &ChainState, query: &ViewQuery) -> ChainView {
+    let height = state.seen_height();
+    let finalized = state.seen_finalized();
+    let known = |number| state.seen_block(number).expect("no higher than the newest block");
+    let latest_nonce = state.seen_count(query.address, height);
     let below = latest_nonce.max(query.latest_seen);
     let mut receipts = Vec::new();
     let mut heights: BTreeSet<u64> = query.slots.iter().filter_map(|slot| slot.mined_at).map(|at| at.0).collect();
     for SlotQuery { nonce, hashes, .. } in query.slots.iter().filter(|slot| slot.nonce < below) {
-        let found = hashes.iter().find_map(|hash| world.seen_receipt(*hash, height));
-        let found = found.filter(|_| !world.mood.hides_receipts);
+        let found = hashes.iter().find_map(|hash| state.seen_receipt(*hash, height));
+        let found = found.filter(|_| !state.mood.hides_receipts);
         if let Some(receipt) = found {
             heights.insert(receipt.block.number.0);
         }
         receipts.push((*nonce, found.map_or(ReceiptView::Absent, ReceiptView::Found)));
     }
-    let answer = heights.iter().filter(|number| **number <= height && !world.mood.hides_blocks);
-    let canonical: Vec<BlockRef> = answer.filter_map(|number| world.seen_block(*number)).collect();
-    let finalized_nonce = world.seen_count(query.address, finalized);
+    let answer = heights.iter().filter(|number| **number <= height && !state.mood.hides_blocks);
+    let canonical: Vec<BlockRef> = answer.filter_map(|number| state.seen_block(*number)).collect();
+    let finalized_nonce = state.seen_count(query.address, finalized);
     let is_final = |nonce: Nonce, receipt: &Receipt| {
         nonce < finalized_nonce && receipt.block.number.0 <= finalized && canonical.contains(&receipt.block)
     };
@@ -425,6 +423,6 @@ fn view(world: &World, query: &ViewQuery) -> ChainView {
         finals: found.collect(),
         receipts,
         canonical,
-        price: world.price,
+        price: state.price,
     }
 }

@@ -1,5 +1,4 @@
-//! From raw bytes back to a transaction, as a node reads them: written apart from the encoder in
-//! [`crate::tx`], and strict.
+//! A strict decoder of raw transactions, as in a node. It shares no code with the encoder in [`crate::tx`].
 //!
 //! Read next: [`super::chain`].
 
@@ -18,7 +17,7 @@ pub(super) struct Decoded {
     pub(super) intent: Intent,
     pub(super) nonce: Nonce,
     pub(super) fee: Fee,
-    /// Keccak-256 of the fields as they came, without the signature.
+    /// The Keccak-256 of the received fields without the signature.
     signed: [u8; 32],
     r: [u8; 32],
     s: [u8; 32],
@@ -26,10 +25,10 @@ pub(super) struct Decoded {
 }
 
 impl Decoded {
-    /// Who signed it; none if `s` is high (EIP-2) or nobody can have.
+    /// The sender. `None` if `s` is high (EIP-2) or the signature is invalid.
     pub(super) fn sender(&self) -> Option<Address> {
         let signature = Ecdsa::from_scalars(self.r, self.s).ok()?;
-        // What changes when it is normalised had a high `s`.
+        // Normalization changes only a high `s`.
         if signature.normalize_s() != signature {
             return None;
         }
@@ -42,7 +41,7 @@ impl Decoded {
     }
 }
 
-/// Keccak-256 of the first fields as they came, with `before` in front of the list and `after` at its end.
+/// The Keccak-256 of the first received fields, with `before` in front of the list and `after` at its end.
 fn hash_of(list: &Rlp<'_>, fields: usize, before: &[u8], after: &[u64]) -> Result<[u8; 32], DecoderError> {
     let mut stream = RlpStream::new_list(fields + after.len());
     for at in 0..fields {

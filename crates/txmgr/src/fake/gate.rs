@@ -1,7 +1,6 @@
-//! The gate every call of the fakes passes, and the weather behind it.
+//! Fault injection: every call of the fakes passes a [`Gate`], and a [`Weather`] decides the [`Fate`] of each call.
 //!
-//! Decides nothing by itself: a [`Weather`] says what becomes of each call. Read next:
-//! [`super::store`].
+//! Read next: [`super::store`].
 
 use std::fmt;
 use std::future::{Future, pending, poll_fn};
@@ -13,37 +12,37 @@ use futures_util::future::BoxFuture;
 use crate::ports::{Happened, PortError};
 use crate::text;
 
-/// What becomes of one call.
+/// The result of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// It takes effect and its reply arrives.
     Pass,
-    /// It does not take effect; the caller learns as much as `happened` says, which is never `Yes`.
+    /// It does not take effect and fails with this error.
     Fail {
-        /// What is reported to the caller: `No` or `Unknown`.
+        /// What is reported to the caller: `No` or `Unknown`, never `Yes`.
         happened: Happened,
-        /// The service asked to slow down.
+        /// Whether the service throttled the call.
         throttled: bool,
     },
-    /// It takes effect and the reply is lost: the caller learns "unknown".
+    /// It takes effect and the reply is lost: `Unknown` is reported to the caller.
     LoseReply,
-    /// The caller never gets to make it: the future stays pending for good.
+    /// The caller dies before the call takes effect: the future stays pending forever.
     DieBefore,
-    /// It takes effect and the caller never sees it: the future stays pending for good.
+    /// The caller dies after the call took effect: the future stays pending forever.
     DieAfter,
-    /// For a send: the node reports success and forgets the transaction. Else as `Pass`.
+    /// For a send: the node reports success and drops the transaction. Otherwise like `Pass`.
     Swallow,
-    /// For a reservation: another transaction is on one of its items (`TransactionConflict`), and it did not
-    /// happen. Else as `Pass`.
+    /// For a reservation: it fails because of another transaction on one of its items (`TransactionConflict`).
+    /// Otherwise like `Pass`.
     Contend,
 }
 
-/// Who says what becomes of the calls.
+/// Decides the results of calls.
 pub trait Weather: Send + Sync + fmt::Debug {
-    /// The fate of a call that is about to be made, by its name in the service's API.
+    /// The fate of the next call, by the name of the operation in the service's API.
     fn fate(&self, operation: &'static str) -> Fate;
 
-    /// How long a call takes before it has its effect; `None`: no time.
+    /// A future to wait for before the call takes effect. `None`: no delay.
     fn wait(&self, operation: &'static str) -> Option<BoxFuture<'static, ()>> {
         let _ = operation;
         None
@@ -55,15 +54,15 @@ pub trait Weather: Send + Sync + fmt::Debug {
         Fate::Pass
     }
 
-    /// Whether the topic or queue refuses this body for good, whatever it holds. To be decided by the body alone:
-    /// what is refused once is refused again.
+    /// Whether the topic or queue permanently refuses this body. The result must depend only on the body, so that a
+    /// refused body is refused again.
     fn refuses(&self, operation: &'static str, body: &str) -> bool {
         let _ = (operation, body);
         false
     }
 }
 
-/// Where the calls of one fake pass. Without a weather they complete at once.
+/// The gate for the calls of one fake. Without a weather, they complete at once.
 #[derive(Debug, Clone, Default)]
 pub struct Gate(Option<Arc<dyn Weather>>);
 
@@ -82,18 +81,18 @@ pub enum FakeFault {
     /// The key is scheduled for deletion.
     #[error("KMSInvalidStateException: the key is pending deletion")]
     KeyPendingDeletion,
-    /// The caller has no right to the key.
+    /// The caller has no permission for the key.
     #[error("AccessDeniedException: the caller may not use the key")]
     KeyDenied,
-    /// A stored item does not have the shape it should have.
+    /// A stored item is malformed.
     #[error("the stored item cannot be read")]
     Unreadable,
-    /// The request is one the service refuses.
+    /// The service refuses the request.
     #[error("ValidationException: {0}")]
     Validation(&'static str),
 }
 
-/// A call that passed the gate and still owes its reply.
+/// A call that passed the gate and has not replied yet.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Pass {
@@ -102,13 +101,13 @@ pub(super) struct Pass {
 }
 
 impl Gate {
-    /// A gate with a weather: every call yields once and then meets its fate.
+    /// A gate with a weather: every call yields once, then its fate is applied.
     #[must_use]
     pub fn with(weather: Arc<dyn Weather>) -> Self {
         Self(Some(weather))
     }
 
-    /// Comes back when the call may take effect.
+    /// Returns when the call may take effect.
     pub(super) async fn enter(&self, operation: &'static str) -> Result<Pass, PortError> {
         let Some(weather) = &self.0 else { return Ok(Pass { operation, fate: Fate::Pass }) };
         yield_once().await;
@@ -130,8 +129,7 @@ impl Gate {
         self.0.as_ref().map_or(Fate::Pass, |weather| weather.entry_fate(operation))
     }
 
-    /// Whether SQS or SNS takes such a body with this many bytes of attributes, and whether the weather lets it
-    /// through.
+    /// Checks that SQS or SNS accepts this body with attributes of this size, and that the weather does not refuse it.
     pub(super) fn takes(&self, operation: &'static str, body: &str, attributes_bytes: usize) -> Result<(), PortError> {
         let refused = |code, words: &str| Err(PortError::refused_for_good(operation, code, words));
         if body.len().saturating_add(attributes_bytes) > text::MAX_MESSAGE_BYTES {
@@ -148,7 +146,7 @@ impl Gate {
 }
 
 impl Pass {
-    /// Hands the reply over, unless it is lost.
+    /// Returns the reply, unless it is lost or the caller dies.
     pub(super) async fn reply<T>(self, value: T) -> Result<T, PortError> {
         match self.fate {
             Fate::LoseReply => Err(failed(self.operation, Happened::Unknown, false)),
@@ -170,7 +168,7 @@ pub(super) fn refused(operation: &'static str, fault: FakeFault) -> PortError {
     PortError { operation, happened: Happened::No, throttled: false, source: Box::new(fault) }
 }
 
-/// Gives every other future a turn.
+/// Yields once, so that other futures can run.
 fn yield_once() -> impl Future<Output = ()> {
     let mut yielded = false;
     poll_fn(move |context| {

@@ -1,8 +1,8 @@
-//! The key service in memory: keys that, like KMS, never sign the same way twice and leave `s` high
-//! half of the time.
+//! The key service in memory. Like KMS, it never makes the same signature twice, and half of its signatures have a high
+//! `s`.
 //!
-//! The k of a signature is derived from the key, the hash and how often that hash was signed before,
-//! so a simulation repeats and two signatures of one hash still differ. Secrets are for tests only.
+//! The k of a signature is derived from the key, the hash and the number of earlier signatures of the hash. So a
+//! simulation is repeatable, and two signatures of one hash still differ. Secrets are for tests only.
 //! Read next: [`super::queue`].
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,8 +21,7 @@ use crate::signature::LocalKey;
 use crate::units::{Address, KmsKeyId, SigningHash, sha256};
 use crate::unusable::KeyFault;
 
-/// Signatures that were made before, by secret, hash and count: shared by simulations that would
-/// otherwise make the same ones again.
+/// Signatures by secret, hash and count. Simulations share it, so that each signature is made only once.
 pub type SignatureCache = Arc<Mutex<HashMap<([u8; 32], SigningHash, u32), Vec<u8>>>>;
 
 /// A key service in memory.
@@ -44,7 +43,7 @@ struct Ring {
 }
 
 impl Ring {
-    /// The key behind a name.
+    /// The key id for an id or alias.
     fn key_of(&self, id: &KmsKeyId) -> KmsKeyId {
         self.aliases.get(id).unwrap_or(id).clone()
     }
@@ -56,20 +55,20 @@ struct Key {
     state: KeyState,
 }
 
-/// The state of a key: what its calls are answered with.
+/// The state of a key, which decides how calls are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyState {
-    /// It signs.
+    /// Both calls succeed.
     Enabled,
-    /// Neither call is answered.
+    /// Both calls fail: the key is disabled.
     Disabled,
-    /// Neither call is answered.
+    /// Both calls fail: the key is pending deletion.
     PendingDeletion,
-    /// The caller has no right to either call.
+    /// The caller has no permission for either call.
     Denied,
-    /// The caller may read the public key and not sign.
+    /// The caller may read the public key, but not sign.
     SignDenied,
-    /// `Sign` fails now, and that says nothing about the key.
+    /// `Sign` fails for a reason that is unrelated to the key.
     SignFails,
 }
 
@@ -93,20 +92,20 @@ impl fmt::Debug for MemoryKeys {
 }
 
 impl MemoryKeys {
-    /// A service without keys behind this gate that tells this journal.
+    /// A service without keys, with this gate and journal.
     #[must_use]
     pub fn new(gate: Gate, journal: Journal) -> Self {
         Self { ring: Arc::default(), cache: None, gate, journal }
     }
 
-    /// The same service, taking signatures it made before from `cache`.
+    /// The same service with a shared cache of signatures.
     #[must_use]
     pub fn with_cache(mut self, cache: SignatureCache) -> Self {
         self.cache = Some(cache);
         self
     }
 
-    /// Adds a key and gives its address. The secret is 32 bytes, big endian, from 1 to the order less 1.
+    /// Adds a key and returns its address. The secret is 32 bytes, big endian, from 1 to the order minus 1.
     pub fn add(&self, id: &KmsKeyId, secret: [u8; 32]) -> Address {
         let local = LocalKey::new(secret);
         let address = local.public_key().address();
@@ -114,7 +113,7 @@ impl MemoryKeys {
         address
     }
 
-    /// Points an alias to a key, also one that pointed to another.
+    /// Creates an alias for a key, or moves it to this key.
     pub fn set_alias(&self, alias: &KmsKeyId, id: &KmsKeyId) {
         self.ring.lock().unwrap().aliases.insert(alias.clone(), id.clone());
     }
@@ -131,19 +130,19 @@ impl MemoryKeys {
         }
     }
 
-    /// How often `Sign` was answered.
+    /// The number of successful `Sign` calls.
     #[must_use]
     pub fn sign_calls(&self) -> u64 {
         self.ring.lock().unwrap().sign_calls
     }
 
-    /// How often a hash was signed with a key: once per attempt, unless a reply or a race was lost (G6).
+    /// The number of signatures of a hash by a key: one per attempt, unless a reply or a race was lost (G6).
     #[must_use]
     pub fn signatures_of(&self, id: &KmsKeyId, hash: &SigningHash) -> u32 {
         self.ring.lock().unwrap().signed.get(&(id.clone(), *hash)).copied().unwrap_or_default()
     }
 
-    /// How often `GetPublicKey` was answered.
+    /// The number of `GetPublicKey` calls that passed the gate.
     #[must_use]
     pub fn public_key_calls(&self) -> u64 {
         self.ring.lock().unwrap().public_key_calls
@@ -161,7 +160,7 @@ impl MemoryKeys {
         let nth = *count;
         *count += 1;
         ring.sign_calls += 1;
-        // As KMS's are: another one for every call.
+        // Unique for every call, as in KMS.
         let request_id = format!("00000000-0000-4000-8000-{:012x}", ring.sign_calls);
         drop(ring);
         self.journal.note(|| Entry::KmsSigned(id.clone(), *hash, request_id.clone()));
@@ -214,7 +213,7 @@ impl Keys for MemoryKeys {
     }
 }
 
-/// The error of a call that this fault of the key refuses.
+/// The error of a call that is refused because of this fault.
 fn unusable(operation: &'static str, fake: FakeFault) -> KeyCallError {
     let fault = match fake {
         FakeFault::NoKey => Some(KeyFault::NotFound),
@@ -226,7 +225,7 @@ fn unusable(operation: &'static str, fake: FakeFault) -> KeyCallError {
     KeyCallError { fault, call: refused(operation, fake) }
 }
 
-/// ECDSA by hand (SEC 1, 4.1.3) with a k of our choice; `s` is left as it falls.
+/// ECDSA (SEC 1, 4.1.3) with a chosen k. `s` is not normalized.
 fn sign_der(secret: &[u8; 32], hash: &SigningHash, nth: u32) -> Vec<u8> {
     let mut seed = secret.to_vec();
     seed.extend_from_slice(&hash.0);

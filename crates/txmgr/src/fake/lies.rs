@@ -1,4 +1,4 @@
-//! What a node may say that is not so: each thing alone, or all of it together and fitting.
+//! False answers of a node: each alone, or several that are consistent.
 //!
 //! Read next: [`super::chain`].
 
@@ -7,33 +7,33 @@ use crate::ports::{ChainView, SlotQuery, ViewQuery};
 use crate::record::{BlockRef, Receipt};
 use crate::units::{BlockHash, BlockNumber, Gas, Nonce, TxHash, Wei, keccak256};
 
-/// How far a count is from the truth.
+/// The error of a false count.
 pub(super) const FAR_AHEAD: u64 = 5_000_000_000_000;
 
-/// What is not so.
+/// The false answers of a node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a lie of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "the lies are independent of each other")]
 pub struct Lies {
-    /// The account's counts are those after its highest open slot, or far ahead of it.
+    /// The account's counts are those after its highest open slot, or far too high.
     pub counts: bool,
-    /// Every attempt has a receipt; the true ones have the other status.
+    /// Every slot has a receipt. Real receipts have the opposite status.
     pub receipts: bool,
-    /// The newest block is final.
+    /// The newest block is shown as final.
     pub finality: bool,
-    /// Blocks have other hashes.
+    /// Blocks have wrong hashes.
     pub blocks: bool,
-    /// Number of blocks by which the chain is longer.
+    /// The number of blocks by which the chain is shown longer.
     pub ahead: u64,
 }
 
 impl Lies {
-    /// Whether there are any.
+    /// Whether any lie is set.
     #[must_use]
     pub fn any(self) -> bool {
         self != Self::default()
     }
 
-    /// Changes an answer.
+    /// Falsifies an answer.
     pub(super) fn tell(self, query: &ViewQuery, view: &mut ChainView) {
         if !self.any() {
             return;
@@ -85,7 +85,7 @@ impl Lies {
         let made = match known {
             Some(ReceiptView::Found(receipt)) => Receipt { succeeded: !receipt.succeeded, ..receipt },
             Some(ReceiptView::Absent | ReceiptView::Unknown) | None => {
-                // Always the same one, as somebody would tell it who wants to be believed.
+                // Always the same receipt, as an attacker would show to be believed.
                 let block = if self.ahead > 0 { made_up(BlockNumber(self.ahead)) } else { view.finalized };
                 receipt(*slot.hashes.first()?, block, slot.nonce.0.is_multiple_of(2))
             }
@@ -94,12 +94,12 @@ impl Lies {
     }
 }
 
-/// A block that is nowhere.
+/// A block that does not exist.
 pub(super) fn made_up(number: BlockNumber) -> BlockRef {
     BlockRef { number, hash: BlockHash(keccak256(&number.0.to_be_bytes())) }
 }
 
-/// A receipt of nothing that happened.
+/// A receipt of a transaction that was not mined.
 pub(super) fn receipt(tx_hash: TxHash, block: BlockRef, succeeded: bool) -> Receipt {
     Receipt {
         tx_hash,

@@ -1,19 +1,21 @@
-//! The in-memory ports: small worlds that keep the promises of [`crate::ports`].
+//! Implementations of the ports in memory (fakes), with the guarantees of [`crate::ports`].
 //!
-//! A store with conditions, a key service that never signs the same way twice, queues with group
-//! locks and timeouts, a chain that mines. They pass the same contract suite as the real
-//! adapters, and the simulation, the benchmarks and the drivers' own tests run on them. All of them
-//! are handles: a clone is the same world.
+//! A store with conditional writes, a key service that never makes the same signature twice, queues with group locks
+//! and timeouts, and a chain that mines blocks. They pass the same contract suite as the real adapters. The simulation,
+//! the benchmarks and the tests of the drivers use them. All of them are handles: clones share their state.
 //!
-//! What goes wrong is not decided here. Each call passes a [`Gate`], behind which a [`Weather`] may
-//! yield, fail, lose the reply or let the caller die; without one every call completes at once.
-//! What happened is noted in a [`Journal`], for an auditor. Time is a [`SimClock`] that is moved by hand.
+//! Terms:
+//! * A [`Weather`] decides which calls fail. The fakes themselves decide nothing.
+//! * A [`Fate`] is its decision on one call: the call passes or fails, its reply is lost, or the caller dies.
+//! * A [`Gate`] applies the fate to a call. Without a weather, every call completes at once.
+//! * A [`Journal`] records all effects, for an auditor.
+//! * A [`SimClock`] is the time, which the test moves.
 //!
-//! Never built into a program: only for tests and under the feature `fake`. Read next: [`store`].
+//! Never built into a program: only for tests and with the feature `fake`. Read next: [`store`].
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::unwrap_used,
-    reason = "a world for tests: a broken assumption is to stop the test"
+    reason = "only for tests: a broken assumption should stop the test"
 )]
 
 pub mod chain;
@@ -47,13 +49,13 @@ pub use world::{NodeMood, Second};
 use crate::seal::Sealer;
 use crate::units::Millis;
 
-/// The sealer of a world without secrets.
+/// A sealer for tests, with a key that is not secret.
 #[must_use]
 pub fn sealer() -> Sealer {
     Sealer::new(["not a secret: the seals of simulated worlds"]).expect("the key is long enough")
 }
 
-/// Simulated time: stands still until it is moved.
+/// Simulated time, which changes only by [`Self::advance`].
 #[derive(Debug, Clone, Default)]
 pub struct SimClock(Arc<AtomicU64>);
 
@@ -64,13 +66,13 @@ impl SimClock {
         Self(Arc::new(AtomicU64::new(start.0)))
     }
 
-    /// What it shows.
+    /// The current time.
     #[must_use]
     pub fn now(&self) -> Millis {
         Millis(self.0.load(Ordering::SeqCst))
     }
 
-    /// Moves it on by `by_ms`.
+    /// Advances the time by `by_ms` milliseconds.
     pub fn advance(&self, by_ms: u64) {
         self.0.fetch_add(by_ms, Ordering::SeqCst);
     }

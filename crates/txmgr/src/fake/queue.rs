@@ -1,7 +1,7 @@
-//! SQS in memory: group locks, visibility timeouts in simulated time, receive counts, a dead-letter
-//! queue and deduplication on FIFO queues; repeats and disorder on standard ones.
+//! SQS in memory: visibility timeouts in simulated time, receive counts and a dead-letter queue; group locks and
+//! deduplication on FIFO queues; duplicates and reordering on standard queues.
 //!
-//! Bodies are opaque here. A message is gone only when it is deleted, or too often received.
+//! Bodies are opaque here. A message leaves the queue only when it is deleted or received too often.
 //! Read next: [`super::topic`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,26 +18,26 @@ use crate::wire::{LanePoke, SignerPoke};
 
 /// SQS's deduplication interval, in milliseconds.
 pub(super) const DEDUP_MS: u64 = 300_000;
-/// Most bytes of a message that anybody may put on a queue; SQS takes 1 MiB.
+/// The maximum size of a message: 1 MiB on SQS.
 const MAX_SQS_BYTES: usize = 1_048_576;
-/// How far a standard queue's disorder looks, in messages.
+/// A standard queue with disorder delivers any of this many oldest messages next.
 const DISORDER: u64 = 8;
-/// Most messages of one receive, as on SQS.
+/// The maximum number of messages of one receive, as on SQS.
 const RECEIVE_MAX: usize = 10;
 
-/// How a queue behaves.
+/// The behaviour of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueRules {
-    /// FIFO, or standard.
+    /// Whether it is a FIFO queue; otherwise it is a standard queue.
     pub fifo: bool,
-    /// How long a received message is hidden.
+    /// How long a received message is invisible, in milliseconds.
     pub visibility_ms: u64,
     /// After this many receives a message goes to the dead-letter queue.
     pub max_receives: u32,
-    /// Standard queue: one message in this many is delivered twice (0: none), and the order is shuffled by this seed.
+    /// Standard queue: one message in this many is delivered twice (0: none).
     pub repeat_one_in: u64,
-    /// Seed of the disorder of a standard queue, or of which group a FIFO queue gives from; 0 keeps the order, and
-    /// gives from the group with the oldest message.
+    /// The seed for the order of a standard queue, or for the choice of the group on a FIFO queue. With 0, the order is
+    /// kept, and a FIFO queue chooses the group with the oldest message.
     pub disorder_seed: u64,
 }
 
@@ -45,12 +45,12 @@ impl QueueRules {
     /// FIFO, 30 s, and five receives before the dead-letter queue.
     pub const FIFO: Self =
         Self { fifo: true, visibility_ms: 30_000, max_receives: 5, repeat_one_in: 0, disorder_seed: 0 };
-    /// Standard without repeats.
+    /// Standard without duplicates.
     pub const STANDARD: Self = Self { fifo: false, ..Self::FIFO };
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct QueuedMessage {
     message_id: String,
     body: String,
     group: Option<String>,
@@ -58,21 +58,21 @@ struct Waiting {
     received: u32,
 }
 
-/// Messages by place (order of sending); a group has one message in flight per place it received.
+/// The messages of a queue by place (order of sending). A group is locked while a message of it is in flight.
 #[derive(Debug, Default)]
-struct Shelf {
-    waiting: BTreeMap<u64, Waiting>,
-    /// Places of each group that are not in flight.
+struct QueueState {
+    waiting: BTreeMap<u64, QueuedMessage>,
+    /// FIFO: the places of each group that are not in flight.
     groups: BTreeMap<String, VecDeque<u64>>,
-    /// Groups that may be received from, by their first place.
+    /// FIFO: the groups that are not locked, by their first place.
     ready: BTreeSet<(u64, String)>,
-    /// Standard: places that are not in flight.
-    loose: BTreeSet<u64>,
-    /// In flight: handle to (visible again at, place).
+    /// Standard: the places that are not in flight.
+    visible: BTreeSet<u64>,
+    /// The messages in flight: from handle to (time of visibility, place).
     in_flight: BTreeMap<u64, (u64, u64)>,
     timeouts: BTreeSet<(u64, u64)>,
     locked: BTreeMap<String, usize>,
-    dead: Vec<Waiting>,
+    dead: Vec<QueuedMessage>,
     dedup: BTreeMap<String, u64>,
     dedup_order: VecDeque<(u64, String)>,
     next_place: u64,
@@ -85,7 +85,7 @@ struct Shelf {
 pub struct MemoryQueue {
     name: &'static str,
     rules: QueueRules,
-    state: Arc<Mutex<Shelf>>,
+    state: Arc<Mutex<QueueState>>,
     clock: SimClock,
     gate: Gate,
     journal: Journal,
@@ -95,13 +95,12 @@ impl MemoryQueue {
     /// An empty queue.
     #[must_use]
     pub fn new(name: &'static str, rules: QueueRules, clock: SimClock, gate: Gate, journal: Journal) -> Self {
-        let state = Shelf { random: rules.disorder_seed, ..Shelf::default() };
+        let state = QueueState { random: rules.disorder_seed, ..QueueState::default() };
         Self { name, rules, state: Arc::new(Mutex::new(state)), clock, gate, journal }
     }
 
-    /// Puts a message in, past the gate, and gives its id. A body that SQS does not take is a mistake of the
-    /// caller's: it panics. `dedup` is the deduplication id of a FIFO
-    /// queue; what it drops gets the id of a message nobody sees.
+    /// Sends a message without passing the gate, and returns its id. Panics if SQS does not accept the body. `dedup` is
+    /// the deduplication id on a FIFO queue; a duplicate is dropped, and the returned id belongs to no message.
     pub fn put(&self, body: &str, group: Option<&str>, dedup: Option<&str>, sender: Option<&str>) -> String {
         assert_eq!(text::unsendable(body), None, "SQS takes no such body");
         assert!(body.len() <= MAX_SQS_BYTES, "SQS takes no body of {} bytes", body.len());
@@ -115,7 +114,7 @@ impl MemoryQueue {
             let place = state.next_place;
             state.next_place += 1;
             let group = group.filter(|_| self.rules.fifo).map(str::to_owned);
-            let waiting = Waiting {
+            let waiting = QueuedMessage {
                 message_id: message_id.clone(),
                 body: body.to_owned(),
                 group,
@@ -123,18 +122,18 @@ impl MemoryQueue {
                 received: 0,
             };
             state.waiting.insert(place, waiting);
-            state.shelve(place);
+            state.make_visible(place);
         }
         message_id
     }
 
-    /// Delivers a message once more that was deleted, however long ago: its deletion was lost, or a standard queue
-    /// kept a copy. Past the gate and past deduplication.
+    /// Delivers a deleted message once more: its deletion was lost, or a standard queue kept a copy. Skips the gate and
+    /// deduplication.
     pub fn deliver_again(&self, message_id: &str, body: &str, group: Option<&str>, sender: Option<&str>) {
         let mut state = self.state.lock().unwrap();
         let place = state.next_place;
         state.next_place += 1;
-        let waiting = Waiting {
+        let waiting = QueuedMessage {
             message_id: message_id.to_owned(),
             body: body.to_owned(),
             group: group.filter(|_| self.rules.fifo).map(str::to_owned),
@@ -142,10 +141,10 @@ impl MemoryQueue {
             received: 1,
         };
         state.waiting.insert(place, waiting);
-        state.shelve(place);
+        state.make_visible(place);
     }
 
-    /// Takes up to `max` messages and hides them (`ReceiveMessage`).
+    /// Receives up to `max` messages and makes them invisible (`ReceiveMessage`).
     pub async fn receive_up_to(&self, max: usize) -> Result<Vec<Incoming>, PortError> {
         let pass = self.gate.enter("ReceiveMessage").await?;
         let now = self.clock.now().0;
@@ -168,14 +167,14 @@ impl MemoryQueue {
         pass.reply(messages).await
     }
 
-    /// Acknowledges a message (`DeleteMessage`). `false`: the receipt handle is from an older delivery and
-    /// nothing was deleted.
+    /// Deletes a message (`DeleteMessage`). `false`: the receipt handle is from an older delivery, and nothing was
+    /// deleted.
     pub async fn delete_one(&self, receipt: &str) -> Result<bool, PortError> {
         let pass = self.gate.enter("DeleteMessage").await?;
         let gone = {
             let mut state = self.state.lock().unwrap();
             state.time_out(self.clock.now().0);
-            state.land(number(receipt)).and_then(|place| {
+            state.end_delivery(number(receipt)).and_then(|place| {
                 let gone = state.waiting.remove(&place);
                 state.unlock(gone.as_ref().and_then(|gone| gone.group.clone()));
                 gone
@@ -194,7 +193,7 @@ impl MemoryQueue {
         pass.reply(released).await
     }
 
-    /// Hides a message for `visibility_ms` from now on (`ChangeMessageVisibility`: the heartbeat).
+    /// Keeps a message invisible for `visibility_ms` from now (`ChangeMessageVisibility`: the heartbeat).
     pub async fn extend(&self, receipt: &str, visibility_ms: u64) -> Result<bool, PortError> {
         let pass = self.gate.enter("ChangeMessageVisibility").await?;
         let now = self.clock.now().0;
@@ -206,19 +205,19 @@ impl MemoryQueue {
         pass.reply(extended).await
     }
 
-    /// Makes every message in flight visible again, as when their timeouts passed.
+    /// Makes all messages in flight visible again, as after their timeouts.
     pub fn release_all(&self) {
         let mut state = self.state.lock().unwrap();
         state.time_out(u64::MAX);
     }
 
-    /// Messages that are not deleted, in flight or not, without the dead letters.
+    /// The number of messages, including those in flight, without the dead letters.
     #[must_use]
     pub fn len(&self) -> usize {
         self.state.lock().unwrap().waiting.len()
     }
 
-    /// Nothing is left but dead letters.
+    /// Whether the queue has no messages, except dead letters.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -230,14 +229,14 @@ impl MemoryQueue {
         self.state.lock().unwrap().dead.iter().map(|dead| dead.body.clone()).collect()
     }
 
-    /// Puts the dead letters back (`StartMessageMoveTask`).
+    /// Moves the dead letters back to the queue (`StartMessageMoveTask`).
     pub fn redrive(&self) {
         let mut state = self.state.lock().unwrap();
         for dead in std::mem::take(&mut state.dead) {
             let place = state.next_place;
             state.next_place += 1;
-            state.waiting.insert(place, Waiting { received: 0, ..dead });
-            state.shelve(place);
+            state.waiting.insert(place, QueuedMessage { received: 0, ..dead });
+            state.make_visible(place);
         }
     }
 
@@ -246,7 +245,7 @@ impl MemoryQueue {
     pub fn has_visible(&self) -> bool {
         let mut state = self.state.lock().unwrap();
         state.time_out(self.clock.now().0);
-        !state.ready.is_empty() || !state.loose.is_empty()
+        !state.ready.is_empty() || !state.visible.is_empty()
     }
 
     /// When the next message in flight becomes visible again, in Unix milliseconds.
@@ -271,7 +270,7 @@ impl MemoryQueue {
                 failed = failed.and(Err(error));
                 continue;
             }
-            // Content-based deduplication, as the queues of the stack have it.
+            // Content-based deduplication, as on the queues of the stack.
             self.put(&body, Some(&group), Some(&body), None);
         }
         self.journal.note(noted);
@@ -280,7 +279,7 @@ impl MemoryQueue {
     }
 }
 
-/// As SQS takes them: ten messages a receive, and an error for a receipt handle of an older delivery.
+/// Like SQS: at most ten messages per receive, and an error for a receipt handle of an older delivery.
 impl Inbox for MemoryQueue {
     async fn receive(&self) -> Result<Vec<Incoming>, PortError> {
         self.receive_up_to(RECEIVE_MAX).await
@@ -312,12 +311,12 @@ fn current(is_current: bool, operation: &'static str) -> Result<(), PortError> {
     Err(refused(operation, FakeFault::Validation("the receipt handle is of an older delivery")))
 }
 
-/// The number in a receipt handle of this queue; of another text none that was ever given.
+/// The number in a receipt handle of this queue. For any other text, a number that is never used.
 fn number(receipt: &str) -> u64 {
     receipt.parse().unwrap_or(u64::MAX)
 }
 
-impl Shelf {
+impl QueueState {
     fn is_repeat(&mut self, id: &str, now: u64) -> bool {
         while let Some((at, _)) = self.dedup_order.front()
             && *at <= now
@@ -347,10 +346,10 @@ impl Shelf {
         chance != 0 && self.draw().is_multiple_of(chance)
     }
 
-    /// Puts a place where it can be received from.
-    fn shelve(&mut self, place: u64) {
+    /// Makes the message at a place receivable.
+    fn make_visible(&mut self, place: u64) {
         let Some(group) = self.waiting.get(&place).and_then(|waiting| waiting.group.clone()) else {
-            self.loose.insert(place);
+            self.visible.insert(place);
             return;
         };
         let places = self.groups.entry(group.clone()).or_default();
@@ -375,7 +374,7 @@ impl Shelf {
         }
     }
 
-    /// The next place to receive, and takes it off its state. Within one call a group continues to give.
+    /// Picks the next place to receive. Within one call, the group of the last message comes first.
     fn pick(&mut self, rules: &QueueRules, taken: &[Incoming]) -> Option<u64> {
         if rules.fifo {
             let mine = taken.last().and_then(|message| message.group.clone());
@@ -394,13 +393,13 @@ impl Shelf {
             return Some(place);
         }
         let skip = if rules.disorder_seed == 0 { 0 } else { self.draw() % DISORDER };
-        let skip = usize::try_from(skip).unwrap_or(0).min(self.loose.len().saturating_sub(1));
-        let place = self.loose.iter().nth(skip).copied()?;
-        self.loose.remove(&place);
+        let skip = usize::try_from(skip).unwrap_or(0).min(self.visible.len().saturating_sub(1));
+        let place = self.visible.iter().nth(skip).copied()?;
+        self.visible.remove(&place);
         Some(place)
     }
 
-    /// Puts a picked message in flight, or among the dead if it was received too often.
+    /// Puts a picked message in flight, or moves it to the dead letters if it was received too often.
     fn take(&mut self, place: u64, visible_at: u64, max_receives: u32) -> Option<Incoming> {
         if self.waiting.get(&place)?.received >= max_receives {
             let dead = self.waiting.remove(&place)?;
@@ -425,23 +424,23 @@ impl Shelf {
         })
     }
 
-    /// Ends a delivery; the place it was of.
-    fn land(&mut self, handle: u64) -> Option<u64> {
+    /// Ends a delivery. Returns the place of the message.
+    fn end_delivery(&mut self, handle: u64) -> Option<u64> {
         let (visible_at, place) = self.in_flight.remove(&handle)?;
         self.timeouts.remove(&(visible_at, handle));
         Some(place)
     }
 
     fn give_back(&mut self, handle: u64) -> bool {
-        let Some(place) = self.land(handle) else { return false };
+        let Some(place) = self.end_delivery(handle) else { return false };
         let group = self.waiting.get(&place).and_then(|waiting| waiting.group.clone());
-        self.shelve(place);
+        self.make_visible(place);
         self.unlock(group);
         true
     }
 
     fn extend(&mut self, handle: u64, visible_at: u64) -> bool {
-        let Some(place) = self.land(handle) else { return false };
+        let Some(place) = self.end_delivery(handle) else { return false };
         self.in_flight.insert(handle, (visible_at, place));
         self.timeouts.insert((visible_at, handle));
         true
@@ -482,7 +481,7 @@ pub struct MemoryQueues {
 }
 
 impl MemoryQueues {
-    /// The signing queue by `signing`, the two others FIFO.
+    /// The signing queue with the rules `signing`, and two FIFO queues.
     #[must_use]
     pub fn new(signing: QueueRules, clock: &SimClock, gate: &Gate, journal: &Journal) -> Self {
         let queue = |name, rules| MemoryQueue::new(name, rules, clock.clone(), gate.clone(), journal.clone());

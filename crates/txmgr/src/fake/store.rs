@@ -1,9 +1,9 @@
-//! The two tables in memory, with the conditions of the real ones.
+//! The two tables in memory, with the same conditional writes as in DynamoDB.
 //!
-//! Every call holds one lock while it reads its conditions and writes, as a DynamoDB transaction or
-//! conditional write does; no call's work grows with the open slots of a lane. An item is at most 400 KB.
-//! A reservation may meet another one ([`Fate::Contend`]). Nothing expires by itself:
-//! [`MemoryStore::expire`] is the TTL, which deletes late. Read next: [`super::keys`].
+//! Each call holds one lock while it checks its conditions and writes, so it is atomic like a DynamoDB transaction or
+//! conditional write. The work of a call does not grow with the open slots of a lane. An item has at most 400 KB. A
+//! reservation may conflict with another one ([`Fate::Contend`]). Items expire only by [`MemoryStore::expire`], because
+//! DynamoDB's TTL deletes late. Read next: [`super::keys`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -22,26 +22,26 @@ use crate::unusable::Unusable;
 /// The items of the two tables.
 #[derive(Debug, Default)]
 pub struct Tables {
-    /// `requests`.
+    /// The table `requests`.
     pub requests: BTreeMap<RequestId, Stored>,
-    /// `accounts`, the heads.
+    /// The heads in the table `accounts`.
     pub heads: BTreeMap<AccountKey, Head>,
-    /// Those that are paused because of a node's words.
+    /// Accounts that were paused because of a node's answer.
     pub paused_by_node: BTreeSet<AccountKey>,
     /// Accounts whose heads cannot be read.
     pub unreadable: BTreeSet<AccountKey>,
-    /// `accounts`, the directory of names.
+    /// The directory of names in the table `accounts`.
     pub names: BTreeMap<AccountName, AccountKey>,
-    /// `accounts`, the slots.
+    /// The slots in the table `accounts`.
     pub slots: BTreeMap<(AccountKey, Nonce), Slot>,
-    /// What the next batch read misses.
+    /// Items that the next batch read does not find.
     pub missed: BTreeSet<RequestId>,
 }
 
 /// A slot item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slot {
-    /// Whose it is.
+    /// The request that has the slot.
     pub request_id: RequestId,
     /// When it may be deleted.
     pub expires_at: Option<Millis>,
@@ -56,25 +56,24 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// An empty store behind this gate that tells this journal.
+    /// An empty store with this gate and journal.
     #[must_use]
     pub fn new(gate: Gate, journal: Journal) -> Self {
         Self { tables: Arc::default(), gate, journal }
     }
 
-    /// The same tables behind another gate: for a look from outside that meets no weather.
+    /// The same tables behind another gate, for example to read them without faults.
     #[must_use]
     pub fn behind(&self, gate: Gate) -> Self {
         Self { tables: Arc::clone(&self.tables), gate, journal: self.journal.clone() }
     }
 
-    /// Looks into the tables, or bends them, past every condition.
+    /// Reads or changes the tables directly, without conditions.
     pub fn with_tables<T>(&self, look: impl FnOnce(&mut Tables) -> T) -> T {
         look(&mut self.tables.lock().unwrap())
     }
 
-    /// Lets the next batch read miss an item, as if it were written just after it was read and before the others
-    /// were: a batch read is not one moment.
+    /// Makes the next batch read miss an item, as if it was written during the read: a batch read is not atomic.
     pub fn miss_once(&self, id: &RequestId) {
         self.with_tables(|tables| tables.missed.insert(id.clone()));
     }
@@ -85,7 +84,7 @@ impl MemoryStore {
         self.with_tables(|tables| tables.requests.get(id).cloned())
     }
 
-    /// Deletes what may be deleted at `now`, as DynamoDB's TTL does some time later.
+    /// Deletes the items that are expired at `now`, as DynamoDB's TTL does some time later.
     pub fn expire(&self, now: Millis) {
         self.with_tables(|tables| {
             tables.requests.retain(|_, stored| !expired(stored, now));
@@ -102,7 +101,7 @@ fn expired(stored: &Stored, now: Millis) -> bool {
     expires_at.is_some_and(|at| at <= now)
 }
 
-/// Whether what is stored under an id is what a write expects. TTL deletes late, so the time is compared too.
+/// Whether the item under an id is as a write expects it. TTL deletes late, so expired items are ignored.
 fn is_vacant(tables: &Tables, id: &RequestId, vacancy: &Vacancy, now: Millis) -> bool {
     match tables.requests.get(id).filter(|stored| !expired(stored, now)) {
         None => true,
@@ -410,7 +409,7 @@ impl Store for MemoryStore {
     }
 }
 
-/// What DynamoDB refuses before it looks at a condition.
+/// The limits that DynamoDB checks before the conditions.
 fn within_limits(group: &Reservation) -> Result<(), &'static str> {
     let mut ids: Vec<_> = group.records.iter().map(|record| &record.request_id).collect();
     ids.sort_unstable();
@@ -428,7 +427,7 @@ fn within_limits(group: &Reservation) -> Result<(), &'static str> {
 
 /// DynamoDB's limit for one item.
 const ITEM_MAX_BYTES: usize = 400 * 1_024;
-/// What the attributes of a fixed size come to, names included, rounded up; and those of one attempt.
+/// An upper bound for the attributes of fixed size, including their names, and for those of one attempt, in bytes.
 const ITEM_BYTES: usize = 2_000;
 const ATTEMPT_BYTES: usize = 300;
 

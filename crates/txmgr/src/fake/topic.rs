@@ -1,6 +1,6 @@
-//! The outcome topic in memory: keeps every copy in order, and refuses what SNS does not take.
+//! The outcome topic in memory: keeps every copy in order, and refuses messages that SNS refuses.
 //!
-//! Delivers to nobody. Read next: [`super::queue`].
+//! It has no subscribers. Read next: [`super::queue`].
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use crate::text;
 use crate::wire::OutcomeMessage;
 
 const PUBLISH: &str = "PublishBatch";
-/// Names, types and values of the attributes, about.
+/// An estimate for the names, types and values of the attributes, in bytes.
 const ATTRIBUTES_BYTES: usize = 512;
 
 /// An outcome topic in memory.
@@ -23,19 +23,19 @@ pub struct MemoryTopic {
 }
 
 impl MemoryTopic {
-    /// A topic behind this gate that tells this journal.
+    /// A topic with this gate and journal.
     #[must_use]
     pub fn new(gate: Gate, journal: Journal) -> Self {
         Self { copies: Arc::default(), gate, journal }
     }
 
-    /// Everything published, copies included, in order.
+    /// All published messages, including duplicates, in order.
     #[must_use]
     pub fn copies(&self) -> Vec<OutcomeMessage> {
         self.copies.lock().unwrap().clone()
     }
 
-    /// Puts one copy out, past the gate.
+    /// Publishes one copy without passing the gate.
     pub fn put(&self, outcome: &OutcomeMessage) {
         self.journal.note(|| Entry::Published(Box::new(outcome.clone())));
         self.copies.lock().unwrap().push(outcome.clone());

@@ -1,6 +1,6 @@
-//! The state of the chain in memory, without a node in front of it.
+//! The state of the chain in memory, and the view of a node on it.
 //!
-//! Pure bookkeeping under the lock of [`super::chain::MemoryChain`]. Read next: [`super::chain`].
+//! Pure state, under the lock of [`super::chain::MemoryChain`]. Read next: [`super::chain`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -10,83 +10,83 @@ use crate::record::{BlockRef, Receipt, SendAnswer, SendClass};
 use crate::tx::{Fee, Intent};
 use crate::units::{Address, BlockHash, BlockNumber, ChainId, Gas, Nonce, TxHash, U256, Wei, keccak256};
 
-/// `Error(string)`: calldata that begins with it reverts with itself.
+/// `Error(string)`: a call whose data begins with this reverts with its data.
 pub const REVERT_SELECTOR: [u8; 4] = [0x08, 0xc3, 0x79, 0xa0];
-/// `Panic(uint256)`: calldata that begins with it reverts with itself.
+/// `Panic(uint256)`: a call whose data begins with this reverts with its data.
 pub const PANIC_SELECTOR: [u8; 4] = [0x4e, 0x48, 0x7b, 0x71];
 
-/// Blocks between the newest and the finalized one (BEP-126: justified, then finalized).
+/// The distance of the finalized block from the newest block (BEP-126: justified, then finalized).
 const FINALITY_BLOCKS: u64 = 2;
 
-/// Transactions a node keeps of one account (BSC: 200, executable or not). Past that the highest nonces are
-/// dropped, without an answer to the sender.
+/// The maximum number of transactions of one account in the pool (BSC: 200, executable or not). Above it, the highest
+/// nonces are dropped silently.
 pub const POOL_PER_ACCOUNT: usize = 200;
 
-/// A balance above this is not added up: no test spends it, and adding costs time in a full pool.
+/// Above this balance, the cost of queued transactions is not checked: no test spends it, and a full pool takes time.
 const RICH: U256 = U256([0, 0, 0, 1 << 60]);
 
-/// A second node, which is only asked whether what the first one showed final is true.
+/// A second node, which is asked only to confirm what the first node shows as final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Second {
-    /// It knows the chain as it is.
+    /// It knows the real chain.
     Honest,
-    /// It gives no answer.
+    /// It does not answer.
     Silent,
 }
 
-/// How the node in front of the chain is disposed.
+/// The faults of the node in front of the chain.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "faults that come each for itself or together")]
+#[expect(clippy::struct_excessive_bools, reason = "the faults are independent of each other")]
 pub struct NodeMood {
-    /// It is this many blocks behind.
+    /// The number of blocks that it is behind.
     pub lag: u64,
-    /// It answers every receipt with null.
+    /// It returns null for every receipt.
     pub hides_receipts: bool,
-    /// It cannot tell blocks by height.
+    /// It does not find blocks by height.
     pub hides_blocks: bool,
-    /// It still shows the blocks the last reorganisation replaced.
+    /// It still shows the blocks that the last reorganisation replaced.
     pub on_old_branch: bool,
-    /// Some of its answers show those blocks, and some the others: two nodes behind one URL.
+    /// Some of its answers show the replaced blocks and some the new ones: two nodes behind one URL.
     pub mixed: bool,
-    /// It says yes to every send and keeps none.
+    /// It accepts every send and drops the transaction.
     pub drops_sends: bool,
-    /// It answers every send like this and keeps none.
+    /// It answers every send with this class and keeps no transaction.
     pub answers: Option<SendClass>,
-    /// It keeps too little to say who used a nonce.
+    /// Its history is too short to find the transaction that used a nonce.
     pub pruned: bool,
-    /// What it says that is not so.
+    /// Its false answers.
     pub lies: Lies,
-    /// The second node is asked first, and this one for the second word.
+    /// The second node is asked first, and this one confirms.
     pub second_leads: bool,
 }
 
-/// What becomes of the transactions of a replaced block.
+/// What happens to the transactions of a replaced block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Orphans {
-    /// They go back to the pool.
+    /// They return to the pool.
     Return,
-    /// They are forgotten.
+    /// They are dropped.
     Lose,
 }
 
 /// A transaction in a canonical block.
 #[derive(Debug, Clone)]
 pub struct Mined {
-    /// Who sent it.
+    /// The sender.
     pub sender: Address,
-    /// Its place in the sender's lane.
+    /// The nonce.
     pub nonce: Nonce,
-    /// What it says.
+    /// What was executed.
     pub intent: Intent,
-    /// It was not signed here.
+    /// Whether it was created by [`super::MemoryChain::foreign`].
     pub is_foreign: bool,
-    /// How it went.
+    /// The receipt.
     pub receipt: Receipt,
     tx: Arc<PoolTx>,
     debit: U256,
 }
 
-/// A transaction as the pool holds it.
+/// A transaction in the pool.
 #[derive(Debug)]
 pub(super) struct PoolTx {
     pub(super) hash: TxHash,
@@ -99,7 +99,7 @@ pub(super) struct PoolTx {
 
 #[derive(Debug, Default)]
 pub(super) struct Account {
-    /// Transaction count after each block that changed it, by height.
+    /// (height, transaction count) of each block that changed the count.
     history: Vec<(u64, u64)>,
     pub(super) balance: U256,
     pub(super) has_code: bool,
@@ -112,7 +112,7 @@ pub(super) struct Block {
 }
 
 #[derive(Debug)]
-pub(super) struct World {
+pub(super) struct ChainState {
     pub(super) chain_id: ChainId,
     pub(super) blocks: Vec<Block>,
     pub(super) finalized: u64,
@@ -120,30 +120,30 @@ pub(super) struct World {
     pub(super) by_nonce: BTreeMap<(Address, Nonce), TxHash>,
     pub(super) mood: NodeMood,
     pub(super) second: Option<Second>,
-    /// Below this the pool takes nothing.
+    /// The minimum price that the pool accepts.
     pub(super) least_price: Wei,
-    /// Below this nothing is mined: it is taken, and waits.
+    /// The minimum price that is mined. Transactions between the two minimums wait in the pool.
     pub(super) mined_price: Wei,
     pub(super) price: Option<Wei>,
-    /// What the next sends are answered, whatever they are.
+    /// The answers to the next sends.
     pub(super) script: VecDeque<SendClass>,
-    /// Nonces that were used in any block, replaced ones included.
+    /// The nonces that were used in any block, including replaced blocks.
     pub(super) used_once: BTreeSet<(Address, Nonce)>,
     receipts: HashMap<TxHash, Receipt>,
     accounts: BTreeMap<Address, Account>,
-    /// Makes the hash of a replacing block another one.
+    /// The number of reorganisations. It makes the hashes of new blocks differ from the replaced ones.
     forks: u64,
     foreigners: u64,
-    /// The branch the last reorganisation replaced.
+    /// The branch that the last reorganisation replaced.
     stale: Option<Stale>,
 }
 
-/// A branch that is no longer canonical, as a node that did not notice yet still shows it.
+/// A branch that is no longer canonical, but that an outdated node still shows.
 #[derive(Debug)]
 struct Stale {
-    /// The last block in common.
+    /// The height of the last common block.
     base: u64,
-    /// What was finalized then.
+    /// The finalized height at that time.
     finalized: u64,
     blocks: Vec<Block>,
 }
@@ -153,7 +153,7 @@ impl PoolTx {
         Self { hash, sender, nonce, intent, fee, is_foreign: false }
     }
 
-    /// Most wei per gas, and wei per gas for the validator.
+    /// The maximum price and the priority fee, in wei per gas.
     fn prices(&self) -> (U256, U256) {
         match self.fee {
             Fee::Legacy { gas_price } => (gas_price.0, gas_price.0),
@@ -178,7 +178,7 @@ impl Account {
     }
 }
 
-impl World {
+impl ChainState {
     pub(super) fn new(chain_id: ChainId) -> Self {
         let genesis = Block { hash: BlockHash(keccak256(b"genesis")), txs: Vec::new() };
         Self {
@@ -206,23 +206,23 @@ impl World {
         u64::try_from(self.blocks.len() - 1).unwrap()
     }
 
-    /// The branch the node shows, if it did not notice the last reorganisation.
+    /// The old branch, if the node still shows it.
     fn branch(&self) -> Option<&Stale> {
         self.stale.as_ref().filter(|_| self.mood.on_old_branch)
     }
 
-    /// The newest block the node has.
+    /// The height of the newest block that the node has.
     pub(super) fn seen_height(&self) -> u64 {
         let lagging = self.height().saturating_sub(self.mood.lag);
         self.branch().map_or(lagging, |stale| stale.base + u64::try_from(stale.blocks.len()).unwrap())
     }
 
-    /// The newest block the node knows to be finalized.
+    /// The height of the newest block that the node shows as finalized.
     pub(super) fn seen_finalized(&self) -> u64 {
         self.branch().map_or(self.finalized.saturating_sub(self.mood.lag), |stale| stale.finalized)
     }
 
-    /// The block the node has at a height it has.
+    /// The block that the node shows at a height.
     pub(super) fn seen_block(&self, number: u64) -> Option<BlockRef> {
         let old = self
             .branch()
@@ -233,7 +233,7 @@ impl World {
         }
     }
 
-    /// The receipt the node has of a transaction in a block up to `upto`.
+    /// The receipt that the node shows for a transaction in a block up to `upto`.
     pub(super) fn seen_receipt(&self, hash: TxHash, upto: u64) -> Option<Receipt> {
         let Some(stale) = self.branch() else { return self.receipt(hash, upto) };
         let mut old = stale.blocks.iter().flat_map(|block| &block.txs).map(|mined| mined.receipt);
@@ -241,7 +241,7 @@ impl World {
         old.or_else(|| self.receipt(hash, upto.min(stale.base)))
     }
 
-    /// The count the node has of an address after the block at `height`.
+    /// The transaction count that the node shows for an address after the block at `height`.
     pub(super) fn seen_count(&self, address: Address, height: u64) -> Nonce {
         let Some(stale) = self.branch() else { return self.count_at(address, height) };
         let old = stale.blocks.iter().flat_map(|block| &block.txs).rev();
@@ -264,14 +264,14 @@ impl World {
         self.accounts.entry(address).or_insert_with(rich)
     }
 
-    /// Transaction count after the block at `height`.
+    /// The transaction count after the block at `height`.
     pub(super) fn count_at(&self, address: Address, height: u64) -> Nonce {
         let Some(account) = self.accounts.get(&address) else { return Nonce(0) };
         let after = account.history.partition_point(|(at, _)| *at <= height);
         Nonce(after.checked_sub(1).and_then(|at| account.history.get(at)).map_or(0, |(_, count)| *count))
     }
 
-    /// What a node of BSC checks, in its order and its words.
+    /// Accepts or refuses a transaction, with the checks, their order and the texts of a BSC node.
     pub(super) fn submit(&mut self, tx: PoolTx, keeps: bool) -> SendAnswer {
         if let Some(class) = self.script.pop_front().or(self.mood.answers) {
             return SendAnswer::new(class, words_of(class));
@@ -285,7 +285,7 @@ impl World {
         SendAnswer::new(SendClass::Accepted, "")
     }
 
-    /// Into the pool, which then drops the account's highest nonce if it has too many: perhaps this one.
+    /// Puts a transaction into the pool. If the account has too many, its highest nonce is dropped, perhaps this one.
     fn keep(&mut self, tx: PoolTx) {
         let sender = tx.sender;
         self.pool.insert((sender, tx.nonce), Arc::new(tx));
@@ -299,7 +299,7 @@ impl World {
         }
     }
 
-    /// What the pool's transactions of a sender may cost, without the one at this nonce.
+    /// The maximum cost of a sender's transactions in the pool, except the one with this nonce.
     fn queued_cost(&self, sender: Address, but: Nonce) -> U256 {
         let mine = self.pool.range((sender, Nonce(0))..=(sender, Nonce(u64::MAX)));
         let others = mine.filter(|((_, nonce), _)| *nonce != but);
@@ -361,7 +361,7 @@ impl World {
             data: Arc::from([]),
             gas: Gas(21_000),
         };
-        // Nothing of ours replaces it, so one that is never mined would hold its lane for ever.
+        // It cannot be replaced by ours, so one that is never mined would block its lane forever.
         let fee = Fee::Legacy { gas_price: self.least_price.max(self.mined_price) };
         self.pool.insert((sender, nonce), Arc::new(PoolTx { hash, sender, nonce, intent, fee, is_foreign: true }));
         hash
@@ -392,7 +392,7 @@ impl World {
         let first = self.account(sender).count();
         let mut count = first;
         while let Some(tx) = self.pool.get(&(sender, Nonce(count))).cloned() {
-            // A validator takes what pays: the rest waits in the pool, and all above it.
+            // A transaction below the minimum price waits in the pool, with all higher nonces.
             if tx.prices().1 < self.mined_price.0 || self.account(sender).balance < tx.cost() {
                 break;
             }
@@ -494,24 +494,24 @@ impl World {
     }
 }
 
-/// Whether the chain reverts it.
+/// Whether the transaction reverts.
 pub(super) fn reverts(intent: &Intent) -> bool {
     intent.to.is_some() && (intent.data.starts_with(&REVERT_SELECTOR) || intent.data.starts_with(&PANIC_SELECTOR))
 }
 
-/// Gas of a transfer (yellow paper, `G_transaction`).
+/// The gas of a transfer (yellow paper, `G_transaction`).
 const TRANSFER: u64 = 21_000;
-/// Gas of a creation (`G_txcreate`), and of each word of its init code (EIP-3860).
+/// The gas of a creation (`G_txcreate`), and of each word of its init code (EIP-3860).
 const CREATION: u64 = 32_000;
 const INIT_CODE_WORD: u64 = 2;
-/// Gas of a byte of calldata: zero, or not (EIP-2028); and of a token of it at least (EIP-7623).
+/// The gas of a zero and of a non-zero byte of calldata (EIP-2028), and the floor for a token of calldata (EIP-7623).
 const ZERO_BYTE: u64 = 4;
 const OTHER_BYTE: u64 = 16;
 const TOKEN_FLOOR: u64 = 10;
-/// The most gas of one transaction (EIP-7825).
+/// The maximum gas limit of one transaction (EIP-7825).
 const MAX_TX_GAS: u64 = 1 << 24;
 
-/// What a transaction needs to start. Written apart from [`crate::tx`], whose figures it is to judge.
+/// The intrinsic gas of a transaction. Shares no code with [`crate::tx`], so that it can check those figures.
 fn intrinsic_gas(intent: &Intent) -> u64 {
     let (zeros, others) = bytes_of(intent);
     let words = (zeros + others).div_ceil(32);
@@ -519,7 +519,7 @@ fn intrinsic_gas(intent: &Intent) -> u64 {
     TRANSFER + ZERO_BYTE * zeros + OTHER_BYTE * others + creation
 }
 
-/// What its calldata costs at least.
+/// The minimum gas because of the calldata.
 fn floor_gas(intent: &Intent) -> u64 {
     let (zeros, others) = bytes_of(intent);
     TRANSFER + TOKEN_FLOOR * (zeros + 4 * others)
@@ -530,7 +530,7 @@ fn bytes_of(intent: &Intent) -> (u64, u64) {
     (u64::try_from(count(true)).unwrap(), u64::try_from(count(false)).unwrap())
 }
 
-/// The words of a node that answers a send so whatever it is.
+/// A node's text for this class of answer.
 fn words_of(class: SendClass) -> &'static str {
     match class {
         SendClass::Accepted => "",

@@ -1,10 +1,9 @@
-//! From a request to an intent with a price: the rules of the network, then the account's policy.
+//! Checks a request against the rules of the network and the account's policy, and sets its price.
 //!
-//! What is accepted here would be taken by every node, as far as that can be known without asking
-//! one. The sources are EIP-2028, EIP-3860 and EIP-7623 for gas, EIP-7825 for its limit, the
-//! transaction pool for sizes.
+//! Every node would accept a transaction that passes here, as far as that can be known without a call to a node. The
+//! sources are EIP-2028, EIP-3860 and EIP-7623 for gas, EIP-7825 for the gas limit, and the transaction pool for sizes.
 //!
-//! Never looks anything up: account, prices and time are arguments. Read next: [`super::direct`].
+//! Looks nothing up: account, prices and time are arguments. Read next: [`super::direct`].
 
 use serde_json::Value;
 
@@ -14,38 +13,38 @@ use crate::request::{AccountRef, Code, FeeAsk, Refused, SigningRequest};
 use crate::tx::{Fee, Intent, MAX_INIT_CODE_BYTES, MAX_TX_BYTES, MAX_TX_GAS, UnsignedTx, floor_gas, intrinsic_gas};
 use crate::units::{AccountKey, Digest, Millis, Nonce, Wei};
 
-/// More bytes than all of a raw transaction but its data can have; within this distance of the
-/// limit the size is counted exactly.
+/// An upper bound for the size of a raw transaction without its data, in bytes. The exact size is computed only if the
+/// data is within this distance of the limit.
 const ENVELOPE_MAX_BYTES: usize = 512;
 
-/// What the network asks of everyone, by configuration.
+/// The rules of the network, from the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NetworkRules {
-    /// Wei per gas below which no validator takes a transaction: 0.05 gwei on BSC, 0.1 on Chapel.
+    /// The minimum price in wei per gas that validators accept: 0.05 gwei on BSC, 0.1 gwei on Chapel.
     pub fee_floor: Wei,
 }
 
-/// A request that may be signed: what, at which price, and until when.
+/// A request that may be signed, with its price.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Accepted {
     /// What to execute.
     pub intent: Intent,
-    /// The price of attempt 0.
+    /// The fee of attempt 0.
     pub fee: Fee,
-    /// The most any attempt may pay for a unit of gas: the policy's cap or the request's, whichever is lower.
+    /// The maximum price per unit of gas of any attempt: the cap of the policy or of the request, whichever is lower.
     pub fee_cap: Wei,
-    /// When it is worth nothing any more.
+    /// When the request expires.
     pub deadline: Option<Millis>,
-    /// The caller's metadata, echoed in the outcome.
+    /// The caller's metadata, which the outcome repeats.
     pub metadata: Option<Value>,
-    /// What a message with the same id is compared with.
+    /// The digest with which another message with the same id is compared.
     pub digest: Digest,
 }
 
-/// Checks a request against its account, the network's rules and the account's policy, and gives it a price.
+/// Checks a request against its account, the network's rules and the account's policy, and sets its price.
 ///
-/// `account` is the one the request resolved to, `observed_price` the network's price as last seen,
-/// `sender` the `SenderId` that SQS gives. A refusal carries the request's id and metadata.
+/// `account` is the account that the request resolved to, `observed_price` the network's price as last observed, and
+/// `sender` the `SenderId` from SQS. A refusal contains the request's id and metadata.
 pub fn accept(
     request: &SigningRequest,
     account: &AccountKey,
@@ -146,7 +145,7 @@ pub(super) fn check_size(intent: &Intent, fee: Fee, fee_cap: Wei) -> Result<(), 
     if data.saturating_add(ENVELOPE_MAX_BYTES) <= MAX_TX_BYTES {
         return Ok(());
     }
-    // The nonce is not known yet and a bump may add a byte to the price: take the widest.
+    // The nonce is not known yet, and a bump may add a byte to the price: assume the largest values.
     let fee = match fee {
         Fee::Legacy { .. } => Fee::Legacy { gas_price: fee_cap },
         Fee::Dynamic { .. } => Fee::Dynamic { max_fee_per_gas: fee_cap, max_priority_fee_per_gas: fee_cap },
@@ -169,8 +168,8 @@ fn check_deadline(deadline: Option<Millis>, now: Millis) -> Result<(), Refused> 
     }
 }
 
-/// The request's own fee if it names one; else the account's configured price, else the network's,
-/// raised to the floor and lowered to the cap.
+/// The fee in the request, or else the account's configured price, or else the network's price. The last two are raised
+/// to the floor and lowered to the cap.
 fn price(
     request: &SigningRequest,
     policy: &AccountPolicy,

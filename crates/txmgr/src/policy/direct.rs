@@ -1,6 +1,6 @@
-//! What `sign-direct` may sign: the network's rules, and the policy's where there is one.
+//! Checks of `sign-direct`: the network's rules, and the policy if there is one.
 //!
-//! Never looks anything up. The request is read in [`crate::request::Direct`]. Read next: [`super::SpendLimit`].
+//! Looks nothing up. [`crate::request::Direct`] parses the request. Read next: [`super::SpendLimit`].
 
 use super::accept::{check_gas, check_size};
 use super::{AccountPolicy, PolicyFacts};
@@ -8,11 +8,11 @@ use crate::request::{Code, DirectRequest, Refused};
 use crate::units::Millis;
 
 impl DirectRequest {
-    /// Checks the request against the network's rules, and against the policy where there is one.
-    /// Without a policy, contracts are not created: a recipient left out by mistake costs its value.
+    /// Checks the request against the network's rules, and against the policy if there is one. Without a policy, no
+    /// contract may be created: if the recipient is omitted by mistake, the value is lost.
     ///
-    /// A policy's rules about deadlines and SQS senders refuse every request, which has neither;
-    /// [`AccountPolicy::unfit_for_direct`] says so at the start.
+    /// Policy rules about deadlines and SQS senders would refuse every request, because it has neither;
+    /// [`AccountPolicy::unfit_for_direct`] reports them at the start.
     pub fn check(&self, policy: Option<&AccountPolicy>) -> Result<(), Refused> {
         if policy.is_none() && self.intent.to.is_none() {
             let message = "`to` is null: contracts are created only where a policy has allow_creation = true";
@@ -21,7 +21,7 @@ impl DirectRequest {
         check_gas(&self.intent)?;
         check_size(&self.intent, self.fee, self.fee.price())?;
         let Some(policy) = policy else { return Ok(()) };
-        // There is no deadline to compare the time with.
+        // There is no deadline, so the time does not matter.
         let now = Millis(0);
         let (fee, fee_cap) = (self.fee, self.fee.price());
         policy.check(&PolicyFacts { intent: &self.intent, fee, fee_cap, sender: None, deadline: None, now })
@@ -29,8 +29,7 @@ impl DirectRequest {
 }
 
 impl AccountPolicy {
-    /// The first rule that `sign-direct` cannot check: it knows no sender and no deadline, and
-    /// counts nothing.
+    /// The first rule that `sign-direct` cannot check: it has no sender and no deadline, and keeps no counts.
     #[must_use]
     pub fn unfit_for_direct(&self) -> Option<&'static str> {
         let counted = (self.spend_limit, self.request_limit);

@@ -1,4 +1,4 @@
-//! The policy file: from TOML to [`Policies`], with every problem reported at once.
+//! Parses the policy file: TOML to [`Policies`]. All problems are reported together.
 //!
 //! Read next: [`super`].
 
@@ -10,7 +10,7 @@ use crate::spelling::nearest;
 use crate::units::{AccountName, Address, Digest, Wei, sha256};
 
 impl Policies {
-    /// Reads a policy file. All problems are reported together.
+    /// Parses a policy file. All problems are reported together.
     pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
         let file: toml::Table = text.parse().map_err(|error: toml::de::Error| PolicyError {
             problems: vec![error.to_string().trim_end().to_owned()],
@@ -44,7 +44,7 @@ impl Policies {
     }
 }
 
-/// Most accounts of a pool: each is looked at when a request for the pool comes.
+/// The maximum number of accounts in a pool. A request for the pool reads the heads of all of them.
 const POOL_MAX: usize = 100;
 
 fn pools(pooled: Option<&toml::Table>, problems: &mut Vec<String>) -> BTreeMap<AccountName, Vec<AccountName>> {
@@ -62,7 +62,7 @@ fn pools(pooled: Option<&toml::Table>, problems: &mut Vec<String>) -> BTreeMap<A
     pools
 }
 
-/// The keys of an account's table.
+/// The keys that an account's table may have.
 pub(super) const KEYS: &[&str] = &[
     "max_gas_price_wei",
     "gas_price_wei",
@@ -84,10 +84,10 @@ pub(super) const KEYS: &[&str] = &[
     "cancel_senders",
 ];
 
-/// One table of the file while it is read. A value that is wrong becomes a problem and reads as
-/// left out, so that the next one is looked at too.
+/// A table of the file while it is parsed. An invalid value becomes a problem and counts as omitted, so that parsing
+/// continues with the next value.
 struct Rules<'t, 'p> {
-    /// How problems name the table, with a dot at the end.
+    /// The name of the table in problems, with a dot at the end.
     place: String,
     table: &'t toml::Table,
     problems: &'p mut Vec<String>,
@@ -163,7 +163,7 @@ impl<'t> Rules<'t, '_> {
         Some(RequestLimit { limit: limit?, window_ms: window_ms? })
     }
 
-    /// The window of a limit, in milliseconds. Neither stands without the other.
+    /// The window of a limit, in milliseconds. A limit needs a window, and a window needs a limit.
     fn window_ms(&mut self, limit: &str, what: &str, window: &str) -> Option<u64> {
         let seconds = self.count(window);
         match (self.table.contains_key(limit), self.table.contains_key(window)) {

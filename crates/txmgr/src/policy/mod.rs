@@ -1,9 +1,9 @@
-//! What an account may sign: rules from a file that is reviewed and deployed like code.
+//! Policy: the rules for what an account may sign, from a file that is reviewed and deployed like code.
 //!
 //! ```toml
 //! [account.treasury]
-//! max_gas_price_wei = "3000000000"       # required: the highest price of an attempt, bumps included
-//! gas_price_wei = "100000000"            # for requests that name no price
+//! max_gas_price_wei = "3000000000"       # required: the maximum price of any attempt, including replacements
+//! gas_price_wei = "100000000"            # for requests without a price
 //! min_gas_price_wei = "50000000"
 //! allow_to = ["0x55d398326f99059ff775485246999027b3197955"]
 //! deny_to = []
@@ -11,31 +11,32 @@
 //! max_gas = 500000
 //! max_value_wei = "1000000000000000000"
 //! max_data_bytes = 4096
-//! spend_limit_wei = "5000000000000000000" # of all requests together, per...
+//! spend_limit_wei = "5000000000000000000" # total of all requests in one window
 //! spend_window_s = 86400
-//! max_requests = 600                     # that get a slot, of each sender, per...
+//! max_requests = 600                     # requests of each sender that get a slot in one window
 //! max_requests_window_s = 60
 //! max_deadline_s = 3600                  # and every request must have a deadline
 //! max_head_s = 600                       # the default: how long a request at its price cap may block the others
-//! allow_senders = ["AIDAEXAMPLE", "AROAEXAMPLE:*"]   # a user; a role, in whatever session
-//! cancel_senders = ["AROADESK:*"]        # may cancel any request, besides who sent it
-//! [account.treasury.allow_selectors]     # for these contracts, these functions and no others
+//! allow_senders = ["AIDAEXAMPLE", "AROAEXAMPLE:*"]   # a user; a role in any session
+//! cancel_senders = ["AROADESK:*"]        # may cancel any request, besides its sender
+//! [account.treasury.allow_selectors]     # the only functions that may be called in these contracts
 //! "0x55d398326f99059ff775485246999027b3197955" = ["0xa9059cbb"]
 //!
-//! [pool.payouts]                         # requests for `pool:payouts` are shared among these
+//! [pool.payouts]                         # requests for `pool:payouts` are distributed among these
 //! accounts = ["treasury", "treasury-2"]
 //!
-//! [default]                              # for accounts not named; without it they may sign nothing
+//! [default]                              # for other accounts; without it they may sign nothing
 //! max_gas_price_wei = "3000000000"
 //! ```
 //!
-//! **Guarantees:** what a rule does not allow is refused, with the rule's name; a file with any
-//! fault at all gives no policy. **Does not guarantee** anything about a rule left out: only the
-//! cap of the price must be there, and only creation is forbidden unless allowed.
+//! **Guarantees:** a request that a rule does not allow is refused with the name of the rule. A file with any error is
+//! refused as a whole. **Does not guarantee** anything for an omitted rule: only the price cap is required, and only
+//! contract creation is forbidden by default.
 //!
-//! The rules are checked against a request when it is accepted and again before it is signed; what a
-//! window has left is counted when the slot is reserved, in the same transaction. Never reads a file
-//! or a clock. Read next: [`accept()`], [`SpendLimit`], [`RequestLimit`], [`crate::account`].
+//! The rules are checked when a request is accepted and again before it is signed. The limits per time window are
+//! counted in the transaction that reserves the slot. Nothing here reads a file or a clock.
+//!
+//! Read next: [`accept()`], [`SpendLimit`], [`RequestLimit`], [`crate::account`].
 
 mod accept;
 mod direct;
@@ -56,7 +57,7 @@ pub use requests::RequestLimit;
 pub use senders::{NoPattern, SenderPattern, principal};
 pub use spend::SpendLimit;
 
-/// The first four bytes of calldata, which choose the function.
+/// The first four bytes of calldata, which select the function.
 pub type Selector = [u8; 4];
 
 /// The policies of all accounts.
@@ -71,67 +72,67 @@ pub struct Policies {
 /// The rules of one account. `None` means that the rule is not set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountPolicy {
-    /// Most wei per gas, bumps included.
+    /// The maximum price in wei per gas, including replacements.
     pub max_gas_price: Wei,
-    /// Wei per gas for requests that name no price.
+    /// The price in wei per gas for requests without a price.
     pub gas_price: Option<Wei>,
-    /// Least wei per gas.
+    /// The minimum price in wei per gas.
     pub min_gas_price: Option<Wei>,
-    /// The only recipients.
+    /// The allowed recipients.
     pub allow_to: Option<BTreeSet<Address>>,
-    /// Never recipients, even if allowed otherwise.
+    /// Forbidden recipients, even if `allow_to` lists them.
     pub deny_to: BTreeSet<Address>,
     /// Whether contracts may be created.
     pub allow_creation: bool,
-    /// Most gas.
+    /// The maximum gas limit.
     pub max_gas: Option<u64>,
-    /// Most wei of value.
+    /// The maximum value, in wei.
     pub max_value: Option<Wei>,
-    /// Most wei that all requests of a window may cost together.
+    /// The maximum total cost of all requests in one window.
     pub spend_limit: Option<SpendLimit>,
-    /// Most requests of one sender that get a slot in a window.
+    /// The maximum number of requests of one sender that get a slot in one window.
     pub request_limit: Option<RequestLimit>,
-    /// How long a request at its price cap may be the head of its lane before it is cancelled, in milliseconds.
+    /// How long a request at its price cap may be the first of its lane before it is cancelled, in milliseconds.
     pub max_head_ms: u64,
-    /// Most bytes of calldata or init code.
+    /// The maximum size of calldata or init code, in bytes.
     pub max_data_bytes: Option<u64>,
-    /// How far a deadline may be away, in milliseconds; a request without one is refused.
+    /// The maximum time until a deadline, in milliseconds. If set, a request without a deadline is refused.
     pub max_deadline_ms: Option<u64>,
-    /// For a contract named here, the only functions.
+    /// The allowed functions of each contract listed here.
     pub allow_selectors: BTreeMap<Address, BTreeSet<Selector>>,
-    /// The only senders: SQS's own `SenderId`, which a sender cannot forge.
+    /// The allowed senders, by the `SenderId` from SQS, which a sender cannot forge.
     pub allow_senders: Option<Vec<SenderPattern>>,
-    /// Senders whose cancels are taken, besides the sender of the request.
+    /// Senders that may cancel any request, besides the sender of that request.
     pub cancel_senders: Vec<SenderPattern>,
 }
 
-/// What the rules are checked against.
+/// The facts that the rules are checked against.
 #[derive(Debug, Clone, Copy)]
 pub struct PolicyFacts<'a> {
-    /// What is to be executed.
+    /// What to execute.
     pub intent: &'a Intent,
-    /// At which price.
+    /// The price of the attempt.
     pub fee: Fee,
-    /// The most any attempt may pay for a unit of gas.
+    /// The maximum price per unit of gas of any attempt.
     pub fee_cap: Wei,
-    /// Who sent the request: the `SenderId` that SQS gives.
+    /// The `SenderId` from SQS.
     pub sender: Option<&'a str>,
-    /// When the request is worth nothing any more.
+    /// When the request expires.
     pub deadline: Option<Millis>,
-    /// The time.
+    /// The current time.
     pub now: Millis,
 }
 
-/// Everything that is wrong with a policy file.
+/// All problems of a policy file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the policy has {} problem(s):\n  {}", problems.len(), problems.join("\n  "))]
 pub struct PolicyError {
-    /// One line each: the place, the problem and the way out.
+    /// One line for each: the place, the problem and what to do.
     pub problems: Vec<String>,
 }
 
 impl Policies {
-    /// The account's rules, or the default ones; refused if there are neither.
+    /// The account's rules, or the default rules. Refused if there are neither.
     pub fn of(&self, account: &AccountName) -> Result<&AccountPolicy, Refused> {
         self.accounts.get(account).or(self.default.as_ref()).ok_or_else(|| {
             let message = format!(
@@ -141,13 +142,13 @@ impl Policies {
         })
     }
 
-    /// Whether any rules at all take requests of this SQS sender.
+    /// Whether the rules of any account accept requests from this SQS sender.
     #[must_use]
     pub fn take(&self, sender: Option<&str>) -> bool {
         self.all().any(|policy| policy.check_sender(sender).is_ok())
     }
 
-    /// Refuses a sender from which no rule accepts anything, neither a request nor a cancel.
+    /// Refuses a sender if no account's rules accept its requests or cancels.
     pub fn check_known(&self, sender: Option<&str>) -> Result<(), Refused> {
         if self.take(sender) || self.all().any(|policy| policy.takes_cancels_of(sender)) {
             return Ok(());
@@ -164,7 +165,7 @@ impl Policies {
     pub fn pool(&self, name: &AccountName) -> Result<&[AccountName], Refused> {
         self.pools.get(name).map(Vec::as_slice).ok_or_else(|| {
             let message =
-                format!("`account` pool:{name} is no pool of the policy; add [pool.{name}] with its accounts");
+                format!("`account` pool:{name} is not a pool in the policy; add [pool.{name}] with its accounts");
             Refused::field(Code::UnknownPool, "account", message)
         })
     }
@@ -175,15 +176,14 @@ impl Policies {
         file::KEYS
     }
 
-    /// The rule that a refusal's text names, if policy is what refuses.
+    /// The rule in the text of a refusal, if policy refused it.
     #[must_use]
     pub fn rule_named(message: &str) -> Option<&'static str> {
         let word = |c: char| c.is_ascii_lowercase() || c == '_';
         message.split(|c| !word(c)).find_map(|name| Self::rules().iter().find(|key| **key == name).copied())
     }
 
-    /// SHA-256 of the file's text, byte by byte, as `sha256sum` gives it: names the policy in records, logs and
-    /// evidence.
+    /// The SHA-256 of the file, as `sha256sum` prints it. It identifies the policy in records, logs and evidence.
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.digest
@@ -196,12 +196,11 @@ impl Policies {
 }
 
 impl AccountPolicy {
-    /// `max_head_s` where the file does not name it, in milliseconds. The price is raised for the first time after
-    /// some 10 s: a request that could not be for ten minutes waits for the network's price to fall, and a lane of
-    /// others waits with it.
+    /// The default of `max_head_s`, in milliseconds. The price is raised for the first time after about 10 s. A request
+    /// that has been at its cap for ten minutes waits for the network's price to fall, and blocks the rest of its lane.
     pub const MAX_HEAD_MS: u64 = 600_000;
 
-    /// The least a policy can be: a cap on the price, and no creation.
+    /// The minimal policy: a price cap, and no contract creation.
     #[must_use]
     pub fn capped(max_gas_price: Wei) -> Self {
         Self {
@@ -224,7 +223,7 @@ impl AccountPolicy {
         }
     }
 
-    /// Checks a request against every rule; the refusal names the first that forbids it.
+    /// Checks a request against all rules. The refusal names the first rule that forbids it.
     pub fn check(&self, facts: &PolicyFacts<'_>) -> Result<(), Refused> {
         self.check_sender(facts.sender)?;
         self.check_recipient(facts.intent)?;
@@ -234,7 +233,7 @@ impl AccountPolicy {
         self.check_deadline(facts.deadline, facts.now)
     }
 
-    /// Whether messages of this SQS sender are taken for the account at all.
+    /// Refuses messages from an SQS sender that is not allowed.
     pub fn check_sender(&self, sender: Option<&str>) -> Result<(), Refused> {
         let Some(allowed) = &self.allow_senders else {
             return Ok(());
@@ -246,7 +245,7 @@ impl AccountPolicy {
         Err(Refused::whole(Code::SenderNotAllowed, text))
     }
 
-    /// Whether this SQS sender may cancel every request of the account.
+    /// Whether this SQS sender may cancel any request of the account.
     #[must_use]
     pub fn takes_cancels_of(&self, sender: Option<&str>) -> bool {
         sender.is_some_and(|sender| self.cancel_senders.iter().any(|pattern| pattern.matches(sender)))

@@ -1,16 +1,16 @@
-//! The limit of how many requests of one sender get a slot in a window of time.
+//! The limit of requests per sender and time window.
 //!
-//! **Who counts as one** is the principal: the sessions of a role are one sender, since the one that assumes the role
-//! names them. Messages without a `SenderId` are one sender together. The senders of an account share the window's
-//! times, and none the count, but for this: a window counts [`SenderCounts::MAX_SENDERS`] of them apart, so that the
-//! head stays small, and all others together.
+//! **A sender** is a principal: all sessions of a role count as one sender, because the caller that assumes the role
+//! chooses the session name. All messages without a `SenderId` count as one sender. The senders of an account share
+//! the window, and each has its own count. To keep the head small, a window has separate counts for only
+//! [`SenderCounts::MAX_SENDERS`] senders, and one count for all others.
 //!
-//! **What counts** is a request that gets a slot, once. What is refused, and what is known already, does not. **A
-//! window** begins with the first request after the one before has ended. Two windows may touch, so any span of that
-//! length sees at most twice the limit. Each account counts for itself, those of a pool too.
+//! **A request counts** once, when it gets a slot. Refused and repeated requests do not count. **A window** begins with
+//! the first request after the previous window ended. Two windows may touch, so any span of that length has at most
+//! twice the limit. Each account has its own counts, also the accounts of a pool.
 //!
-//! Never stores anything: the counts stand on the account's head and change only in the transaction that reserves
-//! the slots. Read next: [`crate::account::Reservation`].
+//! Stores nothing: the counts are part of the account's head and change only in the transaction that reserves the
+//! slots. Read next: [`crate::account::Reservation`].
 
 use super::{AccountPolicy, principal};
 use crate::account::SenderCounts;
@@ -20,15 +20,15 @@ use crate::units::Millis;
 /// A number of requests per time window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestLimit {
-    /// Most requests of one sender in one window.
+    /// The maximum number of requests of one sender in one window.
     pub limit: u64,
-    /// How long a window is, in milliseconds.
+    /// The length of a window, in milliseconds.
     pub window_ms: u64,
 }
 
 impl AccountPolicy {
-    /// The counts when a request of this sender gets a slot too; refused if the sender's window is full. `None` if
-    /// nothing limits it.
+    /// The counts including one more request of this sender. Refused if the sender has reached its limit. `None` if
+    /// there is no limit.
     pub fn count_request(
         &self,
         counts: Option<&SenderCounts>,
@@ -36,11 +36,11 @@ impl AccountPolicy {
         now: Millis,
     ) -> Result<Option<SenderCounts>, Refused> {
         let Some(RequestLimit { limit, window_ms }) = self.request_limit else { return Ok(None) };
-        // A clock that is behind the one that opened the window is in it too.
+        // A clock that is behind the clock that opened the window counts as within the window.
         let open = counts.filter(|counts| now.since(counts.window_start) < window_ms);
         let mut counts = open.cloned().unwrap_or_else(|| SenderCounts::new(now));
         if counts.add(sender.map_or(SenderCounts::UNKNOWN, principal)) > limit {
-            // Neither how many there were nor until when: a refusal's text does not depend on the time.
+            // No count and no end of the window: the text of a refusal does not depend on the time.
             let who =
                 sender.map_or("a sender that is not known", |sender| shown(principal(sender)).unwrap_or("its sender"));
             let message = format!(

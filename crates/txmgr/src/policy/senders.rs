@@ -1,36 +1,35 @@
-//! Who sends: SQS's own `SenderId`, and the patterns that policy lists.
+//! Senders: the `SenderId` from SQS, and the patterns in policy.
 //!
-//! A `SenderId` is a user's id (`AIDA...`), or `ROLEID:SESSION` of an assumed role (`AROA...:task-7`). AWS makes the
-//! ids, and they are never given twice; the name of the session is chosen by the one that assumes the role. So a
-//! session tells nobody apart, and a pattern may leave open what follows a whole role id, and nothing else: `A*` would
-//! take everyone.
+//! A `SenderId` is the id of a user (`AIDA...`), or `ROLEID:SESSION` of an assumed role (`AROA...:task-7`). AWS creates
+//! the ids and never reuses them, but the caller that assumes the role chooses the session. So a session does not
+//! identify a sender. A pattern may have a wildcard only after a whole role id: `A*` would match everyone.
 //!
 //! Read next: [`super::requests`].
 
 use std::str::FromStr;
 
-/// How the id of a role begins.
+/// The prefix of role ids.
 const ROLE: &str = "AROA";
 
-/// A sender, or all sessions of a role whose names begin alike.
+/// A pattern for senders: one sender, or all sessions of a role whose names have a prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SenderPattern {
-    /// This one.
+    /// Exactly this `SenderId`.
     Exact(String),
-    /// Written with one `*` at the end, which stands behind a whole role id and a colon.
+    /// All `SenderId`s with this prefix, which contains a whole role id and a colon. Written with one `*` at the end.
     Prefix(String),
 }
 
-/// A text that is not a valid pattern of senders.
+/// A text that is not a valid sender pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoPattern {
-    /// Nothing, or `*` alone.
+    /// An empty text, or `*` alone.
     #[error("is empty or matches everyone; leave it out instead")]
     Everyone,
-    /// A `*` that is not its end.
+    /// A `*` that is not at the end.
     #[error("may have one * and only at its end")]
     Star,
-    /// A `*` that is not behind a whole role id.
+    /// A `*` that does not follow a whole role id and a colon.
     #[error("may have its * only behind a whole role id, as AROAEXAMPLEROLEID:*; shorter, it takes roles of others")]
     NotBehindRole,
 }
@@ -64,8 +63,8 @@ fn is_role(id: &str) -> bool {
     !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
 }
 
-/// Who a sender is, without the name of its session: `AROAEXAMPLE:task-7` and `AROAEXAMPLE:task-8` are two
-/// tasks of one service.
+/// The id of a sender without the session name: `AROAEXAMPLE:task-7` and `AROAEXAMPLE:task-8` are two tasks of one
+/// service.
 #[must_use]
 pub fn principal(sender: &str) -> &str {
     sender.split_once(':').map_or(sender, |(principal, _)| principal)

@@ -1,17 +1,17 @@
-//! The limit of what an account may spend in a window of time.
+//! The spend limit of an account per time window.
 //!
-//! **What counts** is the most a request can take from the account, taken when it gets its slot: its
-//! value and its gas at the highest price that any attempt may pay, bumps included; or a cancel at
-//! the policy's cap, if that is higher. What it really costs is known only when it is final, and
-//! by then it may be too late to say no. So a limit is never passed, whatever is bumped, and a request
-//! that was cancelled, reverted or cheaper than it could have been has counted in full: giving back
-//! would need a second truth beside the record. A refused request never counts.
+//! **A request counts** with its maximum cost, when it gets its slot: its value and its gas at the highest price of any
+//! attempt, including replacements; or a cancel at the policy's cap, if that costs more. The real cost is known only
+//! when the transaction is final, which may be too late to refuse. So the limit is never exceeded, and a request that
+//! was cancelled, reverted or cheaper also counts in full: a refund would need a second source of truth besides the
+//! record. A refused request does not count.
 //!
-//! **A window** begins with the first request after the one before has ended, and takes no more than
-//! the limit. Two windows may touch, so any span of that length sees at most twice the limit.
+//! **A window** begins with the first request after the previous window ended, and its total is at most the limit. Two
+//! windows may touch, so any span of that length has at most twice the limit.
 //!
-//! Never stores anything: the count stands on the account's head and changes only in the transaction
-//! that reserves the slots. Read next: [`crate::account::Reservation`].
+//! Stores nothing: the total is part of the account's head and changes only in the transaction that reserves the slots.
+//!
+//! Read next: [`crate::account::Reservation`].
 
 use super::AccountPolicy;
 use crate::account::Spend;
@@ -22,15 +22,15 @@ use crate::units::{Gas, Millis, Wei};
 /// A spend limit per time window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpendLimit {
-    /// Most wei of one window.
+    /// The maximum total of one window, in wei.
     pub limit: Wei,
-    /// How long a window is, in milliseconds.
+    /// The length of a window, in milliseconds.
     pub window_ms: u64,
 }
 
 impl SpendLimit {
-    /// What is spent in the window that `now` falls in. A clock that is behind the one that opened the
-    /// window is in it too.
+    /// The total of the window that contains `now`. A clock that is behind the clock that opened the window counts as
+    /// within the window.
     fn current(self, spend: Option<Spend>, now: Millis) -> Spend {
         let open = spend.filter(|spend| now.since(spend.window_start) < self.window_ms);
         open.unwrap_or(Spend { window_start: now, spent: Wei::ZERO })
@@ -46,7 +46,7 @@ impl SpendLimit {
 }
 
 impl AccountPolicy {
-    /// The most wei that a slot of this request can cost.
+    /// The maximum cost of a slot for this request, in wei.
     #[must_use]
     pub fn cost(&self, intent: &Intent, fee_cap: Wei) -> Wei {
         let gas = |gas: Gas, price: Wei| price.0.saturating_mul(gas.0.into());
@@ -54,8 +54,7 @@ impl AccountPolicy {
         Wei(executed.max(gas(TRANSFER_GAS, self.max_gas_price)))
     }
 
-    /// What is spent when this request gets a slot too; refused if the window has less left. `None`
-    /// if nothing limits it.
+    /// The total including this request. Refused if it exceeds the limit. `None` if there is no limit.
     pub fn spend(
         &self,
         spend: Option<Spend>,
@@ -68,7 +67,7 @@ impl AccountPolicy {
         let (cost, before) = (self.cost(intent, fee_cap), limit.current(spend, now));
         let total = Wei(before.spent.0.saturating_add(cost.0));
         if limit.is_over(total) {
-            // Neither what is left nor until when: a refusal's text does not depend on the time.
+            // No remaining amount and no end of the window: the text of a refusal does not depend on the time.
             let message = format!(
                 "{}: the request may cost {cost} wei, more than this window has left; send it again in a later one, under the same id",
                 limit.text()
@@ -78,7 +77,7 @@ impl AccountPolicy {
         Ok(Some(Spend { spent: total, ..before }))
     }
 
-    /// A request that is above the limit alone fits into no window.
+    /// Refuses a request that exceeds the limit alone, because it fits into no window.
     pub(super) fn check_cost(&self, intent: &Intent, fee_cap: Wei) -> Result<(), Refused> {
         let Some(limit) = self.spend_limit else { return Ok(()) };
         let cost = self.cost(intent, fee_cap);

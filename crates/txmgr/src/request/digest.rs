@@ -1,18 +1,17 @@
-//! The digest: what makes two messages under one id the same request, or a conflict.
+//! The digest of a request: messages with one id and one digest are the same request, with two digests a conflict.
 //!
-//! It is taken over what was understood, never over how it was written: `1`, `"1"` and `"0x1"`,
-//! the order of the fields, and whether the account was named, addressed or left out make no
-//! difference. Of a request for a pool it is the pool's name that counts, not the account it was assigned
-//! to: that may be another one when the message is redelivered. The request id is not part of it: digests are only
-//! compared under one id.
+//! It covers the parsed values, not their spelling: `1`, `"1"` and `"0x1"` are equal, and so are different orders of
+//! the fields. It makes no difference whether the account was given by name or address, or left out. For a request to
+//! a pool it covers the pool's name, not the assigned account, because a redelivered message may be assigned to another
+//! account. The request id is not part of it, because digests are only compared under one id.
 //!
-//! The encoding is for ever, because a stored digest is compared with one computed later by a newer
-//! version. It is the text [`VERSION`] and then, in this order, account address, chain id, to,
-//! value, data, gas, fee, max gas price, deadline, metadata; each is one byte of kind (0 absent, 4 a pool's name),
-//! and where present the length of the bytes as 4 bytes and the bytes. Integers are big endian: 8
-//! bytes for chain id, gas and deadline (in milliseconds), 32 for wei. A type 2 fee is its maximum
-//! followed by its priority fee. Metadata is JSON without blanks, names sorted by their UTF-8 bytes, numbers
-//! as the caller wrote them. Known answers are kept in `tests/vectors/requests`.
+//! The encoding never changes, because stored digests are compared with digests that newer versions compute. It is the
+//! text [`VERSION`], followed by account address, chain id, to, value, data, gas, fee, max gas price, deadline and
+//! metadata, in this order. Each of them is one byte for the kind (0 absent, 4 a pool's name) and, if present, the
+//! length in 4 bytes and the bytes. Integers are big endian: 8 bytes for chain id, gas and deadline (in milliseconds),
+//! 32 bytes for wei. A type 2 fee is its maximum followed by its priority fee. Metadata is JSON without whitespace,
+//! with names sorted by their UTF-8 bytes and numbers as the caller wrote them. Test vectors are in
+//! `tests/vectors/requests`.
 //!
 //! Read next: [`crate::policy::accept()`].
 
@@ -22,11 +21,11 @@ use super::{AccountRef, FeeAsk, SigningRequest};
 use crate::encoding::{Encoding, POOL, PRESENT, canonical, wei};
 use crate::units::{AccountKey, Digest};
 
-/// Names the encoding; another encoding needs another name.
+/// The name of the encoding. A different encoding needs a different name.
 const VERSION: &[u8] = b"signpost signing-request v1";
 
 impl SigningRequest {
-    /// SHA-256 of the request as it was understood, for the account it resolved to.
+    /// The SHA-256 of the parsed request, for the account that it resolved to.
     #[must_use]
     pub fn digest(&self, account: &AccountKey) -> Digest {
         let mut encoding = Encoding::new(Sha256::new(), VERSION);

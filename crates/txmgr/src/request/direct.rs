@@ -1,10 +1,10 @@
-//! What a caller asks of `sign-direct`: one transaction with everything in it, the nonce too.
+//! A request to `sign-direct`: one complete transaction, including its nonce.
 //!
-//! For programs that keep their nonces themselves and want a signature and nothing else. Read as
-//! strictly as a queue's message, by the same readers; what differs is that `nonce` is required, that
-//! every field but `value` must be there, and that nothing is looked up or filled in.
+//! For programs that manage their own nonces and need only a signature. The payload is parsed as strictly as a message
+//! on the queue, by the same code. The differences: `nonce` and all other fields except `value` are required, and
+//! nothing is looked up or filled in.
 //!
-//! The texts for missing fields and for secrets are part of the function's contract
+//! The error texts for missing fields and for secrets are part of the function's contract
 //! (`tests/vectors/sign-direct.json`). Read next: [`super::fields`].
 
 use super::fields::Fields;
@@ -14,41 +14,41 @@ use super::{Code, FeeAsk, Refused};
 use crate::tx::{Fee, Intent, UnsignedTx};
 use crate::units::{ChainId, Nonce, Wei};
 
-/// Every field of a request for a signature.
+/// The names of all fields.
 const KNOWN: &[&str] =
     &["to", "nonce", "gas", "gasPrice", "maxFeePerGas", "maxPriorityFeePerGas", "value", "data", "chainId"];
 
-/// Required fields, in the order in which a refusal lists them, for type 0...
+/// The required fields for type 0, in the order in which a refusal lists them.
 const REQUIRED: &[&str] = &["gas", "gasPrice", "to", "nonce", "data"];
 
-/// ...and for type 2.
+/// The required fields for type 2, in the order in which a refusal lists them.
 const REQUIRED_DYNAMIC: &[&str] = &["gas", "maxFeePerGas", "maxPriorityFeePerGas", "to", "nonce", "data"];
 
-/// Fields that only another service's event has at its top.
+/// Top-level fields of the events of other AWS services.
 const EVENT_FIELDS: &[&str] = &["Records", "body", "headers", "requestContext", "detail", "detail-type"];
 
 /// One invocation of `sign-direct`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Direct {
-    /// `{"operation":"status"}`: which key signs, and for which chain.
+    /// `{"operation":"status"}`: report the key and the chain.
     Status,
-    /// Sign this.
+    /// Sign this transaction.
     Sign(DirectRequest),
 }
 
-/// A transaction to sign as it is.
+/// A transaction to sign without changes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DirectRequest {
     /// What to execute.
     pub intent: Intent,
-    /// Its place among the sender's transactions: the caller's business alone.
+    /// The nonce, chosen by the caller.
     pub nonce: Nonce,
-    /// Its price.
+    /// The fee per unit of gas.
     pub fee: Fee,
 }
 
 impl Direct {
-    /// Reads an invocation's payload; the transaction will be one of `chain_id`.
+    /// Parses the payload of an invocation. The transaction is for chain `chain_id`.
     pub fn parse(body: &str, chain_id: ChainId) -> Result<Self, Refused> {
         let document = Document::read(body);
         if let Some(names) = document.secret_names() {
@@ -104,7 +104,7 @@ impl DirectRequest {
         Ok(Self { intent, nonce: fields.nonce()?, fee })
     }
 
-    /// What is signed.
+    /// The transaction that is signed.
     #[must_use]
     pub fn unsigned(&self) -> UnsignedTx<'_> {
         UnsignedTx { intent: &self.intent, nonce: self.nonce, fee: self.fee }
@@ -117,7 +117,7 @@ fn unknown(name: &str) -> Refused {
         return Refused::field(Code::UnknownField, name, message);
     }
     let Some(name) = shown(name) else {
-        let message = format!("the request has a field we do not know; {}", names::advice("", KNOWN));
+        let message = format!("the request has a field that Signpost does not know; {}", names::advice("", KNOWN));
         return Refused::whole(Code::UnknownField, message);
     };
     let advice = names::advice(name, KNOWN);

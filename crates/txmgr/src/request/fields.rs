@@ -1,7 +1,7 @@
-//! The fields of a request, each read by the rules for its kind.
+//! Parses the fields of a request.
 //!
-//! A reader either has the value or refuses with the field's name and the way out; it repeats of
-//! the caller's text only what [`shown`] lets through. Read next: [`super::digest`].
+//! Each method returns the value, or a refusal that names the field and says what to do. A refusal repeats the caller's
+//! text only where [`shown`] allows it. Read next: [`super::digest`].
 
 use std::sync::Arc;
 
@@ -15,16 +15,16 @@ use crate::encoding::canonical;
 use crate::tx::{Fee, MAX_CHAIN_ID};
 use crate::units::{Address, ChainId, Gas, Millis, Nonce, ParseUnitError, RequestId, U256, Wei};
 
-/// Most bytes of metadata, written compactly with sorted names.
+/// The maximum size of metadata in bytes, as compact JSON.
 pub const MAX_METADATA_BYTES: usize = 2_048;
 
-/// Ids starting so are ours: a body without a usable id is recorded as `sqs:<message id>`.
+/// Request ids with this prefix are reserved: a message without a usable id is recorded as `sqs:<message id>`.
 pub const RESERVED_ID_PREFIX: &str = "sqs:";
 
-/// A deadline before this (September 2001) is a duration, not a time.
+/// The earliest deadline (September 2001). A smaller number is probably a duration.
 const DEADLINE_MIN_S: u64 = 1_000_000_000;
 
-/// A deadline after this (the year 5138) is in milliseconds, not seconds.
+/// The latest deadline (the year 5138). A larger number is probably in milliseconds.
 const DEADLINE_MAX_S: u64 = 100_000_000_000;
 
 /// Digits of 2^256 - 1 in decimal.
@@ -48,7 +48,7 @@ impl<'f> Fields<'f> {
         self.fields.contains_key(name)
     }
 
-    /// The field's value; `null` is refused, because it could mean "none" as well as "the default".
+    /// The field's value. `null` is refused, because it could mean "none" or "the default".
     fn get(self, name: &str) -> Result<Option<&'f Json<'f>>, Refused> {
         match self.fields.get(name) {
             Some(Json::Null) => {
@@ -73,7 +73,7 @@ impl<'f> Fields<'f> {
             return Err(Refused::field(Code::UnknownField, name, message));
         }
         let advice = names::advice("", names::KNOWN);
-        let message = format!("the request has a field we do not know; {advice}");
+        let message = format!("the request has a field that Signpost does not know; {advice}");
         Err(Refused::whole(Code::UnknownField, message))
     }
 
@@ -152,7 +152,7 @@ impl<'f> Fields<'f> {
         })
     }
 
-    /// A nonce that the caller chose (`sign-direct`). EIP-2681 ends them at 2^64 - 2.
+    /// The nonce that the caller chose (`sign-direct`), at most 2^64 - 2 (EIP-2681).
     pub(super) fn nonce(self) -> Result<Nonce, Refused> {
         let Some(nonce) = self.number("nonce")? else {
             let message = "`nonce` is missing; give the transaction's place among the sender's";
@@ -191,8 +191,8 @@ impl<'f> Fields<'f> {
         }
     }
 
-    /// A time in whole Unix seconds. Text such as RFC 3339 is not taken, durations neither: the
-    /// message may wait in a queue, and then "in five minutes" means nothing.
+    /// A time in whole Unix seconds. RFC 3339 text is refused. Durations are refused too: the message may wait in a
+    /// queue, so "in five minutes" has no fixed meaning.
     pub(super) fn deadline(self) -> Result<Option<Millis>, Refused> {
         let bad = |problem: &str| {
             let message = format!("`deadline` {problem}; give a Unix time in whole seconds, such as 1790000000");
@@ -217,7 +217,7 @@ impl<'f> Fields<'f> {
         let id = u64::try_from(id).ok();
         let id = id.filter(|id| (1..=MAX_CHAIN_ID).contains(id));
         id.map(|id| Some(ChainId(id))).ok_or_else(|| {
-            let message = "`chainId` is no chain's id (EIP-2294); 56 is BSC, 97 its test network Chapel";
+            let message = "`chainId` is not a valid chain id (EIP-2294); 56 is BSC, 97 its test network Chapel";
             Refused::field(Code::BadNumber, "chainId", message)
         })
     }
@@ -266,12 +266,12 @@ impl<'f> Fields<'f> {
 
 const ACCOUNT_HELP: &str = "give the account's name, its address, its key such as 97:0x… with both, or pool:NAME";
 
-/// The id of a refused body, if it has one that a record could be kept under.
+/// The request id of a refused message, if it has a valid one.
 pub(super) fn salvaged_id(document: &Document<'_>) -> Option<RequestId> {
     document.request_id()?.parse().ok().filter(|id| !is_reserved(id))
 }
 
-/// The metadata of a refused body, if it is fit to be echoed.
+/// The metadata of a refused message, if it can be echoed.
 pub(super) fn salvaged_metadata(document: &Document<'_>) -> Option<Value> {
     Fields::new(document.object().ok()?).metadata().ok().flatten()
 }
@@ -330,15 +330,15 @@ fn bad_unit(code: Code, name: &str, error: &ParseUnitError, help: &str) -> Refus
 
 fn u256_of(json: &Json<'_>) -> Result<U256, &'static str> {
     match json {
-        // A JSON number in hexadecimal does not exist, so this is decimal or refused.
+        // JSON has no hexadecimal numbers, so this is decimal or refused.
         Json::Number(text) => u256(text),
         Json::Text(text) => u256(text),
         Json::Null | Json::Bool(_) | Json::List(_) | Json::Object(_) => Err("is not a number"),
     }
 }
 
-/// Reads `21000` or `0x5208`: no sign, no fraction, no exponent, no blank, no leading zero in
-/// decimal, at most 2^256 - 1. The error says what is wrong, as the end of a sentence.
+/// Parses `21000` or `0x5208`: no sign, fraction, exponent or whitespace, no leading zero in decimal, at most
+/// 2^256 - 1. The error is the end of a sentence about the value.
 pub(crate) fn u256(text: &str) -> Result<U256, &'static str> {
     if let Some(digits) = text.strip_prefix("0x") {
         if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {

@@ -1,8 +1,8 @@
-//! A JSON document as a request needs it: numbers as written, no name twice, bounded.
+//! A JSON document with numbers as written, duplicate names detected, and limits on size and depth.
 //!
-//! `serde_json` reads the text; the tree is our own, because `serde_json::Value` keeps the last of
-//! two fields of one name without a word. The whole body is walked before anything is judged, so
-//! that a secret anywhere in it is what the refusal is about.
+//! `serde_json` parses the text into our own tree, because `serde_json::Value` silently keeps the last of two fields
+//! with the same name. The whole body is read before anything is refused, so that a secret anywhere in the body is
+//! reported first.
 //!
 //! Read next: [`super::fields`].
 
@@ -17,19 +17,19 @@ use serde_json::Value;
 use super::names::{self, shown};
 use super::refused::{Code, Refused};
 
-/// Most bytes of a body: what SQS takes.
+/// The maximum size of a body in bytes: the limit of SQS.
 pub const MAX_BODY_BYTES: usize = 1_048_576;
 
-/// Most levels of objects and lists, the body itself being the first.
+/// The maximum nesting of objects and lists. The body itself is level 1.
 pub const MAX_DEPTH: usize = 16;
 
-/// Most names of secret-like fields that are kept of one body; a refusal says when there were more.
+/// The maximum number of secret-like names that a refusal lists. It says if there are more.
 const SECRETS_NAMED_MAX: usize = 16;
 
-/// Under this name `serde_json` hands over the text of a number that is no 64-bit integer.
+/// The field name with which `serde_json` passes the text of a number that is not a 64-bit integer.
 const NUMBER: &str = "$serde_json::private::Number";
 
-/// No name may start so: read back as JSON, the field would turn into something else.
+/// No name may have this prefix: when `serde_json` parses the field again, it would become a different value.
 const RESERVED: &str = "$serde_json::private::";
 
 /// A value of a document.
@@ -53,7 +53,7 @@ pub(super) enum Json<'a> {
 pub(super) type Object<'a> = BTreeMap<Cow<'a, str>, Json<'a>>;
 
 impl Json<'_> {
-    /// What it is, for a refusal.
+    /// The type of the value, for a refusal.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -65,7 +65,7 @@ impl Json<'_> {
         }
     }
 
-    /// The same as `serde_json` has it.
+    /// The value as a `serde_json` tree.
     pub(super) fn to_value(&self) -> Value {
         match self {
             Self::Null => Value::Null,
@@ -80,7 +80,7 @@ impl Json<'_> {
     }
 }
 
-/// A body, read: the tree if there is one, and what was noticed on the way.
+/// A parsed body: the tree, if the JSON is valid, and what the parser found.
 #[derive(Debug)]
 pub(super) struct Document<'a> {
     root: Result<Json<'a>, Position>,
@@ -94,12 +94,12 @@ struct Position {
     column: usize,
 }
 
-/// What the walk notices. It continues to the end of the body, or to the first syntax error.
+/// What the parser found, up to the end of the body or the first syntax error.
 #[derive(Debug, Default)]
 struct Notes {
-    /// Our words for what looks like secrets: as many as there are such words, at most.
+    /// The names from our lists that the secret-like fields match.
     secrets: BTreeSet<&'static str>,
-    /// The same fields as they were sent, or our word where that cannot be repeated.
+    /// The names of these fields as sent, or ours if a name must not be repeated.
     secrets_as_sent: BTreeSet<String>,
     more_secrets: bool,
     duplicate: Option<String>,
@@ -121,7 +121,7 @@ impl Notes {
 }
 
 impl<'a> Document<'a> {
-    /// Reads `body` to its end.
+    /// Parses the whole body.
     pub(super) fn read(body: &'a str) -> Self {
         let mut notes = Notes { reserved: body.contains(RESERVED), ..Notes::default() };
         if body.len() > MAX_BODY_BYTES {
@@ -135,7 +135,7 @@ impl<'a> Document<'a> {
         Self { root, notes, too_large: false }
     }
 
-    /// The body's fields, if it is an object and nothing in it is out of order.
+    /// The fields of the body, if it is a valid object.
     pub(super) fn object(&self) -> Result<&Object<'a>, Refused> {
         if self.too_large {
             let message = format!("the message is larger than {MAX_BODY_BYTES} bytes");
@@ -178,8 +178,8 @@ impl<'a> Document<'a> {
         Ok(fields)
     }
 
-    /// All names in the body that look like a secret's, sorted, with a comma between: as they were sent where
-    /// that can be repeated, else our word. `None` if there is none.
+    /// All secret-like names in the body, sorted and separated by commas: as sent if they may be repeated, otherwise
+    /// ours. `None` if there are none.
     pub(super) fn secret_names(&self) -> Option<String> {
         let mut names: Vec<&str> = self.notes.secrets_as_sent.iter().map(String::as_str).collect();
         if names.is_empty() {
@@ -191,13 +191,13 @@ impl<'a> Document<'a> {
         Some(names.join(", "))
     }
 
-    /// The text of the one `requestId` of the body, even if the rest is broken.
+    /// The text of `requestId` if it occurs once, even if the rest is invalid.
     pub(super) fn request_id(&self) -> Option<&str> {
         (self.notes.request_ids == 1).then_some(self.notes.request_id.as_deref()).flatten()
     }
 }
 
-/// Reads one value at its depth.
+/// Parses one value at a depth.
 struct Node<'n> {
     notes: &'n mut Notes,
     depth: usize,
@@ -226,7 +226,7 @@ impl Node<'_> {
         self.notes.reserved |= name.starts_with(RESERVED);
     }
 
-    /// Takes in a field, the name of which was noticed before its value was read.
+    /// Adds a field. Its name was checked before its value was parsed.
     fn insert<'de>(&mut self, fields: &mut Object<'de>, name: Cow<'de, str>, value: Json<'de>) {
         if self.depth == 1
             && name == "requestId"
@@ -292,9 +292,9 @@ impl<'de> Visitor<'de> for Node<'_> {
         Ok(Json::List(items))
     }
 
-    /// An object, or a number: with `arbitrary_precision`, `serde_json` hands a number that is no
-    /// 64-bit integer over as an object of one field named [`NUMBER`]. A body that spells out that name is marked as
-    /// reserved beforehand, and one that escapes it does not arrive here as borrowed text.
+    /// An object, or a number: with `arbitrary_precision`, `serde_json` passes a number that is not a 64-bit integer as
+    /// an object with one field named [`NUMBER`]. A body that contains this name is marked as reserved beforehand. If
+    /// the body writes the name with escapes, the name is not borrowed text.
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut fields = Object::new();
         while let Some(name) = map.next_key_seed(Name)? {
@@ -310,7 +310,7 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 }
 
-/// Reads a field's name, borrowed from the body unless it has escapes in it.
+/// Parses a field's name, which is borrowed from the body unless it contains escapes.
 struct Name;
 
 impl<'de> DeserializeSeed<'de> for Name {

@@ -1,16 +1,16 @@
-//! What a caller asks for: one message, read strictly.
+//! Strict parsing of the messages of the signing queue.
 //!
-//! [`Message::parse`] turns a queue message's body into a [`SigningRequest`] or a cancel, or into a
-//! [`Refused`] with a stable code and a text that names the field, the problem and the way out.
-//! Whether it may be signed is judged elsewhere ([`crate::policy::accept()`]).
+//! [`Message::parse`] turns the body of a message into a [`SigningRequest`] or a cancel. If it is invalid, it returns
+//! [`Refused`] with a stable code and a text that names the field and the problem and says what to do.
+//! [`crate::policy::accept()`] decides whether the request may be signed.
 //!
-//! Reading is strict because a signature is for ever: a field we do not know, a name given twice, a
-//! number with a fraction, an address with a wrong checksum are all refused. Names that look like a
-//! key or a mnemonic are refused before anything else, and no refusal repeats a value it should not.
+//! Parsing is strict because a signature cannot be undone: an unknown field, a duplicate name, a number with a fraction
+//! and an address with a wrong checksum are all refused. Names that look like a key or a mnemonic are refused first,
+//! and no refusal repeats a value that may be secret.
 //!
-//! `sign-direct` takes another shape, read by the same readers: [`Direct::parse`].
+//! `sign-direct` has another format, which the same code parses: [`Direct::parse`].
 //!
-//! Never reads a clock, never looks anything up, never signs. Read next: [`crate::policy`].
+//! Nothing here reads a clock, looks anything up or signs. Read next: [`crate::policy`].
 
 mod digest;
 mod direct;
@@ -41,20 +41,20 @@ use json::Document;
 #[expect(clippy::large_enum_variant, reason = "a cancel is rare and a message is not kept")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
-    /// Sign and post a transaction.
+    /// Sign and broadcast a transaction.
     Sign(SigningRequest),
-    /// Cancel a request sent before: `{"cancel": "ID"}`.
+    /// Cancel an earlier request: `{"cancel": "ID"}`.
     Cancel(RequestId),
 }
 
-/// A request to sign one transaction, as asked: nothing is looked up or filled in yet.
+/// A request to sign one transaction, as sent: nothing is looked up or filled in yet.
 ///
-/// `Debug` gives the length of the calldata, never the calldata.
+/// `Debug` shows the length of the calldata instead of the calldata.
 #[derive(Clone, PartialEq)]
 pub struct SigningRequest {
-    /// The caller's name for it, and its idempotency key.
+    /// The id that the caller chose: the idempotency key.
     pub id: RequestId,
-    /// The account to sign with; may be left out where only one is registered.
+    /// The account to sign with. May be omitted if only one is registered.
     pub account: Option<AccountRef>,
     /// The recipient; `None` (an explicit `null`) creates a contract.
     pub to: Option<Address>,
@@ -64,15 +64,15 @@ pub struct SigningRequest {
     pub data: Arc<[u8]>,
     /// Gas limit.
     pub gas: Gas,
-    /// What is offered for a unit of gas.
+    /// The price per unit of gas.
     pub fee: FeeAsk,
-    /// The most the caller will pay for a unit of gas, bumps included.
+    /// The maximum price per unit of gas, including replacements.
     pub max_gas_price: Option<Wei>,
-    /// When the request is worth nothing any more: Unix time, given in whole seconds.
+    /// When the request expires. Sent as Unix time in whole seconds.
     pub deadline: Option<Millis>,
-    /// The chain the caller believes the account to be on.
+    /// The chain that the caller expects the account to be on.
     pub chain_id: Option<ChainId>,
-    /// A JSON object of the caller's, echoed in the outcome; at most [`MAX_METADATA_BYTES`].
+    /// A JSON object that the outcome repeats, at most [`MAX_METADATA_BYTES`] bytes.
     pub metadata: Option<Value>,
 }
 
@@ -103,16 +103,16 @@ pub enum AccountRef {
     Key(AccountKey),
     /// By its address alone.
     Address(Address),
-    /// One of a pool's, `pool:NAME`: which one is decided when it gets its slot.
+    /// Any account of a pool, `pool:NAME`. The account is chosen when the request gets its slot.
     Pool(AccountName),
 }
 
 impl AccountRef {
-    /// Before a pool's name, where a request names its account.
+    /// The prefix of a pool's name in the `account` field.
     pub const POOL: &str = "pool:";
 }
 
-/// As a request spells it.
+/// The spelling in a request.
 impl fmt::Display for AccountRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -142,29 +142,28 @@ impl From<Address> for AccountRef {
     }
 }
 
-/// What a request offers for a unit of gas.
+/// The price per unit of gas that a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FeeAsk {
-    /// Nothing named: the account's configured price, or the network's.
+    /// No price in the request: the account's configured price, or the network's.
     Configured,
-    /// Named in the request.
+    /// The price in the request.
     Fixed(Fee),
 }
 
 impl RequestId {
-    /// The id under which a message is answered that has none it may use, `sqs:<message id>`. No request may take
-    /// such an id. An error if the message id is none of SQS's, which are short and made of letters, digits and dashes.
+    /// `sqs:<message id>`: the id under which a message without a usable request id is answered. No request may have
+    /// such an id. Fails if the message id is not from SQS: those are short and have only letters, digits and dashes.
     pub fn of_message(message_id: &str) -> Result<Self, ParseUnitError> {
         format!("{RESERVED_ID_PREFIX}{message_id}").parse()
     }
 }
 
 impl Message {
-    /// Reads the body of one message.
+    /// Parses the body of one message.
     ///
-    /// A refusal carries the request id and the metadata wherever they could be read, so that its
-    /// outcome can be recorded and published under them; neither is ever taken from a body in which
-    /// it appears twice, and metadata not from one with a secret in it.
+    /// A refusal has the request id and the metadata if they could be read, so that its outcome can be recorded and
+    /// published with them. A field that appears twice is not used, nor is metadata from a body with a secret in it.
     pub fn parse(body: &str) -> Result<Self, Refused> {
         let document = Document::read(body);
         Self::read(&document).map_err(|refused| Refused {

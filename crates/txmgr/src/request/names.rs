@@ -1,10 +1,10 @@
-//! The names of fields: those we know, those people write instead, those nobody may send.
+//! The names of fields: known ones, names that other tools use, and names that suggest a secret.
 //!
-//! Also decides what of a caller's text a refusal may repeat. Read next: [`super::json`].
+//! [`shown`] decides which text of the caller a refusal may repeat. Read next: [`super::json`].
 
 use crate::spelling::{letters, nearest};
 
-/// Every field of a signing request.
+/// The names of all fields of a signing request.
 pub(super) const KNOWN: &[&str] = &[
     "requestId",
     "account",
@@ -21,7 +21,7 @@ pub(super) const KNOWN: &[&str] = &[
     "metadata",
 ];
 
-/// Names other tools use, with the letters only, and what to say.
+/// Names that other tools use, in letters only, and the advice for each.
 const FOREIGN: &[(&str, &str)] = &[
     ("id", "use `requestId`"),
     ("input", "use `data`"),
@@ -38,27 +38,27 @@ const FOREIGN: &[(&str, &str)] = &[
     ("authorizationlist", "leave it out; delegations are not supported"),
 ];
 
-/// Secret-like names, letters only and in lower case. The whole name must be one of these...
+/// Names of secrets, in lower-case letters only. A field is refused if its whole name is one of these.
 const SECRET_NAMES: &[&str] =
     &["seed", "secret", "skeys", "skey", "secretkey", "privkey", "seedphrase", "recoveryphrase"];
 
-/// ...or contain one of these, which mean nothing else.
+/// Parts of names of secrets. A field is refused if its name contains one of these.
 const SECRET_PARTS: &[&str] = &["privatekey", "mnemonic"];
 
-/// Most characters of a caller's text that a refusal repeats.
+/// The maximum number of characters of the caller's text that a refusal repeats.
 const MAX_SHOWN_CHARS: usize = 64;
 
-/// A run of this many hexadecimal digits is longer than an address: it may be a key, and is not shown.
+/// A run of this many hexadecimal digits is longer than an address: it may be a key, so it is not repeated.
 const HEX_RUN_HIDDEN: usize = 41;
 
-/// The secret-like name that `name` is or contains. The answer is our word, never the caller's.
+/// The name of a secret that `name` is or contains. The result is from our lists, not from the caller.
 pub(super) fn secret_like(name: &str) -> Option<&'static str> {
     let letters = letters(name);
     let whole = SECRET_NAMES.iter().find(|secret| **secret == letters);
     whole.or_else(|| SECRET_PARTS.iter().find(|part| letters.contains(**part))).copied()
 }
 
-/// What to say about a field that is not one of `known`.
+/// The advice for a field that is not one of `known`.
 pub(super) fn advice(name: &str, known: &[&str]) -> String {
     let letters = letters(name);
     let fits = |advice: &str| {
@@ -74,7 +74,7 @@ pub(super) fn advice(name: &str, known: &[&str]) -> String {
     }
 }
 
-/// `text` as a refusal may repeat it: short, plain, and nothing that could be a key or a phrase.
+/// Returns `text` if a refusal may repeat it: it is short, plain, and cannot be a key or a mnemonic.
 pub(crate) fn shown(text: &str) -> Option<&str> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-+.:*".contains(&b);
     let short = !text.is_empty() && text.len() <= MAX_SHOWN_CHARS && text.bytes().all(plain);

@@ -1,4 +1,4 @@
-//! A refusal: a stable code for programs, a text for people. Read next: [`super::names`].
+//! Refusals: a stable code for programs and a text for people. Read next: [`super::names`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,17 +10,17 @@ use crate::units::RequestId;
 
 macro_rules! codes {
     ($($(#[doc = $doc:literal])+ $variant:ident = $text:literal,)+) => {
-        /// Why a request is refused, as programs see it. A code never changes its meaning.
+        /// Why a request is refused. A code never changes its meaning.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Code {
             $($(#[doc = $doc])+ $variant,)+
         }
 
         impl Code {
-            /// Every code there is.
+            /// All codes.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The code as it stands in outcomes: camelCase, never changed.
+            /// The code in outcomes: camelCase, never changed.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self {
@@ -28,7 +28,7 @@ macro_rules! codes {
                 }
             }
 
-            /// What the code means, one sentence for people. `schemas/README.md` lists it.
+            /// The meaning of the code, in one sentence. `schemas/README.md` lists it.
             #[must_use]
             pub fn meaning(self) -> &'static str {
                 match self {
@@ -46,67 +46,67 @@ codes! {
     NotAnObject = "notAnObject",
     /// The body is nested too deeply.
     TooDeep = "tooDeep",
-    /// The body, or the transaction it asks for, is larger than the network takes.
+    /// The body is larger than SQS allows, or the transaction is larger than the network allows.
     TooLarge = "tooLarge",
-    /// A field named like a private key, a seed or a mnemonic.
+    /// A field has the name of a private key, a seed or a mnemonic.
     SecretField = "secretField",
-    /// A field nobody knows.
+    /// The message has a field that Signpost does not know.
     UnknownField = "unknownField",
-    /// A field given twice.
+    /// A field is given twice.
     DuplicateField = "duplicateField",
-    /// A field that must be there is not.
+    /// A required field is missing.
     MissingField = "missingField",
-    /// `nonce` was given; we assign it.
+    /// The message has a `nonce`, but Signpost assigns nonces.
     NonceNotAllowed = "nonceNotAllowed",
     /// The request id is not valid.
     BadRequestId = "badRequestId",
-    /// The account is neither a name, a key nor an address.
+    /// The account is not a valid name, key or address.
     BadAccount = "badAccount",
-    /// Not an integer in one of the spellings we take, or one out of range.
+    /// The value is not an integer in an accepted format, or is out of range.
     BadNumber = "badNumber",
-    /// Not an address.
+    /// The value is not an address.
     BadAddress = "badAddress",
-    /// An address in mixed case whose EIP-55 checksum does not hold.
+    /// The address is in mixed case and its EIP-55 checksum is wrong.
     BadChecksum = "badChecksum",
-    /// Calldata that is not hexadecimal, or is missing where it must not be.
+    /// The calldata is not hexadecimal, or the init code of a creation is missing.
     BadData = "badData",
-    /// Not a Unix time in seconds.
+    /// The deadline is not a Unix time in seconds.
     BadDeadline = "badDeadline",
     /// `sign-direct` has no such operation.
     UnknownOperation = "unknownOperation",
-    /// Metadata that is not an object.
+    /// The metadata is not a JSON object.
     BadMetadata = "badMetadata",
-    /// Metadata above the limit.
+    /// The metadata is larger than the limit.
     MetadataTooLarge = "metadataTooLarge",
-    /// Fee fields that contradict each other.
+    /// The fee fields contradict each other.
     FeeConflict = "feeConflict",
-    /// The request is for another chain than the account's.
+    /// The request is for a different chain than the account.
     WrongChain = "wrongChain",
     /// No such account is registered.
     UnknownAccount = "unknownAccount",
-    /// Policy names no such pool of accounts.
+    /// The policy has no pool with this name.
     UnknownPool = "unknownPool",
-    /// Several accounts are registered and the request names none.
+    /// Several accounts are registered, and the request does not name one.
     AccountRequired = "accountRequired",
     /// The account is paused.
     AccountPaused = "accountPaused",
     /// The account's key cannot be used.
     AccountUnusable = "accountUnusable",
-    /// Gas below what the transaction needs to start at all.
+    /// The gas limit is below the minimum that the network requires for the transaction.
     GasTooLow = "gasTooLow",
-    /// Gas above the network's limit for one transaction, or the policy's.
+    /// The gas limit is above the network's limit for one transaction, or above the policy's.
     GasTooHigh = "gasTooHigh",
-    /// Init code above the network's limit.
+    /// The init code is larger than the network's limit.
     InitCodeTooLarge = "initCodeTooLarge",
-    /// A price no validator would take, or below the policy's floor.
+    /// The price is below the minimum of the network or of the policy.
     FeeTooLow = "feeTooLow",
-    /// A price above the policy's or the request's own cap.
+    /// The price is above the cap of the policy or of the request.
     FeeTooHigh = "feeTooHigh",
-    /// The request names no price, the account has none, and the network's is not known yet.
+    /// The request has no price, no price is configured for the account, and the network's price is not known yet.
     NoFee = "noFee",
     /// The deadline has passed.
     DeadlinePassed = "deadlinePassed",
-    /// The deadline is further away than policy allows, or missing where policy wants one.
+    /// The deadline is later than policy allows, or policy requires one and it is missing.
     DeadlineTooFar = "deadlineTooFar",
     /// Policy has no rules for the account, so nothing may be signed with it.
     NoPolicy = "noPolicy",
@@ -116,21 +116,21 @@ codes! {
     ToNotAllowed = "toNotAllowed",
     /// Policy does not let the account call this function.
     SelectorNotAllowed = "selectorNotAllowed",
-    /// Policy does not take requests from this sender.
+    /// Policy does not accept requests from this sender.
     SenderNotAllowed = "senderNotAllowed",
-    /// More coins than policy allows.
+    /// The value is above the limit of the policy.
     ValueTooHigh = "valueTooHigh",
-    /// More coins than policy lets the account spend in a window of time.
+    /// The request would exceed the policy's spend limit per time window.
     SpendLimitReached = "spendLimitReached",
-    /// More requests of one sender than policy takes in a window of time.
+    /// The request would exceed the policy's limit of requests per sender and time window.
     RequestLimitReached = "requestLimitReached",
-    /// More calldata than policy allows.
+    /// The calldata is larger than policy allows.
     DataTooLarge = "dataTooLarge",
-    /// The request id was used before, with other contents.
+    /// The request id was used before with different contents.
     RequestIdReused = "requestIdReused",
-    /// A cancel for a request nobody knows.
+    /// The cancel names an unknown request.
     UnknownRequest = "unknownRequest",
-    /// A cancel by one who neither sent the request nor is listed in policy.
+    /// The sender of the cancel did not send the request and is not in `cancel_senders` of the policy.
     CancelNotAllowed = "cancelNotAllowed",
     /// The request was cancelled before anything was signed.
     Cancelled = "cancelled",
@@ -156,19 +156,19 @@ impl FromStr for Code {
 
 /// A request that will not be signed, and why.
 ///
-/// Its text never contains a value that could be a secret, nor calldata.
+/// The text never contains calldata or a value that could be a secret.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct Refused {
-    /// For programs.
+    /// The code, for programs.
     pub code: Code,
-    /// The field at fault, where it is one.
+    /// The invalid field, if it is one field.
     pub field: Option<String>,
-    /// For people: the field, the problem and the way out.
+    /// For people: the field, the problem and what to do.
     pub message: String,
-    /// The request's id, if it could be read.
+    /// The request id, if it could be read.
     pub request_id: Option<RequestId>,
-    /// The request's metadata, if it could be read and holds no secret.
+    /// The metadata, if it could be read and the body has no secret.
     pub metadata: Option<Box<Value>>,
 }
 

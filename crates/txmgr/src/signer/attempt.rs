@@ -1,4 +1,4 @@
-//! One attempt: policy again, KMS, and the conditional write that makes it the attempt.
+//! Signs one attempt: checks policy again, calls KMS, and stores the signature with a conditional write.
 
 use tracing::Instrument as _;
 
@@ -18,9 +18,9 @@ use crate::wire::SignerPoke;
 use crate::{error_chain, fees, meters, text, trace};
 
 use super::MAX_TRIES;
-use super::standing::{KeyWatch, Shown, Try};
+use super::standing::{AfterCheck, KeyEvidence, KeyWatch};
 
-/// Why an attempt was not signed. The record stays as it is, and the work is resumed.
+/// Why an attempt was not signed. The record is unchanged, and signing is tried again later.
 #[derive(Debug, thiserror::Error)]
 pub enum AttemptError {
     /// The store did not answer.
@@ -35,21 +35,21 @@ pub enum AttemptError {
     /// The key service returned something that is not a signature by the account's key.
     #[error("the key service returned a signature that does not verify")]
     Signature(#[source] SignatureError),
-    /// The machine refused the step: a defect.
-    #[error("the record does not take the attempt")]
+    /// The state machine refused the step: a defect.
+    #[error("the attempt is not allowed in the state of the record")]
     Machine(#[source] IllegalTransition),
-    /// Lost the race for the record more often than it is run again.
-    #[error("the record changed again and again")]
+    /// Another worker changed the record first, in all tries.
+    #[error("other workers changed the record in all tries")]
     Contended,
     /// The record is gone.
     #[error("the record is gone")]
     Gone,
-    /// The record is not what a signer accepted.
+    /// The record does not have a valid seal.
     #[error("the record is not signed")]
     Unsealed(#[source] Unsealed),
 }
 
-/// Signs: needs the store and the key service.
+/// Signs attempts. Needs the store and the key service.
 pub(super) struct Attempts<'a, S, K> {
     pub(super) watch: KeyWatch<'a, S, K>,
     pub(super) sealer: &'a Sealer,
@@ -58,7 +58,7 @@ pub(super) struct Attempts<'a, S, K> {
 }
 
 impl<S: Store, K: Keys> Attempts<'_, S, K> {
-    /// Gives a reserved record its attempt 0; a record that has one is returned as it is.
+    /// Signs attempt 0 of a reserved record. A record that has one is returned unchanged.
     pub(super) async fn first_attempt(
         &self,
         mut record: Record,
@@ -67,28 +67,33 @@ impl<S: Store, K: Keys> Attempts<'_, S, K> {
         now: Millis,
     ) -> Result<Record, AttemptError> {
         for _ in 0..MAX_TRIES {
-            // A paused account signs nothing (I14), nor does one whose key cannot be used; the slot is asked for again.
+            // Nothing is signed for a paused account (I14) or with an unusable key. The broadcaster asks again.
             if record.phase != Phase::Reserved || head.paused || head.unusable.is_some() {
                 return Ok(record);
             }
-            let vouched = self.vouch(&record, head, now).await?;
+            let checked = self.check_seal(&record, head, now).await?;
             if let Some(cause) = self.refusal_before_signing(&record, now) {
                 record = write(self.watch.store, &record, &Event::CancelAsked(cause), now).await?.into_record();
                 continue;
             }
             let fee = self.first_fee(&record);
-            record = match self.sign_and_store(vouched, head, fee, to_self, now).await? {
+            record = match self.sign_and_store(checked, head, fee, to_self, now).await? {
                 Written::Ours(record) => return Ok(record),
-                // Another worker was first, or a cancel was noted: continue with the stored record.
+                // Another worker was first, or a cancel was written: continue with the stored record.
                 Written::Theirs(record) => record,
             };
         }
         Err(AttemptError::Contended)
     }
 
-    /// Whether a signer accepted the record as it is, for this account (I17). If not it says so, and the record does.
-    async fn vouch<'r>(&self, record: &'r Record, head: &Head, now: Millis) -> Result<Vouched<'r>, AttemptError> {
-        let Err(fault) = self.sealer.check(record, &head.name) else { return Ok(Vouched(record)) };
+    /// Checks that a signer accepted this record for this account (I17). If not, logs it and notes it on the record.
+    async fn check_seal<'r>(
+        &self,
+        record: &'r Record,
+        head: &Head,
+        now: Millis,
+    ) -> Result<SealChecked<'r>, AttemptError> {
+        let Err(fault) = self.sealer.check(record, &head.name) else { return Ok(SealChecked(record)) };
         metrics::counter!(meters::UNSEALED, "account" => record.account.to_string(), "fault" => fault.as_str())
             .increment(1);
         tracing::error!(error = error_chain(&fault), request_id = %record.request_id, account = %record.account, nonce = %record.nonce,
@@ -97,13 +102,14 @@ impl<S: Store, K: Keys> Attempts<'_, S, K> {
         if !is_noted && record.phase.settlement().is_none() {
             let waits = Event::Waits(Waiting { cause: WaitCause::Seal, since: record.moved_at() });
             if let Err(error) = write(self.watch.store, record, &waits, now).await {
-                tracing::warn!(error = error_chain(&error), request_id = %record.request_id, "that it waits for its seal is not noted");
+                tracing::warn!(error = error_chain(&error), request_id = %record.request_id,
+                    "the record could not be marked as waiting for its seal");
             }
         }
         Err(AttemptError::Unsealed(fault))
     }
 
-    /// Policy and deadline may refuse now what they allowed at the reservation (I9).
+    /// Checks policy and deadline again, because they may have changed since the reservation (I9).
     fn refusal_before_signing(&self, record: &Record, now: Millis) -> Option<CancelCause> {
         if record.cancel.is_some() {
             return None;
@@ -122,7 +128,7 @@ impl<S: Store, K: Keys> Attempts<'_, S, K> {
         })
     }
 
-    /// The price of attempt 0. A cancel replaces nothing here, so it keeps to a cap that was lowered since.
+    /// The price of attempt 0. A cancel replaces no transaction here, so it respects a cap that was lowered since.
     fn first_fee(&self, record: &Record) -> Fee {
         match record.next_kind() {
             AttemptKind::Cancel => fees::at_most(record.fee, self.cancel_cap(record)),
@@ -142,10 +148,10 @@ impl<S: Store, K: Keys> Attempts<'_, S, K> {
         self.policies.of(&record.name).and_then(|policy| policy.check(&facts)).err()
     }
 
-    /// One KMS signature, checked, and stored if no other came first (G6).
+    /// Makes one KMS signature, verifies it, and stores it if no other was stored first (G6).
     async fn sign_and_store(
         &self,
-        Vouched(record): Vouched<'_>,
+        SealChecked(record): SealChecked<'_>,
         head: &Head,
         fee: Fee,
         to_self: Wei,
@@ -154,7 +160,7 @@ impl<S: Store, K: Keys> Attempts<'_, S, K> {
         let span = trace::step!("sign", record);
         span.record("attempt", record.attempts.len());
         let result = self.sign_and_store_in_its_span(record, head, fee, to_self, now).instrument(span).await;
-        self.watch.note_signing(head, shown(&result), now).await;
+        self.watch.note_signing(head, key_evidence(&result), now).await;
         result
     }
 
@@ -179,7 +185,7 @@ impl<S: Store, K: Keys> Attempts<'_, S, K> {
         let signed = self.watch.keys.sign(&head.kms_key_id, &hash).await.map_err(AttemptError::Keys)?;
         let kms_request_id = signed.request_id.map(|id| text::plain_within(&id, Attempt::KMS_REQUEST_ID_CHARS));
         let signature = key.signature(&hash, &signed.der).map_err(|error| {
-            tracing::warn!(kms_request_id, "KMS answered with something that is no signature by its key");
+            tracing::warn!(kms_request_id, "KMS returned something that is not a valid signature by its key");
             AttemptError::Signature(error)
         })?;
         let attempt = Attempt {
@@ -198,13 +204,13 @@ impl<S: Store, K: Keys> Attempts<'_, S, K> {
         written
     }
 
-    /// Stores a signature if no other came first.
+    /// Stores a signature if no other was stored first.
     async fn store_attempt(&self, record: &Record, attempt: &Attempt, now: Millis) -> Result<Written, AttemptError> {
         let kind = attempt.kind;
         let number = record.attempts.len();
         let signed = Event::Signed { number, attempt: attempt.clone() };
         let mut written = write(self.watch.store, record, &signed, now).await?;
-        // Where only a note came between, the signature still fits: no second one is made (G6).
+        // If only a note was written meanwhile, the signature is still valid, so no second one is made (G6).
         for _ in 0..MAX_TRIES {
             let Written::Theirs(theirs) = &written else { break };
             if theirs.attempts.len() != number || theirs.next_kind() != kind || apply(theirs, &signed, now).is_err() {
@@ -215,7 +221,7 @@ impl<S: Store, K: Keys> Attempts<'_, S, K> {
         Ok(written)
     }
 
-    /// Signs the attempt asked for, if the record still wants exactly it. Whether the lane should look.
+    /// Signs the requested attempt if the record still needs exactly this one. Returns whether to poke the lane.
     pub(super) async fn answer_ask(&self, ask: &SignerPoke, now: Millis) -> Result<bool, AttemptError> {
         let Ok(id) = ask.request_id.parse() else { return Ok(false) };
         let stored = self.watch.store.load(&[id], now).await.map_err(AttemptError::Store)?;
@@ -227,30 +233,30 @@ impl<S: Store, K: Keys> Attempts<'_, S, K> {
             return Ok(false);
         };
         if head.paused || record.attempts.len() != ask.attempt || record.next_kind() != AttemptKind::from(ask.kind) {
-            // Answered before, or no longer wanted.
+            // Signed before, or no longer needed.
             return Ok(!record.is_closed());
         }
-        self.watch.refresh(&mut head, Try::Signature, now).await;
+        self.watch.refresh(&mut head, AfterCheck::Signature, now).await;
         if head.unusable.is_some() {
-            // The lane asks again while the slot is open.
+            // The broadcaster asks again while the slot is open.
             return Ok(false);
         }
-        // The broadcaster knows the chain: whether the account has code, and whether it can spare a wei.
+        // The broadcaster knows from the chain whether the account has code, and whether it can pay 1 wei.
         let to_self = if ask.to_self == 1 { Wei::from(1) } else { Wei::ZERO };
         match record.phase {
             Phase::Reserved => self.first_attempt(*record, &head, to_self, now).await.map(|_| true),
             Phase::Signed | Phase::Sent => {
                 let Some(fee) = ask.fee.as_ref().and_then(crate::wire::WireFee::fee) else { return Ok(false) };
                 let Some(fee) = self.replacement(&record, fee, now) else { return Ok(false) };
-                let vouched = self.vouch(&record, &head, now).await?;
-                self.sign_and_store(vouched, &head, fee, to_self, now).await.map(|_| true)
+                let checked = self.check_seal(&record, &head, now).await?;
+                self.sign_and_store(checked, &head, fee, to_self, now).await.map(|_| true)
             }
             Phase::Mined(_) | Phase::Settled(_) => Ok(true),
         }
     }
 
-    /// The price of the replacement asked for, held to today's caps and the rule of the pool (I9). `None` when
-    /// today nothing replaces the newest attempt: it stays, and the broadcaster keeps sending it.
+    /// The price of the requested replacement, within the current caps and by the nodes' replacement rule (I9). `None`
+    /// if nothing can replace the newest attempt now: then the broadcaster continues to send that one.
     fn replacement(&self, record: &Record, wanted: Fee, now: Millis) -> Option<Fee> {
         let newest = record.attempts.last()?;
         let (cap, fee) = match record.next_kind() {
@@ -289,16 +295,16 @@ impl<S: Store, K: Keys> Attempts<'_, S, K> {
         Some(fee)
     }
 
-    /// The most a cancel may pay: today's cap. Where nothing is allowed any more (no rules, or a cap of 0) it is
-    /// the price signed last, or that of the request, which was allowed once: a slot must end, and nothing at a
-    /// higher price is signed for it.
+    /// The maximum price of a cancel: the current cap. If policy no longer allows anything (no rules, or a cap of 0),
+    /// it is the price of the newest attempt or of the request, which policy allowed earlier: the slot must be closed,
+    /// and nothing is signed for it at a higher price.
     fn cancel_cap(&self, record: &Record) -> Wei {
         let signed = record.attempts.last().map_or(record.fee, |newest| newest.fee).price();
         let today = self.policies.of(&record.name).map_or(Wei::ZERO, |policy| policy.max_gas_price);
         if today == Wei::ZERO { signed } else { today }
     }
 
-    /// Whether a lane is another Signpost's (I16). Says so where an operator looks: the queues are mixed up.
+    /// Whether a lane belongs to another Signpost (I16). Reports it to the operator, because the queues are mixed up.
     fn is_of_other_chain(&self, account: &AccountKey) -> bool {
         let other = account.chain_id != self.chain_id;
         if other {
@@ -310,11 +316,11 @@ impl<S: Store, K: Keys> Attempts<'_, S, K> {
     }
 }
 
-/// A record whose seal was checked. Nothing else gets a signature.
-struct Vouched<'r>(&'r Record);
+/// A record with a valid seal. Only such a record is signed.
+struct SealChecked<'r>(&'r Record);
 
-/// One line for each signature that KMS made, also for one that is not stored, so that each event in the audit trail
-/// of KMS has a line here.
+/// Logs one line for each signature from KMS, also if it is not stored, so that each event in the audit trail of KMS
+/// has a line here.
 fn note_signature(attempt: &Attempt, written: &Result<Written, AttemptError>) {
     let kind = attempt.kind.name();
     let kms_request_id = attempt.kms_request_id.as_deref();
@@ -324,13 +330,13 @@ fn note_signature(attempt: &Attempt, written: &Result<Written, AttemptError>) {
             tracing::info!(kind, kms_request_id, "signed");
         }
         Ok(Written::Theirs(_)) => {
-            tracing::info!(kind, kms_request_id, "signed, and forgotten: the record changed meanwhile");
+            tracing::info!(kind, kms_request_id, "signed and discarded: the record changed meanwhile");
         }
-        Err(_) => tracing::info!(kind, kms_request_id, "signed, and whether it is stored is not known"),
+        Err(_) => tracing::info!(kind, kms_request_id, "signed; it is not known whether it is stored"),
     }
 }
 
-/// Applies an event and stores the result if the record is still as it was read.
+/// Applies an event and stores the result if the record has not changed since it was read.
 pub(super) async fn write(
     store: &impl Store,
     record: &Record,
@@ -345,32 +351,32 @@ pub(super) async fn write(
     }
 }
 
-/// What the end of an attempt shows of the account's key.
-fn shown(result: &Result<Written, AttemptError>) -> Shown {
+/// What the result of an attempt shows about the account's key.
+fn key_evidence(result: &Result<Written, AttemptError>) -> KeyEvidence {
     match result {
-        Ok(_) => Shown::Works,
+        Ok(_) => KeyEvidence::Works,
         Err(AttemptError::Keys(error)) => {
-            error.fault.map_or(Shown::Nothing, |fault| Shown::Fault(fault, KeyCall::Sign))
+            error.fault.map_or(KeyEvidence::Nothing, |fault| KeyEvidence::Fault(fault, KeyCall::Sign))
         }
         Err(AttemptError::Key(trouble)) => {
-            trouble.fault().map_or(Shown::Nothing, |fault| Shown::Fault(fault, KeyCall::Read))
+            trouble.fault().map_or(KeyEvidence::Nothing, |fault| KeyEvidence::Fault(fault, KeyCall::Read))
         }
-        Err(AttemptError::Signature(_)) => Shown::OtherKey,
+        Err(AttemptError::Signature(_)) => KeyEvidence::OtherKey,
         Err(
             AttemptError::Store(_)
             | AttemptError::Machine(_)
             | AttemptError::Contended
             | AttemptError::Gone
             | AttemptError::Unsealed(_),
-        ) => Shown::Nothing,
+        ) => KeyEvidence::Nothing,
     }
 }
 
-/// Whose write the stored record is.
+/// The result of a conditional write.
 pub(super) enum Written {
-    /// Ours, as stored.
+    /// Our write succeeded: the record as stored.
     Ours(Record),
-    /// Another came first: what is stored now.
+    /// Another write came first: the record as it is stored now.
     Theirs(Record),
 }
 

@@ -1,13 +1,13 @@
-//! A batch of deliveries: in which turns its messages are judged, and what becomes of each.
+//! A batch of deliveries: the order in which its messages are judged, and the disposition of each.
 //!
 //! ## Guarantees
-//! * Messages that name one id end in one batch as they would in batches of their own: a batch is cut before each
-//!   message whose id came before, and a part is judged when the one before it is done.
-//! * In a FIFO group nothing is judged behind a message that has to be retried, if it is not of the same part: it
-//!   is retried too, unanswered. Within a part order needs no such rule, since slots of an account are given in
-//!   message order and all or nothing.
-//! * What follows a retried message of its group is retried even where it has its answer. Lambda asks for that on
-//!   FIFO queues, and it costs a second copy of the answer: what is answered is never judged again.
+//! * Messages with the same id in one batch have the same results as in separate batches: the batch is split before
+//!   each message whose id occurred before, and the parts are judged one after the other.
+//! * After a message that has to be retried, messages of its FIFO group in later parts are not judged. They are retried
+//!   too, without an answer. Within a part no such rule is needed, because the slots of an account are assigned in
+//!   message order, all or nothing.
+//! * Messages that follow a retried message in its group are retried even if they have an answer. Lambda requires that
+//!   on FIFO queues. It costs a second copy of the answer, but an answered message is never judged again.
 //!
 //! Read next: [`super::answer`].
 
@@ -21,9 +21,9 @@ use crate::wire::OutcomeMessage;
 
 use crate::inbox::{Disposition, HeldBack, Incoming, hold_back};
 
-/// One message of a batch, read.
+/// A parsed message of a batch.
 pub(super) struct Inbound<'d> {
-    /// Its place in the batch.
+    /// The index in the batch.
     pub(super) at: usize,
     pub(super) delivery: &'d Incoming,
     pub(super) message: Result<Message, Refused>,
@@ -34,7 +34,7 @@ impl<'d> Inbound<'d> {
         Self { at, delivery, message: Message::parse(&delivery.body) }
     }
 
-    /// The id it names, if it can be used.
+    /// The request id in the message, if it is valid.
     pub(super) fn named(&self) -> Option<&RequestId> {
         match &self.message {
             Ok(Message::Sign(request)) => Some(&request.id),
@@ -44,13 +44,13 @@ impl<'d> Inbound<'d> {
     }
 }
 
-/// The parts of these deliveries, in order: in none does an id come twice.
+/// Splits deliveries into parts, in order. No part has the same id twice.
 fn parts<'d>(deliveries: impl Iterator<Item = (usize, &'d Incoming)>) -> Vec<Vec<Inbound<'d>>> {
     let (mut parts, mut part) = (Vec::new(), Vec::new());
     let mut ids = HashSet::new();
     for (at, delivery) in deliveries {
         let inbound = Inbound::read(at, delivery);
-        let id = inbound.named().cloned().unwrap_or_else(|| delivery.id_of_its_own());
+        let id = inbound.named().cloned().unwrap_or_else(|| delivery.own_id());
         if ids.contains(&id) {
             parts.push(std::mem::take(&mut part));
             ids.clear();
@@ -62,7 +62,7 @@ fn parts<'d>(deliveries: impl Iterator<Item = (usize, &'d Incoming)>) -> Vec<Vec
     parts
 }
 
-/// The state of one batch: what becomes of each message, and which lanes were touched.
+/// The state of one batch: the disposition of each message, and the lanes that were touched.
 pub(super) struct Batch<'d> {
     pub(super) deliveries: &'d [Incoming],
     outcome: Vec<Option<Disposition>>,
@@ -77,13 +77,13 @@ impl<'d> Batch<'d> {
         Self { deliveries, outcome, touched: BTreeSet::new(), lowest: BTreeMap::new() }
     }
 
-    /// What is not answered yet, in parts.
+    /// The messages without a disposition, in parts.
     pub(super) fn parts(&self) -> Vec<Vec<Inbound<'d>>> {
         let open = self.deliveries.iter().enumerate().zip(&self.outcome).filter(|(_, outcome)| outcome.is_none());
         parts(open.map(|(delivery, _)| delivery))
     }
 
-    /// The outcome of a message that got no slot, in the trace its sender named.
+    /// The outcome of a message without a slot, with the trace of its sender.
     pub(super) fn in_trace(&self, at: usize, outcome: OutcomeMessage) -> OutcomeMessage {
         let trace = self.deliveries.get(at).and_then(|delivery| trace::traceparent(delivery.trace.as_deref()));
         OutcomeMessage { trace, ..outcome }
@@ -112,7 +112,7 @@ impl<'d> Batch<'d> {
         }
     }
 
-    /// Whether a message of an earlier part, in the same FIFO group, has to be retried.
+    /// Whether an earlier message of the same FIFO group has to be retried.
     pub(super) fn is_held(&self, inbound: &Inbound<'_>) -> bool {
         let mut held = HeldBack::default();
         for (delivery, outcome) in self.deliveries.iter().zip(&self.outcome).take(inbound.at) {
@@ -121,7 +121,7 @@ impl<'d> Batch<'d> {
         held.holds(inbound.delivery)
     }
 
-    /// What becomes of each message. One that nobody answered is not done.
+    /// The disposition of each message. A message without an answer is retried.
     pub(super) fn dispositions(self) -> Vec<Disposition> {
         let mut dispositions: Vec<_> =
             self.outcome.into_iter().map(|outcome| outcome.unwrap_or(Disposition::Retry)).collect();

@@ -1,13 +1,12 @@
-//! `{"cancel": "ID"}` on the signing queue: the cancel is noted on the record, and the lane carries it out.
+//! `{"cancel": "ID"}` on the signing queue: the cancel is written to the record, and the broadcaster carries it out.
 //!
-//! A cancel is taken from the sender of the request, and from the senders that policy lists in `cancel_senders`. An
-//! operator needs no message: `signpost cancel` notes the wish on the record, with its own right to write it.
+//! A cancel is accepted from the sender of the request, and from the senders that policy lists in `cancel_senders`. An
+//! operator needs no message: `signpost cancel` has the permission to write the cancel to the record.
 //!
 //! ## Guarantees
-//! * A cancel that is refused stays refused: the answer is stored under `sqs:<message id>`, so that it does not
-//!   cancel a request that comes later.
-//! * A cancel that was noted is never refused: of a request that is being cancelled because somebody asked, no
-//!   message about it is refused, whoever sent it.
+//! * A refused cancel stays refused: the answer is stored under `sqs:<message id>`, so a redelivery does not cancel a
+//!   request that arrives later.
+//! * While a requested cancel is in progress, no cancel of that request is refused, from any sender.
 //!
 //! Read next: [`super::attempt`].
 
@@ -27,23 +26,23 @@ use crate::inbox::Incoming;
 
 /// A message that asks for a cancel.
 pub(super) struct Cancel {
-    /// Its delivery.
+    /// The index of its delivery.
     pub(super) at: usize,
     /// The request it names.
     pub(super) id: RequestId,
-    /// Its record, as it was read.
+    /// The record of the request.
     pub(super) record: Option<Box<Record>>,
 }
 
-/// Notes cancels: needs the store, and the topic for those that are refused.
+/// Writes cancels to records. Needs the store, and the topic for refused cancels.
 pub(super) struct Cancels<'a, S, O> {
     pub(super) rejections: Rejections<'a, S, O>,
     pub(super) policies: &'a Policies,
 }
 
 impl<S: Store, O: OutcomeTopic> Cancels<'_, S, O> {
-    /// Notes the cancels of a batch on their records.
-    pub(super) async fn carry_cancels(&self, batch: &mut Batch<'_>, cancels: Vec<Cancel>, now: Millis) {
+    /// Writes the cancels of a batch to their records.
+    pub(super) async fn note_cancels(&self, batch: &mut Batch<'_>, cancels: Vec<Cancel>, now: Millis) {
         let mut refusals = Vec::new();
         for cancel in cancels {
             let Some(delivery) = batch.deliveries.get(cancel.at) else { continue };
@@ -68,10 +67,10 @@ impl<S: Store, O: OutcomeTopic> Cancels<'_, S, O> {
                 }
             }
         }
-        self.rejections.settle_refusals(batch, refusals, now).await;
+        self.rejections.answer_refusals(batch, refusals, now).await;
     }
 
-    /// The record to cancel, or why this message does not cancel it.
+    /// The record to cancel, or the refusal of the cancel.
     fn allowed(&self, cancel: Cancel, delivery: &Incoming) -> Result<Record, Box<Refusal>> {
         let Cancel { at, id, record } = cancel;
         let (account, refused) = match record {
@@ -79,7 +78,7 @@ impl<S: Store, O: OutcomeTopic> Cancels<'_, S, O> {
             Some(record) => (Some(record.account), not_allowed(&id)),
             None => (None, unknown(&id)),
         };
-        // Never under the request's id: it must not be taken for the request's rejection (I7).
+        // Not under the request's id, because it must not look like the rejection of the request (I7).
         let place = Place::Own(Some(id));
         Err(Box::new(Refusal { at, place, request: None, account, digest: None, refused }))
     }
@@ -92,12 +91,12 @@ impl<S: Store, O: OutcomeTopic> Cancels<'_, S, O> {
         let is_listed = policy.is_some_and(|policy| policy.takes_cancels_of(sender));
         match &record.sender {
             Some(own) => is_listed || sender.is_some_and(|sender| principal(sender) == principal(own)),
-            // Stored without its sender: any sender that may send requests for the account.
+            // The record has no sender: accept any sender that may send requests for the account.
             None => is_listed || policy.is_some_and(|policy| policy.check_sender(sender).is_ok()),
         }
     }
 
-    /// Notes the wish; whether the slot is still open.
+    /// Writes the cancel to the record. Returns whether the slot is still open.
     async fn note_cancel(&self, mut record: Record, now: Millis) -> Result<bool, AttemptError> {
         for _ in 0..MAX_TRIES {
             let settled = matches!(record.phase, Phase::Settled(_));

@@ -1,12 +1,12 @@
-//! Looking up the accounts that a batch names, each once.
+//! Looks up the accounts that a batch names, each once.
 //!
 //! ## Guarantees
-//! * An account that cannot be read holds up the messages that name it, and no others.
-//! * Names that nobody has cost no reading of the directory per batch: what was unknown a moment ago still is.
+//! * An account that cannot be read delays only the messages that name it.
+//! * Unknown names do not cause a read of the directory per batch: they are remembered for [`Unknown::KEPT_MS`].
 //!
 //! ## Does not guarantee
-//! * That an account is known the moment it is registered, if its name was asked for within the
-//!   [`Unknown::KEPT_MS`] before. An account that nobody asked for is.
+//! * That an account is known at once when it is registered, if a message named it within [`Unknown::KEPT_MS`] before.
+//!   Other new accounts are known at once.
 //!
 //! Read next: [`super::answer`].
 
@@ -23,18 +23,18 @@ use super::batch::Inbound;
 use super::heads::Heads;
 use super::pool::Pools;
 
-/// References to accounts that the directory did not have when it was last read for them.
+/// References to accounts that were not in the directory when it was last read for them.
 #[derive(Debug, Default)]
 pub(super) struct Unknown(BTreeMap<String, Millis>);
 
 impl Unknown {
-    /// For this time, in milliseconds, an unknown reference stays unknown without another read.
+    /// How long an unknown reference is remembered, in milliseconds.
     pub(super) const KEPT_MS: u64 = 10_000;
-    /// Most references kept. When this many are fresh, the directory is not read for others either: it was read within
-    /// [`Self::KEPT_MS`], and a flood of unknown names must not cause a read per batch.
+    /// The maximum number of remembered references. When it is reached, the directory is not read for others either: it
+    /// was read within [`Self::KEPT_MS`], and a flood of unknown names must not cause a read per batch.
     const KEPT_MAX: usize = 64;
 
-    /// Whether the directory is to be read for this reference.
+    /// Whether to read the directory for this reference.
     fn wants_look(&mut self, reference: &str, now: Millis) -> bool {
         self.0.retain(|_, looked_at| now.since(*looked_at) < Self::KEPT_MS);
         self.0.len() < Self::KEPT_MAX && !self.0.contains_key(reference)
@@ -47,7 +47,7 @@ impl Unknown {
     }
 }
 
-/// Reads accounts: needs the store, and what the process knows.
+/// Reads accounts. Needs the store.
 pub(super) struct Directory<'a, S> {
     pub(super) store: &'a S,
     pub(super) pools: Pools<'a>,
@@ -96,7 +96,7 @@ impl<S: Store> Directory<'_, S> {
 
     fn wants_directory(&self, asked: &[Option<&AccountRef>], now: Millis) -> bool {
         let missing = self.missing(asked);
-        // With no account at all the directory is next to nothing, and the first is awaited.
+        // Without any account the directory is almost empty, and the operator waits for the first account.
         let is_empty = self.pools.registry.is_empty();
         let mut unknown = self.unknown.lock().expect("no code panics while holding the unknown");
         missing.iter().any(|reference| is_empty || unknown.wants_look(reference, now))
@@ -110,7 +110,7 @@ impl<S: Store> Directory<'_, S> {
         }
     }
 
-    /// What the registry cannot resolve, as it is spelt in requests; nothing where the account was left out.
+    /// The references that the registry cannot resolve, as spelled in requests. Empty text for an omitted account.
     fn missing(&self, asked: &[Option<&AccountRef>]) -> BTreeSet<String> {
         let named = asked.iter().flat_map(|account| self.pools.named_by(*account));
         let missing = named.filter(|account| self.pools.resolve(account.as_ref()).is_err());

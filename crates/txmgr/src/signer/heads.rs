@@ -9,9 +9,9 @@ use crate::units::AccountKey;
 #[derive(Default)]
 pub(super) struct Heads {
     pub(super) by_key: BTreeMap<AccountKey, Head>,
-    /// Those that could not be read.
+    /// The accounts that could not be read.
     pub(super) unread: BTreeSet<AccountKey>,
-    /// The directory could not be read: who is not in the registry may be registered all the same.
+    /// The directory could not be read, so an account that is not in the registry may still be registered.
     pub(super) directory_unread: bool,
 }
 

@@ -1,6 +1,6 @@
-//! What is to be done with one message: what answered it before, or the static checks and policy.
+//! The decision on one message: by its stored answer, or by the static checks and policy.
 //!
-//! Asks no port. Read next: [`super::reservation`].
+//! Calls no port. Read next: [`super::reservation`].
 
 use tracing::Span;
 
@@ -12,7 +12,7 @@ use crate::request::{Message, Refused, SigningRequest};
 use crate::trace;
 use crate::units::{AccountName, Millis, RequestId};
 
-use super::answer::{Found, Standing};
+use super::answer::{Found, MessageStatus};
 use super::batch::Inbound;
 use super::cancel::Cancel;
 use super::heads::Heads;
@@ -21,23 +21,23 @@ use super::rejection::{Place, Refusal, reused};
 use super::reservation::Candidate;
 use super::stranger::stranger;
 
-/// One message on its way through the batch.
-pub(super) enum Work<'d> {
-    /// Waits for its slot.
+/// The decision on one message.
+pub(super) enum Judgement<'d> {
+    /// It is accepted and needs a slot.
     Candidate(Box<Candidate<'d>>),
-    /// Was answered before by this record.
+    /// It was accepted before: this record is the answer.
     Accepted(Box<Record>),
-    /// Was answered before by this refusal.
+    /// It was refused before: this rejection is the answer.
     Answered(Box<Rejected>),
-    /// Has an outcome without a slot.
+    /// It is refused.
     Refused(Box<Refusal>),
-    /// Asks to cancel a request.
+    /// It cancels a request.
     Cancel(Cancel),
-    /// Cannot be judged now.
+    /// It cannot be judged now.
     Retry,
 }
 
-/// Judges messages: needs no port.
+/// Judges messages. Needs no port.
 pub(super) struct Judge<'a> {
     pub(super) pools: Pools<'a>,
     pub(super) policies: &'a Policies,
@@ -45,8 +45,8 @@ pub(super) struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// What is to be done with one message: what answered it before, or static checks and policy.
-    pub(super) fn judge<'d>(&self, inbound: Inbound<'d>, found: &Found, heads: &Heads, now: Millis) -> Work<'d> {
+    /// Decides on one message: by its stored answer, or by static checks and policy.
+    pub(super) fn judge<'d>(&self, inbound: Inbound<'d>, found: &Found, heads: &Heads, now: Millis) -> Judgement<'d> {
         let (at, delivery, named) = (inbound.at, inbound.delivery, inbound.named().cloned());
         let request = match inbound.message {
             Ok(Message::Sign(request)) => Ok(request),
@@ -54,50 +54,50 @@ impl Judge<'_> {
             Err(refused) => Err(refused),
         };
         let stranger = stranger(self.policies, at, delivery, || named.clone());
-        // A record that another's message got does nothing for a stranger's, even if it asks for the same.
+        // The record of another message does not answer a stranger, even if the requests are equal.
         let asked = if stranger.is_some() { None } else { request.as_ref().ok() };
-        let standing = found.standing(delivery, named.as_ref(), asked, self.pools.chain_id);
-        if let (Standing::Taken | Standing::New(_), Some(refusal)) = (&standing, stranger) {
-            return Work::Refused(Box::new(refusal));
+        let status = found.status_of(delivery, named.as_ref(), asked, self.pools.chain_id);
+        if let (MessageStatus::Taken | MessageStatus::New(_), Some(refusal)) = (&status, stranger) {
+            return Judgement::Refused(Box::new(refusal));
         }
-        let replaces = match standing {
-            Standing::Record(record) => return Work::Accepted(record),
-            Standing::Refused(rejected) => return Work::Answered(rejected),
-            Standing::Taken => return Work::Refused(Box::new(self.conflict(at, request, named, heads))),
-            Standing::New(replaces) => replaces,
+        let replaces = match status {
+            MessageStatus::Record(record) => return Judgement::Accepted(record),
+            MessageStatus::Refused(rejected) => return Judgement::Answered(rejected),
+            MessageStatus::Taken => return Judgement::Refused(Box::new(self.conflict(at, request, named, heads))),
+            MessageStatus::New(replaces) => replaces,
         };
         let request = match request {
             Ok(request) => request,
             Err(refused) => {
                 let place = self.place(named, replaces, None, delivery);
                 let refusal = Refusal { at, place, request: None, account: None, digest: None, refused };
-                return Work::Refused(Box::new(refusal));
+                return Judgement::Refused(Box::new(refusal));
             }
         };
         match self.pools.head_of(&request, heads) {
             Ok(head) => self.judge_request(at, delivery, request, replaces, head, now),
-            Err(Unresolved::Unread) => Work::Retry,
+            Err(Unresolved::Unread) => Judgement::Retry,
             Err(Unresolved::Refused(refused)) => {
                 let refused = Refused { metadata: request.metadata.clone().map(Box::new), ..*refused };
                 let place = self.place(named, replaces, None, delivery);
                 let request = Some(Box::new(request));
-                Work::Refused(Box::new(Refusal { at, place, request, account: None, digest: None, refused }))
+                Judgement::Refused(Box::new(Refusal { at, place, request, account: None, digest: None, refused }))
             }
         }
     }
 
-    fn judge_cancel<'d>(&self, at: usize, delivery: &'d Incoming, id: RequestId, found: &Found) -> Work<'d> {
+    fn judge_cancel<'d>(&self, at: usize, delivery: &'d Incoming, id: RequestId, found: &Found) -> Judgement<'d> {
         if let Some(rejected) = found.refusal_of(delivery) {
-            return Work::Answered(Box::new(rejected.clone()));
+            return Judgement::Answered(Box::new(rejected.clone()));
         }
-        // A request of another Signpost on the same tables is none of this one's.
+        // Ignore requests of another Signpost that shares the tables.
         let ours = |record: &&Record| record.account.chain_id == self.pools.chain_id;
         let record = found.record(&id).filter(ours).cloned().map(Box::new);
         let is_noted = record.as_ref().is_some_and(|record| record.cancel.is_some());
         match stranger(self.policies, at, delivery, || Some(id.clone())) {
-            // What was noted may have been by this very message, when policy still knew its sender.
-            Some(refusal) if !is_noted => Work::Refused(Box::new(refusal)),
-            Some(_) | None => Work::Cancel(Cancel { at, id, record }),
+            // This message may have written the cancel itself, when policy still listed its sender.
+            Some(refusal) if !is_noted => Judgement::Refused(Box::new(refusal)),
+            Some(_) | None => Judgement::Cancel(Cancel { at, id, record }),
         }
     }
 
@@ -109,10 +109,10 @@ impl Judge<'_> {
         replaces: Option<Box<Rejected>>,
         head: &Head,
         now: Millis,
-    ) -> Work<'d> {
+    ) -> Judgement<'d> {
         let sender = delivery.sender.as_deref();
         let verdict = self.policies.of(&head.name).and_then(|policy| {
-            // First, so that a sender that policy does not accept learns nothing else.
+            // First, so that a refused sender learns nothing else.
             policy.check_sender(sender)?;
             let price = head.fee.map(|fee| fee.gas_price);
             accept(&request, &head.account, policy, self.network, price, sender, now)
@@ -120,7 +120,7 @@ impl Judge<'_> {
         match verdict {
             Ok(accepted) => {
                 let span = Span::current();
-                Work::Candidate(Box::new(Candidate {
+                Judgement::Candidate(Box::new(Candidate {
                     at,
                     delivery,
                     request,
@@ -137,12 +137,12 @@ impl Judge<'_> {
                 let refused = Refused { metadata: request.metadata.clone().map(Box::new), ..refused };
                 let place = self.place(Some(request.id.clone()), replaces, Some(&head.name), delivery);
                 let request = Some(Box::new(request));
-                Work::Refused(Box::new(Refusal { at, place, request, account, digest, refused }))
+                Judgement::Refused(Box::new(Refusal { at, place, request, account, digest, refused }))
             }
         }
     }
 
-    /// The refusal of a message whose id has the record of another request.
+    /// The refusal of a message whose id belongs to the record of another request.
     fn conflict(
         &self,
         at: usize,
@@ -165,8 +165,8 @@ impl Judge<'_> {
         Refusal { at, place: Place::Own(named), request, account, digest, refused }
     }
 
-    /// Where the refusal of a message is said: under the id it names only if policy takes its sender at all.
-    /// `account` is the one the request is for, if that is known.
+    /// The id for the rejection of a message: the id that it names only if policy accepts its sender. `account` is the
+    /// account of the request, if it is known.
     fn place(
         &self,
         named: Option<RequestId>,

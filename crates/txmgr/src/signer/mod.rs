@@ -1,43 +1,42 @@
 //! The signer's driver: from a batch of messages to stored signatures.
 //!
-//! Parse → policy → reserve → sign → store → poke, in this order, over the ports. It holds no key,
-//! opens no connection and reads no clock; `now` is an argument. It never talks to the chain.
+//! The steps are parse → policy → reserve → sign → store → poke, through the ports. The signer has no key, opens no
+//! connection and reads no clock (`now` is an argument). It never calls a node of the chain.
 //!
 //! ## Guarantees
-//! * A message is [`Disposition::Done`] only when the record (or the published rejection) carries its
-//!   effect (I13).
-//! * For one attempt only the first stored signature counts; the loser of a race forgets its own.
-//! * Nothing policy refuses reaches the key service, now or when resumed (I9).
-//! * The key service signs only what a signer accepted, for an account that the deployment lists (G8, I17): the
-//!   record has its seal, and the head agrees with [`crate::pins`].
-//! * A message is judged once (G2): what answered it is stored with its message id, and answers it again.
-//! * A sender that no policy knows is refused before anything is read for its message, at the cost of one write.
-//! * Nothing is said under an id that the message does not own. The owner of an id is the first allowed sender whose
-//!   request got a record.
+//! * A message is [`Disposition::Done`] only when its effect is in the record, or in the published rejection (I13).
+//! * Only the first stored signature of an attempt counts. A worker that loses the race discards its own.
+//! * Nothing that policy refuses reaches the key service, not even when work is resumed (I9).
+//! * The key service signs only what a signer accepted, for an account that the deployment lists (G8, I17): the record
+//!   has a valid seal, and the head matches [`crate::pins`].
+//! * A message is judged once (G2). The answer is stored with the message id, and a redelivered message gets it again.
+//! * A message from a sender that no policy lists is refused with one write, before anything is read for it.
+//! * Nothing is published under an id that the message does not own. The owner of an id is the first allowed sender
+//!   whose request got a record.
 //!
 //! ## Does not guarantee
-//! * That a poke arrives: the sweep replaces lost ones.
+//! * That a poke arrives. The sweep replaces lost pokes.
 //!
-//! ## Which file owns what
+//! ## Files
 //!
-//! Each part holds the ports it needs and no others, and knows only parts above it in this table.
+//! Each file has only the ports that it needs, and uses only files above it in this table.
 //!
-//! | file | owns | ports |
+//! | file | contents | ports |
 //! |---|---|---|
-//! | `batch` | the turns in which messages are judged, and the disposition of each | none |
-//! | `registry` | the accounts by name, as last read | none |
+//! | `batch` | the order in which messages are judged, and the disposition of each | none |
+//! | `registry` | the accounts by name, as of the last read | none |
 //! | `heads` | the heads of the accounts that a batch names | none |
-//! | `pool` | which account a request is for | none |
+//! | `pool` | the choice of the account for a request | none |
 //! | `directory` | reading accounts and heads | store |
-//! | `answer` | what answers a message already | store |
-//! | `standing` | whether an account's key can be used, and its mark | store, keys |
+//! | `answer` | the stored answers to redelivered messages | store |
+//! | `standing` | the status of an account's key, and the mark of an unusable one | store, keys |
 //! | `attempt` | policy again, the seal, one KMS signature and its conditional write | store, keys |
-//! | `rejection` | a refused message: stored, published, marked | store, topic |
-//! | `stranger` | messages of senders that no policy knows | store, topic |
-//! | `cancel` | cancels noted on records | store, topic |
+//! | `rejection` | rejections: stored, published, marked as published | store, topic |
+//! | `stranger` | messages from senders that no policy lists | store, topic |
+//! | `cancel` | cancels, written to records | store, topic |
 //! | `reservation` | slots, in groups of one transaction | store, keys, topic |
-//! | `judge` | what is to be done with one message | none |
-//! | `mod` | the order of the steps, signing several at once, pokes | all |
+//! | `judge` | the decision on one message | none |
+//! | `mod` | the order of the steps, concurrent signing, pokes | all |
 //!
 //! Read next: [`crate::broadcaster`].
 
@@ -79,7 +78,7 @@ use self::batch::{Batch, Inbound};
 use self::cancel::{Cancel, Cancels};
 use self::directory::{Directory, Unknown};
 use self::heads::Heads;
-use self::judge::{Judge, Work};
+use self::judge::{Judge, Judgement};
 use self::pool::Pools;
 use self::registry::Registry;
 use self::rejection::{Refusal, Rejections};
@@ -87,29 +86,29 @@ use self::reservation::{Candidate, Reservations, Resolved};
 use self::standing::{KeyMemory, KeyWatch, WARM_KEYS_MAX};
 use self::stranger::refuse_strangers;
 
-/// Most times a lost race for the lane or for a record is run again within one batch.
+/// The maximum number of tries within one batch when another worker changes the lane or the record first.
 const MAX_TRIES: usize = 8;
 
-/// What a signer is configured with.
+/// The configuration of a signer.
 #[derive(Debug, Clone)]
 pub struct SignerConfig {
-    /// Accounts of other chains are not signed for.
+    /// The chain of the signer. It signs for no account on another chain.
     pub chain_id: ChainId,
     /// What each account may do.
     pub policies: Policies,
-    /// Which accounts may be signed for.
+    /// The accounts that the deployment lists.
     pub pins: Pins,
-    /// Seals what is accepted, and checks it before each signature.
+    /// Seals accepted records, and checks the seal before each signature.
     pub sealer: Sealer,
-    /// What the network takes.
+    /// The rules of the network.
     pub network: NetworkRules,
-    /// How long a rejection is kept after it was published, in milliseconds.
+    /// How long a published rejection is kept, in milliseconds.
     pub retention_ms: u64,
-    /// Signatures asked for at once.
+    /// The maximum number of concurrent calls to the key service.
     pub sign_concurrency: usize,
 }
 
-/// The signer over its ports.
+/// The signer and its ports.
 #[derive(Debug)]
 pub struct Signer<S, K, B, O> {
     store: S,
@@ -118,12 +117,12 @@ pub struct Signer<S, K, B, O> {
     topic: O,
     config: SignerConfig,
     registry: Registry,
-    /// What the directory did not have a moment ago.
+    /// Accounts that the directory recently did not have.
     unknown: Mutex<Unknown>,
     memory: KeyMemory,
 }
 
-/// The messages of a part of a batch, by what is to be done with them.
+/// The messages of a part of a batch, by the decision on them.
 #[derive(Default)]
 struct Sorted<'d> {
     candidates: Vec<Candidate<'d>>,
@@ -134,24 +133,25 @@ struct Sorted<'d> {
 }
 
 impl<'d> Sorted<'d> {
-    fn put(&mut self, at: usize, work: Work<'d>, batch: &mut Batch<'_>) {
-        match work {
-            Work::Candidate(candidate) => self.candidates.push(*candidate),
-            Work::Accepted(record) => self.accepted.push((at, *record)),
-            Work::Answered(rejected) => self.answered.push((at, *rejected)),
-            Work::Refused(refusal) => self.refusals.push(*refusal),
-            Work::Cancel(cancel) => self.cancels.push(cancel),
-            Work::Retry => batch.retry(at),
+    fn put(&mut self, at: usize, judgement: Judgement<'d>, batch: &mut Batch<'_>) {
+        match judgement {
+            Judgement::Candidate(candidate) => self.candidates.push(*candidate),
+            Judgement::Accepted(record) => self.accepted.push((at, *record)),
+            Judgement::Answered(rejected) => self.answered.push((at, *rejected)),
+            Judgement::Refused(refusal) => self.refusals.push(*refusal),
+            Judgement::Cancel(cancel) => self.cancels.push(cancel),
+            Judgement::Retry => batch.retry(at),
         }
     }
 }
 
 impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
-    /// Keys read before the first message, at most: 1,000 take a second, and a Lambda function has ten to start.
-    /// Of more accounts, those with open slots come first; the others' keys are read with their first request.
+    /// The maximum number of keys that are read before the first message. 1,000 keys take a second, and a Lambda
+    /// function has ten seconds to start. Accounts with open slots come first. The keys of the others are read with
+    /// their first request.
     pub const WARM_KEYS_MAX: usize = WARM_KEYS_MAX;
 
-    /// A signer over these ports.
+    /// A signer with these ports.
     pub fn new(store: S, keys: K, lanes: B, topic: O, config: SignerConfig) -> Self {
         Self {
             store,
@@ -165,16 +165,16 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         }
     }
 
-    /// Reads the registered accounts and their public keys, so that a key that cannot be used is named before the
-    /// first request. It stops only its own account; a key service that does not answer stops nothing.
+    /// Reads the registered accounts and their public keys, so that an unusable key is reported before the first
+    /// request. It stops only its own account. If the key service does not answer, nothing stops.
     pub async fn warm_up(&self, now: Millis) -> Result<(), StartRefused> {
         let accounts = self.take_up_accounts().await?;
         self.warm_keys(accounts, now).await;
         Ok(())
     }
 
-    /// The first half of [`Self::warm_up`]: the accounts of the signer's chain, of which there must be some if any
-    /// are registered.
+    /// The first half of [`Self::warm_up`]: reads the accounts on the signer's chain. Fails if accounts are registered,
+    /// but none on this chain.
     pub async fn take_up_accounts(&self) -> Result<OfChain, StartRefused> {
         let accounts = start::accounts_of_chain(&self.store, self.config.chain_id).await?;
         accounts.warn_of_unreadable();
@@ -182,12 +182,12 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         Ok(accounts)
     }
 
-    /// The second half. May be broken off: keys that are not read then are read with their first requests.
+    /// The second half. May be cancelled: the remaining keys are read with their first requests.
     pub async fn warm_keys(&self, accounts: OfChain, now: Millis) {
         self.key_watch().warm_keys(accounts, now).await;
     }
 
-    /// Whether a key is the one of this address.
+    /// Checks that a key has this address.
     pub async fn check_key(&self, id: &KmsKeyId, expected: Address) -> Result<(), KeyTrouble> {
         self.key_watch().check_key(id, expected).await
     }
@@ -228,7 +228,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         Attempts { watch: self.key_watch(), sealer, policies, chain_id: *chain_id }
     }
 
-    /// Handles a batch of the signing queue; one disposition per delivery, in order.
+    /// Handles a batch of the signing queue. Returns one disposition per delivery, in order.
     pub async fn handle(&self, deliveries: &[Incoming], now: Millis) -> Vec<Disposition> {
         let mut batch = Batch::new(deliveries);
         refuse_strangers(&self.rejections(), &self.config.policies, &mut batch, now).await;
@@ -243,7 +243,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         batch.dispositions()
     }
 
-    /// Handles messages of which each names another id.
+    /// Handles messages with distinct ids.
     async fn handle_part(&self, batch: &mut Batch<'_>, part: Vec<Inbound<'_>>, now: Millis) {
         if part.is_empty() {
             return;
@@ -255,7 +255,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             Err(error) => {
                 tracing::warn!(
                     error = error_chain(&error),
-                    "what answers these messages cannot be read; they stay on the queue"
+                    "the stored answers to these messages cannot be read; they stay on the queue"
                 );
                 for inbound in part {
                     batch.retry(inbound.at);
@@ -272,14 +272,14 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         }
         let Sorted { candidates, accepted, answered, refusals, cancels } = sorted;
         self.rejections().publish_answers(batch, answered, now).await;
-        self.rejections().settle_refusals(batch, refusals, now).await;
+        self.rejections().answer_refusals(batch, refusals, now).await;
         let mut resolved = self.resume(batch, accepted, &heads).await;
         resolved.extend(self.reservations().reserve_all(batch, &candidates, &heads, now).await);
-        self.cancels().carry_cancels(batch, cancels, now).await;
+        self.cancels().note_cancels(batch, cancels, now).await;
         self.sign_all(batch, resolved, now).await;
     }
 
-    /// Messages that have their records: what is not signed yet is to be.
+    /// Handles messages that already have records. Returns the records that are not signed yet.
     async fn resume(&self, batch: &mut Batch<'_>, accepted: Vec<(usize, Record)>, heads: &Heads) -> Vec<Resolved> {
         let mut resolved = Vec::new();
         for (at, record) in accepted {
@@ -296,7 +296,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         resolved
     }
 
-    /// Signs what has no signature yet, several at once.
+    /// Signs the records that have no signature yet, concurrently.
     async fn sign_all(&self, batch: &mut Batch<'_>, resolved: Vec<Resolved>, now: Millis) {
         for Resolved { record, .. } in &resolved {
             batch.note_nonce(record);
@@ -315,7 +315,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
                     }
                     batch.done(at);
                 }
-                // Stored as it is, it waits for people; the message can do no more for it.
+                // The record waits for an operator. Another delivery of the message would not help.
                 Err(AttemptError::Unsealed(_)) => batch.done(at),
                 Err(error) => {
                     metrics::counter!(meters::NOT_SIGNED).increment(1);
@@ -326,7 +326,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         }
     }
 
-    /// Handles a batch of the resign queue: "look at this request".
+    /// Handles a batch of the resign queue. Each message asks to sign the next attempt of a request.
     pub async fn handle_asks(&self, asks: &[SignerPoke], now: Millis) -> Vec<Disposition> {
         let mut out = Vec::with_capacity(asks.len());
         let (attempts, mut pokes) = (self.attempts(), Vec::new());
@@ -334,11 +334,11 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
             match attempts.answer_ask(ask, now).await {
                 Ok(touched) => {
                     let poke = touched.then(|| poke::again(&ask.account, now));
-                    // Its slot is open, so the lane is watched.
+                    // The slot is open, so the broadcaster has to look at the lane.
                     pokes.extend(poke.filter(|poke| !pokes.contains(poke)));
                     out.push(Disposition::Done);
                 }
-                // Asking again changes nothing; the lane does so while the slot is open.
+                // Another delivery would not help. The broadcaster asks again while the slot is open.
                 Err(AttemptError::Unsealed(_)) => out.push(Disposition::Done),
                 Err(error) => {
                     tracing::warn!(error = error_chain(&error), request_id = %ask.request_id, "ask not answered; it stays on the queue");
@@ -350,15 +350,15 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
         out
     }
 
-    /// One poke per lane touched, by its head as it is after everything was stored ([`poke`]). A poke that cannot be
-    /// sent is the sweep's business.
+    /// Sends one poke per touched lane. Its content depends on the head after everything was stored ([`poke`]). If a
+    /// poke cannot be sent, the sweep replaces it.
     async fn poke(&self, batch: &Batch<'_>, now: Millis) {
         let id = batch.deliveries.first().map_or("", |delivery| delivery.message_id.as_str());
         let cause = format!("signed {id}");
         let mut pokes = Vec::with_capacity(batch.touched.len());
         for account in &batch.touched {
             let head = self.store.head(account).await.unwrap_or_else(|error| {
-                tracing::debug!(error = error_chain(&error), %account, "whether the lane was open is not known");
+                tracing::debug!(error = error_chain(&error), %account, "it is not known whether the lane was open");
                 None
             });
             let lowest = batch.lowest.get(account).copied();
@@ -377,7 +377,7 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     }
 }
 
-/// The span in which a message is read, judged and given its slot, in the trace its sender named.
+/// The span for parsing and judging a message and reserving its slot, in the trace of its sender.
 fn accepting(inbound: &Inbound<'_>) -> Span {
     let span = tracing::info_span!(
         "accept",

@@ -1,18 +1,18 @@
-//! Which account a request is for: the named account, or one account of the named pool.
+//! The choice of the account for a request: the named account, or one account of the named pool.
 //!
-//! Each account of a pool has a rank for each request, a hash of both; the request goes to the highest
-//! that is registered, not paused, has a usable key and can pay. So every signer chooses alike, requests are shared
-//! evenly, and an account that leaves or comes moves its own share and no other.
+//! For each request, each account of a pool has a rank, which is a hash of both. The request gets the highest-ranked
+//! account that is registered, is not paused, has a usable key and can pay. So all signers choose the same account,
+//! requests are distributed evenly, and adding or removing an account moves only that account's share.
 //!
 //! ## Guarantees
-//! * The choice counts only if the slot is reserved: a request that has a record keeps its account, since
-//!   the reservation is conditional on the request's id and its digest names the pool.
-//! * A request is refused only if every account of its pool was paused when it was chosen. What loses its account
-//!   to a pause after that stays on the queue, and is assigned anew.
+//! * The choice is final only when the slot is reserved. A request that has a record keeps its account, because the
+//!   reservation is conditional on the request id, and the digest contains the pool.
+//! * A request is refused only if all accounts of its pool were paused when it was assigned. If its account is paused
+//!   later, the request stays on the queue and is assigned again.
 //!
 //! ## Does not guarantee
-//! * Order within a pool. A pool whose accounts all wait for funds takes requests all the same; one whose accounts
-//!   are all paused refuses them.
+//! * Order within a pool.
+//! * That a pool can pay: it accepts requests even if all its accounts wait for funds.
 //!
 //! Read next: [`super::directory`].
 
@@ -26,7 +26,7 @@ use crate::units::{AccountKey, AccountName, ChainId, RequestId, sha256};
 use super::heads::Heads;
 use super::registry::Registry;
 
-/// Chooses accounts: needs no port, only what is known of them.
+/// Chooses accounts. Needs no port.
 #[derive(Clone, Copy)]
 pub(super) struct Pools<'a> {
     pub(super) registry: &'a Registry,
@@ -35,17 +35,17 @@ pub(super) struct Pools<'a> {
 }
 
 impl Pools<'_> {
-    /// Which account a request means, as far as the registry knows.
+    /// The account that a request names, if it is in the registry.
     pub(super) fn resolve(&self, asked: Option<&AccountRef>) -> Result<AccountKey, Refused> {
         self.registry.resolve(asked, self.chain_id)
     }
 
-    /// The accounts whose heads decide about a request that names its account so: those that the registry knows.
+    /// The accounts that may be used for a request, if they are in the registry.
     pub(super) fn known_candidates(&self, asked: Option<&AccountRef>) -> Vec<AccountKey> {
         self.named_by(asked).iter().filter_map(|named| self.resolve(named.as_ref()).ok()).collect()
     }
 
-    /// A pool's accounts by their names; else what was asked for. None of a pool that policy does not know.
+    /// The accounts of a pool by name, otherwise the requested account. Empty if policy has no such pool.
     pub(super) fn named_by(&self, asked: Option<&AccountRef>) -> Vec<Option<AccountRef>> {
         match asked {
             Some(AccountRef::Pool(pool)) => {
@@ -56,7 +56,7 @@ impl Pools<'_> {
         }
     }
 
-    /// The head of the account that a request is for.
+    /// The head of the account for a request.
     pub(super) fn head_of<'h>(&self, request: &SigningRequest, heads: &'h Heads) -> Result<&'h Head, Unresolved> {
         let refused = |refused| Unresolved::Refused(Box::new(refused));
         let unknown = |text: String| {
@@ -78,8 +78,8 @@ impl Pools<'_> {
         };
         let named = self.policies.pool(pool).map_err(refused)?;
         let registered = named.iter().filter_map(|name| heads.values().find(|head| head.name == *name));
-        // One that waits for funds continues by itself; one that is paused gives no slot at all, whatever its funds:
-        // while all are, the request is refused in the same one's name, so that its outcomes are equal.
+        // An account that waits for funds continues by itself, but a paused one gives no slot. If all are paused, funds
+        // and keys do not count, so that repeated refusals name the same account.
         let usable = |head: &Head| {
             let open = !head.paused;
             (open, open && head.unusable.is_none(), open && head.unfunded_since.is_none())
@@ -87,7 +87,7 @@ impl Pools<'_> {
         let best = registered.max_by_key(|head| (usable(head), Reverse(rank(&head.name, &request.id))));
         let is_unread = self.known_candidates(request.account.as_ref()).iter().any(|key| heads.is_unread(key));
         match best {
-            // Another of the pool may be open, if it could be read.
+            // Another account of the pool, which could not be read, may be open.
             Some(head) if !head.paused || !is_unread => Ok(head),
             Some(_) | None if is_unread => Err(Unresolved::Unread),
             Some(_) | None => Err(unknown(format!("`account` pool:{pool} has no account that is registered here"))),
@@ -95,16 +95,16 @@ impl Pools<'_> {
     }
 }
 
-/// Why a request has no account.
+/// Why no account was chosen.
 pub(super) enum Unresolved {
-    /// There is none for it.
+    /// No account can be used.
     Refused(Box<Refused>),
-    /// Its account could not be read.
+    /// The account could not be read.
     Unread,
 }
 
-/// The place of an account among a pool's for one request, lowest first. Signers of two versions should choose alike,
-/// so it is not to be changed without need; if they do not, the first to reserve decides.
+/// The rank of an account in a pool for one request; the lowest hash ranks highest. Do not change it without need:
+/// signers of two versions should choose the same account. If they do not, the first reservation decides.
 fn rank(account: &AccountName, request: &RequestId) -> [u8; 32] {
     sha256(format!("{account}\0{request}").as_bytes())
 }

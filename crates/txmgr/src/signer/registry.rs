@@ -1,6 +1,6 @@
-//! The accounts of the signer's chain by name, as last read.
+//! The accounts on the signer's chain by name, as of the last read by [`super::directory`].
 //!
-//! Reads nothing itself: [`super::directory`] does. Read next: [`super::heads`].
+//! Calls no port. Read next: [`super::heads`].
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
@@ -9,12 +9,12 @@ use crate::request::{AccountRef, Code, Refused};
 use crate::start::OfChain;
 use crate::units::{AccountKey, ChainId};
 
-/// Accounts by name as last read; a name that is missing is looked up again.
+/// Accounts by name as of the last read. A missing name is looked up again.
 #[derive(Debug, Default)]
 pub(super) struct Registry(Mutex<BTreeMap<String, AccountKey>>);
 
 impl Registry {
-    /// Adopts the accounts of our chain; also those that cannot be read, which are not unknown.
+    /// Replaces the accounts. Includes those that cannot be read, because they are registered.
     pub(super) fn note(&self, ours: &OfChain) {
         let readable = ours.heads.iter().map(|head| (head.name.to_string(), head.account));
         let unreadable = ours.unreadable.iter().filter_map(|entry| Some((entry.name.clone(), entry.account?)));
@@ -22,12 +22,12 @@ impl Registry {
         *self.lock() = names;
     }
 
-    /// No account is known.
+    /// Whether no account is known.
     pub(super) fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }
 
-    /// Which account a request means, as far as the registry knows.
+    /// The account that a request names, if it is in the registry.
     pub(super) fn resolve(&self, asked: Option<&AccountRef>, chain_id: ChainId) -> Result<AccountKey, Refused> {
         let registry = self.lock();
         let unknown = || Refused::field(Code::UnknownAccount, "account", "`account` is not registered here");
@@ -41,7 +41,7 @@ impl Registry {
                 "`account` must be given: several accounts are registered",
             )),
             Some(AccountRef::Name(name)) => registry.get(name.as_str()).copied().ok_or_else(unknown),
-            // Which of its accounts is decided where their heads are known.
+            // The account of a pool is chosen where the heads are known.
             Some(AccountRef::Pool(_)) => Err(unknown()),
             Some(AccountRef::Key(key)) => by_key(key),
             Some(AccountRef::Address(address)) => by_key(&AccountKey { chain_id, address: *address }),

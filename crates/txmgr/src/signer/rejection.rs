@@ -1,19 +1,18 @@
-//! What becomes of a message that gets no slot: its refusal is stored, published, and marked published.
+//! Rejections of messages that get no slot: they are stored, published, and marked as published.
 //!
 //! ## Guarantees
-//! * What is published of a message is stored before, and what is stored once is what is said on every delivery,
-//!   equal in every byte.
-//! * A refusal said under the id that the message names is a [`Rejected`] item under that id first: the item is the
-//!   lock, so that of two workers that judge one message differently one wins. A copy is kept under
-//!   `sqs:<message id>` at once, and before another message's record or rejection takes the item's place.
-//! * Under an id that is not the message's own nothing is said: not under one that has a record, not by a sender
-//!   that no policy accepts, not of a cancel. That is answered under `sqs:<message id>`, and names the id.
+//! * A rejection is stored before it is published. Every delivery of the message publishes it again, byte for byte.
+//! * To reject a message under the id that it names, a [`Rejected`] item is stored under that id first. The item is a
+//!   lock: if two workers judge one message differently, one wins. A copy is stored under `sqs:<message id>` at once,
+//!   and before the record or rejection of another message replaces the item.
+//! * Nothing is published under an id that the message does not own. Refused cancels, messages from senders that no
+//!   policy accepts, and messages whose id has a record are answered under `sqs:<message id>`, with the id they named.
 //!
 //! ## Does not guarantee
-//! * The lock where the answer is under `sqs:<message id>` alone: of two workers with different policies that judge
-//!   the same delivery of a message at the same moment, one may refuse its sender and the other give it a slot.
-//! * One answer for a message that is sent again, by hand or by `signpost redrive`: the copy has another message id
-//!   and is another message. It can do nothing a second time, since a request that has a record is answered by it.
+//! * A lock for answers that are only under `sqs:<message id>`. If two workers with different policies judge the same
+//!   delivery at the same time, one may refuse the sender and the other may reserve a slot.
+//! * One answer for a message that is sent again, by hand or by `signpost redrive`: the copy has another message id, so
+//!   it is another message. It has no second effect, because a request that has a record is answered by its record.
 //!
 //! Read next: [`super::reservation`].
 
@@ -25,47 +24,47 @@ use crate::wire::OutcomeMessage;
 use crate::{error_chain, meters, publish};
 
 use super::MAX_TRIES;
-use super::answer::{Standing, find};
+use super::answer::{MessageStatus, find};
 use super::attempt::AttemptError;
 use super::batch::Batch;
 use crate::inbox::Incoming;
 
-/// How long the refusal of a stranger's message is kept, in milliseconds: a day. It is needed as long as the message
-/// may be delivered again, which is some ten times in at most a few hours before it is a dead letter; what comes from
-/// there is another message. And it is small: so a flood of a million a day holds less than 1 GB.
+/// How long the rejection of a stranger's message is kept, in milliseconds: one day. It is needed while the message may
+/// be redelivered: about ten times within a few hours, until it is a dead letter. A message from the dead-letter queue
+/// is a new message. The items are small, so a flood of a million per day needs less than 1 GB.
 const STRANGER_KEPT_MS: u64 = 86_400_000;
 
-/// A refused message: what is stored and published.
+/// A refused message.
 pub(super) struct Refusal {
-    /// Its delivery.
+    /// The index of its delivery.
     pub(super) at: usize,
     pub(super) place: Place,
-    /// What it asks for, if it could be read: it may turn out to have a record after all.
+    /// The request, if it could be parsed. Needed because another worker may have stored a record for it.
     pub(super) request: Option<Box<SigningRequest>>,
     pub(super) account: Option<AccountKey>,
     pub(super) digest: Option<Digest>,
     pub(super) refused: Refused,
 }
 
-/// Under which id a refusal is said.
+/// The id under which a rejection is stored and published.
 pub(super) enum Place {
-    /// Under the one that the message names, in place of this rejection of another message.
+    /// The id that the message names. Replaces this rejection of another message, if any.
     Named(RequestId, Option<Box<Rejected>>),
-    /// Under the message's own, with the id it named.
+    /// The message's own id. The value is the id that it named.
     Own(Option<RequestId>),
-    /// The same for a message of a sender that no policy knows; kept for a short time.
+    /// The same for a message from a sender that no policy lists. Kept for a short time.
     Stranger(Option<RequestId>),
 }
 
-/// What answers a refused message.
+/// The stored answer to a refused message.
 enum Kept {
-    /// This, which is stored.
+    /// The stored rejection.
     Answer(Box<Rejected>),
-    /// It was accepted meanwhile: its record.
+    /// The record: another worker accepted the message meanwhile.
     Record(Box<Record>),
 }
 
-/// Refuses messages: needs the store and the topic.
+/// Rejects messages. Needs the store and the topic.
 pub(super) struct Rejections<'a, S, O> {
     pub(super) store: &'a S,
     pub(super) topic: &'a O,
@@ -75,8 +74,8 @@ pub(super) struct Rejections<'a, S, O> {
 }
 
 impl<S: Store, O: OutcomeTopic> Rejections<'_, S, O> {
-    /// Stores refusals and publishes them.
-    pub(super) async fn settle_refusals(&self, batch: &mut Batch<'_>, refusals: Vec<Refusal>, now: Millis) {
+    /// Stores rejections and publishes them.
+    pub(super) async fn answer_refusals(&self, batch: &mut Batch<'_>, refusals: Vec<Refusal>, now: Millis) {
         let mut answers = Vec::new();
         for refusal in refusals {
             let (at, deliveries) = (refusal.at, batch.deliveries);
@@ -92,7 +91,8 @@ impl<S: Store, O: OutcomeTopic> Rejections<'_, S, O> {
                     batch.done(at);
                 }
                 Err(error) => {
-                    tracing::warn!(error = error_chain(&error), message_id = %delivery.message_id, "rejection not stored; the message stays");
+                    tracing::warn!(error = error_chain(&error), message_id = %delivery.message_id,
+                        "rejection not stored; the message stays on the queue");
                     batch.retry(at);
                 }
             }
@@ -100,7 +100,7 @@ impl<S: Store, O: OutcomeTopic> Rejections<'_, S, O> {
         self.publish_answers(batch, answers, now).await;
     }
 
-    /// Publishes stored refusals, each as it was stored.
+    /// Publishes stored rejections.
     pub(super) async fn publish_answers(&self, batch: &mut Batch<'_>, answers: Vec<(usize, Rejected)>, now: Millis) {
         let outcomes: Vec<_> =
             answers.iter().map(|(at, rejected)| batch.in_trace(*at, OutcomeMessage::of_rejected(rejected))).collect();
@@ -127,21 +127,21 @@ impl<S: Store, O: OutcomeTopic> Rejections<'_, S, O> {
                 self.keep_copy(&rejected).await.map_err(AttemptError::Store)?;
                 return Ok(Kept::Answer(Box::new(rejected)));
             }
-            let ids = [id.clone(), delivery.id_of_its_own()];
+            let ids = [id.clone(), delivery.own_id()];
             let found = find(self.store, &ids, now).await.map_err(AttemptError::Store)?;
-            match found.standing(delivery, Some(&id), refusal.request.as_deref(), self.chain_id) {
-                Standing::Record(record) => return Ok(Kept::Record(record)),
-                Standing::Refused(rejected) => return Ok(Kept::Answer(rejected)),
-                Standing::Taken => {
-                    return self.keep_own(delivery, &refusal.beside(id), now).await.map(Kept::Answer);
+            match found.status_of(delivery, Some(&id), refusal.request.as_deref(), self.chain_id) {
+                MessageStatus::Record(record) => return Ok(Kept::Record(record)),
+                MessageStatus::Refused(rejected) => return Ok(Kept::Answer(rejected)),
+                MessageStatus::Taken => {
+                    return self.keep_own(delivery, &refusal.into_conflict(id), now).await.map(Kept::Answer);
                 }
-                Standing::New(other) => replaced = other,
+                MessageStatus::New(other) => replaced = other,
             }
         }
         Err(AttemptError::Contended)
     }
 
-    /// Stores a refusal under the message's own id, unless one is there.
+    /// Stores a rejection under the message's own id, unless there is one.
     pub(super) async fn keep_own(
         &self,
         delivery: &Incoming,
@@ -152,18 +152,18 @@ impl<S: Store, O: OutcomeTopic> Rejections<'_, S, O> {
         if self.store.reject(&rejected, &Vacancy::Free).await.map_err(AttemptError::Store)? == RejectVerdict::Stored {
             return Ok(Box::new(rejected));
         }
-        let found = find(self.store, &[delivery.id_of_its_own()], now).await.map_err(AttemptError::Store)?;
+        let found = find(self.store, &[delivery.own_id()], now).await.map_err(AttemptError::Store)?;
         let first = found.refusal_of(delivery).ok_or(AttemptError::Contended)?;
         Ok(Box::new(first.clone()))
     }
 
-    /// Keeps a rejection under its message's id, so that it outlives its place under the id it names.
+    /// Stores a copy of a rejection under its message's own id, because the item under the named id may be replaced.
     pub(super) async fn keep_copy(&self, rejected: &Rejected) -> Result<(), PortError> {
-        // One of before message ids were kept has no place of its own.
+        // Rejections from earlier versions may have no message id.
         let kept_as = rejected.message_id.as_deref().and_then(|message_id| RequestId::of_message(message_id).ok());
         let Some(request_id) = kept_as else { return Ok(()) };
         let copy = Rejected { request_id, said_as: Some(rejected.request_id.clone()), ..rejected.clone() };
-        // Occupied: it is kept already.
+        // Occupied: the copy exists.
         self.store.reject(&copy, &Vacancy::Free).await.map(|_| ())
     }
 
@@ -171,8 +171,8 @@ impl<S: Store, O: OutcomeTopic> Rejections<'_, S, O> {
         let kept_ms = self.retention_ms;
         let (request_id, named, kept_ms) = match &refusal.place {
             Place::Named(id, _) => (id.clone(), None, kept_ms),
-            Place::Own(named) => (delivery.id_of_its_own(), named.clone(), kept_ms),
-            Place::Stranger(named) => (delivery.id_of_its_own(), named.clone(), kept_ms.min(STRANGER_KEPT_MS)),
+            Place::Own(named) => (delivery.own_id(), named.clone(), kept_ms),
+            Place::Stranger(named) => (delivery.own_id(), named.clone(), kept_ms.min(STRANGER_KEPT_MS)),
         };
         let is_stranger = matches!(refusal.place, Place::Stranger(_));
         Rejected {
@@ -190,7 +190,7 @@ impl<S: Store, O: OutcomeTopic> Rejections<'_, S, O> {
             message_id: Some(delivery.message_id.clone()),
             said_as: None,
             created_at: now,
-            // A stranger's is not written again: see `super::stranger`.
+            // The rejection of a stranger's message is written only once: see `super::stranger`.
             published_at: is_stranger.then_some(now),
             expires_at: Some(now.plus(kept_ms)),
         }
@@ -203,10 +203,11 @@ impl<S: Store, O: OutcomeTopic> Rejections<'_, S, O> {
         let (id, over) = (rejected.request_id.clone(), Vacancy::of(Some(&rejected)));
         let published = Rejected { published_at: Some(now), ..rejected };
         match self.store.reject(&published, &over).await {
-            // Occupied: another message has taken its place, and the copy of it stands.
+            // Occupied: the item of another message replaced it, and its copy exists.
             Ok(RejectVerdict::Stored | RejectVerdict::Occupied) => true,
             Err(error) => {
-                tracing::warn!(error = error_chain(&error), request_id = %id, "rejection published but not marked; it will be again");
+                tracing::warn!(error = error_chain(&error), request_id = %id,
+                    "rejection published but not marked as published; it will be published again");
                 false
             }
         }
@@ -217,15 +218,14 @@ impl Place {
     fn id(&self, delivery: &Incoming) -> RequestId {
         match self {
             Self::Named(id, _) => id.clone(),
-            Self::Own(_) | Self::Stranger(_) => delivery.id_of_its_own(),
+            Self::Own(_) | Self::Stranger(_) => delivery.own_id(),
         }
     }
 }
 
 impl Refusal {
-    /// The same of a message whose id has the record of another request. Whatever is wrong with it, the outcome
-    /// must not be taken for that request's (I7).
-    fn beside(self, id: RequestId) -> Self {
+    /// The refusal if the id has the record of another request. Its outcome must not look like that request's (I7).
+    fn into_conflict(self, id: RequestId) -> Self {
         let problem = match &self.request {
             Some(_) => None,
             None => Some(self.refused.message.as_str()),
@@ -238,7 +238,7 @@ impl Refusal {
     }
 }
 
-/// The refusal of a message whose id belongs to another request; `problem` is what is wrong with it besides.
+/// The refusal of a message whose id belongs to another request. `problem` is another error in the message, if any.
 pub(super) fn reused(id: &str, problem: Option<&str>, metadata: Option<Box<serde_json::Value>>) -> Refused {
     let message = match problem {
         None => format!("`requestId` {id} was used before with other contents; the first request is untouched"),
@@ -249,7 +249,7 @@ pub(super) fn reused(id: &str, problem: Option<&str>, metadata: Option<Box<serde
     Refused { metadata, ..Refused::field(Code::RequestIdReused, "requestId", message) }
 }
 
-/// Publishes and says which went out; every failure is logged.
+/// Publishes outcomes. Returns for each whether it was published. Failures are logged.
 pub(super) async fn publish_each<O: OutcomeTopic>(topic: &O, outcomes: &[OutcomeMessage]) -> Vec<bool> {
     if outcomes.is_empty() {
         return Vec::new();
@@ -265,7 +265,8 @@ pub(super) async fn publish_each<O: OutcomeTopic>(topic: &O, outcomes: &[Outcome
             }
             Err(error) => {
                 metrics::counter!(meters::NOT_PUBLISHED).increment(1);
-                tracing::warn!(error = error_chain(&error), request_id = %outcome.request_id, "outcome not published; it will be");
+                tracing::warn!(error = error_chain(&error), request_id = %outcome.request_id,
+                    "outcome not published; it will be tried again");
                 false
             }
         })

@@ -1,4 +1,4 @@
-//! Reserving slots: per account, in message order, in groups of one transaction.
+//! Reserves slots: per account, in message order, in groups that fit into one transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,28 +15,28 @@ use crate::unusable::KeyFault;
 use crate::{error_chain, meters};
 
 use super::MAX_TRIES;
-use super::answer::{Standing, find};
+use super::answer::{MessageStatus, find};
 use super::batch::Batch;
 use super::heads::Heads;
 use super::rejection::{Place, Refusal, Rejections, reused};
-use super::standing::{KeyStanding, KeyWatch, unusable};
+use super::standing::{KeyStatus, KeyWatch, unusable};
 use crate::inbox::Incoming;
 
-/// An accepted request that waits for its slot. In one part of a batch no id comes twice.
+/// An accepted request that needs a slot. A part of a batch has no id twice.
 #[derive(Debug, Clone)]
 pub(super) struct Candidate<'d> {
-    /// Its place in the batch.
+    /// The index in the batch.
     pub(super) at: usize,
     pub(super) delivery: &'d Incoming,
     pub(super) request: SigningRequest,
     pub(super) account: AccountKey,
     pub(super) accepted: Accepted,
-    /// The policy that let it pass.
+    /// The digest of the policy that accepted it.
     pub(super) policy_digest: Digest,
-    /// The rejection of another message that its id holds.
+    /// The rejection of another message that is stored under the request id.
     pub(super) replaces: Option<Box<Rejected>>,
     pub(super) trace: Option<String>,
-    /// In which it is accepted; ends when it has its slot.
+    /// The span of the acceptance. It ends when the request has its slot.
     pub(super) span: Span,
 }
 
@@ -45,18 +45,18 @@ impl Candidate<'_> {
         &self.request.id
     }
 
-    /// The account is one of a pool's, and another would do.
+    /// Whether the account is from a pool, so that another one could be used.
     fn is_pooled(&self) -> bool {
         matches!(self.request.account, Some(AccountRef::Pool(_)))
     }
 
-    /// Its refusal for this reason, under its id.
+    /// A refusal of the request for this reason, under its id.
     fn refused(&self, refused: Refused) -> Refusal {
         let place = Place::Named(self.id().clone(), self.replaces.clone());
         self.refused_at(place, refused)
     }
 
-    /// Its refusal because its id is another request's.
+    /// A refusal because the id belongs to another request.
     fn conflict(&self) -> Refusal {
         let id = self.id().clone();
         self.refused_at(Place::Own(Some(id.clone())), reused(id.as_str(), None, None))
@@ -74,32 +74,32 @@ impl Candidate<'_> {
 pub(super) struct Resolved {
     pub(super) record: Record,
     pub(super) head: Head,
-    /// The delivery it answers.
+    /// The index of the delivery that it answers.
     pub(super) at: usize,
 }
 
-/// What the reservation of one account came to.
+/// The results of the reservations for one account.
 #[derive(Default)]
-struct Lane {
-    /// Records by request id: reserved now or by another worker.
+struct LaneResult {
+    /// Records by request id, reserved now or by another worker.
     records: BTreeMap<RequestId, Record>,
-    /// What refused candidates' messages meanwhile, by request id.
+    /// Rejections that other workers stored meanwhile for these messages, by request id.
     refused: BTreeMap<RequestId, Rejected>,
-    /// Candidates whose id has another request's record.
+    /// Ids that belong to the record of another request.
     taken: BTreeSet<RequestId>,
-    /// The rejections of other messages that candidates' ids hold.
+    /// Rejections of other messages that are stored under the ids of candidates.
     replaced: BTreeMap<RequestId, Rejected>,
-    /// Why deliveries get no slot now: the account has spent what it may, or the sender has had its share.
-    over: BTreeMap<usize, Refused>,
-    /// The account is paused or gone.
+    /// Refusals because of the spend limit of the account or the request limit of the sender, by delivery.
+    over_limit: BTreeMap<usize, Refused>,
+    /// The account is paused or not registered.
     closed: bool,
-    /// And was neither when the requests were assigned to it; nor was its key known to be unusable.
-    closed_since: bool,
-    /// Its key cannot be used, and that is not waited for.
+    /// The account was paused or removed, or its key became unusable, after the requests were assigned to it.
+    closed_meanwhile: bool,
+    /// The key cannot be used, and requests do not wait for it.
     unusable: Option<KeyFault>,
 }
 
-impl Lane {
+impl LaneResult {
     fn new(head: &Head, candidates: &[&Candidate<'_>]) -> Self {
         let replaced = candidates.iter().filter_map(|candidate| {
             let rejected = candidate.replaces.as_deref()?;
@@ -108,34 +108,34 @@ impl Lane {
         Self { closed: head.paused, replaced: replaced.collect(), ..Self::default() }
     }
 
-    /// Notes how a candidate stands by now.
-    fn note(&mut self, id: &RequestId, standing: Standing) {
-        match standing {
-            Standing::Record(record) => {
+    /// Notes the current status of a candidate.
+    fn note(&mut self, id: &RequestId, status: MessageStatus) {
+        match status {
+            MessageStatus::Record(record) => {
                 self.records.insert(id.clone(), *record);
             }
-            Standing::Refused(rejected) => {
+            MessageStatus::Refused(rejected) => {
                 self.refused.insert(id.clone(), *rejected);
             }
-            Standing::Taken => {
+            MessageStatus::Taken => {
                 self.taken.insert(id.clone());
             }
-            Standing::New(Some(rejected)) => {
+            MessageStatus::New(Some(rejected)) => {
                 self.replaced.insert(id.clone(), *rejected);
             }
-            Standing::New(None) => {
+            MessageStatus::New(None) => {
                 self.replaced.remove(id);
             }
         }
     }
 
-    /// Whether a candidate needs no slot any more.
+    /// Whether a candidate no longer needs a slot.
     fn is_answered(&self, id: &RequestId) -> bool {
         self.records.contains_key(id) || self.refused.contains_key(id) || self.taken.contains(id)
     }
 }
 
-/// Reserves slots: needs the store, the key service, and the topic for what is refused.
+/// Reserves slots. Needs the store, the key service, and the topic for rejections.
 pub(super) struct Reservations<'a, S, K, O> {
     pub(super) watch: KeyWatch<'a, S, K>,
     pub(super) rejections: Rejections<'a, S, O>,
@@ -145,7 +145,7 @@ pub(super) struct Reservations<'a, S, K, O> {
 }
 
 impl<S: Store, K: Keys, O: OutcomeTopic> Reservations<'_, S, K, O> {
-    /// Reserves slots for every candidate; the records found or made, with the deliveries they answer.
+    /// Reserves slots for all candidates. Returns the found and created records with the deliveries they answer.
     pub(super) async fn reserve_all(
         &self,
         batch: &mut Batch<'_>,
@@ -166,20 +166,20 @@ impl<S: Store, K: Keys, O: OutcomeTopic> Reservations<'_, S, K, O> {
         resolved
     }
 
-    /// Finds what answers each candidate; what has nothing is refused, or retried.
+    /// Answers each candidate with its record or rejection. Candidates without one are refused or retried.
     async fn answer(
         &self,
         batch: &mut Batch<'_>,
         head: &Head,
         candidates: &[&Candidate<'_>],
-        mut lane: Lane,
+        mut lane: LaneResult,
         resolved: &mut Vec<Resolved>,
         now: Millis,
     ) {
         let (mut answers, mut refusals) = (Vec::new(), Vec::new());
         for candidate in candidates {
             let (at, id) = (candidate.at, candidate.id());
-            let goes_elsewhere = lane.closed_since && candidate.is_pooled();
+            let goes_elsewhere = lane.closed_meanwhile && candidate.is_pooled();
             if let Some(record) = lane.records.remove(id) {
                 resolved.extend(self.resolved(batch, record, Some(head), at).await);
             } else if let Some(rejected) = lane.refused.remove(id) {
@@ -190,17 +190,17 @@ impl<S: Store, K: Keys, O: OutcomeTopic> Reservations<'_, S, K, O> {
                 refusals.push(candidate.refused(paused()));
             } else if let Some(fault) = lane.unusable.filter(|_| !goes_elsewhere) {
                 refusals.push(candidate.refused(unusable(head, fault)));
-            } else if let Some(refused) = lane.over.remove(&at) {
+            } else if let Some(refused) = lane.over_limit.remove(&at) {
                 refusals.push(candidate.refused(refused));
             } else {
                 batch.retry(at);
             }
         }
         self.rejections.publish_answers(batch, answers, now).await;
-        self.rejections.settle_refusals(batch, refusals, now).await;
+        self.rejections.answer_refusals(batch, refusals, now).await;
     }
 
-    /// A record together with the head that signs for it; without one, its message is retried.
+    /// The record with the head of its account. If the head cannot be read, the message is retried.
     pub(super) async fn resolved(
         &self,
         batch: &mut Batch<'_>,
@@ -212,15 +212,15 @@ impl<S: Store, K: Keys, O: OutcomeTopic> Reservations<'_, S, K, O> {
             Ok(Some(head)) => return Some(Resolved { record, head, at }),
             Ok(None) => {}
             Err(error) => {
-                tracing::warn!(error = error_chain(&error), request_id = %record.request_id, "the account of its slot cannot be read; the message stays");
+                tracing::warn!(error = error_chain(&error), request_id = %record.request_id,
+                    "the account of its slot cannot be read; the message stays on the queue");
             }
         }
         batch.retry(at);
         None
     }
 
-    /// The head of the account a record has its slot with: of a pool, it may be another one than the
-    /// message would be assigned to today.
+    /// The head of the account of a record. In a pool, the message might be assigned to a different account now.
     async fn head_for(&self, record: &Record, head: Option<&Head>) -> Result<Option<Head>, PortError> {
         match head {
             Some(head) if record.account == head.account => Ok(Some(head.clone())),
@@ -228,19 +228,19 @@ impl<S: Store, K: Keys, O: OutcomeTopic> Reservations<'_, S, K, O> {
         }
     }
 
-    /// Claims slots in message order until every candidate is answered, the account is closed, or
-    /// the store cannot say. `head` is brought up to date.
-    async fn reserve_lane(&self, head: &mut Head, candidates: &[&Candidate<'_>], now: Millis) -> Lane {
-        let mut lane = Lane::new(head, candidates);
+    /// Reserves slots in message order until all candidates are answered, the account is closed, or the store fails.
+    /// Updates `head`.
+    async fn reserve_lane(&self, head: &mut Head, candidates: &[&Candidate<'_>], now: Millis) -> LaneResult {
+        let mut lane = LaneResult::new(head, candidates);
         let policy = self.policies.of(&head.name).ok();
         let mut tries = 0_usize;
         if !lane.closed {
             let was_marked = head.unusable.is_some();
-            match self.watch.standing(head, now).await {
-                KeyStanding::Usable => {}
-                KeyStanding::MayHeal => return lane,
-                KeyStanding::Unusable(fault) => {
-                    (lane.unusable, lane.closed_since) = (Some(fault), !was_marked);
+            match self.watch.key_status(head, now).await {
+                KeyStatus::Usable => {}
+                KeyStatus::MayHeal => return lane,
+                KeyStatus::Unusable(fault) => {
+                    (lane.unusable, lane.closed_meanwhile) = (Some(fault), !was_marked);
                     return lane;
                 }
             }
@@ -248,7 +248,7 @@ impl<S: Store, K: Keys, O: OutcomeTopic> Reservations<'_, S, K, O> {
         while tries < MAX_TRIES && !lane.closed {
             let (mut group, over) = next_group(head, policy, candidates, &lane, now);
             if group.records.is_empty() {
-                lane.over = over;
+                lane.over_limit = over;
                 break;
             }
             group.assert_contiguous();
@@ -276,7 +276,7 @@ impl<S: Store, K: Keys, O: OutcomeTopic> Reservations<'_, S, K, O> {
                 }
                 Err(error) => {
                     tracing::warn!(error = error_chain(&error), account = %head.account, "reservation did not complete");
-                    // It may hold: what is known then answers. Otherwise the messages stay.
+                    // It may have succeeded. If records are found, they are the answer. Otherwise the messages stay.
                     let ids: Vec<_> = group.records.into_iter().map(|record| record.request_id).collect();
                     if let Err(error) = self.find_known(&mut lane, candidates, &ids, now).await {
                         tracing::warn!(
@@ -292,8 +292,8 @@ impl<S: Store, K: Keys, O: OutcomeTopic> Reservations<'_, S, K, O> {
         lane
     }
 
-    /// Reserves a group. What it replaces is kept elsewhere before.
-    async fn claim(&self, group: &Reservation, lane: &Lane) -> Result<ReserveVerdict, PortError> {
+    /// Reserves a group. Copies of the rejections that it replaces are stored before.
+    async fn claim(&self, group: &Reservation, lane: &LaneResult) -> Result<ReserveVerdict, PortError> {
         for id in group.replaces.keys() {
             if let Some(rejected) = lane.replaced.get(id) {
                 self.rejections.keep_copy(rejected).await?;
@@ -305,7 +305,7 @@ impl<S: Store, K: Keys, O: OutcomeTopic> Reservations<'_, S, K, O> {
     async fn after_lost_race(
         &self,
         head: &mut Head,
-        lane: &mut Lane,
+        lane: &mut LaneResult,
         candidates: &[&Candidate<'_>],
         verdict: ReserveVerdict,
         now: Millis,
@@ -323,15 +323,15 @@ impl<S: Store, K: Keys, O: OutcomeTopic> Reservations<'_, S, K, O> {
                 }
                 None => lane.closed = true,
             }
-            lane.closed_since = lane.closed;
+            lane.closed_meanwhile = lane.closed;
         }
         Ok(())
     }
 
-    /// Reads what other workers have stored under these ids since they were read.
+    /// Reads what other workers have stored under these ids meanwhile.
     async fn find_known(
         &self,
-        lane: &mut Lane,
+        lane: &mut LaneResult,
         candidates: &[&Candidate<'_>],
         ids: &[RequestId],
         now: Millis,
@@ -340,14 +340,14 @@ impl<S: Store, K: Keys, O: OutcomeTopic> Reservations<'_, S, K, O> {
         if candidates.is_empty() {
             return Ok(());
         }
-        let pairs = candidates.iter().map(|candidate| [candidate.id().clone(), candidate.delivery.id_of_its_own()]);
+        let pairs = candidates.iter().map(|candidate| [candidate.id().clone(), candidate.delivery.own_id()]);
         let ids: Vec<_> = pairs.flatten().collect();
         let found = find(self.watch.store, &ids, now).await?;
         for candidate in candidates {
             let id = candidate.id();
             let request = Some(&candidate.request);
-            let standing = found.standing(candidate.delivery, Some(id), request, self.chain_id);
-            lane.note(id, standing);
+            let status = found.status_of(candidate.delivery, Some(id), request, self.chain_id);
+            lane.note(id, status);
         }
         Ok(())
     }
@@ -364,13 +364,13 @@ fn note_reserved(record: &Record, candidates: &[&Candidate<'_>]) {
     });
 }
 
-/// The next candidates without an answer, as many as one transaction takes; and those
-/// that a limit leaves out. A later, cheaper one, or one of another sender, may still fit.
+/// The next candidates without an answer, as many as fit into one transaction, and the candidates that exceed a limit.
+/// Later candidates may still fit if they cost less or are from another sender.
 fn next_group(
     head: &Head,
     policy: Option<&AccountPolicy>,
     candidates: &[&Candidate<'_>],
-    lane: &Lane,
+    lane: &LaneResult,
     now: Millis,
 ) -> (Reservation, BTreeMap<usize, Refused>) {
     let mut group = Reservation {

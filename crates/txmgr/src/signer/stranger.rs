@@ -1,20 +1,20 @@
-//! Messages of senders that no policy knows. Anyone with the right to send to the queue can send any number of them, in
-//! any number of groups, and each delays another message. So they are refused first, at little cost.
+//! Messages from senders that no policy lists (strangers). Anyone who may send to the queue can send any number of them
+//! in any number of groups, and each delays another message. So they are refused first, at low cost.
 //!
-//! Nothing is read for such a message: neither its id, nor an account. Its refusal is one item under
-//! `sqs:<message id>`, which says who sent it and which id it named, and nothing else of it; it is published once it is
-//! stored, and is not written again to note that: `publishedAt` is when it was stored. If publishing fails, the message
-//! is delivered again and answered again. A batch costs one write per message, all at once, and its outcomes.
+//! Nothing is read for such a message: not its id, and no account. Its rejection is one item under `sqs:<message id>`,
+//! which contains only the sender and the id that it named. It is published after it is stored, and not written again:
+//! `publishedAt` is the time when it was stored. If publishing fails, the message is redelivered and answered again. A
+//! batch costs one write per message, all concurrently, and one outcome per message.
 //!
 //! ## Guarantees
-//! * One answer for a message, whatever policy says later (G2). Only what SQS hands out for the first time is refused
-//!   here: a redelivered message may have been accepted under an earlier policy, and is looked up like any other. Then,
-//!   if nothing answers it, it is refused in the same words.
+//! * One answer for a message, even if policy changes later (G2). Only the first delivery of a message is refused here.
+//!   A redelivered message may have been accepted under an earlier policy, so its answer is looked up first. Without
+//!   an answer, it is refused with the same text.
 //!
 //! ## Does not guarantee
-//! * That on a standard queue, where SQS may hand out a message twice for the first time: between the two deliveries a
-//!   new policy may forget its sender, and then refuse what the old one took.
-//! * That its outcome is out already when the item says `publishedAt`.
+//! * One answer on a standard queue, where SQS may deliver a message twice with a receive count of 1: if a new policy
+//!   drops the sender between the two deliveries, it refuses what the old policy accepted.
+//! * That the outcome was published when the item has `publishedAt`.
 //!
 //! Read next: [`super::rejection`].
 
@@ -32,10 +32,10 @@ use super::batch::{Batch, Inbound};
 use super::rejection::{Place, Refusal, Rejections, publish_each};
 use crate::inbox::Incoming;
 
-/// Writes of one batch at once; it has ten messages at most on a FIFO queue.
+/// The maximum number of concurrent writes of one batch. A batch from a FIFO queue has at most ten messages.
 const AT_ONCE: usize = 10;
 
-/// Answers what strangers sent and SQS hands out for the first time.
+/// Answers messages from strangers that SQS delivers for the first time.
 pub(super) async fn refuse_strangers<S: Store, O: OutcomeTopic>(
     rejections: &Rejections<'_, S, O>,
     policies: &Policies,
@@ -61,7 +61,7 @@ pub(super) async fn refuse_strangers<S: Store, O: OutcomeTopic>(
                 answers.push((at, batch.in_trace(at, OutcomeMessage::of_rejected(&rejected))));
             }
             Err(error) => {
-                tracing::warn!(error = error_chain(&error), "rejection not stored; the message stays");
+                tracing::warn!(error = error_chain(&error), "rejection not stored; the message stays on the queue");
                 batch.retry(at);
             }
         }
@@ -72,7 +72,7 @@ pub(super) async fn refuse_strangers<S: Store, O: OutcomeTopic>(
     }
 }
 
-/// Stores one of them; its place in the batch.
+/// Stores one rejection. Returns it with the index of the message in the batch.
 async fn keep_one<S: Store, O: OutcomeTopic>(
     rejections: &Rejections<'_, S, O>,
     delivery: &Incoming,
@@ -82,8 +82,8 @@ async fn keep_one<S: Store, O: OutcomeTopic>(
     (refusal.at, rejections.keep_own(delivery, &refusal, now).await)
 }
 
-/// The refusal of a message whose sender no policy knows; `None` if one does. Which id it names is looked at only
-/// then.
+/// The refusal of a message whose sender no policy lists; `None` if a policy lists it. `named` is called only for a
+/// refusal.
 pub(super) fn stranger(
     policies: &Policies,
     at: usize,

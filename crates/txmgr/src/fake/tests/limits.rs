@@ -1,4 +1,4 @@
-//! Claims about what the fakes refuse, hold back or answer by script, as the real things do.
+//! Tests of limits and scripted answers of the fakes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ fn send(chain: &super::MemoryChain, raw: &RawTx) -> SendClass {
 }
 
 #[test]
-fn a_price_below_the_mined_one_holds_the_lane_back() {
+fn price_below_the_mined_minimum_blocks_the_lane() {
     let (sender, chain) = (Sender::new(), chain());
     chain.set_mined_price(Wei::from_gwei(2));
     let (cheap, above) = (sender.tx(0, legacy(1), b""), sender.tx(1, legacy(3), b""));
@@ -29,7 +29,7 @@ fn a_price_below_the_mined_one_holds_the_lane_back() {
 }
 
 #[test]
-fn a_full_pool_drops_the_highest_nonce_without_a_word() {
+fn full_pool_silently_drops_the_highest_nonce() {
     let (sender, chain) = (Sender::new(), chain());
     let limit = u64::try_from(POOL_PER_ACCOUNT).unwrap();
     for nonce in (1..=limit).rev() {
@@ -46,7 +46,7 @@ fn a_full_pool_drops_the_highest_nonce_without_a_word() {
 }
 
 #[test]
-fn a_balance_must_cover_all_that_waits_in_the_pool() {
+fn balance_must_cover_all_transactions_in_the_pool() {
     let (sender, chain) = (Sender::new(), chain());
     let (first, second) = (sender.tx(0, legacy(1), b""), sender.tx(1, legacy(1), b""));
     // 90,000 gas at 1 gwei and 5 wei each.
@@ -58,7 +58,7 @@ fn a_balance_must_cover_all_that_waits_in_the_pool() {
 }
 
 #[test]
-fn a_scripted_answer_keeps_nothing_of_what_was_sent() {
+fn scripted_answer_keeps_no_transaction() {
     let (sender, chain) = (Sender::new(), chain());
     let raw = sender.tx(0, legacy(1), b"");
     let classes = [
@@ -98,7 +98,7 @@ fn signatures_are_counted_and_key_reads_are_noted() {
     assert_eq!((keys.signatures_of(&id, &hash), keys.signatures_of(&id, &SigningHash([4; 32]))), (2, 0));
 }
 
-/// Another transaction is always on the items.
+/// A weather in which every reservation conflicts with another transaction.
 #[derive(Debug)]
 struct Crowded;
 
@@ -109,7 +109,7 @@ impl Weather for Crowded {
 }
 
 #[test]
-fn a_contended_reservation_writes_nothing() {
+fn contended_reservation_writes_nothing() {
     let store = MemoryStore::default();
     let account = AccountKey { chain_id: ChainId(97), address: Address([4; 20]) };
     now(store.register(&head(account))).unwrap();
@@ -132,7 +132,7 @@ fn a_contended_reservation_writes_nothing() {
 }
 
 #[test]
-fn an_item_above_400_kilobytes_is_refused() {
+fn item_above_400_kib_is_refused() {
     let store = MemoryStore::default();
     let account = AccountKey { chain_id: ChainId(97), address: Address([4; 20]) };
     now(store.register(&head(account))).unwrap();
@@ -150,7 +150,7 @@ fn an_item_above_400_kilobytes_is_refused() {
 }
 
 #[test]
-fn a_pruned_node_cannot_say_who_used_a_nonce() {
+fn pruned_node_does_not_find_the_user_of_a_nonce() {
     let (sender, chain) = (Sender::new(), chain());
     chain.foreign(sender.2, Nonce(0));
     let height = chain.mine();

@@ -1,4 +1,4 @@
-//! Claims about the fakes that the contract suite, which also runs on the real things, cannot make.
+//! Tests of the fakes that are not in the contract suite, because they do not apply to the real services.
 
 mod limits;
 
@@ -23,7 +23,7 @@ use crate::signature::PublicKey;
 use crate::tx::{Fee, Intent, RawTx, Signature, UnsignedTx};
 use crate::units::{AccountKey, Address, BlockNumber, ChainId, Digest, Gas, KmsKeyId, Millis, Nonce, SigningHash, Wei};
 
-/// Without a weather no fake ever waits.
+/// Polls a future once. Without a weather, the fakes never wait.
 fn now<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
@@ -102,7 +102,7 @@ fn signatures_of_one_hash_differ_verify_and_half_have_high_s() {
 }
 
 #[test]
-fn a_disabled_key_signs_nothing() {
+fn disabled_key_signs_nothing() {
     let sender = Sender::new();
     sender.0.set_disabled(&sender.1, true);
     assert!(now(sender.0.sign(&sender.1, &SigningHash([3; 32]))).is_err());
@@ -110,7 +110,7 @@ fn a_disabled_key_signs_nothing() {
 }
 
 #[test]
-fn the_chain_mines_a_lane_in_order_and_keeps_what_lies_behind_a_gap() {
+fn chain_mines_a_lane_in_order_and_stops_at_a_gap() {
     let (sender, chain) = (Sender::new(), chain());
     let txs: Vec<_> = (0..3).map(|nonce| sender.tx(nonce, legacy(1), b"")).collect();
     assert_eq!(now(chain.send(&txs[2])).class, SendClass::Accepted);
@@ -127,7 +127,7 @@ fn the_chain_mines_a_lane_in_order_and_keeps_what_lies_behind_a_gap() {
 }
 
 #[test]
-fn a_replacement_needs_ten_per_cent() {
+fn replacement_needs_a_ten_percent_higher_price() {
     let (sender, chain) = (Sender::new(), chain());
     let first = sender.tx(0, legacy(100), b"");
     now(chain.send(&first));
@@ -139,7 +139,7 @@ fn a_replacement_needs_ten_per_cent() {
 }
 
 #[test]
-fn a_reorganisation_gives_back_nonces_balances_and_hashes() {
+fn reorg_restores_nonces_and_balances_and_removes_receipts() {
     let (sender, chain) = (Sender::new(), chain());
     let raw = sender.tx(0, legacy(1), b"");
     let before = now(chain.balance(sender.2)).unwrap();
@@ -157,7 +157,7 @@ fn a_reorganisation_gives_back_nonces_balances_and_hashes() {
 }
 
 #[test]
-fn a_finalized_block_is_never_replaced() {
+fn finalized_block_is_never_replaced() {
     let chain = chain();
     for _ in 0..5 {
         chain.mine();
@@ -166,7 +166,7 @@ fn a_finalized_block_is_never_replaced() {
 }
 
 #[test]
-fn a_call_with_revert_data_reverts_with_it() {
+fn call_with_revert_selector_reverts_with_its_data() {
     let (sender, chain) = (Sender::new(), chain());
     let raw = sender.tx(0, legacy(1), &chain::REVERT_SELECTOR);
     now(chain.send(&raw));
@@ -194,7 +194,7 @@ fn high_s_and_foreign_chain_ids_are_refused_as_misconfigured() {
 }
 
 #[test]
-fn a_node_that_lags_tells_an_older_truth() {
+fn lagging_node_shows_an_older_state() {
     let (sender, chain) = (Sender::new(), chain());
     let raw = sender.tx(0, legacy(1), b"");
     now(chain.send(&raw));
@@ -205,7 +205,7 @@ fn a_node_that_lags_tells_an_older_truth() {
 }
 
 #[test]
-fn a_node_on_the_old_branch_calls_none_of_its_blocks_final() {
+fn node_on_old_branch_shows_none_of_its_blocks_as_final() {
     let (sender, chain) = (Sender::new(), chain());
     chain.mine();
     let raw = sender.tx(0, legacy(1), b"");
@@ -225,7 +225,7 @@ fn a_node_on_the_old_branch_calls_none_of_its_blocks_final() {
 }
 
 #[test]
-fn a_foreign_transaction_is_found_by_its_nonce() {
+fn foreign_transaction_is_found_by_its_nonce() {
     let (sender, chain) = (Sender::new(), chain());
     let hash = chain.foreign(sender.2, Nonce(0));
     let height = chain.mine();
@@ -243,7 +243,7 @@ fn queue(rules: QueueRules) -> (MemoryQueue, SimClock) {
 }
 
 #[test]
-fn a_fifo_group_is_locked_while_one_of_its_messages_is_in_flight() {
+fn fifo_group_is_locked_while_a_message_is_in_flight() {
     let (queue, clock) = queue(QueueRules::FIFO);
     for (body, group) in [("a1", "a"), ("a2", "a"), ("b1", "b")] {
         queue.put(body, Some(group), Some(body), None);
@@ -260,7 +260,7 @@ fn a_fifo_group_is_locked_while_one_of_its_messages_is_in_flight() {
 }
 
 #[test]
-fn a_fifo_queue_drops_repeats_for_five_minutes() {
+fn fifo_queue_drops_duplicates_for_five_minutes() {
     let (queue, clock) = queue(QueueRules::FIFO);
     queue.put("a", Some("g"), Some("one"), None);
     queue.put("a", Some("g"), Some("one"), None);
@@ -271,7 +271,7 @@ fn a_fifo_queue_drops_repeats_for_five_minutes() {
 }
 
 #[test]
-fn what_is_received_too_often_becomes_a_dead_letter() {
+fn message_becomes_dead_letter_after_max_receives() {
     let (queue, _) = queue(QueueRules { max_receives: 2, ..QueueRules::FIFO });
     queue.put("a", Some("g"), None, None);
     queue.put("b", Some("g"), None, None);
@@ -285,7 +285,7 @@ fn what_is_received_too_often_becomes_a_dead_letter() {
 }
 
 #[test]
-fn a_standard_queue_repeats_and_reorders_by_its_seed() {
+fn standard_queue_repeats_and_reorders_by_its_seed() {
     let rules = QueueRules { repeat_one_in: 2, disorder_seed: 5, ..QueueRules::STANDARD };
     let (queue, _) = queue(rules);
     for n in 0..20 {
@@ -331,7 +331,7 @@ fn record(account: AccountKey, id: &str, nonce: u64) -> Record {
 }
 
 #[test]
-fn a_reservation_is_all_or_nothing_and_names_every_reason() {
+fn reservation_is_atomic_and_reports_every_reason() {
     let journal = Journal::kept();
     let store = MemoryStore::new(Gate::default(), journal.clone());
     let account = AccountKey { chain_id: ChainId(97), address: Address([4; 20]) };
@@ -356,7 +356,7 @@ fn a_reservation_is_all_or_nothing_and_names_every_reason() {
 }
 
 #[test]
-fn a_stale_write_is_answered_with_what_is_stored() {
+fn stale_write_returns_the_stored_record() {
     let store = MemoryStore::default();
     let account = AccountKey { chain_id: ChainId(97), address: Address([4; 20]) };
     now(store.register(&head(account))).unwrap();
@@ -376,7 +376,7 @@ fn a_stale_write_is_answered_with_what_is_stored() {
 }
 
 #[test]
-fn handles_of_one_fake_share_its_world() {
+fn clones_of_a_fake_share_its_state() {
     let store = MemoryStore::default();
     let other = store.clone();
     let account = AccountKey { chain_id: ChainId(97), address: Address([4; 20]) };
