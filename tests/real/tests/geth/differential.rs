@@ -18,13 +18,8 @@ use crate::node::{self, Node, RICH, Sent, begin, by_hand};
 use crate::support::{CHAIN, FLOOR, Rpc, address, bytes, hexed, list, number};
 
 /// Signatures that no node accepts.
-const BAD_SIGNATURES: [SignatureKind; 5] = [
-    SignatureKind::HighS,
-    SignatureKind::ZeroR,
-    SignatureKind::ZeroS,
-    SignatureKind::Parity,
-    SignatureKind::OffCurve,
-];
+const BAD_SIGNATURES: [SignatureKind; 5] =
+    [SignatureKind::HighS, SignatureKind::ZeroR, SignatureKind::ZeroS, SignatureKind::Parity, SignatureKind::OffCurve];
 
 /// Transactions of a run. The random seed is `SIGNPOST_SEED`, or 1.
 const SENDS: usize = 800;
