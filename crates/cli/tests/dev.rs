@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at the first failure")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -66,10 +66,17 @@ fn killed_dev_leaves_no_server_behind() {
     }
 }
 
+/// Ports that no other test takes: the default ports go to the next stack as soon as they are free.
+fn free_ports() -> [String; 2] {
+    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port().to_string())
+}
+
 #[test]
 fn dev_stops_its_servers_before_it_ends() {
     for signal in ["-INT", "-TERM", "-HUP"] {
-        let mut dev = dev(&["--no-worker"]);
+        let [aws_port, rpc_port] = free_ports();
+        let mut dev = dev(&["--no-worker", "--aws-port", &aws_port, "--rpc-port", &rpc_port]);
         dev.signal(signal);
         assert!(dev.process.wait().unwrap().success(), "{signal}");
         for server in dev.servers() {
