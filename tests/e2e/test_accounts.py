@@ -291,7 +291,7 @@ def check_others_continue(stack: Stack, when: str) -> None:
         assert published(stack, f"{name}-{when}")["status"] == "confirmed"
     assert not problems(stack)
     state = doctor(stack).get("old: state")
-    assert state is None or ("retired" in state["found"] and "cannot be used" in state["found"]), state
+    assert state is None or ("retired" in state["found"] and "can no longer be used" in state["found"]), state
     running = [worker for worker in stack.workers if worker.ended is None]
     assert [worker.ended for worker in running] == [None, None], "a stage has ended"
 

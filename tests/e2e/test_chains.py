@@ -143,7 +143,7 @@ def check_stages_refuse_other_chain(signpost: Signpost) -> None:
     """Neither stage starts if the tables have only accounts of another chain."""
     for stage in ("signer", "broadcaster"):
         refused = signpost.command("worker", "--stage", stage)
-        assert refused.code == 2 and "of chain 97" in refused.err, refused.err
+        assert refused.code == 2 and "on chain 97" in refused.err, refused.err
 
 
 def check_commands_see_own_chain(main: Signpost, test: Signpost) -> None:

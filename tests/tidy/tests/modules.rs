@@ -42,7 +42,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("host", "aws config session world consumer start clock observe lambda"),
     ("signer", "handlers direct guard function"),
     ("broadcaster", "chain lanes function"),
-    ("cli", "world worker terminal stack find figures lane random error when set_aside console command"),
+    ("cli", "world worker terminal stack find figures amount lane random error when set_aside console command"),
 ];
 
 /// A module by its names from the crate's root, which is the empty path.
