@@ -52,7 +52,7 @@ function coins(wei) {
 }
 
 /** Decimal wei, and the same amount in BNB with all its digits. */
-fn amount(wei) {
+function amount(wei) {
   if (wei === undefined) return undefined;
   const digits = wei.padStart(19, "0");
   const fraction = digits.slice(-18).replace(/0+$/, "");
