@@ -432,7 +432,7 @@ class Audit:
         for id, messages in self.by_id.items():
             for sent in messages:
                 self.check_message(id, sent, by_message.pop(sent.message_id, []))
-                self.expect(not by_message, f"outcomes of messages that were never sent: {dict(by_message)}")
+        self.expect(not by_message, f"outcomes of messages that were never sent: {dict(by_message)}")
 
     def check_message(self, id: str, sent: Sent, outcomes: list[Json]) -> None:
         """Checks the outcome of one message: the outcome of its record, its own refusal, or none if it repeats the
