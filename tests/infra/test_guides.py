@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import pytest
 from jsonschema import Draft202012Validator
 
+from test_pages import anchors, prose
+
 ROOT = Path(__file__).resolve().parents[2]
 GUIDES = sorted((ROOT / "infra/guides").glob("*.md"))
 SCHEMAS = ("signing-request.v1", "outcome.v1", "request-status.v1")
@@ -78,12 +80,6 @@ def test_every_block_of_a_guide_says_what_it_is(guide: Path) -> None:
     assert 2 * len(blocks(guide)) == len(re.findall("^```", guide.read_text(), re.M)), "none is without a comment"
 
 
-def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.S | re.M), re.M)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
 @each_guide
 def test_links_of_guides_resolve(guide: Path) -> None:
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", guide.read_text()) if not link.startswith("https://")]
@@ -92,7 +88,7 @@ def test_links_of_guides_resolve(guide: Path) -> None:
         path, _, anchor = link.partition("#")
         target = guide.parent / path if path else guide
         assert target.exists(), link
-        assert not anchor or anchor in anchors(target), link
+        assert not anchor or anchor in anchors(target.read_text()), link
 
 
 @each_guide
@@ -102,5 +98,4 @@ def test_guides_name_when_and_what_was_read(guide: Path) -> None:
 
 @each_guide
 def test_prose_of_guides_wraps_at_120(guide: Path) -> None:
-    prose = re.sub(r"^```.*?^```$", "", guide.read_text(), flags=re.S | re.M)
-    assert [line for line in prose.splitlines() if len(line) > 120] == []
+    assert [line for line in prose(guide.read_text()).splitlines() if len(line) > 120] == []
