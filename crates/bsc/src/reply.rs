@@ -121,7 +121,7 @@ fn failed(error: NodeError) -> Answer {
     Err(CallFailure::Node(error))
 }
 
-/// An item with neither a result nor an error is no answer.
+/// An item with neither a result nor an error is not a valid answer.
 fn read_item(item: &Value) -> Option<Answer> {
     node_error(item).map(failed).or_else(|| item.get("result").cloned().map(Ok))
 }
