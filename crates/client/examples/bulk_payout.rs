@@ -55,7 +55,7 @@ async fn main() -> Done<ExitCode> {
     let signpost = support::client(&support::aws().await)?;
     let unknown = not_sent_yet(&signpost, &payouts).await?;
     send(&signpost, &mut payouts, &unknown).await;
-    // What is not settled by then goes on, and the next run finds it.
+    // What is not settled by then continues, and the next run finds it.
     let _ = tokio::time::timeout(PATIENCE, settle(&signpost, &mut payouts)).await;
     summary(&payouts)
 }

@@ -18,7 +18,7 @@
 //! ```
 //!
 //! The arguments: the file that stands for the backend's database, and the ids of the requests whose outcomes the
-//! backend waits for (its own orders that are still open). It ends when all of them are booked; a real one goes on.
+//! backend waits for (its own orders that are still open). It ends when all of them are booked; a real one continues.
 #![allow(clippy::print_stdout, reason = "an example prints what it did")]
 
 mod support;
