@@ -28,7 +28,7 @@ from test_accounts import TRANSFER_GAS, set_retired_days_ago
 
 sys.path.append(str(ROOT / "tests/infra"))
 from rights import CALLS_FILE  # noqa: E402
-from rules import written  # noqa: E402
+from rules_access import written  # noqa: E402
 
 COMPONENTS = ("signer", "broadcaster", "sign-direct", "backend", "viewer", "operator")
 POLICY_OF = {"signer": "SignerRights", "broadcaster": "BroadcasterRights", "operator": "SignpostOperator"}

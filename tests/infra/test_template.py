@@ -14,7 +14,8 @@ import pytest
 from cloudformation_validate import CompositeEngine, TemplateContent
 
 import template as read
-import rules_watch  # noqa: F401  (adds its rules to RULES)
+import rules_access  # noqa: F401  (adds its rules to RULES)
+import rules_watch  # noqa: F401
 from rules import RULES, Break, Rule, sets
 from template import Json
 
