@@ -15,7 +15,7 @@ use signpost_txmgr::fake::{
     Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
 };
 use signpost_txmgr::inbox::{Disposition, Incoming};
-use signpost_txmgr::machine::{Tuning, Word};
+use signpost_txmgr::machine::{Corroboration, Tuning};
 use signpost_txmgr::pins::Pins;
 use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::{
@@ -59,11 +59,11 @@ impl Chain for Node {
         self.inner.revert_bytes(from, intent, at).await
     }
 
-    async fn witness(&self, query: &WitnessQuery) -> Vec<Word> {
+    async fn witness(&self, query: &WitnessQuery) -> Vec<Corroboration> {
         self.inner.witness(query).await
     }
 
-    async fn final_count(&self, address: Address) -> Result<(Nonce, Word), PortError> {
+    async fn final_count(&self, address: Address) -> Result<(Nonce, Corroboration), PortError> {
         self.inner.final_count(address).await
     }
 

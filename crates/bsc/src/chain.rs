@@ -10,7 +10,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use signpost_txmgr::machine::Word;
+use signpost_txmgr::machine::Corroboration;
 use signpost_txmgr::ports::{
     Chain, ChainView, Counts, Finality, NonceUse, PortError, UseQuery, ViewQuery, WitnessQuery,
 };
@@ -19,6 +19,7 @@ use signpost_txmgr::tx::{Intent, RawTx};
 use signpost_txmgr::units::{Address, ChainId, Nonce, TxHash, U256, Wei};
 
 use crate::classify::is_execution_error;
+use crate::corroborate;
 use crate::endpoints::{Endpoint, EndpointFailure, Endpoints, SendTo, count_at, port_error};
 use crate::price::PriceSeen;
 use crate::private::{AuthorizationHeader, EndpointKind, PrivateEndpoint};
@@ -28,7 +29,6 @@ use crate::rpc::{Answer, CallFailure, ClientError, NodeError, RpcClient, need};
 use crate::search::Search;
 use crate::send::{Privacy, SentOnce};
 use crate::view;
-use crate::word;
 
 /// The configuration of [`BscChain`]. `Debug` does not print URLs.
 #[derive(Clone)]
@@ -267,28 +267,28 @@ impl Chain for BscChain {
         }
     }
 
-    async fn witness(&self, query: &WitnessQuery) -> Vec<Word> {
+    async fn witness(&self, query: &WitnessQuery) -> Vec<Corroboration> {
         if self.endpoints.count() < 2 {
-            return vec![Word::Alone; query.finals.len()];
+            return vec![Corroboration::Alone; query.finals.len()];
         }
         let mut tallies = vec![Tally::default(); query.finals.len()];
         for endpoint in self.endpoints.others(&query.source) {
-            let ask = |endpoint| word::witness(endpoint, query, self.finality);
+            let ask = |endpoint| corroborate::witness(endpoint, query, self.finality);
             let asked = tokio::time::timeout(SECOND_TIMEOUT, self.endpoints.ask_one(endpoint, ask)).await;
-            let Ok(Ok(words)) = asked else { continue };
-            for (tally, word) in tallies.iter_mut().zip(words) {
-                tally.note(word);
+            let Ok(Ok(answers)) = asked else { continue };
+            for (tally, corroboration) in tallies.iter_mut().zip(answers) {
+                tally.note(corroboration);
             }
             // A third endpoint is asked only if the first two contradict each other or the second has no answer.
-            if tallies.iter().all(|tally| tally.word() == Word::Agrees) {
+            if tallies.iter().all(|tally| tally.corroboration() == Corroboration::Agrees) {
                 break;
             }
         }
-        let words: Vec<Word> = tallies.iter().map(|tally| tally.word()).collect();
-        if words.contains(&Word::Contradicts) {
+        let answers: Vec<Corroboration> = tallies.iter().map(|tally| tally.corroboration()).collect();
+        if answers.contains(&Corroboration::Contradicts) {
             self.endpoints.doubt(&query.source);
         }
-        words
+        answers
     }
 
     async fn nonce_use(&self, query: &UseQuery) -> Result<NonceUse, PortError> {
@@ -323,7 +323,7 @@ impl Chain for BscChain {
         }
     }
 
-    async fn final_count(&self, address: Address) -> Result<(Nonce, Word), PortError> {
+    async fn final_count(&self, address: Address) -> Result<(Nonce, Corroboration), PortError> {
         let mut counts = Vec::new();
         let mut failures = Vec::new();
         for endpoint in self.endpoints.readable() {
@@ -337,13 +337,13 @@ impl Chain for BscChain {
             }
         }
         let Some(lowest) = counts.iter().min() else { return Err(port_error("final_count", failures)) };
-        let word = match (counts.len(), self.endpoints.count()) {
-            (_, 1) => Word::Alone,
-            (1, _) => Word::Silent,
-            _ if counts.iter().all(|count| count == lowest) => Word::Agrees,
-            _ => Word::NotYet,
+        let corroboration = match (counts.len(), self.endpoints.count()) {
+            (_, 1) => Corroboration::Alone,
+            (1, _) => Corroboration::Silent,
+            _ if counts.iter().all(|count| count == lowest) => Corroboration::Agrees,
+            _ => Corroboration::NotYet,
         };
-        Ok((*lowest, word))
+        Ok((*lowest, corroboration))
     }
 
     async fn has_code(&self, address: Address) -> Result<bool, PortError> {
@@ -369,22 +369,22 @@ struct Tally {
 }
 
 impl Tally {
-    fn note(&mut self, word: Word) {
-        match word {
-            Word::Agrees => self.agree = self.agree.saturating_add(1),
-            Word::Contradicts => self.contradict = self.contradict.saturating_add(1),
-            Word::NotYet => self.not_yet = self.not_yet.saturating_add(1),
-            Word::Alone | Word::Silent => {}
+    fn note(&mut self, corroboration: Corroboration) {
+        match corroboration {
+            Corroboration::Agrees => self.agree = self.agree.saturating_add(1),
+            Corroboration::Contradicts => self.contradict = self.contradict.saturating_add(1),
+            Corroboration::NotYet => self.not_yet = self.not_yet.saturating_add(1),
+            Corroboration::Alone | Corroboration::Silent => {}
         }
     }
 
     /// The majority of the endpoints that gave an answer, the first included.
-    fn word(self) -> Word {
+    fn corroboration(self) -> Corroboration {
         match (self.agree, self.contradict) {
-            (0, 0) if self.not_yet > 0 => Word::NotYet,
-            (0, 0) => Word::Silent,
-            (agree, contradict) if agree > 0 && agree.saturating_add(1) > contradict => Word::Agrees,
-            _ => Word::Contradicts,
+            (0, 0) if self.not_yet > 0 => Corroboration::NotYet,
+            (0, 0) => Corroboration::Silent,
+            (agree, contradict) if agree > 0 && agree.saturating_add(1) > contradict => Corroboration::Agrees,
+            _ => Corroboration::Contradicts,
         }
     }
 }
@@ -409,52 +409,55 @@ impl BscChain {
     /// The receipt of one of our attempts, from the first endpoint that shows it final.
     async fn shown_elsewhere(&self, query: &UseQuery) -> Option<NonceUse> {
         for endpoint in self.endpoints.readable() {
-            let ask = |endpoint| word::own_receipt(endpoint, query.address, query.nonce, &query.own, self.finality);
+            let ask =
+                |endpoint| corroborate::own_receipt(endpoint, query.address, query.nonce, &query.own, self.finality);
             if let Ok(Some(receipt)) = self.endpoints.ask_one(endpoint, ask).await {
-                let word = self.witness_of(endpoint, query, receipt).await;
-                return Some(NonceUse::Ours(receipt, word));
+                let corroboration = self.witness_of(endpoint, query, receipt).await;
+                return Some(NonceUse::Ours(receipt, corroboration));
             }
         }
         None
     }
 
-    async fn witness_of(&self, source: &Endpoint, query: &UseQuery, receipt: Receipt) -> Word {
+    async fn witness_of(&self, source: &Endpoint, query: &UseQuery, receipt: Receipt) -> Corroboration {
         let finals = vec![(query.nonce, receipt)];
         let asked = WitnessQuery { address: query.address, source: source.name().to_owned(), finals, now: query.now };
-        self.witness(&asked).await.first().copied().unwrap_or(Word::Silent)
+        self.witness(&asked).await.first().copied().unwrap_or(Corroboration::Silent)
     }
 
     /// Classifies a transaction that an endpoint found in a block: ours or foreign, and whether others confirm it.
     async fn weigh_use(&self, source: &Endpoint, query: &UseQuery, used: Foreign) -> NonceUse {
         if query.own.contains(&used.tx_hash) {
             for endpoint in self.endpoints.readable() {
-                let ask = |endpoint| async move { Ok(word::block_receipt(endpoint, &used.block, used.tx_hash).await) };
+                let ask =
+                    |endpoint| async move { Ok(corroborate::block_receipt(endpoint, &used.block, used.tx_hash).await) };
                 if let Ok(Some(receipt)) = self.endpoints.ask_one(endpoint, ask).await {
-                    let word = self.witness_of(source, query, receipt).await;
-                    return NonceUse::Ours(receipt, word);
+                    let corroboration = self.witness_of(source, query, receipt).await;
+                    return NonceUse::Ours(receipt, corroboration);
                 }
             }
             return NonceUse::Unshown(used);
         }
         if self.endpoints.count() < 2 {
-            return NonceUse::Found(used, Word::Alone);
+            return NonceUse::Found(used, Corroboration::Alone);
         }
         let mut tally = Tally::default();
         for endpoint in self.endpoints.others(source.name()) {
             let at = (used.tx_hash, used.block);
-            let ask = |endpoint| word::use_word(endpoint, query.address, query.nonce, at, self.finality, query.now);
+            let ask =
+                |endpoint| corroborate::of_use(endpoint, query.address, query.nonce, at, self.finality, query.now);
             let asked = tokio::time::timeout(SECOND_TIMEOUT, self.endpoints.ask_one(endpoint, ask)).await;
-            if let Ok(Ok(word)) = asked {
-                tally.note(word);
+            if let Ok(Ok(corroboration)) = asked {
+                tally.note(corroboration);
             }
-            if tally.word() == Word::Agrees {
+            if tally.corroboration() == Corroboration::Agrees {
                 break;
             }
         }
-        if tally.word() == Word::Contradicts {
+        if tally.corroboration() == Corroboration::Contradicts {
             self.endpoints.doubt(source.name());
         }
-        NonceUse::Found(used, tally.word())
+        NonceUse::Found(used, tally.corroboration())
     }
 
     /// Sender and nonce of a transaction, pending or mined; `None` if the node does not know it. For display only:

@@ -3,7 +3,7 @@
 //! A receipt counts as final only if one HTTP answer shows all the evidence, or if the line of blocks in `parents.rs`
 //! does.
 //!
-//! Read next: `view.rs`, `word.rs`.
+//! Read next: `view.rs`, `corroborate.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -14,7 +14,7 @@ use crate::price::PriceSeen;
 use crate::private::{EndpointKind, PrivateShape};
 use crate::reply::Reply;
 use crate::rpc::{Answer, CallFailure};
-use crate::{chain, quantity, receipt, send, word};
+use crate::{chain, corroborate, quantity, receipt, send};
 
 /// Reads `body` as the answer to `count` calls, and each result as the answer to every kind of call.
 pub fn read_answers(body: &[u8], count: usize) {
@@ -49,7 +49,7 @@ fn read_result(result: &Value) {
     let _ = (quantity::number(result), quantity::wei(result), quantity::bytes(result), quantity::tx_hash(result));
     let _ = (quantity::address(result), quantity::block_ref(result, "number", "hash"));
     if let Some(txs) = result.get("transactions").and_then(Value::as_array) {
-        let _ = txs.iter().filter(|tx| word::is_use(tx, Address([2; 20]), Nonce(1))).count();
+        let _ = txs.iter().filter(|tx| corroborate::is_use(tx, Address([2; 20]), Nonce(1))).count();
     }
     let price = PriceSeen::new(Duration::ZERO, Wei::from(1), Wei(U256::MAX));
     price.learn(Some(result), Some(result));

@@ -5,8 +5,8 @@
 //! secrets, so nothing here prints more of a URL than its host.
 //!
 //! Read in this order: [`classify`], [`rpc`], [`endpoints`], [`chain`]; behind it `endpoint.rs`, `reply.rs`,
-//! `batch.rs`, `limit.rs`, `view.rs`, `evidence.rs`, `parents.rs`, `word.rs`, `price.rs`, `send.rs`, `refusals.rs`
-//! and `search.rs`; [`private`] for send-only endpoints. [`lane`] and [`forks`] are for display and [`said`] is for
+//! `batch.rs`, `limit.rs`, `view.rs`, `evidence.rs`, `parents.rs`, `corroborate.rs`, `price.rs`, `send.rs`,
+//! `refusals.rs` and `search.rs`; [`private`] for send-only endpoints. [`lane`] and [`forks`] are for display and [`said`] is for
 //! evidence: they decide nothing. `README.md` lists the facts about the chain that the code depends on.
 
 mod answer;
@@ -14,6 +14,7 @@ mod batch;
 mod batch_size;
 pub mod chain;
 pub mod classify;
+mod corroborate;
 mod endpoint;
 pub mod endpoints;
 mod evidence;
@@ -36,7 +37,6 @@ pub mod said;
 mod search;
 mod send;
 mod view;
-mod word;
 
 pub use chain::{BscChain, BscConfig, BscConfigError};
 pub use endpoints::SendTo;

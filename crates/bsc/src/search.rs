@@ -14,15 +14,15 @@
 //! * That the transaction is found: `None` proves nothing.
 
 use serde_json::{Value, json};
-use signpost_txmgr::machine::Word;
+use signpost_txmgr::machine::Corroboration;
 use signpost_txmgr::ports::{Finality, UseQuery};
 use signpost_txmgr::record::{Foreign, Searched};
 use signpost_txmgr::units::{Address, BlockNumber, Nonce};
 
+use crate::corroborate::{is_use, of_use};
 use crate::endpoints::{Endpoint, count_at};
 use crate::quantity;
 use crate::rpc::{Call, CallFailure, need};
-use crate::word::{is_use, use_word};
 
 /// Maximum number of whole blocks read in one call, if counts are missing: about half a minute of blocks, which takes
 /// some seconds.
@@ -77,9 +77,11 @@ pub(crate) async fn nonce_use(
     let Some(used) = found else { return Ok(Search::NotFound(searched)) };
     // The finalized height may come from another node, and the blocks from another node behind the same URL. So one
     // answer must show the block, that it is final, the count there and the transaction in it.
-    Ok(match use_word(endpoint, address, nonce, (used.tx_hash, used.block), finality, query.now).await? {
-        Word::Agrees => Search::Found(used),
-        Word::Alone | Word::Silent | Word::NotYet | Word::Contradicts => Search::NotFound(None),
+    Ok(match of_use(endpoint, address, nonce, (used.tx_hash, used.block), finality, query.now).await? {
+        Corroboration::Agrees => Search::Found(used),
+        Corroboration::Alone | Corroboration::Silent | Corroboration::NotYet | Corroboration::Contradicts => {
+            Search::NotFound(None)
+        }
     })
 }
 

@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 use common::{ADDRESS, Stub, block, block_hash, chain, error, height, tx};
 use serde_json::{Value, json};
+use signpost_txmgr::machine::Corroboration;
 use signpost_txmgr::machine::ReceiptView;
-use signpost_txmgr::machine::Word;
 use signpost_txmgr::ports::{Chain, NonceUse, SlotQuery, UseQuery, ViewQuery};
 use signpost_txmgr::record::{BlockRef, Foreign, Receipt, Searched};
 use signpost_txmgr::tx::Intent;
@@ -427,7 +427,7 @@ fn use_query(finalized: u64, searched: Option<Searched>) -> UseQuery {
 
 async fn nonce_use(stub: &Stub, finalized: u64) -> Option<Foreign> {
     match search(stub, finalized, None).await {
-        NonceUse::Found(foreign, Word::Alone) => Some(foreign),
+        NonceUse::Found(foreign, Corroboration::Alone) => Some(foreign),
         NonceUse::NotFound(_) => None,
         other @ (NonceUse::Found(..) | NonceUse::Ours(..) | NonceUse::Unshown(_)) => panic!("{other:?}"),
     }
@@ -499,7 +499,7 @@ async fn search_stops_at_its_depth_limit_unless_counts_exist() {
     assert_eq!(pruned.asked_for("eth_getBlockByNumber"), 0);
     let archive = history_final_to(60_100, 100, 0, foreign_txs()).await;
     let found = search(&archive, 60_100, searched).await;
-    assert_eq!(found, NonceUse::Found(Foreign { tx_hash: tx(3).hash, block: block_ref(100) }, Word::Alone));
+    assert_eq!(found, NonceUse::Found(Foreign { tx_hash: tx(3).hash, block: block_ref(100) }, Corroboration::Alone));
 }
 
 #[tokio::test]

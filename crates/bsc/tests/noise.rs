@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use common::{ADDRESS, Reply, Stub, block, block_hash, chain, each, error, height, tx};
 use serde_json::{Value, json};
-use signpost_txmgr::machine::Word;
+use signpost_txmgr::machine::Corroboration;
 use signpost_txmgr::ports::{Chain as _, SlotQuery, ViewQuery, WitnessQuery};
 use signpost_txmgr::units::{BlockNumber, Millis, Nonce};
 
@@ -92,7 +92,7 @@ async fn views_and_witnesses_succeed_if_every_third_call_fails() {
             let Ok(view) = chain.view(&query).await else { continue };
             views += 1;
             let asked = WitnessQuery { address: ADDRESS, source: view.source, finals: view.finals, now: Millis(0) };
-            agreed += chain.witness(&asked).await.iter().filter(|word| **word == Word::Agrees).count();
+            agreed += chain.witness(&asked).await.iter().filter(|word| **word == Corroboration::Agrees).count();
         }
         // Without repeated calls it would be 1 and 0.
         assert!(views >= 4 && agreed >= 3, "{noise:?}: {views} views, {agreed} receipts shown by both");

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use common::{Stub, block, block_hash, config, error, height, tx};
 use serde_json::{Value, json};
 use signpost_bsc::{BscChain, BscConfig};
-use signpost_txmgr::machine::{ReceiptView, Word};
+use signpost_txmgr::machine::{Corroboration, ReceiptView};
 use signpost_txmgr::ports::{Chain as _, Finality, NonceUse, SlotQuery, UseQuery, ViewQuery, WitnessQuery};
 use signpost_txmgr::record::{BlockRef, Foreign, Receipt};
 use signpost_txmgr::units::{Address, BlockNumber, Gas, Millis, Nonce, TxHash, Wei};
@@ -127,7 +127,7 @@ fn query() -> ViewQuery {
 }
 
 /// The second node's word on what the first node shows.
-async fn second(finality: Finality, answers: &[NodeAnswers]) -> Word {
+async fn second(finality: Finality, answers: &[NodeAnswers]) -> Corroboration {
     let mut stubs = Vec::new();
     for one in answers {
         stubs.push(node(one.clone()).await);
@@ -145,38 +145,50 @@ async fn second(finality: Finality, answers: &[NodeAnswers]) -> Word {
 #[tokio::test]
 async fn second_node_agrees_contradicts_or_is_silent() {
     let cases = [
-        ("the same", NodeAnswers::default(), Word::Agrees),
-        ("it is behind", NodeAnswers::with(|it| it.finalized = 96), Word::Silent),
-        ("the block is another one", NodeAnswers::with(|it| it.block_97 = block_hash(9_999)), Word::Contradicts),
-        ("the nonce is not used", NodeAnswers::with(|it| it.count = 5), Word::Contradicts),
+        ("the same", NodeAnswers::default(), Corroboration::Agrees),
+        ("it is behind", NodeAnswers::with(|it| it.finalized = 96), Corroboration::Silent),
+        (
+            "the block is another one",
+            NodeAnswers::with(|it| it.block_97 = block_hash(9_999)),
+            Corroboration::Contradicts,
+        ),
+        ("the nonce is not used", NodeAnswers::with(|it| it.count = 5), Corroboration::Contradicts),
         (
             "no receipt, and the transaction is not in the block",
             NodeAnswers::with(|it| (it.receipt, it.txs) = (None, vec![])),
-            Word::Contradicts,
+            Corroboration::Contradicts,
         ),
-        ("no receipt, though the transaction is in the block", NodeAnswers::with(|it| it.receipt = None), Word::Silent),
+        (
+            "no receipt, though the transaction is in the block",
+            NodeAnswers::with(|it| it.receipt = None),
+            Corroboration::Silent,
+        ),
         (
             "no receipt by hash, but among those of its block",
             NodeAnswers::with(|it| (it.receipt, it.block_receipts) = (None, true)),
-            Word::Agrees,
+            Corroboration::Agrees,
         ),
         (
             "it reverted",
             NodeAnswers::with(|it| it.receipt.as_mut().unwrap()["status"] = json!("0x0")),
-            Word::Contradicts,
+            Corroboration::Contradicts,
         ),
         (
             "another block's receipt",
             NodeAnswers::with(|it| it.receipt.as_mut().unwrap()["blockHash"] = json!(block_hash(9_999))),
-            Word::Contradicts,
+            Corroboration::Contradicts,
         ),
-        ("a receipt that cannot be read", NodeAnswers::with(|it| it.receipt = Some(json!("what?"))), Word::Silent),
-        ("no final block", NodeAnswers::with(|it| it.no_tag = true), Word::Silent),
+        (
+            "a receipt that cannot be read",
+            NodeAnswers::with(|it| it.receipt = Some(json!("what?"))),
+            Corroboration::Silent,
+        ),
+        ("no final block", NodeAnswers::with(|it| it.no_tag = true), Corroboration::Silent),
     ];
     for (what, answers, word) in cases {
         assert_eq!(second(Finality::Finalized, &[NodeAnswers::default(), answers]).await, word, "{what}");
     }
-    assert_eq!(second(Finality::Finalized, &[NodeAnswers::default()]).await, Word::Alone);
+    assert_eq!(second(Finality::Finalized, &[NodeAnswers::default()]).await, Corroboration::Alone);
 }
 
 /// If two nodes contradict each other, a third one is asked, and the majority counts.
@@ -185,11 +197,11 @@ async fn third_node_decides() {
     let other = NodeAnswers::with(|it| it.block_97 = block_hash(9_999));
     let silent = NodeAnswers::with(|it| it.finalized = 90);
     for (others, word) in [
-        ([other.clone(), NodeAnswers::default()], Word::Agrees),
-        ([other.clone(), other.clone()], Word::Contradicts),
-        ([other.clone(), silent.clone()], Word::Contradicts),
-        ([silent.clone(), NodeAnswers::default()], Word::Agrees),
-        ([silent.clone(), silent], Word::Silent),
+        ([other.clone(), NodeAnswers::default()], Corroboration::Agrees),
+        ([other.clone(), other.clone()], Corroboration::Contradicts),
+        ([other.clone(), silent.clone()], Corroboration::Contradicts),
+        ([silent.clone(), NodeAnswers::default()], Corroboration::Agrees),
+        ([silent.clone(), silent], Corroboration::Silent),
     ] {
         let [second_node, third] = others;
         assert_eq!(second(Finality::Finalized, &[NodeAnswers::default(), second_node, third]).await, word);
@@ -203,7 +215,7 @@ async fn another_node_is_preferred_after_a_contradiction() {
     let chain = common::chain(&[&liar, &honest]);
     let first = chain.view(&query()).await.unwrap();
     let asked = WitnessQuery { address: ADDRESS, source: first.source.clone(), finals: first.finals, now: Millis(0) };
-    assert_eq!(chain.witness(&asked).await, [Word::Contradicts]);
+    assert_eq!(chain.witness(&asked).await, [Corroboration::Contradicts]);
     let next = chain.view(&query()).await.unwrap();
     assert_ne!(next.source, first.source);
     assert_eq!((next.latest_nonce, next.finals.len()), (Nonce(5), 0));
@@ -239,7 +251,7 @@ async fn lagging_node_is_preferred_for_one_view_only() {
 #[tokio::test]
 async fn confirmations_do_not_need_the_finalized_tag() {
     let lacks = NodeAnswers::with(|it| it.no_tag = true);
-    assert_eq!(second(Finality::Confirmations(3), &[lacks.clone(), lacks.clone()]).await, Word::Agrees);
+    assert_eq!(second(Finality::Confirmations(3), &[lacks.clone(), lacks.clone()]).await, Corroboration::Agrees);
     let stub = node(lacks).await;
     for (confirmations, is_final) in [(0, true), (3, true), (4, false)] {
         let config = BscConfig { finality: Finality::Confirmations(confirmations), ..config(&[&stub]) };
@@ -274,11 +286,11 @@ async fn second_node_is_asked_about_the_use_of_a_nonce() {
     let foreign = || NodeAnswers::with(|it| (it.receipt, it.txs) = (None, vec![tx(8).hash]));
     let used = Foreign { tx_hash: tx(8).hash, block: at_97(&block_hash(AT)) };
     let cases = [
-        ("the same", foreign(), Word::Agrees),
-        ("it is behind", NodeAnswers { finalized: 90, ..foreign() }, Word::Silent),
-        ("it has another block", NodeAnswers { block_97: block_hash(9_999), ..foreign() }, Word::Contradicts),
-        ("it has another transaction", NodeAnswers { txs: vec![tx(9).hash], ..foreign() }, Word::Contradicts),
-        ("the nonce is not used", NodeAnswers { count: 5, ..foreign() }, Word::Contradicts),
+        ("the same", foreign(), Corroboration::Agrees),
+        ("it is behind", NodeAnswers { finalized: 90, ..foreign() }, Corroboration::Silent),
+        ("it has another block", NodeAnswers { block_97: block_hash(9_999), ..foreign() }, Corroboration::Contradicts),
+        ("it has another transaction", NodeAnswers { txs: vec![tx(9).hash], ..foreign() }, Corroboration::Contradicts),
+        ("the nonce is not used", NodeAnswers { count: 5, ..foreign() }, Corroboration::Contradicts),
     ];
     for (what, answers, word) in cases {
         let (first, second) = (node(foreign()).await, node(answers).await);
@@ -287,7 +299,7 @@ async fn second_node_is_asked_about_the_use_of_a_nonce() {
     }
     let alone = node(foreign()).await;
     let found = common::chain(&[&alone]).nonce_use(&use_query(&[])).await.unwrap();
-    assert_eq!(found, NonceUse::Found(used, Word::Alone));
+    assert_eq!(found, NonceUse::Found(used, Corroboration::Alone));
 }
 
 /// If a node gives no receipts, the next one is asked, then the receipts of the block.
@@ -297,10 +309,10 @@ async fn own_receipt_is_found_on_any_node_or_by_block() {
     let own = use_query(&[tx(2).hash, tx(1).hash]);
     let (first, second) = (node(hides()).await, node(NodeAnswers::default()).await);
     let found = common::chain(&[&first, &second]).nonce_use(&own).await.unwrap();
-    assert_eq!(found, NonceUse::Ours(receipt(), Word::Silent));
+    assert_eq!(found, NonceUse::Ours(receipt(), Corroboration::Silent));
     let by_block = node(NodeAnswers { block_receipts: true, ..hides() }).await;
     let found = common::chain(&[&by_block]).nonce_use(&own).await.unwrap();
-    assert_eq!(found, NonceUse::Ours(receipt(), Word::Alone));
+    assert_eq!(found, NonceUse::Ours(receipt(), Corroboration::Alone));
     let nowhere = node(hides()).await;
     let found = common::chain(&[&nowhere]).nonce_use(&own).await.unwrap();
     assert_eq!(found, NonceUse::Unshown(Foreign { tx_hash: tx(1).hash, block: at_97(&block_hash(AT)) }));
@@ -310,11 +322,17 @@ async fn own_receipt_is_found_on_any_node_or_by_block() {
 async fn final_count_is_the_lower_of_two() {
     let far = || NodeAnswers::with(|it| it.count = 5_000_000_000_000);
     let (liar, honest) = (node(far()).await, node(NodeAnswers::default()).await);
-    assert_eq!(common::chain(&[&liar, &honest]).final_count(ADDRESS).await.unwrap(), (Nonce(6), Word::NotYet));
-    assert_eq!(common::chain(&[&honest, &honest]).final_count(ADDRESS).await.unwrap(), (Nonce(6), Word::Agrees));
-    assert_eq!(common::chain(&[&liar]).final_count(ADDRESS).await.unwrap(), (Nonce(5_000_000_000_000), Word::Alone));
+    assert_eq!(common::chain(&[&liar, &honest]).final_count(ADDRESS).await.unwrap(), (Nonce(6), Corroboration::NotYet));
+    assert_eq!(
+        common::chain(&[&honest, &honest]).final_count(ADDRESS).await.unwrap(),
+        (Nonce(6), Corroboration::Agrees)
+    );
+    assert_eq!(
+        common::chain(&[&liar]).final_count(ADDRESS).await.unwrap(),
+        (Nonce(5_000_000_000_000), Corroboration::Alone)
+    );
     let away = node(NodeAnswers::with(|it| it.no_tag = true)).await;
-    assert_eq!(common::chain(&[&honest, &away]).final_count(ADDRESS).await.unwrap(), (Nonce(6), Word::Silent));
+    assert_eq!(common::chain(&[&honest, &away]).final_count(ADDRESS).await.unwrap(), (Nonce(6), Corroboration::Silent));
 }
 
 /// One URL with two nodes behind it. A is on the canonical branch; B is on a dead branch from block 98, which contains

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use signpost_cli::stack::leash::{Leashed, Server};
 use signpost_cli::stack::setup;
+use signpost_cli::stack::supervised::{Server, SupervisedServer};
 use signpost_gate::bsc::{BscFault, BscGate, BscGateConfig, Limits};
 use signpost_gate::script::Rule;
 use signpost_txmgr::units::Wei;
@@ -24,7 +24,7 @@ struct Setup {
     rpc: Rpc,
     /// A client of anvil itself.
     anvil: Rpc,
-    _process: Leashed,
+    _process: SupervisedServer,
 }
 
 impl Setup {
@@ -38,7 +38,7 @@ impl Setup {
         arguments.extend(["--cache-path".to_owned(), directory.join("cache").display().to_string()]);
         let server =
             Server { name: "anvil", program: &tools.anvil, arguments, environment: vec![], directory: &directory };
-        let mut process = Leashed::start(server).unwrap();
+        let mut process = SupervisedServer::start(server).unwrap();
         let anvil = Rpc::new(&format!("http://127.0.0.1:{free}"));
         let mut looks = tokio::time::interval(Duration::from_millis(20));
         while anvil.post(&json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": [] })).await.is_err() {

@@ -62,7 +62,7 @@ pub async fn signer(
     };
     let (store, keys) = (world::store(session), keys(session));
     let signer = Signer::new(store, keys, world::broadcast_queue(session), world::topic(session), config);
-    let (at, accounts) = (now(), signer.take_up_accounts().await?);
+    let (at, accounts) = (now(), signer.load_accounts().await?);
     if tokio::time::timeout(WARM_UP_MAX, signer.warm_keys(accounts, at)).await.is_err() {
         tracing::warn!("some accounts' keys were not read in time; they are read with their first requests");
     }

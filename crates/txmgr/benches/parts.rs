@@ -9,7 +9,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use signpost_txmgr::machine::{ChainSlot, Event, ReceiptView, SlotView, Tuning, Word, apply, next_action};
+use signpost_txmgr::machine::{ChainSlot, Corroboration, Event, ReceiptView, SlotView, Tuning, apply, next_action};
 use signpost_txmgr::policy::{Accepted, AccountPolicy, NetworkRules, Policies, accept};
 use signpost_txmgr::record::{Attempt, AttemptKind, BlockRef, Phase, Receipt, Record, SendAnswer, SendClass};
 use signpost_txmgr::request::{Message, SigningRequest};
@@ -134,7 +134,7 @@ fn machine(criterion: &mut Criterion) {
         latest_nonce: Nonce(8),
         finalized_nonce: Nonce(7),
         latest: BlockNumber(100),
-        settles: Some((receipt, Word::Alone)),
+        settles: Some((receipt, Corroboration::Alone)),
         receipt: ReceiptView::Found(receipt),
         canonical: Some(receipt.block),
         price: None,

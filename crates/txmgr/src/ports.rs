@@ -13,7 +13,7 @@ use std::fmt;
 use std::future::Future;
 
 use crate::account::{Accounts, Head, Marks, Reservation, SeenFee, StaysRegistered};
-use crate::machine::{ReceiptView, Word};
+use crate::machine::{Corroboration, ReceiptView};
 use crate::record::{BlockRef, Foreign, Receipt, Record, Rejected, Searched, SendAnswer, Stored, Vacancy};
 use crate::text;
 use crate::tx::{Intent, RawTx};
@@ -380,8 +380,8 @@ pub trait Chain: Send + Sync {
     ) -> impl Future<Output = Result<Option<Vec<u8>>, PortError>> + Send;
 
     /// Asks an endpoint other than the view's about the receipts that the view shows final: one answer each, in
-    /// order. Never an error: an endpoint that cannot answer is [`Word::Silent`].
-    fn witness(&self, query: &WitnessQuery) -> impl Future<Output = Vec<Word>> + Send;
+    /// order. Never an error: an endpoint that cannot answer is [`Corroboration::Silent`].
+    fn witness(&self, query: &WitnessQuery) -> impl Future<Output = Vec<Corroboration>> + Send;
 
     /// Finds the transaction that used a nonce. First asks every endpoint for the receipts of our own attempts; then
     /// searches for the block in which the account's count passes the nonce, and reads its transactions. Reads a
@@ -389,9 +389,9 @@ pub trait Chain: Send + Sync {
     fn nonce_use(&self, query: &UseQuery) -> impl Future<Output = Result<NonceUse, PortError>> + Send;
 
     /// The account's transaction count at the final block. With two endpoints it is the lower count, with
-    /// [`Word::Agrees`] if they are equal and [`Word::NotYet`] if they differ. With one endpoint the answer is
-    /// [`Word::Alone`] if it is the only one configured, and [`Word::Silent`] if the others do not answer.
-    fn final_count(&self, address: Address) -> impl Future<Output = Result<(Nonce, Word), PortError>> + Send;
+    /// [`Corroboration::Agrees`] if they are equal and [`Corroboration::NotYet`] if they differ. With one endpoint the answer is
+    /// [`Corroboration::Alone`] if it is the only one configured, and [`Corroboration::Silent`] if the others do not answer.
+    fn final_count(&self, address: Address) -> impl Future<Output = Result<(Nonce, Corroboration), PortError>> + Send;
 
     /// Whether the address has code. For a key's address that is an EIP-7702 delegation.
     fn has_code(&self, address: Address) -> impl Future<Output = Result<bool, PortError>> + Send;
@@ -458,9 +458,9 @@ pub struct UseQuery {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NonceUse {
     /// This transaction used it, in a final block; and the second endpoint's answer about that.
-    Found(Foreign, Word),
+    Found(Foreign, Corroboration),
     /// One of our attempts used it: its receipt, shown final by one endpoint, and the second endpoint's answer.
-    Ours(Receipt, Word),
+    Ours(Receipt, Corroboration),
     /// One of our attempts used it and is in this final block, but no endpoint returns its receipt.
     Unshown(Foreign),
     /// Not found, which proves nothing. Holds the blocks searched so far, including earlier calls.

@@ -16,11 +16,11 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, Share
 use signpost_txmgr::account::Head;
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane, Round};
 use signpost_txmgr::fake::{
-    Fate, Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules,
-    SimClock, Weather, sealer,
+    Fate, FaultSource, Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic,
+    QueueRules, SimClock, sealer,
 };
 use signpost_txmgr::inbox::{Disposition, Incoming};
-use signpost_txmgr::machine::{Tuning, Word};
+use signpost_txmgr::machine::{Corroboration, Tuning};
 use signpost_txmgr::meters;
 use signpost_txmgr::pins::Pins;
 use signpost_txmgr::poke;
@@ -288,11 +288,11 @@ impl Chain for Node {
         self.chain.revert_bytes(from, it, at).await
     }
 
-    async fn witness(&self, query: &WitnessQuery) -> Vec<Word> {
+    async fn witness(&self, query: &WitnessQuery) -> Vec<Corroboration> {
         self.chain.witness(query).await
     }
 
-    async fn final_count(&self, address: Address) -> Result<(Nonce, Word), PortError> {
+    async fn final_count(&self, address: Address) -> Result<(Nonce, Corroboration), PortError> {
         self.chain.final_count(address).await
     }
 
@@ -432,7 +432,7 @@ impl fmt::Debug for RequestWhileLeaving {
     }
 }
 
-impl Weather for RequestWhileLeaving {
+impl FaultSource for RequestWhileLeaving {
     fn fate(&self, operation: &'static str) -> Fate {
         if operation == "UpdateItem" && self.world.record("a").is_closed() && !self.came.swap(true, Ordering::SeqCst) {
             assert_eq!(handle(&self.signer, &[request(1, "b")], self.world.clock.now()), [Disposition::Done]);

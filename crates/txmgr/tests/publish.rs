@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use serde_json::json;
-use signpost_txmgr::fake::{Fate, Gate, Journal, MemoryQueues, MemoryTopic, QueueRules, SimClock, Weather};
+use signpost_txmgr::fake::{Fate, FaultSource, Gate, Journal, MemoryQueues, MemoryTopic, QueueRules, SimClock};
 use signpost_txmgr::ports::{BroadcastQueue as _, OutcomeTopic as _};
 use signpost_txmgr::publish;
 use signpost_txmgr::text::MAX_MESSAGE_BYTES;
@@ -17,7 +17,7 @@ use signpost_txmgr::wire::{LanePoke, OutcomeMessage};
 #[derive(Debug)]
 struct Refuses(&'static str);
 
-impl Weather for Refuses {
+impl FaultSource for Refuses {
     fn fate(&self, _: &'static str) -> Fate {
         Fate::Pass
     }

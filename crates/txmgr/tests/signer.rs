@@ -9,8 +9,8 @@ use std::task::{Context, Poll, Waker};
 use futures_util::FutureExt as _;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::fake::{
-    Fate, Gate, Journal, KeyState, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, Weather,
-    sealer,
+    Fate, FaultSource, Gate, Journal, KeyState, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules,
+    SimClock, sealer,
 };
 use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::pins::Pins;
@@ -175,7 +175,7 @@ const POOLED: &str =
 #[derive(Debug)]
 struct PausedMeanwhile(MemoryStore, AccountKey);
 
-impl Weather for PausedMeanwhile {
+impl FaultSource for PausedMeanwhile {
     fn fate(&self, operation: &'static str) -> Fate {
         if operation == "TransactWriteItems" {
             self.0.set_paused(&self.1, true).now_or_never().unwrap().unwrap();

@@ -11,8 +11,8 @@ use futures_util::FutureExt as _;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig};
 use signpost_txmgr::fake::{
-    Fate, Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules,
-    SimClock, Weather, sealer,
+    Fate, FaultSource, Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic,
+    QueueRules, SimClock, sealer,
 };
 use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::machine::Tuning;
@@ -359,7 +359,7 @@ fn pool_without_a_usable_key_refuses() {
 #[derive(Debug)]
 struct Throttled;
 
-impl Weather for Throttled {
+impl FaultSource for Throttled {
     fn fate(&self, operation: &'static str) -> Fate {
         match operation {
             "GetPublicKey" => Fate::Fail { happened: Happened::No, throttled: true },

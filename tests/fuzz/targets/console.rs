@@ -14,11 +14,11 @@ use tower::ServiceExt as _;
 // The console's own source files; the rest of the program is not needed.
 #[path = "../../../crates/host/src/clock.rs"]
 mod clock;
-#[path = "../../../crates/cli/src/console/door.rs"]
-mod door;
 #[allow(dead_code, reason = "what the guard passes to the page is not read here")]
 #[path = "../../../crates/cli/src/console/guard.rs"]
 mod guard;
+#[path = "../../../crates/cli/src/console/login.rs"]
+mod login;
 #[path = "../../../crates/cli/src/random.rs"]
 mod random;
 

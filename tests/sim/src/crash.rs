@@ -14,11 +14,11 @@ use signpost_txmgr::units::{AccountKey, Wei};
 use signpost_txmgr::wire::LanePoke;
 
 use crate::auditor::{Actor, Auditor, Violation};
+use crate::executor::{ExecutorHandle, run_alone};
+use crate::faults::SingleFault;
 use crate::host;
 use crate::mutants::Mutant;
 use crate::source::{CAPPED, Variant, body};
-use crate::stage::{ExecutorHandle, run_alone};
-use crate::weather::SingleFault;
 use crate::world::{NAMES, SENDERS, START, STRANGER, Setting, TrialBroadcaster, TrialSigner, World};
 
 /// Passes within which everything must finish. Without faults it takes about ten.

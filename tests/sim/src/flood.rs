@@ -13,13 +13,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
-use signpost_txmgr::fake::{Entry, Fate, QueueRules, SimClock, Weather};
+use signpost_txmgr::fake::{Entry, Fate, FaultSource, QueueRules, SimClock};
 use signpost_txmgr::units::{Millis, TxHash};
 
+use crate::executor::{Executor, ExecutorHandle};
 use crate::host;
 use crate::random::Random;
 use crate::source::{Variant, body};
-use crate::stage::{Executor, ExecutorHandle};
 use crate::world::{NAMES, SENDERS, START, STRANGER, Setting, World};
 
 /// Signers at once: `SignerConcurrency` of the stack.
@@ -88,7 +88,7 @@ impl fmt::Debug for CallLatency {
     }
 }
 
-impl Weather for CallLatency {
+impl FaultSource for CallLatency {
     fn fate(&self, operation: &'static str) -> Fate {
         if takes_ms(operation).0 {
             self.store_calls.fetch_add(1, Ordering::Relaxed);
@@ -129,7 +129,7 @@ pub fn run(junk: Junk, count: usize, order: Order) -> Figures {
     };
     let signing = QueueRules { max_receives: 10, visibility_ms: 180_000, disorder_seed, ..QueueRules::FIFO };
     let setting = Setting { accounts: 1, signing, mutant: None, spend_window_s: None, request_window_s: None };
-    let injector: Arc<dyn Weather> = Arc::<CallLatency>::clone(&latency);
+    let injector: Arc<dyn FaultSource> = Arc::<CallLatency>::clone(&latency);
     let world = World::new(setting, clock.clone(), handle.clone(), injector);
     let mut executor = Executor::new(handle, clock.clone(), Random::new(1)).with_instant_polls();
     let put_at: Arc<Mutex<BTreeMap<String, Millis>>> = Arc::default();

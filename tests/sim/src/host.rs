@@ -13,8 +13,8 @@ use signpost_txmgr::ports::BroadcastQueue;
 use signpost_txmgr::units::AccountKey;
 use signpost_txmgr::wire::{LanePoke, SignerPoke};
 
+use crate::executor::{limit_polls, within};
 use crate::mutants::Mutant;
-use crate::stage::{limit_polls, within};
 use crate::world::{TrialBroadcaster, TrialSigner, World};
 
 /// Messages received at once.

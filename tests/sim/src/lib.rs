@@ -12,9 +12,9 @@
 //! Words:
 //!
 //! * A *world* is one simulated deployment: here the connected fakes ([`world`]), in the explorer a small model.
-//! * A *gate* is where every call of a fake passes. Its `Weather` decides the *fate* of each call: pass, fail, lose
-//!   the reply, or crash the caller. [`weather`] has the injectors of faults.
-//! * [`stage`] has the deterministic executor of the tasks; `simulation/cast.rs` lists the tasks of a trial.
+//! * A *gate* is where every call of a fake passes. Its `FaultSource` decides the *fate* of each call: pass, fail, lose
+//!   the reply, or crash the caller. [`faults`] has the injectors of faults.
+//! * [`executor`] has the deterministic executor of the tasks; `simulation/tasks.rs` lists the tasks of a trial.
 //! * A *trial* is one run; a *seed* decides all that is random in it. [`breadth`] draws its conditions.
 //! * A *pass* is a broadcaster's work on one lane, a *round* one look at all its open slots.
 //! * A *mutant* is a planted bug.
@@ -26,7 +26,9 @@
 pub mod auditor;
 pub mod breadth;
 pub mod crash;
+pub mod executor;
 pub mod explorer;
+pub mod faults;
 pub mod flood;
 pub mod host;
 pub mod mutants;
@@ -34,7 +36,5 @@ pub mod random;
 pub mod scale;
 pub mod simulation;
 pub mod source;
-pub mod stage;
 pub mod thief;
-pub mod weather;
 pub mod world;

@@ -11,8 +11,8 @@ use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig};
 use signpost_txmgr::fake::chain::SenderCache;
 use signpost_txmgr::fake::keys::SignatureCache;
 use signpost_txmgr::fake::{
-    Gate, Journal, MemoryChain, MemoryKeys, MemoryQueue, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
-    Weather, sealer,
+    FaultSource, Gate, Journal, MemoryChain, MemoryKeys, MemoryQueue, MemoryQueues, MemoryStore, MemoryTopic,
+    QueueRules, SimClock, sealer,
 };
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::pins::Pins;
@@ -21,8 +21,8 @@ use signpost_txmgr::ports::{RetireVerdict, Store};
 use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::units::{AccountKey, Address, ChainId, KmsKeyId, Millis, Nonce, Wei};
 
+use crate::executor::{ExecutorHandle, run_alone};
 use crate::mutants::{Mutant, MutantChain, MutantKeys, MutantStore, MutantTopic};
-use crate::stage::{ExecutorHandle, run_alone};
 
 /// The chain of every trial.
 pub const CHAIN: ChainId = ChainId(97);
@@ -121,7 +121,7 @@ pub struct Setting {
 impl World {
     /// A world with these settings and this injector of faults.
     #[must_use]
-    pub fn new(setting: Setting, clock: SimClock, handle: ExecutorHandle, injector: Arc<dyn Weather>) -> Self {
+    pub fn new(setting: Setting, clock: SimClock, handle: ExecutorHandle, injector: Arc<dyn FaultSource>) -> Self {
         let (signatures, senders) = caches();
         let (gate, journal) = (Gate::with(injector), Journal::kept());
         let keys = MemoryKeys::new(gate.clone(), journal.clone()).with_cache(signatures);

@@ -4,12 +4,12 @@
 use std::sync::{Arc, Mutex};
 
 use signpost_sim::crash::{FATES, Fault, Scenario};
+use signpost_sim::executor::{ExecutorHandle, run_alone};
 use signpost_sim::host;
 use signpost_sim::source::{Variant, body};
-use signpost_sim::stage::{ExecutorHandle, run_alone};
 use signpost_sim::world::{NAMES, POOL, START, Setting, World};
 use signpost_txmgr::broadcaster::Lane;
-use signpost_txmgr::fake::{Fate, KeyState, QueueRules, SimClock, Weather};
+use signpost_txmgr::fake::{Fate, FaultSource, KeyState, QueueRules, SimClock};
 use signpost_txmgr::ports::Happened;
 use signpost_txmgr::record::{AttemptKind, Phase, Record, Stored, Verdict};
 use signpost_txmgr::units::Wei;
@@ -121,7 +121,7 @@ fn revert_is_published_with_its_reason_despite_one_fault() {
 #[derive(Debug, Default)]
 struct Allowance(Mutex<u32>);
 
-impl Weather for Allowance {
+impl FaultSource for Allowance {
     fn fate(&self, operation: &'static str) -> Fate {
         let is_chain = operation == "view" || operation.starts_with("eth_");
         if !is_chain {

@@ -6,7 +6,7 @@ use signpost_sim::flood::{self, Junk, Order};
 use signpost_sim::mutants::Mutant;
 use signpost_sim::source::{Variant, body};
 use signpost_sim::world::{NAMES, RETENTION_MS};
-use signpost_txmgr::fake::NodeMood;
+use signpost_txmgr::fake::NodeFaults;
 use signpost_txmgr::record::{Record, Stored};
 
 /// Requests behind the slot that cannot be closed: twice what a window by distance would let through.
@@ -31,7 +31,7 @@ fn behind_one_that_cannot_be_closed(mutant: Option<Mutant>) -> (Scenario, usize)
     let chain = scenario.world.chain.inner.clone();
     let first = scenario.world.heads()[0].next_nonce;
     // A foreign transaction uses the first nonce, and no node can show it.
-    chain.set_mood(NodeMood { pruned: true, ..NodeMood::default() });
+    chain.set_faults(NodeFaults { pruned: true, ..NodeFaults::default() });
     chain.foreign(account.address, first);
     for number in 0..=BEHIND {
         scenario.put(&body(number * 10, NAMES[0], Variant::Good, None));
@@ -55,7 +55,7 @@ fn two_thousand_slots_pass_one_that_cannot_be_closed() {
     let (mut scenario, closed) = behind_one_that_cannot_be_closed(None);
     assert_eq!(closed, BEHIND, "all that is behind it");
     assert!(!record(&scenario, "r-0").is_closed(), "what cannot be proven has no verdict");
-    scenario.world.chain.inner.set_mood(NodeMood::default());
+    scenario.world.chain.inner.set_faults(NodeFaults::default());
     // The search pauses for minutes, and is repeated within ten.
     scenario.to_quiet();
     scenario.to_quiet();

@@ -34,7 +34,7 @@ const LAYERS: &[(&str, &str)] = &[
     (
         "bsc",
         "classify limit refusals batch_size methods quantity answer reply rpc private endpoint endpoints \
-         batch price send finality receipt parents evidence view word search chain lane forks said \
+         batch price send finality receipt parents evidence view corroborate search chain lane forks said \
          fuzzing",
     ),
     ("client", "outcome body follow request send"),

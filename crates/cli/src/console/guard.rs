@@ -2,7 +2,7 @@
 //!
 //! * The `Host` header must be `localhost`, an IP address or a configured name, which protects against DNS rebinding.
 //! * With a token, every request except the login form must carry it as a bearer token, or the cookie of a session
-//!   that was opened with it ([`super::door`]). Scripts and other sites cannot use the cookie, and behind TLS it is
+//!   that was opened with it ([`super::login`]). Scripts and other sites cannot use the cookie, and behind TLS it is
 //!   sent over TLS only.
 //! * Wrong tokens are reported on stderr, with the address of the sender.
 //! * The content security policy allows only the page's own files: text in a request could not become a script even
@@ -21,7 +21,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse as _, Response};
 
-use super::door::{Door, SESSION_ID_BYTES, SESSION_LASTS, Tried};
+use super::login::{Logins, SESSION_ID_BYTES, SESSION_LASTS, Tried};
 use crate::clock::{self, Stopwatch};
 use crate::random;
 use crate::terminal::remark;
@@ -45,7 +45,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 pub struct Guard(Arc<Rules>);
 
 struct Rules {
-    door: Mutex<Door>,
+    logins: Mutex<Logins>,
     since: Stopwatch,
     names: Vec<String>,
     behind_tls: bool,
@@ -79,11 +79,11 @@ impl Guard {
     #[must_use]
     pub fn new(token: Option<&str>, names: &[String], behind_tls: bool) -> Self {
         let names = names.iter().map(|name| name.to_ascii_lowercase()).collect();
-        Self(Arc::new(Rules { door: Mutex::new(Door::new(token)), since: Stopwatch::start(), names, behind_tls }))
+        Self(Arc::new(Rules { logins: Mutex::new(Logins::new(token)), since: Stopwatch::start(), names, behind_tls }))
     }
 
-    fn door(&self) -> MutexGuard<'_, Door> {
-        self.0.door.lock().unwrap_or_else(PoisonError::into_inner)
+    fn logins(&self) -> MutexGuard<'_, Logins> {
+        self.0.logins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> Duration {
@@ -105,13 +105,13 @@ impl Guard {
     }
 
     fn admit(&self, headers: &HeaderMap, now: Duration) -> Admission {
-        let mut door = self.door();
-        if door.is_open() {
+        let mut logins = self.logins();
+        if logins.is_open() {
             return Admission::Granted(None);
         }
         let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
         if let Some(given) = text(AUTHORIZATION).strip_prefix("Bearer ") {
-            return match door.try_token(given, now) {
+            return match logins.try_token(given, now) {
                 Tried::Right => Admission::Granted(None),
                 Tried::Wrong => Admission::WrongToken,
                 Tried::Wait(left) => Admission::Wait(left),
@@ -119,7 +119,7 @@ impl Guard {
         }
         let cookies = text(COOKIE).split(';').filter_map(|cookie| cookie.trim().split_once('='));
         let cookie = cookies.filter(|(name, _)| *name == self.cookie_name()).map(|(_, value)| value).next();
-        match cookie.and_then(|id| door.session(id, now)) {
+        match cookie.and_then(|id| logins.session(id, now)) {
             Some(left) => Admission::Granted(Some(left)),
             None => Admission::NoCredentials,
         }
@@ -128,7 +128,7 @@ impl Guard {
     /// Opens a session, and returns its cookie.
     fn begin(&self, now: Duration) -> Option<HeaderValue> {
         let id = random::hex::<SESSION_ID_BYTES>()?;
-        self.door().begin(&id, now);
+        self.logins().begin(&id, now);
         let (name, lasts) = (self.cookie_name(), SESSION_LASTS.as_secs());
         let secure = if self.0.behind_tls { "; Secure" } else { "" };
         let cookie = format!("{name}={id}; HttpOnly; SameSite=Strict; Path=/; Max-Age={lasts}{secure}");
@@ -191,7 +191,7 @@ async fn login(guard: &Guard, request: Request) -> Response {
     let field = url::form_urlencoded::parse(&body).find(|(name, _)| name == "token");
     let given = field.map(|(_, value)| value.trim().to_owned()).unwrap_or_default();
     let now = guard.now();
-    let tried = guard.door().try_token(&given, now);
+    let tried = guard.logins().try_token(&given, now);
     match tried {
         Tried::Right => match guard.begin(now) {
             Some(cookie) => {
@@ -206,7 +206,7 @@ async fn login(guard: &Guard, request: Request) -> Response {
     }
 }
 
-/// Logs a wrong token and answers it. [`Door`] limits the number of such lines.
+/// Logs a wrong token and answers it. [`Logins`] limits the number of such lines.
 fn refused(client: &str) -> Response {
     remark(format!("{}  login refused: wrong token from {client}", when::date(clock::now())));
     form(StatusCode::UNAUTHORIZED, "The token is wrong.")

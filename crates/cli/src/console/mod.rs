@@ -8,11 +8,11 @@
 //! ## Does not guarantee
 //! * That it shows every step: it reads once a second.
 //!
-//! Read in this order: [`guard`] (who may see it) with [`door`], [`read`], [`model`] (what is shown), then
+//! Read in this order: [`guard`] (who may see it) with [`login`], [`read`], [`model`] (what is shown), then
 //! `assets/console/` (how).
 
-mod door;
 mod guard;
+mod login;
 mod model;
 mod read;
 

@@ -14,9 +14,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Map, Value, json};
 
-use super::leash::{Leashed, Server};
 use super::rpc::Rpc;
 use super::setup::{at_least, lock, output, run};
+use super::supervised::{Server, SupervisedServer};
 use super::{StackError, file, place};
 use crate::terminal;
 
@@ -91,7 +91,7 @@ impl Default for Geth {
 
 impl Geth {
     /// Starts geth on the chain in `directory`, which is created if it is missing.
-    pub fn start(&self, program: &Path, directory: &Path, port: u16) -> Result<Leashed, StackError> {
+    pub fn start(&self, program: &Path, directory: &Path, port: u16) -> Result<SupervisedServer, StackError> {
         let (data, made) = (directory.join("geth"), directory.join("genesis.json"));
         if !made.exists() {
             self.make_chain(program, directory, &data, &made)?;
@@ -110,7 +110,7 @@ impl Geth {
         if !self.locals {
             arguments.push("--txpool.nolocals".to_owned());
         }
-        Leashed::start(Server { name: "geth", program, arguments, environment: vec![], directory })
+        SupervisedServer::start(Server { name: "geth", program, arguments, environment: vec![], directory })
     }
 
     /// Runs `geth init`, which creates the chain with its genesis block. Without it, geth would create its own.

@@ -5,18 +5,18 @@
 //! outlives this program, however it ends. Does not guarantee that a stack keeps data: every start has an empty AWS
 //! account and a new chain.
 //!
-//! Read in this order: [`place`] (the directory), [`setup`] (what is installed), [`leash`] (supervised processes),
+//! Read in this order: [`place`] (the directory), [`setup`] (what is installed), [`supervised`] (supervised processes),
 //! [`servers`] (ministack and anvil), [`geth`] (a real node instead of anvil), [`gates`] (optional proxies in front),
 //! [`provision`] (queues, tables, topic, key).
 
 pub mod gates;
 pub mod geth;
-pub mod leash;
 pub mod place;
 pub mod provision;
 pub mod rpc;
 pub mod servers;
 pub mod setup;
+pub mod supervised;
 
 use std::path::{Path, PathBuf};
 

@@ -14,9 +14,9 @@ use serde_json::json;
 
 use super::gates::Gates;
 use super::geth::{self, Geth};
-use super::leash::{Leashed, Server};
 use super::rpc::{Rpc, http_client};
 use super::setup::Tools;
+use super::supervised::{Server, SupervisedServer};
 use super::{StackError, file};
 use crate::clock::Stopwatch;
 use crate::terminal::Step;
@@ -65,8 +65,8 @@ pub struct LocalStack {
     pub gates: Option<Gates>,
     /// Whether the node is a geth that was started here.
     pub is_geth: bool,
-    ministack: Leashed,
-    node: Option<Leashed>,
+    ministack: SupervisedServer,
+    node: Option<SupervisedServer>,
     /// A lock held while the servers run; it marks the directory as in use.
     _in_use: File,
 }
@@ -187,9 +187,9 @@ impl LocalStack {
     }
 }
 
-fn ministack(tools: &Tools, directory: &Path, port: u16) -> Result<Leashed, StackError> {
+fn ministack(tools: &Tools, directory: &Path, port: u16) -> Result<SupervisedServer, StackError> {
     let inside = |name: &str| directory.join(name).display().to_string();
-    Leashed::start(Server {
+    SupervisedServer::start(Server {
         name: "ministack",
         program: &tools.python,
         arguments: vec!["-c".to_owned(), MINISTACK.to_owned()],
@@ -206,13 +206,13 @@ fn ministack(tools: &Tools, directory: &Path, port: u16) -> Result<Leashed, Stac
     })
 }
 
-fn anvil(tools: &Tools, directory: &Path, port: u16) -> Result<Leashed, StackError> {
+fn anvil(tools: &Tools, directory: &Path, port: u16) -> Result<SupervisedServer, StackError> {
     let flags = "--host 127.0.0.1 --chain-id 97 --accounts 0 --base-fee 0 --gas-limit 55000000 --hardfork osaka \
         --enable-tx-gas-limit --slots-in-an-epoch 1 --block-time 0.45 --order fees -q";
     let mut arguments: Vec<String> = flags.split_whitespace().map(str::to_owned).collect();
     arguments.extend(["--port".to_owned(), port.to_string()]);
     arguments.extend(["--cache-path".to_owned(), directory.join("anvil").display().to_string()]);
-    Leashed::start(Server { name: "anvil", program: &tools.anvil, arguments, environment: vec![], directory })
+    SupervisedServer::start(Server { name: "anvil", program: &tools.anvil, arguments, environment: vec![], directory })
 }
 
 /// Starts a server on the requested port, or on its usual port, or on a free port.
@@ -221,8 +221,8 @@ async fn start_on_port(
     option: &'static str,
     usual: u16,
     asked: Option<u16>,
-    start: impl AsyncFn(u16) -> Result<Leashed, StackError>,
-) -> Result<(Leashed, u16), StackError> {
+    start: impl AsyncFn(u16) -> Result<SupervisedServer, StackError>,
+) -> Result<(SupervisedServer, u16), StackError> {
     if let Some(port) = asked {
         if !is_free(port) {
             return Err(StackError::PortTaken { name, port, option });
@@ -250,7 +250,10 @@ fn any_free(name: &'static str) -> Result<u16, StackError> {
 }
 
 /// Polls until the server answers, ends, or exceeds its time.
-pub async fn await_ready(mut server: Leashed, ask: impl AsyncFn() -> bool) -> Result<Leashed, StackError> {
+pub async fn await_ready(
+    mut server: SupervisedServer,
+    ask: impl AsyncFn() -> bool,
+) -> Result<SupervisedServer, StackError> {
     let waiting = Stopwatch::start();
     loop {
         if let Some(status) = server.ended() {

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use signpost_txmgr::units::sha256;
 
-use super::leash::supervised;
+use super::supervised::supervised;
 use super::{StackError, file, place};
 use crate::terminal;
 
@@ -184,9 +184,9 @@ pub(super) fn run(directory: &Path, what: &'static str, command: &Command) -> Re
     let failed = |error: std::io::Error| StackError::Install { what, reason: error.to_string(), log: log.clone() };
     let mut running = supervised("setup", command, directory).stdout(out).stderr(err).spawn().map_err(failed)?;
     // Installers are supervised too: one that outlived this program would write into the next run's files.
-    let leash = running.stdin.take();
+    let pipe = running.stdin.take();
     let status = running.wait().map_err(failed)?;
-    drop(leash);
+    drop(pipe);
     if status.success() {
         return Ok(());
     }

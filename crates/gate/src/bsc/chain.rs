@@ -13,9 +13,9 @@ use tokio::sync::Mutex;
 
 use super::decode::{Tx, decode};
 use super::pool::{Account, Move, Pool, Pooled};
+use super::refusal::Refusal;
 use super::rules::Limits;
 use super::upstream::{Failure, Upstream};
-use super::words::Refusal;
 
 /// The state that all nodes of a gate share.
 #[derive(Debug)]

@@ -6,7 +6,7 @@
 use rlp::{DecoderError, Rlp, RlpStream};
 use signpost_txmgr::units::{Address, SigningHash, TxHash, U256, keccak256};
 
-use super::words::Refusal;
+use super::refusal::Refusal;
 
 /// A decoded transaction.
 #[derive(Debug, Clone)]

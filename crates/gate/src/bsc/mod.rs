@@ -19,11 +19,11 @@ mod market;
 mod node;
 mod odd;
 mod pool;
+mod refusal;
 mod reorg;
 mod rules;
 mod upstream;
 mod view;
-mod words;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -36,10 +36,10 @@ use tokio::task::JoinHandle;
 use chain::Chain;
 pub use fault::BscFault;
 use node::Node;
+pub use refusal::Refusal;
 use reorg::Watch;
 pub use rules::Limits;
 use upstream::{Failure, Upstream};
-pub use words::Refusal;
 
 use crate::control::Control;
 use crate::http::{GateError, Served, client};

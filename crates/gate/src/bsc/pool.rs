@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use signpost_txmgr::units::{Address, TxHash, U256};
 
 use super::decode::Tx;
+use super::refusal::Refusal;
 use super::rules::Limits;
 use super::upstream::quantity;
-use super::words::Refusal;
 
 /// The limit of transactions remembered after they were mined, for re-injection.
 const REMEMBERED: usize = 4_096;

@@ -10,8 +10,8 @@ use tokio::sync::Mutex;
 
 use super::chain::Chain;
 use super::pool::Pooled;
+use super::refusal::Refusal;
 use super::upstream::{Failure, number, quantity};
-use super::words::Refusal;
 
 /// The number of blocks that a node looks back.
 const DEPTH: usize = 64;

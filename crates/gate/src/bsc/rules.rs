@@ -12,7 +12,7 @@ use signpost_txmgr::tx::{Intent, MAX_INIT_CODE_BYTES, MAX_TX_BYTES, MAX_TX_GAS, 
 use signpost_txmgr::units::{Address, ChainId, Gas, U256, Wei};
 
 use super::decode::{Tx, Wide};
-use super::words::Refusal;
+use super::refusal::Refusal;
 
 /// The order of secp256k1 (SEC 2).
 const ORDER: [u8; 32] = [

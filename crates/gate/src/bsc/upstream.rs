@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use signpost_txmgr::units::{Address, TxHash, U256};
 
-use super::words::Refusal;
+use super::refusal::Refusal;
 
 /// Why a call has no result.
 #[derive(Debug)]

@@ -6,8 +6,8 @@
 use serde_json::{Value, json};
 
 use super::chain::Chain;
+use super::refusal::Refusal;
 use super::upstream::{Failure, number, quantity};
-use super::words::Refusal;
 
 /// The default distance of the final block from the head (BEP-126), if the node behind does not report one.
 const FINAL_BEHIND: u64 = 2;

@@ -11,7 +11,7 @@
 //! ## Does not guarantee
 //! * That a question ends: the host bounds its time and then returns [`Finding::unanswered`].
 
-use crate::machine::{Event, Tuning, Word, witnesses_of};
+use crate::machine::{Corroboration, Event, Tuning, witnesses_of};
 use crate::ports::{Chain, NonceUse, OutcomeTopic, PortError, ResignQueue, Store, UseQuery};
 use crate::record::{Inquiry, Receipt, Record, Subject};
 use crate::units::{Millis, TxHash};
@@ -126,8 +126,8 @@ fn event_of_use(
 ) -> Event {
     let waited_ms = record.unanswered_ms(Subject::Use, now).max(now.since(asked_at));
     match found {
-        Ok(NonceUse::Found(foreign, word)) if record.attempt_of(foreign.tx_hash).is_none() => {
-            let Some(witnesses) = agreed(record, word, foreign.tx_hash, waited_ms, tuning) else {
+        Ok(NonceUse::Found(foreign, corroboration)) if record.attempt_of(foreign.tx_hash).is_none() => {
+            let Some(witnesses) = agreed(record, corroboration, foreign.tx_hash, waited_ms, tuning) else {
                 return again(record, Subject::Use, asked_at, now);
             };
             metrics::counter!(meters::DISPLACED).increment(1);
@@ -135,8 +135,8 @@ fn event_of_use(
                 "displaced: a transaction not signed here used the nonce");
             Event::Displaced { foreign, witnesses }
         }
-        Ok(NonceUse::Ours(receipt, word)) if record.attempt_of(receipt.tx_hash).is_some() => {
-            match agreed(record, word, receipt.tx_hash, waited_ms, tuning) {
+        Ok(NonceUse::Ours(receipt, corroboration)) if record.attempt_of(receipt.tx_hash).is_some() => {
+            match agreed(record, corroboration, receipt.tx_hash, waited_ms, tuning) {
                 Some(witnesses) => finalized(record, receipt, bytes, witnesses),
                 None => again(record, Subject::Use, asked_at, now),
             }
@@ -159,13 +159,19 @@ fn event_of_use(
 }
 
 /// How many nodes agree, if they are enough.
-fn agreed(record: &Record, word: Word, tx_hash: TxHash, waited_ms: u64, tuning: &Tuning) -> Option<u8> {
-    if word == Word::Contradicts {
+fn agreed(
+    record: &Record,
+    corroboration: Corroboration,
+    tx_hash: TxHash,
+    waited_ms: u64,
+    tuning: &Tuning,
+) -> Option<u8> {
+    if corroboration == Corroboration::Contradicts {
         metrics::counter!(meters::CONTRADICTED, "account" => record.account.to_string()).increment(1);
         tracing::warn!(request_id = %record.request_id, nonce = %record.nonce, %tx_hash,
             "two nodes contradict each other about the use of a nonce; no verdict until they agree");
     }
-    witnesses_of(word, waited_ms, tuning)
+    witnesses_of(corroboration, waited_ms, tuning)
 }
 
 fn finalized(record: &Record, receipt: Receipt, bytes: Option<&[u8]>, witnesses: u8) -> Event {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::account::Head;
 use crate::fees;
-use crate::machine::{ChainSlot, ReceiptView, SlotView, Tuning, Word};
+use crate::machine::{ChainSlot, Corroboration, ReceiptView, SlotView, Tuning};
 use crate::ports::ChainView;
 use crate::record::{AttemptKind, Phase, Receipt, Record, SendClass, Subject};
 use crate::tx::TRANSFER_GAS;
@@ -43,7 +43,7 @@ pub struct Lane {
     /// For the lane's head: how many attempts it had when a node accepted the newest, and the newest block then.
     pub(super) taken: BTreeMap<Nonce, (usize, BlockNumber)>,
     /// The second node's answer about a slot's final receipt.
-    pub(super) words: BTreeMap<Nonce, NotedWord>,
+    pub(super) corroborations: BTreeMap<Nonce, NotedCorroboration>,
     /// The newest block of the last view.
     latest: Option<BlockNumber>,
     /// Set while no second node answers.
@@ -80,9 +80,9 @@ pub(super) enum Stuck {
 
 /// A second node's answer about a final receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NotedWord {
+pub(super) struct NotedCorroboration {
     receipt: Receipt,
-    word: Word,
+    corroboration: Corroboration,
     /// Since when the answer has been the same.
     since: Millis,
     /// How many times in a row it was the same.
@@ -91,7 +91,7 @@ pub(super) struct NotedWord {
 
 /// Consecutive silent answers that count as silence. Fewer may be chance, since nothing is known about the time between
 /// them.
-const SILENT_WORDS: u32 = 6;
+const SILENT_ANSWERS: u32 = 6;
 
 /// A period in which no second node answered about any receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +140,7 @@ impl Lane {
             sent_at: BTreeMap::new(),
             asked_at: BTreeMap::new(),
             taken: BTreeMap::new(),
-            words: BTreeMap::new(),
+            corroborations: BTreeMap::new(),
             latest: None,
             silence: None,
             receiptless: BTreeMap::new(),
@@ -298,39 +298,55 @@ impl Lane {
     pub(super) fn to_witness(&self, view: &ChainView) -> Vec<(Nonce, Receipt)> {
         let is_open = |nonce: &Nonce| self.records.get(nonce).is_some_and(|record| record.phase.settlement().is_none());
         let is_confirmed = |(nonce, receipt): &(Nonce, Receipt)| {
-            self.words
-                .get(nonce)
-                .is_some_and(|heard| heard.receipt == *receipt && matches!(heard.word, Word::Agrees | Word::Alone))
+            self.corroborations.get(nonce).is_some_and(|heard| {
+                heard.receipt == *receipt && matches!(heard.corroboration, Corroboration::Agrees | Corroboration::Alone)
+            })
         };
         let finals = view.finals.iter().filter(|it| is_open(&it.0) && !is_confirmed(it));
         finals.copied().collect()
     }
 
     /// Stores a second node's answer.
-    pub(super) fn note_word(&mut self, nonce: Nonce, receipt: Receipt, word: Word, now: Millis) {
-        self.silence = match (word, self.silence) {
-            (Word::Silent, Some(silence)) if now.since(silence.heard_at) < SILENCE_MS => {
+    pub(super) fn note_corroboration(
+        &mut self,
+        nonce: Nonce,
+        receipt: Receipt,
+        corroboration: Corroboration,
+        now: Millis,
+    ) {
+        self.silence = match (corroboration, self.silence) {
+            (Corroboration::Silent, Some(silence)) if now.since(silence.heard_at) < SILENCE_MS => {
                 Some(Silence { heard_at: now, ..silence })
             }
-            (Word::Silent, _) => Some(Silence { since: now, heard_at: now }),
-            (Word::Alone | Word::Agrees | Word::NotYet | Word::Contradicts, _) => None,
+            (Corroboration::Silent, _) => Some(Silence { since: now, heard_at: now }),
+            (Corroboration::Alone | Corroboration::Agrees | Corroboration::NotYet | Corroboration::Contradicts, _) => {
+                None
+            }
         };
-        let before = self.words.get(&nonce).filter(|heard| heard.receipt == receipt);
+        let before = self.corroborations.get(&nonce).filter(|heard| heard.receipt == receipt);
         // A contradiction stands while the node is silent.
-        let is_contradicted = before.is_some_and(|heard| heard.word == Word::Contradicts);
-        let word =
-            if is_contradicted && matches!(word, Word::Silent | Word::NotYet) { Word::Contradicts } else { word };
+        let is_contradicted = before.is_some_and(|heard| heard.corroboration == Corroboration::Contradicts);
+        let corroboration = if is_contradicted && matches!(corroboration, Corroboration::Silent | Corroboration::NotYet)
+        {
+            Corroboration::Contradicts
+        } else {
+            corroboration
+        };
         let (since, times) = match before {
-            Some(heard) if heard.word == word => (heard.since, heard.times),
+            Some(heard) if heard.corroboration == corroboration => (heard.since, heard.times),
             Some(_) | None => (now, 0),
         };
-        self.words.insert(nonce, NotedWord { receipt, word, since, times: times.saturating_add(1) });
+        self.corroborations
+            .insert(nonce, NotedCorroboration { receipt, corroboration, since, times: times.saturating_add(1) });
     }
 
     /// Since when the second nodes have been silent about a nonce. A silence about all receipts counts for each, so
     /// that a node that is down is waited for once and not for every request.
     fn silent_since(&self, nonce: Nonce) -> Option<Millis> {
-        let heard = self.words.get(&nonce).filter(|heard| heard.word == Word::Silent && heard.times >= SILENT_WORDS)?;
+        let heard = self
+            .corroborations
+            .get(&nonce)
+            .filter(|heard| heard.corroboration == Corroboration::Silent && heard.times >= SILENT_ANSWERS)?;
         Some(self.silence.map_or(heard.since, |silence| silence.since.min(heard.since)))
     }
 
@@ -402,7 +418,7 @@ impl Lane {
         self.sent_at.retain(|nonce, _| *nonce >= to);
         self.asked_at.retain(|nonce, _| *nonce >= to);
         self.refused_at.retain(|nonce, _| *nonce >= to);
-        self.words.retain(|nonce, _| *nonce >= to);
+        self.corroborations.retain(|nonce, _| *nonce >= to);
     }
 
     /// Whether a standing problem may be logged again: once a minute.
@@ -425,8 +441,8 @@ impl Lane {
         seen.zip(self.high).map(|(view, high)| {
             let shown = view.finals.iter().find(|(nonce, _)| *nonce == record.nonce).map(|(_, receipt)| *receipt);
             let settles = shown.and_then(|receipt| {
-                let heard = self.words.get(&record.nonce).filter(|heard| heard.receipt == receipt)?;
-                Some((receipt, heard.word))
+                let heard = self.corroborations.get(&record.nonce).filter(|heard| heard.receipt == receipt)?;
+                Some((receipt, heard.corroboration))
             });
             let receipt = match receipts.get(&record.nonce) {
                 Some(receipt) => *receipt,

@@ -28,7 +28,7 @@ use std::sync::{Mutex, PoisonError};
 use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
 
 use crate::account::{Head, SeenFee};
-use crate::machine::{Action, Event, Tuning, Word, next_action, waits_for};
+use crate::machine::{Action, Corroboration, Event, Tuning, next_action, waits_for};
 use crate::meters::gauge;
 use crate::ports::{Chain, ChainView, OutcomeTopic, PortError, ResignQueue, SlotQuery, Store, ViewQuery, WitnessQuery};
 use crate::record::{Phase, Record, SendClass, WaitCause, Waiting};
@@ -257,16 +257,16 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
         }
         let query =
             WitnessQuery { address: lane.account.address, source: view.source.clone(), finals: finals.clone(), now };
-        let words = self.chain.witness(&query).await;
-        for ((nonce, receipt), word) in finals.into_iter().zip(words) {
-            if word == Word::Contradicts {
+        let corroborations = self.chain.witness(&query).await;
+        for ((nonce, receipt), corroboration) in finals.into_iter().zip(corroborations) {
+            if corroboration == Corroboration::Contradicts {
                 metrics::counter!(meters::CONTRADICTED, "account" => lane.account.to_string()).increment(1);
                 let request_id = lane.records.get(&nonce).map(|record| record.request_id.to_string());
                 tracing::warn!(account = %lane.account, %nonce, request_id, tx_hash = %receipt.tx_hash,
                     block = %receipt.block.number, source = view.source,
                     "two nodes contradict each other about a final receipt; no verdict until they agree");
             }
-            lane.note_word(nonce, receipt, word, now);
+            lane.note_corroboration(nonce, receipt, corroboration, now);
         }
     }
 
@@ -376,7 +376,7 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             self.ahead.lock().unwrap_or_else(PoisonError::into_inner).remove(&lane.account);
             return Ok(());
         }
-        let (count, word) = match self.chain.final_count(lane.account.address).await {
+        let (count, corroboration) = match self.chain.final_count(lane.account.address).await {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::warn!(error = error_chain(&error), account = %lane.account, "it is not known whether another program used the account");
@@ -387,11 +387,11 @@ impl<S: Store, C: Chain, R: ResignQueue, O: OutcomeTopic> Broadcaster<S, C, R, O
             return Ok(());
         }
         let rounds = self.count_ahead(lane.account, count);
-        let is_sure = match word {
+        let is_sure = match corroboration {
             // Both endpoints have reached the lower count.
-            Word::Agrees | Word::NotYet => true,
-            Word::Alone => rounds >= Self::ALONE_ROUNDS,
-            Word::Silent | Word::Contradicts => false,
+            Corroboration::Agrees | Corroboration::NotYet => true,
+            Corroboration::Alone => rounds >= Self::ALONE_ROUNDS,
+            Corroboration::Silent | Corroboration::Contradicts => false,
         };
         if count.since(next) > Self::FAST_FORWARD_MAX {
             metrics::counter!(meters::TOO_FAR_AHEAD, "account" => lane.account.to_string()).increment(1);

@@ -12,8 +12,8 @@ use super::decode::decode;
 use super::gate::{Fate, Gate};
 use super::journal::{Entry, Journal};
 use super::lies::{self, FAR_AHEAD};
-use super::world::{ChainState, NodeMood, PoolTx, Second};
-use crate::machine::{ReceiptView, Word};
+use super::world::{ChainState, NodeFaults, PoolTx, Second};
+use crate::machine::{Corroboration, ReceiptView};
 use crate::ports::{
     Chain, ChainView, Counts, Happened, NonceUse, PortError, SlotQuery, UseQuery, ViewQuery, WitnessQuery,
 };
@@ -138,8 +138,8 @@ impl MemoryChain {
     }
 
     /// Sets the faults of the node.
-    pub fn set_mood(&self, mood: NodeMood) {
-        self.state().mood = mood;
+    pub fn set_faults(&self, faults: NodeFaults) {
+        self.state().faults = faults;
     }
 
     /// All transactions in canonical blocks, in order.
@@ -198,19 +198,19 @@ impl MemoryChain {
     }
 
     /// The second node's answer about a final receipt that the first node shows.
-    fn word(&self, address: Address, nonce: Nonce, receipt: &Receipt) -> Word {
+    fn corroboration(&self, address: Address, nonce: Nonce, receipt: &Receipt) -> Corroboration {
         let state = self.state();
         match state.second {
-            None => Word::Alone,
-            Some(Second::Silent) => Word::Silent,
-            Some(Second::Honest) if receipt.block.number.0 > state.finalized => Word::NotYet,
+            None => Corroboration::Alone,
+            Some(Second::Silent) => Corroboration::Silent,
+            Some(Second::Honest) if receipt.block.number.0 > state.finalized => Corroboration::NotYet,
             Some(Second::Honest) => {
                 let is_true = state.by_nonce.get(&(address, nonce)) == Some(&receipt.tx_hash)
                     && state.receipt(receipt.tx_hash, state.finalized) == Some(*receipt);
                 // If the honest node leads, the lying node is asked, and it denies every other receipt. A false receipt
                 // was shown before the honest node led, so then the honest node answers.
-                let is_denied = state.mood.second_leads && state.mood.lies.any() && !nonce.0.is_multiple_of(2);
-                if is_true && !is_denied { Word::Agrees } else { Word::Contradicts }
+                let is_denied = state.faults.second_leads && state.faults.lies.any() && !nonce.0.is_multiple_of(2);
+                if is_true && !is_denied { Corroboration::Agrees } else { Corroboration::Contradicts }
             }
         }
     }
@@ -219,23 +219,23 @@ impl MemoryChain {
     fn lie_of_use(&self, query: &UseQuery) -> Option<NonceUse> {
         let (lies, block) = {
             let state = self.state();
-            if !state.mood.lies.receipts || state.mood.second_leads {
+            if !state.faults.lies.receipts || state.faults.second_leads {
                 return None;
             }
-            (state.mood.lies, state.block_ref(state.finalized)?)
+            (state.faults.lies, state.block_ref(state.finalized)?)
         };
         let block = if lies.blocks { lies::made_up(block.number) } else { block };
         if let (Some(hash), true) = (query.own.last(), query.nonce.0.is_multiple_of(2)) {
             let receipt = lies::receipt(*hash, block, true);
-            return Some(NonceUse::Ours(receipt, self.word(query.address, query.nonce, &receipt)));
+            return Some(NonceUse::Ours(receipt, self.corroboration(query.address, query.nonce, &receipt)));
         }
         let used = Foreign { tx_hash: TxHash(block.hash.0), block };
-        let word = match self.state().second {
-            None => Word::Alone,
-            Some(Second::Silent) => Word::Silent,
-            Some(Second::Honest) => Word::Contradicts,
+        let corroboration = match self.state().second {
+            None => Corroboration::Alone,
+            Some(Second::Silent) => Corroboration::Silent,
+            Some(Second::Honest) => Corroboration::Contradicts,
         };
-        Some(NonceUse::Found(used, word))
+        Some(NonceUse::Found(used, corroboration))
     }
 
     /// Decodes raw bytes and submits the transaction, as a node does.
@@ -263,19 +263,19 @@ impl Chain for MemoryChain {
         let pass = self.gate.enter("view").await?;
         let view = {
             let mut state = self.state();
-            let mood = state.mood;
-            if mood.second_leads && state.second == Some(Second::Honest) {
-                state.mood = NodeMood::default();
+            let faults = state.faults;
+            if faults.second_leads && state.second == Some(Second::Honest) {
+                state.faults = NodeFaults::default();
             }
             let mut view = view(&state, query);
-            if state.mood.mixed {
+            if state.faults.mixed {
                 // The final part is from one answer, the rest from another.
-                state.mood.on_old_branch = true;
+                state.faults.on_old_branch = true;
                 let old = self::view(&state, query);
                 (view.latest, view.receipts) = (old.latest, old.receipts);
             }
-            state.mood.lies.tell(query, &mut view);
-            state.mood = mood;
+            state.faults.lies.tell(query, &mut view);
+            state.faults = faults;
             view
         };
         pass.reply(view).await
@@ -305,11 +305,12 @@ impl Chain for MemoryChain {
         pass.reply(bytes).await
     }
 
-    async fn witness(&self, query: &WitnessQuery) -> Vec<Word> {
-        let words = || query.finals.iter().map(|(nonce, receipt)| self.word(query.address, *nonce, receipt)).collect();
-        let silent = || vec![Word::Silent; query.finals.len()];
+    async fn witness(&self, query: &WitnessQuery) -> Vec<Corroboration> {
+        let corroborations =
+            || query.finals.iter().map(|(nonce, receipt)| self.corroboration(query.address, *nonce, receipt)).collect();
+        let silent = || vec![Corroboration::Silent; query.finals.len()];
         match self.gate.enter("witness").await {
-            Ok(pass) => pass.reply(words()).await.unwrap_or_else(|_| silent()),
+            Ok(pass) => pass.reply(corroborations()).await.unwrap_or_else(|_| silent()),
             Err(_) => silent(),
         }
     }
@@ -323,37 +324,37 @@ impl Chain for MemoryChain {
             let state = self.state();
             // The node reports nothing as final that is not final in its own view.
             let upto = query.finalized.0.min(state.seen_finalized());
-            let by_nonce = state.by_nonce.get(&(query.address, query.nonce)).filter(|_| !state.mood.pruned);
+            let by_nonce = state.by_nonce.get(&(query.address, query.nonce)).filter(|_| !state.faults.pruned);
             by_nonce.and_then(|hash| state.receipt(*hash, upto))
         };
         // The fake finds the use directly, so it does not search through blocks.
         let found = used.map_or(NonceUse::NotFound(query.searched), |receipt| {
             let is_own = query.own.contains(&receipt.tx_hash);
-            let word = self.word(query.address, query.nonce, &receipt);
+            let corroboration = self.corroboration(query.address, query.nonce, &receipt);
             let used = Foreign { tx_hash: receipt.tx_hash, block: receipt.block };
-            match (is_own, self.state().mood.hides_receipts) {
-                (false, _) => NonceUse::Found(used, word),
+            match (is_own, self.state().faults.hides_receipts) {
+                (false, _) => NonceUse::Found(used, corroboration),
                 (true, true) => NonceUse::Unshown(used),
-                (true, false) => NonceUse::Ours(receipt, word),
+                (true, false) => NonceUse::Ours(receipt, corroboration),
             }
         });
         pass.reply(found).await
     }
 
-    async fn final_count(&self, address: Address) -> Result<(Nonce, Word), PortError> {
+    async fn final_count(&self, address: Address) -> Result<(Nonce, Corroboration), PortError> {
         let pass = self.gate.enter("final_count").await?;
         let answer = {
             let state = self.state();
             let mut first = state.seen_count(address, state.seen_finalized());
-            if state.mood.lies.counts && !state.mood.second_leads {
+            if state.faults.lies.counts && !state.faults.second_leads {
                 first = Nonce(first.0 + FAR_AHEAD);
             }
             match state.second {
-                None => (first, Word::Alone),
-                Some(Second::Silent) => (first, Word::Silent),
+                None => (first, Corroboration::Alone),
+                Some(Second::Silent) => (first, Corroboration::Silent),
                 Some(Second::Honest) => {
                     let second = state.seen_count(address, state.finalized);
-                    (first.min(second), if first == second { Word::Agrees } else { Word::NotYet })
+                    (first.min(second), if first == second { Corroboration::Agrees } else { Corroboration::NotYet })
                 }
             }
         };
@@ -398,13 +399,13 @@ fn view(state: &ChainState, query: &ViewQuery) -> ChainView {
     let mut heights: BTreeSet<u64> = query.slots.iter().filter_map(|slot| slot.mined_at).map(|at| at.0).collect();
     for SlotQuery { nonce, hashes, .. } in query.slots.iter().filter(|slot| slot.nonce < below) {
         let found = hashes.iter().find_map(|hash| state.seen_receipt(*hash, height));
-        let found = found.filter(|_| !state.mood.hides_receipts);
+        let found = found.filter(|_| !state.faults.hides_receipts);
         if let Some(receipt) = found {
             heights.insert(receipt.block.number.0);
         }
         receipts.push((*nonce, found.map_or(ReceiptView::Absent, ReceiptView::Found)));
     }
-    let answer = heights.iter().filter(|number| **number <= height && !state.mood.hides_blocks);
+    let answer = heights.iter().filter(|number| **number <= height && !state.faults.hides_blocks);
     let canonical: Vec<BlockRef> = answer.filter_map(|number| state.seen_block(*number)).collect();
     let finalized_nonce = state.seen_count(query.address, finalized);
     let is_final = |nonce: Nonce, receipt: &Receipt| {

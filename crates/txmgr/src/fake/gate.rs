@@ -1,4 +1,4 @@
-//! Fault injection: every call of the fakes passes a [`Gate`], and a [`Weather`] decides the [`Fate`] of each call.
+//! Fault injection: every call of the fakes passes a [`Gate`], and a [`FaultSource`] decides the [`Fate`] of each call.
 //!
 //! Read next: [`super::store`].
 
@@ -38,7 +38,7 @@ pub enum Fate {
 }
 
 /// Decides the results of calls.
-pub trait Weather: Send + Sync + fmt::Debug {
+pub trait FaultSource: Send + Sync + fmt::Debug {
     /// The fate of the next call, by the name of the operation in the service's API.
     fn fate(&self, operation: &'static str) -> Fate;
 
@@ -62,16 +62,16 @@ pub trait Weather: Send + Sync + fmt::Debug {
     }
 }
 
-/// The gate for the calls of one fake. Without a weather, they complete at once.
+/// The gate for the calls of one fake. Without a fault source, they complete at once.
 #[derive(Debug, Clone, Default)]
-pub struct Gate(Option<Arc<dyn Weather>>);
+pub struct Gate(Option<Arc<dyn FaultSource>>);
 
 /// Why a call did not complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FakeFault {
-    /// The weather made it fail.
-    #[error("the weather made the call fail")]
-    Weather,
+    /// The fault source made it fail.
+    #[error("the fault source made the call fail")]
+    Injected,
     /// The key does not exist.
     #[error("NotFoundException: no such key")]
     NoKey,
@@ -101,20 +101,20 @@ pub(super) struct Pass {
 }
 
 impl Gate {
-    /// A gate with a weather: every call yields once, then its fate is applied.
+    /// A gate with a fault source: every call yields once, then its fate is applied.
     #[must_use]
-    pub fn with(weather: Arc<dyn Weather>) -> Self {
-        Self(Some(weather))
+    pub fn with(faults: Arc<dyn FaultSource>) -> Self {
+        Self(Some(faults))
     }
 
     /// Returns when the call may take effect.
     pub(super) async fn enter(&self, operation: &'static str) -> Result<Pass, PortError> {
-        let Some(weather) = &self.0 else { return Ok(Pass { operation, fate: Fate::Pass }) };
+        let Some(faults) = &self.0 else { return Ok(Pass { operation, fate: Fate::Pass }) };
         yield_once().await;
-        if let Some(wait) = weather.wait(operation) {
+        if let Some(wait) = faults.wait(operation) {
             wait.await;
         }
-        let fate = weather.fate(operation);
+        let fate = faults.fate(operation);
         match fate {
             Fate::Fail { happened, throttled } => Err(failed(operation, happened, throttled)),
             Fate::DieBefore => pending().await,
@@ -126,10 +126,10 @@ impl Gate {
 
     /// The fate of one entry of a batch.
     pub(super) fn entry(&self, operation: &'static str) -> Fate {
-        self.0.as_ref().map_or(Fate::Pass, |weather| weather.entry_fate(operation))
+        self.0.as_ref().map_or(Fate::Pass, |faults| faults.entry_fate(operation))
     }
 
-    /// Checks that SQS or SNS accepts this body with attributes of this size, and that the weather does not refuse it.
+    /// Checks that SQS or SNS accepts this body with attributes of this size, and that the fault source does not refuse it.
     pub(super) fn takes(&self, operation: &'static str, body: &str, attributes_bytes: usize) -> Result<(), PortError> {
         let refused = |code, words: &str| Err(PortError::refused_for_good(operation, code, words));
         if body.len().saturating_add(attributes_bytes) > text::MAX_MESSAGE_BYTES {
@@ -138,8 +138,8 @@ impl Gate {
         if let Some(character) = text::unsendable(body) {
             return refused("InvalidMessageContents", &format!("U+{:04X} is not allowed", u32::from(character)));
         }
-        if self.0.as_ref().is_some_and(|weather| weather.refuses(operation, body)) {
-            return refused("InvalidParameter", "by the weather");
+        if self.0.as_ref().is_some_and(|faults| faults.refuses(operation, body)) {
+            return refused("InvalidParameter", "by the fault source");
         }
         Ok(())
     }
@@ -161,7 +161,7 @@ impl Pass {
 }
 
 pub(super) fn failed(operation: &'static str, happened: Happened, throttled: bool) -> PortError {
-    PortError { operation, happened, throttled, source: Box::new(FakeFault::Weather) }
+    PortError { operation, happened, throttled, source: Box::new(FakeFault::Injected) }
 }
 
 pub(super) fn refused(operation: &'static str, fault: FakeFault) -> PortError {

@@ -80,7 +80,7 @@ impl Key {
             KeyState::PendingDeletion => Some(FakeFault::KeyPendingDeletion),
             KeyState::Denied => Some(FakeFault::KeyDenied),
             KeyState::SignDenied => (operation == "Sign").then_some(FakeFault::KeyDenied),
-            KeyState::SignFails => (operation == "Sign").then_some(FakeFault::Weather),
+            KeyState::SignFails => (operation == "Sign").then_some(FakeFault::Injected),
         }
     }
 }
@@ -220,7 +220,7 @@ fn unusable(operation: &'static str, fake: FakeFault) -> KeyCallError {
         FakeFault::KeyDisabled => Some(KeyFault::Disabled),
         FakeFault::KeyDenied => Some(KeyFault::Denied),
         FakeFault::KeyPendingDeletion => Some(KeyFault::PendingDeletion),
-        FakeFault::Weather | FakeFault::Unreadable | FakeFault::Validation(_) => None,
+        FakeFault::Injected | FakeFault::Unreadable | FakeFault::Validation(_) => None,
     };
     KeyCallError { fault, call: refused(operation, fake) }
 }

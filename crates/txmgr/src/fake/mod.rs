@@ -5,9 +5,9 @@
 //! the benchmarks and the tests of the drivers use them. All of them are handles: clones share their state.
 //!
 //! Terms:
-//! * A [`Weather`] decides which calls fail. The fakes themselves decide nothing.
+//! * A [`FaultSource`] decides which calls fail. The fakes themselves decide nothing.
 //! * A [`Fate`] is its decision on one call: the call passes or fails, its reply is lost, or the caller dies.
-//! * A [`Gate`] applies the fate to a call. Without a weather, every call completes at once.
+//! * A [`Gate`] applies the fate to a call. Without a fault source, every call completes at once.
 //! * A [`Journal`] records all effects, for an auditor.
 //! * A [`SimClock`] is the time, which the test moves.
 //!
@@ -37,14 +37,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use chain::MemoryChain;
-pub use gate::{FakeFault, Fate, Gate, Weather};
+pub use gate::{FakeFault, Fate, FaultSource, Gate};
 pub use journal::{Entry, Journal};
 pub use keys::{KeyState, MemoryKeys};
 pub use lies::Lies;
 pub use queue::{MemoryQueue, MemoryQueues, QueueRules};
 pub use store::MemoryStore;
 pub use topic::MemoryTopic;
-pub use world::{NodeMood, Second};
+pub use world::{NodeFaults, Second};
 
 use crate::seal::Sealer;
 use crate::units::Millis;

@@ -37,7 +37,7 @@ pub enum Second {
 /// The faults of the node in front of the chain.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "the faults are independent of each other")]
-pub struct NodeMood {
+pub struct NodeFaults {
     /// The number of blocks that it is behind.
     pub lag: u64,
     /// It returns null for every receipt.
@@ -118,7 +118,7 @@ pub(super) struct ChainState {
     pub(super) finalized: u64,
     pub(super) pool: BTreeMap<(Address, Nonce), Arc<PoolTx>>,
     pub(super) by_nonce: BTreeMap<(Address, Nonce), TxHash>,
-    pub(super) mood: NodeMood,
+    pub(super) faults: NodeFaults,
     pub(super) second: Option<Second>,
     /// The minimum price that the pool accepts.
     pub(super) least_price: Wei,
@@ -188,7 +188,7 @@ impl ChainState {
             second: None,
             pool: BTreeMap::new(),
             by_nonce: BTreeMap::new(),
-            mood: NodeMood::default(),
+            faults: NodeFaults::default(),
             least_price: Wei(U256::from(50_000_000)),
             mined_price: Wei::ZERO,
             price: None,
@@ -208,18 +208,18 @@ impl ChainState {
 
     /// The old branch, if the node still shows it.
     fn branch(&self) -> Option<&Stale> {
-        self.stale.as_ref().filter(|_| self.mood.on_old_branch)
+        self.stale.as_ref().filter(|_| self.faults.on_old_branch)
     }
 
     /// The height of the newest block that the node has.
     pub(super) fn seen_height(&self) -> u64 {
-        let lagging = self.height().saturating_sub(self.mood.lag);
+        let lagging = self.height().saturating_sub(self.faults.lag);
         self.branch().map_or(lagging, |stale| stale.base + u64::try_from(stale.blocks.len()).unwrap())
     }
 
     /// The height of the newest block that the node shows as finalized.
     pub(super) fn seen_finalized(&self) -> u64 {
-        self.branch().map_or(self.finalized.saturating_sub(self.mood.lag), |stale| stale.finalized)
+        self.branch().map_or(self.finalized.saturating_sub(self.faults.lag), |stale| stale.finalized)
     }
 
     /// The block that the node shows at a height.
@@ -273,13 +273,13 @@ impl ChainState {
 
     /// Accepts or refuses a transaction, with the checks, their order and the texts of a BSC node.
     pub(super) fn submit(&mut self, tx: PoolTx, keeps: bool) -> SendAnswer {
-        if let Some(class) = self.script.pop_front().or(self.mood.answers) {
+        if let Some(class) = self.script.pop_front().or(self.faults.answers) {
             return SendAnswer::new(class, words_of(class));
         }
         if let Err((class, words)) = self.judge(&tx) {
             return SendAnswer::new(class, words);
         }
-        if keeps && !self.mood.drops_sends {
+        if keeps && !self.faults.drops_sends {
             self.keep(tx);
         }
         SendAnswer::new(SendClass::Accepted, "")

@@ -18,7 +18,7 @@
 mod next;
 mod waits;
 
-pub use next::{Action, ChainSlot, ReceiptView, SignerAsk, SlotView, Tuning, Word, next_action, witnesses_of};
+pub use next::{Action, ChainSlot, Corroboration, ReceiptView, SignerAsk, SlotView, Tuning, next_action, witnesses_of};
 pub use waits::waits_for;
 
 use crate::fees;

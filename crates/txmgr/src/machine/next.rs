@@ -43,7 +43,7 @@ pub struct ChainSlot {
     /// Transaction count at the finalized block; a high-water mark.
     pub finalized_nonce: Nonce,
     /// The receipt that one node's reply shows final (I18), and the second node's answer about it.
-    pub settles: Option<(Receipt, Word)>,
+    pub settles: Option<(Receipt, Corroboration)>,
     /// A receipt of one of the attempts.
     pub receipt: ReceiptView,
     /// The canonical block at the height of the receipt this round saw, or of the one the record holds.
@@ -65,7 +65,7 @@ pub enum ReceiptView {
 
 /// A second endpoint's answer about what the first one showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Word {
+pub enum Corroboration {
     /// No second endpoint is configured.
     Alone,
     /// It shows the same.
@@ -187,8 +187,8 @@ pub fn next_action(record: &Record, view: &SlotView, tuning: &Tuning, now: Milli
 /// A mined record is only compared with the chain.
 fn next_when_mined(record: &Record, mined: &Receipt, view: &SlotView, tuning: &Tuning, now: Millis) -> Action {
     let Some(chain) = &view.chain else { return Action::Wait };
-    if let Some((receipt, word)) = chain.settles
-        && let Some(witnesses) = witnesses(word, view, tuning, now)
+    if let Some((receipt, corroboration)) = chain.settles
+        && let Some(witnesses) = witnesses(corroboration, view, tuning, now)
     {
         return settle(record, receipt, witnesses, now);
     }
@@ -213,8 +213,8 @@ fn next_when_mined(record: &Record, mined: &Receipt, view: &SlotView, tuning: &T
 
 fn next_by_chain(record: &Record, view: &SlotView, tuning: &Tuning, now: Millis) -> Option<Action> {
     let chain = view.chain.as_ref()?;
-    if let Some((receipt, word)) = chain.settles
-        && let Some(witnesses) = witnesses(word, view, tuning, now)
+    if let Some((receipt, corroboration)) = chain.settles
+        && let Some(witnesses) = witnesses(corroboration, view, tuning, now)
     {
         return Some(settle(record, receipt, witnesses, now));
     }
@@ -261,17 +261,17 @@ fn is_denied(record: &Record, mined: &Receipt, view: &SlotView, chain: &ChainSlo
 
 /// How many nodes support a conclusion; `None` while a second one is waited for (I18).
 #[must_use]
-pub fn witnesses_of(word: Word, waited_ms: u64, tuning: &Tuning) -> Option<u8> {
-    match word {
-        Word::Agrees => Some(2),
-        Word::Alone => Some(1),
-        Word::Silent => (waited_ms >= tuning.second_patience_ms && !tuning.two_verdicts).then_some(1),
-        Word::NotYet | Word::Contradicts => None,
+pub fn witnesses_of(corroboration: Corroboration, waited_ms: u64, tuning: &Tuning) -> Option<u8> {
+    match corroboration {
+        Corroboration::Agrees => Some(2),
+        Corroboration::Alone => Some(1),
+        Corroboration::Silent => (waited_ms >= tuning.second_patience_ms && !tuning.two_verdicts).then_some(1),
+        Corroboration::NotYet | Corroboration::Contradicts => None,
     }
 }
 
-fn witnesses(word: Word, view: &SlotView, tuning: &Tuning, now: Millis) -> Option<u8> {
-    witnesses_of(word, view.silent_since.map_or(0, |since| now.since(since)), tuning)
+fn witnesses(corroboration: Corroboration, view: &SlotView, tuning: &Tuning, now: Millis) -> Option<u8> {
+    witnesses_of(corroboration, view.silent_since.map_or(0, |since| now.since(since)), tuning)
 }
 
 /// Searches for the use of the nonce, with pauses between fruitless searches.

@@ -1,6 +1,6 @@
 //! Derives what a record waits for: its [`WaitCause`].
 
-use super::next::{ChainSlot, SlotView, Word, is_receiptless};
+use super::next::{ChainSlot, Corroboration, SlotView, is_receiptless};
 use crate::fees;
 use crate::record::{Attempt, AttemptKind, Phase, Record, SendClass, WaitCause};
 use crate::units::Millis;
@@ -9,9 +9,9 @@ use crate::units::Millis;
 #[must_use]
 pub fn waits_for(record: &Record, view: &SlotView, now: Millis) -> Option<WaitCause> {
     let unconfirmed = view.chain.as_ref().and_then(|chain| match chain.settles {
-        Some((_, Word::Contradicts)) => Some(WaitCause::Contradiction),
-        Some((_, Word::Silent | Word::NotYet)) => Some(WaitCause::SecondNode),
-        Some((_, Word::Agrees | Word::Alone)) | None => None,
+        Some((_, Corroboration::Contradicts)) => Some(WaitCause::Contradiction),
+        Some((_, Corroboration::Silent | Corroboration::NotYet)) => Some(WaitCause::SecondNode),
+        Some((_, Corroboration::Agrees | Corroboration::Alone)) | None => None,
     });
     let is_used = |chain: &ChainSlot| record.nonce < chain.latest_nonce || record.nonce < chain.finalized_nonce;
     match &record.phase {

@@ -14,7 +14,7 @@
 pub mod counts;
 
 use crate::account::Head;
-use crate::machine::Word;
+use crate::machine::Corroboration;
 use crate::ports::{Chain, KeyAnswer, KeyCallError, Keys, PortError, RegisterVerdict, Store};
 use crate::signature::{KeyError, PublicKey};
 use crate::units::{AccountKey, AccountName, Address, ChainId, KmsKeyId, Millis, Nonce, ParseUnitError};
@@ -166,8 +166,8 @@ impl Candidate {
         };
         // If one node invents the nonce that a lane starts at, no transaction of the lane is ever mined.
         Ok(match chain.final_count(address).await? {
-            (_, Word::Silent) => Err(Unfit::NoSecond),
-            (count, Word::Agrees | Word::Alone) if count == nonce => Ok(nonce),
+            (_, Corroboration::Silent) => Err(Unfit::NoSecond),
+            (count, Corroboration::Agrees | Corroboration::Alone) if count == nonce => Ok(nonce),
             (lower, _) => Err(Unfit::Disagree { first: nonce, lower }),
         })
     }

@@ -168,14 +168,14 @@ impl<S: Store, K: Keys, B: BroadcastQueue, O: OutcomeTopic> Signer<S, K, B, O> {
     /// Reads the registered accounts and their public keys, so that an unusable key is reported before the first
     /// request. It stops only its own account. If the key service does not answer, nothing stops.
     pub async fn warm_up(&self, now: Millis) -> Result<(), StartRefused> {
-        let accounts = self.take_up_accounts().await?;
+        let accounts = self.load_accounts().await?;
         self.warm_keys(accounts, now).await;
         Ok(())
     }
 
     /// The first half of [`Self::warm_up`]: reads the accounts on the signer's chain. Fails if accounts are registered,
     /// but none on this chain.
-    pub async fn take_up_accounts(&self) -> Result<OfChain, StartRefused> {
+    pub async fn load_accounts(&self) -> Result<OfChain, StartRefused> {
         let accounts = start::accounts_of_chain(&self.store, self.config.chain_id).await?;
         accounts.warn_of_unreadable();
         self.registry.note(&accounts);

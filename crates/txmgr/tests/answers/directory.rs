@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use signpost_txmgr::fake::{Fate, Gate, Weather};
+use signpost_txmgr::fake::{Fate, FaultSource, Gate};
 use signpost_txmgr::inbox::Disposition;
 use signpost_txmgr::ports::Happened;
 
@@ -26,7 +26,7 @@ impl Counting {
     }
 }
 
-impl Weather for Counting {
+impl FaultSource for Counting {
     fn fate(&self, operation: &'static str) -> Fate {
         let mut calls = self.calls.lock().unwrap();
         let count = calls.entry(operation).or_default();

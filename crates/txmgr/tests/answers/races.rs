@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use signpost_txmgr::fake::{Fate, Gate, Weather};
+use signpost_txmgr::fake::{Fate, FaultSource, Gate};
 use signpost_txmgr::inbox::Incoming;
 
 use crate::world::{MemorySigner, NOW, RULES, World, bad, handle_all, transfer, world};
@@ -20,7 +20,7 @@ impl fmt::Debug for Meanwhile {
     }
 }
 
-impl Weather for Meanwhile {
+impl FaultSource for Meanwhile {
     fn fate(&self, operation: &'static str) -> Fate {
         if operation == self.call {
             let what = self.what.lock().unwrap().take();

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use signpost_txmgr::fake::{Fate, Gate, Weather};
+use signpost_txmgr::fake::{Fate, FaultSource, Gate};
 use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::record::{CancelCause, Record, Stored};
 
@@ -29,7 +29,7 @@ impl Watched {
     }
 }
 
-impl Weather for Watched {
+impl FaultSource for Watched {
     fn fate(&self, operation: &'static str) -> Fate {
         self.calls.lock().unwrap().push(operation);
         let mut failing = self.failing.lock().unwrap();

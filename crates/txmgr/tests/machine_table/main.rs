@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 use signpost_txmgr::fees;
 use signpost_txmgr::machine::{
-    Action, ChainSlot, Event, IllegalTransition, ReceiptView, SignerAsk, SlotView, Tuning, Word, apply, next_action,
+    Action, ChainSlot, Corroboration, Event, IllegalTransition, ReceiptView, SignerAsk, SlotView, Tuning, apply,
+    next_action,
 };
 use signpost_txmgr::record::{
     Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Inquiry, Phase, Reason, Receipt, Record, Revert, SendAnswer,
@@ -311,7 +312,7 @@ fn found(id: u8, at: BlockRef, finalized: u64, canonical: Option<BlockRef>) -> S
         latest_nonce: past,
         finalized_nonce: if finalized >= at.number.0 { past } else { NONCE },
         latest: BlockNumber(100),
-        settles: (finalized >= at.number.0 && canonical == Some(at)).then(|| (receipt(id, at), Word::Alone)),
+        settles: (finalized >= at.number.0 && canonical == Some(at)).then(|| (receipt(id, at), Corroboration::Alone)),
         receipt: ReceiptView::Found(receipt(id, at)),
         canonical,
         price: None,
@@ -319,7 +320,7 @@ fn found(id: u8, at: BlockRef, finalized: u64, canonical: Option<BlockRef>) -> S
 }
 
 /// The same with the answer of a second node, which was first asked at `since`.
-fn second(view: SlotView, word: Word, since: Millis) -> SlotView {
+fn second(view: SlotView, word: Corroboration, since: Millis) -> SlotView {
     let chain =
         view.chain.map(|chain| ChainSlot { settles: chain.settles.map(|(receipt, _)| (receipt, word)), ..chain });
     SlotView { chain, silent_since: Some(since), ..view }
@@ -358,15 +359,18 @@ fn views() -> Vec<(&'static str, SlotView)> {
         ("receipt 40/1, not final", found(1, at, 30, Some(at))),
         ("receipt 40/2 of a reorg, not final", found(1, other, 30, Some(other))),
         ("receipt 40/1, final", found(1, at, 40, Some(at))),
-        ("receipt 40/1, final, a second node agrees", second(found(1, at, 40, Some(at)), Word::Agrees, NOW)),
-        ("receipt 40/1, final, a second node says nothing", second(found(1, at, 40, Some(at)), Word::Silent, NOW)),
+        ("receipt 40/1, final, a second node agrees", second(found(1, at, 40, Some(at)), Corroboration::Agrees, NOW)),
+        (
+            "receipt 40/1, final, a second node says nothing",
+            second(found(1, at, 40, Some(at)), Corroboration::Silent, NOW),
+        ),
         (
             "receipt 40/1, final, a second node says nothing for its time",
-            second(found(1, at, 40, Some(at)), Word::Silent, START),
+            second(found(1, at, 40, Some(at)), Corroboration::Silent, START),
         ),
         (
             "receipt 40/1, final, a second node contradicts for as long",
-            second(found(1, at, 40, Some(at)), Word::Contradicts, START),
+            second(found(1, at, 40, Some(at)), Corroboration::Contradicts, START),
         ),
         ("receipt 40/1 at a final height, other block canonical", found(1, at, 40, Some(other))),
         ("receipt 40/1 at a final height, canonical block untold", found(1, at, 40, None)),

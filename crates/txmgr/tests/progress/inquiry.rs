@@ -1,6 +1,8 @@
 //! What the machine decides about a slot while its slow question has no answer.
 
-use signpost_txmgr::machine::{Action, ChainSlot, Event, ReceiptView, SlotView, Tuning, Word, apply, next_action};
+use signpost_txmgr::machine::{
+    Action, ChainSlot, Corroboration, Event, ReceiptView, SlotView, Tuning, apply, next_action,
+};
 use signpost_txmgr::record::{BlockRef, Foreign, Inquiry, Phase, Receipt, Record, Subject};
 use signpost_txmgr::units::{BlockHash, BlockNumber, Gas, Millis, Nonce, TxHash, Wei};
 
@@ -23,7 +25,7 @@ fn used(receipt: ReceiptView) -> SlotView {
         finalized_nonce: count,
         latest: BlockNumber(100),
         settles: match receipt {
-            ReceiptView::Found(receipt) => Some((receipt, Word::Alone)),
+            ReceiptView::Found(receipt) => Some((receipt, Corroboration::Alone)),
             ReceiptView::Absent | ReceiptView::Unknown => None,
         },
         receipt,

@@ -10,7 +10,7 @@ use signpost_txmgr::fake::{
     sealer,
 };
 use signpost_txmgr::inbox::Incoming;
-use signpost_txmgr::machine::{Tuning, Word};
+use signpost_txmgr::machine::{Corroboration, Tuning};
 use signpost_txmgr::pins::Pins;
 use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::{
@@ -226,11 +226,11 @@ impl Chain for OddChain {
         self.inner.revert_bytes(from, intent, at).await
     }
 
-    async fn witness(&self, query: &WitnessQuery) -> Vec<Word> {
+    async fn witness(&self, query: &WitnessQuery) -> Vec<Corroboration> {
         self.inner.witness(query).await
     }
 
-    async fn final_count(&self, address: Address) -> Result<(Nonce, Word), PortError> {
+    async fn final_count(&self, address: Address) -> Result<(Nonce, Corroboration), PortError> {
         self.inner.final_count(address).await
     }
 

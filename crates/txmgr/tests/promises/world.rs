@@ -12,8 +12,8 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, Share
 use signpost_txmgr::account::Head;
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane, Round};
 use signpost_txmgr::fake::{
-    Entry, Fate, Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, NodeMood,
-    QueueRules, SimClock, Weather, sealer,
+    Entry, Fate, FaultSource, Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic,
+    NodeFaults, QueueRules, SimClock, sealer,
 };
 use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::machine::Tuning;
@@ -46,7 +46,7 @@ impl fmt::Debug for Calls {
     }
 }
 
-impl Weather for Calls {
+impl FaultSource for Calls {
     fn fate(&self, operation: &'static str) -> Fate {
         *self.made.lock().unwrap().entry(operation).or_default() += 1;
         let fails = self.fails.lock().unwrap();
@@ -265,7 +265,7 @@ impl World {
 
     /// Lets the node accept every send and drop it, so that nothing is mined.
     pub(crate) fn forget_sends(&self, forgets: bool) {
-        self.chain.set_mood(NodeMood { drops_sends: forgets, ..NodeMood::default() });
+        self.chain.set_faults(NodeFaults { drops_sends: forgets, ..NodeFaults::default() });
     }
 
     /// Mines more blocks than any rule waits for.

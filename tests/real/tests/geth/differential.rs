@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::json;
 use signpost_bsc::classify::classify;
 use signpost_cli::stack::geth::{Begin, Geth};
-use signpost_cli::stack::leash::{Leashed, Server};
+use signpost_cli::stack::supervised::{Server, SupervisedServer};
 use signpost_cli::stack::{rpc, servers, setup};
 use signpost_gate::bsc::{BscGate, BscGateConfig};
 use signpost_gate::chance::Chance;
@@ -93,7 +93,7 @@ struct Pair {
     /// The gate's endpoint.
     bsc: Rpc,
     _gate: BscGate,
-    _anvil: Leashed,
+    _anvil: SupervisedServer,
 }
 
 impl Pair {
@@ -131,7 +131,7 @@ fn account(key: u8) -> Begin {
     }
 }
 
-async fn anvil(name: &str) -> (Leashed, String) {
+async fn anvil(name: &str) -> (SupervisedServer, String) {
     let tools = tokio::task::spawn_blocking(setup::install).await.unwrap().unwrap();
     let directory = node::fresh_directory(&format!("anvil-{name}"));
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -141,7 +141,8 @@ async fn anvil(name: &str) -> (Leashed, String) {
     let server = Server { name: "anvil", program: &tools.anvil, arguments, environment: vec![], directory: &directory };
     let url = format!("http://127.0.0.1:{port}");
     let asked = rpc::Rpc::at(&url).unwrap();
-    let process = servers::await_ready(Leashed::start(server).unwrap(), async || asked.chain_id().await.is_ok());
+    let process =
+        servers::await_ready(SupervisedServer::start(server).unwrap(), async || asked.chain_id().await.is_ok());
     (process.await.unwrap(), url)
 }
 

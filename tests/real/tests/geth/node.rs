@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use signpost_cli::stack::geth::{self, BY_HAND, Begin, Geth};
-use signpost_cli::stack::leash::Leashed;
+use signpost_cli::stack::supervised::SupervisedServer;
 use signpost_cli::stack::{rpc, servers};
 use signpost_txmgr::units::{U256, Wei};
 
@@ -29,7 +29,7 @@ pub(crate) struct Node {
     geth: Geth,
     program: PathBuf,
     directory: PathBuf,
-    process: Leashed,
+    process: SupervisedServer,
 }
 
 /// An account of a new chain.
@@ -172,7 +172,7 @@ impl Node {
 }
 
 /// Starts the node and waits until it answers.
-async fn run(geth: &Geth, program: &Path, directory: &Path) -> (Leashed, Rpc) {
+async fn run(geth: &Geth, program: &Path, directory: &Path) -> (SupervisedServer, Rpc) {
     for _ in 0..PORT_TRIES {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let url = format!("http://127.0.0.1:{port}");

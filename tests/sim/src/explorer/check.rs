@@ -12,9 +12,9 @@ use std::fmt;
 
 use signpost_txmgr::record::AttemptKind;
 
-use super::book::Book;
 use super::lane::NONCES;
 use super::ledger::Tx;
+use super::machine_cache::MachineCache;
 use super::world::{Broadcaster, BroadcasterStep, Facts, Item, MessageSpec, MessageState, SignerStep, State, World};
 
 /// A broken invariant.
@@ -42,26 +42,26 @@ impl fmt::Display for Broken {
 
 /// The first broken invariant of a state.
 #[must_use]
-pub fn check(world: &World, book: &Book, state: &State) -> Option<Broken> {
-    assignments(book, state)
-        .or_else(|| (0..world.accounts as u8).find_map(|account| slots(book, state, account)))
-        .or_else(|| transactions(book, state))
-        .or_else(|| outcomes(book, state))
-        .or_else(|| messages(world, book, state))
+pub fn check(world: &World, machine_cache: &MachineCache, state: &State) -> Option<Broken> {
+    assignments(machine_cache, state)
+        .or_else(|| (0..world.accounts as u8).find_map(|account| slots(machine_cache, state, account)))
+        .or_else(|| transactions(machine_cache, state))
+        .or_else(|| outcomes(machine_cache, state))
+        .or_else(|| messages(world, machine_cache, state))
         .or_else(|| answers(world, state))
 }
 
 /// Whether everything is done: each message has its one outcome, and every worker is idle.
 #[must_use]
-pub fn is_finished(world: &World, book: &Book, state: &State) -> bool {
+pub fn is_finished(world: &World, machine_cache: &MachineCache, state: &State) -> bool {
     state.lanes.iter().all(|lane| lane.next_nonce == lane.lowest_open)
         && state.signers.iter().all(|signer| signer.step == SignerStep::Idle)
         && state.broadcasters.iter().all(is_idle)
         && state.records().all(|record| {
-            let facts = book.facts(record);
+            let facts = machine_cache.facts(record);
             facts.closed && state.outcomes[usize::from(facts.request)] == facts.outcome
         })
-        && world.messages.iter().enumerate().all(|(at, ask)| is_answered(book, state, at, *ask))
+        && world.messages.iter().enumerate().all(|(at, ask)| is_answered(machine_cache, state, at, *ask))
 }
 
 fn is_idle(broadcaster: &Broadcaster) -> bool {
@@ -69,11 +69,13 @@ fn is_idle(broadcaster: &Broadcaster) -> bool {
 }
 
 /// Whether a message has its outcome: its request's, or its own rejection.
-fn is_answered(book: &Book, state: &State, at: usize, ask: MessageSpec) -> bool {
+fn is_answered(machine_cache: &MachineCache, state: &State, at: usize, ask: MessageSpec) -> bool {
     let item = state.table[usize::from(ask.request)];
     match state.messages[at].state {
         MessageState::AckedAsRequest if ask.cancels => matches!(item, Item::Record(_)),
-        MessageState::AckedAsRequest => matches!(item, Item::Record(id) if book.facts(id).content == ask.content),
+        MessageState::AckedAsRequest => {
+            matches!(item, Item::Record(id) if machine_cache.facts(id).content == ask.content)
+        }
         // The request it names is rejected itself, or it has a refusal of its own.
         MessageState::AckedAsRejected if ask.cancels => match item {
             Item::Rejected { published, .. } => published,
@@ -88,8 +90,8 @@ fn is_answered(book: &Book, state: &State, at: usize, ask: MessageSpec) -> bool 
 }
 
 /// I8 for a pool: a request stays with the account it was first reserved with.
-fn assignments(book: &Book, state: &State) -> Option<Broken> {
-    for facts in state.records().map(|record| book.facts(record)) {
+fn assignments(machine_cache: &MachineCache, state: &State) -> Option<Broken> {
+    for facts in state.records().map(|record| machine_cache.facts(record)) {
         let Facts { request, content, account, .. } = *facts;
         if state.assigned[usize::from(request)] != account + 1 {
             return Some(Broken::new("I8", format!("the account of request {request} has changed")));
@@ -110,12 +112,12 @@ fn assignments(book: &Book, state: &State) -> Option<Broken> {
 }
 
 /// I1 and I4: an account's lane.
-fn slots(book: &Book, state: &State, account: u8) -> Option<Broken> {
+fn slots(machine_cache: &MachineCache, state: &State, account: u8) -> Option<Broken> {
     let lane = state.lane(account);
     for nonce in 0..NONCES as u8 {
         let slot = lane.slots[usize::from(nonce)];
         let skipped = lane.skipped >> nonce & 1 == 1;
-        let record = state.record_at(account, nonce).map(|id| book.facts(id));
+        let record = state.record_at(account, nonce).map(|id| machine_cache.facts(id));
         if skipped && !state.chain.find(|tx| tx.is_at(account, nonce)).is_some_and(|seen| seen.tx.is_foreign()) {
             return Some(Broken::new("I4", format!("nonce {nonce} is skipped, and no foreign transaction used it")));
         }
@@ -136,15 +138,15 @@ fn slots(book: &Book, state: &State, account: u8) -> Option<Broken> {
 }
 
 /// I2, I3 and I5: what nodes hold, and what is mined.
-fn transactions(book: &Book, state: &State) -> Option<Broken> {
+fn transactions(machine_cache: &MachineCache, state: &State) -> Option<Broken> {
     let mined = || state.chain.blocks().iter().map(|block| block.tx).filter(|tx| tx.is_some());
     let held = || state.lanes.iter().flat_map(|lane| lane.pool.iter().chain(&lane.other)).copied();
     for tx in held().filter(|tx| tx.is_some()).chain(mined()).filter(|tx| !tx.is_foreign()) {
-        let stored = state.records().find(|record| book.facts(*record).attempts.contains(&tx));
+        let stored = state.records().find(|record| machine_cache.facts(*record).attempts.contains(&tx));
         let Some(record) = stored else {
             return Some(Broken::new("I3", format!("a node has {tx:?}, which is not stored")));
         };
-        let Facts { content, account, nonce, .. } = *book.facts(record);
+        let Facts { content, account, nonce, .. } = *machine_cache.facts(record);
         if tx.content() != content || !tx.is_at(account, nonce) {
             return Some(Broken::new("I2", format!("{tx:?} is not what its request asks for at nonce {nonce}")));
         }
@@ -162,8 +164,8 @@ fn transactions(book: &Book, state: &State) -> Option<Broken> {
 }
 
 /// I6 and G3: a decided outcome matches the chain, and keeps matching it.
-fn outcomes(book: &Book, state: &State) -> Option<Broken> {
-    for facts in state.records().map(|record| book.facts(record)).filter(|facts| facts.outcome != 0) {
+fn outcomes(machine_cache: &MachineCache, state: &State) -> Option<Broken> {
+    for facts in state.records().map(|record| machine_cache.facts(record)).filter(|facts| facts.outcome != 0) {
         let on_chain = state.chain.find(|tx| tx.is_at(facts.account, facts.nonce));
         let matches_chain = match facts.receipt {
             Some(receipt) => on_chain == Some(receipt),
@@ -197,11 +199,11 @@ fn answers(world: &World, state: &State) -> Option<Broken> {
 }
 
 /// I7, I8, I9 and I13: what becomes of messages.
-fn messages(world: &World, book: &Book, state: &State) -> Option<Broken> {
+fn messages(world: &World, machine_cache: &MachineCache, state: &State) -> Option<Broken> {
     for (at, ask) in world.messages.iter().enumerate() {
         let item = state.table[usize::from(ask.request)];
         let facts = match item {
-            Item::Record(record) => Some(book.facts(record)),
+            Item::Record(record) => Some(machine_cache.facts(record)),
             Item::Vacant | Item::Rejected { .. } => None,
         };
         if ask.cancels {

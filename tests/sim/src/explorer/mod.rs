@@ -10,7 +10,7 @@
 //! is not explored; the simulation runs it. There is no clock: whether a wait is over is a choice, and both branches
 //! are explored.
 //!
-//! Read in this order: [`ledger`], [`lane`], [`world`], [`worlds`], [`book`], [`moves`], [`check`], [`search`],
+//! Read in this order: [`ledger`], [`lane`], [`world`], [`worlds`], [`machine_cache`], [`moves`], [`check`], [`search`],
 //! [`mutants`].
 
 #![allow(
@@ -23,11 +23,11 @@
     reason = "a model for tests: its numbers are tiny, it stops at a surprise, and its switches are independent"
 )]
 
-pub mod book;
 pub mod check;
 pub mod hash;
 pub mod lane;
 pub mod ledger;
+pub mod machine_cache;
 pub mod moves;
 pub mod mutants;
 pub mod search;

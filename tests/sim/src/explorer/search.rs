@@ -128,8 +128,8 @@ impl<'w> Search<'w> {
             states: self.seen.states.len(),
             moves: self.targets.len(),
             depth: self.depth,
-            records: self.explorer.book().records().count(),
-            statuses: self.explorer.book().records().map(|record| record.phase.name()).collect(),
+            records: self.explorer.machine_cache().records().count(),
+            statuses: self.explorer.machine_cache().records().map(|record| record.phase.name()).collect(),
             finished: finished.len(),
             complete,
             finding,
@@ -146,7 +146,7 @@ impl<'w> Search<'w> {
             self.targets.push(to | if fault { FAULT } else { 0 });
             if fresh {
                 self.parents.push(at as u32);
-                if let Some(broken) = check(self.world, self.explorer.book(), &state) {
+                if let Some(broken) = check(self.world, self.explorer.machine_cache(), &state) {
                     return Some(Finding { broken, trace: self.trace(to as usize).0 });
                 }
             }
@@ -157,7 +157,7 @@ impl<'w> Search<'w> {
     fn finished(&self) -> Vec<u32> {
         let states = self.seen.states.iter().enumerate();
         states
-            .filter(|(_, state)| is_finished(self.world, self.explorer.book(), state))
+            .filter(|(_, state)| is_finished(self.world, self.explorer.machine_cache(), state))
             .map(|(at, _)| at as u32)
             .collect()
     }

@@ -143,7 +143,7 @@ pub struct State {
     pub reserved_by: [u8; REQUESTS],
     /// For the checks only: the message that a record's cancel was noted for, plus 1.
     pub cancelled_by: [u8; REQUESTS],
-    /// For the checks only: the outcome published for a request, by its number in the book.
+    /// For the checks only: the outcome published for a request, by its number in the cache.
     pub outcomes: [u16; REQUESTS],
     /// For the checks only: the account a request was reserved with first, plus 1.
     pub assigned: [u8; REQUESTS],
@@ -383,7 +383,7 @@ pub enum Item {
     Record(RecordId),
 }
 
-/// A record, by its number in the [`super::book::Book`].
+/// A record, by its number in the [`super::machine_cache::MachineCache`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RecordId(pub u16);
 
@@ -417,7 +417,7 @@ pub struct Facts {
     pub mined: bool,
     /// The receipt it holds.
     pub receipt: Option<Seen>,
-    /// The outcome, by its number in the book; 0 while it is open.
+    /// The outcome, by its number in the cache; 0 while it is open.
     pub outcome: u16,
     /// A cancel is requested.
     pub cancel: bool,

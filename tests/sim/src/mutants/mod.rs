@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use signpost_txmgr::account::{Accounts, Head, Marks, Reservation, SeenFee};
 use signpost_txmgr::fake::{MemoryChain, MemoryKeys, MemoryStore, MemoryTopic, sealer};
-use signpost_txmgr::machine::{ReceiptView, Word};
+use signpost_txmgr::machine::{Corroboration, ReceiptView};
 use signpost_txmgr::ports::{
     Chain, ChainView, Counts, Happened, KeyAnswer, KeyCallError, Keys, KmsSignature, NonceUse, OutcomeTopic, PortError,
     RegisterVerdict, RejectVerdict, ReserveVerdict, RetireVerdict, Store, UnregisterVerdict, UpdateVerdict, UseQuery,
@@ -23,7 +23,7 @@ use signpost_txmgr::units::{
 use signpost_txmgr::unusable::Unusable;
 use signpost_txmgr::wire::{OutcomeMessage, Status};
 
-use crate::stage::ExecutorHandle;
+use crate::executor::ExecutorHandle;
 
 pub use self::planted::Mutant;
 
@@ -441,10 +441,13 @@ impl MutantChain {
 }
 
 impl MutantChain {
-    fn mutated_word(&self, word: Word) -> Word {
+    fn mutated_word(&self, word: Corroboration) -> Corroboration {
         match (self.mutant, word) {
-            (Some(Mutant::BelievesOneNode), Word::Silent | Word::NotYet | Word::Contradicts) => Word::Agrees,
-            (Some(Mutant::BelievesTheFuture), Word::NotYet) => Word::Silent,
+            (
+                Some(Mutant::BelievesOneNode),
+                Corroboration::Silent | Corroboration::NotYet | Corroboration::Contradicts,
+            ) => Corroboration::Agrees,
+            (Some(Mutant::BelievesTheFuture), Corroboration::NotYet) => Corroboration::Silent,
             (_, word) => word,
         }
     }
@@ -486,12 +489,12 @@ impl Chain for MutantChain {
         self.inner.revert_bytes(from, intent, block).await
     }
 
-    async fn witness(&self, query: &WitnessQuery) -> Vec<Word> {
+    async fn witness(&self, query: &WitnessQuery) -> Vec<Corroboration> {
         let words = self.inner.witness(query).await;
         words.into_iter().map(|word| self.mutated_word(word)).collect()
     }
 
-    async fn final_count(&self, address: Address) -> Result<(Nonce, Word), PortError> {
+    async fn final_count(&self, address: Address) -> Result<(Nonce, Corroboration), PortError> {
         self.inner.final_count(address).await
     }
 

@@ -4,23 +4,23 @@
 //! A redelivery long after, with other rules and accounts, must change nothing (G2). The seed's [`Breadth`] decides
 //! what else happens. A seed repeats exactly: same messages, same faults, same order. Read next: [`crate::auditor`].
 
-mod cast;
+mod tasks;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use signpost_txmgr::fake::{Entry, NodeMood, QueueRules, SimClock};
+use signpost_txmgr::fake::{Entry, NodeFaults, QueueRules, SimClock};
 use signpost_txmgr::record::Phase;
 use signpost_txmgr::units::Millis;
 
-use self::cast::{OTHER_TASKS, SentMessage, Shared};
+use self::tasks::{OTHER_TASKS, SentMessage, Shared};
 use crate::auditor::{Actor, Auditor, Violation};
 use crate::breadth::{Breadth, Broken};
+use crate::executor::{Executor, ExecutorHandle};
+use crate::faults::{RandomFaults, Rates};
 use crate::mutants::Mutant;
 use crate::random::Random;
-use crate::stage::{Executor, ExecutorHandle};
-use crate::weather::{RandomFaults, Rates};
 use crate::world::{CHAIN, NAMES, OTHER_CHAIN, RuleSet, START, Setting, World, print_line};
 
 /// Messages are sent within this time.
@@ -265,7 +265,7 @@ impl Trial {
         self.world.keys_slow_ms.store(0, Ordering::Relaxed);
         self.world.set_paused(false);
         for world in self.worlds() {
-            world.chain.inner.set_mood(NodeMood::default());
+            world.chain.inner.set_faults(NodeFaults::default());
         }
         self.redrive();
         self.trace("---- faults off");

@@ -184,7 +184,7 @@ async fn when_settled(chain: &impl Chain, candidate: &Candidate) -> Result<Nonce
 
 #[cfg(test)]
 mod tests {
-    use signpost_txmgr::fake::{Gate, Journal, MemoryChain, MemoryKeys, MemoryStore, NodeMood, Second};
+    use signpost_txmgr::fake::{Gate, Journal, MemoryChain, MemoryKeys, MemoryStore, NodeFaults, Second};
 
     use super::*;
 
@@ -250,10 +250,10 @@ mod tests {
         }
         // The node that is asked first has not seen that transaction.
         world.chain.set_second(Some(Second::Honest));
-        world.chain.set_mood(NodeMood { lag: 4, ..NodeMood::default() });
+        world.chain.set_faults(NodeFaults { lag: 4, ..NodeFaults::default() });
         let refused = world.register("hot", First::IfSettled).await.unwrap_err();
         assert!(refused.contains("two nodes count differently: one 0") && refused.contains("--wait"), "{refused}");
-        world.chain.set_mood(NodeMood::default());
+        world.chain.set_faults(NodeFaults::default());
         world.chain.set_second(Some(Second::Silent));
         let refused = world.register("hot", First::IfSettled).await.unwrap_err();
         assert!(refused.contains("only one answers"), "{refused}");

@@ -8,9 +8,9 @@ use crate::aws::{self, LOOPBACK_REGION, Target};
 use crate::command::dev::{self, Ready};
 use crate::command::{CommandError, Session};
 use crate::stack::gates::Gates;
-use crate::stack::leash::{Leashed, Server};
 use crate::stack::provision::Wanted;
 use crate::stack::servers::{LocalStack, Options};
+use crate::stack::supervised::{Server, SupervisedServer};
 
 /// The stages, as `signpost worker --stage` names them.
 const STAGES: [&str; 2] = ["signer", "broadcaster"];
@@ -21,7 +21,7 @@ pub(super) struct Local {
     stack: LocalStack,
     session: Session,
     ready: Ready,
-    stages: Vec<Leashed>,
+    stages: Vec<SupervisedServer>,
 }
 
 impl Local {
@@ -42,7 +42,13 @@ impl Local {
             let arguments = ["worker", "--config", &config, "--stage", stage].map(ToOwned::to_owned).to_vec();
             let environment = vec![("RUST_LOG", "warn".to_owned())];
             let directory = &stack.directory;
-            stages.push(Leashed::start(Server { name: stage, program: &program, arguments, environment, directory })?);
+            stages.push(SupervisedServer::start(Server {
+                name: stage,
+                program: &program,
+                arguments,
+                environment,
+                directory,
+            })?);
         }
         let sdk = match &stack.gates {
             Some(gates) => {

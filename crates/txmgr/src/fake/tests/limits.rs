@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::chain::POOL_PER_ACCOUNT;
-use super::super::gate::{Fate, Weather};
+use super::super::gate::{Fate, FaultSource};
 use super::{
-    AccountKey, Address, Chain, ChainId, Entry, Gate, Journal, Keys, MemoryStore, NodeMood, Nonce, RawTx, Reservation,
-    ReserveVerdict, SendClass, Sender, SigningHash, Store, Wei, chain, head, key, legacy, now, record, use_query,
+    AccountKey, Address, Chain, ChainId, Entry, Gate, Journal, Keys, MemoryStore, NodeFaults, Nonce, RawTx,
+    Reservation, ReserveVerdict, SendClass, Sender, SigningHash, Store, Wei, chain, head, key, legacy, now, record,
+    use_query,
 };
 use crate::ports::NonceUse;
 
@@ -76,10 +77,10 @@ fn scripted_answer_keeps_no_transaction() {
     for class in classes {
         assert_eq!(send(&chain, &raw), class);
     }
-    chain.set_mood(NodeMood { answers: Some(SendClass::Misconfigured), ..NodeMood::default() });
+    chain.set_faults(NodeFaults { answers: Some(SendClass::Misconfigured), ..NodeFaults::default() });
     assert_eq!(send(&chain, &raw), SendClass::Misconfigured);
     assert!(chain.pool().is_empty());
-    chain.set_mood(NodeMood::default());
+    chain.set_faults(NodeFaults::default());
     assert_eq!(send(&chain, &raw), SendClass::Accepted);
 }
 
@@ -98,11 +99,11 @@ fn signatures_are_counted_and_key_reads_are_noted() {
     assert_eq!((keys.signatures_of(&id, &hash), keys.signatures_of(&id, &SigningHash([4; 32]))), (2, 0));
 }
 
-/// A weather in which every reservation conflicts with another transaction.
+/// A fault source in which every reservation conflicts with another transaction.
 #[derive(Debug)]
 struct Crowded;
 
-impl Weather for Crowded {
+impl FaultSource for Crowded {
     fn fate(&self, _operation: &'static str) -> Fate {
         Fate::Contend
     }
@@ -123,7 +124,7 @@ fn contended_reservation_writes_nothing() {
     let crowded = store.behind(Gate::with(Arc::new(Crowded)));
     let mut reserving = std::pin::pin!(crowded.reserve(&group));
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    assert!(reserving.as_mut().poll(&mut context).is_pending(), "a weather makes every call yield once");
+    assert!(reserving.as_mut().poll(&mut context).is_pending(), "a fault source makes every call yield once");
     let std::task::Poll::Ready(verdict) = reserving.as_mut().poll(&mut context) else { panic!("it yields once only") };
     let known = Vec::new();
     let expected = ReserveVerdict::NotReserved { head_changed: false, known, slot_taken: false, contended: true };
@@ -156,9 +157,9 @@ fn pruned_node_does_not_find_the_user_of_a_nonce() {
     let height = chain.mine();
     chain.mine();
     chain.mine();
-    chain.set_mood(NodeMood { pruned: true, ..NodeMood::default() });
+    chain.set_faults(NodeFaults { pruned: true, ..NodeFaults::default() });
     assert_eq!(now(chain.nonce_use(&use_query(sender.2, height))).unwrap(), NonceUse::NotFound(None));
-    chain.set_mood(NodeMood::default());
+    chain.set_faults(NodeFaults::default());
     let found = now(chain.nonce_use(&use_query(sender.2, height))).unwrap();
     assert!(matches!(found, NonceUse::Found(..)), "{found:?}");
 }

@@ -13,21 +13,21 @@ use super::journal::{Entry, Journal};
 use super::keys::MemoryKeys;
 use super::queue::{MemoryQueue, QueueRules};
 use super::store::MemoryStore;
-use super::world::NodeMood;
+use super::world::NodeFaults;
 use super::{SimClock, chain};
 use crate::account::{Head, Reservation};
-use crate::machine::{ReceiptView, Word};
+use crate::machine::{Corroboration, ReceiptView};
 use crate::ports::{Chain, Keys, NonceUse, ReserveVerdict, SlotQuery, Store, UpdateVerdict, UseQuery, ViewQuery};
 use crate::record::{Phase, Record, SendClass};
 use crate::signature::PublicKey;
 use crate::tx::{Fee, Intent, RawTx, Signature, UnsignedTx};
 use crate::units::{AccountKey, Address, BlockNumber, ChainId, Digest, Gas, KmsKeyId, Millis, Nonce, SigningHash, Wei};
 
-/// Polls a future once. Without a weather, the fakes never wait.
+/// Polls a future once. Without a fault source, the fakes never wait.
 fn now<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
-        Poll::Pending => panic!("a fake without weather completes at once"),
+        Poll::Pending => panic!("a fake without a fault source completes at once"),
     }
 }
 
@@ -199,7 +199,7 @@ fn lagging_node_shows_an_older_state() {
     let raw = sender.tx(0, legacy(1), b"");
     now(chain.send(&raw));
     chain.mine();
-    chain.set_mood(NodeMood { lag: 1, ..NodeMood::default() });
+    chain.set_faults(NodeFaults { lag: 1, ..NodeFaults::default() });
     assert_eq!(now(chain.counts(sender.2)).unwrap().latest, Nonce(0));
     assert!(now(chain.view(&query(sender.2, &[(0, &raw)]))).unwrap().receipts.is_empty());
 }
@@ -216,7 +216,7 @@ fn node_on_old_branch_shows_none_of_its_blocks_as_final() {
     for _ in 0..4 {
         chain.mine();
     }
-    chain.set_mood(NodeMood { on_old_branch: true, ..NodeMood::default() });
+    chain.set_faults(NodeFaults { on_old_branch: true, ..NodeFaults::default() });
     let view = now(chain.view(&query(sender.2, &[(0, &raw)]))).unwrap();
     assert_eq!((view.latest.number, view.latest_nonce), (height, Nonce(1)));
     assert_eq!(view.receipts, vec![(Nonce(0), old.map_or(ReceiptView::Absent, ReceiptView::Found))]);
@@ -233,7 +233,7 @@ fn foreign_transaction_is_found_by_its_nonce() {
     chain.mine();
     chain.mine();
     let found = now(chain.nonce_use(&use_query(sender.2, height))).unwrap();
-    assert!(matches!(found, NonceUse::Found(foreign, Word::Alone) if foreign.tx_hash == hash), "{found:?}");
+    assert!(matches!(found, NonceUse::Found(foreign, Corroboration::Alone) if foreign.tx_hash == hash), "{found:?}");
     assert!(chain.mined()[0].is_foreign);
 }
 

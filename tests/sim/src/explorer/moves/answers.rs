@@ -123,7 +123,8 @@ impl Explorer<'_> {
             && me.claim.is_closed()
         {
             // The request got a record meanwhile, which is the answer; or the id belongs to another request.
-            let same = self.book.record(record).digest == self.book.digest(self.ask(me).content, me.claim.account);
+            let same = self.machine_cache.record(record).digest
+                == self.machine_cache.digest(self.ask(me).content, me.claim.account);
             let (step, stamp) = if same { (self.after_store(), 0) } else { (SignerStep::StoreAnswer, BESIDE) };
             let after = with(state, at, Signer { step, stamp, claim: Claim::NONE, ..me });
             out.step(after, || format!("stores a rejection: request {request} has a slot meanwhile"));

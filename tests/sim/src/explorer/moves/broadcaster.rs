@@ -3,10 +3,10 @@
 use signpost_txmgr::record::{AttemptKind, SendClass};
 
 use super::{Explorer, Moves, Written, chain};
-use crate::explorer::book::{ModelEvent, View};
 use crate::explorer::check::Broken;
 use crate::explorer::lane::NONCES;
 use crate::explorer::ledger::{Chain, Seen, Tx};
+use crate::explorer::machine_cache::{ModelEvent, View};
 use crate::explorer::mutants::ModelMutant;
 use crate::explorer::world::{Act, Broadcaster, BroadcasterStep, Class, Facts, MessageState, Resign, State};
 
@@ -57,11 +57,11 @@ impl Explorer<'_> {
         let (mut is_lane_head, mut predecessors_sent) = (true, true);
         for nonce in lane.lowest_open..lane.next_nonce {
             let Some(record) = state.record_at(account, nonce) else { continue };
-            let facts = self.book.facts(record);
+            let facts = self.machine_cache.facts(record);
             let step = BroadcasterStep::View;
             let head = (is_lane_head || self.is(ModelMutant::BumpOfNonHead)) && !facts.mined;
             let after = with(state, at, Broadcaster { step, record, is_lane_head: head, predecessors_sent, ..me });
-            out.step(after, || format!("loads slot {nonce}: {}", self.book.record(record).phase.name()));
+            out.step(after, || format!("loads slot {nonce}: {}", self.machine_cache.record(record).phase.name()));
             is_lane_head &= facts.mined;
             predecessors_sent &= facts.sent;
         }
@@ -131,21 +131,21 @@ impl Explorer<'_> {
     /// What a node that follows `chain` reports for the current slot. The count at the finalized block is the highest
     /// that any node has reported in this pass.
     fn see(&self, state: &State, at: usize, chain: &Chain) -> View {
-        let facts = self.book.facts(state.broadcasters[at].record);
+        let facts = self.machine_cache.facts(state.broadcasters[at].record);
         let receipt = chain.find(|tx| facts.attempts.contains(&tx) && tx.account() == self.seen_as(at, tx.account()));
         self.view_of(state, at, chain, receipt, receipt.or(facts.receipt))
     }
 
     /// The same from a node that returns no receipt ("transaction indexing is in progress").
     fn see_without_receipt(&self, state: &State, at: usize) -> View {
-        let receipt = self.book.facts(state.broadcasters[at].record).receipt;
+        let receipt = self.machine_cache.facts(state.broadcasters[at].record).receipt;
         self.view_of(state, at, &state.chain, None, receipt)
     }
 
     fn view_of(&self, state: &State, at: usize, chain: &Chain, receipt: Option<Seen>, held: Option<Seen>) -> View {
         let me = state.broadcasters[at];
         let held = held.map(|seen| seen.height);
-        let account = self.seen_as(at, self.book.facts(me.record).account);
+        let account = self.seen_as(at, self.machine_cache.facts(me.record).account);
         View {
             answers: true,
             latest_nonce: chain.latest_nonce(account),
@@ -162,7 +162,7 @@ impl Explorer<'_> {
     /// What the machine decides, for every state of the timers.
     fn decide(&mut self, state: &State, at: usize, view: View) -> Vec<State> {
         let me = state.broadcasters[at];
-        let acts = self.book.decide(me.record, view);
+        let acts = self.machine_cache.decide(me.record, view);
         if acts.is_empty() {
             return vec![with(state, at, me.rested())];
         }
@@ -184,13 +184,13 @@ impl Explorer<'_> {
         match me.act {
             Act::Send(number) => self.send(state, at, number, out),
             Act::Sent(number, Class::Unknown) if self.is(ModelMutant::NonceHandedOn) => {
-                let after = Self::hand_on(state, self.book.facts(me.record));
+                let after = Self::hand_on(state, self.machine_cache.facts(me.record));
                 out.step(with(&after, at, me.rested()), || format!("gives the nonce of attempt {number} away"));
             }
             Act::Sent(number, Class::Accepted)
                 if self.is(ModelMutant::CancelledWhenSent) && self.is_cancel(me, number) =>
             {
-                let tx = self.book.facts(me.record).attempts[usize::from(number)];
+                let tx = self.machine_cache.facts(me.record).attempts[usize::from(number)];
                 let made_up = Seen { tx, height: state.chain.height.max(1), fork: state.fork };
                 self.note(state, at, ModelEvent::Finalized(made_up), out);
             }
@@ -208,7 +208,7 @@ impl Explorer<'_> {
             Act::FindUse => self.prove(state, at, out),
             Act::Publish => self.publish(state, at, out),
             Act::Leave => {
-                let Facts { account, nonce, .. } = *self.book.facts(me.record);
+                let Facts { account, nonce, .. } = *self.machine_cache.facts(me.record);
                 let mut after = with(state, at, me.rested());
                 let lane = after.lane_mut(account);
                 if lane.lowest_open == nonce {
@@ -223,18 +223,19 @@ impl Explorer<'_> {
             }
             Act::Ask { number, cancel } => {
                 let mut after = with(state, at, me.rested());
-                let facts = self.book.facts(me.record);
+                let facts = self.machine_cache.facts(me.record);
                 let request = usize::from(facts.request);
                 let account = facts.account;
                 let below = state.lane(account).lowest_open..facts.nonce;
                 let below = below.filter_map(|nonce| state.record_at(account, nonce));
                 let is_bump = number > 0 && !cancel;
-                let broken = (is_bump && below.into_iter().any(|record| !self.book.facts(record).mined)).then(|| {
-                    Broken::new(
-                        "head-only",
-                        format!("a bump of slot {} is asked for, which is not the lane's head", facts.nonce),
-                    )
-                });
+                let broken =
+                    (is_bump && below.into_iter().any(|record| !self.machine_cache.facts(record).mined)).then(|| {
+                        Broken::new(
+                            "head-only",
+                            format!("a bump of slot {} is asked for, which is not the lane's head", facts.nonce),
+                        )
+                    });
                 if after.resign[request].state == MessageState::None {
                     after.resign[request] = Resign { state: MessageState::Ready, number, cancel };
                 }
@@ -247,7 +248,7 @@ impl Explorer<'_> {
     /// Sends a stored attempt to a node. The answer may be lost, and so may the call.
     fn send(&mut self, state: &State, at: usize, number: u8, out: &mut Moves<'_>) {
         let me = state.broadcasters[at];
-        let facts = self.book.facts(me.record);
+        let facts = self.machine_cache.facts(me.record);
         let tx = facts.attempts[usize::from(number)];
         let said = facts.answers[usize::from(number)];
         let noted = |class: Class| {
@@ -297,7 +298,7 @@ impl Explorer<'_> {
     /// Looks for the transaction that used the nonce, up to the finalized block.
     fn prove(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.broadcasters[at];
-        let facts = self.book.facts(me.record);
+        let facts = self.machine_cache.facts(me.record);
         if self.is(ModelMutant::DisplacedWithoutProof) {
             let height = state.chain.finalized;
             let fork = state.chain.fork_at(height).unwrap_or_default();
@@ -331,7 +332,7 @@ impl Explorer<'_> {
     }
 
     fn is_cancel(&self, me: Broadcaster, number: u8) -> bool {
-        self.book.facts(me.record).attempts[usize::from(number)].kind() == AttemptKind::Cancel
+        self.machine_cache.facts(me.record).attempts[usize::from(number)].kind() == AttemptKind::Cancel
     }
 
     /// One conditional write: both marks move to the chain's count, if the lane is unchanged since it was read.
@@ -352,7 +353,7 @@ impl Explorer<'_> {
 
     fn publish(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.broadcasters[at];
-        let facts = self.book.facts(me.record);
+        let facts = self.machine_cache.facts(me.record);
         if self.is(ModelMutant::MarkBeforePublish) && !facts.closed {
             let after = with(state, at, Broadcaster { act: Act::Published, ..me });
             out.step(after, || "is about to note the publication first".to_owned());
@@ -365,7 +366,7 @@ impl Explorer<'_> {
         let mut after = *state;
         after.outcomes[request] = outcome;
         let then = if facts.closed { me.rested() } else { Broadcaster { act: Act::Published, ..me } };
-        let name = self.book.record(me.record).phase.name();
+        let name = self.machine_cache.record(me.record).phase.name();
         out.judged(with(&after, at, then), broken, || format!("publishes that request {request} is {name}"));
         if state.faults.lost_replies > 0 {
             after.faults.lost_replies -= 1;

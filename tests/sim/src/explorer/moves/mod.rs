@@ -5,7 +5,7 @@
 //! ([`super::world::Faults`]).
 //!
 //! The workers here are a model of the drivers, not the drivers: they call the real
-//! `apply` and `next_action` through [`Book`] and nothing else of them. A broadcaster's pass is cut
+//! `apply` and `next_action` through [`MachineCache`] and nothing else of them. A broadcaster's pass is cut
 //! into rounds of one slot, which gives more interleavings than the real pass, not fewer.
 //!
 //! Read next: [`super::check`].
@@ -18,8 +18,8 @@ mod signer;
 
 use std::fmt;
 
-use super::book::{Book, ModelEvent};
 use super::check::Broken;
+use super::machine_cache::{MachineCache, ModelEvent};
 use super::mutants::ModelMutant;
 use super::world::{Facts, Item, RecordId, State, World};
 
@@ -28,7 +28,7 @@ use super::world::{Facts, Item, RecordId, State, World};
 pub struct Explorer<'w> {
     world: &'w World,
     mutant: Option<ModelMutant>,
-    book: Book,
+    machine_cache: MachineCache,
 }
 
 /// A move and where it leads.
@@ -121,13 +121,13 @@ impl<'w> Explorer<'w> {
     /// Nothing has happened yet.
     #[must_use]
     pub fn new(world: &'w World, mutant: Option<ModelMutant>) -> Self {
-        Self { world, mutant, book: Book::new(world, mutant) }
+        Self { world, mutant, machine_cache: MachineCache::new(world, mutant) }
     }
 
     /// The records that occurred so far.
     #[must_use]
-    pub fn book(&self) -> &Book {
-        &self.book
+    pub fn machine_cache(&self) -> &MachineCache {
+        &self.machine_cache
     }
 
     /// The bug that is switched on.
@@ -182,13 +182,13 @@ impl<'w> Explorer<'w> {
     /// stored only over the previous version.
     fn write(&mut self, state: &State, known: RecordId, model_event: ModelEvent) -> Result<Written, Broken> {
         let next = self
-            .book
+            .machine_cache
             .apply(known, model_event)
             .map_err(|illegal| Broken::new("apply", format!("the machine refuses {model_event:?}: {illegal}")))?;
-        let facts = self.book.facts(next);
+        let facts = self.machine_cache.facts(next);
         let request = usize::from(facts.request);
         let Item::Record(stored) = state.table[request] else { return Ok(Written::Stale) };
-        let before = self.book.facts(stored);
+        let before = self.machine_cache.facts(stored);
         if before.version + 1 != facts.version {
             return Ok(Written::Stale);
         }

@@ -90,7 +90,7 @@ impl Explorer<'_> {
     /// Reads the head of the record's own account. A paused account signs nothing; the broadcaster asks again later.
     pub(super) fn read_its_head(&self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
-        let account = self.book.facts(me.record).account;
+        let account = self.machine_cache.facts(me.record).account;
         let then = if state.lane(account).paused {
             Signer { step: self.after_store(), record: RecordId::NONE, claim: Claim::NONE, ..me }
         } else {
@@ -106,7 +106,7 @@ impl Explorer<'_> {
         let MessageSpec { request, content, refused, cancels, .. } = self.ask(me);
         let Item::Record(record) = state.table[usize::from(request)] else { return None };
         let as_conflict = me.stamp >= BESIDE && !refused && !cancels && !me.claim.is_closed();
-        (as_conflict && self.book.facts(record).content == content)
+        (as_conflict && self.machine_cache.facts(record).content == content)
             .then(|| Broken::new("I8", format!("a repeat of request {request} is refused because its id is used")))
     }
 }

@@ -1,10 +1,10 @@
 //! The signer's steps: receive, reserve, sign, store, poke, acknowledge. Read next: [`super::answers`].
 
 use super::{Explorer, Moves, Written, chain};
-use crate::explorer::book::ModelEvent;
 use crate::explorer::check::Broken;
 use crate::explorer::lane::{Claim, NONCES, Standing};
 use crate::explorer::ledger::Tx;
+use crate::explorer::machine_cache::ModelEvent;
 use crate::explorer::mutants::ModelMutant;
 use crate::explorer::world::{
     Facts, Item, Job, MessageSpec, MessageState, RecordId, Resign, Signer, SignerStep, State,
@@ -122,7 +122,7 @@ impl Explorer<'_> {
     /// Each chain has a resign queue of its own.
     fn is_asked(&self, state: &State, at: usize, request: usize) -> bool {
         let Item::Record(record) = state.table[request] else { return true };
-        self.world.works_for(at, self.book.facts(record).account)
+        self.world.works_for(at, self.machine_cache.facts(record).account)
     }
 
     /// One transaction. Its conditions: the head and the item under the id are as they were read, and the nonce has no
@@ -133,7 +133,7 @@ impl Explorer<'_> {
         let Claim { account, nonce, .. } = me.claim;
         let claim = Claim::on(account);
         let known = match state.table[usize::from(request)] {
-            Item::Record(record) => Some(self.book.facts(record).account),
+            Item::Record(record) => Some(self.machine_cache.facts(record).account),
             Item::Vacant | Item::Rejected { .. } => None,
         };
         let assigned_anew = self.is(ModelMutant::ReassignedOnRepeat) && known != Some(account);
@@ -160,7 +160,7 @@ impl Explorer<'_> {
         }
         let broken =
             lane.paused.then(|| Broken::new("I14", format!("request {request} gets a slot with a paused account")));
-        let record = self.book.reserved(request, content, account, nonce);
+        let record = self.machine_cache.reserved(request, content, account, nonce);
         let mut after = *state;
         after.table[usize::from(request)] = Item::Record(record);
         if let Job::Message(message) = me.job {
@@ -207,9 +207,10 @@ impl Explorer<'_> {
             out.step(after, || format!("loads request {request}: there is none{what}"));
             return;
         };
-        let facts = self.book.facts(record);
-        let differs =
-            |ask: MessageSpec| self.book.digest(ask.content, me.claim.account) != self.book.record(record).digest;
+        let facts = self.machine_cache.facts(record);
+        let differs = |ask: MessageSpec| {
+            self.machine_cache.digest(ask.content, me.claim.account) != self.machine_cache.record(record).digest
+        };
         let (step, why) = match me.job {
             Job::Message(_) if differs(self.ask(me)) && !self.is(ModelMutant::ConflictAsSame) => {
                 (SignerStep::StoreAnswer, "another request has this id")
@@ -232,7 +233,7 @@ impl Explorer<'_> {
     /// Signs with KMS, which makes a new signature every time.
     fn sign(&mut self, state: &State, at: usize, out: &mut Moves<'_>) {
         let me = state.signers[at];
-        let facts = self.book.facts(me.record);
+        let facts = self.machine_cache.facts(me.record);
         let Facts { content, nonce, .. } = *facts;
         let number = facts.attempts.len() as u8;
         let tx = self.fresh(state, me.claim.account, facts);
@@ -248,7 +249,7 @@ impl Explorer<'_> {
     fn fresh(&self, state: &State, account: u8, facts: &Facts) -> Tx {
         let (number, kind) = (facts.attempts.len() as u8, facts.next_kind);
         let is_known = |tx: Tx| {
-            let in_record = |id: RecordId| id != RecordId::NONE && self.book.facts(id).attempts.contains(&tx);
+            let in_record = |id: RecordId| id != RecordId::NONE && self.machine_cache.facts(id).attempts.contains(&tx);
             state.lanes.iter().any(|lane| lane.pool.contains(&tx) || lane.other.contains(&tx))
                 || [state.chain, state.stale].iter().any(|chain| chain.find(|mined| mined == tx).is_some())
                 || state.records().any(in_record)
@@ -273,7 +274,7 @@ impl Explorer<'_> {
             }
             Ok(Written::Stale) if self.is(ModelMutant::SecondSignatureOverwrites) => {
                 let mut after = with(state, at, done);
-                match self.book.apply(me.record, ModelEvent::Signed(me.tx)) {
+                match self.machine_cache.apply(me.record, ModelEvent::Signed(me.tx)) {
                     Err(illegal) => {
                         out.broken(after, Broken::new("apply", illegal), || format!("stores {:?}", me.tx));
                     }
@@ -308,7 +309,7 @@ impl Explorer<'_> {
                 out.step(after, || format!("loads request {request} to cancel it: it is rejected; deletes the cancel"));
             }
             Item::Record(record) => {
-                let facts = self.book.facts(record);
+                let facts = self.machine_cache.facts(record);
                 let needless = facts.cancel || facts.outcome != 0;
                 let then = if needless {
                     Signer { step: self.after_store(), ..me }
@@ -316,7 +317,10 @@ impl Explorer<'_> {
                     Signer { step: SignerStep::NoteCancel, record, ..me }
                 };
                 out.step(with(state, at, then), || {
-                    format!("loads request {request} to cancel it: it is {}", self.book.record(record).phase.name())
+                    format!(
+                        "loads request {request} to cancel it: it is {}",
+                        self.machine_cache.record(record).phase.name()
+                    )
                 });
             }
         }
@@ -329,7 +333,7 @@ impl Explorer<'_> {
             Err(broken) => out.broken(*state, broken, || "notes that a cancel is asked for".to_owned()),
             Ok(Written::Stored(mut after, record)) => {
                 if self.is(ModelMutant::CancelHandsNonceOn) {
-                    after = Self::hand_on(&after, self.book.facts(record));
+                    after = Self::hand_on(&after, self.machine_cache.facts(record));
                 }
                 if let Job::Message(message) = me.job {
                     after.cancelled_by[usize::from(self.ask(me).request)] = message + 1;

@@ -7,17 +7,17 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use signpost_txmgr::fake::chain::Orphans;
-use signpost_txmgr::fake::{Lies, NodeMood, Second};
+use signpost_txmgr::fake::{Lies, NodeFaults, Second};
 use signpost_txmgr::record::SendClass;
 use signpost_txmgr::units::{Nonce, Wei};
 
 use super::{FAULTS_MS, SPAN_MS};
 use crate::auditor::Auditor;
 use crate::breadth::Breadth;
+use crate::executor::Executor;
 use crate::host;
 use crate::random::Random;
 use crate::source::{self, Planned};
-use crate::stage::Executor;
 use crate::world::{LATE_NAME, NAMES, OTHER_NAME, POOL, RuleSet, START, World};
 
 /// The workers of the second Signpost: one of each kind.
@@ -209,21 +209,21 @@ async fn miner(world: World, mut random: Random, breadth: Breadth, foreign: bool
             chain.set_price(Some(Wei::from_gwei(1)));
         }
         if world.clock.now().since(START) >= FAULTS_MS {
-            chain.set_mood(NodeMood::default());
+            chain.set_faults(NodeFaults::default());
             continue;
         }
         if lies_steadily {
             let lies = Lies { counts: true, receipts: true, finality: true, blocks: true, ahead: 1_000 };
             // It drops what it accepts, or its lies would soon come true.
-            chain.set_mood(NodeMood { lies, drops_sends: true, ..NodeMood::default() });
+            chain.set_faults(NodeFaults { lies, drops_sends: true, ..NodeFaults::default() });
         } else if random.per_mille(60) {
-            chain.set_mood(if breadth.liar && random.per_mille(800) {
-                NodeMood { lies: lies(&mut random), second_leads: random.per_mille(300), ..NodeMood::default() }
+            chain.set_faults(if breadth.liar && random.per_mille(800) {
+                NodeFaults { lies: lies(&mut random), second_leads: random.per_mille(300), ..NodeFaults::default() }
             } else {
-                mood(&mut random, breadth.same_answers)
+                faults(&mut random, breadth.same_answers)
             });
         } else if random.per_mille(250) {
-            chain.set_mood(NodeMood::default());
+            chain.set_faults(NodeFaults::default());
         }
         if random.per_mille(25) {
             let orphans = if random.per_mille(700) { Orphans::Return } else { Orphans::Lose };
@@ -238,19 +238,19 @@ async fn miner(world: World, mut random: Random, breadth: Breadth, foreign: bool
     }
 }
 
-fn mood(random: &mut Random, answers: bool) -> NodeMood {
-    let mut mood = NodeMood::default();
+fn faults(random: &mut Random, answers: bool) -> NodeFaults {
+    let mut faults = NodeFaults::default();
     match random.below(7) {
-        _ if answers => mood.answers = Some(class(random)),
-        0 => mood.lag = 1 + random.below(5),
-        1 => mood.hides_receipts = true,
-        2 => mood.hides_blocks = true,
-        3 => mood.drops_sends = true,
-        4 => mood.pruned = true,
-        5 => mood.mixed = true,
-        _ => mood.on_old_branch = true,
+        _ if answers => faults.answers = Some(class(random)),
+        0 => faults.lag = 1 + random.below(5),
+        1 => faults.hides_receipts = true,
+        2 => faults.hides_blocks = true,
+        3 => faults.drops_sends = true,
+        4 => faults.pruned = true,
+        5 => faults.mixed = true,
+        _ => faults.on_old_branch = true,
     }
-    mood
+    faults
 }
 
 /// Each lie alone, or all of them together.

@@ -7,11 +7,11 @@ use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use signpost_txmgr::fake::{Fate, Weather};
+use signpost_txmgr::fake::{Fate, FaultSource};
 use signpost_txmgr::ports::Happened;
 
+use crate::executor::ExecutorHandle;
 use crate::random::Random;
-use crate::stage::ExecutorHandle;
 
 /// The rate of each fault, per mille of the calls.
 #[derive(Debug, Clone, Copy)]
@@ -153,7 +153,7 @@ impl RandomFaults {
     }
 }
 
-impl Weather for RandomFaults {
+impl FaultSource for RandomFaults {
     fn fate(&self, operation: &'static str) -> Fate {
         let fate = self.next(operation);
         if matches!(fate, Fate::DieBefore | Fate::DieAfter) {
@@ -206,7 +206,7 @@ impl SingleFault {
     }
 }
 
-impl Weather for SingleFault {
+impl FaultSource for SingleFault {
     fn fate(&self, _operation: &'static str) -> Fate {
         if self.calls.fetch_add(1, Ordering::Relaxed) != self.at {
             return Fate::Pass;

@@ -29,7 +29,7 @@ const GUESSES_WINDOW: Duration = Duration::from_mins(1);
 pub(super) const SESSION_ID_BYTES: usize = 32;
 
 /// The token and the open sessions.
-pub(super) struct Door {
+pub(super) struct Logins {
     /// SHA-256 of the token; `None` if no token is required.
     token: Option<[u8; 32]>,
     /// When each session ends, by the hash of its id.
@@ -49,7 +49,7 @@ pub(super) enum Tried {
     Wait(Duration),
 }
 
-impl Door {
+impl Logins {
     /// Requires the token; without one, everybody is admitted.
     pub(super) fn new(token: Option<&str>) -> Self {
         let token = token.map(|token| sha256(token.as_bytes()));
@@ -108,45 +108,45 @@ mod tests {
 
     #[test]
     fn session_is_known_by_its_id_until_it_expires() {
-        let mut door = Door::new(Some(TOKEN));
-        door.begin("one", SECOND);
-        assert_eq!(door.session("one", SECOND), Some(SESSION_LASTS));
-        assert_eq!(door.session("two", SECOND), None);
-        assert_eq!(door.session(TOKEN, SECOND), None, "the token is not a session id");
-        assert_eq!(door.session("one", SESSION_LASTS), Some(SECOND));
-        assert_eq!(door.session("one", SECOND + SESSION_LASTS), None);
+        let mut logins = Logins::new(Some(TOKEN));
+        logins.begin("one", SECOND);
+        assert_eq!(logins.session("one", SECOND), Some(SESSION_LASTS));
+        assert_eq!(logins.session("two", SECOND), None);
+        assert_eq!(logins.session(TOKEN, SECOND), None, "the token is not a session id");
+        assert_eq!(logins.session("one", SESSION_LASTS), Some(SECOND));
+        assert_eq!(logins.session("one", SECOND + SESSION_LASTS), None);
     }
 
     #[test]
     fn session_count_is_bounded_and_the_oldest_is_dropped() {
-        let mut door = Door::new(Some(TOKEN));
+        let mut logins = Logins::new(Some(TOKEN));
         for number in 0..=u32::try_from(SESSIONS_MAX).unwrap() {
-            door.begin(&number.to_string(), SECOND * number);
+            logins.begin(&number.to_string(), SECOND * number);
         }
         let now = SECOND * 100;
-        assert_eq!(door.sessions.len(), SESSIONS_MAX);
-        assert_eq!(door.session("0", now), None);
-        assert!(door.session("1", now).is_some() && door.session("64", now).is_some());
-        door.begin("later", SESSION_LASTS + now);
-        assert_eq!(door.sessions.len(), 1, "expired sessions are removed");
+        assert_eq!(logins.sessions.len(), SESSIONS_MAX);
+        assert_eq!(logins.session("0", now), None);
+        assert!(logins.session("1", now).is_some() && logins.session("64", now).is_some());
+        logins.begin("later", SESSION_LASTS + now);
+        assert_eq!(logins.sessions.len(), 1, "expired sessions are removed");
     }
 
     #[test]
     fn no_token_is_accepted_after_ten_wrong_ones_in_a_window() {
-        let mut door = Door::new(Some(TOKEN));
-        door.begin("one", Duration::ZERO);
+        let mut logins = Logins::new(Some(TOKEN));
+        logins.begin("one", Duration::ZERO);
         for number in 0..10 {
-            assert_eq!(door.try_token("wrong", SECOND * number), Tried::Wrong);
+            assert_eq!(logins.try_token("wrong", SECOND * number), Tried::Wrong);
         }
-        assert_eq!(door.try_token("wrong", SECOND * 10), Tried::Wait(SECOND * 50));
-        assert_eq!(door.try_token(TOKEN, SECOND * 59), Tried::Wait(SECOND));
-        assert!(door.session("one", SECOND * 59).is_some(), "open sessions stay valid");
-        assert_eq!(door.try_token(TOKEN, SECOND * 60), Tried::Right);
+        assert_eq!(logins.try_token("wrong", SECOND * 10), Tried::Wait(SECOND * 50));
+        assert_eq!(logins.try_token(TOKEN, SECOND * 59), Tried::Wait(SECOND));
+        assert!(logins.session("one", SECOND * 59).is_some(), "open sessions stay valid");
+        assert_eq!(logins.try_token(TOKEN, SECOND * 60), Tried::Right);
         for number in 60..70 {
-            assert_eq!(door.try_token("wrong", SECOND * number), Tried::Wrong);
+            assert_eq!(logins.try_token("wrong", SECOND * number), Tried::Wrong);
         }
         assert_eq!(
-            door.try_token(TOKEN, SECOND * 70),
+            logins.try_token(TOKEN, SECOND * 70),
             Tried::Wait(SECOND * 50),
             "a right token does not reset the count"
         );
@@ -154,11 +154,11 @@ mod tests {
 
     #[test]
     fn only_the_token_is_right() {
-        let mut door = Door::new(Some(TOKEN));
+        let mut logins = Logins::new(Some(TOKEN));
         for wrong in ["", "0123456789abcde", "0123456789abcdef0", "0123456789ABCDEF"] {
-            assert_eq!(door.try_token(wrong, SECOND), Tried::Wrong, "{wrong}");
+            assert_eq!(logins.try_token(wrong, SECOND), Tried::Wrong, "{wrong}");
         }
-        assert_eq!(door.try_token(TOKEN, SECOND), Tried::Right);
-        assert!(!door.is_open() && Door::new(None).is_open());
+        assert_eq!(logins.try_token(TOKEN, SECOND), Tried::Right);
+        assert!(!logins.is_open() && Logins::new(None).is_open());
     }
 }

@@ -1,9 +1,9 @@
-//! One endpoint's word on a fact that another endpoint showed, or that is searched for.
+//! One endpoint's corroboration on a fact that another endpoint showed, or that is searched for.
 //!
 //! Read next: `evidence.rs`, [`crate::chain`].
 
 use serde_json::{Value, json};
-use signpost_txmgr::machine::Word;
+use signpost_txmgr::machine::Corroboration;
 use signpost_txmgr::ports::{Finality, SlotQuery, WitnessQuery};
 use signpost_txmgr::record::{BlockRef, Receipt};
 use signpost_txmgr::units::{Address, BlockNumber, Millis, Nonce, TxHash};
@@ -24,7 +24,7 @@ pub(crate) async fn witness(
     endpoint: &Endpoint,
     query: &WitnessQuery,
     finality: Finality,
-) -> Result<Vec<Word>, CallFailure> {
+) -> Result<Vec<Corroboration>, CallFailure> {
     let at = final_at(endpoint, finality).await?;
     let slots = query.finals.iter().map(|(nonce, receipt)| SlotQuery {
         nonce: *nonce,
@@ -34,39 +34,44 @@ pub(crate) async fn witness(
     let mut seen = Seen::new(None);
     ask(endpoint, query.address, at, BlockNumber(u64::MAX), &slots.collect::<Vec<_>>(), &mut seen).await?;
     prove_by_parents(endpoint, query.address, at, &mut seen).await;
-    let mut words = Vec::with_capacity(query.finals.len());
+    let mut answers = Vec::with_capacity(query.finals.len());
     for (nonce, receipt) in &query.finals {
-        words.push(word(endpoint, &seen, (*nonce, receipt), query.now).await);
+        answers.push(corroboration(endpoint, &seen, (*nonce, receipt), query.now).await);
     }
-    Ok(words)
+    Ok(answers)
 }
 
-async fn word(endpoint: &Endpoint, seen: &Seen, (nonce, receipt): (Nonce, &Receipt), now: Millis) -> Word {
+async fn corroboration(
+    endpoint: &Endpoint,
+    seen: &Seen,
+    (nonce, receipt): (Nonce, &Receipt),
+    now: Millis,
+) -> Corroboration {
     let same = |own: &Receipt| own.block == receipt.block && own.succeeded == receipt.succeeded;
     if let Some(own) = seen.finals.get(&nonce) {
-        return if same(own) { Word::Agrees } else { Word::Contradicts };
+        return if same(own) { Corroboration::Agrees } else { Corroboration::Contradicts };
     }
-    let Some(pair) = seen.last_pair else { return Word::Silent };
+    let Some(pair) = seen.last_pair else { return Corroboration::Silent };
     if pair.block.number < receipt.block.number {
-        return if is_fresh(seen.final_made_at, now) { Word::NotYet } else { Word::Silent };
+        return if is_fresh(seen.final_made_at, now) { Corroboration::NotYet } else { Corroboration::Silent };
     }
-    let Some(block) = seen.canonical.get(&receipt.block.number) else { return Word::Silent };
+    let Some(block) = seen.canonical.get(&receipt.block.number) else { return Corroboration::Silent };
     if *block != receipt.block || pair.nonce <= nonce {
-        return Word::Contradicts;
+        return Corroboration::Contradicts;
     }
     let found = seen.found().find(|(at, _)| *at == nonce).map(|(_, own)| own);
     match found {
-        Some(own) if same(&own) => Word::Silent,
-        Some(_) => Word::Contradicts,
+        Some(own) if same(&own) => Corroboration::Silent,
+        Some(_) => Corroboration::Contradicts,
         // The endpoint has the block but gives no receipt: is the transaction in the block?
         None => match seen.txs.get(&block.hash) {
-            Some(txs) if !txs.contains(&receipt.tx_hash) => Word::Contradicts,
+            Some(txs) if !txs.contains(&receipt.tx_hash) => Corroboration::Contradicts,
             Some(_) => match block_receipt(endpoint, block, receipt.tx_hash).await {
-                Some(own) if same(&own) => Word::Agrees,
-                Some(_) => Word::Contradicts,
-                None => Word::Silent,
+                Some(own) if same(&own) => Corroboration::Agrees,
+                Some(_) => Corroboration::Contradicts,
+                None => Corroboration::Silent,
             },
-            None => Word::Silent,
+            None => Corroboration::Silent,
         },
     }
 }
@@ -103,14 +108,14 @@ pub(crate) async fn own_receipt(
 
 /// Asks this endpoint about a transaction that used a nonce in a final block. It agrees if the block is final and
 /// canonical, the count there is past the nonce, and the transaction is in the block.
-pub(crate) async fn use_word(
+pub(crate) async fn of_use(
     endpoint: &Endpoint,
     address: Address,
     nonce: Nonce,
     used: (TxHash, BlockRef),
     finality: Finality,
     now: Millis,
-) -> Result<Word, CallFailure> {
+) -> Result<Corroboration, CallFailure> {
     let (hash, block) = used;
     let at = final_at(endpoint, finality).await?;
     let mut calls = at.pair_calls(address).to_vec();
@@ -124,24 +129,26 @@ pub(crate) async fn use_word(
     let top_made_at = made_at(&top);
     let top = read_block(&top).ok_or(CallFailure::Malformed(BLOCK))?;
     if top.number < block.number {
-        return Ok(if is_fresh(top_made_at, now) { Word::NotYet } else { Word::Silent });
+        return Ok(if is_fresh(top_made_at, now) { Corroboration::NotYet } else { Corroboration::Silent });
     }
     let value = need(next(), BLOCK, |block| Some(block.clone()))?;
-    let Some(own) = read_block(&value).filter(|own| own.number == block.number) else { return Ok(Word::Silent) };
+    let Some(own) = read_block(&value).filter(|own| own.number == block.number) else {
+        return Ok(Corroboration::Silent);
+    };
     if own != block || count <= nonce.0 {
-        return Ok(Word::Contradicts);
+        return Ok(Corroboration::Contradicts);
     }
-    let Some(txs) = value.get("transactions").and_then(Value::as_array) else { return Ok(Word::Silent) };
+    let Some(txs) = value.get("transactions").and_then(Value::as_array) else { return Ok(Corroboration::Silent) };
     let is_it = |tx: &&Value| tx.get("hash").and_then(quantity::tx_hash) == Some(hash);
-    let Some(tx) = txs.iter().find(is_it) else { return Ok(Word::Contradicts) };
+    let Some(tx) = txs.iter().find(is_it) else { return Ok(Corroboration::Contradicts) };
     if !is_use(tx, address, nonce) {
-        return Ok(Word::Contradicts);
+        return Ok(Corroboration::Contradicts);
     }
     if is_one_request {
-        return Ok(Word::Agrees);
+        return Ok(Corroboration::Agrees);
     }
     let line = parents::line(endpoint, address, at, block.number).await?;
-    Ok(if line.holds(&block) && nonce < line.nonce { Word::Agrees } else { Word::Silent })
+    Ok(if line.holds(&block) && nonce < line.nonce { Corroboration::Agrees } else { Corroboration::Silent })
 }
 
 /// Whether a transaction uses this nonce of this address.

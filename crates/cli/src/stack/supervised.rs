@@ -1,6 +1,6 @@
 //! Supervised server processes: a server ends when it is stopped, and when this program ends or is killed.
 //!
-//! The supervision uses a pipe (the leash). Each server runs under a small shell whose standard input is a pipe that
+//! The supervision uses a pipe. Each server runs under a small shell whose standard input is a pipe that
 //! only this program holds open. Whatever ends this program closes the pipe, even `kill -9`; the shell then ends the
 //! server and its process group: with SIGTERM first, and with SIGKILL after a second, since its data need not be kept.
 //! Each server has its own process group, so that Ctrl-C reaches only this program, which stops servers in order.
@@ -51,12 +51,12 @@ pub(super) fn supervised(name: &str, command: &std::process::Command, directory:
 
 /// A running server that cannot outlive this program.
 #[derive(Debug)]
-pub struct Leashed {
+pub struct SupervisedServer {
     name: &'static str,
     log: PathBuf,
     supervisor: Child,
     /// Closing it stops the server.
-    leash: ChildStdin,
+    pipe: ChildStdin,
 }
 
 /// A server to start.
@@ -74,7 +74,7 @@ pub struct Server<'a> {
     pub directory: &'a Path,
 }
 
-impl Leashed {
+impl SupervisedServer {
     /// Starts a server; its output goes to `<name>.log` in its directory. Must be called in a tokio runtime.
     pub fn start(server: Server<'_>) -> Result<Self, StackError> {
         let Server { name, program, arguments, environment, directory } = server;
@@ -88,8 +88,8 @@ impl Leashed {
             .stderr(err)
             .spawn()
             .map_err(|source| StackError::Start { name, source })?;
-        let leash = supervisor.stdin.take().expect("stdin was asked to be a pipe");
-        Ok(Self { name, log, supervisor, leash })
+        let pipe = supervisor.stdin.take().expect("stdin was asked to be a pipe");
+        Ok(Self { name, log, supervisor, pipe })
     }
 
     /// The name of the server.
@@ -120,8 +120,8 @@ impl Leashed {
 
     /// Ends the server and waits until it is gone, for slightly more than a second at most.
     pub async fn stop(self) {
-        let Self { mut supervisor, leash, .. } = self;
-        drop(leash);
+        let Self { mut supervisor, pipe, .. } = self;
+        drop(pipe);
         let _ = supervisor.wait().await;
     }
 }

@@ -10,7 +10,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use signpost_txmgr::fees;
-use signpost_txmgr::machine::{Action, ChainSlot, Event, ReceiptView, SlotView, Tuning, Word, apply, next_action};
+use signpost_txmgr::machine::{
+    Action, ChainSlot, Corroboration, Event, ReceiptView, SlotView, Tuning, apply, next_action,
+};
 use signpost_txmgr::record::{
     Attempt, AttemptKind, BlockRef, CancelCause, Foreign, Phase, Receipt, Record, SendAnswer, Verdict,
 };
@@ -86,7 +88,7 @@ pub struct View {
 
 /// Every record that occurred, and every answer of the machine.
 #[derive(Debug)]
-pub struct Book {
+pub struct MachineCache {
     bumps: bool,
     capped: bool,
     deadlines: bool,
@@ -100,8 +102,8 @@ pub struct Book {
     decided: HashMap<(RecordId, View), Arc<[Act]>, FastHash>,
 }
 
-impl Book {
-    /// An empty book for a world.
+impl MachineCache {
+    /// An empty cache for a world.
     #[must_use]
     pub fn new(world: &World, mutant: Option<ModelMutant>) -> Self {
         let mut reverting = [false; 4];
@@ -418,12 +420,12 @@ fn seen(receipt: &Receipt) -> Seen {
 }
 
 /// The receipt, if the same answer shows it in a finalized block.
-fn settles(view: View, receipt: ReceiptView) -> Option<(Receipt, Word)> {
+fn settles(view: View, receipt: ReceiptView) -> Option<(Receipt, Corroboration)> {
     let ReceiptView::Found(receipt) = receipt else { return None };
     if !view.is_one_answer {
         return None;
     }
     let height = receipt.block.number.0;
     let is_canonical = view.canonical.is_some_and(|(height, fork)| block(height, fork) == receipt.block);
-    (height <= u64::from(view.finalized) && is_canonical).then_some((receipt, Word::Alone))
+    (height <= u64::from(view.finalized) && is_canonical).then_some((receipt, Corroboration::Alone))
 }
