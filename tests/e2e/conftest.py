@@ -9,6 +9,8 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from functions import Deployment, package
 from stack import Stack, start_stack
@@ -23,8 +25,29 @@ FIGURE = "figure"
 # The seed of a whole run: the same number gives every test the same messages.
 SEED = int(os.environ.get("SIGNPOST_SEED") or secrets.randbelow(2**32))
 
+# The files whose tests need the release build of the functions. Building it takes most of their time.
+NEED_PACKAGES = {"test_packages", "test_release", "test_deploy"}
+
 # Tests on a real node need geth. `cargo verify --real` builds it and sets SIGNPOST_GETH.
 collect_ignore = [] if os.environ.get("SIGNPOST_GETH") else ["real"]
+
+
+class Scheduling(LoadFileScheduling):
+    """One process runs all tests of a file, and all tests that need packages: it builds them once, and no other process
+    waits for cargo's lock."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "packages" if Path(file).stem in NEED_PACKAGES else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+    return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the tests that take longest first."""
+    items.sort(key=lambda item: item.path.stem not in NEED_PACKAGES)
 
 
 def pytest_report_header() -> str:

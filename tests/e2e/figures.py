@@ -85,7 +85,7 @@ def figures(audit: Audit) -> dict[str, int]:
         "ids sent": len(audit.by_id),
         "executed exactly once": sum(count == 1 for count in counted.values()),
         "executed more than once": sum(count > 1 for count in counted.values()),
-        "not executed, and told so": sum(
+        "not executed, and reported as such": sum(
             count == 0 and audit.items[id]["status"] not in ON_CHAIN for id, count in counted.items()
         ),
         **{status: statuses[status] for status in (*SETTLED, "rejected")},

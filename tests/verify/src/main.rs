@@ -162,8 +162,9 @@ fn verify(options: &Options) -> Result<Tally, String> {
         remark("Running the end-to-end tests");
         let more = tools::install(&place.tools)?;
         let mut tests = place.pytest(&["tests/infra", "tests/e2e"], options);
-        // Tests mostly wait for blocks. One process runs all tests of a file; each process has its own local stack.
-        tests.args(["--numprocesses", END_TO_END_PROCESSES, "--dist", "loadfile", "--durations", SLOWEST_SHOWN]);
+        // Tests mostly wait for blocks. Each process has its own local stack; `tests/e2e/conftest.py` assigns the files.
+        tests.args(["--numprocesses", END_TO_END_PROCESSES, "--dist", "loadfile", "--no-loadscope-reorder"]);
+        tests.args(["--durations", SLOWEST_SHOWN]);
         tests.env("SIGNPOST_NODE_TOOLS", &more.node).env("SIGNPOST_CHROMIUM", &more.chromium);
         tests.env("SIGNPOST_PROMETHEUS", &more.prometheus);
         total = total.and(run(&mut tests, of_pytest, none_matched(options))?);
