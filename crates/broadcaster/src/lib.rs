@@ -20,7 +20,7 @@ use signpost_bsc::chain::BscChain;
 use signpost_host::config::BroadcasterSettings;
 use signpost_host::session::Session;
 use signpost_host::start::{ChainSubject, StartError, retention_ms};
-use signpost_host::{error_chain, world};
+use signpost_host::{error_chain, ports};
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig};
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::ports::Chain as _;
@@ -67,12 +67,12 @@ pub async fn lanes(session: &Session<impl BroadcasterSettings>) -> Result<RealLa
         retention_ms: retention_ms(&session.config),
         write_concurrency: WRITE_CONCURRENCY,
     };
-    let (store, topic) = (world::store(session), world::topic(session));
-    let broadcaster = Broadcaster::new(store, chain, world::resign_queue(session), topic, config);
+    let (store, topic) = (ports::store(session), ports::topic(session));
+    let broadcaster = Broadcaster::new(store, chain, ports::resign_queue(session), topic, config);
     broadcaster.check_accounts().await?;
     Ok(Lanes {
         broadcaster,
-        queue: world::broadcast_queue(session),
+        queue: ports::broadcast_queue(session),
         poll: Duration::from_millis(timing.poll_ms.unwrap_or(POLL_MS)),
     })
 }

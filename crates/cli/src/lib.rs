@@ -3,7 +3,7 @@
 //!
 //! Read in this order: [`stack`] (ministack and anvil on this machine), [`aws`] (how a client finds its endpoint),
 //! [`config`] (the configuration file) and [`find`](mod@find), [`command`] (what each command does), [`console`] (the
-//! web page for operators), [`worker`] (the two drivers in a process), [`world`] (the real ports), [`amount`] (wei in
+//! web page for operators), [`worker`] (the two drivers in a process), [`ports`] (the real ports), [`amount`] (wei in
 //! BNB), [`terminal`] and [`clock`] (input and output besides the network).
 //!
 //! **Architecture invariant:** `crates/txmgr`, `crates/aws` and `crates/bsc` do not depend on this crate.
@@ -15,12 +15,12 @@ pub mod error;
 pub mod figures;
 pub mod find;
 mod lane;
+pub mod ports;
 mod random;
 mod set_aside;
 pub mod stack;
 pub mod terminal;
 pub mod when;
 pub mod worker;
-pub mod world;
 
 pub use signpost_host::{aws, clock, config};

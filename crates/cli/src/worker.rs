@@ -18,7 +18,7 @@ use signpost_signer::guard::Guard;
 use signpost_signer::handlers::{Resigning, Signing};
 
 use crate::config::Config;
-use crate::world;
+use crate::ports;
 
 /// How often all lanes are visited even if no message arrives: once a minute. A lost poke delays a request by no more.
 const SWEEP_MS: u64 = 60_000;
@@ -66,7 +66,7 @@ impl Worker {
         let Config { queues, worker, timing, .. } = &self.session.config;
         let held = Duration::from_secs(worker.visibility_s);
         let limits = |at_once: u64, retry_after| Limits { at_once: whole(at_once), held, by_group: false, retry_after };
-        let inbox = |url: &str| Arc::new(world::inbox(&self.session, url));
+        let inbox = |url: &str| Arc::new(ports::inbox(&self.session, url));
         let signing = async {
             let Some(signer) = &self.signer else { return };
             let at_once = worker.signer_concurrency;

@@ -4,7 +4,7 @@
 //! Never signs and never talks to a node: it links neither KMS nor JSON-RPC, so the signer's
 //! program cannot reach a node and the broadcaster's cannot reach a key.
 //!
-//! Read in this order: [`config`], [`aws`] and [`session`], [`world`] (the real ports), [`consumer`]
+//! Read in this order: [`config`], [`aws`] and [`session`], [`ports`] (the real ports), [`consumer`]
 //! (a queue and its consumer), [`start`], [`clock`]; `observe` has logs, metrics and traces, and
 //! `lambda` (feature `lambda`) hosts a stage as a function.
 //!
@@ -19,8 +19,8 @@ pub mod consumer;
 pub mod lambda;
 #[cfg(any(feature = "exporters", feature = "lambda"))]
 pub mod observe;
+pub mod ports;
 pub mod session;
 pub mod start;
-pub mod world;
 
 pub use signpost_txmgr::error_chain;

@@ -21,9 +21,9 @@ use signpost_aws::sqs::SqsBroadcastQueue;
 use signpost_aws::store::DynamoStore;
 use signpost_host::clock::now;
 use signpost_host::config::StageSettings;
+use signpost_host::ports;
 use signpost_host::session::Session;
 use signpost_host::start::{StartError, retention_ms};
-use signpost_host::world;
 use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::units::{ChainId, Wei};
@@ -60,8 +60,8 @@ pub async fn signer(
         retention_ms: retention_ms(config),
         sign_concurrency: SIGN_CONCURRENCY,
     };
-    let (store, keys) = (world::store(session), keys(session));
-    let signer = Signer::new(store, keys, world::broadcast_queue(session), world::topic(session), config);
+    let (store, keys) = (ports::store(session), keys(session));
+    let signer = Signer::new(store, keys, ports::broadcast_queue(session), ports::topic(session), config);
     let (at, accounts) = (now(), signer.load_accounts().await?);
     if tokio::time::timeout(WARM_UP_MAX, signer.warm_keys(accounts, at)).await.is_err() {
         tracing::warn!("some accounts' keys were not read in time; they are read with their first requests");

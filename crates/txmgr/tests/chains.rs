@@ -33,7 +33,7 @@ type MemorySigner = Signer<MemoryStore, MemoryKeys, MemoryQueues, MemoryTopic>;
 type MemoryBroadcaster = Broadcaster<MemoryStore, MemoryChain, MemoryQueues, MemoryTopic>;
 
 /// One pair of tables, one key registered on two chains, and a node on chain 97.
-struct World {
+struct Fixture {
     keys: MemoryKeys,
     store: MemoryStore,
     topic: MemoryTopic,
@@ -42,7 +42,7 @@ struct World {
     address: Address,
 }
 
-impl World {
+impl Fixture {
     fn new() -> Self {
         let (gate, journal) = (Gate::default(), Journal::default());
         let keys = MemoryKeys::new(gate.clone(), journal.clone());
@@ -144,58 +144,58 @@ fn accept(signer: &MemorySigner, message: Incoming) {
 
 #[test]
 fn round_ignores_a_lane_on_another_chain() {
-    let world = World::new();
-    let main = world.register(MAIN, "main");
-    accept(&world.signer(MAIN), transfer(0, "a", "main"));
-    world.use_elsewhere();
-    let (before, broadcaster) = (world.record("a"), world.broadcaster());
+    let fixture = Fixture::new();
+    let main = fixture.register(MAIN, "main");
+    accept(&fixture.signer(MAIN), transfer(0, "a", "main"));
+    fixture.use_elsewhere();
+    let (before, broadcaster) = (fixture.record("a"), fixture.broadcaster());
     let mut lane = Lane::new(main, NOW);
     for at in 0..5 {
         let round = broadcaster.round(&mut lane, NOW.plus(1_000 + 450 * at)).now_or_never().unwrap().unwrap();
         // The host then deletes the poke, so it is not redelivered.
         assert_eq!(round, Round { open: 0, changed: 0, chain_seen: false, chain_silent: false });
-        world.chain.mine();
+        fixture.chain.mine();
     }
-    assert_eq!(world.record("a"), before, "nothing is sent or reported as displaced");
-    assert!(world.topic.copies().is_empty() && !world.head(&main).paused);
+    assert_eq!(fixture.record("a"), before, "nothing is sent or reported as displaced");
+    assert!(fixture.topic.copies().is_empty() && !fixture.head(&main).paused);
 }
 
 #[test]
 fn sweep_finds_only_lanes_on_its_own_chain() {
-    let world = World::new();
-    let main = world.register(MAIN, "main");
-    let test = world.register(TEST, "test");
-    let (broadcaster, signer) = (world.broadcaster(), world.signer(MAIN));
+    let fixture = Fixture::new();
+    let main = fixture.register(MAIN, "main");
+    let test = fixture.register(TEST, "test");
+    let (broadcaster, signer) = (fixture.broadcaster(), fixture.signer(MAIN));
     let sweep = broadcaster.sweep(NOW).now_or_never().unwrap().unwrap();
     assert_eq!((sweep.pokes.len(), sweep.idle), (0, vec![test]));
     accept(&signer, transfer(0, "a", "main"));
-    assert_eq!(world.head(&main).open_slots(), 1);
+    assert_eq!(fixture.head(&main).open_slots(), 1);
     let sweep = broadcaster.sweep(NOW).now_or_never().unwrap().unwrap();
     assert_eq!((sweep.pokes.len(), sweep.idle), (0, vec![test]));
 }
 
 #[test]
 fn idle_lane_on_another_chain_is_not_fast_forwarded() {
-    let world = World::new();
-    let (main, test) = (world.register(MAIN, "main"), world.register(TEST, "test"));
-    world.use_elsewhere();
-    let broadcaster = world.broadcaster();
+    let fixture = Fixture::new();
+    let (main, test) = (fixture.register(MAIN, "main"), fixture.register(TEST, "test"));
+    fixture.use_elsewhere();
+    let broadcaster = fixture.broadcaster();
     for _ in 0..3 {
-        assert_eq!(world.head(&test).next_nonce, Nonce(0), "one node alone must agree in three rounds");
+        assert_eq!(fixture.head(&test).next_nonce, Nonce(0), "one node alone must agree in three rounds");
         broadcaster.look_at_idle(&[main, test], NOW).now_or_never().unwrap();
     }
-    assert_eq!(world.head(&main).next_nonce, Nonce(0));
-    assert_eq!(world.head(&test).next_nonce, Nonce(1), "the lane on its own chain is");
+    assert_eq!(fixture.head(&main).next_nonce, Nonce(0));
+    assert_eq!(fixture.head(&test).next_nonce, Nonce(1), "the lane on its own chain is");
 }
 
 #[test]
 fn ask_for_a_request_on_another_chain_is_dropped() {
-    let world = World::new();
-    let (main, _) = (world.register(MAIN, "main"), world.register(TEST, "test"));
-    accept(&world.signer(MAIN), transfer(0, "a", "main"));
-    let signed = world.record("a");
+    let fixture = Fixture::new();
+    let (main, _) = (fixture.register(MAIN, "main"), fixture.register(TEST, "test"));
+    accept(&fixture.signer(MAIN), transfer(0, "a", "main"));
+    let signed = fixture.record("a");
     // As if it had not been signed, so that attempt 0 is asked for.
-    world.store.with_tables(|tables| {
+    fixture.store.with_tables(|tables| {
         if let Some(Stored::Record(record)) = tables.requests.get_mut(&"a".parse().unwrap()) {
             record.attempts.clear();
             record.phase = signpost_txmgr::record::Phase::Reserved;
@@ -210,37 +210,37 @@ fn ask_for_a_request_on_another_chain_is_dropped() {
         to_self: 0,
         cause: "test".to_owned(),
     };
-    let signatures = world.keys.sign_calls();
-    let answered = world.signer(TEST).handle_asks(std::slice::from_ref(&ask), NOW).now_or_never().unwrap();
+    let signatures = fixture.keys.sign_calls();
+    let answered = fixture.signer(TEST).handle_asks(std::slice::from_ref(&ask), NOW).now_or_never().unwrap();
     assert_eq!(answered, [Disposition::Done], "it is not redelivered forever");
-    assert_eq!(world.keys.sign_calls(), signatures);
-    world.signer(MAIN).handle_asks(&[ask], NOW).now_or_never().unwrap();
-    assert_eq!(world.record("a").attempts.len(), signed.attempts.len(), "its own signer answers it");
+    assert_eq!(fixture.keys.sign_calls(), signatures);
+    fixture.signer(MAIN).handle_asks(&[ask], NOW).now_or_never().unwrap();
+    assert_eq!(fixture.record("a").attempts.len(), signed.attempts.len(), "its own signer answers it");
 }
 
 #[test]
 fn cancel_of_a_request_on_another_chain_is_refused() {
-    let world = World::new();
-    world.register(MAIN, "main");
-    world.register(TEST, "test");
-    accept(&world.signer(MAIN), transfer(0, "a", "main"));
-    accept(&world.signer(TEST), delivery(1, r#"{"cancel":"a"}"#.to_owned()));
-    assert_eq!(world.record("a").cancel, None);
-    assert_eq!(world.codes(), ["unknownRequest"]);
+    let fixture = Fixture::new();
+    fixture.register(MAIN, "main");
+    fixture.register(TEST, "test");
+    accept(&fixture.signer(MAIN), transfer(0, "a", "main"));
+    accept(&fixture.signer(TEST), delivery(1, r#"{"cancel":"a"}"#.to_owned()));
+    assert_eq!(fixture.record("a").cancel, None);
+    assert_eq!(fixture.codes(), ["unknownRequest"]);
 }
 
 #[test]
 fn stages_refuse_tables_with_only_accounts_on_another_chain() {
-    let world = World::new();
-    assert!(world.broadcaster().check_accounts().now_or_never().unwrap().is_ok(), "none is registered yet");
-    world.register(MAIN, "main");
+    let fixture = Fixture::new();
+    assert!(fixture.broadcaster().check_accounts().now_or_never().unwrap().is_ok(), "none is registered yet");
+    fixture.register(MAIN, "main");
     let refusals =
-        [world.broadcaster().check_accounts().now_or_never(), world.signer(TEST).warm_up(NOW).now_or_never()];
+        [fixture.broadcaster().check_accounts().now_or_never(), fixture.signer(TEST).warm_up(NOW).now_or_never()];
     for refused in refusals {
         let refused = refused.unwrap().unwrap_err();
         assert!(matches!(refused, StartRefused::WrongChain { wanted: TEST, found: MAIN }), "{refused}");
     }
-    world.register(TEST, "test");
-    assert!(world.broadcaster().check_accounts().now_or_never().unwrap().is_ok());
-    assert!(world.signer(TEST).warm_up(NOW).now_or_never().unwrap().is_ok());
+    fixture.register(TEST, "test");
+    assert!(fixture.broadcaster().check_accounts().now_or_never().unwrap().is_ok());
+    assert!(fixture.signer(TEST).warm_up(NOW).now_or_never().unwrap().is_ok());
 }

@@ -47,7 +47,7 @@ type MemoryBroadcaster<C> = Broadcaster<MemoryStore, C, MemoryQueues, MemoryTopi
 
 /// One account, `one`, and all ports.
 #[derive(Clone)]
-struct World {
+struct Fixture {
     keys: MemoryKeys,
     store: MemoryStore,
     topic: MemoryTopic,
@@ -57,7 +57,7 @@ struct World {
     account: AccountKey,
 }
 
-impl World {
+impl Fixture {
     fn new() -> Self {
         let (gate, journal, clock) = (Gate::default(), Journal::default(), SimClock::at(NOW));
         let keys = MemoryKeys::new(gate.clone(), journal.clone());
@@ -174,9 +174,9 @@ fn handle(signer: &MemorySigner, batch: &[Incoming], now: Millis) -> Vec<Disposi
     signer.handle(batch, now).now_or_never().unwrap()
 }
 
-fn ask(world: &World, id: &str, attempt: usize, kind: WireKind, price: Option<u64>) -> SignerPoke {
+fn ask(fixture: &Fixture, id: &str, attempt: usize, kind: WireKind, price: Option<u64>) -> SignerPoke {
     SignerPoke {
-        account: world.account.to_string(),
+        account: fixture.account.to_string(),
         request_id: id.to_owned(),
         attempt,
         kind,
@@ -192,55 +192,58 @@ fn wei(prices: &[u64]) -> Vec<Wei> {
 
 #[test]
 fn cancel_without_rules_keeps_the_last_signed_price() {
-    let world = World::new();
-    let signer = world.signer(RULES);
+    let fixture = Fixture::new();
+    let signer = fixture.signer(RULES);
     handle(&signer, &[request(0, "a"), cancel(1, "a")], NOW);
     handle(&signer, &[request(2, "b")], NOW);
     handle(&signer, &[cancel(3, "b")], NOW);
     // The first cancel came before a signature, the second after.
-    assert_eq!(world.prices("b"), wei(&[GWEI / 10]));
-    let bare = world.signer(NO_RULES);
-    let asks = [ask(&world, "b", 1, WireKind::Cancel, Some(GWEI / 10 + GWEI / 100))];
+    assert_eq!(fixture.prices("b"), wei(&[GWEI / 10]));
+    let bare = fixture.signer(NO_RULES);
+    let asks = [ask(&fixture, "b", 1, WireKind::Cancel, Some(GWEI / 10 + GWEI / 100))];
     bare.handle_asks(&asks, NOW).now_or_never().unwrap();
-    assert_eq!(world.prices("b"), wei(&[GWEI / 10, GWEI / 10]), "neither 0 wei nor more than the rules once allowed");
+    assert_eq!(fixture.prices("b"), wei(&[GWEI / 10, GWEI / 10]), "neither 0 wei nor more than the rules once allowed");
     // Without rules no higher price is signed.
-    let again = [ask(&world, "b", 2, WireKind::Cancel, Some(GWEI))];
+    let again = [ask(&fixture, "b", 2, WireKind::Cancel, Some(GWEI))];
     bare.handle_asks(&again, NOW).now_or_never().unwrap();
-    assert_eq!(world.prices("b").len(), 2);
+    assert_eq!(fixture.prices("b").len(), 2);
 }
 
 /// Makes a cancel that is attempt 0, at 0.1 gwei: signing failed when the request was accepted.
-fn cancel_at_a_tenth(world: &World, signer: &MemorySigner) {
-    world.keys.set_state(&key(), KeyState::SignFails);
+fn cancel_at_a_tenth(fixture: &Fixture, signer: &MemorySigner) {
+    fixture.keys.set_state(&key(), KeyState::SignFails);
     assert_eq!(handle(signer, &[request(0, "a")], NOW), [Disposition::Retry]);
-    world.keys.set_state(&key(), KeyState::Enabled);
+    fixture.keys.set_state(&key(), KeyState::Enabled);
     handle(signer, &[cancel(1, "a")], NOW);
-    signer.handle_asks(&[ask(world, "a", 0, WireKind::Cancel, None)], NOW).now_or_never().unwrap();
-    assert_eq!(world.prices("a"), wei(&[GWEI / 10]));
+    signer.handle_asks(&[ask(fixture, "a", 0, WireKind::Cancel, None)], NOW).now_or_never().unwrap();
+    assert_eq!(fixture.prices("a"), wei(&[GWEI / 10]));
 }
 
 #[test]
 fn cancel_is_bumped_to_the_cap_if_the_network_is_higher() {
-    let world = World::new();
-    let signer = world.signer(RULES);
-    cancel_at_a_tenth(&world, &signer);
-    world.chain.set_price(Some(Wei::from(3 * GWEI)));
+    let fixture = Fixture::new();
+    let signer = fixture.signer(RULES);
+    cancel_at_a_tenth(&fixture, &signer);
+    fixture.chain.set_price(Some(Wei::from(3 * GWEI)));
     // The least price for a block is within the cap.
-    world.chain.set_least_price(Wei::from(GWEI / 2));
-    world.run(world.chain.clone(), &signer, NOW, 60);
-    assert_eq!((world.record("a").phase.name(), world.prices("a")), ("cancelled", wei(&[GWEI / 10, GWEI])));
+    fixture.chain.set_least_price(Wei::from(GWEI / 2));
+    fixture.run(fixture.chain.clone(), &signer, NOW, 60);
+    assert_eq!((fixture.record("a").phase.name(), fixture.prices("a")), ("cancelled", wei(&[GWEI / 10, GWEI])));
 }
 
 #[test]
 fn replacement_respects_a_lowered_cap() {
-    let world = World::new();
-    handle(&world.signer(RULES), &[request(0, "a")], NOW);
-    assert_eq!(world.record("a").fee_cap, Wei::from(GWEI));
-    let lowered = world.signer("[default]\nmax_gas_price_wei = 300000000\n");
-    world.chain.set_price(Some(Wei::from(3 * GWEI)));
-    world.chain.set_least_price(Wei::from(GWEI / 4));
-    world.run(world.chain.clone(), &lowered, NOW, 60);
-    assert_eq!((world.record("a").phase.name(), world.prices("a")), ("confirmed", wei(&[GWEI / 10, 3 * GWEI / 10])));
+    let fixture = Fixture::new();
+    handle(&fixture.signer(RULES), &[request(0, "a")], NOW);
+    assert_eq!(fixture.record("a").fee_cap, Wei::from(GWEI));
+    let lowered = fixture.signer("[default]\nmax_gas_price_wei = 300000000\n");
+    fixture.chain.set_price(Some(Wei::from(3 * GWEI)));
+    fixture.chain.set_least_price(Wei::from(GWEI / 4));
+    fixture.run(fixture.chain.clone(), &lowered, NOW, 60);
+    assert_eq!(
+        (fixture.record("a").phase.name(), fixture.prices("a")),
+        ("confirmed", wei(&[GWEI / 10, 3 * GWEI / 10]))
+    );
 }
 
 /// A chain that counts the sends of each transaction.
@@ -341,21 +344,21 @@ impl Recorder for CapWarnings {
 fn slot_without_legal_bump_is_resent_and_rarely_asked_for() {
     // First a cap less than a tenth above the signed price, then a cancel whose price is at the cap.
     for cancelled in [false, true] {
-        let world = World::new();
-        handle(&world.signer(RULES), &[request(0, "a")], NOW);
-        let lowered = world.signer("[default]\nmax_gas_price_wei = 105000000\n");
+        let fixture = Fixture::new();
+        handle(&fixture.signer(RULES), &[request(0, "a")], NOW);
+        let lowered = fixture.signer("[default]\nmax_gas_price_wei = 105000000\n");
         if cancelled {
             handle(&lowered, &[cancel(1, "a")], NOW);
-            lowered.handle_asks(&[ask(&world, "a", 1, WireKind::Cancel, Some(GWEI))], NOW).now_or_never().unwrap();
+            lowered.handle_asks(&[ask(&fixture, "a", 1, WireKind::Cancel, Some(GWEI))], NOW).now_or_never().unwrap();
         }
-        let before = world.prices("a");
-        world.chain.set_price(Some(Wei::from(3 * GWEI)));
+        let before = fixture.prices("a");
+        fixture.chain.set_price(Some(Wei::from(3 * GWEI)));
         // The pool has it, but no block includes it.
-        world.chain.set_least_price(Wei::from(GWEI));
-        let node = Node::new(&world.chain, 0);
+        fixture.chain.set_least_price(Wei::from(GWEI));
+        let node = Node::new(&fixture.chain, 0);
         let warnings = CapWarnings::default();
-        let asked = metrics::with_local_recorder(&warnings, || world.run(node.clone(), &lowered, NOW, 600));
-        assert_eq!(world.prices("a"), before, "cancelled: {cancelled}");
+        let asked = metrics::with_local_recorder(&warnings, || fixture.run(node.clone(), &lowered, NOW, 600));
+        assert_eq!(fixture.prices("a"), before, "cancelled: {cancelled}");
         let warnings = warnings.0.load(Ordering::SeqCst);
         assert!((8..=10).contains(&warnings), "{warnings} warnings in ten minutes; cancelled: {cancelled}");
         assert!((1..=10).contains(&asked), "asked {asked} times in ten minutes, not every five seconds");
@@ -365,19 +368,19 @@ fn slot_without_legal_bump_is_resent_and_rarely_asked_for() {
 
 #[test]
 fn slots_accepted_after_a_rate_limit_are_not_sent_again() {
-    let world = World::new();
-    let signer = world.signer(RULES);
+    let fixture = Fixture::new();
+    let signer = fixture.signer(RULES);
     for tens in 0..10 {
         let batch: Vec<_> = (tens * 10..tens * 10 + 10).map(|at| request(at, &format!("r-{at}"))).collect();
         handle(&signer, &batch, NOW);
     }
-    let node = Node::new(&world.chain, 1);
-    let broadcaster = world.broadcaster(node.clone());
-    let mut lane = Lane::new(world.account, NOW);
+    let node = Node::new(&fixture.chain, 1);
+    let broadcaster = fixture.broadcaster(node.clone());
+    let mut lane = Lane::new(fixture.account, NOW);
     for at in 1..=60_000 / BLOCK_MS {
         // A new pass knows only what is stored.
         if at == 60 {
-            lane = Lane::new(world.account, NOW.plus(at * BLOCK_MS));
+            lane = Lane::new(fixture.account, NOW.plus(at * BLOCK_MS));
         }
         round(&broadcaster, &mut lane, NOW.plus(at * BLOCK_MS));
     }
@@ -386,42 +389,45 @@ fn slots_accepted_after_a_rate_limit_are_not_sent_again() {
 
 #[test]
 fn busy_lane_has_few_pokes_on_the_queue() {
-    let world = World::new();
-    let signer = world.signer(RULES);
+    let fixture = Fixture::new();
+    let signer = fixture.signer(RULES);
     for at in 0..300 {
-        world.clock.advance(100);
-        let now = world.clock.now();
+        fixture.clock.advance(100);
+        let now = fixture.clock.now();
         assert_eq!(handle(&signer, &[request(at, &format!("r-{at}"))], now), [Disposition::Done]);
         // A repeated ask for a signature adds no poke.
-        signer.handle_asks(&[ask(&world, &format!("r-{at}"), 0, WireKind::Execute, None)], now).now_or_never().unwrap();
+        signer
+            .handle_asks(&[ask(&fixture, &format!("r-{at}"), 0, WireKind::Execute, None)], now)
+            .now_or_never()
+            .unwrap();
     }
-    let pokes = world.queues.broadcast.len();
+    let pokes = fixture.queues.broadcast.len();
     assert!((2..=3).contains(&pokes), "{pokes} pokes of 300 batches in 30 s: the first, and one a minute");
 }
 
 #[test]
 fn every_request_for_an_idle_lane_pokes_it() {
-    let world = World::new();
-    let signer = world.signer(RULES);
-    let broadcaster = world.broadcaster(world.chain.clone());
+    let fixture = Fixture::new();
+    let signer = fixture.signer(RULES);
+    let broadcaster = fixture.broadcaster(fixture.chain.clone());
     for at in 0..5 {
-        world.clock.advance(1);
-        handle(&signer, &[request(at, &format!("r-{at}"))], world.clock.now());
-        let pokes = world.queues.broadcast.receive_up_to(10).now_or_never().unwrap().unwrap();
+        fixture.clock.advance(1);
+        handle(&signer, &[request(at, &format!("r-{at}"))], fixture.clock.now());
+        let pokes = fixture.queues.broadcast.receive_up_to(10).now_or_never().unwrap().unwrap();
         assert_eq!(pokes.len(), 1, "request {at}, in the same minute");
-        let mut lane = Lane::new(world.account, world.clock.now());
-        while round(&broadcaster, &mut lane, world.clock.now()).open > 0 {
-            world.chain.mine();
-            world.clock.advance(BLOCK_MS);
+        let mut lane = Lane::new(fixture.account, fixture.clock.now());
+        while round(&broadcaster, &mut lane, fixture.clock.now()).open > 0 {
+            fixture.chain.mine();
+            fixture.clock.advance(BLOCK_MS);
         }
-        world.queues.broadcast.delete_one(&pokes[0].receipt).now_or_never().unwrap().unwrap();
+        fixture.queues.broadcast.delete_one(&pokes[0].receipt).now_or_never().unwrap().unwrap();
     }
-    assert_eq!(world.topic.copies().len(), 5);
+    assert_eq!(fixture.topic.copies().len(), 5);
 }
 
 /// Accepts request `b` just before the lane's low mark moves past `a`.
 struct RequestWhileLeaving {
-    world: World,
+    fixture: Fixture,
     signer: MemorySigner,
     came: AtomicBool,
 }
@@ -434,8 +440,9 @@ impl fmt::Debug for RequestWhileLeaving {
 
 impl FaultSource for RequestWhileLeaving {
     fn fate(&self, operation: &'static str) -> Fate {
-        if operation == "UpdateItem" && self.world.record("a").is_closed() && !self.came.swap(true, Ordering::SeqCst) {
-            assert_eq!(handle(&self.signer, &[request(1, "b")], self.world.clock.now()), [Disposition::Done]);
+        if operation == "UpdateItem" && self.fixture.record("a").is_closed() && !self.came.swap(true, Ordering::SeqCst)
+        {
+            assert_eq!(handle(&self.signer, &[request(1, "b")], self.fixture.clock.now()), [Disposition::Done]);
         }
         Fate::Pass
     }
@@ -443,16 +450,16 @@ impl FaultSource for RequestWhileLeaving {
 
 #[test]
 fn request_with_a_dropped_poke_is_seen_by_the_ending_pass() {
-    let world = World::new();
-    let signer = world.signer(RULES);
+    let fixture = Fixture::new();
+    let signer = fixture.signer(RULES);
     handle(&signer, &[request(0, "a")], NOW);
     // An equal poke of this minute is already on the queue.
-    world.queues.poke_lanes(&[poke::again(&world.account.to_string(), NOW)]).now_or_never().unwrap().unwrap();
-    let waiting = world.queues.broadcast.len();
-    let meanwhile = RequestWhileLeaving { signer, world: world.clone(), came: AtomicBool::new(false) };
-    let store = world.store.behind(Gate::with(Arc::new(meanwhile)));
-    let broadcaster = World { store, ..world.clone() }.broadcaster(world.chain.clone());
-    let mut lane = Lane::new(world.account, NOW);
+    fixture.queues.poke_lanes(&[poke::again(&fixture.account.to_string(), NOW)]).now_or_never().unwrap().unwrap();
+    let waiting = fixture.queues.broadcast.len();
+    let meanwhile = RequestWhileLeaving { signer, fixture: fixture.clone(), came: AtomicBool::new(false) };
+    let store = fixture.store.behind(Gate::with(Arc::new(meanwhile)));
+    let broadcaster = Fixture { store, ..fixture.clone() }.broadcaster(fixture.chain.clone());
+    let mut lane = Lane::new(fixture.account, NOW);
     for block in 1..40 {
         let mut rounding = pin!(broadcaster.round(&mut lane, NOW.plus(block * BLOCK_MS)));
         let mut context = Context::from_waker(Waker::noop());
@@ -461,12 +468,12 @@ fn request_with_a_dropped_poke_is_seen_by_the_ending_pass() {
                 break round.unwrap();
             }
         };
-        world.chain.mine();
+        fixture.chain.mine();
         // A pass ends here.
         if round.open == 0 {
             break;
         }
     }
-    assert_eq!(world.queues.broadcast.len(), waiting, "its poke was dropped");
-    assert!(world.record("b").is_closed(), "{}", world.record("b").phase.name());
+    assert_eq!(fixture.queues.broadcast.len(), waiting, "its poke was dropped");
+    assert!(fixture.record("b").is_closed(), "{}", fixture.record("b").phase.name());
 }

@@ -155,7 +155,7 @@ impl Asked {
     }
 }
 
-struct World {
+struct Fixture {
     store: MemoryStore,
     keys: MemoryKeys,
     key: KmsKeyId,
@@ -163,7 +163,7 @@ struct World {
     journal: Journal,
 }
 
-impl World {
+impl Fixture {
     fn new() -> Self {
         let journal = Journal::kept();
         let keys = MemoryKeys::new(Gate::default(), journal.clone());
@@ -268,15 +268,15 @@ proptest! {
         signed_at_once in any::<bool>(),
         later_s in 0..90_u64,
     ) {
-        let world = World::new();
+        let fixture = Fixture::new();
         let batch: Vec<_> = requests.iter().enumerate().map(|(at, asked)| asked.delivery(at)).collect();
         let state = if signed_at_once { KeyState::Enabled } else { KeyState::SignFails };
-        world.keys.set_state(&world.key, state);
-        let first = world.signer(&before).handle(&batch, NOW).now_or_never().unwrap();
-        for (number, kind, price) in world.signed() {
+        fixture.keys.set_state(&fixture.key, state);
+        let first = fixture.signer(&before).handle(&batch, NOW).now_or_never().unwrap();
+        for (number, kind, price) in fixture.signed() {
             prop_assert!(kind == AttemptKind::Execute && before.allow(&requests[number], price, before.cap, NOW));
         }
-        let spent = world.records().iter().fold(U256::zero(), |sum, record| {
+        let spent = fixture.records().iter().fold(U256::zero(), |sum, record| {
             let cost = record.intent.value.0 + record.fee_cap.0 * U256::from(record.intent.gas.0);
             sum + cost
         });
@@ -284,16 +284,16 @@ proptest! {
 
         // The rules have changed and time has passed; retried messages are redelivered.
         let now = NOW.plus(later_s * 1_000);
-        world.keys.set_state(&world.key, KeyState::Enabled);
-        let signer = world.signer(&after);
+        fixture.keys.set_state(&fixture.key, KeyState::Enabled);
+        let signer = fixture.signer(&after);
         let mut left = first.iter();
         let again: Vec<_> = batch.into_iter().filter(|_| left.next() == Some(&Disposition::Retry)).collect();
         signer.handle(&again, now).now_or_never().unwrap();
         for kind in [WireKind::Execute, WireKind::Cancel] {
-            let asks: Vec<_> = world.records().iter().map(|record| poke(world.account, record, kind)).collect();
+            let asks: Vec<_> = fixture.records().iter().map(|record| poke(fixture.account, record, kind)).collect();
             signer.handle_asks(&asks, now).now_or_never().unwrap();
         }
-        for (number, kind, price) in world.signed() {
+        for (number, kind, price) in fixture.signed() {
             let allowed = match kind {
                 AttemptKind::Execute => after.allow(&requests[number], price, before.cap, now),
                 // A slot must end, so a cancel is allowed within today's cap.

@@ -47,13 +47,13 @@ max_gas_price_wei = 1000000
 
 type MemorySigner = Signer<MemoryStore, MemoryKeys, MemoryQueues, MemoryTopic>;
 
-struct World {
+struct Fixture {
     store: MemoryStore,
     keys: MemoryKeys,
     account: AccountKey,
 }
 
-impl World {
+impl Fixture {
     fn new() -> Self {
         let (gate, journal) = (Gate::default(), Journal::default());
         let keys = MemoryKeys::new(gate.clone(), journal.clone());
@@ -151,12 +151,12 @@ fn unsign(record: &mut Record) {
     record.phase = Phase::Reserved;
 }
 
-fn forged(world: &World, id: &str, name: &str, to: &str, nonce: u64) -> Record {
+fn forged(fixture: &Fixture, id: &str, name: &str, to: &str, nonce: u64) -> Record {
     Record {
         request_id: id.parse().unwrap(),
         digest: Digest([0; 32]),
         version: 0,
-        account: world.account,
+        account: fixture.account,
         name: name.parse().unwrap(),
         nonce: Nonce(nonce),
         intent: Intent {
@@ -189,57 +189,57 @@ fn forged(world: &World, id: &str, name: &str, to: &str, nonce: u64) -> Record {
 
 #[test]
 fn forged_record_is_not_signed_under_any_rules() {
-    let world = World::new();
-    let signer = world.signer();
+    let fixture = Fixture::new();
+    let signer = fixture.signer();
     for (id, name, to) in [("evil-1", "hot", EVIL), ("evil-2", "loose", EVIL), ("evil-3", "hot", GOOD)] {
-        world.put(forged(&world, id, name, to, 0));
-        world.ask(&signer, id, None);
-        let record = world.record(id);
+        fixture.put(forged(&fixture, id, name, to, 0));
+        fixture.ask(&signer, id, None);
+        let record = fixture.record(id);
         assert_eq!((record.attempts.len(), record.cancel.is_some()), (0, false), "{id}");
         assert_eq!(record.waiting.map(|waiting| waiting.cause), Some(WaitCause::Seal), "{id}");
     }
-    assert_eq!(world.keys.sign_calls(), 0);
+    assert_eq!(fixture.keys.sign_calls(), 0);
 }
 
 #[test]
 fn forged_records_below_the_limit_are_not_signed() {
-    let world = World::new();
-    let signer = world.signer();
+    let fixture = Fixture::new();
+    let signer = fixture.signer();
     for nonce in 0..20 {
         let id = format!("f-{nonce}");
-        world.put(forged(&world, &id, "hot", GOOD, nonce));
-        world.ask(&signer, &id, None);
+        fixture.put(forged(&fixture, &id, "hot", GOOD, nonce));
+        fixture.ask(&signer, &id, None);
     }
-    assert_eq!(world.keys.sign_calls(), 0);
+    assert_eq!(fixture.keys.sign_calls(), 0);
 }
 
 #[test]
 fn seal_of_another_request_does_not_match() {
-    let world = World::new();
-    let signer = world.signer();
-    world.pay(&signer, "pay");
-    let seal = world.record("pay").seal;
+    let fixture = Fixture::new();
+    let signer = fixture.signer();
+    fixture.pay(&signer, "pay");
+    let seal = fixture.record("pay").seal;
     assert!(seal.is_some());
-    world.put(Record { seal, ..forged(&world, "copy", "hot", GOOD, 1) });
-    world.ask(&signer, "copy", None);
-    assert_eq!(world.record("copy").attempts.len(), 0);
-    assert_eq!(world.keys.sign_calls(), 1);
+    fixture.put(Record { seal, ..forged(&fixture, "copy", "hot", GOOD, 1) });
+    fixture.ask(&signer, "copy", None);
+    assert_eq!(fixture.record("copy").attempts.len(), 0);
+    assert_eq!(fixture.keys.sign_calls(), 1);
 }
 
 #[test]
 fn accepted_request_is_paid_once_at_any_nonce() {
-    let world = World::new();
-    let signer = world.signer();
-    world.pay(&signer, "pay");
+    let fixture = Fixture::new();
+    let signer = fixture.signer();
+    fixture.pay(&signer, "pay");
     for nonce in 1..=5 {
-        world.change("pay", |record| {
+        fixture.change("pay", |record| {
             unsign(record);
             record.nonce = Nonce(nonce);
         });
-        world.ask(&signer, "pay", None);
-        assert_eq!(world.record("pay").attempts.len(), 0);
+        fixture.ask(&signer, "pay", None);
+        assert_eq!(fixture.record("pay").attempts.len(), 0);
     }
-    assert_eq!(world.keys.sign_calls(), 1);
+    assert_eq!(fixture.keys.sign_calls(), 1);
 }
 
 #[test]
@@ -273,10 +273,10 @@ fn no_fixed_field_of_a_request_can_be_changed() {
         ("acceptance", |record| record.acceptance = None),
         ("seal", |record| record.seal = None),
     ];
-    let world = World::new();
-    let signer = world.signer();
-    world.pay(&signer, "pay");
-    let whole = world.record("pay");
+    let fixture = Fixture::new();
+    let signer = fixture.signer();
+    fixture.pay(&signer, "pay");
+    let whole = fixture.record("pay");
     let hot = "hot".parse().unwrap();
     assert_eq!(sealer().check(&whole, &hot), Ok(()));
     for (what, change) in changes {
@@ -285,73 +285,73 @@ fn no_fixed_field_of_a_request_can_be_changed() {
         change(&mut forged);
         let id = forged.request_id.to_string();
         assert!(sealer().check(&forged, &hot).is_err(), "{what}");
-        world.put(forged);
-        world.ask(&signer, &id, None);
-        assert_eq!(world.record(&id).attempts.len(), 0, "{what}");
+        fixture.put(forged);
+        fixture.ask(&signer, &id, None);
+        assert_eq!(fixture.record(&id).attempts.len(), 0, "{what}");
     }
-    assert_eq!(world.keys.sign_calls(), 1);
+    assert_eq!(fixture.keys.sign_calls(), 1);
 }
 
 /// The seal matches but the digest does not: a defect of the signer, or somebody else has the sealing key.
 #[test]
 fn sealed_record_with_a_wrong_digest_is_not_signed() {
-    let world = World::new();
-    let signer = world.signer();
-    world.pay(&signer, "pay");
-    world.change("pay", |record| {
+    let fixture = Fixture::new();
+    let signer = fixture.signer();
+    fixture.pay(&signer, "pay");
+    fixture.change("pay", |record| {
         unsign(record);
         record.intent.value = Wei::from(99);
         record.seal = Some(sealer().seal(record));
     });
-    assert_eq!(sealer().check(&world.record("pay"), &"hot".parse().unwrap()), Err(Unsealed::Digest));
-    world.ask(&signer, "pay", None);
-    assert_eq!(world.keys.sign_calls(), 1);
+    assert_eq!(sealer().check(&fixture.record("pay"), &"hot".parse().unwrap()), Err(Unsealed::Digest));
+    fixture.ask(&signer, "pay", None);
+    assert_eq!(fixture.keys.sign_calls(), 1);
 }
 
 #[test]
 fn later_changes_of_a_record_are_not_sealed() {
-    let world = World::new();
-    let signer = world.signer();
-    world.pay(&signer, "pay");
-    world.ask(&signer, "pay", Some(8));
-    world.change("pay", |record| record.cancel = Some(CancelCause::Asked));
-    world.ask(&signer, "pay", Some(10));
-    let kinds: Vec<_> = world.record("pay").attempts.iter().map(|attempt| attempt.kind).collect();
+    let fixture = Fixture::new();
+    let signer = fixture.signer();
+    fixture.pay(&signer, "pay");
+    fixture.ask(&signer, "pay", Some(8));
+    fixture.change("pay", |record| record.cancel = Some(CancelCause::Asked));
+    fixture.ask(&signer, "pay", Some(10));
+    let kinds: Vec<_> = fixture.record("pay").attempts.iter().map(|attempt| attempt.kind).collect();
     assert_eq!(kinds, [AttemptKind::Execute, AttemptKind::Execute, AttemptKind::Cancel]);
 }
 
 #[test]
 fn bump_and_cancel_of_a_changed_record_are_not_signed() {
-    let world = World::new();
-    let signer = world.signer();
-    world.pay(&signer, "pay");
-    world.change("pay", |record| record.fee_cap = Wei::from(1_000));
-    world.ask(&signer, "pay", Some(8));
-    world.change("pay", |record| record.cancel = Some(CancelCause::Asked));
-    world.ask(&signer, "pay", Some(8));
-    assert_eq!(world.keys.sign_calls(), 1);
-    assert_eq!(world.record("pay").waiting.map(|waiting| waiting.cause), Some(WaitCause::Seal));
+    let fixture = Fixture::new();
+    let signer = fixture.signer();
+    fixture.pay(&signer, "pay");
+    fixture.change("pay", |record| record.fee_cap = Wei::from(1_000));
+    fixture.ask(&signer, "pay", Some(8));
+    fixture.change("pay", |record| record.cancel = Some(CancelCause::Asked));
+    fixture.ask(&signer, "pay", Some(8));
+    assert_eq!(fixture.keys.sign_calls(), 1);
+    assert_eq!(fixture.record("pay").waiting.map(|waiting| waiting.cause), Some(WaitCause::Seal));
 }
 
 #[test]
 fn message_with_an_unsealed_record_is_done_and_waits() {
-    let world = World::new();
-    let signer = world.signer();
-    world.pay(&signer, "pay");
-    world.change("pay", |record| {
+    let fixture = Fixture::new();
+    let signer = fixture.signer();
+    fixture.pay(&signer, "pay");
+    fixture.change("pay", |record| {
         unsign(record);
         record.seal = None;
     });
-    assert_eq!(world.pay(&signer, "pay"), [Disposition::Done]);
-    assert_eq!(world.record("pay").waiting.map(|waiting| waiting.cause), Some(WaitCause::Seal));
-    assert_eq!(world.keys.sign_calls(), 1);
+    assert_eq!(fixture.pay(&signer, "pay"), [Disposition::Done]);
+    assert_eq!(fixture.record("pay").waiting.map(|waiting| waiting.cause), Some(WaitCause::Seal));
+    assert_eq!(fixture.keys.sign_calls(), 1);
 }
 
 #[test]
 fn renamed_head_does_not_change_its_rules() {
-    let world = World::new();
-    let account = world.account;
-    world.store.with_tables(|tables| tables.heads.get_mut(&account).unwrap().name = "loose".parse().unwrap());
+    let fixture = Fixture::new();
+    let account = fixture.account;
+    fixture.store.with_tables(|tables| tables.heads.get_mut(&account).unwrap().name = "loose".parse().unwrap());
     let body = format!(
         r#"{{"requestId":"x","account":"loose","to":"{EVIL}","value":"1000000000000000000","gas":21000,"gasPrice":5}}"#
     );
@@ -364,35 +364,35 @@ fn renamed_head_does_not_change_its_rules() {
         receives: 1,
         body,
     };
-    let signer = world.signer();
+    let signer = fixture.signer();
     let first = signer.handle(std::slice::from_ref(&delivery), NOW).now_or_never().unwrap();
     assert_eq!(first, [Disposition::Retry], "a deployment may still list it");
-    let fault = world.store.with_tables(|tables| tables.heads[&account].unusable.map(|mark| mark.fault));
+    let fault = fixture.store.with_tables(|tables| tables.heads[&account].unusable.map(|mark| mark.fault));
     assert_eq!(fault, Some(KeyFault::NotPinned));
     let late = Millis(NOW.0 + 11 * 60 * 1_000);
     assert_eq!(signer.handle(&[delivery], late).now_or_never().unwrap(), [Disposition::Done]);
     assert!(
-        matches!(world.store.stored(&"x".parse().unwrap()), Some(Stored::Rejected(rejected)) if rejected.reason.code == "accountUnusable")
+        matches!(fixture.store.stored(&"x".parse().unwrap()), Some(Stored::Rejected(rejected)) if rejected.reason.code == "accountUnusable")
     );
-    assert_eq!(world.keys.sign_calls(), 0);
+    assert_eq!(fixture.keys.sign_calls(), 0);
 }
 
 #[test]
 fn account_is_signed_for_once_the_deployment_lists_it() {
-    let world = World::new();
-    let unlisted = world.signer_with(sealer(), Pins::listed([]).unwrap());
-    assert_eq!(world.pay(&unlisted, "pay"), [Disposition::Retry]);
-    assert_eq!(world.keys.sign_calls(), 0);
+    let fixture = Fixture::new();
+    let unlisted = fixture.signer_with(sealer(), Pins::listed([]).unwrap());
+    assert_eq!(fixture.pay(&unlisted, "pay"), [Disposition::Retry]);
+    assert_eq!(fixture.keys.sign_calls(), 0);
     // Another process has the list of a later deployment.
-    let listed = world.signer();
-    assert_eq!(world.pay(&listed, "pay"), [Disposition::Done]);
-    assert_eq!(world.keys.sign_calls(), 1);
+    let listed = fixture.signer();
+    assert_eq!(fixture.pay(&listed, "pay"), [Disposition::Done]);
+    assert_eq!(fixture.keys.sign_calls(), 1);
 }
 
 #[test]
 fn head_must_match_the_deployments_list() {
-    let world = World::new();
-    let head = world.store.with_tables(|tables| tables.heads[&world.account].clone());
+    let fixture = Fixture::new();
+    let head = fixture.store.with_tables(|tables| tables.heads[&fixture.account].clone());
     let pin = Pin::of(&head);
     assert_eq!(Pin::read(&pin.to_string(), ChainId(97)), Ok(pin.clone()));
     let check = |pin: &Pin| Pins::listed([pin.clone()]).unwrap().check(&head);
@@ -416,20 +416,20 @@ fn head_must_match_the_deployments_list() {
 fn both_seals_match_during_a_key_rotation() {
     const OLD: &str = "the old key of 32 characters at least";
     const NEW: &str = "the new key of 32 characters at least";
-    let world = World::new();
-    let sealed_by = |keys: &[&str]| world.signer_with(Sealer::new(keys).unwrap(), world.pins());
-    world.pay(&sealed_by(&[OLD]), "pay");
+    let fixture = Fixture::new();
+    let sealed_by = |keys: &[&str]| fixture.signer_with(Sealer::new(keys).unwrap(), fixture.pins());
+    fixture.pay(&sealed_by(&[OLD]), "pay");
     let bumped = |keys: &[&str], price| {
-        let before = world.keys.sign_calls();
-        world.ask(&sealed_by(keys), "pay", Some(price));
-        world.keys.sign_calls() == before + 1
+        let before = fixture.keys.sign_calls();
+        fixture.ask(&sealed_by(keys), "pay", Some(price));
+        fixture.keys.sign_calls() == before + 1
     };
     assert!(bumped(&[NEW, OLD], 7));
     assert!(!bumped(&[NEW], 9));
-    world.pay(&sealed_by(&[NEW, OLD]), "pay-2");
+    fixture.pay(&sealed_by(&[NEW, OLD]), "pay-2");
     let hot = "hot".parse().unwrap();
-    assert_eq!(Sealer::new([NEW]).unwrap().check(&world.record("pay-2"), &hot), Ok(()));
-    assert_eq!(Sealer::new([OLD]).unwrap().check(&world.record("pay-2"), &hot), Err(Unsealed::Broken));
+    assert_eq!(Sealer::new([NEW]).unwrap().check(&fixture.record("pay-2"), &hot), Ok(()));
+    assert_eq!(Sealer::new([OLD]).unwrap().check(&fixture.record("pay-2"), &hot), Err(Unsealed::Broken));
 }
 
 #[test]
@@ -443,9 +443,9 @@ fn short_key_is_refused_and_no_key_is_shown() {
 /// Later versions compare stored seals with their own, so the encoding of a seal never changes.
 #[test]
 fn seals_match_the_golden_values() {
-    let world = World::new();
+    let fixture = Fixture::new();
     let seal = |record: &Record| sealer().seal(record).to_string();
-    let plain = forged(&world, "pay", "hot", GOOD, 3);
+    let plain = forged(&fixture, "pay", "hot", GOOD, 3);
     let full = Record {
         deadline: Some(Millis(NOW.0 + 60_000)),
         metadata: Some(serde_json::json!({"b": 1, "a": [null, "x"]})),

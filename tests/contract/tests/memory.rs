@@ -16,7 +16,7 @@ macro_rules! in_memory {
             $(
                 #[tokio::test]
                 async fn $claim() {
-                    signpost_contract::$suite::$claim(&super::world::$suite(stringify!($claim))).await;
+                    signpost_contract::$suite::$claim(&super::fixture::$suite(stringify!($claim))).await;
                 }
             )*
         }
@@ -43,7 +43,7 @@ impl Subscriber for Copies {
 }
 
 /// Fresh fakes for each claim.
-mod world {
+mod fixture {
     use super::*;
 
     pub(crate) fn store(_: &str) -> MemoryStore {

@@ -3,8 +3,8 @@
 //!
 //! Read next: [`crate::simulation`].
 
+use crate::deployment::RuleSet;
 use crate::random::Random;
-use crate::world::RuleSet;
 
 /// How many trials in a thousand have each condition.
 mod rates {

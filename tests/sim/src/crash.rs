@@ -14,12 +14,12 @@ use signpost_txmgr::units::{AccountKey, Wei};
 use signpost_txmgr::wire::LanePoke;
 
 use crate::auditor::{Actor, Auditor, Violation};
+use crate::deployment::{Deployment, NAMES, SENDERS, START, STRANGER, Setting, TrialBroadcaster, TrialSigner};
 use crate::executor::{ExecutorHandle, run_alone};
 use crate::faults::SingleFault;
 use crate::host;
 use crate::mutants::Mutant;
 use crate::source::{CAPPED, Variant, body};
-use crate::world::{NAMES, SENDERS, START, STRANGER, Setting, TrialBroadcaster, TrialSigner, World};
 
 /// Passes within which everything must finish. Without faults it takes about ten.
 const PASSES_MAX: u64 = 120;
@@ -70,11 +70,11 @@ impl Fault {
     pub const NONE: Self = Self { at: u64::MAX, fate: Fate::Pass };
 }
 
-/// A world with one account whose drivers take turns.
+/// A deployment with one account whose drivers take turns.
 #[derive(Debug)]
 pub struct Scenario {
     /// The fakes.
-    pub world: World,
+    pub deployment: Deployment,
     /// Reads the whole journal.
     pub auditor: Auditor,
     injector: Arc<SingleFault>,
@@ -107,7 +107,7 @@ fn run_of(ask: fn(&mut Scenario), fault: Fault, twice: bool, mutant: Option<Muta
     let mut scenario = Scenario::new(fault, twice, mutant);
     ask(&mut scenario);
     let passes = scenario.to_quiet();
-    scenario.auditor.finish(&scenario.world);
+    scenario.auditor.finish(&scenario.deployment);
     let violations = scenario.auditor.violations().to_vec();
     let slots = scenario.auditor.records().count();
     Ended { calls: scenario.injector.calls(), passes, slots, violations }
@@ -138,11 +138,11 @@ impl Scenario {
     }
 
     fn in_setting(setting: Setting, clock: SimClock, handle: ExecutorHandle, injector: Arc<SingleFault>) -> Self {
-        let world = World::new(setting, clock, handle, injector.clone());
+        let deployment = Deployment::new(setting, clock, handle, injector.clone());
         Self {
-            auditor: Auditor::new(&[&world], &setting),
-            signer: world.signer(),
-            broadcaster: world.broadcaster(),
+            auditor: Auditor::new(&[&deployment], &setting),
+            signer: deployment.signer(),
+            broadcaster: deployment.broadcaster(),
             lanes: BTreeMap::new(),
             passes: 0,
             life: 0,
@@ -150,7 +150,7 @@ impl Scenario {
             started: false,
             fault_at: injector.at(),
             injector,
-            world,
+            deployment,
         }
     }
 
@@ -175,8 +175,8 @@ impl Scenario {
     /// One request capped below the mined price, one behind it, and a stranger's messages with both ids in other
     /// groups.
     pub fn ask_capped(&mut self) {
-        self.world.chain.inner.set_mined_price(Wei::from_gwei(CAPPED_MINED_GWEI));
-        self.world.chain.inner.set_price(Some(Wei::from_gwei(CAPPED_MINED_GWEI)));
+        self.deployment.chain.inner.set_mined_price(Wei::from_gwei(CAPPED_MINED_GWEI));
+        self.deployment.chain.inner.set_price(Some(Wei::from_gwei(CAPPED_MINED_GWEI)));
         self.put(&body(CAPPED, NAMES[0], Variant::Good, None));
         self.put(&body(0, NAMES[0], Variant::Good, None));
         for (number, group) in [(CAPPED, "junk 1"), (0, "junk 2")] {
@@ -192,15 +192,15 @@ impl Scenario {
 
     /// Puts a message of this sender on the signing queue, in this group.
     pub fn put_of(&mut self, body: &str, group: &str, sender: &str) {
-        let id = self.world.queues.signing.put(body, Some(group), None, Some(sender));
-        self.auditor.message_sent(&id, body, sender, self.world.chain_id, self.world.clock.now());
+        let id = self.deployment.queues.signing.put(body, Some(group), None, Some(sender));
+        self.auditor.message_sent(&id, body, sender, self.deployment.chain_id, self.deployment.clock.now());
     }
 
     /// Runs passes until nothing is waiting; returns how many it took.
     pub fn to_quiet(&mut self) -> u64 {
         for pass in 0..PASSES_MAX {
             self.pass();
-            if self.world.is_quiet() {
+            if self.deployment.is_quiet() {
                 return pass;
             }
         }
@@ -211,19 +211,19 @@ impl Scenario {
     pub fn pass(&mut self) {
         self.signer_turn();
         self.broadcaster_turn();
-        self.world.chain.inner.mine();
-        self.world.clock.advance(PASS_MS);
+        self.deployment.chain.inner.mine();
+        self.deployment.clock.advance(PASS_MS);
         self.audit("chain");
     }
 
     /// One batch of each of the signer's queues.
     pub fn signer_turn(&mut self) {
-        let (world, signer, started) = (self.world.clone(), &self.signer, &mut self.started);
-        let done = run_alone(&world.handle, &world.clock, async {
-            *started = *started || signer.warm_up(world.clock.now()).await.is_ok();
+        let (deployment, signer, started) = (self.deployment.clone(), &self.signer, &mut self.started);
+        let done = run_alone(&deployment.handle, &deployment.clock, async {
+            *started = *started || signer.warm_up(deployment.clock.now()).await.is_ok();
             if *started {
-                host::serve_signing(&world, signer).await;
-                host::serve_resign(&world, signer).await;
+                host::serve_signing(&deployment, signer).await;
+                host::serve_resign(&deployment, signer).await;
             }
         });
         self.audit("signer");
@@ -236,13 +236,13 @@ impl Scenario {
     pub fn broadcaster_turn(&mut self) {
         let sweeps = self.passes.is_multiple_of(SWEEP_PASSES);
         self.passes += 1;
-        let (world, broadcaster, lanes) = (self.world.clone(), &self.broadcaster, &mut self.lanes);
-        let done = run_alone(&world.handle, &world.clock, async {
+        let (deployment, broadcaster, lanes) = (self.deployment.clone(), &self.broadcaster, &mut self.lanes);
+        let done = run_alone(&deployment.handle, &deployment.clock, async {
             if sweeps {
-                host::sweep(&world, broadcaster).await;
+                host::sweep(&deployment, broadcaster).await;
             }
-            for _ in 0..world.accounts.len() {
-                serve_round(&world, broadcaster, lanes).await;
+            for _ in 0..deployment.accounts.len() {
+                serve_round(&deployment, broadcaster, lanes).await;
             }
         });
         self.audit("broadcaster");
@@ -255,20 +255,20 @@ impl Scenario {
     fn restart(&mut self) {
         self.life += 1;
         self.started = false;
-        self.signer = self.world.signer();
-        self.broadcaster = self.world.broadcaster();
+        self.signer = self.deployment.signer();
+        self.broadcaster = self.deployment.broadcaster();
         self.lanes.clear();
-        self.world.queues.signing.release_all();
-        self.world.queues.resign.release_all();
-        self.world.queues.broadcast.release_all();
+        self.deployment.queues.signing.release_all();
+        self.deployment.queues.resign.release_all();
+        self.deployment.queues.broadcast.release_all();
     }
 
     fn audit(&mut self, name: &'static str) {
-        let now = self.world.clock.now();
+        let now = self.deployment.clock.now();
         let faults = u64::from(self.injector.calls() > self.fault_at);
-        let chain = (name != "chain").then_some(self.world.chain_id.0);
+        let chain = (name != "chain").then_some(self.deployment.chain_id.0);
         // The journal does not show where in this turn the fault was: it may be any call of a batch.
-        for (at, entry) in self.world.journal.drain().into_iter().enumerate() {
+        for (at, entry) in self.deployment.journal.drain().into_iter().enumerate() {
             let begins = at == 0 || matches!(entry, Entry::Received(..));
             let faults = if begins { self.faults } else { faults };
             self.auditor.note(&entry, Actor { name, life: self.life, chain, faults, faults_before: faults }, now);
@@ -278,17 +278,17 @@ impl Scenario {
 }
 
 /// One message of the broadcast queue and one round; the lane pokes itself while it is open.
-async fn serve_round(world: &World, broadcaster: &TrialBroadcaster, lanes: &mut BTreeMap<AccountKey, Lane>) {
-    let Ok(messages) = world.queues.broadcast.receive_up_to(1).await else { return };
+async fn serve_round(deployment: &Deployment, broadcaster: &TrialBroadcaster, lanes: &mut BTreeMap<AccountKey, Lane>) {
+    let Ok(messages) = deployment.queues.broadcast.receive_up_to(1).await else { return };
     let Some(message) = messages.first() else { return };
     let poke: LanePoke = serde_json::from_str(&message.body).expect("only our own pokes");
     let account = poke.account().expect("only our own pokes");
-    let now = world.clock.now();
+    let now = deployment.clock.now();
     let lane = lanes.entry(account).or_insert_with(|| Lane::new(account, now));
     let open = broadcaster.round(lane, now).await.map_or(1, |round| round.open);
     if open > 0 {
         let again = LanePoke { account: account.to_string(), cause: format!("continues at {now}") };
-        let _ = world.queues.poke_lanes(&[again]).await;
+        let _ = deployment.queues.poke_lanes(&[again]).await;
     }
-    let _ = world.queues.broadcast.delete_one(&message.receipt).await;
+    let _ = deployment.queues.broadcast.delete_one(&message.receipt).await;
 }

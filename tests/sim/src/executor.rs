@@ -2,7 +2,7 @@
 //! jumps forward when all tasks sleep.
 //!
 //! It knows nothing of what the futures do. A crashed task loses its future and all that the future held, and restarts
-//! after a while. Read next: [`crate::world`].
+//! after a while. Read next: [`crate::deployment`].
 
 use std::fmt;
 use std::future::{Future, poll_fn};

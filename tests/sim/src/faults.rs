@@ -1,6 +1,6 @@
 //! Fault injection into the fakes: random faults at every port call, or one fault at one call.
 //!
-//! Read next: [`crate::world`].
+//! Read next: [`crate::deployment`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -147,7 +147,7 @@ impl RandomFaults {
         self.count.fetch_add(1, Ordering::Relaxed);
         *self.faults.lock().unwrap().entry(name).or_default() += 1;
         if self.traces {
-            crate::world::print_line(&format!("          ~ {operation}: {name}"));
+            crate::deployment::print_line(&format!("          ~ {operation}: {name}"));
         }
         fate
     }

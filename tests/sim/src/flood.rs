@@ -16,11 +16,11 @@ use futures_util::future::BoxFuture;
 use signpost_txmgr::fake::{Entry, Fate, FaultSource, QueueRules, SimClock};
 use signpost_txmgr::units::{Millis, TxHash};
 
+use crate::deployment::{Deployment, NAMES, SENDERS, START, STRANGER, Setting};
 use crate::executor::{Executor, ExecutorHandle};
 use crate::host;
 use crate::random::Random;
 use crate::source::{Variant, body};
-use crate::world::{NAMES, SENDERS, START, STRANGER, Setting, World};
 
 /// Signers at once: `SignerConcurrency` of the stack.
 const SIGNERS: usize = 10;
@@ -130,17 +130,17 @@ pub fn run(junk: Junk, count: usize, order: Order) -> Figures {
     let signing = QueueRules { max_receives: 10, visibility_ms: 180_000, disorder_seed, ..QueueRules::FIFO };
     let setting = Setting { accounts: 1, signing, mutant: None, spend_window_s: None, request_window_s: None };
     let injector: Arc<dyn FaultSource> = Arc::<CallLatency>::clone(&latency);
-    let world = World::new(setting, clock.clone(), handle.clone(), injector);
+    let deployment = Deployment::new(setting, clock.clone(), handle.clone(), injector);
     let mut executor = Executor::new(handle, clock.clone(), Random::new(1)).with_instant_polls();
     let put_at: Arc<Mutex<BTreeMap<String, Millis>>> = Arc::default();
-    spawn_tasks(&mut executor, &world, &put_at, junk, count);
+    spawn_tasks(&mut executor, &deployment, &put_at, junk, count);
     let mut ids: HashMap<TxHash, String> = HashMap::new();
     let mut waited: BTreeMap<String, u64> = BTreeMap::new();
     let (mut answered, mut drained_at) = (0, START.plus(FLOOD_AT_MS));
     while (waited.len() < REQUESTS || answered < count_of(junk, count)) && clock.now().since(START) < END_MS {
         executor.step();
         let now = clock.now();
-        for entry in world.journal.drain() {
+        for entry in deployment.journal.drain() {
             if let Entry::Updated(record) = &entry {
                 let newest = record.attempts.last().map(|attempt| attempt.tx_hash);
                 ids.extend(newest.map(|hash| (hash, record.request_id.to_string())));
@@ -160,7 +160,7 @@ pub fn run(junk: Junk, count: usize, order: Order) -> Figures {
     sorted.sort_unstable();
     let at = |per_cent: usize| sorted.get((sorted.len() * per_cent / 100).min(sorted.len().saturating_sub(1)));
     let junk_items =
-        world.store.inner.with_tables(|tables| tables.requests.keys().filter(|id| is_junk(id.as_str())).count());
+        deployment.store.inner.with_tables(|tables| tables.requests.keys().filter(|id| is_junk(id.as_str())).count());
     Figures {
         sent: sorted.len(),
         p50_ms: at(50).copied().unwrap_or(0),
@@ -182,65 +182,65 @@ fn count_of(junk: Junk, count: usize) -> usize {
 
 fn spawn_tasks(
     executor: &mut Executor,
-    world: &World,
+    deployment: &Deployment,
     put_at: &Arc<Mutex<BTreeMap<String, Millis>>>,
     junk: Junk,
     count: usize,
 ) {
     for _ in 0..SIGNERS {
-        let world = world.clone();
-        executor.add("signer", Box::new(move || Box::pin(signer(world.clone()))));
+        let deployment = deployment.clone();
+        executor.add("signer", Box::new(move || Box::pin(signer(deployment.clone()))));
     }
     for _ in 0..2 {
-        let world = world.clone();
-        executor.add("broadcaster", Box::new(move || Box::pin(broadcaster(world.clone()))));
+        let deployment = deployment.clone();
+        executor.add("broadcaster", Box::new(move || Box::pin(broadcaster(deployment.clone()))));
     }
-    let (mining, asking, put_at) = (world.clone(), world.clone(), Arc::clone(put_at));
+    let (mining, asking, put_at) = (deployment.clone(), deployment.clone(), Arc::clone(put_at));
     executor.add("miner", Box::new(move || Box::pin(miner(mining.clone()))));
     executor.add("honest", Box::new(move || Box::pin(honest(asking.clone(), Arc::clone(&put_at)))));
-    let flooded = world.clone();
+    let flooded = deployment.clone();
     executor.add("flood", Box::new(move || Box::pin(flood(flooded.clone(), junk, count_of(junk, count)))));
 }
 
-async fn signer(world: World) {
-    let signer = world.signer();
-    let _ = signer.warm_up(world.clock.now()).await;
+async fn signer(deployment: Deployment) {
+    let signer = deployment.signer();
+    let _ = signer.warm_up(deployment.clock.now()).await;
     loop {
-        if !host::serve_signing(&world, &signer).await {
-            world.handle.sleep(IDLE_MS).await;
+        if !host::serve_signing(&deployment, &signer).await {
+            deployment.handle.sleep(IDLE_MS).await;
         }
     }
 }
 
-async fn broadcaster(world: World) {
-    let broadcaster = world.broadcaster();
+async fn broadcaster(deployment: Deployment) {
+    let broadcaster = deployment.broadcaster();
     loop {
-        if !host::serve_broadcast(&world, &broadcaster, 1, host::UNLIMITED).await {
-            world.handle.sleep(IDLE_MS).await;
+        if !host::serve_broadcast(&deployment, &broadcaster, 1, host::UNLIMITED).await {
+            deployment.handle.sleep(IDLE_MS).await;
         }
     }
 }
 
-async fn miner(world: World) {
+async fn miner(deployment: Deployment) {
     loop {
-        world.handle.sleep(host::ROUND_MS).await;
-        world.chain.inner.mine();
+        deployment.handle.sleep(host::ROUND_MS).await;
+        deployment.chain.inner.mine();
     }
 }
 
-async fn honest(world: World, put_at: Arc<Mutex<BTreeMap<String, Millis>>>) {
+async fn honest(deployment: Deployment, put_at: Arc<Mutex<BTreeMap<String, Millis>>>) {
     for number in 0..REQUESTS {
         // Plain transfers, each of its own value.
         let asked = body(number * 10, NAMES[0], Variant::Good, None);
-        put_at.lock().unwrap().insert(format!("r-{}", number * 10), world.clock.now());
+        put_at.lock().unwrap().insert(format!("r-{}", number * 10), deployment.clock.now());
         let dedup = format!("honest {number}");
-        world.queues.signing.put(&asked, Some(NAMES[0]), Some(&dedup), Some(SENDERS[0]));
-        world.handle.sleep(EVERY_MS).await;
+        deployment.queues.signing.put(&asked, Some(NAMES[0]), Some(&dedup), Some(SENDERS[0]));
+        deployment.handle.sleep(EVERY_MS).await;
     }
 }
 
-async fn flood(world: World, junk: Junk, count: usize) {
-    world.handle.sleep(FLOOD_AT_MS).await;
+async fn flood(deployment: Deployment, junk: Junk, count: usize) {
+    deployment.handle.sleep(FLOOD_AT_MS).await;
     for first in (0..count).step_by(JUNK_BATCH) {
         for number in first..count.min(first + JUNK_BATCH) {
             let (body, sender) = match junk {
@@ -248,9 +248,9 @@ async fn flood(world: World, junk: Junk, count: usize) {
                 Junk::Listed => (format!("{{\"requestId\":\"junk-{number}\",\"gas\":1}}"), SENDERS[0]),
             };
             let (group, dedup) = (format!("junk {}", number % GROUPS), format!("junk {number}"));
-            world.queues.signing.put(&body, Some(&group), Some(&dedup), Some(sender));
+            deployment.queues.signing.put(&body, Some(&group), Some(&dedup), Some(sender));
         }
-        world.handle.sleep(JUNK_EVERY_MS).await;
+        deployment.handle.sleep(JUNK_EVERY_MS).await;
     }
 }
 

@@ -13,9 +13,9 @@ use signpost_txmgr::ports::BroadcastQueue;
 use signpost_txmgr::units::AccountKey;
 use signpost_txmgr::wire::{LanePoke, SignerPoke};
 
+use crate::deployment::{Deployment, TrialBroadcaster, TrialSigner};
 use crate::executor::{limit_polls, within};
 use crate::mutants::Mutant;
-use crate::world::{TrialBroadcaster, TrialSigner, World};
 
 /// Messages received at once.
 const BATCH: usize = 10;
@@ -38,71 +38,76 @@ type Asking<'a> = FuturesUnordered<LocalBoxFuture<'a, Finding>>;
 pub const UNLIMITED: u64 = u64::MAX;
 
 /// Serves one batch of the signing queue; returns whether there was one.
-pub async fn serve_signing(world: &World, signer: &TrialSigner) -> bool {
-    serve_signing_within(world, signer, UNLIMITED).await
+pub async fn serve_signing(deployment: &Deployment, signer: &TrialSigner) -> bool {
+    serve_signing_within(deployment, signer, UNLIMITED).await
 }
 
 /// The same, interrupted after `polls` polls, as at a function's time limit. Then the whole batch is redelivered.
-pub async fn serve_signing_within(world: &World, signer: &TrialSigner, polls: u64) -> bool {
-    let queue = &world.queues.signing;
+pub async fn serve_signing_within(deployment: &Deployment, signer: &TrialSigner, polls: u64) -> bool {
+    let queue = &deployment.queues.signing;
     let Ok(messages) = queue.receive_up_to(BATCH).await else { return false };
     if messages.is_empty() {
         return false;
     }
-    if world.mutant == Some(Mutant::AcknowledgesBeforeEffect) {
+    if deployment.mutant == Some(Mutant::AcknowledgesBeforeEffect) {
         for message in &messages {
             let _ = queue.delete_one(&message.receipt).await;
         }
     }
-    let Some(dispositions) = limit_polls(signer.handle(&messages, world.clock.now()), polls).await else {
+    let Some(dispositions) = limit_polls(signer.handle(&messages, deployment.clock.now()), polls).await else {
         for message in &messages {
-            give_back(world, queue, &message.receipt).await;
+            give_back(deployment, queue, &message.receipt).await;
         }
         return true;
     };
     assert_eq!(dispositions.len(), messages.len(), "one disposition per delivery");
     for (message, disposition) in messages.iter().zip(dispositions) {
-        acknowledge(world, queue, &message.receipt, disposition).await;
+        acknowledge(deployment, queue, &message.receipt, disposition).await;
     }
     true
 }
 
-async fn acknowledge(world: &World, queue: &MemoryQueue, receipt: &str, disposition: Disposition) {
+async fn acknowledge(deployment: &Deployment, queue: &MemoryQueue, receipt: &str, disposition: Disposition) {
     match disposition {
         // A lost acknowledgement is a redelivery.
         Disposition::Done => drop(queue.delete_one(receipt).await),
-        Disposition::Retry => give_back(world, queue, receipt).await,
+        Disposition::Retry => give_back(deployment, queue, receipt).await,
     }
 }
 
 /// Makes a message visible again, at once or after a while.
-async fn give_back(world: &World, queue: &MemoryQueue, receipt: &str) {
-    let _ = match world.retry_after_ms {
+async fn give_back(deployment: &Deployment, queue: &MemoryQueue, receipt: &str) {
+    let _ = match deployment.retry_after_ms {
         0 => queue.release(receipt).await,
         after_ms => queue.extend(receipt, after_ms).await,
     };
 }
 
 /// Serves one batch of the resign queue; returns whether there was one.
-pub async fn serve_resign(world: &World, signer: &TrialSigner) -> bool {
-    let queue = &world.queues.resign;
+pub async fn serve_resign(deployment: &Deployment, signer: &TrialSigner) -> bool {
+    let queue = &deployment.queues.resign;
     let Ok(messages) = queue.receive_up_to(BATCH).await else { return false };
     if messages.is_empty() {
         return false;
     }
     let asks: Vec<SignerPoke> =
         messages.iter().map(|message| serde_json::from_str(&message.body).expect("only our own pokes")).collect();
-    let dispositions = signer.handle_asks(&asks, world.clock.now()).await;
+    let dispositions = signer.handle_asks(&asks, deployment.clock.now()).await;
     for (message, disposition) in messages.iter().zip(dispositions) {
-        acknowledge(world, queue, &message.receipt, disposition).await;
+        acknowledge(deployment, queue, &message.receipt, disposition).await;
     }
     true
 }
 
 /// Serves one batch of the broadcast queue: concurrent passes over its lanes, each interrupted after `polls` polls.
 /// Returns whether there was a batch. All messages are acknowledged after the last pass, as in a Lambda function.
-pub async fn serve_broadcast(world: &World, broadcaster: &TrialBroadcaster, batch: usize, polls: u64) -> bool {
-    let queue = &world.queues.broadcast;
+pub async fn serve_broadcast(
+    deployment: &Deployment,
+    broadcaster: &TrialBroadcaster,
+    batch: usize,
+    polls: u64,
+) -> bool {
+    let queue = &deployment.queues.broadcast;
     let Ok(messages) = queue.receive_up_to(batch).await else { return false };
     if messages.is_empty() {
         return false;
@@ -116,9 +121,9 @@ pub async fn serve_broadcast(world: &World, broadcaster: &TrialBroadcaster, batc
         }
     }
     let passes = accounts.into_iter().map(|account| async move {
-        let pass = Box::pin(within(&world.handle, INTERRUPT_MS, pass(world, broadcaster, account)));
+        let pass = Box::pin(within(&deployment.handle, INTERRUPT_MS, pass(deployment, broadcaster, account)));
         if limit_polls(pass, polls).await.flatten().is_none() {
-            ask_again(world, account).await;
+            ask_again(deployment, account).await;
         }
     });
     join_all(passes).await;
@@ -128,28 +133,28 @@ pub async fn serve_broadcast(world: &World, broadcaster: &TrialBroadcaster, batc
     true
 }
 
-async fn ask_again(world: &World, account: AccountKey) {
-    let cause = format!("continues at {}", world.clock.now());
-    let _ = world.queues.poke_lanes(&[LanePoke { account: account.to_string(), cause }]).await;
+async fn ask_again(deployment: &Deployment, account: AccountKey) {
+    let cause = format!("continues at {}", deployment.clock.now());
+    let _ = deployment.queues.poke_lanes(&[LanePoke { account: account.to_string(), cause }]).await;
 }
 
 /// Runs rounds over one lane until nothing is open, or time is up. The order of the real pass, which is the broadcaster
 /// crate's `Lanes::pass`: slow questions are asked beside the rounds, and each answer is stored by itself.
-async fn pass(world: &World, broadcaster: &TrialBroadcaster, account: AccountKey) {
-    let started = world.clock.now();
+async fn pass(deployment: &Deployment, broadcaster: &TrialBroadcaster, account: AccountKey) {
+    let started = deployment.clock.now();
     let mut lane = Lane::new(account, started);
     let mut wait_ms = ROUND_MS;
     let mut asking = Asking::new();
     loop {
         let mut found = Vec::new();
-        let round = beside(&mut asking, &mut found, broadcaster.step(&mut lane, world.clock.now())).await;
-        if world.mutant == Some(Mutant::LosesTurn) {
+        let round = beside(&mut asking, &mut found, broadcaster.step(&mut lane, deployment.clock.now())).await;
+        if deployment.mutant == Some(Mutant::LosesTurn) {
             for question in lane.take_questions() {
-                found.push(ask(world, broadcaster, question).await);
+                found.push(ask(deployment, broadcaster, question).await);
             }
         }
-        let concluded = conclude(world, broadcaster, &mut lane, found).await;
-        asking.extend(questions(world, broadcaster, &mut lane));
+        let concluded = conclude(deployment, broadcaster, &mut lane, found).await;
+        asking.extend(questions(deployment, broadcaster, &mut lane));
         match round {
             Ok(round) if round.open == 0 && asking.is_empty() && concluded == 0 => return,
             Ok(round) if round.changed > 0 || concluded > 0 => wait_ms = ROUND_MS,
@@ -157,10 +162,10 @@ async fn pass(world: &World, broadcaster: &TrialBroadcaster, account: AccountKey
             Ok(round) if round.chain_seen => wait_ms = (wait_ms * 3 / 2).min(IDLE_MS / 4),
             Ok(_) | Err(_) => wait_ms = (wait_ms * 2).min(IDLE_MS),
         }
-        if world.clock.now().since(started) >= PASS_MS {
-            return ask_again(world, account).await;
+        if deployment.clock.now().since(started) >= PASS_MS {
+            return ask_again(deployment, account).await;
         }
-        if rest(world, broadcaster, &mut lane, &mut asking, wait_ms).await {
+        if rest(deployment, broadcaster, &mut lane, &mut asking, wait_ms).await {
             wait_ms = ROUND_MS;
         }
     }
@@ -168,13 +173,13 @@ async fn pass(world: &World, broadcaster: &TrialBroadcaster, account: AccountKey
 
 /// Waits for the next round, and stores findings meanwhile; returns whether a record changed.
 async fn rest<'a>(
-    world: &'a World,
+    deployment: &'a Deployment,
     broadcaster: &'a TrialBroadcaster,
     lane: &mut Lane,
     asking: &mut Asking<'a>,
     wait_ms: u64,
 ) -> bool {
-    let mut over = Box::pin(world.handle.sleep(wait_ms));
+    let mut over = Box::pin(deployment.handle.sleep(wait_ms));
     let mut changed = false;
     loop {
         if asking.is_empty() {
@@ -185,11 +190,11 @@ async fn rest<'a>(
             Either::Left(_) => return changed,
             Either::Right((finding, _)) => finding,
         };
-        let concluded = conclude(world, broadcaster, lane, finding.into_iter().collect()).await;
-        asking.extend(questions(world, broadcaster, lane));
+        let concluded = conclude(deployment, broadcaster, lane, finding.into_iter().collect()).await;
+        asking.extend(questions(deployment, broadcaster, lane));
         if concluded > 0 && !changed {
             changed = true;
-            over = Box::pin(world.handle.sleep(wait_ms.min(ROUND_MS)));
+            over = Box::pin(deployment.handle.sleep(wait_ms.min(ROUND_MS)));
         }
     }
 }
@@ -209,34 +214,39 @@ async fn beside<T>(asking: &mut Asking<'_>, found: &mut Vec<Finding>, work: impl
 }
 
 fn questions<'a>(
-    world: &'a World,
+    deployment: &'a Deployment,
     broadcaster: &'a TrialBroadcaster,
     lane: &mut Lane,
 ) -> Vec<LocalBoxFuture<'a, Finding>> {
-    let ask = |question| -> LocalBoxFuture<'a, Finding> { Box::pin(ask(world, broadcaster, question)) };
+    let ask = |question| -> LocalBoxFuture<'a, Finding> { Box::pin(ask(deployment, broadcaster, question)) };
     lane.take_questions().into_iter().map(ask).collect()
 }
 
-async fn ask(world: &World, broadcaster: &TrialBroadcaster, question: Question) -> Finding {
+async fn ask(deployment: &Deployment, broadcaster: &TrialBroadcaster, question: Question) -> Finding {
     let asked = broadcaster.inquire(question.clone());
-    within(&world.handle, QUESTION_MS, asked).await.unwrap_or_else(|| Finding::unanswered(question))
+    within(&deployment.handle, QUESTION_MS, asked).await.unwrap_or_else(|| Finding::unanswered(question))
 }
 
 /// Stores each finding by itself; returns how many records changed. The question of a finding that is not stored is
 /// asked again.
-async fn conclude(world: &World, broadcaster: &TrialBroadcaster, lane: &mut Lane, found: Vec<Finding>) -> usize {
+async fn conclude(
+    deployment: &Deployment,
+    broadcaster: &TrialBroadcaster,
+    lane: &mut Lane,
+    found: Vec<Finding>,
+) -> usize {
     let mut changed = 0;
     for finding in found {
-        changed += broadcaster.conclude(lane, finding, world.clock.now()).await.unwrap_or(0);
+        changed += broadcaster.conclude(lane, finding, deployment.clock.now()).await.unwrap_or(0);
     }
     changed
 }
 
 /// One sweep: pokes for every lane with open slots, then a look at the idle ones.
-pub async fn sweep(world: &World, broadcaster: &TrialBroadcaster) {
-    let Ok(sweep) = broadcaster.sweep(world.clock.now()).await else { return };
+pub async fn sweep(deployment: &Deployment, broadcaster: &TrialBroadcaster) {
+    let Ok(sweep) = broadcaster.sweep(deployment.clock.now()).await else { return };
     if !sweep.pokes.is_empty() {
-        let _ = world.queues.poke_lanes(&sweep.pokes).await;
+        let _ = deployment.queues.poke_lanes(&sweep.pokes).await;
     }
-    broadcaster.look_at_idle(&sweep.idle, world.clock.now()).await;
+    broadcaster.look_at_idle(&sweep.idle, deployment.clock.now()).await;
 }

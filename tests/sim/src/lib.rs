@@ -11,7 +11,8 @@
 //!
 //! Words:
 //!
-//! * A *world* is one simulated deployment: here the connected fakes ([`world`]), in the explorer a small model.
+//! * A *deployment* is the connected fakes with the drivers on top of them ([`deployment`]). A *world* is a small model
+//!   of the explorer.
 //! * A *gate* is where every call of a fake passes. Its `FaultSource` decides the *fate* of each call: pass, fail, lose
 //!   the reply, or crash the caller. [`faults`] has the injectors of faults.
 //! * [`executor`] has the deterministic executor of the tasks; `simulation/tasks.rs` lists the tasks of a trial.
@@ -26,6 +27,7 @@
 pub mod auditor;
 pub mod breadth;
 pub mod crash;
+pub mod deployment;
 pub mod executor;
 pub mod explorer;
 pub mod faults;
@@ -37,4 +39,3 @@ pub mod scale;
 pub mod simulation;
 pub mod source;
 pub mod thief;
-pub mod world;

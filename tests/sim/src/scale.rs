@@ -22,7 +22,7 @@ use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::signer::{Signer, SignerConfig};
 use signpost_txmgr::units::{AccountKey, KmsKeyId, Millis, Nonce, Wei};
 
-use crate::world::{CHAIN, RETENTION_MS, START};
+use crate::deployment::{CHAIN, RETENTION_MS, START};
 
 const BLOCK_MS: u64 = 450;
 /// More blocks than any run needs: a lane that does not drain ends the run.

@@ -4,8 +4,8 @@
 
 use signpost_txmgr::fake::chain::{PANIC_SELECTOR, REVERT_SELECTOR};
 
+use crate::deployment::{ALLOWED, SENDERS, STRANGER};
 use crate::random::Random;
-use crate::world::{ALLOWED, SENDERS, STRANGER};
 
 /// One message and when it is sent.
 #[derive(Debug, Clone)]
@@ -38,7 +38,8 @@ pub fn plan(
             let at_ms = at_ms + random.below(8_000);
             planned.push(Planned { at_ms, body, group: group_of(account), sender: SENDERS[0] });
         };
-        let deadline = random.per_mille(60).then(|| (crate::world::START.0 + at_ms) / 1_000 + 2 + random.below(12));
+        let deadline =
+            random.per_mille(60).then(|| (crate::deployment::START.0 + at_ms) / 1_000 + 2 + random.below(12));
         let asked = body(number, account, Variant::Good, deadline);
         if random.per_mille(250) {
             later(asked.clone(), random);

@@ -5,7 +5,7 @@
 //! signed again, cancels, renames heads, gives them other keys, and requests signatures, in an order that a seed
 //! decides. Whether requests still finish is not checked: a writer of the tables can stop everything.
 //!
-//! Read next: [`crate::auditor`], which judges worlds without a thief.
+//! Read next: [`crate::auditor`], which judges deployments without a thief.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -4,10 +4,10 @@
 use std::sync::{Arc, Mutex};
 
 use signpost_sim::crash::{FATES, Fault, Scenario};
+use signpost_sim::deployment::{Deployment, NAMES, POOL, START, Setting};
 use signpost_sim::executor::{ExecutorHandle, run_alone};
 use signpost_sim::host;
 use signpost_sim::source::{Variant, body};
-use signpost_sim::world::{NAMES, POOL, START, Setting, World};
 use signpost_txmgr::broadcaster::Lane;
 use signpost_txmgr::fake::{Fate, FaultSource, KeyState, QueueRules, SimClock};
 use signpost_txmgr::ports::Happened;
@@ -20,14 +20,14 @@ fn scenario() -> Scenario {
 }
 
 fn record(scenario: &Scenario, id: &str) -> Record {
-    match scenario.world.store.inner.stored(&id.parse().unwrap()) {
+    match scenario.deployment.store.inner.stored(&id.parse().unwrap()) {
         Some(Stored::Record(record)) => *record,
         other => panic!("{id} is {other:?}"),
     }
 }
 
 fn assert_clean(mut scenario: Scenario) {
-    scenario.auditor.finish(&scenario.world);
+    scenario.auditor.finish(&scenario.deployment);
     assert_eq!(scenario.auditor.violations(), []);
 }
 
@@ -39,7 +39,7 @@ fn bad_message_does_not_reject_the_live_request_it_names() {
     scenario.put("{\"requestId\":\"r-0\",\"gas\":1}");
     scenario.to_quiet();
     let rejected =
-        scenario.world.topic.inner.copies().into_iter().find(|copy| copy.status == Status::Rejected).unwrap();
+        scenario.deployment.topic.inner.copies().into_iter().find(|copy| copy.status == Status::Rejected).unwrap();
     let reason = rejected.reason.unwrap();
     let named = reason.request_id.as_deref();
     assert_eq!((rejected.request_id, named), (format!("sqs:{}", rejected.message_id.unwrap()), Some("r-0")));
@@ -57,7 +57,7 @@ fn early_cancel_does_not_reject_its_request() {
     scenario.put(&body(0, NAMES[0], Variant::Good, None));
     scenario.to_quiet();
     let rejected =
-        scenario.world.topic.inner.copies().into_iter().find(|copy| copy.status == Status::Rejected).unwrap();
+        scenario.deployment.topic.inner.copies().into_iter().find(|copy| copy.status == Status::Rejected).unwrap();
     assert_eq!(rejected.request_id, "sqs:signing-0");
     assert!(rejected.reason.unwrap().message.contains("r-0"));
     assert_eq!(record(&scenario, "r-0").phase.name(), "confirmed");
@@ -75,7 +75,11 @@ fn cancel_of_a_request_priced_at_the_cap_ends_the_slot() {
     assert_eq!(record.phase.name(), "cancelled");
     let [execute, cancel] = record.attempts.as_slice() else { panic!("{:?}", record.attempts) };
     assert_eq!((execute.kind, cancel.kind), (AttemptKind::Execute, AttemptKind::Cancel));
-    assert_eq!(cancel.fee.price(), Wei::from_gwei(signpost_sim::world::CAP_GWEI), "no cancel goes above the cap (I9)");
+    assert_eq!(
+        cancel.fee.price(),
+        Wei::from_gwei(signpost_sim::deployment::CAP_GWEI),
+        "no cancel goes above the cap (I9)"
+    );
     assert_clean(scenario);
 }
 
@@ -85,7 +89,7 @@ fn request_is_mined_when_nodes_refuse_its_cancel_at_the_cap() {
     scenario.put(&body(4, NAMES[0], Variant::Good, None));
     scenario.signer_turn();
     scenario.broadcaster_turn();
-    assert_eq!(scenario.world.chain.inner.pool().len(), 1);
+    assert_eq!(scenario.deployment.chain.inner.pool().len(), 1);
     scenario.put("{\"cancel\":\"r-4\"}");
     scenario.signer_turn();
     scenario.to_quiet();
@@ -144,20 +148,20 @@ fn unsent_transaction_is_sent_before_the_chain_is_read() {
     let (handle, allowance) = (ExecutorHandle::new(clock.clone()), Arc::new(Allowance::default()));
     let setting =
         Setting { accounts: 1, signing: QueueRules::FIFO, mutant: None, spend_window_s: None, request_window_s: None };
-    let world = World::new(setting, clock, handle, allowance.clone());
-    world.queues.signing.put(&body(0, NAMES[0], Variant::Good, None), Some(NAMES[0]), None, Some("backend"));
-    let signer = world.signer();
-    run_alone(&world.handle, &world.clock, host::serve_signing(&world, &signer)).unwrap();
-    let (broadcaster, account) = (world.broadcaster(), *world.accounts.keys().next().unwrap());
-    let mut lane = Lane::new(account, world.clock.now());
+    let deployment = Deployment::new(setting, clock, handle, allowance.clone());
+    deployment.queues.signing.put(&body(0, NAMES[0], Variant::Good, None), Some(NAMES[0]), None, Some("backend"));
+    let signer = deployment.signer();
+    run_alone(&deployment.handle, &deployment.clock, host::serve_signing(&deployment, &signer)).unwrap();
+    let (broadcaster, account) = (deployment.broadcaster(), *deployment.accounts.keys().next().unwrap());
+    let mut lane = Lane::new(account, deployment.clock.now());
     for calls in [0, 1] {
-        assert_eq!(world.chain.inner.pool().len(), 0, "no node took it yet");
+        assert_eq!(deployment.chain.inner.pool().len(), 0, "no node took it yet");
         *allowance.0.lock().unwrap() = calls;
-        let now = world.clock.now();
-        run_alone(&world.handle, &world.clock, broadcaster.round(&mut lane, now)).unwrap().unwrap();
-        world.clock.advance(3_500);
+        let now = deployment.clock.now();
+        run_alone(&deployment.handle, &deployment.clock, broadcaster.round(&mut lane, now)).unwrap().unwrap();
+        deployment.clock.advance(3_500);
     }
-    assert_eq!(world.chain.inner.pool().len(), 1, "the one call that was allowed was its send");
+    assert_eq!(deployment.chain.inner.pool().len(), 1, "the one call that was allowed was its send");
 }
 
 #[test]
@@ -171,16 +175,16 @@ fn repeat_finds_its_slot_while_its_pool_account_is_paused() {
         }
         // Reserved; if the signer crashed, not signed yet.
         let signing = if died { KeyState::SignFails } else { KeyState::Enabled };
-        scenario.world.keys.set_state(&"key-hot".parse().unwrap(), signing);
-        scenario.world.keys.set_state(&"key-cold".parse().unwrap(), signing);
+        scenario.deployment.keys.set_state(&"key-hot".parse().unwrap(), signing);
+        scenario.deployment.keys.set_state(&"key-cold".parse().unwrap(), signing);
         scenario.signer_turn();
-        scenario.world.keys.set_state(&"key-hot".parse().unwrap(), KeyState::Enabled);
-        scenario.world.keys.set_state(&"key-cold".parse().unwrap(), KeyState::Enabled);
+        scenario.deployment.keys.set_state(&"key-hot".parse().unwrap(), KeyState::Enabled);
+        scenario.deployment.keys.set_state(&"key-cold".parse().unwrap(), KeyState::Enabled);
         let accounts: Vec<_> = (0..8).map(|number| record(&scenario, &format!("r-{number}")).account).collect();
         let paused = accounts[0];
         assert!(accounts.iter().any(|account| *account != paused), "the pool's accounts share the requests");
 
-        scenario.world.set_account_paused(paused, true);
+        scenario.deployment.set_account_paused(paused, true);
         for number in 0..8 {
             scenario.put(&body(number, POOL, Variant::Good, None));
             scenario.put(&body(number + 20, POOL, Variant::Good, None));
@@ -193,7 +197,7 @@ fn repeat_finds_its_slot_while_its_pool_account_is_paused() {
             let later = record(&scenario, &format!("r-{}", number + 20));
             assert_ne!(later.account, paused, "what comes while it is paused goes to the other");
         }
-        scenario.world.set_account_paused(paused, false);
+        scenario.deployment.set_account_paused(paused, false);
         scenario.to_quiet();
         assert_clean(scenario);
     }
@@ -202,13 +206,13 @@ fn repeat_finds_its_slot_while_its_pool_account_is_paused() {
 #[test]
 fn unfunded_account_is_marked_and_skipped_until_funded() {
     let mut scenario = Scenario::with_accounts(NAMES.len(), None);
-    let poor = *scenario.world.accounts.keys().next().unwrap();
+    let poor = *scenario.deployment.accounts.keys().next().unwrap();
     let marked = |scenario: &Scenario| {
-        let heads = scenario.world.heads();
+        let heads = scenario.deployment.heads();
         heads.iter().filter(|head| head.unfunded_since.is_some()).map(|head| head.account).collect::<Vec<_>>()
     };
-    scenario.world.chain.inner.set_balance(poor.address, Wei::ZERO);
-    scenario.put(&body(0, scenario.world.accounts[&poor], Variant::Good, None));
+    scenario.deployment.chain.inner.set_balance(poor.address, Wei::ZERO);
+    scenario.put(&body(0, scenario.deployment.accounts[&poor], Variant::Good, None));
     scenario.pass();
     assert_eq!(marked(&scenario), [poor], "its first answer says so");
     for number in 20..28 {
@@ -218,7 +222,7 @@ fn unfunded_account_is_marked_and_skipped_until_funded() {
     for number in 20..28 {
         assert_ne!(record(&scenario, &format!("r-{number}")).account, poor);
     }
-    scenario.world.chain.inner.set_balance(poor.address, Wei::from_gwei(1_000_000_000));
+    scenario.deployment.chain.inner.set_balance(poor.address, Wei::from_gwei(1_000_000_000));
     scenario.to_quiet();
     assert_eq!(marked(&scenario), [], "the lane has moved");
     assert_eq!(record(&scenario, "r-0").phase.name(), "confirmed");

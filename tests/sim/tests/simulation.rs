@@ -25,7 +25,7 @@ const TURN: u64 = 50;
 
 #[test]
 fn ten_thousand_seeds_keep_every_invariant_and_finish() {
-    run_all("in wide worlds", Options::USUAL);
+    run_all("in wide deployments", Options::USUAL);
 }
 
 fn run_all(what: &str, options: Options) {

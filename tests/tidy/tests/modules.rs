@@ -39,10 +39,10 @@ const LAYERS: &[(&str, &str)] = &[
     ),
     ("client", "outcome body follow request send"),
     ("gate", "stats chance change script http control bsc aws"),
-    ("host", "aws config session world consumer start clock observe lambda"),
+    ("host", "aws config session ports consumer start clock observe lambda"),
     ("signer", "handlers direct guard function"),
     ("broadcaster", "chain lanes function"),
-    ("cli", "world worker terminal stack find figures amount lane random error when set_aside console command"),
+    ("cli", "ports worker terminal stack find figures amount lane random error when set_aside console command"),
 ];
 
 /// A module by its names from the crate's root, which is the empty path.

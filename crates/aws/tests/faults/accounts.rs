@@ -7,12 +7,12 @@ use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::units::Millis;
 use signpost_txmgr::unusable::{KeyCall, KeyFault, Unusable};
 
+use crate::fixture::{self, json_of};
 use crate::script::{Asked, Script, Step};
-use crate::world::{self, json_of};
 
 #[tokio::test]
 async fn unreadable_head_is_reported_beside_the_others() {
-    let (hot, mut cold) = (world::head(3), world::head(0));
+    let (hot, mut cold) = (fixture::head(3), fixture::head(0));
     cold.name = "cold".parse().unwrap();
     cold.account.chain_id.0 = 56;
     let entry = |account: &Head| json_of(&head::encode_name(&account.name, &account.account));
@@ -24,7 +24,7 @@ async fn unreadable_head_is_reported_beside_the_others() {
     let heads = [json_of(&broken), json_of(&head::encode_head(&hot))];
     let both = json!({ "Responses": { "accounts": heads }, "UnprocessedKeys": {} });
     let script = Script::new([Step::ok(directory), Step::ok(both)]);
-    let Accounts { heads, unreadable } = world::store(&script).accounts().await.unwrap();
+    let Accounts { heads, unreadable } = fixture::store(&script).accounts().await.unwrap();
     assert_eq!(heads, [hot]);
     let [entry, head] = &unreadable[..] else { panic!("{unreadable:?}") };
     assert_eq!((entry.name.as_str(), entry.account), ("bent", None));
@@ -35,7 +35,7 @@ async fn unreadable_head_is_reported_beside_the_others() {
 #[tokio::test]
 async fn many_heads_are_read_in_concurrent_calls() {
     let heads = (0..250_u8).map(|number| {
-        let mut head = world::head(0);
+        let mut head = fixture::head(0);
         head.account.address.0[0] = number;
         head.name = format!("a{number:03}").parse().unwrap();
         head
@@ -51,18 +51,18 @@ async fn many_heads_are_read_in_concurrent_calls() {
     let mut steps = vec![Step::ok(json!({ "Items": entries }))];
     steps.extend(sorted.chunks(100).map(chunk));
     let script = Script::new(steps);
-    assert_eq!(world::store(&script).accounts().await.unwrap().heads, heads);
+    assert_eq!(fixture::store(&script).accounts().await.unwrap().heads, heads);
     let keys = |asked: &Asked| asked.json()["RequestItems"]["accounts"]["Keys"].as_array().unwrap().len();
     assert_eq!(script.asked()[1..].iter().map(keys).collect::<Vec<_>>(), [100, 100, 50]);
 }
 
 #[tokio::test]
 async fn mark_of_an_unusable_key_is_set_and_removed() {
-    let account = world::head(0).account;
+    let account = fixture::head(0).account;
     let mark = Unusable { since: Millis(7), fault: KeyFault::Disabled, call: KeyCall::Sign };
     let script =
         Script::new([Step::ok(json!({})), Step::ok(json!({})), Step::error(400, "ConditionalCheckFailedException")]);
-    let store = world::store(&script);
+    let store = fixture::store(&script);
     store.set_unusable(&account, Some(mark)).await.unwrap();
     store.set_unusable(&account, None).await.unwrap();
     let error = store.set_unusable(&account, None).await.unwrap_err();

@@ -12,6 +12,7 @@
 )]
 
 mod accounts;
+mod fixture;
 mod keys;
 mod lane;
 mod queues;
@@ -20,5 +21,4 @@ mod requests;
 mod reserving;
 mod script;
 mod sockets;
-mod world;
 mod written;

@@ -6,8 +6,8 @@ use signpost_txmgr::account::{Head, StaysRegistered};
 use signpost_txmgr::ports::{Happened, Store as _, UnregisterVerdict};
 use signpost_txmgr::units::Nonce;
 
+use crate::fixture::{self, NOW, json_of};
 use crate::script::{Script, Step};
-use crate::world::{self, NOW, json_of};
 
 /// The transaction is cancelled by the stored head, or for another reason.
 fn cancelled(code: &str, stored: Option<&Head>) -> Step {
@@ -22,8 +22,8 @@ fn cancelled(code: &str, stored: Option<&Head>) -> Step {
 
 async fn unregister(steps: impl IntoIterator<Item = Step>) -> (Result<UnregisterVerdict, Happened>, Script) {
     let script = Script::new(steps);
-    let head = world::head(5);
-    let verdict = world::store(&script).unregister(&head.account, &head.name, NOW).await;
+    let head = fixture::head(5);
+    let verdict = fixture::store(&script).unregister(&head.account, &head.name, NOW).await;
     (verdict.map_err(|error| error.happened), script)
 }
 
@@ -35,7 +35,7 @@ async fn head_and_name_are_deleted_in_one_transaction() {
     assert_eq!(verdict, Ok(UnregisterVerdict::Unregistered));
     let asked = script.asked();
     let parts = asked[0].json()["TransactItems"].as_array().unwrap().clone();
-    let account = world::head(5).account.to_string();
+    let account = fixture::head(5).account.to_string();
     let keys: Vec<_> = parts.iter().map(|part| part["Delete"]["Key"].clone()).collect();
     assert_eq!(keys[0], json!({ "account": { "S": account }, "item": { "S": "head" } }));
     assert_eq!(keys[1], json!({ "account": { "S": "directory" }, "item": { "S": "hot" } }));
@@ -45,7 +45,7 @@ async fn head_and_name_are_deleted_in_one_transaction() {
 
 #[tokio::test]
 async fn refused_unregistration_has_a_reason() {
-    let hot = world::head(5);
+    let hot = fixture::head(5);
     let open = Head { lowest_open_nonce: Nonce(3), ..hot.clone() };
     for (stored, why) in [(&hot, StaysRegistered::NotRetired), (&open, StaysRegistered::Open(2))] {
         let (verdict, _) = unregister([cancelled(FAILED, Some(stored))]).await;

@@ -6,8 +6,8 @@ use signpost_txmgr::ports::{Happened, RejectVerdict, ReserveVerdict, Store as _,
 use signpost_txmgr::record::{Reason, Record, Rejected, Stored, Vacancy};
 use signpost_txmgr::units::{Digest, RequestId};
 
+use crate::fixture::{self, NOW, json_of};
 use crate::script::{Script, Step};
-use crate::world::{self, NOW, json_of};
 
 fn refused_by(stored: Option<&Stored>) -> Step {
     let mut body = json!({
@@ -48,8 +48,8 @@ fn rejected() -> Rejected {
 #[tokio::test]
 async fn update_sends_mutable_attributes_and_never_calldata() {
     let script = Script::new([Step::ok("{}")]);
-    let record = world::signed(&world::group(1).records[0]);
-    assert_eq!(world::store(&script).update(&record).await.unwrap(), UpdateVerdict::Stored);
+    let record = fixture::signed(&fixture::group(1).records[0]);
+    assert_eq!(fixture::store(&script).update(&record).await.unwrap(), UpdateVerdict::Stored);
     let asked = script.asked();
     let body = asked[0].json();
     let names: Vec<&str> =
@@ -68,51 +68,51 @@ async fn update_sends_mutable_attributes_and_never_calldata() {
 
 #[tokio::test]
 async fn stale_write_returns_the_stored_record_without_a_read() {
-    let ours = world::signed(&world::group(1).records[0]);
+    let ours = fixture::signed(&fixture::group(1).records[0]);
     let mut theirs = ours.clone();
-    theirs.attempts[0].signed_at = world::NOW;
+    theirs.attempts[0].signed_at = fixture::NOW;
     theirs.updated_at.0 += 1;
     let script = Script::new([refused_by(Some(&stored(&theirs)))]);
-    let verdict = world::store(&script).update(&ours).await.unwrap();
+    let verdict = fixture::store(&script).update(&ours).await.unwrap();
     assert_eq!(verdict, UpdateVerdict::Stale(Box::new(theirs)));
     assert_eq!(script.asked().len(), 1);
 }
 
 #[tokio::test]
 async fn write_whose_reply_was_lost_is_stored() {
-    let ours = world::signed(&world::group(1).records[0]);
+    let ours = fixture::signed(&fixture::group(1).records[0]);
     let script = Script::new([Step::Lost, refused_by(Some(&stored(&ours)))]);
-    assert_eq!(world::store(&script).update(&ours).await.unwrap(), UpdateVerdict::Stored);
+    assert_eq!(fixture::store(&script).update(&ours).await.unwrap(), UpdateVerdict::Stored);
     script.asked();
 }
 
 #[tokio::test]
 async fn missing_or_replaced_record_is_gone() {
-    let ours = world::signed(&world::group(1).records[0]);
+    let ours = fixture::signed(&fixture::group(1).records[0]);
     let mut other = ours.clone();
     other.digest = Digest([1; 32]);
     let rejection = Stored::Rejected(rejected());
     for found in [None, Some(&stored(&other)), Some(&rejection)] {
         let script = Script::new([refused_by(found)]);
-        assert_eq!(world::store(&script).update(&ours).await.unwrap(), UpdateVerdict::Gone);
+        assert_eq!(fixture::store(&script).update(&ours).await.unwrap(), UpdateVerdict::Gone);
     }
 }
 
 #[tokio::test]
 async fn write_that_conflicts_with_a_transaction_is_retried() {
-    let ours = world::signed(&world::group(1).records[0]);
+    let ours = fixture::signed(&fixture::group(1).records[0]);
     let script = Script::new([Step::error(400, "TransactionConflictException"), Step::ok("{}")]);
-    assert_eq!(world::store(&script).update(&ours).await.unwrap(), UpdateVerdict::Stored);
+    assert_eq!(fixture::store(&script).update(&ours).await.unwrap(), UpdateVerdict::Stored);
     let conflict = || Step::error(400, "TransactionConflictException");
     let script = Script::new([conflict(), conflict(), conflict()]);
-    let error = world::store(&script).update(&ours).await.unwrap_err();
+    let error = fixture::store(&script).update(&ours).await.unwrap_err();
     assert_eq!((error.happened, error.throttled), (Happened::No, false));
 }
 
 #[tokio::test]
 async fn rejection_does_not_replace_a_request_with_a_slot() {
     let script = Script::new([refused_by(None), Step::ok("{}")]);
-    let store = world::store(&script);
+    let store = fixture::store(&script);
     assert_eq!(store.reject(&rejected(), &Vacancy::Free).await.unwrap(), RejectVerdict::Occupied);
     assert_eq!(store.reject(&rejected(), &Vacancy::Free).await.unwrap(), RejectVerdict::Stored);
     script.asked();
@@ -135,9 +135,9 @@ async fn rejection_replaces_only_the_rejection_that_was_read() {
     ];
     for (vacancy, condition, names, values) in expected {
         let script = Script::new([Step::ok("{}"), Step::ok("{}")]);
-        let store = world::store(&script);
+        let store = fixture::store(&script);
         assert_eq!(store.reject(&rejected(), &vacancy).await.unwrap(), RejectVerdict::Stored);
-        let mut group = world::group(1);
+        let mut group = fixture::group(1);
         if let Vacancy::Rejected(message_id) = &vacancy {
             group.replaces.insert(group.records[0].request_id.clone(), message_id.clone());
         }
@@ -171,7 +171,7 @@ async fn expired_item_is_not_read() {
         Step::ok(json!({ "Responses": { "requests": [item] }, "UnprocessedKeys": {} }))
     };
     let script = Script::new([old(NOW.0 / 1_000), old(NOW.0 / 1_000 + 1)]);
-    let store = world::store(&script);
+    let store = fixture::store(&script);
     assert_eq!(store.load(&ids(1), NOW).await.unwrap().len(), 0);
     assert_eq!(store.load(&ids(1), NOW).await.unwrap().len(), 1);
     script.asked();
@@ -190,7 +190,7 @@ fn ids(count: u64) -> Vec<RequestId> {
 
 #[tokio::test]
 async fn unprocessed_keys_are_requested_again() {
-    let records = world::group(3).records;
+    let records = fixture::group(3).records;
     let script = Script::new([
         answer(&[&records[0]], &["r-1", "r-2"]),
         answer(&[], &["r-1", "r-2"]),
@@ -199,7 +199,7 @@ async fn unprocessed_keys_are_requested_again() {
         answer(&[], &["r-2"]),
         answer(&[&records[2]], &[]),
     ]);
-    let found = world::store(&script).load(&ids(3), NOW).await.unwrap();
+    let found = fixture::store(&script).load(&ids(3), NOW).await.unwrap();
     assert_eq!(found, records.iter().map(stored).collect::<Vec<_>>());
     let asked = script.asked();
     assert_eq!(asked[5].json()["RequestItems"]["requests"]["Keys"], json!([{ "requestId": { "S": "r-2" } }]));
@@ -210,7 +210,7 @@ async fn unprocessed_keys_are_requested_again() {
 async fn keys_unprocessed_in_all_tries_are_throttling() {
     let nothing = || answer(&[], &["r-0"]);
     let script = Script::new([nothing(), nothing(), nothing()]);
-    let error = world::store(&script).load(&ids(1), NOW).await.unwrap_err();
+    let error = fixture::store(&script).load(&ids(1), NOW).await.unwrap_err();
     assert!(error.throttled);
     script.asked();
 }
@@ -220,7 +220,7 @@ async fn ids_are_read_once_each_in_batches_of_a_hundred() {
     let script = Script::new([answer(&[], &[]), answer(&[], &[]), answer(&[], &[])]);
     let mut wanted = ids(250);
     wanted.extend(ids(100));
-    assert!(world::store(&script).load(&wanted, NOW).await.unwrap().is_empty());
+    assert!(fixture::store(&script).load(&wanted, NOW).await.unwrap().is_empty());
     let sizes: Vec<usize> = script
         .asked()
         .iter()
@@ -231,10 +231,10 @@ async fn ids_are_read_once_each_in_batches_of_a_hundred() {
 
 #[tokio::test]
 async fn broken_item_is_an_error_that_names_the_attribute() {
-    let mut broken = json_of(&item::encode_record(&world::group(1).records[0]));
+    let mut broken = json_of(&item::encode_record(&fixture::group(1).records[0]));
     broken["gas"] = json!({ "S": "many" });
     let script = Script::new([Step::ok(json!({ "Responses": { "requests": [broken] }, "UnprocessedKeys": {} }))]);
-    let error = world::store(&script).load(&ids(1), NOW).await.unwrap_err();
+    let error = fixture::store(&script).load(&ids(1), NOW).await.unwrap_err();
     let cause = error.source.source().map(ToString::to_string);
     assert_eq!(cause.as_deref(), Some("attribute gas is not a number"));
 }

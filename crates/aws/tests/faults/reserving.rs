@@ -6,8 +6,8 @@ use signpost_txmgr::account::{Reservation, SenderCounts, Spend};
 use signpost_txmgr::ports::{Happened, PortError, RegisterVerdict, ReserveVerdict, Store as _};
 use signpost_txmgr::units::{Millis, Wei};
 
+use crate::fixture::{self, json_of};
 use crate::script::{Script, Step};
-use crate::world::{self, json_of};
 
 /// A transaction cancelled with these codes: head, then request and slot of each record.
 fn cancelled(codes: &[&str]) -> Step {
@@ -22,7 +22,7 @@ fn cancelled(codes: &[&str]) -> Step {
 
 async fn reserve(records: u64, steps: impl IntoIterator<Item = Step>) -> (Result<ReserveVerdict, PortError>, Script) {
     let script = Script::new(steps);
-    let verdict = world::store(&script).reserve(&world::group(records)).await;
+    let verdict = fixture::store(&script).reserve(&fixture::group(records)).await;
     (verdict, script)
 }
 
@@ -53,8 +53,8 @@ async fn spending_is_written_with_the_nonce_and_part_of_the_token() {
     let spend = |spent: u64| Some(Spend { window_start: Millis(7), spent: Wei::from(spent) });
     let script = Script::new([Step::ok("{}"), Step::ok("{}"), Step::ok("{}")]);
     for spend in [None, spend(10), spend(11)] {
-        let group = Reservation { spend, ..world::group(1) };
-        assert_eq!(world::store(&script).reserve(&group).await.unwrap(), ReserveVerdict::Reserved);
+        let group = Reservation { spend, ..fixture::group(1) };
+        assert_eq!(fixture::store(&script).reserve(&group).await.unwrap(), ReserveVerdict::Reserved);
     }
     let asked: Vec<Value> = script.asked().iter().map(crate::script::Asked::json).collect();
     let update = |at: usize| &asked[at]["TransactItems"][0]["Update"];
@@ -79,8 +79,8 @@ async fn sender_counts_are_written_with_the_nonce() {
     let script = Script::new([Step::ok("{}"), Step::ok("{}")]);
     for sender_counts in [counts(1), counts(2)] {
         let spend = Some(Spend { window_start: Millis(7), spent: Wei::from(10) });
-        let group = Reservation { spend, sender_counts, ..world::group(1) };
-        assert_eq!(world::store(&script).reserve(&group).await.unwrap(), ReserveVerdict::Reserved);
+        let group = Reservation { spend, sender_counts, ..fixture::group(1) };
+        assert_eq!(fixture::store(&script).reserve(&group).await.unwrap(), ReserveVerdict::Reserved);
     }
     let asked: Vec<Value> = script.asked().iter().map(crate::script::Asked::json).collect();
     let update = &asked[0]["TransactItems"][0]["Update"];
@@ -223,7 +223,7 @@ async fn empty_group_makes_no_call() {
 
 #[tokio::test]
 async fn registering_again_returns_the_stored_head() {
-    let stored = world::head(9);
+    let stored = fixture::head(9);
     let script = Script::new([Step::Answer(
         400,
         json!({
@@ -232,14 +232,14 @@ async fn registering_again_returns_the_stored_head() {
         })
         .to_string(),
     )]);
-    let verdict = world::store(&script).register(&world::head(0)).await.unwrap();
+    let verdict = fixture::store(&script).register(&fixture::head(0)).await.unwrap();
     assert_eq!(verdict, RegisterVerdict::Exists(stored));
 }
 
 #[tokio::test]
 async fn name_of_another_account_is_taken() {
     let script = Script::new([cancelled(&["None", FAILED])]);
-    assert_eq!(world::store(&script).register(&world::head(0)).await.unwrap(), RegisterVerdict::NameTaken);
+    assert_eq!(fixture::store(&script).register(&fixture::head(0)).await.unwrap(), RegisterVerdict::NameTaken);
     let script = Script::new([cancelled(&["None", CONFLICT]), Step::ok("{}")]);
-    assert_eq!(world::store(&script).register(&world::head(0)).await.unwrap(), RegisterVerdict::Registered);
+    assert_eq!(fixture::store(&script).register(&fixture::head(0)).await.unwrap(), RegisterVerdict::Registered);
 }

@@ -8,15 +8,15 @@ use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use signpost_aws::store::{DynamoStore, TableNames};
 use signpost_txmgr::ports::{Happened, PortError, Store as _};
 
+use crate::fixture;
 use crate::script::{IMPATIENT, Script};
-use crate::world;
 
 async fn head_from(endpoint: String) -> PortError {
     let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let sdk: SdkConfig = Script::new([]).sdk().into_builder().http_client(http).endpoint_url(endpoint).build();
     let client = aws_sdk_dynamodb::Client::new(&sdk);
     let tables = TableNames { requests: "requests".to_owned(), accounts: "accounts".to_owned() };
-    DynamoStore::with_client(client, tables, IMPATIENT).head(&world::head(0).account).await.unwrap_err()
+    DynamoStore::with_client(client, tables, IMPATIENT).head(&fixture::head(0).account).await.unwrap_err()
 }
 
 #[tokio::test]

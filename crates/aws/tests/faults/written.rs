@@ -11,8 +11,8 @@ use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::units::{Nonce, Wei};
 use signpost_txmgr::unusable::{KeyCall, KeyFault, Unusable};
 
+use crate::fixture::{self, NOW, json_of};
 use crate::script::{Script, Step};
-use crate::world::{self, NOW, json_of};
 
 /// The words of DynamoDB's expressions that are not attributes.
 const WORDS: [&str; 7] = ["SET", "REMOVE", "AND", "OR", "attribute_exists", "attribute_not_exists", "if_not_exists"];
@@ -57,17 +57,17 @@ fn list(lists: &[&[&str]]) -> BTreeSet<String> {
 const KEY: &[&str] = &["account", "item"];
 
 fn slot(nonce: u64) -> Step {
-    let slot = signpost_aws::item::head::encode_slot(&world::head(0).account, Nonce(nonce), &"r-0".parse().unwrap());
+    let slot = signpost_aws::item::head::encode_slot(&fixture::head(0).account, Nonce(nonce), &"r-0".parse().unwrap());
     Step::ok(json!({ "Items": [json_of(&slot)], "Count": 1 }))
 }
 
 #[tokio::test]
 async fn broadcaster_writes_exactly_its_list() {
-    let account = world::head(0).account;
+    let account = fixture::head(0).account;
     let done = || Step::ok("{}");
     let steps = [done(), done(), done(), done(), done(), done(), done(), slot(5), done(), done(), slot(6), done()];
     let script = Script::new(steps);
-    let store = world::store(&script);
+    let store = fixture::store(&script);
     for paused in [true, false] {
         store.set_paused_by_node(&account, paused).await.unwrap();
     }
@@ -89,11 +89,11 @@ async fn broadcaster_writes_exactly_its_list() {
 
 #[tokio::test]
 async fn signer_writes_exactly_its_lists() {
-    let mut group = world::group(1);
+    let mut group = fixture::group(1);
     group.spend = Some(Spend { window_start: NOW, spent: Wei::from(1_u64) });
     group.sender_counts = Some(SenderCounts { window_start: NOW, counts: [("AROAEXAMPLE".to_owned(), 1)].into() });
     let script = Script::new([Step::ok("{}"), Step::ok("{}"), Step::ok("{}")]);
-    let store = world::store(&script);
+    let store = fixture::store(&script);
     store.reserve(&group).await.unwrap();
     let unusable = Unusable { since: NOW, fault: KeyFault::Disabled, call: KeyCall::Sign };
     for mark in [Some(unusable), None] {
@@ -108,9 +108,9 @@ async fn signer_writes_exactly_its_lists() {
 
 #[tokio::test]
 async fn operator_writes_exactly_its_list() {
-    let account = world::head(0).account;
+    let account = fixture::head(0).account;
     let script = Script::new([Step::ok("{}"), Step::ok("{}"), Step::ok("{}"), Step::ok("{}")]);
-    let store = world::store(&script);
+    let store = fixture::store(&script);
     for paused in [true, false] {
         store.set_paused(&account, paused).await.unwrap();
     }
@@ -122,6 +122,6 @@ async fn operator_writes_exactly_its_list() {
 #[tokio::test]
 async fn update_uses_no_attribute_fixed_at_acceptance() {
     let script = Script::new([Step::ok("{}")]);
-    world::store(&script).update(&world::signed(&world::group(1).records[0])).await.unwrap();
+    fixture::store(&script).update(&fixture::signed(&fixture::group(1).records[0])).await.unwrap();
     assert_eq!(all(&writes(&script), "UpdateItem"), list(&[&["requestId", "createdAt"], &MUTABLE]));
 }

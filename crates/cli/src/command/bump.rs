@@ -21,7 +21,7 @@ use super::registered::of_our_chain;
 use super::{CommandError, ConfigOption, request_id};
 use crate::clock::{self, Stopwatch};
 use crate::terminal::{say, say_json};
-use crate::{amount, world};
+use crate::{amount, ports};
 
 /// The pause between two reads of the record: signing takes some tens of milliseconds.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -66,7 +66,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         CommandError::Input(format!("--max-gas-price {given} is not a valid amount of wei: it {error}"))
     })?;
     let session = arguments.config.open().await?;
-    let store = world::store(&session);
+    let store = ports::store(&session);
     let record = load(&store, &id).await?;
     of_our_chain(&session, &record.account)?;
     let head = store.head(&record.account).await?;
@@ -94,7 +94,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         to_self: 0,
         cause: format!("an operator asked at {}", clock::now()),
     };
-    world::resign_queue(&session).poke_signer(&[poke]).await?;
+    ports::resign_queue(&session).poke_signer(&[poke]).await?;
     let timeout = Duration::from_secs(arguments.wait);
     let Some(attempt) = stored_attempt(&store, &id, number, timeout).await? else {
         let hint = "the policy may refuse the price (see the signer's log), or no signer is running";

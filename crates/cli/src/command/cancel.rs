@@ -18,7 +18,7 @@ use super::registered::of_our_chain;
 use super::stored::stored_record;
 use super::{CommandError, ConfigOption, error_chain, request_id};
 use crate::terminal::{remark, say, say_json};
-use crate::{clock, world};
+use crate::{clock, ports};
 
 /// The broadcaster may change the record at the same time; between two of its rounds a write succeeds.
 const TRIES: usize = 10;
@@ -53,7 +53,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let id = request_id(&arguments.id)?;
     let session = arguments.config.open().await?;
     arguments.yes.or_ask(&format!("{id} will be cancelled unless it is mined first; a cancel cannot be undone."))?;
-    let store = world::store(&session);
+    let store = ports::store(&session);
     let record = stored_record(&store, &id).await?;
     of_our_chain(&session, &record.account)?;
     let record = note(&store, record).await?;
@@ -61,7 +61,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
         account: record.account.to_string(),
         cause: format!("an operator cancelled {id} at {}", clock::now()),
     };
-    if let Err(error) = world::broadcast_queue(&session).poke_lanes(&[poke]).await {
+    if let Err(error) = ports::broadcast_queue(&session).poke_lanes(&[poke]).await {
         remark(format!(
             "the cancel is stored, but the lane was not poked ({}); the next sweep does it",
             error_chain(&error)

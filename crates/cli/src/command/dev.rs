@@ -25,6 +25,7 @@ use crate::config::{
     Tables, Timing, Worker,
 };
 use crate::find;
+use crate::ports;
 use crate::random;
 use crate::stack::gates::Scripts;
 use crate::stack::provision::{self, Resources, Wanted};
@@ -33,7 +34,6 @@ use crate::stack::setup::{self, Tools};
 use crate::stack::{StackError, geth};
 use crate::terminal::{Step, remark, say, say_json};
 use crate::worker::Stage;
-use crate::world;
 
 /// Initial balance of each account: 10,000 BNB.
 const FUNDS_WEI: &str = "0x21e19e0c9bab2400000";
@@ -289,7 +289,7 @@ async fn prepare_quietly(stack: &LocalStack, wanted: &Wanted, names: &[String]) 
 }
 
 async fn register_all(session: &Session, accounts: &[Account]) -> Result<(), CommandError> {
-    let (store, keys, chain) = (world::store(session), world::keys(session), world::chain(session)?);
+    let (store, keys, chain) = (ports::store(session), ports::keys(session), ports::chain(session)?);
     for account in accounts {
         let chain_id = ChainId(session.config.chain.chain_id);
         let asked = Asked { name: &account.name, key: &account.kms_key_id, chain_id };

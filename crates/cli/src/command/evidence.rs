@@ -19,7 +19,7 @@ use super::stored::stored_record;
 use super::{CommandError, ConfigOption, Session, error_chain, request_id};
 use crate::config::SealFrom;
 use crate::terminal::{Colour, paint, remark, say, say_json};
-use crate::{clock, world};
+use crate::{clock, ports};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -69,7 +69,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
 async fn write(id: &str, out: Option<&Path>, config: &ConfigOption) -> Result<ExitCode, CommandError> {
     let id = request_id(id)?;
     let session = config.open().await?;
-    let record = stored_record(&world::store(&session), &id).await?;
+    let record = stored_record(&ports::store(&session), &id).await?;
     of_our_chain(&session, &record.account)?;
     let evidence = of(&record, beside(&session, &record).await?);
     if out.is_some_and(|path| path.as_os_str() == "-") {
@@ -85,8 +85,8 @@ async fn write(id: &str, out: Option<&Path>, config: &ConfigOption) -> Result<Ex
 
 /// The parts that the record does not have. If no node answers, the file has no receipt and says so.
 async fn beside(session: &Session, record: &Record) -> Result<Beside, CommandError> {
-    let head = world::store(session).head(&record.account).await?;
-    let nodes = world::chain(session)?;
+    let head = ports::store(session).head(&record.account).await?;
+    let nodes = ports::chain(session)?;
     let settlement = record.phase.settlement();
     let mined = record.phase.receipt().map(|receipt| (receipt.tx_hash, receipt.block));
     let decided = settlement.map(|it| (it.verdict.tx_hash(), it.verdict.block())).or(mined);

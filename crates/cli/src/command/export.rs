@@ -15,7 +15,7 @@ use super::registered::{named, ours};
 use super::requests::{each_of, remark_unreadable};
 use super::{CommandError, ConfigOption};
 use crate::terminal::{remark, say_json};
-use crate::{clock, when, world};
+use crate::{clock, ports, when};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -51,7 +51,7 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let since = when::since(&arguments.since, clock::now())?;
     let session = arguments.config.open().await?;
-    let store = world::store(&session);
+    let store = ports::store(&session);
     let heads = match &arguments.account {
         Some(name) => vec![named(&session, name).await?],
         None => ours(&session).await?,

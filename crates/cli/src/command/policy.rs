@@ -20,7 +20,7 @@ use signpost_txmgr::wire::hex_digest;
 use super::{CommandError, Session};
 use crate::config::Config;
 use crate::terminal::say;
-use crate::{amount, clock, lane, world};
+use crate::{amount, clock, lane, ports};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -89,7 +89,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     verdict.policy_digest = Some(hex_digest(&policies.digest()));
     if let Some((tx_type, intent)) = &verdict.signs {
         let nodes = match &asked.config {
-            Some(file) => Some(world::chain(&Session::new(Config::load(file)?).await)?),
+            Some(file) => Some(ports::chain(&Session::new(Config::load(file)?).await)?),
             None => None,
         };
         verdict.lane = Some(lane::of(nodes.as_ref(), *tx_type, intent.to, intent.value).await);

@@ -33,7 +33,7 @@ use super::confirm::Yes;
 use super::{CommandError, ConfigOption, Session};
 use crate::config::Config;
 use crate::terminal::{remark, say, say_json};
-use crate::{aws, clock, when, world};
+use crate::{aws, clock, ports, when};
 
 /// How long received messages stay invisible to others: time to read the list and to type yes.
 const HELD_S: i32 = 300;
@@ -199,7 +199,7 @@ async fn answers(
         return Ok(HashMap::new());
     }
     let ids = messages.iter().filter_map(|message| format!("sqs:{}", message.message_id.as_ref()?).parse().ok());
-    let found = world::store(session).find(&ids.collect::<Vec<RequestId>>()).await?;
+    let found = ports::store(session).find(&ids.collect::<Vec<RequestId>>()).await?;
     let outcome = |found: Found| match found.stored {
         Ok(Stored::Rejected(rejected)) => {
             Some((found.id.strip_prefix("sqs:")?.to_owned(), OutcomeMessage::of_rejected(&rejected)))
@@ -217,7 +217,7 @@ async fn answer_again(
     message: &Message,
     outcome: &OutcomeMessage,
 ) -> Result<(), CommandError> {
-    for published in publish::all(&world::topic(session), std::slice::from_ref(outcome)).await {
+    for published in publish::all(&ports::topic(session), std::slice::from_ref(outcome)).await {
         published?;
     }
     delete(sqs, pair, message).await

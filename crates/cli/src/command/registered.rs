@@ -9,12 +9,12 @@ use signpost_txmgr::start::OfChain;
 use signpost_txmgr::units::{AccountKey, ChainId};
 
 use super::{CommandError, Session};
+use crate::ports;
 use crate::terminal::remark;
-use crate::world;
 
 /// The accounts of the configured chain, and separately those of other chains.
 pub async fn registered(session: &Session) -> Result<OfChain, CommandError> {
-    Ok(OfChain::of(world::store(session).accounts().await?, chain_id(session)))
+    Ok(OfChain::of(ports::store(session).accounts().await?, chain_id(session)))
 }
 
 /// The accounts of the configured chain. Reports on stderr what is left out: accounts of other chains, and unreadable
@@ -40,7 +40,7 @@ pub fn others(accounts: &OfChain) -> Option<String> {
 
 /// The account with a name, if it is on the configured chain; see [`any_named`].
 pub async fn named(session: &Session, name: &str) -> Result<Head, CommandError> {
-    let head = any_named(&world::store(session), name).await?;
+    let head = any_named(&ports::store(session), name).await?;
     of_our_chain(session, &head.account)?;
     Ok(head)
 }

@@ -13,7 +13,7 @@ use signpost_txmgr::wire::{OutcomeMessage, RequestStatus};
 use super::registered::of_our_chain;
 use super::{CommandError, ConfigOption, request_id};
 use crate::terminal::{remark, say, say_json};
-use crate::{clock, world};
+use crate::{clock, ports};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,7 +41,7 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let ids = arguments.ids.iter().map(|id| request_id(id)).collect::<Result<Vec<_>, _>>()?;
     let session = arguments.config.open().await?;
-    let stored = world::store(&session).load(&ids, clock::now()).await?;
+    let stored = ports::store(&session).load(&ids, clock::now()).await?;
     for stored in &stored {
         if let Stored::Record(record) = stored {
             // Outcomes of another Signpost go to its own topic.
@@ -64,7 +64,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
             None => remark(format!("{id}: no such request")),
         }
     }
-    let answers = publish::all(&world::topic(&session), &outcomes).await;
+    let answers = publish::all(&ports::topic(&session), &outcomes).await;
     for (outcome, answer) in outcomes.iter().zip(answers) {
         let OutcomeMessage { request_id, status, event_id, .. } = outcome;
         match answer {

@@ -20,7 +20,7 @@ use super::registered::{named, ours};
 use super::status::colour;
 use super::{CommandError, ConfigOption, error_chain};
 use crate::terminal::{paint, remark, say, say_json};
-use crate::{clock, when, world};
+use crate::{clock, ports, when};
 
 /// Ids per read.
 const READ_AT_ONCE: usize = 100;
@@ -87,7 +87,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let now = clock::now();
     let since = list.since.as_deref().map_or(Ok(Millis(0)), |text| when::since(text, now))?;
     let session = list.config.open().await?;
-    let store = world::store(&session);
+    let store = ports::store(&session);
     let heads = match &list.account {
         Some(name) => vec![named(&session, name).await?],
         None => ours(&session).await?,

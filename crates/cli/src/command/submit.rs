@@ -12,7 +12,7 @@ use signpost_client::{Body, NotSent};
 
 use super::{CommandError, ConfigOption};
 use crate::terminal::{remark, say, say_json};
-use crate::{aws, clock, world};
+use crate::{aws, clock, ports};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -87,7 +87,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let texts = bodies(&arguments)?;
     let bodies = if arguments.unchecked { texts.into_iter().map(Body::unchecked).collect() } else { checked(texts)? };
     let session = arguments.config.open().await?;
-    let sent = world::client(&session).send_all(&bodies).await;
+    let sent = ports::client(&session).send_all(&bodies).await;
     for (body, sent) in bodies.iter().zip(&sent) {
         show(body, sent, arguments.json);
     }

@@ -41,7 +41,7 @@ use guard::Until;
 use read::{Found, Reader};
 
 use crate::error::CommandError;
-use crate::{clock, world};
+use crate::{clock, ports};
 use signpost_host::error_chain;
 use signpost_host::session::Session;
 
@@ -67,7 +67,7 @@ struct Shared {
 impl Console {
     /// A console for the Signpost of this configuration. Connects to nothing yet.
     pub fn new(session: &Session) -> Result<Self, CommandError> {
-        Ok(Self { reader: Reader::new(session, world::chain(session)?) })
+        Ok(Self { reader: Reader::new(session, ports::chain(session)?) })
     }
 
     /// Serves the page until it is dropped.

@@ -17,7 +17,7 @@ use signpost_txmgr::wire::RequestStatus;
 use super::model::{self, AccountData, AccountView, Snapshot};
 use crate::aws;
 use crate::clock;
-use crate::{set_aside, world};
+use crate::{ports, set_aside};
 use signpost_host::error_chain;
 use signpost_host::session::Session;
 
@@ -54,7 +54,7 @@ pub(super) enum Found {
 impl Reader {
     pub(super) fn new(session: &Session, chain: BscChain) -> Self {
         Self {
-            store: world::store(session),
+            store: ports::store(session),
             chain,
             dynamodb: aws_sdk_dynamodb::Client::new(&session.sdk),
             requests_table: session.config.tables.requests.clone(),

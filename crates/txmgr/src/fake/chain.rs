@@ -8,11 +8,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
+use super::chain_state::{ChainState, NodeFaults, PoolTx, Second};
 use super::decode::decode;
 use super::gate::{Fate, Gate};
 use super::journal::{Entry, Journal};
 use super::lies::{self, FAR_AHEAD};
-use super::world::{ChainState, NodeFaults, PoolTx, Second};
 use crate::machine::{Corroboration, ReceiptView};
 use crate::ports::{
     Chain, ChainView, Counts, Happened, NonceUse, PortError, SlotQuery, UseQuery, ViewQuery, WitnessQuery,
@@ -21,7 +21,7 @@ use crate::record::{BlockRef, Foreign, Receipt, SendAnswer, SendClass};
 use crate::tx::{Intent, RawTx};
 use crate::units::{Address, BlockNumber, ChainId, Nonce, TxHash, U256, Wei};
 
-pub use super::world::{Mined, Orphans, PANIC_SELECTOR, POOL_PER_ACCOUNT, REVERT_SELECTOR};
+pub use super::chain_state::{Mined, Orphans, PANIC_SELECTOR, POOL_PER_ACCOUNT, REVERT_SELECTOR};
 
 /// Recovered senders by transaction hash. Simulations share it, so that each sender is recovered only once.
 pub type SenderCache = Arc<Mutex<HashMap<TxHash, Option<Address>>>>;
@@ -301,7 +301,7 @@ impl Chain for MemoryChain {
         _block: BlockRef,
     ) -> Result<Option<Vec<u8>>, PortError> {
         let pass = self.gate.enter("eth_call").await?;
-        let bytes = super::world::reverts(intent).then(|| intent.data.to_vec());
+        let bytes = super::chain_state::reverts(intent).then(|| intent.data.to_vec());
         pass.reply(bytes).await
     }
 

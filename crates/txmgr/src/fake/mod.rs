@@ -26,9 +26,9 @@ pub mod queue;
 pub mod store;
 pub mod topic;
 
+mod chain_state;
 mod decode;
 mod lies;
-mod world;
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +37,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use chain::MemoryChain;
+pub use chain_state::{NodeFaults, Second};
 pub use gate::{FakeFault, Fate, FaultSource, Gate};
 pub use journal::{Entry, Journal};
 pub use keys::{KeyState, MemoryKeys};
@@ -44,7 +45,6 @@ pub use lies::Lies;
 pub use queue::{MemoryQueue, MemoryQueues, QueueRules};
 pub use store::MemoryStore;
 pub use topic::MemoryTopic;
-pub use world::{NodeFaults, Second};
 
 use crate::seal::Sealer;
 use crate::units::Millis;

@@ -7,7 +7,7 @@ use signpost_txmgr::fake::{Fate, FaultSource, Gate};
 use signpost_txmgr::inbox::Disposition;
 use signpost_txmgr::ports::Happened;
 
-use crate::world::{NOW, RULES, handle, handle_all, transfer, ungrouped, world};
+use crate::fixture::{NOW, RULES, fixture, handle, handle_all, transfer, ungrouped};
 
 /// Counts the store's calls by name and lets the calls of one name fail.
 #[derive(Debug, Default)]
@@ -41,8 +41,8 @@ impl FaultSource for Counting {
 
 #[test]
 fn unknown_accounts_do_not_read_the_directory_per_batch() {
-    let (world, count) = (world(&["one", "two"]), Arc::new(Counting::default()));
-    let signer = world.signer_behind(RULES, Gate::with(count.clone()));
+    let (fixture, count) = (fixture(&["one", "two"]), Arc::new(Counting::default()));
+    let signer = fixture.signer_behind(RULES, Gate::with(count.clone()));
     for at in 0..20 {
         let account = (at % 2 == 0).then_some("nobody");
         handle_all(&signer, &[transfer(at, &format!("u-{at}"), account)], NOW.plus(u64::try_from(at).unwrap()));
@@ -56,58 +56,58 @@ fn unknown_accounts_do_not_read_the_directory_per_batch() {
 
 #[test]
 fn account_registered_after_a_failed_lookup_is_found() {
-    let world = world(&["one"]);
-    let signer = world.signer(RULES);
+    let fixture = fixture(&["one"]);
+    let signer = fixture.signer(RULES);
     handle_all(&signer, &[transfer(0, "a", Some("two"))], NOW);
-    world.register("two");
+    fixture.register("two");
     handle_all(&signer, &[transfer(1, "b", Some("two"))], NOW.plus(10_000));
-    assert_eq!((world.status("a"), world.status("b")), ("rejected", "signed"));
+    assert_eq!((fixture.status("a"), fixture.status("b")), ("rejected", "signed"));
 }
 
 #[test]
 fn account_registered_since_the_last_read_is_found_at_once() {
-    let world = world(&["one"]);
-    let signer = world.signer(RULES);
+    let fixture = fixture(&["one"]);
+    let signer = fixture.signer(RULES);
     handle_all(&signer, &[transfer(0, "a", Some("one"))], NOW);
-    world.register("two");
+    fixture.register("two");
     handle_all(&signer, &[transfer(1, "b", Some("two"))], NOW);
-    assert_eq!(world.status("b"), "signed");
+    assert_eq!(fixture.status("b"), "signed");
 }
 
 #[test]
 fn unreadable_directory_does_not_delay_known_accounts() {
-    let (world, count) = (world(&["one"]), Arc::new(Counting::default()));
-    let signer = world.signer_behind(RULES, Gate::with(count.clone()));
+    let (fixture, count) = (fixture(&["one"]), Arc::new(Counting::default()));
+    let signer = fixture.signer_behind(RULES, Gate::with(count.clone()));
     handle_all(&signer, &[transfer(0, "a", Some("one"))], NOW);
-    world.register("two");
+    fixture.register("two");
     count.fail(Some("Scan"));
     let batch = [transfer(1, "b", Some("two")), transfer(2, "c", Some("one"))].map(ungrouped);
     assert_eq!(handle(&signer, &batch, NOW), [Disposition::Retry, Disposition::Done]);
-    assert_eq!((world.status("b"), world.status("c")), ("unknown", "signed"));
-    world.assert_outcomes(&[]);
+    assert_eq!((fixture.status("b"), fixture.status("c")), ("unknown", "signed"));
+    fixture.assert_outcomes(&[]);
     count.fail(None);
     handle_all(&signer, &batch, NOW);
-    assert_eq!(world.status("b"), "signed");
+    assert_eq!(fixture.status("b"), "signed");
 }
 
 #[test]
 fn unreadable_records_leave_a_batch_on_the_queue() {
-    let (world, count) = (world(&["one"]), Arc::new(Counting::default()));
-    let signer = world.signer_behind(RULES, Gate::with(count.clone()));
+    let (fixture, count) = (fixture(&["one"]), Arc::new(Counting::default()));
+    let signer = fixture.signer_behind(RULES, Gate::with(count.clone()));
     count.fail(Some("BatchGetItem"));
     assert_eq!(handle(&signer, &[transfer(0, "a", Some("one"))], NOW), [Disposition::Retry]);
-    assert_eq!(world.status("a"), "unknown", "nothing is decided before the record's status is known");
+    assert_eq!(fixture.status("a"), "unknown", "nothing is decided before the record's status is known");
 }
 
 #[test]
 fn good_batch_costs_one_read_and_one_write_per_step() {
-    let (world, count) = (world(&["one"]), Arc::new(Counting::default()));
-    let signer = world.signer_behind(RULES, Gate::with(count.clone()));
+    let (fixture, count) = (fixture(&["one"]), Arc::new(Counting::default()));
+    let signer = fixture.signer_behind(RULES, Gate::with(count.clone()));
     let batch: Vec<_> = (0..10).map(|at| transfer(at, &format!("r-{at}"), Some("one"))).collect();
     handle_all(&signer, &batch, NOW);
     let calls = ["BatchGetItem", "TransactWriteItems", "PutItem", "UpdateItem"].map(|call| count.calls(call));
-    assert_eq!((calls, world.keys.sign_calls()), ([1, 1, 0, 10], 10));
+    assert_eq!((calls, fixture.keys.sign_calls()), ([1, 1, 0, 10], 10));
     handle_all(&signer, &batch, NOW);
     let calls = ["BatchGetItem", "TransactWriteItems", "PutItem", "UpdateItem"].map(|call| count.calls(call));
-    assert_eq!((calls, world.keys.sign_calls()), ([2, 1, 0, 10], 10), "a repeat only reads");
+    assert_eq!((calls, fixture.keys.sign_calls()), ([2, 1, 0, 10], 10), "a repeat only reads");
 }

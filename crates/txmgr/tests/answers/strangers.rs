@@ -6,7 +6,7 @@ use signpost_txmgr::fake::{Fate, FaultSource, Gate};
 use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::record::{CancelCause, Record, Stored};
 
-use crate::world::{NOW, RULES, bad, cancel, from, handle, handle_all, message, transfer, world};
+use crate::fixture::{NOW, RULES, bad, cancel, fixture, from, handle, handle_all, message, transfer};
 
 const POLICY: &str = "[account.one]\nmax_gas_price_wei = 1000000000\ngas_price_wei = 100000000\n\
     allow_senders = [\"AIDAGOOD\"]\ncancel_senders = [\"AROADESK:*\"]\n";
@@ -56,95 +56,95 @@ fn junk() -> Vec<Incoming> {
 
 #[test]
 fn message_of_a_stranger_costs_one_write_and_no_read() {
-    let world = world(&["one"]);
+    let fixture = fixture(&["one"]);
     let watched = Arc::new(Watched::default());
-    let signer = world.signer_behind(POLICY, Gate::with(watched.clone()));
+    let signer = fixture.signer_behind(POLICY, Gate::with(watched.clone()));
     let junk = junk();
     handle_all(&signer, &junk, NOW);
     assert_eq!(watched.take(), vec!["PutItem"; junk.len()], "the store gets no other call");
-    let outcomes = world.outcomes();
+    let outcomes = fixture.outcomes();
     assert_eq!(outcomes.len(), junk.len(), "each is answered once");
     for (id, code, by) in &outcomes {
         assert_eq!((id.as_str(), code.as_str()), (format!("sqs:{by}").as_str(), "senderNotAllowed"));
-        let rejected = world.rejected(id);
+        let rejected = fixture.rejected(id);
         assert_eq!(rejected.expires_at, Some(NOW.plus(DAY_MS)), "kept for a day");
         assert_eq!((rejected.metadata, rejected.published_at), (None, Some(NOW)), "and not written again");
     }
-    let names = |at: usize| world.rejected(&format!("sqs:m-{at}")).reason.request_id.map(|id| id.to_string());
+    let names = |at: usize| fixture.rejected(&format!("sqs:m-{at}")).reason.request_id.map(|id| id.to_string());
     assert_eq!((names(0), names(3), names(4)), (Some("a".to_owned()), Some("c".to_owned()), None));
     for id in ["a", "b", "c", "d", "e"] {
-        assert_eq!(world.status(id), "unknown", "nothing is published under {id}");
+        assert_eq!(fixture.status(id), "unknown", "nothing is published under {id}");
     }
 }
 
 #[test]
 fn strangers_do_not_affect_other_messages_of_the_batch() {
-    let world = world(&["one"]);
+    let fixture = fixture(&["one"]);
     let mut batch = junk();
     batch.insert(1, from("AIDAGOOD", transfer(10, "a", Some("one"))));
     batch.push(from("AIDAGOOD", transfer(11, "b", Some("one"))));
-    handle_all(&world.signer(POLICY), &batch, NOW);
-    assert_eq!((world.status("a"), world.status("b")), ("signed", "signed"));
-    assert_eq!(world.outcomes().len(), batch.len() - 2);
+    handle_all(&fixture.signer(POLICY), &batch, NOW);
+    assert_eq!((fixture.status("a"), fixture.status("b")), ("signed", "signed"));
+    assert_eq!(fixture.outcomes().len(), batch.len() - 2);
 }
 
 #[test]
 fn message_has_one_outcome_despite_lost_replies() {
     for fate in [Fate::Fail { happened: signpost_txmgr::ports::Happened::No, throttled: true }, Fate::LoseReply] {
-        let world = world(&["one"]);
+        let fixture = fixture(&["one"]);
         let watched = Arc::new(Watched::default());
         watched.fail("PutItem", fate);
-        let signer = world.signer_behind(POLICY, Gate::with(watched.clone()));
+        let signer = fixture.signer_behind(POLICY, Gate::with(watched.clone()));
         let stranger = from("AIDAEVIL", transfer(0, "a", Some("one")));
         assert_eq!(handle(&signer, std::slice::from_ref(&stranger), NOW), [Disposition::Retry]);
-        world.assert_outcomes(&[]);
+        fixture.assert_outcomes(&[]);
         handle_all(&signer, &[again(&stranger)], NOW.plus(1_000));
-        world.assert_outcomes(&[("sqs:m-0", "senderNotAllowed", "m-0")]);
-        assert_eq!(world.rejected("sqs:m-0").expires_at.map(|at| at.since(NOW) / 10_000), Some(DAY_MS / 10_000));
+        fixture.assert_outcomes(&[("sqs:m-0", "senderNotAllowed", "m-0")]);
+        assert_eq!(fixture.rejected("sqs:m-0").expires_at.map(|at| at.since(NOW) / 10_000), Some(DAY_MS / 10_000));
     }
 }
 
 #[test]
 fn messages_behind_a_stranger_in_a_group_keep_their_order() {
-    let world = world(&["one"]);
+    let fixture = fixture(&["one"]);
     let watched = Arc::new(Watched::default());
     watched.fail("PutItem", Fate::Fail { happened: signpost_txmgr::ports::Happened::No, throttled: true });
-    let signer = world.signer_behind(POLICY, Gate::with(watched.clone()));
+    let signer = fixture.signer_behind(POLICY, Gate::with(watched.clone()));
     let batch = [from("AIDAEVIL", transfer(0, "x", None)), from("AIDAGOOD", transfer(1, "y", Some("one")))];
     assert_eq!(handle(&signer, &batch, NOW), [Disposition::Retry; 2]);
-    assert_eq!(world.status("y"), "unknown", "one group, and the first is not answered");
+    assert_eq!(fixture.status("y"), "unknown", "one group, and the first is not answered");
     let batch = batch.map(|message| again(&message));
     handle_all(&signer, &batch, NOW);
-    assert_eq!(world.status("y"), "signed");
-    world.assert_outcomes(&[("sqs:m-0", "senderNotAllowed", "m-0")]);
+    assert_eq!(fixture.status("y"), "signed");
+    fixture.assert_outcomes(&[("sqs:m-0", "senderNotAllowed", "m-0")]);
 }
 
 #[test]
 fn accepted_message_is_not_refused_when_policy_drops_sender() {
-    let world = world(&["one"]);
+    let fixture = fixture(&["one"]);
     let request = from("AIDAOLD", transfer(0, "a", Some("one")));
-    handle_all(&world.signer(RULES), std::slice::from_ref(&request), NOW);
-    handle_all(&world.signer(POLICY), &[again(&request)], NOW);
-    world.assert_outcomes(&[]);
-    assert_ne!(world.status("a"), "rejected");
+    handle_all(&fixture.signer(RULES), std::slice::from_ref(&request), NOW);
+    handle_all(&fixture.signer(POLICY), &[again(&request)], NOW);
+    fixture.assert_outcomes(&[]);
+    assert_ne!(fixture.status("a"), "rejected");
     let asked = from("AIDAOLD", cancel(1, "a"));
-    handle_all(&world.signer(RULES), std::slice::from_ref(&asked), NOW);
-    handle_all(&world.signer(POLICY), &[again(&asked)], NOW);
-    world.assert_outcomes(&[]);
-    assert_eq!(world.record("a").cancel, Some(CancelCause::Asked));
+    handle_all(&fixture.signer(RULES), std::slice::from_ref(&asked), NOW);
+    handle_all(&fixture.signer(POLICY), &[again(&asked)], NOW);
+    fixture.assert_outcomes(&[]);
+    assert_eq!(fixture.record("a").cancel, Some(CancelCause::Asked));
 }
 
 #[test]
 fn redelivered_message_is_refused_with_the_same_outcome() {
     let outcomes = |receives: u32, is_taken: bool| {
-        let world = world(&["one"]);
+        let fixture = fixture(&["one"]);
         if is_taken {
-            handle_all(&world.signer(POLICY), &[from("AIDAGOOD", transfer(9, "a", Some("one")))], NOW);
+            handle_all(&fixture.signer(POLICY), &[from("AIDAGOOD", transfer(9, "a", Some("one")))], NOW);
         }
         for message in junk() {
-            handle_all(&world.signer(POLICY), &[Incoming { receives, ..message }], NOW);
+            handle_all(&fixture.signer(POLICY), &[Incoming { receives, ..message }], NOW);
         }
-        world.topic.copies().into_iter().map(|copy| (copy.event_id, copy.reason)).collect::<Vec<_>>()
+        fixture.topic.copies().into_iter().map(|copy| (copy.event_id, copy.reason)).collect::<Vec<_>>()
     };
     assert_eq!(outcomes(1, false), outcomes(2, false));
     assert_eq!(outcomes(1, true), outcomes(2, true));
@@ -153,34 +153,34 @@ fn redelivered_message_is_refused_with_the_same_outcome() {
 
 #[test]
 fn sender_that_may_only_cancel_is_not_a_stranger() {
-    let world = world(&["one"]);
-    handle_all(&world.signer(POLICY), &[from("AIDAGOOD", transfer(0, "a", Some("one")))], NOW);
-    handle_all(&world.signer(POLICY), &[from("AROADESK:anne", cancel(1, "a"))], NOW);
-    assert_eq!(world.record("a").cancel, Some(CancelCause::Asked));
-    handle_all(&world.signer(POLICY), &[from("AIDAEVIL", cancel(2, "a"))], NOW);
-    world.assert_outcomes(&[("sqs:m-2", "senderNotAllowed", "m-2")]);
+    let fixture = fixture(&["one"]);
+    handle_all(&fixture.signer(POLICY), &[from("AIDAGOOD", transfer(0, "a", Some("one")))], NOW);
+    handle_all(&fixture.signer(POLICY), &[from("AROADESK:anne", cancel(1, "a"))], NOW);
+    assert_eq!(fixture.record("a").cancel, Some(CancelCause::Asked));
+    handle_all(&fixture.signer(POLICY), &[from("AIDAEVIL", cancel(2, "a"))], NOW);
+    fixture.assert_outcomes(&[("sqs:m-2", "senderNotAllowed", "m-2")]);
 }
 
 #[test]
 fn outcome_outlives_every_redelivery() {
-    let world = world(&["one"]);
+    let fixture = fixture(&["one"]);
     let stranger = from("AIDAEVIL", transfer(0, "a", Some("one")));
-    handle_all(&world.signer(POLICY), std::slice::from_ref(&stranger), NOW);
+    handle_all(&fixture.signer(POLICY), std::slice::from_ref(&stranger), NOW);
     // Policy allows the sender by now.
-    handle_all(&world.signer(RULES), &[again(&stranger)], NOW.plus(DAY_MS - 1_000));
-    world.assert_outcomes(&[("sqs:m-0", "senderNotAllowed", "m-0")]);
-    assert!(!matches!(world.stored("a"), Some(Stored::Record(_))));
-    handle_all(&world.signer(POLICY), &[again(&stranger)], NOW.plus(2 * DAY_MS));
-    world.assert_outcomes(&[("sqs:m-0", "senderNotAllowed", "m-0")]);
+    handle_all(&fixture.signer(RULES), &[again(&stranger)], NOW.plus(DAY_MS - 1_000));
+    fixture.assert_outcomes(&[("sqs:m-0", "senderNotAllowed", "m-0")]);
+    assert!(!matches!(fixture.stored("a"), Some(Stored::Record(_))));
+    handle_all(&fixture.signer(POLICY), &[again(&stranger)], NOW.plus(2 * DAY_MS));
+    fixture.assert_outcomes(&[("sqs:m-0", "senderNotAllowed", "m-0")]);
 }
 
 #[test]
 fn record_keeps_the_max_head_time_of_its_policy() {
-    let world = world(&["one"]);
+    let fixture = fixture(&["one"]);
     for (at, line, expected) in [(0, "", 600_000), (1, "max_head_s = 30\n", 30_000)] {
         let id = format!("r-{at}");
-        handle_all(&world.signer(&format!("{RULES}{line}")), &[transfer(at, &id, Some("one"))], NOW);
-        let Record { max_head_ms, capped_since, .. } = world.record(&id);
+        handle_all(&fixture.signer(&format!("{RULES}{line}")), &[transfer(at, &id, Some("one"))], NOW);
+        let Record { max_head_ms, capped_since, .. } = fixture.record(&id);
         assert_eq!((max_head_ms, capped_since), (Some(expected), None));
     }
 }

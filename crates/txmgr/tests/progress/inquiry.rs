@@ -6,15 +6,15 @@ use signpost_txmgr::machine::{
 use signpost_txmgr::record::{BlockRef, Foreign, Inquiry, Phase, Receipt, Record, Subject};
 use signpost_txmgr::units::{BlockHash, BlockNumber, Gas, Millis, Nonce, TxHash, Wei};
 
-use super::world::{NOW, World};
+use super::fixture::{Fixture, NOW};
 
 const AT: BlockRef = BlockRef { number: BlockNumber(40), hash: BlockHash([1; 32]) };
 
 /// A signed request in slot 0.
 fn signed() -> Record {
-    let world = World::new();
-    world.request(0..1, "0x");
-    world.record(0)
+    let fixture = Fixture::new();
+    fixture.request(0..1, "0x");
+    fixture.record(0)
 }
 
 /// A view in which the slot is used and the node gives this answer about its receipt.

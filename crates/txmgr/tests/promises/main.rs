@@ -13,9 +13,9 @@
 )]
 
 mod cancels;
+mod fixture;
 mod lanes;
 mod outcomes;
 mod prices;
 mod signing;
 mod timers;
-mod world;

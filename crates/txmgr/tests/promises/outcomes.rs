@@ -5,12 +5,12 @@ use signpost_txmgr::record::Phase;
 use signpost_txmgr::units::{Millis, Nonce};
 use signpost_txmgr::wire::Status;
 
-use super::world::{NOW, RETENTION_MS, RULES, World, done, request};
+use super::fixture::{Fixture, NOW, RETENTION_MS, RULES, done, request};
 
 const METADATA: &str = ",\"metadata\":{\"order\":17,\"tags\":[\"a\"]}";
 
-fn assert_metadata(world: &World, id: &str, code: &str) {
-    let outcome = world.outcome(id);
+fn assert_metadata(fixture: &Fixture, id: &str, code: &str) {
+    let outcome = fixture.outcome(id);
     assert_eq!(outcome.status, Status::Rejected);
     assert_eq!(outcome.reason.unwrap().code, code);
     assert_eq!(outcome.metadata, Some(serde_json::json!({"order": 17, "tags": ["a"]})), "{code}");
@@ -18,45 +18,45 @@ fn assert_metadata(world: &World, id: &str, code: &str) {
 
 #[test]
 fn rejection_has_the_callers_metadata() {
-    let mut world = World::with_rules(&format!("{RULES}max_value_wei = 9\n"));
-    world.take(request("policy", "one", &format!(",\"value\":10{METADATA}")), NOW);
-    assert_metadata(&world, "policy", "valueTooHigh");
+    let mut fixture = Fixture::with_rules(&format!("{RULES}max_value_wei = 9\n"));
+    fixture.take(request("policy", "one", &format!(",\"value\":10{METADATA}")), NOW);
+    assert_metadata(&fixture, "policy", "valueTooHigh");
 
-    world.take(request("account", "three", METADATA), NOW);
-    assert_metadata(&world, "account", "unknownAccount");
+    fixture.take(request("account", "three", METADATA), NOW);
+    assert_metadata(&fixture, "account", "unknownAccount");
 
-    let account = world.account("two");
-    done(signpost_txmgr::ports::Store::set_paused(&world.store, &account, true)).unwrap();
-    world.take(request("paused", "two", METADATA), NOW);
-    assert_metadata(&world, "paused", "accountPaused");
+    let account = fixture.account("two");
+    done(signpost_txmgr::ports::Store::set_paused(&fixture.store, &account, true)).unwrap();
+    fixture.take(request("paused", "two", METADATA), NOW);
+    assert_metadata(&fixture, "paused", "accountPaused");
 
-    world.take(request("field", "one", &format!(",\"colour\":1{METADATA}")), NOW);
-    assert_metadata(&world, "field", "unknownField");
+    fixture.take(request("field", "one", &format!(",\"colour\":1{METADATA}")), NOW);
+    assert_metadata(&fixture, "field", "unknownField");
 }
 
 #[test]
 fn refusal_by_the_spend_limit_has_the_callers_metadata() {
     // One request of 60,000 gas at the cap of 5 gwei.
     let rules = format!("{RULES}spend_limit_wei = \"300000000000000\"\nspend_window_s = 60\n");
-    let mut world = World::with_rules(&rules);
-    world.take(request("first", "one", ""), NOW);
-    world.take(request("second", "one", METADATA), NOW);
-    assert_metadata(&world, "second", "spendLimitReached");
+    let mut fixture = Fixture::with_rules(&rules);
+    fixture.take(request("first", "one", ""), NOW);
+    fixture.take(request("second", "one", METADATA), NOW);
+    assert_metadata(&fixture, "second", "spendLimitReached");
 }
 
 #[test]
 fn confirmed_outcome_has_the_callers_metadata() {
-    let mut world = World::new();
-    world.take(request("r-1", "one", METADATA), NOW);
-    world.finish("one", NOW);
-    let outcome = world.outcome("r-1");
+    let mut fixture = Fixture::new();
+    fixture.take(request("r-1", "one", METADATA), NOW);
+    fixture.finish("one", NOW);
+    let outcome = fixture.outcome("r-1");
     assert_eq!((outcome.status, outcome.reason), (Status::Confirmed, None));
     assert_eq!(outcome.metadata, Some(serde_json::json!({"order": 17, "tags": ["a"]})));
 }
 
 #[test]
 fn reverted_outcome_has_the_reason() {
-    let mut world = World::new();
+    let mut fixture = Fixture::new();
     // Error("no funds"): the in-memory chain reverts with this data.
     let data = concat!(
         "0x08c379a0",
@@ -64,9 +64,9 @@ fn reverted_outcome_has_the_reason() {
         "0000000000000000000000000000000000000000000000000000000000000008",
         "6e6f2066756e6473000000000000000000000000000000000000000000000000"
     );
-    world.take(request("r-1", "one", &format!(",\"data\":\"{data}\"")), NOW);
-    world.finish("one", NOW);
-    let outcome = world.outcome("r-1");
+    fixture.take(request("r-1", "one", &format!(",\"data\":\"{data}\"")), NOW);
+    fixture.finish("one", NOW);
+    let outcome = fixture.outcome("r-1");
     assert_eq!(outcome.status, Status::Reverted);
     let reason = outcome.reason.unwrap();
     assert_eq!(reason.code, "reverted");
@@ -76,13 +76,13 @@ fn reverted_outcome_has_the_reason() {
 
 #[test]
 fn displaced_outcome_names_the_foreign_transaction() {
-    let mut world = World::new();
-    world.take(request("r-1", "one", ""), NOW);
-    let foreign = world.chain.foreign(world.account("one").address, Nonce(0));
-    world.chain.mine();
-    world.mine_many();
-    world.finish("one", NOW.plus(60_000));
-    let outcome = world.outcome("r-1");
+    let mut fixture = Fixture::new();
+    fixture.take(request("r-1", "one", ""), NOW);
+    let foreign = fixture.chain.foreign(fixture.account("one").address, Nonce(0));
+    fixture.chain.mine();
+    fixture.mine_many();
+    fixture.finish("one", NOW.plus(60_000));
+    let outcome = fixture.outcome("r-1");
     assert_eq!((outcome.status, outcome.tx_hash), (Status::Displaced, Some(foreign.to_string())));
     let reason = outcome.reason.unwrap();
     assert_eq!(reason.code, "displaced");
@@ -91,59 +91,59 @@ fn displaced_outcome_names_the_foreign_transaction() {
 
 #[test]
 fn outcome_after_a_passed_deadline_has_that_reason() {
-    let mut world = World::new();
+    let mut fixture = Fixture::new();
     let deadline_s = NOW.0 / 1_000 + 10;
-    world.take(request("r-1", "one", &format!(",\"deadline\":{deadline_s}")), NOW);
-    world.finish("one", NOW.plus(10_000));
-    let outcome = world.outcome("r-1");
+    fixture.take(request("r-1", "one", &format!(",\"deadline\":{deadline_s}")), NOW);
+    fixture.finish("one", NOW.plus(10_000));
+    let outcome = fixture.outcome("r-1");
     assert_eq!((outcome.status, outcome.reason.unwrap().code.as_str()), (Status::Cancelled, "deadlinePassed"));
 }
 
 #[test]
 fn rejection_is_kept_for_the_whole_retention() {
-    let mut world = World::new();
-    world.take(request("r-1", "three", ""), NOW);
-    assert_eq!(world.rejected("r-1").expires_at, Some(NOW.plus(RETENTION_MS)));
+    let mut fixture = Fixture::new();
+    fixture.take(request("r-1", "three", ""), NOW);
+    assert_eq!(fixture.rejected("r-1").expires_at, Some(NOW.plus(RETENTION_MS)));
 
-    world.store.expire(NOW.plus(RETENTION_MS - 1));
-    assert_eq!(world.rejected("r-1").reason.code, "unknownAccount");
-    world.store.expire(NOW.plus(RETENTION_MS));
-    assert_eq!(world.store.stored(&"r-1".parse().unwrap()), None);
+    fixture.store.expire(NOW.plus(RETENTION_MS - 1));
+    assert_eq!(fixture.rejected("r-1").reason.code, "unknownAccount");
+    fixture.store.expire(NOW.plus(RETENTION_MS));
+    assert_eq!(fixture.store.stored(&"r-1".parse().unwrap()), None);
 }
 
 #[test]
 fn request_and_its_slot_are_kept_for_the_whole_retention() {
-    let mut world = World::new();
-    world.take(request("r-1", "one", ""), NOW);
-    assert_eq!(slot_expiry(&world), [None], "an open slot never expires");
-    let closed_at = world.finish("one", NOW.plus(100));
-    let Phase::Settled(settlement) = world.record("r-1").phase else { panic!("settled") };
+    let mut fixture = Fixture::new();
+    fixture.take(request("r-1", "one", ""), NOW);
+    assert_eq!(slot_expiry(&fixture), [None], "an open slot never expires");
+    let closed_at = fixture.finish("one", NOW.plus(100));
+    let Phase::Settled(settlement) = fixture.record("r-1").phase else { panic!("settled") };
     let published_at = settlement.published_at.unwrap();
     assert!(published_at > NOW.plus(100) && published_at <= closed_at, "{published_at:?}");
     assert_eq!(settlement.expires_at, Some(published_at.plus(RETENTION_MS)));
-    let expiries = slot_expiry(&world);
+    let expiries = slot_expiry(&fixture);
     let [Some(slot)] = expiries.as_slice() else { panic!("{expiries:?}") };
     assert!(*slot >= published_at.plus(RETENTION_MS) && *slot <= closed_at.plus(RETENTION_MS), "{slot:?}");
 }
 
-fn slot_expiry(world: &World) -> Vec<Option<Millis>> {
-    world.store.with_tables(|tables| tables.slots.values().map(|slot| slot.expires_at).collect())
+fn slot_expiry(fixture: &Fixture) -> Vec<Option<Millis>> {
+    fixture.store.with_tables(|tables| tables.slots.values().map(|slot| slot.expires_at).collect())
 }
 
 #[test]
 fn id_is_protected_until_its_record_expires() {
-    let mut world = World::new();
-    world.take(request("r-1", "one", ""), NOW);
-    world.finish("one", NOW.plus(100));
-    let Phase::Settled(settlement) = world.record("r-1").phase else { panic!("settled") };
+    let mut fixture = Fixture::new();
+    fixture.take(request("r-1", "one", ""), NOW);
+    fixture.finish("one", NOW.plus(100));
+    let Phase::Settled(settlement) = fixture.record("r-1").phase else { panic!("settled") };
     let expires_at = settlement.expires_at.unwrap();
 
-    let other = world.message(request("r-1", "one", ",\"value\":7"));
-    assert_eq!(world.handle(&[other], Millis(expires_at.0 - 1)), [Disposition::Done]);
-    assert_eq!(world.refusals().len(), 1, "the id was used with other contents");
-    assert_eq!(world.head("one").next_nonce, Nonce(1));
+    let other = fixture.message(request("r-1", "one", ",\"value\":7"));
+    assert_eq!(fixture.handle(&[other], Millis(expires_at.0 - 1)), [Disposition::Done]);
+    assert_eq!(fixture.refusals().len(), 1, "the id was used with other contents");
+    assert_eq!(fixture.head("one").next_nonce, Nonce(1));
 
-    let later = world.message(request("r-1", "one", ",\"value\":7"));
-    assert_eq!(world.handle(&[later], expires_at), [Disposition::Done]);
-    assert_eq!(world.record("r-1").nonce, Nonce(1), "past its expiry the id is free, deleted or not");
+    let later = fixture.message(request("r-1", "one", ",\"value\":7"));
+    assert_eq!(fixture.handle(&[later], expires_at), [Disposition::Done]);
+    assert_eq!(fixture.record("r-1").nonce, Nonce(1), "past its expiry the id is free, deleted or not");
 }

@@ -6,7 +6,7 @@ use signpost_txmgr::tx::Fee;
 use signpost_txmgr::units::Wei;
 use signpost_txmgr::wire::{SignerPoke, Status, WireFee, WireKind};
 
-use super::world::{NOW, World, request};
+use super::fixture::{Fixture, NOW, request};
 
 const GWEI: u64 = 1_000_000_000;
 
@@ -52,14 +52,14 @@ fn bump_keeps_both_fields_of_a_dynamic_fee_within_the_cap() {
 }
 
 /// A lane whose head was sent, is not mined, and is due for a bump.
-fn stuck(more: &str) -> World {
-    let mut world = World::new();
-    world.forget_sends(true);
-    world.take(request("r-1", "one", more), NOW);
-    world.round("one", NOW);
-    world.mine_many();
-    world.round("one", NOW.plus(11_000));
-    world
+fn stuck(more: &str) -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.forget_sends(true);
+    fixture.take(request("r-1", "one", more), NOW);
+    fixture.round("one", NOW);
+    fixture.mine_many();
+    fixture.round("one", NOW.plus(11_000));
+    fixture
 }
 
 #[test]
@@ -71,24 +71,24 @@ fn stuck_head_is_replaced_at_a_higher_price() {
             dynamic(2_200_000_000, 1_100_000_000),
         ),
     ] {
-        let mut world = stuck(more);
-        let asks = world.asks();
+        let mut fixture = stuck(more);
+        let asks = fixture.asks();
         let [ask] = asks.as_slice() else { panic!("{asks:?}") };
         assert_eq!((ask.request_id.as_str(), ask.attempt, ask.kind), ("r-1", 1, WireKind::Execute));
         assert_eq!(ask.fee.as_ref().and_then(WireFee::fee), Some(wanted));
 
-        world.answer_asks(&asks, NOW.plus(11_001));
-        let record = world.record("r-1");
+        fixture.answer_asks(&asks, NOW.plus(11_001));
+        let record = fixture.record("r-1");
         let [first, bump] = record.attempts.as_slice() else { panic!("{:?}", record.attempts) };
         assert_eq!((bump.kind, bump.fee), (AttemptKind::Execute, wanted));
         assert_ne!(first.tx_hash, bump.tx_hash);
 
-        world.sent();
-        world.forget_sends(false);
-        world.round("one", NOW.plus(11_002));
-        assert_eq!(world.sent().iter().map(|raw| raw.hash).collect::<Vec<_>>(), [bump.tx_hash]);
-        world.finish("one", NOW.plus(12_000));
-        let outcome = world.outcome("r-1");
+        fixture.sent();
+        fixture.forget_sends(false);
+        fixture.round("one", NOW.plus(11_002));
+        assert_eq!(fixture.sent().iter().map(|raw| raw.hash).collect::<Vec<_>>(), [bump.tx_hash]);
+        fixture.finish("one", NOW.plus(12_000));
+        let outcome = fixture.outcome("r-1");
         assert_eq!((outcome.status, outcome.tx_hash), (Status::Confirmed, Some(bump.tx_hash.to_string())));
         let paid = match wanted {
             Fee::Legacy { gas_price } => gas_price,
@@ -100,19 +100,19 @@ fn stuck_head_is_replaced_at_a_higher_price() {
 
 #[test]
 fn price_refused_by_a_node_is_raised_at_once() {
-    let mut world = World::new();
-    world.forget_sends(true);
-    world.take(request("r-1", "one", ""), NOW);
-    world.round("one", NOW);
-    world.mine_many();
-    world.round("one", NOW.plus(10_000));
-    let asks = world.asks();
-    world.answer_asks(&asks, NOW.plus(10_001));
-    world.chain.set_least_price(Wei::from_gwei(2));
+    let mut fixture = Fixture::new();
+    fixture.forget_sends(true);
+    fixture.take(request("r-1", "one", ""), NOW);
+    fixture.round("one", NOW);
+    fixture.mine_many();
+    fixture.round("one", NOW.plus(10_000));
+    let asks = fixture.asks();
+    fixture.answer_asks(&asks, NOW.plus(10_001));
+    fixture.chain.set_least_price(Wei::from_gwei(2));
     // The bump is sent and refused. The signer was asked a moment ago, but is asked again without a pause.
-    world.round("one", NOW.plus(10_002));
-    world.round("one", NOW.plus(10_003));
-    let asks = world.asks();
+    fixture.round("one", NOW.plus(10_002));
+    fixture.round("one", NOW.plus(10_003));
+    let asks = fixture.asks();
     let [ask] = asks.as_slice() else { panic!("{asks:?}") };
     assert_eq!((ask.attempt, ask.fee.as_ref().and_then(WireFee::fee)), (2, Some(legacy(2 * GWEI))));
 }
@@ -123,32 +123,32 @@ fn signer_signs_only_bumps_that_a_node_accepts() {
     for fee in
         [dynamic(22 * GWEI / 10, GWEI), dynamic(2 * GWEI, 11 * GWEI / 10), dynamic(4 * GWEI, GWEI), legacy(3 * GWEI)]
     {
-        let world = stuck(more);
-        let ask = SignerPoke { fee: Some(WireFee::from(&fee)), ..world.asks().remove(0) };
-        world.answer_asks(&[ask], NOW.plus(11_001));
-        assert_eq!(world.record("r-1").attempts.len(), 1, "{fee:?}");
-        assert_eq!(world.keys.sign_calls(), 1, "{fee:?}");
+        let fixture = stuck(more);
+        let ask = SignerPoke { fee: Some(WireFee::from(&fee)), ..fixture.asks().remove(0) };
+        fixture.answer_asks(&[ask], NOW.plus(11_001));
+        assert_eq!(fixture.record("r-1").attempts.len(), 1, "{fee:?}");
+        assert_eq!(fixture.keys.sign_calls(), 1, "{fee:?}");
     }
 }
 
 #[test]
 fn signer_signs_no_bump_above_the_cap() {
-    let world = stuck("");
-    let asks = world.asks();
+    let fixture = stuck("");
+    let asks = fixture.asks();
     let at = |price| SignerPoke { fee: Some(WireFee::from(&legacy(price))), ..asks[0].clone() };
-    world.answer_asks(&[at(5 * GWEI + 1)], NOW.plus(11_001));
+    fixture.answer_asks(&[at(5 * GWEI + 1)], NOW.plus(11_001));
     assert!(
-        world.record("r-1").attempts.iter().all(|attempt| attempt.fee.price() <= Wei::from_gwei(5)),
+        fixture.record("r-1").attempts.iter().all(|attempt| attempt.fee.price() <= Wei::from_gwei(5)),
         "nothing is priced above the cap of 5 gwei"
     );
-    let world = stuck("");
-    world.answer_asks(&[at(5 * GWEI)], NOW.plus(11_001));
-    assert_eq!(world.record("r-1").attempts.len(), 2, "the cap itself is allowed");
+    let fixture = stuck("");
+    fixture.answer_asks(&[at(5 * GWEI)], NOW.plus(11_001));
+    assert_eq!(fixture.record("r-1").attempts.len(), 2, "the cap itself is allowed");
 }
 
 #[test]
 fn request_without_a_price_gets_the_accounts_price() {
-    let mut world = World::new();
-    world.take(request("r-1", "one", ""), NOW);
-    assert_eq!(world.record("r-1").attempts[0].fee, legacy(GWEI));
+    let mut fixture = Fixture::new();
+    fixture.take(request("r-1", "one", ""), NOW);
+    assert_eq!(fixture.record("r-1").attempts[0].fee, legacy(GWEI));
 }

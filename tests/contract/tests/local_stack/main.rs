@@ -3,8 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a test ends at the first surprise")]
 
+mod fixture;
 mod topics;
-mod world;
 
 macro_rules! on_the_stack {
     ($suite:ident: $($claim:ident),* $(,)?) => {
@@ -12,8 +12,8 @@ macro_rules! on_the_stack {
             $(
                 #[test]
                 fn $claim() {
-                    crate::world::run(async {
-                        let port = crate::world::$suite(stringify!($claim)).await;
+                    crate::fixture::run(async {
+                        let port = crate::fixture::$suite(stringify!($claim)).await;
                         signpost_contract::$suite::$claim(&port).await;
                     });
                 }

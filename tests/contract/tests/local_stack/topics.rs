@@ -7,7 +7,7 @@ use signpost_contract::topic::{Subscriber as _, outcomes};
 use signpost_txmgr::ports::{BroadcastQueue as _, OutcomeTopic as _};
 use signpost_txmgr::wire::{LanePoke, OutcomeMessage, Status};
 
-use crate::world::{resources, run, subscribe};
+use crate::fixture::{resources, run, subscribe};
 
 #[test]
 fn subscriber_gets_what_its_filter_policy_selects() {

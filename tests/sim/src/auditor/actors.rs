@@ -10,7 +10,7 @@ use signpost_txmgr::record::{Record, SendClass};
 use signpost_txmgr::units::{AccountKey, KmsKeyId, SigningHash};
 
 use super::Auditor;
-use crate::world::SIGN_CONCURRENCY;
+use crate::deployment::SIGN_CONCURRENCY;
 
 /// The task that was polled when a journal entry was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use signpost_txmgr::units::{AccountKey, ChainId, Millis, RequestId};
 
 use super::Auditor;
 use super::encoding::{Price, Unsigned};
-use crate::world::{CAP_GWEI, RuleSet, SENDERS};
+use crate::deployment::{CAP_GWEI, RuleSet, SENDERS};
 
 /// A message put on the signing queue, with its refusals and its acknowledgement.
 #[derive(Debug)]

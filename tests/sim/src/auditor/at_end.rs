@@ -7,16 +7,16 @@ use signpost_txmgr::record::{Record, Stored};
 use signpost_txmgr::units::{Nonce, RequestId};
 
 use super::{Auditor, Violation};
-use crate::world::{RETENTION_MS, START, STRANGER, World};
+use crate::deployment::{Deployment, RETENTION_MS, START, STRANGER};
 
 impl Auditor {
     /// Judges the end of a trial: every message has its outcome, and the chain agrees.
-    pub fn finish(&mut self, world: &World) {
+    pub fn finish(&mut self, deployment: &Deployment) {
         self.judge_records();
         self.judge_messages();
-        self.judge_lanes(world);
-        self.judge_spending(world);
-        self.judge_kept(world);
+        self.judge_lanes(deployment);
+        self.judge_spending(deployment);
+        self.judge_kept(deployment);
         for chain in self.chains.values().cloned().collect::<Vec<_>>() {
             self.judge_chain(&chain);
         }
@@ -53,8 +53,8 @@ impl Auditor {
         self.violations.extend(found);
     }
 
-    fn judge_lanes(&mut self, world: &World) {
-        for head in world.heads() {
+    fn judge_lanes(&mut self, deployment: &Deployment) {
+        for head in deployment.heads() {
             let Some(lane) = self.lanes.get(&head.account) else { continue };
             let Some(chain) = self.chains.get(&head.account.chain_id.0).cloned() else { continue };
             let fits = head.next_nonce == lane.next && head.lowest_open_nonce == lane.lowest_open;
@@ -76,9 +76,9 @@ impl Auditor {
     }
 
     /// Slots left behind and rejections are kept for the retention period, which protects their ids.
-    fn judge_kept(&mut self, world: &World) {
+    fn judge_kept(&mut self, deployment: &Deployment) {
         let least = START.plus(RETENTION_MS);
-        let short = world.store.inner.with_tables(|tables| {
+        let short = deployment.store.inner.with_tables(|tables| {
             let left = |(account, nonce): &(_, Nonce)| {
                 tables.heads.get(account).is_some_and(|head| *nonce < head.lowest_open_nonce)
             };

@@ -10,7 +10,7 @@ use super::Auditor;
 use super::actors::Actor;
 use super::asked::cancel;
 use super::encoding::{Price, Unsigned, keccak};
-use crate::world::{RuleSet, caches};
+use crate::deployment::{RuleSet, caches};
 
 /// A transaction that may be signed.
 #[derive(Debug, Clone)]

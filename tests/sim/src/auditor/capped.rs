@@ -5,7 +5,7 @@ use signpost_txmgr::units::{Nonce, U256};
 
 use super::Auditor;
 use super::attempts::price_of;
-use crate::world::MAX_HEAD_S;
+use crate::deployment::MAX_HEAD_S;
 
 impl Auditor {
     /// Its price could not rise, no slot below it was open, and both held for as long as policy allows.

@@ -27,7 +27,7 @@ use self::actors::Workers;
 use self::asked::{Contents, Named, ParsedMessage, TrackedMessage};
 use self::attempts::{Known, Signable, price_of};
 use self::spending::{Counting, Spending};
-use crate::world::{RuleSet, START, Setting, World};
+use crate::deployment::{Deployment, RuleSet, START, Setting};
 
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,12 +105,13 @@ impl Auditor {
     /// How long after a pause a signature may still be made that was requested before it.
     const PAUSE_GRACE_MS: u64 = 15_000;
 
-    /// An auditor of these worlds, which share one store.
+    /// An auditor of these deployments, which share one store.
     #[must_use]
-    pub fn new(worlds: &[&World], setting: &Setting) -> Self {
+    pub fn new(deployments: &[&Deployment], setting: &Setting) -> Self {
         let Setting { spend_window_s, request_window_s, .. } = *setting;
-        let chains = worlds.iter().map(|world| (world.chain_id.0, world.chain.inner.clone())).collect();
-        let rule_sets = worlds.first().map(|world| (START, world.rule_set())).into_iter().collect();
+        let chains =
+            deployments.iter().map(|deployment| (deployment.chain_id.0, deployment.chain.inner.clone())).collect();
+        let rule_sets = deployments.first().map(|deployment| (START, deployment.rule_set())).into_iter().collect();
         Self { chains, spend_window_s, request_window_s, rule_sets, ..Self::default() }
     }
 

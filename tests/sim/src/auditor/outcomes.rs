@@ -9,7 +9,7 @@ use signpost_txmgr::units::{Millis, RequestId, TxHash};
 
 use super::Auditor;
 use super::asked::{Contents, ParsedMessage, TrackedMessage};
-use crate::world::{RETENTION_MS, SENDERS, STRANGER};
+use crate::deployment::{RETENTION_MS, SENDERS, STRANGER};
 
 /// How long the refusal of a stranger's message is kept.
 const STRANGER_KEPT_MS: u64 = 24 * 3_600 * 1_000;

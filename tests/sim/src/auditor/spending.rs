@@ -4,7 +4,7 @@ use signpost_txmgr::record::Record;
 use signpost_txmgr::units::{Millis, U256};
 
 use super::Auditor;
-use crate::world::{REQUEST_LIMIT, SENDERS, SPEND_LIMIT_WEI, World};
+use crate::deployment::{Deployment, REQUEST_LIMIT, SENDERS, SPEND_LIMIT_WEI};
 
 /// The newest spend window of one lane, computed from its slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,8 +56,8 @@ impl Auditor {
     }
 
     /// The heads hold the totals that the slots give.
-    pub(super) fn judge_spending(&mut self, world: &World) {
-        for head in world.heads() {
+    pub(super) fn judge_spending(&mut self, deployment: &Deployment) {
+        for head in deployment.heads() {
             let reported = head.spend.map(|spend| Spending { since: spend.window_start, wei: spend.spent.0 });
             let counted = self.lanes.get(&head.account).and_then(|lane| lane.spending);
             self.check(reported == counted, "I9", || {

@@ -5,8 +5,8 @@
 
 use std::process::ExitCode;
 
+use signpost_sim::deployment::print_line;
 use signpost_sim::flood::{Junk, Order, row, run};
-use signpost_sim::world::print_line;
 
 /// Junk messages if no COUNT is given.
 const COUNT: usize = 10_000;

@@ -7,8 +7,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use signpost_sim::deployment::print_line;
 use signpost_sim::scale::{Run, SERIES, plot, table};
-use signpost_sim::world::print_line;
 
 const HELP: &str = "\
 Measures the time per request against open slots, accounts, batch size and calldata.

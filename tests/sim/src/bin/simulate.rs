@@ -4,9 +4,9 @@
 use std::process::ExitCode;
 
 use signpost_sim::breadth::Breadth;
+use signpost_sim::deployment::print_line;
 use signpost_sim::mutants::Mutant;
 use signpost_sim::simulation::{Options, Tally, run};
-use signpost_sim::world::print_line;
 
 const USAGE: &str =
     "usage: simulate --seed N [--trace] | --seeds A..B  [--requests N] [--mutant NAME] [--narrow | --liar]";

@@ -64,7 +64,7 @@ pub enum Mutant {
     BelievesOneNode,
     /// A second node that is in sync but has not reached the block counts as silent.
     BelievesTheFuture,
-    /// No slot is set aside: a slot that cannot be closed blocks its lane. For `tests/worlds.rs`.
+    /// No slot is set aside: a slot that cannot be closed blocks its lane. For `tests/deployments.rs`.
     SetsNothingAside,
     /// A record is signed whatever its seal says. For `tests/thief.rs`, as the next two.
     TakesAnySeal,

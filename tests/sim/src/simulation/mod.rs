@@ -17,11 +17,11 @@ use signpost_txmgr::units::Millis;
 use self::tasks::{OTHER_TASKS, SentMessage, Shared};
 use crate::auditor::{Actor, Auditor, Violation};
 use crate::breadth::{Breadth, Broken};
+use crate::deployment::{CHAIN, Deployment, NAMES, OTHER_CHAIN, RuleSet, START, Setting, print_line};
 use crate::executor::{Executor, ExecutorHandle};
 use crate::faults::{RandomFaults, Rates};
 use crate::mutants::Mutant;
 use crate::random::Random;
-use crate::world::{CHAIN, NAMES, OTHER_CHAIN, RuleSet, START, Setting, World, print_line};
 
 /// Messages are sent within this time.
 const SPAN_MS: u64 = 25_000;
@@ -124,21 +124,21 @@ pub fn run(seed: u64, options: Options) -> Report {
     let pool = seed % 4 == 2;
     setting.accounts = if pool { NAMES.len() } else { setting.accounts };
     setting.accounts = if breadth.unnamed { 1 } else { setting.accounts };
-    let mut world = World::new(setting, clock.clone(), handle.clone(), injector.clone());
-    world.retry_after_ms = breadth.retry_after_ms;
+    let mut deployment = Deployment::new(setting, clock.clone(), handle.clone(), injector.clone());
+    deployment.retry_after_ms = breadth.retry_after_ms;
     if breadth.slow_keys {
-        world.keys_slow_ms.store(SLOW_KEYS_MS, Ordering::Relaxed);
+        deployment.keys_slow_ms.store(SLOW_KEYS_MS, Ordering::Relaxed);
     }
-    let other = breadth.other_chain.then(|| world.other_signpost(setting.signing));
+    let other = breadth.other_chain.then(|| deployment.other_signpost(setting.signing));
     if let Some(broken) = breadth.broken {
-        let account = world.register("broken", "broken", 5, START);
+        let account = deployment.register("broken", "broken", 5, START);
         if broken == Broken::Retired {
-            world.retire(account);
+            deployment.retire(account);
         }
-        world.keys.set_disabled(&"key-broken".parse().unwrap(), true);
+        deployment.keys.set_disabled(&"key-broken".parse().unwrap(), true);
     }
-    let worlds: Vec<&World> = [&world].into_iter().chain(&other).collect();
-    let auditor = Arc::new(Mutex::new(Auditor::new(&worlds, &setting)));
+    let deployments: Vec<&Deployment> = [&deployment].into_iter().chain(&other).collect();
+    let auditor = Arc::new(Mutex::new(Auditor::new(&deployments, &setting)));
     if breadth.refuses {
         injector.refuse_some();
         auditor.lock().unwrap().outcomes_refused();
@@ -155,8 +155,9 @@ pub fn run(seed: u64, options: Options) -> Report {
     let mut executor = Executor::new(handle, clock, random.fork());
     let messages = Arc::default();
     let shared = Shared { auditor: Arc::clone(&auditor), messages: Arc::clone(&messages), breadth, pool };
-    shared.spawn_all(&mut executor, &world, other.as_ref(), options.requests, &mut random);
-    let mut trial = Trial { world, other, auditor, messages, breadth, options, faults: HashMap::new(), counted: 0 };
+    shared.spawn_all(&mut executor, &deployment, other.as_ref(), options.requests, &mut random);
+    let mut trial =
+        Trial { deployment, other, auditor, messages, breadth, options, faults: HashMap::new(), counted: 0 };
     trial.run(&mut executor, &injector);
     trial.report(&executor, &injector)
 }
@@ -181,8 +182,8 @@ fn setting(random: &mut Random, mutant: Option<Mutant>) -> Setting {
 }
 
 struct Trial {
-    world: World,
-    other: Option<World>,
+    deployment: Deployment,
+    other: Option<Deployment>,
     auditor: Arc<Mutex<Auditor>>,
     messages: Arc<Mutex<Vec<SentMessage>>>,
     breadth: Breadth,
@@ -211,7 +212,7 @@ impl Trial {
         self.audit(None, injector);
         while executor.polls < POLLS_MAX {
             let polled = executor.step();
-            let now = self.world.clock.now();
+            let now = self.deployment.clock.now();
             self.audit(polled, injector);
             if !self.auditor.lock().unwrap().violations().is_empty() {
                 return;
@@ -225,27 +226,27 @@ impl Trial {
             if period == Period::Faults || !mined {
                 continue;
             }
-            let is_quiet = self.worlds().all(World::is_quiet);
+            let is_quiet = self.deployments().all(Deployment::is_quiet);
             if is_quiet && period == Period::NoFaults && self.breadth.redelivers {
                 self.deliver_all_again();
                 self.audit(None, injector);
-                (period, until) = (Period::Redelivery, self.world.clock.now().plus(FINISH_MS));
+                (period, until) = (Period::Redelivery, self.deployment.clock.now().plus(FINISH_MS));
             } else if is_quiet || now > until {
                 break;
             } else {
                 // An operator redrives dead letters, and resumes accounts that nodes' answers paused.
                 self.redrive();
                 if period == Period::NoFaults {
-                    self.world.set_paused(false);
+                    self.deployment.set_paused(false);
                 }
                 self.audit(None, injector);
             }
         }
-        self.auditor.lock().unwrap().finish(&self.world);
+        self.auditor.lock().unwrap().finish(&self.deployment);
     }
 
-    fn worlds(&self) -> impl Iterator<Item = &World> {
-        [&self.world].into_iter().chain(&self.other)
+    fn deployments(&self) -> impl Iterator<Item = &Deployment> {
+        [&self.deployment].into_iter().chain(&self.other)
     }
 
     fn trace(&self, text: &str) {
@@ -256,45 +257,45 @@ impl Trial {
 
     fn end_faults(&self, injector: &RandomFaults) {
         injector.turn_off();
-        if self.world.rule_set() != RuleSet::Usual {
+        if self.deployment.rule_set() != RuleSet::Usual {
             self.set_rules(RuleSet::Usual);
         }
         for name in NAMES {
-            self.world.keys.set_disabled(&format!("key-{name}").parse().unwrap(), false);
+            self.deployment.keys.set_disabled(&format!("key-{name}").parse().unwrap(), false);
         }
-        self.world.keys_slow_ms.store(0, Ordering::Relaxed);
-        self.world.set_paused(false);
-        for world in self.worlds() {
-            world.chain.inner.set_faults(NodeFaults::default());
+        self.deployment.keys_slow_ms.store(0, Ordering::Relaxed);
+        self.deployment.set_paused(false);
+        for deployment in self.deployments() {
+            deployment.chain.inner.set_faults(NodeFaults::default());
         }
         self.redrive();
         self.trace("---- faults off");
     }
 
     fn redrive(&self) {
-        for world in self.worlds() {
-            world.queues.signing.redrive();
-            world.queues.resign.redrive();
-            world.queues.broadcast.redrive();
+        for deployment in self.deployments() {
+            deployment.queues.signing.redrive();
+            deployment.queues.resign.redrive();
+            deployment.queues.broadcast.redrive();
         }
     }
 
     fn set_rules(&self, rule_set: RuleSet) {
-        self.world.set_rules(rule_set);
-        self.auditor.lock().unwrap().rules_changed(rule_set, self.world.clock.now());
+        self.deployment.set_rules(rule_set);
+        self.auditor.lock().unwrap().rules_changed(rule_set, self.deployment.clock.now());
     }
 
     /// Redelivers every message long after, with other rules and accounts and a pause: every answer must stay.
     fn deliver_all_again(&self) {
-        self.world.clock.advance(LATER_MS);
+        self.deployment.clock.advance(LATER_MS);
         self.set_rules(RuleSet::Tight);
-        self.world.register("after", "after", 6, self.world.clock.now());
-        self.world.set_paused(true);
+        self.deployment.register("after", "after", 6, self.deployment.clock.now());
+        self.deployment.set_paused(true);
         for message in self.messages.lock().unwrap().iter() {
-            let world = if message.other { self.other.as_ref() } else { Some(&self.world) };
-            let Some(world) = world else { continue };
+            let deployment = if message.other { self.other.as_ref() } else { Some(&self.deployment) };
+            let Some(deployment) = deployment else { continue };
             let (group, sender) = (Some(message.planned.group), Some(message.planned.sender));
-            world.queues.signing.deliver_again(&message.message_id, &message.planned.body, group, sender);
+            deployment.queues.signing.deliver_again(&message.message_id, &message.planned.body, group, sender);
         }
         self.trace("---- everything redelivered");
     }
@@ -312,11 +313,11 @@ impl Trial {
                 Actor { name, life, chain: is_driver.then_some(chain.0), faults: *faults, faults_before }
             }
         };
-        let entries = self.world.journal.drain();
+        let entries = self.deployment.journal.drain();
         if entries.is_empty() {
             return;
         }
-        let now = self.world.clock.now();
+        let now = self.deployment.clock.now();
         let mut auditor = self.auditor.lock().unwrap();
         for entry in &entries {
             if self.options.trace {
@@ -341,7 +342,7 @@ impl Trial {
             faults,
             outcomes,
             polls: executor.polls,
-            took_ms: self.world.clock.now().since(START),
+            took_ms: self.deployment.clock.now().since(START),
         }
     }
 }

@@ -14,11 +14,11 @@ use signpost_txmgr::units::{Nonce, Wei};
 use super::{FAULTS_MS, SPAN_MS};
 use crate::auditor::Auditor;
 use crate::breadth::Breadth;
+use crate::deployment::{Deployment, LATE_NAME, NAMES, OTHER_NAME, POOL, RuleSet, START};
 use crate::executor::Executor;
 use crate::host;
 use crate::random::Random;
 use crate::source::{self, Planned};
-use crate::world::{LATE_NAME, NAMES, OTHER_NAME, POOL, RuleSet, START, World};
 
 /// The workers of the second Signpost: one of each kind.
 pub(super) const OTHER_TASKS: [&str; 3] = ["signer of main", "broadcaster of main", "sweep of main"];
@@ -54,21 +54,21 @@ impl Shared {
     pub(super) fn spawn_all(
         &self,
         executor: &mut Executor,
-        world: &World,
-        other: Option<&World>,
+        deployment: &Deployment,
+        other: Option<&Deployment>,
         requests: usize,
         random: &mut Random,
     ) {
         for name in ["signer 1", "signer 2"] {
-            self.signer(name, executor, world, random);
+            self.signer(name, executor, deployment, random);
         }
         for name in ["broadcaster 1", "broadcaster 2"] {
-            self.broadcaster(name, executor, world, random);
+            self.broadcaster(name, executor, deployment, random);
         }
-        sweep("sweep", executor, world);
-        let plan = self.plan(requests, world, random);
-        self.backends("backends", executor, world, plan, false);
-        self.miner("miner", executor, world, random);
+        sweep("sweep", executor, deployment);
+        let plan = self.plan(requests, deployment, random);
+        self.backends("backends", executor, deployment, plan, false);
+        self.miner("miner", executor, deployment, random);
         if let Some(other) = other {
             let [signer, broadcaster, name] = OTHER_TASKS;
             self.signer(signer, executor, other, random);
@@ -82,23 +82,23 @@ impl Shared {
             self.miner("miner of main", executor, other, random);
         }
         if random.per_mille(200) {
-            let (paused, rng) = (world.clone(), random.fork());
+            let (paused, rng) = (deployment.clone(), random.fork());
             executor.add("operator", Box::new(move || Box::pin(operator(paused.clone(), rng.clone()))));
         }
         if self.pool && !self.breadth.unnamed {
-            let (paused, rng) = (world.clone(), random.fork());
+            let (paused, rng) = (deployment.clone(), random.fork());
             executor.add("pool's operator", Box::new(move || Box::pin(pool_operator(paused.clone(), rng.clone()))));
         }
-        let (shared, kept, rng) = (self.clone(), world.clone(), random.fork());
+        let (shared, kept, rng) = (self.clone(), deployment.clone(), random.fork());
         executor
             .add("administrator", Box::new(move || Box::pin(administrator(shared.clone(), kept.clone(), rng.clone()))));
     }
 
-    fn plan(&self, requests: usize, world: &World, random: &mut Random) -> Vec<Planned> {
+    fn plan(&self, requests: usize, deployment: &Deployment, random: &mut Random) -> Vec<Planned> {
         let mut names: Vec<&'static str> = match (self.breadth.unnamed, self.pool) {
             (true, _) => vec![""],
             (false, true) => vec![POOL],
-            (false, false) => NAMES[..world.accounts.len()].to_vec(),
+            (false, false) => NAMES[..deployment.accounts.len()].to_vec(),
         };
         if self.breadth.registers {
             names.push(LATE_NAME);
@@ -106,31 +106,40 @@ impl Shared {
         source::plan(random, requests, &names, SPAN_MS, self.breadth.strangers)
     }
 
-    fn signer(&self, name: &'static str, executor: &mut Executor, world: &World, random: &mut Random) {
-        let (world, interrupts, rng) = (world.clone(), self.breadth.interrupts, Arc::new(Mutex::new(random.fork())));
-        executor.add(name, Box::new(move || Box::pin(signer(world.clone(), interrupts, Arc::clone(&rng)))));
+    fn signer(&self, name: &'static str, executor: &mut Executor, deployment: &Deployment, random: &mut Random) {
+        let (deployment, interrupts, rng) =
+            (deployment.clone(), self.breadth.interrupts, Arc::new(Mutex::new(random.fork())));
+        executor.add(name, Box::new(move || Box::pin(signer(deployment.clone(), interrupts, Arc::clone(&rng)))));
     }
 
-    fn broadcaster(&self, name: &'static str, executor: &mut Executor, world: &World, random: &mut Random) {
-        let (world, breadth, rng) = (world.clone(), self.breadth, Arc::new(Mutex::new(random.fork())));
-        executor.add(name, Box::new(move || Box::pin(broadcaster(world.clone(), breadth, Arc::clone(&rng)))));
+    fn broadcaster(&self, name: &'static str, executor: &mut Executor, deployment: &Deployment, random: &mut Random) {
+        let (deployment, breadth, rng) = (deployment.clone(), self.breadth, Arc::new(Mutex::new(random.fork())));
+        executor.add(name, Box::new(move || Box::pin(broadcaster(deployment.clone(), breadth, Arc::clone(&rng)))));
     }
 
-    fn backends(&self, name: &'static str, executor: &mut Executor, world: &World, plan: Vec<Planned>, other: bool) {
-        let (shared, world) = (self.clone(), world.clone());
-        executor.add(name, Box::new(move || Box::pin(backends(shared.clone(), world.clone(), plan.clone(), other))));
+    fn backends(
+        &self,
+        name: &'static str,
+        executor: &mut Executor,
+        deployment: &Deployment,
+        plan: Vec<Planned>,
+        other: bool,
+    ) {
+        let (shared, deployment) = (self.clone(), deployment.clone());
+        executor
+            .add(name, Box::new(move || Box::pin(backends(shared.clone(), deployment.clone(), plan.clone(), other))));
     }
 
-    fn miner(&self, name: &'static str, executor: &mut Executor, world: &World, random: &mut Random) {
-        let (world, rng, foreign) = (world.clone(), random.fork(), random.per_mille(120));
+    fn miner(&self, name: &'static str, executor: &mut Executor, deployment: &Deployment, random: &mut Random) {
+        let (deployment, rng, foreign) = (deployment.clone(), random.fork(), random.per_mille(120));
         let breadth = self.breadth;
-        executor.add(name, Box::new(move || Box::pin(miner(world.clone(), rng.clone(), breadth, foreign))));
+        executor.add(name, Box::new(move || Box::pin(miner(deployment.clone(), rng.clone(), breadth, foreign))));
     }
 }
 
-fn sweep(name: &'static str, executor: &mut Executor, world: &World) {
-    let world = world.clone();
-    executor.add(name, Box::new(move || Box::pin(sweeper(world.clone()))));
+fn sweep(name: &'static str, executor: &mut Executor, deployment: &Deployment) {
+    let deployment = deployment.clone();
+    executor.add(name, Box::new(move || Box::pin(sweeper(deployment.clone()))));
 }
 
 /// The limit of polls of the next batch or pass.
@@ -140,62 +149,62 @@ fn polls(interrupts: bool, rng: &Mutex<Random>) -> u64 {
 }
 
 /// Starts as the program does, and restarts when the deployed rules have changed.
-async fn signer(world: World, interrupts: bool, rng: Arc<Mutex<Random>>) {
-    let version = world.rules_version();
-    let signer = world.signer();
-    let started = signer.warm_up(world.clock.now()).await.is_ok();
-    while started && world.rules_version() == version {
-        let answered = host::serve_resign(&world, &signer).await;
-        let served = host::serve_signing_within(&world, &signer, polls(interrupts, &rng)).await;
+async fn signer(deployment: Deployment, interrupts: bool, rng: Arc<Mutex<Random>>) {
+    let version = deployment.rules_version();
+    let signer = deployment.signer();
+    let started = signer.warm_up(deployment.clock.now()).await.is_ok();
+    while started && deployment.rules_version() == version {
+        let answered = host::serve_resign(&deployment, &signer).await;
+        let served = host::serve_signing_within(&deployment, &signer, polls(interrupts, &rng)).await;
         if !answered && !served {
-            world.handle.sleep(300).await;
+            deployment.handle.sleep(300).await;
         }
     }
-    world.handle.crash_current();
+    deployment.handle.crash_current();
     pending::<()>().await;
 }
 
-async fn broadcaster(world: World, breadth: Breadth, rng: Arc<Mutex<Random>>) {
-    let broadcaster = world.broadcaster();
+async fn broadcaster(deployment: Deployment, breadth: Breadth, rng: Arc<Mutex<Random>>) {
+    let broadcaster = deployment.broadcaster();
     loop {
         let polls = polls(breadth.interrupts, &rng);
-        if !host::serve_broadcast(&world, &broadcaster, breadth.batch, polls).await {
-            world.handle.sleep(300).await;
+        if !host::serve_broadcast(&deployment, &broadcaster, breadth.batch, polls).await {
+            deployment.handle.sleep(300).await;
         }
     }
 }
 
-async fn sweeper(world: World) {
-    let broadcaster = world.broadcaster();
+async fn sweeper(deployment: Deployment) {
+    let broadcaster = deployment.broadcaster();
     loop {
-        world.handle.sleep(15_000).await;
-        host::sweep(&world, &broadcaster).await;
+        deployment.handle.sleep(15_000).await;
+        host::sweep(&deployment, &broadcaster).await;
     }
 }
 
-async fn backends(shared: Shared, world: World, plan: Vec<Planned>, other: bool) {
+async fn backends(shared: Shared, deployment: Deployment, plan: Vec<Planned>, other: bool) {
     for (number, planned) in plan.into_iter().enumerate() {
-        let due = START.plus(planned.at_ms).since(world.clock.now());
-        world.handle.sleep(due).await;
+        let due = START.plus(planned.at_ms).since(deployment.clock.now());
+        deployment.handle.sleep(due).await;
         let dedup = format!("message {number}");
         let (group, sender) = (Some(planned.group), Some(planned.sender));
         // The auditor is notified before any worker is polled.
-        let message_id = world.queues.signing.put(&planned.body, group, Some(&dedup), sender);
-        let (sender, now) = (planned.sender, world.clock.now());
-        shared.auditor.lock().unwrap().message_sent(&message_id, &planned.body, sender, world.chain_id, now);
+        let message_id = deployment.queues.signing.put(&planned.body, group, Some(&dedup), sender);
+        let (sender, now) = (planned.sender, deployment.clock.now());
+        shared.auditor.lock().unwrap().message_sent(&message_id, &planned.body, sender, deployment.chain_id, now);
         shared.messages.lock().unwrap().push(SentMessage { message_id, planned, other });
     }
 }
 
 /// Mines blocks. While faults are on, disturbs the node, the pool and the newest blocks.
-async fn miner(world: World, mut random: Random, breadth: Breadth, foreign: bool) {
-    let chain = &world.chain.inner;
+async fn miner(deployment: Deployment, mut random: Random, breadth: Breadth, foreign: bool) {
+    let chain = &deployment.chain.inner;
     if breadth.high_price {
         chain.set_price(Some(Wei::from_gwei(HIGH_GWEI)));
         chain.set_mined_price(Wei::from_gwei(HIGH_MINED_GWEI));
     }
     if breadth.slow {
-        world.chain.slow_ms.store(SLOW_MS, Ordering::Relaxed);
+        deployment.chain.slow_ms.store(SLOW_MS, Ordering::Relaxed);
     }
     if breadth.liar {
         chain.set_second(Some(Second::Honest));
@@ -203,12 +212,12 @@ async fn miner(world: World, mut random: Random, breadth: Breadth, foreign: bool
     let lies_steadily = breadth.liar && random.per_mille(250);
     let priced_at = START.plus(random.below(SPAN_MS));
     loop {
-        world.handle.sleep(host::ROUND_MS).await;
+        deployment.handle.sleep(host::ROUND_MS).await;
         chain.mine();
-        if breadth.rule_set == Some(RuleSet::Unpriced) && !breadth.high_price && world.clock.now() >= priced_at {
+        if breadth.rule_set == Some(RuleSet::Unpriced) && !breadth.high_price && deployment.clock.now() >= priced_at {
             chain.set_price(Some(Wei::from_gwei(1)));
         }
-        if world.clock.now().since(START) >= FAULTS_MS {
+        if deployment.clock.now().since(START) >= FAULTS_MS {
             chain.set_faults(NodeFaults::default());
             continue;
         }
@@ -233,7 +242,7 @@ async fn miner(world: World, mut random: Random, breadth: Breadth, foreign: bool
             chain.evict_all();
         }
         if foreign && random.per_mille(20) {
-            use_nonce_elsewhere(&world, &mut random);
+            use_nonce_elsewhere(&deployment, &mut random);
         }
     }
 }
@@ -285,36 +294,36 @@ fn class(random: &mut Random) -> SendClass {
 }
 
 /// Another program uses the key for one of the next nonces.
-fn use_nonce_elsewhere(world: &World, random: &mut Random) {
-    for head in world.heads().into_iter().filter(|head| head.account.chain_id == world.chain_id) {
+fn use_nonce_elsewhere(deployment: &Deployment, random: &mut Random) {
+    for head in deployment.heads().into_iter().filter(|head| head.account.chain_id == deployment.chain_id) {
         let nonce = head.lowest_open_nonce.plus(random.below(3));
-        if world.chain.inner.used_by(head.account.address, nonce).is_none() && nonce <= head.next_nonce {
-            world.chain.inner.foreign(head.account.address, Nonce(nonce.0));
+        if deployment.chain.inner.used_by(head.account.address, nonce).is_none() && nonce <= head.next_nonce {
+            deployment.chain.inner.foreign(head.account.address, Nonce(nonce.0));
         }
     }
 }
 
 /// Pauses all accounts for a while.
-async fn operator(world: World, mut random: Random) {
-    world.handle.sleep(random.below(SPAN_MS)).await;
-    world.set_paused(true);
-    world.handle.sleep(5_000 + random.below(30_000)).await;
-    world.set_paused(false);
+async fn operator(deployment: Deployment, mut random: Random) {
+    deployment.handle.sleep(random.below(SPAN_MS)).await;
+    deployment.set_paused(true);
+    deployment.handle.sleep(5_000 + random.below(30_000)).await;
+    deployment.set_paused(false);
 }
 
 /// Pauses one account of the pool after another, so that repeats are assigned to another account.
-async fn pool_operator(world: World, mut random: Random) {
-    while world.clock.now().since(START) < FAULTS_MS {
-        let accounts: Vec<_> = world.accounts.keys().copied().collect();
+async fn pool_operator(deployment: Deployment, mut random: Random) {
+    while deployment.clock.now().since(START) < FAULTS_MS {
+        let accounts: Vec<_> = deployment.accounts.keys().copied().collect();
         let account = accounts[random.place(accounts.len())];
-        if world.heads().iter().any(|head| head.account == account && head.retired_at.is_none()) {
-            world.set_account_paused(account, true);
-            world.handle.sleep(500 + random.below(4_000)).await;
+        if deployment.heads().iter().any(|head| head.account == account && head.retired_at.is_none()) {
+            deployment.set_account_paused(account, true);
+            deployment.handle.sleep(500 + random.below(4_000)).await;
         }
-        if world.heads().iter().any(|head| head.account == account && head.retired_at.is_none()) {
-            world.set_account_paused(account, false);
+        if deployment.heads().iter().any(|head| head.account == account && head.retired_at.is_none()) {
+            deployment.set_account_paused(account, false);
         }
-        world.handle.sleep(random.below(2_000)).await;
+        deployment.handle.sleep(random.below(2_000)).await;
     }
 }
 
@@ -328,7 +337,7 @@ enum OperatorAction {
 }
 
 /// Registers and retires accounts, changes the rules, disables a key and enables it again, each at a time of its own.
-async fn administrator(shared: Shared, world: World, mut random: Random) {
+async fn administrator(shared: Shared, deployment: Deployment, mut random: Random) {
     let mut actions: Vec<(u64, OperatorAction)> = Vec::new();
     let breadth = shared.breadth;
     if breadth.registers {
@@ -349,23 +358,23 @@ async fn administrator(shared: Shared, world: World, mut random: Random) {
     }
     actions.sort_by_key(|(at, _)| *at);
     for (at, action) in actions {
-        world.handle.sleep(START.plus(at).since(world.clock.now())).await;
+        deployment.handle.sleep(START.plus(at).since(deployment.clock.now())).await;
         // The trial itself repairs everything when the faults end.
-        if world.clock.now().since(START) >= FAULTS_MS {
+        if deployment.clock.now().since(START) >= FAULTS_MS {
             return;
         }
         match action {
-            OperatorAction::Register => drop(world.register(LATE_NAME, LATE_NAME, 3, world.clock.now())),
+            OperatorAction::Register => drop(deployment.register(LATE_NAME, LATE_NAME, 3, deployment.clock.now())),
             OperatorAction::Retire => {
-                let account = world.accounts.keys().next_back().copied();
-                let _ = account.is_some_and(|account| world.retire(account));
+                let account = deployment.accounts.keys().next_back().copied();
+                let _ = account.is_some_and(|account| deployment.retire(account));
             }
             OperatorAction::Rule(rule_set) => {
-                world.set_rules(rule_set);
-                shared.auditor.lock().unwrap().rules_changed(rule_set, world.clock.now());
+                deployment.set_rules(rule_set);
+                shared.auditor.lock().unwrap().rules_changed(rule_set, deployment.clock.now());
             }
             OperatorAction::SetKeyDisabled(disabled) => {
-                world.keys.set_disabled(&format!("key-{}", NAMES[0]).parse().unwrap(), disabled);
+                deployment.keys.set_disabled(&format!("key-{}", NAMES[0]).parse().unwrap(), disabled);
                 shared.auditor.lock().unwrap().key_failed();
             }
         }

@@ -23,7 +23,7 @@ use super::registered::{self, any_named, of_our_chain};
 use super::{CommandError, ConfigOption};
 use crate::terminal::{Colour, paint, remark, say, say_json};
 use crate::when;
-use crate::{amount, world};
+use crate::{amount, ports};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -119,9 +119,9 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
 
 async fn show_with_chain(One { name, json, config }: One) -> Result<(), CommandError> {
     let session = config.open().await?;
-    let head = any_named(&world::store(&session), &name).await?;
+    let head = any_named(&ports::store(&session), &name).await?;
     of_our_chain(&session, &head.account)?;
-    let chain = world::chain(&session)?;
+    let chain = ports::chain(&session)?;
     let address = head.account.address;
     let (balance, counts) = tokio::try_join!(chain.balance(address), chain.counts(address))?;
     if !json {

@@ -8,8 +8,8 @@ use super::{counts_line, of_our_chain, show};
 use crate::command::confirm::Yes;
 use crate::command::registered::any_named;
 use crate::command::{CommandError, ConfigOption};
+use crate::ports;
 use crate::terminal::remark;
-use crate::world;
 
 pub(super) const HELP: &str = "\
 Examples:
@@ -44,7 +44,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
     let Arguments { name, nonce, yes, json, config } = arguments;
     let nonce = Nonce(nonce);
     let session = config.open().await?;
-    let store = world::store(&session);
+    let store = ports::store(&session);
     let head = any_named(&store, &name).await?;
     let (name, account, next) = (&head.name, head.account, head.next_nonce);
     of_our_chain(&session, &account)?;
@@ -57,7 +57,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         let hint = format!("pause {name}, and wait for those in `signpost requests list --account {name} --open`");
         return refused(format!("{name} has {open} open slot(s) from nonce {lowest} on; {hint}"));
     }
-    let counts = world::chain(&session)?.counts(account.address).await?;
+    let counts = ports::chain(&session)?.counts(account.address).await?;
     let counted = counts_line(&counts);
     let current = format!("{name} continues at nonce {next}; the chain's transaction count is {counted}");
     let risk = match before(&counts, nonce) {

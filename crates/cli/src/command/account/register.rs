@@ -18,7 +18,7 @@ use crate::command::{CommandError, ConfigOption, Session};
 use crate::config::AccountsFrom;
 use crate::stack::provision;
 use crate::terminal::remark;
-use crate::{clock, world};
+use crate::{clock, ports};
 
 /// How often `--wait` asks for the counts; BSC's block time is half of it.
 const LOOK_EVERY_MS: u64 = 1_000;
@@ -69,7 +69,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CommandError> {
         Some(key) => key,
         None => create_key(&session.sdk, &name).await?,
     };
-    let (store, keys, chain) = (world::store(&session), world::keys(&session), world::chain(&session)?);
+    let (store, keys, chain) = (ports::store(&session), ports::keys(&session), ports::chain(&session)?);
     let first = match nonce {
         Some(nonce) => First::Given(Nonce(nonce)),
         None if wait => First::WhenSettled,
@@ -192,14 +192,14 @@ mod tests {
     const ARN: &str = "arn:aws:kms:eu-west-1:000000000000:key/hot";
     const ALIAS: &str = "alias/hot";
 
-    struct World {
+    struct Fixture {
         store: MemoryStore,
         keys: MemoryKeys,
         chain: MemoryChain,
         address: Address,
     }
 
-    impl World {
+    impl Fixture {
         fn new() -> Self {
             let keys = MemoryKeys::default();
             let address = keys.add(&ARN.parse().unwrap(), [7; 32]);
@@ -222,88 +222,88 @@ mod tests {
 
     #[tokio::test]
     async fn alias_is_registered_as_the_key_it_names() {
-        let world = World::new();
-        let Registered { head, is_new, .. } = world.register("hot", First::IfSettled).await.unwrap();
+        let fixture = Fixture::new();
+        let Registered { head, is_new, .. } = fixture.register("hot", First::IfSettled).await.unwrap();
         assert_eq!((head.kms_key_id.as_str(), head.next_nonce, is_new), (ARN, Nonce(0), true));
-        assert_eq!(world.store.head(&head.account).await.unwrap(), Some(head));
+        assert_eq!(fixture.store.head(&head.account).await.unwrap(), Some(head));
     }
 
     #[tokio::test]
     async fn account_with_foreign_pool_transactions_is_not_registered() {
-        let world = World::new();
-        world.another_program_sends(0..2);
-        let refused = world.register("hot", First::IfSettled).await.unwrap_err();
+        let fixture = Fixture::new();
+        fixture.another_program_sends(0..2);
+        let refused = fixture.register("hot", First::IfSettled).await.unwrap_err();
         assert!(refused.contains("2 transaction(s)") && refused.contains("--nonce 2"), "{refused}");
-        let refused = world.register("hot", First::Given(Nonce(1))).await.unwrap_err();
+        let refused = fixture.register("hot", First::Given(Nonce(1))).await.unwrap_err();
         assert!(refused.contains("cannot begin at nonce 1"), "{refused}");
-        assert!(world.store.accounts().await.unwrap().heads.is_empty());
-        let after = world.register("hot", First::Given(Nonce(2))).await.unwrap();
+        assert!(fixture.store.accounts().await.unwrap().heads.is_empty());
+        let after = fixture.register("hot", First::Given(Nonce(2))).await.unwrap();
         assert_eq!(after.head.next_nonce, Nonce(2));
     }
 
     #[tokio::test]
     async fn first_nonce_needs_two_nodes_to_agree_if_there_are_two() {
-        let world = World::new();
-        world.another_program_sends(0..1);
+        let fixture = Fixture::new();
+        fixture.another_program_sends(0..1);
         for _ in 0..4 {
-            world.chain.mine();
+            fixture.chain.mine();
         }
         // The node that is asked first has not seen that transaction.
-        world.chain.set_second(Some(Second::Honest));
-        world.chain.set_faults(NodeFaults { lag: 4, ..NodeFaults::default() });
-        let refused = world.register("hot", First::IfSettled).await.unwrap_err();
+        fixture.chain.set_second(Some(Second::Honest));
+        fixture.chain.set_faults(NodeFaults { lag: 4, ..NodeFaults::default() });
+        let refused = fixture.register("hot", First::IfSettled).await.unwrap_err();
         assert!(refused.contains("two nodes count differently: one 0") && refused.contains("--wait"), "{refused}");
-        world.chain.set_faults(NodeFaults::default());
-        world.chain.set_second(Some(Second::Silent));
-        let refused = world.register("hot", First::IfSettled).await.unwrap_err();
+        fixture.chain.set_faults(NodeFaults::default());
+        fixture.chain.set_second(Some(Second::Silent));
+        let refused = fixture.register("hot", First::IfSettled).await.unwrap_err();
         assert!(refused.contains("only one answers"), "{refused}");
-        assert!(world.store.accounts().await.unwrap().heads.is_empty());
-        world.chain.set_second(Some(Second::Honest));
-        assert_eq!(world.register("hot", First::IfSettled).await.unwrap().head.next_nonce, Nonce(1));
+        assert!(fixture.store.accounts().await.unwrap().heads.is_empty());
+        fixture.chain.set_second(Some(Second::Honest));
+        assert_eq!(fixture.register("hot", First::IfSettled).await.unwrap().head.next_nonce, Nonce(1));
     }
 
     #[tokio::test]
     async fn count_that_a_reorganisation_can_undo_is_refused() {
-        let world = World::new();
-        world.another_program_sends(0..1);
-        world.chain.mine();
-        let refused = world.register("hot", First::IfSettled).await.unwrap_err();
+        let fixture = Fixture::new();
+        fixture.another_program_sends(0..1);
+        fixture.chain.mine();
+        let refused = fixture.register("hot", First::IfSettled).await.unwrap_err();
         assert!(refused.contains("not final (1 mined, 0 final)") && refused.contains("--wait"), "{refused}");
-        world.chain.mine();
-        world.chain.mine();
-        assert_eq!(world.register("hot", First::IfSettled).await.unwrap().head.next_nonce, Nonce(1));
+        fixture.chain.mine();
+        fixture.chain.mine();
+        assert_eq!(fixture.register("hot", First::IfSettled).await.unwrap().head.next_nonce, Nonce(1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn waiting_ends_when_the_pool_is_empty_and_all_is_final() {
-        let world = World::new();
-        world.another_program_sends(0..2);
+        let fixture = Fixture::new();
+        fixture.another_program_sends(0..2);
         let mining = async {
             for _ in 0..3 {
                 tokio::time::sleep(Duration::from_millis(LOOK_EVERY_MS * 2)).await;
-                world.chain.mine();
+                fixture.chain.mine();
             }
         };
-        let (registered, ()) = tokio::join!(world.register("hot", First::WhenSettled), mining);
+        let (registered, ()) = tokio::join!(fixture.register("hot", First::WhenSettled), mining);
         assert_eq!(registered.unwrap().head.next_nonce, Nonce(2));
     }
 
     #[tokio::test(start_paused = true)]
     async fn waiting_ends_even_if_a_transaction_is_never_mined() {
-        let world = World::new();
-        world.another_program_sends(0..1);
-        let refused = world.register("hot", First::WhenSettled).await.unwrap_err();
+        let fixture = Fixture::new();
+        fixture.another_program_sends(0..1);
+        let refused = fixture.register("hot", First::WhenSettled).await.unwrap_err();
         assert!(refused.contains("1 transaction(s)"), "{refused}");
     }
 
     #[tokio::test]
     async fn account_in_use_can_be_registered_again_at_any_time() {
-        let world = World::new();
-        let first = world.register("hot", First::IfSettled).await.unwrap();
-        world.another_program_sends(0..3);
-        let again = world.register("hot", First::IfSettled).await.unwrap();
+        let fixture = Fixture::new();
+        let first = fixture.register("hot", First::IfSettled).await.unwrap();
+        fixture.another_program_sends(0..3);
+        let again = fixture.register("hot", First::IfSettled).await.unwrap();
         assert_eq!((again.head, again.is_new), (first.head, false));
-        let refused = world.register("cold", First::IfSettled).await.unwrap_err();
+        let refused = fixture.register("cold", First::IfSettled).await.unwrap_err();
         assert!(refused.contains("registered already, as hot"), "{refused}");
     }
 }

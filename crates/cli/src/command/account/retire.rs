@@ -11,7 +11,7 @@ use crate::command::confirm::Yes;
 use crate::command::registered::any_named;
 use crate::terminal::{say, say_json};
 use crate::when;
-use crate::{clock, world};
+use crate::{clock, ports};
 
 pub(super) const RETIRE_HELP: &str = "\
 Examples:
@@ -44,7 +44,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn retire(Arguments { one, yes }: Arguments) -> Result<(), CommandError> {
     let session = one.config.open().await?;
-    let store = world::store(&session);
+    let store = ports::store(&session);
     let head = any_named(&store, &one.name).await?;
     of_our_chain(&session, &head.account)?;
     let (name, address) = (&head.name, head.account.address);
@@ -61,7 +61,7 @@ pub(super) async fn retire(Arguments { one, yes }: Arguments) -> Result<(), Comm
 
 pub(super) async fn unregister(Arguments { one, yes }: Arguments) -> Result<(), CommandError> {
     let session = one.config.open().await?;
-    let store = world::store(&session);
+    let store = ports::store(&session);
     let head = any_named(&store, &one.name).await?;
     of_our_chain(&session, &head.account)?;
     let (name, account) = (&head.name, head.account);

@@ -12,8 +12,8 @@ use super::{of_our_chain, show};
 use crate::command::confirm::Yes;
 use crate::command::registered::any_named;
 use crate::command::{CommandError, ConfigOption, error_chain};
+use crate::ports;
 use crate::terminal::remark;
-use crate::world;
 
 /// Accounts switched concurrently: a thousand take seconds, and the table is not throttled.
 const AT_ONCE: usize = 16;
@@ -57,7 +57,7 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: Arguments, paused: bool) -> Result<ExitCode, CommandError> {
     let Arguments { name, all: _, yes, json, config } = arguments;
     let session = config.open().await?;
-    let store = world::store(&session);
+    let store = ports::store(&session);
     match name {
         Some(name) => {
             of_our_chain(&session, &any_named(&store, &name).await?.account)?;

@@ -22,7 +22,7 @@ use self::judge::{Problem, Seen};
 use super::registered::{named, ours};
 use super::{CommandError, ConfigOption, error_chain};
 use crate::terminal::{Colour, paint, remark, say, say_json};
-use crate::{clock, world};
+use crate::{clock, ports};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -66,8 +66,8 @@ struct Audited {
 /// Runs the command.
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let session = arguments.config.open().await?;
-    let store = world::store(&session);
-    let nodes = world::chain(&session)?;
+    let store = ports::store(&session);
+    let nodes = ports::chain(&session)?;
     let heads = match &arguments.account {
         Some(name) => vec![named(&session, name).await?],
         None => ours(&session).await?,

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::{self, Stopwatch};
 use crate::command::{CommandError, Session};
-use crate::world;
+use crate::ports;
 
 /// The pause between two checks of what is due.
 const TICK: Duration = Duration::from_millis(10);
@@ -83,7 +83,7 @@ impl Load {
         sent: &mut Sent,
     ) -> Result<(), CommandError> {
         let run = clock::now_ms();
-        let (client, watch) = (world::client(session), Stopwatch::start());
+        let (client, watch) = (ports::client(session), Stopwatch::start());
         let mut next = 0_usize;
         let mut sending: JoinSet<Result<Vec<String>, CommandError>> = JoinSet::new();
         while next < count {
@@ -163,7 +163,7 @@ impl Sent {
     /// Reads the status of the open requests.
     async fn look(&mut self, session: &Session) -> Result<(), CommandError> {
         let ids: Vec<RequestId> = self.open.iter().filter_map(|id| id.parse().ok()).collect();
-        for stored in world::store(session).load(&ids, clock::now()).await? {
+        for stored in ports::store(session).load(&ids, clock::now()).await? {
             let status = RequestStatus::of(&stored);
             if status.published_at.is_some() {
                 self.open.remove(&status.request_id);

@@ -25,7 +25,7 @@ use crate::console::{Console, Guard};
 use crate::stack::provision::Wanted;
 use crate::stack::servers::{LocalStack, Options};
 use crate::terminal::{Colour, paint, remark, say, say_json};
-use crate::{clock, world};
+use crate::{clock, ports};
 
 use self::follow::Following;
 use self::plan::{Asked, COUNT_MIN};
@@ -140,7 +140,7 @@ async fn demonstrate(stack: &LocalStack, ready: &Ready, arguments: &Arguments) -
     let first_block = blocks::height(&stack.rpc).await?;
     let first_nonce = next_nonce(&session).await?;
     let mut seen = Seen::default();
-    let mut following = Following::new(world::store(&session), arguments.json);
+    let mut following = Following::new(ports::store(&session), arguments.json);
     let tail = Tail::open(&session.sdk, &session.config.outcomes_arn, &[]).await?;
     let worked = tokio::select! {
         worked = work(&session, &mut following, arguments.count) => worked,
@@ -203,7 +203,7 @@ async fn submit(session: &Session, following: &mut Following, asked: &[Asked]) -
 /// Sends bodies without a check: some are meant to be refused.
 async fn send_all(session: &Session, bodies: &[String]) -> Result<(), CommandError> {
     let bodies: Vec<Body> = bodies.iter().map(Body::unchecked).collect();
-    let sent: Result<Vec<String>, NotSent> = world::client(session).send_all(&bodies).await.into_iter().collect();
+    let sent: Result<Vec<String>, NotSent> = ports::client(session).send_all(&bodies).await.into_iter().collect();
     sent.map(drop).map_err(CommandError::from)
 }
 

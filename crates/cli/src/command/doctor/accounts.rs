@@ -16,7 +16,7 @@ use super::Checks;
 use crate::aws::reason;
 use crate::command::registered::{others, registered};
 use crate::command::{Session, error_chain};
-use crate::{amount, world};
+use crate::{amount, ports};
 
 /// Checks every registered account on the configured chain.
 pub(super) async fn check(session: &Session, checks: &mut Checks) {
@@ -60,7 +60,7 @@ pub(super) async fn check(session: &Session, checks: &mut Checks) {
         checks.problem(format!("{}: head", entry.name), format!("cannot be read: {}", entry.problem), todo);
     }
     pinned(session, &accounts.heads, checks);
-    let Ok(nodes) = world::chain(session) else { return };
+    let Ok(nodes) = ports::chain(session) else { return };
     let mut keys: BTreeMap<&str, &Head> = BTreeMap::new();
     for head in accounts.heads.iter().filter(|head| head.retired_at.is_none()) {
         if let Some(other) = keys.insert(head.kms_key_id.as_str(), head) {
@@ -119,7 +119,7 @@ async fn one(session: &Session, head: &Head, rules: Option<&Policies>, nodes: &i
 
 /// A retired account signs nothing: the state of its key is reported, and is never a problem.
 async fn retired(session: &Session, head: &Head, at: Millis, checks: &mut Checks) {
-    let key = match world::keys(session).public_key(&head.kms_key_id).await {
+    let key = match ports::keys(session).public_key(&head.kms_key_id).await {
         Ok(_) => "its key can still be read".to_owned(),
         Err(error) => format!("its key can no longer be used: {}", error_chain(&error)),
     };
@@ -198,7 +198,7 @@ async fn key(session: &Session, head: &Head, checks: &mut Checks) {
             "nothing can be signed: the key must be ECC_SECG_P256K1, SIGN_VERIFY and Enabled",
         );
     }
-    match world::keys(session).public_key(&head.kms_key_id).await {
+    match ports::keys(session).public_key(&head.kms_key_id).await {
         Ok(answer) => match PublicKey::from_spki(&answer.spki) {
             Ok(public) => checks.expect(
                 public.address() == head.account.address,

@@ -9,7 +9,7 @@ use signpost_txmgr::units::{Address, ChainId, Nonce, Wei};
 use super::{Checks, rules};
 use crate::clock::{self, Stopwatch};
 use crate::command::{Session, error_chain};
-use crate::{amount, world};
+use crate::{amount, ports};
 
 /// BSC finalizes two blocks behind its newest one; this is half a minute.
 const FINALITY_LAG_MAX: u64 = 67;
@@ -24,7 +24,7 @@ const SLOW_MS: u128 = 1_000;
 /// Checks chain id, height, finality and price of each node. Private endpoints cannot be asked.
 pub(super) async fn check(session: &Session, checks: &mut Checks) {
     // Built from the whole list, which also installs the TLS provider.
-    let nodes = match world::chain(session) {
+    let nodes = match ports::chain(session) {
         Ok(nodes) => nodes,
         Err(error) => {
             checks.problem("nodes", error_chain(&error), "correct [chain] in the configuration");

@@ -10,7 +10,7 @@ use signpost_txmgr::units::ChainId;
 
 use super::Checks;
 use crate::command::{Session, error_chain};
-use crate::world;
+use crate::ports;
 
 /// Runs what each stage does before its first message, except the signer's key check: that check never prevents a
 /// start, and would write its findings to the heads with the operator's permissions instead of the signer's. Other
@@ -36,7 +36,7 @@ pub(super) async fn check(session: &Session, checks: &mut Checks) {
 
 async fn signer(session: &Session) -> Result<(), StartError> {
     policies(&session.config.policy_file)?;
-    accounts_of_chain(&world::store(session), ChainId(session.config.chain.chain_id)).await?;
+    accounts_of_chain(&ports::store(session), ChainId(session.config.chain.chain_id)).await?;
     Ok(())
 }
 

@@ -17,8 +17,8 @@ use signpost_txmgr::record::{Record, WaitCause};
 use super::registered::of_our_chain;
 use super::stored::stored_record;
 use super::{CommandError, ConfigOption, request_id};
+use crate::ports;
 use crate::terminal::{say, say_json};
-use crate::world;
 use plan::{Ahead, Place, Plan};
 
 const EXAMPLES: &str = "\
@@ -49,7 +49,7 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
     let id = request_id(&arguments.id)?;
     let session = arguments.config.open().await?;
-    let store = world::store(&session);
+    let store = ports::store(&session);
     let record = stored_record(&store, &id).await?;
     of_our_chain(&session, &record.account)?;
     if record.attempts.is_empty() {

@@ -8,12 +8,12 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use super::chain::{MemoryChain, Orphans};
+use super::chain_state::NodeFaults;
 use super::gate::Gate;
 use super::journal::{Entry, Journal};
 use super::keys::MemoryKeys;
 use super::queue::{MemoryQueue, QueueRules};
 use super::store::MemoryStore;
-use super::world::NodeFaults;
 use super::{SimClock, chain};
 use crate::account::{Head, Reservation};
 use crate::machine::{Corroboration, ReceiptView};

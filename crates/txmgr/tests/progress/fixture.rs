@@ -33,7 +33,7 @@ const RULES: &str = "[default]\nmax_gas_price_wei = 1000000000\ngas_price_wei = 
 
 pub(crate) type Driver = Broadcaster<CountingStore, OddChain, MemoryQueues, PickyTopic>;
 
-pub(crate) struct World {
+pub(crate) struct Fixture {
     pub(crate) account: AccountKey,
     pub(crate) keys: MemoryKeys,
     pub(crate) store: CountingStore,
@@ -44,7 +44,7 @@ pub(crate) struct World {
     signer: Signer<MemoryStore, MemoryKeys, MemoryQueues, MemoryTopic>,
 }
 
-impl World {
+impl Fixture {
     pub(crate) fn new() -> Self {
         let (gate, journal) = (Gate::default(), Journal::default());
         let keys = MemoryKeys::new(gate.clone(), journal.clone());

@@ -1,6 +1,6 @@
-//! One world: the connected fakes with registered accounts, and the drivers on top of them.
+//! One deployment: the connected fakes with registered accounts, and the drivers on top of them.
 //!
-//! A second world may share its tables and keys, for another chain. Read next: [`crate::host`].
+//! A second deployment may share its tables and keys, for another chain. Read next: [`crate::host`].
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -26,7 +26,7 @@ use crate::mutants::{Mutant, MutantChain, MutantKeys, MutantStore, MutantTopic};
 
 /// The chain of every trial.
 pub const CHAIN: ChainId = ChainId(97);
-/// The chain of the second world, if there is one.
+/// The chain of the second deployment, if there is one.
 pub const OTHER_CHAIN: ChainId = ChainId(56);
 /// Retention of a closed record: the default of 90 days (`crates/host/src/config`).
 pub const RETENTION_MS: u64 = 90 * 24 * 3_600 * 1_000;
@@ -67,9 +67,9 @@ pub type TrialSigner = Signer<MutantStore, MutantKeys, MemoryQueues, MutantTopic
 /// The broadcaster of a trial.
 pub type TrialBroadcaster = Broadcaster<MutantStore, MutantChain, MemoryQueues, MutantTopic>;
 
-/// The fakes of one trial and the drivers' configuration. A clone is the same world.
+/// The fakes of one trial and the drivers' configuration. A clone is the same deployment.
 #[derive(Debug, Clone)]
-pub struct World {
+pub struct Deployment {
     /// The chain of this Signpost.
     pub chain_id: ChainId,
     /// Simulated time.
@@ -103,7 +103,7 @@ pub struct World {
     gate: Gate,
 }
 
-/// The settings of one world.
+/// The settings of one deployment.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
     /// Registered accounts, 1 or 2.
@@ -118,8 +118,8 @@ pub struct Setting {
     pub request_window_s: Option<u64>,
 }
 
-impl World {
-    /// A world with these settings and this injector of faults.
+impl Deployment {
+    /// A deployment with these settings and this injector of faults.
     #[must_use]
     pub fn new(setting: Setting, clock: SimClock, handle: ExecutorHandle, injector: Arc<dyn FaultSource>) -> Self {
         let (signatures, senders) = caches();
@@ -131,7 +131,7 @@ impl World {
         let queues = MemoryQueues::new(setting.signing, &clock, &gate, &journal);
         let mutant = setting.mutant;
         let mutant_store = MutantStore { inner: store.clone(), mutant, chain: chain.clone(), topic: topic.clone() };
-        let mut world = Self {
+        let mut deployment = Self {
             chain_id: CHAIN,
             clock,
             chain: MutantChain { inner: chain, mutant, store, slow_ms: Arc::default(), handle: handle.clone() },
@@ -151,10 +151,10 @@ impl World {
             gate,
         };
         for (name, number) in NAMES.into_iter().zip(1_u8..).take(setting.accounts) {
-            let account = world.register(name, name, number, START);
-            world.accounts.insert(account, name);
+            let account = deployment.register(name, name, number, START);
+            deployment.accounts.insert(account, name);
         }
-        world
+        deployment
     }
 
     /// A Signpost for another chain on the same tables, with the key of `hot` and its own queues and topic.
@@ -168,7 +168,7 @@ impl World {
         // Message ids are unique, as in SQS.
         queues.signing = MemoryQueue::new("signing-main", signing, self.clock.clone(), gate.clone(), journal.clone());
         let mutant_store = MutantStore { inner: store.clone(), mutant, chain: chain.clone(), topic: topic.clone() };
-        let mut world = Self {
+        let mut deployment = Self {
             chain_id: OTHER_CHAIN,
             store: mutant_store,
             queues,
@@ -183,9 +183,9 @@ impl World {
             accounts: BTreeMap::new(),
             ..self.clone()
         };
-        let account = world.register(OTHER_NAME, NAMES[0], 1, START);
-        world.accounts.insert(account, OTHER_NAME);
-        world
+        let account = deployment.register(OTHER_NAME, NAMES[0], 1, START);
+        deployment.accounts.insert(account, OTHER_NAME);
+        deployment
     }
 
     /// Registers an account, without faults, with the key of this name and number.

@@ -26,7 +26,7 @@ const RETENTION_MS: u64 = 86_400_000;
 
 pub(crate) type MemorySigner = Signer<MemoryStore, MemoryKeys, MemoryQueues, MemoryTopic>;
 
-pub(crate) struct World {
+pub(crate) struct Fixture {
     pub(crate) store: MemoryStore,
     pub(crate) keys: MemoryKeys,
     pub(crate) topic: MemoryTopic,
@@ -34,21 +34,21 @@ pub(crate) struct World {
 }
 
 /// A fixture with these accounts; the key of each has the account's name.
-pub(crate) fn world(accounts: &[&str]) -> World {
+pub(crate) fn fixture(accounts: &[&str]) -> Fixture {
     let (gate, journal) = (Gate::default(), Journal::default());
-    let world = World {
+    let fixture = Fixture {
         keys: MemoryKeys::new(gate.clone(), journal.clone()),
         store: MemoryStore::new(gate.clone(), journal.clone()),
         topic: MemoryTopic::new(gate.clone(), journal.clone()),
         queues: MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &gate, &journal),
     };
     for name in accounts {
-        world.register(name);
+        fixture.register(name);
     }
-    world
+    fixture
 }
 
-impl World {
+impl Fixture {
     pub(crate) fn register(&self, name: &str) -> AccountKey {
         let id: KmsKeyId = name.parse().unwrap();
         let seed = u8::try_from(self.store.accounts().now_or_never().unwrap().unwrap().heads.len()).unwrap();

@@ -63,7 +63,7 @@ struct Unread {
 }
 
 /// Both stages over the same ports.
-pub(crate) struct World {
+pub(crate) struct Fixture {
     pub(crate) signer: Signer<MemoryStore, MemoryKeys, MemoryQueues, MemoryTopic>,
     pub(crate) broadcaster: Broadcaster<MemoryStore, MemoryChain, MemoryQueues, MemoryTopic>,
     pub(crate) store: MemoryStore,
@@ -77,7 +77,7 @@ pub(crate) struct World {
     messages: usize,
 }
 
-impl World {
+impl Fixture {
     pub(crate) fn new() -> Self {
         Self::with(RULES, BroadcasterConfig::WINDOW)
     }

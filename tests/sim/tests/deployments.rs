@@ -2,10 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::arithmetic_side_effects, reason = "a test")]
 
 use signpost_sim::crash::{Fault, Scenario};
+use signpost_sim::deployment::{NAMES, RETENTION_MS};
 use signpost_sim::flood::{self, Junk, Order};
 use signpost_sim::mutants::Mutant;
 use signpost_sim::source::{Variant, body};
-use signpost_sim::world::{NAMES, RETENTION_MS};
 use signpost_txmgr::fake::NodeFaults;
 use signpost_txmgr::record::{Record, Stored};
 
@@ -17,7 +17,7 @@ const JUNK: usize = 10_000;
 const PASSES: usize = 450;
 
 fn record(scenario: &Scenario, id: &str) -> Record {
-    match scenario.world.store.inner.stored(&id.parse().unwrap()) {
+    match scenario.deployment.store.inner.stored(&id.parse().unwrap()) {
         Some(Stored::Record(record)) => *record,
         other => panic!("{id} is {other:?}"),
     }
@@ -27,9 +27,9 @@ fn record(scenario: &Scenario, id: &str) -> Record {
 /// Returns how many are closed at the end.
 fn behind_one_that_cannot_be_closed(mutant: Option<Mutant>) -> (Scenario, usize) {
     let mut scenario = Scenario::with_accounts(1, mutant);
-    let account = *scenario.world.accounts.keys().next().unwrap();
-    let chain = scenario.world.chain.inner.clone();
-    let first = scenario.world.heads()[0].next_nonce;
+    let account = *scenario.deployment.accounts.keys().next().unwrap();
+    let chain = scenario.deployment.chain.inner.clone();
+    let first = scenario.deployment.heads()[0].next_nonce;
     // A foreign transaction uses the first nonce, and no node can show it.
     chain.set_faults(NodeFaults { pruned: true, ..NodeFaults::default() });
     chain.foreign(account.address, first);
@@ -55,12 +55,12 @@ fn two_thousand_slots_pass_one_that_cannot_be_closed() {
     let (mut scenario, closed) = behind_one_that_cannot_be_closed(None);
     assert_eq!(closed, BEHIND, "all that is behind it");
     assert!(!record(&scenario, "r-0").is_closed(), "what cannot be proven has no verdict");
-    scenario.world.chain.inner.set_faults(NodeFaults::default());
+    scenario.deployment.chain.inner.set_faults(NodeFaults::default());
     // The search pauses for minutes, and is repeated within ten.
     scenario.to_quiet();
     scenario.to_quiet();
     assert_eq!(record(&scenario, "r-0").phase.name(), "displaced", "and when a node can say it, it has one");
-    scenario.auditor.finish(&scenario.world);
+    scenario.auditor.finish(&scenario.deployment);
     assert_eq!(scenario.auditor.violations(), []);
 }
 
@@ -96,22 +96,22 @@ fn an_id_is_free_after_its_retention_deleted_or_not() {
         scenario.put(&refused);
         scenario.to_quiet();
         assert_eq!(record(&scenario, "r-0").phase.name(), "confirmed");
-        assert_eq!(scenario.world.chain.inner.mined().len(), 1);
-        scenario.world.clock.advance(RETENTION_MS - 24 * 3_600 * 1_000);
+        assert_eq!(scenario.deployment.chain.inner.mined().len(), 1);
+        scenario.deployment.clock.advance(RETENTION_MS - 24 * 3_600 * 1_000);
         scenario.put(&asked);
         scenario.to_quiet();
-        assert_eq!(scenario.world.chain.inner.mined().len(), 1, "within its retention a repeat is a repeat");
+        assert_eq!(scenario.deployment.chain.inner.mined().len(), 1, "within its retention a repeat is a repeat");
         assert_eq!(scenario.auditor.violations(), []);
-        scenario.world.clock.advance(25 * 3_600 * 1_000);
+        scenario.deployment.clock.advance(25 * 3_600 * 1_000);
         if deleted {
-            scenario.world.store.inner.expire(scenario.world.clock.now());
+            scenario.deployment.store.inner.expire(scenario.deployment.clock.now());
         }
         // The auditor never forgets an id, so what follows is asserted here.
         for body in [&asked, &body(1, NAMES[0], Variant::Good, None)] {
-            scenario.world.queues.signing.put(body, Some(NAMES[0]), None, Some("backend"));
+            scenario.deployment.queues.signing.put(body, Some(NAMES[0]), None, Some("backend"));
         }
         scenario.to_quiet();
-        assert_eq!(scenario.world.chain.inner.mined().len(), 3, "deleted: {deleted}: both ids are new again");
+        assert_eq!(scenario.deployment.chain.inner.mined().len(), 3, "deleted: {deleted}: both ids are new again");
         assert_eq!(record(&scenario, "r-0").phase.name(), "confirmed");
         assert_eq!(record(&scenario, "r-1").phase.name(), "confirmed");
     }

@@ -4,7 +4,7 @@ use signpost_client::Client;
 use signpost_host::session::Session;
 
 pub use signpost_broadcaster::chain;
-pub use signpost_host::world::{broadcast_queue, inbox, resign_queue, store, topic};
+pub use signpost_host::ports::{broadcast_queue, inbox, resign_queue, store, topic};
 pub use signpost_signer::keys;
 
 /// A client as any backend has it: sends requests and reads their status.
