@@ -389,8 +389,9 @@ pub trait Chain: Send + Sync {
     fn nonce_use(&self, query: &UseQuery) -> impl Future<Output = Result<NonceUse, PortError>> + Send;
 
     /// The account's transaction count at the final block. With two endpoints it is the lower count, with
-    /// [`Corroboration::Agrees`] if they are equal and [`Corroboration::NotYet`] if they differ. With one endpoint the answer is
-    /// [`Corroboration::Alone`] if it is the only one configured, and [`Corroboration::Silent`] if the others do not answer.
+    /// [`Corroboration::Agrees`] if they are equal and [`Corroboration::NotYet`] if they differ. With one endpoint the
+    /// answer is [`Corroboration::Alone`] if it is the only one configured, and [`Corroboration::Silent`] if the others
+    /// do not answer.
     fn final_count(&self, address: Address) -> impl Future<Output = Result<(Nonce, Corroboration), PortError>> + Send;
 
     /// Whether the address has code. For a key's address that is an EIP-7702 delegation.

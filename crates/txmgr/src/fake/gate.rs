@@ -129,7 +129,8 @@ impl Gate {
         self.0.as_ref().map_or(Fate::Pass, |faults| faults.entry_fate(operation))
     }
 
-    /// Checks that SQS or SNS accepts this body with attributes of this size, and that the fault source does not refuse it.
+    /// Checks that SQS or SNS accepts this body with attributes of this size, and that the fault source does not
+    /// refuse it.
     pub(super) fn takes(&self, operation: &'static str, body: &str, attributes_bytes: usize) -> Result<(), PortError> {
         let refused = |code, words: &str| Err(PortError::refused_for_good(operation, code, words));
         if body.len().saturating_add(attributes_bytes) > text::MAX_MESSAGE_BYTES {
