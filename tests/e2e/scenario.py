@@ -227,8 +227,11 @@ def mixed(backend: Backend, messages: int, contract: str) -> list[Message]:
     rng = backend.rng
     copies, conflicts, invalid, against = (messages * percent // 100 for percent in (20, 10, 11, 4))
     threads: list[list[Message]] = []
-    for _ in range(messages - copies - conflicts - invalid - against):
-        kind = rng.choices(["transfer", "call", "revert"], [70, 22, 8])[0]
+    requests = messages - copies - conflicts - invalid - against
+    # Numbers instead of a draw for each, so that no kind is ever missing.
+    calls, reverts = -(-requests * 22 // 100), -(-requests * 8 // 100)
+    kinds = ["call"] * calls + ["revert"] * reverts + ["transfer"] * (requests - calls - reverts)
+    for kind in rng.sample(kinds, len(kinds)):
         if kind == "transfer":
             ask = backend.transfer()
         else:

@@ -108,13 +108,13 @@ def test_either_a_request_or_its_cancel_is_mined_and_reported(dev: StartStack, r
     truth = without_gates(stack)
     subscribers, backend = subscribed(truth), Backend(rng, stack.addresses, "race")
     sent: list[Sent] = []
-    for _ in range(12):
+    for moment in rng.sample(range(12), 12):
         message = backend.request(backend.new_id(), backend.transfer())
         assert message.id
         sent += send(truth.aws("sqs"), truth.signing_queue, [message])
         wait_for("it is recorded", lambda id=message.id: get(truth, id), 30, every_s=0.02)  # type: ignore[misc]
-        # A random moment within a block time: before or after the send, before or after the block.
-        time.sleep(rng.random())
+        # Each twelfth of a block time: before or after the send, before or after the block.
+        time.sleep((moment + rng.random()) / 12)
         asked = run("cancel", message.id, "--yes", "--config", str(stack.config_file))
         # 1: the request is already mined.
         assert asked.code in (0, 1), asked.err
