@@ -12,7 +12,7 @@ use signpost_txmgr::account::Head;
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig};
 use signpost_txmgr::fake::chain::REVERT_SELECTOR;
 use signpost_txmgr::fake::{
-    Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
+    Interceptor, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
 };
 use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::machine::{Corroboration, Tuning};
@@ -98,11 +98,11 @@ struct Stage {
 }
 
 async fn stage(is_silent: bool) -> Stage {
-    let (gate, journal) = (Gate::default(), Journal::default());
-    let keys = MemoryKeys::new(gate.clone(), journal.clone());
-    let store = MemoryStore::new(gate.clone(), journal.clone());
-    let topic = MemoryTopic::new(gate.clone(), journal.clone());
-    let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(now()), &gate, &journal);
+    let (interceptor, journal) = (Interceptor::default(), Journal::default());
+    let keys = MemoryKeys::new(interceptor.clone(), journal.clone());
+    let store = MemoryStore::new(interceptor.clone(), journal.clone());
+    let topic = MemoryTopic::new(interceptor.clone(), journal.clone());
+    let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(now()), &interceptor, &journal);
     let key: KmsKeyId = "one".parse().unwrap();
     let address = keys.add(&key, [1; 32]);
     let account = AccountKey { chain_id: ChainId(97), address };
@@ -126,7 +126,7 @@ async fn stage(is_silent: bool) -> Stage {
         retention_ms: 1_000_000_000,
         write_concurrency: 8,
     };
-    let chain = MemoryChain::new(ChainId(97), gate, journal).trusting(address);
+    let chain = MemoryChain::new(ChainId(97), interceptor, journal).trusting(address);
     let node = Node { inner: chain.clone(), is_silent };
     let broadcaster = Broadcaster::new(store.clone(), node, queues.clone(), topic, config);
     let lanes = Lanes { broadcaster, queue: queues, poll: Duration::from_millis(450) };

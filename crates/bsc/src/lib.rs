@@ -6,8 +6,9 @@
 //!
 //! Read in this order: [`classify`], [`rpc`], [`endpoints`], [`chain`]; behind it `endpoint.rs`, `reply.rs`,
 //! `batch.rs`, `limit.rs`, `view.rs`, `evidence.rs`, `parents.rs`, `corroborate.rs`, `price.rs`, `send.rs`,
-//! `refusals.rs` and `search.rs`; [`private`] for send-only endpoints. [`lane`] and [`forks`] are for display and
-//! [`said`] is for evidence: they decide nothing. `README.md` lists the facts about the chain that the code depends on.
+//! `refusals.rs` and `search.rs`; [`private`] for send-only endpoints. [`payment_lane`] and [`forks`] are for display
+//! and [`said`] is for evidence: they decide nothing. `README.md` lists the facts about the chain that the code depends
+//! on.
 
 mod answer;
 mod batch;
@@ -22,10 +23,10 @@ mod finality;
 pub mod forks;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
-pub mod lane;
 mod limit;
 mod methods;
 mod parents;
+pub mod payment_lane;
 mod price;
 pub mod private;
 mod quantity;

@@ -16,7 +16,7 @@ use common::{ADDRESS, Stub, block, chain, config, error, height};
 use serde_json::{Value, json};
 use signpost_bsc::BscChain;
 use signpost_bsc::forks::{Program, Version};
-use signpost_bsc::lane::{CONTRACT, LaneRules, Recipient};
+use signpost_bsc::payment_lane::{CONTRACT, LaneRules, Recipient};
 use signpost_txmgr::ports::{Chain, Counts, Finality, ViewQuery};
 use signpost_txmgr::units::{Address, BlockNumber, Nonce};
 

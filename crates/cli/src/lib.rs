@@ -14,7 +14,7 @@ pub mod console;
 pub mod error;
 pub mod figures;
 pub mod find;
-mod lane;
+mod payment_lane;
 pub mod ports;
 mod random;
 mod set_aside;

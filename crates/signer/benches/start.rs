@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use signpost_txmgr::account::Head;
-use signpost_txmgr::fake::{Gate, Journal, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer};
+use signpost_txmgr::fake::{
+    Interceptor, Journal, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
+};
 use signpost_txmgr::pins::Pins;
 use signpost_txmgr::policy::{NetworkRules, Policies};
 use signpost_txmgr::ports::{KeyAnswer, KeyCallError, Keys, KmsSignature, Store as _};
@@ -45,7 +47,7 @@ impl Keys for SlowKeys {
 
 /// A store with this number of accounts.
 fn registered(accounts: u32) -> MemoryStore {
-    let store = MemoryStore::new(Gate::default(), Journal::default());
+    let store = MemoryStore::new(Interceptor::default(), Journal::default());
     let runtime = Builder::new_current_thread().build().unwrap();
     for number in 0..accounts {
         let id: KmsKeyId = number.to_string().parse().unwrap();
@@ -58,7 +60,7 @@ fn registered(accounts: u32) -> MemoryStore {
 
 /// A signer before its start.
 fn signer(store: MemoryStore) -> Signer<MemoryStore, SlowKeys, MemoryQueues, MemoryTopic> {
-    let (gate, journal) = (Gate::default(), Journal::default());
+    let (interceptor, journal) = (Interceptor::default(), Journal::default());
     let config = SignerConfig {
         pins: Pins::Registry,
         sealer: sealer(),
@@ -68,8 +70,8 @@ fn signer(store: MemoryStore) -> Signer<MemoryStore, SlowKeys, MemoryQueues, Mem
         retention_ms: 1,
         sign_concurrency: 10,
     };
-    let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &gate, &journal);
-    Signer::new(store, SlowKeys, queues, MemoryTopic::new(gate, journal), config)
+    let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &interceptor, &journal);
+    Signer::new(store, SlowKeys, queues, MemoryTopic::new(interceptor, journal), config)
 }
 
 fn start(criterion: &mut Criterion) {

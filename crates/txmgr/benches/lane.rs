@@ -12,7 +12,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use futures_util::FutureExt as _;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::fake::{
-    Gate, Journal, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
+    Interceptor, Journal, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
 };
 use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::pins::Pins;
@@ -29,15 +29,15 @@ type MemorySigner = Signer<MemoryStore, MemoryKeys, MemoryQueues, MemoryTopic>;
 
 /// A signer with one registered account.
 fn signer() -> MemorySigner {
-    let (gate, journal) = (Gate::default(), Journal::default());
-    let keys = MemoryKeys::new(gate.clone(), journal.clone());
+    let (interceptor, journal) = (Interceptor::default(), Journal::default());
+    let keys = MemoryKeys::new(interceptor.clone(), journal.clone());
     let key_id: KmsKeyId = "bench".parse().expect("a key id");
     let address = keys.add(&key_id, [0x46; 32]);
-    let store = MemoryStore::new(gate.clone(), journal.clone());
+    let store = MemoryStore::new(interceptor.clone(), journal.clone());
     let account = AccountKey { chain_id: ChainId(97), address };
     let head = Head::new(account, "payouts".parse().expect("a name"), key_id, Nonce(0), NOW);
     store.register(&head).now_or_never().expect("without weather every call completes").expect("registered");
-    let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &gate, &journal);
+    let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &interceptor, &journal);
     let policies = "[account.payouts]\nmax_gas_price_wei = \"5000000000\"\ngas_price_wei = \"100000000\"\n";
     let config = SignerConfig {
         pins: Pins::Registry,
@@ -48,7 +48,7 @@ fn signer() -> MemorySigner {
         retention_ms: 1,
         sign_concurrency: 16,
     };
-    Signer::new(store, keys, queues, MemoryTopic::new(gate, journal), config)
+    Signer::new(store, keys, queues, MemoryTopic::new(interceptor, journal), config)
 }
 
 /// The next `BATCH` requests, with new ids.

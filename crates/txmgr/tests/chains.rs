@@ -11,7 +11,7 @@ use futures_util::FutureExt as _;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane, Round};
 use signpost_txmgr::fake::{
-    Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
+    Interceptor, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
 };
 use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::machine::Tuning;
@@ -44,15 +44,15 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let (gate, journal) = (Gate::default(), Journal::default());
-        let keys = MemoryKeys::new(gate.clone(), journal.clone());
+        let (interceptor, journal) = (Interceptor::default(), Journal::default());
+        let keys = MemoryKeys::new(interceptor.clone(), journal.clone());
         let address = keys.add(&key(), [1; 32]);
         Self {
             keys,
-            store: MemoryStore::new(gate.clone(), journal.clone()),
-            topic: MemoryTopic::new(gate.clone(), journal.clone()),
-            queues: MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &gate, &journal),
-            chain: MemoryChain::new(TEST, gate, journal),
+            store: MemoryStore::new(interceptor.clone(), journal.clone()),
+            topic: MemoryTopic::new(interceptor.clone(), journal.clone()),
+            queues: MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &interceptor, &journal),
+            chain: MemoryChain::new(TEST, interceptor, journal),
             address,
         }
     }

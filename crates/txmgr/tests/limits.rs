@@ -16,7 +16,7 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, Share
 use signpost_txmgr::account::Head;
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane, Round};
 use signpost_txmgr::fake::{
-    Fate, FaultSource, Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic,
+    Fate, FaultSource, Interceptor, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic,
     QueueRules, SimClock, sealer,
 };
 use signpost_txmgr::inbox::{Disposition, Incoming};
@@ -59,12 +59,12 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let (gate, journal, clock) = (Gate::default(), Journal::default(), SimClock::at(NOW));
-        let keys = MemoryKeys::new(gate.clone(), journal.clone());
-        let store = MemoryStore::new(gate.clone(), journal.clone());
-        let topic = MemoryTopic::new(gate.clone(), journal.clone());
-        let queues = MemoryQueues::new(QueueRules::FIFO, &clock, &gate, &journal);
-        let chain = MemoryChain::new(ChainId(97), gate, journal);
+        let (interceptor, journal, clock) = (Interceptor::default(), Journal::default(), SimClock::at(NOW));
+        let keys = MemoryKeys::new(interceptor.clone(), journal.clone());
+        let store = MemoryStore::new(interceptor.clone(), journal.clone());
+        let topic = MemoryTopic::new(interceptor.clone(), journal.clone());
+        let queues = MemoryQueues::new(QueueRules::FIFO, &clock, &interceptor, &journal);
+        let chain = MemoryChain::new(ChainId(97), interceptor, journal);
         let address = keys.add(&key(), [1; 32]);
         let account = AccountKey { chain_id: ChainId(97), address };
         let head = Head::new(account, "one".parse().unwrap(), key(), Nonce(0), NOW);
@@ -457,7 +457,7 @@ fn request_with_a_dropped_poke_is_seen_by_the_ending_pass() {
     fixture.queues.poke_lanes(&[poke::again(&fixture.account.to_string(), NOW)]).now_or_never().unwrap().unwrap();
     let waiting = fixture.queues.broadcast.len();
     let meanwhile = RequestWhileLeaving { signer, fixture: fixture.clone(), came: AtomicBool::new(false) };
-    let store = fixture.store.behind(Gate::with(Arc::new(meanwhile)));
+    let store = fixture.store.behind(Interceptor::with(Arc::new(meanwhile)));
     let broadcaster = Fixture { store, ..fixture.clone() }.broadcaster(fixture.chain.clone());
     let mut lane = Lane::new(fixture.account, NOW);
     for block in 1..40 {

@@ -10,7 +10,8 @@ use futures_util::FutureExt as _;
 use proptest::prelude::*;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::fake::{
-    Entry, Gate, Journal, KeyState, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
+    Entry, Interceptor, Journal, KeyState, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
+    sealer,
 };
 use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::pins::Pins;
@@ -166,8 +167,8 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let journal = Journal::kept();
-        let keys = MemoryKeys::new(Gate::default(), journal.clone());
-        let store = MemoryStore::new(Gate::default(), journal.clone());
+        let keys = MemoryKeys::new(Interceptor::default(), journal.clone());
+        let store = MemoryStore::new(Interceptor::default(), journal.clone());
         let key: KmsKeyId = "key".parse().unwrap();
         let account = AccountKey { chain_id: ChainId(97), address: keys.add(&key, [1; 32]) };
         let head = Head::new(account, "hot".parse().unwrap(), key.clone(), Nonce(0), NOW);
@@ -185,9 +186,9 @@ impl Fixture {
             retention_ms: 1_000,
             sign_concurrency: 2,
         };
-        let (gate, journal) = (Gate::default(), Journal::default());
-        let queues = MemoryQueues::new(QueueRules::STANDARD, &SimClock::at(NOW), &gate, &journal);
-        Signer::new(self.store.clone(), self.keys.clone(), queues, MemoryTopic::new(gate, journal), config)
+        let (interceptor, journal) = (Interceptor::default(), Journal::default());
+        let queues = MemoryQueues::new(QueueRules::STANDARD, &SimClock::at(NOW), &interceptor, &journal);
+        Signer::new(self.store.clone(), self.keys.clone(), queues, MemoryTopic::new(interceptor, journal), config)
     }
 
     fn records(&self) -> Vec<Record> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use serde_json::json;
-use signpost_txmgr::fake::{Fate, FaultSource, Gate, Journal, MemoryQueues, MemoryTopic, QueueRules, SimClock};
+use signpost_txmgr::fake::{Fate, FaultSource, Interceptor, Journal, MemoryQueues, MemoryTopic, QueueRules, SimClock};
 use signpost_txmgr::ports::{BroadcastQueue as _, OutcomeTopic as _};
 use signpost_txmgr::publish;
 use signpost_txmgr::text::MAX_MESSAGE_BYTES;
@@ -37,8 +37,8 @@ fn run<F: Future>(future: F) -> F::Output {
     }
 }
 
-fn topic(gate: Gate) -> MemoryTopic {
-    MemoryTopic::new(gate, Journal::default())
+fn topic(interceptor: Interceptor) -> MemoryTopic {
+    MemoryTopic::new(interceptor, Journal::default())
 }
 
 fn outcome(id: &str, memo: &str) -> OutcomeMessage {
@@ -55,7 +55,7 @@ fn outcome(id: &str, memo: &str) -> OutcomeMessage {
 
 #[test]
 fn only_a_refused_outcome_is_published_reduced() {
-    let topic = topic(Gate::with(Arc::new(Refuses("foul"))));
+    let topic = topic(Interceptor::with(Arc::new(Refuses("foul"))));
     let outcomes = [outcome("a", "fine"), outcome("b", "foul"), outcome("c", "fine")];
     let answers = run(publish::all(&topic, &outcomes));
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
@@ -71,7 +71,7 @@ fn only_a_refused_outcome_is_published_reduced() {
 
 #[test]
 fn outcome_refused_twice_is_an_error() {
-    let topic = topic(Gate::with(Arc::new(Refuses("event-b"))));
+    let topic = topic(Interceptor::with(Arc::new(Refuses("event-b"))));
     let answers = run(publish::all(&topic, &[outcome("a", "x"), outcome("b", "x")]));
     assert!(answers[0].is_ok());
     assert!(answers[1].as_ref().unwrap_err().is_refused_for_good());
@@ -80,7 +80,7 @@ fn outcome_refused_twice_is_an_error() {
 
 #[test]
 fn memory_topic_refuses_what_sns_refuses() {
-    let topic = topic(Gate::default());
+    let topic = topic(Interceptor::default());
     let long = outcome("a", &"x".repeat(MAX_MESSAGE_BYTES));
     let error = run(topic.publish(&[long])).remove(0).unwrap_err();
     assert!(error.is_refused_for_good());
@@ -89,13 +89,13 @@ fn memory_topic_refuses_what_sns_refuses() {
     assert_eq!(topic.copies()[0].metadata, Some(json!({ "memo": "a\u{ffff}\u{1b}" })));
 }
 
-fn queues(gate: &Gate) -> MemoryQueues {
-    MemoryQueues::new(QueueRules::FIFO, &SimClock::at(Millis(1)), gate, &Journal::default())
+fn queues(interceptor: &Interceptor) -> MemoryQueues {
+    MemoryQueues::new(QueueRules::FIFO, &SimClock::at(Millis(1)), interceptor, &Journal::default())
 }
 
 #[test]
 fn refused_poke_is_an_error_after_the_others_are_sent() {
-    let queues = queues(&Gate::with(Arc::new(Refuses("foul"))));
+    let queues = queues(&Interceptor::with(Arc::new(Refuses("foul"))));
     let poke = |at: u32, cause: &str| LanePoke { account: format!("97:0x{at:040x}"), cause: cause.to_owned() };
     let error = run(queues.poke_lanes(&[poke(1, "fine"), poke(2, "foul"), poke(3, "fine")])).unwrap_err();
     assert!(error.is_refused_for_good());
@@ -105,5 +105,5 @@ fn refused_poke_is_an_error_after_the_others_are_sent() {
 #[test]
 #[should_panic(expected = "SQS takes no such body")]
 fn body_that_sqs_refuses_is_not_a_message() {
-    queues(&Gate::default()).signing.put("{\"memo\":\"\u{ffff}\"}", None, None, None);
+    queues(&Interceptor::default()).signing.put("{\"memo\":\"\u{ffff}\"}", None, None, None);
 }

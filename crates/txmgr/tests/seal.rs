@@ -13,7 +13,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::fake::{
-    Gate, Journal, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
+    Interceptor, Journal, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
 };
 use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::pins::{BadPin, NotPinned, Pin, PinClash, Pins};
@@ -55,9 +55,9 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let (gate, journal) = (Gate::default(), Journal::default());
-        let keys = MemoryKeys::new(gate.clone(), journal.clone());
-        let store = MemoryStore::new(gate, journal);
+        let (interceptor, journal) = (Interceptor::default(), Journal::default());
+        let keys = MemoryKeys::new(interceptor.clone(), journal.clone());
+        let store = MemoryStore::new(interceptor, journal);
         let account = AccountKey { chain_id: ChainId(97), address: keys.add(&key(), [1; 32]) };
         let head = Head::new(account, "hot".parse().unwrap(), key(), Nonce(0), NOW);
         store.register(&head).now_or_never().unwrap().unwrap();
@@ -73,7 +73,7 @@ impl Fixture {
     }
 
     fn signer_with(&self, sealer: Sealer, pins: Pins) -> MemorySigner {
-        let (gate, journal) = (Gate::default(), Journal::default());
+        let (interceptor, journal) = (Interceptor::default(), Journal::default());
         let config = SignerConfig {
             pins,
             sealer,
@@ -83,8 +83,8 @@ impl Fixture {
             retention_ms: 1_000,
             sign_concurrency: 2,
         };
-        let queues = MemoryQueues::new(QueueRules::STANDARD, &SimClock::at(NOW), &gate, &journal);
-        let topic = MemoryTopic::new(gate, journal);
+        let queues = MemoryQueues::new(QueueRules::STANDARD, &SimClock::at(NOW), &interceptor, &journal);
+        let topic = MemoryTopic::new(interceptor, journal);
         Signer::new(self.store.clone(), self.keys.clone(), queues, topic, config)
     }
 

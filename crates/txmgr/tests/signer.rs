@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use futures_util::FutureExt as _;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::fake::{
-    Fate, FaultSource, Gate, Journal, KeyState, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules,
+    Fate, FaultSource, Interceptor, Journal, KeyState, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules,
     SimClock, sealer,
 };
 use signpost_txmgr::inbox::{Disposition, Incoming};
@@ -33,20 +33,20 @@ const RULES: &str = "[default]\nmax_gas_price_wei = 9\ngas_price_wei = 9\n";
 
 /// A signer with the accounts `one` and `two`.
 fn fixture() -> Fixture {
-    world_with(RULES)
+    fixture_with(RULES)
 }
 
 /// A signer with this policy.
-fn world_with(policy: &str) -> Fixture {
-    world_behind(policy, |_| Gate::default())
+fn fixture_with(policy: &str) -> Fixture {
+    fixture_behind(policy, |_| Interceptor::default())
 }
 
-/// The same, with its store calls behind this gate.
-fn world_behind(policy: &str, gate_of: impl FnOnce(&MemoryStore) -> Gate) -> Fixture {
-    let (gate, journal) = (Gate::default(), Journal::default());
-    let keys = MemoryKeys::new(gate.clone(), journal.clone());
-    let store = MemoryStore::new(gate.clone(), journal.clone());
-    let topic = MemoryTopic::new(gate.clone(), journal.clone());
+/// The same, with its store calls behind this interceptor.
+fn fixture_behind(policy: &str, interceptor_of: impl FnOnce(&MemoryStore) -> Interceptor) -> Fixture {
+    let (interceptor, journal) = (Interceptor::default(), Journal::default());
+    let keys = MemoryKeys::new(interceptor.clone(), journal.clone());
+    let store = MemoryStore::new(interceptor.clone(), journal.clone());
+    let topic = MemoryTopic::new(interceptor.clone(), journal.clone());
     for (seed, name) in [(1, "one"), (2, "two")] {
         let kms_key_id: KmsKeyId = name.parse().unwrap();
         let address = keys.add(&kms_key_id, [seed; 32]);
@@ -54,7 +54,7 @@ fn world_behind(policy: &str, gate_of: impl FnOnce(&MemoryStore) -> Gate) -> Fix
         let head = Head::new(account, name.parse().unwrap(), kms_key_id, Nonce(0), NOW);
         store.register(&head).now_or_never().unwrap().unwrap();
     }
-    let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &gate, &journal);
+    let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &interceptor, &journal);
     let config = SignerConfig {
         pins: Pins::Registry,
         sealer: sealer(),
@@ -64,7 +64,7 @@ fn world_behind(policy: &str, gate_of: impl FnOnce(&MemoryStore) -> Gate) -> Fix
         retention_ms: 86_400_000,
         sign_concurrency: 4,
     };
-    let signer = Signer::new(store.behind(gate_of(&store)), keys.clone(), queues, topic.clone(), config);
+    let signer = Signer::new(store.behind(interceptor_of(&store)), keys.clone(), queues, topic.clone(), config);
     Fixture { signer, store, keys, topic }
 }
 
@@ -121,7 +121,7 @@ fn result_of(fixture: &Fixture, id: &str) -> Result<u64, String> {
 #[test]
 fn batch_above_the_spend_limit_fills_the_window_in_order() {
     // Two requests of 21,000 gas at the cap of 9, and 100 wei.
-    let fixture = world_with(&format!("{RULES}spend_limit_wei = 378100\nspend_window_s = 60\n"));
+    let fixture = fixture_with(&format!("{RULES}spend_limit_wei = 378100\nspend_window_s = 60\n"));
     let over = || Err("spendLimitReached".to_owned());
     let batch = [paying(0, "a", 60), paying(1, "b", 50), paying(2, "c", 40), paying(3, "d", 0), paying(4, "a", 60)];
     let dispositions = fixture.signer.handle(&batch, NOW).now_or_never().unwrap();
@@ -144,7 +144,7 @@ fn batch_above_the_spend_limit_fills_the_window_in_order() {
 
 #[test]
 fn redelivered_reservation_is_signed_when_window_is_full() {
-    let fixture = world_with(&format!("{RULES}spend_limit_wei = 189000\nspend_window_s = 60\n"));
+    let fixture = fixture_with(&format!("{RULES}spend_limit_wei = 189000\nspend_window_s = 60\n"));
     fixture.keys.set_state(&"one".parse().unwrap(), KeyState::SignFails);
     let batch = [paying(0, "a", 0)];
     assert_eq!(fixture.signer.handle(&batch, NOW).now_or_never().unwrap(), [Disposition::Retry]);
@@ -158,7 +158,7 @@ fn redelivered_reservation_is_signed_when_window_is_full() {
 
 #[test]
 fn id_of_a_refused_message_is_free_for_a_later_one() {
-    let fixture = world_with(&format!("{RULES}spend_limit_wei = 378000\nspend_window_s = 60\n"));
+    let fixture = fixture_with(&format!("{RULES}spend_limit_wei = 378000\nspend_window_s = 60\n"));
     let batch = [paying(0, "first", 0), paying(1, "a", 1), paying(2, "a", 0)];
     let dispositions = fixture.signer.handle(&batch, NOW).now_or_never().unwrap();
     assert_eq!(dispositions, [Disposition::Done; 3]);
@@ -204,13 +204,13 @@ fn account_of(fixture: &Fixture, id: &str) -> AccountKey {
 #[test]
 fn pooled_request_moves_on_when_its_account_is_paused() {
     let batch = [transfer(0, "r-1", "pool:both")];
-    let calm = world_with(POOLED);
+    let calm = fixture_with(POOLED);
     assert_eq!(handle(&calm, &batch), [Disposition::Done]);
     let first = account_of(&calm, "r-1");
 
-    let fixture = world_behind(POOLED, |store| {
+    let fixture = fixture_behind(POOLED, |store| {
         let meanwhile = PausedMeanwhile(store.clone(), first);
-        Gate::with(std::sync::Arc::new(meanwhile))
+        Interceptor::with(std::sync::Arc::new(meanwhile))
     });
     assert_eq!(handle(&fixture, &batch), [Disposition::Retry], "the other account is not paused");
     assert_eq!(fixture.topic.copies(), [], "so no refusal is published");
@@ -221,7 +221,7 @@ fn pooled_request_moves_on_when_its_account_is_paused() {
 
 #[test]
 fn request_for_a_paused_pool_always_names_the_same_account() {
-    let fixture = world_with(POOLED);
+    let fixture = fixture_with(POOLED);
     let heads = fixture.store.accounts().now_or_never().unwrap().unwrap().heads;
     let set = |unfunded: bool, head: &Head| {
         fixture.store.set_paused(&head.account, true).now_or_never().unwrap().unwrap();

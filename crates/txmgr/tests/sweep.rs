@@ -11,7 +11,9 @@ use std::collections::BTreeSet;
 use futures_util::FutureExt as _;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Sweep};
-use signpost_txmgr::fake::{Gate, Journal, MemoryChain, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock};
+use signpost_txmgr::fake::{
+    Interceptor, Journal, MemoryChain, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
+};
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::ports::Store as _;
 use signpost_txmgr::units::{AccountKey, Address, ChainId, Millis, Nonce};
@@ -23,10 +25,10 @@ const MINUTE_MS: u64 = 60_000;
 type MemoryBroadcaster = Broadcaster<MemoryStore, MemoryChain, MemoryQueues, MemoryTopic>;
 
 fn broadcaster() -> (MemoryStore, MemoryChain, MemoryBroadcaster) {
-    let (gate, journal) = (Gate::default(), Journal::default());
-    let store = MemoryStore::new(gate.clone(), journal.clone());
-    let chain = MemoryChain::new(CHAIN, gate.clone(), journal.clone());
-    let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &gate, &journal);
+    let (interceptor, journal) = (Interceptor::default(), Journal::default());
+    let store = MemoryStore::new(interceptor.clone(), journal.clone());
+    let chain = MemoryChain::new(CHAIN, interceptor.clone(), journal.clone());
+    let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &interceptor, &journal);
     let config = BroadcasterConfig {
         chain_id: CHAIN,
         tuning: Tuning::BSC,
@@ -34,7 +36,7 @@ fn broadcaster() -> (MemoryStore, MemoryChain, MemoryBroadcaster) {
         retention_ms: 1,
         write_concurrency: 1,
     };
-    let topic = MemoryTopic::new(gate, journal);
+    let topic = MemoryTopic::new(interceptor, journal);
     let broadcaster = Broadcaster::new(store.clone(), chain.clone(), queues, topic, config);
     (store, chain, broadcaster)
 }

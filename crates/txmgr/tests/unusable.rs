@@ -11,7 +11,7 @@ use futures_util::FutureExt as _;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig};
 use signpost_txmgr::fake::{
-    Fate, FaultSource, Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic,
+    Fate, FaultSource, Interceptor, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic,
     QueueRules, SimClock, sealer,
 };
 use signpost_txmgr::inbox::{Disposition, Incoming};
@@ -44,17 +44,17 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        Self::behind(Gate::default())
+        Self::behind(Interceptor::default())
     }
 
-    /// The same, with the key service behind this gate.
-    fn behind(keys: Gate) -> Self {
-        let (gate, journal) = (Gate::default(), Journal::default());
+    /// The same, with the key service behind this interceptor.
+    fn behind(keys: Interceptor) -> Self {
+        let (interceptor, journal) = (Interceptor::default(), Journal::default());
         let fixture = Self {
-            store: MemoryStore::new(gate.clone(), journal.clone()),
+            store: MemoryStore::new(interceptor.clone(), journal.clone()),
             keys: MemoryKeys::new(keys, journal.clone()),
-            topic: MemoryTopic::new(gate.clone(), journal.clone()),
-            queues: MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &gate, &journal),
+            topic: MemoryTopic::new(interceptor.clone(), journal.clone()),
+            queues: MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &interceptor, &journal),
         };
         for (seed, name) in [(1, "one"), (2, "two")] {
             let address = fixture.keys.add(&key(name), [seed; 32]);
@@ -370,7 +370,7 @@ impl FaultSource for Throttled {
 
 #[test]
 fn silent_key_service_marks_no_account() {
-    let fixture = Fixture::behind(Gate::with(std::sync::Arc::new(Throttled)));
+    let fixture = Fixture::behind(Interceptor::with(std::sync::Arc::new(Throttled)));
     let signer = fixture.signer();
     completed(signer.warm_up(NOW)).unwrap();
     let batch = [transfer("a", "one")];
@@ -380,7 +380,7 @@ fn silent_key_service_marks_no_account() {
     assert_eq!((head.unusable, head.open_slots()), (None, 0));
 }
 
-/// Polls a future until it is ready. The gate yields once per call.
+/// Polls a future until it is ready. The interceptor yields once per call.
 fn completed<T>(future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
     let waker = std::task::Waker::noop();
@@ -413,7 +413,7 @@ fn sweep_skips_an_unreadable_head() {
     let fixture = Fixture::new();
     let (one, two) = (fixture.head("one").account, fixture.head("two").account);
     fixture.store.with_tables(|tables| tables.unreadable.insert(two));
-    let chain = MemoryChain::new(CHAIN, Gate::default(), Journal::default());
+    let chain = MemoryChain::new(CHAIN, Interceptor::default(), Journal::default());
     let config = BroadcasterConfig {
         chain_id: CHAIN,
         tuning: Tuning::BSC,

@@ -1,7 +1,7 @@
 //! The real signer on the store under test; its keys, queues and topic are in memory. Read next: [`crate::spend`],
 //! [`crate::pool`].
 
-use signpost_txmgr::fake::{Gate, Journal, MemoryKeys, MemoryQueues, MemoryTopic, QueueRules, SimClock, sealer};
+use signpost_txmgr::fake::{Interceptor, Journal, MemoryKeys, MemoryQueues, MemoryTopic, QueueRules, SimClock, sealer};
 use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::pins::Pins;
 use signpost_txmgr::policy::{NetworkRules, Policies};
@@ -22,8 +22,8 @@ pub type LaneSigner<S> = Signer<S, MemoryKeys, MemoryQueues, MemoryTopic>;
 /// A signer that has just started, with the keys of these lanes.
 #[must_use]
 pub fn signer<S: Store>(store: S, lanes: &[&TestLane], policy: &str) -> LaneSigner<S> {
-    let (gate, journal) = (Gate::default(), Journal::default());
-    let keys = MemoryKeys::new(gate.clone(), journal.clone());
+    let (interceptor, journal) = (Interceptor::default(), Journal::default());
+    let keys = MemoryKeys::new(interceptor.clone(), journal.clone());
     for lane in lanes {
         keys.add(&lane.head().kms_key_id, lane.secret());
     }
@@ -36,8 +36,8 @@ pub fn signer<S: Store>(store: S, lanes: &[&TestLane], policy: &str) -> LaneSign
         retention_ms: 86_400_000,
         sign_concurrency: 4,
     };
-    let queues = MemoryQueues::new(QueueRules::STANDARD, &SimClock::at(NOW), &gate, &journal);
-    Signer::new(store, keys, queues, MemoryTopic::new(gate, journal), config)
+    let queues = MemoryQueues::new(QueueRules::STANDARD, &SimClock::at(NOW), &interceptor, &journal);
+    Signer::new(store, keys, queues, MemoryTopic::new(interceptor, journal), config)
 }
 
 /// A transfer of 1,000 wei with 21,000 gas.

@@ -6,7 +6,7 @@ use signpost_contract::keys::KeyRing;
 use signpost_contract::queue::Pipe;
 use signpost_contract::topic::{Channel, Subscriber};
 use signpost_txmgr::fake::{
-    Gate, Journal, MemoryKeys, MemoryQueue, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
+    Interceptor, Journal, MemoryKeys, MemoryQueue, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
 };
 use signpost_txmgr::wire::OutcomeMessage;
 
@@ -85,7 +85,8 @@ mod fixture {
     }
 
     pub(crate) fn queue(claim: &str) -> Pipe<MemoryQueues, MemoryQueue> {
-        let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::default(), &Gate::default(), &Journal::default());
+        let queues =
+            MemoryQueues::new(QueueRules::FIFO, &SimClock::default(), &Interceptor::default(), &Journal::default());
         let resign = claim == "every_request_poked_arrives_as_it_was_sent";
         let inbox = if resign { queues.resign.clone() } else { queues.broadcast.clone() };
         Pipe { queue: queues, inbox }

@@ -17,8 +17,8 @@ use crate::auditor::{Actor, Auditor, Violation};
 use crate::deployment::{Deployment, NAMES, SENDERS, START, STRANGER, Setting, TrialBroadcaster, TrialSigner};
 use crate::executor::{ExecutorHandle, run_alone};
 use crate::faults::SingleFault;
-use crate::host;
 use crate::mutants::Mutant;
+use crate::receive_loop;
 use crate::source::{CAPPED, Variant, body};
 
 /// Passes within which everything must finish. Without faults it takes about ten.
@@ -222,8 +222,8 @@ impl Scenario {
         let done = run_alone(&deployment.handle, &deployment.clock, async {
             *started = *started || signer.warm_up(deployment.clock.now()).await.is_ok();
             if *started {
-                host::serve_signing(&deployment, signer).await;
-                host::serve_resign(&deployment, signer).await;
+                receive_loop::serve_signing(&deployment, signer).await;
+                receive_loop::serve_resign(&deployment, signer).await;
             }
         });
         self.audit("signer");
@@ -239,7 +239,7 @@ impl Scenario {
         let (deployment, broadcaster, lanes) = (self.deployment.clone(), &self.broadcaster, &mut self.lanes);
         let done = run_alone(&deployment.handle, &deployment.clock, async {
             if sweeps {
-                host::sweep(&deployment, broadcaster).await;
+                receive_loop::sweep(&deployment, broadcaster).await;
             }
             for _ in 0..deployment.accounts.len() {
                 serve_round(&deployment, broadcaster, lanes).await;

@@ -1,6 +1,6 @@
 //! One deployment: the connected fakes with registered accounts, and the drivers on top of them.
 //!
-//! A second deployment may share its tables and keys, for another chain. Read next: [`crate::host`].
+//! A second deployment may share its tables and keys, for another chain. Read next: [`crate::receive_loop`].
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -11,7 +11,7 @@ use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig};
 use signpost_txmgr::fake::chain::SenderCache;
 use signpost_txmgr::fake::keys::SignatureCache;
 use signpost_txmgr::fake::{
-    FaultSource, Gate, Journal, MemoryChain, MemoryKeys, MemoryQueue, MemoryQueues, MemoryStore, MemoryTopic,
+    FaultSource, Interceptor, Journal, MemoryChain, MemoryKeys, MemoryQueue, MemoryQueues, MemoryStore, MemoryTopic,
     QueueRules, SimClock, sealer,
 };
 use signpost_txmgr::machine::Tuning;
@@ -100,7 +100,7 @@ pub struct Deployment {
     request_window_s: Option<u64>,
     /// How often the rules changed, and the rules that signers start with.
     rules: Arc<Mutex<(u64, RuleSet)>>,
-    gate: Gate,
+    interceptor: Interceptor,
 }
 
 /// The settings of one deployment.
@@ -123,12 +123,12 @@ impl Deployment {
     #[must_use]
     pub fn new(setting: Setting, clock: SimClock, handle: ExecutorHandle, injector: Arc<dyn FaultSource>) -> Self {
         let (signatures, senders) = caches();
-        let (gate, journal) = (Gate::with(injector), Journal::kept());
-        let keys = MemoryKeys::new(gate.clone(), journal.clone()).with_cache(signatures);
-        let chain = MemoryChain::new(CHAIN, gate.clone(), journal.clone()).with_senders(senders);
-        let store = MemoryStore::new(gate.clone(), journal.clone());
-        let topic = MemoryTopic::new(gate.clone(), journal.clone());
-        let queues = MemoryQueues::new(setting.signing, &clock, &gate, &journal);
+        let (interceptor, journal) = (Interceptor::with(injector), Journal::kept());
+        let keys = MemoryKeys::new(interceptor.clone(), journal.clone()).with_cache(signatures);
+        let chain = MemoryChain::new(CHAIN, interceptor.clone(), journal.clone()).with_senders(senders);
+        let store = MemoryStore::new(interceptor.clone(), journal.clone());
+        let topic = MemoryTopic::new(interceptor.clone(), journal.clone());
+        let queues = MemoryQueues::new(setting.signing, &clock, &interceptor, &journal);
         let mutant = setting.mutant;
         let mutant_store = MutantStore { inner: store.clone(), mutant, chain: chain.clone(), topic: topic.clone() };
         let mut deployment = Self {
@@ -148,7 +148,7 @@ impl Deployment {
             spend_window_s: setting.spend_window_s,
             request_window_s: setting.request_window_s,
             rules: Arc::new(Mutex::new((0, RuleSet::Usual))),
-            gate,
+            interceptor,
         };
         for (name, number) in NAMES.into_iter().zip(1_u8..).take(setting.accounts) {
             let account = deployment.register(name, name, number, START);
@@ -161,12 +161,13 @@ impl Deployment {
     #[must_use]
     pub fn other_signpost(&self, signing: QueueRules) -> Self {
         let mutant = self.mutant;
-        let (gate, journal, store) = (&self.gate, &self.journal, &self.store.inner);
-        let chain = MemoryChain::new(OTHER_CHAIN, gate.clone(), journal.clone()).with_senders(caches().1);
-        let topic = MemoryTopic::new(gate.clone(), journal.clone());
-        let mut queues = MemoryQueues::new(signing, &self.clock, gate, journal);
+        let (interceptor, journal, store) = (&self.interceptor, &self.journal, &self.store.inner);
+        let chain = MemoryChain::new(OTHER_CHAIN, interceptor.clone(), journal.clone()).with_senders(caches().1);
+        let topic = MemoryTopic::new(interceptor.clone(), journal.clone());
+        let mut queues = MemoryQueues::new(signing, &self.clock, interceptor, journal);
         // Message ids are unique, as in SQS.
-        queues.signing = MemoryQueue::new("signing-main", signing, self.clock.clone(), gate.clone(), journal.clone());
+        queues.signing =
+            MemoryQueue::new("signing-main", signing, self.clock.clone(), interceptor.clone(), journal.clone());
         let mutant_store = MutantStore { inner: store.clone(), mutant, chain: chain.clone(), topic: topic.clone() };
         let mut deployment = Self {
             chain_id: OTHER_CHAIN,
@@ -197,14 +198,14 @@ impl Deployment {
         let account = AccountKey { chain_id: self.chain_id, address };
         let head = Head::new(account, name.parse().unwrap(), kms_key_id, start, now);
         self.chain.inner.set_nonce(address, start);
-        let direct = self.store.inner.behind(Gate::default());
+        let direct = self.store.inner.behind(Interceptor::default());
         run_alone(&self.handle, &self.clock, direct.register(&head)).unwrap().unwrap();
         account
     }
 
     /// Retires an account without open slots; returns whether it was retired.
     pub fn retire(&self, account: AccountKey) -> bool {
-        let direct = self.store.inner.behind(Gate::default());
+        let direct = self.store.inner.behind(Interceptor::default());
         let retiring = direct.retire(&account, self.clock.now());
         run_alone(&self.handle, &self.clock, retiring).unwrap().unwrap() == RetireVerdict::Retired
     }
@@ -268,7 +269,7 @@ impl Deployment {
 
     /// Pauses or resumes one account, without faults.
     pub fn set_account_paused(&self, account: AccountKey, paused: bool) {
-        let direct = self.store.inner.behind(Gate::default());
+        let direct = self.store.inner.behind(Interceptor::default());
         run_alone(&self.handle, &self.clock, direct.set_paused(&account, paused)).unwrap().unwrap();
     }
 

@@ -18,8 +18,8 @@ use signpost_txmgr::units::{Millis, TxHash};
 
 use crate::deployment::{Deployment, NAMES, SENDERS, START, STRANGER, Setting};
 use crate::executor::{Executor, ExecutorHandle};
-use crate::host;
 use crate::random::Random;
+use crate::receive_loop;
 use crate::source::{Variant, body};
 
 /// Signers at once: `SignerConcurrency` of the stack.
@@ -206,7 +206,7 @@ async fn signer(deployment: Deployment) {
     let signer = deployment.signer();
     let _ = signer.warm_up(deployment.clock.now()).await;
     loop {
-        if !host::serve_signing(&deployment, &signer).await {
+        if !receive_loop::serve_signing(&deployment, &signer).await {
             deployment.handle.sleep(IDLE_MS).await;
         }
     }
@@ -215,7 +215,7 @@ async fn signer(deployment: Deployment) {
 async fn broadcaster(deployment: Deployment) {
     let broadcaster = deployment.broadcaster();
     loop {
-        if !host::serve_broadcast(&deployment, &broadcaster, 1, host::UNLIMITED).await {
+        if !receive_loop::serve_broadcast(&deployment, &broadcaster, 1, receive_loop::UNLIMITED).await {
             deployment.handle.sleep(IDLE_MS).await;
         }
     }
@@ -223,7 +223,7 @@ async fn broadcaster(deployment: Deployment) {
 
 async fn miner(deployment: Deployment) {
     loop {
-        deployment.handle.sleep(host::ROUND_MS).await;
+        deployment.handle.sleep(receive_loop::ROUND_MS).await;
         deployment.chain.inner.mine();
     }
 }

@@ -13,8 +13,8 @@
 //!
 //! * A *deployment* is the connected fakes with the drivers on top of them ([`deployment`]). A *world* is a small model
 //!   of the explorer.
-//! * A *gate* is where every call of a fake passes. Its `FaultSource` decides the *fate* of each call: pass, fail, lose
-//!   the reply, or crash the caller. [`faults`] has the injectors of faults.
+//! * An *interceptor* is where every call of a fake passes. Its `FaultSource` decides the *fate* of each call: pass,
+//!   fail, lose the reply, or crash the caller. [`faults`] has the injectors of faults.
 //! * [`executor`] has the deterministic executor of the tasks; `simulation/tasks.rs` lists the tasks of a trial.
 //! * A *trial* is one run; a *seed* decides all that is random in it. [`breadth`] draws its conditions.
 //! * A *pass* is a broadcaster's work on one lane, a *round* one look at all its open slots.
@@ -32,9 +32,9 @@ pub mod executor;
 pub mod explorer;
 pub mod faults;
 pub mod flood;
-pub mod host;
 pub mod mutants;
 pub mod random;
+pub mod receive_loop;
 pub mod scale;
 pub mod simulation;
 pub mod source;

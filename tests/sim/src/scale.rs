@@ -12,7 +12,7 @@ use plotters::prelude::*;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane};
 use signpost_txmgr::fake::{
-    Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
+    Interceptor, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
 };
 use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::machine::Tuning;
@@ -207,13 +207,13 @@ struct Bench {
 
 impl Bench {
     fn new(accounts: usize) -> Self {
-        let (gate, journal) = (Gate::default(), Journal::default());
-        let keys = MemoryKeys::new(gate.clone(), journal.clone());
-        let store = MemoryStore::new(gate.clone(), journal.clone());
-        let chain = MemoryChain::new(CHAIN, gate.clone(), journal.clone());
+        let (interceptor, journal) = (Interceptor::default(), Journal::default());
+        let keys = MemoryKeys::new(interceptor.clone(), journal.clone());
+        let store = MemoryStore::new(interceptor.clone(), journal.clone());
+        let chain = MemoryChain::new(CHAIN, interceptor.clone(), journal.clone());
         let accounts: Vec<_> = (0..accounts).map(|number| register(&store, &keys, number)).collect();
-        let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(START), &gate, &journal);
-        let topic = MemoryTopic::new(gate, journal);
+        let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(START), &interceptor, &journal);
+        let topic = MemoryTopic::new(interceptor, journal);
         let policies = "[default]\nmax_gas_price_wei = \"5000000000\"\ngas_price_wei = \"1000000000\"\n";
         let config = SignerConfig {
             pins: Pins::Registry,

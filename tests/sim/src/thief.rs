@@ -13,7 +13,8 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::fake::{
-    Entry, Gate, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
+    Entry, Interceptor, Journal, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
+    sealer,
 };
 use signpost_txmgr::inbox::Incoming;
 use signpost_txmgr::pins::{Pin, Pins};
@@ -97,11 +98,11 @@ pub fn run(seed: u64, mutant: Option<Mutant>) -> Ended {
 
 impl ThiefTrial {
     fn new(seed: u64, mutant: Option<Mutant>) -> Self {
-        let (gate, journal) = (Gate::default(), Journal::kept());
-        let keys = MemoryKeys::new(gate.clone(), journal.clone());
-        let store = MemoryStore::new(gate.clone(), journal.clone());
-        let topic = MemoryTopic::new(gate.clone(), journal.clone());
-        let chain = MemoryChain::new(ChainId(97), gate.clone(), journal.clone());
+        let (interceptor, journal) = (Interceptor::default(), Journal::kept());
+        let keys = MemoryKeys::new(interceptor.clone(), journal.clone());
+        let store = MemoryStore::new(interceptor.clone(), journal.clone());
+        let topic = MemoryTopic::new(interceptor.clone(), journal.clone());
+        let chain = MemoryChain::new(ChainId(97), interceptor.clone(), journal.clone());
         let accounts = [("hot", 1), ("loose", 2)].map(|(name, secret)| {
             let key: KmsKeyId = format!("key-{name}").parse().unwrap();
             let account = AccountKey { chain_id: ChainId(97), address: keys.add(&key, [secret; 32]) };
@@ -120,7 +121,7 @@ impl ThiefTrial {
             retention_ms: 1_000_000,
             sign_concurrency: 2,
         };
-        let queues = MemoryQueues::new(QueueRules::STANDARD, &SimClock::at(START), &gate, &journal);
+        let queues = MemoryQueues::new(QueueRules::STANDARD, &SimClock::at(START), &interceptor, &journal);
         let mutant_store = MutantStore { inner: store.clone(), mutant, chain, topic: topic.clone() };
         let signer = Signer::new(mutant_store, keys, queues, topic, config);
         let (random, now) = (Random::new(seed), START);

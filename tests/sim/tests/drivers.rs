@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use signpost_sim::crash::{FATES, Fault, Scenario};
 use signpost_sim::deployment::{Deployment, NAMES, POOL, START, Setting};
 use signpost_sim::executor::{ExecutorHandle, run_alone};
-use signpost_sim::host;
+use signpost_sim::receive_loop;
 use signpost_sim::source::{Variant, body};
 use signpost_txmgr::broadcaster::Lane;
 use signpost_txmgr::fake::{Fate, FaultSource, KeyState, QueueRules, SimClock};
@@ -151,7 +151,7 @@ fn unsent_transaction_is_sent_before_the_chain_is_read() {
     let deployment = Deployment::new(setting, clock, handle, allowance.clone());
     deployment.queues.signing.put(&body(0, NAMES[0], Variant::Good, None), Some(NAMES[0]), None, Some("backend"));
     let signer = deployment.signer();
-    run_alone(&deployment.handle, &deployment.clock, host::serve_signing(&deployment, &signer)).unwrap();
+    run_alone(&deployment.handle, &deployment.clock, receive_loop::serve_signing(&deployment, &signer)).unwrap();
     let (broadcaster, account) = (deployment.broadcaster(), *deployment.accounts.keys().next().unwrap());
     let mut lane = Lane::new(account, deployment.clock.now());
     for calls in [0, 1] {

@@ -34,7 +34,7 @@ const LAYERS: &[(&str, &str)] = &[
     (
         "bsc",
         "classify limit refusals batch_size methods quantity answer reply rpc private endpoint endpoints \
-         batch price send finality receipt parents evidence view corroborate search chain lane forks said \
+         batch price send finality receipt parents evidence view corroborate search chain payment_lane forks said \
          fuzzing",
     ),
     ("client", "outcome body follow request send"),
@@ -42,7 +42,7 @@ const LAYERS: &[(&str, &str)] = &[
     ("host", "aws config session ports consumer start clock observe lambda"),
     ("signer", "handlers direct guard function"),
     ("broadcaster", "chain lanes function"),
-    ("cli", "ports worker terminal stack find figures amount lane random error when set_aside console command"),
+    ("cli", "ports worker terminal stack find figures amount payment_lane random error when set_aside console command"),
 ];
 
 /// A module by its names from the crate's root, which is the empty path.

@@ -20,7 +20,7 @@ use signpost_txmgr::wire::hex_digest;
 use super::{CommandError, Session};
 use crate::config::Config;
 use crate::terminal::say;
-use crate::{amount, clock, lane, ports};
+use crate::{amount, clock, payment_lane, ports};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -92,7 +92,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, CommandError> {
             Some(file) => Some(ports::chain(&Session::new(Config::load(file)?).await)?),
             None => None,
         };
-        verdict.lane = Some(lane::of(nodes.as_ref(), *tx_type, intent.to, intent.value).await);
+        verdict.lane = Some(payment_lane::of(nodes.as_ref(), *tx_type, intent.to, intent.value).await);
     }
     say(if asked.json { verdict.as_json() } else { verdict.as_text() });
     Ok(if verdict.refused.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -127,7 +127,7 @@ struct Decision {
     head: Option<(u64, bool)>,
     /// The transaction that would be signed: its type and its intent.
     signs: Option<(u8, Intent)>,
-    lane: Option<lane::LaneText>,
+    lane: Option<payment_lane::LaneText>,
     /// SHA-256 of the file, as in the records.
     policy_digest: Option<String>,
 }
@@ -165,7 +165,7 @@ impl Check {
                 verdict.requests = policy.request_limit.map(|limit| (limit.limit, limit.window_ms / 1_000));
                 let has_room = least_bump(accepted.fee_cap).is_some_and(|cancel| cancel <= policy.max_gas_price);
                 verdict.head = Some((policy.max_head_ms / 1_000, has_room));
-                verdict.signs = Some((lane::tx_type(&accepted.fee), accepted.intent));
+                verdict.signs = Some((payment_lane::tx_type(&accepted.fee), accepted.intent));
                 Ok(())
             }
         });
@@ -354,7 +354,7 @@ mod tests {
     fn lane_is_shown_for_the_transaction_to_be_signed() {
         let mut verdict = judged(&transfer(10), Some("AIDA1"));
         assert_eq!(verdict.signs.as_ref().map(|(tx_type, intent)| (*tx_type, intent.value)), Some((0, Wei::from(10))));
-        verdict.lane = Some(lane::LaneText { name: Some("payment"), text: "payment: it moves BNB".to_owned() });
+        verdict.lane = Some(payment_lane::LaneText { name: Some("payment"), text: "payment: it moves BNB".to_owned() });
         assert!(verdict.as_text().ends_with("\n  lane: payment: it moves BNB"), "{}", verdict.as_text());
         let line: serde_json::Value = serde_json::from_str(&verdict.as_json()).expect("JSON");
         assert_eq!((&line["lane"], &line["laneReason"]), (&json!("payment"), &json!("payment: it moves BNB")));

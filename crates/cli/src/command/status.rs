@@ -12,7 +12,7 @@ use signpost_txmgr::wire::{RequestStatus, Status, WireAttempt, WireFee, WireKind
 
 use super::{CommandError, ConfigOption, Session, asked_to_stop, error_chain, request_id};
 use crate::terminal::{Colour, paint, remark, say, say_json};
-use crate::{amount, clock, lane, ports, when};
+use crate::{amount, clock, payment_lane, ports, when};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -132,7 +132,7 @@ async fn lane_of(session: &Session, status: &RequestStatus) -> Option<String> {
     };
     let value: Wei = value.parse().ok()?;
     let tx_type = if status.max_fee_per_gas.is_some() { 2 } else { 0 };
-    Some(lane::of(ports::chain(session).ok().as_ref(), tx_type, to, value).await.text)
+    Some(payment_lane::of(ports::chain(session).ok().as_ref(), tx_type, to, value).await.text)
 }
 
 /// The request, then its events in order.

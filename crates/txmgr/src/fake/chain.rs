@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use super::chain_state::{ChainState, NodeFaults, PoolTx, Second};
 use super::decode::decode;
-use super::gate::{Fate, Gate};
+use super::interceptor::{Fate, Interceptor};
 use super::journal::{Entry, Journal};
 use super::lies::{self, FAR_AHEAD};
 use crate::machine::{Corroboration, ReceiptView};
@@ -32,16 +32,16 @@ pub struct MemoryChain {
     state: Arc<Mutex<ChainState>>,
     senders: SenderCache,
     trusted: Option<Address>,
-    gate: Gate,
+    interceptor: Interceptor,
     journal: Journal,
 }
 
 impl MemoryChain {
     /// A chain with only the genesis block. Every address has a very large balance.
     #[must_use]
-    pub fn new(chain_id: ChainId, gate: Gate, journal: Journal) -> Self {
+    pub fn new(chain_id: ChainId, interceptor: Interceptor, journal: Journal) -> Self {
         let state = Arc::new(Mutex::new(ChainState::new(chain_id)));
-        Self { state, senders: SenderCache::default(), trusted: None, gate, journal }
+        Self { state, senders: SenderCache::default(), trusted: None, interceptor, journal }
     }
 
     /// The same chain with a shared cache of recovered senders.
@@ -58,10 +58,10 @@ impl MemoryChain {
         self
     }
 
-    /// The same chain behind another gate.
+    /// The same chain behind another interceptor.
     #[must_use]
-    pub fn behind(&self, gate: Gate) -> Self {
-        Self { gate, ..self.clone() }
+    pub fn behind(&self, interceptor: Interceptor) -> Self {
+        Self { interceptor, ..self.clone() }
     }
 
     /// Mines a block with all executable transactions of the pool. Returns its height.
@@ -254,13 +254,13 @@ impl MemoryChain {
 
 impl Chain for MemoryChain {
     async fn chain_id(&self) -> Result<ChainId, PortError> {
-        let pass = self.gate.enter("eth_chainId").await?;
+        let pass = self.interceptor.enter("eth_chainId").await?;
         let chain_id = self.state().chain_id;
         pass.reply(chain_id).await
     }
 
     async fn view(&self, query: &ViewQuery) -> Result<ChainView, PortError> {
-        let pass = self.gate.enter("view").await?;
+        let pass = self.interceptor.enter("view").await?;
         let view = {
             let mut state = self.state();
             let faults = state.faults;
@@ -284,7 +284,7 @@ impl Chain for MemoryChain {
     async fn send(&self, raw: &RawTx) -> SendAnswer {
         self.journal.note(|| Entry::Sent(raw.clone()));
         let unknown = || SendAnswer::new(SendClass::Unknown, "no answer from the node");
-        let pass = match self.gate.enter("eth_sendRawTransaction").await {
+        let pass = match self.interceptor.enter("eth_sendRawTransaction").await {
             Ok(pass) => pass,
             Err(error) if error.happened == Happened::Unknown => return unknown(),
             Err(_) => return SendAnswer::new(SendClass::Retry, "txpool is full"),
@@ -300,7 +300,7 @@ impl Chain for MemoryChain {
         intent: &Intent,
         _block: BlockRef,
     ) -> Result<Option<Vec<u8>>, PortError> {
-        let pass = self.gate.enter("eth_call").await?;
+        let pass = self.interceptor.enter("eth_call").await?;
         let bytes = super::chain_state::reverts(intent).then(|| intent.data.to_vec());
         pass.reply(bytes).await
     }
@@ -309,14 +309,14 @@ impl Chain for MemoryChain {
         let corroborations =
             || query.finals.iter().map(|(nonce, receipt)| self.corroboration(query.address, *nonce, receipt)).collect();
         let silent = || vec![Corroboration::Silent; query.finals.len()];
-        match self.gate.enter("witness").await {
+        match self.interceptor.enter("witness").await {
             Ok(pass) => pass.reply(corroborations()).await.unwrap_or_else(|_| silent()),
             Err(_) => silent(),
         }
     }
 
     async fn nonce_use(&self, query: &UseQuery) -> Result<NonceUse, PortError> {
-        let pass = self.gate.enter("nonce_use").await?;
+        let pass = self.interceptor.enter("nonce_use").await?;
         if let Some(answer) = self.lie_of_use(query) {
             return pass.reply(answer).await;
         }
@@ -342,7 +342,7 @@ impl Chain for MemoryChain {
     }
 
     async fn final_count(&self, address: Address) -> Result<(Nonce, Corroboration), PortError> {
-        let pass = self.gate.enter("final_count").await?;
+        let pass = self.interceptor.enter("final_count").await?;
         let answer = {
             let state = self.state();
             let mut first = state.seen_count(address, state.seen_finalized());
@@ -362,19 +362,19 @@ impl Chain for MemoryChain {
     }
 
     async fn has_code(&self, address: Address) -> Result<bool, PortError> {
-        let pass = self.gate.enter("eth_getCode").await?;
+        let pass = self.interceptor.enter("eth_getCode").await?;
         let has_code = self.state().account(address).has_code;
         pass.reply(has_code).await
     }
 
     async fn balance(&self, address: Address) -> Result<Wei, PortError> {
-        let pass = self.gate.enter("eth_getBalance").await?;
+        let pass = self.interceptor.enter("eth_getBalance").await?;
         let balance: U256 = self.state().account(address).balance;
         pass.reply(Wei(balance)).await
     }
 
     async fn counts(&self, address: Address) -> Result<Counts, PortError> {
-        let pass = self.gate.enter("eth_getTransactionCount").await?;
+        let pass = self.interceptor.enter("eth_getTransactionCount").await?;
         let counts = {
             let state = self.state();
             let latest = state.seen_count(address, state.seen_height());

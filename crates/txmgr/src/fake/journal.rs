@@ -1,6 +1,6 @@
 //! A record of all effects in the fakes, in order, for an auditor.
 //!
-//! It checks nothing itself. Read next: [`super::gate`].
+//! It checks nothing itself. Read next: [`super::interceptor`].
 
 use std::sync::{Arc, Mutex};
 

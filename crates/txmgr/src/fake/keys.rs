@@ -14,7 +14,7 @@ use k256::elliptic_curve::ops::{Invert as _, Reduce as _};
 use k256::elliptic_curve::point::AffineCoordinates as _;
 use k256::{FieldBytes, NonZeroScalar, ProjectivePoint, Scalar};
 
-use super::gate::{FakeFault, Gate, refused};
+use super::interceptor::{FakeFault, Interceptor, refused};
 use super::journal::{Entry, Journal};
 use crate::ports::{KeyAnswer, KeyCallError, Keys, KmsSignature};
 use crate::signature::LocalKey;
@@ -29,7 +29,7 @@ pub type SignatureCache = Arc<Mutex<HashMap<([u8; 32], SigningHash, u32), Vec<u8
 pub struct MemoryKeys {
     ring: Arc<Mutex<Ring>>,
     cache: Option<SignatureCache>,
-    gate: Gate,
+    interceptor: Interceptor,
     journal: Journal,
 }
 
@@ -92,10 +92,10 @@ impl fmt::Debug for MemoryKeys {
 }
 
 impl MemoryKeys {
-    /// A service without keys, with this gate and journal.
+    /// A service without keys, with this interceptor and journal.
     #[must_use]
-    pub fn new(gate: Gate, journal: Journal) -> Self {
-        Self { ring: Arc::default(), cache: None, gate, journal }
+    pub fn new(interceptor: Interceptor, journal: Journal) -> Self {
+        Self { ring: Arc::default(), cache: None, interceptor, journal }
     }
 
     /// The same service with a shared cache of signatures.
@@ -142,7 +142,7 @@ impl MemoryKeys {
         self.ring.lock().unwrap().signed.get(&(id.clone(), *hash)).copied().unwrap_or_default()
     }
 
-    /// The number of `GetPublicKey` calls that passed the gate.
+    /// The number of `GetPublicKey` calls that passed the interceptor.
     #[must_use]
     pub fn public_key_calls(&self) -> u64 {
         self.ring.lock().unwrap().public_key_calls
@@ -186,7 +186,7 @@ impl Keys for MemoryKeys {
     async fn public_key(&self, key: &KmsKeyId) -> Result<KeyAnswer, KeyCallError> {
         const OPERATION: &str = "GetPublicKey";
         let unanswered = |call| KeyCallError { fault: None, call };
-        let pass = self.gate.enter(OPERATION).await.map_err(unanswered)?;
+        let pass = self.interceptor.enter(OPERATION).await.map_err(unanswered)?;
         let found = {
             let mut ring = self.ring.lock().unwrap();
             ring.public_key_calls += 1;
@@ -207,7 +207,7 @@ impl Keys for MemoryKeys {
     async fn sign(&self, key: &KmsKeyId, hash: &SigningHash) -> Result<KmsSignature, KeyCallError> {
         const OPERATION: &str = "Sign";
         let unanswered = |call| KeyCallError { fault: None, call };
-        let pass = self.gate.enter(OPERATION).await.map_err(unanswered)?;
+        let pass = self.interceptor.enter(OPERATION).await.map_err(unanswered)?;
         let signed = self.sign_now(key, hash).map_err(|fault| self.refuse(OPERATION, key, fault))?;
         pass.reply(signed).await.map_err(unanswered)
     }

@@ -7,7 +7,7 @@
 //! Terms:
 //! * A [`FaultSource`] decides which calls fail. The fakes themselves decide nothing.
 //! * A [`Fate`] is its decision on one call: the call passes or fails, its reply is lost, or the caller dies.
-//! * A [`Gate`] applies the fate to a call. Without a fault source, every call completes at once.
+//! * An [`Interceptor`] applies the fate to a call. Without a fault source, every call completes at once.
 //! * A [`Journal`] records all effects, for an auditor.
 //! * A [`SimClock`] is the time, which the test moves.
 //!
@@ -19,7 +19,7 @@
 )]
 
 pub mod chain;
-pub mod gate;
+pub mod interceptor;
 pub mod journal;
 pub mod keys;
 pub mod queue;
@@ -38,7 +38,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use chain::MemoryChain;
 pub use chain_state::{NodeFaults, Second};
-pub use gate::{FakeFault, Fate, FaultSource, Gate};
+pub use interceptor::{FakeFault, Fate, FaultSource, Interceptor};
 pub use journal::{Entry, Journal};
 pub use keys::{KeyState, MemoryKeys};
 pub use lies::Lies;

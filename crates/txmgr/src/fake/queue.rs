@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::SimClock;
-use super::gate::{FakeFault, Gate, refused};
+use super::interceptor::{FakeFault, Interceptor, refused};
 use super::journal::{Entry, Journal};
 use crate::inbox::{Inbox, Incoming};
 use crate::ports::{BroadcastQueue, PortError, ResignQueue};
@@ -87,20 +87,26 @@ pub struct MemoryQueue {
     rules: QueueRules,
     state: Arc<Mutex<QueueState>>,
     clock: SimClock,
-    gate: Gate,
+    interceptor: Interceptor,
     journal: Journal,
 }
 
 impl MemoryQueue {
     /// An empty queue.
     #[must_use]
-    pub fn new(name: &'static str, rules: QueueRules, clock: SimClock, gate: Gate, journal: Journal) -> Self {
+    pub fn new(
+        name: &'static str,
+        rules: QueueRules,
+        clock: SimClock,
+        interceptor: Interceptor,
+        journal: Journal,
+    ) -> Self {
         let state = QueueState { random: rules.disorder_seed, ..QueueState::default() };
-        Self { name, rules, state: Arc::new(Mutex::new(state)), clock, gate, journal }
+        Self { name, rules, state: Arc::new(Mutex::new(state)), clock, interceptor, journal }
     }
 
-    /// Sends a message without passing the gate, and returns its id. Panics if SQS does not accept the body. `dedup` is
-    /// the deduplication id on a FIFO queue; a duplicate is dropped, and the returned id belongs to no message.
+    /// Sends a message without passing the interceptor, and returns its id. Panics if SQS does not accept the body.
+    /// `dedup` is the deduplication id on a FIFO queue; a duplicate is dropped, and the returned id belongs to no message.
     pub fn put(&self, body: &str, group: Option<&str>, dedup: Option<&str>, sender: Option<&str>) -> String {
         assert_eq!(text::unsendable(body), None, "SQS takes no such body");
         assert!(body.len() <= MAX_SQS_BYTES, "SQS takes no body of {} bytes", body.len());
@@ -127,8 +133,8 @@ impl MemoryQueue {
         message_id
     }
 
-    /// Delivers a deleted message once more: its deletion was lost, or a standard queue kept a copy. Skips the gate and
-    /// deduplication.
+    /// Delivers a deleted message once more: its deletion was lost, or a standard queue kept a copy. Skips the
+    /// interceptor and deduplication.
     pub fn deliver_again(&self, message_id: &str, body: &str, group: Option<&str>, sender: Option<&str>) {
         let mut state = self.state.lock().unwrap();
         let place = state.next_place;
@@ -146,7 +152,7 @@ impl MemoryQueue {
 
     /// Receives up to `max` messages and makes them invisible (`ReceiveMessage`).
     pub async fn receive_up_to(&self, max: usize) -> Result<Vec<Incoming>, PortError> {
-        let pass = self.gate.enter("ReceiveMessage").await?;
+        let pass = self.interceptor.enter("ReceiveMessage").await?;
         let now = self.clock.now().0;
         let messages = {
             let mut state = self.state.lock().unwrap();
@@ -170,7 +176,7 @@ impl MemoryQueue {
     /// Deletes a message (`DeleteMessage`). `false`: the receipt handle is from an older delivery, and nothing was
     /// deleted.
     pub async fn delete_one(&self, receipt: &str) -> Result<bool, PortError> {
-        let pass = self.gate.enter("DeleteMessage").await?;
+        let pass = self.interceptor.enter("DeleteMessage").await?;
         let gone = {
             let mut state = self.state.lock().unwrap();
             state.time_out(self.clock.now().0);
@@ -188,14 +194,14 @@ impl MemoryQueue {
 
     /// Makes a message visible again at once (`ChangeMessageVisibility` with 0).
     pub async fn release(&self, receipt: &str) -> Result<bool, PortError> {
-        let pass = self.gate.enter("ChangeMessageVisibility").await?;
+        let pass = self.interceptor.enter("ChangeMessageVisibility").await?;
         let released = self.state.lock().unwrap().give_back(number(receipt));
         pass.reply(released).await
     }
 
     /// Keeps a message invisible for `visibility_ms` from now (`ChangeMessageVisibility`: the heartbeat).
     pub async fn extend(&self, receipt: &str, visibility_ms: u64) -> Result<bool, PortError> {
-        let pass = self.gate.enter("ChangeMessageVisibility").await?;
+        let pass = self.interceptor.enter("ChangeMessageVisibility").await?;
         let now = self.clock.now().0;
         let extended = {
             let mut state = self.state.lock().unwrap();
@@ -260,13 +266,13 @@ impl MemoryQueue {
         noted: impl FnOnce() -> Entry + Send,
     ) -> Result<(), PortError> {
         const SEND: &str = "SendMessageBatch";
-        let pass = self.gate.enter(SEND).await?;
+        let pass = self.interceptor.enter(SEND).await?;
         let mut failed = Ok(());
         for (group, body) in entries {
             if group.is_empty() {
                 return Err(refused(SEND, FakeFault::Validation("MessageGroupId is missing")));
             }
-            if let Err(error) = self.gate.takes(SEND, &body, 0) {
+            if let Err(error) = self.interceptor.takes(SEND, &body, 0) {
                 failed = failed.and(Err(error));
                 continue;
             }
@@ -483,8 +489,8 @@ pub struct MemoryQueues {
 impl MemoryQueues {
     /// The signing queue with the rules `signing`, and two FIFO queues.
     #[must_use]
-    pub fn new(signing: QueueRules, clock: &SimClock, gate: &Gate, journal: &Journal) -> Self {
-        let queue = |name, rules| MemoryQueue::new(name, rules, clock.clone(), gate.clone(), journal.clone());
+    pub fn new(signing: QueueRules, clock: &SimClock, interceptor: &Interceptor, journal: &Journal) -> Self {
+        let queue = |name, rules| MemoryQueue::new(name, rules, clock.clone(), interceptor.clone(), journal.clone());
         Self {
             signing: queue("signing", signing),
             broadcast: queue("broadcast", QueueRules::FIFO),

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
-use super::gate::{FakeFault, Fate, Gate, refused};
+use super::interceptor::{FakeFault, Fate, Interceptor, refused};
 use super::journal::{Entry, Journal};
 use crate::account::{Accounts, Head, Marks, Reservation, SeenFee, UnreadableHead};
 use crate::ports::{
@@ -51,21 +51,21 @@ pub struct Slot {
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStore {
     tables: Arc<Mutex<Tables>>,
-    gate: Gate,
+    interceptor: Interceptor,
     journal: Journal,
 }
 
 impl MemoryStore {
-    /// An empty store with this gate and journal.
+    /// An empty store with this interceptor and journal.
     #[must_use]
-    pub fn new(gate: Gate, journal: Journal) -> Self {
-        Self { tables: Arc::default(), gate, journal }
+    pub fn new(interceptor: Interceptor, journal: Journal) -> Self {
+        Self { tables: Arc::default(), interceptor, journal }
     }
 
-    /// The same tables behind another gate, for example to read them without faults.
+    /// The same tables behind another interceptor, for example to read them without faults.
     #[must_use]
-    pub fn behind(&self, gate: Gate) -> Self {
-        Self { tables: Arc::clone(&self.tables), gate, journal: self.journal.clone() }
+    pub fn behind(&self, interceptor: Interceptor) -> Self {
+        Self { tables: Arc::clone(&self.tables), interceptor, journal: self.journal.clone() }
     }
 
     /// Reads or changes the tables directly, without conditions.
@@ -112,7 +112,7 @@ fn is_vacant(tables: &Tables, id: &RequestId, vacancy: &Vacancy, now: Millis) ->
 
 impl Store for MemoryStore {
     async fn accounts(&self) -> Result<Accounts, PortError> {
-        let pass = self.gate.enter("Scan").await?;
+        let pass = self.interceptor.enter("Scan").await?;
         let accounts = self.with_tables(|tables| {
             let mut accounts = Accounts::default();
             for head in tables.heads.values() {
@@ -130,7 +130,7 @@ impl Store for MemoryStore {
     }
 
     async fn head(&self, account: &AccountKey) -> Result<Option<Head>, PortError> {
-        let pass = self.gate.enter("GetItem").await?;
+        let pass = self.interceptor.enter("GetItem").await?;
         if self.with_tables(|tables| tables.unreadable.contains(account)) {
             return Err(refused("GetItem", FakeFault::Unreadable));
         }
@@ -139,7 +139,7 @@ impl Store for MemoryStore {
     }
 
     async fn register(&self, head: &Head) -> Result<RegisterVerdict, PortError> {
-        let pass = self.gate.enter("TransactWriteItems").await?;
+        let pass = self.interceptor.enter("TransactWriteItems").await?;
         let verdict = self.with_tables(|tables| {
             if let Some(existing) = tables.heads.get(&head.account) {
                 return RegisterVerdict::Exists(existing.clone());
@@ -156,7 +156,7 @@ impl Store for MemoryStore {
     }
 
     async fn set_paused(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
-        let pass = self.gate.enter("UpdateItem").await?;
+        let pass = self.interceptor.enter("UpdateItem").await?;
         let known = self.with_tables(|tables| {
             let head = tables.heads.get_mut(account).filter(|head| paused || head.retired_at.is_none())?;
             head.paused = paused;
@@ -171,7 +171,7 @@ impl Store for MemoryStore {
     }
 
     async fn set_paused_by_node(&self, account: &AccountKey, paused: bool) -> Result<(), PortError> {
-        let pass = self.gate.enter("UpdateItem").await?;
+        let pass = self.interceptor.enter("UpdateItem").await?;
         self.with_tables(|tables| {
             let by_node = tables.paused_by_node.contains(account);
             let Some(head) = tables.heads.get_mut(account).filter(|head| head.retired_at.is_none()) else { return };
@@ -190,7 +190,7 @@ impl Store for MemoryStore {
     }
 
     async fn set_unfunded(&self, account: &AccountKey, since: Option<Millis>) -> Result<(), PortError> {
-        let pass = self.gate.enter("UpdateItem").await?;
+        let pass = self.interceptor.enter("UpdateItem").await?;
         let known =
             self.with_tables(|tables| tables.heads.get_mut(account).map(|head| head.unfunded_since = since).is_some());
         if !known {
@@ -200,7 +200,7 @@ impl Store for MemoryStore {
     }
 
     async fn set_unusable(&self, account: &AccountKey, unusable: Option<Unusable>) -> Result<(), PortError> {
-        let pass = self.gate.enter("UpdateItem").await?;
+        let pass = self.interceptor.enter("UpdateItem").await?;
         let known =
             self.with_tables(|tables| tables.heads.get_mut(account).map(|head| head.unusable = unusable).is_some());
         if !known {
@@ -210,7 +210,7 @@ impl Store for MemoryStore {
     }
 
     async fn observe_fee(&self, account: &AccountKey, fee: &SeenFee) -> Result<(), PortError> {
-        let pass = self.gate.enter("UpdateItem").await?;
+        let pass = self.interceptor.enter("UpdateItem").await?;
         let known =
             self.with_tables(|tables| tables.heads.get_mut(account).map(|head| head.fee = Some(*fee)).is_some());
         if !known {
@@ -220,7 +220,7 @@ impl Store for MemoryStore {
     }
 
     async fn fast_forward(&self, account: &AccountKey, from: Nonce, to: Nonce) -> Result<bool, PortError> {
-        let pass = self.gate.enter("UpdateItem").await?;
+        let pass = self.interceptor.enter("UpdateItem").await?;
         let moved = self.with_tables(|tables| match tables.heads.get_mut(account) {
             Some(head) if head.next_nonce == from && head.lowest_open_nonce == from && to >= from => {
                 head.next_nonce = to;
@@ -234,7 +234,7 @@ impl Store for MemoryStore {
     }
 
     async fn set_nonce(&self, account: &AccountKey, from: Nonce, to: Nonce) -> Result<bool, PortError> {
-        let pass = self.gate.enter("UpdateItem").await?;
+        let pass = self.interceptor.enter("UpdateItem").await?;
         let is_set = self.with_tables(|tables| match tables.heads.get_mut(account) {
             Some(head) if head.next_nonce == from && head.lowest_open_nonce == from => {
                 head.next_nonce = to;
@@ -248,7 +248,7 @@ impl Store for MemoryStore {
     }
 
     async fn retire(&self, account: &AccountKey, now: Millis) -> Result<RetireVerdict, PortError> {
-        let pass = self.gate.enter("UpdateItem").await?;
+        let pass = self.interceptor.enter("UpdateItem").await?;
         let verdict = self.with_tables(|tables| match tables.heads.get_mut(account) {
             None => RetireVerdict::NotRegistered,
             Some(head) if head.open_slots() > 0 => RetireVerdict::Open(Box::new(head.clone())),
@@ -268,7 +268,7 @@ impl Store for MemoryStore {
         name: &AccountName,
         retired_until: Millis,
     ) -> Result<UnregisterVerdict, PortError> {
-        let pass = self.gate.enter("TransactWriteItems").await?;
+        let pass = self.interceptor.enter("TransactWriteItems").await?;
         let verdict = self.with_tables(|tables| {
             let Some(head) = tables.heads.get(account).filter(|head| head.name == *name) else {
                 return UnregisterVerdict::NotRegistered;
@@ -285,7 +285,7 @@ impl Store for MemoryStore {
     }
 
     async fn reserve(&self, group: &Reservation) -> Result<ReserveVerdict, PortError> {
-        let pass = self.gate.enter("TransactWriteItems").await?;
+        let pass = self.interceptor.enter("TransactWriteItems").await?;
         within_limits(group).map_err(|what| refused("TransactWriteItems", FakeFault::Validation(what)))?;
         let contended = pass.fate() == Fate::Contend;
         let verdict = self.with_tables(|tables| {
@@ -304,7 +304,7 @@ impl Store for MemoryStore {
     }
 
     async fn load(&self, ids: &[RequestId], now: Millis) -> Result<Vec<Stored>, PortError> {
-        let pass = self.gate.enter("BatchGetItem").await?;
+        let pass = self.interceptor.enter("BatchGetItem").await?;
         let found = self.with_tables(|tables| {
             let missed = std::mem::take(&mut tables.missed);
             let stored = ids.iter().filter(|id| !missed.contains(id)).filter_map(|id| tables.requests.get(id));
@@ -314,7 +314,7 @@ impl Store for MemoryStore {
     }
 
     async fn reject(&self, rejected: &Rejected, over: &Vacancy) -> Result<RejectVerdict, PortError> {
-        let pass = self.gate.enter("PutItem").await?;
+        let pass = self.interceptor.enter("PutItem").await?;
         item_fits(size_of_rejected(rejected)).map_err(|what| refused("PutItem", FakeFault::Validation(what)))?;
         let verdict = self.with_tables(|tables| {
             if !is_vacant(tables, &rejected.request_id, over, rejected.created_at) {
@@ -328,7 +328,7 @@ impl Store for MemoryStore {
     }
 
     async fn update(&self, record: &Record) -> Result<UpdateVerdict, PortError> {
-        let pass = self.gate.enter("UpdateItem").await?;
+        let pass = self.interceptor.enter("UpdateItem").await?;
         item_fits(size_of_record(record)).map_err(|what| refused("UpdateItem", FakeFault::Validation(what)))?;
         let verdict = self.with_tables(|tables| match tables.requests.get_mut(&record.request_id) {
             Some(Stored::Record(current)) if current.version.checked_add(1) == Some(record.version) => {
@@ -348,7 +348,7 @@ impl Store for MemoryStore {
         from: Nonce,
         limit: usize,
     ) -> Result<Vec<(Nonce, RequestId)>, PortError> {
-        let pass = self.gate.enter("Query").await?;
+        let pass = self.interceptor.enter("Query").await?;
         let range = (Bound::Included((*account, from)), Bound::Included((*account, Nonce(u64::MAX))));
         let found = self.with_tables(|tables| {
             let lane = tables.slots.range(range).take(limit);
@@ -364,7 +364,7 @@ impl Store for MemoryStore {
         to: Nonce,
         expires_at: Millis,
     ) -> Result<bool, PortError> {
-        let pass = self.gate.enter("UpdateItem").await?;
+        let pass = self.interceptor.enter("UpdateItem").await?;
         let moved = self.with_tables(|tables| {
             match tables.heads.get_mut(account) {
                 Some(head) if head.lowest_open_nonce == from && from <= to && to <= head.next_nonce => {
@@ -389,7 +389,7 @@ impl Store for MemoryStore {
         expires_at: Millis,
     ) -> Result<bool, PortError> {
         after.assert_follows(before);
-        let pass = self.gate.enter("UpdateItem").await?;
+        let pass = self.interceptor.enter("UpdateItem").await?;
         let moved = self.with_tables(|tables| {
             match tables.heads.get_mut(account) {
                 Some(head) if head.marks() == *before && after.lowest_open_nonce <= head.next_nonce => {

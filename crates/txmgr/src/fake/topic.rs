@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::gate::{Fate, Gate, failed};
+use super::interceptor::{Fate, Interceptor, failed};
 use super::journal::{Entry, Journal};
 use crate::ports::{Happened, OutcomeTopic, PortError};
 use crate::text;
@@ -18,15 +18,15 @@ const ATTRIBUTES_BYTES: usize = 512;
 #[derive(Debug, Clone, Default)]
 pub struct MemoryTopic {
     copies: Arc<Mutex<Vec<OutcomeMessage>>>,
-    gate: Gate,
+    interceptor: Interceptor,
     journal: Journal,
 }
 
 impl MemoryTopic {
-    /// A topic with this gate and journal.
+    /// A topic with this interceptor and journal.
     #[must_use]
-    pub fn new(gate: Gate, journal: Journal) -> Self {
-        Self { copies: Arc::default(), gate, journal }
+    pub fn new(interceptor: Interceptor, journal: Journal) -> Self {
+        Self { copies: Arc::default(), interceptor, journal }
     }
 
     /// All published messages, including duplicates, in order.
@@ -35,7 +35,7 @@ impl MemoryTopic {
         self.copies.lock().unwrap().clone()
     }
 
-    /// Publishes one copy without passing the gate.
+    /// Publishes one copy without passing the interceptor.
     pub fn put(&self, outcome: &OutcomeMessage) {
         self.journal.note(|| Entry::Published(Box::new(outcome.clone())));
         self.copies.lock().unwrap().push(outcome.clone());
@@ -44,7 +44,7 @@ impl MemoryTopic {
 
 impl OutcomeTopic for MemoryTopic {
     async fn publish(&self, outcomes: &[OutcomeMessage]) -> Vec<Result<(), PortError>> {
-        let pass = match self.gate.enter(PUBLISH).await {
+        let pass = match self.interceptor.enter(PUBLISH).await {
             Ok(pass) => pass,
             Err(error) => {
                 let (happened, throttled) = (error.happened, error.throttled);
@@ -54,11 +54,11 @@ impl OutcomeTopic for MemoryTopic {
         let mut answers = Vec::with_capacity(outcomes.len());
         for outcome in outcomes {
             let body = text::json(outcome).expect("an outcome has nothing JSON lacks");
-            if let Err(refused) = self.gate.takes(PUBLISH, &body, ATTRIBUTES_BYTES) {
+            if let Err(refused) = self.interceptor.takes(PUBLISH, &body, ATTRIBUTES_BYTES) {
                 answers.push(Err(refused));
                 continue;
             }
-            answers.push(match self.gate.entry(PUBLISH) {
+            answers.push(match self.interceptor.entry(PUBLISH) {
                 Fate::Fail { happened, throttled } => Err(failed(PUBLISH, happened, throttled)),
                 Fate::LoseReply => {
                     self.put(outcome);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use signpost_txmgr::fake::{Fate, FaultSource, Gate};
+use signpost_txmgr::fake::{Fate, FaultSource, Interceptor};
 use signpost_txmgr::inbox::Disposition;
 use signpost_txmgr::ports::Happened;
 
@@ -42,7 +42,7 @@ impl FaultSource for Counting {
 #[test]
 fn unknown_accounts_do_not_read_the_directory_per_batch() {
     let (fixture, count) = (fixture(&["one", "two"]), Arc::new(Counting::default()));
-    let signer = fixture.signer_behind(RULES, Gate::with(count.clone()));
+    let signer = fixture.signer_behind(RULES, Interceptor::with(count.clone()));
     for at in 0..20 {
         let account = (at % 2 == 0).then_some("nobody");
         handle_all(&signer, &[transfer(at, &format!("u-{at}"), account)], NOW.plus(u64::try_from(at).unwrap()));
@@ -77,7 +77,7 @@ fn account_registered_since_the_last_read_is_found_at_once() {
 #[test]
 fn unreadable_directory_does_not_delay_known_accounts() {
     let (fixture, count) = (fixture(&["one"]), Arc::new(Counting::default()));
-    let signer = fixture.signer_behind(RULES, Gate::with(count.clone()));
+    let signer = fixture.signer_behind(RULES, Interceptor::with(count.clone()));
     handle_all(&signer, &[transfer(0, "a", Some("one"))], NOW);
     fixture.register("two");
     count.fail(Some("Scan"));
@@ -93,7 +93,7 @@ fn unreadable_directory_does_not_delay_known_accounts() {
 #[test]
 fn unreadable_records_leave_a_batch_on_the_queue() {
     let (fixture, count) = (fixture(&["one"]), Arc::new(Counting::default()));
-    let signer = fixture.signer_behind(RULES, Gate::with(count.clone()));
+    let signer = fixture.signer_behind(RULES, Interceptor::with(count.clone()));
     count.fail(Some("BatchGetItem"));
     assert_eq!(handle(&signer, &[transfer(0, "a", Some("one"))], NOW), [Disposition::Retry]);
     assert_eq!(fixture.status("a"), "unknown", "nothing is decided before the record's status is known");
@@ -102,7 +102,7 @@ fn unreadable_records_leave_a_batch_on_the_queue() {
 #[test]
 fn good_batch_costs_one_read_and_one_write_per_step() {
     let (fixture, count) = (fixture(&["one"]), Arc::new(Counting::default()));
-    let signer = fixture.signer_behind(RULES, Gate::with(count.clone()));
+    let signer = fixture.signer_behind(RULES, Interceptor::with(count.clone()));
     let batch: Vec<_> = (0..10).map(|at| transfer(at, &format!("r-{at}"), Some("one"))).collect();
     handle_all(&signer, &batch, NOW);
     let calls = ["BatchGetItem", "TransactWriteItems", "PutItem", "UpdateItem"].map(|call| count.calls(call));

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use futures_util::FutureExt as _;
 use signpost_txmgr::account::Head;
 use signpost_txmgr::fake::{
-    Gate, Journal, KeyState, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
+    Interceptor, Journal, KeyState, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock, sealer,
 };
 use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::pins::Pins;
@@ -35,12 +35,12 @@ pub(crate) struct Fixture {
 
 /// A fixture with these accounts; the key of each has the account's name.
 pub(crate) fn fixture(accounts: &[&str]) -> Fixture {
-    let (gate, journal) = (Gate::default(), Journal::default());
+    let (interceptor, journal) = (Interceptor::default(), Journal::default());
     let fixture = Fixture {
-        keys: MemoryKeys::new(gate.clone(), journal.clone()),
-        store: MemoryStore::new(gate.clone(), journal.clone()),
-        topic: MemoryTopic::new(gate.clone(), journal.clone()),
-        queues: MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &gate, &journal),
+        keys: MemoryKeys::new(interceptor.clone(), journal.clone()),
+        store: MemoryStore::new(interceptor.clone(), journal.clone()),
+        topic: MemoryTopic::new(interceptor.clone(), journal.clone()),
+        queues: MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &interceptor, &journal),
     };
     for name in accounts {
         fixture.register(name);
@@ -60,11 +60,11 @@ impl Fixture {
 
     /// A newly started signer with this policy.
     pub(crate) fn signer(&self, policy: &str) -> MemorySigner {
-        self.signer_behind(policy, Gate::default())
+        self.signer_behind(policy, Interceptor::default())
     }
 
-    /// The same, with its store calls behind this gate.
-    pub(crate) fn signer_behind(&self, policy: &str, gate: Gate) -> MemorySigner {
+    /// The same, with its store calls behind this interceptor.
+    pub(crate) fn signer_behind(&self, policy: &str, interceptor: Interceptor) -> MemorySigner {
         let config = SignerConfig {
             pins: Pins::Registry,
             sealer: sealer(),
@@ -75,7 +75,7 @@ impl Fixture {
             sign_concurrency: 4,
         };
         let (keys, queues, topic) = (self.keys.clone(), self.queues.clone(), self.topic.clone());
-        Signer::new(self.store.behind(gate), keys, queues, topic, config)
+        Signer::new(self.store.behind(interceptor), keys, queues, topic, config)
     }
 
     /// Lets `Sign` fail with this key without a fault of the key, or work again.
@@ -178,7 +178,7 @@ pub(crate) fn ungrouped(message: Incoming) -> Incoming {
     Incoming { group: None, ..message }
 }
 
-/// Handles a batch. Calls behind a gate yield, so this polls until the batch is done.
+/// Handles a batch. Calls behind an interceptor yield, so this polls until the batch is done.
 pub(crate) fn handle(signer: &MemorySigner, batch: &[Incoming], now: Millis) -> Vec<Disposition> {
     let mut handling = pin!(signer.handle(batch, now));
     let mut context = Context::from_waker(Waker::noop());

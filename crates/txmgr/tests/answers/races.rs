@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use signpost_txmgr::fake::{Fate, FaultSource, Gate};
+use signpost_txmgr::fake::{Fate, FaultSource, Interceptor};
 use signpost_txmgr::inbox::Incoming;
 
 use crate::fixture::{Fixture, MemorySigner, NOW, RULES, bad, fixture, handle_all, transfer};
@@ -35,7 +35,7 @@ impl FaultSource for Meanwhile {
 /// A signer that another one overtakes: before this call, the other one handles this batch.
 fn overtaken(fixture: &Fixture, policy: &str, call: &'static str, by: &str, batch: Vec<Incoming>) -> MemorySigner {
     let what = Mutex::new(Some((fixture.signer(by), batch)));
-    fixture.signer_behind(policy, Gate::with(Arc::new(Meanwhile { call, what })))
+    fixture.signer_behind(policy, Interceptor::with(Arc::new(Meanwhile { call, what })))
 }
 
 fn strict() -> String {

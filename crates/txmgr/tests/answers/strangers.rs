@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use signpost_txmgr::fake::{Fate, FaultSource, Gate};
+use signpost_txmgr::fake::{Fate, FaultSource, Interceptor};
 use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::record::{CancelCause, Record, Stored};
 
@@ -58,7 +58,7 @@ fn junk() -> Vec<Incoming> {
 fn message_of_a_stranger_costs_one_write_and_no_read() {
     let fixture = fixture(&["one"]);
     let watched = Arc::new(Watched::default());
-    let signer = fixture.signer_behind(POLICY, Gate::with(watched.clone()));
+    let signer = fixture.signer_behind(POLICY, Interceptor::with(watched.clone()));
     let junk = junk();
     handle_all(&signer, &junk, NOW);
     assert_eq!(watched.take(), vec!["PutItem"; junk.len()], "the store gets no other call");
@@ -94,7 +94,7 @@ fn message_has_one_outcome_despite_lost_replies() {
         let fixture = fixture(&["one"]);
         let watched = Arc::new(Watched::default());
         watched.fail("PutItem", fate);
-        let signer = fixture.signer_behind(POLICY, Gate::with(watched.clone()));
+        let signer = fixture.signer_behind(POLICY, Interceptor::with(watched.clone()));
         let stranger = from("AIDAEVIL", transfer(0, "a", Some("one")));
         assert_eq!(handle(&signer, std::slice::from_ref(&stranger), NOW), [Disposition::Retry]);
         fixture.assert_outcomes(&[]);
@@ -109,7 +109,7 @@ fn messages_behind_a_stranger_in_a_group_keep_their_order() {
     let fixture = fixture(&["one"]);
     let watched = Arc::new(Watched::default());
     watched.fail("PutItem", Fate::Fail { happened: signpost_txmgr::ports::Happened::No, throttled: true });
-    let signer = fixture.signer_behind(POLICY, Gate::with(watched.clone()));
+    let signer = fixture.signer_behind(POLICY, Interceptor::with(watched.clone()));
     let batch = [from("AIDAEVIL", transfer(0, "x", None)), from("AIDAGOOD", transfer(1, "y", Some("one")))];
     assert_eq!(handle(&signer, &batch, NOW), [Disposition::Retry; 2]);
     assert_eq!(fixture.status("y"), "unknown", "one group, and the first is not answered");

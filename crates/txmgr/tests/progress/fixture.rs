@@ -6,8 +6,8 @@ use futures_util::FutureExt as _;
 use signpost_txmgr::account::{Accounts, Head, Marks, Reservation, SeenFee};
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane};
 use signpost_txmgr::fake::{
-    Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules, SimClock,
-    sealer,
+    Interceptor, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic, QueueRules,
+    SimClock, sealer,
 };
 use signpost_txmgr::inbox::Incoming;
 use signpost_txmgr::machine::{Corroboration, Tuning};
@@ -46,11 +46,11 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) fn new() -> Self {
-        let (gate, journal) = (Gate::default(), Journal::default());
-        let keys = MemoryKeys::new(gate.clone(), journal.clone());
-        let store = MemoryStore::new(gate.clone(), journal.clone());
-        let topic = MemoryTopic::new(gate.clone(), journal.clone());
-        let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &gate, &journal);
+        let (interceptor, journal) = (Interceptor::default(), Journal::default());
+        let keys = MemoryKeys::new(interceptor.clone(), journal.clone());
+        let store = MemoryStore::new(interceptor.clone(), journal.clone());
+        let topic = MemoryTopic::new(interceptor.clone(), journal.clone());
+        let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &interceptor, &journal);
         let key: KmsKeyId = "one".parse().unwrap();
         let address = keys.add(&key, [1; 32]);
         let account = AccountKey { chain_id: ChainId(97), address };
@@ -67,7 +67,7 @@ impl Fixture {
         };
         let signer = Signer::new(store.clone(), keys.clone(), queues.clone(), topic.clone(), config);
         signer.warm_up(NOW).now_or_never().unwrap().unwrap();
-        let chain = MemoryChain::new(ChainId(97), gate, journal).trusting(address);
+        let chain = MemoryChain::new(ChainId(97), interceptor, journal).trusting(address);
         let chain = OddChain { inner: chain, ..OddChain::default() };
         let topic = PickyTopic { inner: topic, refused: Arc::default() };
         let store = CountingStore { inner: store, read: Arc::default() };
@@ -183,7 +183,7 @@ pub(crate) struct OddChain {
 impl Default for OddChain {
     fn default() -> Self {
         Self {
-            inner: MemoryChain::new(ChainId(97), Gate::default(), Journal::default()),
+            inner: MemoryChain::new(ChainId(97), Interceptor::default(), Journal::default()),
             search_turns: 0,
             pruned: Arc::default(),
             searches: Arc::default(),

@@ -12,8 +12,8 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, Share
 use signpost_txmgr::account::Head;
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane, Round};
 use signpost_txmgr::fake::{
-    Entry, Fate, FaultSource, Gate, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore, MemoryTopic,
-    NodeFaults, QueueRules, SimClock, sealer,
+    Entry, Fate, FaultSource, Interceptor, Journal, KeyState, MemoryChain, MemoryKeys, MemoryQueues, MemoryStore,
+    MemoryTopic, NodeFaults, QueueRules, SimClock, sealer,
 };
 use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::machine::Tuning;
@@ -89,12 +89,12 @@ impl Fixture {
 
     pub(crate) fn with(rules: &str, window: u64) -> Self {
         let calls = Arc::new(Calls::default());
-        let (gate, journal) = (Gate::with(calls.clone()), Journal::kept());
-        let keys = MemoryKeys::new(gate.clone(), journal.clone());
-        let store = MemoryStore::new(gate.clone(), journal.clone());
-        let topic = MemoryTopic::new(gate.clone(), journal.clone());
-        let chain = MemoryChain::new(CHAIN, gate.clone(), journal.clone());
-        let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &gate, &journal);
+        let (interceptor, journal) = (Interceptor::with(calls.clone()), Journal::kept());
+        let keys = MemoryKeys::new(interceptor.clone(), journal.clone());
+        let store = MemoryStore::new(interceptor.clone(), journal.clone());
+        let topic = MemoryTopic::new(interceptor.clone(), journal.clone());
+        let chain = MemoryChain::new(CHAIN, interceptor.clone(), journal.clone());
+        let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &interceptor, &journal);
         for (seed, name) in [(1, "one"), (2, "two")] {
             register(&store, &keys, name, seed);
         }

@@ -1,7 +1,7 @@
 //! What is sent, in which order, and how much at once.
 
 use signpost_txmgr::broadcaster::{Broadcaster, BroadcasterConfig, Lane};
-use signpost_txmgr::fake::{Fate, Gate, Journal, MemoryChain, MemoryQueues, QueueRules, SimClock};
+use signpost_txmgr::fake::{Fate, Interceptor, Journal, MemoryChain, MemoryQueues, QueueRules, SimClock};
 use signpost_txmgr::inbox::{Disposition, Incoming};
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::ports::Happened;
@@ -157,9 +157,9 @@ fn account_is_paused_when_a_node_answers_misconfigured() {
     fixture.take(request("t-0", "two", ""), NOW);
 
     // The configured node is on another chain.
-    let (gate, journal) = (Gate::default(), Journal::default());
-    let chain = MemoryChain::new(ChainId(56), gate.clone(), journal.clone());
-    let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &gate, &journal);
+    let (interceptor, journal) = (Interceptor::default(), Journal::default());
+    let chain = MemoryChain::new(ChainId(56), interceptor.clone(), journal.clone());
+    let queues = MemoryQueues::new(QueueRules::FIFO, &SimClock::at(NOW), &interceptor, &journal);
     let config = BroadcasterConfig {
         chain_id: ChainId(97),
         tuning: Tuning::BSC,

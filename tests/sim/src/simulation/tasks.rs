@@ -1,6 +1,6 @@
 //! The tasks of a trial: the workers of each Signpost, and the backends, miners and operators around them.
 //!
-//! Read next: [`crate::host`].
+//! Read next: [`crate::receive_loop`].
 
 use std::future::pending;
 use std::sync::atomic::Ordering;
@@ -16,8 +16,8 @@ use crate::auditor::Auditor;
 use crate::breadth::Breadth;
 use crate::deployment::{Deployment, LATE_NAME, NAMES, OTHER_NAME, POOL, RuleSet, START};
 use crate::executor::Executor;
-use crate::host;
 use crate::random::Random;
+use crate::receive_loop;
 use crate::source::{self, Planned};
 
 /// The workers of the second Signpost: one of each kind.
@@ -145,7 +145,7 @@ fn sweep(name: &'static str, executor: &mut Executor, deployment: &Deployment) {
 /// The limit of polls of the next batch or pass.
 fn polls(interrupts: bool, rng: &Mutex<Random>) -> u64 {
     let mut rng = rng.lock().unwrap();
-    if interrupts && rng.per_mille(INTERRUPTS) { rng.below(INTERRUPT_POLLS) } else { host::UNLIMITED }
+    if interrupts && rng.per_mille(INTERRUPTS) { rng.below(INTERRUPT_POLLS) } else { receive_loop::UNLIMITED }
 }
 
 /// Starts as the program does, and restarts when the deployed rules have changed.
@@ -154,8 +154,8 @@ async fn signer(deployment: Deployment, interrupts: bool, rng: Arc<Mutex<Random>
     let signer = deployment.signer();
     let started = signer.warm_up(deployment.clock.now()).await.is_ok();
     while started && deployment.rules_version() == version {
-        let answered = host::serve_resign(&deployment, &signer).await;
-        let served = host::serve_signing_within(&deployment, &signer, polls(interrupts, &rng)).await;
+        let answered = receive_loop::serve_resign(&deployment, &signer).await;
+        let served = receive_loop::serve_signing_within(&deployment, &signer, polls(interrupts, &rng)).await;
         if !answered && !served {
             deployment.handle.sleep(300).await;
         }
@@ -168,7 +168,7 @@ async fn broadcaster(deployment: Deployment, breadth: Breadth, rng: Arc<Mutex<Ra
     let broadcaster = deployment.broadcaster();
     loop {
         let polls = polls(breadth.interrupts, &rng);
-        if !host::serve_broadcast(&deployment, &broadcaster, breadth.batch, polls).await {
+        if !receive_loop::serve_broadcast(&deployment, &broadcaster, breadth.batch, polls).await {
             deployment.handle.sleep(300).await;
         }
     }
@@ -178,7 +178,7 @@ async fn sweeper(deployment: Deployment) {
     let broadcaster = deployment.broadcaster();
     loop {
         deployment.handle.sleep(15_000).await;
-        host::sweep(&deployment, &broadcaster).await;
+        receive_loop::sweep(&deployment, &broadcaster).await;
     }
 }
 
@@ -212,7 +212,7 @@ async fn miner(deployment: Deployment, mut random: Random, breadth: Breadth, for
     let lies_steadily = breadth.liar && random.per_mille(250);
     let priced_at = START.plus(random.below(SPAN_MS));
     loop {
-        deployment.handle.sleep(host::ROUND_MS).await;
+        deployment.handle.sleep(receive_loop::ROUND_MS).await;
         chain.mine();
         if breadth.rule_set == Some(RuleSet::Unpriced) && !breadth.high_price && deployment.clock.now() >= priced_at {
             chain.set_price(Some(Wei::from_gwei(1)));

@@ -184,7 +184,7 @@ async fn when_settled(chain: &impl Chain, candidate: &Candidate) -> Result<Nonce
 
 #[cfg(test)]
 mod tests {
-    use signpost_txmgr::fake::{Gate, Journal, MemoryChain, MemoryKeys, MemoryStore, NodeFaults, Second};
+    use signpost_txmgr::fake::{Interceptor, Journal, MemoryChain, MemoryKeys, MemoryStore, NodeFaults, Second};
 
     use super::*;
 
@@ -204,7 +204,7 @@ mod tests {
             let keys = MemoryKeys::default();
             let address = keys.add(&ARN.parse().unwrap(), [7; 32]);
             keys.set_alias(&ALIAS.parse().unwrap(), &ARN.parse().unwrap());
-            let chain = MemoryChain::new(CHAIN, Gate::default(), Journal::default());
+            let chain = MemoryChain::new(CHAIN, Interceptor::default(), Journal::default());
             Self { store: MemoryStore::default(), keys, chain, address }
         }
 

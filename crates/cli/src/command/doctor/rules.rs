@@ -4,13 +4,13 @@
 
 use signpost_bsc::BscChain;
 use signpost_bsc::forks::{BLOCK_MS, Client, FORKS, Fork, NEAR_S};
-use signpost_bsc::lane::LaneRules;
+use signpost_bsc::payment_lane::LaneRules;
 use signpost_txmgr::machine::Tuning;
 use signpost_txmgr::units::{ChainId, Millis};
 
 use super::{Check, Checks, State};
 use crate::command::error_chain;
-use crate::lane::NOT_ACTIVE;
+use crate::payment_lane::NOT_ACTIVE;
 use crate::when::date;
 
 const DAY_S: u64 = 86_400;

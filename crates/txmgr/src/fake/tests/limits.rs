@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::chain::POOL_PER_ACCOUNT;
-use super::super::gate::{Fate, FaultSource};
+use super::super::interceptor::{Fate, FaultSource};
 use super::{
-    AccountKey, Address, Chain, ChainId, Entry, Gate, Journal, Keys, MemoryStore, NodeFaults, Nonce, RawTx,
+    AccountKey, Address, Chain, ChainId, Entry, Interceptor, Journal, Keys, MemoryStore, NodeFaults, Nonce, RawTx,
     Reservation, ReserveVerdict, SendClass, Sender, SigningHash, Store, Wei, chain, head, key, legacy, now, record,
     use_query,
 };
@@ -88,7 +88,7 @@ fn scripted_answer_keeps_no_transaction() {
 fn signatures_are_counted_and_key_reads_are_noted() {
     let journal = Journal::kept();
     let (_, id, _) = key();
-    let keys = super::MemoryKeys::new(Gate::default(), journal.clone());
+    let keys = super::MemoryKeys::new(Interceptor::default(), journal.clone());
     keys.add(&id, [7; 32]);
     now(keys.public_key(&id)).unwrap();
     assert!(matches!(journal.drain().as_slice(), [Entry::PublicKeyRead(read)] if *read == id));
@@ -121,7 +121,7 @@ fn contended_reservation_writes_nothing() {
         spend: None,
         sender_counts: None,
     };
-    let crowded = store.behind(Gate::with(Arc::new(Crowded)));
+    let crowded = store.behind(Interceptor::with(Arc::new(Crowded)));
     let mut reserving = std::pin::pin!(crowded.reserve(&group));
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(reserving.as_mut().poll(&mut context).is_pending(), "a fault source makes every call yield once");

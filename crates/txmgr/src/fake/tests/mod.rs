@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::chain::{MemoryChain, Orphans};
 use super::chain_state::NodeFaults;
-use super::gate::Gate;
+use super::interceptor::Interceptor;
 use super::journal::{Entry, Journal};
 use super::keys::MemoryKeys;
 use super::queue::{MemoryQueue, QueueRules};
@@ -32,7 +32,7 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn key() -> (MemoryKeys, KmsKeyId, Address) {
-    let keys = MemoryKeys::new(Gate::default(), Journal::kept());
+    let keys = MemoryKeys::new(Interceptor::default(), Journal::kept());
     let id: KmsKeyId = "key-1".parse().unwrap();
     let address = keys.add(&id, [7; 32]);
     (keys, id, address)
@@ -71,7 +71,7 @@ impl Sender {
 }
 
 fn chain() -> MemoryChain {
-    MemoryChain::new(ChainId(97), Gate::default(), Journal::default())
+    MemoryChain::new(ChainId(97), Interceptor::default(), Journal::default())
 }
 
 fn query(address: Address, slots: &[(u64, &RawTx)]) -> ViewQuery {
@@ -189,7 +189,7 @@ fn high_s_and_foreign_chain_ids_are_refused_as_misconfigured() {
     let high = (order.unwrap() - crate::units::U256::from_big_endian(&low.s)).to_big_endian();
     let raw = unsigned.sign(&Signature { s: high, y_odd: !low.y_odd, ..low });
     assert_eq!(now(chain.send(&raw)).class, SendClass::Misconfigured);
-    let other = MemoryChain::new(ChainId(56), Gate::default(), Journal::default());
+    let other = MemoryChain::new(ChainId(56), Interceptor::default(), Journal::default());
     assert_eq!(now(other.send(&sender.tx(0, legacy(1), b""))).class, SendClass::Misconfigured);
 }
 
@@ -239,7 +239,7 @@ fn foreign_transaction_is_found_by_its_nonce() {
 
 fn queue(rules: QueueRules) -> (MemoryQueue, SimClock) {
     let clock = SimClock::at(Millis(1_000));
-    (MemoryQueue::new("signing", rules, clock.clone(), Gate::default(), Journal::default()), clock)
+    (MemoryQueue::new("signing", rules, clock.clone(), Interceptor::default(), Journal::default()), clock)
 }
 
 #[test]
@@ -333,7 +333,7 @@ fn record(account: AccountKey, id: &str, nonce: u64) -> Record {
 #[test]
 fn reservation_is_atomic_and_reports_every_reason() {
     let journal = Journal::kept();
-    let store = MemoryStore::new(Gate::default(), journal.clone());
+    let store = MemoryStore::new(Interceptor::default(), journal.clone());
     let account = AccountKey { chain_id: ChainId(97), address: Address([4; 20]) };
     now(store.register(&head(account))).unwrap();
     let group = |ids: &[&str], from: u64| Reservation {

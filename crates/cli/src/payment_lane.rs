@@ -1,12 +1,12 @@
 //! Describes the BEP-703 lane of a transaction, for `status`, `policy check` and `doctor`.
 //!
-//! The rule is in [`signpost_bsc::lane`]. A command waits only briefly for it: without an answer from a node the text
-//! says what the lane depends on.
+//! The rule is in [`signpost_bsc::payment_lane`]. A command waits only briefly for it: without an answer from a node the
+//! text says what the lane depends on.
 
 use std::time::Duration;
 
 use signpost_bsc::BscChain;
-use signpost_bsc::lane::{self, General, Payment, TxLane};
+use signpost_bsc::payment_lane::{self, General, Payment, TxLane};
 use signpost_txmgr::ports::PortError;
 use signpost_txmgr::tx::Fee;
 use signpost_txmgr::units::{Address, Wei};
@@ -36,15 +36,15 @@ pub(crate) fn tx_type(fee: &Fee) -> u8 {
 
 /// The lane of a transaction. Asks the nodes for what the rule needs; the text says when no node answered.
 pub(crate) async fn of(nodes: Option<&BscChain>, tx_type: u8, to: Option<Address>, value: Wei) -> LaneText {
-    let Some(recipient) = to.filter(|_| lane::is_general(tx_type, to).is_none()) else {
-        let unused = lane::Recipient { is_listed: false, has_code: false };
-        return known(lane::lane(tx_type, to, value, unused), to, true);
+    let Some(recipient) = to.filter(|_| payment_lane::is_general(tx_type, to).is_none()) else {
+        let unused = payment_lane::Recipient { is_listed: false, has_code: false };
+        return known(payment_lane::lane(tx_type, to, value, unused), to, true);
     };
     let Some(nodes) = nodes else { return depends(recipient, value, "no node was asked") };
     let asked = tokio::time::timeout(NODE_TIMEOUT, nodes.lane_recipient(recipient)).await;
     let answer: Option<Result<_, PortError>> = asked.ok();
     match answer {
-        Some(Ok((found, is_active))) => known(lane::lane(tx_type, to, value, found), to, is_active),
+        Some(Ok((found, is_active))) => known(payment_lane::lane(tx_type, to, value, found), to, is_active),
         Some(Err(_)) | None => depends(recipient, value, "no node answered"),
     }
 }

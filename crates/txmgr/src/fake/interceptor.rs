@@ -1,4 +1,5 @@
-//! Fault injection: every call of the fakes passes a [`Gate`], and a [`FaultSource`] decides the [`Fate`] of each call.
+//! Fault injection: every call of the fakes passes an [`Interceptor`], and a [`FaultSource`] decides the [`Fate`] of
+//! each call.
 //!
 //! Read next: [`super::store`].
 
@@ -62,9 +63,9 @@ pub trait FaultSource: Send + Sync + fmt::Debug {
     }
 }
 
-/// The gate for the calls of one fake. Without a fault source, they complete at once.
+/// The interceptor for the calls of one fake. Without a fault source, they complete at once.
 #[derive(Debug, Clone, Default)]
-pub struct Gate(Option<Arc<dyn FaultSource>>);
+pub struct Interceptor(Option<Arc<dyn FaultSource>>);
 
 /// Why a call did not complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -92,7 +93,7 @@ pub enum FakeFault {
     Validation(&'static str),
 }
 
-/// A call that passed the gate and has not replied yet.
+/// A call that passed the interceptor and has not replied yet.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Pass {
@@ -100,8 +101,8 @@ pub(super) struct Pass {
     fate: Fate,
 }
 
-impl Gate {
-    /// A gate with a fault source: every call yields once, then its fate is applied.
+impl Interceptor {
+    /// An interceptor with a fault source: every call yields once, then its fate is applied.
     #[must_use]
     pub fn with(faults: Arc<dyn FaultSource>) -> Self {
         Self(Some(faults))
