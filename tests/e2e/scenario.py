@@ -226,17 +226,13 @@ def mixed(backend: Backend, messages: int, contract: str) -> list[Message]:
     """A mix of messages: 55 % requests, 20 % copies, 10 % conflicts, 11 % invalid, 4 % against policy."""
     rng = backend.rng
     copies, conflicts, invalid, against = (messages * percent // 100 for percent in (20, 10, 11, 4))
-    threads: list[list[Message]] = []
     requests = messages - copies - conflicts - invalid - against
     # Numbers instead of a draw for each, so that no kind is ever missing.
     calls, reverts = -(-requests * 22 // 100), -(-requests * 8 // 100)
-    kinds = ["call"] * calls + ["revert"] * reverts + ["transfer"] * (requests - calls - reverts)
-    for kind in rng.sample(kinds, len(kinds)):
-        if kind == "transfer":
-            ask = backend.transfer()
-        else:
-            ask = backend.call(contract) if kind == "call" else backend.reverting_call(contract)
-        threads.append([backend.request(backend.new_id(), ask)])
+    asks = [backend.call(contract) for _ in range(calls)]
+    asks += [backend.reverting_call(contract) for _ in range(reverts)]
+    asks += [backend.transfer() for _ in range(requests - calls - reverts)]
+    threads = [[backend.request(backend.new_id(), ask)] for ask in rng.sample(asks, len(asks))]
     refused = [*islice(backend.invalid(), invalid), *islice(backend.against_policy(), against)]
     # At most one conflict per id, so that an id has at most two different contents.
     for thread in rng.sample(threads, conflicts):
